@@ -54,6 +54,7 @@ class _Link(msgspec.Struct, forbid_unknown_fields=True, rename={"src": "from", "
     rtt_ms: NotNegative | None = None
     jitter_ms: NotNegative | None = None
     loss: Annotated[float, Meta(ge=0, lt=1)] | None = None
+    mbps: Positive | None = None  # measured: what the path carried from one to the other
     hop_ms: NotNegative | None = None  # measured: message of `hop_bytes` until its acknowledgement
     hop_bytes: Annotated[int, Meta(ge=1)] | None = None
 
@@ -134,6 +135,9 @@ def _fill_link(swarm: Swarm, link: _Link) -> None:
         columns["jitter_ms"][src, dst] = link.jitter_ms
     if link.loss is not None:
         columns["loss"][src, dst] = link.loss
+    if link.mbps is not None:
+        columns["mbps"][src, dst] = link.mbps
+        columns["mbps_kind"][src, dst] = Kind.MEASURED
     if (link.hop_ms is None) != (link.hop_bytes is None):
         raise SwarmFileError(f"{where}: hop_ms and hop_bytes belong together")
     if link.hop_ms is not None and link.hop_bytes is not None:

@@ -28,6 +28,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("calibrate", "swarmtop.commands.calibrate", "an engine's constants, fitted to runs you observed"),
     Command("export", "swarmtop.commands.export", "samples as CSV"),
     Command("backup", "swarmtop.commands.backup", "a consistent copy of a recording that is being written"),
+    Command("import", "swarmtop.commands.import_", "a swarm file from what other tools have measured"),
     Command("check", "swarmtop.commands.check", "hold the swarm against rules, for cron"),
     Command("invite", "swarmtop.commands.invite", "the line a volunteer pastes"),
     Command("lab", "swarmtop.commands.lab", "a swarm of real probes on an emulated internet (Linux)"),

@@ -1,0 +1,12 @@
+"""What other tools have measured, read into a swarm file: each format is a module, pure text in, `Found` out.
+
+    petals      the state JSON of a Petals health monitor: servers, spans, throughputs, pings
+    matrix      round trips between named machines, as a square or a list in CSV
+    irtt        the JSON that `irtt client -o` writes
+    iperf3      the JSON that `iperf3 -J` prints
+    perfsonar   a pScheduler result: rtt, throughput or latency
+    gpus        `nvidia-smi --query-gpu=… --format=csv`, or what all-smi serves
+
+What is found becomes tables of a swarm file (`swarmtoml`), new or added to one that somebody wrote. A reader takes what
+its format says and nothing more; what the figures do not mean stands in `Found.notes`.
+"""
