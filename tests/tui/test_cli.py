@@ -60,8 +60,7 @@ def test_the_top_help_lists_every_command(run) -> None:  # type: ignore[no-untyp
         (["plam"], "swarmtop: there is no command 'plam'; did you mean plan?"),
         (
             ["zzz"],
-            "swarmtop: there is no command 'zzz'; "
-            "there are predict, plan, calibrate, export, backup, check, invite, lab",
+            f"swarmtop: there is no command 'zzz'; there are {', '.join(command.name for command in COMMANDS)}",
         ),
         (["--json"], "swarmtop: --json goes with --once; see swarmtop --help"),
         (["--stream"], "swarmtop: --stream goes with --once; see swarmtop --help"),
