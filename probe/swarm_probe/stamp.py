@@ -13,6 +13,7 @@ import random
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final, Literal
 
 from swarm_probe.quantiles import quantile
@@ -76,6 +77,9 @@ class PathReport:
     jitter_ns: float | None  # RFC 3550 §6.4.1, over round trips in order of arrival
     duplicates: int
     reordered: int  # RFC 4737: arrived after one that was sent later
+    ipdv_ns: float | None  # mean |IPDV| of packets sent one after the other (RFC 3393)
+    ttl_out: int | None  # as the newest answered request arrived there, and its answer here
+    ttl_back: int | None
     kernel: bool
     loaded: bool
     settled: bool  # the peer has answered at the address in use, now or before
@@ -92,6 +96,8 @@ class _Sent:
     rtt_ns: int | None = None
     reflector_seq: int = -1
     kernel: bool = False
+    ttl_out: int = 0
+    ttl_back: int = 0
 
 
 @dataclass(slots=True)
@@ -116,6 +122,16 @@ def rtt_ns(t1: int, t2: int, t3: int, t4: int) -> int | None:
     inside = t3 - t2
     trip = (t4 - t1) - inside
     return trip if inside >= 0 and trip >= 0 else None
+
+
+def _ipdv(packets: list[_Sent]) -> float | None:
+    """Over neighbours in the order of sending, as RFC 3393 selects them; a loss in between makes no pair."""
+    pairs = [
+        abs(after.rtt_ns - before.rtt_ns)
+        for before, after in pairwise(packets)
+        if before.rtt_ns is not None and after.rtt_ns is not None
+    ]
+    return sum(pairs) / len(pairs) if pairs else None
 
 
 class StampSession:
@@ -201,8 +217,8 @@ class StampSession:
 
     # ------------------------------------------------------------ receiving
 
-    def receive(self, data: bytes, at_ns: int, *, kernel: bool) -> RoundTrip | Ignored:
-        """What a reply that arrived at `at_ns` means. Anybody's bytes may come in here."""
+    def receive(self, data: bytes, at_ns: int, *, kernel: bool, ttl: int = 0) -> RoundTrip | Ignored:
+        """What a reply that arrived at `at_ns` means; `ttl` 0: not told. Anybody's bytes may come in here."""
         try:
             reply = stamp.decode_reflected(data, self._config.key)
             peer_error_ns = stamp.error_ns(reply.error)
@@ -220,6 +236,7 @@ class StampSession:
             return Ignored("duplicate")
         packet.answered = True
         packet.reflector_seq = reply.seq
+        packet.ttl_out, packet.ttl_back = reply.sender_ttl, ttl
         packet.kernel = kernel and peer_error_ns <= KERNEL_ERROR_NS
         t2, t3 = stamp.time_ns(reply.received_ntp, reply.error), stamp.time_ns(reply.sent_ntp, reply.error)
         packet.rtt_ns = rtt_ns(packet.at_ns, t2, t3, at_ns)
@@ -257,8 +274,8 @@ class StampSession:
         counted = [p for p in window.packets if not p.search or not hosts or p.host in hosts]
         lost = sum(not p.answered for p in counted)
         out, back = self._directions(window, lost) if len(counted) == len(window.packets) else (None, None)
-        if window.arrived:
-            last = max(window.arrived, key=lambda p: p.seq)
+        last = max(window.arrived, key=lambda p: p.seq) if window.arrived else None
+        if last is not None:
             self._anchor = (last.seq, last.reflector_seq)
         in_order = [p.rtt_ns for p in window.arrived if p.rtt_ns is not None]
         jitter_ns = self._jitter(in_order)
@@ -279,6 +296,9 @@ class StampSession:
             jitter_ns=jitter_ns if rtts else None,
             duplicates=window.duplicates,
             reordered=window.reordered,
+            ipdv_ns=_ipdv(window.packets),
+            ttl_out=last.ttl_out or None if last is not None else None,
+            ttl_back=last.ttl_back or None if last is not None else None,
             kernel=bool(rtts) and all(p.kernel for p in window.arrived),
             loaded=window.loaded,
             settled=self._answers > 0,

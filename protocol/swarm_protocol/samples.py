@@ -15,6 +15,7 @@ from msgspec import Meta
 Ms = Annotated[float, Meta(ge=0, le=3_600_000)]
 Mbps = Annotated[float, Meta(ge=0, le=10_000_000)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
+Ttl = Annotated[int, Meta(ge=0, le=255)]
 Percent = Annotated[float, Meta(ge=0, le=100)]
 NodeId = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}$")]
 Word = Annotated[str, Meta(min_length=1, max_length=64)]
@@ -23,6 +24,7 @@ WallNs = Annotated[int, Meta(ge=0, le=2**62)]
 
 PathKind = Literal["direct", "punched", "relayed", "estimated", "none"]
 Stamping = Literal["kernel", "user"]  # who took the receive timestamps of a round trip
+Phase = Literal["decode", "prefill"]
 EventKind = Literal[
     "joined", "left", "lost", "back", "clock", "udp_off", "torch_missing", "compute_failed", "throttled",
     "spool_gap", "name_changed", "refused", "disk", "path", "note",
@@ -45,6 +47,11 @@ class LinkSample(msgspec.Struct, frozen=True, kw_only=True, tag="link"):
     rtt_p99_ms: Ms | None = None
     pdv_ms: Ms | None = None  # p95 − min (RFC 5481)
     jitter_rfc3550_ms: Ms | None = None
+    ipdv_ms: Ms | None = None  # mean |difference| of packets sent one after the other, both answered (RFC 3393)
+    duplicates: Count = 0  # answers that came once more
+    reordered: Count = 0  # answers that came after one to a later packet (RFC 4737)
+    ttl_out: Ttl | None = None  # sent with 255; what was left of it there, and of the answer's here
+    ttl_back: Ttl | None = None
     hop_ms: Ms | None = None  # latest decode-sized hop to this peer, p50
     loaded: bool = False  # a transfer ran at one of the ends meanwhile
     timestamps: Stamping = "user"
@@ -59,11 +66,13 @@ class HopSample(msgspec.Struct, frozen=True, kw_only=True, tag="hop"):
     cadence_ms: Ms
     n: Count
     first_ms: Ms | None = None  # the first message on a fresh connection: slow start shows here
+    after_idle_ms: Ms | None = None  # p50 of those after a pause in which TCP forgets how fast it may send
     min_ms: Ms
     p50_ms: Ms
     p95_ms: Ms
     p99_ms: Ms
     loaded: bool = False
+    phase: Phase = "decode"  # of whose size the message was: one step's, or one prefill chunk's
 
 
 class UplinkSample(msgspec.Struct, frozen=True, kw_only=True, tag="uplink"):
@@ -86,7 +95,7 @@ class ComputeSample(msgspec.Struct, frozen=True, kw_only=True, tag="compute"):
     device: Line
     model: Word
     dtype: Word
-    phase: Literal["decode", "prefill"]
+    phase: Phase
     batch: Annotated[int, Meta(ge=1, le=65536)]
     context: Annotated[int, Meta(ge=0, le=10_000_000)]
     ms_per_layer: Annotated[float, Meta(gt=0, le=3_600_000)]

@@ -43,9 +43,10 @@ def _column(name: str, field: str = "") -> _Column:
 # after the time and the names of the nodes
 _COLUMNS: Final[dict[str, tuple[_Column, ...]]] = {
     "link": _columns(
-        "path,sent,lost,rtt_min_ms,rtt_p50_ms,rtt_p95_ms,rtt_p99_ms,pdv_ms,jitter_rfc3550_ms,hop_ms,loaded,timestamps"
+        "path,sent,lost,rtt_min_ms,rtt_p50_ms,rtt_p95_ms,rtt_p99_ms,pdv_ms,jitter_rfc3550_ms,hop_ms,loaded,timestamps,"
+        "ipdv_ms,duplicates,reordered,ttl_out,ttl_back"
     ),
-    "hop": _columns("bytes=size_bytes,cadence_ms,n,first_ms,min_ms,p50_ms,p95_ms,p99_ms,loaded"),
+    "hop": _columns("bytes=size_bytes,cadence_ms,n,phase,first_ms,after_idle_ms,min_ms,p50_ms,p95_ms,p99_ms,loaded"),
     "uplink": _columns("bytes=sent_bytes,mbps,bound,rtt_idle_ms,rtt_loaded_ms,seconds"),
     "compute": _columns("device,model,dtype,phase,batch,context,ms_per_layer,ms_p95,verified"),
     "roofline": _columns("device,dtype,mem_gbps,tflops"),

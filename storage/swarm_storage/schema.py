@@ -188,7 +188,29 @@ def _version_1(db: Database) -> None:
     )
 
 
-STEPS: Final[tuple[Callable[[Database], None], ...]] = (_version_1,)  # step i leads to version i + 1; never edited
+_VIEWS_2: Final = {
+    "link": _VIEWS_1["link"].replace(" timestamps ", " timestamps, ipdv_ms, duplicates, reordered, ttl_out, ttl_back "),
+    "hop": _VIEWS_1["hop"].replace(" first_ms,", " phase, first_ms, after_idle_ms,"),
+}
+
+
+def _version_2(db: Database) -> None:
+    """What else a round trip tells, and hops of prefill chunks and after a pause."""
+    link = ("ipdv_ms REAL", "duplicates INTEGER NOT NULL DEFAULT 0", "reordered INTEGER NOT NULL DEFAULT 0",
+            "ttl_out INTEGER", "ttl_back INTEGER")  # fmt: skip
+    hop = ("phase TEXT NOT NULL DEFAULT 'decode'", "after_idle_ms REAL")
+    for table, columns in (("link_sample", link), ("hop_sample", hop)):
+        for column in columns:
+            db.conn.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
+    for name, body in _VIEWS_2.items():
+        db.conn.execute(f"DROP VIEW {name}")
+        db.create_view(name, f"SELECT {_iso('s.ts')} AS time, " + body.format(name))
+
+
+STEPS: Final[tuple[Callable[[Database], None], ...]] = (
+    _version_1,
+    _version_2,
+)  # step i leads to version i + 1; never edited
 VERSION: Final = len(STEPS)
 
 

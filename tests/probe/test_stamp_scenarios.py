@@ -49,6 +49,7 @@ class Expected(msgspec.Struct, forbid_unknown_fields=True):
     rtt_p99_ms: float | Unknown
     pdv_ms: float | Unknown
     jitter_ms: float | Unknown
+    ipdv_ms: float | Unknown
     duplicates: int
     reordered: int
     settled: bool
@@ -143,6 +144,7 @@ def as_expected(report: PathReport) -> dict[str, object]:
         "rtt_p99_ms": ms(report.rtt_p99_ns),
         "pdv_ms": ms(report.pdv_ns),
         "jitter_ms": ms(report.jitter_ns),
+        "ipdv_ms": ms(report.ipdv_ns),
         "duplicates": report.duplicates,
         "reordered": report.reordered,
         "settled": report.settled,

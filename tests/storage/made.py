@@ -31,6 +31,7 @@ def link(at_ns: int = T0, peer: str = B, **fields: Any) -> LinkSample:
         "path": "direct", "sent": 10, "lost": 1, "lost_out": 2, "lost_back": 3, "rtt_min_ms": 1.25, "rtt_p50_ms": 2.5,
         "rtt_p95_ms": 3.75, "rtt_p99_ms": 4.125, "pdv_ms": 2.0625, "jitter_rfc3550_ms": 0.1, "hop_ms": 9.0,
         "loaded": False, "timestamps": "kernel",
+        "ipdv_ms": 0.75, "duplicates": 4, "reordered": 5, "ttl_out": 250, "ttl_back": 249,
     }  # fmt: skip
     return LinkSample(at_ns=at_ns, peer=peer, **{**filled, **fields})
 
@@ -38,7 +39,7 @@ def link(at_ns: int = T0, peer: str = B, **fields: Any) -> LinkSample:
 def hop(at_ns: int = T0, peer: str = B, **fields: Any) -> HopSample:
     filled: dict[str, Any] = {
         "size_bytes": 16384, "cadence_ms": 150.0, "n": 20, "first_ms": 161.0, "min_ms": 81.0, "p50_ms": 83.0,
-        "p95_ms": 90.0, "p99_ms": 99.0, "loaded": False,
+        "p95_ms": 90.0, "p99_ms": 99.0, "loaded": False, "after_idle_ms": 164.0,
     }  # fmt: skip
     return HopSample(at_ns=at_ns, peer=peer, **{**filled, **fields})
 

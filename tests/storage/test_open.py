@@ -22,6 +22,7 @@ from swarm_storage.errors import (
     ReadOnly,
     StoreError,
 )
+from swarm_storage.schema import VERSION
 from swarm_storage.store import open_store
 
 
@@ -106,7 +107,9 @@ def test_a_newer_version_is_refused_and_left_alone(read_only: bool, recorded: Pa
     before = recorded.read_bytes()
     with pytest.raises(NewerVersion) as refused:
         open_store(str(recorded), read_only=read_only)
-    assert str(refused.value) == (f"{recorded} is of schema version 99, this swarmtop knows up to 1; upgrade swarmtop")
+    assert str(refused.value) == (
+        f"{recorded} is of schema version 99, this swarmtop knows up to {VERSION}; upgrade swarmtop"
+    )
     assert recorded.read_bytes() == before
 
 
@@ -114,7 +117,7 @@ def test_an_older_version_cannot_be_read_before_it_was_brought_up_to_date(record
     earlier = sqlite3.connect(recorded)
     earlier.execute("PRAGMA user_version = 0")
     earlier.close()
-    with pytest.raises(OlderVersion, match=r"is of schema version 0, .* reads 1; open it once with swarm-collector"):
+    with pytest.raises(OlderVersion, match=rf"is of schema version 0, .* reads {VERSION}; open it once"):
         open_store(str(recorded), read_only=True)
 
 
