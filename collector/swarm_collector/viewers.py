@@ -178,7 +178,12 @@ class ViewerSession:
         archive = self._house.archive
         try:
             history = await archive.reading(lambda: archive.history(request))
-            reply = HistoryReply(request_id=request.request_id, at_ns=history.at_ns, values=history.values)
+            reply = HistoryReply(
+                request_id=request.request_id,
+                at_ns=history.at_ns,
+                values=history.values,
+                rolled_until_ns=history.rolled_until_ns,
+            )
         except StoreError as error:
             await self._queue(Notice(text=safe(f"no history: {error}")))
         await self._queue(reply)

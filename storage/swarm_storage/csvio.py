@@ -3,6 +3,8 @@
 Names of nodes, never ids, and the latest name also for old rows. Times are UTC ISO 8601 with microseconds; floats are
 written so that they read back bit for bit; yes and no are `true` and `false`; not measured is an empty cell. Text
 cells that a spreadsheet would run are defused. Lines end in a bare newline.
+
+Rollups are kinds of their own (`link_minute`, `link_hour`, …), so that nobody takes a median of an hour for a sample.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from swarm_protocol.text import csv_cell
 from swarm_protocol.units import gib, iso_utc
 from swarm_storage.errors import StoreError
 from swarm_storage.reader import EVER_NS, Reader
+from swarm_storage.rollup import ROLLED, UNITS
 
 CHUNK_ROWS: Final = 500  # some 60 KB: far below what one message may hold
 Cell = str | int | float | bool | None
@@ -57,11 +60,15 @@ _COLUMNS: Final[dict[str, tuple[_Column, ...]]] = {
     "event": _columns("kind,detail"),
 }
 _OF_LINKS: Final = ("link", "hop", "uplink")
-CSV_KINDS: Final = tuple(_COLUMNS)
+_ROLLUPS: Final = {f"{rolled.kind}_{unit.name}": (rolled, unit) for rolled in ROLLED.values() for unit in UNITS}
+CSV_KINDS: Final = (*_COLUMNS, *_ROLLUPS)
 
 
 def header(kind: str) -> list[str]:
     """Raises StoreError for an unknown kind."""
+    if kind in _ROLLUPS:
+        rolled, _ = _ROLLUPS[kind]
+        return ["time", *rolled.nodes, "n", *(_gib_name(name) for name in rolled.shown)]
     if kind not in _COLUMNS:
         raise StoreError(f"there is no kind {kind!r}; there are {', '.join(CSV_KINDS)}")
     nodes = ["src", "dst"] if kind in _OF_LINKS else ["node"]
@@ -71,13 +78,45 @@ def header(kind: str) -> list[str]:
 def rows(reader: Reader, kind: str, since_ns: int = 0, until_ns: int = EVER_NS) -> Iterator[list[str]]:
     """The cells of each sample of [since, until), in the order of their times; without the header."""
     header(kind)
-    names = dict(reader.query("SELECT node_id, name FROM node"))
+    name_of = _Names(reader)
+    if kind in _ROLLUPS:
+        yield from _rolled_rows(reader, kind, since_ns, until_ns, name_of)
+        return
     for node_id, sample in reader.samples(since_ns, until_ns, (kind,)):
         nodes = [node_id, sample.peer] if kind in _OF_LINKS else [node_id]  # type: ignore[union-attr]
-        if any(each not in names for each in nodes):  # came while we were writing
-            names = dict(reader.query("SELECT node_id, name FROM node"))
-        cells = [csv_cell(names.get(each, each)) for each in nodes]
+        cells = [csv_cell(name_of(each)) for each in nodes]
         yield [iso_utc(sample.at_ns), *cells, *(_text(column.value(sample)) for column in _COLUMNS[kind])]
+
+
+class _Names:
+    """Node id → the latest name, as of when this was made; asked again for one that came while we were writing."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._names: dict[str, str] = {}
+
+    def __call__(self, node_id: str) -> str:
+        if node_id not in self._names:
+            self._names = {"": "", **dict(self._reader.query("SELECT node_id, name FROM node"))}
+        return self._names.get(node_id, node_id)
+
+
+def _rolled_rows(reader: Reader, kind: str, since_ns: int, until_ns: int, name_of: _Names) -> Iterator[list[str]]:
+    rolled, unit = _ROLLUPS[kind]
+    nodes = len(rolled.nodes)
+    for t, *cells in reader.rollups(rolled, unit, since_ns, until_ns):
+        names = [csv_cell(name_of(reader.name_of(node))) for node in cells[:nodes]]
+        n, *values = cells[nodes:]
+        shown = (
+            gib(value) if value is not None and _gib_name(name) != name else value
+            for name, value in zip(rolled.shown, values, strict=True)
+        )
+        yield [iso_utc(t), *names, _text(n), *map(_text, shown)]
+
+
+def _gib_name(name: str) -> str:
+    """Memory is told in GiB."""
+    return name.replace("_bytes", "_gib") if name == "vram_free_bytes" else name
 
 
 def chunks(reader: Reader, kind: str, since_ns: int = 0, until_ns: int = EVER_NS) -> Iterator[tuple[str, int]]:

@@ -7,6 +7,7 @@ StoreError
 ├── OlderVersion    an earlier swarmtop wrote it, and it cannot be brought up to date without writing
 ├── ReadOnly        file or folder cannot be written
 ├── Locked          another program is writing to it
+├── Held            a reader keeps the log from being reset, and it has grown too far
 ├── Full            no space left on the disk, or no more allowed (a quota, a limit on the size of files)
 ├── Corrupt         the file is damaged, or the disk fails
 ├── QueueFull       more is waiting than memory may hold; nothing was taken
@@ -52,6 +53,10 @@ class ReadOnly(StoreError):
 
 
 class Locked(StoreError):
+    pass
+
+
+class Held(StoreError):
     pass
 
 

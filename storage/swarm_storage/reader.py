@@ -1,18 +1,16 @@
 """What a recording holds: members, its span and gaps, one metric's history, samples in order, the Swarm of a moment.
 
 Read-only, from any thread: each thread has a connection of its own. Every query is read to its end at once, and long
-ones go bucket by bucket, so that no read transaction outlives a call and none keeps the write-ahead log from being
-reset. Names are the latest of each node, also for old rows.
+ones go bucket by bucket, so that no read transaction outlives a call and none keeps a write-ahead log from being reset.
+Names are the latest of each node, also for old rows. What is older than the raw samples comes from rollups (`past`).
 """
 
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -23,13 +21,17 @@ from swarm_protocol.messages import HostFacts
 from swarm_protocol.samples import Sample
 from swarm_protocol.swarm import Event, Swarm
 from swarm_protocol.units import NS_PER_S
-from swarm_storage.connect import connect_reader
-from swarm_storage.errors import Closed, Corrupt, StoreError, from_sqlite
+from swarm_storage import past
+from swarm_storage.db import Db
+from swarm_storage.errors import Closed, Corrupt, StoreError
+from swarm_storage.rolling import FLOOR, GOING
+from swarm_storage.rollup import ROLLED, Rolled, Unit
 from swarm_storage.rows import BUCKET_NS, MINUTE_NS, TABLES, Table
 
 WINDOW_S: Final = (
     3600.0  # how far back a figure of a moment is looked for: an idle swarm measures a link or hop so often
 )
+SEEKS_AT_ONCE: Final = 500  # of the arguments that one statement may have
 GAP_MINUTES: Final = 2  # an idle swarm still writes every minute
 EVER_NS: Final = 2**62
 # of several GPUs at one time, as the Swarm shows them
@@ -55,6 +57,7 @@ class History:
 
     at_ns: tuple[int, ...]  # centres
     values: tuple[float | None, ...]
+    rolled_until_ns: int = 0  # before it values are of rollups: medians within 1 %; 0: all are of raw samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +73,18 @@ class Span:
 class _Own:
     """One thread's connection; `busy` so that closing never takes it from under a query."""
 
-    connection: sqlite3.Connection
+    db: Db
     busy: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Reader:
     """Raises StoreError, here (no such file, not ours) and from every method."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, name: str, connect: Callable[[], Db], error: Callable[[Exception], StoreError | None]) -> None:
+        """`error`: the store's word for what the driver raised."""
+        self.name = name
+        self._connect = connect
+        self._error = error
         self._local = threading.local()
         self._lock = threading.Lock()
         self._connections: list[_Own] = []
@@ -93,7 +99,7 @@ class Reader:
             self._closed = True
             for own in self._connections:
                 with own.busy:
-                    own.connection.close()
+                    own.db.close()
             self._connections.clear()
 
     # ------------------------------------------------------------ members and settings
@@ -101,13 +107,14 @@ class Reader:
     def nodes(self) -> tuple[NodeRow, ...]:
         """All members ever, in the order in which they came."""
         rows = self.query(
-            "SELECT node_id, name, host, facts, first_ns, max(seen_ns, coalesce((SELECT max(received_ns) FROM cursor"
-            " WHERE node = node.id), 0)) FROM node WHERE member ORDER BY id"
+            "SELECT node_id, name, host, facts, first_ns, seen_ns, (SELECT max(received_ns) FROM cursor"
+            " WHERE cursor.node = node.id) FROM node WHERE member = 1 ORDER BY id"
         )
-        return tuple(
-            NodeRow(node_id, name, host, self._facts(node_id, facts), first_ns or seen_ns, seen_ns)
-            for node_id, name, host, facts, first_ns, seen_ns in rows
-        )
+        members = []
+        for node_id, name, host, facts, first_ns, seen_ns, received_ns in rows:
+            seen_ns = max(seen_ns, received_ns or 0)
+            members.append(NodeRow(node_id, name, host, self._facts(node_id, facts), first_ns or seen_ns, seen_ns))
+        return tuple(members)
 
     def _facts(self, node_id: str, text: str | None) -> HostFacts | None:
         """None where they are of a later probe, or tampered with: the node is still worth showing without them."""
@@ -118,7 +125,7 @@ class Reader:
         except msgspec.DecodeError as error:
             if node_id not in self._unreadable:  # told once, not with every frame
                 self._unreadable.add(node_id)
-                _log.warning("%s: the hardware facts of %s cannot be read (%s)", self.path, node_id, error)
+                _log.warning("%s: the hardware facts of %s cannot be read (%s)", self.name, node_id, error)
             return None
 
     def committed_seq(self, node_id: str, epoch: int) -> int:
@@ -130,7 +137,14 @@ class Reader:
         return int(rows[0][0]) if rows else 0
 
     def settings(self) -> dict[str, str]:
-        return dict(self.query("SELECT key, value FROM setting"))
+        """What a collector keeps; the store's own bookkeeping is left out."""
+        return dict(self.query("SELECT key, value FROM setting WHERE key NOT IN (?, ?)", (FLOOR, GOING)))
+
+    @property
+    def raw_from_ns(self) -> int:
+        """Raw samples before this have been removed; 0: none ever were."""
+        found = self.query("SELECT value FROM setting WHERE key = ?", (FLOOR,))
+        return int(found[0][0]) * BUCKET_NS if found else 0
 
     # ------------------------------------------------------------ what and when
 
@@ -208,6 +222,20 @@ class Reader:
             for bucket, src, dst, size in rows
         ]
 
+    def rollups(self, rolled: Rolled, unit: Unit, since_ns: int, until_ns: int) -> Iterator[tuple[Any, ...]]:
+        """(start, nodes, n, `rolled.shown`) of the minutes or hours that begin in [since, until), in that order."""
+        table = rolled.table(unit)
+        ((first, last),) = self.query(f"SELECT min(piece), max(piece) FROM {table}")
+        if first is None:
+            return
+        order = ", ".join(("t", *rolled.nodes))
+        columns = ", ".join(("t", *rolled.nodes, "n", *rolled.shown))
+        for piece in range(max(first, since_ns // unit.piece_ns), min(last, (until_ns - 1) // unit.piece_ns) + 1):
+            yield from self.query(
+                f"SELECT {columns} FROM {table} WHERE piece = ? AND t >= ? AND t < ? ORDER BY {order}",
+                (piece, since_ns, until_ns),
+            )
+
     # ------------------------------------------------------------ one metric
 
     def history(
@@ -216,34 +244,34 @@ class Reader:
         """`points` buckets over [since, until). Loss is lost over sent of the bucket, all else the median of its
         samples; without a peer, over all peers. Of layer times only one is followed: decode, of the model measured
         last, at its smallest batch and context. Several GPUs count as the Swarm shows them (free memory: their sum).
+        Where the raw samples have been removed, rollups answer; `rolled_until_ns` says up to when.
         Raises StoreError for an unknown metric.
         """
         if metric not in METRICS:
             raise StoreError(f"there is no metric {metric!r}; there are {', '.join(METRICS)}")
         width_ns = max(1, (until_ns - since_ns) // max(1, points))
-        centres = tuple(since_ns + width_ns * i + width_ns // 2 for i in range(points))
-        rows = self._points(metric, node_id, peer_id, since_ns, min(until_ns, since_ns + width_ns * points))
-        values: list[float | None] = [None] * points
-        if rows:
-            table = np.array(rows, np.float64)
-            slots = np.array([(row[0] - since_ns) // width_ns for row in rows], np.int64)
-            for slot in np.unique(slots):
-                inside = table[slots == slot, 1:]
-                values[slot] = float(inside[:, 0].sum() / inside[:, 1].sum() if metric == "loss" else np.median(inside))
-        return History(centres, tuple(values))
-
-    def _points(
-        self, metric: str, node_id: str, peer_id: str | None, since_ns: int, until_ns: int
-    ) -> list[tuple[Any, ...]]:
-        """(time, value) of every sample that has one; of loss (time, lost, sent)."""
+        slots = past.Slots(since_ns, width_ns, points, of_loss=metric == "loss")
         node, peer = self._id_of(node_id), self._id_of(peer_id) if peer_id is not None else None
         if node is None or (peer_id is not None and peer is None):
+            return History(slots.centres, slots.values())
+        until_ns = min(until_ns, slots.until_ns)
+        floor_ns = min(self.raw_from_ns, until_ns)
+        raw = self._points(metric, node, peer, max(since_ns, floor_ns), until_ns)
+        rolled = past.rows(self.query, metric, node, peer, since_ns, floor_ns, width_ns) if since_ns < floor_ns else []
+        for row in rolled:
+            slots.add_rolled(row, self.name)
+        slots.add_raw(raw)
+        return History(slots.centres, slots.values(), floor_ns if rolled else 0)
+
+    def _points(self, metric: str, node: int, peer: int | None, since_ns: int, until_ns: int) -> list[tuple[Any, ...]]:
+        """(time, value) of every sample that has one; of loss (time, lost, sent)."""
+        if since_ns >= until_ns:
             return []
         about = METRICS[metric]
         table, field = TABLES[about.kind], about.field
         if table.shape == "pair":
             values = "lost, sent" if metric == "loss" else field
-            condition = "sent > 0" if metric == "loss" else f"{field} IS NOT NULL"
+            condition = "sent > 0" if metric == "loss" else f"{field} IS NOT NULL{ROLLED[about.kind].only}"
             return self._in_buckets(table, f"ts, {values}", condition, since_ns, until_ns, node, peer)
         if table.shape == "host":
             aggregate = _HOST_AGGREGATE.get(field, "avg")
@@ -252,35 +280,36 @@ class Reader:
                 f" AND {field} IS NOT NULL GROUP BY ts",
                 (node, since_ns, until_ns),
             )
+        one = self.query(
+            "WITH last AS (SELECT model, dtype FROM compute_sample WHERE node = ? AND phase = 'decode'"
+            " AND ts < ? ORDER BY ts DESC LIMIT 1)"
+            " SELECT s.model, s.dtype, s.batch, s.context FROM compute_sample s JOIN last ON s.model = last.model"
+            " AND s.dtype = last.dtype WHERE s.node = ? AND s.phase = 'decode' AND s.ts < ?"
+            " ORDER BY s.batch, s.context LIMIT 1",
+            (node, until_ns, node, until_ns),
+        )
+        if not one:
+            return []
         return self.query(
-            "WITH last AS (SELECT model, dtype FROM compute_sample WHERE node = :node AND phase = 'decode'"
-            " AND ts < :until ORDER BY ts DESC LIMIT 1),"
-            " one AS (SELECT s.model, s.dtype, s.batch, s.context FROM compute_sample s JOIN last USING (model, dtype)"
-            " WHERE s.node = :node AND s.phase = 'decode' AND s.ts < :until ORDER BY s.batch, s.context LIMIT 1)"
-            f" SELECT s.ts, s.{field} FROM compute_sample s JOIN one USING (model, dtype, batch, context)"
-            " WHERE s.node = :node AND s.phase = 'decode' AND s.ts >= :since AND s.ts < :until",
-            {"node": node, "since": since_ns, "until": until_ns},
+            f"SELECT ts, {field} FROM compute_sample WHERE node = ? AND phase = 'decode' AND model = ? AND dtype = ?"
+            " AND batch = ? AND context = ? AND ts >= ? AND ts < ?",
+            (node, *one[0], since_ns, until_ns),
         )
 
     def _in_buckets(
         self, table: Table, columns: str, condition: str, since_ns: int, until_ns: int, node: int, peer: int | None
     ) -> list[tuple[Any, ...]]:
-        """One seek a bucket: CROSS JOIN keeps SQLite from scanning the table instead."""
-        per_bucket = BUCKET_NS // MINUTE_NS
-        return self.query(
-            f"WITH piece (number) AS (SELECT DISTINCT minute / {per_bucket} FROM activity"
-            " WHERE minute BETWEEN :first AND :last)"
-            f" SELECT {columns} FROM piece CROSS JOIN {table.name} ON bucket = number AND src = :node"
-            f"{' AND dst = :peer' if peer is not None else ''} WHERE ts >= :since AND ts < :until AND {condition}",
-            {
-                "first": since_ns // MINUTE_NS,
-                "last": (until_ns - 1) // MINUTE_NS,
-                "node": node,
-                "peer": peer,
-                "since": since_ns,
-                "until": until_ns,
-            },
-        )
+        """One seek a bucket."""
+        buckets = [since // BUCKET_NS for since, _ in self._pieces(since_ns, until_ns)]
+        found: list[tuple[Any, ...]] = []
+        for first in range(0, len(buckets), SEEKS_AT_ONCE):
+            some = buckets[first : first + SEEKS_AT_ONCE]
+            found += self.query(
+                f"SELECT {columns} FROM {table.name} WHERE bucket IN ({','.join('?' * len(some))}) AND src = ?"
+                f"{' AND dst = ?' if peer is not None else ''} AND ts >= ? AND ts < ? AND {condition}",
+                (*some, node, *(() if peer is None else (peer,)), since_ns, until_ns),
+            )
+        return found
 
     # ------------------------------------------------------------ a moment
 
@@ -289,20 +318,22 @@ class Reader:
         times. `source`: as the Swarm names it; the file's name by default."""
         from swarm_storage.replay import restored  # replay reads through this class
 
-        return restored(self, at_ns, round(window_s * NS_PER_S)).snapshot(at_ns, source or self.path.name)
+        return restored(self, at_ns, round(window_s * NS_PER_S)).snapshot(at_ns, source or self.name.rpartition("/")[2])
 
     # ------------------------------------------------------------ below
 
-    def query(self, sql: str, arguments: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
+    def query(self, sql: str, arguments: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows at once, so that no read transaction stays open."""
         own = self._own()
         with own.busy:
             if self._closed:
-                raise Closed(f"{self.path} has been closed")
+                raise Closed(f"{self.name} has been closed")
             try:
-                return own.connection.execute(sql, arguments).fetchall()
-            except sqlite3.Error as error:
-                raise from_sqlite(error, self.path) from error
+                return own.db.query(sql, arguments)
+            except Exception as error:
+                if (mapped := self._error(error)) is not None:
+                    raise mapped from error
+                raise
 
     def name_of(self, node: int) -> str:
         """Node id of a row's number; "" for the swarm as a whole."""
@@ -311,7 +342,7 @@ class Reader:
         try:
             return self._names[node]
         except KeyError:
-            raise Corrupt(f"{self.path} has samples of node {node}, which it does not name; it is damaged") from None
+            raise Corrupt(f"{self.name} has samples of node {node}, which it does not name; it is damaged") from None
 
     def _id_of(self, node_id: str) -> int | None:
         rows = self.query("SELECT id FROM node WHERE node_id = ?", (node_id,))
@@ -322,8 +353,8 @@ class Reader:
         if own is None:
             with self._lock:
                 if self._closed:
-                    raise Closed(f"{self.path} has been closed")
-                own = _Own(connect_reader(self.path))
+                    raise Closed(f"{self.name} has been closed")
+                own = _Own(self._connect())
                 self._connections.append(own)
             self._local.own = own
         return own

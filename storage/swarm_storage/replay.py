@@ -1,6 +1,7 @@
 """The Swarm of a past moment, from the newest sample of each key before it; also how a restarted collector remembers.
 
-Only those samples are read that the builder would show, so a recording of days costs what one of minutes does. The
+Only those samples are read that the builder would show, so a recording of days costs what one of minutes does: `newest`
+says where a link's latest sample is, and which links there were at all (`swarm_storage.rolling`). The
 state of a node is inferred: what it last sent, or what was told of it, is when it was last heard.
 """
 
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
 # Heartbeats are not recorded: the pulse of a recording is the host sample, one a minute in an idle swarm.
 REPLAY_STALE_NS: Final = 90 * NS_PER_S
 REPLAY_LOST_NS: Final = 180 * NS_PER_S
-# Links sought one by one; more are found by reading their whole bucket, which for hops and transfers is short.
-_SEEK_AT_MOST: Final = {"link": 2_000, "hop": 50, "uplink": 50}
+_SEEK_AT_MOST: Final = 50  # links sought one by one; more are found by reading their whole bucket
 _KEYS: Final = {
     "compute": "node, model, dtype, phase, batch, context",
     "roofline": "node, device, dtype",
@@ -79,69 +79,124 @@ def _latest(reader: Reader, at_ns: int, window_ns: int) -> Iterator[tuple[str, S
 
 
 def _newest_of_keys(reader: Reader, table: Table, at_ns: int) -> Iterator[tuple[str, Sample]]:
+    keys = _KEYS[table.kind]
+    same = " AND ".join(f"newer.{key.strip()} = {table.name}.{key.strip()}" for key in keys.split(","))
     rows = reader.query(
-        f"{table.select}, max(ts) FROM {table.name} WHERE ts <= ? GROUP BY {_KEYS[table.kind]} ORDER BY ts", (at_ns,)
+        f"{table.select} FROM {table.name} WHERE ts <= ? AND NOT EXISTS (SELECT 1 FROM {table.name} AS newer"
+        f" WHERE {same} AND newer.ts > {table.name}.ts AND newer.ts <= ?) ORDER BY ts",
+        (at_ns, at_ns),
     )
-    for *row, _ in rows:
+    for row in rows:
         yield table.sample(row, reader.name_of)
 
 
 def _newest_of_pairs(reader: Reader, table: Table, at_ns: int, window_ns: int) -> Iterator[tuple[str, Sample]]:
-    """Bucket by bucket into the past, until every link has been found or the window ends.
+    """The newest sample of each link in [at − window, at].
 
-    Beside the newest sample of a link, its newest one that no transfer of ours disturbed is given, first: which of
-    the two is shown is the builder's to say.
+    Beside it, where one of our own transfers disturbed it, the newest one that none did is given, first: which of the
+    two is shown is the builder's to say.
     """
-    idle = " AND NOT loaded" if "loaded" in table.fields else ""
-    nodes = [node for (node,) in reader.query("SELECT id FROM node WHERE member")]
-    missing = {(src, dst) for src in nodes for dst in nodes if src != dst}
     since_ns = max(0, at_ns - window_ns)
+    newest: dict[tuple[int, int], tuple[Any, ...]] = {}
+    for bucket in _unlisted(reader, since_ns, at_ns):  # newest first
+        for row in _of_bucket(reader, table, bucket, since_ns, at_ns):
+            newest.setdefault((row[0], row[1]), row)
+    listed = reader.query(
+        f"SELECT {_qualified_select(table)} FROM newest n JOIN {table.name} s ON s.bucket = n.ts / {BUCKET_NS}"
+        " AND s.src = n.src AND s.dst = n.dst AND s.ts = n.ts WHERE n.kind = ? AND n.ts BETWEEN ? AND ?",
+        (table.kind, since_ns, at_ns),
+    )
+    for row in listed:
+        known = newest.get((row[0], row[1]))
+        if known is None or known[2] < row[2]:
+            newest[row[0], row[1]] = row
+    _look_back(reader, table, since_ns, at_ns, newest)
+    loaded = 3 + table.fields.index("loaded") if "loaded" in table.fields else None
+    for row in newest.values():
+        if loaded is not None and row[loaded]:
+            yield from _undisturbed(reader, table, row, since_ns, at_ns)
+        yield table.sample(row, reader.name_of)
+
+
+def _unlisted(reader: Reader, since_ns: int, at_ns: int) -> list[int]:
+    """Buckets that have not been rolled up: `newest` does not know of their samples yet."""
+    rows = reader.query(
+        "SELECT number FROM pending WHERE unit = 'bucket' AND number BETWEEN ? AND ? ORDER BY number DESC",
+        (since_ns // BUCKET_NS, at_ns // BUCKET_NS),
+    )
+    return [bucket for (bucket,) in rows]
+
+
+def _look_back(
+    reader: Reader, table: Table, since_ns: int, at_ns: int, newest: dict[tuple[int, int], tuple[Any, ...]]
+) -> None:
+    """Links that went on being measured after `at`: bucket by bucket into the past, until all have been found."""
+    missing = {
+        (src, dst)
+        for src, dst in reader.query(
+            "SELECT src, dst FROM newest WHERE kind = ? AND ts > ? AND first_ts <= ?", (table.kind, at_ns, at_ns)
+        )
+        if (src, dst) not in newest
+    }
     for bucket in range(at_ns // BUCKET_NS, since_ns // BUCKET_NS - 1, -1):
         if not missing:
             return
-        for row in _of_bucket(reader, table, bucket, since_ns, at_ns, missing):
-            missing.discard((row[0], row[1]))
-            if idle and row[3 + table.fields.index("loaded")]:
-                before = reader.query(
-                    f"{table.select} FROM {table.name} WHERE bucket BETWEEN ? AND ? AND src = ? AND dst = ?"
-                    f" AND ts BETWEEN ? AND ?{idle} ORDER BY ts DESC LIMIT 1",
-                    (bucket - 1, bucket, row[0], row[1], since_ns, at_ns),
-                )
-                yield from (table.sample(each, reader.name_of) for each in before)
-            yield table.sample(row, reader.name_of)
+        if len(missing) <= _SEEK_AT_MOST:
+            found = [row for link in missing for row in _of_link(reader, table, bucket, link, since_ns, at_ns)]
+        else:
+            found = _of_bucket(reader, table, bucket, since_ns, at_ns)
+        for row in found:
+            if (row[0], row[1]) in missing:
+                missing.discard((row[0], row[1]))
+                newest[row[0], row[1]] = row
 
 
-def _of_bucket(
-    reader: Reader, table: Table, bucket: int, since_ns: int, at_ns: int, missing: set[tuple[int, int]]
-) -> Iterator[tuple[Any, ...]]:
-    """The newest row of each missing link in `bucket`."""
-    if len(missing) <= _SEEK_AT_MOST[table.kind]:
-        for src, dst in list(missing):
-            yield from reader.query(
-                f"{table.select} FROM {table.name} WHERE bucket = ? AND src = ? AND dst = ? AND ts BETWEEN ? AND ?"
-                " ORDER BY ts DESC LIMIT 1",
-                (bucket, src, dst, since_ns, at_ns),
-            )
-        return
-    rows = reader.query(
-        f"{table.select}, max(ts) FROM {table.name} WHERE bucket = ? AND ts BETWEEN ? AND ? GROUP BY src, dst",
-        (bucket, since_ns, at_ns),
+def _of_bucket(reader: Reader, table: Table, bucket: int, since_ns: int, at_ns: int) -> list[tuple[Any, ...]]:
+    """The newest row of each link in `bucket`."""
+    return reader.query(
+        f"SELECT {_qualified_select(table)} FROM (SELECT src, dst, max(ts) AS ts FROM {table.name} WHERE bucket = ?"
+        f" AND ts BETWEEN ? AND ? GROUP BY src, dst) n JOIN {table.name} s ON s.bucket = ? AND s.src = n.src"
+        " AND s.dst = n.dst AND s.ts = n.ts",
+        (bucket, since_ns, at_ns, bucket),
     )
-    for *row, _ in rows:
-        if (row[0], row[1]) in missing:
-            yield tuple(row)
+
+
+def _of_link(
+    reader: Reader, table: Table, bucket: int, link: tuple[int, int], since_ns: int, at_ns: int
+) -> list[tuple[Any, ...]]:
+    return reader.query(
+        f"{table.select} FROM {table.name} WHERE bucket = ? AND src = ? AND dst = ? AND ts BETWEEN ? AND ?"
+        " ORDER BY ts DESC LIMIT 1",
+        (bucket, *link, since_ns, at_ns),
+    )
+
+
+def _undisturbed(
+    reader: Reader, table: Table, row: tuple[Any, ...], since_ns: int, at_ns: int
+) -> Iterator[tuple[str, Sample]]:
+    src, dst, ts = row[:3]
+    before = reader.query(
+        f"{table.select} FROM {table.name} WHERE bucket BETWEEN ? AND ? AND src = ? AND dst = ?"
+        " AND ts BETWEEN ? AND ? AND loaded = 0 ORDER BY ts DESC LIMIT 1",
+        (ts // BUCKET_NS - 1, ts // BUCKET_NS, src, dst, since_ns, at_ns),
+    )
+    return (table.sample(each, reader.name_of) for each in before)
+
+
+def _qualified_select(table: Table) -> str:
+    return ", ".join(f"s.{column}" for column in ("src", "dst", "ts", *table.fields))
 
 
 def _newest_hosts(reader: Reader, at_ns: int, window_ns: int) -> Iterator[tuple[str, Sample]]:
     """All samples of each node's newest reading: one a GPU."""
     table = TABLES["host"]
-    for (node,) in reader.query("SELECT id FROM node WHERE member"):
-        rows = reader.query(
-            f"{table.select} FROM {table.name} WHERE node = ?1 AND ts = (SELECT max(ts) FROM {table.name}"
-            " WHERE node = ?1 AND ts BETWEEN ?2 AND ?3) AND bucket = ts / ?4 ORDER BY part",
-            (node, max(0, at_ns - window_ns), at_ns, BUCKET_NS),
-        )
-        yield from (table.sample(row, reader.name_of) for row in rows)
+    rows = reader.query(
+        f"{table.select} FROM {table.name} JOIN (SELECT id, (SELECT max(ts) FROM host_sample WHERE node = id"
+        " AND ts BETWEEN ? AND ?) AS last_ts FROM node WHERE member = 1) AS reading"
+        f" ON node = id AND ts = last_ts AND bucket = last_ts / {BUCKET_NS} ORDER BY node, part",
+        (max(0, at_ns - window_ns), at_ns),
+    )
+    yield from (table.sample(row, reader.name_of) for row in rows)
 
 
 def _events(reader: Reader, at_ns: int) -> Iterator[tuple[str, EventSample]]:

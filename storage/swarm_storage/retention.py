@@ -1,8 +1,8 @@
 """What is removed when, in steps so small that no batch waits long for its acknowledgement.
 
-Raw samples go after a while. Of layer times and rooflines the newest of each key stays, however old: a probe measures
-an unchanged layer once and never again. Functions over the writer's connection; `writer` calls them between commits.
-Deleting needs room in the log too, so a disk that is full already is not helped by this.
+Raw samples go after a while, a bucket of time once it is rolled up; rollups go much later. Of layer times and rooflines
+the newest of each key stays, however old: a probe measures an unchanged layer once and never again. Functions over the
+writer's connection; `writer` calls them between commits. Deleting needs room in the log too.
 
 A clock that jumps ahead must not take two days of samples with it, so the time that is pruned by is believed only as
 far as it passed: see `PruneClock`.
@@ -10,11 +10,16 @@ far as it passed: see `PruneClock`.
 
 from __future__ import annotations
 
-import sqlite3
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from swarm_protocol.units import NS_PER_S
+from swarm_storage.db import Db, transaction, upsert
+from swarm_storage.rolling import FLOOR, GOING, raw_floor
+from swarm_storage.rollup import ROLLED, UNITS
 from swarm_storage.rows import BUCKET_NS, MINUTE_NS, TABLES
+
+if TYPE_CHECKING:
+    import sqlite3
 
 RETAIN_NS: Final = 48 * 3600 * NS_PER_S
 STEP_ROWS: Final = 20_000  # some 30 ms
@@ -32,6 +37,8 @@ _KEYS: Final = {
     "compute": "node, model, dtype, phase, batch, context, ts, device",
     "roofline": "node, device, dtype, ts",
 }
+_IN_BUCKETS: Final = tuple(table for table in TABLES.values() if table.shape in ("pair", "host"))
+_SET: Final = upsert("setting", ("key", "value"), ("key",))
 
 
 class PruneClock:
@@ -64,22 +71,37 @@ class PruneClock:
         return self._held_from_ns is not None
 
 
-def newest_ns(connection: sqlite3.Connection) -> int:
+def newest_ns(db: Db) -> int:
     """Time of the newest row, to the minute; 0: none."""
-    (minute,) = connection.execute("SELECT max(minute) FROM activity").fetchone()
-    return 0 if minute is None else (minute + 1) * MINUTE_NS
+    ((minute,),) = db.query("SELECT max(minute) FROM activity")
+    return 0 if minute is None else (int(minute) + 1) * MINUTE_NS
 
 
-def prune_step(connection: sqlite3.Connection, cutoff_ns: int, max_rows: int = STEP_ROWS) -> int:
-    """Deletes about `max_rows` rows older than `cutoff_ns` in one transaction; how many. 0: nothing is left to do."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        removed = _prune(connection, cutoff_ns, max_rows)
-    except sqlite3.Error:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
+def prune_step(db: Db, cutoff_ns: int, max_rows: int = STEP_ROWS, *, unrolled: bool = False) -> int:
+    """Deletes about `max_rows` raw rows older than `cutoff_ns` in one transaction; how many. 0: nothing is left to do.
+
+    `unrolled`: also what is not rolled up yet, where room counts more than a chart of last week.
+    """
+    with transaction(db):
+        removed = _prune_buckets(db, cutoff_ns, max_rows, unrolled=unrolled)
+        if removed < max_rows:
+            removed += _prune_others(db, cutoff_ns, max_rows - removed)
+    return removed
+
+
+def prune_rollups_step(db: Db, now_ns: int, retain_ns: int, max_rows: int = STEP_ROWS) -> int:
+    """The same for minutes and hours, which are kept as long as raw samples at the least."""
+    removed = 0
+    with transaction(db):
+        for unit in UNITS:
+            cutoff = (now_ns - max(unit.keep_ns, retain_ns)) // unit.piece_ns
+            for rolled in ROLLED.values():
+                table, node = rolled.table(unit), rolled.nodes[0]
+                while removed < max_rows:
+                    oldest = db.query(f"SELECT piece, {node} FROM {table} ORDER BY piece, {node} LIMIT 1")
+                    if not oldest or oldest[0][0] >= cutoff:
+                        break
+                    removed += db.run(f"DELETE FROM {table} WHERE piece = ? AND {node} = ?", oldest[0])
     return removed
 
 
@@ -93,40 +115,65 @@ def vacuum_step(connection: sqlite3.Connection) -> bool:
     return True
 
 
-def _prune(connection: sqlite3.Connection, cutoff_ns: int, max_rows: int) -> int:
+def _prune_buckets(db: Db, cutoff_ns: int, max_rows: int, *, unrolled: bool) -> int:
+    """Whole buckets only, of all kinds, one node of a bucket at a time: each delete is one run of neighbouring rows.
+
+    The floor rises before the first row of a bucket goes, and `GOING` says that the bucket is not empty yet: what is
+    in it must not be added to the rollups a second time. Rows below the floor came late; rolling removes them.
+    """
     removed = 0
-    for table in TABLES.values():
-        if removed >= max_rows:
-            return removed
-        if table.shape in ("pair", "host"):
-            removed += _prune_buckets(connection, table.name, table.node_column, cutoff_ns, max_rows - removed)
-        elif table.shape == "event":
-            removed += connection.execute(
-                "DELETE FROM event_sample WHERE (ts, node, part) IN"
-                " (SELECT ts, node, part FROM event_sample WHERE ts < ? ORDER BY ts LIMIT ?)",
-                (cutoff_ns, max_rows - removed),
-            ).rowcount
+    while removed < max_rows:
+        going = db.query("SELECT value FROM setting WHERE key = ?", (GOING,))
+        if going:
+            bucket = int(going[0][0])
         else:
-            keys = _KEYS[table.kind]
-            removed += connection.execute(
-                f"DELETE FROM {table.name} WHERE ({keys}) IN (SELECT {keys} FROM {table.name} AS old"
-                f" WHERE ts < ? AND EXISTS (SELECT 1 FROM {table.name} AS new WHERE new.node = old.node"
-                f" AND {_qualified(_NEWER[table.kind])} AND new.ts > old.ts) LIMIT ?)",
-                (cutoff_ns, max_rows - removed),
-            ).rowcount
-    if removed < max_rows:
-        removed += connection.execute("DELETE FROM activity WHERE minute < ?", (cutoff_ns // MINUTE_NS,)).rowcount
+            oldest = _oldest_bucket(db, raw_floor(db))
+            if oldest is None or (oldest + 1) * BUCKET_NS > cutoff_ns:
+                return removed
+            bucket = oldest
+            if not unrolled and db.query("SELECT 1 FROM pending WHERE unit = 'bucket' AND number = ?", (bucket,)):
+                return removed
+            db.many(_SET, [(FLOOR, str(bucket + 1)), (GOING, str(bucket))])
+        for table in _IN_BUCKETS:
+            node = table.node_column
+            while removed < max_rows:
+                found = db.query(f"SELECT {node} FROM {table.name} WHERE bucket = ? LIMIT 1", (bucket,))
+                if not found:
+                    break
+                removed += db.run(f"DELETE FROM {table.name} WHERE bucket = ? AND {node} = ?", (bucket, *found[0]))
+        if removed < max_rows:
+            db.run("DELETE FROM pending WHERE unit = 'bucket' AND number = ?", (bucket,))
+            db.run("DELETE FROM setting WHERE key = ?", (GOING,))
     return removed
 
 
-def _prune_buckets(connection: sqlite3.Connection, table: str, node: str, cutoff_ns: int, max_rows: int) -> int:
-    """Whole buckets only, one node of a bucket at a time: each delete is one run of neighbouring rows."""
-    removed = 0
-    while removed < max_rows:
-        oldest = connection.execute(f"SELECT bucket, {node} FROM {table} ORDER BY bucket, {node} LIMIT 1").fetchone()
-        if oldest is None or (oldest[0] + 1) * BUCKET_NS > cutoff_ns:
-            break
-        removed += connection.execute(f"DELETE FROM {table} WHERE bucket = ? AND {node} = ?", oldest).rowcount
+def _oldest_bucket(db: Db, floor: int) -> int | None:
+    found = [
+        bucket
+        for table in _IN_BUCKETS
+        for (bucket,) in db.query(f"SELECT min(bucket) FROM {table.name} WHERE bucket >= ?", (floor,))
+        if bucket is not None
+    ]
+    return min(found, default=None)
+
+
+def _prune_others(db: Db, cutoff_ns: int, max_rows: int) -> int:
+    removed = db.run(
+        "DELETE FROM event_sample WHERE (ts, node, part) IN"
+        " (SELECT ts, node, part FROM event_sample WHERE ts < ? ORDER BY ts LIMIT ?)",
+        (cutoff_ns, max_rows),
+    )
+    for kind, keys in _KEYS.items():
+        if removed >= max_rows:
+            return removed
+        removed += db.run(
+            f"DELETE FROM {kind}_sample WHERE ({keys}) IN (SELECT {keys} FROM {kind}_sample AS old"
+            f" WHERE ts < ? AND EXISTS (SELECT 1 FROM {kind}_sample AS new WHERE new.node = old.node"
+            f" AND {_qualified(_NEWER[kind])} AND new.ts > old.ts) LIMIT ?)",
+            (cutoff_ns, max_rows - removed),
+        )
+    if removed < max_rows:
+        removed += db.run("DELETE FROM activity WHERE minute < ?", (cutoff_ns // MINUTE_NS,))
     return removed
 
 

@@ -207,10 +207,73 @@ def _version_2(db: Database) -> None:
         db.create_view(name, f"SELECT {_iso('s.ts')} AS time, " + body.format(name))
 
 
-STEPS: Final[tuple[Callable[[Database], None], ...]] = (
-    _version_1,
-    _version_2,
-)  # step i leads to version i + 1; never edited
+_PENDING_3: Final = """
+CREATE TABLE pending (
+  unit TEXT NOT NULL,
+  number INTEGER NOT NULL,
+  kind INTEGER NOT NULL,
+  node INTEGER NOT NULL,
+  PRIMARY KEY (unit, number)
+) WITHOUT ROWID;
+CREATE TABLE newest (
+  kind TEXT NOT NULL,
+  src INTEGER NOT NULL REFERENCES node(id),
+  dst INTEGER NOT NULL REFERENCES node(id),
+  first_ts INTEGER NOT NULL,
+  ts INTEGER NOT NULL,
+  PRIMARY KEY (kind, src, dst)
+) WITHOUT ROWID;
+INSERT INTO pending (unit, number, kind, node) SELECT DISTINCT 'bucket', minute / 5, 0, 0 FROM activity;
+"""
+_LINK_KEY_3: Final = "src INTEGER NOT NULL REFERENCES node(id), dst INTEGER NOT NULL REFERENCES node(id)"
+# kind: (whose, sums, least, figures), as they stood when version 3 was made
+_ROLLUPS_3: Final = {
+    "link": (_LINK_KEY_3, ("sent", "lost"), ("rtt_min_ms",), ("rtt_p50_ms", "rtt_p95_ms", "rtt_p99_ms", "pdv_ms")),
+    "hop": (_LINK_KEY_3, (), ("min_ms",), ("p50_ms",)),
+    "uplink": (_LINK_KEY_3, ("sent_bytes",), (), ("mbps",)),
+    "host": (
+        "node INTEGER NOT NULL REFERENCES node(id)", (), (),
+        ("cpu_percent", "gpu_util_percent", "vram_free_bytes", "temp_c"),
+    ),
+}  # fmt: skip
+
+
+def _version_3(db: Database) -> None:
+    """Rollups, and where the newest sample of each link is. What is in the file is rolled up bit by bit afterwards."""
+    db.executescript(_PENDING_3)
+    for kind, (whose, sums, least, figures) in _ROLLUPS_3.items():
+        of_link = whose is _LINK_KEY_3
+        shown = [
+            f"{name} {_GIB} AS vram_free_gib" if name == "vram_free_bytes" else name
+            for name in (*sums, *least, *figures)
+        ]
+        cells = ", ".join(
+            ("n INTEGER NOT NULL", *(f"{name} INTEGER NOT NULL" for name in sums), *(f"{name} REAL" for name in least),
+             *(f"{name} REAL, {name}_sketch BLOB" for name in figures))
+        )  # fmt: skip
+        for unit in ("minute", "hour"):
+            table = f"{kind}_{unit}_rollup"
+            db.conn.execute(
+                f"CREATE TABLE {table} (piece INTEGER NOT NULL, {whose}, t INTEGER NOT NULL, {cells},"
+                f" PRIMARY KEY (piece, {'src, dst' if of_link else 'node'}, t)) WITHOUT ROWID"
+            )
+            names = _PAIR if of_link else "node.name AS node"
+            origin = (_FROM_PAIR if of_link else _FROM_NODE).format(kind).replace(f"{kind}_sample", table)
+            db.create_view(f"{kind}_{unit}", f"SELECT {_iso('s.t')} AS time, {names}, n, {', '.join(shown)} {origin}")
+    for kind in ("link", "hop", "uplink"):
+        body = {**_VIEWS_1, **_VIEWS_2}[kind].replace(_FROM_PAIR, "").format(kind)
+        db.create_view(
+            f"{kind}_latest",
+            f"SELECT {_iso('s.ts')} AS time, {body} FROM (SELECT src, dst, coalesce((SELECT max(p.ts) FROM pending"
+            f" CROSS JOIN {kind}_sample p ON p.bucket = number AND p.src = newest.src AND p.dst = newest.dst"
+            f" WHERE unit = 'bucket'), ts) AS at FROM newest WHERE kind = '{kind}') n CROSS JOIN {kind}_sample s"
+            " ON s.bucket = n.at / 300000000000 AND s.src = n.src AND s.dst = n.dst AND s.ts = n.at"
+            " JOIN node src_node ON src_node.id = s.src JOIN node dst_node ON dst_node.id = s.dst",
+        )
+
+
+# step i leads to version i + 1; never edited
+STEPS: Final[tuple[Callable[[Database], None], ...]] = (_version_1, _version_2, _version_3)
 VERSION: Final = len(STEPS)
 
 

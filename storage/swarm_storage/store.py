@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from swarm_storage.connect import WriterLock, connect_writer, fold_log, require_ours
-from swarm_storage.errors import Closed, ReadOnly, StoreError
+from swarm_storage.connect import WriterLock, connect_reader, connect_writer, fold_log, require_ours
+from swarm_storage.db import SqliteDb
+from swarm_storage.errors import Closed, ReadOnly, StoreError, from_sqlite
+from swarm_storage.keeper import SqliteKeeper
 from swarm_storage.reader import Reader
 from swarm_storage.retention import RETAIN_NS
 from swarm_storage.writer import Committed, Writer
@@ -25,7 +28,7 @@ def open_store(url: str, *, read_only: bool = False) -> Store:
     try:
         if lock is not None:
             connect_writer(path).close()
-        return Store(path, Reader(path), lock)
+        return Store(path, _reader(path), lock)
     except StoreError:
         if lock is not None:
             lock.release()
@@ -45,6 +48,14 @@ def _path_of(url: str) -> Path:
     if not url:
         raise StoreError("an empty path is no store; give sqlite:///FILE")
     return Path(url).expanduser()
+
+
+def _reader(path: Path) -> Reader:
+    return Reader(
+        str(path),
+        lambda: SqliteDb(connect_reader(path)),
+        lambda error: from_sqlite(error, path) if isinstance(error, sqlite3.Error) else None,
+    )
 
 
 class Store:
@@ -76,7 +87,7 @@ class Store:
             raise ReadOnly(f"{self.path} was opened for reading; open it without read_only")
         if self._writer is not None:
             raise Closed(f"{self.path} has had its writer; open the store anew")
-        self._writer = Writer(self.path, self._lock, on_commit=on_commit, retain_ns=retain_ns)
+        self._writer = Writer(SqliteKeeper(self.path, self._lock, retain_ns=retain_ns), on_commit=on_commit)
         return self._writer
 
     def close(self) -> None:

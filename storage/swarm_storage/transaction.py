@@ -6,14 +6,22 @@ has succeeded; after a failure nothing is remembered that the file may not hold.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from swarm_protocol.samples import Sample
-from swarm_storage.rows import MINUTE_NS, PARTS_PER_BATCH, TABLE_OF, TABLES, Row
+from swarm_storage import rolling
+from swarm_storage.db import Db, upsert
+from swarm_storage.rows import BUCKET_NS, MINUTE_NS, PARTS_PER_BATCH, TABLE_OF, TABLES, Row
 
-SWARM: int = 0  # the "node" of events about the swarm as a whole
+SWARM: Final = 0  # the "node" of events about the swarm as a whole
+_MINUTES_PER_BUCKET: Final = BUCKET_NS // MINUTE_NS
+_SETTING: Final = upsert("setting", ("key", "value"), ("key",))
+_CURSOR: Final = upsert("cursor", ("node", "epoch", "seq", "received_ns"), ("node", "epoch"))
+_ACTIVITY: Final = upsert(
+    "activity", ("minute", "samples"), ("minute",), lambda name: f"activity.{name} + excluded.{name}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +52,20 @@ class Known:
 
     nodes: dict[str, int] = field(default_factory=dict)
     cursors: dict[tuple[int, int], int] = field(default_factory=dict)
+    pending: set[int] = field(default_factory=set)  # buckets noted for rolling up, and not begun
 
 
 class Transaction:
-    """To be used between BEGIN and COMMIT of `connection`."""
+    """To be used between `begin` and `commit` of `db`."""
 
-    def __init__(self, connection: sqlite3.Connection, known: Known) -> None:
-        self._connection = connection
+    def __init__(self, db: Db, known: Known) -> None:
+        self._db = db
         self._known = known
         self._nodes: dict[str, int] = {}
         self._cursors: dict[tuple[int, int], tuple[int, int]] = {}  # (node, epoch) → (seq, received_ns)
         self._rows: dict[str, list[Row]] = {kind: [] for kind in TABLES}
         self._minutes: dict[int, int] = {}
+        self._noted: set[int] = set()
 
     def batch(self, batch: NodeBatch) -> int:
         """Takes it unless it is here already; the committed seq either way, once the transaction is."""
@@ -75,34 +85,31 @@ class Transaction:
 
     def member(self, member: Member) -> None:
         node = self._node(member.node_id, member=True)
-        self._connection.execute(
-            "UPDATE node SET name = ?, host = ?, facts = coalesce(?, facts), member = 1, seen_ns = max(seen_ns, ?),"
-            " first_ns = CASE first_ns WHEN 0 THEN ? ELSE min(first_ns, ?) END WHERE id = ?",
-            (member.name, member.host, member.facts, member.seen_ns, member.seen_ns, member.seen_ns, node),
+        self._db.run(
+            "UPDATE node SET name = ?, host = ?, facts = coalesce(?, facts), member = 1,"
+            " seen_ns = CASE WHEN seen_ns > ? THEN seen_ns ELSE ? END,"
+            " first_ns = CASE WHEN first_ns = 0 OR first_ns > ? THEN ? ELSE first_ns END WHERE id = ?",
+            (member.name, member.host, member.facts, *(member.seen_ns,) * 4, node),
         )
 
     def setting(self, key: str, value: str) -> None:
-        self._connection.execute("INSERT OR REPLACE INTO setting (key, value) VALUES (?, ?)", (key, value))
+        self._db.run(_SETTING, (key, value))
 
     def flush(self) -> None:
-        """Everything collected goes to SQLite, sorted by key: neighbours are written together."""
+        """Everything collected goes to the database, sorted by key: neighbours are written together."""
         for kind, rows in self._rows.items():
             if rows:
                 rows.sort(key=lambda row: row[:4])
-                self._connection.executemany(TABLES[kind].insert, rows)
-        self._connection.executemany(
-            "INSERT INTO activity (minute, samples) VALUES (?, ?)"
-            " ON CONFLICT (minute) DO UPDATE SET samples = samples + excluded.samples",
-            list(self._minutes.items()),
-        )
-        self._connection.executemany(
-            "INSERT OR REPLACE INTO cursor (node, epoch, seq, received_ns) VALUES (?, ?, ?, ?)",
-            [(*key, *value) for key, value in self._cursors.items()],
-        )
+                self._db.insert(TABLES[kind], rows)
+        self._db.many(_ACTIVITY, list(self._minutes.items()))
+        self._noted = {minute // _MINUTES_PER_BUCKET for minute in self._minutes} - self._known.pending
+        rolling.note(self._db, sorted(self._noted))
+        self._db.many(_CURSOR, [(*key, *value) for key, value in self._cursors.items()])
 
     def committed(self) -> None:
         self._known.nodes.update(self._nodes)
         self._known.cursors.update({key: seq for key, (seq, _) in self._cursors.items()})
+        self._known.pending |= self._noted
 
     # ------------------------------------------------------------ parts
 
@@ -120,15 +127,14 @@ class Transaction:
         """The row of a node; made where there is none. One that only others name is no member yet."""
         node = self._nodes.get(node_id) or self._known.nodes.get(node_id)
         if node is None:
-            found = self._connection.execute("SELECT id FROM node WHERE node_id = ?", (node_id,)).fetchone()
-            if found is None:
-                cursor = self._connection.execute(
-                    "INSERT INTO node (node_id, name, member, first_ns, seen_ns) VALUES (?, ?, ?, 0, 0)",
+            found = self._db.query("SELECT id FROM node WHERE node_id = ?", (node_id,))
+            if not found:  # another collector on the same database may be making it too
+                found = self._db.query(
+                    "INSERT INTO node (node_id, name, member, first_ns, seen_ns) VALUES (?, ?, ?, 0, 0)"
+                    " ON CONFLICT (node_id) DO UPDATE SET name = node.name RETURNING id",
                     (node_id, node_id, int(member)),
                 )
-                node = cursor.lastrowid or 0  # an INSERT always sets it
-            else:
-                node = int(found[0])
+            node = int(found[0][0])
             self._nodes[node_id] = node
         return node
 
@@ -138,8 +144,6 @@ class Transaction:
             return moved[0]
         known = self._known.cursors.get((node, epoch))
         if known is None:
-            found = self._connection.execute(
-                "SELECT seq FROM cursor WHERE node = ? AND epoch = ?", (node, epoch)
-            ).fetchone()
-            known = self._known.cursors[node, epoch] = int(found[0]) if found is not None else 0
+            found = self._db.query("SELECT seq FROM cursor WHERE node = ? AND epoch = ?", (node, epoch))
+            known = self._known.cursors[node, epoch] = int(found[0][0]) if found else 0
         return known

@@ -1,15 +1,16 @@
 """The one writer: a bounded queue, one thread, one connection, and an answer only after the commit.
 
-`submit` returns a future that holds the committed sequence number once the rows and the moved cursor are on the disk
-(synchronous=FULL). Whatever waits when a commit begins goes into it, so a slow disk makes larger commits, not a longer
-queue. A batch at or below its cursor is answered and dropped: repeats change nothing.
+`submit` returns a future that holds the committed sequence number once the rows and the moved cursor are on the disk.
+What is behind it (SQLite, PostgreSQL) is the business of a `Keeper`. Whatever waits when a commit begins goes into it,
+so a slow disk makes larger commits, not a longer queue. A batch at or below its cursor is answered and dropped: repeats
+change nothing.
 
 Numbers of one epoch may jump (a spool that dropped its oldest), so a jump alone says nothing is missing. Therefore a
 refused batch (queue full, disk full) is *owed*: later ones of its epoch are refused too, as OutOfOrder, until it comes
 again; else their acknowledgement would cover it. `resume` ends that for a session that begins anew, from the oldest
 batch its probe still has: the collector calls it at each Hello.
 
-When SQLite fails as a whole (disk full, I/O, locked), everything queued fails with the reason, the connection is
+When the store fails as a whole (disk full, I/O, locked), everything queued fails with the reason, the connection is
 closed, and what it remembered with it; after a pause the next batch opens it again. `trouble` says why meanwhile.
 A batch that fails alone is found by committing the group one by one, and disturbs nobody else.
 """
@@ -17,25 +18,21 @@ A batch that fails alone is found by committing the group one by one, and distur
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from swarm_protocol.messages import HostFacts
 from swarm_protocol.samples import EventSample
-from swarm_protocol.units import NS_PER_S
-from swarm_storage.ballast import Ballast
-from swarm_storage.connect import BUSY_MS, WriterLock, connect_writer, fold_log
-from swarm_storage.errors import Closed, Full, OutOfOrder, QueueFull, StoreError, from_sqlite
-from swarm_storage.retention import HOLD_NS, RETAIN_NS, PruneClock, newest_ns, prune_step, vacuum_step
+from swarm_storage.db import Db
+from swarm_storage.errors import Closed, OutOfOrder, QueueFull, StoreError
+from swarm_storage.keeper import TIDY_EVERY_S, Keeper
 from swarm_storage.transaction import Known, Member, NodeBatch, Transaction
 
 QUEUE_SAMPLES: Final = 200_000  # some 200 MB at worst; beyond that the probes' spools keep it
@@ -43,10 +40,6 @@ COMMIT_SAMPLES: Final = 40_000  # of one commit: bounds how long an answer waits
 LINGER_S: Final = 0.01  # batches that come together share one sync of the disk; nobody waits for an answer in 10 ms
 RETRY_S: Final = (0.25, 5.0)  # first and longest pause after a failure of the whole store
 OWED_S: Final = 120.0  # what is in flight behind a refused batch is long gone with its connection by then
-TIDY_EVERY_S: Final = 10.0
-PRUNE_PAUSE_S: Final = 0.1  # between two steps while there is more to remove
-WAL_IDLE_BYTES: Final = 8 << 20  # above, the log is folded into the file when nothing else is to be done
-WAL_HELD_BYTES: Final = 256 << 20  # above, some reader must be holding it, and the operator is told
 CLOSE_S: Final = 10.0  # a graceful stop is followed by a kill somewhere; what is still queued is in the spools
 
 Epoch = tuple[str, int]
@@ -72,28 +65,22 @@ class _Task:
 
 
 class Writer:
-    """Made by `Store.writer`; owns `lock` from then on. All methods may be called from any thread."""
+    """Made by a store; owns its keeper from then on. All methods may be called from any thread."""
 
     def __init__(
         self,
-        path: Path,
-        lock: WriterLock,
+        keeper: Keeper,
         *,
         on_commit: Callable[[Sequence[Committed]], None] | None = None,
-        retain_ns: int | None = RETAIN_NS,
         clock_ns: Callable[[], int] = time.time_ns,
-        steady_ns: Callable[[], int] = time.monotonic_ns,
         queue_samples: int = QUEUE_SAMPLES,
         linger_s: float = LINGER_S,
     ) -> None:
-        """`on_commit` runs on the writer's thread after each commit. `retain_ns` None: nothing is ever removed."""
-        self._path = path
-        self._lock = lock
+        """`on_commit` runs on the writer's thread after each commit."""
+        self._keeper = keeper
+        self._name = keeper.name
         self._on_commit = on_commit
-        self._retain_ns = retain_ns
         self._clock_ns = clock_ns
-        self._steady_ns = steady_ns
-        self._prune_clock: PruneClock | None = None  # made before anything is written
         self._queue_samples = queue_samples
         self._linger_s = linger_s
         self._wake = threading.Condition()
@@ -106,12 +93,10 @@ class Writer:
         self._closing = False
         self._give_up_at = float("inf")
         self._unwritten: list[NodeBatch] = []
-        self._connection: sqlite3.Connection | None = None
+        self._db: Db | None = None
         self._known = Known()
-        self._ballast = Ballast(path)
         self._events = 0
         self._tidy_at = time.monotonic() + TIDY_EVERY_S
-        self._wal_told = False
         self._thread = threading.Thread(target=self._run, name="swarm-store-writer", daemon=True)
         self._thread.start()
 
@@ -172,7 +157,7 @@ class Writer:
         task.future.set_running_or_notify_cancel()
         with self._wake:
             if self._closing:
-                raise Closed(f"the store {self._path} is being closed; send it again later")
+                raise Closed(f"the store {self._name} is being closed; send it again later")
             if task.batch is not None:
                 self._require_turn(task.batch)
             if self._trouble is not None and time.monotonic() < self._retry_at:
@@ -180,7 +165,7 @@ class Writer:
                 raise self._trouble
             if self._queued + task.size > self._queue_samples and self._queue:
                 self._owe(task)
-                raise QueueFull(f"{self._queued} samples wait to be written to {self._path}; send it again later")
+                raise QueueFull(f"{self._queued} samples wait to be written to {self._name}; send it again later")
             self._queue.append(task)
             self._queued += task.size
             if len(self._queue) == 1:
@@ -243,10 +228,10 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - one bad task must not end the thread, nor pass in silence
             self._rollback()
             if len(tasks) == 1:
-                _log.error("a task for %s failed: %r", self._path, error, exc_info=error)
+                _log.error("a task for %s failed: %r", self._name, error, exc_info=error)
                 with self._wake:
                     self._owe(tasks[0])
-                tasks[0].future.set_exception(StoreError(f"could not be written to {self._path} ({error!r})"))
+                tasks[0].future.set_exception(StoreError(f"could not be written to {self._name} ({error!r})"))
             else:
                 for task in tasks:
                     self._write([task])
@@ -269,25 +254,27 @@ class Writer:
 
     def _commit(self, tasks: list[_Task]) -> None:
         try:
-            if self._connection is None:
-                self._connection = connect_writer(self._path)
-                if self._prune_clock is None:  # before anything new is in it
-                    self._prune_clock = PruneClock(newest_ns(self._connection))
-            self._connection.execute("BEGIN IMMEDIATE")
-            transaction = Transaction(self._connection, self._known)
+            self._keeper.require_room()
+            if self._db is None:
+                self._db = self._keeper.connect()
+            db = self._db
+            db.begin()
+            transaction = Transaction(db, self._known)
             for task in tasks:
                 task.result = task.apply(transaction)
             transaction.flush()
-            self._connection.execute("COMMIT")
+            db.commit()
             transaction.committed()
-        except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError):
+        except StoreError:
+            raise
+        except Exception as error:
+            if (mapped := self._keeper.error(error)) is not None:
+                raise mapped from error
             raise  # of one task, not of the store
-        except sqlite3.Error as error:
-            raise from_sqlite(error, self._path) from error
 
     def _answer(self, tasks: list[_Task]) -> None:
         if self._trouble is not None:
-            _log.warning("writing to %s again", self._path)
+            _log.warning("writing to %s again", self._name)
             self._trouble, self._pause_s = None, RETRY_S[0]
         acknowledged = {
             (task.batch.node_id, task.batch.epoch): int(task.result) for task in tasks if task.batch is not None
@@ -320,96 +307,43 @@ class Writer:
             if self._closing:
                 self._unwritten.extend(task.batch for task in tasks if task.batch is not None)
         self._drop_connection()
-        if isinstance(error, Full) and not self._closing and self._ballast.give_up():
-            self._make_room()
+        if not self._closing:
+            self._db = self._keeper.relieve(error)
         for task in tasks:
             task.future.set_exception(error)
 
-    def _make_room(self) -> None:
-        """With what the ballast took: old rows out, and their pages and the log's back to the disk."""
-        _log.warning("%s is given up to remove old rows", self._ballast.path)
-        try:
-            self._connection = connect_writer(self._path)
-            if self._retain_ns is not None and self._prune_clock is not None:
-                cutoff_ns = self._prune_now_ns(self._prune_clock) - self._retain_ns
-                while prune_step(self._connection, cutoff_ns):
-                    pass
-            while vacuum_step(self._connection):
-                pass
-            self._checkpoint(self._connection)
-        except (sqlite3.Error, StoreError) as error:
-            _log.warning("%s: no room could be made (%s)", self._path, error)
-            self._drop_connection()
-
     def _rollback(self) -> None:
-        if self._connection is not None and self._connection.in_transaction:
+        if self._db is not None and self._db.in_transaction:
             try:
-                self._connection.execute("ROLLBACK")
-            except sqlite3.Error as error:
-                _log.error("%s: rolling back failed (%s); opening it anew", self._path, error)
+                self._db.rollback()
+            except Exception as error:  # noqa: BLE001 - whatever the driver raises; the connection is given up
+                _log.error("%s: rolling back failed (%s); opening it anew", self._name, error)
                 self._drop_connection()
 
     def _drop_connection(self) -> None:
-        connection, self._connection = self._connection, None
+        db, self._db = self._db, None
         self._known = Known()  # a commit that failed in its sync may be there after all: ask the file again
-        if connection is not None:
+        if db is not None:
             try:
-                connection.close()
-            except sqlite3.Error as error:
-                _log.error("%s: closing failed (%s)", self._path, error)
-
-    # ------------------------------------------------------------ between commits
+                db.close()
+            except Exception as error:  # noqa: BLE001 - whatever the driver raises; it is given up either way
+                _log.error("%s: closing failed (%s)", self._name, error)
 
     def _tidy(self) -> None:
-        """Old rows out, free pages back to the disk, the log short."""
         pause_s = TIDY_EVERY_S
-        try:
-            if self._connection is not None:
-                more = False
-                if self._retain_ns is not None and self._prune_clock is not None:
-                    more = prune_step(self._connection, self._prune_now_ns(self._prune_clock) - self._retain_ns) > 0
-                more = more or vacuum_step(self._connection)
-                pause_s = PRUNE_PAUSE_S if more else TIDY_EVERY_S
-                self._shorten_log()
-                if self._trouble is None:
-                    self._ballast.keep()
-        except sqlite3.Error as error:
-            self._fail([], from_sqlite(error, self._path))
+        if self._db is not None:
+            try:
+                pause_s = self._keeper.tidy(self._db, self._known, busy=bool(self._queue), well=self._trouble is None)
+            except StoreError as error:
+                self._fail([], error)
+            except Exception as error:  # noqa: BLE001 - one that fails must neither end the thread nor pass in silence
+                mapped = self._keeper.error(error)
+                if mapped is None:
+                    _log.error("the upkeep of %s failed: %r", self._name, error, exc_info=error)
+                    self._drop_connection()
+                else:
+                    self._fail([], mapped)
         self._tidy_at = time.monotonic() + pause_s
-
-    def _prune_now_ns(self, clock: PruneClock) -> int:
-        doubting = clock.doubting
-        now_ns = clock.now_ns(self._clock_ns(), self._steady_ns())
-        if clock.doubting and not doubting:
-            _log.warning(
-                "the rows of %s end long before now: after a pause, or because the clock was set; the old ones are kept"
-                " for %d hours more, in case it is the clock", self._path, HOLD_NS // (3600 * NS_PER_S),
-            )  # fmt: skip
-        return now_ns
-
-    def _shorten_log(self) -> None:
-        size = self._wal_bytes()
-        if size >= WAL_IDLE_BYTES and not self._queue and self._connection is not None:
-            self._checkpoint(self._connection)
-            size = self._wal_bytes()
-        held = size >= WAL_HELD_BYTES
-        if held and not self._wal_told:
-            _log.warning("%s-wal has grown to %d MB: a reader holds it; close what has it open", self._path, size >> 20)
-        self._wal_told = held
-
-    def _checkpoint(self, connection: sqlite3.Connection) -> None:
-        """Never waits for a reader: the next time will do."""
-        connection.execute("PRAGMA busy_timeout = 0")
-        try:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        finally:
-            connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
-
-    def _wal_bytes(self) -> int:
-        try:
-            return self._path.with_name(self._path.name + "-wal").stat().st_size
-        except OSError:  # it is not there while nothing has been written
-            return 0
 
     def _end(self) -> None:
         with self._wake:
@@ -418,10 +352,11 @@ class Writer:
             self._queued = 0
         self._unwritten.extend(task.batch for task in left if task.batch is not None)
         for task in left:
-            task.future.set_exception(Closed(f"the store {self._path} was closed before this was written"))
+            task.future.set_exception(Closed(f"the store {self._name} was closed before this was written"))
         if self._unwritten:
-            _log.warning("%d batches were not written to %s; the probes keep them", len(self._unwritten), self._path)
-        if self._connection is None and self._trouble is None:
-            fold_log(self._path)
-        self._drop_connection()  # the last connection folds the log into the file and removes it
-        self._lock.release()
+            _log.warning("%d batches were not written to %s; the probes keep them", len(self._unwritten), self._name)
+        db, self._db = self._db, None
+        try:
+            self._keeper.end(db, well=self._trouble is None)
+        except Exception as error:  # noqa: BLE001 - whatever the driver raises; what was committed is safe
+            _log.error("%s: closing failed (%s)", self._name, error)

@@ -10,6 +10,7 @@ import pytest
 from made import T0, batch, event
 
 from swarm_protocol.units import NS_PER_S
+from swarm_storage import keeper as keeper_module
 from swarm_storage import writer as writer_module
 from swarm_storage.ballast import Ballast
 from swarm_storage.errors import Full
@@ -37,21 +38,24 @@ def test_it_is_not_made_where_there_is_little_room(tmp_path: Path, monkeypatch: 
 
 def test_a_full_disk_costs_the_ballast_and_old_rows_and_then_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(writer_module, "RETRY_S", (0.0, 0.0))
-    monkeypatch.setattr(writer_module, "TIDY_EVERY_S", 0.0)
+    for module in (writer_module, keeper_module):
+        monkeypatch.setattr(module, "TIDY_EVERY_S", 0.0)
     now_ns = T0
     store = open_store(str(tmp_path / "swarm.db"))
-    writer = writer_module.Writer(
+    keeper = keeper_module.SqliteKeeper(
         store.path,
         store._lock,  # type: ignore[arg-type]
         retain_ns=HOUR_NS,
         clock_ns=lambda: now_ns,
         steady_ns=lambda: now_ns,
     )
+    writer = writer_module.Writer(keeper)
     ballast = tmp_path / "swarm.db.ballast"
     for seq in (1, 2):
         writer.submit(batch(seq, [event(T0 + seq)])).result(20)  # a tidying lies between: it makes the ballast
     assert ballast.exists()
-    monkeypatch.setattr(writer_module, "TIDY_EVERY_S", 3600.0)
+    for module in (writer_module, keeper_module):
+        monkeypatch.setattr(module, "TIDY_EVERY_S", 3600.0)
     writer.submit(batch(3, [event(T0 + 3)])).result(20)
     now_ns = T0 + HOUR_NS + HOUR_NS // 2
 

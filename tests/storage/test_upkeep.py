@@ -11,13 +11,24 @@ import pytest
 from made import T0, A, B, bare_host, batch, compute, event, hop, host, link, roofline, uplink
 
 from swarm_protocol.units import NS_PER_S
+from swarm_storage import keeper as keeper_module
 from swarm_storage import retention
 from swarm_storage import writer as writer_module
 from swarm_storage.connect import connect_writer
+from swarm_storage.db import SqliteDb
+from swarm_storage.keeper import SqliteKeeper
 from swarm_storage.retention import HOLD_NS, PruneClock, prune_step, vacuum_step
+from swarm_storage.rolling import roll_step
 from swarm_storage.store import Store, open_store
 
 HOUR_NS = 3600 * NS_PER_S
+
+
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The upkeep's next step is always due."""
+    for module in (writer_module, keeper_module):
+        monkeypatch.setattr(module, "TIDY_EVERY_S", 0.0)
+    monkeypatch.setattr(keeper_module, "STEP_PAUSE_S", 0.0)
 
 
 @pytest.fixture
@@ -35,7 +46,10 @@ def filled(store: Store, *samples: object) -> sqlite3.Connection:
 
 
 def pruned(connection: sqlite3.Connection, cutoff_ns: int) -> None:
-    while prune_step(connection, cutoff_ns):
+    db = SqliteDb(connection)
+    while roll_step(db, cutoff_ns + 10 * HOUR_NS) is not None:
+        pass
+    while prune_step(db, cutoff_ns):
         pass
     connection.close()
 
@@ -63,7 +77,9 @@ def test_the_newest_layer_time_and_roofline_of_each_key_stay_however_old(store: 
 def test_one_step_removes_no_more_than_it_was_allowed_and_a_little(store: Store):
     peers = [f"{i:016x}" for i in range(20)]
     connection = filled(store, *(link(T0 + i, peer) for peer in peers for i in range(5)))
-    assert prune_step(connection, T0 + HOUR_NS, max_rows=10) == 100  # the unit is one node's links of one bucket
+    assert (
+        prune_step(SqliteDb(connection), T0 + HOUR_NS, max_rows=10, unrolled=True) == 100
+    )  # the unit is one node's links of one bucket
     connection.close()
     assert list(store.reader.samples()) == []
 
@@ -73,7 +89,7 @@ def test_removed_room_is_given_back_to_the_disk_when_there_is_much_of_it(store: 
     connection = filled(store, *(event(T0 + i, detail="x" * 300) for i in range(2000)))
     full = connection.execute("PRAGMA page_count").fetchone()[0]
     assert not vacuum_step(connection)
-    while prune_step(connection, T0 + HOUR_NS):
+    while prune_step(SqliteDb(connection), T0 + HOUR_NS, unrolled=True):
         pass
     while vacuum_step(connection):
         pass
@@ -82,14 +98,10 @@ def test_removed_room_is_given_back_to_the_disk_when_there_is_much_of_it(store: 
 
 
 def test_the_writer_prunes_by_itself_by_its_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(writer_module, "TIDY_EVERY_S", 0.0)
+    often(monkeypatch)
     store = open_store(str(tmp_path / "swarm.db"))
-    writer = writer_module.Writer(
-        store.path,
-        store._lock,  # type: ignore[arg-type]
-        retain_ns=HOUR_NS,
-        clock_ns=lambda: T0 + 2 * HOUR_NS,
-    )
+    keeper = SqliteKeeper(store.path, store._lock, retain_ns=HOUR_NS, clock_ns=lambda: T0 + 2 * HOUR_NS)  # type: ignore[arg-type]
+    writer = writer_module.Writer(keeper)
     writer.submit(batch(1, [event(T0), event(T0 + 2 * HOUR_NS)])).result(20)
     writer.submit(batch(2, [event(T0 + 2 * HOUR_NS + 1)])).result(20)  # a tidying lies between
     writer.close()
@@ -98,17 +110,17 @@ def test_the_writer_prunes_by_itself_by_its_clock(tmp_path: Path, monkeypatch: p
 
 
 def test_the_log_is_folded_into_the_file_when_there_is_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(writer_module, "WAL_IDLE_BYTES", 1)
-    monkeypatch.setattr(writer_module, "TIDY_EVERY_S", 0.0)
+    monkeypatch.setattr(keeper_module, "WAL_IDLE_BYTES", 1)
+    often(monkeypatch)
     log = tmp_path / "swarm.db-wal"
     sizes: queue.Queue[int] = queue.Queue()
-    checkpoint = writer_module.Writer._checkpoint
+    checkpoint = SqliteKeeper._checkpoint
 
-    def watched(writer: writer_module.Writer, connection: sqlite3.Connection) -> None:
-        checkpoint(writer, connection)
+    def watched(keeper: SqliteKeeper, db: SqliteDb) -> None:
+        checkpoint(keeper, db)
         sizes.put(log.stat().st_size)
 
-    monkeypatch.setattr(writer_module.Writer, "_checkpoint", watched)
+    monkeypatch.setattr(SqliteKeeper, "_checkpoint", watched)
     store = open_store(str(tmp_path / "swarm.db"))
     store.writer().submit(batch(1, [event()])).result(20)
     assert sizes.get(timeout=20) == 0
@@ -117,8 +129,8 @@ def test_the_log_is_folded_into_the_file_when_there_is_time(tmp_path: Path, monk
 
 
 def test_a_lingering_reader_delays_the_folding_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(writer_module, "WAL_IDLE_BYTES", 1)
-    monkeypatch.setattr(writer_module, "TIDY_EVERY_S", 0.0)
+    monkeypatch.setattr(keeper_module, "WAL_IDLE_BYTES", 1)
+    often(monkeypatch)
     store = open_store(str(tmp_path / "swarm.db"))
     writer = store.writer()
     writer.submit(batch(1, [event()])).result(20)
@@ -165,13 +177,14 @@ def test_a_jump_that_holds_is_believed_in_the_end():
 def test_a_start_with_a_clock_a_year_ahead_removes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr(writer_module, "TIDY_EVERY_S", 0.0)
+    often(monkeypatch)
     store = open_store(str(tmp_path / "swarm.db"))
     store.writer(retain_ns=None).submit(batch(1, [event(T0)])).result(20)
     store.close()
     store = open_store(str(tmp_path / "swarm.db"))
     now_ns = T0 + 8760 * HOUR_NS
-    writer = writer_module.Writer(store.path, store._lock, retain_ns=HOUR_NS, clock_ns=lambda: now_ns)  # type: ignore[arg-type]
+    keeper = SqliteKeeper(store.path, store._lock, retain_ns=HOUR_NS, clock_ns=lambda: now_ns)  # type: ignore[arg-type]
+    writer = writer_module.Writer(keeper)
     for seq in (2, 3, 4):
         writer.submit(batch(seq, [event(now_ns + seq)])).result(20)  # a tidying lies between
     writer.close()

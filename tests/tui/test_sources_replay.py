@@ -15,7 +15,7 @@ from swarm_storage.csvio import CSV_KINDS
 from swarm_storage.store import open_store
 from swarm_storage.transaction import NodeBatch
 from swarmtop import cli
-from swarmtop.commands.export import KINDS
+from swarmtop.commands.export import KINDS, ROLLUPS
 from swarmtop.source import SourceError
 from swarmtop.sources import first_frame
 from swarmtop.sources.replay import ReplaySource
@@ -120,11 +120,11 @@ def test_export_to_a_pipe_has_the_columns_that_scripts_rely_on(
     header, *rows = out.splitlines()
     assert header == (
         "time,src,dst,path,sent,lost,rtt_min_ms,rtt_p50_ms,rtt_p95_ms,rtt_p99_ms,pdv_ms,jitter_rfc3550_ms,hop_ms,"
-        "loaded,timestamps"
+        "loaded,timestamps,ipdv_ms,duplicates,reordered,ttl_out,ttl_back"
     )
     assert sorted(rows) == [
-        "2026-11-23T14:09:00.000000Z,attic,kiln-07,direct,100,1,20.0,29.0,30.0,40.0,10.0,,,false,user",
-        "2026-11-23T14:09:00.000000Z,kiln-07,attic,direct,100,1,20.0,29.0,30.0,40.0,10.0,,,false,user",
+        "2026-11-23T14:09:00.000000Z,attic,kiln-07,direct,100,1,20.0,29.0,30.0,40.0,10.0,,,false,user,,0,0,,",
+        "2026-11-23T14:09:00.000000Z,kiln-07,attic,direct,100,1,20.0,29.0,30.0,40.0,10.0,,,false,user,,0,0,,",
     ]
 
 
@@ -167,7 +167,7 @@ def test_a_file_written_by_hand_has_nothing_to_export(tmp_path: Path, capsys: py
 
 
 def test_every_kind_that_the_store_has_can_be_exported() -> None:
-    assert set(KINDS) == set(CSV_KINDS)
+    assert {*KINDS, *ROLLUPS} == set(CSV_KINDS)
 
 
 def test_a_recording_ranks_like_the_live_swarm_it_was(database: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,8 +23,11 @@ EXAMPLE: Final = """
 swarmtop export --db swarm.db --csv samples/                     one file a kind
 swarmtop export --db swarm.db --kind link --since -1h --csv -    the last hour's round trips, to a pipe
 swarmtop export --connect 10.0.0.5:9470 --kind compute --csv compute.csv
+swarmtop export --db swarm.db --kind link_hour --since -30d --csv -   medians of each hour, long after the samples
 """
 KINDS: Final = ("link", "uplink", "compute", "host", "event", "hop", "roofline")
+# one row a minute or an hour, with n samples each: kept long after the samples are gone
+ROLLUPS: Final = tuple(f"{kind}_{unit}" for kind in ("link", "hop", "uplink", "host") for unit in ("minute", "hour"))
 FOREVER_NS: Final = 2**62
 
 
@@ -32,7 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--csv", metavar="PATH|-", default=None, help="a file, a folder, or - (default: - with --kind, else a folder)"
     )
-    parser.add_argument("--kind", choices=KINDS, metavar="KIND", help=f"one of {', '.join(KINDS)} (default: all)")
+    parser.add_argument(
+        "--kind", choices=(*KINDS, *ROLLUPS), metavar="KIND",
+        help=f"{', '.join(KINDS)} (default: all of these); or of rollups: {', '.join(ROLLUPS)}",
+    )  # fmt: skip
     parser.add_argument("--since", type=when, metavar="TIME", help="2026-11-23T14:00 (UTC) or -1h (default: the start)")
     parser.add_argument("--until", type=when, metavar="TIME", help="the same (default: the end)")
     add_source(parser)
