@@ -26,6 +26,11 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("predict", "swarmtop.commands.predict", "tokens per second of a placement you name"),
     Command("plan", "swarmtop.commands.plan", "the best placement found, with a proven bound"),
     Command("calibrate", "swarmtop.commands.calibrate", "an engine's constants, fitted to runs you observed"),
+    Command(
+        "watch",
+        "swarmtop.commands.watch",
+        "a running engine: its first token, tokens per second, beside the prediction",
+    ),
     Command("export", "swarmtop.commands.export", "samples as CSV"),
     Command("backup", "swarmtop.commands.backup", "a consistent copy of a recording that is being written"),
     Command("import", "swarmtop.commands.import_", "a swarm file from what other tools have measured"),

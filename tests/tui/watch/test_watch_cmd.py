@@ -1,0 +1,213 @@
+"""Claims about `swarmtop watch` against a real HTTP endpoint of a known speed, and against ones that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from swarmtop import cli
+from swarmtop.errors import CommandError
+from swarmtop.watch.client import Client, Endpoint, Question, RequestFailed, endpoint_base
+from swarmtop.watch.server import Manner, application
+
+GARAGE = Path(__file__).parents[3] / "examples" / "garage.toml"
+TWO = "attic-3090:0-21,lab-a4000:22-31"
+
+
+class Served:
+    """The test endpoint in a thread of its own, as `cli.main` runs a loop of its own."""
+
+    def __init__(self, manner: Manner) -> None:
+        self.manner = manner
+        self.url = ""
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._runner = web.AppRunner(application(manner))
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        assert self._ready.wait(10)
+
+    def _run(self) -> None:
+        async def start() -> None:
+            await self._runner.setup()
+            await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+            host, port = self._runner.addresses[0][:2]
+            self.url = f"http://{host}:{port}"
+            self._ready.set()
+
+        self._loop.run_until_complete(start())
+        self._loop.run_forever()
+
+    def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+
+@pytest.fixture
+def engine() -> Iterator[Served]:
+    served = Served(Manner(ttft_ms=20, tpot_ms=2))
+    yield served
+    served.close()
+
+
+def watched(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    code = cli.main(["watch", *words, "--every", "0"])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_what_is_measured_is_never_less_than_what_was_done(engine: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = watched(capsys, engine.url, "--requests", "2", "--max-tokens", "8", "--json")
+    assert (code, err) == (0, "")
+    for line in out.splitlines():
+        found = json.loads(line)
+        assert found["ttft_ms"] >= 20
+        assert found["ttft_ms"] + found["tpot_ms"] * 7 >= 20 + 7 * 2
+        assert (found["tokens"], found["tokens_counted_by_engine"], found["prompt_tokens"]) == (8, True, 7)
+        assert (found["finished"], found["model"]) == (True, "numbered-words")
+
+
+def test_no_two_requests_have_the_same_beginning(engine: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    """Else the engine's prefix cache would answer, and the first token look faster than a person's is."""
+    watched(capsys, engine.url, "--requests", "2", "--max-tokens", "2")
+    prompts = [request["messages"][0]["content"] for request in engine.manner.requests]
+    assert [prompt.split()[0] for prompt in prompts] == ["[1]", "[2]"]
+
+
+def test_an_engine_that_counts_no_usage_is_asked_again_without(
+    engine: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine.manner.usage = False
+    code, out, _ = watched(capsys, engine.url, "--requests", "1", "--max-tokens", "4", "--json")
+    found = json.loads(out)
+    assert (code, found["tokens"], found["tokens_counted_by_engine"]) == (0, 4, False)
+    assert [("stream_options" in request) for request in engine.manner.requests] == [True, False]
+
+
+def test_events_that_hold_several_tokens_show_no_spread(engine: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    engine.manner.per_event = 3
+    _, out, _ = watched(capsys, engine.url, "--requests", "1", "--max-tokens", "9", "--json", "--completions")
+    found = json.loads(out)
+    assert (found["tokens"], found["tpot_p50_ms"]) == (9, None)
+    assert found["tpot_ms"] is not None
+
+
+def test_measured_stands_beside_predicted(engine: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = watched(
+        capsys, engine.url, "--requests", "1", "--max-tokens", "4", "--swarm", str(GARAGE), "--placement", TWO
+    )
+    assert code == 0
+    assert "predicted      " in out
+    assert "chat           good" in out
+
+
+def test_a_watch_writes_runs_that_calibrate_takes(
+    engine: Served, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs.toml"
+    source = ("--swarm", str(GARAGE))
+    placed = ("--placement", TWO, "--runs", str(runs))
+    watched(capsys, engine.url, "--requests", "2", "--max-tokens", "40", *source, *placed)
+    assert cli.main(["calibrate", *source, "--runs", str(runs), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["runs"]) == 2
+
+
+# ---------------------------------------------------------------- keys
+
+
+def test_a_key_is_sent_and_shown_nowhere(
+    engine: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.manner.key = "sk-secret"
+    monkeypatch.setenv("MY_KEY", "sk-secret")
+    code, out, err = watched(capsys, engine.url, "--requests", "1", "--max-tokens", "2", "--key-env", "MY_KEY")
+    assert code == 0
+    assert "sk-secret" not in out + err
+
+
+def test_a_wrong_key_ends_the_watch_without_showing_it(
+    engine: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.manner.key = "sk-secret"
+    monkeypatch.setenv("MY_KEY", "sk-wrong")
+    code, _, err = watched(capsys, engine.url, "--requests", "9", "--served-model", "m", "--key-env", "MY_KEY")
+    where = engine.url.removeprefix("http://")
+    assert (code, err) == (2, f"swarmtop: {where} refuses the key (401; $MY_KEY was sent); set the right one\n")
+    assert len(engine.manner.requests) == 1
+
+
+@pytest.mark.parametrize("url", ["http://me:sk-secret@host/v1", "https://host/v1?key=sk-secret"])
+def test_a_key_in_an_address_is_refused(url: str) -> None:
+    with pytest.raises(CommandError, match="an address may hold no key") as raised:
+        endpoint_base(url)
+    assert "sk-secret" not in str(raised.value)
+
+
+# ---------------------------------------------------------------- what goes wrong
+
+
+@pytest.mark.parametrize(
+    ("url", "base"),
+    [
+        ("http://h:8080", "http://h:8080/v1"),
+        ("http://h:8080/v1/", "http://h:8080/v1"),
+        ("https://api.example/openai/v1/chat/completions", "https://api.example/openai/v1"),
+    ],
+)
+def test_an_address_may_be_given_as_people_have_it(url: str, base: str) -> None:
+    assert endpoint_base(url) == base
+
+
+def test_a_busy_engine_is_asked_again_when_it_says(engine: Served) -> None:
+    engine.manner.status, engine.manner.headers = 503, {"Retry-After": "30"}
+
+    async def ask() -> None:
+        async with Client(Endpoint(endpoint_base(engine.url))) as client:
+            await client.ask(Question("m", "p"))
+
+    with pytest.raises(RequestFailed, match="answers 503") as raised:
+        asyncio.run(ask())
+    assert raised.value.retry_after_s == 30
+
+
+def test_an_error_in_the_stream_is_told(engine: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    engine.manner.stream_error = "CUDA out of memory"
+    code, out, err = watched(capsys, engine.url, "--requests", "1", "--max-tokens", "6", "--json")
+    assert (code, out) == (3, "")
+    assert err.endswith(": the engine says: CUDA out of memory\n")
+
+
+def test_a_connection_that_breaks_in_the_middle_counts_as_no_answer(
+    engine: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine.manner.cut_after = 3
+    code, out, err = watched(capsys, engine.url, "--requests", "1", "--max-tokens", "6", "--json")
+    assert (code, out, len(err.splitlines())) == (3, "", 1)
+
+
+def test_nobody_there_is_exit_3(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = watched(capsys, "http://127.0.0.1:1", "--requests", "1")
+    assert code == 3
+    assert err.startswith("swarmtop: cannot reach 127.0.0.1:1 (")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("ftp://host",), "'ftp://host' is no address of an engine; write http://HOST:PORT"),
+        (
+            ("http://h", "--runs", "r.toml"),
+            "a run without its placement calibrates nothing; give --placement with --runs",
+        ),
+    ],
+)
+def test_unusable_words_are_one_line(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], line: str) -> None:
+    assert watched(capsys, *words)[::2] == (2, f"swarmtop: {line}\n")

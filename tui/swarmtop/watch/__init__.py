@@ -1,0 +1,10 @@
+"""Watching a running engine through its OpenAI-compatible endpoint, so that measured stands beside predicted.
+
+    sse        bytes → server-sent events
+    stream     events with their times → one `Observation`: first token, time per token, tokens a second
+    pace       when to ask again, and when enough was spent
+    client     the socket: one streamed request, its errors in one line each
+    server     a small endpoint of a known speed, for trying all this without an engine
+
+sse, stream and pace know no socket and no clock.
+"""

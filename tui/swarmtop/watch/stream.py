@@ -1,0 +1,121 @@
+"""One streamed completion, event by event, into what a person waits for. Times come in as arguments.
+
+    first token   from the request to the first event that holds text (a role alone is none)
+    per token     (last text − first text) / (tokens − 1): what predictions call TPOT
+    spread        of the gaps between events, and only where every event held one token: an engine that packs several
+                  into one event hides the rest
+
+How many tokens came is what the engine says in `usage`; without it, the events with text are counted and the
+observation says so. Shapes: OpenAI's chat.completion.chunk and text_completion, as llama.cpp's server, vLLM, Parallax,
+exo, Together, Fireworks and Hugging Face stream them; reasoning (`reasoning_content`, `reasoning`) is text too.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+from swarm_protocol.text import safe
+from swarm_protocol.units import NS_PER_MS
+from swarmtop.watch.sse import StreamError
+
+DONE: Final = "[DONE]"
+_TEXTS: Final = ("content", "reasoning_content", "reasoning")
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One request. None: this stream does not tell."""
+
+    ttft_ms: float
+    tokens: int  # of the answer
+    counted: bool  # by the engine (`usage`); False: events with text were counted
+    prompt_tokens: int | None
+    tpot_ms: float | None  # mean; None: fewer than two tokens
+    tpot_p50_ms: float | None  # of the gaps between events that hold one token each
+    tpot_p95_ms: float | None
+    finished: bool  # the engine said so; False: the connection ended first
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Of the answer, without the wait for its first token."""
+        return None if self.tpot_ms is None or self.tpot_ms <= 0 else 1e3 / self.tpot_ms
+
+
+class Completion:
+    """Collects one answer that was asked for at `asked_ns` (any steady clock)."""
+
+    def __init__(self, asked_ns: int) -> None:
+        self._asked_ns = asked_ns
+        self._text_ns: list[int] = []
+        self._usage: dict[str, Any] = {}
+        self._finished = False  # the engine has said why it ended
+        self._done = False
+
+    @property
+    def done(self) -> bool:
+        """Nothing more will come; `usage` may still follow the end of the text."""
+        return self._done
+
+    def event(self, data: str, at_ns: int) -> None:
+        """Raises StreamError for an error that the engine streams, and for what is no event of a completion."""
+        if data.strip() == DONE:
+            self._finished = self._done = True
+            return
+        try:
+            chunk = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise StreamError(f"an event of this stream is no JSON ({safe(data, 60)!r})") from error
+        if not isinstance(chunk, dict):
+            raise StreamError(f"an event of this stream is no completion ({safe(data, 60)!r})")
+        if chunk.get("error"):
+            raise StreamError(f"the engine says: {safe(_message(chunk['error']), 200)}")
+        if isinstance(chunk.get("usage"), dict):
+            self._usage = chunk["usage"]
+        choices = chunk.get("choices")
+        choice = choices[0] if isinstance(choices, list) and choices else None
+        if isinstance(choice, dict):
+            if _has_text(choice):
+                self._text_ns.append(at_ns)
+            self._finished = self._finished or choice.get("finish_reason") is not None
+
+    def observation(self) -> Observation:
+        """Raises StreamError where no text came."""
+        times = self._text_ns
+        if not times:
+            raise StreamError("the engine answered without a single token; correct --max-tokens or --text")
+        told = _count(self._usage.get("completion_tokens"))
+        tokens = told if told is not None and told >= 1 else len(times)
+        gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+        each_alone = bool(gaps) and tokens == len(times)
+        return Observation(
+            ttft_ms=(times[0] - self._asked_ns) / NS_PER_MS,
+            tokens=tokens,
+            counted=told is not None,
+            prompt_tokens=_count(self._usage.get("prompt_tokens")),
+            tpot_ms=(times[-1] - times[0]) / NS_PER_MS / (tokens - 1) if tokens > 1 and gaps else None,
+            tpot_p50_ms=_rank(gaps, 50) / NS_PER_MS if each_alone else None,
+            tpot_p95_ms=_rank(gaps, 95) / NS_PER_MS if each_alone else None,
+            finished=self._finished,
+        )
+
+
+def _has_text(choice: dict[str, Any]) -> bool:
+    delta = choice.get("delta")
+    texts = [delta.get(key) for key in _TEXTS] if isinstance(delta, dict) else []
+    return any(isinstance(text, str) and text for text in (*texts, choice.get("text")))
+
+
+def _message(error: Any) -> str:
+    return str(error.get("message", error)) if isinstance(error, dict) else str(error)
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31 else None
+
+
+def _rank(values: list[int], percent: int) -> int:
+    """Nearest rank (RFC 2330 §11.3)."""
+    return sorted(values)[max(0, -(-percent * len(values) // 100) - 1)]

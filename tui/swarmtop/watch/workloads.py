@@ -1,0 +1,45 @@
+"""Which work a measured speed is good enough for, by thresholds that stand here and nowhere else.
+
+chat         the first token within a second, then ten a second: somewhat faster than most people read
+completion   the first token within a second, then fifty a second: a suggestion must be there before the thought is gone
+batch        nobody waits; how long a million tokens take with one request in flight is said instead
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from swarmtop import show
+
+FIRST_TOKEN_MS: Final = 1_000.0
+READING_TOKENS_PER_S: Final = 10.0
+COMPLETION_TOKENS_PER_S: Final = 50.0
+BATCH_TOKENS: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Fitness:
+    workload: Literal["chat", "completion", "batch"]
+    good: bool | None  # None: a matter of patience
+    why: str
+
+
+def fitness(ttft_ms: float, tokens_per_s: float) -> tuple[Fitness, ...]:
+    return (
+        _interactive("chat", ttft_ms, tokens_per_s, READING_TOKENS_PER_S),
+        _interactive("completion", ttft_ms, tokens_per_s, COMPLETION_TOKENS_PER_S),
+        Fitness(
+            "batch", None, f"a million tokens take {show.seconds(BATCH_TOKENS / tokens_per_s)}, one request at a time"
+        ),
+    )
+
+
+def _interactive(workload: Literal["chat", "completion"], ttft_ms: float, tokens_per_s: float, least: float) -> Fitness:
+    first = ttft_ms <= FIRST_TOKEN_MS
+    fast = tokens_per_s >= least
+    why = (
+        f"first token {show.ms(ttft_ms)} of {show.ms(FIRST_TOKEN_MS)} allowed, "
+        f"{show.rate(tokens_per_s)} of {least:g} needed"
+    )
+    return Fitness(workload, first and fast, why)
