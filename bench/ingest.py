@@ -94,7 +94,7 @@ def _bare(home: Path) -> Speed:
         began, began_cpu = time.monotonic(), time.process_time()
         for commit in commits:
             connection.execute("BEGIN IMMEDIATE")
-            connection.executemany(link.insert, commit)
+            connection.executemany(link.insert_of(1), commit)
             connection.execute("COMMIT")
         took, cpu = time.monotonic() - began, time.process_time() - began_cpu
     lock.release()

@@ -73,10 +73,11 @@ class Archive:
 
     # ------------------------------------------------------------ writing
 
-    def submit(self, batch: NodeBatch) -> Future[int]:
+    def submit(self, batch: NodeBatch, answer: Callable[[int | StoreError], None]) -> None:
+        """`answer` is called on the writer's thread. Raises StoreError where it is not even queued."""
         if self._untold and self._writer.trouble is None:
             self._tell_again()
-        return self._writer.submit(batch)
+        self._writer.offer(batch, answer)
 
     def resume(self, node_id: str, epoch: int) -> None:
         """The probe begins again from the oldest batch it has."""

@@ -89,10 +89,10 @@ def check(batch: Batch, node_id: str, known: Callable[[str], bool], received_ns:
             kept.append(sample)
     if ahead_ns:
         kept = [_moved(sample, ahead_ns, received_ns) for sample in kept]
-    wrong = [sample.at_ns for sample in kept if not _credible(sample.at_ns, received_ns)]
-    if not wrong:
+    times = [sample.at_ns for sample in kept]
+    if not times or (_credible(min(times), received_ns) and _credible(max(times), received_ns)):
         return Checked(tuple(kept), strangers, 0)
-    latest = max(wrong)
+    latest = max(at_ns for at_ns in times if not _credible(at_ns, received_ns))
     moved = tuple(
         sample
         if _credible(sample.at_ns, received_ns)

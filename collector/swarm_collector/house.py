@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -177,7 +178,7 @@ class House:
                 _log.info("%s could not use its lease: %s", member.name, safe(done.detail))
             self._poke.set()
 
-    def committed(self, member: Member, samples: tuple[Sample, ...]) -> None:
+    def committed(self, member: Member, samples: Sequence[Sample]) -> None:
         """The store has these: now the live Swarm may show them."""
         for sample in samples:
             self.builder.sample(member.node_id, sample)
@@ -278,7 +279,7 @@ class House:
             if now_ns >= looked_ns + LOOK_EVERY_NS:
                 looked_ns = now_ns
                 for session in tuple(self._probes.values()):
-                    session.end_if_silent(now_ns)
+                    session.look(now_ns)
                 for told in self.membership.poll(now_ns):
                     self.tell(told)
             for count, (number, message) in enumerate(self.conductor.due(now_ns), start=1):

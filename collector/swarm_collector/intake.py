@@ -7,7 +7,6 @@ told once when it begins and once when it ends, however many batches it turns aw
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import random
 import threading
 from collections import deque
@@ -32,6 +31,9 @@ class KeepIt(Exception):
         self.retry_ms = retry_ms
 
 
+Done = Callable[[int | KeepIt], None]  # the committed sequence number, or why the probe must keep it
+
+
 class Answers:
     """Hands what the store's thread has answered to the event loop, all of one commit with one wake-up.
 
@@ -39,40 +41,34 @@ class Answers:
     """
 
     def __init__(self) -> None:
-        self._answered: deque[tuple[asyncio.Future[int], concurrent.futures.Future[int]]] = deque()
+        self._answered: deque[tuple[Callable[[int | StoreError], None], int | StoreError]] = deque()
         self._lock = threading.Lock()
         self._waking = False
 
-    def future(self, answer: concurrent.futures.Future[int]) -> asyncio.Future[int]:
+    def to(self, take: Callable[[int | StoreError], None]) -> Callable[[int | StoreError], None]:
+        """`take`, to be called from any thread and run in the present loop."""
         loop = asyncio.get_running_loop()
-        mine: asyncio.Future[int] = loop.create_future()
 
-        def answered(answer: concurrent.futures.Future[int]) -> None:
-            self._answered.append((mine, answer))
+        def answered(answer: int | StoreError) -> None:
+            self._answered.append((take, answer))
             with self._lock:
                 waking, self._waking = self._waking, True
             if not waking and not loop.is_closed():
                 loop.call_soon_threadsafe(self._hand_over)
 
-        answer.add_done_callback(answered)
-        return mine
+        return answered
 
     def _hand_over(self) -> None:
         with self._lock:
             self._waking = False
         while self._answered:
-            mine, answer = self._answered.popleft()
-            if mine.done():  # its session has ended meanwhile
-                answer.exception()
-            elif (error := answer.exception()) is not None:
-                mine.set_exception(error)
-            else:
-                mine.set_result(answer.result())
+            take, answer = self._answered.popleft()
+            take(answer)
 
 
 @dataclass(slots=True)
 class Intake:
-    submit: Callable[[NodeBatch], concurrent.futures.Future[int]]
+    submit: Callable[[NodeBatch, Callable[[int | StoreError], None]], None]
     on_trouble: Callable[[str], None]  # why nothing is taken any more
     on_recovery: Callable[[str], None]  # what it was
     rng: random.Random
@@ -83,31 +79,33 @@ class Intake:
     commit_s: Histogram = field(default_factory=Histogram)
     _answers: Answers = field(default_factory=Answers)
 
-    async def commit(self, batch: NodeBatch) -> int:
-        """The sequence number up to which everything of this node and epoch is now committed. Raises KeepIt."""
+    def commit(self, batch: NodeBatch, done: Done) -> None:
+        """`done` hears, in the event loop, the sequence number up to which everything of this node and epoch is now
+        committed, or why not. Raises KeepIt where that is known at once."""
         loop = asyncio.get_running_loop()
         began = loop.time()
+
+        def take(answer: int | StoreError) -> None:
+            if isinstance(answer, StoreError):
+                done(self._refused(answer))
+                return
+            self.commit_s.observe(loop.time() - began)
+            self.committed_batches += 1
+            self.committed_samples += len(batch.samples)
+            if self.trouble is not None:
+                was, self.trouble = self.trouble, None
+                self.on_recovery(was)
+            done(answer)
+
         try:
-            future = self.submit(batch)
-        except (QueueFull, OutOfOrder) as error:  # busy, not broken
-            self.refused_batches += 1
-            raise KeepIt("the collector is behind with writing", self._jittered(BEHIND_MS)) from error
+            self.submit(batch, self._answers.to(take))
         except StoreError as error:
             raise self._refused(error) from error
-        try:
-            committed = await self._answers.future(future)
-        except StoreError as error:
-            raise self._refused(error) from error
-        self.commit_s.observe(loop.time() - began)
-        self.committed_batches += 1
-        self.committed_samples += len(batch.samples)
-        if self.trouble is not None:
-            was, self.trouble = self.trouble, None
-            self.on_recovery(was)
-        return committed
 
     def _refused(self, error: StoreError) -> KeepIt:
         self.refused_batches += 1
+        if isinstance(error, QueueFull | OutOfOrder):  # busy, not broken
+            return KeepIt("the collector is behind with writing", self._jittered(BEHIND_MS))
         reason = str(error)
         if self.trouble is None:
             self.trouble = reason

@@ -1,12 +1,16 @@
 """One probe's session: hello, welcome, then batches up and plans, leases and acknowledgements down.
 
-Three tasks share it: one reads, one commits batches in their order, one writes. What comes in is checked here; what
-it means is the business of `membership`, `conductor`, `gate` and `intake`.
+One task reads; what is to be sent is written at once, and a commit's answer comes as a callback: ten thousand sessions
+of several tasks and queues each would be most of the collector's memory. What comes in is checked here; what it means
+is the business of `membership`, `conductor`, `gate` and `intake`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
+from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import WSCloseCode, web
@@ -43,7 +47,7 @@ if TYPE_CHECKING:
     from swarm_collector.house import House
 
 MAX_QUEUED: Final = 8  # batches of one probe that wait for the store; more are sent back
-MAX_OUTBOX: Final = 256  # messages a probe has not read; plans and acknowledgements are few
+MAX_UNREAD_BYTES: Final = 1 << 20  # that a probe has not read; plans and acknowledgements are few
 MESSAGES_PER_S: Final = 50.0
 MESSAGE_BURST: Final = 500.0  # a spool that is caught up with
 SILENT_BEATS: Final = 6  # more than what is called lost: a slow line is not cut
@@ -51,14 +55,24 @@ QUEUE_RETRY_MS: Final = 500.0
 
 
 class ProbeSession:
+    __slots__ = (
+        "_batches", "_bucket", "_clock", "_clock_told", "_committing", "_ending", "_goodbye", "_heard_ns", "_house",
+        "_member", "_order", "_over", "_request", "_silence_ns", "_strangers", "_stuck_ns", "_task", "_unbelieved",
+        "_ws", "number",
+    )  # fmt: skip
+
     def __init__(self, house: House, number: int, ws: web.WebSocketResponse, request: web.Request) -> None:
         self.number = number
         self._house = house
         self._ws = ws
         self._request = request
-        self._out: asyncio.Queue[bytes] = asyncio.Queue(MAX_OUTBOX)
-        self._batches: asyncio.Queue[Batch] = asyncio.Queue(MAX_QUEUED)
-        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._task = asyncio.current_task()
+        self._member: Member | None = None
+        self._batches: deque[Batch] = deque()  # those behind the one that is being committed
+        self._committing = False
+        self._over: SessionOver | None = None  # what somebody else ends this session with
+        self._ending = False
+        self._stuck_ns = 0  # since when the probe has not read all that was sent; 0: it has
         self._order = Order()
         self._bucket = Bucket(MESSAGES_PER_S, MESSAGE_BURST)
         self._heard_ns = house.clock.steady_ns()
@@ -70,44 +84,60 @@ class ProbeSession:
         self._strangers = 0
 
     def send(self, message: CollectorMessage) -> None:
-        try:
-            self._out.put_nowait(encode(message))
-        except asyncio.QueueFull:
-            self.end(SessionOver(f"{MAX_OUTBOX} messages not read", WSCloseCode.TRY_AGAIN_LATER))
+        """Into the connection's buffer, which a probe that does not read fills up to a limit and then is let go."""
+        transport = self._transport()
+        if self._ending or transport is None or transport.is_closing():
+            return
+        transport.write(sessions.frame(encode(message)))
+        if transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
+            self.end(SessionOver(f"{MAX_UNREAD_BYTES} bytes not read", WSCloseCode.TRY_AGAIN_LATER))
 
     def end(self, over: SessionOver) -> None:
-        if not self._over.done():
-            self._over.set_exception(over)
+        if self._over is None and not self._ending:
+            self._over = over
+            if self._task is not None:
+                self._task.cancel()
 
     def clock_set(self, step_ns: int) -> None:
         """The collector's own clock was set ahead by so much."""
         self._clock.collector_set(step_ns)
 
-    def end_if_silent(self, now_ns: int) -> None:
-        """Asked once a second of all: a timer for each message would cost more than the message."""
+    def look(self, now_ns: int) -> None:
+        """Has it said nothing, or read nothing, for too long? Asked now and then of all: a timer for each message would
+        cost more than the message."""
         if self._silence_ns is not None and now_ns - self._heard_ns > self._silence_ns:
             self.end(SessionOver(f"nothing came for {self._silence_ns / NS_PER_S:g} s"))
+        transport = self._transport()
+        if transport is None or not transport.get_write_buffer_size():
+            self._stuck_ns = 0
+        elif not self._stuck_ns:
+            self._stuck_ns = now_ns
+        elif now_ns - self._stuck_ns > self._house.pulse.send_s * NS_PER_S:
+            self.end(SessionOver(f"took nothing for {self._house.pulse.send_s:g} s", WSCloseCode.TRY_AGAIN_LATER))
 
     async def run(self) -> None:
         over: SessionOver | None = None
-        member: Member | None = None
         try:
             hello = await self._hello()
-            member = await self._admit(hello)
-            await sessions.together(self._read(member, hello), self._commit(member), self._write(), self._wait_over())
+            self._member = await self._admit(hello)
+            await self._read(self._member, hello)
+        except asyncio.CancelledError:
+            if self._over is None:  # not ours: the server itself is being torn down
+                raise
+            assert self._task is not None
+            self._task.uncancel()
+            over = self._over
         except SessionOver as error:
             over = error
-            who = member.name if member else self._peer()
-            self._house.session_line(f"session {self.number} of {who} ends: {safe(str(over))}")
         finally:
-            if self._over.done():
-                self._over.exception()  # seen
-            else:
-                self._over.cancel()
+            self._ending = True
             self._house.probe_gone(self, self._goodbye)
             if self._strangers:
                 self._house.session_line(f"left out {self._strangers} samples about nodes that are no members")
-            await sessions.close(self._ws, self._transport(), over)
+        if over is not None:
+            who = self._member.name if self._member else self._peer()
+            self._house.session_line(f"session {self.number} of {who} ends: {safe(str(over))}")
+        await sessions.close(self._ws, self._transport(), over)
 
     # ------------------------------------------------------------ joining
 
@@ -153,7 +183,7 @@ class ProbeSession:
     async def _refuse(self, refused: Refused) -> None:
         await sessions.send(self._ws, encode(refused), self._house.pulse.send_s)
 
-    # ------------------------------------------------------------ the three tasks
+    # ------------------------------------------------------------ what comes in
 
     async def _read(self, member: Member, hello: Hello) -> None:
         self._silence_ns = round(self._house.pulse.silence_s * NS_PER_S) + SILENT_BEATS * (
@@ -187,32 +217,46 @@ class ProbeSession:
         elif waiting:
             self.send(SlowDown(reason="a batch before this one was not taken", retry_ms=QUEUE_RETRY_MS))
             return
-        try:
-            self._batches.put_nowait(batch)
-        except asyncio.QueueFull:
+        if len(self._batches) >= MAX_QUEUED:
             self._order.refuse(batch.seq)
             self.send(SlowDown(reason="too many batches at once", retry_ms=QUEUE_RETRY_MS))
+            return
+        self._batches.append(batch)
+        if not self._committing:
+            self._commit(member)
 
-    async def _commit(self, member: Member) -> None:
+    def _commit(self, member: Member) -> None:
         """One batch after the other: a batch is not offered to the store before the one before it is in."""
-        while True:
-            batch = await self._batches.get()
+        while self._batches:
+            batch = self._batches.popleft()
             received_ns = self._house.wall_ns()
             checked = check(batch, member.node_id, self._house.knows, received_ns, self._clock.ahead_ns)
             self._strangers += checked.strangers
             self._unbelievable(member, checked.clock_off_ns)
+            stored = NodeBatch(member.node_id, batch.epoch, batch.seq, received_ns, checked.samples)
             try:
-                committed = await self._house.intake.commit(
-                    NodeBatch(member.node_id, batch.epoch, batch.seq, received_ns, checked.samples)
-                )
+                self._house.intake.commit(stored, functools.partial(self._committed, member, stored))
             except KeepIt as keep:
-                self._order.refuse(batch.seq)
-                while not self._batches.empty():  # what waits behind it must not overtake it
-                    self._order.refuse(self._batches.get_nowait().seq)
-                self.send(SlowDown(reason=keep.reason, retry_ms=keep.retry_ms))
-                continue
-            self._house.committed(member, checked.samples)
-            self.send(Ack(epoch=batch.epoch, seq=committed))
+                self._keep(batch.seq, keep)
+            else:
+                self._committing = True
+                return
+
+    def _committed(self, member: Member, batch: NodeBatch, outcome: int | KeepIt) -> None:
+        self._committing = False
+        if isinstance(outcome, KeepIt):
+            self._keep(batch.seq, outcome)
+            return
+        self._house.committed(member, batch.samples)
+        self.send(Ack(epoch=batch.epoch, seq=outcome))
+        if not self._ending:
+            self._commit(member)
+
+    def _keep(self, seq: int, keep: KeepIt) -> None:
+        self._order.refuse(seq)
+        while self._batches:  # what waits behind it must not overtake it
+            self._order.refuse(self._batches.popleft().seq)
+        self.send(SlowDown(reason=keep.reason, retry_ms=keep.retry_ms))
 
     def _see_clock(self, member: Member, at_ns: int) -> None:
         """Told once a session, and again only when the clock is set meanwhile."""
@@ -231,13 +275,6 @@ class ProbeSession:
             self._house.tell(Told(member.node_id, "clock", detail))
         self._unbelieved = bool(off_ns)
 
-    async def _write(self) -> None:
-        while True:
-            await sessions.send(self._ws, await self._out.get(), self._house.pulse.send_s)
-
-    async def _wait_over(self) -> None:
-        await asyncio.shield(self._over)
-
     # ------------------------------------------------------------ small parts
 
     def _transport(self) -> asyncio.Transport | None:
@@ -247,7 +284,7 @@ class ProbeSession:
         return _host(self._transport(), "peername")
 
 
-def uplinks(samples: tuple[object, ...]) -> list[UplinkSample]:
+def uplinks(samples: Sequence[object]) -> list[UplinkSample]:
     return [sample for sample in samples if isinstance(sample, UplinkSample)]
 
 

@@ -22,6 +22,7 @@ from swarm_collector.viewers import ViewerSession
 from swarm_protocol.messages import MAX_MESSAGE_BYTES, PROBE_PATH, VIEW_PATH
 
 BACKLOG: Final = 1024  # ten thousand probes come back at once after a restart
+PINGED_PROBES: Final = 1_000
 DRAIN_S: Final = 10.0  # for what is on its way into the store when the collector is asked to end
 
 _log = logging.getLogger("swarm_collector.server")
@@ -99,7 +100,9 @@ class Server:
     ) -> web.StreamResponse:
         if "Origin" in request.headers:  # a web page in somebody's browser, reaching for a collector on loopback
             raise web.HTTPForbidden(text="not for web pages\n")
-        ws = sessions.socket_for(self._house.pulse, MAX_MESSAGE_BYTES)
+        # The probes of a large swarm are heard of by their own heartbeats; a ping each beside them costs as much again.
+        ping = kind is ViewerSession or self._house.probe_count < PINGED_PROBES
+        ws = sessions.socket_for(self._house.pulse, MAX_MESSAGE_BYTES, ping=ping)
         if not ws.can_prepare(request):
             raise web.HTTPUpgradeRequired(text="this is a WebSocket; see swarm-probe --join and swarmtop --connect\n")
         await ws.prepare(request)

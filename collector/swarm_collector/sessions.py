@@ -31,18 +31,25 @@ class Pulse:
     send_s: float = 30.0  # a peer that takes nothing for so long is gone
 
 
-def socket_for(pulse: Pulse, max_bytes: int) -> web.WebSocketResponse:
+def socket_for(pulse: Pulse, max_bytes: int, *, ping: bool = True) -> web.WebSocketResponse:
     # no compression: frames are packed already, and a small packed message must not become a large one here
     return web.WebSocketResponse(
-        heartbeat=pulse.ping_s, max_msg_size=max_bytes, compress=False, timeout=CLOSE_WITHIN_S, autoclose=True
+        heartbeat=pulse.ping_s if ping else None,
+        max_msg_size=max_bytes,
+        compress=False,
+        timeout=CLOSE_WITHIN_S,
+        autoclose=True,
     )
 
 
 async def receive(ws: web.WebSocketResponse, within_s: float | None) -> bytes | None:
     """The next message; None when the peer has closed. Raises SessionOver for silence and for what is no message."""
     try:
-        async with asyncio.timeout(within_s):  # aiohttp's own starts anew at each ping
+        if within_s is None:
             message = await ws.receive()
+        else:
+            async with asyncio.timeout(within_s):  # aiohttp's own starts anew at each ping
+                message = await ws.receive()
     except TimeoutError:
         raise SessionOver(f"nothing came for {within_s:g} s") from None
     if message.type is WSMsgType.BINARY:
@@ -53,6 +60,16 @@ async def receive(ws: web.WebSocketResponse, within_s: float | None) -> bytes | 
     if message.type is WSMsgType.ERROR:
         raise SessionOver(safe(str(ws.exception() or "broken frame"), limit=100), WSCloseCode.PROTOCOL_ERROR)
     return None
+
+
+def frame(data: bytes) -> bytes:
+    """One binary message as a server sends it (RFC 6455, 5.2): final, unmasked, uncompressed."""
+    size = len(data)
+    if size < 126:
+        return bytes((0x82, size)) + data
+    if size < 1 << 16:
+        return b"\x82\x7e" + size.to_bytes(2, "big") + data
+    return b"\x82\x7f" + size.to_bytes(8, "big") + data
 
 
 async def send(ws: web.WebSocketResponse, data: bytes, within_s: float) -> None:

@@ -67,11 +67,11 @@ class Table:
     def columns(self) -> tuple[str, ...]:
         return (*_PREFIX[self.shape], *self.fields)
 
-    @property
-    def insert(self) -> str:
-        """A sample that is there already (same kind, nodes and nanosecond) stays as it is."""
-        marks = ",".join("?" * len(self.columns))
-        return f"INSERT OR IGNORE INTO {self.name} ({','.join(self.columns)}) VALUES ({marks})"
+    def insert_of(self, rows: int) -> str:
+        """So many samples; one that is there already (same kind, nodes and nanosecond) stays as it is."""
+        marks = f"({','.join('?' * len(self.columns))})"
+        values = ",".join([marks] * rows)
+        return f"INSERT INTO {self.name} ({','.join(self.columns)}) VALUES {values} ON CONFLICT DO NOTHING"
 
     @property
     def select(self) -> str:

@@ -23,7 +23,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -55,13 +55,29 @@ class Committed:
     seq: int
 
 
+Answer = Callable[[int | StoreError], None]  # the committed seq, or why it was not taken
+
+
 @dataclass(slots=True)
 class _Task:
     size: int  # samples
     apply: Callable[[Transaction], Any]
+    answer: Callable[[Any], None]  # its result or a StoreError; on the writer's thread
     batch: NodeBatch | None = None
-    future: Future[Any] = field(default_factory=Future)
     result: Any = None
+
+
+def _into(future: Future[Any]) -> Callable[[Any], None]:
+    # From here on nobody can cancel it: a caller that goes away must not take a commit with it.
+    future.set_running_or_notify_cancel()
+
+    def answer(result: Any) -> None:
+        if isinstance(result, StoreError):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+
+    return answer
 
 
 class Writer:
@@ -104,8 +120,13 @@ class Writer:
 
     def submit(self, batch: NodeBatch) -> Future[int]:
         """Raises QueueFull, OutOfOrder, Closed, or the store's trouble; then nothing was taken."""
-        task = _Task(max(1, len(batch.samples)), lambda transaction: transaction.batch(batch), batch)
-        return self._put(task)
+        future: Future[int] = Future()
+        self.offer(batch, _into(future))
+        return future
+
+    def offer(self, batch: NodeBatch, answer: Answer) -> None:
+        """`submit` for thousands a second: no future, `answer` is called on the writer's thread and must not raise."""
+        self._put(_Task(max(1, len(batch.samples)), lambda transaction: transaction.batch(batch), answer, batch))
 
     def upsert_node(
         self, node_id: str, name: str, *, host: str = "", facts: HostFacts | None = None, seen_ns: int
@@ -113,17 +134,17 @@ class Writer:
         """Who this node is, now. Samples of a node never told of show its id for a name."""
         text = msgspec.json.encode(facts).decode() if facts is not None else None
         member = Member(node_id, name, host, text, seen_ns)
-        return self._put(_Task(1, lambda transaction: transaction.member(member)))
+        return self._do(lambda transaction: transaction.member(member))
 
     def event(self, sample: EventSample, node_id: str | None = None) -> Future[None]:
         """What the collector has to tell of a node, or (None) of the swarm."""
         with self._wake:
             self._events += 1
             part = self._clock_ns() + self._events
-        return self._put(_Task(1, lambda transaction: transaction.event(node_id, sample, part)))
+        return self._do(lambda transaction: transaction.event(node_id, sample, part))
 
     def set_setting(self, key: str, value: str) -> Future[None]:
-        return self._put(_Task(1, lambda transaction: transaction.setting(key, value)))
+        return self._do(lambda transaction: transaction.setting(key, value))
 
     def resume(self, node_id: str, epoch: int) -> None:
         """A session begins from the oldest batch its probe has: nothing before that is owed any more."""
@@ -152,9 +173,12 @@ class Writer:
 
     # ------------------------------------------------------------ the queue
 
-    def _put(self, task: _Task) -> Future[Any]:
-        # From here on nobody can cancel it: a caller that goes away must not take a commit with it.
-        task.future.set_running_or_notify_cancel()
+    def _do(self, apply: Callable[[Transaction], Any]) -> Future[Any]:
+        future: Future[Any] = Future()
+        self._put(_Task(1, apply, _into(future)))
+        return future
+
+    def _put(self, task: _Task) -> None:
         with self._wake:
             if self._closing:
                 raise Closed(f"the store {self._name} is being closed; send it again later")
@@ -170,7 +194,6 @@ class Writer:
             self._queued += task.size
             if len(self._queue) == 1:
                 self._wake.notify()
-        return task.future
 
     def _require_turn(self, batch: NodeBatch) -> None:
         epoch = (batch.node_id, batch.epoch)
@@ -231,7 +254,7 @@ class Writer:
                 _log.error("a task for %s failed: %r", self._name, error, exc_info=error)
                 with self._wake:
                     self._owe(tasks[0])
-                tasks[0].future.set_exception(StoreError(f"could not be written to {self._name} ({error!r})"))
+                tasks[0].answer(StoreError(f"could not be written to {self._name} ({error!r})"))
             else:
                 for task in tasks:
                     self._write([task])
@@ -248,7 +271,7 @@ class Writer:
                     if task.batch.seq > seq and time.monotonic() < until:
                         late.append((task, seq))
         for task, seq in late:
-            task.future.set_exception(OutOfOrder(f"batch {seq} failed before this one; send {seq} first"))
+            task.answer(OutOfOrder(f"batch {seq} failed before this one; send {seq} first"))
         refused = {id(task) for task, _ in late}
         return [task for task in tasks if id(task) not in refused]
 
@@ -284,7 +307,7 @@ class Writer:
                 if seq >= self._owed.get(epoch, (seq + 1, 0.0))[0]:
                     del self._owed[epoch]
         for task in tasks:
-            task.future.set_result(task.result)
+            task.answer(task.result)
         if self._on_commit is not None and acknowledged:
             try:
                 self._on_commit([Committed(*epoch, seq) for epoch, seq in acknowledged.items()])
@@ -310,7 +333,7 @@ class Writer:
         if not self._closing:
             self._db = self._keeper.relieve(error)
         for task in tasks:
-            task.future.set_exception(error)
+            task.answer(error)
 
     def _rollback(self) -> None:
         if self._db is not None and self._db.in_transaction:
@@ -352,7 +375,7 @@ class Writer:
             self._queued = 0
         self._unwritten.extend(task.batch for task in left if task.batch is not None)
         for task in left:
-            task.future.set_exception(Closed(f"the store {self._name} was closed before this was written"))
+            task.answer(Closed(f"the store {self._name} was closed before this was written"))
         if self._unwritten:
             _log.warning("%d batches were not written to %s; the probes keep them", len(self._unwritten), self._name)
         db, self._db = self._db, None

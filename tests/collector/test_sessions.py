@@ -227,15 +227,15 @@ async def test_the_collectors_own_clock_set_by_a_year_is_told_once_and_no_probe_
 
 async def test_a_spool_that_dropped_the_refused_batch_goes_on_in_a_new_session(rig, monkeypatch, tmp_path):
     """The store waits for the refused one; a hello says that nothing before what comes now is left."""
-    real, failures = rig.house.archive._writer.submit, iter([True])
+    real, failures = rig.house.archive._writer.offer, iter([True])
 
-    def once(batch):
+    def once(batch, answer):
         if next(failures, False):
             rig.house.archive._writer._owed[batch.node_id, batch.epoch] = (batch.seq, float("inf"))
             raise Full("no space left")
-        return real(batch)
+        return real(batch, answer)
 
-    monkeypatch.setattr(rig.house.archive._writer, "submit", once)
+    monkeypatch.setattr(rig.house.archive._writer, "offer", once)
     async with rig.probe("kiln") as probe:
         await probe.batch(1, note(time.time_ns(), "one"))
         await probe.next(SlowDown)
@@ -283,7 +283,7 @@ async def test_bytes_spent_on_transfers_are_counted_over_a_restart(tmp_path):
 
 
 async def test_a_full_disk_is_told_to_probes_viewers_and_log_and_ends(rig, monkeypatch, caplog):
-    def full(batch):
+    def full(batch, answer):
         raise Full("no space left for swarm.db; free some, nothing that was acknowledged is lost")
 
     async with rig.probe("kiln") as probe, rig.viewer() as viewer:
@@ -306,10 +306,10 @@ async def test_a_batch_behind_a_refused_one_is_not_taken(rig, monkeypatch, tmp_p
     """Its acknowledgement would cover the refused one, and the probe would drop it."""
     real, failures = rig.house.intake.submit, iter([True])
 
-    def once(batch):
+    def once(batch, answer):
         if next(failures, False):
             raise Full("no space left")
-        return real(batch)
+        return real(batch, answer)
 
     monkeypatch.setattr(rig.house.intake, "submit", once)
     at_ns = time.time_ns()
