@@ -67,7 +67,7 @@ async def picture(source: Source, options: DashboardOptions, args: argparse.Name
     try:
         async with app.run_test(size=(args.width, args.height)) as pilot:
             await _until(app, pilot.pause, lambda: app.session.analysis is not None, "a plan")
-            if app.session.span is not None and app.session.shown is not None:
+            if app.session.recording is not None and app.session.shown is not None:
                 await _walk(app, pilot.pause, app.session.shown.at_ns - round(args.back * NS_PER_S))
             ends = time.monotonic() + args.after
             await _until(app, pilot.pause, lambda: time.monotonic() >= ends, "the time to pass", WAIT_S + args.after)
@@ -85,7 +85,7 @@ async def _walk(app: Dashboard, pause: Callable[[float], Awaitable[None]], until
     """The minute before `until_ns`, and a plan for its last frame."""
     for second in MINUTE:
         goal = app.session.clamp(until_ns + second * NS_PER_S, forward=False)
-        app.go_to(goal, forward=False)
+        app.travel.go_to(goal, forward=False)
         await _until(app, pause, lambda goal=goal: _stands(app) == goal, "a frame of the recording")  # type: ignore[misc]
     await _until(app, pause, lambda: app.session.analysis.at_ns == _stands(app), "a plan")  # type: ignore[union-attr]
 

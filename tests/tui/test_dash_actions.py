@@ -42,7 +42,7 @@ async def test_every_action_has_a_handler_on_each_of_its_screens() -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await fakes.ready(app, pilot)
         for name in actions.SCREENS:
-            page = app.get_screen(name)
+            page = app.page(name)
             assert isinstance(page, Page)
             for action in actions.for_screen(name, recording=True):
                 assert hasattr(page, f"action_{action.name}") or hasattr(app, f"action_{action.name}"), (name, action)

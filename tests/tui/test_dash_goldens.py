@@ -135,7 +135,7 @@ async def test_replay_and_a_pooled_matrix(size: tuple[int, int]) -> None:
     app = Dashboard(fakes.FakeRecording(fakes.swarm()), fakes.options())
     async with app.run_test(size=size) as pilot:
         await fakes.ready(app, pilot)
-        app.go_to(fakes.NOW_NS - 1800 * NS_PER_S)
+        app.travel.go_to(fakes.NOW_NS - 1800 * NS_PER_S)
         await fakes.until(pilot, lambda: app.session.shown.at_ns < fakes.NOW_NS)
         await fakes.until(pilot, lambda: app.session.analysis.at_ns < fakes.NOW_NS)
         check("replay", size, await on_screen(app, pilot, "time"))

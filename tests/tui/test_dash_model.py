@@ -447,7 +447,7 @@ def test_the_same_question_is_asked_once() -> None:
 def test_step_into_a_gap_of_a_recording_leads_to_its_other_side() -> None:
     made = Session("swarm-0921.db", "replay", fakes.options())
     at = fakes.NOW_NS
-    made.span = Span(at - 1000 * NS_PER_S, at, ((at - 500 * NS_PER_S, at - 200 * NS_PER_S),))
+    made.recording = Span(at - 1000 * NS_PER_S, at, ((at - 500 * NS_PER_S, at - 200 * NS_PER_S),))
     assert made.clamp(at - 300 * NS_PER_S) == at - 200 * NS_PER_S
     assert made.clamp(at - 300 * NS_PER_S, forward=False) == at - 500 * NS_PER_S
     assert made.clamp(at + 5 * NS_PER_S) == at

@@ -443,7 +443,7 @@ async def test_keys_pressed_while_a_frame_is_read_move_the_goal_not_a_queue() ->
     async with app.run_test(size=(80, 24)) as pilot:
         await fakes.ready(app, pilot)
         for _ in range(20):
-            app.go_by(-5 * NS_PER_S)
+            app.travel.go_by(-5 * NS_PER_S)
         await fakes.until(pilot, lambda: app.session.shown.at_ns == fakes.NOW_NS - 100 * NS_PER_S)
         assert len(source.visited) <= 2
 
@@ -507,7 +507,7 @@ async def test_figures_of_a_large_swarm_leave_the_processor_to_others(monkeypatc
         for second in (1, 2, 3):
             source.put(fakes.swarm(names, at_ns=fakes.NOW_NS + second * NS_PER_S))
         await fakes.until(pilot, lambda: app.session.latest.at_ns == fakes.NOW_NS + 3 * NS_PER_S)
-        app._tick()
+        app.tick()
         assert worked == [fakes.NOW_NS]
         app._figures_at = 0.0
         await fakes.until(pilot, lambda: app.session.shown is app.session.latest, "the newest frame")

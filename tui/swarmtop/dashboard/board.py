@@ -6,37 +6,33 @@ Frames replace each other (the latest wins) and are drawn at most four times a s
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import time
 from typing import TYPE_CHECKING, ClassVar, Final, TypeGuard
 
 from textual.app import App
 from textual.binding import BindingType
+from textual.driver import Driver
 from textual.theme import Theme
 from textual.worker import WorkerFailed
 
-from swarm_predict.catalogue import catalogue, model_named
+from swarm_predict.catalogue import model_named
 from swarm_predict.types import Engine, PredictError, Workload
 from swarm_protocol.swarm import Swarm
 from swarm_protocol.units import NS_PER_S
 from swarmtop.dashboard import actions, terminal
 from swarmtop.dashboard.analyst import Analyst
-from swarmtop.dashboard.model import timeline
+from swarmtop.dashboard.driver import counting, waiting
 from swarmtop.dashboard.model.figures import Figures, figures
-from swarmtop.dashboard.model.help import help_lines
 from swarmtop.dashboard.model.lines import clean
 from swarmtop.dashboard.model.mark import take
 from swarmtop.dashboard.model.view import View
 from swarmtop.dashboard.options import DashboardOptions
-from swarmtop.dashboard.screens.links import LinksPage
-from swarmtop.dashboard.screens.node import NodePage
-from swarmtop.dashboard.screens.overlays import Help, Picker, Prompt
-from swarmtop.dashboard.screens.overview import Overview
+from swarmtop.dashboard.pace import Pace, bytes_per_s
 from swarmtop.dashboard.screens.page import Page
-from swarmtop.dashboard.screens.placement import PlacementPage
-from swarmtop.dashboard.screens.time import TimePage
-from swarmtop.dashboard.session import LARGE, STEP_NS, Question, Session
-from swarmtop.dashboard.settings import THEMES
+from swarmtop.dashboard.session import JUMP_NS, LARGE, STEP_NS, Question, Session
+from swarmtop.dashboard.travel import NO_PAST, Travel
 from swarmtop.dashboard.widgets.palettes import PALETTES, Palette
 from swarmtop.dashboard.widgets.strips import Ink
 from swarmtop.source import Recording, Source, SourceError
@@ -51,10 +47,13 @@ REDRAW_S: Final = 0.25  # four times a second: faster than anyone reads, slow en
 
 ALWAYS: Final = ("interrupt", "suspend")  # these keys work under any list or prompt
 
-THEME_HELP: Final = {
-    "dark": "for dark terminals",
-    "light": "for light terminals",
-    "contrast": "white on black, for projectors and tired eyes",
+# Screens by name, brought when somebody goes there: the first paint waits for the first one only.
+PAGES: Final[dict[actions.Screen, tuple[str, str]]] = {
+    "overview": ("overview", "Overview"),
+    "node": ("node", "NodePage"),
+    "links": ("links", "LinksPage"),
+    "placement": ("placement", "PlacementPage"),
+    "time": ("time", "TimePage"),
 }
 
 
@@ -67,9 +66,6 @@ def _theme(name: str, palette: Palette) -> Theme:
     )  # fmt: skip
 
 
-_PAGES: Final[tuple[type[Page], ...]] = (Overview, NodePage, LinksPage, PlacementPage, TimePage)
-
-
 class Dashboard(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = []
     ENABLE_COMMAND_PALETTE = False
@@ -79,6 +75,7 @@ class Dashboard(App[None]):
 
     def __init__(self, source: Source, options: DashboardOptions) -> None:
         self._color = options.color if options.color is not None else not os.environ.get("NO_COLOR")
+        self.pace = Pace(bytes_per_s(os.environ))
         with _Environment(NO_COLOR=None if self._color else "1"):
             super().__init__(ansi_color=None if self._color else True)
         self.source = source
@@ -100,21 +97,31 @@ class Dashboard(App[None]):
         self._figures_at = 0.0  # not before this the next ones
         self._second = 0
         self._rest_until = 0.0
-        self._moving = False  # a frame of the past is being fetched
-        self._wanted_ns: int | None = None  # where the person wants to stand by now
+        self.travel = Travel(self, source if _is_recording(source) else None)
 
     # ------------------------------------------------------------ start and end
+
+    def get_driver_class(self) -> type[Driver]:
+        return counting(super().get_driver_class(), lambda count, now_s: self.pace.wrote(count, now_s))
+
+    def page(self, name: actions.Screen) -> Page:
+        """The screen of that name, made at the first visit."""
+        if not self.is_screen_installed(name):
+            module, kind = PAGES[name]
+            made = getattr(importlib.import_module(f"swarmtop.dashboard.screens.{module}"), kind)
+            self.install_screen(made(self.ink, (a for a in self._keys if a.on(name))), name)
+        found = self.get_screen(name)
+        assert isinstance(found, Page)
+        return found
 
     def on_mount(self) -> None:
         if self._color:
             for name, palette in PALETTES.items():
                 self.register_theme(_theme(name, palette))
             self.use_theme(self.options.theme)
-        for page in _PAGES:
-            self.install_screen(page(self.ink, (a for a in self._keys if a.on(page.NAME))), page.NAME)
-        self.push_screen("overview")
+        self.push_screen(self.page("overview"))
         self._analyst = Analyst(self.options.analyse or _analyse, self._deliver)
-        self.set_interval(REDRAW_S, self._tick)
+        self.set_interval(REDRAW_S, self.tick)
         self.run_worker(self._consume(), name="frames", exit_on_error=True)
         if self.session.standing == "live":
             self.run_worker(self._focus(), name="focus")
@@ -143,25 +150,25 @@ class Dashboard(App[None]):
         """Frames of the source, the newest always shown; reconnecting is the source's business."""
         try:
             if _is_recording(self.source):
-                self.session.span = await self.source.span()
+                self.session.recording = await self.source.span()
             async for swarm in self.source.frames():
                 first = self.session.latest is None
                 self.session.accept(swarm)
                 if first:
-                    self._tick()
+                    self.tick()
         except SourceError as error:
             self.ended = error
             self.finish(error.exit_code)
 
-    def _tick(self) -> None:
+    def tick(self) -> None:
         """At most four times a second: draws what is new, asks the planner, moves a playing recording on."""
         session = self.session
-        if self._rest_until > time.monotonic():
-            return
         began = time.monotonic()
+        if self._rest_until > began or not self.pace.ready(began, waiting(self._driver)):
+            return
         self._catch_up()
-        if session.playing and session.shown is not None and not self._moving:
-            self._play()
+        if session.playing:
+            self.travel.play(REDRAW_S)
         question = session.ask()
         if question is not None and self._analyst is not None:
             self._analyst.ask(question)
@@ -195,7 +202,13 @@ class Dashboard(App[None]):
             self._preparing = False
         if model == self.session.model.name and self.session.next_frame() is not None:
             self.session.show(frame, known)
-            self._tick()
+            self.tick()
+
+    async def figures_aside(self, frame: Swarm) -> Figures | None:
+        """Those of a large frame, from a thread; None: it is small, and whoever shows it works them out."""
+        if len(frame) < LARGE:
+            return None
+        return (await asyncio.to_thread(_timed_figures, frame, self.session.model.name))[0]
 
     def redraw(self) -> None:
         if not self._screen_stack:  # a timer's last call, while the screens are being taken down
@@ -246,22 +259,6 @@ class Dashboard(App[None]):
     def say(self, text: str) -> None:
         self.session.say(text, self.options.now_ns())
 
-    def models(self) -> list[tuple[str, str, str]]:
-        found = [
-            (
-                name,
-                name,
-                f"{_params(entry.shape.params)} parameters, {entry.shape.layers} layers, hidden {entry.shape.hidden}",
-            )
-            for name, entry in catalogue().items()
-        ]
-        own = self.options.model
-        if own.name not in catalogue():
-            found.insert(
-                0, (own.name, own.name, f"{_params(own.params)} parameters, {own.layers} layers (from a file)")
-            )
-        return found
-
     def choose_model(self, name: str) -> None:
         try:
             model = self.options.model if name == self.options.model.name else model_named(name)
@@ -271,55 +268,11 @@ class Dashboard(App[None]):
         self.session.choose_model(model)
         if self.session.standing == "live":
             self.run_worker(self._focus(), name="focus")
-        self._tick()
+        self.tick()
 
     def choose_engine(self, engine: Engine) -> None:
         self.session.choose_engine(engine)
-        self._tick()
-
-    # ------------------------------------------------------------ standing in the past
-
-    def go_by(self, by_ns: int) -> None:
-        base = self._wanted_ns
-        if base is None and self.session.shown is not None:
-            base = self.session.shown.at_ns
-        if base is not None and self.session.span is not None:
-            self.go_to(base + by_ns, forward=by_ns > 0)
-
-    def go_to(self, at_ns: int, *, forward: bool = True) -> None:
-        """The newest wish wins: keys pressed while a frame is read move the goal, not a queue."""
-        if not _is_recording(self.source) or self.session.span is None:
-            self.say("only a recording can be stood in: swarmtop --db FILE")
-            return
-        self._wanted_ns = self.session.clamp(at_ns, forward=forward)
-        if not self._moving:
-            self._moving = True
-            self.run_worker(self._move(self.source), name="move")
-
-    async def _move(self, recording: Recording) -> None:
-        try:
-            while (goal := self._wanted_ns) is not None:
-                swarm = await recording.swarm_at(goal)
-                known = None
-                if len(swarm) >= LARGE:
-                    known, _ = await asyncio.to_thread(_timed_figures, swarm, self.session.model.name)
-                self.session.stand_at(swarm, known)
-                if self._wanted_ns == goal:
-                    self._wanted_ns = None
-                self.redraw()
-        except SourceError as error:
-            self.say(str(error))
-        finally:
-            self._moving, self._wanted_ns = False, None
-
-    def _play(self) -> None:
-        session = self.session
-        assert session.shown is not None
-        if session.span is None or session.shown.at_ns >= session.span.last_ns:
-            session.playing = False
-            session.dirty = True
-            return
-        self.go_by(round(REDRAW_S * session.speed * NS_PER_S))
+        self.tick()
 
     # ------------------------------------------------------------ keys of every screen
 
@@ -329,7 +282,11 @@ class Dashboard(App[None]):
             return
         if remember:
             self._came_from = [*self._came_from[-20:], here.NAME]
-        self.switch_screen(screen)
+        self.switch_screen(self.page(screen))
+
+    def open_node(self, node_id: str) -> None:
+        self.session.chosen = node_id
+        self._go("node")
 
     def action_go_overview(self) -> None:
         self._go("overview")
@@ -353,17 +310,22 @@ class Dashboard(App[None]):
         if self.session.standing == "file":
             self.say("a file stands still by itself")
         self.session.toggle_pause()
-        self._tick()
+        self.tick()
 
     def action_step(self) -> None:
-        self.go_by(STEP_NS)
+        self.travel.go_by(STEP_NS)
 
     def action_step_back(self) -> None:
-        self.go_by(-STEP_NS)
+        self.travel.go_by(-STEP_NS)
+
+    def action_jump(self) -> None:
+        self.travel.go_by(JUMP_NS)
+
+    def action_jump_back(self) -> None:
+        self.travel.go_by(-JUMP_NS)
 
     def action_latest(self) -> None:
-        if self.session.span is not None:
-            self.go_to(self.session.span.last_ns)
+        self.travel.to_the_newest()
 
     def action_mark(self) -> None:
         """Here, or nowhere where the mark stands here already."""
@@ -379,15 +341,12 @@ class Dashboard(App[None]):
         self.redraw()
 
     def action_theme(self) -> None:
-        def choose(name: str | None) -> None:
-            if name:
-                self.use_theme(name)
-                self.say(f'to keep it: theme = "{name}" in config.toml')
-
         if self.ink.plain:
             self.say("there are no colours to choose: NO_COLOR is set")
-        else:
-            self.push_screen(Picker(self.ink, "theme", [(n, n, THEME_HELP[n]) for n in THEMES], self.ink.theme), choose)
+            return
+        from swarmtop.dashboard.screens import pickers
+
+        pickers.choose_theme(self)
 
     def use_theme(self, name: str) -> None:
         self.ink.use(name)
@@ -403,53 +362,28 @@ class Dashboard(App[None]):
         self._change_speed(1)
 
     def _change_speed(self, by: int) -> None:
-        if self.session.span is not None:
-            self.session.change_speed(by)
-            self._tick()
+        self.session.change_speed(by)
+        self.tick()
 
     def action_go_to(self) -> None:
         if self.session.span is None:
-            self.say("only a recording can be stood in: swarmtop --db FILE")
+            self.say(NO_PAST)
             return
+        from swarmtop.dashboard.screens import pickers
 
-        def parsed(text: str) -> int | str:
-            view = self.view()
-            if view is None or not text.strip():
-                return "a time: 14:02, 2026-11-23 14:02 or -10m"
-            try:
-                return timeline.parse_time(text, view)
-            except timeline.TimeError as error:
-                return str(error)
-
-        def check(text: str) -> str:
-            found = parsed(text)
-            return found if isinstance(found, str) else ""
-
-        def go(text: str | None) -> None:
-            found = parsed(text or "")
-            if isinstance(found, int):
-                self.go_to(found)
-
-        self.push_screen(Prompt(self.ink, "go to", "14:02, 2026-11-23 14:02 or -10m", "", check), go)
+        pickers.ask_time(self)
 
     def action_help(self) -> None:
         if isinstance(self.screen, Page):
-            page = self.screen
-            text = help_lines(page.NAME, page.shown_keys())
-            self.push_screen(Help(self.ink, f"help: {actions.TITLES[page.NAME]}", text))
+            from swarmtop.dashboard.screens import pickers
+
+            pickers.show_help(self, self.screen)
 
     def action_palette(self) -> None:
-        if not isinstance(self.screen, Page):
-            return
-        page = self.screen
-        picks = [(a.name, a.label, f"{a.help} ({actions.shown(a.keys[0])})") for a in page.shown_keys()]
+        if isinstance(self.screen, Page):
+            from swarmtop.dashboard.screens import pickers
 
-        def do(name: str | None) -> None:
-            if name:
-                target = page if hasattr(page, f"action_{name}") else self
-                getattr(target, f"action_{name}")()
-
-        self.push_screen(Picker(self.ink, "actions", picks), do)
+            pickers.show_palette(self, self.screen)
 
     async def action_quit(self) -> None:
         self.finish(0)
@@ -465,10 +399,6 @@ def _timed_figures(frame: Swarm, model: str) -> tuple[Figures, float]:
     """For a thread: the figures, and the seconds of processor they took."""
     began = time.thread_time()
     return figures(frame, model, frame.at_ns), time.thread_time() - began
-
-
-def _params(count: int) -> str:
-    return f"{count / 1e9:.3g} B" if count >= 1e9 else f"{count / 1e6:.3g} M"
 
 
 def _is_recording(source: Source) -> TypeGuard[Recording]:

@@ -16,8 +16,9 @@ from swarm_protocol.units import NS_PER_S
 from swarmtop.dashboard.model.columns import COLUMNS
 from swarmtop.dashboard.model.figures import Figures, aged, figures
 from swarmtop.dashboard.model.filter import Filter
+from swarmtop.dashboard.model.kept import Kept
 from swarmtop.dashboard.model.mark import Mark
-from swarmtop.dashboard.model.recent import Recent
+from swarmtop.dashboard.model.recent import MINUTE_NS, Recent
 from swarmtop.dashboard.model.view import Standing, View, state_words
 from swarmtop.dashboard.options import DashboardOptions
 from swarmtop.source import Mode, Span
@@ -66,18 +67,19 @@ class Session:
         self.analysis: Analysis | None = None
         self.answered: Question | None = None  # what `analysis` is the answer to
         self.draft: Draft = ()  # the what-if, edit by edit
-        self.span: Span | None = None
+        self.recording: Span | None = None
+        self.kept = Kept()  # of a live swarm
         self._title = title
         self._mode = mode
         self._recent = Recent()
-        self._held: Recent | None = None  # the minute as it was when the screen was held still
+        self._held: Recent | None = None  # the minute before the moment shown, where that is not the newest
         self._events: dict[Event, None] = {}
         self._notice = ""
         self._notice_ns = 0
         self._question = 0
         self._reset_at = 0  # answers up to this question are of another model
         self._asked: tuple[int, str, Workload] | None = None
-        self._away = False  # in the past of a recording
+        self._away = False  # at a moment that the person went to
         self._words: tuple[int, int, tuple[str, ...]] | None = None
         self._aged: tuple[int, Figures] | None = None  # second, figures
         self._figures: tuple[int, str, Figures] | None = None
@@ -88,6 +90,8 @@ class Session:
         """A new frame of the source; cheap, because the next may replace it before it is drawn."""
         self.latest = swarm
         self._remember(swarm.events)
+        if self._mode == "live":
+            self.kept.add(swarm)
         if len(swarm) < LARGE and self._recent.is_new(swarm.at_ns):
             # the minute goes on filling while the screen is held still, or frames replace each other undrawn
             self._recent.add(swarm, figures(swarm, self.model.name, swarm.at_ns).rtt99_ms)
@@ -102,14 +106,28 @@ class Session:
         self.shown = swarm
         self._figures = (id(swarm), self.model.name, known) if known is not None else None
         self._aged = None
-        self._recent.add(swarm, self.figures(swarm.at_ns).rtt99_ms)
+        (self._held or self._recent).add(swarm, self.figures(swarm.at_ns).rtt99_ms)
         self.dirty = True
 
     def stand_at(self, swarm: Swarm, known: Figures | None = None) -> None:
         """A frame of the past, gone to by the person. `known`: as for `show`."""
         self._remember(swarm.events)
         self._away = True
+        if self.recording is None:
+            self._held = self._minute_before(swarm)
         self.show(swarm, known)
+
+    def _minute_before(self, swarm: Swarm) -> Recent:
+        """Of a kept moment, as its sparklines were; a large swarm's figures are too much work for that."""
+        found = Recent()
+        for frame in self.kept.between(swarm.at_ns - MINUTE_NS, swarm.at_ns - 1) if len(swarm) < LARGE else ():
+            found.add(frame, figures(frame, self.model.name, frame.at_ns).rtt99_ms)
+        return found
+
+    def back_to_live(self) -> None:
+        self.paused = self.playing = self._away = False
+        self._held = None
+        self.dirty = True
 
     def answer(self, question: Question, analysis: Analysis) -> None:
         """Ignored where another model or engine has been asked for since."""
@@ -150,7 +168,7 @@ class Session:
         self._notice, self._notice_ns, self.dirty = text, now_ns, True
 
     def toggle_pause(self) -> None:
-        if self.span is not None:
+        if self.recording is not None or self._away:
             self.playing = not self.playing
         elif self._mode == "live":
             self.paused = not self.paused
@@ -171,8 +189,13 @@ class Session:
     # ------------------------------------------------------------ out
 
     @property
+    def span(self) -> Span | None:
+        """What can be stood in: the recording, or what is kept of a live swarm."""
+        return self.recording or self.kept.span
+
+    @property
     def standing(self) -> Standing:
-        if self.span is not None or self._mode == "replay":
+        if self._away or self.recording is not None or self._mode == "replay":
             return "replay"
         if self._mode == "file":
             return "file"
@@ -198,7 +221,7 @@ class Session:
         if self.shown is None:
             return None
         moment = max(now_ns, self.shown.at_ns) if self.standing == "live" else self.shown.at_ns
-        until = self.shown.at_ns if self.span is not None else None
+        until = self.shown.at_ns if self.standing in ("replay", "paused") else None
         events = sorted((e for e in self._events if until is None or e.at_ns <= until), key=lambda e: -e.at_ns)
         span = self.span
         return View(
@@ -208,7 +231,7 @@ class Session:
             recent=self._held or self._recent,
             standing=self.standing,
             now_ns=moment,
-            latest_ns=span.last_ns if span else self.latest.at_ns if self.latest else self.shown.at_ns,
+            latest_ns=self.recording.last_ns if self.recording else self.latest.at_ns if self.latest else moment,
             title=self._title,
             model=self.model.name,
             engine=self.workload.engine,
@@ -222,6 +245,7 @@ class Session:
             first_ns=span.first_ns if span else 0,
             last_ns=span.last_ns if span else 0,
             gaps=span.gaps if span else (),
+            is_recording=self.recording is not None,
             zone=self.options.zone,
             mark=self.mark,
         )

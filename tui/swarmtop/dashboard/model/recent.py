@@ -13,6 +13,7 @@ from swarm_protocol.units import NS_PER_S
 
 BUCKETS = 12
 BUCKET_NS = 5 * NS_PER_S
+MINUTE_NS = BUCKETS * BUCKET_NS
 
 
 class Recent:

@@ -29,7 +29,9 @@ class TimeState:
 
 
 def screen(view: View, state: TimeState, width: int, rows: int) -> Block:
-    strip = time_line(view, width - 4 if width >= 120 else width) if view.is_recording else _not_recorded(view)
+    strip = _not_recorded(view)
+    if view.has_past:
+        strip = time_line(view, width - 4 if width >= 120 else width, tall=rows >= 18)
     found = alerts(view)
     if width >= 120 and rows >= 20:
         top = rows - len(strip) - 2
@@ -77,11 +79,11 @@ def event_list(view: View, state: TimeState, rows: int) -> Block:
 def _not_recorded(view: View) -> Block:
     if view.standing == "file":
         return [line((" A file written by hand has no past.", "dim"))]
-    return [line((" To step back in time, open the collector's database: swarmtop --db FILE", "dim"))]
+    return [line((" The last minutes are kept from now on; swarmtop --db FILE opens a whole recording.", "dim"))]
 
 
-def time_line(view: View, width: int) -> Block:
-    """From the first sample to the last: where nothing was recorded, the mark (M), and where the screen stands (▲)."""
+def time_line(view: View, width: int, *, tall: bool = True) -> Block:
+    """From the first moment to the last: where nothing was recorded, the mark (M), and where the screen stands (▲)."""
     room = max(10, width - 2)
     first, last = view.first_ns, max(view.last_ns, view.first_ns + 1)
 
@@ -98,19 +100,22 @@ def time_line(view: View, width: int) -> Block:
     if view.mark and first <= view.mark.at_ns <= last:
         track[column(view.mark.at_ns)] = "M"
     here = column(view.swarm.at_ns)
+    if not tall:
+        track[here] = "▲"
     pointer: list[Span] = [(" " * (here + 1), ""), ("▲", "cursor-mark")]
     ends = view.date_clock(first), view.date_clock(last)
     middle = f"{view.date_clock(view.swarm.at_ns)}"
     gap = max(1, (room - len(ends[0]) - len(ends[1]) - len(middle)) // 2)
     gaps = f"{len(view.gaps)} gap{'' if len(view.gaps) == 1 else 's'}" if view.gaps else "no gaps"
     span = show.seconds((last - first) / NS_PER_S)
+    what = clean(view.title, 60) if view.is_recording else "kept here"
     rows: list[Line] = [
         line(" ", ("".join(track), "chart")),
         tuple(pointer),
         line(" ", (ends[0], "dim"), " " * gap, (middle, "strong"), " " * gap, (ends[1], "dim")),
-        line((f" {clean(view.title, 60)}: {span}, {gaps} (╌ nothing recorded, · event)", "dim")),
+        line((f" {what}: {span}, {gaps} (╌ nothing recorded, · event)", "dim")),
     ]
-    return [fit(row, width) for row in rows]
+    return [fit(row, width) for row in (rows if tall else rows[:3:2])]
 
 
 def parse_time(text: str, view: View) -> int:

@@ -45,14 +45,15 @@ class View:
     join_hint: str = ""
     speed: float = 1.0  # of a replay
     playing: bool = False
-    first_ns: int = 0  # span of a recording; 0: not one
+    first_ns: int = 0  # span that can be stood in; 0: there is none
     last_ns: int = 0
     gaps: tuple[tuple[int, int], ...] = ()
+    is_recording: bool = False  # else what is kept of a live swarm
     mark: Mark | None = None  # a moment to compare with
     zone: dt.tzinfo | None = None
 
     @property
-    def is_recording(self) -> bool:
+    def has_past(self) -> bool:
         return self.last_ns > 0
 
     def clock(self, at_ns: int) -> str:

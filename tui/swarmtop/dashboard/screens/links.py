@@ -117,8 +117,7 @@ class LinksPage(Page):
         view = self.board.view()
         chosen = self._pair(view) if view is not None else None
         if view is not None and chosen is not None:
-            self.board.session.chosen = view.swarm.facts[chosen.source].node_id
-            self.board.action_go_node()
+            self.board.open_node(view.swarm.facts[chosen.source].node_id)
 
     # ------------------------------------------------------------ out
 

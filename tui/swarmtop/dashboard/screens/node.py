@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
-from textual.widget import Widget
-
+from swarmtop.dashboard.actions import Action
 from swarmtop.dashboard.model import node, ranking
 from swarmtop.dashboard.model.view import View
-from swarmtop.dashboard.screens.page import Page
-from swarmtop.dashboard.widgets.canvas import Canvas
+from swarmtop.dashboard.screens.page import ListPage
+from swarmtop.dashboard.widgets.strips import Ink
 from swarmtop.source import History, SourceError
 
 POINTS = 240
 REFRESH_S = 5.0
 
 
-class NodePage(Page):
+class NodePage(ListPage):
     NAME = "node"
 
-    def body(self) -> Widget:
+    def __init__(self, ink: Ink, keys: Iterable[Action]) -> None:
+        super().__init__(ink, keys)
         self._state = node.NodeState()
         self._past: dict[str, History] = {}
         self._past_of: tuple[str, int] | None = None  # node and range that `_past` is about
-        self._canvas = Canvas(self.ink, id="body")
-        return self._canvas
 
     def on_mount(self) -> None:
         self.set_interval(REFRESH_S, self._refresh_past)
@@ -43,7 +42,7 @@ class NodePage(Page):
         self._state = dataclasses.replace(
             self._state, peer=min(self._state.peer, max(0, len(node.peers(view, row)) - 1))
         )
-        self._canvas.show(node.screen(view, row, place, self._state, self._past, width, rows))
+        self.canvas.show(node.screen(view, row, place, self._state, self._past, width, rows))
 
     def _order(self, view: View) -> list[int]:
         session = self.board.session
@@ -115,27 +114,9 @@ class NodePage(Page):
         self._refresh_past()
         self.redraw()
 
-    def _move(self, by: int) -> None:
+    def move(self, by: int) -> None:
         self._state = dataclasses.replace(self._state, peer=max(0, self._state.peer + by))
         self.redraw()
-
-    def action_up(self) -> None:
-        self._move(-1)
-
-    def action_down(self) -> None:
-        self._move(1)
-
-    def action_page_up(self) -> None:
-        self._move(-10)
-
-    def action_page_down(self) -> None:
-        self._move(10)
-
-    def action_first(self) -> None:
-        self._move(-(1 << 30))
-
-    def action_last(self) -> None:
-        self._move(1 << 30)
 
     def action_open(self) -> None:
         """The peer under the cursor."""

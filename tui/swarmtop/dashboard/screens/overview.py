@@ -10,7 +10,6 @@ from swarmtop.dashboard.model.columns import COLUMNS, choose, offered
 from swarmtop.dashboard.model.filter import FilterError, parse
 from swarmtop.dashboard.model.lines import Line
 from swarmtop.dashboard.model.view import View
-from swarmtop.dashboard.screens.overlays import Chooser, Picker, Prompt
 from swarmtop.dashboard.screens.page import Page
 from swarmtop.dashboard.widgets.canvas import Canvas
 from swarmtop.dashboard.widgets.table import Table
@@ -113,6 +112,8 @@ class Overview(Page):
 
         view_marked = self.board.session.mark is not None
         picks = [(c.name, c.name, c.help) for c in COLUMNS if view_marked or not c.marked]
+        from swarmtop.dashboard.screens.overlays import Picker
+
         self.app.push_screen(Picker(self.ink, "sort by", picks, self.board.session.sort), sort)
 
     def action_columns(self) -> None:
@@ -128,6 +129,8 @@ class Overview(Page):
             quoted = ", ".join(f'"{name}"' for name in names)
             self.board.say(f"to keep them: columns = [{quoted}] in config.toml" if session.columns else "all columns")
             self.redraw()
+
+        from swarmtop.dashboard.screens.overlays import Chooser
 
         self.app.push_screen(Chooser(self.ink, "columns", picks, present), done)
 
@@ -156,6 +159,8 @@ class Overview(Page):
             self.redraw()
 
         hint = "part of a name, or comparisons: rtt99>200 state!=lost loss>1%"
+        from swarmtop.dashboard.screens.overlays import Prompt
+
         self.app.push_screen(Prompt(self.ink, "filter", hint, before.text, changed), done)
 
     def action_back(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual.events import Resize
 from textual.screen import Screen
@@ -14,13 +14,14 @@ from swarmtop.dashboard.model import frame
 from swarmtop.dashboard.model.lines import BLANK, Block, Line, fit, line
 from swarmtop.dashboard.model.overview import first_run, nobody_yet, progress
 from swarmtop.dashboard.model.view import View
-from swarmtop.dashboard.screens import exports, saving
-from swarmtop.dashboard.screens.saving import Export
 from swarmtop.dashboard.widgets.canvas import Canvas
 from swarmtop.dashboard.widgets.strips import Ink
 
 if TYPE_CHECKING:
     from swarmtop.dashboard.board import Dashboard
+    from swarmtop.dashboard.screens.saving import Export
+
+TO_THE_END: Final = 1 << 30  # lines; more than any list has
 
 
 class Page(Screen[None]):
@@ -105,6 +106,8 @@ class Page(Screen[None]):
         if view is None:
             self.board.say("nothing to save yet")
             return
+        from swarmtop.dashboard.screens import exports, saving  # not before somebody saves
+
         saving.choose(self.board, [*self.exports(view), *exports.of_every_screen(self.board, view, self.NAME)])
 
     def copied(self, view: View) -> tuple[str, str]:
@@ -115,6 +118,8 @@ class Page(Screen[None]):
         view = self.board.view()
         text, what = self.copied(view) if view is not None and len(view.swarm) else ("", "")
         if text:
+            from swarmtop.dashboard.screens import saving
+
             saving.copy(self.board, text, what)
         else:
             self.board.say("nothing under the cursor to copy")
@@ -131,7 +136,7 @@ class Page(Screen[None]):
             session = self.board.session
             if view is None and not session.options.join_hint:
                 return [BLANK, line((f" waiting for {self.board.title_text}…", "dim"))]
-            if view is not None and view.is_recording:
+            if view is not None and view.standing == "replay":
                 return nobody_yet(view, width)
             return first_run(view, session.options.join_hint, self.board.title_text, width, rows - 3)
         return None
@@ -141,3 +146,34 @@ class Page(Screen[None]):
         if notice:
             return fit(line((" " + notice, "warn")), width)
         return fit(progress(view), width) if view is not None else BLANK
+
+
+class ListPage(Page):
+    """A page of one canvas with a list in it; `move` says what a line up or down means there."""
+
+    PAGE_LINES: ClassVar[int] = 10
+
+    def body(self) -> Widget:
+        self.canvas = Canvas(self.ink, id="body")
+        return self.canvas
+
+    def move(self, by: int) -> None:
+        raise NotImplementedError
+
+    def action_up(self) -> None:
+        self.move(-1)
+
+    def action_down(self) -> None:
+        self.move(1)
+
+    def action_page_up(self) -> None:
+        self.move(-self.PAGE_LINES)
+
+    def action_page_down(self) -> None:
+        self.move(self.PAGE_LINES)
+
+    def action_first(self) -> None:
+        self.move(-TO_THE_END)
+
+    def action_last(self) -> None:
+        self.move(TO_THE_END)

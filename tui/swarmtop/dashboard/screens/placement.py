@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
-from typing import TYPE_CHECKING, get_args
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
-from textual.widget import Widget
 
-from swarm_predict.types import Engine, Placement, Plan, PredictError
+from swarm_predict.types import Placement, Plan, PredictError
+from swarmtop.dashboard.actions import Action
 from swarmtop.dashboard.model import placement
 from swarmtop.dashboard.model.draft import Step, same
 from swarmtop.dashboard.model.lines import Block, clean, line
 from swarmtop.dashboard.model.view import View
 from swarmtop.dashboard.options import StudyPlacement
-from swarmtop.dashboard.screens import saving
+from swarmtop.dashboard.screens import pickers, saving
 from swarmtop.dashboard.screens.overlays import Help, Picker
-from swarmtop.dashboard.screens.page import Page
+from swarmtop.dashboard.screens.page import ListPage
 from swarmtop.dashboard.screens.saving import Export
 from swarmtop.dashboard.session import Question
-from swarmtop.dashboard.widgets.canvas import Canvas
+from swarmtop.dashboard.widgets.strips import Ink
 
 if TYPE_CHECKING:
     from swarm_predict.tables import CostTables
@@ -29,30 +29,15 @@ if TYPE_CHECKING:
 
 OPTIMISE_S = 2.0  # a person waits for it
 
-ENGINE_HELP: dict[str, str] = {
-    "chain": "each stage sends to the next (vLLM, torch pipelines)",
-    "star": "every stage through the client",
-    "ring": "a chain without a client of its own",
-    "petals": "star through the client",
-    "petals-push": "servers push to each other, and to the client as well",
-    "llama.cpp": "star; the last server returns the logits",
-    "vllm": "chain",
-    "parallax": "chain",
-    "exo": "ring",
-    "prima.cpp": "ring",
-    "tensor-parallel": "two all-reduces a layer",
-}
 
-
-class PlacementPage(Page):
+class PlacementPage(ListPage):
     NAME = "placement"
 
-    def body(self) -> Widget:
+    def __init__(self, ink: Ink, keys: Iterable[Action]) -> None:
+        super().__init__(ink, keys)
         self._state = placement.PlacementState()
         self._tables: tuple[int, CostTables] | None = None  # of which question
         self._studying = False
-        self._canvas = Canvas(self.ink, id="body")
-        return self._canvas
 
     # ------------------------------------------------------------ what is drawn
 
@@ -72,7 +57,7 @@ class PlacementPage(Page):
             study=state.study if view.plan else None,
         )
         self._ask(view)
-        self._canvas.show(placement.screen(view, self._state, width, rows))
+        self.canvas.show(placement.screen(view, self._state, width, rows))
 
     def _ask(self, view: View) -> None:
         """Has the placement shown and its candidates worked out, where that has not been done for this very frame."""
@@ -112,30 +97,12 @@ class PlacementPage(Page):
 
     # ------------------------------------------------------------ moving about
 
-    def _move(self, by: int) -> None:
+    def move(self, by: int) -> None:
         if self._state.pane == "candidates":
             self._state = dataclasses.replace(self._state, pick=max(0, self._state.pick + by))
         else:
             self._state = dataclasses.replace(self._state, cursor=max(0, self._state.cursor + by), pick=0)
         self.redraw()
-
-    def action_up(self) -> None:
-        self._move(-1)
-
-    def action_down(self) -> None:
-        self._move(1)
-
-    def action_page_up(self) -> None:
-        self._move(-10)
-
-    def action_page_down(self) -> None:
-        self._move(10)
-
-    def action_first(self) -> None:
-        self._move(-(1 << 30))
-
-    def action_last(self) -> None:
-        self._move(1 << 30)
 
     def action_pane(self) -> None:
         pane: placement.Pane = "stages" if self._state.pane == "candidates" else "candidates"
@@ -153,8 +120,7 @@ class PlacementPage(Page):
             return
         name = base[min(self._state.cursor, len(base) - 1)].node
         if name in view.swarm.names:
-            self.board.session.chosen = view.swarm.facts[view.swarm.index(name)].node_id
-            self.board.action_go_node()
+            self.board.open_node(view.swarm.facts[view.swarm.index(name)].node_id)
 
     def action_back(self) -> None:
         if self._state.pane == "candidates":
@@ -336,20 +302,10 @@ class PlacementPage(Page):
     # ------------------------------------------------------------ the question
 
     def action_model(self) -> None:
-        def choose(name: str | None) -> None:
-            if name:
-                self.board.choose_model(name)
-
-        self.app.push_screen(Picker(self.ink, "model", self.board.models(), self.board.session.model.name), choose)
+        pickers.choose_model(self.board)
 
     def action_engine(self) -> None:
-        def choose(name: str | None) -> None:
-            for engine in get_args(Engine):
-                if engine == name:
-                    self.board.choose_engine(engine)
-
-        picks = [(e, e, ENGINE_HELP.get(e, "")) for e in get_args(Engine)]
-        self.app.push_screen(Picker(self.ink, "engine", picks, self.board.session.workload.engine), choose)
+        pickers.choose_engine(self.board)
 
 
 def _study() -> StudyPlacement:

@@ -2,63 +2,40 @@
 
 from __future__ import annotations
 
-from textual.widget import Widget
+from collections.abc import Iterable
 
+from swarmtop.dashboard.actions import Action
 from swarmtop.dashboard.model import timeline
 from swarmtop.dashboard.model.view import View
-from swarmtop.dashboard.screens.page import Page
-from swarmtop.dashboard.session import JUMP_NS
-from swarmtop.dashboard.widgets.canvas import Canvas
+from swarmtop.dashboard.screens.page import ListPage
+from swarmtop.dashboard.widgets.strips import Ink
 
 
-class TimePage(Page):
+class TimePage(ListPage):
     NAME = "time"
 
-    def body(self) -> Widget:
+    def __init__(self, ink: Ink, keys: Iterable[Action]) -> None:
+        super().__init__(ink, keys)
         self._state = timeline.TimeState()
-        self._canvas = Canvas(self.ink, id="body")
-        return self._canvas
 
     def draw(self, view: View, width: int, rows: int) -> None:
         self._state = timeline.TimeState(min(self._state.event, max(0, len(view.events) - 1)))
-        self._canvas.show(timeline.screen(view, self._state, width, rows))
+        self.canvas.show(timeline.screen(view, self._state, width, rows))
 
-    def _move(self, by: int) -> None:
+    def move(self, by: int) -> None:
         self._state = timeline.TimeState(max(0, self._state.event + by))
         self.redraw()
 
-    def action_up(self) -> None:
-        self._move(-1)
-
     def action_down_events(self) -> None:
-        self._move(1)
-
-    def action_page_up(self) -> None:
-        self._move(-10)
-
-    def action_page_down(self) -> None:
-        self._move(10)
-
-    def action_first(self) -> None:
-        self._move(-(1 << 30))
-
-    def action_last(self) -> None:
-        self._move(1 << 30)
+        self.action_down()
 
     def action_open(self) -> None:
-        """The moment of the chosen event in a recording; else its node."""
+        """The moment of the chosen event, where that can be stood in; else its node."""
         view = self.board.view()
         if view is None or not view.events:
             return
         event = view.events[min(self._state.event, len(view.events) - 1)]
-        if view.is_recording:
-            self.board.go_to(event.at_ns)
+        if view.first_ns <= event.at_ns <= view.last_ns:
+            self.board.travel.go_to(event.at_ns)
         elif event.node in view.swarm.names:
-            self.board.session.chosen = view.swarm.facts[view.swarm.index(event.node)].node_id
-            self.board.action_go_node()
-
-    def action_jump(self) -> None:
-        self.board.go_by(JUMP_NS)
-
-    def action_jump_back(self) -> None:
-        self.board.go_by(-JUMP_NS)
+            self.board.open_node(view.swarm.facts[view.swarm.index(event.node)].node_id)

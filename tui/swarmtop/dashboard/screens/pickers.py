@@ -1,0 +1,115 @@
+"""The lists and lines that open over every screen: model, engine, theme, a time to go to, the palette, the help.
+
+Imported when the first of them is opened: the first paint does not wait for it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, get_args
+
+from swarm_predict.catalogue import catalogue
+from swarm_predict.models import ModelShape
+from swarm_predict.types import Engine
+from swarmtop.dashboard import actions
+from swarmtop.dashboard.model import timeline
+from swarmtop.dashboard.model.help import help_lines
+from swarmtop.dashboard.screens.overlays import Help, Picker, Prompt
+from swarmtop.dashboard.settings import THEMES
+
+if TYPE_CHECKING:
+    from swarmtop.dashboard.board import Dashboard
+    from swarmtop.dashboard.screens.page import Page
+
+THEME_HELP: Final = {
+    "dark": "for dark terminals",
+    "light": "for light terminals",
+    "contrast": "white on black, for projectors and tired eyes",
+}
+ENGINE_HELP: Final[dict[str, str]] = {
+    "chain": "each stage sends to the next (vLLM, torch pipelines)",
+    "star": "every stage through the client",
+    "ring": "a chain without a client of its own",
+    "petals": "star through the client",
+    "petals-push": "servers push to each other, and to the client as well",
+    "llama.cpp": "star; the last server returns the logits",
+    "vllm": "chain",
+    "parallax": "chain",
+    "exo": "ring",
+    "prima.cpp": "ring",
+    "tensor-parallel": "two all-reduces a layer",
+}
+TIME_HINT: Final = "14:02, 2026-11-23 14:02 or -10m"
+
+
+def choose_model(board: Dashboard) -> None:
+    def choose(name: str | None) -> None:
+        if name:
+            board.choose_model(name)
+
+    own, picks = board.options.model, [(n, n, _about(entry.shape)) for n, entry in catalogue().items()]
+    if own.name not in catalogue():
+        picks.insert(0, (own.name, own.name, _about(own) + " (from a file)"))
+    board.push_screen(Picker(board.ink, "model", picks, board.session.model.name), choose)
+
+
+def _about(shape: ModelShape) -> str:
+    size = shape.params / 1e9
+    text = f"{size:.3g} B" if size >= 1 else f"{1e3 * size:.3g} M"
+    return f"{text} parameters, {shape.layers} layers, hidden {shape.hidden}"
+
+
+def choose_engine(board: Dashboard) -> None:
+    def choose(name: str | None) -> None:
+        for engine in get_args(Engine):
+            if engine == name:
+                board.choose_engine(engine)
+
+    picks = [(e, e, ENGINE_HELP.get(e, "")) for e in get_args(Engine)]
+    board.push_screen(Picker(board.ink, "engine", picks, board.session.workload.engine), choose)
+
+
+def choose_theme(board: Dashboard) -> None:
+    def choose(name: str | None) -> None:
+        if name:
+            board.use_theme(name)
+            board.say(f'to keep it: theme = "{name}" in config.toml')
+
+    board.push_screen(Picker(board.ink, "theme", [(n, n, THEME_HELP[n]) for n in THEMES], board.ink.theme), choose)
+
+
+def ask_time(board: Dashboard) -> None:
+    def parsed(text: str) -> int | str:
+        view = board.view()
+        if view is None or not text.strip():
+            return f"a time: {TIME_HINT}"
+        try:
+            return timeline.parse_time(text, view)
+        except timeline.TimeError as error:
+            return str(error)
+
+    def check(text: str) -> str:
+        found = parsed(text)
+        return found if isinstance(found, str) else ""
+
+    def go(text: str | None) -> None:
+        found = parsed(text or "")
+        if isinstance(found, int):
+            board.travel.go_to(found)
+
+    board.push_screen(Prompt(board.ink, "go to", TIME_HINT, "", check), go)
+
+
+def show_help(board: Dashboard, page: Page) -> None:
+    board.push_screen(Help(board.ink, f"help: {actions.TITLES[page.NAME]}", help_lines(page.NAME, page.shown_keys())))
+
+
+def show_palette(board: Dashboard, page: Page) -> None:
+    """Every action of the screen, found by any word of its name or help."""
+
+    def do(name: str | None) -> None:
+        if name:
+            target = page if hasattr(page, f"action_{name}") else board
+            getattr(target, f"action_{name}")()
+
+    picks = [(a.name, a.label, f"{a.help} ({actions.shown(a.keys[0])})") for a in page.shown_keys()]
+    board.push_screen(Picker(board.ink, "actions", picks), do)
