@@ -44,6 +44,8 @@ def _llama(
         kv_heads=kv_heads,
         head_dim=head_dim,
         bias=more.get("bias", False),
+        qk_norm=more.get("qk_norm", False),
+        sinks=more.get("sinks", False),
     )
     shape = ModelShape(name, layers, layer, vocab, tied=more.get("tied", False), source=hub_id)
     return Entry(shape, hub_id, published_b)
@@ -109,18 +111,24 @@ _ENTRIES: Final[tuple[Entry, ...]] = (
         122.61, 88, (12288, 28672, 96, 8, 128), 32768),
     _moe(_llama("mixtral-8x7b", "mistralai/Mixtral-8x7B-v0.1", 46.703, 32, (4096, 14336, 32, 8, 128), 32000), 8, 2),
     _moe(_llama("mixtral-8x22b", "mistralai/Mixtral-8x22B-v0.1", 140.62, 56, (6144, 16384, 48, 8, 128), 32000), 8, 2),
-    _llama("qwen2.5-0.5b", "Qwen/Qwen2.5-0.5B", 0.494, 24, (896, 4864, 14, 2, 64), 151936, tied=True),
-    _llama("qwen2.5-7b", "Qwen/Qwen2.5-7B", 7.616, 28, (3584, 18944, 28, 4, 128), 152064),
-    _llama("qwen2.5-14b", "Qwen/Qwen2.5-14B", 14.770, 48, (5120, 13824, 40, 8, 128), 152064),
-    _llama("qwen2.5-32b", "Qwen/Qwen2.5-32B", 32.764, 64, (5120, 27648, 40, 8, 128), 152064),
-    _llama("qwen2.5-72b", "Qwen/Qwen2.5-72B", 72.706, 80, (8192, 29568, 64, 8, 128), 152064),
-    _llama("qwen3-0.6b", "Qwen/Qwen3-0.6B", 0.596, 28, (1024, 3072, 16, 8, 128), 151936, tied=True),
-    _llama("qwen3-4b", "Qwen/Qwen3-4B", 4.022, 36, (2560, 9728, 32, 8, 128), 151936, tied=True),
-    _llama("qwen3-8b", "Qwen/Qwen3-8B", 8.191, 36, (4096, 12288, 32, 8, 128), 151936),
-    _llama("qwen3-14b", "Qwen/Qwen3-14B", 14.768, 40, (5120, 17408, 40, 8, 128), 151936),
-    _llama("qwen3-32b", "Qwen/Qwen3-32B", 32.762, 64, (5120, 25600, 64, 8, 128), 151936),
-    _moe(_llama("qwen3-30b-a3b", "Qwen/Qwen3-30B-A3B", 30.532, 48, (2048, 768, 32, 4, 128), 151936), 128, 8),
-    _moe(_llama("qwen3-235b-a22b", "Qwen/Qwen3-235B-A22B", 235.094, 94, (4096, 1536, 64, 4, 128), 151936), 128, 8),
+    _llama("qwen2.5-0.5b", "Qwen/Qwen2.5-0.5B", 0.494, 24, (896, 4864, 14, 2, 64), 151936, tied=True, bias=True),
+    _llama("qwen2.5-7b", "Qwen/Qwen2.5-7B", 7.616, 28, (3584, 18944, 28, 4, 128), 152064, bias=True),
+    _llama("qwen2.5-14b", "Qwen/Qwen2.5-14B", 14.770, 48, (5120, 13824, 40, 8, 128), 152064, bias=True),
+    _llama("qwen2.5-32b", "Qwen/Qwen2.5-32B", 32.764, 64, (5120, 27648, 40, 8, 128), 152064, bias=True),
+    _llama("qwen2.5-72b", "Qwen/Qwen2.5-72B", 72.706, 80, (8192, 29568, 64, 8, 128), 152064, bias=True),
+    _llama("qwen3-0.6b", "Qwen/Qwen3-0.6B", 0.596, 28, (1024, 3072, 16, 8, 128), 151936, tied=True, qk_norm=True),
+    _llama("qwen3-4b", "Qwen/Qwen3-4B", 4.022, 36, (2560, 9728, 32, 8, 128), 151936, tied=True, qk_norm=True),
+    _llama("qwen3-8b", "Qwen/Qwen3-8B", 8.191, 36, (4096, 12288, 32, 8, 128), 151936, qk_norm=True),
+    _llama("qwen3-14b", "Qwen/Qwen3-14B", 14.768, 40, (5120, 17408, 40, 8, 128), 151936, qk_norm=True),
+    _llama("qwen3-32b", "Qwen/Qwen3-32B", 32.762, 64, (5120, 25600, 64, 8, 128), 151936, qk_norm=True),
+    _moe(
+        _llama("qwen3-30b-a3b", "Qwen/Qwen3-30B-A3B", 30.532, 48, (2048, 768, 32, 4, 128), 151936, qk_norm=True),
+        128, 8,
+    ),
+    _moe(
+        _llama("qwen3-235b-a22b", "Qwen/Qwen3-235B-A22B", 235.094, 94, (4096, 1536, 64, 4, 128), 151936, qk_norm=True),
+        128, 8,
+    ),
     _windowed(
         _llama("gemma-2-9b", "google/gemma-2-9b", 9.242, 42, (3584, 14336, 16, 8, 256), 256000, tied=True), 4096, 21
     ),
@@ -194,14 +202,17 @@ _ENTRIES: Final[tuple[Entry, ...]] = (
         128, 8, 1, (0,), 10944,
     ),
     _windowed(
-        _moe(_llama("gpt-oss-20b", "openai/gpt-oss-20b", 20.91, 24, (2880, 2880, 64, 8, 64), 201088, bias=True), 32, 4),
+        _moe(
+            _llama("gpt-oss-20b", "openai/gpt-oss-20b",
+                20.91, 24, (2880, 2880, 64, 8, 64), 201088, bias=True, sinks=True), 32, 4
+        ),
         128,
         12,
     ),
     _windowed(
         _moe(
             _llama("gpt-oss-120b", "openai/gpt-oss-120b",
-                116.83, 36, (2880, 2880, 64, 8, 64), 201088, bias=True), 128, 4
+                116.83, 36, (2880, 2880, 64, 8, 64), 201088, bias=True, sinks=True), 128, 4
         ),
         128,
         18,

@@ -33,6 +33,8 @@ class _Family:
     head_dim: int = 0  # 0: hidden / heads
     kv_heads: int = 0  # 0: as many as heads
     window_every: int = 0  # n > 0: all layers but every n-th look through the window
+    qk_norm: bool = False
+    sinks: bool = False
     window_used: bool = False  # `sliding_window` counts, for all layers, where nothing else says which
 
 
@@ -42,10 +44,10 @@ FAMILIES: Final[dict[str, _Family]] = {
     "mistral3": _Family(kv_heads=8),
     "ministral": _Family(kv_heads=8, window_used=True),
     "mixtral": _Family("mixtral", kv_heads=8, window_used=True),
-    "qwen2": _Family(),
-    "qwen2_moe": _Family("mixtral"),
-    "qwen3": _Family(head_dim=128),
-    "qwen3_moe": _Family("mixtral"),
+    "qwen2": _Family(bias=True),
+    "qwen2_moe": _Family("mixtral", bias=True),
+    "qwen3": _Family(head_dim=128, qk_norm=True),
+    "qwen3_moe": _Family("mixtral", qk_norm=True),
     "gemma": _Family(tied=True, head_dim=256),
     "gemma2": _Family(tied=True, head_dim=256, window_every=2),
     "gemma3": _Family(tied=True, head_dim=256, window_every=6),
@@ -82,7 +84,7 @@ FAMILIES: Final[dict[str, _Family]] = {
     "deepseek_v2": _Family("deepseek"),
     "deepseek_v3": _Family("deepseek"),
     "kimi_k2": _Family("deepseek"),
-    "gpt_oss": _Family("mixtral", bias=True, head_dim=64, window_every=2),
+    "gpt_oss": _Family("mixtral", bias=True, sinks=True, head_dim=64, window_every=2),
     "llama4": _Family("mixtral", head_dim=128),
     "llama4_text": _Family("mixtral", head_dim=128),
 }
@@ -170,6 +172,8 @@ class _Reader:
             head_dim=head_dim,
             gated_mlp=self.family.gated,
             bias=self.family.bias,
+            qk_norm=self.family.qk_norm,
+            sinks=self.family.sinks,
             kv_lora_rank=latent,
             q_lora_rank=self.get(("q_lora_rank",)) if latent else 0,
             rope_head_dim=self.need(("qk_rope_head_dim",)) if latent else 0,

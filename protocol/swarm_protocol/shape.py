@@ -23,7 +23,9 @@ class LayerShape(msgspec.Struct, frozen=True, kw_only=True):
     kv_heads: int
     head_dim: int
     gated_mlp: bool = True  # SwiGLU: three matrices instead of two
-    bias: bool = False
+    bias: bool = False  # on q, k, v (Llama kin); BLOOM, GPT-2 and gpt-oss have it everywhere
+    qk_norm: bool = False  # RMSNorm of each query and key head (Qwen3)
+    sinks: bool = False  # gpt-oss: a learned sink in each head's softmax, clamped SwiGLU with biases
     experts: int = 0  # routed experts; 0 = dense
     experts_active: int = 0  # per token
     shared_experts: int = 0

@@ -9,20 +9,50 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from swarm_probe.compute.layers import (  # noqa: E402 - torch first, or these tests are skipped
-    DecoderLayer,
-    UnsupportedShape,
-    Weights,
+from swarm_probe.compute.attention import (  # noqa: E402 - torch first, or these tests are skipped
+    GroupedAttention,
+    LatentAttention,
     alibi_slopes,
-    build_layers,
-    check_shape,
 )
+from swarm_probe.compute.layers import DecoderLayer, UnsupportedShape, build_layers, check_shape  # noqa: E402
+from swarm_probe.compute.matrices import Linear, NoKernel, Weights  # noqa: E402
+from swarm_probe.compute.mlp import Experts, Mlp  # noqa: E402
 from swarm_protocol.shape import LayerShape  # noqa: E402
 
 LLAMA = LayerShape(architecture="llama", hidden=32, intermediate=48, heads=4, kv_heads=2, head_dim=8)
-SHAPES = {
+SHAPES: dict[str, LayerShape] = {
     "llama": LLAMA,
     "llama with bias (Qwen)": msgspec.structs.replace(LLAMA, bias=True),
+    "llama with normed heads (Qwen3)": msgspec.structs.replace(LLAMA, qk_norm=True),
+    "gpt-oss": msgspec.structs.replace(
+        LLAMA, architecture="mixtral", experts=4, experts_active=2, bias=True, sinks=True
+    ),
+    "deepseek": LayerShape(
+        architecture="deepseek",
+        hidden=32,
+        intermediate=24,
+        heads=4,
+        kv_heads=4,
+        head_dim=8,
+        kv_lora_rank=16,
+        q_lora_rank=12,
+        rope_head_dim=4,
+        v_head_dim=6,
+        experts=4,
+        experts_active=2,
+        shared_experts=1,
+    ),
+    "deepseek without query rank": LayerShape(
+        architecture="deepseek",
+        hidden=32,
+        intermediate=24,
+        heads=4,
+        kv_heads=4,
+        head_dim=8,
+        kv_lora_rank=16,
+        rope_head_dim=4,
+        v_head_dim=8,
+    ),
     "mixtral": LayerShape(
         architecture="mixtral", hidden=32, intermediate=24, heads=4, kv_heads=2, head_dim=8, experts=4, experts_active=2
     ),
@@ -92,19 +122,23 @@ def test_each_sequence_of_a_batch_is_on_its_own(shape: LayerShape) -> None:
     torch.testing.assert_close(run(layers, x[1:2], [TOKENS]), together[1:2], rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+TEXTBOOK = {name: shape for name, shape in SHAPES.items() if not (shape.kv_lora_rank or shape.qk_norm or shape.sinks)}
+
+
+@pytest.mark.parametrize("shape", TEXTBOOK.values(), ids=TEXTBOOK.keys())
 def test_attention_is_the_textbooks(shape: LayerShape) -> None:
     """Head by head and token by token, without any fused kernel, cache or grouping."""
     (layer,) = build_layers(shape, 1, capacity=TOKENS, dtype=torch.float64, device="cpu")
     x = torch.randn(1, TOKENS, shape.hidden, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     with torch.inference_mode():
-        found = layer._attend(x, layer.new_cache(1, TOKENS), 0)
+        found = layer.attention.forward(x, layer.new_cache(1, TOKENS), 0)
     torch.testing.assert_close(found[0], _textbook_attention(layer, x[0]), rtol=1e-9, atol=1e-9)
 
 
 def _textbook_attention(layer: DecoderLayer, x: torch.Tensor) -> torch.Tensor:
-    shape = layer.shape
-    rows = x @ layer._qkv.T + (layer._qkv_bias if layer._qkv_bias is not None else 0.0)
+    shape, attention = layer.shape, layer.attention
+    assert isinstance(attention, GroupedAttention)
+    rows = attention.qkv(x)
     heads = rows.view(TOKENS, -1, shape.head_dim)
     out = torch.zeros(TOKENS, shape.heads, shape.head_dim, dtype=x.dtype)
     for h in range(shape.heads):
@@ -113,7 +147,7 @@ def _textbook_attention(layer: DecoderLayer, x: torch.Tensor) -> torch.Tensor:
             scores = []
             for s in range(t + 1):
                 q, k = heads[t, h], heads[s, k_at]
-                if layer._rope is not None:
+                if attention.rope is not None:
                     q, k = _turned(q, t), _turned(k, s)
                 score = float(q @ k) / math.sqrt(shape.head_dim)
                 if shape.architecture == "bloom":
@@ -121,8 +155,7 @@ def _textbook_attention(layer: DecoderLayer, x: torch.Tensor) -> torch.Tensor:
                 scores.append(score)
             shares = torch.softmax(torch.tensor(scores, dtype=x.dtype), dim=0)
             out[t, h] = sum(shares[s] * heads[s, k_at + shape.kv_heads] for s in range(t + 1))
-    joined = out.view(TOKENS, -1) @ layer._out.T
-    return joined + (layer._out_bias if layer._out_bias is not None else 0.0)
+    return attention.out(out.view(TOKENS, -1))
 
 
 def _turned(x: torch.Tensor, position: int) -> torch.Tensor:
@@ -137,13 +170,14 @@ def test_routed_experts_are_the_chosen_ones_weighted_by_their_scores() -> None:
     shape = SHAPES["mixtral"]
     (layer,) = build_layers(shape, 1, capacity=4, dtype=torch.float64, device="cpu")
     x = torch.randn(1, 4, shape.hidden, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    assert isinstance(layer.mlp, Experts)
     with torch.inference_mode():
-        found = layer._mlp(x)[0]
+        found = layer.mlp.forward(x)[0]
         for t in range(4):
-            scores = layer._router @ x[0, t]
+            scores = layer.mlp.router(x[0, t])
             best = torch.argsort(scores, descending=True)[:2].tolist()
-            shares = torch.softmax(scores[best].float(), dim=0).double()
-            wanted = sum(share * layer._experts[e].forward(x[0, t]) for share, e in zip(shares, best, strict=True))
+            shares = torch.softmax(scores[best], dim=0)
+            wanted = sum(share * layer.mlp.experts[e].forward(x[0, t]) for share, e in zip(shares, best, strict=True))
             torch.testing.assert_close(found[t], wanted, rtol=1e-9, atol=1e-9)
 
 
@@ -156,19 +190,31 @@ def test_alibi_slopes_are_the_published_ones() -> None:
 def test_two_machines_that_hold_halves_hold_the_same_model() -> None:
     whole = build_layers(LLAMA, 4, capacity=4, dtype=torch.float32, device="cpu", seed=10)
     half = build_layers(LLAMA, 2, capacity=4, dtype=torch.float32, device="cpu", seed=12)
-    assert torch.equal(whole[2]._qkv, half[0]._qkv)
-    assert not torch.equal(whole[0]._qkv, whole[1]._qkv)
+    assert torch.equal(_first(whole[2]), _first(half[0]))
+    assert not torch.equal(_first(whole[0]), _first(whole[1]))
+
+
+def _first(layer: DecoderLayer) -> torch.Tensor:
+    assert isinstance(layer.attention, GroupedAttention)
+    return layer.attention.qkv.weight
 
 
 def test_a_layer_has_the_parameters_the_predictor_counts() -> None:
     """Norms, biases and tables left out on both sides."""
     for shape in SHAPES.values():
         (layer,) = build_layers(shape, 1, capacity=2, dtype=torch.float32, device="cpu")
-        experts = [*layer._experts, *layer._shared]
-        matrices = [layer._qkv, layer._out, *(m for e in experts for m in (e._up, e._down))]
-        if layer._router is not None:
-            matrices.append(layer._router)
-        assert sum(m.numel() for m in matrices) == shape.params
+        counted = sum(matrix.numel() for matrix in _matrices(layer))
+        assert counted == shape.params, shape
+
+
+def _matrices(layer: DecoderLayer) -> list[torch.Tensor]:
+    parts: list[object] = [*vars(layer.attention).values()]
+    if isinstance(layer.mlp, Experts):
+        parts.append(layer.mlp.router)
+    mlps = [layer.mlp] if isinstance(layer.mlp, Mlp) else [*layer.mlp.experts, *layer.mlp.shared]
+    parts += [part for mlp in mlps for part in (mlp.up, mlp.down)]
+    found = [part.weight for part in parts if isinstance(part, Linear)]
+    return found + ([layer.attention.kv_up] if isinstance(layer.attention, LatentAttention) else [])
 
 
 def test_large_matrices_are_random_everywhere() -> None:
@@ -187,8 +233,9 @@ def test_a_cache_too_small_is_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"architecture": "deepseek"}, "latent attention"),
-        ({"kv_lora_rank": 512}, "latent attention"),
+        ({"architecture": "deepseek"}, "a deepseek layer has no kv_lora_rank of 0"),
+        ({"kv_lora_rank": 512}, "a llama layer has no kv_lora_rank of 512"),
+        ({"architecture": "deepseek", "kv_lora_rank": 512}, "latent attention with ranks and heads"),
         ({"hidden": 0}, "cannot be built"),
         ({"hidden": 1 << 40}, "cannot be built"),
         ({"heads": 3}, "3 heads cannot share 2 KV heads evenly"),
@@ -199,3 +246,22 @@ def test_a_cache_too_small_is_refused() -> None:
 def test_a_shape_that_is_no_layer_of_ours_is_named(change: dict[str, object], line: str) -> None:
     with pytest.raises(UnsupportedShape, match=line):
         check_shape(msgspec.structs.replace(LLAMA, **change))
+
+
+@pytest.mark.parametrize(("name", "rounding"), [("int8", 0.01), ("int4_g128", 0.12)])
+@pytest.mark.parametrize("rows", [1, 5])
+def test_a_quantised_matrix_multiplies_like_the_matrix_it_was_made_of(name: str, rounding: float, rows: int) -> None:
+    try:
+        packed = Weights(1, torch.bfloat16, "cpu", name).linear(256, 384, bias=True)
+    except NoKernel as error:
+        pytest.skip(str(error))
+    plain = Weights(1, torch.bfloat16, "cpu").linear(256, 384, bias=True)
+    x = torch.randn(2, rows, 384, generator=torch.Generator().manual_seed(2)).bfloat16()
+    off = (packed(x).float() - plain(x).float()).norm() / plain(x).float().norm()
+    assert 0 < float(off) < rounding
+    assert packed.weight.numel() == 0
+
+
+def test_a_format_without_a_kernel_says_so() -> None:
+    with pytest.raises(NoKernel, match=r"^int4_g128 needs columns in groups of 128, not 96$"):
+        Weights(1, torch.bfloat16, "cpu", "int4_g128").linear(256, 96)
