@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 ifeq ($(TORCH),0)
 RUN_EXTRAS := .
 else
-RUN_EXTRAS := .[torch]
+RUN_EXTRAS := .[torch,fast]
 endif
 TEST_EXTRAS := .[torch,test]
 

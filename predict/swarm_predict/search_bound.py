@@ -5,219 +5,167 @@ covered, node) finds the cheapest walk; prices on nodes, raised where the walk c
 come (subgradient), push it towards a path. Any prices give a valid bound. The same tables forwards and backwards give
 the cheapest walk through each node: where even that is no better than the incumbent, the node is out.
 
-A ring (no client given) closes from the last stage to the first, so the walk must know its first. Firsts are taken in
-groups of neighbours, one walk a group, closing to whichever of the group is cheapest; a group that cannot win is
-dropped, the others are split until each is one node and the closing is exact.
+A ring (no client given) closes from the last stage to the first, and the walk closes to whichever first is cheapest.
+Tolls make that honest: whoever begins at f pays the toll of f, whoever closes to f gets it back, and subgradient
+steps move the tolls until beginnings and closings meet (any tolls give a valid bound). `search_certify` splits the
+firsts into ever smaller groups, down to one node, where the closing is exact.
+
+Rings of two stages are not among the walks that remember where they came from: `search_certify` prices them itself.
+
+How a pass is made is left to a Relaxation: `search_walk` in numpy, `search_compiled` with numba.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, Protocol
 
 import numpy as np
 
 from swarm_predict.search_chain import TIE_MS, Bools, Chain
-from swarm_predict.search_walk import Graph, Memory, Plain
 from swarm_protocol.swarm import Floats, Ints
 
-# the bound is a sum of some hundred floats (none below 0); what rounding could add to it is taken off
-_ROUNDING = 1e-11
-
-_Bound = TypeVar("_Bound", float, Floats)
+_PATIENCE: Final = 4  # steps that do not raise the bound before the pace is halved
+_SLOWEST: Final = 1 / 64  # of the first pace; what is gained below it does not pay for the steps
 
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """The cheapest walks under some prices."""
+    """The cheapest walk under some prices and tolls."""
 
     bound: float
-    by_group: Floats  # the bound if the first is of that group
-    visits: Ints  # (n,) of the cheapest walk
-    order: tuple[int, ...]  # of the cheapest walk, repeats and all
+    order: tuple[int, ...]  # repeats and all; empty: there is none
+    closes_to: int  # the first that it closes to; its own where there is nothing to close
+
+
+@dataclass(frozen=True, slots=True)
+class Sieve:
+    """(n,) by the cheapest walks through each node."""
+
+    keep: Bools  # a better placement may use it
+    begin: Bools  # a better placement may begin at it
+
+
+@dataclass(frozen=True, slots=True)
+class States:
+    """(total + 1, n) by layers covered: what a better placement may pass. Ruled out once, ruled out for good."""
+
+    arrive: Bools  # at the door of a node
+    finish: Bools  # with its layers done
+
+    def of(self, rows: Ints) -> States:
+        return States(np.take(self.arrive, rows, axis=1), np.take(self.finish, rows, axis=1))
+
+
+class Relaxation(Protocol):
+    """The walks of one problem; prices and tolls change, the rest stays."""
+
+    @property
+    def states(self) -> States | None:
+        """What is ruled out so far by layers covered, where that is kept."""
+        ...
+
+    def levy(self, tolls: Floats) -> None:
+        """From now on whoever begins at a node pays its toll, and whoever closes to it gets it back."""
+        ...
+
+    def forward(self, prices: Floats) -> Walk: ...
+
+    def sieve(self, prices: Floats, limit: float) -> Sieve:
+        """What a placement below `limit` may use."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
     bound: float
-    by_group: Floats
-    keep: Bools  # rows that a better placement may use
+    keep: Bools
+    begin: Bools
     prices: Floats
+    tolls: Floats
     walks: tuple[tuple[int, ...], ...]  # walks met on the way: seeds for the descent
     steps: int
 
 
-class Layered:
-    """The walk relaxation of one problem over states of a graph; `prices` change, the arrays stay."""
-
-    def __init__(self, chain: Chain, groups: Sequence[Ints], graph: Graph) -> None:
-        self.chain = chain
-        self.graph = graph
-        node = graph.node
-        states = len(node)
-        # where a group is one node, no walk comes back to it
-        self._barred = np.zeros((len(groups), states), dtype=np.bool_)
-        most = max(1, int(chain.middle.max(initial=1)), int(chain.last.max(initial=1)))
-        lags = np.arange(1, most + 1)[:, None]
-        self._middle_wall = np.where(lags <= chain.middle[node], 0.0, np.inf)[::-1]  # oldest first
-        self._last_wall = np.where(lags <= chain.last[node], 0.0, np.inf)[::-1]
-        self._most = most
-        counts = np.arange(chain.total + 1)[:, None]
-        self._work = counts * chain.layer[node]  # (L + 1, S)
-        self._first_wall = np.where((counts >= 1) & (counts <= chain.first[node]), 0.0, np.inf)
-        self._last_room = chain.last[node]
-        only = np.where(chain.only >= chain.total, 0.0, np.inf)
-        self._start = np.full((len(groups), states), np.inf)
-        self._end = np.repeat(chain.end[None, node], len(groups), axis=0)
-        self._alone = np.full((len(groups), states), np.inf)
-        share = np.zeros(len(chain)) if chain.close is None else 0.5 * _known_min(chain.close)
-        for g, group in enumerate(groups):
-            self._start[g, graph.fresh[group]] = chain.start[group] + share[group]
-            alone = chain.start + chain.end + only
-            if chain.close is not None:
-                self._end[g] += (chain.close[:, group] - share[group]).min(axis=1)[node]
-                alone = alone + np.diagonal(chain.close)
-            self._alone[g, graph.fresh[group]] = alone[group]
-            if len(group) == 1:
-                self._barred[g] = node == group[0]
-
-    def forward(self, prices: Floats) -> tuple[Walk, Floats]:
-        """The cheapest walk, and the cheapest arrivals by (layers covered, group, row)."""
-        chain, total = self.chain, self.chain.total
-        visit = (chain.overhead + prices)[self.graph.node]
-        shape = (total, *self._start.shape)
-        arrive = np.full(shape, np.inf)  # [m]: at the door of v with m layers covered, m ≥ 1
-        slack = np.full(shape, np.inf)  # arrive[m] − m · layer: what a stage starting at m adds to l · layer
-        done = np.full(shape, np.inf)
-        begin = self._start + visit
-        for covered in range(1, total):
-            best = begin + (self._work[covered] + self._first_wall[covered])
-            low = max(1, covered - self._most)
-            if low < covered:
-                window = slack[low:covered] + self._middle_wall[low - covered :, None, :]
-                best = np.minimum(best, window.min(axis=0) + (self._work[covered] + visit))
-            done[covered] = best
-            reach = self._arrive(best)
-            arrive[covered] = reach
-            slack[covered] = reach - self._work[covered]
-        low = max(1, total - self._most)
-        ends = np.full(self._start.shape, np.inf)
-        if low < total:
-            window = slack[low:total] + self._last_wall[low - total :, None, :]
-            ends = window.min(axis=0) + (self._work[total] + visit) + self._end
-        alone = self._alone + self._work[total] + visit
-        final = np.minimum(ends, alone)
-        credit = float(prices.sum())
-        by_group = final.min(axis=1, initial=np.inf) - credit + chain.constant
-        bound = float(by_group.min(initial=np.inf))
-        order = self._trace(final, alone, slack, done, begin) if np.isfinite(bound) else ()
-        visits = np.bincount(np.array(order, dtype=np.int64), minlength=len(chain))
-        return Walk(_rounded(bound), _rounded(by_group), visits, order), arrive
-
-    def through(self, prices: Floats, arrive: Floats) -> Floats:
-        """(n,) the bound if that row is used anywhere."""
-        chain, total = self.chain, self.chain.total
-        visit = (chain.overhead + prices)[self.graph.node]
-        shape = (total, *self._start.shape)
-        rest = np.full(shape, np.inf)  # [m]: v is done with m layers covered; what is still to pay
-        eager = np.full(shape, np.inf)  # rest[m] + m · layer
-        best = np.full(self._start.shape, np.inf)
-        for covered in range(total - 1, 0, -1):
-            need = total - covered
-            enter = np.where(need <= self._last_room, self._work[need], np.inf) + self._end
-            high = min(total - 1, covered + self._most)
-            if high > covered:
-                window = eager[covered + 1 : high + 1] + self._middle_wall[::-1][: high - covered, None, :]
-                enter = np.minimum(enter, window.min(axis=0) - self._work[covered])
-            enter = enter + visit
-            best = np.minimum(best, arrive[covered] + enter)
-            rest[covered] = self._leave(enter)
-            eager[covered] = rest[covered] + self._work[covered]
-            begin = self._start + visit + self._work[covered] + self._first_wall[covered]
-            best = np.minimum(best, begin + rest[covered])
-        best = np.minimum(best, self._alone + self._work[total] + visit)
-        through = np.full(len(chain), np.inf)
-        np.minimum.at(through, self.graph.node, best.min(axis=0))
-        return through - float(prices.sum()) + chain.constant
-
-    def _arrive(self, done: Floats) -> Floats:
-        return np.where(self._barred, np.inf, self.graph.arrive(done))
-
-    def _leave(self, enter: Floats) -> Floats:
-        return self.graph.leave(np.where(self._barred, np.inf, enter))
-
-    def _trace(self, final: Floats, alone: Floats, slack: Floats, done: Floats, begin: Floats) -> tuple[int, ...]:
-        """The walk behind the cheapest final cell, found again by asking each cell where it came from."""
-        f, state = (int(i) for i in np.unravel_index(int(final.argmin()), final.shape))
-        order = [state]
-        if final[f, state] >= alone[f, state]:
-            return (int(self.graph.node[state]),)
-        covered, wall = self.chain.total, self._last_wall
-        while True:
-            low = max(1, covered - self._most)
-            window = slack[low:covered, f, state] + wall[low - covered :, state]
-            covered = low + int(window.argmin())
-            state = self.graph.came_from(done[covered, f], state)
-            order.append(state)
-            wall = self._middle_wall
-            first = begin[f, state] + self._work[covered, state] + self._first_wall[covered, state]
-            if done[covered, f, state] >= first:
-                return tuple(int(self.graph.node[state]) for state in reversed(order))
-
-
 def tighten(
     chain: Chain,
+    relaxation: Relaxation,
     best_cost: float,
-    prices: Floats,
-    groups: Sequence[Ints],
+    start: tuple[Floats, Floats],
     steps: int,
     out_of_time: Callable[[], bool],
-    memory: int = 1,
 ) -> Bound:
-    """Up to `steps` subgradient steps; the best bound, and what it rules out against `best_cost`.
-
-    `memory`: how many nodes a walk remembers where it is (1: only that one, which it cannot stay at anyway).
-    """
-    layered = Layered(chain, groups, Plain(chain) if memory <= 1 else Memory(chain, memory))
-    best_bound, best_prices, by_group = -np.inf, prices, np.full(len(groups), -np.inf)
+    """Up to `steps` subgradient steps from these prices and tolls; the best bound, and what it rules out against
+    `best_cost`."""
+    prices, tolls = start
+    best_bound, best = -np.inf, start
     pace, stalled, taken = 1.0, 0, 0
     walks: list[tuple[int, ...]] = []
     while taken < steps:
         taken += 1
-        walk, _ = layered.forward(prices)
-        by_group = np.maximum(by_group, walk.by_group)
+        relaxation.levy(tolls)
+        walk = relaxation.forward(prices)
         if walk.order and walk.order not in walks[-8:]:
             walks.append(walk.order)
         if walk.bound > best_bound + TIE_MS:
-            best_bound, best_prices, stalled = walk.bound, prices, 0
+            best_bound, best, stalled = walk.bound, (prices, tolls), 0
         else:
             stalled += 1
-            if stalled >= 4:
-                pace, stalled, prices = pace / 2, 0, best_prices
-                if pace < 1 / 64:
+            if stalled >= _PATIENCE:
+                pace, stalled, (prices, tolls) = pace / 2, 0, best
+                if pace < _SLOWEST:
                     break
                 continue
         if best_bound >= best_cost - TIE_MS or not walk.order or out_of_time():
             break
-        slope = (walk.visits - 1).astype(np.float64)
+        visits = np.bincount(np.array(walk.order, dtype=np.int64), minlength=len(chain))
+        slope = (visits - 1).astype(np.float64)
         slope[(prices <= 0) & (slope < 0) & ~chain.required] = 0.0
-        norm = float((slope * slope).sum())
+        begins = np.zeros(len(chain))
+        begins[walk.order[0]] += 1
+        begins[walk.closes_to] -= 1
+        norm = float((slope * slope).sum() + (begins * begins).sum())
         if norm == 0:  # a path that breaks no rule: the bound is its cost
             break
         target = best_cost if np.isfinite(best_cost) else walk.bound * 1.1
-        prices = prices + slope * (pace * max(target - walk.bound, TIE_MS) / norm)
+        step = pace * max(target - walk.bound, TIE_MS) / norm
+        prices = prices + slope * step
         prices = np.where(chain.required, prices, np.maximum(prices, 0.0))
-    if out_of_time():  # nobody will use what is left
-        best_bound = max(best_bound, float(by_group.min(initial=np.inf)))
+        tolls = tolls + begins * step
+    if out_of_time() or best_bound >= best_cost - TIE_MS:  # nobody will use what is left
         everyone = np.ones(len(chain), dtype=np.bool_)
-        return Bound(best_bound, by_group, everyone, best_prices, tuple(walks), taken)
-    _, arrive = layered.forward(best_prices)
-    through = _rounded(layered.through(best_prices, arrive))
-    keep: Bools = (through < best_cost - TIE_MS) | chain.required
-    # each group's best bound may come from other prices, so together they can prove more than any one price vector
-    best_bound = max(best_bound, float(by_group.min(initial=np.inf)))
-    return Bound(best_bound, by_group, keep, best_prices, tuple(walks), taken)
+        return Bound(best_bound, everyone, everyone, *best, tuple(walks), taken)
+    relaxation.levy(best[1])
+    left = relaxation.sieve(best[0], best_cost - TIE_MS)
+    return Bound(best_bound, left.keep | chain.required, left.begin, *best, tuple(walks), taken)
+
+
+def no_prices(chain: Chain) -> tuple[Floats, Floats]:
+    """Where to begin: nothing for a visit, and as a toll half of the cheapest closing to each node."""
+    tolls = np.zeros(len(chain)) if chain.close is None else 0.5 * _known_min(chain.close)
+    return np.zeros(len(chain)), tolls
+
+
+def firsts_of(chain: Chain) -> Ints:
+    return np.flatnonzero(np.maximum(chain.first, chain.only) > 0)
+
+
+def closes_to(chain: Chain, order: tuple[int, ...], firsts: Ints, tolls: Floats) -> int:
+    """The first that the walk closes to: not its last, nor, if there is another, the one it came from before that."""
+    if chain.close is None or len(order) < 2:
+        return order[0] if order else 0
+    others = firsts[~np.isin(firsts, order[-2:])]
+    if not len(others):
+        others = firsts[firsts != order[-1]]
+    return int(others[int((chain.close[order[-1], others] - tolls[others]).argmin())])
+
+
+def alone(chain: Chain) -> Floats:
+    """(n,) everything but the price of a placement of that node alone; infinite where it cannot be."""
+    own = 0.0 if chain.close is None else np.diagonal(chain.close)
+    cost = chain.start + chain.end + own + chain.overhead + chain.total * chain.layer
+    return np.where(chain.only >= chain.total, cost, np.inf)
 
 
 def _known_min(close: Floats) -> Floats:
@@ -226,7 +174,3 @@ def _known_min(close: Floats) -> Floats:
     np.fill_diagonal(held, np.inf)
     low = held.min(axis=0, initial=np.inf)
     return np.where(np.isfinite(low), low, 0.0)
-
-
-def _rounded(bound: _Bound) -> _Bound:
-    return bound * (1 - _ROUNDING)

@@ -11,40 +11,55 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
-from swarm_predict.search_bound import tighten
-from swarm_predict.search_chain import TIE_MS, Bools, Chain
+from swarm_predict.search_bound import Relaxation, States, no_prices, tighten
+from swarm_predict.search_chain import TIE_MS, Bools, Chain, cost_of
 from swarm_predict.search_exact import MAX_NODES, solve_exact
+from swarm_predict.search_fast import fast
+from swarm_predict.search_layered import Layered
 from swarm_predict.search_local import Descent
 from swarm_protocol.swarm import Floats, Ints
 
-_CLOSE_NODES = 14  # few enough to finish exactly at any point
-_MEMORIES = (1, 3, 4, 5, 6, 7)  # of the walks, one after the other
-_SPLIT_FROM = 3  # the memory with which a part is split before it gets more
-_STEPS = 24  # subgradient steps on a part at a time
-_PLAIN_ROWS = 400  # above this a pass takes a tenth of a second, and fewer steps are taken
-_MOST_ARCS = 400_000  # of a walk with memory: more would take a second for a few steps
-_MOST_PARTS = 2000  # worked on in all, whatever the clock says
+_CLOSE_NODES: Final = 14  # few enough to finish exactly at any point
+_MEMORIES: Final = (2, 3, 4, 5, 6, 7)  # of the walks, one after the other
+_STEPS: Final = 24  # subgradient steps on a part at a time
+_STEPS_ONE: Final = 8  # where it begins at one node: often that is enough, and others may need it more
+_STEP_ROWS: Final = 150  # with more rows, fewer steps
+_WORTH: Final = 0.25  # of the gap: a part that gained so much of it is tried again as it is
+_MOST_ARCS: Final = 400_000  # of a walk with memory: more would take a second for a few steps
+_KICK_EVERY: Final = 8  # parts, and then so many kicks of the incumbent: a better one rules out more
+_KICKS: Final = 2
+_MOST_GROUPS: Final = 128  # of one split: with one first each, most parts are ruled out in a step or two
+_LEAST_GROUPS: Final = 8
+_SPLIT_WORK: Final = 3e8  # sums that one pass over each of the groups may take: as much as half a second to a second
+_NOWHERE: Final = 1e9  # milliseconds to a node that cannot be reached, to keep distances finite
+_MOST_PARTS: Final = 2000  # worked on in all, whatever the clock says
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
     at: Ints  # rows of the whole problem
     firsts: Ints  # positions in `at`
-    prices: Floats
+    prices: tuple[Floats, Floats]  # of visits, and the tolls of beginnings
     bound: float
     memory: int  # index into _MEMORIES
+    states: States | None  # None: without numba
 
 
 def certify(chain: Chain, descent: Descent, out_of_time: Callable[[], bool]) -> tuple[list[int] | None, float, bool]:
     """(order, bound, exact) over rows of the chain; the order is None where none is found."""
     firsts = np.flatnonzero(np.maximum(chain.first, chain.only) > 0)
     n = len(chain)
+    loops = fast()
+    for pair in _best_pair(chain):
+        descent.take(pair)
     queue: list[tuple[float, int, _Part]] = []
     given_up = np.inf  # the lowest bound of parts that nothing more is tried on
-    heapq.heappush(queue, (-np.inf, 0, _Part(np.arange(n), firsts, np.zeros(n), -np.inf, 0)))
+    states = None if loops is None else loops.relaxation.all_states(chain)
+    heapq.heappush(queue, (-np.inf, 0, _Part(np.arange(n), firsts, no_prices(chain), -np.inf, 0, states)))
     worked = 0
     while queue and queue[0][0] < descent.best_cost - TIE_MS:
         if worked and (out_of_time() or worked >= _MOST_PARTS or queue[0][0] >= given_up):
@@ -54,6 +69,8 @@ def certify(chain: Chain, descent: Descent, out_of_time: Callable[[], bool]) -> 
         if children is None:
             given_up = min(given_up, part.bound)
             continue
+        if worked % _KICK_EVERY == 0:
+            descent.kick(_KICKS)
         for child in children:
             worked += 1
             heapq.heappush(queue, (child.bound, worked, child))
@@ -74,26 +91,54 @@ def _work(chain: Chain, part: _Part, descent: Descent, out_of_time: Callable[[],
             descent.take([int(part.at[node]) for node in solved[0]])
         return []
     memory = _MEMORIES[part.memory]
-    if len(part.at) ** 2 << (memory - 1) > _MOST_ARCS and memory > 1:
-        return None if len(part.firsts) == 1 or chain.close is None else _split(rest, part)
-    steps = _STEPS if len(part.at) <= _PLAIN_ROWS else _STEPS // 4
-    found = tighten(rest, descent.best_cost, part.prices, [part.firsts], steps, out_of_time, memory)
-    descent.offer([tuple(int(part.at[node]) for node in walk) for walk in found.walks[-4:]])
+    splits = len(part.firsts) > 1
+    loops = fast() if memory <= 2 else None
+    if loops is None and len(part.at) ** 2 << (memory - 1) > _MOST_ARCS and memory > 2:
+        return _split(rest, part) if splits else None
+    relaxation: Relaxation
+    if loops is None or part.states is None:
+        relaxation = Layered(rest, memory)
+    else:
+        relaxation = loops.relaxation.Compiled(rest, part.states)
+    steps = max(4, (_STEPS if splits else _STEPS_ONE) * _STEP_ROWS // max(_STEP_ROWS, len(part.at)))
+    found = tighten(rest, relaxation, descent.best_cost, part.prices, steps, out_of_time)
+    if splits:
+        descent.offer([tuple(int(part.at[node]) for node in walk) for walk in found.walks[-4:]])
     bound = max(part.bound, found.bound)
     if bound >= descent.best_cost - TIE_MS:
         return []
     left = np.flatnonzero(found.keep)
-    firsts = np.flatnonzero(np.isin(left, part.firsts))
+    firsts = np.flatnonzero(np.isin(left, part.firsts[found.begin[part.firsts]]))
     if not len(firsts):
         return []
-    thinner = _Part(part.at[left], firsts, found.prices[left], bound, part.memory)
-    if len(left) <= _CLOSE_NODES or len(left) < 0.8 * len(part.at):
+    states = part.states if relaxation.states is None else relaxation.states
+    thinner = _Part(
+        part.at[left],
+        firsts,
+        (found.prices[left], found.tolls[left]),
+        bound,
+        part.memory,
+        None if states is None else states.of(left),
+    )
+    gained = np.isfinite(part.bound) and bound - part.bound > _WORTH * (descent.best_cost - part.bound)
+    if len(left) <= _CLOSE_NODES or len(left) < 0.8 * len(part.at) or gained:
         return [thinner]
-    if chain.close is not None and len(firsts) > 1 and memory >= _SPLIT_FROM:
+    if splits and len(firsts) > 1:
         return _split(chain.keep(_mask(len(chain), thinner.at)), thinner)
     if part.memory + 1 < len(_MEMORIES):
         return [replace(thinner, memory=part.memory + 1)]
     return [thinner] if bound > part.bound * 1.002 else None
+
+
+def _best_pair(chain: Chain) -> list[list[int]]:
+    """The best ring of two stages, if any two nodes hold the model: walks do not go straight back."""
+    if chain.close is None or chain.max_stages < 2:
+        return []
+    pairs = np.argwhere((chain.first[:, None] > 0) & (chain.first[:, None] + chain.last >= chain.total))
+    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+    if not len(pairs):
+        return []
+    return [[int(node) for node in pairs[int(cost_of(chain, pairs).argmin())]]]
 
 
 def _narrowed(chain: Chain, part: _Part) -> Chain:
@@ -111,16 +156,29 @@ def _mask(n: int, at: Ints) -> Bools:
 
 
 def _split(rest: Chain, part: _Part) -> list[_Part]:
-    """The same part for up to four groups of firsts, by nearness."""
-    firsts = part.firsts
-    far = np.minimum(np.where(np.isfinite(rest.hop), rest.hop, 1e9), 1e9)
+    """The same part for groups of firsts, neighbours together: halved until each is one node, or small."""
+    far = np.minimum(np.where(np.isfinite(rest.hop), rest.hop, _NOWHERE), _NOWHERE)
+    np.fill_diagonal(far, 0.0)
     far = far + far.T
-    seeds = [int(firsts[0])]
-    while len(seeds) < min(4, len(firsts)):
-        nearest = far[np.ix_(firsts, np.array(seeds))].min(axis=1)
-        nearest[np.isin(firsts, seeds)] = -1.0
-        seeds.append(int(firsts[int(nearest.argmax())]))
-    distance = far[np.ix_(firsts, np.array(seeds))]
-    distance[np.searchsorted(firsts, seeds), np.arange(len(seeds))] = -1.0
-    owner = distance.argmin(axis=1)
-    return [replace(part, firsts=firsts[owner == group]) for group in range(len(seeds))]
+    affordable = int(_SPLIT_WORK / (len(rest) ** 2 * rest.total))
+    most = -(-len(part.firsts) // min(max(affordable, _LEAST_GROUPS), _MOST_GROUPS))
+    groups, ready = [part.firsts], []
+    while groups:
+        group = groups.pop()
+        if len(group) <= most:
+            ready.append(group)
+        else:
+            groups += _halved(far, group)
+    return [replace(part, firsts=group) for group in ready]
+
+
+def _halved(far: Floats, group: Ints) -> list[Ints]:
+    """Two groups of one size: those nearer to one end, and those nearer to the other."""
+    if len(group) < 2:
+        return [group]
+    one = int(group[int(far[group[0], group].argmax())])
+    other = int(group[int(far[one, group].argmax())])
+    nearer = far[one, group] - far[other, group]
+    by_side = group[np.argsort(nearer, kind="stable")]
+    middle = len(group) // 2
+    return [np.sort(by_side[:middle]), np.sort(by_side[middle:])]

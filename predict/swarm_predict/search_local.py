@@ -7,14 +7,18 @@ the going price of a layer take part in a step.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from swarm_predict.search_chain import TIE_MS, Chain, cost_of
+from swarm_predict.search_fast import fast
 from swarm_protocol.swarm import Floats, Ints
 
 _POOL = 48  # newcomers tried at every place in one step
+_FAST_POOL = 128  # the same where the loops are compiled
+_NUMPY_ROWS = 18  # so few are solved exactly, sooner than compiled loops are loaded
 _ANCHORS = 24  # constructions begun from different nodes
 
 
@@ -29,6 +33,8 @@ class Descent:
         self._out_of_time = out_of_time
         self._needed = [int(i) for i in np.flatnonzero(chain.required)]
         self._seen: set[tuple[int, ...]] = set()
+        self._fast = fast() if len(chain) > _NUMPY_ROWS else None
+        self._problem = None if self._fast is None else self._fast.local.problem_of(chain)
 
     def construct(self) -> None:
         """Constructions around several nodes; the best few are improved."""
@@ -74,6 +80,14 @@ class Descent:
             self.best, self.best_cost = order, cost
 
     def improve(self, order: list[int]) -> None:
+        if self._fast is not None:
+            while not self._out_of_time():
+                found = self._descended(order, self._newcomers(np.array(order, dtype=np.int64)))
+                if found == order:
+                    break
+                order = found
+            self.take(order)
+            return
         cost = self._price(order)
         while not self._out_of_time():
             found, found_cost = order, cost
@@ -86,6 +100,11 @@ class Descent:
                 break
             order, cost = found, found_cost
         self.take(order)
+
+    def _descended(self, order: list[int], pool: Ints) -> list[int]:
+        assert self._fast is not None
+        found = self._fast.local.descend(np.array(order, dtype=np.int64), pool, self._problem)
+        return [int(node) for node in found]
 
     def _price(self, order: list[int]) -> float:
         return float(cost_of(self.chain, np.array([order], dtype=np.int64))[0])
@@ -110,17 +129,18 @@ class Descent:
         if size > 1 and len(places):  # one node less
             yield np.stack([np.delete(path, place) for place in places])
         if size > 1:
-            yield _moved(path)
+            yield path[_moves(size)]
 
     def _newcomers(self, path: Ints) -> Ints:
         """Outsiders by what they would cost at the going price of a layer, near some stage of the path."""
         chain = self.chain
         outside = np.setdiff1d(np.arange(len(chain)), path)
-        if len(outside) <= _POOL:
+        most = _POOL if self._fast is None else _FAST_POOL
+        if len(outside) <= most:
             return outside
         near = np.minimum(chain.hop[path][:, outside].min(axis=0), chain.hop[:, path][outside].min(axis=1))
         worth = self._worth(self._going_price(path))[outside]
-        return np.sort(outside[np.argsort(worth + 2 * near, kind="stable")[:_POOL]])
+        return np.sort(outside[np.argsort(worth + 2 * near, kind="stable")[:most]])
 
     def _going_price(self, path: Ints) -> float:
         """Milliseconds of a layer on the slowest stage in use."""
@@ -167,6 +187,10 @@ class Descent:
         out = set(barred)
         if len(order) > chain.max_stages:
             return None
+        if self._fast is not None and order:
+            pool = self._newcomers(np.array(order, dtype=np.int64))
+            order = self._descended(order, np.setdiff1d(pool, np.array(sorted(out), dtype=np.int64)))
+            return order if np.isfinite(self._price(order)) else None
         while not np.isfinite(self._price(order) if order else np.inf):
             outside = np.array([i for i in range(len(chain)) if i not in order and i not in out], dtype=np.int64)
             if not len(outside) or len(order) >= chain.max_stages:
@@ -191,18 +215,19 @@ class Descent:
         return order
 
 
-def _moved(path: Ints) -> Ints:
-    """Every order that moves one stage, swaps two, or reverses a run."""
-    size = len(path)
-    orders: list[Ints] = []
-    for i in range(size):
-        rest = np.delete(path, i)
-        orders.extend(np.insert(rest, j, path[i]) for j in range(size) if j != i)
+@functools.lru_cache(maxsize=128)
+def _moves(size: int) -> Ints:
+    """Every order of `size` places that moves one, swaps two, or reverses a run, each once."""
+    places = list(range(size))
+    orders: dict[tuple[int, ...], None] = {}
+    for i in places:
+        rest = places[:i] + places[i + 1 :]
+        for j in places:
+            if j != i:
+                orders[*rest[:j], i, *rest[j:]] = None
         for j in range(i + 1, size):
-            swapped = path.copy()
-            swapped[[i, j]] = swapped[[j, i]]
-            orders.append(swapped)
-            turned = path.copy()
-            turned[i : j + 1] = turned[i : j + 1][::-1]
-            orders.append(turned)
-    return np.stack(orders)
+            swapped = places.copy()
+            swapped[i], swapped[j] = j, i
+            orders[tuple(swapped)] = None
+            orders[*places[:i], *places[i : j + 1][::-1], *places[j + 1 :]] = None
+    return np.array(list(orders), dtype=np.int64)

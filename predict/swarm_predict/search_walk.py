@@ -20,15 +20,15 @@ class Graph(Protocol):
     fresh: Ints  # (n,) the state of each node in which nothing else is remembered
 
     def arrive(self, done: Floats) -> Floats:
-        """(F, S) the cheapest way into each state from states that cost `done`."""
+        """(S,) the cheapest way into each state from states that cost `done`."""
         ...
 
     def leave(self, enter: Floats) -> Floats:
-        """(F, S) the cheapest way out of each state into states that cost `enter`."""
+        """(S,) the cheapest way out of each state into states that cost `enter`."""
         ...
 
     def came_from(self, done: Floats, state: int) -> int:
-        """The state before `state` on the cheapest way into it. `done` is one row."""
+        """The state before `state` on the cheapest way into it."""
         ...
 
 
@@ -39,10 +39,10 @@ class Plain:
         self._hop_to = np.ascontiguousarray(chain.hop.T)  # [to, from]: the minimum runs over the last axis
 
     def arrive(self, done: Floats) -> Floats:
-        return np.stack([(self._hop_to + row).min(axis=1) for row in done])
+        return np.asarray((self._hop_to + done).min(axis=1))
 
     def leave(self, enter: Floats) -> Floats:
-        return np.stack([(self._hop + row).min(axis=1) for row in enter])
+        return np.asarray((self._hop + enter).min(axis=1))
 
     def came_from(self, done: Floats, state: int) -> int:
         return int((done + self._hop_to[state]).argmin())
@@ -91,9 +91,9 @@ class _Arcs:
         self._bounds = np.searchsorted(at, np.arange(states + 1))
 
     def cheapest(self, cost: Floats) -> Floats:
-        found = np.full((len(cost), self._states), np.inf)
+        found = np.full(self._states, np.inf)
         if len(self._held):
-            found[:, self._held] = np.minimum.reduceat(cost[:, self._source] + self._way, self._begin, axis=1)
+            found[self._held] = np.minimum.reduceat(cost[self._source] + self._way, self._begin)
         return found
 
     def cheapest_source(self, cost: Floats, state: int) -> int:

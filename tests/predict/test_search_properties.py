@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from planning import permuted, tables_of
 
 from swarm_predict.search import Found, solve
-from swarm_predict.search_bound import tighten
-from swarm_predict.search_chain import best_split, chain_of, cost_of
+from swarm_predict.search_bound import Relaxation, no_prices, tighten
+from swarm_predict.search_chain import Chain, best_split, chain_of, cost_of
 from swarm_predict.search_exact import solve_exact
+from swarm_predict.search_fast import fast
+from swarm_predict.search_layered import Layered
 from swarm_predict.tables import CostTables
 from swarm_predict.types import DoesNotFit
+from swarm_protocol.swarm import Floats
 
 SEEDS = st.integers(0, 10_000)
 
@@ -70,6 +74,15 @@ def test_a_better_node_never_hurts(seed: int, client: bool, row: int) -> None:
     assert after.value_ms <= before.value_ms + 1e-9
 
 
+def relaxations(chain: Chain) -> list[Relaxation]:
+    """Every way to make a pass that is installed here."""
+    ways: list[Relaxation] = [Layered(chain, memory) for memory in (1, 2, 3, 5)]
+    loops = fast()
+    if loops is not None:
+        ways.append(loops.relaxation.Compiled(chain, loops.relaxation.all_states(chain)))
+    return ways
+
+
 @settings(max_examples=15, deadline=None)
 @given(SEEDS, st.booleans())
 def test_the_walk_bound_holds_against_the_exact_search(seed: int, client: bool) -> None:
@@ -82,12 +95,57 @@ def test_the_walk_bound_holds_against_the_exact_search(seed: int, client: bool) 
     order, optimum = exact
     assert order is not None
     assert optimum == pytest.approx(float(cost_of(chain, np.array([order]))[0]))
+    assume(client or len(order) != 2)  # rings of two are priced beside the walks
     firsts = np.flatnonzero(np.maximum(chain.first, chain.only) > 0)
-    for groups in ([firsts], np.array_split(firsts, 3), [np.array([row]) for row in firsts]):
-        for memory in (1, 3, 5):
-            found = tighten(chain, optimum * 1.05, np.zeros(len(chain)), groups, 12, lambda: False, memory)
-            assert found.bound <= optimum + 1e-9
-            assert found.keep[order].all()
+    for group in ([firsts], np.array_split(firsts, 3), [np.array([row]) for row in firsts]):
+        for part in group:
+            others = np.setdiff1d(np.arange(len(chain)), part)
+            beginning, alone = chain.first.copy(), chain.only.copy()
+            beginning[others] = alone[others] = 0
+            these = replace(chain, first=beginning, only=alone)
+            for relaxation in relaxations(these):
+                found = tighten(these, relaxation, optimum * 1.05, no_prices(chain), 12, lambda: False)
+                if order[0] in part:
+                    assert found.bound <= optimum + 1e-9
+                    assert found.keep[order].all()
+                    assert found.begin[order[0]]
+
+
+@pytest.mark.skipif(fast() is None, reason="numba is not installed (pip install swarmtop[fast])")
+@settings(max_examples=20, deadline=None)
+@given(SEEDS, st.booleans())
+def test_compiled_walks_are_those_that_never_go_straight_back(seed: int, client: bool) -> None:
+    chain, prices = some_chain(seed, client)
+    loops = fast()
+    assert loops is not None
+    compiled = loops.relaxation.Compiled(chain, loops.relaxation.all_states(chain))
+    walk = compiled.forward(prices)
+    assert Layered(chain, 1).forward(prices).bound <= walk.bound + 1e-6
+    stages = walk.order if chain.close is None or len(walk.order) < 2 else (*walk.order, walk.closes_to)
+    assert all(one != other for one, other in itertools.pairwise(stages))
+    assert all(one != other for one, other in zip(stages, stages[2:], strict=False))
+
+
+@pytest.mark.skipif(fast() is None, reason="numba is not installed (pip install swarmtop[fast])")
+@settings(max_examples=20, deadline=None)
+@given(SEEDS, st.booleans())
+def test_a_compiled_descent_ends_no_higher_than_it_began_and_fits(seed: int, client: bool) -> None:
+    chain, _ = some_chain(seed, client)
+    loops = fast()
+    assert loops is not None
+    problem = loops.local.problem_of(chain)
+    begin = np.random.default_rng(seed).permutation(len(chain))[:6]
+    end = loops.local.descend(begin, np.arange(len(chain)), problem)
+    assert len(set(end.tolist())) == len(end)
+    assert np.isfinite(cost_of(chain, end[None])[0])
+    assert cost_of(chain, end[None])[0] <= cost_of(chain, begin[None])[0] + 1e-6
+
+
+def some_chain(seed: int, client: bool) -> tuple[Chain, Floats]:
+    tables = tables_of(seed, 14, layers=24, pattern="chain", client=client, room=5.0)
+    everyone = np.ones(14, dtype=np.bool_)
+    chain = chain_of(tables, everyone, ~everyone, 14)
+    return chain, np.random.default_rng(seed).exponential(3.0, len(chain))
 
 
 def test_the_same_question_has_the_same_answer() -> None:

@@ -1,0 +1,95 @@
+"""The walk relaxation of search_bound on the compiled loops of search_kernel, with states ruled out for good."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from swarm_predict import search_kernel as kernel
+from swarm_predict.search_bound import Sieve, States, Walk, alone, closes_to, firsts_of
+from swarm_predict.search_chain import Chain
+from swarm_predict.search_layered import ROUNDING
+from swarm_protocol.swarm import Floats
+
+
+def all_states(chain: Chain) -> States:
+    shape = (chain.total + 1, len(chain))
+    return States(np.ones(shape, dtype=np.bool_), np.ones(shape, dtype=np.bool_))
+
+
+class Compiled:
+    def __init__(self, chain: Chain, states: States) -> None:
+        self.chain = chain
+        self.states = states
+        self._firsts = firsts_of(chain)
+        self._hop_to = np.ascontiguousarray(chain.hop.T)
+        self._hop_from = np.ascontiguousarray(chain.hop)
+        self._alone = alone(chain)
+        barred = np.ones(len(chain), dtype=np.bool_)
+        barred[self._firsts] = False
+        self._alone[barred] = np.inf
+        self._begin = kernel.open_end(np.full(len(chain), np.inf))
+        self._finish = kernel.open_end(chain.end)
+        if len(self._firsts) == 1:  # where the walk can begin at one node only, it does not come back to it
+            arrive = states.arrive.copy()
+            arrive[:, self._firsts[0]] = False
+            self.states = States(arrive, states.finish)
+        self.levy(np.zeros(len(chain)))
+
+    def levy(self, tolls: Floats) -> None:
+        chain, firsts = self.chain, self._firsts
+        self._tolls = tolls
+        charged = chain.start if chain.close is None else chain.start + tolls
+        start = np.full(len(chain), np.inf)
+        start[firsts] = charged[firsts]
+        self._begin = kernel.open_end(start)
+        if chain.close is not None:
+            ways = chain.close[:, firsts] - tolls[firsts]
+            ways[firsts, np.arange(len(firsts))] = np.inf  # nobody closes to itself, but where it is alone
+            self._finish = kernel.closed_end(chain.end, ways, firsts)
+
+    def forward(self, prices: Floats) -> Walk:
+        chain = self.chain
+        passed = self._pass(prices)
+        single = self._alone + prices
+        best_end, best_single = float(passed.final.min(initial=np.inf)), float(single.min(initial=np.inf))
+        order: tuple[int, ...] = ()
+        if best_single <= best_end and np.isfinite(best_single):
+            order = (int(single.argmin()),)
+        elif np.isfinite(best_end):
+            back = kernel.trace(
+                passed, self._begin, self._finish, chain.layer, chain.first, chain.middle, chain.last, chain.total
+            )
+            order = tuple(int(node) for node in back[::-1])
+        bound = (min(best_end, best_single) - float(prices.sum()) + chain.constant) * (1 - ROUNDING)
+        return Walk(bound, order, closes_to(chain, order, self._firsts, self._tolls))
+
+    def sieve(self, prices: Floats, limit: float) -> Sieve:
+        """Rules out states as well, for this and for what is made of `states` later."""
+        chain, total = self.chain, self.chain.total
+        there, back = self._pass(prices), self._pass_back(prices)
+        credit = chain.constant - float(prices.sum())
+        arriving = (kernel.meet(there, back, total) + credit) * (1 - ROUNDING)
+        finishing = (kernel.meet(back, there, total)[::-1] + credit) * (1 - ROUNDING)
+        self.states = States(self.states.arrive & (arriving < limit), self.states.finish & (finishing < limit))
+        single = (self._alone + prices + credit) * (1 - ROUNDING) < limit
+        begin = ((back.final + credit) * (1 - ROUNDING) < limit) | single
+        return Sieve(self.states.arrive.any(axis=0) | begin, begin)
+
+    def _pass(self, prices: Floats) -> kernel.Passed:
+        chain = self.chain
+        passed: kernel.Passed = kernel.walk(
+            *(self._hop_to, chain.layer, chain.overhead + prices, self._begin, chain.first, chain.middle, chain.last),
+            *(self._finish, chain.total, self.states.arrive, self.states.finish),
+        )
+        return passed
+
+    def _pass_back(self, prices: Floats) -> kernel.Passed:
+        """The same seen from the end: last is first, and a node is left where it was arrived at."""
+        chain = self.chain
+        passed: kernel.Passed = kernel.walk(
+            *(self._hop_from, chain.layer, chain.overhead + prices, self._finish, chain.last, chain.middle),
+            *(chain.first, self._begin, chain.total),
+            np.ascontiguousarray(self.states.finish[::-1]),
+            np.ascontiguousarray(self.states.arrive[::-1]),
+        )
+        return passed
