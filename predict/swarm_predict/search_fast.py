@@ -10,6 +10,10 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from swarm_predict.search_chain import Chain
+
 if TYPE_CHECKING:
     from types import ModuleType
 
@@ -22,9 +26,35 @@ class Fast:
 
 @functools.cache
 def fast() -> Fast | None:
-    """None without numba."""
+    """None without numba. What has to be compiled is compiled here, so that no time limit pays for it."""
     try:
         from swarm_predict import search_compiled, search_kernel_local
     except ImportError:
         return None
+    tiny = _tiny()
+    relaxation = search_compiled.Compiled(tiny, search_compiled.all_states(tiny))
+    relaxation.forward(np.zeros(len(tiny)))
+    relaxation.sieve(np.zeros(len(tiny)), np.inf)
+    search_kernel_local.descend(np.array([0, 1]), np.array([2]), search_kernel_local.problem_of(tiny))
     return Fast(search_compiled, search_kernel_local)
+
+
+def _tiny() -> Chain:
+    ones, whole = np.ones(3), np.full(3, 2)
+    return Chain(
+        rows=np.arange(3),
+        total=4,
+        layer=ones,
+        overhead=ones,
+        middle=whole,
+        first=whole,
+        last=whole,
+        only=whole,
+        hop=np.ones((3, 3)) + np.diag(np.full(3, np.inf)),
+        start=ones,
+        end=ones,
+        close=np.ones((3, 3)),
+        constant=0.0,
+        required=np.zeros(3, dtype=np.bool_),
+        max_stages=3,
+    )
