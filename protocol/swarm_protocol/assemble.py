@@ -287,6 +287,7 @@ class SwarmBuilder:
             n=sample.n,
             at_ns=sample.at_ns,
             verified=sample.verified,
+            marks=sample.marks,
         )
         if len(node.layers) > MAX_LAYERS:
             del node.layers[next(iter(node.layers))]

@@ -37,6 +37,7 @@ MAX_BATCH_SAMPLES: Final = 500
 
 Port = Annotated[int, Meta(ge=0, le=65535)]  # 0: not listening
 Address = Annotated[str, Meta(min_length=2, max_length=64)]
+Vocab = Annotated[int, Meta(ge=0, le=1 << 24)]
 Key = Annotated[bytes, Meta(min_length=16, max_length=64)]
 
 
@@ -151,6 +152,7 @@ class ComputeTask(msgspec.Struct, frozen=True, kw_only=True):
     contexts: Annotated[tuple[int, ...], Meta(max_length=16)] = (128, 1024)
     prefill_tokens: Annotated[tuple[int, ...], Meta(max_length=16)] = (128,)
     budget_ms: Ms = 10_000.0
+    vocab: Vocab = 0  # rows of LM head and embedding; 0: they are not timed
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, tag="plan"):
@@ -212,6 +214,7 @@ class Focus(msgspec.Struct, frozen=True, kw_only=True, tag="focus"):
     layer: LayerShape
     dtype: Word
     hop_bytes: Annotated[int, Meta(ge=1, le=1 << 20)]
+    vocab: Vocab = 0
 
 
 class HistoryRequest(msgspec.Struct, frozen=True, kw_only=True, tag="history_request"):

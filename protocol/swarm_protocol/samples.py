@@ -12,10 +12,13 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from swarm_protocol.shape import Timed
+
 Ms = Annotated[float, Meta(ge=0, le=3_600_000)]
 Mbps = Annotated[float, Meta(ge=0, le=10_000_000)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Ttl = Annotated[int, Meta(ge=0, le=255)]
+Gbps = Annotated[float, Meta(gt=0, le=1_000_000)]  # gigabytes a second, decimal
 Percent = Annotated[float, Meta(ge=0, le=100)]
 NodeId = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}$")]
 Word = Annotated[str, Meta(min_length=1, max_length=64)]
@@ -27,7 +30,7 @@ Stamping = Literal["kernel", "user"]  # who took the receive timestamps of a rou
 Phase = Literal["decode", "prefill"]
 EventKind = Literal[
     "joined", "left", "lost", "back", "clock", "udp_off", "torch_missing", "compute_failed", "throttled",
-    "spool_gap", "name_changed", "refused", "disk", "path", "note",
+    "spool_gap", "name_changed", "refused", "disk", "path", "note", "challenge",
 ]  # fmt: skip
 
 
@@ -89,19 +92,25 @@ class UplinkSample(msgspec.Struct, frozen=True, kw_only=True, tag="uplink"):
 
 
 class ComputeSample(msgspec.Struct, frozen=True, kw_only=True, tag="compute"):
-    """Milliseconds one decoder layer takes on one device. `context`: tokens in the cache, or in the prefill chunk."""
+    """Milliseconds one decoder layer takes on one device. `context`: tokens in the cache, or in the prefill chunk.
+    `phase` head and embed: the LM head and the embedding, whole, for `batch` tokens.
+
+    `marks`, with commas: `scaled` (measured at reduced width, scaled by the roofline), `contended` (other programs used
+    the device), `throttled`, `battery`, `loose` (the budget ended before the median was known to 2 %)."""
 
     at_ns: WallNs
     device: Line
     model: Word
     dtype: Word
-    phase: Phase
+    phase: Timed
     batch: Annotated[int, Meta(ge=1, le=65536)]
     context: Annotated[int, Meta(ge=0, le=10_000_000)]
     ms_per_layer: Annotated[float, Meta(gt=0, le=3_600_000)]
     ms_p95: Ms
     n: Count
-    verified: bool = False
+    verified: bool = False  # said by the collector alone: this node has answered a challenge since
+    ms_p5: Ms | None = None
+    marks: Annotated[str, Meta(pattern=r"^([a-z]+(,[a-z]+)*)?$", max_length=64)] = ""
 
 
 class RooflineSample(msgspec.Struct, frozen=True, kw_only=True, tag="roofline"):
@@ -112,6 +121,9 @@ class RooflineSample(msgspec.Struct, frozen=True, kw_only=True, tag="roofline"):
     dtype: Word
     mem_gbps: Annotated[float, Meta(gt=0, le=1_000_000)]  # gigabytes a second, decimal
     tflops: Annotated[float, Meta(gt=0, le=1_000_000)]
+    to_device_gbps: Gbps | None = None  # from pinned host memory; None: no device of its own memory
+    from_device_gbps: Gbps | None = None
+    disk_gbps: Gbps | None = None  # read from the disk that torch is on, past the page cache
 
 
 class HostSample(msgspec.Struct, frozen=True, kw_only=True, tag="host"):
@@ -128,6 +140,10 @@ class HostSample(msgspec.Struct, frozen=True, kw_only=True, tag="host"):
     temp_c: Annotated[float, Meta(ge=-100, le=300)] | None = None
     power_w: Annotated[float, Meta(ge=0, le=100_000)] | None = None
     throttled: bool | None = None
+    clock_mhz: Annotated[float, Meta(ge=0, le=100_000)] | None = None  # of the card's multiprocessors
+    throttle: Line | None = None  # why its clock is held down, in the driver's words; empty: it is not
+    others: Count | None = None  # processes on the card that are not ours
+    on_battery: bool | None = None
 
 
 class EventSample(msgspec.Struct, frozen=True, kw_only=True, tag="event"):

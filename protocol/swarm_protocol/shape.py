@@ -11,6 +11,7 @@ import msgspec
 
 Architecture = Literal["llama", "bloom", "falcon", "mixtral", "gpt2", "deepseek"]
 Phase = Literal["decode", "prefill"]
+Timed = Literal["decode", "prefill", "head", "embed"]  # what a compute sample is of: a layer, or an end of the model
 
 
 class LayerShape(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from swarm_protocol.shape import Phase
+from swarm_protocol.shape import Timed
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -105,7 +105,7 @@ class LayerTime:
     """One measured layer time. `model` may be "*": whatever is asked for."""
 
     model: str
-    phase: Phase
+    phase: Timed
     batch: int
     context: int  # tokens in the cache (decode) or in the chunk (prefill)
     ms: float
@@ -114,6 +114,7 @@ class LayerTime:
     n: int = 1
     at_ns: int = 0
     verified: bool = False
+    marks: str = ""  # of ComputeSample
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ _PREFIX: Final[dict[Shape, tuple[str, ...]]] = {
     "event": ("node", "part", "ts"),
     "keyed": ("node", "ts"),
 }
-_BOOLS: Final = frozenset({"loaded", "bound", "verified", "throttled"})
+_BOOLS: Final = frozenset({"loaded", "bound", "verified", "throttled", "on_battery"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -272,8 +272,29 @@ def _version_3(db: Database) -> None:
         )
 
 
+_VIEWS_4: Final = {
+    "compute": _VIEWS_1["compute"].replace("verified ", "verified, ms_p5, n, marks "),
+    "roofline": _VIEWS_1["roofline"].replace("tflops ", "tflops, to_device_gbps, from_device_gbps, disk_gbps "),
+    "host": _VIEWS_1["host"].replace("throttled ", "throttled, clock_mhz, throttle, others, on_battery "),
+}
+
+
+def _version_4(db: Database) -> None:
+    """How sure a layer time is and what disturbed it; how fast weights come from elsewhere; clocks and company."""
+    new = {
+        "compute": ("ms_p5 REAL", "marks TEXT NOT NULL DEFAULT ''"),
+        "roofline": ("to_device_gbps REAL", "from_device_gbps REAL", "disk_gbps REAL"),
+        "host": ("clock_mhz REAL", "throttle TEXT", "others INTEGER", "on_battery INTEGER"),
+    }
+    for kind, columns in new.items():
+        for column in columns:
+            db.conn.execute(f"ALTER TABLE {kind}_sample ADD COLUMN {column}")
+        db.conn.execute(f"DROP VIEW {kind}")
+        db.create_view(kind, f"SELECT {_iso('s.ts')} AS time, " + _VIEWS_4[kind].format(kind))
+
+
 # step i leads to version i + 1; never edited
-STEPS: Final[tuple[Callable[[Database], None], ...]] = (_version_1, _version_2, _version_3)
+STEPS: Final[tuple[Callable[[Database], None], ...]] = (_version_1, _version_2, _version_3, _version_4)
 VERSION: Final = len(STEPS)
 
 

@@ -55,12 +55,15 @@ def compute(at_ns: int = T0, **fields: Any) -> ComputeSample:
     filled: dict[str, Any] = {
         "device": "RTX 3090", "model": "llama-2-70b", "dtype": "fp16", "phase": "decode", "batch": 1, "context": 128,
         "ms_per_layer": 1.9, "ms_p95": 2.1, "n": 30, "verified": True,
+        "ms_p5": 1.8, "marks": "contended,throttled",
     }  # fmt: skip
     return ComputeSample(at_ns=at_ns, **{**filled, **fields})
 
 
 def roofline(at_ns: int = T0, **fields: Any) -> RooflineSample:
-    filled: dict[str, Any] = {"device": "RTX 3090", "dtype": "fp16", "mem_gbps": 850.0, "tflops": 60.0}
+    filled: dict[str, Any] = {
+        "device": "RTX 3090", "dtype": "fp16", "mem_gbps": 850.0, "tflops": 60.0, "disk_gbps": 1.5,
+    }  # fmt: skip
     return RooflineSample(at_ns=at_ns, **{**filled, **fields})
 
 
@@ -68,7 +71,7 @@ def host(at_ns: int = T0, **fields: Any) -> HostSample:
     filled: dict[str, Any] = {
         "cpu_percent": 12.5, "ram_free_bytes": 3 << 30, "ram_total_bytes": 64 << 30, "gpu": "RTX 3090",
         "gpu_util_percent": 77.0, "vram_free_bytes": 20 << 30, "vram_total_bytes": 24 << 30, "temp_c": 61.0,
-        "power_w": 210.0, "throttled": True,
+        "power_w": 210.0, "throttled": True, "clock_mhz": 1410.0, "throttle": "heat", "others": 1, "on_battery": False,
     }  # fmt: skip
     return HostSample(at_ns=at_ns, **{**filled, **fields})
 

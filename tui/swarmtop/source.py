@@ -60,7 +60,7 @@ class Source(Protocol):
         """CSV text in pieces, header first."""
         ...
 
-    async def focus(self, model: str, layer: LayerShape, dtype: str, hop_bytes: int) -> None:
+    async def focus(self, model: str, layer: LayerShape, dtype: str, hop_bytes: int, vocab: int = 0) -> None:
         """Asks the swarm to measure hops and layers of this model from now on. Nothing happens in a replay."""
         ...
 

@@ -243,7 +243,7 @@ class Dashboard(App[None]):
         model, workload = self.session.model, self.session.workload
         size = round(model.hop_bytes(workload.batch, workload.activations))
         try:
-            await self.source.focus(model.name, model.layer, workload.weights, size)
+            await self.source.focus(model.name, model.layer, workload.weights, size, model.vocab)
         except SourceError as error:
             self.say(f"the swarm was not asked to measure {model.name}: {error}")
 

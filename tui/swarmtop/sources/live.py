@@ -157,9 +157,9 @@ class LiveSource:
             while not chunks.empty():  # lets go a reader that waits for room
                 chunks.get_nowait()
 
-    async def focus(self, model: str, layer: LayerShape, dtype: str, hop_bytes: int) -> None:
+    async def focus(self, model: str, layer: LayerShape, dtype: str, hop_bytes: int, vocab: int = 0) -> None:
         """Said again after each reconnection."""
-        self._focus = Focus(model=model, layer=layer, dtype=dtype, hop_bytes=hop_bytes)
+        self._focus = Focus(model=model, layer=layer, dtype=dtype, hop_bytes=hop_bytes, vocab=vocab)
         if self._connection is not None:
             with contextlib.suppress(_Lost):  # the next session begins with it
                 await _send(self._connection, self._focus)
