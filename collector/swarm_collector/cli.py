@@ -59,9 +59,7 @@ def focus_of(model: str, weights: str) -> Focus:
         hop_bytes = int(shape.hop_bytes(1, "fp16"))
     except PredictError as error:
         raise Unusable(str(error)) from error
-    return Focus(
-        model=shape.name, layer=shape.layer, dtype=weights.lower(), hop_bytes=hop_bytes, vocab=shape.vocab
-    )
+    return Focus(model=shape.name, layer=shape.layer, dtype=weights.lower(), hop_bytes=hop_bytes, vocab=shape.vocab)
 
 
 def run(chosen: Options) -> int:
