@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 from swarm_collector.membership import Member, Told
 from swarm_protocol.assemble import SwarmBuilder
 from swarm_protocol.messages import Hello, HistoryRequest
-from swarm_protocol.samples import EventSample
+from swarm_protocol.samples import EventSample, RunSample
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_S
 from swarm_storage import csvio
@@ -116,6 +116,10 @@ class Archive:
             self._writer.event(sample, told.node_id).add_done_callback(_event_done)
         except StoreError as error:
             _event_lost(error)
+
+    async def run(self, run: RunSample) -> None:
+        """Returns once it is committed. Raises StoreError where the store does not take it."""
+        await asyncio.shield(asyncio.wrap_future(self._writer.event(run)))
 
     def _tell_again(self) -> None:
         untold, self._untold = self._untold, {}

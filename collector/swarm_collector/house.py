@@ -31,7 +31,7 @@ from swarm_collector.sessions import Pulse, SessionOver
 from swarm_collector.stream import Feed, Hub, Outbox
 from swarm_protocol.assemble import SwarmBuilder
 from swarm_protocol.messages import Focus, Heartbeat, LeaseDone, Refused
-from swarm_protocol.samples import Sample
+from swarm_protocol.samples import RunSample, Sample
 from swarm_protocol.swarm import State, Swarm
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_MS, NS_PER_S
@@ -229,6 +229,14 @@ class House:
             self.archive.set_setting(FOCUS_SETTING, msgspec.json.encode(focus).decode())
             self._poke.set()
         return refusal
+
+    async def keep_run(self, run: RunSample) -> None:
+        """What somebody who watches an engine saw. Raises StoreError where the store does not take it."""
+        shown = {name: safe(getattr(run, name), limit=300) for name in ("endpoint", "model", "label", "placement")}
+        run = msgspec.structs.replace(run, at_ns=self.wall_ns(), **shown)
+        await self.archive.run(run)
+        self.builder.run(run)
+        self.hub.changed()
 
     # ------------------------------------------------------------ telling people
 

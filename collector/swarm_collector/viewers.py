@@ -28,6 +28,8 @@ from swarm_protocol.messages import (
     HistoryRequest,
     KeyframeRequest,
     Notice,
+    RunKept,
+    RunReport,
     StreamMessage,
     Subscribe,
     ViewerMessage,
@@ -35,6 +37,7 @@ from swarm_protocol.messages import (
     encode,
 )
 from swarm_protocol.text import safe
+from swarm_protocol.units import NS_PER_S
 from swarm_storage.csvio import CSV_KINDS
 from swarm_storage.errors import StoreError
 
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from swarm_collector.house import House
 
 MAX_ASKED: Final = 8  # questions of one viewer that are being answered
+RUN_EVERY_NS: Final = NS_PER_S  # an answer takes longer than that; what comes faster fills the store
 MAX_ANSWERS: Final = 4  # answers it has not taken yet; the readers wait
 
 _log = logging.getLogger("swarm_collector.viewer")
@@ -56,6 +60,7 @@ class ViewerSession:
         self._outbox = Outbox()
         self._answers: asyncio.Queue[bytes] = asyncio.Queue(MAX_ANSWERS)
         self._asked: set[asyncio.Task[None]] = set()
+        self._run_ns: int | None = None  # when the last was taken
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def notice(self, text: str) -> None:
@@ -120,6 +125,8 @@ class ViewerSession:
                 await self._answer(self._history(message))
             elif isinstance(message, ExportRequest):
                 await self._answer(self._export(message))
+            elif isinstance(message, RunReport):
+                await self._answer(self._run(message))
             else:
                 raise SessionOver("a second subscribe in one session")
 
@@ -187,6 +194,19 @@ class ViewerSession:
         except StoreError as error:
             await self._queue(Notice(text=safe(f"no history: {error}")))
         await self._queue(reply)
+
+    async def _run(self, report: RunReport) -> None:
+        refused = ""
+        now_ns = self._house.clock.steady_ns()
+        if self._run_ns is not None and now_ns - self._run_ns < RUN_EVERY_NS:
+            refused = "more than one run a second; watch more slowly"
+        else:
+            self._run_ns = now_ns
+            try:
+                await self._house.keep_run(report.run)
+            except StoreError as error:
+                refused = safe(str(error), limit=300)
+        await self._queue(RunKept(request_id=report.request_id, refused=refused))
 
     async def _export(self, request: ExportRequest) -> None:
         """Piece by piece. One that fails midway ends the session: it must not look complete."""

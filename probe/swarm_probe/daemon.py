@@ -39,7 +39,7 @@ from swarm_protocol.messages import (
     decode_from_probe,
     encode,
 )
-from swarm_protocol.samples import EventSample, Sample
+from swarm_protocol.samples import EventSample, ProbeSample
 from swarm_protocol.text import clean_name, safe
 from swarm_protocol.units import NS_PER_MS
 
@@ -84,10 +84,10 @@ class ProbeConfig:
     compute: ComputeLimits | None = None
 
 
-PathsMaker = Callable[[Callable[[Sample], None]], PathsLike]
+PathsMaker = Callable[[Callable[[ProbeSample], None]], PathsLike]
 
 
-def real_paths(emit: Callable[[Sample], None]) -> PathsLike:
+def real_paths(emit: Callable[[ProbeSample], None]) -> PathsLike:
     from swarm_probe.paths import Paths, PathsConfig  # late: tests of the daemon bring their own
 
     return Paths(PathsConfig(), emit)
@@ -106,7 +106,7 @@ class Daemon:
         # a spool a collector: what one swarm measured is none of another's business
         folder = config.state / "spool" / clean_name(collector.replace(":", "_"))
         self._spool = Spool(folder, now_ns=time.time_ns, say=_say)
-        self._buffer: list[Sample] = []
+        self._buffer: list[ProbeSample] = []
         self._host = Host(gpus)
         self._gpu_problem: str | None = None
         self._paths = make_paths(self.emit)
@@ -133,7 +133,7 @@ class Daemon:
 
     # ------------------------------------------------------------ for the parts
 
-    def emit(self, sample: Sample) -> None:
+    def emit(self, sample: ProbeSample) -> None:
         """Takes a sample from any part."""
         self._buffer.append(sample)
         if len(self._buffer) >= FLUSH_SAMPLES:
@@ -323,10 +323,10 @@ def _news(plan: Plan) -> tuple[bool, str]:
     return any(peer.measure for peer in plan.peers), plan.compute.model if plan.compute is not None else ""
 
 
-def admit(samples: Iterable[Sample]) -> tuple[list[Sample], list[str]]:
+def admit(samples: Iterable[ProbeSample]) -> tuple[list[ProbeSample], list[str]]:
     """(what the collector's gate lets through, why the others would not pass). One bad sample would otherwise have its
     whole batch refused, again and again."""
-    taken: list[Sample] = []
+    taken: list[ProbeSample] = []
     refused: list[str] = []
     for sample in samples:
         try:

@@ -25,7 +25,7 @@ from swarm_probe.sockets import Target, target, why
 from swarm_probe.tcp_peer import Caller, PeerError, Purpose, Service, Stream, TcpPeer, Unreachable, dial
 from swarm_probe.udp import Clocks
 from swarm_protocol.messages import Peer, Plan, UplinkLease
-from swarm_protocol.samples import HopSample, Sample, UplinkSample
+from swarm_protocol.samples import HopSample, ProbeSample, UplinkSample
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_MS, NS_PER_S, ms_from_ns
 
@@ -78,7 +78,7 @@ class Paths:
     def __init__(
         self,
         config: PathsConfig,
-        emit: Callable[[Sample], None],
+        emit: Callable[[ProbeSample], None],
         wall_ns: Callable[[], int] = time.time_ns,
         mono_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:

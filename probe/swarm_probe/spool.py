@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from swarm_protocol.messages import MAX_MESSAGE_BYTES, Batch, encode
-from swarm_protocol.samples import EventSample, Sample
+from swarm_protocol.samples import EventSample, ProbeSample
 
 MAX_BYTES: Final = 64 << 20  # days of an unreachable collector, and still nothing on anybody's disk
 SEGMENT_BYTES: Final = 256 << 10  # what one damaged byte can cost at most
@@ -114,7 +114,7 @@ class Spool:
 
     # ------------------------------------------------------------ what others call
 
-    def append(self, samples: Sequence[Sample]) -> None:
+    def append(self, samples: Sequence[ProbeSample]) -> None:
         """Never raises for a disk that takes nothing: the batch waits in memory, and the loss of any is counted."""
         told = tuple(EventSample(at_ns=self._now_ns(), kind="spool_gap", detail=line) for line in self._gap_lines())
         seq = self._next_seq

@@ -36,6 +36,7 @@ from swarm_protocol.samples import (
     HostSample,
     LinkSample,
     RooflineSample,
+    RunSample,
     Sample,
     UplinkSample,
 )
@@ -49,6 +50,7 @@ CLOCK_SLACK_NS: Final = 5 * NS_PER_S  # clocks kept by NTP differ by far less
 LOADED_HOLD_NS: Final = 60 * NS_PER_S  # so long an idle window is a better answer than one beside our own transfer
 RECENT_RATE_NS: Final = 15 * 60 * NS_PER_S  # the collector leases each node's transfers more often than this
 MAX_EVENTS: Final = 200
+MAX_RUNS: Final = 100  # of watched engines: what a chart of them shows
 MAX_LAYERS: Final = 512  # kept of one node: bounds what a member that invents models can make others hold
 _FIRST_CAPACITY: Final = 8
 _PATHS: Final = {path.name.lower(): path for path in Path}
@@ -93,6 +95,7 @@ class SwarmBuilder:
         self._node_columns = empty.nodes
         self._links = LinkTable()
         self._events_shown: tuple[Event, ...] | None = None  # None: has changed since the last snapshot
+        self._runs: tuple[RunSample, ...] = ()
 
     def __contains__(self, node_id: object) -> bool:
         return node_id in self._index
@@ -174,6 +177,10 @@ class SwarmBuilder:
         bisect.insort(self._events, entry, key=lambda known: known[:2])
         del self._events[:-MAX_EVENTS]
         self._events_shown = None
+
+    def run(self, run: RunSample) -> None:
+        """What a watched engine took. The newest MAX_RUNS are kept, in the order of their times."""
+        self._runs = tuple(sorted((*self._runs, run), key=lambda known: known.at_ns)[-MAX_RUNS:])
 
     def sample(self, node_id: str, sample: Sample) -> bool:
         """Takes one sample of node `node_id` (KeyError: unknown). False: it told nothing new, or of an unknown peer."""
@@ -336,6 +343,7 @@ class SwarmBuilder:
             links=self._links.columns(n),
             source=source,
             events=self._events_shown,
+            runs=self._runs,
         )
 
     def rtt_from(self, node_id: str) -> dict[str, float]:

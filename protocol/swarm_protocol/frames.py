@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Meta
 
+from swarm_protocol.samples import RunSample
 from swarm_protocol.swarm import LINK_COLUMNS, NODE_COLUMNS, Event, Kind, NodeFacts, Path, State, Swarm
 
 FORMAT: Final = 1
@@ -69,6 +70,7 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True):
     links: tuple[_Group, ...]
     events_dropped: Annotated[int, Meta(ge=0)]  # from the front of what the swarm before had
     events: tuple[Event, ...]  # and these are added
+    runs: tuple[RunSample, ...] | None = None  # all of them; None: as before
 
 
 class _Keyframe(_Body, frozen=True, kw_only=True, tag="k"):
@@ -102,6 +104,7 @@ def encode_keyframe(swarm: Swarm) -> bytes:
             links=_groups(blank[1], swarm.links),
             events_dropped=0,
             events=swarm.events,
+            runs=swarm.runs or None,
         )
     )
 
@@ -125,6 +128,7 @@ def encode_diff(previous: Swarm, current: Swarm) -> bytes:
             links=_groups(previous.links, current.links),
             events_dropped=dropped,
             events=added,
+            runs=current.runs if current.runs is not previous.runs and current.runs != previous.runs else None,
         )
     )
 
@@ -186,7 +190,7 @@ def decode_keyframe(data: bytes) -> Swarm:
     body = _unpack(data, _keyframe_decoder)
     _require_distinct(body.facts)
     nodes, links = _blank_columns(len(body.facts))
-    return _built(body, body.facts, nodes, links, ())
+    return _built(body, body.facts, nodes, links, (), ())
 
 
 def apply_diff(swarm: Swarm, data: bytes) -> Swarm:
@@ -208,7 +212,7 @@ def apply_diff(swarm: Swarm, data: bytes) -> Swarm:
         _require_distinct(facts)
     if body.events_dropped > len(swarm.events):
         raise FrameError(f"{body.events_dropped} events to drop, {len(swarm.events)} here")
-    return _built(body, facts, swarm.nodes, swarm.links, swarm.events[body.events_dropped :])
+    return _built(body, facts, swarm.nodes, swarm.links, swarm.events[body.events_dropped :], swarm.runs)
 
 
 def _built(
@@ -217,6 +221,7 @@ def _built(
     nodes: Mapping[str, Column],
     links: Mapping[str, Column],
     events: tuple[Event, ...],
+    runs: tuple[RunSample, ...],
 ) -> Swarm:
     _require_room(body.links, links)
     return Swarm(
@@ -227,6 +232,7 @@ def _built(
         client=body.client,
         source=body.source,
         events=events + body.events,
+        runs=runs if body.runs is None else body.runs,
     )
 
 

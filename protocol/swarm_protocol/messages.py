@@ -21,6 +21,8 @@ from swarm_protocol.samples import (
     Line,
     Ms,
     NodeId,
+    ProbeSample,
+    RunSample,
     Sample,
     WallNs,
     Word,
@@ -86,7 +88,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, tag="batch"):
 
     epoch: WallNs
     seq: Annotated[int, Meta(ge=1, le=2**53)]
-    samples: Annotated[tuple[Sample, ...], Meta(max_length=MAX_BATCH_SAMPLES)]
+    samples: Annotated[tuple[ProbeSample, ...], Meta(max_length=MAX_BATCH_SAMPLES)]
 
 
 class LeaseDone(msgspec.Struct, frozen=True, kw_only=True, tag="lease_done"):
@@ -238,7 +240,14 @@ class ExportRequest(msgspec.Struct, frozen=True, kw_only=True, tag="export_reque
     until_ns: WallNs = 2**62
 
 
-ViewerMessage = Subscribe | KeyframeRequest | Focus | HistoryRequest | ExportRequest
+class RunReport(msgspec.Struct, frozen=True, kw_only=True, tag="run_report"):
+    """What a watched engine just took; answered by RunKept once it is in the store."""
+
+    request_id: Count
+    run: RunSample
+
+
+ViewerMessage = Subscribe | KeyframeRequest | Focus | HistoryRequest | ExportRequest | RunReport
 
 
 class Keyframe(msgspec.Struct, frozen=True, kw_only=True, tag="keyframe"):
@@ -280,7 +289,12 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, tag="notice"):
     final: bool = False
 
 
-StreamMessage = Keyframe | Diff | HistoryReply | ExportChunk | Notice
+class RunKept(msgspec.Struct, frozen=True, kw_only=True, tag="run_kept"):
+    request_id: Count
+    refused: Line = ""  # why it was not kept; empty: it is committed
+
+
+StreamMessage = Keyframe | Diff | HistoryReply | ExportChunk | Notice | RunKept
 
 # ---------------------------------------------------------------- coding
 
@@ -330,7 +344,10 @@ def decode_from_collector(data: bytes) -> CollectorMessage:
 
 
 def decode_from_viewer(data: bytes) -> ViewerMessage:
-    return _decode(_viewer_decoder, data)
+    message = _decode(_viewer_decoder, data)
+    if isinstance(message, RunReport):
+        require_finite(message.run)
+    return message
 
 
 def decode_from_stream(data: bytes) -> StreamMessage:

@@ -19,6 +19,7 @@ Mbps = Annotated[float, Meta(ge=0, le=10_000_000)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Ttl = Annotated[int, Meta(ge=0, le=255)]
 Gbps = Annotated[float, Meta(gt=0, le=1_000_000)]  # gigabytes a second, decimal
+TokensPerS = Annotated[float, Meta(ge=0, le=10_000_000)]
 Percent = Annotated[float, Meta(ge=0, le=100)]
 NodeId = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}$")]
 Word = Annotated[str, Meta(min_length=1, max_length=64)]
@@ -154,7 +155,35 @@ class EventSample(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
     detail: Line
 
 
-Sample = LinkSample | HopSample | UplinkSample | ComputeSample | RooflineSample | HostSample | EventSample
+class RunSample(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
+    """One request to a running engine, as somebody who watches it saw its answer stream. Of no node."""
+
+    at_ns: WallNs  # when the answer had ended
+    endpoint: Line  # host and path; never a key
+    model: Line  # as the engine calls it
+    label: Line = ""  # how its row is called; empty: as the endpoint
+    baseline: bool = False  # a service to compare with, not this swarm
+    placement: Line = ""  # what ran there, where that was told: "a:0-39,b:40-79"
+    prompt_tokens: Count | None = None
+    tokens: Count  # of the answer
+    counted: bool  # by the engine; False: pieces of text were counted
+    ttft_ms: Ms
+    tpot_ms: Ms | None = None  # mean time per token after the first; None: the answer came in one piece
+    tpot_p50_ms: Ms | None = None  # None: pieces held several tokens
+    tpot_p95_ms: Ms | None = None
+    predicted_p5: TokensPerS | None = None  # tokens a second that were predicted for this placement then
+    predicted_p50: TokensPerS | None = None
+    predicted_p95: TokensPerS | None = None
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        return 1e3 / self.tpot_ms if self.tpot_ms else None
+
+
+ProbeSample = (
+    LinkSample | HopSample | UplinkSample | ComputeSample | RooflineSample | HostSample | EventSample
+)  # by a probe
+Sample = ProbeSample | RunSample
 
 KINDS: dict[str, type[msgspec.Struct]] = {
     "link": LinkSample,
@@ -164,4 +193,5 @@ KINDS: dict[str, type[msgspec.Struct]] = {
     "roofline": RooflineSample,
     "host": HostSample,
     "event": EventSample,
+    "run": RunSample,
 }

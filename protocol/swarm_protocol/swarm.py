@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from swarm_protocol.samples import RunSample
 from swarm_protocol.shape import Timed
 
 Floats = npt.NDArray[np.float64]
@@ -150,6 +151,7 @@ class Swarm:
     client: str | None = None  # name; None: at the first stage, no network between
     source: str = ""  # "10.0.0.5:9470", a file's name
     events: tuple[Event, ...] = ()
+    runs: tuple[RunSample, ...] = ()  # of watched engines, oldest first
     _index: dict[str, int] = field(default_factory=dict, repr=False)
 
     @classmethod

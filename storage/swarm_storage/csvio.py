@@ -58,8 +58,13 @@ _COLUMNS: Final[dict[str, tuple[_Column, ...]]] = {
         "throttled,clock_mhz,throttle,others,on_battery"
     ),
     "event": _columns("kind,detail"),
+    "run": _columns(
+        "endpoint,model,label,baseline,placement,prompt_tokens,tokens,counted,ttft_ms,tpot_ms,tpot_p50_ms,tpot_p95_ms,"
+        "tokens_per_s,predicted_p5,predicted_p50,predicted_p95"
+    ),
 }
 _OF_LINKS: Final = ("link", "hop", "uplink")
+_OF_NO_NODE: Final = ("run",)
 _ROLLUPS: Final = {f"{rolled.kind}_{unit.name}": (rolled, unit) for rolled in ROLLED.values() for unit in UNITS}
 CSV_KINDS: Final = (*_COLUMNS, *_ROLLUPS)
 
@@ -71,7 +76,7 @@ def header(kind: str) -> list[str]:
         return ["time", *rolled.nodes, "n", *(_gib_name(name) for name in rolled.shown)]
     if kind not in _COLUMNS:
         raise StoreError(f"there is no kind {kind!r}; there are {', '.join(CSV_KINDS)}")
-    nodes = ["src", "dst"] if kind in _OF_LINKS else ["node"]
+    nodes = ["src", "dst"] if kind in _OF_LINKS else [] if kind in _OF_NO_NODE else ["node"]
     return ["time", *nodes, *(column.name for column in _COLUMNS[kind])]
 
 
@@ -84,7 +89,7 @@ def rows(reader: Reader, kind: str, since_ns: int = 0, until_ns: int = EVER_NS) 
         return
     for node_id, sample in reader.samples(since_ns, until_ns, (kind,)):
         nodes = [node_id, sample.peer] if kind in _OF_LINKS else [node_id]  # type: ignore[union-attr]
-        cells = [csv_cell(name_of(each)) for each in nodes]
+        cells = [] if kind in _OF_NO_NODE else [csv_cell(name_of(each)) for each in nodes]
         yield [iso_utc(sample.at_ns), *cells, *(_text(column.value(sample)) for column in _COLUMNS[kind])]
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from swarm_protocol.assemble import MAX_EVENTS, SwarmBuilder
-from swarm_protocol.samples import EventSample, Sample
+from swarm_protocol.assemble import MAX_EVENTS, MAX_RUNS, SwarmBuilder
+from swarm_protocol.samples import EventSample, RunSample, Sample
 from swarm_protocol.swarm import State
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.rows import BUCKET_NS, TABLES, Table
@@ -66,6 +66,8 @@ def fill(builder: SwarmBuilder, reader: Reader, at_ns: int, window_ns: int) -> S
             builder.sample(node_id, event)
         else:
             builder.event(event.at_ns, node_id or None, event.kind, event.detail)
+    for run in _runs(reader, at_ns):
+        builder.run(run)
     return builder
 
 
@@ -208,6 +210,17 @@ def _events(reader: Reader, at_ns: int) -> Iterator[tuple[str, EventSample]]:
         node_id, sample = table.sample(row, reader.name_of)
         assert isinstance(sample, EventSample)
         yield node_id, sample
+
+
+def _runs(reader: Reader, at_ns: int) -> Iterator[RunSample]:
+    table = TABLES["run"]
+    rows = reader.query(
+        f"{table.select} FROM {table.name} WHERE ts <= ? ORDER BY ts DESC, part DESC LIMIT ?", (at_ns, MAX_RUNS)
+    )
+    for row in rows[::-1]:
+        _, sample = table.sample(row, reader.name_of)
+        assert isinstance(sample, RunSample)
+        yield sample
 
 
 def _heard_before(reader: Reader, member: NodeRow, at_ns: int) -> int:

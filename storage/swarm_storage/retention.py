@@ -38,6 +38,7 @@ _KEYS: Final = {
     "roofline": "node, device, dtype, ts",
 }
 _IN_BUCKETS: Final = tuple(table for table in TABLES.values() if table.shape in ("pair", "host"))
+_BY_TIME: Final = tuple(table.name for table in TABLES.values() if table.shape == "event")
 _SET: Final = upsert("setting", ("key", "value"), ("key",))
 
 
@@ -158,11 +159,13 @@ def _oldest_bucket(db: Db, floor: int) -> int | None:
 
 
 def _prune_others(db: Db, cutoff_ns: int, max_rows: int) -> int:
-    removed = db.run(
-        "DELETE FROM event_sample WHERE (ts, node, part) IN"
-        " (SELECT ts, node, part FROM event_sample WHERE ts < ? ORDER BY ts LIMIT ?)",
-        (cutoff_ns, max_rows),
-    )
+    removed = 0
+    for table in _BY_TIME:
+        removed += db.run(
+            f"DELETE FROM {table} WHERE (ts, node, part) IN"
+            f" (SELECT ts, node, part FROM {table} WHERE ts < ? ORDER BY ts LIMIT ?)",
+            (cutoff_ns, max_rows - removed),
+        )
     for kind, keys in _KEYS.items():
         if removed >= max_rows:
             return removed

@@ -33,6 +33,7 @@ _SHAPES: Final[dict[str, Shape]] = {
     "roofline": "keyed",
     "host": "host",
     "event": "event",
+    "run": "event",  # of no node: kept as events of the swarm as a whole are
 }
 _PREFIX: Final[dict[Shape, tuple[str, ...]]] = {
     "pair": ("bucket", "src", "dst", "ts"),
@@ -40,7 +41,7 @@ _PREFIX: Final[dict[Shape, tuple[str, ...]]] = {
     "event": ("node", "part", "ts"),
     "keyed": ("node", "ts"),
 }
-_BOOLS: Final = frozenset({"loaded", "bound", "verified", "throttled", "on_battery"})
+_BOOLS: Final = frozenset({"loaded", "bound", "verified", "throttled", "on_battery", "baseline", "counted"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -293,8 +293,44 @@ def _version_4(db: Database) -> None:
         db.create_view(kind, f"SELECT {_iso('s.ts')} AS time, " + _VIEWS_4[kind].format(kind))
 
 
+_TABLE_5: Final = """
+CREATE TABLE run_sample (
+  ts INTEGER NOT NULL,
+  node INTEGER NOT NULL,
+  part INTEGER NOT NULL,
+  endpoint TEXT NOT NULL,
+  model TEXT NOT NULL,
+  label TEXT NOT NULL,
+  baseline INTEGER NOT NULL,
+  placement TEXT NOT NULL,
+  prompt_tokens INTEGER,
+  tokens INTEGER NOT NULL,
+  counted INTEGER NOT NULL,
+  ttft_ms REAL NOT NULL,
+  tpot_ms REAL,
+  tpot_p50_ms REAL,
+  tpot_p95_ms REAL,
+  predicted_p5 REAL,
+  predicted_p50 REAL,
+  predicted_p95 REAL,
+  PRIMARY KEY (ts, node, part)
+) WITHOUT ROWID;
+"""
+
+
+def _version_5(db: Database) -> None:
+    """What watched engines took."""
+    db.executescript(_TABLE_5)
+    db.create_view(
+        "run",
+        f"SELECT {_iso('s.ts')} AS time, endpoint, model, label, baseline, placement, prompt_tokens, tokens, counted,"
+        " ttft_ms, tpot_ms, tpot_p50_ms, tpot_p95_ms, 1000.0 / tpot_ms AS tokens_per_s, predicted_p5, predicted_p50,"
+        " predicted_p95 FROM run_sample s",
+    )
+
+
 # step i leads to version i + 1; never edited
-STEPS: Final[tuple[Callable[[Database], None], ...]] = (_version_1, _version_2, _version_3, _version_4)
+STEPS: Final[tuple[Callable[[Database], None], ...]] = (_version_1, _version_2, _version_3, _version_4, _version_5)
 VERSION: Final = len(STEPS)
 
 

@@ -29,7 +29,7 @@ from typing import Any, Final
 import msgspec
 
 from swarm_protocol.messages import HostFacts
-from swarm_protocol.samples import EventSample
+from swarm_protocol.samples import EventSample, RunSample
 from swarm_storage.db import Db
 from swarm_storage.errors import Closed, OutOfOrder, QueueFull, StoreError
 from swarm_storage.keeper import TIDY_EVERY_S, Keeper
@@ -136,8 +136,8 @@ class Writer:
         member = Member(node_id, name, host, text, seen_ns)
         return self._do(lambda transaction: transaction.member(member))
 
-    def event(self, sample: EventSample, node_id: str | None = None) -> Future[None]:
-        """What the collector has to tell of a node, or (None) of the swarm."""
+    def event(self, sample: EventSample | RunSample, node_id: str | None = None) -> Future[None]:
+        """What comes from no spool: told by the collector of a node, or (None) of the swarm; or a watched run."""
         with self._wake:
             self._events += 1
             part = self._clock_ns() + self._events

@@ -15,6 +15,8 @@ from websockets.asyncio.client import connect
 
 from swarm_collector.sessions import Pulse
 from swarm_protocol.messages import (
+    Batch,
+    DecodeError,
     Diff,
     ExportChunk,
     ExportRequest,
@@ -24,9 +26,13 @@ from swarm_protocol.messages import (
     KeyframeRequest,
     Notice,
     Plan,
+    RunKept,
+    RunReport,
     Subscribe,
+    decode_from_probe,
     encode,
 )
+from swarm_protocol.samples import RunSample
 from swarm_protocol.swarm import State
 
 
@@ -45,6 +51,36 @@ async def test_what_is_committed_is_shown_with_its_figures(rig):
         cell = swarm.index("kiln"), swarm.index("oven")
         assert swarm.links["rtt_p50_ms"][cell] == 42.0
         assert np.isnan(swarm.links["rtt_p50_ms"][cell[::-1]])
+
+
+def watched(endpoint: str = "h:1") -> RunSample:
+    return RunSample(at_ns=1, endpoint=endpoint, model="m", tokens=64, counted=True, ttft_ms=300.0, tpot_ms=80.0)
+
+
+async def test_a_watched_run_is_committed_and_shown_to_everybody(rig):
+    async with rig.viewer() as watcher, rig.viewer() as other:
+        before_ns = time.time_ns()
+        await watcher.connection.send(encode(RunReport(request_id=5, run=watched(endpoint="h\x1b[31m:1"))))
+        kept = await watcher.next(RunKept)
+        assert (kept.request_id, kept.refused) == (5, "")
+        (run,) = (await other.until(lambda swarm: len(swarm.runs) == 1)).runs
+        assert (run.endpoint, run.tokens, run.tokens_per_s) == ("h?[31m:1", 64, 12.5)
+        assert run.at_ns >= before_ns  # the collector's clock, whatever the watcher says
+
+
+async def test_runs_that_come_too_fast_are_refused(rig):
+    async with rig.viewer() as watcher:
+        for request_id in (1, 2):
+            await watcher.connection.send(encode(RunReport(request_id=request_id, run=watched())))
+        answers = [await watcher.next(RunKept) for _ in range(2)]
+        assert sorted(answer.refused for answer in answers) == ["", "more than one run a second; watch more slowly"]
+
+
+def test_a_probe_cannot_say_what_an_engine_took():
+    """It is told by who watches; a batch with a run in it is no message."""
+    batch = Batch(epoch=7, seq=1, samples=(watched(),))  # type: ignore[arg-type]
+    with pytest.raises(DecodeError, match="Invalid value 'run'"):
+        decode_from_probe(encode(batch))
 
 
 async def test_a_lost_frame_is_made_good_by_a_keyframe(rig):

@@ -22,6 +22,7 @@ from swarm_protocol.frames import (
     encode_diff,
     encode_keyframe,
 )
+from swarm_protocol.samples import RunSample
 from swarm_protocol.swarm import LINK_COLUMNS, NODE_COLUMNS, Event, Kind, LayerTime, NodeFacts, Path, State, Swarm
 
 HIGHEST = {"state": max(State), "path": max(Path)}
@@ -33,7 +34,7 @@ def same(a: Swarm, b: Swarm) -> bool:
         for mine, theirs in ((a.nodes, b.nodes), (a.links, b.links))
         for name in mine
     )
-    texts = (a.at_ns, a.client, a.source, a.events) == (b.at_ns, b.client, b.source, b.events)
+    texts = (a.at_ns, a.client, a.source, a.events) == (b.at_ns, b.client, b.source, b.events) and a.runs == b.runs
     return columns and texts and a.facts == b.facts and a.nodes.keys() == b.nodes.keys()
 
 
@@ -240,3 +241,16 @@ def test_a_keyframe_packs_when_it_pays():
     assert len(frame) < 900 * 8
     assert same(decode_keyframe(frame), swarm)
     assert len(encode_diff(swarm, replace(swarm, at_ns=2, _index={}))) < frames.PACK_FROM_BYTES
+
+
+def test_runs_of_watched_engines_are_sent_once_and_stay() -> None:
+    run = RunSample(at_ns=5, endpoint="h:1", model="m", tokens=3, counted=True, ttft_ms=1.0)
+    first = replace(Swarm.empty(facts_of(2), at_ns=1), runs=(run,))
+    quiet, more = replace(first, at_ns=2), replace(first, at_ns=3, runs=(run, run))
+    held = decode_keyframe(encode_keyframe(first))
+    assert held.runs == (run,)
+    diff = encode_diff(first, quiet)
+    assert b"h:1" not in diff
+    held = apply_diff(held, diff)
+    assert held.runs == (run,)
+    assert apply_diff(held, encode_diff(quiet, more)).runs == (run, run)

@@ -13,6 +13,7 @@ from swarm_protocol.samples import (
     HostSample,
     LinkSample,
     RooflineSample,
+    RunSample,
     Sample,
     UplinkSample,
 )
@@ -85,6 +86,16 @@ def bare_host(at_ns: int = T0, **fields: Any) -> HostSample:
 
 def event(at_ns: int = T0, kind: str = "note", detail: str = "something") -> EventSample:
     return EventSample(at_ns=at_ns, kind=kind, detail=detail)  # type: ignore[arg-type]
+
+
+def run(at_ns: int = T0, **fields: Any) -> RunSample:
+    filled: dict[str, Any] = {
+        "endpoint": "10.0.0.5:8000", "model": "llama-2-70b", "label": "ours", "baseline": True,
+        "placement": "a:0-39,b:40-79",
+        "prompt_tokens": 21, "tokens": 64, "counted": True, "ttft_ms": 812.5, "tpot_ms": 250.0, "tpot_p50_ms": 248.0,
+        "tpot_p95_ms": 301.0, "predicted_p5": 3.5, "predicted_p50": 3.75, "predicted_p95": 4.125,
+    }  # fmt: skip
+    return RunSample(at_ns=at_ns, **{**filled, **fields})
 
 
 def one_of_each(at_ns: int = T0) -> tuple[Sample, ...]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from made import FACTS, T0, A, B, C, bare_host, batch, compute, event, hop, host, link, one_of_each, uplink
+from made import FACTS, T0, A, B, C, bare_host, batch, compute, event, hop, host, link, one_of_each, run, uplink
 
 from swarm_protocol.samples import Sample
 from swarm_protocol.swarm import Kind, State
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.errors import Closed, StoreError
+from swarm_storage.replay import restored
 from swarm_storage.store import Store
 from swarm_storage.writer import Committed, Writer
 
@@ -66,6 +67,19 @@ def epochs_and_nodes_have_cursors_of_their_own(maker: Maker) -> None:
     put(writer, event(), seq=1, node_id=B)
     assert [store.reader.committed_seq(*key) for key in ((A, 7), (A, 8), (B, 7), (C, 7))] == [9, 1, 1, 0]
     assert len(list(store.reader.samples())) == 3
+    store.close()
+
+
+def runs_of_a_watched_engine_are_of_no_node_and_come_back_in_replay(maker: Maker) -> None:
+    store = maker()
+    writer = store.writer()
+    later, bare = run(T0 + 9), run(T0 + 5, prompt_tokens=None, tpot_ms=None, tpot_p50_ms=None, tpot_p95_ms=None,
+                                   predicted_p5=None, predicted_p50=None, predicted_p95=None)  # fmt: skip
+    for each in (later, bare):
+        writer.event(each).result(WAIT_S)
+    assert list(store.reader.samples()) == [("", bare), ("", later)]
+    assert restored(store.reader, T0 + 9, 10**12).snapshot(T0 + 9).runs == (bare, later)
+    assert restored(store.reader, T0 + 8, 10**12).snapshot(T0 + 8).runs == (bare,)
     store.close()
 
 
@@ -286,6 +300,7 @@ CHECKS: tuple[Callable[[Maker], None], ...] = (
     what_was_committed_is_there_after_reopening,
     a_batch_sent_twice_is_there_once_and_acknowledged_twice,
     epochs_and_nodes_have_cursors_of_their_own,
+    runs_of_a_watched_engine_are_of_no_node_and_come_back_in_replay,
     two_gpus_at_one_moment_are_two_samples,
     members_keep_the_latest_name_and_their_facts,
     settings_are_kept,

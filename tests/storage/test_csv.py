@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made import T0, A, B, batch, event, link, one_of_each
+from made import T0, A, B, batch, event, link, one_of_each, run
 
 from swarm_storage import csvio
 from swarm_storage.errors import StoreError
@@ -50,6 +50,7 @@ def reader(store: Store) -> Reader:
     writer.submit(batch(1, one_of_each(T0 + 123_456_789)))
     last = [link(T0 + 10**9, path="none", lost=10, jitter_rfc3550_ms=None, hop_ms=None, loaded=True, **silent)]
     writer.submit(batch(2, last)).result(20)
+    writer.event(run(T0 + 7)).result(20)
     return store.reader
 
 

@@ -37,7 +37,7 @@ from swarm_probe.compute.job import (
 )
 from swarm_probe.host import memory, torch_version
 from swarm_protocol.messages import ComputeTask
-from swarm_protocol.samples import EventSample, Sample
+from swarm_protocol.samples import EventSample, ProbeSample
 from swarm_protocol.text import safe
 from swarm_protocol.units import BYTES_PER_GIB
 
@@ -81,7 +81,7 @@ class Compute:
 
     def __init__(
         self,
-        emit: Callable[[Sample], None],
+        emit: Callable[[ProbeSample], None],
         *,
         say: Callable[[str], None],
         wall_ns: Callable[[], int],

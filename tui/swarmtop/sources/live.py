@@ -17,7 +17,7 @@ import re
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Final
+from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
@@ -37,11 +37,14 @@ from swarm_protocol.messages import (
     Keyframe,
     KeyframeRequest,
     Notice,
+    RunKept,
+    RunReport,
     Subscribe,
     ViewerMessage,
     decode_from_stream,
     encode,
 )
+from swarm_protocol.samples import RunSample
 from swarm_protocol.shape import LayerShape
 from swarm_protocol.swarm import Event, Swarm
 from swarm_protocol.text import safe
@@ -87,6 +90,7 @@ class LiveSource:
         self._ids = itertools.count(1)
         self._histories: dict[int, asyncio.Future[HistoryReply]] = {}
         self._exports: dict[int, asyncio.Queue[ExportChunk | _Lost]] = {}
+        self._runs: dict[int, asyncio.Future[RunKept]] = {}
         self._focus: Focus | None = None
 
     # ------------------------------------------------------------ the Source contract
@@ -163,6 +167,22 @@ class LiveSource:
         if self._connection is not None:
             with contextlib.suppress(_Lost):  # the next session begins with it
                 await _send(self._connection, self._focus)
+
+    async def report(self, run: RunSample) -> None:
+        """Gives a watched run to the collector; returns once it is committed. Raises SourceError where it is not."""
+        connection = await self._connected()
+        request_id = next(self._ids)
+        answer: asyncio.Future[RunKept] = asyncio.get_running_loop().create_future()
+        self._runs[request_id] = answer
+        try:
+            await _send(connection, RunReport(request_id=request_id, run=run))
+            kept = await answer
+        except _Lost as lost:
+            raise SourceError(f"{self.title} was lost while it kept a run ({lost})", 3) from lost
+        finally:
+            del self._runs[request_id]
+        if kept.refused:
+            raise SourceError(f"{self.title} did not keep a run: {safe(kept.refused)}", 3)
 
     async def close(self) -> None:
         if self._task is not None:
@@ -271,6 +291,10 @@ class LiveSource:
             waiting = self._histories.get(message.request_id)
             if waiting is not None and not waiting.done():
                 waiting.set_result(message)
+        elif isinstance(message, RunKept):
+            kept = self._runs.get(message.request_id)
+            if kept is not None and not kept.done():
+                kept.set_result(message)
         elif isinstance(message, ExportChunk):
             if (chunks := self._exports.get(message.request_id)) is not None:
                 await chunks.put(message)
@@ -296,7 +320,8 @@ class LiveSource:
             self._wake()
 
     def _drop_questions(self, why: BaseException) -> None:
-        for waiting in self._histories.values():
+        questions: list[asyncio.Future[Any]] = [*self._histories.values(), *self._runs.values()]
+        for waiting in questions:
             if not waiting.done():
                 waiting.set_exception(why)
         for chunks in self._exports.values():
