@@ -94,7 +94,7 @@ def test_the_top_help_lists_every_command(run) -> None:  # type: ignore[no-untyp
         ([], "swarmtop: the dashboard needs a terminal; --once prints the ranking without one"),
         (
             ["export", "--db", "x.db", "--csv", "-"],
-            "swarmtop: a pipe takes one kind: add --kind link|uplink|compute|host|event|hop|roofline, "
+            "swarmtop: a pipe takes one kind: add --kind link|uplink|compute|host|event|hop|roofline|run, "
             "or give a folder: --csv DIR/",
         ),
     ],

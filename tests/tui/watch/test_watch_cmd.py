@@ -4,51 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aiohttp import web
+from served import Served
 
 from swarmtop import cli
 from swarmtop.errors import CommandError
 from swarmtop.watch.client import Client, Endpoint, Question, RequestFailed, endpoint_base
-from swarmtop.watch.server import Manner, application
+from swarmtop.watch.server import Manner
 
 GARAGE = Path(__file__).parents[3] / "examples" / "garage.toml"
 TWO = "attic-3090:0-21,lab-a4000:22-31"
-
-
-class Served:
-    """The test endpoint in a thread of its own, as `cli.main` runs a loop of its own."""
-
-    def __init__(self, manner: Manner) -> None:
-        self.manner = manner
-        self.url = ""
-        self._loop = asyncio.new_event_loop()
-        self._ready = threading.Event()
-        self._runner = web.AppRunner(application(manner))
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        assert self._ready.wait(10)
-
-    def _run(self) -> None:
-        async def start() -> None:
-            await self._runner.setup()
-            await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-            host, port = self._runner.addresses[0][:2]
-            self.url = f"http://{host}:{port}"
-            self._ready.set()
-
-        self._loop.run_until_complete(start())
-        self._loop.run_forever()
-
-    def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from swarm_predict.predict import predict
 from swarm_predict.types import PredictError, Workload
 from swarm_protocol.swarm import Swarm
 from swarm_protocol.text import safe
+from swarm_protocol.units import iso_utc
 from swarmtop import show
 from swarmtop.args import add_question, add_source
 from swarmtop.commands.common import one_frame
@@ -60,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a placement, and what one stream got there; may be given again",
     )
     group.add_argument("--runs", metavar="FILE.toml", help="[[run]] tables: placement, tokens_per_s, swarm, context, …")
+    group.add_argument("--observed", action="store_true", help="what swarmtop watch --placement has measured")
     group.add_argument(
         "--fit",
         metavar="WHAT",
@@ -78,7 +80,11 @@ def run(args: argparse.Namespace) -> int:
     )
     listed = [_spelled(text) for text in args.run] + (_read(Path(args.runs)) if args.runs else [])
     base = Path(args.runs).parent if args.runs else Path()
-    usual = one_frame(open_source(args)) if any(entry.swarm is None for entry in listed) or not listed else None
+    needed = args.observed or not listed or any(entry.swarm is None for entry in listed)
+    usual = one_frame(open_source(args)) if needed else None
+    if args.observed:
+        assert usual is not None
+        listed += _watched(usual)
     seen: list[Observed] = []
     for number, entry in enumerate(listed, 1):
         swarm = usual if entry.swarm is None else one_frame(SwarmFileSource(base / entry.swarm))
@@ -89,6 +95,25 @@ def run(args: argparse.Namespace) -> int:
         _write(Path(args.out), encode(found))
     sys.stdout.write(dumps(msgspec.to_builtins(found)) + "\n" if args.json else text_of(found, args.out))
     return DONE
+
+
+def _watched(swarm: Swarm) -> list[_Run]:
+    """The runs of this swarm that say what ran and how fast. Raises CommandError where there is none."""
+    found = [
+        _Run(
+            placement=run.placement,
+            tokens_per_s=run.tokens_per_s,
+            name=iso_utc(run.at_ns)[:19].replace("T", " "),
+            engine_context=(run.prompt_tokens or 0) + run.tokens // 2,
+        )
+        for run in swarm.runs
+        if run.placement and not run.baseline and run.tokens_per_s
+    ]
+    if not found:
+        raise CommandError(
+            f"nobody watched an engine on {safe(swarm.source)}; swarmtop watch URL --connect … --placement … does"
+        )
+    return found
 
 
 def _spelled(text: str) -> _Run:

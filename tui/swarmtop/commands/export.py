@@ -25,7 +25,7 @@ swarmtop export --db swarm.db --kind link --since -1h --csv -    the last hour's
 swarmtop export --connect 10.0.0.5:9470 --kind compute --csv compute.csv
 swarmtop export --db swarm.db --kind link_hour --since -30d --csv -   medians of each hour, long after the samples
 """
-KINDS: Final = ("link", "uplink", "compute", "host", "event", "hop", "roofline")
+KINDS: Final = ("link", "uplink", "compute", "host", "event", "hop", "roofline", "run")
 # one row a minute or an hour, with n samples each: kept long after the samples are gone
 ROLLUPS: Final = tuple(f"{kind}_{unit}" for kind in ("link", "hop", "uplink", "host") for unit in ("minute", "hour"))
 FOREVER_NS: Final = 2**62

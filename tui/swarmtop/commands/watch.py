@@ -9,23 +9,27 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from swarm_protocol.samples import RunSample
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_S, iso_utc
 from swarmtop import show
 from swarmtop.args import add_question, add_source, number, whole
 from swarmtop.errors import DONE, UNREACHABLE, CommandError
 from swarmtop.plain import dumps
+from swarmtop.source import SourceError
 from swarmtop.watch.pace import Pace, PaceConfig
 from swarmtop.watch.stream import Observation
 from swarmtop.watch.workloads import fitness
 
 if TYPE_CHECKING:
     from swarm_predict.types import Prediction
-    from swarmtop.watch.client import Question
+    from swarm_protocol.swarm import Swarm
+    from swarmtop.source import Source
+    from swarmtop.watch.client import Endpoint, Question
 
 EXAMPLE: Final = """
 swarmtop watch http://127.0.0.1:8080 --requests 5
@@ -41,6 +45,7 @@ _HEAD: Final = ("TIME", "FIRST TOKEN", "A TOKEN", "p50 … p95", "TOKENS", "SPEE
 class Seen:
     at_ns: int
     what: Observation
+    predicted: Prediction | None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,6 +73,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a request")
     parser.add_argument("--placement", metavar="'NODE:A-B,…'", help="what runs there: predicted beside measured")
     parser.add_argument("--runs", metavar="FILE.toml", help="add each answer to a file of runs, for swarmtop calibrate")
+    parser.add_argument("--label", metavar="NAME", help="how its row is called (default: as the endpoint)")
+    parser.add_argument(
+        "--baseline", action="store_true", help="a service to compare with, not this swarm's own engine"
+    )
     add_source(parser)
     add_question(parser)
 
@@ -77,40 +86,24 @@ def run(args: argparse.Namespace) -> int:
 
     if args.runs and not args.placement:
         raise CommandError("a run without its placement calibrates nothing; give --placement with --runs")
+    if args.baseline and args.placement:
+        raise CommandError("a baseline is another service: it has no --placement of this swarm")
     endpoint = Endpoint(endpoint_base(args.url), os.environ.get(args.key_env, ""), args.key_env)
-    predicted = _predicted(args) if args.placement else None
     question = Question(args.served_model or "", args.text, args.max_tokens, chat=not args.completions)
     seen: list[Seen] = []
     try:
-        return asyncio.run(_watch(args, endpoint, question, predicted, seen))
+        return asyncio.run(_watch(args, endpoint, question, seen))
     except KeyboardInterrupt:
         if not args.json:
-            _summary(seen, predicted)
+            _summary(seen)
         raise
 
 
-def _predicted(args: argparse.Namespace) -> Prediction:
-    from swarm_predict.placement import parse_placement
-    from swarm_predict.predict import predict
-    from swarmtop.commands.common import one_frame
-    from swarmtop.config import load_model, open_source, workload
+async def _watch(args: argparse.Namespace, endpoint: Endpoint, question: Question, seen: list[Seen]) -> int:
+    from swarmtop.watch.client import Client, RequestFailed
 
-    model, load = load_model(args.model), workload(args)
-    swarm = one_frame(open_source(args))
-    return predict(swarm, model, parse_placement(args.placement, model, swarm, load.engine), load)
-
-
-async def _watch(
-    args: argparse.Namespace, endpoint: object, question: Question, predicted: Prediction | None, seen: list[Seen]
-) -> int:
-    from dataclasses import replace
-
-    from swarmtop.watch.client import Client, Endpoint, RequestFailed
-
-    assert isinstance(endpoint, Endpoint)
-    config = PaceConfig(args.every, args.requests, args.budget_tokens)
-    pace = Pace(config, time.perf_counter_ns())
-    async with Client(endpoint) as client:
+    pace = Pace(PaceConfig(args.every, args.requests, args.budget_tokens), time.perf_counter_ns())
+    async with Swarming(args) as swarm, Client(endpoint) as client:
         while (due_ns := pace.next_ns()) is not None:
             await asyncio.sleep(max(0.0, (due_ns - time.perf_counter_ns()) / NS_PER_S))
             asked_ns = time.perf_counter_ns()
@@ -126,14 +119,92 @@ async def _watch(
                 print(f"swarmtop: {failure}", file=sys.stderr, flush=True)
                 continue
             pace.answered(asked_ns, found.tokens + (found.prompt_tokens or 0))
-            seen.append(Seen(time.time_ns(), found))
-            _tell(args, endpoint.shown, question.model, seen[-1], predicted, first=len(seen) == 1)
+            seen.append(Seen(time.time_ns(), found, await swarm.predicted()))
+            _tell(args, endpoint.shown, question.model, seen[-1], first=len(seen) == 1)
+            await swarm.keep(sample(args, endpoint.shown, question.model, seen[-1]))
             if args.runs:
                 _add_run(Path(args.runs), args, seen[-1])
     if not args.json:
         print(pace.over_because)
-        _summary(seen, predicted)
+        _summary(seen)
     return DONE if seen else UNREACHABLE
+
+
+class Swarming:
+    """The swarm that the engine runs on, where one is named: what it is predicted to give, and where runs are kept.
+
+    A collector's newest state is predicted anew for each run, a file's or a recording's once.
+    """
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._args = args
+        self._source: Source | None = None
+        self._predicted: Prediction | None = None
+
+    async def __aenter__(self) -> Swarming:
+        from swarmtop.config import open_source
+        from swarmtop.sources import first_frame
+
+        if self._args.placement or self._args.connect:
+            self._source = open_source(self._args)
+            await self._predict(await first_frame(self._source))  # a wrong placement is told before anything is asked
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        if self._source is not None:
+            await self._source.close()
+
+    async def predicted(self) -> Prediction | None:
+        from swarmtop.sources import first_frame
+
+        if self._args.placement and self._source is not None and self._source.mode == "live":
+            await self._predict(await first_frame(self._source))
+        return self._predicted
+
+    async def keep(self, run: RunSample) -> None:
+        """Gives the run to the collector, where one was named. Trouble there is told and ends nothing."""
+        from swarmtop.sources.live import LiveSource
+
+        if self._args.connect and isinstance(self._source, LiveSource):
+            try:
+                await self._source.report(run)
+            except SourceError as error:
+                print(f"swarmtop: {error}", file=sys.stderr, flush=True)
+
+    async def _predict(self, swarm: Swarm) -> None:
+        from swarm_predict.placement import parse_placement
+        from swarm_predict.predict import predict
+        from swarmtop.config import load_model, workload
+
+        if not self._args.placement:
+            return
+        model, load = load_model(self._args.model), workload(self._args)
+        placement = parse_placement(self._args.placement, model, swarm, load.engine)
+        self._predicted = await asyncio.to_thread(predict, swarm, model, placement, load)
+
+
+def sample(args: argparse.Namespace, where: str, model: str, seen: Seen) -> RunSample:
+    from swarmtop.watched import placement_text
+
+    what, speed = seen.what, seen.predicted.tokens_per_s if seen.predicted is not None else None
+    return RunSample(
+        at_ns=seen.at_ns,
+        endpoint=where,
+        model=safe(model, 200),
+        label=safe(args.label or "", 60),
+        baseline=args.baseline,
+        placement=placement_text(seen.predicted.placement) if seen.predicted is not None else "",
+        prompt_tokens=what.prompt_tokens,
+        tokens=what.tokens,
+        counted=what.counted,
+        ttft_ms=what.ttft_ms,
+        tpot_ms=what.tpot_ms,
+        tpot_p50_ms=what.tpot_p50_ms,
+        tpot_p95_ms=what.tpot_p95_ms,
+        predicted_p5=None if speed is None else speed.p5,
+        predicted_p50=None if speed is None else speed.p50,
+        predicted_p95=None if speed is None else speed.p95,
+    )
 
 
 # ---------------------------------------------------------------- told
@@ -146,11 +217,9 @@ def _title(where: str, question: Question, args: argparse.Namespace) -> str:
     return f"{where}, {safe(question.model, 80)}: {question.max_tokens} tokens, {every}{until}{budget}"
 
 
-def _tell(
-    args: argparse.Namespace, where: str, model: str, seen: Seen, predicted: Prediction | None, *, first: bool
-) -> None:
+def _tell(args: argparse.Namespace, where: str, model: str, seen: Seen, *, first: bool) -> None:
     if args.json:
-        sys.stdout.write(dumps(observation_object(where, model, seen, predicted)) + "\n")
+        sys.stdout.write(dumps(observation_object(where, model, seen)) + "\n")
     else:
         rows = [_HEAD, _cells(seen)] if first else [_cells(seen)]
         for row in rows:
@@ -176,9 +245,9 @@ def _cells(seen: Seen) -> tuple[str, ...]:
     )
 
 
-def observation_object(where: str, model: str, seen: Seen, predicted: Prediction | None) -> dict[str, object]:
+def observation_object(where: str, model: str, seen: Seen) -> dict[str, object]:
     what = seen.what
-    speed = predicted.tokens_per_s if predicted is not None else None
+    speed = seen.predicted.tokens_per_s if seen.predicted is not None else None
     return {
         "time": iso_utc(seen.at_ns),
         "endpoint": where,
@@ -196,15 +265,15 @@ def observation_object(where: str, model: str, seen: Seen, predicted: Prediction
     }
 
 
-def _summary(seen: Sequence[Seen], predicted: Prediction | None) -> None:
+def _summary(seen: Sequence[Seen]) -> None:
     speeds = [s.what.tokens_per_s for s in seen if s.what.tokens_per_s is not None]
     if not speeds:
         return
     first_ms = statistics.median(s.what.ttft_ms for s in seen)
     speed = statistics.median(speeds)
     lines = ["", f"median of {len(seen)}    first token {show.ms(first_ms)}, {show.rate(speed)}"]
-    if predicted is not None:
-        told = predicted.tokens_per_s
+    if seen[-1].predicted is not None:
+        told = seen[-1].predicted.tokens_per_s
         inside = "inside" if told.p5 <= speed <= told.p95 else "outside"
         off = (told.p50 / speed - 1) * 100
         lines.append(
