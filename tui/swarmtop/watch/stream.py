@@ -5,9 +5,10 @@
     spread        of the gaps between events, and only where every event held one token: an engine that packs several
                   into one event hides the rest
 
-How many tokens came is what the engine says in `usage`; without it, the events with text are counted and the
-observation says so. Shapes: OpenAI's chat.completion.chunk and text_completion, as llama.cpp's server, vLLM, Parallax,
-exo, Together, Fireworks and Hugging Face stream them; reasoning (`reasoning_content`, `reasoning`) is text too.
+How many tokens came is what the engine says in `usage`, or the limit that it stopped at; without either, events with
+text are counted (bytes of a character that is not whole have none) and the observation says so. Shapes: OpenAI's
+chat.completion.chunk and text_completion, as llama.cpp's server, vLLM, Parallax, exo, Together, Fireworks and Hugging
+Face stream them; reasoning (`reasoning_content`, `reasoning`) is text too.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Observation:
 
     ttft_ms: float
     tokens: int  # of the answer
-    counted: bool  # by the engine (`usage`); False: events with text were counted
+    counted: bool  # exactly: by `usage`, or it stopped at the limit; False: events with text were counted
     prompt_tokens: int | None
     tpot_ms: float | None  # mean; None: fewer than two tokens
     tpot_p50_ms: float | None  # of the gaps between events that hold one token each
@@ -47,11 +48,12 @@ class Observation:
 class Completion:
     """Collects one answer that was asked for at `asked_ns` (any steady clock)."""
 
-    def __init__(self, asked_ns: int) -> None:
+    def __init__(self, asked_ns: int, max_tokens: int) -> None:
         self._asked_ns = asked_ns
+        self._max_tokens = max_tokens
         self._text_ns: list[int] = []
         self._usage: dict[str, Any] = {}
-        self._finished = False  # the engine has said why it ended
+        self._reason: str | None = None  # why the engine ended it
         self._done = False
 
     @property
@@ -62,7 +64,7 @@ class Completion:
     def event(self, data: str, at_ns: int) -> None:
         """Raises StreamError for an error that the engine streams, and for what is no event of a completion."""
         if data.strip() == DONE:
-            self._finished = self._done = True
+            self._done = True
             return
         try:
             chunk = json.loads(data)
@@ -79,7 +81,8 @@ class Completion:
         if isinstance(choice, dict):
             if _has_text(choice):
                 self._text_ns.append(at_ns)
-            self._finished = self._finished or choice.get("finish_reason") is not None
+            if isinstance(choice.get("finish_reason"), str):
+                self._reason = choice["finish_reason"]
 
     def observation(self) -> Observation:
         """Raises StreamError where no text came."""
@@ -87,6 +90,8 @@ class Completion:
         if not times:
             raise StreamError("the engine answered without a single token; correct --max-tokens or --text")
         told = _count(self._usage.get("completion_tokens"))
+        if told is None and self._reason == "length":
+            told = self._max_tokens
         tokens = told if told is not None and told >= 1 else len(times)
         gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
         each_alone = bool(gaps) and tokens == len(times)
@@ -98,7 +103,7 @@ class Completion:
             tpot_ms=(times[-1] - times[0]) / NS_PER_MS / (tokens - 1) if tokens > 1 and gaps else None,
             tpot_p50_ms=_rank(gaps, 50) / NS_PER_MS if each_alone else None,
             tpot_p95_ms=_rank(gaps, 95) / NS_PER_MS if each_alone else None,
-            finished=self._finished,
+            finished=self._done or self._reason is not None,
         )
 
 
