@@ -29,6 +29,7 @@ from swarm_collector.muffle import Muffle
 from swarm_collector.schedule import FocusError, Scheduler, check_focus
 from swarm_collector.sessions import Pulse, SessionOver
 from swarm_collector.stream import Feed, Hub, Outbox
+from swarm_collector.stun import StunServer
 from swarm_protocol.assemble import SwarmBuilder
 from swarm_protocol.messages import Focus, Heartbeat, LeaseDone, Refused
 from swarm_protocol.samples import RunSample, Sample
@@ -82,6 +83,7 @@ class House:
             rtt_from=self.builder.rtt_from,
             watched_until_ns=now_ns + UNWATCHED_AFTER_NS,
         )
+        self.stun = StunServer(clock.steady_ns)
         self.intake = Intake(archive.submit, self._store_trouble, self._store_recovered, rng)
         self.hub = Hub(self.snapshot)
         self._probes: dict[int, probes.ProbeSession] = {}

@@ -58,6 +58,7 @@ class Server:
         self._server = await loop.create_server(self.guard, sock=listening, backlog=BACKLOG)
         name = listening.getsockname()
         self._house.address = address_text(name[0], name[1])
+        await self._house.stun.start(name[0], name[1])
         self._tasks = [asyncio.create_task(self._house.conduct()), asyncio.create_task(self._house.hub.run())]
         return name[0], name[1]
 
@@ -77,6 +78,7 @@ class Server:
         """Takes nobody new, lets go of everybody, waits for what is being committed."""
         if self._server is not None:
             self._server.close()
+        self._house.stun.close()
         self._house.end_sessions("the collector is stopping; come back in a moment")
         if self._sessions:
             await asyncio.wait(self._sessions, timeout=DRAIN_S)

@@ -40,7 +40,18 @@ from swarm_protocol.samples import (
     Sample,
     UplinkSample,
 )
-from swarm_protocol.swarm import NODE_COLUMNS, Event, Kind, LayerTime, NodeFacts, Path, State, Swarm
+from swarm_protocol.swarm import (
+    NODE_COLUMNS,
+    Event,
+    Kind,
+    LayerTime,
+    NodeFacts,
+    Path,
+    State,
+    Swarm,
+    Transport,
+    Why,
+)
 from swarm_protocol.units import NS_PER_S
 
 STALE_AFTER_NS: Final = 12 * NS_PER_S  # two heartbeats missed, and a slow line
@@ -54,6 +65,7 @@ MAX_RUNS: Final = 100  # of watched engines: what a chart of them shows
 MAX_LAYERS: Final = 512  # kept of one node: bounds what a member that invents models can make others hold
 _FIRST_CAPACITY: Final = 8
 _PATHS: Final = {path.name.lower(): path for path in Path}
+_WHY: Final = {why.name.lower().replace("_", "-"): why for why in Why}
 
 
 @dataclass(slots=True)
@@ -209,11 +221,12 @@ class SwarmBuilder:
     def _link(self, src: int, dst: int, sample: LinkSample) -> bool:
         if not self._later(src, self._links.at_ns("path", src, dst), sample.at_ns, loaded=sample.loaded):
             return False
-        nothing = sample.sent == 0
-        measured = Kind.ESTIMATE if sample.path == "estimated" else Kind.MEASURED
+        nothing = sample.sent == 0  # on this path: over a detour via the collector nothing is sent
+        estimated = sample.path in ("estimated", "relayed")
         cells = (
-            Kind.NONE if nothing else measured,
+            Kind.ESTIMATE if estimated else Kind.NONE if nothing else Kind.MEASURED,
             _PATHS[sample.path],
+            Why.UNKNOWN if sample.why is None else _WHY[sample.why],
             sample.at_ns,
             sample.sent,
             sample.rtt_min_ms,
@@ -231,7 +244,8 @@ class SwarmBuilder:
         if not self._later(src, self._links.at_ns("hop", src, dst), sample.at_ns, loaded=sample.loaded):
             return False
         cells = (
-            sample.size_bytes, sample.min_ms, sample.p50_ms, sample.p95_ms, sample.p99_ms, sample.first_ms, sample.at_ns
+            sample.size_bytes, sample.min_ms, sample.p50_ms, sample.p95_ms, sample.p99_ms, sample.first_ms,
+            sample.at_ns, Transport[sample.transport.upper()],
         )  # fmt: skip
         self._links.put("hop", src, dst, sample.at_ns, cells)
         return True
@@ -240,7 +254,9 @@ class SwarmBuilder:
         if not self._later(src, self._links.at_ns("rate", src, dst), sample.at_ns):
             return False
         kind = Kind.BOUND if sample.bound else Kind.MEASURED
-        self._links.put("rate", src, dst, sample.at_ns, (sample.mbps, kind, sample.rtt_loaded_ms, sample.at_ns))
+        transport = Transport[sample.transport.upper()]
+        cells = (sample.mbps, kind, sample.rtt_loaded_ms, sample.at_ns, transport)
+        self._links.put("rate", src, dst, sample.at_ns, cells)
         self._rate("up", src, self._links.rates(src, out=True))
         self._rate("down", dst, self._links.rates(dst, out=False))
         return True

@@ -23,7 +23,19 @@ import numpy.typing as npt
 from msgspec import Meta
 
 from swarm_protocol.samples import RunSample
-from swarm_protocol.swarm import LINK_COLUMNS, NODE_COLUMNS, Event, Kind, NodeFacts, Path, State, Swarm
+from swarm_protocol.swarm import (
+    LINK_COLUMNS,
+    NODE_COLUMNS,
+    Event,
+    Kind,
+    Nat,
+    NodeFacts,
+    Path,
+    State,
+    Swarm,
+    Transport,
+    Why,
+)
 
 FORMAT: Final = 1
 MAX_NODES: Final = 20_000
@@ -40,6 +52,10 @@ _HIGHEST: Final = {
     "kind": max(Kind),
     "path": max(Path),
     "mbps_kind": max(Kind),
+    "nat": max(Nat),
+    "why": max(Why),
+    "hop_transport": max(Transport),
+    "mbps_transport": max(Transport),
 }
 
 Column = npt.NDArray[Any]

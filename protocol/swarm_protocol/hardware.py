@@ -7,9 +7,17 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from swarm_protocol.messages import HostFacts
-from swarm_protocol.samples import HostSample
+from swarm_protocol.samples import HostSample, NatKind
+from swarm_protocol.swarm import Nat
 
 RAM_SHARE: Final = 0.5  # of a machine without a GPU: the system, the engine and its owner live in the other half
+
+_NATS: Final[dict[NatKind, Nat]] = {
+    "none": Nat.NONE,
+    "endpoint-independent": Nat.ENDPOINT_INDEPENDENT,
+    "symmetric": Nat.SYMMETRIC,
+    "udp-blocked": Nat.UDP_BLOCKED,
+}
 
 
 def memory_bytes(facts: HostFacts) -> float:
@@ -36,6 +44,8 @@ def host_figures(samples: Sequence[HostSample], facts: HostFacts | None) -> dict
         "temp_c": _over(max, [sample.temp_c for sample in samples]),
         "power_w": _over(sum, [sample.power_w for sample in samples]),
         "throttled": _over(max, [sample.throttled for sample in samples]),
+        "nat": float(_NATS[newest.nat] if newest.nat is not None else Nat.UNKNOWN),
+        "collector_rtt_ms": newest.collector_rtt_ms,
     }
 
 

@@ -20,7 +20,7 @@ Part = Literal["path", "hop", "rate"]
 Cells = tuple[float | None, ...]
 
 _HOP: Final = tuple(name for name in LINK_COLUMNS if name.startswith("hop_"))
-_RATE: Final = ("mbps", "mbps_kind", "rtt_loaded_ms", "mbps_at_ns")
+_RATE: Final = ("mbps", "mbps_kind", "rtt_loaded_ms", "mbps_at_ns", "mbps_transport")
 PARTS: Final[dict[Part, tuple[str, ...]]] = {
     "path": tuple(name for name in LINK_COLUMNS if name not in _HOP + _RATE),
     "hop": _HOP,

@@ -20,6 +20,7 @@ from swarm_protocol.samples import (
     Count,
     Line,
     Ms,
+    NatKind,
     NodeId,
     ProbeSample,
     RunSample,
@@ -80,7 +81,22 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
     addresses: Annotated[tuple[Address, ...], Meta(max_length=16)] = ()
     software: Line
     facts: HostFacts
+    quic: bool = False  # hops and transfers over UDP can be had here (the package is installed)
     at_ns: WallNs = 0  # this machine's clock as it is sent; 0: not said (an older probe), the first heartbeat tells
+
+
+class Mapped(msgspec.Struct, frozen=True, array_like=True):
+    """A UDP address as somebody else sees it (RFC 8489)."""
+
+    host: Address
+    port: Annotated[int, Meta(ge=1, le=65535)]
+
+
+class Reach(msgspec.Struct, frozen=True, kw_only=True, tag="reach"):
+    """What STUN told this probe of how others may reach its UDP port; sent anew whenever it changes."""
+
+    nat: NatKind | None = None  # None: not known
+    mapped: Annotated[tuple[Mapped, ...], Meta(max_length=4)] = ()
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True, tag="batch"):
@@ -108,7 +124,7 @@ class Leaving(msgspec.Struct, frozen=True, kw_only=True, tag="leaving"):
     reason: Line
 
 
-ProbeMessage = Hello | Batch | LeaseDone | Heartbeat | Leaving
+ProbeMessage = Hello | Reach | Batch | LeaseDone | Heartbeat | Leaving
 
 # ---------------------------------------------------------------- collector → probe
 
@@ -119,6 +135,7 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag="welcome"):
     committed_seq: Annotated[int, Meta(ge=0, le=2**53)]  # of the epoch in Hello; the spool drops up to here
     heartbeat_ms: Ms
     observed_host: Address  # where the collector saw this probe come from
+    stun_ports: Annotated[tuple[Port, ...], Meta(max_length=4)] = ()  # UDP, at the address that was connected to
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
@@ -141,6 +158,9 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     ssid_out: Annotated[int, Meta(ge=1, le=65535)]  # in packets this probe sends to the peer (RFC 8972)
     ssid_in: Annotated[int, Meta(ge=1, le=65535)]  # in packets the peer sends to this probe
     measure: bool = True  # False: only answer
+    nat: NatKind | None = None  # of the peer; None: not known
+    mapped: Annotated[tuple[Mapped, ...], Meta(max_length=4)] = ()  # its UDP port as STUN saw it: beside `hosts`
+    quic: bool = False  # it takes hops and transfers over UDP where TCP cannot pass
 
 
 class ComputeTask(msgspec.Struct, frozen=True, kw_only=True):

@@ -27,6 +27,9 @@ Line = Annotated[str, Meta(max_length=300)]
 WallNs = Annotated[int, Meta(ge=0, le=2**62)]
 
 PathKind = Literal["direct", "punched", "relayed", "estimated", "none"]
+NatKind = Literal["none", "endpoint-independent", "symmetric", "udp-blocked"]
+WhyNoPath = Literal["hard-nats", "udp-blocked", "no-answer"]
+Transport = Literal["tcp", "quic"]  # quic: over a punched UDP path, where TCP cannot pass
 Stamping = Literal["kernel", "user"]  # who took the receive timestamps of a round trip
 Phase = Literal["decode", "prefill"]
 EventKind = Literal[
@@ -59,6 +62,7 @@ class LinkSample(msgspec.Struct, frozen=True, kw_only=True, tag="link"):
     hop_ms: Ms | None = None  # latest decode-sized hop to this peer, p50
     loaded: bool = False  # a transfer ran at one of the ends meanwhile
     timestamps: Stamping = "user"
+    why: WhyNoPath | None = None  # there is no path; `relayed` figures are then those of the detour via the collector
 
 
 class HopSample(msgspec.Struct, frozen=True, kw_only=True, tag="hop"):
@@ -76,6 +80,7 @@ class HopSample(msgspec.Struct, frozen=True, kw_only=True, tag="hop"):
     p95_ms: Ms
     p99_ms: Ms
     loaded: bool = False
+    transport: Transport = "tcp"
     phase: Phase = "decode"  # of whose size the message was: one step's, or one prefill chunk's
 
 
@@ -90,6 +95,7 @@ class UplinkSample(msgspec.Struct, frozen=True, kw_only=True, tag="uplink"):
     rtt_idle_ms: Ms | None = None
     rtt_loaded_ms: Ms | None = None
     seconds: Annotated[float, Meta(ge=0, le=3600)]
+    transport: Transport = "tcp"
 
 
 class ComputeSample(msgspec.Struct, frozen=True, kw_only=True, tag="compute"):
@@ -145,6 +151,8 @@ class HostSample(msgspec.Struct, frozen=True, kw_only=True, tag="host"):
     throttle: Line | None = None  # why its clock is held down, in the driver's words; empty: it is not
     others: Count | None = None  # processes on the card that are not ours
     on_battery: bool | None = None
+    nat: NatKind | None = None  # by what the collector's two STUN ports say, at most a minute ago; None: not known
+    collector_rtt_ms: Ms | None = None  # lately, over UDP; where that does not get there, TCP's lowest
 
 
 class EventSample(msgspec.Struct, frozen=True, kw_only=True, tag="event"):

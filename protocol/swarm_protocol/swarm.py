@@ -45,6 +45,32 @@ class Path(enum.IntEnum):
     ESTIMATED = 4
 
 
+class Nat(enum.IntEnum):
+    """What lies between a node and the internet, for UDP. The names are those of samples.NatKind."""
+
+    UNKNOWN = 0
+    NONE = 1
+    ENDPOINT_INDEPENDENT = 2  # one outside port whoever is written to: holes can be punched (RFC 4787)
+    SYMMETRIC = 3  # another outside port for each destination: nobody can be told it
+    UDP_BLOCKED = 4
+
+
+class Why(enum.IntEnum):
+    """Why a link has no path."""
+
+    UNKNOWN = 0  # it has one, or nobody said
+    HARD_NATS = 1
+    UDP_BLOCKED = 2
+    NO_ANSWER = 3
+
+
+class Transport(enum.IntEnum):
+    """What a hop or a transfer was measured over."""
+
+    TCP = 0
+    QUIC = 1
+
+
 # column → what is in it. The order is the order on the wire.
 NODE_COLUMNS: Final[dict[str, type[np.generic]]] = {
     "state": np.uint8,
@@ -68,12 +94,15 @@ NODE_COLUMNS: Final[dict[str, type[np.generic]]] = {
     "throttled": np.float64,  # 0, 1 or NaN
     "host_at_ns": np.int64,
     "compute_at_ns": np.int64,
+    "nat": np.uint8,
+    "collector_rtt_ms": np.float64,
     "spooled": np.int64,  # batches the probe still holds
 }
 
 LINK_COLUMNS: Final[dict[str, type[np.generic]]] = {
     "kind": np.uint8,
     "path": np.uint8,
+    "why": np.uint8,  # there is no path
     "at_ns": np.int64,
     "sent": np.int64,  # of the window the figures are of
     "rtt_min_ms": np.float64,
@@ -90,10 +119,12 @@ LINK_COLUMNS: Final[dict[str, type[np.generic]]] = {
     "hop_p99_ms": np.float64,
     "hop_first_ms": np.float64,
     "hop_at_ns": np.int64,
+    "hop_transport": np.uint8,
     "mbps": np.float64,  # of the last transfer over this link
     "mbps_kind": np.uint8,
     "rtt_loaded_ms": np.float64,
     "mbps_at_ns": np.int64,
+    "mbps_transport": np.uint8,
 }
 
 

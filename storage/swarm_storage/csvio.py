@@ -47,15 +47,17 @@ def _column(name: str, field: str = "") -> _Column:
 _COLUMNS: Final[dict[str, tuple[_Column, ...]]] = {
     "link": _columns(
         "path,sent,lost,rtt_min_ms,rtt_p50_ms,rtt_p95_ms,rtt_p99_ms,pdv_ms,jitter_rfc3550_ms,hop_ms,loaded,timestamps,"
-        "ipdv_ms,duplicates,reordered,ttl_out,ttl_back"
+        "ipdv_ms,duplicates,reordered,ttl_out,ttl_back,why"
     ),
-    "hop": _columns("bytes=size_bytes,cadence_ms,n,phase,first_ms,after_idle_ms,min_ms,p50_ms,p95_ms,p99_ms,loaded"),
-    "uplink": _columns("bytes=sent_bytes,mbps,bound,rtt_idle_ms,rtt_loaded_ms,seconds"),
+    "hop": _columns(
+        "bytes=size_bytes,cadence_ms,n,phase,first_ms,after_idle_ms,min_ms,p50_ms,p95_ms,p99_ms,loaded,transport"
+    ),
+    "uplink": _columns("bytes=sent_bytes,mbps,bound,rtt_idle_ms,rtt_loaded_ms,seconds,transport"),
     "compute": _columns("device,model,dtype,phase,batch,context,ms_per_layer,ms_p95,verified,ms_p5,n,marks"),
     "roofline": _columns("device,dtype,mem_gbps,tflops,to_device_gbps,from_device_gbps,disk_gbps"),
     "host": _columns(
         "cpu_percent,ram_free_gib=ram_free_bytes,gpu,gpu_util_percent,vram_free_gib=vram_free_bytes,temp_c,power_w,"
-        "throttled,clock_mhz,throttle,others,on_battery"
+        "throttled,clock_mhz,throttle,others,on_battery,nat,collector_rtt_ms"
     ),
     "event": _columns("kind,detail"),
     "run": _columns(

@@ -261,15 +261,20 @@ def _version_3(db: Database) -> None:
             origin = (_FROM_PAIR if of_link else _FROM_NODE).format(kind).replace(f"{kind}_sample", table)
             db.create_view(f"{kind}_{unit}", f"SELECT {_iso('s.t')} AS time, {names}, n, {', '.join(shown)} {origin}")
     for kind in ("link", "hop", "uplink"):
-        body = {**_VIEWS_1, **_VIEWS_2}[kind].replace(_FROM_PAIR, "").format(kind)
-        db.create_view(
-            f"{kind}_latest",
-            f"SELECT {_iso('s.ts')} AS time, {body} FROM (SELECT src, dst, coalesce((SELECT max(p.ts) FROM pending"
-            f" CROSS JOIN {kind}_sample p ON p.bucket = number AND p.src = newest.src AND p.dst = newest.dst"
-            f" WHERE unit = 'bucket'), ts) AS at FROM newest WHERE kind = '{kind}') n CROSS JOIN {kind}_sample s"
-            " ON s.bucket = n.at / 300000000000 AND s.src = n.src AND s.dst = n.dst AND s.ts = n.at"
-            " JOIN node src_node ON src_node.id = s.src JOIN node dst_node ON dst_node.id = s.dst",
-        )
+        _create_latest(db, kind, {**_VIEWS_1, **_VIEWS_2}[kind])
+
+
+def _create_latest(db: Database, kind: str, view: str) -> None:
+    """The view of the newest sample of each link, with the columns of `view`."""
+    body = view.replace(_FROM_PAIR, "").format(kind)
+    db.create_view(
+        f"{kind}_latest",
+        f"SELECT {_iso('s.ts')} AS time, {body} FROM (SELECT src, dst, coalesce((SELECT max(p.ts) FROM pending"
+        f" CROSS JOIN {kind}_sample p ON p.bucket = number AND p.src = newest.src AND p.dst = newest.dst"
+        f" WHERE unit = 'bucket'), ts) AS at FROM newest WHERE kind = '{kind}') n CROSS JOIN {kind}_sample s"
+        " ON s.bucket = n.at / 300000000000 AND s.src = n.src AND s.dst = n.dst AND s.ts = n.at"
+        " JOIN node src_node ON src_node.id = s.src JOIN node dst_node ON dst_node.id = s.dst",
+    )
 
 
 _VIEWS_4: Final = {
@@ -329,8 +334,41 @@ def _version_5(db: Database) -> None:
     )
 
 
+_VIEWS_6: Final = {
+    "link": _VIEWS_2["link"].replace(" ttl_back ", " ttl_back, why "),
+    "hop": _VIEWS_2["hop"].replace(" loaded ", " loaded, transport "),
+    "uplink": _VIEWS_1["uplink"].replace(" seconds ", " seconds, transport "),
+    "host": _VIEWS_4["host"].replace(" on_battery ", " on_battery, nat, collector_rtt_ms "),
+}
+
+
+def _version_6(db: Database) -> None:
+    """NATs: what kind each node is behind, why a link has no path, and what was measured over a punched one."""
+    for column in (
+        "link_sample ADD COLUMN why TEXT",
+        "hop_sample ADD COLUMN transport TEXT NOT NULL DEFAULT 'tcp'",
+        "uplink_sample ADD COLUMN transport TEXT NOT NULL DEFAULT 'tcp'",
+        "host_sample ADD COLUMN nat TEXT",
+        "host_sample ADD COLUMN collector_rtt_ms REAL",
+    ):
+        db.conn.execute(f"ALTER TABLE {column}")
+    for name, body in _VIEWS_6.items():
+        db.conn.execute(f"DROP VIEW {name}")
+        db.create_view(name, f"SELECT {_iso('s.ts')} AS time, " + body.format(name))
+        if name != "host":
+            db.conn.execute(f"DROP VIEW {name}_latest")
+            _create_latest(db, name, body)
+
+
 # step i leads to version i + 1; never edited
-STEPS: Final[tuple[Callable[[Database], None], ...]] = (_version_1, _version_2, _version_3, _version_4, _version_5)
+STEPS: Final[tuple[Callable[[Database], None], ...]] = (
+    _version_1,
+    _version_2,
+    _version_3,
+    _version_4,
+    _version_5,
+    _version_6,
+)
 VERSION: Final = len(STEPS)
 
 

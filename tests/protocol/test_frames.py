@@ -23,9 +23,29 @@ from swarm_protocol.frames import (
     encode_keyframe,
 )
 from swarm_protocol.samples import RunSample
-from swarm_protocol.swarm import LINK_COLUMNS, NODE_COLUMNS, Event, Kind, LayerTime, NodeFacts, Path, State, Swarm
+from swarm_protocol.swarm import (
+    LINK_COLUMNS,
+    NODE_COLUMNS,
+    Event,
+    Kind,
+    LayerTime,
+    Nat,
+    NodeFacts,
+    Path,
+    State,
+    Swarm,
+    Transport,
+    Why,
+)
 
-HIGHEST = {"state": max(State), "path": max(Path)}
+HIGHEST = {
+    "state": max(State),
+    "path": max(Path),
+    "nat": max(Nat),
+    "why": max(Why),
+    "hop_transport": max(Transport),
+    "mbps_transport": max(Transport),
+}
 
 
 def same(a: Swarm, b: Swarm) -> bool:

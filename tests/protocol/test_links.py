@@ -16,7 +16,7 @@ RATE = PARTS["rate"]
 
 
 def put_rate(table: LinkTable, src: int, dst: int, mbps: float, at_ns: int = 1) -> None:
-    table.put("rate", src, dst, at_ns, (mbps, 1, None, at_ns))
+    table.put("rate", src, dst, at_ns, (mbps, 1, None, at_ns, 0))
 
 
 def test_every_column_of_the_swarm_is_in_exactly_one_part():

@@ -32,7 +32,7 @@ def link(at_ns: int = T0, peer: str = B, **fields: Any) -> LinkSample:
         "path": "direct", "sent": 10, "lost": 1, "lost_out": 2, "lost_back": 3, "rtt_min_ms": 1.25, "rtt_p50_ms": 2.5,
         "rtt_p95_ms": 3.75, "rtt_p99_ms": 4.125, "pdv_ms": 2.0625, "jitter_rfc3550_ms": 0.1, "hop_ms": 9.0,
         "loaded": False, "timestamps": "kernel",
-        "ipdv_ms": 0.75, "duplicates": 4, "reordered": 5, "ttl_out": 250, "ttl_back": 249,
+        "ipdv_ms": 0.75, "duplicates": 4, "reordered": 5, "ttl_out": 250, "ttl_back": 249, "why": "no-answer",
     }  # fmt: skip
     return LinkSample(at_ns=at_ns, peer=peer, **{**filled, **fields})
 
@@ -40,7 +40,7 @@ def link(at_ns: int = T0, peer: str = B, **fields: Any) -> LinkSample:
 def hop(at_ns: int = T0, peer: str = B, **fields: Any) -> HopSample:
     filled: dict[str, Any] = {
         "size_bytes": 16384, "cadence_ms": 150.0, "n": 20, "first_ms": 161.0, "min_ms": 81.0, "p50_ms": 83.0,
-        "p95_ms": 90.0, "p99_ms": 99.0, "loaded": False, "after_idle_ms": 164.0,
+        "p95_ms": 90.0, "p99_ms": 99.0, "loaded": False, "after_idle_ms": 164.0, "transport": "quic",
     }  # fmt: skip
     return HopSample(at_ns=at_ns, peer=peer, **{**filled, **fields})
 
@@ -48,6 +48,7 @@ def hop(at_ns: int = T0, peer: str = B, **fields: Any) -> HopSample:
 def uplink(at_ns: int = T0, peer: str = B, **fields: Any) -> UplinkSample:
     filled: dict[str, Any] = {
         "sent_bytes": 1 << 20, "mbps": 38.5, "bound": False, "rtt_idle_ms": 20.0, "rtt_loaded_ms": 55.0, "seconds": 0.4,
+        "transport": "quic",
     }  # fmt: skip
     return UplinkSample(at_ns=at_ns, peer=peer, **{**filled, **fields})
 
@@ -73,6 +74,7 @@ def host(at_ns: int = T0, **fields: Any) -> HostSample:
         "cpu_percent": 12.5, "ram_free_bytes": 3 << 30, "ram_total_bytes": 64 << 30, "gpu": "RTX 3090",
         "gpu_util_percent": 77.0, "vram_free_bytes": 20 << 30, "vram_total_bytes": 24 << 30, "temp_c": 61.0,
         "power_w": 210.0, "throttled": True, "clock_mhz": 1410.0, "throttle": "heat", "others": 1, "on_battery": False,
+        "nat": "symmetric", "collector_rtt_ms": 41.5,
     }  # fmt: skip
     return HostSample(at_ns=at_ns, **{**filled, **fields})
 

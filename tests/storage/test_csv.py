@@ -24,11 +24,11 @@ from swarm_storage.store import Store, open_store
 GOLDENS = Path(__file__).parent / "goldens"
 PROMISED = {  # INTERFACES: change only with a strong reason
     "link": "time,src,dst,path,sent,lost,rtt_min_ms,rtt_p50_ms,rtt_p95_ms,rtt_p99_ms,pdv_ms,jitter_rfc3550_ms,hop_ms,"
-    "loaded,timestamps,ipdv_ms,duplicates,reordered,ttl_out,ttl_back",
-    "uplink": "time,src,dst,bytes,mbps,bound,rtt_idle_ms,rtt_loaded_ms,seconds",
+    "loaded,timestamps,ipdv_ms,duplicates,reordered,ttl_out,ttl_back,why",
+    "uplink": "time,src,dst,bytes,mbps,bound,rtt_idle_ms,rtt_loaded_ms,seconds,transport",
     "compute": "time,node,device,model,dtype,phase,batch,context,ms_per_layer,ms_p95,verified,ms_p5,n,marks",
     "host": "time,node,cpu_percent,ram_free_gib,gpu,gpu_util_percent,vram_free_gib,temp_c,power_w,throttled,"
-    "clock_mhz,throttle,others,on_battery",
+    "clock_mhz,throttle,others,on_battery,nat,collector_rtt_ms",
     "event": "time,node,kind,detail",
 }
 
