@@ -35,6 +35,7 @@ FULL_BDPS: Final = 2.5  # delivered, in bandwidth-delay products: less may be on
 QUEUED: Final = 1.10  # smoothed over idle round trip: below this nothing waited but the bursts of slow start
 QUEUED_NS: Final = 1_000_000  # and at least this: on a LAN a tenth of the round trip is our own wake-up
 PACED: Final = (b"bbr", b"bbr2", b"bbr3")  # fill a path without a queue, and stop growing where the rate does
+HALF_WAY_LOOKS: Final = 15
 LIMITED_SHARE: Final = 0.10  # of the time waiting for a window or for our own buffer: then the path was not full
 CHUNK_BYTES: Final = 32 << 10
 UNSENT_BYTES: Final = 128 << 10  # kept ready in the kernel; more would be sent after we decided to stop
@@ -44,6 +45,7 @@ _BUFFER_BYTES: Final = 64 << 10
 # struct tcp_info, <linux/tcp.h>: the byte of flags, and offsets of what is read
 _INFO_BYTES: Final = 192
 _INFO_FLAGS_AT: Final = 7
+_INFO_UNACKED_AT: Final = 24
 _INFO_RTT_AT: Final = 68
 _INFO_U32: Final = struct.Struct("@I")
 _INFO_MIN_RTT_AT: Final = 148
@@ -75,9 +77,10 @@ class KernelView:
     rtt_ns: int  # smoothed, of now
     limited_share: float  # of the busy time, waiting for the receiver's window or for room in our buffer
     paced: bool = False  # its algorithm knows a path's rate without a queue before the bottleneck
+    in_flight: int = 0  # packets on their way
 
     def full(self, idle_ns: int) -> bool:
-        """Packets wait before the bottleneck, against what the path takes when idle (`idle_ns`, jitter included).
+        """Packets wait before the bottleneck, against what the path takes with little on it (`idle_ns`, with jitter).
 
         Retransmissions are no sign of it: random loss holds TCP below what the line carries.
         """
@@ -139,7 +142,7 @@ class Judge:
         rtt_ns = self.rtt_ns
         if self.views:
             view = self.views[-1]
-            if view.limited_share > LIMITED_SHARE or not view.full(self.rtt_ns):
+            if view.limited_share > LIMITED_SHARE or not view.full(max(self.rtt_ns, self.rtt_half_way_ns())):
                 return
             rtt_ns = view.min_rtt_ns or rtt_ns
             other = self.delivery_mbps()
@@ -148,6 +151,16 @@ class Judge:
             return
         if abs(rate - other) <= AGREE * other:
             self.agreed = rate
+
+    def rtt_half_way_ns(self) -> int:
+        """The round trip while half as much was in flight as now; 0 where it was not seen.
+
+        Where packets keep their order the slowest of a burst holds up the others, so that a jittery path answers later
+        the more it carries, long before it is full. A queue of its own shows in the difference to this.
+        """
+        most = self.views[-1].in_flight / 2
+        seen = [view.rtt_ns for view in self.views if 0 < view.in_flight <= most]
+        return int(median(seen[-HALF_WAY_LOOKS:])) if len(seen) >= 3 else 0
 
     def delivery_mbps(self) -> float | None:
         """The kernel's rate lately: the median over the last quarter of the looks at it that were not app-limited."""
@@ -169,6 +182,7 @@ def parse_tcp_info(info: bytes, congestion: bytes = b"") -> KernelView | None:
         return None
     rate, busy_us, window_us, buffer_us = _INFO_RATES.unpack_from(info, _INFO_RATES_AT)
     (min_rtt_us,) = _INFO_U32.unpack_from(info, _INFO_MIN_RTT_AT)
+    (in_flight,) = _INFO_U32.unpack_from(info, _INFO_UNACKED_AT)
     (rtt_us,) = _INFO_U32.unpack_from(info, _INFO_RTT_AT)
     flag = 1 if sys.byteorder == "little" else 0x80  # C lays bit fields out from the other end there
     return KernelView(
@@ -178,6 +192,7 @@ def parse_tcp_info(info: bytes, congestion: bytes = b"") -> KernelView | None:
         rtt_ns=rtt_us * 1000,
         limited_share=(window_us + buffer_us) / busy_us if busy_us else 0.0,
         paced=congestion in PACED,
+        in_flight=in_flight,
     )
 
 
