@@ -1,4 +1,4 @@
-"""One end of a transfer, as a process in a host of the lab: `serve ADDRESS`, or `send ADDRESS MAX_BYTES IDLE_MS`."""
+"""One end of a transfer, as a process in a host of the lab: `serve ADDRESS`, or `send ADDRESS BYTES IDLE_MS PDV_MS`."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ async def serve(address: str) -> None:
     await asyncio.get_running_loop().create_future()
 
 
-async def send(address: str, max_bytes: int, idle_ms: float) -> None:
+async def send(address: str, max_bytes: int, idle_ms: float, pdv_ms: float) -> None:
     to = target(address, PORT)
     assert to is not None
     try:
         stream = await dial(to, WHO, Purpose.UPLINK, max_bytes, Counter())
-        done = await uplink.send(stream, max_bytes, 30.0, round(idle_ms * 1e6), time.monotonic_ns)
+        done = await uplink.send(stream, max_bytes, 30.0, round(idle_ms * 1e6), time.monotonic_ns, round(pdv_ms * 1e6))
         stream.close()
     except PeerError as error:
         print(json.dumps({"error": str(error)}))
@@ -44,4 +44,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "serve":
         asyncio.run(serve(sys.argv[2]))
     else:
-        asyncio.run(send(sys.argv[2], int(sys.argv[3]), float(sys.argv[4])))
+        asyncio.run(send(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), float(sys.argv[5])))

@@ -16,7 +16,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -112,9 +111,8 @@ async def _run(scenario: Scenario, home: Path, seconds: float) -> dict[tuple[str
                 count = str(round(seconds / EVERY_S))
                 command = (ping, "-n", "-c", count, "-i", f"{EVERY_S}", address)
                 running.append(("ping", src, dst, _in_host(lab, src, home / f"ping-{dst}.log", *command)))
-        deadline = time.monotonic() + seconds + 30
-        while any(process.poll() is None for *_, process in running) and time.monotonic() < deadline:
-            await asyncio.sleep(0.5)
+        for *_, process in running:
+            await asyncio.to_thread(process.wait, seconds + 30)
         if not running:
             await asyncio.sleep(seconds)
         for server in servers:
@@ -204,7 +202,9 @@ def _print(scenario: Scenario, home: Path, peers: dict[tuple[str, str, str], Flo
     emulation = truth.emulation_error_ms()
     print(f"the emulator's own error, due against delivered: p50 {np.quantile(emulation, 0.5):.3f}, "
           f"p99 {np.quantile(emulation, 0.99):.3f} ms")  # fmt: skip
-    rest = [row for row in verify_run(scenario, home / "truth.bin", home / "swarm.db") if not row.metric.startswith("rtt")]
+    rest = [
+        row for row in verify_run(scenario, home / "truth.bin", home / "swarm.db") if not row.metric.startswith("rtt")
+    ]
     worst = {row.metric: row for row in sorted(rest, key=lambda row: row.error if row.error == row.error else -1)}
     for metric, row in sorted(worst.items()):
         print(f"  {metric}: worst of {sum(r.metric == metric for r in rest)} links {row.error:.4f} "

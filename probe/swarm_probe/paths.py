@@ -20,6 +20,7 @@ from statistics import median
 from typing import Final
 
 from swarm_probe import hop, uplink
+from swarm_probe.quantiles import quantile
 from swarm_probe.round_trips import IDLE_RTTS_MIN, RoundTrips, Trips
 from swarm_probe.sockets import Target, target, why
 from swarm_probe.tcp_peer import Caller, PeerError, Purpose, Service, Stream, TcpPeer, Unreachable, dial
@@ -318,7 +319,9 @@ class Paths:
         trips = member.trips
         if trips is not None:
             await self._settle_idle(trips)
-        idle_ns = median(trips.idle_rtts) if trips is not None and trips.idle_rtts else None
+        idle = sorted(trips.idle_rtts) if trips is not None else []
+        idle_ns = median(idle) if idle else None
+        pdv_ns = quantile(idle, 0.95) - idle[0] if len(idle) >= IDLE_RTTS_MIN else None
         max_bytes = min(lease.max_bytes, self._config.limits.transfer_bytes)
         self._transfer_began()
         try:
@@ -329,7 +332,9 @@ class Paths:
             try:
                 with self._loaded_pace(trips) as loaded:
                     seconds = self._seconds_until(deadline_ns)
-                    transfer = await uplink.send(stream, max_bytes, seconds, int(idle_ns or 0), self._clocks.mono_ns)
+                    transfer = await uplink.send(
+                        stream, max_bytes, seconds, int(idle_ns or 0), self._clocks.mono_ns, pdv_ns
+                    )
             finally:
                 stream.close()
         finally:

@@ -39,7 +39,7 @@ STAMP_AGE_NS: Final = 1 * NS_PER_S  # no program of ours waits longer for its tu
 _ANCILLARY_BYTES: Final = 64  # one time stamp
 
 _MAGIC: Final = b"SwTP"
-_VERSION: Final = 1
+_VERSION: Final = 2  # 2: reports of a transfer tell of trains
 _MAC_BYTES: Final = 16
 _HELLO: Final = struct.Struct("!4sBBH16s")  # magic, version, purpose, SSID, nonce
 _REPLY: Final = struct.Struct("!16sB")  # nonce, status

@@ -196,5 +196,5 @@ def signed_hello() -> bytes:
     """Built by hand: magic, version, purpose, session, nonce, and the HMAC over a label and these."""
     import hmac
 
-    hello = struct.pack("!4sBBH16s", b"SwTP", 1, 1, CALLER.ssid, b"n" * 16)
+    hello = struct.pack("!4sBBH16s", b"SwTP", 2, 1, CALLER.ssid, b"n" * 16)
     return hello + hmac.digest(CALLER.key, b"hello" + hello, "sha256")[:16]

@@ -33,7 +33,7 @@ def report(total: int, mbps: float) -> Report:
 
 
 def judged(views: list[KernelView], *reports: Report) -> Judge:
-    judge = Judge(RTT, views)
+    judge = Judge(RTT, views=views)
     for one in reports:
         judge.add(one)
     return judge
@@ -91,6 +91,78 @@ def test_anything_less_is_a_bound(views: list[KernelView], total: int, rate: flo
     assert judge.bound_mbps() == pytest.approx(min(rate, views[-1].delivery_mbps))
 
 
+def test_a_jittery_path_that_answers_later_the_more_it_carries_is_not_taken_for_a_full_one() -> None:
+    """57 of 100 Mbit/s was once shown as measured: cubic had stopped growing, and jitter looked like its queue."""
+    few = KernelView(30.0, False, RTT, round(1.3 * RTT), 0.0, in_flight=50)
+    many = KernelView(57.0, False, RTT, round(1.35 * RTT), 0.0, in_flight=120)
+    last = report(4 << 20, 57.0)
+    judge = judged([few] * 5 + [many] * 20, last)
+    assert judge.agreed is None
+    assert judge.bound_mbps() == pytest.approx(57.0)
+    full = KernelView(57.0, False, RTT, 2 * RTT, 0.0, in_flight=120)
+    assert judged([few] * 5 + [full] * 20, last).agreed == pytest.approx(57.0)
+
+
+@pytest.mark.parametrize(("pdv_ms", "agreed"), [(4, True), (15, False)])
+def test_a_queue_has_to_stand_out_of_the_idle_paths_jitter(pdv_ms: int, agreed: bool) -> None:
+    """The view has a queue of 40 ms."""
+    judge = Judge(RTT, pdv_ms * NS_PER_MS, views=[view(20.0)] * 4)
+    judge.add(report(1 << 20, 20.0))
+    assert (judge.agreed is not None) is agreed
+
+
+def slow_start(mbps: float, rounds: int) -> Arrivals:
+    """Each round twice the one before, at the path's rate, then silence until its acknowledgements were back."""
+    arrivals, packet = Arrivals(), 1448
+    for k in range(rounds):
+        began_ns = k * 160 * NS_PER_MS
+        for i in range(10 << k):
+            arrivals.add(began_ns + round(i * packet * 8e3 / mbps), packet)
+    return arrivals
+
+
+def long_fat(trains: Arrivals, *, pdv_ns: int | None = 0, starved: bool = False) -> Judge:
+    idle = KernelView(40.0, False, 160 * NS_PER_MS, 162 * NS_PER_MS, 0.0, in_flight=900, starved=starved)
+    judge = Judge(160 * NS_PER_MS, pdv_ns, views=[idle] * 20)
+    judge.add(trains.report())
+    return judge
+
+
+def test_the_trains_of_slow_start_tell_the_rate_of_a_path_too_long_to_be_filled() -> None:
+    """200 Mbit/s over 160 ms: 4 MB would have to be under way."""
+    judge = long_fat(slow_start(193.0, 8))
+    assert judge.agreed is None
+    assert judge.train_mbps() == pytest.approx(193.0, rel=0.002)
+
+
+@pytest.mark.parametrize(
+    "judge",
+    [
+        long_fat(slow_start(193.0, 8), pdv_ns=None),  # who knows what jitter does to them
+        long_fat(slow_start(193.0, 8), pdv_ns=4 * NS_PER_MS),
+        long_fat(slow_start(193.0, 8), starved=True),  # as slow as our own program
+        long_fat(slow_start(193.0, 5)),  # no train is long enough
+    ],
+)
+def test_trains_that_may_be_of_something_else_tell_nothing(judge: Judge) -> None:
+    assert judge.train_mbps() is None
+
+
+def test_two_trains_that_differ_tell_nothing() -> None:
+    """A policer lets the first burst through faster than the next."""
+    arrivals = slow_start(193.0, 7)
+    began_ns = arrivals.at_ns[-1] + 100 * NS_PER_MS
+    for i in range(1280):
+        arrivals.add(began_ns + round(i * 1448 * 8e3 / 120.0), 1448)
+    assert long_fat(arrivals).train_mbps() is None
+
+
+def test_what_a_lost_packet_held_back_does_not_raise_the_bound() -> None:
+    """The half into which it falls comes at once; the one before it says what the line carried."""
+    judge = judged([view(80.0)] * 4, report(1 << 20, 48.0), report(4 << 20, 70.0))
+    assert judge.bound_mbps() == pytest.approx(48.0)
+
+
 def test_a_receiver_that_boasts_is_believed_no_more_than_our_own_kernel() -> None:
     judge = judged([view(20.0)] * 4, report(4 << 20, 9000.0))
     assert judge.agreed is None
@@ -117,8 +189,10 @@ def test_tcp_info_is_read_where_the_kernel_puts_it() -> None:
     struct.pack_into("@I", info, 148, 12_345)
     struct.pack_into("@QQQQ", info, 160, 2_500_000, 1000, 100, 150)
     struct.pack_into("@I", info, 68, 12_400)
+    struct.pack_into("@I", info, 24, 77)  # unacked
+    struct.pack_into("@I", info, 144, 4096)  # not sent
     assert uplink.parse_tcp_info(bytes(info), b"bbr") == KernelView(
-        20.0, True, 12_345_000, 12_400_000, 0.25, paced=True
+        20.0, True, 12_345_000, 12_400_000, 0.25, paced=True, in_flight=77
     )
 
 
