@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from swarm_collector.house import House
 
 MAX_QUEUED: Final = 8  # batches of one probe that wait for the store; more are sent back
+MAX_COMMITTING: Final = 4  # as many as a probe sends ahead of the acknowledgements
 MAX_UNREAD_BYTES: Final = 1 << 20  # that a probe has not read; plans and acknowledgements are few
 MESSAGES_PER_S: Final = 50.0
 MESSAGE_BURST: Final = 500.0  # a spool that is caught up with
@@ -68,8 +69,8 @@ class ProbeSession:
         self._request = request
         self._task = asyncio.current_task()
         self._member: Member | None = None
-        self._batches: deque[Batch] = deque()  # those behind the one that is being committed
-        self._committing = False
+        self._batches: deque[Batch] = deque()  # those behind what is being committed
+        self._committing = 0  # batches offered to the store and not answered
         self._over: SessionOver | None = None  # what somebody else ends this session with
         self._ending = False
         self._stuck_ns = 0  # since when the probe has not read all that was sent; 0: it has
@@ -222,12 +223,11 @@ class ProbeSession:
             self.send(SlowDown(reason="too many batches at once", retry_ms=QUEUE_RETRY_MS))
             return
         self._batches.append(batch)
-        if not self._committing:
-            self._commit(member)
+        self._commit(member)
 
     def _commit(self, member: Member) -> None:
-        """One batch after the other: a batch is not offered to the store before the one before it is in."""
-        while self._batches:
+        """In their order, and a few at once: the writer lets none pass that comes behind one it could not take."""
+        while self._batches and self._committing < MAX_COMMITTING:
             batch = self._batches.popleft()
             received_ns = self._house.wall_ns()
             checked = check(batch, member.node_id, self._house.knows, received_ns, self._clock.ahead_ns)
@@ -239,11 +239,10 @@ class ProbeSession:
             except KeepIt as keep:
                 self._keep(batch.seq, keep)
             else:
-                self._committing = True
-                return
+                self._committing += 1
 
     def _committed(self, member: Member, batch: NodeBatch, outcome: int | KeepIt) -> None:
-        self._committing = False
+        self._committing -= 1
         if isinstance(outcome, KeepIt):
             self._keep(batch.seq, outcome)
             return

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -77,8 +78,10 @@ class Scheduler:
         self._secret = secret
         self._focus = focus
         self._salt = int.from_bytes(_hmac(secret, "whom to measure")[:8], "big")
-        self._ssids: dict[tuple[str, str], tuple[int, int]] = {}  # pair → session ids, of the first's packets first
-        self._used: dict[str, set[int]] = {}  # node → session ids in use on its socket, either way
+        # first of a pair → second → session ids as one number, of the first's packets in the high half; hundreds of
+        # thousands of pairs in a large swarm, so without a tuple each
+        self._ssids: dict[str, dict[str, int]] = {}
+        self._used: dict[str, array[int]] = {}  # node → session ids in use on its socket, either way; a hundred or so
         self._made: dict[str, tuple[int, int]] = {}  # node → what its plan says, since which revision
 
     @property
@@ -142,7 +145,8 @@ class Scheduler:
     def _peer(self, member: Member, peer: Member, measure: bool) -> Peer:
         assert peer.hello is not None  # members known from the store only are in no plan
         pair = (member.node_id, peer.node_id) if member.node_id < peer.node_id else (peer.node_id, member.node_id)
-        first, second = self._ssids.get(pair) or self._new_ssids(pair)
+        ssids = self._ssids.get(pair[0], {}).get(pair[1]) or self._new_ssids(pair)
+        first, second = ssids >> 16, ssids & 0xFFFF
         return Peer(
             node_id=peer.node_id,
             name=peer.name,
@@ -157,27 +161,30 @@ class Scheduler:
 
     # ------------------------------------------------------------ what pairs share
 
-    def _new_ssids(self, pair: tuple[str, str]) -> tuple[int, int]:
-        """(in packets of the pair's first, of its second)."""
+    def _new_ssids(self, pair: tuple[str, str]) -> int:
         first, second = (self._ssid(sender, pair) for sender in pair)
-        self._ssids[pair] = first, second
-        return first, second
+        ssids = self._ssids.setdefault(pair[0], {})[pair[1]] = first << 16 | second
+        return ssids
 
     def _ssid(self, sender: str, pair: tuple[str, str]) -> int:
         """Unused at both ends; the same again after a restart unless two hashes met."""
-        used = [self._used.setdefault(node_id, set()) for node_id in pair]
+        used = [self._used.setdefault(node_id, array("H")) for node_id in pair]
         ssid = int.from_bytes(_hmac(self._secret, f"ssid of {sender} in {pair}")[:4], "big") % 65535 + 1
         while any(ssid in ids for ids in used):
             ssid = ssid % 65535 + 1
         for ids in used:
-            ids.add(ssid)
+            ids.append(ssid)
         return ssid
 
     def _forget(self, present: dict[str, Member]) -> None:
-        for pair in [pair for pair in self._ssids if not (pair[0] in present and pair[1] in present)]:
-            ssids = self._ssids.pop(pair)
-            for node_id in pair:
-                self._used[node_id] -= set(ssids)
+        for first, others in list(self._ssids.items()):
+            for second in [second for second in others if first not in present or second not in present]:
+                ssids = others.pop(second)
+                for node_id in (first, second):
+                    for ssid in (ssids >> 16, ssids & 0xFFFF):
+                        self._used[node_id].remove(ssid)
+            if not others:
+                del self._ssids[first]
         for gone in (self._used, self._made):
             for node_id in gone.keys() - present.keys():
                 del gone[node_id]

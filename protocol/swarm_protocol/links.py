@@ -8,6 +8,7 @@ column would be 800 MB, and nobody looks at a hundred million cells. Each link's
 
 from __future__ import annotations
 
+from array import array
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -27,10 +28,13 @@ PARTS: Final[dict[Part, tuple[str, ...]]] = {
     "rate": _RATE,
 }
 _FIRST_ROWS: Final = 64
+_GROW: Final = 1.25  # a large table is no place for doubling
+_WAITING: Final = 4_096  # rows set since the last look that are kept as they came: set together, they cost a tenth
 
 
 class _PartRows:
-    """One part of all links: a structured array, grown by doubling, and when each row was last set."""
+    """One part of all links: a structured array, and when each row was last set. Room for a row is made when it is
+    set for the first time, so that links of which nothing but the path is known hold nothing else."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
@@ -38,53 +42,96 @@ class _PartRows:
             [tuple(np.nan if LINK_COLUMNS[name] is np.float64 else 0 for name in names)],
             dtype=[(name, LINK_COLUMNS[name]) for name in names],
         )
-        self.values = np.repeat(self.blank, _FIRST_ROWS)
-        self.at_ns: list[int] = []  # 0: never; plain numbers, for every sample asks
-        self.touched: set[int] = set()
+        self._values = np.repeat(self.blank, _FIRST_ROWS)
+        self._waiting: dict[int, Cells] = {}
+        self.at_ns = array("q")  # 0: never; an array of the module of this name, for every sample asks
+        self._touched = bytearray()
 
-    def add(self) -> None:
-        if len(self.at_ns) == len(self.values):
-            self.values = np.concatenate((self.values, np.repeat(self.blank, len(self.values))))
-        self.at_ns.append(0)
+    def put(self, row: int, at_ns: int, cells: Cells) -> None:
+        if row >= len(self.at_ns):
+            more = row + 1 - len(self.at_ns)
+            self.at_ns.frombytes(bytes(8 * more))
+            self._touched += bytes(more)
+        self.at_ns[row] = at_ns
+        self._waiting[row] = cells
+        if len(self._waiting) >= _WAITING:
+            self._settle()
+
+    def known_ns(self, row: int) -> int:
+        return self.at_ns[row] if row < len(self.at_ns) else 0
+
+    @property
+    def values(self) -> npt.NDArray[Any]:
+        if self._waiting:
+            self._settle()
+        return self._values
+
+    def touched(self) -> npt.NDArray[np.int64]:
+        """Rows set since this was last asked."""
+        self._settle()
+        found = np.flatnonzero(np.frombuffer(self._touched, np.uint8))
+        self._touched = bytearray(len(self._touched))
+        return found
+
+    def touch_all(self) -> None:
+        self._touched = bytearray((np.frombuffer(self.at_ns, np.int64) != 0).tobytes())
+
+    def _settle(self) -> None:
+        if not self._waiting:
+            return
+        if len(self.at_ns) > len(self._values):
+            wanted = max(len(self.at_ns), int(len(self._values) * _GROW))
+            self._values = np.concatenate((self._values, np.repeat(self.blank, wanted - len(self._values))))
+        rows = np.fromiter(self._waiting, np.int64, len(self._waiting))
+        for name, column in zip(self.names, zip(*self._waiting.values(), strict=True), strict=True):
+            # None becomes NaN where the column can hold it; elsewhere it never comes
+            self._values[name][rows] = np.array(column, LINK_COLUMNS[name])
+        touched = np.frombuffer(self._touched, np.uint8)
+        touched[rows] = 1
+        self._waiting.clear()
 
 
 class LinkTable:
     def __init__(self) -> None:
-        self._rows: dict[int, int] = {}  # src << 32 | dst → row
-        self._ends: list[tuple[int, int]] = []
-        self._of_source: dict[int, list[int]] = {}
-        self._of_target: dict[int, list[int]] = {}
+        self._of_source: dict[int, dict[int, int]] = {}  # src → dst → row
+        self._src, self._dst = array("I"), array("I")  # of each row
+        self._sent_to: dict[int, list[int]] = {}  # dst → rows with a transfer
         self._parts: dict[Part, _PartRows] = {part: _PartRows(names) for part, names in PARTS.items()}
         self._shown: dict[str, npt.NDArray[Any]] = {}
         self._shown_nodes = -1
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return len(self._src)
 
     def at_ns(self, part: Part, src: int, dst: int) -> int:
         """Of what is known; 0: nothing is."""
-        row = self._rows.get(src << 32 | dst)
-        return 0 if row is None else self._parts[part].at_ns[row]
+        of_source = self._of_source.get(src)
+        row = None if of_source is None else of_source.get(dst)
+        return 0 if row is None else self._parts[part].known_ns(row)
 
     def put(self, part: Part, src: int, dst: int, at_ns: int, cells: Cells) -> None:
         """`cells` in the order of PARTS; None where not measured (float columns only)."""
         row = self._row(src, dst)
         rows = self._parts[part]
-        rows.values[row] = tuple(np.nan if cell is None else cell for cell in cells)
-        rows.at_ns[row] = at_ns
-        rows.touched.add(row)
+        if part == "rate" and not rows.known_ns(row):
+            self._sent_to.setdefault(dst, []).append(row)
+        rows.put(row, at_ns, cells)
 
     def rates(self, node: int, *, out: bool) -> npt.NDArray[Any]:
         """The latest transfer to each peer of `node` (or, not `out`, from each), in the columns of the part "rate"."""
         rates = self._parts["rate"]
-        known = (self._of_source if out else self._of_target).get(node, ())
-        return rates.values[[row for row in known if rates.at_ns[row]]]
+        if out:
+            known = [row for row in self._of_source.get(node, {}).values() if rates.known_ns(row)]
+        else:
+            known = self._sent_to.get(node, [])
+        return rates.values[known]
 
     def rtt_min_ms(self, src: int) -> list[tuple[int, float]]:
         """(target, lowest RTT) of each measured link of `src`."""
-        values = self._parts["path"].values
-        found = ((self._ends[row][1], float(values[row]["rtt_min_ms"])) for row in self._of_source.get(src, ()))
-        return [(dst, rtt_ms) for dst, rtt_ms in found if rtt_ms == rtt_ms]
+        path = self._parts["path"]
+        rows = [(dst, row) for dst, row in self._of_source.get(src, {}).items() if path.known_ns(row)]
+        found = path.values["rtt_min_ms"][[row for _, row in rows]].tolist() if rows else []
+        return [(dst, rtt_ms) for (dst, _), rtt_ms in zip(rows, found, strict=True) if rtt_ms == rtt_ms]
 
     def columns(self, nodes: int) -> dict[str, npt.NDArray[Any]]:
         """All link columns for `nodes` nodes. What did not change is the same array as before."""
@@ -93,41 +140,38 @@ class LinkTable:
         if nodes != self._shown_nodes:
             self._shown, self._shown_nodes = self._blank_columns(nodes), nodes
             for part in self._parts.values():
-                part.touched.update(row for row, at_ns in enumerate(part.at_ns) if at_ns)
+                part.touch_all()
         for part in self._parts.values():
-            if part.touched:
-                rows = np.fromiter(part.touched, np.int64, len(part.touched))
-                src, dst = np.array([self._ends[row] for row in part.touched], np.int64).T
+            rows = part.touched()
+            if rows.size:
+                src = np.frombuffer(self._src, np.uint32)[rows]
+                dst = np.frombuffer(self._dst, np.uint32)[rows]
                 for name in part.names:
                     column = self._shown[name].copy()
                     column[src, dst] = part.values[name][rows]
                     column.flags.writeable = False
                     self._shown[name] = column
-                part.touched.clear()
         return dict(self._shown)
 
     def forget(self, node: int) -> None:
         """Removes a node's links; nodes after it move up by one."""
-        kept = [row for row, ends in enumerate(self._ends) if node not in ends]
-        ends = [self._ends[row] for row in kept]
+        kept = [(row, src, dst) for row, (src, dst) in enumerate(zip(self._src, self._dst, strict=True))
+                if node not in (src, dst)]  # fmt: skip
         before = self._parts
         self.__init__()  # type: ignore[misc] # a new table, filled from the old one
-        for row, (src, dst) in zip(kept, ends, strict=True):
-            to = self._row(src - (src > node), dst - (dst > node))
-            for part, old in before.items():
-                self._parts[part].values[to] = old.values[row]
-                self._parts[part].at_ns[to] = old.at_ns[row]
+        for part, old in before.items():
+            values = old.values
+            for row, src, dst in kept:
+                if at_ns := old.known_ns(row):
+                    self.put(part, src - (src > node), dst - (dst > node), at_ns, tuple(values[row].tolist()))
 
     def _row(self, src: int, dst: int) -> int:
-        key = src << 32 | dst
-        row = self._rows.get(key)
+        of_source = self._of_source.setdefault(src, {})
+        row = of_source.get(dst)
         if row is None:
-            row = self._rows[key] = len(self._ends)
-            self._ends.append((src, dst))
-            self._of_source.setdefault(src, []).append(row)
-            self._of_target.setdefault(dst, []).append(row)
-            for part in self._parts.values():
-                part.add()
+            row = of_source[dst] = len(self._src)
+            self._src.append(src)
+            self._dst.append(dst)
         return row
 
     def _blank_columns(self, nodes: int) -> dict[str, npt.NDArray[Any]]:

@@ -21,6 +21,8 @@ Arguments = Sequence[Any]
 class Db(Protocol):
     """A connection. Errors are the driver's own; who uses it maps them."""
 
+    shared: bool  # others may write too: what was read a moment ago may have changed
+
     def query(self, sql: str, arguments: Arguments = ()) -> list[Row]:
         """All rows at once."""
 
@@ -41,6 +43,8 @@ class Db(Protocol):
 
 
 class SqliteDb:
+    shared = False
+
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
 

@@ -6,6 +6,7 @@ StoreError
 ├── NewerVersion    a later swarmtop wrote it
 ├── OlderVersion    an earlier swarmtop wrote it, and it cannot be brought up to date without writing
 ├── ReadOnly        file or folder cannot be written
+├── Unreachable     the database server does not answer
 ├── Locked          another program is writing to it
 ├── Held            a reader keeps the log from being reset, and it has grown too far
 ├── Full            no space left on the disk, or no more allowed (a quota, a limit on the size of files)
@@ -49,6 +50,10 @@ class OlderVersion(StoreError):
 
 
 class ReadOnly(StoreError):
+    pass
+
+
+class Unreachable(StoreError):
     pass
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -30,7 +30,7 @@ from swarm_storage.retention import (
     vacuum_step,
 )
 from swarm_storage.rolling import roll_step
-from swarm_storage.transaction import Known
+from swarm_storage.transaction import Known, NodeBatch
 
 TIDY_EVERY_S: Final = 10.0
 STEP_PAUSE_S: Final = 0.1  # between two steps while there is more to do
@@ -52,8 +52,11 @@ class Keeper(Protocol):
     def error(self, error: Exception) -> StoreError | None:
         """The store's word for what the driver raised; None: it is about one task, not about the store."""
 
-    def require_room(self) -> None:
-        """Before a commit. Raises StoreError where nothing must be written now."""
+    def before(self, db: Db, batches: Sequence[NodeBatch]) -> None:
+        """Before a transaction that writes these. Raises StoreError where nothing must be written now."""
+
+    def begun(self, db: Db) -> None:
+        """Inside it, first."""
 
     def tidy(self, db: Db, known: Known, *, busy: bool, well: bool) -> float:
         """One step of upkeep; the seconds until the next. Raises the driver's errors."""
@@ -142,11 +145,14 @@ class SqliteKeeper:
             return None
         return from_sqlite(error, self._path) if isinstance(error, sqlite3.Error) else None
 
-    def require_room(self) -> None:
+    def before(self, db: Db, batches: Sequence[NodeBatch]) -> None:
         if self._wal_told and (size := self._wal_bytes()) >= WAL_MOST_BYTES:
             raise Held(
                 f"{self._path}-wal has {size >> 20} MB and a reader keeps it from being reset; close what has it open"
             )
+
+    def begun(self, db: Db) -> None:
+        """Nobody else writes."""
 
     def tidy(self, db: Db, known: Known, *, busy: bool, well: bool) -> float:
         assert isinstance(db, SqliteDb)

@@ -23,7 +23,7 @@ from swarm_protocol.swarm import Event, Swarm
 from swarm_protocol.units import NS_PER_S
 from swarm_storage import past
 from swarm_storage.db import Db
-from swarm_storage.errors import Closed, Corrupt, StoreError
+from swarm_storage.errors import Closed, Corrupt, StoreError, Unreachable
 from swarm_storage.rolling import FLOOR, GOING
 from swarm_storage.rollup import ROLLED, Rolled, Unit
 from swarm_storage.rows import BUCKET_NS, MINUTE_NS, TABLES, Table
@@ -329,11 +329,19 @@ class Reader:
             if self._closed:
                 raise Closed(f"{self.name} has been closed")
             try:
-                return own.db.query(sql, arguments)
-            except Exception as error:
-                if (mapped := self._error(error)) is not None:
-                    raise mapped from error
-                raise
+                return self._asked(own, sql, arguments)
+            except Unreachable:  # a server that was restarted: reading may simply be done again
+                own.db.close()
+                own.db = self._connect()
+                return self._asked(own, sql, arguments)
+
+    def _asked(self, own: _Own, sql: str, arguments: Sequence[Any]) -> list[tuple[Any, ...]]:
+        try:
+            return own.db.query(sql, arguments)
+        except Exception as error:
+            if (mapped := self._error(error)) is not None:
+                raise mapped from error
+            raise
 
     def name_of(self, node: int) -> str:
         """Node id of a row's number; "" for the swarm as a whole."""

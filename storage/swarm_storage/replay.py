@@ -179,7 +179,7 @@ def _undisturbed(
     src, dst, ts = row[:3]
     before = reader.query(
         f"{table.select} FROM {table.name} WHERE bucket BETWEEN ? AND ? AND src = ? AND dst = ?"
-        " AND ts BETWEEN ? AND ? AND loaded = 0 ORDER BY ts DESC LIMIT 1",
+        " AND ts BETWEEN ? AND ? AND NOT loaded ORDER BY ts DESC LIMIT 1",
         (ts // BUCKET_NS - 1, ts // BUCKET_NS, src, dst, since_ns, at_ns),
     )
     return (table.sample(each, reader.name_of) for each in before)

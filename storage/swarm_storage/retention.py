@@ -148,6 +148,11 @@ def _prune_buckets(db: Db, cutoff_ns: int, max_rows: int, *, unrolled: bool) -> 
     return removed
 
 
+def set_floor(db: Db, bucket: int) -> None:
+    """Raw samples of earlier buckets have been removed, all of them."""
+    db.run(_SET, (FLOOR, str(bucket)))
+
+
 def _oldest_bucket(db: Db, floor: int) -> int | None:
     found = [
         bucket

@@ -33,6 +33,13 @@ _NEWEST: Final = upsert(
 
 def note(db: Db, buckets: list[int]) -> None:
     """These buckets have new rows, in the transaction that is open."""
+    if db.shared and buckets:  # most are noted already: asking locks nothing, writing would make collectors wait
+        marks = ",".join("?" * len(buckets))
+        known = db.query(
+            f"SELECT number FROM pending WHERE unit = 'bucket' AND kind = 0 AND node = 0 AND number IN ({marks})",
+            buckets,
+        )
+        buckets = sorted(set(buckets) - {number for (number,) in known})
     db.many(_note_sql(), [("bucket", bucket, 0, 0) for bucket in buckets])
 
 

@@ -10,9 +10,13 @@ likewise by node. Layer times and rooflines are few, and the newest of each key 
 from __future__ import annotations
 
 import operator
+import types
+import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
+
+import msgspec
 
 from swarm_protocol.messages import MAX_BATCH_SAMPLES
 from swarm_protocol.samples import KINDS, Sample
@@ -55,6 +59,8 @@ class Table:
     values: Callable[[Any], Row]  # the fields of a sample
     bools: tuple[int, ...]  # which of the fields are
     of_pair: bool  # `shape == "pair"`, asked of every sample that is stored
+    types: dict[str, str]  # of the fields: int, float, bool or str
+    optional: frozenset[str]  # fields that may be None
 
     @property
     def name(self) -> str:
@@ -113,7 +119,21 @@ def _table(kind: str) -> Table:
         values=operator.attrgetter(*fields),
         of_pair=_SHAPES[kind] == "pair",
         bools=tuple(i for i, name in enumerate(fields) if name in _BOOLS),
+        types={name: _type_of(struct, name) for name in fields},
+        optional=frozenset(name for name in fields if type(None) in _alternatives(struct, name)),
     )
+
+
+def _alternatives(struct: type[msgspec.Struct], name: str) -> tuple[Any, ...]:
+    (found,) = (field.type for field in msgspec.structs.fields(struct) if field.name == name)
+    return typing.get_args(found) if typing.get_origin(found) in (typing.Union, types.UnionType) else (found,)
+
+
+def _type_of(struct: type[msgspec.Struct], name: str) -> str:
+    kind = next(each for each in _alternatives(struct, name) if each is not type(None))
+    while typing.get_origin(kind) is typing.Annotated:
+        kind = typing.get_args(kind)[0]
+    return "str" if typing.get_origin(kind) is Literal else str(kind.__name__)
 
 
 TABLES: Final[dict[str, Table]] = {kind: _table(kind) for kind in KINDS}

@@ -1,8 +1,9 @@
-"""One store, opened by its URL: the file `sqlite:///FILE` names, ready to be read and, by one process, written."""
+"""One store, opened by its URL: a file of SQLite, written by one process, or a database of PostgreSQL, by several."""
 
 from __future__ import annotations
 
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,17 +19,25 @@ _SCHEME = "sqlite://"
 
 
 def open_store(url: str, *, read_only: bool = False) -> Store:
-    """`sqlite:///FILE`, `sqlite:////absolute/FILE` or a plain path. Raises StoreError.
+    """`sqlite:///FILE`, `sqlite:////absolute/FILE`, a plain path, or `postgresql://…`. Raises StoreError.
 
-    Not read-only: the file is made or brought up to date, and nobody else can write it until `close`.
+    Not read-only: the store is made or brought up to date, and nobody else can write a file until `close`.
     """
+    if url.startswith(("postgresql://", "postgres://")):
+        try:
+            from swarm_storage.postgres import PostgresStore  # psycopg is an extra
+        except ImportError as error:
+            raise StoreError(
+                "postgresql:// needs psycopg, which is not installed; pip install 'swarmtop[postgresql]'"
+            ) from error
+        return PostgresStore(url, read_only=read_only)
     path = _path_of(url)
     require_ours(path, may_be_missing=not read_only)  # before a lock file is put beside somebody's letter
     lock = None if read_only else WriterLock(path)
     try:
         if lock is not None:
             connect_writer(path).close()
-        return Store(path, _reader(path), lock)
+        return SqliteStore(path, _reader(path), lock)
     except StoreError:
         if lock is not None:
             lock.release()
@@ -36,17 +45,15 @@ def open_store(url: str, *, read_only: bool = False) -> Store:
 
 
 def _path_of(url: str) -> Path:
-    if url.startswith(("postgresql://", "postgres://")):
-        raise StoreError("this swarmtop stores in SQLite only, not yet in PostgreSQL; give sqlite:///FILE")
     if "://" in url and not url.startswith(_SCHEME):
-        raise StoreError(f"{url.partition('://')[0]}:// is no store; give sqlite:///FILE")
+        raise StoreError(f"{url.partition('://')[0]}:// is no store; give sqlite:///FILE or postgresql://HOST/DATABASE")
     if url.startswith(_SCHEME):
         rest = url.removeprefix(_SCHEME)
         if not rest.startswith("/") or rest == "/":
             raise StoreError(f"{url} names no file; give sqlite:///FILE, or sqlite:////FILE from the root folder")
         url = rest[1:]
     if not url:
-        raise StoreError("an empty path is no store; give sqlite:///FILE")
+        raise StoreError("an empty path is no store; give sqlite:///FILE or postgresql://HOST/DATABASE")
     return Path(url).expanduser()
 
 
@@ -58,11 +65,42 @@ def _reader(path: Path) -> Reader:
     )
 
 
-class Store:
+class Store(ABC):
     """`reader` may be used from any thread, at any time; `writer` once."""
 
+    name: str  # in what people read; without a password
+    reader: Reader
+
+    @property
+    @abstractmethod
+    def read_only(self) -> bool: ...
+
+    @abstractmethod
+    def sizes(self) -> dict[str, int]:
+        """Bytes on the disk, by part."""
+
+    @abstractmethod
+    def writer(
+        self, *, on_commit: Callable[[Sequence[Committed]], None] | None = None, retain_ns: int | None = RETAIN_NS
+    ) -> Writer:
+        """The one writer of this process, running from now on. `retain_ns` None: nothing is ever removed.
+
+        Raises ReadOnly, or Closed where there has been one."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def _require_first_writer(self, before: Writer | None) -> None:
+        if self.read_only:
+            raise ReadOnly(f"{self.name} was opened for reading; open it without read_only")
+        if before is not None:
+            raise Closed(f"{self.name} has had its writer; open the store anew")
+
+
+class SqliteStore(Store):
     def __init__(self, path: Path, reader: Reader, lock: WriterLock | None) -> None:
         self.path = path
+        self.name = str(path)
         self.reader = reader
         self._lock = lock
         self._writer: Writer | None = None
@@ -82,11 +120,8 @@ class Store:
         on_commit: Callable[[Sequence[Committed]], None] | None = None,
         retain_ns: int | None = RETAIN_NS,
     ) -> Writer:
-        """The one writer, running from now on. Raises ReadOnly, or Closed where there has been one."""
-        if self._lock is None:
-            raise ReadOnly(f"{self.path} was opened for reading; open it without read_only")
-        if self._writer is not None:
-            raise Closed(f"{self.path} has had its writer; open the store anew")
+        self._require_first_writer(self._writer)
+        assert self._lock is not None
         self._writer = Writer(SqliteKeeper(self.path, self._lock, retain_ns=retain_ns), on_commit=on_commit)
         return self._writer
 

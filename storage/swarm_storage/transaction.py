@@ -16,12 +16,18 @@ from swarm_storage.db import Db, upsert
 from swarm_storage.rows import BUCKET_NS, MINUTE_NS, PARTS_PER_BATCH, TABLE_OF, TABLES, Row
 
 SWARM: Final = 0  # the "node" of events about the swarm as a whole
+_EPOCHS_AT_ONCE: Final = 1_000
 _MINUTES_PER_BUCKET: Final = BUCKET_NS // MINUTE_NS
 _SETTING: Final = upsert("setting", ("key", "value"), ("key",))
-_CURSOR: Final = upsert("cursor", ("node", "epoch", "seq", "received_ns"), ("node", "epoch"))
+# a cursor only ever rises: a batch that came by two collectors of one database moves it once
+_CURSOR: Final = upsert(
+    "cursor", ("node", "epoch", "seq", "received_ns"), ("node", "epoch"),
+    lambda name: f"CASE WHEN excluded.{name} > cursor.{name} THEN excluded.{name} ELSE cursor.{name} END",
+)  # fmt: skip
 _ACTIVITY: Final = upsert(
     "activity", ("minute", "samples"), ("minute",), lambda name: f"activity.{name} + excluded.{name}"
 )
+_ACTIVE: Final = "INSERT INTO activity (minute, samples) VALUES (?, ?) ON CONFLICT DO NOTHING"  # waits for nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,23 @@ class Transaction:
         self._minutes: dict[int, int] = {}
         self._noted: set[int] = set()
 
+    def expect(self, batches: Sequence[NodeBatch]) -> None:
+        """Where others write too: how far these epochs are now, with one question, and nobody moves them meanwhile."""
+        if not self._db.shared:
+            return
+        self._known.cursors.clear()
+        self._known.pending.clear()
+        epochs = sorted({(self._node(batch.node_id, member=True), batch.epoch) for batch in batches})
+        self._known.cursors.update(dict.fromkeys(epochs, 0))
+        for first in range(0, len(epochs), _EPOCHS_AT_ONCE):
+            some = epochs[first : first + _EPOCHS_AT_ONCE]
+            found = self._db.query(
+                f"SELECT node, epoch, seq FROM cursor WHERE (node, epoch) IN ({','.join(['(?,?)'] * len(some))})"
+                " ORDER BY node, epoch FOR UPDATE",
+                [cell for epoch in some for cell in epoch],
+            )
+            self._known.cursors.update({(node, epoch): seq for node, epoch, seq in found})
+
     def batch(self, batch: NodeBatch) -> int:
         """Takes it unless it is here already; the committed seq either way, once the transaction is."""
         node = self._node(batch.node_id, member=True)
@@ -101,10 +124,10 @@ class Transaction:
             if rows:
                 rows.sort(key=lambda row: row[:4])
                 self._db.insert(TABLES[kind], rows)
-        self._db.many(_ACTIVITY, list(self._minutes.items()))
+        self._db.many(_ACTIVE if self._db.shared else _ACTIVITY, sorted(self._minutes.items()))
         self._noted = {minute // _MINUTES_PER_BUCKET for minute in self._minutes} - self._known.pending
         rolling.note(self._db, sorted(self._noted))
-        self._db.many(_CURSOR, [(*key, *value) for key, value in self._cursors.items()])
+        self._db.many(_CURSOR, [(*key, *value) for key, value in sorted(self._cursors.items())])
 
     def committed(self) -> None:
         self._known.nodes.update(self._nodes)

@@ -38,6 +38,10 @@ from swarm_storage.transaction import Known, Member, NodeBatch, Transaction
 QUEUE_SAMPLES: Final = 200_000  # some 200 MB at worst; beyond that the probes' spools keep it
 COMMIT_SAMPLES: Final = 40_000  # of one commit: bounds how long an answer waits behind a backlog
 LINGER_S: Final = 0.01  # batches that come together share one sync of the disk; nobody waits for an answer in 10 ms
+BUSY_BATCHES: Final = (
+    8  # of one commit: from here on a longer wait makes fewer commits, and each of them rewrites pages
+)
+BUSY_LINGER_S: Final = 0.1
 RETRY_S: Final = (0.25, 5.0)  # first and longest pause after a failure of the whole store
 OWED_S: Final = 120.0  # what is in flight behind a refused batch is long gone with its connection by then
 CLOSE_S: Final = 10.0  # a graceful stop is followed by a kill somewhere; what is still queued is in the spools
@@ -99,6 +103,7 @@ class Writer:
         self._clock_ns = clock_ns
         self._queue_samples = queue_samples
         self._linger_s = linger_s
+        self._busy = False
         self._wake = threading.Condition()
         self._queue: deque[_Task] = deque()
         self._queued = 0
@@ -232,7 +237,7 @@ class Writer:
                 return None
             linger = self._queue and not self._closing and self._queued < COMMIT_SAMPLES
         if linger and self._linger_s:
-            time.sleep(self._linger_s)
+            time.sleep(BUSY_LINGER_S if self._busy else self._linger_s)
         tasks: list[_Task] = []
         with self._wake:
             size = 0
@@ -240,6 +245,8 @@ class Writer:
                 tasks.append(self._queue.popleft())
                 size += tasks[-1].size
             self._queued -= size
+        if tasks:
+            self._busy = len(tasks) >= BUSY_BATCHES
         return tasks
 
     def _write(self, tasks: list[_Task]) -> None:
@@ -277,12 +284,15 @@ class Writer:
 
     def _commit(self, tasks: list[_Task]) -> None:
         try:
-            self._keeper.require_room()
             if self._db is None:
                 self._db = self._keeper.connect()
             db = self._db
+            batches = [task.batch for task in tasks if task.batch is not None]
+            self._keeper.before(db, batches)
             db.begin()
+            self._keeper.begun(db)
             transaction = Transaction(db, self._known)
+            transaction.expect(batches)
             for task in tasks:
                 task.result = task.apply(transaction)
             transaction.flush()

@@ -53,8 +53,7 @@ def test_three_slashes_are_relative_to_here(recorded: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("postgresql://h/db", "this swarmtop stores in SQLite only, not yet in PostgreSQL; give sqlite:///FILE"),
-        ("mysql://h/db", "mysql:// is no store; give sqlite:///FILE"),
+        ("mysql://h/db", "mysql:// is no store; give sqlite:///FILE or postgresql://HOST/DATABASE"),
         ("sqlite://swarm.db", "sqlite://swarm.db names no file; give sqlite:///FILE, or sqlite:////FILE from the root"),
         ("", "an empty path is no store; give sqlite:///FILE"),
     ],
