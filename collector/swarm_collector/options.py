@@ -61,7 +61,9 @@ class Setting:
 
 SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("listen", "HOST:PORT", f"default 127.0.0.1:{DEFAULT_PORT}; port 0: any"),
-    Setting("store", "URL", "sqlite:///FILE (default: swarm.db in the state folder) or postgresql://USER@HOST/DATABASE"),
+    Setting(
+        "store", "URL", "sqlite:///FILE (default: swarm.db in the state folder) or postgresql://USER@HOST/DATABASE"
+    ),
     Setting("retain", "TIME", f"how long samples are kept: 48h, 7d, 4w or forever (default {DEFAULT_RETAIN})"),
     Setting("token", "T", f"what probes and viewers must give (default: ${TOKEN_VARIABLE}, else none)"),
     Setting("model", "M", f"measured until a viewer chooses another (default: what was last, else {DEFAULT_MODEL})"),
