@@ -32,6 +32,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
         "a running engine: its first token, tokens per second, beside the prediction",
     ),
     Command("export", "swarmtop.commands.export", "samples as CSV"),
+    Command("report", "swarmtop.commands.report", "one page to share: ranking, plan, matrix, what happened"),
     Command("backup", "swarmtop.commands.backup", "a consistent copy of a recording that is being written"),
     Command("import", "swarmtop.commands.import_", "a swarm file from what other tools have measured"),
     Command("check", "swarmtop.commands.check", "hold the swarm against rules, for cron"),

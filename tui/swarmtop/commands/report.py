@@ -1,0 +1,57 @@
+"""`swarmtop report`: one page about the swarm, to send to somebody."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+from swarm_protocol.text import safe
+from swarmtop.args import add_question, add_source
+from swarmtop.config import load_model, open_source, workload
+from swarmtop.errors import DONE, CommandError
+from swarmtop.progress import progress
+
+EXAMPLE: Final = """
+swarmtop report --db swarm.db --model llama-3.1-8b --html swarm.html
+swarmtop report --connect 10.0.0.5:9470 --model llama-2-70b --engine petals --html - > swarm.html
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--html", required=True, metavar="FILE|-", help="the page; it needs no network and no script")
+    add_source(parser)
+    add_question(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from swarmtop.report.gather import Report, gather
+    from swarmtop.report.page import rendered
+
+    model, load = load_model(args.model), workload(args)
+    source = open_source(args)
+
+    async def work() -> Report:
+        try:
+            return await gather(source, model, load)
+        finally:
+            await source.close()
+
+    with progress(f"reporting on {source.title}"):
+        page = rendered(asyncio.run(work()))
+    if args.html == "-":
+        sys.stdout.write(page)
+        return DONE
+    path = Path(args.html)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(page, "utf-8")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise CommandError(f"cannot write {safe(str(path))} ({error.strerror}); correct --html") from error
+    print(f"{safe(str(path))}: {len(page) >> 10} KiB, opens in any browser", file=sys.stderr)
+    return DONE
