@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from swarm_protocol import __version__
 from swarm_protocol.identity import default_state_dir
-from swarm_protocol.messages import DEFAULT_PORT
+from swarm_protocol.ports import DEFAULT_PORT
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_S
 

@@ -22,7 +22,7 @@ from typing import Final
 from swarm_lab import cpu, netns
 from swarm_lab.emulator import own_address, public_address
 from swarm_lab.scenario import COLLECTOR, Event, Scenario
-from swarm_protocol.messages import DEFAULT_PORT
+from swarm_protocol.ports import DEFAULT_PORT
 
 READY_TIMEOUT_S: Final = 30.0  # a collector's or router's start on a machine as busy as a lab makes it
 STOP_TIMEOUT_S: Final = 5.0  # a probe says goodbye and flushes; then it is killed

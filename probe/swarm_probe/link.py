@@ -26,7 +26,6 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 
 from swarm_probe.spool import Spool
 from swarm_protocol.messages import (
-    DEFAULT_PORT,
     MAX_MESSAGE_BYTES,
     PROBE_PATH,
     Ack,
@@ -44,6 +43,7 @@ from swarm_protocol.messages import (
     decode_from_collector,
     encode,
 )
+from swarm_protocol.ports import DEFAULT_PORT
 from swarm_protocol.text import safe
 
 MAX_IN_FLIGHT: Final = 4  # batches; keeps a long path busy and a crash of the collector cheap

@@ -33,7 +33,6 @@ from swarm_protocol.shape import LayerShape
 PROTOCOL_VERSION: Final = 1
 PROBE_PATH: Final = "/probe"
 VIEW_PATH: Final = "/view"
-DEFAULT_PORT: Final = 9470
 MAX_MESSAGE_BYTES: Final = 1 << 20  # a batch is far smaller; what exceeds this is no probe of ours
 MAX_STREAM_BYTES: Final = 64 << 20  # of one frame to a viewer: a keyframe of 1,000 nodes, all pairs known, packed
 MAX_BATCH_SAMPLES: Final = 500

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final, NoReturn, get_args
 
 from swarm_predict.types import AllReduce, Engine
-from swarm_protocol.messages import DEFAULT_PORT
+from swarm_protocol.ports import DEFAULT_PORT
 from swarm_protocol.units import NS_PER_S, ns_from_iso
 
 DEFAULT_MODEL: Final = "llama-3.1-8b"

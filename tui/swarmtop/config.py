@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from swarm_predict.catalogue import model_named
-from swarm_predict.config_json import from_config
 from swarm_predict.models import ModelShape
 from swarm_predict.types import PredictError, UnknownModel, Workload
-from swarm_protocol.messages import DEFAULT_PORT
+from swarm_protocol.ports import DEFAULT_PORT
 from swarm_protocol.text import safe
 from swarmtop.errors import CommandError
 
@@ -33,6 +32,8 @@ def load_model(text: str) -> ModelShape:
     path = Path(text)
     if path.suffix != ".json" and not path.is_dir():
         return model_named(text)
+    from swarm_predict.config_json import from_config  # most people name a model of the catalogue
+
     if path.is_dir():
         path /= "config.json"
     try:

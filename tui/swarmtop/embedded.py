@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from swarm_protocol.identity import default_state_dir
-from swarm_protocol.messages import DEFAULT_PORT
+from swarm_protocol.ports import DEFAULT_PORT
 from swarm_protocol.text import safe
 from swarmtop.args import TOKEN_VARIABLE, address_text
 from swarmtop.commands.invite import is_loopback, reachable_address

@@ -9,7 +9,7 @@ import socket
 import sys
 from typing import Final
 
-from swarm_protocol.messages import DEFAULT_PORT
+from swarm_protocol.ports import DEFAULT_PORT
 from swarmtop.args import add_token, address, address_text
 from swarmtop.commands.common import one_frame
 from swarmtop.config import LOOPBACK

@@ -6,6 +6,7 @@ Frames replace each other (the latest wins) and are drawn at most four times a s
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import os
 import time
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 FIGURES_REST: Final = 7  # times as long as the figures of a large frame took, before those of the next: an eighth core
 REST: Final = 4  # times as long as a slow redraw took, before the next
+SETTLED_S: Final = 1.0  # after the first frame: the first paint, and the planner's imports, are done
 REDRAW_S: Final = 0.25  # four times a second: faster than anyone reads, slow enough for ssh
 
 ALWAYS: Final = ("interrupt", "suspend")  # these keys work under any list or prompt
@@ -57,11 +59,15 @@ PAGES: Final[dict[actions.Screen, tuple[str, str]]] = {
 }
 
 
+def _theme_name(name: str) -> str:
+    return f"swarmtop-{name}"
+
+
 def _theme(name: str, palette: Palette) -> Theme:
     """What Textual itself paints: the ground behind everything."""
     ground = palette.ground
     return Theme(
-        name=f"swarmtop-{name}", primary=palette.blue, background=ground, surface=ground, panel=ground,
+        name=_theme_name(name), primary=palette.blue, background=ground, surface=ground, panel=ground,
         foreground=palette.text, dark=name != "light",
     )  # fmt: skip
 
@@ -78,6 +84,10 @@ class Dashboard(App[None]):
         self.pace = Pace(bytes_per_s(os.environ))
         with _Environment(NO_COLOR=None if self._color else "1"):
             super().__init__(ansi_color=None if self._color else True)
+        if self._color:
+            for name, palette in PALETTES.items():
+                self.register_theme(_theme(name, palette))
+            self.set_reactive(App.theme, _theme_name(options.theme))  # before the styles are read: not read twice
         self.source = source
         self.options = options
         self.session = Session(source.title, source.mode, options)
@@ -95,6 +105,7 @@ class Dashboard(App[None]):
         self._came_from: list[actions.Screen] = []
         self._preparing = False  # the figures of a large frame
         self._figures_at = 0.0  # not before this the next ones
+        self.painted = False
         self._second = 0
         self._rest_until = 0.0
         self.travel = Travel(self, source if _is_recording(source) else None)
@@ -115,10 +126,6 @@ class Dashboard(App[None]):
         return found
 
     def on_mount(self) -> None:
-        if self._color:
-            for name, palette in PALETTES.items():
-                self.register_theme(_theme(name, palette))
-            self.use_theme(self.options.theme)
         self.push_screen(self.page("overview"))
         self._analyst = Analyst(self.options.analyse or _analyse, self._deliver)
         self.set_interval(REDRAW_S, self.tick)
@@ -169,7 +176,7 @@ class Dashboard(App[None]):
         self._catch_up()
         if session.playing:
             self.travel.play(REDRAW_S)
-        question = session.ask()
+        question = session.ask() if self.painted else None  # planning takes the processor: first there is a screen
         if question is not None and self._analyst is not None:
             self._analyst.ask(question)
         second = self.options.now_ns() // NS_PER_S
@@ -209,6 +216,13 @@ class Dashboard(App[None]):
         if len(frame) < LARGE:
             return None
         return (await asyncio.to_thread(_timed_figures, frame, self.session.model.name))[0]
+
+    def on_first_paint(self) -> None:
+        """A page has something on the screen."""
+        if not self.painted:
+            self.painted = True
+            self.tick()
+            self.set_timer(SETTLED_S, _settle)
 
     def redraw(self) -> None:
         if not self._screen_stack:  # a timer's last call, while the screens are being taken down
@@ -350,7 +364,7 @@ class Dashboard(App[None]):
 
     def use_theme(self, name: str) -> None:
         self.ink.use(name)
-        self.theme = f"swarmtop-{name}"
+        self.theme = _theme_name(name)
         for screen in self.screen_stack:
             for widget in screen.walk_children():
                 widget.refresh()
@@ -393,6 +407,13 @@ class Dashboard(App[None]):
 
     def action_suspend(self) -> None:
         self.action_suspend_process()
+
+
+def _settle() -> None:
+    """The start is over: from here on garbage is looked for, but not among what was imported."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def _timed_figures(frame: Swarm, model: str) -> tuple[Figures, float]:

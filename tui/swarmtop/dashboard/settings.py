@@ -12,7 +12,6 @@ Looked for in `$SWARMTOP_HOME`, else `$XDG_CONFIG_HOME/swarmtop`, else `~/.confi
 from __future__ import annotations
 
 import os
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -65,6 +64,8 @@ def load(file: Path) -> Settings:
 
 def parse(text: str) -> Settings:
     """Raises SettingsError, without the file's name."""
+    import tomllib  # most people have no such file, and their first paint does not wait for this
+
     from swarmtop.dashboard.model.columns import BY_NAME
 
     try:

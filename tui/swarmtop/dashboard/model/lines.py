@@ -40,6 +40,22 @@ def line_width(spans: Line) -> int:
     return sum(text_width(text) for text, _ in spans)
 
 
+def changed(before: Line, after: Line, width: int) -> tuple[int, int]:
+    """(first cell, cells) that differ between two lines of a screen `width` wide, to a span; (0, 0): none do."""
+    if before == after:
+        return 0, 0
+    head = 0
+    while head < min(len(before), len(after)) and before[head] == after[head]:
+        head += 1
+    start = line_width(after[:head])
+    tail = 0
+    if line_width(before) == line_width(after):
+        while tail < min(len(before), len(after)) - head and before[-1 - tail] == after[-1 - tail]:
+            tail += 1
+    end = width if not tail else min(width, line_width(after[: len(after) - tail]))
+    return start, max(0, end - start)
+
+
 def cut(text: str, width: int) -> str:
     """At most `width` cells of `text`; what is cut ends in an ellipsis."""
     if text_width(text) <= width:

@@ -90,6 +90,8 @@ class Page(Screen[None]):
             self._notice.show(instead)
         elif view is not None:
             self.draw(view, width, rows - 3)
+        if view is not None and not self.board.painted:
+            self.call_after_refresh(self.board.on_first_paint)
         small = width < frame.MIN_WIDTH or rows < frame.MIN_HEIGHT
         self._top.show([frame.header(view, width) if view and not small else fit(line(("swarmtop", "brand")), width)])
         self._status.show([BLANK if small else self._status_line(view, width)])

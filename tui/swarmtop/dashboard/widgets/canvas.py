@@ -1,4 +1,4 @@
-"""A widget that shows lines: only those that changed are painted again, so that a quiet swarm costs no bytes."""
+"""A widget that shows lines: only what changed in them is painted again, so that a quiet swarm costs no bytes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from swarmtop.dashboard.model.lines import BLANK, Block, Line
+from swarmtop.dashboard.model.lines import BLANK, Block, Line, changed
 from swarmtop.dashboard.widgets.strips import Ink
 
 
@@ -35,8 +35,12 @@ class Canvas(Widget):
         before, self._lines = self._lines, lines
         width = self.size.width
         for y in range(max(len(before), len(lines))):
-            if y >= len(before) or y >= len(lines) or before[y] != lines[y]:
+            if y >= len(before) or y >= len(lines):
                 self.refresh(Region(0, y, width, 1))
+                continue
+            x, cells = changed(before[y], lines[y], width)
+            if cells:
+                self.refresh(Region(x, y, cells, 1))
 
     def render_line(self, y: int) -> Strip:
         self.painted += 1

@@ -14,7 +14,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from swarmtop.dashboard.model.lines import Line
+from swarmtop.dashboard.model.lines import Line, changed
 from swarmtop.dashboard.widgets.strips import Ink
 
 Draw = Callable[[int, bool], Line]
@@ -67,8 +67,12 @@ class Table(ScrollView, can_focus=False):
             self._keep_in_sight()
         for position in self.visible_rows:
             selected = position == self.cursor
-            if self._drawn.get(position) != (draw(position, selected), selected):
-                self.refresh_line(position)
+            before, was_selected = self._drawn.get(position, ((), None))
+            x, cells = changed(before, draw(position, selected), self.size.width)
+            if was_selected != selected:
+                x, cells = 0, self.size.width
+            if cells:
+                self.refresh(Region(x, position - self.scroll_offset.y, cells, 1))
         bottom = self.visible_rows.stop - self.scroll_offset.y
         if fewer and bottom < self.size.height:
             self.refresh(Region(0, bottom, self.size.width, self.size.height - bottom))
