@@ -18,6 +18,7 @@ from swarm_protocol.units import NS_PER_S
 from swarmtop.dashboard.app import Dashboard
 from swarmtop.dashboard.screens.node import NodePage
 from swarmtop.dashboard.screens.placement import PlacementPage
+from swarmtop.dashboard.widgets.palettes import PALETTES
 from swarmtop.dashboard.widgets.strips import to_ascii
 
 GOLDENS = Path(__file__).parent / "goldens" / "screens"
@@ -115,6 +116,17 @@ async def test_colours_are_seen_where_they_are_wanted() -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await fakes.ready(app, pilot)
         assert len(colours(app)) > 5
+        for theme, palette in PALETTES.items():
+            app.use_theme(theme)
+            await fakes.settle(app, pilot)
+            assert app.screen.background_colors[1].hex.lower() == palette.ground
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+async def test_first_screen_stands_on_the_ground_of_its_theme(theme: str) -> None:
+    app = Dashboard(fakes.FakeSource(fakes.swarm()), fakes.options(theme=theme))
+    async with app.run_test(size=(60, 15)):
+        assert app.screen.background_colors[1].hex.lower() == PALETTES[theme].ground
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")

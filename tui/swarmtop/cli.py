@@ -86,7 +86,9 @@ def dispatch(words: list[str]) -> int:
         module = cast("CommandModule", _module(command))
         parser = Parser(f"swarmtop {command.name}", _sentence(command.help), module.EXAMPLE)
         module.add_arguments(parser)
-        return module.run(parser.parse_args(words[1:]))
+        args = parser.parse_args(words[1:])
+        args.given = words[1:]  # as they were written, for a command that hands them on
+        return module.run(args)
     if words and not words[0].startswith("-"):
         raise CommandError(_unknown_command(words[0]))
     return _top(words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import sys
 
 from swarmtop.config import load_model, open_source, workload
@@ -13,7 +14,8 @@ from swarmtop.source import Source
 
 
 def run(args: argparse.Namespace) -> int:
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    in_browser = "TEXTUAL_DRIVER" in os.environ  # as `swarmtop serve` starts it: a pipe stands for the terminal
+    if not in_browser and not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise CommandError("the dashboard needs a terminal; --once prints the ranking without one")
     gc.disable()  # what is imported stays: looking through it again and again costs a twentieth of the start
     model, load = load_model(args.model), workload(args)

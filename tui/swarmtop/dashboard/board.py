@@ -87,7 +87,9 @@ class Dashboard(App[None]):
         if self._color:
             for name, palette in PALETTES.items():
                 self.register_theme(_theme(name, palette))
-            self.set_reactive(App.theme, _theme_name(options.theme))  # before the styles are read: not read twice
+            # before the styles are read, so that the start does not read them twice
+            self.set_reactive(App.theme, _theme_name(options.theme))
+            self.stylesheet.set_variables(self.get_css_variables())
         self.source = source
         self.options = options
         self.session = Session(source.title, source.mode, options)

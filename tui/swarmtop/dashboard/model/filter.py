@@ -2,8 +2,8 @@
 
     rtt99>200 and state!=lost        berlin or osaka        not (up < 20 or loss>1%)        device~3090
 
-Terms beside each other must all hold, as with `and`; `or` binds less, parentheses and `not` as in Python. A term without
-a comparison is part of a name ("and" in quotes, where a name says so); `~` is "has this in it". A comparison with an
+Terms beside each other must all hold, as with `and`; `or` binds less, brackets and `not` as in Python. A term without a
+comparison is part of a name ("and" in quotes, where a name says so); `~` is "has this in it". A comparison with an
 unknown figure holds under no operator, nor under `not`: what is not known is neither above nor below anything.
 """
 
@@ -27,7 +27,8 @@ _COMPARE: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "=": operator.eq, "~": operator.contains,
 }  # fmt: skip
 _TOKEN: Final = re.compile(
-    r"""\s*(?:(?P<bracket>[()]) | (?P<compare><=|>=|!=|==|[<>=~]) | "(?P<quoted>[^"]*)" | (?P<word>[^\s()<>=~"!]+|!))""",
+    r"""\s*(?: (?P<bracket>[()]) | (?P<compare><=|>=|!=|==|[<>=~])
+            | "(?P<quoted>[^"]*)" | (?P<word>[^\s()<>=~"!]+|!) )""",
     re.VERBOSE,
 )
 _ORDERED: Final = frozenset({"<", ">", "<=", ">="})
@@ -197,9 +198,10 @@ def _mask(node: Node, view: View) -> tuple[Bools, Bools]:
     masks = [_mask(part, view) for part in node.parts]
     yes = np.array([holds for holds, _ in masks])
     no = np.array([known & ~holds for holds, known in masks])
+    all_of, any_of = np.logical_and.reduce, np.logical_or.reduce
     if node.how == "and":
-        return yes.all(axis=0), yes.all(axis=0) | no.any(axis=0)
-    return yes.any(axis=0), yes.any(axis=0) | no.all(axis=0)
+        return all_of(yes), all_of(yes) | any_of(no)
+    return any_of(yes), any_of(yes) | all_of(no)
 
 
 def _holds(term: Term, view: View) -> tuple[Bools, Bools]:

@@ -1,0 +1,102 @@
+"""`swarmtop serve`: the dashboard in a browser on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+from swarmtop.args import TOKEN_VARIABLE, Parser, add_question, add_source, address_text, whole
+from swarmtop.config import load_model, open_source, workload
+from swarmtop.errors import DONE, CommandError
+
+if TYPE_CHECKING:
+    from swarmtop.browser import BrowserServer
+
+EXAMPLE: Final = """
+swarmtop serve                                     this machine's swarm; prints the address to open
+swarmtop serve --connect 10.0.0.5:9470 --port 8080
+swarmtop serve --db swarm.db
+ssh -L 9480:127.0.0.1:9480 gpu-box swarmtop serve  from another machine, through ssh
+"""
+PORT: Final = 9480
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    _own(parser)
+    parser.add_argument("--ascii", action="store_true", help="draw with ASCII only")
+    add_source(parser)
+    add_question(parser)
+
+
+def _own(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--port", type=whole(0, 65_535), default=PORT, metavar="N", help=f"on 127.0.0.1 ({PORT}; 0: any free one)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        from swarmtop.browser import HOST, BrowserServer
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in ("textual_serve", "aiohttp_jinja2", "jinja2"):
+            raise
+        raise CommandError("the browser needs textual-serve: pip install 'swarmtop[serve]'") from error
+
+    load_model(args.model)  # what is wrong is said here, not in each tab
+    workload(args)
+    with _source(args) as (words, title):
+        # a dashboard of its own for each tab; a token it needs is in the environment, as every user can read arguments
+        command = shlex.join([sys.executable, "-m", "swarmtop", *words])
+        return asyncio.run(_serve(BrowserServer(command, title), args.port, HOST))
+
+
+@contextlib.contextmanager
+def _source(args: argparse.Namespace) -> Iterator[tuple[list[str], str]]:
+    """The words for each tab's dashboard, and what it shows; without a source, a collector that all tabs share."""
+    words = dashboard_words(args.given)
+    if args.token:
+        os.environ[TOKEN_VARIABLE] = args.token
+    if (args.swarm, args.db, args.connect) != (None, None, None):
+        source = open_source(args)  # a file that cannot be opened
+        asyncio.run(source.close())
+        yield words, source.title
+        return
+    from swarmtop.embedded import home
+
+    with home(args.token) as found:
+        os.environ[TOKEN_VARIABLE] = found.token
+        where = address_text(found.host, found.port)
+        yield ["--connect", where, *words], where
+
+
+def dashboard_words(given: Sequence[str]) -> list[str]:
+    """What was given to `serve`, without what is its own, and without a token, which goes into the environment."""
+    own = Parser("serve", "", "")
+    _own(own)
+    own.add_argument("--token")
+    return own.parse_known_args(list(given))[1]
+
+
+async def _serve(server: BrowserServer, port: int, host: str) -> int:
+    try:
+        runner = await server.listen(port)
+    except OSError as error:
+        raise CommandError(f"cannot listen on {host}:{port} ({error.strerror}); name a free one with --port") from error
+    print(server.page_url, flush=True)
+    print("open this address in a browser on this machine; Ctrl+C ends it", file=sys.stderr, flush=True)
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        await runner.cleanup()
+    return DONE
