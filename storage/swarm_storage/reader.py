@@ -138,7 +138,9 @@ class Reader:
 
     def settings(self) -> dict[str, str]:
         """What a collector keeps; the store's own bookkeeping is left out."""
-        return dict(self.query("SELECT key, value FROM setting WHERE key NOT IN (?, ?)", (FLOOR, GOING)))
+        return dict(
+            self.query("SELECT key, value FROM setting WHERE key NOT IN (?, ?, ?)", (FLOOR, GOING, "postgres_version"))
+        )
 
     @property
     def raw_from_ns(self) -> int:

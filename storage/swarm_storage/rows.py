@@ -55,7 +55,7 @@ class Table:
     kind: str
     shape: Shape
     fields: tuple[str, ...]  # of the struct, without its time and peer; the columns are called the same
-    struct: Callable[..., Any]
+    struct: type[msgspec.Struct]
     values: Callable[[Any], Row]  # the fields of a sample
     bools: tuple[int, ...]  # which of the fields are
     of_pair: bool  # `shape == "pair"`, asked of every sample that is stored

@@ -12,9 +12,10 @@ from store_contract import CHECKS, Maker
 
 from swarm_protocol.units import NS_PER_S
 from swarm_storage import keeper as keeper_module
-from swarm_storage.errors import NotADatabase, ReadOnly, StoreError, Unreachable
+from swarm_storage.errors import NotADatabase, OlderVersion, ReadOnly, StoreError, Unreachable
 from swarm_storage.postgres import DAY_NS, PostgresDb, PostgresKeeper, connect, name_of
 from swarm_storage.rolling import raw_floor
+from swarm_storage.schema import VERSION
 from swarm_storage.store import Store, open_store
 from swarm_storage.transaction import Known
 from swarm_storage.writer import Writer
@@ -183,8 +184,23 @@ def test_read_only_is_read_only(url: str):
 
 def test_a_newer_database_is_refused(url: str, db: PostgresDb):
     db.run("UPDATE setting SET value = '99' WHERE key = 'postgres_version'")
-    with pytest.raises(StoreError, match="is of version 99, this swarmtop knows up to 1; upgrade swarmtop"):
+    with pytest.raises(StoreError, match=f"is of version 99, this swarmtop knows up to {VERSION}; upgrade swarmtop"):
         open_store(url)
+
+
+def test_an_older_database_gets_what_it_lacks_and_its_rows_stay(url: str, db: PostgresDb):
+    store = open_store(url)
+    store.writer().submit(batch(1, [link(T0)])).result(WAIT_S)
+    store.close()
+    db.run("ALTER TABLE link_sample DROP COLUMN duplicates")
+    db.run("DROP TABLE hop_sample")
+    db.run("UPDATE setting SET value = '1' WHERE key = 'postgres_version'")
+    with pytest.raises(OlderVersion, match=f"is of version 1, this swarmtop reads {VERSION}"):
+        open_store(url, read_only=True)
+    store = open_store(url)
+    assert store.writer().submit(batch(2, one_of_each(T0 + 1))).result(WAIT_S) == 2
+    assert [sample.at_ns for _, sample in store.reader.samples(kinds=("link", "hop"))] == [T0, T0 + 1, T0 + 2]
+    store.close()
 
 
 def test_every_writer_leaves_its_thread_at_the_end(url: str):
