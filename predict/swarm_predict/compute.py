@@ -3,8 +3,9 @@
 In this order: layer times measured with this model (or "*"), interpolated over batch and context; layer times of
 another model, scaled by the work; the roofline of the node's bandwidth and matrix rate. Nothing known is infinity.
 
-Between measured points time is linear in batch and in context, as bytes and operations are. Outside them the nearest
-point is scaled by the ratio of the rooflines.
+Where enough points of a model were measured, a curve through them (`curve`) answers for the others, with its residual
+as their doubt. With fewer, time is linear between measured points in batch and in context, as bytes and operations are,
+and outside them the nearest point is scaled by the ratio of the rooflines.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from swarm_predict import curve
 from swarm_predict.catalogue import model_named
 from swarm_predict.models import WEIGHT_FORMATS, ModelShape
 from swarm_predict.roofline import LayerWork, Work, head_work, least_ms
@@ -31,6 +33,7 @@ NS_PER_HOUR = 3_600_000_000_000
 # How far off (standard deviation of the log) a live figure of each making may be. Assumptions, not measurements:
 # they widen intervals and move no median. A swarm written by hand is taken at its word.
 DOUBT_OUTSIDE = 0.10  # beyond the measured batches and contexts
+DOUBT_SCALED = 0.10  # measured on a part of the layer, since the whole does not fit
 DOUBT_OTHER_DTYPE = 0.15
 DOUBT_OTHER_MODEL = 0.15
 DOUBT_ROOFLINE = 0.20
@@ -39,6 +42,7 @@ DOUBT_MEDIAN = 1.2533  # standard error of a median of n, in standard deviations
 
 _ALIASES = {"float16": "fp16", "half": "fp16", "bfloat16": "bf16", "float32": "fp32", "float": "fp32"}
 _SAME_SIZE = {"bf16": "fp16"}
+_Point = tuple[int, int]  # batch, tokens
 
 
 class How(enum.IntEnum):
@@ -60,7 +64,7 @@ class LayerColumns:
     spread: Floats  # standard deviation of the log, from step to step
     doubt: Floats  # standard deviation of the log, of the figure itself
     how: tuple[How, ...]
-    head_ms: Floats  # LM head, if this node computes it
+    head_ms: Floats  # LM head and embedding, if this node computes them
     beats_roofline: tuple[bool, ...]  # measured faster than the node's own bandwidth allows
 
 
@@ -70,6 +74,16 @@ class _Found:
     how: How
     spread: float
     doubt: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """Of one model's own times."""
+
+    ms: float
+    how: How
+    nearest: LayerTime
+    residual: float = 0.0  # of the curve, where it answered
 
 
 def by_hand(swarm: Swarm) -> bool:
@@ -110,6 +124,9 @@ def layer_columns(
                 beats[k] = True
     head = head_work(model, weights, batch)
     head_ms = _head_ms(head, step, ms, np.array(how), mem, tflops, phase)
+    for k, row in enumerate(rows):
+        if (both := _ends_ms(swarm.facts[row].layers, model, weights, batch)) is not None:
+            head_ms[k] = both
     return LayerColumns(ms, spread, doubt, tuple(how), head_ms, tuple(beats))
 
 
@@ -125,6 +142,21 @@ def _head_ms(
         ratio = alone / least_ms(step, mem, tflops, "decode")
     ratio = np.where(np.isfinite(ratio), ratio, head.size_bytes / step.size_bytes)
     return np.where(how < How.ROOFLINE, layer_ms * ratio, alone)
+
+
+def _ends_ms(times: tuple[LayerTime, ...], model: ModelShape, weights: str, batch: int) -> float | None:
+    """LM head and embedding as measured, in a format whose head weighs the same; None: the head was not."""
+    bits = WEIGHT_FORMATS[weights].head_bits if weights in WEIGHT_FORMATS else 16.0
+    own = [
+        t for t in times
+        if t.model == model.name and (t.dtype == ANY or WEIGHT_FORMATS[_dtype(t.dtype)].head_bits == bits)
+    ]  # fmt: skip
+    found: dict[str, float] = {}
+    for phase in ("head", "embed"):
+        line = {t.batch: t.ms for t in sorted(own, key=lambda t: t.at_ns) if t.phase == phase}
+        if line:
+            found[phase] = float(np.interp(batch, sorted(line), [line[b] for b in sorted(line)]))
+    return found["head"] + found.get("embed", 0.0) if "head" in found else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +194,7 @@ def _from_times(
     )
     if found is None:
         return None
-    ms, how, nearest = found
+    ms, how, nearest = found.ms, found.how, found.nearest
     spread = math.log(nearest.ms_p95 / nearest.ms) / Z95 if nearest.ms_p95 > nearest.ms else 0.0
     if at_ns is None:
         return _Found(ms, how, spread, 0.0)
@@ -170,33 +202,57 @@ def _from_times(
     hours = max(0, at_ns - nearest.at_ns) / NS_PER_HOUR if nearest.at_ns else 0.0
     doubt = math.sqrt(
         made.get(how, 0.0) ** 2
+        + found.residual**2
+        + (DOUBT_SCALED if "scaled" in nearest.marks.split(",") else 0.0) ** 2
         + (DOUBT_MEDIAN * spread) ** 2 / max(1, nearest.n)
         + DOUBT_PER_ROOT_HOUR**2 * min(hours, 24.0 * 30)
     )
     return _Found(ms, how, spread, doubt)
 
 
-def _same_model(
-    times: list[LayerTime], node: _Node, work: LayerWork, weights: str, batch: int, tokens: int
-) -> tuple[float, How, LayerTime]:
+def _same_model(times: list[LayerTime], node: _Node, work: LayerWork, weights: str, batch: int, tokens: int) -> _Answer:
     wanted = _dtype(weights)
     fitting = [t for t in times if t.dtype == ANY or _dtype(t.dtype) == wanted]
     if fitting:
-        ms, inside = _interpolate(
-            fitting, batch, tokens, lambda to, at: node.ratio(work(weights, *to), work(weights, *at))
-        )
-        return ms, How.MEASURED if inside else How.OUTSIDE, _nearest(fitting, batch, tokens)
+        return _answer(fitting, node, work, weights, batch, tokens)
     # one other dtype, the nearest in size, so that its points belong together
     dtype = min({_dtype(t.dtype) for t in times}, key=lambda d: abs(_bits(d) - _bits(wanted)))
     others = [t for t in times if _dtype(t.dtype) == dtype]
-    ms, _ = _interpolate(others, batch, tokens, lambda to, at: node.ratio(work(dtype, *to), work(dtype, *at)))
-    ms *= node.ratio(work(weights, batch, tokens), work(dtype, batch, tokens))
-    return ms, How.OTHER_DTYPE, _nearest(others, batch, tokens)
+    found = _answer(others, node, work, dtype, batch, tokens)
+    ms = found.ms * node.ratio(work(weights, batch, tokens), work(dtype, batch, tokens))
+    return _Answer(ms, How.OTHER_DTYPE, found.nearest, found.residual)
+
+
+def _answer(times: list[LayerTime], node: _Node, work: LayerWork, weights: str, batch: int, tokens: int) -> _Answer:
+    """From times in one format: measured, by the curve through them, or between and beyond the few there are."""
+    newest = _newest(times)
+    nearest = _nearest(times, batch, tokens)
+    curved = curve.fit({place: t.ms for place, t in newest.items()}, curve.terms_of(work.model, weights, node.phase))
+    if curved is None:
+        points = {place: t.ms for place, t in newest.items()}
+        ratio = lambda to, at: node.ratio(work(weights, *to), work(weights, *at))  # noqa: E731 - as _interpolate wants it
+        ms, inside = _interpolate(points, batch, tokens, ratio)
+        return _Answer(ms, How.MEASURED if inside else How.OUTSIDE, nearest)
+    # how far the measured points lie from the curve, between them in proportion, beyond them as at the nearest
+    bends = {(b, c): t.ms / max(curved.ms(b, c, c), 1e-12) for (b, c), t in newest.items()}
+    bend, inside = _interpolate(bends, batch, tokens, lambda to, at: 1.0)
+    ms = curved.ms(batch, tokens, work.model.kv_tokens(tokens)) * bend
+    exact = (batch, tokens) in newest
+    return _Answer(ms, How.MEASURED if inside else How.OUTSIDE, nearest, 0.0 if exact else curved.residual)
+
+
+def _newest(times: list[LayerTime]) -> dict[_Point, LayerTime]:
+    newest: dict[_Point, LayerTime] = {}
+    for time in times:
+        point = (time.batch, time.context)
+        if point not in newest or time.at_ns >= newest[point].at_ns:
+            newest[point] = time
+    return newest
 
 
 def _other_model(
     times: list[LayerTime], node: _Node, work: LayerWork, weights: str, batch: int, tokens: int
-) -> tuple[float, How, LayerTime] | None:
+) -> _Answer | None:
     """From the model whose layer is nearest in size, of those whose shape we know."""
     wanted = work(weights, batch, tokens)
     best: tuple[float, float, LayerTime] | None = None
@@ -211,7 +267,7 @@ def _other_model(
         distance = abs(math.log(wanted.size_bytes / measured.size_bytes))
         if best is None or distance < best[0]:
             best = (distance, near.ms * node.ratio(wanted, measured), near)
-    return None if best is None else (best[1], How.OTHER_MODEL, best[2])
+    return None if best is None else _Answer(best[1], How.OTHER_MODEL, best[2])
 
 
 def _bits(dtype: str) -> float:
@@ -226,26 +282,18 @@ def _nearest(times: list[LayerTime], batch: int, tokens: int) -> LayerTime:
     )
 
 
-_Point = tuple[int, int]  # batch, tokens
-
-
 def _interpolate(
-    times: list[LayerTime], batch: int, tokens: int, ratio: Callable[[_Point, _Point], float]
+    points: dict[_Point, float], batch: int, tokens: int, ratio: Callable[[_Point, _Point], float]
 ) -> tuple[float, bool]:
-    """(ms, whether the asked point lies between measured ones): over tokens at each batch, then over batches."""
-    newest: dict[_Point, LayerTime] = {}
-    for time in times:
-        point = (time.batch, time.context)
-        if point not in newest or time.at_ns >= newest[point].at_ns:
-            newest[point] = time
+    """(value, whether the asked point lies between given ones): over tokens at each batch, then over batches."""
     by_batch: dict[int, tuple[float, bool]] = {}
-    for size in sorted({b for b, _ in newest}):
-        here = sorted((c, t.ms) for (b, c), t in newest.items() if b == size)
+    for size in sorted({b for b, _ in points}):
+        here = sorted((c, value) for (b, c), value in points.items() if b == size)
         by_batch[size] = _along(here, tokens, lambda to, at, b=size: ratio((b, to), (b, at)))  # type: ignore[misc]
-    line = [(b, ms) for b, (ms, _) in by_batch.items()]
-    ms, inside = _along(line, batch, lambda to, at: ratio((to, tokens), (at, tokens)))
+    line = [(b, value) for b, (value, _) in by_batch.items()]
+    value, inside = _along(line, batch, lambda to, at: ratio((to, tokens), (at, tokens)))
     used = [b for b, _ in line if b <= batch][-1:] + [b for b, _ in line if b >= batch][:1]
-    return ms, inside and all(by_batch[b][1] for b in used)
+    return value, inside and all(by_batch[b][1] for b in used)
 
 
 def _along(line: list[tuple[int, float]], x: int, ratio: Callable[[int, int], float]) -> tuple[float, bool]:

@@ -6,6 +6,7 @@ may be missing on its own (a laptop has no power reading, unified memory no size
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,13 +18,18 @@ T = TypeVar("T")
 # What the loader of the driver leaves behind; asking ctypes for the library starts a compiler on some systems.
 _DRIVER_SIGNS: Final = ("/dev/nvidiactl", "/proc/driver/nvidia/version", "/usr/lib/wsl/lib/libnvidia-ml.so.1")
 
-# Being at the power limit is how a busy card works; these say that it is held below that.
-_HELD_BACK: Final = (
-    0x8  # hardware slowdown
-    | 0x20  # software thermal slowdown
-    | 0x40  # hardware thermal slowdown
-    | 0x80  # power brake
-)
+# NVML's clock event reasons. Being idle or at the power limit is how a card works; the others hold it below that.
+_REASONS: Final = {
+    0x2: "clocks set by its owner",
+    0x4: "power limit",
+    0x8: "hardware slowdown",
+    0x10: "sync boost",
+    0x20: "heat (software)",
+    0x40: "heat (hardware)",
+    0x80: "power brake",
+    0x100: "display clock",
+}
+_HELD_BACK: Final = 0x8 | 0x20 | 0x40 | 0x80
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +43,24 @@ class GpuReading:
     temp_c: float | None
     power_w: float | None
     throttled: bool | None  # held below what its power limit would allow
+    throttle: str | None = None  # all that holds its clock down, in words; empty: nothing does
+    sm_clock_mhz: float | None = None
+    mem_clock_mhz: float | None = None
+    power_limit_w: float | None = None  # as enforced now
+    others: int | None = None  # processes on the card that are not ours
+    uuid: str = ""
+    driver: str = ""
 
 
 class Gpus:
     """`read` gives one reading a card; an empty tuple without a driver. It never raises."""
 
-    def __init__(self, nvml: Any | None = None) -> None:
-        """`nvml` stands in for the pynvml module in tests."""
+    def __init__(self, nvml: Any | None = None, ours: Callable[[], frozenset[int]] = frozenset) -> None:
+        """`nvml` stands in for the pynvml module in tests; `ours` are processes that are no company."""
         self._nvml = nvml if nvml is not None else _import_nvml()
         self._handles: list[tuple[str, Any]] | None = None
+        self._ours = ours
+        self._driver = ""
         self.problem: str | None = None  # why there are no readings although a driver is there
 
     def read(self) -> tuple[GpuReading, ...]:
@@ -65,6 +80,7 @@ class Gpus:
 
     def _open(self, nvml: Any) -> list[tuple[str, Any]]:
         nvml.nvmlInit()
+        self._driver = _text(nvml.nvmlSystemGetDriverVersion())
         handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
         names = [_text(nvml.nvmlDeviceGetName(handle)) for handle in handles]
         several = len(names) > 1
@@ -81,7 +97,13 @@ class Gpus:
         memory = ask(nvml.nvmlDeviceGetMemoryInfo)
         temp = ask(nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU)
         power_mw = ask(nvml.nvmlDeviceGetPowerUsage)
+        limit_mw = ask(nvml.nvmlDeviceGetEnforcedPowerLimit)
         reasons = ask(nvml.nvmlDeviceGetCurrentClocksThrottleReasons)
+        sm_mhz = ask(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM)
+        mem_mhz = ask(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_MEM)
+        running = [ask(nvml.nvmlDeviceGetComputeRunningProcesses), ask(nvml.nvmlDeviceGetGraphicsRunningProcesses)]
+        pids = {int(process.pid) for listed in running for process in listed or ()} - {os.getpid(), *self._ours()}
+        uuid = ask(nvml.nvmlDeviceGetUUID)
         return GpuReading(
             name=name,
             util_percent=float(util.gpu) if util is not None else None,
@@ -90,7 +112,19 @@ class Gpus:
             temp_c=float(temp) if temp is not None else None,
             power_w=power_mw / 1000 if power_mw is not None else None,
             throttled=bool(reasons & _HELD_BACK) if reasons is not None else None,
+            throttle=reasons_in_words(reasons) if reasons is not None else None,
+            sm_clock_mhz=float(sm_mhz) if sm_mhz is not None else None,
+            mem_clock_mhz=float(mem_mhz) if mem_mhz is not None else None,
+            power_limit_w=limit_mw / 1000 if limit_mw is not None else None,
+            others=len(pids) if running[0] is not None else None,
+            uuid=_text(uuid) if uuid is not None else "",
+            driver=self._driver,
         )
+
+
+def reasons_in_words(reasons: int) -> str:
+    """ "power limit, heat (software)"; empty where nothing holds the clock down (an idle card is only resting)."""
+    return ", ".join(words for bit, words in _REASONS.items() if reasons & bit)
 
 
 def _import_nvml() -> Any | None:

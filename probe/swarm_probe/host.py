@@ -73,6 +73,7 @@ class Host:
         cpu_percent = min(100.0, max(0.0, psutil.cpu_percent(None)))
         ram = memory()
         readings = self._gpus.read()
+        battery = on_battery()
         found: list[HostSample | EventSample] = [
             HostSample(
                 at_ns=at_ns,
@@ -86,6 +87,10 @@ class Host:
                 temp_c=gpu.temp_c if gpu else None,
                 power_w=gpu.power_w if gpu else None,
                 throttled=gpu.throttled if gpu else None,
+                clock_mhz=gpu.sm_clock_mhz if gpu else None,
+                throttle=safe(gpu.throttle) if gpu and gpu.throttle is not None else None,
+                others=gpu.others if gpu else None,
+                on_battery=battery,
             )
             for gpu in (readings or (None,))
         ]
@@ -111,7 +116,8 @@ class Host:
 
 def _throttled_line(gpu: GpuReading) -> str:
     heat = f" at {gpu.temp_c:.0f} °C" if gpu.temp_c is not None else ""
-    return f"{safe(gpu.name)} is held below its power limit{heat} (heat or power supply)"
+    why = f" ({gpu.throttle})" if gpu.throttle else ""
+    return f"{safe(gpu.name)} is held below its power limit{heat}{why}"
 
 
 class ClockWatch:
@@ -127,6 +133,25 @@ class ClockWatch:
             return None
         detail = f"the clock jumped by {jump_ns / NS_PER_S:+.1f} s (it was set, or the machine slept)"
         return EventSample(at_ns=max(0, wall_ns), kind="clock", detail=detail)
+
+
+def on_battery() -> bool | None:
+    """None: no battery, or nobody says."""
+    look = getattr(psutil, "sensors_battery", None)  # not on every platform
+    battery = look() if look is not None else None
+    plugged = battery.power_plugged if battery is not None else None
+    return None if plugged is None else not plugged
+
+
+def cpu_throttles(folder: Path = Path("/sys/devices/system/cpu")) -> int:
+    """How often heat has held any core down since the machine started; 0 where the kernel does not say."""
+    total = 0
+    for count in folder.glob("cpu[0-9]*/thermal_throttle/core_throttle_count"):
+        try:
+            total += int(count.read_text())
+        except (OSError, ValueError):
+            continue
+    return total
 
 
 def usable_cores() -> int:

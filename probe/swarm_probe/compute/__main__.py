@@ -8,12 +8,15 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from swarm_probe.compute.company import Company
 from swarm_probe.compute.job import Done, Job, Ready, Report, Trouble, Waiting, job_from_line, to_line
+from swarm_probe.gpu import Gpus
 
 
 def main() -> int:
@@ -30,8 +33,12 @@ def main() -> int:
 
     lock = _take_turn(job, report)
     try:
+        company = Company(Gpus())
+        if (why := company.in_the_way()) is not None:
+            report(Waiting(why=why))
+            company.wait_for_calm(time.sleep)
         report(Ready())
-        _measure(job, report)
+        _measure(job, report, company)
         report(Done())
     finally:
         if lock is not None:
@@ -39,7 +46,7 @@ def main() -> int:
     return 0
 
 
-def _measure(job: Job, report: Callable[[Report], None]) -> None:
+def _measure(job: Job, report: Callable[[Report], None], company: Company) -> None:
     _be_humble(job.nice)  # first: torch's threads take the priority they find
     try:
         from swarm_probe.compute.devices import devices  # late: these load torch
@@ -48,7 +55,7 @@ def _measure(job: Job, report: Callable[[Report], None]) -> None:
         report(Trouble(reason=f"torch cannot be loaded ({error}); pip install --force-reinstall 'swarmtop[torch]'"))
         return
     for device in devices(job.ram_limit_bytes):
-        for message in measure_device(device, job.task):
+        for message in measure_device(device, job.task, lambda uuid=device.uuid: company.marks(uuid)):  # type: ignore[misc]
             report(message)
 
 

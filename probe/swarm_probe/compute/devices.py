@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Final
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - what everybody calls it
 
+from swarm_probe.compute.matrices import BITS, KERNEL_DTYPE, QUANTISED, NoKernel, Weights
 from swarm_probe.host import cpu_name
+from swarm_protocol.units import BITS_PER_BYTE
 
 DTYPES: Final = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 USUAL: Final = "fp16"  # stands in for weight formats that have no kernel here: int8, nf4, q4_k_m, …
@@ -37,6 +38,20 @@ class Device:
     limit_bytes: int  # tensors may take so much
     cache_bytes: int  # last level
     wait: Callable[[], None]  # until everything asked of it is done
+    uuid: str = ""  # of NVML; empty: it knows nothing of this device
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """What a layer's weights are kept in while it is timed."""
+
+    name: str  # as a sample says it
+    dtype: torch.dtype  # of activations, and of weights that are not quantised
+    quantised: str = ""  # one of matrices.QUANTISED
+
+    @property
+    def weight_bytes(self) -> float:
+        return BITS[self.quantised] / BITS_PER_BYTE if self.quantised else float(self.dtype.itemsize)
 
 
 def devices(ram_limit_bytes: int) -> list[Device]:
@@ -47,7 +62,9 @@ def devices(ram_limit_bytes: int) -> list[Device]:
     if torch.backends.mps.is_available():
         return [Device("mps", f"Apple GPU: {cpu_name()}", room, CACHE_GUESS_BYTES, torch.mps.synchronize)]
     threads = torch.get_num_threads()
-    label = f"cpu: {cpu_name()} ({threads} thread{'s' if threads != 1 else ''})"
+    level = torch.backends.cpu.get_cpu_capability()  # AVX2, AVX512, DEFAULT, …: which kernels torch takes
+    words = [f"{threads} thread{'s' if threads != 1 else ''}"] + [level] * (level not in ("DEFAULT", "NO AVX"))
+    label = f"cpu: {cpu_name()} ({', '.join(words)})"
     return [Device("cpu", label, room, cpu_cache_bytes(), lambda: None)]
 
 
@@ -59,7 +76,8 @@ def _cuda(index: int) -> Device:
     properties = torch.cuda.get_device_properties(index)
     label = properties.name if torch.cuda.device_count() == 1 else f"{properties.name} #{index}"
     cache = getattr(properties, "L2_cache_size", 0) or CACHE_GUESS_BYTES
-    return Device(name, label, limit, cache, lambda: torch.cuda.synchronize(index))
+    uuid = f"GPU-{properties.uuid}" if hasattr(properties, "uuid") else ""
+    return Device(name, label, limit, cache, lambda: torch.cuda.synchronize(index), uuid)
 
 
 def cpu_cache_bytes(folder: Path = Path("/sys/devices/system/cpu")) -> int:
@@ -78,6 +96,19 @@ def cpu_cache_bytes(folder: Path = Path("/sys/devices/system/cpu")) -> int:
     return sum(size for level, size in found.values() if level == last) or CACHE_GUESS_BYTES
 
 
+def choose_format(device: Device, asked: str) -> Format:
+    """The format asked for where it has a kernel here that is worth having, else the plain one an engine would take."""
+    plain = choose_dtype(device, asked)
+    if asked in QUANTISED:
+        dtype = KERNEL_DTYPE[asked]
+        try:
+            if WORTH * _trial_s(device, dtype, asked) <= _trial_s(device, DTYPES[plain], ""):
+                return Format(asked, dtype, asked)
+        except (NoKernel, RuntimeError):  # RuntimeError: it packs, and then cannot multiply
+            pass
+    return Format(plain, DTYPES[plain])
+
+
 def choose_dtype(device: Device, asked: str) -> str:
     """The key of DTYPES to time with."""
     wanted = asked if asked in DTYPES else USUAL
@@ -86,22 +117,29 @@ def choose_dtype(device: Device, asked: str) -> str:
     if device.torch_name != "cpu":
         return wanted
     others = {"fp16": ("bf16", "fp32"), "bf16": ("fp32",), "fp32": ()}[wanted]  # never a smaller one than asked for
-    costs = {name: _trial_s(name) for name in (wanted, *others)}
+    costs = {name: _trial_s(device, DTYPES[name], "") for name in (wanted, *others)}
     best = min(costs, key=lambda name: costs[name])
     return wanted if costs[wanted] <= WORTH * costs[best] else best
 
 
-def _trial_s(name: str) -> float:
-    """A decode step and a small prefill, together; the fastest of a few. Both count: there are processors where fp16
-    decodes as fast as bf16 and takes ten times as long for a prompt."""
-    weight = torch.ones(4096, 8192, dtype=DTYPES[name])
-    one, many = torch.ones(1, 8192, dtype=DTYPES[name]), torch.ones(32, 8192, dtype=DTYPES[name])
+def _trial_s(device: Device, dtype: torch.dtype, quantised: str) -> float:
+    """A decode step and, on a processor, a small prefill with it; the fastest of a few. Both count: there are
+    processors where fp16 decodes as fast as bf16 and takes ten times as long for a prompt. The matrix is large enough
+    that its bytes are what takes the time."""
+    rows = 4096 if device.torch_name == "cpu" else 32768
+    weight = Weights(1, dtype, device.torch_name, quantised).linear(rows, 8192)
+    one, many = (torch.ones(n, 8192, dtype=dtype, device=device.torch_name) for n in (1, 32))
+    prefill_weight = 0 if quantised or device.torch_name != "cpu" else 1 / PREFILL_WEIGHT
     costs: list[float] = []
     with torch.inference_mode():
+        weight(one)
+        device.wait()
         while len(costs) < TRIALS and max(costs, default=0.0) < TRIAL_S:
             start = time.perf_counter()
-            F.linear(one, weight)
+            weight(one)
+            device.wait()
             middle = time.perf_counter()
-            F.linear(many, weight)
-            costs.append((middle - start) + (time.perf_counter() - middle) / PREFILL_WEIGHT)
+            if prefill_weight:
+                weight(many)
+            costs.append((middle - start) + (time.perf_counter() - middle) * prefill_weight)
     return min(costs)

@@ -26,7 +26,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True, tag="waiting"):
-    """Another probe of this machine is measuring; two at once would measure each other."""
+    """Another probe of this machine is measuring (two at once would measure each other), or a card is busy."""
+
+    why: str = "another probe of this machine"
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):

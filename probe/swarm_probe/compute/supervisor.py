@@ -226,7 +226,7 @@ class Compute:
                 raise _Failed(f"the timing process said what makes no sense ({safe(str(error), 100)})") from error
             match report:
                 case Waiting():
-                    phase, deadline = "waiting for another probe of this machine", loop.time() + limits.turn_s
+                    phase, deadline = f"waiting for {safe(report.why, 100)}", loop.time() + limits.turn_s
                     self.status = phase
                 case Ready():
                     phase, deadline = "loading torch", loop.time() + limits.load_s

@@ -35,9 +35,11 @@ class Turned(Protocol):
 @dataclass(frozen=True, slots=True)
 class Timing:
     median_s: float
+    p5_s: float
     p95_s: float
     n: int
     tight: bool  # False: the budget ended it
+    waited_share: float  # of the time that was timed, what this thread waited for a processor
 
 
 class Undisturbed:
@@ -76,28 +78,37 @@ def is_tight(ordered: list[float]) -> bool:
 
 
 def repeat(
-    one_pass: Callable[[], object], budget_s: float, clock: Callable[[], float], turns: Turned = _NOBODY
+    one_pass: Callable[[], object],
+    budget_s: float,
+    clock: Callable[[], float],
+    turns: Turned = _NOBODY,
+    wait: Callable[[], object] = lambda: None,
 ) -> Timing:
-    """Times `one_pass` (which ends when the device has) until the median is tight or the budget spent.
+    """Times `one_pass` until the median is tight or the budget spent; `wait` returns when the device is done with it.
 
-    The first passes are warm-up. Several runs make one timed pass where one is too short to time. What this thread
-    waited for a processor is taken off; passes in which another thread of ours was put aside count only where too few
-    others are left. Takes up to five budgets where a pass takes nearly one. Raises TooSlow.
+    The first passes are warm-up. Several runs make one timed pass where one is too short to time, with one wait at its
+    end, as an engine hands layer after layer to the device. What this thread waited for a processor is taken off;
+    passes in which another thread of ours was put aside count only where too few others are left. Takes up to five
+    budgets where a pass takes nearly one. Raises TooSlow.
     """
     began = clock()
     one_pass()  # allocations, kernel choice
+    wait()
     before, waited = clock(), turns.waited_s()
     one_pass()
+    wait()
     single_s = clock() - before - (turns.waited_s() - waited)
     if single_s > budget_s:
         raise TooSlow(f"one pass takes {single_s:.1f} s, the budget is {budget_s:.1f} s")
     runs = max(1, math.ceil(PASS_S / max(single_s, 1e-7)))
     calm: list[float] = []
     taken: list[float] = []
+    first, waited_first = clock(), turns.waited_s()
     while True:
         aside, waited, before = turns.put_aside(), turns.waited_s(), clock()
         for _ in range(runs):
             one_pass()
+        wait()
         after = clock()
         each_s = max(0.0, after - before - (turns.waited_s() - waited)) / runs
         taken.append(each_s)
@@ -107,7 +118,9 @@ def repeat(
         tight = len(calm) >= FEWEST and is_tight(ordered)
         spent = len(taken) >= LEAST and after - began + (after - before) > budget_s
         if tight or spent or len(taken) >= MOST:
-            return Timing(quantile(ordered, 0.5), quantile(ordered, 0.95), len(ordered), tight)
+            share = (turns.waited_s() - waited_first) / max(after - first, 1e-9)
+            p5, median, p95 = (quantile(ordered, q) for q in (0.05, 0.5, 0.95))
+            return Timing(median, p5, p95, len(ordered), tight, share)
 
 
 def layers_wanted(touched_bytes: int, cache_bytes: int) -> int:

@@ -7,6 +7,7 @@ shows in the host's CPU figure. Linux says both; elsewhere nothing is known to h
 
 from __future__ import annotations
 
+import functools
 import os
 import resource
 from dataclasses import dataclass
@@ -40,3 +41,8 @@ class Turns:
     def put_aside(self) -> int:
         """How often any thread of this process was made to stop for another program."""
         return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
+@functools.cache  # everything that is timed runs in the child's one thread
+def turns() -> Turns:
+    return Turns.of_this_thread()
