@@ -46,6 +46,11 @@ IDLE_HOST_EVERY_MS: Final = 60_000.0
 _DAY_MS: Final = 86_400_000.0
 _ID_MASK: Final = (1 << 53) - 1
 
+# enough for a curve over batch and context (three coefficients), and few: all is measured within seconds
+BATCHES: Final = (1, 8)
+CONTEXTS: Final = (128, 2048)
+PREFILL_TOKENS: Final = (32, 256)
+
 MAX_HIDDEN: Final = 65_536
 MAX_LAYER_PARAMS: Final = 1 << 34  # 32 GB in fp16: no decoder layer in use is near it
 
@@ -192,7 +197,10 @@ class Scheduler:
 
 def compute_task(focus: Focus) -> ComputeTask:
     """The same content has the same id, also after a restart: probes do not measure it again."""
-    task = ComputeTask(task_id=0, model=focus.model, layer=focus.layer, dtype=focus.dtype)
+    task = ComputeTask(
+        task_id=0, model=focus.model, layer=focus.layer, dtype=focus.dtype, vocab=focus.vocab,
+        batches=BATCHES, contexts=CONTEXTS, prefill_tokens=PREFILL_TOKENS,
+    )  # fmt: skip
     digest = hashlib.sha256(msgspec.msgpack.encode(task)).digest()
     return msgspec.structs.replace(task, task_id=int.from_bytes(digest[:8], "big") & _ID_MASK)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
+from swarm_probe.compute.company import CALM_LOOKS, PATIENCE_LOOKS, Company
 from swarm_probe.gpu import Gpus
 from swarm_probe.host import ClockWatch, Host, addresses, cpu_name, memory, torch_version
 from swarm_protocol.messages import Hello, decode_from_probe, encode
@@ -33,6 +35,8 @@ class FakeNvml:
     NVMLError_NoPermission = NotSupported
     NVMLError_FunctionNotFound = NotSupported
     NVML_TEMPERATURE_GPU = 0
+    NVML_CLOCK_SM = 1
+    NVML_CLOCK_MEM = 2
 
     def __init__(self, *cards: dict[str, Any]) -> None:
         self.cards = cards
@@ -40,6 +44,9 @@ class FakeNvml:
 
     def nvmlInit(self) -> None:
         pass
+
+    def nvmlSystemGetDriverVersion(self) -> bytes:
+        return b"580.1"
 
     def nvmlDeviceGetCount(self) -> int:
         return len(self.cards)
@@ -73,10 +80,26 @@ class FakeNvml:
     def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: dict[str, Any]) -> int:
         return int(self._ask(handle, "reasons"))
 
+    def nvmlDeviceGetEnforcedPowerLimit(self, handle: dict[str, Any]) -> int:
+        return int(self._ask(handle, "limit_mw"))
+
+    def nvmlDeviceGetClockInfo(self, handle: dict[str, Any], which: int) -> int:
+        return int(self._ask(handle, "clocks")[which - 1])
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: dict[str, Any]) -> list[Any]:
+        return [SimpleNamespace(pid=pid) for pid in self._ask(handle, "pids")]
+
+    def nvmlDeviceGetGraphicsRunningProcesses(self, handle: dict[str, Any]) -> list[Any]:
+        return []
+
+    def nvmlDeviceGetUUID(self, handle: dict[str, Any]) -> str:
+        return str(self._ask(handle, "uuid"))
+
 
 def card(**more: Any) -> dict[str, Any]:
     usual = {"name": "RTX 3090", "util": 40, "memory": (10 << 30, 24 << 30), "temp": 61, "power_mw": 250_500}
-    return {**usual, "reasons": 0, **more}
+    state = {"limit_mw": 350_000, "clocks": (1695, 9751), "pids": (), "uuid": "GPU-1"}
+    return {**usual, **state, "reasons": 0, **more}
 
 
 def test_a_machine_without_a_card_gives_one_sample_without_gpu_fields() -> None:
@@ -117,7 +140,7 @@ def test_throttling_is_an_event_when_it_begins_and_the_power_limit_is_not_thrott
     assert isinstance(sample, HostSample)
     assert sample.throttled is True
     assert event == EventSample(
-        at_ns=2, kind="throttled", detail="RTX 3090 is held below its power limit at 61 °C (heat or power supply)"
+        at_ns=2, kind="throttled", detail="RTX 3090 is held below its power limit at 61 °C (heat (software))"
     )
     assert [type(s) for s in host.samples(3)] == [HostSample]
 
@@ -214,3 +237,36 @@ def test_torch_is_found_without_importing_it(monkeypatch: pytest.MonkeyPatch, tm
     (package / "version.py").write_text("__version__ = '9.8.7+cpu'\n")
     monkeypatch.delitem(__import__("sys").modules, "torch", raising=False)
     assert torch_version() == "9.8.7+cpu"
+
+
+def test_what_holds_a_clock_down_and_who_else_is_on_the_card_are_told() -> None:
+    nvml = FakeNvml(card(reasons=0x4 | 0x40, pids=(os.getpid(), 17, 99)))
+    (reading,) = Gpus(nvml, ours=lambda: frozenset({17})).read()
+    assert reading.throttle == "power limit, heat (hardware)"
+    assert (reading.sm_clock_mhz, reading.mem_clock_mhz, reading.power_limit_w) == (1695.0, 9751.0, 350.0)
+    assert (reading.others, reading.driver, reading.uuid) == (1, "580.1", "GPU-1")
+    (sample, _event) = Host(Gpus(nvml)).samples(1)
+    assert isinstance(sample, HostSample)
+    assert (sample.clock_mhz, sample.throttle, sample.others) == (1695.0, reading.throttle, 2)
+
+
+def test_a_busy_card_is_waited_for_and_marked_where_it_stays_busy() -> None:
+    nvml = FakeNvml(card(util=80))
+    company = Company(Gpus(nvml))
+    assert company.in_the_way() == "RTX 3090, which others use at 80 %"
+    looks: list[float] = []
+    company.wait_for_calm(looks.append)
+    assert len(looks) == PATIENCE_LOOKS
+    assert "contended" in company.marks("GPU-1")
+
+    def quieter(seconds: float) -> None:
+        looks.append(seconds)
+        nvml.cards[0]["util"] = 0
+
+    looks.clear()
+    company.wait_for_calm(quieter)
+    assert len(looks) == CALM_LOOKS
+    nvml.cards[0]["reasons"] = 0x40
+    assert "contended" not in company.marks("GPU-1")
+    assert "throttled" in company.marks("GPU-1")
+    assert "throttled" not in company.marks("GPU-of-another")
