@@ -36,6 +36,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("backup", "swarmtop.commands.backup", "a consistent copy of a recording that is being written"),
     Command("import", "swarmtop.commands.import_", "a swarm file from what other tools have measured"),
     Command("check", "swarmtop.commands.check", "hold the swarm against rules, for cron"),
+    Command("alert", "swarmtop.commands.alert", "call somebody when a rule stays broken: webhook, command"),
     Command("invite", "swarmtop.commands.invite", "the line a volunteer pastes"),
     Command("serve", "swarmtop.commands.serve", "the dashboard in a browser on this machine"),
     Command("lab", "swarmtop.commands.lab", "a swarm of real probes on an emulated internet (Linux)"),
