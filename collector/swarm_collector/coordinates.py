@@ -3,7 +3,7 @@
 Each node gets a place in a space of four dimensions and a height (its access line: paid on every path, whatever the
 direction); a round trip is the distance of the two places and both heights. Fitted in batch, on minimal round trips,
 to relative errors with a Huber loss (a few absurd paths must not bend the rest), from several starts of which the best
-is kept. Vivaldi does the same one packet at a time and stays about twice as far off (bench/coordinates.py).
+is kept. Vivaldi does it one packet at a time and stays farther off (bench/coordinates.py).
 
 Each node also gets a spread: the usual relative error of the paths that were measured from it. numpy only; nothing
 here knows members, and the time it takes is the caller's to spend outside of the event loop.
@@ -59,7 +59,7 @@ def fit(
     *,
     before: Coordinates | None = None,
 ) -> Coordinates:
-    """From measured pairs (undirected; each once or twice). `before`: an earlier fit of the same nodes, to begin with."""
+    """From measured pairs (undirected; each once or twice). `before`: an earlier fit of these nodes, to begin with."""
     log_rtt = np.log(np.maximum(rtt_ms, LEAST_MS))
     known = np.bincount(src, minlength=nodes) + np.bincount(dst, minlength=nodes)
     if before is not None and len(before.height) == nodes:

@@ -26,10 +26,11 @@ from swarm_collector.intake import Intake
 from swarm_collector.leases import DAY_NS, Leases
 from swarm_collector.membership import REPLACED_RETRY_NS, Admitted, Member, Membership, Told
 from swarm_collector.muffle import Muffle
-from swarm_collector.schedule import FocusError, Scheduler, check_focus
+from swarm_collector.schedule import FULL_MESH, FocusError, Scheduler, check_focus
 from swarm_collector.sessions import Pulse, SessionOver
 from swarm_collector.stream import Feed, Hub, Outbox
 from swarm_collector.stun import StunServer
+from swarm_collector.survey import EVERY_S, Survey, columns_of, survey
 from swarm_protocol.assemble import SwarmBuilder
 from swarm_protocol.messages import Focus, Heartbeat, LeaseDone, Refused
 from swarm_protocol.samples import RunSample, Sample
@@ -80,9 +81,10 @@ class House:
             membership=self.membership,
             scheduler=Scheduler(settings.secret, self._first_focus()),
             leases=leases,
-            rtt_from=self.builder.rtt_from,
+            rtt_from=self._rtt_from,
             watched_until_ns=now_ns + UNWATCHED_AFTER_NS,
         )
+        self._survey = Survey()
         self.stun = StunServer(clock.steady_ns)
         self.intake = Intake(archive.submit, self._store_trouble, self._store_recovered, rng)
         self.hub = Hub(self.snapshot)
@@ -110,6 +112,10 @@ class House:
 
     def snapshot(self) -> Swarm:
         return self.builder.snapshot(self.clock.wall_ns(), self.address)
+
+    def _rtt_from(self, node_id: str) -> dict[str, float]:
+        """What was measured, and who would be near by estimate: that is how it comes to be measured."""
+        return {**self._survey.near(node_id), **self.builder.rtt_from(node_id)}
 
     def knows(self, node_id: str) -> bool:
         return self.membership.get(node_id) is not None
@@ -305,6 +311,23 @@ class House:
             except TimeoutError:
                 continue
             await asyncio.sleep(GATHER_S)
+
+    async def look_over(self) -> None:
+        """Keeps coordinates and the links worth measuring up to date in a large swarm; until cancelled."""
+        while True:
+            await asyncio.sleep(EVERY_S)
+            if self.membership.sessions <= FULL_MESH:
+                continue
+            pairs, focus = self.builder.least_rtts(), self.conductor.scheduler.focus
+            found = await asyncio.to_thread(survey, self.snapshot(), pairs, focus, self._survey)
+            if found.why_not != self._survey.why_not and found.why_not:
+                _log.info("no placement to measure for: %s", safe(found.why_not))
+            self._survey = found
+            if found.coordinates is not None:
+                self.builder.place(found.ids, columns_of(found.coordinates))
+                self.hub.changed()
+            if self.conductor.scheduler.want(found.wanted):
+                self.replan()
 
     def end_sessions(self, reason: str) -> None:
         over = SessionOver(reason, WSCloseCode.GOING_AWAY)

@@ -1,7 +1,8 @@
 """Who measures whom, what and how often: one Plan for each member.
 
-Small swarms measure every pair. Above FULL_MESH members each probe measures the nearest ones and a random set that
-stays the same while members come and go (rendezvous hashing), so that old links keep their history. Packets and
+Small swarms measure every pair. Above FULL_MESH members each probe measures those that the best placements have it
+talk to (more often than others), the nearest ones, and a random set that stays the same while members come and go
+(rendezvous hashing), so that old links keep their history; `survey` estimates the rest. Packets and
 bytes a probe spends do not grow with the swarm: the interval does. Somebody watching makes it denser.
 
 Keys and session ids of a pair come from the collector's secret, so a restarted collector hands out the same ones
@@ -30,6 +31,7 @@ from swarm_protocol.text import safe
 FULL_MESH: Final = 50
 NEAREST: Final = 16
 RANDOM: Final = 16
+OFTEN: Final = 4  # times: links that the best placement hangs on
 MAX_MEASURED_BY: Final = 64  # how many may pick one member: the nearest of everybody must not drown in answers
 OWN_PACKETS_PER_S: Final = 8.0  # watched; as many answers go out, so a third of the 50 a second that are promised
 IDLE_PACKETS_PER_S: Final = 0.8  # nobody watches: 20 MB a day with the answers
@@ -70,6 +72,7 @@ class Draft:
     revision: int
     own: tuple[Member, ...]  # whom it measures
     answers: tuple[Member, ...]  # whom it only answers
+    often: frozenset[str]  # of those it measures: the ones that the best placement hangs on
     watched: bool
 
     def plan(self) -> Plan:
@@ -80,6 +83,7 @@ class Scheduler:
     def __init__(self, secret: bytes, focus: Focus) -> None:
         check_focus(focus)
         self._focus_number = 0
+        self._wanted: Mapping[str, tuple[str, ...]] = {}
         self._secret = secret
         self._focus = focus
         self._salt = int.from_bytes(_hmac(secret, "whom to measure")[:8], "big")
@@ -99,11 +103,18 @@ class Scheduler:
         self._focus = focus
         self._focus_number += 1
 
+    def want(self, links: Mapping[str, tuple[str, ...]]) -> bool:
+        """Node → peers whose links matter most from now on. Whether that is news."""
+        news = {node: set(peers) for node, peers in links.items()} != {n: set(p) for n, p in self._wanted.items()}
+        self._wanted = links
+        return news
+
     def plans(self, members: Sequence[Member], rtt_from: RttFrom, *, watched: bool, revision: int) -> Iterator[Draft]:
         """A plan for every member, one after the other, each made only if it is asked for: all at once are hundreds of
         megabytes in a large swarm, and most say what they said before. Such a one keeps its old revision.
         """
-        chosen = choose(members, rtt_from, self._salt)
+        wanted = self._wanted if len(members) > FULL_MESH else {}
+        chosen = choose(members, rtt_from, self._salt, wanted)
         measured_by: dict[str, list[str]] = {member.node_id: [] for member in members}
         for src, targets in chosen.items():
             for dst in targets:
@@ -115,21 +126,23 @@ class Scheduler:
             known = set(own)
             answers = tuple(node_id for node_id in measured_by[member.node_id] if node_id not in known)
             versions = tuple(by_id[node_id].version for node_id in (*own, *answers))
-            signature = hash((own, answers, versions, member.version, watched, self._focus_number))
+            often = frozenset(wanted.get(member.node_id, ())) & known
+            signature = hash((own, answers, often, versions, member.version, watched, self._focus_number))
             before, since = self._made.get(member.node_id, (None, 0))
             if signature != before:
                 since = revision
                 self._made[member.node_id] = signature, since
             yield Draft(self, member, since, tuple(map(by_id.__getitem__, own)), tuple(map(by_id.__getitem__, answers)),
-                        watched)  # fmt: skip
+                        often, watched)  # fmt: skip
 
     def made(self, draft: Draft) -> Plan:
         peers = tuple(
-            self._peer(draft.member, peer, measure)
+            self._peer(draft.member, peer, measure, OFTEN if peer.node_id in draft.often else 1)
             for measure, group in ((True, draft.own), (False, draft.answers))
             for peer in group
         )
-        plan = self._plan(peers, len(draft.own), watched=draft.watched)
+        shares = len(draft.own) + (OFTEN - 1) * len(draft.often)
+        plan = self._plan(peers, shares, watched=draft.watched)
         return msgspec.structs.replace(plan, revision=draft.revision)
 
     def _plan(self, peers: tuple[Peer, ...], measured: int, *, watched: bool) -> Plan:
@@ -147,7 +160,7 @@ class Scheduler:
             compute=compute_task(self._focus),
         )
 
-    def _peer(self, member: Member, peer: Member, measure: bool) -> Peer:
+    def _peer(self, member: Member, peer: Member, measure: bool, often: int) -> Peer:
         assert peer.hello is not None  # members known from the store only are in no plan
         pair = (member.node_id, peer.node_id) if member.node_id < peer.node_id else (peer.node_id, member.node_id)
         ssids = self._ssids.get(pair[0], {}).get(pair[1]) or self._new_ssids(pair)
@@ -162,6 +175,7 @@ class Scheduler:
             ssid_out=first if member.node_id == pair[0] else second,
             ssid_in=second if member.node_id == pair[0] else first,
             measure=measure,
+            often=often,
         )
 
     # ------------------------------------------------------------ what pairs share
@@ -226,8 +240,10 @@ def check_focus(focus: Focus) -> None:
         raise FocusError(f"a layer of {layer.params} elements is more than any probe should build")
 
 
-def choose(members: Sequence[Member], rtt_from: RttFrom, salt: int) -> dict[str, tuple[str, ...]]:
-    """Whom each member measures."""
+def choose(
+    members: Sequence[Member], rtt_from: RttFrom, salt: int, wanted: Mapping[str, tuple[str, ...]] | None = None
+) -> dict[str, tuple[str, ...]]:
+    """Whom each member measures: first those that are `wanted` of it, whoever else picks them."""
     ids = [member.node_id for member in members]
     if len(ids) <= FULL_MESH:
         return {node_id: tuple(peer for peer in ids if peer != node_id) for node_id in ids}
@@ -239,12 +255,14 @@ def choose(members: Sequence[Member], rtt_from: RttFrom, salt: int) -> dict[str,
     for row in np.argsort(hidden):  # an order that no member can choose
         me = ids[row]
         rank = _mixed(hidden ^ words[row])
+        first = [rows[peer] for peer in (wanted or {}).get(me, ()) if peer != me and peer in rows][:NEAREST]
         known = sorted((rtt, rows[peer]) for peer, rtt in rtt_from(me).items() if peer != me and peer in rows)
-        near = [peer for _, peer in known if picked_by[peer] < MAX_MEASURED_BY][:NEAREST]
-        wanted = RANDOM + NEAREST - len(near)
+        near = first + [row for _, row in known if picked_by[row] < MAX_MEASURED_BY and row not in first]
+        near = near[: max(NEAREST, len(first))]
+        rest = RANDOM + NEAREST - len(near)
         taken = {*near, int(row)}
         others = (peer for peer in _lowest_first(rank) if peer not in taken and picked_by[peer] < MAX_MEASURED_BY)
-        peers = near + [peer for peer, _ in zip(others, range(wanted), strict=False)]
+        peers = near + [peer for peer, _ in zip(others, range(rest), strict=False)]
         picked_by[peers] += 1
         result[me] = tuple(ids[peer] for peer in peers)
     return result

@@ -59,7 +59,8 @@ class Server:
         name = listening.getsockname()
         self._house.address = address_text(name[0], name[1])
         await self._house.stun.start(name[0], name[1])
-        self._tasks = [asyncio.create_task(self._house.conduct()), asyncio.create_task(self._house.hub.run())]
+        house = self._house
+        self._tasks = [asyncio.create_task(part) for part in (house.conduct(), house.hub.run(), house.look_over())]
         return name[0], name[1]
 
     @property

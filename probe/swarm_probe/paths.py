@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Final
 
+import msgspec
+
 from swarm_probe import hop, uplink
 from swarm_probe.quantiles import quantile
 from swarm_probe.round_trips import IDLE_RTTS_MIN, RoundTrips, Trips
@@ -64,6 +66,7 @@ class _Member:
     peer: Peer
     tcp: tuple[Target, ...]
     tcp_first: int = 0  # index of the address that answered last
+    pace: tuple[int, int] = (0, 0)  # interval and window of its round trips, ns
     trips: Trips | None = None  # None: only answers, has no UDP, or we have none
     hop_task: asyncio.Task[None] | None = None
     hop_began: tuple[int, int] | None = None  # (monotonic ns, bytes a message) of the latest round
@@ -140,21 +143,22 @@ class Paths:
         """Does this plan from now on. A peer that did not change goes on where it is."""
         before, members_before = self._plan, self._members
         self._plan = plan
-        pace = _pace(plan, self._config.limits)
-        same_pace = before is not None and pace == _pace(before, self._config.limits)
+        interval_ns, window_ns = _pace(plan, self._config.limits)
         same_hops = before is not None and _hop_config(plan) == _hop_config(before)
         self._members = {}
         for peer in plan.peers:
             member = members_before.pop(peer.node_id, None)
-            if member is None or member.peer != peer:
+            if member is None or not _same(member.peer, peer):
                 if member is not None:
                     self._drop(member)
                 member = _Member(peer, _targets(peer, peer.tcp_port))
             self._members[peer.node_id] = member
+            pace = max(MIN_INTERVAL_NS, interval_ns // peer.often), window_ns
             if member.trips is None:
                 self._begin_trips(member, *pace)
-            elif not same_pace:
+            elif member.pace != pace:
                 self._trips.retime(member.trips, *pace)
+            member.peer, member.pace = peer, pace
             if member.hop_task is None or not same_hops:
                 self._begin_hops(member, plan)
         for gone in members_before.values():
@@ -400,11 +404,19 @@ def _ms(ns: float | None) -> float | None:
 
 
 def _pace(plan: Plan, limits: PathsLimits) -> tuple[int, int]:
-    """(interval, window) in ns; with many peers the interval grows, so that half the packets are left for answers."""
-    measured = sum(peer.measure for peer in plan.peers)
+    """(interval, window) in ns; with many peers the interval grows, so that half the packets are left for answers.
+
+    A peer to be measured more often than others takes that many shares.
+    """
+    measured = sum(peer.often for peer in plan.peers if peer.measure)
     floor_ns = max(MIN_INTERVAL_NS, int(measured * NS_PER_S / (limits.packets_per_s / 2)))
     interval_ns = max(floor_ns, int(plan.stamp_interval_ms * NS_PER_MS))
     return interval_ns, max(interval_ns, int(plan.window_ms * NS_PER_MS))
+
+
+def _same(one: Peer, other: Peer) -> bool:
+    """But for how often it is measured: that is no reason to begin anew."""
+    return msgspec.structs.replace(one, often=1) == msgspec.structs.replace(other, often=1)
 
 
 def _hop_config(plan: Plan) -> tuple[int, float, float]:

@@ -43,6 +43,8 @@ from swarm_protocol.samples import (
 from swarm_protocol.swarm import (
     NODE_COLUMNS,
     Event,
+    Floats,
+    Ints,
     Kind,
     LayerTime,
     NodeFacts,
@@ -367,6 +369,18 @@ class SwarmBuilder:
         i = self._index.get(node_id)
         measured = () if i is None else self._links.rtt_min_ms(i)
         return {self._nodes[dst].node_id: rtt_ms for dst, rtt_ms in measured}
+
+    def least_rtts(self) -> tuple[Ints, Ints, Floats]:
+        """(src, dst, lowest RTT in ms) of every measured link, as rows of `snapshot`."""
+        return self._links.least_rtts()
+
+    def place(self, ids: tuple[str, ...], columns: dict[str, Floats]) -> None:
+        """Coordinates of these nodes; of one that is gone meanwhile they are left out."""
+        rows = [(self._index[node_id], k) for k, node_id in enumerate(ids) if node_id in self._index]
+        if rows:
+            at, of = np.array(rows, np.int64).T
+            for name, column in columns.items():
+                self._node_columns[name][at] = column[of]
 
     def states(self, now_ns: int) -> list[int]:
         """The nodes' states alone, in the order of their rows."""

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from swarm_protocol.swarm import LINK_COLUMNS
+from swarm_protocol.swarm import LINK_COLUMNS, Floats, Ints
 
 DENSE_NODES: Final = 2_000  # some 400 MB of path columns
 Part = Literal["path", "hop", "rate"]
@@ -132,6 +132,15 @@ class LinkTable:
         rows = [(dst, row) for dst, row in self._of_source.get(src, {}).items() if path.known_ns(row)]
         found = path.values["rtt_min_ms"][[row for _, row in rows]].tolist() if rows else []
         return [(dst, rtt_ms) for (dst, _), rtt_ms in zip(rows, found, strict=True) if rtt_ms == rtt_ms]
+
+    def least_rtts(self) -> tuple[Ints, Ints, Floats]:
+        """(src, dst, lowest RTT in ms) of every measured link."""
+        path = self._parts["path"]
+        rows = [row for row in range(len(self)) if path.known_ns(row)]
+        rtt = path.values["rtt_min_ms"][rows].astype(np.float64)
+        seen = np.isfinite(rtt) & (rtt > 0)
+        src, dst = (np.frombuffer(ends, np.uint32)[rows].astype(np.int64) for ends in (self._src, self._dst))
+        return src[seen], dst[seen], rtt[seen]
 
     def columns(self, nodes: int) -> dict[str, npt.NDArray[Any]]:
         """All link columns for `nodes` nodes. What did not change is the same array as before."""

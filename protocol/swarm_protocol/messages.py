@@ -157,6 +157,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     ssid_out: Annotated[int, Meta(ge=1, le=65535)]  # in packets this probe sends to the peer (RFC 8972)
     ssid_in: Annotated[int, Meta(ge=1, le=65535)]  # in packets the peer sends to this probe
     measure: bool = True  # False: only answer
+    often: Annotated[int, Meta(ge=1, le=16)] = 1  # so many times as often as others: the best placement hangs on it
     nat: NatKind | None = None  # of the peer; None: not known
     mapped: Annotated[tuple[Mapped, ...], Meta(max_length=4)] = ()  # its UDP port as STUN saw it: beside `hosts`
     quic: bool = False  # it takes hops and transfers over UDP where TCP cannot pass

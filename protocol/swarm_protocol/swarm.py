@@ -96,6 +96,12 @@ NODE_COLUMNS: Final[dict[str, type[np.generic]]] = {
     "compute_at_ns": np.int64,
     "nat": np.uint8,
     "collector_rtt_ms": np.float64,
+    "place_0": np.float64,  # coordinates, in ms: what a round trip that nobody measured is estimated by
+    "place_1": np.float64,
+    "place_2": np.float64,
+    "place_3": np.float64,
+    "height_ms": np.float64,
+    "place_spread": np.float64,  # relative: half of this node's estimates are within it
     "spooled": np.int64,  # batches the probe still holds
 }
 

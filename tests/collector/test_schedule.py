@@ -10,7 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarm_collector.membership import Member, Membership
-from swarm_collector.schedule import MAX_MEASURED_BY, NEAREST, RANDOM, FocusError, Scheduler, choose, compute_task
+from swarm_collector.schedule import (
+    MAX_MEASURED_BY,
+    NEAREST,
+    OFTEN,
+    OWN_PACKETS_PER_S,
+    RANDOM,
+    FocusError,
+    Scheduler,
+    choose,
+    compute_task,
+)
 from swarm_protocol.messages import Plan, decode_from_collector, encode
 
 SECRET = bytes(range(32))
@@ -142,3 +152,30 @@ def test_nobody_is_measured_by_everybody():
 def test_every_plan_passes_the_probes_own_gate(count):
     for plan in planned(count).values():
         assert decode_from_collector(encode(plan)) == plan
+
+
+def test_links_that_the_best_placement_hangs_on_are_measured_by_both_ends_and_more_often():
+    here = members(120)
+    scheduler = Scheduler(SECRET, FOCUS)
+    before = made(scheduler, here, 1)
+    chain = [member.node_id for member in here[:4]]
+    assert scheduler.want({node: tuple(peer for peer in chain if peer != node) for node in chain})
+    assert not scheduler.want({node: tuple(peer for peer in reversed(chain) if peer != node) for node in chain})
+    after = made(scheduler, here, 2)
+    for node in chain:
+        often = {peer.node_id for peer in after[node].peers if peer.measure and peer.often == OFTEN}
+        assert often == set(chain) - {node}
+        measured = [peer for peer in after[node].peers if peer.measure]
+        assert len(measured) == NEAREST + RANDOM
+        per_s = sum(peer.often for peer in measured) * 1000 / after[node].stamp_interval_ms
+        assert per_s <= OWN_PACKETS_PER_S * 1.01
+    bystander = here[100].node_id
+    assert all(peer.often == 1 for peer in after[bystander].peers)
+    assert after[bystander].stamp_interval_ms == before[bystander].stamp_interval_ms
+
+
+def test_in_a_small_swarm_every_pair_is_measured_alike():
+    here = members(5)
+    scheduler = Scheduler(SECRET, FOCUS)
+    scheduler.want({here[0].node_id: (here[1].node_id,)})
+    assert all(peer.often == 1 for plan in made(scheduler, here, 1).values() for peer in plan.peers)

@@ -22,6 +22,7 @@ from typing import Any, Final
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
+from swarm_protocol.estimates import completed
 from swarm_protocol.frames import FrameError
 from swarm_protocol.messages import (
     MAX_STREAM_BYTES,
@@ -309,7 +310,7 @@ class LiveSource:
     def _show(self, swarm: Swarm) -> None:
         self._reached = True
         self._backoff.reset()
-        self._latest = swarm
+        self._latest = completed(swarm)
         self._wake()
 
     def _note(self, text: str) -> None:
