@@ -23,6 +23,7 @@ import msgspec
 from swarm_probe.compute.supervisor import Compute, ComputeLimits
 from swarm_probe.gpu import Gpus
 from swarm_probe.host import ClockWatch, Host, addresses
+from swarm_probe.nat import Finding
 from swarm_probe.link import Link, LinkState, LinkTimes, collector_of
 from swarm_probe.spool import Spool
 from swarm_probe.status import Status, write_status
@@ -34,14 +35,17 @@ from swarm_protocol.messages import (
     DecodeError,
     Hello,
     LeaseDone,
+    Mapped,
     Plan,
+    ProbeMessage,
+    Reach,
     UplinkLease,
     decode_from_probe,
     encode,
 )
 from swarm_protocol.samples import EventSample, ProbeSample
 from swarm_protocol.text import clean_name, safe
-from swarm_protocol.units import NS_PER_MS
+from swarm_protocol.units import NS_PER_MS, ms_from_ns
 
 FLUSH_S: Final = 1.0  # what a power cut may cost; and how late a figure may be on the screen
 FLUSH_SAMPLES: Final = 200  # a batch of these is far below what one message may hold
@@ -63,6 +67,11 @@ class PathsLike(Protocol):
     def udp_error(self) -> str | None: ...
 
     async def start(self) -> None: ...
+
+    @property
+    def finding(self) -> Finding: ...
+
+    def joined(self, collector: str, stun_ports: tuple[int, ...], on_reach: Callable[[Finding], None]) -> None: ...
 
     def update(self, plan: Plan) -> None: ...
 
@@ -125,6 +134,7 @@ class Daemon:
         self._link_state = LinkState("connecting", f"connecting to {collector}")
         self._plan: Plan | None = None
         self._transfers: set[asyncio.Task[None]] = set()
+        self._sending: set[asyncio.Task[bool]] = set()
         self._failed: asyncio.Future[None]  # of what nobody foresaw in a transfer; made by `run`
         self._started_ns = time.time_ns()
         self._status_fails = False
@@ -216,7 +226,20 @@ class Daemon:
         if not task.cancelled() and (error := task.exception()) is not None and not self._failed.done():
             self._failed.set_exception(error)
 
+    def _on_reach(self, finding: Finding) -> None:
+        mapped = (Mapped(finding.mapped.host, finding.mapped.port),) if finding.mapped is not None else ()
+        self._send_soon(Reach(nat=finding.nat, mapped=mapped))
+
+    def _send_soon(self, message: ProbeMessage) -> None:
+        """Where the connection is gone, the next one asks anew."""
+        task = asyncio.get_running_loop().create_task(self._link.send(message))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
     def _on_state(self, state: LinkState) -> None:
+        welcome = self._link.welcome
+        if state.kind == "joined" and welcome is not None and welcome.stun_ports:
+            self._paths.joined(self._link.collector_host, welcome.stun_ports, self._on_reach)
         if state != self._link_state:  # the same failure again is no news
             going_on = "; measuring goes on, trying again" if state.kind == "away" else ""
             log.info("%s%s", state.text, going_on)
@@ -244,7 +267,7 @@ class Daemon:
     async def _watch_host(self) -> None:
         while True:
             for sample in self._host.samples(time.time_ns()):
-                self.emit(sample)
+                self.emit(self._with_reach(sample))
             if self._host.gpu_problem != self._gpu_problem:
                 self._gpu_problem = self._host.gpu_problem
                 log.info("%s", self._gpu_problem or "the GPU driver answers again")
@@ -253,6 +276,12 @@ class Daemon:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(every_ms * NS_PER_MS / 1e9):
                     await self._host_due.wait()
+
+    def _with_reach(self, sample: HostSample) -> HostSample:
+        finding = self._paths.finding
+        rtt_ns = finding.rtt_ns if finding.rtt_ns is not None else self._link.rtt_ns
+        rtt_ms = ms_from_ns(rtt_ns) if rtt_ns is not None else None
+        return msgspec.structs.replace(sample, nat=finding.nat, collector_rtt_ms=rtt_ms)
 
     def _look_at_udp(self) -> None:
         """Tells once where no round trips can be measured."""

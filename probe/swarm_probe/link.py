@@ -179,6 +179,23 @@ class Link:
         """What the collector said at the last joining; None: not joined now."""
         return self._welcome
 
+    @property
+    def collector_host(self) -> str:
+        """The address that the connection leads to; empty: not connected."""
+        name = self._ws.remote_address if self._ws is not None else None
+        return str(name[0]) if name else ""
+
+    @property
+    def rtt_ns(self) -> int | None:
+        """The lowest round trip of this TCP connection lately, by the kernel; by pings where it does not tell."""
+        if self._ws is None:
+            return None
+        connected = self._ws.transport.get_extra_info("socket")
+        view = look(connected) if connected is not None else None
+        if view is not None and view.min_rtt_ns:
+            return view.min_rtt_ns
+        return round(self._ws.latency * NS_PER_S) or None
+
     def more(self) -> None:
         """The spool holds something new."""
         self._more.set()

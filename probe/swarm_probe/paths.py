@@ -22,8 +22,9 @@ from typing import Final
 import msgspec
 
 from swarm_probe import hop, uplink
+from swarm_probe.nat import Finding
 from swarm_probe.quantiles import quantile
-from swarm_probe.round_trips import IDLE_RTTS_MIN, RoundTrips, Trips
+from swarm_probe.round_trips import IDLE_RTTS_MIN, Aim, RoundTrips, Trips, behind_nat
 from swarm_probe.sockets import Target, target, why
 from swarm_probe.tcp_peer import Caller, PeerError, Purpose, Service, Stream, TcpPeer, Unreachable, dial
 from swarm_probe.udp import Clocks
@@ -109,6 +110,7 @@ class Paths:
             self._rng,
             packets_per_s=limits.packets_per_s,
             replies_per_s=limits.replies_per_s,
+            bind_host=config.bind_host,
         )
         services = {
             Purpose.HOP: Service(self._serve_hop, hop.MAX_MESSAGE_BYTES, lambda: False),
@@ -139,6 +141,17 @@ class Paths:
         """Why no round trips are measured, in one line; also where sending turned out to be blocked later."""
         return self._trips.error
 
+    def joined(self, collector: str, stun_ports: tuple[int, ...], on_reach: Callable[[Finding], None]) -> None:
+        """Finds out from a collector at this address how this probe's UDP port can be reached; tells each change."""
+        if self.udp_port:
+            self._trips.reach.on_change = on_reach
+            self._trips.reach.joined(collector, stun_ports)
+
+    @property
+    def finding(self) -> Finding:
+        """How this probe's UDP port can be reached, as far as is known now."""
+        return self._trips.reach.finding()
+
     def update(self, plan: Plan) -> None:
         """Does this plan from now on. A peer that did not change goes on where it is."""
         before, members_before = self._plan, self._members
@@ -148,7 +161,9 @@ class Paths:
         self._members = {}
         for peer in plan.peers:
             member = members_before.pop(peer.node_id, None)
-            if member is None or not _same(member.peer, peer):
+            if member is not None and not _same(member.peer, peer) and _moved_only(member.peer, peer):
+                self._readdress(member, peer)
+            elif member is None or not _same(member.peer, peer):
                 if member is not None:
                     self._drop(member)
                 member = _Member(peer, _targets(peer, peer.tcp_port))
@@ -218,9 +233,15 @@ class Paths:
     # ------------------------------------------------------------ members
 
     def _begin_trips(self, member: _Member, interval_ns: int, window_ns: int) -> None:
-        targets = _targets(member.peer, member.peer.udp_port)
-        if member.peer.measure and targets and self.udp_port:
-            member.trips = self._trips.begin(member.peer, targets, interval_ns, window_ns)
+        aims = _aims(member.peer)
+        if member.peer.measure and aims and self.udp_port:
+            member.trips = self._trips.begin(member.peer, aims, interval_ns, window_ns)
+
+    def _readdress(self, member: _Member, peer: Peer) -> None:
+        """It is the same peer, somewhere else or behind something else: figures and rounds go on."""
+        member.peer, member.tcp, member.tcp_first = peer, _targets(peer, peer.tcp_port), 0
+        if member.trips is not None:
+            self._trips.readdress(member.trips, peer, _aims(peer))
 
     def _begin_hops(self, member: _Member, plan: Plan) -> None:
         if member.hop_task is not None:
@@ -431,6 +452,33 @@ def _targets(peer: Peer, port: int) -> tuple[Target, ...]:
         if where is None:
             log.warning("%s: %s is no address a probe sends to; left out", safe(peer.name), safe(host))
     return tuple(where for where in found.values() if where is not None)
+
+
+def _aims(peer: Peer) -> list[Aim]:
+    """Where its UDP port may be: as it names its addresses itself, then as STUN saw it."""
+    punched = behind_nat(peer)
+    seen = [target(mapped.host, mapped.port) for mapped in peer.mapped]
+    told = [Aim(to, punched and to in seen) for to in _targets(peer, peer.udp_port)]
+    known = {aim.to for aim in told}
+    return told + [Aim(to, punched) for to in seen if to is not None and to not in known]
+
+
+def _moved_only(before: Peer, after: Peer) -> bool:
+    """Whether only its whereabouts changed, and it can still be sent to."""
+    if not _aims(after):
+        return False
+    moved = msgspec.structs.replace(
+        before,
+        name=after.name,
+        hosts=after.hosts,
+        udp_port=after.udp_port,
+        tcp_port=after.tcp_port,
+        nat=after.nat,
+        mapped=after.mapped,
+        quic=after.quic,
+        often=after.often,
+    )
+    return moved == after
 
 
 def _port_error(kind: str, host: str, port: int, error: OSError, so: str) -> str:

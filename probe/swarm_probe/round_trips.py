@@ -1,7 +1,10 @@
 """Round trips with all peers over one UDP port, and the answers to theirs.
 
 Puts the pure halves (`stamp`, `reflector`) on `udp`. One timer serves every session; nothing here has a task a packet.
-Sessions come and go by `paths`, which knows the plan and says when a transfer loads the line.
+Sessions come and go by `paths`, which knows the plan and says when a transfer loads the line. The same port asks the
+collector by STUN how it can be reached (`reach`), and where a NAT lies in between holes are punched and kept open
+(`hole`): an answer to a signed request may come from anywhere, and a peer whose signed request comes from an address
+that nobody told us is tried there.
 """
 
 from __future__ import annotations
@@ -9,13 +12,16 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
+import os
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from swarm_probe.budget import Bucket
+from swarm_probe.hole import KNOCK_NS, Hole
+from swarm_probe.reach import Reachability
 from swarm_probe.reflector import Announced, Reflector, Refused
 from swarm_probe.sockets import Target, why
 from swarm_probe.stamp import (
@@ -28,9 +34,9 @@ from swarm_probe.stamp import (
     StampSession,
 )
 from swarm_probe.udp import Arrival, Clocks, UdpPort
-from swarm_protocol import stamp
+from swarm_protocol import stamp, stun
 from swarm_protocol.messages import Peer
-from swarm_protocol.samples import LinkSample
+from swarm_protocol.samples import LinkSample, PathKind
 from swarm_protocol.units import NS_PER_MS, NS_PER_S, ms_from_ns
 
 KERNEL_STAMP_ERROR_NS: Final = 100_000  # scheduling between our own clock reading and the wire
@@ -43,8 +49,18 @@ LEAVING_MOST_NS: Final = 5 * NS_PER_MS
 BLOCKED_AFTER: Final = 5  # sends refused in a row before UDP counts as blocked
 IDLE_RTTS: Final = 20  # latest round trips over the quiet line kept for the idle figure beside a transfer
 IDLE_RTTS_MIN: Final = 5
+HOLES_S: Final = 1.0  # how often holes are looked after
+MAX_LEARNED: Final = 4  # addresses of one peer that nobody told us
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """An address to try for a peer."""
+
+    to: Target
+    punched: bool = False  # nobody outside can reach it, unless the peer writes to them
 
 
 @dataclass(slots=True)
@@ -52,8 +68,12 @@ class Trips:
     """The round trips with one peer."""
 
     peer: Peer
-    targets: tuple[Target, ...]
+    targets: list[Target]  # as told, then as learned from the peer's own signed packets
     session: StampSession
+    punched: list[bool]  # of each: only a hole makes it reachable
+    told: int  # how many of them the plan named
+    hole: Hole
+    knocking: bool = False
     due_ns: int = 0
     ended: bool = False
     hop_ms: float | None = None  # latest hop to this peer; goes into its link samples
@@ -88,6 +108,7 @@ class RoundTrips:
         *,
         packets_per_s: float,
         replies_per_s: float,
+        bind_host: str = "",
     ) -> None:
         self.error: str | None = None  # why there are no round trips, in one line
         self._emit = emit
@@ -98,7 +119,10 @@ class RoundTrips:
         self._bucket = Bucket(packets_per_s, packets_per_s, now_ns)
         self._reflector = Reflector(replies_per_s, now_ns)
         self._udp = UdpPort(self._arrived, self._departed, counts, clocks)
+        self.reach = Reachability(self._udp, counts, clocks, bind_host)
         self._by_ssid: dict[int, tuple[Trips, ...]] = {}
+        self._by_peer: dict[str, Trips] = {}
+        self._holes: asyncio.TimerHandle | None = None
         self._loaded = False
         self._due: list[tuple[int, int, Trips]] = []  # heap; an entry whose time is not its trips' is stale
         self._due_count = 0
@@ -119,7 +143,11 @@ class RoundTrips:
         self._udp.open(bind_host, port)
 
     def close(self) -> None:
-        self._by_ssid = {}
+        self.reach.close()
+        if self._holes is not None:
+            self._holes.cancel()
+            self._holes = None
+        self._by_ssid, self._by_peer = {}, {}
         self._due = []
         if self._timer is not None:
             self._timer.cancel()
@@ -133,7 +161,7 @@ class RoundTrips:
         sessions = (Announced(p.ssid_in, p.stamp_key, p.node_id) for p in peers)
         self._reflector.announce(sessions, self._clocks.mono_ns())
 
-    def begin(self, peer: Peer, targets: tuple[Target, ...], interval_ns: int, window_ns: int) -> Trips:
+    def begin(self, peer: Peer, targets: Sequence[Aim], interval_ns: int, window_ns: int) -> Trips:
         error_ns = KERNEL_STAMP_ERROR_NS if self._udp.kernel_stamps else USER_STAMP_ERROR_NS
         config = SessionConfig(
             key=peer.stamp_key,
@@ -141,19 +169,39 @@ class RoundTrips:
             interval_ns=interval_ns,
             window_ns=window_ns,
             hosts=len(targets),
+            search=self._nat_between(peer),
             error=stamp.encode_error(error_ns),
         )
-        trips = Trips(peer, targets, StampSession(config, self._rng, self._clocks.mono_ns()))
+        now_ns = self._clocks.mono_ns()
+        session = StampSession(config, self._rng, now_ns)
+        trips = Trips(peer, [a.to for a in targets], session, [a.punched for a in targets], len(targets), Hole(now_ns))
         trips.session.set_loaded(self._loaded)
         self._by_ssid[peer.ssid_out] = (*self._by_ssid.get(peer.ssid_out, ()), trips)
+        self._by_peer[peer.node_id] = trips
         self._push(trips)
         self._arm()
+        self._look_after_holes()
         return trips
+
+    def readdress(self, trips: Trips, peer: Peer, targets: Sequence[Aim]) -> None:
+        """The plan names other addresses of the same peer: what was measured stays, what answers stays in use."""
+        old = trips.targets
+        trips.peer, trips.told = peer, len(targets)
+        trips.targets = [aim.to for aim in targets]
+        trips.punched = [aim.punched for aim in targets]
+        kept = {old.index(to): number for number, to in enumerate(trips.targets) if to in old}
+        trips.session.readdress(len(targets), kept, search=self._nat_between(peer))
+        trips.hole.begin(self._clocks.mono_ns())
+        self._push(trips)
+        self._arm()
+        self._look_after_holes()
 
     def end(self, trips: Trips) -> None:
         trips.ended = True
         ssid = trips.peer.ssid_out
         self._by_ssid[ssid] = tuple(other for other in self._by_ssid.get(ssid, ()) if other is not trips)
+        if self._by_peer.get(trips.peer.node_id) is trips:
+            del self._by_peer[trips.peer.node_id]
 
     def retime(self, trips: Trips, interval_ns: int, window_ns: int) -> None:
         """The plan's times changed; what is under way is kept."""
@@ -167,6 +215,48 @@ class RoundTrips:
             trips.session.pace(interval_ns, self._clocks.mono_ns())
             self._push(trips)
             self._arm()
+
+    # ------------------------------------------------------------ holes
+
+    def _nat_between(self, peer: Peer) -> bool:
+        """Whether a NAT is known to lie on the way: then no address of the peer's is known to be reachable."""
+        return behind_nat(peer) or self.reach.finding().nat in ("endpoint-independent", "symmetric")
+
+    def _look_after_holes(self) -> None:
+        """Bursts while nothing answers, keepalives once something does; again in a second while there is a NAT."""
+        if self._holes is not None:
+            self._holes.cancel()
+            self._holes = None
+        now_ns = self._clocks.mono_ns()
+        between = [trips for trips in self._by_peer.values() if self._nat_between(trips.peer)]
+        for trips in between:
+            host = trips.session.host
+            knocking = host is None and trips.hole.knocking(now_ns)
+            if knocking != trips.knocking:
+                if knocking:
+                    self.reach.recheck()
+                trips.knocking = knocking
+                self.pace(trips, KNOCK_NS if knocking else None)
+            if host is not None and trips.hole.due(now_ns):
+                trips.hole.sent(now_ns)
+                if self._udp.send(stun.encode_indication(os.urandom(stun.ID_BYTES)), trips.targets[host]) is None:
+                    self._counts["keepalives_sent"] += 1
+        if between:
+            self._holes = asyncio.get_running_loop().call_later(HOLES_S, self._look_after_holes)
+
+    def _learn(self, trips: Trips, source: Target) -> None:
+        """A signed request of this peer came from `source`: an address to try, if none of those told answers."""
+        if trips.session.host is not None:
+            return
+        if source not in trips.targets:
+            if len(trips.targets) >= trips.told + MAX_LEARNED:
+                del trips.targets[trips.told], trips.punched[trips.told]
+            trips.targets.append(source)
+            trips.punched.append(behind_nat(trips.peer))
+            kept = {number: number for number in range(trips.told)}
+            trips.session.readdress(len(trips.targets), kept, search=True)
+            trips.hole.begin(self._clocks.mono_ns())
+        trips.session.try_next(trips.targets.index(source))
 
     def set_loaded(self, loaded: bool) -> None:
         self._loaded = loaded
@@ -221,6 +311,7 @@ class RoundTrips:
         self._tokens[token] = (trips, out.seq)
         trips.session.sent(out.seq, now_ns)
         error = self._udp.send(out.data, trips.targets[out.host], token=token)
+        trips.hole.sent(now_ns)
         if error is None:
             self._counts["stamp_sent"] += 1
             if self._refused_in_row >= BLOCKED_AFTER:
@@ -260,6 +351,9 @@ class RoundTrips:
     # ------------------------------------------------------------ receiving
 
     def _arrived(self, arrival: Arrival) -> None:
+        if stun.is_stun(arrival.data):
+            self.reach.receive(arrival)
+            return
         try:
             ssid, reflected = stamp.peek(arrival.data)
         except stamp.StampError as error:
@@ -275,6 +369,8 @@ class RoundTrips:
         if isinstance(accepted, Refused):
             self._counts[f"ignored_{accepted.reason}"] += 1
             return
+        if (trips := self._by_peer.get(accepted.peer)) is not None:
+            self._learn(trips, arrival.source)
         error = stamp.encode_error(KERNEL_STAMP_ERROR_NS if arrival.kernel else USER_STAMP_ERROR_NS)
         now_ns = self._clocks.wall_ns()
         reply = self._reflector.answer(
@@ -304,6 +400,10 @@ class RoundTrips:
                     continue
                 break
             self._counts["stamp_replies"] += 1
+            self.reach.peer_answered(at_ns)
+            if trips.knocking:
+                trips.knocking = False
+                self.pace(trips, None)
             self._note(trips, event)
             self._report(trips, self._clocks.mono_ns())
             return
@@ -329,7 +429,7 @@ class RoundTrips:
         return LinkSample(
             at_ns=report.end_ns + self._clocks.offset_ns(),
             peer=trips.peer.node_id,
-            path="direct" if report.settled else "none",
+            path=self._path(trips, report),
             sent=report.sent,
             lost=report.lost,
             lost_out=report.lost_out,
@@ -349,6 +449,18 @@ class RoundTrips:
             loaded=report.loaded,
             timestamps="kernel" if report.kernel else "user",
         )
+
+
+    def _path(self, trips: Trips, report: PathReport) -> PathKind:
+        if not report.settled:
+            return "none"
+        known = report.host is not None and 0 <= report.host < len(trips.punched)
+        punched = trips.punched[report.host or 0] if known else behind_nat(trips.peer)
+        return "punched" if punched else "direct"
+
+
+def behind_nat(peer: Peer) -> bool:
+    return peer.nat != "none" and bool(peer.mapped)
 
 
 def _trim(awaited: dict[int, Any]) -> None:

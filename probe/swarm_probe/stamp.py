@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final, Literal
@@ -23,6 +23,7 @@ from swarm_protocol.units import NS_PER_S
 REPLY_WAIT_NS: Final = 4 * NS_PER_S  # two satellite hops and a second of bloated buffer on each side come to less
 MAX_IN_FLIGHT: Final = 1024  # bounds memory, whatever interval is asked for
 PHASE_SPREAD: Final = 0.5  # share of the interval over which a send time varies: no locking onto periodic traffic
+GONE: Final = -1  # the number of an address that is no longer the peer's
 SEARCH_AFTER: Final = 5  # lost in a row before the peer's other addresses are tried again
 KERNEL_ERROR_NS: Final = 1_000_000  # a peer whose error estimate is below this stamps arrivals in its kernel
 
@@ -36,6 +37,7 @@ class SessionConfig:
     interval_ns: int  # mean time between packets
     window_ns: int
     hosts: int = 1  # addresses of the peer, referred to by index
+    search: bool = False  # none of them is known to be reachable: what is sent before an answer says nothing of a path
     error: int = 1  # our error estimate, as on the wire
 
 
@@ -83,6 +85,7 @@ class PathReport:
     kernel: bool
     loaded: bool
     settled: bool  # the peer has answered at the address in use, now or before
+    host: int | None  # that address
 
 
 @dataclass(slots=True)
@@ -154,7 +157,9 @@ class StampSession:
         )
         self._jitter_ns: float | None = None
         self._last_rtt_ns: int | None = None
-        self._host: int | None = None if config.hosts > 1 else 0
+        self._hosts = config.hosts
+        self._search = config.search
+        self._host: int | None = None if config.hosts > 1 or config.search else 0
         self._answers = 0
         self._search_next = 0
         self._lost_in_row = 0
@@ -208,6 +213,27 @@ class StampSession:
         self._slot_ns = now_ns
         self._send_ns = now_ns + self._phase()
 
+    @property
+    def host(self) -> int | None:
+        """The address that answers; None: it is being looked for."""
+        return self._host if self._answers else None
+
+    def readdress(self, hosts: int, kept: Mapping[int, int], *, search: bool) -> None:
+        """The peer's addresses are others now; `kept`: old number → new number of those that stay."""
+        self._hosts, self._search, self._search_next, self._lost_in_row = hosts, search, 0, 0
+        found = self.host
+        self._host = None if hosts > 1 or search else 0
+        if found is not None and found in kept:
+            self._host = kept[found]
+        open_packets = (p for window in (self._window, *self._closing) for p in window.packets)
+        for packet in {id(p): p for p in (*open_packets, *self._packets.values())}.values():
+            packet.host = kept.get(packet.host, GONE)
+
+    def try_next(self, host: int) -> None:
+        """While an address is looked for: this one first, something has just come from there."""
+        if self._host is None:
+            self._search_next = host
+
     def set_loaded(self, loaded: bool) -> None:
         """A transfer runs at this node, or no longer: every window it touches is marked."""
         self._loaded = loaded
@@ -247,7 +273,7 @@ class StampSession:
 
     def _book(self, packet: _Sent) -> None:
         self._answers += 1
-        if self._host is None:
+        if self._host is None and packet.host >= 0:
             self._host = packet.host
         if packet.host == self._host:
             self._lost_in_row = 0
@@ -270,8 +296,9 @@ class StampSession:
 
     def _report(self, window: _Window) -> PathReport:
         hosts = {p.host for p in window.arrived}
-        # what was sent to find out which address answers says nothing about the path that was found
-        counted = [p for p in window.packets if not p.search or not hosts or p.host in hosts]
+        # what was sent to find out which address answers, or before a NAT let it in, is no loss of the path found
+        first = min((p.seq for p in window.arrived), default=0)
+        counted = [p for p in window.packets if not p.search or not hosts or (p.host in hosts and p.seq >= first)]
         lost = sum(not p.answered for p in counted)
         out, back = self._directions(window, lost) if len(counted) == len(window.packets) else (None, None)
         last = max(window.arrived, key=lambda p: p.seq) if window.arrived else None
@@ -301,7 +328,8 @@ class StampSession:
             ttl_back=last.ttl_back or None if last is not None else None,
             kernel=bool(rtts) and all(p.kernel for p in window.arrived),
             loaded=window.loaded,
-            settled=self._answers > 0,
+            settled=last is not None or self.host is not None,
+            host=last.host if last is not None else self.host,
         )
 
     def _jitter(self, in_order: list[int]) -> float | None:
@@ -368,15 +396,15 @@ class StampSession:
             del self._packets[packet.seq]
             if not packet.answered:
                 self._lost_in_row += 1
-        if self._lost_in_row >= SEARCH_AFTER and self._config.hosts > 1 and self._host is not None:
-            self._search_next = (self._host + 1) % self._config.hosts
+        if self._lost_in_row >= SEARCH_AFTER and (self._hosts > 1 or self._search) and self._host is not None:
+            self._search_next = (self._host + 1) % self._hosts
             self._host = None
 
     def _choose_host(self) -> int:
         if self._host is not None:
             return self._host
         host = self._search_next
-        self._search_next = (host + 1) % self._config.hosts
+        self._search_next = (host + 1) % self._hosts
         return host
 
     def _next_slot(self, now_ns: int) -> None:

@@ -117,6 +117,9 @@ class UdpPort:
             made.close()
         self._sockets.clear()
 
+    def has(self, family: socket.AddressFamily) -> bool:
+        return family in self._sockets
+
     def send(
         self, data: bytes, to: Target, *, token: int | None = None, ancillary: tuple[Cmsg, ...] = ()
     ) -> OSError | None:
