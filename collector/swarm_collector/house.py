@@ -23,6 +23,7 @@ from swarm_collector.conductor import UNWATCHED_AFTER_NS, Conductor, first_lease
 from swarm_collector.gate import off_by
 from swarm_collector.guard import Limits
 from swarm_collector.intake import Intake
+from swarm_collector.introduce import Introducer
 from swarm_collector.leases import DAY_NS, Leases
 from swarm_collector.membership import REPLACED_RETRY_NS, Admitted, Member, Membership, Told
 from swarm_collector.muffle import Muffle
@@ -32,7 +33,7 @@ from swarm_collector.stream import Feed, Hub, Outbox
 from swarm_collector.stun import StunServer
 from swarm_collector.survey import EVERY_S, Survey, columns_of, survey
 from swarm_protocol.assemble import SwarmBuilder
-from swarm_protocol.messages import Focus, Heartbeat, LeaseDone, Refused
+from swarm_protocol.messages import Focus, Heartbeat, LeaseDone, Reach, Refused
 from swarm_protocol.samples import RunSample, Sample
 from swarm_protocol.swarm import State, Swarm
 from swarm_protocol.text import safe
@@ -86,6 +87,7 @@ class House:
         )
         self._survey = Survey()
         self.stun = StunServer(clock.steady_ns)
+        self.introducer = Introducer(self.membership.get)
         self.intake = Intake(archive.submit, self._store_trouble, self._store_recovered, rng)
         self.hub = Hub(self.snapshot)
         self._probes: dict[int, probes.ProbeSession] = {}
@@ -179,6 +181,16 @@ class House:
     def heartbeat(self, member: Member, heartbeat: Heartbeat) -> None:
         self.builder.seen(member.node_id, self.clock.wall_ns(), heartbeat.spooled)
         self.hub.changed()
+
+    def reached(self, session: int, reach: Reach) -> None:
+        if reach.nat == "udp-blocked" and not self.stun.proven:
+            reach = Reach()  # nobody's datagrams have ever come here: it may be this end that lets none through
+        if self.membership.reached(session, reach):
+            self.replan()
+
+    def explained(self, member: Member, samples: Sequence[Sample], wall_ns: int) -> tuple[Sample, ...]:
+        """The samples with what this collector alone can say of a link that has no path."""
+        return self.introducer.explained(member, samples, wall_ns, stun_proven=self.stun.proven)
 
     def lease_done(self, member: Member, done: LeaseDone) -> None:
         if self.conductor.lease_done(done, member.node_id):

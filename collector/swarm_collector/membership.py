@@ -15,7 +15,7 @@ from typing import Final
 
 from swarm_collector.addresses import Whereabouts
 from swarm_protocol import identity
-from swarm_protocol.messages import PROTOCOL_VERSION, Hello
+from swarm_protocol.messages import PROTOCOL_VERSION, Hello, Reach
 from swarm_protocol.samples import EventKind
 from swarm_protocol.text import NAME_MAX, clean_name, safe
 from swarm_protocol.units import NS_PER_S
@@ -38,6 +38,7 @@ class Member:
     name: str
     hello: Hello | None = None  # None: known from the store only
     where: Whereabouts = field(default_factory=lambda: Whereabouts("", (), ""))
+    reach: Reach = field(default_factory=Reach)  # as STUN told it
     session: int | None = None  # None: not connected
     beat_ns: int = HEARTBEAT_NS  # how often it was asked to be heard
     version: int = 0  # of what others are told about it
@@ -129,6 +130,15 @@ class Membership:
     def heard(self, session: int, now_ns: int) -> None:
         if member := self._by_session.get(session):
             member.heard_ns = now_ns
+
+    def reached(self, session: int, reach: Reach) -> bool:
+        """How a member's UDP port can be reached; whether that is news to its peers."""
+        member = self._by_session.get(session)
+        if member is None or member.reach == reach:
+            return False
+        member.reach = reach
+        member.version += 1
+        return True
 
     def gone(self, session: int, now_ns: int, goodbye: str | None) -> Told | None:
         """The session has ended; `goodbye` is the probe's own reason, None if it just broke.

@@ -31,6 +31,7 @@ from swarm_protocol.messages import (
     LeaseDone,
     Leaving,
     ProbeMessage,
+    Reach,
     Refused,
     SlowDown,
     Welcome,
@@ -176,6 +177,7 @@ class ProbeSession:
                 committed_seq=committed,
                 heartbeat_ms=member.beat_ns / NS_PER_MS,
                 observed_host=member.where.observed,
+                stun_ports=house.stun.ports,
             )
         )
         house.replan()
@@ -199,6 +201,8 @@ class ProbeSession:
             elif isinstance(message, Heartbeat):
                 self._see_clock(member, message.at_ns)
                 self._house.heartbeat(member, message)
+            elif isinstance(message, Reach):
+                self._house.reached(self.number, message)
             elif isinstance(message, LeaseDone):
                 self._house.lease_done(member, message)
             elif isinstance(message, Leaving):
@@ -233,7 +237,8 @@ class ProbeSession:
             checked = check(batch, member.node_id, self._house.knows, received_ns, self._clock.ahead_ns)
             self._strangers += checked.strangers
             self._unbelievable(member, checked.clock_off_ns)
-            stored = NodeBatch(member.node_id, batch.epoch, batch.seq, received_ns, checked.samples)
+            samples = self._house.explained(member, checked.samples, received_ns)
+            stored = NodeBatch(member.node_id, batch.epoch, batch.seq, received_ns, samples)
             try:
                 self._house.intake.commit(stored, functools.partial(self._committed, member, stored))
             except KeepIt as keep:

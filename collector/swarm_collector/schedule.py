@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swarm_collector.addresses import hosts_for
+from swarm_collector.introduce import mapped_for
 from swarm_collector.membership import Member
 from swarm_protocol.messages import ComputeTask, Focus, Peer, Plan
 from swarm_protocol.shape import LayerShape
@@ -176,6 +177,9 @@ class Scheduler:
             ssid_in=second if member.node_id == pair[0] else first,
             measure=measure,
             often=often,
+            nat=peer.reach.nat,
+            mapped=mapped_for(peer, member),
+            quic=peer.hello.quic,
         )
 
     # ------------------------------------------------------------ what pairs share

@@ -23,8 +23,8 @@ import msgspec
 from swarm_probe.compute.supervisor import Compute, ComputeLimits
 from swarm_probe.gpu import Gpus
 from swarm_probe.host import ClockWatch, Host, addresses
-from swarm_probe.nat import Finding
 from swarm_probe.link import Link, LinkState, LinkTimes, collector_of
+from swarm_probe.nat import Finding
 from swarm_probe.spool import Spool
 from swarm_probe.status import Status, write_status
 from swarm_protocol import __version__
@@ -43,7 +43,7 @@ from swarm_protocol.messages import (
     decode_from_probe,
     encode,
 )
-from swarm_protocol.samples import EventSample, ProbeSample
+from swarm_protocol.samples import EventSample, HostSample, ProbeSample
 from swarm_protocol.text import clean_name, safe
 from swarm_protocol.units import NS_PER_MS, ms_from_ns
 
@@ -172,7 +172,7 @@ class Daemon:
                     each.result()
             return link.result()
         finally:
-            tasks = [link, *parts, *self._transfers]
+            tasks = [link, *parts, *self._transfers, *self._sending]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -277,7 +277,9 @@ class Daemon:
                 async with asyncio.timeout(every_ms * NS_PER_MS / 1e9):
                     await self._host_due.wait()
 
-    def _with_reach(self, sample: HostSample) -> HostSample:
+    def _with_reach(self, sample: HostSample | EventSample) -> HostSample | EventSample:
+        if isinstance(sample, EventSample):
+            return sample
         finding = self._paths.finding
         rtt_ns = finding.rtt_ns if finding.rtt_ns is not None else self._link.rtt_ns
         rtt_ms = ms_from_ns(rtt_ns) if rtt_ns is not None else None

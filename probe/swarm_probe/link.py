@@ -25,6 +25,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from swarm_probe.spool import Spool
+from swarm_probe.uplink import look
 from swarm_protocol.messages import (
     MAX_MESSAGE_BYTES,
     PROBE_PATH,
@@ -45,6 +46,7 @@ from swarm_protocol.messages import (
 )
 from swarm_protocol.ports import DEFAULT_PORT
 from swarm_protocol.text import safe
+from swarm_protocol.units import NS_PER_S
 
 MAX_IN_FLIGHT: Final = 4  # batches; keeps a long path busy and a crash of the collector cheap
 _EXAMPLE: Final = "give HOST:PORT, e.g. --join 203.0.113.7:9470"

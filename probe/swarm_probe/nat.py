@@ -1,8 +1,8 @@
 """What lies between this probe's UDP port and the internet: asks the collector's two STUN ports and draws conclusions.
 
 Pure: bytes and monotonic time in, bytes and findings out; `reach` owns the clock, `udp` the socket. The first port is
-asked again before a home router forgets (that keeps this mapping alive, and a router that was restarted is noticed), the
-second one rarely: only a NAT that maps by destination shows there. A NAT that maps by address alone and not by port
+asked again before a home router forgets (that keeps this mapping alive, and a router that was restarted is noticed),
+the second one rarely: only a NAT that maps by destination shows there. A NAT that maps by address alone and not by port
 passes for the easy kind; two addresses would be needed to tell (RFC 5780), and such are rare.
 """
 
@@ -73,6 +73,11 @@ class NatWatch:
         self._loopback = loopback
         self._rtts.clear()
 
+    @property
+    def asking(self) -> bool:
+        """Answers are on their way that may change what was found."""
+        return any(server.tries > 0 for server in self._servers)
+
     def recheck(self, now_ns: int) -> None:
         """Something is amiss on the way to a peer: asks at once, unless it is asking."""
         for server in self._servers:
@@ -114,7 +119,8 @@ class NatWatch:
                 continue
             if server.tries == 1:  # of one sent again nobody knows which one was answered (Karn)
                 self._rtts.append(max(0, at_ns - server.sent_ns))
-            moved = server.mapped is not None and server.mapped != message.mapped
+            # one that was asked because the other had moved is no reason to ask that one again
+            moved = server.heard_ns is not None and server.mapped != message.mapped
             server.mapped, server.heard_ns, server.silent, server.tries = message.mapped, at_ns, False, 0
             server.due_ns = at_ns + (KEEP_NS if index == 0 else SECOND_NS)
             if moved:

@@ -93,7 +93,8 @@ class Reachability:
             if self._udp.send(ask.data, self._servers[ask.server]) is None:
                 self._counts["stun_asked"] += 1
         found = self.finding()
-        if (found.nat, found.mapped) != (self._told.nat, self._told.mapped):
+        half = found.nat is None and self._watch.asking
+        if (found.nat, found.mapped) != (self._told.nat, self._told.mapped) and not half:
             log.info("UDP as the collector sees it: %s", WORDS[found.nat])
             self._told = found
             self.on_change(found)

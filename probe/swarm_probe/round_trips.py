@@ -450,7 +450,6 @@ class RoundTrips:
             timestamps="kernel" if report.kernel else "user",
         )
 
-
     def _path(self, trips: Trips, report: PathReport) -> PathKind:
         if not report.settled:
             return "none"

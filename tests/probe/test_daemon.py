@@ -18,10 +18,12 @@ from swarm_probe.compute.supervisor import ComputeLimits
 from swarm_probe.daemon import Daemon, ProbeConfig, admit, plan_line
 from swarm_probe.gpu import Gpus
 from swarm_probe.link import LinkTimes
+from swarm_probe.nat import Finding
 from swarm_probe.status import read_status
 from swarm_protocol.identity import load_or_create_key, node_id
 from swarm_protocol.messages import Batch, Heartbeat, Hello, LeaseDone, Leaving, Peer, Plan, Refused, UplinkLease
 from swarm_protocol.samples import EventSample, HostSample, RooflineSample, Sample
+from swarm_protocol.stun import Endpoint
 
 QUICK = LinkTimes(retry_base_s=0.01, retry_cap_s=0.05, leave_s=2.0)
 
@@ -39,6 +41,7 @@ class FakePaths:
         self.emit = emit
         self.udp_port, self.tcp_port = 4001, 4002
         self.udp_error: str | None = None
+        self.finding = Finding("symmetric", Endpoint("203.0.113.9", 40_000), 12_500_000)
         self.plans: list[Plan] = []
         self.leases: list[UplinkLease] = []
         self.outcome: tuple[bool, str] | Exception = (True, "peer: 10.0 Mbit/s")
@@ -46,6 +49,10 @@ class FakePaths:
 
     async def start(self) -> None:
         self.started = True
+
+    def joined(self, collector: str, stun_ports: tuple[int, ...], on_reach: Callable[[Finding], None]) -> None:
+        self.stun = collector, stun_ports
+        on_reach(self.finding)
 
     def update(self, plan: Plan) -> None:
         self.plans.append(plan)

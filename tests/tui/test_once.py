@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 GARAGE = ROOT / "examples" / "garage.toml"
 KEYS = [
     "rank", "name", "state", "cost_ms", "gain_ms", "cause", "in_placement", "rtt_p50_ms", "jitter_ms", "loss",
-    "up_mbps", "layer_ms", "device", "vram_free_gib", "age_s",
+    "up_mbps", "layer_ms", "device", "vram_free_gib", "age_s", "nat", "nat_age_s",
 ]  # fmt: skip
 
 
@@ -39,7 +39,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 def test_json_has_exactly_the_keys_that_scripts_rely_on(capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(run(capsys, "--json"))
-    assert list(found) == ["time", "collector", "model", "weights", "engine", "tokens_per_s", "nodes"]
+    assert list(found) == ["time", "collector", "model", "weights", "engine", "tokens_per_s", "links", "nodes"]
     assert list(found["tokens_per_s"]) == ["p5", "p50", "p95"]
     assert [list(node) for node in found["nodes"]] == [KEYS] * 6
     assert (found["time"], found["collector"], found["model"]) == (None, "garage.toml", "llama-3.1-8b")

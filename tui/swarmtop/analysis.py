@@ -19,11 +19,12 @@ from swarm_predict.impact import impacts
 from swarm_predict.models import ModelShape
 from swarm_predict.search import plan as search_plan
 from swarm_predict.types import Cause, Engine, Impact, NotMeasured, Objective, Plan, PredictError, Workload
-from swarm_protocol.swarm import Kind, State, Swarm
+from swarm_protocol.swarm import Kind, Nat, State, Swarm
 from swarm_protocol.text import safe
 from swarm_protocol.units import gib
+from swarmtop import show
 from swarmtop.dashboard.model.figures import figures
-from swarmtop.show import optional, state_of
+from swarmtop.show import age_s, optional, state_of
 
 GONE: Final = (State.LOST, State.LEFT)
 
@@ -59,6 +60,8 @@ class Row:
     device: str
     vram_free_gib: float | None
     age_s: float | None  # since the node was last heard
+    nat: str | None = None  # what STUN found between it and the internet: one of samples.NatKind
+    nat_age_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +192,14 @@ def missing(swarm: Swarm, model: ModelShape, workload: Workload) -> tuple[str, .
     np.fill_diagonal(unseen, False)
     # a pair that one end has measured is known: the round trip is the same from both
     apart = np.argwhere(np.triu(unseen & unseen.T))
+    shut = np.triu((swarm.links["why"] > 0) & (swarm.links["why"].T > 0))
+    if len(closed := np.argwhere(shut)):
+        pairs = [
+            f"{swarm.facts[i].name}–{swarm.facts[j].name} ({show.why(swarm, int(i), int(j))})"
+            for i, j in closed[:NAMED]
+        ]
+        lines.append(f"no path between {listed(pairs, len(closed))}")
+        apart = np.argwhere(np.triu(unseen & unseen.T) & ~shut)
     if len(apart):
         pairs = [f"{swarm.facts[i].name}–{swarm.facts[j].name}" for i, j in apart[:NAMED]]
         lines.append(f"no round trip yet between {listed(pairs, len(apart))}")
@@ -249,6 +260,8 @@ def rank(swarm: Swarm, model: str, impact_of: dict[str, Impact], previous: Analy
                 device=facts.device,
                 vram_free_gib=gib(float(free[i])) if np.isfinite(free[i]) else None,
                 age_s=optional(columns.age_s[i]),
+                nat=Nat(nat).name.lower().replace("_", "-") if (nat := int(swarm.nodes["nat"][i])) else None,
+                nat_age_s=age_s(int(swarm.nodes["host_at_ns"][i]), swarm.at_ns) if nat else None,
             )
         )
     return tuple(rows)

@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Final
 
-from swarm_protocol.swarm import Kind, State
+from swarm_protocol.swarm import Kind, Nat, State, Swarm, Why
 from swarm_protocol.text import safe
 from swarm_protocol.units import BYTES_PER_GIB, NS_PER_S
 
@@ -34,6 +34,13 @@ STATE_WORD: Final[dict[State, str]] = {
     State.STALE: "stale",
     State.LOST: "lost",
     State.LEFT: "left",
+}
+
+NAT_WORDS: Final[dict[int, str]] = {
+    Nat.NONE: "no NAT",
+    Nat.ENDPOINT_INDEPENDENT: "NAT",
+    Nat.SYMMETRIC: "hard NAT",
+    Nat.UDP_BLOCKED: "UDP blocked",
 }
 
 BAR: Final = "█▓▒░"  # one shade for each part of a bar, in order; told apart without colour
@@ -144,6 +151,23 @@ def state(value: int) -> str:
     """`+ ok`, `x lost`: glyph and word."""
     which = state_of(value)
     return f"{STATE_GLYPH[which]} {STATE_WORD[which]}"
+
+
+def nat(value: int) -> str:
+    """`hard NAT`: what a node is behind, for UDP."""
+    return NAT_WORDS.get(value, UNMEASURED)
+
+
+def why(swarm: Swarm, src: int, dst: int) -> str:
+    """`hard NAT × NAT`, `UDP blocked at no-udp`, `no answer`: why there is no path; empty where there is one."""
+    reason, nats = int(swarm.links["why"][src, dst]), swarm.nodes["nat"]
+    if reason == Why.HARD_NATS:
+        ends = nat(int(nats[src])), nat(int(nats[dst]))
+        return " × ".join(ends) if UNMEASURED not in ends else "hard NATs"
+    if reason == Why.UDP_BLOCKED:
+        blocked = [safe(swarm.facts[i].name) for i in (src, dst) if nats[i] == Nat.UDP_BLOCKED]
+        return " and ".join(["UDP blocked at " + blocked[0], *blocked[1:]]) if blocked else "UDP blocked"
+    return "no answer" if reason == Why.NO_ANSWER else ""
 
 
 def width(text: str) -> int:

@@ -16,7 +16,9 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Final, cast
 
-from swarm_protocol.swarm import Swarm
+import numpy as np
+
+from swarm_protocol.swarm import Kind, Path, Swarm, Transport, Why
 from swarm_protocol.text import safe
 from swarm_protocol.units import iso_utc
 from swarmtop import plain, show
@@ -25,6 +27,8 @@ from swarmtop.commands.common import one_frame, table_width
 from swarmtop.config import load_model, open_source, workload
 from swarmtop.progress import progress
 from swarmtop.source import Source
+
+LISTED_NODES: Final = 50  # up to here every pair is measured, and there are no more than 2,450
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,8 @@ COLUMNS: Final[tuple[Column, ...]] = (
     Column("device", "DEVICE", lambda r: r.device, lambda r: safe(r.device) or show.UNMEASURED, 8, right=False),
     Column("vram_free_gib", "FREE GiB", lambda r: r.vram_free_gib, lambda r: show.figure(r.vram_free_gib), 9),
     Column("age_s", "AGE", lambda r: r.age_s, lambda r: show.seconds(r.age_s), 7),
+    Column("nat", "", lambda r: r.nat, lambda r: r.nat or show.UNMEASURED),
+    Column("nat_age_s", "", lambda r: r.nat_age_s, lambda r: show.seconds(r.nat_age_s)),
 )
 
 
@@ -106,8 +112,35 @@ def as_object(swarm: Swarm, found: Analysis) -> dict[str, object]:
         "weights": found.weights,
         "engine": found.engine,
         "tokens_per_s": {"p5": speed.p5, "p50": speed.p50, "p95": speed.p95} if speed else None,
+        "links": _links(swarm),
         "nodes": [{c.key: c.value(row) for c in COLUMNS} for row in found.rows],
     }
+
+
+def _links(swarm: Swarm) -> list[dict[str, object]] | None:
+    """Each measured or tried pair: its path, why it has none, round trip and what kind of figure that is. None: too
+    many to list; `swarmtop export --kind link` has them."""
+    if len(swarm) > LISTED_NODES:
+        return None
+    links = swarm.links
+    return [
+        {
+            "src": swarm.facts[i].name,
+            "dst": swarm.facts[j].name,
+            "path": Path(int(links["path"][i, j])).name.lower(),
+            "why": Why(int(links["why"][i, j])).name.lower().replace("_", "-") if links["why"][i, j] else None,
+            "kind": Kind(int(links["kind"][i, j])).name.lower(),
+            "rtt_p50_ms": show.optional(links["rtt_p50_ms"][i, j]),
+            "loss": show.optional(links["loss"][i, j]),
+            "hop_p50_ms": show.optional(links["hop_p50_ms"][i, j]),
+            "hop_transport": Transport(int(links["hop_transport"][i, j])).name.lower()
+            if links["hop_bytes"][i, j]
+            else None,
+            "age_s": show.age_s(int(links["at_ns"][i, j]), swarm.at_ns),
+        }
+        for i, j in np.argwhere((links["kind"] != Kind.NONE) | (links["at_ns"] > 0)).tolist()
+        if i != j
+    ]
 
 
 def as_csv(found: Analysis, *, header: bool = True) -> str:
@@ -151,7 +184,7 @@ def headline(swarm: Swarm, found: Analysis) -> str:
 
 
 def _columns_that_fit(widths: list[int], width: int | None) -> list[int]:
-    shown = list(range(len(COLUMNS)))
+    shown = [i for i, column in enumerate(COLUMNS) if column.title]
     while width is not None and sum(widths[i] + 2 for i in shown) - 2 > width:
         goes = max(shown, key=lambda i: COLUMNS[i].keep)
         if COLUMNS[goes].keep == 0:

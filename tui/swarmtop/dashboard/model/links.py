@@ -234,7 +234,10 @@ def _direction(view: View, a: int, b: int, width: int) -> Block:
     age = show.seconds(show.optional(float(age_s(links["at_ns"][a : a + 1, b], view.now_ns)[0])))
     sent = int(links["sent"][a, b])
     measured = links["at_ns"][a, b] > 0  # a link written by hand has neither packets nor age
-    where = path.name.lower() if path else "no path"
+    reason = show.why(view.swarm, a, b)
+    where = "by the collector" if path is Path.RELAYED else path.name.lower() if path else "no path"
+    where = f"no path ({clean(reason, 60)}); {where} ~" if path is Path.RELAYED else where
+    where = f"no path ({clean(reason, 60)})" if reason and path is Path.NONE else where
     parts = [
         line(("rtt ", "dim"), show.figure(links["rtt_p50_ms"][a, b], rtt),
              (" p99 ", "dim"), show.ms(links["rtt_p99_ms"][a, b], rtt)),

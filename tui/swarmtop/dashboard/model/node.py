@@ -160,11 +160,18 @@ def hardware(view: View, row: int) -> list[Line]:
         ("RAM free ", number("ram_free_bytes", "{:.1f} GiB", BYTES_PER_GIB)),
         ("up ", _rate(view, row, "up")),
         ("down ", _rate(view, row, "down")),
+        ("UDP ", _nat(view, row)),
         ("memory ", number("mem_gbps", "{:.0f} GB/s")),
         ("", number("tflops", "{:.1f} TFLOP/s")),
         ("", "throttled" if nodes["throttled"][row] == 1 else None),
     ]
     return [line((label, "dim"), (text, "warn" if text == "throttled" else "")) for label, text in found if text]
+
+
+def _nat(view: View, row: int) -> str | None:
+    """What STUN found, and when."""
+    kind, at_ns = int(view.swarm.nodes["nat"][row]), view.swarm.nodes["host_at_ns"][row : row + 1]
+    return f"{show.nat(kind)} ({show.seconds(float(age_s(at_ns, view.now_ns)[0]))} ago)" if kind else None
 
 
 def _rate(view: View, row: int, way: str) -> str | None:

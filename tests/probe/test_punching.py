@@ -1,0 +1,139 @@
+"""Round trips between two real probes' UDP ports: over IPv6, to an address nobody told, and with a hole kept open."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from swarm_probe.paths import Paths, PathsConfig
+from swarm_protocol.messages import Mapped, Peer, Plan
+from swarm_protocol.samples import LinkSample, ProbeSample
+
+A, B = "a" * 16, "b" * 16
+KEY = bytes(range(32))
+WAIT_S = 20.0
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as made:
+            made.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+class Two:
+    """Two probes of one host that know each other as the plans say."""
+
+    def __init__(self, host: str) -> None:
+        self.samples: dict[str, list[ProbeSample]] = {A: [], B: []}
+        self.seen = asyncio.Event()
+        self.paths = {node: Paths(PathsConfig(bind_host=host), self._emit(node)) for node in (A, B)}
+
+    def _emit(self, node: str):
+        def emit(sample: ProbeSample) -> None:
+            self.samples[node].append(sample)
+            self.seen.set()
+
+        return emit
+
+    def tell(self, node: str, hosts: tuple[str, ...], port: int, **changes: object) -> None:
+        """`node` is told where the other one is."""
+        other = B if node == A else A
+        mine, theirs = (7, 9) if node == A else (9, 7)
+        peer = Peer(
+            node_id=other, name=other[:1], hosts=hosts, udp_port=port, tcp_port=0, stamp_key=KEY, ssid_out=mine,
+            ssid_in=theirs, **changes,  # type: ignore[arg-type]
+        )  # fmt: skip
+        self.paths[node].update(
+            Plan(
+                revision=1, peers=(peer,), stamp_interval_ms=50.0, window_ms=300.0, hop_bytes=1000,
+                hop_cadence_ms=100.0, hop_every_ms=60_000.0, host_every_ms=60_000.0,
+            )
+        )  # fmt: skip
+
+    async def link(self, node: str, *paths: str) -> LinkSample:
+        """The next sample of `node` over one of these paths, with an answer."""
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                for sample in self.samples[node]:
+                    if isinstance(sample, LinkSample) and sample.path in paths and sample.rtt_p50_ms is not None:
+                        return sample
+                self.seen.clear()
+                await self.seen.wait()
+
+
+@pytest.fixture
+async def two(request: pytest.FixtureRequest) -> AsyncIterator[Two]:
+    made = Two(request.param)
+    for paths in made.paths.values():
+        await paths.start()
+    yield made
+    for paths in made.paths.values():
+        await paths.close()
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
+@pytest.mark.parametrize("two", ["::1"], indirect=True)
+async def test_round_trips_over_ipv6_are_measured_like_any(two: Two):
+    for node, other in ((A, B), (B, A)):
+        two.tell(node, ("::1",), two.paths[other].udp_port)
+    for node in (A, B):
+        sample = await two.link(node, "direct")
+        assert sample.lost == 0
+        assert sample.rtt_p50_ms is not None
+        assert 0 < sample.rtt_p50_ms < 50
+        assert sample.ttl_out == 255  # the hop limit, as it arrived
+
+
+@pytest.mark.parametrize("two", ["127.0.0.1"], indirect=True)
+async def test_a_peer_is_found_by_its_own_signed_packets_where_the_told_address_is_wrong(two: Two):
+    """As an open node finds one behind a hard NAT: its port for us is another than the one STUN was shown."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        wrong = nobody.getsockname()[1]
+        two.tell(A, ("127.0.0.1",), wrong, nat="symmetric", mapped=(Mapped("127.0.0.1", wrong),))
+        two.tell(B, ("127.0.0.1",), two.paths[A].udp_port, nat="none")
+        found = await two.link(A, "punched")
+        assert found.lost == 0  # what went to the wrong address is no loss of this path
+        assert (await two.link(B, "direct")).lost == 0
+
+
+@pytest.mark.parametrize("two", ["127.0.0.1"], indirect=True)
+async def test_a_peer_that_moves_goes_on_with_the_session_it_had(two: Two):
+    two.tell(A, ("127.0.0.1",), two.paths[B].udp_port)
+    two.tell(B, ("127.0.0.1",), two.paths[A].udp_port)
+    await two.link(A, "direct")
+    sent = two.paths[A].counters()["stamp_sent"]
+    port = two.paths[B].udp_port
+    moved = (Mapped("127.0.0.1", port),)
+    two.tell(A, ("127.0.0.2",), port, nat="endpoint-independent", mapped=moved)
+    began_ns = time.time_ns()
+    two.samples[A].clear()
+    sample = await two.link(A, "punched")
+    assert sample.at_ns > began_ns
+    assert two.paths[A].counters()["stamp_sent"] > sent
+    assert sample.lost == 0
+
+
+@pytest.mark.parametrize("two", ["127.0.0.1"], indirect=True)
+async def test_replayed_or_unsigned_packets_teach_no_address(two: Two):
+    """A probe sends nowhere but where the plan or a member's own fresh packet says."""
+    two.tell(A, ("127.0.0.1",), 9, nat="symmetric", mapped=(Mapped("127.0.0.1", 9),))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.bind(("127.0.0.1", 0))
+        stranger.setblocking(False)
+        request = bytes(24) + b"\x00\x01\x00\x09" + bytes(84)  # of B's session, without its key
+        for _ in range(20):
+            stranger.sendto(request, ("127.0.0.1", two.paths[A].udp_port))
+        # what B signs comes after them: once that is answered, they have all been looked at
+        two.tell(B, ("127.0.0.1",), two.paths[A].udp_port, nat="none")
+        await two.link(B, "direct")
+        assert two.paths[A].counters()["ignored_hmac"] == 20
+        with pytest.raises(BlockingIOError):
+            stranger.recv(100)
