@@ -28,7 +28,9 @@ from swarm_predict.cost import HopParts, build_tables, hop_parts
 from swarm_predict.engines import engine_facts
 from swarm_predict.models import ModelShape
 from swarm_predict.search import Found, solve
-from swarm_predict.search_chain import best_split
+from swarm_predict.search_chain import Bools, best_split
+from swarm_predict.search_near import Nearby
+from swarm_predict.search_star import each
 from swarm_predict.tables import CostTables
 from swarm_predict.types import Cause, DoesNotFit, Impact, NotMeasured, Plan, Workload
 from swarm_protocol.swarm import Floats, Swarm
@@ -127,6 +129,9 @@ class _Judge:
         most = np.maximum.reduce([tables.capacity, tables.capacity_first, tables.capacity_last, tables.capacity_only])
         self._serves = (most > 0) & np.isfinite(tables.layer_ms)
         self._prove = int(self._serves.sum()) <= EXACT_NODES
+        self._known: dict[tuple[int, ...], _Usual] = {}
+        self._near = None if self._prove else Nearby.of(tables, self._serves)
+        self._star = None if self._prove or tables.pattern != "star" else each(tables, self._serves)
         best = self._solve(tables, present)
         self._best = best if best is not None else _Best(present, present_ms)
 
@@ -135,7 +140,7 @@ class _Judge:
         if not self._serves[row]:
             return Impact(name, used, None, None, None, {})
         best = self._best
-        with_it = best if row in best.order else self._solve(self._tables, best.order, require=row)
+        with_it = best if row in best.order else self._using(row)
         without = best if row not in best.order else self._solve(self._tables, best.order, forbid=row)
         if with_it is None:
             return Impact(name, used, None, None, None, {})
@@ -143,7 +148,11 @@ class _Judge:
         if without is not None:
             cost = with_it.value_ms - without.value_ms
         else:
-            typical = self._solve(self._typical(row, _CAUSES, None), with_it.order, require=row)
+            usual = self._usual(row, None)
+            relieved = self._tables
+            if usual is not None:
+                relieved = _typical(self._tables, self._parts, self._share, row, _CAUSES, usual)
+            typical = self._solve(relieved, with_it.order, require=row)
             cost = 0.0 if typical is None else max(with_it.value_ms - typical.value_ms, 0.0)
         gain = None if without is None else self._present_ms - without.value_ms
         worst = max(causes, key=lambda cause: causes[cause], default=None)
@@ -155,6 +164,18 @@ class _Judge:
             cause=worst,
             cause_ms={str(cause): value for cause, value in causes.items()},
         )
+
+    def _using(self, row: int) -> _Best | None:
+        """The best placement with an outsider; in a large swarm of a chain the best that is found near the best one."""
+        if self._star is not None:
+            with_it = _cheapest_with(self._tables, self._best.order, row)
+            value = float(self._star.using[row])
+            return _Best(with_it, value) if with_it and np.isfinite(value) else None
+        if self._near is None:
+            return self._solve(self._tables, self._best.order, require=row)
+        order = self._near.using(row, self._best.order)
+        layers = None if order is None else best_split(self._tables, order)
+        return None if order is None or layers is None else _Best(order, self._tables.price([*order], layers))
 
     def _solve(
         self, tables: CostTables, warm: tuple[int, ...], *, require: int | None = None, forbid: int | None = None
@@ -173,69 +194,125 @@ class _Judge:
 
     def _causes(self, row: int, best: _Best, without: _Best | None) -> dict[Cause, float]:
         """Milliseconds that each cause alone takes, those that take any; the largest first."""
+        usual = self._usual(row, without)
+        if usual is None:
+            return {}
+        client = self._tables.client
+        rows = list(dict.fromkeys([*best.order, row, *([] if client is None else [client])]))
+        few, parts = self._tables.of(rows), _parts_of(self._parts, rows)  # of a thousand nodes, only these matter
+        order, at = tuple(rows.index(node) for node in best.order), rows.index(row)
+        present_ms = best.value_ms if self._star is None else _cheapest(few, order, at)
         found: dict[Cause, float] = {}
         for cause in _CAUSES:
-            saved = best.value_ms - _cheapest(self._typical(row, (cause,), without), best.order, row)
+            saved = present_ms - _cheapest(_typical(few, parts, self._share, at, (cause,), usual), order, at)
             if saved > _NOISE_MS:
                 found[cause] = saved
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
-    def _typical(self, row: int, causes: Sequence[Cause], without: _Best | None) -> CostTables:
-        """The swarm with the node no worse than typical in these respects."""
-        tables = self._tables
+    def _usual(self, row: int, without: _Best | None) -> _Usual | None:
+        """What is typical beside `row`; None where there is nothing to compare with."""
+        if without is not None:
+            if without.order not in self._known:
+                others = np.isin(np.arange(len(self._serves)), without.order)
+                ways = _ways(self._tables, without.order)
+                by_part = (self._parts.rtt_ms, self._parts.jitter_ms, self._parts.upload_ms)
+                # one machine that holds it all pays no path
+                typical = [float(np.median([part[way] for way in ways])) if ways else 0.0 for part in by_part]
+                self._known[without.order] = _usual(self._tables, others, *typical)
+            return self._known[without.order]
         others = self._serves.copy()
         others[row] = False
-        if without is not None:
-            others = np.isin(np.arange(len(others)), without.order)
         if not others.any():
-            return tables
-        if "compute" in causes:
-            tables = replace(
-                tables,
-                layer_ms=_lowered(tables.layer_ms, row, _median(tables.layer_ms[others])),
-                head_ms=_lowered(tables.head_ms, row, _median(tables.head_ms[others])),
-            )
-        if "overhead" in causes:
-            overhead = _lowered(tables.overhead_ms, row, _median(tables.overhead_ms[others]))
-            tables = replace(tables, overhead_ms=overhead)
-        if "memory" in causes:
-            for column in ("capacity", "capacity_first", "capacity_last", "capacity_only"):
-                room = getattr(tables, column).copy()
-                room[row] = max(int(room[row]), int(np.median(room[others])))
-                tables = replace(tables, **{column: room})
-        for cause, part in (
-            ("rtt", self._parts.rtt_ms),
-            ("jitter", self._parts.jitter_ms),
-            ("upload", self._parts.upload_ms),
-        ):
-            if cause in causes:
-                tables = self._relieved(tables, row, part, cause == "upload", without)
-        return tables
+            return None
+        aside = np.ones(self._parts.rtt_ms.shape, dtype=np.bool_)
+        np.fill_diagonal(aside, False)
+        aside[row, :] = aside[:, row] = False
+        parts = (self._parts.rtt_ms, self._parts.jitter_ms, self._parts.upload_ms)
+        return _usual(self._tables, others, *(_median(part[aside & np.isfinite(part)]) for part in parts))
 
-    def _relieved(self, tables: CostTables, row: int, part: Floats, by_size: bool, without: _Best | None) -> CostTables:
-        """The links of `row` without what one part of them takes above the typical link's."""
-        if without is None:
-            aside = np.ones(part.shape, dtype=np.bool_)
-            np.fill_diagonal(aside, False)
-            aside[row, :] = aside[:, row] = False
-            typical = _median(part[aside & np.isfinite(part)])
-        else:
-            ways = [part[way] for way in _ways(tables, without.order)]
-            typical = float(np.median(ways)) if ways else 0.0  # one machine that holds it all pays no path
-        touched = np.zeros(part.shape, dtype=np.bool_)
-        touched[row, :] = touched[:, row] = True
-        touched[row, row] = False
-        excess = np.where(touched & np.isfinite(part), np.clip(part - typical, 0.0, None), 0.0)
-        result, enter = self._share if by_size else (1.0, 1.0)
-        client = tables.client
-        return replace(
+
+@dataclass(frozen=True, slots=True)
+class _Usual:
+    """What a typical machine and a typical way take."""
+
+    layer_ms: float
+    head_ms: float
+    overhead_ms: float
+    rooms: dict[str, int]
+    rtt_ms: float
+    jitter_ms: float
+    upload_ms: float
+
+
+_ROOMS: Final = ("capacity", "capacity_first", "capacity_last", "capacity_only")
+
+
+def _usual(tables: CostTables, others: Bools, rtt_ms: float, jitter_ms: float, upload_ms: float) -> _Usual:
+    return _Usual(
+        layer_ms=_median(tables.layer_ms[others]),
+        head_ms=_median(tables.head_ms[others]),
+        overhead_ms=_median(tables.overhead_ms[others]),
+        rooms={column: int(np.median(getattr(tables, column)[others])) for column in _ROOMS},
+        rtt_ms=rtt_ms,
+        jitter_ms=jitter_ms,
+        upload_ms=upload_ms,
+    )
+
+
+def _typical(
+    tables: CostTables,
+    parts: HopParts,
+    share: tuple[float, float],
+    row: int,
+    causes: Sequence[Cause],
+    usual: _Usual,
+) -> CostTables:
+    """The tables with the node no worse than usual in these respects."""
+    if "compute" in causes:
+        tables = replace(
             tables,
-            hop_ms=_less(tables.hop_ms, excess),
-            back_ms=_less(tables.back_ms, excess * result),
-            enter_ms=tables.enter_ms if client is None else _less(tables.enter_ms, excess[client] * enter),
-            leave_ms=tables.leave_ms if client is None else _less(tables.leave_ms, excess[:, client]),
-            final_ms=tables.final_ms if client is None else _less(tables.final_ms, excess[:, client] * result),
+            layer_ms=_lowered(tables.layer_ms, row, usual.layer_ms),
+            head_ms=_lowered(tables.head_ms, row, usual.head_ms),
         )
+    if "overhead" in causes:
+        tables = replace(tables, overhead_ms=_lowered(tables.overhead_ms, row, usual.overhead_ms))
+    if "memory" in causes:
+        for column, most in usual.rooms.items():
+            room = getattr(tables, column).copy()
+            room[row] = max(int(room[row]), most)
+            tables = replace(tables, **{column: room})
+    for cause, part, typical_ms in (
+        ("rtt", parts.rtt_ms, usual.rtt_ms),
+        ("jitter", parts.jitter_ms, usual.jitter_ms),
+        ("upload", parts.upload_ms, usual.upload_ms),
+    ):
+        if cause in causes:
+            tables = _relieved(tables, row, part, typical_ms, share if cause == "upload" else (1.0, 1.0))
+    return tables
+
+
+def _relieved(tables: CostTables, row: int, part: Floats, typical_ms: float, share: tuple[float, float]) -> CostTables:
+    """The links of `row` without what one part of them takes above the typical link's. `share`: of a result, and of
+    what the client sends, in an activation's bytes."""
+    touched = np.zeros(part.shape, dtype=np.bool_)
+    touched[row, :] = touched[:, row] = True
+    touched[row, row] = False
+    excess = np.where(touched & np.isfinite(part), np.clip(part - typical_ms, 0.0, None), 0.0)
+    result, enter = share
+    client = tables.client
+    return replace(
+        tables,
+        hop_ms=_less(tables.hop_ms, excess),
+        back_ms=_less(tables.back_ms, excess * result),
+        enter_ms=tables.enter_ms if client is None else _less(tables.enter_ms, excess[client] * enter),
+        leave_ms=tables.leave_ms if client is None else _less(tables.leave_ms, excess[:, client]),
+        final_ms=tables.final_ms if client is None else _less(tables.final_ms, excess[:, client] * result),
+    )
+
+
+def _parts_of(parts: HopParts, rows: Sequence[int]) -> HopParts:
+    at = np.ix_(rows, rows)
+    return HopParts(parts.rtt_ms[at], parts.jitter_ms[at], parts.upload_ms[at])
 
 
 def _ways(tables: CostTables, order: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -248,15 +325,29 @@ def _ways(tables: CostTables, order: tuple[int, ...]) -> list[tuple[int, int]]:
     return [way for way in itertools.pairwise(round_trip) if way[0] != way[1]]
 
 
+def _cheapest_with(tables: CostTables, order: tuple[int, ...], row: int) -> tuple[int, ...]:
+    """The order with `row` added last, first or before the last, or in place of one stage; empty where none fits."""
+    tries = [(*order, row), (row, *order), (*order[:-1], row, order[-1])]
+    tries += [(*order[:k], row, *order[k + 1 :]) for k in range(len(order))]
+    best: tuple[int, ...] = ()
+    cost = float("inf")
+    for tried in tries:
+        layers = best_split(tables, tried)
+        price = float("inf") if layers is None else tables.price([*tried], layers)
+        if price < cost:
+            best, cost = tried, price
+    return best
+
+
 def _cheapest(tables: CostTables, order: tuple[int, ...], row: int) -> float:
     """The order, or the order without one other stage, split anew."""
     tries = [list(order)]
     tries += [[node for node in order if node != gone] for gone in order if gone != row]
     prices = [np.inf]
-    for each in tries:
-        layers = best_split(tables, each)
+    for tried in tries:
+        layers = best_split(tables, tried)
         if layers is not None:
-            prices.append(tables.price(each, layers))
+            prices.append(tables.price(tried, layers))
     return float(min(prices))
 
 

@@ -129,7 +129,7 @@ class Descent:
         if size > 1 and len(places):  # one node less
             yield np.stack([np.delete(path, place) for place in places])
         if size > 1:
-            yield path[_moves(size)]
+            yield path[moves(size)]
 
     def _newcomers(self, path: Ints) -> Ints:
         """Outsiders by what they would cost at the going price of a layer, near some stage of the path."""
@@ -216,7 +216,7 @@ class Descent:
 
 
 @functools.lru_cache(maxsize=128)
-def _moves(size: int) -> Ints:
+def moves(size: int) -> Ints:
     """Every order of `size` places that moves one, swaps two, or reverses a run, each once."""
     places = list(range(size))
     orders: dict[tuple[int, ...], None] = {}

@@ -79,6 +79,77 @@ def _by_first(
     return best
 
 
+@dataclass(frozen=True, slots=True)
+class Each:
+    """(n,) the best value with each row, and without it; infinite where nothing fits."""
+
+    using: Floats
+    without: Floats
+
+
+_MOST_FIRSTS = 16  # of a star around its first stage: those that promise most
+
+
+def each(tables: CostTables, allowed: Bools) -> Each:
+    """The best star with and without every node, from one knapsack before and one behind each node: two dynamic
+    programs in all, not two a node. Where the client sits at the first stage, the firsts that promise most."""
+    n = len(tables.names)
+    usable = allowed & np.isfinite(tables.layer_ms) & np.isfinite(tables.overhead_ms)
+    nobody = np.zeros(n, dtype=np.bool_)
+    if tables.client is not None:
+        return _each(_sack(tables, usable, nobody, n, None))
+    firsts = np.flatnonzero(usable & (np.maximum(tables.capacity_first, tables.capacity_only) > 0))
+    sacks = [
+        (_fractional(sack), int(first), sack)
+        for first in firsts
+        if (sack := _sack(tables, usable, nobody, n, int(first)))
+    ]
+    found = Each(np.full(n, np.inf), np.full(n, np.inf))
+    for _, first, sack in sorted(sacks, key=lambda entry: entry[:2])[:_MOST_FIRSTS]:
+        here = _each(sack)
+        without = here.without.copy()
+        without[first] = np.inf
+        found = Each(np.minimum(found.using, here.using), np.minimum(found.without, without))
+    return found
+
+
+def _each(sack: _Knapsack) -> Each:
+    n, total = len(sack.layer), sack.total
+    nodes = np.flatnonzero(np.isfinite(sack.fixed[[_MIDDLE, _FIRST, _LAST]]).any(axis=0))
+    before = np.full((len(nodes) + 1, 4, total + 1), np.inf)  # over the first so many nodes
+    behind = np.full((len(nodes) + 1, 4, total + 1), np.inf)  # over those from there on
+    before[0, 0, 0] = behind[-1, 0, 0] = 0.0
+    placed = []
+    for at, node in enumerate(nodes):
+        placed.append(_placed(sack, before[at], int(node)))
+        before[at + 1] = np.minimum(before[at], placed[at])
+    for at in range(len(nodes) - 1, -1, -1):
+        behind[at] = np.minimum(behind[at + 1], _placed(sack, behind[at + 1], int(nodes[at])))
+    fits = sack.caps[_ONLY] >= total
+    alone = np.where(fits, sack.fixed[_ONLY] + total * sack.layer, np.inf)
+    using, without = alone.copy(), np.full(n, before[-1, 3, total])
+    for at, node in enumerate(nodes):
+        rest = behind[at + 1][::-1, ::-1]  # flags 3 − f and layers total − m
+        using[node] = min(using[node], float((placed[at] + rest).min()))
+        without[node] = float((before[at] + rest).min())
+    for row in range(n):
+        without[row] = min(float(without[row]), float(np.delete(alone, row).min(initial=np.inf)))
+    return Each(using + sack.constant, without + sack.constant)
+
+
+def _placed(sack: _Knapsack, cost: Floats, node: int) -> Floats:
+    """(4, total + 1) the same with `node` in it, in its best place."""
+    after = np.full_like(cost, np.inf)
+    for place, gives in _GIVES.items():
+        fixed = sack.fixed[place, node]
+        if np.isfinite(fixed):
+            sources = [flags for flags in range(4) if not flags & gives]
+            more, _ = _window(cost[sources], float(sack.layer[node]), int(sack.caps[place, node]))
+            for source, value in zip(sources, more, strict=True):
+                after[source | gives] = np.minimum(after[source | gives], value + fixed)
+    return after
+
+
 def _sack(tables: CostTables, usable: Bools, required: Bools, max_stages: int, first: int | None) -> _Knapsack:
     n = len(tables.names)
     fixed = np.full((5, n), np.inf)

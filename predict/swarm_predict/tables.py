@@ -20,7 +20,8 @@ slowest uplink, whichever is longer. In a star the node that plays the client se
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -54,6 +55,29 @@ class CostTables:
     uplink_ms: Floats | None = None  # (n,) one activation from i
     uplink_last_ms: Floats | None = None  # (n,) what i sends as the last stage (token, activation or logits)
     client_uplink_ms: float = 0.0  # one activation from the client, where it is given
+
+    def of(self, rows: Sequence[int]) -> CostTables:
+        """The same over some rows, in that order; the client, if there is one, must be among them."""
+        at, square = np.array(rows, dtype=np.int64), np.ix_(rows, rows)
+        return replace(
+            self,
+            names=tuple(self.names[row] for row in rows),
+            client=None if self.client is None else list(rows).index(self.client),
+            layer_ms=self.layer_ms[at],
+            overhead_ms=self.overhead_ms[at],
+            capacity=self.capacity[at],
+            capacity_first=self.capacity_first[at],
+            capacity_last=self.capacity_last[at],
+            capacity_only=self.capacity_only[at],
+            hop_ms=self.hop_ms[square],
+            back_ms=self.back_ms[square],
+            enter_ms=self.enter_ms[at],
+            leave_ms=self.leave_ms[at],
+            final_ms=self.final_ms[at],
+            head_ms=self.head_ms[at],
+            uplink_ms=None if self.uplink_ms is None else self.uplink_ms[at],
+            uplink_last_ms=None if self.uplink_last_ms is None else self.uplink_last_ms[at],
+        )
 
     def price(self, order: list[int], layers: list[int]) -> float:
         """p50 milliseconds of one decode step with `layers[k]` layers on node `order[k]`."""
