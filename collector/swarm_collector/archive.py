@@ -53,6 +53,14 @@ class Archive:
         return [(row.node_id, row.name) for row in self._reader.nodes()]
 
     @property
+    def shared_url(self) -> str | None:
+        """How other collectors reach the same store; None: it is this one's alone."""
+        return self._store.shared_url()
+
+    def secret(self, own: bytes) -> bytes:
+        return self._store.secret(own)
+
+    @property
     def queued(self) -> int:
         """Samples that wait to be committed."""
         return self._writer.queued

@@ -76,6 +76,7 @@ def run(chosen: Options) -> int:
             chosen.state.mkdir(parents=True, exist_ok=True)
         secret = load_or_create_key(chosen.state / "collector.key")
         archive = Archive(chosen.store, retain_ns=chosen.retain_ns)
+        secret = archive.secret(secret)
     except (IdentityError, StoreError) as error:
         raise Unusable(str(error)) from error
     except OSError as error:

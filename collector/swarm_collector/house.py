@@ -19,6 +19,7 @@ from aiohttp import WSCloseCode
 from swarm_collector import figures, probes, viewers
 from swarm_collector.archive import Archive
 from swarm_collector.clock import Clock, StepWatch
+from swarm_collector.cluster import Aim, Beat, Cluster, Done, Gone, Reached, RemoteProbe, Stored
 from swarm_collector.conductor import UNWATCHED_AFTER_NS, Conductor, first_lease_ns
 from swarm_collector.gate import off_by
 from swarm_collector.guard import Limits
@@ -33,7 +34,7 @@ from swarm_collector.stream import Feed, Hub, Outbox
 from swarm_collector.stun import StunServer
 from swarm_collector.survey import EVERY_S, Survey, columns_of, survey
 from swarm_protocol.assemble import SwarmBuilder
-from swarm_protocol.messages import Focus, Heartbeat, LeaseDone, Reach, Refused
+from swarm_protocol.messages import CollectorMessage, Focus, Heartbeat, LeaseDone, Reach, Refused
 from swarm_protocol.samples import RunSample, Sample
 from swarm_protocol.swarm import State, Swarm
 from swarm_protocol.text import safe
@@ -90,7 +91,8 @@ class House:
         self.introducer = Introducer(self.membership.get)
         self.intake = Intake(archive.submit, self._store_trouble, self._store_recovered, rng)
         self.hub = Hub(self.snapshot)
-        self._probes: dict[int, probes.ProbeSession] = {}
+        self.cluster = Cluster(self)
+        self._probes: dict[int, probes.ProbeSession | RemoteProbe] = {}
         self._viewers: dict[int, viewers.ViewerSession] = {}
         self._muffle = Muffle()
         self._poke = asyncio.Event()
@@ -124,7 +126,8 @@ class House:
 
     @property
     def probe_count(self) -> int:
-        return len(self._probes)
+        """Connected here."""
+        return len(self._probes) - self.cluster.remote_probes
 
     @property
     def viewer_count(self) -> int:
@@ -159,7 +162,9 @@ class House:
             old.send(Refused(reason=reason, final=False, retry_ms=REPLACED_RETRY_NS / NS_PER_MS))
             old.end(SessionOver(reason))
             self.conductor.gone(outcome.replaced)
+        self.cluster.left(member.node_id)
         self._probes[session.number] = session
+        self.cluster.came(member)
         assert member.hello is not None
         self.builder.expect_every(member.beat_ns)
         self.builder.node(
@@ -180,12 +185,15 @@ class House:
 
     def heartbeat(self, member: Member, heartbeat: Heartbeat) -> None:
         self.builder.seen(member.node_id, self.clock.wall_ns(), heartbeat.spooled)
+        self.cluster.tell(Beat(member.node_id, heartbeat.spooled))
         self.hub.changed()
 
     def reached(self, session: int, reach: Reach) -> None:
         if reach.nat == "udp-blocked" and not self.stun.proven:
             reach = Reach()  # nobody's datagrams have ever come here: it may be this end that lets none through
         if self.membership.reached(session, reach):
+            if (member := self.membership.of_session(session)) is not None:
+                self.cluster.tell(Reached(member.node_id, reach))
             self.replan()
 
     def explained(self, member: Member, samples: Sequence[Sample], wall_ns: int) -> tuple[Sample, ...]:
@@ -193,7 +201,9 @@ class House:
         return self.introducer.explained(member, samples, wall_ns, stun_proven=self.stun.proven)
 
     def lease_done(self, member: Member, done: LeaseDone) -> None:
-        if self.conductor.lease_done(done, member.node_id):
+        if not self.cluster.leading:
+            self.cluster.tell(Done(member.node_id, done))
+        elif self.conductor.lease_done(done, member.node_id):
             if not done.ok:
                 _log.info("%s could not use its lease: %s", member.name, safe(done.detail))
             self._poke.set()
@@ -202,6 +212,7 @@ class House:
         """The store has these: now the live Swarm may show them."""
         for sample in samples:
             self.builder.sample(member.node_id, sample)
+        self.cluster.tell(Stored(member.node_id, tuple(samples)))
         for uplink in probes.uplinks(samples):
             self.conductor.leases.spent(member.node_id, uplink.peer, uplink.sent_bytes, self.clock.steady_ns())
         self.hub.changed()
@@ -213,6 +224,7 @@ class House:
         if member is None:
             return  # never admitted, or replaced: the node is somebody else's session now
         told = self.membership.gone(session.number, self.clock.steady_ns(), goodbye)
+        self.cluster.tell(Gone(member.node_id, goodbye))
         if goodbye is not None:
             self.conductor.leases.left(member.node_id)
             self.builder.state(member.node_id, State.LEFT, self.clock.wall_ns())
@@ -223,6 +235,37 @@ class House:
 
     def replan(self) -> None:
         self.conductor.changed(self.clock.steady_ns())
+        self._poke.set()
+
+    # ------------------------------------------------------------ other collectors
+
+    def lead(self) -> None:
+        """From now on this collector plans: who did so before may have granted a lease just now."""
+        now_ns = self.clock.steady_ns()
+        self.conductor.leases.not_before_ns = first_lease_ns(now_ns, fresh=False)
+        self.replan()
+
+    def adopted(self, remote: RemoteProbe, replaced: int | None, farewell: Refused) -> None:
+        """A node's session is at another collector now."""
+        if replaced is not None and (old := self._probes.pop(replaced, None)) is not None:
+            old.send(farewell)
+            old.end(SessionOver(farewell.reason))
+            self.conductor.gone(replaced)
+        self._probes[remote.number] = remote
+
+    def forget_session(self, number: int) -> None:
+        self._probes.pop(number, None)
+        self.conductor.gone(number)
+
+    def deliver(self, node_id: str, message: CollectorMessage | None) -> None:
+        """What the leader has for a probe that is connected here."""
+        member = self.membership.get(node_id)
+        if message is not None and member is not None and member.session is not None:
+            session = self._probes.get(member.session)
+            if session is not None and not isinstance(session, RemoteProbe):
+                session.send(message)
+
+    def poke(self) -> None:
         self._poke.set()
 
     # ------------------------------------------------------------ viewers
@@ -247,6 +290,7 @@ class House:
         if refusal is None and focus != before:
             self.tell(Told(None, "note", f"measuring for {safe(focus.model)} in {safe(focus.dtype)} from now on"))
             self.archive.set_setting(FOCUS_SETTING, msgspec.json.encode(focus).decode())
+            self.cluster.tell(Aim(focus))
             self._poke.set()
         return refusal
 
@@ -268,6 +312,7 @@ class House:
         _log.info("%s%s: %s", f"{member.name} " if member else "", told.kind, detail)
         self.builder.event(at_ns, told.node_id, told.kind, detail)
         self.archive.event(at_ns, told, detail)
+        self.cluster.said(at_ns, told, detail)
         self.hub.changed()
 
     def session_line(self, text: str) -> None:
@@ -300,7 +345,7 @@ class House:
         while True:
             self.wall_ns()
             now_ns = self.clock.steady_ns()
-            if self._viewers:
+            if self._viewers or self.cluster.watched:
                 self.conductor.watched(now_ns)
             if (line := self._muffle.rest(now_ns)) is not None:
                 _log.info("%s", line)
@@ -309,13 +354,17 @@ class House:
                 for session in tuple(self._probes.values()):
                     session.look(now_ns)
                 for told in self.membership.poll(now_ns):
-                    self.tell(told)
-            for count, (number, message) in enumerate(self.conductor.due(now_ns), start=1):
+                    if self.cluster.leading:  # the others hear of it
+                        self.tell(told)
+            due = self.conductor.due(now_ns) if self.cluster.leading else ()
+            for count, (number, message) in enumerate(due, start=1):
                 if (probe := self._probes.get(number)) is not None:
                     probe.send(message)
                 if count % SENT_AT_ONCE == 0:
                     await asyncio.sleep(0)  # ten thousand plans take seconds: batches go on meanwhile
             wait_s = (self.conductor.next_ns(now_ns) - self.clock.steady_ns()) / NS_PER_S
+            if not self.cluster.leading:
+                wait_s = POLL_S
             self._poke.clear()
             try:
                 async with asyncio.timeout(max(0.01, min(wait_s, POLL_S))):

@@ -127,6 +127,26 @@ class Membership:
         self._by_session[session] = member
         return Admitted(member, replaced, tuple(events))
 
+    def adopt(
+        self, session: int, node_id: str, name: str, hello: Hello, where: Whereabouts, beat_ns: int, now_ns: int
+    ) -> int | None:
+        """Another collector of this swarm has admitted this node; the session that it takes the place of."""
+        self.restore([(node_id, name)])
+        member = self._members[node_id]
+        replaced = member.session if member.session != session else None
+        if replaced is not None:
+            self._by_session.pop(replaced, None)
+        told = _told_of(member)
+        member.hello = hello
+        member.where = where
+        member.version += _told_of(member) != told
+        member.session = session
+        member.beat_ns = beat_ns
+        member.heard_ns = now_ns
+        member.goodbye = member.lost = False
+        self._by_session[session] = member
+        return replaced
+
     def heard(self, session: int, now_ns: int) -> None:
         if member := self._by_session.get(session):
             member.heard_ns = now_ns

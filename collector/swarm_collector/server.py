@@ -60,6 +60,10 @@ class Server:
         self._house.address = address_text(name[0], name[1])
         await self._house.stun.start(name[0], name[1])
         house = self._house
+        if (url := house.archive.shared_url) is not None:
+            from swarm_storage.postgres_bus import PostgresBus  # psycopg is an extra
+
+            house.cluster.join(lambda letters, others: PostgresBus(url, house.address, letters, others))
         self._tasks = [asyncio.create_task(part) for part in (house.conduct(), house.hub.run(), house.look_over())]
         return name[0], name[1]
 
@@ -86,6 +90,7 @@ class Server:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.to_thread(self._house.cluster.close)
         await self._runner.cleanup()
 
     # ------------------------------------------------------------ requests

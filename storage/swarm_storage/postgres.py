@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import psycopg
 
 CONNECT_S: Final = 10
+SECRET: Final = "collector_secret"
 UPKEEP_LOCK: Final = 0x5357_0001  # of the one collector that rolls up and prunes
 ROLL_LOCK: Final = 0x5357_0002  # shared by commits, alone for a step of rolling up
 DAY_NS: Final = DAY_BUCKETS * BUCKET_NS
@@ -234,6 +235,19 @@ class PostgresStore(Store):
         self._require_first_writer(self._writer)
         self._writer = Writer(PostgresKeeper(self._url, retain_ns=retain_ns), on_commit=on_commit)
         return self._writer
+
+    def shared_url(self) -> str:
+        return self._url
+
+    def secret(self, own: bytes) -> bytes:
+        """The first collector's: in the database, which holds everything else that the members trust."""
+        db = connect(self._url, read_only=False)
+        try:
+            db.run("INSERT INTO setting (key, value) VALUES (?, ?) ON CONFLICT DO NOTHING", (SECRET, own.hex()))
+            ((kept,),) = db.query("SELECT value FROM setting WHERE key = ?", (SECRET,))
+        finally:
+            db.close()
+        return bytes.fromhex(kept)
 
     def close(self) -> None:
         self.reader.close()

@@ -36,6 +36,7 @@ GAP_MINUTES: Final = 2  # an idle swarm still writes every minute
 EVER_NS: Final = 2**62
 # of several GPUs at one time, as the Swarm shows them
 _HOST_AGGREGATE: Final = {"vram_free_bytes": "sum", "temp_c": "max"}
+_NOT_TOLD: Final = frozenset({FLOOR, GOING, "postgres_version", "collector_secret"})
 _log = logging.getLogger("swarm_storage")
 
 
@@ -138,9 +139,8 @@ class Reader:
 
     def settings(self) -> dict[str, str]:
         """What a collector keeps; the store's own bookkeeping is left out."""
-        return dict(
-            self.query("SELECT key, value FROM setting WHERE key NOT IN (?, ?, ?)", (FLOOR, GOING, "postgres_version"))
-        )
+        rows = self.query("SELECT key, value FROM setting")
+        return {key: value for key, value in rows if key not in _NOT_TOLD}
 
     @property
     def raw_from_ns(self) -> int:

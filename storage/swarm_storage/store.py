@@ -90,6 +90,14 @@ class Store(ABC):
     @abstractmethod
     def close(self) -> None: ...
 
+    def shared_url(self) -> str | None:
+        """How several collectors reach this store; None: it is for one."""
+        return None
+
+    def secret(self, own: bytes) -> bytes:
+        """What a collector derives its members' keys from: its own, or what all collectors of a shared store use."""
+        return own
+
     def _require_first_writer(self, before: Writer | None) -> None:
         if self.read_only:
             raise ReadOnly(f"{self.name} was opened for reading; open it without read_only")

@@ -64,9 +64,10 @@ class Rig:
 
 
 @contextlib.asynccontextmanager
-async def collector(folder: Path, **changes: Any) -> AsyncIterator[Rig]:
+async def collector(folder: Path, store: str | None = None, **changes: Any) -> AsyncIterator[Rig]:
+    """`store`: its URL, if not a file in `folder`."""
     settings = replace(Settings(focus=FOCUS, secret=SECRET), **changes)
-    with contextlib.closing(Archive(f"sqlite:///{folder / 'swarm.db'}")) as archive:
+    with contextlib.closing(Archive(store or f"sqlite:///{folder / 'swarm.db'}")) as archive:
         house = House(settings, archive, Clock(), random.Random(1))
         server = Server(house)
         _, port = await server.start("127.0.0.1", 0)

@@ -1,0 +1,321 @@
+"""Several collectors on one database are one swarm: each shows all of it, and one of them plans for all.
+
+What happens at one collector (a probe came, beat, stored samples, left) is told to the others, who put it into their
+own picture; plans and leases of the leader travel to the collector that holds the probe's connection. Names, keys and
+what is stored come from the database. A collector that is new, or comes back, asks everybody to tell all anew.
+
+Pure but for the bus: what comes in arrives in the event loop, time is the house's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, Protocol
+
+import msgspec
+
+from swarm_collector.addresses import Whereabouts
+from swarm_collector.membership import Member, Told
+from swarm_protocol.messages import CollectorMessage, DecodeError, Focus, Hello, LeaseDone, Reach, Refused, encode
+from swarm_protocol.messages import decode_from_collector as decode_message
+from swarm_protocol.samples import EventKind, Sample, UplinkSample
+from swarm_protocol.swarm import State
+from swarm_storage.postgres_bus import EVERYBODY, Letter, Others
+
+if TYPE_CHECKING:
+    from swarm_collector.house import House
+    from swarm_collector.sessions import SessionOver
+
+GATHER_S: Final = 0.1  # what is told within it goes as one letter
+MOST_TOLD: Final = 5_000  # of one letter
+_log = logging.getLogger("swarm_collector.cluster")
+
+
+class Came(msgspec.Struct, frozen=True, tag="came"):
+    """Without the key and the token: who is admitted is the business of who holds the connection."""
+
+    node_id: str
+    name: str
+    hello: Hello
+    observed: str
+    reached: str
+    beat_ns: int
+
+
+class Reached(msgspec.Struct, frozen=True, tag="reached"):
+    node_id: str
+    reach: Reach
+
+
+class Beat(msgspec.Struct, frozen=True, tag="beat"):
+    node_id: str
+    spooled: int
+
+
+class Stored(msgspec.Struct, frozen=True, tag="stored"):
+    node_id: str
+    samples: tuple[Sample, ...]
+
+
+class Gone(msgspec.Struct, frozen=True, tag="gone"):
+    node_id: str
+    goodbye: str | None
+
+
+class Said(msgspec.Struct, frozen=True, tag="said"):
+    at_ns: int
+    node_id: str | None
+    kind: EventKind
+    detail: str
+
+
+class Done(msgspec.Struct, frozen=True, tag="done"):
+    node_id: str
+    done: LeaseDone
+
+
+class Aim(msgspec.Struct, frozen=True, tag="aim"):
+    focus: Focus
+
+
+class Deliver(msgspec.Struct, frozen=True, tag="deliver"):
+    node_id: str
+    message: bytes
+
+
+class TellAll(msgspec.Struct, frozen=True, tag="tell_all"):
+    """The sender is new here."""
+
+
+News = Came | Reached | Beat | Stored | Gone | Said | Done | Aim | Deliver | TellAll
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(tuple[News, ...])
+
+
+class Bus(Protocol):
+    viewers: int
+
+    def send(self, body: bytes, to: int = EVERYBODY) -> None: ...
+    def close(self) -> None: ...
+
+
+class RemoteProbe:
+    """A probe that another collector holds: what is sent to it travels there."""
+
+    def __init__(self, cluster: Cluster, number: int, collector: int, node_id: str) -> None:
+        self.number = number
+        self.collector = collector
+        self.node_id = node_id
+        self._cluster = cluster
+
+    def send(self, message: CollectorMessage) -> None:
+        self._cluster.tell(Deliver(self.node_id, encode(message)), to=self.collector)
+
+    def end(self, over: SessionOver) -> None:
+        """Its collector hears of the session that took its place as everybody does."""
+
+    def look(self, now_ns: int) -> None:
+        """Its collector does."""
+
+    def clock_set(self, step_ns: int) -> None:
+        """Its times are moved by the collector that takes its samples."""
+
+
+class Cluster:
+    """`leading` is True where there are no others."""
+
+    def __init__(self, house: House) -> None:
+        self.leading = True
+        self.watched = False
+        self._house = house
+        self._bus: Bus | None = None
+        self._me = 0
+        self._alive: frozenset[int] = frozenset()
+        self._remote: dict[str, RemoteProbe] = {}
+        self._number = 0
+        self._news: dict[int, list[News]] = {}
+
+    def join(self, make: Callable[[Callable[[Sequence[Letter]], None], Callable[[Others], None]], Bus]) -> None:
+        """From now on there may be others; nobody leads until the bus says so."""
+        self.leading = False
+        loop = asyncio.get_running_loop()
+
+        def later(call: Callable[..., None]) -> Callable[..., None]:
+            def soon(*arguments: object) -> None:
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(call, *arguments)
+
+            return soon
+
+        self._bus = make(later(self._take), later(self._hear))
+
+    def close(self) -> None:
+        if self._bus is not None:
+            self._flush()
+            self._bus.close()
+            self._bus = None
+
+    @property
+    def remote_probes(self) -> int:
+        return len(self._remote)
+
+    # ------------------------------------------------------------ what is told
+
+    def tell(self, news: News, to: int = EVERYBODY) -> None:
+        if self._bus is None or not (self._alive or to):
+            return
+        if not self._news:
+            asyncio.get_running_loop().call_later(GATHER_S, self._flush)
+        waiting = self._news.setdefault(to, [])
+        waiting.append(news)
+        if len(waiting) >= MOST_TOLD:
+            self._flush()
+
+    def came(self, member: Member) -> None:
+        assert member.hello is not None
+        hello = msgspec.structs.replace(member.hello, node_key=bytes(16), token="")
+        where = member.where
+        self.tell(Came(member.node_id, member.name, hello, where.observed, where.reached, member.beat_ns))
+
+    def said(self, at_ns: int, told: Told, detail: str) -> None:
+        self.tell(Said(at_ns, told.node_id, told.kind, detail))
+
+    def _flush(self) -> None:
+        news, self._news = self._news, {}
+        if self._bus is not None:
+            self._bus.viewers = self._house.viewer_count
+            for to, what in news.items():
+                self._bus.send(_encoder.encode(tuple(what)), to)
+
+    # ------------------------------------------------------------ what is heard
+
+    def _hear(self, others: Others) -> None:
+        """Who is there now, and does this collector lead?"""
+        came_back = others.me != self._me
+        new = others.alive - self._alive
+        for number in self._alive - others.alive:
+            self._lost(number)
+        self._me, self._alive, self.watched = others.me, others.alive, others.watched
+        if self._bus is not None:
+            self._bus.viewers = self._house.viewer_count
+        if others.leading != self.leading:
+            self.leading = others.leading
+            _log.info("this collector %s", "plans for the swarm now" if self.leading else "plans no longer")
+            if self.leading:
+                self._house.lead()
+        if others.me and (came_back or new):
+            if new:
+                _log.info("%d other collectors on this database", len(others.alive))
+            self.tell(TellAll())
+            self._tell_all()
+
+    def _tell_all(self) -> None:
+        for member in self._house.membership.connected():
+            if member.node_id not in self._remote:
+                self.came(member)
+                if member.reach != Reach():
+                    self.tell(Reached(member.node_id, member.reach))
+
+    def _take(self, letters: Sequence[Letter]) -> None:
+        for letter in letters:
+            try:
+                news = _decoder.decode(letter.body)
+            except msgspec.DecodeError as error:  # of a later version: the others' picture lacks something, ours too
+                _log.warning("a letter of collector %d cannot be read (%s)", letter.sender, error)
+                continue
+            for each in news:
+                self._apply(letter.sender, each)
+        self._house.hub.changed()
+
+    def _apply(self, sender: int, news: News) -> None:
+        house = self._house
+        now_ns = house.clock.steady_ns()
+        match news:
+            case Came():
+                self._came(sender, news, now_ns)
+            case Gone():
+                self._gone(news.node_id, news.goodbye, sender, now_ns)
+            case Reached():
+                remote = self._remote.get(news.node_id)
+                if remote is not None and house.membership.reached(remote.number, news.reach):
+                    house.replan()
+            case Beat():
+                if (remote := self._remote.get(news.node_id)) is not None:
+                    house.membership.heard(remote.number, now_ns)
+                    house.builder.seen(news.node_id, house.clock.wall_ns(), news.spooled)
+            case Stored():
+                if news.node_id in house.builder:
+                    for sample in news.samples:
+                        house.builder.sample(news.node_id, sample)
+                        if isinstance(sample, UplinkSample):
+                            house.conductor.leases.spent(news.node_id, sample.peer, sample.sent_bytes, now_ns)
+            case Said():
+                house.builder.event(news.at_ns, news.node_id, news.kind, news.detail)
+            case Done():
+                if self.leading and house.conductor.lease_done(news.done, news.node_id):
+                    house.poke()
+            case Aim():
+                house.conductor.scheduler.set_focus(news.focus)
+                house.replan()
+            case Deliver():
+                house.deliver(news.node_id, self._decoded(news.message))
+            case TellAll():
+                self._tell_all()
+
+    def _decoded(self, message: bytes) -> CollectorMessage | None:
+        try:
+            return decode_message(message)
+        except DecodeError as error:
+            _log.warning("the leader sent what cannot be read (%s)", error)
+            return None
+
+    def _came(self, sender: int, news: Came, now_ns: int) -> None:
+        house = self._house
+        known = self._remote.get(news.node_id)
+        if known is not None and known.collector == sender:
+            remote = known
+        else:
+            self._number -= 1
+            remote = RemoteProbe(self, self._number, sender, news.node_id)
+        where = Whereabouts(news.observed, news.hello.addresses, news.reached)
+        replaced = house.membership.adopt(
+            remote.number, news.node_id, news.name, news.hello, where, news.beat_ns, now_ns
+        )
+        house.adopted(remote, replaced, Refused(reason="this node joined another collector", final=False))
+        self._remote[news.node_id] = remote
+        house.builder.expect_every(news.beat_ns)
+        house.builder.node(
+            news.node_id,
+            news.name,
+            news.hello.facts,
+            host=news.observed if house.settings.show_addresses else "",
+            seen_ns=house.clock.wall_ns(),
+            state=State.OK,
+        )
+        house.replan()
+
+    def _gone(self, node_id: str, goodbye: str | None, sender: int, now_ns: int) -> None:
+        remote = self._remote.get(node_id)
+        if remote is None or remote.collector != sender:
+            return
+        del self._remote[node_id]
+        house = self._house
+        house.forget_session(remote.number)
+        house.membership.gone(remote.number, now_ns, goodbye)
+        if goodbye is not None:
+            house.conductor.leases.left(node_id)
+            house.builder.state(node_id, State.LEFT, house.clock.wall_ns())
+        house.replan()
+
+    def left(self, node_id: str) -> None:
+        """It has come to this collector: it is no longer another's."""
+        self._remote.pop(node_id, None)
+
+    def _lost(self, collector: int) -> None:
+        """One that died, or is cut off: its probes come to another one, or back."""
+        _log.warning("collector %d is gone", collector)
+        now_ns = self._house.clock.steady_ns()
+        for node_id in [node_id for node_id, remote in self._remote.items() if remote.collector == collector]:
+            self._gone(node_id, None, collector, now_ns)
