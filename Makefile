@@ -14,7 +14,7 @@ RUN_EXTRAS := .[torch,fast]
 endif
 TEST_EXTRAS := .[torch,test]
 
-.PHONY: run test lint types contracts pytest bench clean
+.PHONY: run test lint types contracts pytest bench docs reference clean
 
 run: $(VENV)/.installed-run-$(TORCH)
 	@$(BIN)/swarmtop
@@ -36,6 +36,12 @@ pytest: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m bench all
+
+docs: $(VENV)/.installed-test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+reference: $(VENV)/.installed-test
+	$(BIN)/python tools/reference.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

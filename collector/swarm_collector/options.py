@@ -90,8 +90,8 @@ class Options:
     ready_file: Path | None
 
 
-def options(argv: Sequence[str] | None, environment: Mapping[str, str] = os.environ) -> Options:
-    """Raises Unusable; argparse itself ends the process for what it does not know."""
+def options_parser() -> argparse.ArgumentParser:
+    """What `swarm-collector` takes; its `--help` and the reference are made from this."""
     parser = argparse.ArgumentParser(
         prog="swarm-collector",
         description="Takes in what the probes of a swarm measure, stores it, and streams it to dashboards.",
@@ -106,7 +106,12 @@ def options(argv: Sequence[str] | None, environment: Mapping[str, str] = os.envi
         else:
             parser.add_argument(f"--{setting.name}", action="store_true", default=None, help=setting.help)
     parser.add_argument("--version", action="version", version=f"swarm-collector {__version__}")
-    given = vars(parser.parse_args(argv))
+    return parser
+
+
+def options(argv: Sequence[str] | None, environment: Mapping[str, str] = os.environ) -> Options:
+    """Raises Unusable; argparse itself ends the process for what it does not know."""
+    given = vars(options_parser().parse_args(argv))
     config = given["config"] or environment.get(f"{PREFIX}CONFIG")
     chosen = _defaults() | (_of_file(Path(config)) if config else {}) | _of_environment(environment)
     chosen |= {key: value for key, value in given.items() if value is not None}

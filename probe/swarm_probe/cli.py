@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["status"]:
         return _status(arguments[1:])
-    options = _parser().parse_args(arguments)
+    options = probe_parser().parse_args(arguments)
     try:
         url = parse_join(options.join)
     except JoinError as error:
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _run(url, name, token, options.state, offer)
 
 
-def _parser() -> argparse.ArgumentParser:
+def probe_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="swarm-probe",
         description="Measures this machine and its paths to the other members of a swarm, for swarmtop.",

@@ -14,7 +14,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Final, Protocol, cast
 
 from swarm_protocol import __version__
@@ -83,19 +82,24 @@ def complain(text: str, exit_code: int) -> int:
 def dispatch(words: list[str]) -> int:
     command = next((c for c in COMMANDS if words and c.name == words[0]), None)
     if command is not None:
-        module = cast("CommandModule", _module(command))
-        parser = Parser(f"swarmtop {command.name}", _sentence(command.help), module.EXAMPLE)
-        module.add_arguments(parser)
-        args = parser.parse_args(words[1:])
+        args = command_parser(command).parse_args(words[1:])
         args.given = words[1:]  # as they were written, for a command that hands them on
-        return module.run(args)
+        return _module(command).run(args)
     if words and not words[0].startswith("-"):
         raise CommandError(_unknown_command(words[0]))
     return _top(words)
 
 
-def _module(command: Command) -> ModuleType:
-    return importlib.import_module(command.module)
+def command_parser(command: Command) -> Parser:
+    """What `swarmtop NAME` takes; its `--help`, the reference and the completions are all made from this."""
+    module = _module(command)
+    parser = Parser(f"swarmtop {command.name}", _sentence(command.help), module.EXAMPLE)
+    module.add_arguments(parser)
+    return parser
+
+
+def _module(command: Command) -> CommandModule:
+    return cast("CommandModule", importlib.import_module(command.module))
 
 
 def _unknown_command(word: str) -> str:
