@@ -156,8 +156,10 @@ class SqliteKeeper:
 
     def tidy(self, db: Db, known: Known, *, busy: bool, well: bool) -> float:
         assert isinstance(db, SqliteDb)
-        more = self._prunes.step(db, known)
-        more = vacuum_step(db.connection) or more
+        more = False
+        if self._wal_bytes() < WAL_MOST_BYTES:
+            more = self._prunes.step(db, known)
+            more = vacuum_step(db.connection) or more
         self._shorten_log(db, busy=busy)
         if well:
             self._ballast.keep()

@@ -9,9 +9,10 @@ import random
 import time
 
 import aiohttp
+import msgspec
 import pytest
 from collector_made import FOCUS, LAYER, hello, id_of
-from collector_rig import collector, link, note, probe_at, uplink
+from collector_rig import Probe, collector, link, note, probe_at, uplink
 from msgspec.structs import replace
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
@@ -340,35 +341,72 @@ async def test_the_collectors_end_is_told_and_what_was_taken_is_kept(tmp_path):
 QUICK = Limits(http_s=0.3, hello_s=0.3, per_address=8)
 
 
-async def drip(port: int) -> float:
+async def drip(port: int, address: str) -> float:
     """Sends a request header one byte at a time for ever; the seconds until the collector cuts it."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0))
     began = asyncio.get_running_loop().time()
 
     async def send() -> None:
         for byte in b"GET /probe HTTP/1.1\r\nHost: x\r\n" + b"X-Slow: 1\r\n" * 10_000:
             writer.write(bytes([byte]))
             await writer.drain()
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
 
     sending = asyncio.ensure_future(send())
     with contextlib.suppress(ConnectionError):
-        await asyncio.wait_for(reader.read(), 10)
+        await asyncio.wait_for(reader.read(), 20)
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
     writer.close()
     return asyncio.get_running_loop().time() - began
 
 
-async def test_a_dripping_client_is_cut_in_time_and_a_probe_joins_beside_it(tmp_path):
-    async with collector(tmp_path, limits=QUICK) as rig:
-        dripping = [asyncio.ensure_future(drip(rig.port)) for _ in range(6)]
+async def test_five_hundred_dripping_clients_are_cut_in_time_and_a_probe_joins_beside_them(tmp_path):
+    """aiohttp alone lets each of them hold its connection for hours."""
+    async with collector(tmp_path, limits=Limits(http_s=1.0, per_address=256)) as rig:
+        dripping = [asyncio.ensure_future(drip(rig.port, f"127.0.0.{2 + i // 200}")) for i in range(500)]
         async with rig.probe("kiln") as probe:
             await probe.welcome()
-            assert max(await asyncio.gather(*dripping)) < 5
             await probe.batch(1, note(time.time_ns(), "undisturbed"))
             await probe.acked(1)
-        assert rig.server.guard.refused["not a session in time"] == 6
+            assert max(await asyncio.gather(*dripping)) < 15
+            await probe.batch(2, note(time.time_ns(), "still there"))
+            await probe.acked(2)
+        assert rig.server.guard.refused["not a session in time"] == 500
+
+
+FIRST_RELEASE = {
+    "hello": {
+        "type": "hello", "protocol": 1, "node_key": bytes(range(32)), "name": "elder", "epoch": 7, "udp_port": 4000,
+        "tcp_port": 4001, "software": "swarm-probe 0.1.0",
+        "facts": {"system": "Linux", "cpu": "EPYC", "cores": 8, "ram_bytes": 1 << 34},
+    },
+    "link": {
+        "type": "link", "path": "direct", "sent": 20, "lost": 1, "rtt_min_ms": 9.5, "rtt_p50_ms": 10.5,
+        "rtt_p95_ms": 12.0, "rtt_p99_ms": 12.5, "pdv_ms": 2.5, "jitter_rfc3550_ms": 0.5, "timestamps": "kernel",
+    },
+    "hop": {
+        "type": "hop", "size_bytes": 16384, "cadence_ms": 150.0, "n": 20, "min_ms": 20.0, "p50_ms": 21.0,
+        "p95_ms": 22.0, "p99_ms": 23.0,
+    },
+}  # fmt: skip
+
+
+async def test_a_probe_of_the_first_release_is_understood(rig, tmp_path):
+    """It knows none of the fields that came since; a new field without a default would shut every older probe out."""
+    at_ns = time.time_ns()
+    async with rig.probe("kiln") as kiln:
+        await kiln.welcome()
+        samples = [dict(FIRST_RELEASE[kind], at_ns=at_ns, peer=kiln.node_id) for kind in ("link", "hop")]
+        async with connect(rig.url("/probe"), compression=None, proxy=None) as connection:
+            elder = Probe(connection, "elder")
+            await connection.send(msgspec.msgpack.encode(FIRST_RELEASE["hello"]))
+            welcome = await elder.welcome()
+            await connection.send(msgspec.msgpack.encode({"type": "batch", "epoch": 7, "seq": 1, "samples": samples}))
+            await elder.acked(1)
+    ((_, link),), ((_, hop),) = stored(tmp_path, "link"), stored(tmp_path, "hop")
+    assert (link.rtt_p50_ms, hop.p50_ms) == (10.5, 21.0)
+    assert welcome.name == "elder"
 
 
 async def test_a_socket_that_says_no_hello_is_closed(tmp_path):

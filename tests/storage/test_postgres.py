@@ -128,6 +128,7 @@ def test_only_one_collector_does_the_upkeep(url: str, db: PostgresDb):
     other.query("SELECT pg_advisory_lock(?)", (0x5357_0001,))
     keeper.tidy(db, Known(), busy=False, well=True)
     assert db.query("SELECT count(*) FROM pending WHERE unit = 'bucket'") == [(1,)]
+    other.query("SELECT pg_advisory_unlock(?)", (0x5357_0001,))
     other.close()
     keeper.tidy(db, Known(), busy=False, well=True)
     assert db.query("SELECT count(*) FROM pending WHERE unit = 'bucket'") == [(0,)]

@@ -16,6 +16,7 @@ from swarm_storage import retention
 from swarm_storage import writer as writer_module
 from swarm_storage.connect import connect_writer
 from swarm_storage.db import SqliteDb
+from swarm_storage.errors import Held
 from swarm_storage.keeper import SqliteKeeper
 from swarm_storage.retention import HOLD_NS, PruneClock, prune_step, vacuum_step
 from swarm_storage.rolling import roll_step
@@ -203,3 +204,36 @@ def test_an_orderly_end_leaves_the_file_alone_even_if_nothing_was_written(tmp_pa
         store.writer()
     store.close()
     assert sorted(each.name for each in tmp_path.iterdir()) == ["swarm.db", "swarm.db.lock"]
+
+
+def test_a_log_that_a_reader_holds_grows_to_its_limit_and_no_further(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """A disk full of log would stop everything else on the machine; the probes' spools have room."""
+    often(monkeypatch)
+    monkeypatch.setattr(keeper_module, "WAL_IDLE_BYTES", 1)
+    monkeypatch.setattr(keeper_module, "WAL_HELD_BYTES", 200_000)
+    monkeypatch.setattr(keeper_module, "WAL_MOST_BYTES", 400_000)
+    monkeypatch.setattr(writer_module, "RETRY_S", (0.0, 0.0))
+    store = open_store(str(tmp_path / "swarm.db"))
+    writer = store.writer()
+    writer.submit(batch(1, [event()])).result(20)
+    lingering = sqlite3.connect(f"file:{store.path}?mode=ro", uri=True)
+    cursor = lingering.execute("SELECT * FROM event_sample")
+    log = tmp_path / "swarm.db-wal"
+    seq, refusal = 1, ""
+    while not refusal and seq < 500:
+        try:
+            seq = writer.submit(batch(seq + 1, [event(T0 + seq + 1, detail="x" * 300)] * 20)).result(20)
+        except Held as error:
+            refusal = str(error)
+    assert refusal.endswith("MB and a reader keeps it from being reset; close what has it open")
+    held = log.stat().st_size
+    with pytest.raises(Held):
+        writer.submit(batch(seq + 1, [event(T0 + seq + 1)])).result(20)
+    assert log.stat().st_size <= held + 100_000 < 1_000_000
+    cursor.close()
+    lingering.close()
+    assert writer.submit(batch(seq + 1, [event(T0 + seq + 1)])).result(20) == seq + 1
+    assert sum("a reader holds it" in line for line in caplog.messages) == 1
+    store.close()
