@@ -27,7 +27,7 @@ REPEAT_NS: Final = 3600 * NS_PER_S  # mean wait of a sender between two rounds, 
 ROUND_PEERS: Final = 3
 ROUND_NS: Final = 600 * NS_PER_S  # what is not done by then is left out: a round's figures are compared with each other
 MAX_BYTES: Final = 4 << 20  # delivers 2.5 × BDP up to 100 Mbit/s at 130 ms
-DAILY_BYTES: Final = 24 << 20  # a node's share for transfers, in and out, of the 50 MB a day it is promised
+DAILY_BYTES: Final = 16 << 20  # a node's share for transfers, in and out, of the 50 MB a day it is promised
 POLL_REST_NS: Final = NS_PER_MS // 4  # a member: 2.5 s in a swarm of ten thousand
 DAY_NS: Final = 86_400 * NS_PER_S
 

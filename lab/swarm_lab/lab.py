@@ -185,6 +185,7 @@ class Lab:
         host = self.hosts[name]
         arguments = ["-m", "swarm_probe", "--join", self.collector_address, "--name", name]
         arguments += ["--state", str(host.folder / "probe")]
+        arguments += ["--daily-bytes", "none"]  # it is the emulator's line, and measured as hard as it can be
         memory_gib = self.scenario.host[host.index].memory_gib
         if memory_gib is not None:
             arguments += ["--offer-gib", str(memory_gib)]

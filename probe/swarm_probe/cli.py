@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
+from swarm_probe.ledger import DAILY_BYTES, parse_daily
 from swarm_probe.link import JoinError, parse_join
 from swarm_protocol import __version__
 from swarm_protocol.identity import IdentityError, default_state_dir
@@ -66,9 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.name is not None and name != options.name:
         print(f"swarm-probe: the name becomes {name} (A-Z a-z 0-9 . _ -, at most 32)", file=sys.stderr)
     if options.dry_run:
-        return _dry_run(url, name, options.state, token=bool(token))
+        return _dry_run(url, name, options.state, options.daily_bytes, token=bool(token))
     offer = None if options.offer_gib is None else int(options.offer_gib * BYTES_PER_GIB)
-    return _run(url, name, token, options.state, offer)
+    return _run(url, name, token, options.state, offer, options.daily_bytes)
 
 
 def probe_parser() -> argparse.ArgumentParser:
@@ -86,6 +87,8 @@ def probe_parser() -> argparse.ArgumentParser:
     _add_state(parser)
     usual = "memory that layers may take here, if not what is usual (the GPU's; half of the RAM without one)"
     parser.add_argument("--offer-gib", metavar="GIB", type=_gib, help=usual)
+    daily = "most bytes in any 24 hours, both directions: 50MB, 2GB, none (default: 50MB); the swarm can only lower it"
+    parser.add_argument("--daily-bytes", metavar="SIZE", type=_daily, default=DAILY_BYTES, help=daily)
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would be measured, sent and stored; do nothing"
     )
@@ -100,6 +103,13 @@ def _add_state(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _daily(text: str) -> int | None:
+    try:
+        return parse_daily(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _gib(text: str) -> float:
     try:
         value = float(text)
@@ -110,11 +120,11 @@ def _gib(text: str) -> float:
     return value
 
 
-def _dry_run(url: str, name: str, state: Path, *, token: bool) -> int:
+def _dry_run(url: str, name: str, state: Path, daily_bytes: int | None, *, token: bool) -> int:
     from swarm_probe.dry_run import dry_run_lines  # late: a running probe need not carry these
     from swarm_probe.host import torch_version
 
-    for line in dry_run_lines(url, name, str(state), token=token, torch=torch_version()):
+    for line in dry_run_lines(url, name, str(state), token=token, torch=torch_version(), daily_bytes=daily_bytes):
         print(line)
     return OK
 
@@ -143,13 +153,13 @@ def _status(arguments: Sequence[str]) -> int:
     return OK if status.joined else UNREACHABLE
 
 
-def _run(url: str, name: str, token: str, state: Path, offer_bytes: int | None) -> int:
+def _run(url: str, name: str, token: str, state: Path, offer_bytes: int | None, daily_bytes: int | None) -> int:
     from swarm_probe.daemon import Daemon, ProbeConfig  # late: --help and --dry-run do without
     from swarm_probe.spool import SpoolError
     from swarm_probe.status import StateError, StateLock
 
     _log_to_stderr()
-    config = ProbeConfig(url=url, name=name, state=state, token=token, offer_bytes=offer_bytes)
+    config = ProbeConfig(url=url, name=name, state=state, token=token, offer_bytes=offer_bytes, daily_bytes=daily_bytes)
     interrupted = False
 
     async def live() -> str | None:

@@ -21,8 +21,10 @@ from typing import Final, Protocol
 import msgspec
 
 from swarm_probe.compute.supervisor import Compute, ComputeLimits
+from swarm_probe.courtesy import Courtesy
 from swarm_probe.gpu import Gpus
 from swarm_probe.host import ClockWatch, Host, addresses
+from swarm_probe.ledger import DAILY_BYTES, Ledger
 from swarm_probe.link import Link, LinkState, LinkTimes, collector_of
 from swarm_probe.nat import Finding
 from swarm_probe.spool import Spool
@@ -50,6 +52,7 @@ from swarm_protocol.units import NS_PER_MS, ms_from_ns
 FLUSH_S: Final = 1.0  # what a power cut may cost; and how late a figure may be on the screen
 FLUSH_SAMPLES: Final = 200  # a batch of these is far below what one message may hold
 STATUS_EVERY: Final = 10  # flushes
+LEDGER_EVERY: Final = 60  # flushes: what a power cut forgets of the day's bytes
 HOST_FIRST_MS: Final = 10_000.0  # before any plan
 HOST_LEAST_MS: Final = 1_000.0  # whatever the plan says
 KEY_FILE: Final = "node.key"
@@ -88,18 +91,19 @@ class ProbeConfig:
     name: str
     state: Path
     token: str = ""
+    daily_bytes: int | None = DAILY_BYTES  # both directions; None: no limit
     offer_bytes: int | None = None  # what the owner lets layers take; None: the usual share
     times: LinkTimes | None = None  # of the link
     compute: ComputeLimits | None = None
 
 
-PathsMaker = Callable[[Callable[[ProbeSample], None]], PathsLike]
+PathsMaker = Callable[[Callable[[ProbeSample], None], Ledger, Courtesy], PathsLike]
 
 
-def real_paths(emit: Callable[[ProbeSample], None]) -> PathsLike:
+def real_paths(emit: Callable[[ProbeSample], None], ledger: Ledger, courtesy: Courtesy) -> PathsLike:
     from swarm_probe.paths import Paths, PathsConfig  # late: tests of the daemon bring their own
 
-    return Paths(PathsConfig(), emit)
+    return Paths(PathsConfig(), emit, ledger=ledger, courtesy=courtesy)
 
 
 class Daemon:
@@ -118,7 +122,13 @@ class Daemon:
         self._buffer: list[ProbeSample] = []
         self._host = Host(gpus)
         self._gpu_problem: str | None = None
-        self._paths = make_paths(self.emit)
+        self._ledger = Ledger.open(config.daily_bytes, config.state, time.time_ns())
+        if self._ledger.trouble:
+            log.warning("%s", self._ledger.trouble)
+        self._courtesy = Courtesy()
+        self._link_booked = (0, 0)
+        self._resting: str | None = None
+        self._paths = make_paths(self.emit, self._ledger, self._courtesy)
         self._udp_error: str | None = None
         self._compute = Compute(self.emit, say=_say, wall_ns=time.time_ns, rng=self._rng, limits=config.compute)
         self._link = Link(
@@ -178,6 +188,8 @@ class Daemon:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._paths.close()
             self._flush()
+            self._book_link()
+            self._ledger.write(time.time_ns())
             self._spool.close()
             self._write_status()
 
@@ -201,8 +213,9 @@ class Daemon:
 
     def _on_plan(self, plan: Plan) -> None:
         before, self._plan = self._plan, plan
+        self._ledger.lower(plan.daily_bytes)
         self._paths.update(plan)
-        self._compute.update(plan.compute)
+        self._compute.update(plan.compute if self._courtesy.battery_percent is None else None)
         if before is None or before.host_every_ms != plan.host_every_ms:
             self._host_due.set()
         if before is None or _news(before) != _news(plan):
@@ -256,7 +269,11 @@ class Daemon:
             if count % STATUS_EVERY == 0:
                 self._write_status()
             count += 1
+            if count % LEDGER_EVERY == 0:
+                self._book_link()
+                self._ledger.write(time.time_ns())
             await asyncio.sleep(FLUSH_S)
+            self._look_at_manners()
             jumped = clock.look(time.time_ns(), time.monotonic_ns())
             if jumped is not None:
                 log.info("%s", jumped.detail)
@@ -284,6 +301,33 @@ class Daemon:
         rtt_ns = finding.rtt_ns if finding.rtt_ns is not None else self._link.rtt_ns
         rtt_ms = ms_from_ns(rtt_ns) if rtt_ns is not None else None
         return msgspec.structs.replace(sample, nat=finding.nat, collector_rtt_ms=rtt_ms)
+
+    def _look_at_manners(self) -> None:
+        """Says once why tests rest, and that they go on; on battery no layers are timed either."""
+        now_ns = time.monotonic_ns()
+        limit, level = self._ledger.limit_bytes, self._ledger.level(time.time_ns())
+        resting = self._courtesy.why_waiting(now_ns)
+        if level != "free" and limit is not None:
+            what = "tests rest" if level == "thrifty" else "nothing is sent but to the collector"
+            resting = (
+                f"{self._ledger.used_bytes(time.time_ns()) / 1e6:.1f} of {limit / 1e6:.0f} MB used in 24 h; {what}"
+            )
+        battery = self._courtesy.battery_percent is not None
+        if self._plan is not None:
+            self._compute.update(None if battery else self._plan.compute)
+        if (resting is None) != (self._resting is None):
+            log.info("%s", f"waiting: {resting}" if resting else "tests go on")
+        self._resting = resting
+
+    def _book_link(self) -> None:
+        """What the collector connection took since the last time; TLS and frames are in the share for headers."""
+        sent, received = self._link.sent_bytes, self._link.received_bytes
+        before = self._link_booked
+        self._link_booked = sent, received
+        if sent > before[0] or received > before[1]:
+            self._ledger.spend_tcp(
+                "collector", "", sent=sent - before[0], received=received - before[1], now_ns=time.time_ns()
+            )
 
     def _look_at_udp(self) -> None:
         """Tells once where no round trips can be measured."""
@@ -335,11 +379,20 @@ class Daemon:
             plan=plan_line(self._plan) if self._plan is not None else "",
             compute=self._compute.status,
             udp=self._udp_error or f"port {self._paths.udp_port}",
+            waiting=self._resting or "",
+            traffic=self._ledger.trouble or _limit_line(self._ledger, time.time_ns()),
+            today=self._ledger.totals(time.time_ns()),
             spool_batches=self._spool.waiting,
             spool_bytes=self._spool.size_bytes,
             spool_trouble=self._spool.trouble,
             counters=counters,
         )
+
+
+def _limit_line(ledger: Ledger, now_ns: int) -> str:
+    limit, used = ledger.limit_bytes, ledger.used_bytes(now_ns)
+    of = f" of {limit / 1e6:.0f} MB" if limit is not None else " MB, no limit set"
+    return f"{used / 1e6:.1f}{of} in 24 hours, both directions"
 
 
 def plan_line(plan: Plan) -> str:

@@ -14,11 +14,11 @@ from swarm_protocol.samples import KINDS
 from swarm_protocol.text import safe
 
 MEMBERS: Final = 8  # others in the swarm of the example
-PACKETS_PER_S: Final = 0.8  # round trips begun here, to all members together
+PACKETS_PER_S: Final = 0.4  # round trips begun here, to all members together
 PACKET_BYTES: Final = 112 + 28  # authenticated STAMP, UDP and IPv4
 WINDOW_PACKETS: Final = 16  # round trips in one sample
-HOP_BYTES: Final = 20_000_000  # a day, in both directions
-TRANSFER_BYTES: Final = 24 << 20  # a day, in both directions
+HOP_BYTES: Final = 8_000_000  # a day, in both directions
+TRANSFER_BYTES: Final = 16 << 20  # a day, in both directions
 HOST_EVERY_S: Final = 60.0
 HEARTBEAT_BYTES: Final = 20_000  # a day; and the pings that keep the connection open
 SAMPLE_BYTES: Final = 250  # one sample in its batch, on the wire
@@ -36,7 +36,10 @@ def daily_sent_bytes() -> dict[str, int]:
     }
 
 
-def dry_run_lines(url: str, name: str, state: str, *, token: bool, torch: str | None) -> list[str]:
+def dry_run_lines(
+    url: str, name: str, state: str, *, token: bool, torch: str | None, daily_bytes: int | None
+) -> list[str]:
+    limit = "your line carries" if daily_bytes is None else f"{daily_bytes / 1e6:g} MB"
     sent = daily_sent_bytes()
     per_day = ", ".join(f"{what} {size / 1e6:.0f}" for what, size in sent.items())
     layers = (
@@ -63,7 +66,8 @@ def dry_run_lines(url: str, name: str, state: str, *, token: bool, torch: str | 
         ),
         "a day": (
             f"about {sum(sent.values()) / 1e6:.0f} MB sent with {MEMBERS} other members, nobody watching ({per_day}),",
-            "about as much received; more while somebody has the dashboard open: the collector sets the pace",
+            "about as much received; more while somebody has the dashboard open: the collector sets the pace,",
+            f"but never more than {limit} in 24 hours (--daily-bytes), both directions together, whoever asks",
         ),
     }
     head = "nothing was opened, written or sent; without --dry-run this probe would:"

@@ -174,6 +174,8 @@ class Link:
         self._in_flight: deque[int] = deque()
         self._moved_at = 0.0  # monotonic s; when an acknowledgement or the first unanswered batch was
         self._hold_until = 0.0  # monotonic s; of SlowDown
+        self.sent_bytes = 0  # of messages, since the start
+        self.received_bytes = 0
         self.ignored = 0  # messages that were none of ours
 
     @property
@@ -211,7 +213,7 @@ class Link:
         if self._ws is None:
             return False
         try:
-            await self._ws.send(encode(message))
+            await self._say(self._ws, encode(message))
         except ConnectionClosed:
             return False
         return True
@@ -283,7 +285,7 @@ class Link:
     async def _converse(self, ws: ClientConnection) -> None:
         hello = self._hello()
         with contextlib.suppress(ConnectionClosed):  # the receiver hears why
-            await ws.send(encode(hello))
+            await self._say(ws, encode(hello))
         joining = asyncio.create_task(self._receive_welcome(ws))
         welcome = await self._unless_stopping(joining)
         if welcome is None:
@@ -321,6 +323,7 @@ class Link:
     async def _next(self, ws: ClientConnection) -> CollectorMessage | None:
         """The next message; None for one that is none of ours. Raises _Ended where it is a refusal."""
         data = await ws.recv()
+        self.received_bytes += len(data)
         try:
             if isinstance(data, str):
                 raise DecodeError("a text message")
@@ -377,7 +380,7 @@ class Link:
                     self._moved_at = now
                 self._in_flight.append(seq)
                 self._sent = seq
-                await _send(ws, payload)
+                await self._send(ws, payload)
                 continue
             elif self._in_flight:
                 wait_s = self._moved_at + self._times.ack_wait_s - now
@@ -389,7 +392,7 @@ class Link:
 
     async def _beat(self, ws: ClientConnection, every_s: float) -> None:
         while True:
-            await _send(ws, encode(Heartbeat(at_ns=time.time_ns(), spooled=self._spool.waiting)))
+            await self._send(ws, encode(Heartbeat(at_ns=time.time_ns(), spooled=self._spool.waiting)))
             await asyncio.sleep(every_s)
 
     async def _goodbye(self, ws: ClientConnection) -> None:
@@ -402,15 +405,18 @@ class Link:
                     await self._heard_ack.wait()
         with contextlib.suppress(TimeoutError, ConnectionClosed):
             async with asyncio.timeout(self._times.leave_s):
-                await ws.send(encode(Leaving(reason="stopped by its owner")))
+                await self._say(ws, encode(Leaving(reason="stopped by its owner")))
 
-
-async def _send(ws: ClientConnection, data: bytes) -> None:
-    """Where the connection is gone this waits to be cancelled: the receiver hears why, and it is the one to tell."""
-    try:
+    async def _say(self, ws: ClientConnection, data: bytes) -> None:
+        self.sent_bytes += len(data)
         await ws.send(data)
-    except ConnectionClosed:
-        await asyncio.Event().wait()
+
+    async def _send(self, ws: ClientConnection, data: bytes) -> None:
+        """Where the connection is gone this waits to be cancelled: the receiver hears why, and it is who tells."""
+        try:
+            await self._say(ws, data)
+        except ConnectionClosed:
+            await asyncio.Event().wait()
 
 
 def _closing_words(error: ConnectionClosed) -> str:

@@ -17,11 +17,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
 from swarm_probe import hop, uplink
+from swarm_probe.courtesy import Courtesy, system_battery, system_counters
+from swarm_probe.ledger import Ledger
 from swarm_probe.nat import Finding
 from swarm_probe.quantiles import quantile
 from swarm_probe.round_trips import IDLE_RTTS_MIN, Aim, RoundTrips, Trips, behind_nat
@@ -40,6 +42,12 @@ LOADED_PACE_LATER_NS: Final = 100 * NS_PER_MS
 LOADED_PACE_FAST_S: Final = 1.0  # after this the slower pace is enough, and cheaper
 FIRST_HOP_S: Final = 2.0  # rounds with a new peer begin within this: somebody waits for the first figure
 MIN_INTERVAL_NS: Final = 10 * NS_PER_MS
+ATTEND_S: Final = 1.0
+BATTERY_EVERY: Final = 30  # looks
+POSTPONED_NS: Final = 30 * NS_PER_S  # a hop round that would disturb somebody is tried again after this
+LEAST_TRANSFER_BYTES: Final = 1 << 20  # with less left of the day no transfer is begun
+SERVED_TRANSFER_BYTES: Final = 4 << 20  # as much as one usually takes
+TRANSFER_LEAVES_NS: Final = 8 * NS_PER_S  # what a transfer should have left of its lease when it begins
 MIN_HOP_EVERY_NS: Final = NS_PER_S
 
 log = logging.getLogger(__name__)
@@ -47,10 +55,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PathsLimits:
-    """What no plan can exceed."""
+    """What no plan can exceed, beside the bytes of the ledger."""
 
-    packets_per_s: float = 100.0  # of STAMP, ours
-    replies_per_s: float = 200.0  # of STAMP, to all peers together
+    packets_per_s: float = 100.0  # of STAMP, requests and answers together
     transfer_bytes: int = uplink.MAX_TRANSFER_BYTES
 
 
@@ -86,7 +93,10 @@ class Paths:
         emit: Callable[[ProbeSample], None],
         wall_ns: Callable[[], int] = time.time_ns,
         mono_ns: Callable[[], int] = time.monotonic_ns,
+        ledger: Ledger | None = None,
+        courtesy: Courtesy | None = None,
     ) -> None:
+        """`ledger` None: no limit but the plan's, and no record. `courtesy` is kept up to date here."""
         self.udp_port = 0
         self.tcp_port = 0
         self.tcp_error: str | None = None
@@ -97,11 +107,15 @@ class Paths:
         self._counts: Counter[str] = Counter()
         self._members: dict[str, _Member] = {}
         self._plan: Plan | None = None
+        self._ledger = ledger if ledger is not None else Ledger(daily_bytes=None)
+        self._courtesy = courtesy if courtesy is not None else Courtesy()
+        self._attending: asyncio.Task[None] | None = None
         self._own_transfer = False
         self._transfers = 0  # at this node, of either direction
         self._no_transfer = asyncio.Event()
         self._no_transfer.set()
         self._hop_turn = asyncio.Lock()
+        self._served_hops = 0
         limits = config.limits
         self._trips = RoundTrips(
             emit,
@@ -109,12 +123,18 @@ class Paths:
             self._clocks,
             self._rng,
             packets_per_s=limits.packets_per_s,
-            replies_per_s=limits.replies_per_s,
+            ledger=self._ledger,
             bind_host=config.bind_host,
         )
         services = {
-            Purpose.HOP: Service(self._serve_hop, hop.MAX_MESSAGE_BYTES, lambda: False),
-            Purpose.UPLINK: Service(self._serve_uplink, limits.transfer_bytes, self._busy),
+            Purpose.HOP: Service(
+                self._serve_hop, hop.MAX_MESSAGE_BYTES, lambda: self._why_waiting(hop.ROUND_BYTES) is not None
+            ),
+            Purpose.UPLINK: Service(
+                self._serve_uplink,
+                limits.transfer_bytes,
+                lambda: self._busy() or self._why_waiting(SERVED_TRANSFER_BYTES) is not None,
+            ),
         }
         self._tcp = TcpPeer(services, self._counts)
 
@@ -135,6 +155,7 @@ class Paths:
         except OSError as error:
             self.tcp_error = _port_error("TCP", host, self._config.tcp_port, error, "others cannot measure hops to us")
             log.warning("%s", self.tcp_error)
+        self._attending = asyncio.create_task(self._attend())
 
     @property
     def udp_error(self) -> str | None:
@@ -194,6 +215,9 @@ class Paths:
             return False, "another transfer runs at this node"
         self._own_transfer = True
         try:
+            if (waiting := await self._wait_for_line(deadline_ns)) is not None:
+                self._counts["uplinks_postponed"] += 1
+                return False, f"{name}: {waiting}"
             transfer, idle, loaded = await self._transfer(member, lease, deadline_ns)
         except (PeerError, TimeoutError) as error:
             self._counts["uplinks_failed"] += 1
@@ -224,11 +248,56 @@ class Paths:
     async def close(self) -> None:
         members, self._members = self._members, {}
         tasks = [m.hop_task for m in members.values() if m.hop_task is not None]
+        if self._attending is not None:
+            self._attending.cancel()
+            tasks.append(self._attending)
         for member in members.values():
             self._drop(member)
         await asyncio.gather(*tasks, return_exceptions=True)
         self._trips.close()
         await self._tcp.close()
+
+    # ------------------------------------------------------------ what the owner was promised
+
+    async def _attend(self) -> None:
+        """Notices who else uses the line and where the power comes from."""
+        looks, used = 0, False
+        while True:
+            if looks % BATTERY_EVERY == 0:
+                self._courtesy.battery(system_battery())
+                self._trips.paused = self._courtesy.battery_percent is not None
+            looks += 1
+            now_ns = self._clocks.mono_ns()
+            sent, received = (
+                self._counts[f"udp_bytes_{way}"] + self._counts[f"tcp_bytes_{way}"] for way in ("sent", "received")
+            )
+            testing = self._transfers > 0 or self._served_hops > 0 or self._hop_turn.locked()
+            self._courtesy.look(now_ns, system_counters(), (sent, received), testing=testing)
+            if self._courtesy.line_used(now_ns) != used:
+                used = not used
+                self._trips.set_loaded(used or self._transfers > 0)
+            self._trips.book_others()
+            await asyncio.sleep(ATTEND_S)
+
+    def _why_waiting(self, size_bytes: int) -> str | None:
+        """Why no test of `size_bytes` is begun or served now, in one line."""
+        if self._is_full(size_bytes):
+            limit = self._ledger.limit_bytes or 0
+            return f"the tests' share of {limit / 1e6:.0f} MB a day is used; raise --daily-bytes or wait"
+        return self._courtesy.why_waiting(self._clocks.mono_ns())
+
+    def _is_full(self, size_bytes: int) -> bool:
+        return self._ledger.room_bytes(self._clocks.wall_ns()) < size_bytes
+
+    def _book(self, kind: Literal["hop", "uplink"], peer: str, stream: Stream) -> None:
+        member = self._members.get(peer)
+        self._ledger.spend_tcp(
+            kind,
+            member.peer.name if member is not None else "",
+            sent=stream.sent_bytes,
+            received=stream.received_bytes,
+            now_ns=self._clocks.wall_ns(),
+        )
 
     # ------------------------------------------------------------ members
 
@@ -269,6 +338,10 @@ class Paths:
             due_ns = max(due_ns, member.hop_began[0] + every_ns)
         while True:
             await asyncio.sleep(max(0, due_ns - self._clocks.mono_ns()) / NS_PER_S)
+            if self._why_waiting(hop.ROUND_BYTES) is not None:
+                self._counts["hops_postponed"] += 1
+                due_ns = self._clocks.mono_ns() + min(every_ns, POSTPONED_NS)
+                continue
             began_ns = self._clocks.mono_ns()
             member.hop_began = began_ns, plan.hop_bytes
             try:
@@ -294,6 +367,7 @@ class Paths:
                 loaded = self._transfers > 0
         finally:
             stream.close()
+            self._book("hop", member.peer.node_id, stream)
         if measured is None:
             return
         self._counts["hops_measured"] += 1
@@ -329,8 +403,13 @@ class Paths:
             return stream
         raise failed
 
-    async def _serve_hop(self, stream: Stream, _peer: str, size: int) -> None:
-        await hop.serve(stream, size, self._clocks.mono_ns)
+    async def _serve_hop(self, stream: Stream, peer: str, size: int) -> None:
+        self._served_hops += 1
+        try:
+            await hop.serve(stream, size, self._clocks.mono_ns)
+        finally:
+            self._served_hops -= 1
+            self._book("hop", peer, stream)
 
     # ------------------------------------------------------------ transfers
 
@@ -347,7 +426,8 @@ class Paths:
         idle = sorted(trips.idle_rtts) if trips is not None else []
         idle_ns = median(idle) if idle else None
         pdv_ns = quantile(idle, 0.95) - idle[0] if len(idle) >= IDLE_RTTS_MIN else None
-        max_bytes = min(lease.max_bytes, self._config.limits.transfer_bytes)
+        room = self._ledger.room_bytes(self._clocks.wall_ns())
+        max_bytes = min(lease.max_bytes, self._config.limits.transfer_bytes, room)
         self._transfer_began()
         try:
             async with asyncio.timeout(self._seconds_until(deadline_ns)):
@@ -362,6 +442,7 @@ class Paths:
                     )
             finally:
                 stream.close()
+                self._book("uplink", member.peer.node_id, stream)
         finally:
             self._transfer_ended()
         # the later half: the queue fills while the transfer gets going
@@ -398,6 +479,14 @@ class Paths:
             trips.loaded_rtts = None
             self._trips.pace(trips, None)
 
+    async def _wait_for_line(self, deadline_ns: int) -> str | None:
+        """Until a transfer disturbs nobody; why not, where that takes longer than the lease leaves."""
+        while (waiting := self._why_waiting(LEAST_TRANSFER_BYTES)) is not None:
+            if self._clocks.mono_ns() + TRANSFER_LEAVES_NS > deadline_ns or self._is_full(LEAST_TRANSFER_BYTES):
+                return waiting
+            await asyncio.sleep(ATTEND_S)
+        return None
+
     def _transfer_began(self) -> None:
         self._transfers += 1
         self._no_transfer.clear()
@@ -407,13 +496,14 @@ class Paths:
         self._transfers -= 1
         if not self._transfers:
             self._no_transfer.set()
-            self._trips.set_loaded(False)
+            self._trips.set_loaded(self._courtesy.line_used(self._clocks.mono_ns()))
 
-    async def _serve_uplink(self, stream: Stream, _peer: str, size: int) -> None:
+    async def _serve_uplink(self, stream: Stream, peer: str, size: int) -> None:
         self._transfer_began()
         try:
             await uplink.receive(stream, size, self._clocks.mono_ns)
         finally:
+            self._book("uplink", peer, stream)
             self._transfer_ended()
 
     def _seconds_until(self, deadline_ns: int) -> float:

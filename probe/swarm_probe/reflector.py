@@ -82,8 +82,9 @@ class Accepted:
 
 
 class Reflector:
-    def __init__(self, replies_per_s: float, now_ns: int) -> None:
-        self._all = Bucket(replies_per_s, replies_per_s, now_ns)
+    def __init__(self, bucket: Bucket) -> None:
+        """`bucket`: of all packets that this probe sends, its own requests among them."""
+        self._all = bucket
         self._sessions: dict[int, tuple[_State, ...]] = {}  # two members may have been given the same SSID
 
     def announce(self, sessions: Iterable[Announced], now_ns: int) -> None:

@@ -19,8 +19,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from swarm_probe.books import Books
 from swarm_probe.budget import Bucket
 from swarm_probe.hole import KNOCK_NS, Hole
+from swarm_probe.ledger import Ledger
 from swarm_probe.reach import Reachability
 from swarm_probe.reflector import Announced, Reflector, Refused
 from swarm_probe.sockets import Target, why
@@ -41,6 +43,8 @@ from swarm_protocol.units import NS_PER_MS, NS_PER_S, ms_from_ns
 
 KERNEL_STAMP_ERROR_NS: Final = 100_000  # scheduling between our own clock reading and the wire
 USER_STAMP_ERROR_NS: Final = 10_000_000  # a busy machine wakes a process this late
+THRIFTY_PER_S: Final = 0.3  # 7 MB a day with their answers, once most of the day's bytes are used
+THRIFTY_BURST: Final = 3.0
 MAX_PER_TICK: Final = 8  # packets sent together; the next ones go a millisecond later
 TICK_NS: Final = NS_PER_MS
 MAX_DEPARTING: Final = 128  # packets whose departure stamp is awaited; the oldest never got one
@@ -107,7 +111,7 @@ class RoundTrips:
         rng: random.Random,
         *,
         packets_per_s: float,
-        replies_per_s: float,
+        ledger: Ledger,
         bind_host: str = "",
     ) -> None:
         self.error: str | None = None  # why there are no round trips, in one line
@@ -116,8 +120,11 @@ class RoundTrips:
         self._clocks = clocks
         self._rng = rng
         now_ns = clocks.mono_ns()
-        self._bucket = Bucket(packets_per_s, packets_per_s, now_ns)
-        self._reflector = Reflector(replies_per_s, now_ns)
+        self._bucket = Bucket(packets_per_s, packets_per_s, now_ns)  # requests and answers together
+        self._thrifty = Bucket(THRIFTY_PER_S, THRIFTY_BURST, now_ns)
+        self._books = Books(ledger, counts, clocks)
+        self.paused = False  # nothing of our own is sent; others are answered
+        self._reflector = Reflector(self._bucket)
         self._udp = UdpPort(self._arrived, self._departed, counts, clocks)
         self.reach = Reachability(self._udp, counts, clocks, bind_host)
         self._by_ssid: dict[int, tuple[Trips, ...]] = {}
@@ -158,6 +165,8 @@ class RoundTrips:
 
     def announce(self, peers: Iterable[Peer]) -> None:
         """Requests of these are answered from now on, and no others."""
+        peers = tuple(peers)
+        self._books.names = {peer.node_id: peer.name for peer in peers}
         sessions = (Announced(p.ssid_in, p.stamp_key, p.node_id) for p in peers)
         self._reflector.announce(sessions, self._clocks.mono_ns())
 
@@ -239,7 +248,9 @@ class RoundTrips:
                 self.pace(trips, KNOCK_NS if knocking else None)
             if host is not None and trips.hole.due(now_ns):
                 trips.hole.sent(now_ns)
-                if self._udp.send(stun.encode_indication(os.urandom(stun.ID_BYTES)), trips.targets[host]) is None:
+                if self._may_send(now_ns) and not self._udp.send(
+                    stun.encode_indication(os.urandom(stun.ID_BYTES)), trips.targets[host]
+                ):
                     self._counts["keepalives_sent"] += 1
         if between:
             self._holes = asyncio.get_running_loop().call_later(HOLES_S, self._look_after_holes)
@@ -303,7 +314,7 @@ class RoundTrips:
 
     def _transmit(self, trips: Trips, out: Outgoing) -> None:
         now_ns = self._clocks.mono_ns()
-        if not self._bucket.take(now_ns):
+        if not self._may_send(now_ns):
             trips.session.unsent(out.seq, unreachable=False)
             self._counts["stamp_held_back"] += 1
             return
@@ -314,6 +325,7 @@ class RoundTrips:
         trips.hole.sent(now_ns)
         if error is None:
             self._counts["stamp_sent"] += 1
+            self._books.stamp(trips.peer.name, trips.targets[out.host], sent=len(out.data))
             if self._refused_in_row >= BLOCKED_AFTER:
                 log.info("UDP can be sent again")
                 self.error = None
@@ -324,6 +336,16 @@ class RoundTrips:
             self._counts["stamp_send_failed"] += 1
             self._note_refusal(error)
         _trim(self._tokens)
+
+    def _may_send(self, now_ns: int) -> bool:
+        level = self._books.level()
+        if self.paused or level == "spent" or (level == "thrifty" and not self._thrifty.take(now_ns)):
+            return False
+        return self._bucket.take(now_ns)
+
+    def book_others(self) -> None:
+        """What else went through the port since the last time (STUN, other protocols on it)."""
+        self._books.others()
 
     def _next_token(self) -> int:
         self._token = (self._token + 1) % (1 << 32)
@@ -358,6 +380,7 @@ class RoundTrips:
             ssid, reflected = stamp.peek(arrival.data)
         except stamp.StampError as error:
             self._counts[f"ignored_{error.reason}"] += 1
+            self._books.stranger(arrival.source, len(arrival.data))
             return
         if reflected:
             self._take_reply(arrival, ssid)
@@ -368,6 +391,12 @@ class RoundTrips:
         accepted = self._reflector.accept(arrival.data, self._clocks.mono_ns())
         if isinstance(accepted, Refused):
             self._counts[f"ignored_{accepted.reason}"] += 1
+            self._books.stranger(arrival.source, len(arrival.data))
+            return
+        name = self._books.names.get(accepted.peer, "")
+        self._books.stamp(name, arrival.source, received=len(arrival.data))
+        if self._books.level() == "spent":
+            self._counts["ignored_budget"] += 1
             return
         if (trips := self._by_peer.get(accepted.peer)) is not None:
             self._learn(trips, arrival.source)
@@ -384,6 +413,7 @@ class RoundTrips:
         self._answered[token] = now_ns
         if self._udp.send(reply, arrival.source, token=token, ancillary=arrival.reply_with) is None:
             self._counts["stamp_answered"] += 1
+            self._books.stamp(name, arrival.source, sent=len(reply))
         else:
             self._answered.pop(token, None)
             self._counts["stamp_send_failed"] += 1
@@ -400,6 +430,7 @@ class RoundTrips:
                     continue
                 break
             self._counts["stamp_replies"] += 1
+            self._books.stamp(trips.peer.name, arrival.source, received=len(arrival.data))
             self.reach.peer_answered(at_ns)
             if trips.knocking:
                 trips.knocking = False
@@ -408,6 +439,7 @@ class RoundTrips:
             self._report(trips, self._clocks.mono_ns())
             return
         self._counts[f"ignored_{reason}"] += 1
+        self._books.stranger(arrival.source, len(arrival.data))
 
     def _note(self, trips: Trips, trip: RoundTrip) -> None:
         if trips.loaded_rtts is not None:

@@ -48,6 +48,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     spool_batches: int
     spool_bytes: int
     spool_trouble: str | None = None
+    waiting: str = ""  # why tests rest; empty: they do not
+    traffic: str = ""  # of the last 24 hours, one line
+    today: dict[str, tuple[int, int]] = {}  # kind → bytes sent, received since midnight UTC
     counters: dict[str, int] = {}
 
 
@@ -113,6 +116,10 @@ def read_status(folder: Path) -> Status | None:
 def describe(status: Status, now_ns: int) -> list[str]:
     """The lines of `swarm-probe status`."""
     age_s = max(0, now_ns - status.at_ns) // NS_PER_S
+    today = ", ".join(
+        f"{safe(kind)} {sent / 1e6:.2f} MB out {received / 1e6:.2f} in"
+        for kind, (sent, received) in status.today.items()
+    )
     traffic = ", ".join(f"{safe(name)} {count}" for name, count in status.counters.items())
     spool = f"{status.spool_batches} batches wait ({gib(status.spool_bytes) * 1024:.1f} MiB on disk)"
     rows = {
@@ -123,6 +130,9 @@ def describe(status: Status, now_ns: int) -> list[str]:
         "udp": safe(status.udp, 300),
         "layers": safe(status.compute, 300),
         "spool": spool + (f"; not writing: {safe(status.spool_trouble)}" if status.spool_trouble else ""),
+        "tests": safe(status.waiting, 300) or "as planned",
+        "traffic": safe(status.traffic, 300),
+        "today": today or "nothing yet",
         "counted": traffic or "nothing yet",
     }
     return [f"{name:<10} {text}" for name, text in rows.items()]

@@ -71,7 +71,7 @@ class Purpose(enum.IntEnum):
 
 class _Status(enum.IntEnum):
     OK = 0
-    BUSY = 1
+    BUSY = 1  # or at rest: no bytes left today, others use the line, on battery
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,8 @@ class Stream:
         except OSError as error:  # reset before we came to it
             raise Unreachable(f"the connection broke at once ({why(error)})") from error
         self.socket = connected
+        self.sent_bytes = 0
+        self.received_bytes = 0
         self._counts = counts
         self._loop = asyncio.get_running_loop()
 
@@ -101,6 +103,7 @@ class Stream:
         except OSError as error:
             raise Unreachable(f"the connection broke while sending ({why(error)})") from error
         self._counts["tcp_bytes_sent"] += len(data)
+        self.sent_bytes += len(data)
 
     async def read_into(self, buffer: memoryview) -> int:
         """Bytes read, 0 at the end of the stream."""
@@ -109,6 +112,7 @@ class Stream:
         except OSError as error:
             raise Unreachable(f"the connection broke while receiving ({why(error)})") from error
         self._counts["tcp_bytes_received"] += got
+        self.received_bytes += got
         return got
 
     def stamp_arrivals(self) -> None:
@@ -131,6 +135,7 @@ class Stream:
             except OSError as error:
                 raise Unreachable(f"the connection broke while receiving ({why(error)})") from error
         self._counts["tcp_bytes_received"] += got
+        self.received_bytes += got
         now_ns = time.time_ns()
         stamps = (kernel_stamp_ns(*message) for message in ancillary)
         waited_ns = now_ns - next((stamp for stamp in stamps if stamp is not None), now_ns)
@@ -209,7 +214,7 @@ async def _introduce(stream: Stream, caller: Caller, purpose: Purpose, size: int
     reply = answer[: _REPLY.size]
     _require(caller.key, b"reply", (hello, reply), answer[_REPLY.size :])
     if _REPLY.unpack(reply)[1] != _Status.OK:
-        raise Busy("the peer runs another transfer; the collector will lease another slot")
+        raise Busy("the peer rests or runs another test; it is asked again later")
     go = _GO.pack(size)
     await stream.write(go + _mac(caller.key, b"go", hello, reply, go))
 

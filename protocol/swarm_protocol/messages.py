@@ -186,8 +186,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, tag="plan"):
     window_ms: Ms  # one LinkSample a peer each
     hop_bytes: Annotated[int, Meta(ge=1, le=1 << 20)]  # one decode step's activation of the model in question
     hop_cadence_ms: Ms
-    hop_every_ms: Ms  # how often a round of hops is run with each peer
+    hop_every_ms: Annotated[float, Meta(ge=0, le=86_400_000)]  # how often a round of hops is run with each peer
     host_every_ms: Ms
+    daily_bytes: Count | None = None  # both directions; counts where it is less than what the probe's owner allows
     compute: ComputeTask | None = None
 
 

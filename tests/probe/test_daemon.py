@@ -15,8 +15,10 @@ import pytest
 from fake_collector import NODE_ID, FakeCollector
 
 from swarm_probe.compute.supervisor import ComputeLimits
+from swarm_probe.courtesy import Courtesy
 from swarm_probe.daemon import Daemon, ProbeConfig, admit, plan_line
 from swarm_probe.gpu import Gpus
+from swarm_probe.ledger import Ledger
 from swarm_probe.link import LinkTimes
 from swarm_probe.nat import Finding
 from swarm_probe.status import read_status
@@ -87,7 +89,7 @@ class Rig:
             gpus=NoGpus(),
         )
 
-    def make_paths(self, emit: Callable[[Sample], None]) -> FakePaths:
+    def make_paths(self, emit: Callable[[Sample], None], ledger: Ledger, courtesy: Courtesy) -> FakePaths:
         self.paths = FakePaths(emit)
         return self.paths
 

@@ -146,7 +146,7 @@ async def test_a_purpose_that_is_not_offered_is_refused(server: Server) -> None:
 
 async def test_a_busy_peer_says_so_to_members(server: Server) -> None:
     server.busy = True
-    with pytest.raises(Busy, match="another transfer"):
+    with pytest.raises(Busy, match="rests or runs another test"):
         await server.call()
 
 

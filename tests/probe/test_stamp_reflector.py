@@ -7,6 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swarm_probe.budget import Bucket
 from swarm_probe.reflector import FORGET_NS, REPLAY_WINDOW, Accepted, Announced, Reflector, Refused
 from swarm_protocol import stamp
 from swarm_protocol.units import NS_PER_S
@@ -17,7 +18,7 @@ WALL = 1_700_000_000 * NS_PER_S
 
 
 def reflector(*announced: Announced, per_s: float = 1e6) -> Reflector:
-    one = Reflector(per_s, NOW)
+    one = Reflector(Bucket(per_s, per_s, NOW))
     one.announce(announced or (Announced(SSID, KEY, "peer"),), NOW)
     return one
 

@@ -15,6 +15,7 @@ from typing import Literal
 import msgspec
 import pytest
 
+from swarm_probe.budget import Bucket
 from swarm_probe.reflector import Announced, Reflector, Refused
 from swarm_probe.stamp import Ignored, PathReport, SessionConfig, StampSession
 from swarm_protocol.units import NS_PER_MS
@@ -123,7 +124,7 @@ def scenario_half(scenario: Scenario) -> int:
 
 
 def _reflector() -> Reflector:
-    reflector = Reflector(1000.0, START_NS)
+    reflector = Reflector(Bucket(1000.0, 1000.0, START_NS))
     reflector.announce([Announced(9, KEY, "peer")], START_NS)
     return reflector
 

@@ -1,0 +1,355 @@
+"""What a volunteer was promised in probe/README.md, kept whatever a collector or a stranger asks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swarm_probe import paths as paths_module
+from swarm_probe.budget import Bucket
+from swarm_probe.courtesy import HOLD_NS, Courtesy
+from swarm_probe.ledger import FREE_SHARE, HOUR_NS, LOG_BYTES, LOG_FILES, Ledger, parse_daily
+from swarm_probe.paths import Paths, PathsConfig
+from swarm_probe.sockets import target
+from swarm_protocol.messages import Peer, Plan, UplinkLease
+from swarm_protocol.samples import LinkSample, Sample
+from swarm_protocol.units import NS_PER_S
+
+T0 = 1_764_000_000 * NS_PER_S
+DAY_NS = 24 * HOUR_NS
+KEY = bytes(range(32))
+ME, OTHER = "a" * 16, "b" * 16
+
+# ---------------------------------------------------------------- 50 MB a day, kept across restarts
+
+
+def test_fifty_megabytes_a_day_are_the_default() -> None:
+    assert Ledger().limit_bytes == 50_000_000
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3 * DAY_NS), st.integers(1, 4_000_000)), max_size=60),
+    st.one_of(st.none(), st.integers(0, 100_000_000)),
+)
+def test_in_no_24_hours_more_is_spent_than_the_lower_of_both_limits(
+    asked: list[tuple[int, int]], collector: int | None
+) -> None:
+    """Whoever asks `room_bytes` before each test keeps the promise, however the asking is spread."""
+    ledger = Ledger(50_000_000)
+    ledger.lower(collector)
+    limit = min(50_000_000, collector if collector is not None else 50_000_000)
+    spent: list[tuple[int, int]] = []
+    for at_ns, size in sorted(asked):
+        if size <= ledger.room_bytes(T0 + at_ns):
+            ledger.spend_tcp("uplink", "x", sent=size, received=0, now_ns=T0 + at_ns)
+            spent.append((at_ns, size))
+    for at_ns, _ in spent:
+        assert sum(size for when, size in spent if at_ns - DAY_NS < when <= at_ns) <= limit
+
+
+def test_the_collector_may_lower_the_limit_and_never_raise_it() -> None:
+    ledger = Ledger(50_000_000)
+    ledger.lower(10_000_000)
+    assert ledger.limit_bytes == 10_000_000
+    ledger.lower(5_000_000_000)
+    assert ledger.limit_bytes == 50_000_000
+    ledger.lower(None)
+    assert ledger.limit_bytes == 50_000_000
+
+
+def test_the_days_bytes_are_remembered_across_a_restart_and_forgotten_a_day_later(tmp_path: Path) -> None:
+    before = Ledger.open(50_000_000, tmp_path, T0)
+    before.spend("hop", "kiln-07", 20_000_000, 15_000_000, T0)
+    before.write(T0)
+    after = Ledger.open(50_000_000, tmp_path, T0 + HOUR_NS)
+    assert after.used_bytes(T0 + HOUR_NS) == 35_000_000
+    assert after.level(T0 + HOUR_NS) == "thrifty"
+    assert after.level(T0 + DAY_NS + 2 * HOUR_NS) == "free"
+
+
+def test_setting_the_clock_back_wins_nothing() -> None:
+    ledger = Ledger(50_000_000)
+    ledger.spend("hop", "", 49_500_000, 0, T0)
+    assert ledger.level(T0 - 5 * DAY_NS) == "spent"
+
+
+def test_a_damaged_record_counts_as_a_days_worth(tmp_path: Path) -> None:
+    (tmp_path / "traffic.json").write_text("{")
+    ledger = Ledger.open(50_000_000, tmp_path, T0)
+    assert ledger.level(T0) == "spent"
+    assert ledger.trouble is not None
+    assert "counted as a day's worth" in ledger.trouble
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("50MB", 50_000_000), ("2g", 2_000_000_000), ("1.5 GB", 1_500_000_000), ("12345", 12345)]
+)
+def test_sizes_are_written_as_people_write_them(text: str, size: int) -> None:
+    assert parse_daily(text) == size
+
+
+def test_none_is_no_limit_and_nonsense_is_told() -> None:
+    assert parse_daily("none") is None
+    with pytest.raises(ValueError, match=r"'lots' is no number of bytes; write 50MB, 2GB or none"):
+        parse_daily("lots")
+
+
+# ---------------------------------------------------------------- a local log of every byte
+
+
+def test_every_byte_is_in_the_log_by_kind_and_peer(tmp_path: Path) -> None:
+    ledger = Ledger.open(50_000_000, tmp_path, T0)
+    ledger.spend_udp("stamp", "kiln-07", sent=112, version=4, now_ns=T0)
+    ledger.spend_udp("stamp", "kiln-07", received=112, version=6, now_ns=T0)
+    ledger.spend("collector", "", 1000, 300, T0)
+    ledger.write(T0)
+    lines = (tmp_path / "traffic.log").read_text().splitlines()
+    assert [line.split(" ", 1)[1] for line in lines] == [
+        "collector - sent 1000 received 300",
+        "stamp kiln-07 sent 140 received 160",
+    ]
+    assert ledger.totals(T0) == {"collector": (1000, 300), "stamp": (140, 160)}
+    ledger.write(T0 + 60 * NS_PER_S)  # nothing happened: no line
+    assert len((tmp_path / "traffic.log").read_text().splitlines()) == 2
+
+
+def test_the_log_is_bounded_and_the_oldest_goes_first(tmp_path: Path) -> None:
+    ledger = Ledger.open(None, tmp_path, T0)
+    for minute in range(700):
+        for peer in range(50):
+            ledger.spend("stamp", f"node-with-a-long-name-{peer:02}", minute, 1, T0 + minute)
+        ledger.write(T0 + minute)
+    files = sorted(tmp_path.glob("traffic.log*"))
+    assert len(files) == LOG_FILES
+    assert all(file.stat().st_size <= LOG_BYTES for file in files)
+    assert "sent 699 " in (tmp_path / "traffic.log").read_text()
+
+
+def test_a_folder_that_cannot_be_written_is_told_and_does_not_stop_the_counting(tmp_path: Path) -> None:
+    ledger = Ledger.open(50_000_000, tmp_path / "gone", T0)
+    ledger.spend("hop", "", 1000, 0, T0)
+    ledger.write(T0)
+    assert ledger.trouble == "the record of traffic cannot be written (No such file or directory)"
+    assert ledger.used_bytes(T0) == 1000
+
+
+# ---------------------------------------------------------------- other people's traffic, and the battery
+
+
+def looked(courtesy: Courtesy, *sent_bytes: int, own: int = 0, testing: bool = False) -> Courtesy:
+    """One look a second, `sent_bytes` more each time, `own` of them by this probe."""
+    total = ours = 0
+    for second, more in enumerate(sent_bytes):
+        total, ours = total + more, ours + (own if second else 0)
+        courtesy.look(second * NS_PER_S, {"eth0": (total, 0), "veth1": (total, 0)}, (ours, 0), testing=testing)
+    return courtesy
+
+
+def test_tests_wait_while_others_use_the_line_and_go_on_soon_after() -> None:
+    courtesy = looked(Courtesy(), 0, 500_000)  # 4 Mbit/s
+    assert courtesy.why_waiting(NS_PER_S) == "other programs use the line (4.0 Mbit/s)"
+    assert courtesy.why_waiting(NS_PER_S + HOLD_NS) is None
+
+
+def test_our_own_bytes_and_chatter_are_nobody_elses_use() -> None:
+    assert looked(Courtesy(), 0, 500_000, 520_000, own=490_000).why_waiting(2 * NS_PER_S) is None
+    assert looked(Courtesy(), 0, 20_000, 30_000).why_waiting(2 * NS_PER_S) is None
+
+
+def test_nothing_is_concluded_while_a_test_runs_or_after_a_sleep() -> None:
+    assert looked(Courtesy(), 0, 500_000, testing=True).why_waiting(NS_PER_S) is None
+    slept = Courtesy()
+    slept.look(0, {"eth0": (0, 0)}, (0, 0), testing=False)
+    slept.look(3600 * NS_PER_S, {"eth0": (10**12, 0)}, (0, 0), testing=False)
+    assert slept.why_waiting(3600 * NS_PER_S) is None
+
+
+def test_on_battery_tests_wait() -> None:
+    courtesy = Courtesy()
+    courtesy.battery(81.0)
+    assert courtesy.why_waiting(0) == "the machine runs on battery (81 %)"
+    courtesy.battery(None)
+    assert courtesy.why_waiting(0) is None
+
+
+# ---------------------------------------------------------------- two probes, one of which keeps its promises
+
+
+class Node:
+    def __init__(self, ledger: Ledger | None = None, courtesy: Courtesy | None = None) -> None:
+        self.samples: list[Sample] = []
+        self.more = asyncio.Event()
+        self.paths = Paths(PathsConfig("127.0.0.1"), self._emit, ledger=ledger, courtesy=courtesy)
+
+    def _emit(self, sample: Sample) -> None:
+        self.samples.append(sample)
+        self.more.set()
+
+    async def counts(self, name: str, least: int = 1) -> int:
+        async with asyncio.timeout(10):
+            while (count := self.paths.counters().get(name, 0)) < least:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.01)
+        return count
+
+    def peer(self, node_id: str, out: int, into: int) -> Peer:
+        return Peer(
+            node_id=node_id, name=node_id[:4], hosts=("127.0.0.1",), udp_port=self.paths.udp_port,
+            tcp_port=self.paths.tcp_port, stamp_key=KEY, ssid_out=out, ssid_in=into,
+        )  # fmt: skip
+
+
+def plan(*peers: Peer, interval_ms: float = 30.0, hop_every_ms: float = 1000.0) -> Plan:
+    return Plan(
+        revision=1, peers=peers, stamp_interval_ms=interval_ms, window_ms=300.0, hop_bytes=4096, hop_cadence_ms=1.0,
+        hop_every_ms=hop_every_ms, host_every_ms=1000.0,
+    )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths_module, "FIRST_HOP_S", 0.02)
+    monkeypatch.setattr(paths_module, "system_battery", lambda: None)
+    monkeypatch.setattr(paths_module, "system_counters", dict)
+
+
+@pytest.fixture
+async def nodes() -> AsyncIterator[list[Node]]:
+    made: list[Node] = []
+    yield made
+    for node in made:
+        await node.paths.close()
+
+
+async def introduced(nodes: list[Node], me: Node, **planned: float) -> Node:
+    other = Node()
+    nodes += [me, other]
+    for node in (me, other):
+        await node.paths.start()
+    me.paths.update(plan(other.peer(OTHER, 1, 2), **planned))
+    other.paths.update(plan(me.peer(ME, 2, 1), **planned))
+    return other
+
+
+def lease(peer: str = OTHER, expires_ms: float = 500.0) -> UplinkLease:
+    return UplinkLease(lease_id=1, peer=peer, max_bytes=4 << 20, expires_ms=expires_ms)
+
+
+async def test_with_the_days_bytes_used_nothing_is_begun_and_nothing_answered(nodes: list[Node]) -> None:
+    import time
+
+    ledger = Ledger(1_000_000)
+    ledger.spend("hop", "", 990_000, 0, time.time_ns())
+    me = Node(ledger)
+    other = await introduced(nodes, me)
+    assert await me.counts("stamp_held_back") > 0
+    assert await me.counts("ignored_budget") > 0
+    assert await me.counts("hops_postponed") > 0
+    ok, why = await me.paths.run_uplink(lease())
+    assert (ok, why) == (False, "bbbb: the tests' share of 1 MB a day is used; raise --daily-bytes or wait")
+    ok, why = await other.paths.run_uplink(lease(ME, 3000.0))
+    assert not ok
+    assert "the peer rests" in why
+    counted = me.paths.counters()
+    assert counted.get("stamp_sent", 0) == counted.get("stamp_answered", 0) == counted.get("hops_measured", 0) == 0
+    assert counted.get("udp_packets_sent", 0) == 0
+
+
+async def test_above_the_free_share_round_trips_are_thrifty_and_tests_rest(nodes: list[Node]) -> None:
+    import time
+
+    ledger = Ledger(10_000_000)
+    ledger.spend("hop", "", int(FREE_SHARE * 10_000_000), 0, time.time_ns())
+    me = Node(ledger)
+    await introduced(nodes, me)
+    assert await me.counts("stamp_held_back", 10) >= 10
+    counted = me.paths.counters()
+    assert 1 <= counted["stamp_sent"] <= 4
+    assert counted["stamp_answered"] > counted["stamp_sent"]  # others are still answered
+    assert counted.get("hops_measured", 0) == 0
+
+
+async def test_on_battery_nothing_is_begun_but_others_are_answered(
+    nodes: list[Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only_me = iter([64.0])  # who starts first asks first; the next look is half a minute away
+    monkeypatch.setattr(paths_module, "system_battery", lambda: next(only_me, None))
+    me = Node()
+    await introduced(nodes, me)
+    assert await me.counts("stamp_answered", 3) >= 3
+    assert await me.counts("hops_postponed") > 0
+    assert me.paths.counters().get("stamp_sent", 0) == 0
+    ok, why = await me.paths.run_uplink(lease())
+    assert (ok, why) == (False, "bbbb: the machine runs on battery (64 %)")
+
+
+async def test_while_the_owner_uses_the_line_tests_wait_and_windows_are_marked(
+    nodes: list[Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    total = 0
+
+    def busy() -> dict[str, tuple[int, int]]:
+        nonlocal total
+        total += 2_000_000
+        return {"eth0": (total, 0)}
+
+    monkeypatch.setattr(paths_module, "system_counters", busy)
+    monkeypatch.setattr(paths_module, "ATTEND_S", 0.51)
+    me = Node()
+    await introduced(nodes, me, hop_every_ms=60_000.0)
+    async with asyncio.timeout(10):
+        while not any(isinstance(sample, LinkSample) and sample.loaded for sample in me.samples):
+            me.more.clear()
+            await me.more.wait()
+    ok, why = await me.paths.run_uplink(lease())
+    assert not ok
+    assert why.startswith("bbbb: other programs use the line (")
+
+
+async def test_no_plan_makes_a_probe_send_more_than_100_packets_a_second(nodes: list[Node]) -> None:
+    """40 peers to be asked every 10 ms, who all ask back."""
+    me, other = Node(), Node()
+    nodes += [me, other]
+    for node in (me, other):
+        await node.paths.start()
+    many = [msgspec.structs.replace(other.peer(f"{k:016x}", k, 1000 + k), often=16) for k in range(1, 41)]
+    me.paths.update(plan(*many, interval_ms=10.0, hop_every_ms=3_600_000.0))
+    back = [msgspec.structs.replace(me.peer(f"{k:016x}", 1000 + k, k), often=16) for k in range(1, 41)]
+    other.paths.update(plan(*back, interval_ms=10.0, hop_every_ms=3_600_000.0))
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await me.counts("stamp_sent", 60)
+    took = loop.time() - began
+    counted = me.paths.counters()
+    assert counted["stamp_sent"] + counted.get("stamp_answered", 0) <= 100 + 100 * took  # a second's worth at once
+
+
+def test_the_packet_bucket_holds_a_second_at_most() -> None:
+    bucket = Bucket(100.0, 100.0, 0)
+    sent = sum(bucket.take(at * 1_000_000) for at in range(10_000) for _ in range(5))
+    assert sent <= 100 + 10 * 100
+
+
+@pytest.mark.parametrize("host", ["example.org", "224.0.0.1", "255.255.255.255", "0.0.0.0", "ff02::1", "localhost"])
+def test_a_probe_sends_to_plain_unicast_addresses_only(host: str) -> None:
+    assert target(host, 9) is None
+
+
+async def test_the_only_open_ports_are_the_two_announced_and_both_answer_members_only(nodes: list[Node]) -> None:
+    me = Node()
+    nodes.append(me)
+    before = {c.laddr for c in psutil.Process(os.getpid()).net_connections()}
+    await me.paths.start()
+    opened = [c for c in psutil.Process(os.getpid()).net_connections() if c.laddr not in before]
+    assert {(c.type, c.laddr.port) for c in opened} == {
+        (socket.SOCK_DGRAM, me.paths.udp_port),
+        (socket.SOCK_STREAM, me.paths.tcp_port),
+    }
