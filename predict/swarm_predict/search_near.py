@@ -20,6 +20,7 @@ from swarm_predict.tables import CostTables
 from swarm_protocol.swarm import Ints
 
 _STEPS: Final = 20  # of the descent without numba: each gains, and few are ever taken
+_FEW_NODES: Final = 200  # ten milliseconds each without numba
 _POOL: Final = 64  # neighbours that may come in: of the outsider, and of the best order
 
 
@@ -32,11 +33,11 @@ class Nearby:
 
     @classmethod
     def of(cls, tables: CostTables, allowed: Bools) -> Nearby | None:
-        """None for a star."""
-        if tables.pattern == "star":
+        """None for a star, and where a full descent for each is affordable and better: few nodes, no numba."""
+        loops = fast()
+        if tables.pattern == "star" or (loops is None and len(tables.names) <= _FEW_NODES):
             return None
         chain = chain_of(tables, allowed, np.zeros(len(allowed), dtype=np.bool_), len(tables.names))
-        loops = fast()
         problem = None if loops is None else loops.local.problem_of(chain)
         return cls(chain, {int(row): at for at, row in enumerate(chain.rows)}, chain.hop + chain.hop.T, problem)
 

@@ -36,6 +36,7 @@ def near_and_exact(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> list[tupl
     """Of every outsider of some swarms: milliseconds near the best order, and at the optimum that uses it."""
     if not compiled:
         monkeypatch.setattr(search_near, "fast", lambda: None)
+        monkeypatch.setattr(search_near, "_FEW_NODES", 0)
     pairs = []
     for seed in range(3):
         tables = tables_of(seed, 14, 24, "chain", bool(seed % 2), room=4.0)
@@ -56,9 +57,9 @@ def near_and_exact(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> list[tupl
 def test_near_the_best_order_an_outsider_costs_what_it_costs_at_its_optimum(
     compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Never less; mostly the same with compiled loops, within a tenth at the median without."""
+    """Never less; mostly the same with compiled loops, within a seventh at the median without."""
     pairs = near_and_exact(compiled, monkeypatch)
     over = [near / exact - 1 for near, exact in pairs]
     assert len(pairs) > 20
     assert min(over) >= -1e-9
-    assert np.median(over) <= (0.001 if compiled else 0.1)
+    assert np.median(over) <= (0.001 if compiled else 0.15)
