@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import bisect
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +27,7 @@ from swarm_predict.search_exact import solve_exact
 from swarm_predict.search_fast import fast
 from swarm_predict.search_local import Descent
 from swarm_predict.search_period import holds, limit, periods
+from swarm_predict.search_pinned import Pins, check_pins, solve_pinned
 from swarm_predict.search_reason import why_not
 from swarm_predict.search_star import solve_star
 from swarm_predict.tables import CostTables
@@ -34,6 +35,7 @@ from swarm_predict.types import BadPlacement, DoesNotFit, Objective, Placement, 
 from swarm_protocol.swarm import Ints, Swarm
 from swarm_protocol.units import gib, transfer_ms
 
+MOST_LOST = 0.9  # of the time: a node that is hardly ever there still has a price
 EXACT_NODES = 18  # of any swarm: within the time that a person waits
 
 
@@ -92,6 +94,39 @@ def solve(
     return found
 
 
+def solve_within(
+    tables: CostTables, period_ms: float, *, time_limit_s: float = 3.0, seed: int = 0, require: Iterable[int] = ()
+) -> Found:
+    """The least latency among placements that deliver a step every `period_ms` or sooner. Raises as `solve`."""
+    n = len(tables.names)
+    limited = limit(tables, period_ms, min(n, tables.layers))
+    required = np.zeros(n, dtype=np.bool_)
+    required[list(require)] = True
+    if n > EXACT_NODES and tables.pattern == "chain":
+        fast()
+    end = time.monotonic() + time_limit_s
+    question = _Question(
+        limited.tables, np.ones(n, np.bool_), required, min(n, tables.layers), seed, (), True, np.inf,
+        lambda: time.monotonic() > end,
+    )  # fmt: skip
+    found = _latency(question, limited.stages_by_first)
+    if found is None:
+        raise why_not(limited.tables, question.usable, required, question.max_stages)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """How often nodes go, and what that costs. A stream stands still until somebody has taken over."""
+
+    losses_per_hour: Mapping[str, float]  # by node; who is not there never goes
+    recovery_s: float = 60.0  # until the next token: noticing, loading weights, reading the prompt again
+
+    def share(self, node: str) -> float:
+        """Of the time that the node's losses take."""
+        return min(self.losses_per_hour.get(node, 0.0) * self.recovery_s / 3600.0, MOST_LOST)
+
+
 def plan(
     swarm: Swarm,
     model: ModelShape,
@@ -101,38 +136,79 @@ def plan(
     time_limit_s: float = 3.0,
     forbid: Iterable[str] = (),
     require: Iterable[str] = (),
+    pins: Sequence[Stage] = (),
     max_stages: int | None = None,
+    reliability: Reliability | None = None,
     warm: Placement = (),
 ) -> Plan:
-    """The best placement of `model` on `swarm`, predicted, with its certificate. `warm`: the placement before.
+    """The best placement of `model` on `swarm`, predicted, with its certificate. `warm`: the placement before. `pins`:
+    stages that stay as they are. `reliability`: each visit also pays for the node's expected losses.
 
     Raises DoesNotFit with what is needed and what is there, NotMeasured with what is missing, BadPlacement for a
-    name that is no node.
+    name that is no node and for pins that contradict each other.
     """
     tables = build_tables(swarm, model, workload)
     if objective == "throughput":
         tables = with_uplinks(tables, swarm, model, workload)
-    try:
-        found = solve(
-            tables,
+    check_pins(pins, model.layers)
+    pinned_rows = _rows(swarm, [stage.node for stage in pins], "--pin")
+    pinned = {row: (stage.first, stage.last) for row, stage in zip(pinned_rows, pins, strict=True)}
+    forbidden, required = _rows(swarm, forbid, "--forbid"), [*_rows(swarm, require, "--require"), *pinned]
+
+    def best(priced: CostTables) -> Found:
+        return solve(
+            priced,
             objective=objective,
             time_limit_s=time_limit_s,
-            forbid=_rows(swarm, forbid, "--forbid"),
-            require=_rows(swarm, require, "--require"),
+            forbid=forbidden,
+            require=required,
             max_stages=max_stages,
             seed=workload.seed,
             streams=workload.streams,
             warm=tuple(swarm.index(stage.node) for stage in warm if stage.node in swarm.names),
         )
+
+    try:
+        found = best(tables)
+        paid = tables
+        if reliability is not None:
+            price = tables.price([*found.order], [*found.layers])
+            shares = np.array([reliability.share(name) for name in tables.names])
+            paid = replace(tables, overhead_ms=tables.overhead_ms + shares * price)
+            found = best(paid)
+        if pinned:
+            found = _pinned(paid, pinned, found, forbidden, frozenset(required), max_stages, objective, time_limit_s)
     except DoesNotFit as error:
         raise DoesNotFit(f"{model.name} {_need(swarm, model, workload)}: {error}") from error
+    order, layers = [*found.order], [*found.layers]
     return Plan(
         prediction=predict(swarm, model, placement_of(tables, found), workload),
         objective=objective,
         bound_ms=found.bound_ms,
         gap=found.gap,
         exact=found.exact,
+        losses_ms=paid.price(order, layers) - tables.price(order, layers),
     )
+
+
+def _pinned(
+    tables: CostTables,
+    pins: Pins,
+    free: Found,
+    forbidden: Sequence[int],
+    kept: frozenset[int],
+    max_stages: int | None,
+    objective: Objective,
+    time_limit_s: float,
+) -> Found:
+    """`free`: the answer to the same question with the pinned nodes merely required; its bound holds here too."""
+    if objective != "latency":
+        raise BadPlacement("--pin plans for latency; leave out --objective throughput")
+    end = time.monotonic() + time_limit_s
+    usable = [row for row in range(len(tables.names)) if row not in forbidden and np.isfinite(tables.layer_ms[row])]
+    most = min(len(usable), tables.layers, max_stages or tables.layers)
+    order, layers, value = solve_pinned(tables, pins, free.order, usable, kept, most, lambda: time.monotonic() > end)
+    return Found(order, tuple(layers), value, min(free.bound_ms, value), value <= free.bound_ms + _tie(value))
 
 
 def with_uplinks(tables: CostTables, swarm: Swarm, model: ModelShape, workload: Workload) -> CostTables:

@@ -144,6 +144,7 @@ class Plan:
     bound_ms: float  # proven: no placement has a lower p50 time per token under this model (throughput: period)
     gap: float  # (found − bound) / bound
     exact: bool
+    losses_ms: float = 0.0  # of expected losses of its nodes, in what the bound is compared with; 0: not asked for
 
 
 @dataclass(frozen=True, slots=True)

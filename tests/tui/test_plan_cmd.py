@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -77,3 +78,68 @@ def test_a_certificate_never_claims_more_than_is_proven() -> None:
     assert certificate(plan(0.021, exact=False)) == (
         "best latency found: within 2.1% of the optimum (no placement is below 35.0 ms a token)"
     )
+
+
+MODEL = ("--model", "llama-2-13b")
+
+
+def planned(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, list[int]]:
+    """First and last layer of each node."""
+    found = json.loads(run(capsys, *MODEL, "--json", *words))
+    return {stage["node"]: [stage["first"], stage["last"]] for stage in found["placement"]}
+
+
+def test_a_plan_keeps_to_what_it_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "kiln-2080ti" in planned(capsys, "--require", "kiln-2080ti")
+    assert "attic-3090" not in planned(capsys, "--forbid", "attic-3090")
+    pinned = planned(capsys, "--pin", "kiln-2080ti:10-19", "--require", "barn-3060")
+    assert pinned["kiln-2080ti"] == [10, 19]
+    assert "barn-3060" in pinned
+    assert len(planned(capsys, "--max-stages", "2")) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "line"),
+    [
+        (("--pin", "nobody:0-3"), 2, "there is no node 'nobody' in this swarm; correct --pin"),
+        (("--pin", "attic-3090:0-50"), 2, "--pin attic-3090:0-50 is not within layers 0-39"),
+        (("--pin", "attic-3090:0-3", "--pin", "lab-a4000:2-8"), 2, "--pin lab-a4000:2-8 overlaps attic-3090:0-3"),
+        (("--pin", "attic-3090:0-3", "--pin", "attic-3090:9-9"), 2, "--pin names attic-3090 twice"),
+        (("--losses", "nobody=1"), 2, "there is no node 'nobody' in this swarm; correct --losses"),
+        (("--pin", "desk-4070:0-39"), 4, "no placement keeps these pins"),
+    ],
+)
+def test_what_no_plan_can_keep_is_said_in_one_line(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], code: int, line: str
+) -> None:
+    assert cli.main(["plan", "--swarm", str(GARAGE), *MODEL, *words]) == code
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert line in err
+
+
+def test_a_node_that_goes_often_is_avoided_and_the_price_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    steady = planned(capsys, "--model", "llama-3.1-8b")
+    fickle = next(iter(steady))
+    assert fickle not in planned(capsys, "--model", "llama-3.1-8b", "--losses", f"{fickle}=30")
+    text = run(capsys, *MODEL, "--losses", "attic-3090=3")
+    assert "of it for expected losses)" in text
+
+
+def test_the_loss_of_each_stage_is_told_with_who_stands_by(capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads(run(capsys, *MODEL, "--json"))
+    assert [loss["node"] for loss in found["if_lost"]] == [stage["node"] for stage in found["placement"]]
+    for loss in found["if_lost"]:
+        again = [stage["node"] for stage in loss["replanned"]]
+        assert loss["node"] not in again
+        assert loss["replanned_ms"] >= found["bound_ms"] - 1e-6
+        assert loss["stand_by"] != loss["node"]
+
+
+def test_the_front_goes_from_the_quickest_token_to_the_most_tokens(capsys: pytest.CaptureFixture[str]) -> None:
+    points = json.loads(run(capsys, *MODEL, "--json", "--front"))["front"]
+    assert len(points) > 2
+    for one, other in itertools.pairwise(points):
+        assert one["tpot_ms"] <= other["tpot_ms"]
+        assert one["throughput_tokens_per_s"] < other["throughput_tokens_per_s"]
+    assert all(point["bound_ms"] <= point["tpot_ms"] + 1e-6 for point in points)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from typing import Final
 
 from swarm_predict.types import Plan, Prediction
@@ -108,9 +109,14 @@ def stage_table(found: Prediction) -> list[str]:
         )
         for number, (stage, cost) in enumerate(zip(found.placement, found.stages, strict=True), 1)
     ]
+    return table(titles, rows, words={1})
+
+
+def table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, words: set[int]) -> list[str]:
+    """Columns under their titles: figures to the right, those of `words` to the left."""
     widths = [max(show.width(line[i]) for line in (titles, *rows)) for i in range(len(titles))]
     return [
-        "  ".join(show.pad(text, widths[i], right=i != 1) for i, text in enumerate(line)).rstrip()
+        "  ".join(show.pad(text, widths[i], right=i not in words) for i, text in enumerate(line)).rstrip()
         for line in (titles, *rows)
     ]
 
@@ -127,6 +133,8 @@ def breakdown_lines(found: Prediction, cells: int) -> list[str]:
 def certificate(plan: Plan) -> str:
     """How good the plan is, as far as it is proven."""
     what = "a token" if plan.objective == "latency" else "a step of the slowest part"
+    if plan.losses_ms > 0:
+        what += f", {show.ms(plan.losses_ms)} of it for expected losses"
     if plan.exact or plan.gap <= 0:
         return f"best {plan.objective}: the optimum, proven ({show.ms(plan.bound_ms)} {what})"
     return (

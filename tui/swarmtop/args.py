@@ -105,6 +105,22 @@ def draft(text: str) -> tuple[int, float, float]:
     return whole(1, 64)(parts[0]), number(0, 1)(parts[1]), ms
 
 
+def pin(text: str) -> tuple[str, int, int]:
+    """An argparse type: `NODE:FIRST-LAST`, or `NODE:LAYER`."""
+    match = re.fullmatch(r"(.+):(\d+)(?:-(\d+))?", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"takes node:first-last as attic:0-19 ({text!r} is none)")
+    return match[1], int(match[2]), int(match[3] or match[2])
+
+
+def losses(text: str) -> tuple[str, float]:
+    """An argparse type: `NODE=PER-HOUR`."""
+    name, equals, rate = text.rpartition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"takes node=times-an-hour as attic=0.5 ({text!r} is none)")
+    return name, number(0, 3600)(rate)
+
+
 def when(text: str) -> str:
     """An argparse type: an ISO time or `-90s`, `-15m`, `-1h`, `-2d`; worked out against a clock by `at_ns`."""
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 from swarm_predict.models import ModelShape
 from swarm_predict.predict import predict
 from swarm_predict.sensitivity import Gain, gains
+from swarm_predict.suggest import BatchGain, better_batch, cheap_gains
 from swarm_predict.trust import is_checked, price, unchecked
 from swarm_predict.types import Prediction, Workload
 from swarm_predict.verdict import BASELINES, Baseline, Verdict, verdicts
@@ -19,6 +21,8 @@ from swarmtop import show
 from swarmtop.answer import wrapped
 from swarmtop.watched import Watched, at_placement, baselines
 
+UNWRAPPED: Final = 10_000  # sources are cut, not wrapped: five lines are read, fifteen are not
+MIN_WRAPPED: Final = 16  # cells of a last column, however narrow the page
 SHOWN_GAINS: Final = 5
 WORTH_SHOWING: Final = 0.005  # of the time per token
 
@@ -28,6 +32,7 @@ class Judgement:
     verdicts: tuple[Verdict, ...]
     gains: tuple[Gain, ...]
     trust: str | None = None  # what checks cost, where some are asked for
+    batch: BatchGain | None = None  # of most tokens in total
     measured: Watched | None = None  # of an engine that ran this very placement
     baselines: tuple[Watched, ...] = ()  # other services that somebody watched
 
@@ -39,24 +44,43 @@ def judge(swarm: Swarm, model: ModelShape, load: Workload, found: Prediction) ->
     trust = None
     if is_checked(load):
         trust = price(found, predict(swarm, model, found.placement, unchecked(load)), load)
+    helps = [
+        *gains(swarm, model, found.placement, load, found),
+        *cheap_gains(swarm, model, found.placement, load, found),
+    ]
     return Judgement(
-        verdicts(found, load.streams),
-        gains(swarm, model, found.placement, load, found),
-        trust,
-        at_placement(swarm.runs, found.placement),
-        baselines(swarm.runs),
+        verdicts=verdicts(found, load.streams),
+        gains=tuple(sorted(helps, key=lambda gain: (-gain.gain_ms, gain.node or "", gain.change))),
+        trust=trust,
+        batch=better_batch(swarm, model, found.placement, load),
+        measured=at_placement(swarm.runs, found.placement),
+        baselines=baselines(swarm.runs),
     )
 
 
 def judgement_object(judged: Judgement | None) -> dict[str, object]:
     if judged is None:
-        return {"verdicts": None, "sensitivity": None, "trust": None, "baselines": None, "measured": None}
+        return {
+            "verdicts": None,
+            "sensitivity": None,
+            "batch": None,
+            "trust": None,
+            "baselines": None,
+            "measured": None,
+        }
     return {
         "verdicts": [{"workload": v.workload, "level": v.level, "why": v.why} for v in judged.verdicts],
         "sensitivity": [
             {"node": g.node, "change": g.change, "gain_ms": g.gain_ms, "tokens_per_s": g.tokens_per_s}
             for g in judged.gains
         ],
+        "batch": None
+        if judged.batch is None
+        else {
+            "batch": judged.batch.batch,
+            "throughput_tokens_per_s": judged.batch.total_tokens_per_s,
+            "tokens_per_s": judged.batch.tokens_per_s,
+        },
         "trust": judged.trust,
         "baselines": [
             *(
@@ -85,7 +109,7 @@ def judgement_object(judged: Judgement | None) -> dict[str, object]:
 
 
 def judgement_text(judged: Judgement, found: Prediction, width: int) -> str:
-    lines = ["good for", *_columns([(v.workload, v.level, v.why) for v in judged.verdicts])]
+    lines = ["good for", *columns([(v.workload, v.level, v.why) for v in judged.verdicts], width)]
     if judged.trust:
         lines += ["", *wrapped(judged.trust, width)]
     worth = [g for g in judged.gains if g.gain_ms > WORTH_SHOWING * found.tpot_ms.p50][:SHOWN_GAINS]
@@ -94,14 +118,17 @@ def judgement_text(judged: Judgement, found: Prediction, width: int) -> str:
             (safe(g.node) if g.node else "all", g.change, show.signed_ms(-g.gain_ms), show.rate(g.tokens_per_s))
             for g in worth
         ]
-        lines += ["", "would help, each alone", *_columns(rows)]
+        lines += ["", "would help, each alone", *columns(rows, width)]
+    if judged.batch is not None:
+        total, each = show.rate(judged.batch.total_tokens_per_s), show.rate(judged.batch.tokens_per_s)
+        lines += ["", f"for more in total: --batch {judged.batch.batch} gives {total} ({each} each sequence)"]
     if judged.measured is not None:
         off = found.tokens_per_s.p50 / judged.measured.tokens_per_s - 1
         lines = [*wrapped(f"{_watched(judged.measured)}, so predicted {off:+.0%}", width), "", *lines]
     if judged.baselines:
         services = [(safe(row.label, 60), _watched(row), _times(found, row)) for row in judged.baselines]
-        lines += ["", "other services, measured", *_columns(services)]
-    lines += ["", "published by others, not measured here", *_columns([_baseline(row) for row in BASELINES])]
+        lines += ["", "other services, measured", *columns(services, width)]
+    lines += ["", "published by others, not measured here", *columns([_baseline(row) for row in BASELINES], UNWRAPPED)]
     return "\n".join(show.fit(line, width).rstrip() for line in lines) + "\n"
 
 
@@ -133,9 +160,13 @@ def _baseline(row: Baseline) -> tuple[str, ...]:
     return (row.name, speed + first, row.source)
 
 
-def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+def columns(rows: Sequence[tuple[str, ...]], width: int) -> list[str]:
+    """Padded columns, two spaces in; the last one is wrapped under itself."""
     widths = [max(show.width(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
-    return [
-        "  " + "  ".join([*(show.pad(row[i], width) for i, width in enumerate(widths)), row[-1]]).rstrip()
-        for row in rows
-    ]
+    lines = []
+    for row in rows:
+        before = "  " + "  ".join([*(show.pad(row[i], cells) for i, cells in enumerate(widths)), ""])
+        left = max(MIN_WRAPPED, width - show.width(before))
+        first, *rest = textwrap.wrap(row[-1], left, break_long_words=False, break_on_hyphens=False) or [""]
+        lines += [(before + first).rstrip(), *(" " * show.width(before) + text for text in rest)]
+    return lines
