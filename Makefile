@@ -8,9 +8,9 @@ BIN    := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 ifeq ($(TORCH),0)
-RUN_EXTRAS := .
+RUN_EXTRAS := .[quic]
 else
-RUN_EXTRAS := .[torch,fast]
+RUN_EXTRAS := .[torch,fast,quic]
 endif
 TEST_EXTRAS := .[torch,test]
 

@@ -120,7 +120,9 @@ def _reachable(draft: Draft) -> tuple[str, ...]:
     return tuple(
         peer.node_id
         for peer in draft.own
-        if peer.hello is not None and peer.hello.tcp_port and hosts_for(peer.where, draft.member.where)
+        if peer.hello is not None
+        and (peer.hello.tcp_port or peer.hello.quic)
+        and hosts_for(peer.where, draft.member.where)
     )
 
 

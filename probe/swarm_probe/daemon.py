@@ -27,6 +27,7 @@ from swarm_probe.host import ClockWatch, Host, addresses
 from swarm_probe.ledger import DAILY_BYTES, Ledger
 from swarm_probe.link import Link, LinkState, LinkTimes, collector_of
 from swarm_probe.nat import Finding
+from swarm_probe.paths import QUIC
 from swarm_probe.spool import Spool
 from swarm_probe.status import Status, write_status
 from swarm_protocol import __version__
@@ -207,6 +208,7 @@ class Daemon:
             tcp_port=self._paths.tcp_port,
             addresses=addresses(),
             software=f"swarmtop {__version__}",
+            quic=QUIC,
             facts=msgspec.structs.replace(facts, offer_bytes=self._config.offer_bytes),
             at_ns=time.time_ns(),
         )

@@ -15,8 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from swarm_probe.channel import Channel
 from swarm_probe.quantiles import quantile
-from swarm_probe.tcp_peer import Stream, Unreachable
+from swarm_probe.tcp_peer import Unreachable
 from swarm_protocol.units import NS_PER_S
 
 MAX_MESSAGE_BYTES: Final = 1 << 20
@@ -50,7 +51,7 @@ def messages_in_round(size_bytes: int, cadence_ns: int) -> int:
 
 
 async def measure(
-    stream: Stream,
+    stream: Channel,
     size_bytes: int,
     cadence_ns: int,
     mono_ns: Callable[[], int],
@@ -77,7 +78,7 @@ async def measure(
     return HopRound(times[0], tuple(sorted(times[1:]))) if len(times) > MESSAGES_MIN else None
 
 
-async def _acknowledged(stream: Stream) -> tuple[int, int]:
+async def _acknowledged(stream: Channel) -> tuple[int, int]:
     """How long ago the acknowledgement arrived, and what the other end took to send it; both in ns."""
     answer = bytearray(_ACK.size)
     view, waited_ns = memoryview(answer), 0
@@ -92,7 +93,7 @@ async def _acknowledged(stream: Stream) -> tuple[int, int]:
     return waited_ns, turnaround_ns
 
 
-async def serve(stream: Stream, size_bytes: int, mono_ns: Callable[[], int]) -> None:
+async def serve(stream: Channel, size_bytes: int, mono_ns: Callable[[], int]) -> None:
     """The other end: acknowledges every `size_bytes`. Raises PeerError or TimeoutError where the caller breaks off."""
     buffer = memoryview(bytearray(min(size_bytes, _BUFFER_BYTES)))
     stream.stamp_arrivals()

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import importlib.util
 import logging
 import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
 from swarm_probe import hop, uplink
+from swarm_probe.channel import Channel
 from swarm_probe.courtesy import Courtesy, system_battery, system_counters
 from swarm_probe.ledger import Ledger
 from swarm_probe.nat import Finding
@@ -31,9 +33,12 @@ from swarm_probe.sockets import Target, target, why
 from swarm_probe.tcp_peer import Caller, PeerError, Purpose, Service, Stream, TcpPeer, Unreachable, dial
 from swarm_probe.udp import Clocks
 from swarm_protocol.messages import Peer, Plan, UplinkLease
-from swarm_protocol.samples import HopSample, ProbeSample, UplinkSample
+from swarm_protocol.samples import HopSample, ProbeSample, Transport, UplinkSample
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_MS, NS_PER_S, ms_from_ns
+
+if TYPE_CHECKING:
+    from swarm_probe.quic import QuicPort
 
 IDLE_WAIT_S: Final = 1.5  # for a few round trips of the quiet line, before a transfer
 LOADED_RTTS_MIN: Final = 3
@@ -48,6 +53,8 @@ POSTPONED_NS: Final = 30 * NS_PER_S  # a hop round that would disturb somebody i
 LEAST_TRANSFER_BYTES: Final = 1 << 20  # with less left of the day no transfer is begun
 SERVED_TRANSFER_BYTES: Final = 4 << 20  # as much as one usually takes
 TRANSFER_LEAVES_NS: Final = 8 * NS_PER_S  # what a transfer should have left of its lease when it begins
+TCP_AGAIN_NS: Final = 3600 * NS_PER_S  # somebody may have forwarded a port
+QUIC: Final = importlib.util.find_spec("aioquic") is not None
 MIN_HOP_EVERY_NS: Final = NS_PER_S
 
 log = logging.getLogger(__name__)
@@ -77,6 +84,7 @@ class _Member:
     pace: tuple[int, int] = (0, 0)  # interval and window of its round trips, ns
     trips: Trips | None = None  # None: only answers, has no UDP, or we have none
     hop_task: asyncio.Task[None] | None = None
+    tcp_again_ns: int = 0  # when TCP is tried again, after it did not pass
     hop_began: tuple[int, int] | None = None  # (monotonic ns, bytes a message) of the latest round
     hop_error: str = ""
 
@@ -137,6 +145,9 @@ class Paths:
             ),
         }
         self._tcp = TcpPeer(services, self._counts)
+        self._quic: QuicPort | None = None
+        if QUIC:
+            self._trips.take_quic = lambda arrival: self._quic_port().receive(arrival)
 
     # ------------------------------------------------------------ the daemon's calls
 
@@ -209,7 +220,7 @@ class Paths:
         if member is None:
             return False, f"{lease.peer} is not in the plan of this probe"
         name = safe(member.peer.name)
-        if not member.tcp:
+        if not member.tcp and self._hole(member) is None:
             return False, f"{name} has no TCP port to send to"
         if self._busy():
             return False, "another transfer runs at this node"
@@ -218,7 +229,7 @@ class Paths:
             if (waiting := await self._wait_for_line(deadline_ns)) is not None:
                 self._counts["uplinks_postponed"] += 1
                 return False, f"{name}: {waiting}"
-            transfer, idle, loaded = await self._transfer(member, lease, deadline_ns)
+            transfer, transport, idle, loaded = await self._transfer(member, lease, deadline_ns)
         except (PeerError, TimeoutError) as error:
             self._counts["uplinks_failed"] += 1
             why = str(error) or f"the lease ran out after {lease.expires_ms:.0f} ms"
@@ -236,6 +247,7 @@ class Paths:
                 rtt_idle_ms=idle,
                 rtt_loaded_ms=loaded,
                 seconds=transfer.seconds,
+                transport=transport,
             )
         )
         sign = "≥ " if transfer.bound else ""
@@ -254,6 +266,8 @@ class Paths:
         for member in members.values():
             self._drop(member)
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._quic is not None:
+            await self._quic.close()
         self._trips.close()
         await self._tcp.close()
 
@@ -289,7 +303,9 @@ class Paths:
     def _is_full(self, size_bytes: int) -> bool:
         return self._ledger.room_bytes(self._clocks.wall_ns()) < size_bytes
 
-    def _book(self, kind: Literal["hop", "uplink"], peer: str, stream: Stream) -> None:
+    def _book(self, kind: Literal["hop", "uplink"], peer: str, stream: Channel) -> None:
+        if not isinstance(stream, Stream):
+            return  # over QUIC: the UDP port's own counters have it, datagram by datagram
         member = self._members.get(peer)
         self._ledger.spend_tcp(
             kind,
@@ -316,7 +332,7 @@ class Paths:
         if member.hop_task is not None:
             member.hop_task.cancel()
             member.hop_task = None
-        if member.peer.measure and member.tcp:
+        if member.peer.measure and (member.tcp or (QUIC and member.peer.quic)):
             member.hop_task = asyncio.get_running_loop().create_task(self._hop_rounds(member, plan))
 
     def _drop(self, member: _Member) -> None:
@@ -358,7 +374,7 @@ class Paths:
     async def _hop_round(self, member: _Member, plan: Plan) -> None:
         cadence_ns = min(hop.MAX_CADENCE_NS, int(plan.hop_cadence_ms * NS_PER_MS))
         await self._no_transfer.wait()
-        stream = await self._dial(member, Purpose.HOP, plan.hop_bytes)
+        stream, transport = await self._dial(member, Purpose.HOP, plan.hop_bytes)
         try:
             async with self._hop_turn:
                 measured = await hop.measure(
@@ -371,7 +387,7 @@ class Paths:
         if measured is None:
             return
         self._counts["hops_measured"] += 1
-        if not loaded and member.trips is not None:
+        if not loaded and member.trips is not None and transport == "tcp":
             member.trips.hop_ms = ms_from_ns(measured.at(0.50))
         self._emit(
             HopSample(
@@ -386,10 +402,39 @@ class Paths:
                 p95_ms=ms_from_ns(measured.at(0.95)),
                 p99_ms=ms_from_ns(measured.at(0.99)),
                 loaded=loaded,
+                transport=transport,
             )
         )
 
-    async def _dial(self, member: _Member, purpose: Purpose, size: int) -> Stream:
+    async def _dial(self, member: _Member, purpose: Purpose, size: int) -> tuple[Channel, Transport]:
+        """By TCP, or over the hole that STAMP has punched where TCP has not passed lately. Raises PeerError."""
+        hole = self._hole(member)
+        if hole is None or self._clocks.mono_ns() >= member.tcp_again_ns:
+            try:
+                return await self._dial_tcp(member, purpose, size), "tcp"
+            except Unreachable:
+                hole = self._hole(member)  # it may have opened meanwhile
+                if hole is None:
+                    raise
+                member.tcp_again_ns = self._clocks.mono_ns() + TCP_AGAIN_NS
+        return await self._quic_port().dial(hole, member.caller, purpose, size), "quic"
+
+    def _hole(self, member: _Member) -> Target | None:
+        """Where QUIC may go: an address of the peer that only a hole makes reachable, and that answers."""
+        trips = member.trips
+        if not QUIC or not member.peer.quic or trips is None:
+            return None
+        host = trips.session.host
+        return trips.targets[host] if host is not None and trips.punched[host] else None
+
+    def _quic_port(self) -> QuicPort:
+        if self._quic is None:
+            from swarm_probe.quic import QuicPort  # late: 12 MB that few probes ever need
+
+            self._quic = QuicPort(self._trips.send, self._tcp.converse, self._counts)
+        return self._quic
+
+    async def _dial_tcp(self, member: _Member, purpose: Purpose, size: int) -> Stream:
         """The address that answered last first, then the others in the plan's order. Raises PeerError."""
         order = sorted(range(len(member.tcp)), key=lambda i: i != member.tcp_first)
         failed: PeerError = Unreachable("no TCP address in the plan")
@@ -403,7 +448,7 @@ class Paths:
             return stream
         raise failed
 
-    async def _serve_hop(self, stream: Stream, peer: str, size: int) -> None:
+    async def _serve_hop(self, stream: Channel, peer: str, size: int) -> None:
         self._served_hops += 1
         try:
             await hop.serve(stream, size, self._clocks.mono_ns)
@@ -418,8 +463,8 @@ class Paths:
 
     async def _transfer(
         self, member: _Member, lease: UplinkLease, deadline_ns: int
-    ) -> tuple[uplink.Transfer, float | None, float | None]:
-        """(the transfer, RTT before it, RTT during it); the figures are None where too few packets came back."""
+    ) -> tuple[uplink.Transfer, Transport, float | None, float | None]:
+        """(the transfer, what carried it, RTT before it, and during it: None where too few packets came back)"""
         trips = member.trips
         if trips is not None:
             await self._settle_idle(trips)
@@ -433,7 +478,7 @@ class Paths:
             async with asyncio.timeout(self._seconds_until(deadline_ns)):
                 async with self._hop_turn:  # a round that runs ends at its next message
                     pass
-                stream = await self._dial(member, Purpose.UPLINK, max_bytes)
+                stream, transport = await self._dial(member, Purpose.UPLINK, max_bytes)
             try:
                 with self._loaded_pace(trips) as loaded:
                     seconds = self._seconds_until(deadline_ns)
@@ -447,7 +492,9 @@ class Paths:
             self._transfer_ended()
         # the later half: the queue fills while the transfer gets going
         loaded_ns = median(loaded[len(loaded) // 2 :]) if len(loaded) >= LOADED_RTTS_MIN else None
-        return transfer, _ms(idle_ns), _ms(loaded_ns)
+        if transport == "quic":  # it may be our own encryption that was the bottleneck
+            transfer = replace(transfer, bound=True)
+        return transfer, transport, _ms(idle_ns), _ms(loaded_ns)
 
     async def _settle_idle(self, trips: Trips) -> None:
         """A few round trips of the quiet line, where there are none yet; goes on without them where none come."""
@@ -498,7 +545,7 @@ class Paths:
             self._no_transfer.set()
             self._trips.set_loaded(self._courtesy.line_used(self._clocks.mono_ns()))
 
-    async def _serve_uplink(self, stream: Stream, peer: str, size: int) -> None:
+    async def _serve_uplink(self, stream: Channel, peer: str, size: int) -> None:
         self._transfer_began()
         try:
             await uplink.receive(stream, size, self._clocks.mono_ns)

@@ -54,6 +54,8 @@ BLOCKED_AFTER: Final = 5  # sends refused in a row before UDP counts as blocked
 IDLE_RTTS: Final = 20  # latest round trips over the quiet line kept for the idle figure beside a transfer
 IDLE_RTTS_MIN: Final = 5
 HOLES_S: Final = 1.0  # how often holes are looked after
+MAX_HEARD: Final = 1_024
+HEARD_NS: Final = 180 * NS_PER_S  # an idle swarm's packets are a minute apart
 MAX_LEARNED: Final = 4  # addresses of one peer that nobody told us
 
 log = logging.getLogger(__name__)
@@ -129,6 +131,8 @@ class RoundTrips:
         self.reach = Reachability(self._udp, counts, clocks, bind_host)
         self._by_ssid: dict[int, tuple[Trips, ...]] = {}
         self._by_peer: dict[str, Trips] = {}
+        self.take_quic: Callable[[Arrival], bool] = lambda _: False  # of datagrams from where a member writes
+        self._heard: dict[Target, int] = {}  # where signed requests came from, and when last
         self._holes: asyncio.TimerHandle | None = None
         self._loaded = False
         self._due: list[tuple[int, int, Trips]] = []  # heap; an entry whose time is not its trips' is stale
@@ -376,6 +380,9 @@ class RoundTrips:
         if stun.is_stun(arrival.data):
             self.reach.receive(arrival)
             return
+        # RFC 9443: neither STUN nor a STAMP sequence number below 2³⁰ begins like this
+        if arrival.data and arrival.data[0] & 0xC0 and self._is_heard(arrival.source) and self.take_quic(arrival):
+            return
         try:
             ssid, reflected = stamp.peek(arrival.data)
         except stamp.StampError as error:
@@ -398,6 +405,7 @@ class RoundTrips:
         if self._books.level() == "spent":
             self._counts["ignored_budget"] += 1
             return
+        self._hear(arrival.source)
         if (trips := self._by_peer.get(accepted.peer)) is not None:
             self._learn(trips, arrival.source)
         error = stamp.encode_error(KERNEL_STAMP_ERROR_NS if arrival.kernel else USER_STAMP_ERROR_NS)
@@ -418,6 +426,20 @@ class RoundTrips:
             self._answered.pop(token, None)
             self._counts["stamp_send_failed"] += 1
         _trim(self._answered)
+
+    def _hear(self, source: Target) -> None:
+        self._heard.pop(source, None)  # put back at the end: what is dropped is who was silent longest
+        self._heard[source] = self._clocks.mono_ns()
+        if len(self._heard) > MAX_HEARD:
+            del self._heard[next(iter(self._heard))]
+
+    def _is_heard(self, source: Target) -> bool:
+        at_ns = self._heard.get(source)
+        return at_ns is not None and self._clocks.mono_ns() - at_ns < HEARD_NS
+
+    def send(self, data: bytes, to: Target) -> OSError | None:
+        """For what else goes over this port."""
+        return self._udp.send(data, to)
 
     def _take_reply(self, arrival: Arrival, ssid: int) -> None:
         at_ns = arrival.wall_ns - self._clocks.offset_ns()

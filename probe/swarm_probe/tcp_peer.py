@@ -26,6 +26,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from swarm_probe.channel import Channel
 from swarm_probe.sockets import SO_TIMESTAMPNS, Target, bind_all, kernel_stamp_ns, why
 from swarm_protocol.units import NS_PER_S
 
@@ -96,6 +97,10 @@ class Stream:
         self.received_bytes = 0
         self._counts = counts
         self._loop = asyncio.get_running_loop()
+
+    @property
+    def kernel(self) -> socket.socket:
+        return self.socket
 
     async def write(self, data: bytes | memoryview) -> None:
         try:
@@ -197,7 +202,7 @@ async def dial(to: Target, caller: Caller, purpose: Purpose, size: int, counts: 
             await asyncio.get_running_loop().sock_connect(made, to.sockaddr)
         stream = Stream(made, counts)
         async with asyncio.timeout(PREAMBLE_S):
-            await _introduce(stream, caller, purpose, size)
+            await introduce(stream, caller, purpose, size)
     except OSError as error:  # TimeoutError is one
         made.close()
         raise Unreachable(f"cannot reach {to.sockaddr[0]} TCP port {to.sockaddr[1]} ({why(error)})") from error
@@ -207,7 +212,7 @@ async def dial(to: Target, caller: Caller, purpose: Purpose, size: int, counts: 
     return stream
 
 
-async def _introduce(stream: Stream, caller: Caller, purpose: Purpose, size: int) -> None:
+async def introduce(stream: Channel, caller: Caller, purpose: Purpose, size: int) -> None:
     hello = _HELLO.pack(_MAGIC, _VERSION, purpose, caller.ssid, secrets.token_bytes(16))
     await stream.write(hello + _mac(caller.key, b"hello", hello))
     answer = await stream.read_exactly(_REPLY.size + _MAC_BYTES)
@@ -219,7 +224,7 @@ async def _introduce(stream: Stream, caller: Caller, purpose: Purpose, size: int
     await stream.write(go + _mac(caller.key, b"go", hello, reply, go))
 
 
-Serve = Callable[[Stream, str, int], Awaitable[None]]  # stream, peer, size
+Serve = Callable[[Channel, str, int], Awaitable[None]]  # stream, peer, size
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,30 +297,44 @@ class TcpPeer:
 
     async def _converse(self, connected: socket.socket) -> None:
         try:
-            try:
-                stream = Stream(connected, self._counts)
-                async with asyncio.timeout(PREAMBLE_S):
-                    caller, service, size = await self._admit(stream)
-            except TimeoutError:
-                self._counts["tcp_refused_slow"] += 1
-                return
-            except PeerError as error:
-                self._counts[f"tcp_refused_{type(error).__name__.lower()}"] += 1
-                return
-            finally:
-                self._strangers -= 1
-            self._counts["tcp_connections_served"] += 1
-            self._served[caller.peer] += 1
-            try:
-                await service.serve(stream, caller.peer, size)
-            except (PeerError, TimeoutError):
-                self._counts["tcp_connections_broken"] += 1
-            finally:
-                self._served[caller.peer] -= 1
+            stream = Stream(connected, self._counts)
+        except Unreachable:
+            self._counts["tcp_refused_unreachable"] += 1
+            self._strangers -= 1
+            connected.close()
+            return
+        try:
+            await self._converse_over(stream)
         finally:
             connected.close()
 
-    async def _admit(self, stream: Stream) -> tuple[Caller, Service, int]:
+    async def converse(self, stream: Channel) -> None:
+        """Serves what a member has opened otherwise than by TCP; the caller closes it."""
+        self._strangers += 1
+        await self._converse_over(stream)
+
+    async def _converse_over(self, stream: Channel) -> None:
+        try:
+            async with asyncio.timeout(PREAMBLE_S):
+                caller, service, size = await self._admit(stream)
+        except TimeoutError:
+            self._counts["tcp_refused_slow"] += 1
+            return
+        except PeerError as error:
+            self._counts[f"tcp_refused_{type(error).__name__.lower()}"] += 1
+            return
+        finally:
+            self._strangers -= 1
+        self._counts["tcp_connections_served"] += 1
+        self._served[caller.peer] += 1
+        try:
+            await service.serve(stream, caller.peer, size)
+        except (PeerError, TimeoutError):
+            self._counts["tcp_connections_broken"] += 1
+        finally:
+            self._served[caller.peer] -= 1
+
+    async def _admit(self, stream: Channel) -> tuple[Caller, Service, int]:
         opening = await stream.read_exactly(_HELLO.size + _MAC_BYTES)
         hello, mac = opening[: _HELLO.size], opening[_HELLO.size :]
         magic, version, purpose, ssid, _ = _HELLO.unpack(hello)

@@ -28,7 +28,8 @@ from dataclasses import astuple, dataclass, field
 from statistics import median
 from typing import Final
 
-from swarm_probe.tcp_peer import PeerError, Stream, Unreachable
+from swarm_probe.channel import Channel
+from swarm_probe.tcp_peer import PeerError, Unreachable
 from swarm_protocol.units import BITS_PER_BYTE, NS_PER_S
 
 FIRST_REPORT_BYTES: Final = 256 << 10
@@ -278,7 +279,7 @@ def look(connected: socket.socket) -> KernelView | None:
 
 
 async def send(
-    stream: Stream,
+    stream: Channel,
     max_bytes: int,
     seconds: float,
     rtt_ns: int,
@@ -286,8 +287,8 @@ async def send(
     pdv_ns: int | None = None,
 ) -> Transfer:
     """Runs the transfer. Raises PeerError where nothing can be said about the rate."""
-    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-        stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+    if stream.kernel is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        stream.kernel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
     judge = Judge(rtt_ns, pdv_ns)
     began_ns = mono_ns()
     sent_bytes = 0
@@ -299,7 +300,7 @@ async def send(
             while sent_bytes < max_bytes and judge.agreed is None and not reading.done():
                 await stream.write(payload[: max_bytes - sent_bytes])
                 sent_bytes += min(CHUNK_BYTES, max_bytes - sent_bytes)
-                if (view := look(stream.socket)) is not None:
+                if stream.kernel is not None and (view := look(stream.kernel)) is not None:
                     judge.views.append(view)
                 await asyncio.sleep(0)  # a fast path never makes us wait, and the reports must be read
             ended = "agreed" if judge.agreed is not None else "budget"
@@ -323,7 +324,7 @@ async def send(
     return Transfer(sent_bytes, rate, judge.agreed is None, elapsed_s, ended)
 
 
-async def _read_reports(stream: Stream, judge: Judge) -> None:
+async def _read_reports(stream: Channel, judge: Judge) -> None:
     buffer = memoryview(bytearray(_REPORT.size))
     while True:
         got = await stream.read_into(buffer)
@@ -333,7 +334,7 @@ async def _read_reports(stream: Stream, judge: Judge) -> None:
         judge.add(Report(*_REPORT.unpack(bytes(buffer[:got]) + rest)))
 
 
-async def receive(stream: Stream, max_bytes: int, mono_ns: Callable[[], int]) -> None:
+async def receive(stream: Channel, max_bytes: int, mono_ns: Callable[[], int]) -> None:
     """The other end. Raises PeerError or TimeoutError where the sender breaks off."""
     arrivals = Arrivals()
     buffer = memoryview(bytearray(_BUFFER_BYTES))

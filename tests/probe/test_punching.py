@@ -1,21 +1,26 @@
-"""Round trips between two real probes' UDP ports: over IPv6, to an address nobody told, and with a hole kept open."""
+"""Round trips between the UDP ports of two real probes: over IPv6, to an address nobody told, and through a hole, with
+hops and transfers over QUIC."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
+from typing import TypeVar
 
 import pytest
 
-from swarm_probe.paths import Paths, PathsConfig
-from swarm_protocol.messages import Mapped, Peer, Plan
-from swarm_protocol.samples import LinkSample, ProbeSample
+from swarm_probe.paths import QUIC, Paths, PathsConfig
+from swarm_protocol.messages import Mapped, Peer, Plan, UplinkLease
+from swarm_protocol.samples import HopSample, LinkSample, ProbeSample, UplinkSample
 
 A, B = "a" * 16, "b" * 16
 KEY = bytes(range(32))
 WAIT_S = 20.0
+S = TypeVar("S")
 
 
 def has_ipv6() -> bool:
@@ -42,7 +47,7 @@ class Two:
 
         return emit
 
-    def tell(self, node: str, hosts: tuple[str, ...], port: int, **changes: object) -> None:
+    def tell(self, node: str, hosts: tuple[str, ...], port: int, *, hop_bytes: int = 1000, **changes: object) -> None:
         """`node` is told where the other one is."""
         other = B if node == A else A
         mine, theirs = (7, 9) if node == A else (9, 7)
@@ -52,10 +57,20 @@ class Two:
         )  # fmt: skip
         self.paths[node].update(
             Plan(
-                revision=1, peers=(peer,), stamp_interval_ms=50.0, window_ms=300.0, hop_bytes=1000,
-                hop_cadence_ms=100.0, hop_every_ms=60_000.0, host_every_ms=60_000.0,
+                revision=1, peers=(peer,), stamp_interval_ms=50.0, window_ms=300.0, hop_bytes=hop_bytes,
+                hop_cadence_ms=20.0, hop_every_ms=60_000.0, host_every_ms=60_000.0,
             )
         )  # fmt: skip
+
+    async def sample(self, node: str, kind: type[S]) -> S:
+        """The first of this kind."""
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                for sample in self.samples[node]:
+                    if isinstance(sample, kind):
+                        return sample
+                self.seen.clear()
+                await self.seen.wait()
 
     async def link(self, node: str, *paths: str) -> LinkSample:
         """The next sample of `node` over one of these paths, with an answer."""
@@ -137,3 +152,75 @@ async def test_replayed_or_unsigned_packets_teach_no_address(two: Two):
         assert two.paths[A].counters()["ignored_hmac"] == 20
         with pytest.raises(BlockingIOError):
             stranger.recv(100)
+
+
+def punched_pair(two: Two, hop_bytes: int = 16_384) -> None:
+    """Neither has a TCP port for the other; both are reached through a hole."""
+    for node, other in ((A, B), (B, A)):
+        port = two.paths[other].udp_port
+        mapped = (Mapped("127.0.0.1", port),)
+        hole = {"nat": "endpoint-independent", "mapped": mapped, "quic": True}
+        two.tell(node, ("127.0.0.1",), port, hop_bytes=hop_bytes, **hole)
+
+
+quic = pytest.mark.skipif(not QUIC, reason="aioquic is missing; pip install 'swarmtop[quic]'")
+
+
+@quic
+@pytest.mark.parametrize("two", ["127.0.0.1"], indirect=True)
+async def test_a_hop_goes_over_quic_through_the_hole_and_says_so(two: Two):
+    punched_pair(two)
+    for node in (A, B):
+        hop = await two.sample(node, HopSample)
+        assert hop.transport == "quic"
+        assert hop.size_bytes == 16_384
+        assert 0 < hop.min_ms <= hop.p50_ms
+        # it is no sign that TCP would pass
+        assert (await two.link(node, "punched")).hop_ms is None
+
+
+@quic
+@pytest.mark.parametrize("two", ["127.0.0.1"], indirect=True)
+async def test_a_rate_over_quic_is_a_lower_bound_whatever_the_two_ends_agree_on(two: Two):
+    punched_pair(two)
+    await two.link(A, "punched")
+    done, line = await two.paths[A].run_uplink(UplinkLease(lease_id=1, peer=B, max_bytes=1 << 20, expires_ms=20_000.0))
+    assert done, line
+    rate = await two.sample(A, UplinkSample)
+    assert (rate.transport, rate.bound) == ("quic", True)
+    assert rate.sent_bytes <= 1 << 20
+    assert rate.mbps > 1
+
+
+@quic
+@pytest.mark.parametrize("two", ["127.0.0.1"], indirect=True)
+async def test_quic_is_spoken_only_with_whom_a_signed_packet_came_from(two: Two):
+    """A stranger's Initial gets no answer: 1,200 bytes for nothing, and no amplifier."""
+    from aioquic.quic.configuration import QuicConfiguration
+    from aioquic.quic.connection import QuicConnection
+
+    punched_pair(two)
+    await two.link(A, "punched")
+    stranger = QuicConnection(configuration=QuicConfiguration(alpn_protocols=["swarmtop"]))
+    to = ("127.0.0.1", two.paths[A].udp_port)
+    stranger.connect(to, now=0.0)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
+        made.bind(("127.0.0.1", 0))
+        made.setblocking(False)
+        before = two.paths[A].counters().get("ignored_length", 0)
+        for data, _ in stranger.datagrams_to_send(now=0.0):
+            made.sendto(data, to)
+        two.samples[A].clear()
+        await two.link(A, "punched")  # what came before it has been looked at
+        assert two.paths[A].counters()["ignored_length"] > before
+        with pytest.raises(BlockingIOError):
+            made.recv(2000)
+
+
+def test_a_probe_that_punches_nothing_loads_no_quic():
+    code = "import sys\nimport swarm_probe.daemon, swarm_probe.paths\nprint([m for m in sys.modules if m in BANNED])"
+    banned = ("aioquic", "cryptography", "numpy", "torch", "textual")
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("BANNED", repr(banned))], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
