@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swarm_protocol.samples import RunSample
 from swarm_protocol.swarm import Kind, State, Swarm
 from swarm_protocol.units import NS_PER_S
 from swarmtop.dashboard.model import charts, columns, node, overview, placement, ranking, why
@@ -25,6 +26,7 @@ from swarmtop.dashboard.model.timeline import TimeError, parse_time
 from swarmtop.dashboard.model.view import View
 from swarmtop.dashboard.session import Session
 from swarmtop.source import History, Span
+from swarmtop.watched import placement_text
 
 VALUES = st.lists(st.one_of(st.none(), st.just(math.nan), st.floats(0, 1e6)), max_size=300)
 
@@ -348,6 +350,37 @@ def test_peers_are_listed_worst_first_and_silent_ones_before_all() -> None:
     frame.links["rtt_p99_ms"][0, 3] = np.nan
     frame.links["rtt_p99_ms"][3, 0] = np.nan
     assert node.peers(view_of(frame), 0)[0] == 3
+
+
+def run_of(at_s: int, **fields: object) -> RunSample:
+    filled = {
+        "endpoint": "10.0.0.9:8000",
+        "model": "m",
+        "tokens": 64,
+        "counted": True,
+        "ttft_ms": 900.0,
+        "tpot_ms": 500.0,
+    }
+    return RunSample(at_ns=fakes.NOW_NS - at_s * NS_PER_S, **{**filled, **fields})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("width", "rows"), [(140, 40), (80, 24)])
+def test_a_watched_engine_stands_beside_its_prediction(width: int, rows: int) -> None:
+    plain = fakes.swarm()
+    placed = placement_text(view_of(plain, planned=True).plan.prediction.placement)  # type: ignore[union-attr]
+    runs = (
+        run_of(400, label="Big Cloud", baseline=True, tpot_ms=20.0),
+        run_of(300, placement="elsewhere:0-79", tpot_ms=1000.0),
+        run_of(130, placement=placed, predicted_p50=1.9), run_of(120, placement=placed),
+    )  # fmt: skip
+    view = view_of(dataclasses.replace(plain, runs=runs), planned=True)
+    text = "\n".join(said(r) for r in placement.screen(view, placement.PlacementState(), width, rows))
+    assert "this placement 2.00 tok/s" in text
+    assert "2 runs, 2m ago" in text
+    assert "elsewhere:0-79 1.00 tok/s" in text
+    assert "Big Cloud 50.0 tok/s" in text
+    told = [event.detail for event in view.events if event.kind == "run"]
+    assert told[1] == f"{placed}: 2.00 tok/s, predicted 1.90 tok/s, first token 900 ms"
 
 
 @pytest.mark.parametrize("size", [(60, 12), (80, 21), (140, 37)])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from swarm_predict.types import Engine, Workload
 from swarm_protocol.swarm import Event, Swarm
 from swarm_protocol.units import NS_PER_S
+from swarmtop.dashboard.model import engines
 from swarmtop.dashboard.model.columns import COLUMNS
 from swarmtop.dashboard.model.figures import Figures, aged, figures
 from swarmtop.dashboard.model.filter import Filter
@@ -89,7 +90,7 @@ class Session:
     def accept(self, swarm: Swarm) -> None:
         """A new frame of the source; cheap, because the next may replace it before it is drawn."""
         self.latest = swarm
-        self._remember(swarm.events)
+        self._remember((*swarm.events, *map(engines.event, swarm.runs)))
         if self._mode == "live":
             self.kept.add(swarm)
         if len(swarm) < LARGE and self._recent.is_new(swarm.at_ns):
@@ -111,7 +112,7 @@ class Session:
 
     def stand_at(self, swarm: Swarm, known: Figures | None = None) -> None:
         """A frame of the past, gone to by the person. `known`: as for `show`."""
-        self._remember(swarm.events)
+        self._remember((*swarm.events, *map(engines.event, swarm.runs)))
         self._away = True
         if self.recording is None:
             self._held = self._minute_before(swarm)

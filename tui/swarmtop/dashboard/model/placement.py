@@ -10,6 +10,7 @@ from typing import Literal
 
 from swarm_predict.types import Placement, Plan, Prediction
 from swarmtop import show
+from swarmtop.dashboard.model import engines
 from swarmtop.dashboard.model import placement_parts as parts
 from swarmtop.dashboard.model.draft import Draft, Study, changes, same
 from swarmtop.dashboard.model.lines import Block, Line, beside, box, clean, fit, height, line, rule, wrap
@@ -112,7 +113,7 @@ def _narrow(view: View, plan: Plan, state: PlacementState, width: int, rows: int
     stages = max(len(best.placement), len(state.own() or ())) + 1
     spare = rows - len(top) - len(bars) - 3  # two rules and the certificate
     table_rows = max(3, min(stages, spare - 4))
-    said = notes(view, best, width)
+    said = [*engines.lines(view, state.prediction() or best), *notes(view, best, width)]
     proof = line((" certificate ", "dim"), certificate(plan))
     low = spare - table_rows
     keep = 0 if state.pane == "candidates" else min(len(said), max(0, low - 4))
@@ -162,6 +163,8 @@ def _wide(view: View, plan: Plan, state: PlacementState, width: int, rows: int) 
         )
     proof = wrap(certificate(plan), right - 4)
     pane += box("certificate of the best", proof, right, len(proof) + 2)
+    if watched := engines.lines(view, state.prediction() or best):
+        pane += box("measured on running engines", watched, right, len(watched) + 2)
     said = notes(view, state.prediction() or best, right - 4) or [line(("nothing was assumed", "dim"))]
     pane += box("assumed", said, right, max(3, low - len(pane)))
     return height([*top, *head, *middle, *beside([(candidates, left), (pane, right)])], rows)
