@@ -32,6 +32,7 @@ contracts: $(VENV)/.installed-test
 	$(BIN)/lint-imports
 
 pytest: $(VENV)/.installed-test
+	@sh tools/debian_packages.sh
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/.installed-test

@@ -8,7 +8,7 @@
 _shtab_swarmtop_subparsers=(predict plan calibrate watch export report backup import check alert invite serve lab)
 
 _shtab_swarmtop_predict_option_strings=(-h --help --placement --json --connect --db --swarm --token --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
-_shtab_swarmtop_plan_option_strings=(-h --help --objective --launch --json --connect --db --swarm --token --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
+_shtab_swarmtop_plan_option_strings=(-h --help --objective --launch --front --json --require --forbid --pin --max-stages --losses --recovery-s --time-limit --connect --db --swarm --token --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
 _shtab_swarmtop_calibrate_option_strings=(-h --help --run --runs --observed --fit --out --json --connect --db --swarm --token --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
 _shtab_swarmtop_watch_option_strings=(-h --help --served-model --text --max-tokens --completions --every --requests --budget-tokens --key-env --json --placement --runs --label --baseline --connect --db --swarm --token --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
 _shtab_swarmtop_export_option_strings=(-h --help --csv --kind --since --until --connect --db --swarm --token --at)
@@ -64,6 +64,7 @@ _shtab_swarmtop_predict___json_nargs=0
 _shtab_swarmtop_plan__h_nargs=0
 _shtab_swarmtop_plan___help_nargs=0
 _shtab_swarmtop_plan___launch_nargs=0
+_shtab_swarmtop_plan___front_nargs=0
 _shtab_swarmtop_plan___json_nargs=0
 _shtab_swarmtop_calibrate__h_nargs=0
 _shtab_swarmtop_calibrate___help_nargs=0
