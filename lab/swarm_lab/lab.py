@@ -46,7 +46,17 @@ class LabHost:
 class Lab:
     """`async with Lab(…) as lab`: up when entered, gone when left. Raises LabUnavailable."""
 
-    def __init__(self, scenario: Scenario, scenario_text: str, folder: Path, say: Say, *, model: str | None = None):
+    def __init__(
+        self,
+        scenario: Scenario,
+        scenario_text: str,
+        folder: Path,
+        say: Say,
+        *,
+        model: str | None = None,
+        still: bool = False,
+    ):
+        """`still`: nothing of the timeline happens."""
         self.scenario = scenario
         self.folder = folder
         self.hosts: dict[str, LabHost] = {}
@@ -55,6 +65,7 @@ class Lab:
         self._text = scenario_text
         self._say = say
         self._model = model or scenario.model
+        self._still = still
         self._router: subprocess.Popen[bytes] | None = None
         self._collector: subprocess.Popen[bytes] | None = None
 
@@ -121,7 +132,7 @@ class Lab:
         text.write_text(self._text)
         tuns = [host.net.tun_fd for host in self.hosts.values()]
         command = [sys.executable, "-m", "swarm_lab.router", "--scenario", str(text), "--truth", str(self.truth_file)]
-        command += ["--tuns", ",".join(map(str, tuns))]
+        command += ["--tuns", ",".join(map(str, tuns)), *(["--still"] if self._still else [])]
         parent = os.getpid()
         with (self.folder / "router.log").open("wb") as log:
             return subprocess.Popen(

@@ -17,6 +17,7 @@ import numpy as np
 
 from swarm_lab.engine.plan import DriverConfig, DriverReport, EngineShape, StageConfig, Visit
 from swarm_lab.lab import Lab
+from swarm_lab.outsiders import DISTURBED_CORES, Outsiders
 from swarm_predict.models import ModelShape
 from swarm_predict.predict import predict
 from swarm_predict.search import plan
@@ -58,6 +59,7 @@ class Race:
     tpot_ms: tuple[float, ...]  # measured, one a step
     ttft_ms: float
     stages: tuple[StageTimes, ...]
+    others_cores: float  # of this machine, that programs outside the lab took meanwhile
 
     @property
     def tpot_p50_ms(self) -> float:
@@ -145,13 +147,15 @@ async def race(lab: Lab, swarm: Swarm, model: ModelShape, placement: Placement, 
         raise
     except PredictError as error:
         raise RaceError(str(error)) from error
+    watch = Outsiders()
     report, visits = await _run_engine(lab, model, placement, workload, steps)
     return Race(
         engine=workload.engine,
         prediction=prediction,
         tpot_ms=report.step_ms,
         ttft_ms=report.ttft_ms,
-        stages=_stage_times(prediction, report, visits, workload.engine),
+        stages=_stage_times(prediction, swarm, report, visits, workload.engine),
+        others_cores=watch.cores(),
     )
 
 
@@ -225,13 +229,16 @@ async def _port(process: subprocess.Popen[bytes], stage: Stage) -> int:
 
 
 def _stage_times(
-    prediction: Prediction, report: DriverReport, visits: list[list[Visit]], engine: str
+    prediction: Prediction, swarm: Swarm, report: DriverReport, visits: list[list[Visit]], engine: str
 ) -> tuple[StageTimes, ...]:
     """Hops run from the end of the stage before (through the client, in a star) to the arrival at this one."""
     reported = [{v.step: v for v in of_stage if v.step >= report.first_reported_step} for of_stage in visits]
     steps = sorted(reported[0])
     sent_ns = {hop.step: hop.sent_ns for hop in report.hops if hop.stage == 0}
     head_ms = prediction.breakdown_ms.head if engine == "chain" else 0.0  # a star's client computes it
+    visit_ms = {
+        name: float(np.nan_to_num(ms)) for name, ms in zip(swarm.names, swarm.nodes["overhead_ms"], strict=True)
+    }
     rows = []
     for k, (cost, seen) in enumerate(zip(prediction.stages, reported, strict=True)):
         compute = [(seen[s].computed_ns - seen[s].received_ns) / NS_PER_MS for s in steps]
@@ -241,7 +248,7 @@ def _stage_times(
             StageTimes(
                 node=cost.node,
                 layers=cost.layers,
-                compute_predicted=cost.compute_ms + (head_ms if k == len(reported) - 1 else 0.0),
+                compute_predicted=cost.compute_ms + visit_ms[cost.node] + (head_ms if k == len(reported) - 1 else 0.0),
                 compute_measured=float(np.median(compute)),
                 hop_predicted=cost.hop_ms,
                 hop_measured=float(np.median(hops)),
@@ -262,6 +269,7 @@ def race_object(run: Race) -> dict[str, object]:
         },
         "ttft_ms": {"predicted": run.prediction.ttft_ms.p50, "measured": run.ttft_ms},
         "tokens_per_s": {"predicted": run.prediction.tokens_per_s.p50, "measured": 1000 / run.tpot_p50_ms},
+        "others_cores": run.others_cores,
         "error": run.error,
         "covered": run.covered,
         "stages": [
@@ -287,6 +295,8 @@ def race_text(run: Race) -> str:
         f"  first token  predicted {run.prediction.ttft_ms.p50:8.2f} ms   measured {run.ttft_ms:8.2f} ms",
         f"  {'STAGE':<16} LAYERS   COMPUTE ms predicted  measured     HOP ms predicted  measured",
     ]
+    if run.others_cores > DISTURBED_CORES:
+        lines.insert(3, f"  disturbed: other programs of this machine took {run.others_cores:.1f} cores meanwhile")
     lines += [
         f"  {s.node:<16} {s.layers:>6} {s.compute_predicted:>22.3f} {s.compute_measured:>9.3f}"
         f" {s.hop_predicted:>20.3f} {s.hop_measured:>9.3f}"

@@ -83,6 +83,7 @@ def main() -> int:
     parser.add_argument("--scenario", type=Path, required=True)
     parser.add_argument("--truth", type=Path, required=True)
     parser.add_argument("--tuns", required=True, help="file descriptors in the order of the hosts, 3,4,5")
+    parser.add_argument("--still", action="store_true", help="play no timeline")
     arguments = parser.parse_args()
     scenario = parse_scenario(arguments.scenario.read_text())
     delays_ms = city_delays_ms(scenario, round_trips_ms(scenario.matrix))
@@ -95,7 +96,8 @@ def main() -> int:
     with arguments.truth.open("wb") as file:
         truth = TruthWriter(file, wall_minus_mono_ns)
         emulator = Emulator(scenario, delays_ms, truth.add)
-        timeline = sorted((e for e in scenario.event if e.action in NETWORK_ACTIONS), key=lambda e: e.at_s)
+        events = () if arguments.still else scenario.event
+        timeline = sorted((e for e in events if e.action in NETWORK_ACTIONS), key=lambda e: e.at_s)
         tuns = [int(fd) for fd in arguments.tuns.split(",")]
         print(f"ready {priority}", flush=True)
         gc.collect()

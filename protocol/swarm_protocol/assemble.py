@@ -316,6 +316,8 @@ class SwarmBuilder:
         )
         if len(node.layers) > MAX_LAYERS:
             del node.layers[next(iter(node.layers))]
+        if sample.phase == "visit":  # of the machine more than of the model: the newest one is as good as any
+            self._node_columns["overhead_ms"][i] = sample.ms_per_layer
         self._node_columns["compute_at_ns"][i] = max(sample.at_ns, int(self._node_columns["compute_at_ns"][i]))
         self._device(node, sample.device)
         if sample.at_ns >= node.note_at_ns:

@@ -100,7 +100,9 @@ class UplinkSample(msgspec.Struct, frozen=True, kw_only=True, tag="uplink"):
 
 class ComputeSample(msgspec.Struct, frozen=True, kw_only=True, tag="compute"):
     """Milliseconds one decoder layer takes on one device. `context`: tokens in the cache, or in the prefill chunk.
-    `phase` head and embed: the LM head and the embedding, whole, for `batch` tokens.
+    `phase` head and embed: the LM head and the embedding, whole, for `batch` tokens. `phase`
+    visit: what each visit takes beyond its layers where tokens come one by one with a pause between them (an activation
+    from bytes and back to bytes, caches that others have filled meanwhile).
 
     `marks`, with commas: `scaled` (measured at reduced width, scaled by the roofline), `contended` (other programs used
     the device), `throttled`, `battery`, `loose` (the budget ended before the median was known to 2 %)."""

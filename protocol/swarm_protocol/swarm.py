@@ -85,7 +85,7 @@ NODE_COLUMNS: Final[dict[str, type[np.generic]]] = {
     "down_at_ns": np.int64,
     "mem_gbps": np.float64,
     "tflops": np.float64,
-    "overhead_ms": np.float64,  # fixed software cost of each visit to a stage here
+    "overhead_ms": np.float64,  # what each visit to a stage here takes beyond its layers
     "cpu_percent": np.float64,
     "ram_free_bytes": np.float64,
     "gpu_util_percent": np.float64,

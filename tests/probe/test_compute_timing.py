@@ -127,6 +127,19 @@ class Busy:
     def put_aside(self) -> int:
         return self._aside
 
+    def used_s(self) -> float:
+        return self._clock.now - self._waited
+
+    def least_s(self, used_s: float) -> float:
+        return 0.0
+
+
+class HalfACore(Busy):
+    """A quota of half a core: what waits for it looks like waiting for others."""
+
+    def least_s(self, used_s: float) -> float:
+        return used_s / 0.5
+
 
 def test_waiting_for_a_processor_is_no_part_of_a_layer() -> None:
     """On a busy machine the polite child reads a layer of 9 ms as 60 to 250 ms by the wall clock."""
@@ -135,6 +148,13 @@ def test_waiting_for_a_processor_is_no_part_of_a_layer() -> None:
     timing = repeat(busy.one_pass, 60.0, clock, busy)
     assert timing.median_s == pytest.approx(0.01)
     assert timing.tight
+
+
+def test_waiting_for_the_own_quota_is_part_of_a_layer() -> None:
+    """In a container with half a core every token pays it."""
+    clock = Clock(0.01 for _ in range(10**6))
+    halved = HalfACore(clock, 0.013)
+    assert repeat(halved.one_pass, 60.0, clock, halved).median_s == pytest.approx(0.02)
 
 
 def test_passes_in_which_another_thread_was_put_aside_do_not_count() -> None:

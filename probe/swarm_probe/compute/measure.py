@@ -7,6 +7,7 @@ scaled by the roofline, and says so.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from swarm_probe.compute.points import INPUTS, Point, Room, fitting, needed, poi
 from swarm_probe.compute.rates import roofline
 from swarm_probe.compute.timing import LAYERS_MOST, Timing, TooSlow, repeat
 from swarm_probe.compute.turns import turns
+from swarm_probe.compute.visits import time_visit
 from swarm_protocol.messages import ComputeTask
 from swarm_protocol.samples import ComputeSample, RooflineSample
 from swarm_protocol.shape import LayerShape
@@ -92,6 +94,7 @@ class _Run:
     def points(self, budget_s: float) -> Iterator[Report]:
         points = points_of(self.task)
         ends_at = time.monotonic() + budget_s
+        visited = False
         for i, point in enumerate(points):
             share_s = (ends_at - time.monotonic()) / (len(points) - i)
             share_s = min(max(share_s, POINT_LEAST_S), POINT_MOST_S)
@@ -111,6 +114,15 @@ class _Run:
                 yield Trouble(reason=f"{where}: out of memory")
             else:
                 yield Measured(sample=self._sample(point, timing, passes, factor))
+                if point.phase == "decode" and point.batch == 1 and not visited:
+                    visited = True
+                    yield from self._visit(point, timing.median_s / passes)
+
+    def _visit(self, point: Point, layer_s: float) -> Iterator[Report]:
+        """Of the layers that were just timed."""
+        timing = time_visit(self.device, self.built.layers, self.format.dtype, point.tokens, layer_s, turns())
+        if timing is not None and timing.median_s > 0:
+            yield Measured(sample=self._sample(dataclasses.replace(point, phase="visit"), timing, 1, 1.0))
 
     def _prepared(self, point: Point, points: list[Point]) -> tuple[Callable[[], object], int, float, float]:
         """(what to time, how many layers are in it, what its time is to be multiplied by, seconds it took to build)."""

@@ -31,6 +31,10 @@ class Turned(Protocol):
 
     def put_aside(self) -> int: ...
 
+    def used_s(self) -> float: ...
+
+    def least_s(self, used_s: float) -> float: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
@@ -50,6 +54,12 @@ class Undisturbed:
 
     def put_aside(self) -> int:
         return 0
+
+    def used_s(self) -> float:
+        return 0.0
+
+    def least_s(self, used_s: float) -> float:
+        return 0.0
 
 
 _NOBODY: Final = Undisturbed()
@@ -88,8 +98,8 @@ def repeat(
 
     The first passes are warm-up. Several runs make one timed pass where one is too short to time, with one wait at its
     end, as an engine hands layer after layer to the device. What this thread waited for a processor is taken off;
-    passes in which another thread of ours was put aside count only where too few others are left. Takes up to five
-    budgets where a pass takes nearly one. Raises TooSlow.
+    passes in which another thread of ours was put aside count only where too few others are left, and none is shorter
+    than what a quota makes of its work. Takes up to five budgets where a pass takes nearly one. Raises TooSlow.
     """
     began = clock()
     one_pass()  # allocations, kernel choice
@@ -105,12 +115,13 @@ def repeat(
     taken: list[float] = []
     first, waited_first = clock(), turns.waited_s()
     while True:
-        aside, waited, before = turns.put_aside(), turns.waited_s(), clock()
+        aside, used, waited, before = turns.put_aside(), turns.used_s(), turns.waited_s(), clock()
         for _ in range(runs):
             one_pass()
         wait()
         after = clock()
-        each_s = max(0.0, after - before - (turns.waited_s() - waited)) / runs
+        ran_s = after - before - (turns.waited_s() - waited)
+        each_s = max(0.0, ran_s, turns.least_s(turns.used_s() - used)) / runs
         taken.append(each_s)
         if turns.put_aside() == aside:
             calm.append(each_s)

@@ -3,6 +3,8 @@
 The child that times layers is polite (nice), so on a busy machine it mostly waits for its turn; a layer that takes 9 ms
 then reads 60 to 250. How fast the machine is for a layer is the time without the waiting; that the machine is busy
 shows in the host's CPU figure. Linux says both; elsewhere nothing is known to have been taken.
+
+What a quota takes stays taken: work of so much processor time lasts so long at least (`quota`).
 """
 
 from __future__ import annotations
@@ -10,10 +12,12 @@ from __future__ import annotations
 import functools
 import os
 import resource
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from swarm_probe.compute.quota import Quota, quota_of_this_process
 from swarm_protocol.units import NS_PER_S
 
 _SCHEDSTAT: Final = Path("/proc/thread-self/schedstat")  # on the processor, waiting for it (ns), turns: proc(5)
@@ -24,13 +28,14 @@ class Turns:
     """Of the thread that made it."""
 
     schedstat_fd: int | None
+    quota: Quota | None  # None: as much as there is
 
     @classmethod
     def of_this_thread(cls) -> Turns:
         try:
-            return cls(os.open(_SCHEDSTAT, os.O_RDONLY | os.O_CLOEXEC))
+            return cls(os.open(_SCHEDSTAT, os.O_RDONLY | os.O_CLOEXEC), quota_of_this_process())
         except OSError:  # not Linux, or a kernel without CONFIG_SCHED_INFO
-            return cls(None)
+            return cls(None, quota_of_this_process())
 
     def waited_s(self) -> float:
         """Seconds this thread has been ready to run and did not. Reading takes about a microsecond."""
@@ -41,6 +46,14 @@ class Turns:
     def put_aside(self) -> int:
         """How often any thread of this process was made to stop for another program."""
         return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+    def used_s(self) -> float:
+        """Processor time of this process so far, all threads."""
+        return time.process_time()
+
+    def least_s(self, used_s: float) -> float:
+        """What work of so much processor time lasts at least."""
+        return self.quota.least_s(used_s) if self.quota is not None else 0.0
 
 
 @functools.cache  # everything that is timed runs in the child's one thread

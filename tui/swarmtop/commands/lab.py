@@ -93,7 +93,8 @@ async def _in_lab(args: argparse.Namespace, scenario: Scenario, text: str, work:
         folder = Path(args.keep) if args.keep else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         model = args.model or scenario.model
         load_model(model)  # a wrong name is said before anything is built
-        async with Lab(scenario, text, folder.absolute(), _say, model=model) as lab:
+        # what is predicted must still hold when it is raced: no timeline then
+        async with Lab(scenario, text, folder.absolute(), _say, model=model, still=work is _race) as lab:
             _say(f"{scenario.title}: {len(scenario.host)} hosts, collector at {lab.collector_address}")
             return await work(lab, args)
 

@@ -1,0 +1,62 @@
+"""How many cores a quota lets this process have (a container's, a slice's cgroup). Linux only, cgroups v1 and v2.
+
+Whoever rents half a core has half a core, in each period (100 ms, usually): work that fits what a period allows runs at
+full speed, longer work waits for the next. How long a thread waited for its quota is not to be had (cpu.stat counts a
+fifth of it on Linux 6.18), but how long it must have is.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+CGROUPS: Final = Path("/sys/fs/cgroup")
+OWN: Final = Path("/proc/self/cgroup")
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    cores: float
+    period_s: float
+
+    def least_s(self, used_s: float) -> float:
+        """What work of so much processor time lasts at least, begun with a whole period's share."""
+        return math.floor(used_s / (self.cores * self.period_s)) * self.period_s
+
+
+def quota_of_this_process(root: Path = CGROUPS, own: Path = OWN) -> Quota | None:
+    """The tightest limit of this process's group and those above it; None where there is none."""
+    limits = [quota for folder in _groups(root, own) if (quota := _limit(folder)) is not None]
+    return min(limits, key=lambda quota: quota.cores, default=None)
+
+
+def _groups(root: Path, own: Path) -> list[Path]:
+    """Folders of the group that holds the processor controller, and of those above it."""
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return []
+    unified = (root / "cgroup.controllers").exists()
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if "cpu" not in controllers.split(",") and not (unified and not controllers):
+            continue
+        top = root if unified else root / "cpu"
+        folder = top / path.lstrip("/")
+        # a container may see its own group as the top, under a path that exists only outside
+        return [folder, *(p for p in folder.parents if p.is_relative_to(top))] if folder.exists() else [top]
+    return []
+
+
+def _limit(folder: Path) -> Quota | None:
+    try:
+        quota, period = (folder / "cpu.max").read_text().split()
+    except OSError:  # the other version of cgroups, or the top, which has no limit
+        try:
+            quota = (folder / "cpu.cfs_quota_us").read_text().strip()
+            period = (folder / "cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return None
+    return None if quota in ("max", "-1") else Quota(int(quota) / int(period), int(period) / 1e6)
