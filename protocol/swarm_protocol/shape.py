@@ -13,8 +13,6 @@ Architecture = Literal["llama", "bloom", "falcon", "mixtral", "gpt2", "deepseek"
 Phase = Literal["decode", "prefill"]
 # what a compute sample is of: a layer, an end of the model, or what each visit adds
 Timed = Literal["decode", "prefill", "head", "embed", "visit"]
-    "decode", "prefill", "head", "embed", "visit"
-]  # what a compute sample is of: a layer, or an end of the model
 
 
 class LayerShape(msgspec.Struct, frozen=True, kw_only=True):
