@@ -184,7 +184,7 @@ def test_settings_file_is_read_whole(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text('theme = "light"\nascii = true\ncolumns = ["cost"]\n[keys]\nquit = "ctrl+x"\n')
     found = settings.load(file)
-    assert found == settings.Settings("light", True, ("cost",), {"quit": "ctrl+x"})
+    assert found == settings.Settings("light", True, ("cost",), (), {"quit": "ctrl+x"})
     options = with_settings(fakes.options(), found)
     assert (options.theme, options.ascii, options.columns, options.keys) == (
         "light", True, ("cost",), {"quit": "ctrl+x"}
@@ -196,7 +196,9 @@ def test_settings_file_is_read_whole(tmp_path: Path) -> None:
     ("said", "complaint"),
     [
         ("theme = 3", "no theme 3; take one of dark, light, contrast"),
-        ("colour = true", "no setting colour; there are theme, ascii, columns and [keys]"),
+        ("colour = true", "no setting colour; there are theme, ascii, columns, alerts and [keys]"),
+        ("alerts = 3", 'alerts is a list of rules, as ["state!=lost for 1m"]'),
+        ('alerts = ["rtt_p99_ms<250 for ever"]', "'ever' is no time; write it as 30s, 5m or 1h"),
         ('ascii = "yes"', "ascii is true or false"),
         ('columns = ["speed"]', "no column speed; there are "),
         ('columns = "cost"', "columns is a list of names"),

@@ -19,7 +19,7 @@ from swarmtop.dashboard.model import charts, columns, node, overview, placement,
 from swarmtop.dashboard.model.columns import BY_NAME, COLUMNS, choose
 from swarmtop.dashboard.model.figures import aged, figures, no_links
 from swarmtop.dashboard.model.filter import FilterError, parse
-from swarmtop.dashboard.model.frame import header
+from swarmtop.dashboard.model.frame import alerts, header
 from swarmtop.dashboard.model.lines import Line, beside, box, clean, cut, fit, line, line_width, pad, text_width
 from swarmtop.dashboard.model.recent import BUCKET_NS, BUCKETS, Recent
 from swarmtop.dashboard.model.timeline import TimeError, parse_time
@@ -350,6 +350,19 @@ def test_peers_are_listed_worst_first_and_silent_ones_before_all() -> None:
     frame.links["rtt_p99_ms"][0, 3] = np.nan
     frame.links["rtt_p99_ms"][3, 0] = np.nan
     assert node.peers(view_of(frame), 0)[0] == 3
+
+
+def test_a_rule_of_ones_own_is_told_when_it_fires_and_stands_among_the_alerts() -> None:
+    made = session(fakes.swarm(), alerts=("rtt_p99_ms<1 for 30s clear 30s",))
+    for second in (0, 20, 30):
+        made.judge(second * NS_PER_S, fakes.NOW_NS)
+    view = made.view(fakes.NOW_NS)
+    assert view is not None
+    assert len(view.firing) > 1
+    assert all(text.startswith("rtt_p99_ms<1: ") for text in view.firing)
+    assert made.notice(fakes.NOW_NS).startswith("rtt_p99_ms<1: ")
+    assert {event.detail for event in view.events if event.kind == "alert"} == set(view.firing)
+    assert any("! rule  rtt_p99_ms<1: " in said(row) for row in alerts(view))
 
 
 def run_of(at_s: int, **fields: object) -> RunSample:

@@ -29,6 +29,7 @@ def with_settings(options: DashboardOptions, found: settings.Settings) -> Dashbo
         keys={**found.keys, **options.keys},
         theme=found.theme,
         columns=found.columns,
+        alerts=found.alerts,
         ascii=options.ascii or found.ascii,
     )
 

@@ -245,6 +245,7 @@ class Dashboard(App[None]):
     def _take(self, question: Question, outcome: Analysis | Exception) -> None:
         if not isinstance(outcome, Exception):
             self.session.answer(question, outcome)
+            self.session.judge(time.monotonic_ns(), self.options.now_ns())
             return
         what = f"{type(outcome).__name__}: {outcome}"
         if what != self._analysis_failed:

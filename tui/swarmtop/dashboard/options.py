@@ -38,6 +38,7 @@ class DashboardOptions:
     keys: Mapping[str, str] = field(default_factory=dict)  # action name → key, instead of the registry's
     theme: str = "dark"  # of settings.THEMES
     columns: tuple[str, ...] = ()  # of the ranking; empty: all that fit
+    alerts: tuple[str, ...] = ()  # rules as of swarmtop.alerts, held against a live swarm
     analyse: Analyse | None = None  # None: swarmtop.analysis
     study: StudyPlacement | None = None  # None: model.study
     now_ns: Callable[[], int] = time.time_ns

@@ -26,6 +26,7 @@ from swarmtop.source import Mode, Span
 
 if TYPE_CHECKING:
     from swarm_predict.models import ModelShape
+    from swarmtop.alerts.state import Alerts
     from swarmtop.analysis import Analysis
     from swarmtop.dashboard.model.draft import Draft
 
@@ -73,6 +74,7 @@ class Session:
         self._title = title
         self._mode = mode
         self._recent = Recent()
+        self._alerts: Alerts | None = None  # made with the first answer, where rules are set
         self._held: Recent | None = None  # the minute before the moment shown, where that is not the newest
         self._events: dict[Event, None] = {}
         self._notice = ""
@@ -136,6 +138,24 @@ class Session:
             self.analysis = analysis
             self.answered = question
             self.dirty = True
+
+    def judge(self, steady_ns: int, wall_ns: int) -> None:
+        """Holds the rules against the newest answer about a live swarm; what fires and clears is told."""
+        if not self.options.alerts or self.shown is None or self.analysis is None or self.standing != "live":
+            return
+        from swarmtop.alerts.state import Alerts, parse_alert  # brings rules: only for those who have set some
+        from swarmtop.rules import RuleError
+
+        if self._alerts is None:
+            self._alerts = Alerts([parse_alert(rule) for rule in self.options.alerts])
+        try:
+            changes = self._alerts.look(steady_ns, self.shown, self.analysis)
+        except RuleError as error:  # a name that is not there, or not yet: said, and looked for again
+            self.say(str(error), wall_ns)
+            return
+        for change in changes:
+            self._remember([Event(wall_ns, "", "alert", change.line)])
+            self.say(change.line, wall_ns)
 
     def ask(self) -> Question | None:
         """The question to be worked out now; None where it has been asked already."""
@@ -240,6 +260,7 @@ class Session:
             analysis=self.analysis,
             events=tuple(events),
             notice=self.notice(now_ns),
+            firing=self._alerts.firing if self._alerts is not None and self.standing == "live" else (),
             join_hint=self.options.join_hint,
             speed=self.speed,
             playing=self.playing,

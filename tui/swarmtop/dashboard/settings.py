@@ -3,6 +3,7 @@
     theme = "light"                       # dark, light, contrast
     ascii = true
     columns = ["state", "cost", "rtt99"]  # of the ranking
+    alerts = ["rtt_p99_ms<250 for 1m"]    # as of `swarmtop alert`: shown, and told when they fire and clear
     [keys]
     quit = "ctrl+x"                       # action = key; the names stand in the help of each screen
 
@@ -33,6 +34,7 @@ class Settings:
     theme: str = "dark"
     ascii: bool = False
     columns: tuple[str, ...] = ()  # empty: all that fit
+    alerts: tuple[str, ...] = ()
     keys: dict[str, str] = field(default_factory=dict)
 
 
@@ -72,9 +74,9 @@ def parse(text: str) -> Settings:
         found: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"no TOML ({safe(str(error))})") from error
-    unknown = sorted(set(found) - {"theme", "ascii", "columns", "keys"})
+    unknown = sorted(set(found) - {"theme", "ascii", "columns", "alerts", "keys"})
     if unknown:
-        raise SettingsError(f"no setting {safe(unknown[0])}; there are theme, ascii, columns and [keys]")
+        raise SettingsError(f"no setting {safe(unknown[0])}; there are theme, ascii, columns, alerts and [keys]")
     theme = found.get("theme", "dark")
     if theme not in THEMES:
         raise SettingsError(f"no theme {safe(str(theme))}; take one of {', '.join(THEMES)}")
@@ -92,4 +94,20 @@ def parse(text: str) -> Settings:
         keymap(keys)
     except KeymapError as error:
         raise SettingsError(safe(str(error))) from error
-    return Settings(theme=theme, ascii=found.get("ascii", False), columns=tuple(columns), keys=keys)
+    alerts = _alerts(found.get("alerts", []))
+    return Settings(theme=theme, ascii=found.get("ascii", False), columns=tuple(columns), alerts=alerts, keys=keys)
+
+
+def _alerts(found: Any) -> tuple[str, ...]:
+    if not isinstance(found, list) or not all(isinstance(rule, str) for rule in found):
+        raise SettingsError('alerts is a list of rules, as ["state!=lost for 1m"]')
+    if found:
+        from swarmtop.alerts.state import parse_alert  # brings the planner, for those who have alerts
+        from swarmtop.rules import RuleError
+
+        try:
+            for rule in found:
+                parse_alert(rule)
+        except RuleError as error:
+            raise SettingsError(safe(str(error))) from error
+    return tuple(found)

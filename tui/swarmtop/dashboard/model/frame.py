@@ -75,7 +75,7 @@ def _alerts(view: View) -> Line:
 
 def alerts(view: View) -> Block:
     """What a person should look at now, worst first; each a line that says what and how long."""
-    found: Block = []
+    found: Block = [line(("! rule", "warn"), f"  {clean(text, 200)}") for text in view.firing]
     for word in ("lost", "stale"):
         for row, facts in enumerate(view.swarm.facts):
             if view.word(row) == word:

@@ -41,6 +41,7 @@ class View:
     weights: str
     analysis: Analysis | None = None  # of this frame or a slightly older one; None: none yet for this question
     events: tuple[Event, ...] = ()  # newest first
+    firing: tuple[str, ...] = ()  # alerts of one's own rules, a line each
     notice: str = ""  # the latest line about the connection or a key, until it is old
     join_hint: str = ""
     speed: float = 1.0  # of a replay
