@@ -146,10 +146,15 @@ class SqliteKeeper:
         return from_sqlite(error, self._path) if isinstance(error, sqlite3.Error) else None
 
     def before(self, db: Db, batches: Sequence[NodeBatch]) -> None:
-        if self._wal_told and (size := self._wal_bytes()) >= WAL_MOST_BYTES:
+        if not self._wal_told or self._wal_bytes() < WAL_MOST_BYTES:
+            return
+        assert isinstance(db, SqliteDb)
+        self._checkpoint(db)  # has the reader gone?
+        if (size := self._wal_bytes()) >= WAL_MOST_BYTES:
             raise Held(
                 f"{self._path}-wal has {size >> 20} MB and a reader keeps it from being reset; close what has it open"
             )
+        self._wal_told = False
 
     def begun(self, db: Db) -> None:
         """Nobody else writes."""
@@ -166,8 +171,6 @@ class SqliteKeeper:
         return STEP_PAUSE_S if more else TIDY_EVERY_S
 
     def relieve(self, error: StoreError) -> SqliteDb | None:
-        if isinstance(error, Held):
-            return self._reset_log()
         if not isinstance(error, Full) or not self._ballast.give_up():
             return None
         _log.warning("%s is given up to remove old rows", self._ballast.path)
@@ -206,16 +209,6 @@ class SqliteKeeper:
         if held and not self._wal_told:
             _log.warning("%s-wal has grown to %d MB: a reader holds it; close what has it open", self._path, size >> 20)
         self._wal_told = held
-
-    def _reset_log(self) -> SqliteDb | None:
-        """Is the reader gone?"""
-        try:
-            db = self.connect()
-            self._checkpoint(db)
-        except (sqlite3.Error, StoreError):
-            return None  # tried again with the next batch
-        self._wal_told = self._wal_bytes() >= WAL_HELD_BYTES
-        return db
 
     def _checkpoint(self, db: SqliteDb) -> None:
         """Never waits for a reader: the next time will do."""

@@ -216,7 +216,7 @@ def test_a_log_that_a_reader_holds_grows_to_its_limit_and_no_further(
     monkeypatch.setattr(keeper_module, "WAL_MOST_BYTES", 400_000)
     monkeypatch.setattr(writer_module, "RETRY_S", (0.0, 0.0))
     store = open_store(str(tmp_path / "swarm.db"))
-    writer = store.writer()
+    writer = store.writer(retain_ns=None)
     writer.submit(batch(1, [event()])).result(20)
     lingering = sqlite3.connect(f"file:{store.path}?mode=ro", uri=True)
     cursor = lingering.execute("SELECT * FROM event_sample")
