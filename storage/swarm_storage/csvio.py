@@ -20,6 +20,7 @@ from swarm_protocol.units import gib, iso_utc
 from swarm_storage.errors import StoreError
 from swarm_storage.reader import EVER_NS, Reader
 from swarm_storage.rollup import ROLLED, UNITS
+from swarm_storage.rows import TABLES
 
 CHUNK_ROWS: Final = 500  # some 60 KB: far below what one message may hold
 Cell = str | int | float | bool | None
@@ -28,7 +29,8 @@ Cell = str | int | float | bool | None
 @dataclass(frozen=True, slots=True)
 class _Column:
     name: str
-    value: Callable[[Any], Cell]  # of the sample
+    field: str  # of the sample
+    value: Callable[[Any], Cell]
 
 
 def _columns(text: str) -> tuple[_Column, ...]:
@@ -39,8 +41,14 @@ def _columns(text: str) -> tuple[_Column, ...]:
 def _column(name: str, field: str = "") -> _Column:
     field = field or name
     if name.endswith("_gib"):
-        return _Column(name, lambda sample: None if getattr(sample, field) is None else gib(getattr(sample, field)))
-    return _Column(name, lambda sample: getattr(sample, field))
+        return _Column(
+            name, field, lambda sample: None if getattr(sample, field) is None else gib(getattr(sample, field))
+        )
+    return _Column(name, field, lambda sample: getattr(sample, field))
+
+
+def _gib_of(size_bytes: int | None) -> float | None:
+    return None if size_bytes is None else gib(size_bytes)
 
 
 # after the time and the names of the nodes
@@ -80,6 +88,21 @@ def header(kind: str) -> list[str]:
         raise StoreError(f"there is no kind {kind!r}; there are {', '.join(CSV_KINDS)}")
     nodes = ["src", "dst"] if kind in _OF_LINKS else [] if kind in _OF_NO_NODE else ["node"]
     return ["time", *nodes, *(column.name for column in _COLUMNS[kind])]
+
+
+def column_types(kind: str) -> dict[str, str]:
+    """Of each column, in order: `time`, `str`, `bool`, `int` or `float`. Raises StoreError for an unknown kind."""
+    names = header(kind)
+    if kind in _ROLLUPS:
+        rolled, _ = _ROLLUPS[kind]
+        whole = {"n", *rolled.sums}
+        found = {name: "int" if name in whole else "float" for name in names}
+        return found | {"time": "time"} | dict.fromkeys(rolled.nodes, "str")
+    table = TABLES[kind]
+    found = dict.fromkeys(names, "str") | {"time": "time"}
+    for column in _COLUMNS[kind]:
+        found[column.name] = "float" if column.name.endswith("_gib") else table.types.get(column.field, "str")
+    return found
 
 
 def rows(reader: Reader, kind: str, since_ns: int = 0, until_ns: int = EVER_NS) -> Iterator[list[str]]:

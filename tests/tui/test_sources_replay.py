@@ -177,3 +177,26 @@ def test_a_recording_ranks_like_the_live_swarm_it_was(database: Path, capsys: py
     assert "kiln-07" in out
     assert "≥38.0" in out
     assert "2026-11-23 14:10:00 UTC" in out
+
+
+def test_parquet_has_the_rows_of_the_csv_with_their_types(database: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow: pip install 'swarmtop[parquet]'")
+    assert cli.main(["export", "--db", str(database), "--parquet", f"{tmp_path}/p/"]) == 0
+    assert cli.main(["export", "--db", str(database), "--csv", f"{tmp_path}/c/"]) == 0
+    for kind in KINDS:
+        rows = list(csv.DictReader(io.StringIO((tmp_path / "c" / f"{kind}.csv").read_text())))
+        table = parquet.read_table(tmp_path / "p" / f"{kind}.parquet")
+        assert table.num_rows == len(rows)
+        assert table.column_names == (list(rows[0]) if rows else table.column_names)
+    link = parquet.read_table(tmp_path / "p" / "link.parquet")
+    first = next(csv.DictReader(io.StringIO((tmp_path / "c" / "link.csv").read_text())))
+    cells = link.slice(0, 1).to_pylist()[0]
+    assert cells["time"].isoformat().replace("+00:00", ".000000Z") == first["time"]
+    assert (cells["sent"], cells["rtt_p50_ms"], cells["loaded"], cells["hop_ms"]) == (
+        int(first["sent"]), float(first["rtt_p50_ms"]), first["loaded"] == "true", None
+    )  # fmt: skip
+
+
+def test_parquet_asks_for_a_place_it_can_take(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["export", "--db", "x.db", "--parquet", "-", "--kind", "link"]) == 2
+    assert "Parquet does not go through a pipe" in capsys.readouterr().err
