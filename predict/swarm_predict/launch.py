@@ -8,7 +8,10 @@ commits:
     llama.cpp   038514c tools/rpc/README.md: rpc-server -p -c -H, --rpc, --tensor-split in proportions
     parallax    033a512 src/parallax/server/server_args.py: --start-layer inclusive, --end-layer exclusive
     exo         014daf3 docs/api.md POST /instance; 05e3383 src/exo/shared/types/worker/shards.py
-    prima.cpp   4adc379 README: --world --rank --master --next, -lw in rank order, -ngl
+    prima.cpp   4adc379 README: --world --rank --master --next, -lw in rank order, -ngl; 0cdf998 common/arg.cpp: at most
+                32 windows, each above 0
+    distributed-llama ddde606 src/app.cpp: mode first, then pairs of option and value; --workers takes host:port up to
+                the next option; no more nodes than KV heads, q40 weights only with q80 between nodes; README: 2^n nodes
 
 Not read at their source: vLLM's multi-node options (its Ascend guide shows --nnodes --node-rank --master-addr; others'
 scripts VLLM_PP_LAYER_PARTITION and --headless), and llama.cpp's order of devices and count of the output layer.
@@ -31,6 +34,8 @@ _PETALS_PORT: Final = 31337
 _RPC_PORT: Final = 50052
 _TUNNEL_PORT: Final = 50100  # first local end of the tunnels on the main host
 _VLLM_PORT: Final = 29500
+_DLLAMA_PORT: Final = 9999
+_PRIMA_WINDOWS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +219,8 @@ def _exo(question: _Question) -> Launch:
 
 def _prima(question: _Question) -> Launch:
     stages = question.placement
+    if len(stages) > _PRIMA_WINDOWS:
+        return Launch((), (f"prima.cpp takes at most {_PRIMA_WINDOWS} nodes, not {len(stages)}; --max-stages 32",), ())
     windows = ",".join(str(stage.layers) for stage in stages)
     head = question.address(stages[0].node)
     commands = []
@@ -235,6 +242,36 @@ def _prima(question: _Question) -> Launch:
     return Launch(tuple(commands), warnings, notes)
 
 
+def _distributed_llama(question: _Question) -> Launch:
+    """Tensor parallel: every node computes a share of every layer, the root (who holds the file) among them."""
+    nodes = list(dict.fromkeys(stage.node for stage in question.placement))
+    root = question.client if question.client in nodes else nodes[0]
+    workers = [node for node in nodes if node != root]
+    count, heads = len(nodes), question.model.layer.kv_heads
+    if count & (count - 1) or count > heads:
+        most = 1 << (min(count, heads).bit_length() - 1)
+        text = (
+            f"distributed-llama runs on 1, 2, 4 … nodes and at most {heads} (the KV heads), not on {count}; take {most}"
+        )
+        return Launch((), (text,), ())
+    length = question.workload.context + question.workload.prompt
+    commands = [Command(node, f"./dllama worker --port {_DLLAMA_PORT} --nthreads $THREADS") for node in workers]
+    words = [
+        "./dllama-api --model $MODEL.m --tokenizer $TOKENIZER.t --buffer-float-type q80",
+        f"--nthreads $THREADS --max-seq-len {length}",
+        f"--workers {' '.join(f'{question.address(node)}:{_DLLAMA_PORT}' for node in workers)}" if workers else "",
+    ]
+    commands.append(Command(root, " ".join(word for word in words if word)))
+    warnings = ["dllama's workers take weights and work from whoever connects: private network only"]
+    if question.workload.weights not in ("q4_0", "q4_k_m", "nf4"):
+        warnings.append("distributed-llama's own files are q40 (or f32); convert the model with its converter")
+    notes = (
+        f"$MODEL.m, $TOKENIZER.t: {question.model.name} as converted for distributed-llama, on {root} only",
+        "$THREADS: the cores of each node; with a Vulkan build add --gpu-index 0",
+    )
+    return Launch(tuple(commands), tuple(warnings), notes)
+
+
 _MODEL_NOTE: Final = "$MODEL: the Hugging Face id or folder of {model}"
 
 _WRITERS: Final[dict[str, Callable[[_Question], Launch]]] = {
@@ -244,6 +281,7 @@ _WRITERS: Final[dict[str, Callable[[_Question], Launch]]] = {
     "parallax": _parallax,
     "exo": _exo,
     "prima.cpp": _prima,
+    "tensor-parallel": _distributed_llama,
 }
 
 

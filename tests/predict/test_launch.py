@@ -142,7 +142,63 @@ def test_prima_closes_its_ring_at_the_head() -> None:
     assert "--rank 2 --master 10.0.0.1 --next 10.0.0.1" in found.commands[2].text
 
 
-@pytest.mark.parametrize("engine", ["chain", "star", "ring", "tensor-parallel"])
+def dllama(arguments: list[str]) -> dict[str, list[str]]:
+    """As distributed-llama's src/app.cpp reads them (ddde606): a mode or none, then options with one value, but
+    --workers with all that do not begin with a dash."""
+    known = {
+        *("--model", "--tokenizer", "--prompt", "--buffer-float-type", "--workers", "--port", "--nthreads", "--steps"),
+        *("--temperature", "--topp", "--seed", "--chat-template", "--max-seq-len", "--gpu-index"),
+    }
+    found: dict[str, list[str]] = {}
+    at = 0
+    while at + 1 < len(arguments):
+        name, end = arguments[at], at + 2
+        assert name in known
+        if name == "--workers":
+            while end < len(arguments) and not arguments[end].startswith("-"):
+                end += 1
+            assert all(":" in host for host in arguments[at + 1 : end])
+        found[name] = arguments[at + 1 : end]
+        at = end
+    return found
+
+
+def sharing(count: int, **hosts: str) -> Launch:
+    swarm = plain(count=count)
+    placement = tuple(Stage(f"n{k}", 0, 79) for k in range(count))
+    return launch(swarm, MODEL, Workload(engine="tensor-parallel", weights="q4_0"), placement)
+
+
+def test_distributed_llama_names_every_worker_by_its_own_grammar() -> None:
+    found = sharing(4)
+    workers = [dllama(words(c.text, "./dllama worker")) for c in found.commands[:-1]]
+    root = dllama(words(found.commands[-1].text, "./dllama-api"))
+    assert [worker["--port"] for worker in workers] == [["9999"]] * 3
+    assert root["--workers"] == [f"ADDRESS-OF-n{k}:9999" for k in (1, 2, 3)]
+    assert root["--buffer-float-type"] == ["q80"]
+    assert "private network only" in found.warnings[0]
+
+
+@pytest.mark.parametrize(("count", "take"), [(3, 2), (6, 4), (16, 8)])
+def test_distributed_llama_takes_powers_of_two_up_to_the_kv_heads(count: int, take: int) -> None:
+    found = sharing(count)
+    assert found.commands == ()
+    assert found.warnings[0].endswith(f"not on {count}; take {take}")
+
+
+def test_prima_has_room_for_32_windows() -> None:
+    """common/arg.cpp (0cdf998): more throw."""
+    swarm = plain(count=40)
+    placement = tuple(Stage(f"n{k}", 2 * k, 2 * k + 1) for k in range(40))
+    found = launch(swarm, MODEL, Workload(engine="prima.cpp"), placement)
+    assert found.commands == ()
+    assert "at most 32 nodes, not 40" in found.warnings[0]
+    ranks = [words(command.text, "./llama-server") for command in launched("prima.cpp").commands[:1]]
+    windows = ranks[0][ranks[0].index("-lw") + 1].split(",")
+    assert all(int(window) > 0 for window in windows)
+
+
+@pytest.mark.parametrize("engine", ["chain", "star", "ring", "hybrid"])
 def test_a_mere_pattern_has_no_commands_and_says_which_engines_have(engine: Engine) -> None:
     found = launched(engine)
     assert found.commands == ()
