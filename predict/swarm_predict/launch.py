@@ -13,7 +13,8 @@ commits:
     distributed-llama ddde606 src/app.cpp: mode first, then pairs of option and value; --workers takes host:port up to
                 the next option; no more nodes than KV heads, q40 weights only with q80 between nodes; README: 2^n nodes
 
-Not read at their source: vLLM's multi-node options (its Ascend guide shows --nnodes --node-rank --master-addr; others'
+vLLM's multi-node options are newer than 99d7eb5 (0.11, vllm/engine/arg_utils.py), which has --pipeline-parallel-size and
+--distributed-executor-backend but no --nnodes; a note says so. Not read at their source: those (its Ascend guide shows --nnodes --node-rank --master-addr; others'
 scripts VLLM_PP_LAYER_PARTITION and --headless), and llama.cpp's order of devices and count of the output layer.
 """
 
@@ -168,7 +169,10 @@ def _vllm(question: _Question) -> Launch:
     warnings = ["traffic between vLLM's nodes is neither encrypted nor authenticated: private network only"]
     if question.workload.weights not in ("fp32", "fp16", "bf16", "fp8"):
         warnings.append(f"for {question.workload.weights} weights, $MODEL must be a checkpoint quantised that way")
-    return Launch(tuple(commands), tuple(warnings), (_MODEL_NOTE.format(model=question.model.name),))
+    notes = [_MODEL_NOTE.format(model=question.model.name)]
+    if several:
+        notes.append("vLLM 0.11 has no --nnodes yet (see vllm serve --help): older ones need a Ray cluster instead")
+    return Launch(tuple(commands), tuple(warnings), tuple(notes))
 
 
 def _parallax(question: _Question) -> Launch:
