@@ -13,9 +13,10 @@ commits:
     distributed-llama ddde606 src/app.cpp: mode first, then pairs of option and value; --workers takes host:port up to
                 the next option; no more nodes than KV heads, q40 weights only with q80 between nodes; README: 2^n nodes
 
-vLLM's multi-node options are newer than 99d7eb5 (0.11, vllm/engine/arg_utils.py), which has --pipeline-parallel-size and
---distributed-executor-backend but no --nnodes; a note says so. Not read at their source: those (its Ascend guide shows --nnodes --node-rank --master-addr; others'
-scripts VLLM_PP_LAYER_PARTITION and --headless), and llama.cpp's order of devices and count of the output layer.
+vLLM's multi-node options are newer than 99d7eb5 (0.11, vllm/engine/arg_utils.py), which knows --pipeline-parallel-size
+and --distributed-executor-backend but no --nnodes; a note says so. Not read at their source: those options (its Ascend
+guide shows --nnodes --node-rank --master-addr; others' scripts VLLM_PP_LAYER_PARTITION and --headless), and
+llama.cpp's order of devices and count of the output layer.
 """
 
 from __future__ import annotations

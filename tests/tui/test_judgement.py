@@ -26,7 +26,9 @@ def test_text_and_json_say_the_same(capsys: pytest.CaptureFixture[str], monkeypa
         assert f"{verdict['level']}" in text
         assert verdict["why"] in text
     best = found["sensitivity"][0]
-    line = next(line for line in text.splitlines() if best["change"] in line and show.signed_ms(-best["gain_ms"]) in line)
+    line = next(
+        line for line in text.splitlines() if best["change"] in line and show.signed_ms(-best["gain_ms"]) in line
+    )
     assert best["node"] in line
     assert all(row["source"] in text and row["name"] in text for row in found["baselines"])
 
