@@ -2,7 +2,7 @@
 
 What STUN told a member of its own port goes to those that it may meet. Where no packet of theirs gets through, the
 collector is the one that knows both ends: it says why, and what a detour by way of itself would take. That is an
-estimate, the sum of two medians, and never has quantiles: those do not add. Pure.
+estimate, the sum of each end's lowest round trip of late, and never has quantiles: those do not add. Pure.
 """
 
 from __future__ import annotations

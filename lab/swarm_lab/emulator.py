@@ -211,6 +211,10 @@ class Emulator:
         elif event.action == "heal":
             for host in self._hosts:
                 host.side = 0
+        elif event.action == "rebind":
+            for index in self._rows(event.host):
+                if (nat := self._hosts[index].nat) is not None:
+                    nat.rebind()
         elif event.action in ("leave", "join"):
             for index in self._rows(event.host):
                 self._hosts[index].present = event.action == "join"

@@ -66,6 +66,11 @@ class Nat:
         mapping.used_ns = mapping.allowed[packet[12:16], pair[0]] = now_ns
         return rewrite(packet, dst=mapping.inside)
 
+    def rebind(self) -> None:
+        """Forgets the UDP ports it has given, as after a restart too short for TCP to notice: others come next."""
+        for key in [key for key in self._by_inside if key[0] == UDP]:
+            self._by_inside.pop(key).allowed.clear()  # the port stays taken, and lets nobody in
+
     def _free_port(self, protocol: int, wanted: int) -> int:
         # port preservation (RFC 4787 §4.2.1) for the kind that has one port per socket
         if self.kind != "symmetric" and wanted and (protocol, wanted) not in self._by_port:

@@ -26,7 +26,7 @@ from swarm_protocol.units import NS_PER_S
 SPIN_NS = 60_000  # measured: sleeping up to 60 µs before the deadline and spinning the rest halves the p50 error
 READ_BATCH = 32  # packets of one host before the others have their turn
 REAL_TIME_PRIORITY = 50
-NETWORK_ACTIONS = ("path", "access", "cut", "heal", "leave", "join")
+NETWORK_ACTIONS = ("path", "access", "cut", "heal", "leave", "join", "rebind")
 
 
 def route(emulator: Emulator, tuns: list[int], control: int, truth: TruthWriter, timeline: list[Event]) -> None:

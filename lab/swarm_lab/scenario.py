@@ -79,7 +79,7 @@ class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"sr
     """Something that happens at a moment. Which of the fields an action needs is checked by `parse_scenario`."""
 
     at_s: Seconds
-    action: Literal["path", "access", "cut", "heal", "freeze", "thaw", "leave", "join", "cpu"]
+    action: Literal["path", "access", "cut", "heal", "freeze", "thaw", "leave", "join", "cpu", "rebind"]
     host: str | None = None
     hosts: tuple[str, ...] = ()  # of cut and heal: this side against the rest
     src: str | None = None
@@ -132,6 +132,7 @@ _NEEDS: Final[dict[str, tuple[str, ...]]] = {
     "leave": ("host",),
     "join": ("host",),
     "cpu": ("host", "cpu"),
+    "rebind": ("host",),
 }
 
 

@@ -300,7 +300,7 @@ class Daemon:
         if isinstance(sample, EventSample):
             return sample
         finding = self._paths.finding
-        rtt_ns = finding.rtt_ns if finding.rtt_ns is not None else self._link.rtt_ns
+        rtt_ns = min((rtt for rtt in (finding.rtt_ns, self._link.rtt_ns) if rtt is not None), default=None)
         rtt_ms = ms_from_ns(rtt_ns) if rtt_ns is not None else None
         return msgspec.structs.replace(sample, nat=finding.nat, collector_rtt_ms=rtt_ms)
 

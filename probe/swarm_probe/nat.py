@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from statistics import median
 from typing import Final
 
 from swarm_protocol import stun
@@ -34,7 +33,7 @@ class Finding:
 
     nat: NatKind | None  # None: not known
     mapped: Endpoint | None = None
-    rtt_ns: int | None = None  # to the collector, median of late
+    rtt_ns: int | None = None  # to the collector and back, the lowest of late: its program's turn is no part of the way
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +135,7 @@ class NatWatch:
 
     def finding(self, now_ns: int, *, peers_answer: bool) -> Finding:
         """`peers_answer`: other members did so lately, over the same port: then UDP is not what is blocked."""
-        rtt_ns = round(median(self._rtts)) if self._rtts else None
+        rtt_ns = min(self._rtts, default=None)
         heard = [server for server in self._servers if server.heard_ns is not None]
         first = heard[0] if heard else None
         if first is None or first.heard_ns is None or now_ns - first.heard_ns > BELIEVED_NS:

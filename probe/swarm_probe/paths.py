@@ -595,7 +595,8 @@ def _aims(peer: Peer) -> list[Aim]:
     """Where its UDP port may be: as it names its addresses itself, then as STUN saw it."""
     punched = behind_nat(peer)
     seen = [target(mapped.host, mapped.port) for mapped in peer.mapped]
-    told = [Aim(to, punched and to in seen) for to in _targets(peer, peer.udp_port)]
+    routers = {to.sockaddr[0] for to in seen if to is not None}
+    told = [Aim(to, punched and to.sockaddr[0] in routers) for to in _targets(peer, peer.udp_port)]
     known = {aim.to for aim in told}
     return told + [Aim(to, punched) for to in seen if to is not None and to not in known]
 

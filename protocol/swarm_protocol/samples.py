@@ -154,7 +154,7 @@ class HostSample(msgspec.Struct, frozen=True, kw_only=True, tag="host"):
     others: Count | None = None  # processes on the card that are not ours
     on_battery: bool | None = None
     nat: NatKind | None = None  # by what the collector's two STUN ports say, at most a minute ago; None: not known
-    collector_rtt_ms: Ms | None = None  # lately, over UDP; where that does not get there, TCP's lowest
+    collector_rtt_ms: Ms | None = None  # the lowest of late, over UDP or the TCP connection to it
 
 
 class EventSample(msgspec.Struct, frozen=True, kw_only=True, tag="event"):

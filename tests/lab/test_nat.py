@@ -49,3 +49,13 @@ def test_a_mapping_dies_of_silence_and_lives_on_keepalives():
     assert nat.inbound(back, idle) is not None
     assert nat.inbound(back, 2 * idle) is not None
     assert nat.inbound(back, 3 * idle + 1) is None
+
+
+def test_a_router_that_rebinds_takes_another_port_and_lets_nobody_in_by_the_old_one():
+    nat = Nat("endpoint-independent", OUTSIDE)
+    old = outside_port(nat, FRIEND)
+    nat.rebind()
+    assert nat.inbound(wire.udp(FRIEND, ("198.18.0.10", old)), 1) is None
+    new = outside_port(nat, FRIEND, 2)
+    assert new != old
+    assert nat.inbound(wire.udp(FRIEND, ("198.18.0.10", new)), 3) is not None
