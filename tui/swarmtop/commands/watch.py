@@ -49,7 +49,7 @@ class Seen:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("url", metavar="URL", help="an OpenAI-compatible endpoint, with or without /v1")
+    parser.add_argument("url", metavar="URL", help="an OpenAI-compatible endpoint; wss://… a Petals chat")
     group = parser.add_argument_group("what is asked, how often")
     group.add_argument(
         "--served-model", metavar="NAME", help="as the engine calls it (default: the first that it lists)"
@@ -83,12 +83,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from swarmtop.watch.client import Endpoint, Question, endpoint_base
+    from swarmtop.watch.petals import chat_url, is_petals
 
     if args.runs and not args.placement:
         raise CommandError("a run without its placement calibrates nothing; give --placement with --runs")
     if args.baseline and args.placement:
         raise CommandError("a baseline is another service: it has no --placement of this swarm")
-    endpoint = Endpoint(endpoint_base(args.url), os.environ.get(args.key_env, ""), args.key_env)
+    base = chat_url(args.url) if is_petals(args.url) else endpoint_base(args.url)
+    endpoint = Endpoint(base, os.environ.get(args.key_env, ""), args.key_env)
     question = Question(args.served_model or "", args.text, args.max_tokens, chat=not args.completions)
     seen: list[Seen] = []
     try:
@@ -101,9 +103,11 @@ def run(args: argparse.Namespace) -> int:
 
 async def _watch(args: argparse.Namespace, endpoint: Endpoint, question: Question, seen: list[Seen]) -> int:
     from swarmtop.watch.client import Client, RequestFailed
+    from swarmtop.watch.petals import PetalsChat, is_petals
 
+    speaker = PetalsChat(endpoint) if is_petals(endpoint.base) else Client(endpoint)
     pace = Pace(PaceConfig(args.every, args.requests, args.budget_tokens), time.perf_counter_ns())
-    async with Swarming(args) as swarm, Client(endpoint) as client:
+    async with Swarming(args) as swarm, speaker as client:
         while (due_ns := pace.next_ns()) is not None:
             await asyncio.sleep(max(0.0, (due_ns - time.perf_counter_ns()) / NS_PER_S))
             asked_ns = time.perf_counter_ns()

@@ -4,6 +4,7 @@
     stream     events with their times → one `Observation`: first token, time per token, tokens a second
     pace       when to ask again, and when enough was spent
     client     the socket: one streamed request, its errors in one line each
+    petals     the same over the WebSocket of Petals' chat backend, which is not OpenAI's
     server     a small endpoint of a known speed, for trying all this without an engine
 
 sse, stream and pace know no socket and no clock.

@@ -86,25 +86,38 @@ class Completion:
 
     def observation(self) -> Observation:
         """Raises StreamError where no text came."""
-        times = self._text_ns
-        if not times:
-            raise StreamError("the engine answered without a single token; correct --max-tokens or --text")
         told = _count(self._usage.get("completion_tokens"))
         if told is None and self._reason == "length":
             told = self._max_tokens
-        tokens = told if told is not None and told >= 1 else len(times)
-        gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
-        each_alone = bool(gaps) and tokens == len(times)
-        return Observation(
-            ttft_ms=(times[0] - self._asked_ns) / NS_PER_MS,
-            tokens=tokens,
-            counted=told is not None,
+        return observed(
+            self._asked_ns,
+            self._text_ns,
+            tokens=told,
             prompt_tokens=_count(self._usage.get("prompt_tokens")),
-            tpot_ms=(times[-1] - times[0]) / NS_PER_MS / (tokens - 1) if tokens > 1 and gaps else None,
-            tpot_p50_ms=_rank(gaps, 50) / NS_PER_MS if each_alone else None,
-            tpot_p95_ms=_rank(gaps, 95) / NS_PER_MS if each_alone else None,
             finished=self._done or self._reason is not None,
         )
+
+
+def observed(
+    asked_ns: int, text_ns: list[int], *, tokens: int | None, prompt_tokens: int | None = None, finished: bool
+) -> Observation:
+    """From the moments at which text came. `tokens` None: nobody counted. Raises StreamError where no text came."""
+    if not text_ns:
+        raise StreamError("the engine answered without a single token; correct --max-tokens or --text")
+    counted = tokens is not None and tokens >= 1
+    count = tokens if tokens is not None and tokens >= 1 else len(text_ns)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(text_ns)]
+    each_alone = bool(gaps) and count == len(text_ns)
+    return Observation(
+        ttft_ms=(text_ns[0] - asked_ns) / NS_PER_MS,
+        tokens=count,
+        counted=counted,
+        prompt_tokens=prompt_tokens,
+        tpot_ms=(text_ns[-1] - text_ns[0]) / NS_PER_MS / (count - 1) if count > 1 and gaps else None,
+        tpot_p50_ms=_rank(gaps, 50) / NS_PER_MS if each_alone else None,
+        tpot_p95_ms=_rank(gaps, 95) / NS_PER_MS if each_alone else None,
+        finished=finished,
+    )
 
 
 def _has_text(choice: dict[str, Any]) -> bool:
