@@ -40,6 +40,8 @@ MIN_INTERVAL_MS: Final = 250.0
 WINDOW_PACKETS: Final = 16  # of one LinkSample: fewer make no quantiles
 MIN_WINDOW_MS: Final = 5_000.0
 HOP_CADENCE_MS: Final = 150.0  # a swarm's usual time a token
+PREFILL_CHUNK_TOKENS: Final = 8  # of a hop: beyond the initial window many times over; larger chunks go by the rate
+PREFILL_MOST_BYTES: Final = 256 << 10
 HOP_ROUND: Final = 20  # messages a round of hops is priced at
 HOP_DAILY_BYTES: Final = 8_000_000
 WATCHED_HOP_DAILY_BYTES: Final = 200_000_000  # spent only while somebody looks
@@ -155,6 +157,7 @@ class Scheduler:
             stamp_interval_ms=interval_ms,
             window_ms=max(MIN_WINDOW_MS, WINDOW_PACKETS * interval_ms),
             hop_bytes=self._focus.hop_bytes,
+            prefill_bytes=min(PREFILL_MOST_BYTES, PREFILL_CHUNK_TOKENS * self._focus.hop_bytes) if watched else 0,
             hop_cadence_ms=HOP_CADENCE_MS,
             hop_every_ms=hop_every_ms(measured, self._focus.hop_bytes, watched=watched),
             host_every_ms=HOST_EVERY_MS if watched else IDLE_HOST_EVERY_MS,

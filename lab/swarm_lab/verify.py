@@ -124,7 +124,7 @@ def _hop_rows(
         since_ns = until_ns
         happened = hops_ms(_window(there, begin_ns, until_ns), _window(back, begin_ns, until_ns), sample.size_bytes)
         if len(happened) > 1:  # the first of a round meets a fresh connection and is reported apart
-            pairs.append((sample.p50_ms, float(np.median(happened[1:]))))
+            pairs.append((sample.p50_ms, float(np.median(happened[1 : 1 + sample.n]))))  # without those after a pause
     if not pairs:
         return []
     values, trues = np.array(pairs).T

@@ -1,9 +1,10 @@
 """What one token pays for one hop: an activation-sized message until its few-byte acknowledgement, at decode cadence.
 
 The first message of a round goes over a fresh connection and is told apart: what exceeds TCP's initial window pays a
-second round trip there. The acknowledgement says how long the other program took to send it, the kernel how long this
-one took to notice it: both are taken off, so that what is left is the path and TCP. A round is bounded in messages
-and in bytes, so that a volunteer's line is not eaten by it.
+second round trip there. So are the last ones, each after a pause in which TCP forgets how fast it may send: a
+pipeline whose token takes longer than that pays them on every hop. The acknowledgement says how long the other
+program took to send it, the kernel how long this one took to notice it: both are taken off, so that what is left is
+the path and TCP. A round is bounded in messages and in bytes, so that a volunteer's line is not eaten by it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from swarm_protocol.units import NS_PER_S
 
 MAX_MESSAGE_BYTES: Final = 1 << 20
 MESSAGES: Final = 12  # after the first: enough for a median and a worst one
+AFTER_IDLE: Final = 3  # messages, each after a pause
+IDLE_NS: Final = 800_000_000  # longer than the retransmission timeout of any path on earth
 MESSAGES_MIN: Final = 3  # also where the byte bound asks for fewer
 ROUND_BYTES: Final = 1 << 20
 ROUND_NS: Final = 30 * NS_PER_S  # other peers wait for their turn, and a transfer for its slot
@@ -40,7 +43,8 @@ _BUFFER_BYTES: Final = 1 << 16
 @dataclass(frozen=True, slots=True)
 class HopRound:
     first_ns: int
-    ordered_ns: tuple[int, ...]  # the others, ascending; never empty
+    ordered_ns: tuple[int, ...]  # those at cadence, ascending; never empty
+    after_idle_ns: int | None = None  # median of those after a pause; None: not asked for, or interrupted
 
     def at(self, share: float) -> int:
         return quantile(self.ordered_ns, share)
@@ -56,14 +60,21 @@ async def measure(
     cadence_ns: int,
     mono_ns: Callable[[], int],
     interrupted: Callable[[], bool],
+    *,
+    messages: int | None = None,
+    after_idle: int = AFTER_IDLE,
 ) -> HopRound | None:
-    """One round over a fresh connection. None where it was interrupted too early to say anything. Raises PeerError."""
+    """One round over a fresh connection: the first message, `messages` at cadence (None: the usual number), then
+    `after_idle` after pauses. None where it was interrupted too early to say anything. Raises PeerError."""
     payload = os.urandom(size_bytes)  # nothing on the way may compress it
     stream.stamp_arrivals()
     times: list[int] = []
-    for _ in range(1 + messages_in_round(size_bytes, cadence_ns)):
+    at_cadence = 1 + (messages or messages_in_round(size_bytes, cadence_ns))
+    for number in range(at_cadence + after_idle):
         if interrupted():
             break
+        if number >= at_cadence:
+            await asyncio.sleep(IDLE_NS / NS_PER_S)
         sent_ns = mono_ns()
         try:
             async with asyncio.timeout(ANSWER_S):
@@ -75,7 +86,10 @@ async def measure(
         times.append(max(1, now_ns - sent_ns - noticed_ns - turnaround_ns))
         # a decode step starts when the one before has ended, not before the cadence
         await asyncio.sleep(max(0, sent_ns + cadence_ns - now_ns) / NS_PER_S)
-    return HopRound(times[0], tuple(sorted(times[1:]))) if len(times) > MESSAGES_MIN else None
+    if len(times) <= MESSAGES_MIN:
+        return None
+    idle = sorted(times[at_cadence:])
+    return HopRound(times[0], tuple(sorted(times[1:at_cadence])), quantile(idle, 0.5) if idle else None)
 
 
 async def _acknowledged(stream: Channel) -> tuple[int, int]:

@@ -33,7 +33,7 @@ from swarm_probe.sockets import Target, target, why
 from swarm_probe.tcp_peer import Caller, PeerError, Purpose, Service, Stream, TcpPeer, Unreachable, dial
 from swarm_probe.udp import Clocks
 from swarm_protocol.messages import Peer, Plan, UplinkLease
-from swarm_protocol.samples import HopSample, ProbeSample, Transport, UplinkSample
+from swarm_protocol.samples import HopSample, Phase, ProbeSample, Transport, UplinkSample
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_MS, NS_PER_S, ms_from_ns
 
@@ -55,6 +55,7 @@ SERVED_TRANSFER_BYTES: Final = 4 << 20  # as much as one usually takes
 TRANSFER_LEAVES_NS: Final = 8 * NS_PER_S  # what a transfer should have left of its lease when it begins
 TCP_AGAIN_NS: Final = 3600 * NS_PER_S  # somebody may have forwarded a port
 QUIC: Final = importlib.util.find_spec("aioquic") is not None
+PREFILL_ROUNDS: Final = 10  # one prefill chunk in so many rounds of decode steps: it is eight times as large
 MIN_HOP_EVERY_NS: Final = NS_PER_S
 
 log = logging.getLogger(__name__)
@@ -86,6 +87,7 @@ class _Member:
     hop_task: asyncio.Task[None] | None = None
     tcp_again_ns: int = 0  # when TCP is tried again, after it did not pass
     hop_began: tuple[int, int] | None = None  # (monotonic ns, bytes a message) of the latest round
+    hop_rounds: int = 0  # that gave a figure
     hop_error: str = ""
 
     @property
@@ -372,39 +374,56 @@ class Paths:
             due_ns = began_ns + every_ns
 
     async def _hop_round(self, member: _Member, plan: Plan) -> None:
+        """A prefill chunk now and then, then a decode step's: the newest figure of a link is always a decode step's."""
         cadence_ns = min(hop.MAX_CADENCE_NS, int(plan.hop_cadence_ms * NS_PER_MS))
         await self._no_transfer.wait()
-        stream, transport = await self._dial(member, Purpose.HOP, plan.hop_bytes)
+        if plan.prefill_bytes and member.hop_rounds % PREFILL_ROUNDS == 0:
+            await self._hop(member, plan.prefill_bytes, cadence_ns, "prefill")
+        if await self._hop(member, plan.hop_bytes, cadence_ns, "decode"):
+            member.hop_rounds += 1
+
+    async def _hop(self, member: _Member, size_bytes: int, cadence_ns: int, phase: Phase) -> bool:
+        decode = phase == "decode"
+        stream, transport = await self._dial(member, Purpose.HOP, size_bytes)
         try:
             async with self._hop_turn:
                 measured = await hop.measure(
-                    stream, plan.hop_bytes, cadence_ns, self._clocks.mono_ns, lambda: self._transfers > 0
+                    stream,
+                    size_bytes,
+                    cadence_ns,
+                    self._clocks.mono_ns,
+                    lambda: self._transfers > 0,
+                    messages=None if decode else hop.MESSAGES_MIN,
+                    after_idle=hop.AFTER_IDLE if decode and transport == "tcp" else 0,
                 )
                 loaded = self._transfers > 0
         finally:
             stream.close()
             self._book("hop", member.peer.node_id, stream)
         if measured is None:
-            return
+            return False
         self._counts["hops_measured"] += 1
-        if not loaded and member.trips is not None and transport == "tcp":
+        if decode and not loaded and member.trips is not None and transport == "tcp":
             member.trips.hop_ms = ms_from_ns(measured.at(0.50))
         self._emit(
             HopSample(
                 at_ns=self._clocks.wall_ns(),
                 peer=member.peer.node_id,
-                size_bytes=plan.hop_bytes,
+                size_bytes=size_bytes,
                 cadence_ms=ms_from_ns(cadence_ns),
                 n=len(measured.ordered_ns),
                 first_ms=ms_from_ns(measured.first_ns),
+                after_idle_ms=_ms(measured.after_idle_ns),
                 min_ms=ms_from_ns(measured.ordered_ns[0]),
                 p50_ms=ms_from_ns(measured.at(0.50)),
                 p95_ms=ms_from_ns(measured.at(0.95)),
                 p99_ms=ms_from_ns(measured.at(0.99)),
                 loaded=loaded,
                 transport=transport,
+                phase=phase,
             )
         )
+        return True
 
     async def _dial(self, member: _Member, purpose: Purpose, size: int) -> tuple[Channel, Transport]:
         """By TCP, or over the hole that STAMP has punched where TCP has not passed lately. Raises PeerError."""

@@ -243,6 +243,9 @@ class SwarmBuilder:
         return True
 
     def _hop(self, src: int, dst: int, sample: HopSample) -> bool:
+        """The live figure is a decode step's; prefill chunks are for the history."""
+        if sample.phase != "decode":
+            return False
         if not self._later(src, self._links.at_ns("hop", src, dst), sample.at_ns, loaded=sample.loaded):
             return False
         cells = (

@@ -185,6 +185,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, tag="plan"):
     stamp_interval_ms: Ms
     window_ms: Ms  # one LinkSample a peer each
     hop_bytes: Annotated[int, Meta(ge=1, le=1 << 20)]  # one decode step's activation of the model in question
+    prefill_bytes: Annotated[int, Meta(ge=0, le=1 << 20)] = 0  # one prefill chunk's; 0: not measured now
     hop_cadence_ms: Ms
     hop_every_ms: Annotated[float, Meta(ge=0, le=86_400_000)]  # how often a round of hops is run with each peer
     host_every_ms: Ms

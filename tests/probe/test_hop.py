@@ -30,6 +30,12 @@ async def ends() -> AsyncIterator[Ends]:
         one.close()
 
 
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On loopback TCP forgets nothing worth waiting for."""
+    monkeypatch.setattr(hop, "IDLE_NS", 1_000_000)
+
+
 async def measure(stream: Stream, size: int, interrupted: list[bool] | None = None) -> hop.HopRound | None:
     turns = iter(interrupted or [])
     return await hop.measure(stream, size, 0, time.monotonic_ns, lambda: next(turns, False))
@@ -46,6 +52,42 @@ async def test_a_round_is_a_first_message_and_twelve_at_cadence(ends: Ends) -> N
     assert measured.first_ns > 0
     caller.close()
     await serving  # the end of the connection is the end of a round, not an error
+
+
+async def test_messages_after_a_pause_are_told_apart(ends: Ends) -> None:
+    """A clock on which each message that follows a pause takes 100 ms more: TCP had forgotten its window."""
+    caller, server = ends
+    serving = asyncio.ensure_future(hop.serve(server, 1000, lambda: 0))
+    now_ns, looks = 0, 0
+
+    def clock() -> int:
+        nonlocal now_ns, looks
+        looks += 1
+        if looks % 2 == 0:  # the look after the acknowledgement
+            now_ns += 120_000_000 if looks // 2 > 13 else 20_000_000
+        return now_ns
+
+    measured = await hop.measure(caller, 1000, 0, clock, lambda: False)
+    assert measured is not None
+    assert len(measured.ordered_ns) == 12
+    assert max(measured.ordered_ns) <= 20_000_000
+    assert measured.after_idle_ns is not None
+    assert 100_000_000 < measured.after_idle_ns <= 120_000_000
+    caller.close()
+    await serving
+
+
+async def test_a_prefill_round_is_short_and_asks_for_no_pause(ends: Ends) -> None:
+    caller, server = ends
+    serving = asyncio.ensure_future(hop.serve(server, 131_072, time.monotonic_ns))
+    measured = await hop.measure(
+        caller, 131_072, 0, time.monotonic_ns, lambda: False, messages=hop.MESSAGES_MIN, after_idle=0
+    )
+    assert measured is not None
+    assert len(measured.ordered_ns) == 3
+    assert measured.after_idle_ns is None
+    caller.close()
+    await serving
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,7 @@ def plan(*peers: Peer, hop_every_ms: float = 60_000.0, window_ms: float = 300.0)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody here waits for what a satellite path may take."""
     monkeypatch.setattr("swarm_probe.paths.FIRST_HOP_S", 0.05)
+    monkeypatch.setattr("swarm_probe.hop.IDLE_NS", 1_000_000)
     monkeypatch.setattr("swarm_probe.stamp.REPLY_WAIT_NS", 1_000_000_000)
 
 
@@ -122,6 +123,19 @@ async def test_a_hop_is_measured_and_stands_in_the_next_link_sample(pair: tuple[
     assert hop.p50_ms < 50.0
     link = await a.first(LinkSample, lambda s: s.hop_ms is not None)
     assert link.hop_ms == hop.p50_ms
+
+
+async def test_a_prefill_chunk_is_measured_beside_the_decode_step_and_before_it(pair: tuple[Node, Node]) -> None:
+    """The newest figure of a link stays the decode step's."""
+    a, b = pair
+    chunk = msgspec.structs.replace(plan(peer(ID_B, b.paths, out=1, inn=2)), prefill_bytes=131_072)
+    a.paths.update(chunk)
+    b.paths.update(plan(peer(ID_A, a.paths, out=2, inn=1)))
+    decode = await a.first(HopSample, lambda s: s.phase == "decode")
+    prefill = await a.first(HopSample, lambda s: s.phase == "prefill")
+    assert (prefill.size_bytes, prefill.n, prefill.after_idle_ms) == (131_072, 3, None)
+    assert prefill.at_ns <= decode.at_ns
+    assert decode.after_idle_ms is not None
 
 
 async def test_a_leased_transfer_gives_a_rate_and_marks_the_windows_of_both_ends(pair: tuple[Node, Node]) -> None:

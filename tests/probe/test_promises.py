@@ -217,6 +217,7 @@ def plan(*peers: Peer, interval_ms: float = 30.0, hop_every_ms: float = 1000.0) 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths_module, "FIRST_HOP_S", 0.02)
+    monkeypatch.setattr("swarm_probe.hop.IDLE_NS", 1_000_000)
     monkeypatch.setattr(paths_module, "system_battery", lambda: None)
     monkeypatch.setattr(paths_module, "system_counters", dict)
 
