@@ -10,7 +10,6 @@ reach; layers reach some four fifths of it, so a measured layer time is better.
 from __future__ import annotations
 
 import csv
-import io
 import re
 from typing import Final
 
@@ -53,7 +52,7 @@ def bandwidth_gbps(device: str) -> float | None:
 
 
 def _nvidia_smi(text: str, node: str | None) -> Found:
-    rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text)) if row]
+    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines()) if row]
     head = [cell.split(" [")[0] for cell in rows[0]] if rows else []
     if "memory.total" not in head or "name" not in head:
         raise ImportProblem(

@@ -12,7 +12,6 @@ the same one.
 from __future__ import annotations
 
 import csv
-import io
 import math
 from typing import Final
 
@@ -26,7 +25,7 @@ _MISSING: Final = ("", "-", "–", "nan", "na", "n/a", "null", "none")
 def read(text: str, unit: str = "ms") -> Found:
     """`unit` is that of a square's cells. Raises ImportProblem."""
     try:
-        rows = [row for row in csv.reader(io.StringIO(text)) if any(cell.strip() for cell in row)]
+        rows = [row for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)]
     except csv.Error as error:
         raise ImportProblem(f"this is no CSV ({error})") from error
     if len(rows) < 2:
