@@ -47,8 +47,7 @@ async def minute_of_frames(app: Dashboard, source: fakes.FakeSource, pilot: Any)
         frame = fakes.swarm(at_ns=fakes.NOW_NS + second * NS_PER_S)
         frame.links["rtt_p99_ms"] *= 1 + (second % 20) / 20
         source.put(frame)
-    await fakes.until(pilot, lambda: app.session.shown and app.session.shown.at_ns == fakes.NOW_NS)
-    await fakes.until(pilot, lambda: app.session.analysis and app.session.analysis.at_ns == fakes.NOW_NS)
+        await fakes.until(pilot, lambda at_ns=frame.at_ns: app.session.analysis and app.session.analysis.at_ns == at_ns)
 
 
 async def on_screen(app: Dashboard, pilot: Any, name: str) -> str:
@@ -150,6 +149,9 @@ async def test_replay_and_a_pooled_matrix(size: tuple[int, int]) -> None:
         app.travel.go_to(fakes.NOW_NS - 1800 * NS_PER_S)
         await fakes.until(pilot, lambda: app.session.shown.at_ns < fakes.NOW_NS)
         await fakes.until(pilot, lambda: app.session.analysis.at_ns < fakes.NOW_NS)
+        await pilot.press("5")
+        await fakes.until(pilot, lambda: len(app.session.rates) > 2, "the survey")
+        await app.workers.wait_for_complete([w for w in app.workers if w.group == "survey"])
         check("replay", size, await on_screen(app, pilot, "time"))
     app = Dashboard(fakes.FakeSource(fakes.swarm([f"node-{i:03}" for i in range(200)])), fakes.options())
     async with app.run_test(size=size) as pilot:

@@ -162,7 +162,7 @@ async def test_time_screen_tells_events_and_gap_and_enter_goes_there(database: P
         await fakes.settle(app, pilot)
         text = fakes.screen_text(app)
         assert "relayed by fra-2" in text
-        assert "15m, 1 gap (╌ nothing recorded" in text
+        assert "15m, 1 gap, planned at" in text
         assert "╌╌╌" in text
         await pilot.press("home", "enter")
         await fakes.until(pilot, lambda: app.session.shown.at_ns == _at(60), "the event")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeGuard
 
 if TYPE_CHECKING:  # numpy and msgspec: `--help` needs SourceError from here, and neither of them
     from swarm_protocol.shape import LayerShape
@@ -75,3 +75,7 @@ class Recording(Source, Protocol):
     async def swarm_at(self, at_ns: int) -> Swarm:
         """What the dashboard showed at that moment."""
         ...
+
+
+def is_recording(source: Source) -> TypeGuard[Recording]:
+    return hasattr(source, "span") and hasattr(source, "swarm_at")

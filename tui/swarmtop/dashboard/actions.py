@@ -15,6 +15,9 @@ SCREENS: Final[tuple[Screen, ...]] = ("overview", "node", "links", "placement", 
 TITLES: Final[dict[Screen, str]] = {
     "overview": "Overview", "node": "Node", "links": "Links", "placement": "Placement", "time": "Time",
 }  # fmt: skip
+SHORT: Final[dict[Screen, str]] = {
+    "overview": "Over", "node": "Node", "links": "Link", "placement": "Place", "time": "Time",
+}  # fmt: skip
 
 
 class KeymapError(ValueError):
@@ -53,6 +56,8 @@ ACTIONS: Final[tuple[Action, ...]] = (
     Action("sort_left", ("left",), "sort left", "Sort by the column to the left", ("overview",), footer=False),
     Action("sort_right", ("right",), "sort right", "Sort by the column to the right", ("overview",), footer=False),
     Action("columns", ("c",), "columns", "Choose the columns", ("overview",)),
+    Action("follow", ("F", "shift+f"), "follow", "Keep the chosen node in sight, and be told what becomes of it",
+           ("overview", "node")),
     # node
     Action("previous_node", ("left_square_bracket",), "previous", "The node before this one in the ranking", ("node",)),
     Action("next_node", ("right_square_bracket",), "next", "The node after this one in the ranking", ("node",)),

@@ -10,15 +10,25 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from swarm_predict.types import Workload
+from swarm_protocol.swarm import Swarm
 from swarmtop.dashboard.options import Analyse
 from swarmtop.dashboard.session import Question
 
 if TYPE_CHECKING:
+    from swarm_predict.models import ModelShape
     from swarmtop.analysis import Analysis
 
 MIN_INTERVAL_S = 1.0
 
 Deliver = Callable[[Question, "Analysis | Exception"], None]
+
+
+def analyse(swarm: Swarm, model: ModelShape, workload: Workload, previous: Analysis | None) -> Analysis:
+    """In a thread: bringing the whole planner takes longer than the first paint may wait."""
+    from swarmtop import analysis
+
+    return analysis.analyse(swarm, model, workload, previous)
 
 
 class Analyst:

@@ -10,7 +10,7 @@ import gc
 import importlib
 import os
 import time
-from typing import TYPE_CHECKING, ClassVar, Final, TypeGuard
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual.app import App
 from textual.binding import BindingType
@@ -19,12 +19,13 @@ from textual.theme import Theme
 from textual.worker import WorkerFailed
 
 from swarm_predict.catalogue import model_named
-from swarm_predict.types import Engine, PredictError, Workload
+from swarm_predict.types import Engine, PredictError
 from swarm_protocol.swarm import Swarm
 from swarm_protocol.units import NS_PER_S
 from swarmtop.dashboard import actions, terminal
-from swarmtop.dashboard.analyst import Analyst
+from swarmtop.dashboard.analyst import Analyst, analyse
 from swarmtop.dashboard.driver import counting, waiting
+from swarmtop.dashboard.model import ranking
 from swarmtop.dashboard.model.figures import Figures, figures
 from swarmtop.dashboard.model.lines import clean
 from swarmtop.dashboard.model.mark import take
@@ -36,10 +37,9 @@ from swarmtop.dashboard.session import JUMP_NS, LARGE, STEP_NS, Question, Sessio
 from swarmtop.dashboard.travel import NO_PAST, Travel
 from swarmtop.dashboard.widgets.palettes import PALETTES, Palette
 from swarmtop.dashboard.widgets.strips import Ink
-from swarmtop.source import Recording, Source, SourceError
+from swarmtop.source import Source, SourceError, is_recording
 
 if TYPE_CHECKING:
-    from swarm_predict.models import ModelShape
     from swarmtop.analysis import Analysis
 
 FIGURES_REST: Final = 7  # times as long as the figures of a large frame took, before those of the next: an eighth core
@@ -110,7 +110,7 @@ class Dashboard(App[None]):
         self.painted = False
         self._second = 0
         self._rest_until = 0.0
-        self.travel = Travel(self, source if _is_recording(source) else None)
+        self.travel = Travel(self, source if is_recording(source) else None)
 
     # ------------------------------------------------------------ start and end
 
@@ -129,7 +129,7 @@ class Dashboard(App[None]):
 
     def on_mount(self) -> None:
         self.push_screen(self.page("overview"))
-        self._analyst = Analyst(self.options.analyse or _analyse, self._deliver)
+        self._analyst = Analyst(self.options.analyse or analyse, self._deliver)
         self.set_interval(REDRAW_S, self.tick)
         self.run_worker(self._consume(), name="frames", exit_on_error=True)
         if self.session.standing == "live":
@@ -158,7 +158,7 @@ class Dashboard(App[None]):
     async def _consume(self) -> None:
         """Frames of the source, the newest always shown; reconnecting is the source's business."""
         try:
-            if _is_recording(self.source):
+            if is_recording(self.source):
                 self.session.recording = await self.source.span()
             async for swarm in self.source.frames():
                 first = self.session.latest is None
@@ -181,6 +181,8 @@ class Dashboard(App[None]):
         question = session.ask() if self.painted else None  # planning takes the processor: first there is a screen
         if question is not None and self._analyst is not None:
             self._analyst.ask(question)
+        if news := session.followed_news():
+            self.say(clean(news))
         second = self.options.now_ns() // NS_PER_S
         if session.dirty or second != self._second:
             session.dirty, self._second = False, second
@@ -344,6 +346,19 @@ class Dashboard(App[None]):
     def action_latest(self) -> None:
         self.travel.to_the_newest()
 
+    def action_follow(self) -> None:
+        """The chosen node; the first of the ranking where none was chosen."""
+        session, view = self.session, self.view()
+        if view is None or not len(view.swarm):
+            return
+        order = ranking.order(view, session.sort, session.reverse, session.filter)
+        facts = view.swarm.facts
+        first = facts[int(order[0])].node_id if len(order) else facts[0].node_id
+        session.follow(session.chosen if any(f.node_id == session.chosen for f in facts) else first)
+        name = next((f.name for f in facts if f.node_id == session.followed), "")
+        self.say(f"following {clean(name, 40)}" if session.followed else "nobody is followed any more")
+        self.redraw()
+
     def action_mark(self) -> None:
         """Here, or nowhere where the mark stands here already."""
         session, view = self.session, self.view()
@@ -423,17 +438,6 @@ def _timed_figures(frame: Swarm, model: str) -> tuple[Figures, float]:
     """For a thread: the figures, and the seconds of processor they took."""
     began = time.thread_time()
     return figures(frame, model, frame.at_ns), time.thread_time() - began
-
-
-def _is_recording(source: Source) -> TypeGuard[Recording]:
-    return hasattr(source, "span") and hasattr(source, "swarm_at")
-
-
-def _analyse(swarm: Swarm, model: ModelShape, workload: Workload, previous: Analysis | None) -> Analysis:
-    """In the planner's thread: bringing the whole planner takes longer than the first paint may wait."""
-    from swarmtop.analysis import analyse
-
-    return analyse(swarm, model, workload, previous)
 
 
 class _Environment:

@@ -19,6 +19,7 @@ from swarmtop.dashboard.model.figures import Figures, aged, figures
 from swarmtop.dashboard.model.filter import Filter
 from swarmtop.dashboard.model.kept import Kept
 from swarmtop.dashboard.model.mark import Mark
+from swarmtop.dashboard.model.rates import NOT_WELL, Rate, Rates
 from swarmtop.dashboard.model.recent import MINUTE_NS, Recent
 from swarmtop.dashboard.model.view import Standing, View, state_words
 from swarmtop.dashboard.options import DashboardOptions
@@ -55,6 +56,8 @@ class Session:
         self.model = options.model
         self.workload = options.workload
         self.chosen: str | None = None  # node id
+        self.followed: str | None = None  # node id, kept in sight
+        self._followed_was = ""  # its state when it was last looked at
         self.sort = "cost"
         self.reverse = False
         self.columns = options.columns  # empty: all that fit
@@ -71,6 +74,7 @@ class Session:
         self.draft: Draft = ()  # the what-if, edit by edit
         self.recording: Span | None = None
         self.kept = Kept()  # of a live swarm
+        self.rates = Rates()
         self._title = title
         self._mode = mode
         self._recent = Recent()
@@ -137,7 +141,14 @@ class Session:
         if question.number > self._reset_at:
             self.analysis = analysis
             self.answered = question
-            self.dirty = True
+            self.surveyed(question.swarm, analysis)
+
+    def surveyed(self, swarm: Swarm, analysis: Analysis) -> None:
+        """An answer about a moment that need not be the one shown."""
+        words = state_words(swarm, analysis)
+        rate = analysis.plan.prediction.tokens_per_s.p50 if analysis.plan else None
+        self.rates.add(Rate(swarm.at_ns, rate, sum(word in NOT_WELL for word in words)))
+        self.dirty = True
 
     def judge(self, steady_ns: int, wall_ns: int) -> None:
         """Holds the rules against the newest answer about a live swarm; what fires and clears is told."""
@@ -180,6 +191,7 @@ class Session:
         self.analysis = None
         self.answered = None
         self.draft = ()
+        self.rates.clear()
         self._figures = None
         self._reset_at = self._question
         self.dirty = True
@@ -250,6 +262,7 @@ class Session:
             words=self._state_words(self.shown),
             figures=self.figures(moment),
             recent=self._held or self._recent,
+            rates=self.rates,
             standing=self.standing,
             now_ns=moment,
             latest_ns=self.recording.last_ns if self.recording else self.latest.at_ns if self.latest else moment,
@@ -274,6 +287,23 @@ class Session:
 
     def notice(self, now_ns: int) -> str:
         return self._notice if now_ns - self._notice_ns < NOTICE_NS else ""
+
+    def follow(self, node_id: str | None) -> None:
+        self.followed = node_id if node_id != self.followed else None
+        self._followed_was = ""
+        self.dirty = True
+
+    def followed_news(self) -> str:
+        """What has become of the followed node since this was asked last; "" where nothing has."""
+        if self.followed is None or self.shown is None or self.standing == "replay":
+            return ""
+        words = self._state_words(self.shown)
+        word, name = "gone", ""
+        for row, facts in enumerate(self.shown.facts):
+            if facts.node_id == self.followed:
+                word, name = words[row], facts.name
+        before, self._followed_was = self._followed_was, word
+        return f"{name or 'the followed node'}: {before} → {word}" if before and before != word else ""
 
     def sort_next(self, by: int, shown: Sequence[str]) -> None:
         """The column to the right or left of the one sorted by, among those on the screen."""

@@ -34,7 +34,7 @@ class Column:
     values: Values  # numbers (NaN: unknown, always last) or texts, to sort by
     align: Align = ">"
     largest_first: bool = False  # the order in which the worst is on top
-    grows: bool = False  # takes width that is left over
+    grows: int = 0  # so many more cells, where width is left over
     marked: bool = False  # only where a mark is set
 
 
@@ -60,8 +60,8 @@ def _rtt(value: float, view: View, row: int) -> Span:
 
 
 def _unsigned_zero(value: float | None) -> str:
-    """A saving too small to read is nothing, not −0.00."""
-    return show.figure(0.0 if value is not None and abs(value) < 0.005 else value)
+    """A saving too small to read is nothing, not −0.00; others have a true minus, as wide as a figure."""
+    return show.figure(0.0 if value is not None and abs(value) < 0.005 else value).replace("-", "−")
 
 
 def _cost(view: View, row: int) -> Span:
@@ -187,7 +187,7 @@ def _text(view: View, cell: Cell) -> list[str]:
 COLUMNS: Final[tuple[Column, ...]] = (
     Column("node", "NODE", 16, "the node's name", 0,
            lambda v, r: (clean(v.swarm.facts[r].name), "faded" if faded(v, r) else "name"),
-           lambda v: [clean(f.name).casefold() for f in v.swarm.facts], "<", grows=True),
+           lambda v: [clean(f.name).casefold() for f in v.swarm.facts], "<", grows=12),
     Column("region", "REGION", 8, "where it says it stands", 15,
            lambda v, r: (clean(v.swarm.facts[r].region) or show.UNMEASURED, "dim"),
            lambda v: [clean(f.region).casefold() for f in v.swarm.facts], "<"),
@@ -221,7 +221,7 @@ COLUMNS: Final[tuple[Column, ...]] = (
            lambda v: v.figures.layer_ms, largest_first=True),
     Column("stage", "STG", 3, "its stage in the best placement found", 11, _in_plan,
            lambda v: _text(v, _in_plan)),
-    Column("device", "DEVICE", 14, "what computes there", 12, _device, lambda v: _text(v, _device), "<"),
+    Column("device", "DEVICE", 14, "what computes there", 12, _device, lambda v: _text(v, _device), "<", grows=10),
     Column("util", "UTIL", 5, "GPU load", 14, _util, lambda v: v.swarm.nodes["gpu_util_percent"], largest_first=True),
     Column("vram", "VRAM", 6, "GiB of memory that layers may take and are free", 13, _vram,
            lambda v: np.where(np.isfinite(v.swarm.nodes["vram_free_bytes"]), v.swarm.nodes["vram_free_bytes"],
@@ -251,6 +251,9 @@ def choose(width: int, columns: tuple[Column, ...] = offered((), marked=False)) 
             left -= column.width + 1
         elif column.rank:
             break
-    growing = sum(c.grows for c in columns if c.name in chosen)
-    extra = min(12, left // growing) if growing else 0
-    return tuple((c, c.width + (extra if c.grows else 0)) for c in columns if c.name in chosen)
+    found = []
+    for column in (c for c in columns if c.name in chosen):
+        extra = min(column.grows, left)
+        left -= extra
+        found.append((column, column.width + extra))
+    return tuple(found)

@@ -9,8 +9,20 @@ import numpy as np
 
 from swarm_protocol.units import NS_PER_S
 from swarmtop import show
-from swarmtop.dashboard.actions import SCREENS, TITLES, Action, Screen, shown
-from swarmtop.dashboard.model.lines import Block, Line, Span, clean, fill_line, fit, line, line_width, separated, spread
+from swarmtop.dashboard.actions import SCREENS, SHORT, TITLES, Action, Screen, shown
+from swarmtop.dashboard.model.lines import (
+    Block,
+    Line,
+    Span,
+    clean,
+    fill_line,
+    fit,
+    line,
+    line_width,
+    separated,
+    spread,
+    text_width,
+)
 from swarmtop.dashboard.model.view import GLYPH, Standing, View
 
 MIN_WIDTH: Final = 60
@@ -100,7 +112,7 @@ def footer(actions: Sequence[Action], screen: Screen, width: int) -> Line:
     wide = width >= 120
     tabs: list[Span] = [(" ", "")]
     for number, name in enumerate(SCREENS, 1):
-        title = TITLES[name] if wide else TITLES[name][:5]
+        title = TITLES[name] if wide else SHORT[name]
         tabs += [(f"{number}", "key"), (f" {title} " if wide else f"{title} ", "tab-on" if name == screen else "tab")]
     tabs.append(("│ ", "frame"))
     always = [a for a in actions if a.name in ("help", "quit")]
@@ -109,6 +121,20 @@ def footer(actions: Sequence[Action], screen: Screen, width: int) -> Line:
     room = width - line_width(tuple(tabs)) - line_width(end) - 2
     middle = fill_line([_key(a) for a in rest], max(0, room), " ")
     return spread((*tabs, *middle), (*end, (" ", "")), width)
+
+
+def key_at(row: Line, x: int) -> str | None:
+    """The key that cell `x` of a footer belongs to, with the words after it; None between them."""
+    at, key = 0, None
+    for text, role in row:
+        if role == "key":
+            key = text
+        elif role in ("frame", "dim"):
+            key = None
+        if at <= x < at + text_width(text):
+            return key
+        at += text_width(text)
+    return None
 
 
 def _key(action: Action) -> Line:

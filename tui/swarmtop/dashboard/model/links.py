@@ -124,7 +124,7 @@ def matrix_lines(view: View, state: LinksState, drawn: Grid, where: Shape) -> Bl
             itself = bool(drawn.itself[y, x])
             text, role = _cell(float(drawn.values[y, x]), metric, where.stretch, itself=itself)
             single = drawn.rows[y + 1] - drawn.rows[y] == 1 == drawn.columns[x + 1] - drawn.columns[x]
-            if where.stretch == FIGURES and not itself and single:
+            if where.stretch >= FIGURES and not itself and single:
                 source, target = drawn.order[drawn.rows[y]], drawn.order[drawn.columns[x]]
                 text = _with_kind(view, metric, int(source), int(target), text)
             _extend(spans, text, "cell" if chosen and x == cell_x else role)
@@ -173,7 +173,7 @@ def _with_kind(view: View, metric: LinkMetric, source: int, target: int, text: s
     column = {"mbps": "mbps_kind", "rtt_p50_ms": "kind", "rtt_p99_ms": "kind", "jitter_ms": "kind"}.get(metric.column)
     sign = show.PREFIX[Kind(int(view.swarm.links[column][source, target]))] if column else ""
     figure = text[1:].strip()
-    return text[0] + pad(sign + figure, FIGURES - 2, ">") + " " if sign and figure != show.UNMEASURED else text
+    return text[0] + pad(sign + figure, len(text) - 2, ">") + " " if sign and figure != show.UNMEASURED else text
 
 
 def _columns_line(view: View, state: LinksState, drawn: Grid, where: Shape, cell_x: int) -> Line:
@@ -181,9 +181,9 @@ def _columns_line(view: View, state: LinksState, drawn: Grid, where: Shape, cell
     spans: list[Span] = [(" " * (where.labels + 2), "")]
     for x in range(len(drawn.columns) - 1):
         first = int(drawn.columns[x])
-        if where.stretch == FIGURES:
+        if where.stretch >= FIGURES:
             name = clean(label(view, state, drawn, first, int(drawn.columns[x + 1]) - first))
-            text = pad(name, FIGURES - 1, ">") + " "
+            text = pad(name, where.stretch - 1, ">") + " "
         elif where.stretch == NUMBERED:
             text = pad(str(x + 1), NUMBERED - 1, ">") + " "
         else:
@@ -196,9 +196,9 @@ def _cell(value: float, metric: LinkMetric, stretch: int, *, itself: bool) -> Sp
     if itself:
         return pad("\\ " if stretch >= NUMBERED else "\\", stretch, ">"), "dim"
     glyph, role = shade(value, metric)
-    if stretch != FIGURES:
+    if stretch < FIGURES:
         return glyph * stretch, role
-    return f"{glyph}{pad(show.figure(show.optional(value)), FIGURES - 2, '>')} ", role
+    return f"{glyph}{pad(show.figure(show.optional(value)), stretch - 2, '>')} ", role
 
 
 def _extend(spans: list[Span], text: str, role: str) -> None:

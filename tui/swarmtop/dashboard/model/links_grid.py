@@ -22,6 +22,7 @@ POOLS: Final[tuple[Pool, ...]] = ("max", "median", "min")
 Group = Literal["nodes", "region", "device", "state"]
 GROUPS: Final[tuple[Group, ...]] = ("nodes", "region", "device", "state")
 FIGURES: Final = 8  # cells wide: room for the figure
+WIDEST: Final = 16  # room for most names above it
 NUMBERED: Final = 4  # room for numbered columns
 SMALLEST_WINDOW: Final = 4  # nodes
 
@@ -117,7 +118,7 @@ def shape(n: int, width: int, rows: int, halves: bool = False) -> Shape:
     room_each = wide // cells
     stretch = NUMBERED if room_each >= NUMBERED else max(1, min(2, room_each))
     if room_each >= FIGURES and per_cell == 1:
-        stretch = FIGURES
+        stretch = min(WIDEST, room_each)
     if halves:
         stretch = min(stretch, 2)
     return Shape(

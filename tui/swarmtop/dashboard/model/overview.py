@@ -35,7 +35,9 @@ _EVENT_ROLE = {"+": "ok", "-": "left", "x": "lost", "!": "warn", "·": "dim"}
 def summary(view: View, width: int) -> Line:
     """Counts by state, then the swarm's own figures."""
     words = view.words
-    counts = separated(((f"{GLYPH[word]}{words.count(word)} {word}", word),) for word in _WORDS if words.count(word))
+    # a swarm written by hand has no states to count, but who is slow
+    told = [word for word in _WORDS if words.count(word) and not (word == "unknown" and view.standing == "file")]
+    counts = separated(((f"{GLYPH[word]}{words.count(word)} {word}", word),) for word in told)
     figures = view.figures
     parts = [counts]
     if figures.links_measured:

@@ -68,8 +68,9 @@ def column_at(chosen: Chosen, x: int) -> str | None:
     return None
 
 
-def row_line(view: View, chosen: Chosen, row: int, rank: int, selected: bool) -> Line:
-    spans: list[Span] = [(">" if selected else " ", "cursor-mark"), (f"{rank:>4} ", "dim")]
+def row_line(view: View, chosen: Chosen, row: int, rank: int, selected: bool, mark: str = ">") -> Line:
+    """`mark` before the selected line; one of its own marks a line that is not of the table."""
+    spans: list[Span] = [(mark if selected or mark != ">" else " ", "cursor-mark"), (f"{rank:>4} ", "dim")]
     for column, width in chosen:
         text, role = column.cell(view, row)
         spans.append((pad(text, width, column.align), role))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import re
 from dataclasses import dataclass
+from typing import Final
 
 from swarm_protocol.units import NS_PER_S
 from swarmtop import show
+from swarmtop.dashboard.model.charts import spark
 from swarmtop.dashboard.model.frame import alerts
-from swarmtop.dashboard.model.lines import Block, Line, Span, beside, box, clean, fit, height, line, rule
+from swarmtop.dashboard.model.lines import Block, Line, Span, beside, box, clean, fit, height, line, pad, rule
 from swarmtop.dashboard.model.mark import change_lines
 from swarmtop.dashboard.model.overview import event_line
 from swarmtop.dashboard.model.view import View
@@ -82,40 +84,80 @@ def _not_recorded(view: View) -> Block:
     return [line((" The last minutes are kept from now on; swarmtop --db FILE opens a whole recording.", "dim"))]
 
 
+LABEL: Final = 8  # before each line of time
+NEWEST: Final = 6  # after it: the figure of the moment shown
+
+
 def time_line(view: View, width: int, *, tall: bool = True) -> Block:
-    """From the first moment to the last: where nothing was recorded, the mark (M), and where the screen stands (▲)."""
-    room = max(10, width - 2)
+    """From the first moment to the last: tokens a second, who was not well, where nothing was recorded, the mark (M),
+    events and where the screen stands (▲)."""
+    room = max(10, width - LABEL - NEWEST)
     first, last = view.first_ns, max(view.last_ns, view.first_ns + 1)
 
     def column(at_ns: int) -> int:
         return max(0, min(room - 1, (at_ns - first) * (room - 1) // (last - first)))
 
-    track = ["─"] * room
-    for start, end in view.gaps:
-        for x in range(column(start), column(end) + 1):
-            track[x] = "╌"
+    silent = {x for start, end in view.gaps for x in range(column(start), column(end) + 1)}
+    track = ["╌" if x in silent else "─" for x in range(room)]
     for event in view.events:
         if first <= event.at_ns <= last:
             track[column(event.at_ns)] = "·"
     if view.mark and first <= view.mark.at_ns <= last:
         track[column(view.mark.at_ns)] = "M"
     here = column(view.swarm.at_ns)
-    if not tall:
-        track[here] = "▲"
-    pointer: list[Span] = [(" " * (here + 1), ""), ("▲", "cursor-mark")]
-    ends = view.date_clock(first), view.date_clock(last)
-    middle = f"{view.date_clock(view.swarm.at_ns)}"
-    gap = max(1, (room - len(ends[0]) - len(ends[1]) - len(middle)) // 2)
-    gaps = f"{len(view.gaps)} gap{'' if len(view.gaps) == 1 else 's'}" if view.gaps else "no gaps"
-    span = show.seconds((last - first) / NS_PER_S)
-    what = clean(view.title, 60) if view.is_recording else "kept here"
-    rows: list[Line] = [
-        line(" ", ("".join(track), "chart")),
-        tuple(pointer),
-        line(" ", (ends[0], "dim"), " " * gap, (middle, "strong"), " " * gap, (ends[1], "dim")),
-        line((f" {what}: {span}, {gaps} (╌ nothing recorded, · event)", "dim")),
-    ]
-    return [fit(row, width) for row in (rows if tall else rows[:3:2])]
+    track[here] = "▲"
+    before, after = "".join(track[:here]), "".join(track[here + 1 :])
+    rows: list[Line] = _charts(view, room, silent) if tall else []
+    rows.append(line(" " * LABEL, (before, "chart"), ("▲", "cursor-mark"), (after, "chart")))
+    rows.append(line(" " * LABEL, *_ends(view, first, last, here, room)))
+    if tall:
+        gaps = f"{len(view.gaps)} gap{'' if len(view.gaps) == 1 else 's'}" if view.gaps else "no gaps"
+        what = clean(view.title, 60) if view.is_recording else "kept here"
+        looks = f"planned at {len(view.rates)} moment{'' if len(view.rates) == 1 else 's'}"
+        span = show.seconds((last - first) / NS_PER_S)
+        rows.append(line((f" {what}: {span}, {gaps}, {looks} (╌ nothing recorded, · event, M mark)", "dim")))
+    return [fit(row, width) for row in rows]
+
+
+def _charts(view: View, room: int, silent: set[int]) -> list[Line]:
+    """Tokens a second and the nodes that are not well; each answer stands until the next, but over no gap."""
+    found = view.rates.over(view.first_ns, max(view.last_ns, view.first_ns + 1), room)
+    for x in range(1, room):
+        if found[x] is None and x not in silent and x - 1 not in silent:
+            found[x] = found[x - 1]
+    now = next((rate for rate in view.rates.over(view.swarm.at_ns, view.swarm.at_ns, 1) if rate), None)
+
+    def drawn(values: list[float | None], top: float | None) -> str:
+        text = spark(values, room, top)
+        return "".join("╌" if x in silent else c for x, c in enumerate(text))
+
+    speed = [rate.tokens_per_s if rate else None for rate in found]
+    ill = [float(rate.not_well) if rate else None for rate in found]
+    figure = show.figure(now.tokens_per_s) if now else show.UNMEASURED
+    count = str(now.not_well) if now else show.UNMEASURED
+    return [
+        line((pad(" tok/s", LABEL), "dim"), (drawn(speed, None), "spark"), (pad(figure, NEWEST, ">"), "strong")),
+        line((pad(" not ok", LABEL), "dim"), (drawn(ill, float(max(4, len(view.swarm)))), "warn"),
+             (pad(count, NEWEST, ">"), "strong")),
+    ]  # fmt: skip
+
+
+def _ends(view: View, first: int, last: int, here: int, room: int) -> list[Span]:
+    """The first and last moment under the ends, and where one stands under the ▲, as far as they keep apart."""
+    long = room >= 90
+    write = view.date_clock if long else view.clock
+    left, middle, right = write(first), write(view.swarm.at_ns), write(last)
+    at = max(0, min(room - len(middle), here - len(middle) // 2))
+    row = [(0, left, "dim"), (room - len(right), right, "dim")]
+    if view.swarm.at_ns < last:
+        row = [part for part in row if part[0] + len(part[1]) < at or part[0] > at + len(middle)]
+        row.append((at, middle, "strong"))
+    spans: list[Span] = []
+    x = 0
+    for start, text, role in sorted(row):
+        spans += [(" " * (start - x), ""), (text, role)]
+        x = start + len(text)
+    return spans
 
 
 def parse_time(text: str, view: View) -> int:

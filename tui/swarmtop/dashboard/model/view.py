@@ -6,7 +6,7 @@ A View is made anew for each redraw by the app; screens only read it.
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from swarm_predict.types import Engine, Impact, Plan
@@ -15,6 +15,7 @@ from swarm_protocol.units import NS_PER_S
 from swarmtop import show
 from swarmtop.dashboard.model.figures import Figures
 from swarmtop.dashboard.model.mark import Mark
+from swarmtop.dashboard.model.rates import Rates
 from swarmtop.dashboard.model.recent import Recent
 
 if TYPE_CHECKING:  # analysis stands on model.figures, so it cannot be imported from here as well
@@ -39,6 +40,7 @@ class View:
     model: str
     engine: Engine
     weights: str
+    rates: Rates = field(default_factory=Rates)
     analysis: Analysis | None = None  # of this frame or a slightly older one; None: none yet for this question
     events: tuple[Event, ...] = ()  # newest first
     firing: tuple[str, ...] = ()  # alerts of one's own rules, a line each

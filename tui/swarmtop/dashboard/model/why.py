@@ -12,6 +12,8 @@ from swarmtop.dashboard.model.charts import bar
 from swarmtop.dashboard.model.lines import Block, Line, Span, clean, fill_line, line, line_width, pad, wrap
 from swarmtop.dashboard.model.view import View
 
+LONGEST_BAR = 40  # longer ones shout
+
 
 def causes(view: View, name: str) -> list[tuple[str, float]]:
     """(cause, ms a token would win were it typical), largest first; only what would win anything."""
@@ -87,7 +89,7 @@ def cost_lines(view: View, row: int, width: int, most: int = 4) -> Block:
         block[-1] = (*block[-1], ("; if typical:", "dim"))
     top = max((ms for _, ms in found), default=0.0)
     for cause, ms in found:
-        room = max(4, width - 22)
+        room = max(4, min(LONGEST_BAR, width - 22))
         block.append(line((f" {pad(cause, 9)}", "dim"), f"{pad('−' + show.ms(ms), 10, '>')} ",
                           (bar(ms / top, room), cause_role(cause))))  # fmt: skip
     block += [line((text, "dim")) for text in _wrapped(gain_text(impact), width)]

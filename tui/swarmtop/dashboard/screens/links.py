@@ -99,13 +99,15 @@ class LinksPage(Page):
     def action_last(self) -> None:
         self._move(1 << 20, 1 << 20)
 
-    def on_canvas_clicked(self, message: Canvas.Clicked) -> None:
+    def clicked(self, message: Canvas.Clicked) -> None:
         view = self.board.view()
         if view is None or message.canvas is not self._canvas:
             return
         cell = grid.cell_at(self._where, self._grid, message.x, message.y) if self._grid is not None else None
         if cell is not None:
             self._change(source=cell[0], target=cell[1])
+            if message.double:
+                self.action_open()
 
     def _pair(self, view: View) -> grid.Pair | None:
         if self._grid is None or len(view.swarm) < 2 or len(self._grid.order) != len(view.swarm):

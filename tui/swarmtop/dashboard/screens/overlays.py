@@ -8,11 +8,14 @@ from textual.events import Click, Key, Paste, Resize
 from textual.screen import ModalScreen
 from textual.widget import Widget
 
-from swarmtop.dashboard.model.lines import BLANK, Block, Line, box, clean, fit, line, pad
+from swarmtop.dashboard.model.lines import BLANK, Block, Line, beside, box, clean, fit, line, pad
 from swarmtop.dashboard.widgets.canvas import Canvas
 from swarmtop.dashboard.widgets.strips import Ink
 
 Pick = tuple[str, str, str]  # value, label, what it means
+
+
+TWO_COLUMNS = 130  # so wide, the help stands in two
 
 
 class Overlay(ModalScreen[str | None]):
@@ -238,10 +241,15 @@ class Help(Overlay):
 
     def lines(self, width: int, rows: int) -> tuple[Block, int]:
         outer = min(width - 2, 100 if not self._offers else 160)
-        self._rows = max(1, min(len(self._text), rows - 5))
-        self._top = max(0, min(self._top, len(self._text) - self._rows))
-        more = len(self._text) - self._top - self._rows
-        body = [fit(row, outer - 4) for row in self._text[self._top : self._top + self._rows]]
+        text = self._text
+        if width >= TWO_COLUMNS and not self._offers and len(text) > rows - 5:
+            outer = width - 2
+            half, left = -(-len(text) // 2), (outer - 6) // 2
+            text = beside([(text[:half], left), ([BLANK] * half, 2), (text[half:], outer - 6 - left)])
+        self._rows = max(1, min(len(text), rows - 5))
+        self._top = max(0, min(self._top, len(text) - self._rows))
+        more = len(text) - self._top - self._rows
+        body = [fit(row, outer - 4) for row in text[self._top : self._top + self._rows]]
         offers = [span for key, what in self._offers for span in ((key, "key"), (f" {what}   ", ""))]
         body.append(line(*offers, ("↑↓", "key"), f" scroll ({more} more)   " if more or self._top else " scroll   ",
                          ("Esc", "key"), " close"))  # fmt: skip

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from textual.containers import Vertical
 from textual.widget import Widget
 
 from swarmtop.dashboard.model import overview, ranking
 from swarmtop.dashboard.model.columns import COLUMNS, choose, offered
-from swarmtop.dashboard.model.filter import FilterError, parse
+from swarmtop.dashboard.model.filter import Filter, FilterError, parse
 from swarmtop.dashboard.model.lines import Line
 from swarmtop.dashboard.model.view import View
 from swarmtop.dashboard.screens.page import Page
 from swarmtop.dashboard.widgets.canvas import Canvas
 from swarmtop.dashboard.widgets.table import Table
+
+NO_FILTER: Final = Filter()
 
 
 class Overview(Page):
@@ -47,9 +51,21 @@ class Overview(Page):
             overview.summary(view, width),
             overview.filter_line(view, session.filter.text, len(ids), session.sort, width),
         ])  # fmt: skip
-        self._head.show([ranking.header(chosen, session.sort, session.reverse)])
+        head = [ranking.header(chosen, session.sort, session.reverse)]
+        head += self._followed(view, chosen)
+        self._head.styles.height = len(head)
+        self._head.show(head)
         self._draw_below(view, width, below, ids)
         self._last = (view, width, below, ids)
+
+    def _followed(self, view: View, chosen: ranking.Chosen) -> list[Line]:
+        """The line of the followed node, in sight wherever the table is scrolled; its rank is that among all nodes."""
+        session = self.board.session
+        row = next((r for r, f in enumerate(view.swarm.facts) if f.node_id == session.followed), None)
+        if row is None:
+            return []
+        whole = ranking.order(view, session.sort, session.reverse, NO_FILTER).tolist()
+        return [ranking.row_line(view, chosen, row, whole.index(row) + 1, False, mark="F")]
 
     def _draw_below(self, view: View, width: int, below: int, ids: list[str]) -> None:
         row = None
@@ -63,8 +79,8 @@ class Overview(Page):
         if message.opened:
             self.action_open()
 
-    def on_canvas_clicked(self, message: Canvas.Clicked) -> None:
-        if message.canvas is self._head:
+    def clicked(self, message: Canvas.Clicked) -> None:
+        if message.canvas is self._head and message.y == 0:
             column = ranking.column_at(self._columns, message.x)
             if column:
                 self.board.session.sort_by(column)

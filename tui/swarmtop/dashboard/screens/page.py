@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from textual.events import Resize
+from textual.events import MouseScrollDown, MouseScrollUp, Resize
 from textual.screen import Screen
 from textual.widget import Widget
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from swarmtop.dashboard.board import Dashboard
     from swarmtop.dashboard.screens.saving import Export
 
+BRAND: Final = line(("swarmtop", "brand"))
 TO_THE_END: Final = 1 << 30  # lines; more than any list has
 
 
@@ -93,9 +94,30 @@ class Page(Screen[None]):
         if view is not None and not self.board.painted:
             self.call_after_refresh(self.board.on_first_paint)
         small = width < frame.MIN_WIDTH or rows < frame.MIN_HEIGHT
-        self._top.show([frame.header(view, width) if view and not small else fit(line(("swarmtop", "brand")), width)])
+        over = f"bar {view.standing}" if view and not small and view.standing in ("paused", "replay") else ""
+        self._top.show([frame.header(view, width) if view and not small else BRAND], over)
         self._status.show([BLANK if small else self._status_line(view, width)])
         self._bottom.show([BLANK if small else frame.footer(self.shown_keys(), self.NAME, width)])
+
+    # ------------------------------------------------------------ mouse
+
+    def on_canvas_clicked(self, message: Canvas.Clicked) -> None:
+        """The footer's keys and tabs are buttons; the rest is the screen's."""
+        if message.canvas is not self._bottom:
+            self.clicked(message)
+            return
+        key = frame.key_at(frame.footer(self.shown_keys(), self.NAME, self.size.width), message.x)
+        action = next((a for a in self.shown_keys() if actions.shown(a.keys[0]) == key), None)
+        if action is not None:
+            self.perform(action.name)
+
+    def clicked(self, message: Canvas.Clicked) -> None:
+        """Somewhere on the screen."""
+
+    def perform(self, name: str) -> None:
+        """The action of that name, of this screen or of every one, as its key would."""
+        target = self if hasattr(self, f"action_{name}") else self.board
+        self.call_later(getattr(target, f"action_{name}"))
 
     # ------------------------------------------------------------ out
 
@@ -161,6 +183,24 @@ class ListPage(Page):
 
     def move(self, by: int) -> None:
         raise NotImplementedError
+
+    def clicked(self, message: Canvas.Clicked) -> None:
+        """A line of the list: the cursor goes there, and a double click opens it."""
+        if message.canvas is not self.canvas:
+            return
+        by = self.canvas.lines_from_mark(message.y)
+        if by is not None:
+            self.move(by)
+            if message.double:
+                self.perform("open")
+
+    def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
+        event.stop()
+        self.move(-1)
+
+    def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
+        event.stop()
+        self.move(1)
 
     def action_up(self) -> None:
         self.move(-1)

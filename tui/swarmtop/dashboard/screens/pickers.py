@@ -108,8 +108,7 @@ def show_palette(board: Dashboard, page: Page) -> None:
 
     def do(name: str | None) -> None:
         if name:
-            target = page if hasattr(page, f"action_{name}") else board
-            getattr(target, f"action_{name}")()
+            page.perform(name)
 
     picks = [(a.name, a.label, f"{a.help} ({actions.shown(a.keys[0])})") for a in page.shown_keys()]
     board.push_screen(Picker(board.ink, "actions", picks), do)

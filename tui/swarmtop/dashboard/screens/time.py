@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterable
+from typing import Final
 
 from swarmtop.dashboard.actions import Action
+from swarmtop.dashboard.analyst import analyse
 from swarmtop.dashboard.model import timeline
+from swarmtop.dashboard.model.rates import survey
 from swarmtop.dashboard.model.view import View
 from swarmtop.dashboard.screens.page import ListPage
 from swarmtop.dashboard.widgets.strips import Ink
+from swarmtop.source import SourceError, is_recording
+
+MOMENTS: Final = 64  # of a recording that the planner looks at for the line of time
+MOST_NODES: Final = 64  # of a swarm whose plans are quick enough for that
 
 
 class TimePage(ListPage):
@@ -17,6 +26,35 @@ class TimePage(ListPage):
     def __init__(self, ink: Ink, keys: Iterable[Action]) -> None:
         super().__init__(ink, keys)
         self._state = timeline.TimeState()
+
+    def on_screen_resume(self) -> None:
+        super().on_screen_resume()
+        if self.board.session.recording is not None:
+            self.run_worker(self._survey(), exclusive=True, group="survey")
+
+    async def _survey(self) -> None:
+        """Has the planner look at moments of the recording, for as long as the person looks at this screen."""
+        session, source = self.board.session, self.board.source
+        span, model, workload = session.recording, session.model, session.workload
+        answer = self.board.options.analyse or analyse
+        if span is None or not is_recording(source):
+            return
+        for at_ns in survey(span.first_ns, span.last_ns, span.gaps, MOMENTS):
+            if at_ns in session.rates:
+                continue
+            try:
+                frame = await source.swarm_at(at_ns)
+            except SourceError as error:
+                self.board.say(str(error))
+                return
+            if not 0 < len(frame) <= MOST_NODES:
+                continue
+            began = time.monotonic()
+            found = await asyncio.to_thread(answer, frame, model, workload, None)
+            if self.app.screen_stack[-1:] != [self] or (session.model, session.workload) != (model, workload):
+                return
+            session.surveyed(frame, found)
+            await asyncio.sleep(time.monotonic() - began)  # half a core, no more
 
     def draw(self, view: View, width: int, rows: int) -> None:
         self._state = timeline.TimeState(min(self._state.event, max(0, len(view.events) - 1)))

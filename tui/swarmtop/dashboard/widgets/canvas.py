@@ -8,7 +8,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from swarmtop.dashboard.model.lines import BLANK, Block, Line, changed
+from swarmtop.dashboard.model.lines import BLANK, Block, Line, changed, text_width
 from swarmtop.dashboard.widgets.strips import Ink
 
 
@@ -29,10 +29,13 @@ class Canvas(Widget):
         super().__init__(id=id)
         self._ink = ink
         self._lines: Block = []
+        self._over = ""  # a role laid over all of it
         self.painted = 0  # lines rendered so far: what the tests count
 
-    def show(self, lines: Block) -> None:
+    def show(self, lines: Block, over: str = "") -> None:
         before, self._lines = self._lines, lines
+        if over != self._over:
+            self._over, before = over, []
         width = self.size.width
         for y in range(max(len(before), len(lines))):
             if y >= len(before) or y >= len(lines):
@@ -42,10 +45,29 @@ class Canvas(Widget):
             if cells:
                 self.refresh(Region(x, y, cells, 1))
 
+    def lines_from_mark(self, y: int) -> int | None:
+        """How far line `y` is from the cursor's (the one marked >); None where it is no line of the same list.
+
+        Every line of a list begins with a span of the cursor's role, blank where the cursor is not.
+        """
+        marks = [(row, x) for row in range(len(self._lines)) for x, text in self._marks(row) if ">" in text]
+        if not marks:
+            return None
+        row, x = marks[0]
+        return y - row if any(x == other for other, _ in self._marks(y)) else None
+
+    def _marks(self, y: int) -> list[tuple[int, str]]:
+        found, x = [], 0
+        for text, role in self._lines[y] if 0 <= y < len(self._lines) else BLANK:
+            if role == "cursor-mark":
+                found.append((x, text))
+            x += text_width(text)
+        return found
+
     def render_line(self, y: int) -> Strip:
         self.painted += 1
         spans: Line = self._lines[y] if y < len(self._lines) else BLANK
-        return self._ink.strip(spans, self.size.width)
+        return self._ink.strip(spans, self.size.width, self._over)
 
     def on_click(self, event: MouseEvent) -> None:
         event.stop()

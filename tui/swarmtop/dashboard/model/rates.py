@@ -1,0 +1,76 @@
+"""What the planner said over time: tokens a second, and how many nodes were not well, moment by moment.
+
+Filled as frames are answered, so that a live swarm has its last minutes and a recording the moments that were looked at
+or surveyed. Another model, engine or weights begins anew.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+KEPT: Final = 2000  # moments; then the oldest go
+NOT_WELL: Final = ("slow", "stale", "lost")
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    at_ns: int
+    tokens_per_s: float | None  # p50; None: no placement
+    not_well: int  # nodes slow, stale or lost
+
+
+class Rates:
+    def __init__(self) -> None:
+        self._times: list[int] = []
+        self._rates: list[Rate] = []
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def add(self, rate: Rate) -> None:
+        at = bisect.bisect_left(self._times, rate.at_ns)
+        if at < len(self._times) and self._times[at] == rate.at_ns:
+            self._rates[at] = rate
+            return
+        self._times.insert(at, rate.at_ns)
+        self._rates.insert(at, rate)
+        if len(self._times) > KEPT:
+            del self._times[0], self._rates[0]
+
+    def clear(self) -> None:
+        self._times.clear()
+        self._rates.clear()
+
+    def over(self, first_ns: int, last_ns: int, buckets: int) -> list[Rate | None]:
+        """The lowest rate of each of so many equal parts; None: nothing is known of that part."""
+        found: list[Rate | None] = [None] * buckets
+        low = bisect.bisect_left(self._times, first_ns)
+        high = bisect.bisect_right(self._times, last_ns)
+        for rate in self._rates[low:high]:
+            at = min(buckets - 1, (rate.at_ns - first_ns) * buckets // max(1, last_ns - first_ns + 1))
+            before = found[at]
+            if before is None or (rate.tokens_per_s or 0.0) <= (before.tokens_per_s or 0.0):
+                found[at] = rate
+        return found
+
+    def __contains__(self, at_ns: int) -> bool:
+        at = bisect.bisect_left(self._times, at_ns)
+        return at < len(self._times) and self._times[at] == at_ns
+
+
+def survey(first_ns: int, last_ns: int, gaps: tuple[tuple[int, int], ...], moments: int) -> Iterator[int]:
+    """Moments to look at, first far apart and then between those: a picture that sharpens. None lies in a gap."""
+    seen: set[int] = set()
+    parts = 1
+    while parts < 2 * moments:
+        for part in range(parts + 1):
+            at_ns = first_ns + (last_ns - first_ns) * part // parts
+            if at_ns not in seen and not any(start < at_ns < end for start, end in gaps):
+                yield at_ns
+            seen.add(at_ns)
+            if len(seen) > moments:
+                return
+        parts *= 2
