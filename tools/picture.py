@@ -73,10 +73,10 @@ async def picture(source: Source, options: DashboardOptions, args: argparse.Name
             await _until(app, pilot.pause, lambda: time.monotonic() >= ends, "the time to pass", WAIT_S + args.after)
             await pilot.press(str(args.screen), *filter(None, args.keys.split(",")))
             await pilot.pause()
-            await app.workers.wait_for_complete([w for w in app.workers if w.group == "history"])
+            await app.workers.wait_for_complete([w for w in app.workers if w.group in ("history", "survey")])
             app.redraw()
             await pilot.pause()
-            return app.export_screenshot(title=f"swarmtop: {SCREENS[args.screen - 1]}")
+            return app.picture(f"swarmtop: {SCREENS[args.screen - 1]}")
     finally:
         await source.close()
 

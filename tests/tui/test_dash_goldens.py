@@ -78,6 +78,55 @@ async def test_screens_are_as_agreed(size: tuple[int, int]) -> None:
         check("placement_whatif", size, fakes.screen_text(app))
 
 
+OVERLAYS = (
+    ("sort", ["1", "s"]),
+    ("columns", ["1", "c", "down", "space"]),
+    ("filter", ["1", "slash", *"rtt99", "greater_than_sign", *"fast"]),
+    ("palette", ["1", "colon", *"copy"]),
+    ("go_to", ["g", *"noon", "enter"]),
+    ("export", ["3", "x"]),
+    ("model", ["4", "m", *"llama-2"]),
+    ("engine", ["4", "e"]),
+    ("launch", ["4", "l"]),
+    ("help", ["1", "question_mark"]),
+)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
+async def test_overlays_are_as_agreed(size: tuple[int, int]) -> None:
+    """Each over the screen it belongs to, and again in ASCII: one dashboard is looked at twice."""
+    source = fakes.FakeSource()
+    app = Dashboard(source, fakes.options())
+    async with app.run_test(size=size) as pilot:
+        await minute_of_frames(app, source, pilot)
+        for name, keys in OVERLAYS:
+            if keys[0] == "4":
+                await on_screen(app, pilot, "placement")
+            await pilot.press(*keys)
+            await fakes.settle(app, pilot)
+            text = fakes.screen_text(app)
+            check(f"over_{name}", size, text)
+            app.ink.ascii_only = True
+            app.use_theme("dark")  # paints everything anew
+            await fakes.settle(app, pilot)
+            assert fakes.screen_text(app) == as_ascii(text)
+            app.ink.ascii_only = False
+            await pilot.press("escape")
+        await pilot.press("1", "escape", "end", "F")
+        await fakes.settle(app, pilot)
+        check("overview_followed", size, fakes.screen_text(app))
+        await pilot.press("space")
+        await fakes.settle(app, pilot)
+        check("overview_paused", size, fakes.screen_text(app))
+        await pilot.resize_terminal(50, 10)
+        await fakes.settle(app, pilot)
+        check("too_small", (50, 10), fakes.screen_text(app))
+
+
+def as_ascii(text: str) -> str:
+    return "\n".join(to_ascii(row).rstrip() for row in text.splitlines()) + "\n"
+
+
 @pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
 async def test_ascii_without_colour_is_the_same_screen_cell_by_cell(size: tuple[int, int]) -> None:
     source = fakes.FakeSource()
@@ -91,7 +140,7 @@ async def test_ascii_without_colour_is_the_same_screen_cell_by_cell(size: tuple[
                 assert "2x2 pooled" in text  # without colours two rows cannot share a line
                 continue
             golden = (GOLDENS / f"{name}_{size[0]}x{size[1]}.txt").read_text(encoding="utf-8")
-            assert text == "\n".join(to_ascii(row).rstrip() for row in golden.splitlines()) + "\n"
+            assert text == as_ascii(golden)
             assert not colours(app)
 
 

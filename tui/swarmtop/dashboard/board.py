@@ -47,6 +47,9 @@ REST: Final = 4  # times as long as a slow redraw took, before the next
 SETTLED_S: Final = 1.0  # after the first frame: the first paint, and the planner's imports, are done
 REDRAW_S: Final = 0.25  # four times a second: faster than anyone reads, slow enough for ssh
 
+SVG_GROUND: Final = "#292929"  # as rich draws a terminal
+SVG_TEXT: Final = "#c5c8c6"
+
 ALWAYS: Final = ("interrupt", "suspend")  # these keys work under any list or prompt
 
 # Screens by name, brought when somebody goes there: the first paint waits for the first one only.
@@ -270,6 +273,15 @@ class Dashboard(App[None]):
 
     def view(self) -> View | None:
         return self.session.view(self.options.now_ns())
+
+    def picture(self, title: str) -> str:
+        """The screen as SVG, on the ground of its theme: that of the terminal is not known."""
+        svg = self.export_screenshot(title=title)
+        if not self.ink.plain:
+            palette = PALETTES[self.ink.theme]
+            for rich_ones, ours in ((SVG_GROUND, palette.ground), (SVG_TEXT, palette.text)):
+                svg = svg.replace(rich_ones, ours)
+        return svg
 
     def notice(self) -> str:
         view = self.view()

@@ -40,6 +40,19 @@ def spark(values: Sequence[float | None], width: int, top: float | None = None, 
     return "".join(_level(v, highest, gap) for v in picked)
 
 
+FULL_RISE = 1.5  # of the least value: so much, and more where there is more, fills a line of `rise`
+
+
+def rise(values: Sequence[float | None], width: int) -> str:
+    """One line of how far each value lies above the least: what is steady stays low, whatever its height."""
+    some = [v for v in values if v is not None and math.isfinite(v)]
+    if not some:
+        return " " * width
+    least = min(some)
+    top = max(max(some), FULL_RISE * least) - least
+    return spark([None if v is None or not math.isfinite(v) else v - least for v in values], width, top)
+
+
 def _level(value: float | None, top: float, gap: str) -> str:
     if value is None or not math.isfinite(value):
         return gap

@@ -14,7 +14,7 @@ import numpy as np
 
 from swarm_protocol.swarm import Floats, Kind
 from swarmtop import show
-from swarmtop.dashboard.model.charts import spark
+from swarmtop.dashboard.model.charts import rise
 from swarmtop.dashboard.model.figures import STALE_AFTER_S
 from swarmtop.dashboard.model.lines import Align, Span, clean
 from swarmtop.dashboard.model.view import GLYPH, View
@@ -131,7 +131,7 @@ def _age(view: View, row: int) -> Span:
 
 
 def _spark(view: View, row: int) -> Span:
-    return spark(view.recent.series(view.swarm.facts[row].node_id), 12), "spark"
+    return rise(view.recent.series(view.swarm.facts[row].node_id), 12), "spark"
 
 
 def _impact_values(field: str) -> Values:
@@ -227,8 +227,8 @@ COLUMNS: Final[tuple[Column, ...]] = (
            lambda v: np.where(np.isfinite(v.swarm.nodes["vram_free_bytes"]), v.swarm.nodes["vram_free_bytes"],
                               v.swarm.nodes["vram_bytes"])),
     Column("age", "AGE", 4, "since it was last heard", 9, _age, lambda v: v.figures.age_s, largest_first=True),
-    Column("recent", "RTT99 60s", 12, "worst round trip of the last minute, oldest left; blanks are gaps", 8, _spark,
-           lambda v: v.figures.rtt99_ms, "<", largest_first=True),
+    Column("recent", "RTT99 60s", 12, "its worst round trip above the least of the minute; full: half as much again", 8,
+           _spark, lambda v: v.figures.rtt99_ms, "<", largest_first=True),
 )  # fmt: skip
 
 BY_NAME: Final = {column.name: column for column in COLUMNS}

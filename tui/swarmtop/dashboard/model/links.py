@@ -52,6 +52,7 @@ from swarmtop.dashboard.model.links_grid import (
 from swarmtop.dashboard.model.view import View
 
 SHADES = "·░▒▓█"
+_KIND_ROLE = {Kind.BOUND: "bound", Kind.ESTIMATE: "estimate"}
 
 
 def shade(value: float, metric: LinkMetric) -> Span:
@@ -122,12 +123,11 @@ def matrix_lines(view: View, state: LinksState, drawn: Grid, where: Shape) -> Bl
         spans += [(pad(text, where.labels), "strong" if chosen else "dim"), (" ", "")]
         for x in range(len(drawn.columns) - 1):
             itself = bool(drawn.itself[y, x])
-            text, role = _cell(float(drawn.values[y, x]), metric, where.stretch, itself=itself)
-            single = drawn.rows[y + 1] - drawn.rows[y] == 1 == drawn.columns[x + 1] - drawn.columns[x]
-            if where.stretch >= FIGURES and not itself and single:
-                source, target = drawn.order[drawn.rows[y]], drawn.order[drawn.columns[x]]
-                text = _with_kind(view, metric, int(source), int(target), text)
-            _extend(spans, text, "cell" if chosen and x == cell_x else role)
+            kind = Kind.MEASURED
+            if drawn.rows[y + 1] - drawn.rows[y] == 1 == drawn.columns[x + 1] - drawn.columns[x]:
+                kind = _kind(view, metric, int(drawn.order[drawn.rows[y]]), int(drawn.order[drawn.columns[x]]))
+            for text, role in _cell(float(drawn.values[y, x]), metric, where.stretch, kind, itself=itself):
+                _extend(spans, text, "cell" if chosen and x == cell_x else role)
         block.append(tuple(spans))
     return block
 
@@ -168,12 +168,10 @@ def _row_label(view: View, state: LinksState, drawn: Grid, y: int) -> str:
     return clean(label(view, state, drawn, first, int(drawn.rows[y + 1]) - first))
 
 
-def _with_kind(view: View, metric: LinkMetric, source: int, target: int, text: str) -> str:
-    """The cell with ≥ or ~ before its figure, where that is what it is."""
+def _kind(view: View, metric: LinkMetric, source: int, target: int) -> Kind:
+    """What the figure of this pair is: measured, a bound or an estimate."""
     column = {"mbps": "mbps_kind", "rtt_p50_ms": "kind", "rtt_p99_ms": "kind", "jitter_ms": "kind"}.get(metric.column)
-    sign = show.PREFIX[Kind(int(view.swarm.links[column][source, target]))] if column else ""
-    figure = text[1:].strip()
-    return text[0] + pad(sign + figure, len(text) - 2, ">") + " " if sign and figure != show.UNMEASURED else text
+    return Kind(int(view.swarm.links[column][source, target])) if column else Kind.MEASURED
 
 
 def _columns_line(view: View, state: LinksState, drawn: Grid, where: Shape, cell_x: int) -> Line:
@@ -192,13 +190,16 @@ def _columns_line(view: View, state: LinksState, drawn: Grid, where: Shape, cell
     return tuple(spans)
 
 
-def _cell(value: float, metric: LinkMetric, stretch: int, *, itself: bool) -> Span:
+def _cell(value: float, metric: LinkMetric, stretch: int, kind: Kind, *, itself: bool) -> Line:
+    """The shade and, where there is room, the figure beside it: in plain ink where it was measured."""
     if itself:
-        return pad("\\ " if stretch >= NUMBERED else "\\", stretch, ">"), "dim"
+        return ((pad("\\ " if stretch >= NUMBERED else "\\", stretch, ">"), "dim"),)
     glyph, role = shade(value, metric)
     if stretch < FIGURES:
-        return glyph * stretch, role
-    return f"{glyph}{pad(show.figure(show.optional(value)), stretch - 2, '>')} ", role
+        return ((glyph * stretch, role),)
+    figure = show.figure(show.optional(value), kind)
+    ink = "dim" if figure == show.UNMEASURED else _KIND_ROLE.get(kind, "")
+    return ((pad(glyph, stretch - 7, ">"), role), (pad(figure, 6, ">") + " ", ink))
 
 
 def _extend(spans: list[Span], text: str, role: str) -> None:

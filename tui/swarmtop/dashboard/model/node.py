@@ -98,7 +98,8 @@ def _wide(view: View, row: int, place: tuple[int, int], state: NodeState, past: 
     right = width - left
     events_rows = 4
     body = rows - 1 - events_rows
-    top = min(12, body // 3 + 1)
+    top = max(9, min(18, body - 3 - (len(peers(view, row)) + 4)))  # the charts take what the peers leave
+    top -= (top - 3) % 4  # so that the axis has its marks at whole lines
     about = [fit(part, left - 4) for part in (*identity(view, row), (), *hardware(view, row))]
     about += wrap(empty_reason(view, row), left - 4, "warn")
     costs = cost_lines(view, row, left - 4)
@@ -220,8 +221,9 @@ def chart(
     top = nice_top(max(v for v in values if v is not None))
     inner = max(4, width - 7)
     drawn = braille(values, inner, rows, top)
+    marks = rows // 4 if rows >= 8 and rows % 4 == 0 else 2 if rows > 3 else 1
     for y, text in enumerate(drawn):
-        level = axis_label(top * (rows - y) / rows) if y % 2 == 0 or rows <= 3 else ""
+        level = axis_label(top * (rows - y) / rows) if y % marks == 0 else ""
         block.append(line((pad(level, 6, ">") + "┤", "dim"), (text, "chart")))
     left, right = view.clock(history.at_ns[0])[:5], view.clock(history.at_ns[-1])[:5]
     gap = max(0, inner - len(left) - len(right))

@@ -148,7 +148,11 @@ def _wide(view: View, plan: Plan, state: PlacementState, width: int, rows: int) 
     right = width - left
     name = f"candidates for stage {state.cursor + 1}"
     weighed = len(state.study.candidates) if state.study else 0
-    lines = [line((clean(text, 300), "dim" if text.startswith("#") else "")) for text in state.launch]
+    lines = [
+        wrapped
+        for text in state.launch
+        for wrapped in wrap(clean(text, 300), left - 4, "dim" if text.startswith("#") else "")
+    ]
     upper = min(low, max(5, min(weighed + 3, low // 2))) if lines else low
     candidates = box(name, parts.candidate_table(state, left - 4, upper - 2), left, upper)
     if low - upper >= 3:

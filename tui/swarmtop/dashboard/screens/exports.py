@@ -36,7 +36,7 @@ def of_every_screen(board: Dashboard, view: View, screen: Screen) -> list[Export
         ]  # fmt: skip
     found.append(
         Export("svg", "picture, SVG", f"{TITLES[screen]} as it stands", f"swarmtop-{screen}.svg",
-               lambda: board.export_screenshot(title=f"swarmtop: {TITLES[screen]}"))
+               lambda: board.picture(f"swarmtop: {TITLES[screen]}"))
     )  # fmt: skip
     if view.standing != "file":
         found += [_samples(board, view, kind, what) for kind, what in KINDS.items()]

@@ -13,6 +13,7 @@ from swarmtop.dashboard.widgets.strips import Ink
 from swarmtop.source import History, SourceError
 
 POINTS = 240
+WINDOW_S = 10  # of a probe: shorter buckets would hold now one peer, now another
 REFRESH_S = 5.0
 
 
@@ -70,10 +71,11 @@ class NodePage(ListPage):
 
     async def _fetch(self, view: View, node_id: str, metrics: tuple[str, ...]) -> None:
         since_ns, until_ns = node.since_ns(view, self._state)
+        points = min(POINTS, self._state.range_s // WINDOW_S)
         wanted = self._past_of
         for metric in metrics:
             try:
-                history = await self.board.source.history(metric, node_id, None, since_ns, until_ns, POINTS)
+                history = await self.board.source.history(metric, node_id, None, since_ns, until_ns, points)
             except SourceError as error:
                 self.board.say(f"no history of {metric}: {error}")
                 return

@@ -8,7 +8,7 @@ from textual.events import Click, Key, Paste, Resize
 from textual.screen import ModalScreen
 from textual.widget import Widget
 
-from swarmtop.dashboard.model.lines import BLANK, Block, Line, beside, box, clean, fit, line, pad
+from swarmtop.dashboard.model.lines import BLANK, Block, Line, beside, box, clean, fit, line, pad, wrap
 from swarmtop.dashboard.widgets.canvas import Canvas
 from swarmtop.dashboard.widgets.strips import Ink
 
@@ -242,6 +242,8 @@ class Help(Overlay):
     def lines(self, width: int, rows: int) -> tuple[Block, int]:
         outer = min(width - 2, 100 if not self._offers else 160)
         text = self._text
+        if self._offers:  # commands, which are read to their end
+            text = [part for row in text for part in _wrapped(row, outer - 4)]
         if width >= TWO_COLUMNS and not self._offers and len(text) > rows - 5:
             outer = width - 2
             half, left = -(-len(text) // 2), (outer - 6) // 2
@@ -268,3 +270,8 @@ class Help(Overlay):
     def on_click(self, event: Click) -> None:
         event.stop()
         self.dismiss(None)
+
+
+def _wrapped(row: Line, width: int) -> Block:
+    """A line of one role over as many lines as it needs."""
+    return wrap("".join(text for text, _ in row), width, row[0][1]) if row else [row]

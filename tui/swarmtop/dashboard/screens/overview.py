@@ -44,7 +44,9 @@ class Overview(Page):
         def draw_row(position: int, selected: bool) -> Line:
             return ranking.row_line(view, chosen, int(order[position]), position + 1, selected)
 
-        below = 8 if rows >= 28 and width >= 110 else 3
+        below = 3
+        if rows >= 28 and width >= 110:  # what the nodes leave goes to the boxes
+            below = max(8, min(14, rows - 4 - len(ids)))
         self._below.styles.height = below
         self._table.show(ids, draw_row, session.chosen)
         self._above.show([

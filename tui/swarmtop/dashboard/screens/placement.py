@@ -139,8 +139,8 @@ class PlacementPage(ListPage):
             self._state = dataclasses.replace(self._state, pane="stages", pick=0)
             self._push(Step(f"{base[study.stage].node} → {chosen.node}", chosen.placement))
 
-    def _edit(self, change: Callable[[WhatIf, int], Edit]) -> None:
-        """One edit, priced at once; refused with the reason where it cannot be."""
+    def _edit(self, change: Callable[[WhatIf, int], Edit], what: str = "") -> None:
+        """One edit, priced at once; refused with the reason where it cannot be. `what`: said of it, {} is the node."""
         view = self.board.view()
         base = self._base(view) if view is not None else None
         study = self._state.study
@@ -156,7 +156,8 @@ class PlacementPage(ListPage):
         if any(stage.layers < 1 for stage in edit.placement):
             self.board.say(f"cannot {edit.what}: the layers do not fit in the memory of the others")
             return
-        self._push(Step(edit.what, edit.placement))
+        node = base[min(self._state.cursor, len(base) - 1)].node
+        self._push(Step(what.format(node) if what else edit.what, edit.placement))
 
     def _push(self, step: Step) -> None:
         session = self.board.session
@@ -165,10 +166,10 @@ class PlacementPage(ListPage):
         self.redraw()
 
     def action_take(self) -> None:
-        self._edit(lambda whatif, stage: whatif.move(stage, -1))
+        self._edit(lambda whatif, stage: whatif.move(stage, -1), "{} takes a layer from the next stage")
 
     def action_give(self) -> None:
-        self._edit(lambda whatif, stage: whatif.move(stage, 1))
+        self._edit(lambda whatif, stage: whatif.move(stage, 1), "{} gives a layer to the next stage")
 
     def action_swap(self) -> None:
         def swap(whatif: WhatIf, stage: int) -> Edit:

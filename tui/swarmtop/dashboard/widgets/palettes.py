@@ -36,7 +36,7 @@ class Palette:
     nothing: str  # no data, as half a cell
 
 
-_VIRIDIS: Final = ("#46327e", "#365c8d", "#1fa187", "#9fda3a", "#fde725")
+_VIRIDIS: Final = ("#6a55b8", "#4685c4", "#1fa187", "#9fda3a", "#fde725")  # its dark end lighter, to be seen
 
 PALETTES: Final[Mapping[str, Palette]] = {
     "dark": Palette(
@@ -55,7 +55,7 @@ PALETTES: Final[Mapping[str, Palette]] = {
         ground="#000000", text="#ffffff", green="#3ddca6", orange="#ffb52e", red="#ff8552", blue="#7cb8f5",
         sky="#9bd8ff", yellow="#fff35c", pink="#f2a8d2", violet="#cfc2f5", soft="#e2e7ee", dim="#b9c2ce",
         frame="#8a94a3", cursor="#303c4c", paused="#5a4200", replay="#003e60",
-        on_badge="#000000", heat=("#5b45a0", *_VIRIDIS[1:]), nothing="#4a5462",
+        on_badge="#000000", heat=_VIRIDIS, nothing="#4a5462",
     ),
 }  # fmt: skip
 

@@ -40,6 +40,9 @@ _ASCII: Final = str.maketrans({
 })  # fmt: skip
 
 
+_PLAIN_AGAIN: Final = Style(bold=True)  # what is reversed, within what is reversed
+
+
 def to_ascii(text: str) -> str:
     """The same text drawn with ASCII, cell for cell."""
     if text.isascii():
@@ -81,7 +84,10 @@ class Ink:
         segments = []
         for text, role in fit(tuple((clean(text, 1000), role) for text, role in spans), width):
             style = self._styles[role]
-            segments.append(Segment(to_ascii(text) if self.ascii_only else text, style + above if above else style))
+            if above:
+                # a badge or a chosen cell keeps its ground, and shows without colour as what is not turned over
+                style = style if style.bgcolor else _PLAIN_AGAIN if style.reverse else style + above
+            segments.append(Segment(to_ascii(text) if self.ascii_only else text, style))
         return Strip(segments, width)
 
     def _over(self, role: str) -> Style | None:

@@ -1,0 +1,97 @@
+"""Situations written as files: a swarm by hand, the real planner, and what each screen then says. No terminal, no clock.
+
+A user's report becomes a case by its swarm file. Unknown keys are refused, so that no expectation goes unchecked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import dash_fakes as fakes
+import msgspec
+import pytest
+
+from swarm_predict.catalogue import model_named
+from swarm_protocol.swarmfile import parse_swarm
+from swarmtop.analysis import analyse
+from swarmtop.dashboard.model import frame, lines, links, links_grid, node, overview, placement, ranking, timeline
+from swarmtop.dashboard.model.columns import choose
+from swarmtop.dashboard.model.filter import parse
+from swarmtop.dashboard.model.lines import Block
+from swarmtop.dashboard.model.view import View
+from swarmtop.dashboard.session import Session
+from swarmtop.source import History
+
+FILES = sorted((Path(__file__).parents[1] / "scenarios" / "dash").glob("*.toml"))
+
+
+class Look(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    screen: Literal["overview", "node", "links", "placement", "time"]
+    size: tuple[int, int]
+    shows: tuple[str, ...]
+    hides: tuple[str, ...]
+
+
+class Kept(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    text: str
+    keeps: tuple[str, ...]
+
+
+class Scenario(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    title: str
+    model: str
+    swarm: str
+    ranking: tuple[str, ...]
+    look: tuple[Look, ...]
+    filter: tuple[Kept, ...]
+
+
+def overview_block(view: View, width: int, rows: int) -> Block:
+    chosen = choose(width - ranking.MARGIN)
+    order = ranking.order(view, "cost", False, parse("")).tolist()
+    table = [ranking.row_line(view, chosen, row, rank, rank == 1) for rank, row in enumerate(order, 1)]
+    return [
+        overview.summary(view, width),
+        *table,
+        *overview.bottom(view, order[0], 1, width, 8),
+        overview.progress(view),
+    ]
+
+
+SCREENS: dict[str, Callable[[View, int, int], Block]] = {
+    "overview": overview_block,
+    "node": lambda view, width, rows: node.screen(
+        view, 0, (1, 2), node.NodeState(), {"rtt_p99": History((), ())}, width, rows
+    ),
+    "links": lambda view, width, rows: links.screen(view, links_grid.LinksState(), width, rows),
+    "placement": lambda view, width, rows: placement.screen(view, placement.PlacementState(), width, rows),
+    "time": lambda view, width, rows: timeline.screen(view, timeline.TimeState(), width, rows),
+}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_screens_say_what_the_situation_is(file: Path) -> None:
+    scenario = msgspec.toml.decode(file.read_bytes(), type=Scenario)
+    swarm = parse_swarm(scenario.swarm, source="by hand")
+    session = Session("by hand", "file", fakes.options(model=model_named(scenario.model)))
+    session.accept(swarm)
+    session.show(swarm)
+    question = session.ask()
+    assert question is not None
+    session.answer(question, analyse(swarm, question.model, question.workload))
+    view = session.view(fakes.NOW_NS)
+    assert view is not None
+    order = ranking.order(view, "cost", False, parse(""))
+    assert tuple(swarm.facts[row].name for row in order) == scenario.ranking
+    for look in scenario.look:
+        width, height = look.size
+        block = [frame.header(view, width), *SCREENS[look.screen](view, width, height - 3)]
+        text = "\n".join("".join(part for part, _ in row) for row in block)
+        assert max(lines.line_width(row) for row in block) <= width, look
+        assert [part for part in look.shows if part not in text] == [], text
+        assert [part for part in look.hides if part in text] == [], text
+    for kept in scenario.filter:
+        found = [f.name for f, holds in zip(swarm.facts, parse(kept.text).mask(view), strict=True) if holds]
+        assert tuple(found) == kept.keeps, kept.text
