@@ -1,4 +1,4 @@
-"""Situations written as files: a swarm by hand, the real planner, and what each screen then says. No terminal, no clock.
+"""Situations written as files: a swarm by hand, the real planner, and what each screen says. No terminal, no clock.
 
 A user's report becomes a case by its swarm file. Unknown keys are refused, so that no expectation goes unchecked.
 """
