@@ -14,7 +14,7 @@ RUN_EXTRAS := .[torch,fast,quic]
 endif
 TEST_EXTRAS := .[torch,test]
 
-.PHONY: run test lint types contracts pytest bench docs reference clean
+.PHONY: run test lint types contracts pytest bench docs reference pictures clean
 
 run: $(VENV)/.installed-run-$(TORCH)
 	@$(BIN)/swarmtop
@@ -61,3 +61,14 @@ $(VENV)/.installed-test: $(BIN)/python pyproject.toml constraints.txt
 	@echo "installing swarmtop and its test tools" >&2
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '$(TEST_EXTRAS)'
 	@touch $@
+
+# The pictures of README and manual, from a run in the lab (Linux, root): three minutes of six machines on two continents.
+PICTURE := $(BIN)/python tools/picture.py --db build/pictures/swarm.db --model llama-3.2-1b --engine petals --back 15 --width 130 --height 34
+pictures: $(VENV)/.installed-test
+	rm -rf build/pictures
+	$(BIN)/swarmtop lab verify two-continents --seconds 150 --keep build/pictures
+	$(PICTURE) --screen 1 --keys down --out docs/overview.svg
+	$(PICTURE) --screen 2 --out docs/node.svg
+	$(PICTURE) --screen 3 --out docs/links.svg
+	$(PICTURE) --screen 4 --keys down,s --out docs/placement.svg
+	$(PICTURE) --screen 5 --out docs/time.svg

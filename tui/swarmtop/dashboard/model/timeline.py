@@ -9,7 +9,7 @@ from typing import Final
 
 from swarm_protocol.units import NS_PER_S
 from swarmtop import show
-from swarmtop.dashboard.model.charts import spark
+from swarmtop.dashboard.model.charts import SPARK, spark
 from swarmtop.dashboard.model.frame import alerts
 from swarmtop.dashboard.model.lines import Block, Line, Span, beside, box, clean, fit, height, line, pad, rule
 from swarmtop.dashboard.model.mark import change_lines
@@ -131,13 +131,15 @@ def _charts(view: View, room: int, silent: set[int]) -> list[Line]:
         text = spark(values, room, top)
         return "".join("╌" if x in silent else c for x, c in enumerate(text))
 
+    nobody = str.maketrans({SPARK[0]: "·"})  # a level of its own: no node is ill
     speed = [rate.tokens_per_s if rate else None for rate in found]
-    ill = [float(rate.not_well) if rate else None for rate in found]
+    ill = [rate.not_well + 1.0 if rate and rate.not_well else 0.0 if rate else None for rate in found]
+    most = float(min(8, max(4, len(view.swarm))))
     figure = show.figure(now.tokens_per_s) if now else show.UNMEASURED
     count = str(now.not_well) if now else show.UNMEASURED
     return [
         line((pad(" tok/s", LABEL), "dim"), (drawn(speed, None), "spark"), (pad(figure, NEWEST, ">"), "strong")),
-        line((pad(" not ok", LABEL), "dim"), (drawn(ill, float(max(4, len(view.swarm)))), "warn"),
+        line((pad(" not ok", LABEL), "dim"), (drawn(ill, most).translate(nobody), "warn"),
              (pad(count, NEWEST, ">"), "strong")),
     ]  # fmt: skip
 

@@ -82,7 +82,7 @@ def cost_lines(view: View, row: int, width: int, most: int = 4) -> Block:
     name = view.swarm.facts[row].name
     impact = view.impact(name)
     if impact is None or impact.cost_ms is None:
-        return wrap(f"cost –: {no_cost(view, row)}", width, "dim")[:2]
+        return wrap(f"cost –: {no_cost(view, row)}", width, "dim")[:5]
     block: Block = [line((text, "strong")) for text in _wrapped(cost_text(impact), width)]
     found = causes(view, name)[:most]
     if found:
