@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import dash_fakes as fakes
 import pytest
@@ -14,8 +13,6 @@ from swarmtop.dashboard.app import Dashboard
 from swarmtop.dashboard.model.frame import footer
 from swarmtop.dashboard.model.help import help_lines
 from swarmtop.dashboard.screens.page import Page
-
-MANUAL = Path(__file__).parents[2] / "docs" / "dashboard.md"
 
 
 def text(block: list[tuple[tuple[str, str], ...]]) -> str:
@@ -58,17 +55,6 @@ def test_help_lists_every_key_of_the_screen(screen: actions.Screen) -> None:
     for action in shown:
         assert action.help in said
         assert actions.shown(action.keys[0]) in said
-
-
-def test_manual_has_the_table_of_the_registry() -> None:
-    """docs/dashboard.md, line by line: a key that changes there and not here is found."""
-    written = [row for row in MANUAL.read_text().splitlines() if row.startswith("| `") and row.count("|") == 5]
-    expected = []
-    for action in actions.ACTIONS:
-        keys = " ".join(dict.fromkeys(f"`{actions.shown(key)}`" for key in action.keys))
-        where = ", ".join(actions.TITLES[screen] for screen in action.screens) or "everywhere"
-        expected.append(f"| {keys} | {action.name} | {where} | {action.help} |")
-    assert written == expected
 
 
 @pytest.mark.parametrize("width", [60, 80, 140])
