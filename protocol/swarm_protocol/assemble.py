@@ -223,7 +223,8 @@ class SwarmBuilder:
     def _link(self, src: int, dst: int, sample: LinkSample) -> bool:
         if not self._later(src, self._links.at_ns("path", src, dst), sample.at_ns, loaded=sample.loaded):
             return False
-        nothing = sample.sent == 0  # on this path: over a detour via the collector nothing is sent
+        # over a detour via the collector nothing is sent; what went where there is no path is no loss of one
+        nothing = sample.sent == 0 or (sample.path == "none" and sample.why is not None)
         estimated = sample.path in ("estimated", "relayed")
         cells = (
             Kind.ESTIMATE if estimated else Kind.NONE if nothing else Kind.MEASURED,

@@ -273,7 +273,7 @@ class Reader:
         table, field = TABLES[about.kind], about.field
         if table.shape == "pair":
             values = "lost, sent" if metric == "loss" else field
-            condition = "sent > 0" if metric == "loss" else f"{field} IS NOT NULL{ROLLED[about.kind].only}"
+            condition = f"{'sent > 0' if metric == 'loss' else f'{field} IS NOT NULL'}{ROLLED[about.kind].only}"
             return self._in_buckets(table, f"ts, {values}", condition, since_ns, until_ns, node, peer)
         if table.shape == "host":
             aggregate = _HOST_AGGREGATE.get(field, "avg")

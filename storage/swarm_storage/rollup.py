@@ -82,9 +82,9 @@ class Rolled:
 
     @property
     def only(self) -> str:
-        """Which samples of its table count: a prefill chunk's hop is many times larger than a decode step's, and what
-        a detour would take is no measurement."""
-        return {"hop": " AND phase = 'decode'", "link": " AND path <> 'relayed'"}.get(self.kind, "")
+        """Which samples of its table count: a prefill chunk's hop is many times larger than a decode step's; and where
+        there is no path nothing is lost on it, nor is what a detour would take a measurement."""
+        return {"hop": " AND phase = 'decode'", "link": " AND why IS NULL"}.get(self.kind, "")
 
     @property
     def select(self) -> str:

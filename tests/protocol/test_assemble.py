@@ -32,7 +32,7 @@ from swarm_protocol.samples import (
     Sample,
     UplinkSample,
 )
-from swarm_protocol.swarm import LINK_COLUMNS, NODE_COLUMNS, Kind, Path, State, Swarm
+from swarm_protocol.swarm import LINK_COLUMNS, NODE_COLUMNS, Kind, Nat, Path, State, Swarm, Transport, Why
 from swarm_protocol.units import BYTES_PER_GIB, NS_PER_S
 
 T0 = 1_790_000_000 * NS_PER_S
@@ -468,3 +468,37 @@ def test_frames_of_successive_snapshots_rebuild_them(samples: list[Sample]):
         after = builder.snapshot(T0 + step)
         seen = apply_diff(seen, encode_diff(before, after))
         assert same(seen, after)
+
+
+# ---------------------------------------------------------------- NATs
+
+
+def test_a_detour_is_an_estimate_and_where_there_is_no_path_nothing_is_lost_on_it():
+    builder = three()
+    builder.sample(A, link(path="relayed", sent=0, lost=0, rtt_p50_ms=52.0, why="hard-nats"))
+    builder.sample(A, link(peer=C, path="none", sent=16, lost=16, rtt_p50_ms=None, why="udp-blocked"))
+    links = builder.snapshot(T0).links
+    said = [(links["kind"][0, i], links["path"][0, i], links["why"][0, i]) for i in (1, 2)]
+    assert said == [(Kind.ESTIMATE, Path.RELAYED, Why.HARD_NATS), (Kind.NONE, Path.NONE, Why.UDP_BLOCKED)]
+    assert links["rtt_p50_ms"][0, 1] == 52.0
+    assert np.isnan(links["loss"][0, 1:]).all()
+    assert links["sent"][0, 2] == 16  # it was tried
+
+
+def test_the_nat_and_the_way_to_the_collector_are_those_of_the_newest_reading():
+    builder = three()
+    builder.sample(A, host(nat="symmetric", collector_rtt_ms=24.5))
+    nodes = builder.snapshot(T0).nodes
+    assert (nodes["nat"][0], nodes["collector_rtt_ms"][0]) == (Nat.SYMMETRIC, 24.5)
+    builder.sample(A, host(T0 + 1))
+    nodes = builder.snapshot(T0).nodes
+    assert nodes["nat"][0] == Nat.UNKNOWN
+    assert np.isnan(nodes["collector_rtt_ms"][0])
+
+
+def test_what_was_measured_over_quic_says_so():
+    builder = three()
+    hop = {"size_bytes": 1000, "cadence_ms": 150.0, "n": 3, "min_ms": 1.0, "p50_ms": 2.0, "p95_ms": 3.0, "p99_ms": 3.0}
+    builder.sample(A, HopSample(at_ns=T0, peer=B, transport="quic", **hop))
+    builder.sample(A, HopSample(at_ns=T0, peer=C, **hop))
+    assert builder.snapshot(T0).links["hop_transport"][0].tolist() == [0, Transport.QUIC, Transport.TCP]

@@ -32,7 +32,7 @@ def link(at_ns: int = T0, peer: str = B, **fields: Any) -> LinkSample:
         "path": "direct", "sent": 10, "lost": 1, "lost_out": 2, "lost_back": 3, "rtt_min_ms": 1.25, "rtt_p50_ms": 2.5,
         "rtt_p95_ms": 3.75, "rtt_p99_ms": 4.125, "pdv_ms": 2.0625, "jitter_rfc3550_ms": 0.1, "hop_ms": 9.0,
         "loaded": False, "timestamps": "kernel",
-        "ipdv_ms": 0.75, "duplicates": 4, "reordered": 5, "ttl_out": 250, "ttl_back": 249, "why": "no-answer",
+        "ipdv_ms": 0.75, "duplicates": 4, "reordered": 5, "ttl_out": 250, "ttl_back": 249,
     }  # fmt: skip
     return LinkSample(at_ns=at_ns, peer=peer, **{**filled, **fields})
 

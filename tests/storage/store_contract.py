@@ -176,6 +176,19 @@ def loss_in_history_is_lost_over_sent_not_a_median_of_ratios(maker: Maker) -> No
     store.close()
 
 
+def where_there_is_no_path_nothing_is_lost_and_a_detour_is_no_measurement(maker: Maker) -> None:
+    store = maker()
+    put(
+        store.writer(),
+        link(T0, sent=10, lost=1, rtt_p50_ms=2.5),
+        link(T0 + 1, path="none", sent=9, lost=9, rtt_p50_ms=None, why="no-answer"),
+        link(T0 + 2, path="relayed", sent=0, lost=0, rtt_p50_ms=900.0, why="hard-nats"),
+    )
+    assert store.reader.history("loss", A, B, T0, T0 + NS_PER_S, 1).values == (0.1,)
+    assert store.reader.history("rtt_p50", A, B, T0, T0 + NS_PER_S, 1).values == (2.5,)
+    store.close()
+
+
 def history_across_many_buckets_meets_every_sample(maker: Maker) -> None:
     store = maker()
     hour = 3600 * NS_PER_S
@@ -309,6 +322,7 @@ CHECKS: tuple[Callable[[Maker], None], ...] = (
     a_closed_writer_takes_nothing_and_has_written_what_it_took,
     history_has_the_median_of_each_bucket_and_none_for_gaps,
     loss_in_history_is_lost_over_sent_not_a_median_of_ratios,
+    where_there_is_no_path_nothing_is_lost_and_a_detour_is_no_measurement,
     history_across_many_buckets_meets_every_sample,
     history_of_layers_follows_one_layer_only,
     history_of_free_memory_adds_the_gpus_of_one_moment,

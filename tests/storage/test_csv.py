@@ -46,9 +46,11 @@ def reader(store: Store) -> Reader:
     writer = store.writer()
     writer.upsert_node(A, "ann", seen_ns=T0)
     writer.upsert_node(B, "ben", seen_ns=T0)
-    silent = dict.fromkeys(("rtt_min_ms", "rtt_p50_ms", "rtt_p95_ms", "rtt_p99_ms", "pdv_ms"))
+    silent = dict.fromkeys(
+        ("rtt_min_ms", "rtt_p50_ms", "rtt_p95_ms", "rtt_p99_ms", "pdv_ms", "jitter_rfc3550_ms", "hop_ms")
+    )
     writer.submit(batch(1, one_of_each(T0 + 123_456_789)))
-    last = [link(T0 + 10**9, path="none", lost=10, jitter_rfc3550_ms=None, hop_ms=None, loaded=True, **silent)]
+    last = [link(T0 + 10**9, path="none", why="hard-nats", lost=10, loaded=True, **silent)]
     writer.submit(batch(2, last)).result(20)
     writer.event(run(T0 + 7)).result(20)
     return store.reader

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swarm_protocol.swarm import Kind, Nat, Path, Transport, Why
 from swarmtop.dashboard.app import Dashboard
 from swarmtop.dashboard.model import links
 from swarmtop.dashboard.model import links_grid as grid
@@ -49,6 +50,44 @@ def test_no_data_never_looks_like_a_small_value() -> None:
     for metric in grid.LINK_METRICS:
         assert links.shade(math.nan, metric)[0] == "?"
         assert "?" not in {links.shade(v, metric)[0] for v in (0.0, 1.0, 50.0, 1e6)}
+
+
+def test_a_pair_without_a_path_says_why_and_shows_the_detour_as_an_estimate() -> None:
+    view = view_of()
+    swarm = view.swarm
+    a, b = 0, 1
+    for column in ("rtt_p50_ms", "rtt_p99_ms", "loss", "hop_p50_ms"):
+        swarm.links[column][a, b] = np.nan
+    swarm.links["hop_bytes"][a, b] = 0
+    swarm.nodes["nat"][[a, b]] = Nat.SYMMETRIC, Nat.ENDPOINT_INDEPENDENT
+    swarm.links["why"][a, b] = Why.HARD_NATS
+    swarm.links["path"][a, b], swarm.links["kind"][a, b] = Path.RELAYED, Kind.ESTIMATE
+    swarm.links["rtt_p50_ms"][a, b] = 52.0
+    lines = [said(line) for line in links.cell_details(view, links.LinksState(), grid.Pair(a, b, 1), 34)]
+    assert " rtt ~52.0 p99 –" in lines
+    assert " no path: hard NAT × NAT" in lines
+    assert any(line.startswith(" rtt by the collector") for line in lines)
+    # without an estimate the cell itself says that there is no path
+    swarm.links["path"][a, b], swarm.links["kind"][a, b] = Path.NONE, Kind.NONE
+    swarm.links["rtt_p50_ms"][a, b] = np.nan
+    block = [said(line) for line in links.screen(view, links.LinksState(), 140, 40)]
+    assert "× no path" in block[1]
+    assert any("×      –" in line for line in block)
+
+
+def test_a_hop_over_quic_and_one_where_only_tcp_passes_are_named() -> None:
+    view = view_of()
+    swarm = view.swarm
+    a, b = 0, 1
+    swarm.links["hop_bytes"][a, b], swarm.links["hop_p50_ms"][a, b] = 16_384, 45.0
+    swarm.links["hop_transport"][a, b] = Transport.QUIC
+    lines = [said(line) for line in links.cell_details(view, links.LinksState(), grid.Pair(a, b, 1), 34)]
+    assert " hop 45.0 ms over QUIC" in lines
+    swarm.links["hop_transport"][a, b] = Transport.TCP
+    swarm.links["path"][a, b], swarm.links["why"][a, b] = Path.NONE, Why.UDP_BLOCKED
+    swarm.nodes["nat"][b] = Nat.UDP_BLOCKED
+    lines = [said(line) for line in links.cell_details(view, links.LinksState(), grid.Pair(a, b, 1), 110)]
+    assert f"TCP only: UDP blocked at {swarm.facts[b].name}" in " ".join(lines)
 
 
 def test_more_ink_is_worse_whichever_way_the_metric_points() -> None:

@@ -192,7 +192,9 @@ def missing(swarm: Swarm, model: ModelShape, workload: Workload) -> tuple[str, .
     np.fill_diagonal(unseen, False)
     # a pair that one end has measured is known: the round trip is the same from both
     apart = np.argwhere(np.triu(unseen & unseen.T))
-    shut = np.triu((swarm.links["why"] > 0) & (swarm.links["why"].T > 0))
+    by_tcp = swarm.links["hop_bytes"] > 0  # one that blocks UDP may still be reached, or reach out
+    shut = (swarm.links["why"] > 0) & ~by_tcp
+    shut = np.triu(shut & shut.T)
     if len(closed := np.argwhere(shut)):
         pairs = [
             f"{swarm.facts[i].name}–{swarm.facts[j].name} ({show.why(swarm, int(i), int(j))})"

@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from swarm_protocol.swarm import Kind, Path
+from swarm_protocol.swarm import Kind, Path, Transport
 from swarm_protocol.text import csv_cell
 from swarmtop import show
 from swarmtop.dashboard.model.figures import age_s
@@ -65,8 +65,8 @@ def shade(value: float, metric: LinkMetric) -> Span:
     return SHADES[level], f"heat{level}"
 
 
-def legend(metric: LinkMetric, *, halves: bool = False) -> Line:
-    """What the shades stand for; where two rows share a line, only their colours tell."""
+def legend(metric: LinkMetric, *, halves: bool = False, shut: bool = False) -> Line:
+    """What the shades stand for; where two rows share a line, only their colours tell. `shut`: some have no path."""
     limits = [f"{limit:g}" for limit in metric.limits]
     shades = SHADES if metric.high_is_bad else SHADES[::-1]
     spans: list[Span] = [(" ", "")]
@@ -74,7 +74,7 @@ def legend(metric: LinkMetric, *, halves: bool = False) -> Line:
         heat = level if metric.high_is_bad else 4 - level
         spans += [("█" if halves else shades[level], f"heat{heat}"), (f"{text}  ", "dim")]
     return (*spans, (metric.unit, "dim"), ("   █ " if halves else "   ? ", "half-none" if halves else "heat?"),
-            ("no data", "dim"))  # fmt: skip
+            ("no data", "dim"), *((("   × ", "heat?"), ("no path", "dim")) if shut and not halves else ()))  # fmt: skip
 
 
 def screen(view: View, state: LinksState, width: int, rows: int) -> Block:
@@ -97,7 +97,7 @@ def screen(view: View, state: LinksState, width: int, rows: int) -> Block:
         body += [rule(width), *height(cell_details(view, state, chosen, width), where.details)]
     block = [
         head,
-        legend(metric, halves=where.halves),
+        legend(metric, halves=where.halves, shut=bool(np.any(view.swarm.links["why"]))),
         *body,
         *([rule(width)] if where.foot == 2 else []),
         worst_line(view, metric, width),
@@ -123,10 +123,12 @@ def matrix_lines(view: View, state: LinksState, drawn: Grid, where: Shape) -> Bl
         spans += [(pad(text, where.labels), "strong" if chosen else "dim"), (" ", "")]
         for x in range(len(drawn.columns) - 1):
             itself = bool(drawn.itself[y, x])
-            kind = Kind.MEASURED
+            kind, shut = Kind.MEASURED, False
             if drawn.rows[y + 1] - drawn.rows[y] == 1 == drawn.columns[x + 1] - drawn.columns[x]:
-                kind = _kind(view, metric, int(drawn.order[drawn.rows[y]]), int(drawn.order[drawn.columns[x]]))
-            for text, role in _cell(float(drawn.values[y, x]), metric, where.stretch, kind, itself=itself):
+                source, target = int(drawn.order[drawn.rows[y]]), int(drawn.order[drawn.columns[x]])
+                kind, shut = _kind(view, metric, source, target), bool(view.swarm.links["why"][source, target])
+            value = float(drawn.values[y, x])
+            for text, role in _cell(value, metric, where.stretch, kind, itself=itself, shut=shut):
                 _extend(spans, text, "cell" if chosen and x == cell_x else role)
         block.append(tuple(spans))
     return block
@@ -190,11 +192,14 @@ def _columns_line(view: View, state: LinksState, drawn: Grid, where: Shape, cell
     return tuple(spans)
 
 
-def _cell(value: float, metric: LinkMetric, stretch: int, kind: Kind, *, itself: bool) -> Line:
-    """The shade and, where there is room, the figure beside it: in plain ink where it was measured."""
+def _cell(value: float, metric: LinkMetric, stretch: int, kind: Kind, *, itself: bool, shut: bool) -> Line:
+    """The shade and, where there is room, the figure beside it: in plain ink where it was measured. `shut`: nothing
+    passes there."""
     if itself:
         return ((pad("\\ " if stretch >= NUMBERED else "\\", stretch, ">"), "dim"),)
     glyph, role = shade(value, metric)
+    if shut and math.isnan(value):
+        glyph = "×"
     if stretch < FIGURES:
         return ((glyph * stretch, role),)
     figure = show.figure(show.optional(value), kind)
@@ -235,22 +240,32 @@ def _direction(view: View, a: int, b: int, width: int) -> Block:
     age = show.seconds(show.optional(float(age_s(links["at_ns"][a : a + 1, b], view.now_ns)[0])))
     sent = int(links["sent"][a, b])
     measured = links["at_ns"][a, b] > 0  # a link written by hand has neither packets nor age
-    reason = show.why(view.swarm, a, b)
-    where = "by the collector" if path is Path.RELAYED else path.name.lower() if path else "no path"
-    where = f"no path ({clean(reason, 60)}); {where} ~" if path is Path.RELAYED else where
-    where = f"no path ({clean(reason, 60)})" if reason and path is Path.NONE else where
+    where = path.name.lower() if path else "no path"
+    reason: Line = ()
+    if why := show.why(view.swarm, a, b):
+        by_tcp = links["hop_bytes"][a, b] > 0
+        reason = line((f"{'TCP only' if by_tcp else 'no path'}: {clean(why, 60)}", "warn"))
+        where = "rtt by the collector" if path is Path.RELAYED else "tried by UDP"
     parts = [
+        reason,
         line(("rtt ", "dim"), show.figure(links["rtt_p50_ms"][a, b], rtt),
              (" p99 ", "dim"), show.ms(links["rtt_p99_ms"][a, b], rtt)),
         line(("loss ", "dim"), show.percent(links["loss"][a, b]), (f" of {sent}" if sent else "", "dim")),
-        line(("upload ", "dim"), show.mbps(links["mbps"][a, b], Kind(rate_kind) if rate_kind else Kind.MEASURED)),
+        line(("upload ", "dim"), show.mbps(links["mbps"][a, b], Kind(rate_kind) if rate_kind else Kind.MEASURED),
+             (_over(links["mbps_transport"][a, b]), "dim")),
         line(("jitter ", "dim"), show.ms(links["jitter_ms"][a, b], rtt)),
-        line(("hop ", "dim"), show.ms(links["hop_p50_ms"][a, b])),
+        line(("hop ", "dim"), show.ms(links["hop_p50_ms"][a, b]), (_over(links["hop_transport"][a, b]), "dim")),
         line((f"{where}, {age} old" if measured else where, "dim")),
     ]  # fmt: skip
+    parts = [part for part in parts if part]
     if width < 60:
         return [line((names.strip(), "strong")), *[line(" ", *part) for part in parts]]
     return [fill_line([line((names, "strong")), *parts], width, "  ")]
+
+
+def _over(transport: int) -> str:
+    """TCP is what engines use, and needs no word."""
+    return " over QUIC" if transport == Transport.QUIC else ""
 
 
 def _agreement(view: View, a: int, b: int, width: int) -> Line:
