@@ -72,7 +72,7 @@ def test_a_pair_without_a_path_says_why_and_shows_the_detour_as_an_estimate() ->
     swarm.links["rtt_p50_ms"][a, b] = np.nan
     block = [said(line) for line in links.screen(view, links.LinksState(), 140, 40)]
     assert "× no path" in block[1]
-    assert any("×      –" in line for line in block)
+    assert any("×     –" in line for line in block)
 
 
 def test_a_hop_over_quic_and_one_where_only_tcp_passes_are_named() -> None:
