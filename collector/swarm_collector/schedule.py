@@ -54,7 +54,7 @@ _ID_MASK: Final = (1 << 53) - 1
 # enough for a curve over batch and context (three coefficients), and few: all is measured within seconds
 BATCHES: Final = (1, 8)
 CONTEXTS: Final = (128, 2048)
-PREFILL_TOKENS: Final = (32, 256)
+PREFILL_TOKENS: Final = (32, 128, 512)
 
 MAX_HIDDEN: Final = 65_536
 MAX_LAYER_PARAMS: Final = 1 << 34  # 32 GB in fp16: no decoder layer in use is near it

@@ -165,6 +165,13 @@ class _Node:
     tflops: float
     phase: Phase
 
+    @property
+    def known(self) -> bool:
+        return math.isfinite(self.mem_gbps) and math.isfinite(self.tflops)
+
+    def least_ms(self, work: Work) -> float:
+        return float(least_ms(work, self.mem_gbps, self.tflops, self.phase))
+
     def ratio(self, wanted: Work, measured: Work) -> float:
         """How much longer `wanted` takes than `measured` here; by bytes (prefill: operations) without a roofline."""
         above = float(least_ms(wanted, self.mem_gbps, self.tflops, self.phase))
@@ -228,6 +235,14 @@ def _answer(times: list[LayerTime], node: _Node, work: LayerWork, weights: str, 
     newest = _newest(times)
     nearest = _nearest(times, batch, tokens)
     curved = curve.fit({place: t.ms for place, t in newest.items()}, curve.terms_of(work.model, weights, node.phase))
+    if curved is None and node.phase == "prefill" and len(newest) > 1 and node.known:
+        # weights first, then operations: what decides changes with the length, as the roofline says and a line cannot
+        least = {place: node.least_ms(work(weights, *place)) for place in (*newest, (batch, tokens))}
+        bends = {place: t.ms / least[place] for place, t in newest.items()}
+        bend, inside = _interpolate(bends, batch, tokens, lambda to, at: 1.0)
+        residual = 0.0 if (batch, tokens) in newest else math.log(max(bends.values()) / min(bends.values())) / 4
+        how = How.MEASURED if inside else How.OUTSIDE
+        return _Answer(least[batch, tokens] * bend, how, nearest, residual)
     if curved is None:
         points = {place: t.ms for place, t in newest.items()}
         ratio = lambda to, at: node.ratio(work(weights, *to), work(weights, *at))  # noqa: E731 - as _interpolate wants it

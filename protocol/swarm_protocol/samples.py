@@ -105,7 +105,8 @@ class ComputeSample(msgspec.Struct, frozen=True, kw_only=True, tag="compute"):
     from bytes and back to bytes, caches that others have filled meanwhile).
 
     `marks`, with commas: `scaled` (measured at reduced width, scaled by the roofline), `contended` (other programs used
-    the device), `throttled`, `battery`, `loose` (the budget ended before the median was known to 2 %)."""
+    the device), `throttled`, `battery`, `eager` (kernels launched one by one, as routed experts are: engines with fused
+    ones are faster), `loose` (the budget ended before the median was known to 2 %)."""
 
     at_ns: WallNs
     device: Line

@@ -97,12 +97,13 @@ def cpu_cache_bytes(folder: Path = Path("/sys/devices/system/cpu")) -> int:
 
 
 def choose_format(device: Device, asked: str) -> Format:
-    """The format asked for where it has a kernel here that is worth having, else the plain one an engine would take."""
+    """The format asked for where it has a kernel here no slower than the plain one, else the plain one an engine would
+    take. (torch has kernels for some devices that only exist so that nothing fails: ten times slower.)"""
     plain = choose_dtype(device, asked)
     if asked in QUANTISED:
         dtype = KERNEL_DTYPE[asked]
         try:
-            if WORTH * _trial_s(device, dtype, asked) <= _trial_s(device, DTYPES[plain], ""):
+            if _trial_s(device, dtype, asked) <= _trial_s(device, DTYPES[plain], ""):
                 return Format(asked, dtype, asked)
         except (NoKernel, RuntimeError):  # RuntimeError: it packs, and then cannot multiply
             pass

@@ -32,5 +32,10 @@ class Head:
     @torch.inference_mode()
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(batch, tokens, hidden) → (batch, 1) ids on the host"""
+        return self.choose(x).cpu()
+
+    @torch.inference_mode()
+    def choose(self, x: torch.Tensor) -> torch.Tensor:
+        """The same, still on the device."""
         last = F.rms_norm(x[:, -1], (x.shape[-1],), self._norm, NORM_EPS)
-        return self._matrix(last).argmax(dim=-1, keepdim=True).cpu()
+        return self._matrix(last).argmax(dim=-1, keepdim=True)

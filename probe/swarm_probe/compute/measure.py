@@ -18,6 +18,7 @@ import torch
 
 from swarm_probe.compute.devices import Device, Format, choose_format
 from swarm_probe.compute.ends import Embedding, Head
+from swarm_probe.compute.graphs import captured, captures
 from swarm_probe.compute.job import BUDGET_MOST_S, Measured, Report, Started, Trouble
 from swarm_probe.compute.layers import DecoderLayer, UnsupportedShape, Weights, build_layers, check_shape
 from swarm_probe.compute.matrices import NoKernel
@@ -34,6 +35,7 @@ ROOFLINE_SHARE: Final = 0.15  # of the budget
 POINT_LEAST_S: Final = 0.3
 POINT_MOST_S: Final = 3.0  # what a point does not use goes to those after it
 ROOFLINE_LEAST_S: Final = 1.0  # a figure for every machine, however small the budget
+HEADS_MOST: Final = 8
 EMBED_ROWS: Final = 32_768  # a step takes a row of the table, whatever its length
 WAITED_MOST: Final = 0.2  # of a point's time: above, others had the processor, and its caches and memory too
 
@@ -101,9 +103,9 @@ class _Run:
             where = f"{self.task.model} {point.words} on {self.device.label}"
             building = time.monotonic()
             try:
-                act, passes, factor, timed_s = self._prepared(point, points)
-                ends_at += timed_s  # how long building takes says nothing about the layer
-                timing = repeat(act, share_s, time.perf_counter, turns(), self.device.wait)
+                made = self._made(point, points)
+                ends_at += time.monotonic() - building  # how long building takes says nothing about the layer
+                timing = repeat(made.act, share_s, time.perf_counter, turns(), self.device.wait)
             except (TooSlow, NoKernel, _DoesNotFit) as error:
                 ends_at += time.monotonic() - building if isinstance(error, _DoesNotFit) else 0.0
                 yield Trouble(reason=f"{where}: {error}")
@@ -113,26 +115,24 @@ class _Run:
                 self.built.drop()
                 yield Trouble(reason=f"{where}: out of memory")
             else:
-                yield Measured(sample=self._sample(point, timing, passes, factor))
+                yield Measured(sample=self._sample(point, timing, made))
                 if point.phase == "decode" and point.batch == 1 and not visited:
                     visited = True
-                    yield from self._visit(point, timing.median_s / passes)
+                    yield from self._visit(point, timing.median_s / made.layers)
 
     def _visit(self, point: Point, layer_s: float) -> Iterator[Report]:
         """Of the layers that were just timed."""
         timing = time_visit(self.device, self.built.layers, self.format.dtype, point.tokens, layer_s, turns())
         if timing is not None and timing.median_s > 0:
-            yield Measured(sample=self._sample(dataclasses.replace(point, phase="visit"), timing, 1, 1.0))
+            made = _Made(_nothing, 1, 1.0, eager=False)
+            yield Measured(sample=self._sample(dataclasses.replace(point, phase="visit"), timing, made))
 
-    def _prepared(self, point: Point, points: list[Point]) -> tuple[Callable[[], object], int, float, float]:
-        """(what to time, how many layers are in it, what its time is to be multiplied by, seconds it took to build)."""
-        began = time.monotonic()
+    def _made(self, point: Point, points: list[Point]) -> _Made:
         if point.phase in ("head", "embed"):
-            act, factor, layers = self._end(point), 1.0, 1
-        else:
-            some, factor = self._layers(point, points)
-            act, layers = pass_through(self.device, some, self.format.dtype, point), len(some)
-        return act, layers, factor, time.monotonic() - began
+            return _Made(self._end(point), 1, 1.0, eager=False)
+        some, factor = self._layers(point, points)
+        act, eager = pass_through(self.device, some, self.format.dtype, point)
+        return _Made(act, len(some), factor, eager)
 
     def _layers(self, point: Point, points: list[Point]) -> tuple[list[DecoderLayer], float]:
         """Distinct layers for this point, and by what their time is to be scaled. Raises _DoesNotFit."""
@@ -170,14 +170,14 @@ class _Run:
         bytes_once = vocab * hidden * self.format.dtype.itemsize
         room = self.device.limit_bytes // (2 * bytes_once)
         wanted = -(-4 * self.device.cache_bytes // bytes_once)
-        heads = itertools.cycle([Head(vocab, hidden, weights) for _ in range(max(1, min(wanted, room, 8)))])
-        inputs = itertools.cycle([weights.matrix(point.batch, hidden)[:, None] * hidden**0.5 for _ in range(INPUTS)])
-        return lambda: next(heads).forward(next(inputs))
+        heads = [Head(vocab, hidden, weights) for _ in range(max(1, min(wanted, room, HEADS_MOST)))]
+        return ending(self.device, heads, weights.matrix(point.batch, hidden)[:, None] * hidden**0.5)
 
-    def _sample(self, point: Point, timing: Timing, layers: int, factor: float) -> ComputeSample:
-        each = 1000 * factor / layers
+    def _sample(self, point: Point, timing: Timing, made: _Made) -> ComputeSample:
+        each = 1000 * made.factor / made.layers
         found = [*self.marks()]
-        found += ["scaled"] * (factor != 1.0) + ["loose"] * (not timing.tight)
+        found += ["scaled"] * (made.factor != 1.0) + ["loose"] * (not timing.tight)
+        found += ["eager"] * made.eager
         found += ["contended"] * (timing.waited_share > WAITED_MOST)
         return ComputeSample(
             at_ns=time.time_ns(),
@@ -195,12 +195,25 @@ class _Run:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What is timed for one point."""
+
+    act: Callable[[], object]
+    layers: int  # in it
+    factor: float  # its time is to be multiplied by, where it is of a part of the layer
+    eager: bool  # its kernels are launched one by one on a device that would rather have them at once
+
+
 class _DoesNotFit(Exception):
     """Not even a part of the layer fits; the text says what it needs and what there is."""
 
 
-def pass_through(device: Device, layers: list[DecoderLayer], dtype: torch.dtype, point: Point) -> Callable[[], None]:
-    """One pass through these layers, with caches as full as the point says. May raise torch's errors for memory."""
+def pass_through(
+    device: Device, layers: list[DecoderLayer], dtype: torch.dtype, point: Point
+) -> tuple[Callable[[], object], bool]:
+    """One pass through these layers, with caches as full as the point says, and whether its kernels are launched one by
+    one. May raise torch's errors for memory."""
     hidden = layers[0].shape.hidden
     decode = point.phase == "decode"
     position = point.tokens if decode else 0
@@ -214,7 +227,32 @@ def pass_through(device: Device, layers: list[DecoderLayer], dtype: torch.dtype,
         for layer, cache in zip(layers, caches, strict=True):
             x = layer.forward(x, cache, position)
 
-    return one_pass
+    if captures(device, layers[0].shape):
+        try:
+            return captured(device, one_pass), False
+        except RuntimeError as error:  # a kernel of this device that cannot be captured
+            if is_memory(error):
+                raise
+    return one_pass, device.torch_name != "cpu"
+
+
+def ending(device: Device, heads: list[Head], x: torch.Tensor) -> Callable[[], object]:
+    """From these activations to a token on the host, by each head in turn."""
+    if not captures(device):
+        turn = itertools.cycle(heads)
+        return lambda: next(turn).forward(x)
+    ids = torch.empty(x.shape[0], 1, dtype=torch.int64, device=x.device)
+    replays = itertools.cycle([captured(device, lambda head=head: ids.copy_(head.choose(x))) for head in heads])
+
+    def act() -> None:
+        next(replays)()
+        ids.cpu()
+
+    return act
+
+
+def _nothing() -> None:
+    """What is behind a figure that was timed elsewhere."""
 
 
 def is_memory(error: BaseException) -> bool:
