@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from swarm_protocol.messages import Batch
-from swarm_protocol.samples import EventSample, HopSample, LinkSample, Sample, UplinkSample
+from swarm_protocol.samples import ComputeSample, EventSample, HopSample, LinkSample, Sample, UplinkSample
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_S
 
@@ -68,8 +68,11 @@ class SenderClock:
         return self.ahead_ns != before
 
 
-def check(batch: Batch, node_id: str, known: Callable[[str], bool], received_ns: int, ahead_ns: int = 0) -> Checked:
-    """The samples to keep, their times by the collector's clock. `ahead_ns`: how far the sender's is ahead."""
+def check(batch: Batch, node_id: str, known: Callable[[str], bool], received_ns: int, ahead_ns: int = 0,
+    verified: bool = False,
+) -> Checked:  # fmt: skip
+    """The samples to keep, their times by the collector's clock. `ahead_ns`: how far the sender's is ahead; `verified`:
+    whether it has answered a challenge, which it cannot say itself."""
     kept: list[Sample] = []
     strangers = 0
     believed: set[str] = set()  # peers of this batch that are known: most samples speak of few
@@ -85,6 +88,8 @@ def check(batch: Batch, node_id: str, known: Callable[[str], bool], received_ns:
             kept.append(sample)
         elif isinstance(sample, EventSample):
             kept.append(msgspec.structs.replace(sample, detail=safe(sample.detail, limit=300)))
+        elif isinstance(sample, ComputeSample):
+            kept.append(sample if sample.verified is verified else msgspec.structs.replace(sample, verified=verified))
         else:
             kept.append(sample)
     if ahead_ns:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,6 +18,7 @@ from aiohttp import WSCloseCode
 
 from swarm_collector import figures, probes, viewers
 from swarm_collector.archive import Archive
+from swarm_collector.challenges import Answered, Challenges, Verdict
 from swarm_collector.clock import Clock, StepWatch
 from swarm_collector.cluster import Aim, Beat, Cluster, Done, Gone, Reached, RemoteProbe, Stored
 from swarm_collector.conductor import UNWATCHED_AFTER_NS, Conductor, first_lease_ns
@@ -35,11 +36,12 @@ from swarm_collector.stun import StunServer
 from swarm_collector.survey import EVERY_S, Survey, columns_of, survey
 from swarm_protocol.assemble import SwarmBuilder
 from swarm_protocol.messages import CollectorMessage, Focus, Heartbeat, LeaseDone, Reach, Refused
-from swarm_protocol.samples import RunSample, Sample
+from swarm_protocol.samples import RooflineSample, RunSample, Sample
 from swarm_protocol.swarm import State, Swarm
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_MS, NS_PER_S
 
+CHALLENGE_LOOK_S: Final = 0.25  # how late a deadline may be told; answers are judged as they come
 FOCUS_SETTING: Final = "focus"
 SENT_AT_ONCE: Final = 8
 POLL_S: Final = 1.0  # how late a lost node may be told
@@ -95,6 +97,8 @@ class House:
         self._probes: dict[int, probes.ProbeSession | RemoteProbe] = {}
         self._viewers: dict[int, viewers.ViewerSession] = {}
         self._muffle = Muffle()
+        self.challenges = Challenges(random.SystemRandom())
+        self.judged: list[Callable[[Verdict], None]] = []  # who keeps scores hears each verdict
         self._poke = asyncio.Event()
         if known:
             _log.info("the store knows %d nodes", len(known))
@@ -166,6 +170,8 @@ class House:
         self._probes[session.number] = session
         self.cluster.came(member)
         assert member.hello is not None
+        if member.hello.facts.torch is not None:
+            self.challenges.came(session.number, member.node_id, self.clock.steady_ns())
         self.builder.expect_every(member.beat_ns)
         self.builder.node(
             member.node_id,
@@ -208,8 +214,41 @@ class House:
                 _log.info("%s could not use its lease: %s", member.name, safe(done.detail))
             self._poke.set()
 
+    def verified(self, node_id: str) -> bool:
+        return self.challenges.verified(node_id, self.clock.steady_ns())
+
+    def challenged(self, session: int, member: Member, message: Answered) -> None:
+        answer, verdict = self.challenges.heard(session, member.node_id, message, self.clock.steady_ns())
+        if answer is not None and (probe := self._probes.get(session)) is not None:
+            probe.send(answer)
+        self._judge(verdict)
+
+    def _judge(self, verdict: Verdict | None) -> None:
+        """Tells what came of a challenge, and whoever keeps scores."""
+        if verdict is None:
+            return
+        self.tell(Told(verdict.node_id, "challenge", f"{'passed' if verdict.passed else 'failed'}: {verdict.detail}"))
+        for hear in self.judged:
+            hear(verdict)
+
+    async def challenge(self) -> None:
+        """Offers challenges and holds answers to their deadlines; until cancelled."""
+        while True:
+            await asyncio.sleep(CHALLENGE_LOOK_S)
+            if self.challenges.unprepared:
+                await asyncio.to_thread(self.challenges.prepare)
+            messages, verdicts = self.challenges.due(self.clock.steady_ns())
+            for session, message in messages:
+                if (probe := self._probes.get(session)) is not None:
+                    probe.send(message)
+            for verdict in verdicts:
+                self._judge(verdict)
+
     def committed(self, member: Member, samples: Sequence[Sample]) -> None:
         """The store has these: now the live Swarm may show them."""
+        for sample in samples:
+            if isinstance(sample, RooflineSample):
+                self._judge(self.challenges.claims(member.node_id, sample))
         for sample in samples:
             self.builder.sample(member.node_id, sample)
         self.cluster.tell(Stored(member.node_id, tuple(samples)))
@@ -220,6 +259,7 @@ class House:
     def probe_gone(self, session: probes.ProbeSession, goodbye: str | None) -> None:
         self._probes.pop(session.number, None)
         self.conductor.gone(session.number)
+        self.challenges.gone(session.number)
         member = self.membership.of_session(session.number)
         if member is None:
             return  # never admitted, or replaced: the node is somebody else's session now

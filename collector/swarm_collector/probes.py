@@ -24,6 +24,9 @@ from swarm_collector.sessions import SessionOver
 from swarm_protocol.messages import (
     Ack,
     Batch,
+    ChallengeCommit,
+    ChallengeOpened,
+    ChallengeReady,
     CollectorMessage,
     DecodeError,
     Heartbeat,
@@ -203,6 +206,8 @@ class ProbeSession:
                 self._house.heartbeat(member, message)
             elif isinstance(message, Reach):
                 self._house.reached(self.number, message)
+            elif isinstance(message, ChallengeReady | ChallengeCommit | ChallengeOpened):
+                self._house.challenged(self.number, member, message)
             elif isinstance(message, LeaseDone):
                 self._house.lease_done(member, message)
             elif isinstance(message, Leaving):
@@ -234,7 +239,8 @@ class ProbeSession:
         while self._batches and self._committing < MAX_COMMITTING:
             batch = self._batches.popleft()
             received_ns = self._house.wall_ns()
-            checked = check(batch, member.node_id, self._house.knows, received_ns, self._clock.ahead_ns)
+            checked = check(batch, member.node_id, self._house.knows, received_ns, self._clock.ahead_ns,
+                            self._house.verified(member.node_id))  # fmt: skip
             self._strangers += checked.strangers
             self._unbelievable(member, checked.clock_off_ns)
             samples = self._house.explained(member, checked.samples, received_ns)

@@ -64,7 +64,8 @@ class Server:
             from swarm_storage.postgres_bus import PostgresBus  # psycopg is an extra
 
             house.cluster.join(lambda letters, others: PostgresBus(url, house.address, letters, others))
-        self._tasks = [asyncio.create_task(part) for part in (house.conduct(), house.hub.run(), house.look_over())]
+        parts = (house.conduct(), house.hub.run(), house.look_over(), house.challenge())
+        self._tasks = [asyncio.create_task(part) for part in parts]
         return name[0], name[1]
 
     @property

@@ -27,6 +27,7 @@ from swarm_protocol.shape import Phase
 from swarm_protocol.swarm import Floats, LayerTime, State, Swarm
 
 ANY = "*"
+LOG_STEPS = 1000  # lengths of prompts are compared by their logarithm, in these many steps
 Z95 = 1.645  # standard normal quantile
 NS_PER_HOUR = 3_600_000_000_000
 
@@ -239,7 +240,8 @@ def _answer(times: list[LayerTime], node: _Node, work: LayerWork, weights: str, 
         # weights first, then operations: what decides changes with the length, as the roofline says and a line cannot
         least = {place: node.least_ms(work(weights, *place)) for place in (*newest, (batch, tokens))}
         bends = {place: t.ms / least[place] for place, t in newest.items()}
-        bend, inside = _interpolate(bends, batch, tokens, lambda to, at: 1.0)
+        logs = {(b, round(LOG_STEPS * math.log(c))): bend for (b, c), bend in bends.items()}
+        bend, inside = _interpolate(logs, batch, round(LOG_STEPS * math.log(tokens)), lambda to, at: 1.0)
         residual = 0.0 if (batch, tokens) in newest else math.log(max(bends.values()) / min(bends.values())) / 4
         how = How.MEASURED if inside else How.OUTSIDE
         return _Answer(least[batch, tokens] * bend, how, nearest, residual)

@@ -35,6 +35,9 @@ from swarm_protocol.identity import load_or_create_key, node_id
 from swarm_protocol.messages import (
     PROTOCOL_VERSION,
     Batch,
+    Challenge,
+    ChallengeGo,
+    ChallengeOpen,
     DecodeError,
     Hello,
     LeaseDone,
@@ -139,6 +142,7 @@ class Daemon:
             on_plan=self._on_plan,
             on_lease=self._on_lease,
             on_state=self._on_state,
+            on_challenge=self._on_challenge,
             rng=self._rng,
             times=config.times,
         )
@@ -248,6 +252,18 @@ class Daemon:
     def _send_soon(self, message: ProbeMessage) -> None:
         """Where the connection is gone, the next one asks anew."""
         task = asyncio.get_running_loop().create_task(self._link.send(message))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    def _on_challenge(self, message: Challenge | ChallengeGo | ChallengeOpen) -> None:
+        if isinstance(message, Challenge):
+            self._compute.challenge(message, self._node_id, self._answer_challenge)
+        else:
+            self._compute.order(message)
+
+    def _answer_challenge(self, answer: ProbeMessage) -> None:
+        """Unheard where the link is down: the challenge was that session's."""
+        task = asyncio.get_running_loop().create_task(self._link.send(answer))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
 

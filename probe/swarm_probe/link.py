@@ -30,6 +30,9 @@ from swarm_protocol.messages import (
     MAX_MESSAGE_BYTES,
     PROBE_PATH,
     Ack,
+    Challenge,
+    ChallengeGo,
+    ChallengeOpen,
     CollectorMessage,
     DecodeError,
     Heartbeat,
@@ -152,6 +155,7 @@ class Link:
         on_plan: Callable[[Plan], None],
         on_lease: Callable[[UplinkLease], None],
         on_state: Callable[[LinkState], None],
+        on_challenge: Callable[[Challenge | ChallengeGo | ChallengeOpen], None] = lambda _: None,
         rng: random.Random,
         times: LinkTimes | None = None,
     ) -> None:
@@ -162,6 +166,7 @@ class Link:
         self._on_plan = on_plan
         self._on_lease = on_lease
         self._on_state = on_state
+        self._on_challenge = on_challenge
         self._times = times or LinkTimes()
         self._backoff = Backoff(self._times.retry_base_s, self._times.retry_cap_s, rng)
         self._rng = rng
@@ -363,6 +368,8 @@ class Link:
                 self._on_plan(message)
             case UplinkLease():
                 self._on_lease(message)
+            case Challenge() | ChallengeGo() | ChallengeOpen():
+                self._on_challenge(message)
             case _:
                 self.ignored += 1
 

@@ -123,7 +123,32 @@ class Leaving(msgspec.Struct, frozen=True, kw_only=True, tag="leaving"):
     reason: Line
 
 
-ProbeMessage = Hello | Reach | Batch | LeaseDone | Heartbeat | Leaving
+class ChallengeReady(msgspec.Struct, frozen=True, kw_only=True, tag="challenge_ready"):
+    """The matrix is drawn and one product takes so long; or why there is none."""
+
+    challenge_id: Count
+    dtype: Word = ""
+    step_ms: Ms = 0.0
+    trouble: Line = ""  # not empty: this node cannot take part
+
+
+class ChallengeCommit(msgspec.Struct, frozen=True, kw_only=True, tag="challenge_commit"):
+    """One hash for each output, in order."""
+
+    challenge_id: Count
+    hashes: Annotated[bytes, Meta(max_length=1 << 16)]
+
+
+class ChallengeOpened(msgspec.Struct, frozen=True, kw_only=True, tag="challenge_opened"):
+    """The outputs asked for, in single precision, little endian."""
+
+    challenge_id: Count
+    outputs: Annotated[tuple[Annotated[bytes, Meta(max_length=1 << 16)], ...], Meta(max_length=32)]
+
+
+ProbeMessage = (
+    Hello | Reach | Batch | LeaseDone | Heartbeat | Leaving | ChallengeReady | ChallengeCommit | ChallengeOpened
+)
 
 # ---------------------------------------------------------------- collector → probe
 
@@ -216,7 +241,29 @@ class SlowDown(msgspec.Struct, frozen=True, kw_only=True, tag="slow_down"):
     retry_ms: Ms
 
 
-CollectorMessage = Welcome | Refused | Plan | UplinkLease | Ack | SlowDown
+class Challenge(msgspec.Struct, frozen=True, kw_only=True, tag="challenge"):
+    """Draw this matrix and say when you are ready (swarm_protocol.challenge). Another one replaces it."""
+
+    challenge_id: Count
+    matrix_seed: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    dtype: Word  # asked for; the device takes its own where it has no fast one
+
+
+class ChallengeGo(msgspec.Struct, frozen=True, kw_only=True, tag="challenge_go"):
+    """The clock runs: so many products from this seed, committed to within `deadline_ms` of being sent."""
+
+    challenge_id: Count
+    seed: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    steps: Annotated[int, Meta(ge=1, le=2048)]
+    deadline_ms: Ms
+
+
+class ChallengeOpen(msgspec.Struct, frozen=True, kw_only=True, tag="challenge_open"):
+    challenge_id: Count
+    steps: Annotated[tuple[int, ...], Meta(max_length=32)]
+
+
+CollectorMessage = Welcome | Refused | Plan | UplinkLease | Ack | SlowDown | Challenge | ChallengeGo | ChallengeOpen
 
 # ---------------------------------------------------------------- viewer ↔ collector
 

@@ -117,7 +117,7 @@ async def test_what_could_not_be_timed_is_an_event_and_the_rest_counts() -> None
         ("os.kill(os.getpid(), 9)", "the timing process ended early (SIGKILL)"),
         ("sys.exit(0)", "the timing process ended early (exit 0)"),
         ("say(b'hello\\n'); time.sleep(60)", "the timing process said what makes no sense (JSON is malformed"),
-        ("say(b'x' * 300000); time.sleep(60)", "the timing process said what makes no sense (Separator"),
+        ("say(b'x' * 3_000_000); time.sleep(60)", "the timing process said what makes no sense (Separator"),
         (
             'say(b\'{"type":"measured","sample":{"type":"roofline","at_ns":1,"device":"d",\''
             'b\'"dtype":"fp32","mem_gbps":-1,"tflops":1}}\\n\'); time.sleep(60)',

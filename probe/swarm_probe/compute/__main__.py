@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from swarm_probe.compute.company import Company
-from swarm_probe.compute.job import Done, Job, Ready, Report, Trouble, Waiting, job_from_line, to_line
+from swarm_probe.compute.job import Done, Job, Ready, Report, Trouble, Waiting, job_from_line, order_from_line, to_line
 from swarm_probe.gpu import Gpus
 
 
@@ -26,11 +26,15 @@ def main() -> int:
     if not line:
         return 0  # the parent went before it asked
     job = job_from_line(line)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
 
     def report(message: Report) -> None:
         reports.write(to_line(message))
 
+    work = _measure
+    if job.challenge is not None:
+        work = _answer
+    else:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
     lock = _take_turn(job, report)
     try:
         company = Company(Gpus())
@@ -38,7 +42,7 @@ def main() -> int:
             report(Waiting(why=why))
             company.wait_for_calm(time.sleep)
         report(Ready())
-        _measure(job, report, company)
+        work(job, report, company)
         report(Done())
     finally:
         if lock is not None:
@@ -54,9 +58,25 @@ def _measure(job: Job, report: Callable[[Report], None], company: Company) -> No
     except (ImportError, OSError) as error:  # OSError: a shared library that does not load
         report(Trouble(reason=f"torch cannot be loaded ({error}); pip install --force-reinstall 'swarmtop[torch]'"))
         return
+    assert job.task is not None  # or this is a challenge
     for device in devices(job.ram_limit_bytes):
         for message in measure_device(device, job.task, lambda uuid=device.uuid: company.marks(uuid)):  # type: ignore[misc]
             report(message)
+
+
+def _answer(job: Job, report: Callable[[Report], None], company: Company) -> None:
+    """On the first device. Orders come from the parent; when it goes, they end, and with them this process."""
+    _be_humble(job.nice)
+    try:
+        from swarm_probe.compute.answer import answer  # late: these load torch
+        from swarm_probe.compute.devices import devices
+    except (ImportError, OSError) as error:
+        report(Trouble(reason=f"torch cannot be loaded ({error})"))
+        return
+    assert job.challenge is not None
+    orders = (order_from_line(line) for line in iter(sys.stdin.buffer.readline, b""))
+    for message in answer(devices(job.ram_limit_bytes)[0], job.challenge, job.node_id, orders):
+        report(message)
 
 
 def _be_humble(nice: int) -> None:

@@ -11,15 +11,25 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from swarm_protocol.messages import ComputeTask
+from swarm_protocol.messages import (
+    Challenge,
+    ChallengeCommit,
+    ChallengeGo,
+    ChallengeOpen,
+    ChallengeOpened,
+    ChallengeReady,
+    ComputeTask,
+)
 from swarm_protocol.samples import ComputeSample, RooflineSample
 
-MAX_LINE_BYTES: Final = 64 << 10
+MAX_LINE_BYTES: Final = 1 << 20  # the outputs that a challenge asks for
 BUDGET_MOST_S: Final = 120.0  # of one task, whatever the collector asks for
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    task: ComputeTask
+    task: ComputeTask | None = None
+    challenge: Challenge | None = None  # instead of a task; what follows comes line by line
+    node_id: str = ""  # whose answer it is
     ram_limit_bytes: int  # of the whole child process
     lock_path: str = ""  # held while measuring; "" = without
     nice: Annotated[int, Meta(ge=0, le=19)] = 10
@@ -53,14 +63,21 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
     pass
 
 
-Report = Waiting | Ready | Started | Measured | Trouble | Done
+Report = Waiting | Ready | Started | Measured | Trouble | Done | ChallengeReady | ChallengeCommit | ChallengeOpened
+Order = ChallengeGo | ChallengeOpen  # what the daemon passes on while a challenge is answered
 
 _encoder = msgspec.json.Encoder()
 _job_decoder = msgspec.json.Decoder(Job)
+_order_decoder: msgspec.json.Decoder[Order] = msgspec.json.Decoder(Order)
 _report_decoder: msgspec.json.Decoder[Report] = msgspec.json.Decoder(Report)
 
 
-def to_line(message: Job | Report) -> bytes:
+def order_from_line(line: bytes) -> Order:
+    """Raises msgspec.DecodeError."""
+    return _order_decoder.decode(line)
+
+
+def to_line(message: Job | Report | Order) -> bytes:
     return _encoder.encode(message) + b"\n"
 
 

@@ -33,6 +33,7 @@ from swarm_protocol.shape import LayerShape
 
 ROOFLINE_SHARE: Final = 0.15  # of the budget
 POINT_LEAST_S: Final = 0.3
+PASS_MOST_S: Final = 1.5  # a slower pass gives no figure: the few that are needed would take too long
 POINT_MOST_S: Final = 3.0  # what a point does not use goes to those after it
 ROOFLINE_LEAST_S: Final = 1.0  # a figure for every machine, however small the budget
 HEADS_MOST: Final = 8
@@ -105,7 +106,7 @@ class _Run:
             try:
                 made = self._made(point, points)
                 ends_at += time.monotonic() - building  # how long building takes says nothing about the layer
-                timing = repeat(made.act, share_s, time.perf_counter, turns(), self.device.wait)
+                timing = repeat(made.act, share_s, time.perf_counter, turns(), self.device.wait, PASS_MOST_S)
             except (TooSlow, NoKernel, _DoesNotFit) as error:
                 ends_at += time.monotonic() - building if isinstance(error, _DoesNotFit) else 0.0
                 yield Trouble(reason=f"{where}: {error}")

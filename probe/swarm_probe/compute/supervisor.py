@@ -14,7 +14,7 @@ import random
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -22,12 +22,14 @@ from typing import Final
 import msgspec
 import psutil
 
+from swarm_probe.compute.challenger import Answer, Challenger
 from swarm_probe.compute.job import (
     BUDGET_MOST_S,
     MAX_LINE_BYTES,
     Done,
     Job,
     Measured,
+    Order,
     Ready,
     Started,
     Trouble,
@@ -36,7 +38,7 @@ from swarm_probe.compute.job import (
     to_line,
 )
 from swarm_probe.host import memory, torch_version
-from swarm_protocol.messages import ComputeTask
+from swarm_protocol.messages import Challenge, ComputeTask
 from swarm_protocol.samples import EventSample, ProbeSample
 from swarm_protocol.text import safe
 from swarm_protocol.units import BYTES_PER_GIB
@@ -44,6 +46,7 @@ from swarm_protocol.units import BYTES_PER_GIB
 MISSING: Final = "torch is not installed, so no layer is timed here; pip install 'swarmtop[torch]'"
 FREE_SHARE: Final = 0.5  # of the memory that is free when the child starts
 STDERR_BYTES: Final = 4096
+CHALLENGE_S: Final = 300.0  # loading torch from a cold disk, and waiting for a measurement of another probe
 
 
 def _child_command() -> tuple[str, ...]:
@@ -101,6 +104,8 @@ class Compute:
         self._measured = 0  # figures of the last task
         self._trouble = ""
         self.status = "no layer to time yet"
+        self._challenge: Challenger | None = None
+        self._asked: Challenge | None = None
 
     def update(self, task: ComputeTask | None) -> None:
         """The plan's task; the same one again changes nothing."""
@@ -108,10 +113,25 @@ class Compute:
             self._task = task
             self._changed.set()
 
+    def challenge(self, challenge: Challenge, node_id: str, send: Callable[[Answer], None]) -> None:
+        """Another one replaces it. A measurement under way is broken off and begun anew afterwards: what it says counts
+        for more then."""
+        self._asked = challenge
+        self._challenge = Challenger(challenge, node_id, send)
+        self._changed.set()
+
+    def order(self, order: Order) -> None:
+        """What the collector says next of a challenge; one for another challenge than this is left aside."""
+        if self._challenge is not None:
+            self._challenge.order(order)
+
     async def run(self) -> None:
         """Until cancelled; the child dies with it."""
         while True:
             self._changed.clear()
+            if self._asked is not None and self._challenge is not None:
+                self._asked = None
+                await self._answer(self._challenge)
             wait_s: float | None = None
             if (task := self._task) is not None:
                 wait_s = await self._take_on(task)
@@ -141,12 +161,25 @@ class Compute:
             await asyncio.gather(work, change, return_exceptions=True)
         return limits.again_s * self._rng.uniform(0.9, 1.1)
 
+    async def _answer(self, challenger: Challenger) -> None:
+        before, self.status = self.status, "answering a challenge of the collector"
+        try:
+            if self._find_torch() is None:
+                raise _Failed(MISSING)
+            if not await asyncio.wait_for(self._with_child(challenger.converse), CHALLENGE_S):
+                raise _Failed("it was not finished")
+        except (_Failed, TimeoutError) as failed:
+            challenger.give_up(str(failed) or f"not done within {CHALLENGE_S:g} s")
+            self._say(f"challenge: {failed or 'not done in time'}")
+        finally:
+            self.status = before
+
     async def _measure(self, task: ComputeTask) -> None:
         self._measured, self._trouble = 0, ""
         name = safe(task.model, 64)
         self.status = f"timing layers of {name}"
         try:
-            await self._with_child(task)
+            await self._with_child(lambda child, ram: self._listen(child, task, ram))
         except _Failed as failed:
             self.status = f"layers of {name}: {failed}"
             self._tell("compute_failed", f"{name}: {failed}")
@@ -161,8 +194,8 @@ class Compute:
 
     # ------------------------------------------------------------ the child
 
-    async def _with_child(self, task: ComputeTask) -> None:
-        """Raises _Failed. Leaves no child behind, however it ends."""
+    async def _with_child(self, converse: Callable[[asyncio.subprocess.Process, int], Awaitable[bool]]) -> bool:
+        """True, or raises _Failed. Leaves no child behind, however it ends."""
         limits = self._limits
         ram = limits.ram_bytes if limits.ram_bytes is not None else int(memory().free_bytes * FREE_SHARE)
         environment = {k: v for k, v in os.environ.items() if k != "SWARMTOP_TOKEN"}
@@ -183,7 +216,7 @@ class Compute:
         assert child.stdout is not None
         last_words = asyncio.create_task(_tail(child.stderr))
         watch = asyncio.create_task(_too_much_memory(child.pid, ram, limits.look_s))
-        listen = asyncio.create_task(self._listen(child, task, ram))
+        listen = asyncio.ensure_future(converse(child, ram))
         try:
             await asyncio.wait({listen, watch}, return_when=asyncio.FIRST_COMPLETED)
             if watch.done() and not listen.done():
@@ -191,6 +224,7 @@ class Compute:
             if not await listen:  # it ended before it was done
                 _end(child)
                 raise _Failed(f"the timing process ended early ({_how(await child.wait())}){_shown(await last_words)}")
+            return True
         finally:
             _end(child)
             for each in (listen, watch):
@@ -242,6 +276,8 @@ class Compute:
                     self._tell("compute_failed", report.reason)
                 case Done():
                     return True
+                case _:  # of a challenge, which this is not
+                    raise _Failed(f"the timing process said what makes no sense ({type(report).__name__})")
 
 
 async def _too_much_memory(pid: int, limit_bytes: int, every_s: float) -> str:
