@@ -22,12 +22,12 @@ import msgspec
 
 from swarm_probe.compute.supervisor import Compute, ComputeLimits
 from swarm_probe.courtesy import Courtesy
+from swarm_probe.dialler import QUIC
 from swarm_probe.gpu import Gpus
 from swarm_probe.host import ClockWatch, Host, addresses
 from swarm_probe.ledger import DAILY_BYTES, Ledger
 from swarm_probe.link import Link, LinkState, LinkTimes, collector_of
 from swarm_probe.nat import Finding
-from swarm_probe.paths import QUIC
 from swarm_probe.spool import Spool
 from swarm_probe.status import Status, write_status
 from swarm_protocol import __version__

@@ -75,7 +75,7 @@ def plan(*peers: Peer, hop_every_ms: float = 60_000.0, window_ms: float = 300.0)
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody here waits for what a satellite path may take."""
-    monkeypatch.setattr("swarm_probe.paths.FIRST_HOP_S", 0.05)
+    monkeypatch.setattr("swarm_probe.hop_rounds.FIRST_HOP_S", 0.05)
     monkeypatch.setattr("swarm_probe.hop.IDLE_NS", 1_000_000)
     monkeypatch.setattr("swarm_probe.stamp.REPLY_WAIT_NS", 1_000_000_000)
 

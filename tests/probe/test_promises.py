@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_probe import paths as paths_module
+from swarm_probe import hop_rounds, line
 from swarm_probe.budget import Bucket
 from swarm_probe.courtesy import HOLD_NS, Courtesy
 from swarm_probe.ledger import FREE_SHARE, HOUR_NS, LOG_BYTES, LOG_FILES, Ledger, parse_daily
@@ -216,10 +216,10 @@ def plan(*peers: Peer, interval_ms: float = 30.0, hop_every_ms: float = 1000.0) 
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paths_module, "FIRST_HOP_S", 0.02)
+    monkeypatch.setattr(hop_rounds, "FIRST_HOP_S", 0.02)
     monkeypatch.setattr("swarm_probe.hop.IDLE_NS", 1_000_000)
-    monkeypatch.setattr(paths_module, "system_battery", lambda: None)
-    monkeypatch.setattr(paths_module, "system_counters", dict)
+    monkeypatch.setattr(line, "system_battery", lambda: None)
+    monkeypatch.setattr(line, "system_counters", dict)
 
 
 @pytest.fixture
@@ -282,7 +282,7 @@ async def test_on_battery_nothing_is_begun_but_others_are_answered(
     nodes: list[Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     only_me = iter([64.0])  # who starts first asks first; the next look is half a minute away
-    monkeypatch.setattr(paths_module, "system_battery", lambda: next(only_me, None))
+    monkeypatch.setattr(line, "system_battery", lambda: next(only_me, None))
     me = Node()
     await introduced(nodes, me)
     assert await me.counts("stamp_answered", 3) >= 3
@@ -302,8 +302,8 @@ async def test_while_the_owner_uses_the_line_tests_wait_and_windows_are_marked(
         total += 2_000_000
         return {"eth0": (total, 0)}
 
-    monkeypatch.setattr(paths_module, "system_counters", busy)
-    monkeypatch.setattr(paths_module, "ATTEND_S", 0.51)
+    monkeypatch.setattr(line, "system_counters", busy)
+    monkeypatch.setattr(line, "ATTEND_S", 0.51)
     me = Node()
     await introduced(nodes, me, hop_every_ms=60_000.0)
     async with asyncio.timeout(10):

@@ -13,7 +13,8 @@ from typing import TypeVar
 
 import pytest
 
-from swarm_probe.paths import QUIC, Paths, PathsConfig
+from swarm_probe.dialler import QUIC
+from swarm_probe.paths import Paths, PathsConfig
 from swarm_protocol.messages import Mapped, Peer, Plan, UplinkLease
 from swarm_protocol.samples import HopSample, LinkSample, ProbeSample, UplinkSample
 

@@ -1,0 +1,90 @@
+"""The way to a peer for a hop or a transfer: TCP, or QUIC through the hole that STAMP packets have punched."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
+
+from swarm_probe.channel import Channel
+from swarm_probe.member import Member
+from swarm_probe.round_trips import RoundTrips
+from swarm_probe.sockets import Target
+from swarm_probe.tcp_peer import PeerError, Purpose, Stream, Unreachable, dial
+from swarm_probe.udp import Arrival
+from swarm_protocol.samples import Transport
+from swarm_protocol.units import NS_PER_S
+
+if TYPE_CHECKING:
+    from swarm_probe.quic import QuicPort
+
+TCP_AGAIN_NS: Final = 3600 * NS_PER_S  # somebody may have forwarded a port
+QUIC: Final = importlib.util.find_spec("aioquic") is not None
+
+
+class Dialler:
+    def __init__(
+        self,
+        trips: RoundTrips,
+        serve: Callable[[Channel], Awaitable[None]],
+        counts: Counter[str],
+        mono_ns: Callable[[], int],
+    ) -> None:
+        """`serve` takes what a peer opens over QUIC."""
+        self._trips = trips
+        self._serve = serve
+        self._counts = counts
+        self._mono_ns = mono_ns
+        self._quic: QuicPort | None = None
+        if QUIC:
+            trips.take_quic = self._take
+
+    async def dial(self, member: Member, purpose: Purpose, size: int) -> tuple[Channel, Transport]:
+        """By TCP, or over the hole where TCP has not passed lately. Raises PeerError."""
+        hole = self.hole(member)
+        if hole is None or self._mono_ns() >= member.tcp_again_ns:
+            try:
+                return await self._dial_tcp(member, purpose, size), "tcp"
+            except Unreachable:
+                hole = self.hole(member)  # it may have opened meanwhile
+                if hole is None:
+                    raise
+                member.tcp_again_ns = self._mono_ns() + TCP_AGAIN_NS
+        return await self._quic_port().dial(hole, member.caller, purpose, size), "quic"
+
+    def hole(self, member: Member) -> Target | None:
+        """Where QUIC may go: an address of the peer that only a hole makes reachable, and that answers."""
+        trips = member.trips
+        if not QUIC or not member.peer.quic or trips is None:
+            return None
+        host = trips.session.host
+        return trips.targets[host] if host is not None and trips.punched[host] else None
+
+    async def close(self) -> None:
+        if self._quic is not None:
+            await self._quic.close()
+
+    def _take(self, arrival: Arrival) -> bool:
+        return self._quic_port().receive(arrival)
+
+    def _quic_port(self) -> QuicPort:
+        if self._quic is None:
+            from swarm_probe.quic import QuicPort  # late: 12 MB that few probes ever need
+
+            self._quic = QuicPort(self._trips.send, self._serve, self._counts)
+        return self._quic
+
+    async def _dial_tcp(self, member: Member, purpose: Purpose, size: int) -> Stream:
+        """The address that answered last first, then the others in the plan's order. Raises PeerError."""
+        order = sorted(range(len(member.tcp)), key=lambda i: i != member.tcp_first)
+        failed: PeerError = Unreachable("no TCP address in the plan")
+        for index in order:
+            try:
+                stream = await dial(member.tcp[index], member.caller, purpose, size, self._counts)
+            except PeerError as error:
+                failed = error
+                continue
+            member.tcp_first = index
+            return stream
+        raise failed

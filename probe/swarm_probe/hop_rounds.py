@@ -1,0 +1,139 @@
+"""Rounds of hops with each peer, in the plan's rhythm: a task a peer, one round at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from swarm_probe import hop
+from swarm_probe.channel import Channel
+from swarm_probe.dialler import Dialler
+from swarm_probe.line import Line
+from swarm_probe.member import Member
+from swarm_probe.tcp_peer import PeerError, Purpose
+from swarm_probe.udp import Clocks
+from swarm_protocol.messages import Plan
+from swarm_protocol.samples import HopSample, Phase, ProbeSample
+from swarm_protocol.text import safe
+from swarm_protocol.units import NS_PER_MS, NS_PER_S, ms_from_ns
+
+FIRST_HOP_S: Final = 2.0  # rounds with a new peer begin within this: somebody waits for the first figure
+POSTPONED_NS: Final = 30 * NS_PER_S  # a round that would disturb somebody is tried again after this
+PREFILL_ROUNDS: Final = 10  # one prefill chunk in so many rounds of decode steps: it is eight times as large
+MIN_EVERY_NS: Final = NS_PER_S
+
+log = logging.getLogger(__name__)
+
+
+def hop_config(plan: Plan) -> tuple[int, float, float]:
+    return plan.hop_bytes, plan.hop_cadence_ms, plan.hop_every_ms
+
+
+class HopRounds:
+    def __init__(
+        self,
+        dialler: Dialler,
+        line: Line,
+        emit: Callable[[ProbeSample], None],
+        counts: Counter[str],
+        clocks: Clocks,
+        rng: random.Random,
+    ) -> None:
+        self._dialler = dialler
+        self._line = line
+        self._emit = emit
+        self._counts = counts
+        self._clocks = clocks
+        self._rng = rng
+
+    async def with_peer(self, member: Member, plan: Plan) -> None:
+        """Until cancelled."""
+        every_ns = max(MIN_EVERY_NS, int(plan.hop_every_ms * NS_PER_MS))
+        soon_ns = int(self._rng.random() * min(FIRST_HOP_S * NS_PER_S, every_ns))
+        due_ns = self._clocks.mono_ns() + soon_ns
+        if member.hop_began is not None and member.hop_began[1] == plan.hop_bytes:
+            # only the rhythm changed, as it does with each member that comes or goes: that is no reason for a round
+            due_ns = max(due_ns, member.hop_began[0] + every_ns)
+        while True:
+            await asyncio.sleep(max(0, due_ns - self._clocks.mono_ns()) / NS_PER_S)
+            if self._line.why_waiting(hop.ROUND_BYTES) is not None:
+                self._counts["hops_postponed"] += 1
+                due_ns = self._clocks.mono_ns() + min(every_ns, POSTPONED_NS)
+                continue
+            began_ns = self._clocks.mono_ns()
+            member.hop_began = began_ns, plan.hop_bytes
+            try:
+                await self._round(member, plan)
+                error = ""
+            except PeerError as failed:
+                self._counts["hops_failed"] += 1
+                error = str(failed)
+            if error != member.hop_error:
+                log.info("hops to %s: %s", safe(member.peer.name), error or "measured again")
+                member.hop_error = error
+            due_ns = began_ns + every_ns
+
+    async def serve(self, stream: Channel, peer: str, size: int) -> None:
+        """The other end of a round."""
+        with self._line.serving_hops():
+            try:
+                await hop.serve(stream, size, self._clocks.mono_ns)
+            finally:
+                self._line.book("hop", peer, stream)
+
+    async def _round(self, member: Member, plan: Plan) -> None:
+        """A prefill chunk now and then, then a decode step's: the newest figure of a link is always a decode step's."""
+        cadence_ns = min(hop.MAX_CADENCE_NS, int(plan.hop_cadence_ms * NS_PER_MS))
+        await self._line.no_transfer.wait()
+        if plan.prefill_bytes and member.hop_rounds % PREFILL_ROUNDS == 0:
+            await self._hop(member, plan.prefill_bytes, cadence_ns, "prefill")
+        if await self._hop(member, plan.hop_bytes, cadence_ns, "decode"):
+            member.hop_rounds += 1
+
+    async def _hop(self, member: Member, size_bytes: int, cadence_ns: int, phase: Phase) -> bool:
+        decode = phase == "decode"
+        stream, transport = await self._dialler.dial(member, Purpose.HOP, size_bytes)
+        try:
+            async with self._line.hop_turn:
+                measured = await hop.measure(
+                    stream,
+                    size_bytes,
+                    cadence_ns,
+                    self._clocks.mono_ns,
+                    lambda: self._line.transferring,
+                    messages=None if decode else hop.MESSAGES_MIN,
+                    after_idle=hop.AFTER_IDLE if decode and transport == "tcp" else 0,
+                )
+                loaded = self._line.transferring
+        finally:
+            stream.close()
+            self._line.book("hop", member.peer.node_id, stream)
+        if measured is None:
+            return False
+        self._counts["hops_measured"] += 1
+        # over QUIC it would be no sign that TCP passes, which is what a link's sample says with it
+        if decode and not loaded and member.trips is not None and transport == "tcp":
+            member.trips.hop_ms = ms_from_ns(measured.at(0.50))
+        self._emit(
+            HopSample(
+                at_ns=self._clocks.wall_ns(),
+                peer=member.peer.node_id,
+                size_bytes=size_bytes,
+                cadence_ms=ms_from_ns(cadence_ns),
+                n=len(measured.ordered_ns),
+                first_ms=ms_from_ns(measured.first_ns),
+                after_idle_ms=None if measured.after_idle_ns is None else ms_from_ns(measured.after_idle_ns),
+                min_ms=ms_from_ns(measured.ordered_ns[0]),
+                p50_ms=ms_from_ns(measured.at(0.50)),
+                p95_ms=ms_from_ns(measured.at(0.95)),
+                p99_ms=ms_from_ns(measured.at(0.99)),
+                loaded=loaded,
+                transport=transport,
+                phase=phase,
+            )
+        )
+        return True

@@ -1,0 +1,121 @@
+"""The owner's line to the internet: whose turn it is for a test on it, and what was promised about when none is run.
+
+Hops run one at a time, a transfer has the line for itself, and every window of round trips that it touches is marked as
+loaded. What the ledger and `courtesy` say is asked here, of what we begin as of what others ask of us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Literal
+
+from swarm_probe.channel import Channel
+from swarm_probe.courtesy import Courtesy, system_battery, system_counters
+from swarm_probe.ledger import Ledger
+from swarm_probe.round_trips import RoundTrips
+from swarm_probe.tcp_peer import Stream
+from swarm_probe.udp import Clocks
+
+ATTEND_S: Final = 1.0
+BATTERY_EVERY: Final = 30  # looks
+
+
+class Line:
+    def __init__(
+        self, trips: RoundTrips, ledger: Ledger, courtesy: Courtesy, counts: Counter[str], clocks: Clocks
+    ) -> None:
+        self.hop_turn = asyncio.Lock()
+        self.no_transfer = asyncio.Event()
+        self.no_transfer.set()
+        self.own_transfer = False  # one of ours is being prepared, or runs
+        self.names: dict[str, str] = {}  # of the plan's peers, for the record
+        self._transfers = 0  # at this node, of either direction
+        self._served_hops = 0
+        self._trips = trips
+        self._ledger = ledger
+        self._courtesy = courtesy
+        self._counts = counts
+        self._clocks = clocks
+
+    # ------------------------------------------------------------ whose turn it is
+
+    @property
+    def transferring(self) -> bool:
+        return self._transfers > 0
+
+    @property
+    def busy(self) -> bool:
+        return self.own_transfer or self.transferring
+
+    @contextmanager
+    def transfer(self) -> Iterator[None]:
+        """One runs, of either direction."""
+        self._transfers += 1
+        self.no_transfer.clear()
+        self._trips.set_loaded(True)
+        try:
+            yield
+        finally:
+            self._transfers -= 1
+            if not self._transfers:
+                self.no_transfer.set()
+                self._trips.set_loaded(self._courtesy.line_used(self._clocks.mono_ns()))
+
+    @contextmanager
+    def serving_hops(self) -> Iterator[None]:
+        self._served_hops += 1
+        try:
+            yield
+        finally:
+            self._served_hops -= 1
+
+    # ------------------------------------------------------------ what the owner was promised
+
+    async def attend(self) -> None:
+        """Notices who else uses the line and where the power comes from; until cancelled."""
+        looks, used = 0, False
+        while True:
+            if looks % BATTERY_EVERY == 0:
+                self._courtesy.battery(system_battery())
+                self._trips.paused = self._courtesy.battery_percent is not None
+            looks += 1
+            now_ns = self._clocks.mono_ns()
+            sent, received = (
+                self._counts[f"udp_bytes_{way}"] + self._counts[f"tcp_bytes_{way}"] for way in ("sent", "received")
+            )
+            testing = self.transferring or self._served_hops > 0 or self.hop_turn.locked()
+            self._courtesy.look(now_ns, system_counters(), (sent, received), testing=testing)
+            if self._courtesy.line_used(now_ns) != used:
+                used = not used
+                self._trips.set_loaded(used or self.transferring)
+            self._trips.book_others()
+            await asyncio.sleep(ATTEND_S)
+
+    def why_waiting(self, size_bytes: int) -> str | None:
+        """Why no test of `size_bytes` is begun or served now, in one line."""
+        if self.is_full(size_bytes):
+            limit = self._ledger.limit_bytes or 0
+            return f"the tests' share of {limit / 1e6:.0f} MB a day is used; raise --daily-bytes or wait"
+        return self._courtesy.why_waiting(self._clocks.mono_ns())
+
+    def is_full(self, size_bytes: int) -> bool:
+        return self.room_bytes() < size_bytes
+
+    def room_bytes(self) -> int:
+        """What one test may take of the day."""
+        return self._ledger.room_bytes(self._clocks.wall_ns())
+
+    def book(self, kind: Literal["hop", "uplink"], peer: str, stream: Channel) -> None:
+        """What a connection carried, to the record."""
+        if not isinstance(stream, Stream):
+            return  # over QUIC: the UDP port's own counters have it, datagram by datagram
+        self._ledger.spend_tcp(
+            kind,
+            self.names.get(peer, ""),
+            sent=stream.sent_bytes,
+            received=stream.received_bytes,
+            now_ns=self._clocks.wall_ns(),
+        )
