@@ -303,8 +303,8 @@ def options(**changes: Any) -> DashboardOptions:
 
 def screen_text(app: Any) -> str:
     """What a person sees, as plain text, without trailing blanks."""
-    strips = app.screen._compositor.render_strips()
-    return "\n".join(strip.text.rstrip() for strip in strips) + "\n"
+    shown = app.screen._compositor.render_update(full=True, screen_stack=app._background_screens)
+    return "\n".join("".join(strip.text for strip in row).rstrip() for row in shown.strips) + "\n"
 
 
 async def until(pilot: Any, holds: Any, what: str = "the condition") -> None:

@@ -80,6 +80,7 @@ class Dashboard(App[None]):
     ENABLE_COMMAND_PALETTE = False
     CSS = """
     Screen { background: $background; color: $foreground; }
+    Overlay { background: transparent; }
     """
 
     def __init__(self, source: Source, options: DashboardOptions) -> None:

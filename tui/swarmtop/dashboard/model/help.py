@@ -27,7 +27,7 @@ def help_lines(screen: Screen, actions: Sequence[Action]) -> Block:
     if screen == "overview":
         block += [
             (),
-            line(("columns", "title"), ("   filter: part of a name, or rtt99>200 state!=lost loss>1%", "dim")),
+            line(("columns", "title"), ("   filter: part of a name, rtt99>200 and state!=lost, or, not", "dim")),
         ]
         block += [line((pad(c.title, 12), "strong"), (pad(c.name, 8), "dim"), f" {c.help}") for c in COLUMNS]
     return block

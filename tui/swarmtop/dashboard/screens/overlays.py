@@ -23,7 +23,7 @@ class Overlay(ModalScreen[str | None]):
 
     AUTO_FOCUS = None
     DEFAULT_CSS = """
-    Overlay { align: center middle; background: $background 60%; }
+    Overlay { align: center middle; }
     Overlay Canvas { height: 10; width: 40; }
     """
 
@@ -194,7 +194,12 @@ class Chooser(Picker):
 
 
 class Prompt(Typed):
-    """One line to type. `changed` is called at each key and answers with what is wrong, or ""."""
+    """One line to type, low on the screen: what it changes is seen above it.
+
+    `changed` is called at each key and answers with what is wrong, or "".
+    """
+
+    DEFAULT_CSS = "Prompt { align: center bottom; }"
 
     def __init__(self, ink: Ink, title: str, hint: str, text: str, changed: Callable[[str], str]) -> None:
         super().__init__(ink, text)

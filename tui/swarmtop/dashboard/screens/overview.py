@@ -176,7 +176,7 @@ class Overview(Page):
                 self.board.session.filter = before
             self.redraw()
 
-        hint = "part of a name, or comparisons: rtt99>200 state!=lost loss>1%"
+        hint = "part of a name, or rtt99>200 and state!=lost; or, not, ( )"
         from swarmtop.dashboard.screens.overlays import Prompt
 
         self.app.push_screen(Prompt(self.ink, "filter", hint, before.text, changed), done)

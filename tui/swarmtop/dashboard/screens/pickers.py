@@ -37,6 +37,7 @@ ENGINE_HELP: Final[dict[str, str]] = {
     "exo": "ring",
     "prima.cpp": "ring",
     "tensor-parallel": "two all-reduces a layer",
+    "hybrid": "a pipeline of groups, each tensor-parallel inside",
 }
 TIME_HINT: Final = "14:02, 2026-11-23 14:02 or -10m"
 

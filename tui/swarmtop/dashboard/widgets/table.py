@@ -36,6 +36,8 @@ class Table(ScrollView, can_focus=False):
     def __init__(self, ink: Ink, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._ink = ink
+        if ink.ascii_only:  # Textual's scroll bar is drawn in blocks
+            self.styles.scrollbar_size_vertical = 0
         self._keys: Sequence[str] = ()
         self._draw: Draw = lambda _position, _selected: ()
         self._drawn: dict[int, tuple[Line, bool]] = {}  # what stands on the screen now
