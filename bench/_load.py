@@ -13,12 +13,14 @@ import hashlib
 import json
 import os
 import random
+import re
 import sys
 import time
 from typing import Any
 
-from swarm_protocol import identity
+from swarm_protocol import identity, signing
 from swarm_protocol.messages import (
+    NONCE_HEADER,
     Ack,
     Batch,
     Heartbeat,
@@ -35,6 +37,7 @@ from swarm_protocol.messages import (
 from swarm_protocol.samples import HostSample, LinkSample, Sample
 
 FACTS = HostFacts(system="Linux 6.1 x86_64", cpu="EPYC", cores=8, ram_bytes=1 << 34)
+_NONCE = re.compile(rb"\r\n" + NONCE_HEADER.encode() + rb": ([0-9a-f]+)\r\n", re.IGNORECASE)
 AN_ADDRESS = 200  # connections of one source address
 CONNECTING = 256  # at once: what a listen backlog takes
 
@@ -44,7 +47,7 @@ def key(number: int) -> bytes:
 
 
 def node_id(number: int) -> str:
-    return identity.node_id(key(number))
+    return identity.node_id(signing.public_key(key(number)))
 
 
 def link(at_ns: int, peer: str, rtt_ms: float) -> LinkSample:
@@ -62,6 +65,7 @@ class Socket(asyncio.Protocol):
         self._opened = opened
         self._buffer = bytearray()
         self._up = False
+        self.nonce = b""
         self.lost = False
         self.transport: asyncio.Transport | None = None
 
@@ -87,6 +91,8 @@ class Socket(asyncio.Protocol):
                 return
             if not self._buffer.startswith(b"HTTP/1.1 101"):
                 raise ConnectionError(bytes(self._buffer[:80]).decode("ascii", "replace"))
+            if (found := _NONCE.search(self._buffer, 0, end)) is not None:
+                self.nonce = bytes.fromhex(found[1].decode())
             del self._buffer[: end + 4]
             self._up = True
             self._opened.set_result(None)
@@ -140,10 +146,14 @@ class Probe(Socket):
         self.settled = False
 
     def hello(self) -> None:
+        seed = key(self.number)
+        proof = signing.sign(seed, signing.joining(self.nonce, signing.NOT_TLS))
         self.send(
             encode(
                 Hello(
-                    protocol=1, node_key=key(self.number), name=f"n{self.number}", epoch=self.load.epoch, udp_port=4000,
+                    proof=proof,
+                    protocol=1, public_key=signing.public_key(seed), name=f"n{self.number}",
+                    epoch=self.load.epoch, udp_port=4000,
                     tcp_port=4001, addresses=(), software="bench", facts=FACTS, token=self.load.token,
                     at_ns=time.time_ns(),
                 )

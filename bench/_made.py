@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from swarm_protocol.identity import node_id
 from swarm_protocol.samples import LinkSample
+from swarm_protocol.signing import public_key
 from swarm_protocol.units import NS_PER_S
 
 WINDOW_NS = 10 * NS_PER_S  # between two samples of one link
@@ -18,7 +19,7 @@ def keys(nodes: int) -> list[bytes]:
 
 
 def ids(nodes: int) -> list[str]:
-    return [node_id(key) for key in keys(nodes)]
+    return [node_id(public_key(key)) for key in keys(nodes)]
 
 
 def link_rounds(nodes: int, peers: int, rounds: int, end_ns: int) -> Iterator[tuple[int, int, tuple[LinkSample, ...]]]:

@@ -13,7 +13,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from bench import _made
+from swarm_protocol import signing
 from swarm_protocol.messages import (
+    NONCE_HEADER,
     PROBE_PATH,
     PROTOCOL_VERSION,
     Ack,
@@ -45,9 +47,12 @@ class Probe:
         self._ws: ClientConnection = await connect(
             self._url, compression=None, proxy=None, open_timeout=60, ping_interval=None
         )
+        assert self._ws.response is not None
+        nonce = bytes.fromhex(self._ws.response.headers[NONCE_HEADER])
         hello = Hello(
             protocol=PROTOCOL_VERSION,
-            node_key=self._key,
+            public_key=signing.public_key(self._key),
+            proof=signing.sign(self._key, signing.joining(nonce, signing.NOT_TLS)),
             name=self._name,
             epoch=self._epoch,
             udp_port=0,

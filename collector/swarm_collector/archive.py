@@ -110,6 +110,16 @@ class Archive:
             self._untold[member.node_id] = upsert
         return await self.reading(lambda: self._reader.committed_seq(member.node_id, hello.epoch))
 
+    def rename(self, member: Member, now_ns: int) -> None:
+        """Kept if the store takes it; its next hello says it again."""
+        facts = member.hello.facts if member.hello is not None else None
+        try:
+            self._writer.upsert_node(
+                member.node_id, member.name, host=member.where.observed, facts=facts, seen_ns=now_ns
+            ).add_done_callback(_event_done)
+        except StoreError as error:
+            _event_lost(error)
+
     def set_setting(self, key: str, value: str) -> None:
         """Kept if the store takes it."""
         try:

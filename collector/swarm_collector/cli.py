@@ -17,9 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from swarm_collector.options import DEFAULT_MODEL, DEFAULT_WEIGHTS, Options, Unusable, options
+import msgspec
+
+from swarm_collector.options import DEFAULT_MODEL, DEFAULT_WEIGHTS, TOKEN_VARIABLE, Options, Unusable, options
 from swarm_protocol.identity import IdentityError, load_or_create_key
 from swarm_protocol.messages import Focus
+from swarm_protocol.operate import OPERATOR_FILE, Operator
 from swarm_protocol.text import safe
 
 if TYPE_CHECKING:
@@ -65,9 +68,11 @@ def focus_of(model: str, weights: str) -> Focus:
 def run(chosen: Options) -> int:
     """Until SIGTERM, SIGINT or the parent's end. Raises Unusable."""
     from swarm_collector.archive import Archive
+    from swarm_collector.certificate import CertificateError, digest_of, load_or_make
     from swarm_collector.house import Settings
     from swarm_storage.errors import StoreError
 
+    os.umask(0o077)  # the store holds members' addresses
     set_up_logging()
     parent = os.getppid()
     focus = focus_of(chosen.model or DEFAULT_MODEL, chosen.weights or DEFAULT_WEIGHTS)
@@ -75,18 +80,25 @@ def run(chosen: Options) -> int:
         if chosen.store == f"sqlite:///{chosen.state / 'swarm.db'}":
             chosen.state.mkdir(parents=True, exist_ok=True)
         secret = load_or_create_key(chosen.state / "collector.key")
+        certificate = None if _is_loopback(chosen.host) else load_or_make(chosen.state)
+        if chosen.proxy_cert is not None:
+            digest_of(chosen.proxy_cert)  # an unusable one is told now
         archive = Archive(chosen.store, retain_ns=chosen.retain_ns)
         secret = archive.secret(secret)
-    except (IdentityError, StoreError) as error:
+    except (IdentityError, CertificateError, StoreError) as error:
         raise Unusable(str(error)) from error
     except OSError as error:
-        raise Unusable(f"cannot make {chosen.state} ({error.strerror}); give --state another folder") from error
+        where = error.filename or chosen.state
+        raise Unusable(f"cannot use {where} ({error.strerror}); give --state another folder") from error
     settings = Settings(
         focus=focus,
         focus_is_named=chosen.model is not None or chosen.weights is not None,
         secret=secret,
         token=chosen.token,
         show_addresses=chosen.show_addresses,
+        certificate=certificate,
+        insecure=chosen.insecure,
+        proxy_cert=chosen.proxy_cert,
     )
     with contextlib.closing(archive):
         return asyncio.run(_serve(chosen, settings, archive, parent))
@@ -111,8 +123,13 @@ async def _serve(chosen: Options, settings: Settings, archive: Archive, parent: 
     if chosen.ready_file is not None:
         _write_ready(chosen.ready_file, where)
     _notify_systemd("READY=1")
+    _write_operator(chosen.state, host, port, settings, server.desk.secret)
+    if settings.certificate is not None:
+        _log.info("members know this collector by %s", settings.certificate.fingerprint)
+    if chosen.insecure:
+        _log.warning("plain text is taken from other machines (--insecure): what they send can be read on the way")
     if not settings.token and not _is_loopback(host):
-        _log.warning("anybody who reaches %s can join and watch; give --token", where)
+        _log.warning("anybody who reaches %s can join and watch; give a token in $%s", where, TOKEN_VARIABLE)
     broken = asyncio.ensure_future(server.failed())
     asked = asyncio.ensure_future(ending.asked())
     await asyncio.wait([broken, asked], return_when=asyncio.FIRST_COMPLETED)
@@ -203,7 +220,22 @@ def _notify_systemd(state: str) -> None:
         _log.warning("systemd could not be told %s (%s)", state, error.strerror)
 
 
+def _write_operator(folder: Path, host: str, port: int, settings: Settings, secret: str) -> None:
+    """For swarmtop invite and members on this machine, and for its owner alone."""
+    pin = settings.certificate.fingerprint if settings.certificate is not None else ""
+    operator = Operator(host=host, port=port, pin=pin, secret=secret)
+    draft = folder / f"{OPERATOR_FILE}.{os.getpid()}"
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(msgspec.json.encode(operator))
+        draft.replace(folder / OPERATOR_FILE)
+    except OSError as error:
+        _log.warning("swarmtop invite and members will not work: %s cannot be written (%s)", draft, error.strerror)
+
+
 def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -175,7 +175,7 @@ class Cluster:
 
     def came(self, member: Member) -> None:
         assert member.hello is not None
-        hello = msgspec.structs.replace(member.hello, node_key=bytes(16), token="")
+        hello = msgspec.structs.replace(member.hello, node_key=None, proof=b"", invite="", token="")
         where = member.where
         self.tell(Came(member.node_id, member.name, hello, where.observed, where.reached, member.beat_ns))
 

@@ -56,6 +56,13 @@ class Guard:
         if request.transport is not None and (watched := self._open.get(request.transport)):
             watched.settle()
 
+    def may_come(self, address: str, waiting: int) -> bool:
+        """Asked before a connection is one: `waiting` of this address are on the way here."""
+        if self._per_address[address] + waiting >= self.limits.per_address:
+            self.refused["too many connections of one address"] += 1
+            return False
+        return True
+
     def admit(self, transport: asyncio.BaseTransport, watched: _Watched) -> str | None:
         """The address it counts for, or None: no more."""
         peer = transport.get_extra_info("peername")

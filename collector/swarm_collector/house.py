@@ -11,6 +11,7 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -18,6 +19,7 @@ from aiohttp import WSCloseCode
 
 from swarm_collector import figures, probes, viewers
 from swarm_collector.archive import Archive
+from swarm_collector.certificate import Certificate, CertificateError, digest_of
 from swarm_collector.challenges import Answered, Challenges, Verdict
 from swarm_collector.clock import Clock, StepWatch
 from swarm_collector.cluster import Aim, Beat, Cluster, Done, Gone, Reached, RemoteProbe, Stored
@@ -29,6 +31,7 @@ from swarm_collector.introduce import Introducer
 from swarm_collector.leases import DAY_NS, Leases
 from swarm_collector.membership import REPLACED_RETRY_NS, Admitted, Member, Membership, Told
 from swarm_collector.muffle import Muffle
+from swarm_collector.register import Change, Register
 from swarm_collector.schedule import FULL_MESH, FocusError, Scheduler, check_focus
 from swarm_collector.sessions import Pulse, SessionOver
 from swarm_collector.stream import Feed, Hub, Outbox
@@ -37,6 +40,7 @@ from swarm_collector.survey import EVERY_S, Survey, columns_of, survey
 from swarm_protocol.assemble import SwarmBuilder
 from swarm_protocol.messages import CollectorMessage, Focus, Heartbeat, LeaseDone, Reach, Refused
 from swarm_protocol.samples import RooflineSample, RunSample, Sample
+from swarm_protocol.signing import NOT_TLS
 from swarm_protocol.swarm import State, Swarm
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_MS, NS_PER_S
@@ -58,6 +62,9 @@ class Settings:
     token: str = ""
     focus_is_named: bool = False  # by the operator: goes before what a viewer chose in a former life
     show_addresses: bool = False  # members' addresses in what viewers are sent
+    certificate: Certificate | None = None  # None: plain text only
+    insecure: bool = False  # plain text from other machines too
+    proxy_cert: Path | None = None  # of a TLS proxy on this machine: what probes that come through it see
     limits: Limits = field(default_factory=Limits)
     pulse: Pulse = field(default_factory=Pulse)
 
@@ -78,6 +85,9 @@ class House:
         self.builder = SwarmBuilder()
         known = archive.restore(self.builder, clock.wall_ns())
         self.membership.restore(known)
+        self.register = Register(archive.settings())
+        if self.register.unreadable:
+            _log.warning("%d rows of invites and members cannot be read; they are left alone", self.register.unreadable)
         leases = Leases(rng, first_id=now_ns // NS_PER_MS, not_before_ns=first_lease_ns(now_ns, fresh=not known))
         for until_ns, src, dst, sent_bytes in archive.transfers_since(now_ns - DAY_NS):
             leases.spent_before(src, dst, sent_bytes, min(until_ns, now_ns))  # steady time begins as wall time
@@ -127,6 +137,45 @@ class House:
 
     def knows(self, node_id: str) -> bool:
         return self.membership.get(node_id) is not None
+
+    def bound_to(self, *, tls: bool) -> frozenset[bytes]:
+        """The certificates (SHA-256) that somebody who is here now can have seen; empty bytes: none."""
+        if tls:
+            assert self.settings.certificate is not None
+            return frozenset((self.settings.certificate.digest,))
+        proxy = self.settings.proxy_cert
+        if proxy is None:
+            return frozenset((NOT_TLS,))
+        try:
+            return frozenset((NOT_TLS, digest_of(proxy)))  # read each time: it is renewed every few weeks
+        except (OSError, CertificateError) as error:
+            _log.error("the proxy's certificate cannot be used: %s", safe(str(error)))
+            return frozenset((NOT_TLS,))
+
+    def keep(self, changes: Sequence[Change]) -> None:
+        for key, value in changes:
+            self.archive.set_setting(key, value)
+
+    def renamed(self, member: Member, name: str) -> None:
+        for told in self.membership.rename(member, name):
+            self.tell(told)
+        if member.hello is not None:
+            self.builder.node(
+                member.node_id,
+                member.name,
+                host=member.where.observed if self.settings.show_addresses else "",
+                state=State.OK if member.session is not None else State.LEFT,
+            )
+            self.archive.rename(member, self.clock.wall_ns())
+        self.replan()
+        self.hub.changed()
+
+    def turn_out(self, member: Member, refused: Refused) -> None:
+        """Ends the session of a member that is one no longer."""
+        if member.session is not None and (session := self._probes.get(member.session)) is not None:
+            session.send(refused)
+            session.end(SessionOver(refused.reason))
+        self.tell(Told(member.node_id, "left", refused.reason))
 
     @property
     def probe_count(self) -> int:

@@ -88,27 +88,44 @@ class Membership:
 
     # ------------------------------------------------------------ coming and going
 
-    def admit(self, session: int, hello: Hello, observed: str, reached: str, now_ns: int) -> Admitted | Rejected:
+    def admit(
+        self,
+        session: int,
+        hello: Hello,
+        observed: str,
+        reached: str,
+        now_ns: int,
+        *,
+        node_id: str = "",
+        given_name: str = "",
+        vouched: bool = False,
+    ) -> Admitted | Rejected:
+        """The proof of its key has been checked. `node_id`: where it is not made of the key; `given_name`: by the
+        operator; `vouched`: the token is not asked for."""
         if hello.protocol != PROTOCOL_VERSION:
             older = "probe" if hello.protocol < PROTOCOL_VERSION else "collector"
             return Rejected(
                 f"the probe speaks protocol {hello.protocol}, the collector {PROTOCOL_VERSION}; update the {older}",
                 final=True,
             )
-        if not token_matches(self._token, hello.token):
-            return Rejected("wrong or missing token; ask the swarm's operator and give it with --token", final=True)
-        node_id = identity.node_id(hello.node_key)
+        if not vouched and not token_matches(self._token, hello.token):
+            return Rejected(
+                "wrong or missing token; ask the swarm's operator for an invite, or for the token and give it with "
+                "--token",
+                final=True,
+            )
+        node_id = node_id or identity.node_id(hello.public_key)
         member = self._members.get(node_id)
         if member is None and len(self._members) >= self._max_members:
             return Rejected(f"the swarm is full ({self._max_members} nodes)", final=False, retry_ms=600_000)
         events = []
         if member is None:
-            member = Member(node_id, self._unique(clean_name(hello.name), node_id))
+            member = Member(node_id, self._unique(given_name or clean_name(hello.name), node_id))
             self._members[node_id] = member
             self._names[member.name] = node_id
             events.append(Told(member.node_id, "joined", _of(hello)))
         else:
-            events += self._rename(member, hello.name)
+            events += self._rename(member, given_name or hello.name)
             if member.session is None:
                 kind: EventKind = "joined" if member.hello is None else "back"
                 events.append(Told(member.node_id, kind, _of(hello)))
@@ -201,6 +218,20 @@ class Membership:
     @property
     def sessions(self) -> int:
         return len(self._by_session)
+
+    def everybody(self) -> list[Member]:
+        return list(self._members.values())
+
+    def named(self, text: str) -> Member | None:
+        """By name, else by id."""
+        node_id = self._names.get(text, text)
+        return self._members.get(node_id)
+
+    def rename(self, member: Member, name: str) -> list[Told]:
+        """As the operator wants it; the next plans say so."""
+        told = self._rename(member, name)
+        member.version += 1
+        return told
 
     def connected(self) -> list[Member]:
         return list(self._by_session.values())

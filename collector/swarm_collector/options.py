@@ -31,9 +31,9 @@ _UNITS_S: Final = {"h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 _EPILOG: Final = """\
 example:
-  swarm-collector --listen 0.0.0.0:9470 --store sqlite:///swarm.db --token "$(openssl rand -hex 16)"
-  (then, on each machine:  swarm-probe --join THIS_HOST:9470 --token …
-   and to look at it:      swarmtop --connect THIS_HOST:9470 --token …)
+  SWARMTOP_TOKEN="$(openssl rand -hex 16)" swarm-collector --listen 0.0.0.0:9470 --store sqlite:///swarm.db
+  (then, here, for each machine:  swarmtop invite, which prints the line to paste there
+   and to look at it:             SWARMTOP_TOKEN=… swarmtop --connect THIS_HOST:9470)
 
 Each setting can also stand in a TOML file (--config) or in the environment:
   listen = "0.0.0.0:9470"          SWARM_COLLECTOR_LISTEN=0.0.0.0:9470
@@ -69,6 +69,8 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("model", "M", f"measured until a viewer chooses another (default: what was last, else {DEFAULT_MODEL})"),
     Setting("weights", "W", f"number format of its layers (default {DEFAULT_WEIGHTS})"),
     Setting("state", "DIR", "folder of the collector's secret and its default store"),
+    Setting("insecure", "", "take plain text from other machines too; anybody on the way can read and change it"),
+    Setting("proxy-cert", "FILE", "certificate (PEM) of a TLS proxy on this machine that members come through"),
     Setting("show-addresses", "", "let viewers see the members' addresses"),
     Setting("exit-with-parent", "", "end when the program that started this one does"),
     Setting("ready-file", "FILE", "write HOST:PORT there once connections are accepted"),
@@ -85,6 +87,8 @@ class Options:
     token: str
     model: str | None  # None: what was measured last, else the default
     weights: str | None
+    insecure: bool
+    proxy_cert: Path | None
     show_addresses: bool
     exit_with_parent: bool
     ready_file: Path | None
@@ -126,6 +130,8 @@ def options(argv: Sequence[str] | None, environment: Mapping[str, str] = os.envi
         token=chosen["token"] or "",
         model=chosen["model"],
         weights=chosen["weights"],
+        insecure=bool(chosen["insecure"]),
+        proxy_cert=Path(chosen["proxy_cert"]) if chosen["proxy_cert"] else None,
         show_addresses=bool(chosen["show_addresses"]),
         exit_with_parent=bool(chosen["exit_with_parent"]),
         ready_file=Path(chosen["ready_file"]) if chosen["ready_file"] else None,

@@ -11,7 +11,7 @@ import asyncio
 import functools
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from aiohttp import WSCloseCode, web
 
@@ -19,8 +19,10 @@ from swarm_collector import sessions
 from swarm_collector.bucket import Bucket
 from swarm_collector.gate import Order, SenderClock, check, off_by
 from swarm_collector.intake import KeepIt
-from swarm_collector.membership import HEARTBEAT_NS, Admitted, Member, Told
+from swarm_collector.membership import HEARTBEAT_NS, Admitted, Member, Rejected, Told
+from swarm_collector.register import Change, Entry
 from swarm_collector.sessions import SessionOver
+from swarm_protocol import identity
 from swarm_protocol.messages import (
     Ack,
     Batch,
@@ -50,6 +52,7 @@ from swarm_storage.transaction import NodeBatch
 if TYPE_CHECKING:
     from swarm_collector.house import House
 
+NONCE: Final = web.RequestKey("nonce", bytes)  # what its probe has to sign
 MAX_QUEUED: Final = 8  # batches of one probe that wait for the store; more are sent back
 MAX_COMMITTING: Final = 4  # as many as a probe sends ahead of the acknowledgements
 MAX_UNREAD_BYTES: Final = 1 << 20  # that a probe has not read; plans and acknowledgements are few
@@ -157,13 +160,22 @@ class ProbeSession:
 
     async def _admit(self, hello: Hello) -> Member:
         house = self._house
+        entry, changes = await self._identify(hello)
         outcome = house.membership.admit(
-            self.number, hello, self._peer(), _host(self._transport(), "sockname"), house.clock.steady_ns()
+            self.number,
+            hello,
+            self._peer(),
+            _host(self._transport(), "sockname"),
+            house.clock.steady_ns(),
+            node_id=entry.node_id,
+            given_name=entry.name,
+            vouched=entry.vouched,
         )
-        if not isinstance(outcome, Admitted):
-            await self._refuse(Refused(reason=outcome.reason, final=outcome.final, retry_ms=outcome.retry_ms))
-            raise SessionOver(f"refused: {outcome.reason}")
+        if isinstance(outcome, Rejected):
+            await self._reject(outcome)
+        assert isinstance(outcome, Admitted)
         member = outcome.member
+        house.keep(changes)
         house.probe_came(self, outcome)
         if hello.at_ns:
             self._see_clock(member, hello.at_ns)
@@ -185,6 +197,26 @@ class ProbeSession:
         )
         house.replan()
         return member
+
+    async def _identify(self, hello: Hello) -> tuple[Entry, list[Change]]:
+        """Who this is, proven, and what has to be kept of it. Raises SessionOver."""
+        house = self._house
+        transport = self._transport()
+        tls = transport is not None and transport.get_extra_info("ssl_object") is not None
+        if hello.invite:  # another collector on this database may have made or taken it
+            house.register.update(await house.archive.reading(house.archive.settings))
+        entry = house.register.identify(hello, self._request[NONCE], house.bound_to(tls=tls))
+        if not isinstance(entry, Rejected):
+            known = hello.node_key is not None and house.knows(identity.node_id(hello.node_key))
+            enrolled = house.register.enrol(entry, hello, known, house.clock.wall_ns())
+            if not isinstance(enrolled, Rejected):
+                return enrolled
+            entry = enrolled
+        return await self._reject(entry)
+
+    async def _reject(self, rejected: Rejected) -> NoReturn:
+        await self._refuse(Refused(reason=rejected.reason, final=rejected.final, retry_ms=rejected.retry_ms))
+        raise SessionOver(f"refused: {rejected.reason}")
 
     async def _refuse(self, refused: Refused) -> None:
         await sessions.send(self._ws, encode(refused), self._house.pulse.send_s)

@@ -7,19 +7,26 @@ import errno
 import itertools
 import logging
 import os
+import secrets
 import socket
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
 from aiohttp import web
 
 from swarm_collector import figures, sessions
+from swarm_collector.door import Door
 from swarm_collector.guard import Guard
 from swarm_collector.house import House
 from swarm_collector.metrics import CONTENT_TYPE, exposition
-from swarm_collector.probes import ProbeSession
+from swarm_collector.operator import OperatorDesk
+from swarm_collector.probes import NONCE, ProbeSession
 from swarm_collector.viewers import ViewerSession
-from swarm_protocol.messages import MAX_MESSAGE_BYTES, PROBE_PATH, VIEW_PATH
+from swarm_protocol import operate
+from swarm_protocol.messages import MAX_MESSAGE_BYTES, NONCE_HEADER, OPERATE_PATH, PROBE_PATH, VIEW_PATH
+from swarm_protocol.signing import NONCE_BYTES
+from swarm_protocol.text import safe
 
 BACKLOG: Final = 1024  # ten thousand probes come back at once after a restart
 PINGED_PROBES: Final = 1_000
@@ -42,10 +49,13 @@ class Server:
         app = web.Application()
         app.router.add_get(PROBE_PATH, self._probe)
         app.router.add_get(VIEW_PATH, self._view)
+        app.router.add_post(OPERATE_PATH, self._operate)
         app.router.add_get("/health", self._health)
         app.router.add_get("/metrics", self._metrics)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         self.guard: Guard | None = None
+        self.desk = OperatorDesk(house)
+        self._door: Door | None = None
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
         """Listens; the address it listens on. Raises ListenError."""
@@ -54,8 +64,13 @@ class Server:
         handlers = self._runner.server
         assert handlers is not None
         self.guard = Guard(self._house.limits, handlers)
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self.guard, sock=listening, backlog=BACKLOG)
+        certificate = self._house.settings.certificate
+        if certificate is not None:
+            self._door = Door(listening, self.guard, certificate.context, plain=self._house.settings.insecure)
+            self._door.open()
+        else:
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_server(self.guard, sock=listening, backlog=BACKLOG)
         name = listening.getsockname()
         self._house.address = address_text(name[0], name[1])
         await self._house.stun.start(name[0], name[1])
@@ -84,6 +99,8 @@ class Server:
         """Takes nobody new, lets go of everybody, waits for what is being committed."""
         if self._server is not None:
             self._server.close()
+        if self._door is not None:
+            self._door.close()
         self._house.stun.close()
         self._house.end_sessions("the collector is stopping; come back in a moment")
         if self._sessions:
@@ -114,6 +131,9 @@ class Server:
         ws = sessions.socket_for(self._house.pulse, MAX_MESSAGE_BYTES, ping=ping)
         if not ws.can_prepare(request):
             raise web.HTTPUpgradeRequired(text="this is a WebSocket; see swarm-probe --join and swarmtop --connect\n")
+        if kind is ProbeSession:
+            request[NONCE] = secrets.token_bytes(NONCE_BYTES)
+            ws.headers[NONCE_HEADER] = request[NONCE].hex()
         await ws.prepare(request)
         assert self.guard is not None
         self.guard.settle(request)
@@ -125,6 +145,18 @@ class Server:
         finally:
             self._sessions.discard(task)
         return ws
+
+    async def _operate(self, request: web.Request) -> web.Response:
+        if not self.desk.may(request):
+            raise web.HTTPForbidden(text="only for the operator\n")
+        try:
+            asked = operate.request_decoder.decode(await request.content.read(operate.MAX_REQUEST_BYTES))
+            answer = self.desk.answer(asked)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            answer = operate.No(text=f"the collector does not know this request ({safe(str(error), 100)}); update both")
+        response = web.Response(body=msgspec.json.encode(answer), content_type="application/json")
+        response.force_close()
+        return response
 
     async def _health(self, request: web.Request) -> web.Response:
         health = self._house.health()

@@ -5,22 +5,23 @@
 #    source ~/.local/share/bash_completion/swarmtop
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_swarmtop_subparsers=(predict plan calibrate watch export report backup import check alert invite serve lab)
+_shtab_swarmtop_subparsers=(predict plan calibrate watch export report backup import check alert invite serve members lab)
 
-_shtab_swarmtop_predict_option_strings=(-h --help --placement --json --connect --db --swarm --token --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
-_shtab_swarmtop_plan_option_strings=(-h --help --objective --launch --front --json --require --forbid --pin --max-stages --losses --recovery-s --time-limit --connect --db --swarm --token --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
-_shtab_swarmtop_calibrate_option_strings=(-h --help --run --runs --observed --fit --out --json --connect --db --swarm --token --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
-_shtab_swarmtop_watch_option_strings=(-h --help --served-model --text --max-tokens --completions --every --requests --budget-tokens --key-env --json --placement --runs --label --baseline --connect --db --swarm --token --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
-_shtab_swarmtop_export_option_strings=(-h --help --csv --kind --parquet --since --until --connect --db --swarm --token --at)
-_shtab_swarmtop_report_option_strings=(-h --help --html --connect --db --swarm --token --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
+_shtab_swarmtop_predict_option_strings=(-h --help --placement --json --connect --db --swarm --token --fingerprint --insecure --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
+_shtab_swarmtop_plan_option_strings=(-h --help --objective --launch --front --json --require --forbid --pin --max-stages --losses --recovery-s --time-limit --connect --db --swarm --token --fingerprint --insecure --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
+_shtab_swarmtop_calibrate_option_strings=(-h --help --run --runs --observed --fit --out --json --connect --db --swarm --token --fingerprint --insecure --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
+_shtab_swarmtop_watch_option_strings=(-h --help --served-model --text --max-tokens --completions --every --requests --budget-tokens --key-env --json --placement --runs --label --baseline --connect --db --swarm --token --fingerprint --insecure --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
+_shtab_swarmtop_export_option_strings=(-h --help --csv --kind --parquet --since --until --connect --db --swarm --token --fingerprint --insecure --at)
+_shtab_swarmtop_report_option_strings=(-h --help --html --connect --db --swarm --token --fingerprint --insecure --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
 _shtab_swarmtop_backup_option_strings=(-h --help --db)
 _shtab_swarmtop_import_option_strings=(-h --help --out --into --from --to --node --model --unit)
-_shtab_swarmtop_check_option_strings=(-h --help --rule --quiet --connect --db --swarm --token --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
-_shtab_swarmtop_alert_option_strings=(-h --help --rule --webhook-env --run --connect --db --swarm --token --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
-_shtab_swarmtop_invite_option_strings=(-h --help --connect --token)
-_shtab_swarmtop_serve_option_strings=(-h --help --port --ascii --connect --db --swarm --token --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
+_shtab_swarmtop_check_option_strings=(-h --help --rule --quiet --connect --db --swarm --token --fingerprint --insecure --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
+_shtab_swarmtop_alert_option_strings=(-h --help --rule --webhook-env --run --connect --db --swarm --token --fingerprint --insecure --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
+_shtab_swarmtop_invite_option_strings=(-h --help --connect --for --valid --list --revoke --state --token --fingerprint --insecure)
+_shtab_swarmtop_serve_option_strings=(-h --help --port --ascii --connect --db --swarm --token --fingerprint --insecure --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
+_shtab_swarmtop_members_option_strings=(-h --help --rename --revoke --readmit --state)
 _shtab_swarmtop_lab_option_strings=(-h --help --list --seconds --keep --json --model --engine --placement --best --random --client --prompt --steps --seed)
-_shtab_swarmtop_option_strings=(-h --help --version --once --json --csv --stream --listen --ascii --connect --db --swarm --token --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
+_shtab_swarmtop_option_strings=(-h --help --version --once --json --csv --stream --listen --ascii --connect --db --swarm --token --fingerprint --insecure --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
 
 
 
@@ -53,7 +54,7 @@ _shtab_swarmtop_serve___engine_choices=(chain star ring petals petals-push llama
 _shtab_swarmtop_serve___activations_choices=(fp16 fp32 int8)
 _shtab_swarmtop_serve___all_reduce_choices=(doubling ring tree mesh)
 _shtab_swarmtop_lab___engine_choices=(chain star)
-_shtab_swarmtop_pos_0_choices=(predict plan calibrate watch export report backup import check alert invite serve lab)
+_shtab_swarmtop_pos_0_choices=(predict plan calibrate watch export report backup import check alert invite serve members lab)
 _shtab_swarmtop___engine_choices=(chain star ring petals petals-push llama.cpp vllm parallax exo prima.cpp tensor-parallel hybrid)
 _shtab_swarmtop___activations_choices=(fp16 fp32 int8)
 _shtab_swarmtop___all_reduce_choices=(doubling ring tree mesh)
@@ -61,24 +62,30 @@ _shtab_swarmtop___all_reduce_choices=(doubling ring tree mesh)
 _shtab_swarmtop_predict__h_nargs=0
 _shtab_swarmtop_predict___help_nargs=0
 _shtab_swarmtop_predict___json_nargs=0
+_shtab_swarmtop_predict___insecure_nargs=0
 _shtab_swarmtop_plan__h_nargs=0
 _shtab_swarmtop_plan___help_nargs=0
 _shtab_swarmtop_plan___launch_nargs=0
 _shtab_swarmtop_plan___front_nargs=0
 _shtab_swarmtop_plan___json_nargs=0
+_shtab_swarmtop_plan___insecure_nargs=0
 _shtab_swarmtop_calibrate__h_nargs=0
 _shtab_swarmtop_calibrate___help_nargs=0
 _shtab_swarmtop_calibrate___observed_nargs=0
 _shtab_swarmtop_calibrate___json_nargs=0
+_shtab_swarmtop_calibrate___insecure_nargs=0
 _shtab_swarmtop_watch__h_nargs=0
 _shtab_swarmtop_watch___help_nargs=0
 _shtab_swarmtop_watch___completions_nargs=0
 _shtab_swarmtop_watch___json_nargs=0
 _shtab_swarmtop_watch___baseline_nargs=0
+_shtab_swarmtop_watch___insecure_nargs=0
 _shtab_swarmtop_export__h_nargs=0
 _shtab_swarmtop_export___help_nargs=0
+_shtab_swarmtop_export___insecure_nargs=0
 _shtab_swarmtop_report__h_nargs=0
 _shtab_swarmtop_report___help_nargs=0
+_shtab_swarmtop_report___insecure_nargs=0
 _shtab_swarmtop_backup__h_nargs=0
 _shtab_swarmtop_backup___help_nargs=0
 _shtab_swarmtop_import__h_nargs=0
@@ -86,13 +93,20 @@ _shtab_swarmtop_import___help_nargs=0
 _shtab_swarmtop_check__h_nargs=0
 _shtab_swarmtop_check___help_nargs=0
 _shtab_swarmtop_check___quiet_nargs=0
+_shtab_swarmtop_check___insecure_nargs=0
 _shtab_swarmtop_alert__h_nargs=0
 _shtab_swarmtop_alert___help_nargs=0
+_shtab_swarmtop_alert___insecure_nargs=0
 _shtab_swarmtop_invite__h_nargs=0
 _shtab_swarmtop_invite___help_nargs=0
+_shtab_swarmtop_invite___list_nargs=0
+_shtab_swarmtop_invite___insecure_nargs=0
 _shtab_swarmtop_serve__h_nargs=0
 _shtab_swarmtop_serve___help_nargs=0
 _shtab_swarmtop_serve___ascii_nargs=0
+_shtab_swarmtop_serve___insecure_nargs=0
+_shtab_swarmtop_members__h_nargs=0
+_shtab_swarmtop_members___help_nargs=0
 _shtab_swarmtop_lab_pos_0_nargs='*'
 _shtab_swarmtop_lab__h_nargs=0
 _shtab_swarmtop_lab___help_nargs=0
@@ -108,6 +122,7 @@ _shtab_swarmtop___json_nargs=0
 _shtab_swarmtop___csv_nargs=0
 _shtab_swarmtop___stream_nargs=0
 _shtab_swarmtop___ascii_nargs=0
+_shtab_swarmtop___insecure_nargs=0
 
 
 # $1=COMP_WORDS[1]

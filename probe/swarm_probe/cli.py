@@ -17,14 +17,18 @@ import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from swarm_probe.ledger import DAILY_BYTES, parse_daily
 from swarm_probe.link import JoinError, parse_join
 from swarm_protocol import __version__
 from swarm_protocol.identity import IdentityError, default_state_dir
+from swarm_protocol.pins import PinError, digest_of
 from swarm_protocol.text import clean_name, safe
 from swarm_protocol.units import BYTES_PER_GIB
+
+if TYPE_CHECKING:
+    from swarm_probe.daemon import ProbeConfig
 
 OK: Final = 0
 INTERNAL: Final = 1
@@ -32,12 +36,15 @@ UNUSABLE: Final = 2
 UNREACHABLE: Final = 3
 INTERRUPTED: Final = 130
 TOKEN_VARIABLE: Final = "SWARMTOP_TOKEN"
+INVITE_VARIABLE: Final = "SWARMTOP_INVITE"  # never an argument: those can be read by every user
+MAX_INVITE: Final = 64
 CRASH_FILE: Final = "crash.log"
 MAX_TOKEN: Final = 200
 
 _EXAMPLES: Final = """examples:
   swarm-probe --join 203.0.113.7:9470 --name attic-3090
-  SWARMTOP_TOKEN=… swarm-probe --join wss://swarm.example
+  SWARMTOP_INVITE=… swarm-probe --join 203.0.113.7:9470 --fingerprint SHA256:…      as swarmtop invite prints it
+  SWARMTOP_TOKEN=… swarm-probe --join wss://swarm.example                   behind a web server with a certificate
   swarm-probe --join 203.0.113.7:9470 --dry-run      what it would measure, send and store
   swarm-probe status                                 how the probe on this machine does
 """
@@ -55,21 +62,42 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _status(arguments[1:])
     options = probe_parser().parse_args(arguments)
     try:
-        url = parse_join(options.join)
-    except JoinError as error:
+        url = parse_join(options.join, insecure=options.insecure, pinned=options.fingerprint is not None)
+        if options.fingerprint is not None:
+            digest_of(options.fingerprint)
+            if not url.startswith("wss:"):
+                raise JoinError(
+                    f"--fingerprint goes with TLS, and --join {safe(options.join, 80)} is plain text; leave out ws://"
+                )
+    except (JoinError, PinError) as error:
         return _fail(str(error), UNUSABLE)
     token = options.token if options.token is not None else os.environ.get(TOKEN_VARIABLE, "")
     if len(token) > MAX_TOKEN or not token.isprintable():
         return _fail(
             f"the token is no token: it has {len(token)} characters, at most {MAX_TOKEN} printable ones", UNUSABLE
         )
+    invite = os.environ.get(INVITE_VARIABLE, "")
+    if len(invite) > MAX_INVITE or not invite.isprintable():
+        return _fail(f"{INVITE_VARIABLE} holds no invite; copy the whole line of swarmtop invite", UNUSABLE)
     name = clean_name(options.name if options.name is not None else socket.gethostname())
     if options.name is not None and name != options.name:
         print(f"swarm-probe: the name becomes {name} (A-Z a-z 0-9 . _ -, at most 32)", file=sys.stderr)
     if options.dry_run:
         return _dry_run(url, name, options.state, options.daily_bytes, token=bool(token))
-    offer = None if options.offer_gib is None else int(options.offer_gib * BYTES_PER_GIB)
-    return _run(url, name, token, options.state, offer, options.daily_bytes)
+    from swarm_probe.daemon import ProbeConfig  # late: --help and --dry-run do without
+
+    config = ProbeConfig(
+        url=url,
+        name=name,
+        state=options.state,
+        token=token,
+        invite=invite,
+        pin=options.fingerprint,
+        by_authority=options.fingerprint is None and options.join.lower().startswith(("wss://", "https://")),
+        daily_bytes=options.daily_bytes,
+        offer_bytes=None if options.offer_gib is None else int(options.offer_gib * BYTES_PER_GIB),
+    )
+    return _run(config)
 
 
 def probe_parser() -> argparse.ArgumentParser:
@@ -83,6 +111,14 @@ def probe_parser() -> argparse.ArgumentParser:
     parser.add_argument("--join", required=True, metavar="HOST:PORT", help="the collector; also a ws:// or wss:// URL")
     in_private = f"if the collector wants one; better in {TOKEN_VARIABLE}: arguments can be read by every user"
     parser.add_argument("--token", metavar="T", help=in_private)
+    parser.add_argument(
+        "--fingerprint",
+        metavar="SHA256:…",
+        help="fingerprint of the collector's certificate (default: what was seen first)",
+    )
+    parser.add_argument(
+        "--insecure", action="store_true", help="plain text to another machine: anybody on the way can read it"
+    )
     parser.add_argument("--name", metavar="N", help="how the swarm shows this machine (default: the host's name)")
     _add_state(parser)
     usual = "memory that layers may take here, if not what is usual (the GPU's; half of the RAM without one)"
@@ -153,13 +189,13 @@ def _status(arguments: Sequence[str]) -> int:
     return OK if status.joined else UNREACHABLE
 
 
-def _run(url: str, name: str, token: str, state: Path, offer_bytes: int | None, daily_bytes: int | None) -> int:
-    from swarm_probe.daemon import Daemon, ProbeConfig  # late: --help and --dry-run do without
+def _run(config: ProbeConfig) -> int:
+    from swarm_probe.daemon import Daemon
     from swarm_probe.spool import SpoolError
     from swarm_probe.status import StateError, StateLock
 
     _log_to_stderr()
-    config = ProbeConfig(url=url, name=name, state=state, token=token, offer_bytes=offer_bytes, daily_bytes=daily_bytes)
+    state = config.state
     interrupted = False
 
     async def live() -> str | None:

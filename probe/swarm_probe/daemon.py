@@ -20,6 +20,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from swarm_probe.certificates import Certificates
 from swarm_probe.compute.supervisor import Compute, ComputeLimits
 from swarm_probe.courtesy import Courtesy
 from swarm_probe.dialler import QUIC
@@ -31,7 +32,7 @@ from swarm_probe.nat import Finding
 from swarm_probe.spool import Spool
 from swarm_probe.status import Status, write_status
 from swarm_protocol import __version__
-from swarm_protocol.identity import load_or_create_key, node_id
+from swarm_protocol.identity import load_or_create_node_key, node_id
 from swarm_protocol.messages import (
     PROTOCOL_VERSION,
     Batch,
@@ -50,6 +51,7 @@ from swarm_protocol.messages import (
     encode,
 )
 from swarm_protocol.samples import EventSample, HostSample, ProbeSample
+from swarm_protocol.signing import joining, sign_elsewhere
 from swarm_protocol.text import clean_name, safe
 from swarm_protocol.units import NS_PER_MS, ms_from_ns
 
@@ -96,6 +98,9 @@ class ProbeConfig:
     state: Path
     token: str = ""
     daily_bytes: int | None = DAILY_BYTES  # both directions; None: no limit
+    invite: str = ""
+    pin: str | None = None  # fingerprint of the collector's certificate; None: what was seen first
+    by_authority: bool = False  # a wss:// URL: certificate authorities vouch for the collector
     offer_bytes: int | None = None  # what the owner lets layers take; None: the usual share
     times: LinkTimes | None = None  # of the link
     compute: ComputeLimits | None = None
@@ -116,12 +121,14 @@ class Daemon:
     def __init__(self, config: ProbeConfig, *, make_paths: PathsMaker = real_paths, gpus: Gpus | None = None) -> None:
         """Opens key and spool. Raises IdentityError and SpoolError."""
         self._config = config
-        self._key = load_or_create_key(config.state / KEY_FILE)
-        self._node_id = node_id(self._key)
+        spools = config.state / "spool"
+        self._key = load_or_create_node_key(config.state / KEY_FILE, lambda: _names_in(spools))
+        self._node_id = ""  # known once something was signed
         self._rng = random.Random()
         collector = collector_of(config.url)
         # a spool a collector: what one swarm measured is none of another's business
-        folder = config.state / "spool" / clean_name(collector.replace(":", "_"))
+        folder = spools / clean_name(collector.replace(":", "_"))
+        self._former_key = self._key.former_for(folder.name)
         self._spool = Spool(folder, now_ns=time.time_ns, say=_say)
         self._buffer: list[ProbeSample] = []
         self._host = Host(gpus)
@@ -138,6 +145,14 @@ class Daemon:
         self._link = Link(
             config.url,
             hello=self._hello,
+            certificates=Certificates(
+                collector,
+                config.state,
+                _say,
+                pin=config.pin,
+                tls=config.url.startswith("wss:"),
+                by_authority=config.by_authority,
+            ),
             spool=self._spool,
             on_plan=self._on_plan,
             on_lease=self._on_lease,
@@ -200,11 +215,19 @@ class Daemon:
 
     # ------------------------------------------------------------ what the collector says
 
-    def _hello(self) -> Hello:
+    async def _hello(self, nonce: bytes, bound_to: bytes) -> Hello:
+        """Signed for this connection alone. Raises SigningError."""
+        signing = asyncio.to_thread(sign_elsewhere, self._key.seed, joining(nonce, bound_to))
+        public_key, proof = await signing
+        self._node_id = node_id(public_key)
         facts = self._host.facts()
         return Hello(
             protocol=PROTOCOL_VERSION,
-            node_key=self._key,
+            public_key=public_key,
+            proof=proof,
+            bound_to=bound_to,
+            node_key=self._former_key,
+            invite=self._config.invite,
             name=self._config.name,
             token=self._config.token,
             epoch=self._spool.epoch,
@@ -392,7 +415,7 @@ class Daemon:
             collector=collector_of(self._config.url),
             link=self._link_state.text,
             joined=welcome is not None,
-            node_id=self._node_id,
+            node_id=welcome.node_id if welcome is not None else self._node_id,
             name=welcome.name if welcome is not None else self._config.name,
             plan=plan_line(self._plan) if self._plan is not None else "",
             compute=self._compute.status,
@@ -411,6 +434,13 @@ def _limit_line(ledger: Ledger, now_ns: int) -> str:
     limit, used = ledger.limit_bytes, ledger.used_bytes(now_ns)
     of = f" of {limit / 1e6:.0f} MB" if limit is not None else " MB, no limit set"
     return f"{used / 1e6:.1f}{of} in 24 hours, both directions"
+
+
+def _names_in(folder: Path) -> tuple[str, ...]:
+    try:
+        return tuple(sorted(os.listdir(folder)))
+    except OSError:  # none yet: nobody was joined before
+        return ()
 
 
 def plan_line(plan: Plan) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import os
 import random
 import re
@@ -16,7 +17,7 @@ import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
@@ -24,10 +25,12 @@ from urllib.parse import urlsplit
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
+from swarm_probe.certificates import Certificates
 from swarm_probe.spool import Spool
 from swarm_probe.uplink import look
 from swarm_protocol.messages import (
     MAX_MESSAGE_BYTES,
+    NONCE_HEADER,
     PROBE_PATH,
     Ack,
     Challenge,
@@ -47,10 +50,13 @@ from swarm_protocol.messages import (
     decode_from_collector,
     encode,
 )
+from swarm_protocol.pins import PinError
 from swarm_protocol.ports import DEFAULT_PORT
+from swarm_protocol.signing import SigningError
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_S
 
+_UPGRADE_REQUIRED: Final = 426
 MAX_IN_FLIGHT: Final = 4  # batches; keeps a long path busy and a crash of the collector cheap
 _EXAMPLE: Final = "give HOST:PORT, e.g. --join 203.0.113.7:9470"
 
@@ -99,12 +105,28 @@ class Backoff:
         self._tries = 0
 
 
-def parse_join(text: str) -> str:
-    """The WebSocket URL of `HOST`, `HOST:PORT`, `[IPV6]:PORT` or a ws/wss/http/https URL. Raises JoinError."""
+class _Connect(connect):
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """Never: whoever answers there must not send this probe elsewhere."""
+        return exc
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def parse_join(text: str, *, insecure: bool = False, pinned: bool = False) -> str:
+    """The WebSocket URL of `HOST`, `HOST:PORT`, `[IPV6]:PORT` or a ws/wss/http/https URL. Raises JoinError.
+
+    Without a scheme it is TLS, but plain text with `insecure`, and to this machine itself unless `pinned`.
+    """
     shown = safe(text, 80)
     scheme, separator, rest = text.partition("://")
     if not separator:
-        scheme, rest = "ws", text
+        scheme, rest = "wss", text
     scheme = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}.get(scheme.lower(), "")
     if not scheme:
         raise JoinError(f"--join '{shown}' is neither HOST:PORT nor a ws:// or wss:// URL; {_EXAMPLE}")
@@ -123,6 +145,13 @@ def parse_join(text: str) -> str:
         raise JoinError(f"--join '{shown}' holds more than a host and a path; {_EXAMPLE}")
     if port == 0:
         raise JoinError(f"--join '{shown}': nothing listens on port 0; {_EXAMPLE}")
+    if not separator and not pinned and (insecure or is_loopback(host)):
+        scheme = "ws"
+    if scheme == "ws" and not insecure and not is_loopback(host):
+        raise JoinError(
+            f"--join '{shown}' is plain text, which anybody on the way can read and change; "
+            f"leave out the scheme for TLS, or add --insecure"
+        )
     if port is None:
         port = DEFAULT_PORT if not separator else {"ws": 80, "wss": 443}[scheme]
     path = parts.path.rstrip("/").removesuffix(PROBE_PATH)
@@ -150,7 +179,8 @@ class Link:
         self,
         url: str,
         *,
-        hello: Callable[[], Hello],
+        hello: Callable[[bytes, bytes], Awaitable[Hello]],
+        certificates: Certificates,
         spool: Spool,
         on_plan: Callable[[Plan], None],
         on_lease: Callable[[UplinkLease], None],
@@ -161,7 +191,9 @@ class Link:
     ) -> None:
         self._url = url
         self._who = collector_of(url)
-        self._hello = hello
+        self._hello = hello  # of the nonce to sign and the certificate it is bound to
+        self._certificates = certificates
+        self._joined_once = False
         self._spool = spool
         self._on_plan = on_plan
         self._on_lease = on_lease
@@ -263,8 +295,9 @@ class Link:
     async def _open(self) -> ClientConnection:
         times = self._times
         try:
-            return await connect(
+            return await _Connect(
                 self._url,
+                ssl=self._certificates.context(),
                 compression=None,  # samples are small and this daemon is light
                 open_timeout=times.open_s,
                 ping_interval=times.ping_s,
@@ -288,7 +321,14 @@ class Link:
             await asyncio.gather(task, stopping, return_exceptions=True)
 
     async def _converse(self, ws: ClientConnection) -> None:
-        hello = self._hello()
+        try:
+            bound_to = self._certificates.check(ws.transport.get_extra_info("ssl_object"))
+            nonce = bytes.fromhex(ws.response.headers.get(NONCE_HEADER, "") if ws.response is not None else "")
+            hello = await self._hello(nonce, bound_to)
+        except PinError as error:  # one that joined before goes on trying: a hotel's portal must not end it
+            raise _Ended(str(error), final=not self._joined_once) from error
+        except (ValueError, SigningError) as error:
+            raise _Ended(f"cannot prove to {self._who} who this machine is ({safe(str(error), 120)})") from error
         with contextlib.suppress(ConnectionClosed):  # the receiver hears why
             await self._say(ws, encode(hello))
         joining = asyncio.create_task(self._receive_welcome(ws))
@@ -296,6 +336,7 @@ class Link:
         if welcome is None:
             return
         self._welcome = welcome
+        self._joined_once = True
         self._spool.committed(hello.epoch, welcome.committed_seq)
         self._sent = self._spool.committed_seq
         self._in_flight.clear()
@@ -438,10 +479,14 @@ def _closing_words(error: ConnectionClosed) -> str:
 def _reason(error: Exception) -> str:
     """One short phrase; never the peer's own words unchecked."""
     if isinstance(error, InvalidStatus):
+        if error.response.status_code == _UPGRADE_REQUIRED:
+            return "it takes only TLS from other machines; leave out ws:// and --insecure"
         return f"HTTP {error.response.status_code}: no collector at this address"
     if isinstance(error, TimeoutError):
         return "no answer"
     if isinstance(error, ssl.SSLError):
+        if error.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"):
+            return "it speaks no TLS: no collector, or one that takes plain text (--insecure)"
         return f"TLS: {safe(error.reason or str(error), 100)}"
     if isinstance(error, socket.gaierror):
         return f"the name is not known: {error.strerror}"

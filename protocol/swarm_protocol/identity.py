@@ -1,6 +1,8 @@
-"""Who a node is: a secret key made on first start, and the public id derived from it.
+"""Who a node is: an Ed25519 key made on first start, and the public id derived from it.
 
-The id is what samples, links and the database carry; the name is for people and may change.
+The id is what samples, links and the database carry; the name is for people and may change. A probe of before had
+a secret that it showed to its collector; its file is taken over, and the old secret is shown once more, to those
+collectors alone that know it already, so that the node keeps its id and its past there.
 """
 
 from __future__ import annotations
@@ -8,29 +10,91 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-KEY_BYTES = 32
+KEY_BYTES: Final = 32
+_HEAD: Final = "swarmtop node key 1"
 
 
 class IdentityError(Exception):
     """The key file cannot be read or made; the text says what to do."""
 
 
-def node_id(node_key: bytes) -> str:
-    """16 hex digits, safe to show: the first 64 bits of SHA-256 over the key."""
-    return hashlib.sha256(b"swarmtop node id\x00" + node_key).hexdigest()[:16]
+def node_id(key: bytes) -> str:
+    """16 hex digits, safe to show: the first 64 bits of SHA-256 over the public key (once: over the secret)."""
+    return hashlib.sha256(b"swarmtop node id\x00" + key).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeKey:
+    seed: bytes  # secret
+    former: bytes | None = None  # secret of before; None: this node never had one
+    former_known_to: tuple[str, ...] = ()  # collectors that were joined with it
+
+    def former_for(self, collector: str) -> bytes | None:
+        return self.former if collector in self.former_known_to else None
+
+
+def load_or_create_node_key(path: Path, known_to: Callable[[], tuple[str, ...]]) -> NodeKey:
+    """The node's key in `path`, made on first use with mode 0600. `known_to`: collectors joined before, asked where the
+    file is one of before.
+
+    Raises IdentityError where the file is unreadable, unwritable or not a key.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        _write_new(path, _text_of(NodeKey(secrets.token_bytes(KEY_BYTES))))
+        return load_or_create_node_key(path, known_to)
+    except OSError as error:
+        raise IdentityError(f"cannot read {path} ({error.strerror}); give --state another folder") from error
+    if len(data) == KEY_BYTES:
+        key = NodeKey(secrets.token_bytes(KEY_BYTES), former=data, former_known_to=known_to())
+        draft = path.with_name(f"{path.name}.{os.getpid()}")
+        try:
+            _write_draft(draft, _text_of(key))
+            draft.replace(path)
+        except OSError as error:
+            raise IdentityError(f"cannot write {path} ({error.strerror}); give --state another folder") from error
+        return key
+    key_read = _of_text(data)
+    if key_read is None:
+        raise IdentityError(f"{path} holds no node key; remove it to start anew, as another node")
+    return key_read
+
+
+def _text_of(key: NodeKey) -> bytes:
+    former = f"former {key.former.hex()} {' '.join(key.former_known_to)}\n" if key.former is not None else ""
+    return f"{_HEAD}\nseed {key.seed.hex()}\n{former}".encode()
+
+
+def _of_text(data: bytes) -> NodeKey | None:
+    lines = data.decode(errors="replace").splitlines()
+    words = [line.split() for line in lines[1:]]
+    if lines[:1] != [_HEAD] or not words or len(words[0]) != 2 or words[0][0] != "seed":
+        return None
+    try:
+        seed = bytes.fromhex(words[0][1])
+        former = words[1] if len(words) > 1 and words[1][:1] == ["former"] else None
+        key = NodeKey(seed, bytes.fromhex(former[1]), tuple(former[2:])) if former else NodeKey(seed)
+    except (ValueError, IndexError):
+        return None
+    return key if len(seed) == KEY_BYTES else None
 
 
 def load_or_create_key(path: Path) -> bytes:
-    """The key in `path`, made on first use with mode 0600.
+    """The secret in `path`, made on first use with mode 0600.
 
     Raises IdentityError where the file is unreadable, unwritable or not a key.
     """
     try:
         key = path.read_bytes()
     except FileNotFoundError:
-        return _create(path)
+        _write_new(path, secrets.token_bytes(KEY_BYTES))
+        return load_or_create_key(path)
     except OSError as error:
         raise IdentityError(f"cannot read {path} ({error.strerror}); give --state another folder") from error
     if len(key) != KEY_BYTES:
@@ -38,24 +102,27 @@ def load_or_create_key(path: Path) -> bytes:
     return key
 
 
-def _create(path: Path) -> bytes:
-    key = secrets.token_bytes(KEY_BYTES)
+def _write_new(path: Path, data: bytes) -> None:
+    """`path` with this in it, unless somebody else was first. Raises IdentityError."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(key)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_draft(draft, data)
         # a link appears whole or not at all: two probes started at once end with the same key
         os.link(draft, path)
     except FileExistsError:
-        return load_or_create_key(path)
+        return
     except OSError as error:
         raise IdentityError(f"cannot write {path} ({error.strerror}); give --state another folder") from error
     finally:
         draft.unlink(missing_ok=True)
-    return key
+
+
+def _write_draft(path: Path, data: bytes) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def default_state_dir() -> Path:

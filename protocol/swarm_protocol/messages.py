@@ -32,6 +32,8 @@ from swarm_protocol.shape import LayerShape
 
 PROTOCOL_VERSION: Final = 1
 PROBE_PATH: Final = "/probe"
+OPERATE_PATH: Final = "/operate"
+NONCE_HEADER: Final = "Swarm-Nonce"  # of the answer that opens a probe's WebSocket: hex, to be signed in its Hello
 VIEW_PATH: Final = "/view"
 MAX_MESSAGE_BYTES: Final = 1 << 20  # a batch is far smaller; what exceeds this is no probe of ours
 MAX_STREAM_BYTES: Final = 64 << 20  # of one frame to a viewer: a keyframe of 1,000 nodes, all pairs known, packed
@@ -71,7 +73,11 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
     """The first message of a probe."""
 
     protocol: Annotated[int, Meta(ge=1, le=1000)]
-    node_key: Key  # secret, made on first start; the public id is derived from it
+    public_key: Annotated[bytes, Meta(max_length=32)] = b""  # Ed25519; the node's id is derived from it
+    proof: Annotated[bytes, Meta(max_length=64)] = b""  # signature over `signing.joining(nonce, bound_to)`
+    bound_to: Annotated[bytes, Meta(max_length=32)] = b""  # SHA-256 of the certificate seen; empty: plain text
+    node_key: Key | None = None  # secret that this node was known by before keys were signed with; else None
+    invite: Annotated[str, Meta(max_length=64)] = ""
     name: Annotated[str, Meta(min_length=1, max_length=300)]  # the gate cleans it
     token: Annotated[str, Meta(max_length=200)] = ""
     epoch: WallNs  # names this spool; (node, epoch, seq) names a batch

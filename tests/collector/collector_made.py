@@ -6,7 +6,7 @@ import hashlib
 from typing import Any
 
 from swarm_collector.membership import Admitted, Member, Membership
-from swarm_protocol import identity
+from swarm_protocol import identity, signing
 from swarm_protocol.messages import Focus, Hello, HostFacts
 from swarm_protocol.shape import LayerShape
 
@@ -20,13 +20,15 @@ def key_of(name: str) -> bytes:
 
 
 def id_of(name: str) -> str:
-    return identity.node_id(key_of(name))
+    return identity.node_id(signing.public_key(key_of(name)))
 
 
-def hello(name: str, *, key: str | None = None, **changes: Any) -> Hello:
+def hello(name: str, *, key: str | None = None, seed: bytes | None = None, nonce: bytes = b"", **changes: Any) -> Hello:
+    seed = seed or key_of(key or name)
     fields: dict[str, Any] = {
         "protocol": 1,
-        "node_key": key_of(key or name),
+        "public_key": signing.public_key(seed),
+        "proof": signing.sign(seed, signing.joining(nonce, changes.get("bound_to", b""))),
         "name": name,
         "epoch": 7,
         "udp_port": 4000,

@@ -20,6 +20,7 @@ from swarm_collector.server import Server
 from swarm_protocol.frames import apply_diff, decode_keyframe
 from swarm_protocol.messages import (
     MAX_STREAM_BYTES,
+    NONCE_HEADER,
     Ack,
     Batch,
     CollectorMessage,
@@ -85,8 +86,13 @@ async def collector(folder: Path, store: str | None = None, **changes: Any) -> A
 async def probe_at(port: int, name: str, **changes: Any) -> AsyncIterator[Probe]:
     async with connect(f"ws://127.0.0.1:{port}/probe", compression=None, proxy=None) as connection:
         probe = Probe(connection, name)
-        await connection.send(encode(hello(name, **changes)))
+        await connection.send(encode(hello(name, nonce=nonce_of(connection), **changes)))
         yield probe
+
+
+def nonce_of(connection: ClientConnection) -> bytes:
+    assert connection.response is not None
+    return bytes.fromhex(connection.response.headers[NONCE_HEADER])
 
 
 class Probe:

@@ -224,7 +224,7 @@ async def test_an_open_collector_without_a_token_is_warned_of(tmp_path):
     )
     assert process.stderr is not None
     async with asyncio.timeout(30):
-        while b"give --token" not in (line := await process.stderr.readline()):
+        while b"give a token in $SWARMTOP_TOKEN" not in (line := await process.stderr.readline()):
             assert line
     process.terminate()
     assert await process.wait() == 0
@@ -297,7 +297,7 @@ def test_help_shows_an_example_and_loads_neither_aiohttp_nor_numpy(tmp_path):
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 0
-    assert "example:\n  swarm-collector --listen" in ended.stdout
+    assert "example:\n  SWARMTOP_TOKEN=" in ended.stdout
     assert ended.stdout.splitlines()[-1] == "[]"
 
 

@@ -30,7 +30,10 @@ def admit(membership: Membership, *args: object, **changes: object) -> Admitted 
 @pytest.mark.parametrize("given_token", ["", "wrong", "Secret", "secret "])
 def test_a_wrong_token_is_refused_for_good(given_token):
     outcome = admit(Membership(token="secret"), "kiln", 1, token=given_token)
-    assert outcome == Rejected("wrong or missing token; ask the swarm's operator and give it with --token", final=True)
+    assert outcome == Rejected(
+        "wrong or missing token; ask the swarm's operator for an invite, or for the token and give it with --token",
+        final=True,
+    )
 
 
 def test_the_right_token_is_admitted():

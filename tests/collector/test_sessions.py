@@ -12,7 +12,7 @@ import aiohttp
 import msgspec
 import pytest
 from collector_made import FOCUS, LAYER, hello, id_of
-from collector_rig import Probe, collector, link, note, probe_at, uplink
+from collector_rig import Probe, collector, link, nonce_of, note, probe_at, uplink
 from msgspec.structs import replace
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
@@ -22,6 +22,7 @@ from swarm_collector.leases import DAILY_BYTES
 from swarm_collector.sessions import Pulse
 from swarm_protocol.messages import (
     MAX_MESSAGE_BYTES,
+    NONCE_HEADER,
     Ack,
     Batch,
     Focus,
@@ -96,7 +97,7 @@ async def test_a_hostile_name_is_clean_in_the_welcome_the_stream_and_the_log(rig
 
 
 async def test_two_of_one_name_are_told_apart(rig):
-    async with rig.probe("kiln", node_key=b"a" * 32) as a, rig.probe("kiln", node_key=b"b" * 32) as b:
+    async with rig.probe("kiln", seed=b"a" * 32) as a, rig.probe("kiln", seed=b"b" * 32) as b:
         assert {(await a.welcome()).name, (await b.welcome()).name} == {"kiln", "kiln-2"}
 
 
@@ -111,7 +112,7 @@ async def test_garbage_ends_its_own_session_only(rig, joined):
         for payload in GARBAGE:
             async with connect(rig.url("/probe"), compression=None, proxy=None) as bad:
                 if joined:
-                    await bad.send(encode(hello("bad")))
+                    await bad.send(encode(hello("bad", nonce=nonce_of(bad))))
                 with contextlib.suppress(ConnectionClosed):
                     await bad.send(payload)
                 await asyncio.wait_for(bad.wait_closed(), 10)
@@ -137,7 +138,7 @@ async def test_a_probe_that_comes_back_is_told_what_is_committed(rig):
 
 
 async def test_a_restarted_collector_knows_names_keys_and_figures(tmp_path):
-    async with collector(tmp_path) as rig, rig.probe("kiln", node_key=b"k" * 32), rig.probe("oven") as oven:
+    async with collector(tmp_path) as rig, rig.probe("kiln", seed=b"k" * 32), rig.probe("oven") as oven:
         (before,) = (await oven.plan_with("kiln")).peers
         await oven.batch(1, link(time.time_ns(), before.node_id, rtt_ms=33.0))
         await oven.acked(1)
@@ -145,7 +146,7 @@ async def test_a_restarted_collector_knows_names_keys_and_figures(tmp_path):
         swarm = await viewer.frame()
         src, dst = swarm.index("oven"), swarm.index("kiln")
         assert swarm.links["rtt_p50_ms"][src, dst] == 33.0
-        async with rig.probe("oven") as oven, rig.probe("kiln", node_key=b"k" * 32):
+        async with rig.probe("oven") as oven, rig.probe("kiln", seed=b"k" * 32):
             assert (await oven.plan_with("kiln")).peers[0].stamp_key == before.stamp_key
 
 
@@ -437,8 +438,9 @@ async def upgraded(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWrite
         b"GET /probe HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
     )
-    await reader.readuntil(b"\r\n\r\n")
-    body = encode(hello("ghost"))
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    (nonce,) = (line.split(": ")[1] for line in head.splitlines() if line.startswith(NONCE_HEADER))
+    body = encode(hello("ghost", nonce=bytes.fromhex(nonce)))
     writer.write(bytes([0x82, 0x80 | 126]) + len(body).to_bytes(2, "big") + bytes(4) + body)
     return reader, writer
 

@@ -14,6 +14,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 
+import msgspec
 import numpy as np
 import pytest
 from swarm_rig import TOKEN, SwarmRig
@@ -21,7 +22,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
 from swarm_predict.catalogue import model_named
+from swarm_protocol import signing
 from swarm_protocol.messages import (
+    NONCE_HEADER,
     PROBE_PATH,
     PROTOCOL_VERSION,
     Ack,
@@ -131,14 +134,19 @@ async def bear_witness(rig: SwarmRig, acknowledged: set[str]) -> None:
     After each kill it sends again whatever was not acknowledged, as the spool does.
     """
     facts = HostFacts(system="none", cpu="none", cores=1, ram_bytes=1)
-    fields = {"protocol": PROTOCOL_VERSION, "node_key": b"w" * 32, "name": WITNESS, "token": TOKEN, "epoch": 1}
+    fields = {"protocol": PROTOCOL_VERSION, "name": WITNESS, "token": TOKEN, "epoch": 1}
+    seed = b"w" * 32
     hello = Hello(**fields, udp_port=0, tcp_port=0, software="test", facts=facts)  # type: ignore[arg-type]
     waiting: dict[int, str] = {}
     seq = 0
     while True:
         with contextlib.suppress(OSError, WebSocketException):
             async with connect(f"ws://{rig.address}{PROBE_PATH}", proxy=None) as connection:
-                await connection.send(encode(hello))
+                assert connection.response is not None
+                nonce = bytes.fromhex(connection.response.headers[NONCE_HEADER])
+                proof = signing.sign(seed, signing.joining(nonce, signing.NOT_TLS))
+                proven = msgspec.structs.replace(hello, public_key=signing.public_key(seed), proof=proof)
+                await connection.send(encode(proven))
                 for number in list(waiting):
                     await connection.send(_event(number, waiting[number]))
                 while True:

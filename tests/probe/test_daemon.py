@@ -22,7 +22,8 @@ from swarm_probe.ledger import Ledger
 from swarm_probe.link import LinkTimes
 from swarm_probe.nat import Finding
 from swarm_probe.status import read_status
-from swarm_protocol.identity import load_or_create_key, node_id
+from swarm_protocol import signing
+from swarm_protocol.identity import load_or_create_node_key
 from swarm_protocol.messages import Batch, Heartbeat, Hello, LeaseDone, Leaving, Peer, Plan, Refused, UplinkLease
 from swarm_protocol.samples import EventSample, HostSample, RooflineSample, Sample
 from swarm_protocol.stun import Endpoint
@@ -142,7 +143,9 @@ async def test_it_says_who_it_is_and_sends_its_host_figures(collector: FakeColle
         (hello,) = await collector.hears(Hello)
         (batch, *_) = await collector.hears(Batch)
     assert (hello.name, hello.token, hello.udp_port, hello.tcp_port) == ("kiln-07", "secret-token", 4001, 4002)
-    assert node_id(hello.node_key) == node_id(load_or_create_key(tmp_path / "node.key"))
+    key = load_or_create_node_key(tmp_path / "node.key", tuple)
+    assert hello.public_key == signing.public_key(key.seed)
+    assert signing.verified(hello.public_key, signing.joining(b"", b""), hello.proof)
     assert hello.facts.offer_bytes == 5 << 30
     assert isinstance(batch.samples[0], HostSample)
     assert batch.epoch == hello.epoch

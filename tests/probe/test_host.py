@@ -165,7 +165,7 @@ def test_facts_pass_the_collectors_gate() -> None:
     facts = Host(Gpus(FakeNvml(card(name="\x1b[31mcard")))).facts()
     hello = Hello(
         protocol=1,
-        node_key=b"k" * 32,
+        public_key=b"k" * 32,
         name="n",
         epoch=1,
         udp_port=0,

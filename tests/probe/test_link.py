@@ -14,6 +14,7 @@ from fake_collector import NODE_ID, FakeCollector
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swarm_probe.certificates import Certificates
 from swarm_probe.link import Backoff, JoinError, Link, LinkState, LinkTimes, parse_join
 from swarm_probe.spool import Spool
 from swarm_protocol.messages import (
@@ -58,6 +59,7 @@ class Rig:
         self.link = Link(
             url,
             hello=self.hello,
+            certificates=Certificates("127.0.0.1", folder, print, tls=False),
             spool=self.spool,
             on_plan=lambda plan: (self.plans.append(plan), self.news.set()),  # type: ignore[func-returns-value]
             on_lease=lambda lease: (self.leases.append(lease), self.news.set()),  # type: ignore[func-returns-value]
@@ -66,10 +68,9 @@ class Rig:
             times=times,
         )
 
-    def hello(self) -> Hello:
+    async def hello(self, nonce: bytes, bound_to: bytes) -> Hello:
         return Hello(
             protocol=1,
-            node_key=b"k" * 32,
             name="kiln-07",
             token="secret-token",
             epoch=self.spool.epoch,
@@ -328,16 +329,30 @@ def test_a_password_in_the_url_is_refused_and_not_repeated() -> None:
 @pytest.mark.parametrize(
     ("text", "url"),
     [
-        ("203.0.113.7:9470", "ws://203.0.113.7:9470/probe"),
-        ("swarm.example", "ws://swarm.example:9470/probe"),
-        ("[2001:db8::7]:99", "ws://[2001:db8::7]:99/probe"),
+        ("203.0.113.7:9470", "wss://203.0.113.7:9470/probe"),
+        ("swarm.example", "wss://swarm.example:9470/probe"),
+        ("[2001:db8::7]:99", "wss://[2001:db8::7]:99/probe"),
+        ("127.0.0.1:9470", "ws://127.0.0.1:9470/probe"),
+        ("ws://[::1]:9470", "ws://[::1]:9470/probe"),
+        ("localhost", "ws://localhost:9470/probe"),
         ("wss://swarm.example", "wss://swarm.example:443/probe"),
         ("https://swarm.example/pool/", "wss://swarm.example:443/pool/probe"),
-        ("ws://swarm.example:1/probe", "ws://swarm.example:1/probe"),
     ],
 )
 def test_join_takes_what_people_paste(text: str, url: str) -> None:
     assert parse_join(text) == url
+
+
+@pytest.mark.parametrize("text", ["swarm.example:1", "ws://swarm.example:1/probe", "http://swarm.example:1"])
+def test_plain_text_to_another_machine_must_be_asked_for(text: str) -> None:
+    assert parse_join(text, insecure=True) == "ws://swarm.example:1/probe"
+    if "://" in text:
+        with pytest.raises(JoinError) as caught:
+            parse_join(text)
+        assert str(caught.value) == (
+            f"--join '{text}' is plain text, which anybody on the way can read and change; "
+            "leave out the scheme for TLS, or add --insecure"
+        )
 
 
 @pytest.mark.parametrize(

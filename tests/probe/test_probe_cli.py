@@ -117,7 +117,7 @@ async def test_a_killed_probe_starts_again_as_the_same_node_and_loses_nothing(co
     await second.line_with("joined")
     await collector.until(lambda: any(isinstance(m, Batch) and m.seq == 1 for m in collector.heard[heard:]))
     before, after = collector.of(Hello)
-    assert (before.node_key, before.epoch) == (after.node_key, after.epoch)
+    assert (before.public_key, before.epoch) == (after.public_key, after.epoch)
 
 
 async def test_a_wrong_token_ends_it_with_one_line(collector: FakeCollector, start) -> None:
@@ -204,7 +204,7 @@ def test_a_state_folder_with_a_broken_key_is_one_line(tmp_path: Path) -> None:
     done = run("--join", "127.0.0.1:9", "--state", str(tmp_path))
     assert done.returncode == 2
     assert done.stderr == (
-        f"swarm-probe: {tmp_path}/node.key holds 5 bytes, not a 32-byte key; remove it to start anew\n"
+        f"swarm-probe: {tmp_path}/node.key holds no node key; remove it to start anew, as another node\n"
     )
 
 

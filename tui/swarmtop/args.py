@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final, NoReturn, get_args
 
 from swarm_predict.types import AllReduce, Engine
+from swarm_protocol import pins
 from swarm_protocol.ports import DEFAULT_PORT
 from swarm_protocol.units import NS_PER_S, ns_from_iso
 
@@ -121,6 +122,23 @@ def losses(text: str) -> tuple[str, float]:
     return name, number(0, 3600)(rate)
 
 
+def length_s(text: str) -> int:
+    """An argparse type: `2h`, `7d`, `4w` in seconds."""
+    number, unit = text[:-1], text[-1:]
+    seconds = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}.get(unit, 0)
+    if not (number.isascii() and number.isdigit() and 60 <= int(number) * seconds <= 366 * 86_400):
+        raise argparse.ArgumentTypeError(f"takes a length of time as 2h, 7d or 4w, at most a year ({text!r} is none)")
+    return int(number) * seconds
+
+
+def fingerprint(text: str) -> str:
+    """An argparse type: the fingerprint of a collector's certificate."""
+    try:
+        return pins.text_of(pins.digest_of(text))
+    except pins.PinError as error:
+        raise argparse.ArgumentTypeError(f"takes SHA256:… ({error})") from None
+
+
 def when(text: str) -> str:
     """An argparse type: an ISO time or `-90s`, `-15m`, `-1h`, `-2d`; worked out against a clock by `at_ns`."""
     try:
@@ -175,6 +193,15 @@ def add_token(parser: argparse._ActionsContainer) -> None:
         "--token",
         default=os.environ.get(TOKEN_VARIABLE, ""),
         help=f"where the collector asks for one (default: ${TOKEN_VARIABLE})",
+    )
+    parser.add_argument(
+        "--fingerprint",
+        type=fingerprint,
+        metavar="SHA256:…",
+        help="the collector's certificate (default: what was seen first)",
+    )
+    parser.add_argument(
+        "--insecure", action="store_true", help="plain text to another machine: anybody on the way can read it"
     )
 
 

@@ -120,4 +120,4 @@ def open_source(args: argparse.Namespace) -> Source:
     from swarmtop.sources.live import LiveSource
 
     host, port = args.connect or (LOOPBACK, DEFAULT_PORT)
-    return LiveSource(host, port, token=args.token)
+    return LiveSource(host, port, token=args.token, pin=args.fingerprint, insecure=args.insecure)

@@ -24,13 +24,13 @@ from swarm_protocol.identity import default_state_dir
 from swarm_protocol.ports import DEFAULT_PORT
 from swarm_protocol.text import safe
 from swarmtop.args import TOKEN_VARIABLE, address_text
-from swarmtop.commands.invite import is_loopback, reachable_address
+from swarmtop.commands.invite import reachable_address
 from swarmtop.config import LOOPBACK
 from swarmtop.errors import UNUSABLE, CommandError
 from swarmtop.progress import progress
 from swarmtop.source import SourceError
 from swarmtop.sources import first_frame
-from swarmtop.sources.live import LiveSource
+from swarmtop.sources.live import LiveSource, is_loopback
 
 EVERYWHERE: Final = ("0.0.0.0", "::")  # listens on every address of this machine
 READY_WITHIN_S: Final = 60.0  # a first start compiles and makes a database, on a slow disk too
@@ -47,6 +47,7 @@ class Home:
     port: int
     token: str
     join: tuple[str, int] | None  # where others reach it; None: they cannot
+    state: Path | None = None  # the folder of a collector that was started here
 
 
 @contextlib.contextmanager
@@ -94,7 +95,7 @@ def home(
         if listen is not None and not is_loopback(listen[0]):
             join = (reachable_address()[0] if listen[0] in EVERYWHERE else listen[0], at)
         try:
-            yield Home(host, at, token, join)
+            yield Home(host, at, token, join, folder)
         finally:
             for died in filter(None, (collector.died(), probe.died())):
                 print(f"swarmtop: {died}", file=sys.stderr)

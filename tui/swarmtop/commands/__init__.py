@@ -39,5 +39,6 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("alert", "swarmtop.commands.alert", "call somebody when a rule stays broken: webhook, command"),
     Command("invite", "swarmtop.commands.invite", "the line a volunteer pastes"),
     Command("serve", "swarmtop.commands.serve", "the dashboard in a browser on this machine"),
+    Command("members", "swarmtop.commands.members", "who is a member; rename them, revoke a membership"),
     Command("lab", "swarmtop.commands.lab", "a swarm of real probes on an emulated internet (Linux)"),
 )

@@ -31,15 +31,20 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError("--listen starts a collector here; it does not go with --swarm, --db or --connect")
     if args.swarm is not None or args.db is not None:
         return show(open_source(args), "")
-    from swarmtop.commands.invite import invite_line, is_loopback  # websockets and asyncio: no file pays for them
+    from swarmtop.commands.invite import invite, invite_line  # websockets and asyncio: no file pays for them
+    from swarmtop.sources.live import LiveSource, is_loopback
 
     if args.connect is not None:
         host, port = args.connect
-        hint = "" if is_loopback(host) else invite_line(host, port, args.token)
+        hint = "" if is_loopback(host) else invite_line(host, port, token=args.token)
         return show(open_source(args), hint)
+    from swarmtop import operating
     from swarmtop.embedded import home
-    from swarmtop.sources.live import LiveSource
 
     with home(args.token, args.listen) as found:
-        hint = invite_line(*found.join, found.token) if found.join else ""
+        hint = ""
+        if found.join is not None:
+            host, port = found.join
+            desk = operating.find(str(found.state), port)
+            hint = invite(desk, host) if desk is not None else invite_line(host, port, token=found.token)
         return show(LiveSource(found.host, found.port, token=found.token), hint)

@@ -1,25 +1,35 @@
-"""`swarmtop invite`: the line that a volunteer pastes to join a running collector."""
+"""`swarmtop invite`: the line that a volunteer pastes to join a running collector, and the invites made so far."""
 
 from __future__ import annotations
 
 import argparse
 import ipaddress
+import re
 import shlex
 import socket
 import sys
+import time
 from typing import Final
 
+from swarm_protocol import operate
 from swarm_protocol.ports import DEFAULT_PORT
-from swarmtop.args import add_token, address, address_text
+from swarm_protocol.text import safe
+from swarm_protocol.units import NS_PER_S, iso_utc
+from swarmtop import operating
+from swarmtop.args import add_token, address, address_text, length_s
 from swarmtop.commands.common import one_frame
 from swarmtop.config import LOOPBACK
-from swarmtop.errors import DONE
-from swarmtop.sources.live import LiveSource
+from swarmtop.errors import DONE, CommandError
+from swarmtop.sources.live import LiveSource, is_loopback
 
 EXAMPLE: Final = """
-swarmtop invite                                    of the collector on this machine
-swarmtop invite --connect swarm.example.org:9470 --token s3cret
+swarmtop invite                                    a line for one machine, good for a day
+swarmtop invite --for alice --valid 7d             whom it is for, and for how long
+swarmtop invite --connect swarm.example.org:9470   the collector as volunteers reach it
+swarmtop invite --list
+swarmtop invite --revoke 4f1c09ab
 """
+_INVITE_ID = re.compile(r"[0-9a-f]{8}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,32 +37,94 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--connect",
         metavar="HOST:PORT",
         type=address,
-        help="the collector as volunteers reach it (default: this machine)",
+        help="the collector as volunteers reach it (default: this machine's address)",
     )
+    parser.add_argument("--for", dest="label", default="", metavar="WHOM", help="a note: whose machine it is for")
+    parser.add_argument("--valid", type=length_s, default=86_400, metavar="TIME", help="2h, 1d, 4w (default 1d)")
+    one = parser.add_mutually_exclusive_group()
+    one.add_argument("--list", action="store_true", help="the invites made so far")
+    one.add_argument("--revoke", metavar="ID", help="an invite that nobody may use any more")
+    parser.add_argument("--state", metavar="DIR", help="the collector's state folder (default: where it usually is)")
     add_token(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    host, port = args.connect or (LOOPBACK, DEFAULT_PORT)
-    # an invitation to a collector that is not there, or with a wrong token, would be found out by the volunteers
-    swarm = one_frame(LiveSource(host, port, token=args.token))
-    shown, remark = (host, "") if not is_loopback(host) else reachable_address()
-    print(invite_line(shown, port, args.token))
-    members = f"{len(swarm)} {'member' if len(swarm) == 1 else 'members'} so far"
-    print(f"{members}{'; ' + remark if remark else ''}", file=sys.stderr)
+    if args.list:
+        return _list(operating.need(args.state))
+    if args.revoke is not None:
+        return _revoke(operating.need(args.state), args.revoke)
+    host, port = args.connect or (None, None)
+    desk = operating.find(args.state, port)
+    if desk is None and args.state is not None:
+        operating.need(args.state)
+    if desk is None:
+        return _with_token(host or LOOPBACK, port or DEFAULT_PORT, args)
+    print(invite(desk, host, label=args.label, valid_s=args.valid, port=port))
+    shown = host or desk.operator.host
+    remark = ""
+    if is_loopback(desk.operator.host):
+        remark = "the collector listens on this machine alone; start it with --listen 0.0.0.0:9470 to let others in"
+    elif shown in operating.EVERYWHERE:
+        remark = reachable_address()[1]
+    until = iso_utc(time.time_ns() + args.valid * NS_PER_S)[:16].replace("T", " at ")
+    print(f"good for one machine, until {until} UTC{'; ' + remark if remark else ''}", file=sys.stderr)
     return DONE
 
 
-def invite_line(host: str, port: int, token: str = "") -> str:
-    join = f"pip install swarmtop && swarm-probe --join {address_text(host, port)}"
-    return f"{join} --token {shlex.quote(token)}" if token else join
+def invite(
+    desk: operating.Desk, host: str | None, *, label: str = "", valid_s: int = 86_400, port: int | None = None
+) -> str:
+    """A fresh line. `host`: as volunteers reach it; None: as this machine is reached. Raises CommandError."""
+    made = desk.ask(operate.MakeInvite(label=label, valid_s=valid_s))
+    assert isinstance(made, operate.Made)
+    if host is None:
+        host = desk.operator.host
+        if host in operating.EVERYWHERE or is_loopback(host):
+            host = reachable_address()[0]
+    return invite_line(host, port or desk.operator.port, code=made.code, pin=desk.operator.pin)
 
 
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def invite_line(host: str, port: int, *, token: str = "", code: str = "", pin: str = "") -> str:
+    """One line to paste. Secrets stand in the environment: arguments can be read by every user of that machine."""
+    secret = f"SWARMTOP_INVITE={code} " if code else f"SWARMTOP_TOKEN={shlex.quote(token)} " if token else ""
+    line = f"pip install swarmtop && {secret}swarm-probe --join {address_text(host, port)}"
+    return f"{line} --fingerprint {pin}" if pin else line
+
+
+def _with_token(host: str, port: int, args: argparse.Namespace) -> int:
+    """Somebody else's collector, or one of another user: no invite can be made, so the shared token is passed on."""
+    # an invitation to a collector that is not there, or with a wrong token, would be found out by the volunteers
+    source = LiveSource(host, port, token=args.token, pin=args.fingerprint, insecure=args.insecure)
+    swarm = one_frame(source)
+    shown, remark = (host, "") if not is_loopback(host) else reachable_address()
+    print(invite_line(shown, port, token=args.token, pin=source.shown_pin))
+    members = f"{len(swarm)} {'member' if len(swarm) == 1 else 'members'} so far"
+    print(
+        f"{members}; this line has no invite of its own, which only the collector's operator can make, on its machine"
+        f"{'; ' + remark if remark else ''}",
+        file=sys.stderr,
+    )
+    return DONE
+
+
+def _list(desk: operating.Desk) -> int:
+    answer = desk.ask(operate.ListInvites())
+    assert isinstance(answer, operate.Invites)
+    if not answer.rows:
+        print("no invite was made yet; swarmtop invite makes one", file=sys.stderr)
+    for row in answer.rows:
+        until = iso_utc(row.expires_ns)[:16].replace("T", " ")
+        print(f"{row.invite}  until {until}  {safe(row.state, 60):<24}  {safe(row.label, 60)}".rstrip())
+    return DONE
+
+
+def _revoke(desk: operating.Desk, invite_id: str) -> int:
+    if not _INVITE_ID.fullmatch(invite_id):
+        raise CommandError(f"{safe(invite_id, 40)} is no invite; swarmtop invite --list shows them")
+    answer = desk.ask(operate.RevokeInvite(invite=invite_id))
+    assert isinstance(answer, operate.Done)
+    print(safe(answer.text))
+    return DONE
 
 
 def reachable_address() -> tuple[str, str]:
@@ -66,6 +138,19 @@ def reachable_address() -> tuple[str, str]:
             asking.connect(("192.0.2.1", 9))
             host = str(asking.getsockname()[0])
         except OSError:
-            return LOOPBACK, "this machine has no route out, so nobody else can reach it"
+            host = _of_an_interface()
+            if host == LOOPBACK:
+                return LOOPBACK, "this machine has no route out, so nobody else can reach it"
     where = "inside your network only" if ipaddress.ip_address(host).is_private else "from anywhere"
     return host, f"{host} is reached {where}, if swarm-collector listens on it; else name the address with --connect"
+
+
+def _of_an_interface() -> str:
+    """Of a machine without a route to the internet: the first address that others on its network may know."""
+    import psutil  # not wanted by anybody who has a route
+
+    for addresses in psutil.net_if_addrs().values():
+        for each in addresses:
+            if each.family == socket.AF_INET and not is_loopback(each.address):
+                return str(each.address)
+    return LOOPBACK

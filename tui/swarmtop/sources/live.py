@@ -10,20 +10,26 @@ import asyncio
 import contextlib
 import dataclasses
 import errno
+import http
+import ipaddress
 import itertools
 import os
 import random
 import re
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
+from swarm_protocol import pins
 from swarm_protocol.estimates import completed
 from swarm_protocol.frames import FrameError
+from swarm_protocol.identity import default_state_dir
 from swarm_protocol.messages import (
     MAX_STREAM_BYTES,
     PROTOCOL_VERSION,
@@ -61,6 +67,19 @@ CHUNKS_AHEAD: Final = 32  # of an export; more are left in the socket, which slo
 _ERRNO = re.compile(r"\[Errno (\d+)\]")
 
 
+class _Connect(connect):
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """Never: a token is not carried elsewhere."""
+        return exc
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class _Lost(Exception):
     """This connection is over; why, in a few words."""
 
@@ -74,11 +93,19 @@ class LiveSource:
         port: int,
         *,
         token: str = "",
+        pin: str | None = None,
+        insecure: bool = False,
+        pins_folder: Path | None = None,
         rate_hz: float = 4.0,
         rng: random.Random | None = None,
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.title = address_text(host, port)
+        self.shown_pin = ""  # of the collector's certificate, once it was seen
+        self._first_seen = ""  # a line for the screen, once there is one
+        self._pin = pin
+        self._tls = not (insecure or is_loopback(host))
+        self._pins_folder = pins_folder or default_state_dir()
         self._subscribe = Subscribe(protocol=PROTOCOL_VERSION, token=token, rate_hz=rate_hz)
         self._backoff = Backoff(rng or random.Random())
         self._wall_ns = wall_ns
@@ -247,25 +274,47 @@ class LiveSource:
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> ClientConnection:
         try:
-            return await stack.enter_async_context(
-                connect(
-                    f"ws://{self.title}{VIEW_PATH}",
+            connection = await stack.enter_async_context(
+                _Connect(
+                    f"{'wss' if self._tls else 'ws'}://{self.title}{VIEW_PATH}",
+                    ssl=pins.client_context() if self._tls else None,
                     max_size=MAX_STREAM_BYTES,
                     open_timeout=CONNECT_WITHIN_S,
                     compression=None,  # frames are packed already
                     proxy=None,
                 )
             )
+            self._check_certificate(connection)
+            return connection
         except TimeoutError as error:
             raise _Lost(f"no answer within {CONNECT_WITHIN_S:.0f} s") from error
+        except pins.PinError as error:
+            raise SourceError(str(error), 3) from error
         except InvalidStatus as error:
+            if error.response.status_code == http.HTTPStatus.UPGRADE_REQUIRED:
+                raise SourceError(
+                    f"{self.title} takes only TLS from other machines; leave out --insecure", 3
+                ) from error
             raise SourceError(
                 f"{self.title} answers with HTTP {error.response.status_code}: no swarm-collector; correct --connect", 3
             ) from error
         except InvalidHandshake as error:
             raise SourceError(f"{self.title} answers, but is no swarm-collector; correct --connect", 3) from error
-        except OSError as error:
+        except OSError as error:  # ssl.SSLError is one
             raise _Lost(reason(error)) from error
+
+    def _check_certificate(self, connection: ClientConnection) -> None:
+        """Before anything of ours is said. Raises PinError where it is not the one that is known."""
+        found = connection.transport.get_extra_info("ssl_object")
+        certificate = found.getpeercert(binary_form=True) if found is not None else None
+        if certificate is None:
+            return
+        self.shown_pin = pins.fingerprint(certificate)
+        known = self._pin or pins.load(self._pins_folder, self.title)
+        pins.require(self.title, known, self.shown_pin)
+        pins.remember(self._pins_folder, self.title, self.shown_pin)
+        if known is None:
+            self._first_seen = f"first time at {self.title}: it shows {self.shown_pin}, required from now on"
 
     async def _receive(self, connection: ClientConnection, follower: FrameFollower, patience_s: float | None) -> None:
         try:
@@ -312,6 +361,9 @@ class LiveSource:
         self._backoff.reset()
         self._latest = completed(swarm)
         self._wake()
+        if self._first_seen:
+            line, self._first_seen = self._first_seen, ""
+            self._note(line)
 
     def _note(self, text: str) -> None:
         """Something to tell at the screen, as an event of the state that is shown."""
@@ -342,6 +394,8 @@ def reason(error: OSError) -> str:
     """Why a connection could not be opened: `refused`, `unknown host name`, `no route to host`."""
     if isinstance(error, socket.gaierror):
         return "unknown host name"
+    if isinstance(error, ssl.SSLError):
+        return "it speaks no TLS: no collector, or one that takes plain text, for which there is --insecure"
     inner = _ERRNO.search(str(error))  # asyncio hides the number in the text where it tried several addresses
     number = error.errno or (int(inner[1]) if inner else 0)
     if number == errno.ECONNREFUSED:

@@ -1,0 +1,300 @@
+"""Who gets in: certificates, proofs of a key, invites, and what an operator can do. Volunteers read each line here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import ssl
+import stat
+
+import pytest
+from collector_made import hello, id_of, key_of
+from collector_rig import Probe, collector, nonce_of
+from websockets.asyncio.client import connect
+
+from swarm_collector import certificate
+from swarm_collector.door import TLS_BUFFER_BYTES
+from swarm_collector.membership import Rejected
+from swarm_collector.register import Register
+from swarm_protocol import identity, operate, pins, signing
+from swarm_protocol.messages import Refused, encode
+from swarm_protocol.units import NS_PER_S
+
+DAY_NS = 86_400 * NS_PER_S
+
+
+@contextlib.asynccontextmanager
+async def behind_tls(tmp_path, **changes):
+    own = certificate.load_or_make(tmp_path)
+    async with collector(tmp_path, certificate=own, **changes) as rig:
+        yield rig, own
+
+
+@contextlib.asynccontextmanager
+async def tls_probe(rig, name, *, bound_to=None, **changes):
+    url = f"wss://127.0.0.1:{rig.port}/probe"
+    async with connect(url, ssl=pins.client_context(), compression=None, proxy=None) as connection:
+        shown = connection.transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        bound_to = hashlib.sha256(shown).digest() if bound_to is None else bound_to
+        await connection.send(encode(hello(name, nonce=nonce_of(connection), bound_to=bound_to, **changes)))
+        yield Probe(connection, name), shown
+
+
+# ---------------------------------------------------------------- the connection
+
+
+async def test_a_probe_joins_over_tls_and_sees_the_certificate_of_the_invite(tmp_path):
+    async with behind_tls(tmp_path) as (rig, own), tls_probe(rig, "kiln") as (probe, shown):
+        assert (await probe.welcome()).node_id == id_of("kiln")
+        assert pins.fingerprint(shown) == own.fingerprint
+    again = certificate.load_or_make(tmp_path)
+    assert again.digest == own.digest
+    assert stat.S_IMODE((tmp_path / certificate.KEY_FILE).stat().st_mode) == 0o600
+
+
+async def test_plain_text_goes_on_from_this_machine_on_the_same_port(tmp_path):
+    async with behind_tls(tmp_path) as (rig, _), rig.probe("kiln") as probe, tls_probe(rig, "oven") as (other, _):
+        assert (await probe.welcome()).name == "kiln"
+        assert (await other.welcome()).name == "oven"
+
+
+async def test_plain_text_from_another_machine_is_answered_in_plain_text_and_cut(tmp_path, monkeypatch):
+    monkeypatch.setattr("swarm_collector.door.is_loopback", lambda _: False)
+    async with behind_tls(tmp_path) as (rig, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+        writer.write(b"GET /probe HTTP/1.1\r\n\r\n")
+        async with asyncio.timeout(10):
+            said = await reader.read()
+        writer.close()
+        assert said.startswith(b"HTTP/1.1 426 ")
+        assert b"only TLS from other machines" in said
+        assert rig.server.guard.refused["plain text from another machine"] == 1
+
+
+async def test_who_never_says_a_byte_or_breaks_off_the_handshake_costs_nothing_for_long(tmp_path):
+    from swarm_collector.guard import Limits
+
+    async with behind_tls(tmp_path, limits=Limits(http_s=0.3)) as (rig, _):
+        silent, _ = await asyncio.open_connection("127.0.0.1", rig.port)
+        broken, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+        writer.write(b"\x16\x03\x01\x00\x05hello")
+        async with asyncio.timeout(10):
+            assert await silent.read() == b""
+            await broken.read()
+        assert rig.server.guard.refused["not a session in time"] >= 1
+        async with rig.probe("kiln") as probe:
+            await probe.welcome()
+
+
+def test_a_tls_connection_keeps_a_small_buffer():
+    """asyncio's own is 256 KiB each: ten thousand probes would hold 2.5 GB."""
+    from asyncio import sslproto
+
+    assert hasattr(sslproto.SSLProtocol, "max_size"), (
+        "this Python sizes the buffer elsewhere: measure a connection anew"
+    )
+    assert TLS_BUFFER_BYTES <= 16 << 10
+
+
+def test_a_certificate_without_its_key_is_one_line(tmp_path):
+    certificate.load_or_make(tmp_path)
+    elsewhere = tmp_path / "other"
+    elsewhere.mkdir()
+    certificate.load_or_make(elsewhere)
+    (elsewhere / certificate.KEY_FILE).replace(tmp_path / certificate.KEY_FILE)
+    with pytest.raises(certificate.CertificateError, match="do not belong together"):
+        certificate.load_or_make(tmp_path)
+
+
+# ---------------------------------------------------------------- proofs
+
+
+async def test_a_proof_made_for_another_certificate_is_refused(tmp_path):
+    """Somebody in between shows a certificate of their own: what is signed for it is of no use here."""
+    async with behind_tls(tmp_path) as (rig, _), tls_probe(rig, "kiln", bound_to=b"x" * 32) as (probe, _):
+        assert "saw another certificate" in (await probe.next(Refused)).reason
+
+
+async def test_a_proof_is_good_for_one_connection(tmp_path):
+    async with collector(tmp_path) as rig:
+        async with connect(rig.url("/probe"), proxy=None) as first:
+            recorded = encode(hello("kiln", nonce=nonce_of(first)))
+        async with connect(rig.url("/probe"), proxy=None) as second:
+            await second.send(recorded)
+            refused = await Probe(second, "kiln").next(Refused)
+        assert refused.reason.startswith("the proof of this node's key is wrong")
+        assert refused.final
+
+
+async def test_nobody_joins_with_the_public_key_of_another(tmp_path):
+    async with collector(tmp_path) as rig, rig.probe("kiln") as kiln:
+        await kiln.welcome()
+        async with rig.probe("thief", public_key=signing.public_key(key_of("kiln"))) as thief:
+            assert (await thief.next(Refused)).final
+        assert rig.house.membership.get(id_of("kiln")).session is not None
+
+
+@pytest.mark.parametrize("changes", [{"public_key": b""}, {"proof": b""}, {"public_key": b"\0" * 32}])
+async def test_no_proof_no_session(tmp_path, changes):
+    async with collector(tmp_path) as rig, rig.probe("kiln", **changes) as probe:
+        assert (await probe.next(Refused)).final
+
+
+async def test_a_node_of_before_keeps_its_id_once(tmp_path):
+    old_secret = b"o" * 32
+    old_id = identity.node_id(old_secret)
+    async with collector(tmp_path) as rig:
+        rig.house.membership.restore([(old_id, "attic")])
+        async with rig.probe("attic", node_key=old_secret) as probe:
+            welcome = await probe.welcome()
+            assert (welcome.node_id, welcome.name) == (old_id, "attic")
+        async with rig.probe("attic", seed=b"t" * 32, node_key=old_secret) as thief:
+            assert (await thief.welcome()).node_id != old_id
+    async with collector(tmp_path) as again, again.probe("attic") as probe:
+        assert (await probe.welcome()).node_id == old_id
+
+
+# ---------------------------------------------------------------- invites
+
+
+async def test_an_invite_lets_one_machine_in_without_the_token(tmp_path):
+    async with collector(tmp_path, token="secret") as rig:
+        made = rig.server.desk.answer(operate.MakeInvite(label="alice"))
+        async with rig.probe("kiln", invite=made.code) as probe:
+            await probe.welcome()
+        async with rig.probe("kiln", invite=made.code) as probe:  # the same line pasted again
+            await probe.welcome()
+        async with rig.probe("oven", invite=made.code) as other:
+            assert (await other.next(Refused)).reason == (
+                "this invite has been used by another machine, and each is good for one; ask the operator for another"
+            )
+        (row,) = rig.server.desk.answer(operate.ListInvites()).rows
+        assert (row.state, row.label) == ("used by kiln", "alice")
+    async with collector(tmp_path, token="secret") as again:
+        async with again.probe("kiln") as probe:  # enrolled: neither invite nor token from now on
+            await probe.welcome()
+        async with again.probe("oven", invite=made.code) as other:
+            assert "used by another machine" in (await other.next(Refused)).reason
+
+
+@pytest.mark.parametrize(
+    ("later_ns", "revoked", "code", "line"),
+    [
+        (DAY_NS + 1, False, None, "this invite expired on 1970-01-02 at 00:00 UTC; ask the operator for another"),
+        (1, True, None, "this invite was revoked; ask the operator for another"),
+        (
+            1,
+            False,
+            "made-up",
+            "this collector made no such invite; copy the whole line, or ask its operator for another",
+        ),
+    ],
+)
+def test_an_invite_that_is_no_good_says_why(later_ns, revoked, code, line):
+    register = Register({})
+    made, invite_id, _ = register.invite("", 0, DAY_NS)
+    if revoked:
+        register.revoke_invite(invite_id)
+    joining = hello("kiln", invite=code or made)
+    entry = register.identify(joining, b"", frozenset((b"",)))
+    assert register.enrol(entry, joining, known=False, now_ns=later_ns) == Rejected(line, final=True)
+
+
+def test_no_code_is_kept_anywhere():
+    register = Register({})
+    code, invite_id, changes = register.invite("alice", 0, DAY_NS)
+    assert all(code not in key + value for key, value in changes)
+    kept = Register(dict(changes))
+    assert kept.invites[invite_id].label == "alice"
+
+
+# ---------------------------------------------------------------- the operator
+
+
+async def test_a_revoked_member_is_turned_out_and_stays_out(tmp_path):
+    async with collector(tmp_path, token="secret") as rig, rig.probe("kiln", token="secret") as probe:
+        await probe.welcome()
+        rig.server.desk.answer(operate.Revoke(member="kiln"))
+        assert (await probe.next(Refused)).reason == "the operator has revoked this machine's membership"
+        async with rig.probe("kiln", token="secret") as back:
+            assert "ask them" in (await back.next(Refused)).reason
+        rig.server.desk.answer(operate.Revoke(member="kiln", readmit=True))
+        async with rig.probe("kiln", token="secret") as back:
+            await back.welcome()
+
+
+async def test_a_member_keeps_the_name_that_the_operator_gave(tmp_path):
+    async with collector(tmp_path) as rig:
+        async with rig.probe("kiln") as probe, rig.probe("oven") as oven:
+            await probe.welcome()
+            await oven.welcome()
+            assert rig.server.desk.answer(operate.Rename(member="kiln", name="attic")) == operate.Done(
+                text="kiln is called attic from now on"
+            )
+            taken = rig.server.desk.answer(operate.Rename(member="attic", name="oven"))
+            assert taken == operate.No(text="another member is called oven; choose another name")
+            wrong = rig.server.desk.answer(operate.Rename(member="attic", name="[red]x"))
+            assert wrong == operate.No(text="[red]x is no name: 1 to 32 of A-Z a-z 0-9 . _ -")
+        async with rig.probe("kiln") as probe:
+            assert (await probe.welcome()).name == "attic"
+    async with collector(tmp_path) as again, again.probe("kiln") as probe:
+        assert (await probe.welcome()).name == "attic"
+
+
+async def test_only_who_can_read_the_state_folder_is_the_operator(tmp_path):
+    async with collector(tmp_path) as rig:
+        for head in (
+            "",
+            "Authorization: Bearer wrong\r\n",
+            f"Authorization: Bearer {rig.server.desk.secret}\r\nOrigin: x\r\n",
+        ):
+            reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+            writer.write(f"POST /operate HTTP/1.1\r\nHost: x\r\n{head}Content-Length: 2\r\n\r\n{{}}".encode())
+            async with asyncio.timeout(10):
+                assert (await reader.readline()).startswith(b"HTTP/1.1 403")
+            writer.close()
+
+
+# ---------------------------------------------------------------- keys and pins on disk
+
+
+def test_a_key_is_made_once_for_its_owner_alone(tmp_path):
+    path = tmp_path / "node.key"
+    key = identity.load_or_create_node_key(path, tuple)
+    assert identity.load_or_create_node_key(path, tuple) == key
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert signing.sign_elsewhere(key.seed, b"message")[0] == signing.public_key(key.seed)
+
+
+def test_the_old_secret_is_shown_to_those_alone_who_know_it(tmp_path):
+    path = tmp_path / "node.key"
+    path.write_bytes(b"o" * 32)
+    identity.load_or_create_node_key(path, lambda: ("203.0.113.7_9470",))
+    key = identity.load_or_create_node_key(path, tuple)
+    assert key.former_for("203.0.113.7_9470") == b"o" * 32
+    assert key.former_for("198.51.100.1_9470") is None
+    assert key.seed != b"o" * 32
+
+
+def test_a_changed_certificate_is_refused_in_one_line(tmp_path):
+    first, second = pins.fingerprint(b"one"), pins.fingerprint(b"two")
+    pins.remember(tmp_path, "host:1", first)
+    assert pins.load(tmp_path, "host:1") == first
+    assert pins.load(tmp_path, "host:2") is None
+    with pytest.raises(pins.PinError) as caught:
+        pins.require("host:1", pins.load(tmp_path, "host:1"), second)
+    assert str(caught.value) == (
+        f"host:1 shows another certificate than the one known ({second}, not {first}): somebody may be in between; "
+        f"if its operator says that it was made anew, give --fingerprint {second}"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "SHA256:", "SHA256:abc", "MD5:" + "A" * 43, "SHA256:" + "A" * 44, "é" * 50])
+def test_what_is_no_fingerprint_is_one_line(text):
+    with pytest.raises(pins.PinError, match="43 characters"):
+        pins.digest_of(text)
+
+
+def test_a_client_takes_nothing_older_than_tls_1_3():
+    assert pins.client_context().minimum_version is ssl.TLSVersion.TLSv1_3
