@@ -4,7 +4,8 @@ Moving layers costs minutes of loading, so a plan that flickers with every measu
 little slow. The rule, one step a look:
 
     broken     a node of the plan is gone, or a figure of it is no longer known: a change is proposed at once
-    better     the best plan is faster by GAIN or more. It has to stay so for HOLD_S; a look in which the gain falls
+    better     the best plan is faster by GAIN or more. It has to stay so for HOLD_S, or for a shorter time the more it
+               gains (a fifth faster: for 30 s); a look in which the gain falls
                below half of GAIN starts the wait anew (between half and the whole the wait goes on: noise around the
                threshold neither resets nor shortens it)
     settled    within QUIET_S after a change only a broken plan is changed, so two plans of one quality cannot alternate
@@ -60,14 +61,15 @@ class Follower:
         since = self.better_since_ns
         if since is None:
             since = now_ns if gain >= GAIN else None
-        waited = since is not None and now_ns - since >= HOLD_S * NS_PER_S
+        hold_s = HOLD_S * min(1.0, max(0.5, 2 * GAIN / max(gain, GAIN)))
+        waited = since is not None and now_ns - since >= hold_s * NS_PER_S
         settled = self.changed_ns is not None and now_ns - self.changed_ns < QUIET_S * NS_PER_S
         ripe = waited and not settled and gain >= GAIN
         return replace(self, better_since_ns=since, proposal=Proposal(best, "better", gain) if ripe else None)
 
     def adopt(self, now_ns: int, placement: Placement) -> Follower:
-        """Somebody moved the layers."""
-        return Follower(held=placement, changed_ns=now_ns)
+        """Somebody moved the layers. After the very first plan there is no quiet time: much is still unmeasured."""
+        return Follower(held=placement, changed_ns=now_ns if self.held else None)
 
 
 def price_of(tables: CostTables, placement: Placement) -> float | None:

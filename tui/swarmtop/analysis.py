@@ -15,8 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from swarm_predict.compute import How, layer_columns
+from swarm_predict.cost import build_tables
+from swarm_predict.follow import Follower, price_of
 from swarm_predict.impact import impacts
 from swarm_predict.models import ModelShape
+from swarm_predict.predict import predict
 from swarm_predict.search import plan as search_plan
 from swarm_predict.types import Cause, Engine, Impact, NotMeasured, Objective, Plan, PredictError, Workload
 from swarm_protocol.swarm import Kind, Nat, State, Swarm
@@ -78,6 +81,7 @@ class Analysis:
     rows: tuple[Row, ...]  # in ranking order
     notes: tuple[str, ...] = ()  # who was left out and why
     impact_of: dict[str, Impact] = field(default_factory=dict)
+    follower: Follower = field(default_factory=Follower)  # what keeps the plan from flickering
 
 
 def analyse(
@@ -90,7 +94,7 @@ def analyse(
     """The best plan for the living nodes of `swarm`, and every node ranked by what it costs.
 
     `previous` keeps the ranking steady: order changes only where costs differ by more than noise. Its plan is where
-    the search begins.
+    the search begins, and stays until a better one has lasted.
     Raises PredictError only for a question that is wrong whatever the swarm, as an unknown weight format.
     """
     living = alive(swarm, workload.client)
@@ -99,8 +103,10 @@ def analyse(
     why_not: str | None = None
     notes = missing(living, model, workload)
     before = previous.plan.prediction.placement if previous and previous.plan and previous.model == model.name else ()
+    follower = _same_question(previous, swarm, model, workload, objective)
     try:
         plan = search_plan(living, model, workload, objective=objective, warm=before)
+        plan, follower = steady(living, model, workload, plan, follower)
         found = impacts(living, model, workload, plan)
     except PredictError as error:
         if plan is not None:
@@ -119,7 +125,40 @@ def analyse(
         rows=rank(swarm, model.name, by_name, previous),
         notes=notes,
         impact_of=by_name,
+        follower=follower,
     )
+
+
+def _same_question(
+    previous: Analysis | None, swarm: Swarm, model: ModelShape, workload: Workload, objective: Objective
+) -> Follower:
+    """What was remembered, if it was about this question and an earlier moment (a replay may jump back)."""
+    if previous is None or previous.plan is None or previous.at_ns > swarm.at_ns:
+        return Follower()
+    asked = (previous.model, previous.weights, previous.engine, previous.plan.objective)
+    same = asked == (model.name, workload.weights, workload.engine, objective)
+    return previous.follower if same else Follower()
+
+
+def steady(
+    swarm: Swarm, model: ModelShape, workload: Workload, best: Plan, follower: Follower
+) -> tuple[Plan, Follower]:
+    """The plan that is shown: the one before, until a better one has gained enough for long enough (see `follow`).
+
+    Its certificate is that of the best plan: how far it is from the bound. Swarms written by hand have no time."""
+    if best.objective != "latency" or not swarm.at_ns:
+        return best, Follower()
+    tables = build_tables(swarm, model, workload)
+    follower = follower.look(swarm.at_ns, tables, best.prediction.placement)
+    if follower.proposal is not None:
+        return best, follower.adopt(swarm.at_ns, follower.proposal.placement)
+    held = follower.held
+    value_ms = price_of(tables, held)
+    if value_ms is None or held == best.prediction.placement:
+        return best, follower
+    gap = value_ms / best.bound_ms - 1 if best.bound_ms > 0 else best.gap
+    shown = predict(swarm, model, held, workload)
+    return dataclasses.replace(best, prediction=shown, gap=max(gap, 0.0), exact=best.exact and gap <= 0), follower
 
 
 def unplanned(swarm: Swarm, model: ModelShape, workload: Workload) -> Analysis:
