@@ -1,6 +1,6 @@
-"""The probe's footprint: resident memory and share of a core with 8 peers, beside a bare Python client, irtt and ping.
+"""The probe's footprint: resident memory and share of a core with 32 peers, beside a bare Python client, irtt and ping.
 
-Nine probes and a collector are real processes on loopback. All figures are read from the operating system over the same
+33 probes and a collector are real processes on loopback. All figures are read from the operating system over the same
 minute: CPU is what the kernel charged, so other work on the machine changes it little. One probe has timed a layer with
 torch before (where torch is installed); the others run as where it is not, so that no layer is timed meanwhile. Hop
 rounds and transfers come every some minutes: what fell into the minute is printed, and what all the first ones cost.
@@ -33,7 +33,7 @@ from swarm_probe.status import Status, read_status
 from swarmtop.progress import progress
 from swarmtop.sources.live import LiveSource
 
-PROBES = 9
+PROBES = 33
 PEERS = PROBES - 1
 IDLE_S, WATCHED_S = 60.0, 30.0
 UNWATCHED_S = 20
@@ -221,7 +221,7 @@ def _peers(processes: Processes) -> dict[str, list[subprocess.Popen[bytes]]]:
     if irtt := shutil.which("irtt"):
         port = free_port(socket.SOCK_DGRAM)
         server = processes.start("irtt-server.log", irtt, "server", "-b", f"127.0.0.1:{port}")
-        client = (irtt, "client", "-q", "-i", f"{every_s}s", "-d", f"{IDLE_S + 30:.0f}s", f"127.0.0.1:{port}")
+        client = (irtt, "client", "-q", "-i", f"{every_s}s", "-d", f"{IDLE_S + 240:.0f}s", f"127.0.0.1:{port}")
         found[f"irtt client and server, {IDLE_PACKETS_PER_S} packets/s"] = [
             server,
             processes.start("irtt-client.log", *client),

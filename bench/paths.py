@@ -1,9 +1,10 @@
-"""Errors of path measurement against the lab's truth, both cores kept busy: our probes beside irtt and ping.
+"""Errors of path measurement against the lab's truth, idle and with both cores busy: our probes beside irtt and ping.
 
 Real probes, irtt and ping measure the same emulated paths in the same minute; the router wrote down when each packet
 entered and left. Everything is judged in windows of WINDOW packets: the difference of the window's p50 and p99 to
 those of the very same packets, so that an error is one of measurement and not of sampling. What programs lose between
-their clock and the wire counts against them: it is what a reader of the figure would be misled by.
+their clock and the wire counts against them: it is what a reader of the figure would be misled by. Then what each of
+them took of memory and processor meanwhile.
 Needs root on Linux. `python -m bench.paths SECONDS` for another length.
 """
 
@@ -14,8 +15,10 @@ import json
 import os
 import re
 import shutil
+import statistics
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,21 +26,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 
-from bench._rig import BenchError, folder, machine, table
+from bench._rig import MB, BenchError, cpu_s, folder, machine, table
 from swarm_lab import netns
 from swarm_lab.emulator import public_address
 from swarm_lab.lab import Lab
-from swarm_lab.report import verify_run
+from swarm_lab.report import stored_samples, verify_run
 from swarm_lab.scenario import Scenario, parse_scenario
-from swarm_lab.truth import Fate, Kind, Records, Truth
+from swarm_lab.truth import Fate, Kind, Records, Truth, round_trips
+from swarm_protocol.samples import LinkSample
 from swarm_protocol.swarm import Floats
 from swarm_protocol.units import NS_PER_MS
 
-SECONDS = 75.0
+SECONDS = 45.0
 WINDOW = 16  # packets; as many as the probes' windows have
 EVERY_S = 0.375  # as often as the probes send with this many members, watched
 GOAL_P50_MS, GOAL_P99_MS = 0.05, 0.3
+SETTLE_S = 12.0
 IRTT_PORT = 2112
 IRTT_BYTES = 172  # tells its packets from others of the same pair
 
@@ -73,9 +79,12 @@ def main() -> int:
     print(machine())
     scenario = parse_scenario(SCENARIO)
     try:
-        with folder() as home, _busy(os.cpu_count() or 1):
-            peers = asyncio.run(_run(scenario, home, seconds))
-            _print(scenario, home, peers)
+        for busy in (False, True):
+            print(f"== {'every core busy' if busy else 'nothing else runs'}, {seconds:.0f} s")
+            with folder() as home, _busy((os.cpu_count() or 1) if busy else 0):
+                peers, taken = asyncio.run(_run(scenario, home, seconds))
+                _print(scenario, home, peers, judged=busy)
+                print(table(("what it took", "RSS MB", "% of a core"), taken))
     except (BenchError, netns.LabUnavailable) as error:
         print(f"paths: {error}", file=sys.stderr)
         return 1
@@ -94,8 +103,11 @@ def _busy(cores: int) -> Iterator[None]:
             spinner.wait()
 
 
-async def _run(scenario: Scenario, home: Path, seconds: float) -> dict[tuple[str, str, str], Floats]:
-    """Round trips in ms of each other program, by (program, src, dst), in the order of sending."""
+Others = dict[tuple[str, str, str], Floats]
+
+
+async def _run(scenario: Scenario, home: Path, seconds: float) -> tuple[Others, list[tuple[str, ...]]]:
+    """Round trips in ms of each other program, by (program, src, dst), in the order of sending; what each took."""
     async with Lab(scenario, SCENARIO, home, print) as lab:
         running: list[tuple[str, str, str, subprocess.Popen[bytes]]] = []
         servers = []
@@ -111,15 +123,32 @@ async def _run(scenario: Scenario, home: Path, seconds: float) -> dict[tuple[str
                 count = str(round(seconds / EVERY_S))
                 command = (ping, "-n", "-c", count, "-i", f"{EVERY_S}", address)
                 running.append(("ping", src, dst, _in_host(lab, src, home / f"ping-{dst}.log", *command)))
+        await asyncio.sleep(SETTLE_S)  # joining and the first hops are another matter
+        watched = {
+            "swarm-probe, 2 peers, watched (median of 3)": [h.probe for h in lab.hosts.values() if h.probe is not None],
+            "irtt client": [process for name, *_, process in running if name == "irtt"],
+            "irtt server": servers,
+            "ping": [process for name, *_, process in running if name == "ping"],
+        }
+        before, began = {p.pid: cpu_s(p.pid) for group in watched.values() for p in group}, time.monotonic()
+        await asyncio.sleep(max(1.0, seconds - SETTLE_S - 5))
+        took_s = time.monotonic() - began
+        taken = [_taken(name, group, before, took_s) for name, group in watched.items() if group]
         for *_, process in running:
             await asyncio.to_thread(process.wait, seconds + 30)
-        if not running:
-            await asyncio.sleep(seconds)
         for server in servers:
             server.terminate()
             server.wait()
     read = {"irtt": _irtt_ms, "ping": _ping_ms}
-    return {(name, src, dst): read[name](home, dst) for name, src, dst, _ in running}
+    return {(name, src, dst): read[name](home, dst) for name, src, dst, _ in running}, taken
+
+
+def _taken(
+    name: str, group: list[subprocess.Popen[bytes]], before: dict[int, float], took_s: float
+) -> tuple[str, str, str]:
+    memory = statistics.median(psutil.Process(p.pid).memory_info().rss for p in group) / MB
+    share = statistics.median(100 * (cpu_s(p.pid) - before[p.pid]) / took_s for p in group)
+    return name, f"{memory:.1f}", f"{share:.2f}"
 
 
 def _in_host(lab: Lab, host: str, log: Path, *command: str) -> subprocess.Popen[bytes]:
@@ -179,7 +208,7 @@ def errors(reported: Floats, true: Floats) -> list[Error]:
     return found
 
 
-def _print(scenario: Scenario, home: Path, peers: dict[tuple[str, str, str], Floats]) -> None:
+def _print(scenario: Scenario, home: Path, peers: Others, *, judged: bool) -> None:
     truth = Truth.read(home / "truth.bin")
     names = scenario.names()
     by_program: dict[str, dict[str, list[Error]]] = defaultdict(lambda: defaultdict(list))
@@ -193,12 +222,15 @@ def _print(scenario: Scenario, home: Path, peers: dict[tuple[str, str, str], Flo
         by_program[name][f"{src} → {dst}"] += errors(reported, true)
     rows = [_row(name, path, found) for name, paths in by_program.items() for path, found in sorted(paths.items())]
     title = ("path and program", "windows", "p50 bias", "|p50|", "|p50| worst", "|p99|", "|p99| worst")
-    print(f"error of round trips in ms, windows of {WINDOW} packets, every core busy")
+    print(f"error of round trips in ms, windows of {WINDOW} packets")
     print(table(title, rows))
     ours = [each for found in by_program["swarm-probe"].values() for each in found]
     p50, p99 = (float(np.median([abs(getattr(e, name)) for e in ours])) for name in ("p50", "p99"))
     print(f"goal p50 within {GOAL_P50_MS} ms: {p50 / GOAL_P50_MS:.2f} of it; p99 within {GOAL_P99_MS} ms: "
           f"{p99 / GOAL_P99_MS:.2f} of it (medians over {len(ours)} windows)")  # fmt: skip
+    _agree(home, peers)
+    if not judged:
+        return
     emulation = truth.emulation_error_ms()
     print(f"the emulator's own error, due against delivered: p50 {np.quantile(emulation, 0.5):.3f}, "
           f"p99 {np.quantile(emulation, 0.99):.3f} ms")  # fmt: skip
@@ -211,11 +243,26 @@ def _print(scenario: Scenario, home: Path, peers: dict[tuple[str, str, str], Flo
               f"({row.src} → {row.dst}: {row.reported:.3f}, really {row.truth:.3f})")  # fmt: skip
 
 
-def _ours(scenario: Scenario, home: Path, truth: Truth) -> Iterator[tuple[str, str, list[Error]]]:
-    from swarm_lab.report import stored_samples
-    from swarm_lab.truth import round_trips
-    from swarm_protocol.samples import LinkSample
+def _agree(home: Path, peers: Others) -> None:
+    """Ours beside irtt's over the same path in the same minute: two programs' samples, not the same packets."""
+    for (name, src, dst), theirs in peers.items():
+        if name != "irtt":
+            continue
+        mine = [
+            sample
+            for a, b, sample in stored_samples(home / "swarm.db")
+            if isinstance(sample, LinkSample) and (a, b) == (src, dst) and sample.rtt_p50_ms and not sample.loaded
+        ]
+        p50 = statistics.median(sample.rtt_p50_ms or 0.0 for sample in mine)
+        ipdv = statistics.fmean(sample.ipdv_ms for sample in mine if sample.ipdv_ms is not None)
+        irtt_p50, irtt_ipdv = float(np.nanmedian(theirs)), float(np.nanmean(np.abs(np.diff(theirs))))
+        print(
+            f"{src} → {dst}: RTT p50 {p50:.3f} ms, irtt {irtt_p50:.3f} ({p50 - irtt_p50:+.3f}); "
+            f"mean |IPDV| {ipdv:.3f} ms, irtt {irtt_ipdv:.3f} ({ipdv - irtt_ipdv:+.3f})"
+        )
 
+
+def _ours(scenario: Scenario, home: Path, truth: Truth) -> Iterator[tuple[str, str, list[Error]]]:
     names = scenario.names()
     last_ns: dict[tuple[str, str], int] = {}
     for src, dst, sample in stored_samples(home / "swarm.db"):
