@@ -61,6 +61,10 @@ class Dialler:
         host = trips.session.host
         return trips.targets[host] if host is not None and trips.punched[host] else None
 
+    def by_quic(self, member: Member) -> bool:
+        """Whether the next connection will go through the hole, as TCP did not pass lately."""
+        return self.hole(member) is not None and self._mono_ns() < member.tcp_again_ns
+
     async def close(self) -> None:
         if self._quic is not None:
             await self._quic.close()
@@ -70,7 +74,7 @@ class Dialler:
 
     def _quic_port(self) -> QuicPort:
         if self._quic is None:
-            from swarm_probe.quic import QuicPort  # late: 12 MB that few probes ever need
+            from swarm_probe.quic import QuicPort  # late: 15 MB that few probes ever need
 
             self._quic = QuicPort(self._trips.send, self._serve, self._counts)
         return self._quic

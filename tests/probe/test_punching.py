@@ -225,3 +225,15 @@ def test_a_probe_that_punches_nothing_loads_no_quic():
         [sys.executable, "-c", code.replace("BANNED", repr(banned))], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+@quic
+@pytest.mark.parametrize("two", ["127.0.0.1"], indirect=True)
+async def test_a_message_too_large_for_quic_to_say_something_of_the_path_is_not_sent(two: Two):
+    punched_pair(two, hop_bytes=64 << 10)
+    await two.link(A, "punched")
+    async with asyncio.timeout(WAIT_S):
+        while not two.paths[A].counters().get("hops_not_by_quic"):
+            two.seen.clear()
+            await two.seen.wait()
+    assert not any(isinstance(sample, HopSample) for sample in two.samples[A])
