@@ -133,7 +133,7 @@ class ChallengeReady(msgspec.Struct, frozen=True, kw_only=True, tag="challenge_r
     """The matrix is drawn and one product takes so long; or why there is none."""
 
     challenge_id: Count
-    dtype: Word = ""
+    dtype: Annotated[str, Meta(max_length=64)] = ""  # empty: nothing was drawn
     step_ms: Ms = 0.0
     trouble: Line = ""  # not empty: this node cannot take part
 

@@ -65,3 +65,9 @@ def test_every_number_of_every_kind_of_sample_must_be_finite(wrong: float):
             with pytest.raises(DecodeError, match=rf"{name} is -?(nan|inf), not a finite number"):
                 require_finite(kind(**{**values, name: wrong}))
     assert [kind for kind, fields in asked.items() if not fields] == [EventSample]
+
+
+def test_a_node_that_cannot_compute_can_say_so():
+    """Its session was closed for it, again and again."""
+    ready = messages.ChallengeReady(challenge_id=7, trouble="torch cannot be loaded")
+    assert messages.decode_from_probe(messages.encode(ready)) == ready
