@@ -13,8 +13,9 @@ import numpy as np
 
 from swarm_predict import explain as words
 from swarm_predict.compute import LayerColumns, layer_columns
-from swarm_predict.draws import mean_excess, retransmission
+from swarm_predict.draws import mean_excess
 from swarm_predict.engines import EngineFacts, engine_facts
+from swarm_predict.losses import FAST_RTTS, retransmission
 from swarm_predict.memory import Needs, needs
 from swarm_predict.models import ModelShape
 from swarm_predict.network import Links, absent, links
@@ -70,11 +71,11 @@ def hop_parts(swarm: Swarm, model: ModelShape, workload: Workload) -> HopParts:
     upload = np.where(paths.hop_known, np.clip(total - paths.hop_oneway_ms(), 0.0, None), upload)
     varies = mean_excess(paths.rtt_min_ms, paths.rtt_p50_ms, paths.rtt_p95_ms, paths.jitter_ms) / 2
     any_lost, last_lost, tail = retransmission(np.nan_to_num(paths.loss), np.full_like(none, size), paths.rtt_p50_ms)
-    varies += np.nan_to_num(last_lost * tail + (any_lost - last_lost) * 1.25 * paths.rtt_p50_ms)
+    mended = np.nan_to_num(last_lost * tail + (any_lost - last_lost) * FAST_RTTS * paths.rtt_p50_ms)
     by_hop = mean_excess(paths.hop_min_ms, paths.hop_p50_ms, paths.hop_p95_ms, none)
     # the median of a hop is in `upload` already; what is left is the tail above it and the median above the idle path
     by_hop += np.nan_to_num((paths.rtt_p50_ms - paths.rtt_min_ms) / 2 - (paths.hop_p50_ms - paths.hop_min_ms))
-    jitter = np.where(paths.hop_known, np.clip(by_hop, 0.0, None), varies)
+    jitter = np.where(paths.hop_known, np.clip(by_hop, 0.0, None), varies) + mended
     np.fill_diagonal(jitter, 0.0)
     return HopParts(rtt_ms=paths.rtt_min_ms / 2 * share, jitter_ms=jitter * share, upload_ms=upload * share)
 

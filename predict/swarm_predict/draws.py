@@ -4,9 +4,7 @@ One way of a path, from the quantiles of its round trip Q with mean m:  m/2 + (Q
 directions then vary independently, and mean and variance of their sum are those of the round trip.
 Where only a PDV is known (p95 − min), the round trip is min plus an exponential with that p95.
 
-A lost packet costs its retransmission (where no hop was measured; a measured hop has it in its quantiles):
-alone in flight a retransmission timeout, RTT + 200 ms (RFC 6298, Linux minimum); last of several a tail loss probe,
-2 RTT (RFC 8985 §7.2); any other the RACK reordering window and a round trip, 1.25 RTT (RFC 8985 §6.2).
+A lost packet costs its retransmission, by a chance of its own (`losses`); measured hops come without those they met.
 """
 
 from __future__ import annotations
@@ -20,7 +18,8 @@ import numpy as np
 
 from swarm_predict.access import late_together
 from swarm_predict.compute import DOUBT_PER_ROOT_HOUR, NS_PER_HOUR
-from swarm_predict.network import MSS_BYTES, RTO_MIN_MS, Links
+from swarm_predict.losses import draw_lost
+from swarm_predict.network import Links
 from swarm_protocol.swarm import Floats, Ints
 
 PROBABILITIES: Final = np.array([0, 0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.85, 0.9, 0.95, 0.975, 0.99, 0.997, 1.0])
@@ -150,9 +149,10 @@ def draw_trips(
     upload = np.where(hop, np.maximum(hop_p50 - np.where(np.isnan(p50), idle, p50 / 2), 0.0), serial)
     if np.any(slow):
         idle = idle + np.where(hop, 0.0, slow)  # a window that has to be waited for is round trips
-    loss = np.where(hop, 0.0, np.nan_to_num(paths.loss[src, dst], nan=0.0))
+    loss = np.nan_to_num(paths.loss[src, dst], nan=0.0)
     if np.any(loss > 0):
-        ms = ms + _lost(loss, sizes, p50, rng, draws)
+        seen = None if at_ns is None else paths.sent[src, dst]
+        ms = ms + draw_lost(loss, seen, sizes, np.where(np.isnan(p50), 2 * idle, p50), rng, draws)
     rest = np.maximum(ms.mean(axis=0) - idle - upload, 0.0)
     return Drawn(ms, idle, upload, rest)
 
@@ -208,22 +208,6 @@ def _doubted(
     faster = np.exp(-DOUBT_BOUND * np.abs(normal))
     factor = np.where(paths.rate_bound[src, dst], faster, np.exp(DOUBT_RATE * normal))
     return wider, serials * factor
-
-
-def retransmission(loss: Floats, sizes: Floats, rtt_ms: Floats) -> tuple[Floats, Floats, Floats]:
-    """(chance that any packet is lost, that the last one is, ms that this costs); any other costs 1.25 RTT."""
-    packets = np.maximum(1, np.ceil(sizes / MSS_BYTES))
-    any_lost = 1 - np.sqrt(1 - loss) ** packets
-    timeout = rtt_ms + RTO_MIN_MS
-    tail = np.where(packets == 1, timeout, np.minimum(2 * rtt_ms, timeout))
-    return any_lost, any_lost / packets, np.maximum(tail, 1.25 * rtt_ms)
-
-
-def _lost(loss: Floats, sizes: Floats, rtt_ms: Floats, rng: np.random.Generator, draws: int) -> Floats:
-    """Extra delay by retransmission, (draws, trips)."""
-    any_lost, last_lost, tail = retransmission(loss, sizes, rtt_ms)
-    uniform = rng.random((draws, len(sizes)))  # the smallest ones: the last packet; then: any other; the rest: none
-    return np.where(uniform < any_lost, np.where(uniform < last_lost, tail, 1.25 * rtt_ms), 0.0)
 
 
 def mean_excess(least: Floats, p50: Floats, p95: Floats, jitter: Floats) -> Floats:

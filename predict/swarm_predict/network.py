@@ -17,14 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from swarm_predict.compute import by_hand
+from swarm_predict.losses import MSS_BYTES, settled
 from swarm_protocol.swarm import Floats, Ints, Kind, Path, State, Swarm
 from swarm_protocol.units import BITS_PER_BYTE
 
 Mask = npt.NDArray[np.bool_]
 
-MSS_BYTES: Final = 1460  # Ethernet without options
 INITIAL_WINDOW_BYTES: Final = 10 * MSS_BYTES  # RFC 6928
-RTO_MIN_MS: Final = 200.0  # Linux TCP_RTO_MIN; RFC 6298 has 1 s
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +131,11 @@ def links(swarm: Swarm, rows: Sequence[int]) -> Links:
     for matrix in (p50, rtt["min"]):
         np.fill_diagonal(matrix, 0.0)
     rate, bound, free = _rates(swarm, at, column)
+    loss, sent = _both_ways(column["loss"], mirrored), _both_ways(column["sent"], mirrored)
+    loss, hop_p95, hop_p99 = settled(
+        p50, rtt["p95"], rtt["p99"], loss, sent,
+        column["hop_bytes"], column["hop_p50_ms"], column["hop_p95_ms"], column["hop_p99_ms"],
+    )  # fmt: skip
     return Links(
         rows=at,
         rtt_min_ms=rtt["min"],
@@ -139,8 +143,8 @@ def links(swarm: Swarm, rows: Sequence[int]) -> Links:
         rtt_p95_ms=rtt["p95"],
         rtt_p99_ms=rtt["p99"],
         jitter_ms=_both_ways(column["jitter_ms"], mirrored),
-        loss=_both_ways(column["loss"], mirrored),
-        sent=_both_ways(column["sent"], mirrored),
+        loss=loss,
+        sent=sent,
         at_ns=_both_ways(column["at_ns"], mirrored),
         estimated=_both_ways(column["kind"], mirrored) == Kind.ESTIMATE,
         mirrored=mirrored,
@@ -150,8 +154,8 @@ def links(swarm: Swarm, rows: Sequence[int]) -> Links:
         hop_bytes=column["hop_bytes"].astype(np.float64),
         hop_min_ms=column["hop_min_ms"],
         hop_p50_ms=column["hop_p50_ms"],
-        hop_p95_ms=column["hop_p95_ms"],
-        hop_p99_ms=column["hop_p99_ms"],
+        hop_p95_ms=hop_p95,  # without the retransmissions they met
+        hop_p99_ms=hop_p99,
         hop_at_ns=column["hop_at_ns"],
     )
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,7 +23,9 @@ from swarm_predict.cost import Costs, build_costs, check
 from swarm_predict.draws import Drawn, Trip, draw_trips, mirrored_normal
 from swarm_predict.engines import EngineFacts, engine_facts
 from swarm_predict.first_token import first_token
+from swarm_predict.losses import RTO_MIN_MS
 from swarm_predict.models import ModelShape
+from swarm_predict.network import INITIAL_WINDOW_BYTES
 from swarm_predict.offload import Spill, spill
 from swarm_predict.placement import check_placement
 from swarm_predict.remarks import remarks
@@ -112,6 +114,11 @@ class Times:
     head: Floats
     network: Drawn
 
+    def later_by(self, extra_ms: Floats) -> Times:
+        """With every message so much later, which is waiting for acknowledgements: round trips."""
+        network = replace(self.network, ms=self.network.ms + extra_ms, rtt_ms=self.network.rtt_ms + extra_ms)
+        return Times(self.total + extra_ms.sum(), self.stages, self.head, network)
+
 
 class Run:
     """One placement under one workload; positions are stages in order, then the client. Times are of a step: where a
@@ -160,6 +167,9 @@ class Run:
         self._require_known()
         work = self.workload
         step = self.draw(self.trips, self.costs.layer, work.draws, step_width(work))
+        restart_ms = self.restarts_ms(float(step.total.mean()))
+        if np.any(restart_ms > 0):
+            step = step.later_by(restart_ms)
         share = 1 / step_yield(work)
         tpot = quantiles(self._with_model_error(step.total + drafting_ms(work)) * share)
         compute = sum(float(stage.mean()) for stage in step.stages) * share
@@ -190,6 +200,21 @@ class Run:
             notes=tuple(dict.fromkeys([*too_big, *remarks(self, memory, tpot.mean), *ttft_notes])),
             hops=len(self.trips),
         )
+
+    def restarts_ms(self, step_ms: float) -> Floats:
+        """For each message of a step: what TCP adds because its connection rests for a step, and forgets after a
+        timeout how much it may send at once (RFC 5681 §4.1). Hops are measured at a shorter cadence. Counted for swarms
+        that were measured; what a person wrote by hand is taken at its word, unless `slow_start` asks."""
+        paths, extra = self.costs.links, np.zeros(len(self.trips))
+        if self.at_ns is None:
+            return extra
+        for k, trip in enumerate(self.trips):
+            at = (trip.src, trip.dst)
+            counted = self.workload.slow_start and not paths.hop_known[at]
+            if trip.size_bytes > INITIAL_WINDOW_BYTES and not counted:
+                rests = step_ms > float(paths.rtt_p50_ms[at]) + RTO_MIN_MS
+                extra[k] = float(paths.slow_start_ms(trip.size_bytes)[at]) if rests else 0.0
+        return extra
 
     # -- what must be known
 

@@ -17,8 +17,9 @@ import numpy as np
 from swarm_predict.cost import build_costs, client_row
 from swarm_predict.engines import engine_facts
 from swarm_predict.impact import mean_tables
+from swarm_predict.losses import RTO_MIN_MS
 from swarm_predict.models import ModelShape
-from swarm_predict.network import INITIAL_WINDOW_BYTES, RTO_MIN_MS
+from swarm_predict.network import INITIAL_WINDOW_BYTES
 from swarm_predict.predict import predict
 from swarm_predict.sensitivity import Gain
 from swarm_predict.speculate import step_width

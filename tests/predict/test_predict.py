@@ -232,7 +232,7 @@ def test_loss_costs_a_retransmission_now_and_then():
 
 
 def test_a_measured_hop_brings_its_own_tail():
-    swarm = swarm_of([Box("a"), Box("b")], 80.0, loss=0.5)
+    swarm = swarm_of([Box("a"), Box("b")], 80.0)
     for column, value in (("min", 90.0), ("p50", 100.0), ("p95", 180.0), ("p99", 300.0)):
         swarm.links[f"hop_{column}_ms"][:] = value
     swarm.links["hop_bytes"][:] = 16384
