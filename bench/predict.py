@@ -1,7 +1,9 @@
 """Prediction: a point, a distribution and 1,000 candidate placements, beside the same formula in plain Python.
 
 The plain one adds up p50 times from lists: no memory limits, no engines, no spread; for a distribution it draws each
-stage and hop from a normal and ranks the sums. Where both give a point they must agree, or nothing is printed.
+stage and hop from a normal and ranks the sums. SimPy (a discrete-event simulator) sends as many tokens through the
+same stages and hops as there are draws. Where they give a point they must agree, or nothing is printed. vidur was
+looked at: its wheel has no device profiles, and its networks are those of one data centre.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,6 +22,7 @@ import numpy as np
 from bench._rig import machine, table
 from swarm_predict.catalogue import model_named
 from swarm_predict.cost import build_tables
+from swarm_predict.many import DRAWS, distributions
 from swarm_predict.models import ModelShape
 from swarm_predict.predict import predict
 from swarm_predict.tables import CostTables
@@ -68,14 +71,18 @@ def main() -> int:
         by_hand = _timed(lambda: [plain.point(c) for c in candidates])
         one = _timed(lambda: predict(swarm, model, placements[0], WORKLOAD))
         drawn = _timed(lambda: plain.drawn(candidates[0], WORKLOAD.draws))
-        many = _timed(lambda: [predict(swarm, model, placement, WORKLOAD) for placement in placements], repeats=3)
+        simulated = _simulated(plain, candidates[0])
+        many = _timed(lambda: distributions(swarm, model, placements, WORKLOAD), repeats=3)
+        fully = _timed(lambda: [predict(swarm, model, each, WORKLOAD) for each in placements[:100]], repeats=3)
     rows = [
         _row(f"cost tables of {NODES} nodes", make, 1e3, "ms"),
         _row(f"{CANDIDATES} points by the tables", price, 1e3, "ms"),
         _row("  the same in plain Python, from lists", by_hand, 1e3, "ms"),
         _row("one distribution (with first token and notes)", one, 1e3, "ms"),
         _row("  plain Python's draws of it", drawn, 1e3, "ms"),
-        _row(f"{CANDIDATES} distributions, one by one", many, 1.0, "s"),
+        *([_row("  SimPy, one token a draw", simulated, 1e3, "ms")] if simulated else []),
+        _row(f"{CANDIDATES} distributions, {DRAWS} draws each", many, 1.0, "s"),
+        _row("  100 of them one by one, all of their draws", fully, 1.0, "s"),
     ]
     print(table(("", "median", "fastest", "CPU", ""), rows))
     point_us = (make.median_s + price.median_s) / CANDIDATES * 1e6
@@ -88,6 +95,7 @@ def main() -> int:
     print(
         f"goal {GOAL_DISTRIBUTION_MS:.0f} ms a distribution: {one_ms / GOAL_DISTRIBUTION_MS:.2f} of it; "
         f"{one_ms / (drawn.median_s * 1e3):.2f} × plain Python"
+        + (f", {one_ms / (simulated.median_s * 1e3):.2f} × SimPy" if simulated else "; SimPy is not installed")
     )
     print(f"goal {GOAL_CANDIDATES_S:.0f} s for {CANDIDATES} distributions: {many_s / GOAL_CANDIDATES_S:.2f} of it")
     return 0
@@ -107,6 +115,38 @@ def _timed(work: Callable[[], object], repeats: int = REPEATS) -> Took:
 
 def _row(name: str, took: Took, factor: float, unit: str) -> tuple[str, ...]:
     return (name, *(f"{seconds * factor:.2f}" for seconds in took), unit)
+
+
+def _simulated(plain: Plain, candidate: Candidate) -> Took | None:
+    """SimPy's tokens one after another through the same pipeline; None where it is not installed."""
+    try:
+        import simpy
+    except ImportError:
+        return None
+
+    def run(tokens: int, spread: float) -> list[float]:
+        rng, world, took = random.Random(0), simpy.Environment(), []
+        steps = plain.steps(candidate)
+        stages = [simpy.Resource(world, capacity=1) for _ in steps]
+
+        def stream() -> Iterator[object]:
+            for _ in range(tokens):
+                began = world.now
+                for stage, (work, way) in zip(stages, steps, strict=True):
+                    with stage.request() as turn:
+                        yield turn
+                        yield world.timeout(work * rng.gauss(1.0, spread))
+                    yield world.timeout(way * rng.gauss(1.0, spread))
+                took.append(world.now - began)
+
+        world.process(stream())
+        world.run()
+        return took
+
+    (once,) = run(1, 0.0)
+    if abs(once - plain.point(candidate)) > 1e-6:
+        raise SystemExit(f"predict: SimPy is off by {once - plain.point(candidate)} ms: unequal things are compared")
+    return _timed(lambda: run(WORKLOAD.draws, 0.1))
 
 
 class Plain:
@@ -129,6 +169,16 @@ class Plain:
                 total += self._hop[before][node]
             before = node
         return total + self._back[before][candidate.order[0]] + self._head[before]
+
+    def steps(self, candidate: Candidate) -> list[tuple[float, float]]:
+        """(time at a stage, way to the next one) of a token; what is left over belongs to the last way."""
+        work = [
+            self._overhead[node] + layers * self._layer[node]
+            for node, layers in zip(candidate.order, candidate.layers, strict=True)
+        ]
+        ways = [self._hop[i][j] for i, j in itertools.pairwise(candidate.order)]
+        ways.append(self.point(candidate) - sum(work) - sum(ways))
+        return list(zip(work, ways, strict=True))
 
     def drawn(self, candidate: Candidate, draws: int) -> tuple[float, float, float]:
         """p5, p50, p95 where each stage and each hop varies by a tenth."""
