@@ -114,6 +114,23 @@ def pin(text: str) -> tuple[str, int, int]:
     return match[1], int(match[2]), int(match[3] or match[2])
 
 
+MACHINE_KEYS: Final = ("vram", "gbps", "tflops", "up", "down", "rtt")
+
+
+def machine(text: str) -> tuple[str, dict[str, float]]:
+    """An argparse type: `NAME:vram=GIB[,gbps=..][,tflops=..][,up=..][,down=..][,rtt=..]`."""
+    name, colon, rest = text.partition(":")
+    given: dict[str, float] = {}
+    for part in rest.split(",") if rest else []:
+        key, _, value = part.partition("=")
+        if key not in MACHINE_KEYS:
+            raise argparse.ArgumentTypeError(f"knows {', '.join(MACHINE_KEYS)} ({key!r} is none)")
+        given[key] = number(0, 1e9)(value)
+    if not colon or not name or "vram" not in given:
+        raise argparse.ArgumentTypeError(f"takes name:vram=24,gbps=900,up=100,rtt=20; vram at least ({text!r} is none)")
+    return name, given
+
+
 def losses(text: str) -> tuple[str, float]:
     """An argparse type: `NODE=PER-HOUR`."""
     name, equals, rate = text.rpartition("=")

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Final, get_args
 
+from swarm_predict.hypothetical import Machine, with_machine
 from swarm_predict.models import ModelShape
 from swarm_predict.search import Reliability
 from swarm_predict.search import plan as search_plan
@@ -17,7 +18,7 @@ from swarm_predict.types import BadPlacement, DoesNotFit, Objective, Plan, Stage
 from swarm_protocol.swarm import Swarm
 from swarmtop.analysis import alive
 from swarmtop.answer import certificate, plan_object, prediction_text
-from swarmtop.args import add_question, add_source, losses, number, pin, whole
+from swarmtop.args import add_question, add_source, losses, machine, number, pin, whole
 from swarmtop.beside import beside, beside_object, beside_text
 from swarmtop.commands.common import one_frame, page_width
 from swarmtop.config import load_model, open_source, workload
@@ -54,6 +55,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="keeps these layers",
     )
     group.add_argument("--max-stages", type=whole(1, 1000), metavar="N", help="machines that take part at most")
+    group.add_argument(
+        "--with",
+        dest="machines",
+        metavar="NAME:vram=GIB,…",
+        type=machine,
+        action="append",
+        default=[],
+        help="as if this machine were there too: vram, gbps, tflops, up, down, rtt (repeatable)",
+    )
     group.add_argument(
         "--losses",
         metavar="NODE=PER-HOUR",
@@ -116,9 +126,23 @@ def asked(args: argparse.Namespace, swarm: Swarm) -> Asked:
     )
 
 
+def machine_of(name: str, given: dict[str, float]) -> Machine:
+    return Machine(
+        name=name,
+        vram_gib=given["vram"],
+        mem_gbps=given.get("gbps"),
+        tflops=given.get("tflops"),
+        up_mbps=given.get("up"),
+        down_mbps=given.get("down"),
+        rtt_ms=given.get("rtt"),
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     model, load = load_model(args.model), workload(args)
     swarm = alive(one_frame(open_source(args)), load.client)
+    for name, given in args.machines:
+        swarm = with_machine(swarm, machine_of(name, given))
     ask = asked(args, swarm)
     with progress(f"planning {model.name} on {len(swarm)} nodes"):
         if args.objective == "throughput" and args.streams is None:
