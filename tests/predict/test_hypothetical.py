@@ -52,5 +52,5 @@ def test_the_same_machines_answer_for_other_weights_and_models() -> None:
     assert [stage.node for stage in other.placement] == [stage.node for stage in placement]
     assert other.placement[-1].last == 39
     assert other.fits
-    with pytest.raises(DoesNotFit, match="machines hold .* of 80 layers of llama-2-70b; plan anew"):
+    with pytest.raises(DoesNotFit, match=r"machines hold .* of 80 layers of llama-2-70b; plan anew"):
         asked_otherwise(swarm, MODEL, Workload(weights="fp32"), placement)
