@@ -335,6 +335,8 @@ async def main(job: dict[str, Any]) -> dict[str, Any]:
     if job["mode"] != "join":
         tally = {"frames": 0, "keyframes": 0, "bytes": 0}
         dashboards = await watch(load.port, job.get("viewers", 0), job.get("rate_hz", 4.0), tally)
+        if rest_s := job.get("rest_s", 0.0):  # of a swarm that has just formed everybody's plan is made again
+            await load.steady(rest_s, job["every_s"])
         print("go", flush=True)
         load.waits.clear()
         tally.update(dict.fromkeys(tally, 0))

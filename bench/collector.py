@@ -28,6 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--probes", type=int, default=1000, help="of the steady round (%(default)s)")
     parser.add_argument("--every-s", type=float, default=10.0, help="a batch of each (%(default)s)")
     parser.add_argument("--seconds", type=float, default=15.0, help="of each round (%(default)s)")
+    parser.add_argument("--rest-s", type=float, default=0.0, help="of steady life before it is measured (%(default)s)")
     parser.add_argument("--nodes", type=int, default=200, help="of the swarm that dashboards watch (%(default)s)")
     parser.add_argument("--viewers", type=int, default=50, help="dashboards (%(default)s)")
     parser.add_argument("--rounds", default="steady,flood,viewers", help="which of them (%(default)s)")
@@ -83,7 +84,8 @@ def samples_of(port: int) -> int:
 
 
 def steady(processes: _rig.Processes, folder: Path, chosen: argparse.Namespace) -> list[tuple[str, str, str]]:
-    got = loaded(processes, chosen.seconds, {"mode": "steady", "probes": chosen.probes, "every_s": chosen.every_s})
+    job = {"mode": "steady", "probes": chosen.probes, "every_s": chosen.every_s, "rest_s": chosen.rest_s}
+    got = loaded(processes, chosen.seconds, job)
     what = f"{chosen.probes} probes, a batch per {chosen.every_s:g} s"
     scale = chosen.probes / 10_000
     return [

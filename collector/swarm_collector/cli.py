@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from swarm_collector import memory
 from swarm_collector.options import DEFAULT_MODEL, DEFAULT_WEIGHTS, TOKEN_VARIABLE, Options, Unusable, options
 from swarm_protocol.identity import IdentityError, load_or_create_key
 from swarm_protocol.messages import Focus
@@ -74,6 +75,7 @@ def run(chosen: Options) -> int:
 
     os.umask(0o077)  # the store holds members' addresses
     set_up_logging()
+    memory.settle()
     parent = os.getppid()
     focus = focus_of(chosen.model or DEFAULT_MODEL, chosen.weights or DEFAULT_WEIGHTS)
     try:
