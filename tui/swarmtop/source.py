@@ -30,6 +30,7 @@ class History:
 
     at_ns: tuple[int, ...]
     values: tuple[float | None, ...]
+    rolled_until_ns: int = 0  # before it values are medians of rollups, within 1 %; 0: all are of samples
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,7 +161,7 @@ class LiveSource:
                 continue
             finally:
                 self._histories.pop(request_id, None)
-            return History(reply.at_ns, reply.values)
+            return History(reply.at_ns, reply.values, reply.rolled_until_ns)
 
     async def export(self, kind: str, since_ns: int, until_ns: int) -> AsyncIterator[str]:
         connection = await self._connected()

@@ -61,7 +61,7 @@ class ReplaySource:
         self, metric: str, node_id: str, peer_id: str | None, since_ns: int, until_ns: int, points: int
     ) -> History:
         found = await self._read(lambda: self._reader.history(metric, node_id, peer_id, since_ns, until_ns, points))
-        return History(found.at_ns, found.values)
+        return History(found.at_ns, found.values, found.rolled_until_ns)
 
     async def export(self, kind: str, since_ns: int, until_ns: int) -> AsyncIterator[str]:
         pieces = await self._read(lambda: chunks(self._reader, kind, since_ns, until_ns))

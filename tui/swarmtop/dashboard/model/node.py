@@ -10,7 +10,7 @@ import numpy as np
 
 from swarm_protocol.history import METRICS
 from swarm_protocol.swarm import Kind, Path
-from swarm_protocol.units import BYTES_PER_GIB, NS_PER_S
+from swarm_protocol.units import BYTES_PER_GIB, NS_PER_S, iso_utc
 from swarmtop import show
 from swarmtop.dashboard.model.charts import axis_label, braille, known, nice_top, spark
 from swarmtop.dashboard.model.figures import STALE_AFTER_S, age_s, link_known
@@ -35,7 +35,7 @@ from swarmtop.dashboard.model.view import GLYPH, View
 from swarmtop.dashboard.model.why import cost_lines, cost_text
 from swarmtop.source import History
 
-RANGES: Final = ((600, "10 min"), (3600, "1 h"), (86_400, "24 h"))
+RANGES: Final = ((600, "10 min"), (3600, "1 h"), (86_400, "24 h"), (7 * 86_400, "7 days"), (30 * 86_400, "30 days"))
 MAIN_METRICS: Final = ("rtt_p99", "rtt_p50", "jitter", "hop", "loss", "up", "layer", "gpu", "cpu", "temp", "vram_free")
 SMALL_METRICS: Final = ("loss", "layer")
 _PATHS: Final = {Path.DIRECT: "direct", Path.PUNCHED: "punched", Path.RELAYED: "relay", Path.ESTIMATED: "estimate"}
@@ -203,6 +203,8 @@ def chart_title(state: NodeState, history: History | None) -> Line:
         scale = _scale(state.metric)
         p50, p95, top = (float(np.quantile(values, q)) * scale for q in (0.5, 0.95, 1.0))
         parts.append(line((f"p50 {show.figure(p50)}  p95 {show.figure(p95)}  max {show.figure(top)}", "dim")))
+    if history is not None and history.rolled_until_ns:
+        parts.append(line(("older part from rollups, ±1 %", "dim")))
     return fill_line(parts, 100, "  ")
 
 
@@ -226,6 +228,8 @@ def chart(
         level = axis_label(top * (rows - y) / rows) if y % marks == 0 else ""
         block.append(line((pad(level, 6, ">") + "┤", "dim"), (text, "chart")))
     left, right = view.clock(history.at_ns[0])[:5], view.clock(history.at_ns[-1])[:5]
+    if state.range_s > 2 * 86_400:  # which day, not which minute
+        left, right = iso_utc(history.at_ns[0])[5:10], iso_utc(history.at_ns[-1])[5:10]
     gap = max(0, inner - len(left) - len(right))
     block.append(line((pad("0", 6, ">") + "┤" + left + " " * gap + right, "dim")))
     return block
