@@ -1,7 +1,8 @@
 """How memory is looked after, set once at the start of a process that lives for months and holds ten thousand sessions.
 
 Python's collector of cycles looks at all objects whenever some have come; with ten thousand sessions that is a sixth of
-the CPU and a pause of hundreds of milliseconds at a time. Next to nothing here is in a cycle, so it looks far less often.
+the CPU and a pause of hundreds of milliseconds at a time. Next to nothing here is in a cycle, so it looks far less
+often.
 
 The live picture is made of arrays of some hundred kilobytes that come and go many times a second, in several threads.
 glibc learns from the first few to keep such blocks in its heaps, one heap a thread, where they leave holes: a collector
