@@ -14,7 +14,7 @@ from swarm_collector.addresses import hosts_for, line_of
 from swarm_collector.leases import GRACE_NS, LEASE_NS, Candidate, Leases
 from swarm_collector.membership import Membership
 from swarm_collector.schedule import Draft, RttFrom, Scheduler
-from swarm_protocol.messages import CollectorMessage, Focus, LeaseDone, UplinkLease
+from swarm_protocol.messages import CollectorMessage, Focus, LeaseDone, UplinkGrant, UplinkLease
 from swarm_protocol.units import NS_PER_MS, NS_PER_S
 
 SETTLE_NS: Final = 200 * NS_PER_MS  # joins come in bursts: one round of plans for all of them
@@ -81,6 +81,17 @@ class Conductor:
             message = UplinkLease(
                 lease_id=lease.lease_id, peer=lease.dst, max_bytes=lease.max_bytes, expires_ms=LEASE_NS / NS_PER_MS
             )
+            receiver = self.membership.get(lease.dst)
+            if receiver is not None and receiver.session is not None:  # first: it takes nothing that it was not told of
+                yield (
+                    receiver.session,
+                    UplinkGrant(
+                        lease_id=lease.lease_id,
+                        peer=lease.src,
+                        max_bytes=lease.max_bytes,
+                        expires_ms=LEASE_NS / NS_PER_MS,
+                    ),
+                )
             yield member.session, message
 
     def next_ns(self, now_ns: int) -> int:

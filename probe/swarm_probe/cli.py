@@ -95,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         pin=options.fingerprint,
         by_authority=options.fingerprint is None and options.join.lower().startswith(("wss://", "https://")),
         daily_bytes=options.daily_bytes,
+        lan=options.lan,
         offer_bytes=None if options.offer_gib is None else int(options.offer_gib * BYTES_PER_GIB),
     )
     return _run(config)
@@ -118,6 +119,9 @@ def probe_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--insecure", action="store_true", help="plain text to another machine: anybody on the way can read it"
+    )
+    parser.add_argument(
+        "--lan", action="store_true", help="measure members at private addresses too, whatever the collector's address"
     )
     parser.add_argument("--name", metavar="N", help="how the swarm shows this machine (default: the host's name)")
     _add_state(parser)

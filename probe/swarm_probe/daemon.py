@@ -15,6 +15,7 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -46,6 +47,7 @@ from swarm_protocol.messages import (
     Plan,
     ProbeMessage,
     Reach,
+    UplinkGrant,
     UplinkLease,
     decode_from_probe,
     encode,
@@ -84,6 +86,8 @@ class PathsLike(Protocol):
 
     def update(self, plan: Plan) -> None: ...
 
+    def grant(self, grant: UplinkGrant) -> None: ...
+
     async def run_uplink(self, lease: UplinkLease) -> tuple[bool, str]: ...
 
     def counters(self) -> dict[str, int]: ...
@@ -101,6 +105,7 @@ class ProbeConfig:
     invite: str = ""
     pin: str | None = None  # fingerprint of the collector's certificate; None: what was seen first
     by_authority: bool = False  # a wss:// URL: certificate authorities vouch for the collector
+    lan: bool = False  # members at private addresses are measured wherever the collector is
     offer_bytes: int | None = None  # what the owner lets layers take; None: the usual share
     times: LinkTimes | None = None  # of the link
     compute: ComputeLimits | None = None
@@ -109,16 +114,20 @@ class ProbeConfig:
 PathsMaker = Callable[[Callable[[ProbeSample], None], Ledger, Courtesy], PathsLike]
 
 
-def real_paths(emit: Callable[[ProbeSample], None], ledger: Ledger, courtesy: Courtesy) -> PathsLike:
+def real_paths(
+    emit: Callable[[ProbeSample], None], ledger: Ledger, courtesy: Courtesy, *, lan: bool = False
+) -> PathsLike:
+    from swarm_probe.allowed import Scope
     from swarm_probe.paths import Paths, PathsConfig  # late: tests of the daemon bring their own
 
-    return Paths(PathsConfig(), emit, ledger=ledger, courtesy=courtesy)
+    config = PathsConfig(scope=Scope.LAN if lan else Scope.INTERNET, lan=lan, grants=True)
+    return Paths(config, emit, ledger=ledger, courtesy=courtesy)
 
 
 class Daemon:
     """`run` until `stop` or a final refusal."""
 
-    def __init__(self, config: ProbeConfig, *, make_paths: PathsMaker = real_paths, gpus: Gpus | None = None) -> None:
+    def __init__(self, config: ProbeConfig, *, make_paths: PathsMaker | None = None, gpus: Gpus | None = None) -> None:
         """Opens key and spool. Raises IdentityError and SpoolError."""
         self._config = config
         spools = config.state / "spool"
@@ -139,6 +148,7 @@ class Daemon:
         self._courtesy = Courtesy()
         self._link_booked = (0, 0)
         self._resting: str | None = None
+        make_paths = make_paths or partial(real_paths, lan=config.lan)
         self._paths = make_paths(self.emit, self._ledger, self._courtesy)
         self._udp_error: str | None = None
         self._compute = Compute(self.emit, say=_say, wall_ns=time.time_ns, rng=self._rng, limits=config.compute)
@@ -156,6 +166,7 @@ class Daemon:
             spool=self._spool,
             on_plan=self._on_plan,
             on_lease=self._on_lease,
+            on_grant=self._paths.grant,
             on_state=self._on_state,
             on_challenge=self._on_challenge,
             rng=self._rng,
@@ -292,7 +303,7 @@ class Daemon:
 
     def _on_state(self, state: LinkState) -> None:
         welcome = self._link.welcome
-        if state.kind == "joined" and welcome is not None and welcome.stun_ports:
+        if state.kind == "joined" and welcome is not None:
             self._paths.joined(self._link.collector_host, welcome.stun_ports, self._on_reach)
         if state != self._link_state:  # the same failure again is no news
             going_on = "; measuring goes on, trying again" if state.kind == "away" else ""

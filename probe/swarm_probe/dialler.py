@@ -84,11 +84,16 @@ class Dialler:
         order = sorted(range(len(member.tcp)), key=lambda i: i != member.tcp_first)
         failed: PeerError = Unreachable("no TCP address in the plan")
         for index in order:
+            if not self._trips.allowed.may_dial(member.tcp[index], self._mono_ns()):
+                self._counts["tcp_not_asked"] += 1
+                failed = Unreachable("it has not answered, and was asked often enough for now")
+                continue
             try:
                 stream = await dial(member.tcp[index], member.caller, purpose, size, self._counts)
             except PeerError as error:
                 failed = error
                 continue
             member.tcp_first = index
+            self._trips.allowed.answered(member.tcp[index], self._mono_ns())
             return stream
         raise failed

@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
@@ -45,6 +46,7 @@ from swarm_protocol.messages import (
     ProbeMessage,
     Refused,
     SlowDown,
+    UplinkGrant,
     UplinkLease,
     Welcome,
     decode_from_collector,
@@ -184,6 +186,7 @@ class Link:
         spool: Spool,
         on_plan: Callable[[Plan], None],
         on_lease: Callable[[UplinkLease], None],
+        on_grant: Callable[[UplinkGrant], None] = lambda _: None,
         on_state: Callable[[LinkState], None],
         on_challenge: Callable[[Challenge | ChallengeGo | ChallengeOpen], None] = lambda _: None,
         rng: random.Random,
@@ -197,6 +200,7 @@ class Link:
         self._spool = spool
         self._on_plan = on_plan
         self._on_lease = on_lease
+        self._on_grant = on_grant
         self._on_state = on_state
         self._on_challenge = on_challenge
         self._times = times or LinkTimes()
@@ -222,7 +226,10 @@ class Link:
 
     @property
     def collector_host(self) -> str:
-        """The address that the connection leads to; empty: not connected."""
+        """The address that the connection leads to; empty: not connected, or through a proxy, whose address says
+        nothing about where the collector is."""
+        if getproxies() and not is_loopback(urlsplit(self._url).hostname or ""):
+            return ""
         name = self._ws.remote_address if self._ws is not None else None
         return str(name[0]) if name else ""
 
@@ -409,6 +416,8 @@ class Link:
                 self._on_plan(message)
             case UplinkLease():
                 self._on_lease(message)
+            case UplinkGrant():
+                self._on_grant(message)
             case Challenge() | ChallengeGo() | ChallengeOpen():
                 self._on_challenge(message)
             case _:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from swarm_probe import hop, uplink
+from swarm_probe.allowed import Allowed, Scope, scope_of
 from swarm_probe.courtesy import Courtesy
 from swarm_probe.dialler import QUIC, Dialler
 from swarm_probe.hop_rounds import HopRounds, hop_config
@@ -31,7 +32,7 @@ from swarm_probe.tcp_peer import Caller, Purpose, Service, TcpPeer
 from swarm_probe.transfers import Transfers
 from swarm_probe.udp import Clocks
 from swarm_probe.whereabouts import aims, moved_only, same, tcp_targets
-from swarm_protocol.messages import Peer, Plan, UplinkLease
+from swarm_protocol.messages import Peer, Plan, UplinkGrant, UplinkLease
 from swarm_protocol.samples import ProbeSample
 from swarm_protocol.units import NS_PER_MS, NS_PER_S
 
@@ -54,6 +55,9 @@ class PathsConfig:
     bind_host: str = ""  # empty: every address of IPv4 and IPv6
     udp_port: int = 0  # 0: any
     tcp_port: int = 0
+    scope: Scope = Scope.HOST  # which kinds of address are sent to before a collector was joined
+    lan: bool = False  # private addresses too, wherever the collector is
+    grants: bool = False  # a transfer is taken only where the collector has announced it to this end too
     limits: PathsLimits = field(default_factory=PathsLimits)
 
 
@@ -85,6 +89,7 @@ class Paths:
             rng,
             packets_per_s=limits.packets_per_s,
             ledger=ledger,
+            allowed=Allowed(config.scope, clocks.mono_ns()),
             bind_host=config.bind_host,
         )
         self._line = line = Line(trips, ledger, courtesy if courtesy is not None else Courtesy(), counts, clocks)
@@ -93,6 +98,7 @@ class Paths:
         self._dialler = Dialler(trips, self._tcp.converse, counts, mono_ns)
         self._hops = HopRounds(self._dialler, line, emit, counts, clocks, rng)
         self._transfers = Transfers(self._dialler, line, trips, limits.transfer_bytes, emit, counts, clocks)
+        self._transfers.needs_grant = config.grants
         services[Purpose.HOP] = Service(
             self._hops.serve, hop.MAX_MESSAGE_BYTES, lambda: line.why_waiting(hop.ROUND_BYTES) is not None
         )
@@ -128,7 +134,9 @@ class Paths:
 
     def joined(self, collector: str, stun_ports: tuple[int, ...], on_reach: Callable[[Finding], None]) -> None:
         """Finds out from a collector at this address how this probe's UDP port can be reached; tells each change."""
-        if self.udp_port:
+        self._trips.allowed.scope = scope_of(collector, lan=self._config.lan)
+        self._trips.allowed.collector = collector
+        if self.udp_port and stun_ports:
             self._trips.reach.on_change = on_reach
             self._trips.reach.joined(collector, stun_ports)
 
@@ -137,21 +145,25 @@ class Paths:
         """How this probe's UDP port can be reached, as far as is known now."""
         return self._trips.reach.finding()
 
+    def grant(self, grant: UplinkGrant) -> None:
+        """A transfer from this peer may come."""
+        self._transfers.grant(grant)
+
     def update(self, plan: Plan) -> None:
         """Does this plan from now on. A peer that did not change goes on where it is."""
-        before, members_before = self._plan, self._members
+        before, members_before, allowed = self._plan, self._members, self._trips.allowed
         self._plan = plan
         interval_ns, window_ns = _pace(plan, self._config.limits)
         same_hops = before is not None and hop_config(plan) == hop_config(before)
         self._members = {}
         for peer in plan.peers:
             member = members_before.pop(peer.node_id, None)
-            if member is not None and not same(member.peer, peer) and moved_only(member.peer, peer):
+            if member is not None and not same(member.peer, peer) and moved_only(member.peer, peer, allowed):
                 self._readdress(member, peer)
             elif member is None or not same(member.peer, peer):
                 if member is not None:
                     self._drop(member)
-                member = Member(peer, tcp_targets(peer))
+                member = Member(peer, tcp_targets(peer, allowed))
             self._members[peer.node_id] = member
             pace = max(MIN_INTERVAL_NS, interval_ns // peer.often), window_ns
             if member.trips is None:
@@ -194,15 +206,15 @@ class Paths:
     # ------------------------------------------------------------ members
 
     def _begin_trips(self, member: Member, interval_ns: int, window_ns: int) -> None:
-        where = aims(member.peer)
+        where = aims(member.peer, self._trips.allowed)
         if member.peer.measure and where and self.udp_port:
             member.trips = self._trips.begin(member.peer, where, interval_ns, window_ns)
 
     def _readdress(self, member: Member, peer: Peer) -> None:
         """It is the same peer, somewhere else or behind something else: figures and rounds go on."""
-        member.peer, member.tcp, member.tcp_first = peer, tcp_targets(peer), 0
+        member.peer, member.tcp, member.tcp_first = peer, tcp_targets(peer, self._trips.allowed), 0
         if member.trips is not None:
-            self._trips.readdress(member.trips, peer, aims(peer))
+            self._trips.readdress(member.trips, peer, aims(peer, self._trips.allowed))
 
     def _begin_hops(self, member: Member, plan: Plan) -> None:
         if member.hop_task is not None:

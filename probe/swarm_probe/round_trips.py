@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from swarm_probe.allowed import Allowed
 from swarm_probe.books import Books
 from swarm_probe.budget import Bucket
 from swarm_probe.hole import KNOCK_NS, Hole
@@ -114,6 +115,7 @@ class RoundTrips:
         *,
         packets_per_s: float,
         ledger: Ledger,
+        allowed: Allowed,
         bind_host: str = "",
     ) -> None:
         self.error: str | None = None  # why there are no round trips, in one line
@@ -127,7 +129,9 @@ class RoundTrips:
         self._books = Books(ledger, counts, clocks)
         self.paused = False  # nothing of our own is sent; others are answered
         self._reflector = Reflector(self._bucket)
+        self.allowed = allowed
         self._udp = UdpPort(self._arrived, self._departed, counts, clocks)
+        self._udp.allowed = allowed
         self.reach = Reachability(self._udp, counts, clocks, bind_host)
         self._by_ssid: dict[int, tuple[Trips, ...]] = {}
         self._by_peer: dict[str, Trips] = {}
@@ -261,7 +265,7 @@ class RoundTrips:
 
     def _learn(self, trips: Trips, source: Target) -> None:
         """A signed request of this peer came from `source`: an address to try, if none of those told answers."""
-        if trips.session.host is not None:
+        if trips.session.host is not None or not self.allowed.permits(source):
             return
         if source not in trips.targets:
             if len(trips.targets) >= trips.told + MAX_LEARNED:
@@ -318,6 +322,10 @@ class RoundTrips:
 
     def _transmit(self, trips: Trips, out: Outgoing) -> None:
         now_ns = self._clocks.mono_ns()
+        if not self.allowed.may_send(trips.targets[out.host], now_ns):
+            trips.session.unsent(out.seq, unreachable=False)
+            self._counts["stamp_not_asked"] += 1  # it has not answered, and was asked often enough for now
+            return
         if not self._may_send(now_ns):
             trips.session.unsent(out.seq, unreachable=False)
             self._counts["stamp_held_back"] += 1
@@ -405,6 +413,9 @@ class RoundTrips:
         if self._books.level() == "spent":
             self._counts["ignored_budget"] += 1
             return
+        if not self.allowed.may_send(arrival.source, self._clocks.mono_ns()):
+            self._counts["ignored_unproven"] += 1  # whoever it is has never answered from there: it may be made up
+            return
         self._hear(arrival.source)
         if (trips := self._by_peer.get(accepted.peer)) is not None:
             self._learn(trips, arrival.source)
@@ -452,6 +463,8 @@ class RoundTrips:
                     continue
                 break
             self._counts["stamp_replies"] += 1
+            if arrival.source in trips.targets:
+                self.allowed.answered(arrival.source, self._clocks.mono_ns())
             self._books.stamp(trips.peer.name, arrival.source, received=len(arrival.data))
             self.reach.peer_answered(at_ns)
             if trips.knocking:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,9 +18,9 @@ from swarm_probe.line import ATTEND_S, Line
 from swarm_probe.member import Member
 from swarm_probe.quantiles import quantile
 from swarm_probe.round_trips import IDLE_RTTS_MIN, RoundTrips, Trips
-from swarm_probe.tcp_peer import PeerError, Purpose
+from swarm_probe.tcp_peer import PeerError, Purpose, Unreachable
 from swarm_probe.udp import Clocks
-from swarm_protocol.messages import UplinkLease
+from swarm_protocol.messages import UplinkGrant, UplinkLease
 from swarm_protocol.samples import ProbeSample, Transport, UplinkSample
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_MS, NS_PER_S, ms_from_ns
@@ -30,6 +31,8 @@ LOADED_PACE_NS: Final = 20 * NS_PER_MS  # a transfer on a fast line lasts a fift
 LOADED_PACE_LATER_NS: Final = 100 * NS_PER_MS
 LOADED_PACE_FAST_S: Final = 1.0  # after this the slower pace is enough, and cheaper
 LEAST_TRANSFER_BYTES: Final = 1 << 20  # with less left of the day no transfer is begun
+GRANT_WAIT_S: Final = 2.0  # the grant comes by another connection than the transfer
+MAX_GRANTS: Final = 64
 TRANSFER_LEAVES_NS: Final = 8 * NS_PER_S  # what a transfer should have left of its lease when it begins
 
 
@@ -51,6 +54,29 @@ class Transfers:
         self._emit = emit
         self._counts = counts
         self._clocks = clocks
+        self.needs_grant = False  # what nobody announced is not taken
+        self._grants: dict[str, tuple[UplinkGrant, int]] = {}  # sender → its latest grant, and until when
+        self._granted = asyncio.Event()  # replaced at each
+
+    def grant(self, grant: UplinkGrant) -> None:
+        self._grants[grant.peer] = grant, self._clocks.mono_ns() + int(grant.expires_ms * NS_PER_MS)
+        while len(self._grants) > MAX_GRANTS:
+            del self._grants[next(iter(self._grants))]
+        self._granted.set()
+        self._granted = asyncio.Event()
+
+    async def _take_grant(self, peer: str, size: int) -> None:
+        """Uses up the leave to send so much. Raises Unreachable where there is none."""
+        if not self.needs_grant:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GRANT_WAIT_S):
+                while peer not in self._grants:
+                    await self._granted.wait()
+        grant, until_ns = self._grants.pop(peer, (None, 0))
+        if grant is None or self._clocks.mono_ns() > until_ns or size > grant.max_bytes:
+            self._counts["uplinks_not_granted"] += 1
+            raise Unreachable("a transfer that the collector has not announced to this end")
 
     async def run(self, member: Member, lease: UplinkLease) -> tuple[bool, str]:
         """One transfer to the lease's peer; emits its sample. (whether it measured, one line about it)"""
@@ -91,6 +117,7 @@ class Transfers:
 
     async def serve(self, stream: Channel, peer: str, size: int) -> None:
         """The other end of one."""
+        await self._take_grant(peer, size)
         with self._line.transfer():
             try:
                 await uplink.receive(stream, size, self._clocks.mono_ns)

@@ -9,6 +9,7 @@ What a datagram means is `stamp` and `reflector`.
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import struct
 import sys
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from swarm_probe.allowed import Allowed
 from swarm_probe.sockets import SO_TIMESTAMPNS, Target, bind_all, kernel_stamp_ns
 from swarm_protocol.units import NS_PER_S
 
@@ -92,6 +94,7 @@ class UdpPort:
         """`departed(token, wall_ns)` tells when the kernel handed on the datagram that was sent with `token`."""
         self._receive = receive
         self._departed = departed
+        self.allowed: Allowed | None = None  # None: anywhere (tests of this file)
         self._counts = counts
         self._clocks = clocks
         self._sockets: dict[socket.AddressFamily, socket.socket] = {}
@@ -127,6 +130,9 @@ class UdpPort:
         made = self._sockets.get(to.family)
         if made is None:
             return OSError(f"no {to.family.name} socket")
+        if self.allowed is not None and not self.allowed.permits(to):  # the last wall: nothing goes around it
+            self._counts["udp_not_allowed"] += 1
+            return OSError(errno.EADDRNOTAVAIL, "no address that this probe sends to")
         keys = self._departing.get(to.family) if token is not None else None
         if keys is not None:
             if len(keys) >= MAX_DEPARTING:  # this network driver gives none

@@ -6,6 +6,7 @@ import logging
 
 import msgspec
 
+from swarm_probe.allowed import Allowed
 from swarm_probe.round_trips import Aim, behind_nat
 from swarm_probe.sockets import Target, target
 from swarm_protocol.messages import Peer
@@ -14,16 +15,18 @@ from swarm_protocol.text import safe
 log = logging.getLogger(__name__)
 
 
-def tcp_targets(peer: Peer) -> tuple[Target, ...]:
-    return _targets(peer, peer.tcp_port)
+def tcp_targets(peer: Peer, allowed: Allowed) -> tuple[Target, ...]:
+    return _targets(peer, peer.tcp_port, allowed)
 
 
-def aims(peer: Peer) -> list[Aim]:
+def aims(peer: Peer, allowed: Allowed) -> list[Aim]:
     """Where its UDP port may be: as it names its addresses itself, then as STUN saw it."""
     punched = behind_nat(peer)
-    seen = [target(mapped.host, mapped.port) for mapped in peer.mapped]
+    seen = [
+        target(mapped.host, mapped.port) for mapped in peer.mapped if allowed.why_not(mapped.host, mapped.port) is None
+    ]
     routers = {to.sockaddr[0] for to in seen if to is not None}
-    told = [Aim(to, punched and to.sockaddr[0] in routers) for to in _targets(peer, peer.udp_port)]
+    told = [Aim(to, punched and to.sockaddr[0] in routers) for to in _targets(peer, peer.udp_port, allowed)]
     known = {aim.to for aim in told}
     return told + [Aim(to, punched) for to in seen if to is not None and to not in known]
 
@@ -33,9 +36,9 @@ def same(one: Peer, other: Peer) -> bool:
     return msgspec.structs.replace(one, often=1) == msgspec.structs.replace(other, often=1)
 
 
-def moved_only(before: Peer, after: Peer) -> bool:
+def moved_only(before: Peer, after: Peer, allowed: Allowed) -> bool:
     """Whether only its whereabouts changed, and it can still be sent to."""
-    if not aims(after):
+    if not aims(after, allowed):
         return False
     moved = msgspec.structs.replace(
         before,
@@ -51,11 +54,15 @@ def moved_only(before: Peer, after: Peer) -> bool:
     return moved == after
 
 
-def _targets(peer: Peer, port: int) -> tuple[Target, ...]:
+def _targets(peer: Peer, port: int, allowed: Allowed) -> tuple[Target, ...]:
     if port == 0:
         return ()
-    found = {host: target(host, port) for host in peer.hosts}
-    for host, where in found.items():
-        if where is None:
-            log.warning("%s: %s is no address a probe sends to; left out", safe(peer.name), safe(host))
-    return tuple(where for where in found.values() if where is not None)
+    found = []
+    for host in peer.hosts:
+        refusal = allowed.why_not(host, port)
+        where = target(host, port)
+        if refusal is None and where is not None:
+            found.append(where)
+        else:
+            log.info("%s is not measured at %s: %s", safe(peer.name), safe(host), refusal or "no such address here")
+    return tuple(dict.fromkeys(found))

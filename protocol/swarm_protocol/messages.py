@@ -233,6 +233,15 @@ class UplinkLease(msgspec.Struct, frozen=True, kw_only=True, tag="uplink_lease")
     expires_ms: Ms
 
 
+class UplinkGrant(msgspec.Struct, frozen=True, kw_only=True, tag="uplink_grant"):
+    """The other side of a lease: `peer` may send this probe so many bytes. Without it nothing is taken."""
+
+    lease_id: Count
+    peer: NodeId
+    max_bytes: Annotated[int, Meta(ge=1, le=16 << 20)]
+    expires_ms: Ms
+
+
 class Ack(msgspec.Struct, frozen=True, kw_only=True, tag="ack"):
     """Everything of this epoch up to `seq` is committed."""
 
@@ -269,7 +278,9 @@ class ChallengeOpen(msgspec.Struct, frozen=True, kw_only=True, tag="challenge_op
     steps: Annotated[tuple[int, ...], Meta(max_length=32)]
 
 
-CollectorMessage = Welcome | Refused | Plan | UplinkLease | Ack | SlowDown | Challenge | ChallengeGo | ChallengeOpen
+CollectorMessage = (
+    Welcome | Refused | Plan | UplinkLease | UplinkGrant | Ack | SlowDown | Challenge | ChallengeGo | ChallengeOpen
+)
 
 # ---------------------------------------------------------------- viewer ↔ collector
 
