@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from textual.app import App
 from textual.binding import BindingType
 from textual.driver import Driver
-from textual.theme import Theme
 from textual.worker import WorkerFailed
 
 from swarm_predict.catalogue import model_named
 from swarm_predict.types import Engine, PredictError
 from swarm_protocol.swarm import Swarm
 from swarm_protocol.units import NS_PER_S
-from swarmtop.dashboard import actions, terminal
+from swarmtop.dashboard import actions, look, terminal
 from swarmtop.dashboard.analyst import Analyst, analyse
 from swarmtop.dashboard.driver import counting, waiting
 from swarmtop.dashboard.model import ranking
@@ -35,7 +34,6 @@ from swarmtop.dashboard.pace import Pace, bytes_per_s
 from swarmtop.dashboard.screens.page import Page
 from swarmtop.dashboard.session import JUMP_NS, LARGE, STEP_NS, Question, Session
 from swarmtop.dashboard.travel import NO_PAST, Travel
-from swarmtop.dashboard.widgets.palettes import PALETTES, Palette
 from swarmtop.dashboard.widgets.strips import Ink
 from swarmtop.source import Source, SourceError, is_recording
 
@@ -46,9 +44,6 @@ FIGURES_REST: Final = 7  # times as long as the figures of a large frame took, b
 REST: Final = 4  # times as long as a slow redraw took, before the next
 SETTLED_S: Final = 1.0  # after the first frame: the first paint, and the planner's imports, are done
 REDRAW_S: Final = 0.25  # four times a second: faster than anyone reads, slow enough for ssh
-
-SVG_GROUND: Final = "#292929"  # as rich draws a terminal
-SVG_TEXT: Final = "#c5c8c6"
 
 ALWAYS: Final = ("interrupt", "suspend")  # these keys work under any list or prompt
 
@@ -62,19 +57,6 @@ PAGES: Final[dict[actions.Screen, tuple[str, str]]] = {
 }
 
 
-def _theme_name(name: str) -> str:
-    return f"swarmtop-{name}"
-
-
-def _theme(name: str, palette: Palette) -> Theme:
-    """What Textual itself paints: the ground behind everything."""
-    ground = palette.ground
-    return Theme(
-        name=_theme_name(name), primary=palette.blue, background=ground, surface=ground, panel=ground,
-        foreground=palette.text, dark=name != "light",
-    )  # fmt: skip
-
-
 class Dashboard(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = []
     ENABLE_COMMAND_PALETTE = False
@@ -86,13 +68,13 @@ class Dashboard(App[None]):
     def __init__(self, source: Source, options: DashboardOptions) -> None:
         self._color = options.color if options.color is not None else not os.environ.get("NO_COLOR")
         self.pace = Pace(bytes_per_s(os.environ))
-        with _Environment(NO_COLOR=None if self._color else "1"):
+        with look.environment(NO_COLOR=None if self._color else "1"):
             super().__init__(ansi_color=None if self._color else True)
         if self._color:
-            for name, palette in PALETTES.items():
-                self.register_theme(_theme(name, palette))
+            for theme in look.themes():
+                self.register_theme(theme)
             # before the styles are read, so that the start does not read them twice
-            self.set_reactive(App.theme, _theme_name(options.theme))
+            self.set_reactive(App.theme, look.theme_name(options.theme))
             self.stylesheet.set_variables(self.get_css_variables())
         self.source = source
         self.options = options
@@ -278,11 +260,7 @@ class Dashboard(App[None]):
     def picture(self, title: str) -> str:
         """The screen as SVG, on the ground of its theme: that of the terminal is not known."""
         svg = self.export_screenshot(title=title)
-        if not self.ink.plain:
-            palette = PALETTES[self.ink.theme]
-            for rich_ones, ours in ((SVG_GROUND, palette.ground), (SVG_TEXT, palette.text)):
-                svg = svg.replace(rich_ones, ours)
-        return svg
+        return svg if self.ink.plain else look.on_ground(svg, self.ink.theme)
 
     def notice(self) -> str:
         view = self.view()
@@ -395,7 +373,7 @@ class Dashboard(App[None]):
 
     def use_theme(self, name: str) -> None:
         self.ink.use(name)
-        self.theme = _theme_name(name)
+        self.theme = look.theme_name(name)
         for screen in self.screen_stack:
             for widget in screen.walk_children():
                 widget.refresh()
@@ -451,27 +429,3 @@ def _timed_figures(frame: Swarm, model: str) -> tuple[Figures, float]:
     """For a thread: the figures, and the seconds of processor they took."""
     began = time.thread_time()
     return figures(frame, model, frame.at_ns), time.thread_time() - began
-
-
-class _Environment:
-    """Sets (or with None removes) variables while Textual reads them."""
-
-    def __init__(self, **values: str | None) -> None:
-        self._values = values
-        self._before: dict[str, str | None] = {}
-
-    def __enter__(self) -> None:
-        for name, value in self._values.items():
-            self._before[name] = os.environ.get(name)
-            self._put(name, value)
-
-    def __exit__(self, *_: object) -> None:
-        for name, value in self._before.items():
-            self._put(name, value)
-
-    @staticmethod
-    def _put(name: str, value: str | None) -> None:
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
