@@ -69,7 +69,18 @@ def test_footer_always_names_help_and_quit(screen: actions.Screen, width: int) -
 def test_replay_keys_are_offered_only_where_there_is_a_past() -> None:
     live = {a.name for a in actions.for_screen("time", recording=False)}
     past = {a.name for a in actions.for_screen("time", recording=True)}
-    assert past - live == {"step", "step_back", "jump", "jump_back", "go_to", "slower", "faster", "latest"}
+    assert past - live == {
+        "step",
+        "step_back",
+        "jump",
+        "jump_back",
+        "go_to",
+        "slower",
+        "faster",
+        "latest",
+        "next_event",
+        "previous_event",
+    }
 
 
 def test_own_key_takes_the_place_of_the_registrys() -> None:

@@ -422,6 +422,13 @@ async def test_recording_is_replayed_by_step_jump_and_time() -> None:
         await stands_at(0)
         await pilot.press("home", "down", "down", "enter")  # the oldest event
         await stands_at(-900)
+        await pilot.press("n")
+        await stands_at(-227)
+        await pilot.press("n", "n")
+        await fakes.until(pilot, lambda: app.notice() == "no later event")
+        await stands_at(-37)
+        await pilot.press("N")
+        await stands_at(-227)
 
 
 async def test_playing_moves_on_and_ends_at_the_end() -> None:

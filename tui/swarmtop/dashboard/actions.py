@@ -100,6 +100,8 @@ ACTIONS: Final[tuple[Action, ...]] = (
     Action("jump_back", ("J", "shift+j"), "jump back", "One minute back", ("time",), recording=True, footer=False),
     Action("jump", ("j",), "jump ±1m", "One minute forward (J: back)", ("time",), recording=True),
     Action("go_to", ("g",), "go to", "Go to a time: 14:02, 2026-11-23 14:02, -10m", recording=True),
+    Action("next_event", ("n",), "next event", "To the next event", recording=True, footer=False),
+    Action("previous_event", ("N", "shift+n"), "event before", "To the event before", recording=True, footer=False),
     Action("slower", ("less_than_sign",), "slower", "Play at half the speed", recording=True, footer=False),
     Action("faster", ("greater_than_sign",), "faster", "Play at twice the speed", recording=True, footer=False),
     Action("latest", ("L", "shift+l"), "latest", "To the newest frame", recording=True),

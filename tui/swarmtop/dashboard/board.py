@@ -334,6 +334,12 @@ class Dashboard(App[None]):
     def action_jump_back(self) -> None:
         self.travel.go_by(-JUMP_NS)
 
+    def action_next_event(self) -> None:
+        self.travel.to_event(forward=True)
+
+    def action_previous_event(self) -> None:
+        self.travel.to_event(forward=False)
+
     def action_latest(self) -> None:
         self.travel.to_the_newest()
 

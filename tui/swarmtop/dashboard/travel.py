@@ -51,6 +51,20 @@ class Travel:
             self._moving = True
             self._board.run_worker(self._move(forward), name="move")
 
+    def to_event(self, *, forward: bool) -> None:
+        """The next moment at which something happened, or the one before; within what can be stood in."""
+        session, span = self._board.session, self._board.session.span
+        if span is None or session.shown is None:
+            self._board.say(NO_PAST)
+            return
+        here = self._wanted_ns or session.shown.at_ns
+        times = sorted({event.at_ns for event in session.all_events if span.first_ns <= event.at_ns <= span.last_ns})
+        found = [at for at in times if at > here] if forward else [at for at in reversed(times) if at < here]
+        if found:
+            self.go_to(found[0], forward=forward)
+        else:
+            self._board.say("no later event" if forward else "no event before this")
+
     def to_the_newest(self) -> None:
         """The end of a recording; of a live swarm, what comes from now on."""
         session = self._board.session
