@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import shutil
+import socket
 import struct
 import subprocess
 import sys
@@ -98,6 +99,15 @@ def test_what_is_wrong_is_said_before_anything_is_served(
 ) -> None:
     assert main(["serve", "--port", "0", *words]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_port_that_is_taken_is_one_line_that_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["serve", "--port", str(port), "--swarm", str(GARAGE)]) == 2
+    assert capsys.readouterr().err == (
+        f"swarmtop: cannot listen on 127.0.0.1:{port} (Address already in use); name a free port with --port\n"
+    )
 
 
 # ---------------------------------------------------------------- in a browser

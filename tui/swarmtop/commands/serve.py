@@ -88,7 +88,8 @@ async def _serve(server: BrowserServer, port: int, host: str) -> int:
     try:
         runner = await server.listen(port)
     except OSError as error:
-        raise CommandError(f"cannot listen on {host}:{port} ({error.strerror}); name a free one with --port") from error
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise CommandError(f"cannot listen on {host}:{port} ({reason}); name a free port with --port") from error
     print(server.page_url, flush=True)
     print("open this address in a browser on this machine; Ctrl+C ends it", file=sys.stderr, flush=True)
     ended = asyncio.Event()
