@@ -95,11 +95,7 @@ def _work(chain: Chain, part: _Part, descent: Descent, out_of_time: Callable[[],
     loops = fast() if memory <= 2 else None
     if loops is None and len(part.at) ** 2 << (memory - 1) > _MOST_ARCS and memory > 2:
         return _split(rest, part) if splits else None
-    relaxation: Relaxation
-    if loops is None or part.states is None:
-        relaxation = Layered(rest, memory)
-    else:
-        relaxation = loops.relaxation.Compiled(rest, part.states)
+    relaxation = _relaxation(rest, part)
     steps = max(4, (_STEPS if splits else _STEPS_ONE) * _STEP_ROWS // max(_STEP_ROWS, len(part.at)))
     found = tighten(rest, relaxation, descent.best_cost, part.prices, steps, out_of_time)
     if splits:
@@ -124,10 +120,37 @@ def _work(chain: Chain, part: _Part, descent: Descent, out_of_time: Callable[[],
     if len(left) <= _CLOSE_NODES or len(left) < 0.8 * len(part.at) or gained:
         return [thinner]
     if splits and len(firsts) > 1:
-        return _split(chain.keep(_mask(len(chain), thinner.at)), thinner)
+        groups = _split(chain.keep(_mask(len(chain), thinner.at)), thinner)
+        return _looked_at(chain, groups, descent.best_cost, out_of_time)
     if part.memory + 1 < len(_MEMORIES):
         return [replace(thinner, memory=part.memory + 1)]
     return [thinner] if bound > part.bound * 1.002 else None
+
+
+def _relaxation(rest: Chain, part: _Part) -> Relaxation:
+    memory = _MEMORIES[part.memory]
+    loops = fast() if memory <= 2 else None
+    if loops is None or part.states is None:
+        return Layered(rest, memory)
+    compiled: Relaxation = loops.relaxation.Compiled(rest, part.states)
+    return compiled
+
+
+def _looked_at(chain: Chain, parts: list[_Part], best_cost: float, out_of_time: Callable[[], bool]) -> list[_Part]:
+    """One pass over each: with its own firsts alone a part's bound is mostly far above that of the whole, and the steps
+    go to those few where it is not."""
+    kept = []
+    for part in parts:
+        if out_of_time():
+            kept.append(part)
+            continue
+        relaxation = _relaxation(_narrowed(chain, part), part)
+        prices, tolls = part.prices
+        relaxation.levy(tolls)
+        bound = max(part.bound, relaxation.forward(prices).bound)
+        if bound < best_cost - TIE_MS:
+            kept.append(replace(part, bound=bound))
+    return kept
 
 
 def _best_pair(chain: Chain) -> list[list[int]]:
