@@ -33,6 +33,7 @@ DIALS_PER_S: Final = 0.1
 ALL_DIALS: Final = 60.0
 ALL_DIALS_PER_S: Final = 2.0
 FIRST_PORT: Final = 1024
+MAX_TOLD: Final = 64
 MAX_KNOWN: Final = 4096  # addresses kept; a hostile plan must not fill the memory
 
 
@@ -67,6 +68,7 @@ class Allowed:
         self.collector = ""  # the one joined: any port of it, as its owner chose it
         self._asks = _Asks(ASKS_PER_S, ASKS, Bucket(ALL_ASKS_PER_S, ALL_ASKS, now_ns))
         self._dials = _Asks(DIALS_PER_S, DIALS, Bucket(ALL_DIALS_PER_S, ALL_DIALS, now_ns))
+        self._told: set[str] = set()
         self._until: OrderedDict[str, int] = OrderedDict()  # host → until when it consents
 
     def why_not(self, host: str, port: int) -> str | None:
@@ -84,6 +86,13 @@ class Allowed:
         elif not address.is_global and self.scope < Scope.LAN:
             return "it is a private address, and --lan was not given"
         return f"port {port} belongs to a well-known service" if port < FIRST_PORT else None
+
+    def is_news(self, host: str) -> bool:
+        """Whether somebody should be told of this address now; a plan comes again and again."""
+        if host in self._told or len(self._told) >= MAX_TOLD:
+            return False
+        self._told.add(host)
+        return True
 
     def permits(self, to: Target) -> bool:
         return self.why_not(to.sockaddr[0], to.sockaddr[1]) is None

@@ -63,6 +63,6 @@ def _targets(peer: Peer, port: int, allowed: Allowed) -> tuple[Target, ...]:
         where = target(host, port)
         if refusal is None and where is not None:
             found.append(where)
-        else:
+        elif allowed.is_news(host):
             log.info("%s is not measured at %s: %s", safe(peer.name), safe(host), refusal or "no such address here")
     return tuple(dict.fromkeys(found))
