@@ -63,7 +63,7 @@ class Lab:
         self.token = secrets.token_urlsafe(9)
         self.started_ns = 0  # wall clock of the timeline's zero
         self._text = scenario_text
-        self._say = say
+        self.say = say
         self._model = model or scenario.model
         self._still = still
         self._router: subprocess.Popen[bytes] | None = None
@@ -111,12 +111,12 @@ class Lab:
             net = netns.make_host(own_address(self.scenario, index), host.tcp)
             self.hosts[host.name] = LabHost(index, host.name, net, folder)
             if net.congestion != host.tcp:
-                self._say(f"{host.name} runs TCP {net.congestion}: {host.tcp} is not to be had here")
+                self.say(f"{host.name} runs TCP {net.congestion}: {host.tcp} is not to be had here")
             if host.cpu is not None:
                 try:
                     self.hosts[host.name].share = cpu.CpuShare(host.name, host.cpu)
                 except OSError as error:
-                    self._say(f"{host.name} runs at full speed: no cgroup can be made ({error.strerror})")
+                    self.say(f"{host.name} runs at full speed: no cgroup can be made ({error.strerror})")
 
     async def _start_router(self) -> None:
         self._router = router = self._spawn_router()
@@ -125,7 +125,7 @@ class Lab:
         if not line.startswith(b"ready"):
             raise netns.LabUnavailable(f"the router did not start; see {self.folder / 'router.log'}")
         if b"normal" in line:
-            self._say("no right to real-time priority here: expect delays off by milliseconds when the machine is busy")
+            self.say("no right to real-time priority here: expect delays off by milliseconds when the machine is busy")
 
     def _spawn_router(self) -> subprocess.Popen[bytes]:
         text = self.folder / "scenario.toml"
@@ -207,7 +207,7 @@ class Lab:
         for event in sorted(self.scenario.event, key=lambda e: e.at_s):
             await asyncio.sleep(max(event.at_s - (time.time_ns() - self.started_ns) / 1e9, 0))
             if event.note:
-                self._say(f"{event.at_s:g} s: {event.note}")
+                self.say(f"{event.at_s:g} s: {event.note}")
             if event.action in MACHINE_ACTIONS:
                 await self._befall(event)
 

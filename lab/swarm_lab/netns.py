@@ -35,6 +35,13 @@ TX_QUEUE_PACKETS: Final = 2000  # the router reads at once; what waits here wait
 _CONGESTION: Final = Path("/proc/sys/net/ipv4/tcp_congestion_control")
 _CONGESTION_ALLOWED: Final = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
 
+# sysctls; the first must not be 0, the second must not be 0 (Debian), the third must not be 1 (Ubuntu)
+_USER_NAMESPACE_SETTINGS: Final = (
+    "user.max_user_namespaces",
+    "kernel.unprivileged_userns_clone",
+    "kernel.apparmor_restrict_unprivileged_userns",
+)
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -99,12 +106,25 @@ def why_unavailable() -> str | None:
 
 
 def enter_user_namespace() -> None:
-    """Become root of a user namespace of one's own, where the machine allows that. Raises LabUnavailable."""
+    """Become root of a user namespace of one's own, where the machine allows that. Raises LabUnavailable.
+
+    With a network namespace to come back to: the machine's own is not ours to enter. Only a process with a single
+    thread may do this (unshare(2)).
+    """
     uid, gid = os.geteuid(), os.getegid()
-    _check(_libc.unshare(CLONE_NEWUSER), "a user namespace")
+    _check(_libc.unshare(CLONE_NEWUSER | CLONE_NEWNET), f"a user namespace; {_why_no_user_namespace()}")
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
     Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+
+
+def _why_no_user_namespace() -> str:
+    """The settings that usually forbid it, with their values here."""
+    found = []
+    for name in _USER_NAMESPACE_SETTINGS:
+        with contextlib.suppress(OSError):
+            found.append(f"{name} = {Path('/proc/sys', name.replace('.', '/')).read_text().strip()}")
+    return ", ".join(found) or "this kernel has none"
 
 
 def make_host(address: str, congestion: str = "cubic") -> HostNet:
@@ -153,7 +173,8 @@ def _configure(address: str) -> None:
         ioctl(_SIOCSIFADDR, INTERFACE, _sockaddr(address))
         ioctl(_SIOCSIFNETMASK, INTERFACE, _sockaddr("255.255.255.255"))
         ioctl(_SIOCSIFMTU, INTERFACE, struct.pack("i", MTU_BYTES))
-        ioctl(_SIOCSIFTXQLEN, INTERFACE, struct.pack("i", TX_QUEUE_PACKETS))
+        with contextlib.suppress(PermissionError):  # in a user namespace: the kernel's 500 packets must do
+            ioctl(_SIOCSIFTXQLEN, INTERFACE, struct.pack("i", TX_QUEUE_PACKETS))
         ioctl(_SIOCSIFFLAGS, INTERFACE, struct.pack("H", _IFF_UP | _IFF_RUNNING))
         anywhere = _sockaddr("0.0.0.0")
         route = _Route(destination=anywhere, mask=anywhere, flags=_RTF_UP, device=INTERFACE.encode())

@@ -104,3 +104,20 @@ def test_kill_9_leaves_no_process_behind(scenario: Path, tmp_path: Path) -> None
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     assert alive == []
+
+
+AS_NOBODY = """
+import ctypes, os
+from swarm_lab import netns
+os.setgroups([]), os.setgid(65534), os.setuid(65534)
+ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: as after an exec, so that /proc/self is ours
+print(netns.why_unavailable())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become nobody")
+def test_an_ordinary_user_may_build_hosts_too() -> None:
+    """Through a user namespace, where the kernel has them; else the line names the settings."""
+    done = subprocess.run([sys.executable, "-c", AS_NOBODY], capture_output=True, text=True, timeout=60, check=True)
+    said = done.stdout.strip()
+    assert said == "None" or "user.max_user_namespaces" in said, done.stderr

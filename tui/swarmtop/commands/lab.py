@@ -7,6 +7,8 @@ import argparse
 import asyncio
 import contextlib
 import os
+import shlex
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -19,6 +21,7 @@ import numpy as np
 
 from swarm_lab import netns
 from swarm_lab.bundled import bundled, scenario_text
+from swarm_lab.recording import RECORDED, pack, unpack
 from swarm_lab.scenario import Scenario, ScenarioError, parse_scenario
 from swarm_predict.placement import parse_placement
 from swarm_predict.types import NotMeasured, Workload
@@ -36,16 +39,21 @@ swarmtop lab two-continents
 swarmtop lab --list
 swarmtop lab verify profiles --seconds 60
 swarmtop lab race profiles --model tiny --best --random 3
+swarmtop lab --recording                  a recorded run: needs no Linux, no root
 """
 DEFAULT_SCENARIO: Final = "one-straggler"
-ACTIONS: Final = ("verify", "race")
+ACTIONS: Final = ("verify", "race", "record")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("words", nargs="*", metavar="[verify|race] [SCENARIO]", help="a bundled name, or a TOML file")
+    parser.add_argument(
+        "words", nargs="*", metavar="[verify|race|record] [SCENARIO]", help="a bundled name, or a TOML file"
+    )
     parser.add_argument("--list", action="store_true", help="the bundled scenarios")
     parser.add_argument("--seconds", type=whole(5, 86_400), metavar="N", help="how long (default: the scenario's)")
     parser.add_argument("--keep", metavar="DIR", help="keep database, truth and logs there")
+    parser.add_argument("--recording", action="store_true", help="the run that comes with swarmtop, on any machine")
+    parser.add_argument("--out", metavar="FILE", help="of record: the packed database (default: SCENARIO.db.xz)")
     parser.add_argument("--json", action="store_true", help="of verify and race: JSON")
     race = parser.add_argument_group("race: the reference engine, predicted beside measured")
     race.add_argument("--model", metavar="NAME|PATH", help="default: the scenario's")
@@ -67,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
     action = args.words.pop(0) if args.words and args.words[0] in ACTIONS else "show"
     if len(args.words) > 1:
         raise CommandError(f"one scenario at a time, not {' and '.join(args.words)}")
+    args.scenario = Path(args.words[0]).stem if args.words else DEFAULT_SCENARIO
     try:
         text = scenario_text(args.words[0] if args.words else DEFAULT_SCENARIO)
         scenario = parse_scenario(text)
@@ -74,9 +83,16 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(str(error)) from error
     if args.keep and Path(args.keep).exists() and any(Path(args.keep).iterdir()):
         raise CommandError(f"--keep {args.keep} is not empty; runs are not mixed, name a new folder")
+    if args.recording:
+        return _replay(args)
     if why := netns.why_unavailable():
-        raise CommandError(f"{why}; swarmtop --db shows a recording, --swarm a swarm written by hand")
-    work = {"show": _show, "verify": _verify, "race": _race}[action]
+        if action == "show" and _at_a_terminal():
+            _say(f"{why}; this is a recorded run of {RECORDED}")
+            return _replay(args)
+        raise CommandError(f"{why}; a recorded run needs nothing: swarmtop lab --recording")
+    if action == "show" and not _at_a_terminal():
+        raise CommandError("the dashboard needs a terminal; swarmtop lab verify and lab race do without")
+    work = {"show": _show, "verify": _verify, "race": _race, "record": _record}[action]
     try:
         return asyncio.run(_in_lab(args, scenario, text, work))
     except (netns.LabUnavailable, StoreError) as error:
@@ -103,12 +119,57 @@ def _say(text: str) -> None:
     print(f"lab: {text}", file=sys.stderr, flush=True)
 
 
+def _at_a_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+# ---------------------------------------------------------------- the recorded run
+
+
+def _replay(args: argparse.Namespace) -> int:
+    """Unpacks it and opens it; without a terminal, or with --keep, only says where it is and how to open it."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(args.keep) if args.keep else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            database = unpack(folder)
+        except (OSError, StoreError) as error:
+            raise CommandError(f"the recording cannot be unpacked to {folder} ({error})") from error
+        model = args.model or parse_scenario(scenario_text(RECORDED)).model
+        words = ["--db", str(database), "--model", model, "--weights", "fp32"]
+        if args.keep:
+            print(shlex.join(["swarmtop", *words]))
+            return DONE
+        if not _at_a_terminal():
+            raise CommandError(
+                "the dashboard needs a terminal; swarmtop lab --recording --keep DIR unpacks the database"
+            )
+        return subprocess.call([sys.executable, "-m", "swarmtop", *words])
+
+
+async def _record(lab: Lab, args: argparse.Namespace) -> int:
+    seconds = args.seconds or lab.scenario.duration_s
+    target = Path(args.out or f"{args.scenario}.db.xz")
+    _say(f"recording for {seconds:g} s")
+    async with _timeline(lab):
+        await asyncio.sleep(seconds)
+    await lab.close()
+    try:
+        size = await asyncio.to_thread(pack, lab.database, target)
+    except (OSError, sqlite3.Error) as error:
+        raise CommandError(f"the recording cannot be written to {target} ({error})") from error
+    print(f"{target}: {size / 1e3:.0f} kB")
+    return DONE
+
+
 # ---------------------------------------------------------------- the dashboard on top
 
 
 async def _show(lab: Lab, args: argparse.Namespace) -> int:
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise CommandError("the dashboard needs a terminal; swarmtop lab verify and lab race do without")
+    if lab.scenario.about:
+        _say(lab.scenario.about)
+    happened: list[str] = []
+    lab.say = happened.append  # the screen is the dashboard's
     async with _timeline(lab):
         inside = netns.in_host(lab.hosts["collector"].net.namespace_fd)
         command = [sys.executable, "-m", "swarmtop", "--connect", lab.collector_address]
@@ -116,7 +177,10 @@ async def _show(lab: Lab, args: argparse.Namespace) -> int:
         dashboard = await asyncio.to_thread(
             subprocess.Popen, command, env={**os.environ, "SWARMTOP_TOKEN": lab.token}, preexec_fn=inside
         )
-        return await asyncio.to_thread(dashboard.wait)
+        code = await asyncio.to_thread(dashboard.wait)
+    for line in happened:
+        _say(line)
+    return code
 
 
 @contextlib.asynccontextmanager

@@ -1,0 +1,39 @@
+"""A recorded run that comes with swarmtop: what `swarmtop lab` shows where it cannot build hosts.
+
+`swarmtop lab record` makes it anew: the database of a whole run of a bundled scenario, packed (xz). It is unpacked to a
+folder of the caller's and brought up to the present schema there.
+"""
+
+from __future__ import annotations
+
+import lzma
+import sqlite3
+from contextlib import closing
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+from swarm_storage.store import open_store
+
+RECORDED: Final = "one-straggler"  # the scenario: something happens in it, and the screens say what
+_FILE: Final = resources.files("swarm_lab").joinpath("recordings", f"{RECORDED}.db.xz")
+
+
+def unpack(folder: Path) -> Path:
+    """Writes the database that comes with swarmtop to `folder`. Raises StoreError, OSError."""
+    target = folder / "swarm.db"
+    target.write_bytes(lzma.decompress(_FILE.read_bytes()))
+    open_store(f"sqlite:///{target}").close()  # of an older schema: the migrations run
+    return target
+
+
+def pack(database: Path, target: Path) -> int:
+    """Packs a database that nobody writes to; bytes written. Raises OSError, sqlite3.Error."""
+    compact = target.with_name(f".{target.name}.db")
+    try:
+        with closing(sqlite3.connect(database)) as connection:
+            connection.execute("VACUUM INTO ?", (str(compact),))
+        target.write_bytes(lzma.compress(compact.read_bytes(), preset=9 | lzma.PRESET_EXTREME))
+    finally:
+        compact.unlink(missing_ok=True)
+    return target.stat().st_size

@@ -1,0 +1,64 @@
+"""The run that comes with swarmtop, and what is said where hosts cannot be built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from swarm_lab import netns
+from swarm_lab.bundled import bundled_text
+from swarm_lab.recording import RECORDED, pack, unpack
+from swarm_lab.scenario import parse_scenario
+from swarm_storage.store import open_store
+from swarmtop import cli
+
+
+def test_the_recording_holds_the_scenario_and_what_befell_it(tmp_path: Path) -> None:
+    """limper's detour of 80 ms is in it, whatever schema it was recorded with."""
+    store = open_store(f"sqlite:///{unpack(tmp_path)}", read_only=True)
+    try:
+        names = {node.node_id: node.name for node in store.reader.nodes()}
+        probes = {host.name for host in parse_scenario(bundled_text(RECORDED)).host if host.probe}
+        assert probes <= set(names.values())
+        round_trips = [
+            sample.rtt_p50_ms
+            for node_id, sample in store.reader.samples(kinds=("link",))
+            if names[node_id] == "limper" and sample.rtt_p50_ms is not None
+        ]
+        assert min(round_trips) < 30 < 95 < max(round_trips)
+    finally:
+        store.close()
+
+
+def test_what_is_packed_is_what_was_there(tmp_path: Path) -> None:
+    import lzma
+
+    database = unpack(tmp_path)
+    packed = tmp_path / "again.db.xz"
+    assert pack(database, packed) == packed.stat().st_size
+    assert lzma.decompress(packed.read_bytes()).startswith(b"SQLite format 3")
+    assert not list(tmp_path.glob(".again*"))
+
+
+def test_where_hosts_cannot_be_built_one_line_says_why_and_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(netns, "why_unavailable", lambda: "the lab needs Linux (network namespaces and TUN)")
+    assert cli.main(["lab"]) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.endswith(
+        "the lab needs Linux (network namespaces and TUN); a recorded run needs nothing: swarmtop lab --recording"
+    )
+    assert "\n" not in said
+
+
+def test_without_a_terminal_the_recording_is_unpacked_and_the_command_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    assert cli.main(["lab", "--recording", "--keep", str(folder)]) == 0
+    assert capsys.readouterr().out == f"swarmtop --db {folder / 'swarm.db'} --model tiny --weights fp32\n"
+    assert (folder / "swarm.db").exists()
+    assert cli.main(["lab", "--recording"]) == 2
+    assert "--keep DIR" in capsys.readouterr().err
