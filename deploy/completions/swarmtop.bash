@@ -20,7 +20,7 @@ _shtab_swarmtop_alert_option_strings=(-h --help --rule --webhook-env --run --con
 _shtab_swarmtop_invite_option_strings=(-h --help --connect --for --valid --list --revoke --state --token --fingerprint --insecure)
 _shtab_swarmtop_serve_option_strings=(-h --help --port --ascii --connect --db --swarm --token --fingerprint --insecure --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
 _shtab_swarmtop_members_option_strings=(-h --help --rename --revoke --readmit --state)
-_shtab_swarmtop_lab_option_strings=(-h --help --list --seconds --keep --json --model --engine --placement --best --random --client --prompt --steps --seed)
+_shtab_swarmtop_lab_option_strings=(-h --help --list --seconds --keep --recording --out --json --model --engine --placement --best --random --again --client --prompt --steps --seed)
 _shtab_swarmtop_option_strings=(-h --help --version --once --json --csv --stream --listen --ascii --connect --db --swarm --token --fingerprint --insecure --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
 
 
@@ -111,8 +111,10 @@ _shtab_swarmtop_lab_pos_0_nargs='*'
 _shtab_swarmtop_lab__h_nargs=0
 _shtab_swarmtop_lab___help_nargs=0
 _shtab_swarmtop_lab___list_nargs=0
+_shtab_swarmtop_lab___recording_nargs=0
 _shtab_swarmtop_lab___json_nargs=0
 _shtab_swarmtop_lab___best_nargs=0
+_shtab_swarmtop_lab___again_nargs=0
 _shtab_swarmtop_pos_0_nargs=A...
 _shtab_swarmtop__h_nargs=0
 _shtab_swarmtop___help_nargs=0

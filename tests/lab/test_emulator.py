@@ -156,3 +156,44 @@ def test_what_is_no_ipv4_packet_is_ignored(junk):
     net = Net()
     net.emulator.offer(0, 0, junk)
     assert net.emulator.next_ns() is None
+
+
+def test_a_line_may_get_slower_and_its_queue_shorter_while_it_runs():
+    """1,000 bytes at 8 Mbit/s are 1 ms, at 1 Mbit/s 8 ms; a queue of 4 ms takes the second and drops the third."""
+    net = Net()
+    net.emulator.apply(Event(at_s=0, action="access", host="a", up_mbps=1.0, queue_ms=4.0))
+    for _ in range(3):
+        net.send(0, 0, 1)
+    assert net.arrivals_ms() == [pytest.approx(8 + 3 + 1)]
+    assert net.fates == [Fate.UP_QUEUE, Fate.UP_QUEUE, Fate.DELIVERED]
+
+
+def test_a_host_that_leaves_neither_sends_nor_receives_until_it_is_back():
+    net = Net()
+    net.emulator.apply(Event(at_s=0, action="leave", host="b"))
+    net.send(0, 0, 1)
+    net.send(0, 1, 0)
+    assert net.arrivals_ms() == []
+    net.emulator.apply(Event(at_s=1, action="join", host="b"))
+    net.send(10 * MS, 0, 1)
+    assert len(net.arrivals_ms()) == 1
+
+
+def test_a_path_may_turn_bad_one_way_and_lossy():
+    net = Net()
+    net.emulator.apply(parse_event('at_s = 0\naction = "path"\nfrom = "a"\nto = "*"\ndelay_ms = 80.0'))
+    net.send(0, 0, 1)
+    net.send(0, 1, 0)
+    assert sorted(net.arrivals_ms()) == [pytest.approx(3.2), pytest.approx(85)]
+    net.emulator.apply(
+        parse_event('at_s = 1\naction = "path"\nfrom = "a"\nto = "b"\nloss = { rate = 0.5, burst = 4.0 }')
+    )
+    net.fates.clear()
+    for k in range(400):
+        net.send((100 + 20 * k) * MS, 0, 1)
+        net.arrivals_ms()
+    assert 100 < net.fates.count(Fate.LOST) < 300
+
+
+def parse_event(text: str) -> Event:
+    return parse_scenario(TWO.format(a="", b="", rest=f"[[event]]\n{text}")).event[0]

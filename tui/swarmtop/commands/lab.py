@@ -61,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     race.add_argument("--placement", metavar="'NODE:A-B,…'", action="append", default=[], help="may be repeated")
     race.add_argument("--best", action="store_true", help="the planner's (default where no other is named)")
     race.add_argument("--random", type=whole(1, 100), metavar="N", default=0, help="N random ones")
+    race.add_argument("--again", action="store_true", help="each one twice: what two runs of the same thing differ by")
     race.add_argument("--client", metavar="HOST", help="where the tokens go (default: the first stage)")
     race.add_argument("--prompt", type=whole(1, 4096), default=32, metavar="N", help="tokens of the prompt (32)")
     race.add_argument("--steps", type=whole(4, 2000), default=60, metavar="N", help="tokens to time (60)")
@@ -240,7 +241,7 @@ async def _race(lab: Lab, args: argparse.Namespace) -> int:
         try:
             if args.best or not placements:
                 placements.append(best_placement(swarm, model, load))
-            for placement in placements:
+            for placement in [each for each in placements for _ in range(1 + args.again)]:
                 try:
                     run = await race(lab, swarm, model, placement, load, args.steps)
                 except NotMeasured as lacking:  # a pair behind NATs, say: no prediction, so no race
