@@ -108,8 +108,8 @@ def _summary(title: str, cases: list[Case]) -> None:
     covered = float(np.mean([case.run["covered"] for case in cases]))
     print(
         f"{title}, {len(cases)} races: median error {np.median(errors):.1%} (goal {GOAL_MEDIAN:.0%}), "
-        f"worst {errors.max():.1%} (goal {GOAL_WORST:.0%}), measured p50 inside p5–p95 in {covered:.0%} (goal {GOAL_COVERED:.0%}); "
-        f"first token: median {np.median(first):.1%}, worst {first.max():.1%}"
+        f"worst {errors.max():.1%} (goal {GOAL_WORST:.0%}), measured p50 inside p5–p95 in {covered:.0%} "
+        f"(goal {GOAL_COVERED:.0%}); first token: median {np.median(first):.1%}, worst {first.max():.1%}"
     )
     if noise := _noise(cases):
         print(f"  the ceiling: two runs of the same thing differ by {np.median(noise):.1%} (worst {max(noise):.1%})")
