@@ -42,7 +42,7 @@ SLACK: Final = 3.0  # times what the node itself said
 GRACE_MS: Final = 1_000.0  # round trip, and whatever else a machine does meanwhile
 SLOWEST_MS: Final = 2_000.0  # of one product: what is slower computes no layer in useful time
 CLAIM_MOST: Final = 20.0  # times what was shown: launches and the network cost, but not that much
-PICKED: Final = 6  # products that are checked: who made up a tenth is caught every second time, a half nearly always
+PICKED: Final = 6  # products that are checked: who made up a tenth is caught every third time, a half nearly always
 ITEMSIZE: Final = {"fp32": 4, "fp16": 2, "bf16": 2}
 
 

@@ -337,6 +337,7 @@ class Daemon:
         while True:
             for sample in self._host.samples(time.time_ns()):
                 self.emit(self._with_reach(sample))
+            self._compute.look(self._host.conditions())
             if self._host.gpu_problem != self._gpu_problem:
                 self._gpu_problem = self._host.gpu_problem
                 log.info("%s", self._gpu_problem or "the GPU driver answers again")

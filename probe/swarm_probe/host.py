@@ -21,6 +21,7 @@ from typing import Final
 
 import psutil
 
+from swarm_probe.compute.conditions import Conditions, conditions
 from swarm_probe.gpu import GpuReading, Gpus
 from swarm_protocol.messages import GpuFacts, HostFacts
 from swarm_protocol.samples import EventSample, HostSample
@@ -62,6 +63,8 @@ class Host:
     def __init__(self, gpus: Gpus | None = None) -> None:
         self._gpus = gpus if gpus is not None else Gpus()
         self._throttled: set[str] = set()
+        self._last: tuple[GpuReading, ...] = ()
+        self._torch = torch_version()
         psutil.cpu_percent(None)  # the first call only sets the mark
 
     @property
@@ -72,7 +75,7 @@ class Host:
         """One sample a card, or one without; and an event for each card that began to throttle."""
         cpu_percent = min(100.0, max(0.0, psutil.cpu_percent(None)))
         ram = memory()
-        readings = self._gpus.read()
+        readings = self._last = self._gpus.read()
         battery = on_battery()
         found: list[HostSample | EventSample] = [
             HostSample(
@@ -100,6 +103,10 @@ class Host:
                 found.append(EventSample(at_ns=at_ns, kind="throttled", detail=_throttled_line(gpu)))
         self._throttled = now_throttled
         return found
+
+    def conditions(self) -> Conditions:
+        """As of the last `samples`."""
+        return conditions(self._last, on_battery(), self._torch)
 
     def facts(self) -> HostFacts:
         return HostFacts(

@@ -10,12 +10,22 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
+import numpy as np
 import psutil
 import pytest
 
 from swarm_probe.compute.job import Done, Measured, Report, Started, Trouble, Waiting, to_line
 from swarm_probe.compute.supervisor import MISSING, Compute, ComputeLimits
-from swarm_protocol.messages import ComputeTask
+from swarm_protocol import challenge as arithmetic
+from swarm_protocol.messages import (
+    Challenge,
+    ChallengeCommit,
+    ChallengeGo,
+    ChallengeOpen,
+    ChallengeOpened,
+    ChallengeReady,
+    ComputeTask,
+)
 from swarm_protocol.samples import ComputeSample, EventSample, RooflineSample, Sample
 from swarm_protocol.shape import LayerShape
 
@@ -222,8 +232,10 @@ async def test_no_secret_of_the_daemon_reaches_the_child(monkeypatch: pytest.Mon
 async def test_the_real_child_times_a_real_layer_and_is_gone_afterwards(tmp_path: Any) -> None:
     pytest.importorskip("torch")
     rig = Rig(None, lock_path=str(tmp_path / "lock"))
+    before = psutil.Process().memory_info().rss
     async with running(rig):
         await rig.until(lambda: "figures" in rig.compute.status or rig.events(), seconds=90)
+    assert psutil.Process().memory_info().rss < before + (16 << 20)  # what torch took went with the child
     assert rig.events() == []
     roofline, decode, visit, prefill = rig.samples
     assert isinstance(roofline, RooflineSample)
@@ -237,3 +249,48 @@ async def test_the_real_child_times_a_real_layer_and_is_gone_afterwards(tmp_path
     assert 0.1 < roofline.mem_gbps < 20_000
     assert 0 < decode.ms_per_layer <= decode.ms_p95
     assert min(decode.n, prefill.n) >= 3
+
+
+async def test_a_challenge_is_answered_and_what_was_under_way_begun_anew() -> None:
+    """The real arithmetic with torch, checked as the collector checks it: tests/collector/test_challenges.py."""
+    pytest.importorskip("torch")
+    rng = random.Random(3)
+    seed, number = rng.randbytes(32), 77
+    answers: list[object] = []
+    rig = Rig(None)
+
+    def heard(answer: object) -> None:
+        answers.append(answer)
+        if isinstance(answer, ChallengeReady):
+            rig.compute.order(ChallengeGo(challenge_id=number, seed=seed, steps=16, deadline_ms=60_000.0))
+        elif isinstance(answer, ChallengeCommit):
+            rig.compute.order(ChallengeOpen(challenge_id=number, steps=(0, 14, 15)))
+        rig.news.set()
+
+    matrix_seed = rng.randbytes(32)
+    async with running(rig, None):
+        offer = Challenge(challenge_id=number, matrix_seed=matrix_seed, dtype="fp32")
+        rig.compute.challenge(offer, "a" * 16, heard)
+        await rig.until(lambda: len(answers) == 3, seconds=90)
+    ready, commit, opened = answers
+    assert isinstance(ready, ChallengeReady)
+    assert (ready.trouble, ready.dtype) == ("", "fp32")
+    assert isinstance(commit, ChallengeCommit)
+    assert isinstance(opened, ChallengeOpened)
+    hashes = [commit.hashes[32 * step : 32 * step + 32] for step in (0, 14, 15)]
+    assert [arithmetic.commitment(output) for output in opened.outputs] == hashes
+    checker = arithmetic.Checker(matrix_seed, rng.randbytes(32))
+    first, before, last = (np.frombuffer(output, "<f4") for output in opened.outputs)
+    x = arithmetic.first_input(seed, "a" * 16, number).astype(np.float32)
+    assert checker.holds(x, first, "fp32")
+    assert checker.holds(arithmetic.next_input(before), last, "fp32")
+    assert not checker.holds(x, last, "fp32")
+
+
+async def test_a_challenge_without_torch_is_declined_with_the_reason() -> None:
+    answers: list[object] = []
+    rig = Rig("", torch=None)
+    async with running(rig, None):
+        rig.compute.challenge(Challenge(challenge_id=5, matrix_seed=b"s" * 32, dtype="fp16"), "a" * 16, answers.append)
+        await rig.until(lambda: answers)
+    assert answers == [ChallengeReady(challenge_id=5, trouble=MISSING)]

@@ -100,10 +100,14 @@ def choose_format(device: Device, asked: str) -> Format:
     """The format asked for where it has a kernel here no slower than the plain one, else the plain one an engine would
     take. (torch has kernels for some devices that only exist so that nothing fails: ten times slower.)"""
     plain = choose_dtype(device, asked)
-    if asked in QUANTISED:
+    if asked in QUANTISED and (asked != "nf4" or device.torch_name.startswith("cuda")):
         dtype = KERNEL_DTYPE[asked]
         try:
-            if _trial_s(device, dtype, asked) <= _trial_s(device, DTYPES[plain], ""):
+            Weights(1, dtype, device.torch_name, asked).linear(256, 256)(
+                torch.ones(1, 256, dtype=dtype, device=device.torch_name)
+            )
+            # bitsandbytes is what engines run for nf4, fast or not
+            if asked == "nf4" or _trial_s(device, dtype, asked) <= _trial_s(device, DTYPES[plain], ""):
                 return Format(asked, dtype, asked)
         except (NoKernel, RuntimeError):  # RuntimeError: it packs, and then cannot multiply
             pass

@@ -18,6 +18,7 @@ _BLOCK: Final = 1_048_573  # random numbers drawn once and laid side by side; pr
 GROUP: Final = 128  # of int4_g128, weights that share a scale
 NF4_BLOCK: Final = 64  # QLoRA's
 QUANTISED: Final = ("int8", "int4_g128", "nf4")
+DECODE_ONLY: Final = ("int8", "int4_g128")  # these kernels are for a few rows; for prompts engines have others
 KERNEL_DTYPE: Final = {"int8": torch.bfloat16, "int4_g128": torch.bfloat16, "nf4": torch.bfloat16}  # of activations
 BITS: Final = {"int8": 8.0, "int4_g128": 4 + 32 / GROUP, "nf4": 4.5}  # a weight, with scales and zero points
 

@@ -21,7 +21,7 @@ from swarm_probe.compute.ends import Embedding, Head
 from swarm_probe.compute.graphs import captured, captures
 from swarm_probe.compute.job import BUDGET_MOST_S, Measured, Report, Started, Trouble
 from swarm_probe.compute.layers import DecoderLayer, UnsupportedShape, Weights, build_layers, check_shape
-from swarm_probe.compute.matrices import NoKernel
+from swarm_probe.compute.matrices import DECODE_ONLY, NoKernel
 from swarm_probe.compute.points import INPUTS, Point, Room, fitting, needed, points_of, scale
 from swarm_probe.compute.rates import roofline
 from swarm_probe.compute.timing import LAYERS_MOST, Timing, TooSlow, repeat
@@ -95,7 +95,8 @@ class _Run:
         )
 
     def points(self, budget_s: float) -> Iterator[Report]:
-        points = points_of(self.task)
+        decode_only = self.format.quantised in DECODE_ONLY  # a prompt's time is then the predictor's estimate
+        points = [p for p in points_of(self.task) if p.phase != "prefill" or not decode_only]
         ends_at = time.monotonic() + budget_s
         visited = False
         for i, point in enumerate(points):

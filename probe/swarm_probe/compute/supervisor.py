@@ -14,6 +14,7 @@ import random
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ import msgspec
 import psutil
 
 from swarm_probe.compute.challenger import Answer, Challenger
+from swarm_probe.compute.conditions import Conditions, Watch
 from swarm_probe.compute.job import (
     BUDGET_MOST_S,
     MAX_LINE_BYTES,
@@ -104,6 +106,7 @@ class Compute:
         self._measured = 0  # figures of the last task
         self._trouble = ""
         self.status = "no layer to time yet"
+        self._watch = Watch()
         self._challenge: Challenger | None = None
         self._asked: Challenge | None = None
 
@@ -111,6 +114,14 @@ class Compute:
         """The plan's task; the same one again changes nothing."""
         if task != self._task:
             self._task = task
+            self._changed.set()
+
+    def look(self, now: Conditions) -> None:
+        """How the machine is; a change that lasts has everything measured again."""
+        now_s = time.monotonic()
+        if self._task is not None and self._watch.look(now, now_s):
+            self._watch.measured(now_s)  # or as good as: not again at the next look
+            self._say("the machine has changed (driver, power, heat or battery): layers are timed again")
             self._changed.set()
 
     def challenge(self, challenge: Challenge, node_id: str, send: Callable[[Answer], None]) -> None:
@@ -184,6 +195,7 @@ class Compute:
             self.status = f"layers of {name}: {failed}"
             self._tell("compute_failed", f"{name}: {failed}")
         else:
+            self._watch.measured(time.monotonic())
             trouble = f"; {self._trouble}" if self._trouble else ""
             self.status = f"timed layers of {name}: {self._measured} figures{trouble}"
 

@@ -1,0 +1,248 @@
+"""A node passes by computing, in time, for itself; everything else is refused, told and remembered.
+
+The honest answers here are computed with numpy, as the probe's child does with torch; the sizes are the real ones.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from swarm_collector.challenges import AGAIN_NS, CLAIM_MOST, LATER_NS, OFFER_NS, VALID_NS, Challenges, Verdict
+from swarm_protocol import challenge as arithmetic
+from swarm_protocol.messages import (
+    Challenge,
+    ChallengeCommit,
+    ChallengeGo,
+    ChallengeOpen,
+    ChallengeOpened,
+    ChallengeReady,
+)
+from swarm_protocol.samples import RooflineSample
+from swarm_protocol.units import NS_PER_MS, NS_PER_S
+
+ANN, BEN = "a" * 16, "b" * 16
+SIZE = arithmetic.SIZE
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Challenges:
+    challenges = Challenges(random.Random(5))
+    challenges.prepare()
+    return challenges
+
+
+@pytest.fixture
+def house(prepared: Challenges) -> Challenges:
+    """Fresh, but for the matrix, which takes a while."""
+    fresh = Challenges(random.Random(7))
+    fresh._matrix_seed, fresh._checker = prepared._matrix_seed, prepared._checker
+    return fresh
+
+
+@pytest.fixture(scope="module")
+def matrix(prepared: Challenges) -> np.ndarray:
+    return arithmetic.matrix(prepared._matrix_seed).astype(np.float32)
+
+
+@dataclass
+class Prover:
+    """Honest unless a test makes it otherwise."""
+
+    matrix: np.ndarray
+    node_id: str = ANN
+    dtype: str = "fp32"
+
+    def work(self, go: ChallengeGo) -> list[bytes]:
+        x = arithmetic.first_input(go.seed, self.node_id, go.challenge_id).astype(np.float32)
+        outputs = []
+        for _ in range(go.steps):
+            y = self.matrix @ x
+            if self.dtype == "fp16":
+                y = y.astype(np.float16).astype(np.float32)
+            outputs.append(y.astype("<f4").tobytes())
+            x = arithmetic.next_input(y)
+        return outputs
+
+
+def begun(house: Challenges, session: int = 1, node_id: str = ANN, now_ns: int = 0, dtype: str = "fp32") -> ChallengeGo:
+    house.came(session, node_id, now_ns)
+    messages, verdicts = house.due(now_ns)
+    assert verdicts == []
+    ((sent_to, offer),) = [each for each in messages if each[0] == session]
+    assert isinstance(offer, Challenge)
+    assert sent_to == session
+    ready = ChallengeReady(challenge_id=offer.challenge_id, dtype=dtype, step_ms=15.0)
+    go, verdict = house.heard(session, node_id, ready, now_ns)
+    assert isinstance(go, ChallengeGo)
+    assert verdict is None
+    return go
+
+
+def shown(
+    house: Challenges, go: ChallengeGo, outputs: list[bytes], now_ns: int, session: int = 1, node_id: str = ANN
+) -> Verdict | None:
+    commit = ChallengeCommit(challenge_id=go.challenge_id, hashes=b"".join(arithmetic.commitment(y) for y in outputs))
+    opening, verdict = house.heard(session, node_id, commit, now_ns)
+    if verdict is not None:
+        return verdict
+    assert isinstance(opening, ChallengeOpen)
+    opened = ChallengeOpened(challenge_id=go.challenge_id, outputs=tuple(outputs[step] for step in opening.steps))
+    return house.heard(session, node_id, opened, now_ns)[1]
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16"])
+def test_who_computes_in_time_is_verified_for_a_while(house: Challenges, matrix: np.ndarray, dtype: str) -> None:
+    go = begun(house, dtype=dtype)
+    assert go.steps == 16
+    verdict = shown(house, go, Prover(matrix, dtype=dtype).work(go), 300 * NS_PER_MS)
+    assert verdict is not None
+    assert verdict.passed, verdict.detail
+    size = 4 if dtype == "fp32" else 2
+    assert f"16 products of 4096×4096 in {dtype} within 300 ms" in verdict.detail
+    assert house.record(ANN).shown_gbps == pytest.approx(16 * SIZE**2 * size / 0.3 / 1e9)
+    assert house.verified(ANN, NS_PER_S)
+    assert not house.verified(ANN, VALID_NS + NS_PER_S)
+    assert not house.verified(BEN, NS_PER_S)
+
+
+def test_a_wrong_product_is_found_wherever_it_was_committed_to(house: Challenges, matrix: np.ndarray) -> None:
+    """A tenth of one output is not what the matrix gives; every product is wrong in this way."""
+    go = begun(house)
+    x = arithmetic.first_input(go.seed, ANN, go.challenge_id).astype(np.float32)
+    outputs = []
+    for _ in range(go.steps):
+        y = matrix @ x
+        y[: SIZE // 10] = 0.0
+        outputs.append(y.astype("<f4").tobytes())
+        x = arithmetic.next_input(y)
+    verdict = shown(house, go, outputs, NS_PER_MS)
+    assert verdict == Verdict(ANN, False, "product 0 of 16 is wrong")
+    assert not house.verified(ANN, NS_PER_S)
+    assert house.record(ANN).failed == 1
+
+
+def test_another_nodes_answer_is_not_this_ones(house: Challenges, matrix: np.ndarray) -> None:
+    """Ann hands her seed to Ben's honest probe, which computes for Ben."""
+    go = begun(house)
+    verdict = shown(house, go, Prover(matrix, node_id=BEN).work(go), NS_PER_MS)
+    assert verdict == Verdict(ANN, False, "product 0 of 16 is wrong")
+
+
+def test_an_answer_to_another_nodes_challenge_is_refused(house: Challenges, matrix: np.ndarray) -> None:
+    mine = begun(house)
+    theirs = begun(house, 2, BEN)
+    commit = ChallengeCommit(challenge_id=theirs.challenge_id, hashes=b"\0" * 32 * theirs.steps)
+    verdict = house.heard(1, ANN, commit, NS_PER_MS)[1]
+    assert verdict == Verdict(ANN, False, "an answer to a challenge that was another node's")
+    assert house.heard(2, BEN, commit, NS_PER_MS)[1] is None
+    assert shown(house, mine, Prover(matrix).work(mine), NS_PER_MS) is not None
+
+
+def test_a_late_answer_is_refused(house: Challenges, matrix: np.ndarray) -> None:
+    go = begun(house)
+    assert go.deadline_ms == 1_000.0 + 3.0 * 16 * 15.0
+    late_ns = round(go.deadline_ms * NS_PER_MS) + 1
+    verdict = shown(house, go, Prover(matrix).work(go), late_ns)
+    assert verdict is not None
+    assert not verdict.passed
+    assert "answered a challenge after 1720 ms, later than it may" in verdict.detail
+
+
+def test_who_never_answers_is_told_once_and_asked_again_later(house: Challenges) -> None:
+    go = begun(house)
+    past_ns = round(go.deadline_ms * NS_PER_MS) + 1
+    messages, verdicts = house.due(past_ns)
+    assert (messages, verdicts) == ([], [Verdict(ANN, False, "no answer to a challenge within its deadline")])
+    assert house.due(past_ns + NS_PER_S) == ([], [])
+    messages, _ = house.due(past_ns + LATER_NS)
+    assert isinstance(messages[0][1], Challenge)
+
+
+def test_an_offer_that_nobody_takes_up_is_no_failure(house: Challenges) -> None:
+    house.came(1, ANN, 0)
+    house.due(0)
+    assert house.due(OFFER_NS + 1) == ([], [])
+    assert house.record(ANN).failed == 0
+
+
+def test_a_seed_counts_once(house: Challenges, matrix: np.ndarray) -> None:
+    go = begun(house)
+    outputs = Prover(matrix).work(go)
+    first = shown(house, go, outputs, NS_PER_MS)
+    assert first is not None
+    assert first.passed
+    again = shown(house, go, outputs, 2 * NS_PER_MS)
+    assert again == Verdict(ANN, False, "an answer to a challenge that is over: a seed counts once")
+    assert not house.verified(ANN, 3 * NS_PER_MS)
+
+
+def test_showing_something_else_than_committed_to_is_refused(house: Challenges, matrix: np.ndarray) -> None:
+    """The cheat that commits to noise within the deadline and computes afterwards."""
+    go = begun(house)
+    commit = ChallengeCommit(challenge_id=go.challenge_id, hashes=random.Random(1).randbytes(32 * go.steps))
+    opening, _ = house.heard(1, ANN, commit, NS_PER_MS)
+    assert isinstance(opening, ChallengeOpen)
+    outputs = Prover(matrix).work(go)
+    opened = ChallengeOpened(challenge_id=go.challenge_id, outputs=tuple(outputs[step] for step in opening.steps))
+    verdict = house.heard(1, ANN, opened, 9 * NS_PER_S)[1]
+    assert verdict == Verdict(ANN, False, "showed another product 0 than it had committed to")
+
+
+def test_a_chain_begun_anew_in_the_middle_is_found(house: Challenges, matrix: np.ndarray) -> None:
+    """Half of the products are of inputs that no product made: they were had in parallel, or kept from before."""
+    go = begun(house)
+    outputs = Prover(matrix).work(go)
+    stale = matrix @ np.ones(SIZE, np.float32)
+    outputs[go.steps // 2 :] = [stale.astype("<f4").tobytes()] * (go.steps - go.steps // 2)
+    verdict = shown(house, go, outputs, NS_PER_MS)
+    assert verdict is not None
+    assert not verdict.passed
+
+
+@pytest.mark.parametrize("hashes", [b"", b"\0" * 31, b"\0" * 32 * 17], ids=["none", "a cut one", "one too many"])
+def test_another_number_of_hashes_than_products_is_refused(house: Challenges, hashes: bytes) -> None:
+    go = begun(house)
+    verdict = house.heard(1, ANN, ChallengeCommit(challenge_id=go.challenge_id, hashes=hashes), NS_PER_MS)[1]
+    assert verdict == Verdict(ANN, False, "committed to another number of products than asked")
+
+
+def test_outputs_that_are_no_numbers_are_refused(house: Challenges) -> None:
+    go = begun(house)
+    verdict = shown(house, go, [np.full(SIZE, np.nan, "<f4").tobytes()] * go.steps, NS_PER_MS)
+    assert verdict == Verdict(ANN, False, "product 0 of 16 is wrong")
+
+
+def test_a_node_that_cannot_take_part_is_not_verified_and_not_blamed(house: Challenges) -> None:
+    house.came(1, ANN, 0)
+    ((_, offer),) = house.due(0)[0]
+    assert isinstance(offer, Challenge)
+    trouble = ChallengeReady(challenge_id=offer.challenge_id, trouble="torch is not installed")
+    assert house.heard(1, ANN, trouble, 1) == (None, None)
+    assert (house.verified(ANN, 2), house.record(ANN).failed) == (False, 0)
+    assert house.due(AGAIN_NS // 2) == ([], [])
+
+
+def test_claims_far_beyond_what_was_shown_take_the_mark_away(house: Challenges, matrix: np.ndarray) -> None:
+    go = begun(house)
+    shown(house, go, Prover(matrix).work(go), 300 * NS_PER_MS)
+    rate = house.record(ANN).shown_gbps
+
+    def says(gbps: float) -> Verdict | None:
+        return house.claims(ANN, RooflineSample(at_ns=1, device="d", dtype="fp16", mem_gbps=gbps, tflops=1.0))
+
+    assert says(rate * CLAIM_MOST * 0.99) is None
+    verdict = says(rate * CLAIM_MOST * 1.01)
+    assert verdict is not None
+    assert "has shown 3.6" in verdict.detail
+    assert not house.verified(ANN, NS_PER_S)
+
+
+def test_inputs_do_not_die_out_over_a_long_chain(matrix: np.ndarray) -> None:
+    x = arithmetic.first_input(b"s" * 32, ANN, 1).astype(np.float32)
+    for _ in range(60):
+        x = arithmetic.next_input(matrix @ x)
+    assert 4.0 < float(x.std()) < 12.0
