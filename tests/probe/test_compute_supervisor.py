@@ -237,12 +237,12 @@ async def test_the_real_child_times_a_real_layer_and_is_gone_afterwards(tmp_path
         await rig.until(lambda: "figures" in rig.compute.status or rig.events(), seconds=90)
     assert psutil.Process().memory_info().rss < before + (16 << 20)  # what torch took went with the child
     assert rig.events() == []
-    roofline, decode, visit, prefill = rig.samples
+    roofline, decode, *visits, prefill = rig.samples
     assert isinstance(roofline, RooflineSample)
     assert isinstance(decode, ComputeSample)
-    assert isinstance(visit, ComputeSample)
     assert isinstance(prefill, ComputeSample)
-    assert (visit.phase, visit.batch, visit.context) == ("visit", 1, 16)
+    # on a busy machine a visit can come out at nothing, which is no figure
+    assert [(v.phase, v.batch, v.context) for v in visits if isinstance(v, ComputeSample)] in ([], [("visit", 1, 16)])
     assert (decode.phase, decode.batch, decode.context, decode.dtype) == ("decode", 1, 16, "fp32")
     assert (prefill.phase, prefill.context) == ("prefill", 8)
     assert decode.device.startswith("cpu: ") or "NVIDIA" in decode.device
