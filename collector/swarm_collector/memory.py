@@ -16,7 +16,7 @@ import gc
 import sys
 from typing import Final
 
-GC_THRESHOLDS: Final = (50_000, 20, 100)  # objects, then rounds of the generation before; Python's own: 700, 10, 10
+GC_THRESHOLDS: Final = (20_000, 10, 10)  # objects, then rounds of the generation before; Python's own: 700, 10, 10
 MMAP_FROM_BYTES: Final = 256 << 10  # larger blocks are the system's: given back when freed
 HEAPS: Final = 2
 _M_MMAP_THRESHOLD: Final = -3  # of malloc.h
