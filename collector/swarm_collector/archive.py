@@ -20,6 +20,7 @@ from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_S
 from swarm_storage import csvio
 from swarm_storage.errors import StoreError
+from swarm_storage.forget import Held, held
 from swarm_storage.reader import WINDOW_S, History
 from swarm_storage.replay import fill
 from swarm_storage.retention import RETAIN_NS
@@ -119,6 +120,14 @@ class Archive:
             ).add_done_callback(_event_done)
         except StoreError as error:
             _event_lost(error)
+
+    async def forget(self, node_id: str) -> int:
+        """Everything of this node; how many rows went. Raises StoreError."""
+        return await asyncio.wrap_future(self._writer.forget(node_id))
+
+    def held(self, node_id: str) -> list[Held]:
+        """To be run by `reading`."""
+        return held(self._reader.query, node_id)
 
     def set_setting(self, key: str, value: str) -> None:
         """Kept if the store takes it."""

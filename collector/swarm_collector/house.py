@@ -46,6 +46,7 @@ from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_MS, NS_PER_S
 
 CHALLENGE_LOOK_S: Final = 0.25  # how late a deadline may be told; answers are judged as they come
+FORGET_AFTER_S: Final = 1.0
 FOCUS_SETTING: Final = "focus"
 SENT_AT_ONCE: Final = 8
 POLL_S: Final = 1.0  # how late a lost node may be told
@@ -155,6 +156,21 @@ class House:
     def keep(self, changes: Sequence[Change]) -> None:
         for key, value in changes:
             self.archive.set_setting(key, value)
+
+    async def forget(self, node_id: str) -> int:
+        """Everything of this node, in the store and on screens; how many rows went. Raises StoreError."""
+        member = self.membership.get(node_id)
+        if member is not None and member.session is not None and (session := self._probes.get(member.session)):
+            session.send(Refused(reason="forgotten, as its owner asked", final=True))
+            session.end(SessionOver("forgotten, as its owner asked"))
+            await asyncio.sleep(FORGET_AFTER_S)  # what it sent last is in before all is taken out
+        gone = await self.archive.forget(node_id)
+        if node_id in self.builder:
+            self.builder.forget(node_id)
+        self.membership.forget(node_id)
+        self.replan()
+        self.hub.changed()
+        return gone
 
     def renamed(self, member: Member, name: str) -> None:
         for told in self.membership.rename(member, name):

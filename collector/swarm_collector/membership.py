@@ -164,6 +164,14 @@ class Membership:
         self._by_session[session] = member
         return replaced
 
+    def forget(self, node_id: str) -> None:
+        """As if it had never come. Its session has ended."""
+        member = self._members.pop(node_id, None)
+        if member is not None:
+            self._names.pop(member.name, None)
+            if member.session is not None:
+                self._by_session.pop(member.session, None)
+
     def heard(self, session: int, now_ns: int) -> None:
         if member := self._by_session.get(session):
             member.heard_ns = now_ns

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from aiohttp import WSCloseCode, web
 
-from swarm_collector import sessions
+from swarm_collector import about, sessions
 from swarm_collector.bucket import Bucket
 from swarm_collector.gate import Order, SenderClock, check, off_by
 from swarm_collector.intake import KeepIt
@@ -24,6 +24,7 @@ from swarm_collector.register import Change, Entry
 from swarm_collector.sessions import SessionOver
 from swarm_protocol import identity
 from swarm_protocol.messages import (
+    AboutMe,
     Ack,
     Batch,
     ChallengeCommit,
@@ -154,6 +155,12 @@ class ProbeSession:
         if data is None:
             raise SessionOver("closed before its hello")
         message = _decoded(data)
+        if isinstance(message, AboutMe):
+            transport = self._transport()
+            tls = transport is not None and transport.get_extra_info("ssl_object") is not None
+            told = await about.answer(self._house, message, self._request[NONCE], tls=tls)
+            await sessions.send(self._ws, encode(told), self._house.pulse.send_s)
+            raise SessionOver("answered", WSCloseCode.OK)
         if not isinstance(message, Hello):
             raise SessionOver("the first message must be a hello")
         return message

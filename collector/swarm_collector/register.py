@@ -90,7 +90,9 @@ class Register:
 
     # ------------------------------------------------------------ joining
 
-    def identify(self, hello: Hello, nonce: bytes, bound_to: frozenset[bytes]) -> Entry | Rejected:
+    def identify(
+        self, hello: Hello, nonce: bytes, bound_to: frozenset[bytes], *, revoked_too: bool = False
+    ) -> Entry | Rejected:
         """Who says hello. `bound_to`: the certificates it can have seen. Takes nothing: see `enrol`."""
         if not hello.public_key and hello.node_key is not None and signing.NOT_TLS in bound_to:
             return self._of_before(hello.node_key)
@@ -106,7 +108,7 @@ class Register:
             return Rejected("the proof of this node's key is wrong; try again with swarmtop of one version", final=True)
         node_id = self._by_key.get(hello.public_key.hex()) or identity.node_id(hello.public_key)
         row = self.rows.get(node_id, _NO_ROW)
-        if row.revoked_ns:
+        if row.revoked_ns and not revoked_too:
             return Rejected(
                 "the operator has revoked this machine's membership; ask them, and come back with a new invite",
                 final=True,

@@ -46,6 +46,8 @@ _EXAMPLES: Final = """examples:
   SWARMTOP_INVITE=… swarm-probe --join 203.0.113.7:9470 --fingerprint SHA256:…      as swarmtop invite prints it
   SWARMTOP_TOKEN=… swarm-probe --join wss://swarm.example                   behind a web server with a certificate
   swarm-probe --join 203.0.113.7:9470 --dry-run      what it would measure, send and store
+  swarm-probe status --data                          what the collector has stored about this machine
+  swarm-probe forget                                 have all of that taken out
   swarm-probe status                                 how the probe on this machine does
 """
 
@@ -60,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["status"]:
         return _status(arguments[1:])
+    if arguments[:1] == ["forget"]:
+        return _forget(arguments[1:])
     options = probe_parser().parse_args(arguments)
     try:
         url = parse_join(options.join, insecure=options.insecure, pinned=options.fingerprint is not None)
@@ -180,8 +184,12 @@ def _status(arguments: Sequence[str]) -> int:
         allow_abbrev=False,
     )
     _add_state(parser)
-    folder = parser.parse_args(arguments).state
+    parser.add_argument("--data", action="store_true", help="what the collector has stored about this machine")
+    options = parser.parse_args(arguments)
+    folder = options.state
     status = read_status(folder)
+    if options.data:
+        return _about(folder, forget=False)
     if not is_running(folder):
         return _fail(
             f"no probe runs with the state in {folder}; start one with swarm-probe --join HOST:PORT", UNREACHABLE
@@ -191,6 +199,39 @@ def _status(arguments: Sequence[str]) -> int:
     for line in describe(status, time.time_ns()):
         print(line)
     return OK if status.joined else UNREACHABLE
+
+
+def _forget(arguments: Sequence[str]) -> int:
+    parser = _Parser(
+        prog="swarm-probe forget",
+        description="Has the collector take out everything it has stored about this machine; end the probe first.",
+        epilog="example:\n  swarm-probe forget --state /var/lib/swarmtop",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_state(parser)
+    return _about(parser.parse_args(arguments).state, forget=True)
+
+
+def _about(folder: Path, *, forget: bool) -> int:
+    from swarm_probe.about import AboutError, ask  # late: as above
+    from swarm_probe.status import is_running, read_status
+
+    status = read_status(folder)
+    if status is None or not status.url:
+        return _fail(
+            f"no probe has joined a collector with the state in {folder}; name its folder with --state", UNUSABLE
+        )
+    if forget and is_running(folder):
+        return _fail("the probe still runs here and would send new samples; stop it first", UNUSABLE)
+    try:
+        for line in ask(status.url, folder, folder / "node.key", forget=forget):
+            print(line)
+    except AboutError as error:
+        return _fail(str(error), UNREACHABLE)
+    except IdentityError as error:
+        return _fail(str(error), UNUSABLE)
+    return OK
 
 
 def _run(config: ProbeConfig) -> int:

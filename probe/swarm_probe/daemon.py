@@ -425,6 +425,7 @@ class Daemon:
             started_ns=self._started_ns,
             at_ns=time.time_ns(),
             collector=collector_of(self._config.url),
+            url=self._config.url,
             link=self._link_state.text,
             joined=welcome is not None,
             node_id=welcome.node_id if welcome is not None else self._node_id,

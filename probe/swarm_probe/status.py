@@ -52,6 +52,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     traffic: str = ""  # of the last 24 hours, one line
     today: dict[str, tuple[int, int]] = {}  # kind → bytes sent, received since midnight UTC
     counters: dict[str, int] = {}
+    url: str = ""  # of the collector; empty: written by an older probe
 
 
 class StateLock:

@@ -104,6 +104,15 @@ class Reach(msgspec.Struct, frozen=True, kw_only=True, tag="reach"):
     mapped: Annotated[tuple[Mapped, ...], Meta(max_length=4)] = ()
 
 
+class AboutMe(msgspec.Struct, frozen=True, kw_only=True, tag="about_me"):
+    """In place of a Hello: what is stored of this node? `forget`: and take it out. Proven as a Hello is."""
+
+    public_key: Annotated[bytes, Meta(max_length=32)]
+    proof: Annotated[bytes, Meta(max_length=64)]
+    bound_to: Annotated[bytes, Meta(max_length=32)] = b""
+    forget: bool = False
+
+
 class Batch(msgspec.Struct, frozen=True, kw_only=True, tag="batch"):
     """Samples in the order they were spooled. Repeats of a committed seq are acknowledged and dropped."""
 
@@ -153,7 +162,16 @@ class ChallengeOpened(msgspec.Struct, frozen=True, kw_only=True, tag="challenge_
 
 
 ProbeMessage = (
-    Hello | Reach | Batch | LeaseDone | Heartbeat | Leaving | ChallengeReady | ChallengeCommit | ChallengeOpened
+    Hello
+    | AboutMe
+    | Reach
+    | Batch
+    | LeaseDone
+    | Heartbeat
+    | Leaving
+    | ChallengeReady
+    | ChallengeCommit
+    | ChallengeOpened
 )
 
 # ---------------------------------------------------------------- collector → probe
@@ -233,6 +251,12 @@ class UplinkLease(msgspec.Struct, frozen=True, kw_only=True, tag="uplink_lease")
     expires_ms: Ms
 
 
+class AboutYou(msgspec.Struct, frozen=True, kw_only=True, tag="about_you"):
+    """What is stored of a node, a line each, for the person who owns it."""
+
+    lines: Annotated[tuple[Line, ...], Meta(max_length=64)]
+
+
 class UplinkGrant(msgspec.Struct, frozen=True, kw_only=True, tag="uplink_grant"):
     """The other side of a lease: `peer` may send this probe so many bytes. Without it nothing is taken."""
 
@@ -279,7 +303,17 @@ class ChallengeOpen(msgspec.Struct, frozen=True, kw_only=True, tag="challenge_op
 
 
 CollectorMessage = (
-    Welcome | Refused | Plan | UplinkLease | UplinkGrant | Ack | SlowDown | Challenge | ChallengeGo | ChallengeOpen
+    Welcome
+    | Refused
+    | Plan
+    | UplinkLease
+    | UplinkGrant
+    | Ack
+    | SlowDown
+    | Challenge
+    | ChallengeGo
+    | ChallengeOpen
+    | AboutYou
 )
 
 # ---------------------------------------------------------------- viewer ↔ collector

@@ -13,6 +13,7 @@ from typing import Final
 from swarm_protocol.samples import Sample
 from swarm_storage import rolling
 from swarm_storage.db import Db, upsert
+from swarm_storage.forget import forget
 from swarm_storage.rows import BUCKET_NS, MINUTE_NS, PARTS_PER_BATCH, TABLE_OF, TABLES, Row
 
 SWARM: Final = 0  # the "node" of events about the swarm as a whole
@@ -114,6 +115,18 @@ class Transaction:
             " first_ns = CASE WHEN first_ns = 0 OR first_ns > ? THEN ? ELSE first_ns END WHERE id = ?",
             (member.name, member.host, member.facts, *(member.seen_ns,) * 4, node),
         )
+
+    def forget(self, node_id: str) -> int:
+        """How many rows went."""
+        self.flush()
+        gone = forget(self._db, node_id)
+        self._known.nodes.clear()
+        self._known.cursors.clear()
+        self._nodes.clear()
+        self._cursors.clear()
+        self._rows = {kind: [] for kind in TABLES}
+        self._minutes.clear()
+        return gone
 
     def setting(self, key: str, value: str) -> None:
         self._db.run(_SETTING, (key, value))

@@ -148,6 +148,10 @@ class Writer:
             part = self._clock_ns() + self._events
         return self._do(lambda transaction: transaction.event(node_id, sample, part))
 
+    def forget(self, node_id: str) -> Future[int]:
+        """Everything that is stored of this node."""
+        return self._do(lambda transaction: transaction.forget(node_id))
+
     def set_setting(self, key: str, value: str) -> Future[None]:
         return self._do(lambda transaction: transaction.setting(key, value))
 

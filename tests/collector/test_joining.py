@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import sqlite3
 import ssl
 import stat
+import time
 
 import pytest
 from collector_made import hello, id_of, key_of
-from collector_rig import Probe, collector, nonce_of
+from collector_rig import Probe, collector, link, nonce_of, note
 from websockets.asyncio.client import connect
 
 from swarm_collector import certificate
@@ -18,7 +20,7 @@ from swarm_collector.door import TLS_BUFFER_BYTES
 from swarm_collector.membership import Rejected
 from swarm_collector.register import Register
 from swarm_protocol import identity, operate, pins, signing
-from swarm_protocol.messages import Refused, encode
+from swarm_protocol.messages import AboutMe, AboutYou, Refused, encode
 from swarm_protocol.units import NS_PER_S
 
 DAY_NS = 86_400 * NS_PER_S
@@ -298,3 +300,49 @@ def test_what_is_no_fingerprint_is_one_line(text):
 
 def test_a_client_takes_nothing_older_than_tls_1_3():
     assert pins.client_context().minimum_version is ssl.TLSVersion.TLSv1_3
+
+
+# ---------------------------------------------------------------- what is stored of a volunteer
+
+
+async def about_me(rig, name: str, *, forget: bool = False) -> AboutYou:
+    async with connect(rig.url("/probe"), proxy=None) as connection:
+        proof = signing.sign(key_of(name), signing.joining(nonce_of(connection), b""))
+        await connection.send(encode(AboutMe(public_key=signing.public_key(key_of(name)), proof=proof, forget=forget)))
+        return await Probe(connection, name).next(AboutYou)
+
+
+async def test_a_volunteer_sees_what_is_stored_and_has_it_taken_out(tmp_path):
+    async with collector(tmp_path) as rig, rig.probe("oven") as oven:
+        await oven.welcome()
+        async with rig.probe("kiln") as kiln:
+            await kiln.welcome()
+            await kiln.batch(1, link(time.time_ns(), id_of("oven")), note(time.time_ns(), "hello"))
+            await kiln.acked(1)
+        await oven.batch(1, link(time.time_ns(), id_of("kiln")))
+        await oven.acked(1)
+        lines = (await about_me(rig, "kiln")).lines
+        assert any(line.startswith("node      ") and "called kiln" in line for line in lines)
+        (links,) = [line for line in lines if line.startswith("link ")]
+        assert "1 samples of yours, 1 that others measured of you" in links
+        (gone,) = (await about_me(rig, "kiln", forget=True)).lines
+        assert gone.startswith("forgotten: ")
+        assert (await about_me(rig, "kiln")).lines == (f"nothing is stored of node {id_of('kiln')}",)
+        assert id_of("kiln") not in rig.house.builder
+        await oven.batch(2, note(time.time_ns(), "goes on"))
+        await oven.acked(2)
+    with sqlite3.connect(tmp_path / "swarm.db") as db:
+        assert db.execute("SELECT name FROM node WHERE member").fetchall() == [("oven",)]
+        assert db.execute("SELECT count(*) FROM link_sample").fetchone() == (0,)
+        assert db.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+async def test_nobody_sees_or_forgets_what_is_another_s(tmp_path):
+    async with collector(tmp_path) as rig, rig.probe("kiln") as kiln:
+        await kiln.welcome()
+        async with connect(rig.url("/probe"), proxy=None) as connection:
+            proof = signing.sign(key_of("thief"), signing.joining(nonce_of(connection), b""))
+            public = signing.public_key(key_of("kiln"))
+            await connection.send(encode(AboutMe(public_key=public, proof=proof, forget=True)))
+            assert (await Probe(connection, "thief").next(Refused)).final
+        assert rig.house.knows(id_of("kiln"))
