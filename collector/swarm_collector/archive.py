@@ -26,6 +26,7 @@ from swarm_storage.replay import fill
 from swarm_storage.retention import RETAIN_NS
 from swarm_storage.store import open_store
 from swarm_storage.transaction import NodeBatch
+from swarm_storage.writer import QUEUE_SAMPLES
 
 READERS: Final = 2  # a long export leaves the other for charts
 
@@ -65,6 +66,10 @@ class Archive:
     def queued(self) -> int:
         """Samples that wait to be committed."""
         return self._writer.queued
+
+    def fullness(self) -> float:
+        """Of the writer's queue: 0 nothing waits, 1 no more is taken."""
+        return self._writer.queued / QUEUE_SAMPLES
 
     def sizes(self) -> dict[str, float]:
         """Bytes on the disk, by part."""

@@ -102,7 +102,7 @@ class House:
         self._survey = Survey()
         self.stun = StunServer(clock.steady_ns)
         self.introducer = Introducer(self.membership.get)
-        self.intake = Intake(archive.submit, self._store_trouble, self._store_recovered, rng)
+        self.intake = Intake(archive.submit, self._store_trouble, self._store_recovered, rng, archive.fullness)
         self.hub = Hub(self.snapshot)
         self.cluster = Cluster(self)
         self._probes: dict[int, probes.ProbeSession | RemoteProbe] = {}

@@ -19,6 +19,7 @@ from swarm_storage.errors import OutOfOrder, QueueFull, StoreError
 from swarm_storage.transaction import NodeBatch
 
 BEHIND_MS: Final = 1_000.0  # the writer's queue empties many times within this
+CREDITS: Final = ((0.1, 8), (0.3, 4), (0.5, 2), (float("inf"), 1))  # below this fullness of the queue, so many
 TROUBLE_MS: Final = 5_000.0  # somebody has to make room first; no use in asking more often
 
 
@@ -72,12 +73,20 @@ class Intake:
     on_trouble: Callable[[str], None]  # why nothing is taken any more
     on_recovery: Callable[[str], None]  # what it was
     rng: random.Random
+    fullness: Callable[[], float] = lambda: 0.0  # of the writer's queue, 0 to 1
     trouble: str | None = None
     committed_batches: int = 0
     committed_samples: int = 0
     refused_batches: int = 0
     commit_s: Histogram = field(default_factory=Histogram)
     _answers: Answers = field(default_factory=Answers)
+
+    @property
+    def credit(self) -> int:
+        """How many batches a probe may have on their way: many while nothing waits, so that a spool is soon caught up
+        with; one at a time well before the queue is full and batches would have to be turned away."""
+        fullness = self.fullness()
+        return next(credit for below, credit in CREDITS if fullness < below)
 
     def commit(self, batch: NodeBatch, done: Done) -> None:
         """`done` hears, in the event loop, the sequence number up to which everything of this node and epoch is now

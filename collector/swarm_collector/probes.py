@@ -297,7 +297,7 @@ class ProbeSession:
             self._keep(batch.seq, outcome)
             return
         self._house.committed(member, batch.samples)
-        self.send(Ack(epoch=batch.epoch, seq=outcome))
+        self.send(Ack(epoch=batch.epoch, seq=outcome, credit=self._house.intake.credit))
         if not self._ending:
             self._commit(member)
 

@@ -59,7 +59,7 @@ from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_S
 
 _UPGRADE_REQUIRED: Final = 426
-MAX_IN_FLIGHT: Final = 4  # batches; keeps a long path busy and a crash of the collector cheap
+FIRST_CREDIT: Final = 4  # batches on their way before the collector has said how many it takes
 _EXAMPLE: Final = "give HOST:PORT, e.g. --join 203.0.113.7:9470"
 
 
@@ -213,6 +213,7 @@ class Link:
         self._welcome: Welcome | None = None
         self._sent = 0
         self._in_flight: deque[int] = deque()
+        self._credit = FIRST_CREDIT
         self._moved_at = 0.0  # monotonic s; when an acknowledgement or the first unanswered batch was
         self._hold_until = 0.0  # monotonic s; of SlowDown
         self.sent_bytes = 0  # of messages, since the start
@@ -347,6 +348,7 @@ class Link:
         self._spool.committed(hello.epoch, welcome.committed_seq)
         self._sent = self._spool.committed_seq
         self._in_flight.clear()
+        self._credit = FIRST_CREDIT
         self._hold_until = 0.0
         self._on_state(LinkState("joined", f"joined {self._who} as {safe(welcome.name)} (node {welcome.node_id})"))
         heartbeat_s = min(max(welcome.heartbeat_ms / 1000, 0.5), 60.0)
@@ -399,6 +401,7 @@ class Link:
     def _hear(self, message: CollectorMessage) -> None:
         match message:
             case Ack():
+                self._credit = message.credit
                 self._spool.committed(message.epoch, message.seq)
                 while self._in_flight and self._in_flight[0] <= message.seq:
                     self._in_flight.popleft()
@@ -431,7 +434,7 @@ class Link:
             wait_s: float | None = None
             if now < self._hold_until:
                 wait_s = self._hold_until - now
-            elif len(self._in_flight) < MAX_IN_FLIGHT and (record := self._spool.next_after(self._sent)) is not None:
+            elif len(self._in_flight) < self._credit and (record := self._spool.next_after(self._sent)) is not None:
                 seq, payload = record
                 if not self._in_flight:
                     self._moved_at = now

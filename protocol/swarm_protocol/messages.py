@@ -271,6 +271,7 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True, tag="ack"):
 
     epoch: WallNs
     seq: Annotated[int, Meta(ge=0, le=2**53)]
+    credit: Annotated[int, Meta(ge=1, le=64)] = 4  # batches that may be on their way from now on
 
 
 class SlowDown(msgspec.Struct, frozen=True, kw_only=True, tag="slow_down"):

@@ -62,7 +62,7 @@ async def test_a_probe_is_welcomed_planned_and_acknowledged(rig, tmp_path):
         assert (peer.stamp_key, peer.ssid_in, peer.ssid_out) == (other.stamp_key, other.ssid_out, other.ssid_in)
         assert peer.hosts == ("127.0.0.1",)
         await kiln.batch(1, link(time.time_ns(), id_of("oven")))
-        assert await kiln.next(Ack) == Ack(epoch=7, seq=1)
+        assert await kiln.next(Ack) == Ack(epoch=7, seq=1, credit=8)
         ((node_id, sample),) = stored(tmp_path, "link")
         assert (node_id, sample.peer, sample.rtt_p50_ms) == (id_of("kiln"), id_of("oven"), 12.5)
 
@@ -325,6 +325,14 @@ async def test_a_batch_behind_a_refused_one_is_not_taken(rig, monkeypatch, tmp_p
         await probe.acked(3)
     details = [sample.detail for _, sample in stored(tmp_path) if sample.kind == "note"]
     assert sorted(details) == ["batch 1", "batch 2", "batch 3"]
+
+
+@pytest.mark.parametrize(("fullness", "credit"), [(0.0, 8), (0.2, 4), (0.4, 2), (0.9, 1)])
+async def test_credit_shrinks_as_the_writers_queue_fills(rig, fullness, credit):
+    rig.house.intake.fullness = lambda: fullness
+    async with rig.probe("kiln") as kiln:
+        await kiln.batch(1, note(time.time_ns(), "x"))
+        assert (await kiln.next(Ack)).credit == credit
 
 
 async def test_the_collectors_end_is_told_and_what_was_taken_is_kept(tmp_path):

@@ -177,6 +177,21 @@ async def test_at_most_a_few_batches_are_in_flight(collector: FakeCollector, tmp
         await collector.until(lambda: any(b.seq == 20 for b in collector.of(Batch)))
 
 
+async def test_the_collectors_credit_says_how_many_batches_may_be_on_their_way(
+    collector: FakeCollector, tmp_path: Path
+) -> None:
+    collector.acknowledge = False
+    rig = Rig(collector.url, tmp_path)
+    for n in range(20):
+        rig.measure(n)
+    async with running(rig):
+        await collector.hears(Batch, 4)
+        for acked, credit, sent in ((4, 1, 5), (5, 8, 13)):
+            await collector.send(Ack(epoch=rig.spool.epoch, seq=acked, credit=credit))
+            await collector.hears(Batch, sent)
+            assert collector.of(Batch)[-1].seq == sent
+
+
 async def test_slow_down_sends_the_same_batches_later(collector: FakeCollector, tmp_path: Path) -> None:
     collector.acknowledge = False
     rig = Rig(collector.url, tmp_path)
