@@ -29,5 +29,5 @@ async def _handled(*_: float) -> None:
         await pilot._wait_for_screen()
         if app._resize_timer is not None:
             app._check_resize()
-        if app._screen_stack:
-            app.screen._on_timer_update()
+        for screen in app._screen_stack:  # what a list lies over is seen as well
+            screen._on_timer_update()
