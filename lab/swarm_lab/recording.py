@@ -9,22 +9,33 @@ from __future__ import annotations
 import lzma
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Final
 
+from swarm_protocol.units import NS_PER_S
 from swarm_storage.store import open_store
 
 RECORDED: Final = "one-straggler"  # the scenario: something happens in it, and the screens say what
+SHOWN_AT_S: Final = 80.0  # after the first figure: limper's line has been bad for a while, and all layers are timed
 _FILE: Final = resources.files("swarm_lab").joinpath("recordings", f"{RECORDED}.db.xz")
 
 
-def unpack(folder: Path) -> Path:
-    """Writes the database that comes with swarmtop to `folder`. Raises StoreError, OSError."""
+def unpack(folder: Path) -> tuple[Path, str]:
+    """Writes the database that comes with swarmtop to `folder`; (file, moment worth looking at, ISO 8601).
+
+    Raises StoreError, OSError.
+    """
     target = folder / "swarm.db"
     target.write_bytes(lzma.decompress(_FILE.read_bytes()))
-    open_store(f"sqlite:///{target}").close()  # of an older schema: the migrations run
-    return target
+    store = open_store(f"sqlite:///{target}")  # of an older schema: the migrations run
+    try:
+        _, first = next(iter(store.reader.samples(kinds=("link",))))
+    finally:
+        store.close()
+    shown = datetime.fromtimestamp(first.at_ns / NS_PER_S + SHOWN_AT_S, UTC)
+    return target, shown.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def pack(database: Path, target: Path) -> int:

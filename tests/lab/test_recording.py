@@ -16,7 +16,7 @@ from swarmtop import cli
 
 def test_the_recording_holds_the_scenario_and_what_befell_it(tmp_path: Path) -> None:
     """limper's detour of 80 ms is in it, whatever schema it was recorded with."""
-    store = open_store(f"sqlite:///{unpack(tmp_path)}", read_only=True)
+    store = open_store(f"sqlite:///{unpack(tmp_path)[0]}", read_only=True)
     try:
         names = {node.node_id: node.name for node in store.reader.nodes()}
         probes = {host.name for host in parse_scenario(bundled_text(RECORDED)).host if host.probe}
@@ -34,7 +34,7 @@ def test_the_recording_holds_the_scenario_and_what_befell_it(tmp_path: Path) -> 
 def test_what_is_packed_is_what_was_there(tmp_path: Path) -> None:
     import lzma
 
-    database = unpack(tmp_path)
+    database, _ = unpack(tmp_path)
     packed = tmp_path / "again.db.xz"
     assert pack(database, packed) == packed.stat().st_size
     assert lzma.decompress(packed.read_bytes()).startswith(b"SQLite format 3")
@@ -58,7 +58,9 @@ def test_without_a_terminal_the_recording_is_unpacked_and_the_command_printed(
 ) -> None:
     folder = tmp_path / "run"
     assert cli.main(["lab", "--recording", "--keep", str(folder)]) == 0
-    assert capsys.readouterr().out == f"swarmtop --db {folder / 'swarm.db'} --model tiny --weights fp32\n"
+    printed = capsys.readouterr().out.split()
+    assert printed[:4] == ["swarmtop", "--db", str(folder / "swarm.db"), "--at"]
+    assert printed[5:] == ["--model", "tiny", "--weights", "fp32"]
     assert (folder / "swarm.db").exists()
     assert cli.main(["lab", "--recording"]) == 2
     assert "--keep DIR" in capsys.readouterr().err

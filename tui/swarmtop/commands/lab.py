@@ -133,11 +133,11 @@ def _replay(args: argparse.Namespace) -> int:
         folder = Path(args.keep) if args.keep else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            database = unpack(folder)
+            database, moment = unpack(folder)
         except (OSError, StoreError) as error:
             raise CommandError(f"the recording cannot be unpacked to {folder} ({error})") from error
         model = args.model or parse_scenario(scenario_text(RECORDED)).model
-        words = ["--db", str(database), "--model", model, "--weights", "fp32"]
+        words = ["--db", str(database), "--at", moment, "--model", model, "--weights", "fp32"]
         if args.keep:
             print(shlex.join(["swarmtop", *words]))
             return DONE
