@@ -11,6 +11,7 @@ import contextlib
 import os
 import secrets
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -22,8 +23,10 @@ from typing import Final
 from swarm_lab import cpu, netns
 from swarm_lab.emulator import own_address, public_address
 from swarm_lab.scenario import COLLECTOR, Event, Scenario
+from swarm_protocol import pins
 from swarm_protocol.ports import DEFAULT_PORT
 
+CERTIFICATE_FILE: Final = "collector.crt"  # as the collector calls it, in its folder
 READY_TIMEOUT_S: Final = 30.0  # a collector's or router's start on a machine as busy as a lab makes it
 STOP_TIMEOUT_S: Final = 5.0  # a probe says goodbye and flushes; then it is killed
 FIRST_NICE: Final = -15
@@ -81,6 +84,15 @@ class Lab:
     def collector_address(self) -> str:
         index = self.scenario.names().index(COLLECTOR)
         return f"{public_address(index)}:{DEFAULT_PORT}"
+
+    @property
+    def collector_pin(self) -> str:
+        """Fingerprint of the collector's certificate, which every lab makes anew. Raises LabUnavailable."""
+        try:
+            certificate = (self.folder / COLLECTOR / CERTIFICATE_FILE).read_text()
+        except OSError as error:
+            raise netns.LabUnavailable(f"the collector's certificate cannot be read ({error})") from error
+        return pins.fingerprint(ssl.PEM_cert_to_DER_cert(certificate))
 
     async def __aenter__(self) -> Lab:
         if os.geteuid() != 0:

@@ -50,8 +50,10 @@ def lab(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
 
 
-def test_what_probes_report_is_what_happened(scenario: Path) -> None:
-    done = lab("verify", str(scenario), "--seconds", "30", "--json")
+def test_what_probes_report_is_what_happened(scenario: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    done = lab("verify", str(scenario), "--seconds", "30", "--json", "--keep", str(kept))
+    assert (kept / "collector" / "watcher.log").read_text() == ""  # it was let in, so probes measured densely
     rows = json.loads(done.stdout)
     links = {(row["src"], row["dst"]) for row in rows}
     assert links == {(a, b) for a in ("north", "south", "west") for b in ("north", "south", "west") if a != b}

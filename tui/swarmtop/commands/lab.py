@@ -174,6 +174,7 @@ async def _show(lab: Lab, args: argparse.Namespace) -> int:
     async with _timeline(lab):
         inside = netns.in_host(lab.hosts["collector"].net.namespace_fd)
         command = [sys.executable, "-m", "swarmtop", "--connect", lab.collector_address]
+        command += ["--fingerprint", lab.collector_pin]  # each lab makes its own, at the same addresses
         command += ["--model", args.model or lab.scenario.model, "--weights", "fp32"]
         dashboard = await asyncio.to_thread(
             subprocess.Popen, command, env={**os.environ, "SWARMTOP_TOKEN": lab.token}, preexec_fn=inside
