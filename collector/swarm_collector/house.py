@@ -32,13 +32,14 @@ from swarm_collector.leases import DAY_NS, Leases
 from swarm_collector.membership import REPLACED_RETRY_NS, Admitted, Member, Membership, Told
 from swarm_collector.muffle import Muffle
 from swarm_collector.register import Change, Register
+from swarm_collector.relays import Relays
 from swarm_collector.schedule import FULL_MESH, FocusError, Scheduler, check_focus
 from swarm_collector.sessions import Pulse, SessionOver
 from swarm_collector.stream import Feed, Hub, Outbox
 from swarm_collector.stun import StunServer
 from swarm_collector.survey import EVERY_S, Survey, columns_of, survey
 from swarm_protocol.assemble import SwarmBuilder
-from swarm_protocol.messages import CollectorMessage, Focus, Heartbeat, LeaseDone, Reach, Refused
+from swarm_protocol.messages import CollectorMessage, Focus, Heartbeat, LeaseDone, Reach, Refused, Relay
 from swarm_protocol.samples import RooflineSample, RunSample, Sample
 from swarm_protocol.signing import NOT_TLS
 from swarm_protocol.swarm import State, Swarm
@@ -101,6 +102,7 @@ class House:
         )
         self._survey = Survey()
         self.stun = StunServer(clock.steady_ns)
+        self.relays = Relays()
         self.introducer = Introducer(self.membership.get)
         self.intake = Intake(archive.submit, self._store_trouble, self._store_recovered, rng, archive.fullness)
         self.hub = Hub(self.snapshot)
@@ -267,6 +269,16 @@ class House:
                 self.cluster.tell(Reached(member.node_id, reach))
             self.replan()
 
+    def relay(self, session: probes.ProbeSession, member: Member, message: Relay) -> None:
+        """Hands bytes on between two members that nothing else connects: within limits, and to one that is here."""
+        target = self.membership.get(message.peer)
+        there = self._probes.get(target.session) if target is not None and target.session is not None else None
+        if there is None or not self.relays.may_pass(member.node_id, len(message.data), self.clock.steady_ns()):
+            if not message.end:
+                session.send(msgspec.structs.replace(message, data=b"", opened_here=not message.opened_here, end=True))
+            return
+        there.send(msgspec.structs.replace(message, peer=member.node_id))
+
     def explained(self, member: Member, samples: Sequence[Sample], wall_ns: int) -> tuple[Sample, ...]:
         """The samples with what this collector alone can say of a link that has no path."""
         return self.introducer.explained(member, samples, wall_ns, stun_proven=self.stun.proven)
@@ -328,6 +340,7 @@ class House:
         member = self.membership.of_session(session.number)
         if member is None:
             return  # never admitted, or replaced: the node is somebody else's session now
+        self.relays.forget(member.node_id)
         told = self.membership.gone(session.number, self.clock.steady_ns(), goodbye)
         self.cluster.tell(Gone(member.node_id, goodbye))
         if goodbye is not None:

@@ -39,6 +39,7 @@ from swarm_protocol.messages import (
     ProbeMessage,
     Reach,
     Refused,
+    Relay,
     SlowDown,
     Welcome,
     decode_from_probe,
@@ -247,6 +248,8 @@ class ProbeSession:
                 self._house.reached(self.number, message)
             elif isinstance(message, ChallengeReady | ChallengeCommit | ChallengeOpened):
                 self._house.challenged(self.number, member, message)
+            elif isinstance(message, Relay):
+                self._house.relay(self, member, message)
             elif isinstance(message, LeaseDone):
                 self._house.lease_done(member, message)
             elif isinstance(message, Leaving):

@@ -183,6 +183,7 @@ class Scheduler:
             nat=peer.reach.nat,
             mapped=mapped_for(peer, member),
             quic=peer.hello.quic,
+            relay=peer.hello.relay,
         )
 
     # ------------------------------------------------------------ what pairs share

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from swarm_predict.compute import by_hand
 from swarm_predict.losses import MSS_BYTES, settled
-from swarm_protocol.swarm import Floats, Ints, Kind, Path, State, Swarm
+from swarm_protocol.swarm import Floats, Ints, Kind, Path, State, Swarm, Transport
 from swarm_protocol.units import BITS_PER_BYTE
 
 Mask = npt.NDArray[np.bool_]
@@ -112,7 +112,8 @@ class Links:
 
 _USED: Final = (
     "kind", "path", "at_ns", "sent", "rtt_min_ms", "rtt_p50_ms", "rtt_p95_ms", "rtt_p99_ms", "jitter_ms", "loss",
-    "hop_bytes", "hop_min_ms", "hop_p50_ms", "hop_p95_ms", "hop_p99_ms", "hop_at_ns", "mbps", "mbps_kind",
+    "hop_bytes", "hop_min_ms", "hop_p50_ms", "hop_p95_ms", "hop_p99_ms", "hop_at_ns", "hop_transport",
+    "mbps", "mbps_kind",
 )  # fmt: skip
 
 
@@ -123,6 +124,7 @@ def links(swarm: Swarm, rows: Sequence[int]) -> Links:
     grid = np.ix_(at, at)
     column = {name: swarm.links[name] if everyone else swarm.links[name][grid] for name in _USED}
     p50 = np.where(np.isnan(column["rtt_p50_ms"]), column["rtt_min_ms"], column["rtt_p50_ms"])
+    hop_bytes = np.where(column["hop_transport"] == Transport.RELAY, 0, column["hop_bytes"])
     p50 = np.where(column["path"] == Path.RELAYED, np.nan, p50)  # the detour by the collector: engines have no such way
     mirrored = np.isnan(p50) & ~np.isnan(p50.T)  # a round trip is the same both ways
     rtt = {name: _both_ways(column[f"rtt_{name}_ms"], mirrored) for name in ("min", "p95", "p99")}
@@ -151,7 +153,7 @@ def links(swarm: Swarm, rows: Sequence[int]) -> Links:
         rate_mbps=rate,
         rate_bound=bound,
         rate_free=free,
-        hop_bytes=column["hop_bytes"].astype(np.float64),
+        hop_bytes=hop_bytes.astype(np.float64),
         hop_min_ms=column["hop_min_ms"],
         hop_p50_ms=column["hop_p50_ms"],
         hop_p95_ms=hop_p95,  # without the retransmissions they met

@@ -13,7 +13,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -47,6 +47,7 @@ from swarm_protocol.messages import (
     Plan,
     ProbeMessage,
     Reach,
+    Relay,
     UplinkGrant,
     UplinkLease,
     decode_from_probe,
@@ -83,6 +84,10 @@ class PathsLike(Protocol):
     def finding(self) -> Finding: ...
 
     def joined(self, collector: str, stun_ports: tuple[int, ...], on_reach: Callable[[Finding], None]) -> None: ...
+
+    def relay_by(self, send: Callable[[Relay], Awaitable[bool]]) -> None: ...
+
+    def relayed(self, message: Relay) -> None: ...
 
     def update(self, plan: Plan) -> None: ...
 
@@ -168,10 +173,12 @@ class Daemon:
             on_lease=self._on_lease,
             on_grant=self._paths.grant,
             on_state=self._on_state,
+            on_relay=self._paths.relayed,
             on_challenge=self._on_challenge,
             rng=self._rng,
             times=config.times,
         )
+        self._paths.relay_by(self._link.send)
         self._link_state = LinkState("connecting", f"connecting to {collector}")
         self._plan: Plan | None = None
         self._transfers: set[asyncio.Task[None]] = set()
@@ -247,6 +254,7 @@ class Daemon:
             addresses=addresses(),
             software=f"swarmtop {__version__}",
             quic=QUIC,
+            relay=True,
             facts=msgspec.structs.replace(facts, offer_bytes=self._config.offer_bytes),
             at_ns=time.time_ns(),
         )

@@ -1,4 +1,6 @@
-"""The way to a peer for a hop or a transfer: TCP, or QUIC through the hole that STAMP packets have punched."""
+"""The way to a peer for a hop or a transfer: TCP, or QUIC through the hole that STAMP packets have punched; for hops of
+a decode step's size the collector, where there is neither.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from swarm_probe.channel import Channel
 from swarm_probe.member import Member
+from swarm_probe.relay import RelayPort
 from swarm_probe.round_trips import RoundTrips
 from swarm_probe.sockets import Target
 from swarm_probe.tcp_peer import PeerError, Purpose, Stream, Unreachable, dial
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from swarm_probe.quic import QuicPort
 
 TCP_AGAIN_NS: Final = 3600 * NS_PER_S  # somebody may have forwarded a port
+RELAY_MOST: Final = 32 << 10  # bytes of a hop that goes by way of the collector
 QUIC: Final = importlib.util.find_spec("aioquic") is not None
 
 
@@ -37,21 +41,28 @@ class Dialler:
         self._counts = counts
         self._mono_ns = mono_ns
         self._quic: QuicPort | None = None
+        self.relay: RelayPort | None = None  # None: nobody hands anything on
         if QUIC:
             trips.take_quic = self._take
 
     async def dial(self, member: Member, purpose: Purpose, size: int) -> tuple[Channel, Transport]:
-        """By TCP, or over the hole where TCP has not passed lately. Raises PeerError."""
-        hole = self.hole(member)
-        if hole is None or self._mono_ns() >= member.tcp_again_ns:
+        """By TCP; where it has not passed lately, by what else there is. Raises PeerError."""
+        if self._mono_ns() >= member.tcp_again_ns or not self.others(member, purpose, size):
             try:
                 return await self._dial_tcp(member, purpose, size), "tcp"
             except Unreachable:
-                hole = self.hole(member)  # it may have opened meanwhile
-                if hole is None:
+                if not self.others(member, purpose, size):  # a hole may have opened meanwhile
                     raise
                 member.tcp_again_ns = self._mono_ns() + TCP_AGAIN_NS
-        return await self._quic_port().dial(hole, member.caller, purpose, size), "quic"
+        if (hole := self.hole(member)) is not None:
+            return await self._quic_port().dial(hole, member.caller, purpose, size), "quic"
+        assert self.relay is not None
+        return await self.relay.dial(member.caller, purpose, size), "relay"
+
+    def others(self, member: Member, purpose: Purpose, size: int) -> bool:
+        """Whether there is a way beside TCP."""
+        by_collector = purpose is Purpose.HOP and size <= RELAY_MOST and member.peer.relay and self.relay is not None
+        return by_collector or self.hole(member) is not None
 
     def hole(self, member: Member) -> Target | None:
         """Where QUIC may go: an address of the peer that only a hole makes reachable, and that answers."""
@@ -68,6 +79,8 @@ class Dialler:
     async def close(self) -> None:
         if self._quic is not None:
             await self._quic.close()
+        if self.relay is not None:
+            await self.relay.close()
 
     def _take(self, arrival: Arrival) -> bool:
         return self._quic_port().receive(arrival)

@@ -14,7 +14,7 @@ from swarm_probe.channel import Channel
 from swarm_probe.dialler import Dialler
 from swarm_probe.line import Line
 from swarm_probe.member import Member
-from swarm_probe.tcp_peer import PeerError, Purpose
+from swarm_probe.tcp_peer import PeerError, Purpose, Unreachable
 from swarm_probe.udp import Clocks
 from swarm_protocol.messages import Plan
 from swarm_protocol.samples import HopSample, Phase, ProbeSample
@@ -23,6 +23,8 @@ from swarm_protocol.units import NS_PER_MS, NS_PER_S, ms_from_ns
 
 FIRST_HOP_S: Final = 2.0  # rounds with a new peer begin within this: somebody waits for the first figure
 POSTPONED_NS: Final = 30 * NS_PER_S  # a round that would disturb somebody is tried again after this
+RETRY_NS: Final = 5 * NS_PER_S
+RETRIES: Final = 3
 PREFILL_ROUNDS: Final = 10  # one prefill chunk in so many rounds of decode steps: it is eight times as large
 MIN_EVERY_NS: Final = NS_PER_S
 QUIC_MOST_BYTES: Final = 32 << 10  # of a message; of 128 KB, TCP takes 102 ms where aioquic takes 120 to 450
@@ -59,6 +61,7 @@ class HopRounds:
         if member.hop_began is not None and member.hop_began[1] == plan.hop_bytes:
             # only the rhythm changed, as it does with each member that comes or goes: that is no reason for a round
             due_ns = max(due_ns, member.hop_began[0] + every_ns)
+        failed_in_row = 0
         while True:
             await asyncio.sleep(max(0, due_ns - self._clocks.mono_ns()) / NS_PER_S)
             if self._line.why_waiting(hop.ROUND_BYTES) is not None:
@@ -76,7 +79,9 @@ class HopRounds:
             if error != member.hop_error:
                 log.info("hops to %s: %s", safe(member.peer.name), error or "measured again")
                 member.hop_error = error
-            due_ns = began_ns + every_ns
+            failed_in_row = failed_in_row + 1 if error else 0
+            soon = 0 < failed_in_row <= RETRIES  # a hole may not be open yet, or the peer busy
+            due_ns = began_ns + (min(RETRY_NS, every_ns) if soon else every_ns)
 
     async def serve(self, stream: Channel, peer: str, size: int) -> None:
         """The other end of a round."""
@@ -91,7 +96,11 @@ class HopRounds:
         cadence_ns = min(hop.MAX_CADENCE_NS, int(plan.hop_cadence_ms * NS_PER_MS))
         await self._line.no_transfer.wait()
         if plan.prefill_bytes and member.hop_rounds % PREFILL_ROUNDS == 0:
-            await self._hop(member, plan.prefill_bytes, cadence_ns, "prefill")
+            try:
+                await self._hop(member, plan.prefill_bytes, cadence_ns, "prefill")
+            except Unreachable:
+                if not self._dialler.others(member, Purpose.HOP, plan.hop_bytes):
+                    raise
         if await self._hop(member, plan.hop_bytes, cadence_ns, "decode"):
             member.hop_rounds += 1
 

@@ -111,7 +111,7 @@ class Line:
     def book(self, kind: Literal["hop", "uplink"], peer: str, stream: Channel) -> None:
         """What a connection carried, to the record."""
         if not isinstance(stream, Stream):
-            return  # over QUIC: the UDP port's own counters have it, datagram by datagram
+            return  # over QUIC the UDP port's own counters have it, by the collector the connection's
         self._ledger.spend_tcp(
             kind,
             self.names.get(peer, ""),

@@ -45,6 +45,7 @@ from swarm_protocol.messages import (
     Plan,
     ProbeMessage,
     Refused,
+    Relay,
     SlowDown,
     UplinkGrant,
     UplinkLease,
@@ -188,6 +189,7 @@ class Link:
         on_lease: Callable[[UplinkLease], None],
         on_grant: Callable[[UplinkGrant], None] = lambda _: None,
         on_state: Callable[[LinkState], None],
+        on_relay: Callable[[Relay], None] = lambda _: None,
         on_challenge: Callable[[Challenge | ChallengeGo | ChallengeOpen], None] = lambda _: None,
         rng: random.Random,
         times: LinkTimes | None = None,
@@ -203,6 +205,7 @@ class Link:
         self._on_grant = on_grant
         self._on_state = on_state
         self._on_challenge = on_challenge
+        self._on_relay = on_relay
         self._times = times or LinkTimes()
         self._backoff = Backoff(self._times.retry_base_s, self._times.retry_cap_s, rng)
         self._rng = rng
@@ -417,6 +420,8 @@ class Link:
                 self._more.set()
             case Plan():
                 self._on_plan(message)
+            case Relay():
+                self._on_relay(message)
             case UplinkLease():
                 self._on_lease(message)
             case UplinkGrant():

@@ -13,7 +13,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -26,13 +26,14 @@ from swarm_probe.ledger import Ledger
 from swarm_probe.line import Line
 from swarm_probe.member import Member
 from swarm_probe.nat import Finding
+from swarm_probe.relay import RelayPort
 from swarm_probe.round_trips import RoundTrips
 from swarm_probe.sockets import why
 from swarm_probe.tcp_peer import Caller, Purpose, Service, TcpPeer
 from swarm_probe.transfers import Transfers
 from swarm_probe.udp import Clocks
 from swarm_probe.whereabouts import aims, moved_only, same, tcp_targets
-from swarm_protocol.messages import Peer, Plan, UplinkGrant, UplinkLease
+from swarm_protocol.messages import Peer, Plan, Relay, UplinkGrant, UplinkLease
 from swarm_protocol.samples import ProbeSample
 from swarm_protocol.units import NS_PER_MS, NS_PER_S
 
@@ -140,6 +141,15 @@ class Paths:
             self._trips.reach.on_change = on_reach
             self._trips.reach.joined(collector, stun_ports)
 
+    def relay_by(self, send: Callable[[Relay], Awaitable[bool]]) -> None:
+        """How bytes for members go by way of the collector."""
+        self._dialler.relay = RelayPort(send, self._tcp.converse, self._counts)
+
+    def relayed(self, message: Relay) -> None:
+        """Some have come that way."""
+        if self._dialler.relay is not None:
+            self._dialler.relay.receive(message)
+
     @property
     def finding(self) -> Finding:
         """How this probe's UDP port can be reached, as far as is known now."""
@@ -220,7 +230,7 @@ class Paths:
         if member.hop_task is not None:
             member.hop_task.cancel()
             member.hop_task = None
-        if member.peer.measure and (member.tcp or (QUIC and member.peer.quic)):
+        if member.peer.measure and (member.tcp or (QUIC and member.peer.quic) or member.peer.relay):
             member.hop_task = asyncio.get_running_loop().create_task(self._hops.with_peer(member, plan))
 
     def _drop(self, member: Member) -> None:

@@ -37,6 +37,7 @@ NONCE_HEADER: Final = "Swarm-Nonce"  # of the answer that opens a probe's WebSoc
 VIEW_PATH: Final = "/view"
 MAX_MESSAGE_BYTES: Final = 1 << 20  # a batch is far smaller; what exceeds this is no probe of ours
 MAX_STREAM_BYTES: Final = 64 << 20  # of one frame to a viewer: a keyframe of 1,000 nodes, all pairs known, packed
+RELAY_MOST_BYTES: Final = 48 << 10  # of one message by way of the collector
 MAX_BATCH_SAMPLES: Final = 500
 
 Port = Annotated[int, Meta(ge=0, le=65535)]  # 0: not listening
@@ -87,6 +88,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
     software: Line
     facts: HostFacts
     quic: bool = False  # hops and transfers over UDP can be had here (the package is installed)
+    relay: bool = False  # hops by way of the collector can
     at_ns: WallNs = 0  # this machine's clock as it is sent; 0: not said (an older probe), the first heartbeat tells
 
 
@@ -161,6 +163,16 @@ class ChallengeOpened(msgspec.Struct, frozen=True, kw_only=True, tag="challenge_
     outputs: Annotated[tuple[Annotated[bytes, Meta(max_length=1 << 16)], ...], Meta(max_length=32)]
 
 
+class Relay(msgspec.Struct, frozen=True, kw_only=True, tag="relay"):
+    """Bytes for a member that nothing else reaches; the collector hands them on, `peer` being then who sent them."""
+
+    peer: NodeId
+    flow: Annotated[int, Meta(ge=0, le=2**32 - 1)]  # a number of whoever opened it
+    opened_here: bool  # by the sender of this message
+    data: Annotated[bytes, Meta(max_length=RELAY_MOST_BYTES)] = b""
+    end: bool = False
+
+
 ProbeMessage = (
     Hello
     | AboutMe
@@ -172,6 +184,7 @@ ProbeMessage = (
     | ChallengeReady
     | ChallengeCommit
     | ChallengeOpened
+    | Relay
 )
 
 # ---------------------------------------------------------------- collector → probe
@@ -210,6 +223,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     nat: NatKind | None = None  # of the peer; None: not known
     mapped: Annotated[tuple[Mapped, ...], Meta(max_length=4)] = ()  # its UDP port as STUN saw it: beside `hosts`
     quic: bool = False  # it takes hops and transfers over UDP where TCP cannot pass
+    relay: bool = False  # and hops by way of the collector where nothing does
 
 
 class ComputeTask(msgspec.Struct, frozen=True, kw_only=True):
@@ -315,6 +329,7 @@ CollectorMessage = (
     | ChallengeGo
     | ChallengeOpen
     | AboutYou
+    | Relay
 )
 
 # ---------------------------------------------------------------- viewer ↔ collector

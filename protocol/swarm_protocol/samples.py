@@ -29,7 +29,8 @@ WallNs = Annotated[int, Meta(ge=0, le=2**62)]
 PathKind = Literal["direct", "punched", "relayed", "estimated", "none"]
 NatKind = Literal["none", "endpoint-independent", "symmetric", "udp-blocked"]
 WhyNoPath = Literal["hard-nats", "udp-blocked", "no-answer"]
-Transport = Literal["tcp", "quic"]  # quic: over a punched UDP path, where TCP cannot pass
+# quic: over a punched UDP path, where TCP cannot pass; relay: by way of the collector, where nothing does
+Transport = Literal["tcp", "quic", "relay"]
 Stamping = Literal["kernel", "user"]  # who took the receive timestamps of a round trip
 Phase = Literal["decode", "prefill"]
 EventKind = Literal[

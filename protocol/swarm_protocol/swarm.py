@@ -69,6 +69,7 @@ class Transport(enum.IntEnum):
 
     TCP = 0
     QUIC = 1
+    RELAY = 2
 
 
 # column → what is in it. The order is the order on the wire.

@@ -24,7 +24,7 @@ from swarm_probe.nat import Finding
 from swarm_probe.status import read_status
 from swarm_protocol import signing
 from swarm_protocol.identity import load_or_create_node_key
-from swarm_protocol.messages import Batch, Heartbeat, Hello, LeaseDone, Leaving, Peer, Plan, Refused, UplinkLease
+from swarm_protocol.messages import Batch, Heartbeat, Hello, LeaseDone, Leaving, Peer, Plan, Refused, Relay, UplinkLease
 from swarm_protocol.samples import EventSample, HostSample, RooflineSample, Sample
 from swarm_protocol.stun import Endpoint
 
@@ -46,6 +46,7 @@ class FakePaths:
         self.udp_error: str | None = None
         self.finding = Finding("symmetric", Endpoint("203.0.113.9", 40_000), 12_500_000)
         self.plans: list[Plan] = []
+        self.relays: list[Relay] = []
         self.leases: list[UplinkLease] = []
         self.outcome: tuple[bool, str] | Exception = (True, "peer: 10.0 Mbit/s")
         self.closed = False
@@ -59,6 +60,12 @@ class FakePaths:
 
     def grant(self, grant: object) -> None:
         pass  # the daemon hands it on; Transfers is tested with real paths
+
+    def relay_by(self, send: Any) -> None:
+        self.relay_send = send
+
+    def relayed(self, message: Relay) -> None:
+        self.relays.append(message)
 
     def update(self, plan: Plan) -> None:
         self.plans.append(plan)

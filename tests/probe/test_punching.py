@@ -84,6 +84,11 @@ class Two:
                 await self.seen.wait()
 
 
+@pytest.fixture(autouse=True)
+def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swarm_probe.hop_rounds.RETRY_NS", 200_000_000)
+
+
 @pytest.fixture
 async def two(request: pytest.FixtureRequest) -> AsyncIterator[Two]:
     made = Two(request.param)

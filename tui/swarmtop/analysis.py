@@ -22,7 +22,7 @@ from swarm_predict.models import ModelShape
 from swarm_predict.predict import predict
 from swarm_predict.search import plan as search_plan
 from swarm_predict.types import Cause, Engine, Impact, NotMeasured, Objective, Plan, PredictError, Workload
-from swarm_protocol.swarm import Kind, Nat, State, Swarm
+from swarm_protocol.swarm import Kind, Nat, State, Swarm, Transport
 from swarm_protocol.text import safe
 from swarm_protocol.units import gib
 from swarmtop import show
@@ -231,7 +231,8 @@ def missing(swarm: Swarm, model: ModelShape, workload: Workload) -> tuple[str, .
     np.fill_diagonal(unseen, False)
     # a pair that one end has measured is known: the round trip is the same from both
     apart = np.argwhere(np.triu(unseen & unseen.T))
-    by_tcp = swarm.links["hop_bytes"] > 0  # one that blocks UDP may still be reached, or reach out
+    # one that blocks UDP may still be reached, or reach out
+    by_tcp = (swarm.links["hop_bytes"] > 0) & (swarm.links["hop_transport"] == Transport.TCP)
     shut = (swarm.links["why"] > 0) & ~by_tcp
     shut = np.triu(shut & shut.T)
     if len(closed := np.argwhere(shut)):

@@ -243,7 +243,7 @@ def _direction(view: View, a: int, b: int, width: int) -> Block:
     where = path.name.lower() if path else "no path"
     reason: Line = ()
     if why := show.why(view.swarm, a, b):
-        by_tcp = links["hop_bytes"][a, b] > 0
+        by_tcp = links["hop_bytes"][a, b] > 0 and links["hop_transport"][a, b] == Transport.TCP
         reason = line((f"{'TCP only' if by_tcp else 'no path'}: {clean(why, 60)}", "warn"))
         where = "rtt by the collector" if path is Path.RELAYED else "tried by UDP"
     parts = [
@@ -265,7 +265,7 @@ def _direction(view: View, a: int, b: int, width: int) -> Block:
 
 def _over(transport: int) -> str:
     """TCP is what engines use, and needs no word."""
-    return " over QUIC" if transport == Transport.QUIC else ""
+    return {Transport.QUIC: " over QUIC", Transport.RELAY: " by the collector"}.get(Transport(int(transport)), "")
 
 
 def _agreement(view: View, a: int, b: int, width: int) -> Line:

@@ -1,0 +1,102 @@
+"""Hops by way of the collector: two probes whose only way to each other is a hub that hands messages on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+
+from swarm_probe import hop
+from swarm_probe.channel import Channel
+from swarm_probe.relay import MAX_FLOWS, MAX_WAITING_BYTES, RelayPort
+from swarm_probe.tcp_peer import Caller, NotMember, Purpose, Service, TcpPeer, Unreachable
+from swarm_protocol.messages import RELAY_MOST_BYTES, Relay, decode_from_collector, decode_from_probe, encode
+
+A, B = "a" * 16, "b" * 16
+KEY = bytes(range(32))
+
+
+class Hub:
+    """The collector's part, and the two ends. Messages cross as bytes, as they do on the wire."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, Counter[str]] = {A: Counter(), B: Counter()}
+        self.open = True
+        self.passed: list[Relay] = []
+        self.ports: dict[str, RelayPort] = {}
+        for node in (A, B):
+            peer = TcpPeer({Purpose.HOP: Service(self._serve, hop.MAX_MESSAGE_BYTES, lambda: False)}, self.counts[node])
+            peer.announce([Caller(B if node == A else A, 7, KEY)])
+            self.ports[node] = RelayPort(self._sender(node), peer.converse, self.counts[node])
+
+    def _sender(self, node: str):
+        async def send(message: Relay) -> bool:
+            if not self.open:
+                return False
+            sent = decode_from_probe(encode(message))
+            assert isinstance(sent, Relay)
+            self.passed.append(sent)
+            arrived = decode_from_collector(encode(msgspec.structs.replace(sent, peer=node)))
+            assert isinstance(arrived, Relay)
+            await asyncio.sleep(0)
+            self.ports[sent.peer].receive(arrived)
+            return True
+
+        return send
+
+    async def _serve(self, stream: Channel, _peer: str, size: int) -> None:
+        await hop.serve(stream, size, lambda: 0)
+
+
+@pytest.fixture
+async def hub() -> AsyncIterator[Hub]:
+    made = Hub()
+    yield made
+    for port in made.ports.values():
+        await port.close()
+
+
+async def test_a_round_of_hops_goes_by_way_of_the_collector(hub: Hub):
+    stream = await hub.ports[A].dial(Caller(B, 7, KEY), Purpose.HOP, 20_000)
+    clock = iter(range(0, 10**12, 1_000_000))
+    measured = await hop.measure(stream, 20_000, 1, lambda: next(clock), lambda: False)
+    stream.close()
+    assert measured is not None
+    assert len(measured.ordered_ns) >= hop.MESSAGES_MIN
+    assert all(len(message.data) <= RELAY_MOST_BYTES for message in hub.passed)
+
+
+async def test_who_holds_another_key_is_not_served(hub: Hub):
+    with pytest.raises((NotMember, Unreachable)):
+        await hub.ports[A].dial(Caller(B, 7, bytes(32)), Purpose.HOP, 1000)
+    assert hub.counts[B]["tcp_refused_notmember"] == 1
+
+
+async def test_without_a_collector_it_says_so_at_once(hub: Hub):
+    hub.open = False
+    with pytest.raises(Unreachable, match="there is no collector to go through"):
+        await hub.ports[A].dial(Caller(B, 7, KEY), Purpose.HOP, 1000)
+
+
+async def test_a_message_that_is_longer_than_one_may_be_goes_in_pieces(hub: Hub):
+    stream = await hub.ports[A].dial(Caller(B, 7, KEY), Purpose.HOP, RELAY_MOST_BYTES * 2)
+    before = len(hub.passed)
+    await stream.write(bytes(RELAY_MOST_BYTES * 2))
+    mine = [message for message in hub.passed[before:] if message.peer == B]
+    assert [len(message.data) for message in mine] == [RELAY_MOST_BYTES] * 2
+
+
+async def test_flows_of_others_and_what_waits_in_each_are_bounded(hub: Hub):
+    port = hub.ports[B]
+    for flow in range(MAX_FLOWS + 3):
+        port.receive(Relay(peer=A, flow=flow, opened_here=True, data=b"?"))
+    port.receive(Relay(peer=A, flow=99, opened_here=False, data=b"an answer to nothing"))
+    assert hub.counts[B]["relay_ignored"] == 4
+    stream = hub.ports[A]._begin((B, 5, True))
+    for _ in range(MAX_WAITING_BYTES // RELAY_MOST_BYTES + 1):
+        stream.take(Relay(peer=B, flow=5, opened_here=False, data=bytes(RELAY_MOST_BYTES)))
+    with pytest.raises(Unreachable):
+        await stream.write(b"more")
