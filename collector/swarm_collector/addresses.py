@@ -94,3 +94,9 @@ def line_of(where: Whereabouts) -> str:
     if isinstance(address, ipaddress.IPv6Address):
         return str(ipaddress.ip_network((address, 64), strict=False))  # one household has a /64
     return str(address)
+
+
+@functools.lru_cache(_REMEMBERED)
+def is_public(host: str) -> bool:
+    address = literal(host)
+    return address is not None and address.is_global

@@ -18,12 +18,14 @@ import msgspec
 from aiohttp import WSCloseCode
 
 from swarm_collector import figures, probes, viewers
+from swarm_collector.addresses import is_public
 from swarm_collector.archive import Archive
 from swarm_collector.certificate import Certificate, CertificateError, digest_of
 from swarm_collector.challenges import Answered, Challenges, Verdict
 from swarm_collector.clock import Clock, StepWatch
 from swarm_collector.cluster import Aim, Beat, Cluster, Done, Gone, Reached, RemoteProbe, Stored
 from swarm_collector.conductor import UNWATCHED_AFTER_NS, Conductor, first_lease_ns
+from swarm_collector.doubts import Doubts, Voice, network_of
 from swarm_collector.gate import off_by
 from swarm_collector.guard import Limits
 from swarm_collector.intake import Intake
@@ -47,6 +49,8 @@ from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_MS, NS_PER_S
 
 CHALLENGE_LOOK_S: Final = 0.25  # how late a deadline may be told; answers are judged as they come
+DOUBT_EVERY_NS: Final = 15 * NS_PER_S
+MOST_DOUBTED: Final = 500  # members whose links are all looked at together
 FORGET_AFTER_S: Final = 1.0
 FOCUS_SETTING: Final = "focus"
 SENT_AT_ONCE: Final = 8
@@ -101,6 +105,7 @@ class House:
             watched_until_ns=now_ns + UNWATCHED_AFTER_NS,
         )
         self._survey = Survey()
+        self.doubts = Doubts()
         self.stun = StunServer(clock.steady_ns)
         self.relays = Relays()
         self.introducer = Introducer(self.membership.get)
@@ -140,6 +145,38 @@ class House:
 
     def knows(self, node_id: str) -> bool:
         return self.membership.get(node_id) is not None
+
+    def voice(self, member: Member) -> Voice:
+        return Voice(self.register.row(member.node_id).label, network_of(member.where.observed))
+
+    def doubts_of(self, node_id: str) -> tuple[str, ...]:
+        return self.doubts.of(node_id, self._name_of)
+
+    def look_for_doubts(self) -> None:
+        """Holds the ends of each link against each other, and tells of each new doubt once."""
+        members = self.membership.connected()
+        if len(members) <= MOST_DOUBTED:
+            rtts = {
+                (member.node_id, dst): rtt_ms
+                for member in members
+                for dst, rtt_ms in self.builder.rtt_from(member.node_id).items()
+            }
+            self.doubts.look(rtts, {member.node_id: self.voice(member) for member in members})
+        for node_id, doubt in self.doubts.news([member.node_id for member in members], self._name_of):
+            self.tell(Told(node_id, "note", f"in doubt: {doubt}"))
+
+    def _name_of(self, node_id: str) -> str:
+        member = self.membership.get(node_id)
+        return member.name if member is not None else node_id
+
+    def _doubt(self, node_id: str, sample: Sample) -> None:
+        peer = getattr(sample, "peer", None)
+        if peer is None:
+            return
+        one, other = self.membership.get(node_id), self.membership.get(peer)
+        if one is not None and other is not None:
+            near = network_of(one.where.observed) == network_of(other.where.observed)
+            self.doubts.add(node_id, sample, same_network=near or not is_public(one.where.observed))
 
     def bound_to(self, *, tls: bool) -> frozenset[bytes]:
         """The certificates (SHA-256) that somebody who is here now can have seen; empty bytes: none."""
@@ -328,6 +365,7 @@ class House:
                 self._judge(self.challenges.claims(member.node_id, sample))
         for sample in samples:
             self.builder.sample(member.node_id, sample)
+            self._doubt(member.node_id, sample)
         self.cluster.tell(Stored(member.node_id, tuple(samples)))
         for uplink in probes.uplinks(samples):
             self.conductor.leases.spent(member.node_id, uplink.peer, uplink.sent_bytes, self.clock.steady_ns())
@@ -459,7 +497,7 @@ class House:
 
     async def conduct(self) -> None:
         """Sends plans and leases as they are due, and tells who was lost; until cancelled."""
-        looked_ns = 0
+        looked_ns, doubted_ns = 0, self.clock.steady_ns()
         while True:
             self.wall_ns()
             now_ns = self.clock.steady_ns()
@@ -467,6 +505,9 @@ class House:
                 self.conductor.watched(now_ns)
             if (line := self._muffle.rest(now_ns)) is not None:
                 _log.info("%s", line)
+            if now_ns >= doubted_ns + DOUBT_EVERY_NS:
+                doubted_ns = now_ns
+                self.look_for_doubts()
             if now_ns >= looked_ns + LOOK_EVERY_NS:
                 looked_ns = now_ns
                 for session in tuple(self._probes.values()):
