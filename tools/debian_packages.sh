@@ -7,6 +7,7 @@ tshark tshark
 irtt irtt
 iperf3 iperf3
 turnutils_stunclient coturn
+pg_ctlcluster postgresql
 "
 missing=""
 while read -r program package; do
