@@ -75,6 +75,39 @@ def test_few_round_trips_leave_a_wider_guess_with_the_same_mean() -> None:
     assert certain[1] == unsure[1] == 240.0  # alone in flight: RTT + 200 ms
 
 
+def test_nine_tokens_in_ten_fall_inside_on_lossy_paths() -> None:
+    """Swarms whose paths lose one packet in a hundred or so, each measured by 200 round trips and a dozen hops."""
+    inside = np.mean([_share_inside(seed) for seed in range(24)])
+    assert 0.85 <= inside <= 0.95
+
+
+def _share_inside(seed: int) -> float:
+    rng = np.random.default_rng(seed)
+    swarm, lossy = live(lost=0, sent=200, worst_ms=52.0), {}
+    for pair in ((0, 1), (1, 2), (2, 0)):
+        lossy[pair] = float(rng.uniform(0.003, 0.02))
+        swarm.links["loss"][pair] = rng.binomial(200, 1 - (1 - lossy[pair]) ** 2) / 200
+        hops = 50 + rng.exponential(0.7, (HOP_MESSAGES, 2)).sum(axis=1) + _lost_ms(2, lossy[pair], HOP_MESSAGES, rng)
+        least, p50, worst = float(hops.min()), float(np.median(hops)), float(hops.max())
+        for name, value in (("min", least), ("p50", p50), ("p95", worst), ("p99", worst)):
+            swarm.links[f"hop_{name}_ms"][pair] = value
+        round_trips = 50 + rng.exponential(0.7, (200, 2)).sum(axis=1)
+        for name, share in (("min", 0), ("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
+            swarm.links[f"rtt_{name}_ms"][pair] = np.quantile(round_trips, share)
+    prediction = answer(swarm)
+    found = prediction.tpot_ms
+    tokens = np.full(4000, prediction.breakdown_ms.compute + prediction.breakdown_ms.head)
+    for pair, packets in (((0, 1), 2), ((1, 2), 2), ((2, 0), 1)):
+        tokens += 25 + rng.exponential(0.7, 4000) + _lost_ms(packets, lossy[pair], 4000, rng)
+    return float(((tokens >= found.p5) & (tokens <= found.p95)).mean())
+
+
+def _lost_ms(packets: int, chance: float, count: int, rng: np.random.Generator) -> np.ndarray:
+    lost = rng.random((count, packets)) < chance
+    tail = RTT_MS + 200 if packets == 1 else 2 * RTT_MS
+    return np.where(lost[:, -1], tail, np.where(lost.any(axis=1), 1.25 * RTT_MS, 0.0))
+
+
 def test_predicted_losses_are_those_of_a_simulated_tcp() -> None:
     """Every packet drawn one by one: the share of late messages and their mean cost agree with the closed form."""
     rng = np.random.default_rng(7)
