@@ -5,7 +5,7 @@ commit (hashes of all outputs) → open (a few of them, chosen now) → opened �
 each opened output passes, are swarm_protocol.challenge. The node itself says how long a product takes, and is held to
 it: so a slow node passes, and what it has shown bounds what it may claim later. Pure: time and randomness come in.
 
-For trust: `record` is what is known of a node, and every `Verdict` is handed to whoever keeps scores (House.judged).
+For trust: `record` is what is known of a node, and every `Verdict` is handed to whoever keeps scores (Referee.judged).
 """
 
 from __future__ import annotations
@@ -38,8 +38,10 @@ AGAIN_NS: Final = 6 * 3600 * NS_PER_S
 LATER_NS: Final = 900 * NS_PER_S  # after an offer that came to nothing
 VALID_NS: Final = 2 * AGAIN_NS
 WORK_MS: Final = 250.0  # so many milliseconds of products: more than a round trip, less than anybody notices
-SLACK: Final = 3.0  # times what the node itself said
-GRACE_MS: Final = 1_000.0  # round trip, and whatever else a machine does meanwhile
+SLACK: Final = 4.0  # times what the node itself said
+GRACE_MS: Final = 2_000.0  # round trip, and whatever else a machine does meanwhile
+LATE_MOST: Final = 2  # in a row: a machine may be busy once, and is asked again
+SOON_NS: Final = 60 * NS_PER_S
 SLOWEST_MS: Final = 2_000.0  # of one product: what is slower computes no layer in useful time
 CLAIM_MOST: Final = 20.0  # times what was shown: launches and the network cost, but not that much
 PICKED: Final = 6  # products that are checked: who made up a tenth is caught every third time, a half nearly always
@@ -63,6 +65,8 @@ class Record:
     passed: int = 0
     failed: int = 0
     passed_ns: int | None = None  # steady time of the last pass; None since a failure
+    late: int = 0  # in a row
+    doubted: bool = False  # says more than it has shown, which a busy machine may: not verified, and no failure
     shown_gbps: float = 0.0  # matrix bytes a second that the last pass has shown: a lower bound
     last: str = ""
 
@@ -110,16 +114,20 @@ class Challenges:
 
     def verified(self, node_id: str, now_ns: int) -> bool:
         known = self._records.get(node_id)
-        return known is not None and known.passed_ns is not None and now_ns - known.passed_ns < VALID_NS
+        if known is None or known.passed_ns is None or known.doubted:
+            return False
+        return now_ns - known.passed_ns < VALID_NS
 
-    def claims(self, node_id: str, sample: RooflineSample) -> Verdict | None:
-        """What a node says of itself, against what it has shown; None: it may be."""
+    def claims(self, session: int, node_id: str, sample: RooflineSample, now_ns: int) -> str | None:
+        """A line where a node says far more of itself than it has shown: it is not called verified, and asked again."""
         known = self._records.get(node_id)
-        if known is None or known.passed_ns is None or sample.mem_gbps <= CLAIM_MOST * known.shown_gbps:
+        if known is None or known.passed_ns is None or known.doubted:
             return None
-        return self._judge(
-            node_id, False, f"says that it reads {sample.mem_gbps:.0f} GB/s and has shown {known.shown_gbps:.1f}"
-        )
+        if sample.mem_gbps <= CLAIM_MOST * known.shown_gbps:
+            return None
+        known.doubted = True
+        self._ask_again(session, node_id, now_ns + LATER_NS)
+        return f"at least {known.shown_gbps:.3g} GB/s shown, {sample.mem_gbps:.0f} said: not verified for now"
 
     # ------------------------------------------------------------ going on
 
@@ -141,9 +149,9 @@ class Challenges:
             if now_ns <= each.until_ns:
                 continue
             del self._open[session]
-            if each.steps:
-                verdicts.append(self._judge(each.node_id, False, "no answer to a challenge within its deadline"))
-            self._waiting.append((now_ns + LATER_NS, session, each.node_id))
+            late = self._late(each.node_id, "no answer to a challenge within its deadline") if each.steps else None
+            verdicts += [late] if late is not None else []
+            self._ask_again(session, each.node_id, now_ns + (SOON_NS if each.steps else LATER_NS))
         messages: list[tuple[int, CollectorMessage]] = []
         for _ in range(len(self._waiting)):
             if self._checker is None or len(self._open) >= AT_ONCE:
@@ -201,8 +209,9 @@ class Challenges:
     ) -> tuple[ChallengeOpen | None, Verdict | None]:
         mine.elapsed_ms = (now_ns - mine.sent_ns) / NS_PER_MS
         if now_ns > mine.until_ns:
-            late = f"answered a challenge after {mine.elapsed_ms:.0f} ms, later than it may"
-            return None, self._end(session, mine, False, late, now_ns)
+            del self._open[session]
+            self._ask_again(session, mine.node_id, now_ns + SOON_NS)
+            return None, self._late(mine.node_id, f"answered after {mine.elapsed_ms:.0f} ms, later than it may")
         if len(commit.hashes) != arithmetic.HASH_BYTES * mine.steps:
             return None, self._end(session, mine, False, "committed to another number of products than asked", now_ns)
         mine.hashes = commit.hashes
@@ -245,11 +254,25 @@ class Challenges:
                 return f"product {step} of {mine.steps} is wrong"
         return None
 
+    def _late(self, node_id: str, detail: str) -> Verdict | None:
+        known = self.record(node_id)
+        known.late += 1
+        known.last = detail
+        return (
+            self._judge(node_id, False, f"{detail}, {known.late} times in a row") if known.late >= LATE_MOST else None
+        )
+
+    def _ask_again(self, session: int, node_id: str, not_before_ns: int) -> None:
+        """Instead of whatever was to come for this session."""
+        self._waiting = deque(each for each in self._waiting if each[1] != session)
+        self._waiting.append((not_before_ns, session, node_id))
+
     def _end(self, session: int, mine: _Open, passed: bool, detail: str, now_ns: int) -> Verdict:
         del self._open[session]
-        self._waiting.append((now_ns + round(AGAIN_NS * self.rng.uniform(0.8, 1.2)), session, mine.node_id))
+        self._ask_again(session, mine.node_id, now_ns + round(AGAIN_NS * self.rng.uniform(0.8, 1.2)))
         if passed:
-            self.record(mine.node_id).passed_ns = now_ns
+            known = self.record(mine.node_id)
+            known.passed_ns, known.late, known.doubted = now_ns, 0, False
         return self._judge(mine.node_id, passed, detail)
 
     def _judge(self, node_id: str, passed: bool, detail: str) -> Verdict:

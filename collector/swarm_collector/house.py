@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -21,7 +21,6 @@ from swarm_collector import figures, probes, viewers
 from swarm_collector.addresses import is_public
 from swarm_collector.archive import Archive
 from swarm_collector.certificate import Certificate, CertificateError, digest_of
-from swarm_collector.challenges import Answered, Challenges, Verdict
 from swarm_collector.clock import Clock, StepWatch
 from swarm_collector.cluster import Aim, Beat, Cluster, Done, Gone, Reached, RemoteProbe, Stored
 from swarm_collector.conductor import UNWATCHED_AFTER_NS, Conductor, first_lease_ns
@@ -33,6 +32,7 @@ from swarm_collector.introduce import Introducer
 from swarm_collector.leases import DAY_NS, Leases
 from swarm_collector.membership import REPLACED_RETRY_NS, Admitted, Member, Membership, Told
 from swarm_collector.muffle import Muffle
+from swarm_collector.referee import Referee
 from swarm_collector.register import Change, Register
 from swarm_collector.relays import Relays
 from swarm_collector.schedule import FULL_MESH, FocusError, Scheduler, check_focus
@@ -48,7 +48,6 @@ from swarm_protocol.swarm import State, Swarm
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_MS, NS_PER_S
 
-CHALLENGE_LOOK_S: Final = 0.25  # how late a deadline may be told; answers are judged as they come
 DOUBT_EVERY_NS: Final = 15 * NS_PER_S
 MOST_DOUBTED: Final = 500  # members whose links are all looked at together
 FORGET_AFTER_S: Final = 1.0
@@ -115,8 +114,7 @@ class House:
         self._probes: dict[int, probes.ProbeSession | RemoteProbe] = {}
         self._viewers: dict[int, viewers.ViewerSession] = {}
         self._muffle = Muffle()
-        self.challenges = Challenges(random.SystemRandom())
-        self.judged: list[Callable[[Verdict], None]] = []  # who keeps scores hears each verdict
+        self.referee = Referee(clock, self._send_to, self.tell)
         self._poke = asyncio.Event()
         if known:
             _log.info("the store knows %d nodes", len(known))
@@ -274,8 +272,7 @@ class House:
         self._probes[session.number] = session
         self.cluster.came(member)
         assert member.hello is not None
-        if member.hello.facts.torch is not None:
-            self.challenges.came(session.number, member.node_id, self.clock.steady_ns())
+        self.referee.came(session.number, member)
         self.builder.expect_every(member.beat_ns)
         self.builder.node(
             member.node_id,
@@ -328,41 +325,15 @@ class House:
                 _log.info("%s could not use its lease: %s", member.name, safe(done.detail))
             self._poke.set()
 
-    def verified(self, node_id: str) -> bool:
-        return self.challenges.verified(node_id, self.clock.steady_ns())
-
-    def challenged(self, session: int, member: Member, message: Answered) -> None:
-        answer, verdict = self.challenges.heard(session, member.node_id, message, self.clock.steady_ns())
-        if answer is not None and (probe := self._probes.get(session)) is not None:
-            probe.send(answer)
-        self._judge(verdict)
-
-    def _judge(self, verdict: Verdict | None) -> None:
-        """Tells what came of a challenge, and whoever keeps scores."""
-        if verdict is None:
-            return
-        self.tell(Told(verdict.node_id, "challenge", f"{'passed' if verdict.passed else 'failed'}: {verdict.detail}"))
-        for hear in self.judged:
-            hear(verdict)
-
-    async def challenge(self) -> None:
-        """Offers challenges and holds answers to their deadlines; until cancelled."""
-        while True:
-            await asyncio.sleep(CHALLENGE_LOOK_S)
-            if self.challenges.unprepared:
-                await asyncio.to_thread(self.challenges.prepare)
-            messages, verdicts = self.challenges.due(self.clock.steady_ns())
-            for session, message in messages:
-                if (probe := self._probes.get(session)) is not None:
-                    probe.send(message)
-            for verdict in verdicts:
-                self._judge(verdict)
+    def _send_to(self, session: int, message: CollectorMessage) -> None:
+        if (probe := self._probes.get(session)) is not None:
+            probe.send(message)
 
     def committed(self, member: Member, samples: Sequence[Sample]) -> None:
         """The store has these: now the live Swarm may show them."""
         for sample in samples:
             if isinstance(sample, RooflineSample):
-                self._judge(self.challenges.claims(member.node_id, sample))
+                self.referee.doubt(member, sample)
         for sample in samples:
             self.builder.sample(member.node_id, sample)
             self._doubt(member.node_id, sample)
@@ -374,7 +345,7 @@ class House:
     def probe_gone(self, session: probes.ProbeSession, goodbye: str | None) -> None:
         self._probes.pop(session.number, None)
         self.conductor.gone(session.number)
-        self.challenges.gone(session.number)
+        self.referee.gone(session.number)
         member = self.membership.of_session(session.number)
         if member is None:
             return  # never admitted, or replaced: the node is somebody else's session now

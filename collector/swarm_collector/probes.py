@@ -247,7 +247,7 @@ class ProbeSession:
             elif isinstance(message, Reach):
                 self._house.reached(self.number, message)
             elif isinstance(message, ChallengeReady | ChallengeCommit | ChallengeOpened):
-                self._house.challenged(self.number, member, message)
+                self._house.referee.heard(self.number, member, message)
             elif isinstance(message, Relay):
                 self._house.relay(self, member, message)
             elif isinstance(message, LeaseDone):
@@ -282,7 +282,7 @@ class ProbeSession:
             batch = self._batches.popleft()
             received_ns = self._house.wall_ns()
             checked = check(batch, member.node_id, self._house.knows, received_ns, self._clock.ahead_ns,
-                            self._house.verified(member.node_id))  # fmt: skip
+                            self._house.referee.verified(member.node_id))  # fmt: skip
             self._strangers += checked.strangers
             self._unbelievable(member, checked.clock_off_ns)
             samples = self._house.explained(member, checked.samples, received_ns)

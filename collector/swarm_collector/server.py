@@ -79,7 +79,7 @@ class Server:
             from swarm_storage.postgres_bus import PostgresBus  # psycopg is an extra
 
             house.cluster.join(lambda letters, others: PostgresBus(url, house.address, letters, others))
-        parts = (house.conduct(), house.hub.run(), house.look_over(), house.challenge())
+        parts = (house.conduct(), house.hub.run(), house.look_over(), house.referee.run())
         self._tasks = [asyncio.create_task(part) for part in parts]
         return name[0], name[1]
 

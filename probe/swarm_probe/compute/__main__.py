@@ -12,11 +12,25 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from swarm_probe.compute.company import Company
-from swarm_probe.compute.job import Done, Job, Ready, Report, Trouble, Waiting, job_from_line, order_from_line, to_line
+from swarm_probe.compute.job import (
+    Done,
+    Job,
+    Measured,
+    Ready,
+    Report,
+    Started,
+    Trouble,
+    Waiting,
+    job_from_line,
+    order_from_line,
+    to_line,
+)
 from swarm_probe.gpu import Gpus
+
+YIELD_S: Final = 0.02  # the kernel hands a lock to who waits within far less
 
 
 def main() -> int:
@@ -42,7 +56,7 @@ def main() -> int:
             report(Waiting(why=why))
             company.wait_for_calm(time.sleep)
         report(Ready())
-        work(job, report, company)
+        work(job, report, company, lock)
         report(Done())
     finally:
         if lock is not None:
@@ -50,7 +64,7 @@ def main() -> int:
     return 0
 
 
-def _measure(job: Job, report: Callable[[Report], None], company: Company) -> None:
+def _measure(job: Job, report: Callable[[Report], None], company: Company, lock: BinaryIO | None) -> None:
     _be_humble(job.nice)  # first: torch's threads take the priority they find
     try:
         from swarm_probe.compute.devices import devices  # late: these load torch
@@ -62,9 +76,25 @@ def _measure(job: Job, report: Callable[[Report], None], company: Company) -> No
     for device in devices(job.ram_limit_bytes):
         for message in measure_device(device, job.task, lambda uuid=device.uuid: company.marks(uuid)):  # type: ignore[misc]
             report(message)
+            if lock is not None and isinstance(message, Measured):
+                _let_others(lock, report, device.label)
 
 
-def _answer(job: Job, report: Callable[[Report], None], company: Company) -> None:
+def _let_others(lock: BinaryIO, report: Callable[[Report], None], label: str) -> None:
+    """Between two figures: whoever waits for a first one goes before our next."""
+    import fcntl
+
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    time.sleep(YIELD_S)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        report(Waiting())
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        report(Started(device=label))
+
+
+def _answer(job: Job, report: Callable[[Report], None], company: Company, lock: BinaryIO | None) -> None:
     """On the first device. Orders come from the parent; when it goes, they end, and with them this process."""
     _be_humble(job.nice)
     try:
