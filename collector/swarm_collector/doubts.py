@@ -100,11 +100,19 @@ class Doubts:
         self._impossible: dict[str, str] = {}
         self._disagree: dict[str, tuple[str, ...]] = {}
         self._colocated: dict[str, str] = {}
+        self._failed: dict[str, str] = {}  # the last challenge, until one is passed
         self._told: set[tuple[str, str]] = set()
 
     def add(self, node: str, sample: Sample, *, same_network: bool) -> None:
         if (why := impossible(sample, same_network=same_network)) is not None:
             self._impossible[node] = why
+
+    def challenged(self, node: str, failure: str | None) -> None:
+        """What came of a compute challenge; None: passed."""
+        if failure is None:
+            self._failed.pop(node, None)
+        else:
+            self._failed[node] = failure
 
     def look(self, rtts: dict[tuple[str, str], float], voices: dict[str, Voice]) -> None:
         """`rtts`: (src, dst) → lowest round trip in ms, as measured by src."""
@@ -147,6 +155,8 @@ class Doubts:
         found = list(self._disagree.get(node, ()))
         if node in self._impossible:
             found.append(f"impossible: {self._impossible[node]}")
+        if node in self._failed:
+            found.append(f"challenge failed: {self._failed[node]}")
         if node in self._colocated:
             found.append(f"in one place with {name(self._colocated[node])}, though on another network")
         return tuple(found)

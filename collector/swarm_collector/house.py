@@ -21,6 +21,7 @@ from swarm_collector import figures, probes, viewers
 from swarm_collector.addresses import is_public
 from swarm_collector.archive import Archive
 from swarm_collector.certificate import Certificate, CertificateError, digest_of
+from swarm_collector.challenges import Verdict
 from swarm_collector.clock import Clock, StepWatch
 from swarm_collector.cluster import Aim, Beat, Cluster, Done, Gone, Reached, RemoteProbe, Stored
 from swarm_collector.conductor import UNWATCHED_AFTER_NS, Conductor, first_lease_ns
@@ -115,6 +116,7 @@ class House:
         self._viewers: dict[int, viewers.ViewerSession] = {}
         self._muffle = Muffle()
         self.referee = Referee(clock, self._send_to, self.tell)
+        self.referee.judged.append(self._challenged)
         self._poke = asyncio.Event()
         if known:
             _log.info("the store knows %d nodes", len(known))
@@ -324,6 +326,9 @@ class House:
             if not done.ok:
                 _log.info("%s could not use its lease: %s", member.name, safe(done.detail))
             self._poke.set()
+
+    def _challenged(self, verdict: Verdict) -> None:
+        self.doubts.challenged(verdict.node_id, None if verdict.passed else verdict.detail)
 
     def _send_to(self, session: int, message: CollectorMessage) -> None:
         if (probe := self._probes.get(session)) is not None:

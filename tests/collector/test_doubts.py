@@ -116,3 +116,12 @@ async def test_a_doubt_reaches_the_operator_and_the_events(tmp_path):
         assert rows["oven"] == ()
         told = [event.detail for event in rig.house.snapshot().events if event.node == "kiln"]
         assert "in doubt: impossible: 9000 Mbit/s where 1048576 bytes took 1.00 s" in told
+
+
+def test_a_failed_challenge_is_a_doubt_until_one_is_passed() -> None:
+    doubts = Doubts()
+    doubts.challenged("a", "product 3 of 16 is wrong")
+    assert doubts.of("a", str) == ("challenge failed: product 3 of 16 is wrong",)
+    assert doubts.of("b", str) == ()
+    doubts.challenged("a", None)
+    assert doubts.of("a", str) == ()
