@@ -33,6 +33,7 @@ from swarm_collector.introduce import Introducer
 from swarm_collector.leases import DAY_NS, Leases
 from swarm_collector.membership import REPLACED_RETRY_NS, Admitted, Member, Membership, Told
 from swarm_collector.muffle import Muffle
+from swarm_collector.quotas import Newcomers
 from swarm_collector.referee import Referee
 from swarm_collector.register import Change, Register
 from swarm_collector.relays import Relays
@@ -106,6 +107,7 @@ class House:
         )
         self._survey = Survey()
         self.doubts = Doubts()
+        self.newcomers = Newcomers()
         self.stun = StunServer(clock.steady_ns)
         self.relays = Relays()
         self.introducer = Introducer(self.membership.get)

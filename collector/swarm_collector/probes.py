@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from aiohttp import WSCloseCode, web
 
 from swarm_collector import about, sessions
+from swarm_collector.addresses import is_public
 from swarm_collector.bucket import Bucket
+from swarm_collector.doubts import network_of
 from swarm_collector.gate import Order, SenderClock, check, off_by
 from swarm_collector.intake import KeepIt
 from swarm_collector.membership import HEARTBEAT_NS, Admitted, Member, Rejected, Told
+from swarm_collector.quotas import SampleQuota
 from swarm_collector.register import Change, Entry
 from swarm_collector.sessions import SessionOver
 from swarm_protocol import identity
@@ -66,9 +69,27 @@ QUEUE_RETRY_MS: Final = 500.0
 
 class ProbeSession:
     __slots__ = (
-        "_batches", "_bucket", "_clock", "_clock_told", "_committing", "_ending", "_goodbye", "_heard_ns", "_house",
-        "_member", "_order", "_over", "_request", "_silence_ns", "_strangers", "_stuck_ns", "_task", "_unbelieved",
-        "_ws", "number",
+        "_batches",
+        "_bucket",
+        "_clock",
+        "_clock_told",
+        "_committing",
+        "_ending",
+        "_goodbye",
+        "_heard_ns",
+        "_house",
+        "_member",
+        "_order",
+        "_over",
+        "_quota",
+        "_request",
+        "_silence_ns",
+        "_strangers",
+        "_stuck_ns",
+        "_task",
+        "_unbelieved",
+        "_ws",
+        "number",
     )  # fmt: skip
 
     def __init__(self, house: House, number: int, ws: web.WebSocketResponse, request: web.Request) -> None:
@@ -85,6 +106,7 @@ class ProbeSession:
         self._stuck_ns = 0  # since when the probe has not read all that was sent; 0: it has
         self._order = Order()
         self._bucket = Bucket(MESSAGES_PER_S, MESSAGE_BURST)
+        self._quota = SampleQuota()
         self._heard_ns = house.clock.steady_ns()
         self._silence_ns: int | None = None  # how long it may say nothing; None: it has not joined yet
         self._goodbye: str | None = None
@@ -169,6 +191,11 @@ class ProbeSession:
     async def _admit(self, hello: Hello) -> Member:
         house = self._house
         entry, changes = await self._identify(hello)
+        if not entry.vouched and not house.knows(entry.node_id) and is_public(self._peer()):
+            wait_s = house.newcomers.wait_s(network_of(self._peer()), house.clock.steady_ns())
+            if wait_s:
+                reason = "too many new machines from your network lately; come back later, or with an invite"
+                await self._reject(Rejected(reason, final=False, retry_ms=wait_s * 1e3))
         outcome = house.membership.admit(
             self.number,
             hello,
@@ -257,7 +284,9 @@ class ProbeSession:
                 return
             else:
                 raise SessionOver("a second hello in one session")
-            if wait_s := self._bucket.wait_s(self._house.clock.steady_ns()):
+            now_ns = self._house.clock.steady_ns()
+            samples = len(message.samples) if isinstance(message, Batch) else 0
+            if wait_s := max(self._bucket.wait_s(now_ns), self._quota.wait_s(samples, now_ns)):
                 await asyncio.sleep(wait_s)  # not reading is what slows a sender down
 
     def _take(self, batch: Batch, member: Member, hello: Hello) -> None:
@@ -286,6 +315,7 @@ class ProbeSession:
             self._strangers += checked.strangers
             self._unbelievable(member, checked.clock_off_ns)
             samples = self._house.explained(member, checked.samples, received_ns)
+            samples = self._quota.known_kinds(samples)
             stored = NodeBatch(member.node_id, batch.epoch, batch.seq, received_ns, samples)
             try:
                 self._house.intake.commit(stored, functools.partial(self._committed, member, stored))
