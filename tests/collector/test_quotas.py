@@ -8,9 +8,8 @@ from swarm_protocol.units import NS_PER_S
 
 
 def layer(model: str) -> ComputeSample:
-    return ComputeSample(
-        at_ns=1, device="d", model=model, dtype="fp16", phase="decode", batch=1, context=1, ms_per_layer=1.0, ms_p95=1.0, n=1
-    )  # fmt: skip
+    of = {"device": "d", "model": model, "dtype": "fp16", "phase": "decode", "batch": 1, "context": 1}
+    return ComputeSample(at_ns=1, ms_per_layer=1.0, ms_p95=1.0, n=1, **of)
 
 
 def test_a_full_spool_comes_in_at_once_and_a_flood_is_slowed():
