@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from swarm_probe.round_trips import Trips
 from swarm_probe.sockets import Target
 from swarm_probe.tcp_peer import Caller
+from swarm_probe.trips import Trips
 from swarm_protocol.messages import Peer
 
 

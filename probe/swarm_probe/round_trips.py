@@ -14,95 +14,46 @@ import heapq
 import logging
 import os
 import random
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from swarm_probe.allowed import Allowed
+from swarm_probe.answers import KERNEL_STAMP_ERROR_NS, USER_STAMP_ERROR_NS, Answers
 from swarm_probe.books import Books
 from swarm_probe.budget import Bucket
 from swarm_probe.hole import KNOCK_NS, Hole
 from swarm_probe.ledger import Ledger
 from swarm_probe.reach import Reachability
-from swarm_probe.reflector import Announced, Reflector, Refused
+from swarm_probe.reflector import Announced, Reflector
 from swarm_probe.sockets import Target, why
 from swarm_probe.stamp import (
     REPLY_WAIT_NS,
     Ignored,
     Outgoing,
-    PathReport,
     RoundTrip,
     SessionConfig,
     StampSession,
 )
+from swarm_probe.trips import IDLE_RTTS_MIN, Aim, Trips, behind_nat, link_sample
 from swarm_probe.udp import Arrival, Clocks, UdpPort
 from swarm_protocol import stamp, stun
 from swarm_protocol.messages import Peer
-from swarm_protocol.samples import LinkSample, PathKind
-from swarm_protocol.units import NS_PER_MS, NS_PER_S, ms_from_ns
+from swarm_protocol.samples import LinkSample
+from swarm_protocol.units import NS_PER_MS, NS_PER_S
 
-KERNEL_STAMP_ERROR_NS: Final = 100_000  # scheduling between our own clock reading and the wire
-USER_STAMP_ERROR_NS: Final = 10_000_000  # a busy machine wakes a process this late
 THRIFTY_PER_S: Final = 0.3  # 7 MB a day with their answers, once most of the day's bytes are used
 THRIFTY_BURST: Final = 3.0
 MAX_PER_TICK: Final = 8  # packets sent together; the next ones go a millisecond later
 TICK_NS: Final = NS_PER_MS
 MAX_DEPARTING: Final = 128  # packets whose departure stamp is awaited; the oldest never got one
-LEAVING_KEPT: Final = 15  # latest answers: an odd number, and soon over a change of what else the machine does
-LEAVING_MOST_NS: Final = 5 * NS_PER_MS
 BLOCKED_AFTER: Final = 5  # sends refused in a row before UDP counts as blocked
-IDLE_RTTS: Final = 20  # latest round trips over the quiet line kept for the idle figure beside a transfer
-IDLE_RTTS_MIN: Final = 5
 HOLES_S: Final = 1.0  # how often holes are looked after
 MAX_HEARD: Final = 1_024
 HEARD_NS: Final = 180 * NS_PER_S  # an idle swarm's packets are a minute apart
 MAX_LEARNED: Final = 4  # addresses of one peer that nobody told us
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Aim:
-    """An address to try for a peer."""
-
-    to: Target
-    punched: bool = False  # nobody outside can reach it, unless the peer writes to them
-
-
-@dataclass(slots=True)
-class Trips:
-    """The round trips with one peer."""
-
-    peer: Peer
-    targets: list[Target]  # as told, then as learned from the peer's own signed packets
-    session: StampSession
-    punched: list[bool]  # of each: only a hole makes it reachable
-    told: int  # how many of them the plan named
-    hole: Hole
-    knocking: bool = False
-    due_ns: int = 0
-    ended: bool = False
-    hop_ms: float | None = None  # latest hop to this peer; goes into its link samples
-    idle_rtts: deque[int] = field(default_factory=lambda: deque(maxlen=IDLE_RTTS))
-    loaded_rtts: list[int] | None = None  # collected while a transfer of ours runs to this peer
-    enough_idle: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-class Leaving:
-    """How long an answer takes from our look at the clock (T3 is signed: it comes first) until the kernel hands it on.
-
-    T3 is dated ahead by what is usual: signing and the system call are no part of the path, and are 60 to 150 µs of it.
-    """
-
-    def __init__(self) -> None:
-        self._lately: deque[int] = deque(maxlen=LEAVING_KEPT)
-        self.usual_ns = 0  # none known yet, or none to be had: T3 as it was read
-
-    def add(self, took_ns: int) -> None:
-        if 0 <= took_ns <= LEAVING_MOST_NS:  # anything else: the clock was set, or somebody else had the processor
-            self._lately.append(took_ns)
-            self.usual_ns = sorted(self._lately)[len(self._lately) // 2]
 
 
 class RoundTrips:
@@ -128,9 +79,9 @@ class RoundTrips:
         self._thrifty = Bucket(THRIFTY_PER_S, THRIFTY_BURST, now_ns)
         self._books = Books(ledger, counts, clocks)
         self.paused = False  # nothing of our own is sent; others are answered
-        self._reflector = Reflector(self._bucket)
         self.allowed = allowed
         self._udp = UdpPort(self._arrived, self._departed, counts, clocks)
+        self._answers = Answers(self._udp, Reflector(self._bucket), self._books, counts, clocks, self._may_answer)
         self._udp.allowed = allowed
         self.reach = Reachability(self._udp, counts, clocks, bind_host)
         self._by_ssid: dict[int, tuple[Trips, ...]] = {}
@@ -145,9 +96,7 @@ class RoundTrips:
         self._timer_ns = 0
         self._refused_in_row = 0
         self._tokens: dict[int, tuple[Trips, int]] = {}  # of departures not yet stamped
-        self._answered: dict[int, int] = {}  # likewise, of answers: wall clock as T3 was taken
         self._token = 0
-        self._leaving = Leaving()
 
     @property
     def port(self) -> int:
@@ -176,7 +125,7 @@ class RoundTrips:
         peers = tuple(peers)
         self._books.names = {peer.node_id: peer.name for peer in peers}
         sessions = (Announced(p.ssid_in, p.stamp_key, p.node_id) for p in peers)
-        self._reflector.announce(sessions, self._clocks.mono_ns())
+        self._answers.reflector.announce(sessions, self._clocks.mono_ns())
 
     def begin(self, peer: Peer, targets: Sequence[Aim], interval_ns: int, window_ns: int) -> Trips:
         error_ns = KERNEL_STAMP_ERROR_NS if self._udp.kernel_stamps else USER_STAMP_ERROR_NS
@@ -373,8 +322,8 @@ class RoundTrips:
             log.warning("%s", self.error)
 
     def _departed(self, token: int, wall_ns: int) -> None:
-        if (answered_ns := self._answered.pop(token, None)) is not None:
-            self._leaving.add(wall_ns - answered_ns)
+        if token < 0:
+            self._answers.departed(token, wall_ns)
             return
         trips, seq = self._tokens.pop(token, (None, 0))
         at_ns = wall_ns - self._clocks.offset_ns()
@@ -403,40 +352,15 @@ class RoundTrips:
             self._answer(arrival)
 
     def _answer(self, arrival: Arrival) -> None:
-        accepted = self._reflector.accept(arrival.data, self._clocks.mono_ns())
-        if isinstance(accepted, Refused):
-            self._counts[f"ignored_{accepted.reason}"] += 1
-            self._books.stranger(arrival.source, len(arrival.data))
-            return
-        name = self._books.names.get(accepted.peer, "")
-        self._books.stamp(name, arrival.source, received=len(arrival.data))
-        if self._books.level() == "spent":
-            self._counts["ignored_budget"] += 1
-            return
-        if not self.allowed.may_send(arrival.source, self._clocks.mono_ns()):
-            self._counts["ignored_unproven"] += 1  # whoever it is has never answered from there: it may be made up
+        peer = self._answers.answer(arrival)
+        if peer is None:
             return
         self._hear(arrival.source)
-        if (trips := self._by_peer.get(accepted.peer)) is not None:
+        if (trips := self._by_peer.get(peer)) is not None:
             self._learn(trips, arrival.source)
-        error = stamp.encode_error(KERNEL_STAMP_ERROR_NS if arrival.kernel else USER_STAMP_ERROR_NS)
-        now_ns = self._clocks.wall_ns()
-        reply = self._reflector.answer(
-            accepted,
-            received_ns=min(arrival.wall_ns, now_ns),
-            sent_ns=now_ns + self._leaving.usual_ns,
-            ttl=arrival.ttl,
-            error=error,
-        )
-        token = self._next_token()
-        self._answered[token] = now_ns
-        if self._udp.send(reply, arrival.source, token=token, ancillary=arrival.reply_with) is None:
-            self._counts["stamp_answered"] += 1
-            self._books.stamp(name, arrival.source, sent=len(reply))
-        else:
-            self._answered.pop(token, None)
-            self._counts["stamp_send_failed"] += 1
-        _trim(self._answered)
+
+    def _may_answer(self, source: Target) -> bool:
+        return self.allowed.may_send(source, self._clocks.mono_ns())
 
     def _hear(self, source: Target) -> None:
         self._heard.pop(source, None)  # put back at the end: what is dropped is who was silent longest
@@ -488,52 +412,12 @@ class RoundTrips:
 
     def _report(self, trips: Trips, now_ns: int) -> None:
         for report in trips.session.reports(now_ns):
-            self._emit(self._link_sample(trips, report))
-
-    def _link_sample(self, trips: Trips, report: PathReport) -> LinkSample:
-        self._counts["stamp_duplicates"] += report.duplicates
-        self._counts["stamp_reordered"] += report.reordered
-        return LinkSample(
-            at_ns=report.end_ns + self._clocks.offset_ns(),
-            peer=trips.peer.node_id,
-            path=self._path(trips, report),
-            sent=report.sent,
-            lost=report.lost,
-            lost_out=report.lost_out,
-            lost_back=report.lost_back,
-            rtt_min_ms=_ms(report.rtt_min_ns),
-            rtt_p50_ms=_ms(report.rtt_p50_ns),
-            rtt_p95_ms=_ms(report.rtt_p95_ns),
-            rtt_p99_ms=_ms(report.rtt_p99_ns),
-            pdv_ms=_ms(report.pdv_ns),
-            jitter_rfc3550_ms=_ms(report.jitter_ns),
-            ipdv_ms=_ms(report.ipdv_ns),
-            duplicates=report.duplicates,
-            reordered=report.reordered,
-            ttl_out=report.ttl_out,
-            ttl_back=report.ttl_back,
-            hop_ms=trips.hop_ms,
-            loaded=report.loaded,
-            timestamps="kernel" if report.kernel else "user",
-        )
-
-    def _path(self, trips: Trips, report: PathReport) -> PathKind:
-        if not report.settled:
-            return "none"
-        known = report.host is not None and 0 <= report.host < len(trips.punched)
-        punched = trips.punched[report.host or 0] if known else behind_nat(trips.peer)
-        return "punched" if punched else "direct"
-
-
-def behind_nat(peer: Peer) -> bool:
-    return peer.nat != "none" and bool(peer.mapped)
+            self._counts["stamp_duplicates"] += report.duplicates
+            self._counts["stamp_reordered"] += report.reordered
+            self._emit(link_sample(trips, report, report.end_ns + self._clocks.offset_ns()))
 
 
 def _trim(awaited: dict[int, Any]) -> None:
     """Forgets those whose departure was never stamped."""
     while len(awaited) > MAX_DEPARTING:
         del awaited[next(iter(awaited))]
-
-
-def _ms(ns: float | None) -> float | None:
-    return None if ns is None else ms_from_ns(ns)

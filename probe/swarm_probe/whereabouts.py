@@ -7,8 +7,8 @@ import logging
 import msgspec
 
 from swarm_probe.allowed import Allowed
-from swarm_probe.round_trips import Aim, behind_nat
 from swarm_probe.sockets import Target, target
+from swarm_probe.trips import Aim, behind_nat
 from swarm_protocol.messages import Peer
 from swarm_protocol.text import safe
 
