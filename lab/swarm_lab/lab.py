@@ -57,9 +57,7 @@ class Lab:
         say: Say,
         *,
         model: str | None = None,
-        still: bool = False,
     ):
-        """`still`: nothing of the timeline happens."""
         self.scenario = scenario
         self.folder = folder
         self.hosts: dict[str, LabHost] = {}
@@ -68,7 +66,6 @@ class Lab:
         self._text = scenario_text
         self.say = say
         self._model = model or scenario.model
-        self._still = still
         self._router: subprocess.Popen[bytes] | None = None
         self._collector: subprocess.Popen[bytes] | None = None
 
@@ -110,7 +107,6 @@ class Lab:
         except BaseException:
             await self.close()
             raise
-        self.started_ns = time.time_ns()
         return self
 
     async def __aexit__(self, *exception: object) -> None:
@@ -144,7 +140,7 @@ class Lab:
         text.write_text(self._text)
         tuns = [host.net.tun_fd for host in self.hosts.values()]
         command = [sys.executable, "-m", "swarm_lab.router", "--scenario", str(text), "--truth", str(self.truth_file)]
-        command += ["--tuns", ",".join(map(str, tuns)), *(["--still"] if self._still else [])]
+        command += ["--tuns", ",".join(map(str, tuns))]
         parent = os.getpid()
         with (self.folder / "router.log").open("wb") as log:
             return subprocess.Popen(
@@ -215,7 +211,12 @@ class Lab:
         host.probe = self.start(name, arguments, "probe.log")
 
     async def play_timeline(self) -> None:
-        """What happens to machines, at its moments; the router plays what happens to the network."""
+        """From now: what happens to machines, at its moments; the router plays what happens to the network."""
+        assert self._router is not None
+        assert self._router.stdin is not None
+        self.started_ns = time.time_ns()
+        self._router.stdin.write(b"play\n")
+        self._router.stdin.flush()
         for event in sorted(self.scenario.event, key=lambda e: e.at_s):
             await asyncio.sleep(max(event.at_s - (time.time_ns() - self.started_ns) / 1e9, 0))
             if event.note:

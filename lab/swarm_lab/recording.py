@@ -18,7 +18,7 @@ from swarm_protocol.units import NS_PER_S
 from swarm_storage.store import open_store
 
 RECORDED: Final = "one-straggler"  # the scenario: something happens in it, and the screens say what
-SHOWN_AT_S: Final = 80.0  # after the first figure: limper's line has been bad for a while, and all layers are timed
+SHOWN_BEFORE_END_S: Final = 45.0  # limper's line has been bad for a while then
 _FILE: Final = resources.files("swarm_lab").joinpath("recordings", f"{RECORDED}.db.xz")
 
 
@@ -31,10 +31,10 @@ def unpack(folder: Path) -> tuple[Path, str]:
     target.write_bytes(lzma.decompress(_FILE.read_bytes()))
     store = open_store(f"sqlite:///{target}")  # of an older schema: the migrations run
     try:
-        _, first = next(iter(store.reader.samples(kinds=("link",))))
+        ends_ns = max(sample.at_ns for _, sample in store.reader.samples(kinds=("link",)))
     finally:
         store.close()
-    shown = datetime.fromtimestamp(first.at_ns / NS_PER_S + SHOWN_AT_S, UTC)
+    shown = datetime.fromtimestamp(ends_ns / NS_PER_S - SHOWN_BEFORE_END_S, UTC)
     return target, shown.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

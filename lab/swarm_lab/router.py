@@ -30,12 +30,11 @@ NETWORK_ACTIONS = ("path", "access", "cut", "heal", "leave", "join", "rebind")
 
 
 def route(emulator: Emulator, tuns: list[int], control: int, truth: TruthWriter, timeline: list[Event]) -> None:
-    """Until `control` is closed by the other side. `timeline` in order; times count from now."""
+    """Until `control` is closed by the other side. `timeline` in order; its times count from a word on `control`."""
     mono_ns = time.monotonic_ns
-    started_ns = mono_ns()
     host_of = {fd: index for index, fd in enumerate(tuns)}
     watched = [*tuns, control]
-    upcoming = [(started_ns + round(event.at_s * NS_PER_S), event) for event in timeline]
+    upcoming: list[tuple[int, Event]] = []
     while True:
         now_ns = mono_ns()
         while upcoming and upcoming[0][0] <= now_ns:
@@ -52,6 +51,7 @@ def route(emulator: Emulator, tuns: list[int], control: int, truth: TruthWriter,
             if fd == control:
                 if not os.read(control, 4096):
                     return
+                upcoming = [(mono_ns() + round(event.at_s * NS_PER_S), event) for event in timeline]
                 continue
             _read(emulator, host_of[fd], fd)
 
@@ -83,7 +83,6 @@ def main() -> int:
     parser.add_argument("--scenario", type=Path, required=True)
     parser.add_argument("--truth", type=Path, required=True)
     parser.add_argument("--tuns", required=True, help="file descriptors in the order of the hosts, 3,4,5")
-    parser.add_argument("--still", action="store_true", help="play no timeline")
     arguments = parser.parse_args()
     scenario = parse_scenario(arguments.scenario.read_text())
     delays_ms = city_delays_ms(scenario, round_trips_ms(scenario.matrix))
@@ -96,8 +95,7 @@ def main() -> int:
     with arguments.truth.open("wb") as file:
         truth = TruthWriter(file, wall_minus_mono_ns)
         emulator = Emulator(scenario, delays_ms, truth.add)
-        events = () if arguments.still else scenario.event
-        timeline = sorted((e for e in events if e.action in NETWORK_ACTIONS), key=lambda e: e.at_s)
+        timeline = sorted((e for e in scenario.event if e.action in NETWORK_ACTIONS), key=lambda e: e.at_s)
         tuns = [int(fd) for fd in arguments.tuns.split(",")]
         print(f"ready {priority}", flush=True)
         gc.collect()

@@ -110,8 +110,7 @@ async def _in_lab(args: argparse.Namespace, scenario: Scenario, text: str, work:
         folder = Path(args.keep) if args.keep else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         model = args.model or scenario.model
         load_model(model)  # a wrong name is said before anything is built
-        # what is predicted must still hold when it is raced: no timeline then
-        async with Lab(scenario, text, folder.absolute(), _say, model=model, still=work is _race) as lab:
+        async with Lab(scenario, text, folder.absolute(), _say, model=model) as lab:
             _say(f"{scenario.title}: {len(scenario.host)} hosts, collector at {lab.collector_address}")
             return await work(lab, args)
 
@@ -151,6 +150,9 @@ def _replay(args: argparse.Namespace) -> int:
 async def _record(lab: Lab, args: argparse.Namespace) -> int:
     seconds = args.seconds or lab.scenario.duration_s
     target = Path(args.out or f"{args.scenario}.db.xz")
+    from swarm_lab.race import wait_until_measured
+
+    await wait_until_measured(lab, load_model(args.model or lab.scenario.model), _say)
     _say(f"recording for {seconds:g} s")
     async with _timeline(lab):
         await asyncio.sleep(seconds)
@@ -225,7 +227,7 @@ async def _race(lab: Lab, args: argparse.Namespace) -> int:
         wait_until_measured,
     )
 
-    model = load_model(args.model or lab.scenario.model)
+    model = load_model(args.model or lab.scenario.model)  # no timeline: what is predicted must hold when it is raced
     began = time.monotonic()
     swarm = await wait_until_measured(lab, model, _say)
     _say(f"measured after {time.monotonic() - began:.0f} s")
