@@ -1,7 +1,7 @@
-"""How memory is looked after, set once at the start of a process that lives for months and holds thousands of sessions.
+"""How memory is looked after, set once at the start of a process that lives for months.
 
-Python's collector of cycles looks at all objects whenever some hundred have come. With 2,000 probes that was 15 % of the
-collector's CPU and pauses of up to 150 ms; with the thresholds here it is 4 %, and little here is ever in a cycle.
+Python's collector of cycles looks at all objects whenever some hundred have come. With 2,000 probes that was 15 % of
+the collector's CPU and pauses of up to 150 ms; with the thresholds here it is 4 %, and little is ever in a cycle.
 """
 
 from __future__ import annotations
