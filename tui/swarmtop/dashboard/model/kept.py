@@ -17,7 +17,7 @@ from swarm_protocol.units import NS_PER_S
 from swarmtop.source import Span
 
 KEPT_NS: Final = 900 * NS_PER_S
-KEPT_BYTES: Final = 6 << 20
+KEPT_BYTES: Final = 4 << 20
 EVERY_NS: Final = NS_PER_S
 GAP_NS: Final = 15 * NS_PER_S  # without a frame: the connection was gone
 
