@@ -19,7 +19,7 @@ from swarm_protocol.units import NS_PER_MS
 
 KERNEL_STAMP_ERROR_NS: Final = 100_000  # scheduling between our own clock reading and the wire
 USER_STAMP_ERROR_NS: Final = 10_000_000  # a busy machine wakes a process this late
-LEAVING_KEPT: Final = 15  # latest answers: an odd number, and soon over a change of what else the machine does
+LEAVING_KEPT: Final = 15  # latest answers: soon over a change of what else the machine does
 LEAVING_MOST_NS: Final = 5 * NS_PER_MS
 MAX_AWAITED: Final = 128  # answers whose departure stamp is awaited; the oldest never got one
 
@@ -27,17 +27,19 @@ MAX_AWAITED: Final = 128  # answers whose departure stamp is awaited; the oldest
 class Leaving:
     """How long an answer takes from our look at the clock (T3 is signed: it comes first) until the kernel hands it on.
 
-    T3 is dated ahead by what is usual: signing and the system call are no part of the path, and are 60 to 150 µs of it.
+    T3 is dated ahead by the least that it took lately: signing and the system call are no part of the path, and are 60
+    to 150 µs of it. The least, because a T3 later than the departure makes a round trip shorter than it was, and on
+    one machine less than nothing.
     """
 
     def __init__(self) -> None:
         self._lately: deque[int] = deque(maxlen=LEAVING_KEPT)
-        self.usual_ns = 0  # none known yet, or none to be had: T3 as it was read
+        self.least_ns = 0  # none known yet, or none to be had: T3 as it was read
 
     def add(self, took_ns: int) -> None:
         if 0 <= took_ns <= LEAVING_MOST_NS:  # anything else: the clock was set, or somebody else had the processor
             self._lately.append(took_ns)
-            self.usual_ns = sorted(self._lately)[len(self._lately) // 2]
+            self.least_ns = min(self._lately)
 
 
 class Answers:
@@ -81,7 +83,7 @@ class Answers:
         reply = self.reflector.answer(
             accepted,
             received_ns=min(arrival.wall_ns, now_ns),
-            sent_ns=now_ns + self._leaving.usual_ns,
+            sent_ns=now_ns + self._leaving.least_ns,
             ttl=arrival.ttl,
             error=error,
         )

@@ -7,6 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swarm_probe.answers import LEAVING_KEPT, Leaving
 from swarm_probe.budget import Bucket
 from swarm_probe.reflector import FORGET_NS, REPLAY_WINDOW, Accepted, Announced, Reflector, Refused
 from swarm_protocol import stamp
@@ -148,3 +149,15 @@ def test_no_request_is_ever_answered_twice_in_any_order(seed: int, seqs: list[in
     random.Random(seed).shuffle(wire)
     answered = [data for data in wire if isinstance(one.accept(data, NOW), Accepted)]
     assert len(answered) == len(set(answered))
+
+
+def test_an_answer_is_dated_by_the_least_that_leaving_took_lately() -> None:
+    """A T3 after the departure would make round trips on one machine shorter than nothing."""
+    leaving = Leaving()
+    assert leaving.least_ns == 0
+    for took_ns in (90_000, 70_000, 110_000, -5, 60_000_000):  # a clock that was set, a processor taken away
+        leaving.add(took_ns)
+    assert leaving.least_ns == 70_000
+    for _ in range(LEAVING_KEPT):
+        leaving.add(95_000)
+    assert leaving.least_ns == 95_000
