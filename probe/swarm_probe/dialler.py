@@ -14,7 +14,7 @@ from swarm_probe.member import Member
 from swarm_probe.relay import RelayPort
 from swarm_probe.round_trips import RoundTrips
 from swarm_probe.sockets import Target
-from swarm_probe.tcp_peer import PeerError, Purpose, Stream, Unreachable, dial
+from swarm_probe.tcp_peer import NoAnswer, PeerError, Purpose, Stream, dial
 from swarm_probe.udp import Arrival
 from swarm_protocol.samples import Transport
 from swarm_protocol.units import NS_PER_S
@@ -50,7 +50,7 @@ class Dialler:
         if self._mono_ns() >= member.tcp_again_ns or not self.others(member, purpose, size):
             try:
                 return await self._dial_tcp(member, purpose, size), "tcp"
-            except Unreachable:
+            except NoAnswer:  # one that answers and then breaks off may know us a moment later
                 if not self.others(member, purpose, size):  # a hole may have opened meanwhile
                     raise
                 member.tcp_again_ns = self._mono_ns() + TCP_AGAIN_NS
@@ -95,16 +95,18 @@ class Dialler:
     async def _dial_tcp(self, member: Member, purpose: Purpose, size: int) -> Stream:
         """The address that answered last first, then the others in the plan's order. Raises PeerError."""
         order = sorted(range(len(member.tcp)), key=lambda i: i != member.tcp_first)
-        failed: PeerError = Unreachable("no TCP address in the plan")
+        failed: PeerError = NoAnswer("no TCP address in the plan")
         for index in order:
             if not self._trips.allowed.may_dial(member.tcp[index], self._mono_ns()):
                 self._counts["tcp_not_asked"] += 1
-                failed = Unreachable("it has not answered, and was asked often enough for now")
+                if isinstance(failed, NoAnswer):
+                    failed = NoAnswer("it has not answered, and was asked often enough for now")
                 continue
             try:
                 stream = await dial(member.tcp[index], member.caller, purpose, size, self._counts)
             except PeerError as error:
-                failed = error
+                if isinstance(failed, NoAnswer):  # what an address that answers said counts, whatever the others do
+                    failed = error
                 continue
             member.tcp_first = index
             self._trips.allowed.answered(member.tcp[index], self._mono_ns())

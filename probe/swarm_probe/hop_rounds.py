@@ -14,7 +14,7 @@ from swarm_probe.channel import Channel
 from swarm_probe.dialler import Dialler
 from swarm_probe.line import Line
 from swarm_probe.member import Member
-from swarm_probe.tcp_peer import PeerError, Purpose, Unreachable
+from swarm_probe.tcp_peer import NoAnswer, PeerError, Purpose
 from swarm_probe.udp import Clocks
 from swarm_protocol.messages import Plan
 from swarm_protocol.samples import HopSample, Phase, ProbeSample
@@ -98,7 +98,7 @@ class HopRounds:
         if plan.prefill_bytes and member.hop_rounds % PREFILL_ROUNDS == 0:
             try:
                 await self._hop(member, plan.prefill_bytes, cadence_ns, "prefill")
-            except Unreachable:
+            except NoAnswer:
                 if not self._dialler.others(member, Purpose.HOP, plan.hop_bytes):
                     raise
         if await self._hop(member, plan.hop_bytes, cadence_ns, "decode"):

@@ -6,6 +6,7 @@ byte. Nothing here is secret and nothing after the preamble is signed; it carrie
 
     PeerError      one line for people: what, the value, what to do
     ├── Unreachable    no connection, or it broke
+    │   └── NoAnswer       none could be made at all
     ├── NotMember      the other end does not hold the key
     └── Busy           the other end runs a transfer; ask again later
 """
@@ -54,6 +55,10 @@ class PeerError(Exception):
 
 
 class Unreachable(PeerError):
+    pass
+
+
+class NoAnswer(Unreachable):
     pass
 
 
@@ -198,8 +203,12 @@ async def dial(to: Target, caller: Caller, purpose: Purpose, size: int, counts: 
     made = socket.socket(to.family, socket.SOCK_STREAM)
     try:
         made.setblocking(False)
-        async with asyncio.timeout(DIAL_S):
-            await asyncio.get_running_loop().sock_connect(made, to.sockaddr)
+        try:
+            async with asyncio.timeout(DIAL_S):
+                await asyncio.get_running_loop().sock_connect(made, to.sockaddr)
+        except OSError as error:  # TimeoutError is one
+            where = f"{to.sockaddr[0]} TCP port {to.sockaddr[1]}"
+            raise NoAnswer(f"cannot reach {where} ({why(error)})") from error
         stream = Stream(made, counts)
         async with asyncio.timeout(PREAMBLE_S):
             await introduce(stream, caller, purpose, size)

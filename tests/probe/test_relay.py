@@ -5,15 +5,32 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from unittest.mock import AsyncMock
 
 import msgspec
 import pytest
 
 from swarm_probe import hop
 from swarm_probe.channel import Channel
+from swarm_probe.dialler import Dialler
+from swarm_probe.member import Member
 from swarm_probe.relay import MAX_FLOWS, MAX_WAITING_BYTES, RelayPort
-from swarm_probe.tcp_peer import Caller, NotMember, Purpose, Service, TcpPeer, Unreachable
-from swarm_protocol.messages import RELAY_MOST_BYTES, Relay, decode_from_collector, decode_from_probe, encode
+from swarm_probe.sockets import Target
+from swarm_probe.tcp_peer import (
+    Busy,
+    Caller,
+    NoAnswer,
+    NotMember,
+    PeerError,
+    Purpose,
+    Service,
+    Stream,
+    TcpPeer,
+    Unreachable,
+)
+from swarm_probe.whereabouts import tcp_targets
+from swarm_protocol.messages import RELAY_MOST_BYTES, Peer, Relay, decode_from_collector, decode_from_probe, encode
 
 A, B = "a" * 16, "b" * 16
 KEY = bytes(range(32))
@@ -100,3 +117,36 @@ async def test_flows_of_others_and_what_waits_in_each_are_bounded(hub: Hub):
         stream.take(Relay(peer=B, flow=5, opened_here=False, data=bytes(RELAY_MOST_BYTES)))
     with pytest.raises(Unreachable):
         await stream.write(b"more")
+
+
+@pytest.mark.parametrize(
+    ("said", "transport"),
+    [
+        ({"10.0.0.1": NoAnswer("no answer"), "10.0.0.2": NoAnswer("refused")}, "relay"),
+        # one that answers and breaks off may not have heard of us yet: it is no reason for an hour of detours
+        ({"10.0.0.1": Unreachable("closed 33 bytes early"), "10.0.0.2": NoAnswer("no answer")}, None),
+        ({"10.0.0.1": NoAnswer("no answer"), "10.0.0.2": Busy("later")}, None),
+    ],
+)
+async def test_the_collector_is_the_way_only_where_tcp_gets_no_answer_at_all(
+    said: dict[str, PeerError], transport: str | None, monkeypatch: pytest.MonkeyPatch
+):
+    async def dial(to: Target, *_: object) -> Stream:
+        raise said[to.sockaddr[0]]
+
+    monkeypatch.setattr("swarm_probe.dialler.dial", dial)
+    peer = Peer(
+        node_id=B, name="b", hosts=tuple(said), udp_port=0, tcp_port=7, stamp_key=KEY, ssid_out=1, ssid_in=2, relay=True
+    )
+    member = Member(peer, tcp_targets(peer))
+    trips = SimpleNamespace(allowed=SimpleNamespace(may_dial=lambda *_: True), take_quic=None)
+    dialler = Dialler(trips, None, Counter(), lambda: 1)  # type: ignore[arg-type]
+    stream = object()
+    dialler.relay = SimpleNamespace(dial=AsyncMock(return_value=stream))  # type: ignore[assignment]
+    if transport is None:
+        with pytest.raises(PeerError):
+            await dialler.dial(member, Purpose.HOP, 1000)
+        assert member.tcp_again_ns == 0
+    else:
+        assert await dialler.dial(member, Purpose.HOP, 1000) == (stream, transport)
+        assert member.tcp_again_ns > 0

@@ -294,7 +294,7 @@ def worst_line(view: View, metric: LinkMetric, width: int) -> Line:
         return clean(view.swarm.facts[row].name, 16)
 
     parts = [
-        line((f"{i} ", "dim"), f"{name(a)}→{name(b)} ", (show.figure(value), "strong"))
+        line((f"{i} ", "dim"), f"{name(a)}→{name(b)} ", (show.figure(value, _kind(view, metric, a, b)), "strong"))
         for i, (a, b, value) in enumerate(worst_pairs(view, metric, 8), 1)
     ]
     found = fill_line(parts, width - 8) or line(("nothing measured", "dim"))
