@@ -16,7 +16,7 @@ from swarm_probe.channel import Channel
 from swarm_probe.dialler import Dialler
 from swarm_probe.member import Member
 from swarm_probe.relay import MAX_FLOWS, MAX_WAITING_BYTES, RelayPort
-from swarm_probe.sockets import Target
+from swarm_probe.sockets import Target, target
 from swarm_probe.tcp_peer import (
     Busy,
     Caller,
@@ -29,7 +29,6 @@ from swarm_probe.tcp_peer import (
     TcpPeer,
     Unreachable,
 )
-from swarm_probe.whereabouts import tcp_targets
 from swarm_protocol.messages import RELAY_MOST_BYTES, Peer, Relay, decode_from_collector, decode_from_probe, encode
 
 A, B = "a" * 16, "b" * 16
@@ -138,7 +137,7 @@ async def test_the_collector_is_the_way_only_where_tcp_gets_no_answer_at_all(
     peer = Peer(
         node_id=B, name="b", hosts=tuple(said), udp_port=0, tcp_port=7, stamp_key=KEY, ssid_out=1, ssid_in=2, relay=True
     )
-    member = Member(peer, tcp_targets(peer))
+    member = Member(peer, tuple(found for host in said if (found := target(host, 7)) is not None))
     trips = SimpleNamespace(allowed=SimpleNamespace(may_dial=lambda *_: True), take_quic=None)
     dialler = Dialler(trips, None, Counter(), lambda: 1)  # type: ignore[arg-type]
     stream = object()
