@@ -14,6 +14,8 @@ RUN_EXTRAS := .[torch,fast,quic]
 endif
 TEST_EXTRAS := .[torch,test]
 
+
+.PHONY: release-pins audit
 .PHONY: run test lint types contracts pytest bench docs reference pictures clean
 
 run: $(VENV)/.installed-run-$(TORCH)
@@ -43,6 +45,14 @@ docs: $(VENV)/.installed-test
 
 reference: $(VENV)/.installed-test
 	$(BIN)/python tools/reference.py
+
+# What a release installs, each file with its hash; made anew whenever constraints.txt changes (needs the registry).
+release-pins: $(BIN)/python
+	@$(BIN)/python tools/release_pins.py
+
+# Known vulnerabilities of what a release installs; where the advisories cannot be had this says so and is no failure.
+audit:
+	@$(PYTHON) tools/audit.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
