@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from swarm_probe.answers import LEAVING_KEPT, Leaving
 from swarm_probe.budget import Bucket
 from swarm_probe.reflector import FORGET_NS, REPLAY_WINDOW, Accepted, Announced, Reflector, Refused
+from swarm_probe.sockets import target
 from swarm_protocol import stamp
 from swarm_protocol.units import NS_PER_S
 
@@ -151,13 +152,16 @@ def test_no_request_is_ever_answered_twice_in_any_order(seed: int, seqs: list[in
     assert len(answered) == len(set(answered))
 
 
-def test_an_answer_is_dated_by_the_least_that_leaving_took_lately() -> None:
-    """A T3 after the departure would make round trips on one machine shorter than nothing."""
+def test_an_answer_is_dated_by_what_leaving_usually_took_lately_and_on_one_machine_by_the_least() -> None:
+    """A T3 after the departure would make round trips on loopback shorter than nothing."""
+    away, here = (target(host, 9) for host in ("198.18.0.1", "127.0.0.1"))
+    assert away is not None
+    assert here is not None
     leaving = Leaving()
-    assert leaving.least_ns == 0
+    assert leaving.ahead_ns(away) == leaving.ahead_ns(here) == 0
     for took_ns in (90_000, 70_000, 110_000, -5, 60_000_000):  # a clock that was set, a processor taken away
         leaving.add(took_ns)
-    assert leaving.least_ns == 70_000
+    assert (leaving.ahead_ns(away), leaving.ahead_ns(here)) == (90_000, 70_000)
     for _ in range(LEAVING_KEPT):
         leaving.add(95_000)
-    assert leaving.least_ns == 95_000
+    assert leaving.ahead_ns(here) == 95_000
