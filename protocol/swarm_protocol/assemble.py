@@ -17,8 +17,6 @@ latest transfers to each of its peers, and its downlink the best of the latest f
 
 from __future__ import annotations
 
-import bisect
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -26,6 +24,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from swarm_protocol.event_log import EventLog
 from swarm_protocol.hardware import device_of, host_figures, memory_bytes, named
 from swarm_protocol.links import LinkTable
 from swarm_protocol.messages import HostFacts
@@ -42,7 +41,6 @@ from swarm_protocol.samples import (
 )
 from swarm_protocol.swarm import (
     NODE_COLUMNS,
-    Event,
     Floats,
     Ints,
     Kind,
@@ -62,7 +60,6 @@ NUMBERS_OLD_NS: Final = 150 * NS_PER_S  # an idle swarm still sends host figures
 CLOCK_SLACK_NS: Final = 5 * NS_PER_S  # clocks kept by NTP differ by far less
 LOADED_HOLD_NS: Final = 60 * NS_PER_S  # so long an idle window is a better answer than one beside our own transfer
 RECENT_RATE_NS: Final = 15 * 60 * NS_PER_S  # the collector leases each node's transfers more often than this
-MAX_EVENTS: Final = 200
 MAX_RUNS: Final = 100  # of watched engines: what a chart of them shows
 MAX_LAYERS: Final = 512  # kept of one node: bounds what a member that invents models can make others hold
 _FIRST_CAPACITY: Final = 8
@@ -102,13 +99,11 @@ class SwarmBuilder:
         self._lost_after_ns = lost_after_ns
         self._nodes: list[_Node] = []
         self._index: dict[str, int] = {}
-        self._events: list[tuple[int, int, str | None, Event]] = []  # time, tie-breaker, node id, event
-        self._event_count = 0
+        self._events = EventLog(self._name_of)
         self._capacity = _FIRST_CAPACITY
         empty = Swarm.empty(tuple(NodeFacts("", "") for _ in range(self._capacity)))
         self._node_columns = empty.nodes
         self._links = LinkTable()
-        self._events_shown: tuple[Event, ...] | None = None  # None: has changed since the last snapshot
         self._runs: tuple[RunSample, ...] = ()
 
     def __contains__(self, node_id: object) -> bool:
@@ -143,7 +138,7 @@ class SwarmBuilder:
             self._nodes.append(_Node(node_id, name, facts, host, fresh_ns=seen_ns))
         node = self._nodes[i]
         node.name, node.host, node.facts, node.shown = name, host, facts or node.facts, None
-        self._events_shown = None
+        self._events.renamed()
         columns = self._node_columns
         columns["state"][i] = state
         columns["seen_ns"][i] = max(seen_ns, int(columns["seen_ns"][i]))
@@ -183,14 +178,8 @@ class SwarmBuilder:
     # ------------------------------------------------------------ what is told
 
     def event(self, at_ns: int, node_id: str | None, kind: str, detail: str) -> None:
-        """`node_id` None: of the swarm as a whole. The newest MAX_EVENTS are kept, in the order of their times."""
-        i = self._index.get(node_id) if node_id is not None else None
-        name = self._nodes[i].name if i is not None else ""
-        self._event_count += 1
-        entry = (at_ns, self._event_count, node_id, Event(at_ns=at_ns, node=name, kind=kind, detail=detail))
-        bisect.insort(self._events, entry, key=lambda known: known[:2])
-        del self._events[:-MAX_EVENTS]
-        self._events_shown = None
+        """`node_id` None: of the swarm as a whole. The newest are kept, in the order of their times."""
+        self._events.add(at_ns, node_id, kind, detail)
 
     def run(self, run: RunSample) -> None:
         """What a watched engine took. The newest MAX_RUNS are kept, in the order of their times."""
@@ -357,8 +346,6 @@ class SwarmBuilder:
         """The Swarm as of `now_ns`. Link columns are read-only: snapshots share those that did not change."""
         n = len(self._nodes)
         nodes = {name: column[:n].copy() for name, column in self._node_columns.items()}
-        if self._events_shown is None:
-            self._events_shown = tuple(self._renamed(node_id, event) for _, _, node_id, event in self._events)
         nodes["state"] = self._aged(nodes["state"], nodes["seen_ns"], now_ns)
         return Swarm(
             at_ns=now_ns,
@@ -366,7 +353,7 @@ class SwarmBuilder:
             nodes=nodes,
             links=self._links.columns(n),
             source=source,
-            events=self._events_shown,
+            events=self._events.shown(),
             runs=self._runs,
         )
 
@@ -423,11 +410,9 @@ class SwarmBuilder:
             )
         return node.shown
 
-    def _renamed(self, node_id: str | None, event: Event) -> Event:
-        i = self._index.get(node_id) if node_id is not None else None
-        if i is None or self._nodes[i].name == event.node:
-            return event
-        return dataclasses.replace(event, node=self._nodes[i].name)
+    def _name_of(self, node_id: str) -> str | None:
+        i = self._index.get(node_id)
+        return None if i is None else self._nodes[i].name
 
     # ------------------------------------------------------------ small parts
 

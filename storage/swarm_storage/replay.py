@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from swarm_protocol.assemble import MAX_EVENTS, MAX_RUNS, SwarmBuilder
+from swarm_protocol.assemble import MAX_RUNS, SwarmBuilder
+from swarm_protocol.event_log import MAX_EVENTS
 from swarm_protocol.samples import EventSample, RunSample, Sample
 from swarm_protocol.swarm import State
 from swarm_protocol.units import NS_PER_S

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from swarm_protocol.assemble import (
     LOADED_HOLD_NS,
     LOST_AFTER_NS,
-    MAX_EVENTS,
     MAX_LAYERS,
     NUMBERS_OLD_NS,
     RECENT_RATE_NS,
     STALE_AFTER_NS,
     SwarmBuilder,
 )
+from swarm_protocol.event_log import MAX_EVENTS
 from swarm_protocol.frames import apply_diff, decode_keyframe, encode_diff, encode_keyframe
 from swarm_protocol.messages import GpuFacts, HostFacts
 from swarm_protocol.samples import (
