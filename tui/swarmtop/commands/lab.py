@@ -110,8 +110,9 @@ async def _in_lab(args: argparse.Namespace, scenario: Scenario, text: str, work:
         folder = Path(args.keep) if args.keep else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         model = args.model or scenario.model
         load_model(model)  # a wrong name is said before anything is built
+        _say(f"{scenario.title}: building {len(scenario.host)} hosts, a router and a collector")
         async with Lab(scenario, text, folder.absolute(), _say, model=model) as lab:
-            _say(f"{scenario.title}: {len(scenario.host)} hosts, collector at {lab.collector_address}")
+            _say(f"all hosts are up, the collector is at {lab.collector_address}")
             return await work(lab, args)
 
 
