@@ -76,7 +76,7 @@ class OperatorDesk:
                     invite=invite, label=each.label, made_ns=each.made_ns, expires_ns=each.expires_ns, state=state
                 )
             )
-        return operate.Invites(rows=tuple(rows))
+        return operate.Invites(rows=tuple(sorted(rows, key=lambda row: row.made_ns)))
 
     def _row(self, member: Member) -> operate.MemberRow:
         house = self._house

@@ -110,7 +110,7 @@ class Register:
         row = self.rows.get(node_id, _NO_ROW)
         if row.revoked_ns and not revoked_too:
             return Rejected(
-                "the operator has revoked this machine's membership; ask them, and come back with a new invite",
+                "the operator has revoked this machine's membership; ask them to readmit it",
                 final=True,
             )
         return Entry(node_id, row.name, vouched=bool(row.invite))

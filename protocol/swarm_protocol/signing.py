@@ -1,7 +1,7 @@
 """Ed25519 (RFC 8032): what a node signs to show that it holds its key, and how that is checked.
 
 `cryptography` costs 9 MB once imported, which is a quarter of a probe. So nothing here imports it before it is used,
-and a probe has a short-lived child sign (`python -m swarm_protocol.signing`, 60 ms at each joining): the seed and the
+and a probe has a short-lived child sign (`python -m swarm_protocol.signing`, 100 ms at each joining): the seed and the
 message go in on stdin, the public key and the signature come out on stdout; nothing stands in a process list.
 
 What is signed at a joining is the collector's fresh nonce and the hash of the certificate that the probe saw

@@ -220,7 +220,7 @@ async def test_a_revoked_member_is_turned_out_and_stays_out(tmp_path):
         rig.server.desk.answer(operate.Revoke(member="kiln"))
         assert (await probe.next(Refused)).reason == "the operator has revoked this machine's membership"
         async with rig.probe("kiln", token="secret") as back:
-            assert "ask them" in (await back.next(Refused)).reason
+            assert "ask them to readmit it" in (await back.next(Refused)).reason
         rig.server.desk.answer(operate.Revoke(member="kiln", readmit=True))
         async with rig.probe("kiln", token="secret") as back:
             await back.welcome()
