@@ -35,6 +35,7 @@ NS_PER_HOUR = 3_600_000_000_000
 # they widen intervals and move no median. A swarm written by hand is taken at its word.
 DOUBT_OUTSIDE = 0.10  # beyond the measured batches and contexts
 DOUBT_SCALED = 0.10  # measured on a part of the layer, since the whole does not fit
+DOUBT_EAGER = 0.35  # kernels launched one by one: measured on an H200, docs/gpu.md
 DOUBT_OTHER_DTYPE = 0.15
 DOUBT_OTHER_MODEL = 0.15
 DOUBT_ROOFLINE = 0.20
@@ -212,6 +213,7 @@ def _from_times(
         made.get(how, 0.0) ** 2
         + found.residual**2
         + (DOUBT_SCALED if "scaled" in nearest.marks.split(",") else 0.0) ** 2
+        + (DOUBT_EAGER if "eager" in nearest.marks.split(",") else 0.0) ** 2
         + (DOUBT_MEDIAN * spread) ** 2 / max(1, nearest.n)
         + DOUBT_PER_ROOT_HOUR**2 * min(hours, 24.0 * 30)
     )

@@ -42,6 +42,7 @@ class SwarmRig:
             "SWARMTOP_TOKEN": TOKEN,
             "SWARMTOP_HOME": str(self.folder / "home"),
             "OMP_NUM_THREADS": "1",
+            "TMPDIR": str(self.folder),  # where probes of one machine take turns: with each other, not with strangers
         }
 
     def spawn(self, log: str, module: str, *arguments: str) -> subprocess.Popen[bytes]:

@@ -90,10 +90,11 @@ def test_between_prompts_time_has_the_shape_of_the_roofline() -> None:
         assert float(found) == pytest.approx(truth(tokens), rel=0.15)
 
 
-def test_a_part_scaled_to_the_whole_is_less_sure() -> None:
+@pytest.mark.parametrize("marks", ["loose,scaled", "eager"])
+def test_a_part_scaled_to_the_whole_and_kernels_launched_one_by_one_are_less_sure(marks: str) -> None:
     times = {(1, 128): 1.0}
     plain = layer_columns(swarm_of(times), [0], MODEL, "fp16", "decode", 1, 128)
-    scaled = layer_columns(swarm_of(times, marks="loose,scaled"), [0], MODEL, "fp16", "decode", 1, 128)
+    scaled = layer_columns(swarm_of(times, marks=marks), [0], MODEL, "fp16", "decode", 1, 128)
     assert float(scaled.doubt[0]) > float(plain.doubt[0])
 
 
