@@ -197,7 +197,8 @@ class RoundTrips:
         between = [trips for trips in self._by_peer.values() if self._nat_between(trips.peer)]
         for trips in between:
             host = trips.session.host
-            knocking = host is None and trips.hole.knocking(now_ns)
+            shut = trips.peer.nat == "udp-blocked"  # nothing would get there
+            knocking = host is None and not shut and trips.hole.knocking(now_ns)
             if knocking != trips.knocking:
                 if knocking:
                     self.reach.recheck()
