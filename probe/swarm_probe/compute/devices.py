@@ -122,6 +122,8 @@ def choose_dtype(device: Device, asked: str) -> str:
     if device.torch_name != "cpu":
         return wanted
     others = {"fp16": ("bf16", "fp32"), "bf16": ("fp32",), "fp32": ()}[wanted]  # never a smaller one than asked for
+    if not others:
+        return wanted
     costs = {name: _trial_s(device, DTYPES[name], "") for name in (wanted, *others)}
     best = min(costs, key=lambda name: costs[name])
     return wanted if costs[wanted] <= WORTH * costs[best] else best
