@@ -136,7 +136,8 @@ def _nice(value: float) -> float:
     if value <= 0 or not math.isfinite(value):
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
-    return next(step * power for step in (1, 2, 5, 10) if step * power >= value)
+    # rounding may put ten times the power a hair below the value
+    return next((step * power for step in (1, 2, 5, 10) if step * power >= value), 20 * power)
 
 
 def _svg(width: float, height: float, label: str) -> str:
