@@ -13,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PINS = ROOT / "requirements-release.txt"
+WITHIN_S = 120.0
 OUT_OF_REACH = ("ConnectionError", "ServiceError", "Max retries", "Could not connect", "Name or service", "404", "403")
 
 
@@ -24,7 +25,10 @@ def main() -> int:
         if got.returncode:
             return skipped("pip-audit cannot be installed", got.stderr)
         command = [python, "-m", "pip_audit", "--requirement", PINS, "--require-hashes", "--disable-pip"]
-        audit = subprocess.run(command, capture_output=True, text=True)
+        try:
+            audit = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S)
+        except subprocess.TimeoutExpired:
+            return skipped("the advisories cannot be had", f"no answer within {WITHIN_S:.0f} s")
     print(audit.stdout, end="")
     if audit.returncode and "vulnerabilit" not in audit.stderr and any(word in audit.stderr for word in OUT_OF_REACH):
         return skipped("the advisories cannot be had", audit.stderr)
