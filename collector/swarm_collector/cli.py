@@ -101,6 +101,7 @@ def run(chosen: Options) -> int:
         certificate=certificate,
         insecure=chosen.insecure,
         proxy_cert=chosen.proxy_cert,
+        transfer_bytes=chosen.transfer_bytes,
     )
     with contextlib.closing(archive):
         return asyncio.run(_serve(chosen, settings, archive, parent))

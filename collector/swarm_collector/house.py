@@ -30,7 +30,7 @@ from swarm_collector.gate import off_by
 from swarm_collector.guard import Limits
 from swarm_collector.intake import Intake
 from swarm_collector.introduce import Introducer
-from swarm_collector.leases import DAY_NS, Leases
+from swarm_collector.leases import DAILY_BYTES, DAY_NS, Leases
 from swarm_collector.membership import REPLACED_RETRY_NS, Admitted, Member, Membership, Told
 from swarm_collector.muffle import Muffle
 from swarm_collector.quotas import Newcomers
@@ -74,6 +74,7 @@ class Settings:
     proxy_cert: Path | None = None  # of a TLS proxy on this machine: what probes that come through it see
     limits: Limits = field(default_factory=Limits)
     pulse: Pulse = field(default_factory=Pulse)
+    transfer_bytes: int = DAILY_BYTES  # a node's share for transfers in a day, in and out
 
 
 class House:
@@ -95,7 +96,12 @@ class House:
         self.register = Register(archive.settings())
         if self.register.unreadable:
             _log.warning("%d rows of invites and members cannot be read; they are left alone", self.register.unreadable)
-        leases = Leases(rng, first_id=now_ns // NS_PER_MS, not_before_ns=first_lease_ns(now_ns, fresh=not known))
+        leases = Leases(
+            rng,
+            first_id=now_ns // NS_PER_MS,
+            not_before_ns=first_lease_ns(now_ns, fresh=not known),
+            daily_bytes=settings.transfer_bytes,
+        )
         for until_ns, src, dst, sent_bytes in archive.transfers_since(now_ns - DAY_NS):
             leases.spent_before(src, dst, sent_bytes, min(until_ns, now_ns))  # steady time begins as wall time
         self.conductor = Conductor(

@@ -110,8 +110,10 @@ class Leases:
                 del self._due_ns[src, dst]
             elif ends & nodes or lines & addresses:
                 continue
-            elif any(self._left_bytes(end, now_ns) < MAX_BYTES for end in ends):
+            elif not self._affordable(src, dst, now_ns):
                 del self._due_ns[src, dst]
+                if src not in self._sent_ns:  # it must not lose its turn to another's empty purse
+                    self._round_ns[src] = min(self._round_ns[src], now_ns + self._wait_ns(FIRST_WITHIN_NS))
             else:
                 nodes |= ends
                 addresses |= lines
@@ -169,7 +171,7 @@ class Leases:
         self._round_ns[sender] = now_ns + self._wait_ns(REPEAT_NS)
         peers = [peer for peer in self._candidates[sender].peers if peer != sender and self._possible((sender, peer))]
         self.rng.shuffle(peers)
-        peers.sort(key=lambda peer: self._received_ns.get(peer, 0))
+        peers.sort(key=lambda peer: (not self._affordable(sender, peer, now_ns), self._received_ns.get(peer, 0)))
         for peer in peers[:ROUND_PEERS]:
             self._received_ns[peer] = now_ns  # already when chosen: the next to choose looks for somebody else
             self._due_ns[sender, peer] = now_ns + self._wait_ns(FIRST_WITHIN_NS), now_ns + ROUND_NS
@@ -185,6 +187,18 @@ class Leases:
         self._sent_ns[src] = now_ns
         del self._due_ns[src, dst]
         return lease
+
+    def _affordable(self, src: str, dst: str, now_ns: int) -> bool:
+        """Until everybody has sent once, room is kept for that: of a node whose upload nobody measured no plan can be
+        priced. Whoever has not sent keeps a transfer to send with, whoever has sent one to receive with.
+        """
+        again = src in self._sent_ns and len(self._sent_ns) < len(self._candidates)
+        kept = MAX_BYTES if again else 0
+        own_turn = 0 if dst in self._sent_ns else MAX_BYTES
+        return (
+            self._left_bytes(src, now_ns) >= MAX_BYTES + kept
+            and self._left_bytes(dst, now_ns) >= MAX_BYTES + kept + own_turn
+        )
 
     def _left_bytes(self, node_id: str, now_ns: int) -> float:
         budget = self._budgets.setdefault(node_id, _Budget(self.daily_bytes, now_ns))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from swarm_collector.leases import DAILY_BYTES
 from swarm_protocol import __version__
 from swarm_protocol.identity import default_state_dir
 from swarm_protocol.ports import DEFAULT_PORT
@@ -27,6 +28,7 @@ PREFIX: Final = "SWARM_COLLECTOR_"
 DEFAULT_MODEL: Final = "llama-3.1-8b"  # as swarmtop's own commands have it
 DEFAULT_WEIGHTS: Final = "fp16"
 DEFAULT_RETAIN: Final = "48h"
+_SIZES: Final = {"MiB": 1 << 20, "GiB": 1 << 30}
 _UNITS_S: Final = {"h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 _EPILOG: Final = """\
@@ -68,6 +70,11 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("token", "T", f"what probes and viewers must give (default: ${TOKEN_VARIABLE}, else none)"),
     Setting("model", "M", f"measured until a viewer chooses another (default: what was last, else {DEFAULT_MODEL})"),
     Setting("weights", "W", f"number format of its layers (default {DEFAULT_WEIGHTS})"),
+    Setting(
+        "transfers-a-day",
+        "SIZE",
+        f"what upload tests may ask of a member, in and out: 16MiB, 2GiB (default {DAILY_BYTES >> 20}MiB)",
+    ),
     Setting("state", "DIR", "folder of the collector's secret and its default store"),
     Setting("insecure", "", "take plain text from other machines too; anybody on the way can read and change it"),
     Setting("proxy-cert", "FILE", "certificate (PEM) of a TLS proxy on this machine that members come through"),
@@ -87,6 +94,7 @@ class Options:
     token: str
     model: str | None  # None: what was measured last, else the default
     weights: str | None
+    transfer_bytes: int
     insecure: bool
     proxy_cert: Path | None
     show_addresses: bool
@@ -130,6 +138,7 @@ def options(argv: Sequence[str] | None, environment: Mapping[str, str] = os.envi
         token=chosen["token"] or "",
         model=chosen["model"],
         weights=chosen["weights"],
+        transfer_bytes=transfer_bytes(chosen["transfers_a_day"]),
         insecure=bool(chosen["insecure"]),
         proxy_cert=Path(chosen["proxy_cert"]) if chosen["proxy_cert"] else None,
         show_addresses=bool(chosen["show_addresses"]),
@@ -140,7 +149,11 @@ def options(argv: Sequence[str] | None, environment: Mapping[str, str] = os.envi
 
 def _defaults() -> dict[str, Any]:
     nothing: dict[str, Any] = dict.fromkeys((setting.key for setting in SETTINGS), None)
-    return nothing | {"listen": f"127.0.0.1:{DEFAULT_PORT}", "retain": DEFAULT_RETAIN}
+    return nothing | {
+        "listen": f"127.0.0.1:{DEFAULT_PORT}",
+        "retain": DEFAULT_RETAIN,
+        "transfers_a_day": f"{DAILY_BYTES >> 20}MiB",
+    }
 
 
 def _of_environment(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -190,6 +203,14 @@ def retain_ns(text: str) -> int | None:
     if not (number.isascii() and number.isdigit() and 0 < int(number) <= 100_000 and unit in _UNITS_S):
         raise Unusable(f"--retain {safe(text)} is no length of time; give 48h, 7d, 4w or forever")
     return int(number) * _UNITS_S[unit] * NS_PER_S
+
+
+def transfer_bytes(text: str) -> int:
+    """`16MiB`, `2GiB`. Raises Unusable. What each probe allows itself goes before it."""
+    number, unit = text[:-3], text[-3:]
+    if not (number.isascii() and number.isdigit() and 0 < int(number) <= 100_000 and unit in _SIZES):
+        raise Unusable(f"--transfers-a-day {safe(text)} is no size; give 16MiB or 2GiB")
+    return int(number) * _SIZES[unit]
 
 
 def address(text: str) -> tuple[str, int]:

@@ -18,8 +18,10 @@ from swarm_probe.ledger import Ledger
 from swarm_probe.round_trips import RoundTrips
 from swarm_probe.tcp_peer import Stream
 from swarm_probe.udp import Clocks
+from swarm_protocol.units import NS_PER_S
 
 ATTEND_S: Final = 1.0
+TAIL_NS: Final = 5 * NS_PER_S  # a second of queue at both ends, and a look that comes late
 BATTERY_EVERY: Final = 30  # looks
 
 
@@ -33,6 +35,7 @@ class Line:
         self.own_transfer = False  # one of ours is being prepared, or runs
         self.names: dict[str, str] = {}  # of the plan's peers, for the record
         self._transfers = 0  # at this node, of either direction
+        self._tested_ns: int | None = None  # when a test was last seen running, or ended
         self._served_hops = 0
         self._trips = trips
         self._ledger = ledger
@@ -60,6 +63,7 @@ class Line:
             yield
         finally:
             self._transfers -= 1
+            self._tested_ns = self._clocks.mono_ns()
             if not self._transfers:
                 self.no_transfer.set()
                 self._trips.set_loaded(self._courtesy.line_used(self._clocks.mono_ns()))
@@ -71,6 +75,7 @@ class Line:
             yield
         finally:
             self._served_hops -= 1
+            self._tested_ns = self._clocks.mono_ns()
 
     # ------------------------------------------------------------ what the owner was promised
 
@@ -86,7 +91,10 @@ class Line:
             sent, received = (
                 self._counts[f"udp_bytes_{way}"] + self._counts[f"tcp_bytes_{way}"] for way in ("sent", "received")
             )
-            testing = self.transferring or self._served_hops > 0 or self.hop_turn.locked()
+            if self.transferring or self._served_hops > 0 or self.hop_turn.locked():
+                self._tested_ns = now_ns
+            # what lay in queues when a transfer was ended early still arrives, and is nobody else's
+            testing = self._tested_ns is not None and now_ns - self._tested_ns < TAIL_NS
             self._courtesy.look(now_ns, system_counters(), (sent, received), testing=testing)
             if self._courtesy.line_used(now_ns) != used:
                 used = not used

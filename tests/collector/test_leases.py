@@ -206,3 +206,17 @@ def test_a_clock_set_back_gives_no_bytes():
             total += MAX_BYTES
             leases.done(lease.lease_id, lease.src)
     assert 0 < total <= DAILY_BYTES * (1 + 6 * 40_000 / 86_400)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32), count=st.integers(2, len(IDS)))
+def test_everybody_sends_once_before_the_day_s_bytes_are_gone(seed, count):
+    """An uplink that nobody measured is a node that no plan can price; full-size transfers use a share up in four."""
+    leases = ready(count, seed=seed)
+    senders = set()
+    for now_ns in range(0, 1200 * NS_PER_S, NS_PER_S):
+        for lease in leases.poll(now_ns):
+            senders.add(lease.src)
+            leases.done(lease.lease_id, lease.src)
+            leases.spent(lease.src, lease.dst, MAX_BYTES, now_ns)
+    assert senders == set(IDS[:count])

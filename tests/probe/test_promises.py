@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import psutil
@@ -354,3 +356,53 @@ async def test_the_only_open_ports_are_the_two_announced_and_both_answer_members
         (socket.SOCK_DGRAM, me.paths.udp_port),
         (socket.SOCK_STREAM, me.paths.tcp_port),
     }
+
+
+class _Trips:
+    """What a Line asks of the round trips."""
+
+    paused = False
+
+    def __init__(self) -> None:
+        self.loaded: list[bool] = []
+
+    def set_loaded(self, loaded: bool) -> None:
+        self.loaded.append(loaded)
+
+    def book_others(self) -> None:
+        """Nothing is carried here."""
+
+
+@pytest.mark.parametrize(("after_s", "waits"), [(1, False), (30, True)])
+async def test_what_still_arrives_when_a_transfer_has_ended_is_nobody_elses(
+    after_s: int, waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a megabyte of queue drains after an early end: a second later it is the test's own, long after it is not."""
+    now = [100 * NS_PER_S]
+    carried = iter([{"eth0": (0, 0)}, {"eth0": (0, 500_000)}])
+    looked = asyncio.Event()
+    clocks = SimpleNamespace(mono_ns=lambda: now[0], wall_ns=lambda: now[0])
+
+    def counters() -> dict[str, tuple[int, int]]:
+        found = next(carried, None)
+        if found is None:
+            looked.set()
+            return {}
+        return found
+
+    async def next_look(seconds: float) -> None:
+        now[0] += NS_PER_S
+        await real_sleep(0)
+
+    real_sleep = asyncio.sleep
+    monkeypatch.setattr(line, "system_counters", counters)
+    monkeypatch.setattr(line, "system_battery", lambda: None)
+    monkeypatch.setattr(line.asyncio, "sleep", next_look)
+    own = line.Line(_Trips(), Ledger(None), Courtesy(), Counter(), clocks)  # type: ignore[arg-type]
+    with own.transfer():
+        pass
+    now[0] += (after_s - 1) * NS_PER_S
+    attending = asyncio.create_task(own.attend())
+    await looked.wait()
+    attending.cancel()
+    assert (own.why_waiting(0) is not None) is waits
