@@ -4,10 +4,10 @@ Imported only when the first is needed: aioquic and its cryptography take 15 MB 
 same preamble as over TCP, in which both ends prove that they hold the pair's key; the certificate is made up on the
 spot and proves nothing. Only who has lately sent a signed STAMP packet from an address is listened to there.
 
-What a hop over QUIC says, beside TCP on a like path of the lab (16 KB over 80 ms, every 150 ms): p50 83.7 to 85.0 ms, TCP 83.2;
-p95 98 to 103, TCP 83 to 88 (pacing); first message 165 to 174, TCP 161 (ten packets of 1,200 bytes at first). An engine
-can use such a path only through something that punches holes itself (WireGuard, libp2p). A transfer's rate is always a
-lower bound: it may be this program that limits it.
+What a hop over QUIC says, beside TCP on a like path of the lab (16 KB over 80 ms, every 150 ms): p50 83.7 to 85.0 ms,
+TCP 83.2; p95 98 to 103, TCP 83 to 88 (pacing); first message 165 to 174, TCP 161 (ten packets of 1,200 bytes at first).
+An engine can use such a path only through something that punches holes itself (WireGuard, libp2p). A transfer's rate is
+always a lower bound: it may be this program that limits it.
 """
 
 from __future__ import annotations
