@@ -254,7 +254,7 @@ class Cluster:
             case Said():
                 house.builder.event(news.at_ns, news.node_id, news.kind, news.detail)
             case Done():
-                if self.leading and house.conductor.lease_done(news.done, news.node_id):
+                if self.leading and house.conductor.lease_done(news.done, news.node_id, house.clock.steady_ns()):
                     house.poke()
             case Aim():
                 house.conductor.scheduler.set_focus(news.focus)

@@ -62,8 +62,11 @@ class Conductor:
         self.changed(now_ns)
         return None
 
-    def lease_done(self, done: LeaseDone, by: str) -> bool:
-        return self.leases.done(done.lease_id, by)
+    def lease_done(self, done: LeaseDone, by: str, now_ns: int) -> bool:
+        known = self.leases.done(done.lease_id, by)
+        if known and not done.ok:
+            self.leases.again(by, now_ns)
+        return known
 
     def gone(self, session: int) -> None:
         self._told.pop(session, None)

@@ -330,7 +330,7 @@ class House:
     def lease_done(self, member: Member, done: LeaseDone) -> None:
         if not self.cluster.leading:
             self.cluster.tell(Done(member.node_id, done))
-        elif self.conductor.lease_done(done, member.node_id):
+        elif self.conductor.lease_done(done, member.node_id, self.clock.steady_ns()):
             if not done.ok:
                 _log.info("%s could not use its lease: %s", member.name, safe(done.detail))
             self._poke.set()

@@ -73,6 +73,7 @@ class Leases:
     _granted: int = 0
     _sent_ns: dict[str, int] = field(default_factory=dict)  # node → when it last got leave to send
     _received_ns: dict[str, int] = field(default_factory=dict)  # node → when it was last sent to
+    _measured: set[str] = field(default_factory=set)  # senders of whom a transfer was reported
     _unsettled: set[tuple[str, str]] = field(default_factory=set)  # leased, no transfer reported yet
     _rested_ns: int = 0  # before, `poll` is not done again, whatever happens: it looks at everybody
     _quiet_until_ns: int = 0  # before, `poll` has nothing to say unless something happens
@@ -81,6 +82,7 @@ class Leases:
         """Who can take part from now on. Those who stay keep their turn."""
         self._quiet_until_ns = 0
         self._candidates = {node.node_id: node for node in nodes}
+        self._measured &= self._candidates.keys()
         for known in (self._round_ns, self._sent_ns, self._received_ns):
             for gone in known.keys() - self._candidates.keys():
                 del known[gone]
@@ -137,6 +139,12 @@ class Leases:
         self._quiet_until_ns = 0
         return True
 
+    def again(self, node_id: str, now_ns: int) -> None:
+        """A lease came to nothing. Who has measured nothing yet is given another soon, if bytes are left."""
+        if node_id in self._round_ns and node_id not in self._measured:
+            self._round_ns[node_id] = min(self._round_ns[node_id], now_ns + self._wait_ns(FIRST_WITHIN_NS))
+            self._quiet_until_ns = 0
+
     def left(self, node_id: str) -> None:
         """The node said goodbye: it has ended its transfers."""
         for lease in [one for one in self._active.values() if node_id in (one.src, one.dst)]:
@@ -147,6 +155,7 @@ class Leases:
         if (src, dst) not in self._unsettled:
             return
         self._unsettled.discard((src, dst))
+        self._measured.add(src)
         unused = max(0, MAX_BYTES - sent_bytes)
         for end in (src, dst):
             if end in self._budgets:

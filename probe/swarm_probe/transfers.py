@@ -35,6 +35,7 @@ LEAST_TRANSFER_BYTES: Final = 1 << 20  # with less left of the day no transfer i
 GRANT_WAIT_S: Final = 2.0  # the grant comes by another connection than the transfer
 MAX_GRANTS: Final = 64
 TRANSFER_LEAVES_NS: Final = 8 * NS_PER_S  # what a transfer should have left of its lease when it begins
+CLOSING_NS: Final = NS_PER_S  # of a lease, kept for its end: the report, a close, a busy machine
 
 
 class Transfers:
@@ -81,7 +82,8 @@ class Transfers:
 
     async def run(self, member: Member, lease: UplinkLease) -> tuple[bool, str]:
         """One transfer to the lease's peer; emits its sample. (whether it measured, one line about it)"""
-        deadline_ns = self._clocks.mono_ns() + int(lease.expires_ms * NS_PER_MS)
+        # what has been seen by the end of the lease is a bound, and must be told before it is taken away
+        deadline_ns = self._clocks.mono_ns() + int(lease.expires_ms * NS_PER_MS) - CLOSING_NS
         name = safe(member.peer.name)
         if not member.tcp and self._dialler.hole(member) is None:
             return False, f"{name} has no TCP port to send to"

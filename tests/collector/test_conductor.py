@@ -85,7 +85,7 @@ def test_a_lease_reaches_its_sender_and_frees_both_ends_when_done():
     assert sender is not None
     assert lease.peer != sender.node_id
     assert len(made.leases.active) == 1
-    assert made.lease_done(LeaseDone(lease_id=lease.lease_id, ok=True), sender.node_id)
+    assert made.lease_done(LeaseDone(lease_id=lease.lease_id, ok=True), sender.node_id, 0)
     assert made.leases.active == ()
 
 
@@ -101,7 +101,7 @@ def test_a_node_without_a_tcp_port_is_nobodys_receiver():
             sender = made.membership.of_session(session)
             assert sender is not None
             receivers.add(lease.peer)
-            made.lease_done(LeaseDone(lease_id=lease.lease_id, ok=True), sender.node_id)
+            made.lease_done(LeaseDone(lease_id=lease.lease_id, ok=True), sender.node_id, 0)
     assert receivers == {made.membership.of_session(0).node_id}
 
 

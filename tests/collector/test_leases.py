@@ -220,3 +220,21 @@ def test_everybody_sends_once_before_the_day_s_bytes_are_gone(seed, count):
             leases.done(lease.lease_id, lease.src)
             leases.spent(lease.src, lease.dst, MAX_BYTES, now_ns)
     assert senders == set(IDS[:count])
+
+
+def test_who_has_measured_nothing_yet_is_given_another_lease_soon():
+    """A line that loses three packets in a hundred takes longer than its lease for 4 MiB."""
+    leases = ready(2)
+    failed: list[int] = []
+    for second in range(300):
+        for lease in leases.poll(second * NS_PER_S):
+            leases.done(lease.lease_id, lease.src)
+            if lease.src == IDS[0] and len(failed) < 2:
+                failed.append(second)
+                leases.again(lease.src, second * NS_PER_S)
+            else:
+                leases.spent(lease.src, lease.dst, 1 << 20, second * NS_PER_S)
+                leases.again(lease.src, second * NS_PER_S)  # a later failure of one that has measured changes nothing
+    assert len(failed) == 2
+    assert IDS[0] in leases._measured
+    assert leases._round_ns[IDS[0]] > 300 * NS_PER_S
