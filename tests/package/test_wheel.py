@@ -37,8 +37,9 @@ def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prefix with the wheel alone in it; what it depends on is found behind it."""
     prefix = tmp_path_factory.mktemp("prefix")
     (wheel,) = built.glob("*.whl")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--prefix", str(prefix)]
-    done(*pip, str(wheel), cwd=prefix)
+    # Without --ignore-installed pip takes the checkout out of the environment that these tests run in.
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--ignore-installed"]
+    done(*pip, "--prefix", str(prefix), str(wheel), cwd=prefix)
     return prefix
 
 
