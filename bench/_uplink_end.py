@@ -9,8 +9,9 @@ import time
 from collections import Counter
 
 from swarm_probe import uplink
+from swarm_probe.channel import PeerError
 from swarm_probe.sockets import target
-from swarm_probe.tcp_peer import Caller, PeerError, Purpose, Service, Stream, TcpPeer, dial
+from swarm_probe.tcp_peer import Caller, Purpose, Service, Stream, TcpPeer, dial
 
 PORT = 9999
 WHO = Caller("bench", 7, b"k" * 32)

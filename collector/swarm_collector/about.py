@@ -29,7 +29,7 @@ async def answer(house: House, asked: AboutMe, nonce: bytes, *, tls: bool) -> Ab
         software="",
         facts=_NO_FACTS,
     )
-    entry = house.register.identify(proof, nonce, house.bound_to(tls=tls), revoked_too=True)
+    entry = house.register.identify(proof, nonce, house.settings.bound_to(tls=tls), revoked_too=True)
     if isinstance(entry, Rejected):
         return Refused(reason=entry.reason, final=True)
     try:

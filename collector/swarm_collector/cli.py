@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import os
 import random
@@ -22,13 +21,14 @@ import msgspec
 from swarm_collector import memory
 from swarm_collector.options import DEFAULT_MODEL, DEFAULT_WEIGHTS, TOKEN_VARIABLE, Options, Unusable, options
 from swarm_protocol.identity import IdentityError, load_or_create_key
+from swarm_protocol.loopback import is_loopback
 from swarm_protocol.messages import Focus
 from swarm_protocol.operate import OPERATOR_FILE, Operator
 from swarm_protocol.text import safe
 
 if TYPE_CHECKING:
     from swarm_collector.archive import Archive
-    from swarm_collector.house import Settings
+    from swarm_collector.settings import Settings
 
 DONE, INTERNAL, UNUSABLE, INTERRUPTED = 0, 1, 2, 130  # exit codes, as for every command
 PARENT_EVERY_S: Final = 1.0
@@ -70,7 +70,7 @@ def run(chosen: Options) -> int:
     """Until SIGTERM, SIGINT or the parent's end. Raises Unusable."""
     from swarm_collector.archive import Archive
     from swarm_collector.certificate import CertificateError, digest_of, load_or_make
-    from swarm_collector.house import Settings
+    from swarm_collector.settings import Settings
     from swarm_storage.errors import StoreError
 
     os.umask(0o077)  # the store holds members' addresses
@@ -82,7 +82,7 @@ def run(chosen: Options) -> int:
         if chosen.store == f"sqlite:///{chosen.state / 'swarm.db'}":
             chosen.state.mkdir(parents=True, exist_ok=True)
         secret = load_or_create_key(chosen.state / "collector.key")
-        certificate = None if _is_loopback(chosen.host) else load_or_make(chosen.state)
+        certificate = None if is_loopback(chosen.host) else load_or_make(chosen.state)
         if chosen.proxy_cert is not None:
             digest_of(chosen.proxy_cert)  # an unusable one is told now
         archive = Archive(chosen.store, retain_ns=chosen.retain_ns)
@@ -131,7 +131,7 @@ async def _serve(chosen: Options, settings: Settings, archive: Archive, parent: 
         _log.info("members know this collector by %s", settings.certificate.fingerprint)
     if chosen.insecure:
         _log.warning("plain text is taken from other machines (--insecure): what they send can be read on the way")
-    if not settings.token and not _is_loopback(host):
+    if not settings.token and not is_loopback(host):
         _log.warning("anybody who reaches %s can join and watch; give a token in $%s", where, TOKEN_VARIABLE)
     broken = asyncio.ensure_future(server.failed())
     asked = asyncio.ensure_future(ending.asked())
@@ -234,12 +234,3 @@ def _write_operator(folder: Path, host: str, port: int, settings: Settings, secr
         draft.replace(folder / OPERATOR_FILE)
     except OSError as error:
         _log.warning("swarmtop invite and members will not work: %s cannot be written (%s)", draft, error.strerror)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

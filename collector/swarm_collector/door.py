@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import ipaddress
 import logging
 import socket
 import ssl
@@ -22,6 +21,7 @@ from collections import Counter
 from typing import Final
 
 from swarm_collector.guard import Guard
+from swarm_protocol.loopback import is_loopback
 
 TLS_BUFFER_BYTES: Final = 16 << 10  # one TLS record
 DRAINED_BYTES: Final = 64 << 10
@@ -149,12 +149,3 @@ class Door:
         self._addresses[address] -= 1
         if self._addresses[address] <= 0:
             del self._addresses[address]
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback

@@ -1,14 +1,15 @@
 """Which figures cannot be, and whom the swarm has reason to doubt.
 
 Nothing here removes a sample: a figure that was measured is shown, and beside it why it may be wrong. Each look takes
-what the swarm says now, so a doubt ends when its reason does.
+what the swarm says now, so a doubt ends when its reason does; only a figure that cannot be stands against its node for
+as long as the collector runs, or who lies now and then would be in doubt now and then.
 
 What cannot be is physics or arithmetic:
 - more packets lost than sent, quantiles out of order, a round trip of nothing to another network;
 - an upload faster than the bytes and seconds it reports;
-- both ends measure one round trip (RFC 2681): their lowest must agree, whatever the load. Where they do not, both are
-  told of, and a node is doubted once voices that do not belong together disagree with it. A *voice* is an invite's
-  label and a /24 or /48: a hundred nodes of one person are one voice, since each costs nothing (Douceur 2002).
+- both ends measure one round trip (RFC 2681): their lowest must agree, whatever the load. Where they do not, the Links
+  screen shows both, and a node is doubted once voices that do not belong together disagree with it. A *voice* is an
+  invite's label and a /24 or /48: a hundred nodes of one person are one voice, since each costs nothing (Douceur 2002).
 
 Two members that share an address, or answer each other within a tenth of a millisecond while they claim to be on
 different networks, are one machine or one house: their figures are no two opinions. Pure.
@@ -114,6 +115,13 @@ class Doubts:
         else:
             self._failed[node] = failure
 
+    def forget(self, node: str) -> None:
+        """As if nothing had ever been doubted of it."""
+        for known in (self._impossible, self._failed, self._disagree, self._colocated):
+            known.pop(node, None)
+        self._colocated = {one: other for one, other in self._colocated.items() if other != node}
+        self._told = {(each, kind) for each, kind in self._told if each != node}
+
     def look(self, rtts: dict[tuple[str, str], float], voices: dict[str, Voice]) -> None:
         """`rtts`: (src, dst) → lowest round trip in ms, as measured by src."""
         share = weights(voices)
@@ -139,16 +147,6 @@ class Doubts:
             if weight >= VOICES_TO_DOUBT and weight > agree[node]:
                 apart_ms = weighted_median(by) or 0.0
                 self._disagree[node] = (f"round trips that {len(by)} others see {apart_ms:.0f} ms differently",)
-
-    def disagreements(self, rtts: dict[tuple[str, str], float]) -> list[tuple[str, str, float, float]]:
-        """(src, dst, as src measures, as dst does) of the links whose ends disagree."""
-        return [
-            (src, dst, there_ms, back_ms)
-            for (src, dst), there_ms in rtts.items()
-            if src < dst
-            and (back_ms := rtts.get((dst, src))) is not None
-            and abs(there_ms - back_ms) > max(DISAGREE_MS, DISAGREE_SHARE * max(there_ms, back_ms))
-        ]
 
     def of(self, node: str, name: Callable[[str], str]) -> tuple[str, ...]:
         """Why this node's figures are not taken at their word."""

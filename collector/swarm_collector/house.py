@@ -10,27 +10,20 @@ import asyncio
 import logging
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 import msgspec
 from aiohttp import WSCloseCode
 
 from swarm_collector import figures, probes, viewers
-from swarm_collector.addresses import is_public
 from swarm_collector.archive import Archive
-from swarm_collector.certificate import Certificate, CertificateError, digest_of
-from swarm_collector.challenges import Verdict
 from swarm_collector.clock import Clock, StepWatch
 from swarm_collector.cluster import Aim, Beat, Cluster, Done, Gone, Reached, RemoteProbe, Stored
 from swarm_collector.conductor import UNWATCHED_AFTER_NS, Conductor, first_lease_ns
-from swarm_collector.doubts import Doubts, Voice, network_of
 from swarm_collector.gate import off_by
-from swarm_collector.guard import Limits
 from swarm_collector.intake import Intake
 from swarm_collector.introduce import Introducer
-from swarm_collector.leases import DAILY_BYTES, DAY_NS, Leases
+from swarm_collector.leases import DAY_NS, Leases
 from swarm_collector.membership import REPLACED_RETRY_NS, Admitted, Member, Membership, Told
 from swarm_collector.muffle import Muffle
 from swarm_collector.quotas import Newcomers
@@ -38,20 +31,19 @@ from swarm_collector.referee import Referee
 from swarm_collector.register import Change, Register
 from swarm_collector.relays import Relays
 from swarm_collector.schedule import FULL_MESH, FocusError, Scheduler, check_focus
-from swarm_collector.sessions import Pulse, SessionOver
+from swarm_collector.scrutiny import Scrutiny
+from swarm_collector.sessions import SessionOver
+from swarm_collector.settings import Settings
 from swarm_collector.stream import Feed, Hub, Outbox
 from swarm_collector.stun import StunServer
 from swarm_collector.survey import EVERY_S, Survey, columns_of, survey
 from swarm_protocol.assemble import SwarmBuilder
 from swarm_protocol.messages import CollectorMessage, Focus, Heartbeat, LeaseDone, Reach, Refused, Relay
 from swarm_protocol.samples import RooflineSample, RunSample, Sample
-from swarm_protocol.signing import NOT_TLS
 from swarm_protocol.swarm import State, Swarm
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_MS, NS_PER_S
 
-DOUBT_EVERY_NS: Final = 15 * NS_PER_S
-MOST_DOUBTED: Final = 500  # members whose links are all looked at together
 FORGET_AFTER_S: Final = 1.0
 FOCUS_SETTING: Final = "focus"
 SENT_AT_ONCE: Final = 8
@@ -60,21 +52,6 @@ GATHER_S: Final = 0.02  # what is asked for in a burst of joins is looked at onc
 LOOK_EVERY_NS: Final = NS_PER_S // 2
 
 _log = logging.getLogger("swarm_collector")
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    focus: Focus
-    secret: bytes
-    token: str = ""
-    focus_is_named: bool = False  # by the operator: goes before what a viewer chose in a former life
-    show_addresses: bool = False  # members' addresses in what viewers are sent
-    certificate: Certificate | None = None  # None: plain text only
-    insecure: bool = False  # plain text from other machines too
-    proxy_cert: Path | None = None  # of a TLS proxy on this machine: what probes that come through it see
-    limits: Limits = field(default_factory=Limits)
-    pulse: Pulse = field(default_factory=Pulse)
-    transfer_bytes: int = DAILY_BYTES  # a node's share for transfers in a day, in and out
 
 
 class House:
@@ -112,7 +89,7 @@ class House:
             watched_until_ns=now_ns + UNWATCHED_AFTER_NS,
         )
         self._survey = Survey()
-        self.doubts = Doubts()
+        self.scrutiny = Scrutiny(self.membership, self.register, self.builder.rtt_from, self.tell, now_ns)
         self.newcomers = Newcomers()
         self.stun = StunServer(clock.steady_ns)
         self.relays = Relays()
@@ -124,7 +101,7 @@ class House:
         self._viewers: dict[int, viewers.ViewerSession] = {}
         self._muffle = Muffle()
         self.referee = Referee(clock, self._send_to, self.tell)
-        self.referee.judged.append(self._challenged)
+        self.referee.judged.append(self.scrutiny.challenged)
         self._poke = asyncio.Event()
         if known:
             _log.info("the store knows %d nodes", len(known))
@@ -154,52 +131,6 @@ class House:
     def knows(self, node_id: str) -> bool:
         return self.membership.get(node_id) is not None
 
-    def voice(self, member: Member) -> Voice:
-        return Voice(self.register.row(member.node_id).label, network_of(member.where.observed))
-
-    def doubts_of(self, node_id: str) -> tuple[str, ...]:
-        return self.doubts.of(node_id, self._name_of)
-
-    def look_for_doubts(self) -> None:
-        """Holds the ends of each link against each other, and tells of each new doubt once."""
-        members = self.membership.connected()
-        if len(members) <= MOST_DOUBTED:
-            rtts = {
-                (member.node_id, dst): rtt_ms
-                for member in members
-                for dst, rtt_ms in self.builder.rtt_from(member.node_id).items()
-            }
-            self.doubts.look(rtts, {member.node_id: self.voice(member) for member in members})
-        for node_id, doubt in self.doubts.news([member.node_id for member in members], self._name_of):
-            self.tell(Told(node_id, "note", f"in doubt: {doubt}"))
-
-    def _name_of(self, node_id: str) -> str:
-        member = self.membership.get(node_id)
-        return member.name if member is not None else node_id
-
-    def _doubt(self, node_id: str, sample: Sample) -> None:
-        peer = getattr(sample, "peer", None)
-        if peer is None:
-            return
-        one, other = self.membership.get(node_id), self.membership.get(peer)
-        if one is not None and other is not None:
-            near = network_of(one.where.observed) == network_of(other.where.observed)
-            self.doubts.add(node_id, sample, same_network=near or not is_public(one.where.observed))
-
-    def bound_to(self, *, tls: bool) -> frozenset[bytes]:
-        """The certificates (SHA-256) that somebody who is here now can have seen; empty bytes: none."""
-        if tls:
-            assert self.settings.certificate is not None
-            return frozenset((self.settings.certificate.digest,))
-        proxy = self.settings.proxy_cert
-        if proxy is None:
-            return frozenset((NOT_TLS,))
-        try:
-            return frozenset((NOT_TLS, digest_of(proxy)))  # read each time: it is renewed every few weeks
-        except (OSError, CertificateError) as error:
-            _log.error("the proxy's certificate cannot be used: %s", safe(str(error)))
-            return frozenset((NOT_TLS,))
-
     def keep(self, changes: Sequence[Change]) -> None:
         for key, value in changes:
             self.archive.set_setting(key, value)
@@ -215,6 +146,7 @@ class House:
         if node_id in self.builder:
             self.builder.forget(node_id)
         self.membership.forget(node_id)
+        self.scrutiny.forget(node_id)
         self.replan()
         self.hub.changed()
         return gone
@@ -335,9 +267,6 @@ class House:
                 _log.info("%s could not use its lease: %s", member.name, safe(done.detail))
             self._poke.set()
 
-    def _challenged(self, verdict: Verdict) -> None:
-        self.doubts.challenged(verdict.node_id, None if verdict.passed else verdict.detail)
-
     def _send_to(self, session: int, message: CollectorMessage) -> None:
         if (probe := self._probes.get(session)) is not None:
             probe.send(message)
@@ -349,7 +278,7 @@ class House:
                 self.referee.doubt(member, sample)
         for sample in samples:
             self.builder.sample(member.node_id, sample)
-            self._doubt(member.node_id, sample)
+            self.scrutiny.committed(member.node_id, sample)
         self.cluster.tell(Stored(member.node_id, tuple(samples)))
         for uplink in probes.uplinks(samples):
             self.conductor.leases.spent(member.node_id, uplink.peer, uplink.sent_bytes, self.clock.steady_ns())
@@ -481,7 +410,7 @@ class House:
 
     async def conduct(self) -> None:
         """Sends plans and leases as they are due, and tells who was lost; until cancelled."""
-        looked_ns, doubted_ns = 0, self.clock.steady_ns()
+        looked_ns = 0
         while True:
             self.wall_ns()
             now_ns = self.clock.steady_ns()
@@ -489,9 +418,7 @@ class House:
                 self.conductor.watched(now_ns)
             if (line := self._muffle.rest(now_ns)) is not None:
                 _log.info("%s", line)
-            if now_ns >= doubted_ns + DOUBT_EVERY_NS:
-                doubted_ns = now_ns
-                self.look_for_doubts()
+            self.scrutiny.look_when_due(now_ns)
             if now_ns >= looked_ns + LOOK_EVERY_NS:
                 looked_ns = now_ns
                 for session in tuple(self._probes.values()):

@@ -91,7 +91,7 @@ class OperatorDesk:
             heard_ns=max(0, house.clock.wall_ns() - since_ns) if member.heard_ns else 0,
             came_by=f"invite {row.invite}" if row.invite else "token" if house.token else "open door",
             label=row.label,
-            doubts=house.doubts_of(member.node_id),
+            doubts=house.scrutiny.of(member.node_id),
         )
 
     def _rename(self, member: Member, name: str) -> operate.Answer:

@@ -240,7 +240,7 @@ class ProbeSession:
         tls = transport is not None and transport.get_extra_info("ssl_object") is not None
         if hello.invite:  # another collector on this database may have made or taken it
             house.register.update(await house.archive.reading(house.archive.settings))
-        entry = house.register.identify(hello, self._request[NONCE], house.bound_to(tls=tls))
+        entry = house.register.identify(hello, self._request[NONCE], house.settings.bound_to(tls=tls))
         if not isinstance(entry, Rejected):
             known = hello.node_key is not None and house.knows(identity.node_id(hello.node_key))
             enrolled = house.register.enrol(entry, hello, known, house.clock.wall_ns())

@@ -8,7 +8,6 @@ those only a few a second are answered, to all the world together.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import socket
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import Any, Final, cast
 
 from swarm_collector.bucket import Bucket
 from swarm_protocol import stun
+from swarm_protocol.loopback import is_loopback
 
 ANSWERS_PER_S: Final = 2_000.0  # ten thousand members ask every twenty seconds
 BARE_PER_S: Final = 20.0  # answers longer than their requests: nothing to be gained by making us send those
@@ -66,7 +66,7 @@ class StunServer:
             return None
         bucket.wait_s(now_ns)
         self.answered += 1
-        self.proven = self.proven or not _is_loopback(source[0])
+        self.proven = self.proven or not is_loopback(source[0])
         return made
 
 
@@ -100,9 +100,3 @@ def _bound(host: str, port: int) -> socket.socket | None:
             continue
         return made
     return None
-
-
-def _is_loopback(host: str) -> bool:
-    address = ipaddress.ip_address(host.partition("%")[0])
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback

@@ -13,7 +13,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
 from swarm_probe.certificates import Certificates
-from swarm_probe.link import collector_of
+from swarm_probe.join_url import collector_of
 from swarm_protocol import pins
 from swarm_protocol.identity import load_or_create_node_key
 from swarm_protocol.messages import (

@@ -1,4 +1,11 @@
-"""What a hop and a transfer need of a connection, whatever carries it: TCP, or QUIC through a punched hole."""
+"""What a hop and a transfer need of a connection, whatever carries it: TCP, QUIC, or the collector.
+
+PeerError      one line for people: what, the value, what to do
+├── Unreachable    no connection, or it broke
+│   └── NoAnswer       none could be made at all
+├── NotMember      the other end does not hold the key
+└── Busy           the other end runs a transfer; ask again later
+"""
 
 from __future__ import annotations
 
@@ -6,8 +13,28 @@ import socket
 from typing import Protocol
 
 
+class PeerError(Exception):
+    pass
+
+
+class Unreachable(PeerError):
+    pass
+
+
+class NoAnswer(Unreachable):
+    pass
+
+
+class NotMember(PeerError):
+    pass
+
+
+class Busy(PeerError):
+    pass
+
+
 class Channel(Protocol):
-    """Bytes in order. Errors of the connection are `tcp_peer.Unreachable`."""
+    """Bytes in order. Errors of the connection are Unreachable."""
 
     @property
     def kernel(self) -> socket.socket | None:
@@ -20,8 +47,6 @@ class Channel(Protocol):
         """Bytes read, 0 at the end of the stream."""
         ...
 
-    async def read_exactly(self, size: int) -> bytes: ...
-
     def stamp_arrivals(self) -> None:
         """From now on `read_stamped` knows when bytes came, where that can be told."""
         ...
@@ -33,3 +58,15 @@ class Channel(Protocol):
     def finish_writing(self) -> None: ...
 
     def close(self) -> None: ...
+
+
+async def read_exactly(stream: Channel, size: int) -> bytes:
+    """Raises Unreachable where the stream ends before."""
+    buffer = bytearray(size)
+    view = memoryview(buffer)
+    while view:
+        got = await stream.read_into(view)
+        if got == 0:
+            raise Unreachable(f"the connection was closed {len(view)} bytes early")
+        view = view[got:]
+    return bytes(buffer)

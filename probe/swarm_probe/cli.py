@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from swarm_probe.join_url import JoinError, parse_join
 from swarm_probe.ledger import DAILY_BYTES, parse_daily
-from swarm_probe.link import JoinError, parse_join
 from swarm_protocol import __version__
 from swarm_protocol.identity import IdentityError, default_state_dir
 from swarm_protocol.pins import PinError, digest_of

@@ -27,8 +27,9 @@ from swarm_probe.courtesy import Courtesy
 from swarm_probe.dialler import QUIC
 from swarm_probe.gpu import Gpus
 from swarm_probe.host import ClockWatch, Host, addresses
+from swarm_probe.join_url import collector_of
 from swarm_probe.ledger import DAILY_BYTES, Ledger
-from swarm_probe.link import Link, LinkState, LinkTimes, collector_of
+from swarm_probe.link import Link, LinkState, LinkTimes
 from swarm_probe.nat import Finding
 from swarm_probe.spool import Spool
 from swarm_probe.status import Status, write_status
@@ -102,7 +103,7 @@ class PathsLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ProbeConfig:
-    url: str  # of link.parse_join
+    url: str  # of parse_join
     name: str
     state: Path
     token: str = ""

@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
-from swarm_probe.channel import Channel
+from swarm_probe.channel import Channel, NoAnswer, PeerError
 from swarm_probe.member import Member
 from swarm_probe.relay import RelayPort
 from swarm_probe.round_trips import RoundTrips
 from swarm_probe.sockets import Target
-from swarm_probe.tcp_peer import NoAnswer, PeerError, Purpose, Stream, dial
+from swarm_probe.tcp_peer import Purpose, Stream, dial
 from swarm_probe.udp import Arrival
 from swarm_protocol.samples import Transport
 from swarm_protocol.units import NS_PER_S

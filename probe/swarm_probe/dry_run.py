@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from swarm_probe.link import collector_of
+from swarm_probe.join_url import collector_of
 from swarm_probe.spool import MAX_BYTES
 from swarm_protocol.samples import KINDS
 from swarm_protocol.text import safe

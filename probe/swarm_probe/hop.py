@@ -16,9 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from swarm_probe.channel import Channel
+from swarm_probe.channel import Channel, Unreachable
 from swarm_probe.quantiles import quantile
-from swarm_probe.tcp_peer import Unreachable
 from swarm_protocol.units import NS_PER_S
 
 MAX_MESSAGE_BYTES: Final = 1 << 20

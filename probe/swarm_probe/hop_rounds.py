@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Final
 
 from swarm_probe import hop
-from swarm_probe.channel import Channel
+from swarm_probe.channel import Channel, NoAnswer, PeerError
 from swarm_probe.dialler import Dialler
 from swarm_probe.line import Line
 from swarm_probe.member import Member
-from swarm_probe.tcp_peer import NoAnswer, PeerError, Purpose
+from swarm_probe.tcp_peer import Purpose
 from swarm_probe.udp import Clocks
 from swarm_protocol.messages import Plan
 from swarm_protocol.samples import HopSample, Phase, ProbeSample

@@ -9,12 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
-import os
 import random
-import re
-import socket
-import ssl
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
@@ -24,15 +19,17 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from swarm_probe.certificates import Certificates
+from swarm_probe.join_url import collector_of
+from swarm_probe.link_words import closing_words, why_not
 from swarm_probe.spool import Spool
 from swarm_probe.uplink import look
+from swarm_protocol.loopback import is_loopback
 from swarm_protocol.messages import (
     MAX_MESSAGE_BYTES,
     NONCE_HEADER,
-    PROBE_PATH,
     Ack,
     Challenge,
     ChallengeGo,
@@ -54,18 +51,11 @@ from swarm_protocol.messages import (
     encode,
 )
 from swarm_protocol.pins import PinError
-from swarm_protocol.ports import DEFAULT_PORT
 from swarm_protocol.signing import SigningError
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_S
 
-_UPGRADE_REQUIRED: Final = 426
 FIRST_CREDIT: Final = 4  # batches on their way before the collector has said how many it takes
-_EXAMPLE: Final = "give HOST:PORT, e.g. --join 203.0.113.7:9470"
-
-
-class JoinError(ValueError):
-    """`--join` names no collector; the text is the whole line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,58 +102,6 @@ class _Connect(connect):
     def process_redirect(self, exc: Exception) -> Exception | str:
         """Never: whoever answers there must not send this probe elsewhere."""
         return exc
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def parse_join(text: str, *, insecure: bool = False, pinned: bool = False) -> str:
-    """The WebSocket URL of `HOST`, `HOST:PORT`, `[IPV6]:PORT` or a ws/wss/http/https URL. Raises JoinError.
-
-    Without a scheme it is TLS, but plain text with `insecure`, and to this machine itself unless `pinned`.
-    """
-    shown = safe(text, 80)
-    scheme, separator, rest = text.partition("://")
-    if not separator:
-        scheme, rest = "wss", text
-    scheme = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}.get(scheme.lower(), "")
-    if not scheme:
-        raise JoinError(f"--join '{shown}' is neither HOST:PORT nor a ws:// or wss:// URL; {_EXAMPLE}")
-    if "@" in text:  # not shown: it may be a password
-        raise JoinError(f"--join takes no user or password; a token goes into --token or SWARMTOP_TOKEN; {_EXAMPLE}")
-    if not separator and text.count(":") > 1 and not text.startswith("["):
-        raise JoinError(f"--join '{shown}': write an IPv6 address in brackets, e.g. --join '[2001:db8::7]:9470'")
-    try:
-        parts = urlsplit(f"{scheme}://{rest}")
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise JoinError(f"--join '{shown}': {safe(str(error), 120)}; {_EXAMPLE}") from error
-    if not host or any(c.isspace() or not c.isprintable() for c in text):
-        raise JoinError(f"--join '{shown}' names no host; {_EXAMPLE}")
-    if parts.query or parts.fragment:
-        raise JoinError(f"--join '{shown}' holds more than a host and a path; {_EXAMPLE}")
-    if port == 0:
-        raise JoinError(f"--join '{shown}': nothing listens on port 0; {_EXAMPLE}")
-    if not separator and not pinned and (insecure or is_loopback(host)):
-        scheme = "ws"
-    if scheme == "ws" and not insecure and not is_loopback(host):
-        raise JoinError(
-            f"--join '{shown}' is plain text, which anybody on the way can read and change; "
-            f"leave out the scheme for TLS, or add --insecure"
-        )
-    if port is None:
-        port = DEFAULT_PORT if not separator else {"ws": 80, "wss": 443}[scheme]
-    path = parts.path.rstrip("/").removesuffix(PROBE_PATH)
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{path}{PROBE_PATH}"
-
-
-def collector_of(url: str) -> str:
-    """`HOST:PORT` of a URL made by parse_join: how lines name the collector."""
-    return urlsplit(url).netloc
 
 
 class _Ended(Exception):
@@ -295,7 +233,7 @@ class Link:
         try:
             await self._converse(ws)
         except ConnectionClosed as error:
-            raise _Ended(f"{self._who} closed the connection{_closing_words(error)}") from error
+            raise _Ended(f"{self._who} closed the connection{closing_words(error)}") from error
         finally:
             self._ws = self._welcome = None
             if time.monotonic() - began >= self._times.steady_s:
@@ -318,7 +256,7 @@ class Link:
                 user_agent_header=None,
             )
         except (OSError, WebSocketException, ImportError) as error:  # ImportError: a SOCKS proxy, without its package
-            raise _Ended(f"cannot reach {self._who} ({_reason(error)})") from error
+            raise _Ended(f"cannot reach {self._who} ({why_not(error)})") from error
 
     async def _unless_stopping(self, task: asyncio.Task[Any]) -> Any:
         """The task's result; None and the task cancelled where `leave` comes first."""
@@ -482,36 +420,3 @@ class Link:
             await self._say(ws, data)
         except ConnectionClosed:
             await asyncio.Event().wait()
-
-
-def _closing_words(error: ConnectionClosed) -> str:
-    """Why, as far as the other side or our own pings said it."""
-    if error.rcvd is not None and error.rcvd.reason:
-        return f" ({safe(error.rcvd.reason, 100)})"
-    if error.sent is not None and error.rcvd is None and error.sent.reason:
-        return f" ({safe(error.sent.reason, 100)})"
-    return ""
-
-
-def _reason(error: Exception) -> str:
-    """One short phrase; never the peer's own words unchecked."""
-    if isinstance(error, InvalidStatus):
-        if error.response.status_code == _UPGRADE_REQUIRED:
-            return "it takes only TLS from other machines; leave out ws:// and --insecure"
-        return f"HTTP {error.response.status_code}: no collector at this address"
-    if isinstance(error, TimeoutError):
-        return "no answer"
-    if isinstance(error, ssl.SSLError):
-        if error.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"):
-            return "it speaks no TLS: no collector, or one that takes plain text (--insecure)"
-        return f"TLS: {safe(error.reason or str(error), 100)}"
-    if isinstance(error, socket.gaierror):
-        return f"the name is not known: {error.strerror}"
-    if isinstance(error, OSError):
-        # asyncio words it its own way, and for several addresses puts them all into one text without a number
-        found = re.search(r"\[Errno (\d+)\]", str(error))
-        number = error.errno or (int(found[1]) if found else None)
-        return os.strerror(number) if number else safe(str(error), 100)
-    if isinstance(error, WebSocketException):
-        return f"not a collector: {safe(str(error), 100)}"
-    return safe(str(error), 120)

@@ -30,9 +30,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from swarm_probe.channel import Channel
+from swarm_probe.channel import Channel, Unreachable
 from swarm_probe.sockets import Target
-from swarm_probe.tcp_peer import DIAL_S, PREAMBLE_S, Caller, Purpose, Unreachable, introduce
+from swarm_probe.tcp_peer import DIAL_S, PREAMBLE_S, Caller, Purpose, introduce
 from swarm_probe.udp import Arrival
 
 ALPN: Final = "swarmtop"
@@ -267,16 +267,6 @@ class QuicStream:
 
     async def read_into(self, buffer: memoryview) -> int:
         return (await self.read_stamped(buffer))[0]
-
-    async def read_exactly(self, size: int) -> bytes:
-        buffer = bytearray(size)
-        view = memoryview(buffer)
-        while view:
-            got = await self.read_into(view)
-            if got == 0:
-                raise Unreachable(f"the connection was closed {len(view)} bytes early")
-            view = view[got:]
-        return bytes(buffer)
 
     def stamp_arrivals(self) -> None:
         """Every datagram is stamped."""

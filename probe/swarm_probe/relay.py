@@ -13,8 +13,8 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
-from swarm_probe.channel import Channel
-from swarm_probe.tcp_peer import PREAMBLE_S, Caller, Purpose, Unreachable, introduce
+from swarm_probe.channel import Channel, Unreachable
+from swarm_probe.tcp_peer import PREAMBLE_S, Caller, Purpose, introduce
 from swarm_protocol.messages import RELAY_MOST_BYTES, Relay
 
 MAX_FLOWS: Final = 8  # that others have opened
@@ -143,16 +143,6 @@ class RelayStream:
             self._waiting.appendleft(data[got:])
         self._waiting_bytes -= got
         return got
-
-    async def read_exactly(self, size: int) -> bytes:
-        buffer = bytearray(size)
-        view = memoryview(buffer)
-        while view:
-            got = await self.read_into(view)
-            if got == 0:
-                raise Unreachable(f"the flow was ended {len(view)} bytes early")
-            view = view[got:]
-        return bytes(buffer)
 
     def stamp_arrivals(self) -> None:
         """Nobody stamps them: what a star's hub and ends take for their turn is part of what it costs."""

@@ -3,12 +3,6 @@
 Every connection begins with a preamble in which both ends prove, over fresh nonces, that they hold the pair's key.
 The side that calls speaks first and is signed from the first byte: a port scanner gets a closed connection, not a
 byte. Nothing here is secret and nothing after the preamble is signed; it carries random bytes and their count.
-
-    PeerError      one line for people: what, the value, what to do
-    ├── Unreachable    no connection, or it broke
-    │   └── NoAnswer       none could be made at all
-    ├── NotMember      the other end does not hold the key
-    └── Busy           the other end runs a transfer; ask again later
 """
 
 from __future__ import annotations
@@ -27,7 +21,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from swarm_probe.channel import Channel
+from swarm_probe.channel import Busy, Channel, NoAnswer, NotMember, PeerError, Unreachable, read_exactly
 from swarm_probe.sockets import SO_TIMESTAMPNS, Target, bind_all, kernel_stamp_ns, why
 from swarm_protocol.units import NS_PER_S
 
@@ -48,26 +42,6 @@ _REPLY: Final = struct.Struct("!16sB")  # nonce, status
 _GO: Final = struct.Struct("!I")  # size: of each message of a hop, of the whole transfer
 
 log = logging.getLogger(__name__)
-
-
-class PeerError(Exception):
-    pass
-
-
-class Unreachable(PeerError):
-    pass
-
-
-class NoAnswer(Unreachable):
-    pass
-
-
-class NotMember(PeerError):
-    pass
-
-
-class Busy(PeerError):
-    pass
 
 
 class Purpose(enum.IntEnum):
@@ -161,16 +135,6 @@ class Stream:
         finally:
             self._loop.remove_reader(handle)
 
-    async def read_exactly(self, size: int) -> bytes:
-        buffer = bytearray(size)
-        view = memoryview(buffer)
-        while view:
-            got = await self.read_into(view)
-            if got == 0:
-                raise Unreachable(f"the connection was closed {len(view)} bytes early")
-            view = view[got:]
-        return bytes(buffer)
-
     def finish_writing(self) -> None:
         try:
             self.socket.shutdown(socket.SHUT_WR)
@@ -224,7 +188,7 @@ async def dial(to: Target, caller: Caller, purpose: Purpose, size: int, counts: 
 async def introduce(stream: Channel, caller: Caller, purpose: Purpose, size: int) -> None:
     hello = _HELLO.pack(_MAGIC, _VERSION, purpose, caller.ssid, secrets.token_bytes(16))
     await stream.write(hello + _mac(caller.key, b"hello", hello))
-    answer = await stream.read_exactly(_REPLY.size + _MAC_BYTES)
+    answer = await read_exactly(stream, _REPLY.size + _MAC_BYTES)
     reply = answer[: _REPLY.size]
     _require(caller.key, b"reply", (hello, reply), answer[_REPLY.size :])
     if _REPLY.unpack(reply)[1] != _Status.OK:
@@ -344,7 +308,7 @@ class TcpPeer:
             self._served[caller.peer] -= 1
 
     async def _admit(self, stream: Channel) -> tuple[Caller, Service, int]:
-        opening = await stream.read_exactly(_HELLO.size + _MAC_BYTES)
+        opening = await read_exactly(stream, _HELLO.size + _MAC_BYTES)
         hello, mac = opening[: _HELLO.size], opening[_HELLO.size :]
         magic, version, purpose, ssid, _ = _HELLO.unpack(hello)
         if magic != _MAGIC or version != _VERSION:
@@ -363,7 +327,7 @@ class TcpPeer:
         await stream.write(reply + _mac(caller.key, b"reply", hello, reply))
         if busy:
             raise Busy("told the caller to come again")
-        closing = await stream.read_exactly(_GO.size + _MAC_BYTES)
+        closing = await read_exactly(stream, _GO.size + _MAC_BYTES)
         go = closing[: _GO.size]
         _require(caller.key, b"go", (hello, reply, go), closing[_GO.size :])
         (size,) = _GO.unpack(go)

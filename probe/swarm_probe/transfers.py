@@ -12,13 +12,13 @@ from statistics import median
 from typing import Final
 
 from swarm_probe import uplink
-from swarm_probe.channel import Channel
+from swarm_probe.channel import Channel, PeerError, Unreachable
 from swarm_probe.dialler import Dialler
 from swarm_probe.line import ATTEND_S, Line
 from swarm_probe.member import Member
 from swarm_probe.quantiles import quantile
 from swarm_probe.round_trips import RoundTrips
-from swarm_probe.tcp_peer import PeerError, Purpose, Unreachable
+from swarm_probe.tcp_peer import Purpose
 from swarm_probe.trips import IDLE_RTTS_MIN, Trips
 from swarm_probe.udp import Clocks
 from swarm_protocol.messages import UplinkGrant, UplinkLease

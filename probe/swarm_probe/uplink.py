@@ -28,8 +28,7 @@ from dataclasses import astuple, dataclass, field
 from statistics import median
 from typing import Final
 
-from swarm_probe.channel import Channel
-from swarm_probe.tcp_peer import PeerError, Unreachable
+from swarm_probe.channel import Channel, PeerError, Unreachable, read_exactly
 from swarm_protocol.units import BITS_PER_BYTE, NS_PER_S
 
 FIRST_REPORT_BYTES: Final = 256 << 10
@@ -330,7 +329,7 @@ async def _read_reports(stream: Channel, judge: Judge) -> None:
         got = await stream.read_into(buffer)
         if got == 0:
             return
-        rest = await stream.read_exactly(_REPORT.size - got)
+        rest = await read_exactly(stream, _REPORT.size - got)
         judge.add(Report(*_REPORT.unpack(bytes(buffer[:got]) + rest)))
 
 

@@ -15,8 +15,9 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from swarm_collector.archive import Archive
 from swarm_collector.clock import Clock
-from swarm_collector.house import House, Settings
+from swarm_collector.house import House
 from swarm_collector.server import Server
+from swarm_collector.settings import Settings
 from swarm_protocol.frames import apply_diff, decode_keyframe
 from swarm_protocol.messages import (
     MAX_STREAM_BYTES,

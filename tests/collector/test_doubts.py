@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from collector_made import id_of
 from collector_rig import collector, link, uplink
+from msgspec.structs import replace
 
 from swarm_collector.doubts import Doubts, Voice, impossible, network_of, weighted_median, weights
 from swarm_protocol import operate
@@ -40,11 +41,6 @@ def test_a_hundred_nodes_of_one_person_cannot_have_somebody_doubted():
         doubts = Doubts()
         doubts.look(rtts, sybils | voices("x", "h"))
         assert doubts.of("x", str) == ()
-
-
-def test_ends_that_disagree_are_both_shown():
-    rtts = world({"d": 1.0})
-    assert Doubts().disagreements(rtts) == [("d", "x", 80.0, 1.0)]
 
 
 def test_agreement_within_noise_is_no_disagreement():
@@ -86,8 +82,6 @@ def test_a_network_is_what_one_customer_has(host, network):
 
 
 def test_what_cannot_be_is_said():
-    from msgspec.structs import replace
-
     fine = link(1, "0" * 16, 12.5)
     assert impossible(fine, same_network=False) is None
     assert impossible(replace(fine, lost=21), same_network=False) == "21 packets lost of 20 sent"
@@ -103,19 +97,30 @@ def test_what_cannot_be_is_said():
 async def test_a_doubt_reaches_the_operator_and_the_events(tmp_path):
     import time
 
-    from msgspec.structs import replace
-
     async with collector(tmp_path) as rig, rig.probe("kiln") as kiln, rig.probe("oven") as oven:
         await kiln.welcome()
         await oven.welcome()
         await kiln.batch(1, replace(uplink(time.time_ns(), id_of("oven")), mbps=9000.0))
         await kiln.acked(1)
-        rig.house.look_for_doubts()
+        rig.house.scrutiny.look()
         rows = {row.name: row.doubts for row in rig.server.desk.answer(operate.ListMembers()).rows}
         assert rows["kiln"] == ("impossible: 9000 Mbit/s where 1048576 bytes took 1.00 s",)
         assert rows["oven"] == ()
         told = [event.detail for event in rig.house.snapshot().events if event.node == "kiln"]
         assert "in doubt: impossible: 9000 Mbit/s where 1048576 bytes took 1.00 s" in told
+
+
+def test_who_is_forgotten_is_doubted_no_more() -> None:
+    doubts = Doubts()
+    doubts.add("a", replace(link(1, "0" * 16, 12.5), lost=21), same_network=False)
+    doubts.challenged("a", "product 3 of 16 is wrong")
+    doubts.look({("a", "b"): 0.05, ("b", "a"): 0.06}, voices("a", "b"))
+    assert len(doubts.of("a", str)) == 3
+    assert len(doubts.news(["a", "b"], str)) == 4
+    doubts.forget("a")
+    assert doubts.of("a", str) == doubts.of("b", str) == ()
+    doubts.challenged("a", "product 3 of 16 is wrong")  # it came again, and is told of again
+    assert doubts.news(["a", "b"], str) == [("a", "challenge failed: product 3 of 16 is wrong")]
 
 
 def test_a_failed_challenge_is_a_doubt_until_one_is_passed() -> None:

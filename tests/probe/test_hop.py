@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from swarm_probe import hop
-from swarm_probe.tcp_peer import Stream, Unreachable
+from swarm_probe.channel import Unreachable
+from swarm_probe.tcp_peer import Stream
 from swarm_protocol.units import NS_PER_S
 
 Ends = tuple[Stream, Stream]

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm_probe.certificates import Certificates
-from swarm_probe.link import Backoff, JoinError, Link, LinkState, LinkTimes, parse_join
+from swarm_probe.join_url import JoinError, parse_join
+from swarm_probe.link import Backoff, Link, LinkState, LinkTimes
 from swarm_probe.spool import Spool
 from swarm_protocol.messages import (
     Ack,

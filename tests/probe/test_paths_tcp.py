@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from swarm_probe import tcp_peer
+from swarm_probe.channel import Busy, NotMember, Unreachable, read_exactly
 from swarm_probe.sockets import Target, target
-from swarm_probe.tcp_peer import Busy, Caller, NotMember, Purpose, Service, Stream, TcpPeer, Unreachable, dial
+from swarm_probe.tcp_peer import Caller, Purpose, Service, Stream, TcpPeer, dial
 
 CALLER = Caller("a" * 16, 7, b"k" * 32)
 HELLO_BYTES = 40
@@ -42,7 +43,7 @@ class Server:
     async def call(self, caller: Caller = CALLER, purpose: Purpose = Purpose.HOP, size: int = 10) -> bytes:
         stream = await dial(self.target, caller, purpose, size, Counter())
         try:
-            return await stream.read_exactly(4)
+            return await read_exactly(stream, 4)
         finally:
             stream.close()
 
@@ -124,7 +125,7 @@ async def test_a_recorded_preamble_serves_nobody_again(server: Server) -> None:
     where = target("127.0.0.1", middle.sockets[0].getsockname()[1])
     assert where is not None
     stream = await dial(where, CALLER, Purpose.HOP, 10, Counter())
-    await stream.read_exactly(4)
+    await read_exactly(stream, 4)
     stream.close()
     assert len(server.served) == 1
     assert len(await server.raw(recorded[0])) == 33

@@ -12,23 +12,12 @@ import msgspec
 import pytest
 
 from swarm_probe import hop
-from swarm_probe.channel import Channel
+from swarm_probe.channel import Busy, Channel, NoAnswer, NotMember, PeerError, Unreachable
 from swarm_probe.dialler import Dialler
 from swarm_probe.member import Member
 from swarm_probe.relay import MAX_FLOWS, MAX_WAITING_BYTES, RelayPort
 from swarm_probe.sockets import Target, target
-from swarm_probe.tcp_peer import (
-    Busy,
-    Caller,
-    NoAnswer,
-    NotMember,
-    PeerError,
-    Purpose,
-    Service,
-    Stream,
-    TcpPeer,
-    Unreachable,
-)
+from swarm_probe.tcp_peer import Caller, Purpose, Service, Stream, TcpPeer
 from swarm_protocol.messages import RELAY_MOST_BYTES, Peer, Relay, decode_from_collector, decode_from_probe, encode
 
 A, B = "a" * 16, "b" * 16

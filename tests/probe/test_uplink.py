@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm_probe import uplink
-from swarm_probe.tcp_peer import PeerError, Stream, Unreachable
+from swarm_probe.channel import PeerError, Unreachable, read_exactly
+from swarm_probe.tcp_peer import Stream
 from swarm_probe.uplink import Arrivals, Judge, KernelView, Report
 from swarm_protocol.units import NS_PER_MS
 
@@ -232,7 +233,7 @@ async def ends() -> AsyncIterator[Ends]:
 async def test_a_live_connection_tells_its_shortest_round_trip(ends: Ends) -> None:
     caller, server = ends
     await caller.write(b"x" * 1000)
-    await server.read_exactly(1000)
+    await read_exactly(server, 1000)
     seen = uplink.look(caller.socket)
     assert seen is not None
     assert 0 < seen.min_rtt_ns < 1_000_000_000

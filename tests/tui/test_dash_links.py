@@ -75,6 +75,15 @@ def test_a_pair_without_a_path_says_why_and_shows_the_detour_as_an_estimate() ->
     assert any("×     –" in line for line in block)
 
 
+def test_ends_that_disagree_about_their_round_trip_are_shown_with_how_far() -> None:
+    """Both measure the same path: where they do not agree, one of them is wrong, and the reader should know."""
+    view = view_of()
+    for there_ms, back_ms, says in ((80.0, 79.0, "agree (1"), (80.0, 20.0, "disagree (75"), (80.0, np.nan, "")):
+        view.swarm.links["rtt_p50_ms"][0, 1], view.swarm.links["rtt_p50_ms"][1, 0] = there_ms, back_ms
+        lines = [said(line) for line in links.cell_details(view, links.LinksState(), grid.Pair(0, 1, 1), 34)]
+        assert lines[-1].startswith(f" both ends {says}" if says else " only one end measured it"), lines[-1]
+
+
 def test_a_hop_over_quic_and_one_where_only_tcp_passes_are_named() -> None:
     view = view_of()
     swarm = view.swarm

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from swarm_protocol.identity import default_state_dir
+from swarm_protocol.loopback import is_loopback
 from swarm_protocol.ports import DEFAULT_PORT
 from swarm_protocol.text import safe
 from swarmtop.args import TOKEN_VARIABLE, address_text
@@ -30,7 +31,7 @@ from swarmtop.errors import UNUSABLE, CommandError
 from swarmtop.progress import progress
 from swarmtop.source import SourceError
 from swarmtop.sources import first_frame
-from swarmtop.sources.live import LiveSource, is_loopback
+from swarmtop.sources.live import LiveSource
 
 EVERYWHERE: Final = ("0.0.0.0", "::")  # listens on every address of this machine
 READY_WITHIN_S: Final = 60.0  # a first start compiles and makes a database, on a slow disk too

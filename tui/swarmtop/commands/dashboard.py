@@ -7,6 +7,7 @@ import gc
 import os
 import sys
 
+from swarm_protocol.loopback import is_loopback
 from swarmtop.config import load_model, open_source, workload
 from swarmtop.dashboard.options import DashboardOptions
 from swarmtop.errors import CommandError
@@ -32,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     if args.swarm is not None or args.db is not None:
         return show(open_source(args), "")
     from swarmtop.commands.invite import invite, invite_line  # websockets and asyncio: no file pays for them
-    from swarmtop.sources.live import LiveSource, is_loopback
+    from swarmtop.sources.live import LiveSource
 
     if args.connect is not None:
         host, port = args.connect

@@ -12,6 +12,7 @@ import time
 from typing import Final
 
 from swarm_protocol import operate
+from swarm_protocol.loopback import is_loopback
 from swarm_protocol.ports import DEFAULT_PORT
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_S, iso_utc
@@ -20,7 +21,7 @@ from swarmtop.args import add_token, address, address_text, length_s
 from swarmtop.commands.common import one_frame
 from swarmtop.config import LOOPBACK
 from swarmtop.errors import DONE, CommandError
-from swarmtop.sources.live import LiveSource, is_loopback
+from swarmtop.sources.live import LiveSource
 
 EXAMPLE: Final = """
 swarmtop invite                                    a line for one machine, good for a day

@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import errno
 import http
-import ipaddress
 import itertools
 import os
 import random
@@ -30,6 +29,7 @@ from swarm_protocol import pins
 from swarm_protocol.estimates import completed
 from swarm_protocol.frames import FrameError
 from swarm_protocol.identity import default_state_dir
+from swarm_protocol.loopback import is_loopback
 from swarm_protocol.messages import (
     MAX_STREAM_BYTES,
     PROTOCOL_VERSION,
@@ -71,13 +71,6 @@ class _Connect(connect):
     def process_redirect(self, exc: Exception) -> Exception | str:
         """Never: a token is not carried elsewhere."""
         return exc
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class _Lost(Exception):

@@ -1,0 +1,48 @@
+"""Why there is no connection to the collector, in a few words for a person. Pure."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import ssl
+from typing import Final
+
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+
+from swarm_protocol.text import safe
+
+_UPGRADE_REQUIRED: Final = 426
+
+
+def closing_words(error: ConnectionClosed) -> str:
+    """Why, as far as the other side or our own pings said it."""
+    if error.rcvd is not None and error.rcvd.reason:
+        return f" ({safe(error.rcvd.reason, 100)})"
+    if error.sent is not None and error.rcvd is None and error.sent.reason:
+        return f" ({safe(error.sent.reason, 100)})"
+    return ""
+
+
+def why_not(error: Exception) -> str:
+    """One short phrase; never the peer's own words unchecked."""
+    if isinstance(error, InvalidStatus):
+        if error.response.status_code == _UPGRADE_REQUIRED:
+            return "it takes only TLS from other machines; leave out ws:// and --insecure"
+        return f"HTTP {error.response.status_code}: no collector at this address"
+    if isinstance(error, TimeoutError):
+        return "no answer"
+    if isinstance(error, ssl.SSLError):
+        if error.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"):
+            return "it speaks no TLS: no collector, or one that takes plain text (--insecure)"
+        return f"TLS: {safe(error.reason or str(error), 100)}"
+    if isinstance(error, socket.gaierror):
+        return f"the name is not known: {error.strerror}"
+    if isinstance(error, OSError):
+        # asyncio words it its own way, and for several addresses puts them all into one text without a number
+        found = re.search(r"\[Errno (\d+)\]", str(error))
+        number = error.errno or (int(found[1]) if found else None)
+        return os.strerror(number) if number else safe(str(error), 100)
+    if isinstance(error, WebSocketException):
+        return f"not a collector: {safe(str(error), 100)}"
+    return safe(str(error), 120)

@@ -1,0 +1,16 @@
+"""Whether a host is this machine itself: there alone nobody stands in between, so plain text may be spoken."""
+
+from __future__ import annotations
+
+import ipaddress
+
+
+def is_loopback(host: str) -> bool:
+    """For an address, IPv4 in IPv6 too, with a scope or without, or the name localhost. Other names: False, whatever
+    they resolve to, since that may change."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
