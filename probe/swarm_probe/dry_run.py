@@ -6,11 +6,11 @@ is watching (a test holds the two together), and say so.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, get_args
 
 from swarm_probe.join_url import collector_of
 from swarm_probe.spool import MAX_BYTES
-from swarm_protocol.samples import KINDS
+from swarm_protocol.samples import KINDS, ProbeSample
 from swarm_protocol.text import safe
 
 MEMBERS: Final = 8  # others in the swarm of the example
@@ -45,12 +45,14 @@ def dry_run_lines(
     layers = (
         f"decoder layers of the swarm's model with torch {safe(torch or '')} (random weights, a child process of low",
         "priority, at most half of the free memory, about 20 s when the model changes and every 6 h);",
+        "products of random matrices, which the collector picks and checks, so that times are believed (every 6 h);",
     )
     rows = {
         "join": (f"{collector_of(url)} as {safe(name)}, {'with' if token else 'without'} a token",),
         "measure": (
             "round trips to the other members (UDP); the time of activation-sized messages (TCP);",
             "its upload now and then (at most 4 MiB, when the collector leases a slot);",
+            "which address the collector sees (STUN), and where a router stands in between, a hole through it (UDP);",
             *(layers if torch else ("no decoder layers: torch is not installed (pip install 'swarmtop[torch]');",)),
             "processor, memory and GPU state",
         ),
@@ -75,4 +77,5 @@ def dry_run_lines(
 
 
 def _sent_fields() -> dict[str, tuple[str, ...]]:
-    return {name: kind.__struct_fields__ for name, kind in KINDS.items()}
+    kinds = get_args(ProbeSample)  # others are told by people who watch an engine
+    return {name: kind.__struct_fields__ for name, kind in KINDS.items() if kind in kinds}

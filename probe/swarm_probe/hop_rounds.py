@@ -23,13 +23,17 @@ from swarm_protocol.units import NS_PER_MS, NS_PER_S, ms_from_ns
 
 FIRST_HOP_S: Final = 2.0  # rounds with a new peer begin within this: somebody waits for the first figure
 POSTPONED_NS: Final = 30 * NS_PER_S  # a round that would disturb somebody is tried again after this
-RETRY_NS: Final = 5 * NS_PER_S
+RETRY_NS: Final = 5 * NS_PER_S  # after one that a transfer cut short, too
 RETRIES: Final = 3
 PREFILL_ROUNDS: Final = 10  # one prefill chunk in so many rounds of decode steps: it is eight times as large
 MIN_EVERY_NS: Final = NS_PER_S
 QUIC_MOST_BYTES: Final = 32 << 10  # of a message; of 128 KB, TCP takes 102 ms where aioquic takes 120 to 450
 
 log = logging.getLogger(__name__)
+
+
+class _Interrupted(Exception):
+    """A transfer began before the round could say anything."""
 
 
 def hop_config(plan: Plan) -> tuple[int, float, float]:
@@ -61,7 +65,7 @@ class HopRounds:
         if member.hop_began is not None and member.hop_began[1] == plan.hop_bytes:
             # only the rhythm changed, as it does with each member that comes or goes: that is no reason for a round
             due_ns = max(due_ns, member.hop_began[0] + every_ns)
-        failed_in_row = 0
+        in_vain = 0  # rounds, in a row
         while True:
             await asyncio.sleep(max(0, due_ns - self._clocks.mono_ns()) / NS_PER_S)
             if self._line.why_waiting(hop.ROUND_BYTES) is not None:
@@ -70,17 +74,22 @@ class HopRounds:
                 continue
             began_ns = self._clocks.mono_ns()
             member.hop_began = began_ns, plan.hop_bytes
+            in_vain += 1
             try:
                 await self._round(member, plan)
-                error = ""
+                in_vain, error = 0, ""
+            except _Interrupted:
+                self._counts["hops_interrupted"] += 1
+                error = member.hop_error
             except PeerError as failed:
                 self._counts["hops_failed"] += 1
                 error = str(failed)
             if error != member.hop_error:
                 log.info("hops to %s: %s", safe(member.peer.name), error or "measured again")
                 member.hop_error = error
-            failed_in_row = failed_in_row + 1 if error else 0
-            soon = 0 < failed_in_row <= RETRIES  # a hole may not be open yet, or the peer busy
+            soon = 0 < in_vain <= RETRIES  # a hole may not be open yet, or the peer busy
+            if soon:
+                member.hop_began = None  # a new plan is no reason to wait longer for the figure
             due_ns = began_ns + (min(RETRY_NS, every_ns) if soon else every_ns)
 
     async def serve(self, stream: Channel, peer: str, size: int) -> None:
@@ -105,6 +114,7 @@ class HopRounds:
             member.hop_rounds += 1
 
     async def _hop(self, member: Member, size_bytes: int, cadence_ns: int, phase: Phase) -> bool:
+        """False: nothing of this size is measured on this path. Raises PeerError or _Interrupted."""
         decode = phase == "decode"
         if size_bytes > QUIC_MOST_BYTES and self._dialler.by_quic(member):
             self._counts["hops_not_by_quic"] += 1  # it would say something of aioquic, and nothing of the path
@@ -129,7 +139,7 @@ class HopRounds:
             stream.close()
             self._line.book("hop", member.peer.node_id, stream)
         if measured is None:
-            return False
+            raise _Interrupted
         self._counts["hops_measured"] += 1
         # over QUIC it would be no sign that TCP passes, which is what a link's sample says with it
         if decode and not loaded and member.trips is not None and transport == "tcp":

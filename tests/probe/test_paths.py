@@ -6,16 +6,18 @@ import asyncio
 import errno
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
 
+from swarm_probe import hop, hop_rounds
 from swarm_probe.paths import Paths, PathsConfig
 from swarm_probe.round_trips import BLOCKED_AFTER
 from swarm_probe.udp import UdpPort
 from swarm_protocol.messages import Peer, Plan, UplinkLease
 from swarm_protocol.samples import HopSample, LinkSample, Sample, UplinkSample
+from swarm_protocol.units import NS_PER_MS
 
 S = TypeVar("S", LinkSample, HopSample, UplinkSample)
 ID_A, ID_B = "a" * 16, "b" * 16
@@ -327,6 +329,29 @@ async def test_a_firewall_that_refuses_udp_is_named_and_its_opening_noticed(
         assert not [s for s in a.samples if isinstance(s, LinkSample)]
     assert (await a.first(LinkSample)).lost == 0
     assert a.paths.udp_error is None
+
+
+async def test_a_round_that_a_transfer_cuts_short_is_done_again_soon_and_not_a_whole_rhythm_later(
+    pair: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = pair
+    measure, cut = hop.measure, asyncio.Event()
+
+    async def cut_short_once(*arguments: Any, **options: Any) -> hop.HopRound | None:
+        if cut.is_set():
+            return await measure(*arguments, **options)
+        cut.set()
+        stream, size, cadence_ns, mono_ns, _ = arguments
+        return await measure(stream, size, cadence_ns, mono_ns, lambda: True, **options)  # one runs from now on
+
+    monkeypatch.setattr(hop, "measure", cut_short_once)
+    monkeypatch.setattr(hop_rounds, "RETRY_NS", 50 * NS_PER_MS)
+    a.paths.update(plan(peer(ID_B, b.paths, out=1, inn=2), hop_every_ms=1e9))
+    b.paths.update(plan(peer(ID_A, a.paths, out=2, inn=1, measure=False)))
+    assert (await a.first(HopSample)).peer == ID_B
+    assert cut.is_set()
+    assert a.paths.counters()["hops_interrupted"] == 1
+    assert "hops_failed" not in a.paths.counters()  # nobody did anything wrong
 
 
 async def test_a_plan_that_only_changes_the_rhythm_is_no_reason_for_another_round_of_hops(

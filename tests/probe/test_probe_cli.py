@@ -225,6 +225,8 @@ def test_dry_run_says_what_would_happen_and_leaves_no_trace(
     assert not state.exists()
     assert "join     203.0.113.7:9470 as x, with a token" in shown.out
     assert "secret-token" not in shown.out
+    sent = [line.split()[0].rstrip(":") for line in shown.out.splitlines() if ": at_ns, " in line]
+    assert sent == ["link", "hop", "uplink", "compute", "roofline", "host", "event"]  # not `run`: no probe sends it
     assert shown.err == "swarm-probe: the name becomes x (A-Z a-z 0-9 . _ -, at most 32)\n"
 
 
