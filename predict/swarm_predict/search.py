@@ -251,9 +251,10 @@ def _need(swarm: Swarm, model: ModelShape, workload: Workload) -> str:
     weights = model.stage_bytes(0, model.layers - 1, workload.weights)
     cache = model.kv_bytes(workload.context) * model.layers * workload.batch * workload.streams
     held = swarm.nodes["vram_bytes"]
+    count = int((held > 0).sum())
     return (
         f"in {workload.weights} needs {gib(weights):.1f} GiB for its layers and {gib(cache):.1f} for the KV cache, "
-        f"{int((held > 0).sum())} nodes have {gib(float(np.nansum(held))):.1f}"
+        f"{'1 node has' if count == 1 else f'{count} nodes have'} {gib(float(np.nansum(held))):.1f}"
     )
 
 

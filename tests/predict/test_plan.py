@@ -49,6 +49,8 @@ def test_too_little_memory_says_what_is_needed_and_what_is_there() -> None:
         plan(plain(count=2), MODEL, INT8)
     assert str(error.value).startswith("llama-2-70b in int8 needs 63.8 GiB for its layers and 0.0 for the KV cache, ")
     assert "2 nodes have 48.0: all nodes together hold" in str(error.value)
+    with pytest.raises(DoesNotFit, match=r"1 node has 24\.0: all nodes together hold"):  # a newcomer's first screen
+        plan(plain(count=1), MODEL, INT8)
 
 
 def test_a_swarm_without_layer_times_says_whose_are_missing() -> None:
