@@ -18,7 +18,7 @@ plan finds.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -55,9 +55,13 @@ def impacts(swarm: Swarm, model: ModelShape, workload: Workload, plan: Plan) -> 
     return tuple(judge.of(row) for row in range(len(tables.names)))
 
 
-def rank(found: Iterable[Impact], previous: Sequence[str] = ()) -> tuple[Impact, ...]:
+def rank(found: Collection[Impact], previous: Sequence[str] = ()) -> tuple[Impact, ...]:
     """The costliest first, unknown costs last. The order of `previous` stands unless a cost exceeds that of the one
-    above it clearly, so noise does not reshuffle the ranking."""
+    above it clearly, so noise does not reshuffle the ranking.
+
+    Each node in turn goes before the first of those placed that it clearly exceeds. Those after that one do not clearly
+    exceed it, so they cannot clearly exceed the newcomer either: nobody stands below one that costs clearly less.
+    """
     place = {name: at for at, name in enumerate(previous)}
     known = sorted((i for i in found if i.cost_ms is not None), key=lambda i: (-_cost(i), i.node))
     if place:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from boxes import Box, swarm_of
+from hypothesis import given
+from hypothesis import strategies as st
 from swarms import both, plain
 
 from swarm_predict.catalogue import model_named
-from swarm_predict.impact import OVERTAKE_MS, impacts, rank
+from swarm_predict.impact import OVERTAKE_MS, OVERTAKE_SHARE, impacts, rank
 from swarm_predict.search import plan
 from swarm_predict.types import Impact, Workload
 from swarm_protocol.swarm import Swarm
@@ -90,6 +94,23 @@ def test_noise_does_not_reshuffle_the_ranking_and_real_changes_do() -> None:
     assert [i.node for i in rank(noise)] == ["b", "a", "c", "d"]
     change = [impact("a", 9.9), impact("b", 10.0), impact("c", 30.0), impact("d", None)]
     assert [i.node for i in rank(change, names)] == ["c", "a", "b", "d"]
+
+
+@given(costs=st.lists(st.floats(-100, 1000), min_size=1, max_size=12), data=st.data())
+def test_nobody_stands_below_one_that_costs_clearly_less(costs: list[float], data: st.DataObject) -> None:
+    before = data.draw(st.permutations([str(i) for i in range(len(costs))]))
+    order = [int(i.node) for i in rank([impact(str(i), cost) for i, cost in enumerate(costs)], before)]
+    assert sorted(order) == list(range(len(costs)))
+    for above, i in enumerate(order):
+        for j in order[above + 1 :]:
+            assert costs[j] <= costs[i] + max(OVERTAKE_MS, OVERTAKE_SHARE * abs(costs[i]))
+
+
+@given(before=st.permutations([str(i) for i in range(12)]), noise=st.randoms())
+def test_noise_within_the_margin_leaves_the_order_as_it_was(before: list[str], noise: random.Random) -> None:
+    shaken = {node: (1000.0 - 40.0 * place) * (1 + noise.uniform(-0.01, 0.01)) for place, node in enumerate(before)}
+    found = [impact(node, shaken[node]) for node in sorted(before)]
+    assert [i.node for i in rank(found, before)] == before
 
 
 def test_a_node_beyond_an_ocean_is_blamed_for_its_round_trips_although_its_neighbour_is_near() -> None:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from swarm_predict.catalogue import model_named
 from swarm_predict.types import PredictError, Workload
 from swarm_protocol.swarm import Kind, LayerTime, NodeFacts, State, Swarm
 from swarm_protocol.swarmfile import parse_swarm
 from swarm_protocol.units import BYTES_PER_GIB
-from swarmtop.analysis import OVERTAKE_MS, OVERTAKE_SHARE, alive, analyse, missing, steadied
+from swarmtop.analysis import alive, analyse, missing
 
 MODEL = model_named("llama-3.1-8b")
 GARAGE = (Path(__file__).parents[2] / "examples" / "garage.toml").read_text()
@@ -121,21 +119,3 @@ def test_a_swarm_in_which_nobody_answers_says_so() -> None:
 def test_a_question_that_is_wrong_for_any_swarm_is_an_error_not_a_remark() -> None:
     with pytest.raises(PredictError, match="no known format"):
         analyse(heard(2), MODEL, Workload(weights="fp17"))
-
-
-@given(costs=st.lists(st.floats(-100, 1000), min_size=1, max_size=12), data=st.data())
-def test_nobody_stands_below_one_that_costs_clearly_less(costs: list[float], data: st.DataObject) -> None:
-    before = data.draw(st.permutations(range(len(costs))))
-    order = steadied(before, dict(enumerate(costs)))
-    assert sorted(order) == list(range(len(costs)))
-    for above, i in enumerate(order):
-        for j in order[above + 1 :]:
-            assert costs[j] <= costs[i] + max(OVERTAKE_MS, OVERTAKE_SHARE * abs(costs[i]))
-
-
-@given(costs=st.lists(st.floats(10, 1000), min_size=2, max_size=12), noise=st.randoms())
-def test_noise_within_the_margin_leaves_the_order_as_it_was(costs: list[float], noise) -> None:  # type: ignore[no-untyped-def]
-    before = steadied(sorted(range(len(costs)), key=lambda i: -costs[i]), dict(enumerate(costs)))
-    spaced = {i: 1000.0 - 40.0 * place for place, i in enumerate(before)}
-    shaken = {i: cost * (1 + noise.uniform(-0.01, 0.01)) for i, cost in spaced.items()}
-    assert steadied(before, shaken) == before

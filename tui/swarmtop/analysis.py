@@ -14,10 +14,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from swarm_predict import impact
 from swarm_predict.compute import How, layer_columns
 from swarm_predict.cost import build_tables
 from swarm_predict.follow import Follower, price_of
-from swarm_predict.impact import impacts
 from swarm_predict.models import ModelShape
 from swarm_predict.predict import predict
 from swarm_predict.search import plan as search_plan
@@ -30,11 +30,6 @@ from swarmtop.dashboard.model.figures import figures
 from swarmtop.show import age_s, optional, state_of
 
 GONE: Final = (State.LOST, State.LEFT)
-
-# A node overtakes the one ranked above it only when its cost exceeds that one's by this share of it, or by this many
-# milliseconds if that is more: measurement noise does not reshuffle the ranking.
-OVERTAKE_SHARE: Final = 0.05
-OVERTAKE_MS: Final = 0.5
 
 NAMED: Final = 3  # of a list of nodes in one line; the rest are counted
 
@@ -107,13 +102,13 @@ def analyse(
     try:
         plan = search_plan(living, model, workload, objective=objective, warm=before)
         plan, follower = steady(living, model, workload, plan, follower)
-        found = impacts(living, model, workload, plan)
+        found = impact.impacts(living, model, workload, plan)
     except PredictError as error:
         if plan is not None:
             notes = (*notes, f"no costs: {error}")
         else:
             why_not = _why_not(error, notes) if len(living) else _nobody(swarm)
-    by_name = {impact.node: impact for impact in found}
+    by_name = {each.node: each for each in found}
     return Analysis(
         at_ns=swarm.at_ns,
         model=model.name,
@@ -263,34 +258,26 @@ def listed(names: Sequence[str], total: int | None = None) -> str:
 def rank(swarm: Swarm, model: str, impact_of: dict[str, Impact], previous: Analysis | None) -> tuple[Row, ...]:
     """Every node once: what costs most first, then those whose cost is not known, then the lost and departed."""
     states = [state_of(value) for value in swarm.nodes["state"]]
-    cost = {
-        i: impact.cost_ms
-        for i, f in enumerate(swarm.facts)
-        if (impact := impact_of.get(f.name)) is not None and impact.cost_ms is not None
-    }
-    by_name = sorted(range(len(swarm)), key=lambda i: swarm.facts[i].name)
-    before = {row.name: row.rank for row in previous.rows} if previous else {}
-    known = sorted((i for i in by_name if i in cost), key=lambda i: -cost[i])
-    known.sort(key=lambda i: before.get(swarm.facts[i].name, len(before) + 1))
-    order = steadied(known, cost)
-    order += [i for i in by_name if i not in cost and states[i] not in GONE]
-    order += [i for i in by_name if i not in cost and states[i] in GONE]
+    at = {facts.name: i for i, facts in enumerate(swarm.facts)}
+    ranked = impact.rank(tuple(impact_of.values()), [row.name for row in previous.rows] if previous else ())
+    order = [at[found.node] for found in ranked if found.cost_ms is not None and found.node in at]
+    order += sorted(set(range(len(swarm))) - set(order), key=lambda i: (states[i] in GONE, swarm.facts[i].name))
     columns = figures(swarm, model, swarm.at_ns)
     free = swarm.nodes["vram_free_bytes"]
     rows = []
     for position, i in enumerate(order, 1):
-        facts, impact = swarm.facts[i], impact_of.get(swarm.facts[i].name)
+        facts, found = swarm.facts[i], impact_of.get(swarm.facts[i].name)
         rows.append(
             Row(
                 rank=position,
                 index=i,
                 name=facts.name,
                 state=states[i],
-                in_placement=impact.in_placement if impact else False,
-                cost_ms=impact.cost_ms if impact else None,
-                gain_ms=impact.gain_ms if impact else None,
-                cause=impact.cause if impact else None,
-                cause_ms=impact.cause_ms if impact else {},
+                in_placement=found.in_placement if found else False,
+                cost_ms=found.cost_ms if found else None,
+                gain_ms=found.gain_ms if found else None,
+                cause=found.cause if found else None,
+                cause_ms=found.cause_ms if found else {},
                 rtt_p50_ms=optional(columns.rtt50_ms[i]),
                 rtt_kind=Kind.ESTIMATE if columns.estimated[i] else Kind.MEASURED,
                 rtt_p99_ms=optional(columns.rtt99_ms[i]),
@@ -307,20 +294,3 @@ def rank(swarm: Swarm, model: str, impact_of: dict[str, Impact], previous: Analy
             )
         )
     return tuple(rows)
-
-
-def steadied(order: Sequence[int], cost: dict[int, float]) -> list[int]:
-    """`order` changed as little as possible, so that nobody stands below one that costs clearly less.
-
-    Each node in turn goes before the first of those placed that it clearly exceeds. Those after that one do not
-    clearly exceed it, so they cannot clearly exceed the newcomer either: the claim holds for every pair.
-    """
-    placed: list[int] = []
-    for i in order:
-        at = next((k for k, j in enumerate(placed) if cost[i] > cost[j] + _margin_ms(cost[j])), len(placed))
-        placed.insert(at, i)
-    return placed
-
-
-def _margin_ms(cost_ms: float) -> float:
-    return max(OVERTAKE_MS, OVERTAKE_SHARE * abs(cost_ms))
