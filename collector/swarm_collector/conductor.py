@@ -63,7 +63,7 @@ class Conductor:
         return None
 
     def lease_done(self, done: LeaseDone, by: str, now_ns: int) -> bool:
-        known = self.leases.done(done.lease_id, by)
+        known = self.leases.done(done.lease_id, by, now_ns, begun=done.begun)
         if known and not done.ok:
             self.leases.again(by, now_ns)
         return known
@@ -79,7 +79,7 @@ class Conductor:
         for lease in self.leases.poll(now_ns):
             member = self.membership.get(lease.src)
             if member is None or member.session is None:
-                self.leases.done(lease.lease_id, lease.src)  # nobody to tell: never begun
+                self.leases.done(lease.lease_id, lease.src, now_ns, begun=False)  # nobody to tell
                 continue
             message = UplinkLease(
                 lease_id=lease.lease_id, peer=lease.dst, max_bytes=lease.max_bytes, expires_ms=LEASE_NS / NS_PER_MS

@@ -130,12 +130,18 @@ class Leases:
         waits += self._round_ns.values()
         return max(min(waits, default=now_ns + DAY_NS), self.not_before_ns, self._rested_ns)
 
-    def done(self, lease_id: int, by: str) -> bool:
-        """The sender says that it is over. False for a lease that is not its own, or is no more."""
+    def done(self, lease_id: int, by: str, now_ns: int, *, begun: bool) -> bool:
+        """The sender says that it is over. False for a lease that is not its own, or is no more.
+
+        A lease that was not even begun costs nobody its bytes: a few in a row would leave a node without an uplink's
+        figure until the next day. (Who lies about it spends its peer's own limit, which the peer's probe holds.)
+        """
         lease = self._active.get(lease_id)
         if lease is None or lease.src != by:
             return False
         del self._active[lease_id]
+        if not begun:
+            self._settle(lease.src, lease.dst, 0, now_ns)
         self._quiet_until_ns = 0
         return True
 
@@ -152,15 +158,19 @@ class Leases:
 
     def spent(self, src: str, dst: str, sent_bytes: int, now_ns: int) -> None:
         """A transfer was reported: what it did not use of a lease's bytes is given back, once a lease."""
+        if self._settle(src, dst, sent_bytes, now_ns):
+            self._measured.add(src)
+
+    def _settle(self, src: str, dst: str, sent_bytes: int, now_ns: int) -> bool:
         if (src, dst) not in self._unsettled:
-            return
+            return False
         self._unsettled.discard((src, dst))
-        self._measured.add(src)
         unused = max(0, MAX_BYTES - sent_bytes)
         for end in (src, dst):
             if end in self._budgets:
                 left = self._left_bytes(end, now_ns)
                 self._budgets[end].left_bytes = min(left + unused, self.daily_bytes)
+        return True
 
     def spent_before(self, src: str, dst: str, sent_bytes: int, at_ns: int) -> None:
         """What a transfer used in a former life of this collector; to be told oldest first."""

@@ -59,6 +59,10 @@ class Channel(Protocol):
 
     def close(self) -> None: ...
 
+    def abort(self) -> None:
+        """Closes, and what was written and has not left is not sent any more."""
+        ...
+
 
 async def read_exactly(stream: Channel, size: int) -> bytes:
     """Raises Unreachable where the stream ends before."""

@@ -33,6 +33,7 @@ from swarm_probe.link import Link, LinkState, LinkTimes
 from swarm_probe.nat import Finding
 from swarm_probe.spool import Spool
 from swarm_probe.status import Status, write_status
+from swarm_probe.transfers import Outcome
 from swarm_protocol import __version__
 from swarm_protocol.identity import load_or_create_node_key, node_id
 from swarm_protocol.messages import (
@@ -86,7 +87,7 @@ class PathsLike(Protocol):
 
     def joined(self, collector: str, stun_ports: tuple[int, ...], on_reach: Callable[[Finding], None]) -> None: ...
 
-    def relay_by(self, send: Callable[[Relay], Awaitable[bool]]) -> None: ...
+    def linked(self, send: Callable[[Relay], Awaitable[bool]], carried: Callable[[], tuple[int, int]]) -> None: ...
 
     def relayed(self, message: Relay) -> None: ...
 
@@ -94,7 +95,7 @@ class PathsLike(Protocol):
 
     def grant(self, grant: UplinkGrant) -> None: ...
 
-    async def run_uplink(self, lease: UplinkLease) -> tuple[bool, str]: ...
+    async def run_uplink(self, lease: UplinkLease) -> Outcome: ...
 
     def counters(self) -> dict[str, int]: ...
 
@@ -179,7 +180,7 @@ class Daemon:
             rng=self._rng,
             times=config.times,
         )
-        self._paths.relay_by(self._link.send)
+        self._paths.linked(self._link.send, self._link.carried)
         self._link_state = LinkState("connecting", f"connecting to {collector}")
         self._plan: Plan | None = None
         self._transfers: set[asyncio.Task[None]] = set()
@@ -278,10 +279,10 @@ class Daemon:
     async def _transfer(self, lease: UplinkLease) -> None:
         try:
             async with asyncio.timeout(lease.expires_ms / 1000):
-                ok, detail = await self._paths.run_uplink(lease)
+                ok, detail, begun = await self._paths.run_uplink(lease)
         except TimeoutError:
-            ok, detail = False, f"not done within the {lease.expires_ms:.0f} ms of the lease"
-        await self._link.send(LeaseDone(lease_id=lease.lease_id, ok=ok, detail=safe(detail, 300)))
+            ok, detail, begun = False, f"not done within the {lease.expires_ms:.0f} ms of the lease", True
+        await self._link.send(LeaseDone(lease_id=lease.lease_id, ok=ok, detail=safe(detail, 300), begun=begun))
 
     def _transfer_ended(self, task: asyncio.Task[None]) -> None:
         self._transfers.discard(task)

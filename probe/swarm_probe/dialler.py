@@ -56,6 +56,8 @@ class Dialler:
                 member.tcp_again_ns = self._mono_ns() + TCP_AGAIN_NS
         if (hole := self.hole(member)) is not None:
             return await self._quic_port().dial(hole, member.caller, purpose, size), "quic"
+        if member.trips is not None and self._trips.punching(member.trips):
+            raise NoAnswer("a hole to it is being punched")  # a figure of the detour would stand for the path
         assert self.relay is not None
         return await self.relay.dial(member.caller, purpose, size), "relay"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections import Counter
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from swarm_probe import hop
-from swarm_probe.channel import Channel, NoAnswer, PeerError
+from swarm_probe.channel import Busy, Channel, NoAnswer, PeerError
 from swarm_probe.dialler import Dialler
 from swarm_probe.line import Line
 from swarm_probe.member import Member
@@ -23,8 +24,8 @@ from swarm_protocol.units import NS_PER_MS, NS_PER_S, ms_from_ns
 
 FIRST_HOP_S: Final = 2.0  # rounds with a new peer begin within this: somebody waits for the first figure
 POSTPONED_NS: Final = 30 * NS_PER_S  # a round that would disturb somebody is tried again after this
-RETRY_NS: Final = 5 * NS_PER_S  # after one that a transfer cut short, too
-RETRIES: Final = 3
+RETRY_NS: Final = 5 * NS_PER_S  # after one that a transfer cut short, or that came to nothing
+RETRIES: Final = 3  # in a row, of the latter
 PREFILL_ROUNDS: Final = 10  # one prefill chunk in so many rounds of decode steps: it is eight times as large
 MIN_EVERY_NS: Final = NS_PER_S
 QUIC_MOST_BYTES: Final = 32 << 10  # of a message; of 128 KB, TCP takes 102 ms where aioquic takes 120 to 450
@@ -67,30 +68,47 @@ class HopRounds:
             due_ns = max(due_ns, member.hop_began[0] + every_ns)
         in_vain = 0  # rounds, in a row
         while True:
-            await asyncio.sleep(max(0, due_ns - self._clocks.mono_ns()) / NS_PER_S)
+            await self._rest(member, due_ns)
             if self._line.why_waiting(hop.ROUND_BYTES) is not None:
                 self._counts["hops_postponed"] += 1
                 due_ns = self._clocks.mono_ns() + min(every_ns, POSTPONED_NS)
                 continue
             began_ns = self._clocks.mono_ns()
             member.hop_began = began_ns, plan.hop_bytes
-            in_vain += 1
+            wait_ns = every_ns
             try:
                 await self._round(member, plan)
                 in_vain, error = 0, ""
             except _Interrupted:
                 self._counts["hops_interrupted"] += 1
                 error = member.hop_error
+                wait_ns = RETRY_NS
             except PeerError as failed:
                 self._counts["hops_failed"] += 1
                 error = str(failed)
+                in_vain += 1
+                if in_vain <= RETRIES:  # a hole may not be open yet, or the peer serves a transfer
+                    wait_ns = RETRY_NS
+                elif isinstance(failed, Busy):
+                    wait_ns = POSTPONED_NS
             if error != member.hop_error:
                 log.info("hops to %s: %s", safe(member.peer.name), error or "measured again")
                 member.hop_error = error
-            soon = 0 < in_vain <= RETRIES  # a hole may not be open yet, or the peer busy
-            if soon:
+            if wait_ns < every_ns:
                 member.hop_began = None  # a new plan is no reason to wait longer for the figure
-            due_ns = began_ns + (min(RETRY_NS, every_ns) if soon else every_ns)
+            due_ns = began_ns + min(wait_ns, every_ns)
+
+    async def _rest(self, member: Member, due_ns: int) -> None:
+        """Until then, or until a hole to the peer opens, which the last round had to do without."""
+        rest_s = max(0, due_ns - self._clocks.mono_ns()) / NS_PER_S
+        if member.trips is None:
+            await asyncio.sleep(rest_s)
+            return
+        await asyncio.sleep(0)  # a round that is overdue, too, lets others have a turn
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(rest_s):
+                await member.trips.opened.wait()
+        member.trips.opened.clear()
 
     async def serve(self, stream: Channel, peer: str, size: int) -> None:
         """The other end of a round."""
@@ -104,9 +122,10 @@ class HopRounds:
         """A prefill chunk now and then, then a decode step's: the newest figure of a link is always a decode step's."""
         cadence_ns = min(hop.MAX_CADENCE_NS, int(plan.hop_cadence_ms * NS_PER_MS))
         await self._line.no_transfer.wait()
-        if plan.prefill_bytes and member.hop_rounds % PREFILL_ROUNDS == 0:
+        if plan.prefill_bytes and member.hop_rounds >= member.prefill_at:
             try:
                 await self._hop(member, plan.prefill_bytes, cadence_ns, "prefill")
+                member.prefill_at = member.hop_rounds + PREFILL_ROUNDS
             except NoAnswer:
                 if not self._dialler.others(member, Purpose.HOP, plan.hop_bytes):
                     raise

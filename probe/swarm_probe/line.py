@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Literal
 
@@ -34,6 +34,7 @@ class Line:
         self.no_transfer.set()
         self.own_transfer = False  # one of ours is being prepared, or runs
         self.names: dict[str, str] = {}  # of the plan's peers, for the record
+        self.link_carried: Callable[[], tuple[int, int]] = lambda: (0, 0)  # bytes to and from the collector
         self._transfers = 0  # at this node, of either direction
         self._tested_ns: int | None = None  # when a test was last seen running, or ended
         self._served_hops = 0
@@ -88,8 +89,10 @@ class Line:
                 self._trips.paused = self._courtesy.battery_percent is not None
             looks += 1
             now_ns = self._clocks.mono_ns()
+            # with the collector's connection: an answer to its challenge is a hundred kilobytes at once
             sent, received = (
-                self._counts[f"udp_bytes_{way}"] + self._counts[f"tcp_bytes_{way}"] for way in ("sent", "received")
+                self._counts[f"udp_bytes_{way}"] + self._counts[f"tcp_bytes_{way}"] + by_link
+                for way, by_link in zip(("sent", "received"), self.link_carried(), strict=True)
             )
             if self.transferring or self._served_hops > 0 or self.hop_turn.locked():
                 self._tested_ns = now_ns

@@ -161,6 +161,10 @@ class Link:
         self.received_bytes = 0
         self.ignored = 0  # messages that were none of ours
 
+    def carried(self) -> tuple[int, int]:
+        """Bytes of messages sent and received since the start."""
+        return self.sent_bytes, self.received_bytes
+
     @property
     def welcome(self) -> Welcome | None:
         """What the collector said at the last joining; None: not joined now."""

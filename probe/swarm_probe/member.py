@@ -22,6 +22,7 @@ class Member:
     hop_task: asyncio.Task[None] | None = None
     hop_began: tuple[int, int] | None = None  # (monotonic ns, bytes a message) of the latest round
     hop_rounds: int = 0  # that gave a figure
+    prefill_at: int = 0  # round in which a prefill chunk is sent next
     hop_error: str = ""
 
     @property

@@ -30,7 +30,7 @@ from swarm_probe.relay import RelayPort
 from swarm_probe.round_trips import RoundTrips
 from swarm_probe.sockets import why
 from swarm_probe.tcp_peer import Caller, Purpose, Service, TcpPeer
-from swarm_probe.transfers import Transfers
+from swarm_probe.transfers import Outcome, Transfers
 from swarm_probe.udp import Clocks
 from swarm_probe.whereabouts import aims, moved_only, same, tcp_targets
 from swarm_protocol.messages import Peer, Plan, Relay, UplinkGrant, UplinkLease
@@ -141,8 +141,9 @@ class Paths:
             self._trips.reach.on_change = on_reach
             self._trips.reach.joined(collector, stun_ports)
 
-    def relay_by(self, send: Callable[[Relay], Awaitable[bool]]) -> None:
-        """How bytes for members go by way of the collector."""
+    def linked(self, send: Callable[[Relay], Awaitable[bool]], carried: Callable[[], tuple[int, int]]) -> None:
+        """How bytes for members go by way of the collector, and what that connection has carried (bytes out, in)."""
+        self._line.link_carried = carried
         self._dialler.relay = RelayPort(send, self._tcp.converse, self._counts)
 
     def relayed(self, message: Relay) -> None:
@@ -189,11 +190,11 @@ class Paths:
         self._trips.announce(plan.peers)
         self._tcp.announce([Caller(p.node_id, p.ssid_in, p.stamp_key) for p in plan.peers])
 
-    async def run_uplink(self, lease: UplinkLease) -> tuple[bool, str]:
-        """One transfer to the lease's peer; emits its sample. (whether it measured, one line about it)"""
+    async def run_uplink(self, lease: UplinkLease) -> Outcome:
+        """One transfer to the lease's peer; emits its sample."""
         member = self._members.get(lease.peer)
         if member is None:
-            return False, f"{lease.peer} is not in the plan of this probe"
+            return Outcome(False, f"{lease.peer} is not in the plan of this probe", begun=False)
         return await self._transfers.run(member, lease)
 
     def counters(self) -> dict[str, int]:

@@ -279,6 +279,8 @@ class QuicStream:
     def close(self) -> None:
         self._end.close()
 
+    abort = close  # CONNECTION_CLOSE leaves nothing to be sent (RFC 9000, section 10.2)
+
     async def _moved(self) -> None:
         self._end.moved.clear()
         await self._end.moved.wait()

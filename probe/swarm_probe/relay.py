@@ -63,14 +63,14 @@ class RelayPort:
                 return
             stream = self._begin(key)
             self._spawn(self._converse(stream))
-        self._counts["tcp_bytes_received"] += len(message.data)
+        self._counts["relay_bytes_received"] += len(message.data)
         stream.take(message)
 
     async def send(self, key: Key, data: bytes, *, end: bool = False) -> None:
         peer, flow, opened_here = key
         if not await self._send(Relay(peer=peer, flow=flow, opened_here=opened_here, data=data, end=end)):
             raise Unreachable("there is no collector to go through")
-        self._counts["tcp_bytes_sent"] += len(data)
+        self._counts["relay_bytes_sent"] += len(data)
 
     def end(self, key: Key) -> None:
         """Says so to the other end, if there is a collector to say it through."""
@@ -156,3 +156,5 @@ class RelayStream:
     def close(self) -> None:
         self._ended = True
         self._port.end(self._key)
+
+    abort = close  # nothing is kept here

@@ -188,6 +188,11 @@ class RoundTrips:
         """Whether a NAT is known to lie on the way: then no address of the peer's is known to be reachable."""
         return behind_nat(peer) or self.reach.finding().nat in ("endpoint-independent", "symmetric")
 
+    def punching(self, trips: Trips) -> bool:
+        """Whether a hole to this peer may open any moment."""
+        self._look_after_holes()  # its address may have been lost since the last look
+        return trips.knocking
+
     def _look_after_holes(self) -> None:
         """Bursts while nothing answers, keepalives once something does; again in a second while there is a NAT."""
         if self._holes is not None:
@@ -394,6 +399,7 @@ class RoundTrips:
             self.reach.peer_answered(at_ns)
             if trips.knocking:
                 trips.knocking = False
+                trips.opened.set()
                 self.pace(trips, None)
             self._note(trips, event)
             self._report(trips, self._clocks.mono_ns())

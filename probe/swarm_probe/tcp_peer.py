@@ -8,6 +8,7 @@ byte. Nothing here is secret and nothing after the preamble is signed; it carrie
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import hmac
 import logging
@@ -39,6 +40,7 @@ _VERSION: Final = 2  # 2: reports of a transfer tell of trains
 _MAC_BYTES: Final = 16
 _HELLO: Final = struct.Struct("!4sBBH16s")  # magic, version, purpose, SSID, nonce
 _REPLY: Final = struct.Struct("!16sB")  # nonce, status
+_NO_LINGER: Final = struct.pack("@ii", 1, 0)  # close(2) resets the connection: socket(7)
 _GO: Final = struct.Struct("!I")  # size: of each message of a hop, of the whole transfer
 
 log = logging.getLogger(__name__)
@@ -142,6 +144,11 @@ class Stream:
             raise Unreachable(f"the connection broke ({why(error)})") from error
 
     def close(self) -> None:
+        self.socket.close()
+
+    def abort(self) -> None:
+        with contextlib.suppress(OSError):  # it is broken already
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         self.socket.close()
 
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from statistics import median
-from typing import Final
+from typing import Final, NamedTuple
 
 from swarm_probe import uplink
-from swarm_probe.channel import Channel, PeerError, Unreachable
+from swarm_probe.channel import Busy, Channel, PeerError, Unreachable
 from swarm_probe.dialler import Dialler
 from swarm_probe.line import ATTEND_S, Line
 from swarm_probe.member import Member
@@ -36,6 +36,22 @@ GRANT_WAIT_S: Final = 2.0  # the grant comes by another connection than the tran
 MAX_GRANTS: Final = 64
 TRANSFER_LEAVES_NS: Final = 8 * NS_PER_S  # what a transfer should have left of its lease when it begins
 CLOSING_NS: Final = NS_PER_S  # of a lease, kept for its end: the report, a close, a busy machine
+SEND_S: Final = (
+    12.0  # what a line has not shown by then (5 Mbit/s: all of it) it will not show in the rest of the lease
+)
+BUSY_AGAIN_S: Final = 1.0  # what the last transfer left in queues is gone by then
+
+
+class Outcome(NamedTuple):
+    """Of a lease. `detail`: one line."""
+
+    ok: bool  # it measured
+    detail: str
+    begun: bool  # bytes of it were sent
+
+
+class _NotBegun(PeerError):
+    """No connection."""
 
 
 class Transfers:
@@ -80,25 +96,25 @@ class Transfers:
             self._counts["uplinks_not_granted"] += 1
             raise Unreachable("a transfer that the collector has not announced to this end")
 
-    async def run(self, member: Member, lease: UplinkLease) -> tuple[bool, str]:
-        """One transfer to the lease's peer; emits its sample. (whether it measured, one line about it)"""
+    async def run(self, member: Member, lease: UplinkLease) -> Outcome:
+        """One transfer to the lease's peer; emits its sample."""
         # what has been seen by the end of the lease is a bound, and must be told before it is taken away
         deadline_ns = self._clocks.mono_ns() + int(lease.expires_ms * NS_PER_MS) - CLOSING_NS
         name = safe(member.peer.name)
         if not member.tcp and self._dialler.hole(member) is None:
-            return False, f"{name} has no TCP port to send to"
-        if self._line.busy:
-            return False, "another transfer runs at this node"
+            return Outcome(False, f"{name} has no TCP port to send to", begun=False)
+        if self._line.own_transfer:
+            return Outcome(False, "another transfer runs at this node", begun=False)
         self._line.own_transfer = True
         try:
             if (waiting := await self._wait_for_line(deadline_ns)) is not None:
                 self._counts["uplinks_postponed"] += 1
-                return False, f"{name}: {waiting}"
+                return Outcome(False, f"{name}: {waiting}", begun=False)
             transfer, transport, idle_ns, loaded_ns = await self._transfer(member, lease, deadline_ns)
         except (PeerError, TimeoutError) as error:
             self._counts["uplinks_failed"] += 1
             why = str(error) or f"the lease ran out after {lease.expires_ms:.0f} ms"
-            return False, f"{name}: {why}"
+            return Outcome(False, f"{name}: {why}", begun=not isinstance(error, _NotBegun | TimeoutError))
         finally:
             self._line.own_transfer = False
         self._counts["uplinks_measured"] += 1
@@ -116,7 +132,8 @@ class Transfers:
             )
         )
         sign = "≥ " if transfer.bound else ""
-        return True, f"{name}: {sign}{transfer.mbps:.1f} Mbit/s, {transfer.sent_bytes} bytes ({transfer.ended})"
+        line = f"{name}: {sign}{transfer.mbps:.1f} Mbit/s, {transfer.sent_bytes} bytes ({transfer.ended})"
+        return Outcome(True, line, begun=True)
 
     async def serve(self, stream: Channel, peer: str, size: int) -> None:
         """The other end of one."""
@@ -142,21 +159,32 @@ class Transfers:
             async with asyncio.timeout(self._seconds_until(deadline_ns)):
                 async with self._line.hop_turn:  # a round that runs ends at its next message
                     pass
-                stream, transport = await self._dialler.dial(member, Purpose.UPLINK, max_bytes)
+                stream, transport = await self._dial(member, max_bytes, deadline_ns)
             try:
                 with self._loaded_pace(trips) as loaded:
-                    seconds = self._seconds_until(deadline_ns)
+                    seconds = min(SEND_S, self._seconds_until(deadline_ns))
                     transfer = await uplink.send(
                         stream, max_bytes, seconds, int(idle_ns or 0), self._clocks.mono_ns, pdv_ns
                     )
             finally:
-                stream.close()
+                stream.abort()  # whoever has the next lease of this line finds it empty
                 self._line.book("uplink", member.peer.node_id, stream)
         # the later half: the queue fills while the transfer gets going
         loaded_ns = median(loaded[len(loaded) // 2 :]) if len(loaded) >= LOADED_RTTS_MIN else None
         if transport == "quic":  # it may be our own encryption that was the bottleneck
             transfer = replace(transfer, bound=True)
         return transfer, transport, idle_ns, loaded_ns
+
+    async def _dial(self, member: Member, max_bytes: int, deadline_ns: int) -> tuple[Channel, Transport]:
+        """Tries a busy peer again: it may not have seen yet that its last transfer has ended. Raises _NotBegun."""
+        while True:
+            try:
+                return await self._dialler.dial(member, Purpose.UPLINK, max_bytes)
+            except PeerError as error:
+                late = self._clocks.mono_ns() + TRANSFER_LEAVES_NS > deadline_ns
+                if late or not isinstance(error, Busy):
+                    raise _NotBegun(str(error)) from error
+            await asyncio.sleep(BUSY_AGAIN_S)
 
     async def _settle_idle(self, trips: Trips) -> None:
         """A few round trips of the quiet line, where there are none yet; goes on without them where none come."""
@@ -190,11 +218,16 @@ class Transfers:
 
     async def _wait_for_line(self, deadline_ns: int) -> str | None:
         """Until a transfer disturbs nobody; why not, where that takes longer than the lease leaves."""
-        while (waiting := self._line.why_waiting(LEAST_TRANSFER_BYTES)) is not None:
+        while (waiting := self._why_waiting()) is not None:
             if self._clocks.mono_ns() + TRANSFER_LEAVES_NS > deadline_ns or self._line.is_full(LEAST_TRANSFER_BYTES):
                 return waiting
             await asyncio.sleep(ATTEND_S)
         return None
+
+    def _why_waiting(self) -> str | None:
+        if self._line.transferring:
+            return "another transfer runs at this node"
+        return self._line.why_waiting(LEAST_TRANSFER_BYTES)
 
     def _seconds_until(self, deadline_ns: int) -> float:
         return max(0, deadline_ns - self._clocks.mono_ns()) / NS_PER_S

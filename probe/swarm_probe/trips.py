@@ -37,6 +37,7 @@ class Trips:
     told: int  # how many of them the plan named
     hole: Hole
     knocking: bool = False
+    opened: asyncio.Event = field(default_factory=asyncio.Event)  # the hole, just now; who waits for it clears this
     due_ns: int = 0
     ended: bool = False
     hop_ms: float | None = None  # latest hop to this peer; goes into its link samples

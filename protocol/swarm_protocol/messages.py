@@ -129,6 +129,7 @@ class LeaseDone(msgspec.Struct, frozen=True, kw_only=True, tag="lease_done"):
     lease_id: Count
     ok: bool
     detail: Line = ""
+    begun: bool = True  # False: not a byte of the transfer was sent
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag="heartbeat"):

@@ -85,7 +85,7 @@ class Anything(RuleBasedStateMachine):
             lease_id = data.draw(st.sampled_from(sorted(self.running)))
             lease = next((one for one in self.leases.active if one.lease_id == lease_id), None)
             assert lease is not None, "a lease ended while its transfer ran"
-            assert self.leases.done(lease_id, lease.src)
+            assert self.leases.done(lease_id, lease.src, self.now_ns, begun=True)
             del self.running[lease_id]
 
     @invariant()
@@ -112,7 +112,7 @@ def test_every_pair_of_a_small_new_swarm_gets_its_turn_within_minutes():
     while len(seen) < 12 and now_ns < 600 * NS_PER_S:
         for lease in leases.poll(now_ns):
             seen.add((lease.src, lease.dst))
-            assert leases.done(lease.lease_id, lease.src)
+            assert leases.done(lease.lease_id, lease.src, now_ns, begun=True)
             leases.spent(lease.src, lease.dst, 256 << 10, now_ns)
         now_ns += NS_PER_S
     assert len(seen) == 12
@@ -124,7 +124,7 @@ def test_a_round_is_done_within_minutes_and_the_next_comes_much_later():
     for second in range(24 * 3600):
         for lease in leases.poll(second * NS_PER_S):
             times.setdefault(lease.src, []).append(second)
-            leases.done(lease.lease_id, lease.src)
+            leases.done(lease.lease_id, lease.src, second * NS_PER_S, begun=True)
             leases.spent(lease.src, lease.dst, 256 << 10, second * NS_PER_S)
     for seconds in times.values():
         assert seconds[ROUND_PEERS - 1] - seconds[0] < ROUND_NS / NS_PER_S
@@ -138,10 +138,10 @@ def test_everybody_is_sent_to():
 def test_only_the_sender_can_end_a_lease():
     leases = ready(2)
     lease = first_of(leases)
-    assert not leases.done(lease.lease_id, lease.dst)
-    assert not leases.done(lease.lease_id + 1, lease.src)
+    assert not leases.done(lease.lease_id, lease.dst, 0, begun=True)
+    assert not leases.done(lease.lease_id + 1, lease.src, 0, begun=True)
     assert leases.active == (lease,)
-    assert leases.done(lease.lease_id, lease.src)
+    assert leases.done(lease.lease_id, lease.src, 0, begun=True)
     assert leases.active == ()
 
 
@@ -184,7 +184,7 @@ def test_no_node_is_asked_for_more_than_its_daily_bytes(seed):
         for lease in leases.poll(now_ns):
             asked[lease.src] += MAX_BYTES
             asked[lease.dst] += MAX_BYTES
-            leases.done(lease.lease_id, lease.src)
+            leases.done(lease.lease_id, lease.src, now_ns, begun=True)
     assert 0 < max(asked.values()) <= 2 * DAILY_BYTES  # a full bucket to begin with, and a day's refill
 
 
@@ -193,7 +193,7 @@ def test_repeated_reports_of_one_transfer_give_back_once():
     for second in range(until_s):
         for lease in leases.poll(second * NS_PER_S):
             total += MAX_BYTES
-            leases.done(lease.lease_id, lease.src)
+            leases.done(lease.lease_id, lease.src, second * NS_PER_S, begun=True)
             leases.spent(lease.src, lease.dst, MAX_BYTES, second * NS_PER_S)
         leases.spent(IDS[0], IDS[1], 0, second * NS_PER_S)
     assert DAILY_BYTES <= total <= DAILY_BYTES * (1 + until_s / 86_400)
@@ -204,7 +204,7 @@ def test_a_clock_set_back_gives_no_bytes():
     for second in [*range(0, 40_000, 10), *range(100, 40_000, 10)] * 3:
         for lease in leases.poll(second * NS_PER_S):
             total += MAX_BYTES
-            leases.done(lease.lease_id, lease.src)
+            leases.done(lease.lease_id, lease.src, second * NS_PER_S, begun=True)
     assert 0 < total <= DAILY_BYTES * (1 + 6 * 40_000 / 86_400)
 
 
@@ -217,7 +217,7 @@ def test_everybody_sends_once_before_the_day_s_bytes_are_gone(seed, count):
     for now_ns in range(0, 1200 * NS_PER_S, NS_PER_S):
         for lease in leases.poll(now_ns):
             senders.add(lease.src)
-            leases.done(lease.lease_id, lease.src)
+            leases.done(lease.lease_id, lease.src, now_ns, begun=True)
             leases.spent(lease.src, lease.dst, MAX_BYTES, now_ns)
     assert senders == set(IDS[:count])
 
@@ -228,7 +228,7 @@ def test_who_has_measured_nothing_yet_is_given_another_lease_soon():
     failed: list[int] = []
     for second in range(300):
         for lease in leases.poll(second * NS_PER_S):
-            leases.done(lease.lease_id, lease.src)
+            leases.done(lease.lease_id, lease.src, second * NS_PER_S, begun=True)
             if lease.src == IDS[0] and len(failed) < 2:
                 failed.append(second)
                 leases.again(lease.src, second * NS_PER_S)
@@ -238,3 +238,21 @@ def test_who_has_measured_nothing_yet_is_given_another_lease_soon():
     assert len(failed) == 2
     assert IDS[0] in leases._measured
     assert leases._round_ns[IDS[0]] > 300 * NS_PER_S
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32), in_vain=st.integers(1, 20))
+def test_leases_that_are_not_even_begun_cost_nobody_its_turn(seed, in_vain):
+    """A few peers that are busy or away at the start once left a node without an uplink's figure until the next day."""
+    leases, left, senders = ready(3, seed=seed), in_vain, set()
+    for now_ns in range(0, 1800 * NS_PER_S, NS_PER_S):
+        for lease in leases.poll(now_ns):
+            begun = not left
+            leases.done(lease.lease_id, lease.src, now_ns, begun=begun)
+            if begun:
+                senders.add(lease.src)
+                leases.spent(lease.src, lease.dst, MAX_BYTES, now_ns)
+            else:
+                left -= 1
+                leases.again(lease.src, now_ns)
+    assert senders == set(IDS[:3])

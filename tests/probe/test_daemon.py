@@ -22,6 +22,7 @@ from swarm_probe.ledger import Ledger
 from swarm_probe.link import LinkTimes
 from swarm_probe.nat import Finding
 from swarm_probe.status import read_status
+from swarm_probe.transfers import Outcome
 from swarm_protocol import signing
 from swarm_protocol.identity import load_or_create_node_key
 from swarm_protocol.messages import Batch, Heartbeat, Hello, LeaseDone, Leaving, Peer, Plan, Refused, Relay, UplinkLease
@@ -48,7 +49,7 @@ class FakePaths:
         self.plans: list[Plan] = []
         self.relays: list[Relay] = []
         self.leases: list[UplinkLease] = []
-        self.outcome: tuple[bool, str] | Exception = (True, "peer: 10.0 Mbit/s")
+        self.outcome: Outcome | Exception = Outcome(True, "peer: 10.0 Mbit/s", begun=True)
         self.closed = False
 
     async def start(self) -> None:
@@ -61,8 +62,8 @@ class FakePaths:
     def grant(self, grant: object) -> None:
         pass  # the daemon hands it on; Transfers is tested with real paths
 
-    def relay_by(self, send: Any) -> None:
-        self.relay_send = send
+    def linked(self, send: Any, carried: Any) -> None:
+        self.relay_send, self.carried = send, carried
 
     def relayed(self, message: Relay) -> None:
         self.relays.append(message)
@@ -70,7 +71,7 @@ class FakePaths:
     def update(self, plan: Plan) -> None:
         self.plans.append(plan)
 
-    async def run_uplink(self, lease: UplinkLease) -> tuple[bool, str]:
+    async def run_uplink(self, lease: UplinkLease) -> Outcome:
         self.leases.append(lease)
         if isinstance(self.outcome, Exception):
             raise self.outcome
@@ -174,19 +175,20 @@ async def test_a_plan_reaches_the_paths_and_the_layer_timing(collector: FakeColl
     assert rig.paths.closed
 
 
-@pytest.mark.parametrize(("ok", "detail"), [(True, "barn: 10.0 Mbit/s"), (False, "barn: unreachable")])
-async def test_a_lease_is_run_and_its_end_is_told(
-    collector: FakeCollector, tmp_path: Path, ok: bool, detail: str
-) -> None:
+@pytest.mark.parametrize(
+    "outcome",
+    [Outcome(True, "barn: 10.0 Mbit/s", begun=True), Outcome(False, "barn: unreachable", begun=False)],
+)
+async def test_a_lease_is_run_and_its_end_is_told(collector: FakeCollector, tmp_path: Path, outcome: Outcome) -> None:
     rig = Rig(collector, tmp_path)
     async with running(rig):
         await collector.hears(Heartbeat)
         assert rig.paths is not None
-        rig.paths.outcome = (ok, detail)
+        rig.paths.outcome = outcome
         lease = UplinkLease(lease_id=7, peer=NODE_ID, max_bytes=1000, expires_ms=5000)
         await collector.send(lease)
         (done,) = await collector.hears(LeaseDone)
-        assert done == LeaseDone(lease_id=7, ok=ok, detail=detail)
+        assert done == LeaseDone(lease_id=7, ok=outcome.ok, detail=outcome.detail, begun=outcome.begun)
         assert rig.paths.leases == [lease]
 
 

@@ -143,7 +143,7 @@ async def test_a_prefill_chunk_is_measured_beside_the_decode_step_and_before_it(
 async def test_a_leased_transfer_gives_a_rate_and_marks_the_windows_of_both_ends(pair: tuple[Node, Node]) -> None:
     a, b = pair
     introduce(a, b)
-    ok, detail = await a.paths.run_uplink(
+    ok, detail, _ = await a.paths.run_uplink(
         UplinkLease(lease_id=1, peer=ID_B, max_bytes=4 << 20, expires_ms=PATIENCE_S * 1000)
     )
     assert ok, detail
@@ -166,22 +166,52 @@ async def test_both_ends_refuse_a_second_transfer_at_the_same_time(pair: tuple[N
     lease = UplinkLease(lease_id=1, peer=ID_B, max_bytes=4 << 20, expires_ms=PATIENCE_S * 1000)
     first, second = await asyncio.gather(a.paths.run_uplink(lease), a.paths.run_uplink(lease))
     assert first[0], first[1]
-    assert second == (False, "another transfer runs at this node")
+    assert second == (False, "another transfer runs at this node", False)
+
+
+@pytest.mark.parametrize("end", [0, 1])
+async def test_a_lease_that_comes_before_the_last_transfer_is_over_waits_for_it(
+    end: int, pair: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_again = asyncio.Event()
+    sleep = asyncio.sleep
+
+    async def quick_sleep(delay_s: float) -> None:
+        asked_again.set()
+        await sleep(min(delay_s, 0.02))
+
+    monkeypatch.setattr("swarm_probe.transfers.asyncio.sleep", quick_sleep)
+    a, b = pair
+    introduce(a, b)
+    await a.first(HopSample)
+    with pair[end].paths._line.transfer():  # it has not seen the end of the last one
+        waiting = asyncio.ensure_future(
+            a.paths.run_uplink(UplinkLease(lease_id=1, peer=ID_B, max_bytes=1 << 20, expires_ms=PATIENCE_S * 1000))
+        )
+        asked_again.clear()
+        await asked_again.wait()
+        if end == 1:
+            while not b.paths.counters().get("tcp_refused_busy"):
+                await sleep(0.01)
+        assert not waiting.done()
+    outcome = await waiting
+    assert outcome.ok, outcome.detail
 
 
 async def test_a_lease_for_a_stranger_is_refused_in_one_line(pair: tuple[Node, Node]) -> None:
     a, b = pair
     introduce(a, b)
     lease = UplinkLease(lease_id=1, peer="c" * 16, max_bytes=1 << 20, expires_ms=1000.0)
-    assert await a.paths.run_uplink(lease) == (False, "cccccccccccccccc is not in the plan of this probe")
+    assert await a.paths.run_uplink(lease) == (False, "cccccccccccccccc is not in the plan of this probe", False)
 
 
 async def test_a_lease_that_ran_out_measures_nothing(pair: tuple[Node, Node]) -> None:
     a, b = pair
     introduce(a, b)
     await a.first(LinkSample)
-    ok, detail = await a.paths.run_uplink(UplinkLease(lease_id=1, peer=ID_B, max_bytes=1 << 20, expires_ms=0.0))
+    ok, detail, begun = await a.paths.run_uplink(UplinkLease(lease_id=1, peer=ID_B, max_bytes=1 << 20, expires_ms=0.0))
     assert not ok
+    assert not begun
     assert detail == "bbbb: the lease ran out after 0 ms"
     assert not [s for s in a.samples if isinstance(s, UplinkSample)]
 
@@ -210,8 +240,9 @@ async def test_another_key_gets_no_answer_by_udp_and_none_by_tcp(
     sample = await a.first(LinkSample)
     assert sample.lost == sample.sent > 0
     lease = UplinkLease(lease_id=1, peer=ID_B, max_bytes=1 << 20, expires_ms=5000.0)
-    ok, detail = await a.paths.run_uplink(lease)
+    ok, detail, begun = await a.paths.run_uplink(lease)
     assert not ok
+    assert not begun
     assert "closed" in detail
     counts = b.paths.counters()
     assert counts["ignored_hmac"] > 0
@@ -335,22 +366,22 @@ async def test_a_round_that_a_transfer_cuts_short_is_done_again_soon_and_not_a_w
     pair: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a, b = pair
-    measure, cut = hop.measure, asyncio.Event()
+    measure, often = hop.measure, hop_rounds.RETRIES + 2
+    cut: list[int] = []
 
-    async def cut_short_once(*arguments: Any, **options: Any) -> hop.HopRound | None:
-        if cut.is_set():
+    async def cut_short(*arguments: Any, **options: Any) -> hop.HopRound | None:
+        if len(cut) == often:
             return await measure(*arguments, **options)
-        cut.set()
+        cut.append(1)
         stream, size, cadence_ns, mono_ns, _ = arguments
         return await measure(stream, size, cadence_ns, mono_ns, lambda: True, **options)  # one runs from now on
 
-    monkeypatch.setattr(hop, "measure", cut_short_once)
+    monkeypatch.setattr(hop, "measure", cut_short)
     monkeypatch.setattr(hop_rounds, "RETRY_NS", 50 * NS_PER_MS)
     a.paths.update(plan(peer(ID_B, b.paths, out=1, inn=2), hop_every_ms=1e9))
     b.paths.update(plan(peer(ID_A, a.paths, out=2, inn=1, measure=False)))
     assert (await a.first(HopSample)).peer == ID_B
-    assert cut.is_set()
-    assert a.paths.counters()["hops_interrupted"] == 1
+    assert a.paths.counters()["hops_interrupted"] == len(cut) == often
     assert "hops_failed" not in a.paths.counters()  # nobody did anything wrong
 
 
@@ -375,4 +406,4 @@ async def test_a_host_name_is_never_looked_up(pair: tuple[Node, Node]) -> None:
     a, b = pair
     a.paths.update(plan(peer(ID_B, b.paths, out=1, inn=2, hosts=("localhost", "224.0.0.1", "0.0.0.0"))))
     lease = UplinkLease(lease_id=1, peer=ID_B, max_bytes=1 << 20, expires_ms=1000.0)
-    assert await a.paths.run_uplink(lease) == (False, "bbbb has no TCP port to send to")
+    assert await a.paths.run_uplink(lease) == (False, "bbbb has no TCP port to send to", False)

@@ -256,9 +256,9 @@ async def test_with_the_days_bytes_used_nothing_is_begun_and_nothing_answered(no
     assert await me.counts("stamp_held_back") > 0
     assert await me.counts("ignored_budget") > 0
     assert await me.counts("hops_postponed") > 0
-    ok, why = await me.paths.run_uplink(lease())
+    ok, why, _ = await me.paths.run_uplink(lease())
     assert (ok, why) == (False, "bbbb: the tests' share of 1 MB a day is used; raise --daily-bytes or wait")
-    ok, why = await other.paths.run_uplink(lease(ME, 3000.0))
+    ok, why, _ = await other.paths.run_uplink(lease(ME, 3000.0))
     assert not ok
     assert "the peer rests" in why
     counted = me.paths.counters()
@@ -290,7 +290,7 @@ async def test_on_battery_nothing_is_begun_but_others_are_answered(
     assert await me.counts("stamp_answered", 3) >= 3
     assert await me.counts("hops_postponed") > 0
     assert me.paths.counters().get("stamp_sent", 0) == 0
-    ok, why = await me.paths.run_uplink(lease())
+    ok, why, _ = await me.paths.run_uplink(lease())
     assert (ok, why) == (False, "bbbb: the machine runs on battery (64 %)")
 
 
@@ -312,7 +312,7 @@ async def test_while_the_owner_uses_the_line_tests_wait_and_windows_are_marked(
         while not any(isinstance(sample, LinkSample) and sample.loaded for sample in me.samples):
             me.more.clear()
             await me.more.wait()
-    ok, why = await me.paths.run_uplink(lease())
+    ok, why, _ = await me.paths.run_uplink(lease())
     assert not ok
     assert why.startswith("bbbb: other programs use the line (")
 
@@ -406,3 +406,25 @@ async def test_what_still_arrives_when_a_transfer_has_ended_is_nobody_elses(
     await looked.wait()
     attending.cancel()
     assert (own.why_waiting(0) is not None) is waits
+
+
+async def test_what_goes_to_the_collector_is_nobody_elses_traffic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer to a challenge once kept the tests of a machine waiting that nobody used."""
+    carried, looks = 0, 0
+
+    async def a_second_later(_: float) -> None:
+        nonlocal carried, looks
+        carried, looks = carried + 128_000, looks + 1
+        if looks == 4:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(line, "system_counters", lambda: {"eth0": (round(1.05 * carried), 0)})
+    monkeypatch.setattr(line, "system_battery", lambda: None)
+    monkeypatch.setattr(line.asyncio, "sleep", a_second_later)
+    courtesy, clocks = Courtesy(), SimpleNamespace(mono_ns=lambda: looks * NS_PER_S, wall_ns=lambda: T0)
+    own = line.Line(_Trips(), Ledger(None), courtesy, Counter(), clocks)  # type: ignore[arg-type]
+    own.link_carried = lambda: (carried, 0)
+    with pytest.raises(asyncio.CancelledError):
+        await own.attend()
+    assert 0 < courtesy.busy_mbps < 0.1  # headers
+    assert own.why_waiting(1) is None

@@ -190,7 +190,9 @@ async def test_a_hop_goes_over_quic_through_the_hole_and_says_so(two: Two):
 async def test_a_rate_over_quic_is_a_lower_bound_whatever_the_two_ends_agree_on(two: Two):
     punched_pair(two)
     await two.link(A, "punched")
-    done, line = await two.paths[A].run_uplink(UplinkLease(lease_id=1, peer=B, max_bytes=1 << 20, expires_ms=20_000.0))
+    done, line, _ = await two.paths[A].run_uplink(
+        UplinkLease(lease_id=1, peer=B, max_bytes=1 << 20, expires_ms=20_000.0)
+    )
     assert done, line
     rate = await two.sample(A, UplinkSample)
     assert (rate.transport, rate.bound) == ("quic", True)

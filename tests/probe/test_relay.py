@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, Mock
 
 import msgspec
 import pytest
@@ -138,3 +138,19 @@ async def test_the_collector_is_the_way_only_where_tcp_gets_no_answer_at_all(
     else:
         assert await dialler.dial(member, Purpose.HOP, 1000) == (stream, transport)
         assert member.tcp_again_ns > 0
+
+
+async def test_no_hop_takes_the_detour_while_a_hole_is_being_punched():
+    """The pair's only figure for a whole rhythm would be that of the detour."""
+    peer = Peer(node_id=B, name="b", hosts=(), udp_port=0, tcp_port=7, stamp_key=KEY, ssid_out=1, ssid_in=2, relay=True)
+    session = SimpleNamespace(host=None)
+    member = Member(peer, (), trips=SimpleNamespace(session=session))  # type: ignore[arg-type]
+    punching = Mock(return_value=True)
+    trips = SimpleNamespace(take_quic=None, punching=punching)
+    dialler = Dialler(trips, None, Counter(), lambda: 1)  # type: ignore[arg-type]
+    stream = object()
+    dialler.relay = SimpleNamespace(dial=AsyncMock(return_value=stream))  # type: ignore[assignment]
+    with pytest.raises(NoAnswer, match="being punched"):
+        await dialler.dial(member, Purpose.HOP, 1000)
+    punching.return_value = False
+    assert await dialler.dial(member, Purpose.HOP, 1000) == (stream, "relay")

@@ -256,6 +256,19 @@ async def test_a_receiver_that_goes_silent_ends_with_the_deadline(ends: Ends) ->
         await uplink.send(caller, 16 << 20, 0.1, 0, time.monotonic_ns)
 
 
+async def test_what_was_not_sent_when_a_transfer_is_broken_off_is_never_sent(ends: Ends) -> None:
+    """Else the rest of it would go over a line that is leased to somebody else by then."""
+    caller, server = ends
+    writing = asyncio.ensure_future(caller.write(bytes(16 << 20)))
+    await read_exactly(server, 1000)
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+    caller.abort()
+    with pytest.raises(Unreachable, match="reset"):
+        await read_exactly(server, 16 << 20)
+    caller.abort()  # of one that is closed
+
+
 async def test_a_receiver_that_hangs_up_is_unreachable(ends: Ends) -> None:
     caller, server = ends
     server.close()
