@@ -47,7 +47,10 @@ def scenario(tmp_path: Path) -> Path:
 
 def lab(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "swarmtop", "lab", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    except subprocess.TimeoutExpired as late:
+        pytest.fail(f"not done within 280 s; it said: {(late.stderr or b'').decode()}")
 
 
 def test_what_probes_report_is_what_happened(scenario: Path, tmp_path: Path) -> None:
