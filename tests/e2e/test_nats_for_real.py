@@ -22,8 +22,8 @@ from swarm_storage.store import open_store
 WHY_NOT = netns.why_unavailable()
 pytestmark = [pytest.mark.root, pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT)), pytest.mark.timeout(120)]
 
-SECONDS = 34
-REBOUND_S = 16.0
+SECONDS = 38
+REBOUND_S = 12.0  # then up to 8 s of silence, the rest of that window, and a whole one of 6 s
 SCENARIO = f"""
 title = "two usual routers, two hard ones"
 model = "tiny"
