@@ -4,6 +4,7 @@ a decode step's size the collector, where there is neither.
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -14,7 +15,7 @@ from swarm_probe.member import Member
 from swarm_probe.relay import RelayPort
 from swarm_probe.round_trips import RoundTrips
 from swarm_probe.sockets import Target
-from swarm_probe.tcp_peer import Purpose, Stream, dial
+from swarm_probe.tcp_peer import DIAL_S, Purpose, Stream, dial
 from swarm_probe.udp import Arrival
 from swarm_protocol.samples import Transport
 from swarm_protocol.units import NS_PER_S
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from swarm_probe.quic import QuicPort
 
 TCP_AGAIN_NS: Final = 3600 * NS_PER_S  # somebody may have forwarded a port
+STAGGER_S: Final = 0.25  # RFC 8305, section 5: between calls to one address and the next
+DIAL_BESIDE_HOLE_S: Final = 2.0  # with a hole there is another way; a SYN that was lost is sent again after one second
 RELAY_MOST: Final = 32 << 10  # bytes of a hop that goes by way of the collector
 QUIC: Final = importlib.util.find_spec("aioquic") is not None
 
@@ -95,22 +98,40 @@ class Dialler:
         return self._quic
 
     async def _dial_tcp(self, member: Member, purpose: Purpose, size: int) -> Stream:
-        """The address that answered last first, then the others in the plan's order. Raises PeerError."""
-        order = sorted(range(len(member.tcp)), key=lambda i: i != member.tcp_first)
+        """The address that answered last first, then the others in the plan's order, each STAGGER_S later or when the
+        one before has failed (RFC 8305, section 5). Raises PeerError."""
+        within_s = DIAL_S if self.hole(member) is None else DIAL_BESIDE_HOLE_S
+        waiting = sorted(range(len(member.tcp)), key=lambda i: i != member.tcp_first)
         failed: PeerError = NoAnswer("no TCP address in the plan")
-        for index in order:
-            if not self._trips.allowed.may_dial(member.tcp[index], self._mono_ns()):
-                self._counts["tcp_not_asked"] += 1
-                if isinstance(failed, NoAnswer):
-                    failed = NoAnswer("it has not answered, and was asked often enough for now")
-                continue
-            try:
-                stream = await dial(member.tcp[index], member.caller, purpose, size, self._counts)
-            except PeerError as error:
-                if isinstance(failed, NoAnswer):  # what an address that answers said counts, whatever the others do
-                    failed = error
-                continue
-            member.tcp_first = index
-            self._trips.allowed.answered(member.tcp[index], self._mono_ns())
-            return stream
+        calls: dict[asyncio.Task[Stream], int] = {}
+        try:
+            while waiting or calls:
+                if waiting:
+                    index = waiting.pop(0)
+                    if not self._trips.allowed.may_dial(member.tcp[index], self._mono_ns()):
+                        self._counts["tcp_not_asked"] += 1
+                        if isinstance(failed, NoAnswer):
+                            failed = NoAnswer("it has not answered, and was asked often enough for now")
+                        continue
+                    call = dial(member.tcp[index], member.caller, purpose, size, self._counts, within_s)
+                    calls[asyncio.create_task(call)] = index
+                done, _ = await asyncio.wait(
+                    calls, timeout=STAGGER_S if waiting else None, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in done:
+                    if not isinstance(error := task.exception(), PeerError):
+                        index = calls.pop(task)
+                        stream = task.result()
+                        member.tcp_first = index
+                        self._trips.allowed.answered(member.tcp[index], self._mono_ns())
+                        return stream
+                    del calls[task]
+                    if isinstance(failed, NoAnswer):  # what an address that answers said counts, whatever the others do
+                        failed = error
+        finally:
+            for task in calls:
+                task.cancel()
+            for late in await asyncio.gather(*calls, return_exceptions=True):
+                if isinstance(late, Stream):
+                    late.close()
         raise failed

@@ -169,13 +169,15 @@ def _require(key: bytes, label: bytes, parts: tuple[bytes, ...], mac: bytes) -> 
         raise NotMember("the other end signs with another key; the next plan brings the right one")
 
 
-async def dial(to: Target, caller: Caller, purpose: Purpose, size: int, counts: Counter[str]) -> Stream:
+async def dial(
+    to: Target, caller: Caller, purpose: Purpose, size: int, counts: Counter[str], within_s: float = DIAL_S
+) -> Stream:
     """Connects and proves both ends. Raises PeerError. `caller` is this probe, as the other end knows it."""
     made = socket.socket(to.family, socket.SOCK_STREAM)
     try:
         made.setblocking(False)
         try:
-            async with asyncio.timeout(DIAL_S):
+            async with asyncio.timeout(within_s):
                 await asyncio.get_running_loop().sock_connect(made, to.sockaddr)
         except OSError as error:  # TimeoutError is one
             where = f"{to.sockaddr[0]} TCP port {to.sockaddr[1]}"

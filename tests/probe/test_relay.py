@@ -154,3 +154,27 @@ async def test_no_hop_takes_the_detour_while_a_hole_is_being_punched():
         await dialler.dial(member, Purpose.HOP, 1000)
     punching.return_value = False
     assert await dialler.dial(member, Purpose.HOP, 1000) == (stream, "relay")
+
+
+async def test_an_address_that_is_silent_holds_up_none_of_the_others(monkeypatch: pytest.MonkeyPatch):
+    """Two private addresses of a member behind a router once took ten seconds before anything else was tried."""
+    ended: list[str] = []
+    stream = object()
+
+    async def dial(to: Target, *_: object) -> object:
+        if to.sockaddr[0] == "10.0.0.2":
+            return stream
+        try:
+            return await asyncio.Event().wait()
+        finally:
+            ended.append(to.sockaddr[0])
+
+    monkeypatch.setattr("swarm_probe.dialler.dial", dial)
+    monkeypatch.setattr("swarm_probe.dialler.STAGGER_S", 0.01)
+    peer = Peer(node_id=B, name="b", hosts=(), udp_port=0, tcp_port=7, stamp_key=KEY, ssid_out=1, ssid_in=2)
+    member = Member(peer, tuple(found for host in ("10.0.0.1", "10.0.0.2") if (found := target(host, 7)) is not None))
+    allowed = SimpleNamespace(may_dial=lambda *_: True, answered=lambda *_: None)
+    dialler = Dialler(SimpleNamespace(allowed=allowed, take_quic=None), None, Counter(), lambda: 1)  # type: ignore[arg-type]
+    assert await dialler.dial(member, Purpose.HOP, 1000) == (stream, "tcp")
+    assert ended == ["10.0.0.1"]
+    assert member.tcp_first == 1  # the next call begins there
