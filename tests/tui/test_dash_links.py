@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import math
 from typing import Any
@@ -16,9 +17,10 @@ from hypothesis import strategies as st
 
 from swarm_protocol.swarm import Kind, Nat, Path, Transport, Why
 from swarmtop.dashboard.app import Dashboard
-from swarmtop.dashboard.model import links
+from swarmtop.dashboard.model import links, mark
 from swarmtop.dashboard.model import links_grid as grid
 from swarmtop.dashboard.model.lines import Line, line_width
+from swarmtop.dashboard.model.link_values import LINK_METRICS, LinkMetric, since_mark
 from swarmtop.dashboard.model.view import View
 from swarmtop.dashboard.session import Session
 
@@ -47,7 +49,7 @@ def said(row: Line) -> str:
 
 
 def test_no_data_never_looks_like_a_small_value() -> None:
-    for metric in grid.LINK_METRICS:
+    for metric in LINK_METRICS:
         assert links.shade(math.nan, metric)[0] == "?"
         assert "?" not in {links.shade(v, metric)[0] for v in (0.0, 1.0, 50.0, 1e6)}
 
@@ -100,20 +102,20 @@ def test_a_hop_over_quic_and_one_where_only_tcp_passes_are_named() -> None:
 
 
 def test_more_ink_is_worse_whichever_way_the_metric_points() -> None:
-    by_name = {m.name: m for m in grid.LINK_METRICS}
+    by_name = {m.name: m for m in LINK_METRICS}
     assert links.shade(1e6, by_name["p50"])[0] == "█"
     assert links.shade(1e6, by_name["mbps"])[0] == "·"
 
 
-@pytest.mark.parametrize("metric", range(len(grid.LINK_METRICS)))
+@pytest.mark.parametrize("metric", range(len(LINK_METRICS)))
 def test_half_cells_have_the_shades_of_whole_ones(metric: int) -> None:
     view = view_of()
     state = grid.LinksState(metric=metric)
     drawn = grid.grid(view, state, 1)
-    heats = links._heats(drawn, grid.LINK_METRICS[metric])
+    heats = links._heats(drawn, LINK_METRICS[metric])
     for y, row in enumerate(heats):
         for x, letter in enumerate(row):
-            whole = links.shade(float(drawn.values[y, x]), grid.LINK_METRICS[metric])[1].removeprefix("heat")
+            whole = links.shade(float(drawn.values[y, x]), LINK_METRICS[metric])[1].removeprefix("heat")
             assert letter == ("n" if x == y else {"?": "q"}.get(whole, whole))
 
 
@@ -153,7 +155,7 @@ def test_group_is_pooled_over_all_its_links_and_none_of_others(pool: grid.Pool) 
     names = grid.group_names(view, "region")
     regions = sorted(set(names))
     assert drawn.values.shape == (len(regions), len(regions))
-    matrix = grid.values(view, grid.LINK_METRICS[0])
+    matrix = grid.values(view, LINK_METRICS[0])
     for y, source in enumerate(regions):
         for x, target in enumerate(regions):
             rows = [i for i, name in enumerate(names) if name == source]
@@ -167,7 +169,7 @@ def test_details_are_of_the_link_that_the_pooling_picked() -> None:
     drawn = grid.grid(view, state, 10)
     y, x = drawn.cell(13, 40)
     chosen = grid.pair(view, state, drawn)
-    assert grid.values(view, grid.LINK_METRICS[0])[chosen.source, chosen.target] == drawn.values[y, x]
+    assert grid.values(view, LINK_METRICS[0])[chosen.source, chosen.target] == drawn.values[y, x]
     assert chosen.of == 100
     assert "worst of 100 links" in said(links.cell_details(view, state, chosen, 80)[0])
 
@@ -235,10 +237,10 @@ def test_arrows_reach_every_node_of_a_zoomed_matrix() -> None:
 
 def test_worst_links_are_listed_worst_first() -> None:
     view = view_of()
-    p50 = grid.LINK_METRICS[0]
+    p50 = LINK_METRICS[0]
     found = links.worst_pairs(view, p50, 5)
     assert [v for _, _, v in found] == sorted((v for _, _, v in found), reverse=True)
-    rate = next(m for m in grid.LINK_METRICS if m.name == "mbps")
+    rate = next(m for m in LINK_METRICS if m.name == "mbps")
     view.swarm.links["mbps"][1, 2] = 0.5
     assert links.worst_pairs(view, rate, 1)[0] == (1, 2, 0.5)
 
@@ -250,7 +252,7 @@ def test_matrix_as_csv_is_plain_numbers_with_gaps_empty_and_names_defused() -> N
     session.show(frame)
     view = session.view(fakes.NOW_NS)
     assert view is not None
-    rows = list(csv.reader(io.StringIO(links.as_csv(view, grid.LINK_METRICS[0]))))
+    rows = list(csv.reader(io.StringIO(links.as_csv(view, LINK_METRICS[0]))))
     assert rows[0][1] == rows[1][0] == "'=1+1"
     assert rows[1][1] == ""  # to itself
     assert rows[3][4] == ""  # not measured
@@ -277,3 +279,70 @@ async def test_keys_zoom_group_and_say_what_is_shown() -> None:
         assert "eu-n (40)" in fakes.screen_text(app)
         await pilot.press("z")
         assert "b leads back to single nodes" in app.notice()
+
+
+# ---------------------------------------------------------------- since the mark
+
+
+def marked_view(now: View) -> View:
+    """`now` of a minute later, beside a mark of six nodes."""
+    kept = mark.take(view_of(6))
+    return dataclasses.replace(now, mark=kept)
+
+
+def metric_named(name: str) -> LinkMetric:
+    return next(metric for metric in LINK_METRICS if metric.name == name)
+
+
+def test_difference_is_in_per_cent_of_then_and_of_losses_in_points() -> None:
+    view = marked_view(view_of(6))
+    a, b = 1, 2
+    before = float(view.swarm.links["rtt_p50_ms"][a, b])
+    view.swarm.links["rtt_p50_ms"][a, b] = 1.5 * before
+    view.swarm.links["loss"][a, b] += 0.03
+    view.swarm.links["mbps"][a, b] *= 0.4
+    for name, expected, heat in (("p50", 50.0, "heat3"), ("loss", 3.0, "heat3"), ("mbps", -60.0, "heat4")):
+        metric = since_mark(metric_named(name))
+        matrix = grid.values(view, metric)
+        assert matrix[a, b] == pytest.approx(expected, rel=1e-4)
+        assert links.shade(float(matrix[a, b]), metric)[1] == heat
+        assert matrix[b, a] == pytest.approx(0.0, abs=1e-4) or np.isnan(matrix[b, a])
+
+
+def test_who_was_not_there_at_the_mark_differs_from_nothing() -> None:
+    view = marked_view(view_of(8))
+    matrix = grid.values(view, since_mark(metric_named("p50")))
+    old = [row for row, facts in enumerate(view.swarm.facts) if facts.node_id in view.mark.links.rows]  # type: ignore[union-attr]
+    new = [row for row in range(8) if row not in old]
+    assert len(old) == 6
+    assert np.isnan(matrix[new]).all()
+    assert np.isnan(matrix[:, new]).all()
+    assert np.isfinite(matrix[np.ix_(old, old)]).any()
+
+
+def test_nodes_that_changed_places_are_compared_with_themselves() -> None:
+    view = marked_view(view_of(6))
+    turned = [5, 4, 3, 2, 1, 0]
+    for column in view.swarm.links:
+        view.swarm.links[column][:] = view.swarm.links[column][np.ix_(turned, turned)]
+    swarm = dataclasses.replace(view.swarm, facts=tuple(view.swarm.facts[row] for row in turned))
+    matrix = grid.values(dataclasses.replace(view, swarm=swarm), since_mark(metric_named("p50")))
+    assert np.nanmax(np.abs(matrix)) < 1e-4
+
+
+async def test_key_shows_the_difference_and_without_a_mark_says_what_to_do() -> None:
+    app = Dashboard(fakes.FakeSource(fakes.swarm()), fakes.options())
+    async with app.run_test(size=(140, 40)) as pilot:
+        await fakes.ready(app, pilot)
+        await pilot.press("3", "d")
+        await fakes.settle(app, pilot)
+        assert "M marks this moment" in fakes.screen_text(app)
+        await pilot.press("M", "d")
+        await fakes.settle(app, pilot)
+        text = fakes.screen_text(app)
+        assert "RTT p50 since the mark" in text
+        assert "≥+100" in text
+        assert " since " in text.partition("cell")[2]
+        await pilot.press("d")
+        await fakes.settle(app, pilot)
+        assert "since the mark %" not in fakes.screen_text(app)

@@ -68,6 +68,7 @@ ACTIONS: Final[tuple[Action, ...]] = (
     Action("group", ("b",), "group", "Single nodes, or groups by region, device or state", ("links",)),
     Action("zoom_in", ("z",), "zoom", "Half as many nodes, around the cursor (Z: twice as many)", ("links",)),
     Action("zoom_out", ("Z", "shift+z"), "zoom out", "Twice as many nodes", ("links",), footer=False),
+    Action("difference", ("d",), "diff", "What differs from the mark (M), or the figures again", ("links",)),
     Action("cell_left", ("left",), "left", "The cell to the left", ("links",), footer=False),
     Action("cell_right", ("right",), "right", "The cell to the right", ("links",), footer=False),
     # placement

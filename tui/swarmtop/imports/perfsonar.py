@@ -28,7 +28,7 @@ def read(data: bytes, src: str | None = None, dst: str | None = None) -> Found:
     a, b = src or spec.get("source") or "source", dst or spec.get("dest") or "dest"
     if not isinstance(a, str) or not isinstance(b, str):
         raise ImportProblem("source and dest of this test are no names; give --from and --to")
-    if "roundtrips" in result:
+    if isinstance(result.get("roundtrips"), list):
         return _round_trips(result, a, b)
     if "histogram-latency" in result:
         return _latency(result, a, b)

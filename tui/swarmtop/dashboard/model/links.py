@@ -30,18 +30,18 @@ from swarmtop.dashboard.model.lines import (
     pad,
     rule,
 )  # fmt: skip
+from swarmtop.dashboard.model.link_values import LINK_METRICS, LinkMetric, then
 from swarmtop.dashboard.model.links_grid import (
     FIGURES,
-    LINK_METRICS,
     NUMBERED,
     Grid,
-    LinkMetric,
     LinksState,
     Pair,
     Shape,
     described,
     grid,
     label,
+    metric_of,
     order,
     pair,
     shape,
@@ -67,7 +67,7 @@ def shade(value: float, metric: LinkMetric) -> Span:
 
 def legend(metric: LinkMetric, *, halves: bool = False, shut: bool = False) -> Line:
     """What the shades stand for; where two rows share a line, only their colours tell. `shut`: some have no path."""
-    limits = [f"{limit:g}" for limit in metric.limits]
+    limits = [f"{limit:+g}" if metric.since_mark else f"{limit:g}" for limit in metric.limits]
     shades = SHADES if metric.high_is_bad else SHADES[::-1]
     spans: list[Span] = [(" ", "")]
     for level, text in enumerate([f"<{limit}" for limit in limits] + [f"≥{limits[-1]}"]):
@@ -78,7 +78,7 @@ def legend(metric: LinkMetric, *, halves: bool = False, shut: bool = False) -> L
 
 
 def screen(view: View, state: LinksState, width: int, rows: int) -> Block:
-    metric = LINK_METRICS[state.metric]
+    metric = metric_of(view, state)
     n = len(view.swarm)
     if n < 2:
         return height([(), line((" A link needs two nodes; there is " + str(n) + ".", "dim"))], rows)
@@ -111,7 +111,7 @@ def laid_out(view: View, state: LinksState, width: int, rows: int) -> tuple[Shap
 
 
 def matrix_lines(view: View, state: LinksState, drawn: Grid, where: Shape) -> Block:
-    metric = LINK_METRICS[state.metric]
+    metric = metric_of(view, state)
     cell_y, cell_x = drawn.cell(state.source, state.target)
     block: Block = [_columns_line(view, state, drawn, where, cell_x)]
     for y in range(len(drawn.rows) - 1):
@@ -136,7 +136,7 @@ def matrix_lines(view: View, state: LinksState, drawn: Grid, where: Shape) -> Bl
 
 def _halved_lines(view: View, state: LinksState, drawn: Grid, where: Shape) -> Block:
     """Two rows of the matrix a line: the upper one in the ink of ▀, the lower one in what lies behind it."""
-    metric = LINK_METRICS[state.metric]
+    metric = metric_of(view, state)
     cell_y, cell_x = drawn.cell(state.source, state.target)
     count = len(drawn.rows) - 1
     heats = _heats(drawn, metric)
@@ -172,6 +172,8 @@ def _row_label(view: View, state: LinksState, drawn: Grid, y: int) -> str:
 
 def _kind(view: View, metric: LinkMetric, source: int, target: int) -> Kind:
     """What the figure of this pair is: measured, a bound or an estimate."""
+    if metric.since_mark:
+        return Kind.MEASURED
     column = {"mbps": "mbps_kind", "rtt_p50_ms": "kind", "rtt_p99_ms": "kind", "jitter_ms": "kind"}.get(metric.column)
     return Kind(int(view.swarm.links[column][source, target])) if column else Kind.MEASURED
 
@@ -202,9 +204,15 @@ def _cell(value: float, metric: LinkMetric, stretch: int, kind: Kind, *, itself:
         glyph = "×"
     if stretch < FIGURES:
         return ((glyph * stretch, role),)
-    figure = show.figure(show.optional(value), kind)
+    figure = _figure(value, metric, kind)
     ink = "dim" if figure == show.UNMEASURED else _KIND_ROLE.get(kind, "")
     return ((pad(glyph, stretch - 7, ">"), role), (pad(figure, 6, ">") + " ", ink))
+
+
+def _figure(value: float, metric: LinkMetric, kind: Kind) -> str:
+    if not metric.since_mark or math.isnan(value):
+        return show.figure(show.optional(value), kind)
+    return f"{value:+.1f}" if metric.column == "loss" else f"{value:+.0f}"
 
 
 def _extend(spans: list[Span], text: str, role: str) -> None:
@@ -224,6 +232,8 @@ def cell_details(view: View, state: LinksState, chosen: Pair, width: int) -> Blo
     if chosen.of > 1:
         which = {"max": "worst", "median": "worst", "min": "best"}[state.pool]
         block.append(line((f" {which} of {chosen.of} links in this cell", "dim")))
+    if state.since_mark and view.mark is not None:
+        block.append(_since_mark(view, LINK_METRICS[state.metric], source, target, width))
     for a, b in ((source, target), (target, source)):
         block += _direction(view, a, b, width)
     block.append(_agreement(view, source, target, width))
@@ -263,6 +273,14 @@ def _direction(view: View, a: int, b: int, width: int) -> Block:
     return [fill_line([line((names, "strong")), *parts], width, "  ")]
 
 
+def _since_mark(view: View, metric: LinkMetric, source: int, target: int, width: int) -> Line:
+    assert view.mark is not None
+    before = float(then(view.swarm, metric, view.mark.links)[source, target])
+    now = float(values(view, metric)[source, target])
+    return fit(line((f" {metric.title} ", "dim"), f"{show.figure(before)} → {show.figure(now)} ",
+                    (f"{metric.unit} since {view.clock(view.mark.at_ns)}", "dim")), width)  # fmt: skip
+
+
 def _over(transport: int) -> str:
     """TCP is what engines use, and needs no word."""
     return {Transport.QUIC: " over QUIC", Transport.RELAY: " by the collector"}.get(Transport(int(transport)), "")
@@ -294,7 +312,7 @@ def worst_line(view: View, metric: LinkMetric, width: int) -> Line:
         return clean(view.swarm.facts[row].name, 16)
 
     parts = [
-        line((f"{i} ", "dim"), f"{name(a)}→{name(b)} ", (show.figure(value, _kind(view, metric, a, b)), "strong"))
+        line((f"{i} ", "dim"), f"{name(a)}→{name(b)} ", (_figure(value, metric, _kind(view, metric, a, b)), "strong"))
         for i, (a, b, value) in enumerate(worst_pairs(view, metric, 8), 1)
     ]
     found = fill_line(parts, width - 8) or line(("nothing measured", "dim"))
@@ -307,7 +325,8 @@ def as_csv(view: View, metric: LinkMetric) -> str:
     names = [csv_cell(name) for name in view.swarm.names]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([f"{metric.column} from \\ to", *names])
+    what = f"{metric.title}, {metric.unit}," if metric.since_mark else metric.column
+    writer.writerow([f"{what} from \\ to", *names])
     for name, row in zip(names, matrix.tolist(), strict=True):
         writer.writerow([name, *("" if math.isnan(value) else repr(value) for value in row)])
     return out.getvalue()

@@ -14,7 +14,9 @@ import numpy as np
 
 from swarm_protocol.swarm import Floats, Ints
 from swarmtop import show
+from swarmtop.dashboard.model import link_values
 from swarmtop.dashboard.model.figures import Bools, link_known
+from swarmtop.dashboard.model.link_values import LINK_METRICS, LinkMetric, since_mark
 from swarmtop.dashboard.model.view import View
 
 Pool = Literal["max", "median", "min"]
@@ -28,27 +30,6 @@ SMALLEST_WINDOW: Final = 4  # nodes
 
 
 @dataclass(frozen=True, slots=True)
-class LinkMetric:
-    name: str
-    column: str
-    title: str
-    unit: str
-    limits: tuple[float, float, float, float]  # between the five shades
-    high_is_bad: bool = True
-    scale: float = 1.0
-
-
-LINK_METRICS: Final[tuple[LinkMetric, ...]] = (
-    LinkMetric("p50", "rtt_p50_ms", "RTT p50", "ms", (10, 40, 100, 200)),
-    LinkMetric("p99", "rtt_p99_ms", "RTT p99", "ms", (20, 80, 200, 400)),
-    LinkMetric("loss", "loss", "loss", "%", (0.1, 0.5, 2, 5), scale=100),
-    LinkMetric("mbps", "mbps", "rate", "Mbit/s", (10, 30, 100, 300), high_is_bad=False),
-    LinkMetric("jitter", "jitter_ms", "jitter", "ms", (2, 8, 20, 50)),
-    LinkMetric("hop", "hop_p50_ms", "hop", "ms", (20, 60, 150, 300)),
-)
-
-
-@dataclass(frozen=True, slots=True)
 class LinksState:
     metric: int = 0
     pool: Pool = "max"
@@ -59,6 +40,7 @@ class LinksState:
     top: int = 0  # first source and target of the window
     left: int = 0
     halves: bool = False  # two rows a line, where colours tell the shades
+    since_mark: bool = False  # what differs from the mark, where one stands
 
     def window(self, n: int) -> int:
         """How many nodes each way are shown."""
@@ -157,17 +139,19 @@ def _group_starts(view: View, state: LinksState, rows: Ints) -> Ints:
     return np.array([i for i, name in enumerate(inside) if i == 0 or name != inside[i - 1]], np.int64)
 
 
+def metric_of(view: View, state: LinksState) -> LinkMetric:
+    """What the matrix shows; where no mark stands there is nothing to differ from."""
+    metric = LINK_METRICS[state.metric]
+    return since_mark(metric) if state.since_mark and view.mark is not None else metric
+
+
 def values(view: View, metric: LinkMetric) -> Floats:
-    matrix: Floats = np.array(view.swarm.links[metric.column], np.float64) * metric.scale
-    if metric.column.startswith(("rtt_", "jitter")):
-        matrix = np.where(link_known(view.swarm), matrix, np.nan)
-    np.fill_diagonal(matrix, np.nan)
-    return matrix
+    return link_values.values(view.swarm, metric, view.mark.links if view.mark is not None else None)
 
 
 def grid(view: View, state: LinksState, per_cell: int) -> Grid:
     rows = order(view, state.group)
-    matrix = values(view, LINK_METRICS[state.metric])[np.ix_(rows, rows)]
+    matrix = values(view, metric_of(view, state))[np.ix_(rows, rows)]
     n = len(rows)
     if state.group == "nodes":
         span = state.window(n)
@@ -227,10 +211,10 @@ class Pair:
 
 def pair(view: View, state: LinksState, drawn: Grid) -> Pair:
     y, x = drawn.cell(state.source, state.target)
-    metric = LINK_METRICS[state.metric]
+    metric = metric_of(view, state)
     rows = drawn.order[drawn.rows[y] : drawn.rows[y + 1]]
     columns = drawn.order[drawn.columns[x] : drawn.columns[x + 1]]
-    block = values_at(view, metric, rows, columns)
+    block = _values_at(view, metric, rows, columns)
     known = np.isfinite(block)
     if not known.any():
         return Pair(int(rows[0]), int(columns[-1] if len(columns) > 1 and rows[0] == columns[0] else columns[0]), 0)
@@ -239,8 +223,10 @@ def pair(view: View, state: LinksState, drawn: Grid) -> Pair:
     return Pair(int(rows[at // len(columns)]), int(columns[at % len(columns)]), int(known.sum()))
 
 
-def values_at(view: View, metric: LinkMetric, rows: Ints, columns: Ints) -> Floats:
+def _values_at(view: View, metric: LinkMetric, rows: Ints, columns: Ints) -> Floats:
     """As `values`, of these pairs only."""
+    if metric.since_mark:
+        return values(view, metric)[np.ix_(rows, columns)]
     block: Floats = np.array(view.swarm.links[metric.column][np.ix_(rows, columns)], np.float64) * metric.scale
     if metric.column.startswith(("rtt_", "jitter")):
         known = view.swarm.links["kind"][np.ix_(rows, columns)] != 0

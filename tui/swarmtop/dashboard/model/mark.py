@@ -1,4 +1,4 @@
-"""A moment kept to compare with: what has changed since, node by node.
+"""A moment kept to compare with: what has changed since, node by node (link by link: `link_values`).
 
 The mark keeps figures, not a frame, so that it costs little and stands while a recording is walked through.
 """
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from swarmtop import show
 from swarmtop.dashboard.model.lines import Block, Line, clean, fill_line, line
+from swarmtop.dashboard.model.link_values import MarkedLinks, marked
 
 if TYPE_CHECKING:
     from swarmtop.dashboard.model.view import View
@@ -35,6 +36,7 @@ class Mark:
     at_ns: int
     nodes: dict[str, Marked]  # by node id
     tokens_per_s: float | None
+    links: MarkedLinks
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,8 @@ class Change:
 
 
 def take(view: View) -> Mark:
-    return Mark(view.swarm.at_ns, _nodes(view), view.plan.prediction.tokens_per_s.p50 if view.plan else None)
+    rate = view.plan.prediction.tokens_per_s.p50 if view.plan else None
+    return Mark(view.swarm.at_ns, _nodes(view), rate, marked(view.swarm))
 
 
 def _nodes(view: View) -> dict[str, Marked]:

@@ -10,6 +10,7 @@ from swarm_protocol.units import NS_PER_S
 from swarmtop.dashboard.model import links
 from swarmtop.dashboard.model import links_grid as grid
 from swarmtop.dashboard.model.lines import clean
+from swarmtop.dashboard.model.link_values import LINK_METRICS
 from swarmtop.dashboard.model.view import View
 from swarmtop.dashboard.screens.page import Page
 from swarmtop.dashboard.screens.saving import Export
@@ -30,11 +31,11 @@ class LinksPage(Page):
         return self._canvas
 
     def draw(self, view: View, width: int, rows: int) -> None:
-        drawn = (id(view.swarm), self._state, width, rows, view.now_ns // AGES_NS)
+        drawn = (id(view.swarm), id(view.mark), self._state, width, rows, view.now_ns // AGES_NS)
         if drawn == self._drawn:
             return
         self._state = grid.framed(self._state, len(view.swarm))
-        self._drawn = (id(view.swarm), self._state, width, rows, view.now_ns // AGES_NS)
+        self._drawn = (id(view.swarm), id(view.mark), self._state, width, rows, view.now_ns // AGES_NS)
         self._where, self._grid = links.laid_out(view, self._state, width, rows)
         self._canvas.show(links.screen(view, self._state, width, rows))
 
@@ -43,7 +44,14 @@ class LinksPage(Page):
         self.redraw()
 
     def action_metric(self) -> None:
-        self._change(metric=(self._state.metric + 1) % len(grid.LINK_METRICS))
+        self._change(metric=(self._state.metric + 1) % len(LINK_METRICS))
+
+    def action_difference(self) -> None:
+        view = self.board.view()
+        if view is not None and view.mark is None:
+            self.board.say("there is no mark to differ from; M marks this moment")
+            return
+        self._change(since_mark=not self._state.since_mark)
 
     def action_pool(self) -> None:
         self._change(pool=grid.POOLS[(grid.POOLS.index(self._state.pool) + 1) % len(grid.POOLS)])
@@ -132,7 +140,7 @@ class LinksPage(Page):
         return clean(text.replace("\n", "; "), 1000), "the link under the cursor"
 
     def exports(self, view: View) -> list[Export]:
-        metric = grid.LINK_METRICS[self._state.metric]
+        metric = grid.metric_of(view, self._state)
         return [
             Export("matrix", f"matrix of {metric.title}, CSV", "a row for each source, a column for each destination",
                    f"links-{metric.name}.csv", lambda: links.as_csv(view, metric))
