@@ -6,15 +6,18 @@ to ask them again, and remembers what each session was told last. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from swarm_collector.addresses import hosts_for, line_of
 from swarm_collector.leases import GRACE_NS, LEASE_NS, Candidate, Leases
 from swarm_collector.membership import Membership
 from swarm_collector.schedule import Draft, RttFrom, Scheduler
 from swarm_protocol.messages import CollectorMessage, Focus, LeaseDone, UplinkGrant, UplinkLease
+from swarm_protocol.samples import LinkSample, Sample
 from swarm_protocol.units import NS_PER_MS, NS_PER_S
 
 SETTLE_NS: Final = 200 * NS_PER_MS  # joins come in bursts: one round of plans for all of them
@@ -25,6 +28,8 @@ NEW_REST_A_MEMBER_NS: Final = 4 * NS_PER_MS  # while somebody who has come waits
 REVIEW_NS: Final = 60 * NS_PER_S  # who dropped out of plans by silence, who has come nearer
 UNWATCHED_AFTER_NS: Final = 600 * NS_PER_S  # a viewer that reconnects must not turn the whole swarm over
 FOCUS_EVERY_NS: Final = 2 * NS_PER_S
+SHORT_WINDOW_NS: Final = 8 * NS_PER_S  # of a small swarm; a longer window has one or two round trips beside a transfer
+FRESH_NS: Final = 15 * NS_PER_S  # a sample out of a spool is of a time whose transfers are forgotten
 
 
 @dataclass(slots=True)
@@ -67,6 +72,19 @@ class Conductor:
         if known and not done.ok:
             self.leases.again(by, now_ns)
         return known
+
+    def beside_transfers(self, samples: Sequence[Sample], wall_ns: int, now_ns: int) -> tuple[Sample, ...]:
+        """Windows of round trips with a node that took part in a transfer are marked as loaded: the node's own probe
+        knows of it and marks its windows; those who measure it from elsewhere do not. `now_ns`: steady."""
+        return tuple(self._beside(sample, wall_ns, now_ns) for sample in samples)
+
+    def _beside(self, sample: Sample, wall_ns: int, now_ns: int) -> Sample:
+        if not isinstance(sample, LinkSample) or sample.loaded or abs(wall_ns - sample.at_ns) > FRESH_NS:
+            return sample
+        ended_ns = now_ns - (wall_ns - sample.at_ns)
+        if not self.leases.touched(sample.peer, ended_ns - SHORT_WINDOW_NS, ended_ns):
+            return sample
+        return msgspec.structs.replace(sample, loaded=True)
 
     def gone(self, session: int) -> None:
         self._told.pop(session, None)

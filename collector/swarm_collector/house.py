@@ -256,7 +256,8 @@ class House:
         there.send(msgspec.structs.replace(message, peer=member.node_id))
 
     def explained(self, member: Member, samples: Sequence[Sample], wall_ns: int) -> tuple[Sample, ...]:
-        """The samples with what this collector alone can say of a link that has no path."""
+        """The samples with what this collector alone can say: of transfers meanwhile, and of links without a path."""
+        samples = self.conductor.beside_transfers(samples, wall_ns, self.clock.steady_ns())
         return self.introducer.explained(member, samples, wall_ns, stun_proven=self.stun.proven)
 
     def lease_done(self, member: Member, done: LeaseDone) -> None:

@@ -14,6 +14,7 @@ may well go on. Pure: time and randomness are passed in.
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -30,6 +31,8 @@ MAX_BYTES: Final = 4 << 20  # delivers 2.5 × BDP up to 100 Mbit/s at 130 ms
 DAILY_BYTES: Final = 16 << 20  # a node's share for transfers, in and out, of the 50 MB a day it is promised
 POLL_REST_NS: Final = NS_PER_MS // 4  # a member: 2.5 s in a swarm of ten thousand
 DAY_NS: Final = 86_400 * NS_PER_S
+QUEUE_NS: Final = 2 * NS_PER_S  # a second of it at both ends, and the report that it is over
+LATELY: Final = 4  # leases of a node that are remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class Leases:
     _sent_ns: dict[str, int] = field(default_factory=dict)  # node → when it last got leave to send
     _received_ns: dict[str, int] = field(default_factory=dict)  # node → when it was last sent to
     _measured: set[str] = field(default_factory=set)  # senders of whom a transfer was reported
+    _lately: dict[str, deque[tuple[int, int]]] = field(default_factory=dict)  # node → (from, until) of its last leases
     _unsettled: set[tuple[str, str]] = field(default_factory=set)  # leased, no transfer reported yet
     _rested_ns: int = 0  # before, `poll` is not done again, whatever happens: it looks at everybody
     _quiet_until_ns: int = 0  # before, `poll` has nothing to say unless something happens
@@ -83,7 +87,7 @@ class Leases:
         self._quiet_until_ns = 0
         self._candidates = {node.node_id: node for node in nodes}
         self._measured &= self._candidates.keys()
-        for known in (self._round_ns, self._sent_ns, self._received_ns):
+        for known in (self._round_ns, self._sent_ns, self._received_ns, self._lately):
             for gone in known.keys() - self._candidates.keys():
                 del known[gone]
         for pair in [pair for pair in self._due_ns if not self._possible(pair)]:
@@ -140,6 +144,9 @@ class Leases:
         if lease is None or lease.src != by:
             return False
         del self._active[lease_id]
+        for end in (lease.src, lease.dst):
+            if lately := self._lately.get(end):
+                lately[-1] = lately[-1][0], now_ns
         if not begun:
             self._settle(lease.src, lease.dst, 0, now_ns)
         self._quiet_until_ns = 0
@@ -150,6 +157,11 @@ class Leases:
         if node_id in self._round_ns and node_id not in self._measured:
             self._round_ns[node_id] = min(self._round_ns[node_id], now_ns + self._wait_ns(FIRST_WITHIN_NS))
             self._quiet_until_ns = 0
+
+    def touched(self, node_id: str, from_ns: int, until_ns: int) -> bool:
+        """Whether this node may have been part of a transfer meanwhile, or had what is left of one in a queue."""
+        lately = self._lately.get(node_id, ())
+        return any(began_ns < until_ns and from_ns < ended_ns + QUEUE_NS for began_ns, ended_ns in lately)
 
     def left(self, node_id: str) -> None:
         """The node said goodbye: it has ended its transfers."""
@@ -202,6 +214,7 @@ class Leases:
         for end in (src, dst):
             self._left_bytes(end, now_ns)
             self._budgets[end].left_bytes -= MAX_BYTES
+            self._lately.setdefault(end, deque(maxlen=LATELY)).append((now_ns, lease.expires_ns + GRACE_NS))
         self._unsettled.add((src, dst))
         self._sent_ns[src] = now_ns
         del self._due_ns[src, dst]

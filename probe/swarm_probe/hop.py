@@ -4,7 +4,9 @@ The first message of a round goes over a fresh connection and is told apart: wha
 second round trip there. So are the last ones, each after a pause in which TCP forgets how fast it may send: a
 pipeline whose token takes longer than that pays them on every hop. The acknowledgement says how long the other
 program took to send it, the kernel how long this one took to notice it: both are taken off, so that what is left is
-the path and TCP. A round is bounded in messages and in bytes, so that a volunteer's line is not eaten by it.
+the path and TCP. A transfer at either end stops the round, which is then of the messages before it: behind a home's
+queue of a second the others would say nothing of a token. A round is bounded in messages and in bytes, so that a
+volunteer's line is not eaten by it.
 """
 
 from __future__ import annotations
@@ -32,9 +34,10 @@ ANSWER_S: Final = 10.0  # for one acknowledgement: four lost in a row on a slow 
 IDLE_S: Final = 90.0  # how long a caller may think between messages, and how long one message may take
 SERVED_MESSAGES: Final = 64  # more than any round of ours has
 
-_ACK: Final = struct.Struct("!BI")  # 6, and ns from the arrival of the message's last byte to this
+_ACK: Final = struct.Struct("!BI")  # a mark, and ns from the arrival of the message's last byte to this
 ACK_BYTES: Final = _ACK.size
 _ACK_MARK: Final = 6
+_ACK_BESIDE_TRANSFER: Final = 7
 _ACK_MOST: Final = 2**32 - 1
 _BUFFER_BYTES: Final = 1 << 16
 
@@ -70,18 +73,20 @@ async def measure(
     times: list[int] = []
     at_cadence = 1 + (messages or messages_in_round(size_bytes, cadence_ns))
     for number in range(at_cadence + after_idle):
-        if interrupted():
-            break
         if number >= at_cadence:
             await asyncio.sleep(IDLE_NS / NS_PER_S)
+        if interrupted():
+            break
         sent_ns = mono_ns()
         try:
             async with asyncio.timeout(ANSWER_S):
                 await stream.write(payload)
-                noticed_ns, turnaround_ns = await _acknowledged(stream)
+                noticed_ns, turnaround_ns, quiet = await _acknowledged(stream)
         except TimeoutError as error:
             raise Unreachable(f"no acknowledgement of a {size_bytes}-byte message within {ANSWER_S:g} s") from error
         now_ns = mono_ns()
+        if not quiet or interrupted():
+            break
         times.append(max(1, now_ns - sent_ns - noticed_ns - turnaround_ns))
         # a decode step starts when the one before has ended, not before the cadence
         await asyncio.sleep(max(0, sent_ns + cadence_ns - now_ns) / NS_PER_S)
@@ -91,8 +96,9 @@ async def measure(
     return HopRound(times[0], tuple(sorted(times[1:at_cadence])), quantile(idle, 0.5) if idle else None)
 
 
-async def _acknowledged(stream: Channel) -> tuple[int, int]:
-    """How long ago the acknowledgement arrived, and what the other end took to send it; both in ns."""
+async def _acknowledged(stream: Channel) -> tuple[int, int, bool]:
+    """How long ago the acknowledgement arrived, what the other end took to send it (ns), and whether no transfer ran
+    there."""
     answer = bytearray(_ACK.size)
     view, waited_ns = memoryview(answer), 0
     while view:
@@ -101,12 +107,14 @@ async def _acknowledged(stream: Channel) -> tuple[int, int]:
             raise Unreachable("the peer closed the connection in the middle of a round")
         view = view[got:]
     mark, turnaround_ns = _ACK.unpack(answer)
-    if mark != _ACK_MARK:
+    if mark not in (_ACK_MARK, _ACK_BESIDE_TRANSFER):
         raise Unreachable(f"the peer acknowledged with {mark}, not {_ACK_MARK}")
-    return waited_ns, turnaround_ns
+    return waited_ns, turnaround_ns, mark == _ACK_MARK
 
 
-async def serve(stream: Channel, size_bytes: int, mono_ns: Callable[[], int]) -> None:
+async def serve(
+    stream: Channel, size_bytes: int, mono_ns: Callable[[], int], transferring: Callable[[], bool] = lambda: False
+) -> None:
     """The other end: acknowledges every `size_bytes`. Raises PeerError or TimeoutError where the caller breaks off."""
     buffer = memoryview(bytearray(min(size_bytes, _BUFFER_BYTES)))
     stream.stamp_arrivals()
@@ -120,4 +128,5 @@ async def serve(stream: Channel, size_bytes: int, mono_ns: Callable[[], int]) ->
                     return
                 missing -= got
             turnaround_ns = waited_ns + mono_ns() - noticed_ns
-            await stream.write(_ACK.pack(_ACK_MARK, min(turnaround_ns, _ACK_MOST)))
+            mark = _ACK_BESIDE_TRANSFER if transferring() else _ACK_MARK
+            await stream.write(_ACK.pack(mark, min(turnaround_ns, _ACK_MOST)))

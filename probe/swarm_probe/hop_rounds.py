@@ -114,7 +114,7 @@ class HopRounds:
         """The other end of a round."""
         with self._line.serving_hops():
             try:
-                await hop.serve(stream, size, self._clocks.mono_ns)
+                await hop.serve(stream, size, self._clocks.mono_ns, lambda: self._line.transferring)
             finally:
                 self._line.book("hop", peer, stream)
 
@@ -153,7 +153,6 @@ class HopRounds:
                     messages=None if decode else hop.MESSAGES_MIN,
                     after_idle=hop.AFTER_IDLE if decode and transport == "tcp" else 0,
                 )
-                loaded = self._line.transferring
         finally:
             stream.close()
             self._line.book("hop", member.peer.node_id, stream)
@@ -161,7 +160,7 @@ class HopRounds:
             raise _Interrupted
         self._counts["hops_measured"] += 1
         # over QUIC it would be no sign that TCP passes, which is what a link's sample says with it
-        if decode and not loaded and member.trips is not None and transport == "tcp":
+        if decode and member.trips is not None and transport == "tcp":
             member.trips.hop_ms = ms_from_ns(measured.at(0.50))
         self._emit(
             HopSample(
@@ -176,7 +175,6 @@ class HopRounds:
                 p50_ms=ms_from_ns(measured.at(0.50)),
                 p95_ms=ms_from_ns(measured.at(0.95)),
                 p99_ms=ms_from_ns(measured.at(0.99)),
-                loaded=loaded,
                 transport=transport,
                 phase=phase,
             )

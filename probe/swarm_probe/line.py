@@ -22,6 +22,7 @@ from swarm_protocol.units import NS_PER_S
 
 ATTEND_S: Final = 1.0
 TAIL_NS: Final = 5 * NS_PER_S  # a second of queue at both ends, and a look that comes late
+DRAIN_S: Final = 2.0  # after a transfer: a second of queue at both ends is part of it
 BATTERY_EVERY: Final = 30  # looks
 
 
@@ -56,18 +57,21 @@ class Line:
 
     @contextmanager
     def transfer(self) -> Iterator[None]:
-        """One runs, of either direction."""
+        """One runs, of either direction; it is over when what it left in queues is gone."""
         self._transfers += 1
         self.no_transfer.clear()
         self._trips.set_loaded(True)
         try:
             yield
         finally:
-            self._transfers -= 1
             self._tested_ns = self._clocks.mono_ns()
-            if not self._transfers:
-                self.no_transfer.set()
-                self._trips.set_loaded(self._courtesy.line_used(self._clocks.mono_ns()))
+            asyncio.get_running_loop().call_later(DRAIN_S, self._drained)
+
+    def _drained(self) -> None:
+        self._transfers -= 1
+        if not self._transfers:
+            self.no_transfer.set()
+            self._trips.set_loaded(self._courtesy.line_used(self._clocks.mono_ns()))
 
     @contextmanager
     def serving_hops(self) -> Iterator[None]:

@@ -14,6 +14,7 @@ from swarm_collector.leases import GRACE_NS, LEASE_NS, Leases
 from swarm_collector.membership import Membership
 from swarm_collector.schedule import FocusError, Scheduler
 from swarm_protocol.messages import LeaseDone, Plan, UplinkLease
+from swarm_protocol.samples import LinkSample
 from swarm_protocol.units import NS_PER_S
 
 START_NS = 1_800_000_000 * NS_PER_S
@@ -87,6 +88,31 @@ def test_a_lease_reaches_its_sender_and_frees_both_ends_when_done():
     assert len(made.leases.active) == 1
     assert made.lease_done(LeaseDone(lease_id=lease.lease_id, ok=True), sender.node_id, 0)
     assert made.leases.active == ()
+
+
+def test_round_trips_with_a_node_in_a_transfer_are_marked_and_no_others():
+    """The third party's probe knows nothing of it, and behind a home's queue it reads hundreds of milliseconds."""
+    made = conductor(3)
+    list(made.due(START_NS + NS_PER_S))
+    moments = (START_NS + second * NS_PER_S for second in range(2, 600))
+    session, lease = next(granted for now_ns in moments for granted in leases(made.due(now_ns)).items())
+    now_ns = made.leases.active[0].expires_ns - LEASE_NS + 5 * NS_PER_S
+    sender = made.membership.of_session(session)
+    assert sender is not None
+    (other,) = {member.node_id for member in made.membership.connected()} - {lease.peer, sender.node_id}
+    wall_ns = 10**18
+
+    def marked(peer: str, *, late_s: int = 0) -> bool:
+        window = LinkSample(at_ns=wall_ns - late_s * NS_PER_S, peer=peer, path="direct", sent=16, lost=0)
+        (seen,) = made.beside_transfers([window], wall_ns, now_ns)
+        assert isinstance(seen, LinkSample)
+        return seen.loaded
+
+    assert marked(lease.peer)
+    assert marked(sender.node_id)
+    assert not marked(other)
+    assert not marked(lease.peer, late_s=6)  # a window of before
+    assert not marked(lease.peer, late_s=60)  # out of a spool
 
 
 def test_a_node_without_a_tcp_port_is_nobodys_receiver():

@@ -15,6 +15,7 @@ from swarm_collector.leases import (
     GRACE_NS,
     LEASE_NS,
     MAX_BYTES,
+    QUEUE_NS,
     ROUND_NS,
     ROUND_PEERS,
     Candidate,
@@ -256,3 +257,20 @@ def test_leases_that_are_not_even_begun_cost_nobody_its_turn(seed, in_vain):
                 left -= 1
                 leases.again(lease.src, now_ns)
     assert senders == set(IDS[:3])
+
+
+def test_a_node_is_touched_from_its_lease_until_its_queue_is_gone():
+    leases = ready(4)
+    lease = first_of(leases)
+    began_ns = lease.expires_ns - LEASE_NS
+    later_ns = began_ns + 3 * NS_PER_S
+    others = set(IDS[:4]) - {lease.src, lease.dst}
+    for end in (lease.src, lease.dst):
+        assert leases.touched(end, began_ns - NS_PER_S, began_ns + 1)
+        assert not leases.touched(end, began_ns - NS_PER_S, began_ns)
+        assert leases.touched(end, later_ns + 10 * NS_PER_S, later_ns + 11 * NS_PER_S)  # nobody said that it is over
+    assert leases.done(lease.lease_id, lease.src, later_ns, begun=True)
+    for end in (lease.src, lease.dst):
+        assert leases.touched(end, later_ns + QUEUE_NS - 1, later_ns + DAY_NS)
+        assert not leases.touched(end, later_ns + QUEUE_NS, later_ns + DAY_NS)
+    assert not any(leases.touched(other, 0, began_ns) for other in others)

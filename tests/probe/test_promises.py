@@ -399,8 +399,10 @@ async def test_what_still_arrives_when_a_transfer_has_ended_is_nobody_elses(
     monkeypatch.setattr(line, "system_battery", lambda: None)
     monkeypatch.setattr(line.asyncio, "sleep", next_look)
     own = line.Line(_Trips(), Ledger(None), Courtesy(), Counter(), clocks)  # type: ignore[arg-type]
+    monkeypatch.setattr(line, "DRAIN_S", 0.0)
     with own.transfer():
         pass
+    await own.no_transfer.wait()
     now[0] += (after_s - 1) * NS_PER_S
     attending = asyncio.create_task(own.attend())
     await looked.wait()
@@ -428,3 +430,17 @@ async def test_what_goes_to_the_collector_is_nobody_elses_traffic(monkeypatch: p
         await own.attend()
     assert 0 < courtesy.busy_mbps < 0.1  # headers
     assert own.why_waiting(1) is None
+
+
+async def test_a_transfer_is_over_when_its_queue_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to a second of it is left in a home's modem: a hop begun at once would read hundreds of milliseconds."""
+    monkeypatch.setattr(line, "DRAIN_S", 0.05)
+    trips, clocks = _Trips(), SimpleNamespace(mono_ns=lambda: T0, wall_ns=lambda: T0)
+    own = line.Line(trips, Ledger(None), Courtesy(), Counter(), clocks)  # type: ignore[arg-type]
+    with own.transfer():
+        pass
+    assert own.transferring
+    assert trips.loaded == [True]
+    await own.no_transfer.wait()
+    assert not own.transferring
+    assert trips.loaded == [True, False]
