@@ -96,7 +96,10 @@ class _Many:
         total += np.add.reduceat(factor * each, starts, axis=1) + self._head(factor, nodes, starts)
         proofs = work.proof_ms * step_width(work) * self.model.layers
         software = np.add.reduceat(self.visit_ms[nodes], starts) + work.hop_overhead_ms * counts
-        total += software + work.client_ms + drafting_ms(work) + proofs
+        total += software + work.client_ms + proofs
+        if at_ns is not None and batch.trips:
+            total += self._restarts_ms(batch.trips, counts, total.mean(axis=0))
+        total += drafting_ms(work)
         total *= 1 / step_yield(work)
         if work.model_error:
             half_off = self.rng.standard_normal((draws + 1) // 2)
@@ -106,6 +109,14 @@ class _Many:
         for k, mean, *rest in zip(batch.index, total.mean(axis=0), p5, p50, p95, strict=True):
             found[k] = Quantiles(float(mean), *(float(value) for value in rest))
         return found
+
+    def _restarts_ms(self, trips: Sequence[Trip], counts: Ints, step_ms: Floats) -> Floats:
+        """Of each candidate, whose connections rest for its own step."""
+        src, dst = np.array([trip.src for trip in trips]), np.array([trip.dst for trip in trips])
+        sizes = np.array([trip.size_bytes for trip in trips], np.float64)
+        owner = np.repeat(np.arange(len(counts)), counts)
+        extra = self.costs.links.restart_ms(src, dst, sizes, step_ms[owner], self.workload.slow_start)
+        return np.bincount(owner, extra, minlength=len(counts))
 
     def _laid_out(self, placements: Sequence[Placement]) -> _Batch:
         engine, model, work = self.costs.engine, self.model, self.workload

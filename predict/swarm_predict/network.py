@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swarm_predict.compute import by_hand
-from swarm_predict.losses import MSS_BYTES, settled
+from swarm_predict.losses import MSS_BYTES, RTO_MIN_MS, settled
 from swarm_protocol.swarm import Floats, Ints, Kind, Path, State, Swarm, Transport
 from swarm_protocol.units import BITS_PER_BYTE
 
@@ -74,6 +74,19 @@ class Links:
             window *= 2
             left -= window
         np.fill_diagonal(extra, 0.0)
+        return extra
+
+    def restart_ms(self, src: Ints, dst: Ints, sizes: Floats, step_ms: Floats, slow_start: bool) -> Floats:
+        """For each message of a step of `step_ms`: what TCP adds because its connection rests for so long, and forgets
+        after a timeout how much it may send at once (RFC 5681 §4.1). Hops are measured at a shorter cadence.
+        `slow_start`: counted already where no hop was measured."""
+        extra = np.zeros(len(sizes))
+        rests = (sizes > INITIAL_WINDOW_BYTES) & (step_ms > self.rtt_p50_ms[src, dst] + RTO_MIN_MS)
+        if slow_start:
+            rests &= self.hop_known[src, dst]
+        for size in np.unique(sizes[rests]):
+            of = rests & (sizes == size)
+            extra[of] = self.slow_start_ms(float(size))[src[of], dst[of]]
         return extra
 
     @property

@@ -23,9 +23,7 @@ from swarm_predict.cost import Costs, build_costs, check
 from swarm_predict.draws import Drawn, Trip, draw_trips, mirrored_normal
 from swarm_predict.engines import EngineFacts, engine_facts
 from swarm_predict.first_token import first_token
-from swarm_predict.losses import RTO_MIN_MS
 from swarm_predict.models import ModelShape
-from swarm_predict.network import INITIAL_WINDOW_BYTES
 from swarm_predict.offload import Spill, spill
 from swarm_predict.placement import check_placement
 from swarm_predict.remarks import remarks
@@ -202,19 +200,13 @@ class Run:
         )
 
     def restarts_ms(self, step_ms: float) -> Floats:
-        """For each message of a step: what TCP adds because its connection rests for a step, and forgets after a
-        timeout how much it may send at once (RFC 5681 §4.1). Hops are measured at a shorter cadence. Counted for swarms
-        that were measured; what a person wrote by hand is taken at its word, unless `slow_start` asks."""
-        paths, extra = self.costs.links, np.zeros(len(self.trips))
-        if self.at_ns is None:
-            return extra
-        for k, trip in enumerate(self.trips):
-            at = (trip.src, trip.dst)
-            counted = self.workload.slow_start and not paths.hop_known[at]
-            if trip.size_bytes > INITIAL_WINDOW_BYTES and not counted:
-                rests = step_ms > float(paths.rtt_p50_ms[at]) + RTO_MIN_MS
-                extra[k] = float(paths.slow_start_ms(trip.size_bytes)[at]) if rests else 0.0
-        return extra
+        """For each message of a step: what it waits for TCP after a rest (`Links.restart_ms`). Counted for swarms that
+        were measured; what a person wrote by hand is taken at its word, unless `slow_start` asks."""
+        if self.at_ns is None or not self.trips:
+            return np.zeros(len(self.trips))
+        src, dst = np.array([trip.src for trip in self.trips]), np.array([trip.dst for trip in self.trips])
+        sizes = np.array([trip.size_bytes for trip in self.trips], np.float64)
+        return self.costs.links.restart_ms(src, dst, sizes, np.full(len(sizes), step_ms), self.workload.slow_start)
 
     # -- what must be known
 
