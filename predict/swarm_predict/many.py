@@ -116,7 +116,7 @@ class _Many:
         sizes = np.array([trip.size_bytes for trip in trips], np.float64)
         owner = np.repeat(np.arange(len(counts)), counts)
         extra = self.costs.links.restart_ms(src, dst, sizes, step_ms[owner], self.workload.slow_start)
-        return np.bincount(owner, extra, minlength=len(counts))
+        return np.bincount(owner, extra, minlength=len(counts)).astype(np.float64)
 
     def _laid_out(self, placements: Sequence[Placement]) -> _Batch:
         engine, model, work = self.costs.engine, self.model, self.workload
