@@ -42,7 +42,8 @@ class RaceError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StageTimes:
-    """One stage, predicted and measured (medians). Milliseconds; the last stage of a chain computes the LM head too."""
+    """One stage, predicted and measured: means, which add up to the mean of a token. Milliseconds; the last stage of a
+    chain computes the LM head too."""
 
     node: str
     layers: int
@@ -249,9 +250,9 @@ def _stage_times(
                 node=cost.node,
                 layers=cost.layers,
                 compute_predicted=cost.compute_ms + visit_ms[cost.node] + (head_ms if k == len(reported) - 1 else 0.0),
-                compute_measured=float(np.median(compute)),
+                compute_measured=float(np.mean(compute)),
                 hop_predicted=cost.hop_ms,
-                hop_measured=float(np.median(hops)),
+                hop_measured=float(np.mean(hops)),
             )
         )
     return tuple(rows)

@@ -93,6 +93,8 @@ class PathsLike(Protocol):
 
     def update(self, plan: Plan) -> None: ...
 
+    def usual_rtt_s(self) -> float | None: ...
+
     def grant(self, grant: UplinkGrant) -> None: ...
 
     async def run_uplink(self, lease: UplinkLease) -> Outcome: ...
@@ -158,7 +160,14 @@ class Daemon:
         make_paths = make_paths or partial(real_paths, lan=config.lan)
         self._paths = make_paths(self.emit, self._ledger, self._courtesy)
         self._udp_error: str | None = None
-        self._compute = Compute(self.emit, say=_say, wall_ns=time.time_ns, rng=self._rng, limits=config.compute)
+        self._compute = Compute(
+            self.emit,
+            say=_say,
+            wall_ns=time.time_ns,
+            rng=self._rng,
+            limits=config.compute,
+            away_s=self._paths.usual_rtt_s,
+        )
         self._link = Link(
             config.url,
             hello=self._hello,

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Final
 
 from swarm_probe import hop, uplink
@@ -196,6 +197,12 @@ class Paths:
         if member is None:
             return Outcome(False, f"{lease.peer} is not in the plan of this probe", begun=False)
         return await self._transfers.run(member, lease)
+
+    def usual_rtt_s(self) -> float | None:
+        """The median peer's lowest round trip; None where nobody has answered yet. A token that leaves for another
+        stage is away for as long at least."""
+        lowest = [min(m.trips.idle_rtts) for m in self._members.values() if m.trips is not None and m.trips.idle_rtts]
+        return median(lowest) / NS_PER_S if lowest else None
 
     def counters(self) -> dict[str, int]:
         """Packets and bytes sent, received, and ignored by reason, since the start."""

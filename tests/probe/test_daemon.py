@@ -77,6 +77,9 @@ class FakePaths:
             raise self.outcome
         return self.outcome
 
+    def usual_rtt_s(self) -> float | None:
+        return None
+
     def counters(self) -> dict[str, int]:
         return {"packets_sent": 3}
 

@@ -5,6 +5,7 @@ Anything it prints by accident (and libraries do) goes to stderr, whose last lin
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import threading
@@ -74,7 +75,8 @@ def _measure(job: Job, report: Callable[[Report], None], company: Company, lock:
         return
     assert job.task is not None  # or this is a challenge
     for device in devices(job.ram_limit_bytes):
-        for message in measure_device(device, job.task, lambda uuid=device.uuid: company.marks(uuid)):  # type: ignore[misc]
+        marks = functools.partial(company.marks, device.uuid)
+        for message in measure_device(device, job.task, marks, job.away_s):
             report(message)
             if lock is not None and isinstance(message, Measured):
                 _let_others(lock, report, device.label)

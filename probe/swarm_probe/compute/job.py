@@ -33,6 +33,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     ram_limit_bytes: int  # of the whole child process
     lock_path: str = ""  # held while measuring; "" = without
     nice: Annotated[int, Meta(ge=0, le=19)] = 10
+    away_s: Annotated[float, Meta(ge=0, le=1)] = 0.05  # what a token spends elsewhere, before each visit
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True, tag="waiting"):

@@ -55,8 +55,9 @@ class _Built:
         self.shape, self.layers, self.capacity = None, [], 0
 
 
-def measure_device(device: Device, task: ComputeTask, marks: Marks = tuple) -> Iterator[Report]:
-    """Everything asked of one device, in order; raises nothing that belongs to the task or the memory."""
+def measure_device(device: Device, task: ComputeTask, marks: Marks = tuple, away_s: float = 0.0) -> Iterator[Report]:
+    """Everything asked of one device, in order; raises nothing that belongs to the task or the memory. `away_s`: what a
+    token spends elsewhere."""
     yield Started(device=device.label)
     budget_s = min(task.budget_ms / 1000, BUDGET_MOST_S)
     kept = choose_format(device, task.dtype)
@@ -76,7 +77,7 @@ def measure_device(device: Device, task: ComputeTask, marks: Marks = tuple) -> I
     except UnsupportedShape as error:
         yield Trouble(reason=f"{task.model}: {error}")
         return
-    yield from _Run(device, task, kept, rates, marks).points(budget_s * (1 - ROOFLINE_SHARE))
+    yield from _Run(device, task, kept, rates, marks, away_s).points(budget_s * (1 - ROOFLINE_SHARE))
 
 
 @dataclass(slots=True)
@@ -86,6 +87,7 @@ class _Run:
     format: Format
     rates: RooflineSample | None  # None: it could not be had, and nothing can be scaled
     marks: Marks
+    away_s: float
     built: _Built = field(default_factory=_Built)
 
     @property
@@ -124,7 +126,8 @@ class _Run:
 
     def _visit(self, point: Point, layer_s: float) -> Iterator[Report]:
         """Of the layers that were just timed."""
-        timing = time_visit(self.device, self.built.layers, self.format.dtype, point.tokens, layer_s, turns())
+        of = (self.device, self.built.layers, self.format.dtype, point.tokens, layer_s, turns())
+        timing = time_visit(*of, self.away_s)
         if timing is not None and timing.median_s > 0:
             made = _Made(_nothing, 1, 1.0, eager=False)
             yield Measured(sample=self._sample(dataclasses.replace(point, phase="visit"), timing, made))

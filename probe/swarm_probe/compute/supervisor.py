@@ -93,13 +93,16 @@ class Compute:
         rng: random.Random,
         limits: ComputeLimits | None = None,
         find_torch: Callable[[], str | None] = torch_version,
+        away_s: Callable[[], float | None] = lambda: None,
     ) -> None:
+        """`away_s`: what a token usually spends elsewhere, before it comes back here; None: not known yet."""
         self._emit = emit
         self._say = say
         self._wall_ns = wall_ns
         self._rng = rng
         self._limits = limits or ComputeLimits()
         self._find_torch = find_torch
+        self._away_s = away_s
         self._task: ComputeTask | None = None
         self._changed = asyncio.Event()
         self._told_missing = False
@@ -254,6 +257,8 @@ class Compute:
         assert child.stdin is not None
         assert child.stdout is not None
         job = Job(task=task, ram_limit_bytes=ram_bytes, lock_path=limits.lock_path)
+        if (away_s := self._away_s()) is not None:
+            job = msgspec.structs.replace(job, away_s=min(away_s, 1.0))
         with contextlib.suppress(ConnectionError):  # it is gone already; reading says so
             child.stdin.write(to_line(job))
             await child.stdin.drain()

@@ -1,9 +1,16 @@
 """What a visit takes beyond its layers: tokens come one by one, and between them the machine waits.
 
 Layers are timed in a tight loop, which is how long they take once they run. A token arrives as bytes after a pause, at
-caches that others have filled and at a processor that has slept: measured on two cores, one layer of 0.31 ms then takes
-0.66 after 5 ms, 0.75 after 20 and 0.85 after 100, and each further layer of the same visit 0.31 to 0.35 again. So the
-first layer after a pause, from bytes to bytes, less a layer of the loop, is what each visit adds.
+caches that others have filled, at threads that went to sleep and a processor that did. Measured on one thread, over
+layers in a loop, in ms:
+
+    pause        1 layer of 0.17   3 layers   6 layers      1 layer of 1.64   3 layers   6 layers
+      5 ms           +0.2            +0.2       +0.8             +0.1           +0.4       +0.2
+     20 ms           +0.5            +0.8       +1.2             +0.3           +0.6       +0.7
+    100 ms           +0.7            +1.0       +1.5             +0.6           +0.9       +1.4
+
+(On two threads of a kernel with ticks of 10 ms, +10 after 40 ms: the second thread is woken behind the first.) So a
+few layers after the pause that is usual here, from bytes to bytes, less as many of the loop, are what each visit adds.
 """
 
 from __future__ import annotations
@@ -19,10 +26,10 @@ from swarm_probe.compute.devices import Device
 from swarm_probe.compute.layers import DecoderLayer, Weights
 from swarm_probe.compute.timing import Timing, Turned, quantile
 
-# What a token spends elsewhere at the least. Longer pauses cost little more, and nothing beside the token they are of.
-PAUSE_S: Final = 0.005
+LEAST_AWAY_S: Final = 0.005  # what a token spends elsewhere, of stages in one room
+MOST_AWAY_S: Final = 0.1  # longer pauses cost hardly more
 VISITS: Final = 15
-CACHES: Final = 4  # layers taken in turn
+STAGE_LAYERS: Final = 4  # of a visit to a processor; to an accelerator one, which has no caches to lose
 BUDGET_S: Final = 2.0
 LEAST: Final = 5
 WIRE: Final = torch.float16  # what activations travel in
@@ -35,26 +42,30 @@ def time_visit(
     tokens: int,
     layer_s: float,
     turns: Turned,
+    away_s: float = LEAST_AWAY_S,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Timing | None:
-    """Seconds above `layer_s` with `tokens` in the cache, never below zero; None where too few fit the time there is.
-    May raise torch's errors for memory."""
+    """Seconds above `layer_s` a layer with `tokens` in the cache, never below zero; None where too few fit the time
+    there is. May raise torch's errors for memory."""
     drawn = Weights(1, dtype, device.torch_name)
-    some = [(layer, layer.new_cache(1, tokens + 1, fill=drawn)) for layer in layers[:CACHES]]
+    some = [(layer, layer.new_cache(1, tokens + 1, fill=drawn)) for layer in layers[:STAGE_LAYERS]]
+    pause_s = min(max(away_s, LEAST_AWAY_S), MOST_AWAY_S)
     width = layers[0].shape.hidden
     packed = _to_bytes(drawn.matrix(1, width) * width**0.5)
     taken: list[float] = []
     ends = time.perf_counter() + BUDGET_S
     with torch.inference_mode():
         for visit in range(VISITS):
-            sleep(PAUSE_S)
-            layer, cache = some[visit % len(some)]
+            sleep(pause_s)
+            stage = some if device.torch_name == "cpu" else [some[visit % len(some)]]
             used, waited, before = turns.used_s(), turns.waited_s(), time.perf_counter()
-            arrived = torch.frombuffer(bytearray(packed), dtype=WIRE).view(1, 1, width)
-            _to_bytes(layer.forward(arrived.to(device.torch_name).to(dtype), cache, tokens))
+            hidden = torch.frombuffer(bytearray(packed), dtype=WIRE).view(1, 1, width).to(device.torch_name).to(dtype)
+            for layer, cache in stage:
+                hidden = layer.forward(hidden, cache, tokens)
+            _to_bytes(hidden)
             after = time.perf_counter()
             ran_s = after - before - (turns.waited_s() - waited)
-            taken.append(max(0.0, max(ran_s, turns.least_s(turns.used_s() - used)) - layer_s))
+            taken.append(max(0.0, max(ran_s, turns.least_s(turns.used_s() - used)) - len(stage) * layer_s))
             if after > ends:
                 break
     if len(taken) < LEAST:
