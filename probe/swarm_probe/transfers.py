@@ -36,9 +36,7 @@ GRANT_WAIT_S: Final = 2.0  # the grant comes by another connection than the tran
 MAX_GRANTS: Final = 64
 TRANSFER_LEAVES_NS: Final = 8 * NS_PER_S  # what a transfer should have left of its lease when it begins
 CLOSING_NS: Final = NS_PER_S  # of a lease, kept for its end: the report, a close, a busy machine
-SEND_S: Final = (
-    12.0  # what a line has not shown by then (5 Mbit/s: all of it) it will not show in the rest of the lease
-)
+SEND_S: Final = 12.0  # 4 MiB at 3 Mbit/s; what a line has not shown by then it will not show in the rest of the lease
 BUSY_AGAIN_S: Final = 1.0  # what the last transfer left in queues is gone by then
 
 

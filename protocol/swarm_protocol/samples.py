@@ -80,7 +80,7 @@ class HopSample(msgspec.Struct, frozen=True, kw_only=True, tag="hop"):
     p50_ms: Ms
     p95_ms: Ms
     p99_ms: Ms
-    loaded: bool = False
+    loaded: bool = False  # of older probes: a transfer ran meanwhile; now that ends the round, and is in none
     transport: Transport = "tcp"
     phase: Phase = "decode"  # of whose size the message was: one step's, or one prefill chunk's
 

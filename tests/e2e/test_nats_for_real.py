@@ -17,6 +17,7 @@ import pytest
 
 from swarm_lab import netns
 from swarm_protocol.samples import HopSample, HostSample, LinkSample
+from swarm_protocol.units import NS_PER_S
 from swarm_storage.store import open_store
 
 WHY_NOT = netns.why_unavailable()
@@ -52,6 +53,7 @@ at_s = {REBOUND_S}
 action = "rebind"
 host = "cone-1"
 """
+WINDOW_NS = 6 * NS_PER_S
 LOST_AT_LEAST = 5  # packets every 375 ms: two seconds without an answer
 KINDS = {
     "cone-1": "endpoint-independent", "cone-2": "endpoint-independent", "hard-1": "symmetric", "hard-2": "symmetric",
@@ -106,9 +108,13 @@ def test_two_usual_routers_are_punched_through_and_the_round_trip_is_the_truth(
 
 def test_a_hop_between_them_went_over_quic(samples: dict[tuple[str, str], list[object]]):
     for pair in (("cone-1", "cone-2"), ("cone-2", "cone-1")):
-        first = next(sample for sample in samples[pair] if isinstance(sample, HopSample))
-        assert first.transport == "quic"
-        assert 44.0 < first.min_ms < 60.0
+        hops = [sample for sample in samples[pair] if isinstance(sample, HopSample)]
+        assert hops[0].transport == "quic"
+        # while the router's new port is looked for there is no hole, and the collector is the way that is left
+        outage_ns = min(link.at_ns for link in links(samples, *pair) if link.lost) - WINDOW_NS
+        for hop in hops:
+            assert hop.transport == "quic" or hop.at_ns > outage_ns
+            assert hop.transport == "relay" or 44.0 < hop.min_ms < 60.0
 
 
 @pytest.mark.parametrize(

@@ -113,22 +113,19 @@ async def test_what_the_other_program_takes_to_answer_is_no_part_of_a_hop(ends: 
     await serving
 
 
-async def test_a_transfer_that_begins_ends_the_round_with_what_it_has(ends: Ends) -> None:
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [([False] * 13 + [True], [False] * 7), ([False], [False] * 6 + [True])],
+    ids=["at this end", "at the other end"],
+)
+async def test_a_transfer_that_begins_ends_the_round_with_what_it_has(
+    here: list[bool], there: list[bool], ends: Ends
+) -> None:
+    """We are asked before and after each message, the other end at each: the seventh is beside it and left out."""
     caller, server = ends
-    serving = asyncio.ensure_future(hop.serve(server, 100, time.monotonic_ns))
-    measured = await measure(caller, 100, [False] * 13 + [True])  # asked before and after each: the seventh is left out
-    assert measured is not None
-    assert len(measured.ordered_ns) == 5
-    caller.close()
-    await serving
-
-
-async def test_a_transfer_at_the_other_end_ends_the_round_too(ends: Ends) -> None:
-    """Its acknowledgements wait in its own queue: the round trips of a home with a second of it."""
-    caller, server = ends
-    there = iter([False] * 6 + [True] * 60)
-    serving = asyncio.ensure_future(hop.serve(server, 100, time.monotonic_ns, lambda: next(there)))
-    measured = await measure(caller, 100)
+    turns = iter(there)
+    serving = asyncio.ensure_future(hop.serve(server, 100, time.monotonic_ns, lambda: next(turns)))
+    measured = await measure(caller, 100, here)
     assert measured is not None
     assert len(measured.ordered_ns) == 5
     caller.close()

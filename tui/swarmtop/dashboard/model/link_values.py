@@ -9,8 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from swarm_protocol.swarm import Floats, Swarm
-from swarmtop.dashboard.model.figures import link_known
+from swarm_protocol.swarm import Floats, Ints, Kind, Swarm
 
 Limits = tuple[float, float, float, float]
 WORSE: Final[Limits] = (-5, 5, 20, 100)  # per cent of the figure at the mark
@@ -65,23 +64,34 @@ def since_mark(metric: LinkMetric) -> LinkMetric:
 
 def values(swarm: Swarm, metric: LinkMetric, mark: MarkedLinks | None = None) -> Floats:
     """(n, n) from row to column; NaN is no data, here or at the mark. `mark` is needed for a difference."""
-    matrix: Floats = np.array(swarm.links[metric.column], np.float64) * metric.scale
+    everyone = np.arange(len(swarm))
+    return values_between(swarm, metric, everyone, everyone, mark)
+
+
+def values_between(
+    swarm: Swarm, metric: LinkMetric, rows: Ints, columns: Ints, mark: MarkedLinks | None = None
+) -> Floats:
+    """The same from these rows of the swarm to those."""
+    at = np.ix_(rows, columns)
+    block: Floats = np.array(swarm.links[metric.column][at], np.float64) * metric.scale
     if metric.column.startswith(("rtt_", "jitter")):
-        matrix = np.where(link_known(swarm), matrix, np.nan)
-    np.fill_diagonal(matrix, np.nan)
+        known = (swarm.links["kind"][at] != Kind.NONE) & np.isfinite(swarm.links["rtt_p50_ms"][at])
+        block = np.where(known, block, np.nan)
+    block[rows[:, None] == columns] = np.nan
     if not metric.since_mark:
-        return matrix
-    before = np.full_like(matrix, np.nan) if mark is None else then(swarm, metric, mark)
+        return block
+    before = np.full_like(block, np.nan) if mark is None else then(swarm, metric, rows, columns, mark)
     if metric.column == "loss":
-        return matrix - before
+        return block - before
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(before > 0, 100.0 * (matrix / before - 1.0), np.nan)
+        return np.where(before > 0, 100.0 * (block / before - 1.0), np.nan)
 
 
-def then(swarm: Swarm, metric: LinkMetric, mark: MarkedLinks) -> Floats:
-    """(n, n) of the nodes of now, as it was at the mark; NaN for who was not there."""
-    rows = np.array([mark.rows.get(facts.node_id, -1) for facts in swarm.facts], np.int64)
-    here = np.flatnonzero(rows >= 0)
-    found = np.full((len(rows), len(rows)), np.nan)
-    found[np.ix_(here, here)] = mark.matrices[metric.column][np.ix_(rows[here], rows[here])]
-    return found
+def then(swarm: Swarm, metric: LinkMetric, rows: Ints, columns: Ints, mark: MarkedLinks) -> Floats:
+    """From these rows of the swarm of now to those, as it was at the mark; NaN for who was not there."""
+    src, dst = (
+        np.array([mark.rows.get(swarm.facts[row].node_id, -1) for row in some.tolist()], np.int64)
+        for some in (rows, columns)
+    )
+    there = (src[:, None] >= 0) & (dst >= 0)
+    return np.where(there, mark.matrices[metric.column][np.ix_(src, dst)], np.nan)

@@ -30,7 +30,7 @@ from swarmtop.dashboard.model.lines import (
     pad,
     rule,
 )  # fmt: skip
-from swarmtop.dashboard.model.link_values import LINK_METRICS, LinkMetric, then
+from swarmtop.dashboard.model.link_values import LINK_METRICS, LinkMetric, then, values_between
 from swarmtop.dashboard.model.links_grid import (
     FIGURES,
     NUMBERED,
@@ -275,8 +275,8 @@ def _direction(view: View, a: int, b: int, width: int) -> Block:
 
 def _since_mark(view: View, metric: LinkMetric, source: int, target: int, width: int) -> Line:
     assert view.mark is not None
-    before = float(then(view.swarm, metric, view.mark.links)[source, target])
-    now = float(values(view, metric)[source, target])
+    pair = view.swarm, metric, np.array([source]), np.array([target])
+    before, now = float(then(*pair, view.mark.links)[0, 0]), float(values_between(*pair)[0, 0])
     return fit(line((f" {metric.title} ", "dim"), f"{show.figure(before)} → {show.figure(now)} ",
                     (f"{metric.unit} since {view.clock(view.mark.at_ns)}", "dim")), width)  # fmt: skip
 

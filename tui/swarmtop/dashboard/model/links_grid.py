@@ -146,7 +146,11 @@ def metric_of(view: View, state: LinksState) -> LinkMetric:
 
 
 def values(view: View, metric: LinkMetric) -> Floats:
-    return link_values.values(view.swarm, metric, view.mark.links if view.mark is not None else None)
+    return link_values.values(view.swarm, metric, _mark(view))
+
+
+def _mark(view: View) -> link_values.MarkedLinks | None:
+    return view.mark.links if view.mark is not None else None
 
 
 def grid(view: View, state: LinksState, per_cell: int) -> Grid:
@@ -214,25 +218,13 @@ def pair(view: View, state: LinksState, drawn: Grid) -> Pair:
     metric = metric_of(view, state)
     rows = drawn.order[drawn.rows[y] : drawn.rows[y + 1]]
     columns = drawn.order[drawn.columns[x] : drawn.columns[x + 1]]
-    block = _values_at(view, metric, rows, columns)
+    block = link_values.values_between(view.swarm, metric, rows, columns, _mark(view))
     known = np.isfinite(block)
     if not known.any():
         return Pair(int(rows[0]), int(columns[-1] if len(columns) > 1 and rows[0] == columns[0] else columns[0]), 0)
     sign = 1.0 if metric.high_is_bad != (state.pool == "min") else -1.0
     at = int(np.argmax(np.where(known, sign * block, -np.inf)))
     return Pair(int(rows[at // len(columns)]), int(columns[at % len(columns)]), int(known.sum()))
-
-
-def _values_at(view: View, metric: LinkMetric, rows: Ints, columns: Ints) -> Floats:
-    """As `values`, of these pairs only."""
-    if metric.since_mark:
-        return values(view, metric)[np.ix_(rows, columns)]
-    block: Floats = np.array(view.swarm.links[metric.column][np.ix_(rows, columns)], np.float64) * metric.scale
-    if metric.column.startswith(("rtt_", "jitter")):
-        known = view.swarm.links["kind"][np.ix_(rows, columns)] != 0
-        block = np.where(known, block, np.nan)
-    block[rows[:, None] == columns[None, :]] = np.nan
-    return block
 
 
 def moved(state: LinksState, drawn: Grid, dx: int, dy: int) -> LinksState:
