@@ -19,6 +19,7 @@ import time
 from typing import Any
 
 from swarm_protocol import identity, signing
+from swarm_protocol.coding import encode
 from swarm_protocol.messages import (
     NONCE_HEADER,
     Ack,
@@ -29,12 +30,11 @@ from swarm_protocol.messages import (
     Plan,
     Refused,
     SlowDown,
-    Subscribe,
     Welcome,
     decode_from_collector,
-    encode,
 )
 from swarm_protocol.samples import HostSample, LinkSample, Sample
+from swarm_protocol.viewing import Subscribe
 
 FACTS = HostFacts(system="Linux 6.1 x86_64", cpu="EPYC", cores=8, ram_bytes=1 << 34)
 _NONCE = re.compile(rb"\r\n" + NONCE_HEADER.encode() + rb": ([0-9a-f]+)\r\n", re.IGNORECASE)

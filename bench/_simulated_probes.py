@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 from bench import _made
 from swarm_protocol import signing
+from swarm_protocol.coding import encode
 from swarm_protocol.messages import (
     NONCE_HEADER,
     PROBE_PATH,
@@ -26,7 +27,6 @@ from swarm_protocol.messages import (
     SlowDown,
     Welcome,
     decode_from_collector,
-    encode,
 )
 from swarm_protocol.samples import LinkSample
 

@@ -3,10 +3,11 @@
     python -m bench.compute_error                       this machine's first device, models that suit it
     python -m bench.compute_error --models llama-3.1-8b,falcon-7b --dtype bf16 --batches 1,8 --contexts 128,2048
 
-The layers are timed as a probe times them and predicted from as the predictor does, by the fitted curve: none of the
-batches and contexts that are predicted is measured. The whole model is as many layers, with embedding, LM head and KV
-caches, run with torch; the range of its own runs (`noise`) is the ceiling. `share`: bytes a decode step must
-read (weights and KV cache), over its time, over the memory bandwidth measured.
+The layers are timed as a probe times them, at the points the collector asks for, and predicted from as the predictor
+does, by the fitted curve: none of the batches and contexts that are predicted is measured. The whole model is as many
+layers, with embedding, LM head and KV caches, run with torch, in turn with the layers; how far its own runs lie apart
+(`noise`) is the ceiling. `share`: bytes a decode step must read (weights and KV cache), over its time, over the memory
+bandwidth measured.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import msgspec
 import psutil
 import torch
 
+from swarm_collector.schedule import BATCHES, CONTEXTS, PREFILL_TOKENS
 from swarm_predict.catalogue import model_named
 from swarm_predict.compute import layer_columns
 from swarm_predict.models import ModelShape
@@ -34,8 +36,8 @@ from swarm_probe.compute.ends import Embedding, Head
 from swarm_probe.compute.graphs import captured, captures
 from swarm_probe.compute.job import Measured, Trouble
 from swarm_probe.compute.layers import Weights, build_layers
-from swarm_probe.compute.measure import is_memory, measure_device
-from swarm_probe.compute.timing import TooSlow, repeat
+from swarm_probe.compute.measure import PASS_MOST_S, is_memory, measure_device
+from swarm_probe.compute.timing import TooSlow, quantile, repeat
 from swarm_probe.compute.turns import turns
 from swarm_protocol.assemble import SwarmBuilder
 from swarm_protocol.messages import ComputeTask
@@ -45,7 +47,7 @@ from swarm_protocol.swarm import Swarm
 
 NODE = "0" * 16
 GOAL = 0.05
-WHOLE_S = 0.7  # for one point of a whole model, each round
+WHOLE_S = 0.3  # for one point of a whole model, each time
 
 _LLAMA = LayerShape(architecture="llama", hidden=1024, intermediate=2816, heads=16, kv_heads=4, head_dim=64)
 
@@ -90,7 +92,7 @@ class Row:
     what: str
     predicted_ms: float
     whole_ms: float
-    noise: float  # the slowest of the whole model's runs over its fastest, less one
+    noise: float  # of the whole model's runs: the ninth decile over the first, less one
     share: float | None  # of the memory bandwidth; None for a prompt
 
     @property
@@ -179,20 +181,21 @@ def predicted_ms(swarm: Swarm, model: ModelShape, weights: str, phase: str, batc
 
 
 def rows_of(model: ModelShape, device: Device, args: argparse.Namespace) -> list[Row]:
-    """Whole and layers in turn, `rounds` times: a machine that is slower for a minute is slower for both."""
+    """Whole and layers in turn, point by point, `rounds` times: a machine that is slower for a while is so for both."""
     kept = choose_format(device, args.dtype)
     points = [("decode", b, c) for b in args.batches for c in args.contexts]
     points += [("prefill", 1, c) for c in args.prompts]
     whole = Whole(model, device, kept, max(tokens for _, _, tokens in points) + 1)
     wholes: dict[tuple[str, int, int], list[float]] = {point: [] for point in points}
     samples: list[ComputeSample | RooflineSample] = []
+    turn = itertools.cycle(points)
     for _ in range(args.rounds):
-        for point in points:
+        for sample in measured(device, model, args):
+            samples.append(sample)
+            point = next(turn)
             wholes[point].append(timed(whole, device, *point))
             _free(device)
-        samples += measured(device, model, args)
-        _free(device)
-    for point in points:  # as often after the last layers as before the first
+    for point in points:
         wholes[point].append(timed(whole, device, *point))
         _free(device)
     del whole
@@ -207,13 +210,16 @@ def rows_of(model: ModelShape, device: Device, args: argparse.Namespace) -> list
             share = (size + model.head_bytes(kept.name)) / (ms / 1000) / (gbps * 1e9)
         what = f"decode b{batch} c{tokens}" if phase == "decode" else f"prompt {tokens}"
         expected = predicted_ms(swarm, model, kept.name, phase, batch, tokens)
-        rows.append(Row(model.name, kept.name, what, expected, ms, max(times) / min(times) - 1, share))
+        ordered = sorted(times)
+        noise = quantile(ordered, 0.9) / quantile(ordered, 0.1) - 1
+        rows.append(Row(model.name, kept.name, what, expected, ms, noise, share))
     return rows
 
 
 def timed(whole: Whole, device: Device, phase: str, batch: int, tokens: int) -> float:
     """Milliseconds of one step."""
-    return repeat(whole.step(phase, batch, tokens), WHOLE_S, time.perf_counter, turns(), device.wait).median_s * 1000
+    step = whole.step(phase, batch, tokens)
+    return repeat(step, WHOLE_S, time.perf_counter, turns(), device.wait, PASS_MOST_S).median_s * 1000
 
 
 def _free(device: Device) -> None:
@@ -235,11 +241,11 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dtype", default="bf16", help="fp32, fp16, bf16, int8, int4_g128, nf4 (default bf16)")
     parser.add_argument("--batches", type=_numbers, default=(1, 3))
     parser.add_argument("--contexts", type=_numbers, default=(256, 768))
-    parser.add_argument("--prompts", type=_numbers, default=(64,), help="tokens of a prompt")
-    parser.add_argument("--measured-batches", type=_numbers, default=(1, 2, 4))
-    parser.add_argument("--measured-contexts", type=_numbers, default=(128, 1024))
-    parser.add_argument("--measured-prompts", type=_numbers, default=(32, 128, 512))
-    parser.add_argument("--budget", type=float, default=4.0, help="seconds for the layers of one model, a round")
+    parser.add_argument("--prompts", type=_numbers, default=(96, 384), help="tokens of a prompt")
+    parser.add_argument("--measured-batches", type=_numbers, default=BATCHES)
+    parser.add_argument("--measured-contexts", type=_numbers, default=CONTEXTS)
+    parser.add_argument("--measured-prompts", type=_numbers, default=PREFILL_TOKENS)
+    parser.add_argument("--budget", type=float, default=10.0, help="seconds for the layers of one model, a round")
     parser.add_argument("--rounds", type=int, default=3, help="of whole model and layers in turn (default 3)")
     parser.add_argument("--json", default="", help="also write the rows here")
     parser.add_argument("--verbose", action="store_true", help="print what the probe measured")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import random
 import statistics
 import subprocess
@@ -73,6 +74,7 @@ def _watch(pid: int, folder: Path, load: subprocess.Popen[bytes]) -> list[dict[s
         readings.append(
             {
                 "RSS MB": process.memory_info().rss / _rig.MB,
+                "without files MB": _own_mb(pid),
                 "open files": process.num_fds(),
                 "threads": process.num_threads(),
                 "log MB": _size(folder / "swarm.db-wal") / _rig.MB,
@@ -83,6 +85,15 @@ def _watch(pid: int, folder: Path, load: subprocess.Popen[bytes]) -> list[dict[s
     if len(readings) < 8:
         raise _rig.BenchError("too short to say anything; give --minutes 1 or more")
     return readings
+
+
+def _own_mb(pid: int) -> float:
+    """Without pages of files, which the kernel takes back when it likes. NaN where nobody tells (not Linux)."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return math.nan
+    return next(int(line.split()[1]) for line in lines if line.startswith("Anonymous:")) * 1024 / _rig.MB
 
 
 def _row(name: str, readings: list[dict[str, float]]) -> tuple[str, str, str, str]:

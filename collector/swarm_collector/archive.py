@@ -14,10 +14,11 @@ from typing import Final, TypeVar
 
 from swarm_collector.membership import Member, Told
 from swarm_protocol.assemble import SwarmBuilder
-from swarm_protocol.messages import Hello, HistoryRequest
+from swarm_protocol.messages import Hello
 from swarm_protocol.samples import EventSample, RunSample
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_S
+from swarm_protocol.viewing import HistoryRequest
 from swarm_storage import csvio
 from swarm_storage.errors import StoreError
 from swarm_storage.forget import Held, held

@@ -22,9 +22,9 @@ from swarm_collector import memory
 from swarm_collector.options import DEFAULT_MODEL, DEFAULT_WEIGHTS, TOKEN_VARIABLE, Options, Unusable, options
 from swarm_protocol.identity import IdentityError, load_or_create_key
 from swarm_protocol.loopback import is_loopback
-from swarm_protocol.messages import Focus
 from swarm_protocol.operate import OPERATOR_FILE, Operator
 from swarm_protocol.text import safe
+from swarm_protocol.viewing import Focus
 
 if TYPE_CHECKING:
     from swarm_collector.archive import Archive

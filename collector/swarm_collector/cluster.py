@@ -18,10 +18,12 @@ import msgspec
 
 from swarm_collector.addresses import Whereabouts
 from swarm_collector.membership import Member, Told
-from swarm_protocol.messages import CollectorMessage, DecodeError, Focus, Hello, LeaseDone, Reach, Refused, encode
+from swarm_protocol.coding import DecodeError, encode
+from swarm_protocol.messages import CollectorMessage, Hello, LeaseDone, Reach, Refused
 from swarm_protocol.messages import decode_from_collector as decode_message
 from swarm_protocol.samples import EventKind, Sample, UplinkSample
 from swarm_protocol.swarm import State
+from swarm_protocol.viewing import Focus
 from swarm_storage.postgres_bus import EVERYBODY, Letter, Others
 
 if TYPE_CHECKING:

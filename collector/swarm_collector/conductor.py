@@ -16,9 +16,10 @@ from swarm_collector.addresses import hosts_for, line_of
 from swarm_collector.leases import GRACE_NS, LEASE_NS, Candidate, Leases
 from swarm_collector.membership import Membership
 from swarm_collector.schedule import Draft, RttFrom, Scheduler
-from swarm_protocol.messages import CollectorMessage, Focus, LeaseDone, UplinkGrant, UplinkLease
+from swarm_protocol.messages import CollectorMessage, LeaseDone, UplinkGrant, UplinkLease
 from swarm_protocol.samples import LinkSample, Sample
 from swarm_protocol.units import NS_PER_MS, NS_PER_S
+from swarm_protocol.viewing import Focus
 
 SETTLE_NS: Final = 200 * NS_PER_MS  # joins come in bursts: one round of plans for all of them
 SETTLE_A_MEMBER_NS: Final = 2 * NS_PER_MS  # and a large swarm's plans take longer to make

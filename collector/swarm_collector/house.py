@@ -38,11 +38,12 @@ from swarm_collector.stream import Feed, Hub, Outbox
 from swarm_collector.stun import StunServer
 from swarm_collector.survey import EVERY_S, Survey, columns_of, survey
 from swarm_protocol.assemble import SwarmBuilder
-from swarm_protocol.messages import CollectorMessage, Focus, Heartbeat, LeaseDone, Reach, Refused, Relay
+from swarm_protocol.messages import CollectorMessage, Heartbeat, LeaseDone, Reach, Refused, Relay
 from swarm_protocol.samples import RooflineSample, RunSample, Sample
 from swarm_protocol.swarm import State, Swarm
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_MS, NS_PER_S
+from swarm_protocol.viewing import Focus
 
 FORGET_AFTER_S: Final = 1.0
 FOCUS_SETTING: Final = "focus"

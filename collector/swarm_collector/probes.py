@@ -26,6 +26,7 @@ from swarm_collector.quotas import SampleQuota
 from swarm_collector.register import Change, Entry
 from swarm_collector.sessions import SessionOver
 from swarm_protocol import identity
+from swarm_protocol.coding import DecodeError, encode
 from swarm_protocol.messages import (
     AboutMe,
     Ack,
@@ -34,7 +35,6 @@ from swarm_protocol.messages import (
     ChallengeOpened,
     ChallengeReady,
     CollectorMessage,
-    DecodeError,
     Heartbeat,
     Hello,
     LeaseDone,
@@ -46,7 +46,6 @@ from swarm_protocol.messages import (
     SlowDown,
     Welcome,
     decode_from_probe,
-    encode,
 )
 from swarm_protocol.samples import UplinkSample
 from swarm_protocol.text import safe

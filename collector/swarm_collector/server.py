@@ -24,9 +24,11 @@ from swarm_collector.operator import OperatorDesk
 from swarm_collector.probes import NONCE, ProbeSession
 from swarm_collector.viewers import ViewerSession
 from swarm_protocol import operate
-from swarm_protocol.messages import MAX_MESSAGE_BYTES, NONCE_HEADER, OPERATE_PATH, PROBE_PATH, VIEW_PATH
+from swarm_protocol.coding import MAX_MESSAGE_BYTES
+from swarm_protocol.messages import NONCE_HEADER, OPERATE_PATH, PROBE_PATH
 from swarm_protocol.signing import NONCE_BYTES
 from swarm_protocol.text import safe
+from swarm_protocol.viewing import VIEW_PATH
 
 BACKLOG: Final = 1024  # ten thousand probes come back at once after a restart
 PINGED_PROBES: Final = 1_000

@@ -10,9 +10,9 @@ from swarm_collector.certificate import Certificate, CertificateError, digest_of
 from swarm_collector.guard import Limits
 from swarm_collector.leases import DAILY_BYTES
 from swarm_collector.sessions import Pulse
-from swarm_protocol.messages import Focus
 from swarm_protocol.signing import NOT_TLS
 from swarm_protocol.text import safe
+from swarm_protocol.viewing import Focus
 
 _log = logging.getLogger("swarm_collector")
 

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from swarm_protocol.coding import encode
 from swarm_protocol.frames import encode_diff, encode_keyframe, same_members
-from swarm_protocol.messages import Diff, Keyframe, encode
 from swarm_protocol.swarm import Swarm
 from swarm_protocol.units import NS_PER_S
+from swarm_protocol.viewing import Diff, Keyframe
 
 RATES_HZ: Final = (10.0, 4.0, 2.0, 1.0, 0.5, 0.1)  # few, so that viewers share what is encoded
 BEAT_NS: Final = 2 * NS_PER_S  # a frame at least this often: ages move although nothing new is measured

@@ -22,8 +22,8 @@ from swarm_predict.search import solve
 from swarm_predict.types import PredictError, Workload
 from swarm_protocol.estimates import PLACE, completed
 from swarm_protocol.links import DENSE_NODES
-from swarm_protocol.messages import Focus
 from swarm_protocol.swarm import Floats, Ints, Swarm
+from swarm_protocol.viewing import Focus
 
 EVERY_S: Final = 60.0
 SEARCH_S: Final = 1.5  # of a thread: the ingest shares the interpreter with it

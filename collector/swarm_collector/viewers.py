@@ -18,9 +18,11 @@ from swarm_collector.membership import token_matches
 from swarm_collector.schedule import FocusError
 from swarm_collector.sessions import SessionOver
 from swarm_collector.stream import Feed, Outbox
-from swarm_protocol.messages import (
-    PROTOCOL_VERSION,
-    DecodeError,
+from swarm_protocol.coding import DecodeError, encode
+from swarm_protocol.messages import PROTOCOL_VERSION
+from swarm_protocol.text import safe
+from swarm_protocol.units import NS_PER_S
+from swarm_protocol.viewing import (
     ExportChunk,
     ExportRequest,
     Focus,
@@ -34,10 +36,7 @@ from swarm_protocol.messages import (
     Subscribe,
     ViewerMessage,
     decode_from_viewer,
-    encode,
 )
-from swarm_protocol.text import safe
-from swarm_protocol.units import NS_PER_S
 from swarm_storage.csvio import CSV_KINDS
 from swarm_storage.errors import StoreError
 

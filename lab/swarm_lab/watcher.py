@@ -11,8 +11,10 @@ import sys
 
 from websockets.asyncio.client import connect
 
-from swarm_protocol.messages import PROTOCOL_VERSION, VIEW_PATH, Subscribe, encode
+from swarm_protocol.coding import encode
+from swarm_protocol.messages import PROTOCOL_VERSION
 from swarm_protocol.pins import client_context
+from swarm_protocol.viewing import VIEW_PATH, Subscribe
 
 RATE_HZ = 0.5  # nobody reads what comes, and nobody else is on this wire: the certificate is not looked at
 

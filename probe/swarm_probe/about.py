@@ -15,16 +15,9 @@ from websockets.exceptions import WebSocketException
 from swarm_probe.certificates import Certificates
 from swarm_probe.join_url import collector_of
 from swarm_protocol import pins
+from swarm_protocol.coding import DecodeError, encode
 from swarm_protocol.identity import load_or_create_node_key
-from swarm_protocol.messages import (
-    NONCE_HEADER,
-    AboutMe,
-    AboutYou,
-    DecodeError,
-    Refused,
-    decode_from_collector,
-    encode,
-)
+from swarm_protocol.messages import NONCE_HEADER, AboutMe, AboutYou, Refused, decode_from_collector
 from swarm_protocol.signing import joining, sign_elsewhere
 from swarm_protocol.text import safe
 

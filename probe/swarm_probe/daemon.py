@@ -35,6 +35,7 @@ from swarm_probe.spool import Spool
 from swarm_probe.status import Status, write_status
 from swarm_probe.transfers import Outcome
 from swarm_protocol import __version__
+from swarm_protocol.coding import DecodeError, encode
 from swarm_protocol.identity import load_or_create_node_key, node_id
 from swarm_protocol.messages import (
     PROTOCOL_VERSION,
@@ -42,7 +43,6 @@ from swarm_protocol.messages import (
     Challenge,
     ChallengeGo,
     ChallengeOpen,
-    DecodeError,
     Hello,
     LeaseDone,
     Mapped,
@@ -53,7 +53,6 @@ from swarm_protocol.messages import (
     UplinkGrant,
     UplinkLease,
     decode_from_probe,
-    encode,
 )
 from swarm_protocol.samples import EventSample, HostSample, ProbeSample
 from swarm_protocol.signing import joining, sign_elsewhere

@@ -26,16 +26,15 @@ from swarm_probe.join_url import collector_of
 from swarm_probe.link_words import closing_words, why_not
 from swarm_probe.spool import Spool
 from swarm_probe.uplink import look
+from swarm_protocol.coding import MAX_MESSAGE_BYTES, DecodeError, encode
 from swarm_protocol.loopback import is_loopback
 from swarm_protocol.messages import (
-    MAX_MESSAGE_BYTES,
     NONCE_HEADER,
     Ack,
     Challenge,
     ChallengeGo,
     ChallengeOpen,
     CollectorMessage,
-    DecodeError,
     Heartbeat,
     Hello,
     Leaving,
@@ -48,7 +47,6 @@ from swarm_protocol.messages import (
     UplinkLease,
     Welcome,
     decode_from_collector,
-    encode,
 )
 from swarm_protocol.pins import PinError
 from swarm_protocol.signing import SigningError

@@ -27,7 +27,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from swarm_protocol.messages import MAX_MESSAGE_BYTES, Batch, encode
+from swarm_protocol.coding import MAX_MESSAGE_BYTES, encode
+from swarm_protocol.messages import Batch
 from swarm_protocol.samples import EventSample, ProbeSample
 
 MAX_BYTES: Final = 64 << 20  # days of an unreachable collector, and still nothing on anybody's disk

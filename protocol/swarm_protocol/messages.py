@@ -1,42 +1,25 @@
-"""The messages between probe, collector and viewer: MessagePack over one WebSocket each.
+"""The messages between probe and collector over the WebSocket at `/probe`: ProbeMessage up, CollectorMessage down.
 
-`/probe` carries ProbeMessage up and CollectorMessage down; `/view` carries ViewerMessage up and StreamMessage down.
-Unknown fields are ignored (a newer peer may send more), unknown types and values out of range are not.
-Any bytes give a message or `DecodeError`.
+Unknown fields are ignored (a newer peer may send more), unknown types and values out of range are not. Any bytes give
+a message or `coding.DecodeError`. What viewers and collector say to each other: `viewing`.
 """
 
 from __future__ import annotations
 
-import operator
 import re
-from collections.abc import Callable
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
-from swarm_protocol.samples import (
-    KINDS,
-    Count,
-    Line,
-    Ms,
-    NatKind,
-    NodeId,
-    ProbeSample,
-    RunSample,
-    Sample,
-    WallNs,
-    Word,
-)
+from swarm_protocol.coding import decode, require_finite
+from swarm_protocol.samples import Count, Line, Ms, NatKind, NodeId, ProbeSample, WallNs, Word
 from swarm_protocol.shape import LayerShape
 
 PROTOCOL_VERSION: Final = 1
 PROBE_PATH: Final = "/probe"
 OPERATE_PATH: Final = "/operate"
 NONCE_HEADER: Final = "Swarm-Nonce"  # of the answer that opens a probe's WebSocket: hex, to be signed in its Hello
-VIEW_PATH: Final = "/view"
-MAX_MESSAGE_BYTES: Final = 1 << 20  # a batch is far smaller; what exceeds this is no probe of ours
-MAX_STREAM_BYTES: Final = 64 << 20  # of one frame to a viewer: a keyframe of 1,000 nodes, all pairs known, packed
 RELAY_MOST_BYTES: Final = 48 << 10  # of one message by way of the collector
 MAX_BATCH_SAMPLES: Final = 500
 
@@ -44,10 +27,6 @@ Port = Annotated[int, Meta(ge=0, le=65535)]  # 0: not listening
 Address = Annotated[str, Meta(min_length=2, max_length=64)]
 Vocab = Annotated[int, Meta(ge=0, le=1 << 24)]
 Key = Annotated[bytes, Meta(min_length=16, max_length=64)]
-
-
-class DecodeError(ValueError):
-    """These bytes are no message of ours; the text says why, in one line."""
 
 
 # ---------------------------------------------------------------- probe → collector
@@ -333,143 +312,17 @@ CollectorMessage = (
     | Relay
 )
 
-# ---------------------------------------------------------------- viewer ↔ collector
-
-
-class Subscribe(msgspec.Struct, frozen=True, kw_only=True, tag="subscribe"):
-    protocol: Annotated[int, Meta(ge=1, le=1000)]
-    token: Annotated[str, Meta(max_length=200)] = ""
-    rate_hz: Annotated[float, Meta(gt=0, le=30)] = 4.0
-
-
-class KeyframeRequest(msgspec.Struct, frozen=True, kw_only=True, tag="keyframe_request"):
-    """A gap was seen in the sequence."""
-
-
-class Focus(msgspec.Struct, frozen=True, kw_only=True, tag="focus"):
-    """The model in question: what hops and layers the swarm should measure from now on."""
-
-    model: Word
-    layer: LayerShape
-    dtype: Word
-    hop_bytes: Annotated[int, Meta(ge=1, le=1 << 20)]
-    vocab: Vocab = 0
-
-
-class HistoryRequest(msgspec.Struct, frozen=True, kw_only=True, tag="history_request"):
-    """One metric's past. `peer` empty: over all peers of the node (the median of each bucket)."""
-
-    request_id: Count
-    metric: Word  # a key of swarm_protocol.history.METRICS
-    node: NodeId
-    peer: NodeId | None = None
-    since_ns: WallNs
-    until_ns: WallNs
-    points: Annotated[int, Meta(ge=1, le=4096)] = 240
-
-
-class ExportRequest(msgspec.Struct, frozen=True, kw_only=True, tag="export_request"):
-    """Rows of one kind, as CSV text in `ExportChunk`s."""
-
-    request_id: Count
-    kind: Word
-    since_ns: WallNs = 0
-    until_ns: WallNs = 2**62
-
-
-class RunReport(msgspec.Struct, frozen=True, kw_only=True, tag="run_report"):
-    """What a watched engine just took; answered by RunKept once it is in the store."""
-
-    request_id: Count
-    run: RunSample
-
-
-ViewerMessage = Subscribe | KeyframeRequest | Focus | HistoryRequest | ExportRequest | RunReport
-
-
-class Keyframe(msgspec.Struct, frozen=True, kw_only=True, tag="keyframe"):
-    """A whole Swarm: `body` is `swarm_protocol.frames.encode_keyframe`."""
-
-    seq: Count
-    at_ns: WallNs
-    body: bytes
-
-
-class Diff(msgspec.Struct, frozen=True, kw_only=True, tag="diff"):
-    """What changed since frame `seq − 1`: `body` is `swarm_protocol.frames.encode_diff`."""
-
-    seq: Count
-    at_ns: WallNs
-    body: bytes
-
-
-class HistoryReply(msgspec.Struct, frozen=True, kw_only=True, tag="history"):
-    """Equal-width buckets over the requested span; a bucket without samples is None (a gap, never 0)."""
-
-    request_id: Count
-    at_ns: tuple[int, ...]  # bucket centres
-    values: tuple[float | None, ...]
-    rolled_until_ns: WallNs = 0  # before it values are medians of rollups, within 1 %; 0: all are of samples
-
-
-class ExportChunk(msgspec.Struct, frozen=True, kw_only=True, tag="export_chunk"):
-    request_id: Count
-    text: str
-    done: bool
-    rows_total: Count | None = None
-
-
-class Notice(msgspec.Struct, frozen=True, kw_only=True, tag="notice"):
-    """A line for the person at the screen (refused, store full, …). `final`: the connection ends."""
-
-    text: Line
-    final: bool = False
-
-
-class RunKept(msgspec.Struct, frozen=True, kw_only=True, tag="run_kept"):
-    request_id: Count
-    refused: Line = ""  # why it was not kept; empty: it is committed
-
-
-StreamMessage = Keyframe | Diff | HistoryReply | ExportChunk | Notice | RunKept
-
-# ---------------------------------------------------------------- coding
-
-_encoder = msgspec.msgpack.Encoder()
 _probe_decoder: msgspec.msgpack.Decoder[ProbeMessage] = msgspec.msgpack.Decoder(ProbeMessage)
 _collector_decoder: msgspec.msgpack.Decoder[CollectorMessage] = msgspec.msgpack.Decoder(CollectorMessage)
-_viewer_decoder: msgspec.msgpack.Decoder[ViewerMessage] = msgspec.msgpack.Decoder(ViewerMessage)
-_stream_decoder: msgspec.msgpack.Decoder[StreamMessage] = msgspec.msgpack.Decoder(StreamMessage)
-
-_T = TypeVar("_T")
-
-
-def _floats(kind: type[msgspec.Struct]) -> tuple[tuple[str, ...], Callable[[Any], tuple[float | None, ...]]]:
-    """The fields of a sample that may hold a float, and what reads them: asked of every sample that comes in."""
-    names = tuple(
-        field.name
-        for field in msgspec.structs.fields(kind)
-        if "float" in str(field.type) and "Literal" not in str(field.type)
-    )
-    if not names:
-        return names, lambda _: ()
-    if len(names) == 1:
-        return names, lambda sample: (getattr(sample, names[0]),)
-    return names, operator.attrgetter(*names)
-
 
 # MessagePack's marks of a float, then an exponent of ones: without such bytes no NaN and no infinity. Found by
 # chance in one message of some hundreds, which is then looked at field by field.
 _MAYBE_NOT_FINITE: Final = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]|\xca[\x7f\xff][\x80-\xff]")
-_FLOATS: Final = {kind: _floats(kind) for kind in KINDS.values()}
-
-
-def encode(message: ProbeMessage | CollectorMessage | ViewerMessage | StreamMessage) -> bytes:
-    return _encoder.encode(message)
 
 
 def decode_from_probe(data: bytes) -> ProbeMessage:
-    message = _decode(_probe_decoder, data)
+    """Raises DecodeError."""
+    message = decode(_probe_decoder, data)
     if isinstance(message, Batch) and _MAYBE_NOT_FINITE.search(data):
         for sample in message.samples:
             require_finite(sample)
@@ -477,33 +330,5 @@ def decode_from_probe(data: bytes) -> ProbeMessage:
 
 
 def decode_from_collector(data: bytes) -> CollectorMessage:
-    return _decode(_collector_decoder, data)
-
-
-def decode_from_viewer(data: bytes) -> ViewerMessage:
-    message = _decode(_viewer_decoder, data)
-    if isinstance(message, RunReport):
-        require_finite(message.run)
-    return message
-
-
-def decode_from_stream(data: bytes) -> StreamMessage:
-    return _decode(_stream_decoder, data, MAX_STREAM_BYTES)
-
-
-def require_finite(sample: Sample) -> None:
-    """NaN passes every range check (all comparisons are false) and SQLite keeps it as NULL: refuse it here."""
-    names, values_of = _FLOATS[type(sample)]
-    for value in values_of(sample):
-        if value is not None and value - value != 0.0:  # of NaN and of infinity
-            wrong = next(name for name in names if getattr(sample, name) is value)
-            raise DecodeError(f"{wrong} is {value}, not a finite number")
-
-
-def _decode(decoder: msgspec.msgpack.Decoder[_T], data: bytes, limit_bytes: int = MAX_MESSAGE_BYTES) -> _T:
-    if len(data) > limit_bytes:
-        raise DecodeError(f"a message of {len(data)} bytes; at most {limit_bytes} are taken")
-    try:
-        return decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise DecodeError(str(error)) from error
+    """Raises DecodeError."""
+    return decode(_collector_decoder, data)

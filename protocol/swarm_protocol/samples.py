@@ -2,7 +2,7 @@
 
 A sample never says whose it is: the node is the session's, so nobody can speak for another.
 `peer` is the other node's id. None means "not measured", never 0. Bounds are checked at decoding (msgspec.Meta),
-so that a value outside them never gets past the gate; NaN and infinity are refused by `messages.decode`.
+so that a value outside them never gets past the gate; NaN and infinity are refused by `messages.decode_from_probe`.
 """
 
 from __future__ import annotations

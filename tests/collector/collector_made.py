@@ -7,8 +7,9 @@ from typing import Any
 
 from swarm_collector.membership import Admitted, Member, Membership
 from swarm_protocol import identity, signing
-from swarm_protocol.messages import Focus, Hello, HostFacts
+from swarm_protocol.messages import Hello, HostFacts
 from swarm_protocol.shape import LayerShape
+from swarm_protocol.viewing import Focus
 
 LAYER = LayerShape(architecture="llama", hidden=8192, intermediate=28672, heads=64, kv_heads=8, head_dim=128)
 FOCUS = Focus(model="llama-2-70b", layer=LAYER, dtype="fp16", hop_bytes=16_384)

@@ -18,25 +18,12 @@ from swarm_collector.clock import Clock
 from swarm_collector.house import House
 from swarm_collector.server import Server
 from swarm_collector.settings import Settings
+from swarm_protocol.coding import encode
 from swarm_protocol.frames import apply_diff, decode_keyframe
-from swarm_protocol.messages import (
-    MAX_STREAM_BYTES,
-    NONCE_HEADER,
-    Ack,
-    Batch,
-    CollectorMessage,
-    Diff,
-    Keyframe,
-    Plan,
-    StreamMessage,
-    Subscribe,
-    Welcome,
-    decode_from_collector,
-    decode_from_stream,
-    encode,
-)
+from swarm_protocol.messages import NONCE_HEADER, Ack, Batch, CollectorMessage, Plan, Welcome, decode_from_collector
 from swarm_protocol.samples import EventSample, LinkSample, Sample, UplinkSample
 from swarm_protocol.swarm import Swarm
+from swarm_protocol.viewing import MAX_STREAM_BYTES, Diff, Keyframe, StreamMessage, Subscribe, decode_from_stream
 
 WAIT_S = 10.0  # what a test gives up after; nothing waits for it to pass
 SECRET = bytes(range(32))

@@ -20,7 +20,8 @@ from swarm_collector.door import TLS_BUFFER_BYTES
 from swarm_collector.membership import Rejected
 from swarm_collector.register import Register
 from swarm_protocol import identity, operate, pins, signing
-from swarm_protocol.messages import AboutMe, AboutYou, Refused, encode
+from swarm_protocol.coding import encode
+from swarm_protocol.messages import AboutMe, AboutYou, Refused
 from swarm_protocol.units import NS_PER_S
 
 DAY_NS = 86_400 * NS_PER_S

@@ -21,7 +21,8 @@ from swarm_collector.schedule import (
     choose,
     compute_task,
 )
-from swarm_protocol.messages import Plan, decode_from_collector, encode
+from swarm_protocol.coding import encode
+from swarm_protocol.messages import Plan, decode_from_collector
 
 SECRET = bytes(range(32))
 

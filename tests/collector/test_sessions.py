@@ -20,20 +20,10 @@ from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatu
 from swarm_collector.guard import Limits
 from swarm_collector.leases import DAILY_BYTES
 from swarm_collector.sessions import Pulse
-from swarm_protocol.messages import (
-    MAX_MESSAGE_BYTES,
-    NONCE_HEADER,
-    Ack,
-    Batch,
-    Focus,
-    Heartbeat,
-    Leaving,
-    Plan,
-    Refused,
-    SlowDown,
-    encode,
-)
+from swarm_protocol.coding import MAX_MESSAGE_BYTES, encode
+from swarm_protocol.messages import NONCE_HEADER, Ack, Batch, Heartbeat, Leaving, Plan, Refused, SlowDown
 from swarm_protocol.swarm import State
+from swarm_protocol.viewing import Focus
 from swarm_storage.errors import Full
 from swarm_storage.store import open_store
 

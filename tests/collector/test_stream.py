@@ -11,8 +11,8 @@ from collector_made import id_of
 from swarm_collector import stream
 from swarm_collector.stream import BEAT_NS, MAX_QUEUED_FRAMES, Feed, Hub, Outbox, rate_class
 from swarm_protocol.frames import apply_diff, decode_keyframe
-from swarm_protocol.messages import Diff, Keyframe, decode_from_stream
 from swarm_protocol.swarm import NodeFacts, Swarm
+from swarm_protocol.viewing import Diff, Keyframe, decode_from_stream
 
 
 class World:

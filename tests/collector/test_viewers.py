@@ -14,9 +14,11 @@ from collector_rig import collector, link, note
 from websockets.asyncio.client import connect
 
 from swarm_collector.sessions import Pulse
-from swarm_protocol.messages import (
-    Batch,
-    DecodeError,
+from swarm_protocol.coding import DecodeError, encode
+from swarm_protocol.messages import Batch, Plan, decode_from_probe
+from swarm_protocol.samples import RunSample
+from swarm_protocol.swarm import State
+from swarm_protocol.viewing import (
     Diff,
     ExportChunk,
     ExportRequest,
@@ -25,15 +27,10 @@ from swarm_protocol.messages import (
     Keyframe,
     KeyframeRequest,
     Notice,
-    Plan,
     RunKept,
     RunReport,
     Subscribe,
-    decode_from_probe,
-    encode,
 )
-from swarm_protocol.samples import RunSample
-from swarm_protocol.swarm import State
 
 
 @pytest.fixture

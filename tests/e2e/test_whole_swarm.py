@@ -23,6 +23,7 @@ from websockets.exceptions import WebSocketException
 
 from swarm_predict.catalogue import model_named
 from swarm_protocol import signing
+from swarm_protocol.coding import encode
 from swarm_protocol.messages import (
     NONCE_HEADER,
     PROBE_PATH,
@@ -33,7 +34,6 @@ from swarm_protocol.messages import (
     HostFacts,
     Welcome,
     decode_from_collector,
-    encode,
 )
 from swarm_protocol.samples import EventSample
 from swarm_protocol.swarm import Kind, State, Swarm

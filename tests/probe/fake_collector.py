@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from swarm_protocol.coding import encode
 from swarm_protocol.messages import (
     Ack,
     Batch,
@@ -18,7 +19,6 @@ from swarm_protocol.messages import (
     Refused,
     Welcome,
     decode_from_probe,
-    encode,
 )
 
 M = TypeVar("M")

@@ -14,7 +14,8 @@ import pytest
 from swarm_probe.compute.company import CALM_LOOKS, PATIENCE_LOOKS, Company
 from swarm_probe.gpu import Gpus
 from swarm_probe.host import ClockWatch, Host, addresses, cpu_name, memory, torch_version
-from swarm_protocol.messages import Hello, decode_from_probe, encode
+from swarm_protocol.coding import encode
+from swarm_protocol.messages import Hello, decode_from_probe
 from swarm_protocol.samples import EventSample, HostSample
 from swarm_protocol.units import NS_PER_S
 

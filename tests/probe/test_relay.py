@@ -18,7 +18,8 @@ from swarm_probe.member import Member
 from swarm_probe.relay import MAX_FLOWS, MAX_WAITING_BYTES, RelayPort
 from swarm_probe.sockets import Target, target
 from swarm_probe.tcp_peer import Caller, Purpose, Service, Stream, TcpPeer
-from swarm_protocol.messages import RELAY_MOST_BYTES, Peer, Relay, decode_from_collector, decode_from_probe, encode
+from swarm_protocol.coding import encode
+from swarm_protocol.messages import RELAY_MOST_BYTES, Peer, Relay, decode_from_collector, decode_from_probe
 
 A, B = "a" * 16, "b" * 16
 KEY = bytes(range(32))

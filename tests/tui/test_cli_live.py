@@ -15,17 +15,10 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
+from swarm_protocol.coding import encode
 from swarm_protocol.frames import encode_keyframe
-from swarm_protocol.messages import (
-    ExportChunk,
-    ExportRequest,
-    Keyframe,
-    Notice,
-    Subscribe,
-    decode_from_viewer,
-    encode,
-)
 from swarm_protocol.swarm import Kind, NodeFacts, State, Swarm
+from swarm_protocol.viewing import ExportChunk, ExportRequest, Keyframe, Notice, Subscribe, decode_from_viewer
 from swarmtop import cli
 
 TOKEN = "s3cret words"

@@ -15,8 +15,11 @@ from hypothesis import strategies as st
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from swarm_protocol.coding import encode
 from swarm_protocol.frames import encode_diff, encode_keyframe
-from swarm_protocol.messages import (
+from swarm_protocol.shape import LayerShape
+from swarm_protocol.swarm import NodeFacts, Swarm
+from swarm_protocol.viewing import (
     Diff,
     ExportChunk,
     ExportRequest,
@@ -30,10 +33,7 @@ from swarm_protocol.messages import (
     Subscribe,
     ViewerMessage,
     decode_from_viewer,
-    encode,
 )
-from swarm_protocol.shape import LayerShape
-from swarm_protocol.swarm import NodeFacts, Swarm
 from swarmtop.source import SourceError
 from swarmtop.sources import first_frame
 from swarmtop.sources.live import LiveSource

@@ -19,10 +19,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
 from swarm_predict.types import Stage
+from swarm_protocol.coding import encode
 from swarm_protocol.frames import encode_keyframe
-from swarm_protocol.messages import Keyframe, RunKept, RunReport, decode_from_viewer, encode
 from swarm_protocol.samples import RunSample
 from swarm_protocol.swarmfile import parse_swarm
+from swarm_protocol.viewing import Keyframe, RunKept, RunReport, decode_from_viewer
 from swarmtop import cli
 from swarmtop.watch.server import Manner
 from swarmtop.watched import at_placement, baselines

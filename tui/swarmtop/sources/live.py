@@ -26,15 +26,19 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from swarm_protocol import pins
+from swarm_protocol.coding import DecodeError, encode
 from swarm_protocol.estimates import completed
 from swarm_protocol.frames import FrameError
 from swarm_protocol.identity import default_state_dir
 from swarm_protocol.loopback import is_loopback
-from swarm_protocol.messages import (
+from swarm_protocol.messages import PROTOCOL_VERSION
+from swarm_protocol.samples import RunSample
+from swarm_protocol.shape import LayerShape
+from swarm_protocol.swarm import Event, Swarm
+from swarm_protocol.text import safe
+from swarm_protocol.viewing import (
     MAX_STREAM_BYTES,
-    PROTOCOL_VERSION,
     VIEW_PATH,
-    DecodeError,
     Diff,
     ExportChunk,
     ExportRequest,
@@ -49,12 +53,7 @@ from swarm_protocol.messages import (
     Subscribe,
     ViewerMessage,
     decode_from_stream,
-    encode,
 )
-from swarm_protocol.samples import RunSample
-from swarm_protocol.shape import LayerShape
-from swarm_protocol.swarm import Event, Swarm
-from swarm_protocol.text import safe
 from swarmtop.args import address_text
 from swarmtop.source import History, Mode, SourceError
 from swarmtop.sources.stream import Backoff, FrameFollower

@@ -6,8 +6,8 @@ import random
 from typing import Final
 
 from swarm_protocol.frames import FrameError, apply_diff, decode_keyframe
-from swarm_protocol.messages import Diff, Keyframe
 from swarm_protocol.swarm import Swarm
+from swarm_protocol.viewing import Diff, Keyframe
 
 # The first retry comes soon, since most losses are a restart; the cap keeps a dead collector's viewers cheap.
 RETRY_BASE_S: Final = 0.5
