@@ -11,9 +11,11 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import cast
 
 from aiohttp import web
+
+from swarm_collector.wire import Wire
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,23 +26,12 @@ class Limits:
     total: int = 20_000
 
 
-class _Inner(Protocol):
-    """What a transport calls of aiohttp's request handler."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None: ...
-    def connection_lost(self, exc: BaseException | None) -> None: ...
-    def data_received(self, data: bytes) -> None: ...
-    def eof_received(self) -> bool | None: ...
-    def pause_writing(self) -> None: ...
-    def resume_writing(self) -> None: ...
-
-
 @dataclass(slots=True)
 class Guard:
     """One per server: makes the protocol of each connection, and counts them."""
 
     limits: Limits
-    make_handler: Callable[[], asyncio.Protocol]  # aiohttp's web.Server
+    make_handler: Callable[[], web.RequestHandler]  # aiohttp's web.Server
     refused: Counter[str] = field(default_factory=Counter)  # why → how often
     _per_address: Counter[str] = field(default_factory=Counter)
     _open: dict[asyncio.BaseTransport, _Watched] = field(default_factory=dict)
@@ -51,10 +42,10 @@ class Guard:
     def __len__(self) -> int:
         return len(self._open)
 
-    def settle(self, request: web.Request) -> None:
-        """This connection has become a session; its own timeouts hold from here."""
-        if request.transport is not None and (watched := self._open.get(request.transport)):
-            watched.settle()
+    def hand_over(self, request: web.Request, wire: Wire) -> None:
+        """This connection has become a session: its own timeouts hold from here, and aiohttp is told that it is gone.
+        The request's handler must end by being cancelled: there is nobody to answer any more."""
+        self._open[wire.transport].become(wire)
 
     def may_come(self, address: str, waiting: int) -> bool:
         """Asked before a connection is one: `waiting` of this address are on the way here."""
@@ -87,12 +78,19 @@ class Guard:
 class _Watched(asyncio.Protocol):
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
-        self._inner: _Inner | None = None
+        self._inner: web.RequestHandler | Wire | None = None
         self._transport: asyncio.BaseTransport | None = None
         self._address = ""
         self._timer: asyncio.TimerHandle | None = None
 
-    def settle(self) -> None:
+    def become(self, wire: Wire) -> None:
+        self._settle()
+        asked, self._inner = self._inner, wire
+        assert isinstance(asked, web.RequestHandler)
+        asked.transport = None  # or it would close it
+        asked.connection_lost(None)
+
+    def _settle(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -105,11 +103,11 @@ class _Watched(asyncio.Protocol):
         self._address, self._transport = address, transport
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(self._guard.limits.http_s, self._cut)
-        self._inner = cast(_Inner, self._guard.make_handler())
-        self._inner.connection_made(transport)
+        self._inner = handler = self._guard.make_handler()
+        handler.connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.settle()
+        self._settle()
         if self._inner is not None and self._transport is not None:
             self._guard.release(self._transport, self._address)
             self._inner.connection_lost(exc)

@@ -13,9 +13,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from aiohttp import WSCloseCode, web
+from aiohttp import WSCloseCode
 
-from swarm_collector import about, sessions
+from swarm_collector import about
 from swarm_collector.addresses import is_public
 from swarm_collector.bucket import Bucket
 from swarm_collector.doubts import network_of
@@ -25,6 +25,7 @@ from swarm_collector.membership import HEARTBEAT_NS, Admitted, Member, Rejected,
 from swarm_collector.quotas import SampleQuota
 from swarm_collector.register import Change, Entry
 from swarm_collector.sessions import SessionOver
+from swarm_collector.wire import Wire
 from swarm_protocol import identity
 from swarm_protocol.coding import DecodeError, encode
 from swarm_protocol.messages import (
@@ -56,7 +57,6 @@ from swarm_storage.transaction import NodeBatch
 if TYPE_CHECKING:
     from swarm_collector.house import House
 
-NONCE: Final = web.RequestKey("nonce", bytes)  # what its probe has to sign
 MAX_QUEUED: Final = 8  # batches of one probe that wait for the store; more are sent back
 MAX_COMMITTING: Final = 4  # as many as a probe sends ahead of the acknowledgements
 MAX_UNREAD_BYTES: Final = 1 << 20  # that a probe has not read; plans and acknowledgements are few
@@ -78,24 +78,24 @@ class ProbeSession:
         "_heard_ns",
         "_house",
         "_member",
+        "_nonce",
         "_order",
         "_over",
         "_quota",
-        "_request",
         "_silence_ns",
         "_strangers",
         "_stuck_ns",
         "_task",
         "_unbelieved",
-        "_ws",
+        "_wire",
         "number",
     )  # fmt: skip
 
-    def __init__(self, house: House, number: int, ws: web.WebSocketResponse, request: web.Request) -> None:
+    def __init__(self, house: House, number: int, wire: Wire, nonce: bytes) -> None:
         self.number = number
         self._house = house
-        self._ws = ws
-        self._request = request
+        self._wire = wire
+        self._nonce = nonce  # what its probe has to sign
         self._task = asyncio.current_task()
         self._member: Member | None = None
         self._batches: deque[Batch] = deque()  # those behind what is being committed
@@ -116,11 +116,10 @@ class ProbeSession:
 
     def send(self, message: CollectorMessage) -> None:
         """Into the connection's buffer, which a probe that does not read fills up to a limit and then is let go."""
-        transport = self._transport()
-        if self._ending or transport is None or transport.is_closing():
+        if self._ending:
             return
-        transport.write(sessions.frame(encode(message)))
-        if transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
+        self._wire.post(encode(message))
+        if self._wire.transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
             self.end(SessionOver(f"{MAX_UNREAD_BYTES} bytes not read", WSCloseCode.TRY_AGAIN_LATER))
 
     def end(self, over: SessionOver) -> None:
@@ -138,8 +137,7 @@ class ProbeSession:
         cost more than the message."""
         if self._silence_ns is not None and now_ns - self._heard_ns > self._silence_ns:
             self.end(SessionOver(f"nothing came for {self._silence_ns / NS_PER_S:g} s"))
-        transport = self._transport()
-        if transport is None or not transport.get_write_buffer_size():
+        if not self._wire.transport.get_write_buffer_size():
             self._stuck_ns = 0
         elif not self._stuck_ns:
             self._stuck_ns = now_ns
@@ -168,20 +166,18 @@ class ProbeSession:
         if over is not None:
             who = self._member.name if self._member else self._peer()
             self._house.session_line(f"session {self.number} of {who} ends: {safe(str(over))}")
-        await sessions.close(self._ws, self._transport(), over)
+        await self._wire.close(over)
 
     # ------------------------------------------------------------ joining
 
     async def _hello(self) -> Hello:
-        data = await sessions.receive(self._ws, self._house.limits.hello_s)
+        data = await self._wire.receive(self._house.limits.hello_s)
         if data is None:
             raise SessionOver("closed before its hello")
         message = _decoded(data)
         if isinstance(message, AboutMe):
-            transport = self._transport()
-            tls = transport is not None and transport.get_extra_info("ssl_object") is not None
-            told = await about.answer(self._house, message, self._request[NONCE], tls=tls)
-            await sessions.send(self._ws, encode(told), self._house.pulse.send_s)
+            told = await about.answer(self._house, message, self._nonce, tls=self._tls)
+            await self._wire.send(encode(told), self._house.pulse.send_s)
             raise SessionOver("answered", WSCloseCode.OK)
         if not isinstance(message, Hello):
             raise SessionOver("the first message must be a hello")
@@ -199,7 +195,7 @@ class ProbeSession:
             self.number,
             hello,
             self._peer(),
-            _host(self._transport(), "sockname"),
+            _host(self._wire.transport, "sockname"),
             house.clock.steady_ns(),
             node_id=entry.node_id,
             given_name=entry.name,
@@ -235,11 +231,9 @@ class ProbeSession:
     async def _identify(self, hello: Hello) -> tuple[Entry, list[Change]]:
         """Who this is, proven, and what has to be kept of it. Raises SessionOver."""
         house = self._house
-        transport = self._transport()
-        tls = transport is not None and transport.get_extra_info("ssl_object") is not None
         if hello.invite:  # another collector on this database may have made or taken it
             house.register.update(await house.archive.reading(house.archive.settings))
-        entry = house.register.identify(hello, self._request[NONCE], house.settings.bound_to(tls=tls))
+        entry = house.register.identify(hello, self._nonce, house.settings.bound_to(tls=self._tls))
         if not isinstance(entry, Rejected):
             known = hello.node_key is not None and house.knows(identity.node_id(hello.node_key))
             enrolled = house.register.enrol(entry, hello, known, house.clock.wall_ns())
@@ -253,7 +247,7 @@ class ProbeSession:
         raise SessionOver(f"refused: {rejected.reason}")
 
     async def _refuse(self, refused: Refused) -> None:
-        await sessions.send(self._ws, encode(refused), self._house.pulse.send_s)
+        await self._wire.send(encode(refused), self._house.pulse.send_s)
 
     # ------------------------------------------------------------ what comes in
 
@@ -261,7 +255,7 @@ class ProbeSession:
         self._silence_ns = round(self._house.pulse.silence_s * NS_PER_S) + SILENT_BEATS * (
             member.beat_ns - HEARTBEAT_NS
         )
-        while (data := await sessions.receive(self._ws, None)) is not None:
+        while (data := await self._wire.receive()) is not None:
             message = _decoded(data)
             self._heard_ns = self._house.clock.steady_ns()
             self._house.probe_heard(self, member, self._heard_ns)
@@ -358,11 +352,12 @@ class ProbeSession:
 
     # ------------------------------------------------------------ small parts
 
-    def _transport(self) -> asyncio.Transport | None:
-        return self._request.transport
+    @property
+    def _tls(self) -> bool:
+        return self._wire.transport.get_extra_info("ssl_object") is not None
 
     def _peer(self) -> str:
-        return _host(self._transport(), "peername")
+        return _host(self._wire.transport, "peername")
 
 
 def uplinks(samples: Sequence[object]) -> list[UplinkSample]:
@@ -376,7 +371,7 @@ def _decoded(data: bytes) -> ProbeMessage:
         raise SessionOver(f"no message of ours ({safe(str(error), limit=80)})", WSCloseCode.INVALID_TEXT) from error
 
 
-def _host(transport: asyncio.Transport | None, which: str) -> str:
-    """The address at one end of the connection; a dead connection has none any more."""
-    name = transport.get_extra_info(which) if transport is not None else None
+def _host(transport: asyncio.Transport, which: str) -> str:
+    """The address at one end of the connection; a dead connection may have none any more."""
+    name = transport.get_extra_info(which)
     return str(name[0]) if name else "unknown"

@@ -9,20 +9,21 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Final, NoReturn
 
 import msgspec
 from aiohttp import web
 
-from swarm_collector import figures, sessions
+from swarm_collector import figures
 from swarm_collector.door import Door
 from swarm_collector.guard import Guard
 from swarm_collector.house import House
 from swarm_collector.metrics import CONTENT_TYPE, exposition
 from swarm_collector.operator import OperatorDesk
-from swarm_collector.probes import NONCE, ProbeSession
+from swarm_collector.probes import ProbeSession
 from swarm_collector.viewers import ViewerSession
+from swarm_collector.wire import Wire
 from swarm_protocol import operate
 from swarm_protocol.coding import MAX_MESSAGE_BYTES
 from swarm_protocol.messages import NONCE_HEADER, OPERATE_PATH, PROBE_PATH
@@ -45,7 +46,7 @@ class Server:
     def __init__(self, house: House) -> None:
         self._house = house
         self._numbers = itertools.count(1)
-        self._sessions: set[asyncio.Task[object]] = set()
+        self._sessions: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._server: asyncio.Server | None = None
         app = web.Application()
@@ -107,46 +108,55 @@ class Server:
         self._house.end_sessions("the collector is stopping; come back in a moment")
         if self._sessions:
             await asyncio.wait(self._sessions, timeout=DRAIN_S)
-        for task in self._tasks:
+        left = [*self._tasks, *self._sessions]
+        for task in left:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*left, return_exceptions=True)
         await asyncio.to_thread(self._house.cluster.close)
         await self._runner.cleanup()
 
     # ------------------------------------------------------------ requests
 
     async def _probe(self, request: web.Request) -> web.StreamResponse:
-        return await self._session(request, ProbeSession)
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        # The probes of a large swarm are heard of by their own heartbeats; a ping each beside them costs as much again.
+        ping = self._house.probe_count < PINGED_PROBES
+        wire = await self._wire(request, {NONCE_HEADER: nonce.hex()}, ping=ping)
+        return self._begin(lambda number: ProbeSession(self._house, number, wire, nonce).run())
 
     async def _view(self, request: web.Request) -> web.StreamResponse:
-        return await self._session(request, ViewerSession)
+        wire = await self._wire(request, {}, ping=True)
+        return self._begin(lambda number: ViewerSession(self._house, number, wire).run())
 
-    async def _session(
-        self,
-        request: web.Request,
-        kind: Callable[[House, int, web.WebSocketResponse, web.Request], ProbeSession | ViewerSession],
-    ) -> web.StreamResponse:
+    async def _wire(self, request: web.Request, headers: dict[str, str], *, ping: bool) -> Wire:
+        """The handshake; from then on the connection is no longer aiohttp's."""
         if "Origin" in request.headers:  # a web page in somebody's browser, reaching for a collector on loopback
             raise web.HTTPForbidden(text="not for web pages\n")
-        # The probes of a large swarm are heard of by their own heartbeats; a ping each beside them costs as much again.
-        ping = kind is ViewerSession or self._house.probe_count < PINGED_PROBES
-        ws = sessions.socket_for(self._house.pulse, MAX_MESSAGE_BYTES, ping=ping)
-        if not ws.can_prepare(request):
+        # no compression: frames are packed already, and a small packed message must not become a large one here
+        handshake = web.WebSocketResponse(compress=False)
+        if not handshake.can_prepare(request):
             raise web.HTTPUpgradeRequired(text="this is a WebSocket; see swarm-probe --join and swarmtop --connect\n")
-        if kind is ProbeSession:
-            request[NONCE] = secrets.token_bytes(NONCE_BYTES)
-            ws.headers[NONCE_HEADER] = request[NONCE].hex()
-        await ws.prepare(request)
+        handshake.headers.update(headers)
+        await handshake.prepare(request)
+        if request.transport is None:  # gone meanwhile
+            raise asyncio.CancelledError
+        wire = Wire(request.transport, MAX_MESSAGE_BYTES, self._house.pulse.ping_s if ping else 0.0)
         assert self.guard is not None
-        self.guard.settle(request)
-        task = asyncio.current_task()
-        assert task is not None
+        self.guard.hand_over(request, wire)
+        return wire
+
+    def _begin(self, session: Callable[[int], Coroutine[object, object, None]]) -> NoReturn:
+        """In a task of its own. The request ends here, unanswered: see `Guard.hand_over`."""
+        task = asyncio.create_task(self._run(session, next(self._numbers)))
         self._sessions.add(task)
+        task.add_done_callback(self._sessions.discard)
+        raise asyncio.CancelledError
+
+    async def _run(self, session: Callable[[int], Coroutine[object, object, None]], number: int) -> None:
         try:
-            await kind(self._house, next(self._numbers), ws, request).run()
-        finally:
-            self._sessions.discard(task)
-        return ws
+            await session(number)
+        except Exception:  # noqa: BLE001 - of one session; the others go on
+            _log.exception("session %d failed", number)
 
     async def _operate(self, request: web.Request) -> web.Response:
         if not self.desk.may(request):

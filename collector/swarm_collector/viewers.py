@@ -11,13 +11,14 @@ import logging
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
-from aiohttp import WSCloseCode, web
+from aiohttp import WSCloseCode
 
 from swarm_collector import sessions
 from swarm_collector.membership import token_matches
 from swarm_collector.schedule import FocusError
 from swarm_collector.sessions import SessionOver
 from swarm_collector.stream import Feed, Outbox
+from swarm_collector.wire import Wire
 from swarm_protocol.coding import DecodeError, encode
 from swarm_protocol.messages import PROTOCOL_VERSION
 from swarm_protocol.text import safe
@@ -51,11 +52,10 @@ _log = logging.getLogger("swarm_collector.viewer")
 
 
 class ViewerSession:
-    def __init__(self, house: House, number: int, ws: web.WebSocketResponse, request: web.Request) -> None:
+    def __init__(self, house: House, number: int, wire: Wire) -> None:
         self.number = number
         self._house = house
-        self._ws = ws
-        self._request = request
+        self._wire = wire
         self._outbox = Outbox()
         self._answers: asyncio.Queue[bytes] = asyncio.Queue(MAX_ANSWERS)
         self._asked: set[asyncio.Task[None]] = set()
@@ -92,10 +92,10 @@ class ViewerSession:
                 self._over.exception()  # seen
             else:
                 self._over.cancel()
-            await sessions.close(self._ws, self._request.transport, over)
+            await self._wire.close(over)
 
     async def _subscribe(self) -> Subscribe:
-        data = await sessions.receive(self._ws, self._house.limits.hello_s)
+        data = await self._wire.receive(self._house.limits.hello_s)
         if data is None:
             raise SessionOver("closed before it subscribed")
         message = _decoded(data)
@@ -114,7 +114,7 @@ class ViewerSession:
     # ------------------------------------------------------------ the two tasks
 
     async def _read(self) -> None:
-        while (data := await sessions.receive(self._ws, None)) is not None:
+        while (data := await self._wire.receive()) is not None:
             message = _decoded(data)
             if isinstance(message, KeyframeRequest):
                 self._outbox.start_over()
@@ -135,13 +135,13 @@ class ViewerSession:
             self._outbox.wake.clear()
             sent = False
             if not self._answers.empty():
-                await sessions.send(self._ws, self._answers.get_nowait(), self._house.pulse.send_s)
+                await self._wire.send(self._answers.get_nowait(), self._house.pulse.send_s)
                 sent = True
             frame = self._outbox.take()
             if frame is None and self._outbox.take_keyframe():
                 frame = await feed.keyframe()
             if frame is not None:
-                await sessions.send(self._ws, frame, self._house.pulse.send_s)
+                await self._wire.send(frame, self._house.pulse.send_s)
                 sent = True
             if not sent:
                 await self._outbox.wake.wait()
@@ -150,7 +150,7 @@ class ViewerSession:
         await asyncio.shield(self._over)
 
     async def _send(self, message: StreamMessage) -> None:
-        await sessions.send(self._ws, encode(message), self._house.pulse.send_s)
+        await self._wire.send(encode(message), self._house.pulse.send_s)
 
     # ------------------------------------------------------------ what it asks
 
