@@ -17,4 +17,6 @@ def settle() -> None:
     """To be called before any thread is begun."""
     gc.set_threshold(*GC_THRESHOLDS)
     # The planner's compiled loops cost 150 MB of compiler; what the collector searches a minute, numpy does without.
-    sys.modules.setdefault("numba", None)  # type: ignore[arg-type]
+    # sqlite-utils, which makes and migrates the schema, loads pandas where it is installed: 70 MB for nothing here.
+    for needless in ("numba", "pandas"):
+        sys.modules.setdefault(needless, None)  # type: ignore[arg-type]

@@ -96,7 +96,7 @@ class ProbeSession:
         self._house = house
         self._wire = wire
         self._nonce = nonce  # what its probe has to sign
-        self._task = asyncio.current_task()
+        self._task: asyncio.Task[object] | None = None
         self._member: Member | None = None
         self._batches: deque[Batch] = deque()  # those behind what is being committed
         self._committing = 0  # batches offered to the store and not answered
@@ -145,6 +145,7 @@ class ProbeSession:
             self.end(SessionOver(f"took nothing for {self._house.pulse.send_s:g} s", WSCloseCode.TRY_AGAIN_LATER))
 
     async def run(self) -> None:
+        self._task = asyncio.current_task()
         over: SessionOver | None = None
         try:
             hello = await self._hello()
@@ -152,12 +153,16 @@ class ProbeSession:
             await self._read(self._member, hello)
         except asyncio.CancelledError:
             if self._over is None:  # not ours: the server itself is being torn down
+                self._wire.transport.abort()
                 raise
             assert self._task is not None
             self._task.uncancel()
             over = self._over
         except SessionOver as error:
             over = error
+        except Exception:
+            self._wire.transport.abort()
+            raise  # a fault of ours, which the server logs
         finally:
             self._ending = True
             self._house.probe_gone(self, self._goodbye)

@@ -9,7 +9,6 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Callable, Coroutine
 from typing import Final, NoReturn
 
 import msgspec
@@ -122,11 +121,11 @@ class Server:
         # The probes of a large swarm are heard of by their own heartbeats; a ping each beside them costs as much again.
         ping = self._house.probe_count < PINGED_PROBES
         wire = await self._wire(request, {NONCE_HEADER: nonce.hex()}, ping=ping)
-        return self._begin(lambda number: ProbeSession(self._house, number, wire, nonce).run())
+        return self._begin(ProbeSession(self._house, next(self._numbers), wire, nonce))
 
     async def _view(self, request: web.Request) -> web.StreamResponse:
         wire = await self._wire(request, {}, ping=True)
-        return self._begin(lambda number: ViewerSession(self._house, number, wire).run())
+        return self._begin(ViewerSession(self._house, next(self._numbers), wire))
 
     async def _wire(self, request: web.Request, headers: dict[str, str], *, ping: bool) -> Wire:
         """The handshake; from then on the connection is no longer aiohttp's."""
@@ -145,18 +144,17 @@ class Server:
         self.guard.hand_over(request, wire)
         return wire
 
-    def _begin(self, session: Callable[[int], Coroutine[object, object, None]]) -> NoReturn:
+    def _begin(self, session: ProbeSession | ViewerSession) -> NoReturn:
         """In a task of its own. The request ends here, unanswered: see `Guard.hand_over`."""
-        task = asyncio.create_task(self._run(session, next(self._numbers)))
+        task = asyncio.create_task(session.run())
         self._sessions.add(task)
-        task.add_done_callback(self._sessions.discard)
+        task.add_done_callback(self._ended)
         raise asyncio.CancelledError
 
-    async def _run(self, session: Callable[[int], Coroutine[object, object, None]], number: int) -> None:
-        try:
-            await session(number)
-        except Exception:  # noqa: BLE001 - of one session; the others go on
-            _log.exception("session %d failed", number)
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._sessions.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a session failed", exc_info=error)
 
     async def _operate(self, request: web.Request) -> web.Response:
         if not self.desk.may(request):

@@ -160,6 +160,7 @@ class Wire:
             self._end(True)
         elif frame.opcode in (Opcode.BINARY, Opcode.CONT) and not self._over:
             self._parts.append(bytes(frame.data))
+            frame.data = b""  # the parser holds its last frame until the next: 14 MB of ten thousand probes
             if frame.fin:
                 message = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
                 self._parts = []
