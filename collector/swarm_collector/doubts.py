@@ -76,6 +76,11 @@ def weighted_median(values: Iterable[tuple[float, float]]) -> float | None:
     return None
 
 
+def is_instant(sample: Sample) -> bool:
+    """A round trip that leaves no room for a network."""
+    return isinstance(sample, LinkSample) and sample.rtt_min_ms is not None and sample.rtt_min_ms < LEAST_REMOTE_MS
+
+
 def impossible(sample: Sample, *, same_network: bool) -> str | None:
     """Why one sample cannot be, in a few words; None: it can."""
     if isinstance(sample, LinkSample):
@@ -85,7 +90,7 @@ def impossible(sample: Sample, *, same_network: bool) -> str | None:
             return f"{sample.lost} packets lost of {sample.sent} sent"
         if known != sorted(known):
             return "quantiles of a round trip out of order"
-        if sample.rtt_min_ms is not None and sample.rtt_min_ms < LEAST_REMOTE_MS and not same_network:
+        if is_instant(sample) and not same_network:
             return f"a round trip of {sample.rtt_min_ms:.3f} ms to another network, faster than light"
     elif isinstance(sample, UplinkSample) and sample.seconds > 0:
         most_mbps = RATE_SLACK * sample.sent_bytes * BITS_PER_BYTE / sample.seconds / 1e6

@@ -51,6 +51,7 @@ SENT_AT_ONCE: Final = 8
 POLL_S: Final = 1.0  # how late a lost node may be told
 GATHER_S: Final = 0.02  # what is asked for in a burst of joins is looked at once
 LOOK_EVERY_NS: Final = NS_PER_S // 2
+LOOK_A_MEMBER_NS: Final = NS_PER_MS // 2  # every 5 s in a swarm of ten thousand, which takes 20 ms
 
 _log = logging.getLogger("swarm_collector")
 
@@ -421,7 +422,7 @@ class House:
             if (line := self._muffle.rest(now_ns)) is not None:
                 _log.info("%s", line)
             self.scrutiny.look_when_due(now_ns)
-            if now_ns >= looked_ns + LOOK_EVERY_NS:
+            if now_ns >= looked_ns + max(LOOK_EVERY_NS, LOOK_A_MEMBER_NS * len(self._probes)):
                 looked_ns = now_ns
                 for session in tuple(self._probes.values()):
                     session.look(now_ns)

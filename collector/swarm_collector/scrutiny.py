@@ -10,10 +10,10 @@ from typing import Final
 
 from swarm_collector.addresses import is_public
 from swarm_collector.challenges import Verdict
-from swarm_collector.doubts import Doubts, Voice, network_of
+from swarm_collector.doubts import Doubts, Voice, is_instant, network_of
 from swarm_collector.membership import Member, Membership, Told
 from swarm_collector.register import Register
-from swarm_protocol.samples import Sample
+from swarm_protocol.samples import LinkSample, Sample, UplinkSample
 from swarm_protocol.units import NS_PER_S
 
 LOOK_EVERY_NS: Final = 15 * NS_PER_S
@@ -43,14 +43,17 @@ class Scrutiny:
         return self._doubts.of(node_id, self._name_of)
 
     def committed(self, node_id: str, sample: Sample) -> None:
-        """A sample of this node is stored."""
-        peer = getattr(sample, "peer", None)
-        if peer is None:
-            return
+        """A sample of this node is stored. Of thousands a second: whose network is whose is asked where it matters."""
+        if isinstance(sample, LinkSample | UplinkSample):
+            near = not is_instant(sample) or self._near(node_id, sample.peer)
+            self._doubts.add(node_id, sample, same_network=near)
+
+    def _near(self, node_id: str, peer: str) -> bool:
+        """They may well be in one house."""
         one, other = self._membership.get(node_id), self._membership.get(peer)
-        if one is not None and other is not None:
-            near = network_of(one.where.observed) == network_of(other.where.observed)
-            self._doubts.add(node_id, sample, same_network=near or not is_public(one.where.observed))
+        if one is None or other is None or not is_public(one.where.observed):
+            return True
+        return network_of(one.where.observed) == network_of(other.where.observed)
 
     def challenged(self, verdict: Verdict) -> None:
         self._doubts.challenged(verdict.node_id, None if verdict.passed else verdict.detail)

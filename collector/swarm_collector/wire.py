@@ -60,8 +60,11 @@ class Wire:
         if not self._messages and not self._over:
             self._reader = asyncio.get_running_loop().create_future()
             try:
-                async with asyncio.timeout(within_s):
+                if within_s is None:  # of every message: a timeout is a fifth of its price
                     await self._reader
+                else:
+                    async with asyncio.timeout(within_s):
+                        await self._reader
             except TimeoutError:
                 raise SessionOver(f"nothing came for {within_s:g} s") from None
             finally:

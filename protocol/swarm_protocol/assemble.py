@@ -103,6 +103,7 @@ class SwarmBuilder:
         self._capacity = _FIRST_CAPACITY
         empty = Swarm.empty(tuple(NodeFacts("", "") for _ in range(self._capacity)))
         self._node_columns = empty.nodes
+        self._readings: dict[int, list[HostSample]] = {}  # the newest of each node that is not in its columns yet
         self._links = LinkTable()
         self._runs: tuple[RunSample, ...] = ()
 
@@ -164,6 +165,7 @@ class SwarmBuilder:
 
     def forget(self, node_id: str) -> None:
         """Removes a node with all its links; O(n²), for members that are gone for good."""
+        self._show_readings()
         gone = self._index.pop(node_id)
         del self._nodes[gone]
         for other, i in self._index.items():
@@ -274,18 +276,25 @@ class SwarmBuilder:
             node.reading.samples.append(sample)
         else:
             if node.reading is not None and node.reading.at_ns < sample.at_ns:
-                self._show_host(i, node, node.reading.samples)
+                self._read(i, node.reading.samples)
             node.reading = _Gpus(sample.at_ns, [sample])
         if sample.gpu is None or len(node.reading.samples) >= expected:
-            self._show_host(i, node, node.reading.samples)
+            self._read(i, node.reading.samples)
             node.reading = None
         return True
 
-    def _show_host(self, i: int, node: _Node, samples: list[HostSample]) -> None:
-        for name, value in host_figures(samples, node.facts).items():
-            self._node_columns[name][i] = np.nan if value is None else value
+    def _read(self, i: int, samples: list[HostSample]) -> None:
+        """The figures are worked out when somebody looks: of ten thousand nodes a thousand readings come a second."""
+        self._readings[i] = samples
         self._node_columns["host_at_ns"][i] = samples[-1].at_ns
-        self._device(node, named([sample.gpu for sample in samples if sample.gpu is not None]))
+
+    def _show_readings(self) -> None:
+        for i, samples in self._readings.items():
+            node = self._nodes[i]
+            for name, value in host_figures(samples, node.facts).items():
+                self._node_columns[name][i] = np.nan if value is None else value
+            self._device(node, named([sample.gpu for sample in samples if sample.gpu is not None]))
+        self._readings.clear()
 
     def _compute(self, i: int, sample: ComputeSample) -> bool:
         node = self._nodes[i]
@@ -344,6 +353,7 @@ class SwarmBuilder:
 
     def snapshot(self, now_ns: int, source: str = "") -> Swarm:
         """The Swarm as of `now_ns`. Link columns are read-only: snapshots share those that did not change."""
+        self._show_readings()
         n = len(self._nodes)
         nodes = {name: column[:n].copy() for name, column in self._node_columns.items()}
         nodes["state"] = self._aged(nodes["state"], nodes["seen_ns"], now_ns)
