@@ -15,8 +15,9 @@ from typing import Final
 
 import numpy as np
 
-from swarm_predict.search_bound import Relaxation, States, no_prices, tighten
+from swarm_predict.search_bound import Bound, Relaxation, States, no_prices, tighten
 from swarm_predict.search_chain import TIE_MS, Bools, Chain, cost_of
+from swarm_predict.search_core import tighten_from_core
 from swarm_predict.search_exact import MAX_NODES, solve_exact
 from swarm_predict.search_fast import fast
 from swarm_predict.search_layered import Layered
@@ -24,9 +25,10 @@ from swarm_predict.search_local import Descent
 from swarm_protocol.swarm import Floats, Ints
 
 _CLOSE_NODES: Final = 14  # few enough to finish exactly at any point
-_MEMORIES: Final = (2, 3, 4, 5, 6, 7)  # of the walks, one after the other
+_MEMORIES: Final = (2, 4, 6, 7)  # of the walks, one after the other
+_CORE_FROM: Final = 150  # rows; of fewer a step costs so little that all of them take part
 _STEPS: Final = 24  # subgradient steps on a part at a time
-_STEPS_ONE: Final = 8  # where it begins at one node: often that is enough, and others may need it more
+_STEPS_ONE: Final = 5  # where it begins at one node: what a few steps rule out makes the next ones cheap
 _STEP_ROWS: Final = 150  # with more rows, fewer steps
 _WORTH: Final = 0.25  # of the gap: a part that gained so much of it is tried again as it is
 _MOST_ARCS: Final = 400_000  # of a walk with memory: more would take a second for a few steps
@@ -96,8 +98,11 @@ def _work(chain: Chain, part: _Part, descent: Descent, out_of_time: Callable[[],
     if loops is None and len(part.at) ** 2 << (memory - 1) > _MOST_ARCS and memory > 2:
         return _split(rest, part) if splits else None
     relaxation = _relaxation(rest, part)
-    steps = max(4, (_STEPS if splits else _STEPS_ONE) * _STEP_ROWS // max(_STEP_ROWS, len(part.at)))
-    found = tighten(rest, relaxation, descent.best_cost, part.prices, steps, out_of_time)
+    if loops is not None and len(part.at) > _CORE_FROM and descent.best is not None:
+        found = _from_core(rest, relaxation, part, descent, out_of_time)
+    else:
+        steps = max(4, (_STEPS if splits else _STEPS_ONE) * _STEP_ROWS // max(_STEP_ROWS, len(part.at)))
+        found = tighten(rest, relaxation, descent.best_cost, part.prices, steps, out_of_time)
     if splits:
         descent.offer([tuple(int(part.at[node]) for node in walk) for walk in found.walks[-4:]])
     bound = max(part.bound, found.bound)
@@ -125,6 +130,22 @@ def _work(chain: Chain, part: _Part, descent: Descent, out_of_time: Callable[[],
     if part.memory + 1 < len(_MEMORIES):
         return [replace(thinner, memory=part.memory + 1)]
     return [thinner] if bound > part.bound * 1.002 else None
+
+
+def _from_core(
+    rest: Chain, relaxation: Relaxation, part: _Part, descent: Descent, out_of_time: Callable[[], bool]
+) -> Bound:
+    near = np.flatnonzero(np.isin(part.at, descent.near_best()))
+    if len(part.firsts) <= len(near) or not np.isin(near, part.firsts).any():
+        near = np.union1d(near, part.firsts)
+
+    def part_of(core: Ints) -> tuple[Chain, Relaxation]:
+        inner = rest.keep(_mask(len(rest), core))
+        states = None if part.states is None else part.states.of(core)
+        firsts = np.flatnonzero(np.isin(core, part.firsts))
+        return inner, _relaxation(inner, replace(part, at=part.at[core], firsts=firsts, states=states))
+
+    return tighten_from_core(rest, relaxation, part_of, near, descent.best_cost, part.prices, out_of_time)
 
 
 def _relaxation(rest: Chain, part: _Part) -> Relaxation:

@@ -23,6 +23,8 @@ class Compiled:
         self._firsts = firsts_of(chain)
         self._hop_to = np.ascontiguousarray(chain.hop.T)
         self._hop_from = np.ascontiguousarray(chain.hop)
+        self._near_to = np.argsort(self._hop_to, axis=1).astype(np.int32)
+        self._near_from = np.argsort(self._hop_from, axis=1).astype(np.int32)
         self._alone = alone(chain)
         barred = np.ones(len(chain), dtype=np.bool_)
         barred[self._firsts] = False
@@ -78,7 +80,8 @@ class Compiled:
     def _pass(self, prices: Floats) -> kernel.Passed:
         chain = self.chain
         passed: kernel.Passed = kernel.walk(
-            *(self._hop_to, chain.layer, chain.overhead + prices, self._begin, chain.first, chain.middle, chain.last),
+            *(self._hop_to, self._near_to, chain.layer, chain.overhead + prices, self._begin),
+            *(chain.first, chain.middle, chain.last),
             *(self._finish, chain.total, self.states.arrive, self.states.finish),
         )
         return passed
@@ -87,8 +90,8 @@ class Compiled:
         """The same seen from the end: last is first, and a node is left where it was arrived at."""
         chain = self.chain
         passed: kernel.Passed = kernel.walk(
-            *(self._hop_from, chain.layer, chain.overhead + prices, self._finish, chain.last, chain.middle),
-            *(chain.first, self._begin, chain.total),
+            *(self._hop_from, self._near_from, chain.layer, chain.overhead + prices, self._finish),
+            *(chain.last, chain.middle, chain.first, self._begin, chain.total),
             np.ascontiguousarray(self.states.finish[::-1]),
             np.ascontiguousarray(self.states.arrive[::-1]),
         )

@@ -67,6 +67,7 @@ class Passed(NamedTuple):
 @numba.njit(cache=True, nogil=True)
 def walk(
     hop_to: Floats,  # (n, n) [to, from]
+    near: Nodes,  # (n, n) [to]: from whom, the nearest first
     layer: Floats,  # (n,)
     visit: Floats,  # (n,) overhead and price
     start: End,  # of beginning at a node, infinite where none may
@@ -86,11 +87,7 @@ def walk(
     before, before2 = np.full(shape, -1, np.int32), np.full(shape, -1, np.int32)
     # arrivals less what the layers before them would cost here: what a window of stages is chosen by
     slack, slack2 = np.full((n, total + 1), INF), np.full((n, total + 1), INF)
-    at = np.empty(n, np.int64)
-    cost, cost2 = np.empty(n), np.empty(n)
-    came = np.empty(n, np.int64)
     found, whom = np.empty(n), np.empty(n, np.int64)
-    nearest = np.array([hop_to[w].min() for w in range(n)])
     for covered in range(1, total):
         live = 0
         for v in range(n):
@@ -130,22 +127,23 @@ def walk(
             found[live], whom[live] = best + visit[v], v
             live += 1
         by_cost = np.argsort(found[:live])
-        for k in range(live):
-            v = whom[by_cost[k]]
-            at[k], came[k], cost[k], cost2[k] = v, before[covered, v], done[covered, v], done2[covered, v]
         for w in range(n):
             if not may_arrive[covered, w]:
                 continue
             best, best2, from1, from2 = INF, INF, -1, -1
-            for k in range(live):
-                if cost[k] + nearest[w] >= best2:
-                    break  # nor does anybody after this one
-                value = hop_to[w, at[k]] + (cost[k] if came[k] != w else cost2[k])
-                if value < best2:
-                    if value < best:
-                        best2, from2, best, from1 = best, from1, value, at[k]
-                    else:
-                        best2, from2 = value, at[k]
+            for k in range(live):  # the cheapest done and the nearest in turn (Fagin's threshold algorithm)
+                for turn in range(2):
+                    u = whom[by_cost[k]] if turn == 0 else near[w, k]
+                    if u in (from1, from2):
+                        continue
+                    value = hop_to[w, u] + (done[covered, u] if before[covered, u] != w else done2[covered, u])
+                    if value < best2:
+                        if value < best:
+                            best2, from2, best, from1 = best, from1, value, u
+                        else:
+                            best2, from2 = value, u
+                if found[by_cost[k]] + hop_to[w, near[w, k]] >= best2:
+                    break  # whoever was not looked at is dearer and farther
             arrive[covered, w], source[covered, w] = best, from1
             arrive2[covered, w], source2[covered, w] = best2, from2
             slack[w, covered], slack2[w, covered] = best - covered * layer[w], best2 - covered * layer[w]

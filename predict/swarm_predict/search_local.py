@@ -79,6 +79,11 @@ class Descent:
         if cost < self.best_cost - TIE_MS and set(self._needed) <= set(order):
             self.best, self.best_cost = order, cost
 
+    def near_best(self) -> Ints:
+        """Rows of the best order and those that would fit it best, ascending."""
+        path = np.array(self.best, dtype=np.int64)
+        return np.union1d(path, self._newcomers(path))
+
     def improve(self, order: list[int]) -> None:
         if self._fast is not None:
             while not self._out_of_time():
