@@ -120,6 +120,12 @@ async def test_what_could_not_be_timed_is_an_event_and_the_rest_counts() -> None
     assert rig.compute.status == "timed layers of tiny: 1 figures; too large"
 
 
+async def test_what_failed_is_tried_again_before_six_hours_have_passed() -> None:
+    rig = Rig("sys.exit(1)", failed_again_s=0.02)
+    async with running(rig):
+        await rig.until(lambda: len(rig.events()) >= 3)
+
+
 @pytest.mark.parametrize(
     ("child", "line"),
     [

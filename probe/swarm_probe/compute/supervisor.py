@@ -66,6 +66,7 @@ class ComputeLimits:
 
     settle_s: float = 1.0  # somebody may be leafing through models
     again_s: float = 6 * 3600.0  # drivers, clocks and heat change slowly
+    failed_again_s: float = 600.0  # nothing came of it, perhaps for a passing reason; twice as long each time
     torch_again_s: float = 600.0  # somebody may follow the advice and install torch
     turn_s: float = 1800.0  # waiting for other probes of this machine
     load_s: float = 180.0  # loading torch from a cold disk, starting CUDA
@@ -108,6 +109,7 @@ class Compute:
         self._told_missing = False
         self._measured = 0  # figures of the last task
         self._trouble = ""
+        self._failures = 0  # in a row, of this task
         self.status = "no layer to time yet"
         self._watch = Watch()
         self._challenge: Challenger | None = None
@@ -116,7 +118,7 @@ class Compute:
     def update(self, task: ComputeTask | None) -> None:
         """The plan's task; the same one again changes nothing."""
         if task != self._task:
-            self._task = task
+            self._task, self._failures = task, 0
             self._changed.set()
 
     def look(self, now: Conditions) -> None:
@@ -173,7 +175,10 @@ class Compute:
             work.cancel()
             change.cancel()
             await asyncio.gather(work, change, return_exceptions=True)
-        return limits.again_s * self._rng.uniform(0.9, 1.1)
+        wait_s = limits.again_s
+        if self._failures:
+            wait_s = min(wait_s, limits.failed_again_s * 2.0 ** (self._failures - 1))
+        return wait_s * self._rng.uniform(0.9, 1.1)
 
     async def _answer(self, challenger: Challenger) -> None:
         before, self.status = self.status, "answering a challenge of the collector"
@@ -195,9 +200,11 @@ class Compute:
         try:
             await self._with_child(lambda child, ram: self._listen(child, task, ram))
         except _Failed as failed:
+            self._failures += 1
             self.status = f"layers of {name}: {failed}"
             self._tell("compute_failed", f"{name}: {failed}")
         else:
+            self._failures = 0
             self._watch.measured(time.monotonic())
             trouble = f"; {self._trouble}" if self._trouble else ""
             self.status = f"timed layers of {name}: {self._measured} figures{trouble}"
