@@ -26,7 +26,7 @@ import msgspec
 import psutil
 import torch
 
-from swarm_collector.schedule import BATCHES, CONTEXTS, PREFILL_TOKENS
+from swarm_collector.schedule import BATCHES, CONTEXTS, EXPERTS_BATCHES, PREFILL_TOKENS
 from swarm_predict.catalogue import model_named
 from swarm_predict.compute import layer_columns
 from swarm_predict.models import ModelShape
@@ -143,7 +143,8 @@ class Whole:
 def measured(device: Device, model: ModelShape, args: argparse.Namespace) -> Iterator[ComputeSample | RooflineSample]:
     """What a probe says of this device and model."""
     task = ComputeTask(
-        task_id=1, model=model.name, layer=model.layer, dtype=args.dtype, batches=args.measured_batches,
+        task_id=1, model=model.name, layer=model.layer, dtype=args.dtype,
+        batches=args.measured_batches or (EXPERTS_BATCHES if model.layer.experts else BATCHES),
         contexts=args.measured_contexts, prefill_tokens=args.measured_prompts, vocab=model.vocab,
         budget_ms=args.budget * 1000,
     )  # fmt: skip
@@ -242,7 +243,7 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--batches", type=_numbers, default=(1, 3))
     parser.add_argument("--contexts", type=_numbers, default=(256, 768))
     parser.add_argument("--prompts", type=_numbers, default=(96, 384), help="tokens of a prompt")
-    parser.add_argument("--measured-batches", type=_numbers, default=BATCHES)
+    parser.add_argument("--measured-batches", type=_numbers, default=())
     parser.add_argument("--measured-contexts", type=_numbers, default=CONTEXTS)
     parser.add_argument("--measured-prompts", type=_numbers, default=PREFILL_TOKENS)
     parser.add_argument("--budget", type=float, default=10.0, help="seconds for the layers of one model, a round")

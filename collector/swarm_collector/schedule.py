@@ -55,6 +55,7 @@ _ID_MASK: Final = (1 << 53) - 1
 # enough for a curve over batch and context (three coefficients), and few: all is measured within seconds. Prompts are
 # closer: processors change kernels with the length, and between 32 and 128 tokens a line was 16 % off
 BATCHES: Final = (1, 8)
+EXPERTS_BATCHES: Final = (1, 2, 4, 8)  # each sequence wakes other experts: not even a curve is sure between 1 and 8
 CONTEXTS: Final = (128, 2048)
 PREFILL_TOKENS: Final = (32, 64, 128, 256, 512)
 
@@ -223,7 +224,7 @@ def compute_task(focus: Focus) -> ComputeTask:
     """The same content has the same id, also after a restart: probes do not measure it again."""
     task = ComputeTask(
         task_id=0, model=focus.model, layer=focus.layer, dtype=focus.dtype, vocab=focus.vocab,
-        batches=BATCHES, contexts=CONTEXTS, prefill_tokens=PREFILL_TOKENS,
+        batches=EXPERTS_BATCHES if focus.layer.experts else BATCHES, contexts=CONTEXTS, prefill_tokens=PREFILL_TOKENS,
     )  # fmt: skip
     digest = hashlib.sha256(msgspec.msgpack.encode(task)).digest()
     return msgspec.structs.replace(task, task_id=int.from_bytes(digest[:8], "big") & _ID_MASK)

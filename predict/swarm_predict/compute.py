@@ -238,12 +238,14 @@ def _answer(times: list[LayerTime], node: _Node, work: LayerWork, weights: str, 
     newest = _newest(times)
     nearest = _nearest(times, batch, tokens)
     curved = curve.fit({place: t.ms for place, t in newest.items()}, curve.terms_of(work.model, weights, node.phase))
-    if curved is None and node.phase == "prefill" and len(newest) > 1 and node.known:
-        # weights first, then operations: what decides changes with the length, as the roofline says and a line cannot
+    bent = node.phase == "prefill" or work.model.layer.experts > 0
+    if curved is None and bent and len(newest) > 1 and node.known:
+        # weights first, then operations, and ever more experts: what decides changes with the length and with the
+        # batch, as the roofline says and a line cannot
         least = {place: node.least_ms(work(weights, *place)) for place in (*newest, (batch, tokens))}
         bends = {place: t.ms / least[place] for place, t in newest.items()}
-        logs = {(b, round(LOG_STEPS * math.log(c))): bend for (b, c), bend in bends.items()}
-        bend, inside = _interpolate(logs, batch, round(LOG_STEPS * math.log(tokens)), lambda to, at: 1.0)
+        logs = {(b, round(LOG_STEPS * math.log(c + 1))): bend for (b, c), bend in bends.items()}
+        bend, inside = _interpolate(logs, batch, round(LOG_STEPS * math.log(tokens + 1)), lambda to, at: 1.0)
         residual = 0.0 if (batch, tokens) in newest else math.log(max(bends.values()) / min(bends.values())) / 4
         how = How.MEASURED if inside else How.OUTSIDE
         return _Answer(least[batch, tokens] * bend, how, nearest, residual)

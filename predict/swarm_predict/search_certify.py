@@ -29,6 +29,7 @@ _MEMORIES: Final = (2, 4, 6, 7)  # of the walks, one after the other
 _CORE_FROM: Final = 150  # rows; of fewer a step costs so little that all of them take part
 _STEPS: Final = 24  # subgradient steps on a part at a time
 _STEPS_ONE: Final = 5  # where it begins at one node: what a few steps rule out makes the next ones cheap
+_WALKS: Final = 24  # that are kept, to choose by what longer memories remember
 _STEP_ROWS: Final = 150  # with more rows, fewer steps
 _WORTH: Final = 0.25  # of the gap: a part that gained so much of it is tried again as it is
 _MOST_ARCS: Final = 400_000  # of a walk with memory: more would take a second for a few steps
@@ -49,6 +50,7 @@ class _Part:
     bound: float
     memory: int  # index into _MEMORIES
     states: States | None  # None: without numba
+    walks: tuple[tuple[int, ...], ...] = ()  # cheap ones met lately, over rows of the whole problem
 
 
 def certify(chain: Chain, descent: Descent, out_of_time: Callable[[], bool]) -> tuple[list[int] | None, float, bool]:
@@ -103,8 +105,9 @@ def _work(chain: Chain, part: _Part, descent: Descent, out_of_time: Callable[[],
     else:
         steps = max(4, (_STEPS if splits else _STEPS_ONE) * _STEP_ROWS // max(_STEP_ROWS, len(part.at)))
         found = tighten(rest, relaxation, descent.best_cost, part.prices, steps, out_of_time)
+    walks = tuple(tuple(int(part.at[node]) for node in walk) for walk in found.walks)
     if splits:
-        descent.offer([tuple(int(part.at[node]) for node in walk) for walk in found.walks[-4:]])
+        descent.offer(walks[-4:])
     bound = max(part.bound, found.bound)
     if bound >= descent.best_cost - TIE_MS:
         return []
@@ -120,6 +123,7 @@ def _work(chain: Chain, part: _Part, descent: Descent, out_of_time: Callable[[],
         bound,
         part.memory,
         None if states is None else states.of(left),
+        (*part.walks, *walks)[-_WALKS:],
     )
     gained = np.isfinite(part.bound) and bound - part.bound > _WORTH * (descent.best_cost - part.bound)
     if len(left) <= _CLOSE_NODES or len(left) < 0.8 * len(part.at) or gained:
@@ -152,7 +156,8 @@ def _relaxation(rest: Chain, part: _Part) -> Relaxation:
     memory = _MEMORIES[part.memory]
     loops = fast() if memory <= 2 else None
     if loops is None or part.states is None:
-        return Layered(rest, memory)
+        place = {int(row): node for node, row in enumerate(part.at)}
+        return Layered(rest, memory, [[place[row] for row in walk if row in place] for walk in part.walks])
     compiled: Relaxation = loops.relaxation.Compiled(rest, part.states)
     return compiled
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Final, TypeVar
 
 import numpy as np
@@ -23,9 +24,10 @@ class Layered:
 
     states: States | None = None  # too slow to rule out by layers here
 
-    def __init__(self, chain: Chain, memory: int = 1) -> None:
+    def __init__(self, chain: Chain, memory: int = 1, walks: Iterable[Sequence[int]] = ()) -> None:
+        """`walks`: cheap ones met so far, to choose by what is remembered."""
         self.chain = chain
-        self.graph: Graph = Plain(chain) if memory <= 1 else Memory(chain, memory)
+        self.graph: Graph = Plain(chain) if memory <= 1 else Memory(chain, memory, walks)
         node = self.graph.node
         states = len(node)
         self._firsts = firsts_of(chain)

@@ -1,18 +1,23 @@
 """Where a walk may go next, and what it remembers: the graphs under the relaxation of search_bound.
 
 `Plain` walks remember nothing and go back and forth between the two best nodes. `Memory` walks remember which of a
-few neighbours of the node they are at they have visited, and do not return to those (ng-routes: Baldacci, Mingozzi,
-Roberti, Operations Research 59(5), 2011). A state is a node and what is remembered there.
+few others they have visited, and do not return to those (ng-routes: Baldacci, Mingozzi, Roberti, Operations Research
+59(5), 2011). Which few is a matter of the node they are at: those that cheap walks came back to by way of it, then its
+neighbours (dynamic ng-routes: Roberti, Mingozzi, Transportation Science 48(3), 2014). A state is a node and what is
+remembered there.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from typing import Final, Protocol
 
 import numpy as np
 
 from swarm_predict.search_chain import Chain
 from swarm_protocol.swarm import Floats, Ints
+
+_NOWHERE: Final = 1e9  # milliseconds to a node that cannot be reached, to keep distances finite
 
 
 class Graph(Protocol):
@@ -49,11 +54,11 @@ class Plain:
 
 
 class Memory:
-    def __init__(self, chain: Chain, size: int) -> None:
-        """`size` nodes are remembered at each node, itself among them."""
+    def __init__(self, chain: Chain, size: int, walks: Iterable[Sequence[int]] = ()) -> None:
+        """`size` nodes are remembered at each node, itself among them; `walks`: cheap ones met so far."""
         n = len(chain)
         size = min(size, n)
-        near = _neighbours(chain, size)  # (n, size), itself first
+        near = _to_remember(chain, size, walks)  # (n, size), itself first
         masks = 1 << (size - 1)
         self.node = np.repeat(np.arange(n), masks)
         self.fresh = np.arange(n) * masks
@@ -101,7 +106,14 @@ class _Arcs:
         return int(self._source[span][int((cost[self._source[span]] + self._way[span]).argmin())])
 
 
-def _neighbours(chain: Chain, size: int) -> Ints:
+def _to_remember(chain: Chain, size: int, walks: Iterable[Sequence[int]]) -> Ints:
     far = chain.hop + chain.hop.T
-    np.fill_diagonal(far, -1.0)
+    far = np.where(np.isfinite(far), far, _NOWHERE)
+    for walk in walks:
+        last: dict[int, int] = {}  # node → where it was last
+        for place, node in enumerate(walk):
+            for between in walk[last.get(node, place) + 1 : place]:
+                far[between, node] -= _NOWHERE  # each time counts for more than any distance
+            last[node] = place
+    np.fill_diagonal(far, -np.inf)
     return np.argsort(far, axis=1, kind="stable")[:, :size]

@@ -28,7 +28,7 @@ from swarm_protocol.text import clean_name, safe
 from swarm_protocol.units import BYTES_PER_GIB
 
 if TYPE_CHECKING:
-    from swarm_probe.daemon import ProbeConfig
+    from swarm_probe.parts import ProbeConfig
 
 OK: Final = 0
 INTERNAL: Final = 1
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"swarm-probe: the name becomes {name} (A-Z a-z 0-9 . _ -, at most 32)", file=sys.stderr)
     if options.dry_run:
         return _dry_run(url, name, options.state, options.daily_bytes, token=bool(token))
-    from swarm_probe.daemon import ProbeConfig  # late: --help and --dry-run do without
+    from swarm_probe.parts import ProbeConfig  # late: --help and --dry-run do without
 
     config = ProbeConfig(
         url=url,

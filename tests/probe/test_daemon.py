@@ -16,11 +16,12 @@ from fake_collector import NODE_ID, FakeCollector
 
 from swarm_probe.compute.supervisor import ComputeLimits
 from swarm_probe.courtesy import Courtesy
-from swarm_probe.daemon import Daemon, ProbeConfig, admit, plan_line
+from swarm_probe.daemon import Daemon, admit, plan_line
 from swarm_probe.gpu import Gpus
 from swarm_probe.ledger import Ledger
 from swarm_probe.link import LinkTimes
 from swarm_probe.nat import Finding
+from swarm_probe.parts import ProbeConfig
 from swarm_probe.status import read_status
 from swarm_probe.transfers import Outcome
 from swarm_protocol import signing
