@@ -19,7 +19,7 @@ import msgspec
 from swarm_predict.config_json import from_config
 from swarm_predict.types import PredictError
 from swarm_probe.spool import Spool
-from swarm_protocol import frames, identity, messages, operate, pins, stamp, stun, swarmfile
+from swarm_protocol import coding, frames, identity, messages, operate, pins, stamp, stun, swarmfile, viewing
 from swarm_protocol.assemble import SwarmBuilder
 from swarm_protocol.samples import EventSample, LinkSample
 from swarm_protocol.swarm import NodeFacts, Swarm
@@ -134,7 +134,7 @@ _TOML += b'from = "*"\nto = "*"\nrtt_ms = 5.0\n'
 
 
 def _examples_of(*values: object) -> tuple[bytes, ...]:
-    return tuple(messages.encode(value) for value in values)  # type: ignore[arg-type]
+    return tuple(coding.encode(value) for value in values)  # type: ignore[arg-type]
 
 
 _KEYS = (b"swarmtop node key 1\nseed " + b"0" * 64 + b"\n", b"k" * 32)
@@ -143,26 +143,26 @@ DECODERS: tuple[Decoder, ...] = (
     Decoder(
         "from_probe",
         messages.decode_from_probe,
-        (messages.DecodeError,),
+        (coding.DecodeError,),
         _examples_of(_HELLO, messages.Batch(epoch=1, seq=1, samples=(_LINK,))),
     ),
     Decoder(
         "from_collector",
         messages.decode_from_collector,
-        (messages.DecodeError,),
+        (coding.DecodeError,),
         _examples_of(messages.Ack(epoch=1, seq=1), messages.Refused(reason="r", final=True)),
     ),
     Decoder(
         "from_viewer",
-        messages.decode_from_viewer,
-        (messages.DecodeError,),
-        _examples_of(messages.Subscribe(protocol=1), messages.ExportRequest(request_id=1, kind="link")),
+        viewing.decode_from_viewer,
+        (coding.DecodeError,),
+        _examples_of(viewing.Subscribe(protocol=1), viewing.ExportRequest(request_id=1, kind="link")),
     ),
     Decoder(
         "from_stream",
-        messages.decode_from_stream,
-        (messages.DecodeError,),
-        _examples_of(messages.Notice(text="t"), messages.Keyframe(seq=1, at_ns=1, body=b"x")),
+        viewing.decode_from_stream,
+        (coding.DecodeError,),
+        _examples_of(viewing.Notice(text="t"), viewing.Keyframe(seq=1, at_ns=1, body=b"x")),
     ),
     Decoder("keyframe", frames.decode_keyframe, (frames.FrameError,), (frames.encode_keyframe(_SWARM),)),
     Decoder(
