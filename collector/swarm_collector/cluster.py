@@ -44,6 +44,7 @@ class Came(msgspec.Struct, frozen=True, tag="came"):
     observed: str
     reached: str
     beat_ns: int
+    again: bool = False  # told to somebody new: it has been there all the time
 
 
 class Reached(msgspec.Struct, frozen=True, tag="reached"):
@@ -175,11 +176,11 @@ class Cluster:
         if len(waiting) >= MOST_TOLD:
             self._flush()
 
-    def came(self, member: Member) -> None:
+    def came(self, member: Member, *, again: bool = False) -> None:
         assert member.hello is not None
         hello = msgspec.structs.replace(member.hello, node_key=None, proof=b"", invite="", token="")
         where = member.where
-        self.tell(Came(member.node_id, member.name, hello, where.observed, where.reached, member.beat_ns))
+        self.tell(Came(member.node_id, member.name, hello, where.observed, where.reached, member.beat_ns, again))
 
     def said(self, at_ns: int, told: Told, detail: str) -> None:
         self.tell(Said(at_ns, told.node_id, told.kind, detail))
@@ -216,7 +217,7 @@ class Cluster:
     def _tell_all(self) -> None:
         for member in self._house.membership.connected():
             if member.node_id not in self._remote:
-                self.came(member)
+                self.came(member, again=True)
                 if member.reach != Reach():
                     self.tell(Reached(member.node_id, member.reach))
 
@@ -276,6 +277,8 @@ class Cluster:
     def _came(self, sender: int, news: Came, now_ns: int) -> None:
         house = self._house
         known = self._remote.get(news.node_id)
+        if news.again and known is None and house.holds(news.node_id):
+            return  # it has come here since, and the sender has not heard of it yet
         if known is not None and known.collector == sender:
             remote = known
         else:

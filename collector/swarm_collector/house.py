@@ -230,6 +230,11 @@ class House:
             self.tell(told)
         self.hub.changed()
 
+    def holds(self, node_id: str) -> bool:
+        """Its session is here, at this collector."""
+        member = self.membership.get(node_id)
+        return member is not None and member.session in self._probes
+
     def probe_heard(self, session: probes.ProbeSession, member: Member, now_ns: int) -> None:
         if member.session == session.number:
             self.membership.heard(session.number, now_ns)

@@ -9,10 +9,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from collector_made import id_of
 from collector_rig import collector, link
 
+from swarm_collector.cluster import Came
 from swarm_protocol.messages import Plan
 from swarm_protocol.swarm import State
 from swarm_storage import postgres_bus
@@ -112,6 +114,19 @@ async def test_a_probe_that_comes_to_the_other_collector_has_one_session_only(tm
                 swarm = await viewer.until(lambda swarm: len(swarm) == 1)
                 assert swarm.nodes["state"][0] == State.OK
                 assert one.house.membership.get(id_of("kiln")).session < 0
+
+
+async def test_what_is_told_again_does_not_end_a_session_that_began_since(tmp_path, store):
+    """A collector tells newcomers of all its probes; one of them may just have gone to the newcomer."""
+    async with collector(tmp_path, store) as one, one.probe("kiln") as probe:
+        await probe.welcome()
+        member = one.house.membership.get(id_of("kiln"))
+        late = Came(member.node_id, member.name, member.hello, "203.0.113.7", "", member.beat_ns, again=True)
+        one.house.cluster._apply(99, late)
+        await probe.batch(1, link(time.time_ns(), id_of("other")))
+        await probe.acked(1)
+        one.house.cluster._apply(99, msgspec.structs.replace(late, again=False))
+        assert (await probe.closed())[0] == 1008
 
 
 async def test_collectors_share_the_keys_that_they_hand_out(tmp_path, store):
