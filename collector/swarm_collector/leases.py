@@ -149,6 +149,8 @@ class Leases:
                 lately[-1] = lately[-1][0], now_ns
         if not begun:
             self._settle(lease.src, lease.dst, 0, now_ns)
+            if by not in self._measured:  # it has still to send, and the others keep room for that
+                self._sent_ns.pop(by, None)
         self._quiet_until_ns = 0
         return True
 

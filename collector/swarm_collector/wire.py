@@ -21,6 +21,7 @@ from swarm_protocol.text import safe
 
 CLOSE_WITHIN_S: Final = 2.0  # a peer that does not answer a close is not waited for any longer
 UNREAD_BYTES: Final = 256 << 10  # then its sender waits
+MESSAGE_BYTES: Final = 64  # of memory beside its data: an empty one costs something too
 
 _log = logging.getLogger("swarm_collector.wire")
 _log.setLevel(logging.ERROR)  # what ends a session is told by the session
@@ -71,7 +72,7 @@ class Wire:
                 self._reader = None
         if self._messages:
             message = self._messages.popleft()
-            self._unread -= len(message)
+            self._unread -= len(message) + MESSAGE_BYTES
             if not self._messages and not self._over:
                 self.transport.resume_reading()
             return message
@@ -109,7 +110,9 @@ class Wire:
             self._protocol.send_close(code, reason.encode()[:120].decode(errors="ignore"))
             self._flush()
         if self._closed is None:
+            self._over = self._over or True  # what still comes is dropped: nobody reads it
             self._messages.clear()
+            self._parts.clear()
             self.transport.resume_reading()  # the answer to the close is behind what nobody reads any more
             self._closed = asyncio.get_running_loop().create_future()
             await asyncio.wait([self._closed], timeout=CLOSE_WITHIN_S)
@@ -168,7 +171,7 @@ class Wire:
                 message = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
                 self._parts = []
                 self._messages.append(message)
-                self._unread += len(message)
+                self._unread += len(message) + MESSAGE_BYTES
                 self._wake()
 
     def _flush(self) -> None:

@@ -17,7 +17,7 @@ How a pass is made is left to a Relaxation: `search_walk` in numpy, `search_comp
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -133,12 +133,26 @@ def tighten(
         prices = prices + slope * step
         prices = np.where(chain.required, prices, np.maximum(prices, 0.0))
         tolls = tolls + begins * step
-    if out_of_time() or best_bound >= best_cost - TIE_MS:  # nobody will use what is left
-        everyone = np.ones(len(chain), dtype=np.bool_)
-        return Bound(best_bound, everyone, everyone, *best, tuple(walks), taken)
-    relaxation.levy(best[1])
-    left = relaxation.sieve(best[0], best_cost - TIE_MS)
-    return Bound(best_bound, left.keep | chain.required, left.begin, *best, tuple(walks), taken)
+    sifted = not out_of_time() and best_bound < best_cost - TIE_MS  # else nobody will use what is left
+    return bound_of(chain, relaxation, best_bound, best, walks, taken, best_cost if sifted else np.inf)
+
+
+def bound_of(
+    chain: Chain,
+    relaxation: Relaxation,
+    bound: float,
+    best: tuple[Floats, Floats],
+    walks: Sequence[tuple[int, ...]],
+    steps: int,
+    best_cost: float,
+) -> Bound:
+    """With what the prices and tolls of this bound rule out against `best_cost`; infinite: nothing is looked for."""
+    keep = begin = np.ones(len(chain), dtype=np.bool_)
+    if np.isfinite(best_cost):
+        relaxation.levy(best[1])
+        left = relaxation.sieve(best[0], best_cost - TIE_MS)
+        keep, begin = left.keep | chain.required, left.begin
+    return Bound(bound, keep, begin, *best, tuple(walks), steps)
 
 
 def no_prices(chain: Chain) -> tuple[Floats, Floats]:

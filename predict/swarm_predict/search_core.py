@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from swarm_predict.search_bound import Bound, Relaxation, no_prices, tighten
+from swarm_predict.search_bound import Bound, Relaxation, bound_of, no_prices, tighten
 from swarm_predict.search_chain import TIE_MS, Chain
 from swarm_protocol.swarm import Floats, Ints
 
@@ -57,9 +57,5 @@ def tighten_from_core(
             break
         core = grown
     walks = [walk for walk in walks if walk]
-    if out_of_time() or best_bound >= best_cost - TIE_MS:  # nobody will use what is left
-        everyone = np.ones(len(chain), dtype=np.bool_)
-        return Bound(best_bound, everyone, everyone, *best, tuple(walks), steps)
-    relaxation.levy(best[1])
-    left = relaxation.sieve(best[0], best_cost - TIE_MS)
-    return Bound(best_bound, left.keep | chain.required, left.begin, *best, tuple(walks), steps)
+    sifted = not out_of_time() and best_bound < best_cost - TIE_MS
+    return bound_of(chain, relaxation, best_bound, best, walks, steps, best_cost if sifted else np.inf)

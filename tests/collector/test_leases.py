@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -243,6 +243,7 @@ def test_who_has_measured_nothing_yet_is_given_another_lease_soon():
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32), in_vain=st.integers(1, 20))
+@example(seed=693, in_vain=14)  # who had been granted in vain counted as having sent, and another's purse was empty
 def test_leases_that_are_not_even_begun_cost_nobody_its_turn(seed, in_vain):
     """A few peers that are busy or away at the start once left a node without an uplink's figure until the next day."""
     leases, left, senders = ready(3, seed=seed), in_vain, set()

@@ -125,6 +125,22 @@ async def test_a_sender_that_is_not_read_waits(wire):
     assert wire.transport.reading
 
 
+async def test_empty_messages_fill_up_what_waits_too(wire):
+    wire.data_received(sent(Opcode.BINARY, b"") * 5_000)
+    assert not wire.transport.reading
+
+
+async def test_what_comes_while_it_closes_is_not_kept(wire):
+    closing = asyncio.ensure_future(wire.close(SessionOver("a flood")))
+    await asyncio.sleep(0)
+    for _ in range(50):
+        wire.data_received(sent(Opcode.BINARY, bytes(UNREAD_BYTES)))
+    assert not wire._messages
+    assert not wire._parts
+    wire.connection_lost(None)
+    await closing
+
+
 async def test_a_peer_that_takes_nothing_is_let_go(wire):
     wire.pause_writing()
     with pytest.raises(SessionOver, match="took nothing"):

@@ -14,12 +14,13 @@ from planning import permuted, tables_of
 from swarm_predict.search import Found, solve
 from swarm_predict.search_bound import Relaxation, no_prices, tighten
 from swarm_predict.search_chain import Chain, best_split, chain_of, cost_of
+from swarm_predict.search_core import tighten_from_core
 from swarm_predict.search_exact import solve_exact
 from swarm_predict.search_fast import fast
 from swarm_predict.search_layered import Layered
 from swarm_predict.tables import CostTables
 from swarm_predict.types import DoesNotFit
-from swarm_protocol.swarm import Floats
+from swarm_protocol.swarm import Floats, Ints
 
 SEEDS = st.integers(0, 10_000)
 
@@ -109,6 +110,34 @@ def test_the_walk_bound_holds_against_the_exact_search(seed: int, client: bool) 
                     assert found.bound <= optimum + 1e-9
                     assert found.keep[order].all()
                     assert found.begin[order[0]]
+
+
+@settings(max_examples=15, deadline=None)
+@given(SEEDS, st.booleans(), st.integers(1, 8))
+def test_prices_found_over_a_core_hold_over_all_nodes(seed: int, client: bool, size: int) -> None:
+    """Whatever nodes the core begins with, none of them in the optimum perhaps."""
+    tables = tables_of(seed, 11, layers=20, pattern="chain", client=client, room=4.0)
+    everyone = np.ones(11, dtype=np.bool_)
+    chain = chain_of(tables, everyone, ~everyone, 11)
+    exact = solve_exact(chain, float("inf"), lambda: False)
+    assert exact is not None
+    order, optimum = exact
+    assert order is not None
+    assume(client or len(order) != 2)
+    firsts = np.flatnonzero(np.maximum(chain.first, chain.only) > 0)
+    core = np.union1d(np.arange(len(chain))[-size:], firsts[:1])
+    for way in range(len(relaxations(chain))):
+
+        def part_of(rows: Ints, way: int = way) -> tuple[Chain, Relaxation]:
+            rest = chain.keep(np.isin(np.arange(len(chain)), rows))
+            return rest, relaxations(rest)[way]
+
+        relaxation = relaxations(chain)[way]
+        start = no_prices(chain)
+        found = tighten_from_core(chain, relaxation, part_of, core, optimum * 1.05, start, lambda: False)
+        assert found.bound <= optimum + 1e-9
+        assert found.keep[order].all()
+        assert found.begin[order[0]]
 
 
 @pytest.mark.skipif(fast() is None, reason="numba is not installed (pip install swarmtop[fast])")
