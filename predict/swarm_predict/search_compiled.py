@@ -22,9 +22,7 @@ class Compiled:
         self.states = states
         self._firsts = firsts_of(chain)
         self._hop_to = np.ascontiguousarray(chain.hop.T)
-        self._hop_from = np.ascontiguousarray(chain.hop)
         self._near_to = np.argsort(self._hop_to, axis=1).astype(np.int32)
-        self._near_from = np.argsort(self._hop_from, axis=1).astype(np.int32)
         self._alone = alone(chain)
         barred = np.ones(len(chain), dtype=np.bool_)
         barred[self._firsts] = False
@@ -51,19 +49,24 @@ class Compiled:
 
     def forward(self, prices: Floats) -> Walk:
         chain = self.chain
-        passed = self._pass(prices)
-        single = self._alone + prices
-        best_end, best_single = float(passed.final.min(initial=np.inf)), float(single.min(initial=np.inf))
-        order: tuple[int, ...] = ()
-        if best_single <= best_end and np.isfinite(best_single):
-            order = (int(single.argmin()),)
-        elif np.isfinite(best_end):
-            back = kernel.trace(
-                passed, self._begin, self._finish, chain.layer, chain.first, chain.middle, chain.last, chain.total
-            )
-            order = tuple(int(node) for node in back[::-1])
-        bound = (min(best_end, best_single) - float(prices.sum()) + chain.constant) * (1 - ROUNDING)
+        value, order = next(iter(self.cheapest(prices, 1)), (np.inf, ()))
+        bound = (value - float(prices.sum()) + chain.constant) * (1 - ROUNDING)
         return Walk(bound, order, closes_to(chain, order, self._firsts, self._tolls))
+
+    def cheapest(self, prices: Floats, most: int) -> list[tuple[float, tuple[int, ...]]]:
+        """Walks and what they pay, prices and all, the cheapest first: the cheapest of each node that it may end at."""
+        chain, passed, single = self.chain, self._pass(prices), self._alone + prices
+        found = []
+        for end in np.argsort(passed.final, kind="stable")[:most]:
+            if np.isfinite(passed.final[end]):
+                back = kernel.trace(
+                    *(passed, int(end), self._begin, self._finish),
+                    *(chain.layer, chain.first, chain.middle, chain.last, chain.total),
+                )
+                found.append((float(passed.final[end]), tuple(int(node) for node in back[::-1])))
+        if np.isfinite(single.min(initial=np.inf)):
+            found.append((float(single.min()), (int(single.argmin()),)))
+        return sorted(found)[:most]
 
     def sieve(self, prices: Floats, limit: float) -> Sieve:
         """Rules out states as well, for this and for what is made of `states` later."""
@@ -89,8 +92,15 @@ class Compiled:
     def _pass_back(self, prices: Floats) -> kernel.Passed:
         """The same seen from the end: last is first, and a node is left where it was arrived at."""
         chain = self.chain
+        hop_from = np.ascontiguousarray(chain.hop)
         passed: kernel.Passed = kernel.walk(
-            *(self._hop_from, self._near_from, chain.layer, chain.overhead + prices, self._finish),
+            *(
+                hop_from,
+                np.argsort(hop_from, axis=1).astype(np.int32),
+                chain.layer,
+                chain.overhead + prices,
+                self._finish,
+            ),
             *(chain.last, chain.middle, chain.first, self._begin, chain.total),
             np.ascontiguousarray(self.states.finish[::-1]),
             np.ascontiguousarray(self.states.arrive[::-1]),

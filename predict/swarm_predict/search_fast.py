@@ -1,7 +1,8 @@
-"""Whether the compiled loops are there: numba is an extra (`pip install swarmtop[fast]`), numpy does without it.
+"""Whether the compiled loops are there: numba, and HiGHS for linear programmes, are an extra (`pip install
+swarmtop[fast]`); numpy does without them.
 
-Loading takes a quarter of a second, and the first time after an installation as long as compiling takes, so only
-swarms too large to be solved exactly ask for it.
+Loading takes a third of a second, and the first time after an installation as long as compiling takes, so only swarms
+too large to be solved exactly ask for it.
 """
 
 from __future__ import annotations
@@ -26,15 +27,21 @@ class Fast:
 
 @functools.cache
 def fast() -> Fast | None:
-    """None without numba. What has to be compiled is compiled here, so that no time limit pays for it."""
+    """None without numba or HiGHS. What has to be compiled is compiled here, so that no time limit pays for it."""
     try:
-        from swarm_predict import search_compiled, search_kernel_local
+        from swarm_predict import search_anchored, search_compiled, search_cuts, search_kernel_local, search_master
     except ImportError:
         return None
     tiny = _tiny()
     relaxation = search_compiled.Compiled(tiny, search_compiled.all_states(tiny))
     relaxation.forward(np.zeros(len(tiny)))
     relaxation.sieve(np.zeros(len(tiny)), np.inf)
+    zeros, states = np.zeros(len(tiny)), search_anchored.all_ring_states(tiny, 0)
+    anchored = search_anchored.Anchored(tiny, 0, states, zeros, np.zeros((len(tiny), len(tiny))), 0.0)
+    anchored.walks()
+    anchored.sieve(np.inf)
+    search_cuts.missed(np.ones((3, 3)), np.ones(3), 0)
+    search_master.Master(len(tiny), frozenset(), 1.0).solve()
     search_kernel_local.descend(np.array([0, 1]), np.array([2]), search_kernel_local.problem_of(tiny))
     return Fast(search_compiled, search_kernel_local)
 

@@ -161,11 +161,11 @@ def walk(
 
 @numba.njit(cache=True, nogil=True)
 def trace(
-    passed: Passed, start: End, end: End, layer: Floats, first: Ints, middle: Ints, last: Ints, total: int
+    passed: Passed, ends_at: int, start: End, end: End, layer: Floats, first: Ints, middle: Ints, last: Ints, total: int
 ) -> Ints:
-    """The nodes of the cheapest walk of two stages or more, from its end."""
+    """The nodes of the cheapest walk of two stages or more that ends there, from its end."""
     order = np.empty(total + 1, np.int64)
-    v = np.argmin(passed.final)
+    v = np.int64(ends_at)
     length, covered, after = 0, total, np.int64(-2)
     while True:
         order[length] = v

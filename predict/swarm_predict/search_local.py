@@ -31,6 +31,7 @@ class Descent:
         self.best_cost = np.inf
         self._rng = np.random.default_rng(seed)
         self._out_of_time = out_of_time
+        self._among: Ints | None = None
         self._needed = [int(i) for i in np.flatnonzero(chain.required)]
         self._seen: set[tuple[int, ...]] = set()
         self._fast = fast() if len(chain) > _NUMPY_ROWS else None
@@ -48,15 +49,18 @@ class Descent:
             if self._out_of_time():
                 return
 
-    def offer(self, orders: Iterable[tuple[int, ...]]) -> None:
-        """Walks of the relaxation, repeats dropped, filled up where they no longer hold the model."""
+    def offer(self, orders: Iterable[tuple[int, ...]], among: Ints | None = None) -> None:
+        """Walks of the relaxation, repeats dropped, filled up where they no longer hold the model. `among`: the rows
+        that may come in, ascending; all, where that is not given."""
+        self._among = among
         for order in orders:
             path = self._repair(list(dict.fromkeys(order)))
             if path and tuple(path) not in self._seen:
                 self._seen.add(tuple(path))
                 self.improve(path)
             if self._out_of_time():
-                return
+                break
+        self._among = None
 
     def kick(self, rounds: int) -> None:
         """Drops a random run of stages from the best order, refills and improves again."""
@@ -139,7 +143,7 @@ class Descent:
     def _newcomers(self, path: Ints) -> Ints:
         """Outsiders by what they would cost at the going price of a layer, near some stage of the path."""
         chain = self.chain
-        outside = np.setdiff1d(np.arange(len(chain)), path)
+        outside = np.setdiff1d(np.arange(len(chain)) if self._among is None else self._among, path)
         most = _POOL if self._fast is None else _FAST_POOL
         if len(outside) <= most:
             return outside
