@@ -98,7 +98,7 @@ def test_the_interval_covers_the_true_median_as_often_as_it_says() -> None:
 
 @pytest.mark.parametrize(
     ("touched", "cache", "layers"),
-    [(1 << 30, 32 << 20, 1), (10 << 20, 32 << 20, 13), (1, 32 << 20, LAYERS_MOST), (0, 0, 1)],
+    [(1 << 30, 32 << 20, 1), (10 << 20, 32 << 20, 26), (1, 32 << 20, LAYERS_MOST), (0, 0, 1)],
 )
 def test_layers_are_enough_to_defeat_the_cache_and_no_more(touched: int, cache: int, layers: int) -> None:
     assert layers_wanted(touched, cache) == layers

@@ -12,7 +12,8 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from random import Random
+from typing import Final, NamedTuple
 
 import torch
 
@@ -22,8 +23,10 @@ from swarm_probe.compute.graphs import captured, captures
 from swarm_probe.compute.job import BUDGET_MOST_S, Measured, Report, Started, Trouble
 from swarm_probe.compute.layers import DecoderLayer, UnsupportedShape, Weights, build_layers, check_shape
 from swarm_probe.compute.matrices import DECODE_ONLY, NoKernel
+from swarm_probe.compute.mlp import Experts
 from swarm_probe.compute.points import INPUTS, Point, Room, fitting, needed, points_of, scale
 from swarm_probe.compute.rates import roofline
+from swarm_probe.compute.routing import dealt, woken
 from swarm_probe.compute.timing import LAYERS_MOST, Timing, TooSlow, repeat
 from swarm_probe.compute.turns import turns
 from swarm_probe.compute.visits import time_visit
@@ -37,6 +40,8 @@ PASS_MOST_S: Final = 1.5  # a slower pass gives no figure: the few that are need
 POINT_MOST_S: Final = 3.0  # what a point does not use goes to those after it
 ROOFLINE_LEAST_S: Final = 1.0  # a figure for every machine, however small the budget
 HEADS_MOST: Final = 8
+ALL_AWAKE: Final = 0.01  # experts: fewer asleep on average are none
+ROUTINGS: Final = 4  # of experts in one timed pass: it cannot wake four and a half of them
 EMBED_ROWS: Final = 32_768  # a step takes a row of the table, whatever its length
 WAITED_MOST: Final = 0.2  # of a point's time: above, others had the processor, and its caches and memory too
 
@@ -136,8 +141,8 @@ class _Run:
         if point.phase in ("head", "embed"):
             return _Made(self._end(point), 1, 1.0, eager=False)
         some, factor = self._layers(point, points)
-        act, eager = pass_through(self.device, some, self.format.dtype, point)
-        return _Made(act, len(some), factor, eager)
+        through = pass_through(self.device, some, self.format.dtype, point)
+        return _Made(through.act, len(some) * through.rounds, factor, through.eager)
 
     def _layers(self, point: Point, points: list[Point]) -> tuple[list[DecoderLayer], float]:
         """Distinct layers for this point, and by what their time is to be scaled. Raises _DoesNotFit."""
@@ -214,11 +219,14 @@ class _DoesNotFit(Exception):
     """Not even a part of the layer fits; the text says what it needs and what there is."""
 
 
-def pass_through(
-    device: Device, layers: list[DecoderLayer], dtype: torch.dtype, point: Point
-) -> tuple[Callable[[], object], bool]:
-    """One pass through these layers, with caches as full as the point says, and whether its kernels are launched one by
-    one. May raise torch's errors for memory."""
+class Pass(NamedTuple):
+    act: Callable[[], object]
+    rounds: int  # through the layers, each time
+    eager: bool  # its kernels are launched one by one
+
+
+def pass_through(device: Device, layers: list[DecoderLayer], dtype: torch.dtype, point: Point) -> Pass:
+    """A pass through these layers, with caches as full as the point says. May raise torch's errors for memory."""
     hidden = layers[0].shape.hidden
     decode = point.phase == "decode"
     position = point.tokens if decode else 0
@@ -226,19 +234,37 @@ def pass_through(
     caches = [layer.new_cache(point.batch, point.tokens + decode, fill=drawn) for layer in layers]
     inputs = [drawn.matrix(point.rows, hidden).view(point.batch, -1, hidden) * hidden**0.5 for _ in range(INPUTS)]
     turn = itertools.cycle(inputs)
+    rounds = _deal(layers, point.rows, device)
 
     def one_pass() -> None:
-        x = next(turn)
-        for layer, cache in zip(layers, caches, strict=True):
-            x = layer.forward(x, cache, position)
+        for _ in range(rounds):
+            x = next(turn)
+            for layer, cache in zip(layers, caches, strict=True):
+                x = layer.forward(x, cache, position)
 
     if captures(device, layers[0].shape):
         try:
-            return captured(device, one_pass), False
+            return Pass(captured(device, one_pass), rounds, eager=False)
         except RuntimeError as error:  # a kernel of this device that cannot be captured
             if is_memory(error):
                 raise
-    return one_pass, device.torch_name != "cpu"
+    return Pass(one_pass, rounds, eager=device.torch_name != "cpu")
+
+
+def _deal(layers: list[DecoderLayer], tokens: int, device: Device) -> int:
+    """Gives routed layers the experts that several tokens wake, and says after how many rounds they are through. One
+    token wakes as many every time, a long prompt all of them."""
+    routed = [layer.mlp for layer in layers if isinstance(layer.mlp, Experts)]
+    shape = layers[0].shape
+    if not routed or tokens == 1 or woken(shape.experts, shape.experts_active, tokens) > shape.experts - ALL_AWAKE:
+        for mlp in routed:
+            mlp.script = None
+        return 1
+    routings = dealt(shape.experts, shape.experts_active, tokens, ROUTINGS * len(routed), Random(tokens))
+    chosen = torch.tensor(routings, device=device.torch_name).view(ROUTINGS, len(routed), tokens, -1)
+    for place, mlp in enumerate(routed):
+        mlp.script = itertools.cycle(chosen[:, place])
+    return ROUTINGS
 
 
 def ending(device: Device, heads: list[Head], x: torch.Tensor) -> Callable[[], object]:

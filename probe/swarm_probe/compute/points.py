@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from swarm_probe.compute.routing import woken
 from swarm_probe.compute.timing import layers_wanted
 from swarm_protocol.messages import ComputeTask
 from swarm_protocol.shape import LayerShape, Timed
@@ -96,7 +97,7 @@ def needed(shape: LayerShape, point: Point, room: Room) -> Need:
     work = (rows * wide + scores + inputs + 4 * span * shape.head_dim) * max(room.itemsize, 4)
     if room.weight_bytes < room.itemsize:  # one matrix in full while it is being quantised
         work += 4 * shape.hidden * 2 * max(shape.intermediate, shape.heads * shape.head_dim)
-    touched = int((shape.params_active if rows == 1 else shape.params) * room.weight_bytes)
+    touched = int(_touched(shape, rows) * room.weight_bytes)
     wanted = layers_wanted(touched, room.cache_bytes)
     return Need(wanted, -(-wanted // 2), max(0, room.limit_bytes - work) // layer, layer + work)
 
@@ -130,16 +131,20 @@ def work_of(shape: LayerShape, point: Point, room: Room) -> tuple[float, float]:
     """(bytes read, operations) of one layer at this point."""
     rows = point.rows
     span = point.tokens if point.phase == "decode" else point.tokens / 2
-    weights = float(shape.params)
-    if shape.experts:
-        idle = shape.experts * (1 - shape.experts_active / shape.experts) ** rows
-        weights -= idle * shape.expert_params
+    weights = _touched(shape, rows)
     cache = point.batch * point.tokens * shape.kv_elements * room.itemsize
     width = shape.head_dim + shape.rope_head_dim + shape.value_dim
     if shape.kv_lora_rank and point.phase == "decode":
         width = 2 * shape.kv_lora_rank + shape.rope_head_dim  # absorbed
     flops = 2.0 * rows * (shape.params_active + shape.heads * width * span)
     return weights * room.weight_bytes + cache, flops
+
+
+def _touched(shape: LayerShape, rows: int) -> float:
+    """Weights that so many tokens read."""
+    if not shape.experts:
+        return float(shape.params)
+    return shape.params - (shape.experts - woken(shape.experts, shape.experts_active, rows)) * shape.expert_params
 
 
 def scale(shape: LayerShape, part: LayerShape, point: Point, room: Room, gbps: float, tflops: float) -> float:

@@ -17,7 +17,7 @@ LEAST: Final = 3  # even where the budget is spent: one pass has no spread, and 
 MOST: Final = 400
 PASS_S: Final = 0.005  # one timed pass is at least so long, so that reading the clock and waiting for the device vanish
 LAYERS_MOST: Final = 64
-CACHE_TIMES: Final = 4  # weights in a pass over the last-level cache: a line is gone before it is wanted again
+CACHE_TIMES: Final = 8  # weights in a pass over the last-level cache, which keeps some lines of a round however long
 
 
 class TooSlow(Exception):

@@ -1,0 +1,38 @@
+"""Which experts the tokens of a timed pass wake: dealt out here, not chosen by a router of random weights.
+
+Trained routers are balanced, and a batch wakes experts · (1 − (1 − active / experts)^tokens) of them on average. A
+random router and a handful of inputs wake up to an eighth more or fewer, and a decode step is mostly the reading of
+experts, so passes are dealt numbers that keep to the average.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+Routing = list[list[int]]  # by token, the experts that see it
+
+
+def woken(experts: int, active: int, tokens: int) -> float:
+    """How many experts that many tokens wake on average, each choosing `active` of them independently."""
+    return experts * (1 - (1 - active / experts) ** tokens)
+
+
+def dealt(experts: int, active: int, tokens: int, count: int, random: Random) -> list[Routing]:
+    """`count` routings whose numbers of woken experts keep to the average as they go."""
+    average, so_far, routings = woken(experts, active, tokens), 0, []
+    for passes in range(1, count + 1):
+        awake = min(max(round(average * passes) - so_far, active), experts, active * tokens)
+        so_far += awake
+        routings.append(_routing(random.sample(range(experts), awake), active, tokens, random))
+    return routings
+
+
+def _routing(awake: list[int], active: int, tokens: int, random: Random) -> Routing:
+    """Each of `awake` sees a token at least, each token is seen by `active` of them."""
+    routing: Routing = []
+    left = list(awake)
+    for _ in range(tokens):
+        seen, left = left[:active], left[active:]
+        others = [expert for expert in awake if expert not in seen]
+        routing.append(seen + random.sample(others, active - len(seen)))
+    return routing
