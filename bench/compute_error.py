@@ -48,6 +48,7 @@ from swarm_protocol.swarm import Swarm
 NODE = "0" * 16
 GOAL = 0.05
 WHOLE_S = 0.3  # for one point of a whole model, each time
+LEAST_WHOLES = 2  # of a point in a round
 
 _LLAMA = LayerShape(architecture="llama", hidden=1024, intermediate=2816, heads=16, kv_heads=4, head_dim=64)
 
@@ -92,12 +93,9 @@ class Row:
     what: str
     predicted_ms: float
     whole_ms: float
+    error: float  # predicted over measured, less one: the median of the rounds, each beside itself
     noise: float  # of the whole model's runs: the ninth decile over the first, less one
     share: float | None  # of the memory bandwidth; None for a prompt
-
-    @property
-    def error(self) -> float:
-        return self.predicted_ms / self.whole_ms - 1
 
 
 class Whole:
@@ -181,40 +179,61 @@ def predicted_ms(swarm: Swarm, model: ModelShape, weights: str, phase: str, batc
     return float(columns.ms[0] * model.layers + head.head_ms[0])
 
 
+Place = tuple[str, int, int]  # phase, batch, tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    samples: list[ComputeSample | RooflineSample]  # of the layers
+    wholes: dict[Place, list[float]]  # ms
+
+
 def rows_of(model: ModelShape, device: Device, args: argparse.Namespace) -> list[Row]:
-    """Whole and layers in turn, point by point, `rounds` times: a machine that is slower for a while is so for both."""
+    """Whole and layers in turn, point by point, `rounds` times, and each round beside itself: a machine that is slower
+    for a while is so for both."""
     kept = choose_format(device, args.dtype)
     points = [("decode", b, c) for b in args.batches for c in args.contexts]
     points += [("prefill", 1, c) for c in args.prompts]
     whole = Whole(model, device, kept, max(tokens for _, _, tokens in points) + 1)
-    wholes: dict[tuple[str, int, int], list[float]] = {point: [] for point in points}
-    samples: list[ComputeSample | RooflineSample] = []
-    turn = itertools.cycle(points)
-    for _ in range(args.rounds):
-        for sample in measured(device, model, args):
-            samples.append(sample)
-            point = next(turn)
-            wholes[point].append(timed(whole, device, *point))
-            _free(device)
-    for point in points:
-        wholes[point].append(timed(whole, device, *point))
-        _free(device)
+    rounds = [_round(model, device, whole, points, args) for _ in range(args.rounds)]
     del whole
     _free(device)
-    swarm, gbps = seen_by_the_predictor(samples)
     rows = []
-    for phase, batch, tokens in points:
-        times = wholes[phase, batch, tokens]
+    for point in points:
+        phase, batch, tokens = point
+        predicted, errors = [], []
+        for one in rounds:
+            swarm, _ = seen_by_the_predictor(one.samples)
+            predicted.append(predicted_ms(swarm, model, kept.name, phase, batch, tokens))
+            errors.append(predicted[-1] / statistics.median(one.wholes[point]) - 1)
+        times = sorted(ms for one in rounds for ms in one.wholes[point])
         ms, share = statistics.median(times), None
         if phase == "decode":
+            _, gbps = seen_by_the_predictor([sample for one in rounds for sample in one.samples])
             size = LayerWork(model, "decode")(kept.name, batch, tokens).size_bytes * model.layers
             share = (size + model.head_bytes(kept.name)) / (ms / 1000) / (gbps * 1e9)
         what = f"decode b{batch} c{tokens}" if phase == "decode" else f"prompt {tokens}"
-        expected = predicted_ms(swarm, model, kept.name, phase, batch, tokens)
-        ordered = sorted(times)
-        noise = quantile(ordered, 0.9) / quantile(ordered, 0.1) - 1
-        rows.append(Row(model.name, kept.name, what, expected, ms, noise, share))
+        noise = quantile(times, 0.9) / quantile(times, 0.1) - 1
+        expected, error = statistics.median(predicted), statistics.median(errors)
+        rows.append(Row(model.name, kept.name, what, expected, ms, error, noise, share))
     return rows
+
+
+def _round(model: ModelShape, device: Device, whole: Whole, points: list[Place], args: argparse.Namespace) -> Round:
+    """Each point of the layers is followed by one of the whole, and each of these comes twice at least."""
+    samples: list[ComputeSample | RooflineSample] = []
+    wholes: dict[Place, list[float]] = {point: [] for point in points}
+    turn = itertools.cycle(points)
+    for sample in measured(device, model, args):
+        samples.append(sample)
+        point = next(turn)
+        wholes[point].append(timed(whole, device, *point))
+        _free(device)
+    for point, times in wholes.items():
+        while len(times) < LEAST_WHOLES:
+            times.append(timed(whole, device, *point))
+            _free(device)
+    return Round(samples, wholes)
 
 
 def timed(whole: Whole, device: Device, phase: str, batch: int, tokens: int) -> float:
@@ -247,7 +266,7 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--measured-contexts", type=_numbers, default=CONTEXTS)
     parser.add_argument("--measured-prompts", type=_numbers, default=PREFILL_TOKENS)
     parser.add_argument("--budget", type=float, default=10.0, help="seconds for the layers of one model, a round")
-    parser.add_argument("--rounds", type=int, default=3, help="of whole model and layers in turn (default 3)")
+    parser.add_argument("--rounds", type=int, default=5, help="of whole model and layers in turn (default 5)")
     parser.add_argument("--json", default="", help="also write the rows here")
     parser.add_argument("--verbose", action="store_true", help="print what the probe measured")
     return parser.parse_args(given)

@@ -9,7 +9,7 @@ import time
 from bench import _plan_rules as rules
 from bench._plan_instances import MODELS, swarm
 from bench._rig import machine
-from swarm_predict.search import solve
+from swarm_predict.search.solve import solve
 from swarm_predict.types import PredictError
 
 CASES = (

@@ -18,7 +18,7 @@ from swarm_collector.coordinates import Coordinates, fit
 from swarm_predict.catalogue import model_named
 from swarm_predict.cost import build_tables
 from swarm_predict.models import WEIGHT_FORMATS
-from swarm_predict.search import solve
+from swarm_predict.search.solve import solve
 from swarm_predict.types import PredictError, Workload
 from swarm_protocol.estimates import PLACE, completed
 from swarm_protocol.links import DENSE_NODES

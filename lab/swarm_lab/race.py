@@ -20,7 +20,7 @@ from swarm_lab.lab import Lab
 from swarm_lab.outsiders import DISTURBED_CORES, Outsiders
 from swarm_predict.models import ModelShape
 from swarm_predict.predict import predict
-from swarm_predict.search import plan
+from swarm_predict.search.solve import plan
 from swarm_predict.types import NotMeasured, Placement, PredictError, Prediction, Stage, Workload
 from swarm_protocol.swarm import Swarm
 from swarm_protocol.units import NS_PER_MS

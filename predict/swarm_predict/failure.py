@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from swarm_predict.models import ModelShape
-from swarm_predict.search import placement_of, solve
+from swarm_predict.search.solve import placement_of, solve
 from swarm_predict.tables import CostTables
 from swarm_predict.types import DoesNotFit, NotMeasured, Placement, Stage, Workload
 from swarm_protocol.units import BITS_PER_BYTE

@@ -12,7 +12,7 @@ from typing import Final
 
 from swarm_predict.cost import build_tables
 from swarm_predict.models import ModelShape
-from swarm_predict.search import Found, placement_of, solve, solve_within, with_uplinks
+from swarm_predict.search.solve import Found, placement_of, solve, solve_within, with_uplinks
 from swarm_predict.tables import CostTables
 from swarm_predict.types import DoesNotFit, NotMeasured, Placement, Workload
 from swarm_protocol.swarm import Swarm

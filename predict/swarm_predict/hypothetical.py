@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from swarm_predict.cost import build_tables
 from swarm_predict.models import ModelShape
-from swarm_predict.search_chain import best_split
+from swarm_predict.search.chain import best_split
 from swarm_predict.types import BadPlacement, DoesNotFit, Placement, Stage, Workload
 from swarm_predict.whatif import Edit
 from swarm_protocol.swarm import Kind, NodeFacts, Path, Swarm

@@ -27,10 +27,10 @@ import numpy as np
 from swarm_predict.cost import HopParts, build_tables, hop_parts
 from swarm_predict.engines import engine_facts
 from swarm_predict.models import ModelShape
-from swarm_predict.search import Found, solve
-from swarm_predict.search_chain import Bools, best_split
-from swarm_predict.search_near import Nearby
-from swarm_predict.search_star import each
+from swarm_predict.search.chain import Bools, best_split
+from swarm_predict.search.near import Nearby
+from swarm_predict.search.solve import Found, solve
+from swarm_predict.search.star import each
 from swarm_predict.tables import CostTables
 from swarm_predict.types import Cause, DoesNotFit, Impact, NotMeasured, Plan, Workload
 from swarm_protocol.swarm import Floats, Swarm

@@ -18,7 +18,7 @@ from swarm_predict.cost import Costs, build_costs
 from swarm_predict.engines import engine_facts
 from swarm_predict.models import ModelShape
 from swarm_predict.predict import predict
-from swarm_predict.search_chain import best_split
+from swarm_predict.search.chain import best_split
 from swarm_predict.types import Placement, Prediction, Workload
 from swarm_protocol.swarm import Floats, Swarm
 from swarm_protocol.units import BITS_PER_BYTE, BYTES_PER_GIB

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from swarm_predict.search_chain import best_split
+from swarm_predict.search.chain import best_split
 from swarm_predict.tables import CostTables
 from swarm_predict.types import BadPlacement, Placement, Stage
 

@@ -8,7 +8,7 @@ from swarms import both, plain
 from swarm_predict.catalogue import model_named
 from swarm_predict.cost import build_tables
 from swarm_predict.hypothetical import Machine, asked_otherwise, with_machine
-from swarm_predict.search import plan
+from swarm_predict.search.solve import plan
 from swarm_predict.types import BadPlacement, DoesNotFit, Workload
 
 MODEL = model_named("llama-2-70b")

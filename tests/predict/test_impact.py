@@ -12,7 +12,7 @@ from swarms import both, plain
 
 from swarm_predict.catalogue import model_named
 from swarm_predict.impact import OVERTAKE_MS, OVERTAKE_SHARE, impacts, rank
-from swarm_predict.search import plan
+from swarm_predict.search.solve import plan
 from swarm_predict.types import Impact, Workload
 from swarm_protocol.swarm import Swarm
 

@@ -11,7 +11,7 @@ from swarms import plain
 
 from swarm_predict.catalogue import model_named
 from swarm_predict.launch import Launch, launch, launch_lines
-from swarm_predict.search import plan
+from swarm_predict.search.solve import plan
 from swarm_predict.types import Engine, Stage, Workload
 from swarm_protocol.swarm import Swarm
 

@@ -7,7 +7,7 @@ from swarms import both, plain
 
 from swarm_predict.catalogue import model_named
 from swarm_predict.cost import build_tables
-from swarm_predict.search import plan, with_uplinks
+from swarm_predict.search.solve import plan, with_uplinks
 from swarm_predict.types import BadPlacement, DoesNotFit, NotMeasured, Workload
 
 MODEL = model_named("llama-2-70b")

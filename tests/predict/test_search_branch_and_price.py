@@ -10,20 +10,19 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from planning import tables_of
 
-from swarm_predict.search_chain import Chain, chain_of, cost_of
-from swarm_predict.search_fast import fast
+from swarm_predict.search.chain import Chain, chain_of, cost_of
+from swarm_predict.search.fast import fast
 from swarm_protocol.swarm import Floats
 
 if fast() is None:
     pytest.skip("numba or HiGHS is not installed (pip install swarmtop[fast])", allow_module_level=True)
 
-from swarm_predict import search_branch_and_price
-from swarm_predict.search_anchored import Anchored, Opened, all_ring_states
-from swarm_predict.search_certify import certify
-from swarm_predict.search_compiled import all_states
-from swarm_predict.search_cuts import Cut, missed
-from swarm_predict.search_local import Descent
-from swarm_predict.search_master import Column, Master
+from swarm_predict.search.anchored import Anchored, Opened, all_ring_states
+from swarm_predict.search.certify import certify
+from swarm_predict.search.compiled import all_states
+from swarm_predict.search.cuts import Cut, missed
+from swarm_predict.search.descent import Descent
+from swarm_predict.search.master import Column, Master
 
 SEEDS = st.integers(0, 10_000)
 NODES = 7
@@ -124,7 +123,7 @@ def test_columns_cuts_and_splits_end_at_the_best_of_all_placements(
     seed: int, required: int | None, client: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With no part small enough to be solved exactly, and an incumbent that is no help."""
-    monkeypatch.setattr(search_branch_and_price, "CLOSE_NODES", 0)
+    monkeypatch.setattr("swarm_predict.search.branch_and_price.CLOSE_NODES", 0)
     chain = some_chain(seed, (1.5, 2.5, 4.0)[seed % 3], client, required)
     needed = set(np.flatnonzero(chain.required).tolist())
     if required is not None and not needed:
@@ -145,7 +144,7 @@ def test_columns_cuts_and_splits_end_at_the_best_of_all_placements(
 @settings(max_examples=50, deadline=None)
 @given(st.permutations(range(8)), st.integers(1, 8))
 def test_a_ring_misses_no_cut(order: list[int], size: int) -> None:
-    master = Master(8, frozenset(), 10.0)
+    master = Master(8, frozenset(), 10.0, 100.0)
     master.add([Column(1.0, tuple(order[:size]), 0)])
     master.solve()
     flow, visits = master.mixture()
@@ -154,7 +153,7 @@ def test_a_ring_misses_no_cut(order: list[int], size: int) -> None:
 
 def test_a_mixture_that_goes_round_elsewhere_misses_the_way_there() -> None:
     """Half of the time 1 and 2 are visited twice, half of the time 3 and 4: each once, for half an entry."""
-    master = Master(5, frozenset(), 10.0)
+    master = Master(5, frozenset(), 10.0, 100.0)
     master.add([Column(1.0, (0, 1, 2, 1, 2), 0), Column(1.0, (0, 3, 4, 3, 4), 0)])
     assert master.solve() == pytest.approx(1.0)
     cuts = missed(*master.mixture(), 0)
@@ -168,7 +167,7 @@ def test_a_mixture_that_goes_round_elsewhere_misses_the_way_there() -> None:
 
 
 def test_duals_price_what_is_wanted_twice() -> None:
-    master = Master(3, frozenset(), 10.0)
+    master = Master(3, frozenset(), 10.0, 100.0)
     master.add([Column(1.0, (0, 1, 2, 1), 0), Column(3.0, (0, 2), 0)])
     assert master.solve() == pytest.approx(2.0)
     prices = master.prices()
@@ -177,7 +176,7 @@ def test_duals_price_what_is_wanted_twice() -> None:
 
 
 def test_what_is_dropped_is_in_no_mixture() -> None:
-    master = Master(3, frozenset(), 10.0)
+    master = Master(3, frozenset(), 10.0, 100.0)
     master.add([Column(1.0, (0, 1), 0), Column(3.0, (0, 2), 0)])
     master.drop(1)
     assert master.solve() == pytest.approx(3.0)
@@ -187,5 +186,5 @@ def test_what_is_dropped_is_in_no_mixture() -> None:
 
 def test_the_solver_of_linear_programmes_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     """Its banner would be on the dashboard, or before a line of JSON."""
-    Master(3, frozenset(), 10.0).solve()
+    Master(3, frozenset(), 10.0, 100.0).solve()
     assert capfd.readouterr() == ("", "")

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from planning import tables_of
 
-from swarm_predict import search_near
-from swarm_predict.search import solve
-from swarm_predict.search_chain import best_split
-from swarm_predict.search_near import Nearby
-from swarm_predict.search_star import each
+from swarm_predict.search.chain import best_split
+from swarm_predict.search.near import Nearby
+from swarm_predict.search.solve import solve
+from swarm_predict.search.star import each
 from swarm_predict.tables import CostTables
 from swarm_predict.types import PredictError
 
@@ -35,8 +34,8 @@ def test_two_passes_say_of_every_node_what_a_star_costs_with_and_without_it(clie
 def near_and_exact(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
     """Of every outsider of some swarms: milliseconds near the best order, and at the optimum that uses it."""
     if not compiled:
-        monkeypatch.setattr(search_near, "fast", lambda: None)
-        monkeypatch.setattr(search_near, "_FEW_NODES", 0)
+        monkeypatch.setattr("swarm_predict.search.near.fast", lambda: None)
+        monkeypatch.setattr("swarm_predict.search.near._FEW_NODES", 0)
     pairs = []
     for seed in range(3):
         tables = tables_of(seed, 14, 24, "chain", bool(seed % 2), room=4.0)

@@ -11,13 +11,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from planning import permuted, tables_of
 
-from swarm_predict.search import Found, solve
-from swarm_predict.search_bound import Relaxation, no_prices, tighten
-from swarm_predict.search_chain import Chain, best_split, chain_of, cost_of
-from swarm_predict.search_core import tighten_from_core
-from swarm_predict.search_exact import solve_exact
-from swarm_predict.search_fast import fast
-from swarm_predict.search_layered import Layered
+from swarm_predict.search.bound import Relaxation, no_prices, tighten
+from swarm_predict.search.chain import Chain, best_split, chain_of, cost_of
+from swarm_predict.search.core import tighten_from_core
+from swarm_predict.search.exact import solve_exact
+from swarm_predict.search.fast import fast
+from swarm_predict.search.layered import Layered
+from swarm_predict.search.solve import Found, solve
 from swarm_predict.tables import CostTables
 from swarm_predict.types import DoesNotFit
 from swarm_protocol.swarm import Floats, Ints
@@ -80,7 +80,7 @@ def relaxations(chain: Chain) -> list[Relaxation]:
     ways: list[Relaxation] = [Layered(chain, memory) for memory in (1, 2, 3, 5)]
     loops = fast()
     if loops is not None:
-        ways.append(loops.relaxation.Compiled(chain, loops.relaxation.all_states(chain)))
+        ways.append(loops.compiled.Compiled(chain, loops.compiled.all_states(chain)))
     return ways
 
 
@@ -147,7 +147,7 @@ def test_compiled_walks_are_those_that_never_go_straight_back(seed: int, client:
     chain, prices = some_chain(seed, client)
     loops = fast()
     assert loops is not None
-    compiled = loops.relaxation.Compiled(chain, loops.relaxation.all_states(chain))
+    compiled = loops.compiled.Compiled(chain, loops.compiled.all_states(chain))
     walk = compiled.forward(prices)
     assert Layered(chain, 1).forward(prices).bound <= walk.bound + 1e-6
     stages = walk.order if chain.close is None or len(walk.order) < 2 else (*walk.order, walk.closes_to)
@@ -162,9 +162,9 @@ def test_a_compiled_descent_ends_no_higher_than_it_began_and_fits(seed: int, cli
     chain, _ = some_chain(seed, client)
     loops = fast()
     assert loops is not None
-    problem = loops.local.problem_of(chain)
+    problem = loops.descent.problem_of(chain)
     begin = np.random.default_rng(seed).permutation(len(chain))[:6]
-    end = loops.local.descend(begin, np.arange(len(chain)), problem)
+    end = loops.descent.descend(begin, np.arange(len(chain)), problem)
     assert len(set(end.tolist())) == len(end)
     assert np.isfinite(cost_of(chain, end[None])[0])
     assert cost_of(chain, end[None])[0] <= cost_of(chain, begin[None])[0] + 1e-6

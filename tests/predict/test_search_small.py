@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from planning import capacities, every_placement, permuted, tables_of
 
-from swarm_predict.search import Found, solve
+from swarm_predict.search.solve import Found, solve
 from swarm_predict.tables import CostTables
 from swarm_predict.types import DoesNotFit, NotMeasured, Objective
 

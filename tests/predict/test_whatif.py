@@ -7,7 +7,7 @@ from swarms import both, plain
 
 from swarm_predict.catalogue import model_named
 from swarm_predict.cost import build_tables
-from swarm_predict.search import plan
+from swarm_predict.search.solve import plan
 from swarm_predict.types import BadPlacement, Stage, Workload
 from swarm_predict.whatif import WhatIf
 

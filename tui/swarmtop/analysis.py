@@ -20,7 +20,7 @@ from swarm_predict.cost import build_tables
 from swarm_predict.follow import Follower, price_of
 from swarm_predict.models import ModelShape
 from swarm_predict.predict import predict
-from swarm_predict.search import plan as search_plan
+from swarm_predict.search.solve import plan as search_plan
 from swarm_predict.types import Cause, Engine, Impact, NotMeasured, Objective, Plan, PredictError, Workload
 from swarm_protocol.swarm import Kind, Nat, State, Swarm, Transport
 from swarm_protocol.text import safe

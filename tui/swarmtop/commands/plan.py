@@ -12,8 +12,8 @@ from typing import Final, get_args
 
 from swarm_predict.hypothetical import Machine, with_machine
 from swarm_predict.models import ModelShape
-from swarm_predict.search import Reliability
-from swarm_predict.search import plan as search_plan
+from swarm_predict.search.solve import Reliability
+from swarm_predict.search.solve import plan as search_plan
 from swarm_predict.types import BadPlacement, DoesNotFit, Objective, Plan, Stage, Workload
 from swarm_protocol.swarm import Swarm
 from swarmtop.analysis import alive

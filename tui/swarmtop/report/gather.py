@@ -11,7 +11,7 @@ from typing import Final, cast
 import numpy as np
 
 from swarm_predict.models import ModelShape
-from swarm_predict.search import plan as search_plan
+from swarm_predict.search.solve import plan as search_plan
 from swarm_predict.types import PredictError, Workload
 from swarm_protocol.swarm import Swarm
 from swarm_protocol.units import NS_PER_S

@@ -227,7 +227,7 @@ class PlacementPage(ListPage):
         self.run_worker(self._optimise(question, own), name="optimise", exclusive=True, group="optimise")
 
     async def _optimise(self, question: Question, own: Placement) -> None:
-        from swarm_predict.search import plan
+        from swarm_predict.search.solve import plan
         from swarmtop.analysis import only
 
         try:

@@ -1,8 +1,8 @@
 """Placements through one node, the anchor, relaxed to walks from it round to itself: compiled, and states ruled out
 for good.
 
-A given client is the anchor of every placement (`Opened`). A stage as the anchor is the first one (search_kernel), or
-the ring crosses from its last stage to its first somewhere on the way (search_kernel_ring): `Anchored`. Prices on
+A given client is the anchor of every placement (`Opened`). A stage as the anchor is the first one (`kernel`), or
+the ring crosses from its last stage to its first somewhere on the way (`kernel_ring`): `Anchored`. Prices on
 visits and credits on ways push walks towards placements; any of them give a valid bound.
 """
 
@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from swarm_predict import search_kernel as kernel
-from swarm_predict import search_kernel_ring as ring
-from swarm_predict.search_bound import States
-from swarm_predict.search_chain import Bools, Chain
-from swarm_predict.search_compiled import Compiled
-from swarm_predict.search_layered import ROUNDING
+from swarm_predict.search import kernel
+from swarm_predict.search import kernel_ring as ring
+from swarm_predict.search.bound import States
+from swarm_predict.search.chain import Bools, Chain
+from swarm_predict.search.compiled import Compiled
+from swarm_predict.search.layered import ROUNDING
 from swarm_protocol.swarm import Floats, Ints
 
 _ENDS = 4  # walks that are traced a pass: the cheapest ones to different last nodes

@@ -1,8 +1,8 @@
-"""Walks round a ring from one node of it back to itself, compiled: the relaxation of search_anchored.
+"""Walks round a ring from one node of it back to itself, compiled: the relaxation of `anchored`.
 
 The first stage may lie anywhere on the way, so a walk has two phases: before it crosses from the last stage to the
 first, and after. What is known of a node with so many layers covered is kept by how it was arrived at and is left: over
-a hop before the crossing (`before`), by the crossing (`cross`), over a hop after it (`after`). As in search_kernel the
+a hop before the crossing (`before`), by the crossing (`cross`), over a hop after it (`after`). As in `kernel` the
 best way and the best from another node are kept, so that no walk goes straight back, and the loops over the reversed
 problem give what is still to pay.
 """
@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from swarm_predict.search_chain import Bools
-from swarm_predict.search_kernel import INF, End, Nodes, Passed
+from swarm_predict.search.chain import Bools
+from swarm_predict.search.kernel import INF, End, Nodes, Passed
 from swarm_protocol.swarm import Floats, Ints
 
 

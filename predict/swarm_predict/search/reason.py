@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from swarm_predict.search_chain import Bools
+from swarm_predict.search.chain import Bools
 from swarm_predict.tables import CostTables
 from swarm_predict.types import DoesNotFit, NotMeasured
 

@@ -1,4 +1,4 @@
-"""Where a walk may go next, and what it remembers: the graphs under the relaxation of search_bound.
+"""Where a walk may go next, and what it remembers: the graphs under the relaxation of `bound`.
 
 `Plain` walks remember nothing and go back and forth between the two best nodes. `Memory` walks remember which of a
 few others they have visited, and do not return to those (ng-routes: Baldacci, Mingozzi, Roberti, Operations Research
@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from swarm_predict.search_chain import Chain
+from swarm_predict.search.chain import Chain
 from swarm_protocol.swarm import Floats, Ints
 
 _NOWHERE: Final = 1e9  # milliseconds to a node that cannot be reached, to keep distances finite

@@ -1,13 +1,13 @@
-"""The walk relaxation of search_bound on the compiled loops of search_kernel, with states ruled out for good."""
+"""The walk relaxation of `bound` on the compiled loops of `kernel`, with states ruled out for good."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from swarm_predict import search_kernel as kernel
-from swarm_predict.search_bound import Sieve, States, Walk, alone, closes_to, firsts_of
-from swarm_predict.search_chain import Chain
-from swarm_predict.search_layered import ROUNDING
+from swarm_predict.search import kernel
+from swarm_predict.search.bound import Sieve, States, Walk, alone, closes_to, firsts_of
+from swarm_predict.search.chain import Chain
+from swarm_predict.search.layered import ROUNDING
 from swarm_protocol.swarm import Floats
 
 

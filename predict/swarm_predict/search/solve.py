@@ -21,15 +21,15 @@ from swarm_predict.cost import build_tables
 from swarm_predict.engines import engine_facts
 from swarm_predict.models import ModelShape
 from swarm_predict.predict import predict
-from swarm_predict.search_certify import certify
-from swarm_predict.search_chain import TIE_MS, Bools, Chain, chain_of, split_of
-from swarm_predict.search_exact import solve_exact
-from swarm_predict.search_fast import fast
-from swarm_predict.search_local import Descent
-from swarm_predict.search_period import holds, limit, periods
-from swarm_predict.search_pinned import Pins, check_pins, solve_pinned
-from swarm_predict.search_reason import why_not
-from swarm_predict.search_star import solve_star
+from swarm_predict.search.certify import certify
+from swarm_predict.search.chain import TIE_MS, Bools, Chain, chain_of, split_of
+from swarm_predict.search.descent import Descent
+from swarm_predict.search.exact import solve_exact
+from swarm_predict.search.fast import fast
+from swarm_predict.search.period import holds, limit, periods
+from swarm_predict.search.pinned import Pins, check_pins, solve_pinned
+from swarm_predict.search.reason import why_not
+from swarm_predict.search.star import solve_star
 from swarm_predict.tables import CostTables
 from swarm_predict.types import BadPlacement, DoesNotFit, Objective, Placement, Plan, Stage, Workload
 from swarm_protocol.swarm import Ints, Swarm

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from swarm_predict.search_chain import Bools
+from swarm_predict.search.chain import Bools
 from swarm_predict.tables import CostTables
 from swarm_protocol.swarm import Floats, Ints
 

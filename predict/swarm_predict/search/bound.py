@@ -7,12 +7,12 @@ the cheapest walk through each node: where even that is no better than the incum
 
 A ring (no client given) closes from the last stage to the first, and the walk closes to whichever first is cheapest.
 Tolls make that honest: whoever begins at f pays the toll of f, whoever closes to f gets it back, and subgradient
-steps move the tolls until beginnings and closings meet (any tolls give a valid bound). `search_certify` splits the
+steps move the tolls until beginnings and closings meet (any tolls give a valid bound). `certify` splits the
 firsts into ever smaller groups, down to one node, where the closing is exact.
 
-Rings of two stages are not among the walks that remember where they came from: `search_certify` prices them itself.
+Rings of two stages are not among the walks that remember where they came from: `certify` prices them itself.
 
-How a pass is made is left to a Relaxation: `search_walk` in numpy, `search_compiled` with numba.
+How a pass is made is left to a Relaxation: `walk` in numpy, `compiled` with numba.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from swarm_predict.search_chain import TIE_MS, Bools, Chain
+from swarm_predict.search.chain import TIE_MS, Bools, Chain
 from swarm_protocol.swarm import Floats, Ints
 
 _PATIENCE: Final = 4  # steps that do not raise the bound before the pace is halved

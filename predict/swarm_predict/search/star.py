@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from swarm_predict.search_chain import TIE_MS, Bools
+from swarm_predict.search.chain import TIE_MS, Bools
 from swarm_predict.tables import CostTables
 from swarm_protocol.swarm import Floats, Ints
 

@@ -1,6 +1,6 @@
 """How far from the best a chain placement can be, for swarms of any size.
 
-Where the compiled loops are there that is search_branch_and_price. Without them it is done here, in numpy: branch and
+Where the compiled loops are there that is `branch_and_price`. Without them it is done here, in numpy: branch and
 bound over the first stage. A part of the problem is a group of first nodes, the rows that a better placement beginning
 there may use, and prices. Working on a part raises its bound, offers the walks it met to the descent, and drops rows. A
 part whose bound reaches the incumbent is done; one of few rows is solved exactly; others are split by their firsts,
@@ -16,12 +16,12 @@ from typing import Final
 
 import numpy as np
 
-from swarm_predict.search_bound import no_prices
-from swarm_predict.search_chain import TIE_MS, Chain, cost_of
-from swarm_predict.search_exact import MAX_NODES, solve_exact
-from swarm_predict.search_fast import fast
-from swarm_predict.search_local import Descent
-from swarm_predict.search_part import MEMORIES, Part, mask_of, narrowed, relaxation_of, tightened
+from swarm_predict.search.bound import no_prices
+from swarm_predict.search.chain import TIE_MS, Chain, cost_of
+from swarm_predict.search.descent import Descent
+from swarm_predict.search.exact import MAX_NODES, solve_exact
+from swarm_predict.search.fast import fast
+from swarm_predict.search.part import MEMORIES, Part, mask_of, narrowed, relaxation_of, tightened
 from swarm_protocol.swarm import Floats, Ints
 
 _CLOSE_NODES: Final = 14  # few enough to finish exactly at any point
@@ -43,7 +43,7 @@ def certify(chain: Chain, descent: Descent, out_of_time: Callable[[], bool]) -> 
     for pair in _best_pair(chain):
         descent.take(pair)
     if fast() is not None:
-        from swarm_predict.search_branch_and_price import branch_and_price  # needs what `fast` has just found
+        from swarm_predict.search.branch_and_price import branch_and_price  # needs what `fast` has just found
 
         return branch_and_price(chain, descent, out_of_time)
     firsts = np.flatnonzero(np.maximum(chain.first, chain.only) > 0)

@@ -1,7 +1,7 @@
 """The best placement where some nodes must hold certain layers, as because the weights lie there already.
 
 A pinned stage cuts the model: what comes before it and what comes behind it are split on their own, fastest first, so
-the free choice of search_chain is gone and so is its exact search. Here a descent over orders prices each cut by
+the free choice of `chain` is gone and so is its exact search. Here a descent over orders prices each cut by
 itself; the bound is that of the same question without the cuts, with the pinned nodes merely required.
 """
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import highspy
 import numpy as np
 
-from swarm_predict.search_chain import Bools
-from swarm_predict.search_cuts import Cut
+from swarm_predict.search.chain import Bools
+from swarm_predict.search.cuts import Cut
 from swarm_protocol.swarm import Floats, Ints
 
 _NONE = np.zeros(0, np.int32), np.zeros(0)
@@ -48,14 +48,14 @@ class _Quiet(highspy.Highs):
 class Master:
     """Over `n` nodes; `required` ones are visited once, the others at most once."""
 
-    def __init__(self, n: int, required: frozenset[int], penalty: float) -> None:
-        """`penalty`: the most that a price may be."""
+    def __init__(self, n: int, required: frozenset[int], penalty: float, most: float) -> None:
+        """`penalty`: the most that a price may be; `most`: what a mixture costs at most, walks or none."""
         self.n = n
         self.columns: list[Column] = []
         self.cuts: list[Cut] = []
         self.inside: Bools = np.zeros((0, n), dtype=np.bool_)  # (cuts, n)
         self.shares: Floats = np.zeros(0)  # of the columns
-        self._penalty, self._required = penalty, required
+        self._penalty, self._most, self._required = penalty, most, required
         self._known: set[tuple[int, ...]] = set()
         self._rows: dict[int, int] = {}  # of the programme, by node
         self._cut_rows: list[int] = []
@@ -64,10 +64,11 @@ class Master:
         self._lp = _Quiet()
         self._lp.setOptionValue("threads", 1)
         self._lp.addRow(1.0, 1.0, 0, *_NONE)
+        self._artificial(0, 1.0, most)
 
     def like_this(self, required: frozenset[int], without: frozenset[int]) -> Master:
         """With the same walks and cuts, for rings with some nodes and without others."""
-        other = Master(self.n, required, self._penalty)
+        other = Master(self.n, required, self._penalty, self._most)
         other.cut(self.cuts)
         other.add(column for column in self.columns if without.isdisjoint(column.order))
         other.solve()
@@ -98,7 +99,7 @@ class Master:
             row = self._lp.getNumRow()
             at = np.array(self._at, np.int32)[met]
             self._lp.addRow(0.0, highspy.kHighsInf, len(met), at, short[met].astype(np.float64))
-            self._artificial(row, 1.0)
+            self._artificial(row, 1.0, self._penalty)
             self.cuts.append(cut)
             self.inside = np.vstack([self.inside, inside])
             self._cut_rows.append(row)
@@ -121,7 +122,9 @@ class Master:
     def prices(self) -> Prices:
         visits = np.zeros(self.n)
         visits[list(self._rows)] = -self._duals[list(self._rows.values())]
-        return Prices(visits, self._duals[self._cut_rows])
+        required = np.isin(np.arange(self.n), list(self._required))
+        # rounding must not make a price of what bounds nothing
+        return Prices(np.where(required, visits, np.maximum(visits, 0.0)), np.maximum(self._duals[self._cut_rows], 0.0))
 
     def mixture(self) -> tuple[Floats, Floats]:
         """(n, n) how often each way is taken, (n,) each node visited."""
@@ -140,14 +143,14 @@ class Master:
             row = self._rows[node] = self._lp.getNumRow()
             required = node in self._required
             self._lp.addRow(1.0 if required else -highspy.kHighsInf, 1.0, 0, *_NONE)
-            self._artificial(row, -1.0)
+            self._artificial(row, -1.0, self._penalty)
             if required:
-                self._artificial(row, 1.0)
+                self._artificial(row, 1.0, self._penalty)
         return self._rows[node]
 
-    def _artificial(self, row: int, value: float) -> None:
+    def _artificial(self, row: int, value: float, penalty: float) -> None:
         """The rule of this row may be broken for the penalty."""
-        self._lp.addCol(self._penalty, 0.0, highspy.kHighsInf, 1, np.array([row], np.int32), np.array([value]))
+        self._lp.addCol(penalty, 0.0, highspy.kHighsInf, 1, np.array([row], np.int32), np.array([value]))
 
     @staticmethod
     def _entries_less_visits(column: Column, inside: Bools, cuts: Sequence[Cut]) -> Ints:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from swarm_predict.search_chain import Chain
+from swarm_predict.search.chain import Chain
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -21,29 +21,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Fast:
-    relaxation: ModuleType  # search_compiled
-    local: ModuleType  # search_kernel_local
+    compiled: ModuleType
+    descent: ModuleType  # kernel_descent
 
 
 @functools.cache
 def fast() -> Fast | None:
     """None without numba or HiGHS. What has to be compiled is compiled here, so that no time limit pays for it."""
     try:
-        from swarm_predict import search_anchored, search_compiled, search_cuts, search_kernel_local, search_master
+        from swarm_predict.search import anchored, compiled, cuts, kernel_descent, master
     except ImportError:
         return None
     tiny = _tiny()
-    relaxation = search_compiled.Compiled(tiny, search_compiled.all_states(tiny))
+    relaxation = compiled.Compiled(tiny, compiled.all_states(tiny))
     relaxation.forward(np.zeros(len(tiny)))
     relaxation.sieve(np.zeros(len(tiny)), np.inf)
-    zeros, states = np.zeros(len(tiny)), search_anchored.all_ring_states(tiny, 0)
-    anchored = search_anchored.Anchored(tiny, 0, states, zeros, np.zeros((len(tiny), len(tiny))), 0.0)
-    anchored.walks()
-    anchored.sieve(np.inf)
-    search_cuts.missed(np.ones((3, 3)), np.ones(3), 0)
-    search_master.Master(len(tiny), frozenset(), 1.0).solve()
-    search_kernel_local.descend(np.array([0, 1]), np.array([2]), search_kernel_local.problem_of(tiny))
-    return Fast(search_compiled, search_kernel_local)
+    zeros, states = np.zeros(len(tiny)), anchored.all_ring_states(tiny, 0)
+    ring = anchored.Anchored(tiny, 0, states, zeros, np.zeros((len(tiny), len(tiny))), 0.0)
+    ring.walks()
+    ring.sieve(np.inf)
+    cuts.missed(np.ones((3, 3)), np.ones(3), 0)
+    master.Master(len(tiny), frozenset(), 1.0, 1.0).solve()
+    kernel_descent.descend(np.array([0, 1]), np.array([2]), kernel_descent.problem_of(tiny))
+    return Fast(compiled, kernel_descent)
 
 
 def _tiny() -> Chain:

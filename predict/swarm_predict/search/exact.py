@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from swarm_predict.search_chain import TIE_MS, Bools, Chain, split_cost
+from swarm_predict.search.chain import TIE_MS, Bools, Chain, split_cost
 from swarm_protocol.swarm import Floats, Ints
 
 MAX_NODES = 18  # 18 · 2^18 codes of (first, set): tables over all of them stay near twenty megabytes

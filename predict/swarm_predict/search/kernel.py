@@ -1,7 +1,7 @@
-"""The walk relaxation of search_bound, compiled: walks that never go straight back to the node they came from.
+"""The walk relaxation of `bound`, compiled: walks that never go straight back to the node they came from.
 
 Loaded only where numba is installed and the swarm is large enough to need a bound; machine code is cached on disk, so
-only the first plan after an installation waits for the compiler. Without numba `search_walk` does the same in numpy,
+only the first plan after an installation waits for the compiler. Without numba `walk` does the same in numpy,
 several times slower.
 
 A state is (layers covered, node); for each the cheapest way and the cheapest from another node than that are kept, so
@@ -18,7 +18,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from swarm_predict.search_chain import Bools
+from swarm_predict.search.chain import Bools
 from swarm_protocol.swarm import Floats, Ints
 
 INF = np.inf

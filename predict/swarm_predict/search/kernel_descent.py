@@ -1,4 +1,4 @@
-"""The descent of search_local, compiled: every neighbour of an order priced one after the other, the best one taken.
+"""The loops of `descent`, compiled: every neighbour of an order priced one after the other, the best one taken.
 
 Loaded only where numba is installed. An order that lacks room pays so much for each layer left over that filling it
 up comes first, so that repairing and improving are one thing.
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from swarm_predict.search_chain import Chain
+from swarm_predict.search.chain import Chain
 from swarm_protocol.swarm import Floats, Ints
 
 INF = np.inf
@@ -60,7 +60,7 @@ def _ways(order: Ints, size: int, p: Problem) -> float:
 
 @numba.njit(cache=True, nogil=True)
 def _split(order: Ints, size: int, p: Problem, by_speed: Ints) -> float:
-    """The layers as search_chain splits them; rows are numbered by speed."""
+    """The layers as `chain` splits them; rows are numbered by speed."""
     if size > p.total:
         return INF
     first, last = order[0], order[size - 1]

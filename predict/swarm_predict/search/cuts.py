@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import numba
 import numpy as np
 
-from swarm_predict.search_chain import Bools
+from swarm_predict.search.chain import Bools
 from swarm_protocol.swarm import Floats
 
 _SHORT: Final = 0.05  # of a visit: cuts that are missed by less move the bound hardly

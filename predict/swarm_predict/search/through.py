@@ -1,7 +1,7 @@
 """The best placement through one node, bounded by column generation over walks, with cuts where mixtures cheat.
 
-Each pass prices the walks (search_anchored), adds the cheapest to the linear programme (search_master) and takes its
-duals as the next prices; where walks and programme come near each other, cuts are looked for (search_cuts). Whenever
+Each pass prices the walks (`anchored`), adds the cheapest to the linear programme (`master`) and takes its
+duals as the next prices; where walks and programme come near each other, cuts are looked for (`cuts`). Whenever
 the bound has come closer to the incumbent, nodes and states that no better placement uses are dropped. Prices are
 sought between the newest duals and the best prices so far (Wentges, International Transactions in Operational Research
 4(2), 1997).
@@ -15,12 +15,12 @@ from typing import Final
 
 import numpy as np
 
-from swarm_predict.search_anchored import Anchored, Opened, all_ring_states
-from swarm_predict.search_bound import States
-from swarm_predict.search_chain import TIE_MS, Chain
-from swarm_predict.search_cuts import missed
-from swarm_predict.search_master import Column, Master, Prices
-from swarm_predict.search_part import Part, mask_of
+from swarm_predict.search.anchored import Anchored, Opened, all_ring_states
+from swarm_predict.search.bound import States
+from swarm_predict.search.chain import TIE_MS, Chain
+from swarm_predict.search.cuts import missed
+from swarm_predict.search.master import Column, Master, Prices
+from swarm_predict.search.part import Part, mask_of
 from swarm_protocol.swarm import Floats, Ints
 
 _PENALTY: Final = 0.1  # of the incumbent: the most that a visit or a cut may be priced
@@ -114,8 +114,10 @@ class Through:
         return child
 
     def _begun(self, best_cost: float, best: list[int] | None) -> Master:
-        scale = best_cost if np.isfinite(best_cost) else max(self.bound, 0.0) + float(np.ptp(self.chain.overhead)) + 1.0
-        master = Master(self._nodes, self._required, _PENALTY * scale)
+        scale = (
+            best_cost if np.isfinite(best_cost) else 10 * (max(self.bound, 0.0) + float(self.chain.overhead.max()) + 1)
+        )
+        master = Master(self._nodes, self._required, _PENALTY * scale, scale)
         if best is not None and self.chain.close is None:
             master.add([Column(best_cost, (self.anchor, *best), 1)])
         elif best is not None and self.anchor in best and set(best) <= set(self.at.tolist()):
@@ -141,10 +143,9 @@ class Through:
         visits[self._place] = 0.0  # it is visited once in any case
         paid_back = float(visits.sum())
         inside = self._master.inside[:, nodes]
-        tolls = np.maximum(prices.cuts, 0.0)
-        credits = (~inside).T.astype(np.float64) @ (tolls[:, None] * inside)
+        credits = (~inside).T.astype(np.float64) @ (prices.cuts[:, None] * inside)
         charged = np.zeros(self._nodes)
-        np.add.at(charged, [cut.node for cut in self._master.cuts], tolls)
+        np.add.at(charged, [cut.node for cut in self._master.cuts], prices.cuts)
         visits += charged[nodes]
         if isinstance(self._states, States):
             return Opened(self._rest, self._states, visits, credits, paid_back), credits

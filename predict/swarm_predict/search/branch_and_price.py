@@ -1,6 +1,6 @@
 """How far from the best a placement can be: branch and price over nodes that placements go through.
 
-Where a client is given, every placement goes through it (search_through), and parts are split by other nodes. A ring is
+Where a client is given, every placement goes through it (`through`), and parts are split by other nodes. A ring is
 the same from wherever one looks at it, so a node is chosen, the anchor: rings through it are one part, those of the
 other nodes the rest, which is treated in the same way. Anchors are what the cheap walks want most; without a few of
 them rings are far dearer.
@@ -15,13 +15,13 @@ from typing import Final
 
 import numpy as np
 
-from swarm_predict.search_bound import no_prices
-from swarm_predict.search_chain import TIE_MS, Chain
-from swarm_predict.search_compiled import all_states
-from swarm_predict.search_exact import MAX_NODES, solve_exact
-from swarm_predict.search_local import Descent
-from swarm_predict.search_part import Part, mask_of, tightened
-from swarm_predict.search_through import Through
+from swarm_predict.search.bound import no_prices
+from swarm_predict.search.chain import TIE_MS, Chain
+from swarm_predict.search.compiled import all_states
+from swarm_predict.search.descent import Descent
+from swarm_predict.search.exact import MAX_NODES, solve_exact
+from swarm_predict.search.part import Part, mask_of, tightened
+from swarm_predict.search.through import Through
 from swarm_protocol.swarm import Ints
 
 CLOSE_NODES: Final = 14  # few enough to finish exactly at any point

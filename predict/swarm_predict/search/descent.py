@@ -1,4 +1,4 @@
-"""A good chain placement soon: cheap constructions, then steepest descent with kicks. No proof; see search_bound.
+"""A good chain placement soon: cheap constructions, then steepest descent with kicks. No proof; see `bound`.
 
 Every neighbourhood is one array of orders priced at once, so a step over all replacements, insertions, removals,
 moves and reversals costs some milliseconds for a hundred nodes. In large swarms only the nodes that look best at
@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from swarm_predict.search_chain import TIE_MS, Chain, cost_of
-from swarm_predict.search_fast import fast
+from swarm_predict.search.chain import TIE_MS, Chain, cost_of
+from swarm_predict.search.fast import fast
 from swarm_protocol.swarm import Floats, Ints
 
 _POOL = 48  # newcomers tried at every place in one step
@@ -35,7 +35,7 @@ class Descent:
         self._needed = [int(i) for i in np.flatnonzero(chain.required)]
         self._seen: set[tuple[int, ...]] = set()
         self._fast = fast() if len(chain) > _NUMPY_ROWS else None
-        self._problem = None if self._fast is None else self._fast.local.problem_of(chain)
+        self._problem = None if self._fast is None else self._fast.descent.problem_of(chain)
 
     def construct(self) -> None:
         """Constructions around several nodes; the best few are improved."""
@@ -112,7 +112,7 @@ class Descent:
 
     def _descended(self, order: list[int], pool: Ints) -> list[int]:
         assert self._fast is not None
-        found = self._fast.local.descend(np.array(order, dtype=np.int64), pool, self._problem)
+        found = self._fast.descent.descend(np.array(order, dtype=np.int64), pool, self._problem)
         return [int(node) for node in found]
 
     def _price(self, order: list[int]) -> float:

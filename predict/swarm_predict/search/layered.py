@@ -1,4 +1,4 @@
-"""The walk relaxation of search_bound in numpy, over the states of a graph of search_walk."""
+"""The walk relaxation of `bound` in numpy, over the states of a graph of `walk`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Final, TypeVar
 
 import numpy as np
 
-from swarm_predict.search_bound import Sieve, States, Walk, alone, closes_to, firsts_of
-from swarm_predict.search_chain import Chain
-from swarm_predict.search_walk import Graph, Memory, Plain
+from swarm_predict.search.bound import Sieve, States, Walk, alone, closes_to, firsts_of
+from swarm_predict.search.chain import Chain
+from swarm_predict.search.walk import Graph, Memory, Plain
 from swarm_protocol.swarm import Floats
 
 # the bound is a sum of some hundred floats (none below 0); what rounding could add to it is taken off

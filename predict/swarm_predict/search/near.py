@@ -2,7 +2,7 @@
 
 What an outsider costs is told by the best placement with it: a descent from the best order with the outsider in it,
 and one from the outsider's own neighbourhood, whichever ends lower. Without numba only the first, and over the nodes
-of the best order alone. Stars are not asked here: in them `search_star.each` is exact.
+of the best order alone. Stars are not asked here: in them `star.each` is exact.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from swarm_predict.search_chain import Bools, Chain, chain_of, cost_of
-from swarm_predict.search_fast import fast
-from swarm_predict.search_local import moves
+from swarm_predict.search.chain import Bools, Chain, chain_of, cost_of
+from swarm_predict.search.descent import moves
+from swarm_predict.search.fast import fast
 from swarm_predict.tables import CostTables
 from swarm_protocol.swarm import Ints
 
@@ -38,7 +38,7 @@ class Nearby:
         if tables.pattern == "star" or (loops is None and len(tables.names) <= _FEW_NODES):
             return None
         chain = chain_of(tables, allowed, np.zeros(len(allowed), dtype=np.bool_), len(tables.names))
-        problem = None if loops is None else loops.local.problem_of(chain)
+        problem = None if loops is None else loops.descent.problem_of(chain)
         return cls(chain, {int(row): at for at, row in enumerate(chain.rows)}, chain.hop + chain.hop.T, problem)
 
     def using(self, row: int, best: Sequence[int]) -> tuple[int, ...] | None:
@@ -70,7 +70,7 @@ class Nearby:
         best: Ints | None = None
         cost = np.inf
         for begin in ([*few, newcomer], [newcomer]):
-            end = loops.local.descend(np.array(begin, dtype=np.int64), pool, problem)
+            end = loops.descent.descend(np.array(begin, dtype=np.int64), pool, problem)
             value = float(cost_of(chain, end[None])[0])
             if value < cost:
                 best, cost = end, value

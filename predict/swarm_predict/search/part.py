@@ -8,12 +8,12 @@ from typing import Final
 
 import numpy as np
 
-from swarm_predict.search_bound import Bound, Relaxation, States, tighten
-from swarm_predict.search_chain import TIE_MS, Bools, Chain
-from swarm_predict.search_core import tighten_from_core
-from swarm_predict.search_fast import fast
-from swarm_predict.search_layered import Layered
-from swarm_predict.search_local import Descent
+from swarm_predict.search.bound import Bound, Relaxation, States, tighten
+from swarm_predict.search.chain import TIE_MS, Bools, Chain
+from swarm_predict.search.core import tighten_from_core
+from swarm_predict.search.descent import Descent
+from swarm_predict.search.fast import fast
+from swarm_predict.search.layered import Layered
 from swarm_protocol.swarm import Floats, Ints
 
 MEMORIES: Final = (2, 4, 6, 7)  # of the walks, one after the other
@@ -88,7 +88,7 @@ def _relaxation(rest: Chain, part: Part) -> Relaxation:
         return Layered(
             rest, MEMORIES[part.memory], [[place[row] for row in walk if row in place] for walk in part.walks]
         )
-    compiled: Relaxation = loops.relaxation.Compiled(rest, part.states)
+    compiled: Relaxation = loops.compiled.Compiled(rest, part.states)
     return compiled
 
 
