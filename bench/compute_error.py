@@ -317,7 +317,7 @@ def main(given: list[str] | None = None) -> int:
     )
     if args.json:
         with open(args.json, "w") as out:
-            json.dump([{**asdict(row), "error": row.error} for row in rows], out, indent=1)
+            json.dump([asdict(row) for row in rows], out, indent=1)
     return 0
 
 

@@ -24,11 +24,13 @@ from swarm_predict.search.part import Part, mask_of
 from swarm_protocol.swarm import Floats, Ints
 
 _PENALTY: Final = 0.1  # of the incumbent: the most that a visit or a cut may be priced
+_NONE_LEFT: Final = 10  # times the incumbent, where no walk is left to mix: far enough not to touch any price
 _SMOOTH: Final = 0.6  # weight of the best prices so far beside the newest
 _AGREE: Final = 0.5  # of the gap: so near programme and walks are when cuts are looked for
 _AGREE_MS: Final = 0.05  # nearer than this nothing more is to be had from prices
 _WORTH: Final = 0.05  # of the gap: who gains less in one go is better split
-_SIEVE_AT: Final = 0.8  # of the gap at the last time
+_SIEVE_EVERY: Final = 2  # passes
+_SIEVE_AT: Final = 0.7  # of the gap at the last time
 _PASS_ROWS: Final = 100  # with more rows, fewer passes in one go: what is dropped after it makes the next ones cheap
 _LEAST_PASSES: Final = 3
 
@@ -56,10 +58,11 @@ class Through:
         self, best_cost: float, best: list[int] | None, passes: int, out_of_time: Callable[[], bool]
     ) -> list[tuple[int, ...]]:
         """Raises the bound against the incumbent. What it answers are walks to begin a descent from."""
+        least = _LEAST_PASSES if self._master else 1  # the prices it begins with are good enough to drop most
         master = self._master = self._master or self._begun(best_cost, best)
         before = self._reached
         found: list[Column] = []
-        for _ in range(max(_LEAST_PASSES, passes * _PASS_ROWS // max(_PASS_ROWS, len(self.at)))):
+        for turn in range(max(least, passes * _PASS_ROWS // max(_PASS_ROWS, len(self.at)))):
             prices = Prices(
                 *(_SMOOTH * old + (1 - _SMOOTH) * new for old, new in zip(self._best, self._newest, strict=True))
             )
@@ -81,6 +84,8 @@ class Through:
                 if ahead < _AGREE_MS and not cuts:
                     self.over = True
                     break
+            if turn % _SIEVE_EVERY == _SIEVE_EVERY - 1 and best_cost - self._reached < _SIEVE_AT * self._sieved_at:
+                self._sieve(best_cost)
         gap = best_cost - self._reached
         self.over = self.over or (np.isfinite(best_cost) and self._reached - before < _WORTH * gap)
         if gap < _SIEVE_AT * self._sieved_at:
@@ -117,7 +122,7 @@ class Through:
         scale = (
             best_cost if np.isfinite(best_cost) else 10 * (max(self.bound, 0.0) + float(self.chain.overhead.max()) + 1)
         )
-        master = Master(self._nodes, self._required, _PENALTY * scale, scale)
+        master = Master(self._nodes, self._required, _PENALTY * scale, _NONE_LEFT * scale)
         if best is not None and self.chain.close is None:
             master.add([Column(best_cost, (self.anchor, *best), 1)])
         elif best is not None and self.anchor in best and set(best) <= set(self.at.tolist()):
