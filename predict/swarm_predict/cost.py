@@ -7,7 +7,7 @@ together. Prediction and search read the tables and nothing else, so that a plan
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -80,6 +80,20 @@ def hop_parts(swarm: Swarm, model: ModelShape, workload: Workload) -> HopParts:
     return HopParts(rtt_ms=paths.rtt_min_ms / 2 * share, jitter_ms=jitter * share, upload_ms=upload * share)
 
 
+def step_columns(swarm: Swarm, rows: Sequence[int], model: ModelShape, workload: Workload, width: int) -> LayerColumns:
+    """Of a decode step of `width` tokens. A machine that computes the head, and is not the last stage, has waited for
+    what that sends back: a visit of its own."""
+    layer = layer_columns(swarm, rows, model, workload.weights, "decode", width, workload.context)
+    if engine_facts(workload).head == "last":
+        return layer
+    return replace(layer, head_ms=layer.head_ms + visits_ms(swarm, rows))
+
+
+def visits_ms(swarm: Swarm, rows: Sequence[int]) -> Floats:
+    """(rows,) what a visit takes beyond its layers; 0 where that was not measured."""
+    return np.asarray(np.nan_to_num(swarm.nodes["overhead_ms"][list(rows)], nan=0.0))
+
+
 def client_row(swarm: Swarm, workload: Workload) -> int | None:
     """Raises BadPlacement for a client that is not in the swarm."""
     name = workload.client if workload.client is not None else swarm.client
@@ -140,7 +154,7 @@ def _assemble(
 ) -> Costs:
     width, share = step_width(workload), 1 / step_yield(workload)  # of a step, so that all times are per token
     if layer is None:
-        layer = layer_columns(swarm, rows, model, workload.weights, "decode", width, workload.context)
+        layer = step_columns(swarm, rows, model, workload, width)
     paths = links(swarm, rows)
     need = needs(model, workload, engine)
     vram = np.where(absent(swarm)[rows], 0.0, swarm.nodes["vram_bytes"][rows])
@@ -171,7 +185,7 @@ def _assemble(
         client=in_loop,
         layers=model.layers,
         layer_ms=(layer.ms * workload.compute_scale + workload.proof_ms * width) * share,
-        overhead_ms=np.nan_to_num(swarm.nodes["overhead_ms"][rows], nan=0.0) * share,
+        overhead_ms=visits_ms(swarm, rows) * share,
         capacity=need.capacity(vram, 0.0),
         capacity_first=need.capacity(vram, need.first_bytes),
         capacity_last=need.capacity(vram, need.last_bytes),

@@ -17,6 +17,7 @@ import numpy as np
 
 from swarm_predict import explain as words
 from swarm_predict.compute import LayerColumns, by_hand, layer_columns
+from swarm_predict.cost import step_columns
 from swarm_predict.draws import Trip
 from swarm_predict.engines import TOKEN_BYTES
 from swarm_predict.types import Quantiles
@@ -37,7 +38,7 @@ def first_token_draws(run: Run) -> tuple[Floats | None, list[str]]:
     prompt = layer_columns(run.swarm, run.costs.rows, run.model, work.weights, "prefill", 1, work.prompt)
     step = run.costs.layer
     if work.batch != 1 or work.draft_tokens:
-        step = layer_columns(run.swarm, run.costs.rows, run.model, work.weights, "decode", 1, work.context)
+        step = step_columns(run.swarm, run.costs.rows, run.model, work, 1)
     layer = _no_faster_than(run, step, replace(prompt, ms=prompt.ms / chunks))
     slow = [run.names[k] for k in range(len(run.placement)) if not np.isfinite(layer.ms[k])]
     if slow:

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from swarm_predict.compute import by_hand
-from swarm_predict.cost import Costs, build_costs, check
+from swarm_predict.cost import Costs, build_costs, check, visits_ms
 from swarm_predict.draws import Trip, draw_trips
 from swarm_predict.engines import engine_facts
 from swarm_predict.models import ModelShape
@@ -74,7 +74,7 @@ class _Many:
         self.swarm, self.model, self.workload, self.costs = swarm, model, workload, costs
         self.at = {name: k for k, name in enumerate(costs.tables.names)}
         self.rng = np.random.default_rng(workload.seed)
-        self.visit_ms = np.nan_to_num(swarm.nodes["overhead_ms"][list(costs.rows)], nan=0.0)
+        self.visit_ms = visits_ms(swarm, costs.rows)
         self.deliveries: dict[float, Floats] = {}
 
     def draw(self, placements: Sequence[Placement]) -> list[Quantiles]:

@@ -19,7 +19,7 @@ import numpy as np
 from swarm_predict import explain as words
 from swarm_predict.access import access_share
 from swarm_predict.compute import LayerColumns, by_hand
-from swarm_predict.cost import Costs, build_costs, check
+from swarm_predict.cost import Costs, build_costs, check, visits_ms
 from swarm_predict.draws import Drawn, Trip, draw_trips, mirrored_normal
 from swarm_predict.engines import EngineFacts, engine_facts
 from swarm_predict.first_token import first_token
@@ -130,7 +130,7 @@ class Run:
         self.rng = np.random.default_rng(workload.seed)
         self.trips = self.trips_for(step_width(workload), 1)
         self.layers = np.array([stage.layers for stage in placement])
-        self.overhead_ms = np.nan_to_num(swarm.nodes["overhead_ms"][list(costs.rows)][: len(placement)], nan=0.0)
+        self.overhead_ms = visits_ms(swarm, costs.rows)[: len(placement)]
         self.room_bytes = costs.vram_bytes[: len(placement)]
         self.spills = self._spills()
         self.share = access_share(costs.links) if self.engine.pattern == "star" else None  # chains pass each link once

@@ -17,7 +17,7 @@ import numpy as np
 from swarm_predict import explain as words
 from swarm_predict.all_reduce import messages
 from swarm_predict.compute import LayerColumns, by_hand, layer_columns
-from swarm_predict.cost import client_row
+from swarm_predict.cost import client_row, visits_ms
 from swarm_predict.draws import Drawn, Trip, draw_trips
 from swarm_predict.engines import TOKEN_BYTES, engine_facts
 from swarm_predict.first_token import FIRST_TOKEN_SHARE
@@ -107,7 +107,7 @@ class _Shared:
         self.at_ns = None if by_hand(swarm) else swarm.at_ns
         self.paths = links(swarm, self.rows)
         self.width = step_width(workload)
-        self.visit_ms = np.nan_to_num(swarm.nodes["overhead_ms"][self.rows], nan=0.0)
+        self.visit_ms = visits_ms(swarm, self.rows)
 
     def prediction(self) -> Prediction:
         work = self.workload

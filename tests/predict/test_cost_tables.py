@@ -251,3 +251,15 @@ def test_rows_of_the_tables_follow_the_swarm():
     tables = build_tables(swarm, TINY, Workload())
     assert tables.names == ("a", "b", "c")
     assert list(tables.overhead_ms) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("client", [None, "a", "b"])
+def test_computing_the_head_away_from_the_last_stage_is_a_visit_too(client: str | None):
+    """In a chain the last stage is there anyway; a star's client has waited for what it computes the head on."""
+    for engine, visits in (("chain", 1), ("star", 2)):
+        took = []
+        for ms in (0.0, 5.0):
+            swarm = swarm_of([Box("a", overhead_ms=ms), Box("b", overhead_ms=ms)], 10.0)
+            placement = parse_placement(f"a:0-{TINY.layers - 1}", TINY, swarm)
+            took.append(predict(swarm, TINY, placement, Workload(engine=engine, client=client)).tpot_ms.p50)
+        assert took[1] - took[0] == pytest.approx(5.0 * visits, rel=0.01)
