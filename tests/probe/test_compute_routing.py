@@ -65,6 +65,26 @@ def test_a_timed_pass_wakes_the_average_whatever_the_router_says(batch: int, rou
         assert (layer.mlp.script is not None) == (batch == 3)
 
 
+@pytest.mark.parametrize(("mem_gbps", "rounds"), [(1e6, 4), (1e-9, 1)])
+def test_where_reading_experts_takes_long_a_pass_is_fewer_rounds(mem_gbps: float, rounds: int) -> None:
+    torch = pytest.importorskip("torch")
+    from swarm_probe.compute.devices import choose_format, devices
+    from swarm_probe.compute.layers import build_layers
+    from swarm_probe.compute.measure import _Run
+    from swarm_probe.compute.points import Point
+    from swarm_protocol.messages import ComputeTask
+    from swarm_protocol.samples import RooflineSample
+
+    device = next(device for device in devices(1 << 30) if device.torch_name == "cpu")
+    task = ComputeTask(
+        task_id=1, model="m", layer=MIXTRAL, dtype="fp32", batches=(3,), contexts=(4,), prefill_tokens=()
+    )
+    rates = RooflineSample(at_ns=1, device="cpu", dtype="fp32", mem_gbps=mem_gbps, tflops=1.0)
+    run = _Run(device, task, choose_format(device, "fp32"), rates, tuple, 0.0)
+    layers = build_layers(MIXTRAL, 1, capacity=8, dtype=torch.float32, device="cpu")
+    assert run._routings(Point("decode", 3, 4), layers) == rounds
+
+
 def test_a_layer_without_experts_takes_one_round() -> None:
     torch = pytest.importorskip("torch")
     from swarm_probe.compute.devices import devices

@@ -24,7 +24,7 @@ from swarm_probe.compute.job import BUDGET_MOST_S, Measured, Report, Started, Tr
 from swarm_probe.compute.layers import DecoderLayer, UnsupportedShape, Weights, build_layers, check_shape
 from swarm_probe.compute.matrices import DECODE_ONLY, NoKernel
 from swarm_probe.compute.mlp import Experts
-from swarm_probe.compute.points import INPUTS, Point, Room, fitting, needed, points_of, scale
+from swarm_probe.compute.points import INPUTS, Point, Room, fitting, needed, points_of, scale, work_of
 from swarm_probe.compute.rates import roofline
 from swarm_probe.compute.routing import dealt, woken
 from swarm_probe.compute.timing import LAYERS_MOST, Timing, TooSlow, repeat
@@ -141,8 +141,15 @@ class _Run:
         if point.phase in ("head", "embed"):
             return _Made(self._end(point), 1, 1.0, eager=False)
         some, factor = self._layers(point, points)
-        through = pass_through(self.device, some, self.format.dtype, point)
+        through = pass_through(self.device, some, self.format.dtype, point, self._routings(point, some))
         return _Made(through.act, len(some) * through.rounds, factor, through.eager)
+
+    def _routings(self, point: Point, layers: list[DecoderLayer]) -> int:
+        """Of experts in a timed pass: as many as it has time for, where memory is as quick as was measured."""
+        if self.rates is None:
+            return 1
+        size_bytes, _ = work_of(layers[0].shape, point, self.room)
+        return max(1, min(ROUTINGS, int(PASS_MOST_S / 2 / (len(layers) * size_bytes / (self.rates.mem_gbps * 1e9)))))
 
     def _layers(self, point: Point, points: list[Point]) -> tuple[list[DecoderLayer], float]:
         """Distinct layers for this point, and by what their time is to be scaled. Raises _DoesNotFit."""
@@ -225,7 +232,9 @@ class Pass(NamedTuple):
     eager: bool  # its kernels are launched one by one
 
 
-def pass_through(device: Device, layers: list[DecoderLayer], dtype: torch.dtype, point: Point) -> Pass:
+def pass_through(
+    device: Device, layers: list[DecoderLayer], dtype: torch.dtype, point: Point, routings: int = ROUTINGS
+) -> Pass:
     """A pass through these layers, with caches as full as the point says. May raise torch's errors for memory."""
     hidden = layers[0].shape.hidden
     decode = point.phase == "decode"
@@ -234,7 +243,7 @@ def pass_through(device: Device, layers: list[DecoderLayer], dtype: torch.dtype,
     caches = [layer.new_cache(point.batch, point.tokens + decode, fill=drawn) for layer in layers]
     inputs = [drawn.matrix(point.rows, hidden).view(point.batch, -1, hidden) * hidden**0.5 for _ in range(INPUTS)]
     turn = itertools.cycle(inputs)
-    rounds = _deal(layers, point.rows, device)
+    rounds = _deal(layers, point.rows, device, routings)
 
     def one_pass() -> None:
         for _ in range(rounds):
@@ -251,7 +260,7 @@ def pass_through(device: Device, layers: list[DecoderLayer], dtype: torch.dtype,
     return Pass(one_pass, rounds, eager=device.torch_name != "cpu")
 
 
-def _deal(layers: list[DecoderLayer], tokens: int, device: Device) -> int:
+def _deal(layers: list[DecoderLayer], tokens: int, device: Device, routings: int) -> int:
     """Gives routed layers the experts that several tokens wake, and says after how many rounds they are through. One
     token wakes as many every time, a long prompt all of them."""
     routed = [layer.mlp for layer in layers if isinstance(layer.mlp, Experts)]
@@ -260,11 +269,11 @@ def _deal(layers: list[DecoderLayer], tokens: int, device: Device) -> int:
         for mlp in routed:
             mlp.script = None
         return 1
-    routings = dealt(shape.experts, shape.experts_active, tokens, ROUTINGS * len(routed), Random(tokens))
-    chosen = torch.tensor(routings, device=device.torch_name).view(ROUTINGS, len(routed), tokens, -1)
+    given = dealt(shape.experts, shape.experts_active, tokens, routings * len(routed), Random(tokens))
+    chosen = torch.tensor(given, device=device.torch_name).view(routings, len(routed), tokens, -1)
     for place, mlp in enumerate(routed):
         mlp.script = itertools.cycle(chosen[:, place])
-    return ROUTINGS
+    return routings
 
 
 def ending(device: Device, heads: list[Head], x: torch.Tensor) -> Callable[[], object]:
