@@ -7,12 +7,13 @@ the cheapest walk through each node: where even that is no better than the incum
 
 A ring (no client given) closes from the last stage to the first, and the walk closes to whichever first is cheapest.
 Tolls make that honest: whoever begins at f pays the toll of f, whoever closes to f gets it back, and subgradient
-steps move the tolls until beginnings and closings meet (any tolls give a valid bound). `certify` splits the
-firsts into ever smaller groups, down to one node, where the closing is exact.
+steps move the tolls until beginnings and closings meet (any tolls give a valid bound). `certify` splits the firsts into
+ever smaller groups, down to one node, where the closing is exact; `branch_and_price` takes it for a first bound of the
+rings that no anchor lies on.
 
 Rings of two stages are not among the walks that remember where they came from: `certify` prices them itself.
 
-How a pass is made is left to a Relaxation: `walk` in numpy, `compiled` with numba.
+How a pass is made is left to a Relaxation: `layered` in numpy, `compiled` with numba.
 """
 
 from __future__ import annotations

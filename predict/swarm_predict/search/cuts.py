@@ -1,6 +1,6 @@
 """Which ways into a set of nodes a mixture of walks is short of (generalised cutset inequalities).
 
-A ring through the anchor that visits a node enters every set around that node at least once, if the anchor lies
+A placement through the anchor that visits a node enters every set around that node at least once, if the anchor lies
 outside. Walks that go round within the set visit the node several times for one entry, so a mixture of them breaks the
 rule: visits of the node ≤ entries into the set (Fischetti, Salazar, Toth, Operations Research 45(3), 1997). The sets
 are the far sides of minimum cuts between the anchor and each node (max-flow; Edmonds, Karp, JACM 19(2), 1972).
