@@ -8,13 +8,13 @@ them rings are far dearer.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
+from swarm_predict.search.best_first import best_first
 from swarm_predict.search.bound import no_prices
 from swarm_predict.search.chain import TIE_MS, Chain
 from swarm_predict.search.compiled import all_states
@@ -28,8 +28,6 @@ CLOSE_NODES: Final = 14  # few enough to finish exactly at any point
 _STEPS: Final = 24  # subgradient steps on all nodes
 _STEPS_REST: Final = 6  # on what is left of them without an anchor
 _PASSES: Final = 10  # on rings through a node, before one looks again where the bound is lowest
-_KICK_EVERY: Final = 8  # parts, and then so many kicks of the incumbent: a better one rules out more
-_KICKS: Final = 2
 
 
 def branch_and_price(
@@ -37,30 +35,15 @@ def branch_and_price(
 ) -> tuple[list[int] | None, float, bool]:
     """(order, bound, exact) over rows of the chain; the order is None where none is found."""
     firsts = np.flatnonzero(np.maximum(chain.first, chain.only) > 0)
-    whole = Part(np.arange(len(chain)), firsts, no_prices(chain), -np.inf, states=all_states(chain))
-    queue: list[tuple[float, int, Part | Through]] = [(-np.inf, 0, whole)]
-    given_up = np.inf
-    worked = 0
-    while queue and queue[0][0] < descent.best_cost - TIE_MS:
-        if worked and (out_of_time() or queue[0][0] >= given_up):
-            break
-        _, _, part = heapq.heappop(queue)
+    whole: Part | Through = Part(np.arange(len(chain)), firsts, no_prices(chain), -np.inf, states=all_states(chain))
+
+    def work(part: Part | Through) -> list[Part | Through] | None:
         if isinstance(part, Part):
-            children = _anchored(chain, part, descent, _STEPS_REST if worked else _STEPS, out_of_time)
-        else:
-            children = _through(chain, part, descent, out_of_time)
-        if children is None:
-            given_up = min(given_up, part.bound)
-            continue
-        if worked % _KICK_EVERY == 0:
-            descent.kick(_KICKS)
-        for child in children:
-            worked += 1
-            heapq.heappush(queue, (child.bound, worked, child))
-    bound = min(given_up, queue[0][0] if queue else np.inf)
-    if bound >= descent.best_cost - TIE_MS:
-        return descent.best, descent.best_cost, True
-    return descent.best, bound, False
+            steps = _STEPS_REST if np.isfinite(part.bound) else _STEPS
+            return _anchored(chain, part, descent, steps, out_of_time)
+        return _through(chain, part, descent, out_of_time)
+
+    return best_first(whole, work, descent, out_of_time)
 
 
 def _anchored(

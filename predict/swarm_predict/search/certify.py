@@ -4,18 +4,18 @@ Where the compiled loops are there that is `branch_and_price`. Without them it i
 bound over the first stage. A part of the problem is a group of first nodes, the rows that a better placement beginning
 there may use, and prices. Working on a part raises its bound, offers the walks it met to the descent, and drops rows. A
 part whose bound reaches the incumbent is done; one of few rows is solved exactly; others are split by their firsts,
-then walk with more memory. The part with the lowest bound is always next, for it is the bound of the whole.
+then walk with more memory.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
+from swarm_predict.search.best_first import best_first
 from swarm_predict.search.bound import no_prices
 from swarm_predict.search.chain import TIE_MS, Chain, cost_of
 from swarm_predict.search.descent import Descent
@@ -29,13 +29,10 @@ _STEPS: Final = 24  # subgradient steps on a part at a time
 _STEPS_ONE: Final = 5  # where it begins at one node: what a few steps rule out makes the next ones cheap
 _WORTH: Final = 0.25  # of the gap: a part that gained so much of it is tried again as it is
 _MOST_ARCS: Final = 400_000  # of a walk with memory: more would take a second for a few steps
-_KICK_EVERY: Final = 8  # parts, and then so many kicks of the incumbent: a better one rules out more
-_KICKS: Final = 2
 _MOST_GROUPS: Final = 128  # of one split: with one first each, most parts are ruled out in a step or two
 _LEAST_GROUPS: Final = 8
 _SPLIT_WORK: Final = 3e8  # sums that one pass over each of the groups may take: as much as half a second to a second
 _NOWHERE: Final = 1e9  # milliseconds to a node that cannot be reached, to keep distances finite
-_MOST_PARTS: Final = 2000  # worked on in all, whatever the clock says
 
 
 def certify(chain: Chain, descent: Descent, out_of_time: Callable[[], bool]) -> tuple[list[int] | None, float, bool]:
@@ -47,27 +44,8 @@ def certify(chain: Chain, descent: Descent, out_of_time: Callable[[], bool]) -> 
 
         return branch_and_price(chain, descent, out_of_time)
     firsts = np.flatnonzero(np.maximum(chain.first, chain.only) > 0)
-    queue: list[tuple[float, int, Part]] = []
-    given_up = np.inf  # the lowest bound of parts that nothing more is tried on
-    heapq.heappush(queue, (-np.inf, 0, Part(np.arange(len(chain)), firsts, no_prices(chain), -np.inf)))
-    worked = 0
-    while queue and queue[0][0] < descent.best_cost - TIE_MS:
-        if worked and (out_of_time() or worked >= _MOST_PARTS or queue[0][0] >= given_up):
-            break
-        _, _, part = heapq.heappop(queue)
-        children = _work(chain, part, descent, out_of_time)
-        if children is None:
-            given_up = min(given_up, part.bound)
-            continue
-        if worked % _KICK_EVERY == 0:
-            descent.kick(_KICKS)
-        for child in children:
-            worked += 1
-            heapq.heappush(queue, (child.bound, worked, child))
-    bound = min(given_up, queue[0][0] if queue else np.inf)
-    if bound >= descent.best_cost - TIE_MS:
-        return descent.best, descent.best_cost, True
-    return descent.best, bound, False
+    whole = Part(np.arange(len(chain)), firsts, no_prices(chain), -np.inf)
+    return best_first(whole, lambda part: _work(chain, part, descent, out_of_time), descent, out_of_time)
 
 
 def _work(chain: Chain, part: Part, descent: Descent, out_of_time: Callable[[], bool]) -> list[Part] | None:

@@ -1,7 +1,7 @@
 """Which experts the tokens of a timed pass wake: dealt out here, not chosen by a router of random weights.
 
 Trained routers are balanced, and a batch wakes experts · (1 − (1 − active / experts)^tokens) of them on average. A
-random router and a handful of inputs wake up to an eighth more or fewer, and a decode step is mostly the reading of
+random router and a handful of inputs wake up to a seventh more or fewer, and a decode step is mostly the reading of
 experts, so passes are dealt numbers that keep to the average.
 """
 
