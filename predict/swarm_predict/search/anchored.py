@@ -140,7 +140,7 @@ class Anchored:
     def _pass(self) -> ring.Round:
         chain, states = self.chain, self.states
         passed: ring.Round = ring.walk_round(
-            *(_ways(self._hop.T), _ways(self._crossing.T), chain.layer, self._visit),
+            *(kernel.ways(self._hop.T), kernel.ways(self._crossing.T), chain.layer, self._visit),
             *(ring.Caps(chain.middle, chain.last, chain.first), self._at_anchor, self._round, chain.total),
             *(states.before, states.cross, states.after),
         )
@@ -150,7 +150,7 @@ class Anchored:
         """The same seen from the end: last is first, and a node is left where it was arrived at."""
         chain, states = self.chain, self.states
         passed: ring.Round = ring.walk_round(
-            *(_ways(self._hop), _ways(self._crossing), chain.layer, self._visit),
+            *(kernel.ways(self._hop), kernel.ways(self._crossing), chain.layer, self._visit),
             *(ring.Caps(chain.middle, chain.first, chain.last), self._round, self._at_anchor, chain.total),
             *(_reversed(states.after), _reversed(states.cross), _reversed(states.before)),
         )
@@ -178,11 +178,6 @@ class Opened:
         keep = self._passes.sieve(prices, limit - self._credit + self.chain.constant - float(prices.sum())).keep
         self.states = self._passes.states
         return keep
-
-
-def _ways(to: Floats) -> ring.Ways:
-    near = np.argsort(to, axis=1).astype(np.int32)
-    return ring.Ways(np.ascontiguousarray(to), near)
 
 
 def _reversed(may: ring.May) -> ring.May:

@@ -21,8 +21,7 @@ class Compiled:
         self.chain = chain
         self.states = states
         self._firsts = firsts_of(chain)
-        self._hop_to = np.ascontiguousarray(chain.hop.T)
-        self._near_to = np.argsort(self._hop_to, axis=1).astype(np.int32)
+        self._hop = kernel.ways(chain.hop.T)
         self._alone = alone(chain)
         barred = np.ones(len(chain), dtype=np.bool_)
         barred[self._firsts] = False
@@ -83,7 +82,7 @@ class Compiled:
     def _pass(self, prices: Floats) -> kernel.Passed:
         chain = self.chain
         passed: kernel.Passed = kernel.walk(
-            *(self._hop_to, self._near_to, chain.layer, chain.overhead + prices, self._begin),
+            *(self._hop, chain.layer, chain.overhead + prices, self._begin),
             *(chain.first, chain.middle, chain.last),
             *(self._finish, chain.total, self.states.arrive, self.states.finish),
         )
@@ -92,15 +91,8 @@ class Compiled:
     def _pass_back(self, prices: Floats) -> kernel.Passed:
         """The same seen from the end: last is first, and a node is left where it was arrived at."""
         chain = self.chain
-        hop_from = np.ascontiguousarray(chain.hop)
         passed: kernel.Passed = kernel.walk(
-            *(
-                hop_from,
-                np.argsort(hop_from, axis=1).astype(np.int32),
-                chain.layer,
-                chain.overhead + prices,
-                self._finish,
-            ),
+            *(kernel.ways(chain.hop), chain.layer, chain.overhead + prices, self._finish),
             *(chain.last, chain.middle, chain.first, self._begin, chain.total),
             np.ascontiguousarray(self.states.finish[::-1]),
             np.ascontiguousarray(self.states.arrive[::-1]),

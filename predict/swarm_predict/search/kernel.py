@@ -50,6 +50,17 @@ def closed_end(cost: Floats, ways: Floats, to: Ints) -> End:
     return End(cost + ways[rows, best], beyond, cost + rest[rows, second], beyond2)
 
 
+class Ways(NamedTuple):
+    """Between nodes, seen from where they lead to."""
+
+    to: Floats  # (n, n) [to, from]
+    near: Nodes  # (n, n) [to]: from whom, the nearest first
+
+
+def ways(to: Floats) -> Ways:
+    return Ways(np.ascontiguousarray(to), np.argsort(to, axis=1).astype(np.int32))
+
+
 class Passed(NamedTuple):
     """Of one pass: (total + 1, n) by layers covered, but for `final`."""
 
@@ -65,9 +76,95 @@ class Passed(NamedTuple):
 
 
 @numba.njit(cache=True, nogil=True)
+def nothing(total: int, n: int) -> Passed:
+    shape = (total + 1, n)
+    return Passed(
+        np.full(n, INF),
+        np.full(shape, INF),
+        np.full(shape, INF),
+        np.full(shape, -1, np.int32),
+        np.full(shape, -1, np.int32),
+        np.full(shape, INF),
+        np.full(shape, INF),
+        np.full(shape, -1, np.int32),
+        np.full(shape, -1, np.int32),
+    )
+
+
+Two = tuple[float, float, np.int64, np.int64]  # the best, the best from another node, and from which nodes
+
+
+@numba.njit(cache=True, nogil=True)
+def _with(found: Two, value: float, whence: int) -> Two:
+    best, best2, from1, from2 = found
+    if value < best:
+        if whence == from1:
+            return value, best2, from1, from2
+        return value, best, np.int64(whence), from1
+    if value < best2 and whence != from1:
+        return best, value, from1, np.int64(whence)
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
+def window(found: Two, slack: Floats, slack2: Floats, passed: Passed, v: int, low: int, high: int) -> Two:
+    """Over the stages of v that begin with `low` to `high` − 1 layers covered."""
+    for m in range(low, high):
+        if slack[v, m] < found[1]:
+            found = _with(found, slack[v, m], passed.source[m, v])
+            if slack2[v, m] < found[1]:
+                found = _with(found, slack2[v, m], passed.source2[m, v])
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
+def finish(passed: Passed, covered: int, v: int, found: Two, pay: float) -> None:
+    best, best2, from1, from2 = found
+    if best < INF:
+        passed.done[covered, v], passed.done2[covered, v] = best + pay, best2 + pay
+        passed.before[covered, v], passed.before2[covered, v] = from1, from2
+
+
+@numba.njit(cache=True, nogil=True)
+def arrive(passed: Passed, ways: Ways, may: Bools, covered: int, layer: Floats, slack: Floats, slack2: Floats) -> None:
+    """The cheapest done and the nearest in turn (Fagin's threshold algorithm)."""
+    n = len(layer)
+    done, done2, before = passed.done[covered], passed.done2[covered], passed.before[covered]
+    whom = np.flatnonzero(done < INF)
+    live = len(whom)
+    if live == 0:
+        return
+    whom = whom[np.argsort(done[whom])]
+    for w in range(n):
+        if not may[covered, w]:
+            continue
+        found = (INF, INF, np.int64(-1), np.int64(-1))
+        to, near = ways.to[w], ways.near[w]
+        for k in range(live):
+            for turn in range(2):
+                u = whom[k] if turn == 0 else near[k]
+                value = to[u] + (done[u] if before[u] != w else done2[u])
+                if value < found[1]:
+                    found = _with(found, value, u)
+            if done[whom[k]] + to[near[k]] >= found[1]:
+                break  # whoever was not looked at is dearer and farther
+        best, best2, from1, from2 = found
+        passed.arrive[covered, w], passed.source[covered, w] = best, from1
+        passed.arrive2[covered, w], passed.source2[covered, w] = best2, from2
+        slack[w, covered], slack2[w, covered] = best - covered * layer[w], best2 - covered * layer[w]
+
+
+@numba.njit(cache=True, nogil=True)
+def ended(found: Two, end: End, v: int) -> float:
+    """With the cheapest end that does not lead back to where the walk came from."""
+    best, best2, from1, from2 = found
+    left = best + (end.cost[v] if from1 != end.beyond[v] else end.cost2[v])
+    return min(left, best2 + (end.cost[v] if from2 != end.beyond[v] else end.cost2[v]))
+
+
+@numba.njit(cache=True, nogil=True)
 def walk(
-    hop_to: Floats,  # (n, n) [to, from]
-    near: Nodes,  # (n, n) [to]: from whom, the nearest first
+    hop: Ways,
     layer: Floats,  # (n,)
     visit: Floats,  # (n,) overhead and price
     start: End,  # of beginning at a node, infinite where none may
@@ -80,83 +177,23 @@ def walk(
     may_finish: Bools,  # and with its layers done
 ) -> Passed:
     n = len(layer)
-    shape = (total + 1, n)
-    arrive, arrive2 = np.full(shape, INF), np.full(shape, INF)
-    source, source2 = np.full(shape, -1, np.int32), np.full(shape, -1, np.int32)
-    done, done2 = np.full(shape, INF), np.full(shape, INF)
-    before, before2 = np.full(shape, -1, np.int32), np.full(shape, -1, np.int32)
+    passed = nothing(total, n)
     # arrivals less what the layers before them would cost here: what a window of stages is chosen by
     slack, slack2 = np.full((n, total + 1), INF), np.full((n, total + 1), INF)
-    found, whom = np.empty(n), np.empty(n, np.int64)
+    none = (INF, INF, np.int64(-1), np.int64(-1))
     for covered in range(1, total):
-        live = 0
         for v in range(n):
-            if not may_finish[covered, v]:
-                continue
-            best, best2, from1, from2 = INF, INF, -1, -1
-            if covered <= first[v]:
-                best, from1 = start.cost[v] + covered * layer[v], start.beyond[v]
-                best2, from2 = start.cost2[v] + covered * layer[v], start.beyond2[v]
-            work = covered * layer[v]
-            best, best2 = best - work, best2 - work  # as slack, until the window is through
-            for m in range(max(1, covered - middle[v]), covered):
-                value = slack[v, m]
-                if value >= best2 and value >= best:
-                    continue
-                whence = source[m, v]
-                if whence == from1:
-                    best = min(best, value)
-                elif value < best:
-                    best2, from2, best, from1 = best, from1, value, whence
-                else:
-                    best2, from2 = value, whence
-                value, whence = slack2[v, m], source2[m, v]
-                if value >= best2 and value >= best:
-                    continue
-                if whence == from1:
-                    best = min(best, value)
-                elif value < best:
-                    best2, from2, best, from1 = best, from1, value, whence
-                else:
-                    best2, from2 = value, whence
-            best, best2 = best + work, best2 + work
-            if best == INF:
-                continue
-            done[covered, v], done2[covered, v] = best + visit[v], best2 + visit[v]
-            before[covered, v], before2[covered, v] = from1, from2
-            found[live], whom[live] = best + visit[v], v
-            live += 1
-        by_cost = np.argsort(found[:live])
-        for w in range(n):
-            if not may_arrive[covered, w]:
-                continue
-            best, best2, from1, from2 = INF, INF, -1, -1
-            for k in range(live):  # the cheapest done and the nearest in turn (Fagin's threshold algorithm)
-                for turn in range(2):
-                    u = whom[by_cost[k]] if turn == 0 else near[w, k]
-                    if u in (from1, from2):
-                        continue
-                    value = hop_to[w, u] + (done[covered, u] if before[covered, u] != w else done2[covered, u])
-                    if value < best2:
-                        if value < best:
-                            best2, from2, best, from1 = best, from1, value, u
-                        else:
-                            best2, from2 = value, u
-                if found[by_cost[k]] + hop_to[w, near[w, k]] >= best2:
-                    break  # whoever was not looked at is dearer and farther
-            arrive[covered, w], source[covered, w] = best, from1
-            arrive2[covered, w], source2[covered, w] = best2, from2
-            slack[w, covered], slack2[w, covered] = best - covered * layer[w], best2 - covered * layer[w]
-    final = np.full(n, INF)
+            if may_finish[covered, v]:
+                found = none
+                if covered <= first[v]:
+                    found = (start.cost[v], start.cost2[v], np.int64(start.beyond[v]), np.int64(start.beyond2[v]))
+                found = window(found, slack, slack2, passed, v, max(1, covered - middle[v]), covered)
+                finish(passed, covered, v, found, covered * layer[v] + visit[v])
+        arrive(passed, hop, may_arrive, covered, layer, slack, slack2)
     for v in range(n):
-        for m in range(max(1, total - last[v]), total):
-            work = (total - m) * layer[v]
-            out = end.cost[v] if source[m, v] != end.beyond[v] else end.cost2[v]
-            final[v] = min(final[v], arrive[m, v] + work + out)
-            out = end.cost[v] if source2[m, v] != end.beyond[v] else end.cost2[v]
-            final[v] = min(final[v], arrive2[m, v] + work + out)
-        final[v] += visit[v]
-    return Passed(final, arrive, arrive2, source, source2, done, done2, before, before2)
+        found = window(none, slack, slack2, passed, v, max(1, total - last[v]), total)
+        passed.final[v] = ended(found, end, v) + total * layer[v] + visit[v]
+    return passed
 
 
 @numba.njit(cache=True, nogil=True)

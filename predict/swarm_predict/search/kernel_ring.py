@@ -15,15 +15,8 @@ import numba
 import numpy as np
 
 from swarm_predict.search.chain import Bools
-from swarm_predict.search.kernel import INF, End, Nodes, Passed
+from swarm_predict.search.kernel import INF, End, Passed, Ways, arrive, ended, finish, nothing, window
 from swarm_protocol.swarm import Floats, Ints
-
-
-class Ways(NamedTuple):
-    """Between nodes, seen from where they lead to."""
-
-    to: Floats  # (n, n) [to, from]
-    near: Nodes  # (n, n) [to]: from whom, the nearest first
 
 
 class Caps(NamedTuple):
@@ -62,7 +55,7 @@ def walk_round(
     may_after: May,
 ) -> Round:
     n = len(layer)
-    before, cross, after = _nothing(total, n), _nothing(total, n), _nothing(total, n)
+    before, cross, after = nothing(total, n), nothing(total, n), nothing(total, n)
     # arrivals less what the layers before them would cost here: what a window of stages is chosen by
     slack0, slack02 = np.full((n, total + 1), INF), np.full((n, total + 1), INF)
     slackx, slackx2 = np.full((n, total + 1), INF), np.full((n, total + 1), INF)
@@ -75,109 +68,27 @@ def walk_round(
             if may_before.finish[covered, v]:
                 found = begun if covered <= caps.middle[v] else none
                 low = max(1, covered - caps.middle[v])
-                found = _window(found, slack0, slack02, before, v, low, covered)
-                _finish(before, covered, v, found, work + visit[v])
+                found = window(found, slack0, slack02, before, v, low, covered)
+                finish(before, covered, v, found, work + visit[v])
             if may_cross.finish[covered, v]:
                 found = begun if covered <= caps.out[v] else none
                 low = max(1, covered - caps.out[v])
-                found = _window(found, slack0, slack02, before, v, low, covered)
-                _finish(cross, covered, v, found, work + visit[v])
+                found = window(found, slack0, slack02, before, v, low, covered)
+                finish(cross, covered, v, found, work + visit[v])
             if may_after.finish[covered, v]:
-                found = _window(none, slackx, slackx2, cross, v, max(1, covered - caps.into[v]), covered)
-                found = _window(found, slack1, slack12, after, v, max(1, covered - caps.middle[v]), covered)
-                _finish(after, covered, v, found, work + visit[v])
-        _arrive(before, hop, may_before.arrive, covered, layer, slack0, slack02)
-        _arrive(cross, crossing, may_cross.arrive, covered, layer, slackx, slackx2)
-        _arrive(after, hop, may_after.arrive, covered, layer, slack1, slack12)
+                found = window(none, slackx, slackx2, cross, v, max(1, covered - caps.into[v]), covered)
+                found = window(found, slack1, slack12, after, v, max(1, covered - caps.middle[v]), covered)
+                finish(after, covered, v, found, work + visit[v])
+        arrive(before, hop, may_before.arrive, covered, layer, slack0, slack02)
+        arrive(cross, crossing, may_cross.arrive, covered, layer, slackx, slackx2)
+        arrive(after, hop, may_after.arrive, covered, layer, slack1, slack12)
     for v in range(n):
         if end.cost[v] == INF:
             continue
-        found = _window(none, slackx, slackx2, cross, v, max(1, total - caps.into[v]), total)
-        found = _window(found, slack1, slack12, after, v, max(1, total - caps.middle[v]), total)
-        best, best2, from1, from2 = found
-        left = best + (end.cost[v] if from1 != end.beyond[v] else end.cost2[v])
-        left = min(left, best2 + (end.cost[v] if from2 != end.beyond[v] else end.cost2[v]))
-        after.final[v] = left + total * layer[v] + visit[v]
+        found = window(none, slackx, slackx2, cross, v, max(1, total - caps.into[v]), total)
+        found = window(found, slack1, slack12, after, v, max(1, total - caps.middle[v]), total)
+        after.final[v] = ended(found, end, v) + total * layer[v] + visit[v]
     return Round(before, cross, after)
-
-
-@numba.njit(cache=True, nogil=True)
-def _nothing(total: int, n: int) -> Passed:
-    shape = (total + 1, n)
-    return Passed(
-        np.full(n, INF),
-        np.full(shape, INF),
-        np.full(shape, INF),
-        np.full(shape, -1, np.int32),
-        np.full(shape, -1, np.int32),
-        np.full(shape, INF),
-        np.full(shape, INF),
-        np.full(shape, -1, np.int32),
-        np.full(shape, -1, np.int32),
-    )
-
-
-Two = tuple[float, float, np.int64, np.int64]  # the best, the best from another node, and from which nodes
-
-
-@numba.njit(cache=True, nogil=True)
-def _with(found: Two, value: float, whence: int) -> Two:
-    best, best2, from1, from2 = found
-    if value < best:
-        if whence == from1:
-            return value, best2, from1, from2
-        return value, best, np.int64(whence), from1
-    if value < best2 and whence != from1:
-        return best, value, from1, np.int64(whence)
-    return found
-
-
-@numba.njit(cache=True, nogil=True)
-def _window(found: Two, slack: Floats, slack2: Floats, passed: Passed, v: int, low: int, high: int) -> Two:
-    """Over the stages of v that begin with `low` to `high` − 1 layers covered."""
-    for m in range(low, high):
-        if slack[v, m] < found[1]:
-            found = _with(found, slack[v, m], passed.source[m, v])
-            if slack2[v, m] < found[1]:
-                found = _with(found, slack2[v, m], passed.source2[m, v])
-    return found
-
-
-@numba.njit(cache=True, nogil=True)
-def _finish(passed: Passed, covered: int, v: int, found: Two, pay: float) -> None:
-    best, best2, from1, from2 = found
-    if best < INF:
-        passed.done[covered, v], passed.done2[covered, v] = best + pay, best2 + pay
-        passed.before[covered, v], passed.before2[covered, v] = from1, from2
-
-
-@numba.njit(cache=True, nogil=True)
-def _arrive(passed: Passed, ways: Ways, may: Bools, covered: int, layer: Floats, slack: Floats, slack2: Floats) -> None:
-    """The cheapest done and the nearest in turn (Fagin's threshold algorithm)."""
-    n = len(layer)
-    done, done2, before = passed.done[covered], passed.done2[covered], passed.before[covered]
-    whom = np.flatnonzero(done < INF)
-    live = len(whom)
-    if live == 0:
-        return
-    whom = whom[np.argsort(done[whom])]
-    for w in range(n):
-        if not may[covered, w]:
-            continue
-        found = (INF, INF, np.int64(-1), np.int64(-1))
-        to, near = ways.to[w], ways.near[w]
-        for k in range(live):
-            for turn in range(2):
-                u = whom[k] if turn == 0 else near[k]
-                value = to[u] + (done[u] if before[u] != w else done2[u])
-                if value < found[1]:
-                    found = _with(found, value, u)
-            if done[whom[k]] + to[near[k]] >= found[1]:
-                break  # whoever was not looked at is dearer and farther
-        best, best2, from1, from2 = found
-        passed.arrive[covered, w], passed.source[covered, w] = best, from1
-        passed.arrive2[covered, w], passed.source2[covered, w] = best2, from2
-        slack[w, covered], slack2[w, covered] = best - covered * layer[w], best2 - covered * layer[w]
 
 
 @numba.njit(cache=True, nogil=True)
