@@ -1,13 +1,16 @@
 """The walk relaxation of `bound`, compiled: walks that never go straight back to the node they came from.
 
 Loaded only where numba is installed and the swarm is large enough to need a bound; machine code is cached on disk, so
-only the first plan after an installation waits for the compiler. Without numba `walk` does the same in numpy,
-several times slower.
+only the first plan after an installation waits for the compiler. Without numba `layered` does the same in
+numpy, several times slower.
 
 A state is (layers covered, node); for each the cheapest way and the cheapest from another node than that are kept, so
 that a step back to where the cheapest came from takes the second. Run over the reversed problem the same loops give
 what is still to pay, and both together which states no placement below the incumbent passes: those are skipped for
 good (whatever the prices), which makes every further pass cheaper.
+
+`kernel_ring` calls the loops below. numba's cache looks at the file of the caller alone: who changes them here must
+touch that file too (an installation does), or the old machine code runs.
 """
 
 from __future__ import annotations
