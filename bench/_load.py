@@ -18,9 +18,8 @@ import sys
 import time
 from typing import Any
 
-from swarm_protocol import identity, signing
-from swarm_protocol.coding import encode
-from swarm_protocol.messages import (
+from swarm_protocol.messages.codec import encode
+from swarm_protocol.messages.probe_messages import (
     NONCE_HEADER,
     Ack,
     Batch,
@@ -33,8 +32,9 @@ from swarm_protocol.messages import (
     Welcome,
     decode_from_collector,
 )
-from swarm_protocol.samples import HostSample, LinkSample, Sample
-from swarm_protocol.viewing import Subscribe
+from swarm_protocol.messages.samples import HostSample, LinkSample, Sample
+from swarm_protocol.messages.viewer_messages import Subscribe
+from swarm_protocol.trust import identity, signing
 
 FACTS = HostFacts(system="Linux 6.1 x86_64", cpu="EPYC", cores=8, ram_bytes=1 << 34)
 _NONCE = re.compile(rb"\r\n" + NONCE_HEADER.encode() + rb": ([0-9a-f]+)\r\n", re.IGNORECASE)

@@ -6,9 +6,9 @@ import hashlib
 import random
 from collections.abc import Iterator
 
-from swarm_protocol.identity import node_id
-from swarm_protocol.samples import LinkSample
-from swarm_protocol.signing import public_key
+from swarm_protocol.messages.samples import LinkSample
+from swarm_protocol.trust.identity import node_id
+from swarm_protocol.trust.signing import public_key
 from swarm_protocol.units import NS_PER_S
 
 WINDOW_NS = 10 * NS_PER_S  # between two samples of one link

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from swarm_predict.tables import CostTables
-from swarm_protocol.swarm import Floats
+from swarm_predict.cost.tables import CostTables
+from swarm_protocol.snapshot.swarm import Floats
 
 _RTT = Path(__file__).parent / "data" / "rtt-222-cities.u16.xz"
 _CITIES = 222

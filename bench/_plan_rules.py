@@ -14,7 +14,7 @@ import heapq
 
 import numpy as np
 
-from swarm_predict.tables import CostTables
+from swarm_predict.cost.tables import CostTables
 
 
 def exo(tables: CostTables) -> float | None:

@@ -13,9 +13,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from bench import _made
-from swarm_protocol import signing
-from swarm_protocol.coding import encode
-from swarm_protocol.messages import (
+from swarm_protocol.messages.codec import encode
+from swarm_protocol.messages.probe_messages import (
     NONCE_HEADER,
     PROBE_PATH,
     PROTOCOL_VERSION,
@@ -28,7 +27,8 @@ from swarm_protocol.messages import (
     Welcome,
     decode_from_collector,
 )
-from swarm_protocol.samples import LinkSample
+from swarm_protocol.messages.samples import LinkSample
+from swarm_protocol.trust import signing
 
 IN_FLIGHT = 4  # as a probe's link has
 FACTS = HostFacts(system="simulated", cpu="none", cores=1, ram_bytes=1 << 30)

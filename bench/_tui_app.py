@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from swarm_predict.catalogue import model_named
-from swarm_predict.models import ModelShape
+from swarm_predict.model.catalogue import model_named
+from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import Workload
-from swarm_protocol.shape import LayerShape
-from swarm_protocol.swarm import LINK_COLUMNS, NODE_COLUMNS, Kind, NodeFacts, Path, State, Swarm
+from swarm_protocol.layer_shape import LayerShape
+from swarm_protocol.snapshot.swarm import LINK_COLUMNS, NODE_COLUMNS, Kind, NodeFacts, Path, State, Swarm
 from swarmtop.dashboard.app import run_dashboard
 from swarmtop.dashboard.options import DashboardOptions
-from swarmtop.source import History, Mode
+from swarmtop.sources.source import History, Mode
 
 if TYPE_CHECKING:
-    from swarmtop.analysis import Analysis
+    from swarmtop.analysis.analysis import Analysis
 
 DENSE = 1024
 GIB = 1 << 30
@@ -126,7 +126,7 @@ class Fleet:
 
 def no_plan(frame: Swarm, model: ModelShape, workload: Workload, previous: Analysis | None) -> Analysis:
     """The planner's time is `bench plan`'s subject, not this one's."""
-    from swarmtop.analysis import Analysis
+    from swarmtop.analysis.analysis import Analysis
 
     return Analysis(
         at_ns=frame.at_ns, model=model.name, weights=workload.weights, engine=workload.engine, plan=None,

@@ -19,8 +19,8 @@ import psutil
 
 from bench import _rig
 from bench._load import link, node_id
-from swarm_storage.connect import WriterLock, connect_writer
 from swarm_storage.rows import TABLES
+from swarm_storage.sqlite.connect import WriterLock, connect_writer
 
 
 def main(arguments: list[str] | None = None) -> int:

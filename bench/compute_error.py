@@ -26,24 +26,24 @@ import msgspec
 import psutil
 import torch
 
-from swarm_collector.schedule import BATCHES, CONTEXTS, EXPERTS_BATCHES, PREFILL_TOKENS
-from swarm_predict.catalogue import model_named
-from swarm_predict.compute import layer_columns
-from swarm_predict.models import ModelShape
-from swarm_predict.roofline import LayerWork
+from swarm_collector.scheduling.measurement_plan import BATCHES, CONTEXTS, EXPERTS_BATCHES, PREFILL_TOKENS
+from swarm_predict.cost.layer_times import layer_columns
+from swarm_predict.cost.roofline import LayerWork
+from swarm_predict.model.catalogue import model_named
+from swarm_predict.model.shapes import ModelShape
+from swarm_probe.compute.convergence import TooSlow, quantile, repeat
+from swarm_probe.compute.device_timing import PASS_MOST_S, is_memory, measure_device
 from swarm_probe.compute.devices import Device, Format, choose_format, devices
-from swarm_probe.compute.ends import Embedding, Head
-from swarm_probe.compute.graphs import captured, captures
 from swarm_probe.compute.job import Measured, Trouble
-from swarm_probe.compute.layers import Weights, build_layers
-from swarm_probe.compute.measure import PASS_MOST_S, is_memory, measure_device
-from swarm_probe.compute.timing import TooSlow, quantile, repeat
-from swarm_probe.compute.turns import turns
-from swarm_protocol.assemble import SwarmBuilder
-from swarm_protocol.messages import ComputeTask
-from swarm_protocol.samples import ComputeSample, RooflineSample
-from swarm_protocol.shape import LayerShape
-from swarm_protocol.swarm import Swarm
+from swarm_probe.compute.layers.cuda_graphs import captured, captures
+from swarm_probe.compute.layers.decoder_layer import Weights, build_layers
+from swarm_probe.compute.layers.model_ends import Embedding, Head
+from swarm_probe.machine.preemption import turns
+from swarm_protocol.layer_shape import LayerShape
+from swarm_protocol.messages.probe_messages import ComputeTask
+from swarm_protocol.messages.samples import ComputeSample, RooflineSample
+from swarm_protocol.snapshot.builder import SwarmBuilder
+from swarm_protocol.snapshot.swarm import Swarm
 
 NODE = "0" * 16
 GOAL = 0.05

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from bench._rig import machine, table
-from swarm_collector.coordinates import DIMENSIONS, fit
-from swarm_protocol.swarm import Floats, Ints
+from swarm_collector.scheduling.network_coordinates import DIMENSIONS, fit
+from swarm_protocol.snapshot.swarm import Floats, Ints
 
 DATA = Path(__file__).parent / "data" / "planetlab-490.u16.xz"
 NODES = 490

@@ -33,9 +33,9 @@ import pyte
 
 from bench import _made
 from bench._rig import BenchError, cpu_s, folder, machine, table
-from swarm_protocol.messages import HostFacts
-from swarm_protocol.samples import HostSample
-from swarm_protocol.swarmfile import parse_swarm
+from swarm_protocol.messages.probe_messages import HostFacts
+from swarm_protocol.messages.samples import HostSample
+from swarm_protocol.snapshot.swarm_file import parse_swarm
 from swarm_storage.store import open_store
 from swarm_storage.transaction import NodeBatch
 from swarmtop.progress import progress

@@ -28,7 +28,7 @@ import psutil
 from websockets.asyncio.server import ServerConnection, serve
 
 from bench._rig import MB, BenchError, Processes, cpu_s, folder, free_port, machine, start_collector, table
-from swarm_collector.schedule import IDLE_PACKETS_PER_S, OWN_PACKETS_PER_S
+from swarm_collector.scheduling.measurement_plan import IDLE_PACKETS_PER_S, OWN_PACKETS_PER_S
 from swarm_probe.status import Status, read_status
 from swarmtop.progress import progress
 from swarmtop.sources.live import LiveSource
@@ -41,7 +41,7 @@ TIMED_S = 120.0  # torch from a cold disk, beside everything else that starts
 GOAL_MB, GOAL_PERCENT = 40.0, 0.5
 
 _UNWATCHED = (
-    "import swarm_collector.conductor as c, swarm_collector.house as h\n"
+    "import swarm_collector.scheduling.dispatcher as c, swarm_collector.state as h\n"
     f"c.UNWATCHED_AFTER_NS = h.UNWATCHED_AFTER_NS = {UNWATCHED_S} * 10**9"
 )
 _PROBE = "from swarm_probe.cli import main\nimport sys\nsys.exit(main())"

@@ -10,7 +10,7 @@ import threading
 import time
 from typing import Final
 
-from swarm_probe.gpu import GpuReading, Gpus
+from swarm_probe.machine.gpu import GpuReading, Gpus
 
 FIELDS: Final = "memory.total,memory.free,power.draw.instant,power.draw.average,clocks.sm,clocks.mem,temperature.gpu"
 REASONS: Final = "clocks_event_reasons.active,enforced.power.limit,driver_version"

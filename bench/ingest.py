@@ -24,8 +24,8 @@ import psutil
 
 from bench import _made
 from bench._rig import BenchError, Processes, folder, machine, start_collector, table
-from swarm_storage.connect import WriterLock, connect_writer
 from swarm_storage.rows import TABLES, Row
+from swarm_storage.sqlite.connect import WriterLock, connect_writer
 from swarm_storage.store import open_store
 from swarm_storage.transaction import NodeBatch
 from swarm_storage.writer import COMMIT_SAMPLES

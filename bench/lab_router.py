@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from swarm_lab import netns
-from swarm_lab.emulator import own_address
+from swarm_lab.emulation import netns
+from swarm_lab.emulation.emulator import own_address
 from swarm_lab.scenario import parse_scenario
-from swarm_lab.truth import Truth
+from swarm_lab.verification.truth import Truth
 
 SCENARIO = """
 title = "one pair"
@@ -82,7 +82,7 @@ def _router(folder: Path) -> Iterator[list[netns.HostNet]]:
     (folder / "scenario.toml").write_text(SCENARIO)
     nets = [netns.make_host(own_address(scenario, i)) for i in range(len(scenario.host))]
     tuns = [net.tun_fd for net in nets]
-    command = [sys.executable, "-m", "swarm_lab.router", "--scenario", str(folder / "scenario.toml")]
+    command = [sys.executable, "-m", "swarm_lab.emulation.router", "--scenario", str(folder / "scenario.toml")]
     command += ["--truth", str(folder / "truth"), "--tuns", ",".join(map(str, tuns))]
     router = subprocess.Popen(command, pass_fds=tuns, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert router.stdin is not None

@@ -29,14 +29,14 @@ import numpy as np
 import psutil
 
 from bench._rig import MB, BenchError, cpu_s, folder, machine, table
-from swarm_lab import netns
-from swarm_lab.emulator import public_address
+from swarm_lab.emulation import netns
+from swarm_lab.emulation.emulator import public_address
 from swarm_lab.lab import Lab
-from swarm_lab.report import stored_samples, verify_run
 from swarm_lab.scenario import Scenario, parse_scenario
-from swarm_lab.truth import Fate, Kind, Records, Truth, round_trips
-from swarm_protocol.samples import LinkSample
-from swarm_protocol.swarm import Floats
+from swarm_lab.verification.report import stored_samples, verify_run
+from swarm_lab.verification.truth import Fate, Kind, Records, Truth, round_trips
+from swarm_protocol.messages.samples import LinkSample
+from swarm_protocol.snapshot.swarm import Floats
 from swarm_protocol.units import NS_PER_MS
 
 SECONDS = 45.0

@@ -20,14 +20,14 @@ from typing import NamedTuple
 import numpy as np
 
 from bench._rig import machine, table
-from swarm_predict.catalogue import model_named
-from swarm_predict.cost import build_tables
-from swarm_predict.many import DRAWS, distributions
-from swarm_predict.models import ModelShape
-from swarm_predict.predict import predict
-from swarm_predict.tables import CostTables
+from swarm_predict.cost.build import build_tables
+from swarm_predict.cost.tables import CostTables
+from swarm_predict.forecast.candidates import DRAWS, distributions
+from swarm_predict.forecast.prediction import predict
+from swarm_predict.model.catalogue import model_named
+from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import Placement, Stage, Workload
-from swarm_protocol.swarm import Kind, LayerTime, NodeFacts, Path, Swarm
+from swarm_protocol.snapshot.swarm import Kind, LayerTime, NodeFacts, Path, Swarm
 from swarmtop.progress import progress
 
 MODEL = "llama-2-70b"

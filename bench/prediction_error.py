@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from swarm_lab import netns
 from swarm_lab.bundled import bundled
-from swarm_lab.outsiders import DISTURBED_CORES
+from swarm_lab.emulation import netns
+from swarm_lab.verification.contention import DISTURBED_CORES
 
 MODELS = ("tiny", "gpt2")
 GOAL_MEDIAN, GOAL_WORST, GOAL_COVERED = 0.05, 0.15, 0.9

@@ -17,13 +17,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench import _rig
-from swarm_lab import netns
 from swarm_lab.bundled import bundled_text
-from swarm_predict.catalogue import model_named
+from swarm_lab.emulation import netns
+from swarm_predict.model.catalogue import model_named
 from swarm_predict.types import Workload
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.store import open_store
-from swarmtop.analysis import Analysis, analyse
+from swarmtop.analysis.analysis import Analysis, analyse
 
 QUIET_S, TURNED_S, AFTER_S = 120, 60, 30
 QUIET_LOOKED_S = 45  # of the quiet part, its end: before, figures are still coming

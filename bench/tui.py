@@ -180,8 +180,8 @@ def other(name: str) -> Row | str:
 
 def matrix_ms(nodes: int = 512, times: int = 9) -> float:
     """Median milliseconds to draw the matrix of so many nodes, pooled to the screen, as lines."""
-    from swarm_predict.catalogue import model_named
-    from swarmtop.dashboard.model import links, links_grid
+    from swarm_predict.model.catalogue import model_named
+    from swarmtop.dashboard.lines import links_grid, links_lines
     from swarmtop.dashboard.options import DashboardOptions
     from swarmtop.dashboard.session import Session
 
@@ -194,7 +194,7 @@ def matrix_ms(nodes: int = 512, times: int = 9) -> float:
     took = []
     for _ in range(times):
         began = time.perf_counter()
-        links.screen(view, links_grid.LinksState(halves=True), COLUMNS, ROWS - 3)
+        links_lines.screen(view, links_grid.LinksState(halves=True), COLUMNS, ROWS - 3)
         took.append(1e3 * (time.perf_counter() - began))
     return statistics.median(took)
 

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench._rig import folder, machine, table
-from swarm_lab import netns
-from swarm_lab.emulator import public_address
+from swarm_lab.emulation import netns
+from swarm_lab.emulation.emulator import public_address
 from swarm_lab.lab import Lab
 from swarm_lab.scenario import parse_scenario
-from swarm_lab.verify import MSS_SHARE
+from swarm_lab.verification.verify import MSS_SHARE
 
 RATES_MBPS = (5, 20, 50, 100, 200)
 RTTS_MS = (10, 40, 80, 160)

@@ -27,7 +27,7 @@ from swarmtop.config import load_model, open_source, workload
 from swarmtop.dashboard.board import Dashboard
 from swarmtop.dashboard.options import DashboardOptions
 from swarmtop.errors import CommandError
-from swarmtop.source import Source, SourceError
+from swarmtop.sources.source import Source, SourceError
 
 SCREENS: Final = ("overview", "node", "links", "placement", "time")
 MINUTE: Final = range(-55, 1, 5)  # seconds before the moment shown: one frame for each bucket of a sparkline

@@ -27,10 +27,10 @@ import shtab
 from argparse_manpage.manpage import Manpage
 
 from swarm_collector.options import options_parser
-from swarm_predict.engines import ENGINES
+from swarm_predict.cost.engines import ENGINES
 from swarm_probe.cli import probe_parser
 from swarm_protocol import __version__
-from swarm_storage.csvio import CSV_KINDS, header
+from swarm_storage.csv_format import CSV_KINDS, header
 from swarmtop import cli
 from swarmtop.commands import COMMANDS
 from swarmtop.dashboard.actions import ACTIONS, TITLES

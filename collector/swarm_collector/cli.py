@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from swarm_collector import memory
+from swarm_collector import process_memory
 from swarm_collector.options import DEFAULT_MODEL, DEFAULT_WEIGHTS, TOKEN_VARIABLE, Options, Unusable, options
-from swarm_protocol.identity import IdentityError, load_or_create_key
-from swarm_protocol.loopback import is_loopback
-from swarm_protocol.operate import OPERATOR_FILE, Operator
+from swarm_protocol.messages.operator_messages import OPERATOR_FILE, Operator
+from swarm_protocol.messages.viewer_messages import Focus
 from swarm_protocol.text import safe
-from swarm_protocol.viewing import Focus
+from swarm_protocol.trust.identity import IdentityError, load_or_create_key
+from swarm_protocol.trust.loopback import is_loopback
 
 if TYPE_CHECKING:
-    from swarm_collector.archive import Archive
+    from swarm_collector.ingest.store_client import StoreClient
     from swarm_collector.settings import Settings
 
 DONE, INTERNAL, UNUSABLE, INTERRUPTED = 0, 1, 2, 130  # exit codes, as for every command
@@ -53,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def focus_of(model: str, weights: str) -> Focus:
     """What to measure for this model. Raises Unusable."""
-    from swarm_predict.catalogue import model_named
-    from swarm_predict.models import weight_format
+    from swarm_predict.model.catalogue import model_named
+    from swarm_predict.model.shapes import weight_format
     from swarm_predict.types import PredictError
 
     try:
@@ -68,14 +68,14 @@ def focus_of(model: str, weights: str) -> Focus:
 
 def run(chosen: Options) -> int:
     """Until SIGTERM, SIGINT or the parent's end. Raises Unusable."""
-    from swarm_collector.archive import Archive
-    from swarm_collector.certificate import CertificateError, digest_of, load_or_make
+    from swarm_collector.ingest.store_client import StoreClient
     from swarm_collector.settings import Settings
+    from swarm_collector.transport.certificate import CertificateError, digest_of, load_or_make
     from swarm_storage.errors import StoreError
 
     os.umask(0o077)  # the store holds members' addresses
     set_up_logging()
-    memory.settle()
+    process_memory.settle()
     parent = os.getppid()
     focus = focus_of(chosen.model or DEFAULT_MODEL, chosen.weights or DEFAULT_WEIGHTS)
     try:
@@ -85,8 +85,8 @@ def run(chosen: Options) -> int:
         certificate = None if is_loopback(chosen.host) else load_or_make(chosen.state)
         if chosen.proxy_cert is not None:
             digest_of(chosen.proxy_cert)  # an unusable one is told now
-        archive = Archive(chosen.store, retain_ns=chosen.retain_ns)
-        secret = archive.secret(secret)
+        store_client = StoreClient(chosen.store, retain_ns=chosen.retain_ns)
+        secret = store_client.secret(secret)
     except (IdentityError, CertificateError, StoreError) as error:
         raise Unusable(str(error)) from error
     except OSError as error:
@@ -103,20 +103,20 @@ def run(chosen: Options) -> int:
         proxy_cert=chosen.proxy_cert,
         transfer_bytes=chosen.transfer_bytes,
     )
-    with contextlib.closing(archive):
-        return asyncio.run(_serve(chosen, settings, archive, parent))
+    with contextlib.closing(store_client):
+        return asyncio.run(_serve(chosen, settings, store_client, parent))
 
 
-async def _serve(chosen: Options, settings: Settings, archive: Archive, parent: int) -> int:
+async def _serve(chosen: Options, settings: Settings, store_client: StoreClient, parent: int) -> int:
     from swarm_collector.clock import Clock
-    from swarm_collector.house import House
     from swarm_collector.server import ListenError, Server, address_text
+    from swarm_collector.state import SwarmState
 
     ending = _Ending()
     ending.on_signals()  # before anybody is told that this process is there to be ended
     if chosen.exit_with_parent:
         ending.with_parent(parent)
-    server = Server(House(settings, archive, Clock(), random.SystemRandom()))
+    server = Server(SwarmState(settings, store_client, Clock(), random.SystemRandom()))
     try:
         host, port = await server.start(chosen.host, chosen.port)
     except ListenError as error:

@@ -16,26 +16,26 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
-from swarm_collector.addresses import Whereabouts
-from swarm_collector.membership import Member, Told
-from swarm_protocol.coding import DecodeError, encode
-from swarm_protocol.messages import CollectorMessage, Hello, LeaseDone, Reach, Refused
-from swarm_protocol.messages import decode_from_collector as decode_message
-from swarm_protocol.samples import EventKind, Sample, UplinkSample
-from swarm_protocol.swarm import State
-from swarm_protocol.viewing import Focus
-from swarm_storage.postgres_bus import EVERYBODY, Letter, Others
+from swarm_collector.members.addresses import MemberAddresses
+from swarm_collector.members.membership import Member, NodeEvent
+from swarm_protocol.messages.codec import DecodeError, encode
+from swarm_protocol.messages.probe_messages import CollectorMessage, Hello, LeaseDone, Reach, Refused
+from swarm_protocol.messages.probe_messages import decode_from_collector as decode_message
+from swarm_protocol.messages.samples import EventKind, Sample, UplinkSample
+from swarm_protocol.messages.viewer_messages import Focus
+from swarm_protocol.snapshot.swarm import State
+from swarm_storage.postgres.cluster_bus import EVERYBODY, Letter, Others
 
 if TYPE_CHECKING:
-    from swarm_collector.house import House
-    from swarm_collector.sessions import SessionOver
+    from swarm_collector.sessions.keepalive import SessionOver
+    from swarm_collector.state import SwarmState
 
 GATHER_S: Final = 0.1  # what is told within it goes as one letter
 MOST_TOLD: Final = 5_000  # of one letter
 _log = logging.getLogger("swarm_collector.cluster")
 
 
-class Came(msgspec.Struct, frozen=True, tag="came"):
+class ProbeJoined(msgspec.Struct, frozen=True, tag="came"):
     """Without the key and the token: who is admitted is the business of who holds the connection."""
 
     node_id: str
@@ -47,39 +47,39 @@ class Came(msgspec.Struct, frozen=True, tag="came"):
     again: bool = False  # told to somebody new: it has been there all the time
 
 
-class Reached(msgspec.Struct, frozen=True, tag="reached"):
+class NatReported(msgspec.Struct, frozen=True, tag="reached"):
     node_id: str
     reach: Reach
 
 
-class Beat(msgspec.Struct, frozen=True, tag="beat"):
+class HeartbeatSeen(msgspec.Struct, frozen=True, tag="beat"):
     node_id: str
     spooled: int
 
 
-class Stored(msgspec.Struct, frozen=True, tag="stored"):
+class BatchCommitted(msgspec.Struct, frozen=True, tag="stored"):
     node_id: str
     samples: tuple[Sample, ...]
 
 
-class Gone(msgspec.Struct, frozen=True, tag="gone"):
+class ProbeLeft(msgspec.Struct, frozen=True, tag="gone"):
     node_id: str
     goodbye: str | None
 
 
-class Said(msgspec.Struct, frozen=True, tag="said"):
+class EventLogged(msgspec.Struct, frozen=True, tag="said"):
     at_ns: int
     node_id: str | None
     kind: EventKind
     detail: str
 
 
-class Done(msgspec.Struct, frozen=True, tag="done"):
+class LeaseEnded(msgspec.Struct, frozen=True, tag="done"):
     node_id: str
     done: LeaseDone
 
 
-class Aim(msgspec.Struct, frozen=True, tag="aim"):
+class FocusChanged(msgspec.Struct, frozen=True, tag="aim"):
     focus: Focus
 
 
@@ -92,7 +92,18 @@ class TellAll(msgspec.Struct, frozen=True, tag="tell_all"):
     """The sender is new here."""
 
 
-News = Came | Reached | Beat | Stored | Gone | Said | Done | Aim | Deliver | TellAll
+News = (
+    ProbeJoined
+    | NatReported
+    | HeartbeatSeen
+    | BatchCommitted
+    | ProbeLeft
+    | EventLogged
+    | LeaseEnded
+    | FocusChanged
+    | Deliver
+    | TellAll
+)
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(tuple[News, ...])
 
@@ -129,10 +140,10 @@ class RemoteProbe:
 class Cluster:
     """`leading` is True where there are no others."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, swarm_state: SwarmState) -> None:
         self.leading = True
         self.watched = False
-        self._house = house
+        self._swarm_state = swarm_state
         self._bus: Bus | None = None
         self._me = 0
         self._alive: frozenset[int] = frozenset()
@@ -180,15 +191,15 @@ class Cluster:
         assert member.hello is not None
         hello = msgspec.structs.replace(member.hello, node_key=None, proof=b"", invite="", token="")
         where = member.where
-        self.tell(Came(member.node_id, member.name, hello, where.observed, where.reached, member.beat_ns, again))
+        self.tell(ProbeJoined(member.node_id, member.name, hello, where.observed, where.reached, member.beat_ns, again))
 
-    def said(self, at_ns: int, told: Told, detail: str) -> None:
-        self.tell(Said(at_ns, told.node_id, told.kind, detail))
+    def said(self, at_ns: int, told: NodeEvent, detail: str) -> None:
+        self.tell(EventLogged(at_ns, told.node_id, told.kind, detail))
 
     def _flush(self) -> None:
         news, self._news = self._news, {}
         if self._bus is not None:
-            self._bus.viewers = self._house.viewer_count
+            self._bus.viewers = self._swarm_state.viewer_count
             for to, what in news.items():
                 self._bus.send(_encoder.encode(tuple(what)), to)
 
@@ -202,12 +213,12 @@ class Cluster:
             self._lost(number)
         self._me, self._alive, self.watched = others.me, others.alive, others.watched
         if self._bus is not None:
-            self._bus.viewers = self._house.viewer_count
+            self._bus.viewers = self._swarm_state.viewer_count
         if others.leading != self.leading:
             self.leading = others.leading
             _log.info("this collector %s", "plans for the swarm now" if self.leading else "plans no longer")
             if self.leading:
-                self._house.lead()
+                self._swarm_state.lead()
         if others.me and (came_back or new):
             if new:
                 _log.info("%d other collectors on this database", len(others.alive))
@@ -215,11 +226,11 @@ class Cluster:
             self._tell_all()
 
     def _tell_all(self) -> None:
-        for member in self._house.membership.connected():
+        for member in self._swarm_state.membership.connected():
             if member.node_id not in self._remote:
                 self.came(member, again=True)
                 if member.reach != Reach():
-                    self.tell(Reached(member.node_id, member.reach))
+                    self.tell(NatReported(member.node_id, member.reach))
 
     def _take(self, letters: Sequence[Letter]) -> None:
         for letter in letters:
@@ -230,40 +241,42 @@ class Cluster:
                 continue
             for each in news:
                 self._apply(letter.sender, each)
-        self._house.hub.changed()
+        self._swarm_state.hub.changed()
 
     def _apply(self, sender: int, news: News) -> None:
-        house = self._house
-        now_ns = house.clock.steady_ns()
+        swarm_state = self._swarm_state
+        now_ns = swarm_state.clock.steady_ns()
         match news:
-            case Came():
+            case ProbeJoined():
                 self._came(sender, news, now_ns)
-            case Gone():
+            case ProbeLeft():
                 self._gone(news.node_id, news.goodbye, sender, now_ns)
-            case Reached():
+            case NatReported():
                 remote = self._remote.get(news.node_id)
-                if remote is not None and house.membership.reached(remote.number, news.reach):
-                    house.replan()
-            case Beat():
+                if remote is not None and swarm_state.membership.reached(remote.number, news.reach):
+                    swarm_state.replan()
+            case HeartbeatSeen():
                 if (remote := self._remote.get(news.node_id)) is not None:
-                    house.membership.heard(remote.number, now_ns)
-                    house.builder.seen(news.node_id, house.clock.wall_ns(), news.spooled)
-            case Stored():
-                if news.node_id in house.builder:
+                    swarm_state.membership.heard(remote.number, now_ns)
+                    swarm_state.builder.seen(news.node_id, swarm_state.clock.wall_ns(), news.spooled)
+            case BatchCommitted():
+                if news.node_id in swarm_state.builder:
                     for sample in news.samples:
-                        house.builder.sample(news.node_id, sample)
+                        swarm_state.builder.sample(news.node_id, sample)
                         if isinstance(sample, UplinkSample):
-                            house.conductor.leases.spent(news.node_id, sample.peer, sample.sent_bytes, now_ns)
-            case Said():
-                house.builder.event(news.at_ns, news.node_id, news.kind, news.detail)
-            case Done():
-                if self.leading and house.conductor.lease_done(news.done, news.node_id, house.clock.steady_ns()):
-                    house.poke()
-            case Aim():
-                house.conductor.scheduler.set_focus(news.focus)
-                house.replan()
+                            swarm_state.dispatcher.leases.spent(news.node_id, sample.peer, sample.sent_bytes, now_ns)
+            case EventLogged():
+                swarm_state.builder.event(news.at_ns, news.node_id, news.kind, news.detail)
+            case LeaseEnded():
+                if self.leading and swarm_state.dispatcher.lease_done(
+                    news.done, news.node_id, swarm_state.clock.steady_ns()
+                ):
+                    swarm_state.poke()
+            case FocusChanged():
+                swarm_state.dispatcher.scheduler.set_focus(news.focus)
+                swarm_state.replan()
             case Deliver():
-                house.deliver(news.node_id, self._decoded(news.message))
+                swarm_state.deliver(news.node_id, self._decoded(news.message))
             case TellAll():
                 self._tell_all()
 
@@ -274,45 +287,45 @@ class Cluster:
             _log.warning("the leader sent what cannot be read (%s)", error)
             return None
 
-    def _came(self, sender: int, news: Came, now_ns: int) -> None:
-        house = self._house
+    def _came(self, sender: int, news: ProbeJoined, now_ns: int) -> None:
+        swarm_state = self._swarm_state
         known = self._remote.get(news.node_id)
-        if news.again and known is None and house.holds(news.node_id):
+        if news.again and known is None and swarm_state.holds(news.node_id):
             return  # it has come here since, and the sender has not heard of it yet
         if known is not None and known.collector == sender:
             remote = known
         else:
             self._number -= 1
             remote = RemoteProbe(self, self._number, sender, news.node_id)
-        where = Whereabouts(news.observed, news.hello.addresses, news.reached)
-        replaced = house.membership.adopt(
+        where = MemberAddresses(news.observed, news.hello.addresses, news.reached)
+        replaced = swarm_state.membership.adopt(
             remote.number, news.node_id, news.name, news.hello, where, news.beat_ns, now_ns
         )
-        house.adopted(remote, replaced, Refused(reason="this node joined another collector", final=False))
+        swarm_state.adopted(remote, replaced, Refused(reason="this node joined another collector", final=False))
         self._remote[news.node_id] = remote
-        house.builder.expect_every(news.beat_ns)
-        house.builder.node(
+        swarm_state.builder.expect_every(news.beat_ns)
+        swarm_state.builder.node(
             news.node_id,
             news.name,
             news.hello.facts,
-            host=news.observed if house.settings.show_addresses else "",
-            seen_ns=house.clock.wall_ns(),
+            host=news.observed if swarm_state.settings.show_addresses else "",
+            seen_ns=swarm_state.clock.wall_ns(),
             state=State.OK,
         )
-        house.replan()
+        swarm_state.replan()
 
     def _gone(self, node_id: str, goodbye: str | None, sender: int, now_ns: int) -> None:
         remote = self._remote.get(node_id)
         if remote is None or remote.collector != sender:
             return
         del self._remote[node_id]
-        house = self._house
-        house.forget_session(remote.number)
-        house.membership.gone(remote.number, now_ns, goodbye)
+        swarm_state = self._swarm_state
+        swarm_state.forget_session(remote.number)
+        swarm_state.membership.gone(remote.number, now_ns, goodbye)
         if goodbye is not None:
-            house.conductor.leases.left(node_id)
-            house.builder.state(node_id, State.LEFT, house.clock.wall_ns())
-        house.replan()
+            swarm_state.dispatcher.leases.left(node_id)
+            swarm_state.builder.state(node_id, State.LEFT, swarm_state.clock.wall_ns())
+        swarm_state.replan()
 
     def left(self, node_id: str) -> None:
         """It has come to this collector: it is no longer another's."""
@@ -321,6 +334,6 @@ class Cluster:
     def _lost(self, collector: int) -> None:
         """One that died, or is cut off: its probes come to another one, or back."""
         _log.warning("collector %d is gone", collector)
-        now_ns = self._house.clock.steady_ns()
+        now_ns = self._swarm_state.clock.steady_ns()
         for node_id in [node_id for node_id, remote in self._remote.items() if remote.collector == collector]:
             self._gone(node_id, None, collector, now_ns)

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from swarm_collector.leases import DAILY_BYTES
+from swarm_collector.scheduling.transfer_leases import DAILY_BYTES
 from swarm_protocol import __version__
-from swarm_protocol.identity import default_state_dir
 from swarm_protocol.ports import DEFAULT_PORT
 from swarm_protocol.text import safe
+from swarm_protocol.trust.identity import default_state_dir
 from swarm_protocol.units import NS_PER_S
 
 TOKEN_VARIABLE: Final = "SWARMTOP_TOKEN"

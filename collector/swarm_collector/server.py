@@ -14,21 +14,21 @@ from typing import Final, NoReturn
 import msgspec
 from aiohttp import web
 
-from swarm_collector import figures
-from swarm_collector.door import Door
-from swarm_collector.guard import Guard
-from swarm_collector.house import House
+from swarm_collector import health
 from swarm_collector.metrics import CONTENT_TYPE, exposition
-from swarm_collector.operator import OperatorDesk
-from swarm_collector.probes import ProbeSession
-from swarm_collector.viewers import ViewerSession
-from swarm_collector.wire import Wire
-from swarm_protocol import operate
-from swarm_protocol.coding import MAX_MESSAGE_BYTES
-from swarm_protocol.messages import NONCE_HEADER, OPERATE_PATH, PROBE_PATH
-from swarm_protocol.signing import NONCE_BYTES
+from swarm_collector.sessions.operator_requests import OperatorDesk
+from swarm_collector.sessions.probe_session import ProbeSession
+from swarm_collector.sessions.viewer_session import ViewerSession
+from swarm_collector.state import SwarmState
+from swarm_collector.transport.connection_limits import ConnectionLimiter
+from swarm_collector.transport.tls_listener import TlsListener
+from swarm_collector.transport.websocket import WebSocketConnection
+from swarm_protocol.messages import operator_messages
+from swarm_protocol.messages.codec import MAX_MESSAGE_BYTES
+from swarm_protocol.messages.probe_messages import NONCE_HEADER, OPERATE_PATH, PROBE_PATH
+from swarm_protocol.messages.viewer_messages import VIEW_PATH
 from swarm_protocol.text import safe
-from swarm_protocol.viewing import VIEW_PATH
+from swarm_protocol.trust.signing import NONCE_BYTES
 
 BACKLOG: Final = 1024  # ten thousand probes come back at once after a restart
 PINGED_PROBES: Final = 1_000
@@ -42,8 +42,8 @@ class ListenError(Exception):
 
 
 class Server:
-    def __init__(self, house: House) -> None:
-        self._house = house
+    def __init__(self, swarm_state: SwarmState) -> None:
+        self._swarm_state = swarm_state
         self._numbers = itertools.count(1)
         self._sessions: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -55,9 +55,9 @@ class Server:
         app.router.add_get("/health", self._health)
         app.router.add_get("/metrics", self._metrics)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
-        self.guard: Guard | None = None
-        self.desk = OperatorDesk(house)
-        self._door: Door | None = None
+        self.connection_limiter: ConnectionLimiter | None = None
+        self.desk = OperatorDesk(swarm_state)
+        self._listener: TlsListener | None = None
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
         """Listens; the address it listens on. Raises ListenError."""
@@ -65,23 +65,25 @@ class Server:
         await self._runner.setup()
         handlers = self._runner.server
         assert handlers is not None
-        self.guard = Guard(self._house.limits, handlers)
-        certificate = self._house.settings.certificate
+        self.connection_limiter = ConnectionLimiter(self._swarm_state.limits, handlers)
+        certificate = self._swarm_state.settings.certificate
         if certificate is not None:
-            self._door = Door(listening, self.guard, certificate.context, plain=self._house.settings.insecure)
-            self._door.open()
+            self._listener = TlsListener(
+                listening, self.connection_limiter, certificate.context, plain=self._swarm_state.settings.insecure
+            )
+            self._listener.open()
         else:
             loop = asyncio.get_running_loop()
-            self._server = await loop.create_server(self.guard, sock=listening, backlog=BACKLOG)
+            self._server = await loop.create_server(self.connection_limiter, sock=listening, backlog=BACKLOG)
         name = listening.getsockname()
-        self._house.address = address_text(name[0], name[1])
-        await self._house.stun.start(name[0], name[1])
-        house = self._house
-        if (url := house.archive.shared_url) is not None:
-            from swarm_storage.postgres_bus import PostgresBus  # psycopg is an extra
+        self._swarm_state.address = address_text(name[0], name[1])
+        await self._swarm_state.stun.start(name[0], name[1])
+        swarm_state = self._swarm_state
+        if (url := swarm_state.store_client.shared_url) is not None:
+            from swarm_storage.postgres.cluster_bus import PostgresBus  # psycopg is an extra
 
-            house.cluster.join(lambda letters, others: PostgresBus(url, house.address, letters, others))
-        parts = (house.conduct(), house.hub.run(), house.look_over(), house.referee.run())
+            swarm_state.cluster.join(lambda letters, others: PostgresBus(url, swarm_state.address, letters, others))
+        parts = (swarm_state.conduct(), swarm_state.hub.run(), swarm_state.look_over(), swarm_state.attestation.run())
         self._tasks = [asyncio.create_task(part) for part in parts]
         return name[0], name[1]
 
@@ -101,17 +103,17 @@ class Server:
         """Takes nobody new, lets go of everybody, waits for what is being committed."""
         if self._server is not None:
             self._server.close()
-        if self._door is not None:
-            self._door.close()
-        self._house.stun.close()
-        self._house.end_sessions("the collector is stopping; come back in a moment")
+        if self._listener is not None:
+            self._listener.close()
+        self._swarm_state.stun.close()
+        self._swarm_state.end_sessions("the collector is stopping; come back in a moment")
         if self._sessions:
             await asyncio.wait(self._sessions, timeout=DRAIN_S)
         left = [*self._tasks, *self._sessions]
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        await asyncio.to_thread(self._house.cluster.close)
+        await asyncio.to_thread(self._swarm_state.cluster.close)
         await self._runner.cleanup()
 
     # ------------------------------------------------------------ requests
@@ -119,15 +121,15 @@ class Server:
     async def _probe(self, request: web.Request) -> web.StreamResponse:
         nonce = secrets.token_bytes(NONCE_BYTES)
         # The probes of a large swarm are heard of by their own heartbeats; a ping each beside them costs as much again.
-        ping = self._house.probe_count < PINGED_PROBES
+        ping = self._swarm_state.probe_count < PINGED_PROBES
         wire = await self._wire(request, {NONCE_HEADER: nonce.hex()}, ping=ping)
-        return self._begin(ProbeSession(self._house, next(self._numbers), wire, nonce))
+        return self._begin(ProbeSession(self._swarm_state, next(self._numbers), wire, nonce))
 
     async def _view(self, request: web.Request) -> web.StreamResponse:
         wire = await self._wire(request, {}, ping=True)
-        return self._begin(ViewerSession(self._house, next(self._numbers), wire))
+        return self._begin(ViewerSession(self._swarm_state, next(self._numbers), wire))
 
-    async def _wire(self, request: web.Request, headers: dict[str, str], *, ping: bool) -> Wire:
+    async def _wire(self, request: web.Request, headers: dict[str, str], *, ping: bool) -> WebSocketConnection:
         """The handshake; from then on the connection is no longer aiohttp's."""
         if "Origin" in request.headers:  # a web page in somebody's browser, reaching for a collector on loopback
             raise web.HTTPForbidden(text="not for web pages\n")
@@ -139,9 +141,11 @@ class Server:
         await handshake.prepare(request)
         if request.transport is None:  # gone meanwhile
             raise asyncio.CancelledError
-        wire = Wire(request.transport, MAX_MESSAGE_BYTES, self._house.pulse.ping_s if ping else 0.0)
-        assert self.guard is not None
-        self.guard.hand_over(request, wire)
+        wire = WebSocketConnection(
+            request.transport, MAX_MESSAGE_BYTES, self._swarm_state.pulse.ping_s if ping else 0.0
+        )
+        assert self.connection_limiter is not None
+        self.connection_limiter.hand_over(request, wire)
         return wire
 
     def _begin(self, session: ProbeSession | ViewerSession) -> NoReturn:
@@ -160,23 +164,27 @@ class Server:
         if not self.desk.may(request):
             raise web.HTTPForbidden(text="only for the operator\n")
         try:
-            asked = operate.request_decoder.decode(await request.content.read(operate.MAX_REQUEST_BYTES))
+            asked = operator_messages.request_decoder.decode(
+                await request.content.read(operator_messages.MAX_REQUEST_BYTES)
+            )
             answer = self.desk.answer(asked)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            answer = operate.No(text=f"the collector does not know this request ({safe(str(error), 100)}); update both")
+            answer = operator_messages.No(
+                text=f"the collector does not know this request ({safe(str(error), 100)}); update both"
+            )
         response = web.Response(body=msgspec.json.encode(answer), content_type="application/json")
         response.force_close()
         return response
 
     async def _health(self, request: web.Request) -> web.Response:
-        health = self._house.health()
+        health = self._swarm_state.health()
         response = web.json_response(health, status=200 if health["store"] is None else 503)
         response.force_close()
         return response
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        assert self.guard is not None
-        text = exposition(figures.metrics(self._house, self.guard))
+        assert self.connection_limiter is not None
+        text = exposition(health.metrics(self._swarm_state, self.connection_limiter))
         response = web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
         response.force_close()
         return response

@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from swarm_lab import cpu, netns
-from swarm_lab.emulator import own_address, public_address
+from swarm_lab.emulation import cpu_limit, netns
+from swarm_lab.emulation.emulator import own_address, public_address
 from swarm_lab.scenario import COLLECTOR, Event, Scenario
-from swarm_protocol import pins
 from swarm_protocol.ports import DEFAULT_PORT
+from swarm_protocol.trust import certificate_pins
 
 CERTIFICATE_FILE: Final = "collector.crt"  # as the collector calls it, in its folder
 READY_TIMEOUT_S: Final = 30.0  # a collector's or router's start on a machine as busy as a lab makes it
@@ -41,7 +41,7 @@ class LabHost:
     name: str
     net: netns.HostNet
     folder: Path
-    share: cpu.CpuShare | None = None
+    share: cpu_limit.CpuShare | None = None
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     probe: subprocess.Popen[bytes] | None = None
 
@@ -89,18 +89,18 @@ class Lab:
             certificate = (self.folder / COLLECTOR / CERTIFICATE_FILE).read_text()
         except OSError as error:
             raise netns.LabUnavailable(f"the collector's certificate cannot be read ({error})") from error
-        return pins.fingerprint(ssl.PEM_cert_to_DER_cert(certificate))
+        return certificate_pins.fingerprint(ssl.PEM_cert_to_DER_cert(certificate))
 
     async def __aenter__(self) -> Lab:
         if os.geteuid() != 0:
             netns.enter_user_namespace()
-        cpu.sweep()
+        cpu_limit.sweep()
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             self._make_hosts()
             await self._start_router()
             await self._start_collector()
-            self.start(COLLECTOR, ["-m", "swarm_lab.watcher", self.collector_address], "watcher.log")
+            self.start(COLLECTOR, ["-m", "swarm_lab.verification.viewer", self.collector_address], "watcher.log")
             for host in self.scenario.host:
                 if host.probe:
                     self.start_probe(host.name)
@@ -122,7 +122,7 @@ class Lab:
                 self.say(f"{host.name} runs TCP {net.congestion}: {host.tcp} is not to be had here")
             if host.cpu is not None:
                 try:
-                    self.hosts[host.name].share = cpu.CpuShare(host.name, host.cpu)
+                    self.hosts[host.name].share = cpu_limit.CpuShare(host.name, host.cpu)
                 except OSError as error:
                     self.say(f"{host.name} runs at full speed: no cgroup can be made ({error.strerror})")
 
@@ -139,7 +139,15 @@ class Lab:
         text = self.folder / "scenario.toml"
         text.write_text(self._text)
         tuns = [host.net.tun_fd for host in self.hosts.values()]
-        command = [sys.executable, "-m", "swarm_lab.router", "--scenario", str(text), "--truth", str(self.truth_file)]
+        command = [
+            sys.executable,
+            "-m",
+            "swarm_lab.emulation.router",
+            "--scenario",
+            str(text),
+            "--truth",
+            str(self.truth_file),
+        ]
         command += ["--tuns", ",".join(map(str, tuns))]
         parent = os.getpid()
         with (self.folder / "router.log").open("wb") as log:

@@ -12,9 +12,9 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from swarm_lab.laws import Jitter, Loss
-from swarm_lab.nat import NatKind
-from swarm_protocol.swarm import Floats
+from swarm_lab.emulation.delay_models import Jitter, Loss
+from swarm_lab.emulation.home_nat import NatKind
+from swarm_protocol.snapshot.swarm import Floats
 from swarm_protocol.text import is_name
 
 Delay = Annotated[float, Meta(ge=0, le=60_000)]

@@ -8,10 +8,10 @@ import re
 
 import numpy as np
 
-from swarm_predict.explain import some
-from swarm_predict.models import ModelShape
+from swarm_predict.cost.assumptions import some
+from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import BadPlacement, Placement, Stage
-from swarm_protocol.swarm import Swarm
+from swarm_protocol.snapshot.swarm import Swarm
 
 _STAGE = re.compile(r"\s*(?P<node>[^\s:,]+)\s*:\s*(?P<first>\d{1,6})(?:\s*-\s*(?P<last>\d{1,6}))?\s*")
 EXAMPLE = "a:0-39,b:40-79"

@@ -1,6 +1,6 @@
 """The words of prediction: what is asked (Workload, Stage) and what is answered (Prediction, Plan, Impact).
 
-Only data. `models` knows shapes, `cost` prices a placement, `search` finds one, `impact` says what each node costs.
+Only data. `shapes` knows shapes, `build` prices a placement, `search` finds one, `impact` says what each node costs.
 """
 
 from __future__ import annotations

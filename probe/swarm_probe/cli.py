@@ -19,16 +19,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from swarm_probe.join_url import JoinError, parse_join
-from swarm_probe.ledger import DAILY_BYTES, parse_daily
+from swarm_probe.collector_client.join_url import JoinError, parse_join
+from swarm_probe.owner_limits.traffic_budget import DAILY_BYTES, parse_daily
 from swarm_protocol import __version__
-from swarm_protocol.identity import IdentityError, default_state_dir
-from swarm_protocol.pins import PinError, digest_of
 from swarm_protocol.text import clean_name, safe
+from swarm_protocol.trust.certificate_pins import PinError, digest_of
+from swarm_protocol.trust.identity import IdentityError, default_state_dir
 from swarm_protocol.units import BYTES_PER_GIB
 
 if TYPE_CHECKING:
-    from swarm_probe.parts import ProbeConfig
+    from swarm_probe.daemon_config import ProbeConfig
 
 OK: Final = 0
 INTERNAL: Final = 1
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"swarm-probe: the name becomes {name} (A-Z a-z 0-9 . _ -, at most 32)", file=sys.stderr)
     if options.dry_run:
         return _dry_run(url, name, options.state, options.daily_bytes, token=bool(token))
-    from swarm_probe.parts import ProbeConfig  # late: --help and --dry-run do without
+    from swarm_probe.daemon_config import ProbeConfig  # late: --help and --dry-run do without
 
     config = ProbeConfig(
         url=url,
@@ -166,7 +166,7 @@ def _gib(text: str) -> float:
 
 def _dry_run(url: str, name: str, state: Path, daily_bytes: int | None, *, token: bool) -> int:
     from swarm_probe.dry_run import dry_run_lines  # late: a running probe need not carry these
-    from swarm_probe.host import torch_version
+    from swarm_probe.machine.host import torch_version
 
     for line in dry_run_lines(url, name, str(state), token=token, torch=torch_version(), daily_bytes=daily_bytes):
         print(line)
@@ -214,7 +214,7 @@ def _forget(arguments: Sequence[str]) -> int:
 
 
 def _about(folder: Path, *, forget: bool) -> int:
-    from swarm_probe.about import AboutError, ask  # late: as above
+    from swarm_probe.collector_client.data_requests import AboutError, ask  # late: as above
     from swarm_probe.status import is_running, read_status
 
     status = read_status(folder)

@@ -20,23 +20,22 @@ from typing import Final
 
 import msgspec
 
-from swarm_probe.certificates import Certificates
+from swarm_probe.collector_client.certificate_pinning import Certificates
+from swarm_probe.collector_client.client import ClientState, CollectorClient
+from swarm_probe.collector_client.join_url import collector_of
 from swarm_probe.compute.supervisor import Compute
-from swarm_probe.courtesy import Courtesy
-from swarm_probe.dialler import QUIC
-from swarm_probe.gpu import Gpus
-from swarm_probe.host import ClockWatch, Host, addresses
-from swarm_probe.join_url import collector_of
-from swarm_probe.ledger import Ledger
-from swarm_probe.link import Link, LinkState
-from swarm_probe.nat import Finding
-from swarm_probe.parts import PathsMaker, ProbeConfig, real_paths
+from swarm_probe.daemon_config import PathsMaker, ProbeConfig, real_paths
+from swarm_probe.machine.gpu import Gpus
+from swarm_probe.machine.host import ClockWatch, Host, addresses
+from swarm_probe.owner_limits.idle_policy import IdlePolicy
+from swarm_probe.owner_limits.traffic_budget import TrafficBudget
 from swarm_probe.spool import Spool
 from swarm_probe.status import Status, write_status
+from swarm_probe.streams.dialer import QUIC
+from swarm_probe.udp.nat_discovery import Finding
 from swarm_protocol import __version__
-from swarm_protocol.coding import DecodeError, encode
-from swarm_protocol.identity import load_or_create_node_key, node_id
-from swarm_protocol.messages import (
+from swarm_protocol.messages.codec import DecodeError, encode
+from swarm_protocol.messages.probe_messages import (
     PROTOCOL_VERSION,
     Batch,
     Challenge,
@@ -51,9 +50,10 @@ from swarm_protocol.messages import (
     UplinkLease,
     decode_from_probe,
 )
-from swarm_protocol.samples import EventSample, HostSample, ProbeSample
-from swarm_protocol.signing import joining, sign_elsewhere
+from swarm_protocol.messages.samples import EventSample, HostSample, ProbeSample
 from swarm_protocol.text import clean_name, safe
+from swarm_protocol.trust.identity import load_or_create_node_key, node_id
+from swarm_protocol.trust.signing import joining, sign_elsewhere
 from swarm_protocol.units import NS_PER_MS, ms_from_ns
 
 FLUSH_S: Final = 1.0  # what a power cut may cost; and how late a figure may be on the screen
@@ -85,14 +85,14 @@ class Daemon:
         self._buffer: list[ProbeSample] = []
         self._host = Host(gpus)
         self._gpu_problem: str | None = None
-        self._ledger = Ledger.open(config.daily_bytes, config.state, time.time_ns())
-        if self._ledger.trouble:
-            log.warning("%s", self._ledger.trouble)
-        self._courtesy = Courtesy()
+        self._traffic_budget = TrafficBudget.open(config.daily_bytes, config.state, time.time_ns())
+        if self._traffic_budget.trouble:
+            log.warning("%s", self._traffic_budget.trouble)
+        self._idle_policy = IdlePolicy()
         self._link_booked = (0, 0)
         self._resting: str | None = None
         make_paths = make_paths or partial(real_paths, lan=config.lan)
-        self._paths = make_paths(self.emit, self._ledger, self._courtesy)
+        self._paths = make_paths(self.emit, self._traffic_budget, self._idle_policy)
         self._udp_error: str | None = None
         self._compute = Compute(
             self.emit,
@@ -102,7 +102,7 @@ class Daemon:
             limits=config.compute,
             away_s=self._paths.usual_rtt_s,
         )
-        self._link = Link(
+        self._link = CollectorClient(
             config.url,
             hello=self._hello,
             certificates=Certificates(
@@ -124,7 +124,7 @@ class Daemon:
             times=config.times,
         )
         self._paths.linked(self._link.send, self._link.carried)
-        self._link_state = LinkState("connecting", f"connecting to {collector}")
+        self._link_state = ClientState("connecting", f"connecting to {collector}")
         self._plan: Plan | None = None
         self._transfers: set[asyncio.Task[None]] = set()
         self._sending: set[asyncio.Task[bool]] = set()
@@ -172,7 +172,7 @@ class Daemon:
             await self._paths.close()
             self._flush()
             self._book_link()
-            self._ledger.write(time.time_ns())
+            self._traffic_budget.write(time.time_ns())
             self._spool.close()
             self._write_status()
 
@@ -206,9 +206,9 @@ class Daemon:
 
     def _on_plan(self, plan: Plan) -> None:
         before, self._plan = self._plan, plan
-        self._ledger.lower(plan.daily_bytes)
+        self._traffic_budget.lower(plan.daily_bytes)
         self._paths.update(plan)
-        self._compute.update(plan.compute if self._courtesy.battery_percent is None else None)
+        self._compute.update(plan.compute if self._idle_policy.battery_percent is None else None)
         if before is None or before.host_every_ms != plan.host_every_ms:
             self._host_due.set()
         if before is None or _news(before) != _news(plan):
@@ -254,7 +254,7 @@ class Daemon:
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
 
-    def _on_state(self, state: LinkState) -> None:
+    def _on_state(self, state: ClientState) -> None:
         welcome = self._link.welcome
         if state.kind == "joined" and welcome is not None:
             self._paths.joined(self._link.collector_host, welcome.stun_ports, self._on_reach)
@@ -276,7 +276,7 @@ class Daemon:
             count += 1
             if count % LEDGER_EVERY == 0:
                 self._book_link()
-                self._ledger.write(time.time_ns())
+                self._traffic_budget.write(time.time_ns())
             await asyncio.sleep(FLUSH_S)
             self._look_at_manners()
             jumped = clock.look(time.time_ns(), time.monotonic_ns())
@@ -311,14 +311,13 @@ class Daemon:
     def _look_at_manners(self) -> None:
         """Says once why tests rest, and that they go on; on battery no layers are timed either."""
         now_ns = time.monotonic_ns()
-        limit, level = self._ledger.limit_bytes, self._ledger.level(time.time_ns())
-        resting = self._courtesy.why_waiting(now_ns)
+        limit, level = self._traffic_budget.limit_bytes, self._traffic_budget.level(time.time_ns())
+        resting = self._idle_policy.why_waiting(now_ns)
         if level != "free" and limit is not None:
             what = "tests rest" if level == "thrifty" else "nothing is sent but to the collector"
-            resting = (
-                f"{self._ledger.used_bytes(time.time_ns()) / 1e6:.1f} of {limit / 1e6:.0f} MB used in 24 h; {what}"
-            )
-        battery = self._courtesy.battery_percent is not None
+            used_bytes = self._traffic_budget.used_bytes(time.time_ns())
+            resting = f"{used_bytes / 1e6:.1f} of {limit / 1e6:.0f} MB used in 24 h; {what}"
+        battery = self._idle_policy.battery_percent is not None
         if self._plan is not None:
             self._compute.update(None if battery else self._plan.compute)
         if (resting is None) != (self._resting is None):
@@ -331,7 +330,7 @@ class Daemon:
         before = self._link_booked
         self._link_booked = sent, received
         if sent > before[0] or received > before[1]:
-            self._ledger.spend_tcp(
+            self._traffic_budget.spend_tcp(
                 "collector", "", sent=sent - before[0], received=received - before[1], now_ns=time.time_ns()
             )
 
@@ -387,8 +386,8 @@ class Daemon:
             compute=self._compute.status,
             udp=self._udp_error or f"port {self._paths.udp_port}",
             waiting=self._resting or "",
-            traffic=self._ledger.trouble or _limit_line(self._ledger, time.time_ns()),
-            today=self._ledger.totals(time.time_ns()),
+            traffic=self._traffic_budget.trouble or _limit_line(self._traffic_budget, time.time_ns()),
+            today=self._traffic_budget.totals(time.time_ns()),
             spool_batches=self._spool.waiting,
             spool_bytes=self._spool.size_bytes,
             spool_trouble=self._spool.trouble,
@@ -396,8 +395,8 @@ class Daemon:
         )
 
 
-def _limit_line(ledger: Ledger, now_ns: int) -> str:
-    limit, used = ledger.limit_bytes, ledger.used_bytes(now_ns)
+def _limit_line(traffic_budget: TrafficBudget, now_ns: int) -> str:
+    limit, used = traffic_budget.limit_bytes, traffic_budget.used_bytes(now_ns)
     of = f" of {limit / 1e6:.0f} MB" if limit is not None else " MB, no limit set"
     return f"{used / 1e6:.1f}{of} in 24 hours, both directions"
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Final, get_args
 
-from swarm_probe.join_url import collector_of
+from swarm_probe.collector_client.join_url import collector_of
 from swarm_probe.spool import MAX_BYTES
-from swarm_protocol.samples import KINDS, ProbeSample
+from swarm_protocol.messages.samples import KINDS, ProbeSample
 from swarm_protocol.text import safe
 
 MEMBERS: Final = 8  # others in the swarm of the example

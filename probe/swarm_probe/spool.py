@@ -27,9 +27,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from swarm_protocol.coding import MAX_MESSAGE_BYTES, encode
-from swarm_protocol.messages import Batch
-from swarm_protocol.samples import EventSample, ProbeSample
+from swarm_protocol.messages.codec import MAX_MESSAGE_BYTES, encode
+from swarm_protocol.messages.probe_messages import Batch
+from swarm_protocol.messages.samples import EventSample, ProbeSample
 
 MAX_BYTES: Final = 64 << 20  # days of an unreachable collector, and still nothing on anybody's disk
 SEGMENT_BYTES: Final = 256 << 10  # what one damaged byte can cost at most

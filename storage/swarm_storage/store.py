@@ -7,12 +7,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from swarm_storage.connect import WriterLock, connect_reader, connect_writer, fold_log, require_ours
-from swarm_storage.db import SqliteDb
 from swarm_storage.errors import Closed, ReadOnly, StoreError, from_sqlite
-from swarm_storage.keeper import SqliteKeeper
-from swarm_storage.reader import Reader
-from swarm_storage.retention import RETAIN_NS
+from swarm_storage.history.recording import Reader
+from swarm_storage.history.retention import RETAIN_NS
+from swarm_storage.sql import SqliteDb
+from swarm_storage.sqlite.backend import SqliteBackend
+from swarm_storage.sqlite.connect import WriterLock, connect_reader, connect_writer, fold_log, require_ours
 from swarm_storage.writer import Committed, Writer
 
 _SCHEME = "sqlite://"
@@ -25,7 +25,7 @@ def open_store(url: str, *, read_only: bool = False) -> Store:
     """
     if url.startswith(("postgresql://", "postgres://")):
         try:
-            from swarm_storage.postgres import PostgresStore  # psycopg is an extra
+            from swarm_storage.postgres.postgres_backend import PostgresStore  # psycopg is an extra
         except ImportError as error:
             raise StoreError(
                 "postgresql:// needs psycopg, which is not installed; pip install 'swarmtop[postgresql]'"
@@ -66,7 +66,7 @@ def _reader(path: Path) -> Reader:
 
 
 class Store(ABC):
-    """`reader` may be used from any thread, at any time; `writer` once."""
+    """`recording` may be used from any thread, at any time; `writer` once."""
 
     name: str  # in what people read; without a password
     reader: Reader
@@ -130,7 +130,7 @@ class SqliteStore(Store):
     ) -> Writer:
         self._require_first_writer(self._writer)
         assert self._lock is not None
-        self._writer = Writer(SqliteKeeper(self.path, self._lock, retain_ns=retain_ns), on_commit=on_commit)
+        self._writer = Writer(SqliteBackend(self.path, self._lock, retain_ns=retain_ns), on_commit=on_commit)
         return self._writer
 
     def close(self) -> None:

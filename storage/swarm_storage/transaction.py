@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from swarm_protocol.samples import Sample
-from swarm_storage import rolling
-from swarm_storage.db import Db, upsert
-from swarm_storage.forget import forget
+from swarm_protocol.messages.samples import Sample
+from swarm_storage.history import roll_forward
+from swarm_storage.node_erasure import forget
 from swarm_storage.rows import BUCKET_NS, MINUTE_NS, PARTS_PER_BATCH, TABLE_OF, TABLES, Row
+from swarm_storage.sql import Db, upsert
 
 SWARM: Final = 0  # the "node" of events about the swarm as a whole
 _EPOCHS_AT_ONCE: Final = 1_000
@@ -63,7 +63,7 @@ class Known:
 
 
 class Transaction:
-    """To be used between `begin` and `commit` of `db`."""
+    """To be used between `begin` and `commit` of `sql`."""
 
     def __init__(self, db: Db, known: Known) -> None:
         self._db = db
@@ -139,7 +139,7 @@ class Transaction:
                 self._db.insert(TABLES[kind], rows)
         self._db.many(_ACTIVE if self._db.shared else _ACTIVITY, sorted(self._minutes.items()))
         self._noted = {minute // _MINUTES_PER_BUCKET for minute in self._minutes} - self._known.pending
-        rolling.note(self._db, sorted(self._noted))
+        roll_forward.note(self._db, sorted(self._noted))
         self._db.many(_CURSOR, [(*key, *value) for key, value in sorted(self._cursors.items())])
 
     def committed(self) -> None:

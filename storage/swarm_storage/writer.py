@@ -1,7 +1,7 @@
 """The one writer: a bounded queue, one thread, one connection, and an answer only after the commit.
 
 `submit` returns a future that holds the committed sequence number once the rows and the moved cursor are on the disk.
-What is behind it (SQLite, PostgreSQL) is the business of a `Keeper`. Whatever waits when a commit begins goes into it,
+What is behind it (SQLite, PostgreSQL) is the business of a `Backend`. Whatever waits when a commit begins goes into it,
 so a slow disk makes larger commits, not a longer queue. A batch at or below its cursor is answered and dropped: repeats
 change nothing.
 
@@ -28,11 +28,11 @@ from typing import Any, Final
 
 import msgspec
 
-from swarm_protocol.messages import HostFacts
-from swarm_protocol.samples import EventSample, RunSample
-from swarm_storage.db import Db
+from swarm_protocol.messages.probe_messages import HostFacts
+from swarm_protocol.messages.samples import EventSample, RunSample
 from swarm_storage.errors import Closed, OutOfOrder, QueueFull, StoreError
-from swarm_storage.keeper import TIDY_EVERY_S, Keeper
+from swarm_storage.sql import Db
+from swarm_storage.sqlite.backend import TIDY_EVERY_S, Backend
 from swarm_storage.transaction import Known, Member, NodeBatch, Transaction
 
 QUEUE_SAMPLES: Final = 200_000  # some 200 MB at worst; beyond that the probes' spools keep it
@@ -89,7 +89,7 @@ class Writer:
 
     def __init__(
         self,
-        keeper: Keeper,
+        backend: Backend,
         *,
         on_commit: Callable[[Sequence[Committed]], None] | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
@@ -97,8 +97,8 @@ class Writer:
         linger_s: float = LINGER_S,
     ) -> None:
         """`on_commit` runs on the writer's thread after each commit."""
-        self._keeper = keeper
-        self._name = keeper.name
+        self._backend = backend
+        self._name = backend.name
         self._on_commit = on_commit
         self._clock_ns = clock_ns
         self._queue_samples = queue_samples
@@ -289,12 +289,12 @@ class Writer:
     def _commit(self, tasks: list[_Task]) -> None:
         try:
             if self._db is None:
-                self._db = self._keeper.connect()
+                self._db = self._backend.connect()
             db = self._db
             batches = [task.batch for task in tasks if task.batch is not None]
-            self._keeper.before(db, batches)
+            self._backend.before(db, batches)
             db.begin()
-            self._keeper.begun(db)
+            self._backend.begun(db)
             transaction = Transaction(db, self._known)
             transaction.expect(batches)
             for task in tasks:
@@ -305,7 +305,7 @@ class Writer:
         except StoreError:
             raise
         except Exception as error:
-            if (mapped := self._keeper.error(error)) is not None:
+            if (mapped := self._backend.error(error)) is not None:
                 raise mapped from error
             raise  # of one task, not of the store
 
@@ -345,7 +345,7 @@ class Writer:
                 self._unwritten.extend(task.batch for task in tasks if task.batch is not None)
         self._drop_connection()
         if not self._closing:
-            self._db = self._keeper.relieve(error)
+            self._db = self._backend.relieve(error)
         for task in tasks:
             task.answer(error)
 
@@ -370,11 +370,11 @@ class Writer:
         pause_s = TIDY_EVERY_S
         if self._db is not None:
             try:
-                pause_s = self._keeper.tidy(self._db, self._known, busy=bool(self._queue), well=self._trouble is None)
+                pause_s = self._backend.tidy(self._db, self._known, busy=bool(self._queue), well=self._trouble is None)
             except StoreError as error:
                 self._fail([], error)
             except Exception as error:  # noqa: BLE001 - one that fails must neither end the thread nor pass in silence
-                mapped = self._keeper.error(error)
+                mapped = self._backend.error(error)
                 if mapped is None:
                     _log.error("the upkeep of %s failed: %r", self._name, error, exc_info=error)
                     self._drop_connection()
@@ -394,6 +394,6 @@ class Writer:
             _log.warning("%d batches were not written to %s; the probes keep them", len(self._unwritten), self._name)
         db, self._db = self._db, None
         try:
-            self._keeper.end(db, well=self._trouble is None)
+            self._backend.end(db, well=self._trouble is None)
         except Exception as error:  # noqa: BLE001 - whatever the driver raises; what was committed is safe
             _log.error("%s: closing failed (%s)", self._name, error)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from swarm_collector.membership import Admitted, Member, Membership
-from swarm_protocol import identity, signing
-from swarm_protocol.messages import Hello, HostFacts
-from swarm_protocol.shape import LayerShape
-from swarm_protocol.viewing import Focus
+from swarm_collector.members.membership import Admitted, Member, Membership
+from swarm_protocol.layer_shape import LayerShape
+from swarm_protocol.messages.probe_messages import Hello, HostFacts
+from swarm_protocol.messages.viewer_messages import Focus
+from swarm_protocol.trust import identity, signing
 
 LAYER = LayerShape(architecture="llama", hidden=8192, intermediate=28672, heads=64, kv_heads=8, head_dim=128)
 FOCUS = Focus(model="llama-2-70b", layer=LAYER, dtype="fp16", hop_bytes=16_384)

@@ -13,17 +13,32 @@ from typing import Any, TypeVar
 from collector_made import FOCUS, hello, id_of
 from websockets.asyncio.client import ClientConnection, connect
 
-from swarm_collector.archive import Archive
 from swarm_collector.clock import Clock
-from swarm_collector.house import House
+from swarm_collector.ingest.store_client import StoreClient
 from swarm_collector.server import Server
 from swarm_collector.settings import Settings
-from swarm_protocol.coding import encode
-from swarm_protocol.frames import apply_diff, decode_keyframe
-from swarm_protocol.messages import NONCE_HEADER, Ack, Batch, CollectorMessage, Plan, Welcome, decode_from_collector
-from swarm_protocol.samples import EventSample, LinkSample, Sample, UplinkSample
-from swarm_protocol.swarm import Swarm
-from swarm_protocol.viewing import MAX_STREAM_BYTES, Diff, Keyframe, StreamMessage, Subscribe, decode_from_stream
+from swarm_collector.state import SwarmState
+from swarm_protocol.messages.codec import encode
+from swarm_protocol.messages.probe_messages import (
+    NONCE_HEADER,
+    Ack,
+    Batch,
+    CollectorMessage,
+    Plan,
+    Welcome,
+    decode_from_collector,
+)
+from swarm_protocol.messages.samples import EventSample, LinkSample, Sample, UplinkSample
+from swarm_protocol.messages.viewer_messages import (
+    MAX_STREAM_BYTES,
+    Diff,
+    Keyframe,
+    StreamMessage,
+    Subscribe,
+    decode_from_stream,
+)
+from swarm_protocol.snapshot.frames import apply_diff, decode_keyframe
+from swarm_protocol.snapshot.swarm import Swarm
 
 WAIT_S = 10.0  # what a test gives up after; nothing waits for it to pass
 SECRET = bytes(range(32))
@@ -32,7 +47,7 @@ _M = TypeVar("_M", bound=CollectorMessage)
 
 @dataclass
 class Rig:
-    house: House
+    swarm_state: SwarmState
     server: Server
     port: int
 
@@ -56,13 +71,13 @@ class Rig:
 async def collector(folder: Path, store: str | None = None, **changes: Any) -> AsyncIterator[Rig]:
     """`store`: its URL, if not a file in `folder`."""
     settings = replace(Settings(focus=FOCUS, secret=SECRET), **changes)
-    with contextlib.closing(Archive(store or f"sqlite:///{folder / 'swarm.db'}")) as archive:
-        house = House(settings, archive, Clock(), random.Random(1))
-        server = Server(house)
+    with contextlib.closing(StoreClient(store or f"sqlite:///{folder / 'swarm.db'}")) as store_client:
+        swarm_state = SwarmState(settings, store_client, Clock(), random.Random(1))
+        server = Server(swarm_state)
         _, port = await server.start("127.0.0.1", 0)
         broken = asyncio.ensure_future(server.failed())
         try:
-            yield Rig(house, server, port)
+            yield Rig(swarm_state, server, port)
         finally:
             if broken.done():
                 broken.result()  # a test passes with all of the collector alive, or not at all

@@ -14,10 +14,10 @@ import pytest
 from collector_made import id_of
 from collector_rig import collector, link
 
-from swarm_collector.cluster import Came
-from swarm_protocol.messages import Plan
-from swarm_protocol.swarm import State
-from swarm_storage import postgres_bus
+from swarm_collector.cluster import ProbeJoined
+from swarm_protocol.messages.probe_messages import Plan
+from swarm_protocol.snapshot.swarm import State
+from swarm_storage.postgres import cluster_bus
 from swarm_storage.store import open_store
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "storage"))
@@ -36,8 +36,8 @@ def postgres() -> Iterator[str]:
 def store(postgres: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     import psycopg
 
-    monkeypatch.setattr(postgres_bus, "BEAT_S", 0.1)
-    monkeypatch.setattr(postgres_bus, "WAIT_S", 0.02)
+    monkeypatch.setattr(cluster_bus, "BEAT_S", 0.1)
+    monkeypatch.setattr(cluster_bus, "WAIT_S", 0.02)
     name = f"t{abs(hash(request.node.name))}"
     with psycopg.connect(postgres.format("postgres"), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}".encode())
@@ -52,7 +52,7 @@ async def until(said) -> None:
 
 async def test_viewers_of_either_see_the_whole_swarm_and_one_plans_for_both(tmp_path, store):
     async with collector(tmp_path, store) as one, collector(tmp_path, store) as other:
-        await until(lambda: one.house.cluster.leading != other.house.cluster.leading)
+        await until(lambda: one.swarm_state.cluster.leading != other.swarm_state.cluster.leading)
         async with one.probe("kiln") as kiln, other.probe("attic") as attic, other.viewer() as viewer:
             await kiln.plan_with("attic")
             plan = await attic.plan_with("kiln")
@@ -62,16 +62,16 @@ async def test_viewers_of_either_see_the_whole_swarm_and_one_plans_for_both(tmp_
             await kiln.acked(1)
             swarm = await viewer.until(lambda swarm: (swarm.links["rtt_p50_ms"] == 12.5).any())
             assert swarm.links["rtt_p50_ms"][swarm.index("kiln"), swarm.index("attic")] == 12.5
-            assert (one.house.health()["probes"], other.house.health()["probes"]) == (1, 1)
-        await until(lambda: not one.house.health()["probes"])
+            assert (one.swarm_state.health()["probes"], other.swarm_state.health()["probes"]) == (1, 1)
+        await until(lambda: not one.swarm_state.health()["probes"])
 
 
 async def test_when_the_leader_ends_the_other_plans_and_its_probes_move_over(tmp_path, store):
     async with collector(tmp_path, store) as stays:
         async with contextlib.AsyncExitStack() as ending:
-            await until(lambda: stays.house.cluster.leading)
+            await until(lambda: stays.swarm_state.cluster.leading)
             leaves = await ending.enter_async_context(collector(tmp_path, store))
-            await until(lambda: len(stays.house.cluster._alive) == 1)
+            await until(lambda: len(stays.swarm_state.cluster._alive) == 1)
             async with leaves.probe("kiln") as kiln, stays.probe("attic") as attic:
                 await kiln.plan_with("attic")
                 await kiln.batch(1, sample := link(time.time_ns(), id_of("attic"), 9.0))
@@ -90,12 +90,12 @@ async def test_when_the_leader_ends_the_other_plans_and_its_probes_move_over(tmp
 
 async def test_a_leader_that_lets_go_is_followed(tmp_path, store):
     async with collector(tmp_path, store) as second_first:
-        await until(lambda: second_first.house.cluster.leading)
+        await until(lambda: second_first.swarm_state.cluster.leading)
         async with collector(tmp_path, store) as other:
-            await until(lambda: len(other.house.cluster._alive) == 1)
-            assert not other.house.cluster.leading
-            await asyncio.to_thread(second_first.house.cluster.close)
-            await until(lambda: other.house.cluster.leading)
+            await until(lambda: len(other.swarm_state.cluster._alive) == 1)
+            assert not other.swarm_state.cluster.leading
+            await asyncio.to_thread(second_first.swarm_state.cluster.close)
+            await until(lambda: other.swarm_state.cluster.leading)
             async with other.probe("kiln") as kiln, other.probe("attic") as attic:
                 await kiln.plan_with("attic")
                 await attic.next(Plan)
@@ -103,36 +103,36 @@ async def test_a_leader_that_lets_go_is_followed(tmp_path, store):
 
 async def test_a_probe_that_comes_to_the_other_collector_has_one_session_only(tmp_path, store):
     async with collector(tmp_path, store) as one, collector(tmp_path, store) as other, other.viewer() as viewer:
-        await until(lambda: one.house.cluster._alive and other.house.cluster._alive)
+        await until(lambda: one.swarm_state.cluster._alive and other.swarm_state.cluster._alive)
         async with one.probe("kiln") as before:
             await before.welcome()
             await viewer.until(lambda swarm: len(swarm) == 1)
             async with other.probe("kiln") as after:
                 await after.welcome()
                 assert (await before.closed())[0] == 1008
-                await until(lambda: not one.house.health()["probes"])
+                await until(lambda: not one.swarm_state.health()["probes"])
                 swarm = await viewer.until(lambda swarm: len(swarm) == 1)
                 assert swarm.nodes["state"][0] == State.OK
-                assert one.house.membership.get(id_of("kiln")).session < 0
+                assert one.swarm_state.membership.get(id_of("kiln")).session < 0
 
 
 async def test_what_is_told_again_does_not_end_a_session_that_began_since(tmp_path, store):
     """A collector tells newcomers of all its probes; one of them may just have gone to the newcomer."""
     async with collector(tmp_path, store) as one, one.probe("kiln") as probe:
         await probe.welcome()
-        member = one.house.membership.get(id_of("kiln"))
-        late = Came(member.node_id, member.name, member.hello, "203.0.113.7", "", member.beat_ns, again=True)
-        one.house.cluster._apply(99, late)
+        member = one.swarm_state.membership.get(id_of("kiln"))
+        late = ProbeJoined(member.node_id, member.name, member.hello, "203.0.113.7", "", member.beat_ns, again=True)
+        one.swarm_state.cluster._apply(99, late)
         await probe.batch(1, link(time.time_ns(), id_of("other")))
         await probe.acked(1)
-        one.house.cluster._apply(99, msgspec.structs.replace(late, again=False))
+        one.swarm_state.cluster._apply(99, msgspec.structs.replace(late, again=False))
         assert (await probe.closed())[0] == 1008
 
 
 async def test_collectors_share_the_keys_that_they_hand_out(tmp_path, store):
-    from swarm_collector.archive import Archive
+    from swarm_collector.ingest.store_client import StoreClient
 
-    with contextlib.closing(Archive(store)) as archive:
-        assert archive.secret(b"a" * 32) == b"a" * 32
-        assert archive.secret(b"b" * 32) == b"a" * 32
-        assert "collector_secret" not in archive.settings()
+    with contextlib.closing(StoreClient(store)) as store_client:
+        assert store_client.secret(b"a" * 32) == b"a" * 32
+        assert store_client.secret(b"b" * 32) == b"a" * 32
+        assert "collector_secret" not in store_client.settings()

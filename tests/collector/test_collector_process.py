@@ -23,7 +23,7 @@ from websockets.exceptions import ConnectionClosed
 
 from swarm_collector import cli
 from swarm_collector.options import Unusable, address
-from swarm_protocol.messages import Ack, SlowDown
+from swarm_protocol.messages.probe_messages import Ack, SlowDown
 from swarm_storage.store import open_store
 
 linux_only = pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="prlimit is Linux's")

@@ -9,22 +9,28 @@ import msgspec
 import pytest
 from collector_made import FOCUS, LAYER, joined
 
-from swarm_collector.conductor import FOCUS_EVERY_NS, REVIEW_NS, UNWATCHED_AFTER_NS, Conductor, first_lease_ns
-from swarm_collector.leases import GRACE_NS, LEASE_NS, Leases
-from swarm_collector.membership import Membership
-from swarm_collector.schedule import FocusError, Scheduler
-from swarm_protocol.messages import LeaseDone, Plan, UplinkLease
-from swarm_protocol.samples import LinkSample
+from swarm_collector.members.membership import Membership
+from swarm_collector.scheduling.dispatcher import (
+    FOCUS_EVERY_NS,
+    REVIEW_NS,
+    UNWATCHED_AFTER_NS,
+    Dispatcher,
+    first_lease_ns,
+)
+from swarm_collector.scheduling.measurement_plan import FocusError, Scheduler
+from swarm_collector.scheduling.transfer_leases import GRACE_NS, LEASE_NS, Leases
+from swarm_protocol.messages.probe_messages import LeaseDone, Plan, UplinkLease
+from swarm_protocol.messages.samples import LinkSample
 from swarm_protocol.units import NS_PER_S
 
 START_NS = 1_800_000_000 * NS_PER_S
 
 
-def conductor(names: int, *, watched_ns: int = UNWATCHED_AFTER_NS) -> Conductor:
+def dispatcher(names: int, *, watched_ns: int = UNWATCHED_AFTER_NS) -> Dispatcher:
     membership = Membership()
     for i in range(names):
         joined(membership, f"n{i}", session=i, observed=f"8.8.8.{i + 1}")
-    made = Conductor(
+    made = Dispatcher(
         membership,
         Scheduler(bytes(32), FOCUS),
         Leases(random.Random(3), first_id=0),
@@ -44,13 +50,13 @@ def leases(out: Iterable) -> dict[int, UplinkLease]:
 
 
 def test_everybody_gets_a_plan_once():
-    made = conductor(3)
+    made = dispatcher(3)
     assert set(plans(made.due(START_NS + NS_PER_S))) == {0, 1, 2}
     assert plans(made.due(START_NS + 2 * NS_PER_S)) == {}
 
 
 def test_a_burst_of_joins_is_one_round_of_plans():
-    made = conductor(2)
+    made = dispatcher(2)
     list(made.due(START_NS + NS_PER_S))
     at_ns = START_NS + 5 * NS_PER_S
     for i in range(2, 12):
@@ -63,7 +69,7 @@ def test_a_burst_of_joins_is_one_round_of_plans():
 
 
 def test_a_new_session_of_a_node_gets_the_plan_again():
-    made = conductor(2)
+    made = dispatcher(2)
     list(made.due(START_NS + NS_PER_S))
     joined(made.membership, "n1", session=9, observed="8.8.8.2")
     made.gone(1)
@@ -72,13 +78,13 @@ def test_a_new_session_of_a_node_gets_the_plan_again():
 
 
 def test_revisions_rise_over_restarts():
-    first = plans(conductor(2).due(START_NS + NS_PER_S))[0]
-    later = conductor(2)
+    first = plans(dispatcher(2).due(START_NS + NS_PER_S))[0]
+    later = dispatcher(2)
     assert plans(later.due(START_NS + 3600 * NS_PER_S))[0].revision > first.revision
 
 
 def test_a_lease_reaches_its_sender_and_frees_both_ends_when_done():
-    made = conductor(2)
+    made = dispatcher(2)
     list(made.due(START_NS + NS_PER_S))
     moments = (START_NS + second * NS_PER_S for second in range(2, 600))
     session, lease = next(granted for now_ns in moments for granted in leases(made.due(now_ns)).items())
@@ -92,7 +98,7 @@ def test_a_lease_reaches_its_sender_and_frees_both_ends_when_done():
 
 def test_round_trips_with_a_node_in_a_transfer_are_marked_and_no_others():
     """The third party's probe knows nothing of it, and behind a home's queue it reads hundreds of milliseconds."""
-    made = conductor(3)
+    made = dispatcher(3)
     list(made.due(START_NS + NS_PER_S))
     moments = (START_NS + second * NS_PER_S for second in range(2, 600))
     session, lease = next(granted for now_ns in moments for granted in leases(made.due(now_ns)).items())
@@ -116,7 +122,7 @@ def test_round_trips_with_a_node_in_a_transfer_are_marked_and_no_others():
 
 
 def test_a_node_without_a_tcp_port_is_nobodys_receiver():
-    made = conductor(0)
+    made = dispatcher(0)
     joined(made.membership, "open", session=0, observed="8.8.8.1")
     joined(made.membership, "closed", session=1, observed="8.8.8.2", tcp_port=0)
     made.changed(START_NS)
@@ -132,7 +138,7 @@ def test_a_node_without_a_tcp_port_is_nobodys_receiver():
 
 
 def test_measuring_gets_sparse_when_nobody_has_looked_for_a_while_and_dense_again_with_a_viewer():
-    made = conductor(9, watched_ns=30 * NS_PER_S)
+    made = dispatcher(9, watched_ns=30 * NS_PER_S)
     dense = plans(made.due(START_NS + NS_PER_S))[0]
     later_ns = START_NS + NS_PER_S + REVIEW_NS
     sparse = plans(made.due(later_ns))[0]
@@ -143,7 +149,7 @@ def test_measuring_gets_sparse_when_nobody_has_looked_for_a_while_and_dense_agai
 
 
 def test_a_focus_changes_every_plan_and_cannot_be_changed_back_and_forth():
-    made = conductor(2)
+    made = dispatcher(2)
     list(made.due(START_NS + NS_PER_S))
     now_ns = START_NS + 10 * NS_PER_S
     other = msgspec.structs.replace(FOCUS, model="bloom-176b", hop_bytes=28_672)
@@ -155,7 +161,7 @@ def test_a_focus_changes_every_plan_and_cannot_be_changed_back_and_forth():
 
 
 def test_a_focus_nobody_should_build_changes_nothing():
-    made = conductor(2)
+    made = dispatcher(2)
     bad = msgspec.structs.replace(FOCUS, layer=msgspec.structs.replace(LAYER, hidden=1 << 30))
     with pytest.raises(FocusError, match="no decoder layer"):
         made.focus(bad, START_NS + 10 * NS_PER_S)

@@ -7,14 +7,14 @@ from collector_made import id_of
 from collector_rig import collector, link, uplink
 from msgspec.structs import replace
 
-from swarm_collector.doubts import Doubts, Voice, impossible, network_of, weighted_median, weights
-from swarm_protocol import operate
+from swarm_collector.verification.anomalies import Anomalies, Reporter, impossible, network_of, weighted_median, weights
+from swarm_protocol.messages import operator_messages
 
 HONEST = {"a": 10.0, "b": 20.0, "c": 40.0, "d": 80.0}  # round trip to the liar
 
 
-def voices(*nodes: str, label: str = "", network: str = "") -> dict[str, Voice]:
-    return {node: Voice(label, network or f"203.0.{ord(node[0])}.0/24") for node in nodes}
+def voices(*nodes: str, label: str = "", network: str = "") -> dict[str, Reporter]:
+    return {node: Reporter(label, network or f"203.0.{ord(node[0])}.0/24") for node in nodes}
 
 
 def world(lies: dict[str, float]) -> dict[tuple[str, str], float]:
@@ -25,7 +25,7 @@ def world(lies: dict[str, float]) -> dict[tuple[str, str], float]:
 
 
 def test_who_makes_its_round_trips_look_short_is_doubted_and_the_others_are_not():
-    doubts = Doubts()
+    doubts = Anomalies()
     doubts.look(world({"b": 1.0, "c": 1.0, "d": 1.0}), voices(*HONEST, "x"))
     assert doubts.of("x", str) == ("round trips that 3 others see 39 ms differently",)
     assert [doubts.of(node, str) for node in HONEST] == [()] * 4
@@ -35,22 +35,22 @@ def test_a_hundred_nodes_of_one_person_cannot_have_somebody_doubted():
     nodes = [f"s{i}" for i in range(100)]
     rtts = {(node, "x"): 500.0 for node in nodes} | {("x", node): 20.0 for node in nodes}
     rtts |= {("x", "h"): 30.0, ("h", "x"): 31.0}
-    of_one_invite = {node: Voice("mallory", f"198.51.{i}.0/24") for i, node in enumerate(nodes)}
-    in_one_house = {node: Voice("", "198.51.100.0/24") for node in nodes}
+    of_one_invite = {node: Reporter("mallory", f"198.51.{i}.0/24") for i, node in enumerate(nodes)}
+    in_one_house = {node: Reporter("", "198.51.100.0/24") for node in nodes}
     for sybils in (of_one_invite, in_one_house):
-        doubts = Doubts()
+        doubts = Anomalies()
         doubts.look(rtts, sybils | voices("x", "h"))
         assert doubts.of("x", str) == ()
 
 
 def test_agreement_within_noise_is_no_disagreement():
-    doubts = Doubts()
+    doubts = Anomalies()
     doubts.look(world({node: true * 1.2 + 1 for node, true in HONEST.items()}), voices(*HONEST, "x"))
     assert doubts.of("x", str) == ()
 
 
 def test_two_members_in_one_place_that_claim_two_networks_are_named():
-    doubts = Doubts()
+    doubts = Anomalies()
     doubts.look({("a", "b"): 0.05, ("b", "a"): 0.06}, voices("a", "b"))
     assert doubts.of("a", str.upper) == ("in one place with B, though on another network",)
     doubts.look({("a", "b"): 0.05, ("b", "a"): 0.06}, voices("a", "b", network="198.51.100.0/24"))
@@ -58,7 +58,7 @@ def test_two_members_in_one_place_that_claim_two_networks_are_named():
 
 
 def test_weights_of_a_tree_and_of_a_network_add_up_to_one_vote():
-    many = {f"s{i}": Voice("mallory", f"10.{i}.0.0/24") for i in range(50)} | voices("a", "b")
+    many = {f"s{i}": Reporter("mallory", f"10.{i}.0.0/24") for i in range(50)} | voices("a", "b")
     shares = weights(many)
     assert sum(shares[node] for node in many if node.startswith("s")) == pytest.approx(1.0)
     assert (shares["a"], shares["b"]) == (1.0, 1.0)
@@ -102,16 +102,16 @@ async def test_a_doubt_reaches_the_operator_and_the_events(tmp_path):
         await oven.welcome()
         await kiln.batch(1, replace(uplink(time.time_ns(), id_of("oven")), mbps=9000.0))
         await kiln.acked(1)
-        rig.house.scrutiny.look()
-        rows = {row.name: row.doubts for row in rig.server.desk.answer(operate.ListMembers()).rows}
+        rig.swarm_state.anomaly_monitor.look()
+        rows = {row.name: row.doubts for row in rig.server.desk.answer(operator_messages.ListMembers()).rows}
         assert rows["kiln"] == ("impossible: 9000 Mbit/s where 1048576 bytes took 1.00 s",)
         assert rows["oven"] == ()
-        told = [event.detail for event in rig.house.snapshot().events if event.node == "kiln"]
+        told = [event.detail for event in rig.swarm_state.snapshot().events if event.node == "kiln"]
         assert "in doubt: impossible: 9000 Mbit/s where 1048576 bytes took 1.00 s" in told
 
 
 def test_who_is_forgotten_is_doubted_no_more() -> None:
-    doubts = Doubts()
+    doubts = Anomalies()
     doubts.add("a", replace(link(1, "0" * 16, 12.5), lost=21), same_network=False)
     doubts.challenged("a", "product 3 of 16 is wrong")
     doubts.look({("a", "b"): 0.05, ("b", "a"): 0.06}, voices("a", "b"))
@@ -124,7 +124,7 @@ def test_who_is_forgotten_is_doubted_no_more() -> None:
 
 
 def test_a_failed_challenge_is_a_doubt_until_one_is_passed() -> None:
-    doubts = Doubts()
+    doubts = Anomalies()
     doubts.challenged("a", "product 3 of 16 is wrong")
     assert doubts.of("a", str) == ("challenge failed: product 3 of 16 is wrong",)
     assert doubts.of("b", str) == ()

@@ -7,9 +7,9 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_collector.gate import AHEAD_NS, BEHIND_NS, Order, SenderClock, check
-from swarm_protocol.messages import Batch
-from swarm_protocol.samples import EventSample, LinkSample, Sample
+from swarm_collector.ingest.batch_validation import AHEAD_NS, BEHIND_NS, BatchOrder, SenderClock, check
+from swarm_protocol.messages.probe_messages import Batch
+from swarm_protocol.messages.samples import EventSample, LinkSample, Sample
 from swarm_protocol.units import NS_PER_S
 
 ME, PEER, STRANGER = "a" * 16, "b" * 16, "c" * 16
@@ -129,13 +129,13 @@ def test_event_text_is_made_safe_before_it_is_kept():
 
 
 def test_a_batch_behind_a_refused_one_waits_for_it():
-    order = Order()
+    order = BatchOrder()
     order.refuse(5)
     assert [order.may_take(seq) for seq in (6, 7, 5, 6, 7)] == [False, False, True, True, True]
 
 
 def test_a_refused_batch_that_its_spool_dropped_does_not_block_the_rest():
-    order = Order()
+    order = BatchOrder()
     order.refuse(5)
     assert not order.may_take(6)  # was on its way when 5 was refused
     assert order.may_take(6)  # comes again, first of all: 5 is gone
@@ -145,7 +145,7 @@ def test_a_refused_batch_that_its_spool_dropped_does_not_block_the_rest():
 def test_no_batch_is_ever_lost_to_one_that_overtook_it(seed, window):
     """A probe with `window` batches on the way, a store that refuses at random, and a cursor that only goes up."""
     rng = random.Random(seed)
-    order, committed, stored, unsent = Order(), 0, [], list(range(1, 21))
+    order, committed, stored, unsent = BatchOrder(), 0, [], list(range(1, 21))
     while unsent:
         for seq in unsent[:window]:
             if not order.may_take(seq):

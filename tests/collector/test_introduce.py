@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from collector_made import id_of, joined
 
-from swarm_collector.introduce import BELIEVED_NS, Introducer, mapped_for, why_no_path
-from swarm_collector.membership import Membership
-from swarm_protocol.messages import Mapped, Reach
-from swarm_protocol.samples import HostSample, LinkSample, NatKind
+from swarm_collector.members.membership import Membership
+from swarm_collector.members.rendezvous import BELIEVED_NS, Rendezvous, mapped_for, why_no_path
+from swarm_protocol.messages.probe_messages import Mapped, Reach
+from swarm_protocol.messages.samples import HostSample, LinkSample, NatKind
 from swarm_protocol.units import NS_PER_S
 
 NOW = 1_800_000_000 * NS_PER_S
@@ -47,11 +47,11 @@ class Rig:
         self.kiln, self.attic = joined(self.members, "kiln", 1), joined(self.members, "attic", 2)
         self.members.reached(1, Reach(nat=kiln, mapped=(Mapped("203.0.113.7", 4000),)))
         self.members.reached(2, Reach(nat=attic))
-        self.introducer = Introducer(self.members.get)
+        self.rendezvous = Rendezvous(self.members.get)
 
     def explained(self, *samples: LinkSample | HostSample, of: str = "kiln", proven: bool = True):
         member = self.kiln if of == "kiln" else self.attic
-        return self.introducer.explained(member, samples, NOW, stun_proven=proven)
+        return self.rendezvous.explained(member, samples, NOW, stun_proven=proven)
 
 
 def test_a_link_without_a_path_becomes_the_detour_and_never_gets_quantiles():

@@ -15,13 +15,14 @@ from collector_made import hello, id_of, key_of
 from collector_rig import Probe, collector, link, nonce_of, note
 from websockets.asyncio.client import connect
 
-from swarm_collector import certificate
-from swarm_collector.door import TLS_BUFFER_BYTES
-from swarm_collector.membership import Rejected
-from swarm_collector.register import Register
-from swarm_protocol import identity, operate, pins, signing
-from swarm_protocol.coding import encode
-from swarm_protocol.messages import AboutMe, AboutYou, Refused
+from swarm_collector.members.admission import Register
+from swarm_collector.members.membership import Rejected
+from swarm_collector.transport import certificate
+from swarm_collector.transport.tls_listener import TLS_BUFFER_BYTES
+from swarm_protocol.messages import operator_messages
+from swarm_protocol.messages.codec import encode
+from swarm_protocol.messages.probe_messages import AboutMe, AboutYou, Refused
+from swarm_protocol.trust import certificate_pins, identity, signing
 from swarm_protocol.units import NS_PER_S
 
 DAY_NS = 86_400 * NS_PER_S
@@ -37,7 +38,7 @@ async def behind_tls(tmp_path, **changes):
 @contextlib.asynccontextmanager
 async def tls_probe(rig, name, *, bound_to=None, **changes):
     url = f"wss://127.0.0.1:{rig.port}/probe"
-    async with connect(url, ssl=pins.client_context(), compression=None, proxy=None) as connection:
+    async with connect(url, ssl=certificate_pins.client_context(), compression=None, proxy=None) as connection:
         shown = connection.transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
         bound_to = hashlib.sha256(shown).digest() if bound_to is None else bound_to
         await connection.send(encode(hello(name, nonce=nonce_of(connection), bound_to=bound_to, **changes)))
@@ -50,7 +51,7 @@ async def tls_probe(rig, name, *, bound_to=None, **changes):
 async def test_a_probe_joins_over_tls_and_sees_the_certificate_of_the_invite(tmp_path):
     async with behind_tls(tmp_path) as (rig, own), tls_probe(rig, "kiln") as (probe, shown):
         assert (await probe.welcome()).node_id == id_of("kiln")
-        assert pins.fingerprint(shown) == own.fingerprint
+        assert certificate_pins.fingerprint(shown) == own.fingerprint
     again = certificate.load_or_make(tmp_path)
     assert again.digest == own.digest
     assert stat.S_IMODE((tmp_path / certificate.KEY_FILE).stat().st_mode) == 0o600
@@ -63,7 +64,7 @@ async def test_plain_text_goes_on_from_this_machine_on_the_same_port(tmp_path):
 
 
 async def test_plain_text_from_another_machine_is_answered_in_plain_text_and_cut(tmp_path, monkeypatch):
-    monkeypatch.setattr("swarm_collector.door.is_loopback", lambda _: False)
+    monkeypatch.setattr("swarm_collector.transport.tls_listener.is_loopback", lambda _: False)
     async with behind_tls(tmp_path) as (rig, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
         writer.write(b"GET /probe HTTP/1.1\r\n\r\n")
@@ -72,11 +73,11 @@ async def test_plain_text_from_another_machine_is_answered_in_plain_text_and_cut
         writer.close()
         assert said.startswith(b"HTTP/1.1 426 ")
         assert b"only TLS from other machines" in said
-        assert rig.server.guard.refused["plain text from another machine"] == 1
+        assert rig.server.connection_limiter.refused["plain text from another machine"] == 1
 
 
 async def test_who_never_says_a_byte_or_breaks_off_the_handshake_costs_nothing_for_long(tmp_path):
-    from swarm_collector.guard import Limits
+    from swarm_collector.transport.connection_limits import Limits
 
     async with behind_tls(tmp_path, limits=Limits(http_s=0.3)) as (rig, _):
         silent, _ = await asyncio.open_connection("127.0.0.1", rig.port)
@@ -85,7 +86,7 @@ async def test_who_never_says_a_byte_or_breaks_off_the_handshake_costs_nothing_f
         async with asyncio.timeout(10):
             assert await silent.read() == b""
             await broken.read()
-        assert rig.server.guard.refused["not a session in time"] >= 1
+        assert rig.server.connection_limiter.refused["not a session in time"] >= 1
         async with rig.probe("kiln") as probe:
             await probe.welcome()
 
@@ -135,7 +136,7 @@ async def test_nobody_joins_with_the_public_key_of_another(tmp_path):
         await kiln.welcome()
         async with rig.probe("thief", public_key=signing.public_key(key_of("kiln"))) as thief:
             assert (await thief.next(Refused)).final
-        assert rig.house.membership.get(id_of("kiln")).session is not None
+        assert rig.swarm_state.membership.get(id_of("kiln")).session is not None
 
 
 @pytest.mark.parametrize("changes", [{"public_key": b""}, {"proof": b""}, {"public_key": b"\0" * 32}])
@@ -148,7 +149,7 @@ async def test_a_node_of_before_keeps_its_id_once(tmp_path):
     old_secret = b"o" * 32
     old_id = identity.node_id(old_secret)
     async with collector(tmp_path) as rig:
-        rig.house.membership.restore([(old_id, "attic")])
+        rig.swarm_state.membership.restore([(old_id, "attic")])
         async with rig.probe("attic", node_key=old_secret) as probe:
             welcome = await probe.welcome()
             assert (welcome.node_id, welcome.name) == (old_id, "attic")
@@ -163,7 +164,7 @@ async def test_a_node_of_before_keeps_its_id_once(tmp_path):
 
 async def test_an_invite_lets_one_machine_in_without_the_token(tmp_path):
     async with collector(tmp_path, token="secret") as rig:
-        made = rig.server.desk.answer(operate.MakeInvite(label="alice"))
+        made = rig.server.desk.answer(operator_messages.MakeInvite(label="alice"))
         async with rig.probe("kiln", invite=made.code) as probe:
             await probe.welcome()
         async with rig.probe("kiln", invite=made.code) as probe:  # the same line pasted again
@@ -172,7 +173,7 @@ async def test_an_invite_lets_one_machine_in_without_the_token(tmp_path):
             assert (await other.next(Refused)).reason == (
                 "this invite has been used by another machine, and each is good for one; ask the operator for another"
             )
-        (row,) = rig.server.desk.answer(operate.ListInvites()).rows
+        (row,) = rig.server.desk.answer(operator_messages.ListInvites()).rows
         assert (row.state, row.label) == ("used by kiln", "alice")
     async with collector(tmp_path, token="secret") as again:
         async with again.probe("kiln") as probe:  # enrolled: neither invite nor token from now on
@@ -218,11 +219,11 @@ def test_no_code_is_kept_anywhere():
 async def test_a_revoked_member_is_turned_out_and_stays_out(tmp_path):
     async with collector(tmp_path, token="secret") as rig, rig.probe("kiln", token="secret") as probe:
         await probe.welcome()
-        rig.server.desk.answer(operate.Revoke(member="kiln"))
+        rig.server.desk.answer(operator_messages.Revoke(member="kiln"))
         assert (await probe.next(Refused)).reason == "the operator has revoked this machine's membership"
         async with rig.probe("kiln", token="secret") as back:
             assert "ask them to readmit it" in (await back.next(Refused)).reason
-        rig.server.desk.answer(operate.Revoke(member="kiln", readmit=True))
+        rig.server.desk.answer(operator_messages.Revoke(member="kiln", readmit=True))
         async with rig.probe("kiln", token="secret") as back:
             await back.welcome()
 
@@ -232,13 +233,13 @@ async def test_a_member_keeps_the_name_that_the_operator_gave(tmp_path):
         async with rig.probe("kiln") as probe, rig.probe("oven") as oven:
             await probe.welcome()
             await oven.welcome()
-            assert rig.server.desk.answer(operate.Rename(member="kiln", name="attic")) == operate.Done(
-                text="kiln is called attic from now on"
-            )
-            taken = rig.server.desk.answer(operate.Rename(member="attic", name="oven"))
-            assert taken == operate.No(text="another member is called oven; choose another name")
-            wrong = rig.server.desk.answer(operate.Rename(member="attic", name="[red]x"))
-            assert wrong == operate.No(text="[red]x is no name: 1 to 32 of A-Z a-z 0-9 . _ -")
+            assert rig.server.desk.answer(
+                operator_messages.Rename(member="kiln", name="attic")
+            ) == operator_messages.Done(text="kiln is called attic from now on")
+            taken = rig.server.desk.answer(operator_messages.Rename(member="attic", name="oven"))
+            assert taken == operator_messages.No(text="another member is called oven; choose another name")
+            wrong = rig.server.desk.answer(operator_messages.Rename(member="attic", name="[red]x"))
+            assert wrong == operator_messages.No(text="[red]x is no name: 1 to 32 of A-Z a-z 0-9 . _ -")
         async with rig.probe("kiln") as probe:
             assert (await probe.welcome()).name == "attic"
     async with collector(tmp_path) as again, again.probe("kiln") as probe:
@@ -281,12 +282,12 @@ def test_the_old_secret_is_shown_to_those_alone_who_know_it(tmp_path):
 
 
 def test_a_changed_certificate_is_refused_in_one_line(tmp_path):
-    first, second = pins.fingerprint(b"one"), pins.fingerprint(b"two")
-    pins.remember(tmp_path, "host:1", first)
-    assert pins.load(tmp_path, "host:1") == first
-    assert pins.load(tmp_path, "host:2") is None
-    with pytest.raises(pins.PinError) as caught:
-        pins.require("host:1", pins.load(tmp_path, "host:1"), second)
+    first, second = certificate_pins.fingerprint(b"one"), certificate_pins.fingerprint(b"two")
+    certificate_pins.remember(tmp_path, "host:1", first)
+    assert certificate_pins.load(tmp_path, "host:1") == first
+    assert certificate_pins.load(tmp_path, "host:2") is None
+    with pytest.raises(certificate_pins.PinError) as caught:
+        certificate_pins.require("host:1", certificate_pins.load(tmp_path, "host:1"), second)
     assert str(caught.value) == (
         f"host:1 shows another certificate than the one known ({second}, not {first}): somebody may be in between; "
         f"if its operator says that it was made anew, give --fingerprint {second}"
@@ -295,12 +296,12 @@ def test_a_changed_certificate_is_refused_in_one_line(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "SHA256:", "SHA256:abc", "MD5:" + "A" * 43, "SHA256:" + "A" * 44, "é" * 50])
 def test_what_is_no_fingerprint_is_one_line(text):
-    with pytest.raises(pins.PinError, match="43 characters"):
-        pins.digest_of(text)
+    with pytest.raises(certificate_pins.PinError, match="43 characters"):
+        certificate_pins.digest_of(text)
 
 
 def test_a_client_takes_nothing_older_than_tls_1_3():
-    assert pins.client_context().minimum_version is ssl.TLSVersion.TLSv1_3
+    assert certificate_pins.client_context().minimum_version is ssl.TLSVersion.TLSv1_3
 
 
 # ---------------------------------------------------------------- what is stored of a volunteer
@@ -329,7 +330,7 @@ async def test_a_volunteer_sees_what_is_stored_and_has_it_taken_out(tmp_path):
         (gone,) = (await about_me(rig, "kiln", forget=True)).lines
         assert gone.startswith("forgotten: ")
         assert (await about_me(rig, "kiln")).lines == (f"nothing is stored of node {id_of('kiln')}",)
-        assert id_of("kiln") not in rig.house.builder
+        assert id_of("kiln") not in rig.swarm_state.builder
         await oven.batch(2, note(time.time_ns(), "goes on"))
         await oven.acked(2)
     with sqlite3.connect(tmp_path / "swarm.db") as db:
@@ -346,4 +347,4 @@ async def test_nobody_sees_or_forgets_what_is_another_s(tmp_path):
             public = signing.public_key(key_of("kiln"))
             await connection.send(encode(AboutMe(public_key=public, proof=proof, forget=True)))
             assert (await Probe(connection, "thief").next(Refused)).final
-        assert rig.house.knows(id_of("kiln"))
+        assert rig.swarm_state.knows(id_of("kiln"))

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from swarm_collector.leases import (
+from swarm_collector.scheduling.transfer_leases import (
     DAILY_BYTES,
     DAY_NS,
     GRACE_NS,

@@ -7,8 +7,8 @@ from collector_made import hello, id_of, joined
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_collector.addresses import Whereabouts, hosts_for, line_of, literal
-from swarm_collector.membership import (
+from swarm_collector.members.addresses import MemberAddresses, hosts_for, line_of, literal
+from swarm_collector.members.membership import (
     HEARTBEAT_NS,
     LOST_BEATS,
     STAY_IN_PLANS_NS,
@@ -134,11 +134,11 @@ def test_the_id_is_the_keys_and_not_the_names():
 
 # ---------------------------------------------------------------- addresses
 
-HOME = Whereabouts("203.0.113.7", ("192.168.1.5", "127.0.0.1", "fe80::1"), "198.51.100.1")
-HOUSEMATE = Whereabouts("203.0.113.7", ("192.168.1.6",), "198.51.100.1")
-AWAY = Whereabouts("8.8.8.8", ("10.0.0.9",), "198.51.100.1")
-LOCAL = Whereabouts("127.0.0.1", ("198.51.100.1", "10.0.0.2"), "127.0.0.1")
-LOCAL_TOO = Whereabouts("127.0.0.1", ("10.0.0.2",), "127.0.0.1")
+HOME = MemberAddresses("203.0.113.7", ("192.168.1.5", "127.0.0.1", "fe80::1"), "198.51.100.1")
+HOUSEMATE = MemberAddresses("203.0.113.7", ("192.168.1.6",), "198.51.100.1")
+AWAY = MemberAddresses("8.8.8.8", ("10.0.0.9",), "198.51.100.1")
+LOCAL = MemberAddresses("127.0.0.1", ("198.51.100.1", "10.0.0.2"), "127.0.0.1")
+LOCAL_TOO = MemberAddresses("127.0.0.1", ("10.0.0.2",), "127.0.0.1")
 
 
 @pytest.mark.parametrize(
@@ -161,21 +161,21 @@ def test_each_pair_is_offered_what_can_lead_there(of, to, hosts):
 )
 def test_names_and_addresses_no_peer_can_have_are_never_passed_on(text):
     assert literal(text) is None
-    assert hosts_for(Whereabouts("203.0.113.7", (text,), ""), HOUSEMATE) == ("203.0.113.7",)
+    assert hosts_for(MemberAddresses("203.0.113.7", (text,), ""), HOUSEMATE) == ("203.0.113.7",)
 
 
 @given(own=st.lists(st.one_of(st.ip_addresses().map(str), st.text(min_size=2, max_size=64)), max_size=16))
 def test_no_remote_member_is_ever_offered_loopback(own):
-    for host in hosts_for(Whereabouts("203.0.113.7", tuple(own), ""), AWAY):
+    for host in hosts_for(MemberAddresses("203.0.113.7", tuple(own), ""), AWAY):
         address = literal(host)
         assert address is not None
         assert not address.is_loopback
 
 
 def test_one_household_is_one_line():
-    assert line_of(Whereabouts("2001:db8::1", (), "")) == line_of(Whereabouts("2001:db8::2", (), ""))
+    assert line_of(MemberAddresses("2001:db8::1", (), "")) == line_of(MemberAddresses("2001:db8::2", (), ""))
     assert line_of(HOME) == line_of(HOUSEMATE) != line_of(AWAY)
-    assert line_of(Whereabouts("::ffff:203.0.113.7", (), "")) == line_of(HOME)
+    assert line_of(MemberAddresses("::ffff:203.0.113.7", (), "")) == line_of(HOME)
 
 
 def test_a_large_swarm_is_asked_for_fewer_heartbeats_and_given_longer_before_it_is_lost():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from swarm_collector.quotas import MAX_KINDS, NEW_BURST, SAMPLE_BURST, SAMPLES_PER_S, Newcomers, SampleQuota
-from swarm_protocol.samples import ComputeSample, EventSample
+from swarm_collector.ingest.quotas import MAX_KINDS, NEW_BURST, SAMPLE_BURST, SAMPLES_PER_S, Newcomers, SampleQuota
+from swarm_protocol.messages.samples import ComputeSample, EventSample
 from swarm_protocol.units import NS_PER_S
 
 

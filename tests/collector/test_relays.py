@@ -7,15 +7,15 @@ from pathlib import Path
 from collector_made import id_of
 from collector_rig import collector
 
-from swarm_collector.relays import BURST_BYTES, MEMBER_BURST_BYTES, Relays
-from swarm_protocol.messages import Relay
+from swarm_collector.transport.relay_limits import BURST_BYTES, MEMBER_BURST_BYTES, RelayLimits
+from swarm_protocol.messages.probe_messages import Relay
 from swarm_protocol.units import NS_PER_S
 
 ROUND_BYTES = 13 * 16_384
 
 
 def test_a_member_has_rounds_of_hops_and_no_tunnel():
-    relays = Relays()
+    relays = RelayLimits()
     passed = sum(relays.may_pass("kiln", 16_384, 1) for _ in range(1000)) * 16_384
     assert 4 * ROUND_BYTES < passed <= MEMBER_BURST_BYTES
     assert relays.refused
@@ -23,7 +23,7 @@ def test_a_member_has_rounds_of_hops_and_no_tunnel():
 
 
 def test_all_together_stay_below_what_a_small_line_carries():
-    relays = Relays()
+    relays = RelayLimits()
     passed = sum(relays.may_pass(f"node-{i}", 40_000, 1) for i in range(1000)) * 40_000
     assert passed <= BURST_BYTES
 

@@ -9,8 +9,8 @@ from collector_made import FOCUS, LAYER, joined
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarm_collector.membership import Member, Membership
-from swarm_collector.schedule import (
+from swarm_collector.members.membership import Member, Membership
+from swarm_collector.scheduling.measurement_plan import (
     MAX_MEASURED_BY,
     NEAREST,
     OFTEN,
@@ -21,8 +21,8 @@ from swarm_collector.schedule import (
     choose,
     compute_task,
 )
-from swarm_protocol.coding import encode
-from swarm_protocol.messages import Plan, decode_from_collector
+from swarm_protocol.messages.codec import encode
+from swarm_protocol.messages.probe_messages import Plan, decode_from_collector
 
 SECRET = bytes(range(32))
 

@@ -17,13 +17,13 @@ from msgspec.structs import replace
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
-from swarm_collector.guard import Limits
-from swarm_collector.leases import DAILY_BYTES
-from swarm_collector.sessions import Pulse
-from swarm_protocol.coding import MAX_MESSAGE_BYTES, encode
-from swarm_protocol.messages import NONCE_HEADER, Ack, Batch, Heartbeat, Leaving, Plan, Refused, SlowDown
-from swarm_protocol.swarm import State
-from swarm_protocol.viewing import Focus
+from swarm_collector.scheduling.transfer_leases import DAILY_BYTES
+from swarm_collector.sessions.keepalive import Pulse
+from swarm_collector.transport.connection_limits import Limits
+from swarm_protocol.messages.codec import MAX_MESSAGE_BYTES, encode
+from swarm_protocol.messages.probe_messages import NONCE_HEADER, Ack, Batch, Heartbeat, Leaving, Plan, Refused, SlowDown
+from swarm_protocol.messages.viewer_messages import Focus
+from swarm_protocol.snapshot.swarm import State
 from swarm_storage.errors import Full
 from swarm_storage.store import open_store
 
@@ -150,7 +150,7 @@ async def test_the_second_session_of_a_node_takes_over(rig):
             await first.closed()
             await second.batch(1, note(time.time_ns(), "mine"))
             await second.acked(1)
-            assert rig.house.health()["probes"] == 1
+            assert rig.swarm_state.health()["probes"] == 1
 
 
 async def test_a_goodbye_shows_as_left_and_frees_the_others(rig):
@@ -204,8 +204,8 @@ async def test_an_older_probe_that_does_not_tell_its_clock_is_not_believed_eithe
 async def test_the_collectors_own_clock_set_by_a_year_is_told_once_and_no_probe_is_blamed(tmp_path, monkeypatch):
     async with collector(tmp_path) as rig, rig.probe("kiln", at_ns=time.time_ns()) as probe:
         await probe.welcome()
-        real = rig.house.clock.wall_ns
-        monkeypatch.setattr(rig.house.clock, "wall_ns", lambda: real() + YEAR_NS)
+        real = rig.swarm_state.clock.wall_ns
+        monkeypatch.setattr(rig.swarm_state.clock, "wall_ns", lambda: real() + YEAR_NS)
         await probe.send(Heartbeat(at_ns=time.time_ns(), spooled=0))
         await probe.batch(1, note(time.time_ns(), "just now"))
         await probe.acked(1)
@@ -219,15 +219,15 @@ async def test_the_collectors_own_clock_set_by_a_year_is_told_once_and_no_probe_
 
 async def test_a_spool_that_dropped_the_refused_batch_goes_on_in_a_new_session(rig, monkeypatch, tmp_path):
     """The store waits for the refused one; a hello says that nothing before what comes now is left."""
-    real, failures = rig.house.archive._writer.offer, iter([True])
+    real, failures = rig.swarm_state.store_client._writer.offer, iter([True])
 
     def once(batch, answer):
         if next(failures, False):
-            rig.house.archive._writer._owed[batch.node_id, batch.epoch] = (batch.seq, float("inf"))
+            rig.swarm_state.store_client._writer._owed[batch.node_id, batch.epoch] = (batch.seq, float("inf"))
             raise Full("no space left")
         return real(batch, answer)
 
-    monkeypatch.setattr(rig.house.archive._writer, "offer", once)
+    monkeypatch.setattr(rig.swarm_state.store_client._writer, "offer", once)
     async with rig.probe("kiln") as probe:
         await probe.batch(1, note(time.time_ns(), "one"))
         await probe.next(SlowDown)
@@ -239,12 +239,12 @@ async def test_a_spool_that_dropped_the_refused_batch_goes_on_in_a_new_session(r
 async def test_a_storm_of_wrong_tokens_makes_few_lines_and_a_count(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     async with collector(tmp_path, token="secret") as rig:
-        rig.house._muffle.burst = rig.house._muffle._bucket.burst = 3.0
+        rig.swarm_state._log_limiter.burst = rig.swarm_state._log_limiter._bucket.burst = 3.0
         for _ in range(10):
             async with rig.probe("bad", token="guess") as bad:
                 await bad.closed()
         assert sum("wrong or missing token" in line for line in caplog.messages) == 3
-        assert rig.house._muffle.left_out == 7
+        assert rig.swarm_state._log_limiter.left_out == 7
 
 
 async def test_the_model_a_viewer_chose_is_still_measured_after_a_restart(tmp_path):
@@ -255,9 +255,9 @@ async def test_the_model_a_viewer_chose_is_still_measured_after_a_restart(tmp_pa
         while (await probe.next(Plan)).compute.model != "tiny":
             pass
     async with collector(tmp_path) as rig:
-        assert rig.house.conductor.scheduler.focus == chosen
+        assert rig.swarm_state.dispatcher.scheduler.focus == chosen
     async with collector(tmp_path, focus_is_named=True) as rig:
-        assert rig.house.conductor.scheduler.focus == FOCUS
+        assert rig.swarm_state.dispatcher.scheduler.focus == FOCUS
 
 
 async def test_bytes_spent_on_transfers_are_counted_over_a_restart(tmp_path):
@@ -268,7 +268,7 @@ async def test_bytes_spent_on_transfers_are_counted_over_a_restart(tmp_path):
         await kiln.batch(1, uplink(time.time_ns(), id_of("oven"), sent_bytes=DAILY_BYTES))
         await kiln.acked(1)
     async with collector(tmp_path) as rig:
-        leases, now_ns = rig.house.conductor.leases, rig.house.clock.steady_ns()
+        leases, now_ns = rig.swarm_state.dispatcher.leases, rig.swarm_state.clock.steady_ns()
         assert leases._left_bytes(id_of("kiln"), now_ns) < DAILY_BYTES / 50
         assert leases._left_bytes(id_of("oven"), now_ns) < DAILY_BYTES / 50
         assert leases._left_bytes(id_of("third"), now_ns) == DAILY_BYTES
@@ -281,13 +281,13 @@ async def test_a_full_disk_is_told_to_probes_viewers_and_log_and_ends(rig, monke
     async with rig.probe("kiln") as probe, rig.viewer() as viewer:
         await viewer.until(lambda swarm: len(swarm) == 1)
         with monkeypatch.context() as broken:
-            broken.setattr(rig.house.intake, "submit", full)
+            broken.setattr(rig.swarm_state.intake, "submit", full)
             for _ in range(2):
                 await probe.batch(1, note(time.time_ns(), "kept"))
                 slow = await probe.next(SlowDown)
                 assert slow.retry_ms > 1000
             await viewer.until(lambda swarm: any("no space left" in event.detail for event in swarm.events))
-            assert rig.house.health()["status"] == "store"
+            assert rig.swarm_state.health()["status"] == "store"
         await probe.batch(1, note(time.time_ns(), "kept"))
         await probe.acked(1)
         await viewer.until(lambda swarm: any("storing again" in event.detail for event in swarm.events))
@@ -296,14 +296,14 @@ async def test_a_full_disk_is_told_to_probes_viewers_and_log_and_ends(rig, monke
 
 async def test_a_batch_behind_a_refused_one_is_not_taken(rig, monkeypatch, tmp_path):
     """Its acknowledgement would cover the refused one, and the probe would drop it."""
-    real, failures = rig.house.intake.submit, iter([True])
+    real, failures = rig.swarm_state.intake.submit, iter([True])
 
     def once(batch, answer):
         if next(failures, False):
             raise Full("no space left")
         return real(batch, answer)
 
-    monkeypatch.setattr(rig.house.intake, "submit", once)
+    monkeypatch.setattr(rig.swarm_state.intake, "submit", once)
     at_ns = time.time_ns()
     async with rig.probe("kiln") as probe:
         await probe.welcome()
@@ -319,7 +319,7 @@ async def test_a_batch_behind_a_refused_one_is_not_taken(rig, monkeypatch, tmp_p
 
 @pytest.mark.parametrize(("fullness", "credit"), [(0.0, 8), (0.2, 4), (0.4, 2), (0.9, 1)])
 async def test_credit_shrinks_as_the_writers_queue_fills(rig, fullness, credit):
-    rig.house.intake.fullness = lambda: fullness
+    rig.swarm_state.intake.fullness = lambda: fullness
     async with rig.probe("kiln") as kiln:
         await kiln.batch(1, note(time.time_ns(), "x"))
         assert (await kiln.next(Ack)).credit == credit
@@ -371,7 +371,7 @@ async def test_five_hundred_dripping_clients_are_cut_in_time_and_a_probe_joins_b
             assert max(await asyncio.gather(*dripping)) < 15
             await probe.batch(2, note(time.time_ns(), "still there"))
             await probe.acked(2)
-        assert rig.server.guard.refused["not a session in time"] == 500
+        assert rig.server.connection_limiter.refused["not a session in time"] == 500
 
 
 FIRST_RELEASE = {
@@ -424,7 +424,7 @@ async def test_one_address_cannot_hold_more_than_its_share(tmp_path):
             await b.welcome()
             with pytest.raises((OSError, InvalidMessage)):
                 await connect(rig.url("/probe"), proxy=None)
-            assert rig.server.guard.refused["too many connections of one address"] == 1
+            assert rig.server.connection_limiter.refused["too many connections of one address"] == 1
         async with rig.probe("c") as c:
             await c.welcome()
 
@@ -450,7 +450,7 @@ async def test_a_half_open_connection_is_noticed(tmp_path):
         writer.close()
         async with rig.viewer() as viewer:
             await viewer.until(lambda swarm: len(swarm) == 1)
-        assert rig.house.health()["probes"] == 0
+        assert rig.swarm_state.health()["probes"] == 0
 
 
 async def test_a_probe_that_only_answers_pings_is_let_go(tmp_path):

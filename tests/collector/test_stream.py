@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from collector_made import id_of
 
-from swarm_collector import stream
-from swarm_collector.stream import BEAT_NS, MAX_QUEUED_FRAMES, Feed, Hub, Outbox, rate_class
-from swarm_protocol.frames import apply_diff, decode_keyframe
-from swarm_protocol.swarm import NodeFacts, Swarm
-from swarm_protocol.viewing import Diff, Keyframe, decode_from_stream
+from swarm_collector.sessions import viewer_stream
+from swarm_collector.sessions.viewer_stream import BEAT_NS, MAX_QUEUED_FRAMES, Feed, Hub, Outbox, rate_class
+from swarm_protocol.messages.viewer_messages import Diff, Keyframe, decode_from_stream
+from swarm_protocol.snapshot.frames import apply_diff, decode_keyframe
+from swarm_protocol.snapshot.swarm import NodeFacts, Swarm
 
 
 class World:
@@ -83,7 +83,7 @@ async def test_fifty_dashboards_cost_one_encoding(monkeypatch):
         return counted
 
     for kind in encoded:
-        monkeypatch.setattr(stream, f"encode_{kind}", counting(kind, getattr(stream, f"encode_{kind}")))
+        monkeypatch.setattr(viewer_stream, f"encode_{kind}", counting(kind, getattr(viewer_stream, f"encode_{kind}")))
     world = World()
     hub, screens = hub_of(world, 50)
     for screen in screens:

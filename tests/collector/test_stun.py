@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from swarm_collector.stun import BARE_PER_S, StunServer
-from swarm_protocol import stun
+from swarm_collector.transport.stun_server import BARE_PER_S, StunServer
+from swarm_protocol.packets import stun_packet
 
 TURNUTILS = shutil.which("turnutils_stunclient")
 
@@ -60,5 +60,5 @@ def test_of_bare_requests_only_a_few_are_answered_and_padded_ones_go_on():
     answered = sum(server.answer(bare, ("192.0.2.9", 7)) is not None for _ in range(100))
     assert answered == BARE_PER_S
     assert server.refused == 100 - BARE_PER_S
-    assert server.answer(stun.encode_request(bytes(12)), ("192.0.2.9", 7)) is not None
+    assert server.answer(stun_packet.encode_request(bytes(12)), ("192.0.2.9", 7)) is not None
     assert server.proven

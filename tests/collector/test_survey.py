@@ -8,10 +8,10 @@ from collector_made import FOCUS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarm_collector.coordinates import fit
-from swarm_collector.survey import Survey, columns_of, survey
-from swarm_protocol.estimates import completed
-from swarm_protocol.swarm import Kind, LayerTime, NodeFacts, Path, State, Swarm
+from swarm_collector.scheduling.network_coordinates import fit
+from swarm_collector.scheduling.survey import Survey, columns_of, survey
+from swarm_protocol.snapshot.estimates import completed
+from swarm_protocol.snapshot.swarm import Kind, LayerTime, NodeFacts, Path, State, Swarm
 
 N = 60
 

@@ -13,12 +13,11 @@ from collector_made import FOCUS, LAYER, id_of
 from collector_rig import collector, link, note
 from websockets.asyncio.client import connect
 
-from swarm_collector.sessions import Pulse
-from swarm_protocol.coding import DecodeError, encode
-from swarm_protocol.messages import Batch, Plan, decode_from_probe
-from swarm_protocol.samples import RunSample
-from swarm_protocol.swarm import State
-from swarm_protocol.viewing import (
+from swarm_collector.sessions.keepalive import Pulse
+from swarm_protocol.messages.codec import DecodeError, encode
+from swarm_protocol.messages.probe_messages import Batch, Plan, decode_from_probe
+from swarm_protocol.messages.samples import RunSample
+from swarm_protocol.messages.viewer_messages import (
     Diff,
     ExportChunk,
     ExportRequest,
@@ -31,6 +30,7 @@ from swarm_protocol.viewing import (
     RunReport,
     Subscribe,
 )
+from swarm_protocol.snapshot.swarm import State
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ async def test_a_focus_that_no_machine_should_build_is_refused_with_the_reason(r
         huge = msgspec.structs.replace(LAYER, hidden=10**9)
         await viewer.connection.send(encode(msgspec.structs.replace(FOCUS, layer=huge)))
         assert "cannot measure that model" in (await viewer.next(Notice)).text
-        assert rig.house.conductor.scheduler.focus == FOCUS
+        assert rig.swarm_state.dispatcher.scheduler.focus == FOCUS
 
 
 async def test_a_viewer_that_takes_nothing_is_let_go_and_the_others_see_on(tmp_path):
@@ -203,9 +203,9 @@ async def test_a_viewer_that_takes_nothing_is_let_go_and_the_others_see_on(tmp_p
         async with connect(rig.url("/view"), sock=raw, proxy=None, max_queue=1, close_timeout=0.1) as lazy:
             await lazy.send(encode(Subscribe(protocol=1, rate_hz=1.0)))
             await lazy.send(encode(ExportRequest(request_id=1, kind="event")))
-            await good.until(lambda swarm: rig.house.health()["viewers"] == 2)
+            await good.until(lambda swarm: rig.swarm_state.health()["viewers"] == 2)
             async with asyncio.timeout(10):
-                while rig.house.health()["viewers"] == 2:
+                while rig.swarm_state.health()["viewers"] == 2:
                     await good.frame()
 
 

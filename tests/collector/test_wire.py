@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from websockets.frames import CloseCode, Frame, Opcode
 
-from swarm_collector.sessions import SessionOver
-from swarm_collector.wire import UNREAD_BYTES, Wire
+from swarm_collector.sessions.keepalive import SessionOver
+from swarm_collector.transport.websocket import UNREAD_BYTES, WebSocketConnection
 
 
 class Transport(asyncio.Transport):
@@ -53,7 +53,7 @@ def sent(opcode: Opcode, data: bytes, *, fin: bool = True) -> bytes:
 
 @pytest.fixture
 async def wire():
-    return Wire(Transport(), max_bytes=1 << 20)
+    return WebSocketConnection(Transport(), max_bytes=1 << 20)
 
 
 async def test_a_message_in_many_pieces_is_one(wire):

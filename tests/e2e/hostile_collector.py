@@ -13,8 +13,8 @@ import sys
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from swarm_protocol.coding import encode
-from swarm_protocol.messages import Hello, Mapped, Peer, Plan, UplinkLease, Welcome, decode_from_probe
+from swarm_protocol.messages.codec import encode
+from swarm_protocol.messages.probe_messages import Hello, Mapped, Peer, Plan, UplinkLease, Welcome, decode_from_probe
 
 KEY = b"k" * 16
 SSID_IN = 7  # of the requests that are made to seem to come from REFLECTED_TO

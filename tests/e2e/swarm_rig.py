@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from swarm_protocol.swarm import Swarm
+from swarm_protocol.snapshot.swarm import Swarm
 from swarmtop.sources.live import LiveSource
 
 SEEN_WITHIN_S = 100.0  # four torch children share two cores; nothing waits for it to pass

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from swarm_lab import netns
-from swarm_probe.allowed import (
+from swarm_lab.emulation import netns
+from swarm_probe.owner_limits.egress_policy import (
     ALL_ASKS,
     ALL_ASKS_PER_S,
     ALL_DIALS,
@@ -30,7 +30,7 @@ from swarm_probe.allowed import (
     DIALS,
     DIALS_PER_S,
 )
-from swarm_protocol import stamp
+from swarm_protocol.packets import stamp_packet
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "lab")]
 import wire  # noqa: E402 - its folder has just been named
@@ -102,8 +102,11 @@ def capture(tun_fd: int, udp_port: int, seconds: float) -> tuple[list[bytes], in
     injected = seq = 0
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        request = stamp.encode_sender(
-            stamp.SenderPacket(seq=seq, sent_ntp=stamp.ntp_from_ns(time.time_ns()), error=0, ssid=SSID_IN), KEY
+        request = stamp_packet.encode_sender(
+            stamp_packet.SenderPacket(
+                seq=seq, sent_ntp=stamp_packet.ntp_from_ns(time.time_ns()), error=0, ssid=SSID_IN
+            ),
+            KEY,
         )
         packet = wire.udp((REFLECTED_TO, 9470), (OWN, udp_port), request)
         os.write(tun_fd, packet)

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from swarm_lab import netns
+from swarm_lab.emulation import netns
 
 pytest.importorskip("torch")
 WHY_NOT = netns.why_unavailable()

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from swarm_lab import netns
-from swarm_protocol.samples import HopSample, HostSample, LinkSample
+from swarm_lab.emulation import netns
+from swarm_protocol.messages.samples import HopSample, HostSample, LinkSample
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.store import open_store
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from swarm_lab import netns
-from swarm_lab.emulator import public_address
+from swarm_lab.emulation import netns
+from swarm_lab.emulation.emulator import public_address
 from swarm_lab.lab import Lab
-from swarm_lab.report import stored_samples
 from swarm_lab.scenario import parse_scenario
-from swarm_protocol.samples import LinkSample
+from swarm_lab.verification.report import stored_samples
+from swarm_protocol.messages.samples import LinkSample
 
 WHY_NOT = netns.why_unavailable()
 pytestmark = [pytest.mark.root, pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT)), pytest.mark.timeout(120)]

@@ -21,10 +21,9 @@ from swarm_rig import TOKEN, SwarmRig
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
-from swarm_predict.catalogue import model_named
-from swarm_protocol import signing
-from swarm_protocol.coding import encode
-from swarm_protocol.messages import (
+from swarm_predict.model.catalogue import model_named
+from swarm_protocol.messages.codec import encode
+from swarm_protocol.messages.probe_messages import (
     NONCE_HEADER,
     PROBE_PATH,
     PROTOCOL_VERSION,
@@ -35,8 +34,9 @@ from swarm_protocol.messages import (
     Welcome,
     decode_from_collector,
 )
-from swarm_protocol.samples import EventSample
-from swarm_protocol.swarm import Kind, State, Swarm
+from swarm_protocol.messages.samples import EventSample
+from swarm_protocol.snapshot.swarm import Kind, State, Swarm
+from swarm_protocol.trust import signing
 from swarmtop.sources.live import LiveSource
 
 pytest.importorskip("torch")

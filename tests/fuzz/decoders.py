@@ -16,15 +16,18 @@ from pathlib import Path
 
 import msgspec
 
-from swarm_predict.config_json import from_config
+from swarm_predict.model.hf_config import from_config
 from swarm_predict.types import PredictError
 from swarm_probe.spool import Spool
-from swarm_protocol import coding, frames, identity, messages, operate, pins, stamp, stun, swarmfile, viewing
-from swarm_protocol.assemble import SwarmBuilder
-from swarm_protocol.samples import EventSample, LinkSample
-from swarm_protocol.swarm import NodeFacts, Swarm
+from swarm_protocol.messages import codec, operator_messages, probe_messages, viewer_messages
+from swarm_protocol.messages.samples import EventSample, LinkSample
+from swarm_protocol.packets import stamp_packet, stun_packet
+from swarm_protocol.snapshot import frames, swarm_file
+from swarm_protocol.snapshot.builder import SwarmBuilder
+from swarm_protocol.snapshot.swarm import NodeFacts, Swarm
+from swarm_protocol.trust import certificate_pins, identity
 from swarm_storage.errors import StoreError
-from swarm_storage.replay import fill
+from swarm_storage.history.replay import fill
 from swarm_storage.store import open_store
 
 KEY = b"k" * 16
@@ -105,24 +108,24 @@ def _key(data: bytes) -> object:
 
 def _pins(data: bytes) -> object:
     with tempfile.TemporaryDirectory() as name:
-        (Path(name) / pins.PINS_FILE).write_bytes(data)
-        pins.remember(Path(name), "host:2", "SHA256:x")
-        return pins.load(Path(name), "host:1")
+        (Path(name) / certificate_pins.PINS_FILE).write_bytes(data)
+        certificate_pins.remember(Path(name), "host:2", "SHA256:x")
+        return certificate_pins.load(Path(name), "host:1")
 
 
 _LINK = LinkSample(at_ns=1, peer="0" * 16, path="direct", sent=2, lost=1, rtt_min_ms=1.5)
-_HELLO = messages.Hello(
+_HELLO = probe_messages.Hello(
     protocol=1,
     name="n",
     epoch=1,
     udp_port=1,
     tcp_port=1,
     software="s",
-    facts=messages.HostFacts(system="s", cpu="c", cores=1, ram_bytes=1),
+    facts=probe_messages.HostFacts(system="s", cpu="c", cores=1, ram_bytes=1),
 )
 _SWARM = Swarm.empty((NodeFacts("0" * 16, "attic"), NodeFacts("1" * 16, "kiln")), at_ns=NOW_NS)
-_SENDER = stamp.SenderPacket(seq=1, sent_ntp=2, error=3, ssid=4)
-_REFLECTED = stamp.ReflectedPacket(
+_SENDER = stamp_packet.SenderPacket(seq=1, sent_ntp=2, error=3, ssid=4)
+_REFLECTED = stamp_packet.ReflectedPacket(
     seq=1, sent_ntp=2, error=3, ssid=4, received_ntp=5, sender_seq=6, sender_ntp=7, sender_error=8, sender_ttl=9
 )
 _CONFIG = (
@@ -134,7 +137,7 @@ _TOML += b'from = "*"\nto = "*"\nrtt_ms = 5.0\n'
 
 
 def _examples_of(*values: object) -> tuple[bytes, ...]:
-    return tuple(coding.encode(value) for value in values)  # type: ignore[arg-type]
+    return tuple(codec.encode(value) for value in values)  # type: ignore[arg-type]
 
 
 _KEYS = (b"swarmtop node key 1\nseed " + b"0" * 64 + b"\n", b"k" * 32)
@@ -142,27 +145,27 @@ _KEYS = (b"swarmtop node key 1\nseed " + b"0" * 64 + b"\n", b"k" * 32)
 DECODERS: tuple[Decoder, ...] = (
     Decoder(
         "from_probe",
-        messages.decode_from_probe,
-        (coding.DecodeError,),
-        _examples_of(_HELLO, messages.Batch(epoch=1, seq=1, samples=(_LINK,))),
+        probe_messages.decode_from_probe,
+        (codec.DecodeError,),
+        _examples_of(_HELLO, probe_messages.Batch(epoch=1, seq=1, samples=(_LINK,))),
     ),
     Decoder(
         "from_collector",
-        messages.decode_from_collector,
-        (coding.DecodeError,),
-        _examples_of(messages.Ack(epoch=1, seq=1), messages.Refused(reason="r", final=True)),
+        probe_messages.decode_from_collector,
+        (codec.DecodeError,),
+        _examples_of(probe_messages.Ack(epoch=1, seq=1), probe_messages.Refused(reason="r", final=True)),
     ),
     Decoder(
         "from_viewer",
-        viewing.decode_from_viewer,
-        (coding.DecodeError,),
-        _examples_of(viewing.Subscribe(protocol=1), viewing.ExportRequest(request_id=1, kind="link")),
+        viewer_messages.decode_from_viewer,
+        (codec.DecodeError,),
+        _examples_of(viewer_messages.Subscribe(protocol=1), viewer_messages.ExportRequest(request_id=1, kind="link")),
     ),
     Decoder(
         "from_stream",
-        viewing.decode_from_stream,
-        (coding.DecodeError,),
-        _examples_of(viewing.Notice(text="t"), viewing.Keyframe(seq=1, at_ns=1, body=b"x")),
+        viewer_messages.decode_from_stream,
+        (codec.DecodeError,),
+        _examples_of(viewer_messages.Notice(text="t"), viewer_messages.Keyframe(seq=1, at_ns=1, body=b"x")),
     ),
     Decoder("keyframe", frames.decode_keyframe, (frames.FrameError,), (frames.encode_keyframe(_SWARM),)),
     Decoder(
@@ -171,35 +174,40 @@ DECODERS: tuple[Decoder, ...] = (
         (frames.FrameError, frames.MembershipChanged),
         (frames.encode_diff(_SWARM, _SWARM),),
     ),
-    Decoder("stamp_peek", stamp.peek, (stamp.StampError,), (stamp.encode_sender(_SENDER, KEY),)),
+    Decoder("stamp_peek", stamp_packet.peek, (stamp_packet.StampError,), (stamp_packet.encode_sender(_SENDER, KEY),)),
     Decoder(
         "stamp_sender",
-        lambda data: stamp.decode_sender(data, KEY),
-        (stamp.StampError,),
-        (stamp.encode_sender(_SENDER, KEY),),
+        lambda data: stamp_packet.decode_sender(data, KEY),
+        (stamp_packet.StampError,),
+        (stamp_packet.encode_sender(_SENDER, KEY),),
     ),
     Decoder(
         "stamp_reflected",
-        lambda data: stamp.decode_reflected(data, None),
-        (stamp.StampError,),
-        (stamp.encode_reflected(_REFLECTED, None),),
+        lambda data: stamp_packet.decode_reflected(data, None),
+        (stamp_packet.StampError,),
+        (stamp_packet.encode_reflected(_REFLECTED, None),),
     ),
-    Decoder("stun", stun.decode, (stun.StunError,), (stun.encode_request(b"t" * 12),)),
+    Decoder("stun", stun_packet.decode, (stun_packet.StunError,), (stun_packet.encode_request(b"t" * 12),)),
     Decoder(
         "stun_answer",
-        lambda data: stun.answer(data, stun.Endpoint("203.0.113.7", 9)),
+        lambda data: stun_packet.answer(data, stun_packet.Endpoint("203.0.113.7", 9)),
         (),
-        (stun.encode_request(b"t" * 12),),
+        (stun_packet.encode_request(b"t" * 12),),
     ),
     Decoder("config_json", _text(lambda text: from_config(text, "m")), (PredictError,), (_CONFIG,)),
-    Decoder("swarm_file", _text(swarmfile.parse_swarm), (swarmfile.SwarmFileError,), (_TOML,)),
+    Decoder("swarm_file", _text(swarm_file.parse_swarm), (swarm_file.SwarmFileError,), (_TOML,)),
     Decoder(
         "operate",
-        operate.request_decoder.decode,
+        operator_messages.request_decoder.decode,
         (msgspec.DecodeError, UnicodeDecodeError),
         (b'{"type":"make_invite","label":"a"}',),
     ),
-    Decoder("fingerprint", _text(pins.digest_of), (pins.PinError,), (pins.fingerprint(b"c").encode(),)),
+    Decoder(
+        "fingerprint",
+        _text(certificate_pins.digest_of),
+        (certificate_pins.PinError,),
+        (certificate_pins.fingerprint(b"c").encode(),),
+    ),
     Decoder(
         "node_key",
         _key,

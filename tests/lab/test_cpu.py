@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from swarm_lab.cpu import CpuShare
+from swarm_lab.emulation.cpu_limit import CpuShare
 
 
 @pytest.mark.root

@@ -11,10 +11,10 @@ import pytest
 
 pytest.importorskip("torch")
 
-from swarm_lab.engine import driver, wire, worker
-from swarm_lab.engine.plan import DriverConfig, DriverReport, EngineShape, StageConfig, Visit
-from swarm_lab.engine.wire import Body, Message, WireError
-from swarm_protocol.shape import LayerShape
+from swarm_lab.engine import driver, framing, worker
+from swarm_lab.engine.config import DriverConfig, DriverReport, EngineShape, StageConfig, Visit
+from swarm_lab.engine.framing import Body, Message, WireError
+from swarm_protocol.layer_shape import LayerShape
 
 LAYER = LayerShape(architecture="llama", hidden=32, intermediate=48, heads=4, kv_heads=2, head_dim=8)
 HERE = "127.0.0.1"
@@ -107,12 +107,12 @@ def test_nonsense_on_the_wire_is_one_kind_of_error(data):
         here.sendall(data)
         here.shutdown(socket.SHUT_WR)
         with pytest.raises(WireError):
-            wire.receive(there)
+            framing.receive(there)
 
 
 def test_a_message_comes_back_as_it_was():
     here, there = socket.socketpair()
     message = Message(Body.ACTIVATION, 2, 7, 128, b"abc" * 100)
     with here, there:
-        wire.send(here, message)
-        assert wire.receive(there) == message
+        framing.send(here, message)
+        assert framing.receive(there) == message

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_lab.laws import Jitter, JitterSource, Loss, LossSource, extra_ms
+from swarm_lab.emulation.delay_models import Jitter, JitterSource, Loss, LossSource, extra_ms
 
 
 @pytest.mark.parametrize("law", ["normal", "lognormal", "pareto"])

@@ -6,8 +6,8 @@ import socket
 
 import wire
 
-from swarm_lab.nat import IDLE_NS, Nat
-from swarm_lab.packets import UDP, ports
+from swarm_lab.emulation.home_nat import IDLE_NS, Nat
+from swarm_lab.emulation.packets import UDP, ports
 
 OUTSIDE = socket.inet_aton("198.18.0.10")
 INSIDE = ("10.77.0.10", 4000)

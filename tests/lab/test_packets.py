@@ -10,7 +10,7 @@ import wire
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_lab.packets import StampTag, ports, rewrite, stamp_tag
+from swarm_lab.emulation.packets import StampTag, ports, rewrite, stamp_tag
 
 A, B = ("10.77.0.10", 4000), ("198.18.0.11", 5000)
 PORT = st.integers(1, 65535)

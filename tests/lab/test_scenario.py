@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from swarm_lab.bundled import bundled, bundled_text
-from swarm_lab.cities import round_trips_ms
+from swarm_lab.emulation.cities import round_trips_ms
 from swarm_lab.scenario import ScenarioError, city_delays_ms, parse_scenario
 
 HEAD = 'title = "t"\n[[host]]\nname = "a"\n[[host]]\nname = "b"\n'

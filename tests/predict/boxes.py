@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from swarm_protocol.swarm import Swarm
-from swarm_protocol.swarmfile import parse_swarm
+from swarm_protocol.snapshot.swarm import Swarm
+from swarm_protocol.snapshot.swarm_file import parse_swarm
 
 
 @dataclass

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from swarm_predict.tables import CostTables
+from swarm_predict.cost.tables import CostTables
 
 
 def tables_of(seed: int, nodes: int, layers: int, pattern: str, client: bool, room: float = 1.6) -> CostTables:

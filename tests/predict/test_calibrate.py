@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_predict.calibrate import Calibration, Observed, decode, encode, fit
+from swarm_predict.calibration.fit import Calibration, Observed, decode, encode, fit
 from swarm_predict.types import PredictError
 
 SHAPES = [(40.0, 100.0, 3), (90.0, 100.0, 7), (60.0, 220.0, 4), (10.0, 300.0, 2), (120.0, 60.0, 9)]

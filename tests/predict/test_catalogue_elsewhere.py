@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 
-from swarm_predict.catalogue import catalogue
+from swarm_predict.model.catalogue import catalogue
 
 LITGPT = "Lightning-AI/litgpt 2685705 (2026-06) litgpt/config.py"
 HUB = "config.json of a repository on huggingface.co that names this model as its base"

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_predict.catalogue import model_named
-from swarm_predict.config_json import FAMILIES, from_config
-from swarm_predict.models import ModelShape
+from swarm_predict.model.catalogue import model_named
+from swarm_predict.model.hf_config import FAMILIES, from_config
+from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import UnknownModel
 
 

@@ -10,14 +10,14 @@ from boxes import Box, swarm_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_predict.catalogue import model_named
-from swarm_predict.cost import build_costs, build_tables, explain, hop_parts
-from swarm_predict.engines import ENGINES
-from swarm_predict.network import links
+from swarm_predict.cost.build import build_costs, build_tables, explain, hop_parts
+from swarm_predict.cost.engines import ENGINES
+from swarm_predict.cost.network import links
+from swarm_predict.forecast.prediction import predict
+from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import parse_placement
-from swarm_predict.predict import predict
 from swarm_predict.types import BadPlacement, PredictError, Workload
-from swarm_protocol.swarm import Kind, State, Swarm
+from swarm_protocol.snapshot.swarm import Kind, State, Swarm
 
 LLAMA70 = model_named("llama-2-70b")
 TINY = model_named("tiny")

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_predict import curve
-from swarm_predict.catalogue import model_named
-from swarm_predict.compute import DOUBT_OUTSIDE, How, layer_columns
-from swarm_protocol.assemble import SwarmBuilder
-from swarm_protocol.samples import ComputeSample, RooflineSample
-from swarm_protocol.swarm import Swarm
+from swarm_predict.cost import timing_curve
+from swarm_predict.cost.layer_times import DOUBT_OUTSIDE, How, layer_columns
+from swarm_predict.model.catalogue import model_named
+from swarm_protocol.messages.samples import ComputeSample, RooflineSample
+from swarm_protocol.snapshot.builder import SwarmBuilder
+from swarm_protocol.snapshot.swarm import Swarm
 
 MODEL = model_named("llama-3.1-8b")
 GRID = [(b, c) for b in (1, 4, 16) for c in (128, 2048)]
@@ -25,7 +25,7 @@ def test_a_sum_of_its_terms_is_found_again(fixed: float, each: float, cached: fl
     def truth(b: int, c: int) -> float:
         return fixed + each * b + cached * b * c / 1024
 
-    found = curve.fit({(b, c): truth(b, c) for b, c in GRID}, curve.terms_of(MODEL, "fp16", "decode"))
+    found = timing_curve.fit({(b, c): truth(b, c) for b, c in GRID}, timing_curve.terms_of(MODEL, "fp16", "decode"))
     assert found is not None
     assert found.ms(batch, tokens, tokens) == pytest.approx(truth(batch, tokens), rel=1e-6)
     assert found.residual == pytest.approx(0.0, abs=1e-6)
@@ -33,7 +33,7 @@ def test_a_sum_of_its_terms_is_found_again(fixed: float, each: float, cached: fl
 
 @given(st.lists(st.floats(0.01, 100), min_size=6, max_size=6))
 def test_no_part_of_it_is_negative_whatever_was_measured(times: list[float]) -> None:
-    found = curve.fit(dict(zip(GRID, times, strict=True)), curve.terms_of(MODEL, "fp16", "decode"))
+    found = timing_curve.fit(dict(zip(GRID, times, strict=True)), timing_curve.terms_of(MODEL, "fp16", "decode"))
     assert found is not None
     assert found.coefficients.min() >= 0
     assert found.ms(64, 100_000, 100_000.0) >= found.ms(1, 1, 1.0)
@@ -41,7 +41,7 @@ def test_no_part_of_it_is_negative_whatever_was_measured(times: list[float]) -> 
 
 def test_as_many_points_as_coefficients_make_no_curve() -> None:
     three = {place: 1.0 + place[0] for place in GRID[:3]}
-    assert curve.fit(three, curve.terms_of(MODEL, "fp16", "decode")) is None
+    assert timing_curve.fit(three, timing_curve.terms_of(MODEL, "fp16", "decode")) is None
 
 
 def swarm_of(times: dict[tuple[int, int], float], phase: str = "decode", **fields: str) -> Swarm:
@@ -63,7 +63,7 @@ def swarm_of(times: dict[tuple[int, int], float], phase: str = "decode", **field
 def test_measured_points_are_taken_as_they_are_and_others_carry_the_residual_as_doubt() -> None:
     bent = {(1, 128): 1.0, (1, 2048): 1.2, (4, 128): 1.1, (4, 2048): 1.9, (16, 128): 2.6, (16, 2048): 5.0}
     swarm = swarm_of(bent)
-    fitted = curve.fit(bent, curve.terms_of(MODEL, "fp16", "decode"))
+    fitted = timing_curve.fit(bent, timing_curve.terms_of(MODEL, "fp16", "decode"))
     assert fitted is not None
     assert fitted.residual > 0.01
     at = layer_columns(swarm, [0], MODEL, "fp16", "decode", 4, 2048)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from boxes import Box, even, swarm_of
 
-from swarm_predict.catalogue import model_named
-from swarm_predict.engines import ENGINES
-from swarm_predict.memory import needs
+from swarm_predict.cost.engines import ENGINES
+from swarm_predict.cost.memory import needs
+from swarm_predict.forecast.prediction import predict
+from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import parse_placement
-from swarm_predict.predict import predict
 from swarm_predict.types import Prediction, Workload
 
 LLAMA70, FALCON = model_named("llama-2-70b"), model_named("falcon-180b")

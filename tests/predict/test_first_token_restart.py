@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from boxes import Box, swarm_of
 
-from swarm_predict.catalogue import model_named
+from swarm_predict.forecast.prediction import predict
+from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import parse_placement
-from swarm_predict.predict import predict
 from swarm_predict.types import Prediction, Workload
-from swarm_protocol.swarm import Kind, State, Swarm
+from swarm_protocol.snapshot.swarm import Kind, State, Swarm
 
 RTT_MS = 80.0
 MODEL = model_named("gpt2")  # 1.5 KB a token in fp16

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 from planning import tables_of
 
-from swarm_predict.follow import GAIN, HOLD_S, QUIET_S, Follower, price_of
+from swarm_predict.advice.replan_policy import GAIN, HOLD_S, QUIET_S, Follower, price_of
+from swarm_predict.cost.tables import CostTables
 from swarm_predict.search.solve import placement_of, solve
-from swarm_predict.tables import CostTables
 from swarm_predict.types import Placement
 from swarm_protocol.units import NS_PER_S
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from swarms import both, plain
 
-from swarm_predict.catalogue import model_named
-from swarm_predict.cost import build_tables
-from swarm_predict.hypothetical import Machine, asked_otherwise, with_machine
+from swarm_predict.advice.hypothetical import Machine, asked_otherwise, with_machine
+from swarm_predict.cost.build import build_tables
+from swarm_predict.model.catalogue import model_named
 from swarm_predict.search.solve import plan
 from swarm_predict.types import BadPlacement, DoesNotFit, Workload
 

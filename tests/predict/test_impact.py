@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from swarms import both, plain
 
-from swarm_predict.catalogue import model_named
-from swarm_predict.impact import OVERTAKE_MS, OVERTAKE_SHARE, impacts, rank
+from swarm_predict.advice.impact import OVERTAKE_MS, OVERTAKE_SHARE, impacts, rank
+from swarm_predict.model.catalogue import model_named
 from swarm_predict.search.solve import plan
 from swarm_predict.types import Impact, Workload
-from swarm_protocol.swarm import Swarm
+from swarm_protocol.snapshot.swarm import Swarm
 
 MODEL = model_named("llama-2-70b")
 INT8 = Workload(weights="int8")  # 66 GiB: three of the plain nodes

@@ -9,11 +9,11 @@ import shlex
 import pytest
 from swarms import plain
 
-from swarm_predict.catalogue import model_named
-from swarm_predict.launch import Launch, launch, launch_lines
+from swarm_predict.launch.commands import Launch, launch, launch_lines
+from swarm_predict.model.catalogue import model_named
 from swarm_predict.search.solve import plan
 from swarm_predict.types import Engine, Stage, Workload
-from swarm_protocol.swarm import Swarm
+from swarm_protocol.snapshot.swarm import Swarm
 
 MODEL = model_named("llama-2-70b")
 PLACEMENT = (Stage("n0", 0, 29), Stage("n1", 30, 49), Stage("n2", 50, 79))

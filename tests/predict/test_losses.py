@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from boxes import Box, swarm_of
 
-from swarm_predict.catalogue import model_named
-from swarm_predict.losses import HOP_MESSAGES, draw_lost
-from swarm_predict.network import links
+from swarm_predict.cost.network import links
+from swarm_predict.cost.tcp_loss import HOP_MESSAGES, draw_lost
+from swarm_predict.forecast.prediction import predict
+from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import parse_placement
-from swarm_predict.predict import predict
 from swarm_predict.types import Prediction, Workload
-from swarm_protocol.swarm import Kind, State, Swarm
+from swarm_protocol.snapshot.swarm import Kind, State, Swarm
 
 RTT_MS = 50.0
 MODEL = model_named("gpt2")  # 1.5 KB a token: one packet and a bit

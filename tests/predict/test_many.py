@@ -12,13 +12,13 @@ from boxes import Box, even, swarm_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarm_predict.catalogue import model_named
-from swarm_predict.engines import ENGINES
-from swarm_predict.many import AT_ONCE, distributions
+from swarm_predict.cost.engines import ENGINES
+from swarm_predict.forecast.candidates import AT_ONCE, distributions
+from swarm_predict.forecast.prediction import predict
+from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import parse_placement
-from swarm_predict.predict import predict
 from swarm_predict.types import BadPlacement, Placement, Stage, Workload
-from swarm_protocol.swarm import Swarm
+from swarm_protocol.snapshot.swarm import Swarm
 
 LLAMA70 = model_named("llama-2-70b")
 NAMES = tuple("abcdef")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from swarm_predict.catalogue import catalogue, model_named
-from swarm_predict.models import WEIGHT_FORMATS, weight_format
+from swarm_predict.model.catalogue import catalogue, model_named
+from swarm_predict.model.shapes import WEIGHT_FORMATS, weight_format
 from swarm_predict.types import PredictError, UnknownModel
-from swarm_protocol.shape import LayerShape
+from swarm_protocol.layer_shape import LayerShape
 
 ASKED_FOR = {
     "llama-2-7b",

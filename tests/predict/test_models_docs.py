@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from swarm_predict.catalogue import catalogue
-from swarm_predict.engines import ENGINES
-from swarm_predict.models import WEIGHT_FORMATS
-from swarm_protocol.swarmfile import parse_swarm
+from swarm_predict.cost.engines import ENGINES
+from swarm_predict.model.catalogue import catalogue
+from swarm_predict.model.shapes import WEIGHT_FORMATS
+from swarm_protocol.snapshot.swarm_file import parse_swarm
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -81,10 +81,10 @@ def test_every_further_option_is_explained():
 
 
 def test_the_limits_of_the_verdicts_are_those_of_the_code():
-    from swarm_predict import verdict
+    from swarm_predict.advice import verdicts
 
     page = (DOCS / "predictions.md").read_text()
-    assert f"at {verdict.READING_TOKENS_PER_S:g} tokens/s (reading speed), first token in" in page
-    assert f"{verdict.SUGGESTION_TOKENS} tokens in {verdict.SUGGESTION_MS / 1e3:g} s" in page
-    assert f"| {verdict.SUGGESTION_PATIENCE_MS / 1e3:g} s | {verdict.SUGGESTION_LOST_MS / 1e3:g} s |" in page
-    assert verdict.BATCH_TOKENS == 1_000_000
+    assert f"at {verdicts.READING_TOKENS_PER_S:g} tokens/s (reading speed), first token in" in page
+    assert f"{verdicts.SUGGESTION_TOKENS} tokens in {verdicts.SUGGESTION_MS / 1e3:g} s" in page
+    assert f"| {verdicts.SUGGESTION_PATIENCE_MS / 1e3:g} s | {verdicts.SUGGESTION_LOST_MS / 1e3:g} s |" in page
+    assert verdicts.BATCH_TOKENS == 1_000_000

@@ -10,16 +10,16 @@ from boxes import Box, even, swarm_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarm_predict.catalogue import model_named
-from swarm_predict.cost import build_tables, hop_parts
-from swarm_predict.draws import Drawn, Trip
-from swarm_predict.engines import ENGINES
+from swarm_predict.cost.build import build_tables, hop_parts
+from swarm_predict.cost.engines import ENGINES
+from swarm_predict.forecast.draws import Drawn, Trip
+from swarm_predict.forecast.prediction import predict
+from swarm_predict.forecast.redundancy import price, slowest, unchecked
+from swarm_predict.forecast.speculative import tokens_a_step
+from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import parse_placement
-from swarm_predict.predict import predict
-from swarm_predict.speculate import tokens_a_step
-from swarm_predict.trust import price, slowest, unchecked
 from swarm_predict.types import PredictError, Prediction, Workload
-from swarm_protocol.swarm import Swarm
+from swarm_protocol.snapshot.swarm import Swarm
 
 LLAMA70, OPT30 = model_named("llama-2-70b"), model_named("opt-30b")
 NAMES = ("a", "b", "c", "d")

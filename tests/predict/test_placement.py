@@ -7,7 +7,7 @@ from boxes import Box, swarm_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_predict.catalogue import model_named
+from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import check_placement, format_placement, parse_placement
 from swarm_predict.types import BadPlacement, Stage
 

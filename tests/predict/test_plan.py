@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from swarms import both, plain
 
-from swarm_predict.catalogue import model_named
-from swarm_predict.cost import build_tables
+from swarm_predict.cost.build import build_tables
+from swarm_predict.model.catalogue import model_named
 from swarm_predict.search.solve import plan, with_uplinks
 from swarm_predict.types import BadPlacement, DoesNotFit, NotMeasured, Workload
 

@@ -12,13 +12,13 @@ from boxes import Box, even, swarm_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarm_predict.catalogue import model_named
-from swarm_predict.cost import build_tables
-from swarm_predict.engines import ENGINES
+from swarm_predict.cost.build import build_tables
+from swarm_predict.cost.engines import ENGINES
+from swarm_predict.forecast.prediction import predict
+from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import parse_placement
-from swarm_predict.predict import predict
 from swarm_predict.types import BadPlacement, NotMeasured, Prediction, Stage, Workload
-from swarm_protocol.swarm import Kind, State, Swarm
+from swarm_protocol.snapshot.swarm import Kind, State, Swarm
 
 TINY = model_named("tiny")
 LLAMA8 = model_named("llama-3.1-8b")
@@ -477,7 +477,7 @@ def test_tensor_parallel_shares_follow_the_layers_given():
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8])
 def test_all_reduce_rounds_reach_everybody(count):
-    from swarm_predict.all_reduce import doubling
+    from swarm_predict.forecast.all_reduce import doubling
 
     knows = [{k} for k in range(count)]
     for pairs in doubling(count):

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from boxes import Box, even, swarm_of
 
-from swarm_predict.access import access_share, late_together
-from swarm_predict.catalogue import model_named
-from swarm_predict.network import links
+from swarm_predict.cost.access_links import access_share, late_together
+from swarm_predict.cost.network import links
+from swarm_predict.forecast.prediction import predict
+from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import parse_placement
-from swarm_predict.predict import predict
 from swarm_predict.types import Workload
-from swarm_protocol.swarm import Floats, Kind, State, Swarm
+from swarm_protocol.snapshot.swarm import Floats, Kind, State, Swarm
 
 MODEL = model_named("llama-3.1-8b")
 NAMES = ["a", "b", "c", "d"]

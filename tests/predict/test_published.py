@@ -8,11 +8,11 @@ from __future__ import annotations
 import pytest
 from boxes import Box, even, swarm_of
 
-from swarm_predict.catalogue import model_named
+from swarm_predict.forecast.prediction import predict
+from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import parse_placement
-from swarm_predict.predict import predict
 from swarm_predict.types import Prediction, Workload
-from swarm_protocol.swarm import Swarm
+from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.units import transfer_ms
 
 BLOOM = model_named("bloom-176b")

@@ -10,11 +10,11 @@ from boxes import Box, swarm_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_predict.catalogue import model_named
-from swarm_predict.compute import How, LayerColumns, layer_columns
-from swarm_predict.roofline import Work, least_ms
-from swarm_protocol.shape import Phase
-from swarm_protocol.swarm import State
+from swarm_predict.cost.layer_times import How, LayerColumns, layer_columns
+from swarm_predict.cost.roofline import Work, least_ms
+from swarm_predict.model.catalogue import model_named
+from swarm_protocol.layer_shape import Phase
+from swarm_protocol.snapshot.swarm import State
 
 LLAMA70 = model_named("llama-2-70b")
 LAYER_GB = 1.711276032  # fp16

@@ -11,18 +11,18 @@ from hypothesis import strategies as st
 from planning import tables_of
 
 from swarm_predict.search.chain import Chain, chain_of, cost_of
-from swarm_predict.search.fast import fast
-from swarm_protocol.swarm import Floats
+from swarm_predict.search.compiled.availability import fast
+from swarm_protocol.snapshot.swarm import Floats
 
 if fast() is None:
     pytest.skip("numba or HiGHS is not installed (pip install swarmtop[fast])", allow_module_level=True)
 
-from swarm_predict.search.anchored import Anchored, Opened, all_ring_states
-from swarm_predict.search.certify import certify
-from swarm_predict.search.compiled import all_states
-from swarm_predict.search.cuts import Cut, missed
+from swarm_predict.search.bounds.anchored import Anchored, Opened, all_ring_states
+from swarm_predict.search.bounds.certify import certify
+from swarm_predict.search.bounds.cuts import Cut, missed
+from swarm_predict.search.bounds.master_problem import Column, Master
+from swarm_predict.search.compiled.compiled_walks import all_states
 from swarm_predict.search.descent import Descent
-from swarm_predict.search.master import Column, Master
 
 SEEDS = st.integers(0, 10_000)
 NODES = 7
@@ -123,7 +123,7 @@ def test_columns_cuts_and_splits_end_at_the_best_of_all_placements(
     seed: int, required: int | None, client: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With no part small enough to be solved exactly, and an incumbent that is no help."""
-    monkeypatch.setattr("swarm_predict.search.branch_and_price.CLOSE_NODES", 0)
+    monkeypatch.setattr("swarm_predict.search.bounds.branch_and_price.CLOSE_NODES", 0)
     chain = some_chain(seed, (1.5, 2.5, 4.0)[seed % 3], client, required)
     needed = set(np.flatnonzero(chain.required).tolist())
     placements = [placement for placement in every_placement(chain) if needed <= set(placement[1])]

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from planning import tables_of
 
+from swarm_predict.cost.tables import CostTables
 from swarm_predict.search.chain import best_split
 from swarm_predict.search.near import Nearby
 from swarm_predict.search.solve import solve
 from swarm_predict.search.star import each
-from swarm_predict.tables import CostTables
 from swarm_predict.types import PredictError
 
 

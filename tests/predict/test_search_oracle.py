@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from planning import tables_of
 
+from swarm_predict.cost.tables import CostTables
 from swarm_predict.search.solve import solve
-from swarm_predict.tables import CostTables
 
 cp_model = pytest.importorskip("ortools.sat.python.cp_model", reason="ortools is not installed")
 
@@ -80,7 +80,7 @@ def test_what_is_called_the_optimum_is_one_to_another_solver(seed: int, client: 
 def test_without_numba_the_optimum_is_the_same(client: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     tables = tables_of(5, 24, layers=24, pattern="chain", client=client, room=4.0)
     found = solve(tables, time_limit_s=60.0)
-    for module in ("certify", "part", "descent"):
+    for module in ("bounds.certify", "bounds.subproblem", "descent"):
         monkeypatch.setattr(f"swarm_predict.search.{module}.fast", lambda: None)
     slowly = solve(tables, time_limit_s=60.0)
     assert found.exact

@@ -11,16 +11,16 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from planning import permuted, tables_of
 
-from swarm_predict.search.bound import Relaxation, no_prices, tighten
+from swarm_predict.cost.tables import CostTables
+from swarm_predict.search.bounds.core_prices import tighten_from_core
+from swarm_predict.search.bounds.layered import Layered
+from swarm_predict.search.bounds.walk_bound import Relaxation, no_prices, tighten
 from swarm_predict.search.chain import Chain, best_split, chain_of, cost_of
-from swarm_predict.search.core import tighten_from_core
+from swarm_predict.search.compiled.availability import fast
 from swarm_predict.search.exact import solve_exact
-from swarm_predict.search.fast import fast
-from swarm_predict.search.layered import Layered
 from swarm_predict.search.solve import Found, solve
-from swarm_predict.tables import CostTables
 from swarm_predict.types import DoesNotFit
-from swarm_protocol.swarm import Floats, Ints
+from swarm_protocol.snapshot.swarm import Floats, Ints
 
 SEEDS = st.integers(0, 10_000)
 

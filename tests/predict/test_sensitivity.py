@@ -10,13 +10,13 @@ from boxes import Box, even, swarm_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarm_predict.catalogue import model_named
-from swarm_predict.engines import ENGINES
+from swarm_predict.advice.sensitivity import Gain, faster_uplink, gains, nearer, roomier
+from swarm_predict.cost.engines import ENGINES
+from swarm_predict.forecast.prediction import predict
+from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import format_placement, parse_placement
-from swarm_predict.predict import predict
-from swarm_predict.sensitivity import Gain, faster_uplink, gains, nearer, roomier
 from swarm_predict.types import Workload
-from swarm_protocol.swarm import Swarm
+from swarm_protocol.snapshot.swarm import Swarm
 
 LLAMA70 = model_named("llama-2-70b")
 NAMES = ("a", "b", "c")

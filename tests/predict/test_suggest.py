@@ -7,13 +7,13 @@ import dataclasses
 import pytest
 from swarms import both, plain
 
-from swarm_predict.catalogue import model_named
-from swarm_predict.predict import predict
-from swarm_predict.sensitivity import Gain
-from swarm_predict.steadier import steadier
-from swarm_predict.suggest import better_batch, cheap_gains
+from swarm_predict.advice.sensitivity import Gain
+from swarm_predict.advice.suggestions import better_batch, cheap_gains
+from swarm_predict.forecast.prediction import predict
+from swarm_predict.model.catalogue import model_named
+from swarm_predict.search.robust import steadier
 from swarm_predict.types import Placement, Stage, Workload
-from swarm_protocol.swarm import Swarm
+from swarm_protocol.snapshot.swarm import Swarm
 
 MODEL = model_named("llama-2-70b")
 PLACEMENT = (Stage("n0", 0, 26), Stage("n1", 27, 53), Stage("n2", 54, 79))

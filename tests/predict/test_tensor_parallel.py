@@ -7,12 +7,12 @@ from boxes import Box, swarm_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarm_predict.all_reduce import messages
-from swarm_predict.catalogue import model_named
+from swarm_predict.forecast.all_reduce import messages
+from swarm_predict.forecast.prediction import predict
+from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import parse_placement
-from swarm_predict.predict import predict
 from swarm_predict.types import BadPlacement, PredictError, Prediction, Workload
-from swarm_protocol.swarm import Swarm
+from swarm_protocol.snapshot.swarm import Swarm
 
 LLAMA70 = model_named("llama-2-70b")
 KINDS = ("doubling", "ring", "tree", "mesh")

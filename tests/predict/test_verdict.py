@@ -7,8 +7,8 @@ import math
 
 import pytest
 
+from swarm_predict.advice.verdicts import BASELINES, verdicts
 from swarm_predict.types import Breakdown, Prediction, Quantiles
-from swarm_predict.verdict import BASELINES, verdicts
 
 NAN = float("nan")
 

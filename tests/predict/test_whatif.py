@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from swarms import both, plain
 
-from swarm_predict.catalogue import model_named
-from swarm_predict.cost import build_tables
+from swarm_predict.advice.whatif import WhatIf
+from swarm_predict.cost.build import build_tables
+from swarm_predict.model.catalogue import model_named
 from swarm_predict.search.solve import plan
 from swarm_predict.types import BadPlacement, Stage, Workload
-from swarm_predict.whatif import WhatIf
 
 MODEL = model_named("llama-2-70b")
 INT8 = Workload(weights="int8")

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from swarm_protocol.coding import encode
-from swarm_protocol.messages import (
+from swarm_protocol.messages.codec import encode
+from swarm_protocol.messages.probe_messages import (
     Ack,
     Batch,
     CollectorMessage,

@@ -6,8 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_probe.allowed import ALL_ASKS, ALL_ASKS_PER_S, ASKS, ASKS_PER_S, CONSENT_NS, DIALS, Allowed, Scope, scope_of
-from swarm_probe.sockets import target
+from swarm_probe.owner_limits.egress_policy import (
+    ALL_ASKS,
+    ALL_ASKS_PER_S,
+    ASKS,
+    ASKS_PER_S,
+    CONSENT_NS,
+    DIALS,
+    EgressPolicy,
+    Scope,
+    scope_of,
+)
+from swarm_probe.udp.bound_sockets import target
 from swarm_protocol.units import NS_PER_S
 
 PUBLIC = "8.8.4.4"
@@ -40,7 +50,7 @@ PUBLIC = "8.8.4.4"
     ],
 )
 def test_which_kinds_of_address_are_sent_to(host, port, internet, lan, this_host):
-    found = [Allowed(scope, 0).why_not(host, port) is None for scope in Scope]
+    found = [EgressPolicy(scope, 0).why_not(host, port) is None for scope in Scope]
     assert found == [internet, lan, this_host]
 
 
@@ -59,21 +69,21 @@ def test_the_address_of_the_collector_says_what_may_be_measured(collector, lan, 
 
 
 def test_who_never_answers_is_soon_left_alone():
-    allowed, to = Allowed(Scope.INTERNET, 0), target(PUBLIC, 9470)
+    allowed, to = EgressPolicy(Scope.INTERNET, 0), target(PUBLIC, 9470)
     sent = sum(allowed.may_send(to, now_ns) for now_ns in range(0, 600 * NS_PER_S, NS_PER_S // 10))
     assert sent <= ASKS + 600 * ASKS_PER_S
     assert sum(allowed.may_dial(to, 600 * NS_PER_S) for _ in range(100)) == DIALS
 
 
 def test_a_thousand_victims_together_get_no_more_than_a_few_packets_a_second():
-    allowed = Allowed(Scope.INTERNET, 0)
+    allowed = EgressPolicy(Scope.INTERNET, 0)
     victims = [target(f"8.8.{i // 250}.{i % 250 + 1}", 9470) for i in range(1000)]
     sent = sum(allowed.may_send(to, second * NS_PER_S) for second in range(60) for to in victims)
     assert sent <= ALL_ASKS + 60 * ALL_ASKS_PER_S
 
 
 def test_consent_is_for_a_while_and_renewed_by_each_answer():
-    allowed, to = Allowed(Scope.INTERNET, 0), target(PUBLIC, 9470)
+    allowed, to = EgressPolicy(Scope.INTERNET, 0), target(PUBLIC, 9470)
     other_port = target(PUBLIC, 9999)
     allowed.answered(to, 0)
     assert all(allowed.may_send(to, CONSENT_NS - 1) for _ in range(1000))
@@ -85,7 +95,7 @@ def test_consent_is_for_a_while_and_renewed_by_each_answer():
 
 @given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 65535)), max_size=300))
 def test_no_plan_makes_a_probe_send_to_what_is_not_allowed(addresses):
-    allowed = Allowed(Scope.INTERNET, 0)
+    allowed = EgressPolicy(Scope.INTERNET, 0)
     for number, port in addresses:
         host = ".".join(str(number >> shift & 255) for shift in (24, 16, 8, 0))
         to = target(host, port)

@@ -9,15 +9,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from swarm_probe.compute.attention import (  # noqa: E402 - torch first, or these tests are skipped
-    GroupedAttention,
-    LatentAttention,
-    alibi_slopes,
-)
-from swarm_probe.compute.layers import DecoderLayer, UnsupportedShape, build_layers, check_shape  # noqa: E402
-from swarm_probe.compute.matrices import Linear, NoKernel, Weights  # noqa: E402
-from swarm_probe.compute.mlp import Experts, Mlp  # noqa: E402
-from swarm_protocol.shape import LayerShape  # noqa: E402
+from swarm_probe.compute.layers.attention import GroupedAttention, LatentAttention, alibi_slopes  # noqa: E402 - torch first, or these tests are skipped
+from swarm_probe.compute.layers.decoder_layer import DecoderLayer, UnsupportedShape, build_layers, check_shape  # noqa: E402
+from swarm_probe.compute.layers.matrices import Linear, NoKernel, Weights  # noqa: E402
+from swarm_probe.compute.layers.mlp import Experts, Mlp  # noqa: E402
+from swarm_protocol.layer_shape import LayerShape  # noqa: E402
 
 LLAMA = LayerShape(architecture="llama", hidden=32, intermediate=48, heads=4, kv_heads=2, head_dim=8)
 SHAPES: dict[str, LayerShape] = {

@@ -7,10 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_probe.compute.conditions import LASTS_S, REST_S, Conditions, Watch
-from swarm_probe.compute.points import NARROWEST, Point, Room, fitting, narrowed, needed, points_of, scale, work_of
-from swarm_protocol.messages import ComputeTask
-from swarm_protocol.shape import LayerShape
+from swarm_probe.compute.timing_points import (
+    NARROWEST,
+    Point,
+    Room,
+    fitting,
+    narrowed,
+    needed,
+    points_of,
+    scale,
+    work_of,
+)
+from swarm_probe.machine.conditions import LASTS_S, REST_S, Conditions, ConditionWatch
+from swarm_protocol.layer_shape import LayerShape
+from swarm_protocol.messages.probe_messages import ComputeTask
 
 LLAMA = LayerShape(architecture="llama", hidden=8192, intermediate=28672, heads=64, kv_heads=8, head_dim=128)
 MIXTRAL = msgspec.structs.replace(LLAMA, architecture="mixtral", experts=8, experts_active=2, intermediate=14336)
@@ -95,7 +105,7 @@ HOT = Conditions((("RTX 3090", "580.1", 350.0, True),), None, "2.13")
 
 
 def test_a_change_that_lasts_has_layers_timed_again_but_not_all_day() -> None:
-    watch = Watch()
+    watch = ConditionWatch()
     assert not watch.look(CALM, 0.0)
     watch.measured(1.0)
     assert not watch.look(HOT, REST_S + 2)
@@ -108,7 +118,7 @@ def test_a_change_that_lasts_has_layers_timed_again_but_not_all_day() -> None:
 
 
 def test_a_burst_of_throttling_changes_nothing() -> None:
-    watch = Watch()
+    watch = ConditionWatch()
     watch.look(CALM, 0.0)
     watch.measured(1.0)
     for second in range(0, 5000, 30):

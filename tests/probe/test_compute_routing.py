@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_probe.compute.routing import dealt, woken
-from swarm_protocol.shape import LayerShape
+from swarm_probe.compute.layers.expert_routing import dealt, woken
+from swarm_protocol.layer_shape import LayerShape
 
 MIXTRAL = LayerShape(
     architecture="mixtral", hidden=32, intermediate=48, heads=4, kv_heads=2, head_dim=8, experts=8, experts_active=2
@@ -44,11 +44,11 @@ def test_the_average_is_that_of_independent_choices() -> None:
 @pytest.mark.parametrize(("batch", "rounds"), [(1, 1), (3, 4), (400, 1)])
 def test_a_timed_pass_wakes_the_average_whatever_the_router_says(batch: int, rounds: int) -> None:
     torch = pytest.importorskip("torch")
+    from swarm_probe.compute.device_timing import pass_through
     from swarm_probe.compute.devices import devices
-    from swarm_probe.compute.layers import build_layers
-    from swarm_probe.compute.measure import pass_through
-    from swarm_probe.compute.mlp import Experts, Mlp
-    from swarm_probe.compute.points import Point
+    from swarm_probe.compute.layers.decoder_layer import build_layers
+    from swarm_probe.compute.layers.mlp import Experts, Mlp
+    from swarm_probe.compute.timing_points import Point
 
     device = next(device for device in devices(1 << 30) if device.torch_name == "cpu")
     layers = build_layers(MIXTRAL, 3, capacity=8, dtype=torch.float32, device="cpu")
@@ -68,12 +68,12 @@ def test_a_timed_pass_wakes_the_average_whatever_the_router_says(batch: int, rou
 @pytest.mark.parametrize(("mem_gbps", "rounds"), [(1e6, 4), (1e-9, 1)])
 def test_where_reading_experts_takes_long_a_pass_is_fewer_rounds(mem_gbps: float, rounds: int) -> None:
     torch = pytest.importorskip("torch")
+    from swarm_probe.compute.device_timing import _Run
     from swarm_probe.compute.devices import choose_format, devices
-    from swarm_probe.compute.layers import build_layers
-    from swarm_probe.compute.measure import _Run
-    from swarm_probe.compute.points import Point
-    from swarm_protocol.messages import ComputeTask
-    from swarm_protocol.samples import RooflineSample
+    from swarm_probe.compute.layers.decoder_layer import build_layers
+    from swarm_probe.compute.timing_points import Point
+    from swarm_protocol.messages.probe_messages import ComputeTask
+    from swarm_protocol.messages.samples import RooflineSample
 
     device = next(device for device in devices(1 << 30) if device.torch_name == "cpu")
     task = ComputeTask(
@@ -87,10 +87,10 @@ def test_where_reading_experts_takes_long_a_pass_is_fewer_rounds(mem_gbps: float
 
 def test_a_layer_without_experts_takes_one_round() -> None:
     torch = pytest.importorskip("torch")
+    from swarm_probe.compute.device_timing import pass_through
     from swarm_probe.compute.devices import devices
-    from swarm_probe.compute.layers import build_layers
-    from swarm_probe.compute.measure import pass_through
-    from swarm_probe.compute.points import Point
+    from swarm_probe.compute.layers.decoder_layer import build_layers
+    from swarm_probe.compute.timing_points import Point
 
     device = next(device for device in devices(1 << 30) if device.torch_name == "cpu")
     shape = msgspec.structs.replace(MIXTRAL, architecture="llama", experts=0, experts_active=0)

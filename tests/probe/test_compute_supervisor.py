@@ -16,8 +16,8 @@ import pytest
 
 from swarm_probe.compute.job import Done, Measured, Report, Started, Trouble, Waiting, to_line
 from swarm_probe.compute.supervisor import MISSING, Compute, ComputeLimits
-from swarm_protocol import challenge as arithmetic
-from swarm_protocol.messages import (
+from swarm_protocol.layer_shape import LayerShape
+from swarm_protocol.messages.probe_messages import (
     Challenge,
     ChallengeCommit,
     ChallengeGo,
@@ -26,8 +26,8 @@ from swarm_protocol.messages import (
     ChallengeReady,
     ComputeTask,
 )
-from swarm_protocol.samples import ComputeSample, EventSample, RooflineSample, Sample
-from swarm_protocol.shape import LayerShape
+from swarm_protocol.messages.samples import ComputeSample, EventSample, RooflineSample, Sample
+from swarm_protocol.trust import attestation as arithmetic
 
 TASK = ComputeTask(
     task_id=1,

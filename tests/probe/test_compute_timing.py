@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_probe.compute.timing import (
+from swarm_probe.compute.convergence import (
     FEWEST,
     LAYERS_MOST,
     MOST,
@@ -20,7 +20,7 @@ from swarm_probe.compute.timing import (
     quantile,
     repeat,
 )
-from swarm_probe.compute.turns import Turns
+from swarm_probe.machine.preemption import Preemption
 
 
 class Clock:
@@ -166,7 +166,7 @@ def test_passes_in_which_another_thread_was_put_aside_do_not_count() -> None:
 
 
 def test_this_machine_says_what_a_thread_waited() -> None:
-    turns = Turns.of_this_thread()
+    turns = Preemption.of_this_thread()
     before = turns.waited_s()
     assert before >= 0
     assert turns.put_aside() >= 0

@@ -12,11 +12,11 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from swarm_probe.compute.attention import GroupedAttention, LatentAttention  # noqa: E402 - see above
-from swarm_probe.compute.layers import DecoderLayer, build_layers  # noqa: E402
-from swarm_probe.compute.matrices import Linear  # noqa: E402
-from swarm_probe.compute.mlp import Experts, Mlp  # noqa: E402
-from swarm_protocol.shape import LayerShape  # noqa: E402
+from swarm_probe.compute.layers.attention import GroupedAttention, LatentAttention  # noqa: E402 - see above
+from swarm_probe.compute.layers.decoder_layer import DecoderLayer, build_layers  # noqa: E402
+from swarm_probe.compute.layers.matrices import Linear  # noqa: E402
+from swarm_probe.compute.layers.mlp import Experts, Mlp  # noqa: E402
+from swarm_protocol.layer_shape import LayerShape  # noqa: E402
 
 TOKENS = 11
 ROPE = {"rope_type": "default", "rope_theta": 10_000.0}

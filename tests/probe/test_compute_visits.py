@@ -6,11 +6,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from swarm_probe.compute.convergence import Undisturbed  # noqa: E402
 from swarm_probe.compute.devices import Device, devices  # noqa: E402
-from swarm_probe.compute.layers import DecoderLayer, build_layers  # noqa: E402
-from swarm_probe.compute.timing import Undisturbed  # noqa: E402
-from swarm_probe.compute.visits import LEAST_AWAY_S, MOST_AWAY_S, STAGE_LAYERS, VISITS, time_visit  # noqa: E402
-from swarm_protocol.shape import LayerShape  # noqa: E402
+from swarm_probe.compute.layers.decoder_layer import DecoderLayer, build_layers  # noqa: E402
+from swarm_probe.compute.visit_timing import LEAST_AWAY_S, MOST_AWAY_S, STAGE_LAYERS, VISITS, time_visit  # noqa: E402
+from swarm_protocol.layer_shape import LayerShape  # noqa: E402
 
 SHAPE = LayerShape(architecture="llama", hidden=64, intermediate=128, heads=4, kv_heads=4, head_dim=16)
 

@@ -14,23 +14,34 @@ import psutil
 import pytest
 from fake_collector import NODE_ID, FakeCollector
 
+from swarm_probe.collector_client.client import ClientTimes
 from swarm_probe.compute.supervisor import ComputeLimits
-from swarm_probe.courtesy import Courtesy
 from swarm_probe.daemon import Daemon, admit, plan_line
-from swarm_probe.gpu import Gpus
-from swarm_probe.ledger import Ledger
-from swarm_probe.link import LinkTimes
-from swarm_probe.nat import Finding
-from swarm_probe.parts import ProbeConfig
+from swarm_probe.daemon_config import ProbeConfig
+from swarm_probe.machine.gpu import Gpus
+from swarm_probe.measure.transfers import Outcome
+from swarm_probe.owner_limits.idle_policy import IdlePolicy
+from swarm_probe.owner_limits.traffic_budget import TrafficBudget
 from swarm_probe.status import read_status
-from swarm_probe.transfers import Outcome
-from swarm_protocol import signing
-from swarm_protocol.identity import load_or_create_node_key
-from swarm_protocol.messages import Batch, Heartbeat, Hello, LeaseDone, Leaving, Peer, Plan, Refused, Relay, UplinkLease
-from swarm_protocol.samples import EventSample, HostSample, RooflineSample, Sample
-from swarm_protocol.stun import Endpoint
+from swarm_probe.udp.nat_discovery import Finding
+from swarm_protocol.messages.probe_messages import (
+    Batch,
+    Heartbeat,
+    Hello,
+    LeaseDone,
+    Leaving,
+    Peer,
+    Plan,
+    Refused,
+    Relay,
+    UplinkLease,
+)
+from swarm_protocol.messages.samples import EventSample, HostSample, RooflineSample, Sample
+from swarm_protocol.packets.stun_packet import Endpoint
+from swarm_protocol.trust import signing
+from swarm_protocol.trust.identity import load_or_create_node_key
 
-QUICK = LinkTimes(retry_base_s=0.01, retry_cap_s=0.05, leave_s=2.0)
+QUICK = ClientTimes(retry_base_s=0.01, retry_cap_s=0.05, leave_s=2.0)
 
 
 class NoGpus(Gpus):
@@ -105,7 +116,9 @@ class Rig:
             gpus=NoGpus(),
         )
 
-    def make_paths(self, emit: Callable[[Sample], None], ledger: Ledger, courtesy: Courtesy) -> FakePaths:
+    def make_paths(
+        self, emit: Callable[[Sample], None], traffic_budget: TrafficBudget, idle_policy: IdlePolicy
+    ) -> FakePaths:
         self.paths = FakePaths(emit)
         return self.paths
 
@@ -297,7 +310,7 @@ def test_a_plan_is_one_line_for_people() -> None:
 def test_the_daemon_carries_no_heavy_library() -> None:
     """A fresh interpreter that has imported all a running probe imports, paths and all."""
     script = (
-        "import sys, swarm_probe.cli, swarm_probe.daemon, swarm_probe.paths, swarm_probe.status\n"
+        "import sys, swarm_probe.cli, swarm_probe.daemon, swarm_probe.measure.paths, swarm_probe.status\n"
         "heavy = {'textual', 'rich', 'numpy', 'torch', 'aiohttp', 'sqlite3', 'pynvml'} & set(sys.modules)\n"
         "sys.exit(f'imported: {sorted(heavy)}' if heavy else 0)"
     )

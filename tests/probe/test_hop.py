@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from swarm_probe import hop
-from swarm_probe.channel import Unreachable
-from swarm_probe.tcp_peer import Stream
+from swarm_probe.measure import hop
+from swarm_probe.streams.channel import Unreachable
+from swarm_probe.streams.tcp_endpoint import Stream
 from swarm_protocol.units import NS_PER_S
 
 Ends = tuple[Stream, Stream]

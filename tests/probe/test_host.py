@@ -11,12 +11,12 @@ from typing import Any
 import psutil
 import pytest
 
-from swarm_probe.compute.company import CALM_LOOKS, PATIENCE_LOOKS, Company
-from swarm_probe.gpu import Gpus
-from swarm_probe.host import ClockWatch, Host, addresses, cpu_name, memory, torch_version
-from swarm_protocol.coding import encode
-from swarm_protocol.messages import Hello, decode_from_probe
-from swarm_protocol.samples import EventSample, HostSample
+from swarm_probe.machine.contention import CALM_LOOKS, PATIENCE_LOOKS, Contention
+from swarm_probe.machine.gpu import Gpus
+from swarm_probe.machine.host import ClockWatch, Host, addresses, cpu_name, memory, torch_version
+from swarm_protocol.messages.codec import encode
+from swarm_protocol.messages.probe_messages import Hello, decode_from_probe
+from swarm_protocol.messages.samples import EventSample, HostSample
 from swarm_protocol.units import NS_PER_S
 
 
@@ -253,7 +253,7 @@ def test_what_holds_a_clock_down_and_who_else_is_on_the_card_are_told() -> None:
 
 def test_a_busy_card_is_waited_for_and_marked_where_it_stays_busy() -> None:
     nvml = FakeNvml(card(util=80))
-    company = Company(Gpus(nvml))
+    company = Contention(Gpus(nvml))
     assert company.in_the_way() == "RTX 3090, which others use at 80 %"
     looks: list[float] = []
     company.wait_for_calm(looks.append)

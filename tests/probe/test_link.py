@@ -14,11 +14,11 @@ from fake_collector import NODE_ID, FakeCollector
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_probe.certificates import Certificates
-from swarm_probe.join_url import JoinError, parse_join
-from swarm_probe.link import Backoff, Link, LinkState, LinkTimes
+from swarm_probe.collector_client.certificate_pinning import Certificates
+from swarm_probe.collector_client.client import Backoff, ClientState, ClientTimes, CollectorClient
+from swarm_probe.collector_client.join_url import JoinError, parse_join
 from swarm_probe.spool import Spool
-from swarm_protocol.messages import (
+from swarm_protocol.messages.probe_messages import (
     Ack,
     Batch,
     Heartbeat,
@@ -30,10 +30,10 @@ from swarm_protocol.messages import (
     SlowDown,
     UplinkLease,
 )
-from swarm_protocol.samples import EventSample
+from swarm_protocol.messages.samples import EventSample
 from swarm_protocol.text import safe
 
-QUICK = LinkTimes(
+QUICK = ClientTimes(
     open_s=2.0, ping_s=0.1, ping_wait_s=0.1, ack_wait_s=5.0, retry_base_s=0.01, retry_cap_s=0.02, leave_s=1.0
 )
 PLAN = Plan(
@@ -51,13 +51,13 @@ PLAN = Plan(
 class Rig:
     """A link on a real spool, and what it said."""
 
-    def __init__(self, url: str, folder: Path, times: LinkTimes = QUICK) -> None:
+    def __init__(self, url: str, folder: Path, times: ClientTimes = QUICK) -> None:
         self.spool = Spool(folder, now_ns=lambda: 1_700_000_000_000_000_000, say=print)
-        self.states: list[LinkState] = []
+        self.states: list[ClientState] = []
         self.plans: list[Plan] = []
         self.leases: list[UplinkLease] = []
         self.news = asyncio.Event()
-        self.link = Link(
+        self.link = CollectorClient(
             url,
             hello=self.hello,
             certificates=Certificates("127.0.0.1", folder, print, tls=False),
@@ -85,7 +85,7 @@ class Rig:
         self.spool.append([EventSample(at_ns=n, kind="note", detail=str(n))])
         self.link.more()
 
-    async def until(self, kind: str, count: int = 1) -> LinkState:
+    async def until(self, kind: str, count: int = 1) -> ClientState:
         async with asyncio.timeout(10):
             while len(found := [s for s in self.states if s.kind == kind]) < count:
                 self.news.clear()
@@ -211,7 +211,7 @@ async def test_a_final_refusal_ends_it_with_the_reason_made_safe(collector: Fake
     async with running(rig) as task:
         reason = await task
     assert reason == f"127.0.0.1:{collector.port} refused this probe: wrong token?[31m"
-    assert rig.states == [LinkState("refused", reason)]
+    assert rig.states == [ClientState("refused", reason)]
 
 
 async def test_a_passing_refusal_is_tried_again(collector: FakeCollector, tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ async def test_a_line_that_died_without_a_word_is_noticed(tmp_path: Path) -> Non
 
     server = await asyncio.start_server(relay, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    rig = Rig(f"ws://127.0.0.1:{port}/probe", tmp_path, LinkTimes(**{**_fields(QUICK), "open_s": 0.5}))
+    rig = Rig(f"ws://127.0.0.1:{port}/probe", tmp_path, ClientTimes(**{**_fields(QUICK), "open_s": 0.5}))
     async with running(rig):
         await rig.until("joined")
         quiet.set()
@@ -266,15 +266,15 @@ async def test_a_line_that_died_without_a_word_is_noticed(tmp_path: Path) -> Non
     await fake.stop()
 
 
-def _fields(times: LinkTimes) -> dict[str, float]:
-    return {name: getattr(times, name) for name in LinkTimes.__slots__}
+def _fields(times: ClientTimes) -> dict[str, float]:
+    return {name: getattr(times, name) for name in ClientTimes.__slots__}
 
 
 async def test_a_collector_that_answers_pings_and_stores_nothing_is_left(
     collector: FakeCollector, tmp_path: Path
 ) -> None:
     collector.acknowledge = False
-    rig = Rig(collector.url, tmp_path, LinkTimes(**{**_fields(QUICK), "ack_wait_s": 0.1}))
+    rig = Rig(collector.url, tmp_path, ClientTimes(**{**_fields(QUICK), "ack_wait_s": 0.1}))
     rig.measure(1)
     async with running(rig):
         away = await rig.until("away")
@@ -328,7 +328,7 @@ async def test_stopping_while_connecting_ends_at_once(tmp_path: Path) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        rig = Rig(f"ws://127.0.0.1:{silent.getsockname()[1]}/probe", tmp_path, LinkTimes(open_s=3600))
+        rig = Rig(f"ws://127.0.0.1:{silent.getsockname()[1]}/probe", tmp_path, ClientTimes(open_s=3600))
         async with running(rig) as task:
             await asyncio.sleep(0)
             rig.link.leave()

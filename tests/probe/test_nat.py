@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
-from swarm_probe.hole import BURST_NS, FIRST_PAUSE_NS, KEEP_NS, LAST_PAUSE_NS, Hole
-from swarm_probe.nat import BELIEVED_NS, FAILED_NS, Finding, NatWatch
-from swarm_probe.nat import KEEP_NS as ASK_NS
-from swarm_protocol import stun
-from swarm_protocol.stun import Endpoint
+from swarm_probe.udp.hole_punching import BURST_NS, FIRST_PAUSE_NS, KEEP_NS, LAST_PAUSE_NS, HolePunch
+from swarm_probe.udp.nat_discovery import BELIEVED_NS, FAILED_NS, Finding, NatWatch
+from swarm_probe.udp.nat_discovery import KEEP_NS as ASK_NS
+from swarm_protocol.packets import stun_packet
+from swarm_protocol.packets.stun_packet import Endpoint
 from swarm_protocol.units import NS_PER_MS, NS_PER_S
 
 OWN = Endpoint("192.168.1.5", 40_000)
@@ -36,7 +36,7 @@ def play(one: NatWatch, router: Router, since_ns: int, until_ns: int) -> None:
         for ask in one.poll(now_ns):
             seen = router(ask.server)
             if seen is not None:
-                assert one.receive(stun.encode_success(ask.data[8:20], seen), now_ns + RTT_NS)
+                assert one.receive(stun_packet.encode_success(ask.data[8:20], seen), now_ns + RTT_NS)
         due_ns = one.next_ns()
         assert due_ns is not None
         now_ns = max(due_ns, now_ns + 1)
@@ -101,15 +101,15 @@ def test_what_was_found_is_forgotten_when_nobody_has_said_it_again():
 def test_answers_nobody_asked_for_are_nothing():
     one = watch()
     (first, _) = one.poll(START)
-    assert not one.receive(stun.encode_success(bytes(12), OUTSIDE), START + 1)
-    assert not one.receive(stun.encode_indication(first.data[8:20]), START + 1)
+    assert not one.receive(stun_packet.encode_success(bytes(12), OUTSIDE), START + 1)
+    assert not one.receive(stun_packet.encode_indication(first.data[8:20]), START + 1)
     assert not one.receive(b"\x01\x01 anything", START + 1)
-    assert one.receive(stun.encode_success(first.data[8:20], OUTSIDE), START + 1)
-    assert not one.receive(stun.encode_success(first.data[8:20], OUTSIDE), START + 2)  # once
+    assert one.receive(stun_packet.encode_success(first.data[8:20], OUTSIDE), START + 1)
+    assert not one.receive(stun_packet.encode_success(first.data[8:20], OUTSIDE), START + 2)  # once
 
 
 def test_knocking_comes_in_bursts_that_grow_rare_and_begins_anew_with_news():
-    hole = Hole(START)
+    hole = HolePunch(START)
     second = 1 * NS_PER_S
     knocks = [at for at in range(START, START + 3600 * second, second) if hole.knocking(at)]
     bursts = [a for a, b in zip(knocks, [-second, *knocks], strict=False) if a - b > second]
@@ -123,7 +123,7 @@ def test_knocking_comes_in_bursts_that_grow_rare_and_begins_anew_with_news():
 
 
 def test_what_is_written_through_needs_no_keepalive():
-    hole = Hole(START)
+    hole = HolePunch(START)
     assert not hole.due(START + KEEP_NS - 1)
     assert hole.due(START + KEEP_NS)
     hole.sent(START + KEEP_NS)

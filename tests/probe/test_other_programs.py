@@ -15,18 +15,18 @@ from pathlib import Path
 
 import pytest
 
-from swarm_probe.budget import Bucket
-from swarm_probe.paths import Paths, PathsConfig
-from swarm_probe.reflector import Accepted, Announced, Reflector
-from swarm_protocol import stamp
-from swarm_protocol.messages import Peer, Plan
+from swarm_probe.measure.paths import Paths, PathsConfig
+from swarm_probe.owner_limits.rate_limits import Bucket
+from swarm_probe.udp.stamp_reflector import Accepted, Announced, Reflector
+from swarm_protocol.messages.probe_messages import Peer, Plan
+from swarm_protocol.packets import stamp_packet
 
 KEY = bytes(range(32))
-T1 = stamp.ntp_from_ns(1_764_000_000_123_456_789)
-T2 = stamp.ntp_from_ns(1_764_000_001_000_000_000)
-T3 = stamp.ntp_from_ns(1_764_000_001_500_000_000)
-SENDER = stamp.SenderPacket(seq=7, sent_ntp=T1, error=0x0A0B, ssid=4242)
-REFLECTED = stamp.ReflectedPacket(
+T1 = stamp_packet.ntp_from_ns(1_764_000_000_123_456_789)
+T2 = stamp_packet.ntp_from_ns(1_764_000_001_000_000_000)
+T3 = stamp_packet.ntp_from_ns(1_764_000_001_500_000_000)
+SENDER = stamp_packet.SenderPacket(seq=7, sent_ntp=T1, error=0x0A0B, ssid=4242)
+REFLECTED = stamp_packet.ReflectedPacket(
     seq=3, sent_ntp=T3, error=0x0102, ssid=4242, received_ntp=T2, sender_seq=7, sender_ntp=T1, sender_error=0x0A0B,
     sender_ttl=61,
 )  # fmt: skip
@@ -49,10 +49,10 @@ def test_tshark_reads_both_packet_kinds_as_twamp_test(tmp_path: Path) -> None:
     """tshark 4.0 knows the unauthenticated layout of TWAMP-Test, which STAMP shares, and none of the authenticated:
     of those it shows the protocol and the sequence number, at which the two layouts agree."""
     payloads = [
-        stamp.encode_sender(SENDER, None),
-        stamp.encode_reflected(REFLECTED, None),
-        stamp.encode_sender(SENDER, KEY),
-        stamp.encode_reflected(REFLECTED, KEY),
+        stamp_packet.encode_sender(SENDER, None),
+        stamp_packet.encode_reflected(REFLECTED, None),
+        stamp_packet.encode_sender(SENDER, KEY),
+        stamp_packet.encode_reflected(REFLECTED, KEY),
     ]
     file = capture(tmp_path / "stamp.pcap", *payloads)
     command = ["tshark", "-r", str(file), "-d", "udp.port==862,twamp.test", "-T", "json", "-J", "twamp.test udp frame"]
@@ -109,8 +109,8 @@ async def probe() -> AsyncIterator[Paths]:
 
 
 def hostile() -> list[bytes]:
-    good = stamp.encode_sender(stamp.SenderPacket(1, T1, 1, 1), KEY)
-    open_good = stamp.encode_sender(stamp.SenderPacket(1, T1, 1, 1), None)
+    good = stamp_packet.encode_sender(stamp_packet.SenderPacket(1, T1, 1, 1), KEY)
+    open_good = stamp_packet.encode_sender(stamp_packet.SenderPacket(1, T1, 1, 1), None)
     rng = random.Random(4)
     flipped = [good[:at] + bytes([good[at] ^ 0x40]) + good[at + 1 :] for at in range(len(good))]
     return [
@@ -119,9 +119,9 @@ def hostile() -> list[bytes]:
         open_good,  # not signed at all
         *(rng.randbytes(rng.choice((0, 1, 43, 44, 45, 111, 112, 113, 600, 1400))) for _ in range(200)),
         *flipped,
-        stamp.encode_sender(stamp.SenderPacket(1, T1, 1, 1), b"x" * 32),
-        stamp.encode_sender(stamp.SenderPacket(1, T1, 1, 77), KEY),  # a session nobody announced
-        stamp.encode_reflected(REFLECTED, KEY),
+        stamp_packet.encode_sender(stamp_packet.SenderPacket(1, T1, 1, 1), b"x" * 32),
+        stamp_packet.encode_sender(stamp_packet.SenderPacket(1, T1, 1, 77), KEY),  # a session nobody announced
+        stamp_packet.encode_reflected(REFLECTED, KEY),
     ]
 
 
@@ -136,16 +136,16 @@ async def test_nothing_that_is_no_members_packet_is_answered_and_all_of_it_is_co
             stranger.sendto(packet, to)
             while probe.counters().get("udp_packets_received", 0) < number:  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(0)  # the kernel's queue must not overflow
-        good = stamp.encode_sender(stamp.SenderPacket(1, T1, 1, 1), KEY)
+        good = stamp_packet.encode_sender(stamp_packet.SenderPacket(1, T1, 1, 1), KEY)
         stranger.sendto(good, to)
         stranger.sendto(good, to)  # the very same again
         async with asyncio.timeout(10):
             answer = await loop.sock_recv(stranger, 2048)
-        assert stamp.decode_reflected(answer, KEY).sender_seq == 1  # the first that came back is the good one's
+        assert stamp_packet.decode_reflected(answer, KEY).sender_seq == 1  # the first that came back is the good one's
         assert len(answer) <= len(good)
-        stranger.sendto(stamp.encode_sender(stamp.SenderPacket(2, T1 + 1, 1, 1), KEY), to)
+        stranger.sendto(stamp_packet.encode_sender(stamp_packet.SenderPacket(2, T1 + 1, 1, 1), KEY), to)
         async with asyncio.timeout(10):
-            assert stamp.decode_reflected(await loop.sock_recv(stranger, 2048), KEY).sender_seq == 2
+            assert stamp_packet.decode_reflected(await loop.sock_recv(stranger, 2048), KEY).sender_seq == 2
     counted = Counter(probe.counters())
     assert counted["stamp_answered"] == 2
     ignored = {name: count for name, count in counted.items() if name.startswith(("ignored_", "stun_"))}

@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 import msgspec
 import pytest
 
-from swarm_probe import hop, hop_rounds
-from swarm_probe.paths import Paths, PathsConfig
-from swarm_probe.round_trips import BLOCKED_AFTER
-from swarm_probe.udp import UdpPort
-from swarm_protocol.messages import Peer, Plan, UplinkLease
-from swarm_protocol.samples import HopSample, LinkSample, Sample, UplinkSample
+from swarm_probe.measure import hop, hop_rounds
+from swarm_probe.measure.paths import Paths, PathsConfig
+from swarm_probe.measure.round_trips import BLOCKED_AFTER
+from swarm_probe.udp.udp_socket import UdpPort
+from swarm_protocol.messages.probe_messages import Peer, Plan, UplinkLease
+from swarm_protocol.messages.samples import HopSample, LinkSample, Sample, UplinkSample
 from swarm_protocol.units import NS_PER_MS
 
 S = TypeVar("S", LinkSample, HopSample, UplinkSample)
@@ -77,9 +77,9 @@ def plan(*peers: Peer, hop_every_ms: float = 60_000.0, window_ms: float = 300.0)
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody here waits for what a satellite path may take."""
-    monkeypatch.setattr("swarm_probe.hop_rounds.FIRST_HOP_S", 0.05)
-    monkeypatch.setattr("swarm_probe.hop.IDLE_NS", 1_000_000)
-    monkeypatch.setattr("swarm_probe.stamp.REPLY_WAIT_NS", 1_000_000_000)
+    monkeypatch.setattr("swarm_probe.measure.hop_rounds.FIRST_HOP_S", 0.05)
+    monkeypatch.setattr("swarm_probe.measure.hop.IDLE_NS", 1_000_000)
+    monkeypatch.setattr("swarm_probe.udp.stamp_sender.REPLY_WAIT_NS", 1_000_000_000)
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ async def test_a_lease_that_comes_before_the_last_transfer_is_over_waits_for_it(
         asked_again.set()
         await sleep(min(delay_s, 0.02))
 
-    monkeypatch.setattr("swarm_probe.transfers.asyncio.sleep", quick_sleep)
+    monkeypatch.setattr("swarm_probe.measure.transfers.asyncio.sleep", quick_sleep)
     a, b = pair
     introduce(a, b)
     await a.first(HopSample)
@@ -219,7 +219,7 @@ async def test_a_lease_that_ran_out_measures_nothing(pair: tuple[Node, Node]) ->
 async def test_a_peer_that_never_answers_is_sent_and_lost_with_no_figures(
     pair: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("swarm_probe.stamp.REPLY_WAIT_NS", 50_000_000)
+    monkeypatch.setattr("swarm_probe.udp.stamp_sender.REPLY_WAIT_NS", 50_000_000)
     a, b = pair
     a.paths.update(plan(peer(ID_B, b.paths, out=1, inn=2)))  # b was not told of a
     sample = await a.first(LinkSample)
@@ -233,7 +233,7 @@ async def test_a_peer_that_never_answers_is_sent_and_lost_with_no_figures(
 async def test_another_key_gets_no_answer_by_udp_and_none_by_tcp(
     pair: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("swarm_probe.stamp.REPLY_WAIT_NS", 50_000_000)
+    monkeypatch.setattr("swarm_probe.udp.stamp_sender.REPLY_WAIT_NS", 50_000_000)
     a, b = pair
     b.paths.update(plan(peer(ID_A, a.paths, out=2, inn=1, measure=False)))
     a.paths.update(plan(peer(ID_B, b.paths, out=1, inn=2, stamp_key=b"x" * 32)))

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from swarm_probe import tcp_peer
-from swarm_probe.channel import Busy, NotMember, Unreachable, read_exactly
-from swarm_probe.sockets import Target, target
-from swarm_probe.tcp_peer import Caller, Purpose, Service, Stream, TcpPeer, dial
+from swarm_probe.streams import tcp_endpoint
+from swarm_probe.streams.channel import Busy, NotMember, Unreachable, read_exactly
+from swarm_probe.streams.tcp_endpoint import Caller, Purpose, Service, Stream, TcpPeer, dial
+from swarm_probe.udp.bound_sockets import Target, target
 
 CALLER = Caller("a" * 16, 7, b"k" * 32)
 HELLO_BYTES = 40
@@ -96,7 +96,7 @@ async def test_a_strangers_bytes_get_none_back(server: Server, junk: bytes) -> N
 async def test_one_changed_byte_of_a_members_first_words_is_a_strangers(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tcp_peer, "PREAMBLE_S", 0.2)
+    monkeypatch.setattr(tcp_endpoint, "PREAMBLE_S", 0.2)
     hello = signed_hello()
     assert len(await server.raw(hello)) == 33
     for at in range(len(hello)):
@@ -167,7 +167,7 @@ async def test_a_server_without_the_key_is_not_measured() -> None:
 async def test_a_slow_loris_is_dropped_and_members_are_served_meanwhile(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tcp_peer, "PREAMBLE_S", 0.2)
+    monkeypatch.setattr(tcp_endpoint, "PREAMBLE_S", 0.2)
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port.port)
     writer.write(b"S")
     assert await server.call() == b"done"
@@ -177,7 +177,7 @@ async def test_a_slow_loris_is_dropped_and_members_are_served_meanwhile(
 
 
 async def test_more_strangers_than_the_limit_are_turned_away(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tcp_peer, "MAX_STRANGERS", 2)
+    monkeypatch.setattr(tcp_endpoint, "MAX_STRANGERS", 2)
     waiting = [await asyncio.open_connection("127.0.0.1", server.port.port) for _ in range(2)]
     assert await server.raw(b"") == b""
     assert server.counts["tcp_refused_full"] == 1

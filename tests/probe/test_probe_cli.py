@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from fake_collector import FakeCollector
 
-from swarm_collector import leases, schedule
+from swarm_collector.scheduling import measurement_plan, transfer_leases
 from swarm_probe import dry_run
 from swarm_probe.cli import main
-from swarm_protocol.messages import Batch, Heartbeat, Hello, Leaving, Refused
+from swarm_protocol.messages.probe_messages import Batch, Heartbeat, Hello, Leaving, Refused
 
 
 @pytest.fixture
@@ -231,9 +231,9 @@ def test_dry_run_says_what_would_happen_and_leaves_no_trace(
 
 
 def test_dry_run_counts_with_what_the_collector_really_asks() -> None:
-    assert dry_run.PACKETS_PER_S == schedule.IDLE_PACKETS_PER_S
-    assert dry_run.WINDOW_PACKETS == schedule.WINDOW_PACKETS
-    assert dry_run.HOP_BYTES == schedule.HOP_DAILY_BYTES
-    assert dry_run.TRANSFER_BYTES == leases.DAILY_BYTES
-    assert dry_run.HOST_EVERY_S == schedule.IDLE_HOST_EVERY_MS / 1000
+    assert dry_run.PACKETS_PER_S == measurement_plan.IDLE_PACKETS_PER_S
+    assert dry_run.WINDOW_PACKETS == measurement_plan.WINDOW_PACKETS
+    assert dry_run.HOP_BYTES == measurement_plan.HOP_DAILY_BYTES
+    assert dry_run.TRANSFER_BYTES == transfer_leases.DAILY_BYTES
+    assert dry_run.HOST_EVERY_S == measurement_plan.IDLE_HOST_EVERY_MS / 1000
     assert sum(dry_run.daily_sent_bytes().values()) < 50_000_000

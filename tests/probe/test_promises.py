@@ -16,14 +16,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_probe import hop_rounds, line
-from swarm_probe.budget import Bucket
-from swarm_probe.courtesy import HOLD_NS, Courtesy
-from swarm_probe.ledger import FREE_SHARE, HOUR_NS, LOG_BYTES, LOG_FILES, Ledger, parse_daily
-from swarm_probe.paths import Paths, PathsConfig
-from swarm_probe.sockets import target
-from swarm_protocol.messages import Peer, Plan, UplinkLease
-from swarm_protocol.samples import LinkSample, Sample
+from swarm_probe.measure import hop_rounds
+from swarm_probe.measure.paths import Paths, PathsConfig
+from swarm_probe.owner_limits import test_scheduler
+from swarm_probe.owner_limits.idle_policy import HOLD_NS, IdlePolicy
+from swarm_probe.owner_limits.rate_limits import Bucket
+from swarm_probe.owner_limits.traffic_budget import (
+    FREE_SHARE,
+    HOUR_NS,
+    LOG_BYTES,
+    LOG_FILES,
+    TrafficBudget,
+    parse_daily,
+)
+from swarm_probe.udp.bound_sockets import target
+from swarm_protocol.messages.probe_messages import Peer, Plan, UplinkLease
+from swarm_protocol.messages.samples import LinkSample, Sample
 from swarm_protocol.units import NS_PER_S
 
 T0 = 1_764_000_000 * NS_PER_S
@@ -35,7 +43,7 @@ ME, OTHER = "a" * 16, "b" * 16
 
 
 def test_fifty_megabytes_a_day_are_the_default() -> None:
-    assert Ledger().limit_bytes == 50_000_000
+    assert TrafficBudget().limit_bytes == 50_000_000
 
 
 @given(
@@ -46,50 +54,50 @@ def test_in_no_24_hours_more_is_spent_than_the_lower_of_both_limits(
     asked: list[tuple[int, int]], collector: int | None
 ) -> None:
     """Whoever asks `room_bytes` before each test keeps the promise, however the asking is spread."""
-    ledger = Ledger(50_000_000)
-    ledger.lower(collector)
+    traffic_budget = TrafficBudget(50_000_000)
+    traffic_budget.lower(collector)
     limit = min(50_000_000, collector if collector is not None else 50_000_000)
     spent: list[tuple[int, int]] = []
     for at_ns, size in sorted(asked):
-        if size <= ledger.room_bytes(T0 + at_ns):
-            ledger.spend_tcp("uplink", "x", sent=size, received=0, now_ns=T0 + at_ns)
+        if size <= traffic_budget.room_bytes(T0 + at_ns):
+            traffic_budget.spend_tcp("uplink", "x", sent=size, received=0, now_ns=T0 + at_ns)
             spent.append((at_ns, size))
     for at_ns, _ in spent:
         assert sum(size for when, size in spent if at_ns - DAY_NS < when <= at_ns) <= limit
 
 
 def test_the_collector_may_lower_the_limit_and_never_raise_it() -> None:
-    ledger = Ledger(50_000_000)
-    ledger.lower(10_000_000)
-    assert ledger.limit_bytes == 10_000_000
-    ledger.lower(5_000_000_000)
-    assert ledger.limit_bytes == 50_000_000
-    ledger.lower(None)
-    assert ledger.limit_bytes == 50_000_000
+    traffic_budget = TrafficBudget(50_000_000)
+    traffic_budget.lower(10_000_000)
+    assert traffic_budget.limit_bytes == 10_000_000
+    traffic_budget.lower(5_000_000_000)
+    assert traffic_budget.limit_bytes == 50_000_000
+    traffic_budget.lower(None)
+    assert traffic_budget.limit_bytes == 50_000_000
 
 
 def test_the_days_bytes_are_remembered_across_a_restart_and_forgotten_a_day_later(tmp_path: Path) -> None:
-    before = Ledger.open(50_000_000, tmp_path, T0)
+    before = TrafficBudget.open(50_000_000, tmp_path, T0)
     before.spend("hop", "kiln-07", 20_000_000, 15_000_000, T0)
     before.write(T0)
-    after = Ledger.open(50_000_000, tmp_path, T0 + HOUR_NS)
+    after = TrafficBudget.open(50_000_000, tmp_path, T0 + HOUR_NS)
     assert after.used_bytes(T0 + HOUR_NS) == 35_000_000
     assert after.level(T0 + HOUR_NS) == "thrifty"
     assert after.level(T0 + DAY_NS + 2 * HOUR_NS) == "free"
 
 
 def test_setting_the_clock_back_wins_nothing() -> None:
-    ledger = Ledger(50_000_000)
-    ledger.spend("hop", "", 49_500_000, 0, T0)
-    assert ledger.level(T0 - 5 * DAY_NS) == "spent"
+    traffic_budget = TrafficBudget(50_000_000)
+    traffic_budget.spend("hop", "", 49_500_000, 0, T0)
+    assert traffic_budget.level(T0 - 5 * DAY_NS) == "spent"
 
 
 def test_a_damaged_record_counts_as_a_days_worth(tmp_path: Path) -> None:
     (tmp_path / "traffic.json").write_text("{")
-    ledger = Ledger.open(50_000_000, tmp_path, T0)
-    assert ledger.level(T0) == "spent"
-    assert ledger.trouble is not None
-    assert "counted as a day's worth" in ledger.trouble
+    traffic_budget = TrafficBudget.open(50_000_000, tmp_path, T0)
+    assert traffic_budget.level(T0) == "spent"
+    assert traffic_budget.trouble is not None
+    assert "counted as a day's worth" in traffic_budget.trouble
 
 
 @pytest.mark.parametrize(
@@ -109,27 +117,27 @@ def test_none_is_no_limit_and_nonsense_is_told() -> None:
 
 
 def test_every_byte_is_in_the_log_by_kind_and_peer(tmp_path: Path) -> None:
-    ledger = Ledger.open(50_000_000, tmp_path, T0)
-    ledger.spend_udp("stamp", "kiln-07", sent=112, version=4, now_ns=T0)
-    ledger.spend_udp("stamp", "kiln-07", received=112, version=6, now_ns=T0)
-    ledger.spend("collector", "", 1000, 300, T0)
-    ledger.write(T0)
+    traffic_budget = TrafficBudget.open(50_000_000, tmp_path, T0)
+    traffic_budget.spend_udp("stamp", "kiln-07", sent=112, version=4, now_ns=T0)
+    traffic_budget.spend_udp("stamp", "kiln-07", received=112, version=6, now_ns=T0)
+    traffic_budget.spend("collector", "", 1000, 300, T0)
+    traffic_budget.write(T0)
     lines = (tmp_path / "traffic.log").read_text().splitlines()
     assert [line.split(" ", 1)[1] for line in lines] == [
         "collector - sent 1000 received 300",
         "stamp kiln-07 sent 140 received 160",
     ]
-    assert ledger.totals(T0) == {"collector": (1000, 300), "stamp": (140, 160)}
-    ledger.write(T0 + 60 * NS_PER_S)  # nothing happened: no line
+    assert traffic_budget.totals(T0) == {"collector": (1000, 300), "stamp": (140, 160)}
+    traffic_budget.write(T0 + 60 * NS_PER_S)  # nothing happened: no line
     assert len((tmp_path / "traffic.log").read_text().splitlines()) == 2
 
 
 def test_the_log_is_bounded_and_the_oldest_goes_first(tmp_path: Path) -> None:
-    ledger = Ledger.open(None, tmp_path, T0)
+    traffic_budget = TrafficBudget.open(None, tmp_path, T0)
     for minute in range(700):
         for peer in range(50):
-            ledger.spend("stamp", f"node-with-a-long-name-{peer:02}", minute, 1, T0 + minute)
-        ledger.write(T0 + minute)
+            traffic_budget.spend("stamp", f"node-with-a-long-name-{peer:02}", minute, 1, T0 + minute)
+        traffic_budget.write(T0 + minute)
     files = sorted(tmp_path.glob("traffic.log*"))
     assert len(files) == LOG_FILES
     assert all(file.stat().st_size <= LOG_BYTES for file in files)
@@ -137,60 +145,60 @@ def test_the_log_is_bounded_and_the_oldest_goes_first(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written_is_told_and_does_not_stop_the_counting(tmp_path: Path) -> None:
-    ledger = Ledger.open(50_000_000, tmp_path / "gone", T0)
-    ledger.spend("hop", "", 1000, 0, T0)
-    ledger.write(T0)
-    assert ledger.trouble == "the record of traffic cannot be written (No such file or directory)"
-    assert ledger.used_bytes(T0) == 1000
+    traffic_budget = TrafficBudget.open(50_000_000, tmp_path / "gone", T0)
+    traffic_budget.spend("hop", "", 1000, 0, T0)
+    traffic_budget.write(T0)
+    assert traffic_budget.trouble == "the record of traffic cannot be written (No such file or directory)"
+    assert traffic_budget.used_bytes(T0) == 1000
 
 
 # ---------------------------------------------------------------- other people's traffic, and the battery
 
 
-def looked(courtesy: Courtesy, *sent_bytes: int, own: int = 0, testing: bool = False) -> Courtesy:
+def looked(idle_policy: IdlePolicy, *sent_bytes: int, own: int = 0, testing: bool = False) -> IdlePolicy:
     """One look a second, `sent_bytes` more each time, `own` of them by this probe."""
     total = ours = 0
     for second, more in enumerate(sent_bytes):
         total, ours = total + more, ours + (own if second else 0)
-        courtesy.look(second * NS_PER_S, {"eth0": (total, 0), "veth1": (total, 0)}, (ours, 0), testing=testing)
-    return courtesy
+        idle_policy.look(second * NS_PER_S, {"eth0": (total, 0), "veth1": (total, 0)}, (ours, 0), testing=testing)
+    return idle_policy
 
 
 def test_tests_wait_while_others_use_the_line_and_go_on_soon_after() -> None:
-    courtesy = looked(Courtesy(), 0, 500_000)  # 4 Mbit/s
-    assert courtesy.why_waiting(NS_PER_S) == "other programs use the line (4.0 Mbit/s)"
-    assert courtesy.why_waiting(NS_PER_S + HOLD_NS) is None
+    idle_policy = looked(IdlePolicy(), 0, 500_000)  # 4 Mbit/s
+    assert idle_policy.why_waiting(NS_PER_S) == "other programs use the line (4.0 Mbit/s)"
+    assert idle_policy.why_waiting(NS_PER_S + HOLD_NS) is None
 
 
 def test_our_own_bytes_and_chatter_are_nobody_elses_use() -> None:
-    assert looked(Courtesy(), 0, 500_000, 520_000, own=490_000).why_waiting(2 * NS_PER_S) is None
-    assert looked(Courtesy(), 0, 20_000, 30_000).why_waiting(2 * NS_PER_S) is None
+    assert looked(IdlePolicy(), 0, 500_000, 520_000, own=490_000).why_waiting(2 * NS_PER_S) is None
+    assert looked(IdlePolicy(), 0, 20_000, 30_000).why_waiting(2 * NS_PER_S) is None
 
 
 def test_nothing_is_concluded_while_a_test_runs_or_after_a_sleep() -> None:
-    assert looked(Courtesy(), 0, 500_000, testing=True).why_waiting(NS_PER_S) is None
-    slept = Courtesy()
+    assert looked(IdlePolicy(), 0, 500_000, testing=True).why_waiting(NS_PER_S) is None
+    slept = IdlePolicy()
     slept.look(0, {"eth0": (0, 0)}, (0, 0), testing=False)
     slept.look(3600 * NS_PER_S, {"eth0": (10**12, 0)}, (0, 0), testing=False)
     assert slept.why_waiting(3600 * NS_PER_S) is None
 
 
 def test_on_battery_tests_wait() -> None:
-    courtesy = Courtesy()
-    courtesy.battery(81.0)
-    assert courtesy.why_waiting(0) == "the machine runs on battery (81 %)"
-    courtesy.battery(None)
-    assert courtesy.why_waiting(0) is None
+    idle_policy = IdlePolicy()
+    idle_policy.battery(81.0)
+    assert idle_policy.why_waiting(0) == "the machine runs on battery (81 %)"
+    idle_policy.battery(None)
+    assert idle_policy.why_waiting(0) is None
 
 
 # ---------------------------------------------------------------- two probes, one of which keeps its promises
 
 
 class Node:
-    def __init__(self, ledger: Ledger | None = None, courtesy: Courtesy | None = None) -> None:
+    def __init__(self, traffic_budget: TrafficBudget | None = None, idle_policy: IdlePolicy | None = None) -> None:
         self.samples: list[Sample] = []
         self.more = asyncio.Event()
-        self.paths = Paths(PathsConfig("127.0.0.1"), self._emit, ledger=ledger, courtesy=courtesy)
+        self.paths = Paths(PathsConfig("127.0.0.1"), self._emit, traffic_budget=traffic_budget, idle_policy=idle_policy)
 
     def _emit(self, sample: Sample) -> None:
         self.samples.append(sample)
@@ -219,9 +227,9 @@ def plan(*peers: Peer, interval_ms: float = 30.0, hop_every_ms: float = 1000.0) 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hop_rounds, "FIRST_HOP_S", 0.02)
-    monkeypatch.setattr("swarm_probe.hop.IDLE_NS", 1_000_000)
-    monkeypatch.setattr(line, "system_battery", lambda: None)
-    monkeypatch.setattr(line, "system_counters", dict)
+    monkeypatch.setattr("swarm_probe.measure.hop.IDLE_NS", 1_000_000)
+    monkeypatch.setattr(test_scheduler, "system_battery", lambda: None)
+    monkeypatch.setattr(test_scheduler, "system_counters", dict)
 
 
 @pytest.fixture
@@ -249,9 +257,9 @@ def lease(peer: str = OTHER, expires_ms: float = 500.0) -> UplinkLease:
 async def test_with_the_days_bytes_used_nothing_is_begun_and_nothing_answered(nodes: list[Node]) -> None:
     import time
 
-    ledger = Ledger(1_000_000)
-    ledger.spend("hop", "", 990_000, 0, time.time_ns())
-    me = Node(ledger)
+    traffic_budget = TrafficBudget(1_000_000)
+    traffic_budget.spend("hop", "", 990_000, 0, time.time_ns())
+    me = Node(traffic_budget)
     other = await introduced(nodes, me)
     assert await me.counts("stamp_held_back") > 0
     assert await me.counts("ignored_budget") > 0
@@ -269,9 +277,9 @@ async def test_with_the_days_bytes_used_nothing_is_begun_and_nothing_answered(no
 async def test_above_the_free_share_round_trips_are_thrifty_and_tests_rest(nodes: list[Node]) -> None:
     import time
 
-    ledger = Ledger(10_000_000)
-    ledger.spend("hop", "", int(FREE_SHARE * 10_000_000), 0, time.time_ns())
-    me = Node(ledger)
+    traffic_budget = TrafficBudget(10_000_000)
+    traffic_budget.spend("hop", "", int(FREE_SHARE * 10_000_000), 0, time.time_ns())
+    me = Node(traffic_budget)
     await introduced(nodes, me)
     assert await me.counts("stamp_held_back", 10) >= 10
     counted = me.paths.counters()
@@ -284,7 +292,7 @@ async def test_on_battery_nothing_is_begun_but_others_are_answered(
     nodes: list[Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     only_me = iter([64.0])  # who starts first asks first; the next look is half a minute away
-    monkeypatch.setattr(line, "system_battery", lambda: next(only_me, None))
+    monkeypatch.setattr(test_scheduler, "system_battery", lambda: next(only_me, None))
     me = Node()
     await introduced(nodes, me)
     assert await me.counts("stamp_answered", 3) >= 3
@@ -304,8 +312,8 @@ async def test_while_the_owner_uses_the_line_tests_wait_and_windows_are_marked(
         total += 2_000_000
         return {"eth0": (total, 0)}
 
-    monkeypatch.setattr(line, "system_counters", busy)
-    monkeypatch.setattr(line, "ATTEND_S", 0.51)
+    monkeypatch.setattr(test_scheduler, "system_counters", busy)
+    monkeypatch.setattr(test_scheduler, "ATTEND_S", 0.51)
     me = Node()
     await introduced(nodes, me, hop_every_ms=60_000.0)
     async with asyncio.timeout(10):
@@ -395,11 +403,11 @@ async def test_what_still_arrives_when_a_transfer_has_ended_is_nobody_elses(
         await real_sleep(0)
 
     real_sleep = asyncio.sleep
-    monkeypatch.setattr(line, "system_counters", counters)
-    monkeypatch.setattr(line, "system_battery", lambda: None)
-    monkeypatch.setattr(line.asyncio, "sleep", next_look)
-    own = line.Line(_Trips(), Ledger(None), Courtesy(), Counter(), clocks)  # type: ignore[arg-type]
-    monkeypatch.setattr(line, "DRAIN_S", 0.0)
+    monkeypatch.setattr(test_scheduler, "system_counters", counters)
+    monkeypatch.setattr(test_scheduler, "system_battery", lambda: None)
+    monkeypatch.setattr(test_scheduler.asyncio, "sleep", next_look)
+    own = test_scheduler.SlotScheduler(_Trips(), TrafficBudget(None), IdlePolicy(), Counter(), clocks)  # type: ignore[arg-type]
+    monkeypatch.setattr(test_scheduler, "DRAIN_S", 0.0)
     with own.transfer():
         pass
     await own.no_transfer.wait()
@@ -420,23 +428,23 @@ async def test_what_goes_to_the_collector_is_nobody_elses_traffic(monkeypatch: p
         if looks == 4:
             raise asyncio.CancelledError
 
-    monkeypatch.setattr(line, "system_counters", lambda: {"eth0": (round(1.05 * carried), 0)})
-    monkeypatch.setattr(line, "system_battery", lambda: None)
-    monkeypatch.setattr(line.asyncio, "sleep", a_second_later)
-    courtesy, clocks = Courtesy(), SimpleNamespace(mono_ns=lambda: looks * NS_PER_S, wall_ns=lambda: T0)
-    own = line.Line(_Trips(), Ledger(None), courtesy, Counter(), clocks)  # type: ignore[arg-type]
+    monkeypatch.setattr(test_scheduler, "system_counters", lambda: {"eth0": (round(1.05 * carried), 0)})
+    monkeypatch.setattr(test_scheduler, "system_battery", lambda: None)
+    monkeypatch.setattr(test_scheduler.asyncio, "sleep", a_second_later)
+    idle_policy, clocks = IdlePolicy(), SimpleNamespace(mono_ns=lambda: looks * NS_PER_S, wall_ns=lambda: T0)
+    own = test_scheduler.SlotScheduler(_Trips(), TrafficBudget(None), idle_policy, Counter(), clocks)  # type: ignore[arg-type]
     own.link_carried = lambda: (carried, 0)
     with pytest.raises(asyncio.CancelledError):
         await own.attend()
-    assert 0 < courtesy.busy_mbps < 0.1  # headers
+    assert 0 < idle_policy.busy_mbps < 0.1  # headers
     assert own.why_waiting(1) is None
 
 
 async def test_a_transfer_is_over_when_its_queue_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Up to a second of it is left in a home's modem: a hop begun at once would read hundreds of milliseconds."""
-    monkeypatch.setattr(line, "DRAIN_S", 0.05)
+    monkeypatch.setattr(test_scheduler, "DRAIN_S", 0.05)
     trips, clocks = _Trips(), SimpleNamespace(mono_ns=lambda: T0, wall_ns=lambda: T0)
-    own = line.Line(trips, Ledger(None), Courtesy(), Counter(), clocks)  # type: ignore[arg-type]
+    own = test_scheduler.SlotScheduler(trips, TrafficBudget(None), IdlePolicy(), Counter(), clocks)  # type: ignore[arg-type]
     with own.transfer():
         pass
     assert own.transferring

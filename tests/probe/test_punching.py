@@ -13,10 +13,10 @@ from typing import TypeVar
 
 import pytest
 
-from swarm_probe.dialler import QUIC
-from swarm_probe.paths import Paths, PathsConfig
-from swarm_protocol.messages import Mapped, Peer, Plan, UplinkLease
-from swarm_protocol.samples import HopSample, LinkSample, ProbeSample, UplinkSample
+from swarm_probe.measure.paths import Paths, PathsConfig
+from swarm_probe.streams.dialer import QUIC
+from swarm_protocol.messages.probe_messages import Mapped, Peer, Plan, UplinkLease
+from swarm_protocol.messages.samples import HopSample, LinkSample, ProbeSample, UplinkSample
 
 A, B = "a" * 16, "b" * 16
 KEY = bytes(range(32))
@@ -86,7 +86,7 @@ class Two:
 
 @pytest.fixture(autouse=True)
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("swarm_probe.hop_rounds.RETRY_NS", 200_000_000)
+    monkeypatch.setattr("swarm_probe.measure.hop_rounds.RETRY_NS", 200_000_000)
 
 
 @pytest.fixture
@@ -226,7 +226,10 @@ async def test_quic_is_spoken_only_with_whom_a_signed_packet_came_from(two: Two)
 
 
 def test_a_probe_that_punches_nothing_loads_no_quic():
-    code = "import sys\nimport swarm_probe.daemon, swarm_probe.paths\nprint([m for m in sys.modules if m in BANNED])"
+    code = (
+        "import sys\nimport swarm_probe.daemon, swarm_probe.measure.paths\n"
+        "print([m for m in sys.modules if m in BANNED])"
+    )
     banned = ("aioquic", "cryptography", "numpy", "torch", "textual")
     done = subprocess.run(
         [sys.executable, "-c", code.replace("BANNED", repr(banned))], capture_output=True, text=True, check=True

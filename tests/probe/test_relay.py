@@ -11,15 +11,21 @@ from unittest.mock import AsyncMock, Mock
 import msgspec
 import pytest
 
-from swarm_probe import hop
-from swarm_probe.channel import Busy, Channel, NoAnswer, NotMember, PeerError, Unreachable
-from swarm_probe.dialler import Dialler
-from swarm_probe.member import Member
-from swarm_probe.relay import MAX_FLOWS, MAX_WAITING_BYTES, RelayPort
-from swarm_probe.sockets import Target, target
-from swarm_probe.tcp_peer import Caller, Purpose, Service, Stream, TcpPeer
-from swarm_protocol.coding import encode
-from swarm_protocol.messages import RELAY_MOST_BYTES, Peer, Relay, decode_from_collector, decode_from_probe
+from swarm_probe.measure import hop
+from swarm_probe.measure.peer import PeerState
+from swarm_probe.streams.channel import Busy, Channel, NoAnswer, NotMember, PeerError, Unreachable
+from swarm_probe.streams.dialer import Dialer
+from swarm_probe.streams.relay_stream import MAX_FLOWS, MAX_WAITING_BYTES, RelayPort
+from swarm_probe.streams.tcp_endpoint import Caller, Purpose, Service, Stream, TcpPeer
+from swarm_probe.udp.bound_sockets import Target, target
+from swarm_protocol.messages.codec import encode
+from swarm_protocol.messages.probe_messages import (
+    RELAY_MOST_BYTES,
+    Peer,
+    Relay,
+    decode_from_collector,
+    decode_from_probe,
+)
 
 A, B = "a" * 16, "b" * 16
 KEY = bytes(range(32))
@@ -123,21 +129,21 @@ async def test_the_collector_is_the_way_only_where_tcp_gets_no_answer_at_all(
     async def dial(to: Target, *_: object) -> Stream:
         raise said[to.sockaddr[0]]
 
-    monkeypatch.setattr("swarm_probe.dialler.dial", dial)
+    monkeypatch.setattr("swarm_probe.streams.dialer.dial", dial)
     peer = Peer(
         node_id=B, name="b", hosts=tuple(said), udp_port=0, tcp_port=7, stamp_key=KEY, ssid_out=1, ssid_in=2, relay=True
     )
-    member = Member(peer, tuple(found for host in said if (found := target(host, 7)) is not None))
+    member = PeerState(peer, tuple(found for host in said if (found := target(host, 7)) is not None))
     trips = SimpleNamespace(allowed=SimpleNamespace(may_dial=lambda *_: True), take_quic=None)
-    dialler = Dialler(trips, None, Counter(), lambda: 1)  # type: ignore[arg-type]
+    dialer = Dialer(trips, None, Counter(), lambda: 1)  # type: ignore[arg-type]
     stream = object()
-    dialler.relay = SimpleNamespace(dial=AsyncMock(return_value=stream))  # type: ignore[assignment]
+    dialer.relay = SimpleNamespace(dial=AsyncMock(return_value=stream))  # type: ignore[assignment]
     if transport is None:
         with pytest.raises(PeerError):
-            await dialler.dial(member, Purpose.HOP, 1000)
+            await dialer.dial(member, Purpose.HOP, 1000)
         assert member.tcp_again_ns == 0
     else:
-        assert await dialler.dial(member, Purpose.HOP, 1000) == (stream, transport)
+        assert await dialer.dial(member, Purpose.HOP, 1000) == (stream, transport)
         assert member.tcp_again_ns > 0
 
 
@@ -145,16 +151,16 @@ async def test_no_hop_takes_the_detour_while_a_hole_is_being_punched():
     """The pair's only figure for a whole rhythm would be that of the detour."""
     peer = Peer(node_id=B, name="b", hosts=(), udp_port=0, tcp_port=7, stamp_key=KEY, ssid_out=1, ssid_in=2, relay=True)
     session = SimpleNamespace(host=None)
-    member = Member(peer, (), trips=SimpleNamespace(session=session))  # type: ignore[arg-type]
+    member = PeerState(peer, (), trips=SimpleNamespace(session=session))  # type: ignore[arg-type]
     punching = Mock(return_value=True)
     trips = SimpleNamespace(take_quic=None, punching=punching)
-    dialler = Dialler(trips, None, Counter(), lambda: 1)  # type: ignore[arg-type]
+    dialer = Dialer(trips, None, Counter(), lambda: 1)  # type: ignore[arg-type]
     stream = object()
-    dialler.relay = SimpleNamespace(dial=AsyncMock(return_value=stream))  # type: ignore[assignment]
+    dialer.relay = SimpleNamespace(dial=AsyncMock(return_value=stream))  # type: ignore[assignment]
     with pytest.raises(NoAnswer, match="being punched"):
-        await dialler.dial(member, Purpose.HOP, 1000)
+        await dialer.dial(member, Purpose.HOP, 1000)
     punching.return_value = False
-    assert await dialler.dial(member, Purpose.HOP, 1000) == (stream, "relay")
+    assert await dialer.dial(member, Purpose.HOP, 1000) == (stream, "relay")
 
 
 async def test_an_address_that_is_silent_holds_up_none_of_the_others(monkeypatch: pytest.MonkeyPatch):
@@ -170,12 +176,14 @@ async def test_an_address_that_is_silent_holds_up_none_of_the_others(monkeypatch
         finally:
             ended.append(to.sockaddr[0])
 
-    monkeypatch.setattr("swarm_probe.dialler.dial", dial)
-    monkeypatch.setattr("swarm_probe.dialler.STAGGER_S", 0.01)
+    monkeypatch.setattr("swarm_probe.streams.dialer.dial", dial)
+    monkeypatch.setattr("swarm_probe.streams.dialer.STAGGER_S", 0.01)
     peer = Peer(node_id=B, name="b", hosts=(), udp_port=0, tcp_port=7, stamp_key=KEY, ssid_out=1, ssid_in=2)
-    member = Member(peer, tuple(found for host in ("10.0.0.1", "10.0.0.2") if (found := target(host, 7)) is not None))
+    member = PeerState(
+        peer, tuple(found for host in ("10.0.0.1", "10.0.0.2") if (found := target(host, 7)) is not None)
+    )
     allowed = SimpleNamespace(may_dial=lambda *_: True, answered=lambda *_: None)
-    dialler = Dialler(SimpleNamespace(allowed=allowed, take_quic=None), None, Counter(), lambda: 1)  # type: ignore[arg-type]
-    assert await dialler.dial(member, Purpose.HOP, 1000) == (stream, "tcp")
+    dialer = Dialer(SimpleNamespace(allowed=allowed, take_quic=None), None, Counter(), lambda: 1)  # type: ignore[arg-type]
+    assert await dialer.dial(member, Purpose.HOP, 1000) == (stream, "tcp")
     assert ended == ["10.0.0.1"]
     assert member.tcp_first == 1  # the next call begins there

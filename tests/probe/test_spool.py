@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from swarm_probe import spool as spool_module
 from swarm_probe.spool import RESERVE, Spool, SpoolError
-from swarm_protocol.messages import Batch, decode_from_probe
-from swarm_protocol.samples import EventSample, Sample
+from swarm_protocol.messages.probe_messages import Batch, decode_from_probe
+from swarm_protocol.messages.samples import EventSample, Sample
 
 NOW_NS = 1_700_000_000_000_000_000
 
@@ -311,7 +311,7 @@ def test_a_process_killed_while_writing_leaves_a_spool_that_opens(tmp_path: Path
     """kill -9 in the middle of a run of appends: what is there is a prefix, numbered without a hole."""
     script = (
         "import sys\nfrom pathlib import Path\nfrom swarm_probe.spool import Spool\n"
-        "from swarm_protocol.samples import EventSample\n"
+        "from swarm_protocol.messages.samples import EventSample\n"
         "spool = Spool(Path(sys.argv[1]), now_ns=lambda: 1, say=print, segment_bytes=2000)\n"
         "n = 0\n"
         "while True:\n"

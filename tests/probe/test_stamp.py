@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_probe import stamp as session_module
-from swarm_probe.quantiles import quantile
-from swarm_probe.stamp import Ignored, Outgoing, RoundTrip, SessionConfig, StampSession, rtt_ns
-from swarm_protocol import stamp
+from swarm_probe.measure.quantiles import quantile
+from swarm_probe.udp import stamp_sender as session_module
+from swarm_probe.udp.stamp_sender import Ignored, Outgoing, RoundTrip, SessionConfig, StampSession, rtt_ns
+from swarm_protocol.packets import stamp_packet
 from swarm_protocol.units import NS_PER_MS, NS_PER_S
 
 KEY = b"k" * 32
@@ -49,27 +49,27 @@ def reply(
     error: int = 0x0101,
     echo: int = 0,
 ) -> bytes:
-    request = stamp.decode_sender(out.data, KEY)
-    packet = stamp.ReflectedPacket(
+    request = stamp_packet.decode_sender(out.data, KEY)
+    packet = stamp_packet.ReflectedPacket(
         seq=request.seq,
-        sent_ntp=stamp.ntp_from_ns(t3),
+        sent_ntp=stamp_packet.ntp_from_ns(t3),
         error=error,
         ssid=ssid,
-        received_ntp=stamp.ntp_from_ns(t2),
+        received_ntp=stamp_packet.ntp_from_ns(t2),
         sender_seq=request.seq,
         sender_ntp=request.sent_ntp + echo,
         sender_error=request.error,
         sender_ttl=255,
     )
-    return stamp.encode_reflected(packet, key)
+    return stamp_packet.encode_reflected(packet, key)
 
 
 def test_a_packet_carries_the_session_the_wall_clock_and_the_next_number() -> None:
     one = session()
     first, second = send(one, START), send(one, START + TICK)
-    packet = stamp.decode_sender(first.data, KEY)
-    assert (packet.seq, packet.ssid, stamp.ns_from_ntp(packet.sent_ntp)) == (0, SSID, WALL + START)
-    assert stamp.decode_sender(second.data, KEY).seq == 1
+    packet = stamp_packet.decode_sender(first.data, KEY)
+    assert (packet.seq, packet.ssid, stamp_packet.ns_from_ntp(packet.sent_ntp)) == (0, SSID, WALL + START)
+    assert stamp_packet.decode_sender(second.data, KEY).seq == 1
 
 
 def test_the_reflectors_own_time_is_no_part_of_the_round_trip() -> None:
@@ -232,7 +232,7 @@ def test_one_user_space_stamp_marks_the_whole_window() -> None:
 def test_a_peer_that_stamps_in_user_space_says_so_in_its_error_estimate() -> None:
     one = session()
     out = send(one, START)
-    event = one.receive(reply(out, error=stamp.encode_error(10 * NS_PER_MS)), START + 1, kernel=True)
+    event = one.receive(reply(out, error=stamp_packet.encode_error(10 * NS_PER_MS)), START + 1, kernel=True)
     assert isinstance(event, RoundTrip)
     assert not event.kernel
 

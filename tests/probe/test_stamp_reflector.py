@@ -7,11 +7,11 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_probe.answers import LEAVING_KEPT, Leaving
-from swarm_probe.budget import Bucket
-from swarm_probe.reflector import FORGET_NS, REPLAY_WINDOW, Accepted, Announced, Reflector, Refused
-from swarm_probe.sockets import target
-from swarm_protocol import stamp
+from swarm_probe.owner_limits.rate_limits import Bucket
+from swarm_probe.udp.bound_sockets import target
+from swarm_probe.udp.stamp_reflector import FORGET_NS, REPLAY_WINDOW, Accepted, Announced, Reflector, Refused
+from swarm_probe.udp.stamp_replies import LEAVING_KEPT, Leaving
+from swarm_protocol.packets import stamp_packet
 from swarm_protocol.units import NS_PER_S
 
 KEY, SSID = b"k" * 32, 12
@@ -27,31 +27,33 @@ def reflector(*announced: Announced, per_s: float = 1e6) -> Reflector:
 
 def request(seq: int, *, clock_ns: int | None = None, key: bytes | None = KEY, ssid: int = SSID) -> bytes:
     sent_ns = WALL + (seq * NS_PER_S if clock_ns is None else clock_ns)
-    return stamp.encode_sender(stamp.SenderPacket(seq, stamp.ntp_from_ns(sent_ns), 0x0101, ssid), key)
+    return stamp_packet.encode_sender(
+        stamp_packet.SenderPacket(seq, stamp_packet.ntp_from_ns(sent_ns), 0x0101, ssid), key
+    )
 
 
-def answer(one: Reflector, data: bytes, now_ns: int = NOW) -> stamp.ReflectedPacket | Refused:
+def answer(one: Reflector, data: bytes, now_ns: int = NOW) -> stamp_packet.ReflectedPacket | Refused:
     accepted = one.accept(data, now_ns)
     if isinstance(accepted, Refused):
         return accepted
     reply = one.answer(accepted, received_ns=WALL, sent_ns=WALL + 5, ttl=61, error=0x0203)
     assert len(reply) <= len(data)
-    return stamp.decode_reflected(reply, KEY if len(data) == stamp.AUTH_BYTES else None)
+    return stamp_packet.decode_reflected(reply, KEY if len(data) == stamp_packet.AUTH_BYTES else None)
 
 
 def test_an_answer_repeats_the_request_and_counts_by_itself() -> None:
     one = reflector()
     answer(one, request(0))
     reply = answer(one, request(5))
-    assert isinstance(reply, stamp.ReflectedPacket)
+    assert isinstance(reply, stamp_packet.ReflectedPacket)
     assert (reply.seq, reply.sender_seq, reply.ssid, reply.sender_ttl, reply.error) == (1, 5, SSID, 61, 0x0203)
-    assert stamp.ns_from_ntp(reply.sender_ntp) == WALL + 5 * NS_PER_S
-    assert (stamp.ns_from_ntp(reply.received_ntp), stamp.ns_from_ntp(reply.sent_ntp)) == (WALL, WALL + 5)
+    assert stamp_packet.ns_from_ntp(reply.sender_ntp) == WALL + 5 * NS_PER_S
+    assert (stamp_packet.ns_from_ntp(reply.received_ntp), stamp_packet.ns_from_ntp(reply.sent_ntp)) == (WALL, WALL + 5)
 
 
 def test_an_unauthenticated_session_is_answered_where_it_was_announced_as_one() -> None:
     one = reflector(Announced(SSID, None))
-    assert isinstance(answer(one, request(0, key=None)), stamp.ReflectedPacket)
+    assert isinstance(answer(one, request(0, key=None)), stamp_packet.ReflectedPacket)
     assert answer(one, request(1)) == Refused("length")
 
 
@@ -87,14 +89,14 @@ def test_every_replay_is_refused() -> None:
     one = reflector()
     packets = [request(seq) for seq in range(5)]
     for packet in packets:
-        assert isinstance(answer(one, packet), stamp.ReflectedPacket)
+        assert isinstance(answer(one, packet), stamp_packet.ReflectedPacket)
     assert [answer(one, packet) for packet in packets] == [Refused("replay")] * 5
 
 
 def test_a_request_that_was_overtaken_is_answered_once_within_the_window() -> None:
     one = reflector()
     answer(one, request(REPLAY_WINDOW))
-    assert isinstance(answer(one, request(1)), stamp.ReflectedPacket)
+    assert isinstance(answer(one, request(1)), stamp_packet.ReflectedPacket)
     assert answer(one, request(1)) == Refused("replay")
     assert answer(one, request(0)) == Refused("replay")  # behind the window: nobody knows any more
 
@@ -106,10 +108,10 @@ def test_a_sender_that_was_started_again_begins_a_new_count_and_its_old_packets_
         answer(one, packet, NOW + seq * NS_PER_S)
     later_ns = NOW + 100 * NS_PER_S
     fresh = answer(one, request(0, clock_ns=500 * NS_PER_S), later_ns)
-    assert isinstance(fresh, stamp.ReflectedPacket)
+    assert isinstance(fresh, stamp_packet.ReflectedPacket)
     assert fresh.seq == 0
     assert answer(one, old[99], later_ns) == Refused("replay")
-    assert isinstance(answer(one, request(1, clock_ns=501 * NS_PER_S), later_ns), stamp.ReflectedPacket)
+    assert isinstance(answer(one, request(1, clock_ns=501 * NS_PER_S), later_ns), stamp_packet.ReflectedPacket)
 
 
 def test_a_sender_whose_clock_was_set_back_is_answered_again_after_a_silence() -> None:
@@ -117,7 +119,7 @@ def test_a_sender_whose_clock_was_set_back_is_answered_again_after_a_silence() -
     answer(one, request(7))
     behind = request(8, clock_ns=-3600 * NS_PER_S)
     assert answer(one, behind, NOW + NS_PER_S) == Refused("replay")
-    assert isinstance(answer(one, behind, NOW + FORGET_NS + 1), stamp.ReflectedPacket)
+    assert isinstance(answer(one, behind, NOW + FORGET_NS + 1), stamp_packet.ReflectedPacket)
 
 
 def test_a_session_that_stays_in_the_plan_keeps_its_count() -> None:
@@ -125,16 +127,16 @@ def test_a_session_that_stays_in_the_plan_keeps_its_count() -> None:
     answer(one, request(0))
     one.announce([Announced(SSID, KEY, "peer"), Announced(SSID + 1, KEY, "other")], NOW)
     reply = answer(one, request(1))
-    assert isinstance(reply, stamp.ReflectedPacket)
+    assert isinstance(reply, stamp_packet.ReflectedPacket)
     assert reply.seq == 1
 
 
 def test_answers_to_all_together_stay_under_the_limit() -> None:
     one = reflector(per_s=10.0)
     answers = [answer(one, request(seq)) for seq in range(30)]
-    assert sum(isinstance(a, stamp.ReflectedPacket) for a in answers) == 10
+    assert sum(isinstance(a, stamp_packet.ReflectedPacket) for a in answers) == 10
     assert answers[-1] == Refused("rate")
-    assert isinstance(answer(one, request(30), NOW + NS_PER_S), stamp.ReflectedPacket)
+    assert isinstance(answer(one, request(30), NOW + NS_PER_S), stamp_packet.ReflectedPacket)
 
 
 @given(st.lists(st.binary(max_size=130), max_size=30))

@@ -15,9 +15,9 @@ from typing import Literal
 import msgspec
 import pytest
 
-from swarm_probe.budget import Bucket
-from swarm_probe.reflector import Announced, Reflector, Refused
-from swarm_probe.stamp import Ignored, PathReport, SessionConfig, StampSession
+from swarm_probe.owner_limits.rate_limits import Bucket
+from swarm_probe.udp.stamp_reflector import Announced, Reflector, Refused
+from swarm_probe.udp.stamp_sender import Ignored, PathReport, SessionConfig, StampSession
 from swarm_protocol.units import NS_PER_MS
 
 FILES = sorted((Path(__file__).parents[1] / "scenarios" / "stamp").glob("*.toml"))

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_probe import uplink
-from swarm_probe.channel import PeerError, Unreachable, read_exactly
-from swarm_probe.tcp_peer import Stream
-from swarm_probe.uplink import Arrivals, Judge, KernelView, Report
+from swarm_probe.measure import uplink
+from swarm_probe.measure.uplink import Arrivals, Judge, KernelView, Report
+from swarm_probe.streams.channel import PeerError, Unreachable, read_exactly
+from swarm_probe.streams.tcp_endpoint import Stream
 from swarm_protocol.units import NS_PER_MS
 
 Ends = tuple[Stream, Stream]

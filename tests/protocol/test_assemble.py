@@ -10,19 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarm_protocol.assemble import (
-    LOADED_HOLD_NS,
-    LOST_AFTER_NS,
-    MAX_LAYERS,
-    NUMBERS_OLD_NS,
-    RECENT_RATE_NS,
-    STALE_AFTER_NS,
-    SwarmBuilder,
-)
-from swarm_protocol.event_log import MAX_EVENTS
-from swarm_protocol.frames import apply_diff, decode_keyframe, encode_diff, encode_keyframe
-from swarm_protocol.messages import GpuFacts, HostFacts
-from swarm_protocol.samples import (
+from swarm_protocol.messages.probe_messages import GpuFacts, HostFacts
+from swarm_protocol.messages.samples import (
     ComputeSample,
     EventSample,
     HopSample,
@@ -32,7 +21,18 @@ from swarm_protocol.samples import (
     Sample,
     UplinkSample,
 )
-from swarm_protocol.swarm import LINK_COLUMNS, NODE_COLUMNS, Kind, Nat, Path, State, Swarm, Transport, Why
+from swarm_protocol.snapshot.builder import (
+    LOADED_HOLD_NS,
+    LOST_AFTER_NS,
+    MAX_LAYERS,
+    NUMBERS_OLD_NS,
+    RECENT_RATE_NS,
+    STALE_AFTER_NS,
+    SwarmBuilder,
+)
+from swarm_protocol.snapshot.event_log import MAX_EVENTS
+from swarm_protocol.snapshot.frames import apply_diff, decode_keyframe, encode_diff, encode_keyframe
+from swarm_protocol.snapshot.swarm import LINK_COLUMNS, NODE_COLUMNS, Kind, Nat, Path, State, Swarm, Transport, Why
 from swarm_protocol.units import BYTES_PER_GIB, NS_PER_S
 
 T0 = 1_790_000_000 * NS_PER_S

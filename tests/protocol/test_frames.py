@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarm_protocol import frames
-from swarm_protocol.frames import (
+from swarm_protocol.messages.samples import RunSample
+from swarm_protocol.snapshot import frames
+from swarm_protocol.snapshot.frames import (
     FrameError,
     MembershipChanged,
     apply_diff,
@@ -22,8 +23,7 @@ from swarm_protocol.frames import (
     encode_diff,
     encode_keyframe,
 )
-from swarm_protocol.samples import RunSample
-from swarm_protocol.swarm import (
+from swarm_protocol.snapshot.swarm import (
     LINK_COLUMNS,
     NODE_COLUMNS,
     Event,

@@ -1,8 +1,8 @@
 """What an owner offers is what layers may take, whatever the machine has."""
 
-from swarm_protocol.hardware import host_figures, memory_bytes
-from swarm_protocol.messages import GpuFacts, HostFacts
-from swarm_protocol.samples import HostSample
+from swarm_protocol.messages.probe_messages import GpuFacts, HostFacts
+from swarm_protocol.messages.samples import HostSample
+from swarm_protocol.snapshot.node_figures import host_figures, memory_bytes
 from swarm_protocol.units import BYTES_PER_GIB
 
 

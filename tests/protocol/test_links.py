@@ -8,9 +8,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_protocol import links
-from swarm_protocol.links import PARTS, LinkTable
-from swarm_protocol.swarm import LINK_COLUMNS
+from swarm_protocol.snapshot import link_table
+from swarm_protocol.snapshot.link_table import PARTS, LinkTable
+from swarm_protocol.snapshot.swarm import LINK_COLUMNS
 
 RATE = PARTS["rate"]
 
@@ -77,7 +77,7 @@ def test_forgetting_a_node_moves_the_ones_after_it_up():
 
 
 def test_a_large_swarm_takes_no_matrix(monkeypatch):
-    monkeypatch.setattr(links, "DENSE_NODES", 10)
+    monkeypatch.setattr(link_table, "DENSE_NODES", 10)
     table = LinkTable()
     put_rate(table, 0, 1, 5.0)
     column = table.columns(10_000)["mbps"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from swarm_protocol.loopback import is_loopback
+from swarm_protocol.trust.loopback import is_loopback
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "localhost", "::1%lo"])

@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_protocol import messages, viewing
-from swarm_protocol.coding import DecodeError, encode, require_finite
-from swarm_protocol.messages import Batch
-from swarm_protocol.samples import KINDS, EventSample, LinkSample
+from swarm_protocol.messages import probe_messages, viewer_messages
+from swarm_protocol.messages.codec import DecodeError, encode, require_finite
+from swarm_protocol.messages.probe_messages import Batch
+from swarm_protocol.messages.samples import KINDS, EventSample, LinkSample
 
 DECODERS = [
-    messages.decode_from_probe,
-    messages.decode_from_collector,
-    viewing.decode_from_viewer,
-    viewing.decode_from_stream,
+    probe_messages.decode_from_probe,
+    probe_messages.decode_from_collector,
+    viewer_messages.decode_from_viewer,
+    viewer_messages.decode_from_stream,
 ]
 
 
@@ -37,21 +37,21 @@ def test_any_bytes_give_a_message_or_decode_error(decode, data):
 
 def test_a_batch_comes_back_as_it_was():
     batch = Batch(epoch=7, seq=1, samples=(link(), EventSample(at_ns=2, kind="note", detail="hello")))
-    assert messages.decode_from_probe(encode(batch)) == batch
+    assert probe_messages.decode_from_probe(encode(batch)) == batch
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_not_a_finite_number_is_refused_by_name(value):
     data = encode(Batch(epoch=7, seq=1, samples=(link(rtt_min_ms=value),)))
     with pytest.raises(DecodeError, match=r"rtt_min_ms|<= 3600000"):
-        messages.decode_from_probe(data)
+        probe_messages.decode_from_probe(data)
 
 
 def test_every_cut_of_a_batch_is_refused():
     data = encode(Batch(epoch=7, seq=1, samples=(link(),)))
     for size in range(len(data)):
         with pytest.raises(DecodeError):
-            messages.decode_from_probe(data[:size])
+            probe_messages.decode_from_probe(data[:size])
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), float("-inf")])
@@ -70,5 +70,5 @@ def test_every_number_of_every_kind_of_sample_must_be_finite(wrong: float):
 
 def test_a_node_that_cannot_compute_can_say_so():
     """Its session was closed for it, again and again."""
-    ready = messages.ChallengeReady(challenge_id=7, trouble="torch cannot be loaded")
-    assert messages.decode_from_probe(encode(ready)) == ready
+    ready = probe_messages.ChallengeReady(challenge_id=7, trouble="torch cannot be loaded")
+    assert probe_messages.decode_from_probe(encode(ready)) == ready

@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_protocol import stamp
+from swarm_protocol.packets import stamp_packet
 
 KEY = bytes(range(32))
 keys = st.one_of(st.none(), st.binary(min_size=16, max_size=64))
 u16 = st.integers(0, 2**16 - 1)
 u32 = st.integers(0, 2**32 - 1)
 u64 = st.integers(0, 2**64 - 1)
-senders = st.builds(stamp.SenderPacket, seq=u32, sent_ntp=u64, error=u16, ssid=u16)
+senders = st.builds(stamp_packet.SenderPacket, seq=u32, sent_ntp=u64, error=u16, ssid=u16)
 reflecteds = st.builds(
-    stamp.ReflectedPacket,
+    stamp_packet.ReflectedPacket,
     seq=u32,
     sent_ntp=u64,
     error=u16,
@@ -41,8 +41,8 @@ def hmac_by_hand(key: bytes, body: bytes) -> bytes:
 T1 = bytes.fromhex("e205798080000000")
 T2 = bytes.fromhex("e205798081000000")
 T3 = bytes.fromhex("e205798082000000")
-SENDER = stamp.SenderPacket(seq=7, sent_ntp=int.from_bytes(T1, "big"), error=0x8001, ssid=0xBEEF)
-REFLECTED = stamp.ReflectedPacket(
+SENDER = stamp_packet.SenderPacket(seq=7, sent_ntp=int.from_bytes(T1, "big"), error=0x8001, ssid=0xBEEF)
+REFLECTED = stamp_packet.ReflectedPacket(
     seq=5,
     sent_ntp=int.from_bytes(T3, "big"),
     error=0x0102,
@@ -56,12 +56,12 @@ REFLECTED = stamp.ReflectedPacket(
 
 
 def test_unauthenticated_sender_packet_is_the_one_of_rfc_8972_figure_1() -> None:
-    assert stamp.encode_sender(SENDER, None) == b"\0\0\0\7" + T1 + b"\x80\x01" + b"\xbe\xef" + bytes(28)
+    assert stamp_packet.encode_sender(SENDER, None) == b"\0\0\0\7" + T1 + b"\x80\x01" + b"\xbe\xef" + bytes(28)
 
 
 def test_authenticated_sender_packet_is_the_one_of_rfc_8972_figure_3() -> None:
     body = b"\0\0\0\7" + bytes(12) + T1 + b"\x80\x01" + b"\xbe\xef" + bytes(68)
-    assert stamp.encode_sender(SENDER, KEY) == body + hmac_by_hand(KEY, body)
+    assert stamp_packet.encode_sender(SENDER, KEY) == body + hmac_by_hand(KEY, body)
 
 
 def test_unauthenticated_reflected_packet_is_the_one_of_rfc_8972_figure_2() -> None:
@@ -78,7 +78,7 @@ def test_unauthenticated_reflected_packet_is_the_one_of_rfc_8972_figure_2() -> N
         + b"\x39"
         + bytes(3)
     )
-    assert stamp.encode_reflected(REFLECTED, None) == wire
+    assert stamp_packet.encode_reflected(REFLECTED, None) == wire
     assert len(wire) == 44
 
 
@@ -87,36 +87,36 @@ def test_authenticated_reflected_packet_is_the_one_of_rfc_8972_figure_4() -> Non
         b"\0\0\0\5" + bytes(12) + T3 + b"\x01\x02" + b"\xbe\xef" + bytes(4) + T2 + bytes(8)
         + b"\0\0\0\7" + bytes(12) + T1 + b"\x80\x01" + bytes(2) + bytes(4) + b"\x39" + bytes(15)
     )  # fmt: skip
-    assert stamp.encode_reflected(REFLECTED, KEY) == body + hmac_by_hand(KEY, body)
+    assert stamp_packet.encode_reflected(REFLECTED, KEY) == body + hmac_by_hand(KEY, body)
     assert len(body) == 96
 
 
 def test_hmac_vector_that_no_code_here_computed() -> None:
     """The last 16 bytes by `openssl dgst -sha256 -mac HMAC -macopt hexkey:000102…1f` over the first 96."""
-    assert stamp.encode_sender(SENDER, KEY)[96:].hex() == "a8e279d7d06696bfc89b77584fbf47b6"
+    assert stamp_packet.encode_sender(SENDER, KEY)[96:].hex() == "a8e279d7d06696bfc89b77584fbf47b6"
 
 
 @given(senders, keys)
-def test_what_a_sender_encodes_a_reflector_reads(packet: stamp.SenderPacket, key: bytes | None) -> None:
-    data = stamp.encode_sender(packet, key)
-    assert stamp.decode_sender(data, key) == packet
-    assert stamp.peek(data) == (packet.ssid, False)
+def test_what_a_sender_encodes_a_reflector_reads(packet: stamp_packet.SenderPacket, key: bytes | None) -> None:
+    data = stamp_packet.encode_sender(packet, key)
+    assert stamp_packet.decode_sender(data, key) == packet
+    assert stamp_packet.peek(data) == (packet.ssid, False)
 
 
 @given(reflecteds, keys)
-def test_what_a_reflector_encodes_a_sender_reads(packet: stamp.ReflectedPacket, key: bytes | None) -> None:
-    data = stamp.encode_reflected(packet, key)
-    assert stamp.decode_reflected(data, key) == packet
-    assert stamp.peek(data) == (packet.ssid, True)
+def test_what_a_reflector_encodes_a_sender_reads(packet: stamp_packet.ReflectedPacket, key: bytes | None) -> None:
+    data = stamp_packet.encode_reflected(packet, key)
+    assert stamp_packet.decode_reflected(data, key) == packet
+    assert stamp_packet.peek(data) == (packet.ssid, True)
 
 
 @given(st.binary(max_size=200), keys)
 def test_any_bytes_give_a_packet_or_one_error_type(data: bytes, key: bytes | None) -> None:
     reasons = []
-    for decode in (stamp.decode_sender, stamp.decode_reflected):
+    for decode in (stamp_packet.decode_sender, stamp_packet.decode_reflected):
         try:
             decode(data, key)
-        except stamp.StampError as error:
+        except stamp_packet.StampError as error:
             reasons.append(error.reason)
         else:
             reasons.append("read")
@@ -127,39 +127,39 @@ def test_any_bytes_give_a_packet_or_one_error_type(data: bytes, key: bytes | Non
 
 @pytest.mark.parametrize("key", [None, KEY])
 def test_every_truncation_and_extension_is_refused_by_length(key: bytes | None) -> None:
-    sent, reflected = stamp.encode_sender(SENDER, key), stamp.encode_reflected(REFLECTED, key)
+    sent, reflected = stamp_packet.encode_sender(SENDER, key), stamp_packet.encode_reflected(REFLECTED, key)
     for size in [*range(len(sent)), len(sent) + 1, len(sent) + 4]:
-        with pytest.raises(stamp.StampError, match="byte STAMP packet"):
-            stamp.decode_sender((sent + b"\0\0\0\0")[:size], key)
-        with pytest.raises(stamp.StampError, match="byte STAMP packet"):
-            stamp.decode_reflected((reflected + b"\0\0\0\0")[:size], key)
+        with pytest.raises(stamp_packet.StampError, match="byte STAMP packet"):
+            stamp_packet.decode_sender((sent + b"\0\0\0\0")[:size], key)
+        with pytest.raises(stamp_packet.StampError, match="byte STAMP packet"):
+            stamp_packet.decode_reflected((reflected + b"\0\0\0\0")[:size], key)
 
 
 @given(st.integers(0, 111), st.integers(1, 255))
 def test_one_changed_byte_anywhere_breaks_an_authenticated_packet(at: int, change: int) -> None:
     for data, decode in (
-        (stamp.encode_sender(SENDER, KEY), stamp.decode_sender),
-        (stamp.encode_reflected(REFLECTED, KEY), stamp.decode_reflected),
+        (stamp_packet.encode_sender(SENDER, KEY), stamp_packet.decode_sender),
+        (stamp_packet.encode_reflected(REFLECTED, KEY), stamp_packet.decode_reflected),
     ):
         broken = bytearray(data)
         broken[at] ^= change
-        with pytest.raises(stamp.StampError):
+        with pytest.raises(stamp_packet.StampError):
             decode(bytes(broken), KEY)
 
 
 def test_another_key_is_refused_as_hmac() -> None:
-    with pytest.raises(stamp.StampError) as caught:
-        stamp.decode_sender(stamp.encode_sender(SENDER, KEY), KEY[::-1])
+    with pytest.raises(stamp_packet.StampError) as caught:
+        stamp_packet.decode_sender(stamp_packet.encode_sender(SENDER, KEY), KEY[::-1])
     assert caught.value.reason == "hmac"
 
 
 def test_a_request_is_no_reply_and_a_reply_no_request() -> None:
     """Two probes share one socket each; were a reply taken for a request they would answer each other for ever."""
-    with pytest.raises(stamp.StampError) as caught:
-        stamp.decode_sender(stamp.encode_reflected(REFLECTED, KEY), KEY)
+    with pytest.raises(stamp_packet.StampError) as caught:
+        stamp_packet.decode_sender(stamp_packet.encode_reflected(REFLECTED, KEY), KEY)
     assert caught.value.reason == "direction"
-    with pytest.raises(stamp.StampError) as caught:
-        stamp.decode_reflected(stamp.encode_sender(SENDER, KEY), KEY)
+    with pytest.raises(stamp_packet.StampError) as caught:
+        stamp_packet.decode_reflected(stamp_packet.encode_sender(SENDER, KEY), KEY)
     assert caught.value.reason == "direction"
 
 
@@ -173,29 +173,29 @@ def test_a_request_is_no_reply_and_a_reply_no_request() -> None:
     ],
 )
 def test_known_times_in_ntp_format(wall_ns: int, ntp: int) -> None:
-    assert stamp.ntp_from_ns(wall_ns) == ntp
-    assert stamp.ns_from_ntp(ntp) == wall_ns
+    assert stamp_packet.ntp_from_ns(wall_ns) == ntp
+    assert stamp_packet.ns_from_ntp(ntp) == wall_ns
 
 
 @given(st.integers(0, 4_000_000_000_000_000_000))
 def test_ntp_format_loses_no_nanosecond_of_this_century(wall_ns: int) -> None:
-    assert stamp.ns_from_ntp(stamp.ntp_from_ns(wall_ns)) == wall_ns
+    assert stamp_packet.ns_from_ntp(stamp_packet.ntp_from_ns(wall_ns)) == wall_ns
 
 
 def test_a_reflector_with_ptp_timestamps_says_so_in_the_z_bit() -> None:
     """RFC 8762 §4.1.1: routers often stamp in PTP format."""
     t2, t3 = (100 << 32) + 999_999_000, (101 << 32) + 1_000
-    assert stamp.time_ns(t3, 0x4001) - stamp.time_ns(t2, 0x4001) == 2_000
+    assert stamp_packet.time_ns(t3, 0x4001) - stamp_packet.time_ns(t2, 0x4001) == 2_000
 
 
 @given(st.integers(1, 10**15), st.booleans())
 def test_error_estimate_never_promises_more_than_it_was_told(error_ns: int, synchronised: bool) -> None:
-    wire = stamp.encode_error(error_ns, synchronised=synchronised)
-    assert error_ns - 1 <= stamp.error_ns(wire) <= error_ns * 1.01 + 2
+    wire = stamp_packet.encode_error(error_ns, synchronised=synchronised)
+    assert error_ns - 1 <= stamp_packet.error_ns(wire) <= error_ns * 1.01 + 2
     assert bool(wire & 0x8000) is synchronised
     assert wire & 0x4000 == 0  # NTP format
 
 
 def test_error_estimate_with_zero_multiplier_is_refused() -> None:
-    with pytest.raises(stamp.StampError, match="zero multiplier"):
-        stamp.error_ns(0x1200)
+    with pytest.raises(stamp_packet.StampError, match="zero multiplier"):
+        stamp_packet.error_ns(0x1200)

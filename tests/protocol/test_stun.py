@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_protocol import stun
-from swarm_protocol.stun import Endpoint, Message, StunError
+from swarm_protocol.packets import stun_packet
+from swarm_protocol.packets.stun_packet import Endpoint, Message, StunError
 
 # RFC 5769 §2.2 and §2.3, without MESSAGE-INTEGRITY's check: its attribute is one that need not be understood here
 ID = bytes.fromhex("b7e7a701bc34d686fa87dfae")
@@ -33,8 +33,8 @@ def success(body: bytes) -> bytes:
     ],
 )
 def test_the_addresses_of_rfc_5769(address: bytes, endpoint: Endpoint):
-    assert stun.decode(success(SOFTWARE + address)) == Message("success", ID, endpoint)
-    assert stun.encode_success(ID, endpoint, fingerprint=False) == success(address)
+    assert stun_packet.decode(success(SOFTWARE + address)) == Message("success", ID, endpoint)
+    assert stun_packet.encode_success(ID, endpoint, fingerprint=False) == success(address)
 
 
 def test_the_whole_request_of_rfc_5769_with_its_fingerprint():
@@ -44,35 +44,35 @@ def test_the_whole_request_of_rfc_5769_with_its_fingerprint():
         "002400046e0001ff80290008932ff9b151263b36000600096576746a3a68367659202020000800149aeaa70cbfd8cb56781ef2b5b2d3f249"
         "c1b571a280280004e57a3bcf"
     )
-    assert stun.decode(request) == Message("request", ID, unknown=(0x0024,))  # PRIORITY is none of ours
+    assert stun_packet.decode(request) == Message("request", ID, unknown=(0x0024,))  # PRIORITY is none of ours
     with pytest.raises(StunError, match="wrong FINGERPRINT"):
-        stun.decode(request.replace(b"evtj", b"evtk"))
+        stun_packet.decode(request.replace(b"evtj", b"evtk"))
 
 
 def test_an_attribute_that_must_be_understood_is_refused_by_name():
     request = b"\x00\x01\x00\x08" + bytes.fromhex("2112a442") + ID + bytes.fromhex("7ff0000400000000")
-    refusal = stun.answer(request, Endpoint("192.0.2.1", 1))
+    refusal = stun_packet.answer(request, Endpoint("192.0.2.1", 1))
     assert refusal is None  # 40 bytes for 28 would be an amplifier
     padded = request[:2] + b"\x00\x28" + request[4:] + bytes.fromhex("0026001c") + bytes(28)
-    assert stun.answer(padded, Endpoint("192.0.2.1", 1)) == bytes.fromhex(
+    assert stun_packet.answer(padded, Endpoint("192.0.2.1", 1)) == bytes.fromhex(
         "01110010" + "2112a442" + ID.hex() + "00090004" + "00000414" + "000a0002" + "7ff00000"
     )
 
 
 @given(ids, endpoints)
 def test_no_answer_is_longer_than_a_request_of_ours(transaction: bytes, seen: Endpoint):
-    request = stun.encode_request(transaction)
-    made = stun.answer(request, seen)
+    request = stun_packet.encode_request(transaction)
+    made = stun_packet.answer(request, seen)
     assert made is not None
     assert len(made) <= len(request)
-    assert stun.decode(made) == Message("success", transaction, seen)
+    assert stun_packet.decode(made) == Message("success", transaction, seen)
 
 
 @given(st.binary(max_size=80), endpoints)
 def test_no_bytes_of_a_stranger_are_answered_with_more_than_an_address(data: bytes, seen: Endpoint):
     """Bare requests of 20 bytes are what other programs send; all else is answered with no more than came."""
     for asked in (data, b"\x00\x01" + len(data[20:]).to_bytes(2, "big") + bytes.fromhex("2112a442") + data[8:]):
-        made = stun.answer(asked, seen)
+        made = stun_packet.answer(asked, seen)
         if made is not None and len(made) > len(asked):
             assert len(made) - len(asked) <= (12 if "." in seen.host else 24)
 
@@ -81,27 +81,27 @@ def test_no_bytes_of_a_stranger_are_answered_with_more_than_an_address(data: byt
 def test_any_bytes_are_a_message_or_an_error(data: bytes):
     for tried in (data, b"\x01\x01" + data[2:4] + bytes.fromhex("2112a442") + data[8:]):
         try:
-            found = stun.decode(tried)
+            found = stun_packet.decode(tried)
         except StunError:
             continue
-        assert stun.is_stun(tried)
+        assert stun_packet.is_stun(tried)
         assert len(found.transaction) == 12
 
 
 @given(ids, endpoints, st.data())
 def test_every_cut_and_every_flipped_bit_is_noticed(transaction: bytes, seen: Endpoint, data: st.DataObject):
-    whole = stun.encode_success(transaction, seen)
+    whole = stun_packet.encode_success(transaction, seen)
     with pytest.raises(StunError):
-        stun.decode(whole[: data.draw(st.integers(0, len(whole) - 1))])
+        stun_packet.decode(whole[: data.draw(st.integers(0, len(whole) - 1))])
     bit = data.draw(st.integers(0, 8 * (len(whole) - 8) - 1))  # up to where the checksum begins
     flipped = bytearray(whole)
     flipped[bit // 8] ^= 1 << bit % 8
     with pytest.raises(StunError):
-        stun.decode(bytes(flipped))
+        stun_packet.decode(bytes(flipped))
 
 
 def test_neither_stamp_nor_quic_is_taken_for_stun():
     """All three share the probe's port (RFC 9443)."""
-    assert not stun.is_stun(bytes(112))
-    assert not stun.is_stun(b"\xc3" + bytes(3) + bytes.fromhex("2112a442") + bytes(40))
-    assert stun.is_stun(stun.encode_indication(ID))
+    assert not stun_packet.is_stun(bytes(112))
+    assert not stun_packet.is_stun(b"\xc3" + bytes(3) + bytes.fromhex("2112a442") + bytes(40))
+    assert stun_packet.is_stun(stun_packet.encode_indication(ID))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from swarm_protocol.swarmfile import SwarmFileError, parse_swarm
+from swarm_protocol.snapshot.swarm_file import SwarmFileError, parse_swarm
 
 TWO = """
 [[node]]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from swarm_protocol.messages import GpuFacts, HostFacts
-from swarm_protocol.samples import (
+from swarm_protocol.messages.probe_messages import GpuFacts, HostFacts
+from swarm_protocol.messages.samples import (
     ComputeSample,
     EventSample,
     HopSample,

@@ -10,11 +10,11 @@ from collections.abc import Callable
 import pytest
 from made import FACTS, T0, A, B, C, bare_host, batch, compute, event, hop, host, link, one_of_each, run, uplink
 
-from swarm_protocol.samples import Sample
-from swarm_protocol.swarm import Kind, State
+from swarm_protocol.messages.samples import Sample
+from swarm_protocol.snapshot.swarm import Kind, State
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.errors import Closed, StoreError
-from swarm_storage.replay import restored
+from swarm_storage.history.replay import restored
 from swarm_storage.store import Store
 from swarm_storage.writer import Committed, Writer
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from made import T0, A, B, batch, event, link, one_of_each
 
-from swarm_storage import backup as backup_module
-from swarm_storage.backup import backup
 from swarm_storage.errors import Missing, NotADatabase, StoreError
+from swarm_storage.sqlite import backup as backup_module
+from swarm_storage.sqlite.backup import backup
 from swarm_storage.store import Store, open_store
 
 

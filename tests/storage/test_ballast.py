@@ -10,10 +10,10 @@ import pytest
 from made import T0, batch, event
 
 from swarm_protocol.units import NS_PER_S
-from swarm_storage import keeper as keeper_module
 from swarm_storage import writer as writer_module
-from swarm_storage.ballast import Ballast
 from swarm_storage.errors import Full
+from swarm_storage.sqlite import backend as keeper_module
+from swarm_storage.sqlite.ballast import Ballast
 from swarm_storage.store import open_store
 from swarm_storage.transaction import Transaction
 
@@ -42,14 +42,14 @@ def test_a_full_disk_costs_the_ballast_and_old_rows_and_then_goes_on(tmp_path: P
         monkeypatch.setattr(module, "TIDY_EVERY_S", 0.0)
     now_ns = T0
     store = open_store(str(tmp_path / "swarm.db"))
-    keeper = keeper_module.SqliteKeeper(
+    backend = keeper_module.SqliteBackend(
         store.path,
         store._lock,  # type: ignore[arg-type]
         retain_ns=HOUR_NS,
         clock_ns=lambda: now_ns,
         steady_ns=lambda: now_ns,
     )
-    writer = writer_module.Writer(keeper)
+    writer = writer_module.Writer(backend)
     ballast = tmp_path / "swarm.db.ballast"
     for seq in (1, 2):
         writer.submit(batch(seq, [event(T0 + seq)])).result(20)  # a tidying lies between: it makes the ballast

@@ -14,9 +14,9 @@ import pytest
 from made import T0, A, batch, event, link
 
 from swarm_protocol.units import NS_PER_S
-from swarm_storage.connect import connect_writer
-from swarm_storage.db import SqliteDb
-from swarm_storage.rolling import roll_step
+from swarm_storage.history.roll_forward import roll_step
+from swarm_storage.sql import SqliteDb
+from swarm_storage.sqlite.connect import connect_writer
 from swarm_storage.store import open_store
 
 HOUR_NS = 3600 * NS_PER_S

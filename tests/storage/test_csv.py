@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import T0, A, B, batch, event, link, one_of_each, run
 
-from swarm_storage import csvio
+from swarm_storage import csv_format
 from swarm_storage.errors import StoreError
-from swarm_storage.reader import EVER_NS, Reader
+from swarm_storage.history.recording import EVER_NS, Reader
 from swarm_storage.store import Store, open_store
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -58,11 +58,11 @@ def reader(store: Store) -> Reader:
 
 def text_of(reader: Reader, kind: str, since_ns: int = 0, until_ns: int = EVER_NS) -> str:
     out = io.StringIO()
-    csvio.write_csv(reader, kind, since_ns, until_ns, out)
+    csv_format.write_csv(reader, kind, since_ns, until_ns, out)
     return out.getvalue()
 
 
-@pytest.mark.parametrize("kind", csvio.CSV_KINDS)
+@pytest.mark.parametrize("kind", csv_format.CSV_KINDS)
 def test_each_kind_is_written_as_its_golden_says(kind: str, reader: Reader):
     golden = GOLDENS / f"{kind}.csv"
     text = text_of(reader, kind)
@@ -76,17 +76,17 @@ def test_the_header_is_what_was_promised_and_comes_even_without_rows(kind: str, 
     assert text_of(store.reader, kind) == PROMISED[kind] + "\n"
 
 
-@pytest.mark.parametrize("kind", csvio.CSV_KINDS)
+@pytest.mark.parametrize("kind", csv_format.CSV_KINDS)
 def test_the_view_in_the_database_says_the_same_as_the_csv(kind: str, reader: Reader):
     """Who opens the file in Datasette sees what who exports it gets (yes and no are 1 and 0 there)."""
     columns = [name for (name,) in reader.query(f"SELECT name FROM pragma_table_info('{kind}')")]
-    assert columns == csvio.header(kind)
+    assert columns == csv_format.header(kind)
     shown = [
         ["" if cell is None else cell if isinstance(cell, str) else repr(cell) for cell in row]
         for row in reader.query(f"SELECT * FROM {kind} ORDER BY time")
     ]
     plain = {"true": "1", "false": "0"}
-    assert shown == [[plain.get(cell, cell) for cell in row] for row in csvio.rows(reader, kind)]
+    assert shown == [[plain.get(cell, cell) for cell in row] for row in csv_format.rows(reader, kind)]
 
 
 def test_only_rows_of_the_asked_span_are_written(reader: Reader):
@@ -96,12 +96,12 @@ def test_only_rows_of_the_asked_span_are_written(reader: Reader):
 
 def test_old_rows_carry_the_latest_name(store: Store, reader: Reader):
     store._writer.upsert_node(A, "anna", seen_ns=T0).result(20)  # type: ignore[union-attr]
-    assert [row[1] for row in csvio.rows(reader, "link")] == ["anna", "anna"]
+    assert [row[1] for row in csv_format.rows(reader, "link")] == ["anna", "anna"]
 
 
 def test_a_peer_that_never_joined_is_shown_by_its_id(store: Store):
     store.writer().submit(batch(1, [link()])).result(20)
-    assert [row[1:3] for row in csvio.rows(store.reader, "link")] == [[A, B]]
+    assert [row[1:3] for row in csv_format.rows(store.reader, "link")] == [[A, B]]
 
 
 def test_cells_that_a_spreadsheet_would_run_are_defused(store: Store):
@@ -113,9 +113,9 @@ def test_cells_that_a_spreadsheet_would_run_are_defused(store: Store):
 
 
 def test_pieces_join_to_the_whole_and_count_their_rows(store: Store, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(csvio, "CHUNK_ROWS", 3)
+    monkeypatch.setattr(csv_format, "CHUNK_ROWS", 3)
     store.writer().submit(batch(1, [event(T0 + i, detail=str(i)) for i in range(7)])).result(20)
-    pieces = list(csvio.chunks(store.reader, "event"))
+    pieces = list(csv_format.chunks(store.reader, "event"))
     assert [count for _, count in pieces] == [3, 6, 7]
     assert "".join(text for text, _ in pieces) == text_of(store.reader, "event")
 

@@ -18,9 +18,9 @@ import pytest
 from made import T0, A, batch, event, link
 
 from swarm_storage import writer as writer_module
-from swarm_storage.connect import connect_writer
 from swarm_storage.errors import Full, Locked, OutOfOrder, QueueFull, StoreError
-from swarm_storage.keeper import SqliteKeeper
+from swarm_storage.sqlite.backend import SqliteBackend
+from swarm_storage.sqlite.connect import connect_writer
 from swarm_storage.store import open_store
 from swarm_storage.transaction import Transaction
 
@@ -132,7 +132,7 @@ def test_a_read_only_folder_can_be_read_and_is_refused_for_writing(tmp_path: Pat
 def test_a_file_locked_by_another_program_is_told_and_the_next_batch_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("swarm_storage.connect.BUSY_MS", 10)
+    monkeypatch.setattr("swarm_storage.sqlite.connect.BUSY_MS", 10)
     monkeypatch.setattr(writer_module, "RETRY_S", (0.0, 0.0))
     path = tmp_path / "swarm.db"
     store = open_store(str(path))
@@ -204,7 +204,7 @@ def test_a_full_queue_refuses_and_nothing_behind_the_refused_batch_is_taken_befo
     monkeypatch.setattr(writer_module, "QUEUE_SAMPLES", 2)
     gate = Gate(monkeypatch)
     store = open_store(str(tmp_path / "swarm.db"))
-    writer = writer_module.Writer(SqliteKeeper(store.path, store._lock), queue_samples=2)  # type: ignore[arg-type]
+    writer = writer_module.Writer(SqliteBackend(store.path, store._lock), queue_samples=2)  # type: ignore[arg-type]
     first = writer.submit(batch(1, [event()]))
     assert gate.entered.wait(20)
     second = writer.submit(batch(2, [event(T0 + 1), event(T0 + 2)]))
@@ -225,7 +225,7 @@ def test_a_new_session_may_go_on_behind_a_refused_batch(tmp_path: Path, monkeypa
     """The probe's spool was full and dropped the refused batch: it must not be waited for."""
     gate = Gate(monkeypatch)
     store = open_store(str(tmp_path / "swarm.db"))
-    writer = writer_module.Writer(SqliteKeeper(store.path, store._lock), queue_samples=1)  # type: ignore[arg-type]
+    writer = writer_module.Writer(SqliteBackend(store.path, store._lock), queue_samples=1)  # type: ignore[arg-type]
     writer.submit(batch(1, [event()]))
     assert gate.entered.wait(20)
     second = writer.submit(batch(2, [event(T0 + 1)]))

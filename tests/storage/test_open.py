@@ -22,7 +22,7 @@ from swarm_storage.errors import (
     ReadOnly,
     StoreError,
 )
-from swarm_storage.schema import VERSION
+from swarm_storage.sqlite.schema import VERSION
 from swarm_storage.store import open_store
 
 

@@ -11,11 +11,11 @@ from postgres_server import server
 from store_contract import CHECKS, Maker
 
 from swarm_protocol.units import NS_PER_S
-from swarm_storage import keeper as keeper_module
 from swarm_storage.errors import NotADatabase, OlderVersion, ReadOnly, StoreError, Unreachable
-from swarm_storage.postgres import DAY_NS, PostgresDb, PostgresKeeper, connect, name_of
-from swarm_storage.rolling import raw_floor
-from swarm_storage.schema import VERSION
+from swarm_storage.history.roll_forward import raw_floor
+from swarm_storage.postgres.postgres_backend import DAY_NS, PostgresBackend, PostgresDb, connect, name_of
+from swarm_storage.sqlite import backend as keeper_module
+from swarm_storage.sqlite.schema import VERSION
 from swarm_storage.store import Store, open_store
 from swarm_storage.transaction import Known
 from swarm_storage.writer import Writer
@@ -96,8 +96,8 @@ def test_many_writers_at_once_neither_lose_nor_double_nor_wait_for_ever(url: str
         store.close()
 
 
-def keeper_at(url: str, now_ns: int, retain_ns: int) -> PostgresKeeper:
-    return PostgresKeeper(url, retain_ns=retain_ns, clock_ns=lambda: now_ns, steady_ns=lambda: now_ns)
+def keeper_at(url: str, now_ns: int, retain_ns: int) -> PostgresBackend:
+    return PostgresBackend(url, retain_ns=retain_ns, clock_ns=lambda: now_ns, steady_ns=lambda: now_ns)
 
 
 def test_days_are_rolled_up_then_dropped_and_charts_go_on(url: str, db: PostgresDb):
@@ -105,11 +105,11 @@ def test_days_are_rolled_up_then_dropped_and_charts_go_on(url: str, db: Postgres
     every = 60 * NS_PER_S
     store.writer().submit(batch(1, [link(T0 + i * every, rtt_p50_ms=20.0) for i in range(300)])).result(WAIT_S)
     store._writer.submit(batch(2, one_of_each(T0 + 3 * DAY_NS))).result(WAIT_S)  # type: ignore[attr-defined]
-    keeper = keeper_at(url, T0 + 3 * DAY_NS, DAY_NS)
-    keeper._prunes.begin(db)
-    while keeper.tidy(db, Known(), busy=False, well=True) == keeper_module.STEP_PAUSE_S:
+    backend = keeper_at(url, T0 + 3 * DAY_NS, DAY_NS)
+    backend._prunes.begin(db)
+    while backend.tidy(db, Known(), busy=False, well=True) == keeper_module.STEP_PAUSE_S:
         pass
-    keeper.tidy(db, Known(), busy=False, well=True)
+    backend.tidy(db, Known(), busy=False, well=True)
     assert raw_floor(db) > T0 // 300 // NS_PER_S
     assert db.query("SELECT count(*) FROM link_sample WHERE ts < ?", (T0 + DAY_NS,)) == [(0,)]
     assert len(list(store.reader.samples(T0 + 3 * DAY_NS))) == len(one_of_each())
@@ -123,14 +123,14 @@ def test_only_one_collector_does_the_upkeep(url: str, db: PostgresDb):
     store = open_store(url)
     store.writer().submit(batch(1, [link(T0)])).result(WAIT_S)
     other = connect(url, read_only=False)
-    keeper = keeper_at(url, T0 + HOUR_NS, DAY_NS)
-    keeper._prunes.begin(db)
+    backend = keeper_at(url, T0 + HOUR_NS, DAY_NS)
+    backend._prunes.begin(db)
     other.query("SELECT pg_advisory_lock(?)", (0x5357_0001,))
-    keeper.tidy(db, Known(), busy=False, well=True)
+    backend.tidy(db, Known(), busy=False, well=True)
     assert db.query("SELECT count(*) FROM pending WHERE unit = 'bucket'") == [(1,)]
     other.query("SELECT pg_advisory_unlock(?)", (0x5357_0001,))
     other.close()
-    keeper.tidy(db, Known(), busy=False, well=True)
+    backend.tidy(db, Known(), busy=False, well=True)
     assert db.query("SELECT count(*) FROM pending WHERE unit = 'bucket'") == [(0,)]
     store.close()
 

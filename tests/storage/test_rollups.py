@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import T0, A, B, C, batch, event, host, link, uplink
 
-from swarm_protocol.samples import Sample
+from swarm_protocol.messages.samples import Sample
 from swarm_protocol.units import NS_PER_S
-from swarm_storage.connect import connect_writer
-from swarm_storage.db import SqliteDb
-from swarm_storage.retention import prune_rollups_step, prune_step
-from swarm_storage.rolling import roll_step
-from swarm_storage.rollup import DAY_NS, MINUTE
+from swarm_storage.history.retention import prune_rollups_step, prune_step
+from swarm_storage.history.roll_forward import roll_step
+from swarm_storage.history.rollup import DAY_NS, MINUTE
 from swarm_storage.rows import BUCKET_NS
+from swarm_storage.sql import SqliteDb
+from swarm_storage.sqlite.connect import connect_writer
 from swarm_storage.store import Store, open_store
 
 MINUTE_NS, HOUR_NS = 60 * NS_PER_S, 3600 * NS_PER_S

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from made import batch, one_of_each
 
-from swarm_protocol.samples import KINDS
-from swarm_storage import schema
+from swarm_protocol.messages.samples import KINDS
 from swarm_storage.errors import StoreError
 from swarm_storage.rows import TABLES
+from swarm_storage.sqlite import schema
 from swarm_storage.store import open_store
 
 GOLDENS = Path(__file__).parent / "goldens"

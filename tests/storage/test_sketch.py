@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_storage import sketch
+from swarm_storage.history import sketch
 
 VALUES = st.lists(st.floats(0, 1e12) | st.floats(-100, 0), min_size=1, max_size=50)
 

@@ -11,15 +11,15 @@ import pytest
 from made import T0, A, B, bare_host, batch, compute, event, hop, host, link, roofline, uplink
 
 from swarm_protocol.units import NS_PER_S
-from swarm_storage import keeper as keeper_module
-from swarm_storage import retention
 from swarm_storage import writer as writer_module
-from swarm_storage.connect import connect_writer
-from swarm_storage.db import SqliteDb
 from swarm_storage.errors import Held
-from swarm_storage.keeper import SqliteKeeper
-from swarm_storage.retention import HOLD_NS, PruneClock, prune_step, vacuum_step
-from swarm_storage.rolling import roll_step
+from swarm_storage.history import retention
+from swarm_storage.history.retention import HOLD_NS, PruneClock, prune_step, vacuum_step
+from swarm_storage.history.roll_forward import roll_step
+from swarm_storage.sql import SqliteDb
+from swarm_storage.sqlite import backend as keeper_module
+from swarm_storage.sqlite.backend import SqliteBackend
+from swarm_storage.sqlite.connect import connect_writer
 from swarm_storage.store import Store, open_store
 
 HOUR_NS = 3600 * NS_PER_S
@@ -101,8 +101,8 @@ def test_removed_room_is_given_back_to_the_disk_when_there_is_much_of_it(store: 
 def test_the_writer_prunes_by_itself_by_its_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     often(monkeypatch)
     store = open_store(str(tmp_path / "swarm.db"))
-    keeper = SqliteKeeper(store.path, store._lock, retain_ns=HOUR_NS, clock_ns=lambda: T0 + 2 * HOUR_NS)  # type: ignore[arg-type]
-    writer = writer_module.Writer(keeper)
+    backend = SqliteBackend(store.path, store._lock, retain_ns=HOUR_NS, clock_ns=lambda: T0 + 2 * HOUR_NS)  # type: ignore[arg-type]
+    writer = writer_module.Writer(backend)
     writer.submit(batch(1, [event(T0), event(T0 + 2 * HOUR_NS)])).result(20)
     writer.submit(batch(2, [event(T0 + 2 * HOUR_NS + 1)])).result(20)  # a tidying lies between
     writer.close()
@@ -115,13 +115,13 @@ def test_the_log_is_folded_into_the_file_when_there_is_time(tmp_path: Path, monk
     often(monkeypatch)
     log = tmp_path / "swarm.db-wal"
     sizes: queue.Queue[int] = queue.Queue()
-    checkpoint = SqliteKeeper._checkpoint
+    checkpoint = SqliteBackend._checkpoint
 
-    def watched(keeper: SqliteKeeper, db: SqliteDb) -> None:
-        checkpoint(keeper, db)
+    def watched(backend: SqliteBackend, db: SqliteDb) -> None:
+        checkpoint(backend, db)
         sizes.put(log.stat().st_size)
 
-    monkeypatch.setattr(SqliteKeeper, "_checkpoint", watched)
+    monkeypatch.setattr(SqliteBackend, "_checkpoint", watched)
     store = open_store(str(tmp_path / "swarm.db"))
     store.writer().submit(batch(1, [event()])).result(20)
     assert sizes.get(timeout=20) == 0
@@ -184,8 +184,8 @@ def test_a_start_with_a_clock_a_year_ahead_removes_nothing(
     store.close()
     store = open_store(str(tmp_path / "swarm.db"))
     now_ns = T0 + 8760 * HOUR_NS
-    keeper = SqliteKeeper(store.path, store._lock, retain_ns=HOUR_NS, clock_ns=lambda: now_ns)  # type: ignore[arg-type]
-    writer = writer_module.Writer(keeper)
+    backend = SqliteBackend(store.path, store._lock, retain_ns=HOUR_NS, clock_ns=lambda: now_ns)  # type: ignore[arg-type]
+    writer = writer_module.Writer(backend)
     for seq in (2, 3, 4):
         writer.submit(batch(seq, [event(now_ns + seq)])).result(20)  # a tidying lies between
     writer.close()

@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from swarm_predict.catalogue import model_named
-from swarm_predict.tables import CostTables
+from swarm_predict.advice.whatif import WhatIf
+from swarm_predict.cost.tables import CostTables
+from swarm_predict.model.catalogue import model_named
 from swarm_predict.types import Breakdown, Impact, Plan, Prediction, Quantiles, Stage, StageCost, Workload
-from swarm_predict.whatif import WhatIf
-from swarm_protocol.shape import LayerShape
-from swarm_protocol.swarm import Event, Kind, LayerTime, NodeFacts, Path, State, Swarm
+from swarm_protocol.layer_shape import LayerShape
+from swarm_protocol.snapshot.swarm import Event, Kind, LayerTime, NodeFacts, Path, State, Swarm
 from swarm_protocol.units import BYTES_PER_GIB, NS_PER_S
-from swarmtop.analysis import Analysis, rank
-from swarmtop.dashboard.model.draft import Candidate, Study
+from swarmtop.analysis.analysis import Analysis, rank
 from swarmtop.dashboard.options import DashboardOptions
-from swarmtop.source import History, Mode, Span
+from swarmtop.dashboard.state.what_if import Candidate, Study
+from swarmtop.sources.source import History, Mode, Span
 
 NOW_NS = 1_795_442_537 * NS_PER_S  # 2026-11-23 14:02:17 UTC
 MODEL = model_named("llama-2-70b")

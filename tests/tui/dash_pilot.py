@@ -8,7 +8,7 @@ import textual.pilot
 from textual._context import active_app
 from textual.pilot import Pilot
 
-from swarmtop.dashboard import analyst, board
+from swarmtop.dashboard import board, planner_thread
 
 
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,7 +16,7 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     message has been handled, where it would else watch the processor's clock until the whole process idles."""
     for module in (textual.app, textual.pilot):
         monkeypatch.setattr(module, "wait_for_idle", _handled)
-    monkeypatch.setattr(analyst, "MIN_INTERVAL_S", 0.0)
+    monkeypatch.setattr(planner_thread, "MIN_INTERVAL_S", 0.0)
     monkeypatch.setattr(board, "REDRAW_S", 0.02)
 
 

@@ -17,8 +17,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 import dash_fakes as fakes
 
-from swarm_protocol.swarm import Swarm
-from swarmtop.analysis import Analysis
+from swarm_protocol.snapshot.swarm import Swarm
+from swarmtop.analysis.analysis import Analysis
 from swarmtop.dashboard.app import run_dashboard
 
 

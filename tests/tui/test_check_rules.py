@@ -8,11 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_predict.catalogue import model_named
+from swarm_predict.model.catalogue import model_named
 from swarm_predict.types import Workload
-from swarm_protocol.swarm import NodeFacts, State, Swarm
-from swarmtop.analysis import unplanned
-from swarmtop.rules import LINK_METRICS, NODE_METRICS, SWARM_METRICS, RuleError, breaches, needs_plan, parse_rule
+from swarm_protocol.snapshot.swarm import NodeFacts, State, Swarm
+from swarmtop.analysis.analysis import unplanned
+from swarmtop.analysis.rules import (
+    LINK_METRICS,
+    NODE_METRICS,
+    SWARM_METRICS,
+    RuleError,
+    breaches,
+    needs_plan,
+    parse_rule,
+)
 
 
 def three(rtt_p99_ms: dict[tuple[int, int], float]) -> Swarm:

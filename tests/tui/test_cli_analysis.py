@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from swarm_predict.catalogue import model_named
+from swarm_predict.model.catalogue import model_named
 from swarm_predict.types import PredictError, Workload
-from swarm_protocol.swarm import Kind, LayerTime, NodeFacts, State, Swarm
-from swarm_protocol.swarmfile import parse_swarm
+from swarm_protocol.snapshot.swarm import Kind, LayerTime, NodeFacts, State, Swarm
+from swarm_protocol.snapshot.swarm_file import parse_swarm
 from swarm_protocol.units import BYTES_PER_GIB
-from swarmtop.analysis import alive, analyse, missing
+from swarmtop.analysis.analysis import alive, analyse, missing
 
 MODEL = model_named("llama-3.1-8b")
 GARAGE = (Path(__file__).parents[2] / "examples" / "garage.toml").read_text()

@@ -15,10 +15,17 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
-from swarm_protocol.coding import encode
-from swarm_protocol.frames import encode_keyframe
-from swarm_protocol.swarm import Kind, NodeFacts, State, Swarm
-from swarm_protocol.viewing import ExportChunk, ExportRequest, Keyframe, Notice, Subscribe, decode_from_viewer
+from swarm_protocol.messages.codec import encode
+from swarm_protocol.messages.viewer_messages import (
+    ExportChunk,
+    ExportRequest,
+    Keyframe,
+    Notice,
+    Subscribe,
+    decode_from_viewer,
+)
+from swarm_protocol.snapshot.frames import encode_keyframe
+from swarm_protocol.snapshot.swarm import Kind, NodeFacts, State, Swarm
 from swarmtop import cli
 
 TOKEN = "s3cret words"

@@ -10,8 +10,8 @@ import pytest
 
 from swarmtop.dashboard import actions
 from swarmtop.dashboard.app import Dashboard
-from swarmtop.dashboard.model.frame import footer
-from swarmtop.dashboard.model.help import help_lines
+from swarmtop.dashboard.lines.header_footer import footer
+from swarmtop.dashboard.lines.help_lines import help_lines
 from swarmtop.dashboard.screens.page import Page
 
 

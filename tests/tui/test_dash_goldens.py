@@ -13,7 +13,7 @@ import dash_fakes as fakes
 import dash_pilot
 import pytest
 
-from swarm_protocol.swarm import Swarm
+from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.units import NS_PER_S
 from swarmtop.dashboard.app import Dashboard
 from swarmtop.dashboard.screens.node import NodePage

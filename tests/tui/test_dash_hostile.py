@@ -9,7 +9,7 @@ import dash_pilot
 import pytest
 from textual.geometry import Offset
 
-from swarm_protocol.swarm import Event, LayerTime, Swarm
+from swarm_protocol.snapshot.swarm import Event, LayerTime, Swarm
 from swarmtop.dashboard.app import Dashboard
 
 PAYLOADS = (

@@ -15,14 +15,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_protocol.swarm import Kind, Nat, Path, Transport, Why
+from swarm_protocol.snapshot.swarm import Kind, Nat, Path, Transport, Why
 from swarmtop.dashboard.app import Dashboard
-from swarmtop.dashboard.model import links, mark
-from swarmtop.dashboard.model import links_grid as grid
-from swarmtop.dashboard.model.lines import Line, line_width
-from swarmtop.dashboard.model.link_values import LINK_METRICS, LinkMetric, since_mark
-from swarmtop.dashboard.model.view import View
+from swarmtop.dashboard.lines import links_grid as grid
+from swarmtop.dashboard.lines import links_lines
+from swarmtop.dashboard.lines.styled import Line, line_width
 from swarmtop.dashboard.session import Session
+from swarmtop.dashboard.state import mark
+from swarmtop.dashboard.state.link_metrics import LINK_METRICS, LinkMetric, since_mark
+from swarmtop.dashboard.state.view import View
 
 
 @pytest.fixture(autouse=True)
@@ -50,8 +51,8 @@ def said(row: Line) -> str:
 
 def test_no_data_never_looks_like_a_small_value() -> None:
     for metric in LINK_METRICS:
-        assert links.shade(math.nan, metric)[0] == "?"
-        assert "?" not in {links.shade(v, metric)[0] for v in (0.0, 1.0, 50.0, 1e6)}
+        assert links_lines.shade(math.nan, metric)[0] == "?"
+        assert "?" not in {links_lines.shade(v, metric)[0] for v in (0.0, 1.0, 50.0, 1e6)}
 
 
 def test_a_pair_without_a_path_says_why_and_shows_the_detour_as_an_estimate() -> None:
@@ -65,14 +66,14 @@ def test_a_pair_without_a_path_says_why_and_shows_the_detour_as_an_estimate() ->
     swarm.links["why"][a, b] = Why.HARD_NATS
     swarm.links["path"][a, b], swarm.links["kind"][a, b] = Path.RELAYED, Kind.ESTIMATE
     swarm.links["rtt_p50_ms"][a, b] = 52.0
-    lines = [said(line) for line in links.cell_details(view, links.LinksState(), grid.Pair(a, b, 1), 34)]
+    lines = [said(line) for line in links_lines.cell_details(view, links_lines.LinksState(), grid.Pair(a, b, 1), 34)]
     assert " rtt ~52.0 p99 –" in lines
     assert " no path: hard NAT × NAT" in lines
     assert any(line.startswith(" rtt by the collector") for line in lines)
     # without an estimate the cell itself says that there is no path
     swarm.links["path"][a, b], swarm.links["kind"][a, b] = Path.NONE, Kind.NONE
     swarm.links["rtt_p50_ms"][a, b] = np.nan
-    block = [said(line) for line in links.screen(view, links.LinksState(), 140, 40)]
+    block = [said(line) for line in links_lines.screen(view, links_lines.LinksState(), 140, 40)]
     assert "× no path" in block[1]
     assert any("×     –" in line for line in block)
 
@@ -82,7 +83,9 @@ def test_ends_that_disagree_about_their_round_trip_are_shown_with_how_far() -> N
     view = view_of()
     for there_ms, back_ms, says in ((80.0, 79.0, "agree (1"), (80.0, 20.0, "disagree (75"), (80.0, np.nan, "")):
         view.swarm.links["rtt_p50_ms"][0, 1], view.swarm.links["rtt_p50_ms"][1, 0] = there_ms, back_ms
-        lines = [said(line) for line in links.cell_details(view, links.LinksState(), grid.Pair(0, 1, 1), 34)]
+        lines = [
+            said(line) for line in links_lines.cell_details(view, links_lines.LinksState(), grid.Pair(0, 1, 1), 34)
+        ]
         assert lines[-1].startswith(f" both ends {says}" if says else " only one end measured it"), lines[-1]
 
 
@@ -92,19 +95,19 @@ def test_a_hop_over_quic_and_one_where_only_tcp_passes_are_named() -> None:
     a, b = 0, 1
     swarm.links["hop_bytes"][a, b], swarm.links["hop_p50_ms"][a, b] = 16_384, 45.0
     swarm.links["hop_transport"][a, b] = Transport.QUIC
-    lines = [said(line) for line in links.cell_details(view, links.LinksState(), grid.Pair(a, b, 1), 34)]
+    lines = [said(line) for line in links_lines.cell_details(view, links_lines.LinksState(), grid.Pair(a, b, 1), 34)]
     assert " hop 45.0 ms over QUIC" in lines
     swarm.links["hop_transport"][a, b] = Transport.TCP
     swarm.links["path"][a, b], swarm.links["why"][a, b] = Path.NONE, Why.UDP_BLOCKED
     swarm.nodes["nat"][b] = Nat.UDP_BLOCKED
-    lines = [said(line) for line in links.cell_details(view, links.LinksState(), grid.Pair(a, b, 1), 110)]
+    lines = [said(line) for line in links_lines.cell_details(view, links_lines.LinksState(), grid.Pair(a, b, 1), 110)]
     assert f"TCP only: UDP blocked at {swarm.facts[b].name}" in " ".join(lines)
 
 
 def test_more_ink_is_worse_whichever_way_the_metric_points() -> None:
     by_name = {m.name: m for m in LINK_METRICS}
-    assert links.shade(1e6, by_name["p50"])[0] == "█"
-    assert links.shade(1e6, by_name["mbps"])[0] == "·"
+    assert links_lines.shade(1e6, by_name["p50"])[0] == "█"
+    assert links_lines.shade(1e6, by_name["mbps"])[0] == "·"
 
 
 @pytest.mark.parametrize("metric", range(len(LINK_METRICS)))
@@ -112,15 +115,15 @@ def test_half_cells_have_the_shades_of_whole_ones(metric: int) -> None:
     view = view_of()
     state = grid.LinksState(metric=metric)
     drawn = grid.grid(view, state, 1)
-    heats = links._heats(drawn, LINK_METRICS[metric])
+    heats = links_lines._heats(drawn, LINK_METRICS[metric])
     for y, row in enumerate(heats):
         for x, letter in enumerate(row):
-            whole = links.shade(float(drawn.values[y, x]), LINK_METRICS[metric])[1].removeprefix("heat")
+            whole = links_lines.shade(float(drawn.values[y, x]), LINK_METRICS[metric])[1].removeprefix("heat")
             assert letter == ("n" if x == y else {"?": "q"}.get(whole, whole))
 
 
 def test_estimate_in_a_cell_carries_its_sign() -> None:
-    text = "\n".join(said(row) for row in links.screen(view_of(), grid.LinksState(), 140, 37))
+    text = "\n".join(said(row) for row in links_lines.screen(view_of(), grid.LinksState(), 140, 37))
     assert "~290" in text
 
 
@@ -171,7 +174,7 @@ def test_details_are_of_the_link_that_the_pooling_picked() -> None:
     chosen = grid.pair(view, state, drawn)
     assert grid.values(view, LINK_METRICS[0])[chosen.source, chosen.target] == drawn.values[y, x]
     assert chosen.of == 100
-    assert "worst of 100 links" in said(links.cell_details(view, state, chosen, 80)[0])
+    assert "worst of 100 links" in said(links_lines.cell_details(view, state, chosen, 80)[0])
 
 
 # ---------------------------------------------------------------- where it stands
@@ -182,7 +185,7 @@ def test_details_are_of_the_link_that_the_pooling_picked() -> None:
 @pytest.mark.parametrize("group", grid.GROUPS)
 @pytest.mark.parametrize("halves", [False, True])
 def test_matrix_fits_every_screen(size: tuple[int, int], n: int, group: grid.Group, halves: bool) -> None:
-    drawn = links.screen(view_of(n), grid.LinksState(group=group, halves=halves), *size)
+    drawn = links_lines.screen(view_of(n), grid.LinksState(group=group, halves=halves), *size)
     assert len(drawn) == size[1]
     assert max(line_width(row) for row in drawn) <= size[0]
 
@@ -198,7 +201,7 @@ def test_two_rows_a_line_halve_how_many_nodes_share_a_cell() -> None:
 @pytest.mark.parametrize("halves", [False, True])
 def test_mouse_finds_the_cell_it_is_on(n: int, halves: bool) -> None:
     view, state = view_of(n), grid.LinksState(halves=halves)
-    where, drawn = links.laid_out(view, state, 140, 37)
+    where, drawn = links_lines.laid_out(view, state, 140, 37)
     lines = 2 if where.halves else 1
     assert grid.cell_at(where, drawn, where.left + 2 * where.stretch, where.top + 3) == (
         3 * lines * where.per_cell, 2 * where.per_cell
@@ -238,11 +241,11 @@ def test_arrows_reach_every_node_of_a_zoomed_matrix() -> None:
 def test_worst_links_are_listed_worst_first() -> None:
     view = view_of()
     p50 = LINK_METRICS[0]
-    found = links.worst_pairs(view, p50, 5)
+    found = links_lines.worst_pairs(view, p50, 5)
     assert [v for _, _, v in found] == sorted((v for _, _, v in found), reverse=True)
     rate = next(m for m in LINK_METRICS if m.name == "mbps")
     view.swarm.links["mbps"][1, 2] = 0.5
-    assert links.worst_pairs(view, rate, 1)[0] == (1, 2, 0.5)
+    assert links_lines.worst_pairs(view, rate, 1)[0] == (1, 2, 0.5)
 
 
 def test_matrix_as_csv_is_plain_numbers_with_gaps_empty_and_names_defused() -> None:
@@ -252,7 +255,7 @@ def test_matrix_as_csv_is_plain_numbers_with_gaps_empty_and_names_defused() -> N
     session.show(frame)
     view = session.view(fakes.NOW_NS)
     assert view is not None
-    rows = list(csv.reader(io.StringIO(links.as_csv(view, LINK_METRICS[0]))))
+    rows = list(csv.reader(io.StringIO(links_lines.as_csv(view, LINK_METRICS[0]))))
     assert rows[0][1] == rows[1][0] == "'=1+1"
     assert rows[1][1] == ""  # to itself
     assert rows[3][4] == ""  # not measured
@@ -305,7 +308,7 @@ def test_difference_is_in_per_cent_of_then_and_of_losses_in_points() -> None:
         metric = since_mark(metric_named(name))
         matrix = grid.values(view, metric)
         assert matrix[a, b] == pytest.approx(expected, rel=1e-4)
-        assert links.shade(float(matrix[a, b]), metric)[1] == heat
+        assert links_lines.shade(float(matrix[a, b]), metric)[1] == heat
         assert matrix[b, a] == pytest.approx(0.0, abs=1e-4) or np.isnan(matrix[b, a])
 
 

@@ -13,15 +13,15 @@ import dash_pilot
 import numpy as np
 import pytest
 
-from swarm_protocol.swarm import NodeFacts, State, Swarm
+from swarm_protocol.snapshot.swarm import NodeFacts, State, Swarm
 from swarm_protocol.units import NS_PER_S
 from swarmtop.dashboard import settings
 from swarmtop.dashboard.app import Dashboard, run_dashboard, with_settings
-from swarmtop.dashboard.model import mark
-from swarmtop.dashboard.model.columns import COLUMNS, choose, offered
-from swarmtop.dashboard.model.view import View
+from swarmtop.dashboard.lines.columns import COLUMNS, choose, offered
 from swarmtop.dashboard.screens.overlays import Chooser
 from swarmtop.dashboard.session import Session
+from swarmtop.dashboard.state import mark
+from swarmtop.dashboard.state.view import View
 from swarmtop.dashboard.widgets.palettes import PALETTES, colors
 
 

@@ -12,21 +12,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_protocol.samples import RunSample
-from swarm_protocol.swarm import Kind, State, Swarm
+from swarm_protocol.messages.samples import RunSample
+from swarm_protocol.snapshot.swarm import Kind, State, Swarm
 from swarm_protocol.units import NS_PER_S
-from swarmtop.dashboard.model import charts, columns, node, overview, placement, ranking, why
-from swarmtop.dashboard.model.columns import BY_NAME, COLUMNS, choose
-from swarmtop.dashboard.model.figures import aged, figures, no_links
-from swarmtop.dashboard.model.filter import FilterError, parse
-from swarmtop.dashboard.model.frame import alerts, header
-from swarmtop.dashboard.model.lines import Line, beside, box, clean, cut, fit, line, line_width, pad, text_width
-from swarmtop.dashboard.model.recent import BUCKET_NS, BUCKETS, Recent
-from swarmtop.dashboard.model.timeline import TimeError, parse_time
-from swarmtop.dashboard.model.view import View
+from swarmtop.analysis import reasons
+from swarmtop.analysis.engine_runs import placement_text
+from swarmtop.analysis.filter import FilterError, parse
+from swarmtop.analysis.node_figures import aged, figures, no_links
+from swarmtop.dashboard.lines import charts, columns, node_lines, overview_lines, placement_lines, ranking
+from swarmtop.dashboard.lines.columns import BY_NAME, COLUMNS, choose
+from swarmtop.dashboard.lines.header_footer import alerts, header
+from swarmtop.dashboard.lines.styled import Line, beside, box, clean, cut, fit, line, line_width, pad, text_width
+from swarmtop.dashboard.lines.timeline_lines import TimeError, parse_time
 from swarmtop.dashboard.session import Session
-from swarmtop.source import History, Span
-from swarmtop.watched import placement_text
+from swarmtop.dashboard.state.recent_rtt import BUCKET_NS, BUCKETS, Recent
+from swarmtop.dashboard.state.view import View
+from swarmtop.sources.source import History, Span
 
 VALUES = st.lists(st.one_of(st.none(), st.just(math.nan), st.floats(0, 1e6)), max_size=300)
 
@@ -329,18 +330,18 @@ def past(values: list[float | None]) -> History:
 @pytest.mark.parametrize("row", range(6))
 def test_node_screen_fits(size: tuple[int, int], row: int) -> None:
     view = view_of(fakes.swarm())
-    drawn = node.screen(view, row, (1, 6), node.NodeState(), {"rtt_p99": past([1.0, None, 3.0])}, *size)
+    drawn = node_lines.screen(view, row, (1, 6), node_lines.NodeState(), {"rtt_p99": past([1.0, None, 3.0])}, *size)
     assert len(drawn) == size[1]
     assert max(line_width(r) for r in drawn) <= size[0]
 
 
 def test_missing_layer_time_names_the_command_that_fills_it() -> None:
-    assert "pip install 'swarmtop[torch]'" in node.empty_reason(view_of(fakes.swarm()), 4)
+    assert "pip install 'swarmtop[torch]'" in node_lines.empty_reason(view_of(fakes.swarm()), 4)
 
 
 def test_chart_without_values_says_so_and_draws_no_line() -> None:
     view = view_of(fakes.swarm())
-    text = "\n".join(said(r) for r in node.chart(view, node.NodeState(), past([None, None]), 60, 4))
+    text = "\n".join(said(r) for r in node_lines.chart(view, node_lines.NodeState(), past([None, None]), 60, 4))
     assert "nothing measured in this time" in text
     assert "┤" not in text
 
@@ -349,7 +350,7 @@ def test_peers_are_listed_worst_first_and_silent_ones_before_all() -> None:
     frame = fakes.swarm()
     frame.links["rtt_p99_ms"][0, 3] = np.nan
     frame.links["rtt_p99_ms"][3, 0] = np.nan
-    assert node.peers(view_of(frame), 0)[0] == 3
+    assert node_lines.peers(view_of(frame), 0)[0] == 3
 
 
 def test_a_rule_of_ones_own_is_told_when_it_fires_and_stands_among_the_alerts() -> None:
@@ -387,7 +388,7 @@ def test_a_watched_engine_stands_beside_its_prediction(width: int, rows: int) ->
         run_of(130, placement=placed, predicted_p50=1.9), run_of(120, placement=placed),
     )  # fmt: skip
     view = view_of(dataclasses.replace(plain, runs=runs), planned=True)
-    text = "\n".join(said(r) for r in placement.screen(view, placement.PlacementState(), width, rows))
+    text = "\n".join(said(r) for r in placement_lines.screen(view, placement_lines.PlacementState(), width, rows))
     assert "this placement 2.00 tok/s" in text
     assert "2 runs, 2m ago" in text
     assert "elsewhere:0-79 1.00 tok/s" in text
@@ -399,7 +400,7 @@ def test_a_watched_engine_stands_beside_its_prediction(width: int, rows: int) ->
 @pytest.mark.parametrize("size", [(60, 12), (80, 21), (140, 37)])
 @pytest.mark.parametrize("planned", [True, False])
 def test_placement_screen_fits(size: tuple[int, int], planned: bool) -> None:
-    drawn = placement.screen(view_of(fakes.swarm(), planned=planned), placement.PlacementState(), *size)
+    drawn = placement_lines.screen(view_of(fakes.swarm(), planned=planned), placement_lines.PlacementState(), *size)
     assert len(drawn) == size[1]
     assert max(line_width(r) for r in drawn) <= size[0]
 
@@ -407,8 +408,8 @@ def test_placement_screen_fits(size: tuple[int, int], planned: bool) -> None:
 def test_certificate_says_how_far_from_the_optimum_and_of_what_bound() -> None:
     plan = view_of(fakes.swarm()).plan
     assert plan is not None
-    assert placement.certificate(plan) == "649 ms, within 2.2 % of the optimum (bound 635 ms)"
-    assert placement.certificate(dataclasses.replace(plan, exact=True, gap=0.0)) == (
+    assert placement_lines.certificate(plan) == "649 ms, within 2.2 % of the optimum (bound 635 ms)"
+    assert placement_lines.certificate(dataclasses.replace(plan, exact=True, gap=0.0)) == (
         "649 ms, the optimum (all placements considered)"
     )
 
@@ -420,7 +421,7 @@ def test_without_a_plan_the_reason_is_one_line() -> None:
     made.answer(question, fakes.cannot_plan(fakes.swarm(), made.model, made.workload, None))
     view = made.view(fakes.NOW_NS)
     assert view is not None
-    text = [said(r).strip() for r in placement.screen(view, placement.PlacementState(), 100, 20)]
+    text = [said(r).strip() for r in placement_lines.screen(view, placement_lines.PlacementState(), 100, 20)]
     assert "no placement: no layer time of llama-2-70b yet on kiln-berlin-07, hut-tromso" in text
 
 
@@ -526,30 +527,30 @@ def test_events_are_kept_once_and_newest_first() -> None:
 
 def test_cost_is_said_with_its_causes_and_never_as_shares_that_would_add_up() -> None:
     view = view_of(fakes.swarm())
-    assert said(why.why_line(view, 0, 1, 120)) == (
+    assert said(reasons.why_line(view, 0, 1, 120)) == (
         " why #1 kiln-berlin-07  costs 120 ms a token; if typical: rtt −80.0 · compute −30.0 · jitter −10.0"
     )
-    assert said(why.why_line(view, 5, 6, 120)).endswith("its cost cannot be known from what is measured")
+    assert said(reasons.why_line(view, 5, 6, 120)).endswith("its cost cannot be known from what is measured")
     impact = view.impact("hut-tromso")
     assert impact is not None
-    assert why.cost_text(impact) == "would cost 30.0 ms a token (not placed)"
-    assert why.cost_text(dataclasses.replace(impact, in_placement=True, cost_ms=-4.0)) == "saves 4.00 ms a token"
-    assert why.cost_text(dataclasses.replace(impact, in_placement=True, cost_ms=-0.001)) == "costs nothing"
+    assert reasons.cost_text(impact) == "would cost 30.0 ms a token (not placed)"
+    assert reasons.cost_text(dataclasses.replace(impact, in_placement=True, cost_ms=-4.0)) == "saves 4.00 ms a token"
+    assert reasons.cost_text(dataclasses.replace(impact, in_placement=True, cost_ms=-0.001)) == "costs nothing"
     assert columns._unsigned_zero(-0.001) == "0"
-    assert why.gain_text(dataclasses.replace(impact, gain_ms=-4.0)) == "the plan without it is 4.00 ms slower"
+    assert reasons.gain_text(dataclasses.replace(impact, gain_ms=-4.0)) == "the plan without it is 4.00 ms slower"
 
 
 def test_first_run_says_the_line_to_paste() -> None:
-    text = "\n".join(said(r) for r in overview.first_run(None, "swarm-probe --join a:1", "a:1", 80, 20))
+    text = "\n".join(said(r) for r in overview_lines.first_run(None, "swarm-probe --join a:1", "a:1", 80, 20))
     assert "swarm-probe --join a:1" in text
     assert "What will appear" in text
 
 
 def test_progress_counts_what_is_still_missing_and_is_silent_when_nothing_is() -> None:
     frame = fakes.swarm()
-    assert said(overview.progress(view_of(frame))) == " measuring  upload 5/6 · layer times 5/6"
+    assert said(overview_lines.progress(view_of(frame))) == " measuring  upload 5/6 · layer times 5/6"
     full = fakes.swarm(fakes.NAMES[:3])
-    assert overview.progress(view_of(full)) == ()
+    assert overview_lines.progress(view_of(full)) == ()
 
 
 def test_lost_node_is_an_alert() -> None:
@@ -562,7 +563,7 @@ def test_lost_node_is_an_alert() -> None:
 def test_kind_of_a_link_rate_is_shown_in_the_peers_table() -> None:
     frame = fakes.swarm()
     frame.links["mbps_kind"][0, :] = Kind.BOUND
-    text = "\n".join(said(r) for r in node.peer_table(view_of(frame), 0, 0, 120, 10))
+    text = "\n".join(said(r) for r in node_lines.peer_table(view_of(frame), 0, 0, 120, 10))
     assert "≥40.0" in text
 
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from textual.events import MouseScrollDown
 from textual.geometry import Offset, Region
 
-from swarm_protocol.swarm import State, Swarm
+from swarm_protocol.snapshot.swarm import State, Swarm
 from swarm_protocol.units import NS_PER_S
 from swarmtop.dashboard.app import Dashboard
-from swarmtop.dashboard.model import frame
-from swarmtop.dashboard.model.lines import Line, changed, fit, line_width
+from swarmtop.dashboard.lines import header_footer
+from swarmtop.dashboard.lines.styled import Line, changed, fit, line_width
 from swarmtop.dashboard.widgets.canvas import Canvas
 from swarmtop.dashboard.widgets.table import Table
 
@@ -57,7 +57,7 @@ async def test_footer_is_made_of_buttons_and_lists_take_clicks_and_the_wheel() -
 def test_every_cell_of_a_footer_belongs_to_one_key_or_none(parts: list[tuple[str, str]]) -> None:
     keys = {text for text, role in parts if role == "key"}
     for x in range(line_width(tuple(parts)) + 2):
-        assert frame.key_at(tuple(parts), x) in {None, *keys}
+        assert header_footer.key_at(tuple(parts), x) in {None, *keys}
 
 
 async def test_followed_node_stays_in_sight_and_its_changes_are_told() -> None:
@@ -124,7 +124,7 @@ def fleet(n: int, at_ns: int) -> Swarm:
     """Nodes without links, as one value for every pair: a matrix of 10,000 nodes is no swarm that anybody measures."""
     import numpy as np
 
-    from swarm_protocol.swarm import LINK_COLUMNS, NODE_COLUMNS, Kind, NodeFacts
+    from swarm_protocol.snapshot.swarm import LINK_COLUMNS, NODE_COLUMNS, Kind, NodeFacts
 
     facts = tuple(NodeFacts(f"{i:016x}", f"node-{i:05}") for i in range(n))
     nodes = {name: np.full(n, np.nan if kind is np.float64 else 0, kind) for name, kind in NODE_COLUMNS.items()}

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_protocol.swarm import Swarm
+from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.units import NS_PER_S
 from swarmtop.dashboard.app import Dashboard
-from swarmtop.dashboard.model.kept import EVERY_NS, GAP_NS, Kept
-from swarmtop.dashboard.pace import BURST_S, WAITING_WRITES, Pace, bytes_per_s
+from swarmtop.dashboard.redraw_rate import BURST_S, WAITING_WRITES, Pace, bytes_per_s
+from swarmtop.dashboard.state.live_history import EVERY_NS, GAP_NS, Kept
 
 SMALL = fakes.swarm(fakes.NAMES[:2])
 

@@ -12,10 +12,10 @@ import dash_fakes as fakes
 import dash_pilot
 import pytest
 
-from swarm_predict.catalogue import model_named
-from swarm_protocol.messages import GpuFacts, HostFacts
-from swarm_protocol.samples import ComputeSample, EventSample, HostSample, LinkSample, UplinkSample
-from swarm_protocol.swarm import Swarm
+from swarm_predict.model.catalogue import model_named
+from swarm_protocol.messages.probe_messages import GpuFacts, HostFacts
+from swarm_protocol.messages.samples import ComputeSample, EventSample, HostSample, LinkSample, UplinkSample
+from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.units import NS_PER_S, ns_from_iso
 from swarm_storage.store import open_store
 from swarm_storage.transaction import NodeBatch

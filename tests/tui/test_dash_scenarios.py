@@ -13,16 +13,26 @@ import dash_fakes as fakes
 import msgspec
 import pytest
 
-from swarm_predict.catalogue import model_named
-from swarm_protocol.swarmfile import parse_swarm
-from swarmtop.analysis import analyse
-from swarmtop.dashboard.model import frame, lines, links, links_grid, node, overview, placement, ranking, timeline
-from swarmtop.dashboard.model.columns import choose
-from swarmtop.dashboard.model.filter import parse
-from swarmtop.dashboard.model.lines import Block
-from swarmtop.dashboard.model.view import View
+from swarm_predict.model.catalogue import model_named
+from swarm_protocol.snapshot.swarm_file import parse_swarm
+from swarmtop.analysis.analysis import analyse
+from swarmtop.analysis.filter import parse
+from swarmtop.dashboard.lines import (
+    header_footer,
+    links_grid,
+    links_lines,
+    node_lines,
+    overview_lines,
+    placement_lines,
+    ranking,
+    styled,
+    timeline_lines,
+)
+from swarmtop.dashboard.lines.columns import choose
+from swarmtop.dashboard.lines.styled import Block
 from swarmtop.dashboard.session import Session
-from swarmtop.source import History
+from swarmtop.dashboard.state.view import View
+from swarmtop.sources.source import History
 
 FILES = sorted((Path(__file__).parents[1] / "scenarios" / "dash").glob("*.toml"))
 
@@ -53,21 +63,21 @@ def overview_block(view: View, width: int, rows: int) -> Block:
     order = ranking.order(view, "cost", False, parse("")).tolist()
     table = [ranking.row_line(view, chosen, row, rank, rank == 1) for rank, row in enumerate(order, 1)]
     return [
-        overview.summary(view, width),
+        overview_lines.summary(view, width),
         *table,
-        *overview.bottom(view, order[0], 1, width, 8),
-        overview.progress(view),
+        *overview_lines.bottom(view, order[0], 1, width, 8),
+        overview_lines.progress(view),
     ]
 
 
 SCREENS: dict[str, Callable[[View, int, int], Block]] = {
     "overview": overview_block,
-    "node": lambda view, width, rows: node.screen(
-        view, 0, (1, 2), node.NodeState(), {"rtt_p99": History((), ())}, width, rows
+    "node": lambda view, width, rows: node_lines.screen(
+        view, 0, (1, 2), node_lines.NodeState(), {"rtt_p99": History((), ())}, width, rows
     ),
-    "links": lambda view, width, rows: links.screen(view, links_grid.LinksState(), width, rows),
-    "placement": lambda view, width, rows: placement.screen(view, placement.PlacementState(), width, rows),
-    "time": lambda view, width, rows: timeline.screen(view, timeline.TimeState(), width, rows),
+    "links": lambda view, width, rows: links_lines.screen(view, links_grid.LinksState(), width, rows),
+    "placement": lambda view, width, rows: placement_lines.screen(view, placement_lines.PlacementState(), width, rows),
+    "time": lambda view, width, rows: timeline_lines.screen(view, timeline_lines.TimeState(), width, rows),
 }
 
 
@@ -87,9 +97,9 @@ def test_screens_say_what_the_situation_is(file: Path) -> None:
     assert tuple(swarm.facts[row].name for row in order) == scenario.ranking
     for look in scenario.look:
         width, height = look.size
-        block = [frame.header(view, width), *SCREENS[look.screen](view, width, height - 3)]
+        block = [header_footer.header(view, width), *SCREENS[look.screen](view, width, height - 3)]
         text = "\n".join("".join(part for part, _ in row) for row in block)
-        assert max(lines.line_width(row) for row in block) <= width, look
+        assert max(styled.line_width(row) for row in block) <= width, look
         assert [part for part in look.shows if part not in text] == [], text
         assert [part for part in look.hides if part in text] == [], text
     for kept in scenario.filter:

@@ -11,14 +11,14 @@ import dash_pilot
 import pytest
 from textual.geometry import Offset
 
-from swarm_protocol.swarm import Swarm
+from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.units import NS_PER_S
-from swarmtop.analysis import Analysis
+from swarmtop.analysis.analysis import Analysis
 from swarmtop.dashboard import board
 from swarmtop.dashboard.app import Dashboard
 from swarmtop.dashboard.screens.overlays import Help, Picker, Prompt
 from swarmtop.dashboard.widgets.table import Table
-from swarmtop.source import SourceError
+from swarmtop.sources.source import SourceError
 
 
 @pytest.fixture(autouse=True)

@@ -11,18 +11,19 @@ import dash_pilot
 import numpy as np
 import pytest
 
-from swarm_predict.catalogue import model_named
-from swarm_predict.models import ModelShape
+from swarm_predict.model.catalogue import model_named
+from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import Stage, Workload
-from swarm_protocol.swarm import Kind, State, Swarm
-from swarm_protocol.swarm import Path as LinkPath
-from swarm_protocol.swarmfile import parse_swarm
-from swarmtop import show
-from swarmtop.analysis import analyse
+from swarm_protocol.snapshot.swarm import Kind, State, Swarm
+from swarm_protocol.snapshot.swarm import Path as LinkPath
+from swarm_protocol.snapshot.swarm_file import parse_swarm
+from swarmtop.analysis.analysis import analyse
 from swarmtop.dashboard.app import Dashboard
-from swarmtop.dashboard.model import draft, placement_parts
-from swarmtop.dashboard.model.study import best_place, risks, study
+from swarmtop.dashboard.lines import placement_parts
 from swarmtop.dashboard.screens.overlays import Help, Picker, Prompt
+from swarmtop.dashboard.state import what_if
+from swarmtop.dashboard.state.own_placement import best_place, risks, study
+from swarmtop.text import quantities
 
 GARAGE = Path(__file__).parents[2] / "examples" / "garage.toml"
 MODEL = model_named("llama-2-13b")
@@ -68,7 +69,7 @@ async def weighed(pilot: Any, page: Any) -> None:
 # ---------------------------------------------------------------- the model
 
 
-def studied(placement: Any, stage: int = 0, model: ModelShape = MODEL) -> draft.Study:
+def studied(placement: Any, stage: int = 0, model: ModelShape = MODEL) -> what_if.Study:
     return study((), garage(), model, Workload(draws=200), placement, stage)
 
 
@@ -136,7 +137,7 @@ def test_unmeasured_loss_is_no_risk_that_anybody_knows_of() -> None:
 def test_changes_count_only_layers_that_were_not_there_before() -> None:
     before = (Stage("a", 0, 9), Stage("b", 10, 19), Stage("c", 20, 29))
     after = (Stage("a", 0, 11), Stage("d", 12, 19), Stage("c", 20, 29))
-    lines, moved = draft.changes(before, after, layer_bytes=10.0)
+    lines, moved = what_if.changes(before, after, layer_bytes=10.0)
     assert lines == ("a  L0-9 → L0-11, loads 2", "d  new: L12-19, loads 8", "b  L10-19 → none")
     assert moved == 100.0
 
@@ -177,7 +178,9 @@ async def test_what_if_shows_its_own_prediction_with_its_interval() -> None:
         assert found.placement == app.session.draft[-1].placement
         line = next(row for row in fakes.screen_text(app).splitlines() if row.startswith(" WHAT-IF"))
         rate = found.tokens_per_s
-        assert f"{show.figure(rate.p50)} tok/s ({show.figure(rate.p5)}–{show.figure(rate.p95)})" in line
+        assert (
+            f"{quantities.figure(rate.p50)} tok/s ({quantities.figure(rate.p5)}–{quantities.figure(rate.p95)})" in line
+        )
         assert "against the best" in line
 
 

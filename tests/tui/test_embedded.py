@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from swarmtop.embedded import Child, Home, free_port, home
 from swarmtop.errors import CommandError
+from swarmtop.local.embedded import Child, Home, free_port, home
 
 # A program as `swarm-collector` is one: says where it listens, ends on SIGTERM. Its open fd tells that it lives.
 PROGRAM = """
@@ -131,7 +131,8 @@ def test_children_die_with_a_parent_that_is_killed(program: Path) -> None:
     reading, writing = os.pipe()
     parent_program = (
         "import subprocess, sys\n"
-        "child = subprocess.Popen([sys.executable, '-m', 'swarmtop.leash', 'pretended'], stdin=subprocess.PIPE,\n"
+        "command = [sys.executable, '-m', 'swarmtop.local.parent_watchdog', 'pretended']\n"
+        "child = subprocess.Popen(command, stdin=subprocess.PIPE,\n"
         f"                         stdout=subprocess.PIPE, pass_fds=[{writing}], start_new_session=True)\n"
         "print(child.stdout.readline().decode(), flush=True)\n"
         "child.wait()\n"

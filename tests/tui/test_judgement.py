@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from swarmtop import cli, show
+from swarmtop import cli
+from swarmtop.text import quantities
 
 GARAGE = Path(__file__).parents[2] / "examples" / "garage.toml"
 TWO = "attic-3090:0-21,lab-a4000:22-31"
@@ -27,7 +28,7 @@ def test_text_and_json_say_the_same(capsys: pytest.CaptureFixture[str], monkeypa
         assert verdict["why"] in text
     best = found["sensitivity"][0]
     line = next(
-        line for line in text.splitlines() if best["change"] in line and show.signed_ms(-best["gain_ms"]) in line
+        line for line in text.splitlines() if best["change"] in line and quantities.signed_ms(-best["gain_ms"]) in line
     )
     assert best["node"] in line
     assert all(row["source"] in text and row["name"] in text for row in found["baselines"])
@@ -49,4 +50,4 @@ def test_no_line_is_wider_than_the_page(
     columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
-    assert max(show.width(line) for line in run(capsys, TWO).splitlines()) <= columns
+    assert max(quantities.width(line) for line in run(capsys, TWO).splitlines()) <= columns

@@ -13,14 +13,15 @@ from pathlib import Path
 import pytest
 from cli_golden import golden
 
-from swarm_predict.catalogue import model_named
+from swarm_predict.model.catalogue import model_named
 from swarm_predict.types import Cause, Impact, Workload
-from swarm_protocol.swarm import Kind, NodeFacts, State, Swarm
-from swarm_protocol.swarmfile import parse_swarm
-from swarmtop import cli, show
-from swarmtop.analysis import analyse, rank, unplanned
+from swarm_protocol.snapshot.swarm import Kind, NodeFacts, State, Swarm
+from swarm_protocol.snapshot.swarm_file import parse_swarm
+from swarmtop import cli
+from swarmtop.analysis.analysis import analyse, rank, unplanned
 from swarmtop.commands import once
 from swarmtop.commands.once import COLUMNS, as_csv, as_object, as_table
+from swarmtop.text import quantities
 
 ROOT = Path(__file__).parents[2]
 GARAGE = ROOT / "examples" / "garage.toml"
@@ -56,7 +57,11 @@ def test_table_csv_and_json_say_the_same_cell_by_cell(capsys: pytest.CaptureFixt
         for key, value in node.items():
             text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
             assert row[key] == text
-        for key, write in (("cost_ms", show.figure), ("rtt_p50_ms", show.figure), ("loss", show.percent)):
+        for key, write in (
+            ("cost_ms", quantities.figure),
+            ("rtt_p50_ms", quantities.figure),
+            ("loss", quantities.percent),
+        ):
             assert f" {write(node[key])} " in f" {line} "
         assert f" {node['name']} " in line
         assert f" {node['rank']} " in f" {line}"
@@ -69,7 +74,7 @@ def test_a_narrow_terminal_loses_the_least_important_columns_and_no_line_is_long
     for width in (200, 100, 60, 40):
         monkeypatch.setenv("COLUMNS", str(width))
         lines = run(capsys).splitlines()
-        assert all(show.width(line) <= width for line in lines)
+        assert all(quantities.width(line) <= width for line in lines)
         titles[width] = next(line for line in lines if line.lstrip().startswith("#")).split()
     assert "DEVICE" in titles[200]
     assert "DEVICE" not in titles[60]
@@ -135,7 +140,7 @@ def test_every_cell_of_the_table_comes_from_the_value_that_json_has() -> None:
             for column in COLUMNS:
                 value = column.value(row)
                 assert not (isinstance(value, float) and not math.isfinite(value))
-                assert (column.text(row) == show.UNMEASURED) == (value is None or value == ""), column.key
+                assert (column.text(row) == quantities.UNMEASURED) == (value is None or value == ""), column.key
 
 
 class Changing:

@@ -10,7 +10,7 @@ import pytest
 
 from swarm_predict.types import Plan
 from swarmtop import cli
-from swarmtop.answer import certificate
+from swarmtop.text.prediction import certificate
 
 ROOT = Path(__file__).parents[2]
 GARAGE = ROOT / "examples" / "garage.toml"

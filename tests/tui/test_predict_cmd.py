@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from cli_golden import PREDICTION, golden
 
-from swarmtop import cli, show
-from swarmtop.answer import prediction_text
+from swarmtop import cli
+from swarmtop.text import quantities
+from swarmtop.text.prediction import prediction_text
 
 ROOT = Path(__file__).parents[2]
 GARAGE = ROOT / "examples" / "garage.toml"
@@ -117,4 +118,4 @@ def test_the_answer_reads_as_it_did() -> None:
 
 def test_no_line_is_longer_than_the_page() -> None:
     for width in (80, 100):
-        assert max(show.width(line) for line in prediction_text(PREDICTION, width).splitlines()) <= width
+        assert max(quantities.width(line) for line in prediction_text(PREDICTION, width).splitlines()) <= width

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from swarmtop.pseudonyms import Pseudonyms
+from swarmtop.text.pseudonyms import Pseudonyms
 
 LINK = "time,src,dst,rtt_p50_ms\n2026-11-23T14:00:00.000000Z,attic,kiln,12.5\n"
 EVENT = "time,node,kind,detail\n2026-11-23T14:00:00.000000Z,attic,name_changed,was alices-pc\n"

@@ -27,9 +27,9 @@ pytest.importorskip("textual_serve", reason="pip install 'swarmtop[serve]' bring
 
 import aiohttp
 
-from swarmtop.browser import MOST_TABS, BrowserServer
 from swarmtop.cli import main
 from swarmtop.commands.serve import dashboard_words
+from swarmtop.local.browser import MOST_TABS, BrowserServer
 
 GARAGE = Path(__file__).parents[2] / "examples" / "garage.toml"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_protocol.swarm import Kind, State
-from swarmtop import show
+from swarm_protocol.snapshot.swarm import Kind, State
+from swarmtop.text import quantities
 
 
 @pytest.mark.parametrize(
@@ -29,11 +29,11 @@ from swarmtop import show
     ],
 )
 def test_figures_have_about_three_digits_and_unmeasured_is_a_dash_never_zero(value: float | None, text: str) -> None:
-    assert show.figure(value) == text
+    assert quantities.figure(value) == text
 
 
 def test_a_bound_and_an_estimate_never_look_like_a_measurement() -> None:
-    texts = [show.mbps(40.0, kind) for kind in (Kind.MEASURED, Kind.BOUND, Kind.ESTIMATE)]
+    texts = [quantities.mbps(40.0, kind) for kind in (Kind.MEASURED, Kind.BOUND, Kind.ESTIMATE)]
     assert texts == ["40.0 Mbit/s", "≥40.0 Mbit/s", "~40.0 Mbit/s"]
 
 
@@ -42,7 +42,7 @@ def test_a_bound_and_an_estimate_never_look_like_a_measurement() -> None:
     [(0.0, "0%"), (1e-6, "<0.1%"), (0.003, "0.3%"), (0.012, "1.2%"), (0.5, "50%"), (None, "–")],
 )
 def test_a_loss_that_is_not_zero_never_reads_as_zero(fraction: float | None, text: str) -> None:
-    assert show.percent(fraction) == text
+    assert quantities.percent(fraction) == text
 
 
 @pytest.mark.parametrize(
@@ -50,49 +50,57 @@ def test_a_loss_that_is_not_zero_never_reads_as_zero(fraction: float | None, tex
     [(0, "0s"), (59.4, "59s"), (59.6, "1m"), (3570, "1h"), (7200, "2h"), (200_000, "2d"), (-5, "-5s"), (None, "–")],
 )
 def test_an_age_has_one_unit(value: float | None, text: str) -> None:
-    assert show.seconds(value) == text
+    assert quantities.seconds(value) == text
 
 
 def test_long_times_and_fast_lines_change_their_unit() -> None:
-    assert show.ms(12_345.0) == "12.3 s"
-    assert show.mbps(25_000.0) == "25.0 Gbit/s"
+    assert quantities.ms(12_345.0) == "12.3 s"
+    assert quantities.mbps(25_000.0) == "25.0 Gbit/s"
 
 
 def test_what_never_happened_has_no_age_and_a_clock_that_ran_back_gives_zero() -> None:
-    assert show.age_s(0, 10**18) is None
-    assert show.age_s(5 * 10**9, 3 * 10**9) == 0.0
-    assert show.age_s(10**18, 10**18 + 2_500_000_000) == 2.5
+    assert quantities.age_s(0, 10**18) is None
+    assert quantities.age_s(5 * 10**9, 3 * 10**9) == 0.0
+    assert quantities.age_s(10**18, 10**18 + 2_500_000_000) == 2.5
 
 
 def test_a_state_that_a_newer_collector_invented_reads_as_unknown() -> None:
-    assert show.state(State.LOST) == "x lost"
-    assert show.state(77) == "· unknown"
+    assert quantities.state(State.LOST) == "x lost"
+    assert quantities.state(77) == "· unknown"
 
 
 def test_fit_counts_terminal_cells_and_defuses_escapes() -> None:
-    assert show.fit("kiln-berlin-07", 8) == "kiln-be…"
-    assert show.width(show.fit("日本語のノード", 6)) <= 6
-    assert "\x1b" not in show.fit("a\x1b[31mred", 20)
+    assert quantities.fit("kiln-berlin-07", 8) == "kiln-be…"
+    assert quantities.width(quantities.fit("日本語のノード", 6)) <= 6
+    assert "\x1b" not in quantities.fit("a\x1b[31mred", 20)
 
 
 @given(text=st.text(), cells=st.integers(0, 40))
 def test_pad_gives_exactly_the_asked_width_for_any_text(text: str, cells: int) -> None:
-    assert show.width(show.pad(text, cells)) == cells
+    assert quantities.width(quantities.pad(text, cells)) == cells
 
 
 @given(parts=st.lists(st.floats(0, 1e9), min_size=1, max_size=4), cells=st.integers(1, 120))
 def test_a_bar_is_as_long_as_asked_and_shares_out_by_size(parts: list[float], cells: int) -> None:
-    drawn = show.bar(parts, cells)
+    drawn = quantities.bar(parts, cells)
     if sum(parts) == 0:
         assert drawn == ""
         return
     assert len(drawn) == cells
-    for shade, part in zip(show.BAR, parts, strict=False):
+    for shade, part in zip(quantities.BAR, parts, strict=False):
         assert abs(drawn.count(shade) - part / sum(parts) * cells) <= 1
 
 
 @given(value=st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True)))
 def test_any_number_has_a_text_and_only_a_missing_one_is_a_dash(value: float | None) -> None:
     missing = value is None or not math.isfinite(value)
-    for write in (show.figure, show.ms, show.percent, show.rate, show.gib, show.mbps, show.signed_ms):
-        assert (write(value) == show.UNMEASURED) == missing
+    for write in (
+        quantities.figure,
+        quantities.ms,
+        quantities.percent,
+        quantities.rate,
+        quantities.gib,
+        quantities.mbps,
+        quantities.signed_ms,
+    ):
+        assert (write(value) == quantities.UNMEASURED) == missing

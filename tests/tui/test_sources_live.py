@@ -15,11 +15,9 @@ from hypothesis import strategies as st
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from swarm_protocol.coding import encode
-from swarm_protocol.frames import encode_diff, encode_keyframe
-from swarm_protocol.shape import LayerShape
-from swarm_protocol.swarm import NodeFacts, Swarm
-from swarm_protocol.viewing import (
+from swarm_protocol.layer_shape import LayerShape
+from swarm_protocol.messages.codec import encode
+from swarm_protocol.messages.viewer_messages import (
     Diff,
     ExportChunk,
     ExportRequest,
@@ -34,9 +32,11 @@ from swarm_protocol.viewing import (
     ViewerMessage,
     decode_from_viewer,
 )
-from swarmtop.source import SourceError
+from swarm_protocol.snapshot.frames import encode_diff, encode_keyframe
+from swarm_protocol.snapshot.swarm import NodeFacts, Swarm
 from swarmtop.sources import first_frame
 from swarmtop.sources.live import LiveSource
+from swarmtop.sources.source import SourceError
 from swarmtop.sources.stream import RETRY_CAP_S, Backoff, FrameFollower
 
 NODE = "00112233445566aa"

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from swarm_protocol.messages import GpuFacts, HostFacts
-from swarm_protocol.samples import ComputeSample, EventSample, HostSample, LinkSample, UplinkSample
+from swarm_protocol.messages.probe_messages import GpuFacts, HostFacts
+from swarm_protocol.messages.samples import ComputeSample, EventSample, HostSample, LinkSample, UplinkSample
 from swarm_protocol.units import NS_PER_S, ns_from_iso
-from swarm_storage.csvio import CSV_KINDS
+from swarm_storage.csv_format import CSV_KINDS
 from swarm_storage.store import open_store
 from swarm_storage.transaction import NodeBatch
 from swarmtop import cli
 from swarmtop.commands.export import KINDS, ROLLUPS
-from swarmtop.source import SourceError
 from swarmtop.sources import first_frame
 from swarmtop.sources.replay import ReplaySource
+from swarmtop.sources.source import SourceError
 
 A, B = "a" * 16, "b" * 16
 BEGAN = ns_from_iso("2026-11-23T14:00:00")

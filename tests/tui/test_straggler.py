@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from swarm_predict.catalogue import model_named
+from swarm_predict.model.catalogue import model_named
 from swarm_predict.types import Engine, Workload
-from swarm_protocol.swarm import Kind, LayerTime, Swarm
+from swarm_protocol.snapshot.swarm import Kind, LayerTime, Swarm
 from swarm_protocol.units import NS_PER_S
-from swarmtop.analysis import Analysis, analyse
+from swarmtop.analysis.analysis import Analysis, analyse
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "predict"))
 

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Final, NoReturn, get_args
 
 from swarm_predict.types import AllReduce, Engine
-from swarm_protocol import pins
 from swarm_protocol.ports import DEFAULT_PORT
+from swarm_protocol.trust import certificate_pins
 from swarm_protocol.units import NS_PER_S, ns_from_iso
 
 DEFAULT_MODEL: Final = "llama-3.1-8b"
@@ -151,8 +151,8 @@ def length_s(text: str) -> int:
 def fingerprint(text: str) -> str:
     """An argparse type: the fingerprint of a collector's certificate."""
     try:
-        return pins.text_of(pins.digest_of(text))
-    except pins.PinError as error:
+        return certificate_pins.text_of(certificate_pins.digest_of(text))
+    except certificate_pins.PinError as error:
         raise argparse.ArgumentTypeError(f"takes SHA256:… ({error})") from None
 
 

@@ -20,7 +20,7 @@ from swarm_protocol import __version__
 from swarmtop.args import Parser, add_question, add_source, address, joined_times
 from swarmtop.commands import COMMANDS, Command
 from swarmtop.errors import DONE, INTERNAL, INTERRUPTED, UNUSABLE, CommandError
-from swarmtop.source import SourceError
+from swarmtop.sources.source import SourceError
 
 DESCRIPTION: Final = "Which machine holds your pooled-GPU swarm back, why, and how many tokens per second it can give."
 EXAMPLE: Final = """
@@ -167,7 +167,7 @@ def crash_line(error: BaseException) -> str:
     import datetime as dt
     import traceback
 
-    from swarm_protocol.identity import default_state_dir
+    from swarm_protocol.trust.identity import default_state_dir
 
     what = f"{type(error).__name__}: {error}".splitlines()[0][:200]
     path = default_state_dir() / "swarmtop.log"

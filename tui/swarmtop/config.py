@@ -9,16 +9,16 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from swarm_predict.catalogue import model_named
-from swarm_predict.models import ModelShape
+from swarm_predict.model.catalogue import model_named
+from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import PredictError, UnknownModel, Workload
 from swarm_protocol.ports import DEFAULT_PORT
 from swarm_protocol.text import safe
 from swarmtop.errors import CommandError
 
 if TYPE_CHECKING:
-    from swarm_predict.calibrate import Calibration
-    from swarmtop.source import Source
+    from swarm_predict.calibration.fit import Calibration
+    from swarmtop.sources.source import Source
 
 LOOPBACK: Final = "127.0.0.1"
 MAX_CONFIG_BYTES: Final = 1 << 20  # a Hugging Face config.json has a few kilobytes
@@ -32,7 +32,7 @@ def load_model(text: str) -> ModelShape:
     path = Path(text)
     if path.suffix != ".json" and not path.is_dir():
         return model_named(text)
-    from swarm_predict.config_json import from_config  # most people name a model of the catalogue
+    from swarm_predict.model.hf_config import from_config  # most people name a model of the catalogue
 
     if path.is_dir():
         path /= "config.json"
@@ -84,7 +84,7 @@ def _given(value: float | None, otherwise: float) -> float:
 
 def load_calibration(name: str, engine: str) -> Calibration:
     """Raises CommandError for a file that cannot be read, and for one of another engine."""
-    from swarm_predict.calibrate import decode
+    from swarm_predict.calibration.fit import decode
 
     try:
         data = Path(name).read_bytes()

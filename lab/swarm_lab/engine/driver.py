@@ -13,10 +13,10 @@ import time
 
 import msgspec
 
-from swarm_lab.engine import wire
-from swarm_lab.engine.plan import DriverConfig, DriverReport, Hop
+from swarm_lab.engine import framing
+from swarm_lab.engine.config import DriverConfig, DriverReport, Hop
+from swarm_lab.engine.framing import Body, Message
 from swarm_lab.engine.stage import Ends
-from swarm_lab.engine.wire import Body, Message
 from swarm_lab.engine.worker import CONNECT_TIMEOUT_S, Wiring, wiring_message
 
 
@@ -53,24 +53,24 @@ class _Chain:
         self.hops: list[Hop] = []
         self._batch = config.batch
         with socket.create_server((config.own_host, 0)) as listener:
-            self._out = wire.connect(*config.stages[0], CONNECT_TIMEOUT_S)
+            self._out = framing.connect(*config.stages[0], CONNECT_TIMEOUT_S)
             home = (config.own_host, listener.getsockname()[1])
-            wire.send(self._out, wiring_message(Wiring((*config.stages[1:], home))))
+            framing.send(self._out, wiring_message(Wiring((*config.stages[1:], home))))
             listener.settimeout(CONNECT_TIMEOUT_S)
-            self._back = wire.accept(listener)
+            self._back = framing.accept(listener)
         self._back.settimeout(None)
-        wire.receive(self._back)  # the wiring that the last stage passes on: empty here
+        framing.receive(self._back)  # the wiring that the last stage passes on: empty here
 
     def step(self, step: int, position: int, tokens: tuple[int, ...]) -> tuple[int, ...]:
         sent_ns = time.monotonic_ns()
-        wire.send(self._out, Message(Body.TOKENS, self._batch, step, position, _ids(tokens)))
-        answer = wire.receive(self._back)
+        framing.send(self._out, Message(Body.TOKENS, self._batch, step, position, _ids(tokens)))
+        answer = framing.receive(self._back)
         self.hops.append(Hop(step, 0, sent_ns, time.monotonic_ns()))
         return tuple(memoryview(answer.data).cast("i"))
 
     def reset(self) -> None:
-        wire.send(self._out, Message(Body.RESET, 1, 0, 0, b""))
-        wire.receive(self._back)  # it has come round
+        framing.send(self._out, Message(Body.RESET, 1, 0, 0, b""))
+        framing.receive(self._back)  # it has come round
 
     def close(self) -> None:
         _bye(self._out)
@@ -83,22 +83,22 @@ class _Star:
         self.hops: list[Hop] = []
         self._batch = config.batch
         self._ends = Ends(config.shape, config.threads)
-        self._stages = [wire.connect(host, port, CONNECT_TIMEOUT_S) for host, port in config.stages]
+        self._stages = [framing.connect(host, port, CONNECT_TIMEOUT_S) for host, port in config.stages]
         for stage in self._stages:
-            wire.send(stage, wiring_message(Wiring()))
+            framing.send(stage, wiring_message(Wiring()))
 
     def step(self, step: int, position: int, tokens: tuple[int, ...]) -> tuple[int, ...]:
         hidden = self._ends.embed(_ids(tokens), self._batch)
         for number, stage in enumerate(self._stages):
             sent_ns = time.monotonic_ns()
-            wire.send(stage, Message(Body.ACTIVATION, self._batch, step, position, hidden))
-            hidden = wire.receive(stage).data
+            framing.send(stage, Message(Body.ACTIVATION, self._batch, step, position, hidden))
+            hidden = framing.receive(stage).data
             self.hops.append(Hop(step, number, sent_ns, time.monotonic_ns()))
         return tuple(memoryview(self._ends.sample(hidden, self._batch)).cast("i"))
 
     def reset(self) -> None:
         for stage in self._stages:
-            wire.send(stage, Message(Body.RESET, 1, 0, 0, b""))
+            framing.send(stage, Message(Body.RESET, 1, 0, 0, b""))
 
     def close(self) -> None:
         for stage in self._stages:
@@ -112,7 +112,7 @@ def _ids(tokens: tuple[int, ...]) -> bytes:
 
 def _bye(connection: socket.socket) -> None:
     try:
-        wire.send(connection, Message(Body.BYE, 1, 0, 0, b""))
+        framing.send(connection, Message(Body.BYE, 1, 0, 0, b""))
     except OSError as error:  # the stage has gone already; its own log says why
         print(f"a stage hung up before the end ({error})", file=sys.stderr)
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F  # noqa: N812 - what everybody calls it
 
-from swarm_lab.engine.plan import EngineShape
-from swarm_lab.engine.wire import Body, Message
-from swarm_probe.compute.layers import NORM_EPS, KVCache, Weights, build_layers
+from swarm_lab.engine.config import EngineShape
+from swarm_lab.engine.framing import Body, Message
+from swarm_probe.compute.layers.decoder_layer import NORM_EPS, KVCache, Weights, build_layers
 
 _FORMATS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _EMBEDDING_SEED, _HEAD_SEED = 1_000_003, 1_000_033  # far from the layers' own: seed + number

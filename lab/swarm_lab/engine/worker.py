@@ -15,10 +15,10 @@ from pathlib import Path
 
 import msgspec
 
-from swarm_lab.engine import wire
-from swarm_lab.engine.plan import StageConfig, Visit
+from swarm_lab.engine import framing
+from swarm_lab.engine.config import StageConfig, Visit
+from swarm_lab.engine.framing import Body, Message
 from swarm_lab.engine.stage import StageCompute
-from swarm_lab.engine.wire import Body, Message
 
 CONNECT_TIMEOUT_S = 20.0
 
@@ -43,7 +43,7 @@ def serve(config: StageConfig, announce: Callable[[int], None]) -> None:
         announce(listener.getsockname()[1])
         going_on = True
         while going_on:
-            with wire.accept(listener) as upstream:
+            with framing.accept(listener) as upstream:
                 going_on = _session(compute, upstream, visits)
     Path(config.times_file).write_bytes(msgspec.json.encode(visits))
 
@@ -51,28 +51,28 @@ def serve(config: StageConfig, announce: Callable[[int], None]) -> None:
 def _session(compute: StageCompute, upstream: socket.socket, visits: list[Visit]) -> bool:
     """False after BYE, True where the other side only hung up."""
     try:
-        wiring = msgspec.json.decode(wire.receive(upstream).data, type=Wiring)
+        wiring = msgspec.json.decode(framing.receive(upstream).data, type=Wiring)
         downstream = _connect_onward(wiring) or upstream
-    except wire.WireError:
+    except framing.WireError:
         return True
     try:
         while True:
-            message = wire.receive(upstream)
+            message = framing.receive(upstream)
             received_ns = time.monotonic_ns()
             if message.body in (Body.RESET, Body.BYE):
                 compute.reset()
                 if message.body is Body.RESET:
                     visits.clear()  # what came before was warm-up
                 if downstream is not upstream:
-                    wire.send(downstream, message)
+                    framing.send(downstream, message)
                 if message.body is Body.BYE:
                     return False
                 continue
             body, data = compute.step(message)
             computed_ns = time.monotonic_ns()
-            wire.send(downstream, Message(body, message.batch, message.step, message.position, data))
+            framing.send(downstream, Message(body, message.batch, message.step, message.position, data))
             visits.append(Visit(message.step, received_ns, computed_ns))
-    except wire.WireError:
+    except framing.WireError:
         return True
     finally:
         if downstream is not upstream:
@@ -83,8 +83,8 @@ def _connect_onward(wiring: Wiring) -> socket.socket | None:
     if not wiring.onward:
         return None
     (host, port), *rest = wiring.onward
-    connection = wire.connect(host, port, CONNECT_TIMEOUT_S)
-    wire.send(connection, wiring_message(Wiring(tuple(rest))))
+    connection = framing.connect(host, port, CONNECT_TIMEOUT_S)
+    framing.send(connection, wiring_message(Wiring(tuple(rest))))
     return connection
 
 

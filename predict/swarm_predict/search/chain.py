@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from swarm_predict.tables import CostTables
-from swarm_protocol.swarm import Floats, Ints
+from swarm_predict.cost.tables import CostTables
+from swarm_protocol.snapshot.swarm import Floats, Ints
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

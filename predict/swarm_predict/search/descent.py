@@ -1,4 +1,4 @@
-"""A good chain placement soon: cheap constructions, then steepest descent with kicks. No proof; see `bound`.
+"""A good chain placement soon: cheap constructions, then steepest descent with kicks. No proof; see `walk_bound`.
 
 Every neighbourhood is one array of orders priced at once, so a step over all replacements, insertions, removals,
 moves and reversals costs some milliseconds for a hundred nodes. In large swarms only the nodes that look best at
@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from swarm_predict.search.chain import TIE_MS, Chain, cost_of
-from swarm_predict.search.fast import fast
-from swarm_protocol.swarm import Floats, Ints
+from swarm_predict.search.compiled.availability import fast
+from swarm_protocol.snapshot.swarm import Floats, Ints
 
 _POOL = 48  # newcomers tried at every place in one step
 _FAST_POOL = 128  # the same where the loops are compiled

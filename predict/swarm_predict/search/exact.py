@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from swarm_predict.search.chain import TIE_MS, Bools, Chain, split_cost
-from swarm_protocol.swarm import Floats, Ints
+from swarm_protocol.snapshot.swarm import Floats, Ints
 
 MAX_NODES = 18  # 18 · 2^18 codes of (first, set): tables over all of them stay near twenty megabytes
 _CHUNK = 4096  # rows at a time: what the minimum runs over stays in the cache

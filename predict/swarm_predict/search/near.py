@@ -13,11 +13,11 @@ from typing import Any, Final
 
 import numpy as np
 
+from swarm_predict.cost.tables import CostTables
 from swarm_predict.search.chain import Bools, Chain, chain_of, cost_of
+from swarm_predict.search.compiled.availability import fast
 from swarm_predict.search.descent import moves
-from swarm_predict.search.fast import fast
-from swarm_predict.tables import CostTables
-from swarm_protocol.swarm import Ints
+from swarm_protocol.snapshot.swarm import Ints
 
 _STEPS: Final = 20  # of the descent without numba: each gains, and few are ever taken
 _FEW_NODES: Final = 200  # ten milliseconds each without numba

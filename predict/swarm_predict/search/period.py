@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from swarm_predict.cost.tables import CostTables
 from swarm_predict.search.chain import Bools
-from swarm_predict.tables import CostTables
-from swarm_protocol.swarm import Floats, Ints
+from swarm_protocol.snapshot.swarm import Floats, Ints
 
 _SLACK = 1 + 1e-12  # a period made of the same floats in another order must not exclude itself
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from swarm_predict.tables import CostTables
+from swarm_predict.cost.tables import CostTables
 from swarm_predict.types import BadPlacement, DoesNotFit, Stage
 
 _POOL: Final = 40  # newcomers tried at every place

@@ -17,22 +17,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from swarm_predict.cost import build_tables
-from swarm_predict.engines import engine_facts
-from swarm_predict.models import ModelShape
-from swarm_predict.predict import predict
-from swarm_predict.search.certify import certify
+from swarm_predict.cost.build import build_tables
+from swarm_predict.cost.engines import engine_facts
+from swarm_predict.cost.tables import CostTables
+from swarm_predict.forecast.prediction import predict
+from swarm_predict.model.shapes import ModelShape
+from swarm_predict.search.bounds.certify import certify
 from swarm_predict.search.chain import TIE_MS, Bools, Chain, chain_of, split_of
+from swarm_predict.search.compiled.availability import fast
 from swarm_predict.search.descent import Descent
 from swarm_predict.search.exact import solve_exact
-from swarm_predict.search.fast import fast
+from swarm_predict.search.infeasible import why_not
 from swarm_predict.search.period import holds, limit, periods
 from swarm_predict.search.pinned import Pins, check_pins, solve_pinned
-from swarm_predict.search.reason import why_not
 from swarm_predict.search.star import solve_star
-from swarm_predict.tables import CostTables
 from swarm_predict.types import BadPlacement, DoesNotFit, Objective, Placement, Plan, Stage, Workload
-from swarm_protocol.swarm import Ints, Swarm
+from swarm_protocol.snapshot.swarm import Ints, Swarm
 from swarm_protocol.units import gib, transfer_ms
 
 MOST_LOST = 0.9  # of the time: a node that is hardly ever there still has a price

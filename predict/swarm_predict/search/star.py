@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from swarm_predict.cost.tables import CostTables
 from swarm_predict.search.chain import TIE_MS, Bools
-from swarm_predict.tables import CostTables
-from swarm_protocol.swarm import Floats, Ints
+from swarm_protocol.snapshot.swarm import Floats, Ints
 
 _SKIP, _MIDDLE, _FIRST, _LAST, _ONLY = range(5)
 _HAS_FIRST, _HAS_LAST = 1, 2

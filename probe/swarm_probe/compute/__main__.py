@@ -15,7 +15,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from swarm_probe.compute.company import Company
 from swarm_probe.compute.job import (
     Done,
     Job,
@@ -29,7 +28,8 @@ from swarm_probe.compute.job import (
     order_from_line,
     to_line,
 )
-from swarm_probe.gpu import Gpus
+from swarm_probe.machine.contention import Contention
+from swarm_probe.machine.gpu import Gpus
 
 YIELD_S: Final = 0.02  # the kernel hands a lock to who waits within far less
 
@@ -52,7 +52,7 @@ def main() -> int:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     lock = _take_turn(job, report)
     try:
-        company = Company(Gpus())
+        company = Contention(Gpus())
         if (why := company.in_the_way()) is not None:
             report(Waiting(why=why))
             company.wait_for_calm(time.sleep)
@@ -65,11 +65,11 @@ def main() -> int:
     return 0
 
 
-def _measure(job: Job, report: Callable[[Report], None], company: Company, lock: BinaryIO | None) -> None:
+def _measure(job: Job, report: Callable[[Report], None], company: Contention, lock: BinaryIO | None) -> None:
     _be_humble(job.nice)  # first: torch's threads take the priority they find
     try:
+        from swarm_probe.compute.device_timing import measure_device
         from swarm_probe.compute.devices import devices  # late: these load torch
-        from swarm_probe.compute.measure import measure_device
     except (ImportError, OSError) as error:  # OSError: a shared library that does not load
         report(Trouble(reason=f"torch cannot be loaded ({error}); pip install --force-reinstall 'swarmtop[torch]'"))
         return
@@ -96,11 +96,11 @@ def _let_others(lock: BinaryIO, report: Callable[[Report], None], label: str) ->
         report(Started(device=label))
 
 
-def _answer(job: Job, report: Callable[[Report], None], company: Company, lock: BinaryIO | None) -> None:
+def _answer(job: Job, report: Callable[[Report], None], company: Contention, lock: BinaryIO | None) -> None:
     """On the first device. Orders come from the parent; when it goes, they end, and with them this process."""
     _be_humble(job.nice)
     try:
-        from swarm_probe.compute.answer import answer  # late: these load torch
+        from swarm_probe.compute.attestation_worker import answer  # late: these load torch
         from swarm_probe.compute.devices import devices
     except (ImportError, OSError) as error:
         report(Trouble(reason=f"torch cannot be loaded ({error})"))

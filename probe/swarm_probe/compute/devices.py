@@ -15,8 +15,8 @@ from typing import Final
 
 import torch
 
-from swarm_probe.compute.matrices import BITS, KERNEL_DTYPE, QUANTISED, NoKernel, Weights
-from swarm_probe.host import cpu_name
+from swarm_probe.compute.layers.matrices import BITS, KERNEL_DTYPE, QUANTISED, NoKernel, Weights
+from swarm_probe.machine.host import cpu_name
 from swarm_protocol.units import BITS_PER_BYTE
 
 DTYPES: Final = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from swarm_protocol.messages import (
+from swarm_protocol.messages.probe_messages import (
     Challenge,
     ChallengeCommit,
     ChallengeGo,
@@ -20,7 +20,7 @@ from swarm_protocol.messages import (
     ChallengeReady,
     ComputeTask,
 )
-from swarm_protocol.samples import ComputeSample, RooflineSample
+from swarm_protocol.messages.samples import ComputeSample, RooflineSample
 
 MAX_LINE_BYTES: Final = 1 << 20  # the outputs that a challenge asks for
 BUDGET_MOST_S: Final = 120.0  # of one task, whatever the collector asks for

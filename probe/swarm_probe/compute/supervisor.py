@@ -23,8 +23,7 @@ from typing import Final
 import msgspec
 import psutil
 
-from swarm_probe.compute.challenger import Answer, Challenger
-from swarm_probe.compute.conditions import Conditions, Watch
+from swarm_probe.compute.attestation_client import Answer, Challenger
 from swarm_probe.compute.job import (
     BUDGET_MOST_S,
     MAX_LINE_BYTES,
@@ -39,9 +38,10 @@ from swarm_probe.compute.job import (
     report_from_line,
     to_line,
 )
-from swarm_probe.host import memory, torch_version
-from swarm_protocol.messages import Challenge, ComputeTask
-from swarm_protocol.samples import EventSample, ProbeSample
+from swarm_probe.machine.conditions import Conditions, ConditionWatch
+from swarm_probe.machine.host import memory, torch_version
+from swarm_protocol.messages.probe_messages import Challenge, ComputeTask
+from swarm_protocol.messages.samples import EventSample, ProbeSample
 from swarm_protocol.text import safe
 from swarm_protocol.units import BYTES_PER_GIB
 
@@ -111,7 +111,7 @@ class Compute:
         self._trouble = ""
         self._failures = 0  # in a row, of this task
         self.status = "no layer to time yet"
-        self._watch = Watch()
+        self._watch = ConditionWatch()
         self._challenge: Challenger | None = None
         self._asked: Challenge | None = None
 

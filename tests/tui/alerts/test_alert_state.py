@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_predict.catalogue import model_named
+from swarm_predict.model.catalogue import model_named
 from swarm_predict.types import Workload
-from swarm_protocol.swarm import Kind, NodeFacts, State, Swarm
+from swarm_protocol.snapshot.swarm import Kind, NodeFacts, State, Swarm
 from swarmtop.alerts.state import SILENT_S, Alerts, Change, Silence, parse_alert
-from swarmtop.analysis import unplanned
-from swarmtop.rules import RuleError
+from swarmtop.analysis.analysis import unplanned
+from swarmtop.analysis.rules import RuleError
 
 S = 1_000_000_000
 MODEL = model_named("tiny")

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_predict.catalogue import model_named
-from swarm_protocol.swarm import Kind, Swarm
-from swarm_protocol.swarmfile import parse_swarm
+from swarm_predict.model.catalogue import model_named
+from swarm_protocol.snapshot.swarm import Kind, Swarm
+from swarm_protocol.snapshot.swarm_file import parse_swarm
 from swarmtop import cli
 from swarmtop.imports import gpus, iperf3, irtt, matrix, perfsonar, petals
 from swarmtop.imports.found import Found, ImportProblem, LinkFound, Names, NodeFound

@@ -16,16 +16,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_predict.catalogue import model_named
+from swarm_predict.model.catalogue import model_named
 from swarm_predict.types import Workload
-from swarm_protocol.swarm import Event, Kind, NodeFacts, State, Swarm
-from swarm_protocol.swarmfile import parse_swarm
+from swarm_protocol.snapshot.swarm import Event, Kind, NodeFacts, State, Swarm
+from swarm_protocol.snapshot.swarm_file import parse_swarm
 from swarmtop import cli
-from swarmtop.analysis import analyse
-from swarmtop.report import drawing
+from swarmtop.analysis.analysis import analyse
+from swarmtop.report import svg
 from swarmtop.report.gather import Report
-from swarmtop.report.page import rendered
-from swarmtop.source import History
+from swarmtop.report.html import rendered
+from swarmtop.sources.source import History
 
 GARAGE = Path(__file__).parents[3] / "examples" / "garage.toml"
 MODEL = "llama-2-13b"
@@ -139,13 +139,13 @@ def test_a_swarm_without_anybody_has_a_page_that_says_so() -> None:
 def test_any_names_make_a_drawing_that_is_xml(names: list[str], value: float) -> None:
     values = np.full((len(names), len(names)), value)
     estimated = np.ones(values.shape, bool).tolist()
-    ElementTree.fromstring(drawing.heat_map(names, values, estimated, (10, 40, 100, 200)))
+    ElementTree.fromstring(svg.heat_map(names, values, estimated, (10, 40, 100, 200)))
 
 
 @given(st.lists(st.none() | st.floats(0, 1e9), min_size=1, max_size=50))
 def test_a_line_breaks_where_nothing_was_measured(values: list[float | None]) -> None:
     history = History(tuple(range(len(values))), tuple(values))
-    picture = ElementTree.fromstring(drawing.lines("rtt", "ms", [("a", history)]))
+    picture = ElementTree.fromstring(svg.lines("rtt", "ms", [("a", history)]))
     path = picture.find("{http://www.w3.org/2000/svg}path")
     assert path is not None
     runs = sum(value is not None and (i == 0 or values[i - 1] is None) for i, value in enumerate(values))
@@ -153,7 +153,7 @@ def test_a_line_breaks_where_nothing_was_measured(values: list[float | None]) ->
 
 
 def test_the_bar_shares_out_the_time_of_a_token() -> None:
-    picture = ElementTree.fromstring(drawing.bar([("compute", 30.0), ("network", 10.0), ("overhead", 0.0)]))
+    picture = ElementTree.fromstring(svg.bar([("compute", 30.0), ("network", 10.0), ("overhead", 0.0)]))
     widths = [float(rect.attrib["width"]) for rect in picture if rect.tag.endswith("rect")]
     assert widths[0] / widths[1] == pytest.approx(3, rel=0.01)
     assert len(widths) == 2

@@ -19,14 +19,14 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
 from swarm_predict.types import Stage
-from swarm_protocol.coding import encode
-from swarm_protocol.frames import encode_keyframe
-from swarm_protocol.samples import RunSample
-from swarm_protocol.swarmfile import parse_swarm
-from swarm_protocol.viewing import Keyframe, RunKept, RunReport, decode_from_viewer
+from swarm_protocol.messages.codec import encode
+from swarm_protocol.messages.samples import RunSample
+from swarm_protocol.messages.viewer_messages import Keyframe, RunKept, RunReport, decode_from_viewer
+from swarm_protocol.snapshot.frames import encode_keyframe
+from swarm_protocol.snapshot.swarm_file import parse_swarm
 from swarmtop import cli
+from swarmtop.analysis.engine_runs import at_placement, baselines
 from swarmtop.watch.server import Manner
-from swarmtop.watched import at_placement, baselines
 
 GARAGE = parse_swarm((Path(__file__).parents[3] / "examples" / "garage.toml").read_text(), source="garage")
 TWO = "attic-3090:0-21,lab-a4000:22-31"

@@ -1,11 +1,11 @@
-"""When a rule calls and when it is quiet again, place by place. Pure: figures and times in, changes out.
+"""When a rule fires and when it clears, place by place. Pure: figures and times in, changes out.
 
     RULE [for TIME] [clear TIME] [margin P%]        for example   rtt_p99_ms<250 for 30s clear 2m margin 10%
 
-RULE is one of `swarmtop.rules`. A place fires once the rule has been broken there for `for` without a break; it clears
-once the rule has held there with `margin` to spare for `clear`. So one bad window calls nobody, and a figure that
-sways about its limit calls once. What cannot be judged breaks a rule like any other breach, and clears like any other.
-"""
+RULE is one of `swarmtop.analysis.rules`. A place fires once the rule has been broken there for `for` without a pause;
+it clears once the rule has held there with `margin` to spare for `clear`. So one bad window notifies nobody, and a
+figure that hovers about its limit notifies once. What cannot be judged breaks a rule like any other breach, and
+clears like any other."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from swarm_protocol.swarm import Swarm
+from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.units import NS_PER_S
-from swarmtop.analysis import Analysis
-from swarmtop.rules import Breach, Rule, RuleError, breaches, parse_rule
+from swarmtop.analysis.analysis import Analysis
+from swarmtop.analysis.rules import Breach, Rule, RuleError, breaches, parse_rule
 
 FOR_S: Final = 30.0  # three windows of a probe: one bad one is no trouble yet
 CLEAR_S: Final = 60.0

@@ -12,21 +12,21 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, cast
 
 from swarm_protocol.text import safe
-from swarmtop import rules
 from swarmtop.alerts.state import CLEAR_S, FOR_S, MARGIN, AlertRule, Alerts, Change, Silence, parse_alert
-from swarmtop.analysis import analyse, unplanned
+from swarmtop.analysis import rules
+from swarmtop.analysis.analysis import analyse, unplanned
 from swarmtop.args import add_question, add_source
 from swarmtop.config import load_model, open_source, workload
 from swarmtop.errors import DONE, CommandError
-from swarmtop.show import moment
+from swarmtop.text.quantities import moment
 
 if TYPE_CHECKING:
-    from swarm_predict.models import ModelShape
+    from swarm_predict.model.shapes import ModelShape
     from swarm_predict.types import Workload
-    from swarm_protocol.swarm import Swarm
+    from swarm_protocol.snapshot.swarm import Swarm
     from swarmtop.alerts.sinks import Sink
-    from swarmtop.analysis import Analysis
-    from swarmtop.source import Source
+    from swarmtop.analysis.analysis import Analysis
+    from swarmtop.sources.source import Source
 
 EXAMPLE: Final = """
 swarmtop alert --connect 10.0.0.5:9470 --rule 'state!=lost for 1m' --run 'notify-send swarm'

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from swarm_protocol.identity import default_state_dir
 from swarm_protocol.text import safe
+from swarm_protocol.trust.identity import default_state_dir
 from swarm_protocol.units import iso_utc
 from swarmtop.errors import DONE, CommandError
 from swarmtop.progress import progress
@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from swarm_storage.backup import backup
     from swarm_storage.errors import StoreError
+    from swarm_storage.sqlite.backup import backup
 
     source = Path(args.db) if args.db is not None else _store_here()
     target = Path(args.target) if args.target is not None else Path(default_name(time.time_ns()))

@@ -12,21 +12,21 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from swarm_predict.calibrate import ORDER, Calibration, Constant, Observed, encode, fit, observed
-from swarm_predict.models import ModelShape
+from swarm_predict.calibration.fit import ORDER, Calibration, Constant, Observed, encode, fit, observed
+from swarm_predict.forecast.prediction import predict
+from swarm_predict.model.shapes import ModelShape
 from swarm_predict.placement import parse_placement
-from swarm_predict.predict import predict
 from swarm_predict.types import PredictError, Workload
-from swarm_protocol.swarm import Swarm
+from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.text import safe
 from swarm_protocol.units import iso_utc
-from swarmtop import show
 from swarmtop.args import add_question, add_source
 from swarmtop.commands.common import one_frame
 from swarmtop.config import load_model, open_source, workload
 from swarmtop.errors import DONE, CommandError
-from swarmtop.plain import dumps
 from swarmtop.sources.swarmfile import SwarmFileSource
+from swarmtop.text import quantities
+from swarmtop.text.plain import dumps
 
 EXAMPLE: Final = """
 swarmtop calibrate --swarm examples/garage.toml --engine petals --run "attic-3090:0-21,lab-a4000:22-31=9.1"
@@ -178,18 +178,19 @@ def _write(path: Path, data: bytes) -> None:
 def text_of(found: Calibration, out: str | None) -> str:
     held = {"hop": "software per hop", "compute": "compute, measured / predicted", "client": "client, each step"}
     values = {
-        "hop": show.ms(found.hop_overhead_ms),
+        "hop": quantities.ms(found.hop_overhead_ms),
         "compute": f"× {found.compute_scale:.3g}",
-        "client": show.ms(found.client_ms),
+        "client": quantities.ms(found.client_ms),
     }
     rows = [(held[c], values[c], "fitted" if c in found.fitted else "not fitted") for c in ORDER]
-    wide = [max(show.width(row[i]) for row in rows) for i in range(2)]
+    wide = [max(quantities.width(row[i]) for row in rows) for i in range(2)]
     lines = [f"{safe(found.model)} {found.weights}, {found.engine}", ""]
-    lines += [f"  {show.pad(a, wide[0])}  {show.pad(b, wide[1], right=True)}  {c}" for a, b, c in rows]
+    lines += [f"  {quantities.pad(a, wide[0])}  {quantities.pad(b, wide[1], right=True)}  {c}" for a, b, c in rows]
     lines += ["", "runs"]
-    names = max(show.width(safe(r.run)) for r in found.runs)
+    names = max(quantities.width(safe(r.run)) for r in found.runs)
     lines += [
-        f"  {show.pad(safe(r.run), names)}  observed {show.ms(r.observed_ms)}, fitted {show.ms(r.predicted_ms)}, "
+        f"  {quantities.pad(safe(r.run), names)}  observed {quantities.ms(r.observed_ms)}, "
+        f"fitted {quantities.ms(r.predicted_ms)}, "
         f"{r.relative:+.1%}"
         for r in found.runs
     ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
-from swarmtop import rules
-from swarmtop.analysis import analyse, unplanned
+from swarmtop.analysis import rules
+from swarmtop.analysis.analysis import analyse, unplanned
 from swarmtop.args import add_question, add_source
 from swarmtop.commands.common import one_frame
 from swarmtop.config import load_model, open_source, workload

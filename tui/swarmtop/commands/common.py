@@ -8,10 +8,10 @@ import shutil
 import sys
 from typing import Final
 
-from swarm_protocol.swarm import Swarm
+from swarm_protocol.snapshot.swarm import Swarm
 from swarmtop.progress import progress
-from swarmtop.source import Source
 from swarmtop.sources import first_frame
+from swarmtop.sources.source import Source
 
 PIPE_WIDTH: Final = 100  # of a page that goes into a file
 

@@ -7,11 +7,11 @@ import gc
 import os
 import sys
 
-from swarm_protocol.loopback import is_loopback
+from swarm_protocol.trust.loopback import is_loopback
 from swarmtop.config import load_model, open_source, workload
 from swarmtop.dashboard.options import DashboardOptions
 from swarmtop.errors import CommandError
-from swarmtop.source import Source
+from swarmtop.sources.source import Source
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,13 +39,13 @@ def run(args: argparse.Namespace) -> int:
         host, port = args.connect
         hint = "" if is_loopback(host) else invite_line(host, port, token=args.token)
         return show(open_source(args), hint)
-    from swarmtop import operating
-    from swarmtop.embedded import home
+    from swarmtop.local import operator_client
+    from swarmtop.local.embedded import home
 
     with home(args.token, args.listen) as found:
         hint = ""
         if found.join is not None:
             host, port = found.join
-            desk = operating.find(str(found.state), port)
+            desk = operator_client.find(str(found.state), port)
             hint = invite(desk, host) if desk is not None else invite_line(host, port, token=found.token)
         return show(LiveSource(found.host, found.port, token=found.token), hint)

@@ -16,10 +16,10 @@ from swarm_protocol.text import safe
 from swarmtop.args import add_source, at_ns, when
 from swarmtop.config import open_source
 from swarmtop.errors import DONE, CommandError
-from swarmtop.parquet import ParquetFile
 from swarmtop.progress import progress
-from swarmtop.pseudonyms import Pseudonyms
-from swarmtop.source import Source
+from swarmtop.sources.source import Source
+from swarmtop.text.parquet import ParquetFile
+from swarmtop.text.pseudonyms import Pseudonyms
 
 EXAMPLE: Final = """
 swarmtop export --db swarm.db --csv samples/                     one file a kind

@@ -16,7 +16,7 @@ from swarmtop.imports.found import Found, ImportProblem
 from swarmtop.progress import progress
 
 if TYPE_CHECKING:
-    from swarm_predict.models import ModelShape
+    from swarm_predict.model.shapes import ModelShape
 
 EXAMPLE: Final = """
 swarmtop import petals https://health.petals.dev/api/v1/state --out petals.toml
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _checked(found: Found, base: str) -> str:
     """The file's text, read back once: what is written can be used."""
-    from swarm_protocol.swarmfile import SwarmFileError, parse_swarm
+    from swarm_protocol.snapshot.swarm_file import SwarmFileError, parse_swarm
     from swarmtop.imports.swarmtoml import written
 
     text = written(found, base)

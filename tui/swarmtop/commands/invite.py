@@ -11,16 +11,16 @@ import sys
 import time
 from typing import Final
 
-from swarm_protocol import operate
-from swarm_protocol.loopback import is_loopback
+from swarm_protocol.messages import operator_messages
 from swarm_protocol.ports import DEFAULT_PORT
 from swarm_protocol.text import safe
+from swarm_protocol.trust.loopback import is_loopback
 from swarm_protocol.units import NS_PER_S, iso_utc
-from swarmtop import operating
 from swarmtop.args import add_token, address, address_text, length_s
 from swarmtop.commands.common import one_frame
 from swarmtop.config import LOOPBACK
 from swarmtop.errors import DONE, CommandError
+from swarmtop.local import operator_client
 from swarmtop.sources.live import LiveSource
 
 EXAMPLE: Final = """
@@ -51,13 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.list:
-        return _list(operating.need(args.state))
+        return _list(operator_client.need(args.state))
     if args.revoke is not None:
-        return _revoke(operating.need(args.state), args.revoke)
+        return _revoke(operator_client.need(args.state), args.revoke)
     host, port = args.connect or (None, None)
-    desk = operating.find(args.state, port)
+    desk = operator_client.find(args.state, port)
     if desk is None and args.state is not None:
-        operating.need(args.state)
+        operator_client.need(args.state)
     if desk is None:
         return _with_token(host or LOOPBACK, port or DEFAULT_PORT, args)
     print(invite(desk, host, label=args.label, valid_s=args.valid, port=port))
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     remark = ""
     if is_loopback(desk.operator.host):
         remark = "the collector listens on this machine alone; start it with --listen 0.0.0.0:9470 to let others in"
-    elif shown in operating.EVERYWHERE:
+    elif shown in operator_client.EVERYWHERE:
         remark = reachable_address()[1]
     until = iso_utc(time.time_ns() + args.valid * NS_PER_S)[:16].replace("T", " at ")
     print(f"good for one machine, until {until} UTC{'; ' + remark if remark else ''}", file=sys.stderr)
@@ -73,14 +73,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def invite(
-    desk: operating.Desk, host: str | None, *, label: str = "", valid_s: int = 86_400, port: int | None = None
+    desk: operator_client.Desk, host: str | None, *, label: str = "", valid_s: int = 86_400, port: int | None = None
 ) -> str:
     """A fresh line. `host`: as volunteers reach it; None: as this machine is reached. Raises CommandError."""
-    made = desk.ask(operate.MakeInvite(label=label, valid_s=valid_s))
-    assert isinstance(made, operate.Made)
+    made = desk.ask(operator_messages.MakeInvite(label=label, valid_s=valid_s))
+    assert isinstance(made, operator_messages.Made)
     if host is None:
         host = desk.operator.host
-        if host in operating.EVERYWHERE or is_loopback(host):
+        if host in operator_client.EVERYWHERE or is_loopback(host):
             host = reachable_address()[0]
     return invite_line(host, port or desk.operator.port, code=made.code, pin=desk.operator.pin)
 
@@ -108,9 +108,9 @@ def _with_token(host: str, port: int, args: argparse.Namespace) -> int:
     return DONE
 
 
-def _list(desk: operating.Desk) -> int:
-    answer = desk.ask(operate.ListInvites())
-    assert isinstance(answer, operate.Invites)
+def _list(desk: operator_client.Desk) -> int:
+    answer = desk.ask(operator_messages.ListInvites())
+    assert isinstance(answer, operator_messages.Invites)
     if not answer.rows:
         print("no invite was made yet; swarmtop invite makes one", file=sys.stderr)
     for row in answer.rows:
@@ -119,11 +119,11 @@ def _list(desk: operating.Desk) -> int:
     return DONE
 
 
-def _revoke(desk: operating.Desk, invite_id: str) -> int:
+def _revoke(desk: operator_client.Desk, invite_id: str) -> int:
     if not _INVITE_ID.fullmatch(invite_id):
         raise CommandError(f"{safe(invite_id, 40)} is no invite; swarmtop invite --list shows them")
-    answer = desk.ask(operate.RevokeInvite(invite=invite_id))
-    assert isinstance(answer, operate.Done)
+    answer = desk.ask(operator_messages.RevokeInvite(invite=invite_id))
+    assert isinstance(answer, operator_messages.Done)
     print(safe(answer.text))
     return DONE
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from swarm_lab import netns
 from swarm_lab.bundled import bundled, scenario_text
+from swarm_lab.emulation import netns
 from swarm_lab.recording import RECORDED, pack, unpack
 from swarm_lab.scenario import Scenario, ScenarioError, parse_scenario
 from swarm_predict.placement import parse_placement
@@ -151,7 +151,7 @@ def _replay(args: argparse.Namespace) -> int:
 async def _record(lab: Lab, args: argparse.Namespace) -> int:
     seconds = args.seconds or lab.scenario.duration_s
     target = Path(args.out or f"{args.scenario}.db.xz")
-    from swarm_lab.race import wait_until_measured
+    from swarm_lab.verification.race import wait_until_measured
 
     await wait_until_measured(lab, load_model(args.model or lab.scenario.model), _say)
     _say(f"recording for {seconds:g} s")
@@ -203,7 +203,7 @@ async def _timeline(lab: Lab) -> AsyncIterator[None]:
 
 
 async def _verify(lab: Lab, args: argparse.Namespace) -> int:
-    from swarm_lab.report import verify_json, verify_run, verify_text
+    from swarm_lab.verification.report import verify_json, verify_run, verify_text
 
     seconds = args.seconds or lab.scenario.duration_s
     _say(f"measuring for {seconds:g} s")
@@ -216,7 +216,7 @@ async def _verify(lab: Lab, args: argparse.Namespace) -> int:
 
 
 async def _race(lab: Lab, args: argparse.Namespace) -> int:
-    from swarm_lab.race import (
+    from swarm_lab.verification.race import (
         WEIGHTS,
         RaceError,
         best_placement,

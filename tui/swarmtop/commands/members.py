@@ -7,11 +7,11 @@ import sys
 import time
 from typing import Final
 
-from swarm_protocol import operate
+from swarm_protocol.messages import operator_messages
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_S
-from swarmtop import operating
 from swarmtop.errors import DONE
+from swarmtop.local import operator_client
 
 EXAMPLE: Final = """
 swarmtop members                                   everybody who has ever joined
@@ -32,10 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    desk = operating.need(args.state)
+    desk = operator_client.need(args.state)
     request = _request(args)
     answer = desk.ask(request)
-    if isinstance(answer, operate.Members):
+    if isinstance(answer, operator_messages.Members):
         for line in table(answer.rows, time.time_ns()):
             print(line)
         pin = f", known to members by {desk.operator.pin}" if desk.operator.pin else ", plain text on this machine only"
@@ -43,29 +43,29 @@ def run(args: argparse.Namespace) -> int:
         for row in answer.rows:
             for doubt in row.doubts:
                 print(f"{safe(row.name)}: {safe(doubt)}", file=sys.stderr)
-    elif isinstance(answer, operate.Done):
+    elif isinstance(answer, operator_messages.Done):
         print(safe(answer.text))
     return DONE
 
 
-def _request(args: argparse.Namespace) -> operate.Request:
+def _request(args: argparse.Namespace) -> operator_messages.Request:
     if args.rename is not None:
         member, _, name = args.rename.partition("=")
-        return operate.Rename(member=member[:300], name=name[:300])
+        return operator_messages.Rename(member=member[:300], name=name[:300])
     if args.revoke is not None:
-        return operate.Revoke(member=args.revoke[:300])
+        return operator_messages.Revoke(member=args.revoke[:300])
     if args.readmit is not None:
-        return operate.Revoke(member=args.readmit[:300], readmit=True)
-    return operate.ListMembers()
+        return operator_messages.Revoke(member=args.readmit[:300], readmit=True)
+    return operator_messages.ListMembers()
 
 
-def table(rows: tuple[operate.MemberRow, ...], now_ns: int) -> list[str]:
+def table(rows: tuple[operator_messages.MemberRow, ...], now_ns: int) -> list[str]:
     cells = [_HEAD, *(_cells(row, now_ns) for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(_HEAD))]
     return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
 
 
-def _cells(row: operate.MemberRow, now_ns: int) -> tuple[str, ...]:
+def _cells(row: operator_messages.MemberRow, now_ns: int) -> tuple[str, ...]:
     label = f"for {safe(row.label, 40)}" if row.label else ""
     doubted = f"{len(row.doubts)} in doubt" if row.doubts else ""
     return (

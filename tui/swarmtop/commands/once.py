@@ -18,15 +18,15 @@ from typing import Final, cast
 
 import numpy as np
 
-from swarm_protocol.swarm import Kind, Path, Swarm, Transport, Why
+from swarm_protocol.snapshot.swarm import Kind, Path, Swarm, Transport, Why
 from swarm_protocol.text import safe
 from swarm_protocol.units import iso_utc
-from swarmtop import plain, show
-from swarmtop.analysis import Analysis, Row, analyse
+from swarmtop.analysis.analysis import Analysis, Row, analyse
 from swarmtop.commands.common import one_frame, table_width
 from swarmtop.config import load_model, open_source, workload
 from swarmtop.progress import progress
-from swarmtop.source import Source
+from swarmtop.sources.source import Source
+from swarmtop.text import plain, quantities
 
 LISTED_NODES: Final = 50  # up to here every pair is measured, and there are no more than 2,450
 
@@ -44,21 +44,23 @@ class Column:
 COLUMNS: Final[tuple[Column, ...]] = (
     Column("rank", "#", lambda r: r.rank, lambda r: str(r.rank)),
     Column("name", "NODE", lambda r: r.name, lambda r: safe(r.name), right=False),
-    Column("state", "STATE", lambda r: show.STATE_WORD[r.state], lambda r: show.state(r.state), right=False),
-    Column("cost_ms", "COST ms", lambda r: r.cost_ms, lambda r: show.figure(r.cost_ms)),
-    Column("gain_ms", "GAIN ms", lambda r: r.gain_ms, lambda r: show.figure(r.gain_ms), 3),
-    Column("cause", "CAUSE", lambda r: r.cause, lambda r: r.cause or show.UNMEASURED, 1, right=False),
+    Column(
+        "state", "STATE", lambda r: quantities.STATE_WORD[r.state], lambda r: quantities.state(r.state), right=False
+    ),
+    Column("cost_ms", "COST ms", lambda r: r.cost_ms, lambda r: quantities.figure(r.cost_ms)),
+    Column("gain_ms", "GAIN ms", lambda r: r.gain_ms, lambda r: quantities.figure(r.gain_ms), 3),
+    Column("cause", "CAUSE", lambda r: r.cause, lambda r: r.cause or quantities.UNMEASURED, 1, right=False),
     Column("in_placement", "PLAN", lambda r: r.in_placement, lambda r: "yes" if r.in_placement else "no", 5, False),
-    Column("rtt_p50_ms", "RTT ms", lambda r: r.rtt_p50_ms, lambda r: show.figure(r.rtt_p50_ms, r.rtt_kind), 2),
-    Column("jitter_ms", "JITTER ms", lambda r: r.jitter_ms, lambda r: show.figure(r.jitter_ms), 6),
-    Column("loss", "LOSS", lambda r: r.loss, lambda r: show.percent(r.loss), 4),
-    Column("up_mbps", "UP Mbit/s", lambda r: r.up_mbps, lambda r: show.figure(r.up_mbps, r.up_kind), 3),
-    Column("layer_ms", "LAYER ms", lambda r: r.layer_ms, lambda r: show.figure(r.layer_ms), 2),
-    Column("device", "DEVICE", lambda r: r.device, lambda r: safe(r.device) or show.UNMEASURED, 8, right=False),
-    Column("vram_free_gib", "FREE GiB", lambda r: r.vram_free_gib, lambda r: show.figure(r.vram_free_gib), 9),
-    Column("age_s", "AGE", lambda r: r.age_s, lambda r: show.seconds(r.age_s), 7),
-    Column("nat", "", lambda r: r.nat, lambda r: r.nat or show.UNMEASURED),
-    Column("nat_age_s", "", lambda r: r.nat_age_s, lambda r: show.seconds(r.nat_age_s)),
+    Column("rtt_p50_ms", "RTT ms", lambda r: r.rtt_p50_ms, lambda r: quantities.figure(r.rtt_p50_ms, r.rtt_kind), 2),
+    Column("jitter_ms", "JITTER ms", lambda r: r.jitter_ms, lambda r: quantities.figure(r.jitter_ms), 6),
+    Column("loss", "LOSS", lambda r: r.loss, lambda r: quantities.percent(r.loss), 4),
+    Column("up_mbps", "UP Mbit/s", lambda r: r.up_mbps, lambda r: quantities.figure(r.up_mbps, r.up_kind), 3),
+    Column("layer_ms", "LAYER ms", lambda r: r.layer_ms, lambda r: quantities.figure(r.layer_ms), 2),
+    Column("device", "DEVICE", lambda r: r.device, lambda r: safe(r.device) or quantities.UNMEASURED, 8, right=False),
+    Column("vram_free_gib", "FREE GiB", lambda r: r.vram_free_gib, lambda r: quantities.figure(r.vram_free_gib), 9),
+    Column("age_s", "AGE", lambda r: r.age_s, lambda r: quantities.seconds(r.age_s), 7),
+    Column("nat", "", lambda r: r.nat, lambda r: r.nat or quantities.UNMEASURED),
+    Column("nat_age_s", "", lambda r: r.nat_age_s, lambda r: quantities.seconds(r.nat_age_s)),
 )
 
 
@@ -130,13 +132,13 @@ def _links(swarm: Swarm) -> list[dict[str, object]] | None:
             "path": Path(int(links["path"][i, j])).name.lower(),
             "why": Why(int(links["why"][i, j])).name.lower().replace("_", "-") if links["why"][i, j] else None,
             "kind": Kind(int(links["kind"][i, j])).name.lower(),
-            "rtt_p50_ms": show.optional(links["rtt_p50_ms"][i, j]),
-            "loss": show.optional(links["loss"][i, j]),
-            "hop_p50_ms": show.optional(links["hop_p50_ms"][i, j]),
+            "rtt_p50_ms": quantities.optional(links["rtt_p50_ms"][i, j]),
+            "loss": quantities.optional(links["loss"][i, j]),
+            "hop_p50_ms": quantities.optional(links["hop_p50_ms"][i, j]),
             "hop_transport": Transport(int(links["hop_transport"][i, j])).name.lower()
             if links["hop_bytes"][i, j]
             else None,
-            "age_s": show.age_s(int(links["at_ns"][i, j]), swarm.at_ns),
+            "age_s": quantities.age_s(int(links["at_ns"][i, j]), swarm.at_ns),
         }
         for i, j in np.argwhere((links["kind"] != Kind.NONE) | (links["at_ns"] > 0)).tolist()
         if i != j
@@ -155,17 +157,17 @@ def as_csv(found: Analysis, *, header: bool = True) -> str:
 def as_table(swarm: Swarm, found: Analysis, width: int | None) -> str:
     """For people: a headline, the ranking, and what is missing."""
     cells = [[c.text(row) for c in COLUMNS] for row in found.rows]
-    widths = [max([len(c.title), *(show.width(line[i]) for line in cells)]) for i, c in enumerate(COLUMNS)]
+    widths = [max([len(c.title), *(quantities.width(line[i]) for line in cells)]) for i, c in enumerate(COLUMNS)]
     shown = _columns_that_fit(widths, width)
     table = [
-        "  ".join(show.pad(line[i], widths[i], right=COLUMNS[i].right) for i in shown).rstrip()
+        "  ".join(quantities.pad(line[i], widths[i], right=COLUMNS[i].right) for i in shown).rstrip()
         for line in ([c.title for c in COLUMNS], *cells)
     ]
     if not found.rows:
         table.append("`swarmtop invite` prints the line that volunteers paste")
     remarks = ([found.why_not] if found.why_not else []) + [n for n in found.notes if n != found.why_not]
     lines = [*_folded(headline(swarm, found), width), ""]
-    lines += table if width is None else [show.fit(line, width) for line in table]
+    lines += table if width is None else [quantities.fit(line, width) for line in table]
     if remarks:
         lines += ["", *(line for remark in remarks for line in _folded(remark, width))]
     return "\n".join(lines) + "\n"
@@ -177,9 +179,9 @@ def _folded(text: str, width: int | None) -> list[str]:
 
 
 def headline(swarm: Swarm, found: Analysis) -> str:
-    when = f" · {show.moment(swarm.at_ns)}" if swarm.at_ns else ""
+    when = f" · {quantities.moment(swarm.at_ns)}" if swarm.at_ns else ""
     speed = found.plan.prediction.tokens_per_s if found.plan else None
-    rate = show.spread(speed.p5, speed.p50, speed.p95, "tok/s") if speed else "no plan"
+    rate = quantities.spread(speed.p5, speed.p50, speed.p95, "tok/s") if speed else "no plan"
     return f"{safe(swarm.source)}{when} · {found.model} {found.weights} {found.engine} · {rate}"
 
 

@@ -10,22 +10,22 @@ import sys
 from collections.abc import Callable
 from typing import Final, get_args
 
-from swarm_predict.hypothetical import Machine, with_machine
-from swarm_predict.models import ModelShape
+from swarm_predict.advice.hypothetical import Machine, with_machine
+from swarm_predict.model.shapes import ModelShape
 from swarm_predict.search.solve import Reliability
 from swarm_predict.search.solve import plan as search_plan
 from swarm_predict.types import BadPlacement, DoesNotFit, Objective, Plan, Stage, Workload
-from swarm_protocol.swarm import Swarm
-from swarmtop.analysis import alive
-from swarmtop.answer import certificate, plan_object, prediction_text
+from swarm_protocol.snapshot.swarm import Swarm
+from swarmtop.analysis.alternatives import beside, beside_object, beside_text
+from swarmtop.analysis.analysis import alive
+from swarmtop.analysis.assessment import judge, judgement_object, judgement_text
 from swarmtop.args import add_question, add_source, losses, machine, number, pin, whole
-from swarmtop.beside import beside, beside_object, beside_text
 from swarmtop.commands.common import one_frame, page_width
 from swarmtop.config import load_model, open_source, workload
 from swarmtop.errors import DONE
-from swarmtop.judgement import judge, judgement_object, judgement_text
-from swarmtop.plain import dumps
 from swarmtop.progress import progress
+from swarmtop.text.plain import dumps
+from swarmtop.text.prediction import certificate, plan_object, prediction_text
 
 EXAMPLE: Final = """
 swarmtop plan --swarm examples/garage.toml --model llama-3.1-8b
@@ -153,7 +153,7 @@ def run(args: argparse.Namespace) -> int:
         more = beside(swarm, model, load, found, points=args.front, time_limit_s=args.time_limit)
     lines: tuple[str, ...] | None = None
     if args.launch:
-        from swarm_predict.launch import launch_lines
+        from swarm_predict.launch.commands import launch_lines
 
         lines = launch_lines(swarm, model, load, found)
     if args.json:

@@ -6,19 +6,19 @@ import argparse
 import sys
 from typing import Final
 
+from swarm_predict.forecast.prediction import predict
 from swarm_predict.placement import parse_placement
-from swarm_predict.predict import predict
 from swarm_predict.types import Prediction
 from swarm_protocol.units import gib
-from swarmtop import show
-from swarmtop.answer import prediction_object, prediction_text
+from swarmtop.analysis.assessment import judge, judgement_object, judgement_text
 from swarmtop.args import add_question, add_source
 from swarmtop.commands.common import one_frame, page_width
 from swarmtop.config import load_model, open_source, workload
 from swarmtop.errors import BREACHED, DONE, CommandError
-from swarmtop.judgement import judge, judgement_object, judgement_text
-from swarmtop.plain import dumps
 from swarmtop.progress import progress
+from swarmtop.text import quantities
+from swarmtop.text.plain import dumps
+from swarmtop.text.prediction import prediction_object, prediction_text
 
 EXAMPLE: Final = """
 swarmtop predict --swarm examples/garage.toml --model llama-3.1-8b --placement 'attic-3090:0-19,desk-4070:20-31'
@@ -58,6 +58,6 @@ def misfit(found: Prediction) -> str:
     stage, cost = min(zip(found.placement, found.stages, strict=True), key=lambda pair: pair[1].memory_free_bytes)
     has = cost.memory_bytes + cost.memory_free_bytes
     return (
-        f"{stage.node} needs {show.gib(cost.memory_bytes)} for layers {stage.first}-{stage.last}, "
-        f"has {show.figure(gib(has))}; give it fewer layers, or smaller --weights"
+        f"{stage.node} needs {quantities.gib(cost.memory_bytes)} for layers {stage.first}-{stage.last}, "
+        f"has {quantities.figure(gib(has))}; give it fewer layers, or smaller --weights"
     )

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from swarmtop.report.gather import Report, gather
-    from swarmtop.report.page import rendered
+    from swarmtop.report.html import rendered
 
     model, load = load_model(args.model), workload(args)
     source = open_source(args)

@@ -17,7 +17,7 @@ from swarmtop.config import load_model, open_source, workload
 from swarmtop.errors import DONE, CommandError
 
 if TYPE_CHECKING:
-    from swarmtop.browser import BrowserServer
+    from swarmtop.local.browser import BrowserServer
 
 EXAMPLE: Final = """
 swarmtop serve                                     this machine's swarm; prints the address to open
@@ -43,7 +43,7 @@ def _own(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     try:
-        from swarmtop.browser import HOST, BrowserServer
+        from swarmtop.local.browser import HOST, BrowserServer
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in ("textual_serve", "aiohttp_jinja2", "jinja2"):
             raise
@@ -68,7 +68,7 @@ def _source(args: argparse.Namespace) -> Iterator[tuple[list[str], str]]:
         asyncio.run(source.close())
         yield words, source.title
         return
-    from swarmtop.embedded import home
+    from swarmtop.local.embedded import home
 
     with home(args.token) as found:
         os.environ[TOKEN_VARIABLE] = found.token

@@ -13,22 +13,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from swarm_protocol.samples import RunSample
+from swarm_protocol.messages.samples import RunSample
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_S, iso_utc
-from swarmtop import show
 from swarmtop.args import add_question, add_source, number, whole
 from swarmtop.errors import DONE, UNREACHABLE, CommandError
-from swarmtop.plain import dumps
-from swarmtop.source import SourceError
+from swarmtop.sources.source import SourceError
+from swarmtop.text import quantities
+from swarmtop.text.plain import dumps
 from swarmtop.watch.pace import Pace, PaceConfig
 from swarmtop.watch.stream import Observation
 from swarmtop.watch.workloads import fitness
 
 if TYPE_CHECKING:
     from swarm_predict.types import Prediction
-    from swarm_protocol.swarm import Swarm
-    from swarmtop.source import Source
+    from swarm_protocol.snapshot.swarm import Swarm
+    from swarmtop.sources.source import Source
     from swarmtop.watch.client import Endpoint, Question
 
 EXAMPLE: Final = """
@@ -176,8 +176,8 @@ class Swarming:
                 print(f"swarmtop: {error}", file=sys.stderr, flush=True)
 
     async def _predict(self, swarm: Swarm) -> None:
+        from swarm_predict.forecast.prediction import predict
         from swarm_predict.placement import parse_placement
-        from swarm_predict.predict import predict
         from swarmtop.config import load_model, workload
 
         if not self._args.placement:
@@ -188,7 +188,7 @@ class Swarming:
 
 
 def sample(args: argparse.Namespace, where: str, model: str, seen: Seen) -> RunSample:
-    from swarmtop.watched import placement_text
+    from swarmtop.analysis.engine_runs import placement_text
 
     what, speed = seen.what, seen.predicted.tokens_per_s if seen.predicted is not None else None
     return RunSample(
@@ -228,7 +228,7 @@ def _tell(args: argparse.Namespace, where: str, model: str, seen: Seen, *, first
         rows = [_HEAD, _cells(seen)] if first else [_cells(seen)]
         for row in rows:
             sys.stdout.write(
-                "  ".join(show.pad(text, 13 if i else 8, right=i > 0) for i, text in enumerate(row)) + "\n"
+                "  ".join(quantities.pad(text, 13 if i else 8, right=i > 0) for i, text in enumerate(row)) + "\n"
             )
     sys.stdout.flush()
 
@@ -236,16 +236,18 @@ def _tell(args: argparse.Namespace, where: str, model: str, seen: Seen, *, first
 def _cells(seen: Seen) -> tuple[str, ...]:
     what = seen.what
     spread = (
-        f"{show.figure(what.tpot_p50_ms)} … {show.figure(what.tpot_p95_ms)}" if what.tpot_p50_ms else show.UNMEASURED
+        f"{quantities.figure(what.tpot_p50_ms)} … {quantities.figure(what.tpot_p95_ms)}"
+        if what.tpot_p50_ms
+        else quantities.UNMEASURED
     )
     count = f"{what.tokens}" if what.counted else f"~{what.tokens}"
     return (
-        show.moment(seen.at_ns)[11:19],
-        show.ms(what.ttft_ms),
-        show.ms(what.tpot_ms),
+        quantities.moment(seen.at_ns)[11:19],
+        quantities.ms(what.ttft_ms),
+        quantities.ms(what.tpot_ms),
         spread,
         count if what.finished else f"{count}, cut",
-        show.rate(what.tokens_per_s),
+        quantities.rate(what.tokens_per_s),
     )
 
 
@@ -275,13 +277,13 @@ def _summary(seen: Sequence[Seen]) -> None:
         return
     first_ms = statistics.median(s.what.ttft_ms for s in seen)
     speed = statistics.median(speeds)
-    lines = ["", f"median of {len(seen)}    first token {show.ms(first_ms)}, {show.rate(speed)}"]
+    lines = ["", f"median of {len(seen)}    first token {quantities.ms(first_ms)}, {quantities.rate(speed)}"]
     if seen[-1].predicted is not None:
         told = seen[-1].predicted.tokens_per_s
         inside = "inside" if told.p5 <= speed <= told.p95 else "outside"
         off = (told.p50 / speed - 1) * 100
         lines.append(
-            f"predicted      {show.spread(told.p5, told.p50, told.p95, 'tok/s')}: {off:+.1f} %, measured {inside}"
+            f"predicted      {quantities.spread(told.p5, told.p50, told.p95, 'tok/s')}: {off:+.1f} %, measured {inside}"
         )
     for fit in fitness(first_ms, speed):
         word = {True: "good", False: "no", None: "–"}[fit.good]

@@ -12,10 +12,10 @@ from typing import Final
 
 from swarmtop.dashboard import settings, terminal
 from swarmtop.dashboard.board import Dashboard
-from swarmtop.dashboard.model.lines import clean
+from swarmtop.dashboard.lines.styled import clean
 from swarmtop.dashboard.options import DashboardOptions
 from swarmtop.errors import UNUSABLE
-from swarmtop.source import Source
+from swarmtop.sources.source import Source
 
 __all__ = ["Dashboard", "DashboardOptions", "run_dashboard"]
 

@@ -17,28 +17,28 @@ from textual.binding import BindingType
 from textual.driver import Driver
 from textual.worker import WorkerFailed
 
-from swarm_predict.catalogue import model_named
+from swarm_predict.model.catalogue import model_named
 from swarm_predict.types import Engine, PredictError
-from swarm_protocol.swarm import Swarm
+from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.units import NS_PER_S
-from swarmtop.dashboard import actions, look, terminal
-from swarmtop.dashboard.analyst import Analyst, analyse
+from swarmtop.analysis.node_figures import Figures, figures
+from swarmtop.dashboard import actions, app_theme, terminal
 from swarmtop.dashboard.driver import counting, waiting
-from swarmtop.dashboard.model import ranking
-from swarmtop.dashboard.model.figures import Figures, figures
-from swarmtop.dashboard.model.lines import clean
-from swarmtop.dashboard.model.mark import take
-from swarmtop.dashboard.model.view import View
+from swarmtop.dashboard.lines import ranking
+from swarmtop.dashboard.lines.styled import clean
 from swarmtop.dashboard.options import DashboardOptions
-from swarmtop.dashboard.pace import Pace, bytes_per_s
+from swarmtop.dashboard.planner_thread import Analyst, analyse
+from swarmtop.dashboard.playback import NO_PAST, Travel
+from swarmtop.dashboard.redraw_rate import Pace, bytes_per_s
 from swarmtop.dashboard.screens.page import Page
 from swarmtop.dashboard.session import JUMP_NS, LARGE, STEP_NS, Question, Session
-from swarmtop.dashboard.travel import NO_PAST, Travel
+from swarmtop.dashboard.state.mark import take
+from swarmtop.dashboard.state.view import View
 from swarmtop.dashboard.widgets.strips import Ink
-from swarmtop.source import Source, SourceError, is_recording
+from swarmtop.sources.source import Source, SourceError, is_recording
 
 if TYPE_CHECKING:
-    from swarmtop.analysis import Analysis
+    from swarmtop.analysis.analysis import Analysis
 
 FIGURES_REST: Final = 7  # times as long as the figures of a large frame took, before those of the next: an eighth core
 REST: Final = 4  # times as long as a slow redraw took, before the next
@@ -68,13 +68,13 @@ class Dashboard(App[None]):
     def __init__(self, source: Source, options: DashboardOptions) -> None:
         self._color = options.color if options.color is not None else not os.environ.get("NO_COLOR")
         self.pace = Pace(bytes_per_s(os.environ))
-        with look.environment(NO_COLOR=None if self._color else "1"):
+        with app_theme.environment(NO_COLOR=None if self._color else "1"):
             super().__init__(ansi_color=None if self._color else True)
         if self._color:
-            for theme in look.themes():
+            for theme in app_theme.themes():
                 self.register_theme(theme)
             # before the styles are read, so that the start does not read them twice
-            self.set_reactive(App.theme, look.theme_name(options.theme))
+            self.set_reactive(App.theme, app_theme.theme_name(options.theme))
             self.stylesheet.set_variables(self.get_css_variables())
         self.source = source
         self.options = options
@@ -260,7 +260,7 @@ class Dashboard(App[None]):
     def picture(self, title: str) -> str:
         """The screen as SVG, on the ground of its theme: that of the terminal is not known."""
         svg = self.export_screenshot(title=title)
-        return svg if self.ink.plain else look.on_ground(svg, self.ink.theme)
+        return svg if self.ink.plain else app_theme.on_ground(svg, self.ink.theme)
 
     def notice(self) -> str:
         view = self.view()
@@ -379,7 +379,7 @@ class Dashboard(App[None]):
 
     def use_theme(self, name: str) -> None:
         self.ink.use(name)
-        self.theme = look.theme_name(name)
+        self.theme = app_theme.theme_name(name)
         for screen in self.screen_stack:
             for widget in screen.walk_children():
                 widget.refresh()

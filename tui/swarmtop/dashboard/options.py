@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swarm_predict.types import Workload
-from swarm_protocol.identity import default_state_dir
-from swarm_protocol.swarm import Swarm
+from swarm_protocol.snapshot.swarm import Swarm
+from swarm_protocol.trust.identity import default_state_dir
 
 if TYPE_CHECKING:
-    from swarm_predict.models import ModelShape
-    from swarmtop.analysis import Analysis
-    from swarmtop.dashboard.model.draft import Study
+    from swarm_predict.model.shapes import ModelShape
+    from swarmtop.analysis.analysis import Analysis
+    from swarmtop.dashboard.state.what_if import Study
 
 # (frame, model, workload, the answer before) → the answer; runs in a thread of its own
 Analyse = Callable[[Swarm, "ModelShape", Workload, "Analysis | None"], "Analysis"]
 
-# as swarmtop.dashboard.model.study.study takes and answers it
+# as swarmtop.dashboard.state.own_placement.study takes and answers it
 StudyPlacement = Callable[..., "Study"]
 
 
@@ -39,7 +39,7 @@ class DashboardOptions:
     theme: str = "dark"  # of settings.THEMES
     columns: tuple[str, ...] = ()  # of the ranking; empty: all that fit
     alerts: tuple[str, ...] = ()  # rules as of swarmtop.alerts, held against a live swarm
-    analyse: Analyse | None = None  # None: swarmtop.analysis
+    analyse: Analyse | None = None  # None: swarmtop.analysis.analysis
     study: StudyPlacement | None = None  # None: model.study
     now_ns: Callable[[], int] = time.time_ns
     zone: dt.tzinfo | None = None  # of the times shown; None: this machine's

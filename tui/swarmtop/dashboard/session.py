@@ -11,25 +11,25 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from swarm_predict.types import Engine, Workload
-from swarm_protocol.swarm import Event, Swarm
+from swarm_protocol.snapshot.swarm import Event, Swarm
 from swarm_protocol.units import NS_PER_S
-from swarmtop.dashboard.model import engines
-from swarmtop.dashboard.model.columns import COLUMNS
-from swarmtop.dashboard.model.figures import Figures, aged, figures
-from swarmtop.dashboard.model.filter import Filter
-from swarmtop.dashboard.model.kept import Kept
-from swarmtop.dashboard.model.mark import Mark
-from swarmtop.dashboard.model.rates import NOT_WELL, Rate, Rates
-from swarmtop.dashboard.model.recent import MINUTE_NS, Recent
-from swarmtop.dashboard.model.view import Standing, View, state_words
+from swarmtop.analysis.filter import Filter
+from swarmtop.analysis.node_figures import Figures, aged, figures
+from swarmtop.dashboard.lines import engine_lines
+from swarmtop.dashboard.lines.columns import COLUMNS
 from swarmtop.dashboard.options import DashboardOptions
-from swarmtop.source import Mode, Span
+from swarmtop.dashboard.state.live_history import Kept
+from swarmtop.dashboard.state.mark import Mark
+from swarmtop.dashboard.state.plan_history import NOT_WELL, Rate, Rates
+from swarmtop.dashboard.state.recent_rtt import MINUTE_NS, Recent
+from swarmtop.dashboard.state.view import Standing, View, state_words
+from swarmtop.sources.source import Mode, Span
 
 if TYPE_CHECKING:
-    from swarm_predict.models import ModelShape
+    from swarm_predict.model.shapes import ModelShape
     from swarmtop.alerts.state import Alerts
-    from swarmtop.analysis import Analysis
-    from swarmtop.dashboard.model.draft import Draft
+    from swarmtop.analysis.analysis import Analysis
+    from swarmtop.dashboard.state.what_if import Draft
 
 EVENTS_KEPT: Final = 500
 LARGE: Final = 150  # nodes whose figures take longer than a key may wait
@@ -96,7 +96,7 @@ class Session:
     def accept(self, swarm: Swarm) -> None:
         """A new frame of the source; cheap, because the next may replace it before it is drawn."""
         self.latest = swarm
-        self._remember((*swarm.events, *map(engines.event, swarm.runs)))
+        self._remember((*swarm.events, *map(engine_lines.event, swarm.runs)))
         if self._mode == "live":
             self.kept.add(swarm)
         if len(swarm) < LARGE and self._recent.is_new(swarm.at_ns):
@@ -117,8 +117,8 @@ class Session:
         self.dirty = True
 
     def stand_at(self, swarm: Swarm, known: Figures | None = None) -> None:
-        """A frame of the past, gone to by the person. `known`: as for `show`."""
-        self._remember((*swarm.events, *map(engines.event, swarm.runs)))
+        """A frame of the past, gone to by the person. `known`: as for `quantities`."""
+        self._remember((*swarm.events, *map(engine_lines.event, swarm.runs)))
         self._away = True
         if self.recording is None:
             self._held = self._minute_before(swarm)
@@ -155,7 +155,7 @@ class Session:
         if not self.options.alerts or self.shown is None or self.analysis is None or self.standing != "live":
             return
         from swarmtop.alerts.state import Alerts, parse_alert  # brings rules: only for those who have set some
-        from swarmtop.rules import RuleError
+        from swarmtop.analysis.rules import RuleError
 
         if self._alerts is None:
             self._alerts = Alerts([parse_alert(rule) for rule in self.options.alerts])

@@ -68,7 +68,7 @@ def parse(text: str) -> Settings:
     """Raises SettingsError, without the file's name."""
     import tomllib  # most people have no such file, and their first paint does not wait for this
 
-    from swarmtop.dashboard.model.columns import BY_NAME
+    from swarmtop.dashboard.lines.columns import BY_NAME
 
     try:
         found: dict[str, Any] = tomllib.loads(text)
@@ -103,7 +103,7 @@ def _alerts(found: Any) -> tuple[str, ...]:
         raise SettingsError('alerts is a list of rules, as ["state!=lost for 1m"]')
     if found:
         from swarmtop.alerts.state import parse_alert  # brings the planner, for those who have alerts
-        from swarmtop.rules import RuleError
+        from swarmtop.analysis.rules import RuleError
 
         try:
             for rule in found:

@@ -13,7 +13,7 @@ import csv
 import re
 from typing import Final
 
-from swarm_protocol.hardware import named
+from swarm_protocol.snapshot.node_figures import named
 from swarm_protocol.units import BYTES_PER_GIB
 from swarmtop.imports.found import Found, ImportProblem, Names, NodeFound
 
@@ -36,7 +36,7 @@ _LABEL: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
 def read(text: str, node: str | None) -> Found:
-    """`node`: how the machine is called (nvidia-smi does not say). Raises ImportProblem."""
+    """`node_lines`: how the machine is called (nvidia-smi does not say). Raises ImportProblem."""
     if "all_smi_gpu_memory_total_bytes{" in text:
         return _all_smi(text, node)
     return _nvidia_smi(text, node)

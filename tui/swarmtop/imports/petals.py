@@ -20,7 +20,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from swarm_predict.models import WEIGHT_FORMATS, ModelShape
+from swarm_predict.model.shapes import WEIGHT_FORMATS, ModelShape
 from swarm_protocol.units import BYTES_PER_GIB
 from swarmtop.imports.found import Found, ImportProblem, LayerFound, LinkFound, Names, NodeFound
 

@@ -10,15 +10,15 @@ from typing import Final, cast
 
 import numpy as np
 
-from swarm_predict.models import ModelShape
+from swarm_predict.model.shapes import ModelShape
 from swarm_predict.search.solve import plan as search_plan
 from swarm_predict.types import PredictError, Workload
-from swarm_protocol.swarm import Swarm
+from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.units import NS_PER_S
-from swarmtop.analysis import Analysis, alive, analyse, only
-from swarmtop.judgement import Judgement, judge
-from swarmtop.source import History, Recording, Source
+from swarmtop.analysis.analysis import Analysis, alive, analyse, only
+from swarmtop.analysis.assessment import Judgement, judge
 from swarmtop.sources import first_frame
+from swarmtop.sources.source import History, Recording, Source
 
 LIVE_SPAN_S: Final = 3600  # of a running swarm
 MOST_POINTS: Final = 120

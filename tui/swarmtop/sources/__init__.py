@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import cast
 
-from swarm_protocol.swarm import Swarm
-from swarmtop.source import Source, SourceError
+from swarm_protocol.snapshot.swarm import Swarm
+from swarmtop.sources.source import Source, SourceError
 
 
 async def first_frame(source: Source) -> Swarm:

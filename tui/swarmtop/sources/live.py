@@ -25,18 +25,11 @@ from typing import Any, Final
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-from swarm_protocol import pins
-from swarm_protocol.coding import DecodeError, encode
-from swarm_protocol.estimates import completed
-from swarm_protocol.frames import FrameError
-from swarm_protocol.identity import default_state_dir
-from swarm_protocol.loopback import is_loopback
-from swarm_protocol.messages import PROTOCOL_VERSION
-from swarm_protocol.samples import RunSample
-from swarm_protocol.shape import LayerShape
-from swarm_protocol.swarm import Event, Swarm
-from swarm_protocol.text import safe
-from swarm_protocol.viewing import (
+from swarm_protocol.layer_shape import LayerShape
+from swarm_protocol.messages.codec import DecodeError, encode
+from swarm_protocol.messages.probe_messages import PROTOCOL_VERSION
+from swarm_protocol.messages.samples import RunSample
+from swarm_protocol.messages.viewer_messages import (
     MAX_STREAM_BYTES,
     VIEW_PATH,
     Diff,
@@ -54,8 +47,15 @@ from swarm_protocol.viewing import (
     ViewerMessage,
     decode_from_stream,
 )
+from swarm_protocol.snapshot.estimates import completed
+from swarm_protocol.snapshot.frames import FrameError
+from swarm_protocol.snapshot.swarm import Event, Swarm
+from swarm_protocol.text import safe
+from swarm_protocol.trust import certificate_pins
+from swarm_protocol.trust.identity import default_state_dir
+from swarm_protocol.trust.loopback import is_loopback
 from swarmtop.args import address_text
-from swarmtop.source import History, Mode, SourceError
+from swarmtop.sources.source import History, Mode, SourceError
 from swarmtop.sources.stream import Backoff, FrameFollower
 
 CONNECT_WITHIN_S: Final = 10.0  # a handshake over the slowest path that is of use
@@ -269,7 +269,7 @@ class LiveSource:
             connection = await stack.enter_async_context(
                 _Connect(
                     f"{'wss' if self._tls else 'ws'}://{self.title}{VIEW_PATH}",
-                    ssl=pins.client_context() if self._tls else None,
+                    ssl=certificate_pins.client_context() if self._tls else None,
                     max_size=MAX_STREAM_BYTES,
                     open_timeout=CONNECT_WITHIN_S,
                     compression=None,  # frames are packed already
@@ -280,7 +280,7 @@ class LiveSource:
             return connection
         except TimeoutError as error:
             raise _Lost(f"no answer within {CONNECT_WITHIN_S:.0f} s") from error
-        except pins.PinError as error:
+        except certificate_pins.PinError as error:
             raise SourceError(str(error), 3) from error
         except InvalidStatus as error:
             if error.response.status_code == http.HTTPStatus.UPGRADE_REQUIRED:
@@ -301,10 +301,10 @@ class LiveSource:
         certificate = found.getpeercert(binary_form=True) if found is not None else None
         if certificate is None:
             return
-        self.shown_pin = pins.fingerprint(certificate)
-        known = self._pin or pins.load(self._pins_folder, self.title)
-        pins.require(self.title, known, self.shown_pin)
-        pins.remember(self._pins_folder, self.title, self.shown_pin)
+        self.shown_pin = certificate_pins.fingerprint(certificate)
+        known = self._pin or certificate_pins.load(self._pins_folder, self.title)
+        certificate_pins.require(self.title, known, self.shown_pin)
+        certificate_pins.remember(self._pins_folder, self.title, self.shown_pin)
         if known is None:
             self._first_seen = f"first time at {self.title}: it shows {self.shown_pin}, required from now on"
 

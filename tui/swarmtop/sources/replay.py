@@ -11,15 +11,15 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TypeVar
 
-from swarm_protocol.shape import LayerShape
-from swarm_protocol.swarm import Swarm
+from swarm_protocol.layer_shape import LayerShape
+from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.text import safe
-from swarm_storage.csvio import chunks
+from swarm_storage.csv_format import chunks
 from swarm_storage.errors import StoreError
 from swarm_storage.store import open_store
-from swarmtop import show
 from swarmtop.args import at_ns
-from swarmtop.source import History, Mode, SourceError, Span
+from swarmtop.sources.source import History, Mode, SourceError, Span
+from swarmtop.text import quantities
 
 _T = TypeVar("_T")
 
@@ -46,7 +46,8 @@ class ReplaySource:
         moment = span.last_ns if self._at is None else at_ns(self._at, self._now_ns())
         if not span.first_ns <= moment:
             raise SourceError(
-                f"{self.title} begins at {show.moment(span.first_ns)}; --at {safe(str(self._at))} is before that", 2
+                f"{self.title} begins at {quantities.moment(span.first_ns)}; --at {safe(str(self._at))} is before that",
+                2,
             )
         yield await self.swarm_at(min(moment, span.last_ns))
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from typing import Final
 
-from swarm_protocol.frames import FrameError, apply_diff, decode_keyframe
-from swarm_protocol.swarm import Swarm
-from swarm_protocol.viewing import Diff, Keyframe
+from swarm_protocol.messages.viewer_messages import Diff, Keyframe
+from swarm_protocol.snapshot.frames import FrameError, apply_diff, decode_keyframe
+from swarm_protocol.snapshot.swarm import Swarm
 
 # The first retry comes soon, since most losses are a restart; the cap keeps a dead collector's viewers cheap.
 RETRY_BASE_S: Final = 0.5

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
-from swarm_protocol.shape import LayerShape
-from swarm_protocol.swarm import Swarm
-from swarm_protocol.swarmfile import SwarmFileError, parse_swarm
+from swarm_protocol.layer_shape import LayerShape
+from swarm_protocol.snapshot.swarm import Swarm
+from swarm_protocol.snapshot.swarm_file import SwarmFileError, parse_swarm
 from swarm_protocol.text import safe
-from swarmtop.source import History, Mode, SourceError
+from swarmtop.sources.source import History, Mode, SourceError
 
 MAX_BYTES: Final = 64 << 20  # every pair of 1,000 nodes spelled out
 

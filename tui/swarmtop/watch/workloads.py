@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from swarmtop import show
+from swarmtop.text import quantities
 
 FIRST_TOKEN_MS: Final = 1_000.0
 READING_TOKENS_PER_S: Final = 10.0
@@ -30,7 +30,9 @@ def fitness(ttft_ms: float, tokens_per_s: float) -> tuple[Fitness, ...]:
         _interactive("chat", ttft_ms, tokens_per_s, READING_TOKENS_PER_S),
         _interactive("completion", ttft_ms, tokens_per_s, COMPLETION_TOKENS_PER_S),
         Fitness(
-            "batch", None, f"a million tokens take {show.seconds(BATCH_TOKENS / tokens_per_s)}, one request at a time"
+            "batch",
+            None,
+            f"a million tokens take {quantities.seconds(BATCH_TOKENS / tokens_per_s)}, one request at a time",
         ),
     )
 
@@ -39,7 +41,7 @@ def _interactive(workload: Literal["chat", "completion"], ttft_ms: float, tokens
     first = ttft_ms <= FIRST_TOKEN_MS
     fast = tokens_per_s >= least
     why = (
-        f"first token {show.ms(ttft_ms)} of {show.ms(FIRST_TOKEN_MS)} allowed, "
-        f"{show.rate(tokens_per_s)} of {least:g} needed"
+        f"first token {quantities.ms(ttft_ms)} of {quantities.ms(FIRST_TOKEN_MS)} allowed, "
+        f"{quantities.rate(tokens_per_s)} of {least:g} needed"
     )
     return Fitness(workload, first and fast, why)

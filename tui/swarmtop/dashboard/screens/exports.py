@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from swarm_protocol.units import NS_PER_S
 from swarmtop.dashboard.actions import TITLES, Screen
-from swarmtop.dashboard.model.lines import clean
-from swarmtop.dashboard.model.view import View
+from swarmtop.dashboard.lines.styled import clean
 from swarmtop.dashboard.screens.saving import Export
-from swarmtop.source import SourceError
+from swarmtop.dashboard.state.view import View
+from swarmtop.sources.source import SourceError
 
 if TYPE_CHECKING:
     from swarmtop.dashboard.board import Dashboard
@@ -26,8 +26,8 @@ def of_every_screen(board: Dashboard, view: View, screen: Screen) -> list[Export
     found: list[Export] = []
     analysis = view.analysis
     if analysis is not None:
-        from swarmtop import plain
         from swarmtop.commands.once import as_csv, as_object
+        from swarmtop.text import plain
 
         found += [
             Export("csv", "ranking, CSV", "as --once --csv prints it", "ranking.csv", lambda: as_csv(analysis)),

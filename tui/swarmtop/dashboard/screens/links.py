@@ -7,13 +7,13 @@ import dataclasses
 from textual.widget import Widget
 
 from swarm_protocol.units import NS_PER_S
-from swarmtop.dashboard.model import links
-from swarmtop.dashboard.model import links_grid as grid
-from swarmtop.dashboard.model.lines import clean
-from swarmtop.dashboard.model.link_values import LINK_METRICS
-from swarmtop.dashboard.model.view import View
+from swarmtop.dashboard.lines import links_grid as grid
+from swarmtop.dashboard.lines import links_lines
+from swarmtop.dashboard.lines.styled import clean
 from swarmtop.dashboard.screens.page import Page
 from swarmtop.dashboard.screens.saving import Export
+from swarmtop.dashboard.state.link_metrics import LINK_METRICS
+from swarmtop.dashboard.state.view import View
 from swarmtop.dashboard.widgets.canvas import Canvas
 
 AGES_NS = 5 * NS_PER_S  # how often ages move on while no frame comes: the matrix of a large swarm is work
@@ -36,8 +36,8 @@ class LinksPage(Page):
             return
         self._state = grid.framed(self._state, len(view.swarm))
         self._drawn = (id(view.swarm), id(view.mark), self._state, width, rows, view.now_ns // AGES_NS)
-        self._where, self._grid = links.laid_out(view, self._state, width, rows)
-        self._canvas.show(links.screen(view, self._state, width, rows))
+        self._where, self._grid = links_lines.laid_out(view, self._state, width, rows)
+        self._canvas.show(links_lines.screen(view, self._state, width, rows))
 
     def _change(self, **changes: object) -> None:
         self._state = dataclasses.replace(self._state, **changes)  # type: ignore[arg-type]
@@ -135,7 +135,7 @@ class LinksPage(Page):
         chosen = self._pair(view)
         if chosen is None:
             return "", ""
-        rows = links.cell_details(view, self._state, chosen, 36)
+        rows = links_lines.cell_details(view, self._state, chosen, 36)
         text = "\n".join("".join(part for part, _ in row).strip() for row in rows)
         return clean(text.replace("\n", "; "), 1000), "the link under the cursor"
 
@@ -143,5 +143,5 @@ class LinksPage(Page):
         metric = grid.metric_of(view, self._state)
         return [
             Export("matrix", f"matrix of {metric.title}, CSV", "a row for each source, a column for each destination",
-                   f"links-{metric.name}.csv", lambda: links.as_csv(view, metric))
+                   f"links-{metric.name}.csv", lambda: links_lines.as_csv(view, metric))
         ]  # fmt: skip

@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Iterable
 
 from swarmtop.dashboard.actions import Action
-from swarmtop.dashboard.model import node, ranking
-from swarmtop.dashboard.model.view import View
+from swarmtop.dashboard.lines import node_lines, ranking
 from swarmtop.dashboard.screens.page import ListPage
+from swarmtop.dashboard.state.view import View
 from swarmtop.dashboard.widgets.strips import Ink
-from swarmtop.source import History, SourceError
+from swarmtop.sources.source import History, SourceError
 
 POINTS = 240
 WINDOW_S = 10  # of a probe: shorter buckets would hold now one peer, now another
@@ -22,7 +22,7 @@ class NodePage(ListPage):
 
     def __init__(self, ink: Ink, keys: Iterable[Action]) -> None:
         super().__init__(ink, keys)
-        self._state = node.NodeState()
+        self._state = node_lines.NodeState()
         self._past: dict[str, History] = {}
         self._past_of: tuple[str, int] | None = None  # node and range that `_past` is about
 
@@ -41,9 +41,9 @@ class NodePage(ListPage):
             self._refresh_past()
         place = (order.index(row) + 1 if row in order else 0, len(order))
         self._state = dataclasses.replace(
-            self._state, peer=min(self._state.peer, max(0, len(node.peers(view, row)) - 1))
+            self._state, peer=min(self._state.peer, max(0, len(node_lines.peers(view, row)) - 1))
         )
-        self.canvas.show(node.screen(view, row, place, self._state, self._past, width, rows))
+        self.canvas.show(node_lines.screen(view, row, place, self._state, self._past, width, rows))
 
     def _order(self, view: View) -> list[int]:
         session = self.board.session
@@ -66,11 +66,11 @@ class NodePage(ListPage):
         if self._past_of != (node_id, self._state.range_s):
             self._past_of = (node_id, self._state.range_s)
             self._past = {}
-        metrics = dict.fromkeys((self._state.metric, *node.SMALL_METRICS))
+        metrics = dict.fromkeys((self._state.metric, *node_lines.SMALL_METRICS))
         self.run_worker(self._fetch(view, node_id, tuple(metrics)), exclusive=True, group="history")
 
     async def _fetch(self, view: View, node_id: str, metrics: tuple[str, ...]) -> None:
-        since_ns, until_ns = node.since_ns(view, self._state)
+        since_ns, until_ns = node_lines.since_ns(view, self._state)
         points = min(POINTS, self._state.range_s // WINDOW_S)
         wanted = self._past_of
         for metric in metrics:
@@ -104,15 +104,15 @@ class NodePage(ListPage):
         self._step(1)
 
     def action_range(self) -> None:
-        ranges = [seconds for seconds, _ in node.RANGES]
+        ranges = [seconds for seconds, _ in node_lines.RANGES]
         at = (ranges.index(self._state.range_s) + 1) % len(ranges)
         self._state = dataclasses.replace(self._state, range_s=ranges[at])
         self._refresh_past()
         self.redraw()
 
     def action_metric(self) -> None:
-        at = (node.MAIN_METRICS.index(self._state.metric) + 1) % len(node.MAIN_METRICS)
-        self._state = dataclasses.replace(self._state, metric=node.MAIN_METRICS[at])
+        at = (node_lines.MAIN_METRICS.index(self._state.metric) + 1) % len(node_lines.MAIN_METRICS)
+        self._state = dataclasses.replace(self._state, metric=node_lines.MAIN_METRICS[at])
         self._refresh_past()
         self.redraw()
 
@@ -125,7 +125,7 @@ class NodePage(ListPage):
         view = self.board.view()
         if view is None or not len(view.swarm):
             return
-        found = node.peers(view, self._row(view, self._order(view)))
+        found = node_lines.peers(view, self._row(view, self._order(view)))
         if found:
             self.board.session.chosen = view.swarm.facts[found[min(self._state.peer, len(found) - 1)]].node_id
             self._state = dataclasses.replace(self._state, peer=0)

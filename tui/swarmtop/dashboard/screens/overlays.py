@@ -8,7 +8,7 @@ from textual.events import Click, Key, Paste, Resize
 from textual.screen import ModalScreen
 from textual.widget import Widget
 
-from swarmtop.dashboard.model.lines import BLANK, Block, Line, beside, box, clean, fit, line, pad, wrap
+from swarmtop.dashboard.lines.styled import BLANK, Block, Line, beside, box, clean, fit, line, pad, wrap
 from swarmtop.dashboard.widgets.canvas import Canvas
 from swarmtop.dashboard.widgets.strips import Ink
 

@@ -7,12 +7,12 @@ from typing import Final
 from textual.containers import Vertical
 from textual.widget import Widget
 
-from swarmtop.dashboard.model import overview, ranking
-from swarmtop.dashboard.model.columns import COLUMNS, choose, offered
-from swarmtop.dashboard.model.filter import Filter, FilterError, parse
-from swarmtop.dashboard.model.lines import Line
-from swarmtop.dashboard.model.view import View
+from swarmtop.analysis.filter import Filter, FilterError, parse
+from swarmtop.dashboard.lines import overview_lines, ranking
+from swarmtop.dashboard.lines.columns import COLUMNS, choose, offered
+from swarmtop.dashboard.lines.styled import Line
 from swarmtop.dashboard.screens.page import Page
+from swarmtop.dashboard.state.view import View
 from swarmtop.dashboard.widgets.canvas import Canvas
 from swarmtop.dashboard.widgets.table import Table
 
@@ -50,8 +50,8 @@ class Overview(Page):
         self._below.styles.height = below
         self._table.show(ids, draw_row, session.chosen)
         self._above.show([
-            overview.summary(view, width),
-            overview.filter_line(view, session.filter.text, len(ids), session.sort, width),
+            overview_lines.summary(view, width),
+            overview_lines.filter_line(view, session.filter.text, len(ids), session.sort, width),
         ])  # fmt: skip
         head = [ranking.header(chosen, session.sort, session.reverse)]
         head += self._followed(view, chosen)
@@ -73,7 +73,7 @@ class Overview(Page):
         row = None
         if ids:
             row = next(r for r, f in enumerate(view.swarm.facts) if f.node_id == ids[self._table.cursor])
-        self._below.show(overview.bottom(view, row, self._table.cursor + 1, width, below))
+        self._below.show(overview_lines.bottom(view, row, self._table.cursor + 1, width, below))
 
     def on_table_chosen(self, message: Table.Chosen) -> None:
         self.board.session.chosen = message.key

@@ -10,10 +10,10 @@ from textual.screen import Screen
 from textual.widget import Widget
 
 from swarmtop.dashboard import actions
-from swarmtop.dashboard.model import frame
-from swarmtop.dashboard.model.lines import BLANK, Block, Line, fit, line
-from swarmtop.dashboard.model.overview import first_run, nobody_yet, progress
-from swarmtop.dashboard.model.view import View
+from swarmtop.dashboard.lines import header_footer
+from swarmtop.dashboard.lines.overview_lines import first_run, nobody_yet, progress
+from swarmtop.dashboard.lines.styled import BLANK, Block, Line, fit, line
+from swarmtop.dashboard.state.view import View
 from swarmtop.dashboard.widgets.canvas import Canvas
 from swarmtop.dashboard.widgets.strips import Ink
 
@@ -93,11 +93,11 @@ class Page(Screen[None]):
             self.draw(view, width, rows - 3)
         if view is not None and not self.board.painted:
             self.call_after_refresh(self.board.on_first_paint)
-        small = width < frame.MIN_WIDTH or rows < frame.MIN_HEIGHT
+        small = width < header_footer.MIN_WIDTH or rows < header_footer.MIN_HEIGHT
         over = f"bar {view.standing}" if view and not small and view.standing in ("paused", "replay") else ""
-        self._top.show([frame.header(view, width) if view and not small else BRAND], over)
+        self._top.show([header_footer.header(view, width) if view and not small else BRAND], over)
         self._status.show([BLANK if small else self._status_line(view, width)])
-        self._bottom.show([BLANK if small else frame.footer(self.shown_keys(), self.NAME, width)])
+        self._bottom.show([BLANK if small else header_footer.footer(self.shown_keys(), self.NAME, width)])
 
     # ------------------------------------------------------------ mouse
 
@@ -106,7 +106,7 @@ class Page(Screen[None]):
         if message.canvas is not self._bottom:
             self.clicked(message)
             return
-        key = frame.key_at(frame.footer(self.shown_keys(), self.NAME, self.size.width), message.x)
+        key = header_footer.key_at(header_footer.footer(self.shown_keys(), self.NAME, self.size.width), message.x)
         action = next((a for a in self.shown_keys() if actions.shown(a.keys[0]) == key), None)
         if action is not None:
             self.perform(action.name)
@@ -154,8 +154,8 @@ class Page(Screen[None]):
 
     def _instead(self, view: View | None, width: int, rows: int) -> Block | None:
         """What stands in place of the screen: the terminal is too small, or there is nothing to show yet."""
-        if width < frame.MIN_WIDTH or rows < frame.MIN_HEIGHT:
-            return frame.too_small(width, rows)
+        if width < header_footer.MIN_WIDTH or rows < header_footer.MIN_HEIGHT:
+            return header_footer.too_small(width, rows)
         if view is None or not len(view.swarm):
             session = self.board.session
             if view is None and not session.options.join_hint:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, get_args
 
-from swarm_predict.catalogue import catalogue
-from swarm_predict.models import ModelShape
+from swarm_predict.model.catalogue import catalogue
+from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import Engine
 from swarmtop.dashboard import actions
-from swarmtop.dashboard.model import timeline
-from swarmtop.dashboard.model.help import help_lines
+from swarmtop.dashboard.lines import timeline_lines
+from swarmtop.dashboard.lines.help_lines import help_lines
 from swarmtop.dashboard.screens.overlays import Help, Picker, Prompt
 from swarmtop.dashboard.settings import THEMES
 
@@ -84,8 +84,8 @@ def ask_time(board: Dashboard) -> None:
         if view is None or not text.strip():
             return f"a time: {TIME_HINT}"
         try:
-            return timeline.parse_time(text, view)
-        except timeline.TimeError as error:
+            return timeline_lines.parse_time(text, view)
+        except timeline_lines.TimeError as error:
             return str(error)
 
     def check(text: str) -> str:

@@ -11,21 +11,21 @@ import numpy as np
 
 from swarm_predict.types import Placement, Plan, PredictError
 from swarmtop.dashboard.actions import Action
-from swarmtop.dashboard.model import placement
-from swarmtop.dashboard.model.draft import Step, same
-from swarmtop.dashboard.model.lines import Block, clean, line
-from swarmtop.dashboard.model.view import View
+from swarmtop.dashboard.lines import placement_lines
+from swarmtop.dashboard.lines.styled import Block, clean, line
 from swarmtop.dashboard.options import StudyPlacement
 from swarmtop.dashboard.screens import pickers, saving
 from swarmtop.dashboard.screens.overlays import Help, Picker
 from swarmtop.dashboard.screens.page import ListPage
 from swarmtop.dashboard.screens.saving import Export
 from swarmtop.dashboard.session import Question
+from swarmtop.dashboard.state.view import View
+from swarmtop.dashboard.state.what_if import Step, same
 from swarmtop.dashboard.widgets.strips import Ink
 
 if TYPE_CHECKING:
-    from swarm_predict.tables import CostTables
-    from swarm_predict.whatif import Edit, WhatIf
+    from swarm_predict.advice.whatif import Edit, WhatIf
+    from swarm_predict.cost.tables import CostTables
 
 OPTIMISE_S = 2.0  # a person waits for it
 
@@ -35,7 +35,7 @@ class PlacementPage(ListPage):
 
     def __init__(self, ink: Ink, keys: Iterable[Action]) -> None:
         super().__init__(ink, keys)
-        self._state = placement.PlacementState()
+        self._state = placement_lines.PlacementState()
         self._tables: tuple[int, CostTables] | None = None  # of which question
         self._studying = False
 
@@ -57,7 +57,7 @@ class PlacementPage(ListPage):
             study=state.study if view.plan else None,
         )
         self._ask(view)
-        self.canvas.show(placement.screen(view, self._state, width, rows))
+        self.canvas.show(placement_lines.screen(view, self._state, width, rows))
 
     def _ask(self, view: View) -> None:
         """Has the placement shown and its candidates worked out, where that has not been done for this very frame."""
@@ -71,7 +71,7 @@ class PlacementPage(ListPage):
 
     async def _study(self, asked: tuple[object, ...], question: Question, base: Placement) -> None:
         """In a thread: keys do not wait. What was asked meanwhile is asked again by the redraw that follows."""
-        from swarmtop.analysis import alive
+        from swarmtop.analysis.analysis import alive
 
         study = self.board.options.study or _study()
         known = self._tables[1] if self._tables is not None and self._tables[0] == question.number else None
@@ -105,7 +105,7 @@ class PlacementPage(ListPage):
         self.redraw()
 
     def action_pane(self) -> None:
-        pane: placement.Pane = "stages" if self._state.pane == "candidates" else "candidates"
+        pane: placement_lines.Pane = "stages" if self._state.pane == "candidates" else "candidates"
         self._state = dataclasses.replace(self._state, pane=pane)
         self.redraw()
 
@@ -199,7 +199,7 @@ class PlacementPage(ListPage):
 
         def add(name: str | None) -> None:
             if name:
-                from swarmtop.dashboard.model.study import best_place
+                from swarmtop.dashboard.state.own_placement import best_place
 
                 self._edit(lambda whatif, _stage: best_place(whatif, name))
 
@@ -228,7 +228,7 @@ class PlacementPage(ListPage):
 
     async def _optimise(self, question: Question, own: Placement) -> None:
         from swarm_predict.search.solve import plan
-        from swarmtop.analysis import only
+        from swarmtop.analysis.analysis import only
 
         try:
             rows = sorted(question.swarm.index(stage.node) for stage in own)
@@ -247,7 +247,7 @@ class PlacementPage(ListPage):
 
     def _lines(self, view: View) -> tuple[str, ...]:
         """The launch lines of what is shown: the what-if where there is one."""
-        from swarm_predict.launch import launch_lines
+        from swarm_predict.launch.commands import launch_lines
 
         question, base = self.board.session.answered, self._base(view)
         if question is None or base is None or view.plan is None:
@@ -287,8 +287,8 @@ class PlacementPage(ListPage):
             return []
 
         def text() -> str:
-            from swarmtop import plain
-            from swarmtop.answer import plan_object, prediction_object
+            from swarmtop.text import plain
+            from swarmtop.text.prediction import plan_object, prediction_object
 
             made = plan_object(plan, self._lines(view))
             return plain.dumps(made | {"what_if": prediction_object(found) if found else None}) + "\n"
@@ -310,6 +310,6 @@ class PlacementPage(ListPage):
 
 
 def _study() -> StudyPlacement:
-    from swarmtop.dashboard.model.study import study  # brings the planner: not before somebody looks
+    from swarmtop.dashboard.state.own_placement import study  # brings the planner: not before somebody looks
 
     return study

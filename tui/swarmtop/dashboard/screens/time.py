@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from typing import Final
 
 from swarmtop.dashboard.actions import Action
-from swarmtop.dashboard.analyst import analyse
-from swarmtop.dashboard.model import timeline
-from swarmtop.dashboard.model.rates import survey
-from swarmtop.dashboard.model.view import View
+from swarmtop.dashboard.lines import timeline_lines
+from swarmtop.dashboard.planner_thread import analyse
 from swarmtop.dashboard.screens.page import ListPage
+from swarmtop.dashboard.state.plan_history import survey
+from swarmtop.dashboard.state.view import View
 from swarmtop.dashboard.widgets.strips import Ink
-from swarmtop.source import SourceError, is_recording
+from swarmtop.sources.source import SourceError, is_recording
 
 MOMENTS: Final = 64  # of a recording that the planner looks at for the line of time
 MOST_NODES: Final = 64  # of a swarm whose plans are quick enough for that
@@ -25,7 +25,7 @@ class TimePage(ListPage):
 
     def __init__(self, ink: Ink, keys: Iterable[Action]) -> None:
         super().__init__(ink, keys)
-        self._state = timeline.TimeState()
+        self._state = timeline_lines.TimeState()
 
     def on_screen_resume(self) -> None:
         super().on_screen_resume()
@@ -57,11 +57,11 @@ class TimePage(ListPage):
             await asyncio.sleep(time.monotonic() - began)  # half a core, no more
 
     def draw(self, view: View, width: int, rows: int) -> None:
-        self._state = timeline.TimeState(min(self._state.event, max(0, len(view.events) - 1)))
-        self.canvas.show(timeline.screen(view, self._state, width, rows))
+        self._state = timeline_lines.TimeState(min(self._state.event, max(0, len(view.events) - 1)))
+        self.canvas.show(timeline_lines.screen(view, self._state, width, rows))
 
     def move(self, by: int) -> None:
-        self._state = timeline.TimeState(max(0, self._state.event + by))
+        self._state = timeline_lines.TimeState(max(0, self._state.event + by))
         self.redraw()
 
     def action_down_events(self) -> None:

@@ -8,7 +8,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from swarmtop.dashboard.model.lines import BLANK, Block, Line, changed, text_width
+from swarmtop.dashboard.lines.styled import BLANK, Block, Line, changed, text_width
 from swarmtop.dashboard.widgets.strips import Ink
 
 

@@ -14,7 +14,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from swarmtop.dashboard.model.lines import Line, clean, fit
+from swarmtop.dashboard.lines.styled import Line, clean, fit
 from swarmtop.dashboard.widgets.palettes import PALETTES, colors
 
 COLORS: Final = colors(PALETTES["dark"])

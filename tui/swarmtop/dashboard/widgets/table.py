@@ -14,7 +14,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from swarmtop.dashboard.model.lines import Line, changed
+from swarmtop.dashboard.lines.styled import Line, changed
 from swarmtop.dashboard.widgets.strips import Ink
 
 Draw = Callable[[int, bool], Line]

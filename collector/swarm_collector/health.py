@@ -1,0 +1,75 @@
+"""What a collector can say about itself now, for `/health` and `/metrics`: read off its parts, nothing kept here."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from swarm_collector.metrics import Metric
+from swarm_protocol.snapshot.swarm import State
+
+if TYPE_CHECKING:
+    from swarm_collector.state import SwarmState
+    from swarm_collector.transport.connection_limits import ConnectionLimiter
+
+
+def health(swarm_state: SwarmState) -> dict[str, object]:
+    intake = swarm_state.intake
+    return {
+        "status": "ok" if intake.trouble is None else "store",
+        "store": intake.trouble,
+        "members": len(swarm_state.membership),
+        "probes": swarm_state.probe_count,
+        "viewers": swarm_state.viewer_count,
+        "batches": intake.committed_batches,
+        "samples": intake.committed_samples,
+        "refused_batches": intake.refused_batches,
+    }
+
+
+def metrics(swarm_state: SwarmState, connection_limiter: ConnectionLimiter) -> list[Metric]:
+    intake, sizes = swarm_state.intake, swarm_state.store_client.sizes()
+    states = Counter(int(state) for state in swarm_state.states())
+    return [
+        Metric("swarmtop_members", "gauge", "Nodes ever admitted, by state.",
+               {state.name.lower(): states[state] for state in State if state is not State.UNKNOWN or states[state]},
+               "state"),
+        Metric("swarmtop_probes", "gauge", "Probes connected now.", swarm_state.probe_count),
+        Metric("swarmtop_viewers", "gauge", "Dashboards connected now.", swarm_state.viewer_count),
+        Metric("swarmtop_connections", "gauge", "TCP connections held.", len(connection_limiter)),
+        Metric("swarmtop_connections_refused_total", "counter", "Connections cut before they were sessions, by reason.",
+               dict(connection_limiter.refused), "reason"),
+        Metric("swarmtop_sessions_ended_total", "counter", "Sessions that ended with a reason to log.",
+               swarm_state.sessions_ended),
+        Metric("swarmtop_batches_committed_total", "counter", "Batches acknowledged.", intake.committed_batches),
+        Metric("swarmtop_samples_committed_total", "counter", "Samples in them.", intake.committed_samples),
+        Metric("swarmtop_batches_refused_total", "counter", "Batches left to the probes' spools.",
+               intake.refused_batches),
+        Metric("swarmtop_commit_seconds", "histogram", "From a checked batch to its commit.", intake.commit_s),
+        Metric("swarmtop_store_trouble", "gauge", "1 while nothing can be stored.", int(intake.trouble is not None)),
+        Metric(
+            "swarmtop_store_queued_samples",
+            "gauge",
+            "Samples that wait for the writer.",
+            swarm_state.store_client.queued,
+        ),
+        Metric("swarmtop_store_bytes", "gauge", "Size of the store on the disk, by part.", sizes, "part"),
+        Metric("swarmtop_leases_active", "gauge", "Transfers under way.", len(swarm_state.dispatcher.leases.active)),
+        Metric("process_cpu_seconds_total", "counter", "CPU time of the collector.", time.process_time()),
+        Metric("process_resident_memory_bytes", "gauge", "Memory of the collector.", resident_bytes()),
+        Metric("process_start_time_seconds", "gauge", "When it started, since 1970.", swarm_state.started_ns / 1e9),
+    ]  # fmt: skip
+
+
+def resident_bytes() -> int:
+    """Now, on Linux; at its highest elsewhere."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+    return pages * resource.getpagesize()

@@ -1,0 +1,126 @@
+"""From a checked batch to a committed one, or to the reason why the probe must keep it.
+
+Nothing is acknowledged before its commit. Trouble with the store (a full disk, a lock) is one change of state that is
+told once when it begins and once when it ends, however many batches it turns away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from swarm_collector.metrics import Histogram
+from swarm_storage.errors import OutOfOrder, QueueFull, StoreError
+from swarm_storage.transaction import NodeBatch
+
+BEHIND_MS: Final = 1_000.0  # the writer's queue empties many times within this
+CREDITS: Final = ((0.1, 8), (0.3, 4), (0.5, 2), (float("inf"), 1))  # below this fullness of the queue, so many
+TROUBLE_MS: Final = 5_000.0  # somebody has to make room first; no use in asking more often
+
+
+class NotCommitted(Exception):
+    """The batch was not taken; the probe's spool keeps it."""
+
+    def __init__(self, reason: str, retry_ms: float) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_ms = retry_ms
+
+
+Done = Callable[[int | NotCommitted], None]  # the committed sequence number, or why the probe must keep it
+
+
+class Answers:
+    """Hands what the store's thread has answered to the event loop, all of one commit with one wake-up.
+
+    asyncio.wrap_future wakes the loop once a future, which at a thousand batches a second is most of the work.
+    """
+
+    def __init__(self) -> None:
+        self._answered: deque[tuple[Callable[[int | StoreError], None], int | StoreError]] = deque()
+        self._lock = threading.Lock()
+        self._waking = False
+
+    def to(self, take: Callable[[int | StoreError], None]) -> Callable[[int | StoreError], None]:
+        """`take`, to be called from any thread and run in the present loop."""
+        loop = asyncio.get_running_loop()
+
+        def answered(answer: int | StoreError) -> None:
+            self._answered.append((take, answer))
+            with self._lock:
+                waking, self._waking = self._waking, True
+            if not waking and not loop.is_closed():
+                loop.call_soon_threadsafe(self._hand_over)
+
+        return answered
+
+    def _hand_over(self) -> None:
+        with self._lock:
+            self._waking = False
+        while self._answered:
+            take, answer = self._answered.popleft()
+            take(answer)
+
+
+@dataclass(slots=True)
+class BatchIntake:
+    submit: Callable[[NodeBatch, Callable[[int | StoreError], None]], None]
+    on_trouble: Callable[[str], None]  # why nothing is taken any more
+    on_recovery: Callable[[str], None]  # what it was
+    rng: random.Random
+    fullness: Callable[[], float] = lambda: 0.0  # of the writer's queue, 0 to 1
+    trouble: str | None = None
+    committed_batches: int = 0
+    committed_samples: int = 0
+    refused_batches: int = 0
+    commit_s: Histogram = field(default_factory=Histogram)
+    _answers: Answers = field(default_factory=Answers)
+
+    @property
+    def credit(self) -> int:
+        """How many batches a probe may have on their way: many while nothing waits, so that a spool is soon caught up
+        with; one at a time well before the queue is full and batches would have to be turned away."""
+        fullness = self.fullness()
+        return next(credit for below, credit in CREDITS if fullness < below)
+
+    def commit(self, batch: NodeBatch, done: Done) -> None:
+        """`done` hears, in the event loop, the sequence number up to which everything of this node and epoch is now
+        committed, or why not. Raises KeepIt where that is known at once."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+
+        def take(answer: int | StoreError) -> None:
+            if isinstance(answer, StoreError):
+                done(self._refused(answer))
+                return
+            self.commit_s.observe(loop.time() - began)
+            self.committed_batches += 1
+            self.committed_samples += len(batch.samples)
+            if self.trouble is not None:
+                was, self.trouble = self.trouble, None
+                self.on_recovery(was)
+            done(answer)
+
+        try:
+            self.submit(batch, self._answers.to(take))
+        except StoreError as error:
+            raise self._refused(error) from error
+
+    def _refused(self, error: StoreError) -> NotCommitted:
+        self.refused_batches += 1
+        if isinstance(error, QueueFull | OutOfOrder):  # busy, not broken
+            return NotCommitted("the collector is behind with writing", self._jittered(BEHIND_MS))
+        reason = str(error)
+        if self.trouble is None:
+            self.trouble = reason
+            self.on_trouble(reason)
+        return NotCommitted("the collector cannot store now", self._jittered(TROUBLE_MS))
+
+    def _jittered(self, wait_ms: float) -> float:
+        """Probes turned away together must not return together."""
+        return wait_ms * self.rng.uniform(0.5, 1.5)

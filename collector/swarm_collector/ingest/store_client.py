@@ -1,0 +1,184 @@
+"""What the collector asks of the store: who was here, what is committed, and the past for viewers.
+
+The one place that knows `swarm_storage`'s objects. Reading happens in a few threads of its own, so that a slow disk
+holds up charts and exports and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final, TypeVar
+
+from swarm_collector.members.membership import Member, NodeEvent
+from swarm_protocol.messages.probe_messages import Hello
+from swarm_protocol.messages.samples import EventSample, RunSample
+from swarm_protocol.messages.viewer_messages import HistoryRequest
+from swarm_protocol.snapshot.builder import SwarmBuilder
+from swarm_protocol.text import safe
+from swarm_protocol.units import NS_PER_S
+from swarm_storage import csv_format
+from swarm_storage.errors import StoreError
+from swarm_storage.history.recording import WINDOW_S, History
+from swarm_storage.history.replay import fill
+from swarm_storage.history.retention import RETAIN_NS
+from swarm_storage.node_erasure import Held, held
+from swarm_storage.store import open_store
+from swarm_storage.transaction import NodeBatch
+from swarm_storage.writer import QUEUE_SAMPLES
+
+READERS: Final = 2  # a long export leaves the other for charts
+
+_log = logging.getLogger("swarm_collector.store")
+_T = TypeVar("_T")
+
+
+class StoreClient:
+    """Raises StoreError where the store cannot be opened for writing."""
+
+    def __init__(self, url: str, *, retain_ns: int | None = RETAIN_NS) -> None:
+        self._store = open_store(url)
+        self._reader = self._store.reader
+        self._writer = self._store.writer(retain_ns=retain_ns)
+        self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="swarm-store-reader")
+        self._untold: dict[str, Callable[[], Future[None]]] = {}  # nodes that the store could not be told of
+
+    def close(self) -> None:
+        """Commits what waits. What could not be written is still in the probes' spools; the writer says so."""
+        self._store.close()
+        self._threads.shutdown()
+
+    def restore(self, builder: SwarmBuilder, now_ns: int) -> list[tuple[str, str]]:
+        """Puts into `builder` what was known before; (node id, name) of all members ever."""
+        fill(builder, self._reader, now_ns, round(WINDOW_S * NS_PER_S))
+        return [(row.node_id, row.name) for row in self._reader.nodes()]
+
+    @property
+    def shared_url(self) -> str | None:
+        """How other collectors reach the same store; None: it is this one's alone."""
+        return self._store.shared_url()
+
+    def secret(self, own: bytes) -> bytes:
+        return self._store.secret(own)
+
+    @property
+    def queued(self) -> int:
+        """Samples that wait to be committed."""
+        return self._writer.queued
+
+    def fullness(self) -> float:
+        """Of the writer's queue: 0 nothing waits, 1 no more is taken."""
+        return self._writer.queued / QUEUE_SAMPLES
+
+    def sizes(self) -> dict[str, float]:
+        """Bytes on the disk, by part."""
+        return dict(self._store.sizes())
+
+    def settings(self) -> dict[str, str]:
+        return self._reader.settings()
+
+    def transfers_since(self, since_ns: int) -> list[tuple[int, str, str, int]]:
+        """(until, sender, receiver, bytes) of what transfers have used, oldest first; summed over some minutes."""
+        return self._reader.transfers(since_ns)
+
+    async def reading(self, read: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, read)
+
+    # ------------------------------------------------------------ writing
+
+    def submit(self, batch: NodeBatch, answer: Callable[[int | StoreError], None]) -> None:
+        """`answer` is called on the writer's thread. Raises StoreError where it is not even queued."""
+        if self._untold and self._writer.trouble is None:
+            self._tell_again()
+        self._writer.offer(batch, answer)
+
+    def resume(self, node_id: str, epoch: int) -> None:
+        """The probe begins again from the oldest batch it has."""
+        self._writer.resume(node_id, epoch)
+
+    async def remember(self, member: Member, hello: Hello, now_ns: int) -> int:
+        """Puts the node into the store, later if it has trouble now; what of the hello's epoch is committed.
+
+        Raises StoreError where not even reading works.
+        """
+
+        def upsert() -> Future[None]:
+            return self._writer.upsert_node(
+                member.node_id, member.name, host=member.where.observed, facts=hello.facts, seen_ns=now_ns
+            )
+
+        try:
+            await asyncio.shield(asyncio.wrap_future(upsert()))
+            self._untold.pop(member.node_id, None)
+        except StoreError as error:
+            _log.warning("the store is told of %s later: %s", member.name, safe(str(error)))
+            self._untold[member.node_id] = upsert
+        return await self.reading(lambda: self._reader.committed_seq(member.node_id, hello.epoch))
+
+    def rename(self, member: Member, now_ns: int) -> None:
+        """Kept if the store takes it; its next hello says it again."""
+        facts = member.hello.facts if member.hello is not None else None
+        try:
+            self._writer.upsert_node(
+                member.node_id, member.name, host=member.where.observed, facts=facts, seen_ns=now_ns
+            ).add_done_callback(_event_done)
+        except StoreError as error:
+            _event_lost(error)
+
+    async def forget(self, node_id: str) -> int:
+        """Everything of this node; how many rows went. Raises StoreError."""
+        return await asyncio.wrap_future(self._writer.forget(node_id))
+
+    def held(self, node_id: str) -> list[Held]:
+        """To be run by `reading`."""
+        return held(self._reader.query, node_id)
+
+    def set_setting(self, key: str, value: str) -> None:
+        """Kept if the store takes it."""
+        try:
+            self._writer.set_setting(key, value).add_done_callback(_event_done)
+        except StoreError as error:
+            _event_lost(error)
+
+    def event(self, at_ns: int, told: NodeEvent, detail: str) -> None:
+        """Kept if the store takes it: an event is worth no more than a line in the log, which it already has."""
+        sample = EventSample(at_ns=at_ns, kind=told.kind, detail=detail)
+        try:
+            self._writer.event(sample, told.node_id).add_done_callback(_event_done)
+        except StoreError as error:
+            _event_lost(error)
+
+    async def run(self, run: RunSample) -> None:
+        """Returns once it is committed. Raises StoreError where the store does not take it."""
+        await asyncio.shield(asyncio.wrap_future(self._writer.event(run)))
+
+    def _tell_again(self) -> None:
+        untold, self._untold = self._untold, {}
+        for node_id, upsert in untold.items():
+            try:
+                upsert().add_done_callback(_event_done)
+            except StoreError as error:
+                _event_lost(error)
+                self._untold[node_id] = upsert
+
+    # ------------------------------------------------------------ reading, to be run by `reading`
+
+    def history(self, request: HistoryRequest) -> History:
+        return self._reader.history(
+            request.metric, request.node, request.peer, request.since_ns, request.until_ns, request.points
+        )
+
+    def csv(self, kind: str, since_ns: int, until_ns: int) -> Iterator[tuple[str, int]]:
+        """(text, rows so far), the header first. Each step reads a piece."""
+        return csv_format.chunks(self._reader, kind, since_ns, until_ns)
+
+
+def _event_done(future: Future[None]) -> None:
+    if (error := future.exception()) is not None:
+        _event_lost(error)
+
+
+def _event_lost(error: BaseException) -> None:
+    _log.warning("not stored: %s", safe(str(error)))

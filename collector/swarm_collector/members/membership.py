@@ -1,0 +1,305 @@
+"""Who is a member, under which name, and whether it is still there.
+
+A node is its key: the id is derived from it, the name is for people, cleaned and made unique, and stays with the
+node over restarts of either side. The latest session of a node is the one that counts. Pure: time is passed in,
+sessions are numbers; nothing here knows a socket.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from swarm_collector.members.addresses import MemberAddresses
+from swarm_protocol.messages.probe_messages import PROTOCOL_VERSION, Hello, Reach
+from swarm_protocol.messages.samples import EventKind
+from swarm_protocol.text import NAME_MAX, clean_name, safe
+from swarm_protocol.trust import identity
+from swarm_protocol.units import NS_PER_S
+
+HEARTBEAT_NS: Final = 5 * NS_PER_S
+HEARTBEAT_MEMBERS: Final = 1_000  # above, heartbeats are further apart: all together stay 200 a second
+LONGEST_HEARTBEAT_NS: Final = 30 * NS_PER_S
+LOST_BEATS: Final = 4  # silence that is called lost: three heartbeats missed, and a slow line
+STAY_IN_PLANS_NS: Final = (
+    120 * NS_PER_S
+)  # a broken connection to the collector says nothing about the paths between peers
+MAX_MEMBERS: Final = 20_000  # what a frame can carry
+REPLACED_RETRY_NS: Final = 60 * NS_PER_S  # two probes with one key take turns no faster than this
+_SUFFIX = re.compile(r"-[0-9]{1,5}")
+
+
+@dataclass(slots=True)
+class Member:
+    node_id: str
+    name: str
+    hello: Hello | None = None  # None: known from the store only
+    where: MemberAddresses = field(default_factory=lambda: MemberAddresses("", (), ""))
+    reach: Reach = field(default_factory=Reach)  # as STUN told it
+    session: int | None = None  # None: not connected
+    beat_ns: int = HEARTBEAT_NS  # how often it was asked to be heard
+    version: int = 0  # of what others are told about it
+    heard_ns: int = 0
+    gone_ns: int = 0  # when its session ended; 0: never had one
+    goodbye: bool = False
+    lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NodeEvent:
+    """Something a person should know about a node; None: about the swarm."""
+
+    node_id: str | None
+    kind: EventKind
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    member: Member
+    replaced: int | None  # the session this one takes the place of
+    events: tuple[NodeEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    reason: str
+    final: bool
+    retry_ms: float = 0.0
+
+
+class Membership:
+    def __init__(self, token: str = "", max_members: int = MAX_MEMBERS) -> None:
+        self._token = token
+        self._max_members = max_members
+        self._members: dict[str, Member] = {}
+        self._by_session: dict[int, Member] = {}
+        self._names: dict[str, str] = {}  # name → node id, every node ever known
+
+    def restore(self, known: Iterable[tuple[str, str]]) -> None:
+        """(node id, name) of nodes in the store: they keep their names."""
+        for node_id, name in known:
+            unique = self._unique(name, node_id)
+            self._members.setdefault(node_id, Member(node_id, unique))
+            self._names[unique] = node_id
+
+    # ------------------------------------------------------------ coming and going
+
+    def admit(
+        self,
+        session: int,
+        hello: Hello,
+        observed: str,
+        reached: str,
+        now_ns: int,
+        *,
+        node_id: str = "",
+        given_name: str = "",
+        vouched: bool = False,
+    ) -> Admitted | Rejected:
+        """The proof of its key has been checked. `node_id`: where it is not made of the key; `given_name`: by the
+        operator; `vouched`: the token is not asked for."""
+        if hello.protocol != PROTOCOL_VERSION:
+            older = "probe" if hello.protocol < PROTOCOL_VERSION else "collector"
+            return Rejected(
+                f"the probe speaks protocol {hello.protocol}, the collector {PROTOCOL_VERSION}; update the {older}",
+                final=True,
+            )
+        if not vouched and not token_matches(self._token, hello.token):
+            return Rejected(
+                "wrong or missing token; ask the swarm's operator for an invite, or for the token and give it with "
+                "--token",
+                final=True,
+            )
+        node_id = node_id or identity.node_id(hello.public_key)
+        member = self._members.get(node_id)
+        if member is None and len(self._members) >= self._max_members:
+            return Rejected(f"the swarm is full ({self._max_members} nodes)", final=False, retry_ms=600_000)
+        events = []
+        if member is None:
+            member = Member(node_id, self._unique(given_name or clean_name(hello.name), node_id))
+            self._members[node_id] = member
+            self._names[member.name] = node_id
+            events.append(NodeEvent(member.node_id, "joined", _of(hello)))
+        else:
+            events += self._rename(member, given_name or hello.name)
+            if member.session is None:
+                kind: EventKind = "joined" if member.hello is None else "back"
+                events.append(NodeEvent(member.node_id, kind, _of(hello)))
+        replaced = member.session
+        if replaced is not None:
+            del self._by_session[replaced]
+            events.append(NodeEvent(member.node_id, "note", "a new session of this node replaced the one before"))
+        told = _told_of(member)
+        member.hello = hello
+        member.where = MemberAddresses(observed, hello.addresses, reached)
+        member.version += _told_of(member) != told
+        member.session = session
+        member.beat_ns = heartbeat_ns(len(self._members))
+        member.heard_ns = now_ns
+        member.goodbye = member.lost = False
+        self._by_session[session] = member
+        return Admitted(member, replaced, tuple(events))
+
+    def adopt(
+        self, session: int, node_id: str, name: str, hello: Hello, where: MemberAddresses, beat_ns: int, now_ns: int
+    ) -> int | None:
+        """Another collector of this swarm has admitted this node; the session that it takes the place of."""
+        self.restore([(node_id, name)])
+        member = self._members[node_id]
+        replaced = member.session if member.session != session else None
+        if replaced is not None:
+            self._by_session.pop(replaced, None)
+        told = _told_of(member)
+        member.hello = hello
+        member.where = where
+        member.version += _told_of(member) != told
+        member.session = session
+        member.beat_ns = beat_ns
+        member.heard_ns = now_ns
+        member.goodbye = member.lost = False
+        self._by_session[session] = member
+        return replaced
+
+    def forget(self, node_id: str) -> None:
+        """As if it had never come. Its session has ended."""
+        member = self._members.pop(node_id, None)
+        if member is not None:
+            self._names.pop(member.name, None)
+            if member.session is not None:
+                self._by_session.pop(member.session, None)
+
+    def heard(self, session: int, now_ns: int) -> None:
+        if member := self._by_session.get(session):
+            member.heard_ns = now_ns
+
+    def reached(self, session: int, reach: Reach) -> bool:
+        """How a member's UDP port can be reached; whether that is news to its peers."""
+        member = self._by_session.get(session)
+        if member is None or member.reach == reach:
+            return False
+        member.reach = reach
+        member.version += 1
+        return True
+
+    def gone(self, session: int, now_ns: int, goodbye: str | None) -> NodeEvent | None:
+        """The session has ended; `goodbye` is the probe's own reason, None if it just broke.
+
+        None for a session that was replaced before: the node is still here.
+        """
+        member = self._by_session.pop(session, None)
+        if member is None:
+            return None
+        member.session = None
+        member.gone_ns = now_ns
+        member.goodbye = goodbye is not None
+        if goodbye is None:
+            return None  # `poll` calls it lost if it does not come back
+        return NodeEvent(member.node_id, "left", safe(goodbye))
+
+    def poll(self, now_ns: int) -> list[NodeEvent]:
+        """Nodes that have been silent for too long, each once."""
+        events = []
+        for member in self._members.values():
+            beat_ns = member.beat_ns if member.session is not None else HEARTBEAT_NS  # a broken line is no slow beat
+            silent = now_ns - member.heard_ns >= LOST_BEATS * beat_ns
+            if silent and member.heard_ns and not member.lost and not member.goodbye:
+                member.lost = True
+                seconds = (now_ns - member.heard_ns) // NS_PER_S
+                events.append(NodeEvent(member.node_id, "lost", f"nothing heard for {seconds} s"))
+        return events
+
+    # ------------------------------------------------------------ who is here
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def get(self, node_id: str) -> Member | None:
+        return self._members.get(node_id)
+
+    def of_session(self, session: int) -> Member | None:
+        return self._by_session.get(session)
+
+    @property
+    def sessions(self) -> int:
+        return len(self._by_session)
+
+    def everybody(self) -> list[Member]:
+        return list(self._members.values())
+
+    def named(self, text: str) -> Member | None:
+        """By name, else by id."""
+        node_id = self._names.get(text, text)
+        return self._members.get(node_id)
+
+    def rename(self, member: Member, name: str) -> list[NodeEvent]:
+        """As the operator wants it; the next plans say so."""
+        told = self._rename(member, name)
+        member.version += 1
+        return told
+
+    def connected(self) -> list[Member]:
+        return list(self._by_session.values())
+
+    def in_plans(self, now_ns: int) -> list[Member]:
+        """Whom others measure: who is connected, or was until lately and said no goodbye."""
+        return [
+            member
+            for member in self._members.values()
+            if member.hello is not None
+            and not member.goodbye
+            and (member.session is not None or now_ns - member.gone_ns < STAY_IN_PLANS_NS)
+        ]
+
+    # ------------------------------------------------------------ names
+
+    def _rename(self, member: Member, wanted: str) -> list[NodeEvent]:
+        name = clean_name(wanted)
+        if member.name == name or _is_numbered(member.name, name):
+            return []
+        old = member.name
+        del self._names[old]
+        member.name = self._unique(name, member.node_id)
+        self._names[member.name] = member.node_id
+        return [NodeEvent(member.node_id, "name_changed", f"was {old}")]
+
+    def _unique(self, name: str, node_id: str) -> str:
+        candidate, number = name, 1
+        while self._names.get(candidate, node_id) != node_id:
+            number += 1
+            candidate = _numbered(name, number)
+        return candidate
+
+
+def _told_of(member: Member) -> object:
+    """What its peers are told; that it was renamed a moment ago shows in no other field."""
+    hello = member.hello
+    return None if hello is None else (member.where, hello.name, hello.udp_port, hello.tcp_port)
+
+
+def token_matches(wanted: str, given: str) -> bool:
+    """Takes as long for a wrong token as for the right one. No token wanted: anything will do."""
+    return not wanted or hmac.compare_digest(wanted.encode(), given.encode())
+
+
+def heartbeat_ns(members: int) -> int:
+    return min(max(HEARTBEAT_NS, HEARTBEAT_NS * members // HEARTBEAT_MEMBERS), LONGEST_HEARTBEAT_NS)
+
+
+def _numbered(name: str, number: int) -> str:
+    suffix = f"-{number}"
+    return name[: NAME_MAX - len(suffix)] + suffix
+
+
+def _is_numbered(name: str, wanted: str) -> bool:
+    """Whether `name` is what `_numbered` makes of `wanted`: it got its number when the plain name was taken."""
+    match = _SUFFIX.search(name, pos=max(0, name.rfind("-")))
+    return match is not None and _numbered(wanted, int(match.group()[1:])) == name
+
+
+def _of(hello: Hello) -> str:
+    gpus = ", ".join(gpu.name for gpu in hello.facts.gpus) or "no GPU"
+    return safe(f"{hello.facts.system}, {gpus}, {hello.software}", limit=160)

@@ -1,0 +1,164 @@
+"""What every member is told to do, and when: plans after each change, leases as they come due.
+
+Between `membership` (who is here), `measurement_plan` (who measures whom) and `transfer_leases` (whose turn it is)
+this decides when to ask them again, and remembers what each session was told last. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from swarm_collector.members.addresses import hosts_for, line_of
+from swarm_collector.members.membership import Membership
+from swarm_collector.scheduling.measurement_plan import Draft, RttFrom, Scheduler
+from swarm_collector.scheduling.transfer_leases import GRACE_NS, LEASE_NS, Candidate, Leases
+from swarm_protocol.messages.probe_messages import CollectorMessage, LeaseDone, UplinkGrant, UplinkLease
+from swarm_protocol.messages.samples import LinkSample, Sample
+from swarm_protocol.messages.viewer_messages import Focus
+from swarm_protocol.units import NS_PER_MS, NS_PER_S
+
+SETTLE_NS: Final = 200 * NS_PER_MS  # joins come in bursts: one round of plans for all of them
+SETTLE_A_MEMBER_NS: Final = 2 * NS_PER_MS  # and a large swarm's plans take longer to make
+RESTING_FROM: Final = 100  # members; below, plans cost nothing worth waiting for
+REST_A_MEMBER_NS: Final = 20 * NS_PER_MS  # between two rounds of plans: making them takes a tenth of it
+NEW_REST_A_MEMBER_NS: Final = 4 * NS_PER_MS  # while somebody who has come waits for a first plan
+REVIEW_NS: Final = 60 * NS_PER_S  # who dropped out of plans by silence, who has come nearer
+UNWATCHED_AFTER_NS: Final = 600 * NS_PER_S  # a viewer that reconnects must not turn the whole swarm over
+FOCUS_EVERY_NS: Final = 2 * NS_PER_S
+SHORT_WINDOW_NS: Final = 8 * NS_PER_S  # of a small swarm; a longer window has one or two round trips beside a transfer
+FRESH_NS: Final = 15 * NS_PER_S  # a sample out of a spool is of a time whose transfers are forgotten
+
+
+@dataclass(slots=True)
+class Dispatcher:
+    membership: Membership
+    scheduler: Scheduler
+    leases: Leases
+    rtt_from: RttFrom
+    watched_until_ns: int  # a collector just started is watched: somebody waits for its first figures
+    _asked_ns: int | None = 0  # since when plans have to be made anew; None: they stand
+    _made_ns: int = 0
+    _revision: int = 0
+    _told: dict[int, int] = field(default_factory=dict)  # session → revision of its last plan
+    _focused_ns: int = 0
+
+    def changed(self, now_ns: int) -> None:
+        """Somebody came, went, moved or was renamed."""
+        if self._asked_ns is None:
+            self._asked_ns = now_ns
+
+    def watched(self, now_ns: int) -> None:
+        """Somebody looks at the swarm now."""
+        if now_ns >= self.watched_until_ns:
+            self.changed(now_ns)
+        self.watched_until_ns = now_ns + UNWATCHED_AFTER_NS
+
+    def focus(self, focus: Focus, now_ns: int) -> str | None:
+        """Another model in question; None, or why not. Raises FocusError for one that nobody should measure."""
+        if focus == self.scheduler.focus:
+            return None
+        if now_ns - self._focused_ns < FOCUS_EVERY_NS:
+            return "the model was changed a moment ago; try again in 2 seconds"
+        self.scheduler.set_focus(focus)
+        self._focused_ns = now_ns
+        self.changed(now_ns)
+        return None
+
+    def lease_done(self, done: LeaseDone, by: str, now_ns: int) -> bool:
+        known = self.leases.done(done.lease_id, by, now_ns, begun=done.begun)
+        if known and not done.ok:
+            self.leases.again(by, now_ns)
+        return known
+
+    def beside_transfers(self, samples: Sequence[Sample], wall_ns: int, now_ns: int) -> tuple[Sample, ...]:
+        """Windows of round trips with a node that took part in a transfer are marked as loaded: the node's own probe
+        knows of it and marks its windows; those who measure it from elsewhere do not. `now_ns`: steady."""
+        return tuple(self._beside(sample, wall_ns, now_ns) for sample in samples)
+
+    def _beside(self, sample: Sample, wall_ns: int, now_ns: int) -> Sample:
+        if not isinstance(sample, LinkSample) or sample.loaded or abs(wall_ns - sample.at_ns) > FRESH_NS:
+            return sample
+        ended_ns = now_ns - (wall_ns - sample.at_ns)
+        if not self.leases.touched(sample.peer, ended_ns - SHORT_WINDOW_NS, ended_ns):
+            return sample
+        return msgspec.structs.replace(sample, loaded=True)
+
+    def gone(self, session: int) -> None:
+        self._told.pop(session, None)
+
+    def due(self, now_ns: int) -> Iterator[tuple[int, CollectorMessage]]:
+        """(session, message) to send now. Plans are made as they are asked for, so that a large swarm's need not be
+        in memory at once; the iterator is to be read to its end before it is asked again."""
+        if now_ns >= self._plans_ns():
+            yield from self._make_plans(now_ns)
+        for lease in self.leases.poll(now_ns):
+            member = self.membership.get(lease.src)
+            if member is None or member.session is None:
+                self.leases.done(lease.lease_id, lease.src, now_ns, begun=False)  # nobody to tell
+                continue
+            message = UplinkLease(
+                lease_id=lease.lease_id, peer=lease.dst, max_bytes=lease.max_bytes, expires_ms=LEASE_NS / NS_PER_MS
+            )
+            receiver = self.membership.get(lease.dst)
+            if receiver is not None and receiver.session is not None:  # first: it takes nothing that it was not told of
+                yield (
+                    receiver.session,
+                    UplinkGrant(
+                        lease_id=lease.lease_id,
+                        peer=lease.src,
+                        max_bytes=lease.max_bytes,
+                        expires_ms=LEASE_NS / NS_PER_MS,
+                    ),
+                )
+            yield member.session, message
+
+    def next_ns(self, now_ns: int) -> int:
+        return min(self._plans_ns(), self.leases.next_ns(now_ns))
+
+    def _plans_ns(self) -> int:
+        members = self.membership.sessions
+        settle_ns = SETTLE_NS + SETTLE_A_MEMBER_NS * members
+        rest_ns = 0
+        if members >= RESTING_FROM:
+            rest_ns = members * (NEW_REST_A_MEMBER_NS if len(self._told) < members else REST_A_MEMBER_NS)
+        if self._asked_ns is None:
+            return self._made_ns + max(REVIEW_NS, rest_ns)
+        return max(self._asked_ns + settle_ns, self._made_ns + rest_ns)
+
+    def _make_plans(self, now_ns: int) -> Iterator[tuple[int, CollectorMessage]]:
+        members = self.membership.in_plans(now_ns)
+        self._asked_ns, self._made_ns = None, now_ns
+        self._revision = max(self._revision + 1, now_ns // NS_PER_MS)  # rises over restarts too
+        candidates = []
+        plans = self.scheduler.plans(
+            members, self.rtt_from, watched=now_ns < self.watched_until_ns, revision=self._revision
+        )
+        for draft in plans:
+            member = draft.member
+            if member.session is None:  # also one that went while these were made
+                continue
+            candidates.append(Candidate(member.node_id, line_of(member.where), _reachable(draft)))
+            if self._told.get(member.session) != draft.revision:
+                self._told[member.session] = draft.revision
+                yield member.session, draft.plan()
+        self.leases.candidates(candidates, now_ns)
+
+
+def _reachable(draft: Draft) -> tuple[str, ...]:
+    """Whom a member measures and can send to."""
+    return tuple(
+        peer.node_id
+        for peer in draft.own
+        if peer.hello is not None
+        and (peer.hello.tcp_port or peer.hello.quic)
+        and hosts_for(peer.where, draft.member.where)
+    )
+
+
+def first_lease_ns(now_ns: int, *, fresh: bool) -> int:
+    """When a collector that starts now may grant its first lease: its former life may have granted one just before."""
+    return now_ns if fresh else now_ns + LEASE_NS + GRACE_NS

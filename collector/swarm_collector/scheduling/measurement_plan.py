@@ -1,0 +1,300 @@
+"""Who measures whom, what and how often: one Plan for each member.
+
+Small swarms measure every pair. Above FULL_MESH members each probe measures those that the best placements have it
+talk to (more often than others), the nearest ones, and a random set that stays the same while members come and go
+(rendezvous hashing), so that old links keep their history; `survey` estimates the rest. Packets and
+bytes a probe spends do not grow with the swarm: the interval does. Somebody watching makes it denser.
+
+Keys and session ids of a pair come from the collector's secret, so a restarted collector hands out the same ones
+and probes that went on by their last plan still understand each other. Pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from swarm_collector.members.addresses import hosts_for
+from swarm_collector.members.membership import Member
+from swarm_collector.members.rendezvous import mapped_for
+from swarm_protocol.layer_shape import LayerShape
+from swarm_protocol.messages.probe_messages import ComputeTask, Peer, Plan
+from swarm_protocol.messages.viewer_messages import Focus
+from swarm_protocol.text import safe
+
+FULL_MESH: Final = 50
+NEAREST: Final = 16
+RANDOM: Final = 16
+OFTEN: Final = 4  # times: links that the best placement hangs on
+MAX_MEASURED_BY: Final = 64  # how many may pick one member: the nearest of everybody must not drown in answers
+OWN_PACKETS_PER_S: Final = 8.0  # watched; as many answers go out, so a third of the 50 a second that are promised
+IDLE_PACKETS_PER_S: Final = 0.4  # nobody watches: 20 MB a day with the answers, both directions
+MIN_INTERVAL_MS: Final = 250.0
+WINDOW_PACKETS: Final = 16  # of one LinkSample: fewer make no quantiles
+MIN_WINDOW_MS: Final = 5_000.0
+HOP_CADENCE_MS: Final = 150.0  # a swarm's usual time a token
+PREFILL_CHUNK_TOKENS: Final = 8  # of a hop: beyond the initial window many times over; larger chunks go by the rate
+PREFILL_MOST_BYTES: Final = 256 << 10
+HOP_ROUND: Final = 20  # messages a round of hops is priced at
+HOP_DAILY_BYTES: Final = 8_000_000
+WATCHED_HOP_DAILY_BYTES: Final = 200_000_000  # spent only while somebody looks
+HOP_EVERY_MS: Final = (60_000.0, 86_400_000.0)
+HOST_EVERY_MS: Final = 5_000.0
+IDLE_HOST_EVERY_MS: Final = 60_000.0
+_DAY_MS: Final = 86_400_000.0
+_ID_MASK: Final = (1 << 53) - 1
+
+# enough for a curve over batch and context (three coefficients), and few: all is measured within seconds. Prompts are
+# closer: processors change kernels with the length, and between 32 and 128 tokens a line was 16 % off
+BATCHES: Final = (1, 8)
+EXPERTS_BATCHES: Final = (1, 2, 4, 8)  # each sequence wakes other experts: not even a curve is sure between 1 and 8
+CONTEXTS: Final = (128, 2048)
+PREFILL_TOKENS: Final = (32, 64, 128, 256, 512)
+
+MAX_HIDDEN: Final = 65_536
+MAX_LAYER_PARAMS: Final = 1 << 34  # 32 GB in fp16: no decoder layer in use is near it
+
+RttFrom = Callable[[str], Mapping[str, float]]  # node → node: lowest RTT known, in ms; only what was measured
+
+
+class FocusError(ValueError):
+    """This model is not measured; one line that says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """One member's plan before it is made."""
+
+    scheduler: Scheduler
+    member: Member
+    revision: int
+    own: tuple[Member, ...]  # whom it measures
+    answers: tuple[Member, ...]  # whom it only answers
+    often: frozenset[str]  # of those it measures: the ones that the best placement hangs on
+    watched: bool
+
+    def plan(self) -> Plan:
+        return self.scheduler.made(self)
+
+
+class Scheduler:
+    def __init__(self, secret: bytes, focus: Focus) -> None:
+        check_focus(focus)
+        self._focus_number = 0
+        self._wanted: Mapping[str, tuple[str, ...]] = {}
+        self._secret = secret
+        self._focus = focus
+        self._salt = int.from_bytes(_hmac(secret, "whom to measure")[:8], "big")
+        # first of a pair → second → session ids as one number, of the first's packets in the high half; hundreds of
+        # thousands of pairs in a large swarm, so without a tuple each
+        self._ssids: dict[str, dict[str, int]] = {}
+        self._used: dict[str, array[int]] = {}  # node → session ids in use on its socket, either way; a hundred or so
+        self._made: dict[str, tuple[int, int]] = {}  # node → what its plan says, since which revision
+
+    @property
+    def focus(self) -> Focus:
+        return self._focus
+
+    def set_focus(self, focus: Focus) -> None:
+        """Raises FocusError."""
+        check_focus(focus)
+        self._focus = focus
+        self._focus_number += 1
+
+    def want(self, links: Mapping[str, tuple[str, ...]]) -> bool:
+        """Node → peers whose links matter most from now on. Whether that is news."""
+        news = {node: set(peers) for node, peers in links.items()} != {n: set(p) for n, p in self._wanted.items()}
+        self._wanted = links
+        return news
+
+    def plans(self, members: Sequence[Member], rtt_from: RttFrom, *, watched: bool, revision: int) -> Iterator[Draft]:
+        """A plan for every member, one after the other, each made only if it is asked for: all at once are hundreds of
+        megabytes in a large swarm, and most say what they said before. Such a one keeps its old revision.
+        """
+        wanted = self._wanted if len(members) > FULL_MESH else {}
+        chosen = choose(members, rtt_from, self._salt, wanted)
+        measured_by: dict[str, list[str]] = {member.node_id: [] for member in members}
+        for src, targets in chosen.items():
+            for dst in targets:
+                measured_by[dst].append(src)
+        by_id = {member.node_id: member for member in members}
+        self._forget(by_id)
+        for member in members:
+            own = chosen[member.node_id]
+            known = set(own)
+            answers = tuple(node_id for node_id in measured_by[member.node_id] if node_id not in known)
+            versions = tuple(by_id[node_id].version for node_id in (*own, *answers))
+            often = frozenset(wanted.get(member.node_id, ())) & known
+            signature = hash((own, answers, often, versions, member.version, watched, self._focus_number))
+            before, since = self._made.get(member.node_id, (None, 0))
+            if signature != before:
+                since = revision
+                self._made[member.node_id] = signature, since
+            yield Draft(self, member, since, tuple(map(by_id.__getitem__, own)), tuple(map(by_id.__getitem__, answers)),
+                        often, watched)  # fmt: skip
+
+    def made(self, draft: Draft) -> Plan:
+        peers = tuple(
+            self._peer(draft.member, peer, measure, OFTEN if peer.node_id in draft.often else 1)
+            for measure, group in ((True, draft.own), (False, draft.answers))
+            for peer in group
+        )
+        shares = len(draft.own) + (OFTEN - 1) * len(draft.often)
+        plan = self._plan(peers, shares, watched=draft.watched)
+        return msgspec.structs.replace(plan, revision=draft.revision)
+
+    def _plan(self, peers: tuple[Peer, ...], measured: int, *, watched: bool) -> Plan:
+        rate = OWN_PACKETS_PER_S if watched else IDLE_PACKETS_PER_S
+        interval_ms = max(MIN_INTERVAL_MS, round(1000.0 * max(1, measured) / rate))
+        return Plan(
+            revision=0,
+            peers=peers,
+            stamp_interval_ms=interval_ms,
+            window_ms=max(MIN_WINDOW_MS, WINDOW_PACKETS * interval_ms),
+            hop_bytes=self._focus.hop_bytes,
+            prefill_bytes=min(PREFILL_MOST_BYTES, PREFILL_CHUNK_TOKENS * self._focus.hop_bytes) if watched else 0,
+            hop_cadence_ms=HOP_CADENCE_MS,
+            hop_every_ms=hop_every_ms(measured, self._focus.hop_bytes, watched=watched),
+            host_every_ms=HOST_EVERY_MS if watched else IDLE_HOST_EVERY_MS,
+            compute=compute_task(self._focus),
+        )
+
+    def _peer(self, member: Member, peer: Member, measure: bool, often: int) -> Peer:
+        assert peer.hello is not None  # members known from the store only are in no plan
+        pair = (member.node_id, peer.node_id) if member.node_id < peer.node_id else (peer.node_id, member.node_id)
+        ssids = self._ssids.get(pair[0], {}).get(pair[1]) or self._new_ssids(pair)
+        first, second = ssids >> 16, ssids & 0xFFFF
+        return Peer(
+            node_id=peer.node_id,
+            name=peer.name,
+            hosts=hosts_for(peer.where, member.where),
+            udp_port=peer.hello.udp_port,
+            tcp_port=peer.hello.tcp_port,
+            stamp_key=_hmac(self._secret, f"stamp key {pair[0]} {pair[1]}"),
+            ssid_out=first if member.node_id == pair[0] else second,
+            ssid_in=second if member.node_id == pair[0] else first,
+            measure=measure,
+            often=often,
+            nat=peer.reach.nat,
+            mapped=mapped_for(peer, member),
+            quic=peer.hello.quic,
+            relay=peer.hello.relay,
+        )
+
+    # ------------------------------------------------------------ what pairs share
+
+    def _new_ssids(self, pair: tuple[str, str]) -> int:
+        first, second = (self._ssid(sender, pair) for sender in pair)
+        ssids = self._ssids.setdefault(pair[0], {})[pair[1]] = first << 16 | second
+        return ssids
+
+    def _ssid(self, sender: str, pair: tuple[str, str]) -> int:
+        """Unused at both ends; the same again after a restart unless two hashes met."""
+        used = [self._used.setdefault(node_id, array("H")) for node_id in pair]
+        ssid = int.from_bytes(_hmac(self._secret, f"ssid of {sender} in {pair}")[:4], "big") % 65535 + 1
+        while any(ssid in ids for ids in used):
+            ssid = ssid % 65535 + 1
+        for ids in used:
+            ids.append(ssid)
+        return ssid
+
+    def _forget(self, present: dict[str, Member]) -> None:
+        for first, others in list(self._ssids.items()):
+            for second in [second for second in others if first not in present or second not in present]:
+                ssids = others.pop(second)
+                for node_id in (first, second):
+                    for ssid in (ssids >> 16, ssids & 0xFFFF):
+                        self._used[node_id].remove(ssid)
+            if not others:
+                del self._ssids[first]
+        for gone in (self._used, self._made):
+            for node_id in gone.keys() - present.keys():
+                del gone[node_id]
+
+
+def compute_task(focus: Focus) -> ComputeTask:
+    """The same content has the same id, also after a restart: probes do not measure it again."""
+    task = ComputeTask(
+        task_id=0, model=focus.model, layer=focus.layer, dtype=focus.dtype, vocab=focus.vocab,
+        batches=EXPERTS_BATCHES if focus.layer.experts else BATCHES, contexts=CONTEXTS, prefill_tokens=PREFILL_TOKENS,
+    )  # fmt: skip
+    digest = hashlib.sha256(msgspec.msgpack.encode(task)).digest()
+    return msgspec.structs.replace(task, task_id=int.from_bytes(digest[:8], "big") & _ID_MASK)
+
+
+def hop_every_ms(peers: int, hop_bytes: int, *, watched: bool) -> float:
+    daily_bytes = WATCHED_HOP_DAILY_BYTES if watched else HOP_DAILY_BYTES
+    a_round = 2 * max(1, peers) * HOP_ROUND * hop_bytes  # out, and the peers' own rounds in
+    shortest, longest = HOP_EVERY_MS
+    return min(max(shortest, round(_DAY_MS * a_round / daily_bytes)), longest)
+
+
+def check_focus(focus: Focus) -> None:
+    """Raises FocusError for a layer no probe should be asked to build: sizes are a stranger's word."""
+    layer: LayerShape = focus.layer
+    sizes = (layer.hidden, layer.intermediate, layer.heads, layer.kv_heads, layer.head_dim)
+    if safe(focus.model) != focus.model:
+        raise FocusError(f"{safe(focus.model)} is no model's name")
+    if not all(1 <= size <= MAX_HIDDEN * 4 for size in sizes) or layer.hidden > MAX_HIDDEN:
+        raise FocusError(f"the layer's sizes {sizes} are no decoder layer's")
+    if not all(0 <= count <= 4096 for count in (layer.experts, layer.experts_active, layer.shared_experts)):
+        raise FocusError("the layer has too many experts")
+    if layer.params > MAX_LAYER_PARAMS:
+        raise FocusError(f"a layer of {layer.params} elements is more than any probe should build")
+
+
+def choose(
+    members: Sequence[Member], rtt_from: RttFrom, salt: int, wanted: Mapping[str, tuple[str, ...]] | None = None
+) -> dict[str, tuple[str, ...]]:
+    """Whom each member measures: first those that are `wanted` of it, whoever else picks them."""
+    ids = [member.node_id for member in members]
+    if len(ids) <= FULL_MESH:
+        return {node_id: tuple(peer for peer in ids if peer != node_id) for node_id in ids}
+    words = np.array([int(node_id, 16) for node_id in ids], np.uint64)
+    hidden = _mixed(words ^ np.uint64(salt))
+    rows = {node_id: row for row, node_id in enumerate(ids)}
+    picked_by = np.zeros(len(ids), np.int64)
+    result = {}
+    for row in np.argsort(hidden):  # an order that no member can choose
+        me = ids[row]
+        rank = _mixed(hidden ^ words[row])
+        first = [rows[peer] for peer in (wanted or {}).get(me, ()) if peer != me and peer in rows][:NEAREST]
+        known = sorted((rtt, rows[peer]) for peer, rtt in rtt_from(me).items() if peer != me and peer in rows)
+        near = first + [row for _, row in known if picked_by[row] < MAX_MEASURED_BY and row not in first]
+        near = near[: max(NEAREST, len(first))]
+        rest = RANDOM + NEAREST - len(near)
+        taken = {*near, int(row)}
+        others = (peer for peer in _lowest_first(rank) if peer not in taken and picked_by[peer] < MAX_MEASURED_BY)
+        peers = near + [peer for peer, _ in zip(others, range(rest), strict=False)]
+        picked_by[peers] += 1
+        result[me] = tuple(ids[peer] for peer in peers)
+    return result
+
+
+def _lowest_first(rank: npt.NDArray[np.uint64]) -> Iterator[int]:
+    """Rows by rank: the lowest few are all that is wanted, as a rule, and the rest need not be sorted for them."""
+    few = min(4 * (RANDOM + NEAREST), len(rank) - 1)
+    first = np.argpartition(rank, few)[:few]
+    ordered: Iterable[int] = first[np.argsort(rank[first])].tolist()
+    yield from ordered
+    seen = set(ordered)
+    yield from (row for row in np.argsort(rank).tolist() if row not in seen)
+
+
+def _mixed(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """splitmix64's finaliser: every bit of the input moves every bit of the output."""
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))
+
+
+def _hmac(secret: bytes, text: str) -> bytes:
+    return hmac.digest(secret, f"swarmtop {text}".encode(), "sha256")

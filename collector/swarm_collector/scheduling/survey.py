@@ -1,0 +1,89 @@
+"""What a large swarm is like where nobody measured, and where to measure: worked out in a thread, now and then.
+
+From the measured pairs come coordinates (`network_coordinates`); from the swarm completed with them the best chain for
+the model in question. The links among that chain's nodes decide what the plan is worth: they are measured by both
+ends, and more often. Pure but for the time it takes; `swarm_state` runs it and shows what it found.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from swarm_collector.scheduling.network_coordinates import Coordinates, fit
+from swarm_predict.cost.build import build_tables
+from swarm_predict.model.catalogue import model_named
+from swarm_predict.model.shapes import WEIGHT_FORMATS
+from swarm_predict.search.solve import solve
+from swarm_predict.types import PredictError, Workload
+from swarm_protocol.messages.viewer_messages import Focus
+from swarm_protocol.snapshot.estimates import PLACE, completed
+from swarm_protocol.snapshot.link_table import DENSE_NODES
+from swarm_protocol.snapshot.swarm import Floats, Ints, Swarm
+
+EVERY_S: Final = 60.0
+SEARCH_S: Final = 1.5  # of a thread: the ingest shares the interpreter with it
+MAX_CHAIN: Final = 12  # nodes: 132 directed links at most are measured for the plan's sake
+NEAR: Final = 24  # candidates for "nearest" that nobody measured yet
+SEED: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What was found; empty at first."""
+
+    ids: tuple[str, ...] = ()
+    coordinates: Coordinates | None = None
+    wanted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # node → whom the best placement has it talk to
+    why_not: str = ""  # no placement is known: the planner's words
+
+    def near(self, node_id: str) -> dict[str, float]:
+        """The nodes that lie nearest by estimate, and how far, in ms."""
+        if self.coordinates is None or node_id not in self.ids:
+            return {}
+        me = self.ids.index(node_id)
+        others = np.flatnonzero(self.coordinates.known > 0)
+        others = others[others != me]
+        rtt = self.coordinates.rtt_ms(np.full(len(others), me), others)
+        nearest = np.argsort(rtt)[:NEAR]
+        return {self.ids[int(others[k])]: float(rtt[k]) for k in nearest}
+
+
+def survey(swarm: Swarm, pairs: tuple[Ints, Ints, Floats], focus: Focus, before: Survey) -> Survey:
+    """`pairs`: (src, dst, least RTT in ms) of what was measured, rows of `swarm`."""
+    ids = tuple(facts.node_id for facts in swarm.facts)
+    src, dst, rtt_ms = pairs
+    if not len(src):
+        return Survey(ids)
+    start = before.coordinates if before.ids == ids else None
+    found = fit(len(ids), src, dst, rtt_ms, np.random.default_rng(SEED), before=start)
+    if len(ids) > DENSE_NODES:
+        return Survey(ids, found)
+    for name, column in columns_of(found).items():
+        swarm.nodes[name] = column
+    try:
+        chain = _best_chain(completed(swarm), focus)
+    except PredictError as error:
+        return Survey(ids, found, {}, str(error))
+    wanted = {ids[a]: tuple(ids[b] for b in chain if b != a) for a in chain}
+    return Survey(ids, found, wanted)
+
+
+def columns_of(found: Coordinates) -> dict[str, Floats]:
+    """As the Swarm has them; NaN for a node of which nothing was measured."""
+    known = found.known > 0
+    columns = {name: np.where(known, found.place[:, k], np.nan) for k, name in enumerate(PLACE)}
+    columns["height_ms"] = np.where(known, found.height, np.nan)
+    columns["place_spread"] = np.where(known, found.spread, np.nan)
+    return columns
+
+
+def _best_chain(swarm: Swarm, focus: Focus) -> tuple[int, ...]:
+    weights = focus.dtype if focus.dtype in WEIGHT_FORMATS else "fp16"
+    tables = build_tables(swarm, model_named(focus.model), Workload(weights=weights))
+    found = solve(tables, time_limit_s=SEARCH_S, prove=False)
+    return tuple(itertools.islice(found.order, MAX_CHAIN))

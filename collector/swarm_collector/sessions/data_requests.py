@@ -1,0 +1,69 @@
+"""A volunteer asks what is stored of their machine, or has it taken out; proven with the node's key, as joining is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from swarm_collector.members.membership import Rejected
+from swarm_protocol.messages.probe_messages import AboutMe, AboutYou, Hello, HostFacts, Refused
+from swarm_protocol.text import safe
+from swarm_protocol.units import iso_utc
+from swarm_storage.errors import StoreError
+
+if TYPE_CHECKING:
+    from swarm_collector.state import SwarmState
+
+_NO_FACTS = HostFacts(system="", cpu="", cores=1, ram_bytes=0)
+
+
+async def answer(swarm_state: SwarmState, asked: AboutMe, nonce: bytes, *, tls: bool) -> AboutYou | Refused:
+    proof = Hello(
+        protocol=1,
+        public_key=asked.public_key,
+        proof=asked.proof,
+        bound_to=asked.bound_to,
+        name="owner",
+        epoch=0,
+        udp_port=0,
+        tcp_port=0,
+        software="",
+        facts=_NO_FACTS,
+    )
+    entry = swarm_state.register.identify(proof, nonce, swarm_state.settings.bound_to(tls=tls), revoked_too=True)
+    if isinstance(entry, Rejected):
+        return Refused(reason=entry.reason, final=True)
+    try:
+        lines = await _lines(swarm_state, entry.node_id)
+        if asked.forget:
+            gone = await swarm_state.forget(entry.node_id)
+            lines = [f"forgotten: {gone} rows of node {entry.node_id} are out of the store and of every screen"]
+    except StoreError as error:
+        return Refused(reason=f"the store does not answer now: {safe(str(error), 200)}", final=True)
+    return AboutYou(lines=tuple(line[:300] for line in lines))
+
+
+async def _lines(swarm_state: SwarmState, node_id: str) -> list[str]:
+    member = swarm_state.membership.get(node_id)
+    if member is None:
+        return [f"nothing is stored of node {node_id}"]
+    row = swarm_state.register.row(node_id)
+    held = await swarm_state.store_client.reading(lambda: swarm_state.store_client.held(node_id))
+    seen_by = (
+        "everybody who watches" if swarm_state.settings.show_addresses else "the operator; viewers are not shown it"
+    )
+    lines = [f"node      {node_id}, called {member.name}{', a name the operator gave' if row.name else ''}"]
+    lines.append(f"address   {member.where.observed or 'not known now'} (seen by {seen_by}; members measure you there)")
+    if member.hello is not None:
+        facts = member.hello.facts
+        gpus = ", ".join(gpu.name for gpu in facts.gpus) or "no GPU"
+        machine = f"machine   {facts.system}, {facts.cpu}, {facts.cores} cores, {gpus}, {member.hello.software}"
+        lines.append(safe(machine, 300))
+        lines.append(safe(f"own       addresses you told: {', '.join(member.hello.addresses) or 'none'}", 300))
+    if row.invite:
+        lines.append(safe(f"came by   invite {row.invite}{f' for {row.label}' if row.label else ''}", 300))
+    for each in held:
+        about = f", {each.about} that others measured of you" if each.about else ""
+        span = f"{iso_utc(each.first_ns)[:19]} to {iso_utc(each.last_ns)[:19]}"
+        lines.append(f"{each.kind:<9} {each.own} samples of yours{about}, {span}")
+    lines.append("rollups of these by minute and hour are kept longer; swarm-probe forget takes all of it out")
+    return lines

@@ -1,0 +1,382 @@
+"""One probe's session: hello, welcome, then batches up and plans, leases and acknowledgements down.
+
+One task reads; what is to be sent is written at once, and a commit's answer comes as a callback: ten thousand sessions
+of several tasks and queues each would be most of the collector's memory. What comes in is checked here; what it means
+is the business of `membership`, `dispatcher`, `batch_validation` and `batch_intake`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from aiohttp import WSCloseCode
+
+from swarm_collector.bucket import Bucket
+from swarm_collector.ingest.batch_intake import NotCommitted
+from swarm_collector.ingest.batch_validation import BatchOrder, SenderClock, check, off_by
+from swarm_collector.ingest.quotas import SampleQuota
+from swarm_collector.members.addresses import is_public
+from swarm_collector.members.admission import Change, Entry
+from swarm_collector.members.membership import HEARTBEAT_NS, Admitted, Member, NodeEvent, Rejected
+from swarm_collector.sessions import data_requests
+from swarm_collector.sessions.keepalive import SessionOver
+from swarm_collector.transport.websocket import WebSocketConnection
+from swarm_collector.verification.anomalies import network_of
+from swarm_protocol.messages.codec import DecodeError, encode
+from swarm_protocol.messages.probe_messages import (
+    AboutMe,
+    Ack,
+    Batch,
+    ChallengeCommit,
+    ChallengeOpened,
+    ChallengeReady,
+    CollectorMessage,
+    Heartbeat,
+    Hello,
+    LeaseDone,
+    Leaving,
+    ProbeMessage,
+    Reach,
+    Refused,
+    Relay,
+    SlowDown,
+    Welcome,
+    decode_from_probe,
+)
+from swarm_protocol.messages.samples import UplinkSample
+from swarm_protocol.text import safe
+from swarm_protocol.trust import identity
+from swarm_protocol.units import NS_PER_MS, NS_PER_S
+from swarm_storage.errors import StoreError
+from swarm_storage.transaction import NodeBatch
+
+if TYPE_CHECKING:
+    from swarm_collector.state import SwarmState
+
+MAX_QUEUED: Final = 8  # batches of one probe that wait for the store; more are sent back
+MAX_COMMITTING: Final = 4  # as many as a probe sends ahead of the acknowledgements
+MAX_UNREAD_BYTES: Final = 1 << 20  # that a probe has not read; plans and acknowledgements are few
+MESSAGES_PER_S: Final = 50.0
+MESSAGE_BURST: Final = 500.0  # a spool that is caught up with
+SILENT_BEATS: Final = 6  # more than what is called lost: a slow line is not cut
+QUEUE_RETRY_MS: Final = 500.0
+
+
+class ProbeSession:
+    __slots__ = (
+        "_batches",
+        "_bucket",
+        "_clock",
+        "_clock_told",
+        "_committing",
+        "_ending",
+        "_goodbye",
+        "_heard_ns",
+        "_member",
+        "_nonce",
+        "_order",
+        "_over",
+        "_quota",
+        "_silence_ns",
+        "_strangers",
+        "_stuck_ns",
+        "_swarm_state",
+        "_task",
+        "_unbelieved",
+        "_wire",
+        "number",
+    )  # fmt: skip
+
+    def __init__(self, swarm_state: SwarmState, number: int, wire: WebSocketConnection, nonce: bytes) -> None:
+        self.number = number
+        self._swarm_state = swarm_state
+        self._wire = wire
+        self._nonce = nonce  # what its probe has to sign
+        self._task: asyncio.Task[object] | None = None
+        self._member: Member | None = None
+        self._batches: deque[Batch] = deque()  # those behind what is being committed
+        self._committing = 0  # batches offered to the store and not answered
+        self._over: SessionOver | None = None  # what somebody else ends this session with
+        self._ending = False
+        self._stuck_ns = 0  # since when the probe has not read all that was sent; 0: it has
+        self._order = BatchOrder()
+        self._bucket = Bucket(MESSAGES_PER_S, MESSAGE_BURST)
+        self._quota = SampleQuota()
+        self._heard_ns = swarm_state.clock.steady_ns()
+        self._silence_ns: int | None = None  # how long it may say nothing; None: it has not joined yet
+        self._goodbye: str | None = None
+        self._clock = SenderClock()
+        self._clock_told = False
+        self._unbelieved = False  # the last batch had times beyond belief
+        self._strangers = 0
+
+    def send(self, message: CollectorMessage) -> None:
+        """Into the connection's buffer, which a probe that does not read fills up to a limit and then is let go."""
+        if self._ending:
+            return
+        self._wire.post(encode(message))
+        if self._wire.transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
+            self.end(SessionOver(f"{MAX_UNREAD_BYTES} bytes not read", WSCloseCode.TRY_AGAIN_LATER))
+
+    def end(self, over: SessionOver) -> None:
+        if self._over is None and not self._ending:
+            self._over = over
+            if self._task is not None:
+                self._task.cancel()
+
+    def clock_set(self, step_ns: int) -> None:
+        """The collector's own clock was set ahead by so much."""
+        self._clock.collector_set(step_ns)
+
+    def look(self, now_ns: int) -> None:
+        """Has it said nothing, or read nothing, for too long? Asked now and then of all: a timer for each message would
+        cost more than the message."""
+        if self._silence_ns is not None and now_ns - self._heard_ns > self._silence_ns:
+            self.end(SessionOver(f"nothing came for {self._silence_ns / NS_PER_S:g} s"))
+        if not self._wire.transport.get_write_buffer_size():
+            self._stuck_ns = 0
+        elif not self._stuck_ns:
+            self._stuck_ns = now_ns
+        elif now_ns - self._stuck_ns > self._swarm_state.pulse.send_s * NS_PER_S:
+            self.end(SessionOver(f"took nothing for {self._swarm_state.pulse.send_s:g} s", WSCloseCode.TRY_AGAIN_LATER))
+
+    async def run(self) -> None:
+        self._task = asyncio.current_task()
+        over: SessionOver | None = None
+        try:
+            hello = await self._hello()
+            self._member = await self._admit(hello)
+            await self._read(self._member, hello)
+        except asyncio.CancelledError:
+            if self._over is None:  # not ours: the server itself is being torn down
+                self._wire.transport.abort()
+                raise
+            assert self._task is not None
+            self._task.uncancel()
+            over = self._over
+        except SessionOver as error:
+            over = error
+        except Exception:
+            self._wire.transport.abort()
+            raise  # a fault of ours, which the server logs
+        finally:
+            self._ending = True
+            self._swarm_state.probe_gone(self, self._goodbye)
+            if self._strangers:
+                self._swarm_state.session_line(f"left out {self._strangers} samples about nodes that are no members")
+        if over is not None:
+            who = self._member.name if self._member else self._peer()
+            self._swarm_state.session_line(f"session {self.number} of {who} ends: {safe(str(over))}")
+        await self._wire.close(over)
+
+    # ------------------------------------------------------------ joining
+
+    async def _hello(self) -> Hello:
+        data = await self._wire.receive(self._swarm_state.limits.hello_s)
+        if data is None:
+            raise SessionOver("closed before its hello")
+        message = _decoded(data)
+        if isinstance(message, AboutMe):
+            told = await data_requests.answer(self._swarm_state, message, self._nonce, tls=self._tls)
+            await self._wire.send(encode(told), self._swarm_state.pulse.send_s)
+            raise SessionOver("answered", WSCloseCode.OK)
+        if not isinstance(message, Hello):
+            raise SessionOver("the first message must be a hello")
+        return message
+
+    async def _admit(self, hello: Hello) -> Member:
+        swarm_state = self._swarm_state
+        entry, changes = await self._identify(hello)
+        if not entry.vouched and not swarm_state.knows(entry.node_id) and is_public(self._peer()):
+            wait_s = swarm_state.newcomers.wait_s(network_of(self._peer()), swarm_state.clock.steady_ns())
+            if wait_s:
+                reason = "too many new machines from your network lately; come back later, or with an invite"
+                await self._reject(Rejected(reason, final=False, retry_ms=wait_s * 1e3))
+        outcome = swarm_state.membership.admit(
+            self.number,
+            hello,
+            self._peer(),
+            _host(self._wire.transport, "sockname"),
+            swarm_state.clock.steady_ns(),
+            node_id=entry.node_id,
+            given_name=entry.name,
+            vouched=entry.vouched,
+        )
+        if isinstance(outcome, Rejected):
+            await self._reject(outcome)
+        assert isinstance(outcome, Admitted)
+        member = outcome.member
+        swarm_state.keep(changes)
+        swarm_state.probe_came(self, outcome)
+        if hello.at_ns:
+            self._see_clock(member, hello.at_ns)
+        swarm_state.store_client.resume(member.node_id, hello.epoch)  # it begins anew, from the oldest batch it has
+        try:
+            committed = await swarm_state.store_client.remember(member, hello, swarm_state.clock.wall_ns())
+        except StoreError as error:
+            await self._refuse(Refused(reason="the collector cannot store now", final=False, retry_ms=5_000.0))
+            raise SessionOver(f"refused: {error}", WSCloseCode.INTERNAL_ERROR) from error
+        self.send(
+            Welcome(
+                node_id=member.node_id,
+                name=member.name,
+                committed_seq=committed,
+                heartbeat_ms=member.beat_ns / NS_PER_MS,
+                observed_host=member.where.observed,
+                stun_ports=swarm_state.stun.ports,
+            )
+        )
+        swarm_state.replan()
+        return member
+
+    async def _identify(self, hello: Hello) -> tuple[Entry, list[Change]]:
+        """Who this is, proven, and what has to be kept of it. Raises SessionOver."""
+        swarm_state = self._swarm_state
+        if hello.invite:  # another collector on this database may have made or taken it
+            swarm_state.register.update(await swarm_state.store_client.reading(swarm_state.store_client.settings))
+        entry = swarm_state.register.identify(hello, self._nonce, swarm_state.settings.bound_to(tls=self._tls))
+        if not isinstance(entry, Rejected):
+            known = hello.node_key is not None and swarm_state.knows(identity.node_id(hello.node_key))
+            enrolled = swarm_state.register.enrol(entry, hello, known, swarm_state.clock.wall_ns())
+            if not isinstance(enrolled, Rejected):
+                return enrolled
+            entry = enrolled
+        return await self._reject(entry)
+
+    async def _reject(self, rejected: Rejected) -> NoReturn:
+        await self._refuse(Refused(reason=rejected.reason, final=rejected.final, retry_ms=rejected.retry_ms))
+        raise SessionOver(f"refused: {rejected.reason}")
+
+    async def _refuse(self, refused: Refused) -> None:
+        await self._wire.send(encode(refused), self._swarm_state.pulse.send_s)
+
+    # ------------------------------------------------------------ what comes in
+
+    async def _read(self, member: Member, hello: Hello) -> None:
+        self._silence_ns = round(self._swarm_state.pulse.silence_s * NS_PER_S) + SILENT_BEATS * (
+            member.beat_ns - HEARTBEAT_NS
+        )
+        while (data := await self._wire.receive()) is not None:
+            message = _decoded(data)
+            self._heard_ns = self._swarm_state.clock.steady_ns()
+            self._swarm_state.probe_heard(self, member, self._heard_ns)
+            if isinstance(message, Batch):
+                self._take(message, member, hello)
+            elif isinstance(message, Heartbeat):
+                self._see_clock(member, message.at_ns)
+                self._swarm_state.heartbeat(member, message)
+            elif isinstance(message, Reach):
+                self._swarm_state.reached(self.number, message)
+            elif isinstance(message, ChallengeReady | ChallengeCommit | ChallengeOpened):
+                self._swarm_state.attestation.heard(self.number, member, message)
+            elif isinstance(message, Relay):
+                self._swarm_state.relay(self, member, message)
+            elif isinstance(message, LeaseDone):
+                self._swarm_state.lease_done(member, message)
+            elif isinstance(message, Leaving):
+                self._goodbye = message.reason or "goodbye"
+                return
+            else:
+                raise SessionOver("a second hello in one session")
+            now_ns = self._swarm_state.clock.steady_ns()
+            samples = len(message.samples) if isinstance(message, Batch) else 0
+            if wait_s := max(self._bucket.wait_s(now_ns), self._quota.wait_s(samples, now_ns)):
+                await asyncio.sleep(wait_s)  # not reading is what slows a sender down
+
+    def _take(self, batch: Batch, member: Member, hello: Hello) -> None:
+        if batch.epoch != hello.epoch:
+            raise SessionOver("a batch of another epoch than its hello's")
+        waiting = self._order.refusing
+        if waiting and self._order.may_take(batch.seq):
+            self._swarm_state.store_client.resume(member.node_id, batch.epoch)  # the sender has gone back to its first
+        elif waiting:
+            self.send(SlowDown(reason="a batch before this one was not taken", retry_ms=QUEUE_RETRY_MS))
+            return
+        if len(self._batches) >= MAX_QUEUED:
+            self._order.refuse(batch.seq)
+            self.send(SlowDown(reason="too many batches at once", retry_ms=QUEUE_RETRY_MS))
+            return
+        self._batches.append(batch)
+        self._commit(member)
+
+    def _commit(self, member: Member) -> None:
+        """In their order, and a few at once: the writer lets none pass that comes behind one it could not take."""
+        while self._batches and self._committing < MAX_COMMITTING:
+            batch = self._batches.popleft()
+            received_ns = self._swarm_state.wall_ns()
+            checked = check(batch, member.node_id, self._swarm_state.knows, received_ns, self._clock.ahead_ns,
+                            self._swarm_state.attestation.verified(member.node_id))  # fmt: skip
+            self._strangers += checked.strangers
+            self._unbelievable(member, checked.clock_off_ns)
+            samples = self._swarm_state.explained(member, checked.samples, received_ns)
+            samples = self._quota.known_kinds(samples)
+            stored = NodeBatch(member.node_id, batch.epoch, batch.seq, received_ns, samples)
+            try:
+                self._swarm_state.intake.commit(stored, functools.partial(self._committed, member, stored))
+            except NotCommitted as keep:
+                self._keep(batch.seq, keep)
+            else:
+                self._committing += 1
+
+    def _committed(self, member: Member, batch: NodeBatch, outcome: int | NotCommitted) -> None:
+        self._committing -= 1
+        if isinstance(outcome, NotCommitted):
+            self._keep(batch.seq, outcome)
+            return
+        self._swarm_state.committed(member, batch.samples)
+        self.send(Ack(epoch=batch.epoch, seq=outcome, credit=self._swarm_state.intake.credit))
+        if not self._ending:
+            self._commit(member)
+
+    def _keep(self, seq: int, keep: NotCommitted) -> None:
+        self._order.refuse(seq)
+        while self._batches:  # what waits behind it must not overtake it
+            self._order.refuse(self._batches.popleft().seq)
+        self.send(SlowDown(reason=keep.reason, retry_ms=keep.retry_ms))
+
+    def _see_clock(self, member: Member, at_ns: int) -> None:
+        """Told once a session, and again only when the clock is set meanwhile."""
+        if self._clock.observe(at_ns, self._swarm_state.wall_ns()):
+            ahead_ns = self._clock.ahead_ns
+            if ahead_ns:
+                detail = f"this node's clock is {off_by(ahead_ns)}; its times are moved by that much"
+                self._swarm_state.tell(NodeEvent(member.node_id, "clock", detail))
+            elif self._clock_told:
+                self._swarm_state.tell(NodeEvent(member.node_id, "clock", "this node's clock is right again"))
+            self._clock_told = True
+
+    def _unbelievable(self, member: Member, off_ns: int) -> None:
+        if off_ns and not self._unbelieved:
+            detail = f"samples of this node are dated {off_by(off_ns)}; they take the time of their arrival"
+            self._swarm_state.tell(NodeEvent(member.node_id, "clock", detail))
+        self._unbelieved = bool(off_ns)
+
+    # ------------------------------------------------------------ small parts
+
+    @property
+    def _tls(self) -> bool:
+        return self._wire.transport.get_extra_info("ssl_object") is not None
+
+    def _peer(self) -> str:
+        return _host(self._wire.transport, "peername")
+
+
+def uplinks(samples: Sequence[object]) -> list[UplinkSample]:
+    return [sample for sample in samples if isinstance(sample, UplinkSample)]
+
+
+def _decoded(data: bytes) -> ProbeMessage:
+    try:
+        return decode_from_probe(data)
+    except DecodeError as error:
+        raise SessionOver(f"no message of ours ({safe(str(error), limit=80)})", WSCloseCode.INVALID_TEXT) from error
+
+
+def _host(transport: asyncio.Transport, which: str) -> str:
+    """The address at one end of the connection; a dead connection may have none any more."""
+    name = transport.get_extra_info(which)
+    return str(name[0]) if name else "unknown"

@@ -1,0 +1,1 @@
+"""Whether reported figures can be believed: compute attestation and anomaly detection."""

@@ -1,0 +1,86 @@
+"""Holds what members measure against each other, and tells of each new doubt once.
+
+What is a doubt is `anomalies`; here it is given what the live Swarm knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from swarm_collector.members.addresses import is_public
+from swarm_collector.members.admission import Register
+from swarm_collector.members.membership import Member, Membership, NodeEvent
+from swarm_collector.verification.anomalies import Anomalies, Reporter, is_instant, network_of
+from swarm_collector.verification.compute_attestation import Verdict
+from swarm_protocol.messages.samples import LinkSample, Sample, UplinkSample
+from swarm_protocol.units import NS_PER_S
+
+LOOK_EVERY_NS: Final = 15 * NS_PER_S
+MOST_DOUBTED: Final = 500  # members whose links are all looked at together
+
+
+class AnomalyMonitor:
+    """`rtt_from`: node id → its peers' ids and the lowest round trip to each, in ms."""
+
+    def __init__(
+        self,
+        membership: Membership,
+        register: Register,
+        rtt_from: Callable[[str], dict[str, float]],
+        tell: Callable[[NodeEvent], None],
+        now_ns: int,
+    ) -> None:
+        self._membership = membership
+        self._register = register
+        self._rtt_from = rtt_from
+        self._tell = tell
+        self._looked_ns = now_ns
+        self._doubts = Anomalies()
+
+    def of(self, node_id: str) -> tuple[str, ...]:
+        """Why this node's figures are not taken at their word."""
+        return self._doubts.of(node_id, self._name_of)
+
+    def committed(self, node_id: str, sample: Sample) -> None:
+        """A sample of this node is stored. Of thousands a second: whose network is whose is asked where it matters."""
+        if isinstance(sample, LinkSample | UplinkSample):
+            near = not is_instant(sample) or self._near(node_id, sample.peer)
+            self._doubts.add(node_id, sample, same_network=near)
+
+    def _near(self, node_id: str, peer: str) -> bool:
+        """They may well be in one house."""
+        one, other = self._membership.get(node_id), self._membership.get(peer)
+        if one is None or other is None or not is_public(one.where.observed):
+            return True
+        return network_of(one.where.observed) == network_of(other.where.observed)
+
+    def challenged(self, verdict: Verdict) -> None:
+        self._doubts.challenged(verdict.node_id, None if verdict.passed else verdict.detail)
+
+    def forget(self, node_id: str) -> None:
+        self._doubts.forget(node_id)
+
+    def look_when_due(self, now_ns: int) -> None:
+        if now_ns >= self._looked_ns + LOOK_EVERY_NS:
+            self._looked_ns = now_ns
+            self.look()
+
+    def look(self) -> None:
+        members = self._membership.connected()
+        if len(members) <= MOST_DOUBTED:
+            rtts = {
+                (member.node_id, dst): rtt_ms
+                for member in members
+                for dst, rtt_ms in self._rtt_from(member.node_id).items()
+            }
+            self._doubts.look(rtts, {member.node_id: self._voice(member) for member in members})
+        for node_id, doubt in self._doubts.news([member.node_id for member in members], self._name_of):
+            self._tell(NodeEvent(node_id, "note", f"in doubt: {doubt}"))
+
+    def _voice(self, member: Member) -> Reporter:
+        return Reporter(self._register.row(member.node_id).label, network_of(member.where.observed))
+
+    def _name_of(self, node_id: str) -> str:
+        member = self._membership.get(node_id)
+        return member.name if member is not None else node_id

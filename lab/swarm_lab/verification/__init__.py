@@ -1,0 +1,1 @@
+"""What probes and predictions said beside what happened."""

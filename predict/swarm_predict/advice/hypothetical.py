@@ -1,0 +1,100 @@
+"""A swarm with a machine that is not there yet: what would it give? And the same plan under another question.
+
+Specs are few, as people know them: memory, memory bandwidth, uplink, and a round trip to everybody. What is left out
+is taken from the median of the swarm, and the notes of a prediction say what was assumed of layer times (roofline).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from swarm_predict.advice.whatif import Edit
+from swarm_predict.cost.build import build_tables
+from swarm_predict.model.shapes import ModelShape
+from swarm_predict.search.chain import best_split
+from swarm_predict.types import BadPlacement, DoesNotFit, Placement, Stage, Workload
+from swarm_protocol.snapshot.swarm import Kind, NodeFacts, Path, Swarm
+from swarm_protocol.units import BYTES_PER_GIB
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """None: as the median of the swarm."""
+
+    name: str
+    vram_gib: float
+    mem_gbps: float | None = None
+    tflops: float | None = None
+    up_mbps: float | None = None
+    down_mbps: float | None = None
+    rtt_ms: float | None = None  # to every other node
+
+
+def with_machine(swarm: Swarm, machine: Machine) -> Swarm:
+    """Raises BadPlacement for a name that is there already."""
+    if machine.name in swarm.names:
+        raise BadPlacement(f"{machine.name} is in this swarm already; give the new machine another name")
+    n = len(swarm)
+    facts = (*swarm.facts, NodeFacts(node_id=machine.name, name=machine.name, note="not there yet"))
+    nodes = {name: np.append(column, column[:1] * 0) for name, column in swarm.nodes.items()}
+    links = {name: _grown(matrix) for name, matrix in swarm.links.items()}
+
+    def put(column: str, value: float | None, times: float = 1.0) -> None:
+        known = swarm.nodes[column][np.isfinite(swarm.nodes[column])]
+        middle = float(np.median(known)) if len(known) else float("nan")
+        nodes[column][n] = middle if value is None else value * times
+
+    for column in nodes:
+        if nodes[column].dtype == np.float64:
+            nodes[column][n] = np.nan
+    put("vram_bytes", machine.vram_gib, BYTES_PER_GIB)
+    put("vram_free_bytes", machine.vram_gib, BYTES_PER_GIB)
+    put("mem_gbps", machine.mem_gbps)
+    put("tflops", machine.tflops)
+    put("up_mbps", machine.up_mbps)
+    put("down_mbps", machine.down_mbps)
+    put("overhead_ms", None)
+    nodes["up_kind"][n] = nodes["down_kind"][n] = Kind.ESTIMATE
+    for column in ("seen_ns", "up_at_ns", "down_at_ns"):
+        nodes[column][n] = swarm.at_ns
+    known = swarm.links["rtt_p50_ms"][~np.eye(n, dtype=np.bool_) & np.isfinite(swarm.links["rtt_p50_ms"])]
+    middle = float(np.median(known)) if len(known) else float("nan")
+    rtt = middle if machine.rtt_ms is None else machine.rtt_ms
+    for column in ("rtt_min_ms", "rtt_p50_ms"):
+        links[column][n, :n] = links[column][:n, n] = rtt
+    links["kind"][n, :n] = links["kind"][:n, n] = Kind.ESTIMATE if machine.rtt_ms is None else Kind.MEASURED
+    links["path"][n, :n] = links["path"][:n, n] = Path.ESTIMATED if machine.rtt_ms is None else Path.DIRECT
+    links["at_ns"][n, :n] = links["at_ns"][:n, n] = swarm.at_ns
+    return dataclasses.replace(swarm, facts=facts, nodes=nodes, links=links, _index={})
+
+
+def _grown(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """One row and one column more, not known."""
+    n = len(matrix)
+    empty = np.nan if matrix.dtype == np.float64 else 0
+    grown = np.full((n + 1, n + 1), empty, matrix.dtype)
+    grown[:n, :n] = matrix
+    return grown
+
+
+def asked_otherwise(swarm: Swarm, model: ModelShape, workload: Workload, placement: Placement) -> Edit:
+    """The same machines in the same order under another model, weights, context or engine; layers are split anew.
+
+    Raises DoesNotFit where they do not hold it. `delta_ms` is 0: what it was before, the one who asks knows."""
+    tables = build_tables(swarm, model, workload)
+    order = [tables.names.index(stage.node) for stage in placement]
+    counts = best_split(tables, order)
+    if counts is None:
+        room = sum(tables.capacities(order))
+        raise DoesNotFit(f"these {len(order)} machines hold {room} of {model.layers} layers of {model.name}; plan anew")
+    stages, begin = [], 0
+    for stage, count in zip(placement, counts, strict=True):
+        stages.append(Stage(stage.node, begin, begin + count - 1))
+        begin += count
+    value = tables.price(order, counts)
+    return Edit(tuple(stages), value, 0.0, bool(np.isfinite(value)), f"{model.name} {workload.weights}")

@@ -1,0 +1,201 @@
+"""Swarm + model + workload → CostTables, with a note for everything that was assumed on the way.
+
+`layer_times` times the layers, `network` the deliveries, `memory` counts what fits; here the engine's pattern puts them
+together. Prediction and search read the tables and nothing else, so that a plan is optimal for what is predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from swarm_predict.cost import assumptions as words
+from swarm_predict.cost.engines import EngineFacts, engine_facts
+from swarm_predict.cost.layer_times import LayerColumns, layer_columns
+from swarm_predict.cost.memory import Needs, needs
+from swarm_predict.cost.network import Links, absent, links
+from swarm_predict.cost.tables import CostTables
+from swarm_predict.cost.tcp_loss import FAST_RTTS, retransmission
+from swarm_predict.forecast.draws import mean_excess
+from swarm_predict.forecast.speculative import drafting_ms, step_width, step_yield
+from swarm_predict.model.shapes import ModelShape
+from swarm_predict.types import BadPlacement, PredictError, Workload
+from swarm_protocol.snapshot.swarm import Floats, Swarm
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """The tables and what they were made of; everything over the same rows."""
+
+    tables: CostTables
+    engine: EngineFacts
+    rows: tuple[int, ...]  # of the swarm
+    client: int | None  # position in `rows` of the node that was named, in the loop or not
+    layer: LayerColumns
+    links: Links
+    needs: Needs
+    vram_bytes: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class HopParts:
+    """One step's activation from i to j, by cause; with `overhead` they add up to about the mean delivery."""
+
+    rtt_ms: Floats  # the idle path, one way
+    jitter_ms: Floats  # what the mean pays above it
+    upload_ms: Floats  # serialisation
+
+
+def build_tables(swarm: Swarm, model: ModelShape, workload: Workload) -> CostTables:
+    """The tables over all nodes of the swarm. Raises PredictError where the question has no tables."""
+    return build_costs(swarm, model, workload, range(len(swarm))).tables
+
+
+def explain(swarm: Swarm, model: ModelShape, workload: Workload, nodes: Sequence[str] | None = None) -> tuple[str, ...]:
+    """What the tables assume, one line each, about `nodes` (all where None)."""
+    rows = range(len(swarm)) if nodes is None else [swarm.index(name) for name in nodes]
+    return words.notes(swarm, build_costs(swarm, model, workload, rows), model, workload)
+
+
+def hop_parts(swarm: Swarm, model: ModelShape, workload: Workload) -> HopParts:
+    """Why each hop takes what it takes, for those who split a node's cost by cause."""
+    engine = engine_facts(workload)
+    paths = links(swarm, range(len(swarm)))
+    size = engine.hop_bytes(model, step_width(workload), workload.activations) * workload.redundancy
+    share = 1 / step_yield(workload)
+    none = np.full_like(paths.rtt_p50_ms, np.nan)
+    total = paths.delivery_ms(size, workload.slow_start)
+    upload = paths.serialisation_ms(size)
+    upload = np.where(paths.hop_known, np.clip(total - paths.hop_oneway_ms(), 0.0, None), upload)
+    varies = mean_excess(paths.rtt_min_ms, paths.rtt_p50_ms, paths.rtt_p95_ms, paths.jitter_ms) / 2
+    any_lost, last_lost, tail = retransmission(np.nan_to_num(paths.loss), np.full_like(none, size), paths.rtt_p50_ms)
+    mended = np.nan_to_num(last_lost * tail + (any_lost - last_lost) * FAST_RTTS * paths.rtt_p50_ms)
+    by_hop = mean_excess(paths.hop_min_ms, paths.hop_p50_ms, paths.hop_p95_ms, none)
+    # the median of a hop is in `upload` already; what is left is the tail above it and the median above the idle path
+    by_hop += np.nan_to_num((paths.rtt_p50_ms - paths.rtt_min_ms) / 2 - (paths.hop_p50_ms - paths.hop_min_ms))
+    jitter = np.where(paths.hop_known, np.clip(by_hop, 0.0, None), varies) + mended
+    np.fill_diagonal(jitter, 0.0)
+    return HopParts(rtt_ms=paths.rtt_min_ms / 2 * share, jitter_ms=jitter * share, upload_ms=upload * share)
+
+
+def step_columns(swarm: Swarm, rows: Sequence[int], model: ModelShape, workload: Workload, width: int) -> LayerColumns:
+    """Of a decode step of `width` tokens. A machine that computes the head, and is not the last stage, has waited for
+    what that sends back: a visit of its own."""
+    layer = layer_columns(swarm, rows, model, workload.weights, "decode", width, workload.context)
+    if engine_facts(workload).head == "last":
+        return layer
+    return replace(layer, head_ms=layer.head_ms + visits_ms(swarm, rows))
+
+
+def visits_ms(swarm: Swarm, rows: Sequence[int]) -> Floats:
+    """(rows,) what a visit takes beyond its layers; 0 where that was not measured."""
+    return np.asarray(np.nan_to_num(swarm.nodes["overhead_ms"][list(rows)], nan=0.0))
+
+
+def client_row(swarm: Swarm, workload: Workload) -> int | None:
+    """Raises BadPlacement for a client that is not in the swarm."""
+    name = workload.client if workload.client is not None else swarm.client
+    if name is None:
+        return None
+    try:
+        return swarm.index(name)
+    except KeyError:
+        raise BadPlacement(
+            f"there is no node {name!r} to be the client; the swarm has {words.some(swarm.names)}"
+        ) from None
+
+
+def build_costs(
+    swarm: Swarm, model: ModelShape, workload: Workload, rows: Sequence[int], layer: LayerColumns | None = None
+) -> Costs:
+    """The same over some rows; a named client is added to them. `layer`: of another build over the same rows, where
+    only paths or memory changed since."""
+    check(workload)
+    engine = engine_facts(workload)
+    if engine.pattern == "all-reduce":
+        raise PredictError(f"{engine.name} has no stages to place; predict it with a placement of the nodes that share")
+    named = client_row(swarm, workload)
+    at = list(rows)
+    if named is not None and named not in at:
+        at.append(named)
+    client = None if named is None else at.index(named)
+    return _assemble(swarm, model, workload, engine, at, client, layer)
+
+
+def check(workload: Workload) -> None:
+    """Raises PredictError for numbers no workload has."""
+    for name, least in (("context", 0), ("prompt", 1), ("batch", 1), ("streams", 1), ("draws", 1)):
+        value = getattr(workload, name)
+        if value < least:
+            raise PredictError(f"{name} is {value}; it must be at least {least}")
+    if not 0 < workload.compute_scale < float("inf"):
+        raise PredictError(f"compute_scale is {workload.compute_scale}; it must be above 0")
+    for name in ("hop_overhead_ms", "client_ms", "offload_gbps", "draft_ms", "proof_ms", "model_error"):
+        if not 0 <= getattr(workload, name) < float("inf"):
+            raise PredictError(f"{name} is {getattr(workload, name)}; it must be 0 or more")
+    for name, least in (("redundancy", 1), ("draft_tokens", 0), ("prefill_chunk", 0)):
+        if getattr(workload, name) < least:
+            raise PredictError(f"{name} is {getattr(workload, name)}; it must be at least {least}")
+    for name in ("spot_check", "draft_accept"):
+        if not 0 <= getattr(workload, name) <= 1:
+            raise PredictError(f"{name} is {getattr(workload, name)}; it must be from 0 to 1")
+
+
+def _assemble(
+    swarm: Swarm,
+    model: ModelShape,
+    workload: Workload,
+    engine: EngineFacts,
+    rows: list[int],
+    client: int | None,
+    layer: LayerColumns | None,
+) -> Costs:
+    width, share = step_width(workload), 1 / step_yield(workload)  # of a step, so that all times are per token
+    if layer is None:
+        layer = step_columns(swarm, rows, model, workload, width)
+    paths = links(swarm, rows)
+    need = needs(model, workload, engine)
+    vram = np.where(absent(swarm)[rows], 0.0, swarm.nodes["vram_bytes"][rows])
+    n = len(rows)
+    in_loop = client if engine.client_in_loop else None
+
+    def deliver(size_bytes: float) -> Floats:
+        ms = paths.delivery_ms(size_bytes, workload.slow_start) + workload.hop_overhead_ms
+        np.fill_diagonal(ms, 0.0)
+        return ms * share
+
+    head = layer.head_ms * workload.compute_scale * share
+    copies = workload.redundancy
+    hop = deliver(engine.hop_bytes(model, width, workload.activations) * copies)
+    back = deliver(engine.result_bytes(model, width, workload.activations))
+    enter = deliver(engine.enter_bytes(model, width, workload.activations) * copies)
+    zeros = np.zeros(n)
+    client_head = 0.0
+    if engine.head != "last":
+        if in_loop is None:
+            # the first stage's machine computes the head, on what it was sent back: f(last, first)
+            back = back + head[None, :]
+        elif np.isfinite(head[in_loop]):
+            client_head = float(head[in_loop])  # not known: 0, and a note says so
+    tables = CostTables(
+        names=tuple(swarm.facts[row].name for row in rows),
+        pattern="star" if engine.pattern == "star" else "chain",
+        client=in_loop,
+        layers=model.layers,
+        layer_ms=(layer.ms * workload.compute_scale + workload.proof_ms * width) * share,
+        overhead_ms=visits_ms(swarm, rows) * share,
+        capacity=need.capacity(vram, 0.0),
+        capacity_first=need.capacity(vram, need.first_bytes),
+        capacity_last=need.capacity(vram, need.last_bytes),
+        capacity_only=need.capacity(vram, need.only_bytes),
+        hop_ms=hop,
+        back_ms=back,
+        enter_ms=zeros if in_loop is None else enter[in_loop, :].copy(),
+        leave_ms=zeros if in_loop is None else hop[:, in_loop].copy(),
+        final_ms=zeros if in_loop is None else back[:, in_loop].copy(),
+        head_ms=head if engine.head == "last" else zeros,
+        client_head_ms=client_head + (workload.client_ms + drafting_ms(workload)) * share,
+    )
+    return Costs(tables, engine, tuple(rows), client, layer, paths, need, swarm.nodes["vram_bytes"][rows])

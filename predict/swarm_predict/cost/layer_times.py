@@ -1,0 +1,331 @@
+"""How long one layer takes on each node, and how sure that is.
+
+In this order: layer times measured with this model (or "*"), interpolated over batch and context; layer times of
+another model, scaled by the work; the roofline of the node's bandwidth and matrix rate. Nothing known is infinity.
+
+Where enough points of a model were measured, a curve through them (`timing_curve`) answers for the others, with its
+residual as their doubt. With fewer, time is linear between measured points in batch and in context, as bytes and
+operations are, and outside them the nearest point is scaled by the ratio of the rooflines.
+"""
+
+from __future__ import annotations
+
+import bisect
+import enum
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from swarm_predict.cost import timing_curve
+from swarm_predict.cost.roofline import LayerWork, Work, head_work, least_ms
+from swarm_predict.model.catalogue import model_named
+from swarm_predict.model.shapes import WEIGHT_FORMATS, ModelShape
+from swarm_predict.types import UnknownModel
+from swarm_protocol.layer_shape import Phase
+from swarm_protocol.snapshot.swarm import Floats, LayerTime, State, Swarm
+
+ANY = "*"
+LOG_STEPS = 1000  # lengths of prompts are compared by their logarithm, in these many steps
+Z95 = 1.645  # standard normal quantile
+NS_PER_HOUR = 3_600_000_000_000
+
+# How far off (standard deviation of the log) a live figure of each making may be. Assumptions, not measurements:
+# they widen intervals and move no median. A swarm written by hand is taken at its word.
+DOUBT_OUTSIDE = 0.10  # beyond the measured batches and contexts
+DOUBT_SCALED = 0.10  # measured on a part of the layer, since the whole does not fit
+DOUBT_EAGER = 0.35  # kernels launched one by one: measured on an H200, docs/gpu.md
+DOUBT_OTHER_DTYPE = 0.15
+DOUBT_OTHER_MODEL = 0.15
+DOUBT_ROOFLINE = 0.20
+DOUBT_PER_ROOT_HOUR = 0.01
+DOUBT_MEDIAN = 1.2533  # standard error of a median of n, in standard deviations over √n
+
+_ALIASES = {"float16": "fp16", "half": "fp16", "bfloat16": "bf16", "float32": "fp32", "float": "fp32"}
+_SAME_SIZE = {"bf16": "fp16"}
+_Point = tuple[int, int]  # batch, tokens
+
+
+class How(enum.IntEnum):
+    """Where a layer time is from, best first."""
+
+    MEASURED = 0  # at this batch and context, or between measured ones
+    OUTSIDE = 1  # scaled from the nearest measured batch and context
+    OTHER_DTYPE = 2
+    OTHER_MODEL = 3
+    ROOFLINE = 4
+    UNKNOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class LayerColumns:
+    """One value a row, in the order of `rows`."""
+
+    ms: Floats  # one layer, one step; infinity: not known
+    spread: Floats  # standard deviation of the log, from step to step
+    doubt: Floats  # standard deviation of the log, of the figure itself
+    how: tuple[How, ...]
+    head_ms: Floats  # LM head and embedding, if this node computes them
+    beats_roofline: tuple[bool, ...]  # measured faster than the node's own bandwidth allows
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    ms: float
+    how: How
+    spread: float
+    doubt: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """Of one model's own times."""
+
+    ms: float
+    how: How
+    nearest: LayerTime
+    residual: float = 0.0  # of the curve, where it answered
+
+
+def by_hand(swarm: Swarm) -> bool:
+    """Written by hand: no node was ever heard of."""
+    return bool(np.all(swarm.nodes["state"] == State.UNKNOWN)) and swarm.at_ns == 0
+
+
+def layer_columns(
+    swarm: Swarm, rows: Iterable[int], model: ModelShape, weights: str, phase: Phase, batch: int, tokens: int
+) -> LayerColumns:
+    """`tokens`: in the cache (decode) or in the prompt (prefill)."""
+    rows = list(rows)
+    mem, tflops = swarm.nodes["mem_gbps"][rows], swarm.nodes["tflops"][rows]
+    work = LayerWork(model, phase)
+    step = work(weights, batch, tokens)
+    least = least_ms(step, mem, tflops, phase)
+    known = np.isfinite(least)
+    live = not by_hand(swarm)
+    ms = np.where(known, least, np.inf)
+    how = [How.ROOFLINE if ok else How.UNKNOWN for ok in known]
+    spread = np.zeros(len(rows))
+    doubt = np.full(len(rows), DOUBT_ROOFLINE if live else 0.0)
+    beats = [False] * len(rows)
+    for k, row in enumerate(rows):
+        times = swarm.facts[row].layers
+        if not times:
+            continue
+        node = _Node(float(mem[k]), float(tflops[k]), phase)
+        found = _from_times(times, node, work, weights, batch, tokens, swarm.at_ns if live else None)
+        if found is None:
+            continue
+        ms[k], how[k], spread[k], doubt[k] = found.ms, found.how, found.spread, found.doubt
+        if phase == "decode":
+            bandwidth_ms = step.size_bytes / (mem[k] * 1e6)
+            if found.how in (How.OTHER_MODEL, How.OTHER_DTYPE, How.OUTSIDE):
+                ms[k] = np.fmax(found.ms, bandwidth_ms)  # scaling must not pass what memory can deliver
+            elif found.ms < bandwidth_ms:
+                beats[k] = True
+    head = head_work(model, weights, batch)
+    head_ms = _head_ms(head, step, ms, np.array(how), mem, tflops, phase)
+    for k, row in enumerate(rows):
+        if (both := _ends_ms(swarm.facts[row].layers, model, weights, batch)) is not None:
+            head_ms[k] = both
+    return LayerColumns(ms, spread, doubt, tuple(how), head_ms, tuple(beats))
+
+
+def _head_ms(
+    head: Work, step: Work, layer_ms: Floats, how: np.ndarray[tuple[int], np.dtype[np.int64]],
+    mem: Floats, tflops: Floats, phase: Phase,
+) -> Floats:  # fmt: skip
+    """At the pace of the measured layers, where there are any: bytes for bytes, or operations for operations."""
+    alone = least_ms(head, mem, tflops, "decode")
+    if phase == "prefill":
+        return alone  # of one token: a decode step knows it better
+    with np.errstate(invalid="ignore"):  # inf / inf, where there is no roofline
+        ratio = alone / least_ms(step, mem, tflops, "decode")
+    ratio = np.where(np.isfinite(ratio), ratio, head.size_bytes / step.size_bytes)
+    return np.where(how < How.ROOFLINE, layer_ms * ratio, alone)
+
+
+def _ends_ms(times: tuple[LayerTime, ...], model: ModelShape, weights: str, batch: int) -> float | None:
+    """LM head and embedding as measured, in a format whose head weighs the same; None: the head was not."""
+    bits = WEIGHT_FORMATS[weights].head_bits if weights in WEIGHT_FORMATS else 16.0
+    own = [
+        t for t in times
+        if t.model == model.name and (t.dtype == ANY or WEIGHT_FORMATS[_dtype(t.dtype)].head_bits == bits)
+    ]  # fmt: skip
+    found: dict[str, float] = {}
+    for phase in ("head", "embed"):
+        line = {t.batch: t.ms for t in sorted(own, key=lambda t: t.at_ns) if t.phase == phase}
+        if line:
+            found[phase] = float(np.interp(batch, sorted(line), [line[b] for b in sorted(line)]))
+    return found["head"] + found.get("embed", 0.0) if "head" in found else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    mem_gbps: float
+    tflops: float
+    phase: Phase
+
+    @property
+    def known(self) -> bool:
+        return math.isfinite(self.mem_gbps) and math.isfinite(self.tflops)
+
+    def least_ms(self, work: Work) -> float:
+        return float(least_ms(work, self.mem_gbps, self.tflops, self.phase))
+
+    def ratio(self, wanted: Work, measured: Work) -> float:
+        """How much longer `wanted` takes than `measured` here; by bytes (prefill: operations) without a roofline."""
+        above = float(least_ms(wanted, self.mem_gbps, self.tflops, self.phase))
+        below = float(least_ms(measured, self.mem_gbps, self.tflops, self.phase))
+        if math.isfinite(above) and math.isfinite(below):
+            return above / below
+        if self.phase == "decode":
+            return wanted.size_bytes / measured.size_bytes
+        return wanted.flops / measured.flops
+
+
+def _dtype(name: str) -> str:
+    lowered = _ALIASES.get(name.lower(), name.lower())
+    return _SAME_SIZE.get(lowered, lowered)
+
+
+def _from_times(
+    times: tuple[LayerTime, ...], node: _Node, work: LayerWork, weights: str, batch: int, tokens: int, at_ns: int | None
+) -> _Found | None:
+    """The best use of what was measured on one node; None: nothing of use. `at_ns` None: written by hand."""
+    usable = [t for t in times if t.phase == node.phase and (t.dtype == ANY or _dtype(t.dtype) in WEIGHT_FORMATS)]
+    own = [t for t in usable if t.model == work.model.name] or [t for t in usable if t.model == ANY]
+    found = (
+        _same_model(own, node, work, weights, batch, tokens)
+        if own
+        else _other_model(usable, node, work, weights, batch, tokens)
+    )
+    if found is None:
+        return None
+    ms, how, nearest = found.ms, found.how, found.nearest
+    spread = math.log(nearest.ms_p95 / nearest.ms) / Z95 if nearest.ms_p95 > nearest.ms else 0.0
+    if at_ns is None:
+        return _Found(ms, how, spread, 0.0)
+    made = {How.OUTSIDE: DOUBT_OUTSIDE, How.OTHER_DTYPE: DOUBT_OTHER_DTYPE, How.OTHER_MODEL: DOUBT_OTHER_MODEL}
+    hours = max(0, at_ns - nearest.at_ns) / NS_PER_HOUR if nearest.at_ns else 0.0
+    doubt = math.sqrt(
+        made.get(how, 0.0) ** 2
+        + found.residual**2
+        + (DOUBT_SCALED if "scaled" in nearest.marks.split(",") else 0.0) ** 2
+        + (DOUBT_EAGER if "eager" in nearest.marks.split(",") else 0.0) ** 2
+        + (DOUBT_MEDIAN * spread) ** 2 / max(1, nearest.n)
+        + DOUBT_PER_ROOT_HOUR**2 * min(hours, 24.0 * 30)
+    )
+    return _Found(ms, how, spread, doubt)
+
+
+def _same_model(times: list[LayerTime], node: _Node, work: LayerWork, weights: str, batch: int, tokens: int) -> _Answer:
+    wanted = _dtype(weights)
+    fitting = [t for t in times if t.dtype == ANY or _dtype(t.dtype) == wanted]
+    if fitting:
+        return _answer(fitting, node, work, weights, batch, tokens)
+    # one other dtype, the nearest in size, so that its points belong together
+    dtype = min({_dtype(t.dtype) for t in times}, key=lambda d: abs(_bits(d) - _bits(wanted)))
+    others = [t for t in times if _dtype(t.dtype) == dtype]
+    found = _answer(others, node, work, dtype, batch, tokens)
+    ms = found.ms * node.ratio(work(weights, batch, tokens), work(dtype, batch, tokens))
+    return _Answer(ms, How.OTHER_DTYPE, found.nearest, found.residual)
+
+
+def _answer(times: list[LayerTime], node: _Node, work: LayerWork, weights: str, batch: int, tokens: int) -> _Answer:
+    """From times in one format: measured, by the curve through them, or between and beyond the few there are."""
+    newest = _newest(times)
+    nearest = _nearest(times, batch, tokens)
+    curved = timing_curve.fit(
+        {place: t.ms for place, t in newest.items()}, timing_curve.terms_of(work.model, weights, node.phase)
+    )
+    bent = node.phase == "prefill" or work.model.layer.experts > 0
+    if curved is None and bent and len(newest) > 1 and node.known:
+        # weights first, then operations, and ever more experts: what decides changes with the length and with the
+        # batch, as the roofline says and a line cannot
+        least = {place: node.least_ms(work(weights, *place)) for place in (*newest, (batch, tokens))}
+        bends = {place: t.ms / least[place] for place, t in newest.items()}
+        logs = {(b, round(LOG_STEPS * math.log(c + 1))): bend for (b, c), bend in bends.items()}
+        bend, inside = _interpolate(logs, batch, round(LOG_STEPS * math.log(tokens + 1)), lambda to, at: 1.0)
+        residual = 0.0 if (batch, tokens) in newest else math.log(max(bends.values()) / min(bends.values())) / 4
+        how = How.MEASURED if inside else How.OUTSIDE
+        return _Answer(least[batch, tokens] * bend, how, nearest, residual)
+    if curved is None:
+        points = {place: t.ms for place, t in newest.items()}
+        ratio = lambda to, at: node.ratio(work(weights, *to), work(weights, *at))  # noqa: E731 - as _interpolate wants it
+        ms, inside = _interpolate(points, batch, tokens, ratio)
+        return _Answer(ms, How.MEASURED if inside else How.OUTSIDE, nearest)
+    # how far the measured points lie from the curve, between them in proportion, beyond them as at the nearest
+    bends = {(b, c): t.ms / max(curved.ms(b, c, c), 1e-12) for (b, c), t in newest.items()}
+    bend, inside = _interpolate(bends, batch, tokens, lambda to, at: 1.0)
+    ms = curved.ms(batch, tokens, work.model.kv_tokens(tokens)) * bend
+    exact = (batch, tokens) in newest
+    return _Answer(ms, How.MEASURED if inside else How.OUTSIDE, nearest, 0.0 if exact else curved.residual)
+
+
+def _newest(times: list[LayerTime]) -> dict[_Point, LayerTime]:
+    newest: dict[_Point, LayerTime] = {}
+    for time in times:
+        point = (time.batch, time.context)
+        if point not in newest or time.at_ns >= newest[point].at_ns:
+            newest[point] = time
+    return newest
+
+
+def _other_model(
+    times: list[LayerTime], node: _Node, work: LayerWork, weights: str, batch: int, tokens: int
+) -> _Answer | None:
+    """From the model whose layer is nearest in size, of those whose shape we know."""
+    wanted = work(weights, batch, tokens)
+    best: tuple[float, float, LayerTime] | None = None
+    for name in sorted({t.model for t in times}):
+        try:
+            other = LayerWork(model_named(name), node.phase)
+        except UnknownModel:
+            continue
+        near = _nearest([t for t in times if t.model == name], batch, tokens)
+        dtype = _dtype(weights) if near.dtype == ANY else _dtype(near.dtype)
+        measured = other(dtype, near.batch, near.context)
+        distance = abs(math.log(wanted.size_bytes / measured.size_bytes))
+        if best is None or distance < best[0]:
+            best = (distance, near.ms * node.ratio(wanted, measured), near)
+    return None if best is None else _Answer(best[1], How.OTHER_MODEL, best[2])
+
+
+def _bits(dtype: str) -> float:
+    return WEIGHT_FORMATS[dtype].layer_bits
+
+
+def _nearest(times: list[LayerTime], batch: int, tokens: int) -> LayerTime:
+    """By ratio of batch first, then of tokens; the newest of equals."""
+    return min(
+        times,
+        key=lambda t: (abs(math.log(t.batch / batch)), abs(math.log((t.context + 1) / (tokens + 1))), -t.at_ns),
+    )
+
+
+def _interpolate(
+    points: dict[_Point, float], batch: int, tokens: int, ratio: Callable[[_Point, _Point], float]
+) -> tuple[float, bool]:
+    """(value, whether the asked point lies between given ones): over tokens at each batch, then over batches."""
+    by_batch: dict[int, tuple[float, bool]] = {}
+    for size in sorted({b for b, _ in points}):
+        here = sorted((c, value) for (b, c), value in points.items() if b == size)
+        by_batch[size] = _along(here, tokens, lambda to, at, b=size: ratio((b, to), (b, at)))  # type: ignore[misc]
+    line = [(b, value) for b, (value, _) in by_batch.items()]
+    value, inside = _along(line, batch, lambda to, at: ratio((to, tokens), (at, tokens)))
+    used = [b for b, _ in line if b <= batch][-1:] + [b for b, _ in line if b >= batch][:1]
+    return value, inside and all(by_batch[b][1] for b in used)
+
+
+def _along(line: list[tuple[int, float]], x: int, ratio: Callable[[int, int], float]) -> tuple[float, bool]:
+    xs = [at for at, _ in line]
+    k = bisect.bisect_left(xs, x)
+    if k < len(xs) and xs[k] == x:
+        return line[k][1], True
+    if k == 0 or k == len(xs):
+        at, ms = line[0] if k == 0 else line[-1]
+        return ms * ratio(x, at), False
+    (x0, y0), (x1, y1) = line[k - 1], line[k]
+    return y0 + (y1 - y0) * (x - x0) / (x1 - x0), True

@@ -1,0 +1,170 @@
+"""Time per token of many placements at once, as distributions: what a list of candidates is ranked by.
+
+The same model as `prediction` (tests hold one against the other), without first tokens, memory and notes: tables are
+made once for all nodes, and the messages and layers of a few hundred candidates are drawn in one go. Engines whose
+messages share a queue (stars), compared copies, offloading and all-reduces are asked one by one instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from swarm_predict.cost.build import Costs, build_costs, check, visits_ms
+from swarm_predict.cost.engines import engine_facts
+from swarm_predict.cost.layer_times import by_hand
+from swarm_predict.forecast.draws import Trip, draw_trips
+from swarm_predict.forecast.prediction import NOT_KNOWN, predict, trips_of
+from swarm_predict.forecast.speculative import drafting_ms, step_width, step_yield
+from swarm_predict.model.shapes import ModelShape
+from swarm_predict.placement import check_placement
+from swarm_predict.types import NotMeasured, Placement, Quantiles, Workload
+from swarm_protocol.snapshot.swarm import Floats, Ints, Swarm
+
+DRAWS: Final = 500  # a p95 of so many is off by about a tenth of what lies between it and the median
+AT_ONCE: Final = 200  # candidates drawn together: some ten megabytes
+
+
+def distributions(
+    swarm: Swarm, model: ModelShape, placements: Sequence[Placement], workload: Workload, draws: int = DRAWS
+) -> list[Quantiles]:
+    """One for each placement, whether it fits or not; NaN where something is not known. Raises BadPlacement."""
+    check(workload)
+    engine = engine_facts(workload)
+    few = replace(workload, draws=draws)
+    if engine.pattern != "chain" or workload.redundancy > 1 or workload.offload_gbps:
+        return [_alone(swarm, model, placement, few) for placement in placements]
+    ordered = [tuple(sorted(placement, key=lambda stage: stage.first)) for placement in placements]
+    for placement in ordered:
+        check_placement(placement, model, swarm, engine.name)
+    rows = sorted({swarm.index(stage.node) for placement in ordered for stage in placement})
+    if not rows:
+        return []
+    many = _Many(swarm, model, few, build_costs(swarm, model, workload, rows))
+    found: list[Quantiles] = []
+    for start in range(0, len(ordered), AT_ONCE):
+        found += many.draw(ordered[start : start + AT_ONCE])
+    return found
+
+
+def _alone(swarm: Swarm, model: ModelShape, placement: Placement, workload: Workload) -> Quantiles:
+    try:
+        return predict(swarm, model, placement, workload).tpot_ms
+    except NotMeasured:
+        return NOT_KNOWN
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Candidates whose every figure is known, laid end to end."""
+
+    index: list[int]  # among those asked
+    trips: list[Trip]
+    trip_starts: list[int]
+    nodes: list[int]  # of each stage: position in the tables
+    layers: list[int]
+    stage_starts: list[int]
+
+
+class _Many:
+    def __init__(self, swarm: Swarm, model: ModelShape, workload: Workload, costs: Costs) -> None:
+        self.swarm, self.model, self.workload, self.costs = swarm, model, workload, costs
+        self.at = {name: k for k, name in enumerate(costs.tables.names)}
+        self.rng = np.random.default_rng(workload.seed)
+        self.visit_ms = visits_ms(swarm, costs.rows)
+        self.deliveries: dict[float, Floats] = {}
+
+    def draw(self, placements: Sequence[Placement]) -> list[Quantiles]:
+        batch = self._laid_out(placements)
+        found = [NOT_KNOWN] * len(placements)
+        if not batch.index:
+            return found
+        work, draws = self.workload, self.workload.draws
+        at_ns = None if by_hand(self.swarm) else self.swarm.at_ns
+        messages = draw_trips(self.costs.links, batch.trips, self.rng, draws, at_ns, work.slow_start).ms
+        counts = np.diff([*batch.trip_starts, len(batch.trips)])
+        total = _summed(messages, batch.trip_starts, counts)
+        nodes, starts = np.array(batch.nodes), np.array(batch.stage_starts)
+        layer = self.costs.layer
+        half = self.rng.standard_normal(((draws + 1) // 2, len(nodes)))
+        normal = np.concatenate([half, -half])[:draws] if draws > 1 else np.zeros((1, len(nodes)))
+        factor = np.exp(np.hypot(layer.spread[nodes], layer.doubt[nodes]) * normal)
+        each = np.array(batch.layers) * layer.ms[nodes] * work.compute_scale
+        total += np.add.reduceat(factor * each, starts, axis=1) + self._head(factor, nodes, starts)
+        proofs = work.proof_ms * step_width(work) * self.model.layers
+        software = np.add.reduceat(self.visit_ms[nodes], starts) + work.hop_overhead_ms * counts
+        total += software + work.client_ms + proofs
+        if at_ns is not None and batch.trips:
+            total += self._restarts_ms(batch.trips, counts, total.mean(axis=0))
+        total += drafting_ms(work)
+        total *= 1 / step_yield(work)
+        if work.model_error:
+            half_off = self.rng.standard_normal((draws + 1) // 2)
+            off = np.maximum(np.concatenate([half_off, -half_off])[:draws] * work.model_error, -0.9)
+            total += (off - off.mean())[:, None] * total.mean(axis=0)
+        p5, p50, p95 = np.quantile(total, (0.05, 0.5, 0.95), axis=0)
+        for k, mean, *rest in zip(batch.index, total.mean(axis=0), p5, p50, p95, strict=True):
+            found[k] = Quantiles(float(mean), *(float(value) for value in rest))
+        return found
+
+    def _restarts_ms(self, trips: Sequence[Trip], counts: Ints, step_ms: Floats) -> Floats:
+        """Of each candidate, whose connections rest for its own step."""
+        src, dst = np.array([trip.src for trip in trips]), np.array([trip.dst for trip in trips])
+        sizes = np.array([trip.size_bytes for trip in trips], np.float64)
+        owner = np.repeat(np.arange(len(counts)), counts)
+        extra = self.costs.links.restart_ms(src, dst, sizes, step_ms[owner], self.workload.slow_start)
+        return np.bincount(owner, extra, minlength=len(counts)).astype(np.float64)
+
+    def _laid_out(self, placements: Sequence[Placement]) -> _Batch:
+        engine, model, work = self.costs.engine, self.model, self.workload
+        width = step_width(work)
+        sizes = [size(model, width, work.activations) for size in (engine.hop_bytes, engine.enter_bytes)]
+        result = engine.result_bytes(model, width, work.activations)
+        client = self.costs.tables.client
+        batch = _Batch([], [], [], [], [], [])
+        for k, placement in enumerate(placements):
+            at = [self.at[stage.node] for stage in placement]
+            home = None if client is None else at.index(client) if client in at else len(at)
+            where = at if client is None else [*at, client]
+            trips = [
+                Trip(where[trip.src], where[trip.dst], trip.size_bytes, trip.stage)
+                for trip in trips_of(engine, len(at), home, sizes[0], sizes[1], result)
+            ]
+            if not np.isfinite(self.costs.layer.ms[at]).all() or not all(map(self._known, trips)):
+                continue
+            batch.index.append(k)
+            batch.trip_starts.append(len(batch.trips))
+            batch.stage_starts.append(len(batch.nodes))
+            batch.trips += trips
+            batch.nodes += at
+            batch.layers += [stage.layers for stage in placement]
+        return batch
+
+    def _known(self, trip: Trip) -> bool:
+        if trip.size_bytes not in self.deliveries:
+            self.deliveries[trip.size_bytes] = self.costs.links.delivery_ms(trip.size_bytes)
+        return bool(np.isfinite(self.deliveries[trip.size_bytes][trip.src, trip.dst]))
+
+    def _head(self, factor: Floats, nodes: Ints, starts: Ints) -> Floats:
+        """Of each candidate, (draws, candidates) or broadcast to it."""
+        head_ms = self.costs.layer.head_ms * self.workload.compute_scale
+        if self.costs.engine.head == "last":
+            here = np.append(starts[1:], len(nodes)) - 1
+        elif self.costs.tables.client is None:
+            here = starts
+        else:
+            ms = float(head_ms[self.costs.tables.client])
+            return np.full((1, len(starts)), ms if np.isfinite(ms) else 0.0)
+        return np.asarray(factor[:, here] * head_ms[nodes[here]])
+
+
+def _summed(messages: Floats, starts: Sequence[int], counts: Floats) -> Floats:
+    """Sums of neighbouring columns; candidates without any message (one stage beside its client) have none."""
+    total = np.zeros((messages.shape[0], len(starts)))
+    some = np.flatnonzero(np.asarray(counts) > 0)
+    if len(some):
+        total[:, some] = np.add.reduceat(messages, np.array(starts)[some], axis=1)
+    return total

@@ -1,0 +1,357 @@
+"""Swarm + model + placement + workload → Prediction: time per token as a distribution, where it goes, what limits it.
+
+Every trip and every stage is drawn (`draws`), summed, and ranked; breakdown and mean are means of the same draws, so
+they add up. With neither spread nor doubt the median is `tables.price`.
+
+`limited_by` is the largest share of the mean that better machines or paths could take away: the idle paths (rtt), what
+they pay above that (jitter: delay variation and loss), serialisation (upload), layers and head (compute), software
+(overhead); "memory" where the placement does not fit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from swarm_predict.cost import assumptions as words
+from swarm_predict.cost.access_links import access_share
+from swarm_predict.cost.build import Costs, build_costs, check, visits_ms
+from swarm_predict.cost.engines import EngineFacts, engine_facts
+from swarm_predict.cost.layer_times import LayerColumns, by_hand
+from swarm_predict.cost.offload import Spill, spill
+from swarm_predict.forecast.draws import Drawn, Trip, draw_trips, mirrored_normal
+from swarm_predict.forecast.first_token import first_token
+from swarm_predict.forecast.notes import remarks
+from swarm_predict.forecast.redundancy import slowest, total_share
+from swarm_predict.forecast.speculative import drafting_ms, step_width, step_yield
+from swarm_predict.model.shapes import ModelShape
+from swarm_predict.placement import check_placement
+from swarm_predict.types import (
+    Breakdown,
+    Cause,
+    NotMeasured,
+    Placement,
+    Prediction,
+    Quantiles,
+    StageCost,
+    Workload,
+)
+from swarm_protocol.snapshot.swarm import Floats, Swarm
+from swarm_protocol.units import BITS_PER_BYTE, BYTES_PER_GIB
+
+
+def predict(swarm: Swarm, model: ModelShape, placement: Placement, workload: Workload) -> Prediction:
+    """Raises BadPlacement, NotMeasured or PredictError; a placement that does not fit is answered with fits=False."""
+    check(workload)
+    engine = engine_facts(workload)
+    check_placement(placement, model, swarm, engine.name)
+    if engine.pattern == "all-reduce":
+        from swarm_predict.forecast.tensor_parallel import predict_shared  # which builds on this module
+
+        return predict_shared(swarm, model, placement, workload)
+    placement = tuple(sorted(placement, key=lambda stage: stage.first))
+    costs = build_costs(swarm, model, workload, [swarm.index(stage.node) for stage in placement])
+    return Run(swarm, model, placement, workload, costs).prediction()
+
+
+def quantiles(draws: Floats) -> Quantiles:
+    p5, p50, p95 = np.quantile(draws, (0.05, 0.5, 0.95))
+    return Quantiles(float(draws.mean()), float(p5), float(p50), float(p95))
+
+
+def rates(tpot_ms: Quantiles) -> Quantiles:
+    """Tokens a second of one stream; p5 is the slow end."""
+    return Quantiles(1e3 / tpot_ms.mean, 1e3 / tpot_ms.p95, 1e3 / tpot_ms.p50, 1e3 / tpot_ms.p5)
+
+
+NOT_KNOWN = Quantiles(float("nan"), float("nan"), float("nan"), float("nan"))
+
+
+def trips_of(
+    engine: EngineFacts, stages: int, client: int | None, hop_bytes: float, enter_bytes: float, result_bytes: float
+) -> list[Trip]:
+    """Every message of one step, in order; stages are positions 0…stages−1, `client` a position or None."""
+    last = stages - 1
+    trips: list[Trip] = []
+    if engine.pattern == "star":
+        home = 0 if client is None else client
+        for k in range(stages):
+            if k or client is not None:
+                trips.append(Trip(home, k, enter_bytes if client is not None else hop_bytes, k))
+            if k < last and (k or client is not None):
+                trips.append(Trip(k, home, hop_bytes, k + 1))
+    else:
+        home = 0 if client is None else client
+        if client is not None:
+            trips.append(Trip(client, 0, enter_bytes, 0))
+        trips += [Trip(k, k + 1, hop_bytes, k + 1) for k in range(last)]
+    trips.append(Trip(last, home, result_bytes, None))
+    return [trip for trip in trips if trip.src != trip.dst]
+
+
+def needs_line(stage_name: str, layers: str, needed: float, room: float, weights: str) -> str:
+    """`t4-1 needs 41.2 GiB for layers 0-39, has 16.0; give it fewer layers or --weights int8`."""
+    smaller = (
+        "int8" if weights in ("fp32", "fp16", "bf16") else "nf4" if weights in ("int8", "fp8", "q8_0") else "q2_k_s"
+    )
+    return (
+        f"{stage_name} needs {needed / BYTES_PER_GIB:.1f} GiB for layers {layers}, has {room / BYTES_PER_GIB:.1f}; "
+        f"give it fewer layers or --weights {smaller}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Draws of one pass through all stages."""
+
+    total: Floats
+    stages: list[Floats]  # compute of each
+    head: Floats
+    network: Drawn
+
+    def later_by(self, extra_ms: Floats) -> Times:
+        """With every message so much later, which is waiting for acknowledgements: round trips."""
+        network = replace(self.network, ms=self.network.ms + extra_ms, rtt_ms=self.network.rtt_ms + extra_ms)
+        return Times(self.total + extra_ms.sum(), self.stages, self.head, network)
+
+
+class Run:
+    """One placement under one workload; positions are stages in order, then the client. Times are of a step: where a
+    draft model guesses, a step yields several tokens, and `prediction` divides."""
+
+    def __init__(self, swarm: Swarm, model: ModelShape, placement: Placement, workload: Workload, costs: Costs) -> None:
+        self.swarm, self.model, self.placement, self.workload, self.costs = swarm, model, placement, workload, costs
+        self.engine = costs.engine
+        self.names = costs.tables.names
+        self.at_ns = None if by_hand(swarm) else swarm.at_ns
+        self.rng = np.random.default_rng(workload.seed)
+        self.trips = self.trips_for(step_width(workload), 1)
+        self.layers = np.array([stage.layers for stage in placement])
+        self.overhead_ms = visits_ms(swarm, costs.rows)[: len(placement)]
+        self.room_bytes = costs.vram_bytes[: len(placement)]
+        self.spills = self._spills()
+        self.share = access_share(costs.links) if self.engine.pattern == "star" else None  # chains pass each link once
+
+    def trips_for(self, batch: int, tokens: int) -> list[Trip]:
+        """`tokens`: 1 for a decode step, the chunk's for a prefill (of which only the last one's result is needed,
+        but stars hand back what every token became). Compared copies travel side by side."""
+        engine, model, kind = self.engine, self.model, self.workload.activations
+        result = engine.result_bytes(model, batch, kind)
+        if engine.pattern == "star" and engine.result == "activation":
+            result *= tokens
+        copies = self.workload.redundancy
+        return trips_of(
+            engine,
+            len(self.placement),
+            self.costs.tables.client,
+            engine.hop_bytes(model, batch, kind) * tokens * copies,
+            engine.enter_bytes(model, batch, kind) * tokens * copies,
+            result,
+        )
+
+    def _spills(self) -> list[Spill | None]:
+        """What each stage reads anew in every step; nothing where offloading is not asked for."""
+        if not self.workload.offload_gbps:
+            return [Spill(0, 0.0, self.costs.needs.stage_bytes(s.first, s.last)) for s in self.placement]
+        return [
+            spill(self.costs.needs, stage, float(has))
+            for stage, has in zip(self.placement, self.room_bytes, strict=True)
+        ]
+
+    def prediction(self) -> Prediction:
+        self._require_known()
+        work = self.workload
+        step = self.draw(self.trips, self.costs.layer, work.draws, step_width(work))
+        restart_ms = self.restarts_ms(float(step.total.mean()))
+        if np.any(restart_ms > 0):
+            step = step.later_by(restart_ms)
+        share = 1 / step_yield(work)
+        tpot = quantiles(self._with_model_error(step.total + drafting_ms(work)) * share)
+        compute = sum(float(stage.mean()) for stage in step.stages) * share
+        head = float(step.head.mean()) * share
+        network = float(step.network.ms.sum(axis=1).mean()) * share
+        overhead = self._software_ms(self.trips, step_width(work)) * share + drafting_ms(work) * share
+        memory = [self._memory(k) for k in range(len(self.placement))]
+        too_big = [
+            needs_line(stage.node, f"{stage.first}-{stage.last}", need, float(has), work.weights)
+            for stage, need, has in zip(self.placement, memory, self.room_bytes, strict=True)
+            if not need <= has
+        ]
+        ttft, ttft_notes = first_token(self)
+        return Prediction(
+            model=self.model.name,
+            weights=work.weights,
+            engine=self.engine.name,
+            client=None if self.costs.client is None else self.names[self.costs.client],
+            placement=self.placement,
+            fits=not too_big,
+            tpot_ms=tpot,
+            tokens_per_s=rates(tpot),
+            throughput_tokens_per_s=self._throughput(tpot.mean, step),
+            ttft_ms=ttft,
+            breakdown_ms=Breakdown(compute, network, overhead, head),
+            stages=tuple(self._stage_costs(step, memory, share)),
+            limited_by="memory" if too_big else largest_cause(step.network, (compute + head) / share, overhead / share),
+            notes=tuple(dict.fromkeys([*too_big, *remarks(self, memory, tpot.mean), *ttft_notes])),
+            hops=len(self.trips),
+        )
+
+    def restarts_ms(self, step_ms: float) -> Floats:
+        """For each message of a step: what it waits for TCP after a rest (`Links.restart_ms`). Counted for swarms that
+        were measured; what a person wrote by hand is taken at its word, unless `slow_start` asks."""
+        if self.at_ns is None or not self.trips:
+            return np.zeros(len(self.trips))
+        src, dst = np.array([trip.src for trip in self.trips]), np.array([trip.dst for trip in self.trips])
+        sizes = np.array([trip.size_bytes for trip in self.trips], np.float64)
+        return self.costs.links.restart_ms(src, dst, sizes, np.full(len(sizes), step_ms), self.workload.slow_start)
+
+    # -- what must be known
+
+    def _require_known(self) -> None:
+        names = self.names
+        slow = [names[k] for k in range(len(self.placement)) if not np.isfinite(self.costs.layer.ms[k])]
+        if slow:
+            raise NotMeasured(f"how fast {words.some(slow)} runs {self.model.name} is not known; {words.MEASURE}")
+        paths = self.costs.links
+        upload: dict[float, Floats] = {}
+        for trip in self.trips:
+            pair = f"{names[trip.src]} → {names[trip.dst]}"
+            if paths.hop_known[trip.src, trip.dst]:
+                continue
+            if np.isnan(paths.rtt_p50_ms[trip.src, trip.dst]):
+                raise NotMeasured(f"no round trip {pair} is known; measure it or write a [[link]] with rtt_ms")
+            if trip.size_bytes not in upload:
+                upload[trip.size_bytes] = paths.serialisation_ms(trip.size_bytes)
+            if not np.isfinite(upload[trip.size_bytes][trip.src, trip.dst]):
+                raise NotMeasured(f"no upload {pair} is known; wait for its uplink test or write up_mbps")
+
+    def _memory(self, k: int) -> float:
+        """Of the node itself; what does not even hold its buffers needs the whole stage."""
+        stage, kept = self.placement[k], self.spills[k]
+        return self.costs.needs.stage_bytes(stage.first, stage.last) if kept is None else kept.resident_bytes
+
+    # -- time
+
+    def draw(self, trips: Sequence[Trip], layer: LayerColumns, draws: int, tokens: int) -> Times:
+        """One pass of `tokens` tokens (all sequences together)."""
+        work, copies = self.workload, self.workload.redundancy
+        network = draw_trips(
+            self.costs.links, list(trips) * copies, self.rng, draws, self.at_ns, work.slow_start, self.share
+        )
+        factors = [self._factors(layer, draws) for _ in range(copies)]
+        each_ms = layer.ms[: len(self.placement)] * work.compute_scale
+        reads = [
+            kept.extra_ms(work.offload_gbps, float(ms)) if kept is not None and kept.layers else 0.0
+            for kept, ms in zip(self.spills, each_ms, strict=True)
+        ]
+        stages = [factors[0][k] * float(ms) + reads[k] for k, ms in enumerate(self.layers * each_ms)]
+        if copies > 1:
+            side_by_side = np.array(
+                [[f[k] * float(ms) + reads[k] for k, ms in enumerate(self.layers * each_ms)] for f in factors]
+            )
+            network, chosen = slowest(network, side_by_side, trips)
+            stages = list(chosen)
+        head = self._head(layer, factors[0], draws)
+        total = network.ms.sum(axis=1) + head + self._software_ms(trips, tokens)
+        for stage in stages:
+            total = total + stage
+        return Times(total, stages, head, network)
+
+    def _software_ms(self, trips: Sequence[Trip], tokens: int) -> float:
+        """What neither machines nor paths take: visits, hops, the client itself, proofs."""
+        work = self.workload
+        proofs = work.proof_ms * tokens * float(self.layers.sum())
+        return float(self.overhead_ms.sum()) + work.hop_overhead_ms * len(trips) + work.client_ms + proofs
+
+    def _with_model_error(self, total: Floats) -> Floats:
+        """Widened by what a calibration could not explain; mean and median stay."""
+        if not self.workload.model_error:
+            return total
+        off = np.maximum(mirrored_normal(self.rng, len(total)) * self.workload.model_error, -0.9)
+        return np.asarray(total + total.mean() * (off - off.mean()))
+
+    def _factors(self, layer: LayerColumns, draws: int) -> list[Floats]:
+        """For each stage: how much slower or faster than its median a step is, (draws,)."""
+        out = []
+        for k in range(len(self.placement)):
+            normal = mirrored_normal(self.rng, draws)  # step and figure vary independently
+            out.append(np.exp(math.hypot(layer.spread[k], layer.doubt[k]) * normal))
+        return out
+
+    def _head(self, layer: LayerColumns, factors: list[Floats], draws: int) -> Floats:
+        scale = self.workload.compute_scale
+        if self.engine.head == "last":
+            last = len(self.placement) - 1
+            return np.asarray(factors[last] * (float(layer.head_ms[last]) * scale))
+        if self.costs.tables.client is None:
+            return np.asarray(factors[0] * (float(layer.head_ms[0]) * scale))
+        ms = float(layer.head_ms[self.costs.tables.client]) * scale
+        return np.full(draws, ms if np.isfinite(ms) else 0.0)
+
+    def _throughput(self, mean_ms: float, step: Times) -> float:
+        """Tokens a second over all streams: as many as the latency lets through, or the busiest machine or uplink."""
+        work = self.workload
+        proofs = work.proof_ms * step_width(work)
+        busy = [
+            float(stage.mean()) + float(self.overhead_ms[k]) + proofs * float(self.layers[k])
+            for k, stage in enumerate(step.stages)
+        ]
+        head_at = len(busy) - 1 if self.engine.head == "last" else 0
+        if self.engine.head == "client" and self.costs.tables.client is not None:
+            busy.append(float(step.head.mean()))
+        else:
+            busy[head_at] += float(step.head.mean())
+        busy += self.wire_ms(self.trips)
+        each = step_yield(work)  # tokens a step
+        return work.batch * 1e3 * min(work.streams / mean_ms, each / max(busy)) * total_share(work)
+
+    def wire_ms(self, trips: Sequence[Trip]) -> list[float]:
+        """How long one step keeps each uplink and each downlink busy, where their rates are known."""
+        rows = self.costs.rows
+        up, down = self.swarm.nodes["up_mbps"], self.swarm.nodes["down_mbps"]
+        sent: dict[int, float] = {}
+        got: dict[int, float] = {}
+        for trip in trips:
+            sent[trip.src] = sent.get(trip.src, 0.0) + trip.size_bytes
+            got[trip.dst] = got.get(trip.dst, 0.0) + trip.size_bytes
+        if self.engine.copies_to_client:  # off the critical path, but on the same wires
+            home = 0 if self.costs.tables.client is None else self.costs.tables.client
+            for trip in trips:
+                if trip.src != home and trip.dst != home:
+                    sent[trip.src] += trip.size_bytes
+                    got[home] = got.get(home, 0.0) + trip.size_bytes
+        wires = [(size, up[rows[at]]) for at, size in sent.items()] + [
+            (size, down[rows[at]]) for at, size in got.items()
+        ]
+        return [size * BITS_PER_BYTE / (float(rate) * 1e3) for size, rate in wires if np.isfinite(rate)]
+
+    def _stage_costs(self, step: Times, memory: list[float], share: float) -> list[StageCost]:
+        reach = np.zeros(len(self.placement))
+        for trip, ms in zip(self.trips, step.network.ms.mean(axis=0) if self.trips else (), strict=True):
+            if trip.stage is not None:
+                reach[trip.stage] += float(ms) + self.workload.hop_overhead_ms
+        return [
+            StageCost(
+                node=stage.node,
+                layers=stage.layers,
+                compute_ms=float(step.stages[k].mean()) * share,
+                hop_ms=float(reach[k]) * share,
+                memory_bytes=memory[k],
+                memory_free_bytes=float(self.room_bytes[k]) - memory[k],
+            )
+            for k, stage in enumerate(self.placement)
+        ]
+
+
+def largest_cause(network: Drawn, compute: float, overhead: float) -> Cause:
+    shares: dict[Cause, float] = {
+        "compute": compute,
+        "rtt": float(network.rtt_ms.sum()),
+        "jitter": float(network.jitter_ms.sum()),
+        "upload": float(network.upload_ms.sum()),
+        "overhead": overhead,
+    }
+    return max(shares, key=lambda cause: shares[cause])

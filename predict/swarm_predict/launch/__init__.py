@@ -1,0 +1,1 @@
+"""The commands that start a placement on each engine."""

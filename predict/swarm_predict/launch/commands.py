@@ -1,0 +1,310 @@
+"""The commands that make a placement real, per node and engine, and the warnings without which they would do harm.
+
+Numbers come from the placement; what only the operator knows stands in capitals ($MODEL, PEER-ADDRESS, ADDRESS-OF-x)
+and is named in a note. Layer ranges are inclusive here and half-open in the engines. Grammars were read at these
+commits:
+
+    petals      5c8bb55 src/petals/cli/run_server.py: --block_indices start:end, --quant_type, --throughput
+    llama.cpp   038514c tools/rpc/README.md: rpc-server -p -c -H, --rpc, --tensor-split in proportions
+    parallax    033a512 src/parallax/server/server_args.py: --start-layer inclusive, --end-layer exclusive
+    exo         014daf3 docs/api.md POST /instance; 05e3383 src/exo/shared/types/worker/shards.py
+    prima.cpp   4adc379 README: --world --rank --master --next, -lw in rank order, -ngl; 0cdf998 common/arg.cpp: at most
+                32 windows, each above 0
+    distributed-llama ddde606 src/app.cpp: mode first, then pairs of option and value; --workers takes host:port up to
+                the next option; no more nodes than KV heads, q40 weights only with q80 between nodes; README: 2^n nodes
+
+vLLM's multi-node options are newer than 99d7eb5 (0.11, vllm/engine/arg_utils.py), which knows --pipeline-parallel-size
+and --distributed-executor-backend but no --nnodes; a note says so. Not read at their source: those options (its Ascend
+guide shows --nnodes --node-rank --master-addr; others' scripts VLLM_PP_LAYER_PARTITION and --headless), and
+llama.cpp's order of devices and count of the output layer.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from swarm_predict.model.shapes import ModelShape
+from swarm_predict.types import Placement, Plan, Workload
+from swarm_protocol.snapshot.swarm import Swarm
+
+_PETALS_PORT: Final = 31337
+_RPC_PORT: Final = 50052
+_TUNNEL_PORT: Final = 50100  # first local end of the tunnels on the main host
+_VLLM_PORT: Final = 29500
+_DLLAMA_PORT: Final = 9999
+_PRIMA_WINDOWS: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    node: str  # where it is typed
+    text: str  # one shell line, or a JSON document
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    commands: tuple[Command, ...]
+    warnings: tuple[str, ...]  # what goes wrong if nobody reads it
+    notes: tuple[str, ...]  # what to fill in
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    hosts: dict[str, str]  # address by node; empty: not known
+    model: ModelShape
+    workload: Workload
+    placement: Placement
+    client: str  # who drives the loop
+
+    def address(self, node: str) -> str:
+        return shlex.quote(self.hosts.get(node) or f"ADDRESS-OF-{node}")
+
+
+def launch(swarm: Swarm, model: ModelShape, workload: Workload, placement: Placement) -> Launch:
+    """The commands for this placement; an engine without commands of its own gets a note that says so."""
+    hosts = {facts.name: facts.host for facts in swarm.facts}
+    client = workload.client or swarm.client or placement[0].node
+    write = _WRITERS.get(workload.engine)
+    if write is None:
+        known = ", ".join(_WRITERS)
+        return Launch((), (), (f"{workload.engine} is a hop pattern, not an engine; --engine takes one of {known}",))
+    return write(_Question(hosts, model, workload, placement, client))
+
+
+def launch_lines(swarm: Swarm, model: ModelShape, workload: Workload, plan: Plan) -> tuple[str, ...]:
+    """The same as text: warnings and notes as comments, then a comment with the node before each command."""
+    found = launch(swarm, model, workload, plan.prediction.placement)
+    lines = [f"# warning: {text}" for text in found.warnings] + [f"# {text}" for text in found.notes]
+    for command in found.commands:
+        lines.append(f"# on {command.node}")
+        lines.extend(command.text.split("\n"))
+    return tuple(lines)
+
+
+def _petals(question: _Question) -> Launch:
+    quant = {"int8": "int8", "nf4": "nf4"}.get(question.workload.weights, "none")
+    dtype = {"fp32": "float32", "bf16": "bfloat16"}.get(question.workload.weights, "float16")
+    commands = []
+    for rank, stage in enumerate(question.placement):
+        address = question.hosts.get(stage.node, "")
+        words = [
+            *("python -m petals.cli.run_server $MODEL", f"--block_indices {stage.first}:{stage.last + 1}"),
+            *(f"--quant_type {quant} --torch_dtype {dtype}", "--throughput auto", f"--port {_PETALS_PORT}"),
+            f"--public_ip {question.address(stage.node)}" if _is_public(address) else "",
+            "--new_swarm" if rank == 0 else "--initial_peers PEER-ADDRESS",
+        ]
+        commands.append(Command(stage.node, " ".join(word for word in words if word)))
+    warnings = [
+        "leave --throughput at auto: a number is announced as it stands, and no measured inference_rps and "
+        "network_rps beside it, so clients route by a guess"
+    ]
+    if question.workload.weights not in ("fp32", "fp16", "bf16", "int8", "nf4"):
+        warnings.append(f"petals has no {question.workload.weights} weights; these lines load {dtype}")
+    notes = (
+        _MODEL_NOTE.format(model=question.model.name),
+        "PEER-ADDRESS: the multiaddress that the first server prints when it is up",
+    )
+    return Launch(tuple(commands), tuple(warnings), notes)
+
+
+def _llama_cpp(question: _Question) -> Launch:
+    """RPC devices come before local ones in llama.cpp; the output layer counts as one more of the last device."""
+    main = question.client
+    remote = [stage for stage in question.placement if stage.node != main]
+    local = [stage for stage in question.placement if stage.node == main]
+    commands: list[Command] = []
+    tunnels: list[Command] = []
+    endpoints = []
+    for index, stage in enumerate(remote):
+        host = question.hosts.get(stage.node, "")
+        private = _is_private(host)
+        listen = shlex.quote(host) if private else "127.0.0.1"
+        commands.append(Command(stage.node, f"rpc-server -H {listen} -p {_RPC_PORT} -c"))
+        if private:
+            endpoints.append(f"{_bracketed(host)}:{_RPC_PORT}")
+        else:
+            port = _TUNNEL_PORT + index
+            endpoints.append(f"127.0.0.1:{port}")
+            way = f"ssh -N -L {port}:127.0.0.1:{_RPC_PORT} {question.address(stage.node)}"
+            tunnels.append(Command(main, way))
+    counts = [stage.layers for stage in (*remote, *local)]
+    counts[-1] += 1
+    words = [
+        *("llama-server -m $GGUF", "-ngl 99", f"-c {question.workload.context + question.workload.prompt}"),
+        f"--rpc {','.join(endpoints)}" if endpoints else "",
+        f"--tensor-split {','.join(str(count) for count in counts)}",
+    ]
+    commands += [*tunnels, Command(main, " ".join(word for word in words if word))]
+    warnings = [
+        "rpc-server has no authentication and must never face the open internet: it listens on a private address or "
+        "behind the ssh tunnels below only"
+    ]
+    notes = [f"$GGUF: the file of {question.model.name} in {question.workload.weights}, on {main}"]
+    if local and remote:
+        notes.append(f"llama.cpp puts RPC devices first, so {main} gets the last layers whatever its place above")
+    return Launch(tuple(commands), tuple(warnings), tuple(notes))
+
+
+def _vllm(question: _Question) -> Launch:
+    stages = question.placement
+    head = question.address(stages[0].node)
+    parts = ",".join(str(stage.layers) for stage in stages)
+    dtype = {"bf16": "bfloat16", "fp32": "float32"}.get(question.workload.weights, "half")
+    quant = " --quantization fp8" if question.workload.weights == "fp8" else ""
+    several = len(stages) > 1
+    commands = []
+    for rank, stage in enumerate(stages):
+        text = f"vllm serve $MODEL --dtype {dtype}{quant}"
+        if several:
+            text = (
+                f"VLLM_PP_LAYER_PARTITION={parts} {text} --pipeline-parallel-size {len(stages)} "
+                f"--distributed-executor-backend mp --nnodes {len(stages)} --node-rank {rank} "
+                f"--master-addr {head} --master-port {_VLLM_PORT}{' --headless' if rank else ''}"
+            )
+        commands.append(Command(stage.node, text))
+    warnings = ["traffic between vLLM's nodes is neither encrypted nor authenticated: private network only"]
+    if question.workload.weights not in ("fp32", "fp16", "bf16", "fp8"):
+        warnings.append(f"for {question.workload.weights} weights, $MODEL must be a checkpoint quantised that way")
+    notes = [_MODEL_NOTE.format(model=question.model.name)]
+    if several:
+        notes.append("vLLM 0.11 has no --nnodes yet (see vllm serve --help): older ones need a Ray cluster instead")
+    return Launch(tuple(commands), tuple(warnings), tuple(notes))
+
+
+def _parallax(question: _Question) -> Launch:
+    dtype = {"bf16": "bfloat16", "fp32": "float32"}.get(question.workload.weights, "float16")
+    commands = tuple(
+        Command(
+            stage.node,
+            f"python src/parallax/launch.py --model-path $MODEL --start-layer {stage.first} "
+            f"--end-layer {stage.last + 1} --dtype {dtype}" + (" --initial-peers PEER-ADDRESS" if rank else ""),
+        )
+        for rank, stage in enumerate(question.placement)
+    )
+    notes = (
+        _MODEL_NOTE.format(model=question.model.name),
+        "PEER-ADDRESS: the Lattica address that the first node prints; given layers, Parallax's scheduler is not used",
+    )
+    return Launch(commands, (), notes)
+
+
+def _exo(question: _Question) -> Launch:
+    stages = question.placement
+    shards = {
+        f"runner-{rank}": {
+            "PipelineShardMetadata": {
+                "deviceRank": rank,
+                "worldSize": len(stages),
+                "startLayer": stage.first,
+                "endLayer": stage.last + 1,
+                "nLayers": question.model.layers,
+            }
+        }
+        for rank, stage in enumerate(stages)
+    }
+    assignments = {
+        "modelId": "$MODEL",
+        "nodeToRunner": {stage.node: f"runner-{rank}" for rank, stage in enumerate(stages)},
+        "runnerToShard": shards,
+    }
+    text = json.dumps({"shardAssignments": assignments}, indent=2)
+    notes = (
+        _MODEL_NOTE.format(model=question.model.name),
+        "put these layer ranges into the instance that GET /instance/placement proposes (it brings modelCard, hosts "
+        "and exo's own node ids), then POST it to /instance on port 52415",
+    )
+    warnings = ("exo's API has no authentication: private network only",)
+    return Launch((Command(stages[0].node, text),), warnings, notes)
+
+
+def _prima(question: _Question) -> Launch:
+    stages = question.placement
+    if len(stages) > _PRIMA_WINDOWS:
+        return Launch((), (f"prima.cpp takes at most {_PRIMA_WINDOWS} nodes, not {len(stages)}; --max-stages 32",), ())
+    windows = ",".join(str(stage.layers) for stage in stages)
+    head = question.address(stages[0].node)
+    commands = []
+    for rank, stage in enumerate(stages):
+        after = question.address(stages[(rank + 1) % len(stages)].node)
+        ring = f"--world {len(stages)} --rank {rank} --master {head} --next {after} --prefetch"
+        if rank == 0:
+            length = question.workload.context + question.workload.prompt
+            commands.append(
+                Command(stage.node, f"./llama-server -m $GGUF -c {length} {ring} -lw {windows} -ngl {stage.layers}")
+            )
+        else:
+            commands.append(Command(stage.node, f"./llama-cli -m $GGUF {ring} -ngl {stage.layers}"))
+    warnings = (
+        "prima.cpp's ports 9000 and 10000 are open to anyone who reaches them: private network only",
+        "every node needs the whole GGUF file",
+    )
+    notes = (f"$GGUF: the file of {question.model.name} in {question.workload.weights}, on each node",)
+    return Launch(tuple(commands), warnings, notes)
+
+
+def _distributed_llama(question: _Question) -> Launch:
+    """Tensor parallel: every node computes a share of every layer, the root (who holds the file) among them."""
+    nodes = list(dict.fromkeys(stage.node for stage in question.placement))
+    root = question.client if question.client in nodes else nodes[0]
+    workers = [node for node in nodes if node != root]
+    count, heads = len(nodes), question.model.layer.kv_heads
+    if count & (count - 1) or count > heads:
+        most = 1 << (min(count, heads).bit_length() - 1)
+        text = (
+            f"distributed-llama runs on 1, 2, 4 … nodes and at most {heads} (the KV heads), not on {count}; take {most}"
+        )
+        return Launch((), (text,), ())
+    length = question.workload.context + question.workload.prompt
+    commands = [Command(node, f"./dllama worker --port {_DLLAMA_PORT} --nthreads $THREADS") for node in workers]
+    words = [
+        "./dllama-api --model $MODEL.m --tokenizer $TOKENIZER.t --buffer-float-type q80",
+        f"--nthreads $THREADS --max-seq-len {length}",
+        f"--workers {' '.join(f'{question.address(node)}:{_DLLAMA_PORT}' for node in workers)}" if workers else "",
+    ]
+    commands.append(Command(root, " ".join(word for word in words if word)))
+    warnings = ["dllama's workers take weights and work from whoever connects: private network only"]
+    if question.workload.weights not in ("q4_0", "q4_k_m", "nf4"):
+        warnings.append("distributed-llama's own files are q40 (or f32); convert the model with its converter")
+    notes = (
+        f"$MODEL.m, $TOKENIZER.t: {question.model.name} as converted for distributed-llama, on {root} only",
+        "$THREADS: the cores of each node; with a Vulkan build add --gpu-index 0",
+    )
+    return Launch(tuple(commands), tuple(warnings), notes)
+
+
+_MODEL_NOTE: Final = "$MODEL: the Hugging Face id or folder of {model}"
+
+_WRITERS: Final[dict[str, Callable[[_Question], Launch]]] = {
+    "petals": _petals,
+    "llama.cpp": _llama_cpp,
+    "vllm": _vllm,
+    "parallax": _parallax,
+    "exo": _exo,
+    "prima.cpp": _prima,
+    "tensor-parallel": _distributed_llama,
+}
+
+
+def _is_private(host: str) -> bool:
+    """An address that the open internet cannot reach. A name, or nothing, is not known to be one."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return not address.is_global and not address.is_unspecified and not address.is_loopback
+
+
+def _is_public(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_global
+    except ValueError:
+        return False
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,424 @@
+"""The one connection to the collector: joins, stays joined, sends the spool in order, hears what to do.
+
+The shell around a WebSocket. What is waited for and for how long is in `ClientTimes`; how long to wait before another
+try is `Backoff`, which takes its randomness. A collector that is gone, silent or confused costs a line for each change
+of state and nothing else: measuring and spooling go on without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, WebSocketException
+
+from swarm_probe.collector_client.certificate_pinning import Certificates
+from swarm_probe.collector_client.connection_errors import closing_words, why_not
+from swarm_probe.collector_client.join_url import collector_of
+from swarm_probe.measure.uplink import look
+from swarm_probe.spool import Spool
+from swarm_protocol.messages.codec import MAX_MESSAGE_BYTES, DecodeError, encode
+from swarm_protocol.messages.probe_messages import (
+    NONCE_HEADER,
+    Ack,
+    Challenge,
+    ChallengeGo,
+    ChallengeOpen,
+    CollectorMessage,
+    Heartbeat,
+    Hello,
+    Leaving,
+    Plan,
+    ProbeMessage,
+    Refused,
+    Relay,
+    SlowDown,
+    UplinkGrant,
+    UplinkLease,
+    Welcome,
+    decode_from_collector,
+)
+from swarm_protocol.text import safe
+from swarm_protocol.trust.certificate_pins import PinError
+from swarm_protocol.trust.loopback import is_loopback
+from swarm_protocol.trust.signing import SigningError
+from swarm_protocol.units import NS_PER_S
+
+FIRST_CREDIT: Final = 4  # batches on their way before the collector has said how many it takes
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTimes:
+    """Seconds. What each of them bounds, and why it must be bounded."""
+
+    open_s: float = 10.0  # connecting and the answer to Hello: a host that swallows packets
+    ping_s: float = 20.0  # between pings: keeps NATs open, and finds a line that died without a word
+    ping_wait_s: float = 20.0  # for the pong: after this the line is half open
+    ack_wait_s: float = 90.0  # for an acknowledgement: a collector that answers pings but stores nothing
+    leave_s: float = 2.0  # for saying goodbye: nobody waits long for a probe to stop
+    retry_base_s: float = 1.0
+    retry_cap_s: float = 60.0
+    steady_s: float = 15.0  # joined this long, the next failure starts from the shortest wait again
+
+
+@dataclass(frozen=True, slots=True)
+class ClientState:
+    """`text` is one line for a person, without secrets and with peers' words made safe."""
+
+    kind: Literal["connecting", "joined", "away", "refused"]
+    text: str
+
+
+class Backoff:
+    """Exponential with full jitter: a thousand probes do not come back to a restarted collector in one instant."""
+
+    def __init__(self, base_s: float, cap_s: float, rng: random.Random) -> None:
+        self._base_s = base_s
+        self._cap_s = cap_s
+        self._rng = rng
+        self._tries = 0
+
+    def next_s(self, at_least_s: float = 0.0) -> float:
+        ceiling = min(self._cap_s, self._base_s * 2 ** min(self._tries, 32))
+        self._tries += 1
+        return at_least_s + self._rng.uniform(0.0, ceiling)
+
+    def reset(self) -> None:
+        self._tries = 0
+
+
+class _Connect(connect):
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """Never: whoever answers there must not send this probe elsewhere."""
+        return exc
+
+
+class _Ended(Exception):
+    """This connection is over; the text says why."""
+
+    def __init__(self, text: str, *, final: bool = False, retry_ms: float = 0.0) -> None:
+        super().__init__(text)
+        self.final = final
+        self.retry_ms = retry_ms
+
+
+class CollectorClient:
+    """Runs for the life of the probe. The daemon calls `more`, `send` and `leave`; it hears through the callbacks."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        hello: Callable[[bytes, bytes], Awaitable[Hello]],
+        certificates: Certificates,
+        spool: Spool,
+        on_plan: Callable[[Plan], None],
+        on_lease: Callable[[UplinkLease], None],
+        on_grant: Callable[[UplinkGrant], None] = lambda _: None,
+        on_state: Callable[[ClientState], None],
+        on_relay: Callable[[Relay], None] = lambda _: None,
+        on_challenge: Callable[[Challenge | ChallengeGo | ChallengeOpen], None] = lambda _: None,
+        rng: random.Random,
+        times: ClientTimes | None = None,
+    ) -> None:
+        self._url = url
+        self._who = collector_of(url)
+        self._hello = hello  # of the nonce to sign and the certificate it is bound to
+        self._certificates = certificates
+        self._joined_once = False
+        self._spool = spool
+        self._on_plan = on_plan
+        self._on_lease = on_lease
+        self._on_grant = on_grant
+        self._on_state = on_state
+        self._on_challenge = on_challenge
+        self._on_relay = on_relay
+        self._times = times or ClientTimes()
+        self._backoff = Backoff(self._times.retry_base_s, self._times.retry_cap_s, rng)
+        self._rng = rng
+        self._stopping = asyncio.Event()
+        self._more = asyncio.Event()
+        self._heard_ack = asyncio.Event()
+        self._ws: ClientConnection | None = None
+        self._welcome: Welcome | None = None
+        self._sent = 0
+        self._in_flight: deque[int] = deque()
+        self._credit = FIRST_CREDIT
+        self._moved_at = 0.0  # monotonic s; when an acknowledgement or the first unanswered batch was
+        self._hold_until = 0.0  # monotonic s; of SlowDown
+        self.sent_bytes = 0  # of messages, since the start
+        self.received_bytes = 0
+        self.ignored = 0  # messages that were none of ours
+
+    def carried(self) -> tuple[int, int]:
+        """Bytes of messages sent and received since the start."""
+        return self.sent_bytes, self.received_bytes
+
+    @property
+    def welcome(self) -> Welcome | None:
+        """What the collector said at the last joining; None: not joined now."""
+        return self._welcome
+
+    @property
+    def collector_host(self) -> str:
+        """The address that the connection leads to; empty: not connected, or through a proxy, whose address says
+        nothing about where the collector is."""
+        if getproxies() and not is_loopback(urlsplit(self._url).hostname or ""):
+            return ""
+        name = self._ws.remote_address if self._ws is not None else None
+        return str(name[0]) if name else ""
+
+    @property
+    def rtt_ns(self) -> int | None:
+        """The lowest round trip of this TCP connection lately, by the kernel; by pings where it does not tell."""
+        if self._ws is None:
+            return None
+        connected = self._ws.transport.get_extra_info("socket")
+        view = look(connected) if connected is not None else None
+        if view is not None and view.min_rtt_ns:
+            return view.min_rtt_ns
+        return round(self._ws.latency * NS_PER_S) or None
+
+    def more(self) -> None:
+        """The spool holds something new."""
+        self._more.set()
+
+    def leave(self) -> None:
+        """Say goodbye and end `run`."""
+        self._stopping.set()
+
+    async def send(self, message: ProbeMessage) -> bool:
+        """False: not connected, or the connection broke; it is not sent later."""
+        if self._ws is None:
+            return False
+        try:
+            await self._say(self._ws, encode(message))
+        except ConnectionClosed:
+            return False
+        return True
+
+    async def run(self) -> str | None:
+        """Until `leave` (None) or a final refusal (its reason)."""
+        while not self._stopping.is_set():
+            try:
+                await self._connection()
+            except _Ended as ended:
+                if ended.final:
+                    self._on_state(ClientState("refused", str(ended)))
+                    return str(ended)
+                self._on_state(ClientState("away", str(ended)))
+                wait_s = self._backoff.next_s(min(ended.retry_ms / 1000, self._times.retry_cap_s))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
+                        await self._stopping.wait()
+        return None
+
+    # ------------------------------------------------------------ one connection
+
+    async def _connection(self) -> None:
+        """Raises _Ended, or returns after `leave`."""
+        opening = asyncio.create_task(self._open())
+        ws = await self._unless_stopping(opening)
+        if ws is None:
+            return
+        began = time.monotonic()
+        self._ws = ws
+        try:
+            await self._converse(ws)
+        except ConnectionClosed as error:
+            raise _Ended(f"{self._who} closed the connection{closing_words(error)}") from error
+        finally:
+            self._ws = self._welcome = None
+            if time.monotonic() - began >= self._times.steady_s:
+                self._backoff.reset()
+            with contextlib.suppress(WebSocketException, OSError):  # it is over either way
+                await ws.close()
+
+    async def _open(self) -> ClientConnection:
+        times = self._times
+        try:
+            return await _Connect(
+                self._url,
+                ssl=self._certificates.context(),
+                compression=None,  # samples are small and this daemon is light
+                open_timeout=times.open_s,
+                ping_interval=times.ping_s,
+                ping_timeout=times.ping_wait_s,
+                close_timeout=times.leave_s,
+                max_size=MAX_MESSAGE_BYTES,
+                user_agent_header=None,
+            )
+        except (OSError, WebSocketException, ImportError) as error:  # ImportError: a SOCKS proxy, without its package
+            raise _Ended(f"cannot reach {self._who} ({why_not(error)})") from error
+
+    async def _unless_stopping(self, task: asyncio.Task[Any]) -> Any:
+        """The task's result; None and the task cancelled where `leave` comes first."""
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return task.result() if task.done() else None
+        finally:
+            for each in (task, stopping):
+                each.cancel()
+            await asyncio.gather(task, stopping, return_exceptions=True)
+
+    async def _converse(self, ws: ClientConnection) -> None:
+        try:
+            bound_to = self._certificates.check(ws.transport.get_extra_info("ssl_object"))
+            nonce = bytes.fromhex(ws.response.headers.get(NONCE_HEADER, "") if ws.response is not None else "")
+            hello = await self._hello(nonce, bound_to)
+        except PinError as error:  # one that joined before goes on trying: a hotel's portal must not end it
+            raise _Ended(str(error), final=not self._joined_once) from error
+        except (ValueError, SigningError) as error:
+            raise _Ended(f"cannot prove to {self._who} who this machine is ({safe(str(error), 120)})") from error
+        with contextlib.suppress(ConnectionClosed):  # the receiver hears why
+            await self._say(ws, encode(hello))
+        joining = asyncio.create_task(self._receive_welcome(ws))
+        welcome = await self._unless_stopping(joining)
+        if welcome is None:
+            return
+        self._welcome = welcome
+        self._joined_once = True
+        self._spool.committed(hello.epoch, welcome.committed_seq)
+        self._sent = self._spool.committed_seq
+        self._in_flight.clear()
+        self._credit = FIRST_CREDIT
+        self._hold_until = 0.0
+        self._on_state(ClientState("joined", f"joined {self._who} as {safe(welcome.name)} (node {welcome.node_id})"))
+        heartbeat_s = min(max(welcome.heartbeat_ms / 1000, 0.5), 60.0)
+        await self._until_first_ends(self._receive(ws), self._feed(ws), self._beat(ws, heartbeat_s), self._goodbye(ws))
+
+    async def _until_first_ends(self, *parts: Coroutine[Any, Any, None]) -> None:
+        tasks = [asyncio.create_task(part) for part in parts]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _receive_welcome(self, ws: ClientConnection) -> Welcome:
+        try:
+            async with asyncio.timeout(self._times.open_s):
+                while not isinstance(message := await self._next(ws), Welcome):
+                    if message is not None:
+                        self._hear(message)
+                return message
+        except TimeoutError as error:
+            raise _Ended(f"{self._who} does not answer as a collector within {self._times.open_s:g} s") from error
+
+    async def _next(self, ws: ClientConnection) -> CollectorMessage | None:
+        """The next message; None for one that is none of ours. Raises _Ended where it is a refusal."""
+        data = await ws.recv()
+        self.received_bytes += len(data)
+        try:
+            if isinstance(data, str):
+                raise DecodeError("a text message")
+            message = decode_from_collector(data)
+        except DecodeError:
+            self.ignored += 1
+            return None
+        if isinstance(message, Refused):
+            reason = safe(message.reason)
+            words = f"{self._who} refused this probe: {reason}"
+            raise _Ended(words, final=message.final, retry_ms=message.retry_ms)
+        return message
+
+    async def _receive(self, ws: ClientConnection) -> None:
+        while True:
+            message = await self._next(ws)
+            if message is not None:
+                self._hear(message)
+
+    def _hear(self, message: CollectorMessage) -> None:
+        match message:
+            case Ack():
+                self._credit = message.credit
+                self._spool.committed(message.epoch, message.seq)
+                while self._in_flight and self._in_flight[0] <= message.seq:
+                    self._in_flight.popleft()
+                self._moved_at = time.monotonic()
+                self._more.set()
+                self._heard_ack.set()
+            case SlowDown():
+                # nothing in flight was taken: all of it is sent again, after a wait that not everybody ends at once
+                wait_s = min(max(message.retry_ms / 1000, 0.1), self._times.retry_cap_s)
+                self._hold_until = time.monotonic() + wait_s * self._rng.uniform(1.0, 1.5)
+                self._in_flight.clear()
+                self._sent = self._spool.committed_seq
+                self._more.set()
+            case Plan():
+                self._on_plan(message)
+            case Relay():
+                self._on_relay(message)
+            case UplinkLease():
+                self._on_lease(message)
+            case UplinkGrant():
+                self._on_grant(message)
+            case Challenge() | ChallengeGo() | ChallengeOpen():
+                self._on_challenge(message)
+            case _:
+                self.ignored += 1
+
+    async def _feed(self, ws: ClientConnection) -> None:
+        """Sends what the spool holds, a few batches ahead of the acknowledgements."""
+        while True:
+            self._more.clear()
+            now = time.monotonic()
+            wait_s: float | None = None
+            if now < self._hold_until:
+                wait_s = self._hold_until - now
+            elif len(self._in_flight) < self._credit and (record := self._spool.next_after(self._sent)) is not None:
+                seq, payload = record
+                if not self._in_flight:
+                    self._moved_at = now
+                self._in_flight.append(seq)
+                self._sent = seq
+                await self._send(ws, payload)
+                continue
+            elif self._in_flight:
+                wait_s = self._moved_at + self._times.ack_wait_s - now
+                if wait_s <= 0:
+                    raise _Ended(f"{self._who} acknowledged nothing for {self._times.ack_wait_s:g} s")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._more.wait()
+
+    async def _beat(self, ws: ClientConnection, every_s: float) -> None:
+        while True:
+            await self._send(ws, encode(Heartbeat(at_ns=time.time_ns(), spooled=self._spool.waiting)))
+            await asyncio.sleep(every_s)
+
+    async def _goodbye(self, ws: ClientConnection) -> None:
+        """Hands over what is left, as far as that goes quickly; the rest stays in the spool for the next start."""
+        await self._stopping.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._times.leave_s):
+                while self._spool.next_after(self._spool.committed_seq) is not None:
+                    self._heard_ack.clear()
+                    await self._heard_ack.wait()
+        with contextlib.suppress(TimeoutError, ConnectionClosed):
+            async with asyncio.timeout(self._times.leave_s):
+                await self._say(ws, encode(Leaving(reason="stopped by its owner")))
+
+    async def _say(self, ws: ClientConnection, data: bytes) -> None:
+        self.sent_bytes += len(data)
+        await ws.send(data)
+
+    async def _send(self, ws: ClientConnection, data: bytes) -> None:
+        """Where the connection is gone this waits to be cancelled: the receiver hears why, and it is who tells."""
+        try:
+            await self._say(ws, data)
+        except ConnectionClosed:
+            await asyncio.Event().wait()

@@ -1,0 +1,58 @@
+"""`swarm-probe status --data` and `swarm-probe forget`: asks the collector what it holds of this machine.
+
+A connection of its own, proven with the node's key; the probe that may be running is not disturbed by the question.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Final
+
+from websockets.asyncio.client import connect
+from websockets.exceptions import WebSocketException
+
+from swarm_probe.collector_client.certificate_pinning import Certificates
+from swarm_probe.collector_client.join_url import collector_of
+from swarm_protocol.messages.codec import DecodeError, encode
+from swarm_protocol.messages.probe_messages import NONCE_HEADER, AboutMe, AboutYou, Refused, decode_from_collector
+from swarm_protocol.text import safe
+from swarm_protocol.trust import certificate_pins
+from swarm_protocol.trust.identity import load_or_create_node_key
+from swarm_protocol.trust.signing import joining, sign_elsewhere
+
+WITHIN_S: Final = 120.0  # to forget looks through the whole store
+
+
+class AboutError(Exception):
+    """No answer; one line."""
+
+
+def ask(url: str, folder: Path, key_file: Path, *, forget: bool) -> list[str]:
+    """The collector's lines. Raises AboutError, and IdentityError for a key that cannot be read."""
+    key = load_or_create_node_key(key_file, tuple)
+
+    async def talk() -> list[str]:
+        who = collector_of(url)
+        certificates = Certificates(who, folder, print, tls=url.startswith("wss:"))
+        async with asyncio.timeout(WITHIN_S):
+            connection = connect(url, ssl=certificates.context(), compression=None, user_agent_header=None)
+            async with connection as ws:
+                bound_to = certificates.check(ws.transport.get_extra_info("ssl_object"))
+                assert ws.response is not None
+                nonce = bytes.fromhex(ws.response.headers.get(NONCE_HEADER, ""))
+                public, proof = await asyncio.to_thread(sign_elsewhere, key.seed, joining(nonce, bound_to))
+                await ws.send(encode(AboutMe(public_key=public, proof=proof, bound_to=bound_to, forget=forget)))
+                answer = decode_from_collector(await ws.recv(decode=False))
+        if isinstance(answer, Refused):
+            raise AboutError(f"{who} refuses: {safe(answer.reason)}")
+        if not isinstance(answer, AboutYou):
+            raise AboutError(f"{who} is of an older version that cannot say; update it")
+        return [safe(line, 300) for line in answer.lines]
+
+    try:
+        return asyncio.run(talk())
+    except TimeoutError as error:
+        raise AboutError(f"{collector_of(url)} gives no answer; try again later") from error
+    except (OSError, WebSocketException, DecodeError, ValueError, certificate_pins.PinError) as error:
+        raise AboutError(f"cannot ask {collector_of(url)} ({safe(str(error), 160)}); is it there?") from error

@@ -1,0 +1,37 @@
+"""Work captured as a CUDA graph: one launch for all its kernels, as engines run a decode step.
+
+Launched one by one from Python, the twenty kernels of a layer cost more time than most layers take on a fast card; what
+was measured would be the processor's. Routed experts cannot be captured (they ask the device which were chosen).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from swarm_probe.compute.devices import Device
+from swarm_protocol.layer_shape import LayerShape
+
+WARM_UPS = 2  # allocations and kernel choice must not be captured
+
+
+def captures(device: Device, shape: LayerShape | None = None) -> bool:
+    """Whether work with these layers (None: without any) can be captured on this device."""
+    return device.torch_name.startswith("cuda") and (shape is None or not shape.experts)
+
+
+@torch.inference_mode()
+def captured(device: Device, act: Callable[[], object]) -> Callable[[], object]:
+    """What replays `act` with the inputs it had when it was captured; its results stay where they are."""
+    with torch.cuda.device(device.torch_name):
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(WARM_UPS):
+                act()
+        torch.cuda.current_stream().wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            act()
+    return graph.replay

@@ -1,0 +1,1 @@
+"""The state of this machine: processor, memory, GPUs, quotas, and what disturbs a measurement."""

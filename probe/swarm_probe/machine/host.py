@@ -1,0 +1,216 @@
+"""What this machine is and how it does: processor, memory, cards, addresses, and whether its clock was set.
+
+Cheap by construction: a few reads of /proc through psutil, no look at any process. In a container the memory that
+counts is the container's.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import platform
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from swarm_probe.machine.conditions import Conditions, conditions
+from swarm_probe.machine.gpu import GpuReading, Gpus
+from swarm_protocol.messages.probe_messages import GpuFacts, HostFacts
+from swarm_protocol.messages.samples import EventSample, HostSample
+from swarm_protocol.text import safe
+from swarm_protocol.units import NS_PER_S
+
+CLOCK_JUMP_NS: Final = NS_PER_S // 2  # far above what a clock is ever slewed between two looks
+MAX_ADDRESSES: Final = 16  # of Hello
+_CGROUPS: Final = (  # limit and use, of version 2 and 1
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    free_bytes: int
+    total_bytes: int
+
+
+def memory(cgroups: tuple[tuple[str, str], ...] = _CGROUPS) -> Memory:
+    """Of this machine or of the container this runs in, whichever is less."""
+    virtual = psutil.virtual_memory()
+    free, total = int(virtual.available), int(virtual.total)
+    for limit_file, use_file in cgroups:
+        try:
+            limit = int(Path(limit_file).read_text())  # "max" is a ValueError: no limit
+            used = int(Path(use_file).read_text())
+        except (OSError, ValueError):
+            continue
+        total = min(total, limit)
+        free = min(free, max(0, limit - used))
+    return Memory(free, total)
+
+
+class Host:
+    """`samples` each time they are due."""
+
+    def __init__(self, gpus: Gpus | None = None) -> None:
+        self._gpus = gpus if gpus is not None else Gpus()
+        self._throttled: set[str] = set()
+        self._last: tuple[GpuReading, ...] = ()
+        self._torch = torch_version()
+        psutil.cpu_percent(None)  # the first call only sets the mark
+
+    @property
+    def gpu_problem(self) -> str | None:
+        return self._gpus.problem
+
+    def samples(self, at_ns: int) -> list[HostSample | EventSample]:
+        """One sample a card, or one without; and an event for each card that began to throttle."""
+        cpu_percent = min(100.0, max(0.0, psutil.cpu_percent(None)))
+        ram = memory()
+        readings = self._last = self._gpus.read()
+        battery = on_battery()
+        found: list[HostSample | EventSample] = [
+            HostSample(
+                at_ns=at_ns,
+                cpu_percent=cpu_percent,
+                ram_free_bytes=ram.free_bytes,
+                ram_total_bytes=ram.total_bytes,
+                gpu=safe(gpu.name) if gpu else None,
+                gpu_util_percent=gpu.util_percent if gpu else None,
+                vram_free_bytes=gpu.vram_free_bytes if gpu else None,
+                vram_total_bytes=gpu.vram_total_bytes if gpu else None,
+                temp_c=gpu.temp_c if gpu else None,
+                power_w=gpu.power_w if gpu else None,
+                throttled=gpu.throttled if gpu else None,
+                clock_mhz=gpu.sm_clock_mhz if gpu else None,
+                throttle=safe(gpu.throttle) if gpu and gpu.throttle is not None else None,
+                others=gpu.others if gpu else None,
+                on_battery=battery,
+            )
+            for gpu in (readings or (None,))
+        ]
+        now_throttled = {gpu.name for gpu in readings if gpu.throttled}
+        for gpu in readings:
+            if gpu.name in now_throttled - self._throttled:
+                found.append(EventSample(at_ns=at_ns, kind="throttled", detail=_throttled_line(gpu)))
+        self._throttled = now_throttled
+        return found
+
+    def conditions(self) -> Conditions:
+        """As of the last `samples`."""
+        return conditions(self._last, on_battery(), self._torch)
+
+    def facts(self) -> HostFacts:
+        return HostFacts(
+            system=_system(),
+            cpu=cpu_name(),
+            cores=usable_cores(),
+            ram_bytes=memory().total_bytes,
+            gpus=tuple(
+                GpuFacts(name=safe(gpu.name), vram_bytes=gpu.vram_total_bytes or 0) for gpu in self._gpus.read()
+            )[:64],
+            torch=torch_version(),
+        )
+
+
+def _throttled_line(gpu: GpuReading) -> str:
+    heat = f" at {gpu.temp_c:.0f} °C" if gpu.temp_c is not None else ""
+    why = f" ({gpu.throttle})" if gpu.throttle else ""
+    return f"{safe(gpu.name)} is held below its power limit{heat}{why}"
+
+
+class ClockWatch:
+    """Says when wall clock and monotonic clock part: the clock was set, or the machine slept."""
+
+    def __init__(self, wall_ns: int, mono_ns: int) -> None:
+        self._offset_ns = wall_ns - mono_ns
+
+    def look(self, wall_ns: int, mono_ns: int) -> EventSample | None:
+        jump_ns = (wall_ns - mono_ns) - self._offset_ns
+        self._offset_ns = wall_ns - mono_ns
+        if abs(jump_ns) < CLOCK_JUMP_NS:
+            return None
+        detail = f"the clock jumped by {jump_ns / NS_PER_S:+.1f} s (it was set, or the machine slept)"
+        return EventSample(at_ns=max(0, wall_ns), kind="clock", detail=detail)
+
+
+def on_battery() -> bool | None:
+    """None: no battery, or nobody says."""
+    look = getattr(psutil, "sensors_battery", None)  # not on every platform
+    battery = look() if look is not None else None
+    plugged = battery.power_plugged if battery is not None else None
+    return None if plugged is None else not plugged
+
+
+def cpu_throttles(folder: Path = Path("/sys/devices/system/cpu")) -> int:
+    """How often heat has held any core down since the machine started; 0 where the kernel does not say."""
+    total = 0
+    for count in folder.glob("cpu[0-9]*/thermal_throttle/core_throttle_count"):
+        try:
+            total += int(count.read_text())
+        except (OSError, ValueError):
+            continue
+    return total
+
+
+def usable_cores() -> int:
+    """Those this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return psutil.cpu_count() or 1
+
+
+def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """ "AMD EPYC 7B13"; the architecture where nothing better is known."""
+    if sys.platform == "darwin":
+        asked = subprocess.run(
+            ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
+        )
+        return safe(asked.stdout.strip() or platform.machine(), 100)
+    try:
+        found = re.search(r"^(?:model name|Model|cpu model)\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return safe(found[1].strip() if found else platform.machine() or "unknown", 100)
+
+
+def torch_version() -> str | None:
+    """Of the torch that is installed, read from its files: importing it costs seconds and hundreds of megabytes."""
+    spec = find_spec("torch")
+    if spec is None or spec.origin is None:
+        return None
+    try:
+        found = re.search(
+            r"^__version__ *= *['\"]([^'\"]+)", Path(spec.origin).with_name("version.py").read_text(), re.M
+        )
+    except OSError:
+        found = None
+    return safe(found[1], 64) if found else "unknown"
+
+
+def addresses(bind_host: str = "", interfaces: Callable[[], dict[str, list[object]]] | None = None) -> tuple[str, ...]:
+    """Where other members may find this machine, besides where the collector sees it; IPv4 first."""
+    if bind_host:
+        return (bind_host,)
+    found: list[ipaddress.IPv4Address | ipaddress.IPv6Address] = []
+    for entries in (interfaces or psutil.net_if_addrs)().values():
+        for entry in entries:
+            family, address = entry.family, entry.address  # type: ignore[attr-defined]
+            if family not in (socket.AF_INET, socket.AF_INET6) or "%" in address:
+                continue
+            parsed = ipaddress.ip_address(address)
+            if not (parsed.is_loopback or parsed.is_link_local or parsed.is_unspecified or parsed.is_multicast):
+                found.append(parsed)
+    return tuple(str(address) for address in sorted(found, key=lambda a: (a.version, int(a))))[:MAX_ADDRESSES]
+
+
+def _system() -> str:
+    return safe(f"{platform.system()} {platform.release()} {platform.machine()}", 200)

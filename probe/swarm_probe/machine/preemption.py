@@ -1,0 +1,61 @@
+"""What other programs take from a measurement: time spent waiting for a processor, and being put aside for somebody.
+
+The child that times layers is polite (nice), so on a busy machine it mostly waits for its turn; a layer that takes 9 ms
+then reads 60 to 250. How fast the machine is for a layer is the time without the waiting; that the machine is busy
+shows in the host's CPU figure. Linux says both; elsewhere nothing is known to have been taken.
+
+What a quota takes stays taken: work of so much processor time lasts so long at least (`cpu_quota`).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import resource
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from swarm_probe.machine.cpu_quota import Quota, quota_of_this_process
+from swarm_protocol.units import NS_PER_S
+
+_SCHEDSTAT: Final = Path("/proc/thread-self/schedstat")  # on the processor, waiting for it (ns), turns: proc(5)
+
+
+@dataclass(frozen=True, slots=True)
+class Preemption:
+    """Of the thread that made it."""
+
+    schedstat_fd: int | None
+    quota: Quota | None  # None: as much as there is
+
+    @classmethod
+    def of_this_thread(cls) -> Preemption:
+        try:
+            return cls(os.open(_SCHEDSTAT, os.O_RDONLY | os.O_CLOEXEC), quota_of_this_process())
+        except OSError:  # not Linux, or a kernel without CONFIG_SCHED_INFO
+            return cls(None, quota_of_this_process())
+
+    def waited_s(self) -> float:
+        """Seconds this thread has been ready to run and did not. Reading takes about a microsecond."""
+        if self.schedstat_fd is None:
+            return 0.0
+        return int(os.pread(self.schedstat_fd, 64, 0).split()[1]) / NS_PER_S
+
+    def put_aside(self) -> int:
+        """How often any thread of this process was made to stop for another program."""
+        return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+    def used_s(self) -> float:
+        """Processor time of this process so far, all threads."""
+        return time.process_time()
+
+    def least_s(self, used_s: float) -> float:
+        """What work of so much processor time lasts at least."""
+        return self.quota.least_s(used_s) if self.quota is not None else 0.0
+
+
+@functools.cache  # everything that is timed runs in the child's one thread
+def turns() -> Preemption:
+    return Preemption.of_this_thread()

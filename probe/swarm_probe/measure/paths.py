@@ -1,0 +1,269 @@
+"""The probe's view of the network: measures every peer of the plan, answers those that measure us.
+
+Does what a plan says by its parts: round trips and how the UDP port can be reached (`round_trips`, `nat_status`), hops
+(`hop_rounds`), transfers (`transfers`), by the way that `dialer` finds, when `test_scheduler` allows. Where UDP is
+blocked, hops and transfers go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Final
+
+from swarm_probe.measure import hop, uplink
+from swarm_probe.measure.hop_rounds import HopRounds, hop_config
+from swarm_probe.measure.peer import PeerState
+from swarm_probe.measure.round_trips import RoundTrips
+from swarm_probe.measure.transfers import Outcome, Transfers
+from swarm_probe.owner_limits.egress_policy import EgressPolicy, Scope, scope_of
+from swarm_probe.owner_limits.idle_policy import IdlePolicy
+from swarm_probe.owner_limits.test_scheduler import SlotScheduler
+from swarm_probe.owner_limits.traffic_budget import TrafficBudget
+from swarm_probe.streams.dialer import QUIC, Dialer
+from swarm_probe.streams.relay_stream import RelayPort
+from swarm_probe.streams.tcp_endpoint import Caller, Purpose, Service, TcpPeer
+from swarm_probe.udp.bound_sockets import why
+from swarm_probe.udp.nat_discovery import Finding
+from swarm_probe.udp.peer_addresses import aims, moved_only, same, tcp_targets
+from swarm_probe.udp.udp_socket import Clocks
+from swarm_protocol.messages.probe_messages import Peer, Plan, Relay, UplinkGrant, UplinkLease
+from swarm_protocol.messages.samples import ProbeSample
+from swarm_protocol.units import NS_PER_MS, NS_PER_S
+
+MIN_INTERVAL_NS: Final = 10 * NS_PER_MS
+SERVED_TRANSFER_BYTES: Final = 4 << 20  # as much as one usually takes
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PathsLimits:
+    """What no plan can exceed, beside the bytes of the ledger."""
+
+    packets_per_s: float = 100.0  # of STAMP, requests and answers together
+    transfer_bytes: int = uplink.MAX_TRANSFER_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class PathsConfig:
+    bind_host: str = ""  # empty: every address of IPv4 and IPv6
+    udp_port: int = 0  # 0: any
+    tcp_port: int = 0
+    scope: Scope = Scope.HOST  # which kinds of address are sent to before a collector was joined
+    lan: bool = False  # private addresses too, wherever the collector is
+    grants: bool = False  # a transfer is taken only where the collector has announced it to this end too
+    limits: PathsLimits = field(default_factory=PathsLimits)
+
+
+class Paths:
+    def __init__(
+        self,
+        config: PathsConfig,
+        emit: Callable[[ProbeSample], None],
+        wall_ns: Callable[[], int] = time.time_ns,
+        mono_ns: Callable[[], int] = time.monotonic_ns,
+        traffic_budget: TrafficBudget | None = None,
+        idle_policy: IdlePolicy | None = None,
+    ) -> None:
+        """`traffic_budget` None: no limit but the plan's, and no record. `idle_policy` is kept up to date here."""
+        self.udp_port = 0
+        self.tcp_port = 0
+        self.tcp_error: str | None = None
+        self._config = config
+        self._counts: Counter[str] = Counter()
+        self._members: dict[str, PeerState] = {}
+        self._plan: Plan | None = None
+        self._attending: asyncio.Task[None] | None = None
+        limits, counts, clocks, rng = config.limits, self._counts, Clocks(wall_ns, mono_ns), random.Random()
+        traffic_budget = traffic_budget if traffic_budget is not None else TrafficBudget(daily_bytes=None)
+        self._trips = trips = RoundTrips(
+            emit,
+            counts,
+            clocks,
+            rng,
+            packets_per_s=limits.packets_per_s,
+            traffic_budget=traffic_budget,
+            allowed=EgressPolicy(config.scope, clocks.mono_ns()),
+            bind_host=config.bind_host,
+        )
+        self._line = line = SlotScheduler(
+            trips, traffic_budget, idle_policy if idle_policy is not None else IdlePolicy(), counts, clocks
+        )
+        services: dict[Purpose, Service] = {}
+        self._tcp = TcpPeer(services, counts)
+        self._dialer = Dialer(trips, self._tcp.converse, counts, mono_ns)
+        self._hops = HopRounds(self._dialer, line, emit, counts, clocks, rng)
+        self._transfers = Transfers(self._dialer, line, trips, limits.transfer_bytes, emit, counts, clocks)
+        self._transfers.needs_grant = config.grants
+        services[Purpose.HOP] = Service(
+            self._hops.serve, hop.MAX_MESSAGE_BYTES, lambda: line.why_waiting(hop.ROUND_BYTES) is not None
+        )
+        services[Purpose.UPLINK] = Service(
+            self._transfers.serve,
+            limits.transfer_bytes,
+            lambda: line.busy or line.why_waiting(SERVED_TRANSFER_BYTES) is not None,
+        )
+
+    # ------------------------------------------------------------ the daemon's calls
+
+    async def start(self) -> None:
+        """Opens both ports. What cannot be had is said in `udp_error` and `tcp_error`, its port stays 0."""
+        host = self._config.bind_host
+        try:
+            self._trips.open(host, self._config.udp_port)
+            self.udp_port = self._trips.port
+        except OSError as error:
+            self._trips.error = _port_error("UDP", host, self._config.udp_port, error, "round trips are not measured")
+            log.warning("%s", self._trips.error)
+        try:
+            self._tcp.open(host, self._config.tcp_port)
+            self.tcp_port = self._tcp.port
+        except OSError as error:
+            self.tcp_error = _port_error("TCP", host, self._config.tcp_port, error, "others cannot measure hops to us")
+            log.warning("%s", self.tcp_error)
+        self._attending = asyncio.create_task(self._line.attend())
+
+    @property
+    def udp_error(self) -> str | None:
+        """Why no round trips are measured, in one line; also where sending turned out to be blocked later."""
+        return self._trips.error
+
+    def joined(self, collector: str, stun_ports: tuple[int, ...], on_reach: Callable[[Finding], None]) -> None:
+        """Finds out from a collector at this address how this probe's UDP port can be reached; tells each change."""
+        self._trips.allowed.scope = scope_of(collector, lan=self._config.lan)
+        self._trips.allowed.collector = collector
+        if self.udp_port and stun_ports:
+            self._trips.reach.on_change = on_reach
+            self._trips.reach.joined(collector, stun_ports)
+
+    def linked(self, send: Callable[[Relay], Awaitable[bool]], carried: Callable[[], tuple[int, int]]) -> None:
+        """How bytes for members go by way of the collector, and what that connection has carried (bytes out, in)."""
+        self._line.link_carried = carried
+        self._dialer.relay = RelayPort(send, self._tcp.converse, self._counts)
+
+    def relayed(self, message: Relay) -> None:
+        """Some have come that way."""
+        if self._dialer.relay is not None:
+            self._dialer.relay.receive(message)
+
+    @property
+    def finding(self) -> Finding:
+        """How this probe's UDP port can be reached, as far as is known now."""
+        return self._trips.reach.finding()
+
+    def grant(self, grant: UplinkGrant) -> None:
+        """A transfer from this peer may come."""
+        self._transfers.grant(grant)
+
+    def update(self, plan: Plan) -> None:
+        """Does this plan from now on. A peer that did not change goes on where it is."""
+        before, members_before, allowed = self._plan, self._members, self._trips.allowed
+        self._plan = plan
+        interval_ns, window_ns = _pace(plan, self._config.limits)
+        same_hops = before is not None and hop_config(plan) == hop_config(before)
+        self._members = {}
+        for peer in plan.peers:
+            member = members_before.pop(peer.node_id, None)
+            if member is not None and not same(member.peer, peer) and moved_only(member.peer, peer, allowed):
+                self._readdress(member, peer)
+            elif member is None or not same(member.peer, peer):
+                if member is not None:
+                    self._drop(member)
+                member = PeerState(peer, tcp_targets(peer, allowed))
+            self._members[peer.node_id] = member
+            pace = max(MIN_INTERVAL_NS, interval_ns // peer.often), window_ns
+            if member.trips is None:
+                self._begin_trips(member, *pace)
+            elif member.pace != pace:
+                self._trips.retime(member.trips, *pace)
+            member.peer, member.pace = peer, pace
+            if member.hop_task is None or not same_hops:
+                self._begin_hops(member, plan)
+        for gone in members_before.values():
+            self._drop(gone)
+        self._line.names = {peer.node_id: peer.name for peer in plan.peers}
+        self._trips.announce(plan.peers)
+        self._tcp.announce([Caller(p.node_id, p.ssid_in, p.stamp_key) for p in plan.peers])
+
+    async def run_uplink(self, lease: UplinkLease) -> Outcome:
+        """One transfer to the lease's peer; emits its sample."""
+        member = self._members.get(lease.peer)
+        if member is None:
+            return Outcome(False, f"{lease.peer} is not in the plan of this probe", begun=False)
+        return await self._transfers.run(member, lease)
+
+    def usual_rtt_s(self) -> float | None:
+        """The median peer's lowest round trip; None where nobody has answered yet. A token that leaves for another
+        stage is away for as long at least."""
+        lowest = [min(m.trips.idle_rtts) for m in self._members.values() if m.trips is not None and m.trips.idle_rtts]
+        return median(lowest) / NS_PER_S if lowest else None
+
+    def counters(self) -> dict[str, int]:
+        """Packets and bytes sent, received, and ignored by reason, since the start."""
+        return dict(sorted(self._counts.items()))
+
+    async def close(self) -> None:
+        members, self._members = self._members, {}
+        tasks = [m.hop_task for m in members.values() if m.hop_task is not None]
+        if self._attending is not None:
+            self._attending.cancel()
+            tasks.append(self._attending)
+        for member in members.values():
+            self._drop(member)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._dialer.close()
+        self._trips.close()
+        await self._tcp.close()
+
+    # ------------------------------------------------------------ members
+
+    def _begin_trips(self, member: PeerState, interval_ns: int, window_ns: int) -> None:
+        where = aims(member.peer, self._trips.allowed)
+        if member.peer.measure and where and self.udp_port:
+            member.trips = self._trips.begin(member.peer, where, interval_ns, window_ns)
+
+    def _readdress(self, member: PeerState, peer: Peer) -> None:
+        """It is the same peer, somewhere else or behind something else: figures and rounds go on."""
+        member.peer, member.tcp, member.tcp_first = peer, tcp_targets(peer, self._trips.allowed), 0
+        if member.trips is not None:
+            self._trips.readdress(member.trips, peer, aims(peer, self._trips.allowed))
+
+    def _begin_hops(self, member: PeerState, plan: Plan) -> None:
+        if member.hop_task is not None:
+            member.hop_task.cancel()
+            member.hop_task = None
+        if member.peer.measure and (member.tcp or (QUIC and member.peer.quic) or member.peer.relay):
+            member.hop_task = asyncio.get_running_loop().create_task(self._hops.with_peer(member, plan))
+
+    def _drop(self, member: PeerState) -> None:
+        if member.trips is not None:
+            self._trips.end(member.trips)
+            member.trips = None
+        if member.hop_task is not None:
+            member.hop_task.cancel()
+            member.hop_task = None
+
+
+def _pace(plan: Plan, limits: PathsLimits) -> tuple[int, int]:
+    """(interval, window) in ns; with many peers the interval grows, so that half the packets are left for answers.
+
+    A peer to be measured more often than others takes that many shares.
+    """
+    measured = sum(peer.often for peer in plan.peers if peer.measure)
+    floor_ns = max(MIN_INTERVAL_NS, int(measured * NS_PER_S / (limits.packets_per_s / 2)))
+    interval_ns = max(floor_ns, int(plan.stamp_interval_ms * NS_PER_MS))
+    return interval_ns, max(interval_ns, int(plan.window_ms * NS_PER_MS))
+
+
+def _port_error(kind: str, host: str, port: int, error: OSError, so: str) -> str:
+    where = f"{kind} port {port or '(any)'}" + (f" of {host}" if host else "")
+    said = error.strerror if error.errno == errno.EINVAL and error.strerror else why(error)
+    return f"cannot use {where} ({said}); {so}"

@@ -1,0 +1,90 @@
+"""Whose line and whose battery it is: when this probe's tests wait for the people and programs of its machine.
+
+Traffic of others is what the busiest network interface carried beyond what this probe did itself (loopback left out;
+the busiest, because the same packet passes several where there are containers or a VPN). Nothing is looked at but
+counters. Pure: counters, battery and time are passed in by `look`; `system_counters` and `system_battery` read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import psutil
+
+from swarm_protocol.units import BITS_PER_BYTE, NS_PER_S
+
+BUSY_MBPS: Final = 1.0  # a call or a stream takes more; chatter of idle programs far less
+HOLD_NS: Final = 5 * NS_PER_S  # a page that loads in pieces is one use of the line
+LOOK_LEAST_NS: Final = NS_PER_S // 2  # shorter, a single burst would be a rate
+LOOK_MOST_NS: Final = 30 * NS_PER_S  # longer, the machine slept
+
+Counters = Mapping[str, tuple[int, int]]  # interface → bytes (sent, received)
+
+
+@dataclass(slots=True)
+class IdlePolicy:
+    busy_mbps: float = 0.0  # of others, at the last look that could tell
+    battery_percent: float | None = None  # None: on mains, or no battery
+    _before: Counters = field(default_factory=dict)
+    _own_before: tuple[int, int] = (0, 0)
+    _at_ns: int | None = None
+    _busy_until_ns: int = 0
+
+    def look(self, now_ns: int, counters: Counters, own: tuple[int, int], *, testing: bool) -> None:
+        """`own`: bytes that this probe sent and received since its start. While it is `testing` nothing can be told:
+        what a transfer costs in headers and repeats is more than a quiet neighbour's traffic."""
+        passed_ns = now_ns - self._at_ns if self._at_ns is not None else 0
+        if self._at_ns is not None and passed_ns < LOOK_LEAST_NS and not testing:
+            return
+        if not testing and self._at_ns is not None and passed_ns <= LOOK_MOST_NS:
+            most = 0
+            for way in (0, 1):
+                ours = own[way] - self._own_before[way]
+                for name, now in counters.items():
+                    if name in self._before and now[way] >= self._before[name][way]:
+                        most = max(most, now[way] - self._before[name][way] - ours)
+            self.busy_mbps = most * BITS_PER_BYTE * 1e3 / passed_ns
+            if self.busy_mbps >= BUSY_MBPS:
+                self._busy_until_ns = now_ns + HOLD_NS
+        self._before, self._own_before, self._at_ns = dict(counters), own, now_ns
+
+    def battery(self, percent: float | None) -> None:
+        """`percent` where the machine runs on it."""
+        self.battery_percent = percent
+
+    def line_used(self, now_ns: int) -> bool:
+        return now_ns < self._busy_until_ns
+
+    def why_waiting(self, now_ns: int) -> str | None:
+        """Why tests wait, in a few words; None: they need not."""
+        if self.battery_percent is not None:
+            return f"the machine runs on battery ({self.battery_percent:.0f} %)"
+        if self.line_used(now_ns):
+            return f"other programs use the line ({self.busy_mbps:.1f} Mbit/s)"
+        return None
+
+
+def system_counters() -> dict[str, tuple[int, int]]:
+    """Empty where the system does not tell."""
+    try:
+        found = psutil.net_io_counters(pernic=True, nowrap=False)
+    except OSError:
+        return {}
+    return {
+        name: (each.bytes_sent, each.bytes_recv)
+        for name, each in found.items()
+        if name != "lo" and not name.startswith("lo0")
+    }
+
+
+def system_battery() -> float | None:
+    """Percent left where this machine runs on its battery now; None on mains, or without one."""
+    if not hasattr(psutil, "sensors_battery"):
+        return None
+    try:
+        found = psutil.sensors_battery()
+    except (OSError, ValueError):  # some laptops' firmware gives nonsense
+        return None
+    return float(found.percent) if found is not None and found.power_plugged is False else None

@@ -1,0 +1,141 @@
+"""The owner's line to the internet: whose turn it is for a test on it, and what was promised about when none is run.
+
+Hops run one at a time, a transfer has the line for itself, and every window of round trips that it touches is marked as
+loaded. What the ledger and `idle_policy` say is asked here, of what we begin as of what others ask of us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, Literal
+
+from swarm_probe.measure.round_trips import RoundTrips
+from swarm_probe.owner_limits.idle_policy import IdlePolicy, system_battery, system_counters
+from swarm_probe.owner_limits.traffic_budget import TrafficBudget
+from swarm_probe.streams.channel import Channel
+from swarm_probe.streams.tcp_endpoint import Stream
+from swarm_probe.udp.udp_socket import Clocks
+from swarm_protocol.units import NS_PER_S
+
+ATTEND_S: Final = 1.0
+TAIL_NS: Final = 5 * NS_PER_S  # a second of queue at both ends, and a look that comes late
+DRAIN_S: Final = 2.0  # after a transfer: a second of queue at both ends is part of it
+BATTERY_EVERY: Final = 30  # looks
+
+
+class SlotScheduler:
+    def __init__(
+        self,
+        trips: RoundTrips,
+        traffic_budget: TrafficBudget,
+        idle_policy: IdlePolicy,
+        counts: Counter[str],
+        clocks: Clocks,
+    ) -> None:
+        self.hop_turn = asyncio.Lock()
+        self.no_transfer = asyncio.Event()
+        self.no_transfer.set()
+        self.own_transfer = False  # one of ours is being prepared, or runs
+        self.names: dict[str, str] = {}  # of the plan's peers, for the record
+        self.link_carried: Callable[[], tuple[int, int]] = lambda: (0, 0)  # bytes to and from the collector
+        self._transfers = 0  # at this node, of either direction
+        self._tested_ns: int | None = None  # when a test was last seen running, or ended
+        self._served_hops = 0
+        self._trips = trips
+        self._traffic_budget = traffic_budget
+        self._idle_policy = idle_policy
+        self._counts = counts
+        self._clocks = clocks
+
+    # ------------------------------------------------------------ whose turn it is
+
+    @property
+    def transferring(self) -> bool:
+        return self._transfers > 0
+
+    @property
+    def busy(self) -> bool:
+        return self.own_transfer or self.transferring
+
+    @contextmanager
+    def transfer(self) -> Iterator[None]:
+        """One runs, of either direction; it is over when what it left in queues is gone."""
+        self._transfers += 1
+        self.no_transfer.clear()
+        self._trips.set_loaded(True)
+        try:
+            yield
+        finally:
+            self._tested_ns = self._clocks.mono_ns()
+            asyncio.get_running_loop().call_later(DRAIN_S, self._drained)
+
+    def _drained(self) -> None:
+        self._transfers -= 1
+        if not self._transfers:
+            self.no_transfer.set()
+            self._trips.set_loaded(self._idle_policy.line_used(self._clocks.mono_ns()))
+
+    @contextmanager
+    def serving_hops(self) -> Iterator[None]:
+        self._served_hops += 1
+        try:
+            yield
+        finally:
+            self._served_hops -= 1
+            self._tested_ns = self._clocks.mono_ns()
+
+    # ------------------------------------------------------------ what the owner was promised
+
+    async def attend(self) -> None:
+        """Notices who else uses the line and where the power comes from; until cancelled."""
+        looks, used = 0, False
+        while True:
+            if looks % BATTERY_EVERY == 0:
+                self._idle_policy.battery(system_battery())
+                self._trips.paused = self._idle_policy.battery_percent is not None
+            looks += 1
+            now_ns = self._clocks.mono_ns()
+            # with the collector's connection: an answer to its challenge is a hundred kilobytes at once
+            sent, received = (
+                self._counts[f"udp_bytes_{way}"] + self._counts[f"tcp_bytes_{way}"] + by_link
+                for way, by_link in zip(("sent", "received"), self.link_carried(), strict=True)
+            )
+            if self.transferring or self._served_hops > 0 or self.hop_turn.locked():
+                self._tested_ns = now_ns
+            # what lay in queues when a transfer was ended early still arrives, and is nobody else's
+            testing = self._tested_ns is not None and now_ns - self._tested_ns < TAIL_NS
+            self._idle_policy.look(now_ns, system_counters(), (sent, received), testing=testing)
+            if self._idle_policy.line_used(now_ns) != used:
+                used = not used
+                self._trips.set_loaded(used or self.transferring)
+            self._trips.book_others()
+            await asyncio.sleep(ATTEND_S)
+
+    def why_waiting(self, size_bytes: int) -> str | None:
+        """Why no test of `size_bytes` is begun or served now, in one line."""
+        if self.is_full(size_bytes):
+            limit = self._traffic_budget.limit_bytes or 0
+            return f"the tests' share of {limit / 1e6:.0f} MB a day is used; raise --daily-bytes or wait"
+        return self._idle_policy.why_waiting(self._clocks.mono_ns())
+
+    def is_full(self, size_bytes: int) -> bool:
+        return self.room_bytes() < size_bytes
+
+    def room_bytes(self) -> int:
+        """What one test may take of the day."""
+        return self._traffic_budget.room_bytes(self._clocks.wall_ns())
+
+    def book(self, kind: Literal["hop", "uplink"], peer: str, stream: Channel) -> None:
+        """What a connection carried, to the record."""
+        if not isinstance(stream, Stream):
+            return  # over QUIC the UDP port's own counters have it, by the collector the connection's
+        self._traffic_budget.spend_tcp(
+            kind,
+            self.names.get(peer, ""),
+            sent=stream.sent_bytes,
+            received=stream.received_bytes,
+            now_ns=self._clocks.wall_ns(),
+        )

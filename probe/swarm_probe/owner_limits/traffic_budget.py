@@ -1,0 +1,197 @@
+"""What this probe has sent and received, what it may still, and a record that its owner can read.
+
+The promise is a number of bytes in any 24 hours, both directions together. It is kept across restarts: an hour's
+bytes are forgotten a day after that hour, and a file that cannot be read counts as a day's worth in the hour of the
+start. Up to FREE_SHARE of it everything is done; above, tests of hops and uplinks rest and round trips are thrifty, so
+that some figure comes all day; at its end nothing is sent but what the collector connection needs. The collector may
+lower the number, never raise it.
+
+Bytes are those on the wire as far as a program can know them: UDP with its headers, TCP payload with a share for
+headers and acknowledgements. Decisions are pure; time is passed in. `traffic.json` holds the totals, `traffic.log`
+one line a minute for each kind and peer, in four files of 256 KiB.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from swarm_protocol.text import safe
+from swarm_protocol.units import NS_PER_S, iso_utc
+
+DAILY_BYTES: Final = 50_000_000
+FREE_SHARE: Final = 0.6
+SPENT_SHARE: Final = 0.98  # the rest is for telling the collector what was measured
+UDP_HEADERS: Final = {4: 28, 6: 48}
+TCP_SHARE: Final = 1.06  # 52 of 1500 bytes, and acknowledgements the other way
+TCP_CONNECTION: Final = 600  # hands shaken at both ends of it
+HOUR_NS: Final = 3600 * NS_PER_S
+HOURS: Final = 24
+STATE_FILE: Final = "traffic.json"
+LOG_FILE: Final = "traffic.log"
+LOG_BYTES: Final = 256 << 10
+LOG_FILES: Final = 4
+MAX_PEERS: Final = 512  # of one day in the totals; those beyond are one line
+_UNITS: Final = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+
+Kind = Literal["stamp", "hop", "uplink", "collector", "stranger", "other"]
+Level = Literal["free", "thrifty", "spent"]
+
+
+class _Totals(msgspec.Struct, array_like=True):
+    sent: int = 0
+    received: int = 0
+
+
+class _File(msgspec.Struct):
+    """As on disk. `hours`: hour since 1970 → bytes of both directions."""
+
+    hours: dict[int, int] = {}
+    days: dict[str, dict[str, dict[str, _Totals]]] = {}  # date → kind → peer → bytes
+
+
+@dataclass(slots=True)
+class TrafficBudget:
+    daily_bytes: int | None = DAILY_BYTES  # None: the owner sets no limit
+    folder: Path | None = None
+    trouble: str | None = None  # why the record cannot be written, in one line
+    _collector_bytes: int | None = None
+    _file: _File = field(default_factory=_File)
+    _since: dict[tuple[str, str], _Totals] = field(default_factory=lambda: defaultdict(_Totals))
+    _by_kind: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def open(cls, daily_bytes: int | None, folder: Path, now_ns: int) -> TrafficBudget:
+        """Goes on where the record ends. One that is damaged counts as a whole day's worth, used this hour."""
+        traffic_budget = cls(daily_bytes, folder)
+        try:
+            traffic_budget._file = msgspec.json.decode((folder / STATE_FILE).read_bytes(), type=_File)
+        except FileNotFoundError:
+            pass
+        except (OSError, msgspec.DecodeError) as error:
+            traffic_budget.trouble = (
+                f"{folder / STATE_FILE} cannot be read ({safe(str(error), 80)}); counted as a day's worth"
+            )
+            traffic_budget._file = _File(hours={now_ns // HOUR_NS: daily_bytes or 0})
+        return traffic_budget
+
+    # ------------------------------------------------------------ what may be done
+
+    def lower(self, collector_bytes: int | None) -> None:
+        """What the collector asks for; it counts only where it is less than the owner's."""
+        self._collector_bytes = collector_bytes
+
+    @property
+    def limit_bytes(self) -> int | None:
+        known = [limit for limit in (self.daily_bytes, self._collector_bytes) if limit is not None]
+        return min(known) if known else None
+
+    def used_bytes(self, now_ns: int) -> int:
+        """In the last 24 hours and the rest of the hour before them. An hour of the future (the clock was set back)
+        counts too: nothing is won by setting clocks."""
+        hour = now_ns // HOUR_NS
+        return sum(size for at, size in self._file.hours.items() if at >= hour - HOURS)
+
+    def level(self, now_ns: int) -> Level:
+        limit = self.limit_bytes
+        if limit is None:
+            return "free"
+        used = self.used_bytes(now_ns)
+        if used >= SPENT_SHARE * limit:
+            return "spent"
+        return "thrifty" if used >= FREE_SHARE * limit else "free"
+
+    def room_bytes(self, now_ns: int) -> int:
+        """What one test may send or take in now."""
+        limit = self.limit_bytes
+        if limit is None:
+            return 1 << 62
+        return max(0, int((FREE_SHARE * limit - self.used_bytes(now_ns)) / TCP_SHARE) - TCP_CONNECTION)
+
+    # ------------------------------------------------------------ what was done
+
+    def spend(self, kind: Kind, peer: str, sent: int, received: int, now_ns: int) -> None:
+        hour = now_ns // HOUR_NS
+        self._file.hours[hour] = self._file.hours.get(hour, 0) + sent + received
+        for totals in (self._since[kind, peer], self._of_day(kind, peer, now_ns)):
+            totals.sent += sent
+            totals.received += received
+        self._by_kind[kind] += sent + received
+
+    def spend_udp(self, kind: Kind, peer: str, *, sent: int = 0, received: int = 0, version: int, now_ns: int) -> None:
+        """One datagram each where there is one, its payload in bytes."""
+        headers = UDP_HEADERS[version]
+        self.spend(kind, peer, sent + headers if sent else 0, received + headers if received else 0, now_ns)
+
+    def spend_tcp(self, kind: Kind, peer: str, *, sent: int, received: int, now_ns: int) -> None:
+        """One connection from its beginning to its end, payload in bytes."""
+        self.spend(kind, peer, round(sent * TCP_SHARE) + TCP_CONNECTION, round(received * TCP_SHARE), now_ns)
+
+    def _of_day(self, kind: str, peer: str, now_ns: int) -> _Totals:
+        day = self._file.days.setdefault(iso_utc(now_ns)[:10], {}).setdefault(kind, {})
+        if peer not in day and len(day) >= MAX_PEERS:
+            peer = "(others)"
+        return day.setdefault(peer, _Totals())
+
+    def totals(self, now_ns: int) -> dict[str, tuple[int, int]]:
+        """Kind → (sent, received) of this UTC day."""
+        day = self._file.days.get(iso_utc(now_ns)[:10], {})
+        return {
+            kind: (sum(t.sent for t in of.values()), sum(t.received for t in of.values()))
+            for kind, of in sorted(day.items())
+        }
+
+    # ------------------------------------------------------------ the record
+
+    def write(self, now_ns: int) -> None:
+        """Totals and, of what is new since the last time, a line for each kind and peer. Raises nothing."""
+        hour = now_ns // HOUR_NS
+        self._file.hours = {at: size for at, size in self._file.hours.items() if at >= hour - HOURS}
+        for old in sorted(self._file.days)[:-7]:
+            del self._file.days[old]
+        if self.folder is None:
+            self._since.clear()
+            return
+        try:
+            draft = self.folder / f"{STATE_FILE}.new"
+            draft.write_bytes(msgspec.json.encode(self._file))
+            draft.replace(self.folder / STATE_FILE)
+            self._log(now_ns)
+            self.trouble = None
+        except OSError as error:
+            self.trouble = f"the record of traffic cannot be written ({error.strerror})"
+        self._since.clear()
+
+    def _log(self, now_ns: int) -> None:
+        lines = [
+            f"{iso_utc(now_ns)[:19]}Z {kind} {safe(peer) or '-'} sent {totals.sent} received {totals.received}\n"
+            for (kind, peer), totals in sorted(self._since.items())
+        ]
+        if not lines:
+            return
+        assert self.folder is not None
+        path = self.folder / LOG_FILE
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_size + sum(map(len, lines)) > LOG_BYTES:
+                for number in range(LOG_FILES - 1, 0, -1):
+                    older = path.with_suffix(f".log.{number - 1}") if number > 1 else path
+                    with contextlib.suppress(FileNotFoundError):
+                        older.replace(path.with_suffix(f".log.{number}"))
+        with path.open("a") as file:
+            file.writelines(lines)
+
+
+def parse_daily(text: str) -> int | None:
+    """`50MB`, `2G`, `50000000`; None for `none`. Raises ValueError."""
+    if text.strip().lower() == "none":
+        return None
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)B?\s*", text.upper())
+    if found is None:
+        raise ValueError(f"{text!r} is no number of bytes; write 50MB, 2GB or none")
+    return int(float(found[1]) * _UNITS[found[2]])

@@ -1,0 +1,1 @@
+"""Byte streams to a peer for hops and transfers: TCP, QUIC, or relayed by the collector."""

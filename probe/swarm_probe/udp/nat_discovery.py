@@ -1,0 +1,151 @@
+"""What lies between this probe's UDP port and the internet: asks the collector's two STUN ports and draws conclusions.
+
+Pure: bytes and monotonic time in, bytes and findings out; `nat_status` owns the clock, `udp_socket` the socket. The
+first port is asked again before a home router forgets (that keeps this mapping alive, and a router that was restarted
+is noticed), the second one rarely: only a NAT that maps by destination shows there. A NAT that maps by address alone
+and not by port passes for the easy kind; two addresses would be needed to tell (RFC 5780), and such are rare.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Final
+
+from swarm_protocol.messages.samples import NatKind
+from swarm_protocol.packets import stun_packet
+from swarm_protocol.packets.stun_packet import Endpoint
+from swarm_protocol.units import NS_PER_MS, NS_PER_S
+
+RETRY_NS: Final = (500 * NS_PER_MS, 1 * NS_PER_S, 2 * NS_PER_S)  # RFC 8489 §6.2.1, cut short: a verdict within 3.5 s
+KEEP_NS: Final = 20 * NS_PER_S  # routers forget a silent mapping after 30 s at the earliest
+SECOND_NS: Final = 300 * NS_PER_S  # the kind of NAT hardly ever changes while its mapping does not
+FAILED_NS: Final = 30 * NS_PER_S  # without an answer, until it is tried again
+BELIEVED_NS: Final = 60 * NS_PER_S  # two askings missed: then nothing is known any more
+RTTS: Final = 9
+PORTS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is known of this probe's UDP port now."""
+
+    nat: NatKind | None  # None: not known
+    mapped: Endpoint | None = None
+    rtt_ns: int | None = None  # to the collector and back, the lowest of late: its program's turn is no part of the way
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request to send to this STUN port."""
+
+    server: int
+    data: bytes
+
+
+@dataclass(slots=True)
+class _Server:
+    due_ns: int
+    tries: int = 0  # of the present asking, sent
+    transaction: bytes = b""
+    sent_ns: int = 0
+    mapped: Endpoint | None = None
+    heard_ns: int | None = None
+    silent: bool = False  # the last asking ended without an answer
+
+
+@dataclass(slots=True)
+class NatWatch:
+    """`ports`: how many STUN ports the collector has; `own`: this probe's own endpoints, as the system names them."""
+
+    random_bytes: Callable[[int], bytes]
+    _servers: list[_Server] = field(default_factory=list)
+    _own: frozenset[Endpoint] = frozenset()
+    _loopback: bool = False
+    _rtts: deque[int] = field(default_factory=lambda: deque(maxlen=RTTS))
+
+    def aim(self, ports: int, own: Collection[Endpoint], now_ns: int, *, loopback: bool) -> None:
+        """Begins anew. `loopback`: the collector is on this very machine and sees nothing of what lies before it."""
+        self._servers = [_Server(now_ns) for _ in range(min(ports, PORTS))]
+        self._own = frozenset(own)
+        self._loopback = loopback
+        self._rtts.clear()
+
+    @property
+    def asking(self) -> bool:
+        """Answers are on their way that may change what was found."""
+        return any(server.tries > 0 for server in self._servers)
+
+    def recheck(self, now_ns: int) -> None:
+        """Something is amiss on the way to a peer: asks at once, unless it is asking."""
+        for server in self._servers:
+            if not server.tries:
+                server.due_ns = min(server.due_ns, now_ns)
+
+    def next_ns(self) -> int | None:
+        """When `poll` next has something to do; None: never."""
+        return min((server.due_ns for server in self._servers), default=None)
+
+    def poll(self, now_ns: int) -> list[Ask]:
+        asks = []
+        for index, server in enumerate(self._servers):
+            if now_ns < server.due_ns:
+                continue
+            if server.tries > len(RETRY_NS) - 1:  # waited for the last one too
+                server.tries, server.silent = 0, True
+                server.due_ns = now_ns + FAILED_NS
+                self._recheck_others(server, now_ns)
+                continue
+            if server.tries == 0:
+                server.transaction = self.random_bytes(stun_packet.ID_BYTES)
+            server.due_ns = now_ns + RETRY_NS[server.tries]
+            server.tries += 1
+            server.sent_ns = now_ns
+            asks.append(Ask(index, stun_packet.encode_request(server.transaction)))
+        return asks
+
+    def receive(self, data: bytes, at_ns: int) -> bool:
+        """Whether it answers what was asked; anybody's bytes may come in here."""
+        try:
+            message = stun_packet.decode(data)
+        except stun_packet.StunError:
+            return False
+        if message.kind != "success" or message.mapped is None:
+            return False
+        for index, server in enumerate(self._servers):
+            if not server.tries or message.transaction != server.transaction:
+                continue
+            if server.tries == 1:  # of one sent again nobody knows which one was answered (Karn)
+                self._rtts.append(max(0, at_ns - server.sent_ns))
+            # one that was asked because the other had moved is no reason to ask that one again
+            moved = server.heard_ns is not None and server.mapped != message.mapped
+            server.mapped, server.heard_ns, server.silent, server.tries = message.mapped, at_ns, False, 0
+            server.due_ns = at_ns + (KEEP_NS if index == 0 else SECOND_NS)
+            if moved:
+                self._recheck_others(server, at_ns)
+            return True
+        return False
+
+    def _recheck_others(self, server: _Server, now_ns: int) -> None:
+        """What the other port said was of another time."""
+        for other in self._servers:
+            if other is not server and not other.tries and not other.silent:
+                other.due_ns, other.heard_ns = now_ns, None
+
+    def finding(self, now_ns: int, *, peers_answer: bool) -> Finding:
+        """`peers_answer`: other members did so lately, over the same port: then UDP is not what is blocked."""
+        rtt_ns = min(self._rtts, default=None)
+        heard = [server for server in self._servers if server.heard_ns is not None]
+        first = heard[0] if heard else None
+        if first is None or first.heard_ns is None or now_ns - first.heard_ns > BELIEVED_NS:
+            blocked = bool(self._servers) and all(server.silent for server in self._servers) and not peers_answer
+            return Finding("udp-blocked" if blocked and not self._loopback else None)
+        if self._loopback:
+            return Finding(None, rtt_ns=rtt_ns)
+        if first.mapped in self._own:
+            return Finding("none", first.mapped, rtt_ns)
+        if len(heard) < PORTS:
+            return Finding(None, first.mapped, rtt_ns)  # one answer tells that there is a NAT, not of which kind
+        easy = heard[1].mapped == first.mapped
+        return Finding("endpoint-independent" if easy else "symmetric", first.mapped, rtt_ns)

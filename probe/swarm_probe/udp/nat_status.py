@@ -1,0 +1,104 @@
+"""How this probe can be reached by UDP: the shell of `nat_discovery` on the probe's one UDP port.
+
+Tells its owner whenever the finding changes; what the collector makes of it are the addresses that other members try.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from swarm_probe.machine.host import addresses
+from swarm_probe.udp.bound_sockets import Target, target
+from swarm_probe.udp.nat_discovery import Finding, NatWatch
+from swarm_probe.udp.udp_socket import Arrival, Clocks, UdpPort
+from swarm_protocol.messages.samples import NatKind
+from swarm_protocol.packets.stun_packet import Endpoint
+from swarm_protocol.units import NS_PER_S
+
+PEERS_LATELY_NS: Final = 60 * NS_PER_S
+
+WORDS: Final[dict[NatKind | None, str]] = {
+    None: "not known",
+    "none": "no NAT",
+    "endpoint-independent": "a NAT that holes can be punched through",
+    "symmetric": "a hard (symmetric) NAT",
+    "udp-blocked": "UDP is blocked",
+}
+
+log = logging.getLogger(__name__)
+
+
+class Reachability:
+    def __init__(self, udp: UdpPort, counts: Counter[str], clocks: Clocks, bind_host: str) -> None:
+        self.on_change: Callable[[Finding], None] = lambda _: None
+        self._udp = udp
+        self._counts = counts
+        self._clocks = clocks
+        self._bind_host = bind_host
+        self._watch = NatWatch(os.urandom)
+        self._servers: tuple[Target, ...] = ()
+        self._timer: asyncio.TimerHandle | None = None
+        self._told = Finding(None)
+        self._peer_answered_ns: int | None = None
+
+    def joined(self, collector: str, ports: tuple[int, ...]) -> None:
+        """A collector at this address answers STUN on these ports; on none: nothing is found out."""
+        found = [target(collector, port) for port in ports if port]
+        self._servers = tuple(each for each in found if each is not None and self._udp.has(each.family))
+        own = [Endpoint(host, self._udp.port) for host in addresses(self._bind_host)]
+        now_ns = self._clocks.mono_ns()
+        loopback = bool(self._servers) and ipaddress.ip_address(self._servers[0].sockaddr[0]).is_loopback
+        self._watch.aim(len(self._servers), own, now_ns, loopback=loopback)
+        self._told = Finding(None)  # another session: whatever is found is told to it
+        self._go_on()
+
+    def recheck(self) -> None:
+        """A path is gone: perhaps our own router has begun anew."""
+        self._watch.recheck(self._clocks.mono_ns())
+        self._go_on()
+
+    def peer_answered(self, now_ns: int) -> None:
+        self._peer_answered_ns = now_ns
+
+    def finding(self) -> Finding:
+        now_ns = self._clocks.mono_ns()
+        lately = self._peer_answered_ns is not None and now_ns - self._peer_answered_ns < PEERS_LATELY_NS
+        return self._watch.finding(now_ns, peers_answer=lately)
+
+    def receive(self, arrival: Arrival) -> None:
+        """A STUN message; a keepalive of a peer is one too, and says nothing."""
+        at_ns = arrival.wall_ns - self._clocks.offset_ns()
+        if self._watch.receive(arrival.data, at_ns):
+            self._counts["stun_answers"] += 1
+            self._go_on()
+        else:
+            self._counts["stun_other"] += 1
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _go_on(self) -> None:
+        """Sends what is due, tells what has changed, and sets the one timer."""
+        self.close()
+        now_ns = self._clocks.mono_ns()
+        for ask in self._watch.poll(now_ns):
+            if self._udp.send(ask.data, self._servers[ask.server]) is None:
+                self._counts["stun_asked"] += 1
+        found = self.finding()
+        half = found.nat is None and self._watch.asking
+        if (found.nat, found.mapped) != (self._told.nat, self._told.mapped) and not half:
+            log.info("UDP as the collector sees it: %s", WORDS[found.nat])
+            self._told = found
+            self.on_change(found)
+        due_ns = self._watch.next_ns()
+        if due_ns is not None:
+            delay_s = max(0, due_ns - self._clocks.mono_ns()) / NS_PER_S
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._go_on)

@@ -1,0 +1,68 @@
+"""Where a peer of the plan may be: its addresses as the sockets want them, and whether two plans mean the same peer."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from swarm_probe.owner_limits.egress_policy import EgressPolicy
+from swarm_probe.udp.bound_sockets import Target, target
+from swarm_probe.udp.rtt_session import RttTarget, behind_nat
+from swarm_protocol.messages.probe_messages import Peer
+from swarm_protocol.text import safe
+
+log = logging.getLogger(__name__)
+
+
+def tcp_targets(peer: Peer, allowed: EgressPolicy) -> tuple[Target, ...]:
+    return _targets(peer, peer.tcp_port, allowed)
+
+
+def aims(peer: Peer, allowed: EgressPolicy) -> list[RttTarget]:
+    """Where its UDP port may be: as it names its addresses itself, then as STUN saw it."""
+    punched = behind_nat(peer)
+    seen = [
+        target(mapped.host, mapped.port) for mapped in peer.mapped if allowed.why_not(mapped.host, mapped.port) is None
+    ]
+    routers = {to.sockaddr[0] for to in seen if to is not None}
+    told = [RttTarget(to, punched and to.sockaddr[0] in routers) for to in _targets(peer, peer.udp_port, allowed)]
+    known = {aim.to for aim in told}
+    return told + [RttTarget(to, punched) for to in seen if to is not None and to not in known]
+
+
+def same(one: Peer, other: Peer) -> bool:
+    """But for how often it is measured: that is no reason to begin anew."""
+    return msgspec.structs.replace(one, often=1) == msgspec.structs.replace(other, often=1)
+
+
+def moved_only(before: Peer, after: Peer, allowed: EgressPolicy) -> bool:
+    """Whether only its whereabouts changed, and it can still be sent to."""
+    if not aims(after, allowed):
+        return False
+    moved = msgspec.structs.replace(
+        before,
+        name=after.name,
+        hosts=after.hosts,
+        udp_port=after.udp_port,
+        tcp_port=after.tcp_port,
+        nat=after.nat,
+        mapped=after.mapped,
+        quic=after.quic,
+        often=after.often,
+    )
+    return moved == after
+
+
+def _targets(peer: Peer, port: int, allowed: EgressPolicy) -> tuple[Target, ...]:
+    if port == 0:
+        return ()
+    found = []
+    for host in peer.hosts:
+        refusal = allowed.why_not(host, port)
+        where = target(host, port)
+        if refusal is None and where is not None:
+            found.append(where)
+        elif allowed.is_news(host):
+            log.info("%s is not measured at %s: %s", safe(peer.name), safe(host), refusal or "no such address here")
+    return tuple(dict.fromkeys(found))

@@ -1,0 +1,89 @@
+"""The round trips with one peer: where it is tried, what is known of the quiet line, and a window as a sample."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from swarm_probe.udp.bound_sockets import Target
+from swarm_probe.udp.hole_punching import HolePunch
+from swarm_probe.udp.stamp_sender import PathReport, StampSession
+from swarm_protocol.messages.probe_messages import Peer
+from swarm_protocol.messages.samples import LinkSample, PathKind
+from swarm_protocol.units import ms_from_ns
+
+IDLE_RTTS: Final = 20  # latest round trips over the quiet line kept for the idle figure beside a transfer
+IDLE_RTTS_MIN: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class RttTarget:
+    """An address to try for a peer."""
+
+    to: Target
+    punched: bool = False  # nobody outside can reach it, unless the peer writes to them
+
+
+@dataclass(slots=True)
+class RttSession:
+    """The round trips with one peer."""
+
+    peer: Peer
+    targets: list[Target]  # as told, then as learned from the peer's own signed packets
+    session: StampSession
+    punched: list[bool]  # of each: only a hole makes it reachable
+    told: int  # how many of them the plan named
+    hole: HolePunch
+    knocking: bool = False
+    opened: asyncio.Event = field(default_factory=asyncio.Event)  # the hole, just now; who waits for it clears this
+    due_ns: int = 0
+    ended: bool = False
+    hop_ms: float | None = None  # latest hop to this peer; goes into its link samples
+    idle_rtts: deque[int] = field(default_factory=lambda: deque(maxlen=IDLE_RTTS))
+    loaded_rtts: list[int] | None = None  # collected while a transfer of ours runs to this peer
+    enough_idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+def behind_nat(peer: Peer) -> bool:
+    return peer.nat != "none" and bool(peer.mapped)
+
+
+def link_sample(trips: RttSession, report: PathReport, at_ns: int) -> LinkSample:
+    """`at_ns`: the window's end by the wall clock."""
+    return LinkSample(
+        at_ns=at_ns,
+        peer=trips.peer.node_id,
+        path=_path(trips, report),
+        sent=report.sent,
+        lost=report.lost,
+        lost_out=report.lost_out,
+        lost_back=report.lost_back,
+        rtt_min_ms=_ms(report.rtt_min_ns),
+        rtt_p50_ms=_ms(report.rtt_p50_ns),
+        rtt_p95_ms=_ms(report.rtt_p95_ns),
+        rtt_p99_ms=_ms(report.rtt_p99_ns),
+        pdv_ms=_ms(report.pdv_ns),
+        jitter_rfc3550_ms=_ms(report.jitter_ns),
+        ipdv_ms=_ms(report.ipdv_ns),
+        duplicates=report.duplicates,
+        reordered=report.reordered,
+        ttl_out=report.ttl_out,
+        ttl_back=report.ttl_back,
+        hop_ms=trips.hop_ms,
+        loaded=report.loaded,
+        timestamps="kernel" if report.kernel else "user",
+    )
+
+
+def _path(trips: RttSession, report: PathReport) -> PathKind:
+    if not report.settled:
+        return "none"
+    known = report.host is not None and 0 <= report.host < len(trips.punched)
+    punched = trips.punched[report.host or 0] if known else behind_nat(trips.peer)
+    return "punched" if punched else "direct"
+
+
+def _ms(ns: float | None) -> float | None:
+    return None if ns is None else ms_from_ns(ns)

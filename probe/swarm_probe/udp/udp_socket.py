@@ -1,0 +1,257 @@
+"""The probe's UDP port: datagrams out and in, with the moment the kernel saw each of them.
+
+A raw socket with `add_reader` and `recvmsg`, because asyncio's DatagramProtocol hides ancillary data. On Linux arrivals
+are stamped by the kernel (SO_TIMESTAMPNS), and departures on request through the socket's error queue, which is
+drained at once so that it never keeps the event loop awake. Elsewhere the time is taken in user space, and says so.
+What a datagram means is `stamp_sender` and `stamp_reflector`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import struct
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from swarm_probe.owner_limits.egress_policy import EgressPolicy
+from swarm_probe.udp.bound_sockets import SO_TIMESTAMPNS, Target, bind_all, kernel_stamp_ns
+from swarm_protocol.units import NS_PER_S
+
+MAX_DATAGRAM_BYTES: Final = 2048  # more than any STAMP packet; what is longer is cut and then refused by its length
+MAX_DEPARTING: Final = 64  # departures whose stamp has not come yet
+STAMP_AGE_NS: Final = 60 * NS_PER_S  # an arrival's stamp older than this (or of the future): the clock was set
+CLOCK_GAP_NS: Final = 10_000  # two clocks read within this are read together
+CLOCK_TRIES: Final = 5
+
+_LINUX: Final = sys.platform == "linux"
+# <linux/in.h>, <asm-generic/socket.h>, <linux/net_tstamp.h>, <linux/errqueue.h>: Python 3.11 names none of these
+_IP_PKTINFO: Final = 8
+_IP_RECVTTL: Final = 12
+_IP_TTL: Final = 2
+_SO_TIMESTAMPING: Final = 37
+_TX_SOFTWARE: Final = 1 << 1
+_SOFTWARE: Final = 1 << 4
+_OPT_ID: Final = 1 << 7
+_OPT_TSONLY: Final = 1 << 11
+_EE_ORIGIN_TIMESTAMPING: Final = 4
+_ERR_LEVELS: Final = ((socket.IPPROTO_IP, 11), (socket.IPPROTO_IPV6, 25))  # IP_RECVERR, IPV6_RECVERR
+_TIMESPEC: Final = struct.Struct("@ll")
+_INT: Final = struct.Struct("@i")
+_FLAGS: Final = struct.Struct("@I")
+_EXTENDED_ERR: Final = struct.Struct("@IBBBBII")
+_ANCILLARY_BYTES: Final = 256  # stamps of two kinds (16 and 48 bytes), address, TTL, each with its header
+
+Cmsg = tuple[int, int, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    data: bytes
+    source: Target
+    wall_ns: int
+    kernel: bool  # stamped there; else after this process woke up
+    ttl: int  # or hop limit; 0 where the platform does not tell
+    reply_with: tuple[Cmsg, ...]  # makes an answer leave from the address that was asked
+
+
+class Clocks:
+    """Wall and monotonic clock, and what one showed when the other showed something."""
+
+    def __init__(
+        self, wall_ns: Callable[[], int] = time.time_ns, mono_ns: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        self.wall_ns = wall_ns
+        self.mono_ns = mono_ns
+
+    def offset_ns(self) -> int:
+        """Wall − monotonic, now. Read until nothing came in between: a preemption there would look like delay."""
+        best_gap, best = None, 0
+        for _ in range(CLOCK_TRIES):
+            before = self.mono_ns()
+            wall = self.wall_ns()
+            gap = self.mono_ns() - before
+            if best_gap is None or gap < best_gap:
+                best_gap, best = gap, wall - before - gap // 2
+            if gap <= CLOCK_GAP_NS:
+                break
+        return best
+
+
+class UdpPort:
+    def __init__(
+        self,
+        receive: Callable[[Arrival], None],
+        departed: Callable[[int, int], None],
+        counts: Counter[str],
+        clocks: Clocks,
+    ) -> None:
+        """`departed(token, wall_ns)` tells when the kernel handed on the datagram that was sent with `token`."""
+        self._receive = receive
+        self._departed = departed
+        self.allowed: EgressPolicy | None = None  # None: anywhere (tests of this file)
+        self._counts = counts
+        self._clocks = clocks
+        self._sockets: dict[socket.AddressFamily, socket.socket] = {}
+        self._departing: dict[socket.AddressFamily, dict[int, int]] = {}  # kernel's key → token
+        self._keys: dict[socket.AddressFamily, int] = {}
+        self.port = 0
+        self.kernel_stamps = False
+
+    def open(self, bind_host: str, port: int) -> None:
+        """Raises OSError where no UDP socket can be had."""
+        loop = asyncio.get_running_loop()
+        for made in bind_all(socket.SOCK_DGRAM, bind_host, port):
+            family = socket.AddressFamily(made.family)
+            self._sockets[family] = made
+            self.port = made.getsockname()[1]
+            self.kernel_stamps = _ask_for_ancillary(made)
+            self._arm_departures(family)
+            loop.add_reader(made, self._readable, family)
+
+    def close(self) -> None:
+        for made in self._sockets.values():
+            asyncio.get_running_loop().remove_reader(made)
+            made.close()
+        self._sockets.clear()
+
+    def has(self, family: socket.AddressFamily) -> bool:
+        return family in self._sockets
+
+    def send(
+        self, data: bytes, to: Target, *, token: int | None = None, ancillary: tuple[Cmsg, ...] = ()
+    ) -> OSError | None:
+        """Sends now or not at all; the error if not. With a `token`, `departed` will tell when (Linux)."""
+        made = self._sockets.get(to.family)
+        if made is None:
+            return OSError(f"no {to.family.name} socket")
+        if self.allowed is not None and not self.allowed.permits(to):  # the last wall: nothing goes around it
+            self._counts["udp_not_allowed"] += 1
+            return OSError(errno.EADDRNOTAVAIL, "no address that this probe sends to")
+        keys = self._departing.get(to.family) if token is not None else None
+        if keys is not None:
+            if len(keys) >= MAX_DEPARTING:  # this network driver gives none
+                keys.clear()
+            ancillary = (*ancillary, (socket.SOL_SOCKET, _SO_TIMESTAMPING, _FLAGS.pack(_TX_SOFTWARE)))
+        try:
+            made.sendmsg([data], ancillary, 0, to.sockaddr)
+        except OSError as error:
+            if keys is not None:  # the kernel may have counted it or not: begin counting anew
+                self._arm_departures(to.family)
+            return error
+        self._counts["udp_packets_sent"] += 1
+        self._counts["udp_bytes_sent"] += len(data)
+        if keys is not None and token is not None:
+            keys[self._keys[to.family]] = token
+            self._keys[to.family] = (self._keys[to.family] + 1) % (1 << 32)
+            self._drain_errors(to.family)  # most drivers take it from the sending call itself
+        return None
+
+    def _readable(self, family: socket.AddressFamily) -> None:
+        made = self._sockets[family]
+        if self._departing.get(family):  # before the replies, which need to know when their requests left
+            self._drain_errors(family)
+        # one a wake: epoll calls again while there is more, which costs no more than finding out that there is not
+        try:
+            data, ancillary, _, sockaddr = made.recvmsg(MAX_DATAGRAM_BYTES, _ANCILLARY_BYTES)
+        except BlockingIOError:  # what made the socket readable is in its error queue, until it is taken out
+            self._drain_errors(family)
+            return
+        except OSError as error:  # an ICMP error of an earlier datagram; the socket itself is well
+            self._counts[f"udp_error_{error.errno}"] += 1
+            return
+        self._counts["udp_packets_received"] += 1
+        self._counts["udp_bytes_received"] += len(data)
+        self._receive(self._arrival(family, data, ancillary, sockaddr))
+
+    def _arrival(self, family: socket.AddressFamily, data: bytes, ancillary: list[Cmsg], sockaddr: Any) -> Arrival:
+        now_ns = self._clocks.wall_ns()
+        at_ns, kernel, ttl, local = now_ns, False, 0, None
+        for level, kind, value in ancillary:
+            stamped_ns = kernel_stamp_ns(level, kind, value)
+            if stamped_ns is not None:
+                if 0 <= now_ns - stamped_ns <= STAMP_AGE_NS:
+                    at_ns, kernel = stamped_ns, True
+            elif level == socket.IPPROTO_IP and kind == _IP_PKTINFO and len(value) >= 12:
+                local = (level, kind, bytes(4) + value[4:8] + bytes(4))  # any interface, from that address
+            elif level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO and len(value) >= 20:
+                scoped = value[0] == 0xFE and value[1] & 0xC0 == 0x80  # link-local: the interface belongs to it
+                local = (level, kind, value[:20] if scoped else value[:16] + bytes(4))
+            elif (level, kind) in _TTL_KINDS and len(value) >= _INT.size:
+                (ttl,) = _INT.unpack_from(value)
+        return Arrival(data, Target(family, sockaddr), at_ns, kernel, ttl & 0xFF, (local,) if local else ())
+
+    def _arm_departures(self, family: socket.AddressFamily) -> None:
+        """Asks for departure stamps counted from 0; setting OPT_ID anew is what makes the kernel's counter begin."""
+        if not _LINUX:
+            return
+        made = self._sockets[family]
+        try:
+            made.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, 0)
+            made.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, _SOFTWARE | _OPT_ID | _OPT_TSONLY)
+        except OSError:  # old or foreign kernel: T1 is then taken in user space
+            self._departing.pop(family, None)
+            return
+        self._keys[family] = 0
+        self._departing[family] = {}
+
+    def _drain_errors(self, family: socket.AddressFamily) -> None:
+        keys = self._departing.get(family)
+        while True:
+            try:
+                _, ancillary, _, _ = self._sockets[family].recvmsg(0, _ANCILLARY_BYTES, socket.MSG_ERRQUEUE)
+            except OSError:  # BlockingIOError: empty
+                return
+            key, at_ns = _departure(ancillary)
+            if keys and key is not None and (token := keys.pop(key, None)) is not None:
+                for older in [k for k in keys if k < key]:
+                    del keys[older]
+                self._departed(token, at_ns)
+                if not keys:
+                    return
+
+
+_TTL_KINDS: Final = frozenset(
+    {(socket.IPPROTO_IP, _IP_TTL), (socket.IPPROTO_IPV6, getattr(socket, "IPV6_HOPLIMIT", 52))}
+)
+
+
+def _ask_for_ancillary(made: socket.socket) -> bool:
+    """Stamps, TTL and local address with every arrival, as far as the platform has them. True: the kernel stamps."""
+    # RFC 5357 §4.1.2, which STAMP follows: 255, so that the receiver can count the routers in between
+    if made.family == socket.AF_INET:
+        made.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 255)
+    else:
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, 255)
+    if not _LINUX:
+        return False
+    if made.family == socket.AF_INET:
+        made.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+        made.setsockopt(socket.IPPROTO_IP, _IP_RECVTTL, 1)
+    else:
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    except OSError:
+        return False
+    return True
+
+
+def _departure(ancillary: list[Cmsg]) -> tuple[int | None, int]:
+    """(kernel's key, wall time) of a departure stamp from the error queue; (None, 0) for anything else."""
+    key, at_ns = None, 0
+    for level, kind, value in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPING) and len(value) >= _TIMESPEC.size:
+            seconds, rest_ns = _TIMESPEC.unpack_from(value)
+            at_ns = seconds * NS_PER_S + rest_ns
+        elif (level, kind) in _ERR_LEVELS and len(value) >= _EXTENDED_ERR.size:
+            _, origin, _, _, _, _, data = _EXTENDED_ERR.unpack_from(value)
+            if origin == _EE_ORIGIN_TIMESTAMPING:
+                key = data
+    return (key, at_ns) if at_ns else (None, 0)

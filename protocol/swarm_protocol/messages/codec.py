@@ -1,0 +1,60 @@
+"""Messages as bytes: MessagePack, with the size checked before and numbers that are none refused after."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from swarm_protocol.messages.samples import KINDS, Sample
+
+MAX_MESSAGE_BYTES: Final = 1 << 20  # a batch is far smaller; what exceeds this is no probe of ours
+
+_encoder = msgspec.msgpack.Encoder()
+_T = TypeVar("_T")
+
+
+class DecodeError(ValueError):
+    """These bytes are no message of ours; the text says why, in one line."""
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    return _encoder.encode(message)
+
+
+def decode(decoder: msgspec.msgpack.Decoder[_T], data: bytes, limit_bytes: int = MAX_MESSAGE_BYTES) -> _T:
+    """Raises DecodeError."""
+    if len(data) > limit_bytes:
+        raise DecodeError(f"a message of {len(data)} bytes; at most {limit_bytes} are taken")
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DecodeError(str(error)) from error
+
+
+def require_finite(sample: Sample) -> None:
+    """NaN passes every range check (all comparisons are false) and SQLite keeps it as NULL: refuse it here."""
+    names, values_of = _FLOATS[type(sample)]
+    for value in values_of(sample):
+        if value is not None and value - value != 0.0:  # of NaN and of infinity
+            wrong = next(name for name in names if getattr(sample, name) is value)
+            raise DecodeError(f"{wrong} is {value}, not a finite number")
+
+
+def _floats(kind: type[msgspec.Struct]) -> tuple[tuple[str, ...], Callable[[Any], tuple[float | None, ...]]]:
+    """The fields of a sample that may hold a float, and what reads them: asked of every sample that comes in."""
+    names = tuple(
+        field.name
+        for field in msgspec.structs.fields(kind)
+        if "float" in str(field.type) and "Literal" not in str(field.type)
+    )
+    if not names:
+        return names, lambda _: ()
+    if len(names) == 1:
+        return names, lambda sample: (getattr(sample, names[0]),)
+    return names, operator.attrgetter(*names)
+
+
+_FLOATS: Final = {kind: _floats(kind) for kind in KINDS.values()}

@@ -1,0 +1,209 @@
+"""What a probe measures, one struct a kind; the CSV kinds are these with the node's name added.
+
+A sample never says whose it is: the node is the session's, so nobody can speak for another. `peer` is the other node's
+id. None means "not measured", never 0. Bounds are checked at decoding (msgspec.Meta), so that a value outside them
+never gets past the gate; NaN and infinity are refused by `probe_messages.decode_from_probe`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from swarm_protocol.layer_shape import Timed
+
+Ms = Annotated[float, Meta(ge=0, le=3_600_000)]
+Mbps = Annotated[float, Meta(ge=0, le=10_000_000)]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Ttl = Annotated[int, Meta(ge=0, le=255)]
+Gbps = Annotated[float, Meta(gt=0, le=1_000_000)]  # gigabytes a second, decimal
+TokensPerS = Annotated[float, Meta(ge=0, le=10_000_000)]
+Percent = Annotated[float, Meta(ge=0, le=100)]
+NodeId = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}$")]
+Word = Annotated[str, Meta(min_length=1, max_length=64)]
+Line = Annotated[str, Meta(max_length=300)]
+WallNs = Annotated[int, Meta(ge=0, le=2**62)]
+
+PathKind = Literal["direct", "punched", "relayed", "estimated", "none"]
+NatKind = Literal["none", "endpoint-independent", "symmetric", "udp-blocked"]
+WhyNoPath = Literal["hard-nats", "udp-blocked", "no-answer"]
+# quic: over a punched UDP path, where TCP cannot pass; relay: by way of the collector, where nothing does
+Transport = Literal["tcp", "quic", "relay"]
+Stamping = Literal["kernel", "user"]  # who took the receive timestamps of a round trip
+Phase = Literal["decode", "prefill"]
+EventKind = Literal[
+    "joined", "left", "lost", "back", "clock", "udp_off", "torch_missing", "compute_failed", "throttled",
+    "spool_gap", "name_changed", "refused", "disk", "path", "note", "challenge",
+]  # fmt: skip
+
+
+class LinkSample(msgspec.Struct, frozen=True, kw_only=True, tag="link"):
+    """STAMP round trips to one peer over one window (RFC 8762). Quantiles are of the answered ones."""
+
+    at_ns: WallNs  # end of the window
+    peer: NodeId
+    path: PathKind
+    sent: Count
+    lost: Count  # round trip: neither half can be told apart in this figure
+    lost_out: Count | None = None  # on the way there, by the reflector's own sequence
+    lost_back: Count | None = None
+    rtt_min_ms: Ms | None = None  # None: nothing came back
+    rtt_p50_ms: Ms | None = None
+    rtt_p95_ms: Ms | None = None
+    rtt_p99_ms: Ms | None = None
+    pdv_ms: Ms | None = None  # p95 − min (RFC 5481)
+    jitter_rfc3550_ms: Ms | None = None
+    ipdv_ms: Ms | None = None  # mean |difference| of packets sent one after the other, both answered (RFC 3393)
+    duplicates: Count = 0  # answers that came once more
+    reordered: Count = 0  # answers that came after one to a later packet (RFC 4737)
+    ttl_out: Ttl | None = None  # sent with 255; what was left of it there, and of the answer's here
+    ttl_back: Ttl | None = None
+    hop_ms: Ms | None = None  # latest decode-sized hop to this peer, p50
+    loaded: bool = False  # a transfer ran at one of the ends meanwhile
+    timestamps: Stamping = "user"
+    why: WhyNoPath | None = None  # there is no path; `relayed` figures are then those of the detour via the collector
+
+
+class HopSample(msgspec.Struct, frozen=True, kw_only=True, tag="hop"):
+    """An activation-sized message until its one-byte acknowledgement, over a connection used at decode cadence."""
+
+    at_ns: WallNs
+    peer: NodeId
+    size_bytes: Count
+    cadence_ms: Ms
+    n: Count
+    first_ms: Ms | None = None  # the first message on a fresh connection: slow start shows here
+    after_idle_ms: Ms | None = None  # p50 of those after a pause in which TCP forgets how fast it may send
+    min_ms: Ms
+    p50_ms: Ms
+    p95_ms: Ms
+    p99_ms: Ms
+    loaded: bool = False  # of older probes: a transfer ran meanwhile; now that ends the round, and is in none
+    transport: Transport = "tcp"
+    phase: Phase = "decode"  # of whose size the message was: one step's, or one prefill chunk's
+
+
+class UplinkSample(msgspec.Struct, frozen=True, kw_only=True, tag="uplink"):
+    """One bounded transfer to a peer. `bound`: the path was not filled, the rate is at least this."""
+
+    at_ns: WallNs
+    peer: NodeId
+    sent_bytes: Count
+    mbps: Mbps
+    bound: bool
+    rtt_idle_ms: Ms | None = None
+    rtt_loaded_ms: Ms | None = None
+    seconds: Annotated[float, Meta(ge=0, le=3600)]
+    transport: Transport = "tcp"
+
+
+class ComputeSample(msgspec.Struct, frozen=True, kw_only=True, tag="compute"):
+    """Milliseconds one decoder layer takes on one device. `context`: tokens in the cache, or in the prefill chunk.
+    `phase` head and embed: the LM head and the embedding, whole, for `batch` tokens. `phase`
+    visit: what each visit takes beyond its layers where tokens come one by one with a pause between them (an activation
+    from bytes and back to bytes, caches that others have filled meanwhile).
+
+    `marks`, with commas: `scaled` (measured at reduced width, scaled by the roofline), `contended` (other programs used
+    the device), `throttled`, `battery`, `eager` (kernels launched one by one, as routed experts are: engines with fused
+    ones are faster), `loose` (the budget ended before the median was known to 2 %)."""
+
+    at_ns: WallNs
+    device: Line
+    model: Word
+    dtype: Word
+    phase: Timed
+    batch: Annotated[int, Meta(ge=1, le=65536)]
+    context: Annotated[int, Meta(ge=0, le=10_000_000)]
+    ms_per_layer: Annotated[float, Meta(gt=0, le=3_600_000)]
+    ms_p95: Ms
+    n: Count
+    verified: bool = False  # said by the collector alone: this node has answered a challenge since
+    ms_p5: Ms | None = None
+    marks: Annotated[str, Meta(pattern=r"^([a-z]+(,[a-z]+)*)?$", max_length=64)] = ""
+
+
+class RooflineSample(msgspec.Struct, frozen=True, kw_only=True, tag="roofline"):
+    """Sustained memory bandwidth and matrix rate of one device: what times a layer that nobody measured."""
+
+    at_ns: WallNs
+    device: Line
+    dtype: Word
+    mem_gbps: Annotated[float, Meta(gt=0, le=1_000_000)]  # gigabytes a second, decimal
+    tflops: Annotated[float, Meta(gt=0, le=1_000_000)]
+    to_device_gbps: Gbps | None = None  # from pinned host memory; None: no device of its own memory
+    from_device_gbps: Gbps | None = None
+    disk_gbps: Gbps | None = None  # read from the disk that torch is on, past the page cache
+
+
+class HostSample(msgspec.Struct, frozen=True, kw_only=True, tag="host"):
+    """The machine's state now. GPU fields are None without one; several GPUs are several samples."""
+
+    at_ns: WallNs
+    cpu_percent: Percent
+    ram_free_bytes: Count
+    ram_total_bytes: Count
+    gpu: Line | None = None
+    gpu_util_percent: Percent | None = None
+    vram_free_bytes: Count | None = None
+    vram_total_bytes: Count | None = None
+    temp_c: Annotated[float, Meta(ge=-100, le=300)] | None = None
+    power_w: Annotated[float, Meta(ge=0, le=100_000)] | None = None
+    throttled: bool | None = None
+    clock_mhz: Annotated[float, Meta(ge=0, le=100_000)] | None = None  # of the card's multiprocessors
+    throttle: Line | None = None  # why its clock is held down, in the driver's words; empty: it is not
+    others: Count | None = None  # processes on the card that are not ours
+    on_battery: bool | None = None
+    nat: NatKind | None = None  # by what the collector's two STUN ports say, at most a minute ago; None: not known
+    collector_rtt_ms: Ms | None = None  # the lowest of late, over UDP or the TCP connection to it
+
+
+class EventSample(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
+    """Something a person should know. `detail` is one line of ours with checked values in it."""
+
+    at_ns: WallNs
+    kind: EventKind
+    detail: Line
+
+
+class RunSample(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
+    """One request to a running engine, as somebody who watches it saw its answer stream. Of no node."""
+
+    at_ns: WallNs  # when the answer had ended
+    endpoint: Line  # host and path; never a key
+    model: Line  # as the engine calls it
+    label: Line = ""  # how its row is called; empty: as the endpoint
+    baseline: bool = False  # a service to compare with, not this swarm
+    placement: Line = ""  # what ran there, where that was told: "a:0-39,b:40-79"
+    prompt_tokens: Count | None = None
+    tokens: Count  # of the answer
+    counted: bool  # by the engine; False: pieces of text were counted
+    ttft_ms: Ms
+    tpot_ms: Ms | None = None  # mean time per token after the first; None: the answer came in one piece
+    tpot_p50_ms: Ms | None = None  # None: pieces held several tokens
+    tpot_p95_ms: Ms | None = None
+    predicted_p5: TokensPerS | None = None  # tokens a second that were predicted for this placement then
+    predicted_p50: TokensPerS | None = None
+    predicted_p95: TokensPerS | None = None
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        return 1e3 / self.tpot_ms if self.tpot_ms else None
+
+
+ProbeSample = (
+    LinkSample | HopSample | UplinkSample | ComputeSample | RooflineSample | HostSample | EventSample
+)  # by a probe
+Sample = ProbeSample | RunSample
+
+KINDS: dict[str, type[msgspec.Struct]] = {
+    "link": LinkSample,
+    "hop": HopSample,
+    "uplink": UplinkSample,
+    "compute": ComputeSample,
+    "roofline": RooflineSample,
+    "host": HostSample,
+    "event": EventSample,
+    "run": RunSample,
+}

@@ -1,0 +1,133 @@
+"""The messages between viewer and collector over the WebSocket at `/view`: ViewerMessage up, StreamMessage down.
+
+As in `probe_messages`: unknown fields are ignored, and any bytes give a message or `codec.DecodeError`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from swarm_protocol.layer_shape import LayerShape
+from swarm_protocol.messages.codec import decode, require_finite
+from swarm_protocol.messages.probe_messages import Vocab
+from swarm_protocol.messages.samples import Count, Line, NodeId, RunSample, WallNs, Word
+
+VIEW_PATH: Final = "/view"
+MAX_STREAM_BYTES: Final = 64 << 20  # of one frame to a viewer: a keyframe of 1,000 nodes, all pairs known, packed
+
+
+class Subscribe(msgspec.Struct, frozen=True, kw_only=True, tag="subscribe"):
+    protocol: Annotated[int, Meta(ge=1, le=1000)]
+    token: Annotated[str, Meta(max_length=200)] = ""
+    rate_hz: Annotated[float, Meta(gt=0, le=30)] = 4.0
+
+
+class KeyframeRequest(msgspec.Struct, frozen=True, kw_only=True, tag="keyframe_request"):
+    """A gap was seen in the sequence."""
+
+
+class Focus(msgspec.Struct, frozen=True, kw_only=True, tag="focus"):
+    """The model in question: what hops and layers the swarm should measure from now on."""
+
+    model: Word
+    layer: LayerShape
+    dtype: Word
+    hop_bytes: Annotated[int, Meta(ge=1, le=1 << 20)]
+    vocab: Vocab = 0
+
+
+class HistoryRequest(msgspec.Struct, frozen=True, kw_only=True, tag="history_request"):
+    """One metric's past. `peer` empty: over all peers of the node (the median of each bucket)."""
+
+    request_id: Count
+    metric: Word  # a key of swarm_protocol.snapshot.metrics.METRICS
+    node: NodeId
+    peer: NodeId | None = None
+    since_ns: WallNs
+    until_ns: WallNs
+    points: Annotated[int, Meta(ge=1, le=4096)] = 240
+
+
+class ExportRequest(msgspec.Struct, frozen=True, kw_only=True, tag="export_request"):
+    """Rows of one kind, as CSV text in `ExportChunk`s."""
+
+    request_id: Count
+    kind: Word
+    since_ns: WallNs = 0
+    until_ns: WallNs = 2**62
+
+
+class RunReport(msgspec.Struct, frozen=True, kw_only=True, tag="run_report"):
+    """What a watched engine just took; answered by RunKept once it is in the store."""
+
+    request_id: Count
+    run: RunSample
+
+
+ViewerMessage = Subscribe | KeyframeRequest | Focus | HistoryRequest | ExportRequest | RunReport
+
+
+class Keyframe(msgspec.Struct, frozen=True, kw_only=True, tag="keyframe"):
+    """A whole Swarm: `body` is `swarm_protocol.snapshot.frames.encode_keyframe`."""
+
+    seq: Count
+    at_ns: WallNs
+    body: bytes
+
+
+class Diff(msgspec.Struct, frozen=True, kw_only=True, tag="diff"):
+    """What changed since frame `seq − 1`: `body` is `swarm_protocol.snapshot.frames.encode_diff`."""
+
+    seq: Count
+    at_ns: WallNs
+    body: bytes
+
+
+class HistoryReply(msgspec.Struct, frozen=True, kw_only=True, tag="history"):
+    """Equal-width buckets over the requested span; a bucket without samples is None (a gap, never 0)."""
+
+    request_id: Count
+    at_ns: tuple[int, ...]  # bucket centres
+    values: tuple[float | None, ...]
+    rolled_until_ns: WallNs = 0  # before it values are medians of rollups, within 1 %; 0: all are of samples
+
+
+class ExportChunk(msgspec.Struct, frozen=True, kw_only=True, tag="export_chunk"):
+    request_id: Count
+    text: str
+    done: bool
+    rows_total: Count | None = None
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True, tag="notice"):
+    """A line for the person at the screen (refused, store full, …). `final`: the connection ends."""
+
+    text: Line
+    final: bool = False
+
+
+class RunKept(msgspec.Struct, frozen=True, kw_only=True, tag="run_kept"):
+    request_id: Count
+    refused: Line = ""  # why it was not kept; empty: it is committed
+
+
+StreamMessage = Keyframe | Diff | HistoryReply | ExportChunk | Notice | RunKept
+
+_viewer_decoder: msgspec.msgpack.Decoder[ViewerMessage] = msgspec.msgpack.Decoder(ViewerMessage)
+_stream_decoder: msgspec.msgpack.Decoder[StreamMessage] = msgspec.msgpack.Decoder(StreamMessage)
+
+
+def decode_from_viewer(data: bytes) -> ViewerMessage:
+    """Raises DecodeError."""
+    message = decode(_viewer_decoder, data)
+    if isinstance(message, RunReport):
+        require_finite(message.run)
+    return message
+
+
+def decode_from_stream(data: bytes) -> StreamMessage:
+    """Raises DecodeError."""
+    return decode(_stream_decoder, data, MAX_STREAM_BYTES)

@@ -1,0 +1,1 @@
+"""UDP packets to bytes and back: STAMP and STUN."""

@@ -1,0 +1,191 @@
+"""The directed links that were measured: one row each, so that memory goes with what is measured, not with n².
+
+A node of a large swarm measures some 32 others, and there are three parts to a link that are told of at different
+times: its path, its hops, its transfers. A Swarm shows links as (n, n) columns; `columns` makes them from the rows that
+changed since the last time, sharing the others, read-only. Above DENSE_NODES it shows none: at ten thousand nodes one
+column would be 800 MB, and nobody looks at a hundred million cells. Each link's figures are in the store all the same.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from swarm_protocol.snapshot.swarm import LINK_COLUMNS, Floats, Ints
+
+DENSE_NODES: Final = 2_000  # some 400 MB of path columns
+Part = Literal["path", "hop", "rate"]
+Cells = tuple[float | None, ...]
+
+_HOP: Final = tuple(name for name in LINK_COLUMNS if name.startswith("hop_"))
+_RATE: Final = ("mbps", "mbps_kind", "rtt_loaded_ms", "mbps_at_ns", "mbps_transport")
+PARTS: Final[dict[Part, tuple[str, ...]]] = {
+    "path": tuple(name for name in LINK_COLUMNS if name not in _HOP + _RATE),
+    "hop": _HOP,
+    "rate": _RATE,
+}
+_FIRST_ROWS: Final = 64
+_GROW: Final = 1.25  # a large table is no place for doubling
+_WAITING: Final = 4_096  # rows set since the last look that are kept as they came: set together, they cost a tenth
+
+
+class _PartRows:
+    """One part of all links: a structured array, and when each row was last set. Room for a row is made when it is
+    set for the first time, so that links of which nothing but the path is known hold nothing else."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+        self.blank = np.array(
+            [tuple(np.nan if LINK_COLUMNS[name] is np.float64 else 0 for name in names)],
+            dtype=[(name, LINK_COLUMNS[name]) for name in names],
+        )
+        self._values = np.repeat(self.blank, _FIRST_ROWS)
+        self._waiting: dict[int, Cells] = {}
+        self.at_ns = array("q")  # 0: never; an array of the module of this name, for every sample asks
+        self._touched = bytearray()
+
+    def put(self, row: int, at_ns: int, cells: Cells) -> None:
+        if row >= len(self.at_ns):
+            more = row + 1 - len(self.at_ns)
+            self.at_ns.frombytes(bytes(8 * more))
+            self._touched += bytes(more)
+        self.at_ns[row] = at_ns
+        self._waiting[row] = cells
+        if len(self._waiting) >= _WAITING:
+            self._settle()
+
+    def known_ns(self, row: int) -> int:
+        return self.at_ns[row] if row < len(self.at_ns) else 0
+
+    @property
+    def values(self) -> npt.NDArray[Any]:
+        if self._waiting:
+            self._settle()
+        return self._values
+
+    def touched(self) -> npt.NDArray[np.int64]:
+        """Rows set since this was last asked."""
+        self._settle()
+        found = np.flatnonzero(np.frombuffer(self._touched, np.uint8))
+        self._touched = bytearray(len(self._touched))
+        return found
+
+    def touch_all(self) -> None:
+        self._touched = bytearray((np.frombuffer(self.at_ns, np.int64) != 0).tobytes())
+
+    def _settle(self) -> None:
+        if not self._waiting:
+            return
+        if len(self.at_ns) > len(self._values):
+            wanted = max(len(self.at_ns), int(len(self._values) * _GROW))
+            self._values = np.concatenate((self._values, np.repeat(self.blank, wanted - len(self._values))))
+        rows = np.fromiter(self._waiting, np.int64, len(self._waiting))
+        for name, column in zip(self.names, zip(*self._waiting.values(), strict=True), strict=True):
+            # None becomes NaN where the column can hold it; elsewhere it never comes
+            self._values[name][rows] = np.array(column, LINK_COLUMNS[name])
+        touched = np.frombuffer(self._touched, np.uint8)
+        touched[rows] = 1
+        self._waiting.clear()
+
+
+class LinkTable:
+    def __init__(self) -> None:
+        self._of_source: dict[int, dict[int, int]] = {}  # src → dst → row
+        self._src, self._dst = array("I"), array("I")  # of each row
+        self._sent_to: dict[int, list[int]] = {}  # dst → rows with a transfer
+        self._parts: dict[Part, _PartRows] = {part: _PartRows(names) for part, names in PARTS.items()}
+        self._shown: dict[str, npt.NDArray[Any]] = {}
+        self._shown_nodes = -1
+
+    def __len__(self) -> int:
+        return len(self._src)
+
+    def at_ns(self, part: Part, src: int, dst: int) -> int:
+        """Of what is known; 0: nothing is."""
+        of_source = self._of_source.get(src)
+        row = None if of_source is None else of_source.get(dst)
+        return 0 if row is None else self._parts[part].known_ns(row)
+
+    def put(self, part: Part, src: int, dst: int, at_ns: int, cells: Cells) -> None:
+        """`cells` in the order of PARTS; None where not measured (float columns only)."""
+        row = self._row(src, dst)
+        rows = self._parts[part]
+        if part == "rate" and not rows.known_ns(row):
+            self._sent_to.setdefault(dst, []).append(row)
+        rows.put(row, at_ns, cells)
+
+    def rates(self, node: int, *, out: bool) -> npt.NDArray[Any]:
+        """The latest transfer to each peer of `node` (or, not `out`, from each), in the columns of the part "rate"."""
+        rates = self._parts["rate"]
+        if out:
+            known = [row for row in self._of_source.get(node, {}).values() if rates.known_ns(row)]
+        else:
+            known = self._sent_to.get(node, [])
+        return rates.values[known]
+
+    def rtt_min_ms(self, src: int) -> list[tuple[int, float]]:
+        """(target, lowest RTT) of each measured link of `src`."""
+        path = self._parts["path"]
+        rows = [(dst, row) for dst, row in self._of_source.get(src, {}).items() if path.known_ns(row)]
+        found = path.values["rtt_min_ms"][[row for _, row in rows]].tolist() if rows else []
+        return [(dst, rtt_ms) for (dst, _), rtt_ms in zip(rows, found, strict=True) if rtt_ms == rtt_ms]
+
+    def least_rtts(self) -> tuple[Ints, Ints, Floats]:
+        """(src, dst, lowest RTT in ms) of every measured link."""
+        path = self._parts["path"]
+        rows = [row for row in range(len(self)) if path.known_ns(row)]
+        rtt = path.values["rtt_min_ms"][rows].astype(np.float64)
+        seen = np.isfinite(rtt) & (rtt > 0)
+        src, dst = (np.frombuffer(ends, np.uint32)[rows].astype(np.int64) for ends in (self._src, self._dst))
+        return src[seen], dst[seen], rtt[seen]
+
+    def columns(self, nodes: int) -> dict[str, npt.NDArray[Any]]:
+        """All link columns for `nodes` nodes. What did not change is the same array as before."""
+        if nodes > DENSE_NODES:
+            return self._blank_columns(nodes)
+        if nodes != self._shown_nodes:
+            self._shown, self._shown_nodes = self._blank_columns(nodes), nodes
+            for part in self._parts.values():
+                part.touch_all()
+        for part in self._parts.values():
+            rows = part.touched()
+            if rows.size:
+                src = np.frombuffer(self._src, np.uint32)[rows]
+                dst = np.frombuffer(self._dst, np.uint32)[rows]
+                for name in part.names:
+                    column = self._shown[name].copy()
+                    column[src, dst] = part.values[name][rows]
+                    column.flags.writeable = False
+                    self._shown[name] = column
+        return dict(self._shown)
+
+    def forget(self, node: int) -> None:
+        """Removes a node's links; nodes after it move up by one."""
+        kept = [(row, src, dst) for row, (src, dst) in enumerate(zip(self._src, self._dst, strict=True))
+                if node not in (src, dst)]  # fmt: skip
+        before = self._parts
+        self.__init__()  # type: ignore[misc] # a new table, filled from the old one
+        for part, old in before.items():
+            values = old.values
+            for row, src, dst in kept:
+                if at_ns := old.known_ns(row):
+                    self.put(part, src - (src > node), dst - (dst > node), at_ns, tuple(values[row].tolist()))
+
+    def _row(self, src: int, dst: int) -> int:
+        of_source = self._of_source.setdefault(src, {})
+        row = of_source.get(dst)
+        if row is None:
+            row = of_source[dst] = len(self._src)
+            self._src.append(src)
+            self._dst.append(dst)
+        return row
+
+    def _blank_columns(self, nodes: int) -> dict[str, npt.NDArray[Any]]:
+        """Nothing known, as views of one cell each: no memory until something is."""
+        return {
+            name: np.broadcast_to(np.array(np.nan if dtype is np.float64 else 0, dtype), (nodes, nodes))
+            for name, dtype in LINK_COLUMNS.items()
+        }

@@ -1,0 +1,84 @@
+"""What a node's facts and readings add up to: one device name, one memory, one set of figures for all its GPUs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+from swarm_protocol.messages.probe_messages import HostFacts
+from swarm_protocol.messages.samples import HostSample, NatKind
+from swarm_protocol.snapshot.swarm import Nat
+
+RAM_SHARE: Final = 0.5  # of a machine without a GPU: the system, the engine and its owner live in the other half
+
+_NATS: Final[dict[NatKind, Nat]] = {
+    "none": Nat.NONE,
+    "endpoint-independent": Nat.ENDPOINT_INDEPENDENT,
+    "symmetric": Nat.SYMMETRIC,
+    "udp-blocked": Nat.UDP_BLOCKED,
+}
+
+
+def memory_bytes(facts: HostFacts) -> float:
+    """What layers may take, before the first reading. NaN: a card does not say how much it has (0 in its facts)."""
+    if facts.offer_bytes is not None:
+        return float(facts.offer_bytes)
+    if not facts.gpus:
+        return facts.ram_bytes * RAM_SHARE
+    return float(sum(gpu.vram_bytes for gpu in facts.gpus)) if all(gpu.vram_bytes for gpu in facts.gpus) else math.nan
+
+
+def host_figures(samples: Sequence[HostSample], facts: HostFacts | None) -> dict[str, float | None]:
+    """Node columns from one reading: memory and power are sums over the GPUs, use is their mean, heat the hottest."""
+    newest = samples[-1]
+    gpus = [sample for sample in samples if sample.gpu is not None]
+    total, free = _memory_now(gpus, newest, facts)
+    used = [gpu.gpu_util_percent for gpu in gpus]
+    return {
+        "cpu_percent": newest.cpu_percent,
+        "ram_free_bytes": float(newest.ram_free_bytes),
+        "vram_bytes": total,
+        "vram_free_bytes": free,
+        "gpu_util_percent": _over(lambda values: sum(values) / len(values), used),
+        "temp_c": _over(max, [sample.temp_c for sample in samples]),
+        "power_w": _over(sum, [sample.power_w for sample in samples]),
+        "throttled": _over(max, [sample.throttled for sample in samples]),
+        "nat": float(_NATS[newest.nat] if newest.nat is not None else Nat.UNKNOWN),
+        "collector_rtt_ms": newest.collector_rtt_ms,
+    }
+
+
+def device_of(facts: HostFacts | None) -> str:
+    """`2× RTX 3090`, `cpu: AMD EPYC`; empty: unknown."""
+    if facts is None:
+        return ""
+    return named([gpu.name for gpu in facts.gpus]) or (f"cpu: {facts.cpu}" if facts.cpu else "")
+
+
+def named(gpus: Sequence[str]) -> str:
+    """`2× RTX 3090 + A4000`."""
+    counts = {name: gpus.count(name) for name in gpus}
+    return " + ".join(f"{count}× {name}" if count > 1 else name for name, count in counts.items())
+
+
+def _memory_now(
+    gpus: Sequence[HostSample], newest: HostSample, facts: HostFacts | None
+) -> tuple[float | None, float | None]:
+    """(total, free) for layers. Without a GPU: RAM_SHARE of the RAM, and of that what is free now."""
+    if facts is not None and facts.offer_bytes is not None:
+        free = _over(sum, [gpu.vram_free_bytes for gpu in gpus]) if gpus or facts.gpus else float(newest.ram_free_bytes)
+        return float(facts.offer_bytes), min(free, float(facts.offer_bytes)) if free is not None else None
+    if gpus:
+        total = _over(sum, [gpu.vram_total_bytes for gpu in gpus])
+        free = _over(sum, [gpu.vram_free_bytes for gpu in gpus])
+        return (memory_bytes(facts) if total is None and facts is not None else total), free
+    if facts is not None and facts.gpus:  # the driver did not answer: the cards are still there
+        return memory_bytes(facts), None
+    total = newest.ram_total_bytes * RAM_SHARE
+    return total, min(total, float(newest.ram_free_bytes))
+
+
+def _over(reduce: Any, values: list[Any]) -> float | None:
+    """None as soon as one is not known: a part of a sum is a wrong number."""
+    return float(reduce(values)) if values and None not in values else None

@@ -1,0 +1,218 @@
+"""The Swarm: what is known of all nodes and all directed links at one moment, as numpy columns.
+
+Everyone who reads the swarm reads this: the dashboard, `--once`, the predictor, the planner. It comes live from the
+collector (`frames`), from a recorded database (`builder` over stored samples) or from a file written by hand
+(`swarm_file`). NaN means "not known"; a value's kind says whether it was measured, is a bound or an estimate.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from swarm_protocol.layer_shape import Timed
+from swarm_protocol.messages.samples import RunSample
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
+
+
+class State(enum.IntEnum):
+    UNKNOWN = 0  # written by hand, or never heard of
+    OK = 1
+    STALE = 2  # connected or lately so, but its numbers are old
+    LOST = 3  # no heartbeat
+    LEFT = 4  # said goodbye
+
+
+class Kind(enum.IntEnum):
+    NONE = 0  # not measured
+    MEASURED = 1
+    BOUND = 2  # at least this (≥)
+    ESTIMATE = 3  # inferred from other pairs (~)
+
+
+class Path(enum.IntEnum):
+    NONE = 0
+    DIRECT = 1
+    PUNCHED = 2
+    RELAYED = 3
+    ESTIMATED = 4
+
+
+class Nat(enum.IntEnum):
+    """What lies between a node and the internet, for UDP. The names are those of samples.NatKind."""
+
+    UNKNOWN = 0
+    NONE = 1
+    ENDPOINT_INDEPENDENT = 2  # one outside port whoever is written to: holes can be punched (RFC 4787)
+    SYMMETRIC = 3  # another outside port for each destination: nobody can be told it
+    UDP_BLOCKED = 4
+
+
+class Why(enum.IntEnum):
+    """Why a link has no path."""
+
+    UNKNOWN = 0  # it has one, or nobody said
+    HARD_NATS = 1
+    UDP_BLOCKED = 2
+    NO_ANSWER = 3
+
+
+class Transport(enum.IntEnum):
+    """What a hop or a transfer was measured over."""
+
+    TCP = 0
+    QUIC = 1
+    RELAY = 2
+
+
+# column → what is in it. The order is the order on the wire.
+NODE_COLUMNS: Final[dict[str, type[np.generic]]] = {
+    "state": np.uint8,
+    "seen_ns": np.int64,  # wall clock of the last message; 0 = never
+    "vram_bytes": np.float64,  # memory that layers may take on this node; NaN = can only be the client
+    "vram_free_bytes": np.float64,
+    "up_mbps": np.float64,
+    "up_kind": np.uint8,
+    "up_at_ns": np.int64,
+    "down_mbps": np.float64,
+    "down_kind": np.uint8,
+    "down_at_ns": np.int64,
+    "mem_gbps": np.float64,
+    "tflops": np.float64,
+    "overhead_ms": np.float64,  # what each visit to a stage here takes beyond its layers
+    "cpu_percent": np.float64,
+    "ram_free_bytes": np.float64,
+    "gpu_util_percent": np.float64,
+    "temp_c": np.float64,
+    "power_w": np.float64,
+    "throttled": np.float64,  # 0, 1 or NaN
+    "host_at_ns": np.int64,
+    "compute_at_ns": np.int64,
+    "nat": np.uint8,
+    "collector_rtt_ms": np.float64,
+    "place_0": np.float64,  # coordinates, in ms: what a round trip that nobody measured is estimated by
+    "place_1": np.float64,
+    "place_2": np.float64,
+    "place_3": np.float64,
+    "height_ms": np.float64,
+    "place_spread": np.float64,  # relative: half of this node's estimates are within it
+    "spooled": np.int64,  # batches the probe still holds
+}
+
+LINK_COLUMNS: Final[dict[str, type[np.generic]]] = {
+    "kind": np.uint8,
+    "path": np.uint8,
+    "why": np.uint8,  # there is no path
+    "at_ns": np.int64,
+    "sent": np.int64,  # of the window the figures are of
+    "rtt_min_ms": np.float64,
+    "rtt_p50_ms": np.float64,
+    "rtt_p95_ms": np.float64,
+    "rtt_p99_ms": np.float64,
+    "jitter_ms": np.float64,  # PDV: p95 − min of the round trip (RFC 5481)
+    "jitter_rfc3550_ms": np.float64,
+    "loss": np.float64,  # fraction, round trip
+    "hop_bytes": np.int64,  # 0 = no hop measured
+    "hop_min_ms": np.float64,  # message until acknowledgement
+    "hop_p50_ms": np.float64,
+    "hop_p95_ms": np.float64,
+    "hop_p99_ms": np.float64,
+    "hop_first_ms": np.float64,
+    "hop_at_ns": np.int64,
+    "hop_transport": np.uint8,
+    "mbps": np.float64,  # of the last transfer over this link
+    "mbps_kind": np.uint8,
+    "rtt_loaded_ms": np.float64,
+    "mbps_at_ns": np.int64,
+    "mbps_transport": np.uint8,
+}
+
+
+def _empty(dtype: type[np.generic], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    return np.full(shape, np.nan, dtype) if dtype is np.float64 else np.zeros(shape, dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerTime:
+    """One measured layer time. `model` may be "*": whatever is asked for."""
+
+    model: str
+    phase: Timed
+    batch: int
+    context: int  # tokens in the cache (decode) or in the chunk (prefill)
+    ms: float
+    ms_p95: float = float("nan")  # NaN: no spread known
+    dtype: str = "fp16"  # "*": whatever weights are asked for
+    n: int = 1
+    at_ns: int = 0
+    verified: bool = False
+    marks: str = ""  # of ComputeSample
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What is text or a list about a node; the numbers are in the columns."""
+
+    node_id: str  # 16 hex digits, or the name in a swarm written by hand
+    name: str
+    device: str = ""  # "RTX 3090", "cpu: AMD EPYC"; empty = unknown
+    system: str = ""
+    host: str = ""  # address as the collector sees it; empty = hidden or unknown
+    region: str = ""
+    note: str = ""  # why something is missing ("torch not installed: pip install 'swarmtop[torch]'")
+    layers: tuple[LayerTime, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    at_ns: int
+    node: str  # name
+    kind: str
+    detail: str
+
+
+@dataclass(slots=True)
+class Swarm:
+    """`nodes[c]` has shape (n,), `links[c]` shape (n, n) with [src, dst]; the diagonal is never read."""
+
+    at_ns: int
+    facts: tuple[NodeFacts, ...]
+    nodes: dict[str, npt.NDArray[Any]]
+    links: dict[str, npt.NDArray[Any]]
+    client: str | None = None  # name; None: at the first stage, no network between
+    source: str = ""  # "10.0.0.5:9470", a file's name
+    events: tuple[Event, ...] = ()
+    runs: tuple[RunSample, ...] = ()  # of watched engines, oldest first
+    _index: dict[str, int] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def empty(cls, facts: tuple[NodeFacts, ...], *, at_ns: int = 0, source: str = "") -> Swarm:
+        """All columns present, nothing known."""
+        n = len(facts)
+        return cls(
+            at_ns=at_ns,
+            facts=facts,
+            nodes={name: _empty(dtype, (n,)) for name, dtype in NODE_COLUMNS.items()},
+            links={name: _empty(dtype, (n, n)) for name, dtype in LINK_COLUMNS.items()},
+            source=source,
+        )
+
+    def __len__(self) -> int:
+        return len(self.facts)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(f.name for f in self.facts)
+
+    def index(self, name: str) -> int:
+        """Row of the node called `name`. Raises KeyError."""
+        if len(self._index) != len(self.facts):
+            self._index.update({f.name: i for i, f in enumerate(self.facts)})
+        return self._index[name]

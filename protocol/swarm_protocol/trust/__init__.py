@@ -1,0 +1,1 @@
+"""Identities and proofs: node keys, signatures, certificate pins, attestation arithmetic."""

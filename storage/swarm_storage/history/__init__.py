@@ -1,0 +1,1 @@
+"""The past: replay, metric history, rollups and retention."""

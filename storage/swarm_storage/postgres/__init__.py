@@ -1,0 +1,1 @@
+"""PostgreSQL behind the store, and the bus between collectors that share one database."""

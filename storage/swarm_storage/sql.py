@@ -1,0 +1,109 @@
+"""One way to speak to a database, whichever it is: the SQL of this package runs unchanged on SQLite and PostgreSQL.
+
+What both know is written once (`?` for an argument, upserts by ON CONFLICT, integers for yes and no); the few
+statements that cannot be are methods here. `SqliteDb` is this module's, `postgres_backend.PostgresDb` the other.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any, Final, Protocol
+
+from swarm_storage.rows import Row, Table
+
+ROWS_AT_ONCE: Final = 32  # in one statement: far below the 32,766 arguments that one may have
+Arguments = Sequence[Any]
+
+
+class Db(Protocol):
+    """A connection. Errors are the driver's own; who uses it maps them."""
+
+    shared: bool  # others may write too: what was read a moment ago may have changed
+
+    def query(self, sql: str, arguments: Arguments = ()) -> list[Row]:
+        """All rows at once."""
+
+    def run(self, sql: str, arguments: Arguments = ()) -> int:
+        """How many rows it touched."""
+
+    def many(self, sql: str, rows: Sequence[Arguments]) -> None: ...
+
+    def insert(self, table: Table, rows: list[Row]) -> None:
+        """Samples in the order of their keys; one that is there already (same nodes and nanosecond) stays as it is."""
+
+    def begin(self) -> None: ...
+    def commit(self) -> None: ...
+    def rollback(self) -> None: ...
+    @property
+    def in_transaction(self) -> bool: ...
+    def close(self) -> None: ...
+
+
+class SqliteDb:
+    shared = False
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def query(self, sql: str, arguments: Arguments = ()) -> list[Row]:
+        return self.connection.execute(sql, arguments).fetchall()
+
+    def run(self, sql: str, arguments: Arguments = ()) -> int:
+        return self.connection.execute(sql, arguments).rowcount
+
+    def many(self, sql: str, rows: Sequence[Arguments]) -> None:
+        self.connection.executemany(sql, rows)
+
+    def insert(self, table: Table, rows: list[Row]) -> None:
+        """Many rows a statement: Python's sqlite3 lets go of the interpreter lock at each, and while an event loop is
+        busy beside this thread, getting it back costs more than the row."""
+        whole = len(rows) - len(rows) % ROWS_AT_ONCE
+        if whole:
+            pieces = range(0, whole, ROWS_AT_ONCE)
+            self.connection.executemany(
+                table.insert_of(ROWS_AT_ONCE), (tuple(chain.from_iterable(rows[i : i + ROWS_AT_ONCE])) for i in pieces)
+            )
+        self.connection.executemany(table.insert_of(1), rows[whole:])
+
+    def begin(self) -> None:
+        self.connection.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        self.connection.execute("COMMIT")
+
+    def rollback(self) -> None:
+        self.connection.execute("ROLLBACK")
+
+    @property
+    def in_transaction(self) -> bool:
+        return self.connection.in_transaction
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+@contextmanager
+def transaction(db: Db) -> Iterator[None]:
+    """Commits at the end; takes back what was done where anything is raised."""
+    db.begin()
+    try:
+        yield
+        db.commit()
+    except BaseException:
+        if db.in_transaction:
+            db.rollback()
+        raise
+
+
+def upsert(table: str, columns: Sequence[str], key: Sequence[str], keep: Callable[[str], str] | None = None) -> str:
+    """INSERT of `columns` that replaces the row of the same `key`. `keep`: what a column becomes, given its name."""
+    marks = ",".join("?" * len(columns))
+    say = keep or (lambda name: f"excluded.{name}")
+    changes = ", ".join(f"{name} = {say(name)}" for name in columns if name not in key)
+    return (
+        f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})"
+        f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changes}"
+    )

@@ -1,0 +1,225 @@
+"""What a writer needs of the database behind it, and SQLite's answer: opening, upkeep between commits, the end.
+
+Upkeep is done in steps of some tens of milliseconds so that no batch waits long for its acknowledgement: buckets that
+have ended are rolled up, old rows go, free pages go back to the disk, the write-ahead log is kept short. A log that a
+lingering reader holds cannot be reset by anybody, so when it has grown too far nothing more is written until the reader
+has gone: the probes' spools keep what comes meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+from swarm_protocol.units import NS_PER_S
+from swarm_storage.errors import Full, Held, StoreError, from_sqlite
+from swarm_storage.history.retention import (
+    HOLD_NS,
+    RETAIN_NS,
+    PruneClock,
+    newest_ns,
+    prune_rollups_step,
+    prune_step,
+    vacuum_step,
+)
+from swarm_storage.history.roll_forward import roll_step
+from swarm_storage.sql import Db, SqliteDb
+from swarm_storage.sqlite.ballast import Ballast
+from swarm_storage.sqlite.connect import BUSY_MS, WriterLock, connect_writer, fold_log
+from swarm_storage.transaction import Known, NodeBatch
+
+TIDY_EVERY_S: Final = 10.0
+STEP_PAUSE_S: Final = 0.1  # between two steps while there is more to do
+WAL_IDLE_BYTES: Final = 8 << 20  # above, the log is folded into the file when nothing else is to be done
+WAL_HELD_BYTES: Final = 128 << 20  # above, some reader must be holding it, and the operator is told
+WAL_MOST_BYTES: Final = 1 << 30  # above, writing waits for that reader
+
+_log = logging.getLogger("swarm_storage")
+
+
+class Backend(Protocol):
+    """One writer's; all its methods are called on the writer's thread, `tidy` and `end` between commits."""
+
+    name: str  # of the store, in what people read
+
+    def connect(self) -> Db:
+        """The writing connection. Raises StoreError."""
+
+    def error(self, error: Exception) -> StoreError | None:
+        """The store's word for what the driver raised; None: it is about one task, not about the store."""
+
+    def before(self, db: Db, batches: Sequence[NodeBatch]) -> None:
+        """Before a transaction that writes these. Raises StoreError where nothing must be written now."""
+
+    def begun(self, db: Db) -> None:
+        """Inside it, first."""
+
+    def tidy(self, db: Db, known: Known, *, busy: bool, well: bool) -> float:
+        """One step of upkeep; the seconds until the next. Raises the driver's errors."""
+
+    def relieve(self, error: StoreError) -> Db | None:
+        """The store has failed as a whole: what can be done about it; a connection where one is open after that."""
+
+    def end(self, db: Db | None, *, well: bool) -> None:
+        """Nothing more is written."""
+
+
+class Prunes:
+    """The time that old rows are removed by, for any store."""
+
+    def __init__(
+        self, name: str, retain_ns: int | None, clock_ns: Callable[[], int], steady_ns: Callable[[], int]
+    ) -> None:
+        self.retain_ns = retain_ns
+        self._name = name
+        self._clock_ns = clock_ns
+        self._steady_ns = steady_ns
+        self._clock: PruneClock | None = None
+
+    def begin(self, db: Db) -> None:
+        """Before anything new is written: what is in it says what time it was."""
+        if self._clock is None:
+            self._clock = PruneClock(newest_ns(db))
+
+    def now_ns(self) -> int:
+        assert self._clock is not None
+        doubting = self._clock.doubting
+        now_ns = self._clock.now_ns(self._clock_ns(), self._steady_ns())
+        if self._clock.doubting and not doubting:
+            _log.warning(
+                "the rows of %s end long before now: after a pause, or because the clock was set; the old ones are kept"
+                " for %d hours more, in case it is the clock", self._name, HOLD_NS // (3600 * NS_PER_S),
+            )  # fmt: skip
+        return now_ns
+
+    def step(self, db: Db, known: Known) -> bool:
+        """Prunes or rolls up a little. True: there is more to do."""
+        now_ns = self.now_ns()
+        if self.retain_ns is not None:
+            if prune_step(db, now_ns - self.retain_ns):
+                return True
+            if prune_rollups_step(db, now_ns, self.retain_ns):
+                return True
+        # By the believed time too: a bucket of a clock that ran ahead ends when that time comes.
+        bucket = roll_step(db, now_ns)
+        if bucket is not None:
+            known.pending.discard(bucket)
+        return bucket is not None
+
+
+class SqliteBackend:
+    def __init__(
+        self,
+        path: Path,
+        lock: WriterLock,
+        *,
+        retain_ns: int | None = RETAIN_NS,
+        clock_ns: Callable[[], int] = time.time_ns,
+        steady_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        """`retain_ns` None: nothing is ever removed."""
+        self.name = str(path)
+        self._path = path
+        self._lock = lock
+        self._prunes = Prunes(self.name, retain_ns, clock_ns, steady_ns)
+        self._ballast = Ballast(path)
+        self._wal_told = False
+
+    def connect(self) -> SqliteDb:
+        db = SqliteDb(connect_writer(self._path))
+        try:
+            self._prunes.begin(db)
+        except sqlite3.Error as error:
+            db.close()
+            raise from_sqlite(error, self._path) from error
+        return db
+
+    def error(self, error: Exception) -> StoreError | None:
+        if isinstance(
+            error, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.InterfaceError | sqlite3.DataError
+        ):
+            return None
+        return from_sqlite(error, self._path) if isinstance(error, sqlite3.Error) else None
+
+    def before(self, db: Db, batches: Sequence[NodeBatch]) -> None:
+        if not self._wal_told or self._wal_bytes() < WAL_MOST_BYTES:
+            return
+        assert isinstance(db, SqliteDb)
+        self._checkpoint(db)  # has the reader gone?
+        if (size := self._wal_bytes()) >= WAL_MOST_BYTES:
+            raise Held(
+                f"{self._path}-wal has {size >> 20} MB and a reader keeps it from being reset; close what has it open"
+            )
+        self._wal_told = False
+
+    def begun(self, db: Db) -> None:
+        """Nobody else writes."""
+
+    def tidy(self, db: Db, known: Known, *, busy: bool, well: bool) -> float:
+        assert isinstance(db, SqliteDb)
+        more = False
+        if self._wal_bytes() < WAL_MOST_BYTES:
+            more = self._prunes.step(db, known)
+            more = vacuum_step(db.connection) or more
+        self._shorten_log(db, busy=busy)
+        if well:
+            self._ballast.keep()
+        return STEP_PAUSE_S if more else TIDY_EVERY_S
+
+    def relieve(self, error: StoreError) -> SqliteDb | None:
+        if not isinstance(error, Full) or not self._ballast.give_up():
+            return None
+        _log.warning("%s is given up to remove old rows", self._ballast.path)
+        db = None
+        try:
+            db = self.connect()
+            if self._prunes.retain_ns is not None:
+                cutoff_ns = self._prunes.now_ns() - self._prunes.retain_ns
+                while prune_step(db, cutoff_ns, unrolled=True):
+                    pass
+            while vacuum_step(db.connection):
+                pass
+            self._checkpoint(db)
+        except (sqlite3.Error, StoreError) as failure:
+            _log.warning("%s: no room could be made (%s)", self._path, failure)
+            if db is not None:
+                db.close()
+            return None
+        return db
+
+    def end(self, db: Db | None, *, well: bool) -> None:
+        if db is not None:
+            db.close()  # the last connection folds the log into the file and removes it
+        elif well:
+            fold_log(self._path)
+        self._lock.release()
+
+    # ------------------------------------------------------------ the log
+
+    def _shorten_log(self, db: SqliteDb, *, busy: bool) -> None:
+        size = self._wal_bytes()
+        if size >= WAL_IDLE_BYTES and (not busy or size >= WAL_HELD_BYTES):
+            self._checkpoint(db)
+            size = self._wal_bytes()
+        held = size >= WAL_HELD_BYTES
+        if held and not self._wal_told:
+            _log.warning("%s-wal has grown to %d MB: a reader holds it; close what has it open", self._path, size >> 20)
+        self._wal_told = held
+
+    def _checkpoint(self, db: SqliteDb) -> None:
+        """Never waits for a reader: the next time will do."""
+        db.connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            db.query("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            db.connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+
+    def _wal_bytes(self) -> int:
+        try:
+            return self._path.with_name(self._path.name + "-wal").stat().st_size
+        except OSError:  # it is not there while nothing has been written
+            return 0

@@ -1,0 +1,1 @@
+"""What the screens say, as styled lines of a given size. No Textual."""

@@ -1,0 +1,152 @@
+"""The lines around every screen: the header that says what is shown and when, the footer, the too-small notice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from swarm_protocol.units import NS_PER_S
+from swarmtop.dashboard.actions import SCREENS, SHORT, TITLES, Action, Screen, shown
+from swarmtop.dashboard.lines.styled import (
+    Block,
+    Line,
+    Span,
+    clean,
+    fill_line,
+    fit,
+    line,
+    line_width,
+    separated,
+    spread,
+    text_width,
+)
+from swarmtop.dashboard.state.view import GLYPH, Standing, View
+from swarmtop.text import quantities
+
+MIN_WIDTH: Final = 60
+MIN_HEIGHT: Final = 15
+
+_BADGE: Final[dict[Standing, str]] = {
+    "live": "● LIVE", "paused": "‖ PAUSED", "replay": "« REPLAY", "file": "· FILE",
+}  # fmt: skip
+
+
+def header(view: View, width: int) -> Line:
+    """Standing and time first: they must be seen at any width; then the source, the swarm and what it gives."""
+    first = [line(("swarmtop", "brand")), _standing(view)]
+    tokens = _tokens(view, short=False)
+    if line_width(separated([*first, tokens], "  ")) > width:
+        tokens = _tokens(view, short=True)
+    parts: list[Line] = [
+        *first,
+        tokens,
+        _alerts(view),
+        line(f"{len(view.swarm)} node{'' if len(view.swarm) == 1 else 's'}"),
+        line((clean(view.title, 40), "dim")),
+    ]
+    return fit(fill_line(parts, width, "  "), width, "header")
+
+
+def _standing(view: View) -> Line:
+    badge: Span = (f" {_BADGE[view.standing]} ", view.standing)
+    if view.standing == "file":
+        return (badge,)
+    parts: list[Span] = [badge, (f" {view.clock(view.swarm.at_ns)}", "")]
+    if view.standing == "live":
+        late = (view.now_ns - view.swarm.at_ns) / NS_PER_S
+        if late >= 3:
+            parts.append((f" ({quantities.seconds(late)} old)", "warn"))
+    else:
+        behind = (view.latest_ns - view.swarm.at_ns) / NS_PER_S
+        if view.standing == "replay":
+            parts.append((f" {'▶' if view.playing else '‖'} ×{view.speed:g}", ""))
+        if behind >= 1:
+            parts.append((f" ({quantities.seconds(behind)} behind)", "warn"))
+    return tuple(parts)
+
+
+def _tokens(view: View, *, short: bool) -> Line:
+    plan = view.plan
+    model = clean(view.model.rsplit("/", 1)[-1] or view.model, 24)
+    if plan is None or not len(view.swarm):
+        return line((f"{model} {'no plan' if view.analysis else 'planning…'}", "dim"))
+    rate = plan.prediction.tokens_per_s
+    if short:
+        return line((quantities.figure(rate.p50), "strong"), " tok/s")
+    return line(
+        f"{model} ",
+        (quantities.figure(rate.p50), "strong"),
+        f" tok/s ({quantities.figure(rate.p5)}–{quantities.figure(rate.p95)})",
+    )
+
+
+def _alerts(view: View) -> Line:
+    count = len(alerts(view))
+    return line((f"alerts {count}", "warn")) if count else ()
+
+
+def alerts(view: View) -> Block:
+    """What a person should look at now, worst first; each a line that says what and how long."""
+    found: Block = [line(("! rule", "warn"), f"  {clean(text, 200)}") for text in view.firing]
+    for word in ("lost", "stale"):
+        for row, facts in enumerate(view.swarm.facts):
+            if view.word(row) == word:
+                age = quantities.seconds(quantities.optional(float(view.figures.age_s[row])))
+                found.append(line((f"{GLYPH[word]} {clean(facts.name)}", word), f"  {word}, last heard {age} ago"))
+    for row in np.flatnonzero(view.swarm.nodes["throttled"] == 1).tolist():
+        found.append(
+            line((f"! {clean(view.swarm.facts[row].name)}", "warn"), "  its GPU slows itself down (heat or power)")
+        )
+    if view.standing == "live" and view.now_ns - view.swarm.at_ns >= 15 * NS_PER_S:
+        found.append(
+            line(
+                ("! no news", "warn"),
+                f"  the newest frame is {quantities.seconds((view.now_ns - view.swarm.at_ns) / NS_PER_S)} old",
+            )
+        )
+    return found
+
+
+def footer(actions: Sequence[Action], screen: Screen, width: int) -> Line:
+    """Screens first, then this screen's keys as far as they fit; help and quit always do."""
+    wide = width >= 120
+    tabs: list[Span] = [(" ", "")]
+    for number, name in enumerate(SCREENS, 1):
+        title = TITLES[name] if wide else SHORT[name]
+        tabs += [(f"{number}", "key"), (f" {title} " if wide else f"{title} ", "tab-on" if name == screen else "tab")]
+    tabs.append(("│ ", "frame"))
+    always = [a for a in actions if a.name in ("help", "quit")]
+    rest = [a for a in actions if a.footer and a not in always]
+    end = fill_line([_key(a) for a in always], width, " ")
+    room = width - line_width(tuple(tabs)) - line_width(end) - 2
+    middle = fill_line([_key(a) for a in rest], max(0, room), " ")
+    return spread((*tabs, *middle), (*end, (" ", "")), width)
+
+
+def key_at(row: Line, x: int) -> str | None:
+    """The key that cell `x` of a footer belongs to, with the words after it; None between them."""
+    at, key = 0, None
+    for text, role in row:
+        if role == "key":
+            key = text
+        elif role in ("frame", "dim"):
+            key = None
+        if at <= x < at + text_width(text):
+            return key
+        at += text_width(text)
+    return None
+
+
+def _key(action: Action) -> Line:
+    return line((shown(action.keys[0]), "key"), f" {action.label}")
+
+
+def too_small(width: int, rows: int) -> Block:
+    """What a terminal below the smallest layout shows instead of a screen."""
+    return [
+        line(("terminal too small", "warn")),
+        line(f"{width}×{rows}; at least {MIN_WIDTH}×{MIN_HEIGHT}"),
+        line("enlarge it, or q to quit"),
+    ]

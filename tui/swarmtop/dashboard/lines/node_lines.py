@@ -1,0 +1,328 @@
+"""One node: who it is, its hardware, its past, its peers from worst to best, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from swarm_protocol.snapshot.metrics import METRICS
+from swarm_protocol.snapshot.swarm import Kind, Path
+from swarm_protocol.units import BYTES_PER_GIB, NS_PER_S, iso_utc
+from swarmtop.analysis.node_figures import STALE_AFTER_S, age_s, link_known
+from swarmtop.analysis.reasons import cost_lines, cost_text
+from swarmtop.dashboard.lines.charts import axis_label, braille, known, nice_top, spark
+from swarmtop.dashboard.lines.overview_lines import event_line
+from swarmtop.dashboard.lines.styled import (  # fmt: skip
+    Block,
+    Line,
+    Span,
+    beside,
+    box,
+    clean,
+    fill_line,
+    fit,
+    height,
+    line,
+    pad,
+    rule,
+    spread,
+    wrap,
+)
+from swarmtop.dashboard.state.view import GLYPH, View
+from swarmtop.sources.source import History
+from swarmtop.text import quantities
+
+RANGES: Final = ((600, "10 min"), (3600, "1 h"), (86_400, "24 h"), (7 * 86_400, "7 days"), (30 * 86_400, "30 days"))
+MAIN_METRICS: Final = ("rtt_p99", "rtt_p50", "jitter", "hop", "loss", "up", "layer", "gpu", "cpu", "temp", "vram_free")
+SMALL_METRICS: Final = ("loss", "layer")
+_PATHS: Final = {Path.DIRECT: "direct", Path.PUNCHED: "punched", Path.RELAYED: "relay", Path.ESTIMATED: "estimate"}
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """What the person chose on this screen."""
+
+    metric: str = "rtt_p99"
+    range_s: int = 600
+    peer: int = 0  # line of the peers' list the cursor is on
+
+
+def peers(view: View, row: int) -> list[int]:
+    """Rows of the peers there is any figure about, worst round trip (either way) first."""
+    links = view.swarm.links
+    known_links = link_known(view.swarm)
+    tried = (links["sent"] > 0) | known_links | np.isfinite(links["mbps"])
+    there = np.flatnonzero(tried[row] | tried[:, row])
+    p99 = np.fmax(links["rtt_p99_ms"][row], links["rtt_p99_ms"][:, row])
+    # no answer at all is worse than any round trip
+    key = np.where(np.isnan(p99), np.inf, p99)
+    return [int(i) for i in sorted(there, key=lambda i: -key[i]) if i != row]
+
+
+def screen(view: View, row: int, place: tuple[int, int], state: NodeState, past: Mapping[str, History],
+           width: int, rows: int) -> Block:  # fmt: skip
+    """The whole body, 1 column of blocks where it is narrow and framed panes where there is room."""
+    if width >= 120 and rows >= 30:
+        return _wide(view, row, place, state, past, width, rows)
+    return _narrow(view, row, place, state, past, width, rows)
+
+
+def _narrow(view: View, row: int, place: tuple[int, int], state: NodeState, past: Mapping[str, History],
+            width: int, rows: int) -> Block:  # fmt: skip
+    small = rows < 18
+    block: Block = [title_line(view, row, place, width)]
+    block += [fill_line(identity(view, row), width), fill_line(hardware(view, row), width)][: 1 if small else 2]
+    reason = empty_reason(view, row)
+    if reason:
+        block += wrap(reason, width, "warn")[:2]
+    block.append(rule(width))
+    block += chart(view, state, past.get(state.metric), width, 2 if small else 4)
+    for metric in () if small else SMALL_METRICS:
+        block.append(small_chart(metric, past.get(metric), width))
+    cost = cost_lines(view, row, width)
+    left = rows - len(block)
+    happened = events(view, row, 0 if small else 2)
+    peer_rows = max(2, left - len(cost) - len(happened))
+    block += peer_table(view, row, state.peer, width, peer_rows)
+    block += cost[: max(0, rows - len(block))]
+    block += happened[: max(0, rows - len(block))]
+    return height(block, rows) if len(block) <= rows else block[:rows]
+
+
+def _wide(view: View, row: int, place: tuple[int, int], state: NodeState, past: Mapping[str, History],
+          width: int, rows: int) -> Block:  # fmt: skip
+    left = 38
+    right = width - left
+    events_rows = 4
+    body = rows - 1 - events_rows
+    top = max(9, min(18, body - 3 - (len(peers(view, row)) + 4)))  # the charts take what the peers leave
+    top -= (top - 3) % 4  # so that the axis has its marks at whole lines
+    about = [fit(part, left - 4) for part in (*identity(view, row), (), *hardware(view, row))]
+    about += wrap(empty_reason(view, row), left - 4, "warn")
+    costs = cost_lines(view, row, left - 4)
+    cost_rows = min(max(5, len(costs) + 2), body - 8)
+    column = box("node", about, left, body - cost_rows) + box("what it costs", costs, left, cost_rows)
+    history = past.get(state.metric)
+    drawn = chart(view, state, history, right - 4, top - 3, heading=False)
+    pane = box(chart_title(state, history), drawn, right, top)
+    half = right // 2
+    minis = beside([
+        (box(METRICS[m].label, [small_chart(m, past.get(m), w - 4)], w, 3), w)
+        for m, w in zip(SMALL_METRICS, (half, right - half), strict=True)
+    ])  # fmt: skip
+    rest = body - top - 3
+    pane += minis + box("peers, worst first", peer_table(view, row, state.peer, right - 4, rest - 2), right, rest)
+    return [
+        title_line(view, row, place, width),
+        *beside([(column, left), (pane, right)]),
+        *box("events", events(view, row, events_rows - 2) or [line(("none", "dim"))], width, events_rows),
+    ]
+
+
+def title_line(view: View, row: int, place: tuple[int, int], width: int) -> Line:
+    facts, word = view.swarm.facts[row], view.word(row)
+    impact = view.impact(facts.name)
+    right: list[Span] = [(f"{GLYPH[word]} {word}", word)]
+    if impact and impact.cost_ms is not None:
+        right.append((f"  {cost_text(impact).removesuffix(' a token')}" if impact.in_placement else "  not placed", ""))
+    return spread(line((f" node {place[0]}/{place[1]}  ", "dim"), (clean(facts.name), "strong")), tuple(right), width)
+
+
+def identity(view: View, row: int) -> list[Line]:
+    facts = view.swarm.facts[row]
+    age = quantities.seconds(quantities.optional(float(view.figures.age_s[row])))
+    return [
+        line(("id ", "dim"), clean(facts.node_id, 20)),
+        line(clean(facts.region, 30)) if facts.region else (),
+        line(("at ", "dim"), clean(facts.host, 40)) if facts.host else (),
+        line(clean(facts.system, 60)) if facts.system else (),
+        line(("heard ", "dim"), f"{age} ago") if age != quantities.UNMEASURED else (),
+    ]
+
+
+def hardware(view: View, row: int) -> list[Line]:
+    nodes, facts = view.swarm.nodes, view.swarm.facts[row]
+
+    def number(column: str, write: str, scale: float = 1.0) -> str | None:
+        value = float(nodes[column][row])
+        return write.format(value / scale) if np.isfinite(value) else None
+
+    free, whole = number("vram_free_bytes", "{:.1f}", BYTES_PER_GIB), number("vram_bytes", "{:.1f}", BYTES_PER_GIB)
+    found = [
+        ("", clean(facts.device, 60) or None),
+        ("VRAM ", f"{free or quantities.UNMEASURED} free of {whole} GiB" if whole else None),
+        ("GPU ", number("gpu_util_percent", "{:.0f}%")),
+        ("", number("temp_c", "{:.0f} °C")),
+        ("", number("power_w", "{:.0f} W")),
+        ("CPU ", number("cpu_percent", "{:.0f}%")),
+        ("RAM free ", number("ram_free_bytes", "{:.1f} GiB", BYTES_PER_GIB)),
+        ("up ", _rate(view, row, "up")),
+        ("down ", _rate(view, row, "down")),
+        ("UDP ", _nat(view, row)),
+        ("memory ", number("mem_gbps", "{:.0f} GB/s")),
+        ("", number("tflops", "{:.1f} TFLOP/s")),
+        ("", "throttled" if nodes["throttled"][row] == 1 else None),
+    ]
+    return [line((label, "dim"), (text, "warn" if text == "throttled" else "")) for label, text in found if text]
+
+
+def _nat(view: View, row: int) -> str | None:
+    """What STUN found, and when."""
+    kind, at_ns = int(view.swarm.nodes["nat"][row]), view.swarm.nodes["host_at_ns"][row : row + 1]
+    return f"{quantities.nat(kind)} ({quantities.seconds(float(age_s(at_ns, view.now_ns)[0]))} ago)" if kind else None
+
+
+def _rate(view: View, row: int, way: str) -> str | None:
+    value = float(view.swarm.nodes[f"{way}_mbps"][row])
+    kind = int(view.swarm.nodes[f"{way}_kind"][row])
+    return quantities.mbps(value, Kind(kind) if kind else Kind.MEASURED) if np.isfinite(value) else None
+
+
+def empty_reason(view: View, row: int) -> str:
+    """Why the layer time is empty, and which command fills it; else whatever the node says of itself."""
+    facts = view.swarm.facts[row]
+    if np.isfinite(view.figures.layer_ms[row]):
+        return clean(facts.note)
+    if facts.note:
+        return f"layer time –: {clean(facts.note)}"
+    if view.standing == "file":
+        instead = "; its memory bandwidth stands in" if np.isfinite(view.swarm.nodes["mem_gbps"][row]) else ""
+        return f"layer time –: the file gives none for {clean(view.model, 40)}{instead}"
+    return f"layer time –: not measured yet for {clean(view.model, 40)}"
+
+
+def chart_title(state: NodeState, history: History | None) -> Line:
+    metric = METRICS[state.metric]
+    span = next(label for seconds, label in RANGES if seconds == state.range_s)
+    values = [v for v in (history.values if history else ()) if v is not None]
+    parts = [line((f"{metric.label} {_unit(state.metric)}, last {span}", "title"))]
+    if values:
+        scale = _scale(state.metric)
+        p50, p95, top = (float(np.quantile(values, q)) * scale for q in (0.5, 0.95, 1.0))
+        parts.append(
+            line((f"p50 {quantities.figure(p50)}  p95 {quantities.figure(p95)}  max {quantities.figure(top)}", "dim"))
+        )
+    if history is not None and history.rolled_until_ns:
+        parts.append(line(("older part from rollups, ±1 %", "dim")))
+    return fill_line(parts, 100, "  ")
+
+
+def chart(
+    view: View, state: NodeState, history: History | None, width: int, rows: int, *, heading: bool = True
+) -> Block:
+    """The chosen metric as a braille line with its axis; where nothing was measured there is no line."""
+    block: Block = [fit((*line(" "), *chart_title(state, history)), width)] if heading else []
+    if history is None:
+        return block + height([line(("  loading…", "dim"))], rows + 1)
+    if not any(known(v) for v in history.values):
+        why = "a file has no past" if view.standing == "file" else "nothing measured in this time"
+        return block + height([line((f"  {why}", "dim"))], rows + 1)
+    scale = _scale(state.metric)
+    values = [None if v is None else v * scale for v in history.values]
+    top = nice_top(max(v for v in values if v is not None))
+    inner = max(4, width - 7)
+    drawn = braille(values, inner, rows, top)
+    marks = rows // 4 if rows >= 8 and rows % 4 == 0 else 2 if rows > 3 else 1
+    for y, text in enumerate(drawn):
+        level = axis_label(top * (rows - y) / rows) if y % marks == 0 else ""
+        block.append(line((pad(level, 6, ">") + "┤", "dim"), (text, "chart")))
+    left, right = view.clock(history.at_ns[0])[:5], view.clock(history.at_ns[-1])[:5]
+    if state.range_s > 2 * 86_400:  # which day, not which minute
+        left, right = iso_utc(history.at_ns[0])[5:10], iso_utc(history.at_ns[-1])[5:10]
+    gap = max(0, inner - len(left) - len(right))
+    block.append(line((pad("0", 6, ">") + "┤" + left + " " * gap + right, "dim")))
+    return block
+
+
+def small_chart(metric: str, history: History | None, width: int) -> Line:
+    """One line: label, blocks, newest value."""
+    label = pad(f"{METRICS[metric].label} {_unit(metric)}", 9)
+    values = [None if v is None else v * _scale(metric) for v in history.values] if history else []
+    newest = next((v for v in reversed(values) if v is not None), None)
+    end = pad(quantities.figure(newest), 7, ">")
+    room = max(4, width - len(label) - len(end) - 2)
+    if newest is None:
+        return line(f" {label}", ("╌" * room, "dim"), end)
+    return line(f" {label}", (spark(values, room, gap="╌"), "spark"), end)
+
+
+def _unit(metric: str) -> str:
+    return {"fraction": "%", "bytes": "GiB"}.get(METRICS[metric].unit, METRICS[metric].unit)
+
+
+def _scale(metric: str) -> float:
+    return {"fraction": 100.0, "bytes": 1 / BYTES_PER_GIB}.get(METRICS[metric].unit, 1.0)
+
+
+_TAIL: Final = 23  # BACK99, PATH and AGE
+# title, width, what it is; the way out, then the way back
+_PEER_COLUMNS = (("RTT50", 6), ("RTT99", 6), ("JIT", 6), ("LOSS", 6), ("HOP", 6), ("UP Mb", 7), ("DN Mb", 7))
+
+
+def peer_table(view: View, row: int, cursor: int, width: int, rows: int) -> Block:
+    """Worst first. Columns give the way out; ← is the way back, where it was measured by the other end."""
+    found = peers(view, row)
+    name_width = 16 if width < 100 else 22
+    columns = list(_PEER_COLUMNS)
+    while name_width + 3 + sum(w for _, w in columns) + _TAIL > width and len(columns) > 3:
+        columns.pop()
+    head = (
+        "   " + pad("PEER", name_width) + "".join(pad(title, w, ">") for title, w in columns) + "  BACK99  PATH     AGE"
+    )
+    block: Block = [line((head, "head"))]
+    if not found:
+        alone = "no other node" if len(view.swarm) < 2 else "nothing measured with any peer yet"
+        return height([*block, line((f"   {alone}", "dim"))], rows)
+    room = max(1, rows - 1)
+    cursor = max(0, min(cursor, len(found) - 1))
+    start = max(0, min(cursor - room // 2, len(found) - room))
+    for i, peer in list(enumerate(found))[start : start + room]:
+        block.append(_peer_line(view, row, peer, columns, name_width, selected=i == cursor))
+    return height(block, rows)
+
+
+def _peer_line(
+    view: View, row: int, peer: int, columns: list[tuple[str, int]], name_width: int, *, selected: bool
+) -> Line:
+    links = view.swarm.links
+    kind = Kind(int(links["kind"][row, peer]))
+    rtt_kind = kind if kind is Kind.ESTIMATE else Kind.MEASURED
+    texts = {
+        "RTT50": quantities.figure(links["rtt_p50_ms"][row, peer], rtt_kind),
+        "RTT99": quantities.figure(links["rtt_p99_ms"][row, peer], rtt_kind),
+        "JIT": quantities.figure(links["jitter_ms"][row, peer], rtt_kind),
+        "LOSS": quantities.percent(links["loss"][row, peer]),
+        "HOP": quantities.figure(links["hop_p50_ms"][row, peer]),
+        "UP Mb": _link_rate(view, row, peer),
+        "DN Mb": _link_rate(view, peer, row),
+    }
+    age = age_s(links["at_ns"][row : row + 1, peer], view.now_ns)[0]
+    role = "faded" if not np.isnan(age) and age > STALE_AFTER_S else "estimate" if kind is Kind.ESTIMATE else ""
+    path = _PATHS.get(Path(int(links["path"][row, peer])), quantities.UNMEASURED)
+    spans: list[Span] = [
+        (" > " if selected else "   ", "cursor-mark"),
+        (pad(clean(view.swarm.facts[peer].name), name_width), "strong" if selected else ""),
+    ]
+    spans += [(pad(texts[title], w, ">"), role) for title, w in columns]
+    spans.append((pad(quantities.figure(links["rtt_p99_ms"][peer, row]), 8, ">"), role))
+    spans.append((f"  {pad(path, 8)} {pad(quantities.seconds(quantities.optional(float(age))), 4)}", "dim"))
+    return tuple(spans)
+
+
+def _link_rate(view: View, source: int, target: int) -> str:
+    value, kind = view.swarm.links["mbps"][source, target], int(view.swarm.links["mbps_kind"][source, target])
+    return quantities.figure(value, Kind(kind) if kind else Kind.MEASURED)
+
+
+def events(view: View, row: int, rows: int) -> Block:
+    name = view.swarm.facts[row].name
+    own = [event_line(view, e, node=False) for e in view.events if e.node == name]
+    return [line(" ", *e) for e in own[:rows]]
+
+
+def since_ns(view: View, state: NodeState) -> tuple[int, int]:
+    """The span the charts cover: up to the frame on the screen."""
+    return view.swarm.at_ns - state.range_s * NS_PER_S, view.swarm.at_ns

@@ -1,0 +1,76 @@
+"""The thread that plans: one question at a time, always the newest, at most one a second, and never in a key's way.
+
+A daemon thread and not an executor: leaving the dashboard must not wait for a plan that nobody will see.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from swarm_predict.types import Workload
+from swarm_protocol.snapshot.swarm import Swarm
+from swarmtop.dashboard.options import Analyse
+from swarmtop.dashboard.session import Question
+
+if TYPE_CHECKING:
+    from swarm_predict.model.shapes import ModelShape
+    from swarmtop.analysis.analysis import Analysis
+
+MIN_INTERVAL_S = 1.0
+
+Deliver = Callable[[Question, "Analysis | Exception"], None]
+
+
+def analyse(swarm: Swarm, model: ModelShape, workload: Workload, previous: Analysis | None) -> Analysis:
+    """In a thread: bringing the whole planner takes longer than the first paint may wait."""
+    from swarmtop.analysis import analysis
+
+    return analysis.analyse(swarm, model, workload, previous)
+
+
+class Analyst:
+    """`ask` replaces a question that still waits; `deliver` is called in the thread with the answer, or what failed."""
+
+    def __init__(self, analyse: Analyse, deliver: Deliver) -> None:
+        self._analyse = analyse
+        self._deliver = deliver
+        self._waiting: Question | None = None
+        self._changed = threading.Condition()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="analyst", daemon=True)
+        self._thread.start()
+
+    def ask(self, question: Question) -> None:
+        with self._changed:
+            self._waiting = question
+            self._changed.notify()
+
+    def close(self) -> None:
+        """No answer is delivered any more; a plan in the making is abandoned with the process."""
+        self._closed.set()
+        with self._changed:
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while (question := self._next()) is not None:
+            began = time.monotonic()
+            outcome: Analysis | Exception
+            try:
+                outcome = self._analyse(question.swarm, question.model, question.workload, question.previous)
+            except Exception as error:  # noqa: BLE001 told to the person and written to the log by whom it is delivered to
+                outcome = error
+            if not self._closed.is_set():
+                self._deliver(question, outcome)
+            # a plan that took long leaves the processor as long to the rest of the machine
+            took = time.monotonic() - began
+            self._closed.wait(max(MIN_INTERVAL_S - took, min(took, MIN_INTERVAL_S)))
+
+    def _next(self) -> Question | None:
+        with self._changed:
+            while self._waiting is None and not self._closed.is_set():
+                self._changed.wait()
+            question, self._waiting = self._waiting, None
+            return None if self._closed.is_set() else question

@@ -1,0 +1,111 @@
+"""Standing at a moment: steps, jumps, playing on; in a recording, and in what is kept of a live swarm.
+
+The newest wish wins: keys pressed while a frame is read move the goal, not a queue.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from swarm_protocol.snapshot.swarm import Swarm
+from swarm_protocol.units import NS_PER_S
+from swarmtop.analysis.node_figures import Figures
+from swarmtop.sources.source import Recording, SourceError
+
+if TYPE_CHECKING:
+    from swarmtop.dashboard.board import Dashboard
+
+NO_PAST: Final = "there is no past to stand in yet; swarmtop --db FILE opens a recording"
+
+
+class Travel:
+    def __init__(self, board: Dashboard, recording: Recording | None) -> None:
+        self._board = board
+        self._recording = recording
+        self._moving = False  # a frame is being fetched
+        self._wanted_ns: int | None = None  # where the person wants to stand by now
+
+    def go_by(self, by_ns: int) -> None:
+        base = self._wanted_ns
+        if base is None and self._board.session.shown is not None:
+            base = self._board.session.shown.at_ns
+        if base is None:
+            self._board.say(NO_PAST)
+        else:
+            self.go_to(base + by_ns, forward=by_ns > 0)
+
+    def go_to(self, at_ns: int, *, forward: bool = True) -> None:
+        session, span = self._board.session, self._board.session.span
+        if span is None:
+            self._board.say("a file stands still by itself" if session.standing == "file" else NO_PAST)
+            return
+        if self._recording is None and forward and at_ns >= span.last_ns:
+            self.to_the_newest()
+            return
+        if self._recording is None and at_ns < span.first_ns:
+            view = self._board.view()
+            since = view.clock(span.first_ns) if view else "a moment ago"
+            self._board.say(f"kept here since {since}; swarmtop --db FILE has what was before")
+        self._wanted_ns = session.clamp(at_ns, forward=forward)
+        if not self._moving:
+            self._moving = True
+            self._board.run_worker(self._move(forward), name="move")
+
+    def to_event(self, *, forward: bool) -> None:
+        """The next moment at which something happened, or the one before; within what can be stood in."""
+        session, span = self._board.session, self._board.session.span
+        if span is None or session.shown is None:
+            self._board.say(NO_PAST)
+            return
+        here = self._wanted_ns or session.shown.at_ns
+        times = sorted({event.at_ns for event in session.all_events if span.first_ns <= event.at_ns <= span.last_ns})
+        found = [at for at in times if at > here] if forward else [at for at in reversed(times) if at < here]
+        if found:
+            self.go_to(found[0], forward=forward)
+        else:
+            self._board.say("no later event" if forward else "no event before this")
+
+    def to_the_newest(self) -> None:
+        """The end of a recording; of a live swarm, what comes from now on."""
+        session = self._board.session
+        if self._recording is None:
+            self._wanted_ns = None
+            session.back_to_live()
+            self._board.tick()
+        elif session.span is not None:
+            self.go_to(session.span.last_ns)
+
+    def play(self, seconds: float) -> None:
+        """On by so much of a playing recording; at its end it stops."""
+        session = self._board.session
+        if self._moving or session.shown is None or session.span is None:
+            return
+        if self._recording is not None and session.shown.at_ns >= session.span.last_ns:
+            session.playing = False
+            session.dirty = True
+            return
+        self.go_by(round(seconds * session.speed * NS_PER_S))
+
+    async def _move(self, forward: bool) -> None:
+        session = self._board.session
+        try:
+            while (goal := self._wanted_ns) is not None:
+                swarm, known = await self._frame(goal, forward)
+                if self._wanted_ns is None:  # back to live meanwhile
+                    break
+                if swarm is not None:
+                    session.stand_at(swarm, known)
+                if self._wanted_ns == goal:
+                    self._wanted_ns = None
+                self._board.redraw()
+        except SourceError as error:
+            self._board.say(str(error))
+        finally:
+            self._moving, self._wanted_ns = False, None
+
+    async def _frame(self, at_ns: int, forward: bool) -> tuple[Swarm | None, Figures | None]:
+        if self._recording is not None:
+            swarm: Swarm | None = await self._recording.swarm_at(at_ns)
+        else:
+            swarm = self._board.session.kept.at(at_ns, forward=forward)
+        return swarm, await self._board.figures_aside(swarm) if swarm is not None else None

@@ -1,0 +1,1 @@
+"""Programs on this machine: the embedded collector and probe, the browser server, the operator's connection."""

@@ -1,0 +1,213 @@
+"""A collector and a probe of this machine as child processes, for `swarmtop` without arguments.
+
+They live in a folder of their own, listen on loopback unless told otherwise, and end with this process in whatever way
+it ends (`parent_watchdog`). If a collector is on this machine already, that one is watched instead and nothing is
+started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+from swarm_protocol.ports import DEFAULT_PORT
+from swarm_protocol.text import safe
+from swarm_protocol.trust.identity import default_state_dir
+from swarm_protocol.trust.loopback import is_loopback
+from swarmtop.args import TOKEN_VARIABLE, address_text
+from swarmtop.commands.invite import reachable_address
+from swarmtop.config import LOOPBACK
+from swarmtop.errors import UNUSABLE, CommandError
+from swarmtop.progress import progress
+from swarmtop.sources import first_frame
+from swarmtop.sources.live import LiveSource
+from swarmtop.sources.source import SourceError
+
+EVERYWHERE: Final = ("0.0.0.0", "::")  # listens on every address of this machine
+READY_WITHIN_S: Final = 60.0  # a first start compiles and makes a database, on a slow disk too
+END_WITHIN_S: Final = 12.0  # longer than the leash's own grace
+READ_WITHIN_S: Final = 1.0  # the last words of one that has ended, unless a child of its own holds the pipe open
+_LISTENING = re.compile(r"listening on \S*?:(\d+)\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where the collector is that the dashboard connects to."""
+
+    host: str
+    port: int
+    token: str
+    join: tuple[str, int] | None  # where others reach it; None: they cannot
+    state: Path | None = None  # the folder of a collector that was started here
+
+
+@contextlib.contextmanager
+def home(
+    token: str = "",
+    listen: tuple[str, int] | None = None,
+    state_dir: Path | None = None,
+    port: int = DEFAULT_PORT,
+) -> Iterator[Home]:
+    """The collector on this machine; where there is none, one is started with a probe.
+
+    `listen`: start one there, for others to join; without a token one is made up, since strangers may reach it.
+    Raises CommandError, and SourceError where a collector is there but refuses.
+    """
+    if listen is None and collector_at(LOOPBACK, port, token):
+        yield Home(LOOPBACK, port, token, None)
+        return
+    folder = (state_dir or default_state_dir()) / "local"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(
+            f"cannot make {safe(str(folder))} ({error.strerror}); name another place with SWARMTOP_HOME"
+        ) from error
+    if listen is None:
+        where = address_text(LOOPBACK, free_port(port))
+    else:
+        where = address_text(*listen)
+        token = token or ("" if is_loopback(listen[0]) else secrets.token_urlsafe(12))
+    environment = {**os.environ, TOKEN_VARIABLE: token}  # not as an argument: those can be read by every user
+    with contextlib.ExitStack() as stack:
+        store = f"sqlite:///{folder / 'swarm.db'}"
+        collector = Child(
+            "swarm_collector", ["--listen", where, "--store", store, "--state", str(folder)], folder, environment
+        )
+        stack.callback(collector.end)
+        with progress("starting a collector on this machine"):
+            at = collector.listening_port()
+        host = LOOPBACK if listen is None or listen[0] in EVERYWHERE else listen[0]
+        probe = Child(
+            "swarm_probe", ["--join", address_text(host, at), "--state", str(folder / "probe")], folder, environment
+        )
+        stack.callback(probe.end)
+        join = None
+        if listen is not None and not is_loopback(listen[0]):
+            join = (reachable_address()[0] if listen[0] in EVERYWHERE else listen[0], at)
+        try:
+            yield Home(host, at, token, join, folder)
+        finally:
+            for died in filter(None, (collector.died(), probe.died())):
+                print(f"swarmtop: {died}", file=sys.stderr)
+
+
+def collector_at(host: str, port: int, token: str) -> bool:
+    """Whether a collector answers there. Raises SourceError where one does, but refuses this viewer."""
+
+    async def ask() -> bool:
+        source = LiveSource(host, port, token=token)
+        try:
+            await first_frame(source)
+        finally:
+            await source.close()
+        return True
+
+    try:
+        with progress(f"looking for a collector on {address_text(host, port)}"):
+            return asyncio.run(ask())
+    except SourceError as error:
+        if error.exit_code == UNUSABLE:
+            raise
+        return False
+
+
+def free_port(wanted: int) -> int:
+    """`wanted` where nobody listens on it, else 0: any free one. The default lets `swarmtop --once` find it."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, wanted))
+        except OSError:
+            return 0
+    return wanted
+
+
+class Child:
+    """One program of ours on a leash; what it says goes into its log file."""
+
+    def __init__(
+        self, module: str, arguments: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = module.replace("_", "-")
+        self.log = folder / f"{self.name}.log"
+        self._last = ""
+        self._port: int | None = None
+        self._ready = threading.Event()  # the port is known, or never will be
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "swarmtop.local.parent_watchdog", module, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl+C is for the dashboard; it ends its children in order
+            text=True,
+            errors="replace",
+            env=environment,
+        )
+        assert self._process.stdout is not None
+        self._reader = threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def listening_port(self) -> int:
+        """The port, as soon as the child says it listens. Raises CommandError where it ends before."""
+        self._ready.wait(READY_WITHIN_S)
+        if self._port is None:
+            self.end()
+            said = f": {safe(self._last)}" if self._last else ""
+            raise CommandError(f"{self.name} did not start{said}; its log is {safe(str(self.log))}")
+        return self._port
+
+    def died(self) -> str | None:
+        """That it has ended though nobody asked it to, and its last words."""
+        code = self._process.poll()
+        if code is None:
+            return None
+        self._reader.join(READ_WITHIN_S)
+        said = f": {safe(self._last)}" if self._last else ""
+        return f"{self.name} ended by itself (exit code {code}){said}; its log is {safe(str(self.log))}"
+
+    def end(self) -> None:
+        """SIGTERM, and kill where that does not help in time."""
+        self._process.terminate()
+        try:
+            self._process.wait(END_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def _read(self, lines: IO[str]) -> None:
+        """Until the child's output ends. A log that cannot be written must not stop the child: lines are then lost."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._ready.set)
+            stack.enter_context(lines)
+            log = None
+            with contextlib.suppress(OSError):
+                log = stack.enter_context(self.log.open("w", encoding="utf-8"))
+            for line in lines:
+                self._last = line.strip() or self._last
+                match = _LISTENING.search(line)
+                if match and self._port is None:
+                    self._port = int(match[1])
+                    self._ready.set()
+                if log is not None:
+                    with contextlib.suppress(OSError):
+                        log.write(line)
+                        log.flush()

@@ -1,0 +1,128 @@
+"""The operator's side of a collector: finding the one on this machine, and asking it.
+
+A collector leaves a file in its state folder that only its owner can read. One POST a question; over loopback it is
+plain text, else TLS with the certificate that the file names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from swarm_protocol.messages import operator_messages
+from swarm_protocol.messages.probe_messages import OPERATE_PATH
+from swarm_protocol.text import safe
+from swarm_protocol.trust import certificate_pins
+from swarm_protocol.trust.identity import default_state_dir
+from swarmtop.args import address_text
+from swarmtop.errors import UNREACHABLE, CommandError
+
+ASK_WITHIN_S: Final = 10.0
+MAX_ANSWER_BYTES: Final = 64 << 20
+EVERYWHERE: Final = ("0.0.0.0", "::")
+STATE_VARIABLE: Final = "SWARM_COLLECTOR_STATE"
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """A collector that this user operates."""
+
+    operator: operator_messages.Operator
+
+    @property
+    def here(self) -> str:
+        """Where this machine itself reaches it."""
+        host = self.operator.host
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+
+    def ask(self, request: operator_messages.Request) -> operator_messages.Answer:
+        """Raises CommandError: it is not there, or says no."""
+        where = address_text(self.here, self.operator.port)
+        try:
+            with contextlib.closing(self._connection()) as connection:
+                connection.connect()
+                self._require_pin(connection, where)
+                headers = {"Authorization": f"Bearer {self.operator.secret}", "Content-Type": "application/json"}
+                connection.request("POST", OPERATE_PATH, msgspec.json.encode(request), headers)
+                response = connection.getresponse()
+                body = response.read(MAX_ANSWER_BYTES)
+        except (OSError, http.client.HTTPException) as error:
+            said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise CommandError(
+                f"the collector at {where} does not answer ({safe(said, 100)}); is it running?", UNREACHABLE
+            ) from error
+        if response.status != http.HTTPStatus.OK:
+            raise CommandError(
+                f"what answers at {where} is not the collector of this state folder (HTTP {response.status}); "
+                f"name its folder with --state",
+                UNREACHABLE,
+            )
+        try:
+            answer: operator_messages.Answer = operator_messages.answer_decoder.decode(body)
+        except msgspec.DecodeError as error:
+            raise CommandError(f"the collector at {where} is of another version ({safe(str(error), 80)})") from error
+        if isinstance(answer, operator_messages.No):
+            raise CommandError(safe(answer.text))
+        return answer
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if not self.operator.pin or self.here.startswith("127.") or self.here == "::1":
+            return http.client.HTTPConnection(self.here, self.operator.port, timeout=ASK_WITHIN_S)
+        context = certificate_pins.client_context()
+        return http.client.HTTPSConnection(self.here, self.operator.port, timeout=ASK_WITHIN_S, context=context)
+
+    def _require_pin(self, connection: http.client.HTTPConnection, where: str) -> None:
+        """Before the secret is sent."""
+        if not isinstance(connection.sock, ssl.SSLSocket):
+            return
+        certificate = connection.sock.getpeercert(binary_form=True) or b""
+        try:
+            certificate_pins.require(where, self.operator.pin, certificate_pins.fingerprint(certificate))
+        except certificate_pins.PinError as error:
+            raise CommandError(str(error), UNREACHABLE) from error
+
+
+def folders(given: str | None) -> list[Path]:
+    """Where a collector of this user may keep its state, the likeliest first."""
+    if given is not None:
+        return [Path(given)]
+    named = os.environ.get(STATE_VARIABLE)
+    default = default_state_dir()
+    return ([Path(named)] if named else []) + [default, default / "local"]
+
+
+def find(given: str | None, port: int | None = None) -> Desk | None:
+    """The collector that this user operates here, on this port if one is named; None: there is no sign of one."""
+    desks = [Desk(found) for folder in folders(given) if (found := operator_messages.read_operator(folder)) is not None]
+    fitting = [desk for desk in desks if port is None or desk.operator.port == port]
+    return _answering(fitting) or next(iter(fitting), None)
+
+
+def need(given: str | None) -> Desk:
+    """Raises CommandError where this user operates none here."""
+    desk = find(given)
+    if desk is None:
+        raise CommandError(
+            "no collector of yours has run on this machine; run this where swarm-collector or swarmtop --listen runs, "
+            "as the same user, or name its state folder with --state"
+        )
+    return desk
+
+
+def _answering(desks: Sequence[Desk]) -> Desk | None:
+    """The first that answers, where there are several: one of them may have ended long ago."""
+    if len(desks) == 1:
+        return desks[0]
+    for desk in desks:
+        with contextlib.suppress(CommandError):
+            desk.ask(operator_messages.ListInvites())
+            return desk
+    return None

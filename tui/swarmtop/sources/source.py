@@ -1,0 +1,82 @@
+"""Where the numbers on the screen come from: a running collector, a recorded database, or a file written by hand.
+
+Screens and commands know only this interface, so that every one of them works live, paused and in replay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, TypeGuard
+
+if TYPE_CHECKING:  # numpy and msgspec: `--help` needs SourceError from here, and neither of them
+    from swarm_protocol.layer_shape import LayerShape
+    from swarm_protocol.snapshot.swarm import Swarm
+
+Mode = Literal["live", "replay", "file"]
+
+
+class SourceError(Exception):
+    """One line for the person at the screen; `exit_code` as INTERFACES has it (2 unusable, 3 unreachable)."""
+
+    def __init__(self, text: str, exit_code: int) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Equal-width buckets; None is a gap (nothing measured then), never 0."""
+
+    at_ns: tuple[int, ...]
+    values: tuple[float | None, ...]
+    rolled_until_ns: int = 0  # before it values are medians of rollups, within 1 %; 0: all are of samples
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What a recording covers."""
+
+    first_ns: int
+    last_ns: int
+    gaps: tuple[tuple[int, int], ...] = ()  # (from, to) without any sample
+
+
+class Source(Protocol):
+    title: str  # "10.0.0.5:9470", "swarm-0921.db"
+    mode: Mode
+
+    def frames(self) -> AsyncIterator[Swarm]:
+        """Each new state as it comes (live), or the one there is (file). Reconnects by itself; a line about it
+        arrives as an Event of kind "note". Raises SourceError where going on is pointless."""
+        ...
+
+    async def history(
+        self, metric: str, node_id: str, peer_id: str | None, since_ns: int, until_ns: int, points: int
+    ) -> History:
+        """`metric` is a key of swarm_protocol.snapshot.metrics.METRICS. Empty for a file."""
+        ...
+
+    def export(self, kind: str, since_ns: int, until_ns: int) -> AsyncIterator[str]:
+        """CSV text in pieces, header first."""
+        ...
+
+    async def focus(self, model: str, layer: LayerShape, dtype: str, hop_bytes: int, vocab: int = 0) -> None:
+        """Asks the swarm to measure hops and layers of this model from now on. Nothing happens in a replay."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Recording(Source, Protocol):
+    """A source with a past that can be stood in."""
+
+    async def span(self) -> Span: ...
+
+    async def swarm_at(self, at_ns: int) -> Swarm:
+        """What the dashboard showed at that moment."""
+        ...
+
+
+def is_recording(source: Source) -> TypeGuard[Recording]:
+    return hasattr(source, "span") and hasattr(source, "swarm_at")
