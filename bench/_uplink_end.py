@@ -9,9 +9,9 @@ import time
 from collections import Counter
 
 from swarm_probe.measure import uplink
+from swarm_probe.sockets import target
 from swarm_probe.streams.channel import PeerError
 from swarm_probe.streams.tcp_endpoint import Caller, Purpose, Service, Stream, TcpPeer, dial
-from swarm_probe.udp.bound_sockets import target
 
 PORT = 9999
 WHO = Caller("bench", 7, b"k" * 32)

@@ -20,8 +20,8 @@ import numpy as np
 
 from swarm_lab.emulation import netns
 from swarm_lab.emulation.emulator import own_address
-from swarm_lab.scenario import parse_scenario
-from swarm_lab.verification.truth import Truth
+from swarm_lab.emulation.scenario import parse_scenario
+from swarm_lab.emulation.truth import Truth
 
 SCENARIO = """
 title = "one pair"

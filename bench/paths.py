@@ -31,10 +31,10 @@ import psutil
 from bench._rig import MB, BenchError, cpu_s, folder, machine, table
 from swarm_lab.emulation import netns
 from swarm_lab.emulation.emulator import public_address
+from swarm_lab.emulation.scenario import Scenario, parse_scenario
+from swarm_lab.emulation.truth import Fate, Kind, Records, Truth, round_trips
 from swarm_lab.lab import Lab
-from swarm_lab.scenario import Scenario, parse_scenario
 from swarm_lab.verification.report import stored_samples, verify_run
-from swarm_lab.verification.truth import Fate, Kind, Records, Truth, round_trips
 from swarm_protocol.messages.samples import LinkSample
 from swarm_protocol.snapshot.swarm import Floats
 from swarm_protocol.units import NS_PER_MS

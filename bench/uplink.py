@@ -19,8 +19,8 @@ from pathlib import Path
 from bench._rig import folder, machine, table
 from swarm_lab.emulation import netns
 from swarm_lab.emulation.emulator import public_address
+from swarm_lab.emulation.scenario import parse_scenario
 from swarm_lab.lab import Lab
-from swarm_lab.scenario import parse_scenario
 from swarm_lab.verification.verify import MSS_SHARE
 
 RATES_MBPS = (5, 20, 50, 100, 200)

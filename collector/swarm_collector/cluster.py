@@ -27,8 +27,8 @@ from swarm_protocol.snapshot.swarm import State
 from swarm_storage.postgres.cluster_bus import EVERYBODY, Letter, Others
 
 if TYPE_CHECKING:
-    from swarm_collector.sessions.keepalive import SessionOver
     from swarm_collector.state import SwarmState
+    from swarm_collector.transport.keepalive import SessionOver
 
 GATHER_S: Final = 0.1  # what is told within it goes as one letter
 MOST_TOLD: Final = 5_000  # of one letter

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from swarm_collector.scheduling.transfer_leases import DAILY_BYTES
-from swarm_collector.sessions.keepalive import Pulse
 from swarm_collector.transport.certificate import Certificate, CertificateError, digest_of
 from swarm_collector.transport.connection_limits import Limits
+from swarm_collector.transport.keepalive import Pulse
 from swarm_protocol.messages.viewer_messages import Focus
 from swarm_protocol.text import safe
 from swarm_protocol.trust.signing import NOT_TLS

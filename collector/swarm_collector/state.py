@@ -40,9 +40,9 @@ from swarm_collector.scheduling.measurement_plan import FULL_MESH, FocusError, S
 from swarm_collector.scheduling.survey import EVERY_S, Survey, columns_of, survey
 from swarm_collector.scheduling.transfer_leases import DAY_NS, Leases
 from swarm_collector.sessions import probe_session, viewer_session
-from swarm_collector.sessions.keepalive import SessionOver
 from swarm_collector.sessions.viewer_stream import Feed, Hub, Outbox
 from swarm_collector.settings import Settings
+from swarm_collector.transport.keepalive import SessionOver
 from swarm_collector.transport.log_rate_limit import LogRateLimiter
 from swarm_collector.transport.relay_limits import RelayLimits
 from swarm_collector.transport.stun_server import StunServer

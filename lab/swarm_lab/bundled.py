@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from swarm_lab.scenario import ScenarioError
+from swarm_lab.emulation.scenario import ScenarioError
 
 _FOLDER = resources.files("swarm_lab").joinpath("scenarios")
 

@@ -22,7 +22,7 @@ from typing import Final
 
 from swarm_lab.emulation import cpu_limit, netns
 from swarm_lab.emulation.emulator import own_address, public_address
-from swarm_lab.scenario import COLLECTOR, Event, Scenario
+from swarm_lab.emulation.scenario import COLLECTOR, Event, Scenario
 from swarm_protocol.ports import DEFAULT_PORT
 from swarm_protocol.trust import certificate_pins
 

@@ -27,11 +27,11 @@ from swarm_probe.compute.supervisor import Compute
 from swarm_probe.daemon_config import PathsMaker, ProbeConfig, real_paths
 from swarm_probe.machine.gpu import Gpus
 from swarm_probe.machine.host import ClockWatch, Host, addresses
+from swarm_probe.measure.dialer import QUIC
 from swarm_probe.owner_limits.idle_policy import IdlePolicy
 from swarm_probe.owner_limits.traffic_budget import TrafficBudget
 from swarm_probe.spool import Spool
 from swarm_probe.status import Status, write_status
-from swarm_probe.streams.dialer import QUIC
 from swarm_probe.udp.nat_discovery import Finding
 from swarm_protocol import __version__
 from swarm_protocol.messages.codec import DecodeError, encode

@@ -18,8 +18,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
 from swarm_collector.scheduling.transfer_leases import DAILY_BYTES
-from swarm_collector.sessions.keepalive import Pulse
 from swarm_collector.transport.connection_limits import Limits
+from swarm_collector.transport.keepalive import Pulse
 from swarm_protocol.messages.codec import MAX_MESSAGE_BYTES, encode
 from swarm_protocol.messages.probe_messages import NONCE_HEADER, Ack, Batch, Heartbeat, Leaving, Plan, Refused, SlowDown
 from swarm_protocol.messages.viewer_messages import Focus

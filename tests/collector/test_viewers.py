@@ -13,7 +13,7 @@ from collector_made import FOCUS, LAYER, id_of
 from collector_rig import collector, link, note
 from websockets.asyncio.client import connect
 
-from swarm_collector.sessions.keepalive import Pulse
+from swarm_collector.transport.keepalive import Pulse
 from swarm_protocol.messages.codec import DecodeError, encode
 from swarm_protocol.messages.probe_messages import Batch, Plan, decode_from_probe
 from swarm_protocol.messages.samples import RunSample

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from websockets.frames import CloseCode, Frame, Opcode
 
-from swarm_collector.sessions.keepalive import SessionOver
+from swarm_collector.transport.keepalive import SessionOver
 from swarm_collector.transport.websocket import UNREAD_BYTES, WebSocketConnection
 
 

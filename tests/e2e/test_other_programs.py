@@ -16,8 +16,8 @@ import pytest
 
 from swarm_lab.emulation import netns
 from swarm_lab.emulation.emulator import public_address
+from swarm_lab.emulation.scenario import parse_scenario
 from swarm_lab.lab import Lab
-from swarm_lab.scenario import parse_scenario
 from swarm_lab.verification.report import stored_samples
 from swarm_protocol.messages.samples import LinkSample
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm_lab.emulation.emulator import Emulator, own_address, public_address
-from swarm_lab.scenario import Event, parse_scenario
-from swarm_lab.verification.truth import Fate
+from swarm_lab.emulation.scenario import Event, parse_scenario
+from swarm_lab.emulation.truth import Fate
 
 MS = 1_000_000
 TWO = """

@@ -8,8 +8,8 @@ import pytest
 
 from swarm_lab.bundled import bundled_text
 from swarm_lab.emulation import netns
+from swarm_lab.emulation.scenario import parse_scenario
 from swarm_lab.recording import RECORDED, pack, unpack
-from swarm_lab.scenario import parse_scenario
 from swarm_storage.store import open_store
 from swarmtop import cli
 

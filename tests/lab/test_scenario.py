@@ -6,7 +6,7 @@ import pytest
 
 from swarm_lab.bundled import bundled, bundled_text
 from swarm_lab.emulation.cities import round_trips_ms
-from swarm_lab.scenario import ScenarioError, city_delays_ms, parse_scenario
+from swarm_lab.emulation.scenario import ScenarioError, city_delays_ms, parse_scenario
 
 HEAD = 'title = "t"\n[[host]]\nname = "a"\n[[host]]\nname = "b"\n'
 

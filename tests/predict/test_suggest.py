@@ -7,11 +7,11 @@ import dataclasses
 import pytest
 from swarms import both, plain
 
+from swarm_predict.advice.robust import steadier
 from swarm_predict.advice.sensitivity import Gain
 from swarm_predict.advice.suggestions import better_batch, cheap_gains
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.model.catalogue import model_named
-from swarm_predict.search.robust import steadier
 from swarm_predict.types import Placement, Stage, Workload
 from swarm_protocol.snapshot.swarm import Swarm
 

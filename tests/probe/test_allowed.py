@@ -17,7 +17,7 @@ from swarm_probe.owner_limits.egress_policy import (
     Scope,
     scope_of,
 )
-from swarm_probe.udp.bound_sockets import target
+from swarm_probe.sockets import target
 from swarm_protocol.units import NS_PER_S
 
 PUBLIC = "8.8.4.4"

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from swarm_probe.sockets import Target, target
 from swarm_probe.streams import tcp_endpoint
 from swarm_probe.streams.channel import Busy, NotMember, Unreachable, read_exactly
 from swarm_probe.streams.tcp_endpoint import Caller, Purpose, Service, Stream, TcpPeer, dial
-from swarm_probe.udp.bound_sockets import Target, target
 
 CALLER = Caller("a" * 16, 7, b"k" * 32)
 HELLO_BYTES = 40

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swarm_probe.clocks import Clocks
 from swarm_probe.owner_limits.rate_limits import Bucket
-from swarm_probe.udp.bound_sockets import Target, bind_all, target
-from swarm_probe.udp.udp_socket import Arrival, Clocks, UdpPort
+from swarm_probe.sockets import Target, bind_all, target
+from swarm_probe.udp.udp_socket import Arrival, UdpPort
 from swarm_protocol.units import NS_PER_S
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="kernel stamps are asked for on Linux only")

@@ -16,9 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_probe.measure import hop_rounds
+from swarm_probe.measure import hop_rounds, test_scheduler
 from swarm_probe.measure.paths import Paths, PathsConfig
-from swarm_probe.owner_limits import test_scheduler
 from swarm_probe.owner_limits.idle_policy import HOLD_NS, IdlePolicy
 from swarm_probe.owner_limits.rate_limits import Bucket
 from swarm_probe.owner_limits.traffic_budget import (
@@ -29,7 +28,7 @@ from swarm_probe.owner_limits.traffic_budget import (
     TrafficBudget,
     parse_daily,
 )
-from swarm_probe.udp.bound_sockets import target
+from swarm_probe.sockets import target
 from swarm_protocol.messages.probe_messages import Peer, Plan, UplinkLease
 from swarm_protocol.messages.samples import LinkSample, Sample
 from swarm_protocol.units import NS_PER_S

@@ -13,8 +13,8 @@ from typing import TypeVar
 
 import pytest
 
+from swarm_probe.measure.dialer import QUIC
 from swarm_probe.measure.paths import Paths, PathsConfig
-from swarm_probe.streams.dialer import QUIC
 from swarm_protocol.messages.probe_messages import Mapped, Peer, Plan, UplinkLease
 from swarm_protocol.messages.samples import HopSample, LinkSample, ProbeSample, UplinkSample
 

@@ -12,12 +12,12 @@ import msgspec
 import pytest
 
 from swarm_probe.measure import hop
+from swarm_probe.measure.dialer import Dialer
 from swarm_probe.measure.peer import PeerState
+from swarm_probe.sockets import Target, target
 from swarm_probe.streams.channel import Busy, Channel, NoAnswer, NotMember, PeerError, Unreachable
-from swarm_probe.streams.dialer import Dialer
 from swarm_probe.streams.relay_stream import MAX_FLOWS, MAX_WAITING_BYTES, RelayPort
 from swarm_probe.streams.tcp_endpoint import Caller, Purpose, Service, Stream, TcpPeer
-from swarm_probe.udp.bound_sockets import Target, target
 from swarm_protocol.messages.codec import encode
 from swarm_protocol.messages.probe_messages import (
     RELAY_MOST_BYTES,
@@ -129,7 +129,7 @@ async def test_the_collector_is_the_way_only_where_tcp_gets_no_answer_at_all(
     async def dial(to: Target, *_: object) -> Stream:
         raise said[to.sockaddr[0]]
 
-    monkeypatch.setattr("swarm_probe.streams.dialer.dial", dial)
+    monkeypatch.setattr("swarm_probe.measure.dialer.dial", dial)
     peer = Peer(
         node_id=B, name="b", hosts=tuple(said), udp_port=0, tcp_port=7, stamp_key=KEY, ssid_out=1, ssid_in=2, relay=True
     )
@@ -176,8 +176,8 @@ async def test_an_address_that_is_silent_holds_up_none_of_the_others(monkeypatch
         finally:
             ended.append(to.sockaddr[0])
 
-    monkeypatch.setattr("swarm_probe.streams.dialer.dial", dial)
-    monkeypatch.setattr("swarm_probe.streams.dialer.STAGGER_S", 0.01)
+    monkeypatch.setattr("swarm_probe.measure.dialer.dial", dial)
+    monkeypatch.setattr("swarm_probe.measure.dialer.STAGGER_S", 0.01)
     peer = Peer(node_id=B, name="b", hosts=(), udp_port=0, tcp_port=7, stamp_key=KEY, ssid_out=1, ssid_in=2)
     member = PeerState(
         peer, tuple(found for host in ("10.0.0.1", "10.0.0.2") if (found := target(host, 7)) is not None)

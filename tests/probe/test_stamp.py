@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_probe.measure.quantiles import quantile
+from swarm_probe.quantiles import quantile
 from swarm_probe.udp import stamp_sender as session_module
 from swarm_probe.udp.stamp_sender import Ignored, Outgoing, RoundTrip, SessionConfig, StampSession, rtt_ns
 from swarm_protocol.packets import stamp_packet

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm_probe.owner_limits.rate_limits import Bucket
-from swarm_probe.udp.bound_sockets import target
+from swarm_probe.sockets import target
 from swarm_probe.udp.stamp_reflector import FORGET_NS, REPLAY_WINDOW, Accepted, Announced, Reflector, Refused
 from swarm_probe.udp.stamp_replies import LEAVING_KEPT, Leaving
 from swarm_protocol.packets import stamp_packet

@@ -23,7 +23,7 @@ from swarm_collector.members.addresses import is_public
 from swarm_collector.members.admission import Change, Entry
 from swarm_collector.members.membership import HEARTBEAT_NS, Admitted, Member, NodeEvent, Rejected
 from swarm_collector.sessions import data_requests
-from swarm_collector.sessions.keepalive import SessionOver
+from swarm_collector.transport.keepalive import SessionOver
 from swarm_collector.transport.websocket import WebSocketConnection
 from swarm_collector.verification.anomalies import network_of
 from swarm_protocol.messages.codec import DecodeError, encode

@@ -15,9 +15,9 @@ from aiohttp import WSCloseCode
 
 from swarm_collector.members.membership import token_matches
 from swarm_collector.scheduling.measurement_plan import FocusError
-from swarm_collector.sessions import keepalive
-from swarm_collector.sessions.keepalive import SessionOver
 from swarm_collector.sessions.viewer_stream import Feed, Outbox
+from swarm_collector.transport import keepalive
+from swarm_collector.transport.keepalive import SessionOver
 from swarm_collector.transport.websocket import WebSocketConnection
 from swarm_protocol.messages.codec import DecodeError, encode
 from swarm_protocol.messages.probe_messages import PROTOCOL_VERSION

@@ -16,7 +16,7 @@ from aiohttp import WSCloseCode
 from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, SERVER, Protocol
 
-from swarm_collector.sessions.keepalive import SessionOver
+from swarm_collector.transport.keepalive import SessionOver
 from swarm_protocol.text import safe
 
 CLOSE_WITHIN_S: Final = 2.0  # a peer that does not answer a close is not waited for any longer

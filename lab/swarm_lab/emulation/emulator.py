@@ -18,8 +18,8 @@ import numpy as np
 from swarm_lab.emulation.delay_models import Jitter, JitterSource, Loss, LossSource
 from swarm_lab.emulation.home_nat import Nat
 from swarm_lab.emulation.packets import UDP, protocol_of
-from swarm_lab.scenario import Access, Event, Scenario, access_of
-from swarm_lab.verification.truth import Fate
+from swarm_lab.emulation.scenario import Access, Event, Scenario, access_of
+from swarm_lab.emulation.truth import Fate
 from swarm_protocol.snapshot.swarm import Floats
 from swarm_protocol.units import NS_PER_MS
 

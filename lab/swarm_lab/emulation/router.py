@@ -19,8 +19,8 @@ import numpy as np
 
 from swarm_lab.emulation.cities import round_trips_ms
 from swarm_lab.emulation.emulator import Emulator
-from swarm_lab.scenario import Event, city_delays_ms, parse_scenario
-from swarm_lab.verification.truth import TruthWriter
+from swarm_lab.emulation.scenario import Event, city_delays_ms, parse_scenario
+from swarm_lab.emulation.truth import TruthWriter
 from swarm_protocol.units import NS_PER_S
 
 SPIN_NS = 60_000  # measured: sleeping up to 60 µs before the deadline and spinning the rest halves the p50 error

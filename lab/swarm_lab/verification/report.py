@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from swarm_lab.scenario import Scenario
-from swarm_lab.verification.truth import Truth
+from swarm_lab.emulation.scenario import Scenario
+from swarm_lab.emulation.truth import Truth
 from swarm_lab.verification.verify import Row, compare
 from swarm_protocol.messages.samples import HopSample, LinkSample, Sample, UplinkSample
 from swarm_storage.store import open_store

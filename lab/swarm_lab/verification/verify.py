@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from swarm_lab.scenario import Bounds, Scenario, access_of
-from swarm_lab.verification.truth import Fate, Kind, Records, RoundTrips, Truth, round_trips
+from swarm_lab.emulation.scenario import Bounds, Scenario, access_of
+from swarm_lab.emulation.truth import Fate, Kind, Records, RoundTrips, Truth, round_trips
 from swarm_protocol.messages.samples import HopSample, LinkSample, Sample, UplinkSample
 from swarm_protocol.snapshot.swarm import Floats
 from swarm_protocol.units import NS_PER_MS, NS_PER_S

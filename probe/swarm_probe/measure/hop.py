@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from swarm_probe.measure.quantiles import quantile
+from swarm_probe.quantiles import quantile
 from swarm_probe.streams.channel import Channel, Unreachable
 from swarm_protocol.units import NS_PER_S
 

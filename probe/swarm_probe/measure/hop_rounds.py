@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
+from swarm_probe.clocks import Clocks
 from swarm_probe.measure import hop
+from swarm_probe.measure.dialer import Dialer
 from swarm_probe.measure.peer import PeerState
-from swarm_probe.owner_limits.test_scheduler import SlotScheduler
+from swarm_probe.measure.test_scheduler import SlotScheduler
 from swarm_probe.streams.channel import Busy, Channel, NoAnswer, PeerError
-from swarm_probe.streams.dialer import Dialer
 from swarm_probe.streams.tcp_endpoint import Purpose
-from swarm_probe.udp.udp_socket import Clocks
 from swarm_protocol.messages.probe_messages import Plan
 from swarm_protocol.messages.samples import HopSample, Phase, ProbeSample
 from swarm_protocol.text import safe

@@ -18,22 +18,22 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Final
 
+from swarm_probe.clocks import Clocks
 from swarm_probe.measure import hop, uplink
+from swarm_probe.measure.dialer import QUIC, Dialer
 from swarm_probe.measure.hop_rounds import HopRounds, hop_config
 from swarm_probe.measure.peer import PeerState
 from swarm_probe.measure.round_trips import RoundTrips
+from swarm_probe.measure.test_scheduler import SlotScheduler
 from swarm_probe.measure.transfers import Outcome, Transfers
 from swarm_probe.owner_limits.egress_policy import EgressPolicy, Scope, scope_of
 from swarm_probe.owner_limits.idle_policy import IdlePolicy
-from swarm_probe.owner_limits.test_scheduler import SlotScheduler
 from swarm_probe.owner_limits.traffic_budget import TrafficBudget
-from swarm_probe.streams.dialer import QUIC, Dialer
+from swarm_probe.sockets import why
 from swarm_probe.streams.relay_stream import RelayPort
 from swarm_probe.streams.tcp_endpoint import Caller, Purpose, Service, TcpPeer
-from swarm_probe.udp.bound_sockets import why
 from swarm_probe.udp.nat_discovery import Finding
 from swarm_probe.udp.peer_addresses import aims, moved_only, same, tcp_targets
-from swarm_probe.udp.udp_socket import Clocks
 from swarm_protocol.messages.probe_messages import Peer, Plan, Relay, UplinkGrant, UplinkLease
 from swarm_protocol.messages.samples import ProbeSample
 from swarm_protocol.units import NS_PER_MS, NS_PER_S

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from swarm_probe.sockets import Target
 from swarm_probe.streams.tcp_endpoint import Caller
-from swarm_probe.udp.bound_sockets import Target
 from swarm_probe.udp.rtt_session import RttSession
 from swarm_protocol.messages.probe_messages import Peer
 

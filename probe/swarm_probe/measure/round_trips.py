@@ -18,18 +18,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
+from swarm_probe.clocks import Clocks
 from swarm_probe.owner_limits.egress_policy import EgressPolicy
 from swarm_probe.owner_limits.rate_limits import Bucket
 from swarm_probe.owner_limits.traffic_accounting import TrafficAccounting
 from swarm_probe.owner_limits.traffic_budget import TrafficBudget
-from swarm_probe.udp.bound_sockets import Target, why
+from swarm_probe.sockets import Target, why
 from swarm_probe.udp.hole_punching import KNOCK_NS, HolePunch
 from swarm_probe.udp.nat_status import Reachability
 from swarm_probe.udp.rtt_session import IDLE_RTTS_MIN, RttSession, RttTarget, behind_nat, link_sample
 from swarm_probe.udp.stamp_reflector import Announced, Reflector
 from swarm_probe.udp.stamp_replies import KERNEL_STAMP_ERROR_NS, USER_STAMP_ERROR_NS, StampReplies
 from swarm_probe.udp.stamp_sender import REPLY_WAIT_NS, Ignored, Outgoing, RoundTrip, SessionConfig, StampSession
-from swarm_probe.udp.udp_socket import Arrival, Clocks, UdpPort
+from swarm_probe.udp.udp_socket import Arrival, UdpPort
 from swarm_protocol.messages.probe_messages import Peer
 from swarm_protocol.messages.samples import LinkSample
 from swarm_protocol.packets import stamp_packet, stun_packet

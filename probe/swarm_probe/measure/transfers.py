@@ -11,16 +11,16 @@ from dataclasses import replace
 from statistics import median
 from typing import Final, NamedTuple
 
+from swarm_probe.clocks import Clocks
 from swarm_probe.measure import uplink
+from swarm_probe.measure.dialer import Dialer
 from swarm_probe.measure.peer import PeerState
-from swarm_probe.measure.quantiles import quantile
 from swarm_probe.measure.round_trips import RoundTrips
-from swarm_probe.owner_limits.test_scheduler import ATTEND_S, SlotScheduler
+from swarm_probe.measure.test_scheduler import ATTEND_S, SlotScheduler
+from swarm_probe.quantiles import quantile
 from swarm_probe.streams.channel import Busy, Channel, PeerError, Unreachable
-from swarm_probe.streams.dialer import Dialer
 from swarm_probe.streams.tcp_endpoint import Purpose
 from swarm_probe.udp.rtt_session import IDLE_RTTS_MIN, RttSession
-from swarm_probe.udp.udp_socket import Clocks
 from swarm_protocol.messages.probe_messages import UplinkGrant, UplinkLease
 from swarm_protocol.messages.samples import ProbeSample, Transport, UplinkSample
 from swarm_protocol.text import safe

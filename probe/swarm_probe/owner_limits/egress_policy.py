@@ -20,7 +20,7 @@ from collections import OrderedDict
 from typing import Final
 
 from swarm_probe.owner_limits.rate_limits import Bucket
-from swarm_probe.udp.bound_sockets import Target
+from swarm_probe.sockets import Target
 from swarm_protocol.units import NS_PER_S
 
 CONSENT_NS: Final = 60 * NS_PER_S

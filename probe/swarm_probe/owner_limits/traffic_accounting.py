@@ -9,9 +9,9 @@ from __future__ import annotations
 import socket
 from collections import Counter
 
+from swarm_probe.clocks import Clocks
 from swarm_probe.owner_limits.traffic_budget import UDP_HEADERS, Level, TrafficBudget
-from swarm_probe.udp.bound_sockets import Target
-from swarm_probe.udp.udp_socket import Clocks
+from swarm_probe.sockets import Target
 
 
 class TrafficAccounting:

@@ -30,9 +30,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from swarm_probe.sockets import Target
 from swarm_probe.streams.channel import Channel, Unreachable
 from swarm_probe.streams.tcp_endpoint import DIAL_S, PREAMBLE_S, Caller, Purpose, introduce
-from swarm_probe.udp.bound_sockets import Target
 from swarm_probe.udp.udp_socket import Arrival
 
 ALPN: Final = "swarmtop"

@@ -22,8 +22,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from swarm_probe.sockets import SO_TIMESTAMPNS, Target, bind_all, kernel_stamp_ns, why
 from swarm_probe.streams.channel import Busy, Channel, NoAnswer, NotMember, PeerError, Unreachable, read_exactly
-from swarm_probe.udp.bound_sockets import SO_TIMESTAMPNS, Target, bind_all, kernel_stamp_ns, why
 from swarm_protocol.units import NS_PER_S
 
 PREAMBLE_S: Final = 5.0  # for all of it: a slow line needs three round trips, a slow-loris gets no more

@@ -13,10 +13,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
+from swarm_probe.clocks import Clocks
 from swarm_probe.machine.host import addresses
-from swarm_probe.udp.bound_sockets import Target, target
+from swarm_probe.sockets import Target, target
 from swarm_probe.udp.nat_discovery import Finding, NatWatch
-from swarm_probe.udp.udp_socket import Arrival, Clocks, UdpPort
+from swarm_probe.udp.udp_socket import Arrival, UdpPort
 from swarm_protocol.messages.samples import NatKind
 from swarm_protocol.packets.stun_packet import Endpoint
 from swarm_protocol.units import NS_PER_S

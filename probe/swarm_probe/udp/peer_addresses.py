@@ -7,7 +7,7 @@ import logging
 import msgspec
 
 from swarm_probe.owner_limits.egress_policy import EgressPolicy
-from swarm_probe.udp.bound_sockets import Target, target
+from swarm_probe.sockets import Target, target
 from swarm_probe.udp.rtt_session import RttTarget, behind_nat
 from swarm_protocol.messages.probe_messages import Peer
 from swarm_protocol.text import safe

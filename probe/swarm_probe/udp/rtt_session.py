@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from swarm_probe.udp.bound_sockets import Target
+from swarm_probe.sockets import Target
 from swarm_probe.udp.hole_punching import HolePunch
 from swarm_probe.udp.stamp_sender import PathReport, StampSession
 from swarm_protocol.messages.probe_messages import Peer

@@ -10,10 +10,11 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final
 
+from swarm_probe.clocks import Clocks
 from swarm_probe.owner_limits.traffic_accounting import TrafficAccounting
-from swarm_probe.udp.bound_sockets import Target
+from swarm_probe.sockets import Target
 from swarm_probe.udp.stamp_reflector import Reflector, Refused
-from swarm_probe.udp.udp_socket import Arrival, Clocks, UdpPort
+from swarm_probe.udp.udp_socket import Arrival, UdpPort
 from swarm_protocol.packets import stamp_packet
 from swarm_protocol.units import NS_PER_MS
 

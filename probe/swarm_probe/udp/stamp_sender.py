@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final, Literal
 
-from swarm_probe.measure.quantiles import quantile
+from swarm_probe.quantiles import quantile
 from swarm_protocol.packets import stamp_packet
 from swarm_protocol.units import NS_PER_S
 

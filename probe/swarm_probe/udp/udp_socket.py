@@ -13,21 +13,19 @@ import errno
 import socket
 import struct
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from swarm_probe.clocks import Clocks
 from swarm_probe.owner_limits.egress_policy import EgressPolicy
-from swarm_probe.udp.bound_sockets import SO_TIMESTAMPNS, Target, bind_all, kernel_stamp_ns
+from swarm_probe.sockets import SO_TIMESTAMPNS, Target, bind_all, kernel_stamp_ns
 from swarm_protocol.units import NS_PER_S
 
 MAX_DATAGRAM_BYTES: Final = 2048  # more than any STAMP packet; what is longer is cut and then refused by its length
 MAX_DEPARTING: Final = 64  # departures whose stamp has not come yet
 STAMP_AGE_NS: Final = 60 * NS_PER_S  # an arrival's stamp older than this (or of the future): the clock was set
-CLOCK_GAP_NS: Final = 10_000  # two clocks read within this are read together
-CLOCK_TRIES: Final = 5
 
 _LINUX: Final = sys.platform == "linux"
 # <linux/in.h>, <asm-generic/socket.h>, <linux/net_tstamp.h>, <linux/errqueue.h>: Python 3.11 names none of these
@@ -58,29 +56,6 @@ class Arrival:
     kernel: bool  # stamped there; else after this process woke up
     ttl: int  # or hop limit; 0 where the platform does not tell
     reply_with: tuple[Cmsg, ...]  # makes an answer leave from the address that was asked
-
-
-class Clocks:
-    """Wall and monotonic clock, and what one showed when the other showed something."""
-
-    def __init__(
-        self, wall_ns: Callable[[], int] = time.time_ns, mono_ns: Callable[[], int] = time.monotonic_ns
-    ) -> None:
-        self.wall_ns = wall_ns
-        self.mono_ns = mono_ns
-
-    def offset_ns(self) -> int:
-        """Wall − monotonic, now. Read until nothing came in between: a preemption there would look like delay."""
-        best_gap, best = None, 0
-        for _ in range(CLOCK_TRIES):
-            before = self.mono_ns()
-            wall = self.wall_ns()
-            gap = self.mono_ns() - before
-            if best_gap is None or gap < best_gap:
-                best_gap, best = gap, wall - before - gap // 2
-            if gap <= CLOCK_GAP_NS:
-                break
-        return best
 
 
 class UdpPort:

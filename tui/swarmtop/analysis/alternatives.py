@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from swarm_predict.advice.node_loss import Loss, losses
+from swarm_predict.advice.robust import Steadier, steadier
 from swarm_predict.cost.build import build_tables
 from swarm_predict.cost.engines import engine_facts
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.search.pareto import Point, front
-from swarm_predict.search.robust import Steadier, steadier
 from swarm_predict.types import Placement, Plan, Workload
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.text import safe

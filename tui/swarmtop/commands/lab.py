@@ -21,8 +21,8 @@ import numpy as np
 
 from swarm_lab.bundled import bundled, scenario_text
 from swarm_lab.emulation import netns
+from swarm_lab.emulation.scenario import Scenario, ScenarioError, parse_scenario
 from swarm_lab.recording import RECORDED, pack, unpack
-from swarm_lab.scenario import Scenario, ScenarioError, parse_scenario
 from swarm_predict.placement import parse_placement
 from swarm_predict.types import NotMeasured, Workload
 from swarm_storage.errors import StoreError

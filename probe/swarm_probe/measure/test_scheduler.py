@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Literal
 
+from swarm_probe.clocks import Clocks
 from swarm_probe.measure.round_trips import RoundTrips
 from swarm_probe.owner_limits.idle_policy import IdlePolicy, system_battery, system_counters
 from swarm_probe.owner_limits.traffic_budget import TrafficBudget
 from swarm_probe.streams.channel import Channel
 from swarm_probe.streams.tcp_endpoint import Stream
-from swarm_probe.udp.udp_socket import Clocks
 from swarm_protocol.units import NS_PER_S
 
 ATTEND_S: Final = 1.0

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final
 
 from swarm_probe.measure.peer import PeerState
 from swarm_probe.measure.round_trips import RoundTrips
+from swarm_probe.sockets import Target
 from swarm_probe.streams.channel import Channel, NoAnswer, PeerError
 from swarm_probe.streams.relay_stream import RelayPort
 from swarm_probe.streams.tcp_endpoint import DIAL_S, Purpose, Stream, dial
-from swarm_probe.udp.bound_sockets import Target
 from swarm_probe.udp.udp_socket import Arrival
 from swarm_protocol.messages.samples import Transport
 from swarm_protocol.units import NS_PER_S
