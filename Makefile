@@ -16,7 +16,7 @@ TEST_EXTRAS := .[torch,test]
 
 
 .PHONY: release-pins audit
-.PHONY: run test lint types contracts pytest bench docs reference pictures clean
+.PHONY: run test lint types contracts pytest bench docs reference dist pictures clean
 
 run: $(VENV)/.installed-run-$(TORCH)
 	@$(BIN)/swarmtop
@@ -45,6 +45,10 @@ docs: $(VENV)/.installed-test
 
 reference: $(VENV)/.installed-test
 	$(BIN)/python tools/reference.py
+
+# Wheel and sdist in dist/, with man pages and shell completions.
+dist: $(VENV)/.installed-test
+	$(BIN)/python -m hatchling build
 
 # What a release installs, each file with its hash; made anew whenever constraints.txt changes (needs the registry).
 release-pins: $(BIN)/python

@@ -1,21 +1,18 @@
-"""Writes what the code itself says into files: reference, man pages, completions. `make reference`; --check compares.
+"""Write the reference pages from the code. `make reference`; --check compares instead.
 
     docs/reference/commands.md     --help of every command
     docs/reference/engines.md      how each engine moves a token, with the source of every figure
     docs/reference/keys.md         the keys of every screen
     docs/reference/csv.md          the columns of every kind of sample
-    deploy/man/*.1                 man pages
-    deploy/completions/*           bash and zsh
 
 A test holds the files to the code. argparse lays its help out a little differently from one Python to the next, so they
-are written (and held) with Python 3.11.
+are written (and held) with Python 3.11. Man pages and completions: `shell_files.py`.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,13 +20,9 @@ from pathlib import Path
 os.environ["COLUMNS"] = "100"  # before argparse looks
 os.environ.pop("SWARMTOP_TOKEN", None)
 
-import shtab
-from argparse_manpage.manpage import Manpage
-
 from swarm_collector.options import options_parser
 from swarm_predict.cost.engines import ENGINES
 from swarm_probe.cli import probe_parser
-from swarm_protocol import __version__
 from swarm_storage.csv_format import CSV_KINDS, header
 from swarmtop import cli
 from swarmtop.commands import COMMANDS
@@ -46,11 +39,6 @@ def files() -> Iterator[tuple[str, str]]:
     yield "docs/reference/engines.md", engines_page()
     yield "docs/reference/keys.md", keys_page()
     yield "docs/reference/csv.md", csv_page()
-    for name, parser in parsers():
-        yield f"deploy/man/{name.replace(' ', '-')}.1", man_page(parser)
-    whole = whole_parser()
-    for shell, path in (("bash", "swarmtop.bash"), ("zsh", "_swarmtop")):
-        yield f"deploy/completions/{path}", _plain(shtab.complete(whole, shell))
 
 
 def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
@@ -61,28 +49,10 @@ def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     yield "swarm-collector", options_parser()
 
 
-def whole_parser() -> argparse.ArgumentParser:
-    """`swarmtop` with its commands as subparsers, which completions want; the program itself imports one at a time."""
-    parser = cli.top_parser()
-    parser.usage = None
-    commands = parser.add_subparsers(parser_class=argparse.ArgumentParser)
-    for command in COMMANDS:
-        own = cli.command_parser(command)
-        own.add_help = False
-        commands.add_parser(command.name, help=command.help, parents=[_without_help(own)])
-    return parser
-
-
-def _without_help(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    parser._handle_conflict_resolve(None, [("-h", parser._option_string_actions["-h"])])  # type: ignore[arg-type]
-    parser._handle_conflict_resolve(None, [("--help", parser._option_string_actions["--help"])])  # type: ignore[arg-type]
-    return parser
-
-
 def commands_page() -> str:
     parts = ["# Commands", MADE, ""]
     for name, parser in parsers():
-        parts += [f"## {name}", "", "```text", _plain(parser.format_help()).rstrip(), "```", ""]
+        parts += [f"## {name}", "", "```text", plain(parser.format_help()).rstrip(), "```", ""]
     return "\n".join(parts)
 
 
@@ -123,16 +93,7 @@ def csv_page() -> str:
     return "\n".join(parts) + "\n"
 
 
-def man_page(parser: argparse.ArgumentParser) -> str:
-    parser.man_short_description = (parser.description or "").strip().splitlines()[0]  # type: ignore[attr-defined]
-    page = str(Manpage(parser, format="pretty"))
-    page = re.sub(
-        r"^\.TH .*$", f'.TH "{parser.prog.upper()}" "1" "" "swarmtop {__version__}"', page, count=1, flags=re.M
-    )
-    return _plain(page).rstrip() + "\n"
-
-
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Without this machine's folders: a reader has others."""
     return text.replace(str(Path.home()), "~")
 
@@ -144,11 +105,6 @@ def main() -> int:
     made = dict(files())
     if "--check" in sys.argv[1:]:
         old = [name for name, text in made.items() if not _is(ROOT / name, text)]
-        old += [
-            str(path.relative_to(ROOT))
-            for path in ROOT.glob("deploy/man/*.1")
-            if str(path.relative_to(ROOT)) not in made
-        ]
         print("".join(f"{name} is not as the code is; run make reference\n" for name in old), end="")
         return 1 if old else 0
     for name, text in made.items():

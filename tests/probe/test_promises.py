@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_probe.measure import hop_rounds, test_scheduler
+from swarm_probe.measure import hop_rounds, slot_scheduler
 from swarm_probe.measure.paths import Paths, PathsConfig
 from swarm_probe.owner_limits.idle_policy import HOLD_NS, IdlePolicy
 from swarm_probe.owner_limits.rate_limits import Bucket
@@ -227,8 +227,8 @@ def plan(*peers: Peer, interval_ms: float = 30.0, hop_every_ms: float = 1000.0) 
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hop_rounds, "FIRST_HOP_S", 0.02)
     monkeypatch.setattr("swarm_probe.measure.hop.IDLE_NS", 1_000_000)
-    monkeypatch.setattr(test_scheduler, "system_battery", lambda: None)
-    monkeypatch.setattr(test_scheduler, "system_counters", dict)
+    monkeypatch.setattr(slot_scheduler, "system_battery", lambda: None)
+    monkeypatch.setattr(slot_scheduler, "system_counters", dict)
 
 
 @pytest.fixture
@@ -291,7 +291,7 @@ async def test_on_battery_nothing_is_begun_but_others_are_answered(
     nodes: list[Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     only_me = iter([64.0])  # who starts first asks first; the next look is half a minute away
-    monkeypatch.setattr(test_scheduler, "system_battery", lambda: next(only_me, None))
+    monkeypatch.setattr(slot_scheduler, "system_battery", lambda: next(only_me, None))
     me = Node()
     await introduced(nodes, me)
     assert await me.counts("stamp_answered", 3) >= 3
@@ -311,8 +311,8 @@ async def test_while_the_owner_uses_the_line_tests_wait_and_windows_are_marked(
         total += 2_000_000
         return {"eth0": (total, 0)}
 
-    monkeypatch.setattr(test_scheduler, "system_counters", busy)
-    monkeypatch.setattr(test_scheduler, "ATTEND_S", 0.51)
+    monkeypatch.setattr(slot_scheduler, "system_counters", busy)
+    monkeypatch.setattr(slot_scheduler, "ATTEND_S", 0.51)
     me = Node()
     await introduced(nodes, me, hop_every_ms=60_000.0)
     async with asyncio.timeout(10):
@@ -402,11 +402,11 @@ async def test_what_still_arrives_when_a_transfer_has_ended_is_nobody_elses(
         await real_sleep(0)
 
     real_sleep = asyncio.sleep
-    monkeypatch.setattr(test_scheduler, "system_counters", counters)
-    monkeypatch.setattr(test_scheduler, "system_battery", lambda: None)
-    monkeypatch.setattr(test_scheduler.asyncio, "sleep", next_look)
-    own = test_scheduler.SlotScheduler(_Trips(), TrafficBudget(None), IdlePolicy(), Counter(), clocks)  # type: ignore[arg-type]
-    monkeypatch.setattr(test_scheduler, "DRAIN_S", 0.0)
+    monkeypatch.setattr(slot_scheduler, "system_counters", counters)
+    monkeypatch.setattr(slot_scheduler, "system_battery", lambda: None)
+    monkeypatch.setattr(slot_scheduler.asyncio, "sleep", next_look)
+    own = slot_scheduler.SlotScheduler(_Trips(), TrafficBudget(None), IdlePolicy(), Counter(), clocks)  # type: ignore[arg-type]
+    monkeypatch.setattr(slot_scheduler, "DRAIN_S", 0.0)
     with own.transfer():
         pass
     await own.no_transfer.wait()
@@ -427,11 +427,11 @@ async def test_what_goes_to_the_collector_is_nobody_elses_traffic(monkeypatch: p
         if looks == 4:
             raise asyncio.CancelledError
 
-    monkeypatch.setattr(test_scheduler, "system_counters", lambda: {"eth0": (round(1.05 * carried), 0)})
-    monkeypatch.setattr(test_scheduler, "system_battery", lambda: None)
-    monkeypatch.setattr(test_scheduler.asyncio, "sleep", a_second_later)
+    monkeypatch.setattr(slot_scheduler, "system_counters", lambda: {"eth0": (round(1.05 * carried), 0)})
+    monkeypatch.setattr(slot_scheduler, "system_battery", lambda: None)
+    monkeypatch.setattr(slot_scheduler.asyncio, "sleep", a_second_later)
     idle_policy, clocks = IdlePolicy(), SimpleNamespace(mono_ns=lambda: looks * NS_PER_S, wall_ns=lambda: T0)
-    own = test_scheduler.SlotScheduler(_Trips(), TrafficBudget(None), idle_policy, Counter(), clocks)  # type: ignore[arg-type]
+    own = slot_scheduler.SlotScheduler(_Trips(), TrafficBudget(None), idle_policy, Counter(), clocks)  # type: ignore[arg-type]
     own.link_carried = lambda: (carried, 0)
     with pytest.raises(asyncio.CancelledError):
         await own.attend()
@@ -441,9 +441,9 @@ async def test_what_goes_to_the_collector_is_nobody_elses_traffic(monkeypatch: p
 
 async def test_a_transfer_is_over_when_its_queue_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Up to a second of it is left in a home's modem: a hop begun at once would read hundreds of milliseconds."""
-    monkeypatch.setattr(test_scheduler, "DRAIN_S", 0.05)
+    monkeypatch.setattr(slot_scheduler, "DRAIN_S", 0.05)
     trips, clocks = _Trips(), SimpleNamespace(mono_ns=lambda: T0, wall_ns=lambda: T0)
-    own = test_scheduler.SlotScheduler(trips, TrafficBudget(None), IdlePolicy(), Counter(), clocks)  # type: ignore[arg-type]
+    own = slot_scheduler.SlotScheduler(trips, TrafficBudget(None), IdlePolicy(), Counter(), clocks)  # type: ignore[arg-type]
     with own.transfer():
         pass
     assert own.transferring

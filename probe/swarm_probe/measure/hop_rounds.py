@@ -14,7 +14,7 @@ from swarm_probe.clocks import Clocks
 from swarm_probe.measure import hop
 from swarm_probe.measure.dialer import Dialer
 from swarm_probe.measure.peer import PeerState
-from swarm_probe.measure.test_scheduler import SlotScheduler
+from swarm_probe.measure.slot_scheduler import SlotScheduler
 from swarm_probe.streams.channel import Busy, Channel, NoAnswer, PeerError
 from swarm_probe.streams.tcp_endpoint import Purpose
 from swarm_protocol.messages.probe_messages import Plan

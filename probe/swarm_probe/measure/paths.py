@@ -1,7 +1,7 @@
 """The probe's view of the network: measures every peer of the plan, answers those that measure us.
 
 Does what a plan says by its parts: round trips and how the UDP port can be reached (`round_trips`, `nat_status`), hops
-(`hop_rounds`), transfers (`transfers`), by the way that `dialer` finds, when `test_scheduler` allows. Where UDP is
+(`hop_rounds`), transfers (`transfers`), by the way that `dialer` finds, when `slot_scheduler` allows. Where UDP is
 blocked, hops and transfers go on.
 """
 
@@ -24,7 +24,7 @@ from swarm_probe.measure.dialer import QUIC, Dialer
 from swarm_probe.measure.hop_rounds import HopRounds, hop_config
 from swarm_probe.measure.peer import PeerState
 from swarm_probe.measure.round_trips import RoundTrips
-from swarm_probe.measure.test_scheduler import SlotScheduler
+from swarm_probe.measure.slot_scheduler import SlotScheduler
 from swarm_probe.measure.transfers import Outcome, Transfers
 from swarm_probe.owner_limits.egress_policy import EgressPolicy, Scope, scope_of
 from swarm_probe.owner_limits.idle_policy import IdlePolicy

@@ -16,7 +16,7 @@ from swarm_probe.measure import uplink
 from swarm_probe.measure.dialer import Dialer
 from swarm_probe.measure.peer import PeerState
 from swarm_probe.measure.round_trips import RoundTrips
-from swarm_probe.measure.test_scheduler import ATTEND_S, SlotScheduler
+from swarm_probe.measure.slot_scheduler import ATTEND_S, SlotScheduler
 from swarm_probe.quantiles import quantile
 from swarm_probe.streams.channel import Busy, Channel, PeerError, Unreachable
 from swarm_probe.streams.tcp_endpoint import Purpose
