@@ -1,4 +1,4 @@
-"""A swarm written by hand: what INTERFACES promises about each line, and one clear line for each mistake."""
+"""A swarm written by hand: what the format promises about each line, and one clear line for each mistake."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from swarm_storage.history.recording import EVER_NS, Reader
 from swarm_storage.store import Store, open_store
 
 GOLDENS = Path(__file__).parent / "goldens"
-PROMISED = {  # INTERFACES: change only with a strong reason
+PROMISED = {  # promised columns: change only with a strong reason
     "link": "time,src,dst,path,sent,lost,rtt_min_ms,rtt_p50_ms,rtt_p95_ms,rtt_p99_ms,pdv_ms,jitter_rfc3550_ms,hop_ms,"
     "loaded,timestamps,ipdv_ms,duplicates,reordered,ttl_out,ttl_back,why",
     "uplink": "time,src,dst,bytes,mbps,bound,rtt_idle_ms,rtt_loaded_ms,seconds,transport",

@@ -34,9 +34,8 @@ from swarm_protocol.messages.viewer_messages import (
 )
 from swarm_protocol.snapshot.frames import encode_diff, encode_keyframe
 from swarm_protocol.snapshot.swarm import NodeFacts, Swarm
-from swarmtop.sources import first_frame
 from swarmtop.sources.live import LiveSource
-from swarmtop.sources.source import SourceError
+from swarmtop.sources.source import SourceError, first_frame
 from swarmtop.sources.stream import RETRY_CAP_S, Backoff, FrameFollower
 
 NODE = "00112233445566aa"

@@ -16,9 +16,8 @@ from swarm_storage.store import open_store
 from swarm_storage.transaction import NodeBatch
 from swarmtop import cli
 from swarmtop.commands.export import KINDS, ROLLUPS
-from swarmtop.sources import first_frame
 from swarmtop.sources.replay import ReplaySource
-from swarmtop.sources.source import SourceError
+from swarmtop.sources.source import SourceError, first_frame
 
 A, B = "a" * 16, "b" * 16
 BEGAN = ns_from_iso("2026-11-23T14:00:00")

@@ -39,7 +39,7 @@ class Access(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     loss: Loss = Loss()
 
 
-# DESIGN's profiles: cluster, fiber, cable and 5G of the article that this project starts from.
+# Access profiles: cluster, fiber, cable and 5G of the article that this project starts from.
 PROFILES: Final[dict[str, Access]] = {
     "datacentre": Access(up_mbps=1000, down_mbps=1000, delay_ms=0.2, queue_ms=20),
     "lan": Access(up_mbps=1000, down_mbps=1000, delay_ms=0.1, queue_ms=20),

@@ -6,8 +6,7 @@ import asyncio
 import threading
 
 from aiohttp import web
-
-from swarmtop.watch.server import Manner, application
+from openai_server import Manner, application
 
 
 class Served:

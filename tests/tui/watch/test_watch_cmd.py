@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from openai_server import Manner
 from served import Served
 
 from swarmtop import cli
 from swarmtop.errors import CommandError
 from swarmtop.watch.client import Client, Endpoint, Question, RequestFailed, endpoint_base
-from swarmtop.watch.server import Manner
 
 GARAGE = Path(__file__).parents[3] / "examples" / "garage.toml"
 TWO = "attic-3090:0-21,lab-a4000:22-31"

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from openai_server import Manner
 from served import Served
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
@@ -26,7 +27,6 @@ from swarm_protocol.snapshot.frames import encode_keyframe
 from swarm_protocol.snapshot.swarm_file import parse_swarm
 from swarmtop import cli
 from swarmtop.analysis.engine_runs import at_placement, baselines
-from swarmtop.watch.server import Manner
 
 GARAGE = parse_swarm((Path(__file__).parents[3] / "examples" / "garage.toml").read_text(), source="garage")
 TWO = "attic-3090:0-21,lab-a4000:22-31"

@@ -10,8 +10,7 @@ from typing import Final
 
 from swarm_protocol.snapshot.swarm import Swarm
 from swarmtop.progress import progress
-from swarmtop.sources import first_frame
-from swarmtop.sources.source import Source
+from swarmtop.sources.source import Source, first_frame
 
 PIPE_WIDTH: Final = 100  # of a page that goes into a file
 

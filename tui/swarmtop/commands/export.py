@@ -19,12 +19,10 @@ from swarmtop.errors import DONE, CommandError
 from swarmtop.progress import progress
 from swarmtop.sources.source import Source
 from swarmtop.text.parquet import ParquetFile
-from swarmtop.text.pseudonyms import Pseudonyms
 
 EXAMPLE: Final = """
 swarmtop export --db swarm.db --csv samples/                     one file a kind
 swarmtop export --db swarm.db --kind link --since -1h --csv -    the last hour's round trips, to a pipe
-swarmtop export --db swarm.db --csv samples/ --pseudonyms        to be published: no names
 swarmtop export --connect 10.0.0.5:9470 --kind compute --csv compute.csv
 swarmtop export --db swarm.db --kind link --parquet link.parquet
 swarmtop export --db swarm.db --kind link_hour --since -30d --csv -   medians of each hour, long after the samples
@@ -48,11 +46,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--since", type=when, metavar="TIME", help="2026-11-23T14:00 (UTC) or -1h (default: the start)")
     parser.add_argument("--until", type=when, metavar="TIME", help="the same (default: the end)")
-    parser.add_argument(
-        "--pseudonyms",
-        action="store_true",
-        help="other names for nodes, and no words that people wrote: to be published",
-    )
     add_source(parser)
 
 
@@ -70,17 +63,16 @@ def run(args: argparse.Namespace) -> int:
     target = args.csv if args.parquet is None else args.parquet
     folder = _folder(target, args.kind, ending)
     source = open_source(args)
-    pseudonyms = Pseudonyms() if args.pseudonyms else None
 
     async def work() -> None:
         try:
             if folder is not None:
                 for kind in (args.kind,) if args.kind else KINDS:
-                    await _to_file(source, pseudonyms, kind, since_ns, until_ns, folder / f"{kind}.{ending}", ending)
+                    await _to_file(source, kind, since_ns, until_ns, folder / f"{kind}.{ending}", ending)
             elif target in (None, "-"):
-                await _pour(source, pseudonyms, args.kind, since_ns, until_ns, sys.stdout.write)
+                await _pour(source, args.kind, since_ns, until_ns, sys.stdout.write)
             else:
-                await _to_file(source, pseudonyms, args.kind, since_ns, until_ns, Path(target), ending)
+                await _to_file(source, args.kind, since_ns, until_ns, Path(target), ending)
         finally:
             await source.close()
 
@@ -107,14 +99,10 @@ def _folder(target: str | None, kind: str | None, ending: str) -> Path | None:
     return Path(target)
 
 
-async def _pour(
-    source: Source, pseudonyms: Pseudonyms | None, kind: str, since_ns: int, until_ns: int, write: Callable[[str], int]
-) -> int:
+async def _pour(source: Source, kind: str, since_ns: int, until_ns: int, write: Callable[[str], int]) -> int:
     """The number of lines written, header included."""
     lines = 0
-    plain = source.export(kind, since_ns, until_ns)
-    made = plain if pseudonyms is None else pseudonyms.rewrite(plain)
-    pieces = cast("AsyncGenerator[str, None]", made)
+    pieces = cast("AsyncGenerator[str, None]", source.export(kind, since_ns, until_ns))
     try:
         async for piece in pieces:
             write(piece)
@@ -124,9 +112,7 @@ async def _pour(
     return lines
 
 
-async def _to_file(
-    source: Source, pseudonyms: Pseudonyms | None, kind: str, since_ns: int, until_ns: int, path: Path, ending: str
-) -> None:
+async def _to_file(source: Source, kind: str, since_ns: int, until_ns: int, path: Path, ending: str) -> None:
     """The file appears whole or not at all: it is written beside itself and then renamed."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -134,12 +120,12 @@ async def _to_file(
         if ending == "parquet":
             table = ParquetFile(draft, kind)
             try:
-                lines = await _pour(source, pseudonyms, kind, since_ns, until_ns, table.write)
+                lines = await _pour(source, kind, since_ns, until_ns, table.write)
             finally:
                 table.close()
         else:
             with draft.open("w", encoding="utf-8", newline="") as file:
-                lines = await _pour(source, pseudonyms, kind, since_ns, until_ns, file.write)
+                lines = await _pour(source, kind, since_ns, until_ns, file.write)
         draft.replace(path)
     except OSError as error:
         raise CommandError(

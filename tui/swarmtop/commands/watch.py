@@ -147,7 +147,7 @@ class Swarming:
 
     async def __aenter__(self) -> Swarming:
         from swarmtop.config import open_source
-        from swarmtop.sources import first_frame
+        from swarmtop.sources.source import first_frame
 
         if self._args.placement or self._args.connect:
             self._source = open_source(self._args)
@@ -159,7 +159,7 @@ class Swarming:
             await self._source.close()
 
     async def predicted(self) -> Prediction | None:
-        from swarmtop.sources import first_frame
+        from swarmtop.sources.source import first_frame
 
         if self._args.placement and self._source is not None and self._source.mode == "live":
             await self._predict(await first_frame(self._source))

@@ -30,9 +30,8 @@ from swarmtop.commands.invite import reachable_address
 from swarmtop.config import LOOPBACK
 from swarmtop.errors import UNUSABLE, CommandError
 from swarmtop.progress import progress
-from swarmtop.sources import first_frame
 from swarmtop.sources.live import LiveSource
-from swarmtop.sources.source import SourceError
+from swarmtop.sources.source import SourceError, first_frame
 
 EVERYWHERE: Final = ("0.0.0.0", "::")  # listens on every address of this machine
 READY_WITHIN_S: Final = 60.0  # a first start compiles and makes a database, on a slow disk too

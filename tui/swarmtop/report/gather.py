@@ -17,8 +17,7 @@ from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.units import NS_PER_S
 from swarmtop.analysis.analysis import Analysis, alive, analyse, only
 from swarmtop.analysis.assessment import Judgement, judge
-from swarmtop.sources import first_frame
-from swarmtop.sources.source import History, Recording, Source
+from swarmtop.sources.source import History, Recording, Source, first_frame
 
 LIVE_SPAN_S: Final = 3600  # of a running swarm
 MOST_POINTS: Final = 120

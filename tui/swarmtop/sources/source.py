@@ -5,9 +5,9 @@ Screens and commands know only this interface, so that every one of them works l
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeGuard
+from typing import TYPE_CHECKING, Literal, Protocol, TypeGuard, cast
 
 if TYPE_CHECKING:  # numpy and msgspec: `--help` needs SourceError from here, and neither of them
     from swarm_protocol.layer_shape import LayerShape
@@ -17,7 +17,7 @@ Mode = Literal["live", "replay", "file"]
 
 
 class SourceError(Exception):
-    """One line for the person at the screen; `exit_code` as INTERFACES has it (2 unusable, 3 unreachable)."""
+    """One line for the person at the screen; `exit_code`: 2 unusable, 3 unreachable."""
 
     def __init__(self, text: str, exit_code: int) -> None:
         super().__init__(text)
@@ -80,3 +80,14 @@ class Recording(Source, Protocol):
 
 def is_recording(source: Source) -> TypeGuard[Recording]:
     return hasattr(source, "span") and hasattr(source, "swarm_at")
+
+
+async def first_frame(source: Source) -> Swarm:
+    """The first state a source has; live, it waits for it. Raises SourceError."""
+    frames = cast("AsyncGenerator[Swarm, None]", source.frames())
+    try:
+        return await anext(frames)
+    except StopAsyncIteration:
+        raise SourceError(f"{source.title} has no state to show", 2) from None
+    finally:
+        await frames.aclose()

@@ -1,6 +1,6 @@
-"""A small OpenAI-compatible endpoint that streams at a known speed: to try `swarmtop watch` without an engine.
+"""A small OpenAI-compatible endpoint that streams at a known speed, for tests of `swarmtop watch`.
 
-    python -m swarmtop.watch.server --port 8000 --ttft-ms 300 --tpot-ms 80
+    python tests/tui/watch/openai_server.py --port 8000 --ttft-ms 300 --tpot-ms 80
 
 It has no model: its words are numbered. Times are kept against a steady clock, so that errors do not add up.
 """
@@ -97,7 +97,7 @@ async def _send(reply: web.StreamResponse, chunk: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m swarmtop.watch.server", description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--ttft-ms", type=float, default=100.0)
     parser.add_argument("--tpot-ms", type=float, default=20.0)
