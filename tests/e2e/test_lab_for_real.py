@@ -113,7 +113,7 @@ def test_kill_9_leaves_no_process_behind(scenario: Path, tmp_path: Path) -> None
 
 AS_NOBODY = """
 import ctypes, os
-from swarm_lab import netns
+from swarm_lab.emulation import netns
 os.setgroups([]), os.setgid(65534), os.setuid(65534)
 ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: as after an exec, so that /proc/self is ours
 print(netns.why_unavailable())

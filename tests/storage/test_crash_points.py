@@ -24,7 +24,9 @@ NOW = T0 + 10 * HOUR_NS  # by the clock of the child, which keeps an hour
 CHILD = """
 import os, signal, sys
 from made import A, T0, batch, event, link
-from swarm_storage import db, keeper, retention, rolling, schema, transaction, writer
+from swarm_storage import sql, transaction, writer
+from swarm_storage.history import retention, roll_forward
+from swarm_storage.sqlite import backend, schema
 from swarm_storage.store import open_store
 
 def die(*_, **__):
@@ -48,11 +50,11 @@ def on_call(number, real):
 
 path, point = sys.argv[1:]
 hour = 3600 * 10**9
-writer.TIDY_EVERY_S = keeper.TIDY_EVERY_S = keeper.STEP_PAUSE_S = 0.0
+writer.TIDY_EVERY_S = backend.TIDY_EVERY_S = backend.STEP_PAUSE_S = 0.0
 store = open_store(path)
 w = store.writer(retain_ns=hour)
-w._keeper._prunes._clock_ns = lambda: T0 + 10 * hour
-w._keeper._prunes._steady_ns = lambda: 0
+w._backend._prunes._clock_ns = lambda: T0 + 10 * hour
+w._backend._prunes._steady_ns = lambda: 0
 for seq in range(1, 4):
     links = [link(T0 + seq * 60 * 10**9 + i) for i in range(40)]
     w.submit(batch(seq, [*links, event(T0 + 10 * hour + seq)])).result(20)
@@ -63,15 +65,15 @@ for seq in range(4, 400):
     print(seq, flush=True)
 """
 POINTS = {
-    "before a transaction": "db.SqliteDb.begin = die",
-    "rows are in, the cursor is not": "db.SqliteDb.insert = after(db.SqliteDb.insert)",
-    "before the commit": "db.SqliteDb.commit = die",
+    "before a transaction": "sql.SqliteDb.begin = die",
+    "rows are in, the cursor is not": "sql.SqliteDb.insert = after(sql.SqliteDb.insert)",
+    "before the commit": "sql.SqliteDb.commit = die",
     "committed, nobody was told": "transaction.Transaction.committed = die",
     "told one of two": "writer.Writer._answer = on_call(2, writer.Writer._answer)",
-    "rolling up, minutes are in": "rolling._keep_newest = die",
-    "rolling up an hour": "rolling._roll_hour = after(rolling._roll_hour)",
+    "rolling up, minutes are in": "roll_forward._keep_newest = die",
+    "rolling up an hour": "roll_forward._roll_hour = after(roll_forward._roll_hour)",
     "pruning, some rows are gone": "retention.raw_floor = on_call(3, retention.raw_floor)",
-    "folding the log": "keeper.WAL_IDLE_BYTES = 0; keeper.SqliteKeeper._checkpoint = die",
+    "folding the log": "backend.WAL_IDLE_BYTES = 0; backend.SqliteBackend._checkpoint = die",
 }
 
 
@@ -112,7 +114,7 @@ import os, signal, sqlite3
 old = sqlite3.connect({str(path)!r})
 old.executescript(open({str(golden)!r}).read())
 old.close()
-from swarm_storage import schema
+from swarm_storage.sqlite import schema
 from swarm_storage.store import open_store
 def die(db):
     schema_steps[3](db)

@@ -29,12 +29,12 @@ RECORDED = """
     import json, pickle, sys
     from power_loss import Recorder
     from made import *
-    from swarm_storage import keeper as keeper_module
+    from swarm_storage.sqlite import backend as backend_module
     from swarm_storage import writer as writer_module
     recorder = Recorder()
     from swarm_storage.store import open_store
-    writer_module.TIDY_EVERY_S = keeper_module.TIDY_EVERY_S = 0.0
-    keeper_module.WAL_IDLE_BYTES = 1 << 16  # folds the log now and then
+    writer_module.TIDY_EVERY_S = backend_module.TIDY_EVERY_S = 0.0
+    backend_module.WAL_IDLE_BYTES = 1 << 16  # folds the log now and then
     store = open_store(sys.argv[1])
     writer = store.writer(retain_ns=None)
     opened, acknowledged = len(recorder.ops), []
