@@ -25,6 +25,7 @@ from swarm_protocol.messages.viewer_messages import Focus
 from swarm_protocol.text import safe
 from swarm_protocol.trust.identity import IdentityError, load_or_create_key
 from swarm_protocol.trust.loopback import is_loopback
+from swarm_protocol.values import address_text
 
 if TYPE_CHECKING:
     from swarm_collector.ingest.store_client import StoreClient
@@ -109,7 +110,7 @@ def run(chosen: Options) -> int:
 
 async def _serve(chosen: Options, settings: Settings, store_client: StoreClient, parent: int) -> int:
     from swarm_collector.clock import Clock
-    from swarm_collector.server import ListenError, Server, address_text
+    from swarm_collector.server import ListenError, Server
     from swarm_collector.state import SwarmState
 
     ending = _Ending()

@@ -22,14 +22,15 @@ from swarm_protocol.ports import DEFAULT_PORT
 from swarm_protocol.text import safe
 from swarm_protocol.trust.identity import default_state_dir
 from swarm_protocol.units import NS_PER_S
+from swarm_protocol.values import parse_address, parse_duration_s, parse_size, size_text
 
 TOKEN_VARIABLE: Final = "SWARMTOP_TOKEN"
 PREFIX: Final = "SWARM_COLLECTOR_"
 DEFAULT_MODEL: Final = "llama-3.1-8b"  # as swarmtop's own commands have it
 DEFAULT_WEIGHTS: Final = "fp16"
 DEFAULT_RETAIN: Final = "48h"
-_SIZES: Final = {"MiB": 1 << 20, "GiB": 1 << 30}
-_UNITS_S: Final = {"h": 3600, "d": 86_400, "w": 7 * 86_400}
+MIN_RETAIN_S: Final = 3600.0  # rollups of minutes are made of raw samples once their hour has ended
+EVERY_ADDRESS: Final = "0.0.0.0"
 
 _EPILOG: Final = """\
 example:
@@ -73,7 +74,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting(
         "transfers-a-day",
         "SIZE",
-        f"what upload tests may ask of a member, in and out: 16MiB, 2GiB (default {DAILY_BYTES >> 20}MiB)",
+        f"what upload tests may ask of a member, in and out: 16MiB, 2GiB (default {size_text(DAILY_BYTES)})",
     ),
     Setting("state", "DIR", "folder of the collector's secret and its default store"),
     Setting("insecure", "", "take plain text from other machines too; anybody on the way can read and change it"),
@@ -127,7 +128,7 @@ def options(argv: Sequence[str] | None, environment: Mapping[str, str] = os.envi
     config = given["config"] or environment.get(f"{PREFIX}CONFIG")
     chosen = _defaults() | (_of_file(Path(config)) if config else {}) | _of_environment(environment)
     chosen |= {key: value for key, value in given.items() if value is not None}
-    host, port = address(chosen["listen"])
+    host, port = listen_address(chosen["listen"])
     state = Path(chosen["state"]).expanduser() if chosen["state"] else default_state_dir()
     return Options(
         host=host,
@@ -152,7 +153,7 @@ def _defaults() -> dict[str, Any]:
     return nothing | {
         "listen": f"127.0.0.1:{DEFAULT_PORT}",
         "retain": DEFAULT_RETAIN,
-        "transfers_a_day": f"{DAILY_BYTES >> 20}MiB",
+        "transfers_a_day": f"{size_text(DAILY_BYTES)}",
     }
 
 
@@ -197,31 +198,26 @@ def _instead(near: Sequence[str], known: Mapping[str, object]) -> str:
 
 def retain_ns(text: str) -> int | None:
     """`48h`, `7d`, `4w`; None for `forever`. Raises Unusable."""
-    number, unit = text[:-1], text[-1:]
     if text == "forever":
         return None
-    if not (number.isascii() and number.isdigit() and 0 < int(number) <= 100_000 and unit in _UNITS_S):
-        raise Unusable(f"--retain {safe(text)} is no length of time; give 48h, 7d, 4w or forever")
-    return int(number) * _UNITS_S[unit] * NS_PER_S
+    try:
+        return round(parse_duration_s(text, least_s=MIN_RETAIN_S) * NS_PER_S)
+    except ValueError as error:
+        raise Unusable(f"--retain: {error}; forever keeps all") from error
 
 
 def transfer_bytes(text: str) -> int:
-    """`16MiB`, `2GiB`. Raises Unusable. What each probe allows itself goes before it."""
-    number, unit = text[:-3], text[-3:]
-    if not (number.isascii() and number.isdigit() and 0 < int(number) <= 100_000 and unit in _SIZES):
-        raise Unusable(f"--transfers-a-day {safe(text)} is no size; give 16MiB or 2GiB")
-    return int(number) * _SIZES[unit]
+    """`16MiB`, `2GB`. Raises Unusable. What each probe allows itself goes before it."""
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise Unusable(f"--transfers-a-day: {error}") from error
 
 
-def address(text: str) -> tuple[str, int]:
+def listen_address(text: str) -> tuple[str, int]:
     """`HOST:PORT`, `:PORT` (every address of this machine), `HOST`, `[v6]:PORT`. Raises Unusable."""
-    host, colon, port_text = text.rpartition(":")
-    if not colon or (text.startswith("[") and text.endswith("]")):
-        host, port_text = text, str(DEFAULT_PORT)
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise Unusable(f"--listen {text} is not HOST:PORT; put an IPv6 address in brackets, as in [::1]:{DEFAULT_PORT}")
-    if not (port_text.isascii() and port_text.isdigit() and int(port_text) <= 65535):
-        raise Unusable(f"--listen {text} is not HOST:PORT; a port is a number up to 65535")
-    return host or "0.0.0.0", int(port_text)
+    try:
+        host, port, _ = parse_address(text, any_host=EVERY_ADDRESS, least_port=0)
+    except ValueError as error:
+        raise Unusable(f"--listen: {error}") from error
+    return host, port

@@ -29,6 +29,7 @@ from swarm_protocol.messages.probe_messages import NONCE_HEADER, OPERATE_PATH, P
 from swarm_protocol.messages.viewer_messages import VIEW_PATH
 from swarm_protocol.text import safe
 from swarm_protocol.trust.signing import NONCE_BYTES
+from swarm_protocol.values import address_text
 
 BACKLOG: Final = 1024  # ten thousand probes come back at once after a restart
 PINGED_PROBES: Final = 1_000
@@ -219,7 +220,3 @@ def listen_on(host: str, port: int) -> socket.socket:
 
 def _why(error: OSError) -> str:
     return os.strerror(error.errno).lower() if error.errno else str(error)
-
-
-def address_text(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -53,7 +53,7 @@ def test_an_empty_token_argument_takes_back_the_one_of_the_environment():
         ("retain = 48", 'sets retain = 48; give text in quotes, as in "48h"'),
         ("show_addresses = 'yes'", "sets show_addresses = yes; give true or false"),
         ("listen", "is no TOML ("),
-        ("retain = '5m'", "--retain 5m is no length of time; give 48h, 7d, 4w or forever"),
+        ("retain = '5m'", "--retain: 5m is less than 1h; forever keeps all"),
     ],
 )
 def test_what_a_file_gets_wrong_is_one_line(tmp_path: Path, text: str, said: str):

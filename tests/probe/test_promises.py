@@ -108,7 +108,7 @@ def test_sizes_are_written_as_people_write_them(text: str, size: int) -> None:
 
 def test_none_is_no_limit_and_nonsense_is_told() -> None:
     assert parse_daily("none") is None
-    with pytest.raises(ValueError, match=r"'lots' is no number of bytes; write 50MB, 2GB or none"):
+    with pytest.raises(ValueError, match=r"lots is no size; give 50MB, 16MiB or 2GiB"):
         parse_daily("lots")
 
 

@@ -69,8 +69,8 @@ def test_the_top_help_lists_every_command(run) -> None:  # type: ignore[no-untyp
             "swarmtop: argument --csv: not allowed with argument --json; see swarmtop --help",
         ),
         (
-            ["--once", "--connect", "http://x:1"],
-            "swarmtop: argument --connect: takes HOST:PORT, not a URL ('http://x:1'); leave out http://; "
+            ["--once", "--connect", "ftp://x:1"],
+            "swarmtop: argument --connect: ftp://x:1 is neither HOST:PORT nor a ws:// or wss:// URL; leave out ftp://; "
             "see swarmtop --help",
         ),
         (

@@ -198,7 +198,7 @@ def test_settings_file_is_read_whole(tmp_path: Path) -> None:
         ("theme = 3", "no theme 3; take one of dark, light, contrast"),
         ("colour = true", "no setting colour; there are theme, ascii, columns, alerts and [keys]"),
         ("alerts = 3", 'alerts is a list of rules, as ["state!=lost for 1m"]'),
-        ('alerts = ["rtt_p99_ms<250 for ever"]', "'ever' is no time; write it as 30s, 5m or 1h"),
+        ('alerts = ["rtt_p99_ms<250 for ever"]', "ever is no length of time; give 90s, 15m, 2h, 7d or 4w"),
         ('ascii = "yes"', "ascii is true or false"),
         ('columns = ["speed"]', "no column speed; there are "),
         ('columns = "cost"', "columns is a list of names"),

@@ -16,15 +16,18 @@ from swarm_predict.types import AllReduce, Engine
 from swarm_protocol.ports import DEFAULT_PORT
 from swarm_protocol.trust import certificate_pins
 from swarm_protocol.units import NS_PER_S, ns_from_iso
+from swarm_protocol.values import parse_address, parse_duration_s
 
 DEFAULT_MODEL: Final = "llama-3.1-8b"
 TOKEN_VARIABLE: Final = "SWARMTOP_TOKEN"  # so that a token need not stand in a process list
 ENGINES: Final[tuple[str, ...]] = get_args(Engine)
 ALL_REDUCES: Final[tuple[str, ...]] = get_args(AllReduce)
 
-_ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\s:/\[\]]+))(?::(?P<port>\d{1,5}))?")
-_AGO = re.compile(r"-(\d+(?:\.\d+)?)(s|m|h|d)")
-_AGO_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+LOOPBACK: Final = "127.0.0.1"
+EVERY_ADDRESS: Final = "0.0.0.0"
+YEAR_S: Final = 366 * 86_400
+
+_AGO = re.compile(r"-(?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+")  # as in `-1h`, `-1h30m`
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,20 +54,21 @@ def _indented(text: str) -> str:
 
 
 def address(text: str) -> tuple[str, int]:
-    """HOST:PORT, [IPV6]:PORT or a bare host (the default port)."""
-    if "://" in text:
-        raise argparse.ArgumentTypeError(f"takes HOST:PORT, not a URL ({text!r}); leave out {text.split('://')[0]}://")
-    match = _ADDRESS.fullmatch(text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"takes HOST:PORT ({text!r} is none; write IPv6 as [::1]:{DEFAULT_PORT})")
-    port = int(match["port"]) if match["port"] else DEFAULT_PORT
-    if not 1 <= port <= 65535:
-        raise argparse.ArgumentTypeError(f"takes a port from 1 to 65535 ({port} is none)")
-    return match["six"] or match["host"], port
+    """An argparse type: the address of a collector; `:PORT` is on this machine."""
+    return _address(text, any_host=LOOPBACK)
 
 
-def address_text(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def listen_address(text: str) -> tuple[str, int]:
+    """An argparse type: an address to listen on; `:PORT` is every address of this machine."""
+    return _address(text, any_host=EVERY_ADDRESS)
+
+
+def _address(text: str, *, any_host: str) -> tuple[str, int]:
+    try:
+        host, port, _ = parse_address(text, any_host=any_host)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return host, port
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
@@ -139,13 +143,12 @@ def losses(text: str) -> tuple[str, float]:
     return name, number(0, 3600)(rate)
 
 
-def length_s(text: str) -> int:
-    """An argparse type: `2h`, `7d`, `4w` in seconds."""
-    number, unit = text[:-1], text[-1:]
-    seconds = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}.get(unit, 0)
-    if not (number.isascii() and number.isdigit() and 60 <= int(number) * seconds <= 366 * 86_400):
-        raise argparse.ArgumentTypeError(f"takes a length of time as 2h, 7d or 4w, at most a year ({text!r} is none)")
-    return int(number) * seconds
+def length_s(text: str) -> float:
+    """An argparse type: a length of time in seconds, from a minute to a year."""
+    try:
+        return parse_duration_s(text, least_s=60, most_s=YEAR_S)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def fingerprint(text: str) -> str:
@@ -169,8 +172,8 @@ def when(text: str) -> str:
 
 def at_ns(text: str, now_ns: int) -> int:
     """The moment that `when` accepted. Raises ValueError on anything else."""
-    if match := _AGO.fullmatch(text):
-        return now_ns - round(float(match[1]) * _AGO_SECONDS[match[2]] * NS_PER_S)
+    if _AGO.fullmatch(text):
+        return now_ns - round(parse_duration_s(text[1:]) * NS_PER_S)
     if text == "now":
         return now_ns
     try:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, Protocol, cast
 
 from swarm_protocol import __version__
-from swarmtop.args import Parser, add_question, add_source, address, joined_times
+from swarmtop.args import Parser, add_question, add_source, joined_times, listen_address
 from swarmtop.commands import COMMANDS, Command
 from swarmtop.errors import DONE, INTERNAL, INTERRUPTED, UNUSABLE, CommandError
 from swarmtop.sources.source import SourceError
@@ -126,7 +126,7 @@ def top_parser() -> Parser:
     form.add_argument("--csv", action="store_true", help="with --once: CSV")
     parser.add_argument("--stream", action="store_true", help="with --once: again at each change, until interrupted")
     parser.add_argument(
-        "--listen", metavar="HOST:PORT", type=address, help="start the collector there, so that others can join"
+        "--listen", metavar="HOST:PORT", type=listen_address, help="start the collector there, so that others can join"
     )
     parser.add_argument("--ascii", action="store_true", help="draw the dashboard with ASCII only")
     add_source(parser)

@@ -14,7 +14,6 @@ one line a minute for each kind and peer, in four files of 256 KiB.
 from __future__ import annotations
 
 import contextlib
-import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ import msgspec
 
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_S, iso_utc
+from swarm_protocol.values import parse_size
 
 DAILY_BYTES: Final = 50_000_000
 FREE_SHARE: Final = 0.6
@@ -38,7 +38,6 @@ LOG_FILE: Final = "traffic.log"
 LOG_BYTES: Final = 256 << 10
 LOG_FILES: Final = 4
 MAX_PEERS: Final = 512  # of one day in the totals; those beyond are one line
-_UNITS: Final = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 Kind = Literal["stamp", "hop", "uplink", "collector", "stranger", "other"]
 Level = Literal["free", "thrifty", "spent"]
@@ -188,10 +187,5 @@ class TrafficBudget:
 
 
 def parse_daily(text: str) -> int | None:
-    """`50MB`, `2G`, `50000000`; None for `none`. Raises ValueError."""
-    if text.strip().lower() == "none":
-        return None
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)B?\s*", text.upper())
-    if found is None:
-        raise ValueError(f"{text!r} is no number of bytes; write 50MB, 2GB or none")
-    return int(float(found[1]) * _UNITS[found[2]])
+    """`50MB`, `2GiB`, `50000000`; None for `none`. Raises ValueError."""
+    return None if text.strip().lower() == "none" else parse_size(text, least=0)

@@ -120,7 +120,7 @@ def test_a_silent_collector_calls_and_is_heard_again() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("rtt_p99_ms<100 for soon", "'soon' is no time; write it as 30s, 5m or 1h"),
+        ("rtt_p99_ms<100 for soon", "soon is no length of time; give 90s, 15m, 2h, 7d or 4w"),
         ("rtt_p99_ms<100 margin 5", "'5' is no margin; write it as 10%, less than 100%"),
         ("rtt_p99_ms<100 margin 100%", "'100%' is no margin; write it as 10%, less than 100%"),
         ("rtt_p99_ms<100 for 1m for 2m", "for stands twice in 'rtt_p99_ms<100 for 1m for 2m'"),

@@ -5,7 +5,8 @@
 RULE is one of `swarmtop.analysis.rules`. A place fires once the rule has been broken there for `for` without a pause;
 it clears once the rule has held there with `margin` to spare for `clear`. So one bad window notifies nobody, and a
 figure that hovers about its limit notifies once. What cannot be judged breaks a rule like any other breach, and
-clears like any other."""
+clears like any other.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ from typing import Final, Literal
 
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.units import NS_PER_S
+from swarm_protocol.values import parse_duration_s
 from swarmtop.analysis.analysis import Analysis
 from swarmtop.analysis.rules import Breach, Rule, RuleError, breaches, parse_rule
 
@@ -26,8 +28,6 @@ MARGIN: Final = 0.05
 SILENT_S: Final = 60.0  # even an idle swarm has heartbeats: something changes more often than this
 
 _TAIL = re.compile(r"\s+(for|clear|margin)\s+(\S+)$")
-_TIME = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)")
-_SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +86,10 @@ def parse_alert(text: str) -> AlertRule:
 
 
 def _seconds(text: str) -> float:
-    match = _TIME.fullmatch(text)
-    if match is None:
-        raise RuleError(f"{text[:40]!r} is no time; write it as 30s, 5m or 1h")
-    return float(match[1]) * _SECONDS[match[2]]
+    try:
+        return parse_duration_s(text)
+    except ValueError as error:
+        raise RuleError(str(error)) from None
 
 
 def _share(text: str) -> float:

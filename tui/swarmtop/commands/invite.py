@@ -16,7 +16,8 @@ from swarm_protocol.ports import DEFAULT_PORT
 from swarm_protocol.text import safe
 from swarm_protocol.trust.loopback import is_loopback
 from swarm_protocol.units import NS_PER_S, iso_utc
-from swarmtop.args import add_token, address, address_text, length_s
+from swarm_protocol.values import address_text
+from swarmtop.args import add_token, address, length_s
 from swarmtop.commands.common import one_frame
 from swarmtop.config import LOOPBACK
 from swarmtop.errors import DONE, CommandError
@@ -67,16 +68,16 @@ def run(args: argparse.Namespace) -> int:
         remark = "the collector listens on this machine alone; start it with --listen 0.0.0.0:9470 to let others in"
     elif shown in operator_client.EVERYWHERE:
         remark = reachable_address()[1]
-    until = iso_utc(time.time_ns() + args.valid * NS_PER_S)[:16].replace("T", " at ")
+    until = iso_utc(time.time_ns() + round(args.valid * NS_PER_S))[:16].replace("T", " at ")
     print(f"good for one machine, until {until} UTC{'; ' + remark if remark else ''}", file=sys.stderr)
     return DONE
 
 
 def invite(
-    desk: operator_client.Desk, host: str | None, *, label: str = "", valid_s: int = 86_400, port: int | None = None
+    desk: operator_client.Desk, host: str | None, *, label: str = "", valid_s: float = 86_400, port: int | None = None
 ) -> str:
     """A fresh line. `host`: as volunteers reach it; None: as this machine is reached. Raises CommandError."""
-    made = desk.ask(operator_messages.MakeInvite(label=label, valid_s=valid_s))
+    made = desk.ask(operator_messages.MakeInvite(label=label, valid_s=round(valid_s)))
     assert isinstance(made, operator_messages.Made)
     if host is None:
         host = desk.operator.host

@@ -12,7 +12,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from swarmtop.args import TOKEN_VARIABLE, Parser, add_question, add_source, address_text, whole
+from swarm_protocol.values import address_text
+from swarmtop.args import TOKEN_VARIABLE, Parser, add_question, add_source, whole
 from swarmtop.config import load_model, open_source, workload
 from swarmtop.errors import DONE, CommandError
 

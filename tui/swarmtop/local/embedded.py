@@ -25,7 +25,8 @@ from swarm_protocol.ports import DEFAULT_PORT
 from swarm_protocol.text import safe
 from swarm_protocol.trust.identity import default_state_dir
 from swarm_protocol.trust.loopback import is_loopback
-from swarmtop.args import TOKEN_VARIABLE, address_text
+from swarm_protocol.values import address_text
+from swarmtop.args import TOKEN_VARIABLE
 from swarmtop.commands.invite import reachable_address
 from swarmtop.config import LOOPBACK
 from swarmtop.errors import UNUSABLE, CommandError

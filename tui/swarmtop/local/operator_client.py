@@ -22,7 +22,7 @@ from swarm_protocol.messages.probe_messages import OPERATE_PATH
 from swarm_protocol.text import safe
 from swarm_protocol.trust import certificate_pins
 from swarm_protocol.trust.identity import default_state_dir
-from swarmtop.args import address_text
+from swarm_protocol.values import address_text
 from swarmtop.errors import UNREACHABLE, CommandError
 
 ASK_WITHIN_S: Final = 10.0

@@ -54,7 +54,7 @@ from swarm_protocol.text import safe
 from swarm_protocol.trust import certificate_pins
 from swarm_protocol.trust.identity import default_state_dir
 from swarm_protocol.trust.loopback import is_loopback
-from swarmtop.args import address_text
+from swarm_protocol.values import address_text
 from swarmtop.sources.source import History, Mode, SourceError
 from swarmtop.sources.stream import Backoff, FrameFollower
 
