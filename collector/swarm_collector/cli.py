@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from swarm_collector import process_memory
+from swarm_collector import descriptors, process_memory
+from swarm_collector.log_limit import LogLimit
 from swarm_collector.options import DEFAULT_MODEL, DEFAULT_WEIGHTS, TOKEN_VARIABLE, Options, Unusable, options
 from swarm_protocol.messages.operator_messages import OPERATOR_FILE, Operator
 from swarm_protocol.messages.viewer_messages import Focus
@@ -75,7 +76,8 @@ def run(chosen: Options) -> int:
     from swarm_storage.errors import StoreError
 
     os.umask(0o077)  # the store holds members' addresses
-    set_up_logging()
+    log_limit = set_up_logging()
+    descriptors.raise_limit()
     process_memory.settle()
     parent = os.getppid()
     focus = focus_of(chosen.model or DEFAULT_MODEL, chosen.weights or DEFAULT_WEIGHTS)
@@ -104,11 +106,13 @@ def run(chosen: Options) -> int:
         proxy_cert=chosen.proxy_cert,
         transfer_bytes=chosen.transfer_bytes,
     )
-    with contextlib.closing(store_client):
-        return asyncio.run(_serve(chosen, settings, store_client, parent))
+    with contextlib.closing(log_limit), contextlib.closing(store_client):
+        return asyncio.run(_serve(chosen, settings, store_client, parent, log_limit))
 
 
-async def _serve(chosen: Options, settings: Settings, store_client: StoreClient, parent: int) -> int:
+async def _serve(
+    chosen: Options, settings: Settings, store_client: StoreClient, parent: int, log_limit: LogLimit
+) -> int:
     from swarm_collector.clock import Clock
     from swarm_collector.server import ListenError, Server
     from swarm_collector.state import SwarmState
@@ -134,12 +138,14 @@ async def _serve(chosen: Options, settings: Settings, store_client: StoreClient,
         _log.warning("plain text is taken from other machines (--insecure): what they send can be read on the way")
     if not settings.token and not is_loopback(host):
         _log.warning("anybody who reaches %s can join and watch; give a token in $%s", where, TOKEN_VARIABLE)
+    summing_up = asyncio.ensure_future(log_limit.run())
     broken = asyncio.ensure_future(server.failed())
     asked = asyncio.ensure_future(ending.asked())
     await asyncio.wait([broken, asked], return_when=asyncio.FIRST_COMPLETED)
     _notify_systemd("STOPPING=1")
     _log.info("stopping: %s", ending.why or "an internal error")
     await server.stop()
+    summing_up.cancel()
     asked.cancel()
     if broken.done():
         broken.result()  # raises what it was
@@ -190,15 +196,19 @@ class _Ending:
             self.ask("the parent has ended")
 
 
-def set_up_logging() -> None:
-    """One line an event, on stderr; UTC."""
+def set_up_logging() -> LogLimit:
+    """One line an event, on stderr; UTC. What strangers can cause over and over is bounded."""
     formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
+    limit = LogLimit()
+    handler.addFilter(limit)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.captureWarnings(capture=True)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     logging.getLogger("aiohttp").setLevel(logging.CRITICAL)  # a bad request is the sender's fault, not news
+    return limit
 
 
 def _write_ready(path: Path, where: str) -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from swarm_collector import descriptors
 from swarm_collector.metrics import Metric
 from swarm_protocol.snapshot.swarm import State
 
@@ -28,11 +29,14 @@ def health(swarm_state: SwarmState) -> dict[str, object]:
         "batches": intake.committed_batches,
         "samples": intake.committed_samples,
         "refused_batches": intake.refused_batches,
+        "descriptors_left": descriptors.left(),  # null where the system does not tell
+        "descriptors_limit": descriptors.limit(),
     }
 
 
 def metrics(swarm_state: SwarmState, connection_limiter: ConnectionLimiter) -> list[Metric]:
     intake, sizes = swarm_state.intake, swarm_state.store_client.sizes()
+    opened = descriptors.in_use()
     states = Counter(int(state) for state in swarm_state.states())
     return [
         Metric("swarmtop_members", "gauge", "Nodes ever admitted, by state.",
@@ -43,6 +47,10 @@ def metrics(swarm_state: SwarmState, connection_limiter: ConnectionLimiter) -> l
         Metric("swarmtop_connections", "gauge", "TCP connections held.", len(connection_limiter)),
         Metric("swarmtop_connections_refused_total", "counter", "Connections cut before they were sessions, by reason.",
                dict(connection_limiter.refused), "reason"),
+        Metric("swarmtop_connections_half_open", "gauge", "Of the connections held, those that are no sessions yet.",
+               connection_limiter.half_open),
+        Metric("swarmtop_stun_refused_total", "counter", "STUN requests over a rate, not answered.",
+               swarm_state.stun.refused),
         Metric("swarmtop_sessions_ended_total", "counter", "Sessions that ended with a reason to log.",
                swarm_state.sessions_ended),
         Metric("swarmtop_batches_committed_total", "counter", "Batches acknowledged.", intake.committed_batches),
@@ -59,6 +67,8 @@ def metrics(swarm_state: SwarmState, connection_limiter: ConnectionLimiter) -> l
         ),
         Metric("swarmtop_store_bytes", "gauge", "Size of the store on the disk, by part.", sizes, "part"),
         Metric("swarmtop_leases_active", "gauge", "Transfers under way.", len(swarm_state.dispatcher.leases.active)),
+        *((Metric("process_open_fds", "gauge", "File descriptors open.", opened),) if opened is not None else ()),
+        Metric("process_max_fds", "gauge", "File descriptors that may be open.", descriptors.limit()),
         Metric("process_cpu_seconds_total", "counter", "CPU time of the collector.", time.process_time()),
         Metric("process_resident_memory_bytes", "gauge", "Memory of the collector.", resident_bytes()),
         Metric("process_start_time_seconds", "gauge", "When it started, since 1970.", swarm_state.started_ns / 1e9),

@@ -33,6 +33,7 @@ from swarm_protocol.values import address_text
 
 BACKLOG: Final = 1024  # ten thousand probes come back at once after a restart
 PINGED_PROBES: Final = 1_000
+METRICS_S: Final = 0.5  # for so long one text is given to all who ask
 DRAIN_S: Final = 10.0  # for what is on its way into the store when the collector is asked to end
 
 _log = logging.getLogger("swarm_collector.server")
@@ -48,17 +49,18 @@ class Server:
         self._numbers = itertools.count(1)
         self._sessions: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
-        self._server: asyncio.Server | None = None
         app = web.Application()
         app.router.add_get(PROBE_PATH, self._probe)
         app.router.add_get(VIEW_PATH, self._view)
         app.router.add_post(OPERATE_PATH, self._operate)
         app.router.add_get("/health", self._health)
         app.router.add_get("/metrics", self._metrics)
+        app.on_response_prepare.append(_one_request_each)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         self.connection_limiter: ConnectionLimiter | None = None
         self.desk = OperatorDesk(swarm_state)
         self._listener: TlsListener | None = None
+        self._metrics_text = ("", 0.0)  # and until when it is good
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
         """Listens; the address it listens on. Raises ListenError."""
@@ -66,16 +68,11 @@ class Server:
         await self._runner.setup()
         handlers = self._runner.server
         assert handlers is not None
-        self.connection_limiter = ConnectionLimiter(self._swarm_state.limits, handlers)
-        certificate = self._swarm_state.settings.certificate
-        if certificate is not None:
-            self._listener = TlsListener(
-                listening, self.connection_limiter, certificate.context, plain=self._swarm_state.settings.insecure
-            )
-            self._listener.open()
-        else:
-            loop = asyncio.get_running_loop()
-            self._server = await loop.create_server(self.connection_limiter, sock=listening, backlog=BACKLOG)
+        settings = self._swarm_state.settings
+        self.connection_limiter = ConnectionLimiter(settings.limits, handlers, proxied=settings.proxy_cert is not None)
+        context = settings.certificate.context if settings.certificate is not None else None
+        self._listener = TlsListener(listening, self.connection_limiter, context, plain=settings.insecure)
+        self._listener.open()
         name = listening.getsockname()
         self._swarm_state.address = address_text(name[0], name[1])
         await self._swarm_state.stun.start(name[0], name[1])
@@ -91,7 +88,7 @@ class Server:
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
         """What is listened on."""
-        return tuple(self._server.sockets) if self._server is not None else ()
+        return (self._listener.listening,) if self._listener is not None else ()
 
     async def failed(self) -> None:
         """Ends when one of the lasting tasks has, and raises why: a collector without them only looks alive."""
@@ -102,8 +99,6 @@ class Server:
 
     async def stop(self) -> None:
         """Takes nobody new, lets go of everybody, waits for what is being committed."""
-        if self._server is not None:
-            self._server.close()
         if self._listener is not None:
             self._listener.close()
         self._swarm_state.stun.close()
@@ -142,11 +137,17 @@ class Server:
         await handshake.prepare(request)
         if request.transport is None:  # gone meanwhile
             raise asyncio.CancelledError
+        connection_limiter, pulse, transport = self.connection_limiter, self._swarm_state.pulse, request.transport
+        assert connection_limiter is not None
         wire = WebSocketConnection(
-            request.transport, MAX_MESSAGE_BYTES, self._swarm_state.pulse.ping_s if ping else 0.0
+            transport,
+            MAX_MESSAGE_BYTES,
+            pulse.ping_s if ping else 0.0,
+            quota=connection_limiter.quota(transport),
+            send_s=pulse.send_s,
+            on_admitted=lambda: connection_limiter.admitted(transport),
         )
-        assert self.connection_limiter is not None
-        self.connection_limiter.hand_over(request, wire)
+        connection_limiter.hand_over(request, wire)
         return wire
 
     def _begin(self, session: ProbeSession | ViewerSession) -> NoReturn:
@@ -185,10 +186,20 @@ class Server:
 
     async def _metrics(self, request: web.Request) -> web.Response:
         assert self.connection_limiter is not None
-        text = exposition(health.metrics(self._swarm_state, self.connection_limiter))
+        now = asyncio.get_running_loop().time()
+        text, good_until = self._metrics_text
+        if now >= good_until:  # counting ten thousand nodes takes 10 ms, and anybody may ask
+            text = exposition(health.metrics(self._swarm_state, self.connection_limiter))
+            self._metrics_text = (text, now + METRICS_S)
         response = web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
         response.force_close()
         return response
+
+
+async def _one_request_each(_: web.Request, response: web.StreamResponse) -> None:
+    """A thousand requests in one packet are answered once."""
+    if not isinstance(response, web.WebSocketResponse):
+        response.force_close()
 
 
 def listen_on(host: str, port: int) -> socket.socket:

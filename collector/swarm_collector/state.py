@@ -32,6 +32,7 @@ from swarm_collector.ingest.batch_intake import BatchIntake
 from swarm_collector.ingest.batch_validation import off_by
 from swarm_collector.ingest.quotas import Newcomers
 from swarm_collector.ingest.store_client import StoreClient
+from swarm_collector.log_limit import because
 from swarm_collector.members.admission import Change, Register
 from swarm_collector.members.membership import REPLACED_RETRY_NS, Admitted, Member, Membership, NodeEvent
 from swarm_collector.members.rendezvous import Rendezvous
@@ -43,7 +44,6 @@ from swarm_collector.sessions import probe_session, viewer_session
 from swarm_collector.sessions.viewer_stream import Feed, Hub, Outbox
 from swarm_collector.settings import Settings
 from swarm_collector.transport.keepalive import SessionOver
-from swarm_collector.transport.log_rate_limit import LogRateLimiter
 from swarm_collector.transport.relay_limits import RelayLimits
 from swarm_collector.transport.stun_server import StunServer
 from swarm_collector.verification.anomaly_monitor import AnomalyMonitor
@@ -114,7 +114,7 @@ class SwarmState:
         self.cluster = Cluster(self)
         self._probes: dict[int, probe_session.ProbeSession | RemoteProbe] = {}
         self._viewers: dict[int, viewer_session.ViewerSession] = {}
-        self._log_limiter = LogRateLimiter()
+        self.sessions_ended = 0  # with a reason to log
         self.attestation = AttestationRunner(clock, self._send_to, self.tell)
         self.attestation.judged.append(self.anomaly_monitor.challenged)
         self._poke = asyncio.Event()
@@ -196,10 +196,6 @@ class SwarmState:
     def viewer_count(self) -> int:
         return len(self._viewers)
 
-    @property
-    def sessions_ended(self) -> int:
-        return self._log_limiter.total
-
     def states(self) -> list[int]:
         """Of every node, as of now."""
         return self.builder.states(self.clock.wall_ns())
@@ -229,6 +225,7 @@ class SwarmState:
             self.dispatcher.gone(outcome.replaced)
         self.cluster.left(member.node_id)
         self._probes[session.number] = session
+        self.stun.member_came(session.number, member.where.observed)
         self.cluster.came(member)
         assert member.hello is not None
         self.attestation.came(session.number, member)
@@ -309,6 +306,7 @@ class SwarmState:
 
     def probe_gone(self, session: probe_session.ProbeSession, goodbye: str | None) -> None:
         self._probes.pop(session.number, None)
+        self.stun.member_gone(session.number)
         self.dispatcher.gone(session.number)
         self.attestation.gone(session.number)
         member = self.membership.of_session(session.number)
@@ -401,16 +399,16 @@ class SwarmState:
         member = self.membership.get(told.node_id) if told.node_id is not None else None
         at_ns = self.clock.wall_ns()
         detail = safe(told.detail, limit=300)
-        _log.info("%s%s: %s", f"{member.name} " if member else "", told.kind, detail)
+        _log.info("%s%s: %s", f"{member.name} " if member else "", told.kind, detail, extra=because(told.kind))
         self.builder.event(at_ns, told.node_id, told.kind, detail)
         self.store_client.event(at_ns, told, detail)
         self.cluster.said(at_ns, told, detail)
         self.hub.changed()
 
-    def session_line(self, text: str) -> None:
-        """Why a session ended, to the log; whoever comes again and again is not heard each time."""
-        if (line := self._log_limiter.line(text, self.clock.steady_ns())) is not None:
-            _log.info("%s", line)
+    def session_line(self, text: str, member: Member | None = None) -> None:
+        """Why a session ended, to the log. What strangers do there does not hide what becomes of members."""
+        self.sessions_ended += 1
+        _log.info("%s", text, extra=because("a member's session" if member is not None else "a stranger's session"))
 
     def _store_trouble(self, reason: str) -> None:
         line = f"nothing is stored now: {safe(reason, limit=250)}"
@@ -439,8 +437,6 @@ class SwarmState:
             now_ns = self.clock.steady_ns()
             if self._viewers or self.cluster.watched:
                 self.dispatcher.watched(now_ns)
-            if (line := self._log_limiter.rest(now_ns)) is not None:
-                _log.info("%s", line)
             self.anomaly_monitor.look_when_due(now_ns)
             if now_ns >= looked_ns + max(LOOK_EVERY_NS, LOOK_A_MEMBER_NS * len(self._probes)):
                 looked_ns = now_ns

@@ -17,9 +17,11 @@ from msgspec.structs import replace
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
+from swarm_collector.log_limit import LogLimit
 from swarm_collector.scheduling.transfer_leases import DAILY_BYTES
 from swarm_collector.transport.connection_limits import Limits
 from swarm_collector.transport.keepalive import Pulse
+from swarm_collector.transport.log_rate_limit import LogRateLimiter
 from swarm_protocol.messages.codec import MAX_MESSAGE_BYTES, encode
 from swarm_protocol.messages.probe_messages import NONCE_HEADER, Ack, Batch, Heartbeat, Leaving, Plan, Refused, SlowDown
 from swarm_protocol.messages.viewer_messages import Focus
@@ -238,13 +240,17 @@ async def test_a_spool_that_dropped_the_refused_batch_goes_on_in_a_new_session(r
 
 async def test_a_storm_of_wrong_tokens_makes_few_lines_and_a_count(tmp_path, caplog):
     caplog.set_level(logging.INFO)
+    limit = LogLimit(LogRateLimiter(burst=3.0))
+    caplog.handler.addFilter(limit)
     async with collector(tmp_path, token="secret") as rig:
-        rig.swarm_state._log_limiter.burst = rig.swarm_state._log_limiter._bucket.burst = 3.0
         for _ in range(10):
             async with rig.probe("bad", token="guess") as bad:
                 await bad.closed()
         assert sum("wrong or missing token" in line for line in caplog.messages) == 3
-        assert rig.swarm_state._log_limiter.left_out == 7
+        limit.close()
+        assert caplog.messages[-1].startswith("… and 7 more in the last minute like: session 4 of 127.0.0.1 ends")
+        assert rig.swarm_state.sessions_ended == 10
+    caplog.handler.removeFilter(limit)
 
 
 async def test_the_model_a_viewer_chose_is_still_measured_after_a_restart(tmp_path):

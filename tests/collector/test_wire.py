@@ -53,7 +53,9 @@ def sent(opcode: Opcode, data: bytes, *, fin: bool = True) -> bytes:
 
 @pytest.fixture
 async def wire():
-    return WebSocketConnection(Transport(), max_bytes=1 << 20)
+    made = WebSocketConnection(Transport(), max_bytes=1 << 20)
+    made.admitted()
+    return made
 
 
 async def test_a_message_in_many_pieces_is_one(wire):

@@ -1,4 +1,4 @@
-"""How much one stranger may cost: samples a second, kinds of layer time, and new names from one network.
+"""How much one stranger may cost: connections, frames and samples a second, kinds of layer time, new names.
 
 What a healthy probe sends is far below; a spool of days is let in at once. Who exceeds a rate is read more slowly,
 which fills its own spool and nothing of ours. Pure.
@@ -6,8 +6,11 @@ which fills its own spool and nothing of ours. Pure.
 
 from __future__ import annotations
 
+import functools
+import ipaddress
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from swarm_collector.bucket import Bucket
@@ -19,6 +22,73 @@ MAX_KINDS: Final = 2_048  # layer times and rooflines of one session that are to
 NEW_PER_S: Final = 64 / 3600  # nodes never seen before, of one network, that no invite vouches for
 NEW_BURST: Final = 256.0
 MAX_NETWORKS: Final = 65_536
+
+# WebSocket frames of any kind: messages, pieces of them, pings, pongs, closes. A large frame counts as several.
+FRAMES_PER_S: Final = 50.0
+FRAME_BURST: Final = 500.0  # a spool that is caught up with
+STRANGER_FRAMES_PER_S: Final = 5.0  # before a session is admitted: it has one thing to say
+STRANGER_FRAME_BURST: Final = 32.0
+FRAME_BYTES: Final = 64 << 10  # one more frame for each of these
+SOURCE_FRAMES_PER_S: Final = 1_000.0  # of all connections of one source; two hundred probes of a lab send 100 a second
+SOURCE_FRAME_BURST: Final = 2_000.0
+SOURCE_CONNECTIONS_PER_S: Final = 20.0  # a TLS handshake costs 2 ms of CPU
+SOURCE_CONNECTION_BURST: Final = 512.0  # a lab that comes back at once, twice
+MAX_SOURCES: Final = 16_384
+
+
+@functools.lru_cache(16_384)
+def source_of(host: str) -> str:
+    """The part of an address that one machine cannot choose: an IPv4 address, or the /64 of an IPv6 address."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((int(address), 64), strict=False))
+
+
+@dataclass(slots=True)
+class FrameQuota:
+    """Of one connection: its own rate, and the one it shares with the other connections of its source."""
+
+    shared: Bucket | None = None  # None: nobody's, as behind a proxy, where all come from one address
+    own: Bucket = field(default_factory=lambda: Bucket(STRANGER_FRAMES_PER_S, STRANGER_FRAME_BURST))
+
+    def admitted(self) -> None:
+        """Grant the rate of a member or viewer."""
+        self.own = Bucket(FRAMES_PER_S, FRAME_BURST)
+
+    def wait_s(self, frames: float, now_ns: int) -> float:
+        """Count `frames`; the seconds to wait before the next is read."""
+        wait_s = self.own.wait_s(now_ns, frames)
+        return wait_s if self.shared is None else max(wait_s, self.shared.wait_s(now_ns, frames))
+
+
+@dataclass(slots=True)
+class SourceQuota:
+    connections: Bucket = field(default_factory=lambda: Bucket(SOURCE_CONNECTIONS_PER_S, SOURCE_CONNECTION_BURST))
+    frames: Bucket = field(default_factory=lambda: Bucket(SOURCE_FRAMES_PER_S, SOURCE_FRAME_BURST))
+
+
+class Sources:
+    """The quotas of sources that connected lately; those of the longest ago are forgotten."""
+
+    def __init__(self, most: int = MAX_SOURCES) -> None:
+        self._most = most
+        self._of: OrderedDict[str, SourceQuota] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    def of(self, source: str) -> SourceQuota:
+        quota = self._of.pop(source, None) or SourceQuota()
+        self._of[source] = quota
+        if len(self._of) > self._most:
+            self._of.popitem(last=False)
+        return quota
 
 
 class SampleQuota:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from aiohttp import WSCloseCode
 
-from swarm_collector.bucket import Bucket
 from swarm_collector.ingest.batch_intake import NotCommitted
 from swarm_collector.ingest.batch_validation import BatchOrder, SenderClock, check, off_by
 from swarm_collector.ingest.quotas import SampleQuota
@@ -60,8 +59,6 @@ if TYPE_CHECKING:
 MAX_QUEUED: Final = 8  # batches of one probe that wait for the store; more are sent back
 MAX_COMMITTING: Final = 4  # as many as a probe sends ahead of the acknowledgements
 MAX_UNREAD_BYTES: Final = 1 << 20  # that a probe has not read; plans and acknowledgements are few
-MESSAGES_PER_S: Final = 50.0
-MESSAGE_BURST: Final = 500.0  # a spool that is caught up with
 SILENT_BEATS: Final = 6  # more than what is called lost: a slow line is not cut
 QUEUE_RETRY_MS: Final = 500.0
 
@@ -69,7 +66,6 @@ QUEUE_RETRY_MS: Final = 500.0
 class ProbeSession:
     __slots__ = (
         "_batches",
-        "_bucket",
         "_clock",
         "_clock_told",
         "_committing",
@@ -104,7 +100,6 @@ class ProbeSession:
         self._ending = False
         self._stuck_ns = 0  # since when the probe has not read all that was sent; 0: it has
         self._order = BatchOrder()
-        self._bucket = Bucket(MESSAGES_PER_S, MESSAGE_BURST)
         self._quota = SampleQuota()
         self._heard_ns = swarm_state.clock.steady_ns()
         self._silence_ns: int | None = None  # how long it may say nothing; None: it has not joined yet
@@ -167,10 +162,11 @@ class ProbeSession:
             self._ending = True
             self._swarm_state.probe_gone(self, self._goodbye)
             if self._strangers:
-                self._swarm_state.session_line(f"left out {self._strangers} samples about nodes that are no members")
+                left_out = f"left out {self._strangers} samples about nodes that are no members"
+                self._swarm_state.session_line(left_out, self._member)
         if over is not None:
             who = self._member.name if self._member else self._peer()
-            self._swarm_state.session_line(f"session {self.number} of {who} ends: {safe(str(over))}")
+            self._swarm_state.session_line(f"session {self.number} of {who} ends: {safe(str(over))}", self._member)
         await self._wire.close(over)
 
     # ------------------------------------------------------------ joining
@@ -210,6 +206,7 @@ class ProbeSession:
             await self._reject(outcome)
         assert isinstance(outcome, Admitted)
         member = outcome.member
+        self._wire.admitted()
         swarm_state.keep(changes)
         swarm_state.probe_came(self, outcome)
         if hello.at_ns:
@@ -282,9 +279,8 @@ class ProbeSession:
                 return
             else:
                 raise SessionOver("a second hello in one session")
-            now_ns = self._swarm_state.clock.steady_ns()
             samples = len(message.samples) if isinstance(message, Batch) else 0
-            if wait_s := max(self._bucket.wait_s(now_ns), self._quota.wait_s(samples, now_ns)):
+            if wait_s := self._quota.wait_s(samples, self._swarm_state.clock.steady_ns()):
                 await asyncio.sleep(wait_s)  # not reading is what slows a sender down
 
     def _take(self, batch: Batch, member: Member, hello: Hello) -> None:

@@ -76,6 +76,7 @@ class ViewerSession:
         over: SessionOver | None = None
         try:
             subscribe = await self._subscribe()
+            self._wire.admitted()
             feed = self._swarm_state.viewer_came(self, self._outbox, subscribe.rate_hz)
             try:
                 await keepalive.together(self._read(), self._write(feed), self._wait_over())

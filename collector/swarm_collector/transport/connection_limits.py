@@ -1,8 +1,10 @@
 """Who may hold a connection before it has become a session.
 
 aiohttp gives a client all the time it wants to send its request, so 500 slow ones hold 500 connections for hours.
-This stands between the socket and aiohttp: a connection that has not become a session within its time is cut,
-whatever it drips; one address cannot hold more than its share, nor all together more than the process can carry.
+This stands between the socket and aiohttp: every connection is counted from accept to its end. One source can neither
+open them faster nor hold more of them than its share, and all together no more than the process can carry. One that
+has not become a session within its time is cut, whatever it drips; when there is no room for another, the one that
+has been half open for longest goes first.
 """
 
 from __future__ import annotations
@@ -11,11 +13,17 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Final, cast
 
 from aiohttp import web
 
+from swarm_collector.ingest.quotas import FrameQuota, Sources, source_of
 from swarm_collector.transport.websocket import WebSocketConnection
+from swarm_protocol.trust.loopback import is_loopback
+from swarm_protocol.units import NS_PER_S
+
+REQUEST_BYTES: Final = 64 << 10  # of all that comes before a session: a handshake is a few hundred
+HALF_OPEN_S: Final = 2.0  # younger ones are not cut to make room: joining takes a second on a busy collector
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,62 +34,112 @@ class Limits:
     total: int = 20_000
 
 
+@dataclass(slots=True, eq=False)
+class Connection:
+    """One that was accepted. `cut` ends it, in whatever stage it is."""
+
+    source: str
+    local: bool  # comes from a proxy on this machine, for whoever is behind it
+    came_at: float
+    cut: Callable[[], None] = lambda: None
+
+
 @dataclass(slots=True)
 class ConnectionLimiter:
     """One per server: makes the protocol of each connection, and counts them."""
 
     limits: Limits
     make_handler: Callable[[], web.RequestHandler]  # aiohttp's web.Server
+    proxied: bool = False  # what comes over loopback may be anybody, through a proxy on this machine
     refused: Counter[str] = field(default_factory=Counter)  # why → how often
-    _per_address: Counter[str] = field(default_factory=Counter)
-    _open: dict[asyncio.BaseTransport, _Watched] = field(default_factory=dict)
-
-    def __call__(self) -> asyncio.Protocol:
-        return _Watched(self)
+    sources: Sources = field(default_factory=Sources)
+    _per_source: Counter[str] = field(default_factory=Counter)
+    _held: set[Connection] = field(default_factory=set)
+    _half_open: dict[Connection, None] = field(default_factory=dict)  # in the order they came
+    _watched: dict[asyncio.BaseTransport, Watched] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self._held)
 
-    def hand_over(self, request: web.Request, wire: WebSocketConnection) -> None:
-        """This connection has become a session: its own timeouts hold from here, and aiohttp is told that it is gone.
-        The request's handler must end by being cancelled: there is nobody to answer any more."""
-        self._open[wire.transport].become(wire)
+    @property
+    def half_open(self) -> int:
+        return len(self._half_open)
 
-    def may_come(self, address: str, waiting: int) -> bool:
-        """Asked before a connection is one: `waiting` of this address are on the way here."""
-        if self._per_address[address] + waiting >= self.limits.per_address:
-            self.refused["too many connections of one address"] += 1
-            return False
-        return True
-
-    def admit(self, transport: asyncio.BaseTransport, watched: _Watched) -> str | None:
-        """The address it counts for, or None: no more."""
-        peer = transport.get_extra_info("peername")
-        address = str(peer[0]) if peer else ""
-        if len(self._open) >= self.limits.total:
+    def accept(self, address: str, now: float) -> Connection | None:
+        """Count a connection that has just been accepted; None: it is to be closed."""
+        local = self.proxied and is_loopback(address)
+        source = source_of(address)
+        if not local:
+            if self._per_source[source] >= self.limits.per_address:
+                self.refused["too many connections of one address"] += 1
+                return None
+            connections = self.sources.of(source).connections
+            if connections.full(round(now * NS_PER_S)):
+                self.refused["too many new connections of one address"] += 1
+                return None
+            connections.wait_s(round(now * NS_PER_S))
+        if len(self._held) >= self.limits.total and not self.make_room(now):
             self.refused["too many connections"] += 1
             return None
-        if self._per_address[address] >= self.limits.per_address:
-            self.refused["too many connections of one address"] += 1
-            return None
-        self._per_address[address] += 1
-        self._open[transport] = watched
-        return address
+        connection = Connection(source, local, now)
+        self._per_source[source] += 1
+        self._held.add(connection)
+        self._half_open[connection] = None
+        return connection
 
-    def release(self, transport: asyncio.BaseTransport, address: str) -> None:
-        self._open.pop(transport, None)
-        self._per_address[address] -= 1
-        if not self._per_address[address]:
-            del self._per_address[address]
+    def make_room(self, now: float) -> bool:
+        """Cut the connection that has been half open for longest; False: all of them have only just come."""
+        oldest = next(iter(self._half_open), None)
+        if oldest is None or now - oldest.came_at < HALF_OPEN_S:
+            return False
+        self.refused["half open, and others needed the room"] += 1
+        cut = oldest.cut
+        self.release(oldest)
+        cut()
+        return True
+
+    def release(self, connection: Connection) -> None:
+        """This connection has ended. May be told more than once."""
+        if connection not in self._held:
+            return
+        self._held.remove(connection)
+        self._half_open.pop(connection, None)
+        self._per_source[connection.source] -= 1
+        if not self._per_source[connection.source]:
+            del self._per_source[connection.source]
+
+    def quota(self, transport: asyncio.BaseTransport) -> FrameQuota:
+        """Of the frames that come over this transport."""
+        connection = self._watched[transport].connection
+        return FrameQuota(None if connection.local else self.sources.of(connection.source).frames)
+
+    def hand_over(self, request: web.Request, wire: WebSocketConnection) -> None:
+        """This connection has become a WebSocket: its session's timeouts hold from here, and aiohttp is told that it is
+        gone. The request's handler must end by being cancelled: there is nobody to answer any more."""
+        self._watched[wire.transport].become(wire)
+
+    def admitted(self, transport: asyncio.BaseTransport) -> None:
+        """Its session has said its hello and was taken: half open no longer."""
+        if (watched := self._watched.get(transport)) is not None:
+            self._half_open.pop(watched.connection, None)
+
+    def watch(self, transport: asyncio.BaseTransport, watched: Watched) -> None:
+        self._watched[transport] = watched
+
+    def forget(self, transport: asyncio.BaseTransport) -> None:
+        self._watched.pop(transport, None)
 
 
-class _Watched(asyncio.Protocol):
-    def __init__(self, connection_limiter: ConnectionLimiter) -> None:
+class Watched(asyncio.Protocol):
+    """The protocol of one connection, for its whole life: first aiohttp's handler is behind it, then a Wire."""
+
+    def __init__(self, connection_limiter: ConnectionLimiter, connection: Connection) -> None:
+        self.connection = connection
         self._connection_limiter = connection_limiter
         self._inner: web.RequestHandler | WebSocketConnection | None = None
-        self._transport: asyncio.BaseTransport | None = None
-        self._address = ""
+        self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._came_bytes = 0  # before it was a session
 
     def become(self, wire: WebSocketConnection) -> None:
         self._settle()
@@ -96,24 +154,28 @@ class _Watched(asyncio.Protocol):
             self._timer = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        address = self._connection_limiter.admit(transport, self)
-        if address is None:
-            cast(asyncio.Transport, transport).abort()
-            return
-        self._address, self._transport = address, transport
+        self._transport = cast(asyncio.Transport, transport)
+        self._connection_limiter.watch(transport, self)
+        self.connection.cut = self._transport.abort
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._connection_limiter.limits.http_s, self._cut)
+        self._timer = loop.call_later(self._connection_limiter.limits.http_s, self._cut, "not a session in time")
         self._inner = handler = self._connection_limiter.make_handler()
         handler.connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._settle()
+        self._connection_limiter.release(self.connection)
         if self._inner is not None and self._transport is not None:
-            self._connection_limiter.release(self._transport, self._address)
+            self._connection_limiter.forget(self._transport)
             self._inner.connection_lost(exc)
             self._inner = None
 
     def data_received(self, data: bytes) -> None:
+        if self._timer is not None:
+            self._came_bytes += len(data)
+            if self._came_bytes > REQUEST_BYTES:
+                self._cut("too much before it was a session")
+                return
         if self._inner is not None:
             self._inner.data_received(data)
 
@@ -128,7 +190,8 @@ class _Watched(asyncio.Protocol):
         if self._inner is not None:
             self._inner.resume_writing()
 
-    def _cut(self) -> None:
-        self._connection_limiter.refused["not a session in time"] += 1
+    def _cut(self, why: str) -> None:
+        self._settle()
+        self._connection_limiter.refused[why] += 1
         if self._transport is not None:
-            cast(asyncio.Transport, self._transport).abort()
+            self._transport.abort()

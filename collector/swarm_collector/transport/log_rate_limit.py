@@ -1,44 +1,97 @@
-"""Which lines about strangers reach the log: the first ones, then few, with a count of those left out.
+"""Which lines reach the log: the first ones of a cause, then few, then one a while that counts the rest.
 
 Garbage, wrong tokens and sessions that come and go cost whoever sends them nothing, so what they make us write must be
-bounded too: a full disk of log lines is a full disk. Pure.
+bounded too: a full disk of log lines is a full disk. One cause has fewer than a thousand lines a day, whatever comes.
+Pure.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from swarm_collector.bucket import Bucket
+from swarm_protocol.units import NS_PER_S
+
+LINES_PER_S: Final = 1 / 150  # 576 a day
+LINE_BURST: Final = 50.0
+FIRST_SUMMARY_NS: Final = 60 * NS_PER_S  # each next one of a cause that goes on comes after twice the time
+LAST_SUMMARY_NS: Final = 900 * NS_PER_S
+MAX_CAUSES: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    cause: str
+    like: str  # the first line that was left out
+    count: int
+    over_ns: int
+
+    @property
+    def text(self) -> str:
+        minutes = round(self.over_ns / (60 * NS_PER_S))
+        span = "minute" if minutes <= 1 else f"{minutes} minutes"
+        return f"… and {self.count} more in the last {span} like: {self.like}"
+
+
+@dataclass(slots=True)
+class _Cause:
+    bucket: Bucket
+    left_out: int = 0
+    like: str = ""
+    since_ns: int = 0  # when the first of those was left out
+    every_ns: int = FIRST_SUMMARY_NS
+    quiet_from_ns: int = 0  # nothing left out since the last summary
 
 
 @dataclass(slots=True)
 class LogRateLimiter:
-    per_s: float = 0.1
-    burst: float = 20.0
-    left_out: int = 0  # since the last line
+    """Asked for each line with its cause: a name that does not grow with what strangers send."""
+
+    per_s: float = LINES_PER_S
+    burst: float = LINE_BURST
+    most_causes: int = MAX_CAUSES
     total: int = 0
-    _bucket: Bucket = field(init=False)
+    _causes: dict[str, _Cause] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self._bucket = Bucket(self.per_s, self.burst)
-
-    def line(self, text: str, now_ns: int) -> str | None:
-        """`text` as it is to be logged, or None: not now."""
+    def passes(self, cause: str, now_ns: int) -> bool:
+        """Whether this line is to be logged now; if not, `leave_out` it."""
         self.total += 1
-        if self._bucket.full(now_ns):
-            self.left_out += 1
-            return None
-        self._bucket.wait_s(now_ns)
-        return text + self._and_more()
+        known = self._of(cause)
+        if known.left_out or known.bucket.full(now_ns):  # no single lines between two summaries
+            return False
+        known.bucket.wait_s(now_ns)
+        return True
 
-    def rest(self, now_ns: int) -> str | None:
-        """What to say of lines left out once it has become quiet."""
-        if not self.left_out or self._bucket.full(now_ns):
-            return None
-        self._bucket.wait_s(now_ns)
-        left_out, self.left_out = self.left_out, 0
-        return f"{left_out} more sessions ended and were not logged one by one"
+    def leave_out(self, cause: str, now_ns: int, line: str = "") -> None:
+        known = self._of(cause)
+        if not known.left_out:
+            known.since_ns, known.like = now_ns, line
+        known.left_out += 1
 
-    def _and_more(self) -> str:
-        left_out, self.left_out = self.left_out, 0
-        return f" (and {left_out} more like it were not logged)" if left_out else ""
+    def left_out(self, cause: str) -> int:
+        """Since its last summary."""
+        return self._causes[cause].left_out if cause in self._causes else 0
+
+    def due(self, now_ns: int, *, all_of_them: bool = False) -> list[Summary]:
+        """The summaries that are to be logged now; at the end, all."""
+        found = []
+        for name, cause in self._causes.items():
+            if cause.left_out and (all_of_them or now_ns - cause.since_ns >= cause.every_ns):
+                found.append(Summary(name, cause.like, cause.left_out, now_ns - cause.since_ns))
+                cause.left_out = 0
+                cause.quiet_from_ns = now_ns
+                cause.every_ns = min(2 * cause.every_ns, LAST_SUMMARY_NS)
+            elif not cause.left_out and now_ns - cause.quiet_from_ns > LAST_SUMMARY_NS:
+                cause.every_ns = FIRST_SUMMARY_NS
+        return found
+
+    def _of(self, cause: str) -> _Cause:
+        known = self._causes.get(cause)
+        if known is None:
+            if len(self._causes) >= self.most_causes:  # a mistake of ours: a cause must be a name
+                cause = "others"
+                known = self._causes.get(cause)
+            if known is None:
+                known = self._causes[cause] = _Cause(Bucket(self.per_s, self.burst))
+        return known

@@ -1,11 +1,13 @@
 """Takes connections and sees from the first byte whether they are TLS; plain text only where it may come from.
 
 One port for both: what runs on the collector's own machine (its dashboard, its probe, curl, a proxy) speaks plain
-text over loopback, everybody else TLS. Somebody who may not is told so in the language they speak.
+text over loopback, everybody else TLS. Somebody who may not is told so in the language they speak. A collector without
+a certificate speaks plain text alone, and its connections are taken here too: asyncio's own server, out of
+descriptors, logs a traceback for each connection that waits.
 
-asyncio keeps a read buffer of 256 KiB for every TLS connection, 294 KiB in all (uvloop: 37); members send a few
-hundred bytes at a time, so the buffer is made small here and a connection costs 54 KiB (18 in plain text), without
-another event loop.
+asyncio keeps a read buffer of 256 KiB for every connection, and 294 KiB in all for one with TLS (uvloop: 37); members
+send a few hundred bytes at a time, so the buffers are made small here and a connection costs 54 KiB (18 in plain
+text), without another event loop.
 """
 
 from __future__ import annotations
@@ -14,20 +16,24 @@ import asyncio
 import contextlib
 import errno
 import logging
+import os
 import socket
 import ssl
 from asyncio import sslproto
-from collections import Counter
 from typing import Final
 
-from swarm_collector.transport.connection_limits import ConnectionLimiter
+from swarm_collector import descriptors
+from swarm_collector.transport.connection_limits import Connection, ConnectionLimiter, Watched
 from swarm_protocol.trust.loopback import is_loopback
 
 TLS_BUFFER_BYTES: Final = 16 << 10  # one TLS record
+PLAIN_BUFFER_BYTES: Final = 32 << 10  # what one read may hand on
 DRAINED_BYTES: Final = 64 << 10
 ACCEPT_AT_ONCE: Final = 256
-PAUSE_S: Final = 1.0  # after the system refused a connection: too many open files
+CUT_AT_ONCE: Final = 64  # half-open connections that make room while a listener is paused
+RESUME_S: Final = 0.1  # how often a paused listener looks whether there are descriptors again
 _HANDSHAKE: Final = b"\x16"  # the first byte of a TLS record with a ClientHello (RFC 8446, 5.1)
+_OUT_OF_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _WANTS_TLS: Final = (
     b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: TLS/1.3\r\nConnection: close\r\nContent-Type: text/plain\r\n"
     b"\r\nthis collector takes only TLS from other machines: join with HOST:PORT, or https://\n"
@@ -38,65 +44,109 @@ _log = logging.getLogger("swarm_collector.server")
 
 class TlsListener:
     def __init__(
-        self, listening: socket.socket, connection_limiter: ConnectionLimiter, context: ssl.SSLContext, *, plain: bool
+        self,
+        listening: socket.socket,
+        connection_limiter: ConnectionLimiter,
+        context: ssl.SSLContext | None,
+        *,
+        plain: bool,
     ) -> None:
-        """`plain`: plain text from anywhere; else from this machine alone."""
-        self._listening = listening
+        """`context`: None for plain text alone. `plain`: plain text from anywhere; else from this machine alone."""
+        self.listening = listening
         self._connection_limiter = connection_limiter
         self._context = context
         self._plain = plain
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[socket.socket, asyncio.TimerHandle] = {}  # nothing has come of them yet
-        self._addresses: Counter[str] = Counter()  # of those, and of handshakes
         self._tasks: set[asyncio.Task[None]] = set()
+        self._resuming: asyncio.TimerHandle | None = None  # paused
 
     def open(self) -> None:
         if hasattr(sslproto.SSLProtocol, "max_size"):
             sslproto.SSLProtocol.max_size = TLS_BUFFER_BYTES
-        self._loop.add_reader(self._listening, self._accept)
+        self._loop.add_reader(self.listening, self._accept)
 
     def close(self) -> None:
-        self._loop.remove_reader(self._listening)
-        self._listening.close()
+        if self._resuming is not None:
+            self._resuming.cancel()
+        if self.listening.fileno() >= 0:
+            self._loop.remove_reader(self.listening)
+            self.listening.close()
         for connected in tuple(self._waiting):
-            self._drop(connected, "")
+            self._stop_waiting(connected)
+            connected.close()
         for task in self._tasks:
             task.cancel()
+
+    # ------------------------------------------------------------ descriptors
+
+    @property
+    def paused(self) -> bool:
+        """No connection is taken now, for want of descriptors."""
+        return self._resuming is not None
+
+    def _pause(self, why: str) -> None:
+        """Connections wait in the kernel's queue; the store and what is connected go on."""
+        _log.warning("no new connections are taken: %s", why)
+        self._loop.remove_reader(self.listening)
+        self._resuming = self._loop.call_later(RESUME_S, self._resume)
+
+    def _resume(self) -> None:
+        try:
+            number = os.dup(self.listening.fileno())
+            os.close(number)
+        except OSError:  # not even one
+            number = descriptors.limit()
+        if number >= _first_kept():
+            for _ in range(CUT_AT_ONCE):
+                if not self._connection_limiter.make_room(self._loop.time()):
+                    break
+            self._resuming = self._loop.call_later(RESUME_S, self._resume)
+            return
+        self._resuming = None
+        _log.info("new connections are taken again")
+        self._loop.add_reader(self.listening, self._accept)
 
     # ------------------------------------------------------------ a connection's first moments
 
     def _accept(self) -> None:
+        first_kept = _first_kept()
         for _ in range(ACCEPT_AT_ONCE):
             try:
-                connected, peer = self._listening.accept()
+                connected, peer = self.listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                self._pause(error)
+                if error.errno not in _OUT_OF_ROOM:
+                    raise
+                self._pause(f"the system refuses one ({error.strerror})")
                 return
-            address = str(peer[0])
-            if not self._connection_limiter.may_come(address, self._addresses[address]):
+            number = connected.fileno()
+            if number >= first_kept:  # of the reserve
                 connected.close()
-                continue
-            connected.setblocking(False)
-            self._addresses[address] += 1
-            self._waiting[connected] = self._loop.call_later(
-                self._connection_limiter.limits.http_s, self._drop, connected, address, "not a session in time"
-            )
-            self._loop.add_reader(connected, self._look, connected, address)
+            else:
+                self._take(connected, str(peer[0]))
+            if number >= first_kept - 1:
+                kept = descriptors.limit() - first_kept
+                self._pause(f"the last {kept} of {descriptors.limit()} file descriptors are kept for the store")
+                return
 
-    def _pause(self, error: OSError) -> None:
-        if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-            raise error
-        _log.error("no connection can be taken (%s); trying again in a second", error.strerror)
-        self._loop.remove_reader(self._listening)
-        self._loop.call_later(PAUSE_S, self._resume)
+    def _take(self, connected: socket.socket, address: str) -> None:
+        connection = self._connection_limiter.accept(address, self._loop.time())
+        if connection is None:
+            connected.close()
+            return
+        connected.setblocking(False)
+        if self._context is None:
+            self._spawn(connected, connection, None)
+            return
+        self._waiting[connected] = self._loop.call_later(
+            self._connection_limiter.limits.http_s, self._drop, connected, connection, "not a session in time"
+        )
+        connection.cut = lambda: self._drop(connected, connection)
+        self._loop.add_reader(connected, self._look, connected, connection, address)
 
-    def _resume(self) -> None:
-        if self._listening.fileno() >= 0:
-            self._loop.add_reader(self._listening, self._accept)
-
-    def _look(self, connected: socket.socket, address: str) -> None:
+    def _look(self, connected: socket.socket, connection: Connection, address: str) -> None:
         try:
             first = connected.recv(1, socket.MSG_PEEK)
         except (BlockingIOError, InterruptedError):
@@ -104,50 +154,61 @@ class TlsListener:
         except OSError:
             first = b""
         if not first:
-            self._drop(connected, address)
+            self._drop(connected, connection)
             return
-        self._loop.remove_reader(connected)
-        self._waiting.pop(connected).cancel()
+        self._stop_waiting(connected)
         if first == _HANDSHAKE:
-            self._spawn(connected, address, self._context)
+            self._spawn(connected, connection, self._context)
         elif self._plain or is_loopback(address):
-            self._spawn(connected, address, None)
+            self._spawn(connected, connection, None)
         else:
             self._connection_limiter.refused["plain text from another machine"] += 1
             with contextlib.suppress(OSError):  # it has gone: there is nobody to tell
                 connected.recv(DRAINED_BYTES)  # closing with bytes unread would reset the connection, answer and all
                 connected.send(_WANTS_TLS)
-            self._forget(connected, address)
+            connected.close()
+            self._connection_limiter.release(connection)
 
-    def _spawn(self, connected: socket.socket, address: str, context: ssl.SSLContext | None) -> None:
-        task = self._loop.create_task(self._hand_over(connected, address, context))
+    def _spawn(self, connected: socket.socket, connection: Connection, context: ssl.SSLContext | None) -> None:
+        task = self._loop.create_task(self._hand_over(connected, connection, context))
+        connection.cut = lambda: (task.cancel(), None)[1]
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _hand_over(self, connected: socket.socket, address: str, context: ssl.SSLContext | None) -> None:
+    async def _hand_over(
+        self, connected: socket.socket, connection: Connection, context: ssl.SSLContext | None
+    ) -> None:
         within_s = self._connection_limiter.limits.http_s if context is not None else None
+        watched = Watched(self._connection_limiter, connection)
         try:
-            await self._loop.connect_accepted_socket(
-                self._connection_limiter, connected, ssl=context, ssl_handshake_timeout=within_s
+            transport, _ = await self._loop.connect_accepted_socket(
+                lambda: watched, connected, ssl=context, ssl_handshake_timeout=within_s
             )
         except (OSError, ssl.SSLError):  # ConnectionError and TimeoutError among them: the other end broke off
             self._connection_limiter.refused["TLS not agreed"] += 1
             connected.close()
-        finally:
-            self._uncount(address)
+            self._connection_limiter.release(connection)
+        except asyncio.CancelledError:
+            connected.close()
+            self._connection_limiter.release(connection)
+            raise
+        else:
+            if context is None and hasattr(transport, "max_size"):
+                transport.max_size = PLAIN_BUFFER_BYTES
 
-    def _drop(self, connected: socket.socket, address: str, why: str = "") -> None:
+    def _drop(self, connected: socket.socket, connection: Connection, why: str = "") -> None:
         if why:
             self._connection_limiter.refused[why] += 1
+        self._stop_waiting(connected)
+        connected.close()
+        self._connection_limiter.release(connection)
+
+    def _stop_waiting(self, connected: socket.socket) -> None:
         self._loop.remove_reader(connected)
         self._waiting.pop(connected).cancel()
-        self._forget(connected, address)
 
-    def _forget(self, connected: socket.socket, address: str) -> None:
-        connected.close()
-        self._uncount(address)
 
-    def _uncount(self, address: str) -> None:
-        self._addresses[address] -= 1
-        if self._addresses[address] <= 0:
-            del self._addresses[address]
+def _first_kept() -> int:
+    """The first descriptor of the reserve. Asked each time: prlimit(1) may change the limit of a running process."""
+    limit = descriptors.limit()
+    return limit - descriptors.reserve(limit)

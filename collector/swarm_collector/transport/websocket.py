@@ -3,6 +3,9 @@
 aiohttp answers the handshake and is then left: what it keeps of a request for as long as the connection lasts was
 more than half of a session's memory (13 KB of 24). From there on the frames are read and written by `websockets`'
 Protocol, which knows the rules (RFC 6455) and no sockets.
+
+Frames of every kind are counted before they are parsed. A peer that sends too many, that sends more than is read here,
+or that does not read its answers, is not read from until that has changed: TCP then slows it down.
 """
 
 from __future__ import annotations
@@ -10,18 +13,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from aiohttp import WSCloseCode
 from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, SERVER, Protocol
 
-from swarm_collector.transport.keepalive import SessionOver
+from swarm_collector.framing import FrameCutter
+from swarm_collector.ingest.quotas import FrameQuota
+from swarm_collector.transport.keepalive import Pulse, SessionOver
 from swarm_protocol.text import safe
+from swarm_protocol.units import NS_PER_S
 
 CLOSE_WITHIN_S: Final = 2.0  # a peer that does not answer a close is not waited for any longer
 UNREAD_BYTES: Final = 256 << 10  # then its sender waits
 MESSAGE_BYTES: Final = 64  # of memory beside its data: an empty one costs something too
+FRAMES_AT_ONCE: Final = 16.0  # parsed between two looks at the quota
+FIRST_MESSAGE_BYTES: Final = 64 << 10  # before a session is admitted; a hello is a few hundred
 
 _log = logging.getLogger("swarm_collector.transport.websocket")
 _log.setLevel(logging.ERROR)  # what ends a session is told by the session
@@ -30,23 +39,43 @@ _log.setLevel(logging.ERROR)  # what ends a session is told by the session
 class WebSocketConnection:
     """What a transport calls, and what a session asks. `ping_s`: how often it is asked whether it is there; 0: never.
 
-    `receive` raises SessionOver for what is no message, `send` and `drain` for a peer that takes nothing.
+    `receive` raises SessionOver for what is no message, `send` for a peer that takes nothing.
     """
 
     __slots__ = (
-        "_closed", "_heard", "_messages", "_over", "_parts", "_pinger", "_protocol", "_reader", "_unread", "_writer",
-        "ping_s", "transport",
+        "_closed", "_cutter", "_full", "_heard", "_max_bytes", "_messages", "_on_admitted", "_over", "_parts",
+        "_pending", "_pinger", "_protocol", "_quota", "_reader", "_reading", "_send_s", "_stuck", "_unread", "_waiting",
+        "_writer", "ping_s", "transport",
     )  # fmt: skip
 
-    def __init__(self, transport: asyncio.Transport, max_bytes: int, ping_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        max_bytes: int,
+        ping_s: float = 0.0,
+        *,
+        quota: FrameQuota | None = None,
+        send_s: float = Pulse().send_s,
+        on_admitted: Callable[[], None] | None = None,
+    ) -> None:
         self.transport = transport
         self.ping_s = ping_s
-        self._protocol = Protocol(SERVER, state=OPEN, max_size=max_bytes, logger=_log)
+        self._max_bytes = max_bytes
+        self._quota = quota or FrameQuota()
+        self._send_s = send_s
+        self._on_admitted = on_admitted
+        self._protocol = Protocol(SERVER, state=OPEN, max_size=min(max_bytes, FIRST_MESSAGE_BYTES), logger=_log)
+        self._cutter = FrameCutter()
+        self._pending = b""  # not parsed yet: part of a header, or what has to wait
+        self._waiting: asyncio.TimerHandle | None = None  # until its frames are within the rate again
+        self._reading = True  # the transport hands on what comes
         self._messages: deque[bytes] = deque()
         self._unread = 0  # bytes in them
-        self._parts: list[bytes] = []  # of a message that comes in several frames
+        self._full = False  # more came than was read; until all is read
+        self._parts: bytearray | None = None  # of a message that comes in several frames
         self._reader: asyncio.Future[None] | None = None  # who waits for a message
         self._writer: asyncio.Future[None] | None = None  # done when the transport takes more; None: it does
+        self._stuck: asyncio.TimerHandle | None = None  # until a peer that takes nothing is let go
         self._closed: asyncio.Future[None] | None = None  # who waits for the end
         self._over: SessionOver | bool = False  # nothing more comes: why, or True for an orderly close
         self._heard = True  # anything since the last ping
@@ -73,12 +102,20 @@ class WebSocketConnection:
         if self._messages:
             message = self._messages.popleft()
             self._unread -= len(message) + MESSAGE_BYTES
-            if not self._messages and not self._over:
-                self.transport.resume_reading()
+            if not self._messages and (self._full or not self._reading):
+                self._full = False
+                self._parse()
             return message
         if isinstance(self._over, SessionOver):
             raise self._over
         return None
+
+    def admitted(self) -> None:
+        """Grant the size and rate of messages that a member or viewer has."""
+        self._protocol.max_message_size = self._max_bytes
+        self._quota.admitted()
+        if self._on_admitted is not None:
+            self._on_admitted()
 
     def post(self, data: bytes) -> None:
         """Into the connection's buffer. A wire that is closing takes nothing any more."""
@@ -112,9 +149,10 @@ class WebSocketConnection:
         if self._closed is None:
             self._over = self._over or True  # what still comes is dropped: nobody reads it
             self._messages.clear()
-            self._parts.clear()
-            self.transport.resume_reading()  # the answer to the close is behind what nobody reads any more
+            self._parts = None
+            self._full = False
             self._closed = asyncio.get_running_loop().create_future()
+            self._parse()  # the answer to the close is behind what nobody reads any more
             await asyncio.wait([self._closed], timeout=CLOSE_WITHIN_S)
         self.transport.abort()
 
@@ -122,15 +160,8 @@ class WebSocketConnection:
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
-        self._protocol.receive_data(data)
-        for frame in self._protocol.events_received():
-            assert isinstance(frame, Frame)  # of a connection that is open
-            self._take(frame)
-        self._flush()
-        if self._protocol.parser_exc is not None:
-            self._end(SessionOver(safe(str(self._protocol.parser_exc), limit=100), WSCloseCode.PROTOCOL_ERROR))
-        if self._unread > UNREAD_BYTES and self._closed is None:
-            self.transport.pause_reading()
+        self._pending = self._pending + data if self._pending else data
+        self._parse()
 
     def eof_received(self) -> bool | None:
         self._protocol.receive_eof()
@@ -138,8 +169,10 @@ class WebSocketConnection:
         return None
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        if self._pinger is not None:
-            self._pinger.cancel()
+        for timer in (self._pinger, self._waiting, self._stuck):
+            if timer is not None:
+                timer.cancel()
+        self._pending = b""
         self._end(True)
         self.resume_writing()
         if self._closed is None:
@@ -148,12 +181,62 @@ class WebSocketConnection:
             self._closed.set_result(None)
 
     def pause_writing(self) -> None:
-        self._writer = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._writer = loop.create_future()
+        self._stuck = loop.call_later(self._send_s, self._not_taken)
 
     def resume_writing(self) -> None:
+        if self._stuck is not None:
+            self._stuck.cancel()
+            self._stuck = None
         if self._writer is not None:
             self._writer.set_result(None)
             self._writer = None
+            self._parse()
+
+    # ------------------------------------------------------------ reading within the quota
+
+    def _parse(self) -> None:
+        """Parse what has come, a few frames at a time, and read on unless there is a reason to wait."""
+        loop = asyncio.get_running_loop()
+        while self._pending and not self._held():
+            if self.transport.is_closing():
+                self._pending = b""
+                break
+            end, cost = self._cutter.cut(self._pending, FRAMES_AT_ONCE)
+            if not end:  # part of a header
+                break
+            data, self._pending = self._pending[:end], self._pending[end:]
+            self._feed(data)
+            if cost and (wait_s := self._quota.wait_s(cost, round(loop.time() * NS_PER_S))):
+                self._waiting = loop.call_later(wait_s, self._go_on)
+        if self._reading is self._held():
+            self._reading = not self._reading
+            if self._reading:
+                self.transport.resume_reading()
+            else:
+                self.transport.pause_reading()
+
+    def _held(self) -> bool:
+        return self._full or self._waiting is not None or self._writer is not None
+
+    def _go_on(self) -> None:
+        self._waiting = None
+        self._parse()
+
+    def _feed(self, data: bytes) -> None:
+        self._protocol.receive_data(data)
+        for frame in self._protocol.events_received():
+            assert isinstance(frame, Frame)  # of a connection that is open
+            self._take(frame)
+        self._flush()
+        if self._protocol.parser_exc is not None:
+            self._end(SessionOver(safe(str(self._protocol.parser_exc), limit=100), WSCloseCode.PROTOCOL_ERROR))
+        if self._unread > UNREAD_BYTES and self._closed is None:
+            self._full = True
+
+    def _not_taken(self) -> None:
+        self._end(SessionOver(f"took nothing for {self._send_s:g} s", WSCloseCode.TRY_AGAIN_LATER))
 
     # ------------------------------------------------------------ small parts
 
@@ -165,21 +248,29 @@ class WebSocketConnection:
         elif frame.opcode is Opcode.CLOSE:
             self._end(True)
         elif frame.opcode in (Opcode.BINARY, Opcode.CONT) and not self._over:
-            self._parts.append(bytes(frame.data))
-            frame.data = b""  # the parser holds its last frame until the next: 14 MB of ten thousand probes
+            data, frame.data = frame.data, b""  # the parser holds its last frame: 14 MB of ten thousand probes
+            if self._parts is None and frame.fin:
+                self._message(bytes(data))
+                return
+            if self._parts is None:
+                self._parts = bytearray()
+            self._parts += data
             if frame.fin:
-                message = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-                self._parts = []
-                self._messages.append(message)
-                self._unread += len(message) + MESSAGE_BYTES
-                self._wake()
+                message, self._parts = bytes(self._parts), None
+                self._message(message)
+
+    def _message(self, message: bytes) -> None:
+        self._messages.append(message)
+        self._unread += len(message) + MESSAGE_BYTES
+        self._wake()
 
     def _flush(self) -> None:
+        closing = self.transport.is_closing()  # asyncio logs each write to a connection that is gone
         for data in self._protocol.data_to_send():
-            if data:
-                self.transport.write(data)
-            else:  # a server closes first
+            if not data:  # a server closes first
                 self.transport.close()
+            elif not closing:
+                self.transport.write(data)
 
     def _end(self, over: SessionOver | bool) -> None:
         self._over = self._over or over
@@ -190,7 +281,7 @@ class WebSocketConnection:
             self._reader.set_result(None)
 
     def _ping(self) -> None:
-        """Half of the time for the answer: whatever comes is one."""
+        """Half of the time for the answer: whatever comes is one, if anything is read."""
         if self._protocol.state is OPEN and not self.transport.is_closing():
             self._heard = False
             self._protocol.send_ping(b"")
@@ -198,7 +289,7 @@ class WebSocketConnection:
             self._pinger = asyncio.get_running_loop().call_later(self.ping_s / 2, self._answered)
 
     def _answered(self) -> None:
-        if self._heard:
+        if self._heard or not self._reading:
             self._pinger = asyncio.get_running_loop().call_later(self.ping_s / 2, self._ping)
             return
         self._end(SessionOver(f"no answer to a ping for {self.ping_s / 2:g} s", WSCloseCode.ABNORMAL_CLOSURE))
