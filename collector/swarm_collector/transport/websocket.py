@@ -30,6 +30,7 @@ CLOSE_WITHIN_S: Final = 2.0  # a peer that does not answer a close is not waited
 UNREAD_BYTES: Final = 256 << 10  # then its sender waits
 MESSAGE_BYTES: Final = 64  # of memory beside its data: an empty one costs something too
 FRAMES_AT_ONCE: Final = 16.0  # parsed between two looks at the quota
+HELD_S: Final = 0.25  # at least, once over the rate: what comes meanwhile is read at once, with one wake-up
 FIRST_MESSAGE_BYTES: Final = 64 << 10  # before a session is admitted; a hello is a few hundred
 
 _log = logging.getLogger("swarm_collector.transport.websocket")
@@ -209,7 +210,7 @@ class WebSocketConnection:
             data, self._pending = self._pending[:end], self._pending[end:]
             self._feed(data)
             if cost and (wait_s := self._quota.wait_s(cost, round(loop.time() * NS_PER_S))):
-                self._waiting = loop.call_later(wait_s, self._go_on)
+                self._waiting = loop.call_later(max(wait_s, HELD_S), self._go_on)
         if self._reading is self._held():
             self._reading = not self._reading
             if self._reading:
@@ -265,12 +266,18 @@ class WebSocketConnection:
         self._wake()
 
     def _flush(self) -> None:
-        closing = self.transport.is_closing()  # asyncio logs each write to a connection that is gone
-        for data in self._protocol.data_to_send():
-            if not data:  # a server closes first
-                self.transport.close()
-            elif not closing:
+        writes = self._protocol.data_to_send()
+        if not writes:
+            return
+        ends = not writes[-1]  # a server closes first
+        if not self.transport.is_closing():  # asyncio logs each write to a connection that is gone
+            data = (
+                writes[0] if len(writes) == 1 else b"".join(writes)
+            )  # a send(2) for each pong costs more than the pong
+            if data:
                 self.transport.write(data)
+        if ends:
+            self.transport.close()
 
     def _end(self, over: SessionOver | bool) -> None:
         self._over = self._over or over
