@@ -23,7 +23,9 @@ import psutil
 from bench import _rig
 
 GOAL = 2.0  # times the quiet p99
-FIRST = "import os\nos.nice(-15)"  # collector and honest probes, in quiet rounds too: neighbours are no part of this
+# Collector and honest probes go first, in quiet rounds too: a flood comes from the processors of other machines, and
+# neighbours on this one are no part of the question.
+FIRST = "import os\nos.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))"
 NETWORK = "198.18.77"  # of the range that RFC 2544 has for benchmarks
 DEVICE = "swarmflood"
 

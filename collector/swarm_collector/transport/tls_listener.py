@@ -29,7 +29,7 @@ from swarm_protocol.trust.loopback import is_loopback
 TLS_BUFFER_BYTES: Final = 16 << 10  # one TLS record
 PLAIN_BUFFER_BYTES: Final = 32 << 10  # what one read may hand on
 DRAINED_BYTES: Final = 64 << 10
-ACCEPT_AT_ONCE: Final = 256
+ACCEPT_AT_ONCE: Final = 32  # between two turns of everything else
 CUT_AT_ONCE: Final = 64  # half-open connections that make room while a listener is paused
 RESUME_S: Final = 0.1  # how often a paused listener looks whether there are descriptors again
 _HANDSHAKE: Final = b"\x16"  # the first byte of a TLS record with a ClientHello (RFC 8446, 5.1)
