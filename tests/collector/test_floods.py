@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import resource
 import socket
 import subprocess
@@ -356,6 +357,7 @@ async def test_out_of_descriptors_the_listener_rests_the_store_goes_on_and_the_l
             async with asyncio.timeout(30):
                 while "no new connections are taken" not in log.read_text():  # noqa: ASYNC110 - of another process
                     await asyncio.sleep(0.02)
+            assert len(os.listdir(f"/proc/{child.pid}/fd")) <= 112  # 32 are kept, of which the store may take some
             for seq in range(1, 6):
                 await kiln.batch(seq, note(time.time_ns(), str(seq)))
                 await kiln.acked(seq)
