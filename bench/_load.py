@@ -20,7 +20,9 @@ from typing import Any
 
 from swarm_protocol.messages.codec import encode
 from swarm_protocol.messages.probe_messages import (
+    COLLECTOR_HEADER,
     NONCE_HEADER,
+    PROTOCOL_VERSION,
     Ack,
     Batch,
     Heartbeat,
@@ -37,7 +39,10 @@ from swarm_protocol.messages.viewer_messages import Subscribe
 from swarm_protocol.trust import identity, signing
 
 FACTS = HostFacts(system="Linux 6.1 x86_64", cpu="EPYC", cores=8, ram_bytes=1 << 34)
-_NONCE = re.compile(rb"\r\n" + NONCE_HEADER.encode() + rb": ([0-9a-f]+)\r\n", re.IGNORECASE)
+_NONCE, _COLLECTOR = (
+    re.compile(rb"\r\n" + name.encode() + rb": ([0-9a-f]+)\r\n", re.IGNORECASE)
+    for name in (NONCE_HEADER, COLLECTOR_HEADER)
+)
 AN_ADDRESS = 200  # connections of one source address
 CONNECTING = 256  # at once: what a listen backlog takes
 
@@ -65,7 +70,7 @@ class Socket(asyncio.Protocol):
         self._opened = opened
         self._buffer = bytearray()
         self._up = False
-        self.nonce = b""
+        self.nonce = self.collector = b""
         self.lost = False
         self.transport: asyncio.Transport | None = None
 
@@ -93,6 +98,8 @@ class Socket(asyncio.Protocol):
                 raise ConnectionError(bytes(self._buffer[:80]).decode("ascii", "replace"))
             if (found := _NONCE.search(self._buffer, 0, end)) is not None:
                 self.nonce = bytes.fromhex(found[1].decode())
+            if (found := _COLLECTOR.search(self._buffer, 0, end)) is not None:
+                self.collector = bytes.fromhex(found[1].decode())
             del self._buffer[: end + 4]
             self._up = True
             self._opened.set_result(None)
@@ -147,12 +154,14 @@ class Probe(Socket):
 
     def hello(self) -> None:
         seed = key(self.number)
-        proof = signing.sign(seed, signing.joining(self.nonce, signing.NOT_TLS))
+        assert self.transport is not None
+        bound_to = signing.plain_text_binding(*self.transport.get_extra_info("peername")[:2])
+        proof = signing.sign(seed, signing.Handshake(self.nonce, self.collector, bound_to).signed("join"))
         self.send(
             encode(
                 Hello(
-                    proof=proof,
-                    protocol=1, public_key=signing.public_key(seed), name=f"n{self.number}",
+                    proof=proof, bound_to=bound_to,
+                    protocol=PROTOCOL_VERSION, public_key=signing.public_key(seed), name=f"n{self.number}",
                     epoch=self.load.epoch, udp_port=4000,
                     tcp_port=4001, addresses=(), software="bench", facts=FACTS, token=self.load.token,
                     at_ns=time.time_ns(),

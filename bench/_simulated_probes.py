@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from bench import _made
 from swarm_protocol.messages.codec import encode
 from swarm_protocol.messages.probe_messages import (
+    COLLECTOR_HEADER,
     NONCE_HEADER,
     PROBE_PATH,
     PROTOCOL_VERSION,
@@ -48,11 +49,17 @@ class Probe:
             self._url, compression=None, proxy=None, open_timeout=60, ping_interval=None
         )
         assert self._ws.response is not None
-        nonce = bytes.fromhex(self._ws.response.headers[NONCE_HEADER])
+        headers = self._ws.response.headers
+        handshake = signing.Handshake(
+            bytes.fromhex(headers[NONCE_HEADER]),
+            bytes.fromhex(headers[COLLECTOR_HEADER]),
+            signing.plain_text_binding(*self._ws.remote_address[:2]),
+        )
         hello = Hello(
             protocol=PROTOCOL_VERSION,
             public_key=signing.public_key(self._key),
-            proof=signing.sign(self._key, signing.joining(nonce, signing.NOT_TLS)),
+            proof=signing.sign(self._key, handshake.signed("join")),
+            bound_to=handshake.bound_to,
             name=self._name,
             epoch=self._epoch,
             udp_port=0,

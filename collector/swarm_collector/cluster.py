@@ -88,6 +88,12 @@ class Deliver(msgspec.Struct, frozen=True, tag="deliver"):
     message: bytes
 
 
+class Kept(msgspec.Struct, frozen=True, tag="kept"):
+    """Rows of invites and members that the sender has changed in the store: read them anew."""
+
+    keys: tuple[str, ...]
+
+
 class TellAll(msgspec.Struct, frozen=True, tag="tell_all"):
     """The sender is new here."""
 
@@ -102,6 +108,7 @@ News = (
     | LeaseEnded
     | FocusChanged
     | Deliver
+    | Kept
     | TellAll
 )
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -150,6 +157,7 @@ class Cluster:
         self._remote: dict[str, RemoteProbe] = {}
         self._number = 0
         self._news: dict[int, list[News]] = {}
+        self._reading: set[asyncio.Task[None]] = set()
 
     def join(self, make: Callable[[Callable[[Sequence[Letter]], None], Callable[[Others], None]], Bus]) -> None:
         """From now on there may be others; nobody leads until the bus says so."""
@@ -193,6 +201,9 @@ class Cluster:
         where = member.where
         self.tell(ProbeJoined(member.node_id, member.name, hello, where.observed, where.reached, member.beat_ns, again))
 
+    def kept(self, keys: tuple[str, ...]) -> None:
+        self.tell(Kept(keys))
+
     def said(self, at_ns: int, told: NodeEvent, detail: str) -> None:
         self.tell(EventLogged(at_ns, told.node_id, told.kind, detail))
 
@@ -224,6 +235,7 @@ class Cluster:
                 _log.info("%d other collectors on this database", len(others.alive))
             self.tell(TellAll())
             self._tell_all()
+            self._catch_up(None)
 
     def _tell_all(self) -> None:
         for member in self._swarm_state.membership.connected():
@@ -277,8 +289,21 @@ class Cluster:
                 swarm_state.replan()
             case Deliver():
                 swarm_state.deliver(news.node_id, self._decoded(news.message))
+            case Kept():
+                self._catch_up(news.keys)
             case TellAll():
                 self._tell_all()
+
+    def _catch_up(self, keys: Sequence[str] | None) -> None:
+        """Reads what another collector has decided; None: all that may have changed."""
+        task = asyncio.get_running_loop().create_task(self._swarm_state.admissions.catch_up(keys))
+        self._reading.add(task)
+        task.add_done_callback(self._caught_up)
+
+    def _caught_up(self, task: asyncio.Task[None]) -> None:
+        self._reading.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.warning("what another collector has decided could not be read (%s)", error)
 
     def _decoded(self, message: bytes) -> CollectorMessage | None:
         try:

@@ -15,6 +15,7 @@ import msgspec
 from aiohttp import web
 
 from swarm_collector import health
+from swarm_protocol.values import address_text
 from swarm_collector.metrics import CONTENT_TYPE, exposition
 from swarm_collector.sessions.operator_requests import OperatorDesk
 from swarm_collector.sessions.probe_session import ProbeSession
@@ -25,7 +26,7 @@ from swarm_collector.transport.tls_listener import TlsListener
 from swarm_collector.transport.websocket import WebSocketConnection
 from swarm_protocol.messages import operator_messages
 from swarm_protocol.messages.codec import MAX_MESSAGE_BYTES
-from swarm_protocol.messages.probe_messages import NONCE_HEADER, OPERATE_PATH, PROBE_PATH
+from swarm_protocol.messages.probe_messages import COLLECTOR_HEADER, NONCE_HEADER, OPERATE_PATH, PROBE_PATH
 from swarm_protocol.messages.viewer_messages import VIEW_PATH
 from swarm_protocol.text import safe
 from swarm_protocol.trust.signing import NONCE_BYTES
@@ -118,7 +119,8 @@ class Server:
         nonce = secrets.token_bytes(NONCE_BYTES)
         # The probes of a large swarm are heard of by their own heartbeats; a ping each beside them costs as much again.
         ping = self._swarm_state.probe_count < PINGED_PROBES
-        wire = await self._wire(request, {NONCE_HEADER: nonce.hex()}, ping=ping)
+        headers = {NONCE_HEADER: nonce.hex(), COLLECTOR_HEADER: self._swarm_state.settings.collector_id.hex()}
+        wire = await self._wire(request, headers, ping=ping)
         return self._begin(ProbeSession(self._swarm_state, next(self._numbers), wire, nonce))
 
     async def _view(self, request: web.Request) -> web.StreamResponse:
@@ -169,7 +171,7 @@ class Server:
             asked = operator_messages.request_decoder.decode(
                 await request.content.read(operator_messages.MAX_REQUEST_BYTES)
             )
-            answer = self.desk.answer(asked)
+            answer = await self.desk.answer(asked)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             answer = operator_messages.No(
                 text=f"the collector does not know this request ({safe(str(error), 100)}); update both"

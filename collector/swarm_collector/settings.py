@@ -12,7 +12,8 @@ from swarm_collector.transport.connection_limits import Limits
 from swarm_collector.transport.keepalive import Pulse
 from swarm_protocol.messages.viewer_messages import Focus
 from swarm_protocol.text import safe
-from swarm_protocol.trust.signing import NOT_TLS
+from swarm_protocol.trust.identity import collector_id
+from swarm_protocol.trust.signing import plain_text_binding
 
 _log = logging.getLogger("swarm_collector")
 
@@ -31,16 +32,23 @@ class Settings:
     pulse: Pulse = field(default_factory=Pulse)
     transfer_bytes: int = DAILY_BYTES  # a node's share for transfers in a day, in and out
 
-    def bound_to(self, *, tls: bool) -> frozenset[bytes]:
-        """The certificates (SHA-256) that somebody who is here now can have seen; empty bytes: none."""
-        if tls:
+    @property
+    def collector_id(self) -> bytes:
+        """What proofs name this collector by: the same for all collectors of one database, and after a restart."""
+        return collector_id(self.secret)
+
+    def bound_to(self, own: tuple[str, int] | None) -> frozenset[bytes]:
+        """What the proof of somebody who is connected now can be bound to. `own`: this end of a connection in plain
+        text; None: it is TLS."""
+        if own is None:
             assert self.certificate is not None
             return frozenset((self.certificate.digest,))
+        plain = plain_text_binding(*own)
         proxy = self.proxy_cert
         if proxy is None:
-            return frozenset((NOT_TLS,))
+            return frozenset((plain,))
         try:
-            return frozenset((NOT_TLS, digest_of(proxy)))  # read each time: it is renewed every few weeks
+            return frozenset((plain, digest_of(proxy)))  # read each time: it is renewed every few weeks
         except (OSError, CertificateError) as error:
             _log.error("the proxy's certificate cannot be used: %s", safe(str(error)))
-            return frozenset((NOT_TLS,))
+            return frozenset((plain,))

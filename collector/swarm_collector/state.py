@@ -17,6 +17,7 @@ import msgspec
 from aiohttp import WSCloseCode
 
 from swarm_collector import health
+from swarm_collector.admission import Admissions
 from swarm_collector.clock import Clock, StepWatch
 from swarm_collector.cluster import (
     BatchCommitted,
@@ -33,7 +34,7 @@ from swarm_collector.ingest.batch_validation import off_by
 from swarm_collector.ingest.quotas import Newcomers
 from swarm_collector.ingest.store_client import StoreClient
 from swarm_collector.log_limit import because
-from swarm_collector.members.admission import Change, Register
+from swarm_collector.members.admission import Register
 from swarm_collector.members.membership import REPLACED_RETRY_NS, Admitted, Member, Membership, NodeEvent
 from swarm_collector.members.rendezvous import Rendezvous
 from swarm_collector.scheduling.dispatcher import UNWATCHED_AFTER_NS, Dispatcher, first_lease_ns
@@ -84,6 +85,7 @@ class SwarmState:
         known = store_client.restore(self.builder, clock.wall_ns())
         self.membership.restore(known)
         self.register = Register(store_client.settings())
+        self.admissions = Admissions(self)
         if self.register.unreadable:
             _log.warning("%d rows of invites and members cannot be read; they are left alone", self.register.unreadable)
         leases = Leases(
@@ -146,10 +148,6 @@ class SwarmState:
     def knows(self, node_id: str) -> bool:
         return self.membership.get(node_id) is not None
 
-    def keep(self, changes: Sequence[Change]) -> None:
-        for key, value in changes:
-            self.store_client.set_setting(key, value)
-
     async def forget(self, node_id: str) -> int:
         """Everything of this node, in the store and on screens; how many rows went. Raises StoreError."""
         member = self.membership.get(node_id)
@@ -176,7 +174,6 @@ class SwarmState:
                 host=member.where.observed if self.settings.show_addresses else "",
                 state=State.OK if member.session is not None else State.LEFT,
             )
-            self.store_client.rename(member, self.clock.wall_ns())
         self.replan()
         self.hub.changed()
 

@@ -52,8 +52,8 @@ from swarm_protocol.messages.probe_messages import (
 )
 from swarm_protocol.messages.samples import EventSample, HostSample, ProbeSample
 from swarm_protocol.text import clean_name, safe
-from swarm_protocol.trust.identity import load_or_create_node_key, node_id
-from swarm_protocol.trust.signing import joining, sign_elsewhere
+from swarm_protocol.trust.identity import load_or_create_node_key
+from swarm_protocol.trust.signing import Handshake, sign_elsewhere
 from swarm_protocol.units import NS_PER_MS, ms_from_ns
 
 FLUSH_S: Final = 1.0  # what a power cut may cost; and how late a figure may be on the screen
@@ -75,7 +75,7 @@ class Daemon:
         self._config = config
         spools = config.state / "spool"
         self._key = load_or_create_node_key(config.state / KEY_FILE, lambda: _names_in(spools))
-        self._node_id = ""  # known once something was signed
+        self._node_id = ""  # as the collector has it, which may be one of before; known once it has been joined
         self._rng = random.Random()
         collector = collector_of(config.url)
         # a spool a collector: what one swarm measured is none of another's business
@@ -178,17 +178,15 @@ class Daemon:
 
     # ------------------------------------------------------------ what the collector says
 
-    async def _hello(self, nonce: bytes, bound_to: bytes) -> Hello:
+    async def _hello(self, handshake: Handshake) -> Hello:
         """Signed for this connection alone. Raises SigningError."""
-        signing = asyncio.to_thread(sign_elsewhere, self._key.seed, joining(nonce, bound_to))
-        public_key, proof = await signing
-        self._node_id = node_id(public_key)
+        public_key, proof = await asyncio.to_thread(sign_elsewhere, self._key.seed, handshake.signed("join"))
         facts = self._host.facts()
         return Hello(
             protocol=PROTOCOL_VERSION,
             public_key=public_key,
             proof=proof,
-            bound_to=bound_to,
+            bound_to=handshake.bound_to,
             node_key=self._former_key,
             invite=self._config.invite,
             name=self._config.name,
@@ -257,6 +255,7 @@ class Daemon:
     def _on_state(self, state: ClientState) -> None:
         welcome = self._link.welcome
         if state.kind == "joined" and welcome is not None:
+            self._node_id = welcome.node_id
             self._paths.joined(self._link.collector_host, welcome.stun_ports, self._on_reach)
         if state != self._link_state:  # the same failure again is no news
             going_on = "; measuring goes on, trying again" if state.kind == "away" else ""
@@ -380,7 +379,7 @@ class Daemon:
             url=self._config.url,
             link=self._link_state.text,
             joined=welcome is not None,
-            node_id=welcome.node_id if welcome is not None else self._node_id,
+            node_id=self._node_id,
             name=welcome.name if welcome is not None else self._config.name,
             plan=plan_line(self._plan) if self._plan is not None else "",
             compute=self._compute.status,

@@ -116,6 +116,29 @@ class Transaction:
             (member.name, member.host, member.facts, *(member.seen_ns,) * 4, node),
         )
 
+    def settings(self, keys: Sequence[str]) -> dict[str, str]:
+        """Of these keys, what the database holds now, this transaction's own changes included."""
+        found = self._db.query(
+            f"SELECT key, value FROM setting WHERE key IN ({','.join('?' * len(keys))})", tuple(keys)
+        )
+        return {str(key): str(value) for key, value in found}
+
+    def name_of(self, node_id: str) -> str | None:
+        """The name of a member; None: there is no such member."""
+        found = self._db.query("SELECT name FROM node WHERE node_id = ? AND member = 1", (node_id,))
+        return str(found[0][0]) if found else None
+
+    def has_name(self, name: str, but: str) -> bool:
+        """Is a member other than `but` called this?"""
+        sql = "SELECT 1 FROM node WHERE name = ? AND member = 1 AND node_id <> ? LIMIT 1"
+        return bool(self._db.query(sql, (name, but)))
+
+    def rename(self, node_id: str, name: str) -> None:
+        self._db.run("UPDATE node SET name = ? WHERE node_id = ? AND member = 1", (name, node_id))
+
+    def members(self) -> int:
+        return int(self._db.query("SELECT count(*) FROM node WHERE member = 1")[0][0])
+
     def forget(self, node_id: str) -> int:
         """How many rows went."""
         self.flush()

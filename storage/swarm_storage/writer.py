@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -47,6 +47,7 @@ OWED_S: Final = 120.0  # what is in flight behind a refused batch is long gone w
 CLOSE_S: Final = 10.0  # a graceful stop is followed by a kill somewhere; what is still queued is in the spools
 
 Epoch = tuple[str, int]
+T = TypeVar("T")
 _log = logging.getLogger("swarm_storage")
 
 
@@ -68,6 +69,7 @@ class _Task:
     apply: Callable[[Transaction], Any]
     answer: Callable[[Any], None]  # its result or a StoreError; on the writer's thread
     batch: NodeBatch | None = None
+    decides: bool = False
     result: Any = None
 
 
@@ -154,6 +156,13 @@ class Writer:
 
     def set_setting(self, key: str, value: str) -> Future[None]:
         return self._do(lambda transaction: transaction.setting(key, value))
+
+    def decide(self, decision: Callable[[Transaction], T]) -> Future[T]:
+        """What `decision` returns, once what it wrote is committed. No other decision runs between its reads and that
+        commit, at any collector of the store. It may be called more than once: only the last call counts."""
+        future: Future[T] = Future()
+        self._put(_Task(1, decision, _into(future), decides=True))
+        return future
 
     def resume(self, node_id: str, epoch: int) -> None:
         """A session begins from the oldest batch its probe has: nothing before that is owed any more."""
@@ -294,7 +303,7 @@ class Writer:
             batches = [task.batch for task in tasks if task.batch is not None]
             self._backend.before(db, batches)
             db.begin()
-            self._backend.begun(db)
+            self._backend.begun(db, deciding=any(task.decides for task in tasks))
             transaction = Transaction(db, self._known)
             transaction.expect(batches)
             for task in tasks:

@@ -7,9 +7,10 @@ from typing import Any
 
 from swarm_collector.members.membership import Admitted, Member, Membership
 from swarm_protocol.layer_shape import LayerShape
-from swarm_protocol.messages.probe_messages import Hello, HostFacts
+from swarm_protocol.messages.probe_messages import PROTOCOL_VERSION, Hello, HostFacts
 from swarm_protocol.messages.viewer_messages import Focus
 from swarm_protocol.trust import identity, signing
+from swarm_protocol.trust.signing import Handshake
 
 LAYER = LayerShape(architecture="llama", hidden=8192, intermediate=28672, heads=64, kv_heads=8, head_dim=128)
 FOCUS = Focus(model="llama-2-70b", layer=LAYER, dtype="fp16", hop_bytes=16_384)
@@ -24,12 +25,18 @@ def id_of(name: str) -> str:
     return identity.node_id(signing.public_key(key_of(name)))
 
 
-def hello(name: str, *, key: str | None = None, seed: bytes | None = None, nonce: bytes = b"", **changes: Any) -> Hello:
+NOWHERE = Handshake(b"", b"", b"")
+
+
+def hello(
+    name: str, *, key: str | None = None, seed: bytes | None = None, handshake: Handshake = NOWHERE, **changes: Any
+) -> Hello:
     seed = seed or key_of(key or name)
     fields: dict[str, Any] = {
-        "protocol": 1,
+        "protocol": PROTOCOL_VERSION,
         "public_key": signing.public_key(seed),
-        "proof": signing.sign(seed, signing.joining(nonce, changes.get("bound_to", b""))),
+        "proof": signing.sign(seed, handshake.signed("join")),
+        "bound_to": handshake.bound_to,
         "name": name,
         "epoch": 7,
         "udp_port": 4000,

@@ -20,6 +20,7 @@ from swarm_collector.settings import Settings
 from swarm_collector.state import SwarmState
 from swarm_protocol.messages.codec import encode
 from swarm_protocol.messages.probe_messages import (
+    COLLECTOR_HEADER,
     NONCE_HEADER,
     Ack,
     Batch,
@@ -39,6 +40,7 @@ from swarm_protocol.messages.viewer_messages import (
 )
 from swarm_protocol.snapshot.frames import apply_diff, decode_keyframe
 from swarm_protocol.snapshot.swarm import Swarm
+from swarm_protocol.trust.signing import Handshake, certificate_binding, plain_text_binding
 
 WAIT_S = 10.0  # what a test gives up after; nothing waits for it to pass
 SECRET = bytes(range(32))
@@ -89,13 +91,21 @@ async def collector(folder: Path, store: str | None = None, **changes: Any) -> A
 async def probe_at(port: int, name: str, **changes: Any) -> AsyncIterator[Probe]:
     async with connect(f"ws://127.0.0.1:{port}/probe", compression=None, proxy=None) as connection:
         probe = Probe(connection, name)
-        await connection.send(encode(hello(name, nonce=nonce_of(connection), **changes)))
+        await connection.send(encode(hello(name, handshake=handshake_of(connection), **changes)))
         yield probe
 
 
-def nonce_of(connection: ClientConnection) -> bytes:
+def handshake_of(connection: ClientConnection) -> Handshake:
+    """As an honest probe sees it."""
     assert connection.response is not None
-    return bytes.fromhex(connection.response.headers[NONCE_HEADER])
+    headers = connection.response.headers
+    tls = connection.transport.get_extra_info("ssl_object")
+    certificate = tls.getpeercert(binary_form=True) if tls is not None else None
+    return Handshake(
+        nonce=bytes.fromhex(headers[NONCE_HEADER]),
+        collector=bytes.fromhex(headers[COLLECTOR_HEADER]),
+        bound_to=certificate_binding(certificate) if certificate else plain_text_binding(*connection.remote_address),
+    )
 
 
 class Probe:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
+import dataclasses
 import sqlite3
 import ssl
 import stat
@@ -12,11 +12,9 @@ import time
 
 import pytest
 from collector_made import hello, id_of, key_of
-from collector_rig import Probe, collector, link, nonce_of, note
+from collector_rig import Probe, collector, handshake_of, link, note
 from websockets.asyncio.client import connect
 
-from swarm_collector.members.admission import Register
-from swarm_collector.members.membership import Rejected
 from swarm_collector.transport import certificate
 from swarm_collector.transport.tls_listener import TLS_BUFFER_BYTES
 from swarm_protocol.messages import operator_messages
@@ -40,8 +38,9 @@ async def tls_probe(rig, name, *, bound_to=None, **changes):
     url = f"wss://127.0.0.1:{rig.port}/probe"
     async with connect(url, ssl=certificate_pins.client_context(), compression=None, proxy=None) as connection:
         shown = connection.transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        bound_to = hashlib.sha256(shown).digest() if bound_to is None else bound_to
-        await connection.send(encode(hello(name, nonce=nonce_of(connection), bound_to=bound_to, **changes)))
+        seen = handshake_of(connection)
+        seen = seen if bound_to is None else dataclasses.replace(seen, bound_to=bound_to)
+        await connection.send(encode(hello(name, handshake=seen, **changes)))
         yield Probe(connection, name), shown
 
 
@@ -123,7 +122,7 @@ async def test_a_proof_made_for_another_certificate_is_refused(tmp_path):
 async def test_a_proof_is_good_for_one_connection(tmp_path):
     async with collector(tmp_path) as rig:
         async with connect(rig.url("/probe"), proxy=None) as first:
-            recorded = encode(hello("kiln", nonce=nonce_of(first)))
+            recorded = encode(hello("kiln", handshake=handshake_of(first)))
         async with connect(rig.url("/probe"), proxy=None) as second:
             await second.send(recorded)
             refused = await Probe(second, "kiln").next(Refused)
@@ -145,26 +144,12 @@ async def test_no_proof_no_session(tmp_path, changes):
         assert (await probe.next(Refused)).final
 
 
-async def test_a_node_of_before_keeps_its_id_once(tmp_path):
-    old_secret = b"o" * 32
-    old_id = identity.node_id(old_secret)
-    async with collector(tmp_path) as rig:
-        rig.swarm_state.membership.restore([(old_id, "attic")])
-        async with rig.probe("attic", node_key=old_secret) as probe:
-            welcome = await probe.welcome()
-            assert (welcome.node_id, welcome.name) == (old_id, "attic")
-        async with rig.probe("attic", seed=b"t" * 32, node_key=old_secret) as thief:
-            assert (await thief.welcome()).node_id != old_id
-    async with collector(tmp_path) as again, again.probe("attic") as probe:
-        assert (await probe.welcome()).node_id == old_id
-
-
 # ---------------------------------------------------------------- invites
 
 
 async def test_an_invite_lets_one_machine_in_without_the_token(tmp_path):
     async with collector(tmp_path, token="secret") as rig:
-        made = rig.server.desk.answer(operator_messages.MakeInvite(label="alice"))
+        made = await rig.server.desk.answer(operator_messages.MakeInvite(label="alice"))
         async with rig.probe("kiln", invite=made.code) as probe:
             await probe.welcome()
         async with rig.probe("kiln", invite=made.code) as probe:  # the same line pasted again
@@ -173,7 +158,7 @@ async def test_an_invite_lets_one_machine_in_without_the_token(tmp_path):
             assert (await other.next(Refused)).reason == (
                 "this invite has been used by another machine, and each is good for one; ask the operator for another"
             )
-        (row,) = rig.server.desk.answer(operator_messages.ListInvites()).rows
+        (row,) = (await rig.server.desk.answer(operator_messages.ListInvites())).rows
         assert (row.state, row.label) == ("used by kiln", "alice")
     async with collector(tmp_path, token="secret") as again:
         async with again.probe("kiln") as probe:  # enrolled: neither invite nor token from now on
@@ -182,48 +167,17 @@ async def test_an_invite_lets_one_machine_in_without_the_token(tmp_path):
             assert "used by another machine" in (await other.next(Refused)).reason
 
 
-@pytest.mark.parametrize(
-    ("later_ns", "revoked", "code", "line"),
-    [
-        (DAY_NS + 1, False, None, "this invite expired on 1970-01-02 at 00:00 UTC; ask the operator for another"),
-        (1, True, None, "this invite was revoked; ask the operator for another"),
-        (
-            1,
-            False,
-            "made-up",
-            "this collector made no such invite; copy the whole line, or ask its operator for another",
-        ),
-    ],
-)
-def test_an_invite_that_is_no_good_says_why(later_ns, revoked, code, line):
-    register = Register({})
-    made, invite_id, _ = register.invite("", 0, DAY_NS)
-    if revoked:
-        register.revoke_invite(invite_id)
-    joining = hello("kiln", invite=code or made)
-    entry = register.identify(joining, b"", frozenset((b"",)))
-    assert register.enrol(entry, joining, known=False, now_ns=later_ns) == Rejected(line, final=True)
-
-
-def test_no_code_is_kept_anywhere():
-    register = Register({})
-    code, invite_id, changes = register.invite("alice", 0, DAY_NS)
-    assert all(code not in key + value for key, value in changes)
-    kept = Register(dict(changes))
-    assert kept.invites[invite_id].label == "alice"
-
-
 # ---------------------------------------------------------------- the operator
 
 
 async def test_a_revoked_member_is_turned_out_and_stays_out(tmp_path):
     async with collector(tmp_path, token="secret") as rig, rig.probe("kiln", token="secret") as probe:
         await probe.welcome()
-        rig.server.desk.answer(operator_messages.Revoke(member="kiln"))
+        await rig.server.desk.answer(operator_messages.Revoke(member="kiln"))
         assert (await probe.next(Refused)).reason == "the operator has revoked this machine's membership"
         async with rig.probe("kiln", token="secret") as back:
             assert "ask them to readmit it" in (await back.next(Refused)).reason
-        rig.server.desk.answer(operator_messages.Revoke(member="kiln", readmit=True))
+        await rig.server.desk.answer(operator_messages.Revoke(member="kiln", readmit=True))
         async with rig.probe("kiln", token="secret") as back:
             await back.welcome()
 
@@ -233,12 +187,12 @@ async def test_a_member_keeps_the_name_that_the_operator_gave(tmp_path):
         async with rig.probe("kiln") as probe, rig.probe("oven") as oven:
             await probe.welcome()
             await oven.welcome()
-            assert rig.server.desk.answer(
+            assert await rig.server.desk.answer(
                 operator_messages.Rename(member="kiln", name="attic")
             ) == operator_messages.Done(text="kiln is called attic from now on")
-            taken = rig.server.desk.answer(operator_messages.Rename(member="attic", name="oven"))
+            taken = await rig.server.desk.answer(operator_messages.Rename(member="attic", name="oven"))
             assert taken == operator_messages.No(text="another member is called oven; choose another name")
-            wrong = rig.server.desk.answer(operator_messages.Rename(member="attic", name="[red]x"))
+            wrong = await rig.server.desk.answer(operator_messages.Rename(member="attic", name="[red]x"))
             assert wrong == operator_messages.No(text="[red]x is no name: 1 to 32 of A-Z a-z 0-9 . _ -")
         async with rig.probe("kiln") as probe:
             assert (await probe.welcome()).name == "attic"
@@ -309,8 +263,11 @@ def test_a_client_takes_nothing_older_than_tls_1_3():
 
 async def about_me(rig, name: str, *, forget: bool = False) -> AboutYou:
     async with connect(rig.url("/probe"), proxy=None) as connection:
-        proof = signing.sign(key_of(name), signing.joining(nonce_of(connection), b""))
-        await connection.send(encode(AboutMe(public_key=signing.public_key(key_of(name)), proof=proof, forget=forget)))
+        handshake = handshake_of(connection)
+        proof = signing.sign(key_of(name), handshake.signed("forget" if forget else "show"))
+        public = signing.public_key(key_of(name))
+        asked = AboutMe(public_key=public, proof=proof, bound_to=handshake.bound_to, forget=forget)
+        await connection.send(encode(asked))
         return await Probe(connection, name).next(AboutYou)
 
 
@@ -343,8 +300,10 @@ async def test_nobody_sees_or_forgets_what_is_another_s(tmp_path):
     async with collector(tmp_path) as rig, rig.probe("kiln") as kiln:
         await kiln.welcome()
         async with connect(rig.url("/probe"), proxy=None) as connection:
-            proof = signing.sign(key_of("thief"), signing.joining(nonce_of(connection), b""))
+            handshake = handshake_of(connection)
+            proof = signing.sign(key_of("thief"), handshake.signed("forget"))
             public = signing.public_key(key_of("kiln"))
-            await connection.send(encode(AboutMe(public_key=public, proof=proof, forget=True)))
+            asked = AboutMe(public_key=public, proof=proof, bound_to=handshake.bound_to, forget=True)
+            await connection.send(encode(asked))
             assert (await Probe(connection, "thief").next(Refused)).final
         assert rig.swarm_state.knows(id_of("kiln"))

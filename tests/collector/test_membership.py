@@ -42,7 +42,7 @@ def test_the_right_token_is_admitted():
 
 def test_another_protocol_is_told_who_must_update():
     assert admit(Membership(), "kiln", 1, protocol=9) == Rejected(
-        "the probe speaks protocol 9, the collector 1; update the collector", final=True
+        "the probe speaks protocol 9, the collector 2; update the collector", final=True
     )
 
 

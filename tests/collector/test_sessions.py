@@ -12,7 +12,7 @@ import aiohttp
 import msgspec
 import pytest
 from collector_made import FOCUS, LAYER, hello, id_of
-from collector_rig import Probe, collector, link, nonce_of, note, probe_at, uplink
+from collector_rig import Probe, collector, handshake_of, link, note, probe_at, uplink
 from msgspec.structs import replace
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
@@ -23,9 +23,20 @@ from swarm_collector.transport.connection_limits import Limits
 from swarm_collector.transport.keepalive import Pulse
 from swarm_collector.transport.log_rate_limit import LogRateLimiter
 from swarm_protocol.messages.codec import MAX_MESSAGE_BYTES, encode
-from swarm_protocol.messages.probe_messages import NONCE_HEADER, Ack, Batch, Heartbeat, Leaving, Plan, Refused, SlowDown
+from swarm_protocol.messages.probe_messages import (
+    COLLECTOR_HEADER,
+    NONCE_HEADER,
+    Ack,
+    Batch,
+    Heartbeat,
+    Leaving,
+    Plan,
+    Refused,
+    SlowDown,
+)
 from swarm_protocol.messages.viewer_messages import Focus
 from swarm_protocol.snapshot.swarm import State
+from swarm_protocol.trust.signing import Handshake, plain_text_binding
 from swarm_storage.errors import Full
 from swarm_storage.store import open_store
 
@@ -104,7 +115,7 @@ async def test_garbage_ends_its_own_session_only(rig, joined):
         for payload in GARBAGE:
             async with connect(rig.url("/probe"), compression=None, proxy=None) as bad:
                 if joined:
-                    await bad.send(encode(hello("bad", nonce=nonce_of(bad))))
+                    await bad.send(encode(hello("bad", handshake=handshake_of(bad))))
                 with contextlib.suppress(ConnectionClosed):
                     await bad.send(payload)
                 await asyncio.wait_for(bad.wait_closed(), 10)
@@ -397,21 +408,25 @@ FIRST_RELEASE = {
 }  # fmt: skip
 
 
-async def test_a_probe_of_the_first_release_is_understood(rig, tmp_path):
-    """It knows none of the fields that came since; a new field without a default would shut every older probe out."""
+async def test_samples_of_the_first_release_are_understood(rig, tmp_path):
+    """A spool may hold them. They know none of the fields that came since: each needs a default."""
     at_ns = time.time_ns()
-    async with rig.probe("kiln") as kiln:
+    async with rig.probe("kiln") as kiln, rig.probe("oven") as oven:
         await kiln.welcome()
-        samples = [dict(FIRST_RELEASE[kind], at_ns=at_ns, peer=kiln.node_id) for kind in ("link", "hop")]
-        async with connect(rig.url("/probe"), compression=None, proxy=None) as connection:
-            elder = Probe(connection, "elder")
-            await connection.send(msgspec.msgpack.encode(FIRST_RELEASE["hello"]))
-            welcome = await elder.welcome()
-            await connection.send(msgspec.msgpack.encode({"type": "batch", "epoch": 7, "seq": 1, "samples": samples}))
-            await elder.acked(1)
+        await oven.welcome()
+        samples = [dict(FIRST_RELEASE[kind], at_ns=at_ns, peer=oven.node_id) for kind in ("link", "hop")]
+        await kiln.connection.send(msgspec.msgpack.encode({"type": "batch", "epoch": 7, "seq": 1, "samples": samples}))
+        await kiln.acked(1)
     ((_, link),), ((_, hop),) = stored(tmp_path, "link"), stored(tmp_path, "hop")
     assert (link.rtt_p50_ms, hop.p50_ms) == (10.5, 21.0)
-    assert welcome.name == "elder"
+
+
+async def test_a_probe_of_an_earlier_protocol_is_told_so_in_one_line(rig):
+    """It shows a secret, or signs what is of use at any collector, and it cannot read ids of 128 bits."""
+    async with connect(rig.url("/probe"), compression=None, proxy=None) as connection:
+        await connection.send(msgspec.msgpack.encode(FIRST_RELEASE["hello"]))
+        refused = await Probe(connection, "elder").next(Refused)
+    assert (refused.reason, refused.final) == ("the probe speaks protocol 1, the collector 2; update the probe", True)
 
 
 async def test_a_socket_that_says_no_hello_is_closed(tmp_path):
@@ -443,8 +458,13 @@ async def upgraded(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWrite
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
     )
     head = (await reader.readuntil(b"\r\n\r\n")).decode()
-    (nonce,) = (line.split(": ")[1] for line in head.splitlines() if line.startswith(NONCE_HEADER))
-    body = encode(hello("ghost", nonce=bytes.fromhex(nonce)))
+    nonce, own = (
+        bytes.fromhex(line.split(": ")[1])
+        for name in (NONCE_HEADER, COLLECTOR_HEADER)
+        for line in head.splitlines()
+        if line.startswith(name)
+    )
+    body = encode(hello("ghost", handshake=Handshake(nonce, own, plain_text_binding("127.0.0.1", port))))
     writer.write(bytes([0x82, 0x80 | 126]) + len(body).to_bytes(2, "big") + bytes(4) + body)
     return reader, writer
 

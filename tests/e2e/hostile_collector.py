@@ -12,9 +12,20 @@ import sys
 
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 
 from swarm_protocol.messages.codec import encode
-from swarm_protocol.messages.probe_messages import Hello, Mapped, Peer, Plan, UplinkLease, Welcome, decode_from_probe
+from swarm_protocol.messages.probe_messages import (
+    COLLECTOR_HEADER,
+    NONCE_HEADER,
+    Hello,
+    Mapped,
+    Peer,
+    Plan,
+    UplinkLease,
+    Welcome,
+    decode_from_probe,
+)
 
 KEY = b"k" * 16
 SSID_IN = 7  # of the requests that are made to seem to come from REFLECTED_TO
@@ -101,8 +112,12 @@ async def handle(ws: ServerConnection) -> None:
         await attack(ws)
 
 
+def introduce(ws: ServerConnection, request: Request, response: Response) -> None:
+    response.headers.update({NONCE_HEADER: bytes(32).hex(), COLLECTOR_HEADER: bytes(16).hex()})
+
+
 async def main(host: str, port: int) -> None:
-    async with serve(handle, host, port, compression=None, max_size=None):
+    async with serve(handle, host, port, compression=None, max_size=None, process_response=introduce):
         print("ready", flush=True)
         await asyncio.Event().wait()
 

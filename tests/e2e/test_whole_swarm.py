@@ -24,6 +24,7 @@ from websockets.exceptions import WebSocketException
 from swarm_predict.model.catalogue import model_named
 from swarm_protocol.messages.codec import encode
 from swarm_protocol.messages.probe_messages import (
+    COLLECTOR_HEADER,
     NONCE_HEADER,
     PROBE_PATH,
     PROTOCOL_VERSION,
@@ -143,9 +144,18 @@ async def bear_witness(rig: SwarmRig, acknowledged: set[str]) -> None:
         with contextlib.suppress(OSError, WebSocketException):
             async with connect(f"ws://{rig.address}{PROBE_PATH}", proxy=None) as connection:
                 assert connection.response is not None
-                nonce = bytes.fromhex(connection.response.headers[NONCE_HEADER])
-                proof = signing.sign(seed, signing.joining(nonce, signing.NOT_TLS))
-                proven = msgspec.structs.replace(hello, public_key=signing.public_key(seed), proof=proof)
+                headers = connection.response.headers
+                handshake = signing.Handshake(
+                    bytes.fromhex(headers[NONCE_HEADER]),
+                    bytes.fromhex(headers[COLLECTOR_HEADER]),
+                    signing.plain_text_binding(*connection.remote_address),
+                )
+                proven = msgspec.structs.replace(
+                    hello,
+                    public_key=signing.public_key(seed),
+                    proof=signing.sign(seed, handshake.signed("join")),
+                    bound_to=handshake.bound_to,
+                )
                 await connection.send(encode(proven))
                 for number in list(waiting):
                     await connection.send(_event(number, waiting[number]))

@@ -8,9 +8,12 @@ from typing import Any, TypeVar
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 
 from swarm_protocol.messages.codec import encode
 from swarm_protocol.messages.probe_messages import (
+    COLLECTOR_HEADER,
+    NONCE_HEADER,
     Ack,
     Batch,
     CollectorMessage,
@@ -33,12 +36,20 @@ class FakeCollector:
         self.refuse: Refused | None = None
         self.heartbeat_ms = 60_000.0
         self.port = 0
+        self.headers = {NONCE_HEADER: bytes(32).hex(), COLLECTOR_HEADER: bytes(16).hex()}
         self._news = asyncio.Condition()
         self._server: Server | None = None
         self._connections: set[ServerConnection] = set()
 
     async def start(self) -> FakeCollector:
-        self._server = await serve(self._handle, "127.0.0.1", self.port, compression=None, close_timeout=0.2)
+        self._server = await serve(
+            self._handle,
+            "127.0.0.1",
+            self.port,
+            compression=None,
+            close_timeout=0.2,
+            process_response=self._introduce,
+        )
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -73,6 +84,9 @@ class FakeCollector:
     async def hears(self, kind: type[M], count: int = 1) -> list[M]:
         await self.until(lambda: len(self.of(kind)) >= count)
         return self.of(kind)
+
+    def _introduce(self, ws: ServerConnection, request: Request, response: Response) -> None:
+        response.headers.update(self.headers)
 
     async def _handle(self, ws: ServerConnection) -> None:
         self._connections.add(ws)

@@ -173,7 +173,11 @@ async def test_it_says_who_it_is_and_sends_its_host_figures(collector: FakeColle
     assert (hello.name, hello.token, hello.udp_port, hello.tcp_port) == ("kiln-07", "secret-token", 4001, 4002)
     key = load_or_create_node_key(tmp_path / "node.key", tuple)
     assert hello.public_key == signing.public_key(key.seed)
-    assert signing.verified(hello.public_key, signing.joining(b"", b""), hello.proof)
+    reached = signing.plain_text_binding("127.0.0.1", collector.port)
+    assert hello.bound_to == reached
+    assert signing.verified(
+        hello.public_key, signing.Handshake(bytes(32), bytes(16), reached).signed("join"), hello.proof
+    )
     assert hello.facts.offer_bytes == 5 << 30
     assert isinstance(batch.samples[0], HostSample)
     assert batch.epoch == hello.epoch

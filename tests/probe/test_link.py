@@ -32,6 +32,7 @@ from swarm_protocol.messages.probe_messages import (
 )
 from swarm_protocol.messages.samples import EventSample
 from swarm_protocol.text import safe
+from swarm_protocol.trust.signing import Handshake
 
 QUICK = ClientTimes(
     open_s=2.0, ping_s=0.1, ping_wait_s=0.1, ack_wait_s=5.0, retry_base_s=0.01, retry_cap_s=0.02, leave_s=1.0
@@ -69,7 +70,7 @@ class Rig:
             times=times,
         )
 
-    async def hello(self, nonce: bytes, bound_to: bytes) -> Hello:
+    async def hello(self, handshake: Handshake) -> Hello:
         return Hello(
             protocol=1,
             name="kiln-07",

@@ -26,7 +26,7 @@ from swarm_storage.history.replay import fill
 from swarm_storage.history.retention import RETAIN_NS
 from swarm_storage.node_erasure import Held, held
 from swarm_storage.store import open_store
-from swarm_storage.transaction import NodeBatch
+from swarm_storage.transaction import NodeBatch, Transaction
 from swarm_storage.writer import QUEUE_SAMPLES
 
 READERS: Final = 2  # a long export leaves the other for charts
@@ -98,11 +98,8 @@ class StoreClient:
         """The probe begins again from the oldest batch it has."""
         self._writer.resume(node_id, epoch)
 
-    async def remember(self, member: Member, hello: Hello, now_ns: int) -> int:
-        """Puts the node into the store, later if it has trouble now; what of the hello's epoch is committed.
-
-        Raises StoreError where not even reading works.
-        """
+    async def remember(self, member: Member, hello: Hello, now_ns: int) -> None:
+        """Put the node into the store, later if it has trouble now."""
 
         def upsert() -> Future[None]:
             return self._writer.upsert_node(
@@ -115,17 +112,17 @@ class StoreClient:
         except StoreError as error:
             _log.warning("the store is told of %s later: %s", member.name, safe(str(error)))
             self._untold[member.node_id] = upsert
-        return await self.reading(lambda: self._reader.committed_seq(member.node_id, hello.epoch))
 
-    def rename(self, member: Member, now_ns: int) -> None:
-        """Kept if the store takes it; its next hello says it again."""
-        facts = member.hello.facts if member.hello is not None else None
-        try:
-            self._writer.upsert_node(
-                member.node_id, member.name, host=member.where.observed, facts=facts, seen_ns=now_ns
-            ).add_done_callback(_event_done)
-        except StoreError as error:
-            _event_lost(error)
+    async def committed(self, node_id: str, epoch: int) -> int:
+        """The committed seq of this epoch. Raises StoreError where not even reading works."""
+        return await self.reading(lambda: self._reader.committed_seq(node_id, epoch))
+
+    async def decide(self, decision: Callable[[Transaction], _T]) -> _T:
+        """What it returns, once what it wrote is committed; nobody decides anything else meanwhile.
+
+        Raises StoreError.
+        """
+        return await asyncio.wrap_future(self._writer.decide(decision))
 
     async def forget(self, node_id: str) -> int:
         """Everything of this node; how many rows went. Raises StoreError."""

@@ -29,6 +29,9 @@ STAY_IN_PLANS_NS: Final = (
 )  # a broken connection to the collector says nothing about the paths between peers
 MAX_MEMBERS: Final = 20_000  # what a frame can carry
 REPLACED_RETRY_NS: Final = 60 * NS_PER_S  # two probes with one key take turns no faster than this
+NO_TOKEN: Final = (
+    "wrong or missing token; ask the swarm's operator for an invite, or for the token and give it with --token"
+)
 _SUFFIX = re.compile(r"-[0-9]{1,5}")
 
 
@@ -97,35 +100,29 @@ class Membership:
         now_ns: int,
         *,
         node_id: str = "",
-        given_name: str = "",
+        name: str = "",
         vouched: bool = False,
     ) -> Admitted | Rejected:
-        """The proof of its key has been checked. `node_id`: where it is not made of the key; `given_name`: by the
-        operator; `vouched`: the token is not asked for."""
-        if hello.protocol != PROTOCOL_VERSION:
-            older = "probe" if hello.protocol < PROTOCOL_VERSION else "collector"
-            return Rejected(
-                f"the probe speaks protocol {hello.protocol}, the collector {PROTOCOL_VERSION}; update the {older}",
-                final=True,
-            )
+        """The proof of its key has been checked. `node_id`: where it is not made of the key; `name`: as the store has
+        it, unique there; `vouched`: the token is not asked for."""
+        if (outdated := other_protocol(hello)) is not None:
+            return outdated
         if not vouched and not token_matches(self._token, hello.token):
-            return Rejected(
-                "wrong or missing token; ask the swarm's operator for an invite, or for the token and give it with "
-                "--token",
-                final=True,
-            )
+            return Rejected(NO_TOKEN, final=True)
         node_id = node_id or identity.node_id(hello.public_key)
         member = self._members.get(node_id)
         if member is None and len(self._members) >= self._max_members:
-            return Rejected(f"the swarm is full ({self._max_members} nodes)", final=False, retry_ms=600_000)
+            return swarm_is_full(self._max_members)
+        if name:
+            self._clear(name, node_id)
         events = []
         if member is None:
-            member = Member(node_id, self._unique(given_name or clean_name(hello.name), node_id))
+            member = Member(node_id, self._unique(name or clean_name(hello.name), node_id))
             self._members[node_id] = member
             self._names[member.name] = node_id
             events.append(NodeEvent(member.node_id, "joined", _of(hello)))
         else:
-            events += self._rename(member, given_name or hello.name)
+            events += self._rename(member, name or hello.name, exactly=bool(name))
             if member.session is None:
                 kind: EventKind = "joined" if member.hello is None else "back"
                 events.append(NodeEvent(member.node_id, kind, _of(hello)))
@@ -150,6 +147,8 @@ class Membership:
         """Another collector of this swarm has admitted this node; the session that it takes the place of."""
         self.restore([(node_id, name)])
         member = self._members[node_id]
+        self._clear(name, node_id)
+        self._rename(member, name, exactly=True)
         replaced = member.session if member.session != session else None
         if replaced is not None:
             self._by_session.pop(replaced, None)
@@ -224,6 +223,10 @@ class Membership:
         return self._by_session.get(session)
 
     @property
+    def max_members(self) -> int:
+        return self._max_members
+
+    @property
     def sessions(self) -> int:
         return len(self._by_session)
 
@@ -236,8 +239,9 @@ class Membership:
         return self._members.get(node_id)
 
     def rename(self, member: Member, name: str) -> list[NodeEvent]:
-        """As the operator wants it; the next plans say so."""
-        told = self._rename(member, name)
+        """As the store has it now; the next plans say so."""
+        self._clear(name, member.node_id)
+        told = self._rename(member, name, exactly=True)
         member.version += 1
         return told
 
@@ -256,12 +260,22 @@ class Membership:
 
     # ------------------------------------------------------------ names
 
-    def _rename(self, member: Member, wanted: str) -> list[NodeEvent]:
+    def _clear(self, name: str, node_id: str) -> None:
+        """The store has given this name to `node_id`: whoever has it here got another one there, untold so far."""
+        holder = self._members.get(self._names.get(name, node_id))
+        if holder is not None and holder.node_id != node_id:
+            self._names[name] = node_id
+            holder.name = self._unique(name, holder.node_id)
+            self._names[holder.name] = holder.node_id
+            holder.version += 1
+
+    def _rename(self, member: Member, wanted: str, *, exactly: bool = False) -> list[NodeEvent]:
         name = clean_name(wanted)
-        if member.name == name or _is_numbered(member.name, name):
+        if member.name == name or (not exactly and is_numbered(member.name, name)):
             return []
         old = member.name
-        del self._names[old]
+        if self._names.get(old) == member.node_id:
+            del self._names[old]
         member.name = self._unique(name, member.node_id)
         self._names[member.name] = member.node_id
         return [NodeEvent(member.node_id, "name_changed", f"was {old}")]
@@ -270,7 +284,7 @@ class Membership:
         candidate, number = name, 1
         while self._names.get(candidate, node_id) != node_id:
             number += 1
-            candidate = _numbered(name, number)
+            candidate = numbered(name, number)
         return candidate
 
 
@@ -278,6 +292,20 @@ def _told_of(member: Member) -> object:
     """What its peers are told; that it was renamed a moment ago shows in no other field."""
     hello = member.hello
     return None if hello is None else (member.where, hello.name, hello.udp_port, hello.tcp_port)
+
+
+def other_protocol(hello: Hello) -> Rejected | None:
+    """None: the probe speaks this collector's protocol."""
+    if hello.protocol == PROTOCOL_VERSION:
+        return None
+    older = "probe" if hello.protocol < PROTOCOL_VERSION else "collector"
+    return Rejected(
+        f"the probe speaks protocol {hello.protocol}, the collector {PROTOCOL_VERSION}; update the {older}", final=True
+    )
+
+
+def swarm_is_full(max_members: int) -> Rejected:
+    return Rejected(f"the swarm is full ({max_members} nodes)", final=False, retry_ms=600_000)
 
 
 def token_matches(wanted: str, given: str) -> bool:
@@ -289,15 +317,15 @@ def heartbeat_ns(members: int) -> int:
     return min(max(HEARTBEAT_NS, HEARTBEAT_NS * members // HEARTBEAT_MEMBERS), LONGEST_HEARTBEAT_NS)
 
 
-def _numbered(name: str, number: int) -> str:
+def numbered(name: str, number: int) -> str:
     suffix = f"-{number}"
     return name[: NAME_MAX - len(suffix)] + suffix
 
 
-def _is_numbered(name: str, wanted: str) -> bool:
-    """Whether `name` is what `_numbered` makes of `wanted`: it got its number when the plain name was taken."""
+def is_numbered(name: str, wanted: str) -> bool:
+    """Whether `name` is what `numbered` makes of `wanted`: it got its number when the plain name was taken."""
     match = _SUFFIX.search(name, pos=max(0, name.rfind("-")))
-    return match is not None and _numbered(wanted, int(match.group()[1:])) == name
+    return match is not None and numbered(wanted, int(match.group()[1:])) == name
 
 
 def _of(hello: Hello) -> str:

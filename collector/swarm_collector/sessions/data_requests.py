@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from swarm_collector.members.membership import Rejected
-from swarm_protocol.messages.probe_messages import AboutMe, AboutYou, Hello, HostFacts, Refused
+from swarm_collector.admission import unproven
+from swarm_protocol.messages.probe_messages import AboutMe, AboutYou, Refused
 from swarm_protocol.text import safe
 from swarm_protocol.units import iso_utc
 from swarm_storage.errors import StoreError
@@ -13,30 +13,20 @@ from swarm_storage.errors import StoreError
 if TYPE_CHECKING:
     from swarm_collector.state import SwarmState
 
-_NO_FACTS = HostFacts(system="", cpu="", cores=1, ram_bytes=0)
 
-
-async def answer(swarm_state: SwarmState, asked: AboutMe, nonce: bytes, *, tls: bool) -> AboutYou | Refused:
-    proof = Hello(
-        protocol=1,
-        public_key=asked.public_key,
-        proof=asked.proof,
-        bound_to=asked.bound_to,
-        name="owner",
-        epoch=0,
-        udp_port=0,
-        tcp_port=0,
-        software="",
-        facts=_NO_FACTS,
-    )
-    entry = swarm_state.register.identify(proof, nonce, swarm_state.settings.bound_to(tls=tls), revoked_too=True)
-    if isinstance(entry, Rejected):
-        return Refused(reason=entry.reason, final=True)
+async def answer(
+    swarm_state: SwarmState, asked: AboutMe, nonce: bytes, own: tuple[str, int] | None
+) -> AboutYou | Refused:
+    """`own`: where a connection in plain text arrived; None: it is TLS."""
+    wrong = unproven(asked, "forget" if asked.forget else "show", nonce, swarm_state.settings, own)
+    if wrong is not None:
+        return Refused(reason=wrong.reason, final=True)
+    node_id = swarm_state.register.id_of_key(asked.public_key, swarm_state.knows)
     try:
-        lines = await _lines(swarm_state, entry.node_id)
+        lines = await _lines(swarm_state, node_id)
         if asked.forget:
-            gone = await swarm_state.forget(entry.node_id)
-            lines = [f"forgotten: {gone} rows of node {entry.node_id} are out of the store and of every screen"]
+            gone = await swarm_state.forget(node_id)
+            lines = [f"forgotten: {gone} rows of node {node_id} are out of the store and of every screen"]
     except StoreError as error:
         return Refused(reason=f"the store does not answer now: {safe(str(error), 200)}", final=True)
     return AboutYou(lines=tuple(line[:300] for line in lines))

@@ -1,6 +1,6 @@
 """What the operator asks for: invites, who is a member, other names, and nobody in again.
 
-Decides and answers; the house keeps what has to be kept and ends the session of a member that is revoked.
+Answers; what is decided and what follows from it is the business of `admission`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from swarm_collector.members.admission import Unreadable
 from swarm_collector.members.membership import Member
 from swarm_protocol.messages import operator_messages
-from swarm_protocol.messages.probe_messages import Refused
 from swarm_protocol.text import is_name, safe
 from swarm_protocol.units import NS_PER_S
+from swarm_storage.errors import StoreError
 
 if TYPE_CHECKING:
     from swarm_collector.state import SwarmState
@@ -32,11 +33,19 @@ class OperatorDesk:
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
         return "Origin" not in request.headers and hmac.compare_digest(given.encode(), self.secret.encode())
 
-    def answer(self, request: operator_messages.Request) -> operator_messages.Answer:
+    async def answer(self, request: operator_messages.Request) -> operator_messages.Answer:
+        try:
+            return await self._answer(request)
+        except (StoreError, Unreadable) as error:
+            return operator_messages.No(
+                text=f"nothing was changed, since the store does not take it: {safe(str(error), 200)}"
+            )
+
+    async def _answer(self, request: operator_messages.Request) -> operator_messages.Answer:
         if isinstance(request, operator_messages.MakeInvite):
-            return self._make(request)
+            return await self._make(request)
         if isinstance(request, operator_messages.RevokeInvite):
-            return self._revoke_invite(request)
+            return await self._revoke_invite(request)
         if isinstance(request, operator_messages.ListInvites):
             return self._invites()
         if isinstance(request, operator_messages.ListMembers):
@@ -48,26 +57,23 @@ class OperatorDesk:
                 text=f"there is no member {safe(request.member, 40)}; swarmtop members lists them"
             )
         if isinstance(request, operator_messages.Rename):
-            return self._rename(member, request.name)
-        return self._revoke(member, readmit=request.readmit)
+            return await self._rename(member, request.name)
+        return await self._revoke(member, readmit=request.readmit)
 
-    def _make(self, request: operator_messages.MakeInvite) -> operator_messages.Answer:
-        swarm_state = self._swarm_state
-        now_ns = swarm_state.clock.wall_ns()
-        code, invite, changes = swarm_state.register.invite(safe(request.label), now_ns, request.valid_s * NS_PER_S)
-        swarm_state.keep(changes)
+    async def _make(self, request: operator_messages.MakeInvite) -> operator_messages.Answer:
+        code, invite = await self._swarm_state.admissions.make_invite(safe(request.label), request.valid_s * NS_PER_S)
         return operator_messages.Made(
-            invite=invite, code=code, expires_ns=swarm_state.register.invites[invite].expires_ns
+            invite=invite, code=code, expires_ns=self._swarm_state.register.invites[invite].expires_ns
         )
 
-    def _revoke_invite(self, request: operator_messages.RevokeInvite) -> operator_messages.Answer:
-        changes = self._swarm_state.register.revoke_invite(request.invite)
-        if changes is None:
+    async def _revoke_invite(self, request: operator_messages.RevokeInvite) -> operator_messages.Answer:
+        invite = await self._swarm_state.admissions.revoke_invite(request.invite)
+        if invite is None:
             return operator_messages.No(text=f"there is no invite {request.invite}; swarmtop invite --list shows them")
-        self._swarm_state.keep(changes)
-        used = self._swarm_state.register.invites[request.invite].used_by
-        more = f"; {self._name(used)} stays a member: swarmtop members --revoke ends that" if used else ""
-        return operator_messages.Done(text=f"invite {request.invite} is no longer good{more}")
+        stays = f"; {self._name(invite.used_by)} stays a member: swarmtop members --revoke ends that"
+        return operator_messages.Done(
+            text=f"invite {request.invite} is no longer good{stays if invite.used_by else ''}"
+        )
 
     def _invites(self) -> operator_messages.Answer:
         now_ns = self._swarm_state.clock.wall_ns()
@@ -98,24 +104,18 @@ class OperatorDesk:
             doubts=swarm_state.anomaly_monitor.of(member.node_id),
         )
 
-    def _rename(self, member: Member, name: str) -> operator_messages.Answer:
+    async def _rename(self, member: Member, name: str) -> operator_messages.Answer:
         if not is_name(name):
             return operator_messages.No(text=f"{safe(name, 40)} is no name: 1 to 32 of A-Z a-z 0-9 . _ -")
-        taken = self._swarm_state.membership.named(name)
-        if taken is not None and taken is not member:
-            return operator_messages.No(text=f"another member is called {name}; choose another name")
         before = member.name
-        self._swarm_state.keep(self._swarm_state.register.rename(member.node_id, name))
-        self._swarm_state.renamed(member, name)
+        if not await self._swarm_state.admissions.rename(member, name):
+            return operator_messages.No(text=f"another member is called {name}; choose another name")
         return operator_messages.Done(text=f"{before} is called {name} from now on")
 
-    def _revoke(self, member: Member, *, readmit: bool) -> operator_messages.Answer:
-        swarm_state = self._swarm_state
+    async def _revoke(self, member: Member, *, readmit: bool) -> operator_messages.Answer:
+        await self._swarm_state.admissions.set_revoked(member, revoked=not readmit)
         if readmit:
-            swarm_state.keep(swarm_state.register.readmit(member.node_id))
             return operator_messages.Done(text=f"{member.name} may join again")
-        swarm_state.keep(swarm_state.register.revoke(member.node_id, swarm_state.clock.wall_ns()))
-        swarm_state.turn_out(member, Refused(reason="the operator has revoked this machine's membership", final=True))
         return operator_messages.Done(text=f"{member.name} is no longer a member; what it measured stays in the store")
 
     def _name(self, node_id: str | None) -> str:

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from aiohttp import WSCloseCode
 
+from swarm_collector.admission import unproven
 from swarm_collector.ingest.batch_intake import NotCommitted
 from swarm_collector.ingest.batch_validation import BatchOrder, SenderClock, check, off_by
 from swarm_collector.ingest.quotas import SampleQuota
 from swarm_collector.members.addresses import is_public
-from swarm_collector.members.admission import Change, Entry
-from swarm_collector.members.membership import HEARTBEAT_NS, Admitted, Member, NodeEvent, Rejected
+from swarm_collector.members.admission import Joiner
+from swarm_collector.members.membership import HEARTBEAT_NS, Admitted, Member, NodeEvent, Rejected, other_protocol
 from swarm_collector.sessions import data_requests
 from swarm_collector.transport.keepalive import SessionOver
 from swarm_collector.transport.websocket import WebSocketConnection
@@ -48,7 +49,6 @@ from swarm_protocol.messages.probe_messages import (
 )
 from swarm_protocol.messages.samples import UplinkSample
 from swarm_protocol.text import safe
-from swarm_protocol.trust import identity
 from swarm_protocol.units import NS_PER_MS, NS_PER_S
 from swarm_storage.errors import StoreError
 from swarm_storage.transaction import NodeBatch
@@ -177,7 +177,7 @@ class ProbeSession:
             raise SessionOver("closed before its hello")
         message = _decoded(data)
         if isinstance(message, AboutMe):
-            told = await data_requests.answer(self._swarm_state, message, self._nonce, tls=self._tls)
+            told = await data_requests.answer(self._swarm_state, message, self._nonce, self._own)
             await self._wire.send(encode(told), self._swarm_state.pulse.send_s)
             raise SessionOver("answered", WSCloseCode.OK)
         if not isinstance(message, Hello):
@@ -186,34 +186,30 @@ class ProbeSession:
 
     async def _admit(self, hello: Hello) -> Member:
         swarm_state = self._swarm_state
-        entry, changes = await self._identify(hello)
-        if not entry.vouched and not swarm_state.knows(entry.node_id) and is_public(self._peer()):
-            wait_s = swarm_state.newcomers.wait_s(network_of(self._peer()), swarm_state.clock.steady_ns())
-            if wait_s:
-                reason = "too many new machines from your network lately; come back later, or with an invite"
-                await self._reject(Rejected(reason, final=False, retry_ms=wait_s * 1e3))
+        joiner = await self._decided(hello)
         outcome = swarm_state.membership.admit(
             self.number,
             hello,
             self._peer(),
             _host(self._wire.transport, "sockname"),
             swarm_state.clock.steady_ns(),
-            node_id=entry.node_id,
-            given_name=entry.name,
-            vouched=entry.vouched,
+            node_id=joiner.node_id,
+            name=joiner.name,
+            vouched=True,
         )
         if isinstance(outcome, Rejected):
             await self._reject(outcome)
         assert isinstance(outcome, Admitted)
         member = outcome.member
         self._wire.admitted()
-        swarm_state.keep(changes)
         swarm_state.probe_came(self, outcome)
         if hello.at_ns:
             self._see_clock(member, hello.at_ns)
         swarm_state.store_client.resume(member.node_id, hello.epoch)  # it begins anew, from the oldest batch it has
         try:
-            committed = await swarm_state.store_client.remember(member, hello, swarm_state.clock.wall_ns())
+            if not joiner.stored:
+                await swarm_state.store_client.remember(member, hello, swarm_state.clock.wall_ns())
+            committed = await swarm_state.store_client.committed(member.node_id, hello.epoch)
         except StoreError as error:
             await self._refuse(Refused(reason="the collector cannot store now", final=False, retry_ms=5_000.0))
             raise SessionOver(f"refused: {error}", WSCloseCode.INTERNAL_ERROR) from error
@@ -230,19 +226,21 @@ class ProbeSession:
         swarm_state.replan()
         return member
 
-    async def _identify(self, hello: Hello) -> tuple[Entry, list[Change]]:
-        """Who this is, proven, and what has to be kept of it. Raises SessionOver."""
+    async def _decided(self, hello: Hello) -> Joiner:
+        """Who this is, proven, and admitted by the store. Raises SessionOver."""
         swarm_state = self._swarm_state
-        if hello.invite:  # another collector on this database may have made or taken it
-            swarm_state.register.update(await swarm_state.store_client.reading(swarm_state.store_client.settings))
-        entry = swarm_state.register.identify(hello, self._nonce, swarm_state.settings.bound_to(tls=self._tls))
-        if not isinstance(entry, Rejected):
-            known = hello.node_key is not None and swarm_state.knows(identity.node_id(hello.node_key))
-            enrolled = swarm_state.register.enrol(entry, hello, known, swarm_state.clock.wall_ns())
-            if not isinstance(enrolled, Rejected):
-                return enrolled
-            entry = enrolled
-        return await self._reject(entry)
+        if (outdated := other_protocol(hello)) is not None:
+            await self._reject(outdated)
+        if wrong := unproven(hello, "join", self._nonce, swarm_state.settings, self._own):
+            await self._reject(wrong)
+        node_id = swarm_state.register.id_of_key(hello.public_key, swarm_state.knows)
+        if not hello.invite and not swarm_state.knows(node_id) and is_public(self._peer()):
+            wait_s = swarm_state.newcomers.wait_s(network_of(self._peer()), swarm_state.clock.steady_ns())
+            if wait_s:
+                reason = "too many new machines from your network lately; come back later, or with an invite"
+                await self._reject(Rejected(reason, final=False, retry_ms=wait_s * 1e3))
+        outcome = await swarm_state.admissions.admit(hello, self._peer())
+        return outcome if isinstance(outcome, Joiner) else await self._reject(outcome)
 
     async def _reject(self, rejected: Rejected) -> NoReturn:
         await self._refuse(Refused(reason=rejected.reason, final=rejected.final, retry_ms=rejected.retry_ms))
@@ -354,8 +352,13 @@ class ProbeSession:
     # ------------------------------------------------------------ small parts
 
     @property
-    def _tls(self) -> bool:
-        return self._wire.transport.get_extra_info("ssl_object") is not None
+    def _own(self) -> tuple[str, int] | None:
+        """This end of the connection; None: it is TLS."""
+        transport = self._wire.transport
+        name = transport.get_extra_info("sockname")
+        if transport.get_extra_info("ssl_object") is not None:
+            return None
+        return (str(name[0]), int(name[1])) if name else ("unknown", 0)
 
     def _peer(self) -> str:
         return _host(self._wire.transport, "peername")

@@ -20,8 +20,8 @@ from swarm_collector.transport import keepalive
 from swarm_collector.transport.keepalive import SessionOver
 from swarm_collector.transport.websocket import WebSocketConnection
 from swarm_protocol.messages.codec import DecodeError, encode
-from swarm_protocol.messages.probe_messages import PROTOCOL_VERSION
 from swarm_protocol.messages.viewer_messages import (
+    VIEW_PROTOCOL_VERSION,
     ExportChunk,
     ExportRequest,
     Focus,
@@ -103,8 +103,10 @@ class ViewerSession:
         if not isinstance(message, Subscribe):
             raise SessionOver("the first message must be a subscribe")
         refusal = None
-        if message.protocol != PROTOCOL_VERSION:
-            refusal = f"this viewer speaks protocol {message.protocol}, the collector {PROTOCOL_VERSION}; update both"
+        if message.protocol != VIEW_PROTOCOL_VERSION:
+            refusal = (
+                f"this viewer speaks protocol {message.protocol}, the collector {VIEW_PROTOCOL_VERSION}; update both"
+            )
         elif not token_matches(self._swarm_state.token, message.token):
             refusal = "wrong or missing token; ask the swarm's operator and give it with --token"
         if refusal is not None:

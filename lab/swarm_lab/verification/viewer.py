@@ -13,8 +13,7 @@ import sys
 from websockets.asyncio.client import connect
 
 from swarm_protocol.messages.codec import encode
-from swarm_protocol.messages.probe_messages import PROTOCOL_VERSION
-from swarm_protocol.messages.viewer_messages import VIEW_PATH, Subscribe
+from swarm_protocol.messages.viewer_messages import VIEW_PATH, VIEW_PROTOCOL_VERSION, Subscribe
 from swarm_protocol.trust.certificate_pins import client_context
 
 RATE_HZ = 0.5  # nobody reads what comes, and nobody else is on this wire: the certificate is not looked at
@@ -22,7 +21,7 @@ RATE_HZ = 0.5  # nobody reads what comes, and nobody else is on this wire: the c
 
 async def watch(address: str, token: str) -> None:
     async for connection in connect(f"wss://{address}{VIEW_PATH}", max_size=None, ssl=client_context()):
-        await connection.send(encode(Subscribe(protocol=PROTOCOL_VERSION, token=token, rate_hz=RATE_HZ)))
+        await connection.send(encode(Subscribe(protocol=VIEW_PROTOCOL_VERSION, token=token, rate_hz=RATE_HZ)))
         async for _ in connection:
             pass
 

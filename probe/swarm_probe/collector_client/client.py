@@ -21,14 +21,13 @@ from urllib.request import getproxies
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
-from swarm_probe.collector_client.certificate_pinning import Certificates
+from swarm_probe.collector_client.certificate_pinning import Certificates, OldCollector
 from swarm_probe.collector_client.connection_errors import closing_words, why_not
 from swarm_probe.collector_client.join_url import collector_of
 from swarm_probe.measure.uplink import look
 from swarm_probe.spool import Spool
 from swarm_protocol.messages.codec import MAX_MESSAGE_BYTES, DecodeError, encode
 from swarm_protocol.messages.probe_messages import (
-    NONCE_HEADER,
     Ack,
     Challenge,
     ChallengeGo,
@@ -50,7 +49,7 @@ from swarm_protocol.messages.probe_messages import (
 from swarm_protocol.text import safe
 from swarm_protocol.trust.certificate_pins import PinError
 from swarm_protocol.trust.loopback import is_loopback
-from swarm_protocol.trust.signing import SigningError
+from swarm_protocol.trust.signing import Handshake, SigningError
 from swarm_protocol.units import NS_PER_S
 
 FIRST_CREDIT: Final = 4  # batches on their way before the collector has said how many it takes
@@ -118,7 +117,7 @@ class CollectorClient:
         self,
         url: str,
         *,
-        hello: Callable[[bytes, bytes], Awaitable[Hello]],
+        hello: Callable[[Handshake], Awaitable[Hello]],
         certificates: Certificates,
         spool: Spool,
         on_plan: Callable[[Plan], None],
@@ -132,7 +131,7 @@ class CollectorClient:
     ) -> None:
         self._url = url
         self._who = collector_of(url)
-        self._hello = hello  # of the nonce to sign and the certificate it is bound to
+        self._hello = hello  # signed for the connection
         self._certificates = certificates
         self._joined_once = False
         self._spool = spool
@@ -273,12 +272,13 @@ class CollectorClient:
 
     async def _converse(self, ws: ClientConnection) -> None:
         try:
-            bound_to = self._certificates.check(ws.transport.get_extra_info("ssl_object"))
-            nonce = bytes.fromhex(ws.response.headers.get(NONCE_HEADER, "") if ws.response is not None else "")
-            hello = await self._hello(nonce, bound_to)
-        except PinError as error:  # one that joined before goes on trying: a hotel's portal must not end it
+            hello = await self._hello(self._certificates.handshake(ws))
+        except (
+            PinError,
+            OldCollector,
+        ) as error:  # one that joined before goes on trying: a hotel's portal must not end it
             raise _Ended(str(error), final=not self._joined_once) from error
-        except (ValueError, SigningError) as error:
+        except SigningError as error:
             raise _Ended(f"cannot prove to {self._who} who this machine is ({safe(str(error), 120)})") from error
         with contextlib.suppress(ConnectionClosed):  # the receiver hears why
             await self._say(ws, encode(hello))

@@ -12,14 +12,14 @@ from typing import Final
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
-from swarm_probe.collector_client.certificate_pinning import Certificates
+from swarm_probe.collector_client.certificate_pinning import Certificates, OldCollector
 from swarm_probe.collector_client.join_url import collector_of
 from swarm_protocol.messages.codec import DecodeError, encode
-from swarm_protocol.messages.probe_messages import NONCE_HEADER, AboutMe, AboutYou, Refused, decode_from_collector
+from swarm_protocol.messages.probe_messages import AboutMe, AboutYou, Refused, decode_from_collector
 from swarm_protocol.text import safe
 from swarm_protocol.trust import certificate_pins
 from swarm_protocol.trust.identity import load_or_create_node_key
-from swarm_protocol.trust.signing import joining, sign_elsewhere
+from swarm_protocol.trust.signing import SigningError, sign_elsewhere
 
 WITHIN_S: Final = 120.0  # to forget looks through the whole store
 
@@ -38,11 +38,11 @@ def ask(url: str, folder: Path, key_file: Path, *, forget: bool) -> list[str]:
         async with asyncio.timeout(WITHIN_S):
             connection = connect(url, ssl=certificates.context(), compression=None, user_agent_header=None)
             async with connection as ws:
-                bound_to = certificates.check(ws.transport.get_extra_info("ssl_object"))
-                assert ws.response is not None
-                nonce = bytes.fromhex(ws.response.headers.get(NONCE_HEADER, ""))
-                public, proof = await asyncio.to_thread(sign_elsewhere, key.seed, joining(nonce, bound_to))
-                await ws.send(encode(AboutMe(public_key=public, proof=proof, bound_to=bound_to, forget=forget)))
+                handshake = certificates.handshake(ws)
+                message = handshake.signed("forget" if forget else "show")
+                public, proof = await asyncio.to_thread(sign_elsewhere, key.seed, message)
+                asked = AboutMe(public_key=public, proof=proof, bound_to=handshake.bound_to, forget=forget)
+                await ws.send(encode(asked))
                 answer = decode_from_collector(await ws.recv(decode=False))
         if isinstance(answer, Refused):
             raise AboutError(f"{who} refuses: {safe(answer.reason)}")
@@ -54,5 +54,7 @@ def ask(url: str, folder: Path, key_file: Path, *, forget: bool) -> list[str]:
         return asyncio.run(talk())
     except TimeoutError as error:
         raise AboutError(f"{collector_of(url)} gives no answer; try again later") from error
+    except (OldCollector, SigningError) as error:
+        raise AboutError(str(error)) from error
     except (OSError, WebSocketException, DecodeError, ValueError, certificate_pins.PinError) as error:
         raise AboutError(f"cannot ask {collector_of(url)} ({safe(str(error), 160)}); is it there?") from error

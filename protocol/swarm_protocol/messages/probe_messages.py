@@ -16,9 +16,10 @@ from swarm_protocol.layer_shape import LayerShape
 from swarm_protocol.messages.codec import decode, require_finite
 from swarm_protocol.messages.samples import Count, Line, Ms, NatKind, NodeId, ProbeSample, WallNs, Word
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2  # 1: ids of 64 bits, proofs that did not name the collector
 PROBE_PATH: Final = "/probe"
 OPERATE_PATH: Final = "/operate"
+COLLECTOR_HEADER: Final = "Swarm-Collector"  # of the same answer: the collector's id, in hex
 NONCE_HEADER: Final = "Swarm-Nonce"  # of the answer that opens a probe's WebSocket: hex, to be signed in its Hello
 RELAY_MOST_BYTES: Final = 48 << 10  # of one message by way of the collector
 MAX_BATCH_SAMPLES: Final = 500
@@ -54,8 +55,8 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
 
     protocol: Annotated[int, Meta(ge=1, le=1000)]
     public_key: Annotated[bytes, Meta(max_length=32)] = b""  # Ed25519; the node's id is derived from it
-    proof: Annotated[bytes, Meta(max_length=64)] = b""  # signature over `signing.joining(nonce, bound_to)`
-    bound_to: Annotated[bytes, Meta(max_length=32)] = b""  # SHA-256 of the certificate seen; empty: plain text
+    proof: Annotated[bytes, Meta(max_length=64)] = b""  # signature over `Handshake.signed("join")`
+    bound_to: Annotated[bytes, Meta(max_length=32)] = b""  # `Handshake.bound_to`
     node_key: Key | None = None  # secret that this node was known by before keys were signed with; else None
     invite: Annotated[str, Meta(max_length=64)] = ""
     name: Annotated[str, Meta(min_length=1, max_length=300)]  # the gate cleans it
@@ -86,7 +87,8 @@ class Reach(msgspec.Struct, frozen=True, kw_only=True, tag="reach"):
 
 
 class AboutMe(msgspec.Struct, frozen=True, kw_only=True, tag="about_me"):
-    """In place of a Hello: what is stored of this node? `forget`: and take it out. Proven as a Hello is."""
+    """In place of a Hello: what is stored of this node? `forget`: and take it out. Proven as a Hello is, by a signature
+    that is good for this question alone (`Handshake.signed("show")`, or `("forget")`)."""
 
     public_key: Annotated[bytes, Meta(max_length=32)]
     proof: Annotated[bytes, Meta(max_length=64)]

@@ -21,7 +21,7 @@ Ttl = Annotated[int, Meta(ge=0, le=255)]
 Gbps = Annotated[float, Meta(gt=0, le=1_000_000)]  # gigabytes a second, decimal
 TokensPerS = Annotated[float, Meta(ge=0, le=10_000_000)]
 Percent = Annotated[float, Meta(ge=0, le=100)]
-NodeId = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}$")]
+NodeId = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}([0-9a-f]{16})?$")]  # 128 bits; 64 in swarms of before
 Word = Annotated[str, Meta(min_length=1, max_length=64)]
 Line = Annotated[str, Meta(max_length=300)]
 WallNs = Annotated[int, Meta(ge=0, le=2**62)]

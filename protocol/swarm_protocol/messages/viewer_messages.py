@@ -15,6 +15,7 @@ from swarm_protocol.messages.codec import decode, require_finite
 from swarm_protocol.messages.probe_messages import Vocab
 from swarm_protocol.messages.samples import Count, Line, NodeId, RunSample, WallNs, Word
 
+VIEW_PROTOCOL_VERSION: Final = 1
 VIEW_PATH: Final = "/view"
 MAX_STREAM_BYTES: Final = 64 << 20  # of one frame to a viewer: a keyframe of 1,000 nodes, all pairs known, packed
 

@@ -1,8 +1,9 @@
 """Who a node is: an Ed25519 key made on first start, and the public id derived from it.
 
-The id is what samples, links and the database carry; the name is for people and may change. A probe of before had
-a secret that it showed to its collector; its file is taken over, and the old secret is shown once more, to those
-collectors alone that know it already, so that the node keeps its id and its past there.
+The id is what samples, links and the database carry; the name is for people and may change. Ids were 64 bits once, of
+public keys and of the secrets that probes of the first release showed to their collectors alike; such an id stays with
+its node in the databases that hold it, and is never given to anybody new. The secret of an old key file is shown once
+more, to those collectors alone that know it already, so that the node keeps its id and its past there.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 KEY_BYTES: Final = 32
+COLLECTOR_ID_BYTES: Final = 16
 _HEAD: Final = "swarmtop node key 1"
 
 
@@ -23,9 +25,22 @@ class IdentityError(Exception):
     """The key file cannot be read or made; the text says what to do."""
 
 
-def node_id(key: bytes) -> str:
-    """16 hex digits, safe to show: the first 64 bits of SHA-256 over the public key (once: over the secret)."""
+def node_id(public_key: bytes) -> str:
+    """32 hex digits, safe to show: the first 128 bits of SHA-256 over the public key."""
+    return hashlib.sha256(b"swarmtop node id 2\x00" + public_key).hexdigest()[:32]
+
+
+def legacy_node_id(key: bytes) -> str:
+    """The 64-bit id of a public key, or of a former secret, in databases made before ids had 128 bits.
+
+    One hash for both kinds: whoever uses it must know which kind the id in question is of.
+    """
     return hashlib.sha256(b"swarmtop node id\x00" + key).hexdigest()[:16]
+
+
+def collector_id(secret: bytes) -> bytes:
+    """16 bytes that name a collector, or all collectors of one database, without giving away their secret."""
+    return hashlib.sha256(b"swarmtop collector id\x00" + secret).digest()[:COLLECTOR_ID_BYTES]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,23 +4,28 @@
 and a probe has a short-lived child sign (`python -m swarm_protocol.trust.signing`, 100 ms at each joining): the seed
 and the message go in on stdin, the public key and the signature come out on stdout; nothing stands in a process list.
 
-What is signed at a joining is the collector's fresh nonce and the hash of the certificate that the probe saw
-(`tls-server-end-point`, RFC 5929: Python's ssl has no exporter for RFC 9266's `tls-exporter`). Somebody in between has
-another certificate, and one collector cannot use at another what was signed for it.
+What is signed (`Handshake`) names the collector's fresh nonce, the collector itself by its id, the way that the probe
+reached it, and what the signature is for. Over TLS that way is the hash of the certificate that the probe saw
+(`tls-server-end-point`, RFC 5929: Python's ssl has no exporter for RFC 9266's `tls-exporter`); in plain text it is the
+address that the connection leads to, since nothing else tells an honest collector from one that passes messages on.
+Somebody in between has another certificate or another address, so what a probe signs for one collector is of no use at
+another one.
 """
 
 from __future__ import annotations
 
+import hashlib
+import ipaddress
 import subprocess
 import sys
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Literal
 
 SEED_BYTES: Final = 32
 PUBLIC_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64
 NONCE_BYTES: Final = 32
-NOT_TLS: Final = b""  # what a proof is bound to where the connection is plain text, on one machine
-_CONTEXT: Final = b"swarmtop join 1\x00"
+Purpose = Literal["join", "show", "forget"]
 _SIGN_WITHIN_S: Final = 30.0  # a start of Python on a machine that is out of memory
 
 
@@ -28,9 +33,34 @@ class SigningError(Exception):
     """The child that signs did not; one line."""
 
 
-def joining(nonce: bytes, bound_to: bytes) -> bytes:
-    """What is signed. `bound_to`: SHA-256 of the certificate seen, or NOT_TLS."""
-    return _CONTEXT + len(nonce).to_bytes(1, "big") + nonce + bound_to
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """One opened connection between a probe and a collector, as each of the two sees it."""
+
+    nonce: bytes  # of the collector, fresh for this connection
+    collector: bytes  # its id
+    bound_to: bytes  # `certificate_binding` or `plain_text_binding`
+
+    def signed(self, purpose: Purpose) -> bytes:
+        """What a node signs with its key to prove on this connection who it is."""
+        fields = (self.nonce, self.collector, self.bound_to)
+        return f"swarmtop {purpose} 2\x00".encode() + b"".join(bytes((len(field),)) + field for field in fields)
+
+
+def certificate_binding(certificate: bytes) -> bytes:
+    """What a proof over TLS is bound to. `certificate`: in DER."""
+    return hashlib.sha256(certificate).digest()
+
+
+def plain_text_binding(host: str, port: int) -> bytes:
+    """What a proof in plain text is bound to: the collector's end of the TCP connection. `host`: an IP address."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return hashlib.sha256(f"swarmtop plain text\x00{host} {port}".encode()).digest()
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return hashlib.sha256(f"swarmtop plain text\x00{address} {port}".encode()).digest()
 
 
 def public_key(seed: bytes) -> bytes:

@@ -38,6 +38,7 @@ CONNECT_S: Final = 10
 SECRET: Final = "collector_secret"
 UPKEEP_LOCK: Final = 0x5357_0001  # of the one collector that rolls up and prunes
 ROLL_LOCK: Final = 0x5357_0002  # shared by commits, alone for a step of rolling up
+DECIDE_LOCK: Final = 0x5357_0004  # of transactions that decide by what they read: admissions, revocations, names
 DAY_NS: Final = DAY_BUCKETS * BUCKET_NS
 _COPY_TYPES: Final = {"bool": "bool", "int": "int8", "float": "float8", "str": "text"}
 _log = logging.getLogger("swarm_storage")
@@ -159,7 +160,9 @@ class PostgresBackend:
                 make_partitions(db, days)
             self._days |= days
 
-    def begun(self, db: Db) -> None:
+    def begun(self, db: Db, *, deciding: bool) -> None:
+        if deciding:  # before anything else is locked: two collectors that decide wait for each other, and only here
+            db.query("SELECT pg_advisory_xact_lock(?)", (DECIDE_LOCK,))
         db.query("SELECT pg_advisory_xact_lock_shared(?)", (ROLL_LOCK,))
 
     def tidy(self, db: Db, known: Known, *, busy: bool, well: bool) -> float:

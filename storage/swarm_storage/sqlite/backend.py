@@ -55,8 +55,8 @@ class Backend(Protocol):
     def before(self, db: Db, batches: Sequence[NodeBatch]) -> None:
         """Before a transaction that writes these. Raises StoreError where nothing must be written now."""
 
-    def begun(self, db: Db) -> None:
-        """Inside it, first."""
+    def begun(self, db: Db, *, deciding: bool) -> None:
+        """Inside it, first. `deciding`: what it reads must not change by anybody's hand until it is committed."""
 
     def tidy(self, db: Db, known: Known, *, busy: bool, well: bool) -> float:
         """One step of upkeep; the seconds until the next. Raises the driver's errors."""
@@ -156,7 +156,7 @@ class SqliteBackend:
             )
         self._wal_told = False
 
-    def begun(self, db: Db) -> None:
+    def begun(self, db: Db, *, deciding: bool) -> None:
         """Nobody else writes."""
 
     def tidy(self, db: Db, known: Known, *, busy: bool, well: bool) -> float:

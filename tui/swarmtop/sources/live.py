@@ -27,11 +27,11 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from swarm_protocol.layer_shape import LayerShape
 from swarm_protocol.messages.codec import DecodeError, encode
-from swarm_protocol.messages.probe_messages import PROTOCOL_VERSION
 from swarm_protocol.messages.samples import RunSample
 from swarm_protocol.messages.viewer_messages import (
     MAX_STREAM_BYTES,
     VIEW_PATH,
+    VIEW_PROTOCOL_VERSION,
     Diff,
     ExportChunk,
     ExportRequest,
@@ -98,7 +98,7 @@ class LiveSource:
         self._pin = pin
         self._tls = not (insecure or is_loopback(host))
         self._pins_folder = pins_folder or default_state_dir()
-        self._subscribe = Subscribe(protocol=PROTOCOL_VERSION, token=token, rate_hz=rate_hz)
+        self._subscribe = Subscribe(protocol=VIEW_PROTOCOL_VERSION, token=token, rate_hz=rate_hz)
         self._backoff = Backoff(rng or random.Random())
         self._wall_ns = wall_ns
         self._task: asyncio.Task[None] | None = None

@@ -1,0 +1,237 @@
+"""Run the decisions of `register` in transactions of the store, and carry out what follows from them here.
+
+The store decides; this collector's copies (`Register`, `Membership`) follow once it has committed. Other collectors on
+the same database are told which rows changed and read them themselves. While the store takes nothing, a node may join
+by this collector's copies if nothing has to be written for it; invites and operators wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import msgspec
+
+from swarm_collector.members import admission
+from swarm_protocol.values import address_text
+from swarm_collector.members.admission import MEMBER_KEY, Change, Joiner, Joining, Unreadable
+from swarm_collector.members.membership import Member, Rejected, token_matches
+from swarm_protocol.messages.probe_messages import AboutMe, Hello, Refused
+from swarm_protocol.text import clean_name
+from swarm_protocol.trust import signing
+from swarm_protocol.trust.signing import Handshake, Purpose
+from swarm_storage import transaction
+from swarm_storage.errors import StoreError
+from swarm_storage.transaction import Transaction
+
+if TYPE_CHECKING:
+    from swarm_collector.settings import Settings
+    from swarm_collector.state import SwarmState
+
+STORE_RETRY_MS: Final = 5_000.0
+REVOKED_NOW: Final = "the operator has revoked this machine's membership"
+_T = TypeVar("_T")
+
+
+def unproven(
+    asked: Hello | AboutMe, purpose: Purpose, nonce: bytes, settings: Settings, own: tuple[str, int] | None
+) -> Rejected | None:
+    """None: the sender holds the private key of its public key, and signed for this connection to this collector.
+    `own`: where a connection in plain text arrived; None: it is TLS."""
+    if not asked.public_key or not asked.proof:
+        return Rejected("this probe brings no proof of its key: it is of an older swarmtop; update it", final=True)
+    if asked.bound_to not in settings.bound_to(own):
+        return Rejected(_another_way(own), final=True)
+    handshake = Handshake(nonce, settings.collector_id, asked.bound_to)
+    if not signing.verified(asked.public_key, handshake.signed(purpose), asked.proof):
+        return Rejected(
+            "the proof of this node's key is wrong: it was signed for another connection or another collector",
+            final=True,
+        )
+    return None
+
+
+def _another_way(own: tuple[str, int] | None) -> str:
+    if own is None:
+        return (
+            "this probe saw another certificate than the collector's own: somebody is in between; check the pin, "
+            "or name the proxy's certificate with --proxy-cert"
+        )
+    return (
+        f"this probe was connected to another address than {address_text(*own)}, where its plain text arrived: "
+        "something in between passes it on; join at that address, or over TLS"
+    )
+
+
+class Admissions:
+    def __init__(self, swarm_state: SwarmState) -> None:
+        self._swarm_state = swarm_state
+
+    async def admit(self, hello: Hello, host: str) -> Joiner | Rejected:
+        """Decide about a node that has proven its key, and put it into the store."""
+        swarm_state = self._swarm_state
+        now_ns = swarm_state.clock.wall_ns()
+        joining = Joining(
+            public_key=hello.public_key,
+            former_secret=hello.node_key,
+            invite=hello.invite,
+            token_ok=token_matches(swarm_state.token, hello.token),
+            name=clean_name(hello.name),
+            max_members=swarm_state.membership.max_members,
+            recorded_id=swarm_state.register.recorded(hello.public_key.hex()),
+        )
+        facts = msgspec.json.encode(hello.facts).decode()
+        if (
+            swarm_state.store_client.shared_url is None
+        ):  # nobody else writes: who is refused by the copy costs no transaction
+            foreseen = self._by_copy(joining, now_ns)
+            if isinstance(foreseen, Rejected):
+                return foreseen
+
+        def decision(store: Transaction) -> Joiner | Rejected:
+            try:
+                outcome = admission.admit(store, joining, now_ns)
+            except Unreadable as error:
+                return Rejected(str(error), final=False, retry_ms=STORE_RETRY_MS)
+            if isinstance(outcome, Joiner):
+                _write(store, outcome.changes)
+                store.member(transaction.Member(outcome.node_id, outcome.name, host, facts, now_ns))
+            return outcome
+
+        try:
+            outcome = await self._decide(decision, lambda done: done.changes if isinstance(done, Joiner) else ())
+        except StoreError:
+            outcome = self._by_copy(joining, now_ns)
+            if isinstance(outcome, Joiner) and outcome.changes:
+                return Rejected("the collector cannot store now", final=False, retry_ms=STORE_RETRY_MS)
+            return replace(outcome, stored=False) if isinstance(outcome, Joiner) else outcome
+        if isinstance(outcome, Joiner) and swarm_state.register.row(outcome.node_id).revoked_ns:
+            return Rejected(admission.REVOKED, final=True)  # revoked since that commit
+        return outcome
+
+    def _by_copy(self, joining: Joining, now_ns: int) -> Joiner | Rejected:
+        return admission.admit(_Copy(self._swarm_state), joining, now_ns)
+
+    # ------------------------------------------------------------ the operator's
+
+    async def make_invite(self, label: str, valid_ns: int) -> tuple[str, str]:
+        """(code, id). Raises StoreError."""
+        now_ns = self._swarm_state.clock.wall_ns()
+        self._swarm_state.register.forget_old(now_ns)
+        code, invite_id, change = admission.make_invite(label, now_ns, valid_ns)
+        await self._decide(lambda store: _write(store, (change,)), lambda _: (change,))
+        return code, invite_id
+
+    async def revoke_invite(self, invite_id: str) -> admission.Invite | None:
+        """The invite as it was; None: there is none. Raises StoreError and Unreadable."""
+
+        def decision(store: Transaction) -> tuple[admission.Invite, Change] | None:
+            found = admission.revoke_invite(store, invite_id)
+            _write(store, (found[1],) if found else ())
+            return found
+
+        found = await self._decide(_told(decision), lambda done: (done[1],) if done else ())
+        return found[0] if found else None
+
+    async def rename(self, member: Member, name: str) -> bool:
+        """False: another member is called that. Raises StoreError and Unreadable."""
+
+        def decision(store: Transaction) -> Change | None:
+            change = admission.rename(store, member.node_id, name)
+            if change is not None:
+                _write(store, (change,))
+                store.rename(member.node_id, name)
+            return change
+
+        return await self._decide(_told(decision), lambda done: (done,) if done else ()) is not None
+
+    async def set_revoked(self, member: Member, *, revoked: bool) -> None:
+        """Raises StoreError and Unreadable."""
+        at_ns = self._swarm_state.clock.wall_ns() if revoked else 0
+
+        def decision(store: Transaction) -> Change:
+            change = admission.set_revoked(store, member.node_id, at_ns)
+            _write(store, (change,))
+            return change
+
+        await self._decide(_told(decision), lambda done: (done,))
+
+    # ------------------------------------------------------------ what follows
+
+    async def _decide(self, decision: Callable[[Transaction], _T], changes: Callable[[_T], Sequence[Change]]) -> _T:
+        """Goes on where whoever asked is gone meanwhile: what is committed has to reach the copies too."""
+
+        async def decide() -> _T:
+            outcome = await self._swarm_state.store_client.decide(decision)
+            if isinstance(outcome, Unreadable):
+                raise outcome
+            if rows := tuple(changes(outcome)):
+                self.follow(rows)
+                self._swarm_state.cluster.kept(tuple(key for key, _ in rows))
+            return outcome
+
+        deciding = asyncio.ensure_future(decide())
+        deciding.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+        return await asyncio.shield(deciding)
+
+    def follow(self, rows: Iterable[Change]) -> None:
+        """Take over rows that the store has committed: names, revocations and what is only shown."""
+        swarm_state = self._swarm_state
+        rows = tuple(rows)
+        swarm_state.register.update(rows)
+        for key, _ in rows:
+            member = swarm_state.membership.get(key.removeprefix(MEMBER_KEY)) if key.startswith(MEMBER_KEY) else None
+            if member is None:
+                continue
+            row = swarm_state.register.row(member.node_id)
+            if row.name and row.name != member.name:
+                swarm_state.renamed(member, row.name)
+            if row.revoked_ns and member.session is not None:
+                swarm_state.turn_out(member, Refused(reason=REVOKED_NOW, final=True))
+
+    async def catch_up(self, keys: Sequence[str] | None) -> None:
+        """Another collector has changed these rows; None: any. Raises StoreError."""
+        store_client = self._swarm_state.store_client
+        kept = await store_client.reading(store_client.settings)
+        self.follow((key, kept[key]) for key in (kept if keys is None else keys) if key in kept)
+
+
+class _Copy:
+    """The `Book` that this collector has in memory."""
+
+    def __init__(self, swarm_state: SwarmState) -> None:
+        self._swarm_state = swarm_state
+
+    def settings(self, keys: list[str]) -> Mapping[str, str]:
+        kept = self._swarm_state.register.kept
+        return {key: value for key in keys if (value := kept(key)) is not None}
+
+    def name_of(self, node_id: str) -> str | None:
+        member = self._swarm_state.membership.get(node_id)
+        return member.name if member is not None else None
+
+    def has_name(self, name: str, but: str) -> bool:
+        member = self._swarm_state.membership.named(name)
+        return member is not None and member.name == name and member.node_id != but
+
+    def members(self) -> int:
+        return len(self._swarm_state.membership)
+
+
+def _write(store: Transaction, changes: Sequence[Change]) -> None:
+    for key, value in changes:
+        store.setting(key, value)
+
+
+def _told(decision: Callable[[Transaction], _T]) -> Callable[[Transaction], _T]:
+    """A row that cannot be read is an answer, not a fault of the store's."""
+
+    def told(store: Transaction) -> _T:
+        try:
+            return decision(store)
+        except Unreadable as error:
+            return error  # type: ignore[return-value]  # `_decide` raises it
+
+    return told
