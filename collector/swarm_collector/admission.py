@@ -107,8 +107,10 @@ class Admissions:
             if isinstance(outcome, Joiner) and outcome.changes:
                 return Rejected("the collector cannot store now", final=False, retry_ms=STORE_RETRY_MS)
             return replace(outcome, stored=False) if isinstance(outcome, Joiner) else outcome
-        if isinstance(outcome, Joiner) and swarm_state.register.row(outcome.node_id).revoked_ns:
-            return Rejected(admission.REVOKED, final=True)  # revoked since that commit
+        if isinstance(outcome, Joiner):
+            swarm_state.register.saw(outcome.node_id, outcome.row)
+            if swarm_state.register.row(outcome.node_id).revoked_ns:  # by a later revision than that transaction found
+                return Rejected(admission.REVOKED, final=True)
         return outcome
 
     def _by_copy(self, joining: Joining, now_ns: int) -> Joiner | Rejected:

@@ -96,6 +96,7 @@ class Joiner:
     node_id: str
     name: str  # unique in the store
     changes: tuple[Change, ...]
+    row: Row  # as it is with these changes
     stored: bool = True  # False: the store takes nothing now, and is told of this node later
 
 
@@ -124,10 +125,11 @@ def admit(book: Book, joining: Joining, now_ns: int) -> Joiner | Rejected:
     if before is None and book.members() >= joining.max_members:
         return swarm_is_full(joining.max_members)
     if claims or changes:
-        changes.append(_kept(MEMBER_KEY + node_id, row))
+        row = _next(row)
+        changes.append((MEMBER_KEY + node_id, _text(row)))
     if claims:
         changes.append((PUBLIC_KEY + joining.public_key.hex(), node_id))
-    return Joiner(node_id, _unique(book, row.name or joining.name, node_id, before), tuple(changes))
+    return Joiner(node_id, _unique(book, row.name or joining.name, node_id, before), tuple(changes), row)
 
 
 def _whose(book: Book, joining: Joining) -> tuple[str, str]:
@@ -225,6 +227,10 @@ class Register:
             except msgspec.DecodeError:
                 self.unreadable += 1
 
+    def saw(self, node_id: str, row: Row) -> None:
+        """A transaction has found this row, or written it."""
+        _put(self.rows, node_id, row)
+
     def recorded(self, public_key: str) -> str | None:
         """The id that a member row says to be of this key (hex)."""
         return self._by_key.get(public_key)
@@ -244,7 +250,7 @@ class Register:
         if kind == "key":
             return self._by_key.get(rest)
         row: Row | Invite | None = self.rows.get(rest) if kind == "member" else self.invites.get(rest)
-        return msgspec.json.encode(row).decode() if row is not None else None
+        return _text(row) if row is not None else None
 
     def row(self, node_id: str) -> Row:
         return self.rows.get(node_id, _NO_ROW)
@@ -290,7 +296,15 @@ def _read(book: Book, key: str, kind: type[_T]) -> _T | None:
 
 
 def _kept(key: str, row: Invite | Row) -> Change:
-    return key, msgspec.json.encode(msgspec.structs.replace(row, revision=row.revision + 1)).decode()
+    return key, _text(_next(row))
+
+
+def _next(row: _T) -> _T:
+    return msgspec.structs.replace(row, revision=row.revision + 1)  # type: ignore[attr-defined]
+
+
+def _text(row: Invite | Row) -> str:
+    return msgspec.json.encode(row).decode()
 
 
 def _unique(book: Book, wanted: str, node_id: str, before: str | None) -> str:
