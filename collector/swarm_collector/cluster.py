@@ -300,6 +300,12 @@ class Cluster:
         self._reading.add(task)
         task.add_done_callback(self._caught_up)
 
+    async def stop_reading(self) -> None:
+        """After `close`, when no more letters come."""
+        for task in self._reading:
+            task.cancel()
+        await asyncio.gather(*self._reading, return_exceptions=True)
+
     def _caught_up(self, task: asyncio.Task[None]) -> None:
         self._reading.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:

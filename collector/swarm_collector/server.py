@@ -111,6 +111,7 @@ class Server:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
         await asyncio.to_thread(self._swarm_state.cluster.close)
+        await self._swarm_state.cluster.stop_reading()
         await self._runner.cleanup()
 
     # ------------------------------------------------------------ requests

@@ -19,6 +19,8 @@ from swarm_probe.collector_client.client import Backoff, ClientState, ClientTime
 from swarm_probe.collector_client.join_url import JoinError, parse_join
 from swarm_probe.spool import Spool
 from swarm_protocol.messages.probe_messages import (
+    COLLECTOR_HEADER,
+    NONCE_HEADER,
     Ack,
     Batch,
     Heartbeat,
@@ -416,3 +418,37 @@ def test_backoff_is_spread_over_the_whole_span_and_never_above_the_cap(seed: int
     assert all(0 <= wait <= min(60.0, 2.0**n) for n, wait in enumerate(waits))
     backoff.reset()
     assert backoff.next_s(at_least_s=5.0) <= 6.0
+
+
+# ---------------------------------------------------------------- which collector this is
+
+
+async def test_a_collector_of_before_is_told_of_in_one_line_and_shown_nothing(collector, tmp_path):
+    """What is signed for it would be of use elsewhere."""
+    collector.headers = {NONCE_HEADER: bytes(32).hex()}
+    rig = Rig(collector.url, tmp_path)
+    async with asyncio.timeout(10):
+        said = await rig.link.run()
+    assert said == (
+        "127.0.0.1 is of an older swarmtop, or no collector at all: this machine cannot prove to it who it is; ask its "
+        "operator to update it"
+    )
+    assert collector.heard == []
+
+
+async def test_another_collector_at_the_same_address_is_refused_in_one_line(collector, tmp_path):
+    rig = Rig(collector.url, tmp_path)
+    running = asyncio.create_task(rig.link.run())
+    await rig.until("joined")
+    rig.link.leave()
+    await running
+    rig.spool.close()
+    collector.headers = collector.headers | {COLLECTOR_HEADER: (b"\x01" * 16).hex()}
+    again = Rig(collector.url, tmp_path)
+    async with asyncio.timeout(10):
+        said = await again.link.run()
+    assert said == (
+        f"at 127.0.0.1 is another collector than the one known (id {'01' * 16}, not {'00' * 16}); if its operator says "
+        f"that it was set up anew, remove the line 127.0.0.1/id from {tmp_path / 'known_collectors'}"
+    )
+    assert len(collector.of(Hello)) == 1

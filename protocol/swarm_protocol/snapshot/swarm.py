@@ -160,7 +160,7 @@ class LayerTime:
 class NodeFacts:
     """What is text or a list about a node; the numbers are in the columns."""
 
-    node_id: str  # 16 hex digits, or the name in a swarm written by hand
+    node_id: str  # 32 hex digits (16 of before), or the name in a swarm written by hand
     name: str
     device: str = ""  # "RTX 3090", "cpu: AMD EPYC"; empty = unknown
     system: str = ""
