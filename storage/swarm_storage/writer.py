@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 
@@ -47,7 +47,6 @@ OWED_S: Final = 120.0  # what is in flight behind a refused batch is long gone w
 CLOSE_S: Final = 10.0  # a graceful stop is followed by a kill somewhere; what is still queued is in the spools
 
 Epoch = tuple[str, int]
-T = TypeVar("T")
 _log = logging.getLogger("swarm_storage")
 
 
@@ -157,12 +156,10 @@ class Writer:
     def set_setting(self, key: str, value: str) -> Future[None]:
         return self._do(lambda transaction: transaction.setting(key, value))
 
-    def decide(self, decision: Callable[[Transaction], T]) -> Future[T]:
+    def decide(self, decision: Callable[[Transaction], Any]) -> Future[Any]:
         """What `decision` returns, once what it wrote is committed. No other decision runs between its reads and that
         commit, at any collector of the store. It may be called more than once: only the last call counts."""
-        future: Future[T] = Future()
-        self._put(_Task(1, decision, _into(future), decides=True))
-        return future
+        return self._do(decision, decides=True)
 
     def resume(self, node_id: str, epoch: int) -> None:
         """A session begins from the oldest batch its probe has: nothing before that is owed any more."""
@@ -191,9 +188,9 @@ class Writer:
 
     # ------------------------------------------------------------ the queue
 
-    def _do(self, apply: Callable[[Transaction], Any]) -> Future[Any]:
+    def _do(self, apply: Callable[[Transaction], Any], *, decides: bool = False) -> Future[Any]:
         future: Future[Any] = Future()
-        self._put(_Task(1, apply, _into(future)))
+        self._put(_Task(1, apply, _into(future), decides=decides))
         return future
 
     def _put(self, task: _Task) -> None:

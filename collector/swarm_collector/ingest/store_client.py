@@ -122,7 +122,8 @@ class StoreClient:
 
         Raises StoreError.
         """
-        return await asyncio.wrap_future(self._writer.decide(decision))
+        outcome: _T = await asyncio.wrap_future(self._writer.decide(decision))
+        return outcome
 
     async def forget(self, node_id: str) -> int:
         """Everything of this node; how many rows went. Raises StoreError."""
