@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 
 from swarm_collector.members import admission
-from swarm_protocol.values import address_text
 from swarm_collector.members.admission import MEMBER_KEY, Change, Joiner, Joining, Unreadable
 from swarm_collector.members.membership import Member, Rejected, token_matches
 from swarm_protocol.messages.probe_messages import AboutMe, Hello, Refused
 from swarm_protocol.text import clean_name
 from swarm_protocol.trust import signing
 from swarm_protocol.trust.signing import Handshake, Purpose
+from swarm_protocol.values import address_text
 from swarm_storage import transaction
 from swarm_storage.errors import StoreError
 from swarm_storage.transaction import Transaction

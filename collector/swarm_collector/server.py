@@ -15,7 +15,6 @@ import msgspec
 from aiohttp import web
 
 from swarm_collector import health
-from swarm_protocol.values import address_text
 from swarm_collector.metrics import CONTENT_TYPE, exposition
 from swarm_collector.sessions.operator_requests import OperatorDesk
 from swarm_collector.sessions.probe_session import ProbeSession
