@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from swarm_probe.collector_client.join_url import JoinError, parse_join
+from swarm_probe.compute.allowance import USUAL, Allowance, parse_allowance
 from swarm_probe.owner_limits.traffic_budget import DAILY_BYTES, parse_daily
 from swarm_protocol import __version__
 from swarm_protocol.text import clean_name, safe
@@ -87,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.name is not None and name != options.name:
         print(f"swarm-probe: the name becomes {name} (A-Z a-z 0-9 . _ -, at most 32)", file=sys.stderr)
     if options.dry_run:
-        return _dry_run(url, name, options.state, options.daily_bytes, token=bool(token))
+        return _dry_run(url, name, options, token=bool(token))
     from swarm_probe.daemon_config import ProbeConfig  # late: --help and --dry-run do without
 
     config = ProbeConfig(
@@ -100,6 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         by_authority=options.fingerprint is None and options.join.lower().startswith(("wss://", "https://")),
         daily_bytes=options.daily_bytes,
         lan=options.lan,
+        compute_budget=options.compute_budget,
+        gpu_budget=options.gpu_budget,
         offer_bytes=None if options.offer_gib is None else int(options.offer_gib * BYTES_PER_GIB),
     )
     return _run(config)
@@ -133,6 +136,13 @@ def probe_parser() -> argparse.ArgumentParser:
     parser.add_argument("--offer-gib", metavar="GIB", type=_gib, help=usual)
     daily = "most bytes in any 24 hours, both directions: 50MB, 2GB, none (default: 50MB); the swarm can only lower it"
     parser.add_argument("--daily-bytes", metavar="SIZE", type=_daily, default=DAILY_BYTES, help=daily)
+    budget = (
+        "most processor time for layer timing, all cores together: 10m (a day; a fifth of it in an hour), "
+        f"2m/hour,10m/day, 0 (never), none (default: {USUAL} for each core)"
+    )
+    parser.add_argument("--compute-budget", metavar="TIME", type=_allowance, help=budget)
+    gpu = f"the same for time on GPUs (default: {USUAL} for each card)"
+    parser.add_argument("--gpu-budget", metavar="TIME", type=_allowance, help=gpu)
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would be measured, sent and stored; do nothing"
     )
@@ -154,6 +164,13 @@ def _daily(text: str) -> int | None:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def _allowance(text: str) -> Allowance:
+    try:
+        return parse_allowance(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _gib(text: str) -> float:
     try:
         value = float(text)
@@ -164,11 +181,20 @@ def _gib(text: str) -> float:
     return value
 
 
-def _dry_run(url: str, name: str, state: Path, daily_bytes: int | None, *, token: bool) -> int:
+def _dry_run(url: str, name: str, options: argparse.Namespace, *, token: bool) -> int:
     from swarm_probe.dry_run import dry_run_lines  # late: a running probe need not carry these
-    from swarm_probe.machine.host import torch_version
+    from swarm_probe.machine.host import torch_version, usable_cores
 
-    for line in dry_run_lines(url, name, str(state), token=token, torch=torch_version(), daily_bytes=daily_bytes):
+    for line in dry_run_lines(
+        url,
+        name,
+        str(options.state),
+        token=token,
+        torch=torch_version(),
+        daily_bytes=options.daily_bytes,
+        processor=options.compute_budget or USUAL.times(usable_cores()),
+        gpu=str(options.gpu_budget or f"{USUAL} for each card"),
+    ):
         print(line)
     return OK
 

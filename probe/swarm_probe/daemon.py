@@ -23,10 +23,11 @@ import msgspec
 from swarm_probe.collector_client.certificate_pinning import Certificates
 from swarm_probe.collector_client.client import ClientState, CollectorClient
 from swarm_probe.collector_client.join_url import collector_of
+from swarm_probe.compute.allowance import USUAL, ComputeBudget
 from swarm_probe.compute.supervisor import Compute
 from swarm_probe.daemon_config import PathsMaker, ProbeConfig, real_paths
 from swarm_probe.machine.gpu import Gpus
-from swarm_probe.machine.host import ClockWatch, Host, addresses
+from swarm_probe.machine.host import ClockWatch, Host, addresses, usable_cores
 from swarm_probe.measure.dialer import QUIC
 from swarm_probe.owner_limits.idle_policy import IdlePolicy
 from swarm_probe.owner_limits.traffic_budget import TrafficBudget
@@ -94,6 +95,12 @@ class Daemon:
         make_paths = make_paths or partial(real_paths, lan=config.lan)
         self._paths = make_paths(self.emit, self._traffic_budget, self._idle_policy)
         self._udp_error: str | None = None
+        self._compute_budget = ComputeBudget.open(
+            config.compute_budget or USUAL.times(usable_cores()),
+            config.gpu_budget or USUAL.times(max(1, self._host.cards)),
+            config.state,
+            time.time_ns(),
+        )
         self._compute = Compute(
             self.emit,
             say=_say,
@@ -101,6 +108,8 @@ class Daemon:
             rng=self._rng,
             limits=config.compute,
             away_s=self._paths.usual_rtt_s,
+            budget=self._compute_budget,
+            cards=lambda: self._host.cards,
         )
         self._link = CollectorClient(
             config.url,
@@ -387,10 +396,18 @@ class Daemon:
             waiting=self._resting or "",
             traffic=self._traffic_budget.trouble or _limit_line(self._traffic_budget, time.time_ns()),
             today=self._traffic_budget.totals(time.time_ns()),
+            machine=self._machine(),
+            computing=self._compute_budget.line(time.time_ns()),
             spool_batches=self._spool.waiting,
             spool_bytes=self._spool.size_bytes,
             spool_trouble=self._spool.trouble,
             counters=counters,
+        )
+
+    def _machine(self) -> str:
+        unread = self._idle_policy.readings.reasons
+        return ", ".join(
+            [self._host.lines(), *(f"{what} – ({why})" for what, why in unread.items() if what != "battery")]
         )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from swarm_probe.collector_client.client import ClientTimes
+from swarm_probe.compute.allowance import Allowance
 from swarm_probe.compute.supervisor import ComputeLimits
 from swarm_probe.measure.transfers import Outcome
 from swarm_probe.owner_limits.idle_policy import IdlePolicy
@@ -62,6 +63,8 @@ class ProbeConfig:
     by_authority: bool = False  # a wss:// URL: certificate authorities vouch for the collector
     lan: bool = False  # members at private addresses are measured wherever the collector is
     offer_bytes: int | None = None  # what the owner lets layers take; None: the usual share
+    compute_budget: Allowance | None = None  # seconds of processor; None: what is usual for so many cores
+    gpu_budget: Allowance | None = None  # None: what is usual for so many cards
     times: ClientTimes | None = None  # of the link
     compute: ComputeLimits | None = None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final, get_args
 
 from swarm_probe.collector_client.join_url import collector_of
+from swarm_probe.compute.allowance import Allowance
 from swarm_probe.spool import MAX_BYTES
 from swarm_protocol.messages.samples import KINDS, ProbeSample
 from swarm_protocol.text import safe
@@ -37,7 +38,15 @@ def daily_sent_bytes() -> dict[str, int]:
 
 
 def dry_run_lines(
-    url: str, name: str, state: str, *, token: bool, torch: str | None, daily_bytes: int | None
+    url: str,
+    name: str,
+    state: str,
+    *,
+    token: bool,
+    torch: str | None,
+    daily_bytes: int | None,
+    processor: Allowance,
+    gpu: str,
 ) -> list[str]:
     limit = "your line carries" if daily_bytes is None else f"{daily_bytes / 1e6:g} MB"
     sent = daily_sent_bytes()
@@ -55,6 +64,10 @@ def dry_run_lines(
             "which address the collector sees (STUN), and where a router stands in between, a hole through it (UDP);",
             *(layers if torch else ("no decoder layers: torch is not installed (pip install 'swarmtop[torch]');",)),
             "processor, memory and GPU state",
+        ),
+        "compute": (
+            f"processor: {processor} at most, all cores together (--compute-budget);",
+            f"GPU: {gpu} at most (--gpu-budget), whatever the collector asks for",
         ),
         "listen": ("on one UDP and one TCP port that the system picks; only members of the swarm are answered",),
         "send": (

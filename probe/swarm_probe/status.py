@@ -52,6 +52,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     traffic: str = ""  # of the last 24 hours, one line
     today: dict[str, tuple[int, int]] = {}  # kind → bytes sent, received since midnight UTC
     counters: dict[str, int] = {}
+    machine: str = ""  # its own figures, one line; `–` and why where it does not say
+    computing: str = ""  # seconds of processor and GPU, one line
     url: str = ""  # of the collector; empty: written by an older probe
 
 
@@ -133,6 +135,8 @@ def describe(status: Status, now_ns: int) -> list[str]:
         "spool": spool + (f"; not writing: {safe(status.spool_trouble)}" if status.spool_trouble else ""),
         "tests": safe(status.waiting, 300) or "as planned",
         "traffic": safe(status.traffic, 300),
+        "computing": safe(status.computing, 300) or "nothing yet",
+        "machine": safe(status.machine, 600) or "not looked at yet",
         "today": today or "nothing yet",
         "counted": traffic or "nothing yet",
     }

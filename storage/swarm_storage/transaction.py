@@ -139,6 +139,9 @@ class Transaction:
     def members(self) -> int:
         return int(self._db.query("SELECT count(*) FROM node WHERE member = 1")[0][0])
 
+    def presence(self, node_id: str, text: str | None) -> None:
+        self._db.run("UPDATE node SET presence = ? WHERE node_id = ?", (text, node_id))
+
     def forget(self, node_id: str) -> int:
         """How many rows went."""
         self.flush()

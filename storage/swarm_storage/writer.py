@@ -142,6 +142,10 @@ class Writer:
         member = Member(node_id, name, host, text, seen_ns)
         return self._do(lambda transaction: transaction.member(member))
 
+    def presence(self, node_id: str, text: str | None) -> Future[None]:
+        """How a member is there now, for a collector that starts again; None: it has left."""
+        return self._do(lambda transaction: transaction.presence(node_id, text))
+
     def event(self, sample: EventSample | RunSample, node_id: str | None = None) -> Future[None]:
         """What comes from no spool: told by the collector of a node, or (None) of the swarm; or a watched run."""
         with self._wake:

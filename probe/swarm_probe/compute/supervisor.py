@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-import psutil
 
+from swarm_probe.compute.allowance import Allowance, ComputeBudget
 from swarm_probe.compute.attestation_client import Answer, Challenger
+from swarm_probe.compute.child import FREE_SHARE, Watched, free_bytes, why_unwatched
 from swarm_probe.compute.job import (
     BUDGET_MOST_S,
     MAX_LINE_BYTES,
@@ -39,14 +40,12 @@ from swarm_probe.compute.job import (
     to_line,
 )
 from swarm_probe.machine.conditions import Conditions, ConditionWatch
-from swarm_probe.machine.host import memory, torch_version
+from swarm_probe.machine.host import torch_version
 from swarm_protocol.messages.probe_messages import Challenge, ComputeTask
 from swarm_protocol.messages.samples import EventSample, ProbeSample
 from swarm_protocol.text import safe
-from swarm_protocol.units import BYTES_PER_GIB
 
 MISSING: Final = "torch is not installed, so no layer is timed here; pip install 'swarmtop[torch]'"
-FREE_SHARE: Final = 0.5  # of the memory that is free when the child starts
 STDERR_BYTES: Final = 4096
 CHALLENGE_S: Final = 300.0  # loading torch from a cold disk, and waiting for a measurement of another probe
 
@@ -94,9 +93,12 @@ class Compute:
         rng: random.Random,
         limits: ComputeLimits | None = None,
         find_torch: Callable[[], str | None] = torch_version,
+        budget: ComputeBudget | None = None,
+        cards: Callable[[], int] = lambda: 0,
         away_s: Callable[[], float | None] = lambda: None,
     ) -> None:
-        """`away_s`: what a token usually spends elsewhere, before it comes back here; None: not known yet."""
+        """`away_s`: what a token usually spends elsewhere, before it comes back here; None: not known yet.
+        `budget`: of seconds; None: no limit. `cards`: how many GPUs there are."""
         self._emit = emit
         self._say = say
         self._wall_ns = wall_ns
@@ -104,9 +106,13 @@ class Compute:
         self._limits = limits or ComputeLimits()
         self._find_torch = find_torch
         self._away_s = away_s
+        self._budget = budget or ComputeBudget(Allowance(None, None), Allowance(None, None))
+        self._cards = cards
+        self._child: Watched | None = None  # what runs now
         self._task: ComputeTask | None = None
         self._changed = asyncio.Event()
         self._told_missing = False
+        self._told_rest = ""
         self._measured = 0  # figures of the last task
         self._trouble = ""
         self._failures = 0  # in a row, of this task
@@ -163,6 +169,8 @@ class Compute:
                 self._tell("torch_missing", MISSING)
             importlib.invalidate_caches()  # so that one installed meanwhile is found at the next look
             return limits.torch_again_s
+        if (wait_s := self._rests()) is not None:
+            return wait_s
         if await happens(self._changed, limits.settle_s):
             return 0.0
         work = asyncio.create_task(self._measure(task))
@@ -180,12 +188,28 @@ class Compute:
             wait_s = min(wait_s, limits.failed_again_s * 2.0 ** (self._failures - 1))
         return wait_s * self._rng.uniform(0.9, 1.1)
 
+    def _rests(self) -> float | None:
+        """For how long no layer is timed; None: it may be. Says why in the status."""
+        why, wait_s = why_unwatched(), self._limits.torch_again_s
+        if why is None and (why := self._budget.why_not(self._wall_ns())) is not None:
+            wait_s = min(max(self._budget.room_in_s(self._wall_ns()), 1.0), self._limits.again_s)
+            why += f"; layers are timed again in {max(1, round(wait_s / 60))} min"
+        if why is None:
+            return None
+        self.status = f"waiting: {why}"
+        if why != self._told_rest:
+            self._say(self.status)
+        self._told_rest = why
+        return wait_s
+
     async def _answer(self, challenger: Challenger) -> None:
         before, self.status = self.status, "answering a challenge of the collector"
         try:
             if self._find_torch() is None:
                 raise _Failed(MISSING)
-            if not await asyncio.wait_for(self._with_child(challenger.converse), CHALLENGE_S):
+            if (why := why_unwatched() or self._budget.why_not(self._wall_ns())) is not None:
+                raise _Failed(why)
+            if not await asyncio.wait_for(self._with_child(challenger.converse, on_gpu=self._cards() > 0), CHALLENGE_S):
                 raise _Failed("it was not finished")
         except (_Failed, TimeoutError) as failed:
             challenger.give_up(str(failed) or f"not done within {CHALLENGE_S:g} s")
@@ -198,7 +222,7 @@ class Compute:
         name = safe(task.model, 64)
         self.status = f"timing layers of {name}"
         try:
-            await self._with_child(lambda child, ram: self._listen(child, task, ram))
+            await self._with_child(lambda child, ram: self._listen(child, task, ram), on_gpu=False)
         except _Failed as failed:
             self._failures += 1
             self.status = f"layers of {name}: {failed}"
@@ -216,10 +240,16 @@ class Compute:
 
     # ------------------------------------------------------------ the child
 
-    async def _with_child(self, converse: Callable[[asyncio.subprocess.Process, int], Awaitable[bool]]) -> bool:
-        """True, or raises _Failed. Leaves no child behind, however it ends."""
+    async def _with_child(
+        self, converse: Callable[[asyncio.subprocess.Process, int], Awaitable[bool]], *, on_gpu: bool
+    ) -> bool:
+        """True, or raises _Failed. Leaves no child behind, however it ends. `on_gpu`: it has a card from its start."""
         limits = self._limits
-        ram = limits.ram_bytes if limits.ram_bytes is not None else int(memory().free_bytes * FREE_SHARE)
+        free, why = free_bytes() if limits.ram_bytes is None else (None, "")
+        if limits.ram_bytes is None and free is None:
+            raise _Failed(f"how much memory is free cannot be read ({why}), so none is taken")
+        ram = limits.ram_bytes if limits.ram_bytes is not None else int((free or 0) * FREE_SHARE)
+        watched = self._child = Watched(self._budget, self._wall_ns, on_gpu=on_gpu)
         environment = {k: v for k, v in os.environ.items() if k != "SWARMTOP_TOKEN"}
         environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # so that card #1 is the #1 of NVML
         try:
@@ -237,7 +267,7 @@ class Compute:
         assert child.stderr is not None
         assert child.stdout is not None
         last_words = asyncio.create_task(_tail(child.stderr))
-        watch = asyncio.create_task(_too_much_memory(child.pid, ram, limits.look_s))
+        watch = asyncio.create_task(watched.watch(child.pid, ram, limits.look_s))
         listen = asyncio.ensure_future(converse(child, ram))
         try:
             await asyncio.wait({listen, watch}, return_when=asyncio.FIRST_COMPLETED)
@@ -257,6 +287,11 @@ class Compute:
             ):  # it was killed; only somebody else who holds its pipes can delay this
                 async with asyncio.timeout(limits.end_s):
                     await asyncio.gather(_tail(child.stdout), last_words, child.wait())
+            watched.ended()
+
+    def _has_card(self, on_gpu: bool) -> None:
+        if self._child is not None:
+            self._child.on_gpu = on_gpu
 
     async def _listen(self, child: asyncio.subprocess.Process, task: ComputeTask, ram_bytes: int) -> bool:
         """True: it said that it is done. Raises _Failed where it is silent too long or makes no sense."""
@@ -284,11 +319,13 @@ class Compute:
                 raise _Failed(f"the timing process said what makes no sense ({safe(str(error), 100)})") from error
             match report:
                 case Waiting():
+                    self._has_card(False)
                     phase, deadline = f"waiting for {safe(report.why, 100)}", loop.time() + limits.turn_s
                     self.status = phase
                 case Ready():
                     phase, deadline = "loading torch", loop.time() + limits.load_s
                 case Started():
+                    self._has_card(not report.device.startswith("cpu"))
                     phase = f"timing on {safe(report.device, 100)}"
                     deadline = loop.time() + 3 * min(task.budget_ms / 1000, BUDGET_MOST_S) + limits.grace_s
                     self.status = f"{phase}: layers of {safe(task.model, 64)}"
@@ -302,23 +339,6 @@ class Compute:
                     return True
                 case _:  # of a challenge, which this is not
                     raise _Failed(f"the timing process said what makes no sense ({type(report).__name__})")
-
-
-async def _too_much_memory(pid: int, limit_bytes: int, every_s: float) -> str:
-    """Returns once the child has taken more than it may; waits for ever where it does not."""
-    try:
-        process = psutil.Process(pid)
-        while True:
-            info = process.memory_info()
-            own = info.rss - getattr(info, "shared", 0)  # libraries that are only mapped cost nobody anything
-            if own > limit_bytes:
-                return (
-                    f"ended because it took {own / BYTES_PER_GIB:.2f} GiB of memory; "
-                    f"{limit_bytes / BYTES_PER_GIB:.2f} may be used (half of what is free)"
-                )
-            await asyncio.sleep(every_s)
-    except psutil.Error:  # it has ended
-        return await asyncio.Future[str]()
 
 
 async def happens(event: asyncio.Event, within_s: float | None) -> bool:

@@ -10,6 +10,7 @@ from typing import Final
 
 from swarm_probe.machine.gpu import GpuReading, Gpus
 from swarm_probe.machine.host import cpu_throttles, on_battery
+from swarm_probe.readings import Readings
 
 BUSY_PERCENT: Final = 10.0  # of a card's time, by somebody else
 CALM_LOOKS: Final = 3  # in a row: use comes in bursts
@@ -46,7 +47,7 @@ class Contention:
 
     def marks(self, uuid: str) -> tuple[str, ...]:
         """What a figure taken just now has to say. `uuid` empty: the processor, or a card unknown to NVML."""
-        found = ["battery"] * bool(on_battery())
+        found = ["battery"] * bool(Readings().ask("battery", on_battery))
         if not uuid:
             found += ["throttled"] * (cpu_throttles() > self._cpu_throttles)
             return tuple(found)

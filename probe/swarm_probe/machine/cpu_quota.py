@@ -8,6 +8,7 @@ fifth of it on Linux 6.18), but how long it must have is.
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -27,7 +28,7 @@ class Quota:
 
 
 def quota_of_this_process(root: Path = CGROUPS, own: Path = OWN) -> Quota | None:
-    """The tightest limit of this process's group and those above it; None where there is none."""
+    """The tightest limit of this process's group and those above it; None where there is none, or none can be read."""
     limits = [quota for folder in _groups(root, own) if (quota := _limit(folder)) is not None]
     return min(limits, key=lambda quota: quota.cores, default=None)
 
@@ -35,28 +36,30 @@ def quota_of_this_process(root: Path = CGROUPS, own: Path = OWN) -> Quota | None
 def _groups(root: Path, own: Path) -> list[Path]:
     """Folders of the group that holds the processor controller, and of those above it."""
     try:
-        lines = own.read_text().splitlines()
+        lines = own.read_text(errors="replace").splitlines()
     except OSError:
         return []
-    unified = (root / "cgroup.controllers").exists()
+    unified = os.path.exists(root / "cgroup.controllers")
     for line in lines:
-        _, controllers, path = line.split(":", 2)
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
         if "cpu" not in controllers.split(",") and not (unified and not controllers):
             continue
         top = root if unified else root / "cpu"
         folder = top / path.lstrip("/")
         # a container may see its own group as the top, under a path that exists only outside
-        return [folder, *(p for p in folder.parents if p.is_relative_to(top))] if folder.exists() else [top]
+        return [folder, *(p for p in folder.parents if p.is_relative_to(top))] if os.path.exists(folder) else [top]
     return []
 
 
 def _limit(folder: Path) -> Quota | None:
     try:
         quota, period = (folder / "cpu.max").read_text().split()
-    except OSError:  # the other version of cgroups, or the top, which has no limit
+    except (OSError, ValueError):  # the other version of cgroups, or the top, which has no limit
         try:
             quota = (folder / "cpu.cfs_quota_us").read_text().strip()
             period = (folder / "cpu.cfs_period_us").read_text().strip()
-        except OSError:
+        except (OSError, ValueError):
             return None
-    return None if quota in ("max", "-1") else Quota(int(quota) / int(period), int(period) / 1e6)
+    if not (quota.isdecimal() and period.isdecimal() and int(quota) and int(period)):  # max, -1, or no number of ours
+        return None
+    return Quota(int(quota) / int(period), int(period) / 1e6)

@@ -10,8 +10,9 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, TypeVar
+
+from swarm_probe.readings import reason
 
 T = TypeVar("T")
 
@@ -57,11 +58,15 @@ class Gpus:
 
     def __init__(self, nvml: Any | None = None, ours: Callable[[], frozenset[int]] = frozenset) -> None:
         """`nvml` stands in for the pynvml module in tests; `ours` are processes that are no company."""
-        self._nvml = nvml if nvml is not None else _import_nvml()
+        self.problem: str | None = None  # why there are no readings although a driver is there
+        try:
+            self._nvml = nvml if nvml is not None else _import_nvml()
+        except Exception as error:  # noqa: BLE001 - a broken installation of the driver's library
+            self._nvml, self.problem = None, f"NVML: {reason(error)}"
         self._handles: list[tuple[str, Any]] | None = None
         self._ours = ours
         self._driver = ""
-        self.problem: str | None = None  # why there are no readings although a driver is there
+        self.count = 0  # of cards, as of the last time that the driver told
 
     def read(self) -> tuple[GpuReading, ...]:
         nvml = self._nvml
@@ -71,11 +76,12 @@ class Gpus:
             if self._handles is None:
                 self._handles = self._open(nvml)
             readings = tuple(self._read_one(nvml, name, handle) for name, handle in self._handles)
-        except nvml.NVMLError as error:  # the driver was updated or the card fell off the bus: look anew next time
-            self.problem = f"NVML: {error}"
+        except Exception as error:  # noqa: BLE001 - the driver was updated, the card fell off the bus: look anew next time
+            self.problem = f"NVML: {error}" if isinstance(error, nvml.NVMLError) else f"NVML: {reason(error)}"
             self._handles = None
             return ()
         self.problem = None
+        self.count = len(readings)
         return readings
 
     def _open(self, nvml: Any) -> list[tuple[str, Any]]:
@@ -87,10 +93,16 @@ class Gpus:
         return [(f"{n} #{i}" if several else n, h) for i, (n, h) in enumerate(zip(names, handles, strict=True))]
 
     def _read_one(self, nvml: Any, name: str, handle: Any) -> GpuReading:
+        failed: Exception | None = None  # the first question that should have had an answer
+
         def ask(question: Callable[..., T], *more: Any) -> T | None:
+            nonlocal failed
             try:
                 return question(handle, *more)
             except (nvml.NVMLError_NotSupported, nvml.NVMLError_NoPermission, nvml.NVMLError_FunctionNotFound):
+                return None
+            except Exception as error:  # noqa: BLE001 - one figure less; a card that answers nothing is told below
+                failed = failed or error
                 return None
 
         util = ask(nvml.nvmlDeviceGetUtilizationRates)
@@ -104,6 +116,8 @@ class Gpus:
         running = [ask(nvml.nvmlDeviceGetComputeRunningProcesses), ask(nvml.nvmlDeviceGetGraphicsRunningProcesses)]
         pids = {int(process.pid) for listed in running for process in listed or ()} - {os.getpid(), *self._ours()}
         uuid = ask(nvml.nvmlDeviceGetUUID)
+        if failed is not None and all(each is None for each in (util, memory, temp, power_mw, reasons, uuid)):
+            raise failed
         return GpuReading(
             name=name,
             util_percent=float(util.gpu) if util is not None else None,
@@ -128,7 +142,7 @@ def reasons_in_words(reasons: int) -> str:
 
 
 def _import_nvml() -> Any | None:
-    if sys.platform != "win32" and not any(Path(sign).exists() for sign in _DRIVER_SIGNS):
+    if sys.platform != "win32" and not any(map(os.path.exists, _DRIVER_SIGNS)):
         return None
     import pynvml  # late: costs memory that a machine without a card need not pay
 

@@ -1,7 +1,7 @@
 """What this machine is and how it does: processor, memory, cards, addresses, and whether its clock was set.
 
 Cheap by construction: a few reads of /proc through psutil, no look at any process. In a container the memory that
-counts is the container's.
+counts is the container's. What the machine does not say is missing, and `Host.lines` says why.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -23,12 +24,14 @@ import psutil
 
 from swarm_probe.machine.conditions import Conditions, conditions
 from swarm_probe.machine.gpu import GpuReading, Gpus
+from swarm_probe.readings import Readings, Unreadable
 from swarm_protocol.messages.probe_messages import GpuFacts, HostFacts
 from swarm_protocol.messages.samples import EventSample, HostSample
 from swarm_protocol.text import safe
-from swarm_protocol.units import NS_PER_S
+from swarm_protocol.units import NS_PER_S, gib
 
 CLOCK_JUMP_NS: Final = NS_PER_S // 2  # far above what a clock is ever slewed between two looks
+TICKING_S: Final = 0.5  # counters of processor time have moved by then, on the idlest machine
 MAX_ADDRESSES: Final = 16  # of Hello
 _CGROUPS: Final = (  # limit and use, of version 2 and 1
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
@@ -43,9 +46,11 @@ class Memory:
 
 
 def memory(cgroups: tuple[tuple[str, str], ...] = _CGROUPS) -> Memory:
-    """Of this machine or of the container this runs in, whichever is less."""
+    """Of this machine or of the container this runs in, whichever is less. Raises whatever psutil does."""
     virtual = psutil.virtual_memory()
     free, total = int(virtual.available), int(virtual.total)
+    if not 0 <= free <= total or not total:
+        raise Unreadable(f"the system says that {free} of {total} bytes are free")
     for limit_file, use_file in cgroups:
         try:
             limit = int(Path(limit_file).read_text())  # "max" is a ValueError: no limit
@@ -65,7 +70,18 @@ class Host:
         self._throttled: set[str] = set()
         self._last: tuple[GpuReading, ...] = ()
         self._torch = torch_version()
-        psutil.cpu_percent(None)  # the first call only sets the mark
+        self._readings = Readings()
+        self._cpu_times: tuple[float, ...] = ()
+        self._cpu_at = time.monotonic()
+        self._cpu_percent: float | None = None
+        self._memory: Memory | None = None
+        self._on_battery: bool | None = None
+        self._readings.ask("processor", self._read_cpu)  # the first call only sets the mark
+
+    @property
+    def cards(self) -> int:
+        """How many GPUs there are, by their driver."""
+        return self._gpus.count
 
     @property
     def gpu_problem(self) -> str | None:
@@ -73,16 +89,17 @@ class Host:
 
     def samples(self, at_ns: int) -> list[HostSample | EventSample]:
         """One sample a card, or one without; and an event for each card that began to throttle."""
-        cpu_percent = min(100.0, max(0.0, psutil.cpu_percent(None)))
-        ram = memory()
+        ask = self._readings.ask
+        cpu_percent = self._cpu_percent = ask("processor", self._read_cpu)
+        ram = self._memory = ask("memory", memory)
         readings = self._last = self._gpus.read()
-        battery = on_battery()
+        battery = self._on_battery = ask("battery", on_battery)
         found: list[HostSample | EventSample] = [
             HostSample(
                 at_ns=at_ns,
                 cpu_percent=cpu_percent,
-                ram_free_bytes=ram.free_bytes,
-                ram_total_bytes=ram.total_bytes,
+                ram_free_bytes=ram.free_bytes if ram else None,
+                ram_total_bytes=ram.total_bytes if ram else None,
                 gpu=safe(gpu.name) if gpu else None,
                 gpu_util_percent=gpu.util_percent if gpu else None,
                 vram_free_bytes=gpu.vram_free_bytes if gpu else None,
@@ -106,19 +123,44 @@ class Host:
 
     def conditions(self) -> Conditions:
         """As of the last `samples`."""
-        return conditions(self._last, on_battery(), self._torch)
+        return conditions(self._last, self._on_battery, self._torch)
+
+    def lines(self) -> str:
+        """The last figures in one line; `–` with the reason for each that the machine does not say."""
+        ram, battery = self._memory, {True: "on battery", False: "on mains", None: "no battery"}[self._on_battery]
+        said = {
+            "processor": f"processor {self._cpu_percent:.0f} %" if self._cpu_percent is not None else "",
+            "memory": f"memory {gib(ram.free_bytes):.1f} of {gib(ram.total_bytes):.1f} GiB free" if ram else "",
+            "battery": battery,
+        }
+        words = [
+            f"{what} – ({self._readings.reasons[what]})" if what in self._readings.reasons else text
+            for what, text in said.items()
+        ]
+        if self._gpus.problem is not None:
+            words.append(f"GPU – ({self._gpus.problem})")
+        return ", ".join(word for word in words if word)
 
     def facts(self) -> HostFacts:
+        ram = self._readings.ask("memory", memory)
         return HostFacts(
             system=_system(),
             cpu=cpu_name(),
             cores=usable_cores(),
-            ram_bytes=memory().total_bytes,
+            ram_bytes=ram.total_bytes if ram else 0,
             gpus=tuple(
                 GpuFacts(name=safe(gpu.name), vram_bytes=gpu.vram_total_bytes or 0) for gpu in self._gpus.read()
             )[:64],
             torch=torch_version(),
         )
+
+    def _read_cpu(self) -> float:
+        before, since_s = self._cpu_times, time.monotonic() - self._cpu_at
+        self._cpu_times, self._cpu_at = tuple(psutil.cpu_times()), time.monotonic()
+        percent = min(100.0, max(0.0, psutil.cpu_percent(None)))
+        if since_s >= TICKING_S and before == self._cpu_times:  # a sandbox; an idle machine's grow
+            raise Unreadable("the system's counters of processor time stand still")
+        return percent
 
 
 def _throttled_line(gpu: GpuReading) -> str:
@@ -143,7 +185,7 @@ class ClockWatch:
 
 
 def on_battery() -> bool | None:
-    """None: no battery, or nobody says."""
+    """None: no battery. Raises whatever psutil does where the system does not say."""
     look = getattr(psutil, "sensors_battery", None)  # not on every platform
     battery = look() if look is not None else None
     plugged = battery.power_plugged if battery is not None else None
@@ -165,18 +207,23 @@ def usable_cores() -> int:
     """Those this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
-    return psutil.cpu_count() or 1
+    return os.cpu_count() or 1
 
 
 def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """ "AMD EPYC 7B13"; the architecture where nothing better is known."""
     if sys.platform == "darwin":
-        asked = subprocess.run(
-            ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
-        )
-        return safe(asked.stdout.strip() or platform.machine(), 100)
+        try:
+            asked = subprocess.run(
+                ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
+            ).stdout.strip()
+        except OSError:
+            asked = ""
+        return safe(asked or platform.machine() or "unknown", 100)
     try:
-        found = re.search(r"^(?:model name|Model|cpu model)\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)
+        found = re.search(
+            r"^(?:model name|Model|cpu model)\s*:\s*(.+)$", cpuinfo.read_text(errors="replace"), re.MULTILINE
+        )
     except OSError:
         found = None
     return safe(found[1].strip() if found else platform.machine() or "unknown", 100)
@@ -184,14 +231,17 @@ def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 def torch_version() -> str | None:
     """Of the torch that is installed, read from its files: importing it costs seconds and hundreds of megabytes."""
-    spec = find_spec("torch")
+    try:
+        spec = find_spec("torch")
+    except (ImportError, ValueError):  # half an installation
+        return None
     if spec is None or spec.origin is None:
         return None
     try:
         found = re.search(
             r"^__version__ *= *['\"]([^'\"]+)", Path(spec.origin).with_name("version.py").read_text(), re.M
         )
-    except OSError:
+    except (OSError, ValueError):
         found = None
     return safe(found[1], 64) if found else "unknown"
 
@@ -201,12 +251,16 @@ def addresses(bind_host: str = "", interfaces: Callable[[], dict[str, list[objec
     if bind_host:
         return (bind_host,)
     found: list[ipaddress.IPv4Address | ipaddress.IPv6Address] = []
-    for entries in (interfaces or psutil.net_if_addrs)().values():
+    # where the system does not say, the collector still sees one
+    for entries in (Readings().ask("addresses", interfaces or psutil.net_if_addrs) or {}).values():
         for entry in entries:
             family, address = entry.family, entry.address  # type: ignore[attr-defined]
             if family not in (socket.AF_INET, socket.AF_INET6) or "%" in address:
                 continue
-            parsed = ipaddress.ip_address(address)
+            try:
+                parsed = ipaddress.ip_address(address)
+            except ValueError:
+                continue
             if not (parsed.is_loopback or parsed.is_link_local or parsed.is_unspecified or parsed.is_multicast):
                 found.append(parsed)
     return tuple(str(address) for address in sorted(found, key=lambda a: (a.version, int(a))))[:MAX_ADDRESSES]

@@ -33,9 +33,11 @@ class Preemption:
     @classmethod
     def of_this_thread(cls) -> Preemption:
         try:
-            return cls(os.open(_SCHEDSTAT, os.O_RDONLY | os.O_CLOEXEC), quota_of_this_process())
-        except OSError:  # not Linux, or a kernel without CONFIG_SCHED_INFO
+            found = cls(os.open(_SCHEDSTAT, os.O_RDONLY | os.O_CLOEXEC), quota_of_this_process())
+            found.waited_s()
+        except (OSError, ValueError, IndexError):  # not Linux, a kernel without CONFIG_SCHED_INFO, or a sandbox's file
             return cls(None, quota_of_this_process())
+        return found
 
     def waited_s(self) -> float:
         """Seconds this thread has been ready to run and did not. Reading takes about a microsecond."""

@@ -91,10 +91,10 @@ class SlotScheduler:
 
     async def attend(self) -> None:
         """Notices who else uses the line and where the power comes from; until cancelled."""
-        looks, used = 0, False
+        looks, used, readings = 0, False, self._idle_policy.readings
         while True:
             if looks % BATTERY_EVERY == 0:
-                self._idle_policy.battery(system_battery())
+                self._idle_policy.battery(readings.ask("battery", system_battery))
                 self._trips.paused = self._idle_policy.battery_percent is not None
             looks += 1
             now_ns = self._clocks.mono_ns()
@@ -107,7 +107,8 @@ class SlotScheduler:
                 self._tested_ns = now_ns
             # what lay in queues when a transfer was ended early still arrives, and is nobody else's
             testing = self._tested_ns is not None and now_ns - self._tested_ns < TAIL_NS
-            self._idle_policy.look(now_ns, system_counters(), (sent, received), testing=testing)
+            counters = readings.ask("other programs' traffic", system_counters) or {}
+            self._idle_policy.look(now_ns, counters, (sent, received), testing=testing)
             if self._idle_policy.line_used(now_ns) != used:
                 used = not used
                 self._trips.set_loaded(used or self.transferring)

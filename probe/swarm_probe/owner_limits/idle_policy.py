@@ -13,6 +13,7 @@ from typing import Final
 
 import psutil
 
+from swarm_probe.readings import Readings
 from swarm_protocol.units import BITS_PER_BYTE, NS_PER_S
 
 BUSY_MBPS: Final = 1.0  # a call or a stream takes more; chatter of idle programs far less
@@ -26,7 +27,8 @@ Counters = Mapping[str, tuple[int, int]]  # interface → bytes (sent, received)
 @dataclass(slots=True)
 class IdlePolicy:
     busy_mbps: float = 0.0  # of others, at the last look that could tell
-    battery_percent: float | None = None  # None: on mains, or no battery
+    battery_percent: float | None = None  # None: on mains, no battery, or the machine does not say
+    readings: Readings = field(default_factory=Readings)  # of `system_counters` and `system_battery`
     _before: Counters = field(default_factory=dict)
     _own_before: tuple[int, int] = (0, 0)
     _at_ns: int | None = None
@@ -67,11 +69,8 @@ class IdlePolicy:
 
 
 def system_counters() -> dict[str, tuple[int, int]]:
-    """Empty where the system does not tell."""
-    try:
-        found = psutil.net_io_counters(pernic=True, nowrap=False)
-    except OSError:
-        return {}
+    """Raises whatever psutil does where the system does not tell."""
+    found = psutil.net_io_counters(pernic=True, nowrap=False)
     return {
         name: (each.bytes_sent, each.bytes_recv)
         for name, each in found.items()
@@ -80,11 +79,9 @@ def system_counters() -> dict[str, tuple[int, int]]:
 
 
 def system_battery() -> float | None:
-    """Percent left where this machine runs on its battery now; None on mains, or without one."""
+    """Percent left where this machine runs on its battery now; None on mains, or without one. Raises whatever psutil
+    does: some laptops' firmware gives nonsense."""
     if not hasattr(psutil, "sensors_battery"):
         return None
-    try:
-        found = psutil.sensors_battery()
-    except (OSError, ValueError):  # some laptops' firmware gives nonsense
-        return None
-    return float(found.percent) if found is not None and found.power_plugged is False else None
+    found = psutil.sensors_battery()
+    return float(found.percent or 0) if found is not None and found.power_plugged is False else None

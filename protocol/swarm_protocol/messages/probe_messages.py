@@ -44,7 +44,7 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
     system: Line  # "Linux 6.1 x86_64"
     cpu: Line
     cores: Annotated[int, Meta(ge=1, le=65536)]
-    ram_bytes: Count
+    ram_bytes: Count  # 0: not known
     gpus: Annotated[tuple[GpuFacts, ...], Meta(max_length=64)] = ()
     torch: Word | None = None  # None: not installed; the compute column says which command installs it
     offer_bytes: Count | None = None  # what its owner lets layers take, all devices together; None: the usual share

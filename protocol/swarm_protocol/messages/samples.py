@@ -141,9 +141,9 @@ class HostSample(msgspec.Struct, frozen=True, kw_only=True, tag="host"):
     """The machine's state now. GPU fields are None without one; several GPUs are several samples."""
 
     at_ns: WallNs
-    cpu_percent: Percent
-    ram_free_bytes: Count
-    ram_total_bytes: Count
+    cpu_percent: Percent | None = None  # None, here and below: the machine does not say
+    ram_free_bytes: Count | None = None
+    ram_total_bytes: Count | None = None
     gpu: Line | None = None
     gpu_util_percent: Percent | None = None
     vram_free_bytes: Count | None = None

@@ -21,11 +21,12 @@ _NATS: Final[dict[NatKind, Nat]] = {
 
 
 def memory_bytes(facts: HostFacts) -> float:
-    """What layers may take, before the first reading. NaN: a card does not say how much it has (0 in its facts)."""
+    """What layers may take, before the first reading. NaN: not known, since a card or the machine does not say how much
+    it has (0 in its facts)."""
     if facts.offer_bytes is not None:
         return float(facts.offer_bytes)
     if not facts.gpus:
-        return facts.ram_bytes * RAM_SHARE
+        return facts.ram_bytes * RAM_SHARE if facts.ram_bytes else math.nan
     return float(sum(gpu.vram_bytes for gpu in facts.gpus)) if all(gpu.vram_bytes for gpu in facts.gpus) else math.nan
 
 
@@ -37,7 +38,7 @@ def host_figures(samples: Sequence[HostSample], facts: HostFacts | None) -> dict
     used = [gpu.gpu_util_percent for gpu in gpus]
     return {
         "cpu_percent": newest.cpu_percent,
-        "ram_free_bytes": float(newest.ram_free_bytes),
+        "ram_free_bytes": _float(newest.ram_free_bytes),
         "vram_bytes": total,
         "vram_free_bytes": free,
         "gpu_util_percent": _over(lambda values: sum(values) / len(values), used),
@@ -67,7 +68,9 @@ def _memory_now(
 ) -> tuple[float | None, float | None]:
     """(total, free) for layers. Without a GPU: RAM_SHARE of the RAM, and of that what is free now."""
     if facts is not None and facts.offer_bytes is not None:
-        free = _over(sum, [gpu.vram_free_bytes for gpu in gpus]) if gpus or facts.gpus else float(newest.ram_free_bytes)
+        free = (
+            _over(sum, [gpu.vram_free_bytes for gpu in gpus]) if gpus or facts.gpus else _float(newest.ram_free_bytes)
+        )
         return float(facts.offer_bytes), min(free, float(facts.offer_bytes)) if free is not None else None
     if gpus:
         total = _over(sum, [gpu.vram_total_bytes for gpu in gpus])
@@ -75,8 +78,14 @@ def _memory_now(
         return (memory_bytes(facts) if total is None and facts is not None else total), free
     if facts is not None and facts.gpus:  # the driver did not answer: the cards are still there
         return memory_bytes(facts), None
+    if newest.ram_total_bytes is None:  # this reading does not say, the facts may
+        return (memory_bytes(facts) if facts is not None else None), None
     total = newest.ram_total_bytes * RAM_SHARE
-    return total, min(total, float(newest.ram_free_bytes))
+    return total, min(total, float(newest.ram_free_bytes)) if newest.ram_free_bytes is not None else None
+
+
+def _float(value: int | None) -> float | None:
+    return None if value is None else float(value)
 
 
 def _over(reduce: Any, values: list[Any]) -> float | None:

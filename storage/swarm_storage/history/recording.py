@@ -51,6 +51,7 @@ class NodeRow:
     facts: HostFacts | None
     first_ns: int
     seen_ns: int
+    presence: str | None = None  # how it was there when last told of, in the collector's words; None: it left
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +111,13 @@ class Reader:
         """All members ever, in the order in which they came."""
         rows = self.query(
             "SELECT node_id, name, host, facts, first_ns, seen_ns, (SELECT max(received_ns) FROM cursor"
-            " WHERE cursor.node = node.id) FROM node WHERE member = 1 ORDER BY id"
+            " WHERE cursor.node = node.id), presence FROM node WHERE member = 1 ORDER BY id"
         )
         members = []
-        for node_id, name, host, facts, first_ns, seen_ns, received_ns in rows:
+        for node_id, name, host, facts, first_ns, seen_ns, received_ns, presence in rows:
             seen_ns = max(seen_ns, received_ns or 0)
-            members.append(NodeRow(node_id, name, host, self._facts(node_id, facts), first_ns or seen_ns, seen_ns))
+            known = self._facts(node_id, facts)
+            members.append(NodeRow(node_id, name, host, known, first_ns or seen_ns, seen_ns, presence))
         return tuple(members)
 
     def _facts(self, node_id: str, text: str | None) -> HostFacts | None:

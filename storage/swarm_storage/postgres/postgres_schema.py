@@ -1,8 +1,9 @@
 """What is in a PostgreSQL database of ours: the tables of SQLite's latest version in PostgreSQL's types.
 
 Raw samples are partitioned by day, so that retention drops files instead of deleting rows. A new version of SQLite's
-schema has so far only ever added tables and columns, so here what is missing is added, whatever version it comes from
-(`setting` has the number): one transaction under a lock, so that collectors which start together do not do it twice.
+schema only adds tables and columns or lets a column be NULL, so here what is missing is added, whatever version it
+comes from (`setting` has the number): one transaction under a lock, so that collectors which start together do not do
+it twice.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ CREATE TABLE IF NOT EXISTS node (
   first_ns BIGINT NOT NULL,
   seen_ns BIGINT NOT NULL
 );
+ALTER TABLE node ADD COLUMN IF NOT EXISTS presence TEXT;
 CREATE TABLE IF NOT EXISTS cursor (
   node INTEGER NOT NULL REFERENCES node(id),
   epoch BIGINT NOT NULL,
@@ -95,6 +97,8 @@ def _add_missing(db: Db) -> None:
         if there:
             for name in [name for name in table.columns if (name,) not in there]:
                 db.run(f"ALTER TABLE {table.name} ADD COLUMN {_cell(table, name)}{_default(table, name)}")
+            for name in table.optional:  # some were always there once
+                db.run(f"ALTER TABLE {table.name} ALTER COLUMN {name} DROP NOT NULL")
             continue
         key = _KEYS.get(table.shape) or _KEYED[table.kind]
         cells = ", ".join(_cell(table, name) for name in table.columns)

@@ -360,6 +360,47 @@ def _version_6(db: Database) -> None:
             _create_latest(db, name, body)
 
 
+_TABLE_7: Final = """
+CREATE TABLE host_sample_7 (
+  bucket INTEGER NOT NULL,
+  node INTEGER NOT NULL REFERENCES node(id),
+  ts INTEGER NOT NULL,
+  part INTEGER NOT NULL,
+  cpu_percent REAL,
+  ram_free_bytes INTEGER,
+  ram_total_bytes INTEGER,
+  gpu TEXT,
+  gpu_util_percent REAL,
+  vram_free_bytes INTEGER,
+  vram_total_bytes INTEGER,
+  temp_c REAL,
+  power_w REAL,
+  throttled INTEGER,
+  clock_mhz REAL,
+  throttle TEXT,
+  others INTEGER,
+  on_battery INTEGER,
+  nat TEXT,
+  collector_rtt_ms REAL,
+  PRIMARY KEY (bucket, node, ts, part)
+) WITHOUT ROWID;
+"""
+
+
+def _version_7(db: Database) -> None:
+    """Members that were present, and machines that do not say how their processor does. SQLite takes back a NOT NULL
+    by a new table only."""
+    db.conn.execute("ALTER TABLE node ADD COLUMN presence TEXT")  # of the collector; NULL: it left, or is of before
+    columns = ", ".join(row[1] for row in db.conn.execute("PRAGMA table_info(host_sample)").fetchall())
+    db.conn.execute("DROP VIEW host")  # a table that a view reads cannot be renamed away from under it
+    db.executescript(_TABLE_7)
+    db.conn.execute(f"INSERT INTO host_sample_7 ({columns}) SELECT {columns} FROM host_sample")
+    db.conn.execute("DROP TABLE host_sample")
+    db.conn.execute("ALTER TABLE host_sample_7 RENAME TO host_sample")
+    db.conn.execute("CREATE INDEX host_by_node ON host_sample (node, ts)")
+    db.create_view("host", f"SELECT {_iso('s.ts')} AS time, " + _VIEWS_6["host"].format("host"))
+
+
 # step i leads to version i + 1; never edited
 STEPS: Final[tuple[Callable[[Database], None], ...]] = (
     _version_1,
@@ -368,6 +409,7 @@ STEPS: Final[tuple[Callable[[Database], None], ...]] = (
     _version_4,
     _version_5,
     _version_6,
+    _version_7,
 )
 VERSION: Final = len(STEPS)
 

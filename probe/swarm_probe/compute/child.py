@@ -1,0 +1,101 @@
+"""What the process that computes takes: watched while it runs, and ended where it takes more than it may."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+from collections.abc import Callable
+from typing import Final
+
+import psutil
+
+from swarm_probe.compute.allowance import ComputeBudget
+from swarm_probe.machine.host import memory
+from swarm_probe.readings import Readings, reason
+from swarm_protocol.units import BYTES_PER_GIB
+
+FREE_SHARE: Final = 0.5  # of the memory that is free when the child starts
+
+
+class Watched:
+    """One child, from before its start to after its end."""
+
+    def __init__(self, budget: ComputeBudget, wall_ns: Callable[[], int], *, on_gpu: bool) -> None:
+        self.on_gpu = on_gpu  # it has a card for itself now
+        self._budget = budget
+        self._wall_ns = wall_ns
+        self._children_s = _children_s()
+        self._booked_s = 0.0
+
+    async def watch(self, pid: int, limit_bytes: int, every_s: float) -> str:
+        """Returns why it has to end; waits for ever where it need not."""
+        loop = asyncio.get_running_loop()
+        try:
+            process, looked = psutil.Process(pid), loop.time()
+            while True:
+                info = process.memory_info()
+                own = info.rss - getattr(info, "shared", 0)  # libraries that are only mapped cost nobody anything
+                if own > limit_bytes:
+                    return (
+                        f"ended because it took {own / BYTES_PER_GIB:.2f} GiB of memory; "
+                        f"{limit_bytes / BYTES_PER_GIB:.2f} may be used (half of what is free)"
+                    )
+                now = loop.time()
+                self._book(_tree_s(process), now - looked if self.on_gpu else 0.0)
+                looked = now
+                if (why := self._budget.why_end(self._wall_ns())) is not None:
+                    return f"ended: {why}"
+                await asyncio.sleep(every_s)
+        except psutil.NoSuchProcess:  # it has ended
+            return await asyncio.Future[str]()
+        except Exception as error:  # noqa: BLE001 - psutil raises whatever odd files make it raise
+            return f"ended because what it takes cannot be watched ({reason(error)})"
+
+    def ended(self) -> None:
+        """It has been waited for: what the last look did not see is booked, and all of it written."""
+        self._book(_children_s() - self._children_s, 0.0)
+        self._budget.write(self._wall_ns())
+
+    def _book(self, processor_s: float, gpu_s: float) -> None:
+        more_s = max(0.0, processor_s - self._booked_s)
+        self._booked_s += more_s
+        self._budget.spend(more_s, gpu_s, self._wall_ns())
+
+
+def free_bytes() -> tuple[int | None, str]:
+    """Memory that is free now; or None and why that is not known. A system without /proc/meminfo still says how much
+    nobody uses at all, which is less."""
+    readings = Readings()
+    if (found := readings.ask("memory", memory)) is not None:
+        return found.free_bytes, ""
+    unused = readings.ask("unused", lambda: os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return (unused if unused is not None and unused > 0 else None), readings.reasons["memory"]
+
+
+def why_unwatched() -> str | None:
+    """Why no process could be watched here, in one line."""
+    readings = Readings()
+    if readings.ask("process", lambda: _tree_s(psutil.Process()) + psutil.Process().memory_info().rss) is None:
+        return f"what a timing process takes cannot be watched here ({readings.reasons['process']}), so none is started"
+    return None
+
+
+def _tree_s(process: psutil.Process) -> float:
+    """Processor time of a process and of those it has started."""
+    total = 0.0
+    for each in (process, *process.children(recursive=True)):
+        try:
+            times = each.cpu_times()
+        except psutil.NoSuchProcess:
+            if each is process:
+                raise
+            continue
+        total += times.user + times.system
+    return total
+
+
+def _children_s() -> float:
+    """Processor time of all children of this process that have been waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
