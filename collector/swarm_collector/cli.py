@@ -131,11 +131,11 @@ async def _serve(
     except ListenError as error:
         raise Unusable(str(error)) from error
     where = address_text(host, port)
+    _write_operator(chosen.state, host, port, settings, server.desk.secret)  # before anybody is told to come
     print(f"listening on {where}", file=sys.stderr, flush=True)
     if chosen.ready_file is not None:
         _write_ready(chosen.ready_file, where)
     _notify_systemd("READY=1")
-    _write_operator(chosen.state, host, port, settings, server.desk.secret)
     if settings.certificate is not None:
         _log.info("members know this collector by %s", settings.certificate.fingerprint)
     if chosen.insecure:

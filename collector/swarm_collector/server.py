@@ -125,7 +125,7 @@ class Server:
 
     async def _view(self, request: web.Request) -> web.StreamResponse:
         wire = await self._wire(request, {}, ping=True)
-        return self._begin(ViewerSession(self._swarm_state, next(self._numbers), wire))
+        return self._begin(ViewerSession(self._swarm_state, next(self._numbers), wire, self.desk.knows))
 
     async def _wire(self, request: web.Request, headers: dict[str, str], *, ping: bool) -> WebSocketConnection:
         """The handshake; from then on the connection is no longer aiohttp's."""

@@ -37,6 +37,7 @@ from swarm_collector.log_limit import because
 from swarm_collector.members.admission import Register
 from swarm_collector.members.membership import REPLACED_RETRY_NS, Admitted, Member, Membership, NodeEvent
 from swarm_collector.members.rendezvous import Rendezvous
+from swarm_collector.presence import A_MOMENT_NS, restored
 from swarm_collector.scheduling.dispatcher import UNWATCHED_AFTER_NS, Dispatcher, first_lease_ns
 from swarm_collector.scheduling.measurement_plan import FULL_MESH, FocusError, Scheduler, check_focus
 from swarm_collector.scheduling.survey import EVERY_S, Survey, columns_of, survey
@@ -56,6 +57,7 @@ from swarm_protocol.snapshot.builder import SwarmBuilder
 from swarm_protocol.snapshot.swarm import State, Swarm
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_MS, NS_PER_S
+from swarm_storage.history.recording import NodeRow
 
 FORGET_AFTER_S: Final = 1.0
 FOCUS_SETTING: Final = "focus"
@@ -83,11 +85,12 @@ class SwarmState:
         self.membership = Membership(settings.token)
         self.builder = SwarmBuilder()
         known = store_client.restore(self.builder, clock.wall_ns())
-        self.membership.restore(known)
+        self.membership.restore((row.node_id, row.name) for row in known)
         self.register = Register(store_client.settings())
         self.admissions = Admissions(self)
         if self.register.unreadable:
             _log.warning("%d rows of invites and members cannot be read; they are left alone", self.register.unreadable)
+        self._restore_present(known, now_ns)
         leases = Leases(
             rng,
             first_id=now_ns // NS_PER_MS,
@@ -122,6 +125,20 @@ class SwarmState:
         self._poke = asyncio.Event()
         if known:
             _log.info("the store knows %d nodes", len(known))
+
+    def _restore_present(self, known: Sequence[NodeRow], now_ns: int) -> None:
+        """Members that were there when the collector ended stay in plans, if that was a moment ago."""
+        ended_ns = max((self._last_heard_ns(row) for row in known), default=0)
+        if self.started_ns - ended_ns > A_MOMENT_NS:
+            return
+        for row in known:
+            kept = restored(row.presence, row.facts) if row.presence is not None else None
+            revoked = self.register.row(row.node_id).revoked_ns
+            if kept is not None and not revoked and self.started_ns - self._last_heard_ns(row) <= A_MOMENT_NS:
+                self.membership.was_present(row.node_id, *kept, now_ns)
+
+    def _last_heard_ns(self, row: NodeRow) -> int:
+        return min(row.seen_ns, self.started_ns)
 
     def _first_focus(self) -> Focus:
         """What was measured for when the collector ended, unless its operator names a model now."""
@@ -158,7 +175,7 @@ class SwarmState:
         gone = await self.store_client.forget(node_id)
         if node_id in self.builder:
             self.builder.forget(node_id)
-        self.membership.forget(node_id)
+        self.membership.forget(node_id, self.clock.steady_ns())
         self.anomaly_monitor.forget(node_id)
         self.replan()
         self.hub.changed()
@@ -182,7 +199,10 @@ class SwarmState:
         if member.session is not None and (session := self._probes.get(member.session)) is not None:
             session.send(refused)
             session.end(SessionOver(refused.reason))
+        self.membership.out(member, self.clock.steady_ns())
+        self.store_client.present(member)
         self.tell(NodeEvent(member.node_id, "left", refused.reason))
+        self.replan()
 
     @property
     def probe_count(self) -> int:
@@ -258,6 +278,7 @@ class SwarmState:
             reach = Reach()  # nobody's datagrams have ever come here: it may be this end that lets none through
         if self.membership.reached(session, reach):
             if (member := self.membership.of_session(session)) is not None:
+                self.store_client.present(member)
                 self.cluster.tell(NatReported(member.node_id, reach))
             self.replan()
 
@@ -314,6 +335,7 @@ class SwarmState:
         self.cluster.tell(ProbeLeft(member.node_id, goodbye))
         if goodbye is not None:
             self.dispatcher.leases.left(member.node_id)
+            self.store_client.present(member)
             self.builder.state(member.node_id, State.LEFT, self.clock.wall_ns())
         if told is not None:
             self.tell(told)
@@ -370,10 +392,16 @@ class SwarmState:
         self.hub.leave(outbox, feed)
         self.dispatcher.watched(self.clock.steady_ns())
 
-    def focus(self, focus: Focus) -> str | None:
-        """None, or why the model in question stays. Raises FocusError."""
+    def focus(self, focus: Focus, *, operator: bool) -> str | None:
+        """None, or why the model in question stays. Raises FocusError. It sets every machine to work: where anybody may
+        watch, only the operator changes it."""
         before = self.dispatcher.scheduler.focus
-        refusal = self.dispatcher.focus(focus, self.clock.steady_ns())
+        if focus != before and not operator and not self.token:
+            return (
+                "only this swarm's operator changes the model that is measured, since anybody may watch it; "
+                "run swarmtop as the collector's user on its machine, or give the collector a token"
+            )
+        refusal = self.dispatcher.focus(focus, self.clock.steady_ns(), operator=operator)
         if refusal is None and focus != before:
             self.tell(NodeEvent(None, "note", f"measuring for {safe(focus.model)} in {safe(focus.dtype)} from now on"))
             self.store_client.set_setting(FOCUS_SETTING, msgspec.json.encode(focus).decode())

@@ -20,6 +20,7 @@ from typing import Final
 
 import msgspec
 
+from swarm_probe.carried import Carried
 from swarm_probe.collector_client.certificate_pinning import Certificates
 from swarm_probe.collector_client.client import ClientState, CollectorClient
 from swarm_probe.collector_client.join_url import collector_of
@@ -33,6 +34,7 @@ from swarm_probe.owner_limits.idle_policy import IdlePolicy
 from swarm_probe.owner_limits.traffic_budget import TrafficBudget
 from swarm_probe.spool import Spool
 from swarm_probe.status import Status, write_status
+from swarm_probe.strikes import Strikes
 from swarm_probe.udp.nat_discovery import Finding
 from swarm_protocol import __version__
 from swarm_protocol.messages.codec import DecodeError, encode
@@ -90,7 +92,6 @@ class Daemon:
         if self._traffic_budget.trouble:
             log.warning("%s", self._traffic_budget.trouble)
         self._idle_policy = IdlePolicy()
-        self._link_booked = (0, 0)
         self._resting: str | None = None
         make_paths = make_paths or partial(real_paths, lan=config.lan)
         self._paths = make_paths(self.emit, self._traffic_budget, self._idle_policy)
@@ -131,10 +132,13 @@ class Daemon:
             on_challenge=self._on_challenge,
             rng=self._rng,
             times=config.times,
+            traffic_budget=self._traffic_budget,
+            strikes=Strikes.open(folder.name, config.state),
         )
         self._paths.linked(self._link.send, self._link.carried)
         self._link_state = ClientState("connecting", f"connecting to {collector}")
         self._plan: Plan | None = None
+        self._carried = Carried()
         self._transfers: set[asyncio.Task[None]] = set()
         self._sending: set[asyncio.Task[bool]] = set()
         self._failed: asyncio.Future[None]  # of what nobody foresaw in a transfer; made by `run`
@@ -180,7 +184,6 @@ class Daemon:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._paths.close()
             self._flush()
-            self._book_link()
             self._traffic_budget.write(time.time_ns())
             self._spool.close()
             self._write_status()
@@ -212,6 +215,9 @@ class Daemon:
         )
 
     def _on_plan(self, plan: Plan) -> None:
+        self._carry_out(self._carried.plan(plan, time.monotonic_ns()))
+
+    def _carry_out(self, plan: Plan) -> None:
         before, self._plan = self._plan, plan
         self._traffic_budget.lower(plan.daily_bytes)
         self._paths.update(plan)
@@ -265,6 +271,7 @@ class Daemon:
         welcome = self._link.welcome
         if state.kind == "joined" and welcome is not None:
             self._node_id = welcome.node_id
+            self._carried.joined(time.monotonic_ns())
             self._paths.joined(self._link.collector_host, welcome.stun_ports, self._on_reach)
         if state != self._link_state:  # the same failure again is no news
             going_on = "; measuring goes on, trying again" if state.kind == "away" else ""
@@ -282,11 +289,13 @@ class Daemon:
             if count % STATUS_EVERY == 0:
                 self._write_status()
             count += 1
+            self._link.look()
             if count % LEDGER_EVERY == 0:
-                self._book_link()
                 self._traffic_budget.write(time.time_ns())
             await asyncio.sleep(FLUSH_S)
             self._look_at_manners()
+            if (plan := self._carried.due(time.monotonic_ns())) is not None:
+                self._carry_out(plan)
             jumped = clock.look(time.time_ns(), time.monotonic_ns())
             if jumped is not None:
                 log.info("%s", jumped.detail)
@@ -331,16 +340,6 @@ class Daemon:
         if (resting is None) != (self._resting is None):
             log.info("%s", f"waiting: {resting}" if resting else "tests go on")
         self._resting = resting
-
-    def _book_link(self) -> None:
-        """What the collector connection took since the last time; TLS and frames are in the share for headers."""
-        sent, received = self._link.sent_bytes, self._link.received_bytes
-        before = self._link_booked
-        self._link_booked = sent, received
-        if sent > before[0] or received > before[1]:
-            self._traffic_budget.spend_tcp(
-                "collector", "", sent=sent - before[0], received=received - before[1], now_ns=time.time_ns()
-            )
 
     def _look_at_udp(self) -> None:
         """Tells once where no round trips can be measured."""

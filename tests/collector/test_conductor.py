@@ -160,6 +160,17 @@ def test_a_focus_changes_every_plan_and_cannot_be_changed_back_and_forth():
     assert len(sent) == 2
 
 
+@pytest.mark.parametrize(("operator", "most"), [(True, 40), (False, 9)])
+def test_an_hour_of_changing_the_model_gives_a_bounded_number_of_tasks(operator: bool, most: int):
+    """Once a second, as a hostile viewer did: 20 tasks for everybody in 40 s."""
+    made = dispatcher(2)
+    taken = 0
+    for second in range(600):
+        other = msgspec.structs.replace(FOCUS, model=f"model-{second}")
+        taken += made.focus(other, START_NS + (10 + second) * NS_PER_S, operator=operator) is None
+    assert 3 <= taken <= most
+
+
 def test_a_focus_nobody_should_build_changes_nothing():
     made = dispatcher(2)
     bad = msgspec.structs.replace(FOCUS, layer=msgspec.structs.replace(LAYER, hidden=1 << 30))

@@ -169,7 +169,7 @@ async def test_nothing_of_an_unknown_kind_is_exported(rig):
 
 
 async def test_a_focus_reaches_the_probes_as_a_new_plan(rig):
-    async with rig.probe("kiln") as kiln, rig.viewer() as viewer:
+    async with rig.probe("kiln") as kiln, rig.viewer(operator=rig.server.desk.secret) as viewer:
         before = await kiln.next(Plan)
         focus = msgspec.structs.replace(FOCUS, model="bloom-176b", hop_bytes=28_672)
         await viewer.connection.send(encode(focus))
@@ -179,8 +179,32 @@ async def test_a_focus_reaches_the_probes_as_a_new_plan(rig):
         assert after.revision > before.revision
 
 
+@pytest.mark.parametrize("secret", ["", "a guess"])
+async def test_on_an_open_collector_only_the_operator_changes_the_model(rig, secret):
+    """Every change has everybody's machine compute for some 20 s."""
+    async with rig.probe("kiln") as kiln, rig.viewer(operator=secret) as viewer:
+        await kiln.next(Plan)
+        await viewer.connection.send(encode(msgspec.structs.replace(FOCUS, model="bloom-176b")))
+        assert "only this swarm's operator changes the model" in (await viewer.next(Notice)).text
+        await viewer.connection.send(encode(FOCUS))  # what is measured anyhow is nobody's change: no notice
+        await viewer.connection.send(encode(ExportRequest(request_id=1, kind="passwords")))
+        assert "nothing of the kind" in (await viewer.next(Notice)).text
+        assert rig.swarm_state.dispatcher.scheduler.focus == FOCUS
+
+
+async def test_with_a_token_viewers_change_the_model_a_few_times_and_then_rarely(tmp_path):
+    async with collector(tmp_path, token="t") as rig, rig.viewer(token="t") as viewer:
+        for number in range(8):
+            rig.swarm_state.dispatcher._focused_ns = 0  # the two seconds between changes are another test's
+            await viewer.connection.send(encode(msgspec.structs.replace(FOCUS, model=f"model-{number}")))
+        assert (
+            "too often of late, and everybody measures it anew; try again in 600 s" in (await viewer.next(Notice)).text
+        )
+        assert rig.swarm_state.dispatcher.scheduler.focus.model == "model-2"
+
+
 async def test_a_focus_that_no_machine_should_build_is_refused_with_the_reason(rig):
-    async with rig.probe("kiln") as kiln, rig.viewer() as viewer:
+    async with rig.probe("kiln") as kiln, rig.viewer(operator=rig.server.desk.secret) as viewer:
         await kiln.next(Plan)
         huge = msgspec.structs.replace(LAYER, hidden=10**9)
         await viewer.connection.send(encode(msgspec.structs.replace(FOCUS, layer=huge)))

@@ -18,6 +18,7 @@ from swarmtop.errors import CommandError
 
 if TYPE_CHECKING:
     from swarm_predict.calibration.fit import Calibration
+    from swarm_protocol.messages.operator_messages import Operator
     from swarmtop.sources.source import Source
 
 LOOPBACK: Final = "127.0.0.1"
@@ -102,10 +103,11 @@ def load_calibration(name: str, engine: str) -> Calibration:
     return found
 
 
-def open_source(args: argparse.Namespace) -> Source:
+def open_source(args: argparse.Namespace, operator: Operator | None = None) -> Source:
     """What --swarm, --db or --connect names; without any, the collector on this machine.
 
     Raises SourceError where a file is unusable. A collector is not contacted before the first frame.
+    `operator`: of a collector that this user runs on this machine.
     """
     if args.at is not None and args.db is None:
         raise CommandError("--at stands in the past of a database; give it with --db FILE")
@@ -120,4 +122,4 @@ def open_source(args: argparse.Namespace) -> Source:
     from swarmtop.sources.live import LiveSource
 
     host, port = args.connect or (LOOPBACK, DEFAULT_PORT)
-    return LiveSource(host, port, token=args.token, pin=args.fingerprint, insecure=args.insecure)
+    return LiveSource(host, port, token=args.token, pin=args.fingerprint, insecure=args.insecure, operator=operator)

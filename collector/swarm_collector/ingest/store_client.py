@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, TypeVar
 
 from swarm_collector.members.membership import Member, NodeEvent
+from swarm_collector.presence import presence_of
 from swarm_protocol.messages.probe_messages import Hello
 from swarm_protocol.messages.samples import EventSample, RunSample
 from swarm_protocol.messages.viewer_messages import HistoryRequest
@@ -21,7 +22,7 @@ from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_S
 from swarm_storage import csv_format
 from swarm_storage.errors import StoreError
-from swarm_storage.history.recording import WINDOW_S, History
+from swarm_storage.history.recording import WINDOW_S, History, NodeRow
 from swarm_storage.history.replay import fill
 from swarm_storage.history.retention import RETAIN_NS
 from swarm_storage.node_erasure import Held, held
@@ -50,10 +51,10 @@ class StoreClient:
         self._store.close()
         self._threads.shutdown()
 
-    def restore(self, builder: SwarmBuilder, now_ns: int) -> list[tuple[str, str]]:
-        """Puts into `builder` what was known before; (node id, name) of all members ever."""
+    def restore(self, builder: SwarmBuilder, now_ns: int) -> tuple[NodeRow, ...]:
+        """Puts into `builder` what was known before; all members ever."""
         fill(builder, self._reader, now_ns, round(WINDOW_S * NS_PER_S))
-        return [(row.node_id, row.name) for row in self._reader.nodes()]
+        return self._reader.nodes()
 
     @property
     def shared_url(self) -> str | None:
@@ -107,7 +108,9 @@ class StoreClient:
             )
 
         try:
-            await asyncio.shield(asyncio.wrap_future(upsert()))
+            told = asyncio.wrap_future(upsert())
+            self.present(member)
+            await asyncio.shield(told)
             self._untold.pop(member.node_id, None)
         except StoreError as error:
             _log.warning("the store is told of %s later: %s", member.name, safe(str(error)))
@@ -124,6 +127,13 @@ class StoreClient:
         """
         outcome: _T = await asyncio.wrap_future(self._writer.decide(decision))
         return outcome
+
+    def present(self, member: Member) -> None:
+        """Keeps how a member is there now, or that it has left, if the store takes it."""
+        try:
+            self._writer.presence(member.node_id, presence_of(member)).add_done_callback(_event_done)
+        except StoreError as error:
+            _event_lost(error)
 
     async def forget(self, node_id: str) -> int:
         """Everything of this node; how many rows went. Raises StoreError."""

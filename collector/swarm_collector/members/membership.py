@@ -27,11 +27,13 @@ LOST_BEATS: Final = 4  # silence that is called lost: three heartbeats missed, a
 STAY_IN_PLANS_NS: Final = (
     120 * NS_PER_S
 )  # a broken connection to the collector says nothing about the paths between peers
+TOLD_LEFT_NS: Final = 600 * NS_PER_S  # probes that were away hear of it when they come back
 MAX_MEMBERS: Final = 20_000  # what a frame can carry
 REPLACED_RETRY_NS: Final = 60 * NS_PER_S  # two probes with one key take turns no faster than this
 NO_TOKEN: Final = (
     "wrong or missing token; ask the swarm's operator for an invite, or for the token and give it with --token"
 )
+MAX_LEFT: Final = 64  # told with a plan
 _SUFFIX = re.compile(r"-[0-9]{1,5}")
 
 
@@ -49,6 +51,7 @@ class Member:
     gone_ns: int = 0  # when its session ended; 0: never had one
     goodbye: bool = False
     lost: bool = False
+    restored: bool = False  # by the store, and not come back yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,7 @@ class Membership:
         self._members: dict[str, Member] = {}
         self._by_session: dict[int, Member] = {}
         self._names: dict[str, str] = {}  # name → node id, every node ever known
+        self._left: dict[str, int] = {}  # node id → when it said goodbye, or ceased to be a member
 
     def restore(self, known: Iterable[tuple[str, str]]) -> None:
         """(node id, name) of nodes in the store: they keep their names."""
@@ -88,6 +92,13 @@ class Membership:
             unique = self._unique(name, node_id)
             self._members.setdefault(node_id, Member(node_id, unique))
             self._names[unique] = node_id
+
+    def was_present(self, node_id: str, hello: Hello, where: MemberAddresses, reach: Reach, now_ns: int) -> None:
+        """It was here when the collector ended, a moment ago: it stays in plans as after a broken connection."""
+        member = self._members.get(node_id)
+        if member is not None and member.session is None and member.hello is None:
+            member.hello, member.where, member.reach, member.gone_ns = hello, where, reach, now_ns
+            member.restored = True
 
     # ------------------------------------------------------------ coming and going
 
@@ -124,7 +135,7 @@ class Membership:
         else:
             events += self._rename(member, name or hello.name, exactly=bool(name))
             if member.session is None:
-                kind: EventKind = "joined" if member.hello is None else "back"
+                kind: EventKind = "joined" if member.hello is None or member.restored else "back"
                 events.append(NodeEvent(member.node_id, kind, _of(hello)))
         replaced = member.session
         if replaced is not None:
@@ -137,7 +148,7 @@ class Membership:
         member.session = session
         member.beat_ns = heartbeat_ns(len(self._members))
         member.heard_ns = now_ns
-        member.goodbye = member.lost = False
+        member.goodbye = member.lost = member.restored = False
         self._by_session[session] = member
         return Admitted(member, replaced, tuple(events))
 
@@ -159,14 +170,15 @@ class Membership:
         member.session = session
         member.beat_ns = beat_ns
         member.heard_ns = now_ns
-        member.goodbye = member.lost = False
+        member.goodbye = member.lost = member.restored = False
         self._by_session[session] = member
         return replaced
 
-    def forget(self, node_id: str) -> None:
+    def forget(self, node_id: str, now_ns: int) -> None:
         """As if it had never come. Its session has ended."""
         member = self._members.pop(node_id, None)
         if member is not None:
+            self._left[node_id] = now_ns
             self._names.pop(member.name, None)
             if member.session is not None:
                 self._by_session.pop(member.session, None)
@@ -194,7 +206,9 @@ class Membership:
             return None
         member.session = None
         member.gone_ns = now_ns
-        member.goodbye = goodbye is not None
+        member.goodbye = member.goodbye or goodbye is not None
+        if goodbye is not None:
+            self._left[member.node_id] = now_ns
         if goodbye is None:
             return None  # `poll` calls it lost if it does not come back
         return NodeEvent(member.node_id, "left", safe(goodbye))
@@ -257,6 +271,20 @@ class Membership:
             and not member.goodbye
             and (member.session is not None or now_ns - member.gone_ns < STAY_IN_PLANS_NS)
         ]
+
+    def out(self, member: Member, now_ns: int) -> None:
+        """It is a member no longer, whatever it says itself."""
+        member.goodbye = True
+        self._left[member.node_id] = now_ns
+
+    def left(self, now_ns: int) -> tuple[str, ...]:
+        """Who has left of late, the latest last: a probe goes on with everybody else that it knows."""
+        for node_id, since_ns in list(self._left.items()):
+            member = self._members.get(node_id)
+            here = member is not None and member.session is not None and not member.goodbye
+            if now_ns - since_ns >= TOLD_LEFT_NS or here:
+                del self._left[node_id]
+        return tuple(self._left)[-MAX_LEFT:]
 
     # ------------------------------------------------------------ names
 

@@ -6,12 +6,14 @@ this decides when to ask them again, and remembers what each session was told la
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 
+from swarm_collector.bucket import Bucket
 from swarm_collector.members.addresses import hosts_for, line_of
 from swarm_collector.members.membership import Membership
 from swarm_collector.scheduling.measurement_plan import Draft, RttFrom, Scheduler
@@ -29,6 +31,10 @@ NEW_REST_A_MEMBER_NS: Final = 4 * NS_PER_MS  # while somebody who has come waits
 REVIEW_NS: Final = 60 * NS_PER_S  # who dropped out of plans by silence, who has come nearer
 UNWATCHED_AFTER_NS: Final = 600 * NS_PER_S  # a viewer that reconnects must not turn the whole swarm over
 FOCUS_EVERY_NS: Final = 2 * NS_PER_S
+# changes of the model a second, and at once: each has every member compute for some 20 s. An operator leafs through a
+# few models; of all other viewers together, one change in ten minutes is enough to plan with
+OPERATORS_CHANGES: Final = (1 / 30, 10.0)
+VIEWERS_CHANGES: Final = (1 / 600, 3.0)
 SHORT_WINDOW_NS: Final = 8 * NS_PER_S  # of a small swarm; a longer window has one or two round trips beside a transfer
 FRESH_NS: Final = 15 * NS_PER_S  # a sample out of a spool is of a time whose transfers are forgotten
 
@@ -45,6 +51,8 @@ class Dispatcher:
     _revision: int = 0
     _told: dict[int, int] = field(default_factory=dict)  # session → revision of its last plan
     _focused_ns: int = 0
+    _operators_changes: Bucket = field(default_factory=lambda: Bucket(*OPERATORS_CHANGES))
+    _viewers_changes: Bucket = field(default_factory=lambda: Bucket(*VIEWERS_CHANGES))
 
     def changed(self, now_ns: int) -> None:
         """Somebody came, went, moved or was renamed."""
@@ -57,13 +65,18 @@ class Dispatcher:
             self.changed(now_ns)
         self.watched_until_ns = now_ns + UNWATCHED_AFTER_NS
 
-    def focus(self, focus: Focus, now_ns: int) -> str | None:
+    def focus(self, focus: Focus, now_ns: int, *, operator: bool = True) -> str | None:
         """Another model in question; None, or why not. Raises FocusError for one that nobody should measure."""
         if focus == self.scheduler.focus:
             return None
         if now_ns - self._focused_ns < FOCUS_EVERY_NS:
             return "the model was changed a moment ago; try again in 2 seconds"
+        changes = self._operators_changes if operator else self._viewers_changes
+        if changes.full(now_ns):
+            again_s = math.ceil(1 / changes.per_s)
+            return f"the model was changed too often of late, and everybody measures it anew; try again in {again_s} s"
         self.scheduler.set_focus(focus)
+        changes.wait_s(now_ns)
         self._focused_ns = now_ns
         self.changed(now_ns)
         return None
@@ -133,7 +146,7 @@ class Dispatcher:
         members = self.membership.in_plans(now_ns)
         self._asked_ns, self._made_ns = None, now_ns
         self._revision = max(self._revision + 1, now_ns // NS_PER_MS)  # rises over restarts too
-        candidates = []
+        candidates, left = [], self.membership.left(now_ns)
         plans = self.scheduler.plans(
             members, self.rtt_from, watched=now_ns < self.watched_until_ns, revision=self._revision
         )
@@ -144,7 +157,7 @@ class Dispatcher:
             candidates.append(Candidate(member.node_id, line_of(member.where), _reachable(draft)))
             if self._told.get(member.session) != draft.revision:
                 self._told[member.session] = draft.revision
-                yield member.session, draft.plan()
+                yield member.session, msgspec.structs.replace(draft.plan(), left=left)
         self.leases.candidates(candidates, now_ns)
 
 

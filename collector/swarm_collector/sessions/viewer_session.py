@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import WSCloseCode
@@ -52,8 +52,13 @@ _log = logging.getLogger("swarm_collector.viewer")
 
 
 class ViewerSession:
-    def __init__(self, swarm_state: SwarmState, number: int, wire: WebSocketConnection) -> None:
+    def __init__(
+        self, swarm_state: SwarmState, number: int, wire: WebSocketConnection, is_operators: Callable[[str], bool]
+    ) -> None:
+        """`is_operators`: whether a secret is that of the collector's operator."""
         self.number = number
+        self._is_operators = is_operators
+        self._operator = False
         self._swarm_state = swarm_state
         self._wire = wire
         self._outbox = Outbox()
@@ -112,6 +117,7 @@ class ViewerSession:
         if refusal is not None:
             await self._send(Notice(text=refusal, final=True))
             raise SessionOver(refusal)
+        self._operator = self._is_operators(message.operator)
         return message
 
     # ------------------------------------------------------------ the two tasks
@@ -159,7 +165,7 @@ class ViewerSession:
 
     async def _focus(self, focus: Focus) -> None:
         try:
-            refusal = self._swarm_state.focus(focus)
+            refusal = self._swarm_state.focus(focus, operator=self._operator)
         except FocusError as error:
             refusal = f"cannot measure that model: {error}"
         if refusal is not None:

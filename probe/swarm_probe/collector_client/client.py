@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -22,10 +23,14 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from swarm_probe.collector_client.certificate_pinning import Certificates, OldCollector
-from swarm_probe.collector_client.connection_errors import closing_words, why_not
+from swarm_probe.collector_client.connection_errors import closing_words, resting_words, why_not
 from swarm_probe.collector_client.join_url import collector_of
+from swarm_probe.dial import dial
 from swarm_probe.measure.uplink import look
+from swarm_probe.meter import Meter, MeteredConnection
+from swarm_probe.owner_limits.traffic_budget import BACK_SHARE, TrafficBudget
 from swarm_probe.spool import Spool
+from swarm_probe.strikes import Strikes
 from swarm_protocol.messages.codec import MAX_MESSAGE_BYTES, DecodeError, encode
 from swarm_protocol.messages.probe_messages import (
     Ack,
@@ -128,7 +133,10 @@ class CollectorClient:
         on_challenge: Callable[[Challenge | ChallengeGo | ChallengeOpen], None] = lambda _: None,
         rng: random.Random,
         times: ClientTimes | None = None,
+        traffic_budget: TrafficBudget | None = None,
+        strikes: Strikes | None = None,
     ) -> None:
+        """`traffic_budget` None: no limit of bytes a day. `strikes`: what is held against this collector."""
         self._url = url
         self._who = collector_of(url)
         self._hello = hello  # signed for the connection
@@ -144,10 +152,13 @@ class CollectorClient:
         self._times = times or ClientTimes()
         self._backoff = Backoff(self._times.retry_base_s, self._times.retry_cap_s, rng)
         self._rng = rng
+        self._traffic_budget = traffic_budget if traffic_budget is not None else TrafficBudget(daily_bytes=None)
+        self._strikes = strikes if strikes is not None else Strikes(self._who)
+        self._meter = Meter(self._traffic_budget, time.time_ns, time.monotonic_ns)
         self._stopping = asyncio.Event()
         self._more = asyncio.Event()
         self._heard_ack = asyncio.Event()
-        self._ws: ClientConnection | None = None
+        self._ws: MeteredConnection | None = None
         self._welcome: Welcome | None = None
         self._sent = 0
         self._in_flight: deque[int] = deque()
@@ -208,6 +219,9 @@ class CollectorClient:
     async def run(self) -> str | None:
         """Until `leave` (None) or a final refusal (its reason)."""
         while not self._stopping.is_set():
+            if (rest_s := self._rest_s()) > 0:
+                await self._pause(rest_s)
+                continue
             try:
                 await self._connection()
             except _Ended as ended:
@@ -215,18 +229,47 @@ class CollectorClient:
                     self._on_state(ClientState("refused", str(ended)))
                     return str(ended)
                 self._on_state(ClientState("away", str(ended)))
-                wait_s = self._backoff.next_s(min(ended.retry_ms / 1000, self._times.retry_cap_s))
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(wait_s):
-                        await self._stopping.wait()
+                if self._meter.breach is None:
+                    await self._pause(self._backoff.next_s(min(ended.retry_ms / 1000, self._times.retry_cap_s)))
         return None
+
+    def look(self) -> None:
+        """Books what the connection carries, and hangs up where that is too much; to be called every second or so."""
+        if self._ws is not None:
+            self._ws.look()
+
+    def _rest_s(self) -> float:
+        """How long the collector is left alone, because it sent too much or the day's bytes are used. Says so."""
+        now_ns = time.time_ns()
+        last, over = self._strikes.last, self._traffic_budget.over(now_ns, BACK_SHARE)
+        wait_s = self._traffic_budget.back_in_s(now_ns) if over else 0.0
+        why = self._meter.day_used
+        if last is not None and (last.kind == "rate" or over) and (left_s := self._strikes.wait_s(now_ns)) > 0:
+            wait_s = max(wait_s, left_s)  # one for the day's bytes is over with a larger --daily-bytes
+            why = last.why if last.kind == "rate" else why
+        if wait_s > 0:
+            self._on_state(ClientState("away", resting_words(self._who, why, now_ns, wait_s)))
+        return wait_s
+
+    async def _pause(self, wait_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._stopping.wait()
+
+    def _ended_by_us(self) -> _Ended | None:
+        """The connection took more than it may."""
+        if self._meter.breach is None:
+            return None
+        kind, why = self._meter.breach
+        now_ns = time.time_ns()
+        return _Ended(resting_words(self._who, why, now_ns, self._strikes.add(kind, why, now_ns)))
 
     # ------------------------------------------------------------ one connection
 
     async def _connection(self) -> None:
         """Raises _Ended, or returns after `leave`."""
         opening = asyncio.create_task(self._open())
-        ws = await self._unless_stopping(opening)
+        ws: MeteredConnection | None = await self._unless_stopping(opening)
         if ws is None:
             return
         began = time.monotonic()
@@ -234,19 +277,27 @@ class CollectorClient:
         try:
             await self._converse(ws)
         except ConnectionClosed as error:
+            if (hung_up := self._ended_by_us()) is not None:
+                raise hung_up from error
             raise _Ended(f"{self._who} closed the connection{closing_words(error)}") from error
         finally:
+            self._meter.look(ws.transport.get_extra_info("socket"))
             self._ws = self._welcome = None
             if time.monotonic() - began >= self._times.steady_s:
                 self._backoff.reset()
             with contextlib.suppress(WebSocketException, OSError):  # it is over either way
                 await ws.close()
 
-    async def _open(self) -> ClientConnection:
+    async def _open(self) -> MeteredConnection:
         times = self._times
+        self._meter.begin()
+        dialled = None
         try:
-            return await _Connect(
+            dialled = await dial(self._url, times.open_s)
+            connection = await _Connect(
                 self._url,
+                create_connection=cast(Any, functools.partial(MeteredConnection, self._meter)),
+                sock=dialled.own if dialled is not None else None,
                 ssl=self._certificates.context(),
                 compression=None,  # samples are small and this daemon is light
                 open_timeout=times.open_s,
@@ -257,7 +308,15 @@ class CollectorClient:
                 user_agent_header=None,
             )
         except (OSError, WebSocketException, ImportError) as error:  # ImportError: a SOCKS proxy, without its package
+            self._meter.failed(dialled.seen if dialled is not None else None)
+            if (hung_up := self._ended_by_us()) is not None:
+                raise hung_up from error
             raise _Ended(f"cannot reach {self._who} ({why_not(error)})") from error
+        finally:
+            if dialled is not None:
+                dialled.seen.close()
+        assert isinstance(connection, MeteredConnection)
+        return connection
 
     async def _unless_stopping(self, task: asyncio.Task[Any]) -> Any:
         """The task's result; None and the task cancelled where `leave` comes first."""
@@ -414,6 +473,7 @@ class CollectorClient:
 
     async def _say(self, ws: ClientConnection, data: bytes) -> None:
         self.sent_bytes += len(data)
+        self._meter.sent(len(data))
         await ws.send(data)
 
     async def _send(self, ws: ClientConnection, data: bytes) -> None:

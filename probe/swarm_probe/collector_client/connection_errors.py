@@ -11,6 +11,7 @@ from typing import Final
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from swarm_protocol.text import safe
+from swarm_protocol.units import NS_PER_S, iso_utc
 
 _UPGRADE_REQUIRED: Final = 426
 
@@ -22,6 +23,12 @@ def closing_words(error: ConnectionClosed) -> str:
     if error.sent is not None and error.rcvd is None and error.sent.reason:
         return f" ({safe(error.sent.reason, 100)})"
     return ""
+
+
+def resting_words(who: str, why: str, now_ns: int, wait_s: float) -> str:
+    """That a collector is left alone for so long, and why."""
+    again = iso_utc(now_ns + round(wait_s * NS_PER_S))
+    return f"hung up on {who}: {why}; tries again at {again[11:16]} UTC on {again[:10]}"
 
 
 def why_not(error: Exception) -> str:

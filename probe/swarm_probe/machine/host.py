@@ -14,11 +14,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psutil
 
@@ -246,15 +246,17 @@ def torch_version() -> str | None:
     return safe(found[1], 64) if found else "unknown"
 
 
-def addresses(bind_host: str = "", interfaces: Callable[[], dict[str, list[object]]] | None = None) -> tuple[str, ...]:
+def addresses(
+    bind_host: str = "", interfaces: Callable[[], Mapping[str, Sequence[Any]]] = psutil.net_if_addrs
+) -> tuple[str, ...]:
     """Where other members may find this machine, besides where the collector sees it; IPv4 first."""
     if bind_host:
         return (bind_host,)
     found: list[ipaddress.IPv4Address | ipaddress.IPv6Address] = []
     # where the system does not say, the collector still sees one
-    for entries in (Readings().ask("addresses", interfaces or psutil.net_if_addrs) or {}).values():
+    for entries in (Readings().ask("addresses", interfaces) or {}).values():
         for entry in entries:
-            family, address = entry.family, entry.address  # type: ignore[attr-defined]
+            family, address = entry.family, entry.address
             if family not in (socket.AF_INET, socket.AF_INET6) or "%" in address:
                 continue
             try:

@@ -23,3 +23,10 @@ class Bucket:
             return False
         self._tokens -= amount
         return True
+
+    def take_all(self, now_ns: int, amount: float) -> bool:
+        """Whether `amount`, which has been spent already, was within the rate."""
+        if self.take(now_ns, amount):
+            return True
+        self._tokens -= amount
+        return False

@@ -3,8 +3,8 @@
 The promise is a number of bytes in any 24 hours, both directions together. It is kept across restarts: an hour's
 bytes are forgotten a day after that hour, and a file that cannot be read counts as a day's worth in the hour of the
 start. Up to FREE_SHARE of it everything is done; above, tests of hops and uplinks rest and round trips are thrifty, so
-that some figure comes all day; at its end nothing is sent but what the collector connection needs. The collector may
-lower the number, never raise it.
+that some figure comes all day; near its end nothing is sent but what the collector connection needs, and at its end
+that is hung up too (`over`). The collector may lower the number for tests, never raise it.
 
 Bytes are those on the wire as far as a program can know them: UDP with its headers, TCP payload with a share for
 headers and acknowledgements. Decisions are pure; time is passed in. `traffic.json` holds the totals, `traffic.log`
@@ -27,7 +27,9 @@ from swarm_protocol.values import parse_size
 
 DAILY_BYTES: Final = 50_000_000
 FREE_SHARE: Final = 0.6
-SPENT_SHARE: Final = 0.98  # the rest is for telling the collector what was measured
+# the rest is for the connection to the collector: heartbeats and samples once a minute are 4 MB a day with headers
+SPENT_SHARE: Final = 0.9
+BACK_SHARE: Final = 0.99  # of the day's bytes: below it a connection that was hung up is worth another try
 UDP_HEADERS: Final = {4: 28, 6: 48}
 TCP_SHARE: Final = 1.06  # 52 of 1500 bytes, and acknowledgements the other way
 TCP_CONNECTION: Final = 600  # hands shaken at both ends of it
@@ -52,6 +54,7 @@ class _File(msgspec.Struct):
     """As on disk. `hours`: hour since 1970 → bytes of both directions."""
 
     hours: dict[int, int] = {}
+    unasked: dict[int, int] = {}  # of them, what strangers sent: hanging up on the collector would not end that
     days: dict[str, dict[str, dict[str, _Totals]]] = {}  # date → kind → peer → bytes
 
 
@@ -106,6 +109,22 @@ class TrafficBudget:
             return "spent"
         return "thrifty" if used >= FREE_SHARE * limit else "free"
 
+    def over(self, now_ns: int, share: float = 1.0) -> bool:
+        """Whether the owner's bytes are used, and the connection to the collector has to end too."""
+        if self.daily_bytes is None:
+            return False
+        hour = now_ns // HOUR_NS
+        unasked = sum(size for at, size in self._file.unasked.items() if at >= hour - HOURS)
+        return self.used_bytes(now_ns) - unasked >= share * self.daily_bytes
+
+    def back_in_s(self, now_ns: int) -> float:
+        """After how many seconds there is room for a connection again, if nothing else is used until then."""
+        for later in range(HOURS + 2):
+            at_ns = now_ns if not later else (now_ns // HOUR_NS + later) * HOUR_NS
+            if not self.over(at_ns, BACK_SHARE):
+                return (at_ns - now_ns) / NS_PER_S
+        return HOURS * HOUR_NS / NS_PER_S  # an allowance of nothing, or hours of the future
+
     def room_bytes(self, now_ns: int) -> int:
         """What one test may send or take in now."""
         limit = self.limit_bytes
@@ -118,6 +137,8 @@ class TrafficBudget:
     def spend(self, kind: Kind, peer: str, sent: int, received: int, now_ns: int) -> None:
         hour = now_ns // HOUR_NS
         self._file.hours[hour] = self._file.hours.get(hour, 0) + sent + received
+        if kind == "stranger":
+            self._file.unasked[hour] = self._file.unasked.get(hour, 0) + received
         for totals in (self._since[kind, peer], self._of_day(kind, peer, now_ns)):
             totals.sent += sent
             totals.received += received
@@ -152,6 +173,7 @@ class TrafficBudget:
         """Totals and, of what is new since the last time, a line for each kind and peer. Raises nothing."""
         hour = now_ns // HOUR_NS
         self._file.hours = {at: size for at, size in self._file.hours.items() if at >= hour - HOURS}
+        self._file.unasked = {at: size for at, size in self._file.unasked.items() if at >= hour - HOURS}
         for old in sorted(self._file.days)[:-7]:
             del self._file.days[old]
         if self.folder is None:

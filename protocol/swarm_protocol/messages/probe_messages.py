@@ -236,6 +236,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, tag="plan"):
     host_every_ms: Ms
     daily_bytes: Count | None = None  # both directions; counts where it is less than what the probe's owner allows
     compute: ComputeTask | None = None
+    left: Annotated[
+        tuple[NodeId, ...], Meta(max_length=512)
+    ] = ()  # members that said goodbye, or are members no longer
 
 
 class UplinkLease(msgspec.Struct, frozen=True, kw_only=True, tag="uplink_lease"):

@@ -24,6 +24,7 @@ class Subscribe(msgspec.Struct, frozen=True, kw_only=True, tag="subscribe"):
     protocol: Annotated[int, Meta(ge=1, le=1000)]
     token: Annotated[str, Meta(max_length=200)] = ""
     rate_hz: Annotated[float, Meta(gt=0, le=30)] = 4.0
+    operator: Annotated[str, Meta(max_length=100)] = ""  # the secret of OPERATOR_FILE; empty: only a viewer
 
 
 class KeyframeRequest(msgspec.Struct, frozen=True, kw_only=True, tag="keyframe_request"):

@@ -33,13 +33,14 @@ def run(args: argparse.Namespace) -> int:
     if args.swarm is not None or args.db is not None:
         return show(open_source(args), "")
     from swarmtop.commands.invite import invite, invite_line  # websockets and asyncio: no file pays for them
+    from swarmtop.local import operator_client
     from swarmtop.sources.live import LiveSource
 
     if args.connect is not None:
         host, port = args.connect
         hint = "" if is_loopback(host) else invite_line(host, port, token=args.token)
-        return show(open_source(args), hint)
-    from swarmtop.local import operator_client
+        mine = operator_client.find(None, port)
+        return show(open_source(args, mine.operator if mine is not None else None), hint)
     from swarmtop.local.embedded import home
 
     with home(args.token, args.listen) as found:
@@ -48,4 +49,6 @@ def run(args: argparse.Namespace) -> int:
             host, port = found.join
             desk = operator_client.find(str(found.state), port)
             hint = invite(desk, host) if desk is not None else invite_line(host, port, token=found.token)
-        return show(LiveSource(found.host, found.port, token=found.token), hint)
+        own = operator_client.find(str(found.state) if found.state is not None else None, found.port)
+        operator = own.operator if own is not None else None
+        return show(LiveSource(found.host, found.port, token=found.token, operator=operator), hint)

@@ -22,11 +22,13 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from swarm_protocol.layer_shape import LayerShape
 from swarm_protocol.messages.codec import DecodeError, encode
+from swarm_protocol.messages.operator_messages import Operator
 from swarm_protocol.messages.samples import RunSample
 from swarm_protocol.messages.viewer_messages import (
     MAX_STREAM_BYTES,
@@ -89,10 +91,14 @@ class LiveSource:
         insecure: bool = False,
         pins_folder: Path | None = None,
         rate_hz: float = 4.0,
+        operator: Operator | None = None,
         rng: random.Random | None = None,
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
+        """`operator`: of the collector that this user runs on this machine, if it is that one."""
         self.title = address_text(host, port)
+        self._operator = operator
+        self._loopback = is_loopback(host)
         self.shown_pin = ""  # of the collector's certificate, once it was seen
         self._first_seen = ""  # a line for the screen, once there is one
         self._pin = pin
@@ -253,7 +259,7 @@ class LiveSource:
         """One connection from opening to its end, which is always an exception: _Lost or SourceError."""
         async with contextlib.AsyncExitStack() as stack:
             connection = await self._open(stack)
-            await _send(connection, self._subscribe)
+            await _send(connection, self._introduction())
             if self._focus is not None:
                 await _send(connection, self._focus)
             self._connection = connection
@@ -263,6 +269,13 @@ class LiveSource:
                 # an established stream may be silent for long; websockets' own pings notice a dead one
                 patience = None if follower.swarm is not None else FIRST_FRAME_WITHIN_S
                 await self._receive(connection, follower, patience)
+
+    def _introduction(self) -> Subscribe:
+        """With the operator's secret where it is surely the operator's collector that hears it."""
+        mine = self._operator
+        if mine is None or not (self._loopback or (self.shown_pin and self.shown_pin == mine.pin)):
+            return self._subscribe
+        return msgspec.structs.replace(self._subscribe, operator=mine.secret)
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> ClientConnection:
         try:

@@ -1,0 +1,77 @@
+"""What the store keeps of a member that is there, so that a collector which starts again plans with it at once.
+
+Without it the first plan after a restart would name nobody: members come back within a minute or so, and until then
+the paths between those that are back and those that are not would go unmeasured. Kept is what a plan tells of a member,
+beside its facts; not the key, the proof or the token. It is taken out when the member says goodbye.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from swarm_collector.members.addresses import MemberAddresses
+from swarm_collector.members.membership import Member
+from swarm_protocol.messages.probe_messages import PROTOCOL_VERSION, Address, Hello, HostFacts, Port, Reach
+from swarm_protocol.units import NS_PER_S
+
+A_MOMENT_NS: Final = 600 * NS_PER_S  # a collector that was away for longer begins with those who come
+_UNKNOWN: Final = HostFacts(system="", cpu="", cores=1, ram_bytes=0)
+
+
+class Presence(msgspec.Struct, frozen=True, omit_defaults=True):
+    """As in the store."""
+
+    udp_port: Port
+    tcp_port: Port
+    observed: str
+    reached: str
+    software: str = ""
+    name: str = ""  # as it calls itself
+    addresses: tuple[Address, ...] = ()
+    quic: bool = False
+    relay: bool = False
+    reach: Reach = Reach()
+
+
+def presence_of(member: Member) -> str | None:
+    """None: it is not there."""
+    hello = member.hello
+    if hello is None or member.goodbye:
+        return None
+    where = member.where
+    kept = Presence(
+        udp_port=hello.udp_port,
+        tcp_port=hello.tcp_port,
+        observed=where.observed,
+        reached=where.reached,
+        software=hello.software,
+        name=hello.name,
+        addresses=hello.addresses,
+        quic=hello.quic,
+        relay=hello.relay,
+        reach=member.reach,
+    )
+    return msgspec.json.encode(kept).decode()
+
+
+def restored(text: str, facts: HostFacts | None) -> tuple[Hello, MemberAddresses, Reach] | None:
+    """What `presence_of` kept; None where it cannot be read, of a later version perhaps."""
+    try:
+        kept = msgspec.json.decode(text, type=Presence)
+    except msgspec.DecodeError:
+        return None
+    hello = Hello(
+        protocol=PROTOCOL_VERSION,
+        name=kept.name or "node",
+        epoch=0,
+        udp_port=kept.udp_port,
+        tcp_port=kept.tcp_port,
+        addresses=kept.addresses,
+        software=kept.software,
+        facts=facts or _UNKNOWN,
+        quic=kept.quic,
+        relay=kept.relay,
+    )
+    return hello, MemberAddresses(kept.observed, kept.addresses, kept.reached), kept.reach

@@ -1,0 +1,56 @@
+"""Opens the TCP connection to the collector, so that what its handshakes take can be counted even where they fail."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from websockets.exceptions import InvalidURI
+from websockets.proxy import get_proxy
+from websockets.uri import parse_uri
+
+from swarm_probe.meter import RECEIVE_BUFFER_BYTES
+
+PORTS = {"ws": 80, "wss": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Dialled:
+    own: socket.socket  # for the connection, which closes it
+    seen: socket.socket  # the same one, to be asked afterwards; to be closed
+
+
+async def dial(url: str, within_s: float) -> Dialled | None:
+    """Connected to the host of this URL, at its first address that answers; None where a proxy leads there, which
+    `websockets` knows how to ask. Raises OSError, of the last address."""
+    with contextlib.suppress(InvalidURI):  # told in websockets' own words, when it is asked
+        if get_proxy(parse_uri(url)) is not None:
+            return None
+    parts = urlsplit(url)
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(within_s):
+        found = await loop.getaddrinfo(
+            parts.hostname or "", parts.port or PORTS.get(parts.scheme, 443), type=socket.SOCK_STREAM
+        )
+        failed: OSError = OSError("the name has no address")
+        for family, kind, protocol, _, address in found:
+            try:
+                made = socket.socket(family, kind, protocol)
+            except OSError as error:
+                failed = error
+                continue
+            try:
+                made.setblocking(False)
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+                await loop.sock_connect(made, address)
+                return Dialled(made, made.dup())
+            except OSError as error:
+                made.close()
+                failed = error
+            except BaseException:
+                made.close()
+                raise
+    raise failed

@@ -1,0 +1,147 @@
+"""What the connection to the collector carries, to the byte, and whether that is more than an honest collector needs.
+
+Counted is what the kernel has seen (TCP_INFO, Linux): payload, TLS, control frames and failed handshakes alike, with
+the headers of every segment; elsewhere what came out of TLS, with a share for headers. Two things end a connection:
+the owner's bytes of the day are used, or a rate no honest collector needs.
+
+What an honest collector needs: its largest message is a plan, and that names at most 512 members of 1.3 kB each, in
+practice 96 members of 250 bytes (32 that are measured, 64 that are answered) whether the swarm has a hundred members
+or ten thousand. A small swarm that forms makes a new plan twice a second: 60 kB a second while it lasts. Beside it, the
+collector hands on hops for pairs that nothing else connects, at most 1 MB at once from each member. So 64 KiB a second,
+and 4 MiB at once: several whole messages, and four such members. Frames are counted too, for an empty ping costs
+a processor as much as a message: acknowledgements of a spool that is caught up with come 50 a second after 500 at once.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+from websockets.asyncio.client import ClientConnection
+
+from swarm_probe.owner_limits.rate_limits import Bucket
+from swarm_probe.owner_limits.traffic_budget import TCP_CONNECTION, TCP_SHARE, TrafficBudget
+from swarm_probe.strikes import Kind
+
+BYTES_PER_S: Final = 64 << 10
+BURST_BYTES: Final = 4 << 20
+FRAMES_PER_S: Final = 200.0
+FRAME_BURST: Final = 2_000.0
+SLICE_BYTES: Final = 4096  # parsed at once: 2,048 empty frames
+RECEIVE_BUFFER_BYTES: Final = 256 << 10  # what comes while nobody reads; the kernel's usual is 6 MB
+SEGMENT_BYTES: Final = {socket.AF_INET: 52, socket.AF_INET6: 72}  # headers, with TCP's timestamps
+
+# struct tcp_info, <linux/tcp.h>: bytes acked, bytes received, segments out, segments in
+_INFO: Final = struct.Struct("@QQII")
+_INFO_AT: Final = 120
+Breach = tuple[Kind, str]
+
+
+class Meter:
+    """Of all connections to one collector, one after the other."""
+
+    def __init__(self, traffic_budget: TrafficBudget, wall_ns: Callable[[], int], mono_ns: Callable[[], int]) -> None:
+        self._traffic_budget = traffic_budget
+        self._wall_ns = wall_ns
+        self._mono_ns = mono_ns
+        self._bytes = Bucket(BYTES_PER_S, BURST_BYTES, mono_ns())
+        self._frames = Bucket(FRAMES_PER_S, FRAME_BURST, mono_ns())
+        self._booked = (0, 0)  # of this connection: sent, received
+        self._payload = [0, 0]
+        self.breach: Breach | None = None  # of this connection: why it is over
+
+    @property
+    def day_used(self) -> str:
+        return f"the {(self._traffic_budget.daily_bytes or 0) / 1e6:g} MB of 24 hours are used"
+
+    def begin(self) -> None:
+        """Another connection is about to be made."""
+        self._booked, self._payload, self.breach = (0, 0), [0, 0], None
+
+    def sent(self, size: int) -> None:
+        self._payload[0] += size
+
+    def received(self, size: int, connected: Any) -> Breach | None:
+        """So much payload came; why to hang up now. `connected`: the socket."""
+        self._payload[1] += size
+        return self.look(connected)
+
+    def frame(self) -> Breach | None:
+        """One more came, of whatever kind."""
+        if self.breach is None and not self._frames.take(self._mono_ns()):
+            self.breach = "rate", f"it sent more than {FRAMES_PER_S:g} frames a second"
+        return self.breach
+
+    def look(self, connected: Any) -> Breach | None:
+        """Books what is new; also what never came out of TLS."""
+        found = tcp_bytes(connected)
+        if found is None:
+            found = round(self._payload[0] * TCP_SHARE), round(self._payload[1] * TCP_SHARE)
+        more = tuple(max(0, now - before) for now, before in zip(found, self._booked, strict=True))
+        self._booked = found[0], found[1]
+        now_ns = self._wall_ns()
+        if any(more):
+            self._traffic_budget.spend("collector", "", more[0], more[1], now_ns)
+        if self.breach is None and not self._bytes.take_all(self._mono_ns(), more[1]):
+            self.breach = (
+                "rate",
+                f"it sent more than {BYTES_PER_S >> 10} KiB a second, after {BURST_BYTES >> 20} MiB at once",
+            )
+        if self.breach is None and self._traffic_budget.over(now_ns):
+            self.breach = "day", self.day_used
+        return self.breach
+
+    def failed(self, connected: socket.socket | None) -> None:
+        """There was no connection in the end; what the attempt took is booked."""
+        found = tcp_bytes(connected) if connected is not None else None
+        sent, received = found or (TCP_CONNECTION // 2, 0)
+        self._traffic_budget.spend("collector", "", max(0, sent - self._booked[0]), max(0, received - self._booked[1]),
+                           self._wall_ns())  # fmt: skip
+        self._booked = max(sent, self._booked[0]), max(received, self._booked[1])
+
+
+class MeteredConnection(ClientConnection):
+    """Hangs up where the meter says so, before what came is looked at."""
+
+    def __init__(self, meter: Meter, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._meter = meter
+
+    def data_received(self, data: bytes) -> None:
+        if self._hung_up(self._meter.received(len(data), self.transport.get_extra_info("socket"))):
+            return
+        for at in range(0, len(data), SLICE_BYTES):
+            super().data_received(data[at : at + SLICE_BYTES])
+            if self._meter.breach is not None:
+                return
+
+    def process_event(self, event: Any) -> None:
+        if not self._hung_up(self._meter.frame()):
+            super().process_event(event)
+
+    def look(self) -> None:
+        """Now and then, whether or not anything came out of TLS."""
+        self._hung_up(self._meter.look(self.transport.get_extra_info("socket")))
+
+    def _hung_up(self, breach: Breach | None) -> bool:
+        if breach is not None:
+            self.transport.abort()
+        return breach is not None
+
+
+def tcp_bytes(connected: Any) -> tuple[int, int] | None:
+    """(sent, received) by this connection since it was opened, with headers; None where the kernel does not tell."""
+    if connected is None or not sys.platform.startswith("linux"):
+        return None
+    try:
+        info = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_AT + _INFO.size)
+    except OSError:
+        return None
+    if len(info) < _INFO_AT + _INFO.size:
+        return None
+    acked, received, segments_out, segments_in = _INFO.unpack_from(info, _INFO_AT)
+    headers = SEGMENT_BYTES.get(connected.family, 72)
+    return acked + headers * segments_out, received + headers * segments_in

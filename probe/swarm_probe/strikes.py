@@ -1,0 +1,82 @@
+"""How long a collector is left alone that sent too much: longer each time, up to a limit, and over restarts.
+
+`hangups.json` in the state folder holds it, by collector. A day without another one is a fresh start. Time is passed
+in; a clock that was set cannot make a wait longer than its limit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from swarm_protocol.units import NS_PER_S
+
+FIRST_S: Final = 60.0
+MOST_S: Final = 6 * 3600.0
+FORGIVEN_S: Final = 86_400.0  # since the last one, beside its wait
+MAX_COLLECTORS: Final = 64
+STATE_FILE: Final = "hangups.json"
+
+Kind = Literal["rate", "day"]
+
+
+class Strike(msgspec.Struct, frozen=True):
+    count: int
+    at_ns: int
+    wait_s: float
+    kind: Kind
+    why: str
+
+
+@dataclass(slots=True)
+class Strikes:
+    collector: str = ""
+    folder: Path | None = None
+    _all: dict[str, Strike] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, collector: str, folder: Path) -> Strikes:
+        """A file that cannot be read holds nothing against anybody: the bytes themselves are in the ledger."""
+        try:
+            kept = msgspec.json.decode((folder / STATE_FILE).read_bytes(), type=dict[str, Strike])
+        except (OSError, msgspec.DecodeError):
+            kept = {}
+        return cls(collector, folder, kept)
+
+    @property
+    def last(self) -> Strike | None:
+        return self._all.get(self.collector)
+
+    def wait_s(self, now_ns: int) -> float:
+        """How long from now this collector is still left alone."""
+        last = self.last
+        if last is None:
+            return 0.0
+        passed_s = (now_ns - last.at_ns) / NS_PER_S
+        return min(max(0.0, last.wait_s - passed_s), last.wait_s, MOST_S)
+
+    def add(self, kind: Kind, why: str, now_ns: int) -> float:
+        """It was hung up on just now; how long it is left alone."""
+        last = self.last
+        fresh = last is None or now_ns - last.at_ns > (FORGIVEN_S + last.wait_s) * NS_PER_S
+        count = 1 if last is None or fresh else last.count + 1
+        wait_s = min(MOST_S, FIRST_S * 2.0 ** min(count - 1, 30))
+        self._all.pop(self.collector, None)
+        self._all[self.collector] = Strike(count, now_ns, wait_s, kind, why)
+        while len(self._all) > MAX_COLLECTORS:
+            del self._all[next(iter(self._all))]
+        self._write()
+        return wait_s
+
+    def _write(self) -> None:
+        if self.folder is None:
+            return
+        try:
+            draft = self.folder / f"{STATE_FILE}.new"
+            draft.write_bytes(msgspec.json.encode(self._all))
+            draft.replace(self.folder / STATE_FILE)
+        except OSError:  # it then holds until the end of this process
+            return
