@@ -192,10 +192,10 @@ async def test_on_an_open_collector_only_the_operator_changes_the_model(rig, sec
         assert rig.swarm_state.dispatcher.scheduler.focus == FOCUS
 
 
-async def test_with_a_token_viewers_change_the_model_a_few_times_and_then_rarely(tmp_path):
+async def test_with_a_token_viewers_change_the_model_a_few_times_and_then_rarely(tmp_path, monkeypatch):
+    monkeypatch.setattr("swarm_collector.scheduling.dispatcher.FOCUS_EVERY_NS", 0)  # another test's
     async with collector(tmp_path, token="t") as rig, rig.viewer(token="t") as viewer:
         for number in range(8):
-            rig.swarm_state.dispatcher._focused_ns = 0  # the two seconds between changes are another test's
             await viewer.connection.send(encode(msgspec.structs.replace(FOCUS, model=f"model-{number}")))
         assert (
             "too often of late, and everybody measures it anew; try again in 600 s" in (await viewer.next(Notice)).text

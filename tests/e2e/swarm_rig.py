@@ -72,9 +72,17 @@ class SwarmRig:
                 self.collector.wait(0.02)
         self.port = int(ready.read_text().strip().rpartition(":")[2])
 
-    def start_probe(self, name: str) -> None:
+    def start_probe(self, name: str, *options: str) -> None:
         self.probes[name] = self.spawn(
-            f"{name}.log", "swarm_probe", "--join", self.address, "--name", name, "--state", str(self.folder / name)
+            f"{name}.log",
+            "swarm_probe",
+            "--join",
+            self.address,
+            "--name",
+            name,
+            "--state",
+            str(self.folder / name),
+            *options,
         )
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
