@@ -157,7 +157,8 @@ async def test_status_shows_a_running_probe_and_says_where_none_runs(
     assert shown.returncode == 0
     assert re.search(rf"^collector +joined 127.0.0.1:{collector.port} as kiln-07 \(node ", shown.stdout, re.MULTILINE)
     assert [line.split()[0] for line in shown.stdout.splitlines()] == [
-        "probe", "since", "collector", "plan", "udp", "layers", "spool", "tests", "traffic", "today", "counted",
+        "probe", "since", "collector", "plan", "udp", "layers", "spool", "tests", "traffic",
+        "computing", "machine", "today", "counted",
     ]  # fmt: skip
     await probe.end(signal.SIGKILL)
     after = await asyncio.to_thread(run, "status", "--state", state)
