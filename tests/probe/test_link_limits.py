@@ -143,19 +143,19 @@ async def one_endless_message(ws: ServerConnection) -> None:
 
 
 async def pings(ws: ServerConnection) -> None:
-    while True:
+    while not ws.transport.is_closing():
         ws.transport.write(b"\x89\x00" * 1000)
         await asyncio.sleep(0.001)
 
 
 async def large_pings(ws: ServerConnection) -> None:
-    while True:
+    while not ws.transport.is_closing():
         ws.transport.write((b"\x89\x7d" + b"p" * 125) * 400)
         await asyncio.sleep(0.001)
 
 
 async def pongs(ws: ServerConnection) -> None:
-    while True:
+    while not ws.transport.is_closing():
         ws.transport.write((b"\x8a\x7d" + b"p" * 125) * 400)
         await asyncio.sleep(0.001)
 
