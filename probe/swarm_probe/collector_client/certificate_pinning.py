@@ -59,7 +59,8 @@ class Certificates:
         if known is not None and known != shown:
             raise certificate_pins.PinError(
                 f"at {self.collector} is another collector than the one known (id {shown}, not {known}); if its "
-                f"operator says that it was set up anew, remove the line {entry} from {self.folder / certificate_pins.PINS_FILE}"
+                f"operator says that it was set up anew, remove the line {entry} from "
+                f"{self.folder / certificate_pins.PINS_FILE}"
             )
         certificate_pins.remember(self.folder, entry, shown)
 
