@@ -2,6 +2,7 @@
 
 StoreError
 ├── Missing         there is no such file
+├── Moved           the file that is written to is no longer the one at its path
 ├── NotADatabase    the file is something else
 ├── NewerVersion    a later swarmtop wrote it
 ├── OlderVersion    an earlier swarmtop wrote it, and it cannot be brought up to date without writing
@@ -10,7 +11,10 @@ StoreError
 ├── Locked          another program is writing to it
 ├── Held            a reader keeps the log from being reset, and it has grown too far
 ├── Full            no space left on the disk, or no more allowed (a quota, a limit on the size of files)
-├── Corrupt         the file is damaged, or the disk fails
+├── Corrupt         the file is damaged: nothing is taken any more
+│   └── DiskFailed  the disk fails: nothing is taken until the file has been checked
+├── WriterDied      the thread that writes has ended
+├── Stalled         a commit does not come to its end
 ├── QueueFull       more is waiting than memory may hold; nothing was taken
 ├── OutOfOrder      an earlier batch was refused and must come first; nothing was taken
 └── Closed          the writer has been closed
@@ -34,6 +38,10 @@ class StoreError(Exception):
 
 
 class Missing(StoreError):
+    pass
+
+
+class Moved(StoreError):
     pass
 
 
@@ -73,6 +81,18 @@ class Corrupt(StoreError):
     pass
 
 
+class DiskFailed(Corrupt):
+    pass
+
+
+class WriterDied(StoreError):
+    pass
+
+
+class Stalled(StoreError):
+    pass
+
+
 class QueueFull(StoreError):
     pass
 
@@ -98,14 +118,22 @@ def from_sqlite(error: sqlite3.Error, path: Path) -> StoreError:
     if primary == sqlite3.SQLITE_NOTADB:
         return NotADatabase(f"{path} is not an SQLite database; give another file")
     if primary == sqlite3.SQLITE_CORRUPT:
-        return Corrupt(f"{path} is damaged ({error}); save it with `sqlite3 FILE .recover` and start a new one")
+        return damaged(path, str(error))
     if primary == sqlite3.SQLITE_CANTOPEN:
         return ReadOnly(f"cannot open {path} ({error}); check that its folder exists and may be written")
     if primary == sqlite3.SQLITE_IOERR:
         if (full := _no_room(path)) is not None:
             return full
-        return Corrupt(f"the disk failed under {path} ({error}); check the disk and its free space")
+        return DiskFailed(f"the disk failed under {path} ({error}); check the disk and its free space")
     return StoreError(f"{path}: {error}")
+
+
+def damaged(path: Path, what: str) -> Corrupt:
+    """With the two ways back: a copy, or what can still be read."""
+    return Corrupt(
+        f"{path} is damaged ({what}); stop the collector and put a copy made by `swarmtop backup` in its place,"
+        f" or save what can be read with `sqlite3 {path} .recover | sqlite3 NEW`"
+    )
 
 
 def from_os(error: OSError, path: Path) -> StoreError:

@@ -176,7 +176,9 @@ def test_a_damaged_file_is_told_with_the_way_out(recorded: Path):
     data = bytearray(recorded.read_bytes())
     data[4096:] = b"\xff" * (len(data) - 4096)
     recorded.write_bytes(data)
-    with pytest.raises(Corrupt, match=r"swarm\.db is damaged \(.*\); save it with `sqlite3 FILE .recover`"):
+    with pytest.raises(
+        Corrupt, match=r"swarm\.db is damaged \(.*\); stop the collector and put a copy made by `swarmtop backup` in"
+    ):
         open_store(str(recorded), read_only=True)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from swarm_storage.errors import Corrupt, StoreError, from_os, from_sqlite
+from swarm_storage.errors import StoreError, damaged, from_os, from_sqlite
 from swarm_storage.sqlite.connect import connect_reader
 
 STEP_PAGES: Final = 2_000  # 8 MB between two calls of `on_progress`
@@ -67,7 +67,7 @@ def _copy(reader: sqlite3.Connection, source: Path, draft: Path, on_progress: Ca
     except sqlite3.Error as error:
         raise from_sqlite(error, draft) from error
     if said != "ok":
-        raise Corrupt(f"{source} is damaged ({said}); save it with `sqlite3 FILE .recover` and start a new one")
+        raise damaged(source, said)
 
 
 def _sync(path: Path) -> None:

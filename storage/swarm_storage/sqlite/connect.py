@@ -10,7 +10,13 @@ Why neither known trap of SQLite in WAL mode can bite:
 - *Two SQLite libraries in one process*: closing a file in one drops the other's POSIX locks. Every connection is made
   here, by the standard library's sqlite3; sqlite-utils is handed one and never opens a file (see `schema.migrate`).
 
-Other programs (Datasette, the sqlite3 shell) must open the file read-only while a collector runs.
+The same holds for a plain open(): POSIX drops all locks that a process has on a file when it closes *any* descriptor of
+it. Nothing in this package opens a database file, its log or its index but through SQLite; what a file is, is asked of a
+connection (`require_ours`), and who it is, of stat (`files`). While a store is open, one of its connections is open too
+and holds SQLite's shared lock: another program that opens the file and closes it cannot take it for the last one and
+remove the log.
+
+Other programs (Datasette, the sqlite3 shell) should open the file read-only while a collector runs.
 """
 
 from __future__ import annotations
@@ -19,6 +25,7 @@ import contextlib
 import logging
 import os
 import sqlite3
+import stat
 import urllib.parse
 from pathlib import Path
 from typing import Final
@@ -40,31 +47,48 @@ CACHE_KIB: Final = 32_768
 WAL_PAGES: Final = 1_000  # 4 MB between checkpoints: short ones, off no one's critical path
 WAL_KEEP_BYTES: Final = 16 << 20  # what a reset leaves of a log that a lingering reader made grow
 _log = logging.getLogger("swarm_storage")
-_MAGIC: Final = b"SQLite format 3\x00"
 
 
 class WriterLock:
     """The right to write one file. Raises Locked where somebody has it."""
 
     def __init__(self, path: Path) -> None:
+        self.path = real_path(path).with_name(real_path(path).name + ".lock")
+        self._named = path
+        self._fd = self._take()
+
+    def _take(self) -> int:
         import fcntl  # POSIX only, as are the probe and the collector; readers do without
 
-        self.path = path.with_name(path.name + ".lock")
         try:
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise from_os(error, path) from error
+            raise from_os(error, self._named) from error
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            owner = os.pread(self._fd, 20, 0).decode("ascii", "replace").strip()
-            os.close(self._fd)
+            owner = os.pread(fd, 20, 0).decode("ascii", "replace").strip()
+            os.close(fd)
             raise Locked(
-                f"{path} is being written by process {owner or '?'}; stop it, or connect to it instead"
+                f"{self._named} is being written by process {owner or '?'}; stop it, or connect to it instead"
             ) from error
         with contextlib.suppress(OSError):  # a full disk: the lock holds, only the number is missing
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        return fd
+
+    def renew(self) -> None:
+        """Takes the lock anew where its file has been removed: another process could take the new one. Raises Locked
+        where one has."""
+        ours = os.fstat(self._fd)
+        try:
+            there = os.stat(self.path)
+        except OSError:
+            there = None
+        if there is None or (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
+            taken = self._take()
+            os.close(self._fd)
+            self._fd = taken
 
     def release(self) -> None:
         """The file stays: removing it would let two processes lock two files of one name."""
@@ -73,12 +97,25 @@ class WriterLock:
             self._fd = -1
 
 
-def connect_writer(path: Path) -> sqlite3.Connection:
-    """The writing connection, schema up to date. To be called with the WriterLock held. Raises StoreError."""
-    require_ours(path, may_be_missing=True)
+def real_path(path: Path) -> Path:
+    """Where the file is, links followed: SQLite puts the log and its index beside that."""
+    return Path(os.path.realpath(path))
+
+
+def connect_writer(path: Path, *, create: bool = True) -> sqlite3.Connection:
+    """The writing connection, schema up to date. To be called with the WriterLock held. Raises StoreError.
+
+    Not `create`: a file that is not there any more is an error, not a new empty one."""
+    require_ours(path, may_be_missing=create)
     connection = None
     try:
-        connection = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            _uri(path, "mode=rwc" if create else "mode=rw"),
+            uri=True,
+            timeout=BUSY_MS / 1000,
+            isolation_level=None,
+            check_same_thread=False,
+        )
         outdated = check_version(connection, path, read_only=False)
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect in an empty file only
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
@@ -112,10 +149,10 @@ def fold_log(path: Path) -> None:
 
     To be called with the WriterLock held and no connection of ours open.
     """
-    if not path.with_name(path.name + "-wal").exists():
+    if not path.exists() or not beside(path, "-wal").exists():
         return
     try:
-        connect_writer(path).close()
+        connect_writer(path, create=False).close()
     except StoreError as error:
         _log.warning("the log beside %s stays (%s)", path, error)
 
@@ -128,7 +165,7 @@ def connect_reader(path: Path) -> sqlite3.Connection:
     except (ReadOnly, Corrupt) as error:
         # In WAL mode even reading needs the -shm file. Where the folder is read-only and nothing waits in a log,
         # the file alone is the whole truth and cannot change.
-        log = path.with_name(path.name + "-wal")
+        log = beside(path, "-wal")
         if os.access(path.parent, os.W_OK):
             raise
         if log.exists() and log.stat().st_size > 0:
@@ -139,11 +176,10 @@ def connect_reader(path: Path) -> sqlite3.Connection:
 
 
 def _open_reader(path: Path, how: str) -> sqlite3.Connection:
-    uri = f"file:{urllib.parse.quote(str(path.absolute()))}?{how}"
     connection = None
     try:
         connection = sqlite3.connect(
-            uri, uri=True, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False
+            _uri(path, how), uri=True, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False
         )
         connection.execute("PRAGMA query_only = 1")
         check_version(connection, path, read_only=True)
@@ -158,24 +194,45 @@ def _open_reader(path: Path, how: str) -> sqlite3.Connection:
     return connection
 
 
+def beside(path: Path, suffix: str) -> Path:
+    """The log ("-wal") or its index ("-shm"), as SQLite names them."""
+    real = real_path(path)
+    return real.with_name(real.name + suffix)
+
+
+def _uri(path: Path, how: str) -> str:
+    return f"file:{urllib.parse.quote(str(path.absolute()))}?{how}"
+
+
 def require_ours(path: Path, *, may_be_missing: bool) -> None:
-    """Before SQLite touches it: is this a database at all?"""
+    """Raises StoreError where `path` is no database at all. The file is read by SQLite alone: see above."""
     try:
-        with path.open("rb") as file:
-            head = file.read(len(_MAGIC))
+        found = path.stat()
     except FileNotFoundError as error:
         if not may_be_missing:
             raise Missing(f"there is no {path}; check the path, or record one with swarm-collector") from error
         if not path.parent.is_dir():
             raise Missing(f"there is no folder {path.parent}; make it, or give another --store") from error
         return
-    except IsADirectoryError as error:
-        raise NotADatabase(f"{path} is a folder; give a file") from error
     except OSError as error:
         raise from_os(error, path) from error
-    if head == _MAGIC or (not head and may_be_missing):
-        return
-    raise NotADatabase(f"{path} is {'empty' if not head else 'not an SQLite database'}; give another file")
+    if stat.S_ISDIR(found.st_mode):
+        raise NotADatabase(f"{path} is a folder; give a file")
+    if not stat.S_ISREG(found.st_mode):
+        raise NotADatabase(f"{path} is no ordinary file; give another file")
+    if not os.access(path, os.R_OK):
+        raise ReadOnly(f"cannot read {path} (permission denied); make the file readable")
+    if found.st_size == 0:
+        if may_be_missing:
+            return
+        raise NotADatabase(f"{path} is empty; give another file")
+    try:
+        with contextlib.closing(sqlite3.connect(_uri(path, "mode=ro"), uri=True, timeout=0.0)) as connection:
+            connection.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.Error as error:
+        if isinstance(mapped := from_sqlite(error, path), NotADatabase):
+            raise mapped from error
+        # Locked, damaged, or a log that cannot be read in this folder: who opens it next says so.
 
 
 def _require_writable(connection: sqlite3.Connection) -> None:
