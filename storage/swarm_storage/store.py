@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from swarm_storage.errors import Closed, ReadOnly, StoreError, from_sqlite
+from swarm_storage.errors import Closed, Corrupt, ReadOnly, StoreError, from_sqlite
 from swarm_storage.history.recording import Reader
 from swarm_storage.history.retention import RETAIN_NS
+from swarm_storage.integrity import START_S, IntegrityCheck, Passed, quick_check
 from swarm_storage.sql import SqliteDb
 from swarm_storage.sqlite.backend import SqliteBackend
 from swarm_storage.sqlite.connect import WriterLock, connect_reader, connect_writer, fold_log, require_ours
-from swarm_storage.writer import Committed, Writer
+from swarm_storage.writer import Writer
+from swarm_storage.writer_tasks import Committed
 
 _SCHEME = "sqlite://"
 
@@ -36,8 +40,9 @@ def open_store(url: str, *, read_only: bool = False) -> Store:
     lock = None if read_only else WriterLock(path)
     try:
         if lock is not None:
-            connect_writer(path).close()
-        return SqliteStore(path, _reader(path), lock)
+            with contextlib.closing(connect_writer(path)) as connection:
+                quick_check(connection, path, START_S)
+        return SqliteStore(path, lock)
     except StoreError:
         if lock is not None:
             lock.release()
@@ -55,14 +60,6 @@ def _path_of(url: str) -> Path:
     if not url:
         raise StoreError("an empty path is no store; give sqlite:///FILE or postgresql://HOST/DATABASE")
     return Path(url).expanduser()
-
-
-def _reader(path: Path) -> Reader:
-    return Reader(
-        str(path),
-        lambda: SqliteDb(connect_reader(path)),
-        lambda error: from_sqlite(error, path) if isinstance(error, sqlite3.Error) else None,
-    )
 
 
 class Store(ABC):
@@ -90,6 +87,22 @@ class Store(ABC):
     @abstractmethod
     def close(self) -> None: ...
 
+    @property
+    def check_due(self) -> bool:
+        """Whether it is time for a step of the integrity check. From any thread."""
+        return False
+
+    @abstractmethod
+    def check(self) -> None:
+        """A step of the integrity check, some seconds at most; damage stops the writer.
+
+        Raises StoreError where there is damage, or no check can be made."""
+
+    @property
+    def check_passed(self) -> Passed | None:
+        """The latest check of all of the store; None: none yet, or that is the server's business."""
+        return None
+
     def shared_url(self) -> str | None:
         """How several collectors reach this store; None: it is for one."""
         return None
@@ -106,12 +119,20 @@ class Store(ABC):
 
 
 class SqliteStore(Store):
-    def __init__(self, path: Path, reader: Reader, lock: WriterLock | None) -> None:
+    def __init__(self, path: Path, lock: WriterLock | None) -> None:
         self.path = path
         self.name = str(path)
-        self.reader = reader
         self._lock = lock
         self._writer: Writer | None = None
+        self._integrity = IntegrityCheck(path, lambda: connect_reader(path))
+        self._checking = threading.Lock()
+        self.reader = Reader(self.name, lambda: SqliteDb(connect_reader(path)), self._reading_failed)
+
+    def _reading_failed(self, error: Exception) -> StoreError | None:
+        mapped = from_sqlite(error, self.path) if isinstance(error, sqlite3.Error) else None
+        if isinstance(mapped, Corrupt):
+            self._integrity.hurry()
+        return mapped
 
     @property
     def read_only(self) -> bool:
@@ -130,8 +151,32 @@ class SqliteStore(Store):
     ) -> Writer:
         self._require_first_writer(self._writer)
         assert self._lock is not None
-        self._writer = Writer(SqliteBackend(self.path, self._lock, retain_ns=retain_ns), on_commit=on_commit)
+        backend = SqliteBackend(self.path, self._lock, retain_ns=retain_ns, close_readers=self._close_readers)
+        self._writer = Writer(backend, on_commit=on_commit)
         return self._writer
+
+    def _close_readers(self) -> None:
+        with self._checking:
+            self.reader.reopen()
+
+    @property
+    def check_due(self) -> bool:
+        return self._integrity.due
+
+    def check(self) -> None:
+        with self._checking:
+            if self._writer is not None and self._writer.trouble is not None:
+                return  # the file may not be the one that was opened
+            try:
+                self._integrity.step()
+            except Corrupt as damage:
+                if self._writer is not None and self._writer.condition is None:
+                    self._writer.stop_intake(damage)
+                raise
+
+    @property
+    def check_passed(self) -> Passed | None:
+        return self._integrity.passed
 
     def close(self) -> None:
         """Ends all readers, then the writer: who closes last folds the log into the file, and readers cannot."""

@@ -13,6 +13,9 @@ batch its probe still has: the collector calls it at each Hello.
 When the store fails as a whole (disk full, I/O, locked), everything queued fails with the reason, the connection is
 closed, and what it remembered with it; after a pause the next batch opens it again. `trouble` says why meanwhile.
 A batch that fails alone is found by committing the group one by one, and disturbs nobody else.
+
+A damaged file takes nothing more until the store is opened anew. Should the thread itself end, all that waited is given
+back, nothing is taken, and `restart` begins anew from what is on the disk.
 """
 
 from __future__ import annotations
@@ -23,17 +26,29 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
 
 from swarm_protocol.messages.probe_messages import HostFacts
 from swarm_protocol.messages.samples import EventSample, RunSample
-from swarm_storage.errors import Closed, OutOfOrder, QueueFull, StoreError
-from swarm_storage.sql import Db
+from swarm_storage.errors import (
+    Closed,
+    Corrupt,
+    DiskFailed,
+    Moved,
+    NotADatabase,
+    OutOfOrder,
+    QueueFull,
+    Stalled,
+    StoreError,
+    WriterDied,
+)
 from swarm_storage.sqlite.backend import TIDY_EVERY_S, Backend
-from swarm_storage.transaction import Known, Member, NodeBatch, Transaction
+from swarm_storage.transaction import Member, NodeBatch, Transaction
+from swarm_storage.writer_connection import Connection
+from swarm_storage.writer_tasks import Answer, Committed, Task, Turns, into
 
 QUEUE_SAMPLES: Final = 200_000  # some 200 MB at worst; beyond that the probes' spools keep it
 COMMIT_SAMPLES: Final = 40_000  # of one commit: bounds how long an answer waits behind a backlog
@@ -43,46 +58,10 @@ BUSY_BATCHES: Final = (
 )
 BUSY_LINGER_S: Final = 0.1
 RETRY_S: Final = (0.25, 5.0)  # first and longest pause after a failure of the whole store
-OWED_S: Final = 120.0  # what is in flight behind a refused batch is long gone with its connection by then
+STALLED_S: Final = 30.0  # that something has waited: far above a commit of the largest size behind a busy file
 CLOSE_S: Final = 10.0  # a graceful stop is followed by a kill somewhere; what is still queued is in the spools
 
-Epoch = tuple[str, int]
 _log = logging.getLogger("swarm_storage")
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """Everything of this epoch up to `seq` is on the disk."""
-
-    node_id: str
-    epoch: int
-    seq: int
-
-
-Answer = Callable[[int | StoreError], None]  # the committed seq, or why it was not taken
-
-
-@dataclass(slots=True)
-class _Task:
-    size: int  # samples
-    apply: Callable[[Transaction], Any]
-    answer: Callable[[Any], None]  # its result or a StoreError; on the writer's thread
-    batch: NodeBatch | None = None
-    decides: bool = False
-    result: Any = None
-
-
-def _into(future: Future[Any]) -> Callable[[Any], None]:
-    # From here on nobody can cancel it: a caller that goes away must not take a commit with it.
-    future.set_running_or_notify_cancel()
-
-    def answer(result: Any) -> None:
-        if isinstance(result, StoreError):
-            future.set_exception(result)
-        else:
-            future.set_result(result)
-
-    return answer
 
 
 class Writer:
@@ -99,6 +78,7 @@ class Writer:
     ) -> None:
         """`on_commit` runs on the writer's thread after each commit."""
         self._backend = backend
+        self._connection = Connection(backend)
         self._name = backend.name
         self._on_commit = on_commit
         self._clock_ns = clock_ns
@@ -106,19 +86,24 @@ class Writer:
         self._linger_s = linger_s
         self._busy = False
         self._wake = threading.Condition()
-        self._queue: deque[_Task] = deque()
+        self._queue: deque[Task] = deque()
         self._queued = 0
-        self._owed: dict[Epoch, tuple[int, float]] = {}  # lowest refused seq, until when it is waited for
+        self._turns = Turns()
+        self._taken: list[Task] = []  # of the queue, on the way into a commit
         self._trouble: StoreError | None = None
+        self._damage: StoreError | None = None  # stays until the store is opened anew
+        self._death: StoreError | None = None  # of the thread
+        self.committed_at_s: float | None = None  # the latest commit, monotonic
         self._retry_at = 0.0
         self._pause_s = RETRY_S[0]
         self._closing = False
         self._give_up_at = float("inf")
         self._unwritten: list[NodeBatch] = []
-        self._db: Db | None = None
-        self._known = Known()
         self._events = 0
         self._tidy_at = time.monotonic() + TIDY_EVERY_S
+        self._start()
+
+    def _start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="swarm-store-writer", daemon=True)
         self._thread.start()
 
@@ -127,12 +112,12 @@ class Writer:
     def submit(self, batch: NodeBatch) -> Future[int]:
         """Raises QueueFull, OutOfOrder, Closed, or the store's trouble; then nothing was taken."""
         future: Future[int] = Future()
-        self.offer(batch, _into(future))
+        self.offer(batch, into(future))
         return future
 
     def offer(self, batch: NodeBatch, answer: Answer) -> None:
         """`submit` for thousands a second: no future, `answer` is called on the writer's thread and must not raise."""
-        self._put(_Task(max(1, len(batch.samples)), lambda transaction: transaction.batch(batch), answer, batch))
+        self._put(Task(max(1, len(batch.samples)), lambda transaction: transaction.batch(batch), answer, batch))
 
     def upsert_node(
         self, node_id: str, name: str, *, host: str = "", facts: HostFacts | None = None, seen_ns: int
@@ -168,12 +153,48 @@ class Writer:
     def resume(self, node_id: str, epoch: int) -> None:
         """A session begins from the oldest batch its probe has: nothing before that is owed any more."""
         with self._wake:
-            self._owed.pop((node_id, epoch), None)
+            self._turns.forget((node_id, epoch))
 
     @property
     def trouble(self) -> StoreError | None:
         """Why nothing is being written; None: all is well as far as is known."""
-        return self._trouble
+        return self._damage or self._dead or self._trouble
+
+    @property
+    def condition(self) -> StoreError | None:
+        """`trouble`, or what has not failed a commit yet: one that does not end, files that are not the ones opened."""
+        if (known := self.trouble) is not None:
+            return known
+        if (waited_s := self._waited_s()) > STALLED_S:
+            return Stalled(f"{self._name} has not finished a commit for {waited_s:.0f} s; check the disk under it")
+        if (moved := self._backend.condition()) is not None:
+            with self._wake:
+                self._tidy_at = 0.0  # the thread sees to it, though nothing may come to be written
+                self._wake.notify()
+        return moved
+
+    @property
+    def alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
+    def stop_intake(self, damage: StoreError) -> None:
+        """The file was found to be damaged: from here on nothing is taken or acknowledged."""
+        with self._wake:
+            if self._damage is None:
+                self._damage = damage
+                _log.error("%s; nothing more is taken", damage)
+
+    def restart(self) -> bool:
+        """A new thread where the former one has ended; whether that was so. What waited was given back."""
+        with self._wake:
+            if self._closing or self._thread.is_alive():
+                return False
+        self._bury(WriterDied(f"the thread that writes {self._name} ended"))
+        with self._wake:
+            self._death = None
+        self._start()
+        return True
 
     @property
     def queued(self) -> int:
@@ -188,61 +209,86 @@ class Writer:
                 self._give_up_at = time.monotonic() + timeout_s
             self._wake.notify()
         self._thread.join()
+        if self._death is not None or self._taken:  # it did not come to its end by itself
+            self._end()
         return self._unwritten
 
     # ------------------------------------------------------------ the queue
 
     def _do(self, apply: Callable[[Transaction], Any], *, decides: bool = False) -> Future[Any]:
         future: Future[Any] = Future()
-        self._put(_Task(1, apply, _into(future), decides=decides))
+        self._put(Task(1, apply, into(future), decides=decides))
         return future
 
-    def _put(self, task: _Task) -> None:
+    def _put(self, task: Task) -> None:
         with self._wake:
             if self._closing:
                 raise Closed(f"the store {self._name} is being closed; send it again later")
+            if (never := self._damage or self._dead) is not None:
+                self._turns.owe(task)
+                raise never
             if task.batch is not None:
-                self._require_turn(task.batch)
+                self._turns.require(task.batch)
             if self._trouble is not None and time.monotonic() < self._retry_at:
-                self._owe(task)
+                self._turns.owe(task)
                 raise self._trouble
             if self._queued + task.size > self._queue_samples and self._queue:
-                self._owe(task)
+                self._turns.owe(task)
                 raise QueueFull(f"{self._queued} samples wait to be written to {self._name}; send it again later")
             self._queue.append(task)
             self._queued += task.size
             if len(self._queue) == 1:
                 self._wake.notify()
 
-    def _require_turn(self, batch: NodeBatch) -> None:
-        epoch = (batch.node_id, batch.epoch)
-        owed = self._owed.get(epoch)
-        if owed is None:
-            return
-        seq, until = owed
-        if batch.seq == seq or time.monotonic() >= until:
-            del self._owed[epoch]
-        elif batch.seq > seq:
-            raise OutOfOrder(f"batch {batch.seq} of {batch.node_id} came before the refused {seq}; send {seq} first")
-
-    def _owe(self, task: _Task) -> None:
-        if task.batch is None:
-            return
-        epoch = (task.batch.node_id, task.batch.epoch)
-        seq = min(task.batch.seq, self._owed.get(epoch, (task.batch.seq, 0.0))[0])
-        self._owed[epoch] = (seq, time.monotonic() + OWED_S)
-
     # ------------------------------------------------------------ the thread
 
     def _run(self) -> None:
-        while (tasks := self._take()) is not None:
-            if tasks:
-                self._write(tasks)
-            if time.monotonic() >= self._tidy_at:
-                self._tidy()
+        try:
+            while (tasks := self._take()) is not None:
+                if tasks:
+                    self._write(tasks)
+                    self._taken = []
+                if time.monotonic() >= self._tidy_at:
+                    self._tidy()
+        except BaseException as error:  # noqa: BLE001 - whatever it was, who waits must hear that nobody writes
+            _log.critical("the thread that writes %s ended: %r", self._name, error, exc_info=error)
+            self._bury(WriterDied(f"the thread that writes {self._name} ended ({error!r})"))
+            return
         self._end()
 
-    def _take(self) -> list[_Task] | None:
+    @property
+    def _dead(self) -> StoreError | None:
+        if self._death is None and not self._closing and not self._thread.is_alive():
+            return WriterDied(f"the thread that writes {self._name} has ended")
+        return self._death
+
+    def _waited_s(self) -> float:
+        """How long the oldest of what waits has waited."""
+        with self._wake:
+            oldest = next((task for task in (*self._taken[:1], *islice(self._queue, 1))), None)
+        return time.monotonic() - oldest.since_s if oldest is not None else 0.0
+
+    def _bury(self, death: StoreError) -> None:
+        """Gives back all that the thread had; only while it does not run, or from its own last lines."""
+        with self._wake:
+            self._death = death
+            tasks = [*self._taken, *self._queue]
+            self._queue.clear()
+            self._taken = []
+            self._queued = 0
+            tasks = [task for task in tasks if not task.answered]
+            for task in tasks:
+                self._turns.owe(task)
+            if self._closing:
+                self._unwritten.extend(task.batch for task in tasks if task.batch is not None)
+        self._connection.drop()
+        for task in tasks:
+            try:
+                task.answer(death)
+            except Exception:  # noqa: BLE001 - perhaps what ended the thread; the others must hear all the same
+                _log.exception("who waited for %s could not be told", self._name)
+
+    def _take(self) -> list[Task] | None:
         """What goes into the next commit; empty when it is time to tidy up, None at the end."""
         with self._wake:
             if not self._queue and not self._closing:
@@ -252,8 +298,9 @@ class Writer:
             linger = self._queue and not self._closing and self._queued < COMMIT_SAMPLES
         if linger and self._linger_s:
             time.sleep(BUSY_LINGER_S if self._busy else self._linger_s)
-        tasks: list[_Task] = []
         with self._wake:
+            tasks: list[Task] = []
+            self._taken = tasks
             size = 0
             while self._queue and (not tasks or size + self._queue[0].size <= COMMIT_SAMPLES):
                 tasks.append(self._queue.popleft())
@@ -263,18 +310,18 @@ class Writer:
             self._busy = len(tasks) >= BUSY_BATCHES
         return tasks
 
-    def _write(self, tasks: list[_Task]) -> None:
+    def _write(self, tasks: list[Task]) -> None:
         tasks = self._in_turn(tasks)
         try:
-            self._commit(tasks)
+            self._connection.commit(tasks, lambda: self._damage)
         except StoreError as error:
             self._fail(tasks, error)
         except Exception as error:  # noqa: BLE001 - one bad task must not end the thread, nor pass in silence
-            self._rollback()
+            self._connection.rollback()
             if len(tasks) == 1:
                 _log.error("a task for %s failed: %r", self._name, error, exc_info=error)
                 with self._wake:
-                    self._owe(tasks[0])
+                    self._turns.owe(tasks[0])
                 tasks[0].answer(StoreError(f"could not be written to {self._name} ({error!r})"))
             else:
                 for task in tasks:
@@ -282,54 +329,26 @@ class Writer:
         else:
             self._answer(tasks)
 
-    def _in_turn(self, tasks: list[_Task]) -> list[_Task]:
+    def _in_turn(self, tasks: list[Task]) -> list[Task]:
         """Refuses what lies behind a batch that has failed since these were queued."""
-        late: list[tuple[_Task, int]] = []
         with self._wake:
-            for task in tasks:
-                if task.batch is not None and (owed := self._owed.get((task.batch.node_id, task.batch.epoch))):
-                    seq, until = owed
-                    if task.batch.seq > seq and time.monotonic() < until:
-                        late.append((task, seq))
+            late = [(task, seq) for task in tasks if (seq := self._turns.before(task)) is not None]
         for task, seq in late:
             task.answer(OutOfOrder(f"batch {seq} failed before this one; send {seq} first"))
         refused = {id(task) for task, _ in late}
         return [task for task in tasks if id(task) not in refused]
 
-    def _commit(self, tasks: list[_Task]) -> None:
-        try:
-            if self._db is None:
-                self._db = self._backend.connect()
-            db = self._db
-            batches = [task.batch for task in tasks if task.batch is not None]
-            self._backend.before(db, batches)
-            db.begin()
-            self._backend.begun(db, deciding=any(task.decides for task in tasks))
-            transaction = Transaction(db, self._known)
-            transaction.expect(batches)
-            for task in tasks:
-                task.result = task.apply(transaction)
-            transaction.flush()
-            db.commit()
-            transaction.committed()
-        except StoreError:
-            raise
-        except Exception as error:
-            if (mapped := self._backend.error(error)) is not None:
-                raise mapped from error
-            raise  # of one task, not of the store
-
-    def _answer(self, tasks: list[_Task]) -> None:
+    def _answer(self, tasks: list[Task]) -> None:
         if self._trouble is not None:
             _log.warning("writing to %s again", self._name)
             self._trouble, self._pause_s = None, RETRY_S[0]
+        self.committed_at_s = time.monotonic()
         acknowledged = {
             (task.batch.node_id, task.batch.epoch): int(task.result) for task in tasks if task.batch is not None
         }
         with self._wake:
             for epoch, seq in acknowledged.items():
-                if seq >= self._owed.get(epoch, (seq + 1, 0.0))[0]:
-                    del self._owed[epoch]
+                self._turns.reached(epoch, seq)
         for task in tasks:
             task.answer(task.result)
         if self._on_commit is not None and acknowledged:
@@ -338,58 +357,42 @@ class Writer:
             except Exception:  # noqa: BLE001 - somebody else's code; this thread must outlive it
                 _log.exception("the hook after a commit failed; the commit stands")
 
-    def _fail(self, tasks: list[_Task], error: StoreError) -> None:
+    def _fail(self, tasks: list[Task], error: StoreError) -> None:
         """The store as a whole does not take anything: give back all that waits, and pause."""
-        if self._trouble is None or type(self._trouble) is not type(error):
+        if isinstance(error, Corrupt | NotADatabase) and not isinstance(error, DiskFailed):
+            self.stop_intake(error)
+        elif self._trouble is None or type(self._trouble) is not type(error):
             _log.error("%s; intake is paused and tried again", error)
         with self._wake:
             tasks = [*tasks, *self._queue]
             self._queue.clear()
             self._queued = 0
             for task in tasks:
-                self._owe(task)
+                self._turns.owe(task)
             self._trouble = error
             self._retry_at = time.monotonic() + self._pause_s
             self._pause_s = min(2 * self._pause_s, RETRY_S[1])
             if self._closing:
                 self._unwritten.extend(task.batch for task in tasks if task.batch is not None)
-        self._drop_connection()
-        if not self._closing:
-            self._db = self._backend.relieve(error)
+        self._connection.drop()
+        if not self._closing and self._damage is None:
+            self._connection.db = self._backend.relieve(error)
         for task in tasks:
             task.answer(error)
 
-    def _rollback(self) -> None:
-        if self._db is not None and self._db.in_transaction:
-            try:
-                self._db.rollback()
-            except Exception as error:  # noqa: BLE001 - whatever the driver raises; the connection is given up
-                _log.error("%s: rolling back failed (%s); opening it anew", self._name, error)
-                self._drop_connection()
-
-    def _drop_connection(self) -> None:
-        db, self._db = self._db, None
-        self._known = Known()  # a commit that failed in its sync may be there after all: ask the file again
-        if db is not None:
-            try:
-                db.close()
-            except Exception as error:  # noqa: BLE001 - whatever the driver raises; it is given up either way
-                _log.error("%s: closing failed (%s)", self._name, error)
-
     def _tidy(self) -> None:
+        if isinstance(self._trouble, Moved) and self._damage is None:
+            self._write([])  # are the files back? Nothing may come that would ask
+            self._tidy_at = max(self._retry_at, time.monotonic() + RETRY_S[0])
+            return
         pause_s = TIDY_EVERY_S
-        if self._db is not None:
-            try:
-                pause_s = self._backend.tidy(self._db, self._known, busy=bool(self._queue), well=self._trouble is None)
-            except StoreError as error:
-                self._fail([], error)
-            except Exception as error:  # noqa: BLE001 - one that fails must neither end the thread nor pass in silence
-                mapped = self._backend.error(error)
-                if mapped is None:
-                    _log.error("the upkeep of %s failed: %r", self._name, error, exc_info=error)
-                    self._drop_connection()
-                else:
-                    self._fail([], mapped)
+        try:
+            pause_s = self._connection.tidy(busy=bool(self._queue), well=self._trouble is None) or TIDY_EVERY_S
+        except StoreError as error:
+            self._fail([], error)
+        except Exception as error:  # noqa: BLE001 - one that fails must neither end the thread nor pass in silence
+            _log.error("the upkeep of %s failed: %r", self._name, error, exc_info=error)
+            self._connection.drop()
         self._tidy_at = time.monotonic() + pause_s
 
     def _end(self) -> None:
@@ -402,8 +405,4 @@ class Writer:
             task.answer(Closed(f"the store {self._name} was closed before this was written"))
         if self._unwritten:
             _log.warning("%d batches were not written to %s; the probes keep them", len(self._unwritten), self._name)
-        db, self._db = self._db, None
-        try:
-            self._backend.end(db, well=self._trouble is None)
-        except Exception as error:  # noqa: BLE001 - whatever the driver raises; what was committed is safe
-            _log.error("%s: closing failed (%s)", self._name, error)
+        self._connection.end(well=self.trouble is None)

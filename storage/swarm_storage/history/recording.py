@@ -77,6 +77,7 @@ class _Own:
     """One thread's connection; `busy` so that closing never takes it from under a query."""
 
     db: Db
+    round: int
     busy: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -94,6 +95,7 @@ class Reader:
         self._names: dict[int, str] = {}
         self._unreadable: set[str] = set()
         self._closed = False
+        self._round = 0  # of connections
         self._own()
 
     def close(self) -> None:
@@ -104,6 +106,15 @@ class Reader:
                 with own.busy:
                     own.db.close()
             self._connections.clear()
+
+    def reopen(self) -> None:
+        """Closes all connections; each thread opens its own anew when it reads next."""
+        with self._lock:
+            for own in self._connections:
+                with own.busy:
+                    own.db.close()
+            self._connections.clear()
+            self._round += 1
 
     # ------------------------------------------------------------ members and settings
 
@@ -333,16 +344,19 @@ class Reader:
 
     def query(self, sql: str, arguments: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows at once, so that no read transaction stays open."""
-        own = self._own()
-        with own.busy:
-            if self._closed:
-                raise Closed(f"{self.name} has been closed")
-            try:
-                return self._asked(own, sql, arguments)
-            except Unreachable:  # a server that was restarted: reading may simply be done again
-                own.db.close()
-                own.db = self._connect()
-                return self._asked(own, sql, arguments)
+        while True:
+            own = self._own()
+            with own.busy:
+                if self._closed:
+                    raise Closed(f"{self.name} has been closed")
+                if own.round != self._round:  # closed just now
+                    continue
+                try:
+                    return self._asked(own, sql, arguments)
+                except Unreachable:  # a server that was restarted: reading may simply be done again
+                    own.db.close()
+                    own.db = self._connect()
+                    return self._asked(own, sql, arguments)
 
     def _asked(self, own: _Own, sql: str, arguments: Sequence[Any]) -> list[tuple[Any, ...]]:
         try:
@@ -367,11 +381,11 @@ class Reader:
 
     def _own(self) -> _Own:
         own: _Own | None = getattr(self._local, "own", None)
-        if own is None:
+        if own is None or own.round != self._round:
             with self._lock:
                 if self._closed:
                     raise Closed(f"{self.name} has been closed")
-                own = _Own(self._connect())
+                own = _Own(self._connect(), self._round)
                 self._connections.append(own)
             self._local.own = own
         return own

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from swarm_storage.errors import Full, Locked, ReadOnly, StoreError, Unreachable
+from swarm_storage.errors import Corrupt, Full, Locked, ReadOnly, StoreError, Unreachable
 from swarm_storage.history.recording import Reader
 from swarm_storage.history.retention import RETAIN_NS, set_floor
 from swarm_storage.history.roll_forward import raw_floor
@@ -29,12 +29,14 @@ from swarm_storage.sql import Arguments, Db, transaction
 from swarm_storage.sqlite.backend import STEP_PAUSE_S, TIDY_EVERY_S, Prunes
 from swarm_storage.store import Store
 from swarm_storage.transaction import Known, NodeBatch
-from swarm_storage.writer import Committed, Writer
+from swarm_storage.writer import Writer
+from swarm_storage.writer_tasks import Committed
 
 if TYPE_CHECKING:
     import psycopg
 
 CONNECT_S: Final = 10
+CHECK_EVERY_S: Final = 30.0
 SECRET: Final = "collector_secret"
 UPKEEP_LOCK: Final = 0x5357_0001  # of the one collector that rolls up and prunes
 ROLL_LOCK: Final = 0x5357_0002  # shared by commits, alone for a step of rolling up
@@ -165,6 +167,12 @@ class PostgresBackend:
             db.query("SELECT pg_advisory_xact_lock(?)", (DECIDE_LOCK,))
         db.query("SELECT pg_advisory_xact_lock_shared(?)", (ROLL_LOCK,))
 
+    def confirm(self, db: Db) -> None:
+        """What the server says it has committed, it has: the connection asks for that."""
+
+    def condition(self) -> StoreError | None:
+        return None  # the server's files are its own business
+
     def tidy(self, db: Db, known: Known, *, busy: bool, well: bool) -> float:
         if not db.query("SELECT pg_try_advisory_lock(?)", (UPKEEP_LOCK,))[0][0]:
             return TIDY_EVERY_S  # another collector does it
@@ -218,6 +226,8 @@ class PostgresStore(Store):
         self.name = name_of(url)
         self._read_only = read_only
         self._writer: Writer | None = None
+        self._check_at_s = 0.0
+        self._checksum_failures: int | None = None  # when this collector began: those are known
         connect(url, read_only=read_only).close()
         self.reader = Reader(self.name, lambda: connect(url, read_only=True), lambda error: error_of(error, self.name))
 
@@ -238,6 +248,28 @@ class PostgresStore(Store):
         self._require_first_writer(self._writer)
         self._writer = Writer(PostgresBackend(self._url, retain_ns=retain_ns), on_commit=on_commit)
         return self._writer
+
+    def check(self) -> None:
+        """The server answers, and has found no page that does not match its checksum (where it keeps those)."""
+        try:
+            ((failures,),) = self.reader.query(
+                "SELECT coalesce(checksum_failures, 0) FROM pg_stat_database WHERE datname = current_database()"
+            )
+        finally:
+            self._check_at_s = time.monotonic() + CHECK_EVERY_S
+        if self._checksum_failures is None:
+            self._checksum_failures = failures
+        if failures > self._checksum_failures and self._writer is not None:
+            damage = Corrupt(
+                f"{self.name} has pages that do not match their checksums; restore it from a backup (see the server's"
+                " log), then start the collectors again"
+            )
+            self._writer.stop_intake(damage)
+            raise damage
+
+    @property
+    def check_due(self) -> bool:
+        return time.monotonic() >= self._check_at_s
 
     def shared_url(self) -> str:
         return self._url

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from swarm_protocol.units import NS_PER_S
-from swarm_storage.errors import Full, Held, StoreError, from_sqlite
+from swarm_storage.errors import Corrupt, Full, Held, Moved, StoreError, from_sqlite
+from swarm_storage.files import OpenFiles, database_problem, fold, inode, is_unlinked, save_copy
 from swarm_storage.history.retention import (
     HOLD_NS,
     RETAIN_NS,
@@ -27,9 +28,10 @@ from swarm_storage.history.retention import (
     vacuum_step,
 )
 from swarm_storage.history.roll_forward import roll_step
+from swarm_storage.integrity import START_S, quick_check
 from swarm_storage.sql import Db, SqliteDb
 from swarm_storage.sqlite.ballast import Ballast
-from swarm_storage.sqlite.connect import BUSY_MS, WriterLock, connect_writer, fold_log
+from swarm_storage.sqlite.connect import BUSY_MS, WriterLock, beside, connect_writer, fold_log
 from swarm_storage.transaction import Known, NodeBatch
 
 TIDY_EVERY_S: Final = 10.0
@@ -37,6 +39,8 @@ STEP_PAUSE_S: Final = 0.1  # between two steps while there is more to do
 WAL_IDLE_BYTES: Final = 8 << 20  # above, the log is folded into the file when nothing else is to be done
 WAL_HELD_BYTES: Final = 128 << 20  # above, some reader must be holding it, and the operator is told
 WAL_MOST_BYTES: Final = 1 << 30  # above, writing waits for that reader
+LOG_FRAME_BYTES: Final = 24  # of each page's header in the log
+_PUT_BACK: Final = "put it back, or stop the collector and put a copy made by `swarmtop backup` there"
 
 _log = logging.getLogger("swarm_storage")
 
@@ -57,6 +61,12 @@ class Backend(Protocol):
 
     def begun(self, db: Db, *, deciding: bool) -> None:
         """Inside it, first. `deciding`: what it reads must not change by anybody's hand until it is committed."""
+
+    def confirm(self, db: Db) -> None:
+        """After its commit, before anybody hears of it. Raises StoreError where it may not be kept."""
+
+    def condition(self) -> StoreError | None:
+        """Why a commit would not be kept, as far as can be told at once. From any thread."""
 
     def tidy(self, db: Db, known: Known, *, busy: bool, well: bool) -> float:
         """One step of upkeep; the seconds until the next. Raises the driver's errors."""
@@ -120,32 +130,58 @@ class SqliteBackend:
         retain_ns: int | None = RETAIN_NS,
         clock_ns: Callable[[], int] = time.time_ns,
         steady_ns: Callable[[], int] = time.monotonic_ns,
+        close_readers: Callable[[], None] = lambda: None,
     ) -> None:
-        """`retain_ns` None: nothing is ever removed."""
+        """`retain_ns` None: nothing is ever removed. `close_readers`: those of this process; they are opened anew."""
         self.name = str(path)
         self._path = path
         self._lock = lock
+        self._database = inode(path)  # the file that was opened; another one at this path is none of ours
+        self._files: OpenFiles | None = None  # while a connection is open
+        self._close_readers = close_readers
+        self._suspect = False  # the file must pass a check before it is written to again
+        self._log_path = beside(path, "-wal")
+        self._log_bytes = 0  # after the latest commit
         self._prunes = Prunes(self.name, retain_ns, clock_ns, steady_ns)
         self._ballast = Ballast(path)
         self._wal_told = False
 
     def connect(self) -> SqliteDb:
-        db = SqliteDb(connect_writer(self._path))
+        self._require_database()
+        db = SqliteDb(connect_writer(self._path, create=False))
         try:
+            self._require_database()
+            assert self._database is not None
+            if self._suspect:
+                quick_check(db.connection, self._path, START_S)
+                self._suspect = False
             self._prunes.begin(db)
+            self._files = OpenFiles.of(self._path, self._database)
+            self._log_bytes = self._wal_bytes()
         except sqlite3.Error as error:
             db.close()
             raise from_sqlite(error, self._path) from error
+        except StoreError:
+            db.close()
+            raise
         return db
+
+    def _require_database(self) -> None:
+        if self._database is None or (problem := database_problem(self._path, self._database)) is not None:
+            raise Moved(f"{problem or f'there is no {self._path}'}; {_PUT_BACK}")
 
     def error(self, error: Exception) -> StoreError | None:
         if isinstance(
             error, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.InterfaceError | sqlite3.DataError
         ):
             return None
-        return from_sqlite(error, self._path) if isinstance(error, sqlite3.Error) else None
+        mapped = from_sqlite(error, self._path) if isinstance(error, sqlite3.Error) else None
+        self._suspect = self._suspect or isinstance(mapped, Corrupt)
+        return mapped
 
     def before(self, db: Db, batches: Sequence[NodeBatch]) -> None:
+        self._require_files(db)
+        self._require_whole_log(db)
         if not self._wal_told or self._wal_bytes() < WAL_MOST_BYTES:
             return
         assert isinstance(db, SqliteDb)
@@ -159,8 +195,31 @@ class SqliteBackend:
     def begun(self, db: Db, *, deciding: bool) -> None:
         """Nobody else writes."""
 
+    def confirm(self, db: Db) -> None:
+        self._require_files(db)
+        self._log_bytes = self._wal_bytes()
+
+    def _require_files(self, db: Db) -> None:
+        assert isinstance(db, SqliteDb)
+        self._lock.renew()
+        if self._files is not None:
+            if (problem := self._files.database_problem()) is not None:
+                raise self._moved(db, problem)
+            if (problem := self._files.log_problem()) is not None:
+                raise self._log_moved(db, problem)
+
+    def condition(self) -> StoreError | None:
+        files = self._files
+        if files is not None and (problem := files.database_problem() or files.log_problem()) is not None:
+            return Moved(f"{problem}; nothing more is taken")
+        if self._database is not None and (problem := database_problem(self._path, self._database)) is not None:
+            return Moved(f"{problem}; {_PUT_BACK}")
+        return None
+
     def tidy(self, db: Db, known: Known, *, busy: bool, well: bool) -> float:
         assert isinstance(db, SqliteDb)
+        self._require_files(db)
+        self._require_whole_log(db)
         more = False
         if self._wal_bytes() < WAL_MOST_BYTES:
             more = self._prunes.step(db, known)
@@ -171,6 +230,10 @@ class SqliteBackend:
         return STEP_PAUSE_S if more else TIDY_EVERY_S
 
     def relieve(self, error: StoreError) -> SqliteDb | None:
+        if isinstance(error, Moved):
+            self._files = None
+            self._close_readers()  # they have the old log open; whoever opens the file now must not meet them there
+            return None
         if not isinstance(error, Full) or not self._ballast.give_up():
             return None
         _log.warning("%s is given up to remove old rows", self._ballast.path)
@@ -194,9 +257,58 @@ class SqliteBackend:
     def end(self, db: Db | None, *, well: bool) -> None:
         if db is not None:
             db.close()  # the last connection folds the log into the file and removes it
-        elif well:
+        elif well and inode(self._path) == self._database:
             fold_log(self._path)
         self._lock.release()
+
+    # ------------------------------------------------------------ files that were taken away
+
+    def _moved(self, db: SqliteDb, problem: str) -> Moved:
+        """The database itself. What is in it and in its log is kept, where there is a place for it."""
+        try:
+            fold(db.connection, self._path)
+        except StoreError as error:
+            _log.warning("%s: %s", self._path, error)
+        assert self._database is not None
+        if not is_unlinked(self._database):
+            return Moved(f"{problem}; {_PUT_BACK}")
+        try:
+            copy = save_copy(db.connection, self._path)
+        except sqlite3.Error as error:
+            _log.error("%s: no copy could be made of what it held (%s)", self._path, error)
+            copy = None
+        if copy is None:
+            return Moved(f"{problem}; {_PUT_BACK}")
+        saved = f"what it held is saved in {copy}; stop the collector, move that to {self._path}, start it again"
+        _log.error("%s: %s", self._path, saved)
+        return Moved(f"{problem}; {saved}")
+
+    def _log_moved(self, db: SqliteDb, problem: str) -> StoreError:
+        """What the log held goes into the database; then all is opened anew."""
+        self._suspect = True
+        try:
+            fold(db.connection, self._path)
+        except StoreError as error:
+            return Corrupt(f"{problem}, and {error}; stop the collector and look at the file with `PRAGMA quick_check`")
+        return Moved(f"{problem}; what it held is in {self._path} now, which is opened anew")
+
+    def _require_whole_log(self, db: Db) -> None:
+        """Where somebody has cut it, what is written next would lie behind a hole and be lost in a crash."""
+        if (size := self._wal_bytes()) >= self._log_bytes:
+            return
+        assert isinstance(db, SqliteDb)
+        cut = Corrupt(
+            f"{self._log_path} was cut to {size} bytes by another program; stop the collector and look at the file with"
+            " `PRAGMA quick_check`, or put a copy made by `swarmtop backup` in its place"
+        )
+        try:
+            ((_, pages, _),) = db.query("PRAGMA wal_checkpoint(PASSIVE)")
+            ((page_bytes,),) = db.query("PRAGMA page_size")
+        except sqlite3.Error as error:  # it cannot be read where the cut is
+            raise cut from error
+        if pages * (page_bytes + LOG_FRAME_BYTES) > size:
+            raise cut
+        self._log_bytes = size  # another program has folded it into the file, as it may
 
     # ------------------------------------------------------------ the log
 
@@ -217,9 +329,10 @@ class SqliteBackend:
             db.query("PRAGMA wal_checkpoint(TRUNCATE)")
         finally:
             db.connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+            self._log_bytes = self._wal_bytes()
 
     def _wal_bytes(self) -> int:
         try:
-            return self._path.with_name(self._path.name + "-wal").stat().st_size
+            return self._log_path.stat().st_size
         except OSError:  # it is not there while nothing has been written
             return 0

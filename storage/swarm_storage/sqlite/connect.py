@@ -10,11 +10,11 @@ Why neither known trap of SQLite in WAL mode can bite:
 - *Two SQLite libraries in one process*: closing a file in one drops the other's POSIX locks. Every connection is made
   here, by the standard library's sqlite3; sqlite-utils is handed one and never opens a file (see `schema.migrate`).
 
-The same holds for a plain open(): POSIX drops all locks that a process has on a file when it closes *any* descriptor of
-it. Nothing in this package opens a database file, its log or its index but through SQLite; what a file is, is asked of a
-connection (`require_ours`), and who it is, of stat (`files`). While a store is open, one of its connections is open too
-and holds SQLite's shared lock: another program that opens the file and closes it cannot take it for the last one and
-remove the log.
+The same holds for a plain open(): POSIX drops all locks that a process has on a file when it closes *any* descriptor
+of it. Nothing in this package opens a database file, its log or its index but through SQLite; what a file is, is asked
+of a connection (`require_ours`), and which file it is, of stat (`files`). While a store is open, one of its connections
+is open too and holds SQLite's shared lock: another program that closes the file cannot take itself for the last one
+that has it open, and remove the log.
 
 Other programs (Datasette, the sqlite3 shell) should open the file read-only while a collector runs.
 """
@@ -213,6 +213,7 @@ def require_ours(path: Path, *, may_be_missing: bool) -> None:
             raise Missing(f"there is no {path}; check the path, or record one with swarm-collector") from error
         if not path.parent.is_dir():
             raise Missing(f"there is no folder {path.parent}; make it, or give another --store") from error
+        _require_no_log(path, "missing")
         return
     except OSError as error:
         raise from_os(error, path) from error
@@ -223,6 +224,7 @@ def require_ours(path: Path, *, may_be_missing: bool) -> None:
     if not os.access(path, os.R_OK):
         raise ReadOnly(f"cannot read {path} (permission denied); make the file readable")
     if found.st_size == 0:
+        _require_no_log(path, "empty")
         if may_be_missing:
             return
         raise NotADatabase(f"{path} is empty; give another file")
@@ -233,6 +235,16 @@ def require_ours(path: Path, *, may_be_missing: bool) -> None:
         if isinstance(mapped := from_sqlite(error, path), NotADatabase):
             raise mapped from error
         # Locked, damaged, or a log that cannot be read in this folder: who opens it next says so.
+
+
+def _require_no_log(path: Path, what: str) -> None:
+    """SQLite would remove the log beside a new file, which is all that is left of the former one."""
+    log = beside(path, "-wal")
+    if log.exists() and log.stat().st_size > 0:
+        raise Corrupt(
+            f"{path} is {what} but its log {log.name} is there; put the file back, or a copy made by `swarmtop backup`"
+            f" after you have moved {log.name} away"
+        )
 
 
 def _require_writable(connection: sqlite3.Connection) -> None:

@@ -1,0 +1,100 @@
+"""What waits for the writer's thread, and how whoever waits for it hears what became of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from swarm_storage.errors import OutOfOrder, StoreError
+from swarm_storage.transaction import NodeBatch, Transaction
+
+OWED_S: Final = 120.0  # what is in flight behind a refused batch is long gone with its connection by then
+Epoch = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """Everything of this epoch up to `seq` is on the disk."""
+
+    node_id: str
+    epoch: int
+    seq: int
+
+
+Answer = Callable[[int | StoreError], None]  # the committed seq, or why it was not taken
+
+
+@dataclass(slots=True)
+class Task:
+    size: int  # samples
+    apply: Callable[[Transaction], Any]
+    heard: Callable[[Any], None]  # its result or a StoreError; on the writer's thread
+    batch: NodeBatch | None = None
+    decides: bool = False  # reads what it changes: nobody else may change it meanwhile
+    result: Any = None
+    since_s: float = field(default_factory=time.monotonic)
+    answered: bool = False
+
+    def answer(self, result: Any) -> None:
+        """Once: a thread that died in the middle of its answers may be followed by one that gives them all back."""
+        if not self.answered:
+            self.answered = True
+            self.heard(result)
+
+
+def into(future: Future[Any]) -> Callable[[Any], None]:
+    # From here on nobody can cancel it: a caller that goes away must not take a commit with it.
+    future.set_running_or_notify_cancel()
+
+    def answer(result: Any) -> None:
+        if isinstance(result, StoreError):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+
+    return answer
+
+
+class Turns:
+    """Which refused batches must come again before later ones of their epoch. Its user holds the lock."""
+
+    def __init__(self) -> None:
+        self._owed: dict[Epoch, tuple[int, float]] = {}  # lowest refused seq, until when it is waited for
+
+    def require(self, batch: NodeBatch) -> None:
+        """Raises OutOfOrder."""
+        epoch = (batch.node_id, batch.epoch)
+        owed = self._owed.get(epoch)
+        if owed is None:
+            return
+        seq, until = owed
+        if batch.seq == seq or time.monotonic() >= until:
+            del self._owed[epoch]
+        elif batch.seq > seq:
+            raise OutOfOrder(f"batch {batch.seq} of {batch.node_id} came before the refused {seq}; send {seq} first")
+
+    def owe(self, task: Task) -> None:
+        """It was refused."""
+        if task.batch is None:
+            return
+        epoch = (task.batch.node_id, task.batch.epoch)
+        seq = min(task.batch.seq, self._owed.get(epoch, (task.batch.seq, 0.0))[0])
+        self._owed[epoch] = (seq, time.monotonic() + OWED_S)
+
+    def before(self, task: Task) -> int | None:
+        """The refused batch that must come before this one."""
+        if task.batch is None or (owed := self._owed.get((task.batch.node_id, task.batch.epoch))) is None:
+            return None
+        seq, until = owed
+        return seq if task.batch.seq > seq and time.monotonic() < until else None
+
+    def reached(self, epoch: Epoch, seq: int) -> None:
+        """It was committed."""
+        if seq >= self._owed.get(epoch, (seq + 1, 0.0))[0]:
+            del self._owed[epoch]
+
+    def forget(self, epoch: Epoch) -> None:
+        self._owed.pop(epoch, None)
