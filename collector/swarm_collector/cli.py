@@ -120,12 +120,16 @@ async def _serve(
     from swarm_collector.clock import Clock
     from swarm_collector.server import ListenError, Server
     from swarm_collector.state import SwarmState
+    from swarm_storage.errors import StoreError
 
     ending = _Ending()
     ending.on_signals()  # before anybody is told that this process is there to be ended
     if chosen.exit_with_parent:
         ending.with_parent(parent)
-    server = Server(SwarmState(settings, store_client, Clock(), random.SystemRandom()))
+    try:
+        server = Server(SwarmState(settings, store_client, Clock(), random.SystemRandom()))
+    except StoreError as error:  # a part of the file that only reading it all shows to be damaged
+        raise Unusable(str(error)) from error
     try:
         host, port = await server.start(chosen.host, chosen.port)
     except ListenError as error:

@@ -19,10 +19,18 @@ if TYPE_CHECKING:
 
 
 def health(swarm_state: SwarmState) -> dict[str, object]:
-    intake = swarm_state.intake
+    intake, store_client = swarm_state.intake, swarm_state.store_client
+    store = store_trouble(swarm_state)
+    down = swarm_state.parts.down
     return {
-        "status": "ok" if intake.trouble is None else "store",
-        "store": intake.trouble,
+        "status": "store" if store is not None else "parts" if down else "ok",
+        "store": store,
+        "last_commit_s": _rounded(store_client.since_commit_s),
+        "queued": store_client.queued,
+        "last_check_s": _rounded(store_client.checked_s),
+        "check_failed": swarm_state.storekeeping.unchecked,
+        "down": list(down),
+        "restarted": swarm_state.parts.troubles,
         "members": len(swarm_state.membership),
         "probes": swarm_state.probe_count,
         "viewers": swarm_state.viewer_count,
@@ -32,6 +40,16 @@ def health(swarm_state: SwarmState) -> dict[str, object]:
         "descriptors_left": descriptors.left(),  # null where the system does not tell
         "descriptors_limit": descriptors.limit(),
     }
+
+
+def store_trouble(swarm_state: SwarmState) -> str | None:
+    """Why nothing can be stored, as a batch or a look at the store has shown."""
+    condition = swarm_state.store_client.condition
+    return swarm_state.intake.trouble or (str(condition) if condition is not None else None)
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
 
 
 def metrics(swarm_state: SwarmState, connection_limiter: ConnectionLimiter) -> list[Metric]:
@@ -58,13 +76,12 @@ def metrics(swarm_state: SwarmState, connection_limiter: ConnectionLimiter) -> l
         Metric("swarmtop_batches_refused_total", "counter", "Batches left to the probes' spools.",
                intake.refused_batches),
         Metric("swarmtop_commit_seconds", "histogram", "From a checked batch to its commit.", intake.commit_s),
-        Metric("swarmtop_store_trouble", "gauge", "1 while nothing can be stored.", int(intake.trouble is not None)),
-        Metric(
-            "swarmtop_store_queued_samples",
-            "gauge",
-            "Samples that wait for the writer.",
-            swarm_state.store_client.queued,
-        ),
+        Metric("swarmtop_store_trouble", "gauge", "1 while nothing can be stored.",
+               int(store_trouble(swarm_state) is not None)),
+        Metric("swarmtop_part_ends_total", "counter", "Ends of tasks and threads that are meant to last.",
+               sum(swarm_state.parts.ends.values())),
+        Metric("swarmtop_store_queued_samples", "gauge", "Samples that wait for the writer.",
+               swarm_state.store_client.queued),
         Metric("swarmtop_store_bytes", "gauge", "Size of the store on the disk, by part.", sizes, "part"),
         Metric("swarmtop_leases_active", "gauge", "Transfers under way.", len(swarm_state.dispatcher.leases.active)),
         *((Metric("process_open_fds", "gauge", "File descriptors open.", opened),) if opened is not None else ()),

@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 import socket
+from collections.abc import Callable
 from typing import Final, NoReturn
 
 import msgspec
@@ -48,7 +49,7 @@ class Server:
         self._swarm_state = swarm_state
         self._numbers = itertools.count(1)
         self._sessions: set[asyncio.Task[None]] = set()
-        self._tasks: list[asyncio.Task[None]] = []
+        self.parts = swarm_state.parts
         app = web.Application()
         app.router.add_get(PROBE_PATH, self._probe)
         app.router.add_get(VIEW_PATH, self._view)
@@ -80,9 +81,25 @@ class Server:
         if (url := swarm_state.store_client.shared_url) is not None:
             from swarm_storage.postgres.cluster_bus import PostgresBus  # psycopg is an extra
 
-            swarm_state.cluster.join(lambda letters, others: PostgresBus(url, swarm_state.address, letters, others))
-        parts = (swarm_state.conduct(), swarm_state.hub.run(), swarm_state.look_over(), swarm_state.attestation.run())
-        self._tasks = [asyncio.create_task(part) for part in parts]
+            bus: PostgresBus | None = None
+
+            def join(letters: Callable[..., None], others: Callable[..., None]) -> PostgresBus:
+                nonlocal bus
+                bus = PostgresBus(url, swarm_state.address, letters, others)
+                return bus
+
+            swarm_state.cluster.join(join)
+            assert bus is not None
+            self.parts.thread("hearing other collectors", lambda: bus.alive, bus.restart)
+        self.parts.watch_callbacks(timers_end=False)
+        self.parts.thread(
+            "writing to the store", lambda: swarm_state.store_client.writing, swarm_state.store_client.restart_writing
+        )
+        self.parts.task("looking after the store", swarm_state.storekeeping.run)
+        self.parts.task("sending plans", swarm_state.conduct)
+        self.parts.task("sending frames", swarm_state.hub.run)
+        self.parts.task("surveying", swarm_state.look_over)
+        self.parts.task("challenging", swarm_state.attestation.run)
         return name[0], name[1]
 
     @property
@@ -91,11 +108,8 @@ class Server:
         return (self._listener.listening,) if self._listener is not None else ()
 
     async def failed(self) -> None:
-        """Ends when one of the lasting tasks has, and raises why: a collector without them only looks alive."""
-        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            if not task.cancelled():
-                task.result()
+        """Raises what cannot be begun anew: a collector without it would only look alive."""
+        await self.parts.failed()
 
     async def stop(self) -> None:
         """Takes nobody new, lets go of everybody, waits for what is being committed."""
@@ -105,7 +119,8 @@ class Server:
         self._swarm_state.end_sessions("the collector is stopping; come back in a moment")
         if self._sessions:
             await asyncio.wait(self._sessions, timeout=DRAIN_S)
-        left = [*self._tasks, *self._sessions]
+        await self.parts.close()
+        left = [*self._sessions]
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
@@ -182,7 +197,7 @@ class Server:
 
     async def _health(self, request: web.Request) -> web.Response:
         health = self._swarm_state.health()
-        response = web.json_response(health, status=200 if health["store"] is None else 503)
+        response = web.json_response(health, status=200 if health["status"] == "ok" else 503)
         response.force_close()
         return response
 

@@ -45,6 +45,7 @@ from swarm_collector.scheduling.transfer_leases import DAY_NS, Leases
 from swarm_collector.sessions import probe_session, viewer_session
 from swarm_collector.sessions.viewer_stream import Feed, Hub, Outbox
 from swarm_collector.settings import Settings
+from swarm_collector.storekeeping import Storekeeping
 from swarm_collector.transport.keepalive import SessionOver
 from swarm_collector.transport.relay_limits import RelayLimits
 from swarm_collector.transport.stun_server import StunServer
@@ -55,6 +56,7 @@ from swarm_protocol.messages.samples import RooflineSample, RunSample, Sample
 from swarm_protocol.messages.viewer_messages import Focus
 from swarm_protocol.snapshot.builder import SwarmBuilder
 from swarm_protocol.snapshot.swarm import State, Swarm
+from swarm_protocol.supervisor import Supervisor
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_MS, NS_PER_S
 from swarm_storage.history.recording import NodeRow
@@ -115,6 +117,8 @@ class SwarmState:
         self.intake = BatchIntake(
             store_client.submit, self._store_trouble, self._store_recovered, rng, store_client.fullness
         )
+        self.parts = Supervisor(_log)
+        self.storekeeping = Storekeeping(store_client, self.intake)
         self.hub = Hub(self.snapshot)
         self.cluster = Cluster(self)
         self._probes: dict[int, probe_session.ProbeSession | RemoteProbe] = {}

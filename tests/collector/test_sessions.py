@@ -236,7 +236,7 @@ async def test_a_spool_that_dropped_the_refused_batch_goes_on_in_a_new_session(r
 
     def once(batch, answer):
         if next(failures, False):
-            rig.swarm_state.store_client._writer._owed[batch.node_id, batch.epoch] = (batch.seq, float("inf"))
+            rig.swarm_state.store_client._writer._turns._owed[batch.node_id, batch.epoch] = (batch.seq, float("inf"))
             raise Full("no space left")
         return real(batch, answer)
 

@@ -111,6 +111,16 @@ class BatchIntake:
         except StoreError as error:
             raise self._refused(error) from error
 
+    def noticed(self, condition: StoreError | None) -> None:
+        """What is known of the store though no batch has come: tells when trouble begins, and when it is over."""
+        if condition is None:
+            if self.trouble is not None:
+                was, self.trouble = self.trouble, None
+                self.on_recovery(was)
+        elif self.trouble is None:
+            self.trouble = str(condition)
+            self.on_trouble(self.trouble)
+
     def _refused(self, error: StoreError) -> NotCommitted:
         self.refused_batches += 1
         if isinstance(error, QueueFull | OutOfOrder):  # busy, not broken

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, TypeVar
@@ -72,6 +73,39 @@ class StoreClient:
     def fullness(self) -> float:
         """Of the writer's queue: 0 nothing waits, 1 no more is taken."""
         return self._writer.queued / QUEUE_SAMPLES
+
+    @property
+    def condition(self) -> StoreError | None:
+        """Why what is taken now might not be kept; None: all is well as far as can be told at once."""
+        return self._writer.condition
+
+    @property
+    def writing(self) -> bool:
+        """Whether the thread that writes is there."""
+        return self._writer.alive
+
+    def restart_writing(self) -> None:
+        self._writer.restart()
+
+    @property
+    def since_commit_s(self) -> float | None:
+        """None: nothing was committed yet."""
+        at_s = self._writer.committed_at_s
+        return None if at_s is None else time.monotonic() - at_s
+
+    @property
+    def check_due(self) -> bool:
+        return self._store.check_due
+
+    async def check(self) -> None:
+        """A step of the integrity check. Raises StoreError; damage has stopped the writer then."""
+        await self.reading(self._store.check)
+
+    @property
+    def checked_s(self) -> float | None:
+        """How long ago all of the store was found to be sound; None: not since the start, or not asked here."""
+        passed = self._store.check_passed
+        return None if passed is None else max(0, time.time_ns() - passed.at_ns) / NS_PER_S
 
     def sizes(self) -> dict[str, float]:
         """Bytes on the disk, by part."""

@@ -66,8 +66,16 @@ class PostgresBus:
         self._out: deque[tuple[int, bytes]] = deque()
         self._closing = threading.Event()
         self.viewers = 0  # of this collector, told to the others
+        self.restart()
+
+    def restart(self) -> None:
+        """Begins the thread, which may have ended."""
         self._thread = threading.Thread(target=self._run, name="swarm-store-bus", daemon=True)
         self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
 
     def send(self, body: bytes, to: int = EVERYBODY) -> None:
         """May be called from any thread. What cannot be sent for a minute is dropped: `on_others` tells of a new id."""

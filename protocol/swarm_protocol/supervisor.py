@@ -1,0 +1,185 @@
+"""Watches what is meant to last: a task or thread that ends is told and begun anew, or ends the program.
+
+A program whose parts end one by one while its sockets stay open looks alive and does nothing. So whoever starts
+something that lasts gives it to its program's `Supervisor`. What ends, in whatever way, is told in the log and in
+`troubles` (for /health and the probe's status) and begun anew after a pause; what ends again and again, or cannot be
+begun anew, is raised by `failed`, and the program ends with its exit code. For collector and probe alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+MOST: Final = 5  # ends of one part within `WITHIN_S`; the next one ends the program
+WITHIN_S: Final = 600.0
+PAUSE_S: Final = 0.5  # before it is begun anew
+LOOK_S: Final = 1.0  # between two looks at threads
+
+
+class PartFailed(Exception):
+    """Something that lasts has ended, and beginning it anew does not help."""
+
+
+@dataclass(slots=True)
+class _Part:
+    begin: Callable[[], object] | None  # None: it begins anew by itself, or not at all
+    ends_s: deque[float] = field(default_factory=deque)  # the latest, monotonic
+    count: int = 0
+    last: str = ""
+    running: bool = True
+
+
+class Supervisor:
+    """One for a program. All methods are for the event loop's thread."""
+
+    def __init__(self, log: logging.Logger, *, steady_s: Callable[[], float] = time.monotonic) -> None:
+        self._log = log
+        self._steady_s = steady_s
+        self._parts: dict[str, _Part] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._threads: dict[str, Callable[[], bool]] = {}
+        self._failure: BaseException | None = None
+        self._failed = asyncio.Event()
+        self._closing = False
+        self._timers_end = True
+
+    # ------------------------------------------------------------ what lasts
+
+    def task(self, name: str, make: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Runs what `make` makes, until `close`; anew whenever it ends."""
+
+        def begin() -> None:
+            task = asyncio.get_running_loop().create_task(make(), name=name)
+            self._tasks[name] = task
+            task.add_done_callback(lambda done: self._task_ended(name, done))
+
+        self._parts[name] = _Part(begin)
+        begin()
+
+    def thread(self, name: str, alive: Callable[[], bool], begin: Callable[[], object]) -> None:
+        """Looks at a thread that somebody else has begun; `begin` begins it anew."""
+        self._parts[name] = _Part(begin)
+        self._threads[name] = alive
+        if "looking at threads" not in self._parts:
+            self.task("looking at threads", self._look)
+
+    def watch_callbacks(self, *, timers_end: bool) -> None:
+        """From here on an exception in a callback of the loop is told as that of a part is. `timers_end`: a timer that
+        fails again and again ends the program, since what it should have set next was not set. What reads a socket is
+        called again, and others can send what makes it fail: that is only told."""
+        self._timers_end = timers_end
+        asyncio.get_running_loop().set_exception_handler(self._callback_failed)
+
+    def lost(self, name: str, error: BaseException | None, *, final: bool = True) -> None:
+        """A part that is not run from here has ended; whoever runs it begins it anew. Not `final`: however often."""
+        self._parts.setdefault(name, _Part(None))
+        self._ended(name, error, final=final)
+
+    # ------------------------------------------------------------ what has become of it
+
+    @property
+    def down(self) -> tuple[str, ...]:
+        """What does not run now."""
+        return tuple(name for name, part in self._parts.items() if not part.running)
+
+    @property
+    def troubles(self) -> dict[str, str]:
+        """What has ended since the start, and how often."""
+        now_s = self._steady_s()
+        return {
+            name: f"ended {part.count} times, last {now_s - part.ends_s[-1]:.0f} s ago ({part.last})"
+            for name, part in self._parts.items()
+            if part.count
+        }
+
+    @property
+    def ends(self) -> dict[str, int]:
+        """How often each has ended."""
+        return {name: part.count for name, part in self._parts.items()}
+
+    async def failed(self) -> None:
+        """Waits for what cannot go on, and raises it."""
+        await self._failed.wait()
+        assert self._failure is not None
+        raise self._failure
+
+    async def close(self) -> None:
+        self._closing = True
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # ------------------------------------------------------------ ends
+
+    def _task_ended(self, name: str, task: asyncio.Task[None]) -> None:
+        if self._closing:
+            return
+        error: BaseException | None = asyncio.CancelledError() if task.cancelled() else task.exception()
+        self._ended(name, error)
+
+    async def _look(self) -> None:
+        while True:
+            for name, alive in self._threads.items():
+                if self._parts[name].running and not alive():
+                    self._ended(name, None)
+            await asyncio.sleep(LOOK_S)
+
+    def _ended(self, name: str, error: BaseException | None, *, final: bool = True) -> None:
+        part, now_s = self._parts[name], self._steady_s()
+        part.ends_s.append(now_s)
+        while part.ends_s[0] < now_s - WITHIN_S:
+            part.ends_s.popleft()
+        part.count += 1
+        part.last = _words(error)
+        often = len(part.ends_s) > MOST
+        if not often or final:
+            self._log.error("%s ended (%s)", name, part.last, exc_info=error)
+        if often and not final:
+            part.ends_s.popleft()
+        elif often:
+            part.running = False
+            self._fail(name, error)
+        elif part.begin is not None:
+            part.running = False
+            asyncio.get_running_loop().call_later(PAUSE_S, self._begin, name)
+
+    def _begin(self, name: str) -> None:
+        part = self._parts[name]
+        if self._closing or part.begin is None:
+            return
+        try:
+            part.begin()
+        except Exception as error:  # noqa: BLE001 - it cannot be begun anew, for whatever reason
+            self._fail(name, error)
+            return
+        part.running = True
+        self._log.warning("%s goes on", name)
+
+    def _fail(self, name: str, error: BaseException | None) -> None:
+        if self._failure is None:
+            self._failure = PartFailed(f"{name} ended again and again, last with {_words(error)}")
+            self._failure.__cause__ = error
+        self._failed.set()
+
+    def _callback_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error, handle = context.get("exception"), context.get("handle")
+        if handle is None or self._closing:
+            loop.default_exception_handler(context)
+            return
+        called = getattr(handle, "_callback", None)
+        final = self._timers_end and isinstance(handle, asyncio.TimerHandle)
+        self.lost(f"callback {getattr(called, '__qualname__', 'of the event loop')}", error, final=final)
+
+
+def _words(error: BaseException | None) -> str:
+    if error is None:
+        return "without an error"
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__
