@@ -1,8 +1,9 @@
 """The probe itself: joins, does what the plan says, spools what it finds, and goes on alone while nobody listens.
 
 Wires the parts together and owns their life: paths (STAMP, hops, transfers), layer timing, the machine's own state, the
-spool and the link. Decisions are in the parts. An error in a part that nobody foresaw ends the probe with a traceback
-in its folder: half a probe that looks whole would be worse.
+spool and the link. Decisions are in the parts. What lasts is under one supervisor: a part that ends is told and begun
+anew, and one that ends again and again, as an unforeseen error of the link or of a transfer, ends the probe with a
+traceback in its folder: half a probe that looks whole would be worse.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ from swarm_protocol.messages.probe_messages import (
     decode_from_probe,
 )
 from swarm_protocol.messages.samples import EventSample, HostSample, ProbeSample
+from swarm_protocol.supervisor import Supervisor
 from swarm_protocol.text import clean_name, safe
 from swarm_protocol.trust.identity import load_or_create_node_key
 from swarm_protocol.trust.signing import Handshake, sign_elsewhere
@@ -145,6 +147,8 @@ class Daemon:
         self._started_ns = time.time_ns()
         self._status_fails = False
         self._dropped = 0
+        self._supervisor = Supervisor(log)
+        self._paths.supervise(self._supervisor)
         self._host_due = asyncio.Event()
 
     # ------------------------------------------------------------ for the parts
@@ -165,20 +169,25 @@ class Daemon:
     async def run(self) -> str | None:
         """None after `stop`; the reason of a final refusal. Whatever a part raises unforeseen is raised here."""
         log.info("%s", self._link_state.text)
+        self._supervisor.watch_callbacks(timers_end=True)
         await self._paths.start()
         self._look_at_udp()
         self._failed = asyncio.get_running_loop().create_future()
         link = asyncio.create_task(self._link.run())
-        parts = [asyncio.create_task(part) for part in (self._tick(), self._watch_host(), self._compute.run())]
+        broken = asyncio.create_task(self._supervisor.failed())
+        self._supervisor.task("writing down what was measured", self._tick)
+        self._supervisor.task("looking at this machine", self._watch_host)
+        self._supervisor.task("timing layers", self._compute.run)
         try:
-            watched: list[asyncio.Future[None] | asyncio.Task[str | None]] = [*parts, self._failed, link]
+            watched: list[asyncio.Future[None] | asyncio.Task[str | None]] = [broken, self._failed, link]
             await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
             for each in watched:
                 if each.done():
                     each.result()
             return link.result()
         finally:
-            tasks = [link, *parts, *self._transfers, *self._sending]
+            await self._supervisor.close()
+            tasks = [link, broken, *self._transfers, *self._sending]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -253,7 +262,12 @@ class Daemon:
         """Where the connection is gone, the next one asks anew."""
         task = asyncio.get_running_loop().create_task(self._link.send(message))
         self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
+        task.add_done_callback(self._sent)
+
+    def _sent(self, task: asyncio.Task[bool]) -> None:
+        self._sending.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._supervisor.lost("sending to the collector", error)
 
     def _on_challenge(self, message: Challenge | ChallengeGo | ChallengeOpen) -> None:
         if isinstance(message, Challenge):
@@ -265,7 +279,7 @@ class Daemon:
         """Unheard where the link is down: the challenge was that session's."""
         task = asyncio.get_running_loop().create_task(self._link.send(answer))
         self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
+        task.add_done_callback(self._sent)
 
     def _on_state(self, state: ClientState) -> None:
         welcome = self._link.welcome
@@ -391,6 +405,7 @@ class Daemon:
             name=welcome.name if welcome is not None else self._config.name,
             plan=plan_line(self._plan) if self._plan is not None else "",
             compute=self._compute.status,
+            restarted="; ".join(f"{name} {words}" for name, words in self._supervisor.troubles.items()),
             udp=self._udp_error or f"port {self._paths.udp_port}",
             waiting=self._resting or "",
             traffic=self._traffic_budget.trouble or _limit_line(self._traffic_budget, time.time_ns()),

@@ -16,6 +16,7 @@ from swarm_probe.owner_limits.traffic_budget import DAILY_BYTES, TrafficBudget
 from swarm_probe.udp.nat_discovery import Finding
 from swarm_protocol.messages.probe_messages import Plan, Relay, UplinkGrant, UplinkLease
 from swarm_protocol.messages.samples import ProbeSample
+from swarm_protocol.supervisor import Supervisor
 
 
 class PathsLike(Protocol):
@@ -26,6 +27,8 @@ class PathsLike(Protocol):
 
     @property
     def udp_error(self) -> str | None: ...
+
+    def supervise(self, supervisor: Supervisor) -> None: ...
 
     async def start(self) -> None: ...
 

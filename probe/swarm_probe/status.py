@@ -48,6 +48,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     spool_batches: int
     spool_bytes: int
     spool_trouble: str | None = None
+    restarted: str = ""  # parts that have ended and were begun anew
     waiting: str = ""  # why tests rest; empty: they do not
     traffic: str = ""  # of the last 24 hours, one line
     today: dict[str, tuple[int, int]] = {}  # kind → bytes sent, received since midnight UTC
@@ -132,6 +133,7 @@ def describe(status: Status, now_ns: int) -> list[str]:
         "plan": safe(status.plan, 300) or "none yet",
         "udp": safe(status.udp, 300),
         "layers": safe(status.compute, 300),
+        **({"restarted": safe(status.restarted, 300)} if status.restarted else {}),
         "spool": spool + (f"; not writing: {safe(status.spool_trouble)}" if status.spool_trouble else ""),
         "tests": safe(status.waiting, 300) or "as planned",
         "traffic": safe(status.traffic, 300),

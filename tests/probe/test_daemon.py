@@ -24,6 +24,7 @@ from swarm_probe.owner_limits.idle_policy import IdlePolicy
 from swarm_probe.owner_limits.traffic_budget import TrafficBudget
 from swarm_probe.status import read_status
 from swarm_probe.udp.nat_discovery import Finding
+from swarm_protocol import supervisor as supervisor_module
 from swarm_protocol.messages.probe_messages import (
     Batch,
     Heartbeat,
@@ -38,6 +39,7 @@ from swarm_protocol.messages.probe_messages import (
 )
 from swarm_protocol.messages.samples import EventSample, HostSample, RooflineSample, Sample
 from swarm_protocol.packets.stun_packet import Endpoint
+from swarm_protocol.supervisor import PartFailed, Supervisor
 from swarm_protocol.trust import signing
 from swarm_protocol.trust.identity import load_or_create_node_key
 
@@ -63,6 +65,9 @@ class FakePaths:
         self.leases: list[UplinkLease] = []
         self.outcome: Outcome | Exception = Outcome(True, "peer: 10.0 Mbit/s", begun=True)
         self.closed = False
+
+    def supervise(self, supervisor: Supervisor) -> None:
+        self.supervisor = supervisor
 
     async def start(self) -> None:
         self.started = True
@@ -223,6 +228,41 @@ async def test_what_nobody_foresaw_ends_the_daemon_instead_of_half_of_it(
         rig.paths.outcome = ZeroDivisionError("a bug")
         await collector.send(UplinkLease(lease_id=7, peer=NODE_ID, max_bytes=1000, expires_ms=5000))
         with pytest.raises(ZeroDivisionError, match="a bug"):
+            await task
+
+
+LASTING = ["writing down what was measured", "looking at this machine", "timing layers"]
+
+
+@pytest.mark.parametrize("name", LASTING)
+async def test_a_part_that_ends_is_told_in_the_status_and_begun_anew(
+    name: str, collector: FakeCollector, tmp_path: Path
+) -> None:
+    rig = Rig(collector, tmp_path)
+    async with running(rig) as task:
+        await collector.hears(Heartbeat)
+        assert rig.paths is not None
+        supervisor = rig.paths.supervisor
+        supervisor._tasks[name].cancel()
+        await collector.until(lambda: name in supervisor.troubles and not supervisor.down)
+        rig.note("after")
+        await collector.until(lambda: rig.notes() == ["after"])
+        assert rig.daemon.status().restarted.startswith(f"{name} ended 1 times")
+        assert not task.done()
+
+
+async def test_a_part_that_ends_again_and_again_ends_the_daemon(
+    collector: FakeCollector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor_module, "PAUSE_S", 0.0)
+    rig = Rig(collector, tmp_path)
+
+    async def broken() -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(rig.daemon, "_watch_host", broken)
+    async with running(rig) as task, asyncio.timeout(10):
+        with pytest.raises(PartFailed, match="looking at this machine ended again and again, last with ZeroDivision"):
             await task
 
 

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from swarm_probe.measure import hop, hop_rounds
+from swarm_probe.measure.hop_rounds import HopRounds
 from swarm_probe.measure.paths import Paths, PathsConfig
 from swarm_probe.measure.round_trips import BLOCKED_AFTER
 from swarm_probe.udp.udp_socket import UdpPort
@@ -113,6 +114,40 @@ async def test_two_probes_measure_each_others_round_trips_both_ways(pair: tuple[
         assert sample.pdv_ms == pytest.approx(sample.rtt_p95_ms - sample.rtt_min_ms)
         assert 0 < sample.rtt_min_ms <= sample.rtt_p50_ms < 5.0
         assert not sample.loaded
+
+
+async def test_hop_rounds_that_end_by_an_error_of_ours_are_told_and_go_on(
+    pair: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = pair
+    monkeypatch.setattr("swarm_probe.measure.paths.HOPS_AGAIN_S", 0.0)
+    round_of, failed = HopRounds._round, False
+
+    async def fails_once(rounds: HopRounds, *arguments: Any) -> None:
+        nonlocal failed
+        if not failed:
+            failed = True
+            raise ZeroDivisionError("a bug")
+        await round_of(rounds, *arguments)
+
+    monkeypatch.setattr(HopRounds, "_round", fails_once)
+    monkeypatch.setattr("swarm_probe.measure.hop_rounds.MIN_EVERY_NS", 0)
+    a.paths.update(plan(peer(ID_B, b.paths, out=1, inn=2), hop_every_ms=50.0))
+    b.paths.update(plan(peer(ID_A, a.paths, out=2, inn=1, measure=False)))
+    assert (await a.first(HopSample)).peer == ID_B
+    assert list(a.paths._supervisor.troubles) == ["measuring hops"]
+
+
+@pytest.mark.parametrize("name", ["watching the line", "taking TCP connections (AF_INET)"])
+async def test_what_lasts_is_begun_anew(name: str, pair: tuple[Node, Node]) -> None:
+    a, b = pair
+    for node in pair:
+        node.paths._supervisor._tasks[name].cancel()
+    async with asyncio.timeout(PATIENCE_S):
+        while any(name not in n.paths._supervisor.troubles or n.paths._supervisor.down for n in pair):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    introduce(a, b)
+    assert (await a.first(HopSample)).peer == ID_B
 
 
 async def test_a_hop_is_measured_and_stands_in_the_next_link_sample(pair: tuple[Node, Node]) -> None:

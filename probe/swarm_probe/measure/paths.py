@@ -36,9 +36,11 @@ from swarm_probe.udp.nat_discovery import Finding
 from swarm_probe.udp.peer_addresses import aims, moved_only, same, tcp_targets
 from swarm_protocol.messages.probe_messages import Peer, Plan, Relay, UplinkGrant, UplinkLease
 from swarm_protocol.messages.samples import ProbeSample
+from swarm_protocol.supervisor import Supervisor
 from swarm_protocol.units import NS_PER_MS, NS_PER_S
 
 MIN_INTERVAL_NS: Final = 10 * NS_PER_MS
+HOPS_AGAIN_S: Final = 1.0  # after rounds with one peer have ended by an error of ours
 SERVED_TRANSFER_BYTES: Final = 4 << 20  # as much as one usually takes
 
 log = logging.getLogger(__name__)
@@ -81,7 +83,7 @@ class Paths:
         self._counts: Counter[str] = Counter()
         self._members: dict[str, PeerState] = {}
         self._plan: Plan | None = None
-        self._attending: asyncio.Task[None] | None = None
+        self._supervisor = Supervisor(log)
         limits, counts, clocks, rng = config.limits, self._counts, Clocks(wall_ns, mono_ns), random.Random()
         traffic_budget = traffic_budget if traffic_budget is not None else TrafficBudget(daily_bytes=None)
         self._trips = trips = RoundTrips(
@@ -99,6 +101,7 @@ class Paths:
         )
         services: dict[Purpose, Service] = {}
         self._tcp = TcpPeer(services, counts)
+        self._tcp.supervisor = self._supervisor
         self._dialer = Dialer(trips, self._tcp.converse, counts, mono_ns)
         self._hops = HopRounds(self._dialer, line, emit, counts, clocks, rng)
         self._transfers = Transfers(self._dialer, line, trips, limits.transfer_bytes, emit, counts, clocks)
@@ -113,6 +116,11 @@ class Paths:
         )
 
     # ------------------------------------------------------------ the daemon's calls
+
+    def supervise(self, supervisor: Supervisor) -> None:
+        """Before `start`: who is told of what ends, and begins it anew."""
+        self._supervisor = supervisor
+        self._tcp.supervisor = supervisor
 
     async def start(self) -> None:
         """Opens both ports. What cannot be had is said in `udp_error` and `tcp_error`, its port stays 0."""
@@ -129,7 +137,7 @@ class Paths:
         except OSError as error:
             self.tcp_error = _port_error("TCP", host, self._config.tcp_port, error, "others cannot measure hops to us")
             log.warning("%s", self.tcp_error)
-        self._attending = asyncio.create_task(self._line.attend())
+        self._supervisor.task("watching the line", self._line.attend)
 
     @property
     def udp_error(self) -> str | None:
@@ -213,11 +221,9 @@ class Paths:
     async def close(self) -> None:
         members, self._members = self._members, {}
         tasks = [m.hop_task for m in members.values() if m.hop_task is not None]
-        if self._attending is not None:
-            self._attending.cancel()
-            tasks.append(self._attending)
         for member in members.values():
             self._drop(member)
+        await self._supervisor.close()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._dialer.close()
         self._trips.close()
@@ -242,6 +248,18 @@ class Paths:
             member.hop_task = None
         if member.peer.measure and (member.tcp or (QUIC and member.peer.quic) or member.peer.relay):
             member.hop_task = asyncio.get_running_loop().create_task(self._hops.with_peer(member, plan))
+            member.hop_task.add_done_callback(lambda task: self._hops_ended(member, task))
+
+    def _hops_ended(self, member: PeerState, task: asyncio.Task[None]) -> None:
+        """They last as long as the peer is in the plan."""
+        if task.cancelled() or member.hop_task is not task or self._members.get(member.peer.node_id) is not member:
+            return
+        self._supervisor.lost("measuring hops", task.exception())
+        asyncio.get_running_loop().call_later(HOPS_AGAIN_S, self._hops_again, member, task)
+
+    def _hops_again(self, member: PeerState, ended: asyncio.Task[None]) -> None:
+        if member.hop_task is ended and self._plan is not None:
+            self._begin_hops(member, self._plan)
 
     def _drop(self, member: PeerState) -> None:
         if member.trips is not None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import logging
 import ssl
 import time
 from collections import Counter, deque
@@ -44,6 +45,8 @@ LINGER_S: Final = 3.0
 MAX_CONNECTIONS: Final = 16
 _MAX_DATAGRAM_BYTES: Final = 1_200  # what every path carries (RFC 9000 §14)
 _STREAM: Final = 0  # the client's first, and the only one
+
+log = logging.getLogger(__name__)
 
 
 class QuicPort:
@@ -143,7 +146,12 @@ class QuicPort:
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a QUIC connection ended with an internal error", exc_info=error)
 
 
 class _End:

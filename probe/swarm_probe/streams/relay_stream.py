@@ -8,6 +8,7 @@ hops of a decode step's size go this way: the collector's line is not ours to fi
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine
@@ -22,6 +23,8 @@ MAX_WAITING_BYTES: Final = 256 << 10  # of one flow, not read yet: a round has l
 _FLOWS: Final = 1 << 32
 
 Key = tuple[str, int, bool]  # peer, its or our number, whether we opened it
+
+log = logging.getLogger(__name__)
 
 
 class RelayPort:
@@ -99,7 +102,12 @@ class RelayPort:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a connection by the collector ended with an internal error", exc_info=error)
 
 
 class RelayStream:

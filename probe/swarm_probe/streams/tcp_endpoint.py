@@ -20,10 +20,12 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from swarm_probe.sockets import SO_TIMESTAMPNS, Target, bind_all, kernel_stamp_ns, why
 from swarm_probe.streams.channel import Busy, Channel, NoAnswer, NotMember, PeerError, Unreachable, read_exactly
+from swarm_protocol.supervisor import Supervisor
 from swarm_protocol.units import NS_PER_S
 
 PREAMBLE_S: Final = 5.0  # for all of it: a slow line needs three round trips, a slow-loris gets no more
@@ -227,6 +229,7 @@ class TcpPeer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._strangers = 0
         self._served: Counter[str] = Counter()
+        self.supervisor = Supervisor(log)
         self.port = 0
 
     def open(self, bind_host: str, port: int) -> None:
@@ -234,7 +237,8 @@ class TcpPeer:
         self._sockets = bind_all(socket.SOCK_STREAM, bind_host, port)
         for listening in self._sockets:
             listening.listen(MAX_STRANGERS)
-            self._spawn(self._accept(listening))
+            name = f"taking TCP connections ({socket.AddressFamily(listening.family).name})"
+            self.supervisor.task(name, partial(self._accept, listening))
         self.port = self._sockets[0].getsockname()[1]
 
     def announce(self, callers: list[Caller]) -> None:
@@ -244,6 +248,7 @@ class TcpPeer:
             self._callers[caller.ssid] = (*self._callers.get(caller.ssid, ()), caller)
 
     async def close(self) -> None:
+        await self.supervisor.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
