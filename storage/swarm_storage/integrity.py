@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from swarm_storage.errors import StoreError, damaged, from_sqlite
+from swarm_storage.sqlite.connect import connect_plain_reader
+from swarm_storage.sqlite.schema import check_version
 
 STEP_S: Final = 2.0  # of one check: nothing else is held up, but the log grows meanwhile
 SHARE: Final = 0.02  # of a core, at most
@@ -53,6 +55,21 @@ def quick_check(connection: sqlite3.Connection, path: Path, limit_s: float, tabl
     if said != ["ok"]:
         raise damaged(path, " ".join(said[0].split()) if said else "quick_check says nothing")
     return True
+
+
+def require_sound(path: Path, limit_s: float) -> None:
+    """Before anything is written: checks what `limit_s` allows of. Raises StoreError.
+
+    By a connection that cannot write: closing a damaged file must not fold its log into it.
+    """
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    try:
+        with contextlib.closing(connect_plain_reader(path)) as connection:
+            check_version(connection, path, read_only=False)
+            quick_check(connection, path, limit_s)
+    except sqlite3.Error as error:
+        raise from_sqlite(error, path) from error
 
 
 class IntegrityCheck:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 import threading
 from abc import ABC, abstractmethod
@@ -12,7 +11,7 @@ from pathlib import Path
 from swarm_storage.errors import Closed, Corrupt, ReadOnly, StoreError, from_sqlite
 from swarm_storage.history.recording import Reader
 from swarm_storage.history.retention import RETAIN_NS
-from swarm_storage.integrity import START_S, IntegrityCheck, Passed, quick_check
+from swarm_storage.integrity import START_S, IntegrityCheck, Passed, require_sound
 from swarm_storage.sql import SqliteDb
 from swarm_storage.sqlite.backend import SqliteBackend
 from swarm_storage.sqlite.connect import WriterLock, connect_reader, connect_writer, fold_log, require_ours
@@ -40,8 +39,8 @@ def open_store(url: str, *, read_only: bool = False) -> Store:
     lock = None if read_only else WriterLock(path)
     try:
         if lock is not None:
-            with contextlib.closing(connect_writer(path)) as connection:
-                quick_check(connection, path, START_S)
+            require_sound(path, START_S)
+            connect_writer(path).close()
         return SqliteStore(path, lock)
     except StoreError:
         if lock is not None:

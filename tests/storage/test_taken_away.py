@@ -219,9 +219,11 @@ sys.stdin.readline()
         child.communicate()
     assert lines[1:6] == ["not taken\n"] * 5
     assert lines[6].strip() in ("Corrupt", "NotADatabase", "Moved")
+    left = {each.name: each.read_bytes() for each in path.parent.glob("swarm.db*") if each.suffix in (".db", ".db-wal")}
     with pytest.raises(StoreError) as refused:
         open_store(str(path))
     assert "\n" not in str(refused.value)
+    assert {name: path.with_name(name).read_bytes() for name in left} == left  # for who wants to save what is there
 
 
 def test_damage_that_a_reader_meets_is_looked_into_at_once(opened: Opened, monkeypatch: pytest.MonkeyPatch):

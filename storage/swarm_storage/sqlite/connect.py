@@ -204,6 +204,11 @@ def _uri(path: Path, how: str) -> str:
     return f"file:{urllib.parse.quote(str(path.absolute()))}?{how}"
 
 
+def connect_plain_reader(path: Path, *, busy_s: float = BUSY_MS / 1000) -> sqlite3.Connection:
+    """Of any file, whatever it is. Raises sqlite3.Error."""
+    return sqlite3.connect(_uri(path, "mode=ro"), uri=True, timeout=busy_s, check_same_thread=False)
+
+
 def require_ours(path: Path, *, may_be_missing: bool) -> None:
     """Raises StoreError where `path` is no database at all. The file is read by SQLite alone: see above."""
     try:
@@ -229,7 +234,7 @@ def require_ours(path: Path, *, may_be_missing: bool) -> None:
             return
         raise NotADatabase(f"{path} is empty; give another file")
     try:
-        with contextlib.closing(sqlite3.connect(_uri(path, "mode=ro"), uri=True, timeout=0.0)) as connection:
+        with contextlib.closing(connect_plain_reader(path, busy_s=0.0)) as connection:
             connection.execute("PRAGMA schema_version").fetchone()
     except sqlite3.Error as error:
         if isinstance(mapped := from_sqlite(error, path), NotADatabase):
