@@ -11,7 +11,7 @@ from postgres_server import server
 from store_contract import CHECKS, Maker
 
 from swarm_protocol.units import NS_PER_S
-from swarm_storage.errors import NotADatabase, OlderVersion, ReadOnly, StoreError, Unreachable
+from swarm_storage.errors import Corrupt, NotADatabase, OlderVersion, ReadOnly, StoreError, Unreachable
 from swarm_storage.history.roll_forward import raw_floor
 from swarm_storage.postgres.postgres_backend import DAY_NS, PostgresBackend, PostgresDb, connect, name_of
 from swarm_storage.sqlite import backend as keeper_module
@@ -209,3 +209,16 @@ def test_every_writer_leaves_its_thread_at_the_end(url: str):
     writer: Writer = store.writer()
     store.close()
     assert not writer._thread.is_alive()
+
+
+def test_checksums_that_fail_stop_intake_and_a_sound_server_passes(url: str, monkeypatch: pytest.MonkeyPatch):
+    store = open_store(url)
+    writer = store.writer()
+    assert store.check_due
+    store.check()
+    assert not store.check_due
+    monkeypatch.setattr(store.reader, "query", lambda *_: [(3,)])  # no server here can be made to find one
+    with pytest.raises(Corrupt, match="do not match their checksums"):
+        store.check()
+    assert isinstance(writer.condition, Corrupt)
+    store.close()
