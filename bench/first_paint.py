@@ -37,7 +37,7 @@ from swarm_protocol.messages.probe_messages import HostFacts
 from swarm_protocol.messages.samples import HostSample
 from swarm_protocol.snapshot.swarm_file import parse_swarm
 from swarm_storage.store import open_store
-from swarm_storage.transaction import NodeBatch
+from swarm_storage.writer.transaction import NodeBatch
 from swarmtop.progress import progress
 
 COLUMNS, ROWS = 140, 40

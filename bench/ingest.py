@@ -27,8 +27,8 @@ from bench._rig import BenchError, Processes, folder, machine, start_collector, 
 from swarm_storage.rows import TABLES, Row
 from swarm_storage.sqlite.connect import WriterLock, connect_writer
 from swarm_storage.store import open_store
-from swarm_storage.transaction import NodeBatch
-from swarm_storage.writer import COMMIT_SAMPLES
+from swarm_storage.writer.transaction import NodeBatch
+from swarm_storage.writer.writer import COMMIT_SAMPLES
 from swarmtop.progress import progress
 
 NODES, PEERS, ROUNDS = 200, 32, 20  # 128,000 rows; below the connections that one address may hold

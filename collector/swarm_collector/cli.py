@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from swarm_collector import descriptors, process_memory
-from swarm_collector.log_limit import LogLimit
+from swarm_collector import process_memory
 from swarm_collector.options import DEFAULT_MODEL, DEFAULT_WEIGHTS, TOKEN_VARIABLE, Options, Unusable, options
+from swarm_collector.transport import descriptors
+from swarm_collector.transport.log_limit import LogLimit
 from swarm_protocol.messages.operator_messages import OPERATOR_FILE, Operator
 from swarm_protocol.messages.viewer_messages import Focus
 from swarm_protocol.text import safe

@@ -9,8 +9,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from swarm_collector import descriptors
 from swarm_collector.metrics import Metric
+from swarm_collector.transport import descriptors
 from swarm_protocol.snapshot.swarm import State
 
 if TYPE_CHECKING:

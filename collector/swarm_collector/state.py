@@ -17,7 +17,6 @@ import msgspec
 from aiohttp import WSCloseCode
 
 from swarm_collector import health
-from swarm_collector.admission import Admissions
 from swarm_collector.clock import Clock, StepWatch
 from swarm_collector.cluster import (
     BatchCommitted,
@@ -33,11 +32,12 @@ from swarm_collector.ingest.batch_intake import BatchIntake
 from swarm_collector.ingest.batch_validation import off_by
 from swarm_collector.ingest.quotas import Newcomers
 from swarm_collector.ingest.store_client import StoreClient
-from swarm_collector.log_limit import because
-from swarm_collector.members.admission import Register
+from swarm_collector.ingest.store_watch import Storekeeping
+from swarm_collector.members.admission import Admissions
 from swarm_collector.members.membership import REPLACED_RETRY_NS, Admitted, Member, Membership, NodeEvent
+from swarm_collector.members.presence import A_MOMENT_NS, restored
+from swarm_collector.members.register import Register
 from swarm_collector.members.rendezvous import Rendezvous
-from swarm_collector.presence import A_MOMENT_NS, restored
 from swarm_collector.scheduling.dispatcher import UNWATCHED_AFTER_NS, Dispatcher, first_lease_ns
 from swarm_collector.scheduling.measurement_plan import FULL_MESH, FocusError, Scheduler, check_focus
 from swarm_collector.scheduling.survey import EVERY_S, Survey, columns_of, survey
@@ -45,8 +45,8 @@ from swarm_collector.scheduling.transfer_leases import DAY_NS, Leases
 from swarm_collector.sessions import probe_session, viewer_session
 from swarm_collector.sessions.viewer_stream import Feed, Hub, Outbox
 from swarm_collector.settings import Settings
-from swarm_collector.storekeeping import Storekeeping
 from swarm_collector.transport.keepalive import SessionOver
+from swarm_collector.transport.log_limit import because
 from swarm_collector.transport.relay_limits import RelayLimits
 from swarm_collector.transport.stun_server import StunServer
 from swarm_collector.verification.anomaly_monitor import AnomalyMonitor

@@ -21,21 +21,21 @@ from typing import Final
 
 import msgspec
 
-from swarm_probe.carried import Carried
 from swarm_probe.collector_client.certificate_pinning import Certificates
 from swarm_probe.collector_client.client import ClientState, CollectorClient
+from swarm_probe.collector_client.hangups import Strikes
 from swarm_probe.collector_client.join_url import collector_of
-from swarm_probe.compute.allowance import USUAL, ComputeBudget
 from swarm_probe.compute.supervisor import Compute
 from swarm_probe.daemon_config import PathsMaker, ProbeConfig, real_paths
 from swarm_probe.machine.gpu import Gpus
 from swarm_probe.machine.host import ClockWatch, Host, addresses, usable_cores
+from swarm_probe.measure.carried_members import Carried
 from swarm_probe.measure.dialer import QUIC
+from swarm_probe.owner_limits.compute_budget import USUAL, ComputeBudget
 from swarm_probe.owner_limits.idle_policy import IdlePolicy
 from swarm_probe.owner_limits.traffic_budget import TrafficBudget
 from swarm_probe.spool import Spool
 from swarm_probe.status import Status, write_status
-from swarm_probe.strikes import Strikes
 from swarm_probe.udp.nat_discovery import Finding
 from swarm_protocol import __version__
 from swarm_protocol.messages.codec import DecodeError, encode

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Protocol
 
 from swarm_probe.collector_client.client import ClientTimes
-from swarm_probe.compute.allowance import Allowance
 from swarm_probe.compute.supervisor import ComputeLimits
 from swarm_probe.measure.transfers import Outcome
+from swarm_probe.owner_limits.compute_budget import Allowance
 from swarm_probe.owner_limits.idle_policy import IdlePolicy
 from swarm_probe.owner_limits.traffic_budget import DAILY_BYTES, TrafficBudget
 from swarm_probe.udp.nat_discovery import Finding

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final, get_args
 
 from swarm_probe.collector_client.join_url import collector_of
-from swarm_probe.compute.allowance import Allowance
+from swarm_probe.owner_limits.compute_budget import Allowance
 from swarm_probe.spool import MAX_BYTES
 from swarm_protocol.messages.samples import KINDS, ProbeSample
 from swarm_protocol.text import safe

@@ -11,12 +11,12 @@ from pathlib import Path
 from swarm_storage.errors import Closed, Corrupt, ReadOnly, StoreError, from_sqlite
 from swarm_storage.history.recording import Reader
 from swarm_storage.history.retention import RETAIN_NS
-from swarm_storage.integrity import START_S, IntegrityCheck, Passed, require_sound
 from swarm_storage.sql import SqliteDb
 from swarm_storage.sqlite.backend import SqliteBackend
 from swarm_storage.sqlite.connect import WriterLock, connect_reader, connect_writer, fold_log, require_ours
-from swarm_storage.writer import Writer
-from swarm_storage.writer_tasks import Committed
+from swarm_storage.sqlite.integrity import START_S, IntegrityCheck, Passed, require_sound
+from swarm_storage.writer.tasks import Committed
+from swarm_storage.writer.writer import Writer
 
 _SCHEME = "sqlite://"
 

@@ -22,7 +22,7 @@ from collector_rig import WAIT_S, note, probe_at
 from websockets.exceptions import ConnectionClosed
 
 from swarm_collector import cli
-from swarm_collector.options import Unusable, address
+from swarm_collector.options import Unusable, listen_address
 from swarm_protocol.messages.probe_messages import Ack, SlowDown
 from swarm_storage.store import open_store
 
@@ -312,10 +312,10 @@ def test_help_shows_an_example_and_loads_neither_aiohttp_nor_numpy(tmp_path):
     ],
 )
 def test_listen_addresses_as_people_write_them(text, host, port):
-    assert address(text) == (host, port)
+    assert listen_address(text) == (host, port)
 
 
 @pytest.mark.parametrize("text", ["::1", "::1:9470", "host:port", "host:-1", "host:99999", "host:"])
 def test_what_is_no_address_is_refused(text):
     with pytest.raises(Unusable, match="HOST:PORT"):
-        address(text)
+        listen_address(text)

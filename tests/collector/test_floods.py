@@ -19,8 +19,6 @@ from collector_rig import WAIT_S, collector, note, probe_at
 from test_wire import Transport, sent
 from websockets.frames import Opcode
 
-from swarm_collector import descriptors
-from swarm_collector.framing import FrameCutter
 from swarm_collector.ingest.quotas import (
     FRAME_BURST,
     SOURCE_CONNECTION_BURST,
@@ -30,7 +28,9 @@ from swarm_collector.ingest.quotas import (
     Sources,
     source_of,
 )
+from swarm_collector.transport import descriptors
 from swarm_collector.transport.connection_limits import HALF_OPEN_S, ConnectionLimiter, Limits
+from swarm_collector.transport.framing import FrameCutter
 from swarm_collector.transport.stun_server import MAX_SOURCES, SOURCE_BURST, STRANGER_ANSWERS_PER_S, StunServer
 from swarm_collector.transport.websocket import FRAMES_AT_ONCE, UNREAD_BYTES, WebSocketConnection
 from swarm_protocol.packets import stun_packet

@@ -17,11 +17,11 @@ from collector_made import FACTS, hello, id_of, key_of
 from collector_rig import SECRET, Probe, collector, handshake_of, note
 from websockets.asyncio.client import connect
 
-from swarm_collector.members.admission import MEMBER_KEY, PUBLIC_KEY, Row
-from swarm_protocol.curve import may_be_public_key
+from swarm_collector.members.register import MEMBER_KEY, PUBLIC_KEY, Row
 from swarm_protocol.messages.codec import encode
 from swarm_protocol.messages.probe_messages import AboutMe, Refused
 from swarm_protocol.trust import identity, signing
+from swarm_protocol.trust.ed25519_curve import may_be_public_key
 from swarm_storage.store import open_store
 
 PUBLIC = signing.public_key(key_of("kiln"))

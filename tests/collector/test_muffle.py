@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 
-from swarm_collector.log_limit import LogLimit, because
+from swarm_collector.transport.log_limit import LogLimit, because
 from swarm_collector.transport.log_rate_limit import MAX_CAUSES, LogRateLimiter
 from swarm_protocol.units import NS_PER_S
 
@@ -87,7 +87,7 @@ def test_lines_of_any_library_are_limited_by_the_place_they_come_from(monkeypatc
     assert out.getvalue().count("Traceback") == 50
     root.handlers[0].handle(logging.LogRecord("other", logging.INFO, "elsewhere.py", 1, "calm", None, None))
     assert "calm" in out.getvalue()
-    monkeypatch.setattr("swarm_collector.log_limit._log", root)
+    monkeypatch.setattr("swarm_collector.transport.log_limit._log", root)
     limit.close()
     assert "… and 4950 more in the last minute like: socket 50 raised" in out.getvalue()
     assert "… and 4950 more in the last minute like: accept 50" in out.getvalue()

@@ -17,10 +17,10 @@ from msgspec.structs import replace
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
-from swarm_collector.log_limit import LogLimit
 from swarm_collector.scheduling.transfer_leases import DAILY_BYTES
 from swarm_collector.transport.connection_limits import Limits
 from swarm_collector.transport.keepalive import Pulse
+from swarm_collector.transport.log_limit import LogLimit
 from swarm_collector.transport.log_rate_limit import LogRateLimiter
 from swarm_protocol.messages.codec import MAX_MESSAGE_BYTES, encode
 from swarm_protocol.messages.probe_messages import (

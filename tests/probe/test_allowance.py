@@ -11,7 +11,9 @@ import msgspec
 import pytest
 from test_compute_supervisor import FIGURE, TASK, Rig, lines, running
 
-from swarm_probe.compute.allowance import (
+from swarm_probe.compute.job import Done, Measured, Started
+from swarm_probe.compute.supervisor import Compute, ComputeLimits
+from swarm_probe.owner_limits.compute_budget import (
     DAY_PIECES,
     HOUR_PIECES,
     PIECE_NS,
@@ -20,8 +22,6 @@ from swarm_probe.compute.allowance import (
     ComputeBudget,
     parse_allowance,
 )
-from swarm_probe.compute.job import Done, Measured, Started
-from swarm_probe.compute.supervisor import Compute, ComputeLimits
 from swarm_protocol.messages.probe_messages import Challenge, ChallengeReady
 from swarm_protocol.messages.samples import EventSample
 from swarm_protocol.units import NS_PER_S

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from test_daemon import PEER, plan
 
-from swarm_probe.carried import ANSWERED_NS, MAX_PEERS, MEASURED_NS, Carried
+from swarm_probe.measure.carried_members import ANSWERED_NS, MAX_PEERS, MEASURED_NS, Carried
 from swarm_protocol.messages.probe_messages import Peer, Plan
 
 A, B, C = (

@@ -13,12 +13,12 @@ from fake_collector import NODE_ID
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from swarm_probe import meter, strikes
+from swarm_probe.collector_client import hangups, traffic_meter
 from swarm_probe.collector_client.certificate_pinning import Certificates
 from swarm_probe.collector_client.client import ClientState, ClientTimes, CollectorClient
+from swarm_probe.collector_client.hangups import FIRST_S, FORGIVEN_S, MOST_S, Strikes
 from swarm_probe.owner_limits.traffic_budget import HOUR_NS, HOURS, TrafficBudget
 from swarm_probe.spool import Spool
-from swarm_probe.strikes import FIRST_S, FORGIVEN_S, MOST_S, Strikes
 from swarm_protocol.messages.codec import encode
 from swarm_protocol.messages.probe_messages import Hello, HostFacts, Peer, Plan, Welcome
 from swarm_protocol.units import NS_PER_S
@@ -170,7 +170,7 @@ async def test_a_flood_of_any_kind_is_hung_up_on_after_a_few_megabytes(
         state = await rig.hung_up()
         await asyncio.sleep(0.3)  # many of the shortest waits between tries
         assert hostile.connections == 1
-        assert rig.took < meter.BURST_BYTES + (4 << 20)
+        assert rig.took < traffic_meter.BURST_BYTES + (4 << 20)
     assert "it sent more than" in state.text
     assert "; tries again at " in state.text
     assert rig.strikes.last is not None
@@ -260,7 +260,7 @@ def test_it_comes_back_later_and_later_over_restarts_up_to_a_limit(tmp_path: Pat
 
 
 def test_a_file_that_cannot_be_read_or_written_is_no_end(tmp_path: Path) -> None:
-    (tmp_path / strikes.STATE_FILE).write_text("{")
+    (tmp_path / hangups.STATE_FILE).write_text("{")
     assert Strikes.open("here", tmp_path).wait_s(T0) == 0
     held = Strikes.open("here", tmp_path / "gone")
     assert held.add("rate", "too much", T0) == FIRST_S

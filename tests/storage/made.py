@@ -18,7 +18,7 @@ from swarm_protocol.messages.samples import (
     UplinkSample,
 )
 from swarm_protocol.units import NS_PER_S
-from swarm_storage.transaction import NodeBatch
+from swarm_storage.writer.transaction import NodeBatch
 
 T0 = 1_790_000_100 * NS_PER_S  # the start of a bucket
 A, B, C = "a" * 16, "b" * 16, "c" * 16

@@ -16,7 +16,7 @@ from swarm_protocol.units import NS_PER_S
 from swarm_storage.errors import Closed, StoreError
 from swarm_storage.history.replay import restored
 from swarm_storage.store import Store
-from swarm_storage.writer import Committed, Writer
+from swarm_storage.writer.writer import Committed, Writer
 
 Maker = Callable[[], Store]
 WAIT_S = 20.0

@@ -10,12 +10,12 @@ import pytest
 from made import T0, batch, event
 
 from swarm_protocol.units import NS_PER_S
-from swarm_storage import writer as writer_module
 from swarm_storage.errors import Full
 from swarm_storage.sqlite import backend as keeper_module
 from swarm_storage.sqlite.ballast import Ballast
 from swarm_storage.store import open_store
-from swarm_storage.transaction import Transaction
+from swarm_storage.writer import writer as writer_module
+from swarm_storage.writer.transaction import Transaction
 
 HOUR_NS = 3600 * NS_PER_S
 Usage = namedtuple("Usage", "total used free")

@@ -24,7 +24,8 @@ NOW = T0 + 10 * HOUR_NS  # by the clock of the child, which keeps an hour
 CHILD = """
 import os, signal, sys
 from made import A, T0, batch, event, link
-from swarm_storage import sql, transaction, writer
+from swarm_storage import sql
+from swarm_storage.writer import connection, transaction, writer
 from swarm_storage.history import retention, roll_forward
 from swarm_storage.sqlite import backend, schema
 from swarm_storage.store import open_store

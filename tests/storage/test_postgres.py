@@ -17,8 +17,8 @@ from swarm_storage.postgres.postgres_backend import DAY_NS, PostgresBackend, Pos
 from swarm_storage.sqlite import backend as keeper_module
 from swarm_storage.sqlite.schema import VERSION
 from swarm_storage.store import Store, open_store
-from swarm_storage.transaction import Known
-from swarm_storage.writer import Writer
+from swarm_storage.writer.transaction import Known
+from swarm_storage.writer.writer import Writer
 
 pytest.importorskip("psycopg", reason="needs psycopg: pip install 'swarmtop[postgresql]'")
 WAIT_S = 20.0
@@ -136,7 +136,7 @@ def test_only_one_collector_does_the_upkeep(url: str, db: PostgresDb):
 
 
 def test_a_server_that_restarts_costs_a_pause_and_nothing_else(url: str, db: PostgresDb, monkeypatch):
-    from swarm_storage import writer as writer_module
+    from swarm_storage.writer import writer as writer_module
 
     monkeypatch.setattr(writer_module, "RETRY_S", (0.0, 0.0))
     store = open_store(url)

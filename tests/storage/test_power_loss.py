@@ -30,7 +30,7 @@ RECORDED = """
     from power_loss import Recorder
     from made import *
     from swarm_storage.sqlite import backend as backend_module
-    from swarm_storage import writer as writer_module
+    from swarm_storage.writer import writer as writer_module
     recorder = Recorder()
     from swarm_storage.store import open_store
     writer_module.TIDY_EVERY_S = backend_module.TIDY_EVERY_S = 0.0

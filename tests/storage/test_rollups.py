@@ -35,14 +35,14 @@ class Kept:
     """Writes without a writer's thread, so that a test says when upkeep runs."""
 
     def __init__(self, store: Store) -> None:
-        from swarm_storage.transaction import Known
+        from swarm_storage.writer.transaction import Known
 
         self.db = SqliteDb(connect_writer(store.path))
         self._known = Known()
         self._seq = 0
 
     def put(self, *samples: Sample, node_id: str = A) -> None:
-        from swarm_storage.transaction import Transaction
+        from swarm_storage.writer.transaction import Transaction
 
         self._seq += 1
         self.db.begin()

@@ -16,11 +16,11 @@ import pytest
 from made import T0, A, batch, event, link
 from under_load import held, writing
 
-from swarm_storage import integrity
-from swarm_storage import writer as writer_module
 from swarm_storage.errors import Corrupt, DiskFailed, Locked, Moved, StoreError
+from swarm_storage.sqlite import integrity
 from swarm_storage.store import SqliteStore, open_store
-from swarm_storage.writer import Writer
+from swarm_storage.writer import writer as writer_module
+from swarm_storage.writer.writer import Writer
 
 Opened = tuple[SqliteStore, Writer]
 
@@ -266,7 +266,7 @@ def test_a_failing_disk_must_pass_a_check_before_it_is_written_to_again(
         raise failing
 
     with monkeypatch.context() as patch:
-        patch.setattr("swarm_storage.transaction.Transaction.flush", fails)
+        patch.setattr("swarm_storage.writer.transaction.Transaction.flush", fails)
         with pytest.raises(DiskFailed):
             store_batch(writer, 101)
     assert store_batch(writer, 101) == 101

@@ -11,7 +11,6 @@ import pytest
 from made import T0, A, B, bare_host, batch, compute, event, hop, host, link, roofline, uplink
 
 from swarm_protocol.units import NS_PER_S
-from swarm_storage import writer as writer_module
 from swarm_storage.errors import Held
 from swarm_storage.history import retention
 from swarm_storage.history.retention import HOLD_NS, PruneClock, prune_step, vacuum_step
@@ -21,6 +20,7 @@ from swarm_storage.sqlite import backend as keeper_module
 from swarm_storage.sqlite.backend import SqliteBackend
 from swarm_storage.sqlite.connect import connect_writer
 from swarm_storage.store import Store, open_store
+from swarm_storage.writer import writer as writer_module
 
 HOUR_NS = 3600 * NS_PER_S
 

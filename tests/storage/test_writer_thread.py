@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from made import T0, A, batch, event
 
-from swarm_storage import writer as writer_module
 from swarm_storage.errors import Stalled, StoreError, WriterDied
 from swarm_storage.store import Store, open_store
-from swarm_storage.transaction import Transaction
-from swarm_storage.writer import Writer
+from swarm_storage.writer import writer as writer_module
+from swarm_storage.writer.transaction import Transaction
+from swarm_storage.writer.writer import Writer
 
 
 @pytest.fixture

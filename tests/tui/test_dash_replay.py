@@ -18,7 +18,7 @@ from swarm_protocol.messages.samples import ComputeSample, EventSample, HostSamp
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.units import NS_PER_S, ns_from_iso
 from swarm_storage.store import open_store
-from swarm_storage.transaction import NodeBatch
+from swarm_storage.writer.transaction import NodeBatch
 from swarmtop.dashboard.app import Dashboard
 from swarmtop.dashboard.options import DashboardOptions
 from swarmtop.sources.replay import ReplaySource

@@ -13,7 +13,7 @@ from swarm_protocol.messages.samples import ComputeSample, EventSample, HostSamp
 from swarm_protocol.units import NS_PER_S, ns_from_iso
 from swarm_storage.csv_format import CSV_KINDS
 from swarm_storage.store import open_store
-from swarm_storage.transaction import NodeBatch
+from swarm_storage.writer.transaction import NodeBatch
 from swarmtop import cli
 from swarmtop.commands.export import KINDS, ROLLUPS
 from swarmtop.sources.replay import ReplaySource

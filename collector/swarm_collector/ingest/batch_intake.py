@@ -16,7 +16,7 @@ from typing import Final
 
 from swarm_collector.metrics import Histogram
 from swarm_storage.errors import OutOfOrder, QueueFull, StoreError
-from swarm_storage.transaction import NodeBatch
+from swarm_storage.writer.transaction import NodeBatch
 
 BEHIND_MS: Final = 1_000.0  # the writer's queue empties many times within this
 CREDITS: Final = ((0.1, 8), (0.3, 4), (0.5, 2), (float("inf"), 1))  # below this fullness of the queue, so many

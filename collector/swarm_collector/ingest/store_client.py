@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, TypeVar
 
 from swarm_collector.members.membership import Member, NodeEvent
-from swarm_collector.presence import presence_of
+from swarm_collector.members.presence import presence_of
 from swarm_protocol.messages.probe_messages import Hello
 from swarm_protocol.messages.samples import EventSample, RunSample
 from swarm_protocol.messages.viewer_messages import HistoryRequest
@@ -28,8 +28,8 @@ from swarm_storage.history.replay import fill
 from swarm_storage.history.retention import RETAIN_NS
 from swarm_storage.node_erasure import Held, held
 from swarm_storage.store import open_store
-from swarm_storage.transaction import NodeBatch, Transaction
-from swarm_storage.writer import QUEUE_SAMPLES
+from swarm_storage.writer.transaction import NodeBatch, Transaction
+from swarm_storage.writer.writer import QUEUE_SAMPLES
 
 READERS: Final = 2  # a long export leaves the other for charts
 

@@ -1,327 +1,239 @@
-"""Who may join: invites, the keys that node ids belong to, names given by the operator, and revocations.
+"""Run the decisions of `register` in transactions of the store, and carry out what follows from them here.
 
-An invite is good for one machine, until it expires or is revoked; the same machine may paste it again. Only its hash is
-kept. What is kept goes into the store's settings, a row each, and only where it cannot be worked out again: a node
-with an id of 128 bits that came with the token is its key and needs no row.
-
-Every decision (`admit`, `revoke_invite`, `rename`, …) reads a `Book` and returns the rows to be written; the caller
-runs it in one transaction of the store, so that two of them never act on the same state. A `Register` is this
-collector's copy of the rows, for what is only shown. Pure: time is passed in.
+The store decides; this collector's copies (`Register`, `Membership`) follow once it has committed. Other collectors on
+the same database are told which rows changed and read them themselves. While the store takes nothing, a node may join
+by this collector's copies if nothing has to be written for it; invites and operators wait.
 """
 
 from __future__ import annotations
 
-import datetime as dt
-import hashlib
-import secrets
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from swarm_collector.members.membership import NO_TOKEN, Rejected, is_numbered, numbered, swarm_is_full
-from swarm_protocol.curve import may_be_public_key
-from swarm_protocol.messages.samples import Line, NodeId, WallNs
+from swarm_collector.members import register
+from swarm_collector.members.membership import Member, Rejected, token_matches
+from swarm_collector.members.register import MEMBER_KEY, Change, Joiner, Joining, Unreadable
+from swarm_protocol.messages.probe_messages import AboutMe, Hello, Refused
 from swarm_protocol.text import clean_name
-from swarm_protocol.trust import identity
-from swarm_protocol.units import NS_PER_S
+from swarm_protocol.trust import signing
+from swarm_protocol.trust.signing import Handshake, Purpose
+from swarm_protocol.values import address_text
+from swarm_storage.errors import StoreError
+from swarm_storage.writer import transaction
+from swarm_storage.writer.transaction import Transaction
 
-INVITE_KEY: Final = "invite/"
-MEMBER_KEY: Final = "member/"
-PUBLIC_KEY: Final = "key/"  # public key → node id, where that is not made of it: an index of the member rows
-MAX_INVITES: Final = 10_000  # open or used, of late; older ones are forgotten
-CODE_BYTES: Final = 16
-DEFAULT_VALID_NS: Final = 86_400 * NS_PER_S
-KEPT_AFTER_NS: Final = 30 * 86_400 * NS_PER_S  # so long one that is over is still told apart from one never made
-_T = TypeVar("_T", bound=msgspec.Struct)
+if TYPE_CHECKING:
+    from swarm_collector.settings import Settings
+    from swarm_collector.state import SwarmState
 
-
-class Invite(msgspec.Struct, kw_only=True, frozen=True):
-    """One row `invite/ID`. The id is public: the first 8 hex digits of the code's hash."""
-
-    code_sha256: str
-    label: Line = ""  # whom it was for; members of one label count as one voice
-    made_ns: WallNs
-    expires_ns: WallNs
-    used_by: NodeId | None = None
-    used_ns: WallNs = 0
-    revoked: bool = False
-    revision: int = 0  # of this row: the later of two is the one that counts
+STORE_RETRY_MS: Final = 5_000.0
+REVOKED_NOW: Final = "the operator has revoked this machine's membership"
+_T = TypeVar("_T")
 
 
-class Row(msgspec.Struct, kw_only=True, frozen=True):
-    """One row `member/NODE_ID`: what cannot be worked out from the node's key."""
-
-    public_key: str = ""  # hex, whose id this is; empty: the id is made of the key, or its owner has not come back yet
-    invite: str = ""  # id of the invite it came with
-    label: Line = ""  # of that invite
-    name: str = ""  # given by the operator; empty: the probe's own
-    revoked_ns: WallNs = 0
-    revision: int = 0
-
-
-Change = tuple[str, str]  # key and value of a row to be kept
-
-
-class Book(Protocol):
-    """The store inside one transaction, or a copy of it."""
-
-    def settings(self, keys: list[str]) -> Mapping[str, str]: ...
-    def name_of(self, node_id: str) -> str | None: ...
-    def has_name(self, name: str, but: str) -> bool: ...
-    def members(self) -> int: ...
-
-
-# ---------------------------------------------------------------- joining
-
-
-@dataclass(frozen=True, slots=True)
-class Joining:
-    """What a node asks for that has proven to hold the private key of `public_key`."""
-
-    public_key: bytes
-    former_secret: bytes | None  # that it was known by before keys were signed with
-    invite: str
-    token_ok: bool
-    name: str
-    max_members: int
-    recorded_id: str | None = None  # by a member row seen before: databases of before have no rows `key/…`
-
-
-@dataclass(frozen=True, slots=True)
-class Joiner:
-    """A node that may join."""
-
-    node_id: str
-    name: str  # unique in the store
-    changes: tuple[Change, ...]
-    row: Row  # as it is with these changes
-    stored: bool = True  # False: the store takes nothing now, and is told of this node later
-
-
-def admit(book: Book, joining: Joining, now_ns: int) -> Joiner | Rejected:
-    """Decide whether a node may join, under which id and name."""
-    node_id, claims = _whose(book, joining)
-    row = _row(book, node_id)
-    if row.revoked_ns:
-        return Rejected(REVOKED, final=True)
-    changes: list[Change] = []
-    vouched = bool(row.invite) or claims == "secret"  # the secret: it knows what only this node and we were told
-    if claims:
-        row = msgspec.structs.replace(row, public_key=joining.public_key.hex())
-    if joining.invite and not vouched:
-        invite_id = id_of(joining.invite)
-        invite = _invite(book, invite_id)
-        if (refusal := _why_not(invite, joining.invite, node_id, now_ns)) is not None:
-            return Rejected(refusal, final=True)
-        assert invite is not None
-        changes.append(_kept(INVITE_KEY + invite_id, msgspec.structs.replace(invite, used_by=node_id, used_ns=now_ns)))
-        row = msgspec.structs.replace(row, invite=invite_id, label=invite.label)
-        vouched = True
-    if not vouched and not joining.token_ok:
-        return Rejected(NO_TOKEN, final=True)
-    before = book.name_of(node_id)
-    if before is None and book.members() >= joining.max_members:
-        return swarm_is_full(joining.max_members)
-    if claims or changes:
-        row = _next(row)
-        changes.append((MEMBER_KEY + node_id, _text(row)))
-    if claims:
-        changes.append((PUBLIC_KEY + joining.public_key.hex(), node_id))
-    return Joiner(node_id, _unique(book, row.name or joining.name, node_id, before), tuple(changes), row)
-
-
-def _whose(book: Book, joining: Joining) -> tuple[str, str]:
-    """The id of a node, and what it claims an id of 64 bits by that no key is recorded for: "secret", "key" or ""."""
-    recorded = PUBLIC_KEY + joining.public_key.hex()
-    if (node_id := book.settings([recorded]).get(recorded)) is not None:
-        return node_id, ""
-    if joining.recorded_id and _row(book, joining.recorded_id).public_key == joining.public_key.hex():
-        return joining.recorded_id, ""
-    if joining.former_secret is not None and not may_be_public_key(joining.former_secret):
-        # The databases of before do not say of an id whether it is of a secret or of a public key, and both were
-        # hashed alike: what may be the public key of another node is never taken for a secret.
-        former = identity.legacy_node_id(joining.former_secret)
-        if _is_free(book, former):
-            return former, "secret"
-    legacy = identity.legacy_node_id(joining.public_key)
-    if _is_free(book, legacy):
-        return legacy, "key"
-    return identity.node_id(joining.public_key), ""
-
-
-def _is_free(book: Book, legacy_id: str) -> bool:
-    """Is this a node of before whose key is not recorded yet?"""
-    key = MEMBER_KEY + legacy_id
-    has_row = key in book.settings([key])
-    return not _row(book, legacy_id).public_key and (has_row or book.name_of(legacy_id) is not None)
-
-
-def _why_not(invite: Invite | None, code: str, node_id: str, now_ns: int) -> str | None:
-    if invite is None or not secrets.compare_digest(invite.code_sha256, _hash(code)):
-        return "this collector made no such invite; copy the whole line, or ask its operator for another"
-    if invite.revoked:
-        return "this invite was revoked; ask the operator for another"
-    if invite.used_by is not None and invite.used_by != node_id:
-        return "this invite has been used by another machine, and each is good for one; ask the operator for another"
-    if invite.used_by is None and now_ns > invite.expires_ns:
-        expired = dt.datetime.fromtimestamp(invite.expires_ns // NS_PER_S, dt.UTC)
-        return f"this invite expired on {expired:%Y-%m-%d at %H:%M} UTC; ask the operator for another"
+def unproven(
+    asked: Hello | AboutMe, purpose: Purpose, nonce: bytes, settings: Settings, own: tuple[str, int] | None
+) -> Rejected | None:
+    """None: the sender holds the private key of its public key, and signed for this connection to this collector.
+    `own`: where a connection in plain text arrived; None: it is TLS."""
+    if not asked.public_key or not asked.proof:
+        return Rejected("this probe brings no proof of its key: it is of an older swarmtop; update it", final=True)
+    if asked.bound_to not in settings.bound_to(own):
+        return Rejected(_another_way(own), final=True)
+    handshake = Handshake(nonce, settings.collector_id, asked.bound_to)
+    if not signing.verified(asked.public_key, handshake.signed(purpose), asked.proof):
+        return Rejected(
+            "the proof of this node's key is wrong: it was signed for another connection or another collector",
+            final=True,
+        )
     return None
 
 
-# ---------------------------------------------------------------- what an operator does
+def _another_way(own: tuple[str, int] | None) -> str:
+    if own is None:
+        return (
+            "this probe saw another certificate than the collector's own: somebody is in between; check the pin, "
+            "or name the proxy's certificate with --proxy-cert"
+        )
+    return (
+        f"this probe was connected to another address than {address_text(*own)}, where its plain text arrived: "
+        "something in between passes it on; join at that address, or over TLS"
+    )
 
 
-def make_invite(label: str, now_ns: int, valid_ns: int) -> tuple[str, str, Change]:
-    """(code, id, row to keep). The code is shown once and kept nowhere."""
-    code = secrets.token_urlsafe(CODE_BYTES)
-    invite = Invite(code_sha256=_hash(code), label=label, made_ns=now_ns, expires_ns=now_ns + valid_ns)
-    return code, id_of(code), _kept(INVITE_KEY + id_of(code), invite)
+class Admissions:
+    def __init__(self, swarm_state: SwarmState) -> None:
+        self._swarm_state = swarm_state
 
+    async def admit(self, hello: Hello, host: str) -> Joiner | Rejected:
+        """Decide about a node that has proven its key, and put it into the store."""
+        swarm_state = self._swarm_state
+        now_ns = swarm_state.clock.wall_ns()
+        joining = Joining(
+            public_key=hello.public_key,
+            former_secret=hello.node_key,
+            invite=hello.invite,
+            token_ok=token_matches(swarm_state.token, hello.token),
+            name=clean_name(hello.name),
+            max_members=swarm_state.membership.max_members,
+            recorded_id=swarm_state.register.recorded(hello.public_key.hex()),
+        )
+        facts = msgspec.json.encode(hello.facts).decode()
+        if (
+            swarm_state.store_client.shared_url is None
+        ):  # nobody else writes: who is refused by the copy costs no transaction
+            foreseen = self._by_copy(joining, now_ns)
+            if isinstance(foreseen, Rejected):
+                return foreseen
 
-def revoke_invite(book: Book, invite_id: str) -> tuple[Invite, Change] | None:
-    """None: there is no such invite."""
-    invite = _invite(book, invite_id)
-    if invite is None:
-        return None
-    return invite, _kept(INVITE_KEY + invite_id, msgspec.structs.replace(invite, revoked=True))
-
-
-def rename(book: Book, node_id: str, name: str) -> Change | None:
-    """None: another member is called that."""
-    if book.has_name(name, node_id):
-        return None
-    return _kept(MEMBER_KEY + node_id, msgspec.structs.replace(_row(book, node_id), name=name))
-
-
-def set_revoked(book: Book, node_id: str, revoked_ns: int) -> Change:
-    """`revoked_ns` 0: readmitted."""
-    return _kept(MEMBER_KEY + node_id, msgspec.structs.replace(_row(book, node_id), revoked_ns=revoked_ns))
-
-
-# ---------------------------------------------------------------- this collector's copy
-
-
-class Register:
-    def __init__(self, kept: Mapping[str, str]) -> None:
-        """`kept`: the store's settings; rows that cannot be read are left alone."""
-        self.invites: dict[str, Invite] = {}
-        self.rows: dict[str, Row] = {}
-        self._by_key: dict[str, str] = {}  # public key → node id, where that is not made of it
-        self.unreadable = 0
-        self.update(kept.items())
-
-    def update(self, kept: Iterable[Change]) -> None:
-        """Take over rows of the store, unless a later revision of a row is here already."""
-        for key, value in kept:
+        def decision(store: Transaction) -> Joiner | Rejected:
             try:
-                if key.startswith(INVITE_KEY):
-                    _put(self.invites, key.removeprefix(INVITE_KEY), msgspec.json.decode(value, type=Invite))
-                elif key.startswith(MEMBER_KEY):
-                    node_id = key.removeprefix(MEMBER_KEY)
-                    _put(self.rows, node_id, msgspec.json.decode(value, type=Row))
-                    if public_key := self.rows[node_id].public_key:
-                        self._by_key[public_key] = node_id
-            except msgspec.DecodeError:
-                self.unreadable += 1
+                outcome = register.admit(store, joining, now_ns)
+            except Unreadable as error:
+                return Rejected(str(error), final=False, retry_ms=STORE_RETRY_MS)
+            if isinstance(outcome, Joiner):
+                _write(store, outcome.changes)
+                store.member(transaction.Member(outcome.node_id, outcome.name, host, facts, now_ns))
+            return outcome
 
-    def saw(self, node_id: str, row: Row) -> None:
-        """A transaction has found this row, or written it."""
-        _put(self.rows, node_id, row)
+        try:
+            outcome = await self._decide(decision, lambda done: done.changes if isinstance(done, Joiner) else ())
+        except StoreError:
+            outcome = self._by_copy(joining, now_ns)
+            if isinstance(outcome, Joiner) and outcome.changes:
+                return Rejected("the collector cannot store now", final=False, retry_ms=STORE_RETRY_MS)
+            return replace(outcome, stored=False) if isinstance(outcome, Joiner) else outcome
+        if isinstance(outcome, Joiner):
+            swarm_state.register.saw(outcome.node_id, outcome.row)
+            if swarm_state.register.row(outcome.node_id).revoked_ns:  # by a later revision than that transaction found
+                return Rejected(register.REVOKED, final=True)
+        return outcome
 
-    def recorded(self, public_key: str) -> str | None:
-        """The id that a member row says to be of this key (hex)."""
-        return self._by_key.get(public_key)
+    def _by_copy(self, joining: Joining, now_ns: int) -> Joiner | Rejected:
+        return register.admit(_Copy(self._swarm_state), joining, now_ns)
 
-    def id_of_key(self, public_key: bytes, knows: Callable[[str], bool]) -> str:
-        """The id that the holder of this key would join under, as far as is known here. `knows`: of members."""
-        if (node_id := self._by_key.get(public_key.hex())) is not None:
-            return node_id
-        legacy = identity.legacy_node_id(public_key)
-        if (legacy in self.rows or knows(legacy)) and not self.row(legacy).public_key:
-            return legacy
-        return identity.node_id(public_key)
+    # ------------------------------------------------------------ the operator's
 
-    def kept(self, key: str) -> str | None:
-        """The row as the store has it."""
-        kind, _, rest = key.partition("/")
-        if kind == "key":
-            return self._by_key.get(rest)
-        row: Row | Invite | None = self.rows.get(rest) if kind == "member" else self.invites.get(rest)
-        return _text(row) if row is not None else None
+    async def make_invite(self, label: str, valid_ns: int) -> tuple[str, str]:
+        """(code, id). Raises StoreError."""
+        now_ns = self._swarm_state.clock.wall_ns()
+        self._swarm_state.register.forget_old(now_ns)
+        code, invite_id, change = register.make_invite(label, now_ns, valid_ns)
+        await self._decide(lambda store: _write(store, (change,)), lambda _: (change,))
+        return code, invite_id
 
-    def row(self, node_id: str) -> Row:
-        return self.rows.get(node_id, _NO_ROW)
+    async def revoke_invite(self, invite_id: str) -> register.Invite | None:
+        """The invite as it was; None: there is none. Raises StoreError and Unreadable."""
 
-    def forget_old(self, now_ns: int) -> None:
-        """From memory; their rows stay, a few hundred bytes each."""
-        for invite_id in [i for i, each in self.invites.items() if now_ns > each.expires_ns + KEPT_AFTER_NS]:
-            del self.invites[invite_id]
-        while len(self.invites) >= MAX_INVITES:
-            del self.invites[next(iter(self.invites))]
+        def decision(store: Transaction) -> tuple[register.Invite, Change] | None:
+            found = register.revoke_invite(store, invite_id)
+            _write(store, (found[1],) if found else ())
+            return found
 
+        found = await self._decide(_told(decision), lambda done: (done[1],) if done else ())
+        return found[0] if found else None
 
-def _put(rows: dict[str, _T], key: str, row: _T) -> None:
-    have = rows.get(key)
-    if have is None or row.revision >= have.revision:  # type: ignore[attr-defined]
-        rows[key] = row
+    async def rename(self, member: Member, name: str) -> bool:
+        """False: another member is called that. Raises StoreError and Unreadable."""
 
+        def decision(store: Transaction) -> Change | None:
+            change = register.rename(store, member.node_id, name)
+            if change is not None:
+                _write(store, (change,))
+                store.rename(member.node_id, name)
+            return change
 
-# ---------------------------------------------------------------- small parts
+        return await self._decide(_told(decision), lambda done: (done,) if done else ()) is not None
 
-_NO_ROW: Final = Row()
-REVOKED: Final = "the operator has revoked this machine's membership; ask them to readmit it"
+    async def set_revoked(self, member: Member, *, revoked: bool) -> None:
+        """Raises StoreError and Unreadable."""
+        at_ns = self._swarm_state.clock.wall_ns() if revoked else 0
 
+        def decision(store: Transaction) -> Change:
+            change = register.set_revoked(store, member.node_id, at_ns)
+            _write(store, (change,))
+            return change
 
-class Unreadable(Exception):
-    """A row that a decision needs cannot be read; one line."""
+        await self._decide(_told(decision), lambda done: (done,))
 
+    # ------------------------------------------------------------ what follows
 
-def _row(book: Book, node_id: str) -> Row:
-    return _read(book, MEMBER_KEY + node_id, Row) or _NO_ROW
+    async def _decide(self, decision: Callable[[Transaction], _T], changes: Callable[[_T], Sequence[Change]]) -> _T:
+        """Goes on where whoever asked is gone meanwhile: what is committed has to reach the copies too."""
 
+        async def decide() -> _T:
+            outcome = await self._swarm_state.store_client.decide(decision)
+            if isinstance(outcome, Unreadable):
+                raise outcome
+            if rows := tuple(changes(outcome)):
+                self.follow(rows)
+                self._swarm_state.cluster.kept(tuple(key for key, _ in rows))
+            return outcome
 
-def _invite(book: Book, invite_id: str) -> Invite | None:
-    return _read(book, INVITE_KEY + invite_id, Invite)
+        deciding = asyncio.ensure_future(decide())
+        deciding.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+        return await asyncio.shield(deciding)
 
+    def follow(self, rows: Iterable[Change]) -> None:
+        """Take over rows that the store has committed: names, revocations and what is only shown."""
+        swarm_state = self._swarm_state
+        rows = tuple(rows)
+        swarm_state.register.update(rows)
+        for key, _ in rows:
+            member = swarm_state.membership.get(key.removeprefix(MEMBER_KEY)) if key.startswith(MEMBER_KEY) else None
+            if member is None:
+                continue
+            row = swarm_state.register.row(member.node_id)
+            if row.name and row.name != member.name:
+                swarm_state.renamed(member, row.name)
+            if row.revoked_ns and member.session is not None:
+                swarm_state.turn_out(member, Refused(reason=REVOKED_NOW, final=True))
 
-def _read(book: Book, key: str, kind: type[_T]) -> _T | None:
-    value = book.settings([key]).get(key)
-    try:
-        return msgspec.json.decode(value, type=kind) if value is not None else None
-    except msgspec.DecodeError as error:
-        raise Unreadable(f"the row {key} of the store cannot be read; it is of a later swarmtop, or damaged") from error
-
-
-def _kept(key: str, row: Invite | Row) -> Change:
-    return key, _text(_next(row))
-
-
-def _next(row: _T) -> _T:
-    return msgspec.structs.replace(row, revision=row.revision + 1)  # type: ignore[attr-defined]
-
-
-def _text(row: Invite | Row) -> str:
-    return msgspec.json.encode(row).decode()
-
-
-def _unique(book: Book, wanted: str, node_id: str, before: str | None) -> str:
-    """`wanted`, or `wanted-2` and so on where others have it; a node keeps the number it got."""
-    name = clean_name(wanted)
-    if before is not None and (before == name or is_numbered(before, name)):
-        return before
-    candidate, number = name, 1
-    while book.has_name(candidate, node_id):
-        number += 1
-        candidate = numbered(name, number)
-    return candidate
-
-
-def _hash(code: str) -> str:
-    return hashlib.sha256(code.encode()).hexdigest()
+    async def catch_up(self, keys: Sequence[str] | None) -> None:
+        """Another collector has changed these rows; None: any. Raises StoreError."""
+        store_client = self._swarm_state.store_client
+        kept = await store_client.reading(store_client.settings)
+        self.follow((key, kept[key]) for key in (kept if keys is None else keys) if key in kept)
 
 
-def id_of(code: str) -> str:
-    return _hash(code)[:8]
+class _Copy:
+    """The `Book` that this collector has in memory."""
+
+    def __init__(self, swarm_state: SwarmState) -> None:
+        self._swarm_state = swarm_state
+
+    def settings(self, keys: list[str]) -> Mapping[str, str]:
+        kept = self._swarm_state.register.kept
+        return {key: value for key in keys if (value := kept(key)) is not None}
+
+    def name_of(self, node_id: str) -> str | None:
+        member = self._swarm_state.membership.get(node_id)
+        return member.name if member is not None else None
+
+    def has_name(self, name: str, but: str) -> bool:
+        member = self._swarm_state.membership.named(name)
+        return member is not None and member.name == name and member.node_id != but
+
+    def members(self) -> int:
+        return len(self._swarm_state.membership)
+
+
+def _write(store: Transaction, changes: Sequence[Change]) -> None:
+    for key, value in changes:
+        store.setting(key, value)
+
+
+def _told(decision: Callable[[Transaction], _T]) -> Callable[[Transaction], _T]:
+    """A row that cannot be read is an answer, not a fault of the store's."""
+
+    def told(store: Transaction) -> _T:
+        try:
+            return decision(store)
+        except Unreadable as error:
+            return error  # type: ignore[return-value]  # `_decide` raises it
+
+    return told

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from swarm_collector.admission import unproven
+from swarm_collector.members.admission import unproven
 from swarm_protocol.messages.probe_messages import AboutMe, AboutYou, Refused
 from swarm_protocol.text import safe
 from swarm_protocol.units import iso_utc

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from swarm_collector.members.admission import Unreadable
 from swarm_collector.members.membership import Member
+from swarm_collector.members.register import Unreadable
 from swarm_protocol.messages import operator_messages
 from swarm_protocol.text import is_name, safe
 from swarm_protocol.units import NS_PER_S

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from aiohttp import WSCloseCode
 
-from swarm_collector.admission import unproven
 from swarm_collector.ingest.batch_intake import NotCommitted
 from swarm_collector.ingest.batch_validation import BatchOrder, SenderClock, check, off_by
 from swarm_collector.ingest.quotas import SampleQuota
 from swarm_collector.members.addresses import is_public
-from swarm_collector.members.admission import Joiner
+from swarm_collector.members.admission import unproven
 from swarm_collector.members.membership import HEARTBEAT_NS, Admitted, Member, NodeEvent, Rejected, other_protocol
+from swarm_collector.members.register import Joiner
 from swarm_collector.sessions import data_requests
 from swarm_collector.transport.keepalive import SessionOver
 from swarm_collector.transport.websocket import WebSocketConnection
@@ -51,7 +51,7 @@ from swarm_protocol.messages.samples import UplinkSample
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_MS, NS_PER_S
 from swarm_storage.errors import StoreError
-from swarm_storage.transaction import NodeBatch
+from swarm_storage.writer.transaction import NodeBatch
 
 if TYPE_CHECKING:
     from swarm_collector.state import SwarmState

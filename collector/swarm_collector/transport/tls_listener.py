@@ -22,7 +22,7 @@ import ssl
 from asyncio import sslproto
 from typing import Final
 
-from swarm_collector import descriptors
+from swarm_collector.transport import descriptors
 from swarm_collector.transport.connection_limits import Connection, ConnectionLimiter, Watched
 from swarm_protocol.trust.loopback import is_loopback
 

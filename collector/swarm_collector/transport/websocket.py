@@ -20,8 +20,8 @@ from aiohttp import WSCloseCode
 from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, SERVER, Protocol
 
-from swarm_collector.framing import FrameCutter
 from swarm_collector.ingest.quotas import FrameQuota
+from swarm_collector.transport.framing import FrameCutter
 from swarm_collector.transport.keepalive import Pulse, SessionOver
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_S

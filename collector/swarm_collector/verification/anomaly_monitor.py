@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Final
 
 from swarm_collector.members.addresses import is_public
-from swarm_collector.members.admission import Register
 from swarm_collector.members.membership import Member, Membership, NodeEvent
+from swarm_collector.members.register import Register
 from swarm_collector.verification.anomalies import Anomalies, Reporter, is_instant, network_of
 from swarm_collector.verification.compute_attestation import Verdict
 from swarm_protocol.messages.samples import LinkSample, Sample, UplinkSample

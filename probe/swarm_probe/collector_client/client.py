@@ -24,13 +24,13 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from swarm_probe.collector_client.certificate_pinning import Certificates, OldCollector
 from swarm_probe.collector_client.connection_errors import closing_words, resting_words, why_not
+from swarm_probe.collector_client.dial import dial
+from swarm_probe.collector_client.hangups import Strikes
 from swarm_probe.collector_client.join_url import collector_of
-from swarm_probe.dial import dial
+from swarm_probe.collector_client.traffic_meter import Meter, MeteredConnection
 from swarm_probe.measure.uplink import look
-from swarm_probe.meter import Meter, MeteredConnection
 from swarm_probe.owner_limits.traffic_budget import BACK_SHARE, TrafficBudget
 from swarm_probe.spool import Spool
-from swarm_probe.strikes import Strikes
 from swarm_protocol.messages.codec import MAX_MESSAGE_BYTES, DecodeError, encode
 from swarm_protocol.messages.probe_messages import (
     Ack,

@@ -10,9 +10,9 @@ from typing import Final
 
 import psutil
 
-from swarm_probe.compute.allowance import ComputeBudget
 from swarm_probe.machine.host import memory
-from swarm_probe.readings import Readings, reason
+from swarm_probe.machine.readings import Readings, reason
+from swarm_probe.owner_limits.compute_budget import ComputeBudget
 from swarm_protocol.units import BYTES_PER_GIB
 
 FREE_SHARE: Final = 0.5  # of the memory that is free when the child starts

@@ -22,7 +22,6 @@ from typing import Final
 
 import msgspec
 
-from swarm_probe.compute.allowance import Allowance, ComputeBudget
 from swarm_probe.compute.attestation_client import Answer, Challenger
 from swarm_probe.compute.child import FREE_SHARE, Watched, free_bytes, why_unwatched
 from swarm_probe.compute.job import (
@@ -41,6 +40,7 @@ from swarm_probe.compute.job import (
 )
 from swarm_probe.machine.conditions import Conditions, ConditionWatch
 from swarm_probe.machine.host import torch_version
+from swarm_probe.owner_limits.compute_budget import Allowance, ComputeBudget
 from swarm_protocol.messages.probe_messages import Challenge, ComputeTask
 from swarm_protocol.messages.samples import EventSample, ProbeSample
 from swarm_protocol.text import safe

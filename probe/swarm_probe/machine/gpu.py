@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from swarm_probe.readings import reason
+from swarm_probe.machine.readings import reason
 
 T = TypeVar("T")
 

@@ -24,7 +24,7 @@ import psutil
 
 from swarm_probe.machine.conditions import Conditions, conditions
 from swarm_probe.machine.gpu import GpuReading, Gpus
-from swarm_probe.readings import Readings, Unreadable
+from swarm_probe.machine.readings import Readings, Unreadable
 from swarm_protocol.messages.probe_messages import GpuFacts, HostFacts
 from swarm_protocol.messages.samples import EventSample, HostSample
 from swarm_protocol.text import safe

@@ -13,7 +13,7 @@ from typing import Final
 
 import psutil
 
-from swarm_probe.readings import Readings
+from swarm_probe.machine.readings import Readings
 from swarm_protocol.units import BITS_PER_BYTE, NS_PER_S
 
 BUSY_MBPS: Final = 1.0  # a call or a stream takes more; chatter of idle programs far less

@@ -28,9 +28,9 @@ from swarm_storage.rows import BUCKET_NS, TABLES, Row, Table
 from swarm_storage.sql import Arguments, Db, transaction
 from swarm_storage.sqlite.backend import STEP_PAUSE_S, TIDY_EVERY_S, Prunes
 from swarm_storage.store import Store
-from swarm_storage.transaction import Known, NodeBatch
-from swarm_storage.writer import Writer
-from swarm_storage.writer_tasks import Committed
+from swarm_storage.writer.tasks import Committed
+from swarm_storage.writer.transaction import Known, NodeBatch
+from swarm_storage.writer.writer import Writer
 
 if TYPE_CHECKING:
     import psycopg

@@ -17,7 +17,6 @@ from typing import Final, Protocol
 
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.errors import Corrupt, Full, Held, Moved, StoreError, from_sqlite
-from swarm_storage.files import OpenFiles, database_problem, fold, inode, is_unlinked, save_copy
 from swarm_storage.history.retention import (
     HOLD_NS,
     RETAIN_NS,
@@ -28,11 +27,12 @@ from swarm_storage.history.retention import (
     vacuum_step,
 )
 from swarm_storage.history.roll_forward import roll_step
-from swarm_storage.integrity import START_S, quick_check
 from swarm_storage.sql import Db, SqliteDb
 from swarm_storage.sqlite.ballast import Ballast
 from swarm_storage.sqlite.connect import BUSY_MS, WriterLock, beside, connect_writer, fold_log
-from swarm_storage.transaction import Known, NodeBatch
+from swarm_storage.sqlite.file_identity import OpenFiles, database_problem, fold, inode, is_unlinked, save_copy
+from swarm_storage.sqlite.integrity import START_S, quick_check
+from swarm_storage.writer.transaction import Known, NodeBatch
 
 TIDY_EVERY_S: Final = 10.0
 STEP_PAUSE_S: Final = 0.1  # between two steps while there is more to do

@@ -12,7 +12,7 @@ from websockets.exceptions import InvalidURI
 from websockets.proxy import get_proxy
 from websockets.uri import parse_uri
 
-from swarm_probe.meter import RECEIVE_BUFFER_BYTES
+from swarm_probe.collector_client.traffic_meter import RECEIVE_BUFFER_BYTES
 
 PORTS = {"ws": 80, "wss": 443}
 

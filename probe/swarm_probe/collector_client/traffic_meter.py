@@ -22,9 +22,9 @@ from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection
 
+from swarm_probe.collector_client.hangups import Kind
 from swarm_probe.owner_limits.rate_limits import Bucket
 from swarm_probe.owner_limits.traffic_budget import TCP_CONNECTION, TCP_SHARE, TrafficBudget
-from swarm_probe.strikes import Kind
 
 BYTES_PER_S: Final = 64 << 10
 BURST_BYTES: Final = 4 << 20

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from swarm_storage.errors import OutOfOrder, StoreError
-from swarm_storage.transaction import NodeBatch, Transaction
+from swarm_storage.writer.transaction import NodeBatch, Transaction
 
 OWED_S: Final = 120.0  # what is in flight behind a refused batch is long gone with its connection by then
 Epoch = tuple[str, int]

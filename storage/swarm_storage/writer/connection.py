@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from swarm_storage.errors import StoreError
 from swarm_storage.sql import Db
 from swarm_storage.sqlite.backend import Backend
-from swarm_storage.transaction import Known, Transaction
-from swarm_storage.writer_tasks import Task
+from swarm_storage.writer.tasks import Task
+from swarm_storage.writer.transaction import Known, Transaction
 
 _log = logging.getLogger("swarm_storage")
 
