@@ -138,6 +138,14 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A node that a plan could not consider."""
+
+    node: str
+    why: str  # what is not known, and what to do
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     prediction: Prediction
     objective: Objective
@@ -145,6 +153,8 @@ class Plan:
     gap: float  # (found − bound) / bound
     exact: bool
     losses_ms: float = 0.0  # of expected losses of its nodes, in what the bound is compared with; 0: not asked for
+    left_out: tuple[LeftOut, ...] = ()  # nodes that are not known well enough to be considered
+    considered: int = 0  # nodes that were
 
 
 @dataclass(frozen=True, slots=True)

@@ -232,9 +232,9 @@ def test_cards_whose_driver_does_not_answer_keep_their_size_and_their_free_memor
 
 
 def test_a_card_that_does_not_say_its_size_makes_the_memory_unknown_not_zero():
-    unsaid = GpuFacts(name="Orin", vram_bytes=0)
+    unsaid = GpuFacts(name="NVIDIA Graphics Device", vram_bytes=0)
     builder = three(facts=HostFacts(system="s", cpu="c", cores=1, ram_bytes=1, gpus=(unsaid,)))
-    builder.sample(A, host(gpu="Orin"))
+    builder.sample(A, host(gpu="NVIDIA Graphics Device"))
     swarm = builder.snapshot(T0)
     assert np.isnan(swarm.nodes["vram_bytes"]).all()
     assert swarm.nodes["host_at_ns"][0] == T0
@@ -502,3 +502,49 @@ def test_what_was_measured_over_quic_says_so():
     builder.sample(A, HopSample(at_ns=T0, peer=B, transport="quic", **hop))
     builder.sample(A, HopSample(at_ns=T0, peer=C, **hop))
     assert builder.snapshot(T0).links["hop_transport"][0].tolist() == [0, Transport.QUIC, Transport.TCP]
+
+
+def _with_card(*gpus: GpuFacts, ram_gib: float = 64, cpu: str = "c") -> Swarm:
+    builder = SwarmBuilder()
+    facts = HostFacts(system="Linux x86_64", cpu=cpu, cores=8, ram_bytes=int(ram_gib * 2**30), gpus=gpus)
+    builder.node(A, "a", facts, seen_ns=T0)
+    return builder.snapshot(T0)
+
+
+def test_a_node_that_nobody_timed_takes_its_data_sheet_and_says_so() -> None:
+    swarm = _with_card(GpuFacts(name="NVIDIA GeForce RTX 4090", vram_bytes=24564 << 20))
+    assert (swarm.nodes["mem_gbps"][0], swarm.nodes["mem_kind"][0]) == (1008, Kind.ESTIMATE)
+    assert (swarm.facts[0].sheet, swarm.facts[0].device_class) == ("GeForce RTX 4090", "gaming-gpu")
+
+
+def test_a_measured_roofline_replaces_the_data_sheet() -> None:
+    builder = SwarmBuilder()
+    card = GpuFacts(name="NVIDIA GeForce RTX 4090", vram_bytes=24564 << 20)
+    builder.node(A, "a", HostFacts(system="s", cpu="c", cores=1, ram_bytes=1 << 30, gpus=(card,)), seen_ns=T0)
+    assert builder.snapshot(T0).facts[0].sheet
+    builder.sample(A, RooflineSample(at_ns=T0, device="RTX 4090", dtype="fp16", mem_gbps=870.0, tflops=150.0))
+    swarm = builder.snapshot(T0)
+    assert (swarm.nodes["mem_gbps"][0], swarm.nodes["mem_kind"][0]) == (870, Kind.MEASURED)
+    assert (swarm.facts[0].sheet, swarm.facts[0].device_class) == ("", "gaming-gpu")
+
+
+def test_unlike_cards_of_a_live_node_are_weighed_by_their_memory() -> None:
+    cards = [GpuFacts(name=f"{name} #{i}", vram_bytes=gib << 30) for i, (name, gib) in
+             enumerate((("NVIDIA GeForce RTX 3090", 24), ("NVIDIA RTX A4000", 16)))]  # fmt: skip
+    swarm = _with_card(*cards)
+    assert swarm.nodes["mem_gbps"][0] == pytest.approx(40 / (24 / 936 + 16 / 448))
+    assert swarm.nodes["vram_bytes"][0] == 40 << 30
+
+
+def test_a_card_without_memory_of_its_own_takes_the_machines_and_says_so() -> None:
+    """GB10: its driver answers [N/A]."""
+    swarm = _with_card(GpuFacts(name="NVIDIA GB10", vram_bytes=0), ram_gib=119.6)
+    assert swarm.nodes["vram_bytes"][0] == pytest.approx(119.6 * 7 / 8 * 2**30)
+    assert (swarm.facts[0].device, swarm.facts[0].device_class) == ("NVIDIA GB10 (unified memory)", "apu")
+    assert swarm.nodes["mem_gbps"][0] == 273
+
+
+def test_a_shared_out_processor_gets_no_data_sheet() -> None:
+    swarm = _with_card(cpu="AMD EPYC 7763 64-Core Processor")
+    assert np.isnan(swarm.nodes["mem_gbps"][0])
+    assert (swarm.facts[0].sheet, swarm.facts[0].device_class) == ("", "x86")

@@ -25,7 +25,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: str, swarm: Path = GARAGE) -
 
 def test_json_is_that_of_predict_with_what_a_plan_adds(capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(run(capsys, "--json"))
-    assert list(found)[-4:] == ["objective", "bound_ms", "gap", "launch"]
+    assert list(found)[-5:] == ["objective", "bound_ms", "gap", "left_out", "launch"]
     assert found["objective"] == "latency"
     assert found["launch"] is None
     assert found["bound_ms"] <= found["tpot_ms"]["p50"] * (1 + 1e-6)

@@ -28,7 +28,13 @@ def some(names: Iterable[str]) -> str:
 
 def notes(swarm: Swarm, costs: Costs, model: ModelShape, workload: Workload) -> tuple[str, ...]:
     """About every row of `costs`; who predicts one placement asks about its nodes only."""
-    lines = [*_of_compute(costs, model, workload), *_of_network(swarm, costs, model, workload), *_of_engine(costs)]
+    lines = [
+        *_of_compute(costs, model, workload),
+        *_of_sheets(swarm, costs),
+        *_of_network(swarm, costs, model, workload),
+        *_of_engine(costs),
+        *swarm.assumed,
+    ]
     if model.dense_ids:
         lines.append(f"{len(model.dense_ids)} of {model.layers} layers have a plain MLP; time counts each as the mean")
     return tuple(dict.fromkeys(lines))
@@ -56,6 +62,17 @@ def _of_compute(costs: Costs, model: ModelShape, workload: Workload) -> list[str
     if who := some(name for name, beats in zip(names, costs.layer.beats_roofline, strict=True) if beats):
         lines.append(f"the layer time of {who} beats its own mem_gbps; one of the two is wrong")
     return lines
+
+
+def _of_sheets(swarm: Swarm, costs: Costs) -> list[str]:
+    """Whose bandwidth and matrix rate are a data sheet's, where they stand in for layer times."""
+    sheets: dict[str, list[str]] = {}
+    for row, name, how in zip(costs.rows, costs.tables.names, costs.layer.how, strict=True):
+        if swarm.facts[row].sheet and how is How.ROOFLINE:
+            sheets.setdefault(swarm.facts[row].sheet, []).append(name)
+    return [
+        f"bandwidth and matrix rate of {some(names)} from the data sheet of {sheet}" for sheet, names in sheets.items()
+    ]
 
 
 def _of_network(swarm: Swarm, costs: Costs, model: ModelShape, workload: Workload) -> list[str]:

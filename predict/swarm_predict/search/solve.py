@@ -21,6 +21,7 @@ from swarm_predict.cost.build import build_tables
 from swarm_predict.cost.engines import engine_facts
 from swarm_predict.cost.tables import CostTables
 from swarm_predict.forecast.prediction import predict
+from swarm_predict.left_out import known_well_enough, left_out
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.search.bounds.certify import certify
 from swarm_predict.search.chain import TIE_MS, Bools, Chain, chain_of, split_of
@@ -31,7 +32,17 @@ from swarm_predict.search.infeasible import why_not
 from swarm_predict.search.period import holds, limit, periods
 from swarm_predict.search.pinned import Pins, check_pins, solve_pinned
 from swarm_predict.search.star import solve_star
-from swarm_predict.types import BadPlacement, DoesNotFit, Objective, Placement, Plan, Stage, Workload
+from swarm_predict.types import (
+    BadPlacement,
+    DoesNotFit,
+    LeftOut,
+    NotMeasured,
+    Objective,
+    Placement,
+    Plan,
+    Stage,
+    Workload,
+)
 from swarm_protocol.snapshot.swarm import Ints, Swarm
 from swarm_protocol.units import gib, transfer_ms
 
@@ -153,6 +164,8 @@ def plan(
     check_pins(pins, model.layers)
     pinned_rows = _rows(swarm, [stage.node for stage in pins], "--pin")
     pinned = {row: (stage.first, stage.last) for row, stage in zip(pinned_rows, pins, strict=True)}
+    forbid = list(forbid)
+    missing = left_out(swarm, tables, workload.client or swarm.client, forbid)
     forbidden, required = _rows(swarm, forbid, "--forbid"), [*_rows(swarm, require, "--require"), *pinned]
 
     def best(priced: CostTables) -> Found:
@@ -179,7 +192,9 @@ def plan(
         if pinned:
             found = _pinned(paid, pinned, found, forbidden, frozenset(required), max_stages, objective, time_limit_s)
     except DoesNotFit as error:
-        raise DoesNotFit(f"{model.name} {_need(swarm, model, workload)}: {error}") from error
+        raise DoesNotFit(f"{model.name} {_need(swarm, model, workload)}: {error}{_without(missing)}") from error
+    except NotMeasured as error:
+        raise NotMeasured(f"{error}{_without(missing)}") from error
     order, layers = [*found.order], [*found.layers]
     return Plan(
         prediction=predict(swarm, model, placement_of(tables, found), workload),
@@ -188,7 +203,14 @@ def plan(
         gap=found.gap,
         exact=found.exact,
         losses_ms=paid.price(order, layers) - tables.price(order, layers),
+        left_out=missing,
+        considered=known_well_enough(swarm, missing, forbid),
     )
+
+
+def _without(missing: Sequence[LeftOut]) -> str:
+    """Who was not considered, at the end of an error."""
+    return "".join(f"; left out: {each.node}, {each.why}" for each in missing)
 
 
 def _pinned(

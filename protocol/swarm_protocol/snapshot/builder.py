@@ -38,7 +38,7 @@ from swarm_protocol.messages.samples import (
 )
 from swarm_protocol.snapshot.event_log import EventLog
 from swarm_protocol.snapshot.link_table import LinkTable
-from swarm_protocol.snapshot.node_figures import device_of, host_figures, memory_bytes, named
+from swarm_protocol.snapshot.node_figures import class_of, device_of, host_figures, memory_bytes, named, sheet_of
 from swarm_protocol.snapshot.swarm import (
     NODE_COLUMNS,
     Floats,
@@ -337,6 +337,9 @@ class SwarmBuilder:
         if known is None and len(node.rooflines) >= MAX_LAYERS:
             return False
         node.rooflines[key] = sample
+        if known is None:
+            node.shown = None  # its data sheet is no longer needed
+        self._node_columns["mem_kind"][i] = Kind.MEASURED
         self._node_columns["mem_gbps"][i] = max(each.mem_gbps for each in node.rooflines.values())
         self._node_columns["tflops"][i] = max(each.tflops for each in node.rooflines.values())
         return True
@@ -357,9 +360,13 @@ class SwarmBuilder:
         n = len(self._nodes)
         nodes = {name: column[:n].copy() for name, column in self._node_columns.items()}
         nodes["state"] = self._aged(nodes["state"], nodes["seen_ns"], now_ns)
+        facts = tuple(self._facts(node) for node in self._nodes)
+        for i, known in enumerate(facts):
+            if known.sheet:
+                self._from_sheet(nodes, i)
         return Swarm(
             at_ns=now_ns,
-            facts=tuple(self._facts(node) for node in self._nodes),
+            facts=facts,
             nodes=nodes,
             links=self._links.columns(n),
             source=source,
@@ -407,6 +414,7 @@ class SwarmBuilder:
         if node.shown is None:
             facts = node.facts
             note = node.note
+            machine = sheet_of(facts) if not node.layers and not node.rooflines else None
             if not note and not node.layers and facts is not None and facts.torch is None:
                 note = "torch not installed: pip install 'swarmtop[torch]'"
             node.shown = NodeFacts(
@@ -417,8 +425,17 @@ class SwarmBuilder:
                 host=node.host,
                 note=note,
                 layers=tuple(node.layers.values()),
+                device_class=class_of(facts),
+                sheet=machine.name if machine is not None else "",
             )
         return node.shown
+
+    def _from_sheet(self, nodes: dict[str, npt.NDArray[Any]], i: int) -> None:
+        """Bandwidth and matrix rate of a node whose layers nobody has timed yet."""
+        machine = sheet_of(self._nodes[i].facts)
+        if machine is not None:
+            nodes["mem_gbps"][i], nodes["mem_kind"][i] = machine.mem_gbps, Kind.ESTIMATE
+            nodes["tflops"][i] = np.nan if machine.tflops is None else machine.tflops
 
     def _name_of(self, node_id: str) -> str | None:
         i = self._index.get(node_id)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from swarm_protocol.messages.probe_messages import HostFacts
 from swarm_protocol.messages.samples import HostSample, NatKind
 from swarm_protocol.snapshot.swarm import Nat
+from swarm_protocol.units import BYTES_PER_GIB
+
+if TYPE_CHECKING:  # the table of devices is read at the first machine that has a card
+    from swarm_protocol.devices.machines import Machine
 
 RAM_SHARE: Final = 0.5  # of a machine without a GPU: the system, the engine and its owner live in the other half
 
@@ -27,7 +31,54 @@ def memory_bytes(facts: HostFacts) -> float:
         return float(facts.offer_bytes)
     if not facts.gpus:
         return facts.ram_bytes * RAM_SHARE if facts.ram_bytes else math.nan
-    return float(sum(gpu.vram_bytes for gpu in facts.gpus)) if all(gpu.vram_bytes for gpu in facts.gpus) else math.nan
+    if all(gpu.vram_bytes for gpu in facts.gpus):
+        return float(sum(gpu.vram_bytes for gpu in facts.gpus))
+    return unified_bytes(facts) if shares_memory(facts) else math.nan
+
+
+def shares_memory(facts: HostFacts) -> bool:
+    """Its GPU's driver states no memory, since it uses the machine's (GB10, Jetson): known by the name."""
+    if len(facts.gpus) != 1 or facts.gpus[0].vram_bytes:
+        return False
+    machine = sheet_of(facts)
+    return machine is not None and machine.unified
+
+
+def unified_bytes(facts: HostFacts) -> float:
+    """What layers may take of memory that processor and GPU share."""
+    machine = sheet_of(facts)
+    if machine is None or machine.vram_gib is None:
+        return math.nan
+    return machine.vram_gib * BYTES_PER_GIB
+
+
+def sheet_of(facts: HostFacts | None) -> Machine | None:
+    """What data sheets say of this machine's cards; without cards, of its chip. None: one of them is not known."""
+    if facts is None:
+        return None
+    from swarm_protocol.devices.machines import machine_with
+
+    ram_gib = facts.ram_bytes / BYTES_PER_GIB
+    if facts.gpus:
+        sizes = tuple(gpu.vram_bytes / BYTES_PER_GIB or None for gpu in facts.gpus)
+        alone = len(facts.gpus) == 1 and sizes[0] is None
+        return machine_with(tuple(gpu.name for gpu in facts.gpus), (ram_gib,) if alone else sizes)
+    # a cloud's processor is shared out: its name says nothing of what one machine gets
+    machine = machine_with((facts.cpu,), (ram_gib,)) if facts.cpu else None
+    return machine if machine is not None and machine.device_class in ("apple", "apu", "board") else None
+
+
+def class_of(facts: HostFacts | None) -> str:
+    """The device class of a machine; of one without a known card, that of its processor."""
+    machine = sheet_of(facts)
+    if machine is not None or facts is None:
+        return machine.device_class if machine is not None else ""
+    if facts.gpus:
+        return ""
+    words = f"{facts.system} {facts.cpu}".lower()
+    if any(word in words for word in ("aarch64", "arm64", "neoverse")):
+        return "arm"
+    return "x86" if "x86_64" in words or "amd64" in words else ""
 
 
 def host_figures(samples: Sequence[HostSample], facts: HostFacts | None) -> dict[str, float | None]:
@@ -54,6 +105,8 @@ def device_of(facts: HostFacts | None) -> str:
     """`2× RTX 3090`, `cpu: AMD EPYC`; empty: unknown."""
     if facts is None:
         return ""
+    if shares_memory(facts):
+        return f"{facts.gpus[0].name} (unified memory)"
     return named([gpu.name for gpu in facts.gpus]) or (f"cpu: {facts.cpu}" if facts.cpu else "")
 
 
@@ -75,7 +128,11 @@ def _memory_now(
     if gpus:
         total = _over(sum, [gpu.vram_total_bytes for gpu in gpus])
         free = _over(sum, [gpu.vram_free_bytes for gpu in gpus])
-        return (memory_bytes(facts) if total is None and facts is not None else total), free
+        if total is None and facts is not None:
+            total = memory_bytes(facts)
+            if shares_memory(facts):
+                free = None if newest.ram_free_bytes is None else min(total, float(newest.ram_free_bytes))
+        return total, free
     if facts is not None and facts.gpus:  # the driver did not answer: the cards are still there
         return memory_bytes(facts), None
     if newest.ram_total_bytes is None:  # this reading does not say, the facts may

@@ -104,6 +104,7 @@ NODE_COLUMNS: Final[dict[str, type[np.generic]]] = {
     "height_ms": np.float64,
     "place_spread": np.float64,  # relative: half of this node's estimates are within it
     "spooled": np.int64,  # batches the probe still holds
+    "mem_kind": np.uint8,  # of mem_gbps and tflops: ESTIMATE is a data sheet's
 }
 
 LINK_COLUMNS: Final[dict[str, type[np.generic]]] = {
@@ -168,6 +169,8 @@ class NodeFacts:
     region: str = ""
     note: str = ""  # why something is missing ("torch not installed: pip install 'swarmtop[torch]'")
     layers: tuple[LayerTime, ...] = ()
+    device_class: str = ""  # one of swarm_protocol.devices.table.CLASSES; empty = unknown
+    sheet: str = ""  # the device whose data sheet mem_gbps and tflops are from; empty: they are measured or written
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +193,7 @@ class Swarm:
     source: str = ""  # "10.0.0.5:9470", a file's name
     events: tuple[Event, ...] = ()
     runs: tuple[RunSample, ...] = ()  # of watched engines, oldest first
+    assumed: tuple[str, ...] = ()  # of a swarm made from names: what nobody measured, one line each
     _index: dict[str, int] = field(default_factory=dict, repr=False)
 
     @classmethod

@@ -5,7 +5,8 @@ The format is in docs/swarm-file.md. Unknown keys are refused, so that a typing 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 import numpy as np
@@ -14,6 +15,10 @@ from msgspec import Meta
 from swarm_protocol.snapshot.swarm import Kind, LayerTime, NodeFacts, Path, Swarm
 from swarm_protocol.text import is_name
 from swarm_protocol.units import BYTES_PER_GIB
+
+if TYPE_CHECKING:  # the table of devices is read only where a file names one
+    from swarm_protocol.devices.fill import End
+    from swarm_protocol.devices.machines import Machine
 
 Positive = Annotated[float, Meta(gt=0, le=1e12)]
 NotNegative = Annotated[float, Meta(ge=0, le=1e12)]
@@ -35,8 +40,14 @@ class _Layer(msgspec.Struct, forbid_unknown_fields=True):
     dtype: str = ANY  # of the weights it was measured with; "*": whatever --weights says
 
 
-class _Node(msgspec.Struct, forbid_unknown_fields=True):
+class NodeEntry(msgspec.Struct, forbid_unknown_fields=True):
+    """One [[node]] of the file."""
+
     name: str
+    gpu: str = ""  # by name: fills memory, bandwidth, matrix rate and class; figures of the file win
+    count: Annotated[int, Meta(ge=1, le=64)] = 1  # of `gpu`, in this machine
+    access: str | None = None  # a key of devices.access.ACCESS: fills up, down, round trip and jitter
+    city: str | None = None
     vram_gib: NotNegative | None = None
     up_mbps: Positive | None = None
     down_mbps: Positive | None = None
@@ -64,7 +75,7 @@ class _Client(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
-    node: Annotated[tuple[_Node, ...], Meta(min_length=1, max_length=20_000)]
+    node: Annotated[tuple[NodeEntry, ...], Meta(min_length=1, max_length=20_000)]
     link: tuple[_Link, ...] = ()
     client: _Client | None = None
 
@@ -75,24 +86,89 @@ def parse_swarm(text: str, source: str = "") -> Swarm:
         file = msgspec.toml.decode(text.encode(), type=_File)
     except (msgspec.DecodeError, UnicodeError) as error:  # ValidationError is one; bad TOML is another
         raise SwarmFileError(str(error)) from error
-    names = [node.name for node in file.node]
-    for name in names:
-        if not is_name(name):
-            raise SwarmFileError(f"node name {name!r} is not 1 to 32 of A-Z a-z 0-9 . _ -")
-    for name in names:
-        if names.count(name) > 1:
-            raise SwarmFileError(f"node {name!r} is there twice; names must differ")
-    swarm = Swarm.empty(tuple(_facts(node) for node in file.node), source=source)
-    _fill_nodes(swarm, file.node)
+    client = file.client.node if file.client is not None else None
+    swarm = swarm_of(file.node, source, client)
     for link in file.link:
         _fill_link(swarm, link)
     if file.client is not None:
         _require(swarm, file.client.node, "[client]")
         swarm.client = file.client.node
+    _assume(swarm, file.node)
     return swarm
 
 
-def _facts(node: _Node) -> NodeFacts:
+def swarm_of(nodes: Sequence[NodeEntry], source: str = "", client: str | None = None) -> Swarm:
+    """The nodes, with what their names say of hardware and lines; no links yet. Raises SwarmFileError.
+
+    A `device` without vram_gib gives the node its memory too, unless it is the client, which serves only if told to.
+    """
+    names = [node.name for node in nodes]
+    for name in names:
+        if not is_name(name):
+            raise SwarmFileError(f"node name {name!r} is not 1 to 32 of A-Z a-z 0-9 . _ -")
+    for name in set(names) if len(set(names)) != len(names) else ():
+        if names.count(name) > 1:
+            raise SwarmFileError(f"node {name!r} is there twice; names must differ")
+    machines = [_machine(node) for node in nodes]
+    facts = tuple(_facts(node, machine) for node, machine in zip(nodes, machines, strict=True))
+    swarm = Swarm.empty(facts, source=source)
+    _fill_nodes(swarm, nodes)
+    for i, (node, machine) in enumerate(zip(nodes, machines, strict=True)):
+        if machine is not None:
+            from swarm_protocol.devices.fill import fill_hardware
+
+            fill_hardware(swarm, i, machine, memory=bool(node.gpu) or node.name != client)
+    if any(node.access is not None or node.city is not None for node in nodes):
+        from swarm_protocol.devices.fill import fill_lines
+
+        fill_lines(swarm, _ends(nodes))
+    return swarm
+
+
+def _assume(swarm: Swarm, nodes: Sequence[NodeEntry]) -> None:
+    """Says what was taken from lines and cities, once links have replaced what they know better."""
+    if any(node.access is not None or node.city is not None for node in nodes):
+        from swarm_protocol.devices.fill import assumptions
+
+        swarm.assumed = assumptions(swarm, _ends(nodes))
+
+
+def _machine(node: NodeEntry) -> Machine | None:
+    """Of `gpu`, else of `device` where no layer time is given. None: nothing to be filled."""
+    if not node.gpu:
+        if node.count != 1:
+            raise SwarmFileError(f"node {node.name!r}: count goes with gpu")
+        if not node.device or node.layer:
+            return None
+    from swarm_protocol.devices.machines import UnknownDevice, machine_of
+
+    try:
+        machine = machine_of(node.gpu or node.device, node.count)
+    except UnknownDevice as error:
+        if not node.gpu or (node.vram_gib is not None and (node.mem_gbps is not None or node.layer)):
+            return None  # a name of somebody's own, with all that matters beside it
+        raise SwarmFileError(f"node {node.name!r}: {error}") from error
+    if node.gpu and machine.vram_gib is None and node.vram_gib is None:
+        raise SwarmFileError(
+            f"node {node.name!r}: {machine.name} uses the memory of its machine; add its size to the name as in "
+            f"'{node.gpu} 64GB', or give vram_gib"
+        )
+    return machine
+
+
+def _ends(nodes: Sequence[NodeEntry]) -> list[End]:
+    from swarm_protocol.devices.fill import end_of
+
+    found = []
+    for node in nodes:
+        try:
+            found.append(end_of(node.access, node.city))
+        except ValueError as error:
+            raise SwarmFileError(f"node {node.name!r}: {error}") from error
+    return found
+
+
+def _facts(node: NodeEntry, machine: Machine | None) -> NodeFacts:
     layers = tuple(
         LayerTime(
             model=layer.model,
@@ -105,10 +181,30 @@ def _facts(node: _Node) -> NodeFacts:
         )
         for layer in node.layer
     )
-    return NodeFacts(node_id=node.name, name=node.name, device=node.device, region=node.region, layers=layers)
+    return NodeFacts(
+        node_id=node.name,
+        name=node.name,
+        device=node.device or (machine.name if machine is not None else node.gpu),
+        region=node.region or node.city or "",
+        layers=layers,
+        device_class=machine.device_class if machine is not None else _class_of(node),
+        sheet=machine.name if machine is not None and node.mem_gbps is None else "",
+    )
 
 
-def _fill_nodes(swarm: Swarm, nodes: tuple[_Node, ...]) -> None:
+def _class_of(node: NodeEntry) -> str:
+    """Of a device that is named and whose figures are written beside it."""
+    if not node.device:
+        return ""
+    from swarm_protocol.devices.machines import UnknownDevice, machine_of
+
+    try:
+        return machine_of(node.device).device_class
+    except UnknownDevice:
+        return ""
+
+
+def _fill_nodes(swarm: Swarm, nodes: Sequence[NodeEntry]) -> None:
     columns = swarm.nodes
     for i, node in enumerate(nodes):
         if node.vram_gib is not None:
@@ -117,6 +213,7 @@ def _fill_nodes(swarm: Swarm, nodes: tuple[_Node, ...]) -> None:
             value = getattr(node, column)
             if value is not None:
                 columns[column][i] = value
+        columns["mem_kind"][i] = Kind.MEASURED if node.mem_gbps is not None else Kind.NONE
         columns["up_kind"][i] = Kind.MEASURED if node.up_mbps is not None else Kind.NONE
         columns["down_kind"][i] = Kind.MEASURED if node.down_mbps is not None else Kind.NONE
         columns["overhead_ms"][i] = node.overhead_ms
@@ -128,6 +225,10 @@ def _fill_link(swarm: Swarm, link: _Link) -> None:
     dst = slice(None) if link.dst == ANY else _require(swarm, link.dst, where)
     columns = swarm.links
     if link.rtt_ms is not None:
+        guessed = columns["kind"][src, dst] == Kind.ESTIMATE
+        for column in ("jitter_ms", "loss"):  # of the guess, which goes
+            cells = columns[column][src, dst]
+            columns[column][src, dst] = np.where(guessed, np.nan, cells)
         columns["rtt_min_ms"][src, dst] = columns["rtt_p50_ms"][src, dst] = link.rtt_ms
         columns["kind"][src, dst] = Kind.MEASURED
         columns["path"][src, dst] = Path.DIRECT

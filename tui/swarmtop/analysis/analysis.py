@@ -102,6 +102,7 @@ def analyse(
     try:
         plan = search_plan(living, model, workload, objective=objective, warm=before)
         plan, follower = steady(living, model, workload, plan, follower)
+        notes = (*notes, *_left_out(plan, notes))
         found = impact.impacts(living, model, workload, plan)
     except PredictError as error:
         if plan is not None:
@@ -154,6 +155,12 @@ def steady(
     gap = value_ms / best.bound_ms - 1 if best.bound_ms > 0 else best.gap
     shown = predict(swarm, model, held, workload)
     return dataclasses.replace(best, prediction=shown, gap=max(gap, 0.0), exact=best.exact and gap <= 0), follower
+
+
+def _left_out(plan: Plan, said: tuple[str, ...]) -> list[str]:
+    """A line for each node that the plan could not consider and that no note names yet."""
+    named = " ".join(said)
+    return [f"left out: {safe(each.node)}, {each.why}" for each in plan.left_out if each.node not in named]
 
 
 def unplanned(swarm: Swarm, model: ModelShape, workload: Workload) -> Analysis:

