@@ -62,10 +62,8 @@ def parts_of(text: str) -> list[str]:
 
 def machine_of(text: str, count: int = 1) -> Machine:
     """The machine whose cards `text` names, each `count` times. Raises UnknownDevice."""
-    whole = find(text)  # "RYZEN AI MAX+ 395" has a plus of its own
-    names = [text] if whole is not None else parts_of(text)
     devices = []
-    for name in names:
+    for name in _names(text):
         device = find(name)
         if device is None:
             near = nearest(name)
@@ -73,6 +71,21 @@ def machine_of(text: str, count: int = 1) -> Machine:
             raise UnknownDevice(f"no data sheet of {name!r}: {hint}write vram_gib, mem_gbps and tflops yourself")
         devices.append(device)
     return combined(devices * count)
+
+
+def known_machine(text: str, count: int = 1) -> Machine | None:
+    """As `machine_of`; None where a card is not in the table."""
+    try:
+        devices = [find(name) for name in _names(text)]
+    except UnknownDevice:
+        return None
+    known = [device for device in devices if device is not None]
+    return combined(known * count) if known and len(known) == len(devices) else None
+
+
+def _names(text: str) -> list[str]:
+    """One name for each card; "RYZEN AI MAX+ 395" has a plus of its own."""
+    return [text] if find(text) is not None else parts_of(text)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -83,9 +96,10 @@ def machine_with(names: tuple[str, ...], memory_gib: tuple[float | None, ...]) -
     return combined(known) if known and len(known) == len(devices) else None
 
 
-def combined(devices: Sequence[Device]) -> Machine:
+def combined(devices: Sequence[Device], memory_gib: Sequence[float] | None = None) -> Machine:
+    """`memory_gib`: what layers may take of each now; by their data sheets where it is not given."""
     counts = {device.name: devices.count(device) for device in devices}
-    layers = [device.layers_gib() for device in devices]
+    layers: Sequence[float | None] = memory_gib or [device.layers_gib() for device in devices]
     gib = [each for each in layers if each is not None]
     known = len(gib) == len(devices)
     weights = gib if known else [1.0] * len(devices)

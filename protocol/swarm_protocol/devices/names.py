@@ -49,6 +49,7 @@ class _Words:
     memory_gib: float | None
 
 
+@functools.lru_cache(maxsize=4096)
 def find(name: str, memory_gib: float | None = None) -> Device | None:
     """The device called `name`; None: not in the table. `memory_gib`, where a driver states it, chooses among sizes."""
     text = re.sub(r"\s+#\d+$", "", name.strip())  # as probes number the cards of one machine
@@ -76,12 +77,15 @@ def nearest(name: str, count: int = _NEAREST) -> list[str]:
     numbers = {token for token in wanted if re.search(r"\d", token) and not _MEMORY.fullmatch(token)}
     text = " ".join(wanted)
 
-    def likeness(tokens: tuple[str, ...]) -> tuple[int, float]:
-        shared = len(numbers & set(tokens))
-        return shared, difflib.SequenceMatcher(None, text, " ".join(tokens)).ratio()
-
-    scored = sorted(((likeness(tokens), shown) for tokens, shown in _display_names().items()), reverse=True)
-    return [shown for (shared, ratio), shown in scored[:count] if shared or ratio >= _LIKE_ENOUGH]
+    known = _display_names()
+    shared = [tokens for tokens in known if numbers & set(tokens)]
+    matcher = difflib.SequenceMatcher(b=text)
+    scored: list[tuple[int, float, str]] = []
+    for tokens in shared or known:
+        matcher.set_seq1(" ".join(tokens))
+        if shared or matcher.quick_ratio() >= _LIKE_ENOUGH:
+            scored.append((len(numbers & set(tokens)), matcher.ratio(), known[tokens]))
+    return [shown for common, ratio, shown in sorted(scored, reverse=True)[:count] if common or ratio >= _LIKE_ENOUGH]
 
 
 def unknown_line(name: str) -> str:
@@ -211,7 +215,11 @@ def _chosen(found: list[Row], words: _Words, memory_gib: float | None) -> Device
         return None
     device = found[0].device
     size = words.memory_gib if words.memory_gib is not None else memory_gib
-    return of_memory(device, size) if device.unified and size is not None else device
+    if not device.unified:
+        return device
+    if size is None and len({row.device.memory_gib for row in found}) > 1:  # a board that is sold in several sizes
+        return replace(device, name=re.sub(r" \d+ GB$", "", device.name), memory_gib=None)
+    return of_memory(device, size) if size is not None else device
 
 
 def _near(one: float, other: float) -> bool:

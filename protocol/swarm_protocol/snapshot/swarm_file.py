@@ -140,15 +140,17 @@ def _machine(node: NodeEntry) -> Machine | None:
             raise SwarmFileError(f"node {node.name!r}: count goes with gpu")
         if not node.device or node.layer:
             return None
-    from swarm_protocol.devices.machines import UnknownDevice, machine_of
+    from swarm_protocol.devices.machines import UnknownDevice, known_machine, machine_of
 
+    if not node.gpu:
+        return known_machine(node.device)
     try:
-        machine = machine_of(node.gpu or node.device, node.count)
+        machine = machine_of(node.gpu, node.count)
     except UnknownDevice as error:
-        if not node.gpu or (node.vram_gib is not None and (node.mem_gbps is not None or node.layer)):
+        if node.vram_gib is not None and (node.mem_gbps is not None or node.layer):
             return None  # a name of somebody's own, with all that matters beside it
         raise SwarmFileError(f"node {node.name!r}: {error}") from error
-    if node.gpu and machine.vram_gib is None and node.vram_gib is None:
+    if machine.vram_gib is None and node.vram_gib is None:
         raise SwarmFileError(
             f"node {node.name!r}: {machine.name} uses the memory of its machine; add its size to the name as in "
             f"'{node.gpu} 64GB', or give vram_gib"
@@ -196,12 +198,10 @@ def _class_of(node: NodeEntry) -> str:
     """Of a device that is named and whose figures are written beside it."""
     if not node.device:
         return ""
-    from swarm_protocol.devices.machines import UnknownDevice, machine_of
+    from swarm_protocol.devices.machines import known_machine
 
-    try:
-        return machine_of(node.device).device_class
-    except UnknownDevice:
-        return ""
+    machine = known_machine(node.device)
+    return machine.device_class if machine is not None else ""
 
 
 def _fill_nodes(swarm: Swarm, nodes: Sequence[NodeEntry]) -> None:

@@ -17,7 +17,7 @@ from swarm_predict.model.catalogue import model_named
 from swarm_protocol.snapshot.swarm import Kind, Swarm
 from swarm_protocol.snapshot.swarm_file import parse_swarm
 from swarmtop import cli
-from swarmtop.imports import gpus, iperf3, irtt, matrix, perfsonar, petals
+from swarmtop.imports import gpus, iperf3, irtt, kinds, matrix, perfsonar, petals, pings
 from swarmtop.imports.found import Found, ImportProblem, LinkFound, Names, NodeFound
 from swarmtop.imports.swarmtoml import written
 
@@ -184,7 +184,7 @@ def test_all_smi_names_its_machines(capsys: pytest.CaptureFixture[str]) -> None:
     ("device", "gbps"),
     [
         ("NVIDIA GeForce RTX 3090 Ti", 1008), ("NVIDIA GeForce RTX 3090", 936), ("NVIDIA H100 80GB HBM3", 3350),
-        ("NVIDIA H100 PCIe", 2000), ("NVIDIA A100-SXM4-80GB", 2039), ("NVIDIA A100-SXM4-40GB", 1555),
+        ("NVIDIA H100 PCIe", 2039), ("NVIDIA A100-SXM4-80GB", 2039), ("NVIDIA A100-SXM4-40GB", 1555),
         ("NVIDIA A10", 600), ("NVIDIA L4", 300), ("Tesla T4", 320), ("GeForce GT 710", None),
     ],
 )  # fmt: skip
@@ -239,7 +239,10 @@ def test_a_new_file_never_overwrites(capsys: pytest.CaptureFixture[str], tmp_pat
         (("gpus", "square.csv", "--node", "a"), "this is no table of nvidia-smi"),
         (("matrix", "nowhere.csv"), "cannot read"),
         (("iperf3", "square.csv", "--from", "../x"), "'../x' is no node name; take 1 to 32 of A-Z a-z 0-9 . _ -"),
-        (("irtt", "http://127.0.0.1:1/x"), "a URL is taken for petals only; save irtt's output and give the file"),
+        (
+            ("irtt", "http://127.0.0.1:1/x"),
+            "a URL is taken for petals and gpus only; save irtt's output and give the file",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_one_line(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], line: str) -> None:
@@ -287,6 +290,11 @@ def _some_json() -> st.SearchStrategy[Any]:
     return mutated()
 
 
+def _by_kind(data: bytes) -> Found:
+    kinds.kind_of(kinds.decoded(data))
+    return Found()
+
+
 @given(_some_json() | st.binary(max_size=200).map(lambda data: data.decode("latin-1")))
 def test_no_input_is_anything_but_found_or_a_problem(file: Any) -> None:
     data = file.encode() if isinstance(file, str) else json.dumps(file).encode()
@@ -298,7 +306,9 @@ def test_no_input_is_anything_but_found_or_a_problem(file: Any) -> None:
         lambda: irtt.read(data, "a", "b"),
         lambda: matrix.read(data.decode()),
         lambda: gpus.read(data.decode(), "a"),
+        lambda: _by_kind(data),
     )
+    readers += (lambda: pings.ping(data.decode(), "a", "b"), lambda: pings.mtr(data.decode(), "a", "b"))
     for reader in readers:
         try:
             found = reader()

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Final
 from swarm_protocol.text import is_name, safe
 from swarmtop.errors import DONE, UNREACHABLE, CommandError
 from swarmtop.imports.found import Found, ImportProblem
+from swarmtop.imports.kinds import decoded, kind_of
 from swarmtop.progress import progress
 
 if TYPE_CHECKING:
     from swarm_predict.model.shapes import ModelShape
 
 EXAMPLE: Final = """
+swarmtop import nvidia-smi.csv --node attic --into swarm.toml
 swarmtop import petals https://health.petals.dev/api/v1/state --out petals.toml
 swarmtop import matrix rtt.csv --out swarm.toml
-swarmtop import gpus nvidia-smi.csv --node attic --into swarm.toml
 swarmtop import irtt result.json --from attic --to lab --into swarm.toml
 """
 MAX_BYTES: Final = 64 << 20
@@ -35,8 +36,16 @@ class Format:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("format", choices=tuple(FORMATS), metavar="FORMAT", help="what wrote the input, of those below")
-    parser.add_argument("input", metavar="FILE|URL|-", help="the file; - is standard input; petals also takes a URL")
+    parser.add_argument(
+        "format",
+        nargs="?",
+        choices=(*FORMATS, *ALIASES),
+        metavar="FORMAT",
+        help="what wrote the input, of those below (default: found out from the input)",
+    )
+    parser.add_argument(
+        "input", metavar="FILE|URL|-", help="the file; - is standard input; petals and gpus also take a URL"
+    )
     out = parser.add_mutually_exclusive_group()
     out.add_argument("--out", metavar="FILE.toml", help="write a new swarm file there (default: print it)")
     out.add_argument("--into", metavar="FILE.toml", help="add to this swarm file; what somebody wrote there stays")
@@ -50,16 +59,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--unit", choices=("ms", "s", "us"), default="ms", help="of a matrix: what its cells are in (ms)"
     )
     table = "\n".join(f"  {name:<10} {known.help}" for name, known in FORMATS.items())
-    parser.epilog = f"{parser.epilog}\n\nformats:\n{table}"
+    parser.epilog = f"{parser.epilog}\n\nformats:\n{table}\n{GPU_FORMS}"
 
 
 def run(args: argparse.Namespace) -> int:
     for name in (args.src, args.dst, args.node):
         if name is not None and not is_name(name):
             raise CommandError(f"{safe(name, 60)!r} is no node name; take 1 to 32 of A-Z a-z 0-9 . _ -")
-    data = _input(args)
+    kind = ALIASES.get(args.format, args.format)
+    data = _input(args, kind)
     try:
-        found = FORMATS[args.format].read(args, data)
+        text = decoded(data)
+        kind = kind or kind_of(text)
+        found = FORMATS[kind].read(args, text.encode())
         base = _text(Path(args.into)) if args.into else ""
         text = _checked(found, base)
     except ImportProblem as problem:
@@ -140,7 +152,7 @@ def _same(theirs: str, ours: str) -> bool:
 def _matrix(args: argparse.Namespace, data: bytes) -> Found:
     from swarmtop.imports import matrix
 
-    return matrix.read(_decoded(data), args.unit)
+    return matrix.read(data.decode(), args.unit)
 
 
 def _irtt(args: argparse.Namespace, data: bytes) -> Found:
@@ -163,10 +175,22 @@ def _perfsonar(args: argparse.Namespace, data: bytes) -> Found:
     return perfsonar.read(data, args.src, args.dst)
 
 
+def _ping(args: argparse.Namespace, data: bytes) -> Found:
+    from swarmtop.imports import pings
+
+    return pings.ping(data.decode(), args.src, args.dst)
+
+
+def _mtr(args: argparse.Namespace, data: bytes) -> Found:
+    from swarmtop.imports import pings
+
+    return pings.mtr(data.decode(), args.src, args.dst)
+
+
 def _gpus(args: argparse.Namespace, data: bytes) -> Found:
     from swarmtop.imports import gpus
 
-    return gpus.read(_decoded(data), args.node)
+    return gpus.read(data.decode(), args.node)
 
 
 FORMATS: Final[dict[str, Format]] = {
@@ -175,21 +199,31 @@ FORMATS: Final[dict[str, Format]] = {
     "irtt": Format("irtt client -o FILE.json; needs --from and --to", _irtt),
     "iperf3": Format("iperf3 -J; --from client --to server give the machines their names", _iperf3),
     "perfsonar": Format("pscheduler result --format json: rtt, throughput or latency", _perfsonar),
-    "gpus": Format("nvidia-smi --query-gpu=name,memory.total,memory.free --format=csv, or all-smi's metrics", _gpus),
+    "ping": Format("ping -c 20 HOST, of any system; --from and --to name the ends", _ping),
+    "mtr": Format("mtr --json -c 20 HOST, or mtr --report", _mtr),
+    "gpus": Format("nvidia-smi, amd-smi, rocm-smi, gpustat or an exporter (below); --node names the machine", _gpus),
 }
+ALIASES: Final = dict.fromkeys(("nvidia-smi", "amd-smi", "rocm-smi", "gpustat", "dcgm", "nvitop", "all-smi"), "gpus")
+GPU_FORMS: Final = """
+cards are read from
+  nvidia-smi --query-gpu=name,memory.total,memory.free --format=csv (or memory.used), its plain table, -q, -q -x, -L
+  amd-smi static --asic --vram --json  ·  rocm-smi --showproductname --showmeminfo vram --json  ·  gpustat --json
+  the metrics of DCGM, nvitop and all-smi exporters; each also by its own name, as `swarmtop import dcgm FILE`"""
 
 # ---------------------------------------------------------------- files
 
 
-def _input(args: argparse.Namespace) -> bytes:
+def _input(args: argparse.Namespace, kind: str | None) -> bytes:
     if args.input == "-":
         data = sys.stdin.buffer.read(MAX_BYTES + 1)
     elif args.input.startswith(("http://", "https://")):
-        if args.format != "petals":
-            raise CommandError(f"a URL is taken for petals only; save {args.format}'s output and give the file")
+        if kind not in ("petals", "gpus", None):
+            raise CommandError(f"a URL is taken for petals and gpus only; save {kind}'s output and give the file")
         with progress(f"waiting for {safe(args.input, 80)}"):
             data = _fetched(args.input)
     else:
+        if args.format is None and args.input in (*FORMATS, *ALIASES) and not Path(args.input).exists():
+            raise CommandError(f"give a FILE after {args.input}, as in `swarmtop import {args.input} FILE`")
         data = _bytes(Path(args.input))
     if len(data) > MAX_BYTES:
         raise CommandError(f"{safe(args.input, 80)} has more than {MAX_BYTES >> 20} MiB; no such result is that long")
@@ -221,14 +255,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def _text(path: Path) -> str:
-    return _decoded(_bytes(path))
-
-
-def _decoded(data: bytes) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ImportProblem("this is no text") from error
+    return decoded(_bytes(path))
 
 
 def _replace(path: Path, text: str, *, new: bool) -> None:

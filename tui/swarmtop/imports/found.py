@@ -30,6 +30,7 @@ class NodeFound:
     up_mbps: float | None = None
     down_mbps: float | None = None
     mem_gbps: float | None = None
+    tflops: float | None = None
     layers: tuple[LayerFound, ...] = ()
     remark: str | None = None  # stands beside the node in the file
 

@@ -4,6 +4,7 @@
     ams,,81.2                 ams,nyc,81.2,3.0,0.001
     nyc,80.9,                 nyc,ams,80.9,2.8,0
 
+Cells may be set apart by commas, semicolons or tabs, have decimal commas, and name their unit ("12,5 ms").
 In a square the row sends. Empty cells, `-` and `nan` are pairs that nobody measured; the diagonal is not read. In a
 list the columns after the first two may be any of rtt_ms, jitter_ms, loss, mbps; a pair without its way back is given
 the same one.
@@ -11,32 +12,27 @@ the same one.
 
 from __future__ import annotations
 
-import csv
-import math
 from typing import Final
 
 from swarmtop.imports.found import Found, ImportProblem, LinkFound, Names, NodeFound
+from swarmtop.imports.separated import number_of, rows_of
 
-UNITS: Final[dict[str, float]] = {"ms": 1.0, "s": 1e3, "us": 1e-3}
 _FIGURES: Final = ("rtt_ms", "jitter_ms", "loss", "mbps")
-_MISSING: Final = ("", "-", "–", "nan", "na", "n/a", "null", "none")
+_PAIRS: Final = (["src", "dst"], ["from", "to"], ["source", "destination"], ["source", "target"])
 
 
 def read(text: str, unit: str = "ms") -> Found:
     """`unit` is that of a square's cells. Raises ImportProblem."""
-    try:
-        rows = [row for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)]
-    except csv.Error as error:
-        raise ImportProblem(f"this is no CSV ({error})") from error
+    rows = rows_of(text)
     if len(rows) < 2:
         raise ImportProblem("a matrix has a line of names and a line a machine; this has fewer than two lines")
     head = [cell.strip() for cell in rows[0]]
-    if [cell.lower() for cell in head[:2]] in (["src", "dst"], ["from", "to"]):
-        return _pairs(head[2:], rows[1:])
-    return _square(head, rows[1:], UNITS[unit])
+    if [cell.lower() for cell in head[:2]] in _PAIRS:
+        return _pairs(head[2:], rows[1:], unit)
+    return _square(head, rows[1:], unit)
 
 
-def _square(head: list[str], rows: list[list[str]], to_ms: float) -> Found:
+def _square(head: list[str], rows: list[list[str]], unit: str) -> Found:
     names = Names()
     columns = [names.of(word) for word in head[1:]]
     if len(names.given) != len(columns):
@@ -47,9 +43,11 @@ def _square(head: list[str], rows: list[list[str]], to_ms: float) -> Found:
         if len(row) != len(head):
             raise ImportProblem(f"line {number} has {len(row)} cells, the first line {len(head)}; a square has as many")
         for dst, cell in zip(columns, row[1:], strict=True):
-            value = _number(cell, f"line {number}, column {dst}")
-            if dst != src and value is not None:
-                links.append(LinkFound(src, dst, rtt_ms=value * to_ms))
+            if dst == src:
+                continue
+            value = number_of(cell, f"line {number}, column {dst}", "rtt_ms", unit)
+            if value is not None:
+                links.append(LinkFound(src, dst, rtt_ms=value))
     unknown = set(names.given.values()) - set(columns)
     if unknown:
         raise ImportProblem(
@@ -58,7 +56,7 @@ def _square(head: list[str], rows: list[list[str]], to_ms: float) -> Found:
     return _found(names, links)
 
 
-def _pairs(figures: list[str], rows: list[list[str]]) -> Found:
+def _pairs(figures: list[str], rows: list[list[str]], unit: str) -> Found:
     for figure in figures:
         if figure not in _FIGURES:
             raise ImportProblem(f"there is no figure {figure[:40]!r}; a list of pairs may have {', '.join(_FIGURES)}")
@@ -72,7 +70,10 @@ def _pairs(figures: list[str], rows: list[list[str]]) -> Found:
         src, dst = (names.of(word.strip()) for word in row[:2])
         if src == dst:
             continue
-        cells = {f: _number(c, f"line {number}, {f}") for f, c in zip(figures, row[2:], strict=True)}
+        cells = {
+            f: number_of(c, f"line {number}, {f}", f, unit if f == "rtt_ms" else "ms")
+            for f, c in zip(figures, row[2:], strict=True)
+        }
         links[src, dst] = LinkFound(src, dst, **cells)
     for (src, dst), link in list(links.items()):
         # a rate holds for one direction only, a round trip for both
@@ -88,16 +89,3 @@ def _found(names: Names, links: list[LinkFound]) -> Found:
     notes = [f"{len(nodes)} machines, {len(links)} of {pairs} directed pairs"]
     notes.append("memory and layer times are not in a matrix: add vram_gib and mem_gbps to the nodes that serve")
     return Found(nodes, tuple(links), tuple(notes), "a matrix of round trips")
-
-
-def _number(cell: str, where: str) -> float | None:
-    text = cell.strip().lower()
-    if text in _MISSING:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        raise ImportProblem(f"{where}: {cell.strip()[:40]!r} is no number") from None
-    if not math.isfinite(value) or value < 0:
-        raise ImportProblem(f"{where}: {cell.strip()[:40]} is out of range; figures are not negative")
-    return value

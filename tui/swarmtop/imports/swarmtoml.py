@@ -16,7 +16,7 @@ from tomlkit.items import AoT, Table
 
 from swarmtop.imports.found import Found, ImportProblem, LinkFound, NodeFound
 
-_NODE_KEYS: Final = ("device", "vram_gib", "up_mbps", "down_mbps", "mem_gbps")
+_NODE_KEYS: Final = ("device", "vram_gib", "up_mbps", "down_mbps", "mem_gbps", "tflops")
 _LINK_KEYS: Final = ("rtt_ms", "jitter_ms", "loss", "mbps")
 _DIGITS: Final = 4  # significant; what was measured is not known better
 
