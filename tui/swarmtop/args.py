@@ -121,9 +121,17 @@ def pin(text: str) -> tuple[str, int, int]:
 MACHINE_KEYS: Final = ("vram", "gbps", "tflops", "up", "down", "rtt")
 
 
-def machine(text: str) -> tuple[str, dict[str, float]]:
-    """An argparse type: `NAME:vram=GIB[,gbps=..][,tflops=..][,up=..][,down=..][,rtt=..]`."""
+def machine(text: str) -> tuple[str, dict[str, float]] | str:
+    """An argparse type: `NAME:vram=GIB[,gbps=..][,tflops=..][,up=..][,down=..][,rtt=..]`, or nodes by name as text."""
     name, colon, rest = text.partition(":")
+    if not colon:
+        from swarm_protocol.devices.nodes import BadNodes, parse_nodes  # reads the table of devices
+
+        try:
+            parse_nodes(text)
+        except BadNodes as error:
+            raise argparse.ArgumentTypeError(f"{error}; or write name:vram=24,gbps=900,up=100,rtt=20") from None
+        return text
     given: dict[str, float] = {}
     for part in rest.split(",") if rest else []:
         key, _, value = part.partition("=")
@@ -204,6 +212,11 @@ def add_source(parser: argparse.ArgumentParser, *, file: bool = True) -> None:
     one.add_argument("--db", metavar="FILE", help="a recorded database")
     if file:
         one.add_argument("--swarm", metavar="FILE.toml", help="a swarm written by hand")
+        one.add_argument(
+            "--nodes",
+            metavar="'4090@Utrecht fiber, …'",
+            help="machines by name: [NAME=][Nx]DEVICE[@CITY] [LINE], with commas between; no file needed",
+        )
     add_token(group)
     group.add_argument("--at", metavar="TIME", type=when, help="of a database: the moment to show (default: its end)")
 

@@ -104,7 +104,7 @@ def load_calibration(name: str, engine: str) -> Calibration:
 
 
 def open_source(args: argparse.Namespace, operator: Operator | None = None) -> Source:
-    """What --swarm, --db or --connect names; without any, the collector on this machine.
+    """What --swarm, --nodes, --db or --connect names; without any, the collector on this machine.
 
     Raises SourceError where a file is unusable. A collector is not contacted before the first frame.
     `operator`: of a collector that this user runs on this machine.
@@ -115,6 +115,10 @@ def open_source(args: argparse.Namespace, operator: Operator | None = None) -> S
         from swarmtop.sources.swarmfile import SwarmFileSource
 
         return SwarmFileSource(Path(args.swarm))
+    if getattr(args, "nodes", None) is not None:
+        from swarmtop.sources.swarmfile import NodesSource
+
+        return NodesSource(args.nodes)
     if args.db is not None:
         from swarmtop.sources.replay import ReplaySource
 

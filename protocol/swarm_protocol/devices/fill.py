@@ -69,6 +69,15 @@ def fill_lines(swarm: Swarm, ends: Sequence[End]) -> None:
                 links["kind"][pair], links["path"][pair] = Kind.ESTIMATE, Path.ESTIMATED
 
 
+def prefer_measured(swarm: Swarm) -> None:
+    """Drops a guess of one direction where the other was measured: that holds for both, as in any swarm file."""
+    links = swarm.links
+    way_back = (links["kind"] == Kind.ESTIMATE) & (links["kind"].T == Kind.MEASURED)
+    for column in ("rtt_min_ms", "rtt_p50_ms", "jitter_ms", "loss"):
+        links[column][way_back] = np.nan
+    links["kind"][way_back], links["path"][way_back] = Kind.NONE, Path.NONE
+
+
 def assumptions(swarm: Swarm, ends: Sequence[End]) -> tuple[str, ...]:
     """What was taken from lines and cities, one line each. Empty where measurements replaced all of it."""
     guessed = swarm.links["kind"] == Kind.ESTIMATE

@@ -79,6 +79,10 @@ def nearest(name: str, count: int = _NEAREST) -> list[str]:
 
     known = _display_names()
     shared = [tokens for tokens in known if numbers & set(tokens)]
+    if not shared:  # a number that no device has: the ones that look like it
+        all_numbers = {token for tokens in known for token in tokens if re.search(r"\d", token)}
+        numbers = {like for number in numbers for like in difflib.get_close_matches(number, all_numbers, count, 0.7)}
+        shared = [tokens for tokens in known if numbers & set(tokens)]
     matcher = difflib.SequenceMatcher(b=text)
     scored: list[tuple[int, float, str]] = []
     for tokens in shared or known:

@@ -128,8 +128,9 @@ def swarm_of(nodes: Sequence[NodeEntry], source: str = "", client: str | None = 
 def _assume(swarm: Swarm, nodes: Sequence[NodeEntry]) -> None:
     """Says what was taken from lines and cities, once links have replaced what they know better."""
     if any(node.access is not None or node.city is not None for node in nodes):
-        from swarm_protocol.devices.fill import assumptions
+        from swarm_protocol.devices.fill import assumptions, prefer_measured
 
+        prefer_measured(swarm)
         swarm.assumed = assumptions(swarm, _ends(nodes))
 
 

@@ -23,6 +23,7 @@ class Command:
 
 
 COMMANDS: Final[tuple[Command, ...]] = (
+    Command("init", "swarmtop.commands.init", "a first swarm file, from five questions or from this machine"),
     Command("predict", "swarmtop.commands.predict", "tokens per second of a placement you name"),
     Command("plan", "swarmtop.commands.plan", "the best placement found, with a proven bound"),
     Command("calibrate", "swarmtop.commands.calibrate", "an engine's constants, fitted to runs you observed"),

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
             source, DashboardOptions(model=model, workload=load, join_hint=join_hint, ascii=args.ascii)
         )
 
-    if args.listen is not None and (args.swarm, args.db, args.connect) != (None, None, None):
+    if args.listen is not None and (args.swarm, args.nodes, args.db, args.connect) != (None,) * 4:
         raise CommandError("--listen starts a collector here; it does not go with --swarm, --db or --connect")
     if args.swarm is not None or args.db is not None:
         return show(open_source(args), "")

@@ -29,6 +29,7 @@ from swarmtop.text.prediction import certificate, left_out_lines, plan_object, p
 
 EXAMPLE: Final = """
 swarmtop plan --swarm examples/garage.toml --model llama-3.1-8b
+swarmtop plan --nodes '4090@Utrecht fiber, 3090@Berlin cable, m2-max-64 5g' --model llama-3.1-70b --weights q4_k_m
 swarmtop plan --connect 10.0.0.5:9470 --model llama-2-70b --weights int8 --engine petals --launch
 swarmtop plan --swarm examples/garage.toml --model llama-2-13b --forbid kiln-2080ti --losses barn-3060=0.5 --front
 """
@@ -58,11 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--with",
         dest="machines",
-        metavar="NAME:vram=GIB,…",
+        metavar="'4090@Berlin cable'|NAME:vram=GIB,…",
         type=machine,
         action="append",
         default=[],
-        help="as if this machine were there too: vram, gbps, tflops, up, down, rtt (repeatable)",
+        help="as if these were there too: by name as --nodes, or by vram, gbps, tflops, up, down, rtt (repeatable)",
     )
     group.add_argument(
         "--losses",
@@ -138,11 +139,59 @@ def machine_of(name: str, given: dict[str, float]) -> Machine:
     )
 
 
+def machines_named(text: str, swarm: Swarm) -> list[Machine]:
+    """What --with names as --nodes does; round trips to nodes whose city is known come from the cities."""
+    from swarm_protocol.devices.access import ACCESS
+    from swarm_protocol.devices.machines import machine_of as sheet_of
+    from swarm_protocol.devices.nodes import DEFAULT_ACCESS, parse_nodes
+
+    taken = set(swarm.names)
+    found: list[Machine] = []
+    for node in parse_nodes(text):
+        line, sheet = ACCESS[node.access or DEFAULT_ACCESS], sheet_of(node.device)
+        name, number = node.name, 1
+        while name in taken:
+            number += 1
+            name = f"{node.name}-{number}"
+        taken.add(name)
+        found.append(
+            Machine(
+                name=name,
+                vram_gib=sheet.vram_gib or 0.0,
+                mem_gbps=sheet.mem_gbps,
+                tflops=sheet.tflops,
+                up_mbps=line.up_mbps,
+                down_mbps=line.down_mbps,
+                rtts_ms=tuple(_rtts_ms(node.city, line.rtt_ms, swarm)) + (math.nan,) * (len(found)),
+                jitter_ms=line.jitter_ms,
+                device=sheet.name,
+                device_class=sheet.device_class,
+                sheet=sheet.name,
+            )
+        )
+    return found
+
+
+def _rtts_ms(city: str | None, line_ms: float, swarm: Swarm) -> list[float]:
+    """To each node of the swarm that has a city; NaN: not known."""
+    from swarm_protocol.devices.places import UnknownCity, between_cities_ms, city_named
+
+    rtts = []
+    for facts in swarm.facts:
+        try:
+            way_ms = between_cities_ms(city_named(city or ""), city_named(facts.region))
+            rtts.append(way_ms + line_ms)
+        except UnknownCity:
+            rtts.append(math.nan)
+    return rtts
+
+
 def run(args: argparse.Namespace) -> int:
     model, load = load_model(args.model), workload(args)
     swarm = alive(one_frame(open_source(args)), load.client)
-    for name, given in args.machines:
-        swarm = with_machine(swarm, machine_of(name, given))
+    for given in args.machines:
+        for one in machines_named(given, swarm) if isinstance(given, str) else [machine_of(*given)]:
+            swarm = with_machine(swarm, one)
     ask = asked(args, swarm)
     with progress(f"planning {model.name} on {len(swarm)} nodes"):
         if args.objective == "throughput" and args.streams is None:

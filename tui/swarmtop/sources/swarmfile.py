@@ -52,3 +52,17 @@ class SwarmFileSource:
 
     async def close(self) -> None:
         """Nothing is open."""
+
+
+class NodesSource(SwarmFileSource):
+    """Machines named on the command line."""
+
+    def __init__(self, nodes: str) -> None:
+        """Raises SourceError where a name is not known."""
+        from swarm_protocol.devices.nodes import BadNodes, swarm_of_nodes  # reads the table of devices
+
+        self.title = "--nodes"
+        try:
+            self._swarm = swarm_of_nodes(nodes)
+        except BadNodes as error:
+            raise SourceError(f"--nodes: {safe(str(error), 400)}", 2) from error
