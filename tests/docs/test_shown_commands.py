@@ -26,14 +26,16 @@ PROGRAMS = ("swarmtop", "swarm-probe", "swarm-collector")
 SHELL = (
     "make", "pip", "pipx", "uv", "python", "git", "cd", "curl", "systemctl", "podman", "docker", "mkdocs", "datasette",
     "sqlite3", "sudo", "source", "export", "createdb", "install", "journalctl", "cat",
-    "nvidia-smi", "irtt", "iperf3",
+    "nvidia-smi", "irtt", "iperf3", "ping", "mtr", "amd-smi", "rocm-smi",
 )  # fmt: skip
 COMMANDS = list(shown())
 OURS = [command for command in COMMANDS if any(word in PROGRAMS for word in command.words[:4])]
 RUNNABLE = [
     c
     for c in OURS
-    if c.words[0] == "swarmtop" and ("--swarm" in c.words or c.words[1] == "import") and "://" not in c.text
+    if c.words[0] == "swarmtop"
+    and ({"--swarm", "--nodes"} & set(c.words) or c.words[1] == "import")
+    and "://" not in c.text
 ]
 
 
