@@ -548,3 +548,46 @@ def test_a_shared_out_processor_gets_no_data_sheet() -> None:
     swarm = _with_card(cpu="AMD EPYC 7763 64-Core Processor")
     assert np.isnan(swarm.nodes["mem_gbps"][0])
     assert (swarm.facts[0].sheet, swarm.facts[0].device_class) == ("", "x86")
+
+
+def _two_cards() -> SwarmBuilder:
+    builder = SwarmBuilder()
+    cards = (GpuFacts(name="RTX 3090 #0", vram_bytes=24 << 30), GpuFacts(name="RTX A4000 #1", vram_bytes=16 << 30))
+    facts = HostFacts(system="s", cpu="c", cores=1, ram_bytes=1 << 36, gpus=cards)
+    builder.node(A, "a", facts, seen_ns=T0)
+    return builder
+
+
+def _timed(device: str, ms: float, at_ns: int) -> ComputeSample:
+    return ComputeSample(
+        at_ns=at_ns, device=device, model="m", dtype="fp16", phase="decode", batch=1, context=128,
+        ms_per_layer=ms, ms_p95=ms, n=9,
+    )  # fmt: skip
+
+
+def test_a_layer_on_two_unlike_cards_takes_the_mean_of_their_times_by_memory():
+    """Before, the card that was timed last stood for both."""
+    builder = _two_cards()
+    builder.sample(A, _timed("RTX 3090 #0", 1.0, T0 + 1))
+    assert [layer.ms for layer in builder.snapshot(T0 + 1).facts[0].layers] == [1.0]
+    builder.sample(A, _timed("RTX A4000 #1", 2.0, T0 + 1))
+    (layer,) = builder.snapshot(T0 + 2).facts[0].layers
+    assert layer.ms == pytest.approx(0.6 * 1.0 + 0.4 * 2.0)
+    builder.sample(A, _timed("RTX 3090 #0", 1.5, T0 + 3))
+    assert builder.snapshot(T0 + 3).facts[0].layers[0].ms == pytest.approx(0.6 * 1.5 + 0.4 * 2.0)
+    assert not builder.sample(A, _timed("RTX A4000 #1", 9.0, T0))  # older than what is known of that card
+
+
+def test_rooflines_of_two_unlike_cards_are_weighed_like_their_layers():
+    builder = _two_cards()
+    for device, gbps in (("RTX 3090 #0", 900.0), ("RTX A4000 #1", 400.0)):
+        sample = RooflineSample(at_ns=T0, device=device, dtype="fp16", mem_gbps=gbps, tflops=50.0)
+        builder.sample(A, sample)
+    assert builder.snapshot(T0).nodes["mem_gbps"][0] == pytest.approx(1 / (0.6 / 900 + 0.4 / 400))
+
+
+def test_a_device_that_is_no_card_of_the_machine_replaces_what_was_timed_before():
+    builder = _two_cards()
+    builder.sample(A, _timed("cpu: EPYC", 40.0, T0 + 1))
+    builder.sample(A, _timed("RTX 3090 #0", 1.0, T0 + 2))
+    assert [layer.ms for layer in builder.snapshot(T0 + 2).facts[0].layers] == [1.0]

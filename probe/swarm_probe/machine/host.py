@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import psutil
 
+from swarm_probe.gpu_system import AllGpus, all_gpus
 from swarm_probe.machine.conditions import Conditions, conditions
 from swarm_probe.machine.gpu import GpuReading, Gpus
 from swarm_probe.machine.readings import Readings, Unreadable
@@ -65,8 +66,8 @@ def memory(cgroups: tuple[tuple[str, str], ...] = _CGROUPS) -> Memory:
 class Host:
     """`samples` each time they are due."""
 
-    def __init__(self, gpus: Gpus | None = None) -> None:
-        self._gpus = gpus if gpus is not None else Gpus()
+    def __init__(self, gpus: Gpus | AllGpus | None = None) -> None:
+        self._gpus = gpus if gpus is not None else all_gpus(cpu=cpu_name)
         self._throttled: set[str] = set()
         self._last: tuple[GpuReading, ...] = ()
         self._torch = torch_version()

@@ -38,7 +38,16 @@ from swarm_protocol.messages.samples import (
 )
 from swarm_protocol.snapshot.event_log import EventLog
 from swarm_protocol.snapshot.link_table import LinkTable
-from swarm_protocol.snapshot.node_figures import class_of, device_of, host_figures, memory_bytes, named, sheet_of
+from swarm_protocol.snapshot.node_figures import (
+    card_shares,
+    class_of,
+    host_figures,
+    memory_bytes,
+    named,
+    over_cards,
+    sheet_of,
+    shown_device,
+)
 from swarm_protocol.snapshot.swarm import (
     NODE_COLUMNS,
     Floats,
@@ -83,6 +92,7 @@ class _Node:
     host: str
     fresh_ns: int  # collector's clock when a sample last told something new
     layers: dict[tuple[str, str, str, int, int], LayerTime] = field(default_factory=dict)
+    by_card: dict[tuple[str, str, str, int, int], dict[str, LayerTime]] = field(default_factory=dict)  # several cards
     rooflines: dict[tuple[str, str], RooflineSample] = field(default_factory=dict)
     reading: _Gpus | None = None  # of which not all GPUs have come yet
     device: str = ""  # as samples name it, where facts are missing
@@ -299,11 +309,14 @@ class SwarmBuilder:
     def _compute(self, i: int, sample: ComputeSample) -> bool:
         node = self._nodes[i]
         key = (sample.model, sample.dtype, sample.phase, sample.batch, sample.context)
+        cards = node.by_card.setdefault(key, {}) if node.facts is not None and len(node.facts.gpus) > 1 else {}
         known = node.layers.pop(key, None)  # put back at the end: what is dropped is what was measured longest ago
-        if known is not None and not self._later(i, known.at_ns, sample.at_ns):
-            node.layers[key] = known
+        before = cards.get(sample.device, known) if not cards else cards.get(sample.device)
+        if before is not None and not self._later(i, before.at_ns, sample.at_ns):
+            if known is not None:
+                node.layers[key] = known
             return False
-        node.layers[key] = LayerTime(
+        cards[sample.device] = node.layers[key] = LayerTime(
             model=sample.model,
             phase=sample.phase,
             batch=sample.batch,
@@ -316,8 +329,12 @@ class SwarmBuilder:
             verified=sample.verified,
             marks=sample.marks,
         )
+        if shares := card_shares(node.facts, cards):
+            node.layers[key] = over_cards([(share, cards[device]) for device, share in shares.items()])
         if len(node.layers) > MAX_LAYERS:
-            del node.layers[next(iter(node.layers))]
+            oldest = next(iter(node.layers))
+            del node.layers[oldest]
+            node.by_card.pop(oldest, None)
         if sample.phase == "visit":  # of the machine more than of the model: the newest one is as good as any
             self._node_columns["overhead_ms"][i] = sample.ms_per_layer
         self._node_columns["compute_at_ns"][i] = max(sample.at_ns, int(self._node_columns["compute_at_ns"][i]))
@@ -328,7 +345,8 @@ class SwarmBuilder:
         return True
 
     def _roofline(self, i: int, sample: RooflineSample) -> bool:
-        """Shown: the best device and number format, which is what data sheets state and layers run on."""
+        """Shown: the best number format, which is what data sheets state and layers run on; of several cards of the
+        machine the rate of the mean of their times, by memory, else the best device."""
         node = self._nodes[i]
         key = (sample.device, sample.dtype)
         known = node.rooflines.get(key)
@@ -340,8 +358,14 @@ class SwarmBuilder:
         if known is None:
             node.shown = None  # its data sheet is no longer needed
         self._node_columns["mem_kind"][i] = Kind.MEASURED
-        self._node_columns["mem_gbps"][i] = max(each.mem_gbps for each in node.rooflines.values())
-        self._node_columns["tflops"][i] = max(each.tflops for each in node.rooflines.values())
+        shares = card_shares(node.facts, (device for device, _ in node.rooflines))
+        for column in ("mem_gbps", "tflops"):
+            best: dict[str, float] = {}
+            for (device, _), each in node.rooflines.items():
+                best[device] = max(getattr(each, column), best.get(device, 0.0))
+            # cards work one after another: the rate of the mean of their times
+            rate = 1 / sum(share / best[card] for card, share in shares.items()) if shares else max(best.values())
+            self._node_columns[column][i] = rate
         return True
 
     def _told(self, i: int, sample: EventSample) -> None:
@@ -420,7 +444,7 @@ class SwarmBuilder:
             node.shown = NodeFacts(
                 node_id=node.node_id,
                 name=node.name,
-                device=device_of(facts) or node.device,
+                device=shown_device(facts, node.device),
                 system=facts.system if facts is not None else "",
                 host=node.host,
                 note=note,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from swarm_protocol.messages.probe_messages import HostFacts
 from swarm_protocol.messages.samples import HostSample, NatKind
-from swarm_protocol.snapshot.swarm import Nat
+from swarm_protocol.snapshot.swarm import LayerTime, Nat
 from swarm_protocol.units import BYTES_PER_GIB
 
 if TYPE_CHECKING:  # the table of devices is read at the first machine that has a card
@@ -33,7 +34,8 @@ def memory_bytes(facts: HostFacts) -> float:
         return facts.ram_bytes * RAM_SHARE if facts.ram_bytes else math.nan
     if all(gpu.vram_bytes for gpu in facts.gpus):
         return float(sum(gpu.vram_bytes for gpu in facts.gpus))
-    return unified_bytes(facts) if shares_memory(facts) else math.nan
+    machine = sheet_of(facts)  # its driver does not say (GB10, Apple, Intel): the data sheet may
+    return math.nan if machine is None or machine.vram_gib is None else machine.vram_gib * BYTES_PER_GIB
 
 
 def shares_memory(facts: HostFacts) -> bool:
@@ -42,14 +44,6 @@ def shares_memory(facts: HostFacts) -> bool:
         return False
     machine = sheet_of(facts)
     return machine is not None and machine.unified
-
-
-def unified_bytes(facts: HostFacts) -> float:
-    """What layers may take of memory that processor and GPU share."""
-    machine = sheet_of(facts)
-    if machine is None or machine.vram_gib is None:
-        return math.nan
-    return machine.vram_gib * BYTES_PER_GIB
 
 
 def sheet_of(facts: HostFacts | None) -> Machine | None:
@@ -66,6 +60,38 @@ def sheet_of(facts: HostFacts | None) -> Machine | None:
     # a cloud's processor is shared out: its name says nothing of what one machine gets
     machine = machine_with((facts.cpu,), (ram_gib,)) if facts.cpu else None
     return machine if machine is not None and machine.device_class in ("apple", "apu", "board") else None
+
+
+def card_shares(facts: HostFacts | None, timed: Iterable[str]) -> dict[str, float]:
+    """Of the devices that were timed, those that are this machine's cards, each with its share of the cards' memory.
+
+    Empty with fewer than two: layers then take the time of whatever was timed last."""
+    if facts is None or len(facts.gpus) < 2:
+        return {}
+    held = {gpu.name: float(gpu.vram_bytes) for gpu in facts.gpus}
+    cards = [device for device in dict.fromkeys(timed) if held.get(device)]
+    total = sum(held[device] for device in cards)
+    return {device: held[device] / total for device in cards} if len(cards) > 1 else {}
+
+
+def over_cards(times: list[tuple[float, LayerTime]]) -> LayerTime:
+    """One layer's time on a machine that keeps a share of its layers on each card: the mean of the cards' times."""
+    newest = max((time for _, time in times), key=lambda time: time.at_ns)
+    return replace(
+        newest,
+        ms=sum(share * time.ms for share, time in times),
+        ms_p95=sum(share * time.ms_p95 for share, time in times),
+        n=min(time.n for _, time in times),
+        verified=all(time.verified for _, time in times),
+        marks=",".join(sorted({mark for _, time in times for mark in time.marks.split(",") if mark})),
+    )
+
+
+def shown_device(facts: HostFacts | None, timed: str) -> str:
+    """What the machine says it has. A card that only torch sees is named by it: such a node is no processor."""
+    if facts is not None and not facts.gpus and timed and not timed.startswith("cpu:"):
+        return timed
+    return device_of(facts) or timed
 
 
 def class_of(facts: HostFacts | None) -> str:
