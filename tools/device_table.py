@@ -26,7 +26,7 @@ OPERATIONS_PER_CLOCK = {  # of one tensor core, dense fp16
 _REVISION = re.compile(
     r"\b(Refresh|Rebrand|PG\d+|(?<!Quadro )(?:G[AFHKMPV]|TU|AD)\d{3}B?|X2|Mac Edition|[A-Z]?\d+-\d+Q)\b"
 )
-_MOBILE = re.compile(r"Mobil|Max-Q|-MW?\(|\d\dMX?\)?$|[( ]M\d\d|GeForce \d+A$|\d[05]M\b")
+_MOBILE = re.compile(r"Mobil|Max-Q|-MW?\(|\d\dMX?\)?$|\([^)]*\bM\d\d\d|GeForce \d+A$|\d[05]M\b")
 _LEFT_OUT = re.compile(r"Console|Mining|GRID|DRIVE|Plex|Knights|H3C|FirePro Remote|MI3\d\d")
 
 

@@ -21,7 +21,7 @@ _NOISE: Final = frozenset({
     "nvidia", "corporation", "amd", "ati", "advanced", "micro", "devices", "inc", "intel", "r", "tm", "geforce",
     "radeon", "graphics", "gpu", "generation", "edition", "series", "with", "design", "w", "card", "oam",
     "workstation", "desktop", "data", "center", "developer", "kit", "devkit", "model", "chip", "accelerator",
-    "graphic", "soc", "gb", "gib", "unified", "memory",
+    "graphic", "soc", "gb", "gib", "unified", "memory", "engineering", "reference",
 })  # fmt: skip
 _SERIES: Final = frozenset({
     "rtx", "gtx", "gt", "rx", "hd", "arc", "quadro", "tesla", "instinct", "jetson", "apple", "raspberry",
@@ -32,6 +32,12 @@ _FORMS: Final = frozenset({
     "pcie", "sxm", "sxm2", "sxm3", "sxm4", "sxm5", "sxm6", "nvl", "hbm", "hbm2", "hbm2e", "hbm3", "hbm3e",
     "dgxs", "fhhl",
 })  # fmt: skip
+# Whose a name is, by the words that only one maker uses.
+_MAKERS: Final = {
+    **dict.fromkeys(("nvidia", "geforce", "quadro", "tesla", "titan", "gtx", "rtx", "jetson"), "NVIDIA"),
+    **dict.fromkeys(("amd", "ati", "radeon", "firepro", "instinct", "rx"), "AMD"),
+    **dict.fromkeys(("intel", "arc", "iris"), "Intel"),
+}
 _AMBIGUOUS: Final = frozenset({("rtx", "3000"), ("rtx", "4000"), ("rtx", "5000"), ("rtx", "6000")})  # Turing or Ada
 _MEMORY: Final = re.compile(r"^(\d+(?:\.\d+)?)(?:gb|gib|g)$")
 _MIG: Final = re.compile(r"\bmig\s+(\d)(?:c\.\d)?g\.(\d+)gb(?:\+\S+)?", re.IGNORECASE)
@@ -47,6 +53,7 @@ class _Words:
     key: frozenset[str]  # what names the chip
     forms: frozenset[str]
     memory_gib: float | None
+    makers: frozenset[str] = frozenset()  # empty: the name does not say
 
 
 @functools.lru_cache(maxsize=4096)
@@ -102,7 +109,7 @@ def unknown_line(name: str) -> str:
 
 
 def _tokens(name: str) -> list[str]:
-    text = re.sub(r"\((r|tm)\)|®|™|©", " ", name.lower())
+    text = re.sub(r"\((r|tm|radv[^)]*)\)|®|™|©", " ", name.lower())
     text = re.sub(r"\bmax[\s-]?q\b", " maxq ", text)
     text = re.sub(r"\brev(ision)?\s+\d+(\.\d+)?|\bmodel\s+[ab](\+)?(?=\s|$)", " ", text)
     text = re.sub(r"mac\s?book\s+(pro|air)|mac\s+(mini|studio|pro)|\bimac\b|\bmacbook\b", " apple ", text)
@@ -136,7 +143,8 @@ def _words(name: str) -> _Words:
     if "pi" in plain:
         plain = [token for token in plain if token != "b"]
     forms = frozenset(plain) & _FORMS
-    return _Words(frozenset(plain) - _FORMS, forms, memory[0] if len(memory) == 1 else None)
+    makers = frozenset(_MAKERS[token] for token in tokens if token in _MAKERS)
+    return _Words(frozenset(plain) - _FORMS, forms, memory[0] if len(memory) == 1 else None, makers)
 
 
 def _without_size(name: str) -> tuple[str, float] | None:
@@ -198,7 +206,27 @@ def _candidates(words: _Words) -> list[Row]:
         return []
     index = _index()
     keys: Iterable[frozenset[str]] = (words.key,) if words.key in index else _shorter(words.key)
-    return [row for key in keys for forms, row in index[key] if words.forms <= forms or not words.forms]
+    found = [row for key in keys for forms, row in index[key] if _has_forms(forms, words.forms) and _theirs(row, words)]
+    if not found and "laptop" not in words.key and not _by_bare_key().get(words.key - _DROPPED_SERIES):
+        # before the 30 series drivers print laptops' cards like any: one that only laptops have is theirs
+        return _candidates(replace(words, key=words.key | {"laptop"}))
+    return found
+
+
+def _has_forms(held: frozenset[str], asked: frozenset[str]) -> bool:
+    """Whether a row has the board forms asked for; "SXM" alone is any generation of it."""
+    return all(form in held or (form == "sxm" and any(each.startswith("sxm") for each in held)) for form in asked)
+
+
+def _theirs(row: Row, words: _Words) -> bool:
+    """Whether the makers agree: an AMD 780M is no GeForce GTX 780M."""
+    makers = _words_of(row.device.name).makers
+    return not makers or not words.makers or bool(makers & words.makers)
+
+
+@functools.lru_cache(maxsize=4096)
+def _words_of(name: str) -> _Words:
+    return _words(name)
 
 
 def _shorter(key: frozenset[str]) -> list[frozenset[str]]:
