@@ -4,8 +4,10 @@
     matrix      round trips between named machines, as a square or a list in CSV
     irtt        the JSON that `irtt client -o` writes
     iperf3      the JSON that `iperf3 -J` prints
+    pings       what ping and mtr print
     perfsonar   a pScheduler result: rtt, throughput or latency
-    gpus        `nvidia-smi --query-gpu=… --format=csv`, or what all-smi serves
+    gpus        nvidia-smi, amd-smi, rocm-smi, gpustat and exporters (their readers are in `gpu`)
+    kinds       which of these a file is
 
 What is found becomes tables of a swarm file (`swarmtoml`), new or added to one that somebody wrote. A reader takes what
 its format says and nothing more; what the figures do not mean stands in `Found.notes`.
