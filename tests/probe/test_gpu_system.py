@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from swarm_probe.gpu_system import AllGpus, SystemGpus
 from swarm_probe.machine.gpu import Gpus
 from swarm_probe.machine.host import Host
+from swarm_probe.machine.system_gpus import AllGpus, SystemGpus
 from swarm_protocol.messages.probe_messages import GpuFacts, HostFacts
 from swarm_protocol.messages.samples import ComputeSample, HostSample
 from swarm_protocol.snapshot.builder import SwarmBuilder

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from swarm_protocol.snapshot.swarm_file import parse_swarm
-from swarmtop import cli, detect
+from swarmtop import cli
 from swarmtop.commands import init
 from swarmtop.errors import CommandError
-from swarmtop.starting import written
+from swarmtop.local import detect
+from swarmtop.local.starting import written
 
 LEFT_OUT = """
 [[node]]

@@ -21,7 +21,6 @@ from swarm_predict.cost.build import build_tables
 from swarm_predict.cost.engines import engine_facts
 from swarm_predict.cost.tables import CostTables
 from swarm_predict.forecast.prediction import predict
-from swarm_predict.left_out import known_well_enough, left_out
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.search.bounds.certify import certify
 from swarm_predict.search.chain import TIE_MS, Bools, Chain, chain_of, split_of
@@ -29,6 +28,7 @@ from swarm_predict.search.compiled.availability import fast
 from swarm_predict.search.descent import Descent
 from swarm_predict.search.exact import solve_exact
 from swarm_predict.search.infeasible import why_not
+from swarm_predict.search.left_out import known_well_enough, left_out
 from swarm_predict.search.period import holds, limit, periods
 from swarm_predict.search.pinned import Pins, check_pins, solve_pinned
 from swarm_predict.search.star import solve_star

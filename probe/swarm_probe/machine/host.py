@@ -22,10 +22,10 @@ from typing import Any, Final
 
 import psutil
 
-from swarm_probe.gpu_system import AllGpus, all_gpus
 from swarm_probe.machine.conditions import Conditions, conditions
 from swarm_probe.machine.gpu import GpuReading, Gpus
 from swarm_probe.machine.readings import Readings, Unreadable
+from swarm_probe.machine.system_gpus import AllGpus, all_gpus
 from swarm_protocol.messages.probe_messages import GpuFacts, HostFacts
 from swarm_protocol.messages.samples import EventSample, HostSample
 from swarm_protocol.text import safe

@@ -13,7 +13,7 @@ from swarm_protocol.text import safe
 from swarmtop.errors import DONE, CommandError
 
 if TYPE_CHECKING:
-    from swarmtop import starting
+    from swarmtop.local import starting
 
 EXAMPLE: Final = """
 swarmtop init                             five questions, then swarm.toml
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from swarm_protocol.snapshot.swarm_file import SwarmFileError, parse_swarm
-    from swarmtop import starting
+    from swarmtop.local import starting
 
     path = Path(args.file)
     if path.exists():
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
             raise CommandError(f"--nodes: {safe(str(error), 400)}") from error
         text = starting.written(starting.Answers(nodes, model), args.file)
     elif args.detect or not sys.stdin.isatty():
-        from swarmtop.detect import detect
+        from swarmtop.local.detect import detect
 
         found = detect()
         print(safe(found.said, 300), file=sys.stderr)
@@ -72,8 +72,8 @@ def run(args: argparse.Namespace) -> int:
 
 def asked(model: str | None, ask: Callable[[str], str]) -> starting.Answers:
     """The five questions. `ask` shows a line and gives the answer."""
-    from swarmtop import starting
     from swarmtop.config import load_model
+    from swarmtop.local import starting
 
     nodes = _ask(ask, "1/5  Which machines? (4090, 2x3060, m2-max-64, name=RTX 3090 + A4000)\n> ", starting.machines)
     count, names = len(nodes), tuple(node.name for node in nodes)

@@ -107,13 +107,21 @@ class AllGpus:
 
     nvidia: Gpus
     system: SystemGpus
+    _others: int = 0  # cards that the system showed at the latest look
+
+    @property
+    def count(self) -> int:
+        """How many cards there are, as of the latest reading."""
+        return self.nvidia.count + self._others
 
     @property
     def problem(self) -> str | None:
         return self.nvidia.problem
 
     def read(self) -> tuple[GpuReading, ...]:
-        return (*self.nvidia.read(), *self.system.read())
+        others = self.system.read()
+        self._others = len(others)
+        return (*self.nvidia.read(), *others)
 
 
 def all_gpus(ours: Callable[[], frozenset[int]] = frozenset, cpu: Callable[[], str] | None = None) -> AllGpus:
