@@ -266,7 +266,11 @@ async def test_a_storm_of_wrong_tokens_makes_few_lines_and_a_count(tmp_path, cap
 
 async def test_the_model_a_viewer_chose_is_still_measured_after_a_restart(tmp_path):
     chosen = Focus(model="tiny", layer=replace(LAYER, hidden=512), dtype="int8", hop_bytes=1024)
-    async with collector(tmp_path) as rig, rig.viewer() as viewer, rig.probe("kiln") as probe:
+    async with (
+        collector(tmp_path) as rig,
+        rig.viewer(operator=rig.server.desk.secret) as viewer,
+        rig.probe("kiln") as probe,
+    ):
         await viewer.frame()
         await viewer.connection.send(encode(chosen))
         while (await probe.next(Plan)).compute.model != "tiny":

@@ -60,6 +60,7 @@ CONTEXTS: Final = (128, 2048)
 PREFILL_TOKENS: Final = (32, 64, 128, 256, 512)
 
 MAX_HIDDEN: Final = 65_536
+_WORD_DIGITS: Final = 16  # hex digits of an id that make its 64-bit word; ids of before have no more
 MAX_LAYER_PARAMS: Final = 1 << 34  # 32 GB in fp16: no decoder layer in use is near it
 
 RttFrom = Callable[[str], Mapping[str, float]]  # node → node: lowest RTT known, in ms; only what was measured
@@ -258,7 +259,7 @@ def choose(
     ids = [member.node_id for member in members]
     if len(ids) <= FULL_MESH:
         return {node_id: tuple(peer for peer in ids if peer != node_id) for node_id in ids}
-    words = np.array([int(node_id, 16) for node_id in ids], np.uint64)
+    words = np.array([int(node_id[:_WORD_DIGITS], 16) for node_id in ids], np.uint64)
     hidden = _mixed(words ^ np.uint64(salt))
     rows = {node_id: row for row, node_id in enumerate(ids)}
     picked_by = np.zeros(len(ids), np.int64)
