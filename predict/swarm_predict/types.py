@@ -6,7 +6,10 @@ Only data. `shapes` knows shapes, `build` prices a placement, `search` finds one
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from swarm_predict.priors.posterior import Priors
 
 Engine = Literal[
     "chain", "star", "ring", "petals", "petals-push", "llama.cpp", "vllm", "parallax", "exo", "prima.cpp",
@@ -15,6 +18,7 @@ Engine = Literal[
 AllReduce = Literal["doubling", "ring", "tree", "mesh"]
 Objective = Literal["latency", "throughput"]
 Cause = Literal["rtt", "jitter", "upload", "compute", "memory", "overhead"]
+GGUF_ENGINES = ("llama.cpp", "prima.cpp", "mesh-llm")  # their MXFP4 files keep the rest in q8_0, not in 16 bits
 
 
 class PredictError(ValueError):
@@ -72,6 +76,11 @@ class Workload:
     proof_ms: float = 0.0  # to prove one layer for one token, before its output is handed on
     seed: int = 0
     draws: int = 2000  # of the bootstrap
+    priors: Priors | None = None  # of what is not measured; None: as published results give them
+
+    def __post_init__(self) -> None:
+        if self.weights == "mxfp4" and self.engine in GGUF_ENGINES:
+            object.__setattr__(self, "weights", "mxfp4_moe")
 
 
 @dataclass(frozen=True, slots=True)
