@@ -144,6 +144,7 @@ class Prediction:
     limited_by: Cause
     notes: tuple[str, ...]  # everything that was assumed
     hops: int = 0  # messages of one step that wait for each other; what hop_overhead_ms counts
+    measured: float = 1.0  # share of the token's time that rests on measurements (0…1); the rest: what others got
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ def mean_tables(swarm: Swarm, model: ModelShape, workload: Workload) -> tuple[Co
     """The tables with mean deliveries in place of p50, and what each delivery is made of."""
     tables = build_tables(swarm, model, workload)
     parts = hop_parts(swarm, model, workload)
-    mean = parts.rtt_ms + parts.jitter_ms + parts.upload_ms
+    mean = parts.rtt_ms + parts.jitter_ms + parts.upload_ms + parts.software_ms
     more = np.where(np.isfinite(mean) & np.isfinite(tables.hop_ms), np.clip(mean - tables.hop_ms, 0.0, None), 0.0)
     np.fill_diagonal(more, 0.0)
     client = tables.client

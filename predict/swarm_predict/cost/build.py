@@ -46,6 +46,7 @@ class HopParts:
     rtt_ms: Floats  # the idle path, one way
     jitter_ms: Floats  # what the mean pays above it
     upload_ms: Floats  # serialisation
+    software_ms: Floats  # of the engine, at both ends
 
 
 def build_tables(swarm: Swarm, model: ModelShape, workload: Workload) -> CostTables:
@@ -77,13 +78,19 @@ def hop_parts(swarm: Swarm, model: ModelShape, workload: Workload) -> HopParts:
     by_hop += np.nan_to_num((paths.rtt_p50_ms - paths.rtt_min_ms) / 2 - (paths.hop_p50_ms - paths.hop_min_ms))
     jitter = np.where(paths.hop_known, np.clip(by_hop, 0.0, None), varies) + mended
     np.fill_diagonal(jitter, 0.0)
-    return HopParts(rtt_ms=paths.rtt_min_ms / 2 * share, jitter_ms=jitter * share, upload_ms=upload * share)
+    layer = step_columns(swarm, range(len(swarm)), model, workload, step_width(workload))
+    software = np.broadcast_to(software_ms(swarm, range(len(swarm)), workload, layer), jitter.shape).copy()
+    np.fill_diagonal(software, 0.0)
+    return HopParts(paths.rtt_min_ms / 2 * share, jitter * share, upload * share, software * share)
 
 
 def step_columns(swarm: Swarm, rows: Sequence[int], model: ModelShape, workload: Workload, width: int) -> LayerColumns:
     """Of a decode step of `width` tokens. A machine that computes the head, and is not the last stage, has waited for
     what that sends back: a visit of its own."""
-    layer = layer_columns(swarm, rows, model, workload.weights, "decode", width, workload.context)
+    layer = layer_columns(
+        swarm, rows, model, workload.weights, "decode", width, workload.context,
+        engine=workload.engine, priors=workload.priors,
+    )  # fmt: skip
     if engine_facts(workload).head == "last":
         return layer
     return replace(layer, head_ms=layer.head_ms + visits_ms(swarm, rows))
@@ -92,6 +99,15 @@ def step_columns(swarm: Swarm, rows: Sequence[int], model: ModelShape, workload:
 def visits_ms(swarm: Swarm, rows: Sequence[int]) -> Floats:
     """(rows,) what a visit takes beyond its layers; 0 where that was not measured."""
     return np.asarray(np.nan_to_num(swarm.nodes["overhead_ms"][list(rows)], nan=0.0))
+
+
+def software_ms(swarm: Swarm, rows: Sequence[int], workload: Workload, layer: LayerColumns) -> Floats:
+    """(rows,) what the engine takes for a message at its receiver: as calibrated, else as engines like it took; nothing
+    where what a visit takes there was measured, which stands among the visits."""
+    if workload.hop_overhead_ms:
+        return np.full(len(rows), workload.hop_overhead_ms)
+    known = np.isfinite(swarm.nodes["overhead_ms"][list(rows)])
+    return np.where(known, 0.0, layer.assumed.visit_ms)
 
 
 def client_row(swarm: Swarm, workload: Workload) -> int | None:
@@ -161,8 +177,10 @@ def _assemble(
     n = len(rows)
     in_loop = client if engine.client_in_loop else None
 
+    software = software_ms(swarm, rows, workload, layer)
+
     def deliver(size_bytes: float) -> Floats:
-        ms = paths.delivery_ms(size_bytes, workload.slow_start) + workload.hop_overhead_ms
+        ms = paths.delivery_ms(size_bytes, workload.slow_start) + software[None, :]
         np.fill_diagonal(ms, 0.0)
         return ms * share
 

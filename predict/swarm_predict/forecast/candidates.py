@@ -21,6 +21,7 @@ from swarm_predict.forecast.prediction import NOT_KNOWN, predict, trips_of
 from swarm_predict.forecast.speculative import drafting_ms, step_width, step_yield
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.placement import check_placement
+from swarm_predict.priors.nodes import Sample
 from swarm_predict.types import NotMeasured, Placement, Quantiles, Workload
 from swarm_protocol.snapshot.swarm import Floats, Ints, Swarm
 
@@ -91,12 +92,15 @@ class _Many:
         layer = self.costs.layer
         half = self.rng.standard_normal(((draws + 1) // 2, len(nodes)))
         normal = np.concatenate([half, -half])[:draws] if draws > 1 else np.zeros((1, len(nodes)))
+        sample = layer.assumed.sample(self.rng, draws)
         factor = np.exp(np.hypot(layer.spread[nodes], layer.doubt[nodes]) * normal)
+        factor *= layer.factor(sample, list(range(len(self.costs.rows))))[:, nodes]
         each = np.array(batch.layers) * layer.ms[nodes] * work.compute_scale
         total += np.add.reduceat(factor * each, starts, axis=1) + self._head(factor, nodes, starts)
         proofs = work.proof_ms * step_width(work) * self.model.layers
-        software = np.add.reduceat(self.visit_ms[nodes], starts) + work.hop_overhead_ms * counts
-        total += software + work.client_ms + proofs
+        total += np.add.reduceat(self.visit_ms[nodes], starts) + work.client_ms + proofs
+        if batch.trips:
+            total += _summed(self._software(sample)[:, [trip.dst for trip in batch.trips]], batch.trip_starts, counts)
         if at_ns is not None and batch.trips:
             total += self._restarts_ms(batch.trips, counts, total.mean(axis=0))
         total += drafting_ms(work)
@@ -109,6 +113,13 @@ class _Many:
         for k, mean, *rest in zip(batch.index, total.mean(axis=0), p5, p50, p95, strict=True):
             found[k] = Quantiles(float(mean), *(float(value) for value in rest))
         return found
+
+    def _software(self, sample: Sample) -> Floats:
+        """(draws, nodes) of one message at its receiver."""
+        if self.workload.hop_overhead_ms:
+            return np.full_like(sample.visit_ms, self.workload.hop_overhead_ms)
+        known = np.isfinite(self.swarm.nodes["overhead_ms"][list(self.costs.rows)])
+        return np.where(known, 0.0, sample.visit_ms)
 
     def _restarts_ms(self, trips: Sequence[Trip], counts: Ints, step_ms: Floats) -> Floats:
         """Of each candidate, whose connections rest for its own step."""

@@ -1,7 +1,8 @@
 """Swarm + model + placement + workload → Prediction: time per token as a distribution, where it goes, what limits it.
 
 Every trip and every stage is drawn (`draws`), summed, and ranked; breakdown and mean are means of the same draws, so
-they add up. With neither spread nor doubt the median is `tables.price`.
+they add up. With neither spread nor doubt the median is `tables.price`; what is not measured is drawn from `priors`,
+the same for everything that one draw prices.
 
 `limited_by` is the largest share of the mean that better machines or paths could take away: the idle paths (rtt), what
 they pay above that (jitter: delay variation and loss), serialisation (upload), layers and head (compute), software
@@ -18,7 +19,7 @@ import numpy as np
 
 from swarm_predict.cost import assumptions as words
 from swarm_predict.cost.access_links import access_share
-from swarm_predict.cost.build import Costs, build_costs, check, visits_ms
+from swarm_predict.cost.build import Costs, build_costs, check, software_ms, visits_ms
 from swarm_predict.cost.engines import EngineFacts, engine_facts
 from swarm_predict.cost.layer_times import LayerColumns, by_hand
 from swarm_predict.cost.offload import Spill, spill
@@ -29,6 +30,7 @@ from swarm_predict.forecast.redundancy import slowest, total_share
 from swarm_predict.forecast.speculative import drafting_ms, step_width, step_yield
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.placement import check_placement
+from swarm_predict.priors.nodes import Sample
 from swarm_predict.types import (
     Breakdown,
     Cause,
@@ -111,11 +113,12 @@ class Times:
     stages: list[Floats]  # compute of each
     head: Floats
     network: Drawn
+    software: Floats  # what neither machines nor paths take: visits, hops, the client itself, proofs
 
     def later_by(self, extra_ms: Floats) -> Times:
         """With every message so much later, which is waiting for acknowledgements: round trips."""
         network = replace(self.network, ms=self.network.ms + extra_ms, rtt_ms=self.network.rtt_ms + extra_ms)
-        return Times(self.total + extra_ms.sum(), self.stages, self.head, network)
+        return Times(self.total + extra_ms.sum(), self.stages, self.head, network, self.software)
 
 
 class Run:
@@ -173,7 +176,7 @@ class Run:
         compute = sum(float(stage.mean()) for stage in step.stages) * share
         head = float(step.head.mean()) * share
         network = float(step.network.ms.sum(axis=1).mean()) * share
-        overhead = self._software_ms(self.trips, step_width(work)) * share + drafting_ms(work) * share
+        overhead = (float(step.software.mean()) + drafting_ms(work)) * share
         memory = [self._memory(k) for k in range(len(self.placement))]
         too_big = [
             needs_line(stage.node, f"{stage.first}-{stage.last}", need, float(has), work.weights)
@@ -197,7 +200,23 @@ class Run:
             limited_by="memory" if too_big else largest_cause(step.network, (compute + head) / share, overhead / share),
             notes=tuple(dict.fromkeys([*too_big, *remarks(self, memory, tpot.mean), *ttft_notes])),
             hops=len(self.trips),
+            measured=self._measured(step),
         )
+
+    def _measured(self, step: Times) -> float:
+        """Of the mean time of a step, the share that rests on measurements of these machines and paths."""
+        known = self.costs.layer.measured
+        rests = sum(float(stage.mean()) for k, stage in enumerate(step.stages) if known[k])
+        home = len(step.stages) - 1 if self.engine.head == "last" else self.costs.tables.client or 0
+        rests += float(step.head.mean()) if known[home] else 0.0
+        rests += float(self.overhead_ms.sum())
+        if self.at_ns is not None:
+            rests += float(step.network.ms.mean(axis=0).sum())
+        else:  # a round trip that a person wrote down is a figure of a plan; a hop is a measurement
+            hop = [self.costs.links.hop_known[trip.src, trip.dst] for trip in self.trips]
+            rests += float(step.network.ms.mean(axis=0)[hop].sum()) if hop else 0.0
+        whole = float(step.total.mean())
+        return min(1.0, rests / whole) if whole > 0 else 1.0
 
     def restarts_ms(self, step_ms: float) -> Floats:
         """For each message of a step: what it waits for TCP after a rest (`Links.restart_ms`). Counted for swarms that
@@ -241,7 +260,11 @@ class Run:
         network = draw_trips(
             self.costs.links, list(trips) * copies, self.rng, draws, self.at_ns, work.slow_start, self.share
         )
-        factors = [self._factors(layer, draws) for _ in range(copies)]
+        rows = list(range(len(self.costs.rows)))
+        sample = self.costs.layer.assumed.sample(self.rng, draws)
+        layers = sample if layer.assumed is self.costs.layer.assumed else layer.assumed.sample(self.rng, draws)
+        kinds = layer.factor(layers, rows)
+        factors = [self._factors(layer, kinds, draws) for _ in range(copies)]
         each_ms = layer.ms[: len(self.placement)] * work.compute_scale
         reads = [
             kept.extra_ms(work.offload_gbps, float(ms)) if kept is not None and kept.layers else 0.0
@@ -254,17 +277,26 @@ class Run:
             )
             network, chosen = slowest(network, side_by_side, trips)
             stages = list(chosen)
-        head = self._head(layer, factors[0], draws)
-        total = network.ms.sum(axis=1) + head + self._software_ms(trips, tokens)
+        head = self._head(layer, kinds, factors[0], draws)
+        software = self._software_ms(trips, tokens, sample)
+        total = network.ms.sum(axis=1) + head + software
         for stage in stages:
             total = total + stage
-        return Times(total, stages, head, network)
+        return Times(total, stages, head, network, software)
 
-    def _software_ms(self, trips: Sequence[Trip], tokens: int) -> float:
-        """What neither machines nor paths take: visits, hops, the client itself, proofs."""
+    def _software_ms(self, trips: Sequence[Trip], tokens: int, sample: Sample) -> Floats:
+        """Draws of what neither machines nor paths take."""
         work = self.workload
         proofs = work.proof_ms * tokens * float(self.layers.sum())
-        return float(self.overhead_ms.sum()) + work.hop_overhead_ms * len(trips) + work.client_ms + proofs
+        visits = self.visit_ms(sample)[:, [trip.dst for trip in trips]].sum(axis=1) if trips else 0.0
+        return np.asarray(float(self.overhead_ms.sum()) + work.client_ms + proofs + visits + np.zeros(len(sample.rate)))
+
+    def visit_ms(self, sample: Sample) -> Floats:
+        """(draws, rows) software of one message at each receiver, as `cost.software_ms` has its median."""
+        if self.workload.hop_overhead_ms:
+            return np.full_like(sample.visit_ms, self.workload.hop_overhead_ms)
+        known = np.isfinite(self.swarm.nodes["overhead_ms"][list(self.costs.rows)])
+        return np.where(known, 0.0, sample.visit_ms)
 
     def _with_model_error(self, total: Floats) -> Floats:
         """Widened by what a calibration could not explain; mean and median stay."""
@@ -273,23 +305,24 @@ class Run:
         off = np.maximum(mirrored_normal(self.rng, len(total)) * self.workload.model_error, -0.9)
         return np.asarray(total + total.mean() * (off - off.mean()))
 
-    def _factors(self, layer: LayerColumns, draws: int) -> list[Floats]:
+    def _factors(self, layer: LayerColumns, kinds: Floats, draws: int) -> list[Floats]:
         """For each stage: how much slower or faster than its median a step is, (draws,)."""
         out = []
         for k in range(len(self.placement)):
             normal = mirrored_normal(self.rng, draws)  # step and figure vary independently
-            out.append(np.exp(math.hypot(layer.spread[k], layer.doubt[k]) * normal))
+            out.append(np.exp(math.hypot(layer.spread[k], layer.doubt[k]) * normal) * kinds[:, k])
         return out
 
-    def _head(self, layer: LayerColumns, factors: list[Floats], draws: int) -> Floats:
+    def _head(self, layer: LayerColumns, kinds: Floats, factors: list[Floats], draws: int) -> Floats:
         scale = self.workload.compute_scale
         if self.engine.head == "last":
             last = len(self.placement) - 1
             return np.asarray(factors[last] * (float(layer.head_ms[last]) * scale))
         if self.costs.tables.client is None:
             return np.asarray(factors[0] * (float(layer.head_ms[0]) * scale))
-        ms = float(layer.head_ms[self.costs.tables.client]) * scale
-        return np.full(draws, ms if np.isfinite(ms) else 0.0)
+        client = self.costs.tables.client
+        ms = float(layer.head_ms[client]) * scale
+        return np.asarray(kinds[:, client] * ms) if np.isfinite(ms) else np.zeros(draws)
 
     def _throughput(self, mean_ms: float, step: Times) -> float:
         """Tokens a second over all streams: as many as the latency lets through, or the busiest machine or uplink."""
@@ -330,9 +363,10 @@ class Run:
 
     def _stage_costs(self, step: Times, memory: list[float], share: float) -> list[StageCost]:
         reach = np.zeros(len(self.placement))
+        software = software_ms(self.swarm, self.costs.rows, self.workload, self.costs.layer)
         for trip, ms in zip(self.trips, step.network.ms.mean(axis=0) if self.trips else (), strict=True):
             if trip.stage is not None:
-                reach[trip.stage] += float(ms) + self.workload.hop_overhead_ms
+                reach[trip.stage] += float(ms) + float(software[trip.dst])
         return [
             StageCost(
                 node=stage.node,

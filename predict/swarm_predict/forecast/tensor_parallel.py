@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -68,6 +68,7 @@ class _Pass:
     rtt_ms: float
     upload_ms: float
     rounds: int  # messages that wait for each other
+    software: Floats  # of the all-reduces, beyond their bytes and paths
 
     @property
     def network(self) -> Floats:
@@ -111,12 +112,15 @@ class _Shared:
 
     def prediction(self) -> Prediction:
         work = self.workload
-        layer = layer_columns(self.swarm, self.rows, self.model, work.weights, "decode", self.width, work.context)
+        layer = layer_columns(
+            self.swarm, self.rows, self.model, work.weights, "decode", self.width, work.context,
+            engine=work.engine, priors=work.priors,
+        )  # fmt: skip
         slow = [name for name, ms in zip(self.names, layer.ms, strict=True) if not np.isfinite(ms)]
         if slow:
             raise NotMeasured(f"how fast {words.some(slow)} runs {self.model.name} is not known; {words.MEASURE}")
         step = self._pass(layer, self.width, work.draws)
-        software = self._software_ms(step.rounds, self.width) + drafting_ms(work)
+        software = self._software_ms(step.rounds, self.width) + step.software + drafting_ms(work)
         share = 1 / step_yield(work)
         compute = np.asarray(sum(step.compute))
         tpot = quantiles((step.network + compute + step.head + software) * share)
@@ -140,12 +144,27 @@ class _Shared:
             tokens_per_s=rates(tpot),
             throughput_tokens_per_s=self._throughput(tpot.mean, step),
             ttft_ms=ttft,
-            breakdown_ms=Breakdown(parts[0], parts[1], software * share, parts[2]),
+            breakdown_ms=Breakdown(parts[0], parts[1], float(software.mean()) * share, parts[2]),
             stages=self._stage_costs(step, layer, memory, share),
-            limited_by="memory" if too_big else largest_cause(self._causes(step), parts[0] + parts[2], software),
+            limited_by="memory"
+            if too_big
+            else largest_cause(self._causes(step), parts[0] + parts[2], float(software.mean())),
             notes=(*too_big, *self._notes(), *ttft_notes),
             hops=step.rounds,
+            measured=self._measured(layer, step, float(tpot.mean) / share),
         )
+
+    def _measured(self, layer: LayerColumns, step: _Pass, whole_ms: float) -> float:
+        """Of the mean time of a step, the share that rests on measurements of these machines and paths."""
+        rests = sum(
+            float(part.mean())
+            for group, part in zip(self.groups, step.compute, strict=True)
+            if all(layer.measured[k] for k in group.members)
+        )
+        rests += float(step.head.mean()) if all(layer.measured[k] for k in self.groups[-1].members) else 0.0
+        rests += float(step.network.mean()) if self.at_ns is not None else 0.0
+        rests += sum(float(self.visit_ms[list(group.members)].max()) for group in self.groups)
+        return min(1.0, rests / whole_ms) if whole_ms > 0 else 1.0
 
     # -- time
 
@@ -154,6 +173,11 @@ class _Shared:
         size = self.model.hop_bytes(tokens, work.activations)
         normal = self.rng.standard_normal((2, len(self.rows), draws))
         factor = np.exp(layer.spread[:, None] * normal[0] + layer.doubt[:, None] * normal[1])
+        sample = layer.assumed.sample(self.rng, draws)
+        factor = factor * layer.factor(sample, list(range(len(self.rows)))).T
+        known = np.isfinite(self.swarm.nodes["overhead_ms"][self.rows]) | bool(work.hop_overhead_ms)
+        meeting = np.where(known, 0.0, sample.reduce_ms)
+        software = np.zeros(draws)
         met, compute, rounds = [], [], 0
         rtt = upload = 0.0
         for group in self.groups:
@@ -163,6 +187,7 @@ class _Shared:
             drawn, causes, count = self._all_reduces(group, size, draws)
             met.append(drawn)
             rtt, upload, rounds = rtt + causes[0], upload + causes[1], rounds + count
+            software = software + count * meeting[:, at].max(axis=1)
         last = list(self.groups[-1].members)
         head = ((self.groups[-1].share * layer.head_ms[last] * work.compute_scale)[:, None] * factor[last]).max(axis=0)
         between = np.zeros(draws)
@@ -176,7 +201,7 @@ class _Shared:
             back, causes = self._slowest(home, draws)
             between = between + back
             rtt, upload, rounds = rtt + causes[0], upload + causes[1], rounds + 1
-        return _Pass(compute, met, between, head, rtt, upload, rounds)
+        return _Pass(compute, met, between, head, rtt, upload, rounds, software)
 
     def _all_reduces(self, group: Group, size: float, draws: int) -> tuple[Floats, tuple[float, float], int]:
         """(draws of all of a group's all-reduces in a row, their idle paths and serialisation, how many rounds).
@@ -229,7 +254,10 @@ class _Shared:
         work = self.workload
         chunk = min(work.prefill_chunk or work.prompt, work.prompt)
         chunks = math.ceil(work.prompt / chunk)
-        prompt = layer_columns(self.swarm, self.rows, self.model, work.weights, "prefill", 1, work.prompt)
+        prompt = layer_columns(
+            self.swarm, self.rows, self.model, work.weights, "prefill", 1, work.prompt,
+            engine=work.engine, priors=work.priors,
+        )  # fmt: skip
         slow = [name for name, ms in zip(self.names, prompt.ms, strict=True) if not np.isfinite(ms)]
         if slow:
             return NOT_KNOWN, [f"first token not known: no prefill time and no tflops of {words.some(slow)}"]
@@ -237,13 +265,11 @@ class _Shared:
             self.model.weights_touched(work.weights, 1)
             / self.model.bytes_touched(work.weights, self.width, work.context)
         )
-        layer = LayerColumns(
-            np.maximum(prompt.ms / chunks, np.where(np.isfinite(reading), reading, 0.0)),
-            prompt.spread, prompt.doubt, prompt.how, step.head_ms, prompt.beats_roofline,
-        )  # fmt: skip
+        floor = np.where(np.isfinite(reading), reading, 0.0)
+        layer = replace(prompt, ms=np.maximum(prompt.ms / chunks, floor), head_ms=step.head_ms)
         one = self._pass(layer, chunk, max(1, work.draws // FIRST_TOKEN_SHARE))
         groups = np.array([c + m for c, m in zip(one.compute, one.met, strict=True)])
-        total = groups.sum(axis=0) + one.between + one.head + self._software_ms(one.rounds, chunk)
+        total = groups.sum(axis=0) + one.between + one.head + one.software + self._software_ms(one.rounds, chunk)
         return quantiles(total + (chunks - 1) * groups.max(axis=0)), []
 
     # -- memory, and what is said

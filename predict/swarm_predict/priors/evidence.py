@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from swarm_predict.cost.engines import EngineFacts, engine_facts
+from swarm_predict.cost.engines import ENGINES, EngineFacts, engine_facts
 from swarm_predict.cost.network import Links, links
 from swarm_predict.cost.roofline import LayerWork, head_work, least_ms
 from swarm_predict.forecast.all_reduce import messages
@@ -86,7 +86,8 @@ def placement_of(result: Result) -> Placement:
 
 
 def workload_of(result: Result) -> Workload:
-    engine: Engine = result.engine  # type: ignore[assignment]
+    named = result.software if result.software in ENGINES else result.engine
+    engine: Engine = named  # type: ignore[assignment]
     return Workload(
         weights=result.weights,
         engine=engine,
@@ -113,7 +114,7 @@ def evidence_of(result: Result) -> Evidence:
     if result.metric == "prompt":
         return _of_prompt(result)
     weights = workload_of(result).weights
-    machines, load = machines_of(result), load_of(result.model, weights, result.engine)
+    machines, load = machines_of(result), load_of(result.model, weights, result.software)
     step = LayerWork(result.model, "decode")(weights, result.batch, result.context)
     head = head_work(result.model, weights, result.batch)
     layer_ms = [float(least_ms(step, d.mem_gbps, d.tflops, "decode")) for d in result.devices]
@@ -178,7 +179,7 @@ def _of_shares(
 def _of_prompt(result: Result) -> Evidence:
     """One machine's prompt; of several machines nobody published one that says enough."""
     load, machine, device = (
-        load_of(result.model, result.weights, result.engine),
+        load_of(result.model, workload_of(result).weights, result.software),
         machines_of(result)[0],
         result.devices[0],
     )

@@ -28,12 +28,11 @@ CLASSES: Final = (
 # engines that compute with another's kernels, and those whose messages are another's
 _KERNELS: Final = {
     "prima.cpp": "llama.cpp", "mesh-llm": "llama.cpp", "petals-push": "petals", "exo-tensor": "exo", "parallax": "vllm",
-    "distributed-llama": "tensor-parallel",
 }  # fmt: skip
-_MESSAGES: Final = {
-    "mesh-llm": "llama.cpp", "petals-push": "petals", "exo-tensor": "exo", "distributed-llama": "tensor-parallel",
-}  # fmt: skip
-PLAIN: Final = frozenset({"chain", "star", "ring", "hybrid"})  # a pattern of messages, nobody's software
+_MESSAGES: Final = {"mesh-llm": "llama.cpp", "petals-push": "petals"}
+PLAIN: Final = frozenset(
+    {"chain", "star", "ring", "tensor-parallel", "hybrid"}
+)  # a pattern of messages, nobody's software
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,22 +76,25 @@ def effects(kind: Kind, machine: Machine, load: Load) -> tuple[str, ...]:
         if load.engine not in PLAIN:
             kernels = _KERNELS.get(load.engine, load.engine)
             found += [f"{kind}.engine:{kernels}", f"{kind}.class-engine:{named}/{kernels}"]
+        else:
+            found.append(f"{kind}.engine:?")
         if device:
             found.append(f"{kind}.device:{device}")
     elif kind == "launch":
         found.append(f"launch.class:{named}")
         if load.routed:
             found.append("launch.routed:yes")
-        if load.engine not in PLAIN:
-            found.append(f"launch.engine:{_KERNELS.get(load.engine, load.engine)}")
+        found.append(f"launch.engine:{'?' if load.engine in PLAIN else _KERNELS.get(load.engine, load.engine)}")
         if machine.host:
             found.append(f"launch.host:{machine.host}")
         if device:
             found.append(f"launch.device:{device}")
     else:
         found.append(f"{kind}.class:{named}")
-        messages = _MESSAGES.get(load.engine, load.engine)
-        found.append(f"{kind}.engine:{messages}")
+        if load.engine not in PLAIN:
+            found.append(f"{kind}.engine:{_MESSAGES.get(load.engine, load.engine)}")
+        else:  # somebody's software all the same: nobody knows whose
+            found.append(f"{kind}.engine:?")
     return tuple(found)
 
 

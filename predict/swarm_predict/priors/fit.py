@@ -39,9 +39,11 @@ FIRST: Final = {
     "prefill.class-routed": 0.2, "prefill.engine": 0.4, "prefill.class-engine": 0.2, "prefill.device": 0.25,
 }  # fmt: skip
 GUESS_COUNTS: Final = 3.0
-NODE, LEFT = 0.10, 0.10
+NODE: Final = {"decode": 0.1, "prefill": 0.1, "several": 0.2}
+LEFT: Final = {"decode": 0.07, "prefill": 0.1}
 DEGREES: Final = 4.0
-STEPS, ROUNDS, ROUNDS_AGAIN = 4, 25, 3
+OUTLIER: Final = 0.5  # beyond a factor of 1.6 a result is another question than was asked
+STEPS, ROUNDS, ROUNDS_AGAIN = 4, 25, 2
 METRICS: Final = {"decode": "decode", "prompt": "prefill"}
 
 
@@ -68,19 +70,30 @@ def fit(evidence: Sequence[Evidence], start: Priors | None = None) -> Fit:
     design = _design(evidence)
     groups = np.array([group_of(name) for name in design.names])
     spread = dict(FIRST) if start is None else dict(start.spread)
-    node = dict.fromkeys(("decode", "prefill"), NODE) if start is None else dict(start.node)
-    left = dict.fromkeys(("decode", "prefill"), LEFT) if start is None else dict(start.left)
+    node = dict(NODE) if start is None else dict(start.node)
+    left = dict(LEFT)
     centre = np.array([STARTS[name][0] if name in STARTS else 0.0 for name in design.names])
     known = {} if start is None else dict(zip(start.names, start.mean, strict=True))
     mean = np.array([known.get(name, value) for name, value in zip(design.names, centre, strict=True)])
     for _ in range(ROUNDS if start is None else ROUNDS_AGAIN):
         width = np.array([_width(name, group, spread, node) for name, group in zip(design.names, groups, strict=True)])
         for _ in range(STEPS):
-            mean, covariance, off, weight = _step(design, mean, centre, width, left)
+            mean, covariance, off, weight, used = _step(design, mean, centre, width, left)
         _widths(design, groups, mean, covariance, off, weight, spread, node, left)
     common = [k for k, group in enumerate(groups) if not group.startswith("system")]
+    # outliers had little weight in the fit; they are as likely in what is predicted as they were here
+    seen = {}
+    for name in left:
+        mine = np.array(design.metric) == name
+        free = max(1.0, float(np.sum(1 - np.clip(used[mine], 0.0, 1.0))))
+        seen[name] = float(np.sqrt(np.sum(np.clip(off[mine], -OUTLIER, OUTLIER) ** 2) / free))
     priors = Priors(
-        tuple(design.names[k] for k in common), mean[common], covariance[np.ix_(common, common)], spread, node, left
+        tuple(design.names[k] for k in common),
+        mean[common],
+        covariance[np.ix_(common, common)],
+        spread,
+        node,
+        {name: max(value, left[name]) for name, value in seen.items()},
     )
     return Fit(priors, off)
 
@@ -97,7 +110,7 @@ def _design(evidence: Sequence[Evidence]) -> _Design:
     effects = [[names.setdefault(name, len(names)) for name in part.effects] for _, part in parts]
     metrics = tuple(METRICS[row.result.metric] for row in evidence)
     systems = [
-        names.setdefault(f"system.{metric}:{row.result.system}", len(names))
+        names.setdefault(f"system.{'several' if len(row.result.nodes) > 1 else metric}:{row.result.system}", len(names))
         for metric, row in zip(metrics, evidence, strict=True)
     ]
     most = max(len(at) for at in effects)
@@ -115,8 +128,9 @@ def _design(evidence: Sequence[Evidence]) -> _Design:
 
 def _step(
     design: _Design, mean: Floats, centre: Floats, width: Floats, left: dict[str, float]
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """One Gauss-Newton step towards the mode; the curvature is taken where it starts."""
+) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """One Gauss-Newton step towards the mode; the curvature is taken where it starts. The last: of each result, how
+    much of it the effects follow (0…1), so that what is left of all can be told from what is left of new ones."""
     parts = design.times * np.exp(np.append(mean, 0.0)[design.effects].sum(axis=1))
     total = np.bincount(design.row, parts, minlength=len(design.paths_ms)) + design.paths_ms
     slopes = np.zeros((len(total), len(mean) + 1))
@@ -131,7 +145,8 @@ def _step(
     curvature = slopes.T @ (slopes * precision[:, None]) + np.diag(1 / width**2)
     covariance = np.linalg.inv(curvature)
     step = covariance @ (slopes.T @ (precision * off) + (centre - mean) / width**2)
-    return mean + np.clip(step, -1.0, 1.0), covariance, off, weight
+    followed = precision * np.einsum("ij,jk,ik->i", slopes, covariance, slopes, optimize=True)
+    return mean + np.clip(step, -1.0, 1.0), covariance, off, weight, followed
 
 
 def _widths(
@@ -153,10 +168,11 @@ def _widths(
     metric = np.array(design.metric)
     for name in node:
         levels = second[groups == f"system.{name}"]
-        node[name] = float(np.sqrt((levels.sum() + GUESS_COUNTS * NODE**2) / (len(levels) + GUESS_COUNTS)))
+        node[name] = float(np.sqrt((levels.sum() + GUESS_COUNTS * NODE[name] ** 2) / (len(levels) + GUESS_COUNTS)))
+    for name in left:
         mine = metric == name
         left[name] = float(
-            np.sqrt(((weight * off**2)[mine].sum() + GUESS_COUNTS * LEFT**2) / (mine.sum() + GUESS_COUNTS))
+            np.sqrt(((weight * off**2)[mine].sum() + GUESS_COUNTS * LEFT[name] ** 2) / (mine.sum() + GUESS_COUNTS))
         )
 
 

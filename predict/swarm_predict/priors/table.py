@@ -44,6 +44,7 @@ class _System(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     nodes: tuple[str, ...]
     engine: str = ""
+    software: str = ""  # what computed, where the engine is the pattern alone; empty: the engine
     activations: Literal["fp16", "fp32", "int8"] | None = None
     cards: int = 1  # in one host, one after the other
     host: str = ""  # class of the host, where it is unlike what usually drives such a card
@@ -59,6 +60,7 @@ class _Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     licence: str
     system: tuple[_System, ...]
     engine: str = ""
+    software: str = ""
     activations: Literal["fp16", "fp32", "int8"] = "fp16"
     context: int = 128
     batch: int = 1
@@ -78,6 +80,7 @@ class Result:
     source: str
     system: str
     engine: str
+    software: str
     model: ModelShape
     weights: str
     metric: Metric
@@ -142,6 +145,7 @@ def _of_source(source: _Source, devices: dict[str, Device], shapes: dict[str, Mo
                     source=source.name,
                     system=system.name,
                     engine=engine,
+                    software=system.software or source.software or engine,
                     model=shape if source.layers is None else _part(shape, source.layers),
                     weights=weights,
                     metric=metric,

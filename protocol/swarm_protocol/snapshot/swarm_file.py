@@ -53,7 +53,7 @@ class NodeEntry(msgspec.Struct, forbid_unknown_fields=True):
     down_mbps: Positive | None = None
     mem_gbps: Positive | None = None
     tflops: Positive | None = None
-    overhead_ms: NotNegative = 0.0
+    overhead_ms: NotNegative | None = None  # not given: what engines take is assumed
     device: str = ""
     region: str = ""
     layer: tuple[_Layer, ...] = ()
@@ -217,7 +217,7 @@ def _fill_nodes(swarm: Swarm, nodes: Sequence[NodeEntry]) -> None:
         columns["mem_kind"][i] = Kind.MEASURED if node.mem_gbps is not None else Kind.NONE
         columns["up_kind"][i] = Kind.MEASURED if node.up_mbps is not None else Kind.NONE
         columns["down_kind"][i] = Kind.MEASURED if node.down_mbps is not None else Kind.NONE
-        columns["overhead_ms"][i] = node.overhead_ms
+        columns["overhead_ms"][i] = np.nan if node.overhead_ms is None else node.overhead_ms
 
 
 def _fill_link(swarm: Swarm, link: _Link) -> None:
