@@ -312,4 +312,10 @@ def add_question(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--proof-ms", type=number(0, 1e9), default=0.0, metavar="X", help="to prove one layer for one token (0)"
     )
+    group.add_argument(
+        "--priors",
+        choices=("published", "none"),
+        default="published",
+        help="what is not measured: as machines like it gave others (published), or data sheets at their word (none)",
+    )
     group.add_argument("--seed", type=whole(0, 2**31), default=0, metavar="N", help="of the bootstrap (0)")

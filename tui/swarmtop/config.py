@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.model.shapes import ModelShape
+from swarm_predict.priors.posterior import NEUTRAL
 from swarm_predict.types import PredictError, UnknownModel, Workload
 from swarm_protocol.ports import DEFAULT_PORT
 from swarm_protocol.text import safe
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from swarmtop.sources.source import Source
 
 LOOPBACK: Final = "127.0.0.1"
+LEAST_ERROR: Final = 0.05  # of a calibration, however well its few runs agree: engines repeat no better
 MAX_CONFIG_BYTES: Final = 1 << 20  # a Hugging Face config.json has a few kilobytes
 
 
@@ -65,7 +67,7 @@ def workload(args: argparse.Namespace) -> Workload:
         compute_scale=_given(args.compute_scale, constants.compute_scale if constants else 1.0),
         hop_overhead_ms=_given(args.hop_overhead_ms, constants.hop_overhead_ms if constants else 0.0),
         client_ms=_given(args.client_ms, constants.client_ms if constants else 0.0),
-        model_error=constants.error if constants else 0.0,
+        model_error=max(constants.error, LEAST_ERROR) if constants else 0.0,
         prefill_chunk=args.prefill_chunk,
         all_reduce=args.all_reduce,
         offload_gbps=args.offload_gbps,
@@ -76,6 +78,8 @@ def workload(args: argparse.Namespace) -> Workload:
         spot_check=args.spot_check,
         proof_ms=args.proof_ms,
         seed=args.seed,
+        # a calibration has put everything that its runs took on its own constants
+        priors=NEUTRAL if constants is not None or args.priors == "none" else None,
     )
 
 

@@ -316,7 +316,7 @@ def _relieved(tables: CostTables, row: int, part: Floats, typical_ms: float, sha
 
 def _parts_of(parts: HopParts, rows: Sequence[int]) -> HopParts:
     at = np.ix_(rows, rows)
-    return HopParts(parts.rtt_ms[at], parts.jitter_ms[at], parts.upload_ms[at])
+    return HopParts(parts.rtt_ms[at], parts.jitter_ms[at], parts.upload_ms[at], parts.software_ms[at])
 
 
 def _ways(tables: CostTables, order: tuple[int, ...]) -> list[tuple[int, int]]:

@@ -15,7 +15,7 @@ import bisect
 import enum
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -149,6 +149,8 @@ def layer_columns(
             continue
         node = _Node(float(mem[k]), float(tflops[k]), phase)
         found = _from_times(times, node, work, weights, batch, tokens, swarm.at_ns if live else None)
+        if found is not None and not live and priors.neutral:
+            found = replace(found, doubt=0.0)  # at its word
         if found is None:
             continue
         ms[k], how[k], spread[k], doubt[k] = found.ms, found.how, found.spread, found.doubt
@@ -242,7 +244,8 @@ def _from_times(
     spread = math.log(nearest.ms_p95 / nearest.ms) / Z95 if nearest.ms_p95 > nearest.ms else 0.0
     made = {How.OUTSIDE: DOUBT_OUTSIDE, How.OTHER_DTYPE: DOUBT_OTHER_DTYPE, How.OTHER_MODEL: DOUBT_OTHER_MODEL}
     if at_ns is None:
-        return _Found(ms, how, spread, math.hypot(DOUBT_BY_HAND, made.get(how, 0.0)))
+        unnamed = DOUBT_OTHER_DTYPE if nearest.dtype == ANY else 0.0  # no format is said: it may be another
+        return _Found(ms, how, spread, math.hypot(DOUBT_BY_HAND, unnamed, made.get(how, 0.0)))
     hours = max(0, at_ns - nearest.at_ns) / NS_PER_HOUR if nearest.at_ns else 0.0
     doubt = math.sqrt(
         made.get(how, 0.0) ** 2

@@ -19,7 +19,7 @@ from swarm_predict.forecast.tensor_parallel import ALL_REDUCES_PER_LAYER
 from swarm_predict.priors.factors import Load, Machine, canonical, effects, load_of
 from swarm_predict.priors.table import PROMPT_TOKENS, Result
 from swarm_predict.types import Engine, Placement, Stage, Workload
-from swarm_protocol.snapshot.swarm import Kind, NodeFacts, Path, Swarm
+from swarm_protocol.snapshot.swarm import Kind, LayerTime, NodeFacts, Path, Swarm
 from swarm_protocol.units import BYTES_PER_GIB
 
 ROOM_GIB = 4096.0  # the publisher's machine held it
@@ -38,7 +38,7 @@ class Part:
 class Evidence:
     result: Result
     parts: tuple[Part, ...]
-    paths_ms: float
+    paths_ms: float  # and layers that were measured
     least_ms: float  # what the data sheets allow: bytes over bandwidth, and the paths
 
     @property
@@ -57,7 +57,10 @@ class Evidence:
 def swarm_of(result: Result) -> Swarm:
     """As a person would write it down: names, data sheets, one round trip and rate for all."""
     names = [f"n{k}" for k in range(len(result.nodes))]
-    facts = tuple(NodeFacts(name, name, device) for name, device in zip(names, result.nodes, strict=True))
+    facts = tuple(
+        NodeFacts(name, name, device, layers=_layers(result, k))
+        for k, (name, device) in enumerate(zip(names, result.nodes, strict=True))
+    )
     swarm = Swarm.empty(facts, source=result.system)
     swarm.nodes["vram_bytes"][:] = ROOM_GIB * BYTES_PER_GIB
     swarm.nodes["mem_gbps"][:] = [device.mem_gbps for device in result.devices]
@@ -72,6 +75,15 @@ def swarm_of(result: Result) -> Swarm:
     if not result.split[0]:
         swarm.client = "n0"
     return swarm
+
+
+def _layers(result: Result, k: int) -> tuple[LayerTime, ...]:
+    """What its publisher measured on a node alone; the head is in it."""
+    if not result.layer_ms:
+        return ()
+    named = (result.model.name, workload_of(result).weights)
+    layer = LayerTime(named[0], "decode", result.batch, result.context, result.layer_ms[k], dtype=named[1])
+    return layer, LayerTime(named[0], "head", result.batch, 0, 0.0, dtype=named[1])
 
 
 def placement_of(result: Result) -> Placement:
@@ -127,7 +139,8 @@ def evidence_of(result: Result) -> Evidence:
     order = used or list(range(len(result.nodes)))
     ends = _head_at(engine, order, client)
     parts: list[Part] = []
-    for k in dict.fromkeys([*order, ends]):
+    measured_ms = sum(count * ms for count, ms in zip(result.split, result.layer_ms, strict=False))
+    for k in () if result.layer_ms else dict.fromkeys([*order, ends]):
         reading = result.split[k] * layer_ms[k] + (head_ms[k] if k == ends else 0.0)
         parts.append(Part(reading, effects("decode", machines[k], load)))
         parts.append(Part(float(result.split[k]), effects("launch", machines[k], load)))
@@ -145,6 +158,7 @@ def evidence_of(result: Result) -> Evidence:
         src, dst = where[trip.src], where[trip.dst]
         paths_ms += float(paths.delivery_ms(trip.size_bytes)[src, dst])
         parts.append(Part(1.0, effects("visit", machines[dst], load)))
+    paths_ms += measured_ms
     return Evidence(result, tuple(parts), paths_ms, least + paths_ms)
 
 

@@ -39,7 +39,8 @@ FIRST: Final = {
     "prefill.class-routed": 0.2, "prefill.engine": 0.4, "prefill.class-engine": 0.2, "prefill.device": 0.25,
 }  # fmt: skip
 GUESS_COUNTS: Final = 3.0
-NODE: Final = {"decode": 0.1, "prefill": 0.1, "several": 0.2}
+# "timed": several machines whose layers were measured alone; what is left is their rounding
+NODE: Final = {"decode": 0.1, "prefill": 0.1, "several": 0.2, "timed": 0.05}
 LEFT: Final = {"decode": 0.07, "prefill": 0.1}
 DEGREES: Final = 4.0
 OUTLIER: Final = 0.5  # beyond a factor of 1.6 a result is another question than was asked
@@ -110,7 +111,7 @@ def _design(evidence: Sequence[Evidence]) -> _Design:
     effects = [[names.setdefault(name, len(names)) for name in part.effects] for _, part in parts]
     metrics = tuple(METRICS[row.result.metric] for row in evidence)
     systems = [
-        names.setdefault(f"system.{'several' if len(row.result.nodes) > 1 else metric}:{row.result.system}", len(names))
+        names.setdefault(f"system.{_deviates(row, metric)}:{row.result.system}", len(names))
         for metric, row in zip(metrics, evidence, strict=True)
     ]
     most = max(len(at) for at in effects)
@@ -124,6 +125,12 @@ def _design(evidence: Sequence[Evidence]) -> _Design:
         metric=metrics,
         system=np.array(systems),
     )
+
+
+def _deviates(row: Evidence, metric: str) -> str:
+    if row.result.layer_ms:
+        return "timed"
+    return "several" if len(row.result.nodes) > 1 else metric
 
 
 def _step(

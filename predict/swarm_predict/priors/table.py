@@ -49,6 +49,7 @@ class _System(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cards: int = 1  # in one host, one after the other
     host: str = ""  # class of the host, where it is unlike what usually drives such a card
     split: tuple[int, ...] = ()  # layers of each node; empty: even
+    layer_ms: tuple[float, ...] = ()  # of each node, where it was measured alone (the LM head in it)
     rtt_ms: float = 0.0
     mbps: float = 0.0
     decode: dict[str, Positive] = {}
@@ -88,6 +89,7 @@ class Result:
     nodes: tuple[str, ...]
     devices: tuple[Device, ...]
     split: tuple[int, ...]
+    layer_ms: tuple[float, ...]
     host: str
     cards: int
     rtt_ms: float
@@ -153,6 +155,7 @@ def _of_source(source: _Source, devices: dict[str, Device], shapes: dict[str, Mo
                     nodes=system.nodes,
                     devices=tuple(devices[name] for name in system.nodes),
                     split=system.split or _even(shape.layers if source.layers is None else source.layers, system.nodes),
+                    layer_ms=system.layer_ms,
                     host=system.host,
                     cards=system.cards,
                     rtt_ms=system.rtt_ms,
