@@ -1,4 +1,4 @@
-"""Published results against predictions that never saw them: one system left out at a time, error, sign, coverage, width.
+"""Published speeds against predictions that never saw them: a system left out at a time; error, sign, coverage, width.
 
 `python -m bench priors --write` fits to the whole table and stores the coefficients that predictions use; `--device`
 leaves out every result of the same devices too; `--table FILE` predicts the results of another file of the same form.

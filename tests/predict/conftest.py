@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm_predict.cost import layer_times
-from swarm_predict.priors.posterior import NEUTRAL
+from swarm_predict.priors import posterior
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -16,4 +15,4 @@ sys.path.insert(0, str(Path(__file__).parent))
 @pytest.fixture(autouse=True)
 def neutral_priors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.node.get_closest_marker("priors") is None:
-        monkeypatch.setattr(layer_times, "fitted", lambda: NEUTRAL)
+        monkeypatch.setattr(posterior, "fitted", lambda: posterior.NEUTRAL)

@@ -25,7 +25,7 @@ from swarm_predict.model.catalogue import model_named
 from swarm_predict.model.shapes import WEIGHT_FORMATS, ModelShape
 from swarm_predict.priors.factors import load_of
 from swarm_predict.priors.nodes import Assumed, Sample, assume, compute_rate
-from swarm_predict.priors.posterior import Priors, fitted
+from swarm_predict.priors.posterior import Priors, chosen
 from swarm_predict.types import UnknownModel
 from swarm_protocol.layer_shape import Phase
 from swarm_protocol.snapshot.swarm import Floats, LayerTime, State, Swarm
@@ -125,8 +125,7 @@ def layer_columns(
 ) -> LayerColumns:
     """`tokens`: in the cache (decode) or in the prompt (prefill). `priors` None: as published results give them."""
     rows = list(rows)
-    if priors is None:
-        priors = fitted()
+    priors = chosen(priors)
     load = load_of(model, weights, engine)
     assumed = assume(swarm, rows, load, "decode" if phase == "decode" else "prefill", priors)
     mem, tflops = swarm.nodes["mem_gbps"][rows], swarm.nodes["tflops"][rows]

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from swarm_predict.cost.build import Costs, build_costs, check, visits_ms
+from swarm_predict.cost.build import Costs, build_costs, check, software_assumed, visits_ms
 from swarm_predict.cost.engines import engine_facts
 from swarm_predict.cost.layer_times import by_hand
 from swarm_predict.forecast.draws import Trip, draw_trips
@@ -76,6 +76,7 @@ class _Many:
         self.at = {name: k for k, name in enumerate(costs.tables.names)}
         self.rng = np.random.default_rng(workload.seed)
         self.visit_ms = visits_ms(swarm, costs.rows)
+        self.assumed = software_assumed(swarm, costs.rows, workload, costs.links)
         self.deliveries: dict[float, Floats] = {}
 
     def draw(self, placements: Sequence[Placement]) -> list[Quantiles]:
@@ -100,7 +101,7 @@ class _Many:
         proofs = work.proof_ms * step_width(work) * self.model.layers
         total += np.add.reduceat(self.visit_ms[nodes], starts) + work.client_ms + proofs
         if batch.trips:
-            total += _summed(self._software(sample)[:, [trip.dst for trip in batch.trips]], batch.trip_starts, counts)
+            total += _summed(self._software(sample, batch.trips), batch.trip_starts, counts)
         if at_ns is not None and batch.trips:
             total += self._restarts_ms(batch.trips, counts, total.mean(axis=0))
         total += drafting_ms(work)
@@ -114,12 +115,10 @@ class _Many:
             found[k] = Quantiles(float(mean), *(float(value) for value in rest))
         return found
 
-    def _software(self, sample: Sample) -> Floats:
-        """(draws, nodes) of one message at its receiver."""
-        if self.workload.hop_overhead_ms:
-            return np.full_like(sample.visit_ms, self.workload.hop_overhead_ms)
-        known = np.isfinite(self.swarm.nodes["overhead_ms"][list(self.costs.rows)])
-        return np.where(known, 0.0, sample.visit_ms)
+    def _software(self, sample: Sample, trips: Sequence[Trip]) -> Floats:
+        """(draws, messages)"""
+        src, dst = np.array([trip.src for trip in trips]), np.array([trip.dst for trip in trips])
+        return np.where(self.assumed[src, dst], sample.visit_ms[:, dst], self.workload.hop_overhead_ms)
 
     def _restarts_ms(self, trips: Sequence[Trip], counts: Ints, step_ms: Floats) -> Floats:
         """Of each candidate, whose connections rest for its own step."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from swarm_predict.cost import assumptions as words
 from swarm_predict.cost.access_links import access_share
-from swarm_predict.cost.build import Costs, build_costs, check, software_ms, visits_ms
+from swarm_predict.cost.build import Costs, build_costs, check, software_assumed, software_ms, visits_ms
 from swarm_predict.cost.engines import EngineFacts, engine_facts
 from swarm_predict.cost.layer_times import LayerColumns, by_hand
 from swarm_predict.cost.offload import Spill, spill
@@ -134,7 +134,9 @@ class Run:
         self.trips = self.trips_for(step_width(workload), 1)
         self.layers = np.array([stage.layers for stage in placement])
         self.overhead_ms = visits_ms(swarm, costs.rows)[: len(placement)]
+        self.assumed = software_assumed(swarm, costs.rows, workload, costs.links)
         self.room_bytes = costs.vram_bytes[: len(placement)]
+        self.runtime_bytes = costs.needs.runtime(self.room_bytes)
         self.spills = self._spills()
         self.share = access_share(costs.links) if self.engine.pattern == "star" else None  # chains pass each link once
 
@@ -161,7 +163,7 @@ class Run:
             return [Spill(0, 0.0, self.costs.needs.stage_bytes(s.first, s.last)) for s in self.placement]
         return [
             spill(self.costs.needs, stage, float(has))
-            for stage, has in zip(self.placement, self.room_bytes, strict=True)
+            for stage, has in zip(self.placement, self.room_bytes - self.runtime_bytes, strict=True)
         ]
 
     def prediction(self) -> Prediction:
@@ -250,7 +252,8 @@ class Run:
     def _memory(self, k: int) -> float:
         """Of the node itself; what does not even hold its buffers needs the whole stage."""
         stage, kept = self.placement[k], self.spills[k]
-        return self.costs.needs.stage_bytes(stage.first, stage.last) if kept is None else kept.resident_bytes
+        held = self.costs.needs.stage_bytes(stage.first, stage.last) if kept is None else kept.resident_bytes
+        return held + float(self.runtime_bytes[k])
 
     # -- time
 
@@ -288,15 +291,11 @@ class Run:
         """Draws of what neither machines nor paths take."""
         work = self.workload
         proofs = work.proof_ms * tokens * float(self.layers.sum())
-        visits = self.visit_ms(sample)[:, [trip.dst for trip in trips]].sum(axis=1) if trips else 0.0
-        return np.asarray(float(self.overhead_ms.sum()) + work.client_ms + proofs + visits + np.zeros(len(sample.rate)))
-
-    def visit_ms(self, sample: Sample) -> Floats:
-        """(draws, rows) software of one message at each receiver, as `cost.software_ms` has its median."""
-        if self.workload.hop_overhead_ms:
-            return np.full_like(sample.visit_ms, self.workload.hop_overhead_ms)
-        known = np.isfinite(self.swarm.nodes["overhead_ms"][list(self.costs.rows)])
-        return np.where(known, 0.0, sample.visit_ms)
+        software = np.full(len(sample.rate), float(self.overhead_ms.sum()) + work.client_ms + proofs)
+        for trip in trips:
+            if self.assumed[trip.src, trip.dst]:
+                software += sample.visit_ms[:, trip.dst]
+        return software + work.hop_overhead_ms * len(trips)
 
     def _with_model_error(self, total: Floats) -> Floats:
         """Widened by what a calibration could not explain; mean and median stay."""
@@ -363,10 +362,10 @@ class Run:
 
     def _stage_costs(self, step: Times, memory: list[float], share: float) -> list[StageCost]:
         reach = np.zeros(len(self.placement))
-        software = software_ms(self.swarm, self.costs.rows, self.workload, self.costs.layer)
+        software = software_ms(self.swarm, self.costs.rows, self.workload, self.costs.layer, self.costs.links)
         for trip, ms in zip(self.trips, step.network.ms.mean(axis=0) if self.trips else (), strict=True):
             if trip.stage is not None:
-                reach[trip.stage] += float(ms) + float(software[trip.dst])
+                reach[trip.stage] += float(ms) + float(software[trip.src, trip.dst])
         return [
             StageCost(
                 node=stage.node,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from swarm_predict.cost import assumptions as words
-from swarm_predict.cost.build import client_row, visits_ms
+from swarm_predict.cost.build import client_row, software_assumed, visits_ms
 from swarm_predict.cost.engines import TOKEN_BYTES, engine_facts
 from swarm_predict.cost.layer_times import LayerColumns, by_hand, layer_columns
 from swarm_predict.cost.memory import needs
@@ -175,8 +175,8 @@ class _Shared:
         factor = np.exp(layer.spread[:, None] * normal[0] + layer.doubt[:, None] * normal[1])
         sample = layer.assumed.sample(self.rng, draws)
         factor = factor * layer.factor(sample, list(range(len(self.rows)))).T
-        known = np.isfinite(self.swarm.nodes["overhead_ms"][self.rows]) | bool(work.hop_overhead_ms)
-        meeting = np.where(known, 0.0, sample.reduce_ms)
+        asked = software_assumed(self.swarm, self.rows, work, self.paths)
+        meeting = np.where(asked.any(axis=0), sample.reduce_ms, 0.0)
         software = np.zeros(draws)
         met, compute, rounds = [], [], 0
         rtt = upload = 0.0
@@ -288,7 +288,7 @@ class _Shared:
                 ends += embedding
             whole = model.stage_bytes(group.first, group.last, work.weights) + need.kv_bytes * group.layers + ends
             found[list(group.members)] = group.share * whole + need.scratch_bytes
-        return found
+        return found + need.runtime(self.swarm.nodes["vram_bytes"][self.rows])
 
     def _notes(self) -> list[str]:
         work = self.workload

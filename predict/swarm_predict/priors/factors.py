@@ -64,7 +64,7 @@ def load_of(model: ModelShape, weights: str, engine: str) -> Load:
 def effects(kind: Kind, machine: Machine, load: Load) -> tuple[str, ...]:
     """The names of the effects whose sum is the logarithm of this quantity."""
     named, device = machine.device_class or "?", machine.device
-    found = [kind]
+    found: list[str] = [kind]
     if kind in ("decode", "prefill"):
         found += [
             f"{kind}.class:{named}",

@@ -89,6 +89,11 @@ def fitted() -> Priors:
     return of_fitted(msgspec.json.decode(text, type=Fitted))
 
 
+def chosen(priors: Priors | None) -> Priors:
+    """What a question asks with: its own, else those of published results."""
+    return fitted() if priors is None else priors
+
+
 def of_fitted(found: Fitted) -> Priors:
     root = np.zeros((len(found.names), len(found.names)))
     for k, row in enumerate(found.root):

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from typing import Final, get_args
 
 from swarm_predict.advice.hypothetical import Machine, with_machine
+from swarm_predict.formats import compared
 from swarm_predict.model.shapes import ModelShape
+from swarm_predict.priors.choice import Limits, how_sure
 from swarm_predict.search.solve import Reliability
 from swarm_predict.search.solve import plan as search_plan
 from swarm_predict.types import BadPlacement, DoesNotFit, Objective, Plan, Stage, Workload
@@ -24,8 +26,9 @@ from swarmtop.commands.common import one_frame, page_width
 from swarmtop.config import load_model, open_source, workload
 from swarmtop.errors import DONE
 from swarmtop.progress import progress
+from swarmtop.sureness import choice_lines, choice_object, formats_line, formats_object
 from swarmtop.text.plain import dumps
-from swarmtop.text.prediction import certificate, left_out_lines, plan_object, prediction_text
+from swarmtop.text.prediction import certificate, left_out_lines, plan_object, prediction_text, wrapped
 
 EXAMPLE: Final = """
 swarmtop plan --swarm examples/garage.toml --model llama-3.1-8b
@@ -127,6 +130,11 @@ def asked(args: argparse.Namespace, swarm: Swarm) -> Asked:
     )
 
 
+def limits(args: argparse.Namespace) -> Limits:
+    """What a rival of the plan must keep to as well."""
+    return Limits(args.require, args.forbid, [Stage(*stage) for stage in args.pin], args.max_stages)
+
+
 def machine_of(name: str, given: dict[str, float]) -> Machine:
     return Machine(
         name=name,
@@ -200,17 +208,22 @@ def run(args: argparse.Namespace) -> int:
             found = ask(swarm, model, load, objective=args.objective)
         judged = judge(swarm, model, load, found.prediction)
         more = beside(swarm, model, load, found, points=args.front, time_limit_s=args.time_limit)
+        sure = how_sure(swarm, model, found.prediction.placement, load, limits(args))
+        formats = compared(swarm, model, load)
     lines: tuple[str, ...] | None = None
     if args.launch:
         from swarm_predict.launch.commands import launch_lines
 
         lines = launch_lines(swarm, model, load, found)
     if args.json:
-        sys.stdout.write(dumps(plan_object(found, lines, {**judgement_object(judged), **beside_object(more)})) + "\n")
+        beside_it = {**judgement_object(judged), **beside_object(more), **choice_object(sure)}
+        sys.stdout.write(dumps(plan_object(found, lines, {**beside_it, "formats": formats_object(formats)})) + "\n")
         return DONE
     width = page_width()
     sys.stdout.write(prediction_text(found.prediction, width))
     sys.stdout.write(f"\n{certificate(found)}\n")
+    said = [*choice_lines(sure), formats_line(formats)]
+    sys.stdout.write("".join(f"{part}\n" for line in said if line for part in wrapped(line, width, "")))
     if found.left_out:
         sys.stdout.write("\n" + "\n".join(left_out_lines(found, width)) + "\n")
     if load.streams > 1:
