@@ -15,9 +15,9 @@ from swarmtop.text.prediction import prediction_text
 ROOT = Path(__file__).parents[2]
 GARAGE = ROOT / "examples" / "garage.toml"
 KEYS = [
-    "model", "weights", "engine", "client", "placement", "fits", "tpot_ms", "tokens_per_s",
+    "model", "weights", "engine", "client", "placement", "fits", "measured", "tpot_ms", "tokens_per_s",
     "throughput_tokens_per_s", "ttft_ms", "breakdown_ms", "stages", "limited_by", "notes",
-    "verdicts", "sensitivity", "batch", "trust", "baselines", "measured",
+    "verdicts", "sensitivity", "batch", "trust", "baselines", "watched",
 ]  # fmt: skip
 TWO = "attic-3090:0-21,lab-a4000:22-31"
 

@@ -1,7 +1,8 @@
 """A published result as what prediction asks for (a swarm, a placement, a workload), and as the parts of its time.
 
-Parts are what the fit needs: time = Σ milliseconds by the data sheet · exp(effects) + paths. A test holds their sum at
-the fitted medians against the tables that predict, so that coefficients mean in prediction what they meant in the fit.
+Parts are what the fit needs: time = Σ milliseconds by the data sheet · exp(effects) + what is fixed. A test holds
+their sum at the fitted medians against the tables that predict, so that coefficients mean in prediction what they meant
+in the fit.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from swarm_predict.cost.roofline import LayerWork, head_work, least_ms
 from swarm_predict.forecast.all_reduce import messages
 from swarm_predict.forecast.prediction import trips_of
 from swarm_predict.forecast.tensor_parallel import ALL_REDUCES_PER_LAYER
-from swarm_predict.priors.factors import Load, Machine, canonical, effects, load_of
+from swarm_predict.priors.factors import FASTEST, Load, Machine, canonical, effects, load_of
 from swarm_predict.priors.table import PROMPT_TOKENS, Result
 from swarm_predict.types import Engine, Placement, Stage, Workload
 from swarm_protocol.snapshot.swarm import Kind, LayerTime, NodeFacts, Path, Swarm
@@ -38,7 +39,7 @@ class Part:
 class Evidence:
     result: Result
     parts: tuple[Part, ...]
-    paths_ms: float  # and layers that were measured
+    fixed_ms: float  # paths, layers that were measured, and what reading takes at the very least
     least_ms: float  # what the data sheets allow: bytes over bandwidth, and the paths
 
     @property
@@ -139,10 +140,12 @@ def evidence_of(result: Result) -> Evidence:
     order = used or list(range(len(result.nodes)))
     ends = _head_at(engine, order, client)
     parts: list[Part] = []
+    fixed_ms = 0.0
     measured_ms = sum(count * ms for count, ms in zip(result.split, result.layer_ms, strict=False))
     for k in () if result.layer_ms else dict.fromkeys([*order, ends]):
         reading = result.split[k] * layer_ms[k] + (head_ms[k] if k == ends else 0.0)
         parts.append(Part(reading, effects("decode", machines[k], load)))
+        fixed_ms += FASTEST * reading
         parts.append(Part(float(result.split[k]), effects("launch", machines[k], load)))
     least = sum(part.times for part in parts if part.effects[0] == "decode")
     width = result.batch
@@ -159,7 +162,7 @@ def evidence_of(result: Result) -> Evidence:
         paths_ms += float(paths.delivery_ms(trip.size_bytes)[src, dst])
         parts.append(Part(1.0, effects("visit", machines[dst], load)))
     paths_ms += measured_ms
-    return Evidence(result, tuple(parts), paths_ms, least + paths_ms)
+    return Evidence(result, tuple(parts), paths_ms + fixed_ms, least + paths_ms)
 
 
 def _head_at(engine: EngineFacts, order: list[int], client: int | None) -> int:
@@ -187,7 +190,7 @@ def _of_shares(
         Part(float(layers), effects("launch", machines[slowest], load)),
         Part(float(rounds), effects("reduce", machines[slowest], load)),
     )
-    return Evidence(result, parts, paths_ms, whole[slowest] + paths_ms)
+    return Evidence(result, parts, paths_ms + FASTEST * whole[slowest], whole[slowest] + paths_ms)
 
 
 def _of_prompt(result: Result) -> Evidence:

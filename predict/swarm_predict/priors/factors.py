@@ -2,7 +2,7 @@
 
 Each quantity is the exponential of a sum of effects, from the most common to the most particular:
 
-    decode   how many times longer than its data sheet's bandwidth says a machine takes to read a layer
+    decode   how much more than FASTEST of its data sheet's time a machine takes to read a layer, in times of that
     launch   milliseconds that a layer takes beyond reading: kernels that are started, threads that meet
     visit    milliseconds of software for one message between machines, at its receiver
     reduce   milliseconds of software for one round of an all-reduce
@@ -21,6 +21,8 @@ from swarm_protocol.snapshot.swarm import NodeFacts
 Kind = Literal["decode", "launch", "visit", "reduce", "prefill"]
 WeightGroup = Literal["16", "8", "4", "below"]
 
+# of the data sheet's time: bytes are counted within some percent, and memory is not faster than itself
+FASTEST: Final = 0.9
 CLASSES: Final = (
     "datacenter-gpu", "gaming-gpu", "laptop-gpu", "workstation-gpu", "apple", "apu", "x86", "arm", "board",
 )  # fmt: skip

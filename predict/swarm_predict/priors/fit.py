@@ -1,6 +1,6 @@
 """Fits the effects to published speeds: partial pooling, by the mode of the posterior and its curvature.
 
-    log measured  =  log( Σ milliseconds · exp(Σ effects) + paths )  +  of the system  +  what is left
+    log measured  =  log( Σ milliseconds · exp(Σ effects) + fixed )  +  of the system  +  what is left
 
 Every effect but the first of each quantity is drawn from a normal distribution about zero whose width is fitted with
 it (Laplace approximation, EM steps: the mean square of the levels and what is not known of them), so that a class with
@@ -23,7 +23,7 @@ from swarm_protocol.snapshot.swarm import Floats, Ints
 
 # where each quantity starts, and how far from there it may be before any result is seen (log; ms for costs)
 STARTS: Final = {
-    "decode": (np.log(1.4), 0.5),
+    "decode": (np.log(0.5), 0.7),
     "launch": (np.log(0.02), 1.5),
     "visit": (np.log(1.0), 1.5),
     "reduce": (np.log(0.2), 1.5),
@@ -31,8 +31,8 @@ STARTS: Final = {
 }
 # widths before any result is seen, and how many levels that guess counts as
 FIRST: Final = {
-    "decode.class": 0.2, "decode.weights": 0.15, "decode.class-weights": 0.1, "decode.routed": 0.2,
-    "decode.class-routed": 0.15, "decode.engine": 0.25, "decode.class-engine": 0.1, "decode.device": 0.15,
+    "decode.class": 0.4, "decode.weights": 0.3, "decode.class-weights": 0.2, "decode.routed": 0.4,
+    "decode.class-routed": 0.3, "decode.engine": 0.5, "decode.class-engine": 0.2, "decode.device": 0.3,
     "launch.class": 0.8, "launch.routed": 0.5, "launch.engine": 0.8, "launch.host": 0.6, "launch.device": 0.3,
     "visit.class": 0.5, "visit.engine": 1.0, "reduce.class": 0.5, "reduce.engine": 0.7,
     "prefill.class": 0.4, "prefill.weights": 0.2, "prefill.class-weights": 0.2, "prefill.routed": 0.3,
@@ -120,7 +120,7 @@ def _design(evidence: Sequence[Evidence]) -> _Design:
         times=np.array([part.times for _, part in parts]),
         effects=np.array([at + [len(names)] * (most - len(at)) for at in effects]),
         row=np.array([r for r, _ in parts]),
-        paths_ms=np.array([row.paths_ms for row in evidence]),
+        paths_ms=np.array([row.fixed_ms for row in evidence]),
         log_measured=np.log([row.result.measured_ms for row in evidence]),
         metric=metrics,
         system=np.array(systems),

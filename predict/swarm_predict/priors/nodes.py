@@ -13,8 +13,8 @@ from typing import Final, Literal
 
 import numpy as np
 
-from swarm_predict.priors.factors import Kind, Load, Machine, effects, machine_of
-from swarm_predict.priors.posterior import FASTEST, HOST_SPREAD, Effects, Priors
+from swarm_predict.priors.factors import FASTEST, Kind, Load, Machine, effects, machine_of
+from swarm_predict.priors.posterior import HOST_SPREAD, Effects, Priors
 from swarm_protocol.snapshot.swarm import Floats, Ints, Swarm
 
 Rate = Literal["decode", "prefill"]
@@ -80,11 +80,18 @@ class Assumed:
         several = rng.standard_normal((half, 1)) * (self.priors.node.get("several", 0.0) if count > 1 else 0.0)
         machine = alone[0] * self.priors.node.get(self.kind, 0.0) + left + several
         host = alone[1] * HOST_SPREAD + several
-        logs = [common[:, where[k]] + (machine if k in (_RATE, _LAUNCH) else host) for k in range(4)]
-        both = [np.concatenate([log, -log])[:draws] for log in logs]
-        found = [line * np.exp(log) for line, log in zip(median, both, strict=True)]
-        found[_RATE] = np.maximum(found[_RATE], FASTEST)
-        return Sample(*found)
+
+        def mirrored(logs: Floats) -> Floats:
+            return np.asarray(np.exp(np.concatenate([logs, -logs])[:draws]))
+
+        least = _least(self.kind)
+        rate = least + (median[_RATE] - least) * mirrored(common[:, where[_RATE]])
+        return Sample(
+            rate=np.maximum(rate * mirrored(machine), least),
+            launch_ms=median[_LAUNCH] * mirrored(common[:, where[_LAUNCH]] + machine),
+            visit_ms=median[_VISIT] * mirrored(common[:, where[_VISIT]] + host),
+            reduce_ms=median[_REDUCE] * mirrored(common[:, where[_REDUCE]] + host),
+        )
 
 
 def assume(swarm: Swarm, rows: Sequence[int], load: Load, kind: Rate, priors: Priors) -> Assumed:
@@ -105,8 +112,13 @@ def assume(swarm: Swarm, rows: Sequence[int], load: Load, kind: Rate, priors: Pr
         return Assumed(priors, kind, tuple(position), at, median)
     medians = np.exp([_log_median(priors, name) for name in position])
     median = medians[at] if len(rows) else np.zeros((4, 0))
-    median[_RATE] = np.maximum(median[_RATE], FASTEST)
+    median[_RATE] += _least(kind)
     return Assumed(priors, kind, tuple(position), at, median)
+
+
+def _least(kind: Rate) -> float:
+    """Effects say what comes on top of this: reading is bounded by the data sheet, a matrix rate hardly is."""
+    return FASTEST if kind == "decode" else 0.0
 
 
 @lru_cache(maxsize=4096)

@@ -66,7 +66,7 @@ def judgement_object(judged: Judgement | None) -> dict[str, object]:
             "batch": None,
             "trust": None,
             "baselines": None,
-            "measured": None,
+            "watched": None,
         }
     return {
         "verdicts": [{"workload": v.workload, "level": v.level, "why": v.why} for v in judged.verdicts],
@@ -104,7 +104,7 @@ def judgement_object(judged: Judgement | None) -> dict[str, object]:
                 for row in BASELINES
             ),
         ],
-        "measured": _measured_object(judged.measured),
+        "watched": _measured_object(judged.measured),
     }
 
 
