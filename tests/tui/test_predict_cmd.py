@@ -83,7 +83,7 @@ def test_a_placement_that_does_not_fit_names_the_node_and_shows_no_speed(capsys:
     code, out, err = run(capsys, "barn-3060:0-31")
     assert (code, out) == (4, "")
     assert err == (
-        "swarmtop: barn-3060 needs 15.0 GiB for layers 0-31, has 11.2; give it fewer layers, or smaller --weights\n"
+        "swarmtop: barn-3060 needs 15.5 GiB for layers 0-31, has 11.2; give it fewer layers, or smaller --weights\n"
     )
     code, out, _ = run(capsys, "barn-3060:0-31", "--json")
     assert (code, json.loads(out)["fits"]) == (4, False)

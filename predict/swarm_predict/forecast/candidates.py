@@ -21,7 +21,7 @@ from swarm_predict.forecast.prediction import NOT_KNOWN, predict, trips_of
 from swarm_predict.forecast.speculative import drafting_ms, step_width, step_yield
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.placement import check_placement
-from swarm_predict.priors.nodes import Sample
+from swarm_predict.priors.nodes import Sample, to_median
 from swarm_predict.types import NotMeasured, Placement, Quantiles, Workload
 from swarm_protocol.snapshot.swarm import Floats, Ints, Swarm
 
@@ -88,7 +88,7 @@ class _Many:
         at_ns = None if by_hand(self.swarm) else self.swarm.at_ns
         messages = draw_trips(self.costs.links, batch.trips, self.rng, draws, at_ns, work.slow_start).ms
         counts = np.diff([*batch.trip_starts, len(batch.trips)])
-        total = _summed(messages, batch.trip_starts, counts)
+        paths = _summed(messages, batch.trip_starts, counts)
         nodes, starts = np.array(batch.nodes), np.array(batch.stage_starts)
         layer = self.costs.layer
         half = self.rng.standard_normal(((draws + 1) // 2, len(nodes)))
@@ -97,11 +97,19 @@ class _Many:
         factor = np.exp(np.hypot(layer.spread[nodes], layer.doubt[nodes]) * normal)
         factor *= layer.factor(sample, list(range(len(self.costs.rows))))[:, nodes]
         each = np.array(batch.layers) * layer.ms[nodes] * work.compute_scale
-        total += np.add.reduceat(factor * each, starts, axis=1) + self._head(factor, nodes, starts)
+        head = self._head(factor, nodes, starts)
+        total = np.add.reduceat(factor * each, starts, axis=1) + head
+        median = np.add.reduceat(each, starts) + self._head(np.ones((1, len(nodes))), nodes, starts)[0]
         proofs = work.proof_ms * step_width(work) * self.model.layers
-        total += np.add.reduceat(self.visit_ms[nodes], starts) + work.client_ms + proofs
+        fixed = np.add.reduceat(self.visit_ms[nodes], starts) + work.client_ms + proofs
+        total, median = total + fixed, median + fixed
         if batch.trips:
-            total += _summed(self._software(sample, batch.trips), batch.trip_starts, counts)
+            total = total + _summed(self._software(sample, batch.trips), batch.trip_starts, counts)
+            usual = self._software(layer.assumed.usual, batch.trips)
+            median = median + _summed(usual, batch.trip_starts, counts)[0]
+        if not layer.assumed.priors.neutral:
+            total *= [to_median(column, float(middle)) for column, middle in zip(total.T, median, strict=True)]
+        total = total + paths
         if at_ns is not None and batch.trips:
             total += self._restarts_ms(batch.trips, counts, total.mean(axis=0))
         total += drafting_ms(work)

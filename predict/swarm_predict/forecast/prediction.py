@@ -30,7 +30,7 @@ from swarm_predict.forecast.redundancy import slowest, total_share
 from swarm_predict.forecast.speculative import drafting_ms, step_width, step_yield
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.placement import check_placement
-from swarm_predict.priors.nodes import Sample
+from swarm_predict.priors.nodes import Sample, to_median
 from swarm_predict.types import (
     Breakdown,
     Cause,
@@ -282,10 +282,28 @@ class Run:
             stages = list(chosen)
         head = self._head(layer, kinds, factors[0], draws)
         software = self._software_ms(trips, tokens, sample)
+        if copies == 1 and not layer.assumed.priors.neutral:
+            scale = to_median(sum(stages, head + software), self._median_ms(layer, trips, tokens) + sum(reads))
+            stages, head, software = [stage * scale for stage in stages], head * scale, software * scale
         total = network.ms.sum(axis=1) + head + software
         for stage in stages:
             total = total + stage
         return Times(total, stages, head, network, software)
+
+    def _median_ms(self, layer: LayerColumns, trips: Sequence[Trip], tokens: int) -> float:
+        """Of all that neither paths nor what is read anew take, as the tables price it."""
+        work = self.workload
+        home = len(self.placement) - 1 if self.engine.head == "last" else self.costs.tables.client or 0
+        head_ms = float(layer.head_ms[home]) * work.compute_scale
+        software = software_ms(self.swarm, self.costs.rows, work, self.costs.layer, self.costs.links)
+        return (
+            float(self.layers @ layer.ms[: len(self.placement)]) * work.compute_scale
+            + (head_ms if np.isfinite(head_ms) else 0.0)
+            + float(self.overhead_ms.sum())
+            + work.client_ms
+            + work.proof_ms * tokens * float(self.layers.sum())
+            + sum(float(software[trip.src, trip.dst]) for trip in trips)
+        )
 
     def _software_ms(self, trips: Sequence[Trip], tokens: int, sample: Sample) -> Floats:
         """Draws of what neither machines nor paths take."""

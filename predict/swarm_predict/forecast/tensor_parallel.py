@@ -28,6 +28,7 @@ from swarm_predict.forecast.redundancy import total_share
 from swarm_predict.forecast.speculative import drafting_ms, step_width, step_yield
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.placement import shares_all
+from swarm_predict.priors.nodes import to_median
 from swarm_predict.types import (
     Breakdown,
     NotMeasured,
@@ -177,7 +178,7 @@ class _Shared:
         factor = factor * layer.factor(sample, list(range(len(self.rows)))).T
         asked = software_assumed(self.swarm, self.rows, work, self.paths)
         meeting = np.where(asked.any(axis=0), sample.reduce_ms, 0.0)
-        software = np.zeros(draws)
+        software, median = np.zeros(draws), 0.0
         met, compute, rounds = [], [], 0
         rtt = upload = 0.0
         for group in self.groups:
@@ -188,8 +189,14 @@ class _Shared:
             met.append(drawn)
             rtt, upload, rounds = rtt + causes[0], upload + causes[1], rounds + count
             software = software + count * meeting[:, at].max(axis=1)
+            median += float((group.share * layer.ms[at]).max()) * group.layers * work.compute_scale
+            median += count * float(np.where(asked.any(axis=0), layer.assumed.reduce_ms, 0.0)[at].max())
         last = list(self.groups[-1].members)
         head = ((self.groups[-1].share * layer.head_ms[last] * work.compute_scale)[:, None] * factor[last]).max(axis=0)
+        median += float((self.groups[-1].share * layer.head_ms[last]).max()) * work.compute_scale
+        if not layer.assumed.priors.neutral:
+            scale = to_median(sum(compute, head + software), median)
+            compute, head, software = [part * scale for part in compute], head * scale, software * scale
         between = np.zeros(draws)
         for before, after in itertools.pairwise(self.groups):
             trips = [Trip(before.members[0], k, size * len(after.members), None) for k in after.members]

@@ -62,6 +62,11 @@ class Assumed:
     def reduce_ms(self) -> Floats:
         return np.asarray(self.median[_REDUCE])
 
+    @property
+    def usual(self) -> Sample:
+        """One draw: the medians."""
+        return Sample(*(line[None, :] for line in self.median))
+
     def sample(self, rng: np.random.Generator, draws: int, rows: Sequence[int] | None = None) -> Sample:
         """Of some rows (all where None), each draw beside its mirror image, so that medians stay."""
         at = self.at if rows is None else self.at[:, list(rows)]
@@ -92,6 +97,14 @@ class Assumed:
             visit_ms=median[_VISIT] * mirrored(common[:, where[_VISIT]] + host),
             reduce_ms=median[_REDUCE] * mirrored(common[:, where[_REDUCE]] + host),
         )
+
+
+def to_median(drawn: Floats, median: float) -> float:
+    """What to multiply draws of a sum with, so that its median is the sum of the medians.
+
+    That is what the fit says of published results. Sums of skewed parts that vary for themselves have a higher one."""
+    middle = float(np.median(drawn))
+    return median / middle if middle > 0 and median > 0 else 1.0
 
 
 def assume(swarm: Swarm, rows: Sequence[int], load: Load, kind: Rate, priors: Priors) -> Assumed:
