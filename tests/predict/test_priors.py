@@ -88,7 +88,7 @@ def test_stored_coefficients_are_those_of_the_table():
         for kind in ("decode", "prefill"):
             named = effects(kind, machine, load)
             now, then = (FASTEST + np.exp(priors.log_median(named)) for priors in (again, fitted()))
-            assert now == pytest.approx(then, rel=0.05)
+            assert now == pytest.approx(then, rel=0.08)
 
 
 def test_what_physics_forbids_is_refused_by_name():

@@ -283,37 +283,54 @@ class Run:
         head = self._head(layer, kinds, factors[0], draws)
         software = self._software_ms(trips, tokens, sample)
         if copies == 1 and not layer.assumed.priors.neutral:
-            scale = to_median(sum(stages, head + software), self._median_ms(layer, trips, tokens) + sum(reads))
-            stages, head, software = [stage * scale for stage in stages], head * scale, software * scale
+            stages, head, software = self._recentred(layer, trips, stages, head, software, tokens)
         total = network.ms.sum(axis=1) + head + software
         for stage in stages:
             total = total + stage
         return Times(total, stages, head, network, software)
 
-    def _median_ms(self, layer: LayerColumns, trips: Sequence[Trip], tokens: int) -> float:
-        """Of all that neither paths nor what is read anew take, as the tables price it."""
-        work = self.workload
+    def _recentred(
+        self,
+        layer: LayerColumns,
+        trips: Sequence[Trip],
+        stages: list[Floats],
+        head: Floats,
+        software: Floats,
+        tokens: int,
+    ) -> tuple[list[Floats], Floats, Floats]:
+        """With the median of what is assumed where the tables have it (`to_median`); what is measured stays."""
+        work, known = self.workload, layer.measured
         home = len(self.placement) - 1 if self.engine.head == "last" else self.costs.tables.client or 0
-        head_ms = float(layer.head_ms[home]) * work.compute_scale
-        software = software_ms(self.swarm, self.costs.rows, work, self.costs.layer, self.costs.links)
+        usual = software_ms(self.swarm, self.costs.rows, work, self.costs.layer, self.costs.links)
+        fixed = self._fixed_ms(tokens) + work.hop_overhead_ms * len(trips)
+        assumed = software - fixed
+        median = sum(float(usual[trip.src, trip.dst]) for trip in trips) - work.hop_overhead_ms * len(trips)
+        for k, stage in enumerate(stages):
+            if not known[k]:
+                assumed = assumed + stage
+                median += float(self.layers[k] * layer.ms[k]) * work.compute_scale
+        if not known[home] and np.isfinite(layer.head_ms[home]):
+            assumed = assumed + head
+            median += float(layer.head_ms[home]) * work.compute_scale
+        scale = to_median(assumed, median)
         return (
-            float(self.layers @ layer.ms[: len(self.placement)]) * work.compute_scale
-            + (head_ms if np.isfinite(head_ms) else 0.0)
-            + float(self.overhead_ms.sum())
-            + work.client_ms
-            + work.proof_ms * tokens * float(self.layers.sum())
-            + sum(float(software[trip.src, trip.dst]) for trip in trips)
+            [stage if known[k] else stage * scale for k, stage in enumerate(stages)],
+            head if known[home] else head * scale,
+            fixed + (software - fixed) * scale,
         )
+
+    def _fixed_ms(self, tokens: int) -> float:
+        """Of software: what was measured or asked for."""
+        work = self.workload
+        return float(self.overhead_ms.sum()) + work.client_ms + work.proof_ms * tokens * float(self.layers.sum())
 
     def _software_ms(self, trips: Sequence[Trip], tokens: int, sample: Sample) -> Floats:
         """Draws of what neither machines nor paths take."""
-        work = self.workload
-        proofs = work.proof_ms * tokens * float(self.layers.sum())
-        software = np.full(len(sample.rate), float(self.overhead_ms.sum()) + work.client_ms + proofs)
+        software = np.full(len(sample.rate), self._fixed_ms(tokens))
         for trip in trips:
             if self.assumed[trip.src, trip.dst]:
                 software += sample.visit_ms[:, trip.dst]
-        return software + work.hop_overhead_ms * len(trips)
+        return software + self.workload.hop_overhead_ms * len(trips)
 
     def _with_model_error(self, total: Floats) -> Floats:
         """Widened by what a calibration could not explain; mean and median stay."""

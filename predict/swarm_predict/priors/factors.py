@@ -95,6 +95,8 @@ def effects(kind: Kind, machine: Machine, load: Load) -> tuple[str, ...]:
         found.append(f"{kind}.class:{named}")
         if load.engine not in PLAIN:
             found.append(f"{kind}.engine:{_MESSAGES.get(load.engine, load.engine)}")
+        elif kind == "reduce":  # over home networks it is hardly ever another
+            found.append("reduce.engine:distributed-llama")
         else:  # somebody's software all the same: nobody knows whose
             found.append(f"{kind}.engine:?")
     return tuple(found)
