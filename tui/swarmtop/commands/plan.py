@@ -21,12 +21,12 @@ from swarm_protocol.snapshot.swarm import Swarm
 from swarmtop.analysis.alternatives import beside, beside_object, beside_text
 from swarmtop.analysis.analysis import alive
 from swarmtop.analysis.assessment import judge, judgement_object, judgement_text
+from swarmtop.analysis.sureness import choice_lines, choice_object, formats_line, formats_object
 from swarmtop.args import add_question, add_source, losses, machine, number, pin, whole
 from swarmtop.commands.common import one_frame, page_width
 from swarmtop.config import load_model, open_source, workload
 from swarmtop.errors import DONE
 from swarmtop.progress import progress
-from swarmtop.sureness import choice_lines, choice_object, formats_line, formats_object
 from swarmtop.text.plain import dumps
 from swarmtop.text.prediction import certificate, left_out_lines, plan_object, prediction_text, wrapped
 

@@ -9,7 +9,7 @@ from typing import Final
 from swarm_predict.types import Plan, Prediction
 from swarm_protocol.text import safe
 from swarm_protocol.units import gib
-from swarmtop.sureness import ALL, basis_text, speed_text
+from swarmtop.analysis.sureness import ALL, basis_text, speed_text
 from swarmtop.text import quantities
 
 BAR_MAX: Final = 72  # cells; longer bars are not read any better
@@ -163,9 +163,7 @@ def certificate(plan: Plan, measured: float = 1.0) -> str:
     among = f" of the {considered(plan)}" if plan.left_out else ""
     if plan.exact or plan.gap <= 0:
         medians = "" if measured >= ALL else " of these medians"
-        return (
-            f"best {plan.objective}: the optimum{among}{medians}, proven ({quantities.ms(plan.bound_ms)} {what})"
-        )
+        return f"best {plan.objective}: the optimum{among}{medians}, proven ({quantities.ms(plan.bound_ms)} {what})"
     return (
         f"best {plan.objective} found: within {quantities.percent(plan.gap)} of the optimum{among} "
         f"(no placement is below {quantities.ms(plan.bound_ms)} {what})"

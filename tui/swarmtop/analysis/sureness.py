@@ -29,8 +29,8 @@ def basis_text(found: Prediction) -> str | None:
     if found.measured < NOTHING:
         return "from what machines like these gave others; nothing here was measured yet"
     return (
-        f"{quantities.percent(found.measured)} of a token's time rests on measurements here, the rest on what machines like "
-        "these gave others"
+        f"{quantities.percent(found.measured)} of a token's time rests on measurements here, "
+        "the rest on what machines like these gave others"
     )
 
 
