@@ -101,7 +101,8 @@ def test_every_metric_named_in_the_help_can_be_judged(metric: str) -> None:
 def test_only_rules_about_cost_and_speed_ask_the_planner() -> None:
     metrics = [m for m in (*LINK_METRICS, *NODE_METRICS, *SWARM_METRICS) if m != "state"]
     asking = [m for m in metrics if needs_plan(parse_rule(f"{m}<1"))]
-    assert asking == ["cost_ms", "gain_ms", "tokens_per_s", "tokens_per_s_p5"]
+    assert asking == ["cost_ms", "gain_ms", "running_tokens_per_s", "tokens_per_s", "tokens_per_s_p5"]
+    assert [needs_plan(parse_rule(f"state!={word}")) for word in ("lost", "slow")] == [False, True]
 
 
 @given(text=st.text(max_size=60))

@@ -11,24 +11,33 @@ from typing import TYPE_CHECKING, Final
 
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.model.shapes import ModelShape
-from swarm_predict.types import PredictError, UnknownModel, Workload
+from swarm_predict.placement import EXAMPLE, parse_placement
+from swarm_predict.types import BadPlacement, Engine, PredictError, UnknownModel, Workload
 from swarm_protocol.ports import DEFAULT_PORT
+from swarm_protocol.snapshot.running import Running, tidy
 from swarm_protocol.text import safe
+from swarmtop.analysis.default_model import Asked, Chosen, chosen
+from swarmtop.analysis.running import with_running
+from swarmtop.args import DEFAULT_MODEL
 from swarmtop.errors import CommandError
 
 if TYPE_CHECKING:
     from swarm_predict.calibration.fit import Calibration
+    from swarm_protocol.snapshot.swarm import Swarm
     from swarmtop.sources.source import Source
 
+DEFAULT_WEIGHTS: Final = "fp16"
+DEFAULT_ENGINE: Final[Engine] = "chain"
 LOOPBACK: Final = "127.0.0.1"
 MAX_CONFIG_BYTES: Final = 1 << 20  # a Hugging Face config.json has a few kilobytes
 
 
-def load_model(text: str) -> ModelShape:
-    """A model of the catalogue, or that of a config.json (or of the folder it lies in).
+def load_model(text: str | None) -> ModelShape:
+    """A model of the catalogue, or that of a config.json (or of the folder it lies in). None: the default one.
 
     Raises UnknownModel and, for a file that cannot be read, CommandError.
     """
+    text = text or DEFAULT_MODEL
     path = Path(text)
     if path.suffix != ".json" and not path.is_dir():
         return model_named(text)
@@ -50,11 +59,12 @@ def load_model(text: str) -> ModelShape:
 
 def workload(args: argparse.Namespace) -> Workload:
     """Raises CommandError for a calibration that cannot be used."""
-    constants = load_calibration(args.calibration, args.engine) if args.calibration else None
+    engine: Engine = args.engine or DEFAULT_ENGINE
+    constants = load_calibration(args.calibration, engine) if args.calibration else None
     guesses, accept, each_ms = args.draft
     return Workload(
-        weights=args.weights,
-        engine=args.engine,
+        weights=args.weights or DEFAULT_WEIGHTS,
+        engine=engine,
         context=args.context,
         prompt=args.prompt,
         batch=args.batch,
@@ -76,6 +86,37 @@ def workload(args: argparse.Namespace) -> Workload:
         proof_ms=args.proof_ms,
         seed=args.seed,
     )
+
+
+def asked(args: argparse.Namespace) -> Asked:
+    """What the options ask, with what they leave open."""
+    return Asked(
+        model=load_model(args.model) if args.model is not None else None,
+        workload=workload(args),
+        weights_are_chosen=args.weights is not None,
+        engine_is_chosen=args.engine is not None or args.calibration is not None,
+    )
+
+
+def told_running(args: argparse.Namespace) -> Running | None:
+    """What --running says. Raises BadPlacement where it is no placement."""
+    if args.running is None:
+        return None
+    placement = tidy(args.running)
+    if placement is None:
+        raise BadPlacement(f"--running takes a placement like {EXAMPLE} ({safe(args.running, 60)!r} is none)")
+    return Running(placement, args.engine or "", source="--running")
+
+
+def question(args: argparse.Namespace, swarm: Swarm) -> tuple[Swarm, Chosen]:
+    """The swarm with what --running says, and what is asked about it. Raises BadPlacement for a --running that is no
+    placement of this model on these nodes."""
+    told = told_running(args)
+    swarm = with_running(swarm, told)
+    found = chosen(swarm, asked(args))
+    if told is not None:
+        parse_placement(told.placement, found.model, swarm, found.workload.engine)
+    return swarm, found
 
 
 def _given(value: float | None, otherwise: float) -> float:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from swarm_protocol.layer_shape import Timed
 from swarm_protocol.messages.samples import RunSample
+from swarm_protocol.snapshot.running import Running
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -190,6 +191,7 @@ class Swarm:
     source: str = ""  # "10.0.0.5:9470", a file's name
     events: tuple[Event, ...] = ()
     runs: tuple[RunSample, ...] = ()  # of watched engines, oldest first
+    running: Running | None = None  # the placement that runs, as it was told; None: nobody told
     _index: dict[str, int] = field(default_factory=dict, repr=False)
 
     @classmethod

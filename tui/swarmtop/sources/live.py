@@ -42,6 +42,7 @@ from swarm_protocol.messages.viewer_messages import (
     KeyframeRequest,
     Notice,
     RunKept,
+    RunningReport,
     RunReport,
     Subscribe,
     ViewerMessage,
@@ -49,6 +50,7 @@ from swarm_protocol.messages.viewer_messages import (
 )
 from swarm_protocol.snapshot.estimates import completed
 from swarm_protocol.snapshot.frames import FrameError
+from swarm_protocol.snapshot.running import Running
 from swarm_protocol.snapshot.swarm import Event, Swarm
 from swarm_protocol.text import safe
 from swarm_protocol.trust import certificate_pins
@@ -190,19 +192,26 @@ class LiveSource:
 
     async def report(self, run: RunSample) -> None:
         """Gives a watched run to the collector; returns once it is committed. Raises SourceError where it is not."""
+        await self._told(lambda request_id: RunReport(request_id=request_id, run=run), "a run")
+
+    async def tell_running(self, running: Running) -> None:
+        """Tells everybody what the swarm runs from now on. Raises SourceError where the collector does not take it."""
+        await self._told(lambda number: RunningReport(request_id=number, running=running), "the running placement")
+
+    async def _told(self, message: Callable[[int], ViewerMessage], what: str) -> None:
         connection = await self._connected()
         request_id = next(self._ids)
         answer: asyncio.Future[RunKept] = asyncio.get_running_loop().create_future()
         self._runs[request_id] = answer
         try:
-            await _send(connection, RunReport(request_id=request_id, run=run))
+            await _send(connection, message(request_id))
             kept = await answer
         except _Lost as lost:
-            raise SourceError(f"{self.title} was lost while it kept a run ({lost})", 3) from lost
+            raise SourceError(f"{self.title} was lost while it kept {what} ({lost})", 3) from lost
         finally:
             del self._runs[request_id]
         if kept.refused:
-            raise SourceError(f"{self.title} did not keep a run: {safe(kept.refused)}", 3)
+            raise SourceError(f"{self.title} did not keep {what}: {safe(kept.refused)}", 3)
 
     async def close(self) -> None:
         if self._task is not None:
@@ -341,9 +350,9 @@ class LiveSource:
             if (chunks := self._exports.get(message.request_id)) is not None:
                 await chunks.put(message)
         elif isinstance(message, Notice):
-            self._told(message, follower)
+            self._noticed(message, follower)
 
-    def _told(self, notice: Notice, follower: FrameFollower) -> None:
+    def _noticed(self, notice: Notice, follower: FrameFollower) -> None:
         if notice.final and follower.swarm is None:
             raise SourceError(f"{self.title} refuses: {safe(notice.text)}", 2)
         self._note(f"{self.title}: {safe(notice.text)}")
