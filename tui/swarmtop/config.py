@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.model.shapes import ModelShape
-from swarm_predict.placement import EXAMPLE, parse_placement
 from swarm_predict.types import BadPlacement, Engine, PredictError, UnknownModel, Workload
 from swarm_protocol.ports import DEFAULT_PORT
 from swarm_protocol.snapshot.running import Running, tidy
 from swarm_protocol.text import safe
-from swarmtop.analysis.default_model import Asked, Chosen, chosen
-from swarmtop.analysis.running import with_running
+from swarmtop.analysis.asked import Asked, Chosen
 from swarmtop.args import DEFAULT_MODEL
 from swarmtop.errors import CommandError
 
@@ -104,17 +102,22 @@ def told_running(args: argparse.Namespace) -> Running | None:
         return None
     placement = tidy(args.running)
     if placement is None:
-        raise BadPlacement(f"--running takes a placement like {EXAMPLE} ({safe(args.running, 60)!r} is none)")
+        raise BadPlacement(f"--running takes a placement like a:0-39,b:40-79 ({safe(args.running, 60)!r} is none)")
     return Running(placement, args.engine or "", source="--running")
 
 
 def question(args: argparse.Namespace, swarm: Swarm) -> tuple[Swarm, Chosen]:
     """The swarm with what --running says, and what is asked about it. Raises BadPlacement for a --running that is no
     placement of this model on these nodes."""
+    from swarmtop.analysis.default_model import chosen  # the planner: the dashboard paints first
+    from swarmtop.analysis.running import with_running
+
     told = told_running(args)
     swarm = with_running(swarm, told)
     found = chosen(swarm, asked(args))
     if told is not None:
+        from swarm_predict.placement import parse_placement
+
         parse_placement(told.placement, found.model, swarm, found.workload.engine)
     return swarm, found
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -14,27 +13,11 @@ from swarm_predict.model.catalogue import model_named
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import PredictError, UnknownModel, Workload
 from swarm_protocol.snapshot.swarm import Ints, Swarm
+from swarmtop.analysis.asked import Asked, Chosen
 from swarmtop.analysis.gaps import alive
 
 LADDER: Final = ("llama-3.1-8b", "llama-3.2-3b", "llama-3.2-1b", "qwen2.5-0.5b")  # largest first
 WEIGHTS: Final = ("fp16", "q8_0", "q4_k_m")
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a person left open is None, and is chosen by what there is."""
-
-    model: ModelShape | None
-    workload: Workload  # its weights and engine stand where nothing better is known
-    weights_are_chosen: bool
-    engine_is_chosen: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    model: ModelShape
-    workload: Workload
-    note: str = ""  # "llama-3.1-8b in fp16 does not fit: showing q4_k_m"; empty: as asked, or the top of the ladder
 
 
 def chosen(swarm: Swarm, asked: Asked) -> Chosen:

@@ -90,7 +90,7 @@ def role_of(name: str, standing: Standing) -> Role:
 def _order(swarm: Swarm, standing: Standing, columns: Figures, previous: tuple[str, ...]) -> list[int]:
     at = {facts.name: i for i, facts in enumerate(swarm.facts)}
     states = [state_of(value) for value in swarm.nodes["state"]]
-    badness = _badness(columns)
+    bad = badness(columns)
     judged = ranking.rank([i for i in standing.impact_of.values() if i.node in at], previous)
     known = {impact.node: place for place, impact in enumerate(judged)}
     roles = [role_of(facts.name, standing) for facts in swarm.facts]
@@ -99,15 +99,15 @@ def _order(swarm: Swarm, standing: Standing, columns: Figures, previous: tuple[s
         name, role, gone = swarm.facts[i].name, roles[i], states[i] in GONE
         if role == "in":
             found = standing.impact_of.get(name)
-            return (0, not gone, found is None or found.win_ms is None, known.get(name, 0), -badness[i], name)
+            return (0, not gone, found is None or found.win_ms is None, known.get(name, 0), -bad[i], name)
         if role == "spare":
             return (1, False, False, known.get(name, 0), 0.0, name)
-        return (2, gone, False, 0, -badness[i], name)
+        return (2, gone, False, 0, -bad[i], name)
 
     return sorted(range(len(swarm)), key=key)
 
 
-def _badness(columns: Figures) -> list[float]:
+def badness(columns: Figures) -> list[float]:
     """Of each node how far round trip, loss and layer time lie above the middle of the swarm; 0 where unknown."""
     total = np.zeros(len(columns.rtt50_ms))
     for values in (columns.rtt50_ms, columns.layer_ms):

@@ -45,10 +45,9 @@ class Column:
 
 
 def without(row: Row) -> str:
-    """What the swarm gives re-planned without a node of the placement."""
-    if row.role != "in":
-        return quantities.UNMEASURED
-    return "not possible" if row.without_tokens_per_s is None else quantities.figure(row.without_tokens_per_s)
+    """What the swarm gives re-planned without a node."""
+    impossible = row.role == "in" and row.share is not None and row.without_tokens_per_s is None
+    return "not possible" if impossible else quantities.figure(row.without_tokens_per_s)
 
 
 def more(value: float | None) -> str:

@@ -17,8 +17,8 @@ from swarm_predict.types import PredictError, Workload
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.units import NS_PER_S
 from swarmtop.analysis.analysis import Analysis, alive, analyse, only
+from swarmtop.analysis.asked import Chosen
 from swarmtop.analysis.assessment import Judgement, judge
-from swarmtop.analysis.default_model import Chosen
 from swarmtop.sources import first_frame
 from swarmtop.sources.source import History, Recording, Source
 

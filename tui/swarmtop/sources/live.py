@@ -56,12 +56,16 @@ from swarm_protocol.text import safe
 from swarm_protocol.trust import certificate_pins
 from swarm_protocol.trust.identity import default_state_dir
 from swarm_protocol.trust.loopback import is_loopback
+from swarm_protocol.units import NS_PER_S
 from swarmtop.args import address_text
 from swarmtop.sources.source import History, Mode, SourceError
 from swarmtop.sources.stream import Backoff, FrameFollower
 
 CONNECT_WITHIN_S: Final = 10.0  # a handshake over the slowest path that is of use
 FIRST_FRAME_WITHIN_S: Final = 20.0  # a large keyframe over a thin line
+LISTEN_EVERY_S: Final = 0.5
+QUIET_S: Final = 1.5  # without a word, before the collector is asked for a sign of life
+PONG_WITHIN_S: Final = 2.0  # there and back over a satellite, with a frame before it
 CHUNKS_AHEAD: Final = 32  # of an export; more are left in the socket, which slows the sender
 
 
@@ -114,6 +118,8 @@ class LiveSource:
         self._exports: dict[int, asyncio.Queue[ExportChunk | _Lost]] = {}
         self._runs: dict[int, asyncio.Future[RunKept]] = {}
         self._focus: Focus | None = None
+        self.silent_since_ns: int | None = None
+        self._heard_ns = 0
 
     # ------------------------------------------------------------ the Source contract
 
@@ -252,6 +258,7 @@ class LiveSource:
                     raise SourceError(
                         f"cannot reach {self.title} ({lost}); start swarm-collector there or correct --connect", 3
                     ) from lost
+                self.silent_since_ns = self.silent_since_ns or self._heard_ns
                 self._drop_questions(lost)
                 self._note(f"connection to {self.title} lost ({lost}); trying again")
             finally:
@@ -268,10 +275,35 @@ class LiveSource:
             self._connection = connection
             self._wake()
             follower = FrameFollower()
+            listener = asyncio.create_task(self._listen(connection))
+            stack.callback(listener.cancel)
             while True:
                 # an established stream may be silent for long; websockets' own pings notice a dead one
                 patience = None if follower.swarm is not None else FIRST_FRAME_WITHIN_S
                 await self._receive(connection, follower, patience)
+
+    async def _listen(self, connection: ClientConnection) -> None:
+        """Notices a collector that is not heard any more, long before the connection is given up. Whatever comes is a
+        sign of life: a slow line that carries a large frame answers no ping in time."""
+        while True:
+            await asyncio.sleep(LISTEN_EVERY_S)
+            if self._wall_ns() - self._heard_ns < QUIET_S * NS_PER_S:
+                continue
+            heard_ns = self._heard_ns
+            with contextlib.suppress(TimeoutError, ConnectionClosed):
+                async with asyncio.timeout(PONG_WITHIN_S):
+                    await (await connection.ping())
+                self._heard()
+                continue
+            if self._heard_ns == heard_ns and self.silent_since_ns is None:
+                self.silent_since_ns = heard_ns
+                self._wake()
+
+    def _heard(self) -> None:
+        self._heard_ns = self._wall_ns()
+        if self.silent_since_ns is not None:
+            self.silent_since_ns = None
+            self._wake()
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> ClientConnection:
         try:
@@ -325,6 +357,7 @@ class LiveSource:
             raise _Lost(f"connected, but nothing came within {FIRST_FRAME_WITHIN_S:.0f} s") from error
         except ConnectionClosed as error:
             raise _Lost(closed_reason(error)) from error
+        self._heard()
         try:
             message = decode_from_stream(data if isinstance(data, bytes) else data.encode())
             if isinstance(message, Keyframe | Diff):
