@@ -56,6 +56,7 @@ class Analysis:
     notes: tuple[str, ...] = ()  # who was left out and why
     impact_of: dict[str, Impact] = field(default_factory=dict)
     running: RunningNow | None = None  # None: nobody said what runs; the best plan stands for it
+    held: Prediction | None = None  # the plan of a moment ago where it still stands for what runs; None: the best does
     follower: Follower = field(default_factory=Follower)  # how long re-planning has paid
     replan: Proposal | None = None  # it has for long enough
 
@@ -65,17 +66,18 @@ class Analysis:
 
     @property
     def stands(self) -> Prediction | None:
-        """What the ranking is about: the placement that runs, else the best plan. None: neither has a speed."""
+        """What the ranking is about: the placement that runs, else the plan that stands for it. None: no speed."""
         if self.running is not None and self.running.placement:
             return self.running.prediction if self.running.tokens_per_s is not None else None
-        return self.best
+        return self.held or self.best
 
     @property
     def placement(self) -> Placement:
         """Of what the ranking is about."""
         if self.running is not None and self.running.placement:
             return self.running.placement
-        return self.best.placement if self.best is not None else ()
+        stands = self.held or self.best
+        return stands.placement if stands is not None else ()
 
     def headline(self, *, short: bool = False) -> str:
         return placements.headline(self.running, self.best, short=short)
@@ -108,26 +110,31 @@ def analyse(
     if running is not None and running.why_not:
         notes = (running.why_not, *notes)
     stands = running if running is not None and running.placement else None
+    held: Prediction | None = None
+    follower, replan = Follower(), None
     try:
         plan = search_plan(living, model, workload, objective=objective, warm=before)
         plan = steady(living, model, workload, plan, before)
+        follower, replan = _followed(swarm, living, model, workload, plan, stands, previous)
+        if stands is None and follower.held not in ((), plan.prediction.placement):
+            held = predict(living, model, follower.held, workload)
         if stands is None or stands.prediction is not None:
             with_down = alive(swarm, workload.client, stands.down if stands else ())
             down = stands.down if stands else ()
-            found = impact.impacts(with_down, model, workload, plan, stands.prediction if stands else None, down)
+            now = stands.prediction if stands else held
+            found = impact.impacts(with_down, model, workload, plan, now, down)
     except PredictError as error:
         if plan is not None:
             notes = (*notes, f"no ranking by what would be won: {error}")
         else:
             why_not = _why_not(error, notes) if len(living) else _nobody(swarm)
-    follower, replan = _followed(swarm, living, model, workload, plan, stands, previous)
     if replan is not None and replan.gain is not None:
         notes = (
             *notes,
             f"re-planning takes {100 * replan.gain:.0f} % off a token, and has for a while",
         )
     by_name = {each.node: each for each in found}
-    best = plan.prediction if plan is not None else None
+    best = held or (plan.prediction if plan is not None else None)
     rate = stands.tokens_per_s if stands is not None else best.tokens_per_s if best is not None else None
     standing = Standing(
         impact_of=by_name,
@@ -148,6 +155,7 @@ def analyse(
         notes=notes,
         impact_of=by_name,
         running=running,
+        held=held,
         follower=follower,
         replan=replan,
     )
@@ -173,18 +181,26 @@ def _followed(
     living: Swarm,
     model: ModelShape,
     workload: Workload,
-    plan: Plan | None,
+    plan: Plan,
     stands: RunningNow | None,
     previous: Analysis | None,
 ) -> tuple[Follower, Proposal | None]:
-    """Whether the placement that runs should change: a better one has lasted. Files written by hand have no time."""
-    if stands is None or plan is None or not swarm.at_ns or plan.objective != "latency":
+    """Whether what runs should change: a better plan has lasted. Where nobody said what runs, the plan of before stands
+    for it until then, as layers do not move by themselves. Files written by hand have no time."""
+    if not swarm.at_ns or plan.objective != "latency":
         return Follower(), None
-    follower = Follower(held=stands.placement)
-    if previous is not None and previous.follower.held == stands.placement and previous.at_ns <= swarm.at_ns:
-        follower = previous.follower
+    held = stands.placement if stands is not None else ()
+    follower = Follower(held=held)
+    if previous is not None and previous.at_ns <= swarm.at_ns:
+        alike = previous.running is None or not previous.running.placement
+        if (stands is None and alike) or previous.follower.held == held:
+            follower = previous.follower
     follower = follower.look(swarm.at_ns, build_tables(living, model, workload), plan.prediction.placement)
-    return follower, follower.proposal
+    if stands is not None:
+        return follower, follower.proposal
+    if follower.proposal is not None:
+        follower = follower.adopt(swarm.at_ns, follower.proposal.placement)
+    return follower, None
 
 
 def why_out(swarm: Swarm, model: ModelShape, workload: Workload) -> Mapping[str, str]:

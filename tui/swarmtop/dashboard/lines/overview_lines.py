@@ -75,7 +75,7 @@ def about(view: View) -> Line:
         return line(("by round trip, loss and layer time until there is a plan", "dim"))
     now = view.analysis.running
     if now is None:
-        return line(("what runs is not told: the best plan stands for it (4, R tells)", "dim"))
+        return line(("what runs is not told: the plan stands for it", "dim"))
     if not now.placement or now.why_not:
         return line((clean(now.why_not, 200), "warn"))
     return line(("by what the swarm would win; runs as told by ", "dim"), clean(now.told.source or "somebody", 60))
