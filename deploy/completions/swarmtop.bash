@@ -7,21 +7,21 @@
 
 _shtab_swarmtop_subparsers=(predict plan calibrate watch export report backup import check alert invite serve members lab)
 
-_shtab_swarmtop_predict_option_strings=(-h --help --placement --json --connect --db --swarm --token --fingerprint --insecure --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
-_shtab_swarmtop_plan_option_strings=(-h --help --objective --launch --front --json --require --forbid --pin --max-stages --with --losses --recovery-s --time-limit --connect --db --swarm --token --fingerprint --insecure --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
-_shtab_swarmtop_calibrate_option_strings=(-h --help --run --runs --observed --fit --out --json --connect --db --swarm --token --fingerprint --insecure --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
-_shtab_swarmtop_watch_option_strings=(-h --help --served-model --text --max-tokens --completions --every --requests --budget-tokens --key-env --json --placement --runs --label --baseline --connect --db --swarm --token --fingerprint --insecure --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
+_shtab_swarmtop_predict_option_strings=(-h --help --placement --json --baselines --connect --db --swarm --token --fingerprint --insecure --at --model --weights --engine --running --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
+_shtab_swarmtop_plan_option_strings=(-h --help --objective --launch --front --json --baselines --require --forbid --pin --max-stages --with --losses --recovery-s --time-limit --connect --db --swarm --token --fingerprint --insecure --at --model --weights --engine --running --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
+_shtab_swarmtop_calibrate_option_strings=(-h --help --run --runs --observed --fit --out --json --connect --db --swarm --token --fingerprint --insecure --at --model --weights --engine --running --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
+_shtab_swarmtop_watch_option_strings=(-h --help --served-model --text --max-tokens --completions --every --requests --budget-tokens --key-env --json --placement --runs --label --baseline --connect --db --swarm --token --fingerprint --insecure --at --model --weights --engine --running --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
 _shtab_swarmtop_export_option_strings=(-h --help --csv --kind --parquet --since --until --pseudonyms --connect --db --swarm --token --fingerprint --insecure --at)
-_shtab_swarmtop_report_option_strings=(-h --help --html --connect --db --swarm --token --fingerprint --insecure --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
+_shtab_swarmtop_report_option_strings=(-h --help --html --connect --db --swarm --token --fingerprint --insecure --at --model --weights --engine --running --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
 _shtab_swarmtop_backup_option_strings=(-h --help --db)
 _shtab_swarmtop_import_option_strings=(-h --help --out --into --from --to --node --model --unit)
-_shtab_swarmtop_check_option_strings=(-h --help --rule --quiet --connect --db --swarm --token --fingerprint --insecure --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
-_shtab_swarmtop_alert_option_strings=(-h --help --rule --webhook-env --run --connect --db --swarm --token --fingerprint --insecure --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
+_shtab_swarmtop_check_option_strings=(-h --help --rule --quiet --connect --db --swarm --token --fingerprint --insecure --at --model --weights --engine --running --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
+_shtab_swarmtop_alert_option_strings=(-h --help --rule --webhook-env --run --connect --db --swarm --token --fingerprint --insecure --at --model --weights --engine --running --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
 _shtab_swarmtop_invite_option_strings=(-h --help --connect --for --valid --list --revoke --state --token --fingerprint --insecure)
-_shtab_swarmtop_serve_option_strings=(-h --help --port --ascii --connect --db --swarm --token --fingerprint --insecure --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
+_shtab_swarmtop_serve_option_strings=(-h --help --port --ascii --connect --db --swarm --token --fingerprint --insecure --at --model --weights --engine --running --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
 _shtab_swarmtop_members_option_strings=(-h --help --rename --revoke --readmit --state)
 _shtab_swarmtop_lab_option_strings=(-h --help --list --seconds --keep --recording --out --json --model --engine --placement --best --random --again --client --prompt --steps --seed)
-_shtab_swarmtop_option_strings=(-h --help --version --once --json --csv --stream --listen --ascii --connect --db --swarm --token --fingerprint --insecure --at --model --weights --engine --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
+_shtab_swarmtop_option_strings=(-h --help --version --once --json --csv --stream --listen --ascii --connect --db --swarm --token --fingerprint --insecure --at --model --weights --engine --running --context --prompt --batch --streams --activations --client --compute-scale --hop-overhead-ms --client-ms --calibration --prefill-chunk --all-reduce --offload-gbps --draft --redundancy --spot-check --proof-ms --seed)
 
 
 
@@ -62,12 +62,14 @@ _shtab_swarmtop___all_reduce_choices=(doubling ring tree mesh)
 _shtab_swarmtop_predict__h_nargs=0
 _shtab_swarmtop_predict___help_nargs=0
 _shtab_swarmtop_predict___json_nargs=0
+_shtab_swarmtop_predict___baselines_nargs=0
 _shtab_swarmtop_predict___insecure_nargs=0
 _shtab_swarmtop_plan__h_nargs=0
 _shtab_swarmtop_plan___help_nargs=0
 _shtab_swarmtop_plan___launch_nargs=0
 _shtab_swarmtop_plan___front_nargs=0
 _shtab_swarmtop_plan___json_nargs=0
+_shtab_swarmtop_plan___baselines_nargs=0
 _shtab_swarmtop_plan___insecure_nargs=0
 _shtab_swarmtop_calibrate__h_nargs=0
 _shtab_swarmtop_calibrate___help_nargs=0
