@@ -115,11 +115,11 @@ def test_everything_but_the_shell_and_the_widgets_is_free_of_textual() -> None:
         "options",
         "actions",
         "session",
-        "analyst",
+        "planner_thread",
         "terminal",
-        "model.help",
-        "model.placement",
-        "model.timeline",
+        "lines.help_lines",
+        "lines.placement_lines",
+        "lines.timeline_lines",
     ]
     code = "; ".join(f"import swarmtop.dashboard.{name}" for name in headless)
     code += "; import sys; print(sorted(m for m in sys.modules if m.split('.')[0] == 'textual'))"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from swarm_protocol.snapshot.swarm import Swarm
 from swarmtop.sources.source import Source, SourceError
+
+if TYPE_CHECKING:  # numpy: `--help` comes by here, and needs SourceError alone
+    from swarm_protocol.snapshot.swarm import Swarm
 
 
 async def first_frame(source: Source) -> Swarm:
