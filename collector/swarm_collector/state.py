@@ -43,6 +43,7 @@ from swarm_collector.scheduling.measurement_plan import FULL_MESH, FocusError, S
 from swarm_collector.scheduling.survey import EVERY_S, Survey, columns_of, survey
 from swarm_collector.scheduling.transfer_leases import DAY_NS, Leases
 from swarm_collector.sessions import probe_session, viewer_session
+from swarm_collector.sessions.running_report import checked
 from swarm_collector.sessions.viewer_stream import Feed, Hub, Outbox
 from swarm_collector.settings import Settings
 from swarm_collector.transport.keepalive import SessionOver
@@ -55,6 +56,7 @@ from swarm_protocol.messages.probe_messages import CollectorMessage, Heartbeat, 
 from swarm_protocol.messages.samples import RooflineSample, RunSample, Sample
 from swarm_protocol.messages.viewer_messages import Focus
 from swarm_protocol.snapshot.builder import SwarmBuilder
+from swarm_protocol.snapshot.running import MAX_DETAIL, RUNNING_SETTING, Running, detail_of, tidy
 from swarm_protocol.snapshot.swarm import State, Swarm
 from swarm_protocol.supervisor import Supervisor
 from swarm_protocol.text import safe
@@ -415,11 +417,21 @@ class SwarmState:
 
     async def keep_run(self, run: RunSample) -> None:
         """What somebody who watches an engine saw. Raises StoreError where the store does not take it."""
-        shown = {name: safe(getattr(run, name), limit=300) for name in ("endpoint", "model", "label", "placement")}
-        run = msgspec.structs.replace(run, at_ns=self.wall_ns(), **shown)
+        shown = {name: safe(getattr(run, name), limit=300) for name in ("endpoint", "model", "label")}
+        placement = tidy(run.placement) or ""
+        run = msgspec.structs.replace(run, at_ns=self.wall_ns(), placement=placement, **shown)
         await self.store_client.run(run)
         self.builder.run(run)
         self.hub.changed()
+
+    def set_running(self, told: Running) -> str:
+        """What the swarm runs from now on: an event for all viewers and recordings. Empty, or why it is refused."""
+        found = checked(told, lambda name: self.membership.named(name) is not None, self.clock.wall_ns())
+        if isinstance(found, str):
+            return found
+        self.store_client.set_setting(RUNNING_SETTING, msgspec.json.encode(found).decode())
+        self.tell(NodeEvent(None, "running", detail_of(found)))
+        return ""
 
     # ------------------------------------------------------------ telling people
 
@@ -427,7 +439,7 @@ class SwarmState:
         """One line in the log, one event in the Swarm and in the store."""
         member = self.membership.get(told.node_id) if told.node_id is not None else None
         at_ns = self.clock.wall_ns()
-        detail = safe(told.detail, limit=300)
+        detail = safe(told.detail, limit=MAX_DETAIL if told.kind == "running" else 300)
         _log.info("%s%s: %s", f"{member.name} " if member else "", told.kind, detail, extra=because(told.kind))
         self.builder.event(at_ns, told.node_id, told.kind, detail)
         self.store_client.event(at_ns, told, detail)

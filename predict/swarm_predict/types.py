@@ -19,6 +19,7 @@ AllReduce = Literal["doubling", "ring", "tree", "mesh"]
 Objective = Literal["latency", "throughput"]
 Cause = Literal["rtt", "jitter", "upload", "compute", "memory", "overhead"]
 GGUF_ENGINES = ("llama.cpp", "prima.cpp", "mesh-llm")  # their MXFP4 files keep the rest in q8_0, not in 16 bits
+Role = Literal["in", "spare", "out"]  # of a node: in the placement that runs; could serve; cannot
 
 
 class PredictError(ValueError):
@@ -172,8 +173,18 @@ class Impact:
     """What one node does to the swarm. None where it cannot be known."""
 
     node: str
-    in_placement: bool
-    cost_ms: float | None  # what using this node adds to the best time per token
-    gain_ms: float | None  # what the present plan wins by re-planning without it
+    role: Role
+    cost_ms: float | None  # in the placement: its share of a token; of a spare: what using it would add
+    gain_ms: float | None  # what the placement wins by re-planning without it; None: nothing fits without it
     cause: Cause | None
-    cause_ms: dict[str, float]  # cost by cause
+    cause_ms: dict[str, float]  # what a token would win were that one thing typical
+    share: float | None = None  # of a token's time
+    win_ms: float | None = None  # of a token, without it or with it as usual; never what re-planning wins anyway
+    without_tokens_per_s: float | None = None  # re-planned without it; None: nothing fits
+    typical_tokens_per_s: float | None = None  # with typical figures of this swarm in its place
+    stand_by_for: str = ""  # of a spare: the stage that it would take over best
+    stand_by_tokens_per_s: float | None = None  # and what the swarm would give then
+
+    @property
+    def in_placement(self) -> bool:
+        return self.role == "in"

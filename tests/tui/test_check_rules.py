@@ -72,7 +72,7 @@ def test_a_rule_is_breached_wherever_it_is_not_true(rule: str, expected: list[st
         ("rtt_p99_ms 250", "'rtt_p99_ms 250' is no rule; write METRIC<VALUE, as rtt_p99_ms<250"),
         ("rtt_p99_ms<fast", "rtt_p99_ms is compared with a number ('fast' is none)"),
         ("rtt_p99_ms<nan", "rtt_p99_ms is compared with a finite number ('nan' is none)"),
-        ("state<lost", "state is compared with == or != to one of unknown, ok, stale, lost, left"),
+        ("state<lost", "state is compared with == or != to one of ok, slow, degraded, stale, lost, unknown"),
         ("up_mbps@a>b<3", "up_mbps is a figure of the node, not of a>b"),
         ("nodes_ok@a>3", "nodes_ok is a figure of the swarm, not of a"),
     ],
@@ -101,7 +101,8 @@ def test_every_metric_named_in_the_help_can_be_judged(metric: str) -> None:
 def test_only_rules_about_cost_and_speed_ask_the_planner() -> None:
     metrics = [m for m in (*LINK_METRICS, *NODE_METRICS, *SWARM_METRICS) if m != "state"]
     asking = [m for m in metrics if needs_plan(parse_rule(f"{m}<1"))]
-    assert asking == ["cost_ms", "gain_ms", "tokens_per_s", "tokens_per_s_p5"]
+    assert asking == ["cost_ms", "gain_ms", "running_tokens_per_s", "tokens_per_s", "tokens_per_s_p5"]
+    assert [needs_plan(parse_rule(f"state!={word}")) for word in ("lost", "slow")] == [False, True]
 
 
 @given(text=st.text(max_size=60))

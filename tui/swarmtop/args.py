@@ -238,17 +238,29 @@ def add_token(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_baselines(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--baselines", action="store_true", help="what others published for models of this size, not measured here"
+    )
+
+
 def add_question(parser: argparse.ArgumentParser) -> None:
     """What the swarm is asked: model, weights, engine, and the load."""
     group = parser.add_argument_group("what is asked")
     group.add_argument(
         "--model",
-        default=DEFAULT_MODEL,
         metavar="NAME|PATH",
-        help=f"a name, or a config.json (default {DEFAULT_MODEL})",
+        help=f"a name, or a config.json (default: what runs, else {DEFAULT_MODEL} or the largest below it that fits)",
     )
-    group.add_argument("--weights", default="fp16", metavar="FORMAT", help="fp16, bf16, int8, fp8, nf4, q4_k_m, …")
-    group.add_argument("--engine", default="chain", choices=ENGINES, metavar="ENGINE", help=", ".join(ENGINES))
+    group.add_argument(
+        "--weights", metavar="FORMAT", help="fp16, bf16, int8, fp8, nf4, q4_k_m, … (default fp16, or what fits)"
+    )
+    group.add_argument(
+        "--engine", choices=ENGINES, metavar="ENGINE", help=f"{', '.join(ENGINES)} (default: what runs, else chain)"
+    )
+    group.add_argument(
+        "--running", metavar="PLACEMENT", help="what runs now, as a:0-20,b:21-31 (default: what the source says)"
+    )
     group.add_argument(
         "--context", type=whole(0, 10_000_000), default=128, metavar="N", help="tokens in the KV cache (128)"
     )

@@ -4,9 +4,9 @@ Every trip and every stage is drawn (`draws`), summed, and ranked; breakdown and
 they add up. With neither spread nor doubt the median is `tables.price`; what is not measured is drawn from `priors`,
 the same for everything that one draw prices.
 
-`limited_by` is the largest share of the mean that better machines or paths could take away: the idle paths (rtt), what
-they pay above that (jitter: delay variation and loss), serialisation (upload), layers and head (compute), software
-(overhead); "memory" where the placement does not fit.
+`limited_by` names the largest part of the mean: layers and head (compute), software (overhead), or the network, and of
+that the idle paths (rtt), what they pay above that (jitter: delay variation and loss) or serialisation (upload);
+"memory" where the placement does not fit.
 """
 
 from __future__ import annotations
@@ -415,11 +415,12 @@ class Run:
 
 
 def largest_cause(network: Drawn, compute: float, overhead: float) -> Cause:
-    shares: dict[Cause, float] = {
-        "compute": compute,
+    """Within the largest part of a token (machines, paths, software): of the paths, what most of their time is."""
+    paths: dict[Cause, float] = {
         "rtt": float(network.rtt_ms.sum()),
         "jitter": float(network.jitter_ms.sum()),
         "upload": float(network.upload_ms.sum()),
-        "overhead": overhead,
     }
-    return max(shares, key=lambda cause: shares[cause])
+    if sum(paths.values()) >= max(compute, overhead):
+        return max(paths, key=lambda cause: paths[cause])
+    return "compute" if compute >= overhead else "overhead"

@@ -48,6 +48,7 @@ from swarm_protocol.snapshot.node_figures import (
     sheet_of,
     shown_device,
 )
+from swarm_protocol.snapshot.running import KIND, Running, from_detail, newer, tidy
 from swarm_protocol.snapshot.swarm import (
     NODE_COLUMNS,
     Floats,
@@ -116,6 +117,7 @@ class SwarmBuilder:
         self._readings: dict[int, list[HostSample]] = {}  # the newest of each node that is not in its columns yet
         self._links = LinkTable()
         self._runs: tuple[RunSample, ...] = ()
+        self._running: Running | None = None
 
     def __contains__(self, node_id: object) -> bool:
         return node_id in self._index
@@ -192,10 +194,20 @@ class SwarmBuilder:
     def event(self, at_ns: int, node_id: str | None, kind: str, detail: str) -> None:
         """`node_id` None: of the swarm as a whole. The newest are kept, in the order of their times."""
         self._events.add(at_ns, node_id, kind, detail)
+        if kind == KIND and node_id is None and (told := from_detail(at_ns, detail)) is not None:
+            self.running(told)
+
+    def running(self, told: Running) -> None:
+        """What runs, as somebody told it; the newest word counts."""
+        self._running = newer(self._running, told)
 
     def run(self, run: RunSample) -> None:
         """What a watched engine took. The newest MAX_RUNS are kept, in the order of their times."""
         self._runs = tuple(sorted((*self._runs, run), key=lambda known: known.at_ns)[-MAX_RUNS:])
+        if not run.baseline and (placement := tidy(run.placement)) is not None:
+            same = self._running is not None and self._running.placement == placement
+            engine = self._running.engine if same and self._running is not None else ""
+            self.running(Running(placement, engine, source="watch", at_ns=run.at_ns))
 
     def sample(self, node_id: str, sample: Sample) -> bool:
         """Takes one sample of node `node_id` (KeyError: unknown). False: it told nothing new, or of an unknown peer."""
@@ -396,6 +408,7 @@ class SwarmBuilder:
             source=source,
             events=self._events.shown(),
             runs=self._runs,
+            running=self._running,
         )
 
     def rtt_from(self, node_id: str) -> dict[str, float]:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from swarm_protocol.layer_shape import Timed
 from swarm_protocol.messages.samples import RunSample
+from swarm_protocol.snapshot.running import Running
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -194,6 +195,7 @@ class Swarm:
     events: tuple[Event, ...] = ()
     runs: tuple[RunSample, ...] = ()  # of watched engines, oldest first
     assumed: tuple[str, ...] = ()  # of a swarm made from names: what nobody measured, one line each
+    running: Running | None = None  # the placement that runs, as it was told; None: nobody told
     _index: dict[str, int] = field(default_factory=dict, repr=False)
 
     @classmethod

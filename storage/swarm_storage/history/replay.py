@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from swarm_protocol.messages.samples import EventSample, RunSample, Sample
 from swarm_protocol.snapshot.builder import MAX_RUNS, SwarmBuilder
 from swarm_protocol.snapshot.event_log import MAX_EVENTS
+from swarm_protocol.snapshot.running import KIND, RUNNING_SETTING, Running, from_detail
 from swarm_protocol.snapshot.swarm import State
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.rows import BUCKET_NS, TABLES, Table
@@ -69,7 +72,26 @@ def fill(builder: SwarmBuilder, reader: Reader, at_ns: int, window_ns: int) -> S
             builder.event(event.at_ns, node_id or None, event.kind, event.detail)
     for run in _runs(reader, at_ns):
         builder.run(run)
+    for told in _told_running(reader, at_ns):
+        builder.running(told)
     return builder
+
+
+def _told_running(reader: Reader, at_ns: int) -> Iterator[Running]:
+    """The newest word before that moment on what runs, of the events (which are pruned some day) and the settings."""
+    rows = reader.query(
+        "SELECT ts, detail FROM event_sample WHERE kind = ? AND ts <= ? ORDER BY ts DESC LIMIT 1", (KIND, at_ns)
+    )
+    for ts, detail in rows:
+        if (told := from_detail(ts, detail)) is not None:
+            yield told
+    if (kept := reader.settings().get(RUNNING_SETTING)) is not None:
+        try:
+            told = msgspec.json.decode(kept, type=Running)
+        except msgspec.DecodeError:  # of a later collector, or tampered with: what the events say stands
+            return
+        if told.at_ns <= at_ns:
+            yield told
 
 
 def _latest(reader: Reader, at_ns: int, window_ns: int) -> Iterator[tuple[str, Sample]]:

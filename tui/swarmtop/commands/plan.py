@@ -19,12 +19,14 @@ from swarm_predict.search.solve import plan as search_plan
 from swarm_predict.types import BadPlacement, DoesNotFit, Objective, Plan, Stage, Workload
 from swarm_protocol.snapshot.swarm import Swarm
 from swarmtop.analysis.alternatives import beside, beside_object, beside_text
-from swarmtop.analysis.analysis import alive
 from swarmtop.analysis.assessment import judge, judgement_object, judgement_text
+from swarmtop.analysis.gaps import alive, gone_nodes
+from swarmtop.analysis.running import headline, running_now
 from swarmtop.analysis.sureness import choice_lines, choice_object, formats_line, formats_object
-from swarmtop.args import add_question, add_source, losses, machine, number, pin, whole
+from swarmtop.args import add_baselines, add_question, add_source, losses, machine, number, pin, whole
 from swarmtop.commands.common import one_frame, page_width
-from swarmtop.config import load_model, open_source, workload
+from swarmtop.config import asked as asked_question
+from swarmtop.config import open_source, question
 from swarmtop.errors import DONE
 from swarmtop.progress import progress
 from swarmtop.text.plain import dumps
@@ -47,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--launch", action="store_true", help="the engine's command lines for each node")
     parser.add_argument("--front", action="store_true", help="placements between the two objectives as well")
     parser.add_argument("--json", action="store_true", help="one JSON object")
+    add_baselines(parser)
     group = parser.add_argument_group("what the plan must keep to")
     group.add_argument("--require", metavar="NODE", action="append", default=[], help="must serve (repeatable)")
     group.add_argument("--forbid", metavar="NODE", action="append", default=[], help="must not serve (repeatable)")
@@ -195,11 +198,14 @@ def _rtts_ms(city: str | None, line_ms: float, swarm: Swarm) -> list[float]:
 
 
 def run(args: argparse.Namespace) -> int:
-    model, load = load_model(args.model), workload(args)
-    swarm = alive(one_frame(open_source(args)), load.client)
+    asked_question(args)  # what is wrong with the question is said before anybody waits
+    swarm = one_frame(open_source(args))
     for given in args.machines:
         for one in machines_named(given, swarm) if isinstance(given, str) else [machine_of(*given)]:
             swarm = with_machine(swarm, one)
+    whole_swarm, chosen = question(args, swarm)
+    model, load = chosen.model, chosen.workload
+    swarm = alive(whole_swarm, load.client)
     ask = asked(args, swarm)
     with progress(f"planning {model.name} on {len(swarm)} nodes"):
         if args.objective == "throughput" and args.streams is None:
@@ -220,6 +226,11 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(dumps(plan_object(found, lines, {**beside_it, "formats": formats_object(formats)})) + "\n")
         return DONE
     width = page_width()
+    now = running_now(whole_swarm, model, load, gone_nodes(whole_swarm))
+    if now is not None:
+        sys.stdout.write(f"{headline(now, found.prediction)}\n\n")
+    if chosen.note:
+        sys.stdout.write(f"{chosen.note}\n\n")
     sys.stdout.write(prediction_text(found.prediction, width))
     sys.stdout.write(f"\n{certificate(found, found.prediction.measured)}\n")
     said = [*choice_lines(sure), formats_line(formats)]
@@ -230,7 +241,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(f"in total counts {load.streams} requests in flight\n")
     sys.stdout.write(beside_text(more, found, width))
     if judged is not None:
-        sys.stdout.write("\n" + judgement_text(judged, found.prediction, width))
+        sys.stdout.write("\n" + judgement_text(judged, found.prediction, width, published=args.baselines))
     if lines is not None:
         sys.stdout.write("\n" + "\n".join(("launch", *(f"  {line}" for line in lines))) + "\n")
     return DONE

@@ -26,7 +26,7 @@ PLAIN: Final[Mapping[str, Style]] = {
         italic=style.italic,
         underline=style.underline,
         dim=role in ("dim", "faded", "frame"),
-        reverse=role in ("live", "paused", "replay", "file", "cell"),
+        reverse=role in ("live", "paused", "replay", "file", "cell", "silent"),
     )
     for role, style in COLORS.items()
 }
