@@ -44,7 +44,7 @@ NODE: Final = {"decode": 0.1, "prefill": 0.1, "several": 0.2, "timed": 0.05}
 LEFT: Final = {"decode": 0.07, "prefill": 0.1}
 DEGREES: Final = 4.0
 OUTLIER: Final = 0.5  # beyond a factor of 1.6 a result is another question than was asked
-STEPS, ROUNDS, ROUNDS_AGAIN = 3, 60, 2
+STEPS, ROUNDS, ROUNDS_AGAIN = 3, 60, 5
 METRICS: Final = {"decode": "decode", "prompt": "prefill"}
 
 
