@@ -93,7 +93,8 @@ class _Many:
         layer = self.costs.layer
         half = self.rng.standard_normal(((draws + 1) // 2, len(nodes)))
         normal = np.concatenate([half, -half])[:draws] if draws > 1 else np.zeros((1, len(nodes)))
-        sample = layer.assumed.sample(self.rng, draws)
+        asked = bool(self.assumed.any()) or not all(layer.measured)
+        sample = layer.assumed.sample(self.rng, draws) if asked else layer.assumed.usual
         factor = np.exp(np.hypot(layer.spread[nodes], layer.doubt[nodes]) * normal)
         factor *= layer.factor(sample, list(range(len(self.costs.rows))))[:, nodes]
         each = np.array(batch.layers) * layer.ms[nodes] * work.compute_scale
@@ -103,11 +104,13 @@ class _Many:
         proofs = work.proof_ms * step_width(work) * self.model.layers
         fixed = np.add.reduceat(self.visit_ms[nodes], starts) + work.client_ms + proofs
         total, median = total + fixed, median + fixed
-        if batch.trips:
+        if batch.trips and asked:
             total = total + _summed(self._software(sample, batch.trips), batch.trip_starts, counts)
             usual = self._software(layer.assumed.usual, batch.trips)
             median = median + _summed(usual, batch.trip_starts, counts)[0]
-        if not layer.assumed.priors.neutral:
+        elif batch.trips:
+            total = total + work.hop_overhead_ms * counts
+        if asked and not layer.assumed.priors.neutral:
             total *= [to_median(column, float(middle)) for column, middle in zip(total.T, median, strict=True)]
         total = total + paths
         if at_ns is not None and batch.trips:

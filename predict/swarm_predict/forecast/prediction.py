@@ -264,8 +264,12 @@ class Run:
             self.costs.links, list(trips) * copies, self.rng, draws, self.at_ns, work.slow_start, self.share
         )
         rows = list(range(len(self.costs.rows)))
-        sample = self.costs.layer.assumed.sample(self.rng, draws)
-        layers = sample if layer.assumed is self.costs.layer.assumed else layer.assumed.sample(self.rng, draws)
+        software_asked = any(self.assumed[trip.src, trip.dst] for trip in trips)
+        asked = software_asked or not all(layer.measured)
+        sample = self.costs.layer.assumed.sample(self.rng, draws) if asked else self.costs.layer.assumed.usual
+        layers = sample if layer.assumed is self.costs.layer.assumed else layer.assumed.usual
+        if layers is not sample and not all(layer.measured):
+            layers = layer.assumed.sample(self.rng, draws)
         kinds = layer.factor(layers, rows)
         factors = [self._factors(layer, kinds, draws) for _ in range(copies)]
         each_ms = layer.ms[: len(self.placement)] * work.compute_scale
@@ -281,8 +285,8 @@ class Run:
             network, chosen = slowest(network, side_by_side, trips)
             stages = list(chosen)
         head = self._head(layer, kinds, factors[0], draws)
-        software = self._software_ms(trips, tokens, sample)
-        if copies == 1 and not layer.assumed.priors.neutral:
+        software = self._software_ms(trips, tokens, sample, draws)
+        if copies == 1 and asked and not layer.assumed.priors.neutral:
             stages, head, software = self._recentred(layer, trips, stages, head, software, tokens)
         total = network.ms.sum(axis=1) + head + software
         for stage in stages:
@@ -324,9 +328,9 @@ class Run:
         work = self.workload
         return float(self.overhead_ms.sum()) + work.client_ms + work.proof_ms * tokens * float(self.layers.sum())
 
-    def _software_ms(self, trips: Sequence[Trip], tokens: int, sample: Sample) -> Floats:
+    def _software_ms(self, trips: Sequence[Trip], tokens: int, sample: Sample, draws: int) -> Floats:
         """Draws of what neither machines nor paths take."""
-        software = np.full(len(sample.rate), self._fixed_ms(tokens))
+        software = np.full(draws, self._fixed_ms(tokens))
         for trip in trips:
             if self.assumed[trip.src, trip.dst]:
                 software += sample.visit_ms[:, trip.dst]

@@ -40,11 +40,11 @@ FIRST: Final = {
 }  # fmt: skip
 GUESS_COUNTS: Final = 3.0
 # "timed": several machines whose layers were measured alone; what is left is their rounding
-NODE: Final = {"decode": 0.1, "prefill": 0.1, "several": 0.2, "timed": 0.05}
+NODE: Final = {"decode": 0.1, "prefill": 0.1, "several": 0.3, "timed": 0.05}
 LEFT: Final = {"decode": 0.07, "prefill": 0.1}
 DEGREES: Final = 4.0
 OUTLIER: Final = 0.5  # beyond a factor of 1.6 a result is another question than was asked
-STEPS, ROUNDS, ROUNDS_AGAIN = 3, 60, 5
+STEPS, ROUNDS, ROUNDS_AGAIN = 2, 60, 4
 METRICS: Final = {"decode": "decode", "prompt": "prefill"}
 
 
@@ -67,7 +67,41 @@ class Fit:
 
 
 def fit(evidence: Sequence[Evidence], start: Priors | None = None) -> Fit:
-    """`start`: a fit to nearly the same results, to begin with: a few steps bring the end."""
+    """`start`: a fit to nearly the same results, to begin with: a few steps bring the end.
+
+    Decode steps and prompts share no effect, so each is fitted by itself."""
+    parts = [
+        (rows, _fit([evidence[k] for k in rows], start))
+        for metric in METRICS
+        if (rows := [k for k, row in enumerate(evidence) if row.result.metric == metric])
+    ]
+    off = np.zeros(len(evidence))
+    for rows, part in parts:
+        off[rows] = part.log_off
+    sizes = [len(part.priors.names) for _, part in parts]
+    covariance = np.zeros((sum(sizes), sum(sizes)))
+    first = 0
+    for size, (_, part) in zip(sizes, parts, strict=True):
+        covariance[first : first + size, first : first + size] = part.priors.covariance
+        first += size
+    own = [(METRICS[evidence[rows[0]].result.metric], part.priors) for rows, part in parts]
+    priors = Priors(
+        tuple(name for _, part in parts for name in part.priors.names),
+        np.concatenate([part.priors.mean for _, part in parts]),
+        covariance,
+        {group: width for rate, found in own for group, width in found.spread.items() if _is_of(group, rate)},
+        {name: width for rate, found in own for name, width in found.node.items() if _is_of(name, rate)},
+        {name: width for rate, found in own for name, width in found.left.items() if name == rate},
+    )
+    return Fit(priors, off)
+
+
+def _is_of(group: str, rate: str) -> bool:
+    """Whether a width is that of prompts, or of everything else."""
+    return (group.partition(".")[0] == "prefill") == (rate == "prefill")
+
+
+def _fit(evidence: Sequence[Evidence], start: Priors | None) -> Fit:
     design = _design(evidence)
     groups = np.array([group_of(name) for name in design.names])
     spread = dict(FIRST) if start is None else dict(start.spread)
@@ -84,7 +118,7 @@ def fit(evidence: Sequence[Evidence], start: Priors | None = None) -> Fit:
     common = [k for k, group in enumerate(groups) if not group.startswith("system")]
     # outliers had little weight in the fit; they are as likely in what is predicted as they were here
     seen = {}
-    for name in left:
+    for name in set(design.metric):
         mine = np.array(design.metric) == name
         free = max(1.0, float(np.sum(1 - np.clip(used[mine], 0.0, 1.0))))
         seen[name] = float(np.sqrt(np.sum(np.clip(off[mine], -OUTLIER, OUTLIER) ** 2) / free))
@@ -152,7 +186,7 @@ def _step(
     curvature = slopes.T @ (slopes * precision[:, None]) + np.diag(1 / width**2)
     covariance = np.linalg.inv(curvature)
     step = covariance @ (slopes.T @ (precision * off) + (centre - mean) / width**2)
-    followed = precision * np.einsum("ij,jk,ik->i", slopes, covariance, slopes, optimize=True)
+    followed = precision * ((slopes @ covariance) * slopes).sum(axis=1)
     return mean + np.clip(step, -1.0, 1.0), covariance, off, weight, followed
 
 
@@ -176,7 +210,7 @@ def _widths(
     for name in node:
         levels = second[groups == f"system.{name}"]
         node[name] = float(np.sqrt((levels.sum() + GUESS_COUNTS * NODE[name] ** 2) / (len(levels) + GUESS_COUNTS)))
-    for name in left:
+    for name in set(design.metric):
         mine = metric == name
         left[name] = float(
             np.sqrt(((weight * off**2)[mine].sum() + GUESS_COUNTS * LEFT[name] ** 2) / (mine.sum() + GUESS_COUNTS))
