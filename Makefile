@@ -15,7 +15,7 @@ endif
 TEST_EXTRAS := .[torch,test]
 
 
-.PHONY: release-pins try-wheel audit
+.PHONY: release-pins try-wheel audit mutants
 .PHONY: run test lint types contracts pytest bench docs reference dist pictures clean
 
 run: $(VENV)/.installed-run-$(TORCH)
@@ -92,3 +92,7 @@ pictures: $(VENV)/.installed-test
 	$(PICTURE) --screen 3 --out docs/links.svg
 	$(PICTURE) --screen 4 --keys down,s --out docs/placement.svg
 	$(PICTURE) --screen 5 --out docs/time.svg
+
+# What the tests would not notice: changes one thing at a time in the modules of tools/mutants.toml. Takes half an hour; SAMPLE=N is quicker.
+mutants: $(VENV)/.installed-test
+	@$(BIN)/python tools/mutants.py $(if $(SAMPLE),--sample $(SAMPLE))
