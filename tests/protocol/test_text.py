@@ -29,6 +29,8 @@ def test_what_a_node_may_be_called(text: str, legal: bool) -> None:
         ("kiln-07", "kiln-07"),
         ("my GPU  box!", "my-GPU-box"),
         ("-x-", "x"),
+        ("XX-RayX", "XX-RayX"),
+        ("X" * 40, "X" * 32),
         ("", "node"),
         ("\u00e9\u00e9", "node"),
         ("x" * 40, "x" * 32),
