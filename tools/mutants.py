@@ -120,6 +120,9 @@ class Mutator(ast.NodeTransformer):
     def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
         return node  # a sentence
 
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        return node if ast.unparse(node.value) == "Literal" else self.generic_visit(node)  # a type
+
     def visit_Import(self, node: ast.Import) -> ast.AST:
         return node
 

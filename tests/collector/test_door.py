@@ -65,13 +65,16 @@ class Listening:
         self._real = real
         self.troubles: list[int] = []
         self.accepts = 0
+        self.taken: list[socket.socket] = []  # held here, so that only closing closes them
 
     def accept(self) -> tuple[socket.socket, tuple[str, int]]:
         self.accepts += 1
         if self.troubles:
             number = self.troubles.pop(0)
             raise OSError(number, os.strerror(number))
-        return self._real.accept()
+        connected, peer = self._real.accept()
+        self.taken.append(connected)
+        return connected, peer
 
     def fileno(self) -> int:
         return self._real.fileno()
@@ -111,12 +114,15 @@ async def opened(own: certificate.Certificate, *, plain: bool = False, http_s: f
     real.setblocking(False)
     connection_limiter, listening = FakeGuard(http_s), Listening(real)
     made = TlsListener(listening, connection_limiter, own.context, plain=plain)  # type: ignore[arg-type]
+    errors: list[dict[str, object]] = []  # in what the loop calls, where nobody hears of them
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
     made.open()
     try:
         yield Rig(connection_limiter, listening, made, real.getsockname()[1])
     finally:
         if real.fileno() >= 0:
             made.close()
+    assert errors == []
 
 
 def anyone() -> ssl.SSLContext:
@@ -182,6 +188,7 @@ async def test_each_connection_that_waits_counts_for_its_address_until_it_is_a_s
         ends = [await stack.enter_async_context(rig.connected()) for _ in range(3)]
         await rig.until(lambda: len(rig.connection_limiter.waiting) == 3)
         assert rig.connection_limiter.waiting == [("127.0.0.1", 0), ("127.0.0.1", 1), ("127.0.0.1", 2)]
+        assert not any(each.getblocking() for each in rig.listening.taken)
         for reader, writer in ends:
             assert await answered(reader, writer) == b"heard GET"
         await rig.until(lambda: not rig.listener._addresses)
@@ -221,6 +228,16 @@ async def test_who_goes_without_a_word_is_no_refusal(own_certificate: certificat
         assert not rig.connection_limiter.refused
 
 
+async def test_a_look_without_a_byte_changes_nothing(own_certificate: certificate.Certificate) -> None:
+    """The system may say that there is something to read where there is not (select(2))."""
+    async with opened(own_certificate) as rig, rig.connected() as (reader, writer):
+        await rig.until(lambda: rig.listener._waiting)
+        (connected,) = rig.listener._waiting
+        rig.listener._look(connected, "127.0.0.1")
+        assert connected in rig.listener._waiting
+        assert await answered(reader, writer) == b"heard GET"
+
+
 async def test_a_reset_is_no_error_of_ours(own_certificate: certificate.Certificate) -> None:
     async with opened(own_certificate) as rig:
         end = socket.create_connection(("127.0.0.1", rig.port))
@@ -254,6 +271,7 @@ async def test_without_descriptors_it_waits_says_so_and_goes_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """It does not ask again and again meanwhile: a listening socket stays readable."""
+    assert tls_listener.PAUSE_S == 1.0  # what its line says
     monkeypatch.setattr(tls_listener, "PAUSE_S", 0.2)
     async with opened(own_certificate) as rig:
         rig.listening.troubles = [number]

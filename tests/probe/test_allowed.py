@@ -194,12 +194,10 @@ def test_what_is_remembered_of_addresses_is_bounded_and_the_oldest_goes():
     for to in hosts:
         allowed.answered(to, 0)
     assert [allowed.consents(to, 1) for to in (hosts[0], hosts[1], hosts[-1])] == [False, True, True]
-    for to in hosts:
-        allowed.may_send(to, 0)
-        allowed.may_dial(to, 0)
-        allowed.answered(hosts[1], 0)  # renewed, and so the youngest again
+    allowed.answered(hosts[1], 0)  # renewed, and so the youngest again
+    allowed.answered(target("9.9.9.9", 9470), 0)
+    assert [allowed.consents(to, 1) for to in (hosts[1], hosts[2], hosts[3])] == [True, False, True]
     assert len(allowed._until) == 4096
-    assert allowed.consents(hosts[1], 1)
 
 
 def test_buckets_of_single_addresses_are_bounded_and_the_oldest_goes():
@@ -209,3 +207,6 @@ def test_buckets_of_single_addresses_are_bounded_and_the_oldest_goes():
         allowed.may_dial(to, second * NS_PER_S)
     assert len(allowed._dials._each) == 4096
     assert hosts[0].sockaddr[0] not in allowed._dials._each
+    allowed.may_dial(hosts[1], 5000 * NS_PER_S)  # dialled again, and so the youngest
+    allowed.may_dial(hosts[0], 5000 * NS_PER_S)
+    assert [to.sockaddr[0] in allowed._dials._each for to in hosts[:4]] == [True, True, False, True]

@@ -43,6 +43,10 @@ def test_bytes_of_one_hour_add_up_and_those_of_two_hours_too() -> None:
     assert traffic_budget.used_bytes(T0 + HOUR_NS) == 21
 
 
+def test_the_owner_who_says_nothing_gives_fifty_megabytes() -> None:
+    assert TrafficBudget().limit_bytes == 50 * MB
+
+
 def test_without_a_limit_everything_is_free() -> None:
     traffic_budget = TrafficBudget(None)
     traffic_budget.spend("hop", "kiln", 10**12, 0, T0)
