@@ -50,7 +50,7 @@ def test_a_child_that_fails_to_start_is_told_in_its_own_words(program: Path) -> 
 
 
 def test_a_child_that_dies_meanwhile_is_told_at_the_end(program: Path) -> None:
-    (program / "mortal.py").write_text("import sys; print('listening on 127.0.0.1:1'); sys.exit('no disk')")
+    (program / "mortal.py").write_text("import sys; print('listening on 127.0.0.1:1', flush=True); sys.exit('no disk')")
     child = Child("mortal", [], program)
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert child.died() == (f"mortal ended by itself (exit code 1): no disk; its log is {program / 'mortal.log'}")
