@@ -189,9 +189,10 @@ async def test_each_connection_that_waits_counts_for_its_address_until_it_is_a_s
         await rig.until(lambda: len(rig.connection_limiter.waiting) == 3)
         assert rig.connection_limiter.waiting == [("127.0.0.1", 0), ("127.0.0.1", 1), ("127.0.0.1", 2)]
         assert not any(each.getblocking() for each in rig.listening.taken)
-        for reader, writer in ends:
+        for left, (reader, writer) in zip((2, 1, 0), ends, strict=True):
             assert await answered(reader, writer) == b"heard GET"
-        await rig.until(lambda: not rig.listener._addresses)
+            await rig.until(lambda: not rig.listener._tasks)
+            assert dict(rig.listener._addresses) == ({"127.0.0.1": left} if left else {})
         await stack.enter_async_context(rig.connected())
         await rig.until(lambda: len(rig.connection_limiter.waiting) == 4)
         assert rig.connection_limiter.waiting[3] == ("127.0.0.1", 0)
@@ -211,8 +212,11 @@ async def test_who_may_not_come_is_cut_at_once_and_holds_nothing(own_certificate
 
 async def test_who_says_nothing_in_time_is_cut_and_counted(own_certificate: certificate.Certificate) -> None:
     async with opened(own_certificate, http_s=0.2) as rig, rig.connected() as (reader, _):
+        await rig.until(lambda: rig.listening.taken)
+        number = rig.listening.taken[0].fileno()
         async with asyncio.timeout(WAIT_S):
             assert await reader.read() == b""
+        assert not asyncio.get_running_loop().remove_reader(number)  # the number is free for the next connection
         assert rig.connection_limiter.refused == {"not a session in time": 1}
         assert not rig.listener._addresses
         assert not rig.listener._waiting

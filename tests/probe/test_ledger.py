@@ -7,9 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from swarm_probe.owner_limits.traffic_budget import HOUR_NS, TrafficBudget, parse_daily
+from swarm_probe.owner_limits.traffic_budget import TrafficBudget, parse_daily
 from swarm_protocol.units import NS_PER_S
 
+HOUR_NS = 3600 * NS_PER_S
 T0 = 1_764_000_000 * NS_PER_S - 1_764_000_000 * NS_PER_S % HOUR_NS  # the first moment of an hour
 DAY_NS = 24 * HOUR_NS
 MB = 1_000_000
@@ -143,6 +144,12 @@ def test_a_line_of_the_log_is_what_was_new_since_the_last(tmp_path: Path) -> Non
     ]
     assert lines[0].startswith("2025-11-24T16:00:00Z ")
     assert lines[1].startswith("2025-11-24T16:01:01Z ")
+
+
+def test_where_nothing_was_sent_there_is_no_log(tmp_path: Path) -> None:
+    traffic_budget = TrafficBudget.open(None, tmp_path, T0)
+    traffic_budget.write(T0)
+    assert [path.name for path in tmp_path.iterdir()] == ["traffic.json"]
 
 
 def test_a_ledger_without_a_folder_counts_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
