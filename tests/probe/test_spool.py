@@ -548,3 +548,98 @@ def test_segments_are_for_their_owner_alone(tmp_path: Path) -> None:
     open_spool(tmp_path)
     (segment,) = tmp_path.glob("*.seg")
     assert segment.stat().st_mode & 0o777 == 0o600
+
+
+def test_closing_gives_the_file_back(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    fd = spool._fd
+    assert fd is not None
+    spool.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+    spool.close()  # once more does nothing
+
+
+def test_one_torn_byte_is_told_once(tmp_path: Path) -> None:
+    (tmp_path / f"{NOW_NS:020d}-{1:016d}.seg").write_bytes(b"x")
+    spool = open_spool(tmp_path)
+    spool.append([note(0)])
+    assert details(spool) == ["1 bytes of the spool were torn or damaged; what they held is lost", "sample 0"]
+
+
+def test_a_torn_file_is_cut_so_that_it_is_not_told_again(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    for n in range(3):
+        spool.append([note(n)])
+    spool.close()
+    (segment,) = tmp_path.glob("*.seg")
+    os.truncate(segment, segment.stat().st_size - 1)
+    open_spool(tmp_path).close()
+    again = open_spool(tmp_path)
+    again.append([note(3)])
+    assert details(again) == ["sample 0", "sample 1", "sample 3"]  # told by the opening before, which sent nothing
+
+
+@pytest.mark.parametrize(("segments", "usable"), [(1, False), (2, True)])
+def test_a_disk_full_at_the_start_needs_something_to_give_up(
+    segments: int, usable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = open_spool(tmp_path, segment_bytes=100)
+    for n in range(2 * segments):
+        spool.append([note(n)])
+        if len(list(tmp_path.glob("*.seg"))) == segments:
+            break
+    spool.close()
+    real_open = os.open
+
+    def open_(path: str | Path, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_CREAT and len(list(tmp_path.glob("*.seg"))) >= segments:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real_open(path, flags, mode)
+
+    monkeypatch.setattr(spool_module.os, "open", open_)
+    if usable:
+        open_spool(tmp_path)
+        assert len(list(tmp_path.glob("*.seg"))) == segments
+    else:
+        with pytest.raises(SpoolError, match=r"^cannot write to .* \(No space left on device\); free space or give"):
+            open_spool(tmp_path)
+
+
+def test_a_new_segment_that_cannot_be_synced_is_not_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = open_spool(tmp_path, segment_bytes=60)
+    spool.append([note(0)])
+    real, broken = os.fsync, True
+
+    def fsync(fd: int) -> None:
+        if broken and os.readlink(f"/proc/self/fd/{fd}").endswith(f"{2:016d}.seg"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(fd)
+
+    monkeypatch.setattr(spool_module.os, "fsync", fsync)
+    spool.append([note(1)])
+    assert spool.trouble == "Input/output error"
+    assert details(spool) == ["sample 0", "sample 1"]
+    broken = False
+    spool.append([note(2)])
+    assert spool.trouble is None
+    assert details(open_spool(tmp_path)) == ["sample 0", "sample 1", "sample 2"]
+
+
+def test_the_last_segment_stays_however_small_the_limit(tmp_path: Path) -> None:
+    said: list[str] = []
+    spool = open_spool(tmp_path, said, segment_bytes=60, max_bytes=1)
+    for n in range(5):
+        spool.append([note(n)])
+    assert len(list(tmp_path.glob("*.seg"))) == 1
+    assert said == ["the oldest batches are dropped: the collector was away until the spool was full"]
+
+
+def test_a_segment_that_is_gone_already_need_not_be_removed(tmp_path: Path) -> None:
+    said: list[str] = []
+    spool = open_spool(tmp_path, said, segment_bytes=60)
+    for n in range(3):
+        spool.append([note(n)])
+    min(tmp_path.glob("*.seg")).unlink()
+    spool.committed(spool.epoch, 3)
+    assert said == []

@@ -54,6 +54,7 @@ def test_the_file_of_before_is_taken_over_once(tmp_path: Path) -> None:
     assert path.read_text() == f"swarmtop node key 1\nseed {key.seed.hex()}\nformer {SECRET.hex()} a_1 b_2\n"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert load_or_create_node_key(path, nobody) == key
+    assert (key.former_for("b_2"), key.former_for("c_3")) == (SECRET, None)
     assert list(tmp_path.iterdir()) == [path]
 
 
