@@ -98,6 +98,13 @@ def test_a_file_that_holds_no_key_is_left_alone_and_told(text: str, tmp_path: Pa
     assert path.read_text() == text
 
 
+def test_a_file_that_is_no_text_is_told_too(tmp_path: Path) -> None:
+    path = tmp_path / "node.key"
+    path.write_bytes(b"\xff" * 33)
+    with pytest.raises(IdentityError, match="holds no node key"):
+        load_or_create_node_key(path, nobody)
+
+
 def test_lines_of_a_later_version_are_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "node.key"
     path.write_text(f"swarmtop node key 1\nseed {SEED.hex()}\nlater thing\n")
