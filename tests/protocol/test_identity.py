@@ -139,6 +139,26 @@ def test_a_key_that_cannot_be_written_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(13, os.strerror(13))
+
+    monkeypatch.setattr(identity.Path, "mkdir", refuse)
+    path = tmp_path / "not" / "there" / "node.key"
+    with pytest.raises(IdentityError) as told:
+        load_or_create_node_key(path, nobody)
+    assert str(told.value) == f"cannot write {path} (Permission denied); give --state another folder"
+
+
+def test_the_whole_key_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut leaves a whole key or none."""
+    synced: list[tuple[int, bool]] = []
+    path = tmp_path / "node.key"
+    monkeypatch.setattr(identity.os, "fsync", lambda fd: synced.append((os.fstat(fd).st_size, path.exists())))
+    load_or_create_node_key(path, nobody)
+    assert synced == [(path.stat().st_size, False)]
+
+
 def test_a_file_of_before_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(28, os.strerror(28))
