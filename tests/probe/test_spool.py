@@ -643,3 +643,28 @@ def test_a_segment_that_is_gone_already_need_not_be_removed(tmp_path: Path) -> N
     min(tmp_path.glob("*.seg")).unlink()
     spool.committed(spool.epoch, 3)
     assert said == []
+
+
+def test_a_copy_that_is_behind_by_one_batch_is_noticed_too(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    spool.append([note(0)])
+    spool.committed(spool.epoch, 2)
+    spool.append([note(1)])
+    (batch,) = batches(spool)
+    assert batch.seq == 3
+    assert "restored from a copy" in details(spool)[0]
+
+
+def test_how_many_bytes_were_torn_is_told(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    spool.append([note(0)])
+    good = spool.size_bytes
+    spool.append([note(1)])
+    torn = spool.size_bytes - 1
+    spool.close()
+    (segment,) = tmp_path.glob("*.seg")
+    os.truncate(segment, torn)
+    again = open_spool(tmp_path)
+    again.append([note(2)])
+    told = f"{torn - good} bytes of the spool were torn or damaged; what they held is lost"
+    assert details(again) == ["sample 0", told, "sample 2"]
