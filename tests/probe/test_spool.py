@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spool_made import NOW_NS, batches, details, full_disk, note, open_spool  # noqa: F401 - a fixture
+from spool_made import NOW_NS, batches, details, note, open_spool
 
 from swarm_probe import spool as spool_module
 from swarm_probe.spool import RESERVE, Spool, SpoolError
