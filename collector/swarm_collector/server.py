@@ -84,7 +84,13 @@ class Server:
             from swarm_storage.postgres.cluster_bus import PostgresBus  # psycopg is an extra
 
             swarm_state.cluster.join(lambda letters, others: PostgresBus(url, swarm_state.address, letters, others))
-        parts = (swarm_state.conduct(), swarm_state.hub.run(), swarm_state.look_over(), swarm_state.attestation.run())
+        parts = (
+            swarm_state.conduct(),
+            swarm_state.hub.run(),
+            swarm_state.look_over(),
+            swarm_state.attestation.run(),
+            swarm_state.changes.run(),
+        )
         self._tasks = [asyncio.create_task(part) for part in parts]
         return name[0], name[1]
 

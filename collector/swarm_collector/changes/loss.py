@@ -1,0 +1,129 @@
+"""Packet loss of one link: its usual share, and the evidence that it has changed. Pure.
+
+Losses are counts, so the score of a window is the logarithm of a likelihood ratio (Wald, Page): how much likelier its
+count is with the changed share than with the usual one. A window counts for a bounded number of decades, because losses
+come in bursts. The interface is `Level`'s; shares are in percent.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from swarm_collector.changes.figures import LOSS, Figure
+from swarm_protocol.units import NS_PER_S
+
+REMEMBERED: Final = 4_000  # packets: an hour of windows under a watching dashboard has 7,200
+LEAST_REMEMBERED: Final = 20
+PRIOR_LOST: Final = 0.5
+PRIOR_SENT: Final = 60.0  # before anything is known: under one percent
+CLOCK_SET_NS: Final = 300 * NS_PER_S  # a sample so much older than the newest: the clock was set back
+FORGET_EVIDENCE_NS: Final = 900 * NS_PER_S
+LEAST_WINDOWS: Final = 3
+
+
+class LossLevel:
+    __slots__ = ("_lost", "_new_lost", "_new_sent", "_reference", "_sent", "at_ns", "better", "samples",
+                 "since_ns", "worse")  # fmt: skip
+
+    figure: Figure = LOSS
+    whole = 0
+
+    def __init__(self) -> None:
+        self._lost = self._sent = 0.0  # of the baseline
+        self._new_lost = self._new_sent = 0.0  # of the windows that are evidence now
+        self._reference: tuple[float, float] | None = None  # (lost, sent) of the baseline before a confirmed change
+        self.worse = self.better = 0.0
+        self.samples = 0
+        self.at_ns = 0
+        self.since_ns = 0  # of the first window that is evidence
+
+    @property
+    def known(self) -> bool:
+        return self._sent >= LEAST_REMEMBERED
+
+    @property
+    def usual(self) -> float:
+        return 100 * self._lost / self._sent if self._sent else 0.0
+
+    @property
+    def now(self) -> float:
+        return 100 * self._new_lost / self._new_sent if self._new_sent else self.usual
+
+    @property
+    def reference(self) -> float | None:
+        return None if self._reference is None else 100 * self._reference[0] / max(1.0, self._reference[1])
+
+    @property
+    def evidence(self) -> float:
+        return max(self.worse, self.better) if self.samples >= LEAST_WINDOWS else 0.0
+
+    @property
+    def returning(self) -> bool:
+        return self._reference is not None and self.better > 0
+
+    def add(self, lost: int, sent: int, at_ns: int) -> None:
+        if self.at_ns - CLOCK_SET_NS < at_ns <= self.at_ns or sent <= 0 or lost > sent:
+            return
+        if not -CLOCK_SET_NS < at_ns - self.at_ns < FORGET_EVIDENCE_NS:
+            self.drop_evidence()
+        self.at_ns = at_ns
+        if not self.known:
+            self._keep(lost, sent)
+            return
+        p = _share(self._lost, self._sent)
+        higher = min(0.9, max(p * self.figure.least_ratio, p + self.figure.least_step / 100))
+        self.worse = max(0.0, self.worse + self._score(lost, sent, p, higher))
+        if self._reference is not None:
+            lower = _share(*self._reference)
+            self.better = max(0.0, self.better + self._score(lost, sent, p, lower))
+        elif p > self.figure.least_step / 100:
+            lower = p / self.figure.least_ratio
+            self.better = max(0.0, self.better + self._score(lost, sent, p, lower))
+        if self.worse > 0 or self.better > 0:
+            if self.samples == 0:
+                self.since_ns = at_ns
+            self._new_lost, self._new_sent, self.samples = (
+                self._new_lost + lost,
+                self._new_sent + sent,
+                self.samples + 1,
+            )
+        else:
+            self.drop_evidence()
+            self._keep(lost, sent)
+
+    def _score(self, lost: int, sent: int, p: float, other: float) -> float:
+        decades = lost * math.log10(other / p) + (sent - lost) * math.log10((1 - other) / (1 - p))
+        return min(self.figure.sample_decades, decades)
+
+    def confirm(self) -> None:
+        if self.samples == 0:
+            return
+        if self.returning and self.better >= self.worse:
+            assert self._reference is not None
+            (self._lost, self._sent), self._reference = self._reference, None
+        else:
+            if self._reference is None:
+                self._reference = (self._lost, self._sent)
+            self._lost, self._sent = self._new_lost, max(self._new_sent, float(LEAST_REMEMBERED))
+        self.drop_evidence()
+
+    def settle(self) -> None:
+        self._reference = None
+
+    def restart(self) -> None:
+        self.settle()
+        self.drop_evidence()
+        self._lost = self._sent = 0.0
+
+    def drop_evidence(self) -> None:
+        self.worse = self.better = self._new_lost = self._new_sent = 0.0
+        self.samples = 0
+
+    def _keep(self, lost: int, sent: int) -> None:
+        fade = min(1.0, REMEMBERED / (self._sent + sent))
+        self._lost, self._sent = self._lost * fade + lost, self._sent * fade + sent
+
+
+def _share(lost: float, sent: float) -> float:
+    return min(0.95, (lost + PRIOR_LOST) / (sent + PRIOR_SENT))
