@@ -25,7 +25,7 @@ from swarm_collector.changes.figures import (
     Figure,
 )
 from swarm_collector.changes.found import Found, Kind, Move
-from swarm_collector.changes.level import Level
+from swarm_collector.changes.level import BatchedLevel, Level
 from swarm_collector.changes.loss import LossLevel
 from swarm_collector.changes.subjects import HINT, NODE_SHARE, SWARM, Pair, Subject, subjects
 from swarm_collector.changes.throttle import Throttle
@@ -81,7 +81,7 @@ class _Pool:
 class ChangeDetector:
     def __init__(self, most_links: int = MOST_LINKS) -> None:
         self._most_links = most_links
-        self._links: dict[Pair, tuple[Level, LossLevel, Level]] = {}  # directed
+        self._links: dict[Pair, tuple[Level, LossLevel, BatchedLevel]] = {}  # directed
         self._of_nodes: dict[str, dict[tuple[str, str], Level]] = {}  # node → (figure, what) → series
         self._throttles: dict[tuple[str, str], Throttle] = {}
         self._units: defaultdict[Unit, list[Series]] = defaultdict(list)
@@ -111,7 +111,7 @@ class ChangeDetector:
         if series is None:
             if len(self._links) >= self._most_links:
                 return
-            series = self._links[src, sample.peer] = (Level(RTT), LossLevel(), Level(JITTER))
+            series = self._links[src, sample.peer] = (Level(RTT), LossLevel(), BatchedLevel(JITTER))
             for one in series:
                 self._units[_link_unit(one.figure, src, sample.peer)].append(one)
         rtt, loss, jitter = series
@@ -124,7 +124,7 @@ class ChangeDetector:
             disturbed = sample.loaded and not self._brief(src, sample.peer, at_ns - before_ns)
             rtt.add(p50, at_ns, at_least=least if disturbed else None, window=(least, p95))
             if sample.pdv_ms is not None and not sample.loaded:
-                jitter.add(sample.pdv_ms, at_ns)
+                jitter.collect(sample.pdv_ms, at_ns)
         if not sample.loaded or sample.lost == sample.sent:
             loss.add(sample.lost, sample.sent, at_ns)
         for one in series:
@@ -430,7 +430,7 @@ class ChangeDetector:
             self._changes.remove(change)
             for unit in change.units:
                 levels = [one for one in self._units[unit] if one.reference is not None]
-                if not levels or change.kind != "degraded":
+                if not levels or change.kind != "degraded" or not any(map(_is_worth, levels)):
                     for one in levels:
                         one.settle()
                     continue
@@ -478,6 +478,14 @@ _LINK_NAMES: Final = frozenset(figure.name for figure in OF_LINKS)
 
 def _link_unit(figure: Figure, src: str, dst: str) -> Unit:
     return (figure.name, src, dst) if src < dst else (figure.name, dst, src)
+
+
+def _is_worth(series: Series) -> bool:
+    """Its level is still a minimum effect away from the one before."""
+    if series.reference is None:
+        return False
+    low, high = sorted((series.usual, series.reference))
+    return high - low >= series.figure.least_step and high >= series.figure.least_ratio * low
 
 
 def _is_sound(figure: Figure, pools: list[_Pool]) -> bool:

@@ -24,8 +24,8 @@ class Figure:
 
 
 # Figures that come every few seconds for every link need more evidence than those that come a few times an hour.
-RTT: Final = Figure("rtt", "RTT", "ms", True, 1.25, 3.0, 0.05, 8.0, 4.0, 2.0, 2, True)
-JITTER: Final = Figure("jitter", "jitter", "ms", True, 2.5, 10.0, 0.3, 8.0, 2.0, 10.0, 4, True)
+RTT: Final = Figure("rtt", "RTT", "ms", True, 1.25, 3.0, 0.05, 8.0, 4.0, 2.0, 3, True)
+JITTER: Final = Figure("jitter", "jitter", "ms", True, 2.5, 10.0, 0.25, 8.0, 2.5, 10.0, 4, True)
 LOSS: Final = Figure("loss", "loss", "%", True, 3.0, 5.0, 0.0, 8.0, 3.0, 4.0, 2, True)
 UPLINK: Final = Figure("uplink", "upload", "Mbit/s", False, 1.5, 1.0, 0.15, 5.0, 2.6, 0.0, 1, False)
 LAYER: Final = Figure("layer", "layer time", "ms", True, 1.25, 0.0, 0.06, 5.0, 1.8, 0.0, 1, False)

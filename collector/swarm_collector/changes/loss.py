@@ -11,20 +11,22 @@ import math
 from typing import Final
 
 from swarm_collector.changes.figures import LOSS, Figure
+from swarm_collector.changes.level import Rarity
 from swarm_protocol.units import NS_PER_S
 
 REMEMBERED: Final = 4_000  # packets: an hour of windows under a watching dashboard has 7,200
-LEAST_REMEMBERED: Final = 20
+LEAST_REMEMBERED: Final = 160
 PRIOR_LOST: Final = 0.5
 PRIOR_SENT: Final = 60.0  # before anything is known: under one percent
 CLOCK_SET_NS: Final = 300 * NS_PER_S  # a sample so much older than the newest: the clock was set back
 FORGET_EVIDENCE_NS: Final = 900 * NS_PER_S
+PRIOR_LOSING: Final = 0.5
 LEAST_WINDOWS: Final = 3
 
 
 class LossLevel:
-    __slots__ = ("_lost", "_new_lost", "_new_sent", "_reference", "_sent", "at_ns", "better", "samples",
-                 "since_ns", "worse")  # fmt: skip
+    __slots__ = ("_losing", "_lost", "_new_losing", "_new_lost", "_new_sent", "_reference", "_sent", "at_ns", "better",
+                 "samples", "since_ns", "worse")  # fmt: skip
 
     figure: Figure = LOSS
     whole = 0
@@ -33,8 +35,9 @@ class LossLevel:
         self._lost = self._sent = 0.0  # of the baseline
         self._new_lost = self._new_sent = 0.0  # of the windows that are evidence now
         self._reference: tuple[float, float] | None = None  # (lost, sent) of the baseline before a confirmed change
+        self._losing = Rarity()  # windows that lost more than usual
         self.worse = self.better = 0.0
-        self.samples = 0
+        self.samples = self._new_losing = 0
         self.at_ns = 0
         self.since_ns = 0  # of the first window that is evidence
 
@@ -73,7 +76,12 @@ class LossLevel:
             return
         p = _share(self._lost, self._sent)
         higher = min(0.9, max(p * self.figure.least_ratio, p + self.figure.least_step / 100))
-        self.worse = max(0.0, self.worse + self._score(lost, sent, p, higher))
+        score = self._score(lost, sent, p, higher)
+        self._losing.add(away=score > 0)
+        if score > 0:
+            score = min(score, self._losing.decades(PRIOR_LOSING, self._new_losing))
+            self._new_losing += 1
+        self.worse = max(0.0, self.worse + score)
         if self._reference is not None:
             lower = _share(*self._reference)
             self.better = max(0.0, self.better + self._score(lost, sent, p, lower))
@@ -88,7 +96,7 @@ class LossLevel:
                 self._new_sent + sent,
                 self.samples + 1,
             )
-        else:
+        if self.worse == 0 and self.better == 0:
             self.drop_evidence()
             self._keep(lost, sent)
 
@@ -99,13 +107,15 @@ class LossLevel:
     def confirm(self) -> None:
         if self.samples == 0:
             return
+        self._losing.away = max(0.0, self._losing.away - self._new_losing)
         if self.returning and self.better >= self.worse:
             assert self._reference is not None
             (self._lost, self._sent), self._reference = self._reference, None
         else:
             if self._reference is None:
                 self._reference = (self._lost, self._sent)
-            self._lost, self._sent = self._new_lost, max(self._new_sent, float(LEAST_REMEMBERED))
+            fill = max(1.0, LEAST_REMEMBERED / max(1.0, self._new_sent))  # of so few windows it is all that is known
+            self._lost, self._sent = self._new_lost * fill, self._new_sent * fill
         self.drop_evidence()
 
     def settle(self) -> None:
@@ -118,7 +128,7 @@ class LossLevel:
 
     def drop_evidence(self) -> None:
         self.worse = self.better = self._new_lost = self._new_sent = 0.0
-        self.samples = 0
+        self.samples = self._new_losing = 0
 
     def _keep(self, lost: int, sent: int) -> None:
         fade = min(1.0, REMEMBERED / (self._sent + sent))

@@ -35,11 +35,16 @@ def subjects(
     pairs: Mapping[Pair, float], alarm_decades: float, peers: Callable[[str], int], links: int, nodes: int
 ) -> list[tuple[Subject, tuple[Pair, ...]]]:
     """`pairs`: evidence of each in decades; `peers`: how many pairs a node has that are measured now; `links`, `nodes`:
-    of the whole swarm. Only subjects with enough evidence are given, each with its pairs."""
+    of the whole swarm. Only subjects with enough evidence are given, each with its pairs. A pair counts with a hint of
+    evidence; of many pairs some have a hint by chance, so more is asked for of many together."""
     left = {pair: decades for pair, decades in pairs.items() if decades >= HINT * alarm_decades}
     if not left:
         return []
-    if nodes >= SWARM_NODES and len(left) >= SWARM_SHARE * links and sum(left.values()) >= 2 * alarm_decades:
+    if (
+        nodes >= SWARM_NODES
+        and len(left) >= SWARM_SHARE * links
+        and sum(left.values()) >= alarm_decades * (1 + HINT * (len(left) - 1))
+    ):
         return [(SWARM, tuple(sorted(left)))]
     found: list[tuple[Subject, tuple[Pair, ...]]] = []
     while True:
@@ -53,7 +58,7 @@ def subjects(
                 for node, own in of_node.items()
                 if len(own) >= 2
                 and len(own) >= NODE_SHARE * peers(node)
-                and sum(left[pair] for pair in own) >= alarm_decades
+                and sum(left[pair] for pair in own) >= alarm_decades * (1 + HINT * (len(own) - 1))
             ),
             default=None,
         )

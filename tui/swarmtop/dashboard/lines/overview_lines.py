@@ -28,8 +28,9 @@ _WORDS = ("ok", "slow", "stale", "lost", "left", "unknown")
 EVENT_GLYPH = {
     "joined": "+", "back": "+", "left": "-", "lost": "x", "refused": "x", "disk": "!", "spool_gap": "!", "clock": "!",
     "udp_off": "!", "torch_missing": "!", "compute_failed": "!", "throttled": "!",
+    "degraded": "▲", "recovered": "▼", "improved": "▼", "settled": "·",
 }  # fmt: skip
-_EVENT_ROLE = {"+": "ok", "-": "left", "x": "lost", "!": "warn", "·": "dim"}
+_EVENT_ROLE = {"+": "ok", "-": "left", "x": "lost", "!": "warn", "·": "dim", "▲": "slow", "▼": "ok"}
 
 
 def summary(view: View, width: int) -> Line:
@@ -66,6 +67,14 @@ def filter_line(view: View, text: str, shown: int, sort: str, width: int, proble
 def event_line(view: View, event: Event, *, node: bool = True) -> Line:
     glyph = EVENT_GLYPH.get(event.kind, "·")
     who = f"{clean(event.node, 40)} " if node and event.node else ""
+    if event.kind in ("degraded", "recovered"):  # the sign says it, and the numbers are what matters
+        who = f"{who.strip()}: " if who else ""
+        return (
+            (view.clock(event.at_ns) + " ", "dim"),
+            (f"{glyph} ", _EVENT_ROLE[glyph]),
+            (who, "strong"),
+            (clean(event.detail, 300), ""),
+        )
     return (
         (view.clock(event.at_ns) + " ", "dim"),
         (f"{glyph} ", _EVENT_ROLE[glyph]),
