@@ -25,7 +25,7 @@ from swarm_collector.changes.figures import (
     Figure,
 )
 from swarm_collector.changes.found import Found, Kind, Move
-from swarm_collector.changes.level import BatchedLevel, Level
+from swarm_collector.changes.level import PLATEAU, BatchedLevel, Level
 from swarm_collector.changes.loss import LossLevel
 from swarm_collector.changes.subjects import HINT, NODE_SHARE, SWARM, Pair, Subject, subjects
 from swarm_collector.changes.throttle import Throttle
@@ -36,6 +36,7 @@ Category = Literal["worse", "better", "return"]
 Unit = tuple[str, str, str]  # figure, and the two ends in order; of a node's figure: figure, node, what was measured
 
 HOLD_NS: Final = 3 * NS_PER_S  # so long other pairs may join before it is told whose change it is
+LONG_HOLD_NS: Final = 8 * NS_PER_S  # where others change too: every node's next window is in
 ABSORB_NS: Final = 60 * NS_PER_S  # a change of the same subject so soon after is the same change, told already
 USUAL_AFTER_NS: Final = 3600 * NS_PER_S  # "clearly worse than its own last hour" has an end
 ACTIVE_NS: Final = 180 * NS_PER_S  # a pair measured in the last so long counts as one of its node's
@@ -91,10 +92,13 @@ class ChangeDetector:
         self._changes: list[_Change] = []
         self._waiting: dict[tuple[str, Category, Subject], int] = {}  # since when there is enough evidence
         self._told: list[Found] = []
+        self._away: set[str] = set()
+        self._reported_ns: dict[str, int] = {}  # node → its newest window
 
     # ------------------------------------------------------------ samples
 
     def add(self, node: str, sample: Sample) -> None:
+        self._away.discard(node)
         if isinstance(sample, LinkSample):
             self._add_link(node, sample)
         elif isinstance(sample, UplinkSample):
@@ -105,7 +109,7 @@ class ChangeDetector:
             self._add_throttle(node, sample)
 
     def _add_link(self, src: str, sample: LinkSample) -> None:
-        if sample.sent == 0 or sample.path not in ("direct", "punched"):
+        if sample.sent == 0 or sample.path not in ("direct", "punched") or sample.peer in self._away:
             return
         series = self._links.get((src, sample.peer))
         if series is None:
@@ -117,12 +121,17 @@ class ChangeDetector:
         rtt, loss, jitter = series
         before_ns = rtt.at_ns or loss.at_ns
         at_ns = sample.at_ns
+        self._reported_ns[src] = at_ns
         self._active[src][sample.peer] = self._active[sample.peer][src] = at_ns
         if sample.rtt_p50_ms is not None and sample.rtt_min_ms is not None:
             p50, least = sample.rtt_p50_ms, sample.rtt_min_ms
             p95 = sample.rtt_p95_ms if sample.rtt_p95_ms is not None else p50
-            disturbed = sample.loaded and not self._brief(src, sample.peer, at_ns - before_ns)
-            rtt.add(p50, at_ns, at_least=least if disturbed else None, window=(least, p95))
+            if not sample.loaded or self._brief(src, sample.peer, at_ns - before_ns):
+                rtt.add(p50, at_ns, window=(least, p95))
+            elif not rtt.known:
+                rtt.add(least, at_ns, window=(least, p95))
+            elif p50 <= rtt.usual or p95 - least <= PLATEAU * (least - rtt.usual):
+                rtt.add(p50, at_ns, window=(least, p95))  # a queue only adds, and delay of every length
             if sample.pdv_ms is not None and not sample.loaded:
                 jitter.collect(sample.pdv_ms, at_ns)
         if not sample.loaded or sample.lost == sample.sent:
@@ -182,7 +191,9 @@ class ChangeDetector:
     # ------------------------------------------------------------ nodes that come and go
 
     def away(self, node: str) -> None:
-        """It has left or is lost, which is told elsewhere: what its links say from now on is no change of theirs."""
+        """It has left or is lost, which is told elsewhere: until it is heard again, what its peers measure is no change
+        of their links."""
+        self._away.add(node)
         peers = self._active.pop(node, {})
         for peer in peers:
             self._active[peer].pop(node, None)
@@ -200,6 +211,7 @@ class ChangeDetector:
 
     def forget(self, node: str) -> None:
         self.away(node)
+        self._away.discard(node)
         for pair in [pair for pair in self._links if node in pair]:
             del self._links[pair]
         for unit in [unit for unit in self._units if node in unit[1:]]:
@@ -207,6 +219,7 @@ class ChangeDetector:
             self._hot.pop(unit, None)
         self._of_nodes.pop(node, None)
         self._transfer_ns.pop(node, None)
+        self._reported_ns.pop(node, None)
         self._throttles = {key: one for key, one in self._throttles.items() if key[0] != node}
 
     def ignore_evidence(self, node: str) -> None:
@@ -277,7 +290,13 @@ class ChangeDetector:
                 continue
             key = (figure.name, category, who)
             since_ns = waiting[key] = self._since(key, now_ns)
-            if now_ns >= since_ns + HOLD_NS or not figure.of_link or self._all_in(who, units, now_ns):
+            others = figure.of_link and any(
+                unit[0] == figure.name and unit not in units and pool.decades >= HINT * figure.alarm_decades
+                for unit, pool in pools.items()
+            )
+            spread = others or who == SWARM or not self._is_clear(who, [pools[unit] for unit in units])
+            all_in = not figure.of_link or (not spread and self._all_in(who, units, now_ns))
+            if all_in or now_ns >= since_ns + (LONG_HOLD_NS if spread else HOLD_NS):
                 due[who].append((figure, units))
         self._waiting = {key: ns for key, ns in self._waiting.items() if key[1] != category} | waiting
         return [self._open(now_ns, kind, who, figures, pools) for who, figures in due.items()]
@@ -464,6 +483,14 @@ class ChangeDetector:
         if who.peer is not None:
             return 1
         return self._size(now_ns)[1] if who.node is None else self._peers(who.node, now_ns)
+
+    def _is_clear(self, who: Subject, pools: list[_Pool]) -> bool:
+        """Half of the node's peers have reported since its change began: had theirs changed too, they had said so."""
+        if who.node is None or who.peer is not None:
+            return True
+        since_ns = min(pool.since_ns for pool in pools)
+        peers = self._active.get(who.node, {})
+        return 2 * sum(self._reported_ns.get(peer, 0) >= since_ns for peer in peers) >= len(peers)
 
     def _all_in(self, who: Subject, units: tuple[Unit, ...], now_ns: int) -> bool:
         """All pairs that could join have."""

@@ -41,8 +41,8 @@ class Found:
 def describe(found: Found, name_of: Callable[[str], str]) -> str:
     """`RTT 21 → 101 ms to all peers`. The subject itself is the event's node."""
     if found.detail:
-        return found.detail
-    if found.usual:
+        text = found.detail
+    elif found.usual:
         text = ", ".join(f"{move.figure.label} {number(move.after)} {move.figure.unit}" for move in found.moves)
     else:
         text = ", ".join(step(move.figure, move.before, move.after) for move in found.moves)

@@ -119,30 +119,23 @@ class Level:
 
     # ------------------------------------------------------------ samples
 
-    def add(
-        self, value: float, at_ns: int, *, at_least: float | None = None, window: tuple[float, float] | None = None
-    ) -> None:
-        """`at_least`: the sample only says that the value lies between this and `value`. `window`: (least, p95) of the
-        sample's window, which tell a step from a burst; see `_is_step`."""
+    def add(self, value: float, at_ns: int, *, window: tuple[float, float] | None = None) -> None:
+        """`window`: (least, p95) of the sample's window, which tell a step from a burst; see `_is_step`."""
         if self.at_ns - CLOCK_SET_NS < at_ns <= self.at_ns:
             return
         if not -CLOCK_SET_NS < at_ns - self.at_ns < FORGET_EVIDENCE_NS:
             self.drop_evidence()
         self.at_ns = at_ns
-        high = math.log(max(value, _SMALL))
-        low = high if at_least is None else math.log(max(min(at_least, value), _SMALL))
+        x = math.log(max(value, _SMALL))
         if not self.known:
-            self._keep(low, at_ns)
+            self._keep(x, at_ns)
             self._steps.add(away=False)
             self._bursts.add(away=False)
             return
-        x = low if low > self._median else high if high < self._median else self._median
         away = x - self._median
         gate = math.log(self.figure.least_ratio) * GATE
         step = abs(math.exp(x) - self.usual)
         if abs(away) < gate or step < self.figure.least_step * GATE:
-            if low < high and high - self._median >= gate:
-                return  # it may be either: no evidence, and none against
             if abs(away) < gate / 2 or step < self.figure.least_step / 2 or not self._recent:
                 self.drop_evidence()
                 self._keep(x, at_ns)

@@ -16,8 +16,7 @@ from swarm_protocol.units import NS_PER_S
 
 REMEMBERED: Final = 4_000  # packets: an hour of windows under a watching dashboard has 7,200
 LEAST_REMEMBERED: Final = 160
-PRIOR_LOST: Final = 0.5
-PRIOR_SENT: Final = 60.0  # before anything is known: under one percent
+PRIOR_SENT: Final = 20.0
 CLOCK_SET_NS: Final = 300 * NS_PER_S  # a sample so much older than the newest: the clock was set back
 FORGET_EVIDENCE_NS: Final = 900 * NS_PER_S
 PRIOR_LOSING: Final = 0.5
@@ -85,20 +84,16 @@ class LossLevel:
         if self._reference is not None:
             lower = _share(*self._reference)
             self.better = max(0.0, self.better + self._score(lost, sent, p, lower))
-        elif p > self.figure.least_step / 100:
-            lower = p / self.figure.least_ratio
-            self.better = max(0.0, self.better + self._score(lost, sent, p, lower))
-        if self.worse > 0 or self.better > 0:
-            if self.samples == 0:
-                self.since_ns = at_ns
-            self._new_lost, self._new_sent, self.samples = (
-                self._new_lost + lost,
-                self._new_sent + sent,
-                self.samples + 1,
-            )
-        if self.worse == 0 and self.better == 0:
+        elif (least := _least_share(self._lost, self._sent)) > self.figure.least_step / 100:
+            lower = least / self.figure.least_ratio
+            self.better = max(0.0, self.better + self._score(lost, sent, least, lower))
+        if self.samples == 0:
+            self.since_ns = at_ns
+        self._new_lost, self._new_sent, self.samples = self._new_lost + lost, self._new_sent + sent, self.samples + 1
+        if self.worse == 0 and self.better == 0:  # it came to nothing: those windows are part of what is usual
+            lost_then, sent_then = self._new_lost, self._new_sent
             self.drop_evidence()
-            self._keep(lost, sent)
+            self._keep(lost_then, sent_then)
 
     def _score(self, lost: int, sent: int, p: float, other: float) -> float:
         decades = lost * math.log10(other / p) + (sent - lost) * math.log10((1 - other) / (1 - p))
@@ -130,10 +125,16 @@ class LossLevel:
         self.worse = self.better = self._new_lost = self._new_sent = 0.0
         self.samples = self._new_losing = 0
 
-    def _keep(self, lost: int, sent: int) -> None:
+    def _keep(self, lost: float, sent: float) -> None:
         fade = min(1.0, REMEMBERED / (self._sent + sent))
         self._lost, self._sent = self._lost * fade + lost, self._sent * fade + sent
 
 
 def _share(lost: float, sent: float) -> float:
-    return min(0.95, (lost + PRIOR_LOST) / (sent + PRIOR_SENT))
+    """The most that the share may well be: two standard errors up, so that few packets do not pass for a good line."""
+    return min(0.95, (lost + 1 + 2 * math.sqrt(lost + 1)) / (sent + PRIOR_SENT))
+
+
+def _least_share(lost: float, sent: float) -> float:
+    """Two standard errors down."""
+    return max(0.0, lost - 2 * math.sqrt(lost)) / max(1.0, sent)

@@ -1,0 +1,152 @@
+"""Changes are found, told once about the right subject, and end once; and nothing is told of what only varies."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from changes_made import T0, Situation, Step, load, play, samples, situations
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from swarm_collector.changes.figures import RTT, number
+from swarm_collector.changes.found import Found, Move, describe
+from swarm_collector.changes.level import Level
+from swarm_collector.changes.recorded import recorded_changes
+from swarm_collector.changes.subjects import SWARM, Subject, subjects
+from swarm_protocol.snapshot.open_changes import change_key, open_changes
+from swarm_protocol.snapshot.swarm import Event
+from swarm_protocol.units import NS_PER_S
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("path", situations(), ids=lambda path: path.stem)
+def test_situation(path, seed):
+    situation = load(path)
+    found = play(situation, seed)
+    told = [(each.kind, each.subject.node or "", text) for each, text in found]
+    assert [(kind, node) for kind, node, _ in told] == [(want.kind, want.node) for want in situation.told], told
+    for (each, text), want in zip(found, situation.told, strict=True):
+        assert re.fullmatch(want.text, text), text
+        at_s = (each.at_ns - T0) / NS_PER_S
+        assert want.after_s <= at_s <= want.before_s, (at_s, text)
+
+
+UNSHRUNK = (Phase.explicit, Phase.reuse, Phase.generate)  # a failing swarm is short enough to read
+
+
+@settings(max_examples=15, deadline=None, phases=UNSHRUNK)
+@given(
+    seed=st.integers(0, 2**20),
+    rtt_ms=st.floats(1.0, 300.0),
+    jitter=st.floats(0.0, 0.5),
+    loss=st.floats(0.0, 0.03),
+    nodes=st.integers(2, 5),
+)
+def test_a_quiet_swarm_tells_nothing(seed, rtt_ms, jitter, loss, nodes):
+    names = [chr(ord("a") + k) for k in range(nodes)]
+    quiet = Situation(about="", nodes=names, seconds=1500, rtt_ms=rtt_ms, jitter_ms=jitter * rtt_ms, loss=loss)
+    assert play(quiet, seed) == []
+
+
+@settings(max_examples=25, deadline=None, phases=UNSHRUNK)
+@given(
+    seed=st.integers(0, 2**20), rtt_ms=st.floats(5.0, 200.0), ratio=st.floats(1.3, 20.0), lasts_s=st.integers(60, 200)
+)
+def test_any_step_above_the_minimum_effect_is_told_once_and_ends_once(seed, rtt_ms, ratio, lasts_s):
+    worse_ms = max(rtt_ms * ratio, rtt_ms + RTT.least_step * 1.2)
+    turned = Situation(
+        about="", nodes=["a", "b", "c", "d"], seconds=200 + lasts_s + 150, rtt_ms=rtt_ms, jitter_ms=0.02 * rtt_ms,
+        step=[Step(at_s=200, node="d", rtt_ms=worse_ms), Step(at_s=200 + lasts_s, node="d", rtt_ms=rtt_ms)],
+    )  # fmt: skip
+    told = [(each.kind, each.subject) for each, _ in play(turned, seed)]
+    assert told == [("degraded", Subject("d")), ("recovered", Subject("d"))]
+
+
+def test_the_same_samples_give_the_same_changes_in_a_recording():
+    situation = load(next(path for path in situations() if path.stem == "node_turns_and_heals"))
+    events = recorded_changes(samples(situation, 1), str)
+    assert [(event.kind, event.node, event.detail) for event in events] == [
+        (each.kind, each.subject.node, text) for each, text in play(situation, 1)
+    ]
+
+
+def test_one_stalled_window_is_no_change_and_two_moments_of_it_are_needed():
+    level = Level(RTT)
+    for k in range(30):
+        level.add(20.0, k * 8 * NS_PER_S + 1, window=(19.9, 20.5))
+    level.add(200.0, 30 * 8 * NS_PER_S + 1, window=(19.9, 900.0))
+    assert 0 < level.worse < RTT.alarm_decades / 2
+    level.add(20.0, 31 * 8 * NS_PER_S + 1, window=(19.9, 20.5))
+    assert level.worse == 0
+    assert level.usual == pytest.approx(20.0, rel=1e-3)
+
+
+def test_a_clock_that_was_set_back_does_not_silence_a_series():
+    level = Level(RTT)
+    for k in range(10):
+        level.add(20.0, T0 + k * NS_PER_S)
+    for k in range(4):
+        level.add(90.0, T0 - 86_400 * NS_PER_S + k * NS_PER_S, window=(90.0, 90.1))
+    assert level.worse > RTT.alarm_decades
+
+
+def test_peers_of_a_node_that_changed_are_not_accused():
+    pairs = {("a", "e"): 9.0, ("b", "e"): 9.0, ("c", "e"): 9.0, ("d", "e"): 9.0, ("a", "b"): 9.0}
+    found = subjects(pairs, 8.0, lambda _: 4, 10, 5)
+    assert [who for who, _ in found] == [Subject("e"), Subject("a", "b")]
+    assert subjects(dict.fromkeys([("a", "b"), ("c", "d")], 9.0), 8.0, lambda _: 3, 6, 4) == [
+        (Subject("a", "b"), (("a", "b"),)),
+        (Subject("c", "d"), (("c", "d"),)),
+    ]
+
+
+def test_numbers_are_as_exact_as_they_are_known():
+    assert [number(value) for value in (0.0, 0.4231, 9.14, 20.7, 100.6, 1250.0)] == [
+        "0",
+        "0.423",
+        "9.1",
+        "21",
+        "101",
+        "1250",
+    ]
+
+
+MOVE = (Move(RTT, 20.7, 100.8),)
+
+
+@pytest.mark.parametrize(
+    ("found", "key"),
+    [
+        (Found(1, "degraded", Subject("a"), MOVE, 4, 4), "peers"),
+        (Found(1, "degraded", Subject("a"), MOVE, 3, 4), "peers"),
+        (Found(1, "recovered", Subject("a"), MOVE, 3, 4, lasted_ns=60 * NS_PER_S), "peers"),
+        (Found(1, "settled", Subject("a"), MOVE, 4, 4, usual=True), "peers"),
+        (Found(1, "degraded", Subject("a", "kiln-07"), MOVE, 1, 1), "kiln-07"),
+        (Found(1, "recovered", Subject("a", "kiln-07"), MOVE, 1, 1, lasted_ns=NS_PER_S), "kiln-07"),
+        (Found(1, "degraded", SWARM, MOVE, 9, 10), "peers"),
+        (Found(1, "degraded", Subject("a"), (), detail="RTX 3090 throttled (heat to 90 °C)"), "throttled"),
+    ],
+)
+def test_an_event_says_whose_change_it_is(found, key):
+    """The badge, the rule `changes` and who is degraded are read from the text that is stored."""
+    text = describe(found, str)
+    assert change_key(text) == key
+    assert change_key(f"{text}; plan 20.6 → 9.1 tok/s") == key
+
+
+def event(kind: str, node: str, detail: str = "RTT 21 → 101 ms to all peers", at_ns: int = 0) -> Event:
+    return Event(at_ns=at_ns, node=node, kind=kind, detail=detail)
+
+
+def test_open_changes_are_those_that_did_not_end():
+    link, node = event("degraded", "a", "RTT 21 → 50 ms to b"), event("degraded", "a")
+    assert open_changes([link, node]) == (link, node)
+    assert open_changes(
+        [link, node, event("recovered", "a", "RTT 50 → 21 ms to b, after 60 s; plan 9 → 20 tok/s")]
+    ) == (node,)
+    assert open_changes([link, node, event("recovered", "b")]) == (link, node)
+    assert open_changes([link, node, event("left", "a", "bye")]) == ()
+    assert open_changes([link, node, event("left", "b", "bye")]) == (node,)
+    assert open_changes([link, node, event("settled", "a", "the collector was restarted: …")]) == ()
+    assert open_changes([event("improved", "a"), event("settled", "a")]) == ()
