@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import time
 
 import pytest
 from changes_made import T0, Situation, Step, load, play, samples, situations
+from collector_made import id_of
+from collector_rig import collector, link
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +18,9 @@ from swarm_collector.changes.found import Found, Move, describe
 from swarm_collector.changes.level import Level
 from swarm_collector.changes.recorded import recorded_changes
 from swarm_collector.changes.subjects import SWARM, Subject, subjects
+from swarm_collector.ingest.store_client import StoreClient
+from swarm_collector.members.membership import NodeEvent
+from swarm_protocol.messages.samples import EventSample, LinkSample
 from swarm_protocol.snapshot.open_changes import change_key, open_changes
 from swarm_protocol.snapshot.swarm import Event
 from swarm_protocol.units import NS_PER_S
@@ -150,3 +157,62 @@ def test_open_changes_are_those_that_did_not_end():
     assert open_changes([link, node, event("left", "b", "bye")]) == (node,)
     assert open_changes([link, node, event("settled", "a", "the collector was restarted: …")]) == ()
     assert open_changes([event("improved", "a"), event("settled", "a")]) == ()
+
+
+# ---------------------------------------------------------------- in the collector
+
+
+def windows_of(now_ns: int, peer: str, rtts: list[float]) -> tuple[LinkSample, ...]:
+    """The newest window last, 8 s apart."""
+    return tuple(link(now_ns - 8 * NS_PER_S * (len(rtts) - 1 - k), peer, rtt_ms) for k, rtt_ms in enumerate(rtts))
+
+
+async def test_a_change_is_an_event_for_viewers_and_in_the_store(tmp_path):
+    names = ("kiln", "oven", "attic")
+    async with collector(tmp_path) as rig, contextlib.AsyncExitStack() as stack:
+        probes = {name: await stack.enter_async_context(rig.probe(name)) for name in names}
+        viewer = await stack.enter_async_context(rig.viewer())
+        await viewer.until(lambda swarm: len(swarm) == len(names))
+        now_ns = time.time_ns()
+        for name, probe in probes.items():
+            quiet = [
+                each
+                for peer in names
+                if peer != name
+                for each in windows_of(
+                    now_ns, id_of(peer), [20.7] * 8 + [101.0 if "attic" in (name, peer) else 20.7] * 3
+                )
+            ]
+            await probe.batch(1, *sorted(quiet, key=lambda each: each.at_ns))
+        swarm = await viewer.until(lambda swarm: any(each.kind == "degraded" for each in swarm.events))
+        (told,) = open_changes(swarm.events)
+        assert (told.node, told.detail) == ("attic", "RTT 21 → 101 ms to all peers")
+        for name, probe in probes.items():
+            healed = [link(time.time_ns() + k, id_of(peer), 20.7) for k in (1, 2, 3) for peer in names if peer != name]
+            await probe.batch(2, *healed)
+        swarm = await viewer.until(lambda swarm: any(each.kind == "recovered" for each in swarm.events))
+        assert open_changes(swarm.events) == ()
+    with contextlib.closing(StoreClient(f"sqlite:///{tmp_path / 'swarm.db'}")) as store:
+        rows = "".join(text for text, _ in store.csv("event", 0, 2**62)).splitlines()
+    assert [kind for row in rows for kind in ("degraded", "recovered") if f",{kind}," in row] == [
+        "degraded",
+        "recovered",
+    ]
+
+
+async def test_a_probe_cannot_say_that_another_or_itself_is_degraded(tmp_path):
+    async with collector(tmp_path) as rig, rig.probe("kiln") as kiln, rig.viewer() as viewer:
+        forged = EventSample(at_ns=time.time_ns(), kind="degraded", detail="RTT 1 → 900 ms to all peers")
+        await kiln.batch(1, forged)
+        swarm = await viewer.until(lambda swarm: any("900" in each.detail for each in swarm.events))
+        assert [each.kind for each in swarm.events if "900" in each.detail] == ["note"]
+
+
+async def test_a_restarted_collector_ends_what_it_no_longer_follows(tmp_path):
+    async with collector(tmp_path) as rig, rig.probe("kiln") as kiln, rig.viewer() as viewer:
+        await kiln.welcome()
+        rig.swarm_state.tell(NodeEvent(id_of("kiln"), "degraded", "RTT 21 → 101 ms to all peers"))
+        await viewer.until(lambda swarm: len(open_changes(swarm.events)) == 1)
+    async with collector(tmp_path) as rig, rig.viewer() as viewer:
+        swarm = await viewer.until(lambda swarm: any(each.kind == "settled" for each in swarm.events))
+        assert open_changes(swarm.events) == ()
