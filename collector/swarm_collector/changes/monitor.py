@@ -20,6 +20,7 @@ from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_S
 
 EVERY_S: Final = 1.0
+OTHER_END_S: Final = 2.0  # a link has two ends: what the second one measured belongs to the effect
 EFFECT_S: Final = 3.0  # a change is told without its effect rather than later
 LATE_NS: Final = 120 * NS_PER_S  # what a spool hands in later is history
 SILENT_NS: Final = 2 * NS_PER_S  # beyond two heartbeats: it may be about to be lost
@@ -67,7 +68,10 @@ class ChangeMonitor:
         """Tells what has changed by now."""
         self._note_absences()
         wall_ns = self._clock.wall_ns()
-        for found in self._detector.advance(wall_ns):
+        changes = self._detector.advance(wall_ns)
+        if changes:
+            await asyncio.sleep(OTHER_END_S)
+        for found in changes:
             effect = await self._effect(found)
             if self._leads():
                 self._tell(event(found, self._name_of, effect))

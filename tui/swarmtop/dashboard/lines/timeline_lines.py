@@ -119,7 +119,7 @@ def time_line(view: View, width: int, *, tall: bool = True) -> Block:
         rows.append(
             line(
                 (
-                    f" {what}: {span}, {gaps}, {looks} (╌ nothing recorded, · event, ◆ worse, ◇ that ended, M mark)",
+                    f" {what}: {span}, {gaps}, {looks} (╌ nothing recorded, · event, ◆ ◇ change and its end, M mark)",
                     "dim",
                 )
             )
