@@ -19,8 +19,8 @@ from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_S
 
-EVERY_S: Final = 1.0
-OTHER_END_S: Final = 2.0  # a link has two ends: what the second one measured belongs to the effect
+EVERY_S: Final = 0.5
+OTHER_END_S: Final = 1.0  # a link has two ends: what the second one measured belongs to the effect
 EFFECT_S: Final = 3.0  # a change is told without its effect rather than later
 LATE_NS: Final = 120 * NS_PER_S  # what a spool hands in later is history
 SILENT_NS: Final = 2 * NS_PER_S  # beyond two heartbeats: it may be about to be lost
@@ -48,6 +48,7 @@ class ChangeMonitor:
         self._leads = leads
         self._detector = ChangeDetector()
         self._plan = PlanRate()
+        self._planning = asyncio.Lock()  # one thread at a time knows the plan
 
     def committed(self, node_id: str, sample: Sample) -> None:
         """A sample of this node is stored."""
@@ -60,9 +61,25 @@ class ChangeMonitor:
     async def run(self) -> None:
         """Until cancelled."""
         self._end_earlier()
+        async with asyncio.TaskGroup() as parts:
+            parts.create_task(self._watch())
+            parts.create_task(self._keep_plan())
+
+    async def _watch(self) -> None:
         while True:
             await asyncio.sleep(EVERY_S)
             await self.look()
+
+    async def _keep_plan(self) -> None:
+        """Searches for the best placement now and then, while nothing changes."""
+        while True:
+            await asyncio.sleep(EVERY_S)
+            wall_ns = self._clock.wall_ns()
+            if self._detector.quiet and self._leads() and self._membership.sessions and self._plan.is_due(wall_ns):
+                async with self._planning:
+                    told = await asyncio.to_thread(self._plan.look, self._snapshot(), self._focus(), wall_ns)
+                if told:
+                    self._tell(NodeEvent(None, "degraded", told))
 
     async def look(self) -> None:
         """Tells what has changed by now."""
@@ -75,10 +92,6 @@ class ChangeMonitor:
             effect = await self._effect(found)
             if self._leads():
                 self._tell(event(found, self._name_of, effect))
-        if self._detector.quiet and self._leads() and self._plan.is_due(wall_ns) and self._membership.sessions:
-            told = await asyncio.to_thread(self._plan.look, self._snapshot(), self._focus(), wall_ns)
-            if told:
-                self._tell(NodeEvent(None, "degraded", told))
 
     def _note_absences(self) -> None:
         """Of who has left or is silent, links that lose everything are no news."""
@@ -95,14 +108,11 @@ class ChangeMonitor:
     async def _effect(self, found: Found) -> str:
         if found.kind == "settled":
             return ""
-        # a thread cannot be ended: where it takes longer, its answer is for the next change
-        working = asyncio.get_running_loop().run_in_executor(
-            None, self._plan.effect, self._snapshot(), found.subject.node
-        )
         try:
-            return await asyncio.wait_for(asyncio.shield(working), EFFECT_S)
+            async with asyncio.timeout(EFFECT_S), self._planning:
+                return await asyncio.to_thread(self._plan.effect, self._snapshot(), found.subject.node)
         except TimeoutError:
-            _log.info("the effect of a change on the plan took longer than %g s", EFFECT_S)
+            _log.info("the effect of a change on the plan takes longer than %g s and is not told", EFFECT_S)
             return ""
 
     def _end_earlier(self) -> None:
