@@ -6,9 +6,10 @@ import contextlib
 import re
 import time
 
+import msgspec
 import pytest
 from changes_made import T0, Situation, Step, load, play, samples, situations
-from collector_made import id_of
+from collector_made import FOCUS, id_of
 from collector_rig import collector, link
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -16,13 +17,15 @@ from hypothesis import strategies as st
 from swarm_collector.changes.figures import RTT, number
 from swarm_collector.changes.found import Found, Move, describe
 from swarm_collector.changes.level import Level
+from swarm_collector.changes.plan_rate import PlanRate
 from swarm_collector.changes.recorded import recorded_changes
 from swarm_collector.changes.subjects import SWARM, Subject, subjects
 from swarm_collector.ingest.store_client import StoreClient
 from swarm_collector.members.membership import NodeEvent
 from swarm_protocol.messages.samples import EventSample, LinkSample
 from swarm_protocol.snapshot.open_changes import change_key, open_changes
-from swarm_protocol.snapshot.swarm import Event
+from swarm_protocol.snapshot.swarm import Event, Swarm
+from swarm_protocol.snapshot.swarm_file import parse_swarm
 from swarm_protocol.units import NS_PER_S
 
 
@@ -157,6 +160,71 @@ def test_open_changes_are_those_that_did_not_end():
     assert open_changes([link, node, event("left", "b", "bye")]) == (node,)
     assert open_changes([link, node, event("settled", "a", "the collector was restarted: …")]) == ()
     assert open_changes([event("improved", "a"), event("settled", "a")]) == ()
+
+
+# ---------------------------------------------------------------- the effect on the plan
+
+
+def three(rtt_ms: float, gib: float = 12.0) -> Swarm:
+    """Two fast nodes that hold the model together, and one that nobody needs."""
+    nodes = [
+        f'[[node]]\nname = "{name}"\nvram_gib = {gib}\nup_mbps = 100\ndown_mbps = 100\nmem_gbps = {gbps}\ntflops = 70'
+        for name, gbps in (("a", 900), ("b", 800), ("spare", 60))
+    ]
+    return parse_swarm("\n".join([*nodes, f'[[link]]\nfrom = "*"\nto = "*"\nrtt_ms = {rtt_ms}']), source="test")
+
+
+EIGHT_B = msgspec.structs.replace(FOCUS, model="llama-3.1-8b", dtype="fp16")
+
+
+def test_the_effect_is_on_the_placement_of_before_and_ends_where_it_began():
+    rate = PlanRate()
+    assert rate.effect(three(20.0), "a") == ""  # no plan is known yet
+    assert rate.look(three(20.0), EIGHT_B, T0) is None
+    told = [rate.effect(three(rtt_ms), "a") for rtt_ms in (120.0, 20.0)]
+    rates = [re.findall(r"[\d.]+", line) for line in told]
+    assert told == [f"plan {before} → {after} tok/s" for before, after in rates]
+    assert float(rates[0][0]) > 2 * float(rates[0][1])
+    assert rates[1] == rates[0][::-1]
+    assert rate.effect(three(120.0), "spare") == "not in the best plan"
+
+
+def test_a_swarm_that_cannot_hold_the_model_has_no_effect_to_tell():
+    rate = PlanRate()
+    assert rate.look(three(20.0, gib=2.0), EIGHT_B, T0) is None
+    assert rate.effect(three(120.0, gib=2.0), "a") == ""
+
+
+def plans(*rtts: float) -> list[tuple[str, str]]:
+    """What is told of the best plan, looked at every minute."""
+    rate = PlanRate()
+    told = [rate.look(three(rtt_ms), EIGHT_B, T0 + k * 60 * NS_PER_S) for k, rtt_ms in enumerate(rtts)]
+    return [each for each in told if each is not None]
+
+
+def test_a_plan_that_loses_without_any_single_change_is_told_once_and_ends_once():
+    (kind, worse), (end, back) = plans(*[20.0] * 10, *[60.0] * 8, *[20.0] * 8)
+    assert (kind, end) == ("degraded", "recovered")
+    assert re.fullmatch(r"best plan [\d.]+ → [\d.]+ tok/s; no single figure has changed as much", worse)
+    assert re.fullmatch(r"best plan [\d.]+ → [\d.]+ tok/s", back)
+    assert change_key(worse) == change_key(back) == "best plan"
+
+
+def test_a_worse_plan_that_lasts_is_usual_after_an_hour_and_a_better_one_is_no_alarm():
+    assert [kind for kind, _ in plans(*[20.0] * 10, *[60.0] * 80)] == ["degraded", "settled"]
+    assert plans(*[60.0] * 10, *[20.0] * 10) == []
+
+
+def test_a_worse_plan_ends_with_the_members_it_was_of():
+    rate = PlanRate()
+    for k in range(14):
+        told = rate.look(three(20.0 if k < 10 else 60.0), EIGHT_B, T0 + k * 60 * NS_PER_S)
+        if told is not None:
+            break
+    assert told is not None
+    kind, text = rate.look(three(60.0, gib=2.0), EIGHT_B, T0 + 1800 * NS_PER_S) or ("", "")
+    assert (told[0], kind) == ("degraded", "settled")
+    assert change_key(text) == change_key(told[1])
 
 
 # ---------------------------------------------------------------- in the collector

@@ -78,8 +78,8 @@ class ChangeMonitor:
             if self._detector.quiet and self._leads() and self._membership.sessions and self._plan.is_due(wall_ns):
                 async with self._planning:
                     told = await asyncio.to_thread(self._plan.look, self._snapshot(), self._focus(), wall_ns)
-                if told:
-                    self._tell(NodeEvent(None, "degraded", told))
+                if told is not None:
+                    self._tell(NodeEvent(None, *told))
 
     async def look(self) -> None:
         """Tells what has changed by now."""

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from swarm_collector.changes.detector import USUAL_AFTER_NS
 from swarm_collector.changes.figures import PLAN, number
+from swarm_collector.changes.found import Kind
 from swarm_collector.changes.level import Level
 from swarm_predict.cost.build import build_tables
 from swarm_predict.forecast.prediction import predict
@@ -46,13 +48,13 @@ class PlanRate:
         self._rest_ns = FIRST_EVERY_NS
         self._level = Level(PLAN)
         self._members: tuple[str, ...] = ()
+        self._opened_ns = 0  # since when the best rate is told to be worse; 0: it is not
 
     def is_due(self, now_ns: int) -> bool:
         return now_ns >= self._looked_ns + self._rest_ns
 
-    def look(self, swarm: Swarm, focus: Focus, now_ns: int) -> str:
-        """Searches anew. The text of a change of the best rate that the members' figures do not explain one by one;
-        usually empty."""
+    def look(self, swarm: Swarm, focus: Focus, now_ns: int) -> tuple[Kind, str] | None:
+        """Searches anew. A change of the best rate that no single figure explains, or its end; usually None."""
         self._looked_ns = now_ns
         began_s = self._clock()
         try:
@@ -63,20 +65,42 @@ class PlanRate:
         self._rest_ns = max(EVERY_NS if self._kept else FIRST_EVERY_NS, REST * took_ns)
         return self._compare(swarm, focus, now_ns)
 
-    def _compare(self, swarm: Swarm, focus: Focus, now_ns: int) -> str:
-        members = (focus.model, focus.dtype, *(facts.node_id for facts in swarm.facts))
-        states = tuple(map(str, swarm.nodes["state"].tolist()))
-        if self._kept is None or members + states != self._members:
-            self._level.restart()  # who came and went is told of them
-            self._members = members + states
-            return ""
+    def _compare(self, swarm: Swarm, focus: Focus, now_ns: int) -> tuple[Kind, str] | None:
+        members = (
+            focus.model,
+            focus.dtype,
+            *(facts.node_id for facts in swarm.facts),
+            *map(str, swarm.nodes["state"].tolist()),
+        )
         level = self._level
+        if self._kept is None or members != self._members:  # who came and went is told of them
+            self._members = members
+            level.restart()
+            return self._settled("is not compared with before: members came or went") if self._opened_ns else None
         level.add(self._kept.tokens_per_s, now_ns)
-        if level.worse < PLAN.alarm_decades or now_ns - level.since_ns < PLAN.least_span_s * NS_PER_S:
-            return ""
-        before, now = level.usual, level.now
-        level.restart()
-        return f"best plan {number(before)} → {number(now)} tok/s; no single figure has changed as much"
+        if self._opened_ns and now_ns >= self._opened_ns + USUAL_AFTER_NS:
+            level.settle()
+            return self._settled("is usual by now")
+        if level.evidence < PLAN.alarm_decades or now_ns - level.since_ns < PLAN.least_span_s * NS_PER_S:
+            return None
+        text, returning = f"best plan {number(level.usual)} → {number(level.now)} tok/s", level.returning
+        worse = level.worse > 0
+        level.confirm()
+        if returning and self._opened_ns:
+            self._opened_ns = 0
+            return "recovered", text
+        if worse and not self._opened_ns:
+            self._opened_ns = now_ns
+            return "degraded", f"{text}; no single figure has changed as much"
+        if not self._opened_ns:
+            level.settle()  # better than before: that is usual now
+        return None
+
+    def _settled(self, why: str) -> tuple[Kind, str]:
+        self._opened_ns = 0
+        if self._kept is None:
+            return "settled", "best plan: none can be made now"
+        return "settled", f"best plan {number(self._kept.tokens_per_s)} tok/s {why}"
 
     def effect(self, swarm: Swarm, node: str | None) -> str:
         """`plan 20.6 → 9.1 tok/s`; empty where no plan is known. `node`: the id of the node that changed."""

@@ -23,7 +23,7 @@ def change_key(detail: str) -> str:
     target = _TARGET.search(detail.split(";", 1)[0])
     if target is not None:
         return "peers" if target["all"] else target["peer"]
-    figure = re.split(r"[ ]*[\d?]", detail, maxsplit=1)[0]
+    figure = re.split(r" *[\d?:]", detail, maxsplit=1)[0]
     return figure.strip()
 
 
