@@ -8,7 +8,7 @@ import sys
 
 import bench
 
-LONG = ("prediction_error", "soak", "straggler")  # minutes by the dozen: by name only
+LONG = ("after_change", "changes", "prediction_error", "soak", "straggler")  # minutes by the dozen: by name only
 
 
 def names() -> list[str]:

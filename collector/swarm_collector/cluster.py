@@ -275,6 +275,7 @@ class Cluster:
                 if news.node_id in swarm_state.builder:
                     for sample in news.samples:
                         swarm_state.builder.sample(news.node_id, sample)
+                        swarm_state.changes.committed(news.node_id, sample)
                         if isinstance(sample, UplinkSample):
                             swarm_state.dispatcher.leases.spent(news.node_id, sample.peer, sample.sent_bytes, now_ns)
             case EventLogged():

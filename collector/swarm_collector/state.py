@@ -17,6 +17,7 @@ import msgspec
 from aiohttp import WSCloseCode
 
 from swarm_collector import health
+from swarm_collector.changes.monitor import ChangeMonitor
 from swarm_collector.clock import Clock, StepWatch
 from swarm_collector.cluster import (
     BatchCommitted,
@@ -128,6 +129,14 @@ class SwarmState:
         self.sessions_ended = 0  # with a reason to log
         self.attestation = AttestationRunner(clock, self._send_to, self.tell)
         self.attestation.judged.append(self.anomaly_monitor.challenged)
+        self.changes = ChangeMonitor(
+            self.membership,
+            clock,
+            self.snapshot,
+            lambda: self.dispatcher.scheduler.focus,
+            self.tell,
+            lambda: self.cluster.leading,
+        )
         self._poke = asyncio.Event()
         if known:
             _log.info("the store knows %d nodes", len(known))
@@ -183,6 +192,7 @@ class SwarmState:
             self.builder.forget(node_id)
         self.membership.forget(node_id, self.clock.steady_ns())
         self.anomaly_monitor.forget(node_id)
+        self.changes.forget(node_id)
         self.replan()
         self.hub.changed()
         return gone
@@ -323,6 +333,7 @@ class SwarmState:
         for sample in samples:
             self.builder.sample(member.node_id, sample)
             self.anomaly_monitor.committed(member.node_id, sample)
+            self.changes.committed(member.node_id, sample)
         self.cluster.tell(BatchCommitted(member.node_id, tuple(samples)))
         for uplink in probe_session.uplinks(samples):
             self.dispatcher.leases.spent(member.node_id, uplink.peer, uplink.sent_bytes, self.clock.steady_ns())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.types import Workload
-from swarm_protocol.snapshot.swarm import NodeFacts, State, Swarm
+from swarm_protocol.snapshot.swarm import Event, NodeFacts, State, Swarm
 from swarmtop.analysis.analysis import unplanned
 from swarmtop.analysis.rules import (
     LINK_METRICS,
@@ -37,6 +37,24 @@ def three(rtt_p99_ms: dict[tuple[int, int], float]) -> Swarm:
 def lines(rule: str, swarm: Swarm) -> list[str]:
     found = unplanned(swarm, model_named("llama-3.1-8b"), Workload())
     return [breach.line for breach in breaches(parse_rule(rule), swarm, found)]
+
+
+def test_changes_are_counted_where_they_are_and_not_after_they_ended():
+    swarm = three({})
+    told = [
+        Event(at_ns=1, node="a", kind="degraded", detail="RTT 21 → 101 ms to all peers; plan 20.6 → 9.1 tok/s"),
+        Event(at_ns=2, node="a", kind="degraded", detail="layer time 0.4 → 0.8 ms"),
+        Event(at_ns=3, node="a", kind="degraded", detail="RTT 21 → 50 ms to b"),
+    ]
+    swarm.events = tuple(told)
+    assert lines("changes==0", swarm) == ["changes==0: a has 3.00", "changes==0: b has 1.00"]
+    ended = Event(at_ns=4, node="a", kind="recovered", detail="RTT 101 → 21 ms to 3 of 4 peers, after 60 s")
+    swarm.events = (*told, ended)
+    assert lines("changes@a==0", swarm) == ["changes@a==0: a has 2.00"]
+    swarm.events = (Event(at_ns=1, node="", kind="degraded", detail="RTT 21 → 70 ms on all 15 links"),)
+    assert lines("changes==0", swarm) == ["changes==0: a has 1.00", "changes==0: b has 1.00"]
+    swarm.events = ()
+    assert lines("changes==0", swarm) == []
 
 
 LINKS = {(0, 1): 120.0, (1, 0): 611.0, (0, 2): 900.0, (0, 0): 9999.0}

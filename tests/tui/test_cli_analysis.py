@@ -15,7 +15,6 @@ from swarm_protocol.snapshot.swarm_file import parse_swarm
 from swarm_protocol.units import BYTES_PER_GIB
 from swarmtop.analysis.analysis import analyse
 from swarmtop.analysis.gaps import alive, missing
-from swarmtop.analysis.states import RecentHistory, degraded_figure
 
 MODEL = model_named("llama-3.1-8b")
 GARAGE = (Path(__file__).parents[2] / "examples" / "garage.toml").read_text()
@@ -154,13 +153,6 @@ def test_states_are_one_word_and_the_worst_counts() -> None:
     assert row.why.startswith("RTT 21 → 300 ms to all peers; rtt: typical here")
     over = dataclasses.replace(changed, events=(*changed.events, Event(2, "n1", "recovered", "RTT 21 ms again")))
     assert next(row for row in analyse(over, MODEL, Workload()).rows if row.name == "n1").word == "slow"
-
-
-def test_degraded_is_clearly_worse_than_the_own_last_hour_and_never_without_one() -> None:
-    hour = {"rtt_ms": [20.0, 21.0, 22.0] * 10, "layer_ms": [7.0] * 3}
-    assert degraded_figure(RecentHistory({"rtt_ms": 101.0, "layer_ms": 70.0}, hour)) == "rtt_ms"
-    assert degraded_figure(RecentHistory({"rtt_ms": 24.0}, hour)) is None
-    assert degraded_figure(RecentHistory({"rtt_ms": 101.0})) is None
 
 
 def test_a_running_placement_of_another_model_is_said_and_the_best_plan_stands() -> None:

@@ -106,7 +106,7 @@ def nearer(swarm: Swarm, row: int) -> Swarm:
     mask = np.zeros_like(cut, dtype=bool)
     mask[row, :] = mask[:, row] = True
     links = {}
-    for name in (*_RTT, *_HOP):
+    for name in (*_RTT, *_HOP, "hop_rtt_ms"):
         links[name] = swarm.links[name].copy()
         links[name][mask] = np.maximum(links[name][mask] - cut[mask], 0.0)
     return _changed(swarm, {}, links)

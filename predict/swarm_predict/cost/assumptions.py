@@ -136,6 +136,9 @@ def _of_network(swarm: Swarm, costs: Costs, model: ModelShape, workload: Workloa
         lines.append(f"{int(np.sum(unreached))} of {int(np.sum(off))} pairs have no round trip: they are not used")
     if np.any(paths.rate_bound & off):
         lines.append("some uploads are lower bounds (≥): the real hop may be faster")
+    if np.any(moved := (paths.hop_moved_ms != 0) & paths.hop_known & off):
+        count = int(np.sum(moved))
+        lines.append(f"{count} hop{'s are' if count > 1 else ' is'} older than a change of the round trip: moved by it")
     if np.any(paths.estimated & off):
         lines.append("some round trips are estimates (~), not measurements")
     return lines

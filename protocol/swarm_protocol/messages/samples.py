@@ -7,7 +7,7 @@ never gets past the gate; NaN and infinity are refused by `probe_messages.decode
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -28,6 +28,9 @@ PlacementText = Annotated[str, Meta(max_length=4500)]  # a hundred stages with n
 WallNs = Annotated[int, Meta(ge=0, le=2**62)]
 
 PathKind = Literal["direct", "punched", "relayed", "estimated", "none"]
+# said by the collector alone: a figure got worse; that is over; one got better; a change is the usual state now
+CHANGE_KINDS: Final = ("degraded", "recovered", "improved", "settled")
+
 NatKind = Literal["none", "endpoint-independent", "symmetric", "udp-blocked"]
 WhyNoPath = Literal["hard-nats", "udp-blocked", "no-answer"]
 # quic: over a punched UDP path, where TCP cannot pass; relay: by way of the collector, where nothing does
@@ -37,6 +40,7 @@ Phase = Literal["decode", "prefill"]
 EventKind = Literal[
     "joined", "left", "lost", "back", "clock", "udp_off", "torch_missing", "compute_failed", "throttled",
     "spool_gap", "name_changed", "refused", "disk", "path", "note", "challenge", "running",
+    "degraded", "recovered", "improved", "settled",
 ]  # fmt: skip
 
 

@@ -128,6 +128,7 @@ LINK_COLUMNS: Final[dict[str, type[np.generic]]] = {
     "hop_p99_ms": np.float64,
     "hop_first_ms": np.float64,
     "hop_at_ns": np.int64,
+    "hop_rtt_ms": np.float64,  # round trip of the path when the hop was measured; NaN: not known
     "hop_transport": np.uint8,
     "mbps": np.float64,  # of the last transfer over this link
     "mbps_kind": np.uint8,

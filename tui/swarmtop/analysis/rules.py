@@ -20,7 +20,8 @@ from typing import Final, Literal
 
 import numpy as np
 
-from swarm_protocol.snapshot.swarm import State, Swarm
+from swarm_protocol.snapshot.open_changes import change_key, open_changes
+from swarm_protocol.snapshot.swarm import Event, State, Swarm
 from swarmtop.analysis.analysis import Analysis, Row
 from swarmtop.analysis.gaps import GONE
 from swarmtop.analysis.states import WORDS
@@ -55,6 +56,7 @@ NODE_METRICS: Final[dict[str, str]] = {
     "layer_ms": "one decoder layer",
     "vram_free_gib": "free memory for layers",
     "age_s": "since the node was last heard",
+    "changes": "its own and its links' figures that got worse and have not recovered: changes==0",
     "state": "ok, slow, degraded, stale, lost or unknown",
 }
 SWARM_METRICS: Final[dict[str, str]] = {
@@ -159,8 +161,9 @@ def _values(rule: Rule, swarm: Swarm, found: Analysis) -> Iterator[tuple[str, fl
     if rule.scope == "link":
         yield from _link_values(rule, swarm)
     elif rule.scope == "node":
+        open_now = open_changes(swarm.events) if rule.metric == "changes" else ()
         for row in found.rows:
-            value = _node_value(rule.metric, row)
+            value = _node_value(rule.metric, row, open_now)
             if value is not None and rule.src in (None, row.name):
                 yield row.name, value
     elif rule.metric == "nodes_ok":
@@ -174,13 +177,15 @@ def _values(rule: Rule, swarm: Swarm, found: Analysis) -> Iterator[tuple[str, fl
         yield "", speed.p5 if rule.metric == "tokens_per_s_p5" else speed.p50
 
 
-def _node_value(metric: str, row: Row) -> float | str | None:
+def _node_value(metric: str, row: Row, open_now: tuple[Event, ...]) -> float | str | None:
     if row.state is State.LEFT:
         return None
     if metric == "state":
         return row.word
     if row.state is State.LOST and metric != "age_s":
         return None
+    if metric == "changes":  # one of the swarm as a whole is everybody's
+        return float(sum(event.node in ("", row.name) or change_key(event.detail) == row.name for event in open_now))
     value: float | None = getattr(row, metric)
     return value
 

@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from swarm_protocol.snapshot.open_changes import open_changes
 from swarm_protocol.snapshot.swarm import State
 from swarm_protocol.units import NS_PER_S
 from swarmtop.analysis.states import GLYPH
@@ -49,6 +50,7 @@ def header(view: View, width: int) -> Line:
     parts: list[Line] = [
         *first,
         told,
+        _changes(view),
         _alerts(view),
         line(f"{len(view.swarm)} node{'' if len(view.swarm) == 1 else 's'}"),
         line((clean(view.title, 40), "dim")),
@@ -90,6 +92,15 @@ def _told(view: View, model: str, *, short: bool = False) -> Line:
     return (*lead, (text, "strong"))
 
 
+def _changes(view: View) -> Line:
+    """Who is worse than usual now: named where it is one, counted where it is more."""
+    found = open_changes(reversed(view.events))
+    if not found:
+        return ()
+    who = clean(found[0].node or "swarm", 24) if len(found) == 1 else str(len(found))
+    return line((f"▲ {who}", "slow"))
+
+
 def _alerts(view: View) -> Line:
     count = len(alerts(view))
     return line((f"alerts {count}", "warn")) if count else ()
@@ -107,6 +118,10 @@ def alerts(view: View) -> Block:
             if view.word(row) == word and not left[row]:
                 age = quantities.seconds(quantities.optional(float(view.figures.age_s[row])))
                 found.append(line((f"{GLYPH[word]} {clean(facts.name)}", word), f"  {word}, last heard {age} ago"))
+    found += [
+        line((f"▲ {clean(event.node or 'the swarm', 40)}", "slow"), f"  {clean(event.detail, 200)}")
+        for event in open_changes(reversed(view.events))
+    ]
     for row in np.flatnonzero(view.swarm.nodes["throttled"] == 1).tolist():
         found.append(
             line((f"! {clean(view.swarm.facts[row].name)}", "warn"), "  its GPU slows itself down (heat or power)")

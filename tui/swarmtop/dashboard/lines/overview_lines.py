@@ -28,11 +28,11 @@ _WORDS = ("ok", "slow", "degraded", "stale", "lost", "unknown")
 
 EVENT_GLYPH = {
     "joined": "+", "back": "+", "left": "-", "lost": "x", "refused": "x", "disk": "!", "spool_gap": "!", "clock": "!",
-    "udp_off": "!", "torch_missing": "!", "compute_failed": "!", "throttled": "!", "degraded": "▼", "recovered": "▲",
-    "running": "▶",
+    "udp_off": "!", "torch_missing": "!", "compute_failed": "!", "throttled": "!", "running": "▶",
+    "degraded": "▲", "recovered": "▼", "improved": "▼", "settled": "·",
 }  # fmt: skip
 _EVENT_ROLE = {
-    "+": "ok", "-": "left", "x": "lost", "!": "warn", "·": "dim", "▼": "degraded", "▲": "ok", "▶": "strong",
+    "+": "ok", "-": "left", "x": "lost", "!": "warn", "·": "dim", "▲": "slow", "▼": "ok", "▶": "strong",
 }  # fmt: skip
 
 
@@ -89,6 +89,14 @@ def nobody_matches(text: str) -> Line:
 def event_line(view: View, event: Event, *, node: bool = True) -> Line:
     glyph = EVENT_GLYPH.get(event.kind, "·")
     who = f"{clean(event.node, 40)} " if node and event.node else ""
+    if event.kind in ("degraded", "recovered"):  # the sign says it, and the numbers are what matters
+        who = f"{who.strip()}: " if who else ""
+        return (
+            (view.clock(event.at_ns) + " ", "dim"),
+            (f"{glyph} ", _EVENT_ROLE[glyph]),
+            (who, "strong"),
+            (clean(event.detail, 300), ""),
+        )
     return (
         (view.clock(event.at_ns) + " ", "dim"),
         (f"{glyph} ", _EVENT_ROLE[glyph]),
