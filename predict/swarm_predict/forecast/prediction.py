@@ -30,7 +30,7 @@ from swarm_predict.forecast.redundancy import slowest, total_share
 from swarm_predict.forecast.speculative import drafting_ms, step_width, step_yield
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.placement import check_placement
-from swarm_predict.priors.nodes import Sample, to_median
+from swarm_predict.priors.nodes import Sample
 from swarm_predict.types import (
     Breakdown,
     Cause,
@@ -41,6 +41,7 @@ from swarm_predict.types import (
     StageCost,
     Workload,
 )
+from swarm_predict.unmeasured import measured_share, recentred
 from swarm_protocol.snapshot.swarm import Floats, Swarm
 from swarm_protocol.units import BITS_PER_BYTE, BYTES_PER_GIB
 
@@ -202,23 +203,8 @@ class Run:
             limited_by="memory" if too_big else largest_cause(step.network, (compute + head) / share, overhead / share),
             notes=tuple(dict.fromkeys([*too_big, *remarks(self, memory, tpot.mean), *ttft_notes])),
             hops=len(self.trips),
-            measured=self._measured(step),
+            measured=measured_share(self, step),
         )
-
-    def _measured(self, step: Times) -> float:
-        """Of the mean time of a step, the share that rests on measurements of these machines and paths."""
-        known = self.costs.layer.measured
-        rests = sum(float(stage.mean()) for k, stage in enumerate(step.stages) if known[k])
-        home = len(step.stages) - 1 if self.engine.head == "last" else self.costs.tables.client or 0
-        rests += float(step.head.mean()) if known[home] else 0.0
-        rests += float(self.overhead_ms.sum())
-        if self.at_ns is not None:
-            rests += float(step.network.ms.mean(axis=0).sum())
-        else:  # a round trip that a person wrote down is a figure of a plan; a hop is a measurement
-            hop = [self.costs.links.hop_known[trip.src, trip.dst] for trip in self.trips]
-            rests += float(step.network.ms.mean(axis=0)[hop].sum()) if hop else 0.0
-        whole = float(step.total.mean())
-        return min(1.0, rests / whole) if whole > 0 else 1.0
 
     def restarts_ms(self, step_ms: float) -> Floats:
         """For each message of a step: what it waits for TCP after a rest (`Links.restart_ms`). Counted for swarms that
@@ -287,50 +273,20 @@ class Run:
         head = self._head(layer, kinds, factors[0], draws)
         software = self._software_ms(trips, tokens, sample, draws)
         if copies == 1 and asked and not layer.assumed.priors.neutral:
-            stages, head, software = self._recentred(layer, trips, stages, head, software, tokens)
+            stages, head, software = recentred(self, layer, trips, stages, head, software, self.fixed_ms(tokens))
         total = network.ms.sum(axis=1) + head + software
         for stage in stages:
             total = total + stage
         return Times(total, stages, head, network, software)
 
-    def _recentred(
-        self,
-        layer: LayerColumns,
-        trips: Sequence[Trip],
-        stages: list[Floats],
-        head: Floats,
-        software: Floats,
-        tokens: int,
-    ) -> tuple[list[Floats], Floats, Floats]:
-        """With the median of what is assumed where the tables have it (`to_median`); what is measured stays."""
-        work, known = self.workload, layer.measured
-        home = len(self.placement) - 1 if self.engine.head == "last" else self.costs.tables.client or 0
-        usual = software_ms(self.swarm, self.costs.rows, work, self.costs.layer, self.costs.links)
-        fixed = self._fixed_ms(tokens) + work.hop_overhead_ms * len(trips)
-        assumed = software - fixed
-        median = sum(float(usual[trip.src, trip.dst]) for trip in trips) - work.hop_overhead_ms * len(trips)
-        for k, stage in enumerate(stages):
-            if not known[k]:
-                assumed = assumed + stage
-                median += float(self.layers[k] * layer.ms[k]) * work.compute_scale
-        if not known[home] and np.isfinite(layer.head_ms[home]):
-            assumed = assumed + head
-            median += float(layer.head_ms[home]) * work.compute_scale
-        scale = to_median(assumed, median)
-        return (
-            [stage if known[k] else stage * scale for k, stage in enumerate(stages)],
-            head if known[home] else head * scale,
-            fixed + (software - fixed) * scale,
-        )
-
-    def _fixed_ms(self, tokens: int) -> float:
+    def fixed_ms(self, tokens: int) -> float:
         """Of software: what was measured or asked for."""
         work = self.workload
         return float(self.overhead_ms.sum()) + work.client_ms + work.proof_ms * tokens * float(self.layers.sum())
 
     def _software_ms(self, trips: Sequence[Trip], tokens: int, sample: Sample, draws: int) -> Floats:
         """Draws of what neither machines nor paths take."""
-        software = np.full(draws, self._fixed_ms(tokens))
+        software = np.full(draws, self.fixed_ms(tokens))
         for trip in trips:
             if self.assumed[trip.src, trip.dst]:
                 software += sample.visit_ms[:, trip.dst]

@@ -232,7 +232,7 @@ def run(args: argparse.Namespace) -> int:
     if chosen.note:
         sys.stdout.write(f"{chosen.note}\n\n")
     sys.stdout.write(prediction_text(found.prediction, width))
-    sys.stdout.write(f"\n{certificate(found, found.prediction.measured)}\n")
+    sys.stdout.write(f"\n{certificate(found)}\n")
     said = [*choice_lines(sure), formats_line(formats)]
     sys.stdout.write("".join(f"{part}\n" for line in said if line for part in wrapped(line, width, "")))
     if found.left_out:

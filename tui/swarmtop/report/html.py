@@ -14,6 +14,7 @@ from swarm_protocol.text import safe
 from swarmtop.commands.once import COLUMNS
 from swarmtop.report import svg
 from swarmtop.report.gather import Report
+from swarmtop.analysis.sureness import basis_text, speed_text
 from swarmtop.text import quantities
 from swarmtop.text.prediction import certificate
 
@@ -53,7 +54,8 @@ def _context(report: Report) -> dict[str, Any]:
         "nodes": len(swarm),
         "found": found,
         "prediction": prediction,
-        "speed": _spread(prediction.tokens_per_s, "tok/s") if prediction else None,
+        "speed": speed_text(prediction) if prediction else None,
+        "basis": basis_text(prediction) if prediction else None,
         "token": _spread(prediction.tpot_ms, "ms") if prediction else None,
         "first": quantities.ms(prediction.ttft_ms.p50) if prediction else None,
         "certificate": certificate(found.plan) if found.plan is not None else None,

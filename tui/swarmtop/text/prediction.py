@@ -155,14 +155,14 @@ def left_out_lines(plan: Plan, width: int) -> list[str]:
     return ["left out", *(line for each in plan.left_out for line in wrapped(f"{safe(each.node)}: {each.why}", width))]
 
 
-def certificate(plan: Plan, measured: float = 1.0) -> str:
+def certificate(plan: Plan) -> str:
     """How good the search is, as far as it is proven: of these medians, whatever they rest on."""
     what = "a token" if plan.objective == "latency" else "a step of the slowest part"
     if plan.losses_ms > 0:
         what += f", {quantities.ms(plan.losses_ms)} of it for expected losses"
     among = f" of the {considered(plan)}" if plan.left_out else ""
     if plan.exact or plan.gap <= 0:
-        medians = "" if measured >= ALL else " of these medians"
+        medians = "" if plan.prediction.measured >= ALL else " of these medians"
         return f"best {plan.objective}: the optimum{among}{medians}, proven ({quantities.ms(plan.bound_ms)} {what})"
     return (
         f"best {plan.objective} found: within {quantities.percent(plan.gap)} of the optimum{among} "
