@@ -11,10 +11,10 @@ from markupsafe import Markup
 from swarm_protocol import __version__
 from swarm_protocol.snapshot.swarm import Kind
 from swarm_protocol.text import safe
+from swarmtop.analysis.sureness import basis_text, speed_text
 from swarmtop.commands.once import COLUMNS
 from swarmtop.report import svg
 from swarmtop.report.gather import Report
-from swarmtop.analysis.sureness import basis_text, speed_text
 from swarmtop.text import quantities
 from swarmtop.text.prediction import certificate
 
