@@ -15,7 +15,7 @@ endif
 TEST_EXTRAS := .[torch,test]
 
 
-.PHONY: release-pins audit
+.PHONY: release-pins try-wheel audit mutants
 .PHONY: run test lint types contracts pytest bench docs reference dist pictures clean
 
 run: $(VENV)/.installed-run-$(TORCH)
@@ -51,8 +51,14 @@ dist: $(VENV)/.installed-test
 	$(BIN)/python -m hatchling build
 
 # What a release installs, each file with its hash; made anew whenever constraints.txt changes (needs the registry).
-release-pins: $(BIN)/python
+release-pins: $(VENV)/.installed-test
 	@$(BIN)/python tools/release_pins.py
+	@$(BIN)/python tools/release_pins.py --check
+
+# The wheel, without constraints and as released, on each Python of this machine (needs the registry).
+try-wheel: $(VENV)/.installed-test
+	@$(BIN)/python tools/try_wheel.py
+	@$(BIN)/python tools/try_wheel.py --pinned
 
 # Known vulnerabilities of what a release installs; where the advisories cannot be had this says so and is no failure.
 audit:
@@ -86,3 +92,7 @@ pictures: $(VENV)/.installed-test
 	$(PICTURE) --screen 3 --out docs/links.svg
 	$(PICTURE) --screen 4 --keys down,s --out docs/placement.svg
 	$(PICTURE) --screen 5 --out docs/time.svg
+
+# What the tests would not notice: changes one thing at a time in the modules of tools/mutants.toml. Takes half an hour; SAMPLE=N is quicker.
+mutants: $(VENV)/.installed-test
+	@$(BIN)/python tools/mutants.py $(if $(SAMPLE),--sample $(SAMPLE))

@@ -1,4 +1,5 @@
-"""`python -m bench` lists the benchmarks, `python -m bench NAME …` runs some, `python -m bench all` the short ones."""
+"""`python -m bench` lists the benchmarks, `python -m bench NAME …` runs some, `python -m bench all` the short ones;
+`python -m bench NAME --OPTION …` runs one with options of its own."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import sys
 
 import bench
 
-LONG = ("prediction_error", "soak", "straggler")  # minutes by the dozen: by name only
+LONG = ("after_change", "changes", "prediction_error", "soak", "straggler")  # minutes by the dozen: by name only
 
 
 def names() -> list[str]:
@@ -22,6 +23,8 @@ def main(arguments: list[str]) -> int:
             purpose = (importlib.import_module(f"bench.{name}").__doc__ or "").strip().splitlines()[0]
             print(f"  {name:<16} {purpose}")
         return 0
+    options = arguments[1:] if len(arguments) > 1 and arguments[1].startswith("-") else []
+    arguments = arguments[: len(arguments) - len(options)]
     chosen = [name for name in known if name not in LONG] if arguments == ["all"] else arguments
     if unknown := [name for name in chosen if name not in known]:
         print(f"no benchmark {unknown[0]!r}; there are {', '.join(known)}", file=sys.stderr)
@@ -29,7 +32,8 @@ def main(arguments: list[str]) -> int:
     worst = 0
     for name in chosen:
         print(f"== {name}", flush=True)
-        worst = max(worst, importlib.import_module(f"bench.{name}").main())
+        run = importlib.import_module(f"bench.{name}").main
+        worst = max(worst, run(options) if options else run())
     return worst
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from bench._load import FACTS, key
 from swarm_protocol.messages.codec import encode
-from swarm_protocol.messages.probe_messages import NONCE_HEADER, Hello
+from swarm_protocol.messages.probe_messages import COLLECTOR_HEADER, NONCE_HEADER, PROTOCOL_VERSION, Hello
 from swarm_protocol.packets import stun_packet
 from swarm_protocol.trust import signing
 
@@ -70,12 +70,17 @@ class Flooder:
             if not came:
                 raise ConnectionError("cut before it was a session")
             head += came
-        nonce = next(line for line in head.decode().split("\r\n") if line.lower().startswith(NONCE_HEADER.lower()))
+        headers = dict(line.lower().split(": ", 1) for line in head.decode().split("\r\n")[1:] if ": " in line)
         seed = key(1_000_000 + number)
-        proof = signing.sign(seed, signing.joining(bytes.fromhex(nonce.split(": ")[1]), signing.NOT_TLS))
+        handshake = signing.Handshake(
+            bytes.fromhex(headers[NONCE_HEADER.lower()]),
+            bytes.fromhex(headers[COLLECTOR_HEADER.lower()]),
+            signing.plain_text_binding(*made.getpeername()[:2]),
+        )
+        proof = signing.sign(seed, handshake.signed("join"))
         hello = encode(
-            Hello(protocol=1, public_key=signing.public_key(seed), proof=proof, name=f"f{number}", epoch=1, udp_port=0,
-                  tcp_port=0, software="bench", facts=FACTS, at_ns=time.time_ns())
+            Hello(protocol=PROTOCOL_VERSION, public_key=signing.public_key(seed), proof=proof, name=f"f{number}",
+                  epoch=1, udp_port=0, tcp_port=0, software="bench", facts=FACTS, at_ns=time.time_ns())
         )  # fmt: skip
         made.sendall(b"\x82" + bytes((0x80 | 126,)) + len(hello).to_bytes(2, "big") + bytes(4) + hello)
         made.setblocking(False)

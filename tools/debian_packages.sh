@@ -3,6 +3,7 @@
 # tests that need one are skipped and say so. Never a reason to fail.   Add a line: program, package.
 set -u
 WANTED="
+ip iproute2
 tshark tshark
 irtt irtt
 iperf3 iperf3

@@ -115,6 +115,7 @@ class Server:
         self.parts.task("sending frames", swarm_state.hub.run)
         self.parts.task("surveying", periodic.survey)
         self.parts.task("challenging", swarm_state.attestation.run)
+        self.parts.task("finding changes", swarm_state.changes.run)
         return name[0], name[1]
 
     @property

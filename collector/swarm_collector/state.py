@@ -13,6 +13,7 @@ import random
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from swarm_collector.changes.monitor import ChangeMonitor
 from swarm_collector.clock import Clock, StepWatch
 from swarm_collector.cluster.cluster import Cluster
 from swarm_collector.cluster.connection import ProbeConnection, RemoteProbe
@@ -51,6 +52,7 @@ from swarm_collector.verification.attestation_runner import AttestationRunner
 from swarm_protocol.messages.probe_messages import CollectorMessage, Refused
 from swarm_protocol.messages.samples import UplinkSample
 from swarm_protocol.snapshot.builder import SwarmBuilder
+from swarm_protocol.snapshot.running import MAX_DETAIL
 from swarm_protocol.snapshot.swarm import State, Swarm
 from swarm_protocol.supervisor import Supervisor
 from swarm_protocol.text import safe
@@ -114,6 +116,14 @@ class SwarmState:
         self.sessions_ended = 0  # with a reason to log
         self.attestation = AttestationRunner(clock, self.sessions.send, self.report)
         self.attestation.judged.append(self.anomaly_monitor.challenged)
+        self.changes = ChangeMonitor(
+            self.membership,
+            clock,
+            self.snapshot,
+            lambda: self.dispatcher.scheduler.focus,
+            self.report,
+            lambda: self.cluster.leading,
+        )
         self.poked = asyncio.Event()  # plans or leases may be due
         if known:
             _log.info("the store knows %d nodes", len(known))
@@ -149,6 +159,7 @@ class SwarmState:
                 if event.node_id in self.builder:
                     for sample in event.samples:
                         self.builder.sample(event.node_id, sample)
+                        self.changes.committed(event.node_id, sample)
                         if isinstance(sample, UplinkSample):
                             self.dispatcher.leases.spent(event.node_id, sample.peer, sample.sent_bytes, now_ns)
             case EventLogged():
@@ -217,6 +228,7 @@ class SwarmState:
             self.builder.forget(node_id)
         self.membership.forget(node_id, self.clock.steady_ns())
         self.anomaly_monitor.forget(node_id)
+        self.changes.forget(node_id)
         self.replan()
         self.hub.changed()
         return gone
@@ -285,7 +297,7 @@ class SwarmState:
         """Log one line, and show and store it as an event."""
         member = self.membership.get(event.node_id) if event.node_id is not None else None
         at_ns = self.clock.wall_ns()
-        detail = safe(event.detail, limit=300)
+        detail = safe(event.detail, limit=MAX_DETAIL if event.kind == "running" else 300)
         _log.info("%s%s: %s", f"{member.name} " if member else "", event.kind, detail, extra=because(event.kind))
         self.store_client.event(at_ns, event, detail)
         self.publish(EventLogged(at_ns, event.node_id, event.kind, detail))

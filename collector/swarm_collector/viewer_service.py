@@ -6,11 +6,13 @@ import msgspec
 
 from swarm_collector.cluster.events import FocusChanged
 from swarm_collector.members.membership import NodeEvent
+from swarm_collector.sessions.running_report import checked
 from swarm_collector.sessions.session_table import ViewerConnection
 from swarm_collector.sessions.viewer_stream import Feed, Outbox
 from swarm_collector.state import FOCUS_SETTING, SwarmState
 from swarm_protocol.messages.samples import RunSample
 from swarm_protocol.messages.viewer_messages import Focus
+from swarm_protocol.snapshot.running import RUNNING_SETTING, Running, detail_of, tidy
 from swarm_protocol.text import safe
 
 
@@ -61,8 +63,19 @@ class ViewerService:
 
     async def keep_run(self, run: RunSample) -> None:
         """Store a run of an engine that a viewer has timed. Raises StoreError."""
-        shown = {name: safe(getattr(run, name), limit=300) for name in ("endpoint", "model", "label", "placement")}
-        run = msgspec.structs.replace(run, at_ns=self._state.wall_ns(), **shown)
+        shown = {name: safe(getattr(run, name), limit=300) for name in ("endpoint", "model", "label")}
+        placement = tidy(run.placement) or ""
+        run = msgspec.structs.replace(run, at_ns=self._state.wall_ns(), placement=placement, **shown)
         await self._state.store_client.run(run)
         self._state.builder.run(run)
         self._state.hub.changed()
+
+    def set_running(self, running: Running) -> str:
+        """Tell all viewers and recordings what the swarm runs from now on. Empty, or why it is refused."""
+        state = self._state
+        found = checked(running, lambda name: state.membership.named(name) is not None, state.clock.wall_ns())
+        if isinstance(found, str):
+            return found
+        state.store_client.set_setting(RUNNING_SETTING, msgspec.json.encode(found).decode())
+        state.report(NodeEvent(None, "running", detail_of(found)))
+        return ""

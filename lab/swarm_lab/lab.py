@@ -100,7 +100,11 @@ class Lab:
             self._make_hosts()
             await self._start_router()
             await self._start_collector()
-            self.start(COLLECTOR, ["-m", "swarm_lab.verification.viewer", self.collector_address], "watcher.log")
+            self.start(
+                COLLECTOR,
+                ["-m", "swarm_lab.verification.viewer", self.collector_address, self.scenario.running],
+                "watcher.log",
+            )
             for host in self.scenario.host:
                 if host.probe:
                     self.start_probe(host.name)

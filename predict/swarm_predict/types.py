@@ -6,7 +6,10 @@ Only data. `shapes` knows shapes, `build` prices a placement, `search` finds one
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from swarm_predict.priors.posterior import Priors
 
 Engine = Literal[
     "chain", "star", "ring", "petals", "petals-push", "llama.cpp", "vllm", "parallax", "exo", "prima.cpp",
@@ -15,6 +18,8 @@ Engine = Literal[
 AllReduce = Literal["doubling", "ring", "tree", "mesh"]
 Objective = Literal["latency", "throughput"]
 Cause = Literal["rtt", "jitter", "upload", "compute", "memory", "overhead"]
+GGUF_ENGINES = ("llama.cpp", "prima.cpp", "mesh-llm")  # their MXFP4 files keep the rest in q8_0, not in 16 bits
+Role = Literal["in", "spare", "out"]  # of a node: in the placement that runs; could serve; cannot
 
 
 class PredictError(ValueError):
@@ -72,6 +77,11 @@ class Workload:
     proof_ms: float = 0.0  # to prove one layer for one token, before its output is handed on
     seed: int = 0
     draws: int = 2000  # of the bootstrap
+    priors: Priors | None = None  # of what is not measured; None: as published results give them
+
+    def __post_init__(self) -> None:
+        if self.weights == "mxfp4" and self.engine in GGUF_ENGINES:
+            object.__setattr__(self, "weights", "mxfp4_moe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +145,7 @@ class Prediction:
     limited_by: Cause
     notes: tuple[str, ...]  # everything that was assumed
     hops: int = 0  # messages of one step that wait for each other; what hop_overhead_ms counts
+    measured: float = 1.0  # share of the token's time that rests on measurements (0…1); the rest: what others got
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +173,18 @@ class Impact:
     """What one node does to the swarm. None where it cannot be known."""
 
     node: str
-    in_placement: bool
-    cost_ms: float | None  # what using this node adds to the best time per token
-    gain_ms: float | None  # what the present plan wins by re-planning without it
+    role: Role
+    cost_ms: float | None  # in the placement: its share of a token; of a spare: what using it would add
+    gain_ms: float | None  # what the placement wins by re-planning without it; None: nothing fits without it
     cause: Cause | None
-    cause_ms: dict[str, float]  # cost by cause
+    cause_ms: dict[str, float]  # what a token would win were that one thing typical
+    share: float | None = None  # of a token's time
+    win_ms: float | None = None  # of a token, without it or with it as usual; never what re-planning wins anyway
+    without_tokens_per_s: float | None = None  # re-planned without it; None: nothing fits
+    typical_tokens_per_s: float | None = None  # with typical figures of this swarm in its place
+    stand_by_for: str = ""  # of a spare: the stage that it would take over best
+    stand_by_tokens_per_s: float | None = None  # and what the swarm would give then
+
+    @property
+    def in_placement(self) -> bool:
+        return self.role == "in"

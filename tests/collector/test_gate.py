@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_collector.ingest.batch_validation import AHEAD_NS, BEHIND_NS, BatchOrder, SenderClock, check
+from swarm_collector.ingest.batch_validation import AHEAD_NS, BEHIND_NS, BatchOrder, Checked, SenderClock, check, off_by
 from swarm_protocol.messages.probe_messages import Batch
-from swarm_protocol.messages.samples import EventSample, LinkSample, Sample
+from swarm_protocol.messages.samples import ComputeSample, EventSample, HostSample, LinkSample, Sample
 from swarm_protocol.units import NS_PER_S
 
 ME, PEER, STRANGER = "a" * 16, "b" * 16, "c" * 16
@@ -157,3 +158,123 @@ def test_no_batch_is_ever_lost_to_one_that_overtook_it(seed, window):
                 committed = seq
         unsent = [seq for seq in unsent if seq > committed]
     assert stored == list(range(1, 21))
+
+
+# ---------------------------------------------------------------- the bounds, as numbers
+
+S = NS_PER_S
+DAY_S = 86_400
+
+
+@pytest.mark.parametrize("off_ns", [5 * S, 5 * S + 1, -5 * S, -5 * S - 1])
+def test_a_first_message_is_believed_within_five_seconds(off_ns):
+    assert seen(off_ns).ahead_ns == (0 if abs(off_ns) <= 5 * S else off_ns)
+
+
+def test_later_messages_may_take_a_minute_and_no_longer():
+    assert seen(0, -60 * S).ahead_ns == 0
+    assert seen(0, -60 * S - 1).ahead_ns == -60 * S - 1
+    assert seen(0, 5 * S + 1).ahead_ns == 5 * S + 1  # nothing makes a clock look ahead
+
+
+def test_five_seconds_more_are_within_what_was_known():
+    assert seen(60 * S, 65 * S).ahead_ns == 60 * S
+    assert seen(60 * S, 65 * S + 1).ahead_ns == 65 * S + 1
+
+
+def test_a_clock_that_comes_back_to_within_five_seconds_is_right_again():
+    assert seen(100 * S, 5 * S).ahead_ns == 0
+    assert seen(100 * S, 5 * S + 1).ahead_ns == 5 * S + 1
+
+
+def test_after_a_step_of_the_collectors_clock_five_seconds_are_nothing():
+    for step_ns, left_ns in ((-5 * S, 0), (-5 * S - 1, 5 * S + 1), (5 * S, 0)):
+        clock = seen(0)
+        clock.collector_set(step_ns)
+        assert clock.ahead_ns == left_ns
+
+
+@pytest.mark.parametrize(
+    ("off_ns", "believed"),
+    [(120 * S, True), (120 * S + 1, False), (-30 * DAY_S * S, True), (-30 * DAY_S * S - 1, False)],
+)
+def test_a_sample_may_be_two_minutes_ahead_and_a_month_behind(off_ns, believed):
+    result = checked(link(NOW_NS + off_ns))
+    assert result.samples[0].at_ns == (NOW_NS + off_ns if believed else NOW_NS)
+    assert result.clock_off_ns == (0 if believed else off_ns)
+
+
+def test_a_time_that_both_clocks_believe_is_moved_by_what_the_clock_is_off():
+    batch = Batch(epoch=1, seq=1, samples=(link(NOW_NS + 60 * S),))
+    assert check(batch, ME, {ME, PEER}.__contains__, NOW_NS, 60 * S).samples[0].at_ns == NOW_NS
+
+
+def test_times_that_no_clock_explains_keep_their_distances():
+    batch = Batch(epoch=1, seq=1, samples=(link(0), link(11)))
+    result = check(batch, ME, {ME, PEER}.__contains__, NOW_NS, 10)
+    assert [sample.at_ns for sample in result.samples] == [NOW_NS - 1, NOW_NS]
+
+
+def timed(*, verified: bool) -> ComputeSample:
+    return ComputeSample(
+        at_ns=NOW_NS, device="d", model="m", dtype="fp16", phase="decode", batch=1, context=16, ms_per_layer=1.0,
+        ms_p95=1.0, n=9, verified=verified,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+@pytest.mark.parametrize("shown", [False, True])
+def test_whether_a_layer_time_is_verified_is_the_collectors_to_say(claimed, shown):
+    batch = Batch(epoch=1, seq=1, samples=(timed(verified=claimed), link(NOW_NS), timed(verified=claimed)))
+    result = check(batch, ME, {ME, PEER}.__contains__, NOW_NS, 0, shown)
+    assert result.samples == (timed(verified=shown), link(NOW_NS), timed(verified=shown))
+
+
+def test_nothing_is_verified_unless_somebody_says_so():
+    assert checked(timed(verified=True)).samples == (timed(verified=False),)
+
+
+def test_what_speaks_of_nobody_else_is_kept():
+    host = HostSample(at_ns=NOW_NS, cpu_percent=1.0, ram_free_bytes=1, ram_total_bytes=2)
+    assert checked(host, link(NOW_NS, STRANGER), host) == Checked((host, host), 1, 0)
+
+
+def test_event_text_is_cut_at_three_hundred_characters():
+    (kept,) = checked(EventSample(at_ns=NOW_NS, kind="note", detail="x" * 400)).samples
+    assert len(kept.detail) == 300
+
+
+@pytest.mark.parametrize(
+    ("ahead_ns", "words"),
+    [
+        (12 * S, "12 s ahead"),
+        (-12 * S, "12 s behind"),
+        (DAY_S * S - S, "86399 s ahead"),
+        (DAY_S * S, "1.0 days ahead"),
+        (-YEAR_NS, "365.0 days behind"),
+    ],
+)
+def test_how_far_a_clock_is_off_in_words(ahead_ns, words):
+    assert off_by(ahead_ns) == words
+
+
+def test_a_refused_batch_is_waited_for_until_it_comes():
+    order = BatchOrder()
+    assert not order.refusing
+    order.refuse(5)
+    assert order.refusing
+    assert order.may_take(5)
+    assert not order.refusing
+
+
+def test_a_batch_before_the_refused_ones_is_taken():
+    order = BatchOrder()
+    order.refuse(5)
+    assert order.may_take(4)
+
+
+def test_refused_batches_that_are_remembered_are_bounded():
+    order = BatchOrder()
+    for seq in range(5000):
+        order.refuse(seq)
+    assert len(order._refused) == 1024

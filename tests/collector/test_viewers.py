@@ -27,9 +27,11 @@ from swarm_protocol.messages.viewer_messages import (
     KeyframeRequest,
     Notice,
     RunKept,
+    RunningReport,
     RunReport,
     Subscribe,
 )
+from swarm_protocol.snapshot.running import Running
 from swarm_protocol.snapshot.swarm import State
 
 
@@ -71,6 +73,31 @@ async def test_runs_that_come_too_fast_are_refused(rig):
             await watcher.connection.send(encode(RunReport(request_id=request_id, run=watched())))
         answers = [await watcher.next(RunKept) for _ in range(2)]
         assert sorted(answer.refused for answer in answers) == ["", "more than one run a second; watch more slowly"]
+
+
+async def test_what_runs_is_told_once_and_shown_to_everybody_stored_and_replayed(tmp_path):
+    """Also where the collector is started anew, and in a recording of that time."""
+    async with collector(tmp_path) as rig, rig.probe("kiln") as kiln, rig.viewer() as teller, rig.viewer() as other:
+        await kiln.welcome()
+        await other.until(lambda swarm: len(swarm) == 1)
+        told = Running("kiln: 0-31", engine="petals", source="launch lines")
+        await teller.connection.send(encode(RunningReport(request_id=5, running=told)))
+        kept = await teller.next(RunKept)
+        assert (kept.request_id, kept.refused) == (5, "")
+        swarm = await other.until(lambda swarm: swarm.running is not None)
+        assert (swarm.running.placement, swarm.running.engine) == ("kiln:0-31", "petals")
+        assert [event.detail for event in swarm.events if event.kind == "running"] == [
+            "kiln:0-31 engine=petals told by launch lines"
+        ]
+    async with collector(tmp_path) as rig, rig.viewer() as viewer:
+        swarm = await viewer.until(lambda swarm: swarm.running is not None)
+        assert (swarm.running.placement, swarm.running.source) == ("kiln:0-31", "launch lines")
+
+
+async def test_a_placement_of_nodes_that_are_not_there_is_refused(rig):
+    async with rig.viewer() as teller:
+        await teller.connection.send(encode(RunningReport(request_id=1, running=Running("nobody:0-31"))))
+        assert (await teller.next(RunKept)).refused == "there is no node 'nobody' in this swarm"
 
 
 def test_a_probe_cannot_say_what_an_engine_took():

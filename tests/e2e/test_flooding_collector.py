@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 
 from swarm_probe.owner_limits.traffic_budget import TrafficBudget
 from swarm_protocol.messages.codec import encode
-from swarm_protocol.messages.probe_messages import Welcome
+from swarm_protocol.messages.probe_messages import COLLECTOR_HEADER, NONCE_HEADER, Welcome
 
 pytestmark = pytest.mark.timeout(60)
 WELCOME = Welcome(node_id="00112233445566aa", name="v", committed_seq=0, heartbeat_ms=1e4, observed_host="127.0.0.1")
@@ -35,7 +36,10 @@ def test_a_flood_ends_after_a_few_megabytes_and_is_in_the_status_over_restarts(t
                 ws.send(b"x" * 500_000)
                 pushed += 500_000
 
-    with serve(flood, "127.0.0.1", 0, compression=None) as server:
+    def introduce(ws: ServerConnection, request: Request, response: Response) -> None:
+        response.headers.update({NONCE_HEADER: bytes(32).hex(), COLLECTOR_HEADER: bytes(16).hex()})
+
+    with serve(flood, "127.0.0.1", 0, compression=None, process_response=introduce) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         where = f"127.0.0.1:{server.socket.getsockname()[1]}"
         state = tmp_path / "state"

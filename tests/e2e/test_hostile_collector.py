@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import select
+import shutil
 import socket
 import struct
 import subprocess
@@ -37,7 +38,12 @@ import wire  # noqa: E402 - its folder has just been named
 from hostile_collector import FORBIDDEN, KEY, REFLECTED_TO, SSID_IN, VICTIMS  # noqa: E402
 
 WHY_NOT = netns.why_unavailable()
-pytestmark = [pytest.mark.root, pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT)), pytest.mark.timeout(90)]
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT)),
+    pytest.mark.skipif(shutil.which("ip") is None, reason="ip is not installed (apt-get install iproute2)"),
+    pytest.mark.timeout(90),
+]
 ATTACK_S = 10.0
 OWN = "198.18.0.10"
 COLLECTOR = "8.8.8.8"

@@ -9,8 +9,11 @@ import contextlib
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -112,17 +115,51 @@ def test_kill_9_leaves_no_process_behind(scenario: Path, tmp_path: Path) -> None
 
 
 AS_NOBODY = """
-import ctypes, os
+import ctypes, os, pathlib, sys
 from swarm_lab.emulation import netns
+netns.TUN = pathlib.Path(sys.argv[1])
 os.setgroups([]), os.setgid(65534), os.setuid(65534)
 ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: as after an exec, so that /proc/self is ours
 print(netns.why_unavailable())
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become nobody")
-def test_an_ordinary_user_may_build_hosts_too() -> None:
+def why_nobody_may(tun: Path) -> str:
+    command = [sys.executable, "-c", AS_NOBODY, str(tun)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def own_tun() -> Iterator[Callable[[int], Path]]:
+    """Makes a TUN device with the mode that udev gives it, or that a machine without udev has."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become nobody")
+    with tempfile.TemporaryDirectory(dir="/dev" if os.access("/dev", os.W_OK) else None) as folder:
+        os.chmod(folder, 0o755)  # pytest's own folders are closed to other users
+
+        def make(mode: int) -> Path:
+            path = Path(folder, "tun")
+            try:
+                os.mknod(path, stat.S_IFCHR, os.makedev(10, 200))
+            except PermissionError:
+                pytest.skip("this machine does not let root make devices (a container)")
+            path.chmod(mode)
+            return path
+
+        yield make
+
+
+def test_an_ordinary_user_may_build_hosts_too(own_tun: Callable[[int], Path]) -> None:
     """Through a user namespace, where the kernel has them; else the line names the settings."""
-    done = subprocess.run([sys.executable, "-c", AS_NOBODY], capture_output=True, text=True, timeout=60, check=True)
-    said = done.stdout.strip()
-    assert said == "None" or "user.max_user_namespaces" in said, done.stderr
+    said = why_nobody_may(own_tun(0o666))
+    assert said == "None" or "user.max_user_namespaces" in said
+
+
+def test_an_ordinary_user_is_told_what_opens_a_device_that_is_roots_alone(own_tun: Callable[[int], Path]) -> None:
+    """As on a fresh Debian without udev."""
+    tun = own_tun(0o600)
+    assert why_nobody_may(tun) == (
+        f"the lab needs the TUN device: this user may not open {tun} (its mode is 0600); "
+        f"as root: chmod 0666 {tun}, or run the lab as root"
+    ) or "user.max_user_namespaces" in why_nobody_may(tun)

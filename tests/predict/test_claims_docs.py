@@ -15,6 +15,7 @@ import pytest
 
 from swarmtop import cli
 
+pytestmark = pytest.mark.priors  # as a person asks
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "claims.md"
 PERCENT = 1.0

@@ -20,12 +20,23 @@ from swarm_probe.collector_client.hangups import FIRST_S, FORGIVEN_S, MOST_S, St
 from swarm_probe.owner_limits.traffic_budget import HOUR_NS, HOURS, TrafficBudget
 from swarm_probe.spool import Spool
 from swarm_protocol.messages.codec import encode
-from swarm_protocol.messages.probe_messages import Hello, HostFacts, Peer, Plan, Welcome
+from swarm_protocol.messages.probe_messages import (
+    COLLECTOR_HEADER,
+    NONCE_HEADER,
+    PROTOCOL_VERSION,
+    Hello,
+    HostFacts,
+    Peer,
+    Plan,
+    Welcome,
+)
+from swarm_protocol.trust.signing import Handshake
 from swarm_protocol.units import NS_PER_S
 
 T0 = 1_700_000_000_000_000_000
 QUICK = ClientTimes(open_s=3.0, retry_base_s=0.01, retry_cap_s=0.02, leave_s=0.2)
 WELCOME = Welcome(node_id=NODE_ID, name="n", committed_seq=0, heartbeat_ms=60_000.0, observed_host="127.0.0.1")
+HEADERS = {NONCE_HEADER: bytes(32).hex(), COLLECTOR_HEADER: bytes(16).hex()}
 Attack = Callable[[ServerConnection], Awaitable[None]]
 
 
@@ -41,7 +52,14 @@ class Hostile:
 
     async def start(self) -> Hostile:
         self._server = await serve(
-            self._handle, "127.0.0.1", 0, compression=None, ping_interval=None, close_timeout=0.1, max_queue=None
+            self._handle,
+            "127.0.0.1",
+            0,
+            compression=None,
+            ping_interval=None,
+            close_timeout=0.1,
+            max_queue=None,
+            process_response=lambda ws, request, response: response.headers.update(HEADERS),
         )
         self.port = self._server.sockets[0].getsockname()[1]
         return self
@@ -80,9 +98,9 @@ class Rig:
             strikes=self.strikes,
         )
 
-    async def _hello(self, nonce: bytes, bound_to: bytes) -> Hello:
+    async def _hello(self, handshake: Handshake) -> Hello:
         facts = HostFacts(system="Linux", cpu="cpu", cores=1, ram_bytes=1)
-        return Hello(protocol=1, name="n", epoch=1, udp_port=0, tcp_port=0, software="t", facts=facts)
+        return Hello(protocol=PROTOCOL_VERSION, name="n", epoch=1, udp_port=0, tcp_port=0, software="t", facts=facts)
 
     def _on_state(self, state: ClientState) -> None:
         self.states.append(state)

@@ -156,6 +156,63 @@ def test_a_hop_has_its_own_time_and_size():
     assert links["kind"][0, 1] == Kind.NONE  # of the round trip
 
 
+def window(
+    at_ns: int, rtt_ms: float, *, least_ms: float | None = None, p95_ms: float | None = None, **fields: Any
+) -> LinkSample:
+    least_ms, p95_ms = least_ms or rtt_ms, p95_ms or rtt_ms
+    return link(at_ns, lost=0, rtt_min_ms=least_ms, rtt_p50_ms=rtt_ms, rtt_p95_ms=p95_ms, **fields)
+
+
+def decode_hop(at_ns: int, ms: float) -> HopSample:
+    return HopSample(
+        at_ns=at_ns, peer=B, size_bytes=16384, cadence_ms=150, n=12, min_ms=ms, p50_ms=ms, p95_ms=ms, p99_ms=ms
+    )
+
+
+S = NS_PER_S
+
+
+@pytest.mark.parametrize(
+    ("samples", "hop_rtt_ms"),
+    [
+        ([window(T0, 20.0), decode_hop(T0 + S, 22.0)], 20.0),
+        ([decode_hop(T0 + S, 22.0)], float("nan")),
+        # long before the change, and long after it
+        ([window(T0, 20.0), decode_hop(T0 + S, 22.0), window(T0 + 8 * S, 20.0), window(T0 + 16 * S, 100.0)], 20.0),
+        ([window(T0, 20.0), window(T0 + 8 * S, 100.0), decode_hop(T0 + 9 * S, 102.0)], 100.0),
+        # in the window that is all of the new level, which comes after the hop
+        ([window(T0, 20.0), decode_hop(T0 + S, 102.0), window(T0 + 8 * S, 100.0)], 100.0),
+        # in the window in which the path changed: no hop is faster than its round trip
+        ([window(T0, 20.0), decode_hop(T0 + S, 22.0), window(T0 + 8 * S, 100.0, least_ms=20.0)], 20.0),
+        ([window(T0, 20.0), decode_hop(T0 + 7 * S, 102.0), window(T0 + 8 * S, 100.0, least_ms=20.0)], 100.0),
+    ],
+)
+def test_a_hop_keeps_the_round_trip_that_its_path_had(samples, hop_rtt_ms):
+    """The predictor moves a hop by how much the path has changed since."""
+    builder = three()
+    for sample in samples:
+        builder.sample(A, sample)
+    found = builder.snapshot(T0 + 20 * S).links["hop_rtt_ms"][0, 1]
+    assert found == hop_rtt_ms or (np.isnan(found) and np.isnan(hop_rtt_ms))
+
+
+@pytest.mark.parametrize(
+    ("loaded", "shown_ms"),
+    [
+        (window(T0 + 8 * S, 100.0, least_ms=98.0, p95_ms=104.0, loaded=True), 100.0),  # all of one level
+        (window(T0 + 8 * S, 100.0, least_ms=20.0, p95_ms=180.0, loaded=True), 20.0),  # a queue
+        (window(T0 + 8 * S, 100.0, least_ms=60.0, p95_ms=240.0, loaded=True), 20.0),  # a queue that never empties
+        (window(T0 + 8 * S, 12.0, least_ms=11.0, p95_ms=90.0, loaded=True), 12.0),  # no queue makes a path shorter
+        (window(T0 + 8 * S, 21.0, least_ms=20.0, p95_ms=30.0, loaded=True), 20.0),
+    ],
+)
+def test_a_window_beside_a_transfer_counts_where_no_queue_explains_it(loaded, shown_ms):
+    builder = three()
+    builder.sample(A, window(T0, 20.0))
+    builder.sample(A, loaded)
+    assert builder.snapshot(T0 + 20 * S).links["rtt_p50_ms"][0, 1] == shown_ms
+
+
 # ---------------------------------------------------------------- rates
 
 

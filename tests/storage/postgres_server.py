@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,15 +29,15 @@ def programs() -> Path:
     return Path(found[-1]).parent
 
 
-def _demoted() -> dict[str, int]:
-    """PostgreSQL does not run as root."""
+def _demoted() -> dict[str, Any]:
+    """For subprocess: PostgreSQL does not run as root. Nobody else may set groups, not even to none."""
     if os.geteuid() != 0:
         return {}
     try:
         user = pwd.getpwnam("postgres")
     except KeyError:
         pytest.skip("needs the user postgres, since PostgreSQL does not run as root: apt-get install postgresql")
-    return {"user": user.pw_uid, "group": user.pw_gid}
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 
 
 @contextlib.contextmanager
@@ -50,7 +51,7 @@ def server(*, durable: bool = False) -> Iterator[str]:
             os.chown(folder, as_whom["user"], as_whom["group"])
 
         def run(*command: str) -> None:
-            subprocess.run(command, check=True, cwd=folder, capture_output=True, timeout=60, extra_groups=[], **as_whom)
+            subprocess.run(command, check=True, cwd=folder, capture_output=True, timeout=60, **as_whom)
 
         run(str(bin_ / "initdb"), "-D", "data", "-A", "trust", "-U", SUPERUSER, "-E", "UTF8", "--locale=C", "--no-sync")
         fsync = "" if durable else "-c fsync=off -c full_page_writes=off"

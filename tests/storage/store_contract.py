@@ -11,6 +11,7 @@ import pytest
 from made import FACTS, T0, A, B, C, bare_host, batch, compute, event, hop, host, link, one_of_each, run, uplink
 
 from swarm_protocol.messages.samples import Sample
+from swarm_protocol.snapshot.builder import SwarmBuilder
 from swarm_protocol.snapshot.swarm import Kind, State
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.errors import Closed, StoreError
@@ -272,6 +273,32 @@ def the_swarm_of_a_moment_knows_what_came_before_and_nothing_after(maker: Maker)
     store.close()
 
 
+def a_hop_of_before_a_change_comes_back_with_the_round_trip_of_then(maker: Maker) -> None:
+    """As the live collector had it: or the same moment would be predicted otherwise in replay."""
+    turned = {"rtt_min_ms": 99.0, "rtt_p50_ms": 100.0, "rtt_p95_ms": 101.0, "rtt_p99_ms": 101.0, "lost": 0}
+    quiet = {name: ms / 5 if name != "lost" else 0 for name, ms in turned.items()}
+    samples = (
+        link(T0, **quiet),
+        hop(T0 + 3 * NS_PER_S, min_ms=22.0, p50_ms=22.5, p95_ms=23.0, p99_ms=23.0),
+        link(T0 + 8 * NS_PER_S, **quiet),
+        *(link(T0 + (16 + 8 * k) * NS_PER_S, **turned) for k in range(3)),
+    )
+    store = maker()
+    writer = store.writer()
+    members(writer)
+    put(writer, *samples)
+    live = SwarmBuilder()
+    for node_id, name in ((A, "ann"), (B, "ben"), (C, "cat")):
+        live.node(node_id, name)
+    for sample in samples:
+        live.sample(A, sample)
+    now_ns = T0 + 40 * NS_PER_S
+    replayed, shown = swarm_at(store.reader, now_ns).links, live.snapshot(now_ns).links
+    for name, ms in (("hop_rtt_ms", 20.0), ("rtt_p50_ms", 100.0), ("hop_p50_ms", 22.5)):
+        assert replayed[name][0, 1] == shown[name][0, 1] == ms
+    store.close()
+
+
 def figures_older_than_the_window_are_not_shown_but_layer_times_are(maker: Maker) -> None:
     store = maker()
     writer = store.writer()
@@ -330,6 +357,7 @@ CHECKS: tuple[Callable[[Maker], None], ...] = (
     span_ends_at_the_samples_and_says_where_nothing_was_recorded,
     samples_come_in_time_order_whatever_order_they_came_in,
     the_swarm_of_a_moment_knows_what_came_before_and_nothing_after,
+    a_hop_of_before_a_change_comes_back_with_the_round_trip_of_then,
     figures_older_than_the_window_are_not_shown_but_layer_times_are,
     a_node_that_said_goodbye_has_left_until_it_is_heard_again,
     events_come_with_names_and_the_swarms_own_without,

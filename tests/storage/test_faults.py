@@ -24,9 +24,16 @@ from swarm_storage.store import open_store
 from swarm_storage.writer import writer as writer_module
 from swarm_storage.writer.transaction import Transaction
 
+
+def may_mount() -> bool:
+    """Whether this machine gives a mount namespace: not to everybody, and not where the root is no mount (chroot)."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0 or shutil.which("unshare") is None:
+        return False
+    return subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode == 0
+
+
 NAMESPACES = pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() != 0 or shutil.which("unshare") is None,
-    reason="needs root and unshare, for a small file system of its own",
+    not may_mount(), reason="needs root and a mount namespace (unshare -m), for a small file system of its own"
 )
 
 

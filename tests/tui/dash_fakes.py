@@ -19,7 +19,8 @@ from swarm_predict.types import Breakdown, Impact, Plan, Prediction, Quantiles, 
 from swarm_protocol.layer_shape import LayerShape
 from swarm_protocol.snapshot.swarm import Event, Kind, LayerTime, NodeFacts, Path, State, Swarm
 from swarm_protocol.units import BYTES_PER_GIB, NS_PER_S
-from swarmtop.analysis.analysis import Analysis, rank
+from swarmtop.analysis.analysis import Analysis
+from swarmtop.analysis.node_rows import Standing, rows_of
 from swarmtop.dashboard.options import DashboardOptions
 from swarmtop.dashboard.state.what_if import Candidate, Study
 from swarmtop.sources.source import History, Mode, Span
@@ -155,15 +156,21 @@ def analyse(frame: Swarm, model: Any, workload: Workload, previous: Analysis | N
         notes=("hops of 16 KB taken as measured at decode cadence", "kiln-berlin-07 to hut-tromso is an estimate"),
     )
     impacts = [
-        Impact(name, i < 3, 120.0 / (i + 1), 30.0 / (i + 1), ("rtt", "compute", "jitter")[i % 3],
-               {"rtt": 80.0 / (i + 1), "compute": 30.0 / (i + 1), "jitter": 10.0 / (i + 1)})
+        Impact(name, "in" if i < 3 else "spare", 120.0 / (i + 1), 30.0 / (i + 1) if i < 3 else 0.0,
+               ("rtt", "compute", "jitter")[i % 3],
+               {"rtt": 80.0 / (i + 1), "compute": 30.0 / (i + 1), "jitter": 10.0 / (i + 1)},
+               share=(0.52, 0.3, 0.16)[i] if i < 3 else None, win_ms=80.0 / (2 * i + 1) if i < 3 else None,
+               without_tokens_per_s=1.60 / (i + 1) if i < 3 else 1.54,
+               typical_tokens_per_s=1.54 * (1 + 0.14 / (2 * i + 1)) if i < 3 else None,
+               stand_by_for=names[0] if i >= 3 else "", stand_by_tokens_per_s=1.5 - 0.1 * i if i >= 3 else None)
         for i, name in enumerate(frame.names[:-1])
     ]  # fmt: skip
     by_name = {impact.node: impact for impact in impacts}
     plan = Plan(prediction, "latency", bound_ms=635.0, gap=0.022, exact=False)
     return Analysis(
         at_ns=frame.at_ns, model=model.name, weights=workload.weights, engine=workload.engine, plan=plan, why_not=None,
-        impacts=tuple(impacts), rows=rank(frame, model.name, by_name, previous), notes=(), impact_of=by_name,
+        impacts=tuple(impacts), rows=rows_of(frame, model.name, Standing(by_name, names, 1.54)), notes=(),
+        impact_of=by_name,
     )  # fmt: skip
 
 
@@ -211,7 +218,7 @@ def cannot_plan(frame: Swarm, model: Any, workload: Workload, previous: Analysis
     return Analysis(
         at_ns=frame.at_ns, model=model.name, weights=workload.weights, engine=workload.engine, plan=None,
         why_not="no layer time of llama-2-70b yet on kiln-berlin-07, hut-tromso",
-        impacts=(), rows=rank(frame, model.name, {}, previous), notes=("no upload rate yet of attic-leeds-2",),
+        impacts=(), rows=rows_of(frame, model.name, Standing({})), notes=("no upload rate yet of attic-leeds-2",),
     )  # fmt: skip
 
 

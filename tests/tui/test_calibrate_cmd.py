@@ -32,14 +32,15 @@ def test_what_was_observed_is_predicted_afterwards(capsys: pytest.CaptureFixture
     assert (code, err) == (0, "")
     assert f"--calibration {out}" in text
     assert speed(capsys, "--calibration", str(out)) == pytest.approx(9.5, rel=0.02)
-    assert speed(capsys) > 15
+    assert speed(capsys) > 12
     assert sorted(tmp_path.iterdir()) == [out]
 
 
 def test_an_option_given_by_hand_beats_the_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "c.json"
     run(capsys, "calibrate", "--swarm", str(GARAGE), "--run", f"{TWO}=9.5", "--out", str(out))
-    assert speed(capsys, "--calibration", str(out), "--hop-overhead-ms", "0") == pytest.approx(speed(capsys), rel=0.01)
+    bare = speed(capsys, "--priors", "none")  # what a calibration's constants are told beside
+    assert speed(capsys, "--calibration", str(out), "--hop-overhead-ms", "0") == pytest.approx(bare, rel=0.01)
 
 
 def test_runs_in_a_file_may_each_have_a_swarm_of_their_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

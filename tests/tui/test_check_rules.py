@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.types import Workload
-from swarm_protocol.snapshot.swarm import NodeFacts, State, Swarm
+from swarm_protocol.snapshot.swarm import Event, NodeFacts, State, Swarm
 from swarmtop.analysis.analysis import unplanned
 from swarmtop.analysis.rules import (
     LINK_METRICS,
@@ -37,6 +37,24 @@ def three(rtt_p99_ms: dict[tuple[int, int], float]) -> Swarm:
 def lines(rule: str, swarm: Swarm) -> list[str]:
     found = unplanned(swarm, model_named("llama-3.1-8b"), Workload())
     return [breach.line for breach in breaches(parse_rule(rule), swarm, found)]
+
+
+def test_changes_are_counted_where_they_are_and_not_after_they_ended():
+    swarm = three({})
+    told = [
+        Event(at_ns=1, node="a", kind="degraded", detail="RTT 21 → 101 ms to all peers; plan 20.6 → 9.1 tok/s"),
+        Event(at_ns=2, node="a", kind="degraded", detail="layer time 0.4 → 0.8 ms"),
+        Event(at_ns=3, node="a", kind="degraded", detail="RTT 21 → 50 ms to b"),
+    ]
+    swarm.events = tuple(told)
+    assert lines("changes==0", swarm) == ["changes==0: a has 3.00", "changes==0: b has 1.00"]
+    ended = Event(at_ns=4, node="a", kind="recovered", detail="RTT 101 → 21 ms to 3 of 4 peers, after 60 s")
+    swarm.events = (*told, ended)
+    assert lines("changes@a==0", swarm) == ["changes@a==0: a has 2.00"]
+    swarm.events = (Event(at_ns=1, node="", kind="degraded", detail="RTT 21 → 70 ms on all 15 links"),)
+    assert lines("changes==0", swarm) == ["changes==0: a has 1.00", "changes==0: b has 1.00"]
+    swarm.events = ()
+    assert lines("changes==0", swarm) == []
 
 
 LINKS = {(0, 1): 120.0, (1, 0): 611.0, (0, 2): 900.0, (0, 0): 9999.0}
@@ -72,7 +90,7 @@ def test_a_rule_is_breached_wherever_it_is_not_true(rule: str, expected: list[st
         ("rtt_p99_ms 250", "'rtt_p99_ms 250' is no rule; write METRIC<VALUE, as rtt_p99_ms<250"),
         ("rtt_p99_ms<fast", "rtt_p99_ms is compared with a number ('fast' is none)"),
         ("rtt_p99_ms<nan", "rtt_p99_ms is compared with a finite number ('nan' is none)"),
-        ("state<lost", "state is compared with == or != to one of unknown, ok, stale, lost, left"),
+        ("state<lost", "state is compared with == or != to one of ok, slow, degraded, stale, lost, unknown"),
         ("up_mbps@a>b<3", "up_mbps is a figure of the node, not of a>b"),
         ("nodes_ok@a>3", "nodes_ok is a figure of the swarm, not of a"),
     ],
@@ -101,7 +119,8 @@ def test_every_metric_named_in_the_help_can_be_judged(metric: str) -> None:
 def test_only_rules_about_cost_and_speed_ask_the_planner() -> None:
     metrics = [m for m in (*LINK_METRICS, *NODE_METRICS, *SWARM_METRICS) if m != "state"]
     asking = [m for m in metrics if needs_plan(parse_rule(f"{m}<1"))]
-    assert asking == ["cost_ms", "gain_ms", "tokens_per_s", "tokens_per_s_p5"]
+    assert asking == ["cost_ms", "gain_ms", "running_tokens_per_s", "tokens_per_s", "tokens_per_s_p5"]
+    assert [needs_plan(parse_rule(f"state!={word}")) for word in ("lost", "slow")] == [False, True]
 
 
 @given(text=st.text(max_size=60))

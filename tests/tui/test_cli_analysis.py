@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.types import PredictError, Workload
-from swarm_protocol.snapshot.swarm import Kind, LayerTime, NodeFacts, State, Swarm
+from swarm_protocol.snapshot.running import Running
+from swarm_protocol.snapshot.swarm import Event, Kind, LayerTime, NodeFacts, State, Swarm
 from swarm_protocol.snapshot.swarm_file import parse_swarm
 from swarm_protocol.units import BYTES_PER_GIB
-from swarmtop.analysis.analysis import alive, analyse, missing
+from swarmtop.analysis.analysis import analyse
+from swarmtop.analysis.gaps import alive, missing
 
 MODEL = model_named("llama-3.1-8b")
 GARAGE = (Path(__file__).parents[2] / "examples" / "garage.toml").read_text()
@@ -38,12 +41,12 @@ def heard(count: int) -> Swarm:
     return swarm
 
 
-def test_every_node_is_ranked_once_and_the_worst_is_first() -> None:
+def test_every_node_is_ranked_once_the_placement_first_then_spares_then_who_is_left_out() -> None:
     found = analyse(parse_swarm(GARAGE), MODEL, Workload())
     assert [row.rank for row in found.rows] == [1, 2, 3, 4, 5, 6]
     assert {row.name for row in found.rows} == set(parse_swarm(GARAGE).names)
-    costs = [row.cost_ms for row in found.rows if row.cost_ms is not None]
-    assert costs == sorted(costs, reverse=True)
+    assert [row.role for row in found.rows] == ["in"] + ["spare"] * 4 + ["out"]
+    assert found.rows[-1].why.startswith("no memory for layers is known")
     assert found.plan is not None
     assert found.why_not is None
 
@@ -119,3 +122,59 @@ def test_a_swarm_in_which_nobody_answers_says_so() -> None:
 def test_a_question_that_is_wrong_for_any_swarm_is_an_error_not_a_remark() -> None:
     with pytest.raises(PredictError, match="no known format"):
         analyse(heard(2), MODEL, Workload(weights="fp17"))
+
+
+def with_running(swarm: Swarm, placement: str) -> Swarm:
+    return dataclasses.replace(swarm, running=Running(placement, source="test"))
+
+
+def test_a_node_of_the_running_placement_that_is_lost_stands_first_and_nothing_runs() -> None:
+    swarm = with_running(heard(5), "n0:0-10,n1:11-20,n2:21-31")
+    swarm.nodes["state"][1] = State.LOST
+    found = analyse(swarm, MODEL, Workload())
+    first = found.rows[0]
+    assert (first.name, first.role, first.word) == ("n1", "in", "lost")
+    assert [row.role for row in found.rows[:3]] == ["in"] * 3
+    assert found.running is not None
+    assert (found.running.tokens_per_s, found.running.down) == (None, ("n1",))
+    assert found.headline().startswith("you run nothing (n1 lost), best ")
+
+
+def test_states_are_one_word_and_the_worst_counts() -> None:
+    swarm = with_running(heard(6), "n0:0-10,n1:11-20,n2:21-31")
+    swarm.links["rtt_min_ms"][1] = swarm.links["rtt_p50_ms"][1] = 300.0
+    swarm.links["rtt_min_ms"][:, 1] = swarm.links["rtt_p50_ms"][:, 1] = 300.0
+    swarm.nodes["state"][3:6] = [State.STALE, State.LOST, State.LEFT]
+    words = {row.name: row.word for row in analyse(swarm, MODEL, Workload()).rows}
+    assert words == {"n0": "ok", "n1": "slow", "n2": "ok", "n3": "stale", "n4": "lost", "n5": "lost"}
+    changed = dataclasses.replace(swarm, events=(Event(1, "n1", "degraded", "RTT 21 → 300 ms to all peers"),))
+    row = next(row for row in analyse(changed, MODEL, Workload()).rows if row.name == "n1")
+    assert row.word == "degraded"
+    assert row.why.startswith("RTT 21 → 300 ms to all peers; rtt: typical here")
+    over = dataclasses.replace(changed, events=(*changed.events, Event(2, "n1", "recovered", "RTT 21 ms again")))
+    assert next(row for row in analyse(over, MODEL, Workload()).rows if row.name == "n1").word == "slow"
+
+
+def test_a_running_placement_of_another_model_is_said_and_the_best_plan_stands() -> None:
+    found = analyse(with_running(heard(3), "n0:0-39,n1:40-79"), MODEL, Workload())
+    assert found.running is not None
+    assert found.running.placement == ()
+    assert "goes beyond llama-3.1-8b" in found.notes[0]
+    assert found.stands is found.best is not None
+
+
+def test_a_plan_that_is_clearly_beaten_does_not_stay_however_short_ago_it_was_best() -> None:
+    swarm = heard(4)
+    swarm.nodes["vram_bytes"][:] = 9 * BYTES_PER_GIB
+    before = analyse(swarm, MODEL, Workload())
+    assert before.best is not None
+    used = before.best.placement[0].node
+    worse = dataclasses.replace(swarm, at_ns=swarm.at_ns + 10**9, links={k: v.copy() for k, v in swarm.links.items()})
+    row = swarm.index(used)
+    for column in ("rtt_min_ms", "rtt_p50_ms"):
+        worse.links[column][row] = worse.links[column][:, row] = 900.0
+    after = analyse(worse, MODEL, Workload(), before)
+    fresh = analyse(worse, MODEL, Workload())
+    assert after.best is not None
+    assert fresh.best is not None
+    assert after.best.tokens_per_s.p50 == pytest.approx(fresh.best.tokens_per_s.p50, rel=0.01)

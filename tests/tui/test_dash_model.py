@@ -228,7 +228,7 @@ def test_figures_of_a_node_that_is_not_heard_fade() -> None:
     assert BY_NAME["rtt50"].cell(view, 0)[1] == ""
 
 
-def test_slow_is_a_living_node_whose_use_costs_a_tenth_of_a_token() -> None:
+def test_slow_is_a_living_node_of_the_placement_that_costs_the_swarm_a_twentieth() -> None:
     view = view_of(fakes.swarm())
     assert [view.word(i) for i in range(6)] == ["slow", "ok", "ok", "stale", "ok", "lost"]
     assert [view_of(fakes.swarm(), planned=False).word(i) for i in (0, 3, 5)] == ["ok", "stale", "lost"]
@@ -525,19 +525,36 @@ def test_events_are_kept_once_and_newest_first() -> None:
     assert [e.kind for e in view.events] == ["path", "lost", "joined"]
 
 
-def test_cost_is_said_with_its_causes_and_never_as_shares_that_would_add_up() -> None:
+def test_why_a_node_stands_where_it_does_is_said_in_one_line_and_never_as_shares_that_would_add_up() -> None:
     view = view_of(fakes.swarm())
     assert said(reasons.why_line(view, 0, 1, 120)) == (
-        " why #1 kiln-berlin-07  costs 120 ms a token; if typical: rtt −80.0 · compute −30.0 · jitter −10.0"
+        " why #1 kiln-berlin-07  rtt: typical here would give +0.22 tok/s; re-planned without it +0.06 tok/s"
     )
-    assert said(reasons.why_line(view, 5, 6, 120)).endswith("its cost cannot be known from what is measured")
-    impact = view.impact("hut-tromso")
-    assert impact is not None
-    assert reasons.cost_text(impact) == "would cost 30.0 ms a token (not placed)"
-    assert reasons.cost_text(dataclasses.replace(impact, in_placement=True, cost_ms=-4.0)) == "saves 4.00 ms a token"
-    assert reasons.cost_text(dataclasses.replace(impact, in_placement=True, cost_ms=-0.001)) == "costs nothing"
+    assert said(reasons.why_line(view, 3, 4, 120)).endswith("stand-by for kiln-berlin-07: −0.34 tok/s")
+    assert said(reasons.why_line(view, 5, 6, 120)).endswith("does not answer")
+    assert [said(row) for row in reasons.reason_lines(view, 0, 60, most=1)][-1].startswith(" rtt        −80.0 ms")
     assert columns._unsigned_zero(-0.001) == "0"
-    assert reasons.gain_text(dataclasses.replace(impact, gain_ms=-4.0)) == "the plan without it is 4.00 ms slower"
+    assert [columns.signed(value) for value in (3.1, -0.4, 0.001)] == ["+3.10", "−0.40", "0"]
+
+
+def test_stage_is_always_visible_and_says_who_is_a_spare() -> None:
+    view = view_of(fakes.swarm())
+    assert [BY_NAME["stage"].cell(view, row)[0] for row in range(6)] == ["1", "2", "3", "spare", "spare", "out"]
+    for width in (53, 73, 133):
+        assert "stage" in [column.name for column, _ in choose(width)]
+
+
+def test_before_there_is_a_plan_the_order_is_what_is_known() -> None:
+    view = view_of(fakes.swarm(), planned=False)
+    order = ranking.order(view, "win", False, parse(""))
+    rtt, layer, loss = view.figures.rtt50_ms, view.figures.layer_ms, view.figures.loss
+
+    def bad(row: int) -> float:
+        parts = [values[row] / np.nanmedian(values) - 1 for values in (rtt, layer) if np.isfinite(values[row])]
+        return sum(parts) + (10 * loss[row] if np.isfinite(loss[row]) else 0.0)
+
+    worst = [bad(int(row)) for row in order]
+    assert worst == sorted(worst, reverse=True)
 
 
 def test_first_run_says_the_line_to_paste() -> None:

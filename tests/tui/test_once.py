@@ -18,7 +18,8 @@ from swarm_predict.types import Cause, Impact, Workload
 from swarm_protocol.snapshot.swarm import Kind, NodeFacts, State, Swarm
 from swarm_protocol.snapshot.swarm_file import parse_swarm
 from swarmtop import cli
-from swarmtop.analysis.analysis import analyse, rank, unplanned
+from swarmtop.analysis.analysis import analyse, unplanned
+from swarmtop.analysis.node_rows import Standing, rows_of
 from swarmtop.commands import once
 from swarmtop.commands.once import COLUMNS, as_csv, as_object, as_table
 from swarmtop.text import quantities
@@ -26,8 +27,9 @@ from swarmtop.text import quantities
 ROOT = Path(__file__).parents[2]
 GARAGE = ROOT / "examples" / "garage.toml"
 KEYS = [
-    "rank", "name", "state", "cost_ms", "gain_ms", "cause", "in_placement", "rtt_p50_ms", "jitter_ms", "loss",
-    "up_mbps", "layer_ms", "device", "vram_free_gib", "age_s", "nat", "nat_age_s",
+    "rank", "name", "state", "role", "share", "win_tokens_per_s", "cause", "typical_tokens_per_s",
+    "without_tokens_per_s", "cost_ms", "gain_ms", "in_placement", "rtt_p50_ms", "jitter_ms", "loss", "up_mbps",
+    "layer_ms", "device", "vram_free_gib", "age_s", "nat", "nat_age_s", "why",
 ]  # fmt: skip
 
 
@@ -40,7 +42,12 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 def test_json_has_exactly_the_keys_that_scripts_rely_on(capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(run(capsys, "--json"))
-    assert list(found) == ["time", "collector", "model", "weights", "engine", "tokens_per_s", "links", "nodes"]
+    assert list(found) == [
+        "schema", "time", "collector", "model", "weights", "engine", "tokens_per_s", "running", "best", "why_not",
+        "notes", "links", "nodes",
+    ]  # fmt: skip
+    assert (found["schema"], found["running"]) == (1, None)
+    assert list(found["best"]) == ["placement", "tokens_per_s", "limited_by"]
     assert list(found["tokens_per_s"]) == ["p5", "p50", "p95"]
     assert [list(node) for node in found["nodes"]] == [KEYS] * 6
     assert (found["time"], found["collector"], found["model"]) == (None, "garage.toml", "llama-3.1-8b")
@@ -78,7 +85,7 @@ def test_a_narrow_terminal_loses_the_least_important_columns_and_no_line_is_long
         titles[width] = next(line for line in lines if line.lstrip().startswith("#")).split()
     assert "DEVICE" in titles[200]
     assert "DEVICE" not in titles[60]
-    assert all(word in titles[40] for word in ("NODE", "STATE", "COST"))
+    assert all(word in titles[40] for word in ("NODE", "STATE", "WIN"))
 
 
 def strange() -> Swarm:
@@ -140,7 +147,8 @@ def test_every_cell_of_the_table_comes_from_the_value_that_json_has() -> None:
             for column in COLUMNS:
                 value = column.value(row)
                 assert not (isinstance(value, float) and not math.isfinite(value))
-                assert (column.text(row) == quantities.UNMEASURED) == (value is None or value == ""), column.key
+                blank = column.text(row) in (quantities.UNMEASURED, "not possible")
+                assert blank == (value is None or value == ""), column.key
 
 
 class Changing:
@@ -168,8 +176,9 @@ def test_a_stream_repeats_with_one_header(capsys: pytest.CaptureFixture[str], mo
     assert source.title == "closed"
 
 
-def costing(node: str, cost_ms: float, cause: Cause | None, *, used: bool = False) -> Impact:
-    return Impact(node, used, cost_ms, -cost_ms if used else 0.0, cause, {})
+def spare(node: str, cost_ms: float, cause: Cause | None) -> Impact:
+    return Impact(node, "spare", cost_ms, 0.0, cause, {}, without_tokens_per_s=9.8, stand_by_for="kiln-2080ti",
+                  stand_by_tokens_per_s=11.0)  # fmt: skip
 
 
 @pytest.mark.parametrize("width", [80, 140])
@@ -177,10 +186,72 @@ def test_the_table_reads_as_it_did(width: int) -> None:
     swarm = parse_swarm(GARAGE.read_text(), "garage.toml")
     found = unplanned(swarm, model_named("llama-3.1-8b"), Workload())
     impacts = {
-        "barn-3060": costing("barn-3060", 41.1, "rtt"),
-        "kiln-2080ti": costing("kiln-2080ti", 135.0, "upload"),
-        "attic-3090": costing("attic-3090", -17.3, None, used=True),
+        "barn-3060": spare("barn-3060", 41.1, "rtt"),
+        "kiln-2080ti": Impact("kiln-2080ti", "in", 55.0, 50.0, "upload", {"upload": 40.0}, 0.53, 40.0, 20.4, 15.1),
+        "attic-3090": Impact("attic-3090", "in", 47.0, None, "compute", {}, 0.47, 0.0, None, 9.8),
     }
     notes = ("no layer time of llama-3.1-8b yet on x (x: torch not installed: pip install 'swarmtop[torch]')",)
-    ranked = dataclasses.replace(found, rows=rank(swarm, found.model, impacts, None), notes=notes)
+    standing = Standing(impacts, ["kiln-2080ti", "attic-3090"], 9.8)
+    ranked = dataclasses.replace(found, rows=rows_of(swarm, found.model, standing), notes=notes)
     golden(f"once-{width}.txt", as_table(swarm, ranked, width))
+
+
+def test_with_something_running_the_ranking_is_about_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """The machines in it first, by what the swarm would win; spares are never slow; the figures are those of plan."""
+    told = "kiln-2080ti:0-15,lab-a4000:16-31"
+    found = json.loads(run(capsys, "--json", "--running", told))
+    now, best, nodes = found["running"], found["best"], found["nodes"]
+    assert (now["source"], [stage["node"] for stage in now["placement"]]) == ("--running", ["kiln-2080ti", "lab-a4000"])
+    assert now["tokens_per_s"]["p50"] < best["tokens_per_s"]["p50"]
+    assert [node["role"] for node in nodes] == ["in"] * 2 + ["spare"] * 3 + ["out"]
+    assert (nodes[0]["name"], nodes[0]["state"]) == ("kiln-2080ti", "slow")
+    assert all(node["state"] != "slow" for node in nodes if node["role"] != "in")
+    assert sum(node["share"] for node in nodes[:2]) == pytest.approx(1.0, abs=1e-4)
+    wins = [node["win_tokens_per_s"] for node in nodes[:2]]
+    assert wins == sorted(wins, reverse=True)
+    cli.main(["plan", "--swarm", str(GARAGE), "--json"])
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["tokens_per_s"], plan["placement"]) == (best["tokens_per_s"], best["placement"])
+    cli.main(["predict", "--swarm", str(GARAGE), "--placement", told, "--json"])
+    assert json.loads(capsys.readouterr().out)["tokens_per_s"] == now["tokens_per_s"]
+    cli.main(["plan", "--swarm", str(GARAGE), "--forbid", "kiln-2080ti", "--json"])
+    without = json.loads(capsys.readouterr().out)["tokens_per_s"]["p50"]
+    assert nodes[0]["without_tokens_per_s"] == pytest.approx(without, rel=1e-5)
+    assert (
+        run(capsys, "--running", told).splitlines()[0].endswith("you run 9.83 tok/s (8.15 … 10.4), best 20.4 (+108 %)")
+    )
+
+
+def test_what_runs_stands_in_the_swarm_file_with_its_engine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "swarm.toml"
+    told = '[running]\nplacement = "kiln-2080ti: 0-15, lab-a4000:16-31"\nengine = "petals"\n'
+    file.write_text(GARAGE.read_text() + told)
+    assert cli.main(["--once", "--swarm", str(file), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["engine"], found["running"]["engine"], found["running"]["source"]) == (
+        "petals",
+        "petals",
+        "swarm file",
+    )
+    assert found["nodes"][0]["role"] == "in"
+    file.write_text(GARAGE.read_text() + '[running]\nplacement = "nobody:0-31"\n')
+    assert cli.main(["--once", "--swarm", str(file)]) == 2
+    assert "there is no node 'nobody'" in capsys.readouterr().err
+
+
+def test_without_a_model_the_largest_that_fits_is_shown_and_said(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "swarm.toml"
+    one = '[[node]]\nname = "one"\nvram_gib = {}\nmem_gbps = 400\ntflops = 20\n'
+    for gib, model, weights in (
+        (24, "llama-3.1-8b", "fp16"),
+        (6, "llama-3.1-8b", "q4_k_m"),
+        (1.6, "llama-3.2-1b", "q8_0"),
+    ):
+        file.write_text(one.format(gib))
+        assert cli.main(["--once", "--swarm", str(file), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["model"], found["weights"]) == (model, weights)
+        assert found["tokens_per_s"] is not None
+        assert any("does not fit: showing" in note for note in found["notes"]) == (gib != 24)

@@ -15,9 +15,9 @@ from swarmtop.text.prediction import prediction_text
 ROOT = Path(__file__).parents[2]
 GARAGE = ROOT / "examples" / "garage.toml"
 KEYS = [
-    "model", "weights", "engine", "client", "placement", "fits", "tpot_ms", "tokens_per_s",
+    "model", "weights", "engine", "client", "placement", "fits", "measured", "tpot_ms", "tokens_per_s",
     "throughput_tokens_per_s", "ttft_ms", "breakdown_ms", "stages", "limited_by", "notes",
-    "verdicts", "sensitivity", "batch", "trust", "baselines", "measured",
+    "verdicts", "sensitivity", "batch", "trust", "baselines", "watched",
 ]  # fmt: skip
 TWO = "attic-3090:0-21,lab-a4000:22-31"
 
@@ -83,7 +83,7 @@ def test_a_placement_that_does_not_fit_names_the_node_and_shows_no_speed(capsys:
     code, out, err = run(capsys, "barn-3060:0-31")
     assert (code, out) == (4, "")
     assert err == (
-        "swarmtop: barn-3060 needs 15.0 GiB for layers 0-31, has 11.2; give it fewer layers, or smaller --weights\n"
+        "swarmtop: barn-3060 needs 15.5 GiB for layers 0-31, has 11.2; give it fewer layers, or smaller --weights\n"
     )
     code, out, _ = run(capsys, "barn-3060:0-31", "--json")
     assert (code, json.loads(out)["fits"]) == (4, False)

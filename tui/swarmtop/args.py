@@ -238,17 +238,29 @@ def add_token(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_baselines(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--baselines", action="store_true", help="what others published for models of this size, not measured here"
+    )
+
+
 def add_question(parser: argparse.ArgumentParser) -> None:
     """What the swarm is asked: model, weights, engine, and the load."""
     group = parser.add_argument_group("what is asked")
     group.add_argument(
         "--model",
-        default=DEFAULT_MODEL,
         metavar="NAME|PATH",
-        help=f"a name, or a config.json (default {DEFAULT_MODEL})",
+        help=f"a name, or a config.json (default: what runs, else {DEFAULT_MODEL} or the largest below it that fits)",
     )
-    group.add_argument("--weights", default="fp16", metavar="FORMAT", help="fp16, bf16, int8, fp8, nf4, q4_k_m, …")
-    group.add_argument("--engine", default="chain", choices=ENGINES, metavar="ENGINE", help=", ".join(ENGINES))
+    group.add_argument(
+        "--weights", metavar="FORMAT", help="fp16, bf16, int8, fp8, nf4, q4_k_m, … (default fp16, or what fits)"
+    )
+    group.add_argument(
+        "--engine", choices=ENGINES, metavar="ENGINE", help=f"{', '.join(ENGINES)} (default: what runs, else chain)"
+    )
+    group.add_argument(
+        "--running", metavar="PLACEMENT", help="what runs now, as a:0-20,b:21-31 (default: what the source says)"
+    )
     group.add_argument(
         "--context", type=whole(0, 10_000_000), default=128, metavar="N", help="tokens in the KV cache (128)"
     )
@@ -311,5 +323,11 @@ def add_question(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--proof-ms", type=number(0, 1e9), default=0.0, metavar="X", help="to prove one layer for one token (0)"
+    )
+    group.add_argument(
+        "--priors",
+        choices=("published", "none"),
+        default="published",
+        help="what is not measured: as machines like it gave others (published), or data sheets at their word (none)",
     )
     group.add_argument("--seed", type=whole(0, 2**31), default=0, metavar="N", help="of the bootstrap (0)")

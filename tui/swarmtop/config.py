@@ -11,25 +11,34 @@ from typing import TYPE_CHECKING, Final
 
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.model.shapes import ModelShape
-from swarm_predict.types import PredictError, UnknownModel, Workload
+from swarm_predict.priors.posterior import NEUTRAL
+from swarm_predict.types import BadPlacement, Engine, PredictError, UnknownModel, Workload
 from swarm_protocol.ports import DEFAULT_PORT
+from swarm_protocol.snapshot.running import Running, tidy
 from swarm_protocol.text import safe
+from swarmtop.analysis.asked import Asked, Chosen
+from swarmtop.args import DEFAULT_MODEL
 from swarmtop.errors import CommandError
 
 if TYPE_CHECKING:
     from swarm_predict.calibration.fit import Calibration
     from swarm_protocol.messages.operator_messages import Operator
+    from swarm_protocol.snapshot.swarm import Swarm
     from swarmtop.sources.source import Source
 
+DEFAULT_WEIGHTS: Final = "fp16"
+DEFAULT_ENGINE: Final[Engine] = "chain"
 LOOPBACK: Final = "127.0.0.1"
+LEAST_ERROR: Final = 0.05  # of a calibration, however well its few runs agree: engines repeat no better
 MAX_CONFIG_BYTES: Final = 1 << 20  # a Hugging Face config.json has a few kilobytes
 
 
-def load_model(text: str) -> ModelShape:
-    """A model of the catalogue, or that of a config.json (or of the folder it lies in).
+def load_model(text: str | None) -> ModelShape:
+    """A model of the catalogue, or that of a config.json (or of the folder it lies in). None: the default one.
 
     Raises UnknownModel and, for a file that cannot be read, CommandError.
     """
+    text = text or DEFAULT_MODEL
     path = Path(text)
     if path.suffix != ".json" and not path.is_dir():
         return model_named(text)
@@ -51,11 +60,12 @@ def load_model(text: str) -> ModelShape:
 
 def workload(args: argparse.Namespace) -> Workload:
     """Raises CommandError for a calibration that cannot be used."""
-    constants = load_calibration(args.calibration, args.engine) if args.calibration else None
+    engine: Engine = args.engine or DEFAULT_ENGINE
+    constants = load_calibration(args.calibration, engine) if args.calibration else None
     guesses, accept, each_ms = args.draft
     return Workload(
-        weights=args.weights,
-        engine=args.engine,
+        weights=args.weights or DEFAULT_WEIGHTS,
+        engine=engine,
         context=args.context,
         prompt=args.prompt,
         batch=args.batch,
@@ -65,7 +75,7 @@ def workload(args: argparse.Namespace) -> Workload:
         compute_scale=_given(args.compute_scale, constants.compute_scale if constants else 1.0),
         hop_overhead_ms=_given(args.hop_overhead_ms, constants.hop_overhead_ms if constants else 0.0),
         client_ms=_given(args.client_ms, constants.client_ms if constants else 0.0),
-        model_error=constants.error if constants else 0.0,
+        model_error=max(constants.error, LEAST_ERROR) if constants else 0.0,
         prefill_chunk=args.prefill_chunk,
         all_reduce=args.all_reduce,
         offload_gbps=args.offload_gbps,
@@ -76,7 +86,45 @@ def workload(args: argparse.Namespace) -> Workload:
         spot_check=args.spot_check,
         proof_ms=args.proof_ms,
         seed=args.seed,
+        # a calibration has put everything that its runs took on its own constants
+        priors=NEUTRAL if constants is not None or args.priors == "none" else None,
     )
+
+
+def asked(args: argparse.Namespace) -> Asked:
+    """What the options ask, with what they leave open."""
+    return Asked(
+        model=load_model(args.model) if args.model is not None else None,
+        workload=workload(args),
+        weights_are_chosen=args.weights is not None,
+        engine_is_chosen=args.engine is not None or args.calibration is not None,
+    )
+
+
+def told_running(args: argparse.Namespace) -> Running | None:
+    """What --running says. Raises BadPlacement where it is no placement."""
+    if args.running is None:
+        return None
+    placement = tidy(args.running)
+    if placement is None:
+        raise BadPlacement(f"--running takes a placement like a:0-39,b:40-79 ({safe(args.running, 60)!r} is none)")
+    return Running(placement, args.engine or "", source="--running")
+
+
+def question(args: argparse.Namespace, swarm: Swarm) -> tuple[Swarm, Chosen]:
+    """The swarm with what --running says, and what is asked about it. Raises BadPlacement for a --running that is no
+    placement of this model on these nodes."""
+    from swarmtop.analysis.default_model import chosen  # the planner: the dashboard paints first
+    from swarmtop.analysis.running import with_running
+
+    told = told_running(args)
+    swarm = with_running(swarm, told)
+    found = chosen(swarm, asked(args))
+    if told is not None:
+        from swarm_predict.placement import parse_placement
+
+        parse_placement(told.placement, found.model, swarm, found.workload.engine)
+    return swarm, found
 
 
 def _given(value: float | None, otherwise: float) -> float:

@@ -17,7 +17,15 @@ from typing import Final
 import msgspec
 
 from swarm_protocol.messages.probe_messages import Batch
-from swarm_protocol.messages.samples import ComputeSample, EventSample, HopSample, LinkSample, Sample, UplinkSample
+from swarm_protocol.messages.samples import (
+    CHANGE_KINDS,
+    ComputeSample,
+    EventSample,
+    HopSample,
+    LinkSample,
+    Sample,
+    UplinkSample,
+)
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_S
 
@@ -87,7 +95,9 @@ def check(batch: Batch, node_id: str, known: Callable[[str], bool], received_ns:
                 believed.add(peer)
             kept.append(sample)
         elif isinstance(sample, EventSample):
-            kept.append(msgspec.structs.replace(sample, detail=safe(sample.detail, limit=300)))
+            # whose figures changed is for the collector to say
+            said = "note" if sample.kind in CHANGE_KINDS else sample.kind
+            kept.append(msgspec.structs.replace(sample, kind=said, detail=safe(sample.detail, limit=300)))
         elif isinstance(sample, ComputeSample):
             kept.append(sample if sample.verified is verified else msgspec.structs.replace(sample, verified=verified))
         else:

@@ -31,6 +31,7 @@ from swarm_protocol.messages.viewer_messages import (
     KeyframeRequest,
     Notice,
     RunKept,
+    RunningReport,
     RunReport,
     StreamMessage,
     Subscribe,
@@ -63,6 +64,7 @@ class ViewerSession:
         self._answers: asyncio.Queue[bytes] = asyncio.Queue(MAX_ANSWERS)
         self._asked: set[asyncio.Task[None]] = set()
         self._run_ns: int | None = None  # when the last was taken
+        self._running_ns: int | None = None  # the same of what runs
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def notice(self, text: str) -> None:
@@ -133,6 +135,8 @@ class ViewerSession:
                 await self._answer(self._export(message))
             elif isinstance(message, RunReport):
                 await self._answer(self._run(message))
+            elif isinstance(message, RunningReport):
+                await self._running(message)
             else:
                 raise SessionOver("a second subscribe in one session")
 
@@ -212,6 +216,14 @@ class ViewerSession:
                 await self._swarm.keep_run(report.run)
             except StoreError as error:
                 refused = safe(str(error), limit=300)
+        await self._queue(RunKept(request_id=report.request_id, refused=refused))
+
+    async def _running(self, report: RunningReport) -> None:
+        refused = "a placement a second is enough; tell it again"
+        now_ns = self._swarm.clock.steady_ns()
+        if self._running_ns is None or now_ns - self._running_ns >= RUN_EVERY_NS:
+            self._running_ns = now_ns
+            refused = self._swarm.set_running(report.running)
         await self._queue(RunKept(request_id=report.request_id, refused=refused))
 
     async def _export(self, request: ExportRequest) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import signal
@@ -28,6 +29,7 @@ _SIOCSIFADDR, _SIOCSIFNETMASK, _SIOCSIFFLAGS, _SIOCSIFMTU, _SIOCSIFTXQLEN = 0x89
 _SIOCADDRT: Final = 0x890B
 _IFF_UP, _IFF_RUNNING = 0x1, 0x40
 _RTF_UP: Final = 0x1
+TUN: Final = Path("/dev/net/tun")
 INTERFACE: Final = "eth0"
 MTU_BYTES: Final = 1500
 TX_QUEUE_PACKETS: Final = 2000  # the router reads at once; what waits here waits for the router's own turn
@@ -47,6 +49,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 class LabUnavailable(Exception):
     """This machine cannot run the lab; one line that says why."""
+
+
+class TunUnavailable(LabUnavailable):
+    """The TUN device cannot be opened; the line says what makes it usable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,26 +89,29 @@ def why_unavailable() -> str | None:
     """One line that says what is missing here, or None. Tries it, for permissions are not to be guessed."""
     if not hasattr(_libc, "setns"):
         return "the lab needs Linux (network namespaces and TUN)"
-    if not Path("/dev/net/tun").exists():
-        return "the lab needs /dev/net/tun (modprobe tun)"
+    who = "root, or user namespaces" if os.geteuid() else "the right to make network namespaces (CAP_SYS_ADMIN)"
     said, say = os.pipe()
     child = os.fork()
     if child == 0:  # a process of its own, so that a half-made namespace ends with it
+        status = 1
         try:
             if os.geteuid() != 0:
                 enter_user_namespace()
             make_host("198.18.255.1")
+            status = 0
+        except TunUnavailable as error:
+            os.write(say, f"the lab needs the TUN device: {error}".encode())
         except (LabUnavailable, OSError) as error:
-            os.write(say, str(error).encode())
-        os._exit(0)
+            os.write(say, f"the lab needs {who}: {error}".encode())
+        finally:
+            os._exit(status)
     os.close(say)
     with os.fdopen(said, "rb") as reader:
         trouble = reader.read().decode()
-    os.waitpid(child, 0)
-    if not trouble:
+    _, status = os.waitpid(child, 0)
+    if status == 0:
         return None
-    who = "root, or user namespaces" if os.geteuid() else "the right to make network namespaces (CAP_SYS_ADMIN)"
-    return f"the lab needs {who}: {trouble}"
+    return trouble or f"the lab needs {who}: the trial ended with status {status} and without a reason"
 
 
 def enter_user_namespace() -> None:
@@ -137,12 +146,40 @@ def make_host(address: str, congestion: str = "cubic") -> HostNet:
         namespace_fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         with contextlib.suppress(OSError):  # no IPv6 in this kernel: nothing to turn off
             Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
-        tun_fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        tun_fd = _open_tun()
         fcntl.ioctl(tun_fd, _TUNSETIFF, struct.pack("16sH22x", INTERFACE.encode(), _IFF_TUN | _IFF_NO_PI))
         _configure(address)
         with contextlib.suppress(OSError):  # the caller reads what there is
             _CONGESTION.write_text(congestion)
         return HostNet(namespace_fd, tun_fd, address, _CONGESTION.read_text().strip())
+
+
+def _open_tun() -> int:
+    """A descriptor of the TUN device. Raises TunUnavailable."""
+    try:
+        return os.open(TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise TunUnavailable(_why_no_tun(error)) from error
+
+
+def _why_no_tun(error: OSError) -> str:
+    """What keeps the device from being opened, and the command that mends it.
+
+    udev makes the device with mode 0666. Without udev (a minimal root, a container) it is missing or root's alone.
+    """
+    if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+        return (
+            f"{TUN} is missing; as root: modprobe tun, and where no udev makes the device: "
+            f"mkdir -p {TUN.parent} && mknod -m 0666 {TUN} c 10 200 (in a container: start it with --device {TUN})"
+        )
+    if error.errno == errno.EACCES:
+        mode = ""
+        with contextlib.suppress(OSError):
+            mode = f" (its mode is {TUN.stat().st_mode & 0o7777:04o})"
+        return f"this user may not open {TUN}{mode}; as root: chmod 0666 {TUN}, or run the lab as root"
+    if error.errno == errno.EPERM:
+        return f"{TUN} may not be opened here ({error.strerror}); in a container: start it with --device {TUN}"
+    return f"{TUN} cannot be opened ({error.strerror})"
 
 
 @contextlib.contextmanager

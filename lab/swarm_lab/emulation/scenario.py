@@ -113,6 +113,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: int = 1
     duration_s: Annotated[float, Meta(gt=0, le=86_400)] = 120.0
     model: str = "tiny"
+    running: str = ""  # the placement that is told to run: "a:0-2,b:3-7"; empty: nobody tells
     matrix: Literal["none", "azure"] = "none"
     path: tuple[Path, ...] = ()
     event: tuple[Event, ...] = ()

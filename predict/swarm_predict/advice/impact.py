@@ -1,83 +1,68 @@
-"""What each node does to the swarm: what using it costs, what leaving it out gains, and why.
+"""What each node does to the placement that runs (the best plan, where nothing is known to run), and why.
 
-    cost_ms   best time per token of placements that use the node, less the best of those that do not. Below 0 the
-              node helps. Where the model does not fit without the node, the comparison is with the same swarm in
-              which a typical machine stands in its place: every figure of it that is worse than typical made typical.
-    gain_ms   time of the present plan, less the best without the node (None where nothing is left that fits)
-    cause_ms  how far the time of a best placement with the node falls when one cause alone is made typical:
-              rtt, jitter, upload of its links, its compute, overhead or memory. The rest of the placement keeps its
-              order; the layers are split anew, and any one other stage may go. Causes do not add up to the cost.
+In the placement:
+    share      of a token's time (`token_share`)
+    without    what the swarm gives when it is planned anew without the node; None where nothing fits then
+    typical    what it gives with typical figures of this swarm in the node's place (`typical`), both with every layer
+               where it is and planned anew
+    win_ms     the better of the two, less what planning anew would win with the node kept as it is: a bad arrangement
+               is nobody's fault, and the headline tells of it
+A spare has what using it would add, and the stage that it could take over.
 
-Typical is what the node is compared with: the median over the nodes and the links of the best placement without it
-(over all others that can serve, where there is none). Held against the whole swarm, a node on the wrong side of an
-ocean would have no cause: its one near neighbour is nearer than the median pair. Deliveries are means here, not p50,
-so that jitter counts. Up to `EXACT_NODES` both bests are proven; beyond, they are what a descent from the present
-plan finds.
+Means of deliveries are compared where figures are made typical, so that jitter counts; `without` is what the planner
+says, by p50. Up to `EXACT_NODES` all bests are proven; beyond, they are what a descent finds.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
+from swarm_predict.advice.token_share import parts_of_token
+from swarm_predict.advice.typical import CAUSES, Typical, compared_with, relieved, typical_of
 from swarm_predict.cost.build import HopParts, build_tables, hop_parts
 from swarm_predict.cost.engines import engine_facts
 from swarm_predict.cost.tables import CostTables
+from swarm_predict.forecast.prediction import predict
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.search.chain import Bools, best_split
-from swarm_predict.search.near import Nearby
-from swarm_predict.search.solve import Found, solve
-from swarm_predict.search.star import each
-from swarm_predict.types import Cause, DoesNotFit, Impact, NotMeasured, Plan, Workload
-from swarm_protocol.snapshot.swarm import Floats, Swarm
+from swarm_predict.search.solve import EXACT_NODES as PLANNED_EXACTLY
+from swarm_predict.search.solve import Found, placement_of, solve
+from swarm_predict.types import Cause, DoesNotFit, Impact, NotMeasured, Plan, Prediction, Workload
+from swarm_protocol.snapshot.swarm import Swarm
 
 EXACT_NODES: Final = 9  # all bests of so many are proven in a tenth of a second
-_CAUSES: Final[tuple[Cause, ...]] = ("rtt", "jitter", "upload", "compute", "memory", "overhead")
+_SOLVE_S: Final = 0.5  # of each question in a large swarm; a warm descent is done long before
 _NOISE_MS: Final = 1e-6
-
-# A node overtakes the one ranked above it only by more than noise: this share of that one's cost, or this much.
-OVERTAKE_SHARE: Final = 0.05
-OVERTAKE_MS: Final = 0.5
+_FEW_TRIES: Final = 20_000  # of spares times stages: below, each spare is tried at each stage
+_POOL: Final = 32  # best stand-bys that a large swarm is planned anew with: the others would not be taken
 
 
-def impacts(swarm: Swarm, model: ModelShape, workload: Workload, plan: Plan) -> tuple[Impact, ...]:
-    """One Impact for every node of the swarm, in its order. A node that cannot serve has no figures."""
+def impacts(
+    swarm: Swarm,
+    model: ModelShape,
+    workload: Workload,
+    best: Plan,
+    running: Prediction | None = None,
+    gone: Collection[str] = (),
+) -> tuple[Impact, ...]:
+    """One Impact for every node of the swarm, in its order. `running`: None where the best plan stands for it. `gone`:
+    nodes of the running placement that do not answer; they are judged by what was last known of them."""
     tables, parts = mean_tables(swarm, model, workload)
-    share = _result_share(model, workload)
     rows = {name: row for row, name in enumerate(tables.names)}
-    order = [rows[stage.node] for stage in plan.prediction.placement]
-    layers = [stage.layers for stage in plan.prediction.placement]
-    judge = _Judge(tables, parts, share, tuple(order), tables.price(order, layers))
+    lost = np.array([name in gone for name in tables.names], np.bool_)
+    judge = _Judge(swarm, model, workload, tables, parts, lost, best.prediction, running, rows)
     return tuple(judge.of(row) for row in range(len(tables.names)))
-
-
-def rank(found: Collection[Impact], previous: Sequence[str] = ()) -> tuple[Impact, ...]:
-    """The costliest first, unknown costs last. The order of `previous` stands unless a cost exceeds that of the one
-    above it clearly, so noise does not reshuffle the ranking.
-
-    Each node in turn goes before the first of those placed that it clearly exceeds. Those after that one do not clearly
-    exceed it, so they cannot clearly exceed the newcomer either: nobody stands below one that costs clearly less.
-    """
-    place = {name: at for at, name in enumerate(previous)}
-    known = sorted((i for i in found if i.cost_ms is not None), key=lambda i: (-_cost(i), i.node))
-    if place:
-        known.sort(key=lambda i: place.get(i.node, len(place)))
-    steady: list[Impact] = []
-    for impact in known:
-        above = (k for k, other in enumerate(steady) if _cost(impact) > _cost(other) + _margin_ms(_cost(other)))
-        steady.insert(next(above, len(steady)), impact)
-    return (*steady, *sorted((i for i in found if i.cost_ms is None), key=lambda i: i.node))
 
 
 def mean_tables(swarm: Swarm, model: ModelShape, workload: Workload) -> tuple[CostTables, HopParts]:
     """The tables with mean deliveries in place of p50, and what each delivery is made of."""
     tables = build_tables(swarm, model, workload)
     parts = hop_parts(swarm, model, workload)
-    mean = parts.rtt_ms + parts.jitter_ms + parts.upload_ms
+    mean = parts.rtt_ms + parts.jitter_ms + parts.upload_ms + parts.software_ms
     more = np.where(np.isfinite(mean) & np.isfinite(tables.hop_ms), np.clip(mean - tables.hop_ms, 0.0, None), 0.0)
     np.fill_diagonal(more, 0.0)
     client = tables.client
@@ -102,14 +87,6 @@ def _result_share(model: ModelShape, workload: Workload) -> tuple[float, float]:
     return engine.result_bytes(*sizes) / hop, engine.enter_bytes(*sizes) / hop
 
 
-def _cost(impact: Impact) -> float:
-    return impact.cost_ms if impact.cost_ms is not None else -np.inf
-
-
-def _margin_ms(cost_ms: float) -> float:
-    return max(OVERTAKE_MS, OVERTAKE_SHARE * abs(cost_ms))
-
-
 @dataclass(frozen=True, slots=True)
 class _Best:
     order: tuple[int, ...]
@@ -117,216 +94,260 @@ class _Best:
 
 
 class _Judge:
-    """The bests of one swarm, with and without each node."""
+    """The placement that runs beside the bests of one swarm with, without and with a typical figure of each node."""
 
     def __init__(
         self,
-        tables: CostTables,
+        swarm: Swarm,
+        model: ModelShape,
+        workload: Workload,
+        mean: CostTables,
         parts: HopParts,
-        share: tuple[float, float],
-        present: tuple[int, ...],
-        present_ms: float,
+        lost: Bools,
+        best: Prediction,
+        running: Prediction | None,
+        rows: dict[str, int],
     ) -> None:
-        self._tables, self._parts, self._share = tables, parts, share
-        self._present_ms = present_ms
-        self._present = present
-        most = np.maximum.reduce([tables.capacity, tables.capacity_first, tables.capacity_last, tables.capacity_only])
-        self._serves = (most > 0) & np.isfinite(tables.layer_ms)
+        self._swarm, self._model, self._workload = swarm, model, workload
+        self._mean, self._parts, self._share = mean, parts, _result_share(model, workload)
+        self._p50 = build_tables(swarm, model, workload)
+        self._lost = lost
+        most = np.maximum.reduce([mean.capacity, mean.capacity_first, mean.capacity_last, mean.capacity_only])
+        self._serves = (most > 0) & np.isfinite(mean.layer_ms) & ~lost
         self._prove = int(self._serves.sum()) <= EXACT_NODES
-        self._known: dict[tuple[int, ...], _Usual] = {}
-        self._near = None if self._prove else Nearby.of(tables, self._serves)
-        self._star = None if self._prove or tables.pattern != "star" else each(tables, self._serves)
-        best = self._solve(tables, present)
-        self._best = best if best is not None else _Best(present, present_ms)
+        self._best = best
+        self._best_order = tuple(rows[stage.node] for stage in best.placement)
+        self._run = running if running is not None else best
+        self._order = tuple(rows[stage.node] for stage in self._run.placement)
+        self._layers = [stage.layers for stage in self._run.placement]
+        self._members = tuple(dict.fromkeys((*self._order, *self._best_order)))
+        self._run_ms = mean.price([*self._order], self._layers)
+        self._takes = parts_of_token(mean, parts, self._order, self._layers)
+        self._best_mean: _Best | None = None
+        self._stand_bys = {row: self._stand_by(row) for row in np.flatnonzero(self._serves).tolist()
+                           if row not in self._order}  # fmt: skip
+        self._pool = self._planned_with()
+        self._small: dict[int, CostTables] = {}  # tables of the pool, by the id of the whole ones
 
     def of(self, row: int) -> Impact:
-        name, used = self._tables.names[row], row in self._present
+        if row in self._order:
+            return self._inside(row)
         if not self._serves[row]:
-            return Impact(name, used, None, None, None, {})
-        best = self._best
-        with_it = best if row in best.order else self._using(row)
-        without = best if row not in best.order else self._solve(self._tables, best.order, forbid=row)
-        if with_it is None:
-            return Impact(name, used, None, None, None, {})
-        causes = self._causes(row, with_it, without)
+            return Impact(self._mean.names[row], "out", None, None, None, {})
+        return self._outside(row)
+
+    # ------------------------------------------------------------ in the placement
+
+    def _inside(self, row: int) -> Impact:
+        name = self._mean.names[row]
+        takes = self._takes[row]
+        cost_ms = sum(takes.values())
+        share = cost_ms / self._run_ms if 0 < self._run_ms < np.inf else None
+        without = self._without(row)
+        largest = max(takes, key=lambda cause: takes[cause], default=None)
+        rate = self._run.tokens_per_s.p50
+        token_ms = self._run.tpot_ms.p50
+        gain_ms = None if without is None else token_ms - without.tpot_ms.p50
+        if self._lost[row]:  # the pipeline stands still: what it takes is of the past
+            again = None if without is None else without.tokens_per_s.p50
+            return Impact(name, "in", cost_ms, None, None, {}, share, None, again)
+        causes = self._causes(row, self._order)
+        saved = self._saved_by_typical(row)
+        wins = [saved * token_ms]
         if without is not None:
-            cost = with_it.value_ms - without.value_ms
-        else:
-            usual = self._usual(row, None)
-            relieved = self._tables
-            if usual is not None:
-                relieved = _typical(self._tables, self._parts, self._share, row, _CAUSES, usual)
-            typical = self._solve(relieved, with_it.order, require=row)
-            cost = 0.0 if typical is None else max(with_it.value_ms - typical.value_ms, 0.0)
-        gain = None if without is None else self._present_ms - without.value_ms
-        worst = max(causes, key=lambda cause: causes[cause], default=None)
+            wins.append(min(self._kept_ms(row), token_ms) - without.tpot_ms.p50)
         return Impact(
             node=name,
-            in_placement=used,
-            cost_ms=cost,
-            gain_ms=gain,
-            cause=worst,
-            cause_ms={str(cause): value for cause, value in causes.items()},
+            role="in",
+            cost_ms=cost_ms,
+            gain_ms=gain_ms,
+            cause=next(iter(causes), largest),
+            cause_ms={str(cause): ms for cause, ms in causes.items()},
+            share=share,
+            win_ms=max(0.0, *wins),
+            without_tokens_per_s=None if without is None else without.tokens_per_s.p50,
+            typical_tokens_per_s=rate / max(1 - saved, _NOISE_MS),
         )
 
+    def _without(self, row: int) -> Prediction | None:
+        """The best plan without the node, as the planner would find it."""
+        if row not in self._best_order:
+            return self._best
+        as_planned = int(self._serves.sum()) <= PLANNED_EXACTLY
+        found = self._solve(self._p50, () if not as_planned else self._best_order, forbid=row, prove=as_planned)
+        return None if found is None else self._predicted(found)
+
+    def _kept_ms(self, row: int) -> float:
+        """A token of the best plan in which the node keeps its place: what planning anew wins without touching it."""
+        if row in self._best_order:
+            return self._best.tpot_ms.p50
+        found = self._solve(self._p50, self._order, require=row)
+        return np.inf if found is None else self._predicted(found).tpot_ms.p50
+
+    def _predicted(self, found: Found) -> Prediction:
+        return predict(self._swarm, self._model, placement_of(self._p50, found), self._workload)
+
+    def _saved_by_typical(self, row: int) -> float:
+        """Share of a token's time that typical figures in its place would save."""
+        usual = self._usual(row, range(len(self._mean.names)))
+        if usual is None or not 0 < self._run_ms < np.inf:
+            return 0.0
+        tables = relieved(self._mean, self._parts, self._share, row, CAUSES, usual)
+        saved = 1 - tables.price([*self._order], self._layers) / self._run_ms
+        if (kept := self._solve(self._mean, self._order, require=row)) is not None:
+            again = self._solve(tables, kept.order)
+            if again is not None and kept.value_ms > 0:
+                # what is won above a plan that keeps the node as it is, so that the arrangement is not counted
+                saved = max(saved, 1 - again.value_ms / kept.value_ms)
+        return max(0.0, saved)
+
+    # ------------------------------------------------------------ spares
+
+    def _outside(self, row: int) -> Impact:
+        name = self._mean.names[row]
+        with_it = self._using(row)
+        best = self._best_of_means()
+        if with_it is None or best is None:
+            return Impact(name, "out", None, None, None, {})
+        stage, price = self._stand_bys[row]
+        beside = tuple(row if other == stage else other for other in self._order)
+        causes = self._causes(row, beside if stage is not None else with_it.order)
+        return Impact(
+            node=name,
+            role="spare",
+            cost_ms=with_it.value_ms - best.value_ms,
+            gain_ms=0.0,
+            cause=next(iter(causes), None),
+            cause_ms={str(cause): ms for cause, ms in causes.items()},
+            without_tokens_per_s=self._run.tokens_per_s.p50,
+            stand_by_for=self._mean.names[stage] if stage is not None else "",
+            stand_by_tokens_per_s=1e3 / price if stage is not None else None,
+        )
+
+    def _stand_by(self, row: int) -> tuple[int | None, float]:
+        """The stage that it would take over best, and a token then: the others keep their layers where it can."""
+        stages = range(len(self._order))
+        spares = int(self._serves.sum()) - len(self._order)
+        if spares * len(self._order) > _FEW_TRIES:
+            stages = range(max(1, _FEW_TRIES // max(1, spares)))
+        best: tuple[int | None, float] = (None, np.inf)
+        for k in stages:
+            tried = [*self._order[:k], row, *self._order[k + 1 :]]
+            if any(self._lost[other] for other in tried):
+                continue
+            layers: list[int] | None = self._layers
+            if any(n > cap for n, cap in zip(self._layers, self._p50.capacities(tried), strict=True)):
+                layers = best_split(self._p50, tried)
+            price = np.inf if layers is None else self._p50.price(tried, layers)
+            if price < best[1]:
+                best = self._order[k], price
+        return best
+
+    def _best_of_means(self) -> _Best | None:
+        if self._best_mean is None:
+            found = self._solve(self._mean, self._best_order)
+            if found is None:
+                return None
+            self._best_mean = _Best(found.order, found.value_ms)
+        return self._best_mean
+
     def _using(self, row: int) -> _Best | None:
-        """The best placement with an outsider; in a large swarm of a chain the best that is found near the best one."""
-        if self._star is not None:
-            with_it = _cheapest_with(self._tables, self._best.order, row)
-            value = float(self._star.using[row])
-            return _Best(with_it, value) if with_it and np.isfinite(value) else None
-        if self._near is None:
-            return self._solve(self._tables, self._best.order, require=row)
-        order = self._near.using(row, self._best.order)
-        layers = None if order is None else best_split(self._tables, order)
-        return None if order is None or layers is None else _Best(order, self._tables.price([*order], layers))
+        """The best placement with an outsider; in a large swarm the best that is found by fitting it into the best."""
+        best = self._best_of_means()
+        if best is None or row in best.order:
+            return best
+        if self._prove:
+            found = self._solve(self._mean, best.order, require=row)
+            return None if found is None else _Best(found.order, found.value_ms)
+        order = _cheapest_with(self._mean, best.order, row)
+        layers = best_split(self._mean, order) if order else None
+        return None if layers is None else _Best(order, self._mean.price([*order], layers))
+
+    # ------------------------------------------------------------ both
+
+    def _planned_with(self) -> list[int]:
+        """Rows that questions are solved over: all that serve; in a large swarm the members and the best stand-bys."""
+        everybody = np.flatnonzero(self._serves).tolist()
+        if len(everybody) <= PLANNED_EXACTLY:
+            rows = everybody
+        else:
+            near = sorted(self._stand_bys, key=lambda row: (self._stand_bys[row][1], row))[:_POOL]
+            rows = [row for row in self._members if self._serves[row]] + near
+        client = self._mean.client
+        return sorted({*rows, *([] if client is None else [client])})
 
     def _solve(
-        self, tables: CostTables, warm: tuple[int, ...], *, require: int | None = None, forbid: int | None = None
-    ) -> _Best | None:
+        self,
+        tables: CostTables,
+        warm: tuple[int, ...],
+        *,
+        require: int | None = None,
+        forbid: int | None = None,
+        prove: bool = False,
+    ) -> Found | None:
+        """None where nothing fits, or where it cannot be known. Who does not answer is never planned with."""
+        place = {row: at for at, row in enumerate(self._pool)}
+        if require is not None and require not in place:
+            return None
+        if id(tables) in (id(self._mean), id(self._p50)):
+            few = self._small.setdefault(id(tables), tables.of(self._pool))
+        else:
+            few = tables.of(self._pool)
         try:
-            found: Found = solve(
-                tables,
-                require=() if require is None else (require,),
-                forbid=() if forbid is None else (forbid,),
-                warm=warm,
-                prove=self._prove,
+            found = solve(
+                few,
+                allowed=self._serves[self._pool],
+                require=() if require is None else (place[require],),
+                forbid=() if forbid is None or forbid not in place else (place[forbid],),
+                warm=tuple(place[row] for row in warm if row in place),
+                prove=self._prove or prove,
+                time_limit_s=_SOLVE_S,
             )
         except (DoesNotFit, NotMeasured):
             return None
-        return _Best(found.order, found.value_ms)
+        return replace(found, order=tuple(self._pool[at] for at in found.order))
 
-    def _causes(self, row: int, best: _Best, without: _Best | None) -> dict[Cause, float]:
-        """Milliseconds that each cause alone takes, those that take any; the largest first."""
-        usual = self._usual(row, without)
-        if usual is None:
+    def _causes(self, row: int, order: tuple[int, ...]) -> dict[Cause, float]:
+        """Milliseconds that each cause alone takes, those that take any; the largest first. The placement with the
+        node keeps its order; layers are split anew, and any one other stage may go."""
+        client = self._mean.client
+        rows = list(dict.fromkeys([*order, row, *([] if client is None else [client])]))
+        usual = self._usual(row, rows)
+        layers = self._layers if order == self._order else best_split(self._mean, order)
+        if usual is None or layers is None:
             return {}
-        client = self._tables.client
-        rows = list(dict.fromkeys([*best.order, row, *([] if client is None else [client])]))
-        few, parts = self._tables.of(rows), _parts_of(self._parts, rows)  # of a thousand nodes, only these matter
-        order, at = tuple(rows.index(node) for node in best.order), rows.index(row)
-        present_ms = best.value_ms if self._star is None else _cheapest(few, order, at)
+        few, parts = self._mean.of(rows), _parts_of(self._parts, rows)  # of a thousand nodes, only these matter
+        short, at = tuple(rows.index(node) for node in order), rows.index(row)
+        as_is = few.price([*short], layers)
+        present_ms = _cheapest(few, short, at)
         found: dict[Cause, float] = {}
-        for cause in _CAUSES:
-            saved = present_ms - _cheapest(_typical(few, parts, self._share, at, (cause,), usual), order, at)
-            if saved > _NOISE_MS:
-                found[cause] = saved
-        return dict(sorted(found.items(), key=lambda item: -item[1]))
+        for cause in CAUSES:
+            tables = relieved(few, parts, self._share, at, (cause,), usual)
+            saved = max(
+                as_is - tables.price([*short], layers),
+                present_ms - _cheapest(tables, short, at) if np.isfinite(present_ms) else 0.0,
+            )
+            if saved > _NOISE_MS and np.isfinite(saved):
+                found[cause] = float(saved)
+        first = _largest_first(found)
+        return {cause: found[cause] for cause in first}
 
-    def _usual(self, row: int, without: _Best | None) -> _Usual | None:
-        """What is typical beside `row`; None where there is nothing to compare with."""
-        if without is not None:
-            if without.order not in self._known:
-                others = np.isin(np.arange(len(self._serves)), without.order)
-                ways = _ways(self._tables, without.order)
-                by_part = (self._parts.rtt_ms, self._parts.jitter_ms, self._parts.upload_ms)
-                # one machine that holds it all pays no path
-                typical = [float(np.median([part[way] for way in ways])) if ways else 0.0 for part in by_part]
-                self._known[without.order] = _usual(self._tables, others, *typical)
-            return self._known[without.order]
-        others = self._serves.copy()
-        others[row] = False
-        if not others.any():
-            return None
-        aside = np.ones(self._parts.rtt_ms.shape, dtype=np.bool_)
-        np.fill_diagonal(aside, False)
-        aside[row, :] = aside[:, row] = False
-        parts = (self._parts.rtt_ms, self._parts.jitter_ms, self._parts.upload_ms)
-        return _usual(self._tables, others, *(_median(part[aside & np.isfinite(part)]) for part in parts))
+    def _usual(self, row: int, peers: Sequence[int]) -> Typical | None:
+        compared = compared_with(row, self._members, self._serves)
+        return typical_of(self._mean, self._parts, compared, self._serves, row, peers)
 
 
-@dataclass(frozen=True, slots=True)
-class _Usual:
-    """What a typical machine and a typical way take."""
-
-    layer_ms: float
-    head_ms: float
-    overhead_ms: float
-    rooms: dict[str, int]
-    rtt_ms: float
-    jitter_ms: float
-    upload_ms: float
-
-
-_ROOMS: Final = ("capacity", "capacity_first", "capacity_last", "capacity_only")
-
-
-def _usual(tables: CostTables, others: Bools, rtt_ms: float, jitter_ms: float, upload_ms: float) -> _Usual:
-    return _Usual(
-        layer_ms=_median(tables.layer_ms[others]),
-        head_ms=_median(tables.head_ms[others]),
-        overhead_ms=_median(tables.overhead_ms[others]),
-        rooms={column: int(np.median(getattr(tables, column)[others])) for column in _ROOMS},
-        rtt_ms=rtt_ms,
-        jitter_ms=jitter_ms,
-        upload_ms=upload_ms,
-    )
-
-
-def _typical(
-    tables: CostTables,
-    parts: HopParts,
-    share: tuple[float, float],
-    row: int,
-    causes: Sequence[Cause],
-    usual: _Usual,
-) -> CostTables:
-    """The tables with the node no worse than usual in these respects."""
-    if "compute" in causes:
-        tables = replace(
-            tables,
-            layer_ms=_lowered(tables.layer_ms, row, usual.layer_ms),
-            head_ms=_lowered(tables.head_ms, row, usual.head_ms),
-        )
-    if "overhead" in causes:
-        tables = replace(tables, overhead_ms=_lowered(tables.overhead_ms, row, usual.overhead_ms))
-    if "memory" in causes:
-        for column, most in usual.rooms.items():
-            room = getattr(tables, column).copy()
-            room[row] = max(int(room[row]), most)
-            tables = replace(tables, **{column: room})
-    for cause, part, typical_ms in (
-        ("rtt", parts.rtt_ms, usual.rtt_ms),
-        ("jitter", parts.jitter_ms, usual.jitter_ms),
-        ("upload", parts.upload_ms, usual.upload_ms),
-    ):
-        if cause in causes:
-            tables = _relieved(tables, row, part, typical_ms, share if cause == "upload" else (1.0, 1.0))
-    return tables
-
-
-def _relieved(tables: CostTables, row: int, part: Floats, typical_ms: float, share: tuple[float, float]) -> CostTables:
-    """The links of `row` without what one part of them takes above the typical link's. `share`: of a result, and of
-    what the client sends, in an activation's bytes."""
-    touched = np.zeros(part.shape, dtype=np.bool_)
-    touched[row, :] = touched[:, row] = True
-    touched[row, row] = False
-    excess = np.where(touched & np.isfinite(part), np.clip(part - typical_ms, 0.0, None), 0.0)
-    result, enter = share
-    client = tables.client
-    return replace(
-        tables,
-        hop_ms=_less(tables.hop_ms, excess),
-        back_ms=_less(tables.back_ms, excess * result),
-        enter_ms=tables.enter_ms if client is None else _less(tables.enter_ms, excess[client] * enter),
-        leave_ms=tables.leave_ms if client is None else _less(tables.leave_ms, excess[:, client]),
-        final_ms=tables.final_ms if client is None else _less(tables.final_ms, excess[:, client] * result),
-    )
+def _largest_first(found: dict[Cause, float]) -> list[Cause]:
+    """More memory helps only by arranging the layers anew: what takes half as much as things stand is named first."""
+    order = sorted(found, key=lambda cause: -found[cause])
+    if len(order) > 1 and order[0] == "memory" and found[order[1]] >= found["memory"] / 2:
+        order[:2] = order[1], order[0]
+    return order
 
 
 def _parts_of(parts: HopParts, rows: Sequence[int]) -> HopParts:
     at = np.ix_(rows, rows)
-    return HopParts(parts.rtt_ms[at], parts.jitter_ms[at], parts.upload_ms[at])
-
-
-def _ways(tables: CostTables, order: tuple[int, ...]) -> list[tuple[int, int]]:
-    """The directed links that a token of this placement travels."""
-    home = tables.client
-    if tables.pattern == "star":
-        hub = order[0] if home is None else home
-        return [way for node in order if node != hub for way in ((hub, node), (node, hub))]
-    round_trip = [*order, order[0]] if home is None else [home, *order, home]
-    return [way for way in itertools.pairwise(round_trip) if way[0] != way[1]]
+    return HopParts(parts.rtt_ms[at], parts.jitter_ms[at], parts.upload_ms[at], parts.software_ms[at])
 
 
 def _cheapest_with(tables: CostTables, order: tuple[int, ...], row: int) -> tuple[int, ...]:
@@ -353,19 +374,3 @@ def _cheapest(tables: CostTables, order: tuple[int, ...], row: int) -> float:
         if layers is not None:
             prices.append(tables.price(tried, layers))
     return float(min(prices))
-
-
-def _median(values: Floats) -> float:
-    """Infinite where there is nothing to compare with: then nothing is worse than typical."""
-    known = values[np.isfinite(values)]
-    return float(np.median(known)) if len(known) else float(np.inf)
-
-
-def _lowered(values: Floats, row: int, most: float) -> Floats:
-    lowered = values.copy()
-    lowered[row] = min(float(values[row]), most)
-    return lowered
-
-
-def _less(values: Floats, excess: Floats) -> Floats:
-    return np.where(excess > 0, np.maximum(values - excess, 0.0), values)

@@ -9,6 +9,7 @@ memory stands first, since it is free.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -91,14 +92,21 @@ def faster_uplink(swarm: Swarm, row: int) -> Swarm | None:
     return _changed(swarm, {"up_mbps": up}, {"mbps": mbps, **hops})
 
 
+def far(swarm: Swarm, row: int, others: Sequence[int]) -> bool:
+    """Whether some path between this node and the others is as long as what would be cut from it."""
+    least = np.fmin(swarm.links["rtt_min_ms"], swarm.links["rtt_p50_ms"])
+    paths = [float(ms) for other in others if other != row for ms in (least[row, other], least[other, row])]
+    return any(ms >= LESS_RTT_MS for ms in paths if np.isfinite(ms))
+
+
 def nearer(swarm: Swarm, row: int) -> Swarm:
-    """Every path from and to this node is shorter, down to nothing."""
+    """Every path from and to this node is shorter; one that is not so long is left with nothing."""
     least = np.fmin(swarm.links["rtt_min_ms"], swarm.links["rtt_p50_ms"])
     cut = np.fmin(np.nan_to_num(least, nan=0.0), LESS_RTT_MS)
     mask = np.zeros_like(cut, dtype=bool)
     mask[row, :] = mask[:, row] = True
     links = {}
-    for name in (*_RTT, *_HOP):
+    for name in (*_RTT, *_HOP, "hop_rtt_ms"):
         links[name] = swarm.links[name].copy()
         links[name][mask] = np.maximum(links[name][mask] - cut[mask], 0.0)
     return _changed(swarm, {}, links)
@@ -140,7 +148,8 @@ class _Staged:
             up = faster_uplink(self.swarm, row)
             if up is not None:
                 listed.append(_gain(name, _UP, self.base - self._price(up), self.found))
-            listed.append(_gain(name, _RTT_WORDS, self.base - self._price(nearer(self.swarm, row)), self.found))
+            if far(self.swarm, row, self.rows):
+                listed.append(_gain(name, _RTT_WORDS, self.base - self._price(nearer(self.swarm, row)), self.found))
             if row in self.rows:
                 more = self._split_ms(self._costs(roomier(self.swarm, row), self.costs))
                 listed.append(_gain(name, _MEMORY, min(self.base, split) - more, self.found))
@@ -168,7 +177,9 @@ def _by_prediction(
     base, listed = mean_ms(swarm), []
     for name in dict.fromkeys(stage.node for stage in placement):
         row = swarm.index(name)
-        changes = [(_UP, faster_uplink(swarm, row)), (_RTT_WORDS, nearer(swarm, row))]
+        changes = [(_UP, faster_uplink(swarm, row))]
+        if far(swarm, row, [swarm.index(stage.node) for stage in placement]):
+            changes.append((_RTT_WORDS, nearer(swarm, row)))
         if workload.offload_gbps:
             changes.append((_MEMORY, roomier(swarm, row)))
         listed += [_gain(name, word, base - mean_ms(to), found) for word, to in changes if to is not None]

@@ -23,6 +23,7 @@ from swarm_predict.cost.tables import CostTables
 from swarm_predict.cost.tcp_loss import RTO_MIN_MS
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.forecast.speculative import step_width
+from swarm_predict.formats import named_format
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import Placement, PredictError, Prediction, Workload
 from swarm_protocol.snapshot.swarm import Floats, Swarm
@@ -119,9 +120,12 @@ class _Desk:
             words = "int8 activations, which fit the first window" if fits else "int8 activations"
             yield self._gain(None, words, before - self._price(small))
         if work.weights in ("fp32", "fp16", "bf16"):
-            yield self._gain(
-                None, "int8 weights", self.base_ms - self._price(dataclasses.replace(work, weights="int8"))
+            # a layer time of no format was measured with the present one
+            lighter = build_costs(
+                named_format(self.swarm, work.weights), self.model, dataclasses.replace(work, weights="int8"), self.rows
             )
+            then = lighter.tables.price(list(range(len(self.rows))), self.layers)
+            yield self._gain(None, "int8 weights", self.base_ms - then)
 
     def _client(self) -> Iterator[Gain]:
         """The best place for whoever drives the loop, if it is one of the swarm's machines."""

@@ -46,6 +46,7 @@ class Baseline:
     """A figure that somebody published or claims. None of them was measured here."""
 
     name: str
+    params: float  # of the model: what it is fair to compare with
     tokens_per_s: float | None  # of one stream
     total_tokens_per_s: float | None  # over all streams
     first_token_ms: float | None
@@ -53,12 +54,22 @@ class Baseline:
 
 
 BASELINES: Final[tuple[Baseline, ...]] = (
-    Baseline("Together AI, 70B", 50.0, None, 150.0, "claimed by the article this project starts from, no date"),
-    Baseline("Hugging Face, 70B", 40.0, None, 200.0, "claimed by the article this project starts from, no date"),
-    Baseline("Petals, Llama 2 70B", 6.0, None, None, "up to, Petals README (2024-08)"),
-    Baseline("Petals, BLOOM-176B, 3 × A100", 1.71, None, None, "1 Gbit/s, 5 ms; Petals README (2023-03)"),
-    Baseline("FlexGen, OPT-30B on one T4", None, 7.32, None, "144 sequences, FlexLLMGen benchmark/batch_size_table.md"),
+    Baseline("Together AI, 70B", 70e9, 50.0, None, 150.0, "claimed by the article this project starts from, no date"),
+    Baseline("Hugging Face, 70B", 70e9, 40.0, None, 200.0, "claimed by the article this project starts from, no date"),
+    Baseline("Petals, Llama 2 70B", 70e9, 6.0, None, None, "up to, Petals README (2024-08)"),
+    Baseline("Petals, BLOOM-176B, 3 × A100", 176e9, 1.71, None, None, "1 Gbit/s, 5 ms; Petals README (2023-03)"),
+    Baseline(
+        "FlexGen, OPT-30B on one T4", 30e9, None, 7.32, None, "144 sequences, FlexLLMGen benchmark/batch_size_table.md"
+    ),
 )
+
+
+LIKE: Final = 1.5  # times as many parameters, or as few
+
+
+def like(baseline: Baseline, params: float) -> bool:
+    """Whether it is of a model about as large."""
+    return params > 0 and 1 / LIKE <= baseline.params / params <= LIKE
 
 
 def verdicts(found: Prediction, streams: int = 1) -> tuple[Verdict, ...]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from swarm_predict.cost.layer_times import How, by_hand
+from swarm_predict.cost.layer_times import ANY, How, by_hand
 from swarm_predict.model.shapes import ModelShape
+from swarm_predict.priors.factors import machine_of
 from swarm_predict.types import Workload
 from swarm_protocol.snapshot.swarm import Swarm
 
@@ -29,8 +30,9 @@ def some(names: Iterable[str]) -> str:
 def notes(swarm: Swarm, costs: Costs, model: ModelShape, workload: Workload) -> tuple[str, ...]:
     """About every row of `costs`; who predicts one placement asks about its nodes only."""
     lines = [
-        *_of_compute(costs, model, workload),
+        *_of_compute(swarm, costs, model, workload),
         *_of_sheets(swarm, costs),
+        *_of_software(swarm, costs, workload),
         *_of_network(swarm, costs, model, workload),
         *_of_engine(costs),
         *swarm.assumed,
@@ -40,7 +42,7 @@ def notes(swarm: Swarm, costs: Costs, model: ModelShape, workload: Workload) -> 
     return tuple(dict.fromkeys(lines))
 
 
-def _of_compute(costs: Costs, model: ModelShape, workload: Workload) -> list[str]:
+def _of_compute(swarm: Swarm, costs: Costs, model: ModelShape, workload: Workload) -> list[str]:
     names = costs.tables.names
     serve = np.isfinite(costs.vram_bytes)
 
@@ -55,8 +57,22 @@ def _of_compute(costs: Costs, model: ModelShape, workload: Workload) -> list[str
         lines.append(f"layer time of {who} scaled by bytes: not measured with {workload.weights}")
     if who := made(How.OTHER_MODEL):
         lines.append(f"layer time of {who} scaled from another model: {model.name} was not measured there")
+    if who := some(
+        name
+        for name, row, how in zip(names, costs.rows, costs.layer.how, strict=True)
+        if how < How.ROOFLINE and any(time.dtype == ANY for time in swarm.facts[row].layers)
+    ):
+        lines.append(
+            f"layer time of {who} names no dtype: taken as measured with {workload.weights}; other formats are scaled"
+        )
     if who := made(How.ROOFLINE):
-        lines.append(f"layer time of {who} is a best case from memory bandwidth (roofline): no layer was measured")
+        if costs.layer.assumed.priors.neutral:
+            lines.append(f"layer time of {who} is a best case from memory bandwidth (roofline): no layer was measured")
+        else:
+            lines.append(
+                f"layer time of {who}: data-sheet bandwidth, as machines like it kept it for others; none was measured"
+            )
+            lines += _of_classes(swarm, costs, serve)
     if who := made(How.UNKNOWN):
         lines.append(f"layer time of {who} is not known; {MEASURE}")
     if who := some(name for name, beats in zip(names, costs.layer.beats_roofline, strict=True) if beats):
@@ -72,6 +88,34 @@ def _of_sheets(swarm: Swarm, costs: Costs) -> list[str]:
             sheets.setdefault(swarm.facts[row].sheet, []).append(name)
     return [
         f"bandwidth and matrix rate of {some(names)} from the data sheet of {sheet}" for sheet, names in sheets.items()
+    ]
+
+
+def _of_classes(swarm: Swarm, costs: Costs, serve: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> list[str]:
+    strangers = some(
+        name
+        for name, row, how, ok in zip(costs.tables.names, costs.rows, costs.layer.how, serve, strict=True)
+        if how is How.ROOFLINE and ok and not machine_of(swarm.facts[row]).device_class
+    )
+    if not strangers:
+        return []
+    return [f"what kind of machine {strangers} is nobody says, so its interval is that of any; write device = …"]
+
+
+def _of_software(swarm: Swarm, costs: Costs, workload: Workload) -> list[str]:
+    """Of engines' messages, where neither a calibration nor a measured visit tells it."""
+    from swarm_predict.cost.build import software_assumed  # which builds on this module
+
+    if costs.layer.assumed.priors.neutral or workload.hop_overhead_ms or len(costs.rows) < 2:
+        return []
+    assumed = software_assumed(swarm, costs.rows, workload, costs.links)
+    if not np.any(assumed):
+        return []
+    usual = costs.layer.assumed.visit_ms[assumed.any(axis=0)]
+    least, most = float(usual.min()), float(usual.max())
+    figure = f"{least:.1f}" if most - least < 0.05 else f"{least:.1f} to {most:.1f}"
+    return [
+        f"software of {workload.engine}: {figure} ms a message, as others' engines took; write overhead_ms if known"
     ]
 
 
@@ -92,6 +136,9 @@ def _of_network(swarm: Swarm, costs: Costs, model: ModelShape, workload: Workloa
         lines.append(f"{int(np.sum(unreached))} of {int(np.sum(off))} pairs have no round trip: they are not used")
     if np.any(paths.rate_bound & off):
         lines.append("some uploads are lower bounds (≥): the real hop may be faster")
+    if np.any(moved := (paths.hop_moved_ms != 0) & paths.hop_known & off):
+        count = int(np.sum(moved))
+        lines.append(f"{count} hop{'s are' if count > 1 else ' is'} older than a change of the round trip: moved by it")
     if np.any(paths.estimated & off):
         lines.append("some round trips are estimates (~), not measurements")
     return lines

@@ -13,14 +13,15 @@ import numpy as np
 
 from swarm_predict.cost import assumptions as words
 from swarm_predict.cost.engines import EngineFacts, engine_facts
-from swarm_predict.cost.layer_times import LayerColumns, layer_columns
+from swarm_predict.cost.layer_times import LayerColumns, by_hand, layer_columns
 from swarm_predict.cost.memory import Needs, needs
-from swarm_predict.cost.network import Links, absent, links
+from swarm_predict.cost.network import Links, Mask, absent, links
 from swarm_predict.cost.tables import CostTables
 from swarm_predict.cost.tcp_loss import FAST_RTTS, retransmission
 from swarm_predict.forecast.draws import mean_excess
 from swarm_predict.forecast.speculative import drafting_ms, step_width, step_yield
 from swarm_predict.model.shapes import ModelShape
+from swarm_predict.priors.factors import PLAIN
 from swarm_predict.types import BadPlacement, PredictError, Workload
 from swarm_protocol.snapshot.swarm import Floats, Swarm
 
@@ -46,6 +47,7 @@ class HopParts:
     rtt_ms: Floats  # the idle path, one way
     jitter_ms: Floats  # what the mean pays above it
     upload_ms: Floats  # serialisation
+    software_ms: Floats  # of the engine, at both ends
 
 
 def build_tables(swarm: Swarm, model: ModelShape, workload: Workload) -> CostTables:
@@ -77,13 +79,19 @@ def hop_parts(swarm: Swarm, model: ModelShape, workload: Workload) -> HopParts:
     by_hop += np.nan_to_num((paths.rtt_p50_ms - paths.rtt_min_ms) / 2 - (paths.hop_p50_ms - paths.hop_min_ms))
     jitter = np.where(paths.hop_known, np.clip(by_hop, 0.0, None), varies) + mended
     np.fill_diagonal(jitter, 0.0)
-    return HopParts(rtt_ms=paths.rtt_min_ms / 2 * share, jitter_ms=jitter * share, upload_ms=upload * share)
+    layer = step_columns(swarm, range(len(swarm)), model, workload, step_width(workload))
+    software = software_ms(swarm, range(len(swarm)), workload, layer, paths)
+    np.fill_diagonal(software, 0.0)
+    return HopParts(paths.rtt_min_ms / 2 * share, jitter * share, upload * share, software * share)
 
 
 def step_columns(swarm: Swarm, rows: Sequence[int], model: ModelShape, workload: Workload, width: int) -> LayerColumns:
     """Of a decode step of `width` tokens. A machine that computes the head, and is not the last stage, has waited for
     what that sends back: a visit of its own."""
-    layer = layer_columns(swarm, rows, model, workload.weights, "decode", width, workload.context)
+    layer = layer_columns(
+        swarm, rows, model, workload.weights, "decode", width, workload.context,
+        engine=workload.engine, priors=workload.priors,
+    )  # fmt: skip
     if engine_facts(workload).head == "last":
         return layer
     return replace(layer, head_ms=layer.head_ms + visits_ms(swarm, rows))
@@ -92,6 +100,27 @@ def step_columns(swarm: Swarm, rows: Sequence[int], model: ModelShape, workload:
 def visits_ms(swarm: Swarm, rows: Sequence[int]) -> Floats:
     """(rows,) what a visit takes beyond its layers; 0 where that was not measured."""
     return np.asarray(np.nan_to_num(swarm.nodes["overhead_ms"][list(rows)], nan=0.0))
+
+
+def software_assumed(swarm: Swarm, rows: Sequence[int], workload: Workload, paths: Links) -> Mask:
+    """(rows, rows): whether what the engine's software takes for a message from i to j is assumed.
+
+    It is not where a calibration tells it, where a person wrote what a visit takes there, and for a plain pattern of
+    messages where a probe measured the visit or the hop. What a probe measures is its own software, not an engine's."""
+    n = len(rows)
+    assumed = ~np.eye(n, dtype=bool)
+    if workload.hop_overhead_ms:
+        return np.zeros((n, n), dtype=bool)
+    if by_hand(swarm) or workload.engine in PLAIN:
+        assumed &= np.isnan(swarm.nodes["overhead_ms"][list(rows)])[None, :] & ~paths.hop_known
+    return assumed
+
+
+def software_ms(swarm: Swarm, rows: Sequence[int], workload: Workload, layer: LayerColumns, paths: Links) -> Floats:
+    """(rows, rows) what the engine takes for a message from i to j, at the median."""
+    if workload.hop_overhead_ms:
+        return np.full((len(rows), len(rows)), workload.hop_overhead_ms)
+    return np.where(software_assumed(swarm, rows, workload, paths), layer.assumed.visit_ms[None, :], 0.0)
 
 
 def client_row(swarm: Swarm, workload: Workload) -> int | None:
@@ -161,8 +190,10 @@ def _assemble(
     n = len(rows)
     in_loop = client if engine.client_in_loop else None
 
+    software = software_ms(swarm, rows, workload, layer, paths)
+
     def deliver(size_bytes: float) -> Floats:
-        ms = paths.delivery_ms(size_bytes, workload.slow_start) + workload.hop_overhead_ms
+        ms = paths.delivery_ms(size_bytes, workload.slow_start) + software
         np.fill_diagonal(ms, 0.0)
         return ms * share
 

@@ -1,7 +1,8 @@
 """How long one layer takes on each node, and how sure that is.
 
 In this order: layer times measured with this model (or "*"), interpolated over batch and context; layer times of
-another model, scaled by the work; the roofline of the node's bandwidth and matrix rate. Nothing known is infinity.
+another model, scaled by the work; the roofline of the node's bandwidth and matrix rate, times what machines like it
+really took of others' (`priors`). Nothing known is infinity.
 
 Where enough points of a model were measured, a curve through them (`timing_curve`) answers for the others, with its
 residual as their doubt. With fewer, time is linear between measured points in batch and in context, as bytes and
@@ -14,7 +15,7 @@ import bisect
 import enum
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +23,9 @@ from swarm_predict.cost import timing_curve
 from swarm_predict.cost.roofline import LayerWork, Work, head_work, least_ms
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.model.shapes import WEIGHT_FORMATS, ModelShape
+from swarm_predict.priors.factors import load_of
+from swarm_predict.priors.nodes import Assumed, Sample, assume, compute_rate
+from swarm_predict.priors.posterior import Priors, chosen
 from swarm_predict.types import UnknownModel
 from swarm_protocol.layer_shape import Phase
 from swarm_protocol.snapshot.swarm import Floats, LayerTime, State, Swarm
@@ -31,14 +35,14 @@ LOG_STEPS = 1000  # lengths of prompts are compared by their logarithm, in these
 Z95 = 1.645  # standard normal quantile
 NS_PER_HOUR = 3_600_000_000_000
 
-# How far off (standard deviation of the log) a live figure of each making may be. Assumptions, not measurements:
-# they widen intervals and move no median. A swarm written by hand is taken at its word.
+# How far off (standard deviation of the log) a figure of each making may be. Assumptions, not measurements:
+# they widen intervals and move no median.
+DOUBT_BY_HAND = 0.03  # a layer time that a person wrote down: nobody knows of how many runs, and when
 DOUBT_OUTSIDE = 0.10  # beyond the measured batches and contexts
 DOUBT_SCALED = 0.10  # measured on a part of the layer, since the whole does not fit
 DOUBT_EAGER = 0.35  # kernels launched one by one: measured on an H200, docs/gpu.md
 DOUBT_OTHER_DTYPE = 0.15
 DOUBT_OTHER_MODEL = 0.15
-DOUBT_ROOFLINE = 0.20
 DOUBT_PER_ROOT_HOUR = 0.01
 DOUBT_MEDIAN = 1.2533  # standard error of a median of n, in standard deviations over √n
 
@@ -54,7 +58,7 @@ class How(enum.IntEnum):
     OUTSIDE = 1  # scaled from the nearest measured batch and context
     OTHER_DTYPE = 2
     OTHER_MODEL = 3
-    ROOFLINE = 4
+    ROOFLINE = 4  # of the data sheet, as machines like it keep it
     UNKNOWN = 5
 
 
@@ -64,10 +68,24 @@ class LayerColumns:
 
     ms: Floats  # one layer, one step; infinity: not known
     spread: Floats  # standard deviation of the log, from step to step
-    doubt: Floats  # standard deviation of the log, of the figure itself
+    doubt: Floats  # standard deviation of the log, of the figure itself; 0 where `assumed` says it
     how: tuple[How, ...]
     head_ms: Floats  # LM head and embedding, if this node computes them
     beats_roofline: tuple[bool, ...]  # measured faster than the node's own bandwidth allows
+    assumed: Assumed  # of these rows, where nothing was measured
+    reading_ms: Floats  # by the data sheet; NaN: not known
+
+    @property
+    def measured(self) -> tuple[bool, ...]:
+        return tuple(how < How.ROOFLINE for how in self.how)
+
+    def factor(self, sample: Sample, rows: list[int]) -> Floats:
+        """(draws, rows): how many times its median each layer time is; 1 where it was measured."""
+        priced = self.reading_ms[rows] * self.assumed.rate[rows] + self.assumed.launch_ms[rows]
+        drawn = self.reading_ms[rows] * sample.rate + sample.launch_ms
+        rests = np.array([self.how[k] is How.ROOFLINE for k in rows], bool)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(rests & (priced > 0), drawn / priced, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +112,35 @@ def by_hand(swarm: Swarm) -> bool:
 
 
 def layer_columns(
-    swarm: Swarm, rows: Iterable[int], model: ModelShape, weights: str, phase: Phase, batch: int, tokens: int
+    swarm: Swarm,
+    rows: Iterable[int],
+    model: ModelShape,
+    weights: str,
+    phase: Phase,
+    batch: int,
+    tokens: int,
+    *,
+    engine: str = "chain",
+    priors: Priors | None = None,
 ) -> LayerColumns:
-    """`tokens`: in the cache (decode) or in the prompt (prefill)."""
+    """`tokens`: in the cache (decode) or in the prompt (prefill). `priors` None: as published results give them."""
     rows = list(rows)
+    priors = chosen(priors)
+    load = load_of(model, weights, engine)
+    assumed = assume(swarm, rows, load, "decode" if phase == "decode" else "prefill", priors)
     mem, tflops = swarm.nodes["mem_gbps"][rows], swarm.nodes["tflops"][rows]
     work = LayerWork(model, phase)
     step = work(weights, batch, tokens)
     least = least_ms(step, mem, tflops, phase)
     known = np.isfinite(least)
     live = not by_hand(swarm)
-    ms = np.where(known, least, np.inf)
+    if phase == "decode" and batch > 1:  # a large batch is bound by the matrix rate, which machines keep less well
+        works = step.flops / (tflops * 1e9) * compute_rate(swarm, rows, load, priors)
+        least = np.fmax(least, works / assumed.rate)
+    ms = np.where(known, least * assumed.rate + assumed.launch_ms, np.inf)
     how = [How.ROOFLINE if ok else How.UNKNOWN for ok in known]
     spread = np.zeros(len(rows))
-    doubt = np.full(len(rows), DOUBT_ROOFLINE if live else 0.0)
+    doubt = np.zeros(len(rows))
     beats = [False] * len(rows)
     for k, row in enumerate(rows):
         times = swarm.facts[row].layers
@@ -115,6 +148,8 @@ def layer_columns(
             continue
         node = _Node(float(mem[k]), float(tflops[k]), phase)
         found = _from_times(times, node, work, weights, batch, tokens, swarm.at_ns if live else None)
+        if found is not None and not live and priors.neutral:
+            found = replace(found, doubt=0.0)  # at its word
         if found is None:
             continue
         ms[k], how[k], spread[k], doubt[k] = found.ms, found.how, found.spread, found.doubt
@@ -125,16 +160,17 @@ def layer_columns(
             elif found.ms < bandwidth_ms:
                 beats[k] = True
     head = head_work(model, weights, batch)
-    head_ms = _head_ms(head, step, ms, np.array(how), mem, tflops, phase)
+    head_ms = _head_ms(head, step, ms, np.array(how), mem, tflops, phase, assumed.rate)
     for k, row in enumerate(rows):
         if (both := _ends_ms(swarm.facts[row].layers, model, weights, batch)) is not None:
             head_ms[k] = both
-    return LayerColumns(ms, spread, doubt, tuple(how), head_ms, tuple(beats))
+    reading = np.where(known, least, np.nan)
+    return LayerColumns(ms, spread, doubt, tuple(how), head_ms, tuple(beats), assumed, reading)
 
 
 def _head_ms(
     head: Work, step: Work, layer_ms: Floats, how: np.ndarray[tuple[int], np.dtype[np.int64]],
-    mem: Floats, tflops: Floats, phase: Phase,
+    mem: Floats, tflops: Floats, phase: Phase, rate: Floats,
 ) -> Floats:  # fmt: skip
     """At the pace of the measured layers, where there are any: bytes for bytes, or operations for operations."""
     alone = least_ms(head, mem, tflops, "decode")
@@ -143,7 +179,7 @@ def _head_ms(
     with np.errstate(invalid="ignore"):  # inf / inf, where there is no roofline
         ratio = alone / least_ms(step, mem, tflops, "decode")
     ratio = np.where(np.isfinite(ratio), ratio, head.size_bytes / step.size_bytes)
-    return np.where(how < How.ROOFLINE, layer_ms * ratio, alone)
+    return np.where(how < How.ROOFLINE, layer_ms * ratio, alone * rate)
 
 
 def _ends_ms(times: tuple[LayerTime, ...], model: ModelShape, weights: str, batch: int) -> float | None:
@@ -205,9 +241,10 @@ def _from_times(
         return None
     ms, how, nearest = found.ms, found.how, found.nearest
     spread = math.log(nearest.ms_p95 / nearest.ms) / Z95 if nearest.ms_p95 > nearest.ms else 0.0
-    if at_ns is None:
-        return _Found(ms, how, spread, 0.0)
     made = {How.OUTSIDE: DOUBT_OUTSIDE, How.OTHER_DTYPE: DOUBT_OTHER_DTYPE, How.OTHER_MODEL: DOUBT_OTHER_MODEL}
+    if at_ns is None:
+        unnamed = DOUBT_OTHER_DTYPE if nearest.dtype == ANY else 0.0  # no format is said: it may be another
+        return _Found(ms, how, spread, math.hypot(DOUBT_BY_HAND, unnamed, made.get(how, 0.0)))
     hours = max(0, at_ns - nearest.at_ns) / NS_PER_HOUR if nearest.at_ns else 0.0
     doubt = math.sqrt(
         made.get(how, 0.0) ** 2

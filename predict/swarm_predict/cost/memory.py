@@ -3,21 +3,33 @@
     layers · weights + layers · KV(tokens) · batch · streams + prompt · batch · (2·hidden + 2·intermediate) · 2 bytes
     + embedding on the first stage, + LM head on the last, where the engine keeps them there (one copy if tied)
 
-No allowance is made for a runtime (CUDA context, allocator): `vram_bytes` is the memory that layers may take.
+    + what the engine's runtime takes: device context, compute buffers, allocator
+
+The last is an allowance by engine (`RUNTIME_GIB`), on small devices a share of them: their buffers are smaller too.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from swarm_predict.cost.engines import EngineFacts
 from swarm_predict.model.shapes import ModelShape
+from swarm_predict.priors.posterior import chosen
 from swarm_predict.types import Workload
 from swarm_protocol.snapshot.swarm import Floats, Ints
+from swarm_protocol.units import BYTES_PER_GIB
 
 _SCRATCH_BYTES = 2  # fp16
+# A CUDA context is 0.25 to 0.5 GiB; llama.cpp's compute buffers for a batch of 512 are as much again; torch keeps
+# workspaces and fragments, vLLM its graphs beside them; MLX has neither context nor graphs.
+RUNTIME_GIB: Final = {
+    "llama.cpp": 0.75, "prima.cpp": 0.75, "exo": 0.5, "vllm": 1.5, "parallax": 1.5, "petals": 1.0, "petals-push": 1.0,
+}  # fmt: skip
+RUNTIME_USUAL_GIB: Final = 0.75
+RUNTIME_SHARE: Final = 0.05  # of a device's memory at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +43,11 @@ class Needs:
     first_bytes: float  # beside the layers, on the first stage
     last_bytes: float
     only_bytes: float  # on a stage that is both
+    runtime_bytes: float = 0.0  # of the engine on each node, as far as the node is large
+
+    def runtime(self, vram_bytes: Floats) -> Floats:
+        """What the engine's runtime takes of nodes with so much memory."""
+        return np.minimum(self.runtime_bytes, RUNTIME_SHARE * np.nan_to_num(vram_bytes, nan=0.0))
 
     def stage_bytes(self, first: int, last: int) -> float:
         """What layers `first`..`last` take on one node, with embedding and head where they belong."""
@@ -42,7 +59,7 @@ class Needs:
     def capacity(self, vram_bytes: Floats, beside_bytes: float) -> Ints:
         """Layers that surely fit, the largest layer counted for each."""
         one = self.model.largest_layer_bytes(self.weights) + self.kv_bytes
-        room = np.nan_to_num(vram_bytes, nan=0.0) - self.scratch_bytes - beside_bytes
+        room = np.nan_to_num(vram_bytes, nan=0.0) - self.runtime(vram_bytes) - self.scratch_bytes - beside_bytes
         return np.clip(np.floor(room / one + 1e-9), 0, self.model.layers).astype(np.int64)
 
 
@@ -69,4 +86,9 @@ def needs(model: ModelShape, workload: Workload, engine: EngineFacts) -> Needs:
         first_bytes=first,
         last_bytes=at_last,
         only_bytes=only,
+        runtime_bytes=0.0 if chosen(workload.priors).neutral else runtime_gib(engine.name) * BYTES_PER_GIB,
     )
+
+
+def runtime_gib(engine: str) -> float:
+    return RUNTIME_GIB.get(engine, RUNTIME_USUAL_GIB)

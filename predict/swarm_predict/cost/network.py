@@ -3,6 +3,9 @@
     d(i→j) = one-way + bytes·8/min(up_i, down_j) + protocol        one-way is half the round trip
     d(i→j) = hop − half the round trip                             where a hop of a like size was measured
 
+A hop that was measured when the path had another round trip is moved by the difference first (`_hops_now`): of the two
+figures the round trip is the newer one by far, hops come once a minute. How far it was moved is doubt, in its tail.
+
 A measured hop runs until its acknowledgement is back, which takes one one-way trip. Sizes between nothing and the
 measured one are interpolated, larger ones pay serialisation on top. NaN is "not known"; so is an infinite delivery.
 """
@@ -23,6 +26,9 @@ from swarm_protocol.units import BITS_PER_BYTE
 
 Mask = npt.NDArray[np.bool_]
 
+PATH_CHANGED: Final = 0.1  # of a round trip, and
+PATH_CHANGED_MS: Final = 1.0  # at least this: smaller differences are noise of the two measurements
+MOVED_DOUBT: Final = 0.1  # of how far a hop was moved
 INITIAL_WINDOW_BYTES: Final = 10 * MSS_BYTES  # RFC 6928
 
 
@@ -50,6 +56,7 @@ class Links:
     hop_p95_ms: Floats
     hop_p99_ms: Floats
     hop_at_ns: Ints
+    hop_moved_ms: Floats  # by a change of the round trip since the hop was measured; 0: as measured
 
     @property
     def oneway_ms(self) -> Floats:
@@ -125,7 +132,7 @@ class Links:
 
 _USED: Final = (
     "kind", "path", "at_ns", "sent", "rtt_min_ms", "rtt_p50_ms", "rtt_p95_ms", "rtt_p99_ms", "jitter_ms", "loss",
-    "hop_bytes", "hop_min_ms", "hop_p50_ms", "hop_p95_ms", "hop_p99_ms", "hop_at_ns", "hop_transport",
+    "hop_bytes", "hop_min_ms", "hop_p50_ms", "hop_p95_ms", "hop_p99_ms", "hop_at_ns", "hop_transport", "hop_rtt_ms",
     "mbps", "mbps_kind",
 )  # fmt: skip
 
@@ -147,10 +154,10 @@ def links(swarm: Swarm, rows: Sequence[int]) -> Links:
         np.fill_diagonal(matrix, 0.0)
     rate, bound, free = _rates(swarm, at, column)
     loss, sent = _both_ways(column["loss"], mirrored), _both_ways(column["sent"], mirrored)
+    hops, moved = _hops_now(column, p50)
     loss, hop_p95, hop_p99 = settled(
-        p50, rtt["p95"], rtt["p99"], loss, sent,
-        column["hop_bytes"], column["hop_p50_ms"], column["hop_p95_ms"], column["hop_p99_ms"],
-    )  # fmt: skip
+        p50, rtt["p95"], rtt["p99"], loss, sent, column["hop_bytes"], hops["p50"], hops["p95"], hops["p99"]
+    )
     return Links(
         rows=at,
         rtt_min_ms=rtt["min"],
@@ -167,12 +174,29 @@ def links(swarm: Swarm, rows: Sequence[int]) -> Links:
         rate_bound=bound,
         rate_free=free,
         hop_bytes=hop_bytes.astype(np.float64),
-        hop_min_ms=column["hop_min_ms"],
-        hop_p50_ms=column["hop_p50_ms"],
+        hop_min_ms=hops["min"],
+        hop_p50_ms=hops["p50"],
         hop_p95_ms=hop_p95,  # without the retransmissions they met
         hop_p99_ms=hop_p99,
         hop_at_ns=column["hop_at_ns"],
+        hop_moved_ms=moved,
     )
+
+
+def _hops_now(column: dict[str, npt.NDArray[Any]], rtt_ms: Floats) -> tuple[dict[str, Floats], Floats]:
+    """(hop times by quantile, moved to the present round trip; by how much). A hop runs until its acknowledgement: it
+    contains one whole round trip, whatever else it waits for."""
+    was = column["hop_rtt_ms"]
+    with np.errstate(invalid="ignore"):
+        moved = rtt_ms - was
+        changed = np.abs(moved) > np.maximum(PATH_CHANGED_MS, PATH_CHANGED * np.fmin(rtt_ms, was))
+    moved = np.where(changed & (column["at_ns"] >= column["hop_at_ns"]), moved, 0.0)
+    doubt = MOVED_DOUBT * np.abs(moved)
+    hops = {}
+    for name, times in (("min", 0), ("p50", 0), ("p95", 1), ("p99", 2)):
+        measured = column[f"hop_{name}_ms"]
+        hops[name] = np.where(moved != 0, np.maximum(measured + moved, rtt_ms) + times * doubt, measured)
+    return hops, moved
 
 
 def _both_ways(matrix: npt.NDArray[Any], mirrored: Mask) -> npt.NDArray[Any]:

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from swarm_predict.cost.build import Costs, build_costs, check, visits_ms
+from swarm_predict.cost.build import Costs, build_costs, check, software_assumed, visits_ms
 from swarm_predict.cost.engines import engine_facts
 from swarm_predict.cost.layer_times import by_hand
 from swarm_predict.forecast.draws import Trip, draw_trips
@@ -21,6 +21,7 @@ from swarm_predict.forecast.prediction import NOT_KNOWN, predict, trips_of
 from swarm_predict.forecast.speculative import drafting_ms, step_width, step_yield
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.placement import check_placement
+from swarm_predict.priors.nodes import Sample, to_median
 from swarm_predict.types import NotMeasured, Placement, Quantiles, Workload
 from swarm_protocol.snapshot.swarm import Floats, Ints, Swarm
 
@@ -75,6 +76,7 @@ class _Many:
         self.at = {name: k for k, name in enumerate(costs.tables.names)}
         self.rng = np.random.default_rng(workload.seed)
         self.visit_ms = visits_ms(swarm, costs.rows)
+        self.assumed = software_assumed(swarm, costs.rows, workload, costs.links)
         self.deliveries: dict[float, Floats] = {}
 
     def draw(self, placements: Sequence[Placement]) -> list[Quantiles]:
@@ -86,17 +88,31 @@ class _Many:
         at_ns = None if by_hand(self.swarm) else self.swarm.at_ns
         messages = draw_trips(self.costs.links, batch.trips, self.rng, draws, at_ns, work.slow_start).ms
         counts = np.diff([*batch.trip_starts, len(batch.trips)])
-        total = _summed(messages, batch.trip_starts, counts)
+        paths = _summed(messages, batch.trip_starts, counts)
         nodes, starts = np.array(batch.nodes), np.array(batch.stage_starts)
         layer = self.costs.layer
         half = self.rng.standard_normal(((draws + 1) // 2, len(nodes)))
         normal = np.concatenate([half, -half])[:draws] if draws > 1 else np.zeros((1, len(nodes)))
+        asked = bool(self.assumed.any()) or not all(layer.measured)
+        sample = layer.assumed.sample(self.rng, draws) if asked else layer.assumed.usual
         factor = np.exp(np.hypot(layer.spread[nodes], layer.doubt[nodes]) * normal)
+        factor *= layer.factor(sample, list(range(len(self.costs.rows))))[:, nodes]
         each = np.array(batch.layers) * layer.ms[nodes] * work.compute_scale
-        total += np.add.reduceat(factor * each, starts, axis=1) + self._head(factor, nodes, starts)
+        head = self._head(factor, nodes, starts)
+        total = np.add.reduceat(factor * each, starts, axis=1) + head
+        median = np.add.reduceat(each, starts) + self._head(np.ones((1, len(nodes))), nodes, starts)[0]
         proofs = work.proof_ms * step_width(work) * self.model.layers
-        software = np.add.reduceat(self.visit_ms[nodes], starts) + work.hop_overhead_ms * counts
-        total += software + work.client_ms + proofs
+        fixed = np.add.reduceat(self.visit_ms[nodes], starts) + work.client_ms + proofs
+        total, median = total + fixed, median + fixed
+        if batch.trips and asked:
+            total = total + _summed(self._software(sample, batch.trips), batch.trip_starts, counts)
+            usual = self._software(layer.assumed.usual, batch.trips)
+            median = median + _summed(usual, batch.trip_starts, counts)[0]
+        elif batch.trips:
+            total = total + work.hop_overhead_ms * counts
+        if asked and not layer.assumed.priors.neutral:
+            total *= [to_median(column, float(middle)) for column, middle in zip(total.T, median, strict=True)]
+        total = total + paths
         if at_ns is not None and batch.trips:
             total += self._restarts_ms(batch.trips, counts, total.mean(axis=0))
         total += drafting_ms(work)
@@ -109,6 +125,11 @@ class _Many:
         for k, mean, *rest in zip(batch.index, total.mean(axis=0), p5, p50, p95, strict=True):
             found[k] = Quantiles(float(mean), *(float(value) for value in rest))
         return found
+
+    def _software(self, sample: Sample, trips: Sequence[Trip]) -> Floats:
+        """(draws, messages)"""
+        src, dst = np.array([trip.src for trip in trips]), np.array([trip.dst for trip in trips])
+        return np.where(self.assumed[src, dst], sample.visit_ms[:, dst], self.workload.hop_overhead_ms)
 
     def _restarts_ms(self, trips: Sequence[Trip], counts: Ints, step_ms: Floats) -> Floats:
         """Of each candidate, whose connections rest for its own step."""

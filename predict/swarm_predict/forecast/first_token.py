@@ -35,7 +35,10 @@ def first_token_draws(run: Run) -> tuple[Floats | None, list[str]]:
     work = run.workload
     chunk = min(work.prefill_chunk or work.prompt, work.prompt)
     chunks = math.ceil(work.prompt / chunk)
-    prompt = layer_columns(run.swarm, run.costs.rows, run.model, work.weights, "prefill", 1, work.prompt)
+    prompt = layer_columns(
+        run.swarm, run.costs.rows, run.model, work.weights, "prefill", 1, work.prompt,
+        engine=work.engine, priors=work.priors,
+    )  # fmt: skip
     step = run.costs.layer
     if work.batch != 1 or work.draft_tokens:
         step = step_columns(run.swarm, run.costs.rows, run.model, work, 1)

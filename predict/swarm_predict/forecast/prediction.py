@@ -1,11 +1,12 @@
 """Swarm + model + placement + workload → Prediction: time per token as a distribution, where it goes, what limits it.
 
 Every trip and every stage is drawn (`draws`), summed, and ranked; breakdown and mean are means of the same draws, so
-they add up. With neither spread nor doubt the median is `tables.price`.
+they add up. With neither spread nor doubt the median is `tables.price`; what is not measured is drawn from `priors`,
+the same for everything that one draw prices.
 
-`limited_by` is the largest share of the mean that better machines or paths could take away: the idle paths (rtt), what
-they pay above that (jitter: delay variation and loss), serialisation (upload), layers and head (compute), software
-(overhead); "memory" where the placement does not fit.
+`limited_by` names the largest part of the mean: layers and head (compute), software (overhead), or the network, and of
+that the idle paths (rtt), what they pay above that (jitter: delay variation and loss) or serialisation (upload);
+"memory" where the placement does not fit.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 
 from swarm_predict.cost import assumptions as words
 from swarm_predict.cost.access_links import access_share
-from swarm_predict.cost.build import Costs, build_costs, check, visits_ms
+from swarm_predict.cost.build import Costs, build_costs, check, software_assumed, software_ms, visits_ms
 from swarm_predict.cost.engines import EngineFacts, engine_facts
 from swarm_predict.cost.layer_times import LayerColumns, by_hand
 from swarm_predict.cost.offload import Spill, spill
@@ -29,6 +30,7 @@ from swarm_predict.forecast.redundancy import slowest, total_share
 from swarm_predict.forecast.speculative import drafting_ms, step_width, step_yield
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.placement import check_placement
+from swarm_predict.priors.nodes import Sample
 from swarm_predict.types import (
     Breakdown,
     Cause,
@@ -39,6 +41,7 @@ from swarm_predict.types import (
     StageCost,
     Workload,
 )
+from swarm_predict.unmeasured import measured_share, recentred
 from swarm_protocol.snapshot.swarm import Floats, Swarm
 from swarm_protocol.units import BITS_PER_BYTE, BYTES_PER_GIB
 
@@ -111,11 +114,12 @@ class Times:
     stages: list[Floats]  # compute of each
     head: Floats
     network: Drawn
+    software: Floats  # what neither machines nor paths take: visits, hops, the client itself, proofs
 
     def later_by(self, extra_ms: Floats) -> Times:
         """With every message so much later, which is waiting for acknowledgements: round trips."""
         network = replace(self.network, ms=self.network.ms + extra_ms, rtt_ms=self.network.rtt_ms + extra_ms)
-        return Times(self.total + extra_ms.sum(), self.stages, self.head, network)
+        return Times(self.total + extra_ms.sum(), self.stages, self.head, network, self.software)
 
 
 class Run:
@@ -131,7 +135,9 @@ class Run:
         self.trips = self.trips_for(step_width(workload), 1)
         self.layers = np.array([stage.layers for stage in placement])
         self.overhead_ms = visits_ms(swarm, costs.rows)[: len(placement)]
+        self.assumed = software_assumed(swarm, costs.rows, workload, costs.links)
         self.room_bytes = costs.vram_bytes[: len(placement)]
+        self.runtime_bytes = costs.needs.runtime(self.room_bytes)
         self.spills = self._spills()
         self.share = access_share(costs.links) if self.engine.pattern == "star" else None  # chains pass each link once
 
@@ -158,7 +164,7 @@ class Run:
             return [Spill(0, 0.0, self.costs.needs.stage_bytes(s.first, s.last)) for s in self.placement]
         return [
             spill(self.costs.needs, stage, float(has))
-            for stage, has in zip(self.placement, self.room_bytes, strict=True)
+            for stage, has in zip(self.placement, self.room_bytes - self.runtime_bytes, strict=True)
         ]
 
     def prediction(self) -> Prediction:
@@ -173,7 +179,7 @@ class Run:
         compute = sum(float(stage.mean()) for stage in step.stages) * share
         head = float(step.head.mean()) * share
         network = float(step.network.ms.sum(axis=1).mean()) * share
-        overhead = self._software_ms(self.trips, step_width(work)) * share + drafting_ms(work) * share
+        overhead = (float(step.software.mean()) + drafting_ms(work)) * share
         memory = [self._memory(k) for k in range(len(self.placement))]
         too_big = [
             needs_line(stage.node, f"{stage.first}-{stage.last}", need, float(has), work.weights)
@@ -197,6 +203,7 @@ class Run:
             limited_by="memory" if too_big else largest_cause(step.network, (compute + head) / share, overhead / share),
             notes=tuple(dict.fromkeys([*too_big, *remarks(self, memory, tpot.mean), *ttft_notes])),
             hops=len(self.trips),
+            measured=measured_share(self, step),
         )
 
     def restarts_ms(self, step_ms: float) -> Floats:
@@ -231,7 +238,8 @@ class Run:
     def _memory(self, k: int) -> float:
         """Of the node itself; what does not even hold its buffers needs the whole stage."""
         stage, kept = self.placement[k], self.spills[k]
-        return self.costs.needs.stage_bytes(stage.first, stage.last) if kept is None else kept.resident_bytes
+        held = self.costs.needs.stage_bytes(stage.first, stage.last) if kept is None else kept.resident_bytes
+        return held + float(self.runtime_bytes[k])
 
     # -- time
 
@@ -241,7 +249,15 @@ class Run:
         network = draw_trips(
             self.costs.links, list(trips) * copies, self.rng, draws, self.at_ns, work.slow_start, self.share
         )
-        factors = [self._factors(layer, draws) for _ in range(copies)]
+        rows = list(range(len(self.costs.rows)))
+        software_asked = any(self.assumed[trip.src, trip.dst] for trip in trips)
+        asked = software_asked or not all(layer.measured)
+        sample = self.costs.layer.assumed.sample(self.rng, draws) if asked else self.costs.layer.assumed.usual
+        layers = sample if layer.assumed is self.costs.layer.assumed else layer.assumed.usual
+        if layers is not sample and not all(layer.measured):
+            layers = layer.assumed.sample(self.rng, draws)
+        kinds = layer.factor(layers, rows)
+        factors = [self._factors(layer, kinds, draws) for _ in range(copies)]
         each_ms = layer.ms[: len(self.placement)] * work.compute_scale
         reads = [
             kept.extra_ms(work.offload_gbps, float(ms)) if kept is not None and kept.layers else 0.0
@@ -254,17 +270,27 @@ class Run:
             )
             network, chosen = slowest(network, side_by_side, trips)
             stages = list(chosen)
-        head = self._head(layer, factors[0], draws)
-        total = network.ms.sum(axis=1) + head + self._software_ms(trips, tokens)
+        head = self._head(layer, kinds, factors[0], draws)
+        software = self._software_ms(trips, tokens, sample, draws)
+        if copies == 1 and asked and not layer.assumed.priors.neutral:
+            stages, head, software = recentred(self, layer, trips, stages, head, software, self.fixed_ms(tokens))
+        total = network.ms.sum(axis=1) + head + software
         for stage in stages:
             total = total + stage
-        return Times(total, stages, head, network)
+        return Times(total, stages, head, network, software)
 
-    def _software_ms(self, trips: Sequence[Trip], tokens: int) -> float:
-        """What neither machines nor paths take: visits, hops, the client itself, proofs."""
+    def fixed_ms(self, tokens: int) -> float:
+        """Of software: what was measured or asked for."""
         work = self.workload
-        proofs = work.proof_ms * tokens * float(self.layers.sum())
-        return float(self.overhead_ms.sum()) + work.hop_overhead_ms * len(trips) + work.client_ms + proofs
+        return float(self.overhead_ms.sum()) + work.client_ms + work.proof_ms * tokens * float(self.layers.sum())
+
+    def _software_ms(self, trips: Sequence[Trip], tokens: int, sample: Sample, draws: int) -> Floats:
+        """Draws of what neither machines nor paths take."""
+        software = np.full(draws, self.fixed_ms(tokens))
+        for trip in trips:
+            if self.assumed[trip.src, trip.dst]:
+                software += sample.visit_ms[:, trip.dst]
+        return software + self.workload.hop_overhead_ms * len(trips)
 
     def _with_model_error(self, total: Floats) -> Floats:
         """Widened by what a calibration could not explain; mean and median stay."""
@@ -273,23 +299,24 @@ class Run:
         off = np.maximum(mirrored_normal(self.rng, len(total)) * self.workload.model_error, -0.9)
         return np.asarray(total + total.mean() * (off - off.mean()))
 
-    def _factors(self, layer: LayerColumns, draws: int) -> list[Floats]:
+    def _factors(self, layer: LayerColumns, kinds: Floats, draws: int) -> list[Floats]:
         """For each stage: how much slower or faster than its median a step is, (draws,)."""
         out = []
         for k in range(len(self.placement)):
             normal = mirrored_normal(self.rng, draws)  # step and figure vary independently
-            out.append(np.exp(math.hypot(layer.spread[k], layer.doubt[k]) * normal))
+            out.append(np.exp(math.hypot(layer.spread[k], layer.doubt[k]) * normal) * kinds[:, k])
         return out
 
-    def _head(self, layer: LayerColumns, factors: list[Floats], draws: int) -> Floats:
+    def _head(self, layer: LayerColumns, kinds: Floats, factors: list[Floats], draws: int) -> Floats:
         scale = self.workload.compute_scale
         if self.engine.head == "last":
             last = len(self.placement) - 1
             return np.asarray(factors[last] * (float(layer.head_ms[last]) * scale))
         if self.costs.tables.client is None:
             return np.asarray(factors[0] * (float(layer.head_ms[0]) * scale))
-        ms = float(layer.head_ms[self.costs.tables.client]) * scale
-        return np.full(draws, ms if np.isfinite(ms) else 0.0)
+        client = self.costs.tables.client
+        ms = float(layer.head_ms[client]) * scale
+        return np.asarray(kinds[:, client] * ms) if np.isfinite(ms) else np.zeros(draws)
 
     def _throughput(self, mean_ms: float, step: Times) -> float:
         """Tokens a second over all streams: as many as the latency lets through, or the busiest machine or uplink."""
@@ -330,9 +357,10 @@ class Run:
 
     def _stage_costs(self, step: Times, memory: list[float], share: float) -> list[StageCost]:
         reach = np.zeros(len(self.placement))
+        software = software_ms(self.swarm, self.costs.rows, self.workload, self.costs.layer, self.costs.links)
         for trip, ms in zip(self.trips, step.network.ms.mean(axis=0) if self.trips else (), strict=True):
             if trip.stage is not None:
-                reach[trip.stage] += float(ms) + self.workload.hop_overhead_ms
+                reach[trip.stage] += float(ms) + float(software[trip.src, trip.dst])
         return [
             StageCost(
                 node=stage.node,
@@ -347,11 +375,12 @@ class Run:
 
 
 def largest_cause(network: Drawn, compute: float, overhead: float) -> Cause:
-    shares: dict[Cause, float] = {
-        "compute": compute,
+    """Within the largest part of a token (machines, paths, software): of the paths, what most of their time is."""
+    paths: dict[Cause, float] = {
         "rtt": float(network.rtt_ms.sum()),
         "jitter": float(network.jitter_ms.sum()),
         "upload": float(network.upload_ms.sum()),
-        "overhead": overhead,
     }
-    return max(shares, key=lambda cause: shares[cause])
+    if sum(paths.values()) >= max(compute, overhead):
+        return max(paths, key=lambda cause: paths[cause])
+    return "compute" if compute >= overhead else "overhead"

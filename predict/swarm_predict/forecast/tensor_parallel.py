@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from swarm_predict.cost import assumptions as words
-from swarm_predict.cost.build import client_row, visits_ms
+from swarm_predict.cost.build import client_row, software_assumed, visits_ms
 from swarm_predict.cost.engines import TOKEN_BYTES, engine_facts
 from swarm_predict.cost.layer_times import LayerColumns, by_hand, layer_columns
 from swarm_predict.cost.memory import needs
@@ -28,6 +28,7 @@ from swarm_predict.forecast.redundancy import total_share
 from swarm_predict.forecast.speculative import drafting_ms, step_width, step_yield
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.placement import shares_all
+from swarm_predict.priors.nodes import to_median
 from swarm_predict.types import (
     Breakdown,
     NotMeasured,
@@ -68,6 +69,7 @@ class _Pass:
     rtt_ms: float
     upload_ms: float
     rounds: int  # messages that wait for each other
+    software: Floats  # of the all-reduces, beyond their bytes and paths
 
     @property
     def network(self) -> Floats:
@@ -111,12 +113,15 @@ class _Shared:
 
     def prediction(self) -> Prediction:
         work = self.workload
-        layer = layer_columns(self.swarm, self.rows, self.model, work.weights, "decode", self.width, work.context)
+        layer = layer_columns(
+            self.swarm, self.rows, self.model, work.weights, "decode", self.width, work.context,
+            engine=work.engine, priors=work.priors,
+        )  # fmt: skip
         slow = [name for name, ms in zip(self.names, layer.ms, strict=True) if not np.isfinite(ms)]
         if slow:
             raise NotMeasured(f"how fast {words.some(slow)} runs {self.model.name} is not known; {words.MEASURE}")
         step = self._pass(layer, self.width, work.draws)
-        software = self._software_ms(step.rounds, self.width) + drafting_ms(work)
+        software = self._software_ms(step.rounds, self.width) + step.software + drafting_ms(work)
         share = 1 / step_yield(work)
         compute = np.asarray(sum(step.compute))
         tpot = quantiles((step.network + compute + step.head + software) * share)
@@ -140,12 +145,27 @@ class _Shared:
             tokens_per_s=rates(tpot),
             throughput_tokens_per_s=self._throughput(tpot.mean, step),
             ttft_ms=ttft,
-            breakdown_ms=Breakdown(parts[0], parts[1], software * share, parts[2]),
+            breakdown_ms=Breakdown(parts[0], parts[1], float(software.mean()) * share, parts[2]),
             stages=self._stage_costs(step, layer, memory, share),
-            limited_by="memory" if too_big else largest_cause(self._causes(step), parts[0] + parts[2], software),
+            limited_by="memory"
+            if too_big
+            else largest_cause(self._causes(step), parts[0] + parts[2], float(software.mean())),
             notes=(*too_big, *self._notes(), *ttft_notes),
             hops=step.rounds,
+            measured=self._measured(layer, step, float(tpot.mean) / share),
         )
+
+    def _measured(self, layer: LayerColumns, step: _Pass, whole_ms: float) -> float:
+        """Of the mean time of a step, the share that rests on measurements of these machines and paths."""
+        rests = sum(
+            float(part.mean())
+            for group, part in zip(self.groups, step.compute, strict=True)
+            if all(layer.measured[k] for k in group.members)
+        )
+        rests += float(step.head.mean()) if all(layer.measured[k] for k in self.groups[-1].members) else 0.0
+        rests += float(step.network.mean()) if self.at_ns is not None else 0.0
+        rests += sum(float(self.visit_ms[list(group.members)].max()) for group in self.groups)
+        return min(1.0, rests / whole_ms) if whole_ms > 0 else 1.0
 
     # -- time
 
@@ -154,6 +174,11 @@ class _Shared:
         size = self.model.hop_bytes(tokens, work.activations)
         normal = self.rng.standard_normal((2, len(self.rows), draws))
         factor = np.exp(layer.spread[:, None] * normal[0] + layer.doubt[:, None] * normal[1])
+        sample = layer.assumed.sample(self.rng, draws)
+        factor = factor * layer.factor(sample, list(range(len(self.rows)))).T
+        asked = software_assumed(self.swarm, self.rows, work, self.paths)
+        meeting = np.where(asked.any(axis=0), sample.reduce_ms, 0.0)
+        software, median = np.zeros(draws), 0.0
         met, compute, rounds = [], [], 0
         rtt = upload = 0.0
         for group in self.groups:
@@ -163,8 +188,15 @@ class _Shared:
             drawn, causes, count = self._all_reduces(group, size, draws)
             met.append(drawn)
             rtt, upload, rounds = rtt + causes[0], upload + causes[1], rounds + count
+            software = software + count * meeting[:, at].max(axis=1)
+            median += float((group.share * layer.ms[at]).max()) * group.layers * work.compute_scale
+            median += count * float(np.where(asked.any(axis=0), layer.assumed.reduce_ms, 0.0)[at].max())
         last = list(self.groups[-1].members)
         head = ((self.groups[-1].share * layer.head_ms[last] * work.compute_scale)[:, None] * factor[last]).max(axis=0)
+        median += float((self.groups[-1].share * layer.head_ms[last]).max()) * work.compute_scale
+        if not layer.assumed.priors.neutral:
+            scale = to_median(sum(compute, head + software), median)
+            compute, head, software = [part * scale for part in compute], head * scale, software * scale
         between = np.zeros(draws)
         for before, after in itertools.pairwise(self.groups):
             trips = [Trip(before.members[0], k, size * len(after.members), None) for k in after.members]
@@ -176,7 +208,7 @@ class _Shared:
             back, causes = self._slowest(home, draws)
             between = between + back
             rtt, upload, rounds = rtt + causes[0], upload + causes[1], rounds + 1
-        return _Pass(compute, met, between, head, rtt, upload, rounds)
+        return _Pass(compute, met, between, head, rtt, upload, rounds, software)
 
     def _all_reduces(self, group: Group, size: float, draws: int) -> tuple[Floats, tuple[float, float], int]:
         """(draws of all of a group's all-reduces in a row, their idle paths and serialisation, how many rounds).
@@ -229,7 +261,10 @@ class _Shared:
         work = self.workload
         chunk = min(work.prefill_chunk or work.prompt, work.prompt)
         chunks = math.ceil(work.prompt / chunk)
-        prompt = layer_columns(self.swarm, self.rows, self.model, work.weights, "prefill", 1, work.prompt)
+        prompt = layer_columns(
+            self.swarm, self.rows, self.model, work.weights, "prefill", 1, work.prompt,
+            engine=work.engine, priors=work.priors,
+        )  # fmt: skip
         slow = [name for name, ms in zip(self.names, prompt.ms, strict=True) if not np.isfinite(ms)]
         if slow:
             return NOT_KNOWN, [f"first token not known: no prefill time and no tflops of {words.some(slow)}"]
@@ -237,13 +272,11 @@ class _Shared:
             self.model.weights_touched(work.weights, 1)
             / self.model.bytes_touched(work.weights, self.width, work.context)
         )
-        layer = LayerColumns(
-            np.maximum(prompt.ms / chunks, np.where(np.isfinite(reading), reading, 0.0)),
-            prompt.spread, prompt.doubt, prompt.how, step.head_ms, prompt.beats_roofline,
-        )  # fmt: skip
+        floor = np.where(np.isfinite(reading), reading, 0.0)
+        layer = replace(prompt, ms=np.maximum(prompt.ms / chunks, floor), head_ms=step.head_ms)
         one = self._pass(layer, chunk, max(1, work.draws // FIRST_TOKEN_SHARE))
         groups = np.array([c + m for c, m in zip(one.compute, one.met, strict=True)])
-        total = groups.sum(axis=0) + one.between + one.head + self._software_ms(one.rounds, chunk)
+        total = groups.sum(axis=0) + one.between + one.head + one.software + self._software_ms(one.rounds, chunk)
         return quantiles(total + (chunks - 1) * groups.max(axis=0)), []
 
     # -- memory, and what is said
@@ -262,7 +295,7 @@ class _Shared:
                 ends += embedding
             whole = model.stage_bytes(group.first, group.last, work.weights) + need.kv_bytes * group.layers + ends
             found[list(group.members)] = group.share * whole + need.scratch_bytes
-        return found
+        return found + need.runtime(self.swarm.nodes["vram_bytes"][self.rows])
 
     def _notes(self) -> list[str]:
         work = self.workload

@@ -27,6 +27,10 @@ class WeightFormat:
     embedding_bits: float
     source: str
     expert_bits: float | None = None  # routed experts, where they differ from the rest
+    # k-quants come in blocks of 256: a matrix whose rows are no multiple of that falls back to a format with blocks of
+    # 32. Bits of ffn_down and of the other matrices: as usual, and fallen back.
+    down_bits: tuple[float, float] | None = None
+    other_bits: tuple[float, float] | None = None
 
 
 def _plain(bits: float, source: str) -> WeightFormat:
@@ -34,6 +38,16 @@ def _plain(bits: float, source: str) -> WeightFormat:
 
 
 _GGML = "ggml-common.h block sizes"
+_FALLBACK = "; rows: llama.cpp src/llama-quant.cpp (q2_k, q3_k, iq4_xs → iq4_nl, q4_k → q5_0, q5_k → q5_1, q6_k → q8_0)"
+K_BLOCK: Final = 256
+
+
+def _k_quant(
+    bits: float, embedding: float, source: str, *, down: tuple[float, float], other: tuple[float, float]
+) -> WeightFormat:
+    return WeightFormat(bits, 210 * 8 / 256, embedding, source + _FALLBACK, down_bits=down, other_bits=other)
+
+
 WEIGHT_FORMATS: Final[dict[str, WeightFormat]] = {
     "fp32": _plain(32, "IEEE 754"),
     "fp16": _plain(16, "IEEE 754"),
@@ -46,20 +60,22 @@ WEIGHT_FORMATS: Final[dict[str, WeightFormat]] = {
     "int4_g128": WeightFormat(4 + 20 / 128, 16, 16, "AWQ/GPTQ, group 128: fp16 scale and 4-bit zero point"),
     "mxfp4": WeightFormat(16, 16, 16, "OCP MX 1.0: 8-bit scale for each 32; gpt-oss: routed experts only", 4.25),
     "q8_0": _plain(34 * 8 / 32, _GGML),
-    "q6_k": _plain(210 * 8 / 256, _GGML),
+    "q6_k": _k_quant(6.5625, 6.5625, _GGML, down=(6.5625, 8.5), other=(6.5625, 8.5)),
     "q5_1": WeightFormat(24 * 8 / 32, 210 * 8 / 256, 24 * 8 / 32, _GGML),
     "q5_0": WeightFormat(22 * 8 / 32, 210 * 8 / 256, 22 * 8 / 32, _GGML),
     "q4_1": WeightFormat(20 * 8 / 32, 210 * 8 / 256, 20 * 8 / 32, _GGML),
     "q4_0": WeightFormat(18 * 8 / 32, 210 * 8 / 256, 18 * 8 / 32, _GGML),
     # attn_v and ffn_down of half the layers are q6_k: with the shapes of Llama-3.1-8B this comes to the 4.8944 and
     # 5.7036 bits a weight of the whole model that llama.cpp's tools/quantize/README.md prints
-    "q5_k_m": WeightFormat(5.653, 210 * 8 / 256, 176 * 8 / 256, "llama.cpp tools/quantize/README.md"),
-    "q5_k_s": WeightFormat(176 * 8 / 256, 210 * 8 / 256, 176 * 8 / 256, _GGML),
-    "q4_k_m": WeightFormat(4.797, 210 * 8 / 256, 144 * 8 / 256, "llama.cpp tools/quantize/README.md"),
-    "q4_k_s": WeightFormat(144 * 8 / 256, 210 * 8 / 256, 144 * 8 / 256, _GGML),
-    "iq4_xs": WeightFormat(136 * 8 / 256, 210 * 8 / 256, 136 * 8 / 256, _GGML),
-    "q3_k_s": WeightFormat(110 * 8 / 256, 210 * 8 / 256, 110 * 8 / 256, _GGML),
-    "q2_k_s": WeightFormat(84 * 8 / 256, 210 * 8 / 256, 84 * 8 / 256, _GGML),
+    "q5_k_m": _k_quant(5.653, 5.5, "llama.cpp tools/quantize/README.md", down=(6.03125, 7.25), other=(5.5, 6.0)),
+    "q5_k_s": _k_quant(5.5, 5.5, _GGML, down=(5.5, 6.0), other=(5.5, 6.0)),
+    "q4_k_m": _k_quant(4.797, 4.5, "llama.cpp tools/quantize/README.md", down=(5.53125, 7.0), other=(4.5, 5.5)),
+    "q4_k_s": _k_quant(4.5, 4.5, _GGML, down=(4.5, 5.5), other=(4.5, 5.5)),
+    "iq4_xs": _k_quant(4.25, 4.25, _GGML, down=(4.25, 4.5), other=(4.25, 4.5)),
+    "q3_k_s": _k_quant(3.4375, 3.4375, _GGML, down=(3.4375, 4.5), other=(3.4375, 4.5)),
+    "q2_k_s": _k_quant(2.625, 2.625, _GGML, down=(2.625, 4.5), other=(2.625, 4.5)),
+    # what GGUF calls MXFP4: as gpt-oss is published there, all but the routed experts in q8_0
+    "mxfp4_moe": WeightFormat(34 * 8 / 32, 34 * 8 / 32, 34 * 8 / 32, "llama.cpp ftype MXFP4_MOE", 4.25),
 }
 
 
@@ -133,11 +149,18 @@ class ModelShape:
 
     def head_bytes(self, weights: str) -> float:
         """The LM head, which every step reads whole."""
-        return self.vocab * self.hidden * weight_format(weights).head_bits / BITS_PER_BYTE
+        return self.vocab * self.hidden * self._end_bits(weights, weight_format(weights).head_bits) / BITS_PER_BYTE
 
     def embedding_bytes(self, weights: str) -> float:
         """The embedding, of which a step reads a row; tied models still need it where the head is not."""
-        return self.vocab * self.hidden * weight_format(weights).embedding_bits / BITS_PER_BYTE
+        return self.vocab * self.hidden * self._end_bits(weights, weight_format(weights).embedding_bits) / BITS_PER_BYTE
+
+    def _end_bits(self, weights: str, bits: float) -> float:
+        """Of embedding and head, whose rows are as long as the hidden state."""
+        kind = weight_format(weights)
+        if kind.other_bits is None or self.hidden % K_BLOCK == 0:
+            return bits
+        return 8.5 if bits > 6 else kind.other_bits[1]
 
     def kv_bytes_per_token(self, layers: int = 1) -> float:
         """K and V (or MLA's latent) of one token in `layers` layers."""
@@ -204,7 +227,29 @@ def shape_bytes(shape: LayerShape, weights: str) -> float:
     routed = shape.experts * shape.expert_params
     bits = kind.layer_bits * (shape.params - routed)
     bits += routed * (kind.layer_bits if kind.expert_bits is None else kind.expert_bits)
+    mlps = shape.experts + shape.shared_experts if shape.experts else 1
+    bits += _fallback_bits(shape, kind) + mlps * _mlp_fallback_bits(shape, kind)
     return bits / BITS_PER_BYTE
+
+
+def _fallback_bits(shape: LayerShape, kind: WeightFormat) -> float:
+    """What attention takes more where rows as long as the hidden state are no multiple of a block."""
+    if kind.other_bits is None or shape.hidden % K_BLOCK == 0:
+        return 0.0
+    return (kind.other_bits[1] - kind.other_bits[0]) * shape.attention_params
+
+
+def _mlp_fallback_bits(shape: LayerShape, kind: WeightFormat) -> float:
+    """The same of one MLP, whose last matrix has rows of its own width."""
+    if kind.other_bits is None or kind.down_bits is None:
+        return 0.0
+    down = shape.hidden * shape.intermediate
+    bits = 0.0
+    if shape.hidden % K_BLOCK:
+        bits += (kind.other_bits[1] - kind.other_bits[0]) * (shape.expert_params - down)
+    if shape.intermediate % K_BLOCK:
+        bits += (kind.down_bits[1] - kind.down_bits[0]) * down
+    return bits
 
 
 def shape_touched(shape: LayerShape, weights: str, tokens: int) -> float:
@@ -214,4 +259,5 @@ def shape_touched(shape: LayerShape, weights: str, tokens: int) -> float:
     idle = shape.experts * (1 - shape.experts_active / shape.experts) ** tokens
     kind = weight_format(weights)
     bits = kind.layer_bits if kind.expert_bits is None else kind.expert_bits
-    return shape_bytes(shape, weights) - idle * shape.expert_params * bits / BITS_PER_BYTE
+    each = shape.expert_params * bits + _mlp_fallback_bits(shape, kind)
+    return shape_bytes(shape, weights) - idle * each / BITS_PER_BYTE

@@ -100,7 +100,7 @@ class Backoff:
         self._tries = 0
 
 
-class _Connect(connect):
+class DirectConnect(connect):
     def process_redirect(self, exc: Exception) -> Exception | str:
         """Never: whoever answers there must not send this probe elsewhere."""
         return exc
@@ -294,7 +294,7 @@ class CollectorClient:
         dialled = None
         try:
             dialled = await dial(self._url, times.open_s)
-            connection = await _Connect(
+            connection = await DirectConnect(
                 self._url,
                 create_connection=cast(Any, functools.partial(MeteredConnection, self._meter)),
                 sock=dialled.own if dialled is not None else None,

@@ -9,10 +9,10 @@ import asyncio
 from pathlib import Path
 from typing import Final
 
-from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
 from swarm_probe.collector_client.certificate_pinning import Certificates, OldCollector
+from swarm_probe.collector_client.client import DirectConnect
 from swarm_probe.collector_client.join_url import collector_of
 from swarm_protocol.messages.codec import DecodeError, encode
 from swarm_protocol.messages.probe_messages import AboutMe, AboutYou, Refused, decode_from_collector
@@ -36,7 +36,7 @@ def ask(url: str, folder: Path, key_file: Path, *, forget: bool) -> list[str]:
         who = collector_of(url)
         certificates = Certificates(who, folder, print, tls=url.startswith("wss:"))
         async with asyncio.timeout(WITHIN_S):
-            connection = connect(url, ssl=certificates.context(), compression=None, user_agent_header=None)
+            connection = DirectConnect(url, ssl=certificates.context(), compression=None, user_agent_header=None)
             async with connection as ws:
                 handshake = certificates.handshake(ws)
                 message = handshake.signed("forget" if forget else "show")

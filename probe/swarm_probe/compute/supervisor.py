@@ -41,6 +41,7 @@ from swarm_probe.compute.job import (
 from swarm_probe.machine.conditions import Conditions, ConditionWatch
 from swarm_probe.machine.host import torch_version
 from swarm_probe.owner_limits.compute_budget import Allowance, ComputeBudget
+from swarm_protocol.child_environment import without_secrets
 from swarm_protocol.messages.probe_messages import Challenge, ComputeTask
 from swarm_protocol.messages.samples import EventSample, ProbeSample
 from swarm_protocol.text import safe
@@ -250,7 +251,7 @@ class Compute:
             raise _Failed(f"how much memory is free cannot be read ({why}), so none is taken")
         ram = limits.ram_bytes if limits.ram_bytes is not None else int((free or 0) * FREE_SHARE)
         watched = self._child = Watched(self._budget, self._wall_ns, on_gpu=on_gpu)
-        environment = {k: v for k, v in os.environ.items() if k != "SWARMTOP_TOKEN"}
+        environment = without_secrets(os.environ)
         environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # so that card #1 is the #1 of NVML
         try:
             child = await asyncio.create_subprocess_exec(

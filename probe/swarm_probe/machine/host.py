@@ -26,6 +26,7 @@ from swarm_probe.machine.conditions import Conditions, conditions
 from swarm_probe.machine.gpu import GpuReading, Gpus
 from swarm_probe.machine.readings import Readings, Unreadable
 from swarm_probe.machine.system_gpus import AllGpus, all_gpus
+from swarm_protocol.child_environment import without_secrets
 from swarm_protocol.messages.probe_messages import GpuFacts, HostFacts
 from swarm_protocol.messages.samples import EventSample, HostSample
 from swarm_protocol.text import safe
@@ -216,7 +217,11 @@ def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     if sys.platform == "darwin":
         try:
             asked = subprocess.run(
-                ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
+                ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"],
+                capture_output=True,
+                text=True,
+                check=False,
+                env=without_secrets(os.environ),
             ).stdout.strip()
         except OSError:
             asked = ""

@@ -7,7 +7,7 @@ never gets past the gate; NaN and infinity are refused by `probe_messages.decode
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -24,9 +24,13 @@ Percent = Annotated[float, Meta(ge=0, le=100)]
 NodeId = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}([0-9a-f]{16})?$")]  # 128 bits; 64 in swarms of before
 Word = Annotated[str, Meta(min_length=1, max_length=64)]
 Line = Annotated[str, Meta(max_length=300)]
+PlacementText = Annotated[str, Meta(max_length=4500)]  # a hundred stages with names of 32, and what is said of them
 WallNs = Annotated[int, Meta(ge=0, le=2**62)]
 
 PathKind = Literal["direct", "punched", "relayed", "estimated", "none"]
+# said by the collector alone: a figure got worse; that is over; one got better; a change is the usual state now
+CHANGE_KINDS: Final = ("degraded", "recovered", "improved", "settled")
+
 NatKind = Literal["none", "endpoint-independent", "symmetric", "udp-blocked"]
 WhyNoPath = Literal["hard-nats", "udp-blocked", "no-answer"]
 # quic: over a punched UDP path, where TCP cannot pass; relay: by way of the collector, where nothing does
@@ -35,7 +39,8 @@ Stamping = Literal["kernel", "user"]  # who took the receive timestamps of a rou
 Phase = Literal["decode", "prefill"]
 EventKind = Literal[
     "joined", "left", "lost", "back", "clock", "udp_off", "torch_missing", "compute_failed", "throttled",
-    "spool_gap", "name_changed", "refused", "disk", "path", "note", "challenge",
+    "spool_gap", "name_changed", "refused", "disk", "path", "note", "challenge", "running",
+    "degraded", "recovered", "improved", "settled",
 ]  # fmt: skip
 
 
@@ -160,11 +165,12 @@ class HostSample(msgspec.Struct, frozen=True, kw_only=True, tag="host"):
 
 
 class EventSample(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
-    """Something a person should know. `detail` is one line of ours with checked values in it."""
+    """Something a person should know. `detail` is one line of ours with checked values in it, 300 characters long at
+    most unless it is a placement."""
 
     at_ns: WallNs
     kind: EventKind
-    detail: Line
+    detail: PlacementText
 
 
 class RunSample(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
@@ -175,7 +181,7 @@ class RunSample(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
     model: Line  # as the engine calls it
     label: Line = ""  # how its row is called; empty: as the endpoint
     baseline: bool = False  # a service to compare with, not this swarm
-    placement: Line = ""  # what ran there, where that was told: "a:0-39,b:40-79"
+    placement: PlacementText = ""  # what ran there, where that was told: "a:0-39,b:40-79"
     prompt_tokens: Count | None = None
     tokens: Count  # of the answer
     counted: bool  # by the engine; False: pieces of text were counted

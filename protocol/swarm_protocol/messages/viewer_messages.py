@@ -14,6 +14,7 @@ from swarm_protocol.layer_shape import LayerShape
 from swarm_protocol.messages.codec import decode, require_finite
 from swarm_protocol.messages.probe_messages import Vocab
 from swarm_protocol.messages.samples import Count, Line, NodeId, RunSample, WallNs, Word
+from swarm_protocol.snapshot.running import Running
 
 VIEW_PROTOCOL_VERSION: Final = 1
 VIEW_PATH: Final = "/view"
@@ -69,7 +70,14 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True, tag="run_report"):
     run: RunSample
 
 
-ViewerMessage = Subscribe | KeyframeRequest | Focus | HistoryRequest | ExportRequest | RunReport
+class RunningReport(msgspec.Struct, frozen=True, kw_only=True, tag="running_report"):
+    """What the swarm runs from now on; answered by RunKept once everybody is told."""
+
+    request_id: Count
+    running: Running  # its time is the collector's to say
+
+
+ViewerMessage = Subscribe | KeyframeRequest | Focus | HistoryRequest | ExportRequest | RunReport | RunningReport
 
 
 class Keyframe(msgspec.Struct, frozen=True, kw_only=True, tag="keyframe"):

@@ -7,7 +7,10 @@ Nothing is smoothed. A link shows its newest window, and `sent` says of how many
 do not combine, so the windows before it are for the history. A figure is replaced only by a later one, so batches
 that come late or twice change nothing; but one dated after its node was last heard (a clock that ran ahead) yields to
 any. A window that ran beside one of our own transfers shows that transfer's queue, not the path: it replaces an idle
-window only where that is old.
+window only where that is old, or where no queue explains the difference (`_beyond_queue`).
+
+A hop's figures keep the round trip that the path had meanwhile (`hop_rtt_ms`), so that whoever mixes it with a later
+round trip can tell by how much the path has changed since.
 
 A transfer is limited by the sender, by the receiver and by what lies between. So a node's uplink is the best of the
 latest transfers to each of its peers, and its downlink the best of the latest from each.
@@ -48,6 +51,7 @@ from swarm_protocol.snapshot.node_figures import (
     sheet_of,
     shown_device,
 )
+from swarm_protocol.snapshot.running import KIND, Running, from_detail, newer, tidy
 from swarm_protocol.snapshot.swarm import (
     NODE_COLUMNS,
     Floats,
@@ -69,6 +73,9 @@ NUMBERS_OLD_NS: Final = 150 * NS_PER_S  # an idle swarm still sends host figures
 CLOCK_SLACK_NS: Final = 5 * NS_PER_S  # clocks kept by NTP differ by far less
 LOADED_HOLD_NS: Final = 60 * NS_PER_S  # so long an idle window is a better answer than one beside our own transfer
 RECENT_RATE_NS: Final = 15 * 60 * NS_PER_S  # the collector leases each node's transfers more often than this
+STEP_SHARE: Final = 0.1  # of a round trip: a difference that is none of its own noise
+PLATEAU: Final = 0.25  # of a step: what a window that is all of one level spreads over
+HOP_SLACK: Final = 1.05
 MAX_RUNS: Final = 100  # of watched engines: what a chart of them shows
 MAX_LAYERS: Final = 512  # kept of one node: bounds what a member that invents models can make others hold
 _FIRST_CAPACITY: Final = 8
@@ -116,6 +123,7 @@ class SwarmBuilder:
         self._readings: dict[int, list[HostSample]] = {}  # the newest of each node that is not in its columns yet
         self._links = LinkTable()
         self._runs: tuple[RunSample, ...] = ()
+        self._running: Running | None = None
 
     def __contains__(self, node_id: object) -> bool:
         return node_id in self._index
@@ -192,10 +200,20 @@ class SwarmBuilder:
     def event(self, at_ns: int, node_id: str | None, kind: str, detail: str) -> None:
         """`node_id` None: of the swarm as a whole. The newest are kept, in the order of their times."""
         self._events.add(at_ns, node_id, kind, detail)
+        if kind == KIND and node_id is None and (told := from_detail(at_ns, detail)) is not None:
+            self.running(told)
+
+    def running(self, told: Running) -> None:
+        """What runs, as somebody told it; the newest word counts."""
+        self._running = newer(self._running, told)
 
     def run(self, run: RunSample) -> None:
         """What a watched engine took. The newest MAX_RUNS are kept, in the order of their times."""
         self._runs = tuple(sorted((*self._runs, run), key=lambda known: known.at_ns)[-MAX_RUNS:])
+        if not run.baseline and (placement := tidy(run.placement)) is not None:
+            same = self._running is not None and self._running.placement == placement
+            engine = self._running.engine if same and self._running is not None else ""
+            self.running(Running(placement, engine, source="watch", at_ns=run.at_ns))
 
     def sample(self, node_id: str, sample: Sample) -> bool:
         """Takes one sample of node `node_id` (KeyError: unknown). False: it told nothing new, or of an unknown peer."""
@@ -222,8 +240,13 @@ class SwarmBuilder:
         return True
 
     def _link(self, src: int, dst: int, sample: LinkSample) -> bool:
-        if not self._later(src, self._links.at_ns("path", src, dst), sample.at_ns, loaded=sample.loaded):
+        known_ns = self._links.at_ns("path", src, dst)
+        if not self._later(src, known_ns, sample.at_ns, loaded=sample.loaded) and not (
+            sample.loaded and sample.at_ns > known_ns and self._beyond_queue(src, dst, sample)
+        ):
             return False
+        if known_ns < self._links.at_ns("hop", src, dst) <= sample.at_ns:
+            self._date_hop(src, dst, sample)
         # over a detour via the collector nothing is sent; what went where there is no path is no loss of one
         nothing = sample.sent == 0 or (sample.path == "none" and sample.why is not None)
         estimated = sample.path in ("estimated", "relayed")
@@ -244,6 +267,30 @@ class SwarmBuilder:
         self._links.put("path", src, dst, sample.at_ns, cells)
         return True
 
+    def _beyond_queue(self, src: int, dst: int, sample: LinkSample) -> bool:
+        """A queue only adds delay, and delay of every length: a window that is lower than what is known, or all of one
+        other level, tells of the path whatever was sent beside it."""
+        known_ms = self._links.cells("path", src, dst).get("rtt_p50_ms", np.nan)
+        if sample.rtt_p50_ms is None or sample.rtt_min_ms is None or sample.rtt_p95_ms is None or np.isnan(known_ms):
+            return False
+        step_ms = sample.rtt_p50_ms - known_ms
+        if abs(step_ms) < STEP_SHARE * known_ms:
+            return False
+        return step_ms < 0 or sample.rtt_p95_ms - sample.rtt_min_ms <= PLATEAU * step_ms
+
+    def _date_hop(self, src: int, dst: int, sample: LinkSample) -> None:
+        """The hop was measured within this window: if the path has changed in it, which round trip was the hop's?"""
+        cells = self._links.cells("hop", src, dst)
+        before_ms, after_ms, least_ms = cells["hop_rtt_ms"], sample.rtt_p50_ms, sample.rtt_min_ms
+        if after_ms is None or least_ms is None:
+            return
+        if np.isnan(before_ms) or abs(least_ms - before_ms) > abs(least_ms - after_ms):
+            cells["hop_rtt_ms"] = after_ms  # the whole window was so
+        else:  # no hop is faster than the round trip it ends with
+            fits = [ms for ms in (before_ms, after_ms) if ms <= HOP_SLACK * cells["hop_min_ms"]]
+            cells["hop_rtt_ms"] = max(fits, default=before_ms)
+        self._links.put("hop", src, dst, int(cells["hop_at_ns"]), tuple(cells.values()))
+
     def _hop(self, src: int, dst: int, sample: HopSample) -> bool:
         """The live figure is a decode step's; prefill chunks are for the history."""
         if sample.phase != "decode":
@@ -252,7 +299,7 @@ class SwarmBuilder:
             return False
         cells = (
             sample.size_bytes, sample.min_ms, sample.p50_ms, sample.p95_ms, sample.p99_ms, sample.first_ms,
-            sample.at_ns, Transport[sample.transport.upper()],
+            sample.at_ns, self._links.cells("path", src, dst).get("rtt_p50_ms"), Transport[sample.transport.upper()],
         )  # fmt: skip
         self._links.put("hop", src, dst, sample.at_ns, cells)
         return True
@@ -396,6 +443,7 @@ class SwarmBuilder:
             source=source,
             events=self._events.shown(),
             runs=self._runs,
+            running=self._running,
         )
 
     def rtt_from(self, node_id: str) -> dict[str, float]:

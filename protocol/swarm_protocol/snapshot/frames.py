@@ -23,6 +23,7 @@ import numpy.typing as npt
 from msgspec import Meta
 
 from swarm_protocol.messages.samples import RunSample
+from swarm_protocol.snapshot.running import Running
 from swarm_protocol.snapshot.swarm import (
     LINK_COLUMNS,
     NODE_COLUMNS,
@@ -87,6 +88,7 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True):
     events_dropped: Annotated[int, Meta(ge=0)]  # from the front of what the swarm before had
     events: tuple[Event, ...]  # and these are added
     runs: tuple[RunSample, ...] | None = None  # all of them; None: as before
+    running: Running | None = None  # None: as before; once told, it is never unsaid
 
 
 class _Keyframe(_Body, frozen=True, kw_only=True, tag="k"):
@@ -121,6 +123,7 @@ def encode_keyframe(swarm: Swarm) -> bytes:
             events_dropped=0,
             events=swarm.events,
             runs=swarm.runs or None,
+            running=swarm.running,
         )
     )
 
@@ -145,6 +148,7 @@ def encode_diff(previous: Swarm, current: Swarm) -> bytes:
             events_dropped=dropped,
             events=added,
             runs=current.runs if current.runs is not previous.runs and current.runs != previous.runs else None,
+            running=current.running if current.running != previous.running else None,
         )
     )
 
@@ -206,7 +210,7 @@ def decode_keyframe(data: bytes) -> Swarm:
     body = _unpack(data, _keyframe_decoder)
     _require_distinct(body.facts)
     nodes, links = _blank_columns(len(body.facts))
-    return _built(body, body.facts, nodes, links, (), ())
+    return _built(body, body.facts, nodes, links, (), (), None)
 
 
 def apply_diff(swarm: Swarm, data: bytes) -> Swarm:
@@ -228,7 +232,7 @@ def apply_diff(swarm: Swarm, data: bytes) -> Swarm:
         _require_distinct(facts)
     if body.events_dropped > len(swarm.events):
         raise FrameError(f"{body.events_dropped} events to drop, {len(swarm.events)} here")
-    return _built(body, facts, swarm.nodes, swarm.links, swarm.events[body.events_dropped :], swarm.runs)
+    return _built(body, facts, swarm.nodes, swarm.links, swarm.events[body.events_dropped :], swarm.runs, swarm.running)
 
 
 def _built(
@@ -238,6 +242,7 @@ def _built(
     links: Mapping[str, Column],
     events: tuple[Event, ...],
     runs: tuple[RunSample, ...],
+    running: Running | None,
 ) -> Swarm:
     _require_room(body.links, links)
     return Swarm(
@@ -249,6 +254,7 @@ def _built(
         source=body.source,
         events=events + body.events,
         runs=runs if body.runs is None else body.runs,
+        running=running if body.running is None else body.running,
     )
 
 

@@ -60,6 +60,13 @@ class _PartRows:
     def known_ns(self, row: int) -> int:
         return self.at_ns[row] if row < len(self.at_ns) else 0
 
+    def cells(self, row: int) -> dict[str, float]:
+        """Of one row that has been set; the others are left waiting."""
+        cells = self._waiting.get(row)
+        if cells is None:
+            cells = self._values[row].tolist()
+        return {n: np.nan if cell is None else cell for n, cell in zip(self.names, cells, strict=True)}
+
     @property
     def values(self) -> npt.NDArray[Any]:
         if self._waiting:
@@ -102,6 +109,14 @@ class LinkTable:
 
     def __len__(self) -> int:
         return len(self._src)
+
+    def cells(self, part: Part, src: int, dst: int) -> dict[str, float]:
+        """What is known of one link, by column; empty: nothing is."""
+        of_source = self._of_source.get(src)
+        row = None if of_source is None else of_source.get(dst)
+        if row is None or not self._parts[part].known_ns(row):
+            return {}
+        return self._parts[part].cells(row)
 
     def at_ns(self, part: Part, src: int, dst: int) -> int:
         """Of what is known; 0: nothing is."""

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from swarm_protocol.layer_shape import Timed
 from swarm_protocol.messages.samples import RunSample
+from swarm_protocol.snapshot.running import Running
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -127,6 +128,7 @@ LINK_COLUMNS: Final[dict[str, type[np.generic]]] = {
     "hop_p99_ms": np.float64,
     "hop_first_ms": np.float64,
     "hop_at_ns": np.int64,
+    "hop_rtt_ms": np.float64,  # round trip of the path when the hop was measured; NaN: not known
     "hop_transport": np.uint8,
     "mbps": np.float64,  # of the last transfer over this link
     "mbps_kind": np.uint8,
@@ -194,6 +196,7 @@ class Swarm:
     events: tuple[Event, ...] = ()
     runs: tuple[RunSample, ...] = ()  # of watched engines, oldest first
     assumed: tuple[str, ...] = ()  # of a swarm made from names: what nobody measured, one line each
+    running: Running | None = None  # the placement that runs, as it was told; None: nobody told
     _index: dict[str, int] = field(default_factory=dict, repr=False)
 
     @classmethod

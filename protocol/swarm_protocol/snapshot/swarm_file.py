@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
+from swarm_protocol.snapshot.running import Running, tidy
 from swarm_protocol.snapshot.swarm import Kind, LayerTime, NodeFacts, Path, Swarm
 from swarm_protocol.text import is_name
 from swarm_protocol.units import BYTES_PER_GIB
@@ -53,7 +54,7 @@ class NodeEntry(msgspec.Struct, forbid_unknown_fields=True):
     down_mbps: Positive | None = None
     mem_gbps: Positive | None = None
     tflops: Positive | None = None
-    overhead_ms: NotNegative = 0.0
+    overhead_ms: NotNegative | None = None  # not given: what engines take is assumed
     device: str = ""
     region: str = ""
     layer: tuple[_Layer, ...] = ()
@@ -74,10 +75,17 @@ class _Client(msgspec.Struct, forbid_unknown_fields=True):
     node: str
 
 
+class _Running(msgspec.Struct, forbid_unknown_fields=True):
+    placement: str  # "a:0-39,b:40-79"
+    engine: str = ""
+    model: str = ""
+
+
 class _File(msgspec.Struct, forbid_unknown_fields=True):
     node: Annotated[tuple[NodeEntry, ...], Meta(min_length=1, max_length=20_000)]
     link: tuple[_Link, ...] = ()
     client: _Client | None = None
+    running: _Running | None = None
 
 
 def parse_swarm(text: str, source: str = "") -> Swarm:
@@ -93,8 +101,19 @@ def parse_swarm(text: str, source: str = "") -> Swarm:
     if file.client is not None:
         _require(swarm, file.client.node, "[client]")
         swarm.client = file.client.node
+    if file.running is not None:
+        swarm.running = _running(swarm, file.running)
     _assume(swarm, file.node)
     return swarm
+
+
+def _running(swarm: Swarm, told: _Running) -> Running:
+    placement = tidy(told.placement)
+    if placement is None:
+        raise SwarmFileError(f"[running] placement {told.placement[:60]!r} is not written like a:0-39,b:40-79")
+    for stage in placement.split(","):
+        _require(swarm, stage.partition(":")[0], "[running] placement")
+    return Running(placement, told.engine, told.model, "swarm file")
 
 
 def swarm_of(nodes: Sequence[NodeEntry], source: str = "", client: str | None = None) -> Swarm:
@@ -217,7 +236,7 @@ def _fill_nodes(swarm: Swarm, nodes: Sequence[NodeEntry]) -> None:
         columns["mem_kind"][i] = Kind.MEASURED if node.mem_gbps is not None else Kind.NONE
         columns["up_kind"][i] = Kind.MEASURED if node.up_mbps is not None else Kind.NONE
         columns["down_kind"][i] = Kind.MEASURED if node.down_mbps is not None else Kind.NONE
-        columns["overhead_ms"][i] = node.overhead_ms
+        columns["overhead_ms"][i] = np.nan if node.overhead_ms is None else node.overhead_ms
 
 
 def _fill_link(swarm: Swarm, link: _Link) -> None:

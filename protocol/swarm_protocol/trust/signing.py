@@ -16,10 +16,13 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
 from typing import Final, Literal
+
+from swarm_protocol.child_environment import without_secrets
 
 SEED_BYTES: Final = 32
 PUBLIC_BYTES: Final = 32
@@ -88,9 +91,21 @@ def verified(public: bytes, message: bytes, signature: bytes) -> bool:
 
 def sign_elsewhere(seed: bytes, message: bytes) -> tuple[bytes, bytes]:
     """(public key, signature), made by a child. Blocks for as long as that takes. Raises SigningError."""
-    command = [sys.executable, "-m", "swarm_protocol.trust.signing"]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "swarm_protocol.trust.signing",
+    ]  # -P: nothing in the working folder is imported
     try:
-        done = subprocess.run(command, input=seed + message, capture_output=True, timeout=_SIGN_WITHIN_S, check=False)
+        done = subprocess.run(
+            command,
+            input=seed + message,
+            capture_output=True,
+            timeout=_SIGN_WITHIN_S,
+            check=False,
+            env=without_secrets(os.environ),
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SigningError(f"no program could be started to sign with this machine's key ({error})") from error
     if done.returncode or len(done.stdout) != PUBLIC_BYTES + SIGNATURE_BYTES:

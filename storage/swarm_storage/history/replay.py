@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from swarm_protocol.messages.samples import EventSample, RunSample, Sample
+import msgspec
+
+from swarm_protocol.messages.samples import EventSample, HopSample, LinkSample, RunSample, Sample
 from swarm_protocol.snapshot.builder import MAX_RUNS, SwarmBuilder
 from swarm_protocol.snapshot.event_log import MAX_EVENTS
+from swarm_protocol.snapshot.running import KIND, RUNNING_SETTING, Running, from_detail
 from swarm_protocol.snapshot.swarm import State, Swarm
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.history.recording import NodeRow, Reader
@@ -23,6 +26,9 @@ WINDOW_S: Final = 3600.0  # how old a figure may be: an idle swarm measures each
 REPLAY_STALE_NS: Final = 90 * NS_PER_S
 REPLAY_LOST_NS: Final = 180 * NS_PER_S
 _SEEK_AT_MOST: Final = 50  # links sought one by one; more are found by reading their whole bucket
+_DATED_AT_MOST: Final = 4_000  # hops: two seeks each
+_NEAR_NS: Final = 70 * NS_PER_S  # no window of round trips is longer than a minute
+_FIT: Final = 0.1  # of a round trip
 _KEYS: Final = {
     "compute": "node, model, dtype, phase, batch, context",
     "roofline": "node, device, dtype",
@@ -65,7 +71,7 @@ def fill(builder: SwarmBuilder, reader: Reader, at_ns: int, window_ns: int) -> S
         if last_ns:
             builder.seen(node_id, last_ns)
             builder.state(node_id, away.get(node_id, State.OK), last_ns)
-    for node_id, sample in found:
+    for node_id, sample in _in_order(reader, found, at_ns):
         if node_id in builder:
             builder.sample(node_id, sample)
     for node_id, event in events:
@@ -75,7 +81,26 @@ def fill(builder: SwarmBuilder, reader: Reader, at_ns: int, window_ns: int) -> S
             builder.event(event.at_ns, node_id or None, event.kind, event.detail)
     for run in _runs(reader, at_ns):
         builder.run(run)
+    for told in _told_running(reader, at_ns):
+        builder.running(told)
     return builder
+
+
+def _told_running(reader: Reader, at_ns: int) -> Iterator[Running]:
+    """The newest word before that moment on what runs, of the events (which are pruned some day) and the settings."""
+    rows = reader.query(
+        "SELECT ts, detail FROM event_sample WHERE kind = ? AND ts <= ? ORDER BY ts DESC LIMIT 1", (KIND, at_ns)
+    )
+    for ts, detail in rows:
+        if (told := from_detail(ts, detail)) is not None:
+            yield told
+    if (kept := reader.settings().get(RUNNING_SETTING)) is not None:
+        try:
+            told = msgspec.json.decode(kept, type=Running)
+        except msgspec.DecodeError:  # of a later collector, or tampered with: what the events say stands
+            return
+        if told.at_ns <= at_ns:
+            yield told
 
 
 def _latest(reader: Reader, at_ns: int, window_ns: int) -> Iterator[tuple[str, Sample]]:
@@ -85,6 +110,52 @@ def _latest(reader: Reader, at_ns: int, window_ns: int) -> Iterator[tuple[str, S
     for kind in ("link", "hop", "uplink"):
         yield from _newest_of_pairs(reader, TABLES[kind], at_ns, window_ns)
     yield from _newest_hosts(reader, at_ns, window_ns)
+
+
+def _in_order(reader: Reader, found: list[tuple[str, Sample]], at_ns: int) -> list[tuple[str, Sample]]:
+    """What was found, so that the builder dates hops as it did live: a hop that does not fit its path's present round
+    trip comes between the windows of round trips that it was measured between."""
+    links = {(node_id, sample.peer): sample for node_id, sample in found if isinstance(sample, LinkSample)}
+    odd: list[tuple[str, HopSample]] = []
+    fitting: list[tuple[str, Sample]] = []
+    rest: list[tuple[str, Sample]] = []
+    for node_id, sample in found:
+        if not isinstance(sample, HopSample):
+            rest.append((node_id, sample))
+        elif _fits(sample, links.get((node_id, sample.peer))) or len(odd) >= _DATED_AT_MOST:
+            fitting.append((node_id, sample))
+        else:
+            odd.append((node_id, sample))
+    if not odd:
+        return [*rest, *fitting]
+    ids = dict(reader.query("SELECT node_id, id FROM node"))
+    dated: list[tuple[str, Sample]] = []
+    for node_id, hop in odd:
+        pair = (ids[node_id], ids[hop.peer])
+        dated += _window_of_link(reader, pair, hop.at_ns - _NEAR_NS, hop.at_ns - 1, "DESC")
+        dated.append((node_id, hop))
+        dated += _window_of_link(reader, pair, hop.at_ns, min(at_ns, hop.at_ns + _NEAR_NS), "ASC")
+    return [*dated, *rest, *fitting]
+
+
+def _fits(hop: HopSample, link: LinkSample | None) -> bool:
+    """The hop takes what its path's round trip takes, and little more: nothing has changed between the two."""
+    if link is None or link.rtt_p50_ms is None or link.at_ns <= hop.at_ns:
+        return True
+    return 0 <= hop.min_ms - link.rtt_p50_ms * (1 - _FIT) <= 2 * _FIT * link.rtt_p50_ms
+
+
+def _window_of_link(
+    reader: Reader, pair: tuple[int, int], since_ns: int, until_ns: int, order: str
+) -> Iterator[tuple[str, Sample]]:
+    """The last window of round trips of a link in a span of time, or (`ASC`) the first."""
+    table = TABLES["link"]
+    rows = reader.query(
+        f"{table.select} FROM {table.name} WHERE bucket BETWEEN ? AND ? AND src = ? AND dst = ? AND ts BETWEEN ? AND ?"
+        f" ORDER BY ts {order} LIMIT 1",
+        (since_ns // BUCKET_NS, until_ns // BUCKET_NS, *pair, since_ns, until_ns),
+    )
+    return (table.sample(row, reader.name_of) for row in rows)
 
 
 def _newest_of_keys(reader: Reader, table: Table, at_ns: int) -> Iterator[tuple[str, Sample]]:

@@ -73,11 +73,12 @@ def test_the_page_says_what_the_plan_says(capsys: pytest.CaptureFixture[str]) ->
     text = html.unescape(reported(capsys))
     cli.main(["plan", "--swarm", str(GARAGE), "--model", MODEL])
     plan = capsys.readouterr().out
-    speed = re.search(r"one stream\s+(.*)", plan)
+    speed = re.search(r"one stream\s+(.*\))", plan)
     proof = re.search(r"best latency.*", plan)
     assert speed is not None
     assert proof is not None
     assert speed[1] in text
+    assert "of a token's time rests on measurements here" in text
     assert proof[0] in text
 
 

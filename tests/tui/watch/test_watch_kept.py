@@ -134,7 +134,7 @@ def test_what_ran_at_this_placement_stands_beside_its_prediction(
 ) -> None:
     keeper.runs = [run(placement=TWO), run(2, placement="attic-3090:0-31", tpot_ms=1.0)]
     _, out, _ = called(capsys, "predict", "--connect", keeper.address, "--placement", TWO, "--json")
-    assert json.loads(out)["measured"]["tokens_per_s"] == 10.0
+    assert json.loads(out)["watched"]["tokens_per_s"] == 10.0
     _, text, _ = called(capsys, "predict", "--connect", keeper.address, "--placement", TWO)
     assert "measured 10.0 tok/s, first token 400 ms (1 request), so predicted +" in text
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from swarm_predict.advice.sensitivity import Gain, gains
 from swarm_predict.advice.suggestions import BatchGain, better_batch, cheap_gains
-from swarm_predict.advice.verdicts import BASELINES, Baseline, Verdict, verdicts
+from swarm_predict.advice.verdicts import BASELINES, Baseline, Verdict, like, verdicts
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.forecast.redundancy import is_checked, price, unchecked
 from swarm_predict.model.shapes import ModelShape
@@ -35,6 +35,7 @@ class Judgement:
     batch: BatchGain | None = None  # of most tokens in total
     measured: Watched | None = None  # of an engine that ran this very placement
     baselines: tuple[Watched, ...] = ()  # other services that somebody watched
+    params: float = 0.0  # of the model
 
 
 def judge(swarm: Swarm, model: ModelShape, load: Workload, found: Prediction) -> Judgement | None:
@@ -55,6 +56,7 @@ def judge(swarm: Swarm, model: ModelShape, load: Workload, found: Prediction) ->
         batch=better_batch(swarm, model, found.placement, load),
         measured=at_placement(swarm.runs, found.placement),
         baselines=baselines(swarm.runs),
+        params=model.params,
     )
 
 
@@ -66,7 +68,7 @@ def judgement_object(judged: Judgement | None) -> dict[str, object]:
             "batch": None,
             "trust": None,
             "baselines": None,
-            "measured": None,
+            "watched": None,
         }
     return {
         "verdicts": [{"workload": v.workload, "level": v.level, "why": v.why} for v in judged.verdicts],
@@ -102,13 +104,15 @@ def judgement_object(judged: Judgement | None) -> dict[str, object]:
                     "source": row.source,
                 }
                 for row in BASELINES
+                if like(row, judged.params)
             ),
         ],
-        "measured": _measured_object(judged.measured),
+        "watched": _measured_object(judged.measured),
     }
 
 
-def judgement_text(judged: Judgement, found: Prediction, width: int) -> str:
+def judgement_text(judged: Judgement, found: Prediction, width: int, *, published: bool = False) -> str:
+    """`published`: with what others wrote of models of this size."""
     lines = ["good for", *columns([(v.workload, v.level, v.why) for v in judged.verdicts], width)]
     if judged.trust:
         lines += ["", *wrapped(judged.trust, width)]
@@ -133,7 +137,10 @@ def judgement_text(judged: Judgement, found: Prediction, width: int) -> str:
     if judged.baselines:
         services = [(safe(row.label, 60), _watched(row), _times(found, row)) for row in judged.baselines]
         lines += ["", "other services, measured", *columns(services, width)]
-    lines += ["", "published by others, not measured here", *columns([_baseline(row) for row in BASELINES], UNWRAPPED)]
+    if published:
+        alike = [_baseline(row) for row in BASELINES if like(row, judged.params)]
+        told = columns(alike, UNWRAPPED) if alike else ["  nothing of this size"]
+        lines += ["", "published by others for models of this size, not measured here", *told]
     return "\n".join(quantities.fit(line, width).rstrip() for line in lines) + "\n"
 
 

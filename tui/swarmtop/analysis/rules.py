@@ -20,8 +20,11 @@ from typing import Final, Literal
 
 import numpy as np
 
-from swarm_protocol.snapshot.swarm import State, Swarm
-from swarmtop.analysis.analysis import GONE, Analysis, Row
+from swarm_protocol.snapshot.open_changes import change_key, open_changes
+from swarm_protocol.snapshot.swarm import Event, State, Swarm
+from swarmtop.analysis.analysis import Analysis, Row
+from swarmtop.analysis.gaps import GONE
+from swarmtop.analysis.states import WORDS
 from swarmtop.text import quantities
 
 Scope = Literal["link", "node", "swarm"]
@@ -47,19 +50,23 @@ LINK_METRICS: Final[dict[str, str]] = {
     "mbps": "rate of the last transfer",
 }
 NODE_METRICS: Final[dict[str, str]] = {
-    "cost_ms": "what using the node adds to the best time per token",
+    "cost_ms": "its share of a token; of a spare, what using it would add",
     "gain_ms": "what re-planning without it would win",
     "up_mbps": "upload",
     "layer_ms": "one decoder layer",
     "vram_free_gib": "free memory for layers",
     "age_s": "since the node was last heard",
-    "state": "ok, stale, lost or unknown",
+    "changes": "its own and its links' figures that got worse and have not recovered: changes==0",
+    "state": "ok, slow, degraded, stale, lost or unknown",
 }
 SWARM_METRICS: Final[dict[str, str]] = {
+    "running_tokens_per_s": "of the placement that runs, median",
     "tokens_per_s": "of the best placement, median",
     "tokens_per_s_p5": "of the best placement, slow end",
     "nodes_ok": "how many nodes answer",
 }
+
+_PLANNED: Final = ("cost_ms", "gain_ms", "running_tokens_per_s", "tokens_per_s", "tokens_per_s_p5")
 
 _RULE = re.compile(
     r"\s*(?P<metric>[a-z0-9_]+)\s*(?:@\s*(?P<src>[A-Za-z0-9._-]+)(?:>(?P<dst>[A-Za-z0-9._-]+))?\s*)?"
@@ -120,9 +127,8 @@ def parse_rule(text: str) -> Rule:
 
 def _value(metric: str, op: str, text: str) -> float | str:
     if metric == "state":
-        words = [quantities.STATE_WORD[state] for state in State]
-        if text not in words or op not in ("==", "!="):
-            raise RuleError(f"state is compared with == or != to one of {', '.join(words)}")
+        if text not in WORDS or op not in ("==", "!="):
+            raise RuleError(f"state is compared with == or != to one of {', '.join(WORDS)}")
         return text
     try:
         value = float(text)
@@ -135,7 +141,7 @@ def _value(metric: str, op: str, text: str) -> float | str:
 
 def needs_plan(rule: Rule) -> bool:
     """Whether the planner has to be asked before this rule can be judged."""
-    return rule.metric in ("cost_ms", "gain_ms", "tokens_per_s", "tokens_per_s_p5")
+    return rule.metric in _PLANNED or rule.value == "slow"
 
 
 def breaches(rule: Rule, swarm: Swarm, found: Analysis) -> list[Breach]:
@@ -155,24 +161,31 @@ def _values(rule: Rule, swarm: Swarm, found: Analysis) -> Iterator[tuple[str, fl
     if rule.scope == "link":
         yield from _link_values(rule, swarm)
     elif rule.scope == "node":
+        open_now = open_changes(swarm.events) if rule.metric == "changes" else ()
         for row in found.rows:
-            value = _node_value(rule.metric, row)
+            value = _node_value(rule.metric, row, open_now)
             if value is not None and rule.src in (None, row.name):
                 yield row.name, value
     elif rule.metric == "nodes_ok":
         yield "", float(sum(row.state is State.OK for row in found.rows))
+    elif rule.metric == "running_tokens_per_s":
+        now = found.running.tokens_per_s if found.running is not None else None
+        if now is not None:
+            yield "", now.p50
     elif found.plan is not None:
         speed = found.plan.prediction.tokens_per_s
         yield "", speed.p5 if rule.metric == "tokens_per_s_p5" else speed.p50
 
 
-def _node_value(metric: str, row: Row) -> float | str | None:
+def _node_value(metric: str, row: Row, open_now: tuple[Event, ...]) -> float | str | None:
     if row.state is State.LEFT:
         return None
     if metric == "state":
-        return quantities.STATE_WORD[row.state]
+        return row.word
     if row.state is State.LOST and metric != "age_s":
         return None
+    if metric == "changes":  # one of the swarm as a whole is everybody's
+        return float(sum(event.node in ("", row.name) or change_key(event.detail) == row.name for event in open_now))
     value: float | None = getattr(row, metric)
     return value
 

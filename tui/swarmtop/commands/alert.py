@@ -16,13 +16,11 @@ from swarmtop.alerts.state import CLEAR_S, FOR_S, MARGIN, AlertRule, Alerts, Cha
 from swarmtop.analysis import rules
 from swarmtop.analysis.analysis import analyse, unplanned
 from swarmtop.args import add_question, add_source
-from swarmtop.config import load_model, open_source, workload
+from swarmtop.config import asked, open_source, question
 from swarmtop.errors import DONE, CommandError
 from swarmtop.text.quantities import moment
 
 if TYPE_CHECKING:
-    from swarm_predict.model.shapes import ModelShape
-    from swarm_predict.types import Workload
     from swarm_protocol.snapshot.swarm import Swarm
     from swarmtop.alerts.sinks import Sink
     from swarmtop.analysis.analysis import Analysis
@@ -66,7 +64,7 @@ async def _watch(args: argparse.Namespace, wanted: list[AlertRule], url: str) ->
 
     from swarmtop.alerts import sinks
 
-    model, load = load_model(args.model), workload(args)
+    asked(args)  # what is wrong with the question is said before anybody waits
     source, alerts = open_source(args), Alerts(wanted)
     planned = any(rules.needs_plan(alert.rule) for alert in wanted)
     async with aiohttp.ClientSession() as http:
@@ -80,7 +78,7 @@ async def _watch(args: argparse.Namespace, wanted: list[AlertRule], url: str) ->
             while True:
                 began = time.monotonic()
                 swarm = await news.newest()
-                found = await asyncio.to_thread(_analysed, swarm, model, load, found, planned)
+                found = await asyncio.to_thread(_analysed, args, swarm, found, planned)
                 changes = _changes(alerts, swarm, found)
                 if source.mode == "live":
                     changes += silence.look(time.monotonic_ns(), news.at_ns)
@@ -127,8 +125,11 @@ class _News:
                 self._first.set()
 
 
-def _analysed(swarm: Swarm, model: ModelShape, load: Workload, before: Analysis | None, planned: bool) -> Analysis:
-    return analyse(swarm, model, load, before) if planned else unplanned(swarm, model, load)
+def _analysed(args: argparse.Namespace, frame: Swarm, before: Analysis | None, planned: bool) -> Analysis:
+    swarm, chosen = question(args, frame)
+    if planned:
+        return analyse(swarm, chosen.model, chosen.workload, before)
+    return unplanned(swarm, chosen.model, chosen.workload)
 
 
 def _changes(alerts: Alerts, swarm: Swarm, found: Analysis) -> list[Change]:

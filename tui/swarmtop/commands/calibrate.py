@@ -16,6 +16,7 @@ from swarm_predict.calibration.fit import ORDER, Calibration, Constant, Observed
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.placement import parse_placement
+from swarm_predict.priors.posterior import NEUTRAL
 from swarm_predict.types import PredictError, Workload
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.text import safe
@@ -75,9 +76,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     model = load_model(args.model)
+    # the constants hold all that the runs took beyond data sheets and paths
     load = dataclasses.replace(
-        workload(args), compute_scale=1.0, hop_overhead_ms=0.0, client_ms=0.0, model_error=0.0, draws=1000
-    )
+        workload(args), compute_scale=1.0, hop_overhead_ms=0.0, client_ms=0.0, model_error=0.0, draws=1000,
+        priors=NEUTRAL,
+    )  # fmt: skip
     listed = [_spelled(text) for text in args.run] + (_read(Path(args.runs)) if args.runs else [])
     base = Path(args.runs).parent if args.runs else Path()
     needed = args.observed or not listed or any(entry.swarm is None for entry in listed)

@@ -6,12 +6,20 @@ import argparse
 import gc
 import os
 import sys
+from collections.abc import Callable
 
 from swarm_protocol.trust.loopback import is_loopback
-from swarmtop.config import load_model, open_source, workload
+from swarmtop.config import asked, load_model, open_source, told_running
 from swarmtop.dashboard.options import DashboardOptions
 from swarmtop.errors import CommandError
 from swarmtop.sources.source import Source
+
+
+def demo() -> int:
+    """The bundled recording of a swarm with a straggler, in a dashboard of its own."""
+    from swarmtop.commands.lab import demo as recorded
+
+    return recorded()
 
 
 def run(args: argparse.Namespace) -> int:
@@ -19,13 +27,24 @@ def run(args: argparse.Namespace) -> int:
     if not in_browser and not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise CommandError("the dashboard needs a terminal; --once prints the ranking without one")
     gc.disable()  # what is imported stays: looking through it again and again costs a twentieth of the start
-    model, load = load_model(args.model), workload(args)
+    question, running = asked(args), told_running(args)
+    model = question.model if question.model is not None else load_model(None)
 
-    def show(source: Source, join_hint: str) -> int:
+    def show(source: Source, join_hint: str, keep: Callable[[], str] | None = None) -> int:
         from swarmtop.dashboard.app import run_dashboard  # Textual: 200 ms that no other command pays
 
         return run_dashboard(
-            source, DashboardOptions(model=model, workload=load, join_hint=join_hint, ascii=args.ascii)
+            source,
+            DashboardOptions(
+                model=model,
+                workload=question.workload,
+                asked=question,
+                running=running,
+                join_hint=join_hint,
+                demo=demo,
+                keep_collector=keep,
+                ascii=args.ascii,
+            ),
         )
 
     if args.listen is not None and (args.swarm, args.nodes, args.db, args.connect) != (None,) * 4:
@@ -51,4 +70,4 @@ def run(args: argparse.Namespace) -> int:
             hint = invite(desk, host) if desk is not None else invite_line(host, port, token=found.token)
         own = operator_client.find(str(found.state) if found.state is not None else None, found.port)
         operator = own.operator if own is not None else None
-        return show(LiveSource(found.host, found.port, token=found.token, operator=operator), hint)
+        return show(LiveSource(found.host, found.port, token=found.token, operator=operator), hint, found.keep)

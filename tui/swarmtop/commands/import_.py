@@ -107,6 +107,7 @@ def _checked(found: Found, base: str) -> str:
 
 
 def _petals(args: argparse.Namespace, data: bytes) -> Found:
+    from swarm_protocol.snapshot.running import Running, tidy
     from swarmtop.config import load_model
     from swarmtop.imports import petals
 
@@ -131,7 +132,10 @@ def _petals(args: argparse.Namespace, data: bytes) -> Found:
         notes.append("some blocks are served by nobody (or without a throughput), so there is no route now")
     else:
         notes.append(f"a route of now: swarmtop predict --swarm {swarm} {ask} --placement '{served.route}'")
-    return Found(served.found.nodes, served.found.links, tuple(notes), served.found.source)
+    running = None
+    if served.route is not None and (placement := tidy(served.route)) is not None:
+        running = Running(placement, "petals", shape.name, "petals monitor")
+    return Found(served.found.nodes, served.found.links, tuple(notes), served.found.source, running)
 
 
 def _catalogued(name: str) -> ModelShape:

@@ -127,6 +127,18 @@ def _at_a_terminal() -> bool:
 # ---------------------------------------------------------------- the recorded run
 
 
+def demo() -> int:
+    """The recorded run in a dashboard of its own, from a terminal."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            database, moment = unpack(Path(folder))
+        except (OSError, StoreError) as error:
+            raise CommandError(f"the recording cannot be unpacked to {folder} ({error})") from error
+        model = parse_scenario(scenario_text(RECORDED)).model
+        words = ["--db", str(database), "--at", moment, "--model", model, "--weights", "fp32"]
+        return subprocess.call([sys.executable, "-m", "swarmtop", *words])
+
+
 def _replay(args: argparse.Namespace) -> int:
     """Unpacks it and opens it; without a terminal, or with --keep, only says where it is and how to open it."""
     with contextlib.ExitStack() as stack:

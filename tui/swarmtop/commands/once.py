@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import csv
+import dataclasses
 import io
 import sys
 import textwrap
@@ -18,12 +19,14 @@ from typing import Final, cast
 
 import numpy as np
 
+from swarm_predict.types import Placement, Quantiles
 from swarm_protocol.snapshot.swarm import Kind, Path, Swarm, Transport, Why
 from swarm_protocol.text import safe
 from swarm_protocol.units import iso_utc
 from swarmtop.analysis.analysis import Analysis, Row, analyse
+from swarmtop.analysis.states import with_glyph
 from swarmtop.commands.common import one_frame, table_width
-from swarmtop.config import load_model, open_source, workload
+from swarmtop.config import asked, open_source, question
 from swarmtop.progress import progress
 from swarmtop.sources.source import Source
 from swarmtop.text import plain, quantities
@@ -41,37 +44,57 @@ class Column:
     right: bool = True
 
 
+def without(row: Row) -> str:
+    """What the swarm gives re-planned without a node."""
+    impossible = row.role == "in" and row.share is not None and row.without_tokens_per_s is None
+    return "not possible" if impossible else quantities.figure(row.without_tokens_per_s)
+
+
+def more(value: float | None) -> str:
+    """`+3.10`; what would read as nothing has no sign."""
+    text = quantities.figure(value)
+    return text if value is None or text in ("0", "0.00") else f"+{text}"
+
+
 COLUMNS: Final[tuple[Column, ...]] = (
     Column("rank", "#", lambda r: r.rank, lambda r: str(r.rank)),
     Column("name", "NODE", lambda r: r.name, lambda r: safe(r.name), right=False),
-    Column(
-        "state", "STATE", lambda r: quantities.STATE_WORD[r.state], lambda r: quantities.state(r.state), right=False
-    ),
-    Column("cost_ms", "COST ms", lambda r: r.cost_ms, lambda r: quantities.figure(r.cost_ms)),
-    Column("gain_ms", "GAIN ms", lambda r: r.gain_ms, lambda r: quantities.figure(r.gain_ms), 3),
+    Column("state", "STATE", lambda r: r.word, lambda r: with_glyph(r.word), right=False),
+    Column("role", "ROLE", lambda r: r.role, lambda r: r.role, right=False),
+    Column("share", "SHARE", lambda r: r.share, lambda r: quantities.percent(r.share), 2),
+    Column("win_tokens_per_s", "WIN tok/s", lambda r: r.win_tokens_per_s, lambda r: more(r.win_tokens_per_s)),
     Column("cause", "CAUSE", lambda r: r.cause, lambda r: r.cause or quantities.UNMEASURED, 1, right=False),
-    Column("in_placement", "PLAN", lambda r: r.in_placement, lambda r: "yes" if r.in_placement else "no", 5, False),
+    Column("typical_tokens_per_s", "IF TYPICAL", lambda r: r.typical_tokens_per_s,
+           lambda r: quantities.figure(r.typical_tokens_per_s), 3),
+    Column("without_tokens_per_s", "WITHOUT", lambda r: r.without_tokens_per_s, without, 3),
+    Column("cost_ms", "COST ms", lambda r: r.cost_ms, lambda r: quantities.figure(r.cost_ms), 5),
+    Column("gain_ms", "", lambda r: r.gain_ms, lambda r: quantities.figure(r.gain_ms)),
+    Column("in_placement", "", lambda r: r.in_placement, lambda r: "yes" if r.in_placement else "no"),
     Column("rtt_p50_ms", "RTT ms", lambda r: r.rtt_p50_ms, lambda r: quantities.figure(r.rtt_p50_ms, r.rtt_kind), 2),
     Column("jitter_ms", "JITTER ms", lambda r: r.jitter_ms, lambda r: quantities.figure(r.jitter_ms), 6),
     Column("loss", "LOSS", lambda r: r.loss, lambda r: quantities.percent(r.loss), 4),
-    Column("up_mbps", "UP Mbit/s", lambda r: r.up_mbps, lambda r: quantities.figure(r.up_mbps, r.up_kind), 3),
-    Column("layer_ms", "LAYER ms", lambda r: r.layer_ms, lambda r: quantities.figure(r.layer_ms), 2),
+    Column("up_mbps", "UP Mbit/s", lambda r: r.up_mbps, lambda r: quantities.figure(r.up_mbps, r.up_kind), 4),
+    Column("layer_ms", "LAYER ms", lambda r: r.layer_ms, lambda r: quantities.figure(r.layer_ms), 4),
     Column("device", "DEVICE", lambda r: r.device, lambda r: safe(r.device) or quantities.UNMEASURED, 8, right=False),
     Column("vram_free_gib", "FREE GiB", lambda r: r.vram_free_gib, lambda r: quantities.figure(r.vram_free_gib), 9),
     Column("age_s", "AGE", lambda r: r.age_s, lambda r: quantities.seconds(r.age_s), 7),
     Column("nat", "", lambda r: r.nat, lambda r: r.nat or quantities.UNMEASURED),
     Column("nat_age_s", "", lambda r: r.nat_age_s, lambda r: quantities.seconds(r.nat_age_s)),
-)
+    Column("why", "WHY", lambda r: r.why, lambda r: safe(r.why, 120), 10, right=False),
+)  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
+    asked(args)  # what is wrong with the question is said before anybody waits
     source = open_source(args)
-    model, load = load_model(args.model), workload(args)
     width = table_width()
 
-    def write(swarm: Swarm, previous: Analysis | None) -> Analysis:
-        with progress(f"planning {model.name} on {len(swarm)} nodes"):
-            found = analyse(swarm, model, load, previous)
+    def write(frame: Swarm, previous: Analysis | None) -> Analysis:
+        swarm, chosen = question(args, frame)
+        with progress(f"planning {chosen.model.name} on {len(swarm)} nodes"):
+            found = analyse(swarm, chosen.model, chosen.workload, previous)
+        if chosen.note:
+            found = dataclasses.replace(found, notes=(chosen.note, *found.notes))
         if args.json:
             text = plain.dumps(as_object(swarm, found)) + "\n"
         elif args.csv:
@@ -104,19 +127,51 @@ async def _stream(source: Source, write: Callable[[Swarm, Analysis | None], Anal
 # ---------------------------------------------------------------- the three forms
 
 
+SCHEMA: Final = 1  # of the JSON: raised where a key changes its meaning
+
+
 def as_object(swarm: Swarm, found: Analysis) -> dict[str, object]:
-    """Plain numbers; null where something is not known."""
-    speed = found.plan.prediction.tokens_per_s if found.plan else None
+    """Plain numbers; null where something is not known. docs/reference/once.schema.json describes it."""
+    best, now = found.best, found.running
     return {
+        "schema": SCHEMA,
         "time": iso_utc(swarm.at_ns) if swarm.at_ns else None,
         "collector": swarm.source,
         "model": found.model,
         "weights": found.weights,
         "engine": found.engine,
-        "tokens_per_s": {"p5": speed.p5, "p50": speed.p50, "p95": speed.p95} if speed else None,
+        "tokens_per_s": spread_object(best.tokens_per_s) if best is not None else None,
+        "running": None
+        if now is None
+        else {
+            "placement": stages_object(now.placement),
+            "source": now.told.source,
+            "engine": now.told.engine or None,
+            "tokens_per_s": spread_object(now.tokens_per_s) if now.tokens_per_s is not None else None,
+            "limited_by": now.prediction.limited_by if now.prediction is not None else None,
+            "why": now.why_not or None,
+        },
+        "best": None
+        if best is None
+        else {
+            "placement": stages_object(best.placement),
+            "tokens_per_s": spread_object(best.tokens_per_s),
+            "limited_by": best.limited_by,
+        },
+        "why_not": found.why_not,
+        "notes": list(found.notes),
         "links": _links(swarm),
         "nodes": [{c.key: c.value(row) for c in COLUMNS} for row in found.rows],
     }
+
+
+def spread_object(speed: Quantiles) -> dict[str, float]:
+    return {"p5": speed.p5, "p50": speed.p50, "p95": speed.p95}
+
+
+def stages_object(placement: Placement) -> list[dict[str, object]]:
+    """As `predict --json` writes a placement."""
+    return [{"node": stage.node, "first": stage.first, "last": stage.last} for stage in placement]
 
 
 def _links(swarm: Swarm) -> list[dict[str, object]] | None:
@@ -180,9 +235,7 @@ def _folded(text: str, width: int | None) -> list[str]:
 
 def headline(swarm: Swarm, found: Analysis) -> str:
     when = f" · {quantities.moment(swarm.at_ns)}" if swarm.at_ns else ""
-    speed = found.plan.prediction.tokens_per_s if found.plan else None
-    rate = quantities.spread(speed.p5, speed.p50, speed.p95, "tok/s") if speed else "no plan"
-    return f"{safe(swarm.source)}{when} · {found.model} {found.weights} {found.engine} · {rate}"
+    return f"{safe(swarm.source)}{when} · {found.model} {found.weights} {found.engine} · {found.headline()}"
 
 
 def _columns_that_fit(widths: list[int], width: int | None) -> list[int]:

@@ -11,21 +11,26 @@ from collections.abc import Callable
 from typing import Final, get_args
 
 from swarm_predict.advice.hypothetical import Machine, with_machine
+from swarm_predict.formats import compared
 from swarm_predict.model.shapes import ModelShape
+from swarm_predict.priors.choice import Limits, how_sure
 from swarm_predict.search.solve import Reliability
 from swarm_predict.search.solve import plan as search_plan
 from swarm_predict.types import BadPlacement, DoesNotFit, Objective, Plan, Stage, Workload
 from swarm_protocol.snapshot.swarm import Swarm
 from swarmtop.analysis.alternatives import beside, beside_object, beside_text
-from swarmtop.analysis.analysis import alive
 from swarmtop.analysis.assessment import judge, judgement_object, judgement_text
-from swarmtop.args import add_question, add_source, losses, machine, number, pin, whole
+from swarmtop.analysis.gaps import alive, gone_nodes
+from swarmtop.analysis.running import headline, running_now
+from swarmtop.analysis.sureness import choice_lines, choice_object, formats_line, formats_object
+from swarmtop.args import add_baselines, add_question, add_source, losses, machine, number, pin, whole
 from swarmtop.commands.common import one_frame, page_width
-from swarmtop.config import load_model, open_source, workload
+from swarmtop.config import asked as asked_question
+from swarmtop.config import open_source, question
 from swarmtop.errors import DONE
 from swarmtop.progress import progress
 from swarmtop.text.plain import dumps
-from swarmtop.text.prediction import certificate, left_out_lines, plan_object, prediction_text
+from swarmtop.text.prediction import certificate, left_out_lines, plan_object, prediction_text, wrapped
 
 EXAMPLE: Final = """
 swarmtop plan --swarm examples/garage.toml --model llama-3.1-8b
@@ -44,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--launch", action="store_true", help="the engine's command lines for each node")
     parser.add_argument("--front", action="store_true", help="placements between the two objectives as well")
     parser.add_argument("--json", action="store_true", help="one JSON object")
+    add_baselines(parser)
     group = parser.add_argument_group("what the plan must keep to")
     group.add_argument("--require", metavar="NODE", action="append", default=[], help="must serve (repeatable)")
     group.add_argument("--forbid", metavar="NODE", action="append", default=[], help="must not serve (repeatable)")
@@ -127,6 +133,11 @@ def asked(args: argparse.Namespace, swarm: Swarm) -> Asked:
     )
 
 
+def limits(args: argparse.Namespace) -> Limits:
+    """What a rival of the plan must keep to as well."""
+    return Limits(args.require, args.forbid, [Stage(*stage) for stage in args.pin], args.max_stages)
+
+
 def machine_of(name: str, given: dict[str, float]) -> Machine:
     return Machine(
         name=name,
@@ -187,11 +198,14 @@ def _rtts_ms(city: str | None, line_ms: float, swarm: Swarm) -> list[float]:
 
 
 def run(args: argparse.Namespace) -> int:
-    model, load = load_model(args.model), workload(args)
-    swarm = alive(one_frame(open_source(args)), load.client)
+    asked_question(args)  # what is wrong with the question is said before anybody waits
+    swarm = one_frame(open_source(args))
     for given in args.machines:
         for one in machines_named(given, swarm) if isinstance(given, str) else [machine_of(*given)]:
             swarm = with_machine(swarm, one)
+    whole_swarm, chosen = question(args, swarm)
+    model, load = chosen.model, chosen.workload
+    swarm = alive(whole_swarm, load.client)
     ask = asked(args, swarm)
     with progress(f"planning {model.name} on {len(swarm)} nodes"):
         if args.objective == "throughput" and args.streams is None:
@@ -200,24 +214,34 @@ def run(args: argparse.Namespace) -> int:
             found = ask(swarm, model, load, objective=args.objective)
         judged = judge(swarm, model, load, found.prediction)
         more = beside(swarm, model, load, found, points=args.front, time_limit_s=args.time_limit)
+        sure = how_sure(swarm, model, found.prediction.placement, load, limits(args))
+        formats = compared(swarm, model, load)
     lines: tuple[str, ...] | None = None
     if args.launch:
         from swarm_predict.launch.commands import launch_lines
 
         lines = launch_lines(swarm, model, load, found)
     if args.json:
-        sys.stdout.write(dumps(plan_object(found, lines, {**judgement_object(judged), **beside_object(more)})) + "\n")
+        beside_it = {**judgement_object(judged), **beside_object(more), **choice_object(sure)}
+        sys.stdout.write(dumps(plan_object(found, lines, {**beside_it, "formats": formats_object(formats)})) + "\n")
         return DONE
     width = page_width()
+    now = running_now(whole_swarm, model, load, gone_nodes(whole_swarm))
+    if now is not None:
+        sys.stdout.write(f"{headline(now, found.prediction)}\n\n")
+    if chosen.note:
+        sys.stdout.write(f"{chosen.note}\n\n")
     sys.stdout.write(prediction_text(found.prediction, width))
     sys.stdout.write(f"\n{certificate(found)}\n")
+    said = [*choice_lines(sure), formats_line(formats)]
+    sys.stdout.write("".join(f"{part}\n" for line in said if line for part in wrapped(line, width, "")))
     if found.left_out:
         sys.stdout.write("\n" + "\n".join(left_out_lines(found, width)) + "\n")
     if load.streams > 1:
         sys.stdout.write(f"in total counts {load.streams} requests in flight\n")
     sys.stdout.write(beside_text(more, found, width))
     if judged is not None:
-        sys.stdout.write("\n" + judgement_text(judged, found.prediction, width))
+        sys.stdout.write("\n" + judgement_text(judged, found.prediction, width, published=args.baselines))
     if lines is not None:
         sys.stdout.write("\n" + "\n".join(("launch", *(f"  {line}" for line in lines))) + "\n")
     return DONE

@@ -11,9 +11,9 @@ from swarm_predict.placement import parse_placement
 from swarm_predict.types import Prediction
 from swarm_protocol.units import gib
 from swarmtop.analysis.assessment import judge, judgement_object, judgement_text
-from swarmtop.args import add_question, add_source
+from swarmtop.args import DEFAULT_MODEL, add_baselines, add_question, add_source
 from swarmtop.commands.common import one_frame, page_width
-from swarmtop.config import load_model, open_source, workload
+from swarmtop.config import asked, open_source, question
 from swarmtop.errors import BREACHED, DONE, CommandError
 from swarmtop.progress import progress
 from swarmtop.text import quantities
@@ -31,13 +31,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--placement", required=True, metavar="'NODE:A-B,…'", help="stages in order; layers inclusive, from 0"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object")
+    add_baselines(parser)
     add_source(parser)
     add_question(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    model, load = load_model(args.model), workload(args)
+    asked(args)  # what is wrong with the question is said before anybody waits
     swarm = one_frame(open_source(args))
+    if args.model is None and not (swarm.running and swarm.running.model):
+        args.model = DEFAULT_MODEL  # whose layers the placement names; it may well not fit
+    swarm, found_question = question(args, swarm)
+    model, load = found_question.model, found_question.workload
     placement = parse_placement(args.placement, model, swarm, load.engine)
     with progress(f"predicting {model.name}"):
         found = predict(swarm, model, placement, load)
@@ -49,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.json:
         sys.stdout.write(prediction_text(found, page_width()))
         if judged is not None:
-            sys.stdout.write("\n" + judgement_text(judged, found, page_width()))
+            sys.stdout.write("\n" + judgement_text(judged, found, page_width(), published=args.baselines))
     return DONE
 
 

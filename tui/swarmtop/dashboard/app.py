@@ -68,6 +68,10 @@ def run_dashboard(source: Source, options: DashboardOptions) -> int:
         what = f"{type(crash).__name__}: {crash}".splitlines()[0]
         terminal.say(f"internal error ({clean(what)}); " + (f"please report it with {path}" if path else "see above"))
         return 1
+    if app.farewell:
+        terminal.say(app.farewell)
     if app.ended is not None:
         terminal.say(str(app.ended))
+    if app.wants_demo and options.demo is not None:
+        return options.demo()
     return app.return_code or 0

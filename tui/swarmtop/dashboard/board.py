@@ -18,7 +18,8 @@ from textual.driver import Driver
 from textual.worker import WorkerFailed
 
 from swarm_predict.model.catalogue import model_named
-from swarm_predict.types import Engine, PredictError
+from swarm_predict.types import Engine, PredictError, Workload
+from swarm_protocol.snapshot.running import Running
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.units import NS_PER_S
 from swarmtop.analysis.node_figures import Figures, figures
@@ -27,7 +28,7 @@ from swarmtop.dashboard.driver import counting, waiting
 from swarmtop.dashboard.lines import ranking
 from swarmtop.dashboard.lines.styled import clean
 from swarmtop.dashboard.options import DashboardOptions
-from swarmtop.dashboard.planner_thread import Analyst, analyse
+from swarmtop.dashboard.planner_thread import Analyst, analyse, choose
 from swarmtop.dashboard.playback import NO_PAST, Travel
 from swarmtop.dashboard.redraw_rate import Pace, bytes_per_s
 from swarmtop.dashboard.screens.page import Page
@@ -35,7 +36,7 @@ from swarmtop.dashboard.session import JUMP_NS, LARGE, STEP_NS, Question, Sessio
 from swarmtop.dashboard.state.mark import take
 from swarmtop.dashboard.state.view import View
 from swarmtop.dashboard.widgets.strips import Ink
-from swarmtop.sources.source import Source, SourceError, is_recording
+from swarmtop.sources.source import Source, SourceError, can_be_told, is_recording
 
 if TYPE_CHECKING:
     from swarmtop.analysis.analysis import Analysis
@@ -81,6 +82,8 @@ class Dashboard(App[None]):
         self.session = Session(source.title, source.mode, options)
         self.title_text = clean(source.title, 60)
         self.crash: BaseException | None = None
+        self.wants_demo = False  # what is opened when this has ended
+        self.farewell = ""  # said when the terminal is the shell's again
         self.ended: SourceError | None = None  # the source gave up
         self._keys = actions.keymap(options.keys)
         for action in self._keys:
@@ -115,11 +118,13 @@ class Dashboard(App[None]):
 
     def on_mount(self) -> None:
         self.push_screen(self.page("overview"))
-        self._analyst = Analyst(self.options.analyse or analyse, self._deliver)
+        self._analyst = Analyst(self.options.analyse or analyse, self._deliver, self.options.choose or choose)
         self.set_interval(REDRAW_S, self.tick)
         self.run_worker(self._consume(), name="frames", exit_on_error=True)
         if self.session.standing == "live":
             self.run_worker(self._focus(), name="focus")
+            if self.options.running is not None:
+                self.tell_running(self.options.running)
 
     def on_unmount(self) -> None:
         if self._analyst is not None:
@@ -161,6 +166,8 @@ class Dashboard(App[None]):
         began = time.monotonic()
         if self._rest_until > began or not self.pace.ready(began, waiting(self._driver)):
             return
+        if can_be_told(self.source) and self.source.silent_since_ns != session.silent_since_ns:
+            session.silent_since_ns, session.dirty = self.source.silent_since_ns, True
         self._catch_up()
         if session.playing:
             self.travel.play(REDRAW_S)
@@ -232,7 +239,10 @@ class Dashboard(App[None]):
 
     def _take(self, question: Question, outcome: Analysis | Exception) -> None:
         if not isinstance(outcome, Exception):
+            before = self.session.model.name, self.session.workload.weights
             self.session.answer(question, outcome)
+            if self.session.standing == "live" and before != (self.session.model.name, self.session.workload.weights):
+                self.run_worker(self._focus(), name="focus")
             self.session.judge(time.monotonic_ns(), self.options.now_ns())
             return
         what = f"{type(outcome).__name__}: {outcome}"
@@ -283,6 +293,26 @@ class Dashboard(App[None]):
     def choose_engine(self, engine: Engine) -> None:
         self.session.choose_engine(engine)
         self.tick()
+
+    def choose_workload(self, workload: Workload) -> None:
+        self.session.choose_workload(workload)
+        if self.session.standing == "live":
+            self.run_worker(self._focus(), name="focus")
+        self.tick()
+
+    def tell_running(self, running: Running) -> None:
+        """Shown here at once; where there is a collector, to every viewer and in recordings."""
+        self.session.tell_running(running)
+        if can_be_told(self.source):
+            self.run_worker(self._tell(running), name="running")
+        self.tick()
+
+    async def _tell(self, running: Running) -> None:
+        if can_be_told(self.source):
+            try:
+                await self.source.tell_running(running)
+            except SourceError as error:
+                self.say(f"shown here only: {error}")
 
     # ------------------------------------------------------------ keys of every screen
 
@@ -402,6 +432,60 @@ class Dashboard(App[None]):
 
         pickers.ask_time(self)
 
+    def action_next_screen(self) -> None:
+        if isinstance(self.screen, Page):
+            at = actions.SCREENS.index(self.screen.NAME)
+            self._go(actions.SCREENS[(at + 1) % len(actions.SCREENS)])
+
+    def action_refresh(self) -> None:
+        self.session.ask_again()
+        self.tick()
+        self.refresh(layout=True)
+
+    def action_model(self) -> None:
+        from swarmtop.dashboard.screens import pickers
+
+        pickers.choose_model(self)
+
+    def action_engine(self) -> None:
+        from swarmtop.dashboard.screens import pickers
+
+        pickers.choose_engine(self)
+
+    def action_weights(self) -> None:
+        from swarmtop.dashboard.screens import workload
+
+        workload.choose_weights(self)
+
+    def action_activations(self) -> None:
+        from swarmtop.dashboard.screens import workload
+
+        workload.choose_activations(self)
+
+    def action_client(self) -> None:
+        from swarmtop.dashboard.screens import workload
+
+        workload.choose_client(self)
+
+    def action_workload(self) -> None:
+        from swarmtop.dashboard.screens import workload
+
+        workload.choose_any(self)
+
+    def action_context(self) -> None:
+        self._choose_number("context")
+
+    def action_batch(self) -> None:
+        self._choose_number("batch")
+
+    def action_streams(self) -> None:
+        self._choose_number("streams")
+
+    def _choose_number(self, field: str) -> None:
+        from swarmtop.dashboard.screens import workload
+
+        workload.choose_number(self, field)
+
     def action_help(self) -> None:
         if isinstance(self.screen, Page):
             from swarmtop.dashboard.screens import pickers
@@ -415,6 +499,19 @@ class Dashboard(App[None]):
             pickers.show_palette(self, self.screen)
 
     async def action_quit(self) -> None:
+        """Ends at once, unless that would end the collector under the feet of others."""
+        others = self.session.members_beside_us()
+        if self.options.keep_collector is None or not others:
+            self.finish(0)
+            return
+        from swarmtop.dashboard.screens import pickers
+
+        pickers.ask_leaving(self, others)
+
+    def leave_running(self) -> None:
+        """Ends the dashboard and lets its collector go on."""
+        if self.options.keep_collector is not None:
+            self.farewell = self.options.keep_collector()
         self.finish(0)
 
     def action_interrupt(self) -> None:

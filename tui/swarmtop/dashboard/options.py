@@ -10,16 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swarm_predict.types import Workload
+from swarm_protocol.snapshot.running import Running
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.trust.identity import default_state_dir
 
 if TYPE_CHECKING:
     from swarm_predict.model.shapes import ModelShape
     from swarmtop.analysis.analysis import Analysis
+    from swarmtop.analysis.asked import Asked, Chosen
     from swarmtop.dashboard.state.what_if import Study
 
 # (frame, model, workload, the answer before) → the answer; runs in a thread of its own
 Analyse = Callable[[Swarm, "ModelShape", Workload, "Analysis | None"], "Analysis"]
+
+# (frame, what was asked) → the question with everything filled in; in the same thread
+Choose = Callable[[Swarm, "Asked"], "Chosen"]
 
 # as swarmtop.dashboard.state.own_placement.study takes and answers it
 StudyPlacement = Callable[..., "Study"]
@@ -31,7 +36,11 @@ class DashboardOptions:
 
     model: ModelShape
     workload: Workload = field(default_factory=Workload)
+    asked: Asked | None = None  # what was left open, to be filled in by what there is; None: nothing
+    running: Running | None = None  # what a person says runs
     join_hint: str = ""  # the line volunteers paste; empty: nobody can join (a recording, a file)
+    demo: Callable[[], int] | None = None  # opens the bundled recording, and answers with an exit code
+    keep_collector: Callable[[], str] | None = None  # lets the collector started here go on; None: it is not ours
     ascii: bool = False  # draw with ASCII only
     color: bool | None = None  # None: as NO_COLOR says
     state_dir: Path = field(default_factory=default_state_dir)  # where a crash leaves its traceback
@@ -39,6 +48,7 @@ class DashboardOptions:
     theme: str = "dark"  # of settings.THEMES
     columns: tuple[str, ...] = ()  # of the ranking; empty: all that fit
     alerts: tuple[str, ...] = ()  # rules as of swarmtop.alerts, held against a live swarm
+    choose: Choose | None = None  # None: swarmtop.analysis.default_model
     analyse: Analyse | None = None  # None: swarmtop.analysis.analysis
     study: StudyPlacement | None = None  # None: model.study
     now_ns: Callable[[], int] = time.time_ns

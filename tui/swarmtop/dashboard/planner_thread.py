@@ -5,6 +5,7 @@ A daemon thread and not an executor: leaving the dashboard must not wait for a p
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable
@@ -12,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from swarm_predict.types import Workload
 from swarm_protocol.snapshot.swarm import Swarm
-from swarmtop.dashboard.options import Analyse
+from swarmtop.dashboard.options import Analyse, Choose
 from swarmtop.dashboard.session import Question
 
 if TYPE_CHECKING:
     from swarm_predict.model.shapes import ModelShape
     from swarmtop.analysis.analysis import Analysis
+    from swarmtop.analysis.asked import Asked, Chosen
 
 MIN_INTERVAL_S = 1.0
 
@@ -31,11 +33,19 @@ def analyse(swarm: Swarm, model: ModelShape, workload: Workload, previous: Analy
     return analysis.analyse(swarm, model, workload, previous)
 
 
+def choose(swarm: Swarm, asked: Asked) -> Chosen:
+    """As `analyse`."""
+    from swarmtop.analysis import default_model
+
+    return default_model.chosen(swarm, asked)
+
+
 class Analyst:
     """`ask` replaces a question that still waits; `deliver` is called in the thread with the answer, or what failed."""
 
-    def __init__(self, analyse: Analyse, deliver: Deliver) -> None:
+    def __init__(self, analyse: Analyse, deliver: Deliver, choose: Choose = choose) -> None:
         self._analyse = analyse
+        self._choose = choose
         self._deliver = deliver
         self._waiting: Question | None = None
         self._changed = threading.Condition()
@@ -59,6 +69,7 @@ class Analyst:
             began = time.monotonic()
             outcome: Analysis | Exception
             try:
+                question = self._filled_in(question)
                 outcome = self._analyse(question.swarm, question.model, question.workload, question.previous)
             except Exception as error:  # noqa: BLE001 told to the person and written to the log by whom it is delivered to
                 outcome = error
@@ -67,6 +78,13 @@ class Analyst:
             # a plan that took long leaves the processor as long to the rest of the machine
             took = time.monotonic() - began
             self._closed.wait(max(MIN_INTERVAL_S - took, min(took, MIN_INTERVAL_S)))
+
+    def _filled_in(self, question: Question) -> Question:
+        """With the model, weights and engine that were left open."""
+        if question.asked is None:
+            return question
+        found = self._choose(question.swarm, question.asked)
+        return dataclasses.replace(question, model=found.model, workload=found.workload, note=found.note)
 
     def _next(self) -> Question | None:
         with self._changed:

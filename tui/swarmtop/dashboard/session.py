@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from swarm_predict.types import Engine, Workload
-from swarm_protocol.snapshot.swarm import Event, Swarm
+from swarm_protocol.snapshot.running import Running
+from swarm_protocol.snapshot.swarm import Event, State, Swarm
 from swarm_protocol.units import NS_PER_S
 from swarmtop.analysis.filter import Filter
 from swarmtop.analysis.node_figures import Figures, aged, figures
@@ -20,15 +21,17 @@ from swarmtop.dashboard.lines.columns import COLUMNS
 from swarmtop.dashboard.options import DashboardOptions
 from swarmtop.dashboard.state.live_history import Kept
 from swarmtop.dashboard.state.mark import Mark
-from swarmtop.dashboard.state.plan_history import NOT_WELL, Rate, Rates
+from swarmtop.dashboard.state.plan_history import Rate, Rates
 from swarmtop.dashboard.state.recent_rtt import MINUTE_NS, Recent
-from swarmtop.dashboard.state.view import Standing, View, state_words
+from swarmtop.dashboard.state.view import Standing, View, not_well, state_words
 from swarmtop.sources.source import Mode, Span
 
 if TYPE_CHECKING:
     from swarm_predict.model.shapes import ModelShape
     from swarmtop.alerts.state import Alerts
     from swarmtop.analysis.analysis import Analysis
+    from swarmtop.analysis.asked import Asked
+    from swarmtop.analysis.node_rows import Row
     from swarmtop.dashboard.state.what_if import Draft
 
 EVENTS_KEPT: Final = 500
@@ -48,6 +51,8 @@ class Question:
     model: ModelShape
     workload: Workload
     previous: Analysis | None
+    asked: Asked | None = None  # what is to be filled in first
+    note: str = ""  # what was filled in, where people should know
 
 
 class Session:
@@ -55,10 +60,14 @@ class Session:
         self.options = options
         self.model = options.model
         self.workload = options.workload
+        self.asked = options.asked
+        self._running = options.running  # what a person says runs, which counts more than what is stored
+        self.silent_since_ns: int | None = None  # as the source says
+        self.note = ""  # which model is shown because another does not fit
         self.chosen: str | None = None  # node id
         self.followed: str | None = None  # node id, kept in sight
         self._followed_was = ""  # its state when it was last looked at
-        self.sort = "cost"
+        self.sort = "win"
         self.reverse = False
         self.columns = options.columns  # empty: all that fit
         self.mark: Mark | None = None  # a moment to compare with
@@ -87,6 +96,7 @@ class Session:
         self._reset_at = 0  # answers up to this question are of another model
         self._asked: tuple[int, str, Workload] | None = None
         self._away = False  # at a moment that the person went to
+        self._rows: tuple[Analysis | None, Mapping[str, Row]] | None = None
         self._words: tuple[int, int, tuple[str, ...]] | None = None
         self._aged: tuple[int, Figures] | None = None  # second, figures
         self._figures: tuple[int, str, Figures] | None = None
@@ -95,6 +105,7 @@ class Session:
 
     def accept(self, swarm: Swarm) -> None:
         """A new frame of the source; cheap, because the next may replace it before it is drawn."""
+        swarm = self._told(swarm)
         self.latest = swarm
         self._remember((*swarm.events, *map(engine_lines.event, swarm.runs)))
         if self._mode == "live":
@@ -117,7 +128,8 @@ class Session:
         self.dirty = True
 
     def stand_at(self, swarm: Swarm, known: Figures | None = None) -> None:
-        """A frame of the past, gone to by the person. `known`: as for `quantities`."""
+        """A frame of the past, gone to by the person. `known`: its figures, worked out elsewhere."""
+        swarm = self._told(swarm)
         self._remember((*swarm.events, *map(engine_lines.event, swarm.runs)))
         self._away = True
         if self.recording is None:
@@ -139,15 +151,39 @@ class Session:
     def answer(self, question: Question, analysis: Analysis) -> None:
         """Ignored where another model or engine has been asked for since."""
         if question.number > self._reset_at:
+            self._filled_in(question)
             self.analysis = analysis
             self.answered = question
             self.surveyed(question.swarm, analysis)
 
+    def _filled_in(self, question: Question) -> None:
+        """The model, weights and engine that the planner's thread chose where nobody had."""
+        if (question.model, question.workload) != (self.model, self.workload):
+            self.model, self.workload = question.model, question.workload
+            self._asked = (id(question.swarm), self.model.name, self.workload)
+            self.rates.clear()
+            self._figures = None
+        self.note = question.note
+
+    def _told(self, swarm: Swarm) -> Swarm:
+        if self._running is None:
+            return swarm
+        return dataclasses.replace(swarm, running=self._running)
+
+    def tell_running(self, running: Running) -> None:
+        """What runs from now on, as the person at this screen says."""
+        self._running = running
+        if self.latest is not None:
+            self.latest = self._told(self.latest)
+        if self.shown is not None:
+            self.show(self._told(self.shown))
+
     def surveyed(self, swarm: Swarm, analysis: Analysis) -> None:
         """An answer about a moment that need not be the one shown."""
         words = state_words(swarm, analysis)
-        rate = analysis.plan.prediction.tokens_per_s.p50 if analysis.plan else None
-        self.rates.add(Rate(swarm.at_ns, rate, sum(word in NOT_WELL for word in words)))
+        stands = analysis.stands
+        rate = stands.tokens_per_s.p50 if stands is not None else None
+        self.rates.add(Rate(swarm.at_ns, rate, not_well(swarm, words)))
         self.dirty = True
 
     def judge(self, steady_ns: int, wall_ns: int) -> None:
@@ -177,20 +213,40 @@ class Session:
             return None
         self._asked = asked
         self._question += 1
-        return Question(self._question, self.shown, self.model, self.workload, self.analysis)
+        return Question(self._question, self.shown, self.model, self.workload, self.analysis, self.asked)
+
+    def ask_again(self) -> None:
+        """Has the frame shown planned anew."""
+        self._asked = None
+        self.dirty = True
 
     def choose_model(self, model: ModelShape) -> None:
         self.model = model
+        if self.asked is not None:
+            self.asked = dataclasses.replace(self.asked, model=model, workload=self.workload)
+        self._new_question()
+
+    def choose_workload(self, workload: Workload) -> None:
+        """Weights, engine, context, batch, streams, client or activations, as a person wants them."""
+        if self.asked is not None:
+            asked = self.asked
+            self.asked = dataclasses.replace(
+                asked,
+                workload=workload,
+                weights_are_chosen=asked.weights_are_chosen or workload.weights != self.workload.weights,
+                engine_is_chosen=asked.engine_is_chosen or workload.engine != self.workload.engine,
+            )
+        self.workload = workload
         self._new_question()
 
     def choose_engine(self, engine: Engine) -> None:
-        self.workload = dataclasses.replace(self.workload, engine=engine)
-        self._new_question()
+        self.choose_workload(dataclasses.replace(self.workload, engine=engine))
 
     def _new_question(self) -> None:
         self.analysis = None
         self.answered = None
         self.draft = ()
+        self.note = ""
         self.rates.clear()
         self._figures = None
         self._reset_at = self._question
@@ -218,6 +274,13 @@ class Session:
             self._events[event] = None
         while len(self._events) > EVENTS_KEPT:
             del self._events[next(iter(self._events))]
+
+    def members_beside_us(self) -> int:
+        """How many machines answer beside this one's own probe."""
+        if self.latest is None:
+            return 0
+        here = sum(state in (State.OK, State.STALE) for state in self.latest.nodes["state"].tolist())
+        return max(0, here - 1)
 
     # ------------------------------------------------------------ out
 
@@ -271,6 +334,7 @@ class Session:
             engine=self.workload.engine,
             weights=self.workload.weights,
             analysis=self.analysis,
+            ranked=self._ranked(),
             events=tuple(events),
             notice=self.notice(now_ns),
             firing=self._alerts.firing if self._alerts is not None and self.standing == "live" else (),
@@ -283,7 +347,15 @@ class Session:
             is_recording=self.recording is not None,
             zone=self.options.zone,
             mark=self.mark,
+            silent_since_ns=self.silent_since_ns if self._mode == "live" else None,
+            note=self.note,
         )
+
+    def _ranked(self) -> Mapping[str, Row]:
+        if self._rows is None or self._rows[0] is not self.analysis:
+            rows = self.analysis.rows if self.analysis is not None else ()
+            self._rows = (self.analysis, {row.name: row for row in rows})
+        return self._rows[1]
 
     def notice(self, now_ns: int) -> str:
         return self._notice if now_ns - self._notice_ns < NOTICE_NS else ""

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from swarm_protocol.snapshot.running import Running
 from swarm_protocol.text import clean_name
 
 
@@ -53,6 +54,7 @@ class Found:
     links: tuple[LinkFound, ...] = ()
     notes: tuple[str, ...] = ()  # for the person, one line each
     source: str = ""  # one line, for the head of the file
+    running: Running | None = None  # what runs there now
 
     @property
     def names(self) -> tuple[str, ...]:

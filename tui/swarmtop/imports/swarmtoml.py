@@ -34,6 +34,11 @@ def written(found: Found, base: str = "") -> str:
         file.add(tomlkit.nl())
     if found.names:
         _nodes(_tables(file, "node"), found)
+    if found.running is not None:
+        table = tomlkit.table()
+        table.update({"placement": found.running.placement, "engine": found.running.engine})
+        table["model"] = found.running.model
+        file["running"] = table
     if found.links:
         _links(_tables(file, "link"), found.links)
     text = tomlkit.dumps(file)

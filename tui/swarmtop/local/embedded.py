@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -30,6 +30,7 @@ from swarmtop.args import TOKEN_VARIABLE
 from swarmtop.commands.invite import reachable_address
 from swarmtop.config import LOOPBACK
 from swarmtop.errors import UNUSABLE, CommandError
+from swarmtop.local.parent_watchdog import keep_line
 from swarmtop.progress import progress
 from swarmtop.sources.live import LiveSource
 from swarmtop.sources.source import SourceError, first_frame
@@ -50,6 +51,7 @@ class Home:
     token: str
     join: tuple[str, int] | None  # where others reach it; None: they cannot
     state: Path | None = None  # the folder of a collector that was started here
+    keep: Callable[[], str] | None = None  # lets it outlive this process; the line that says how to end it
 
 
 @contextlib.contextmanager
@@ -96,8 +98,17 @@ def home(
         join = None
         if listen is not None and not is_loopback(listen[0]):
             join = (reachable_address()[0] if listen[0] in EVERYWHERE else listen[0], at)
+
+        def keep() -> str:
+            collector.keep()
+            probe.keep()
+            return (
+                f"the collector goes on at {address_text(host, at)}; swarmtop comes back to it, "
+                f"kill {collector.pid} {probe.pid} ends it"
+            )
+
         try:
-            yield Home(host, at, token, join, folder)
+            yield Home(host, at, token, join, folder, keep)
         finally:
             for died in filter(None, (collector.died(), probe.died())):
                 print(f"swarmtop: {died}", file=sys.stderr)
@@ -143,6 +154,7 @@ class Child:
         self.name = module.replace("_", "-")
         self.log = folder / f"{self.name}.log"
         self._last = ""
+        self._kept = False
         self._port: int | None = None
         self._ready = threading.Event()  # the port is known, or never will be
         self._process = subprocess.Popen(
@@ -181,8 +193,17 @@ class Child:
         said = f": {safe(self._last)}" if self._last else ""
         return f"{self.name} ended by itself (exit code {code}){said}; its log is {safe(str(self.log))}"
 
+    def keep(self) -> None:
+        """Lets it outlive this process; `end` does nothing then."""
+        if self._process.stdin is not None and self._process.poll() is None:
+            self._process.stdin.write(keep_line(str(self.log)))
+            self._process.stdin.flush()
+            self._kept = True
+
     def end(self) -> None:
         """SIGTERM, and kill where that does not help in time."""
+        if self._kept:
+            return
         self._process.terminate()
         try:
             self._process.wait(END_WITHIN_S)

@@ -5,6 +5,7 @@ the figures did over the time before. No drawing, no HTML.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -16,6 +17,7 @@ from swarm_predict.types import PredictError, Workload
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.units import NS_PER_S
 from swarmtop.analysis.analysis import Analysis, alive, analyse, only
+from swarmtop.analysis.asked import Chosen
 from swarmtop.analysis.assessment import Judgement, judge
 from swarmtop.sources.source import History, Recording, Source, first_frame
 
@@ -61,9 +63,11 @@ class Report:
     until_ns: int
 
 
-async def gather(source: Source, model: ModelShape, workload: Workload) -> Report:
-    """Raises SourceError, and PredictError for a question that is wrong whatever the swarm."""
-    swarm = await first_frame(source)
+async def gather(source: Source, question: Callable[[Swarm], tuple[Swarm, Chosen]]) -> Report:
+    """`question`: what is asked of the swarm that is found. Raises SourceError, and PredictError for a question that
+    is wrong whatever the swarm."""
+    swarm, asked = question(await first_frame(source))
+    model, workload = asked.model, asked.workload
     found = await asyncio.to_thread(analyse, swarm, model, workload)
     judged = await asyncio.to_thread(_judged, swarm, model, workload, found)
     without = await asyncio.to_thread(_without, swarm, model, workload, found)

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from swarm_protocol import __version__
 from swarm_protocol.snapshot.swarm import Kind
 from swarm_protocol.text import safe
+from swarmtop.analysis.sureness import basis_text, speed_text
 from swarmtop.commands.once import COLUMNS
 from swarmtop.report import svg
 from swarmtop.report.gather import Report
@@ -53,7 +54,8 @@ def _context(report: Report) -> dict[str, Any]:
         "nodes": len(swarm),
         "found": found,
         "prediction": prediction,
-        "speed": _spread(prediction.tokens_per_s, "tok/s") if prediction else None,
+        "speed": speed_text(prediction) if prediction else None,
+        "basis": basis_text(prediction) if prediction else None,
         "token": _spread(prediction.tpot_ms, "ms") if prediction else None,
         "first": quantities.ms(prediction.ttft_ms.p50) if prediction else None,
         "certificate": certificate(found.plan) if found.plan is not None else None,

@@ -44,6 +44,7 @@ from swarm_protocol.messages.viewer_messages import (
     KeyframeRequest,
     Notice,
     RunKept,
+    RunningReport,
     RunReport,
     Subscribe,
     ViewerMessage,
@@ -51,17 +52,22 @@ from swarm_protocol.messages.viewer_messages import (
 )
 from swarm_protocol.snapshot.estimates import completed
 from swarm_protocol.snapshot.frames import FrameError
+from swarm_protocol.snapshot.running import Running
 from swarm_protocol.snapshot.swarm import Event, Swarm
 from swarm_protocol.text import safe
 from swarm_protocol.trust import certificate_pins
 from swarm_protocol.trust.identity import default_state_dir
 from swarm_protocol.trust.loopback import is_loopback
+from swarm_protocol.units import NS_PER_S
 from swarm_protocol.values import address_text
 from swarmtop.sources.source import History, Mode, SourceError
 from swarmtop.sources.stream import Backoff, FrameFollower
 
 CONNECT_WITHIN_S: Final = 10.0  # a handshake over the slowest path that is of use
 FIRST_FRAME_WITHIN_S: Final = 20.0  # a large keyframe over a thin line
+LISTEN_EVERY_S: Final = 0.5
+QUIET_S: Final = 1.5  # without a word, before the collector is asked for a sign of life
+PONG_WITHIN_S: Final = 2.0  # there and back over a satellite, with a frame before it
 CHUNKS_AHEAD: Final = 32  # of an export; more are left in the socket, which slows the sender
 
 
@@ -118,6 +124,8 @@ class LiveSource:
         self._exports: dict[int, asyncio.Queue[ExportChunk | _Lost]] = {}
         self._runs: dict[int, asyncio.Future[RunKept]] = {}
         self._focus: Focus | None = None
+        self.silent_since_ns: int | None = None
+        self._heard_ns = 0
 
     # ------------------------------------------------------------ the Source contract
 
@@ -196,19 +204,26 @@ class LiveSource:
 
     async def report(self, run: RunSample) -> None:
         """Gives a watched run to the collector; returns once it is committed. Raises SourceError where it is not."""
+        await self._told(lambda request_id: RunReport(request_id=request_id, run=run), "a run")
+
+    async def tell_running(self, running: Running) -> None:
+        """Tells everybody what the swarm runs from now on. Raises SourceError where the collector does not take it."""
+        await self._told(lambda number: RunningReport(request_id=number, running=running), "the running placement")
+
+    async def _told(self, message: Callable[[int], ViewerMessage], what: str) -> None:
         connection = await self._connected()
         request_id = next(self._ids)
         answer: asyncio.Future[RunKept] = asyncio.get_running_loop().create_future()
         self._runs[request_id] = answer
         try:
-            await _send(connection, RunReport(request_id=request_id, run=run))
+            await _send(connection, message(request_id))
             kept = await answer
         except _Lost as lost:
-            raise SourceError(f"{self.title} was lost while it kept a run ({lost})", 3) from lost
+            raise SourceError(f"{self.title} was lost while it kept {what} ({lost})", 3) from lost
         finally:
             del self._runs[request_id]
         if kept.refused:
-            raise SourceError(f"{self.title} did not keep a run: {safe(kept.refused)}", 3)
+            raise SourceError(f"{self.title} did not keep {what}: {safe(kept.refused)}", 3)
 
     async def close(self) -> None:
         if self._task is not None:
@@ -249,6 +264,7 @@ class LiveSource:
                     raise SourceError(
                         f"cannot reach {self.title} ({lost}); start swarm-collector there or correct --connect", 3
                     ) from lost
+                self.silent_since_ns = self.silent_since_ns or self._heard_ns
                 self._drop_questions(lost)
                 self._note(f"connection to {self.title} lost ({lost}); trying again")
             finally:
@@ -265,6 +281,8 @@ class LiveSource:
             self._connection = connection
             self._wake()
             follower = FrameFollower()
+            listener = asyncio.create_task(self._listen(connection))
+            stack.callback(listener.cancel)
             while True:
                 # an established stream may be silent for long; websockets' own pings notice a dead one
                 patience = None if follower.swarm is not None else FIRST_FRAME_WITHIN_S
@@ -276,6 +294,29 @@ class LiveSource:
         if mine is None or not (self._loopback or (self.shown_pin and self.shown_pin == mine.pin)):
             return self._subscribe
         return msgspec.structs.replace(self._subscribe, operator=mine.secret)
+
+    async def _listen(self, connection: ClientConnection) -> None:
+        """Notices a collector that is not heard any more, long before the connection is given up. Whatever comes is a
+        sign of life: a slow line that carries a large frame answers no ping in time."""
+        while True:
+            await asyncio.sleep(LISTEN_EVERY_S)
+            if self._wall_ns() - self._heard_ns < QUIET_S * NS_PER_S:
+                continue
+            heard_ns = self._heard_ns
+            with contextlib.suppress(TimeoutError, ConnectionClosed):
+                async with asyncio.timeout(PONG_WITHIN_S):
+                    await (await connection.ping())
+                self._heard()
+                continue
+            if self._heard_ns == heard_ns and self.silent_since_ns is None:
+                self.silent_since_ns = heard_ns
+                self._wake()
+
+    def _heard(self) -> None:
+        self._heard_ns = self._wall_ns()
+        if self.silent_since_ns is not None:
+            self.silent_since_ns = None
+            self._wake()
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> ClientConnection:
         try:
@@ -329,6 +370,7 @@ class LiveSource:
             raise _Lost(f"connected, but nothing came within {FIRST_FRAME_WITHIN_S:.0f} s") from error
         except ConnectionClosed as error:
             raise _Lost(closed_reason(error)) from error
+        self._heard()
         try:
             message = decode_from_stream(data if isinstance(data, bytes) else data.encode())
             if isinstance(message, Keyframe | Diff):
@@ -354,9 +396,9 @@ class LiveSource:
             if (chunks := self._exports.get(message.request_id)) is not None:
                 await chunks.put(message)
         elif isinstance(message, Notice):
-            self._told(message, follower)
+            self._noticed(message, follower)
 
-    def _told(self, notice: Notice, follower: FrameFollower) -> None:
+    def _noticed(self, notice: Notice, follower: FrameFollower) -> None:
         if notice.final and follower.swarm is None:
             raise SourceError(f"{self.title} refuses: {safe(notice.text)}", 2)
         self._note(f"{self.title}: {safe(notice.text)}")

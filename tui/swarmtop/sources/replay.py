@@ -1,18 +1,25 @@
 """A recorded database as a source: what was known at a moment, the past of a figure, samples as CSV.
 
 The store reads in threads, so that a long query never stops the screen.
+
+A recording of a collector that did not look for changes yet has no events of them: they are found once, from its
+samples, by the collector's own detector, and shown among the others. CSV has what is stored.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import itertools
+import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from swarm_protocol.layer_shape import LayerShape
-from swarm_protocol.snapshot.swarm import Swarm
+from swarm_protocol.messages.samples import CHANGE_KINDS, Sample
+from swarm_protocol.snapshot.swarm import Event, Swarm
 from swarm_protocol.text import safe
 from swarm_storage.csv_format import chunks
 from swarm_storage.errors import StoreError
@@ -21,6 +28,10 @@ from swarm_storage.store import open_store
 from swarmtop.args import at_ns
 from swarmtop.sources.source import History, Mode, SourceError, Span
 from swarmtop.text import quantities
+
+LOOKED_THROUGH: Final = 500_000  # samples, the first: an hour of 20 nodes under a dashboard, in some 10 s
+WAIT_S: Final = 2.0  # for changes to be found, before the moment is shown without
+_CHANGES_OF: Final = ("link", "uplink", "compute", "host", "event")
 
 _T = TypeVar("_T")
 
@@ -38,6 +49,8 @@ class ReplaySource:
         self._reader = self._store.reader
         self._at = at
         self._now_ns = now_ns
+        self._finding: asyncio.Task[tuple[Event, ...]] | None = None
+        self._closing = threading.Event()
 
     async def frames(self) -> AsyncIterator[Swarm]:
         """The state at the moment asked for, else at the end of the recording."""
@@ -57,7 +70,33 @@ class ReplaySource:
         return Span(found.first_ns, found.last_ns, found.gaps)
 
     async def swarm_at(self, at_ns: int) -> Swarm:
-        return await self._read(lambda: swarm_at(self._reader, at_ns, source=self.title))
+        swarm = await self._read(lambda: swarm_at(self._reader, at_ns, source=self.title))
+        found = [event for event in await self._found_changes() if event.at_ns <= at_ns]
+        if found:
+            swarm = dataclasses.replace(
+                swarm, events=tuple(sorted((*swarm.events, *found), key=lambda event: event.at_ns))
+            )
+        return swarm
+
+    async def _found_changes(self) -> tuple[Event, ...]:
+        """Empty where the recording has its own, and until they are found."""
+        if self._finding is None:
+            self._finding = asyncio.create_task(self._read(self._find_changes))
+        await asyncio.wait((self._finding,), timeout=WAIT_S)
+        return self._finding.result() if self._finding.done() else ()
+
+    def _find_changes(self) -> tuple[Event, ...]:
+        marks = ", ".join("?" for _ in CHANGE_KINDS)
+        if self._reader.query(f"SELECT 1 FROM event_sample WHERE kind IN ({marks}) LIMIT 1", CHANGE_KINDS):
+            return ()
+        from swarm_collector.changes.recorded import recorded_changes  # only for old recordings
+
+        names = {row.node_id: row.name for row in self._reader.nodes()}
+        return tuple(recorded_changes(self._samples(), lambda node_id: names.get(node_id, node_id)))
+
+    def _samples(self) -> Iterator[tuple[str, Sample]]:
+        samples = itertools.islice(self._reader.samples(kinds=_CHANGES_OF), LOOKED_THROUGH)
+        return itertools.takewhile(lambda _: not self._closing.is_set(), samples)
 
     async def history(
         self, metric: str, node_id: str, peer_id: str | None, since_ns: int, until_ns: int, points: int
@@ -74,6 +113,9 @@ class ReplaySource:
         """What was measured is measured."""
 
     async def close(self) -> None:
+        self._closing.set()
+        if self._finding is not None:
+            await asyncio.wait((self._finding,))
         await asyncio.to_thread(self._store.close)
 
     async def _read(self, question: Callable[[], _T]) -> _T:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeGuard, cast
 
 if TYPE_CHECKING:  # numpy and msgspec: `--help` needs SourceError from here, and neither of them
     from swarm_protocol.layer_shape import LayerShape
+    from swarm_protocol.snapshot.running import Running
     from swarm_protocol.snapshot.swarm import Swarm
 
 Mode = Literal["live", "replay", "file"]
@@ -66,6 +67,20 @@ class Source(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class Telling(Source, Protocol):
+    """A source whose collector can be told things, and may fall silent."""
+
+    silent_since_ns: int | None  # wall clock of the last word where the collector is not heard any more; None: it is
+
+    async def tell_running(self, running: Running) -> None:
+        """Tells everybody what the swarm runs from now on. Raises SourceError where that is not taken."""
+        ...
+
+
+def can_be_told(source: Source) -> TypeGuard[Telling]:
+    return hasattr(source, "tell_running")
 
 
 class Recording(Source, Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from swarm_protocol.text import csv_cell
 
@@ -16,9 +17,16 @@ def dumps(value: object) -> str:
     return json.dumps(_finite(value), allow_nan=False)
 
 
+DIGITS: Final = 6  # significant: nothing here is known better, and what differs only behind them does not differ
+
+
+def rounded(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")
+
+
 def _finite(value: object) -> object:
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return rounded(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {key: _finite(inner) for key, inner in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
@@ -30,6 +38,8 @@ def cell(value: Value) -> int | float | str:
     """A CSV cell: empty where nothing is known."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
+    if isinstance(value, float):
+        return rounded(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     return csv_cell(value) if isinstance(value, str) else value

@@ -9,6 +9,7 @@ from typing import Final
 from swarm_predict.types import Plan, Prediction
 from swarm_protocol.text import safe
 from swarm_protocol.units import gib
+from swarmtop.analysis.sureness import ALL, basis_text, speed_text
 from swarmtop.text import quantities
 
 BAR_MAX: Final = 72  # cells; longer bars are not read any better
@@ -24,6 +25,7 @@ def prediction_object(found: Prediction) -> dict[str, object]:
         "client": found.client,
         "placement": [{"node": s.node, "first": s.first, "last": s.last} for s in found.placement],
         "fits": found.fits,
+        "measured": found.measured,
         "tpot_ms": {"mean": tpot.mean, "p5": tpot.p5, "p50": tpot.p50, "p95": tpot.p95},
         "tokens_per_s": {"p5": speed.p5, "p50": speed.p50, "p95": speed.p95},
         "throughput_tokens_per_s": found.throughput_tokens_per_s,
@@ -62,12 +64,12 @@ def plan_object(
 
 def prediction_text(found: Prediction, width: int) -> str:
     """The speed, a row a stage, the bar of where the time goes, and what was assumed."""
-    speed, tpot, first = found.tokens_per_s, found.tpot_ms, found.ttft_ms
+    tpot, first = found.tpot_ms, found.ttft_ms
     client = f", client {safe(found.client)}" if found.client else ", client at the first stage"
     lines = [
         f"{safe(found.model)} {found.weights}, {found.engine}{client}",
         "",
-        f"one stream    {quantities.spread(speed.p5, speed.p50, speed.p95, 'tok/s')}",
+        *_speed_lines(found, width),
         f"a token       {quantities.spread(tpot.p5, tpot.p50, tpot.p95, 'ms')}",
         f"first token   {quantities.ms(first.p50)}, p95 {quantities.ms(first.p95)}",
         f"in total      {quantities.rate(found.throughput_tokens_per_s)}",
@@ -84,13 +86,22 @@ def prediction_text(found: Prediction, width: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def wrapped(text: str, width: int) -> list[str]:
+def _speed_lines(found: Prediction, width: int) -> list[str]:
+    """The speed, and what its interval rests on, on one line where the page is wide enough."""
+    speed, basis = f"one stream    {speed_text(found)}", basis_text(found)
+    if basis is None:
+        return [speed]
+    line = f"{speed}, {basis}"
+    return [line] if quantities.width(line) <= width else [speed + ",", *wrapped(basis, width, " " * 14)]
+
+
+def wrapped(text: str, width: int, indent: str = "  ") -> list[str]:
     """A note as an item of a list, folded at `width`; names are never broken."""
     return textwrap.wrap(
         safe(text, 1000),
         max(width, 40),
-        initial_indent="  ",
-        subsequent_indent="    ",
+        initial_indent=indent,
+        subsequent_indent=indent if len(indent) > 2 else indent + "  ",
         break_long_words=False,
         break_on_hyphens=False,
     )
@@ -145,13 +156,14 @@ def left_out_lines(plan: Plan, width: int) -> list[str]:
 
 
 def certificate(plan: Plan) -> str:
-    """How good the plan is, as far as it is proven."""
+    """How good the search is, as far as it is proven: of these medians, whatever they rest on."""
     what = "a token" if plan.objective == "latency" else "a step of the slowest part"
     if plan.losses_ms > 0:
         what += f", {quantities.ms(plan.losses_ms)} of it for expected losses"
     among = f" of the {considered(plan)}" if plan.left_out else ""
     if plan.exact or plan.gap <= 0:
-        return f"best {plan.objective}: the optimum{among}, proven ({quantities.ms(plan.bound_ms)} {what})"
+        medians = "" if plan.prediction.measured >= ALL else " of these medians"
+        return f"best {plan.objective}: the optimum{among}{medians}, proven ({quantities.ms(plan.bound_ms)} {what})"
     return (
         f"best {plan.objective} found: within {quantities.percent(plan.gap)} of the optimum{among} "
         f"(no placement is below {quantities.ms(plan.bound_ms)} {what})"

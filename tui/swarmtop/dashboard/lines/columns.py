@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from swarm_protocol.snapshot.swarm import Floats, Kind
 from swarmtop.analysis.node_figures import STALE_AFTER_S
+from swarmtop.analysis.states import GLYPH
 from swarmtop.dashboard.lines.charts import rise
 from swarmtop.dashboard.lines.styled import Align, Span, clean
-from swarmtop.dashboard.state.view import GLYPH, View
+from swarmtop.dashboard.state.view import View
 from swarmtop.text import quantities
+
+if TYPE_CHECKING:
+    from swarmtop.analysis.node_rows import Row
 
 Cell = Callable[[View, int], Span]
 Values = Callable[[View], "Floats | list[str]"]
@@ -40,7 +44,7 @@ class Column:
 
 def faded(view: View, row: int) -> bool:
     """The node is not heard any more, so that all its figures are of the past."""
-    return view.word(row) in ("stale", "lost", "left")
+    return view.word(row) in ("stale", "lost")
 
 
 def _number(value: float, view: View, row: int, kind: int = Kind.MEASURED) -> Span:
@@ -64,29 +68,85 @@ def _unsigned_zero(value: float | None) -> str:
     return quantities.figure(0.0 if value is not None and abs(value) < 0.005 else value).replace("-", "−")
 
 
-def _cost(view: View, row: int) -> Span:
-    impact = view.impact(view.swarm.facts[row].name)
-    text = _unsigned_zero(impact.cost_ms if impact else None)
-    return text, "dim" if text == quantities.UNMEASURED else "slow" if view.word(row) == "slow" else ""
+def _ranked(view: View, row: int) -> Row | None:
+    return view.ranked.get(view.swarm.facts[row].name)
 
 
-def _gain(view: View, row: int) -> Span:
-    impact = view.impact(view.swarm.facts[row].name)
-    text = _unsigned_zero(impact.gain_ms if impact else None)
+def _share(view: View, row: int) -> Span:
+    found = _ranked(view, row)
+    text = quantities.percent(found.share if found else None)
     return text, "dim" if text == quantities.UNMEASURED else ""
 
 
-def _cause(view: View, row: int) -> Span:
+def _win(view: View, row: int) -> Span:
+    found = _ranked(view, row)
+    value = found.win_tokens_per_s if found else None
+    text = _unsigned_zero(value)
+    if text == quantities.UNMEASURED:
+        return text, "dim"
+    return (text, "") if text in ("0", "0.00") else (f"+{text}", "slow" if view.word(row) == "slow" else "")
+
+
+def _gain(view: View, found: Row | None, tokens_per_s: float | None) -> str:
+    """What the swarm would give, less what it gives now."""
+    stands = view.analysis.stands if view.analysis is not None else None
+    if found is None or tokens_per_s is None or stands is None:
+        return quantities.UNMEASURED
+    return signed(tokens_per_s - stands.tokens_per_s.p50)
+
+
+def signed(value: float) -> str:
+    """`+3.10`, `−0.40`; what would read as nothing is 0."""
+    text = quantities.figure(abs(value))
+    return "0" if text in ("0", "0.00") else f"{'+' if value > 0 else '−'}{text}"
+
+
+def _typical(view: View, row: int) -> Span:
+    found = _ranked(view, row)
+    text = _gain(view, found, found.typical_tokens_per_s if found else None)
+    return text, "dim" if text == quantities.UNMEASURED else ""
+
+
+def _without(view: View, row: int) -> Span:
+    found = _ranked(view, row)
+    if found is None or found.role != "in":
+        return quantities.UNMEASURED, "dim"
+    if found.without_tokens_per_s is None:
+        return ("no plan", "warn") if found.share is not None else (quantities.UNMEASURED, "dim")
+    text = _gain(view, found, found.without_tokens_per_s)
+    return text, "dim" if text == quantities.UNMEASURED else ""
+
+
+def _cost(view: View, row: int) -> Span:
+    found = _ranked(view, row)
+    text = _unsigned_zero(found.cost_ms if found else None)
+    return text, "dim" if text == quantities.UNMEASURED else ""
+
+
+def _good_for(view: View, row: int) -> Span:
     impact = view.impact(view.swarm.facts[row].name)
-    return (impact.cause, "") if impact and impact.cause else (quantities.UNMEASURED, "dim")
+    if impact is None or not impact.stand_by_for:
+        return quantities.UNMEASURED, "dim"
+    text = _gain(view, _ranked(view, row), impact.stand_by_tokens_per_s)
+    return f"{clean(impact.stand_by_for, 20)} {text}", ""
 
 
-def _in_plan(view: View, row: int) -> Span:
-    if view.plan:
-        for stage_number, stage in enumerate(view.plan.prediction.placement, 1):
-            if stage.node == view.swarm.facts[row].name:
-                return str(stage_number), ""
-    return quantities.UNMEASURED, "dim"
+def _cause(view: View, row: int) -> Span:
+    found = _ranked(view, row)
+    if found is None or not found.cause:
+        return quantities.UNMEASURED, "dim"
+    return found.cause, "" if found.role == "in" else "dim"
+
+
+def _stage(view: View, row: int) -> Span:
+    """Its stage in the placement that runs, or whether it is a spare."""
+    name = view.swarm.facts[row].name
+    placement = view.analysis.placement if view.analysis is not None else ()
+    for stage_number, stage in enumerate(placement, 1):
+        if stage.node == name:
+            return str(stage_number), "strong"
+    found = _ranked(view, row)
+    return (found.role, "dim") if found is not None and view.plan is not None else (quantities.UNMEASURED, "dim")
 
 
 def _state(view: View, row: int) -> Span:
@@ -136,12 +196,18 @@ def _spark(view: View, row: int) -> Span:
     return rise(view.recent.series(view.swarm.facts[row].node_id), 12), "spark"
 
 
-def _impact_values(field: str) -> Values:
+def _row_values(field: str) -> Values:
     def values(view: View) -> Floats:
-        found = [getattr(view.impact(f.name), field, None) for f in view.swarm.facts]
+        found = [getattr(_ranked(view, row), field, None) for row in range(len(view.swarm))]
         return np.array([np.nan if v is None else v for v in found], np.float64)
 
     return values
+
+
+def _stage_values(view: View) -> Floats:
+    """Stages in order, then spares, then the others."""
+    found = [_stage(view, row)[0] for row in range(len(view.swarm))]
+    return np.array([float(text) if text.isdigit() else 1e6 if text == "spare" else np.nan for text in found])
 
 
 def _since(field: str) -> Cell:
@@ -164,8 +230,8 @@ def _moved(view: View, row: int, field: str) -> float | None:
     marked = view.mark.nodes.get(facts.node_id) if view.mark else None
     before = getattr(marked, field, None)
     if field == "cost_ms":
-        impact = view.impact(facts.name)
-        now = impact.cost_ms if impact else None
+        found = view.ranked.get(facts.name)
+        now = found.cost_ms if found else None
     else:
         now = quantities.optional(float(view.figures.rtt99_ms[row]))
     return None if before is None or now is None else now - before
@@ -179,7 +245,7 @@ def _since_values(field: str) -> Values:
     return values
 
 
-_STATE_ORDER = {"lost": 0, "stale": 1, "slow": 2, "unknown": 3, "ok": 4, "left": 5}
+_STATE_ORDER = {"lost": 0, "stale": 1, "degraded": 2, "slow": 3, "unknown": 4, "ok": 5}
 
 
 def _text(view: View, cell: Cell) -> list[str]:
@@ -193,18 +259,28 @@ COLUMNS: Final[tuple[Column, ...]] = (
     Column("region", "REGION", 8, "where it says it stands", 15,
            lambda v, r: (clean(v.swarm.facts[r].region) or quantities.UNMEASURED, "dim"),
            lambda v: [clean(f.region).casefold() for f in v.swarm.facts], "<"),
-    Column("state", "STATE", 7, "ok, slow (using it costs 10 % of a token or more), stale, lost, left", 0, _state,
-           lambda v: np.array([_STATE_ORDER[v.word(r)] for r in range(len(v.swarm))], np.float64), "<"),
-    Column("cost", "COST", 6, "ms per token that using this node adds to the best time", 0, _cost,
-           _impact_values("cost_ms"), largest_first=True),
+    Column("state", "STATE", 10, "ok, slow (it runs, and the swarm would win 5 % by it), degraded, stale, lost", 0,
+           _state, lambda v: np.array([_STATE_ORDER[v.word(r)] for r in range(len(v.swarm))], np.float64), "<"),
+    Column("stage", "STG", 5, "its stage in the placement that runs, else in the best plan; spare: could serve", 0,
+           _stage, _stage_values),
+    Column("share", "SHARE", 5, "of a token's time that it takes", 1, _share, _row_values("share"),
+           largest_first=True),
+    Column("win", "WIN", 6, "tok/s the swarm would win without it or with it as usual", 0, _win,
+           _row_values("win_tokens_per_s"), largest_first=True),
+    Column("cause", "CAUSE", 8, "what of it takes most: rtt, jitter, upload, compute, memory, overhead", 1, _cause,
+           lambda v: _text(v, _cause), "<"),
+    Column("typical", "TYPICAL", 7, "tok/s more, with typical figures of this swarm in its place", 3, _typical,
+           _row_values("typical_tokens_per_s"), largest_first=True),
+    Column("without", "WITHOUT", 7, "tok/s more or less, re-planned without it", 2, _without,
+           _row_values("without_tokens_per_s"), largest_first=True),
+    Column("for", "STAND-BY FOR", 18, "of a spare: the stage it would take over best, tok/s more or less then", 5,
+           _good_for, lambda v: _text(v, _good_for), "<"),
+    Column("cost", "COST", 6, "ms of a token: its part, or of a spare what using it would add", 10, _cost,
+           _row_values("cost_ms"), largest_first=True),
     Column("dcost", "ΔCOST", 7, "cost now, less that at the mark (M sets it)", 1, _since("cost_ms"),
            _since_values("cost_ms"), largest_first=True, marked=True),
     Column("drtt99", "ΔRTT99", 7, "worst p99 now, less that at the mark", 3, _since("rtt99_ms"),
            _since_values("rtt99_ms"), largest_first=True, marked=True),
-    Column("gain", "GAIN", 6, "ms per token that re-planning without it would win", 5, _gain,
-           _impact_values("gain_ms"), largest_first=True),
-    Column("cause", "CAUSE", 8, "what most of the cost is: rtt, jitter, upload, compute, memory, overhead", 1, _cause,
-           lambda v: _text(v, _cause), "<"),
     Column("rtt50", "RTT50", 5, "median round trip to its peers, ms", 2,
            lambda v, r: _rtt(float(v.figures.rtt50_ms[r]), v, r), lambda v: v.figures.rtt50_ms, largest_first=True),
     Column("rtt99", "RTT99", 5, "p99 of the round trip on its worst link, ms", 3,
@@ -221,8 +297,6 @@ COLUMNS: Final[tuple[Column, ...]] = (
            lambda v: v.figures.down_mbps),
     Column("layer", "LAYER", 6, "ms of one decoder layer of the model; ? has a reason on the node's screen", 4, _layer,
            lambda v: v.figures.layer_ms, largest_first=True),
-    Column("stage", "STG", 3, "its stage in the best placement found", 11, _in_plan,
-           lambda v: _text(v, _in_plan)),
     Column("device", "DEVICE", 14, "what computes there", 12, _device, lambda v: _text(v, _device), "<", grows=10),
     Column("util", "UTIL", 5, "GPU load", 14, _util, lambda v: v.swarm.nodes["gpu_util_percent"], largest_first=True),
     Column("vram", "VRAM", 6, "GiB of memory that layers may take and are free", 13, _vram,
@@ -232,6 +306,15 @@ COLUMNS: Final[tuple[Column, ...]] = (
     Column("recent", "RTT99 60s", 12, "its worst round trip above the least of the minute; full: half as much again", 8,
            _spark, lambda v: v.figures.rtt99_ms, "<", largest_first=True),
 )  # fmt: skip
+
+# words above the titles, where there is room: what the columns beside each other are about
+GROUPS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
+    ("a token", ("share",)),
+    ("the swarm would win, tok/s", ("win", "cause", "typical", "without", "for")),
+    ("paths, ms and Mbit/s", ("rtt50", "rtt99", "jit", "loss", "up", "down")),
+    ("the machine", ("layer", "device", "util", "vram")),
+)
+GROUP_OF: Final = {name: words for words, names in GROUPS for name in names}
 
 BY_NAME: Final = {column.name: column for column in COLUMNS}
 

@@ -7,7 +7,10 @@ from typing import Final
 
 import numpy as np
 
+from swarm_protocol.snapshot.open_changes import open_changes
+from swarm_protocol.snapshot.swarm import State
 from swarm_protocol.units import NS_PER_S
+from swarmtop.analysis.states import GLYPH
 from swarmtop.dashboard.actions import SCREENS, SHORT, TITLES, Action, Screen, shown
 from swarmtop.dashboard.lines.styled import (
     Block,
@@ -22,7 +25,7 @@ from swarmtop.dashboard.lines.styled import (
     spread,
     text_width,
 )
-from swarmtop.dashboard.state.view import GLYPH, Standing, View
+from swarmtop.dashboard.state.view import Standing, View
 from swarmtop.text import quantities
 
 MIN_WIDTH: Final = 60
@@ -34,14 +37,20 @@ _BADGE: Final[dict[Standing, str]] = {
 
 
 def header(view: View, width: int) -> Line:
-    """Standing and time first: they must be seen at any width; then the source, the swarm and what it gives."""
+    """Standing and time first: they must be seen at any width; then what runs and what could, the swarm, the source."""
     first = [line(("swarmtop", "brand")), _standing(view)]
-    tokens = _tokens(view, short=False)
-    if line_width(separated([*first, tokens], "  ")) > width:
-        tokens = _tokens(view, short=True)
+    model = clean(view.model.rsplit("/", 1)[-1] or view.model, 24)
+    told = next(
+        (words for words in (_told(view, model), _told(view, ""), _told(view, "", short=True))
+         if line_width(separated([*first, words], "  ")) <= width),
+        _told(view, "", short=True),
+    )  # fmt: skip
+    if line_width(separated([*first, told], "  ")) > width:
+        first = first[1:]  # the name gives way to the news
     parts: list[Line] = [
         *first,
-        tokens,
+        told,
+        _changes(view),
         _alerts(view),
         line(f"{len(view.swarm)} node{'' if len(view.swarm) == 1 else 's'}"),
         line((clean(view.title, 40), "dim")),
@@ -50,6 +59,9 @@ def header(view: View, width: int) -> Line:
 
 
 def _standing(view: View) -> Line:
+    if view.silent_since_ns is not None:
+        since = f" since {view.clock(view.silent_since_ns)}" if view.silent_since_ns else ""
+        return line((f" x NO COLLECTOR{since} ", "silent"))
     badge: Span = (f" {_BADGE[view.standing]} ", view.standing)
     if view.standing == "file":
         return (badge,)
@@ -67,19 +79,26 @@ def _standing(view: View) -> Line:
     return tuple(parts)
 
 
-def _tokens(view: View, *, short: bool) -> Line:
-    plan = view.plan
-    model = clean(view.model.rsplit("/", 1)[-1] or view.model, 24)
-    if plan is None or not len(view.swarm):
-        return line((f"{model} {'no plan' if view.analysis else 'planning…'}", "dim"))
-    rate = plan.prediction.tokens_per_s
-    if short:
-        return line((quantities.figure(rate.p50), "strong"), " tok/s")
-    return line(
-        f"{model} ",
-        (quantities.figure(rate.p50), "strong"),
-        f" tok/s ({quantities.figure(rate.p5)}–{quantities.figure(rate.p95)})",
-    )
+def _told(view: View, model: str, *, short: bool = False) -> Line:
+    """`llama-3.1-8b  you run 9.3 tok/s (8.8 … 9.9), best 21.4 (+130 %)`."""
+    lead = [(f"{model} ", "")] if model else []
+    if view.analysis is None or not len(view.swarm):
+        return (*lead, ("planning…", "dim"))
+    if view.analysis.stands is None and view.plan is None:
+        return (*lead, (view.analysis.headline(), "dim"))
+    text = view.analysis.headline(short=True)
+    if not short:
+        text = view.analysis.headline().partition("; what runs")[0]
+    return (*lead, (text, "strong"))
+
+
+def _changes(view: View) -> Line:
+    """Who is worse than usual now: named where it is one, counted where it is more."""
+    found = open_changes(reversed(view.events))
+    if not found:
+        return ()
+    who = clean(found[0].node or "swarm", 24) if len(found) == 1 else str(len(found))
+    return line((f"▲ {who}", "slow"))
 
 
 def _alerts(view: View) -> Line:
@@ -89,12 +108,20 @@ def _alerts(view: View) -> Line:
 
 def alerts(view: View) -> Block:
     """What a person should look at now, worst first; each a line that says what and how long."""
-    found: Block = [line(("! rule", "warn"), f"  {clean(text, 200)}") for text in view.firing]
-    for word in ("lost", "stale"):
+    found: Block = [] if view.silent_since_ns is None else [
+        line(("x no collector", "lost"), f"  not heard since {view.clock(view.silent_since_ns)}; trying again")
+    ]  # fmt: skip
+    found += [line(("! rule", "warn"), f"  {clean(text, 200)}") for text in view.firing]
+    left = view.swarm.nodes["state"] == State.LEFT  # who said goodbye is no alarm
+    for word in ("lost", "stale", "degraded"):
         for row, facts in enumerate(view.swarm.facts):
-            if view.word(row) == word:
+            if view.word(row) == word and not left[row]:
                 age = quantities.seconds(quantities.optional(float(view.figures.age_s[row])))
                 found.append(line((f"{GLYPH[word]} {clean(facts.name)}", word), f"  {word}, last heard {age} ago"))
+    found += [
+        line((f"▲ {clean(event.node or 'the swarm', 40)}", "slow"), f"  {clean(event.detail, 200)}")
+        for event in open_changes(reversed(view.events))
+    ]
     for row in np.flatnonzero(view.swarm.nodes["throttled"] == 1).tolist():
         found.append(
             line((f"! {clean(view.swarm.facts[row].name)}", "warn"), "  its GPU slows itself down (heat or power)")

@@ -12,7 +12,8 @@ from swarm_protocol.snapshot.metrics import METRICS
 from swarm_protocol.snapshot.swarm import Kind, Path
 from swarm_protocol.units import BYTES_PER_GIB, NS_PER_S, iso_utc
 from swarmtop.analysis.node_figures import STALE_AFTER_S, age_s, link_known
-from swarmtop.analysis.reasons import cost_lines, cost_text
+from swarmtop.analysis.reasons import reason_lines
+from swarmtop.analysis.states import GLYPH
 from swarmtop.dashboard.lines.charts import axis_label, braille, known, nice_top, spark
 from swarmtop.dashboard.lines.overview_lines import event_line
 from swarmtop.dashboard.lines.styled import (  # fmt: skip
@@ -31,7 +32,7 @@ from swarmtop.dashboard.lines.styled import (  # fmt: skip
     spread,
     wrap,
 )
-from swarmtop.dashboard.state.view import GLYPH, View
+from swarmtop.dashboard.state.view import View
 from swarmtop.sources.source import History
 from swarmtop.text import quantities
 
@@ -82,7 +83,7 @@ def _narrow(view: View, row: int, place: tuple[int, int], state: NodeState, past
     block += chart(view, state, past.get(state.metric), width, 2 if small else 4)
     for metric in () if small else SMALL_METRICS:
         block.append(small_chart(metric, past.get(metric), width))
-    cost = cost_lines(view, row, width)
+    cost = reason_lines(view, row, width)
     left = rows - len(block)
     happened = events(view, row, 0 if small else 2)
     peer_rows = max(2, left - len(cost) - len(happened))
@@ -102,7 +103,7 @@ def _wide(view: View, row: int, place: tuple[int, int], state: NodeState, past: 
     top -= (top - 3) % 4  # so that the axis has its marks at whole lines
     about = [fit(part, left - 4) for part in (*identity(view, row), (), *hardware(view, row))]
     about += wrap(empty_reason(view, row), left - 4, "warn")
-    costs = cost_lines(view, row, left - 4)
+    costs = reason_lines(view, row, left - 4)
     cost_rows = min(max(5, len(costs) + 2), body - 8)
     column = box("node", about, left, body - cost_rows) + box("what it costs", costs, left, cost_rows)
     history = past.get(state.metric)
@@ -124,10 +125,11 @@ def _wide(view: View, row: int, place: tuple[int, int], state: NodeState, past: 
 
 def title_line(view: View, row: int, place: tuple[int, int], width: int) -> Line:
     facts, word = view.swarm.facts[row], view.word(row)
-    impact = view.impact(facts.name)
+    found = view.ranked.get(facts.name)
     right: list[Span] = [(f"{GLYPH[word]} {word}", word)]
-    if impact and impact.cost_ms is not None:
-        right.append((f"  {cost_text(impact).removesuffix(' a token')}" if impact.in_placement else "  not placed", ""))
+    if found is not None and view.plan is not None:
+        place_words = {"in": f"  {quantities.percent(found.share)} of a token", "spare": "  spare", "out": "  left out"}
+        right.append((place_words[found.role], ""))
     return spread(line((f" node {place[0]}/{place[1]}  ", "dim"), (clean(facts.name), "strong")), tuple(right), width)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from swarm_protocol.snapshot.swarm import Event
-from swarmtop.analysis.reasons import cost_lines, why_line
+from swarmtop.analysis.reasons import reason_lines, why_line
+from swarmtop.analysis.states import GLYPH
 from swarmtop.dashboard.lines.styled import (  # fmt: skip
     Block,
     Line,
@@ -20,16 +21,19 @@ from swarmtop.dashboard.lines.styled import (  # fmt: skip
     spread,
     wrap,
 )
-from swarmtop.dashboard.state.view import GLYPH, View
+from swarmtop.dashboard.state.view import View
 from swarmtop.text import quantities
 
-_WORDS = ("ok", "slow", "stale", "lost", "left", "unknown")
+_WORDS = ("ok", "slow", "degraded", "stale", "lost", "unknown")
 
 EVENT_GLYPH = {
     "joined": "+", "back": "+", "left": "-", "lost": "x", "refused": "x", "disk": "!", "spool_gap": "!", "clock": "!",
-    "udp_off": "!", "torch_missing": "!", "compute_failed": "!", "throttled": "!",
+    "udp_off": "!", "torch_missing": "!", "compute_failed": "!", "throttled": "!", "running": "▶",
+    "degraded": "▲", "recovered": "▼", "improved": "▼", "settled": "·",
 }  # fmt: skip
-_EVENT_ROLE = {"+": "ok", "-": "left", "x": "lost", "!": "warn", "·": "dim"}
+_EVENT_ROLE = {
+    "+": "ok", "-": "left", "x": "lost", "!": "warn", "·": "dim", "▲": "slow", "▼": "ok", "▶": "strong",
+}  # fmt: skip
 
 
 def summary(view: View, width: int) -> Line:
@@ -54,7 +58,7 @@ def summary(view: View, width: int) -> Line:
 
 
 def filter_line(view: View, text: str, shown: int, sort: str, width: int, problem: str = "") -> Line:
-    left = line(("filter: ", "dim"), clean(text, 100)) if text else line(("no filter", "dim"))
+    left = line(("filter: ", "dim"), clean(text, 100)) if text else about(view)
     if problem:
         left = line((problem, "error"))
     right = fill_line(
@@ -63,9 +67,36 @@ def filter_line(view: View, text: str, shown: int, sort: str, width: int, proble
     return spread(left, right, width)
 
 
+def about(view: View) -> Line:
+    """What the ranking is about, in a line: the placement that runs, or the best plan that stands for it."""
+    if view.note:
+        return line((f"{clean(view.note)}; w changes it", "warn"))
+    if view.analysis is None or (view.plan is None and view.analysis.running is None):
+        return line(("by round trip, loss and layer time until there is a plan", "dim"))
+    now = view.analysis.running
+    if now is None:
+        return line(("what runs is not told: the plan stands for it", "dim"))
+    if not now.placement or now.why_not:
+        return line((clean(now.why_not, 200), "warn"))
+    return line(("by what the swarm would win; runs as told by ", "dim"), clean(now.told.source or "somebody", 60))
+
+
+def nobody_matches(text: str) -> Line:
+    """In place of the list, where a filter leaves nobody."""
+    return line(("      no node matches ", "warn"), (clean(text, 100), "strong"), ("; Esc drops the filter", "warn"))
+
+
 def event_line(view: View, event: Event, *, node: bool = True) -> Line:
     glyph = EVENT_GLYPH.get(event.kind, "·")
     who = f"{clean(event.node, 40)} " if node and event.node else ""
+    if event.kind in ("degraded", "recovered"):  # the sign says it, and the numbers are what matters
+        who = f"{who.strip()}: " if who else ""
+        return (
+            (view.clock(event.at_ns) + " ", "dim"),
+            (f"{glyph} ", _EVENT_ROLE[glyph]),
+            (who, "strong"),
+            (clean(event.detail, 300), ""),
+        )
     return (
         (view.clock(event.at_ns) + " ", "dim"),
         (f"{glyph} ", _EVENT_ROLE[glyph]),
@@ -98,7 +129,7 @@ def _no_events() -> Line:
 
 def _chosen(view: View, row: int, width: int) -> Block:
     facts = view.swarm.facts[row]
-    block = cost_lines(view, row, width, most=3)
+    block = reason_lines(view, row, width, most=3)
     worst = int(view.figures.worst[row])
     if worst >= 0:
         p99 = quantities.ms(quantities.optional(float(view.figures.rtt99_ms[row])))

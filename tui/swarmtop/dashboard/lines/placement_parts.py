@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from swarm_predict.types import Placement, Prediction
 from swarm_protocol.units import BYTES_PER_GIB
+from swarmtop.analysis.states import GLYPH
 from swarmtop.dashboard.lines.charts import stacked
 from swarmtop.dashboard.lines.styled import Block, Line, Span, clean, fill_line, line, line_width, pad, wrap
-from swarmtop.dashboard.state.view import GLYPH, View
+from swarmtop.dashboard.state.view import View
 from swarmtop.dashboard.state.what_if import Candidate
 from swarmtop.text import quantities
 
@@ -183,7 +184,7 @@ def _word(view: View, node: str) -> str:
     try:
         return view.word(view.swarm.index(node))
     except KeyError:  # the plan is of a frame in which this node was still there
-        return "left"
+        return "lost"
 
 
 def memory_share(used: float, whole: float) -> str:

@@ -5,13 +5,15 @@ The order is a numpy array of rows; only the lines on the screen are ever made.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
 from swarm_protocol.snapshot.swarm import Ints
 from swarmtop.analysis.filter import Filter
-from swarmtop.dashboard.lines.columns import BY_NAME, Column
+from swarmtop.analysis.node_rows import badness
+from swarmtop.dashboard.lines.columns import BY_NAME, GROUP_OF, Column
 from swarmtop.dashboard.lines.styled import Line, Span, pad
 from swarmtop.dashboard.state.view import View
 
@@ -21,7 +23,7 @@ MARGIN = 6  # cursor and rank before the first column
 
 def order(view: View, sort: str, reverse: bool, wanted: Filter) -> Ints:
     """Rows of the swarm, worst first by `sort`. Unknown values come last both ways; ties keep the names' order."""
-    if sort == "cost" and not reverse and view.analysis is not None:
+    if sort == "win" and not reverse:
         return _steady(view, wanted)
     column = BY_NAME[sort]
     values = column.values(view)
@@ -36,13 +38,17 @@ def order(view: View, sort: str, reverse: bool, wanted: Filter) -> Ints:
 
 
 def _steady(view: View, wanted: Filter) -> Ints:
-    """The order of the analysis, which does not reshuffle for noise; nodes it has not seen yet come last."""
-    assert view.analysis is not None
-    place = {row.name: row.rank for row in view.analysis.rows}
-    last = len(place) + 1
-    rows = sorted(
-        range(len(view.swarm)), key=lambda r: (place.get(view.swarm.facts[r].name, last), view.swarm.facts[r].name)
-    )
+    """The order of the analysis, which does not reshuffle for noise; nodes it has not seen yet come last, and before
+    there is one all are in the order of what is known: round trip, loss, layer time."""
+    last = len(view.ranked) + 1
+    known = badness(view.figures)
+
+    def key(row: int) -> tuple[int, float, str]:
+        name = view.swarm.facts[row].name
+        found = view.ranked.get(name)
+        return (found.rank, 0.0, name) if found is not None else (last, -known[row], name)
+
+    rows = sorted(range(len(view.swarm)), key=key)
     ranked = np.array(rows, np.int64)
     return ranked[wanted.mask(view)[ranked]] if rows else ranked
 
@@ -55,6 +61,16 @@ def header(chosen: Chosen, sort: str, reverse: bool) -> Line:
             arrow = "▼" if column.largest_first != reverse else "▲"
         spans.append((pad(column.title + arrow, width, column.align), "head sorted" if arrow else "head"))
         spans.append((" ", "head"))
+    return tuple(spans)
+
+
+def group_line(chosen: Chosen) -> Line:
+    """Words above the titles that belong together: what these columns are about."""
+    spans: list[Span] = [(" " * MARGIN, "")]
+    for words, group in itertools.groupby(chosen, key=lambda entry: GROUP_OF.get(entry[0].name, "")):
+        room = sum(width + 1 for _, width in group)
+        text = f"{pad(f'╌ {words} ', room - 1, '<')} " if words and room > len(words) // 2 + 4 else " " * room
+        spans.append((text, "dim"))
     return tuple(spans)
 
 

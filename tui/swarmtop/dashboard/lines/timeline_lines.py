@@ -85,6 +85,7 @@ def _not_recorded(view: View) -> Block:
 
 
 LABEL: Final = 8  # before each line of time
+_MARKERS: Final = {"degraded": "◆", "recovered": "◇", "improved": "◇", "settled": "◇"}
 NEWEST: Final = 6  # after it: the figure of the moment shown
 
 
@@ -99,9 +100,9 @@ def time_line(view: View, width: int, *, tall: bool = True) -> Block:
 
     silent = {x for start, end in view.gaps for x in range(column(start), column(end) + 1)}
     track = ["╌" if x in silent else "─" for x in range(room)]
-    for event in view.events:
+    for event in sorted(view.events, key=lambda event: _MARKERS.get(event.kind, "") != ""):  # changes over the rest
         if first <= event.at_ns <= last:
-            track[column(event.at_ns)] = "·"
+            track[column(event.at_ns)] = _MARKERS.get(event.kind, "·")
     if view.mark and first <= view.mark.at_ns <= last:
         track[column(view.mark.at_ns)] = "M"
     here = column(view.swarm.at_ns)
@@ -115,7 +116,14 @@ def time_line(view: View, width: int, *, tall: bool = True) -> Block:
         what = clean(view.title, 60) if view.is_recording else "kept here"
         looks = f"planned at {len(view.rates)} moment{'' if len(view.rates) == 1 else 's'}"
         span = quantities.seconds((last - first) / NS_PER_S)
-        rows.append(line((f" {what}: {span}, {gaps}, {looks} (╌ nothing recorded, · event, M mark)", "dim")))
+        rows.append(
+            line(
+                (
+                    f" {what}: {span}, {gaps}, {looks} (╌ nothing recorded, · event, ◆ ◇ change and its end, M mark)",
+                    "dim",
+                )
+            )
+        )
     return [fit(row, width) for row in rows]
 
 

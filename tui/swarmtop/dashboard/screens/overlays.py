@@ -8,7 +8,7 @@ from textual.events import Click, Key, Paste, Resize
 from textual.screen import ModalScreen
 from textual.widget import Widget
 
-from swarmtop.dashboard.lines.styled import BLANK, Block, Line, beside, box, clean, fit, line, pad, wrap
+from swarmtop.dashboard.lines.styled import BLANK, Block, Line, beside, box, clean, fit, line, line_width, pad, wrap
 from swarmtop.dashboard.widgets.canvas import Canvas
 from swarmtop.dashboard.widgets.strips import Ink
 
@@ -249,8 +249,11 @@ class Help(Overlay):
         text = self._text
         if self._offers:  # commands, which are read to their end
             text = [part for row in text for part in _wrapped(row, outer - 4)]
+        elif width < TWO_COLUMNS:
+            text = [part for row in text for part in _folded(row, outer - 4)]
         if width >= TWO_COLUMNS and not self._offers and len(text) > rows - 5:
             outer = width - 2
+            text = [part for row in text for part in _folded(row, (outer - 6) // 2)]
             half, left = -(-len(text) // 2), (outer - 6) // 2
             text = beside([(text[:half], left), ([BLANK] * half, 2), (text[half:], outer - 6 - left)])
         self._rows = max(1, min(len(text), rows - 5))
@@ -275,6 +278,16 @@ class Help(Overlay):
     def on_click(self, event: Click) -> None:
         event.stop()
         self.dismiss(None)
+
+
+def _folded(row: Line, width: int) -> Block:
+    """A line whose last part does not fit goes on below itself: nothing of a help is cut."""
+    if line_width(row) <= width or len(row) < 2:
+        return [row]
+    head, (text, role) = row[:-1], row[-1]
+    indent = line_width(head)
+    first, *rest = wrap(text.strip(), width - indent - 1, role) or [()]
+    return [(*head, (" ", ""), *first), *(((" " * (indent + 1), ""), *more) for more in rest)]
 
 
 def _wrapped(row: Line, width: int) -> Block:

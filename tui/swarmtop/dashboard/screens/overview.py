@@ -17,6 +17,8 @@ from swarmtop.dashboard.widgets.canvas import Canvas
 from swarmtop.dashboard.widgets.table import Table
 
 NO_FILTER: Final = Filter()
+TALL: Final = 28  # lines and cells from which there is room for words above the titles, and boxes below the list
+WIDE: Final = 110
 
 
 class Overview(Page):
@@ -45,7 +47,7 @@ class Overview(Page):
             return ranking.row_line(view, chosen, int(order[position]), position + 1, selected)
 
         below = 3
-        if rows >= 28 and width >= 110:  # what the nodes leave goes to the boxes
+        if rows >= TALL and width >= WIDE:  # what the nodes leave goes to the boxes
             below = max(8, min(14, rows - 4 - len(ids)))
         self._below.styles.height = below
         self._table.show(ids, draw_row, session.chosen)
@@ -54,7 +56,12 @@ class Overview(Page):
             overview_lines.filter_line(view, session.filter.text, len(ids), session.sort, width),
         ])  # fmt: skip
         head = [ranking.header(chosen, session.sort, session.reverse)]
+        if rows >= TALL and width >= WIDE:
+            head.insert(0, ranking.group_line(chosen))
+        self._titles_at = len(head) - 1
         head += self._followed(view, chosen)
+        if not ids and session.filter.text:
+            head.append(overview_lines.nobody_matches(session.filter.text))
         self._head.styles.height = len(head)
         self._head.show(head)
         self._draw_below(view, width, below, ids)
@@ -82,7 +89,7 @@ class Overview(Page):
             self.action_open()
 
     def clicked(self, message: Canvas.Clicked) -> None:
-        if message.canvas is self._head and message.y == 0:
+        if message.canvas is self._head and message.y <= self._titles_at:
             column = ranking.column_at(self._columns, message.x)
             if column:
                 self.board.session.sort_by(column)
@@ -121,6 +128,16 @@ class Overview(Page):
         self.board.session.sort_next(1, [c.name for c, _ in self._columns])
         self.redraw()
 
+    def action_invite(self) -> None:
+        from swarmtop.dashboard.screens import first_minutes
+
+        first_minutes.show_invite(self.board)
+
+    def action_demo(self) -> None:
+        from swarmtop.dashboard.screens import first_minutes
+
+        first_minutes.open_demo(self.board)
+
     def action_sort(self) -> None:
         def sort(column: str | None) -> None:
             if column:
@@ -137,7 +154,13 @@ class Overview(Page):
     def action_columns(self) -> None:
         session = self.board.session
         present = session.columns or [c.name for c in COLUMNS if not c.marked]
-        picks = [(c.name, c.name, c.help) for c in COLUMNS if c.rank and not c.marked]
+        seen = {column.name for column, _ in self._columns}
+        hidden = {c.name for c in COLUMNS if c.name in present and c.name not in seen and not c.marked}
+        picks = [
+            (c.name, c.name, f"{'hidden by the width: ' if c.name in hidden else ''}{c.help}")
+            for c in COLUMNS
+            if c.rank and not c.marked
+        ]
 
         def done(text: str | None) -> None:
             if text is None:

@@ -94,7 +94,10 @@ class Page(Screen[None]):
         if view is not None and not self.board.painted:
             self.call_after_refresh(self.board.on_first_paint)
         small = width < header_footer.MIN_WIDTH or rows < header_footer.MIN_HEIGHT
-        over = f"bar {view.standing}" if view and not small and view.standing in ("paused", "replay") else ""
+        over = ""
+        if view is not None and not small:
+            silent = view.silent_since_ns is not None
+            over = "bar silent" if silent else f"bar {view.standing}" if view.standing in ("paused", "replay") else ""
         self._top.show([header_footer.header(view, width) if view and not small else BRAND], over)
         self._status.show([BLANK if small else self._status_line(view, width)])
         self._bottom.show([BLANK if small else header_footer.footer(self.shown_keys(), self.NAME, width)])

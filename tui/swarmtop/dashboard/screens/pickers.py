@@ -69,6 +69,24 @@ def choose_engine(board: Dashboard) -> None:
     board.push_screen(Picker(board.ink, "engine", picks, board.session.workload.engine), choose)
 
 
+def ask_leaving(board: Dashboard, others: int) -> None:
+    """With others joined to the collector that this dashboard started: what becomes of it."""
+
+    def leave(what: str | None) -> None:
+        if what == "stop":
+            board.finish(0)
+        elif what == "keep":
+            board.leave_running()
+
+    who = "1 other machine is" if others == 1 else f"{others} other machines are"
+    picks = [
+        ("keep", "keep it running", "the collector and this machine's probe go on; swarmtop comes back to them"),
+        ("stop", "stop", "the collector ends here; the others wait for it, and keep what they measure"),
+        ("cancel", "cancel", "back to the dashboard"),
+    ]
+    board.push_screen(Picker(board.ink, f"{who} joined to the collector started here", picks, "cancel"), leave)
+
+
 def choose_theme(board: Dashboard) -> None:
     def choose(name: str | None) -> None:
         if name:

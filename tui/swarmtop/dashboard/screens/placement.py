@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from swarm_predict.types import Placement, Plan, PredictError
+from swarm_protocol.snapshot.running import Running
 from swarmtop.dashboard.actions import Action
 from swarmtop.dashboard.lines import placement_lines
 from swarmtop.dashboard.lines.styled import Block, clean, line
 from swarmtop.dashboard.options import StudyPlacement
-from swarmtop.dashboard.screens import pickers, saving
+from swarmtop.dashboard.screens import saving
 from swarmtop.dashboard.screens.overlays import Help, Picker
 from swarmtop.dashboard.screens.page import ListPage
 from swarmtop.dashboard.screens.saving import Export
@@ -271,9 +272,27 @@ class PlacementPage(ListPage):
                 saving.save_as(self.board, self._launch_export(view))
             elif name == "copy":
                 saving.copy(self.board, "\n".join(lines) + "\n", "the launch lines")
+            elif name == "they run now":
+                self.action_running()
 
         title = f"launch lines of {what}, {view.engine}"
-        self.app.push_screen(Help(self.ink, title, text, (("w", "save"), ("y", "copy"))), do)
+        self.app.push_screen(Help(self.ink, title, text, (("w", "save"), ("y", "copy"), ("r", "they run now"))), do)
+
+    def action_running(self) -> None:
+        """What is shown runs from now on: told to everybody, stored, and what the ranking is about."""
+        view = self.board.view()
+        base = self._base(view) if view is not None else None
+        if view is None or not base:
+            self.board.say("no placement that could run yet")
+            return
+        if view.standing == "replay":
+            self.board.say("this is the past; what runs is told at a live swarm")
+            return
+        from swarm_predict.placement import format_placement
+
+        words = {"engine": view.engine, "model": view.model, "source": "launch lines"}
+        self.board.tell_running(Running(format_placement(base), at_ns=view.now_ns, **words))
+        self.board.say("this placement runs now; the ranking is about it")
 
     def _launch_export(self, view: View) -> Export:
         return Export(
@@ -299,14 +318,6 @@ class PlacementPage(ListPage):
     def copied(self, view: View) -> tuple[str, str]:
         lines = self._lines(view)
         return ("\n".join(lines) + "\n", "the launch lines") if lines else ("", "")
-
-    # ------------------------------------------------------------ the question
-
-    def action_model(self) -> None:
-        pickers.choose_model(self.board)
-
-    def action_engine(self) -> None:
-        pickers.choose_engine(self.board)
 
 
 def _study() -> StudyPlacement:

@@ -65,11 +65,11 @@ def _nodes(view: View) -> dict[str, Marked]:
     figures = view.figures
     found = {}
     for row, facts in enumerate(view.swarm.facts):
-        impact = view.impact(facts.name)
+        found_row = view.ranked.get(facts.name)
         found[facts.node_id] = Marked(
             name=facts.name,
             word=view.word(row),
-            cost_ms=impact.cost_ms if impact else None,
+            cost_ms=found_row.cost_ms if found_row else None,
             rtt99_ms=quantities.optional(float(figures.rtt99_ms[row])),
             loss=quantities.optional(float(figures.loss[row])),
             up_mbps=quantities.optional(float(figures.up_mbps[row])),

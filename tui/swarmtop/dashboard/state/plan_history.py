@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from typing import Final
 
 KEPT: Final = 2000  # moments; then the oldest go
-NOT_WELL: Final = ("slow", "stale", "lost")
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
     at_ns: int
     tokens_per_s: float | None  # p50; None: no placement
-    not_well: int  # nodes slow, stale or lost
+    not_well: int  # nodes slow, degraded, stale or lost
 
 
 class Rates:

@@ -6,6 +6,7 @@ A View is made anew for each redraw by the app; screens only read it.
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +14,7 @@ from swarm_predict.types import Engine, Impact, Plan
 from swarm_protocol.snapshot.swarm import Event, State, Swarm
 from swarm_protocol.units import NS_PER_S
 from swarmtop.analysis.node_figures import Figures
+from swarmtop.analysis.states import NOT_WELL, degraded_of, word_of
 from swarmtop.dashboard.state.mark import Mark
 from swarmtop.dashboard.state.plan_history import Rates
 from swarmtop.dashboard.state.recent_rtt import Recent
@@ -20,11 +22,9 @@ from swarmtop.text import quantities
 
 if TYPE_CHECKING:  # analysis stands on model.figures, so it cannot be imported from here as well
     from swarmtop.analysis.analysis import Analysis
+    from swarmtop.analysis.node_rows import Row
 
 Standing = Literal["live", "paused", "replay", "file"]
-
-# A node holds the swarm back visibly when it costs at least this share of the time of one token.
-SLOW_SHARE = 0.10
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class View:
     weights: str
     rates: Rates = field(default_factory=Rates)
     analysis: Analysis | None = None  # of this frame or a slightly older one; None: none yet for this question
+    ranked: Mapping[str, Row] = field(default_factory=dict)  # its rows by name; empty: none yet
     events: tuple[Event, ...] = ()  # newest first
     firing: tuple[str, ...] = ()  # alerts of one's own rules, a line each
     notice: str = ""  # the latest line about the connection or a key, until it is old
@@ -54,6 +55,8 @@ class View:
     is_recording: bool = False  # else what is kept of a live swarm
     mark: Mark | None = None  # a moment to compare with
     zone: dt.tzinfo | None = None
+    silent_since_ns: int | None = None  # the collector is not heard since then; None: it is, or there is none
+    note: str = ""  # which model is shown because another does not fit
 
     @property
     def has_past(self) -> bool:
@@ -81,26 +84,16 @@ class View:
 
 
 def state_words(swarm: Swarm, analysis: Analysis | None) -> tuple[str, ...]:
-    """`ok`, `slow`, `stale`, `lost`, `left` or `unknown` of each row: also the role it is drawn in."""
-    states = swarm.nodes["state"].tolist()
-    word = {value: quantities.STATE_WORD[quantities.state_of(value)] for value in set(states)}
-    words = [word[value] for value in states]
-    for name in _slow(analysis):
-        try:
-            row = swarm.index(name)
-        except KeyError:  # the answer is of an older frame
-            continue
-        if quantities.state_of(states[row]) in (State.OK, State.UNKNOWN):
-            words[row] = "slow"
-    return tuple(words)
+    """The state word of each row, which is also the role it is drawn in."""
+    slow = {row.name for row in analysis.rows if row.word == "slow"} if analysis is not None else set()
+    degraded = degraded_of(swarm.events)
+    return tuple(
+        word_of(quantities.state_of(state), slow=facts.name in slow, degraded=facts.name in degraded)
+        for facts, state in zip(swarm.facts, swarm.nodes["state"].tolist(), strict=True)
+    )
 
 
-def _slow(analysis: Analysis | None) -> frozenset[str]:
-    """Names of nodes whose use costs a large share of a token, in the plan or left out of it for that reason."""
-    if analysis is None or analysis.plan is None:
-        return frozenset()
-    limit_ms = SLOW_SHARE * analysis.plan.prediction.tpot_ms.p50
-    return frozenset(i.node for i in analysis.impacts if i.cost_ms is not None and i.cost_ms >= limit_ms)
-
-
-GLYPH = {"slow": "▲"} | {quantities.STATE_WORD[state]: glyph for state, glyph in quantities.STATE_GLYPH.items()}
+def not_well(swarm: Swarm, words: tuple[str, ...]) -> int:
+    """How many nodes are slow, degraded, stale or lost; who said goodbye is none of them."""
+    left = (swarm.nodes["state"] == State.LEFT).tolist()
+    return sum(word in NOT_WELL and not gone for word, gone in zip(words, left, strict=True))

@@ -31,6 +31,7 @@ class Palette:
     cursor: str  # behind the chosen line
     paused: str  # behind the header while the screen is held still, and in the past
     replay: str
+    alarm: str  # behind the header while the collector is not heard
     on_badge: str  # text on LIVE, PAUSED, REPLAY
     heat: tuple[str, str, str, str, str]  # best to worst
     nothing: str  # no data, as half a cell
@@ -42,19 +43,19 @@ PALETTES: Final[Mapping[str, Palette]] = {
     "dark": Palette(
         ground="#0f1318", text="#d5dbe3", green="#2fbf8f", orange="#e69f00", red="#f0723a", blue="#5a9bd8",
         sky="#7cc4f0", yellow="#f0e442", pink="#d58ab5", violet="#b0a0d8", soft="#9aa4b2", dim="#7d8796",
-        frame="#4a5361", cursor="#26303d", paused="#3a2c0c", replay="#11304a",
+        frame="#4a5361", cursor="#26303d", paused="#3a2c0c", replay="#11304a", alarm="#4a1710",
         on_badge="#08130e", heat=_VIRIDIS, nothing="#3a424e",
     ),
     "light": Palette(
         ground="#fbfbf8", text="#1c222a", green="#00734f", orange="#8f5a00", red="#b03a00", blue="#1c5fa6",
         sky="#0a66a0", yellow="#6f6300", pink="#9a3f72", violet="#6247a8", soft="#4a5462", dim="#626c7a",
-        frame="#b4bcc7", cursor="#d9e6f3", paused="#f8e3b8", replay="#cfe6f8", on_badge="#ffffff",
+        frame="#b4bcc7", cursor="#d9e6f3", paused="#f8e3b8", replay="#cfe6f8", alarm="#f6cfc4", on_badge="#ffffff",
         heat=("#fde725", "#7ad151", "#22a884", "#2a788e", "#440154"), nothing="#d3d7dd",
     ),
     "contrast": Palette(
         ground="#000000", text="#ffffff", green="#3ddca6", orange="#ffb52e", red="#ff8552", blue="#7cb8f5",
         sky="#9bd8ff", yellow="#fff35c", pink="#f2a8d2", violet="#cfc2f5", soft="#e2e7ee", dim="#b9c2ce",
-        frame="#8a94a3", cursor="#303c4c", paused="#5a4200", replay="#003e60",
+        frame="#8a94a3", cursor="#303c4c", paused="#5a4200", replay="#003e60", alarm="#6b1b08",
         on_badge="#000000", heat=_VIRIDIS, nothing="#4a5462",
     ),
 }  # fmt: skip
@@ -84,9 +85,13 @@ def colors(p: Palette) -> Mapping[str, Style]:
         "live": Style(bold=True, color=p.on_badge, bgcolor=p.green),
         "paused": Style(bold=True, color=p.on_badge, bgcolor=p.orange),
         "replay": Style(bold=True, color=p.on_badge, bgcolor=p.sky),
+        "qr": Style(color="#000000", bgcolor="#ffffff"),
+        "silent": Style(bold=True, color=p.on_badge, bgcolor=p.red),
+        "bar silent": Style(bgcolor=p.alarm),
         "file": Style(bold=True, color=p.on_badge, bgcolor=p.soft),
         "ok": Style(color=p.green),
         "slow": Style(color=p.orange, bold=True),
+        "degraded": Style(color=p.pink, bold=True),
         "stale": Style(color=p.yellow),
         "lost": Style(color=p.red, bold=True),
         "left": Style(color=p.dim),

@@ -26,7 +26,7 @@ PLAIN: Final[Mapping[str, Style]] = {
         italic=style.italic,
         underline=style.underline,
         dim=role in ("dim", "faded", "frame"),
-        reverse=role in ("live", "paused", "replay", "file", "cell"),
+        reverse=role in ("live", "paused", "replay", "file", "cell", "silent"),
     )
     for role, style in COLORS.items()
 }
@@ -35,6 +35,7 @@ _ASCII: Final = str.maketrans({
     "…": ".", "–": "-", "−": "-", "≥": ">", "≤": "<", "×": "x", "±": "~", "·": ".", "•": "*", "●": "*", "‖": "|",
     "«": "<", "▶": ">", "⏎": "^", "→": ">", "←": "<", "↑": "^", "↓": "v", "▲": "!", "▼": "v", "⋮": ":", "Δ": "d",
     "│": "|", "─": "-", "┌": "+", "┐": "+", "└": "+", "┘": "+", "┤": "|", "├": "|", "┼": "+", "╌": "~", "━": "=",
+    "◆": "!", "◇": "o",
     "█": "#", "▓": "%", "▒": "+", "░": ":", "▁": "_", "▂": ".", "▃": ":", "▄": "-", "▅": "=", "▆": "+", "▇": "*",
     "▀": '"', "°": "'", "µ": "u", "½": "2",
 })  # fmt: skip

@@ -1,0 +1,252 @@
+"""One series of a figure: its usual level, and the evidence that the level has changed. Pure.
+
+The *baseline* is the median of up to BASELINE values spread over the last hour, its *scale* the median absolute
+deviation of their logarithms (or what their tail says, if that is more). A sample that is at least the figure's
+minimum effect away adds evidence, a sample that is not takes all of it away: evidence must come in one piece, in one
+direction. How much a sample adds is the smaller of what a heavy tail allows and what the series has shown so far: with
+three degrees of freedom, being z scales off has a probability of about z⁻³, which is 3·log₁₀ z *decades*; and a series
+of which every tenth sample was away before says one decade by another (`Rarity`). (Page 1954, with a score for heavy
+tails, Huber 1965.) Values close to the baseline enter it; while there is evidence none does, so a step cannot hide by
+being averaged in, and slow drift is followed.
+
+A confirmed change keeps the old baseline as the *reference*: the series has `returned` when its level is nearer to
+the reference than to the changed level. After an hour the changed level is the usual one.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from typing import Final
+
+from swarm_collector.changes.figures import Figure
+from swarm_protocol.units import NS_PER_S
+
+BASELINE: Final = 24
+SPREAD_NS: Final = 150 * NS_PER_S  # between two values of a full baseline: together an hour
+BATCH: Final = 5
+STEADY: Final = 8  # values of a baseline that has seen what is usual
+RARITY_SAMPLES: Final = 1_000.0
+STEP_PRIOR: Final = 1e-3  # a whole window at another level is rare before anything was seen,
+SAMPLE_PRIOR: Final = 0.05
+BURST_PRIOR: Final = 1.0  # part of a window is not
+WEAKEN_DECADES: Final = 1.0  # by a sample that is neither here nor there
+TAIL: Final = 3.0  # degrees of freedom
+GATE: Final = 0.8  # of the minimum effect: a step of just that size must pass with half of its samples' noise
+PLATEAU: Final = 0.25  # of the step: what lies above a plateau's median
+BURST_DECADES: Final = 2.5  # what a window says at most that is not all of one level
+CLOCK_SET_NS: Final = 300 * NS_PER_S  # a sample so much older than the newest: the clock was set back
+FORGET_EVIDENCE_NS: Final = 900 * NS_PER_S  # samples further apart than this are not "in a row"
+_MAD: Final = 1.4826  # of a normal distribution: scale over median absolute deviation
+_TAIL_SHARE: Final = 1.6  # scales that the second largest of 24 deviations is at
+_SMALL: Final = 1e-6
+
+
+class Rarity:
+    """How often samples were away from the baseline that came to nothing, of how many."""
+
+    __slots__ = ("away", "samples")
+
+    def __init__(self) -> None:
+        self.samples = self.away = 0.0
+
+    def add(self, *, away: bool) -> None:
+        self.samples += 1
+        self.away += away
+        if self.samples > RARITY_SAMPLES:
+            self.samples, self.away = self.samples / 2, self.away / 2
+
+    def decades(self, prior: float, evident: int = 0) -> float:
+        """What one more says. `prior`: how many are taken to have been away before anything was seen; `evident`: those
+        of the present evidence, which may turn out to be a change."""
+        return -math.log10(min(1.0, (max(0.0, self.away - evident) + prior) / (self.samples + 1)))
+
+
+class Level:
+    __slots__ = ("_bursts", "_kept_ns", "_median", "_recent", "_reference", "_scale", "_steps", "_values", "at_ns",
+                 "better", "figure", "since_ns", "whole", "worse")  # fmt: skip
+
+    def __init__(self, figure: Figure) -> None:
+        self.figure = figure
+        self._values = array("f")
+        self._kept_ns = 0  # when a value last entered the baseline
+        self._median = 0.0
+        self._scale = 1.0
+        self._recent = array("f")  # the samples that are evidence now
+        self._reference: float | None = None
+        self.worse = self.better = 0.0  # decades
+        self.at_ns = 0  # of the newest sample
+        self.since_ns = 0  # of the first sample that is evidence
+        self.whole = 0  # samples of the evidence that speak of their whole window
+        self._steps, self._bursts = Rarity(), Rarity()
+
+    # ------------------------------------------------------------ what is known
+
+    @property
+    def known(self) -> bool:
+        return len(self._values) >= self.figure.least_baseline
+
+    @property
+    def usual(self) -> float:
+        return math.exp(self._median)
+
+    @property
+    def now(self) -> float:
+        """The level that the evidence speaks of; the usual one without any."""
+        return math.exp(_middle(self._recent)) if self._recent else self.usual
+
+    @property
+    def reference(self) -> float | None:
+        """The level before a confirmed change; None: there is none."""
+        return None if self._reference is None else math.exp(self._reference)
+
+    @property
+    def samples(self) -> int:
+        """Of the evidence."""
+        return len(self._recent)
+
+    @property
+    def evidence(self) -> float:
+        return max(self.worse, self.better)
+
+    @property
+    def returning(self) -> bool:
+        """The evidence speaks for the level before the change."""
+        if self._reference is None or not self._recent:
+            return False
+        now = _middle(self._recent)
+        return abs(now - self._reference) < abs(now - self._median)
+
+    # ------------------------------------------------------------ samples
+
+    def add(self, value: float, at_ns: int, *, window: tuple[float, float] | None = None) -> None:
+        """`window`: (least, p95) of the sample's window, which tell a step from a burst; see `_is_step`."""
+        if self.at_ns - CLOCK_SET_NS < at_ns <= self.at_ns:
+            return
+        if not -CLOCK_SET_NS < at_ns - self.at_ns < FORGET_EVIDENCE_NS:
+            self.drop_evidence()
+        self.at_ns = at_ns
+        x = math.log(max(value, _SMALL))
+        if not self.known:
+            self._keep(x, at_ns)
+            self._steps.add(away=False)
+            self._bursts.add(away=False)
+            return
+        away = x - self._median
+        gate = math.log(self.figure.least_ratio) * GATE
+        step = abs(math.exp(x) - self.usual)
+        if abs(away) < gate or step < self.figure.least_step * GATE:
+            if abs(away) < gate / 2 or step < self.figure.least_step / 2 or not self._recent:
+                self.drop_evidence()
+                self._keep(x, at_ns)
+            else:
+                self._weaken()
+            self._steps.add(away=False)
+            self._bursts.add(away=False)
+            return
+        decades = min(self.figure.sample_decades, TAIL * math.log10(max(1.0, abs(away) / self._scale)))
+        whole = window is None or self._is_step(math.exp(x), window)
+        if whole:
+            rare = self._steps.decades(STEP_PRIOR if window is not None else SAMPLE_PRIOR, len(self._recent))
+        else:
+            rare = min(BURST_DECADES, self._bursts.decades(BURST_PRIOR, len(self._recent)))
+        decades = min(decades, rare)
+        self._steps.add(away=whole)
+        self._bursts.add(away=True)
+        if (away > 0) != self.figure.higher_is_worse and self._reference is None and len(self._values) < STEADY:
+            decades = 0.0  # the first values may have been the bad ones
+        if (away > 0) == self.figure.higher_is_worse:
+            self.worse, self.better = self.worse + decades, 0.0
+            turned = self.worse == decades
+        else:
+            self.worse, self.better = 0.0, self.better + decades
+            turned = self.better == decades
+        if turned:
+            self._recent, self.since_ns, self.whole = array("f"), at_ns, 0
+        self._recent.append(x)
+        self.whole += whole and window is not None
+        del self._recent[:-BASELINE]
+
+    def _is_step(self, value: float, window: tuple[float, float]) -> bool:
+        """Every sample of the window is away from the baseline, or those that are form a plateau: a queue that fills,
+        or a machine that stalls, leaves delays of every length between the two."""
+        least, p95 = window
+        usual = self.usual
+        whole = abs(least - usual) >= GATE * abs(value - usual) and (least > usual) == (value > usual)
+        return whole or p95 - value <= PLATEAU * abs(value - usual)
+
+    def confirm(self) -> None:
+        """What the evidence says is so: its level is the baseline now, and the one before the reference."""
+        if not self._recent:
+            return
+        for rarity in (self._steps, self._bursts):  # they were no chance
+            rarity.away = max(0.0, rarity.away - len(self._recent))
+        if self.returning:
+            self._reference = None
+        elif self._reference is None:
+            self._reference = self._median
+        self._values, self._kept_ns = array("f", self._recent[-3:]), self.at_ns
+        self.drop_evidence()
+        self._measure()
+
+    def settle(self) -> None:
+        """The changed level is the usual one from now on."""
+        self._reference = None
+
+    def restart(self) -> None:
+        """Nothing is known of its level."""
+        self.settle()
+        self.drop_evidence()
+        self._values = array("f")
+
+    def drop_evidence(self) -> None:
+        if self._recent:
+            self._recent = array("f")
+        self.worse = self.better = 0.0
+        self.whole = 0
+
+    def _weaken(self) -> None:
+        self.worse, self.better = max(0.0, self.worse - WEAKEN_DECADES), max(0.0, self.better - WEAKEN_DECADES)
+        if not (self.worse or self.better):
+            self.drop_evidence()
+
+    def _keep(self, x: float, at_ns: int) -> None:
+        if len(self._values) >= BASELINE:
+            if at_ns < self._kept_ns + SPREAD_NS:
+                return
+            del self._values[0]
+        self._values.append(x)
+        self._kept_ns = at_ns
+        self._measure()
+
+    def _measure(self) -> None:
+        values = self._values
+        self._median = _middle(values)
+        away = sorted(abs(x - self._median) for x in values)
+        n = len(away)
+        mad = away[n // 2] * _MAD
+        tail = away[-2] / _TAIL_SHARE if n >= STEADY else away[-1]
+        # few values say little about their own spread
+        self._scale = max(mad, tail, self.figure.noise_floor) * (1.0 + 2.0 / n)
+
+
+def _middle(values: array[float]) -> float:
+    ordered = sorted(values)
+    n = len(ordered)
+    return ordered[n // 2] if n % 2 else (ordered[n // 2 - 1] + ordered[n // 2]) / 2
+
+
+class BatchedLevel(Level):
+    """A level of medians of BATCH samples: for a figure that has no variance, as the tail of a few packets has none."""
+
+    __slots__ = ("_batch",)
+
+    def __init__(self, figure: Figure) -> None:
+        super().__init__(figure)
+        self._batch = array("f")
+
+    def collect(self, value: float, at_ns: int) -> None:
+        self._batch.append(value)
+        if len(self._batch) == BATCH:
+            self.add(_middle(self._batch), at_ns)
+            self._batch = array("f")

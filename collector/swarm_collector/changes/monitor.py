@@ -1,0 +1,134 @@
+"""Runs the change detector on what the collector commits, and tells each change with its effect on the plan."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from swarm_collector.changes.detector import ChangeDetector
+from swarm_collector.changes.found import Found, describe
+from swarm_collector.changes.plan_rate import PlanRate
+from swarm_collector.clock import Clock
+from swarm_collector.members.membership import Membership, NodeEvent
+from swarm_protocol.messages.samples import Sample
+from swarm_protocol.messages.viewer_messages import Focus
+from swarm_protocol.snapshot.open_changes import RESTARTED, open_changes
+from swarm_protocol.snapshot.swarm import Swarm
+from swarm_protocol.text import safe
+from swarm_protocol.units import NS_PER_S
+
+EVERY_S: Final = 0.5
+OTHER_END_S: Final = 1.0  # a link has two ends: what the second one measured belongs to the effect
+EFFECT_S: Final = 3.0  # a change is told without its effect rather than later
+LATE_NS: Final = 120 * NS_PER_S  # what a spool hands in later is history
+SILENT_NS: Final = 2 * NS_PER_S  # beyond two heartbeats: it may be about to be lost
+
+_log = logging.getLogger("swarm_collector.changes")
+
+
+class ChangeMonitor:
+    """`snapshot`: the live Swarm; `leads`: whether this collector tells what concerns all."""
+
+    def __init__(
+        self,
+        membership: Membership,
+        clock: Clock,
+        snapshot: Callable[[], Swarm],
+        focus: Callable[[], Focus],
+        tell: Callable[[NodeEvent], None],
+        leads: Callable[[], bool],
+    ) -> None:
+        self._membership = membership
+        self._clock = clock
+        self._snapshot = snapshot
+        self._focus = focus
+        self._tell = tell
+        self._leads = leads
+        self._detector = ChangeDetector()
+        self._plan = PlanRate()
+        self._planning = asyncio.Lock()  # one thread at a time knows the plan
+
+    def committed(self, node_id: str, sample: Sample) -> None:
+        """A sample of this node is stored."""
+        if sample.at_ns >= self._clock.wall_ns() - LATE_NS:
+            self._detector.add(node_id, sample)
+
+    def forget(self, node_id: str) -> None:
+        self._detector.forget(node_id)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        self._end_earlier()
+        async with asyncio.TaskGroup() as parts:
+            parts.create_task(self._watch())
+            parts.create_task(self._keep_plan())
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY_S)
+            await self.look()
+
+    async def _keep_plan(self) -> None:
+        """Searches for the best placement now and then, while nothing changes."""
+        while True:
+            await asyncio.sleep(EVERY_S)
+            wall_ns = self._clock.wall_ns()
+            if self._detector.quiet and self._leads() and self._membership.sessions and self._plan.is_due(wall_ns):
+                async with self._planning:
+                    told = await asyncio.to_thread(self._plan.look, self._snapshot(), self._focus(), wall_ns)
+                if told is not None:
+                    self._tell(NodeEvent(None, *told))
+
+    async def look(self) -> None:
+        """Tells what has changed by now."""
+        self._note_absences()
+        wall_ns = self._clock.wall_ns()
+        changes = self._detector.advance(wall_ns)
+        if changes:
+            await asyncio.sleep(OTHER_END_S)
+        for found in changes:
+            effect = await self._effect(found)
+            if self._leads():
+                self._tell(event(found, self._name_of, effect))
+
+    def _note_absences(self) -> None:
+        """Of who has left or is silent, links that lose everything are no news."""
+        if self._detector.quiet:
+            return
+        now_ns = self._clock.steady_ns()
+        for node_id in self._detector.measured:
+            member = self._membership.get(node_id)
+            if member is None or member.session is None or member.lost:
+                self._detector.away(node_id)
+            elif now_ns - member.heard_ns > 2 * member.beat_ns + SILENT_NS:
+                self._detector.ignore_evidence(node_id)
+
+    async def _effect(self, found: Found) -> str:
+        if found.kind == "settled":
+            return ""
+        try:
+            async with asyncio.timeout(EFFECT_S), self._planning:
+                return await asyncio.to_thread(self._plan.effect, self._snapshot(), found.subject.node)
+        except TimeoutError:
+            _log.info("the effect of a change on the plan takes longer than %g s and is not told", EFFECT_S)
+            return ""
+
+    def _end_earlier(self) -> None:
+        """Changes that were open when the collector ended: what was usual before them is not known any more."""
+        if not self._leads():
+            return
+        names = {member.name: member.node_id for member in self._membership.everybody()}
+        for change in open_changes(self._snapshot().events):
+            detail = f"{RESTARTED}: what changed before is no longer followed"
+            self._tell(NodeEvent(names.get(change.node), "settled", detail))
+
+    def _name_of(self, node_id: str) -> str:
+        member = self._membership.get(node_id)
+        return member.name if member is not None else node_id
+
+
+def event(found: Found, name_of: Callable[[str], str], effect: str = "") -> NodeEvent:
+    detail = describe(found, name_of)
+    return NodeEvent(found.subject.node, found.kind, safe(f"{detail}; {effect}" if effect else detail, limit=300))

@@ -1,0 +1,231 @@
+"""Every series that is tested: samples into levels, and which of them have evidence of a change. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Final
+
+from swarm_collector.changes.figures import JITTER, LAYER, RTT, UPLINK, VISIT, Figure
+from swarm_collector.changes.found import Found
+from swarm_collector.changes.level import PLATEAU, BatchedLevel, Level
+from swarm_collector.changes.loss import LossLevel
+from swarm_collector.changes.subjects import Pair, Subject
+from swarm_collector.changes.throttle import Throttle
+from swarm_protocol.messages.samples import ComputeSample, HostSample, LinkSample, Sample, UplinkSample
+from swarm_protocol.units import NS_PER_S
+
+Unit = tuple[str, str, str]  # figure, and the two ends in order; of a node's figure: figure, node, what was measured
+
+ACTIVE_NS: Final = 180 * NS_PER_S  # a pair measured in the last so long counts as one of its node's
+MOST_LINKS: Final = 40_000  # directed; some 50 MB
+MOST_KEYS: Final = 64  # layer times that are followed for one node
+TRUSTED_SHARE: Final = 0.15  # of a window: a transfer so short leaves its median alone
+
+Series = Level | LossLevel
+
+
+@dataclass(slots=True)
+class Pool:
+    """The evidence of one unit: of both directions of a pair."""
+
+    decades: float = 0.0
+    samples: int = 0
+    whole: int = 0
+    since_ns: int = 0
+    until_ns: int = 0
+    series: list[Series] = field(default_factory=list)
+
+    def take(self, one: Series) -> None:
+        self.decades += one.evidence
+        self.samples += one.samples
+        self.whole += one.whole
+        self.since_ns = min(self.since_ns or one.since_ns, one.since_ns)
+        self.until_ns = max(self.until_ns, one.at_ns)
+        self.series.append(one)
+
+
+class SeriesTable:
+    """`add` takes each committed sample. What has evidence now is in `hot`."""
+
+    def __init__(self, most_links: int = MOST_LINKS) -> None:
+        self._most_links = most_links
+        self._links: dict[Pair, tuple[Level, LossLevel, BatchedLevel]] = {}  # directed
+        self._of_nodes: dict[str, dict[tuple[str, str], Level]] = {}  # node → (figure, what) → series
+        self._throttles: dict[tuple[str, str], Throttle] = {}
+        self.units: defaultdict[Unit, list[Series]] = defaultdict(list)
+        self.hot: dict[Unit, None] = {}
+        self.throttled: list[Found] = []  # to be told
+        self._active: dict[str, dict[str, int]] = defaultdict(dict)  # node → peer → when last measured
+        self._transfer_ns: dict[str, int] = {}  # the longest of late, of each node
+        self._reported_ns: dict[str, int] = {}  # node → its newest window
+        self._away: set[str] = set()
+
+    # ------------------------------------------------------------ samples
+
+    def add(self, node: str, sample: Sample) -> None:
+        self._away.discard(node)
+        if isinstance(sample, LinkSample):
+            self._add_link(node, sample)
+        elif isinstance(sample, UplinkSample):
+            self._add_uplink(node, sample)
+        elif isinstance(sample, ComputeSample):
+            self._add_compute(node, sample)
+        elif isinstance(sample, HostSample) and sample.throttled is not None:
+            self._add_throttle(node, sample)
+
+    def _add_link(self, src: str, sample: LinkSample) -> None:
+        if sample.sent == 0 or sample.path not in ("direct", "punched") or sample.peer in self._away:
+            return
+        series = self._links.get((src, sample.peer))
+        if series is None:
+            if len(self._links) >= self._most_links:
+                return
+            series = self._links[src, sample.peer] = (Level(RTT), LossLevel(), BatchedLevel(JITTER))
+            for one in series:
+                self.units[_link_unit(one.figure, src, sample.peer)].append(one)
+        rtt, loss, jitter = series
+        before_ns = rtt.at_ns or loss.at_ns
+        at_ns = sample.at_ns
+        self._reported_ns[src] = at_ns
+        self._active[src][sample.peer] = self._active[sample.peer][src] = at_ns
+        if sample.rtt_p50_ms is not None and sample.rtt_min_ms is not None:
+            p50, least = sample.rtt_p50_ms, sample.rtt_min_ms
+            p95 = sample.rtt_p95_ms if sample.rtt_p95_ms is not None else p50
+            if not sample.loaded or self._brief(src, sample.peer, at_ns - before_ns):
+                rtt.add(p50, at_ns, window=(least, p95))
+            elif not rtt.known:
+                rtt.add(least, at_ns, window=(least, p95))
+            elif p50 <= rtt.usual or p95 - least <= PLATEAU * (least - rtt.usual):
+                rtt.add(p50, at_ns, window=(least, p95))  # a queue only adds, and delay of every length
+            if sample.pdv_ms is not None and not sample.loaded:
+                jitter.collect(sample.pdv_ms, at_ns)
+        if not sample.loaded or sample.lost == sample.sent:
+            loss.add(sample.lost, sample.sent, at_ns)
+        for one in series:
+            if one.worse or one.better:
+                self.hot[_link_unit(one.figure, src, sample.peer)] = None
+
+    def _brief(self, src: str, dst: str, window_ns: int) -> bool:
+        """A transfer of either end takes too small a part of a window to move its median."""
+        longest_ns = max(self._transfer_ns.get(src, window_ns), self._transfer_ns.get(dst, window_ns))
+        return longest_ns <= TRUSTED_SHARE * window_ns
+
+    def _add_uplink(self, src: str, sample: UplinkSample) -> None:
+        took_ns = round(sample.seconds * NS_PER_S)
+        for end in (src, sample.peer):  # slowly forgotten
+            self._transfer_ns[end] = max(took_ns, self._transfer_ns.get(end, 0) * 7 // 8)
+        series = self._of_node(src, UPLINK, sample.peer)
+        if (
+            series is not None
+            and sample.mbps > 0
+            and not (sample.bound and series.known and sample.mbps < series.usual)
+        ):
+            series.add(sample.mbps, sample.at_ns)
+            self._heat(src, UPLINK, sample.peer, series)
+
+    def _add_compute(self, node: str, sample: ComputeSample) -> None:
+        if sample.phase in ("head", "embed"):  # microseconds on a processor: their noise is the timer's
+            return
+        figure = VISIT if sample.phase == "visit" else LAYER
+        what = f"{sample.device} {sample.model} {sample.dtype} {sample.phase} {sample.batch} {sample.context}"
+        series = self._of_node(node, figure, what)
+        if series is not None:
+            series.add(sample.ms_per_layer, sample.at_ns)
+            self._heat(node, figure, what, series)
+
+    def _add_throttle(self, node: str, sample: HostSample) -> None:
+        gpu = sample.gpu or ""
+        throttle = self._throttles.setdefault((node, gpu), Throttle())
+        for detail, kind, lasted_ns in throttle.add(sample):
+            self.throttled.append(Found(sample.at_ns, kind, Subject(node), (), lasted_ns=lasted_ns, detail=detail))
+
+    def _of_node(self, node: str, figure: Figure, what: str) -> Level | None:
+        known = self._of_nodes.setdefault(node, {})
+        series = known.get((figure.name, what))
+        if series is None:
+            if len(known) >= MOST_KEYS:
+                return None
+            series = known[figure.name, what] = Level(figure)
+            self.units[figure.name, node, what].append(series)
+        return series
+
+    def _heat(self, node: str, figure: Figure, what: str, series: Level) -> None:
+        if series.worse or series.better:
+            self.hot[figure.name, node, what] = None
+
+    # ------------------------------------------------------------ nodes that come and go
+
+    def away(self, node: str) -> None:
+        """It has left or is lost, which is told elsewhere: until it is heard again, what its peers measure is no change
+        of their links."""
+        self._away.add(node)
+        peers = self._active.pop(node, {})
+        for peer in peers:
+            self._active[peer].pop(node, None)
+            for pair in ((node, peer), (peer, node)):
+                for one in self._links.get(pair, ()):
+                    one.drop_evidence()
+                    if one.reference is not None:
+                        one.restart()
+        for series in self._of_nodes.get(node, {}).values():
+            series.drop_evidence()
+            series.settle()
+
+    def forget(self, node: str) -> None:
+        self.away(node)
+        self._away.discard(node)
+        for pair in [pair for pair in self._links if node in pair]:
+            del self._links[pair]
+        for unit in [unit for unit in self.units if node in unit[1:]]:
+            del self.units[unit]
+            self.hot.pop(unit, None)
+        self._of_nodes.pop(node, None)
+        self._transfer_ns.pop(node, None)
+        self._reported_ns.pop(node, None)
+        self._throttles = {key: one for key, one in self._throttles.items() if key[0] != node}
+
+    def ignore_evidence(self, node: str) -> None:
+        """It may be about to be lost: what its links say now is not taken for a change of theirs."""
+        for peer in self._active.get(node, {}):
+            for pair in ((node, peer), (peer, node)):
+                for one in self._links.get(pair, ()):
+                    one.drop_evidence()
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Nodes with links."""
+        return tuple(self._active)
+
+    # ------------------------------------------------------------ who measures whom
+
+    def peers(self, node: str, now_ns: int) -> int:
+        return sum(at_ns >= now_ns - ACTIVE_NS for at_ns in self._active.get(node, {}).values())
+
+    def size(self, now_ns: int) -> tuple[int, int]:
+        """(nodes, pairs) that are measured now."""
+        counts = [count for node in self._active if (count := self.peers(node, now_ns))]
+        return len(counts), sum(counts) // 2
+
+    def of_pairs(self, who: Subject, now_ns: int) -> int:
+        if who.peer is not None:
+            return 1
+        return self.size(now_ns)[1] if who.node is None else self.peers(who.node, now_ns)
+
+    def is_clear(self, who: Subject, pools: list[Pool]) -> bool:
+        """Half of the node's peers have reported since its change began: had theirs changed too, they had said so."""
+        if who.node is None or who.peer is not None:
+            return True
+        since_ns = min(pool.since_ns for pool in pools)
+        peers = self._active.get(who.node, {})
+        return 2 * sum(self._reported_ns.get(peer, 0) >= since_ns for peer in peers) >= len(peers)
+
+    def all_in(self, who: Subject, units: tuple[Unit, ...], now_ns: int) -> bool:
+        """All pairs that could join have."""
+        if who.peer is None:
+            return len(units) >= self.of_pairs(who, now_ns)
+        return self.peers(who.node or "", now_ns) <= 1 and self.peers(who.peer, now_ns) <= 1
+
+
+def _link_unit(figure: Figure, src: str, dst: str) -> Unit:
+    return (figure.name, src, dst) if src < dst else (figure.name, dst, src)

@@ -1,0 +1,11 @@
+"""What machines like these gave others: distributions for everything about a machine that nobody has measured yet.
+
+published.toml  speeds that others measured and published, with their sources
+table           reads it
+factors         names what a speed depends on: class of device, weights, routed experts, engine
+evidence        a published speed as a swarm, a placement and the parts of its time
+fit             partially pooled model: classes with few rows borrow from all (`python -m bench priors --write`)
+fitted.json     its coefficients and their covariance
+posterior       medians and correlated draws, for prediction and for the planner
+nodes           the same for the machines of one swarm: what is measured replaces its prior
+"""

@@ -1,0 +1,145 @@
+"""What the speed of a machine depends on, as names of effects that published results share.
+
+Each quantity is the exponential of a sum of effects, from the most common to the most particular:
+
+    decode   how much more than FASTEST of its data sheet's time a machine takes to read a layer, in times of that
+    launch   milliseconds that a layer takes beyond reading: kernels that are started, threads that meet
+    visit    milliseconds of software for one message between machines, at its receiver
+    reduce   milliseconds of software for one round of an all-reduce
+    prefill  how many times longer than its data sheet's matrix rate says a machine takes to compute a prompt
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from swarm_predict.model.shapes import ModelShape, weight_format
+from swarm_protocol.snapshot.swarm import NodeFacts
+
+Kind = Literal["decode", "launch", "visit", "reduce", "prefill"]
+WeightGroup = Literal["16", "8", "4", "below"]
+
+# of the data sheet's time: bytes are counted within some percent, and memory is not faster than itself
+FASTEST: Final = 0.9
+CLASSES: Final = (
+    "datacenter-gpu", "gaming-gpu", "laptop-gpu", "workstation-gpu", "apple", "apu", "x86", "arm", "board",
+)  # fmt: skip
+
+# engines that compute with another's kernels, and those whose messages are another's
+_KERNELS: Final = {
+    "prima.cpp": "llama.cpp", "mesh-llm": "llama.cpp", "petals-push": "petals", "exo-tensor": "exo", "parallax": "vllm",
+}  # fmt: skip
+_MESSAGES: Final = {"mesh-llm": "llama.cpp", "petals-push": "petals"}
+PLAIN: Final = frozenset(
+    {"chain", "star", "ring", "tensor-parallel", "hybrid"}
+)  # a pattern of messages, nobody's software
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What is known of the kind of a machine."""
+
+    device_class: str  # of CLASSES; empty: not known
+    device: str = ""  # canonical name; empty: not known
+    host: str = ""  # class of what drives it, where that is not what usually does
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What of the question decides how well a machine is used."""
+
+    engine: str
+    weights: WeightGroup
+    routed: bool
+
+
+def load_of(model: ModelShape, weights: str, engine: str) -> Load:
+    kind = weight_format(weights)
+    routed = model.layer.experts > 0
+    bits = kind.expert_bits if routed and kind.expert_bits is not None else kind.layer_bits
+    group: WeightGroup = "16" if bits > 12 else "8" if bits > 6 else "4" if bits > 3.9 else "below"
+    return Load(engine, group, routed)
+
+
+def effects(kind: Kind, machine: Machine, load: Load) -> tuple[str, ...]:
+    """The names of the effects whose sum is the logarithm of this quantity."""
+    named, device = machine.device_class or "?", machine.device
+    found: list[str] = [kind]
+    if kind in ("decode", "prefill"):
+        found += [
+            f"{kind}.class:{named}",
+            f"{kind}.weights:{load.weights}",
+            f"{kind}.class-weights:{named}/{load.weights}",
+        ]
+        if load.routed:
+            found += [f"{kind}.routed:yes", f"{kind}.class-routed:{named}"]
+        if load.engine not in PLAIN:
+            kernels = _KERNELS.get(load.engine, load.engine)
+            found += [f"{kind}.engine:{kernels}", f"{kind}.class-engine:{named}/{kernels}"]
+        else:
+            found.append(f"{kind}.engine:?")
+        if device:
+            found.append(f"{kind}.device:{device}")
+    elif kind == "launch":
+        found.append(f"launch.class:{named}")
+        if load.routed:
+            found.append("launch.routed:yes")
+        found.append(f"launch.engine:{'?' if load.engine in PLAIN else _KERNELS.get(load.engine, load.engine)}")
+        if machine.host:
+            found.append(f"launch.host:{machine.host}")
+        if device:
+            found.append(f"launch.device:{device}")
+    else:
+        found.append(f"{kind}.class:{named}")
+        if load.engine not in PLAIN:
+            found.append(f"{kind}.engine:{_MESSAGES.get(load.engine, load.engine)}")
+        elif kind == "reduce":  # over home networks it is hardly ever another
+            found.append("reduce.engine:distributed-llama")
+        else:  # somebody's software all the same: nobody knows whose
+            found.append(f"{kind}.engine:?")
+    return tuple(found)
+
+
+def group_of(effect: str) -> str:
+    return effect.partition(":")[0]
+
+
+# ---------------------------------------------------------------- which machine it is
+
+_NOISE: Final = re.compile(
+    r"\b(nvidia|geforce|amd|intel|apple|radeon|graphics|gpu|corporation|generation|with|tesla|quadro)\b|\(r\)|\(tm\)"
+)
+_COUNT: Final = re.compile(r"^\s*\d+\s*[x×]\s*")
+_BY_NAME: Final[tuple[tuple[str, str], ...]] = (
+    (r"raspberry|\bpi ?[345]\b|\bcm[45]\b|jetson|rock ?5|orange ?pi|rk3588", "board"),
+    (r"8060s|8050s|ai max|strix|gb10|dgx spark|780m|890m|radeon [67]80m", "apu"),
+    (r"\bm[1-9]\b( (pro|max|ultra))?|apple", "apple"),
+    (r"laptop|mobile|max-q|\bt1200\b|\bt[56]00\b|rtx [a-z]?\d{4}m\b", "laptop-gpu"),
+    (r"\b[ahb][12345]0{1,2}\b|gb200|h20\b|\bv100|\bp100|\bp40\b|\bt4\b|\bl4\b|\bl40s?\b|\ba[1-4]0\b|\bmi\d{2,3}x?\b",
+     "datacenter-gpu"),
+    (r"rtx (pro )?a\d{4}|\ba[2-6]000\b|rtx \d000( ada)?\b|ada\b|w[67]\d00|r9700|pro \d{4}", "workstation-gpu"),
+    (r"\b[gr]tx ?\d{3,4}|rx ?\d{4}|\barc\b|\btitan\b", "gaming-gpu"),
+    (r"ampere(one)?|graviton|neoverse|cix|cortex|snapdragon|kirin|aarch64|arm", "arm"),
+    (r"^cpu:|xeon|epyc|ryzen|threadripper|core\b|i[3579]-|n1\d\d\b", "x86"),
+)  # fmt: skip
+
+
+def canonical(device: str) -> str:
+    """`NVIDIA GeForce RTX 3090` and `2× RTX 3090` are `rtx 3090`."""
+    text = _NOISE.sub(" ", _COUNT.sub("", device.lower()))
+    return " ".join(text.split())
+
+
+def machine_of(facts: NodeFacts) -> Machine:
+    """The class as the device table knows it, else as the device's name says; empty where neither does."""
+    known = getattr(facts, "device_class", "")
+    device = canonical(facts.device)
+    if known in CLASSES:
+        return Machine(known, device)
+    lowered = facts.device.lower()
+    for pattern, named in _BY_NAME:
+        if lowered and re.search(pattern, lowered):
+            return Machine(named, device)
+    return Machine("", device)

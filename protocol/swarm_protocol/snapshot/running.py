@@ -1,0 +1,69 @@
+"""The placement that a swarm runs now, as somebody told it, and how it stands in an event of kind "running".
+
+It comes from a swarm file, a Petals monitor, launch lines that were accepted, a watched engine or an option. The newest
+word counts. Nothing here checks it against the nodes: they may come and go while it stays.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+KIND: Final = "running"  # of the event
+RUNNING_SETTING: Final = "running"  # of the store: the newest word, where its event has been pruned
+MAX_DETAIL: Final = 4500  # of the event: the placement and what is said of it
+MAX_PLACEMENT: Final = 4000  # characters: a hundred stages with names of 32
+PlacementText = Annotated[str, Meta(max_length=MAX_PLACEMENT)]
+_STAGE: Final = r"[A-Za-z0-9._-]{1,32}:\d{1,6}(?:-\d{1,6})?"
+_PLACEMENT: Final = re.compile(rf"{_STAGE}(?:,{_STAGE})*")
+_DETAIL: Final = re.compile(
+    r"(?P<placement>\S+)(?: engine=(?P<engine>\S+))?(?: model=(?P<model>\S+))?(?: told by (?P<source>.+))?"
+)
+NOTHING: Final = "nothing"
+
+
+class Running(msgspec.Struct, frozen=True):
+    """`placement` empty: told that nothing runs."""
+
+    placement: PlacementText  # "a:0-39,b:40-79", layers inclusive
+    engine: Annotated[str, Meta(max_length=64)] = ""  # empty: not told
+    model: Annotated[str, Meta(max_length=200)] = ""
+    source: Annotated[str, Meta(max_length=60)] = ""  # who told it: "launch lines", "petals monitor", …
+    at_ns: int = 0
+
+
+def tidy(placement: str) -> str | None:
+    """The placement without blanks; None where it is none (too long, or not NODE:FIRST-LAST)."""
+    text = re.sub(r"\s+", "", placement)
+    return text if len(text) <= MAX_PLACEMENT and _PLACEMENT.fullmatch(text) else None
+
+
+def detail_of(running: Running) -> str:
+    """As the detail of an event."""
+    words = [running.placement or NOTHING]
+    if running.engine:
+        words.append(f"engine={running.engine}")
+    if running.model:
+        words.append(f"model={running.model}")
+    if running.source:
+        words.append(f"told by {running.source}")
+    return " ".join(words)
+
+
+def from_detail(at_ns: int, detail: str) -> Running | None:
+    """The inverse of `detail_of`; None where the detail says something else."""
+    match = _DETAIL.fullmatch(detail)
+    if match is None:
+        return None
+    placement = "" if match["placement"] == NOTHING else tidy(match["placement"])
+    if placement is None:
+        return None
+    return Running(placement, match["engine"] or "", match["model"] or "", match["source"] or "", at_ns)
+
+
+def newer(known: Running | None, told: Running) -> Running:
+    """Whichever was told later."""
+    return told if known is None or told.at_ns >= known.at_ns else known

@@ -1,0 +1,81 @@
+"""The model that is shown while nobody has asked for one: the largest of a short ladder that fits. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+import numpy as np
+
+from swarm_predict.cost.build import build_tables
+from swarm_predict.cost.engines import ENGINES
+from swarm_predict.model.catalogue import model_named
+from swarm_predict.model.shapes import ModelShape
+from swarm_predict.types import PredictError, UnknownModel, Workload
+from swarm_protocol.snapshot.swarm import Ints, Swarm
+from swarmtop.analysis.asked import Asked, Chosen
+from swarmtop.analysis.gaps import alive
+
+LADDER: Final = ("llama-3.1-8b", "llama-3.2-3b", "llama-3.2-1b", "qwen2.5-0.5b")  # largest first
+WEIGHTS: Final = ("fp16", "q8_0", "q4_k_m")
+
+
+def chosen(swarm: Swarm, asked: Asked) -> Chosen:
+    """The question to ask about this swarm: as it was put, and where it was left open as what runs, or what fits."""
+    load = asked.workload
+    told = swarm.running
+    if told is not None and told.placement and told.engine and not asked.engine_is_chosen:
+        known = _with_engine(load, told.engine)
+        load = known if known is not None else load
+    if asked.model is not None:
+        return Chosen(asked.model, load)
+    if told is not None and told.placement and told.model:
+        try:
+            return Chosen(model_named(told.model), load)
+        except UnknownModel:
+            pass  # an engine's own name for it: the ladder answers
+    formats = (load.weights,) if asked.weights_are_chosen else WEIGHTS
+    living = alive(swarm, load.client)
+    if not np.isfinite(living.nodes["vram_bytes"]).any():  # nobody has said yet what it holds
+        return Chosen(model_named(LADDER[0]), load)
+    for name in LADDER:
+        model = model_named(name)
+        for weights in formats:
+            tried = dataclasses.replace(load, weights=weights)
+            if fits(living, model, tried):
+                return Chosen(model, tried, _note(name, weights, formats[0]))
+    return Chosen(model_named(LADDER[0]), load)
+
+
+def _with_engine(load: Workload, engine: str) -> Workload | None:
+    return dataclasses.replace(load, engine=ENGINES[engine].name) if engine in ENGINES else None
+
+
+def _note(name: str, weights: str, first: str) -> str:
+    if (name, weights) == (LADDER[0], first):
+        return ""
+    what = weights if name == LADDER[0] else f"{name} in {weights}"
+    return f"{LADDER[0]} in {first} does not fit: showing {what}"
+
+
+def fits(swarm: Swarm, model: ModelShape, workload: Workload) -> bool:
+    """Whether the memory of these nodes together holds the layers, with embedding and head at the ends."""
+    try:
+        tables = build_tables(swarm, model, workload)
+    except PredictError:
+        return False
+    if int(tables.capacity_only.max(initial=0)) >= model.layers:
+        return True
+    at_ends = [
+        (int(tables.capacity[i] - first), int(tables.capacity[j] - last))
+        for i, first in _largest(tables.capacity_first)
+        for j, last in _largest(tables.capacity_last)
+        if i != j
+    ]
+    return bool(at_ends) and int(tables.capacity.sum()) - min(map(sum, at_ends)) >= model.layers
+
+
+def _largest(rooms: Ints) -> list[tuple[int, int]]:
+    """(row, layers) of the few with most room at an end, of those that have any."""
+    rows = np.argsort(-rooms, kind="stable")[:4]
+    return [(int(row), int(rooms[row])) for row in rows if rooms[row] > 0]
