@@ -22,6 +22,7 @@ from swarm_lab.emulation import netns
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.types import Workload
 from swarm_protocol.units import NS_PER_S
+from swarm_storage.history.replay import swarm_at
 from swarm_storage.store import open_store
 from swarmtop.analysis.analysis import Analysis, analyse
 
@@ -97,7 +98,7 @@ def _looks(run: Path, turned_ns: int) -> list[Look]:
     with contextlib.closing(open_store(str(run / "swarm.db"), read_only=True)) as store:
         for second in range(-QUIET_S + 20, TURNED_S):
             at_ns = turned_ns + second * NS_PER_S
-            before = analyse(store.reader.swarm_at(at_ns), model, load, before)
+            before = analyse(swarm_at(store.reader, at_ns), model, load, before)
             if before.plan is not None:
                 first = before.rows[0]
                 plan = tuple(stage.node for stage in before.plan.prediction.placement)

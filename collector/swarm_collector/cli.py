@@ -136,7 +136,9 @@ async def _serve(
     except ListenError as error:
         raise Unusable(str(error)) from error
     where = address_text(host, port)
-    _write_operator(chosen.state, host, port, settings, server.desk.secret)  # before anybody is told to come
+    _write_operator(
+        chosen.state, host, port, settings, server.operator_requests.secret
+    )  # before anybody is told to come
     print(f"listening on {where}", file=sys.stderr, flush=True)
     if chosen.ready_file is not None:
         _write_ready(chosen.ready_file, where)

@@ -1,4 +1,4 @@
-"""What a collector can say about itself now, for `/health` and `/metrics`: read off its parts, nothing kept here."""
+"""Read the collector's own condition off its parts, for `/health` and `/metrics`."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from swarm_collector.metrics import Metric
+from swarm_collector.state import SwarmState
 from swarm_collector.transport import descriptors
+from swarm_collector.transport.connection_limits import ConnectionLimiter
 from swarm_protocol.snapshot.swarm import State
-
-if TYPE_CHECKING:
-    from swarm_collector.state import SwarmState
-    from swarm_collector.transport.connection_limits import ConnectionLimiter
 
 
 def health(swarm_state: SwarmState) -> dict[str, object]:

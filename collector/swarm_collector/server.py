@@ -13,17 +13,21 @@ from collections.abc import Callable
 from typing import Final, NoReturn
 
 import msgspec
-from aiohttp import web
+from aiohttp import WSCloseCode, web
 
 from swarm_collector import health
 from swarm_collector.metrics import CONTENT_TYPE, exposition
-from swarm_collector.sessions.operator_requests import OperatorDesk
+from swarm_collector.periodic_tasks import PeriodicTasks
+from swarm_collector.probe_service import ProbeService
+from swarm_collector.sessions.operator_requests import OperatorRequests
 from swarm_collector.sessions.probe_session import ProbeSession
 from swarm_collector.sessions.viewer_session import ViewerSession
 from swarm_collector.state import SwarmState
 from swarm_collector.transport.connection_limits import ConnectionLimiter
+from swarm_collector.transport.keepalive import SessionOver
 from swarm_collector.transport.tls_listener import TlsListener
 from swarm_collector.transport.websocket import WebSocketConnection
+from swarm_collector.viewer_service import ViewerService
 from swarm_protocol.messages import operator_messages
 from swarm_protocol.messages.codec import MAX_MESSAGE_BYTES
 from swarm_protocol.messages.probe_messages import COLLECTOR_HEADER, NONCE_HEADER, OPERATE_PATH, PROBE_PATH
@@ -35,6 +39,7 @@ from swarm_protocol.values import address_text
 BACKLOG: Final = 1024  # ten thousand probes come back at once after a restart
 PINGED_PROBES: Final = 1_000
 METRICS_S: Final = 0.5  # for so long one text is given to all who ask
+STOPPING: Final = "the collector is stopping; come back in a moment"
 DRAIN_S: Final = 10.0  # for what is on its way into the store when the collector is asked to end
 
 _log = logging.getLogger("swarm_collector.server")
@@ -47,6 +52,8 @@ class ListenError(Exception):
 class Server:
     def __init__(self, swarm_state: SwarmState) -> None:
         self._swarm_state = swarm_state
+        self._probe_service = ProbeService(swarm_state)
+        self._viewer_service = ViewerService(swarm_state)
         self._numbers = itertools.count(1)
         self._sessions: set[asyncio.Task[None]] = set()
         self.parts = swarm_state.parts
@@ -59,7 +66,14 @@ class Server:
         app.on_response_prepare.append(_one_request_each)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         self.connection_limiter: ConnectionLimiter | None = None
-        self.desk = OperatorDesk(swarm_state)
+        self.operator_requests = OperatorRequests(
+            swarm_state.clock,
+            swarm_state.token,
+            swarm_state.membership,
+            swarm_state.register,
+            swarm_state.admissions,
+            swarm_state.anomaly_monitor.of,
+        )
         self._listener: TlsListener | None = None
         self._metrics_text = ("", 0.0)  # and until when it is good
 
@@ -96,9 +110,10 @@ class Server:
             "writing to the store", lambda: swarm_state.store_client.writing, swarm_state.store_client.restart_writing
         )
         self.parts.task("looking after the store", swarm_state.storekeeping.run)
-        self.parts.task("sending plans", swarm_state.conduct)
+        periodic = PeriodicTasks(swarm_state)
+        self.parts.task("sending plans", periodic.dispatch)
         self.parts.task("sending frames", swarm_state.hub.run)
-        self.parts.task("surveying", swarm_state.look_over)
+        self.parts.task("surveying", periodic.survey)
         self.parts.task("challenging", swarm_state.attestation.run)
         self.parts.task("finding changes", swarm_state.changes.run)
         return name[0], name[1]
@@ -117,7 +132,9 @@ class Server:
         if self._listener is not None:
             self._listener.close()
         self._swarm_state.stun.close()
-        self._swarm_state.end_sessions("the collector is stopping; come back in a moment")
+        self._swarm_state.sessions.end_all(
+            SessionOver("the collector is stopping; come back in a moment", WSCloseCode.GOING_AWAY)
+        )
         if self._sessions:
             await asyncio.wait(self._sessions, timeout=DRAIN_S)
         await self.parts.close()
@@ -137,11 +154,11 @@ class Server:
         ping = self._swarm_state.probe_count < PINGED_PROBES
         headers = {NONCE_HEADER: nonce.hex(), COLLECTOR_HEADER: self._swarm_state.settings.collector_id.hex()}
         wire = await self._wire(request, headers, ping=ping)
-        return self._begin(ProbeSession(self._swarm_state, next(self._numbers), wire, nonce))
+        return self._begin(ProbeSession(self._probe_service, next(self._numbers), wire, nonce))
 
     async def _view(self, request: web.Request) -> web.StreamResponse:
         wire = await self._wire(request, {}, ping=True)
-        return self._begin(ViewerSession(self._swarm_state, next(self._numbers), wire, self.desk.knows))
+        return self._begin(ViewerSession(self._viewer_service, next(self._numbers), wire, self.operator_requests.knows))
 
     async def _wire(self, request: web.Request, headers: dict[str, str], *, ping: bool) -> WebSocketConnection:
         """The handshake; from then on the connection is no longer aiohttp's."""
@@ -155,7 +172,11 @@ class Server:
         await handshake.prepare(request)
         if request.transport is None:  # gone meanwhile
             raise asyncio.CancelledError
-        connection_limiter, pulse, transport = self.connection_limiter, self._swarm_state.pulse, request.transport
+        connection_limiter, pulse, transport = (
+            self.connection_limiter,
+            self._swarm_state.settings.pulse,
+            request.transport,
+        )
         assert connection_limiter is not None
         wire = WebSocketConnection(
             transport,
@@ -169,7 +190,7 @@ class Server:
         return wire
 
     def _begin(self, session: ProbeSession | ViewerSession) -> NoReturn:
-        """In a task of its own. The request ends here, unanswered: see `Guard.hand_over`."""
+        """In a task of its own. The request ends here, unanswered: see `ConnectionLimiter.hand_over`."""
         task = asyncio.create_task(session.run())
         self._sessions.add(task)
         task.add_done_callback(self._ended)
@@ -181,13 +202,13 @@ class Server:
             _log.error("a session failed", exc_info=error)
 
     async def _operate(self, request: web.Request) -> web.Response:
-        if not self.desk.may(request):
+        if not self.operator_requests.may(request):
             raise web.HTTPForbidden(text="only for the operator\n")
         try:
             asked = operator_messages.request_decoder.decode(
                 await request.content.read(operator_messages.MAX_REQUEST_BYTES)
             )
-            answer = await self.desk.answer(asked)
+            answer = await self.operator_requests.answer(asked)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             answer = operator_messages.No(
                 text=f"the collector does not know this request ({safe(str(error), 100)}); update both"
@@ -197,8 +218,8 @@ class Server:
         return response
 
     async def _health(self, request: web.Request) -> web.Response:
-        health = self._swarm_state.health()
-        response = web.json_response(health, status=200 if health["status"] == "ok" else 503)
+        found = health.health(self._swarm_state)
+        response = web.json_response(found, status=200 if found["status"] == "ok" else 503)
         response.force_close()
         return response
 

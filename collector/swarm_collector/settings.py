@@ -1,4 +1,4 @@
-"""What the operator has decided about this collector."""
+"""The operator's settings of this collector."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
+from swarm_collector.scheduling.measurement_plan import FocusError, check_focus
 from swarm_collector.scheduling.transfer_leases import DAILY_BYTES
 from swarm_collector.transport.certificate import Certificate, CertificateError, digest_of
 from swarm_collector.transport.connection_limits import Limits
@@ -52,3 +55,15 @@ class Settings:
         except (OSError, CertificateError) as error:
             _log.error("the proxy's certificate cannot be used: %s", safe(str(error)))
             return frozenset((plain,))
+
+    def first_focus(self, kept: str | None) -> Focus:
+        """The model to measure for at the start: the one in the store, unless the operator names one now."""
+        if self.focus_is_named or kept is None:
+            return self.focus
+        try:
+            focus = msgspec.json.decode(kept, type=Focus)
+            check_focus(focus)
+        except (msgspec.DecodeError, FocusError) as error:
+            _log.warning("the model kept in the store cannot be used (%s)", safe(str(error)))
+            return self.focus
+        return focus

@@ -14,6 +14,7 @@ from collector_made import FOCUS, hello, id_of
 from websockets.asyncio.client import ClientConnection, connect
 
 from swarm_collector.clock import Clock
+from swarm_collector.health import health
 from swarm_collector.ingest.store_client import StoreClient
 from swarm_collector.server import Server
 from swarm_collector.settings import Settings
@@ -52,6 +53,9 @@ class Rig:
     swarm_state: SwarmState
     server: Server
     port: int
+
+    def health(self) -> dict[str, Any]:
+        return health(self.swarm_state)
 
     def url(self, path: str) -> str:
         return f"ws://127.0.0.1:{self.port}{path}"

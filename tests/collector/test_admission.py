@@ -66,7 +66,7 @@ async def answered(rig: Rig, name: str, **changes: object) -> bool:
 
 
 async def ask(rig: Rig, request: operator_messages.Request) -> operator_messages.Answer:
-    return await rig.server.desk.answer(request)
+    return await rig.server.operator_requests.answer(request)
 
 
 # ---------------------------------------------------------------- invites

@@ -82,7 +82,9 @@ class Admissions(RuleBasedStateMachine):
 
     @rule(at=st.integers(0, 1))
     def invite(self, at: int) -> None:
-        made = self.loop.run_until_complete(self._rig(at).server.desk.answer(operator_messages.MakeInvite()))
+        made = self.loop.run_until_complete(
+            self._rig(at).server.operator_requests.answer(operator_messages.MakeInvite())
+        )
         assert isinstance(made, operator_messages.Made)
         self.invites.append(made)
 
@@ -110,14 +112,14 @@ class Admissions(RuleBasedStateMachine):
                 if (probe := self.probes.pop(name, None)) is not None:
                     await probe.connection.close()
             case ("read", _):
-                await rig.swarm_state.admissions.catch_up(None)
+                await rig.swarm_state.admissions.reread(None)
             case ("revoke", str(name), bool(readmit)):
-                await rig.server.desk.answer(operator_messages.Revoke(member=id_of(name), readmit=readmit))
+                await rig.server.operator_requests.answer(operator_messages.Revoke(member=id_of(name), readmit=readmit))
             case ("rename", str(name), str(to)):
-                await rig.server.desk.answer(operator_messages.Rename(member=id_of(name), name=to))
+                await rig.server.operator_requests.answer(operator_messages.Rename(member=id_of(name), name=to))
             case ("revoke_invite", int(back)):
                 invite = self.invites[-1 - back % len(self.invites)].invite
-                await rig.server.desk.answer(operator_messages.RevokeInvite(invite=invite))
+                await rig.server.operator_requests.answer(operator_messages.RevokeInvite(invite=invite))
             case _:
                 raise AssertionError(operation)
 

@@ -279,7 +279,7 @@ async def test_a_probe_cannot_say_that_another_or_itself_is_degraded(tmp_path):
 async def test_a_restarted_collector_ends_what_it_no_longer_follows(tmp_path):
     async with collector(tmp_path) as rig, rig.probe("kiln") as kiln, rig.viewer() as viewer:
         await kiln.welcome()
-        rig.swarm_state.tell(NodeEvent(id_of("kiln"), "degraded", "RTT 21 → 101 ms to all peers"))
+        rig.swarm_state.report(NodeEvent(id_of("kiln"), "degraded", "RTT 21 → 101 ms to all peers"))
         await viewer.until(lambda swarm: len(open_changes(swarm.events)) == 1)
     async with collector(tmp_path) as rig, rig.viewer() as viewer:
         swarm = await viewer.until(lambda swarm: any(each.kind == "settled" for each in swarm.events))

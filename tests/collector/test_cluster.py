@@ -14,7 +14,7 @@ import pytest
 from collector_made import id_of
 from collector_rig import collector, link
 
-from swarm_collector.cluster import ProbeJoined
+from swarm_collector.cluster.events import ProbeJoined
 from swarm_protocol.messages.probe_messages import Plan
 from swarm_protocol.snapshot.swarm import State
 from swarm_storage.postgres import cluster_bus
@@ -62,8 +62,8 @@ async def test_viewers_of_either_see_the_whole_swarm_and_one_plans_for_both(tmp_
             await kiln.acked(1)
             swarm = await viewer.until(lambda swarm: (swarm.links["rtt_p50_ms"] == 12.5).any())
             assert swarm.links["rtt_p50_ms"][swarm.index("kiln"), swarm.index("attic")] == 12.5
-            assert (one.swarm_state.health()["probes"], other.swarm_state.health()["probes"]) == (1, 1)
-        await until(lambda: not one.swarm_state.health()["probes"])
+            assert (one.health()["probes"], other.health()["probes"]) == (1, 1)
+        await until(lambda: not one.health()["probes"])
 
 
 async def test_when_the_leader_ends_the_other_plans_and_its_probes_move_over(tmp_path, store):
@@ -110,7 +110,7 @@ async def test_a_probe_that_comes_to_the_other_collector_has_one_session_only(tm
             async with other.probe("kiln") as after:
                 await after.welcome()
                 assert (await before.closed())[0] == 1008
-                await until(lambda: not one.swarm_state.health()["probes"])
+                await until(lambda: not one.health()["probes"])
                 swarm = await viewer.until(lambda swarm: len(swarm) == 1)
                 assert swarm.nodes["state"][0] == State.OK
                 assert one.swarm_state.membership.get(id_of("kiln")).session < 0

@@ -103,7 +103,10 @@ async def test_a_doubt_reaches_the_operator_and_the_events(tmp_path):
         await kiln.batch(1, replace(uplink(time.time_ns(), id_of("oven")), mbps=9000.0))
         await kiln.acked(1)
         rig.swarm_state.anomaly_monitor.look()
-        rows = {row.name: row.doubts for row in (await rig.server.desk.answer(operator_messages.ListMembers())).rows}
+        rows = {
+            row.name: row.doubts
+            for row in (await rig.server.operator_requests.answer(operator_messages.ListMembers())).rows
+        }
         assert rows["kiln"] == ("impossible: 9000 Mbit/s where 1048576 bytes took 1.00 s",)
         assert rows["oven"] == ()
         told = [event.detail for event in rig.swarm_state.snapshot().events if event.node == "kiln"]

@@ -242,7 +242,7 @@ async def test_a_probe_is_acknowledged_beside_sessions_that_ping_without_end(tmp
         for seq in range(1, 21):
             await honest.batch(seq, note(time.time_ns(), str(seq)))
             await honest.acked(seq)
-        paused = sum(not session._wire._reading for session in rig.swarm_state._probes.values())
+        paused = sum(not session._wire._reading for session in rig.swarm_state.sessions.probes.values())
         assert paused >= 10  # the kernel holds back what they send
         for task in pinging:
             task.cancel()

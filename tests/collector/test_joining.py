@@ -149,7 +149,7 @@ async def test_no_proof_no_session(tmp_path, changes):
 
 async def test_an_invite_lets_one_machine_in_without_the_token(tmp_path):
     async with collector(tmp_path, token="secret") as rig:
-        made = await rig.server.desk.answer(operator_messages.MakeInvite(label="alice"))
+        made = await rig.server.operator_requests.answer(operator_messages.MakeInvite(label="alice"))
         async with rig.probe("kiln", invite=made.code) as probe:
             await probe.welcome()
         async with rig.probe("kiln", invite=made.code) as probe:  # the same line pasted again
@@ -158,7 +158,7 @@ async def test_an_invite_lets_one_machine_in_without_the_token(tmp_path):
             assert (await other.next(Refused)).reason == (
                 "this invite has been used by another machine, and each is good for one; ask the operator for another"
             )
-        (row,) = (await rig.server.desk.answer(operator_messages.ListInvites())).rows
+        (row,) = (await rig.server.operator_requests.answer(operator_messages.ListInvites())).rows
         assert (row.state, row.label) == ("used by kiln", "alice")
     async with collector(tmp_path, token="secret") as again:
         async with again.probe("kiln") as probe:  # enrolled: neither invite nor token from now on
@@ -173,11 +173,11 @@ async def test_an_invite_lets_one_machine_in_without_the_token(tmp_path):
 async def test_a_revoked_member_is_turned_out_and_stays_out(tmp_path):
     async with collector(tmp_path, token="secret") as rig, rig.probe("kiln", token="secret") as probe:
         await probe.welcome()
-        await rig.server.desk.answer(operator_messages.Revoke(member="kiln"))
+        await rig.server.operator_requests.answer(operator_messages.Revoke(member="kiln"))
         assert (await probe.next(Refused)).reason == "the operator has revoked this machine's membership"
         async with rig.probe("kiln", token="secret") as back:
             assert "ask them to readmit it" in (await back.next(Refused)).reason
-        await rig.server.desk.answer(operator_messages.Revoke(member="kiln", readmit=True))
+        await rig.server.operator_requests.answer(operator_messages.Revoke(member="kiln", readmit=True))
         async with rig.probe("kiln", token="secret") as back:
             await back.welcome()
 
@@ -187,12 +187,12 @@ async def test_a_member_keeps_the_name_that_the_operator_gave(tmp_path):
         async with rig.probe("kiln") as probe, rig.probe("oven") as oven:
             await probe.welcome()
             await oven.welcome()
-            assert await rig.server.desk.answer(
+            assert await rig.server.operator_requests.answer(
                 operator_messages.Rename(member="kiln", name="attic")
             ) == operator_messages.Done(text="kiln is called attic from now on")
-            taken = await rig.server.desk.answer(operator_messages.Rename(member="attic", name="oven"))
+            taken = await rig.server.operator_requests.answer(operator_messages.Rename(member="attic", name="oven"))
             assert taken == operator_messages.No(text="another member is called oven; choose another name")
-            wrong = await rig.server.desk.answer(operator_messages.Rename(member="attic", name="[red]x"))
+            wrong = await rig.server.operator_requests.answer(operator_messages.Rename(member="attic", name="[red]x"))
             assert wrong == operator_messages.No(text="[red]x is no name: 1 to 32 of A-Z a-z 0-9 . _ -")
         async with rig.probe("kiln") as probe:
             assert (await probe.welcome()).name == "attic"
@@ -205,7 +205,7 @@ async def test_only_who_can_read_the_state_folder_is_the_operator(tmp_path):
         for head in (
             "",
             "Authorization: Bearer wrong\r\n",
-            f"Authorization: Bearer {rig.server.desk.secret}\r\nOrigin: x\r\n",
+            f"Authorization: Bearer {rig.server.operator_requests.secret}\r\nOrigin: x\r\n",
         ):
             reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
             writer.write(f"POST /operate HTTP/1.1\r\nHost: x\r\n{head}Content-Length: 2\r\n\r\n{{}}".encode())

@@ -163,7 +163,7 @@ async def test_the_second_session_of_a_node_takes_over(rig):
             await first.closed()
             await second.batch(1, note(time.time_ns(), "mine"))
             await second.acked(1)
-            assert rig.swarm_state.health()["probes"] == 1
+            assert rig.health()["probes"] == 1
 
 
 async def test_a_goodbye_shows_as_left_and_frees_the_others(rig):
@@ -268,7 +268,7 @@ async def test_the_model_a_viewer_chose_is_still_measured_after_a_restart(tmp_pa
     chosen = Focus(model="tiny", layer=replace(LAYER, hidden=512), dtype="int8", hop_bytes=1024)
     async with (
         collector(tmp_path) as rig,
-        rig.viewer(operator=rig.server.desk.secret) as viewer,
+        rig.viewer(operator=rig.server.operator_requests.secret) as viewer,
         rig.probe("kiln") as probe,
     ):
         await viewer.frame()
@@ -308,7 +308,7 @@ async def test_a_full_disk_is_told_to_probes_viewers_and_log_and_ends(rig, monke
                 slow = await probe.next(SlowDown)
                 assert slow.retry_ms > 1000
             await viewer.until(lambda swarm: any("no space left" in event.detail for event in swarm.events))
-            assert rig.swarm_state.health()["status"] == "store"
+            assert rig.health()["status"] == "store"
         await probe.batch(1, note(time.time_ns(), "kept"))
         await probe.acked(1)
         await viewer.until(lambda swarm: any("storing again" in event.detail for event in swarm.events))
@@ -480,7 +480,7 @@ async def test_a_half_open_connection_is_noticed(tmp_path):
         writer.close()
         async with rig.viewer() as viewer:
             await viewer.until(lambda swarm: len(swarm) == 1)
-        assert rig.swarm_state.health()["probes"] == 0
+        assert rig.health()["probes"] == 0
 
 
 async def test_a_probe_that_only_answers_pings_is_let_go(tmp_path):

@@ -243,9 +243,10 @@ async def test_whatever_lasts_is_told_and_restarted(name: str, tmp_path: Path):
 
 async def test_what_dies_again_and_again_ends_the_collector_with_an_exit_code(tmp_path: Path):
     code = (
-        "from swarm_collector import cli, state\n"
+        "from swarm_collector import cli, periodic_tasks\n"
         "async def broken(self): raise ValueError('no such thing')\n"
-        f"state.SwarmState.conduct = broken\ncli.main(['--state', {str(tmp_path)!r}, '--listen', '127.0.0.1:0'])"
+        "periodic_tasks.PeriodicTasks.dispatch = broken\n"
+        f"cli.main(['--state', {str(tmp_path)!r}, '--listen', '127.0.0.1:0'])"
     )
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stderr=asyncio.subprocess.PIPE)
     async with asyncio.timeout(30):

@@ -196,7 +196,7 @@ async def test_nothing_of_an_unknown_kind_is_exported(rig):
 
 
 async def test_a_focus_reaches_the_probes_as_a_new_plan(rig):
-    async with rig.probe("kiln") as kiln, rig.viewer(operator=rig.server.desk.secret) as viewer:
+    async with rig.probe("kiln") as kiln, rig.viewer(operator=rig.server.operator_requests.secret) as viewer:
         before = await kiln.next(Plan)
         focus = msgspec.structs.replace(FOCUS, model="bloom-176b", hop_bytes=28_672)
         await viewer.connection.send(encode(focus))
@@ -231,7 +231,7 @@ async def test_with_a_token_viewers_change_the_model_a_few_times_and_then_rarely
 
 
 async def test_a_focus_that_no_machine_should_build_is_refused_with_the_reason(rig):
-    async with rig.probe("kiln") as kiln, rig.viewer(operator=rig.server.desk.secret) as viewer:
+    async with rig.probe("kiln") as kiln, rig.viewer(operator=rig.server.operator_requests.secret) as viewer:
         await kiln.next(Plan)
         huge = msgspec.structs.replace(LAYER, hidden=10**9)
         await viewer.connection.send(encode(msgspec.structs.replace(FOCUS, layer=huge)))
@@ -243,6 +243,7 @@ async def test_a_viewer_that_takes_nothing_is_let_go_and_the_others_see_on(tmp_p
     """Its answers are read from the store no faster than it takes them, so it costs a bounded amount of memory."""
     async with collector(tmp_path, pulse=Pulse(send_s=0.5)) as rig, rig.probe("kiln") as kiln, rig.viewer() as good:
         rig.server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)  # accepted ones inherit it
+        await kiln.welcome()  # before it, no message may be as large as these batches
         at_ns = time.time_ns()
         for seq in range(1, 9):
             await kiln.batch(seq, *(note(at_ns - 10**6 * (500 * seq + i), "x" * 300) for i in range(500)))
@@ -254,9 +255,9 @@ async def test_a_viewer_that_takes_nothing_is_let_go_and_the_others_see_on(tmp_p
         async with connect(rig.url("/view"), sock=raw, proxy=None, max_queue=1, close_timeout=0.1) as lazy:
             await lazy.send(encode(Subscribe(protocol=1, rate_hz=1.0)))
             await lazy.send(encode(ExportRequest(request_id=1, kind="event")))
-            await good.until(lambda swarm: rig.swarm_state.health()["viewers"] == 2)
+            await good.until(lambda swarm: rig.health()["viewers"] == 2)
             async with asyncio.timeout(10):
-                while rig.swarm_state.health()["viewers"] == 2:
+                while rig.health()["viewers"] == 2:
                     await good.frame()
 
 

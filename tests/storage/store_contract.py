@@ -15,8 +15,8 @@ from swarm_protocol.snapshot.builder import SwarmBuilder
 from swarm_protocol.snapshot.swarm import Kind, State
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.errors import Closed, StoreError
-from swarm_storage.history.replay import restored
-from swarm_storage.store import Store
+from swarm_storage.history.replay import restored, swarm_at
+from swarm_storage.store_base import Store
 from swarm_storage.writer.writer import Committed, Writer
 
 Maker = Callable[[], Store]
@@ -258,7 +258,7 @@ def the_swarm_of_a_moment_knows_what_came_before_and_nothing_after(maker: Maker)
     put(writer, compute(T0), link(T0, rtt_p50_ms=1.0), host(T0 + 1), uplink(T0 + 2), link(later, rtt_p50_ms=2.0))
     put(writer, link(T0, peer=A, rtt_p50_ms=8.0), bare_host(T0 + 3), node_id=B)
     for at_ns, rtt in ((T0 + 10 * NS_PER_S, 1.0), (later - 1, 1.0), (later, 2.0)):
-        swarm = store.reader.swarm_at(at_ns)
+        swarm = swarm_at(store.reader, at_ns)
         a, b = swarm.index("ann"), swarm.index("ben")
         assert swarm.links["rtt_p50_ms"][a, b] == rtt
         assert swarm.links["rtt_p50_ms"][b, a] == 8.0
@@ -267,9 +267,9 @@ def the_swarm_of_a_moment_knows_what_came_before_and_nothing_after(maker: Maker)
         assert swarm.nodes["vram_bytes"][b] == 16 << 30
         assert [layer.ms for layer in swarm.facts[a].layers] == [1.9]
         assert swarm.at_ns == at_ns
-    assert store.reader.swarm_at(T0 + 10 * NS_PER_S).nodes["state"].tolist() == [1, 1, 1]  # cat has just joined
-    assert store.reader.swarm_at(later).nodes["state"].tolist() == [State.OK, State.LOST, State.LOST]
-    assert len(store.reader.swarm_at(T0 - 1)) == 0
+    assert swarm_at(store.reader, T0 + 10 * NS_PER_S).nodes["state"].tolist() == [1, 1, 1]  # cat has just joined
+    assert swarm_at(store.reader, later).nodes["state"].tolist() == [State.OK, State.LOST, State.LOST]
+    assert len(swarm_at(store.reader, T0 - 1)) == 0
     store.close()
 
 
@@ -293,7 +293,7 @@ def a_hop_of_before_a_change_comes_back_with_the_round_trip_of_then(maker: Maker
     for sample in samples:
         live.sample(A, sample)
     now_ns = T0 + 40 * NS_PER_S
-    replayed, shown = store.reader.swarm_at(now_ns).links, live.snapshot(now_ns).links
+    replayed, shown = swarm_at(store.reader, now_ns).links, live.snapshot(now_ns).links
     for name, ms in (("hop_rtt_ms", 20.0), ("rtt_p50_ms", 100.0), ("hop_p50_ms", 22.5)):
         assert replayed[name][0, 1] == shown[name][0, 1] == ms
     store.close()
@@ -304,10 +304,10 @@ def figures_older_than_the_window_are_not_shown_but_layer_times_are(maker: Maker
     writer = store.writer()
     members(writer)
     put(writer, link(T0), compute(T0))
-    swarm = store.reader.swarm_at(T0 + 7200 * NS_PER_S)
+    swarm = swarm_at(store.reader, T0 + 7200 * NS_PER_S)
     assert swarm.links["kind"][0, 1] == Kind.NONE
     assert len(swarm.facts[0].layers) == 1
-    assert store.reader.swarm_at(T0 + 7200 * NS_PER_S, window_s=9000).links["kind"][0, 1] == Kind.MEASURED
+    assert swarm_at(store.reader, T0 + 7200 * NS_PER_S, window_s=9000).links["kind"][0, 1] == Kind.MEASURED
     store.close()
 
 
@@ -316,8 +316,8 @@ def a_node_that_said_goodbye_has_left_until_it_is_heard_again(maker: Maker) -> N
     writer = store.writer()
     members(writer)
     put(writer, host(T0 + 1), event(T0 + 2, "left"), host(T0 + 9))
-    assert store.reader.swarm_at(T0 + 5).nodes["state"][0] == State.LEFT
-    assert store.reader.swarm_at(T0 + 9).nodes["state"][0] == State.OK
+    assert swarm_at(store.reader, T0 + 5).nodes["state"][0] == State.LEFT
+    assert swarm_at(store.reader, T0 + 9).nodes["state"][0] == State.OK
     store.close()
 
 
@@ -331,7 +331,7 @@ def events_come_with_names_and_the_swarms_own_without(maker: Maker) -> None:
     assert [(e.node, e.kind) for e in store.reader.events()] == [("ben", "joined"), ("ann", "note"), ("", "disk")]
     assert [e.kind for e in store.reader.events(T0 + 2, T0 + 3)] == ["note"]
     assert [e.kind for e in store.reader.events(limit=1)] == ["disk"]
-    assert [(e.node, e.kind) for e in store.reader.swarm_at(T0 + 2).events] == [("ben", "joined"), ("ann", "note")]
+    assert [(e.node, e.kind) for e in swarm_at(store.reader, T0 + 2).events] == [("ben", "joined"), ("ann", "note")]
     store.close()
 
 

@@ -11,7 +11,8 @@ from made import T0, A, B, batch, event, link, one_of_each
 from swarm_storage.errors import Missing, NotADatabase, StoreError
 from swarm_storage.sqlite import backup as backup_module
 from swarm_storage.sqlite.backup import backup
-from swarm_storage.store import Store, open_store
+from swarm_storage.store import open_store
+from swarm_storage.store_base import Store
 
 
 @pytest.fixture

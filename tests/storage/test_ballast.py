@@ -11,7 +11,7 @@ from made import T0, batch, event
 
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.errors import Full
-from swarm_storage.sqlite import backend as keeper_module
+from swarm_storage.sqlite import sqlite_backend as backend_module
 from swarm_storage.sqlite.ballast import Ballast
 from swarm_storage.store import open_store
 from swarm_storage.writer import writer as writer_module
@@ -38,11 +38,11 @@ def test_it_is_not_made_where_there_is_little_room(tmp_path: Path, monkeypatch: 
 
 def test_a_full_disk_costs_the_ballast_and_old_rows_and_then_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(writer_module, "RETRY_S", (0.0, 0.0))
-    for module in (writer_module, keeper_module):
+    for module in (writer_module, backend_module):
         monkeypatch.setattr(module, "TIDY_EVERY_S", 0.0)
     now_ns = T0
     store = open_store(str(tmp_path / "swarm.db"))
-    backend = keeper_module.SqliteBackend(
+    backend = backend_module.SqliteBackend(
         store.path,
         store._lock,  # type: ignore[arg-type]
         retain_ns=HOUR_NS,
@@ -54,7 +54,7 @@ def test_a_full_disk_costs_the_ballast_and_old_rows_and_then_goes_on(tmp_path: P
     for seq in (1, 2):
         writer.submit(batch(seq, [event(T0 + seq)])).result(20)  # a tidying lies between: it makes the ballast
     assert ballast.exists()
-    for module in (writer_module, keeper_module):
+    for module in (writer_module, backend_module):
         monkeypatch.setattr(module, "TIDY_EVERY_S", 3600.0)
     writer.submit(batch(3, [event(T0 + 3)])).result(20)
     now_ns = T0 + HOUR_NS + HOUR_NS // 2

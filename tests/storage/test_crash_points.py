@@ -27,7 +27,8 @@ from made import A, T0, batch, event, link
 from swarm_storage import sql
 from swarm_storage.writer import connection, transaction, writer
 from swarm_storage.history import retention, roll_forward
-from swarm_storage.sqlite import backend, schema
+from swarm_storage.sqlite import schema
+from swarm_storage.sqlite import sqlite_backend as backend
 from swarm_storage.store import open_store
 
 def die(*_, **__):

@@ -19,7 +19,8 @@ from made import T0, A, B, batch, event, link, one_of_each, run
 from swarm_storage import csv_format
 from swarm_storage.errors import StoreError
 from swarm_storage.history.recording import EVER_NS, Reader
-from swarm_storage.store import Store, open_store
+from swarm_storage.store import open_store
+from swarm_storage.store_base import Store
 
 GOLDENS = Path(__file__).parent / "goldens"
 PROMISED = {  # promised columns: change only with a strong reason

@@ -18,8 +18,8 @@ import pytest
 from made import T0, A, batch, event, link
 
 from swarm_storage.errors import Full, Locked, OutOfOrder, QueueFull, StoreError
-from swarm_storage.sqlite.backend import SqliteBackend
 from swarm_storage.sqlite.connect import connect_writer
+from swarm_storage.sqlite.sqlite_backend import SqliteBackend
 from swarm_storage.store import open_store
 from swarm_storage.writer import writer as writer_module
 from swarm_storage.writer.transaction import Transaction

@@ -14,9 +14,10 @@ from swarm_protocol.units import NS_PER_S
 from swarm_storage.errors import Corrupt, NotADatabase, OlderVersion, ReadOnly, StoreError, Unreachable
 from swarm_storage.history.roll_forward import raw_floor
 from swarm_storage.postgres.postgres_backend import DAY_NS, PostgresBackend, PostgresDb, connect, name_of
-from swarm_storage.sqlite import backend as keeper_module
+from swarm_storage.sqlite import sqlite_backend as backend_module
 from swarm_storage.sqlite.schema import VERSION
-from swarm_storage.store import Store, open_store
+from swarm_storage.store import open_store
+from swarm_storage.store_base import Store
 from swarm_storage.writer.transaction import Known
 from swarm_storage.writer.writer import Writer
 
@@ -107,7 +108,7 @@ def test_days_are_rolled_up_then_dropped_and_charts_go_on(url: str, db: Postgres
     store._writer.submit(batch(2, one_of_each(T0 + 3 * DAY_NS))).result(WAIT_S)  # type: ignore[attr-defined]
     backend = keeper_at(url, T0 + 3 * DAY_NS, DAY_NS)
     backend._prunes.begin(db)
-    while backend.tidy(db, Known(), busy=False, well=True) == keeper_module.STEP_PAUSE_S:
+    while backend.tidy(db, Known(), busy=False, well=True) == backend_module.STEP_PAUSE_S:
         pass
     backend.tidy(db, Known(), busy=False, well=True)
     assert raw_floor(db) > T0 // 300 // NS_PER_S

@@ -29,7 +29,7 @@ RECORDED = """
     import json, pickle, sys
     from power_loss import Recorder
     from made import *
-    from swarm_storage.sqlite import backend as backend_module
+    from swarm_storage.sqlite import sqlite_backend as backend_module
     from swarm_storage.writer import writer as writer_module
     recorder = Recorder()
     from swarm_storage.store import open_store

@@ -18,7 +18,8 @@ from swarm_storage.history.rollup import DAY_NS, MINUTE
 from swarm_storage.rows import BUCKET_NS
 from swarm_storage.sql import SqliteDb
 from swarm_storage.sqlite.connect import connect_writer
-from swarm_storage.store import Store, open_store
+from swarm_storage.store import open_store
+from swarm_storage.store_base import Store
 
 MINUTE_NS, HOUR_NS = 60 * NS_PER_S, 3600 * NS_PER_S
 H0 = T0 // HOUR_NS * HOUR_NS + HOUR_NS  # the start of an hour

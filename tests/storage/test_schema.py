@@ -126,7 +126,8 @@ def test_a_second_sqlite_library_is_never_used_on_the_file(tmp_path: Path, monke
 def test_reading_a_recording_does_not_import_sqlite_utils(fresh: Path):
     """It costs 160 ms, and `--once --db` has to be quick."""
     code = (
-        f"from swarm_storage.store import open_store\nopen_store({str(fresh)!r}, read_only=True).reader.swarm_at(1)\n"
+        "from swarm_storage.history.replay import swarm_at\nfrom swarm_storage.store import open_store\n"
+        f"swarm_at(open_store({str(fresh)!r}, read_only=True).reader, 1)\n"
         "import sys\nprint('sqlite_utils' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

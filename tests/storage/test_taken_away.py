@@ -18,7 +18,8 @@ from under_load import held, writing
 
 from swarm_storage.errors import Corrupt, DiskFailed, Locked, Moved, StoreError
 from swarm_storage.sqlite import integrity
-from swarm_storage.store import SqliteStore, open_store
+from swarm_storage.sqlite.sqlite_store import SqliteStore
+from swarm_storage.store import open_store
 from swarm_storage.writer import writer as writer_module
 from swarm_storage.writer.writer import Writer
 
@@ -258,7 +259,7 @@ def test_a_failing_disk_must_pass_a_check_before_it_is_written_to_again(
 ):
     _, writer = opened
     checked = []
-    monkeypatch.setattr("swarm_storage.sqlite.backend.quick_check", lambda *_: checked.append(1) or True)
+    monkeypatch.setattr("swarm_storage.sqlite.sqlite_backend.quick_check", lambda *_: checked.append(1) or True)
     failing = sqlite3.OperationalError("disk I/O error")
     failing.sqlite_errorcode = sqlite3.SQLITE_IOERR
 

@@ -13,13 +13,15 @@ from made import T0, A, B, bare_host, batch, compute, event, hop, host, link, ro
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.errors import Held
 from swarm_storage.history import retention
+from swarm_storage.history.replay import swarm_at
 from swarm_storage.history.retention import HOLD_NS, PruneClock, prune_step, vacuum_step
 from swarm_storage.history.roll_forward import roll_step
 from swarm_storage.sql import SqliteDb
-from swarm_storage.sqlite import backend as keeper_module
-from swarm_storage.sqlite.backend import SqliteBackend
+from swarm_storage.sqlite import sqlite_backend as backend_module
 from swarm_storage.sqlite.connect import connect_writer
-from swarm_storage.store import Store, open_store
+from swarm_storage.sqlite.sqlite_backend import SqliteBackend
+from swarm_storage.store import open_store
+from swarm_storage.store_base import Store
 from swarm_storage.writer import writer as writer_module
 
 HOUR_NS = 3600 * NS_PER_S
@@ -27,9 +29,9 @@ HOUR_NS = 3600 * NS_PER_S
 
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """The upkeep's next step is always due."""
-    for module in (writer_module, keeper_module):
+    for module in (writer_module, backend_module):
         monkeypatch.setattr(module, "TIDY_EVERY_S", 0.0)
-    monkeypatch.setattr(keeper_module, "STEP_PAUSE_S", 0.0)
+    monkeypatch.setattr(backend_module, "STEP_PAUSE_S", 0.0)
 
 
 @pytest.fixture
@@ -67,7 +69,7 @@ def test_the_newest_layer_time_and_roofline_of_each_key_stay_however_old(store: 
     """A probe measures an unchanged layer once and never again."""
     kept = [compute(T0 + 1), compute(T0, context=1024), roofline(T0 + 1)]
     pruned(filled(store, compute(T0), roofline(T0), *kept), T0 + HOUR_NS)
-    store_of = store.reader.swarm_at(T0 + 100 * HOUR_NS)
+    store_of = swarm_at(store.reader, T0 + 100 * HOUR_NS)
     assert len(store_of.facts[0].layers) == 2
     assert store.reader.query("SELECT count(*) FROM compute_sample UNION ALL SELECT count(*) FROM roofline_sample") == [
         (2,),
@@ -111,7 +113,7 @@ def test_the_writer_prunes_by_itself_by_its_clock(tmp_path: Path, monkeypatch: p
 
 
 def test_the_log_is_folded_into_the_file_when_there_is_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(keeper_module, "WAL_IDLE_BYTES", 1)
+    monkeypatch.setattr(backend_module, "WAL_IDLE_BYTES", 1)
     often(monkeypatch)
     log = tmp_path / "swarm.db-wal"
     sizes: queue.Queue[int] = queue.Queue()
@@ -130,7 +132,7 @@ def test_the_log_is_folded_into_the_file_when_there_is_time(tmp_path: Path, monk
 
 
 def test_a_lingering_reader_delays_the_folding_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(keeper_module, "WAL_IDLE_BYTES", 1)
+    monkeypatch.setattr(backend_module, "WAL_IDLE_BYTES", 1)
     often(monkeypatch)
     store = open_store(str(tmp_path / "swarm.db"))
     writer = store.writer()
@@ -211,9 +213,9 @@ def test_a_log_that_a_reader_holds_grows_to_its_limit_and_no_further(
 ):
     """A disk full of log would stop everything else on the machine; the probes' spools have room."""
     often(monkeypatch)
-    monkeypatch.setattr(keeper_module, "WAL_IDLE_BYTES", 1)
-    monkeypatch.setattr(keeper_module, "WAL_HELD_BYTES", 200_000)
-    monkeypatch.setattr(keeper_module, "WAL_MOST_BYTES", 400_000)
+    monkeypatch.setattr(backend_module, "WAL_IDLE_BYTES", 1)
+    monkeypatch.setattr(backend_module, "WAL_HELD_BYTES", 200_000)
+    monkeypatch.setattr(backend_module, "WAL_MOST_BYTES", 400_000)
     monkeypatch.setattr(writer_module, "RETRY_S", (0.0, 0.0))
     store = open_store(str(tmp_path / "swarm.db"))
     writer = store.writer(retain_ns=None)

@@ -10,7 +10,8 @@ import pytest
 from made import T0, A, batch, event
 
 from swarm_storage.errors import Stalled, StoreError, WriterDied
-from swarm_storage.store import Store, open_store
+from swarm_storage.store import open_store
+from swarm_storage.store_base import Store
 from swarm_storage.writer import writer as writer_module
 from swarm_storage.writer.transaction import Transaction
 from swarm_storage.writer.writer import Writer

@@ -1,22 +1,24 @@
-"""Run the decisions of `register` in transactions of the store, and carry out what follows from them here.
+"""Run the decisions of `register` in transactions of the store, and apply what they change.
 
-The store decides; this collector's copies (`Register`, `Membership`) follow once it has committed. Other collectors on
-the same database are told which rows changed and read them themselves. While the store takes nothing, a node may join
-by this collector's copies if nothing has to be written for it; invites and operators wait.
+The store decides; this collector's copies (`Register`, `Membership`) are updated once it has committed. Other
+collectors on the same database are sent the keys of the changed rows and read them again. While the store takes
+nothing, a node may join by this collector's copies if nothing has to be written for it; invites and operator requests
+fail.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
+from swarm_collector.clock import Clock
 from swarm_collector.members import register
-from swarm_collector.members.membership import Member, Rejected, token_matches
-from swarm_collector.members.register import MEMBER_KEY, Change, Joiner, Joining, Unreadable
+from swarm_collector.members.membership import Member, Membership, Rejected, token_matches
+from swarm_collector.members.register import MEMBER_KEY, Change, Joiner, Joining, Register, Unreadable
 from swarm_protocol.messages.probe_messages import AboutMe, Hello, Refused
 from swarm_protocol.text import clean_name
 from swarm_protocol.trust import signing
@@ -26,25 +28,27 @@ from swarm_storage.errors import StoreError
 from swarm_storage.writer import transaction
 from swarm_storage.writer.transaction import Transaction
 
-if TYPE_CHECKING:
-    from swarm_collector.settings import Settings
-    from swarm_collector.state import SwarmState
-
 STORE_RETRY_MS: Final = 5_000.0
 REVOKED_NOW: Final = "the operator has revoked this machine's membership"
 _T = TypeVar("_T")
 
 
 def unproven(
-    asked: Hello | AboutMe, purpose: Purpose, nonce: bytes, settings: Settings, own: tuple[str, int] | None
+    asked: Hello | AboutMe,
+    purpose: Purpose,
+    nonce: bytes,
+    collector_id: bytes,
+    bound_to: Collection[bytes],
+    own: tuple[str, int] | None,
 ) -> Rejected | None:
     """None: the sender holds the private key of its public key, and signed for this connection to this collector.
-    `own`: where a connection in plain text arrived; None: it is TLS."""
+    `bound_to`: what the signature may name as the connection. `own`: where a connection in plain text arrived; None:
+    it is TLS."""
     if not asked.public_key or not asked.proof:
         return Rejected("this probe brings no proof of its key: it is of an older swarmtop; update it", final=True)
-    if asked.bound_to not in settings.bound_to(own):
+    if asked.bound_to not in bound_to:
         return Rejected(_another_way(own), final=True)
-    handshake = Handshake(nonce, settings.collector_id, asked.bound_to)
+    handshake = Handshake(nonce, collector_id, asked.bound_to)
     if not signing.verified(asked.public_key, handshake.signed(purpose), asked.proof):
         return Rejected(
             "the proof of this node's key is wrong: it was signed for another connection or another collector",
@@ -65,27 +69,55 @@ def _another_way(own: tuple[str, int] | None) -> str:
     )
 
 
+class DecisionStore(Protocol):
+    """The part of the store that decides."""
+
+    @property
+    def shared_url(self) -> str | None: ...
+    async def decide(self, decision: Callable[[Transaction], _T]) -> _T: ...
+    async def reading(self, read: Callable[[], _T]) -> _T: ...
+    def settings(self) -> dict[str, str]: ...
+
+
+class Consequences(Protocol):
+    """What the rest of the collector does about a decision."""
+
+    def renamed(self, member: Member, name: str) -> None: ...
+    def expel(self, member: Member, refused: Refused) -> None: ...
+    def rows_changed(self, keys: tuple[str, ...]) -> None: ...
+
+
 class Admissions:
-    def __init__(self, swarm_state: SwarmState) -> None:
-        self._swarm_state = swarm_state
+    def __init__(
+        self,
+        clock: Clock,
+        token: str,
+        membership: Membership,
+        register: Register,
+        store_client: DecisionStore,
+        consequences: Consequences,
+    ) -> None:
+        self._clock = clock
+        self._token = token
+        self._membership = membership
+        self._register = register
+        self._store_client = store_client
+        self._consequences = consequences
 
     async def admit(self, hello: Hello, host: str) -> Joiner | Rejected:
         """Decide about a node that has proven its key, and put it into the store."""
-        swarm_state = self._swarm_state
-        now_ns = swarm_state.clock.wall_ns()
+        now_ns = self._clock.wall_ns()
         joining = Joining(
             public_key=hello.public_key,
             former_secret=hello.node_key,
             invite=hello.invite,
-            token_ok=token_matches(swarm_state.token, hello.token),
+            token_ok=token_matches(self._token, hello.token),
             name=clean_name(hello.name),
-            max_members=swarm_state.membership.max_members,
-            recorded_id=swarm_state.register.recorded(hello.public_key.hex()),
+            max_members=self._membership.max_members,
+            recorded_id=self._register.recorded(hello.public_key.hex()),
         )
         facts = msgspec.json.encode(hello.facts).decode()
-        if (
-            swarm_state.store_client.shared_url is None
-        ):  # nobody else writes: who is refused by the copy costs no transaction
+        if self._store_client.shared_url is None:  # nobody else writes: a refusal by the copy costs no transaction
             foreseen = self._by_copy(joining, now_ns)
             if isinstance(foreseen, Rejected):
                 return foreseen
@@ -108,20 +140,20 @@ class Admissions:
                 return Rejected("the collector cannot store now", final=False, retry_ms=STORE_RETRY_MS)
             return replace(outcome, stored=False) if isinstance(outcome, Joiner) else outcome
         if isinstance(outcome, Joiner):
-            swarm_state.register.saw(outcome.node_id, outcome.row)
-            if swarm_state.register.row(outcome.node_id).revoked_ns:  # by a later revision than that transaction found
+            self._register.saw(outcome.node_id, outcome.row)
+            if self._register.row(outcome.node_id).revoked_ns:  # by a later revision than that transaction found
                 return Rejected(register.REVOKED, final=True)
         return outcome
 
     def _by_copy(self, joining: Joining, now_ns: int) -> Joiner | Rejected:
-        return register.admit(_Copy(self._swarm_state), joining, now_ns)
+        return register.admit(_Copy(self._membership, self._register), joining, now_ns)
 
     # ------------------------------------------------------------ the operator's
 
     async def make_invite(self, label: str, valid_ns: int) -> tuple[str, str]:
         """(code, id). Raises StoreError."""
-        now_ns = self._swarm_state.clock.wall_ns()
-        self._swarm_state.register.forget_old(now_ns)
+        now_ns = self._clock.wall_ns()
+        self._register.forget_old(now_ns)
         code, invite_id, change = register.make_invite(label, now_ns, valid_ns)
         await self._decide(lambda store: _write(store, (change,)), lambda _: (change,))
         return code, invite_id
@@ -151,7 +183,7 @@ class Admissions:
 
     async def set_revoked(self, member: Member, *, revoked: bool) -> None:
         """Raises StoreError and Unreadable."""
-        at_ns = self._swarm_state.clock.wall_ns() if revoked else 0
+        at_ns = self._clock.wall_ns() if revoked else 0
 
         def decision(store: Transaction) -> Change:
             change = register.set_revoked(store, member.node_id, at_ns)
@@ -166,12 +198,12 @@ class Admissions:
         """Goes on where whoever asked is gone meanwhile: what is committed has to reach the copies too."""
 
         async def decide() -> _T:
-            outcome = await self._swarm_state.store_client.decide(decision)
+            outcome = await self._store_client.decide(decision)
             if isinstance(outcome, Unreadable):
                 raise outcome
             if rows := tuple(changes(outcome)):
                 self.follow(rows)
-                self._swarm_state.cluster.kept(tuple(key for key, _ in rows))
+                self._consequences.rows_changed(tuple(key for key, _ in rows))
             return outcome
 
         deciding = asyncio.ensure_future(decide())
@@ -180,22 +212,21 @@ class Admissions:
 
     def follow(self, rows: Iterable[Change]) -> None:
         """Take over rows that the store has committed: names, revocations and what is only shown."""
-        swarm_state = self._swarm_state
         rows = tuple(rows)
-        swarm_state.register.update(rows)
+        self._register.update(rows)
         for key, _ in rows:
-            member = swarm_state.membership.get(key.removeprefix(MEMBER_KEY)) if key.startswith(MEMBER_KEY) else None
+            member = self._membership.get(key.removeprefix(MEMBER_KEY)) if key.startswith(MEMBER_KEY) else None
             if member is None:
                 continue
-            row = swarm_state.register.row(member.node_id)
+            row = self._register.row(member.node_id)
             if row.name and row.name != member.name:
-                swarm_state.renamed(member, row.name)
+                self._consequences.renamed(member, row.name)
             if row.revoked_ns and member.session is not None:
-                swarm_state.turn_out(member, Refused(reason=REVOKED_NOW, final=True))
+                self._consequences.expel(member, Refused(reason=REVOKED_NOW, final=True))
 
-    async def catch_up(self, keys: Sequence[str] | None) -> None:
-        """Another collector has changed these rows; None: any. Raises StoreError."""
-        store_client = self._swarm_state.store_client
+    async def reread(self, keys: Sequence[str] | None) -> None:
+        """Read rows that another collector has changed; None: all of them. Raises StoreError."""
+        store_client = self._store_client
         kept = await store_client.reading(store_client.settings)
         self.follow((key, kept[key]) for key in (kept if keys is None else keys) if key in kept)
 
@@ -203,23 +234,24 @@ class Admissions:
 class _Copy:
     """The `Book` that this collector has in memory."""
 
-    def __init__(self, swarm_state: SwarmState) -> None:
-        self._swarm_state = swarm_state
+    def __init__(self, membership: Membership, register: Register) -> None:
+        self._membership = membership
+        self._register = register
 
     def settings(self, keys: list[str]) -> Mapping[str, str]:
-        kept = self._swarm_state.register.kept
+        kept = self._register.kept
         return {key: value for key in keys if (value := kept(key)) is not None}
 
     def name_of(self, node_id: str) -> str | None:
-        member = self._swarm_state.membership.get(node_id)
+        member = self._membership.get(node_id)
         return member.name if member is not None else None
 
     def has_name(self, name: str, but: str) -> bool:
-        member = self._swarm_state.membership.named(name)
+        member = self._membership.named(name)
         return member is not None and member.name == name and member.node_id != but
 
     def members(self) -> int:
-        return len(self._swarm_state.membership)
+        return len(self._membership)
 
 
 def _write(store: Transaction, changes: Sequence[Change]) -> None:

@@ -1,20 +1,23 @@
-"""What the store keeps of a member that is there, so that a collector which starts again plans with it at once.
+"""Store what a plan says about each connected member, so that a restarted collector can plan with it at once.
 
 Without it the first plan after a restart would name nobody: members come back within a minute or so, and until then
-the paths between those that are back and those that are not would go unmeasured. Kept is what a plan tells of a member,
-beside its facts; not the key, the proof or the token. It is taken out when the member says goodbye.
+paths between those that are back and those that are not would go unmeasured. The key, the proof and the token are not
+stored. The entry is removed when the member says goodbye.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
 from swarm_collector.members.addresses import MemberAddresses
-from swarm_collector.members.membership import Member
+from swarm_collector.members.membership import Member, Membership
+from swarm_collector.members.register import Register
 from swarm_protocol.messages.probe_messages import PROTOCOL_VERSION, Address, Hello, HostFacts, Port, Reach
 from swarm_protocol.units import NS_PER_S
+from swarm_storage.history.recording import NodeRow
 
 A_MOMENT_NS: Final = 600 * NS_PER_S  # a collector that was away for longer begins with those who come
 _UNKNOWN: Final = HostFacts(system="", cpu="", cores=1, ram_bytes=0)
@@ -75,3 +78,19 @@ def restored(text: str, facts: HostFacts | None) -> tuple[Hello, MemberAddresses
         relay=kept.relay,
     )
     return hello, MemberAddresses(kept.observed, kept.addresses, kept.reached), kept.reach
+
+
+def restore_present(
+    membership: Membership, register: Register, known: Sequence[NodeRow], wall_ns: int, steady_ns: int
+) -> None:
+    """Keep members in plans that were connected when the collector stopped, if that was a moment ago."""
+
+    def heard_ns(row: NodeRow) -> int:
+        return min(row.seen_ns, wall_ns)
+
+    if wall_ns - max(map(heard_ns, known), default=0) > A_MOMENT_NS:
+        return
+    for row in known:
+        kept = restored(row.presence, row.facts) if row.presence is not None else None
+        if kept is not None and not register.row(row.node_id).revoked_ns and wall_ns - heard_ns(row) <= A_MOMENT_NS:
+            membership.was_present(row.node_id, *kept, steady_ns)

@@ -1,8 +1,8 @@
-"""One probe's session: hello, welcome, then batches up and plans, leases and acknowledgements down.
+"""Run one probe's session: hello, welcome, then batches up and plans, leases and acknowledgements down.
 
-One task reads; what is to be sent is written at once, and a commit's answer comes as a callback: ten thousand sessions
-of several tasks and queues each would be most of the collector's memory. What comes in is checked here; what it means
-is the business of `membership`, `dispatcher`, `batch_validation` and `batch_intake`.
+One task reads; messages are written at once, and the result of a commit comes as a callback: with several tasks and
+queues each, ten thousand sessions would be most of the collector's memory. Messages are decoded and their order is
+checked here; who may join is decided in `join_requests`, what is stored in `ingest`, what it changes in `state`.
 """
 
 from __future__ import annotations
@@ -10,22 +10,18 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import deque
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import Final, NoReturn
 
 from aiohttp import WSCloseCode
 
 from swarm_collector.ingest.batch_intake import NotCommitted
 from swarm_collector.ingest.batch_validation import BatchOrder, SenderClock, check, off_by
 from swarm_collector.ingest.quotas import SampleQuota
-from swarm_collector.members.addresses import is_public
-from swarm_collector.members.admission import unproven
-from swarm_collector.members.membership import HEARTBEAT_NS, Admitted, Member, NodeEvent, Rejected, other_protocol
-from swarm_collector.members.register import Joiner
-from swarm_collector.sessions import data_requests
+from swarm_collector.members.membership import HEARTBEAT_NS, Member, NodeEvent, Rejected
+from swarm_collector.sessions.interfaces import ProbeSwarm
+from swarm_collector.sessions.join_requests import Arrival
 from swarm_collector.transport.keepalive import SessionOver
 from swarm_collector.transport.websocket import WebSocketConnection
-from swarm_collector.verification.anomalies import network_of
 from swarm_protocol.messages.codec import DecodeError, encode
 from swarm_protocol.messages.probe_messages import (
     AboutMe,
@@ -47,14 +43,10 @@ from swarm_protocol.messages.probe_messages import (
     Welcome,
     decode_from_probe,
 )
-from swarm_protocol.messages.samples import UplinkSample
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_MS, NS_PER_S
 from swarm_storage.errors import StoreError
 from swarm_storage.writer.transaction import NodeBatch
-
-if TYPE_CHECKING:
-    from swarm_collector.state import SwarmState
 
 MAX_QUEUED: Final = 8  # batches of one probe that wait for the store; more are sent back
 MAX_COMMITTING: Final = 4  # as many as a probe sends ahead of the acknowledgements
@@ -80,16 +72,16 @@ class ProbeSession:
         "_silence_ns",
         "_strangers",
         "_stuck_ns",
-        "_swarm_state",
+        "_swarm",
         "_task",
         "_unbelieved",
         "_wire",
         "number",
     )  # fmt: skip
 
-    def __init__(self, swarm_state: SwarmState, number: int, wire: WebSocketConnection, nonce: bytes) -> None:
+    def __init__(self, swarm: ProbeSwarm, number: int, wire: WebSocketConnection, nonce: bytes) -> None:
         self.number = number
-        self._swarm_state = swarm_state
+        self._swarm = swarm
         self._wire = wire
         self._nonce = nonce  # what its probe has to sign
         self._task: asyncio.Task[object] | None = None
@@ -101,7 +93,7 @@ class ProbeSession:
         self._stuck_ns = 0  # since when the probe has not read all that was sent; 0: it has
         self._order = BatchOrder()
         self._quota = SampleQuota()
-        self._heard_ns = swarm_state.clock.steady_ns()
+        self._heard_ns = swarm.clock.steady_ns()
         self._silence_ns: int | None = None  # how long it may say nothing; None: it has not joined yet
         self._goodbye: str | None = None
         self._clock = SenderClock()
@@ -136,8 +128,8 @@ class ProbeSession:
             self._stuck_ns = 0
         elif not self._stuck_ns:
             self._stuck_ns = now_ns
-        elif now_ns - self._stuck_ns > self._swarm_state.pulse.send_s * NS_PER_S:
-            self.end(SessionOver(f"took nothing for {self._swarm_state.pulse.send_s:g} s", WSCloseCode.TRY_AGAIN_LATER))
+        elif now_ns - self._stuck_ns > self._swarm.pulse.send_s * NS_PER_S:
+            self.end(SessionOver(f"took nothing for {self._swarm.pulse.send_s:g} s", WSCloseCode.TRY_AGAIN_LATER))
 
     async def run(self) -> None:
         self._task = asyncio.current_task()
@@ -160,56 +152,46 @@ class ProbeSession:
             raise  # a fault of ours, which the server logs
         finally:
             self._ending = True
-            self._swarm_state.probe_gone(self, self._goodbye)
+            self._swarm.probe_left(self, self._goodbye)
             if self._strangers:
                 left_out = f"left out {self._strangers} samples about nodes that are no members"
-                self._swarm_state.session_line(left_out, self._member)
+                self._swarm.session_line(left_out, self._member)
         if over is not None:
             who = self._member.name if self._member else self._peer()
-            self._swarm_state.session_line(f"session {self.number} of {who} ends: {safe(str(over))}", self._member)
+            self._swarm.session_line(f"session {self.number} of {who} ends: {safe(str(over))}", self._member)
         await self._wire.close(over)
 
     # ------------------------------------------------------------ joining
 
     async def _hello(self) -> Hello:
-        data = await self._wire.receive(self._swarm_state.limits.hello_s)
+        data = await self._wire.receive(self._swarm.limits.hello_s)
         if data is None:
             raise SessionOver("closed before its hello")
         message = _decoded(data)
         if isinstance(message, AboutMe):
-            told = await data_requests.answer(self._swarm_state, message, self._nonce, self._own)
-            await self._wire.send(encode(told), self._swarm_state.pulse.send_s)
+            told = await self._swarm.data_requests.answer(message, self._nonce, self._own)
+            await self._wire.send(encode(told), self._swarm.pulse.send_s)
             raise SessionOver("answered", WSCloseCode.OK)
         if not isinstance(message, Hello):
             raise SessionOver("the first message must be a hello")
         return message
 
     async def _admit(self, hello: Hello) -> Member:
-        swarm_state = self._swarm_state
-        joiner = await self._decided(hello)
-        outcome = swarm_state.membership.admit(
-            self.number,
-            hello,
-            self._peer(),
-            _host(self._wire.transport, "sockname"),
-            swarm_state.clock.steady_ns(),
-            node_id=joiner.node_id,
-            name=joiner.name,
-            vouched=True,
-        )
-        if isinstance(outcome, Rejected):
-            await self._reject(outcome)
-        assert isinstance(outcome, Admitted)
-        member = outcome.member
+        swarm = self._swarm
+        arrival = Arrival(self.number, self._nonce, self._peer(), _host(self._wire.transport, "sockname"), self._own)
+        joined = await swarm.join_requests.decide(hello, arrival)
+        if isinstance(joined, Rejected):
+            await self._reject(joined)
+        member = joined.admitted.member
         self._wire.admitted()
-        swarm_state.probe_came(self, outcome)
+        swarm.probe_joined(self, joined.admitted)
         if hello.at_ns:
             self._see_clock(member, hello.at_ns)
-        swarm_state.store_client.resume(member.node_id, hello.epoch)  # it begins anew, from the oldest batch it has
+        swarm.store_client.resume(member.node_id, hello.epoch)  # it begins anew, from the oldest batch it has
         try:
-            if not joiner.stored:
-                await swarm_state.store_client.remember(member, hello, swarm_state.clock.wall_ns())
-            committed = await swarm_state.store_client.committed(member.node_id, hello.epoch)
+            if not joined.stored:
+                await swarm.store_client.remember(member, hello, swarm.clock.wall_ns())
+            committed = await swarm.store_client.committed(member.node_id, hello.epoch)
         except StoreError as error:
             await self._refuse(Refused(reason="the collector cannot store now", final=False, retry_ms=5_000.0))
             raise SessionOver(f"refused: {error}", WSCloseCode.INTERNAL_ERROR) from error
@@ -220,65 +202,49 @@ class ProbeSession:
                 committed_seq=committed,
                 heartbeat_ms=member.beat_ns / NS_PER_MS,
                 observed_host=member.where.observed,
-                stun_ports=swarm_state.stun.ports,
+                stun_ports=swarm.stun_ports,
             )
         )
-        swarm_state.replan()
+        swarm.replan()
         return member
-
-    async def _decided(self, hello: Hello) -> Joiner:
-        """Who this is, proven, and admitted by the store. Raises SessionOver."""
-        swarm_state = self._swarm_state
-        if (outdated := other_protocol(hello)) is not None:
-            await self._reject(outdated)
-        if wrong := unproven(hello, "join", self._nonce, swarm_state.settings, self._own):
-            await self._reject(wrong)
-        node_id = swarm_state.register.id_of_key(hello.public_key, swarm_state.knows)
-        if not hello.invite and not swarm_state.knows(node_id) and is_public(self._peer()):
-            wait_s = swarm_state.newcomers.wait_s(network_of(self._peer()), swarm_state.clock.steady_ns())
-            if wait_s:
-                reason = "too many new machines from your network lately; come back later, or with an invite"
-                await self._reject(Rejected(reason, final=False, retry_ms=wait_s * 1e3))
-        outcome = await swarm_state.admissions.admit(hello, self._peer())
-        return outcome if isinstance(outcome, Joiner) else await self._reject(outcome)
 
     async def _reject(self, rejected: Rejected) -> NoReturn:
         await self._refuse(Refused(reason=rejected.reason, final=rejected.final, retry_ms=rejected.retry_ms))
         raise SessionOver(f"refused: {rejected.reason}")
 
     async def _refuse(self, refused: Refused) -> None:
-        await self._wire.send(encode(refused), self._swarm_state.pulse.send_s)
+        await self._wire.send(encode(refused), self._swarm.pulse.send_s)
 
     # ------------------------------------------------------------ what comes in
 
     async def _read(self, member: Member, hello: Hello) -> None:
-        self._silence_ns = round(self._swarm_state.pulse.silence_s * NS_PER_S) + SILENT_BEATS * (
+        self._silence_ns = round(self._swarm.pulse.silence_s * NS_PER_S) + SILENT_BEATS * (
             member.beat_ns - HEARTBEAT_NS
         )
         while (data := await self._wire.receive()) is not None:
             message = _decoded(data)
-            self._heard_ns = self._swarm_state.clock.steady_ns()
-            self._swarm_state.probe_heard(self, member, self._heard_ns)
+            self._heard_ns = self._swarm.clock.steady_ns()
+            self._swarm.probe_heard(self, member, self._heard_ns)
             if isinstance(message, Batch):
                 self._take(message, member, hello)
             elif isinstance(message, Heartbeat):
                 self._see_clock(member, message.at_ns)
-                self._swarm_state.heartbeat(member, message)
+                self._swarm.heartbeat(self, member, message)
             elif isinstance(message, Reach):
-                self._swarm_state.reached(self.number, message)
+                self._swarm.nat_reported(self, member, message)
             elif isinstance(message, ChallengeReady | ChallengeCommit | ChallengeOpened):
-                self._swarm_state.attestation.heard(self.number, member, message)
+                self._swarm.challenge_answered(self, member, message)
             elif isinstance(message, Relay):
-                self._swarm_state.relay(self, member, message)
+                self._swarm.relay(self, member, message)
             elif isinstance(message, LeaseDone):
-                self._swarm_state.lease_done(member, message)
+                self._swarm.lease_done(member, message)
             elif isinstance(message, Leaving):
                 self._goodbye = message.reason or "goodbye"
                 return
             else:
                 raise SessionOver("a second hello in one session")
             samples = len(message.samples) if isinstance(message, Batch) else 0
-            if wait_s := self._quota.wait_s(samples, self._swarm_state.clock.steady_ns()):
+            if wait_s := self._quota.wait_s(samples, self._swarm.clock.steady_ns()):
                 await asyncio.sleep(wait_s)  # not reading is what slows a sender down
 
     def _take(self, batch: Batch, member: Member, hello: Hello) -> None:
@@ -286,7 +252,7 @@ class ProbeSession:
             raise SessionOver("a batch of another epoch than its hello's")
         waiting = self._order.refusing
         if waiting and self._order.may_take(batch.seq):
-            self._swarm_state.store_client.resume(member.node_id, batch.epoch)  # the sender has gone back to its first
+            self._swarm.store_client.resume(member.node_id, batch.epoch)  # the sender has gone back to its first
         elif waiting:
             self.send(SlowDown(reason="a batch before this one was not taken", retry_ms=QUEUE_RETRY_MS))
             return
@@ -301,16 +267,16 @@ class ProbeSession:
         """In their order, and a few at once: the writer lets none pass that comes behind one it could not take."""
         while self._batches and self._committing < MAX_COMMITTING:
             batch = self._batches.popleft()
-            received_ns = self._swarm_state.wall_ns()
-            checked = check(batch, member.node_id, self._swarm_state.knows, received_ns, self._clock.ahead_ns,
-                            self._swarm_state.attestation.verified(member.node_id))  # fmt: skip
+            received_ns = self._swarm.wall_ns()
+            checked = check(batch, member.node_id, self._swarm.knows, received_ns, self._clock.ahead_ns,
+                            self._swarm.is_verified(member.node_id))  # fmt: skip
             self._strangers += checked.strangers
             self._unbelievable(member, checked.clock_off_ns)
-            samples = self._swarm_state.explained(member, checked.samples, received_ns)
+            samples = self._swarm.annotated(member, checked.samples, received_ns)
             samples = self._quota.known_kinds(samples)
             stored = NodeBatch(member.node_id, batch.epoch, batch.seq, received_ns, samples)
             try:
-                self._swarm_state.intake.commit(stored, functools.partial(self._committed, member, stored))
+                self._swarm.intake.commit(stored, functools.partial(self._committed, member, stored))
             except NotCommitted as keep:
                 self._keep(batch.seq, keep)
             else:
@@ -321,8 +287,8 @@ class ProbeSession:
         if isinstance(outcome, NotCommitted):
             self._keep(batch.seq, outcome)
             return
-        self._swarm_state.committed(member, batch.samples)
-        self.send(Ack(epoch=batch.epoch, seq=outcome, credit=self._swarm_state.intake.credit))
+        self._swarm.batch_committed(member, batch.samples)
+        self.send(Ack(epoch=batch.epoch, seq=outcome, credit=self._swarm.intake.credit))
         if not self._ending:
             self._commit(member)
 
@@ -334,19 +300,19 @@ class ProbeSession:
 
     def _see_clock(self, member: Member, at_ns: int) -> None:
         """Told once a session, and again only when the clock is set meanwhile."""
-        if self._clock.observe(at_ns, self._swarm_state.wall_ns()):
+        if self._clock.observe(at_ns, self._swarm.wall_ns()):
             ahead_ns = self._clock.ahead_ns
             if ahead_ns:
                 detail = f"this node's clock is {off_by(ahead_ns)}; its times are moved by that much"
-                self._swarm_state.tell(NodeEvent(member.node_id, "clock", detail))
+                self._swarm.report(NodeEvent(member.node_id, "clock", detail))
             elif self._clock_told:
-                self._swarm_state.tell(NodeEvent(member.node_id, "clock", "this node's clock is right again"))
+                self._swarm.report(NodeEvent(member.node_id, "clock", "this node's clock is right again"))
             self._clock_told = True
 
     def _unbelievable(self, member: Member, off_ns: int) -> None:
         if off_ns and not self._unbelieved:
             detail = f"samples of this node are dated {off_by(off_ns)}; they take the time of their arrival"
-            self._swarm_state.tell(NodeEvent(member.node_id, "clock", detail))
+            self._swarm.report(NodeEvent(member.node_id, "clock", detail))
         self._unbelieved = bool(off_ns)
 
     # ------------------------------------------------------------ small parts
@@ -362,10 +328,6 @@ class ProbeSession:
 
     def _peer(self) -> str:
         return _host(self._wire.transport, "peername")
-
-
-def uplinks(samples: Sequence[object]) -> list[UplinkSample]:
-    return [sample for sample in samples if isinstance(sample, UplinkSample)]
 
 
 def _decoded(data: bytes) -> ProbeMessage:

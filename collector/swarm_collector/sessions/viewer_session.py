@@ -1,7 +1,7 @@
-"""One viewer's session: frames down at its rate, and answers to what it asks about the past.
+"""Run one viewer's session: send frames at its rate, and answer requests for history and exports.
 
-A viewer that reads slowly gets fewer frames, one that reads nothing is let go; neither costs anybody else anything.
-History and export are read from the store in threads, a piece at a time, as fast as the viewer takes them.
+A viewer that reads slowly gets fewer frames, one that reads nothing is disconnected; neither slows down others.
+History and exports are read from the store in threads, piece by piece, as fast as the viewer reads them.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from aiohttp import WSCloseCode
 
 from swarm_collector.members.membership import token_matches
 from swarm_collector.scheduling.measurement_plan import FocusError
+from swarm_collector.sessions.interfaces import ViewerSwarm
 from swarm_collector.sessions.viewer_stream import Feed, Outbox
 from swarm_collector.transport import keepalive
 from swarm_collector.transport.keepalive import SessionOver
@@ -42,9 +43,6 @@ from swarm_protocol.units import NS_PER_S
 from swarm_storage.csv_format import CSV_KINDS
 from swarm_storage.errors import StoreError
 
-if TYPE_CHECKING:
-    from swarm_collector.state import SwarmState
-
 MAX_ASKED: Final = 8  # questions of one viewer that are being answered
 RUN_EVERY_NS: Final = NS_PER_S  # an answer takes longer than that; what comes faster fills the store
 MAX_ANSWERS: Final = 4  # answers it has not taken yet; the readers wait
@@ -54,13 +52,13 @@ _log = logging.getLogger("swarm_collector.viewer")
 
 class ViewerSession:
     def __init__(
-        self, swarm_state: SwarmState, number: int, wire: WebSocketConnection, is_operators: Callable[[str], bool]
+        self, swarm: ViewerSwarm, number: int, wire: WebSocketConnection, is_operators: Callable[[str], bool]
     ) -> None:
         """`is_operators`: whether a secret is that of the collector's operator."""
         self.number = number
         self._is_operators = is_operators
         self._operator = False
-        self._swarm_state = swarm_state
+        self._swarm = swarm
         self._wire = wire
         self._outbox = Outbox()
         self._answers: asyncio.Queue[bytes] = asyncio.Queue(MAX_ANSWERS)
@@ -84,17 +82,17 @@ class ViewerSession:
         try:
             subscribe = await self._subscribe()
             self._wire.admitted()
-            feed = self._swarm_state.viewer_came(self, self._outbox, subscribe.rate_hz)
+            feed = self._swarm.viewer_joined(self, self._outbox, subscribe.rate_hz)
             try:
                 await keepalive.together(self._read(), self._write(feed), self._wait_over())
             finally:
-                self._swarm_state.viewer_gone(self, self._outbox, feed)
+                self._swarm.viewer_left(self, self._outbox, feed)
                 for task in self._asked:
                     task.cancel()
                 await asyncio.gather(*self._asked, return_exceptions=True)
         except SessionOver as error:
             over = error
-            self._swarm_state.session_line(f"viewer {self.number} ends: {safe(str(over))}")
+            self._swarm.session_line(f"viewer {self.number} ends: {safe(str(over))}")
         finally:
             if self._over.done():
                 self._over.exception()  # seen
@@ -103,7 +101,7 @@ class ViewerSession:
             await self._wire.close(over)
 
     async def _subscribe(self) -> Subscribe:
-        data = await self._wire.receive(self._swarm_state.limits.hello_s)
+        data = await self._wire.receive(self._swarm.limits.hello_s)
         if data is None:
             raise SessionOver("closed before it subscribed")
         message = _decoded(data)
@@ -114,7 +112,7 @@ class ViewerSession:
             refusal = (
                 f"this viewer speaks protocol {message.protocol}, the collector {VIEW_PROTOCOL_VERSION}; update both"
             )
-        elif not token_matches(self._swarm_state.token, message.token):
+        elif not token_matches(self._swarm.token, message.token):
             refusal = "wrong or missing token; ask the swarm's operator and give it with --token"
         if refusal is not None:
             await self._send(Notice(text=refusal, final=True))
@@ -148,13 +146,13 @@ class ViewerSession:
             self._outbox.wake.clear()
             sent = False
             if not self._answers.empty():
-                await self._wire.send(self._answers.get_nowait(), self._swarm_state.pulse.send_s)
+                await self._wire.send(self._answers.get_nowait(), self._swarm.pulse.send_s)
                 sent = True
             frame = self._outbox.take()
             if frame is None and self._outbox.take_keyframe():
                 frame = await feed.keyframe()
             if frame is not None:
-                await self._wire.send(frame, self._swarm_state.pulse.send_s)
+                await self._wire.send(frame, self._swarm.pulse.send_s)
                 sent = True
             if not sent:
                 await self._outbox.wake.wait()
@@ -163,13 +161,13 @@ class ViewerSession:
         await asyncio.shield(self._over)
 
     async def _send(self, message: StreamMessage) -> None:
-        await self._wire.send(encode(message), self._swarm_state.pulse.send_s)
+        await self._wire.send(encode(message), self._swarm.pulse.send_s)
 
     # ------------------------------------------------------------ what it asks
 
     async def _focus(self, focus: Focus) -> None:
         try:
-            refusal = self._swarm_state.focus(focus, operator=self._operator)
+            refusal = self._swarm.set_focus(focus, operator=self._operator)
         except FocusError as error:
             refusal = f"cannot measure that model: {error}"
         if refusal is not None:
@@ -194,7 +192,7 @@ class ViewerSession:
 
     async def _history(self, request: HistoryRequest) -> None:
         reply = HistoryReply(request_id=request.request_id, at_ns=(), values=())
-        store_client = self._swarm_state.store_client
+        store_client = self._swarm.store_client
         try:
             history = await store_client.reading(lambda: store_client.history(request))
             reply = HistoryReply(
@@ -209,28 +207,28 @@ class ViewerSession:
 
     async def _run(self, report: RunReport) -> None:
         refused = ""
-        now_ns = self._swarm_state.clock.steady_ns()
+        now_ns = self._swarm.clock.steady_ns()
         if self._run_ns is not None and now_ns - self._run_ns < RUN_EVERY_NS:
             refused = "more than one run a second; watch more slowly"
         else:
             self._run_ns = now_ns
             try:
-                await self._swarm_state.keep_run(report.run)
+                await self._swarm.keep_run(report.run)
             except StoreError as error:
                 refused = safe(str(error), limit=300)
         await self._queue(RunKept(request_id=report.request_id, refused=refused))
 
     async def _running(self, report: RunningReport) -> None:
         refused = "a placement a second is enough; tell it again"
-        now_ns = self._swarm_state.clock.steady_ns()
+        now_ns = self._swarm.clock.steady_ns()
         if self._running_ns is None or now_ns - self._running_ns >= RUN_EVERY_NS:
             self._running_ns = now_ns
-            refused = self._swarm_state.set_running(report.running)
+            refused = self._swarm.set_running(report.running)
         await self._queue(RunKept(request_id=report.request_id, refused=refused))
 
     async def _export(self, request: ExportRequest) -> None:
         """Piece by piece. One that fails midway ends the session: it must not look complete."""
-        store_client, rows = self._swarm_state.store_client, 0
+        store_client, rows = self._swarm.store_client, 0
         if request.kind in CSV_KINDS:
             pieces = store_client.csv(request.kind, request.since_ns, request.until_ns)
             try:

@@ -25,6 +25,7 @@ from swarm_predict.types import NotMeasured, Placement, PredictError, Prediction
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.units import NS_PER_MS
 from swarm_storage.errors import StoreError
+from swarm_storage.history.replay import swarm_at
 from swarm_storage.store import open_store
 
 PATTERNS = ("chain", "star")  # what the reference engine can do
@@ -80,7 +81,7 @@ def measured_swarm(lab: Lab) -> Swarm:
     """What the collector has stored by now. Raises StoreError."""
     store = open_store(f"sqlite:///{lab.database}", read_only=True)
     try:
-        return store.reader.swarm_at(time.time_ns(), source=lab.scenario.title)
+        return swarm_at(store.reader, time.time_ns(), source=lab.scenario.title)
     finally:
         store.close()
 

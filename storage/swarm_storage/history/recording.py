@@ -1,17 +1,16 @@
-"""What a recording holds: members, its span and gaps, one metric's history, samples in order, the Swarm of a moment.
+"""Read a recording: its members, span and gaps, samples in order, and the history of one metric.
 
-Read-only, from any thread: each thread has a connection of its own. Every query is read to its end at once, and long
-ones go bucket by bucket, so that no read transaction outlives a call and none keeps a write-ahead log from being
-reset. Names are the latest of each node, also for old rows. What is older than the raw samples comes from rollups
-(`metric_history`).
+Read-only, from any thread (`thread_connections`). Every query is read to its end at once, and long ones go bucket by
+bucket, so that no read transaction outlives a call and none keeps a write-ahead log from being reset. Names are the
+latest of each node, also for old rows. What is older than the raw samples comes from rollups (`metric_history`). The
+Swarm of a past moment is rebuilt by `replay`.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -20,18 +19,15 @@ import numpy as np
 from swarm_protocol.messages.probe_messages import HostFacts
 from swarm_protocol.messages.samples import Sample
 from swarm_protocol.snapshot.metrics import METRICS
-from swarm_protocol.snapshot.swarm import Event, Swarm
-from swarm_protocol.units import NS_PER_S
-from swarm_storage.errors import Closed, Corrupt, StoreError, Unreachable
+from swarm_protocol.snapshot.swarm import Event
+from swarm_storage.errors import Corrupt, StoreError
 from swarm_storage.history import metric_history
 from swarm_storage.history.roll_forward import FLOOR, GOING
 from swarm_storage.history.rollup import ROLLED, Rolled, Unit
+from swarm_storage.history.thread_connections import ThreadConnections
 from swarm_storage.rows import BUCKET_NS, MINUTE_NS, TABLES, Table
 from swarm_storage.sql import Db
 
-WINDOW_S: Final = (
-    3600.0  # how far back a figure of a moment is looked for: an idle swarm measures a link or hop so often
-)
 SEEKS_AT_ONCE: Final = 500  # of the arguments that one statement may have
 GAP_MINUTES: Final = 2  # an idle swarm still writes every minute
 EVER_NS: Final = 2**62
@@ -72,49 +68,18 @@ class Span:
     gaps: tuple[tuple[int, int], ...] = ()  # (from, to) without any sample, to the minute
 
 
-@dataclass(slots=True)
-class _Own:
-    """One thread's connection; `busy` so that closing never takes it from under a query."""
-
-    db: Db
-    round: int
-    busy: threading.Lock = field(default_factory=threading.Lock)
-
-
 class Reader:
     """Raises StoreError, here (no such file, not ours) and from every method."""
 
     def __init__(self, name: str, connect: Callable[[], Db], error: Callable[[Exception], StoreError | None]) -> None:
         """`error`: the store's word for what the driver raised."""
         self.name = name
-        self._connect = connect
-        self._error = error
-        self._local = threading.local()
-        self._lock = threading.Lock()
-        self._connections: list[_Own] = []
+        self._connections = ThreadConnections(name, connect, error)
+        self.close = self._connections.close
+        self.reopen = self._connections.reopen
+        self.query = self._connections.query
         self._names: dict[int, str] = {}
         self._unreadable: set[str] = set()
-        self._closed = False
-        self._round = 0  # of connections
-        self._own()
-
-    def close(self) -> None:
-        """Waits for queries that are under way."""
-        with self._lock:
-            self._closed = True
-            for own in self._connections:
-                with own.busy:
-                    own.db.close()
-            self._connections.clear()
-
-    def reopen(self) -> None:
-        """Closes all connections; each thread opens its own anew when it reads next."""
-        with self._lock:
-            for own in self._connections:
-                with own.busy:
-                    own.db.close()
-            self._connections.clear()
-            self._round += 1
 
     # ------------------------------------------------------------ members and settings
 
@@ -331,40 +296,7 @@ class Reader:
             )
         return found
 
-    # ------------------------------------------------------------ a moment
-
-    def swarm_at(self, at_ns: int, window_s: float = WINDOW_S, source: str = "") -> Swarm:
-        """What the dashboard showed at that moment. Figures older than the window are not looked for, except layer
-        times. `source`: as the Swarm names it; the file's name by default."""
-        from swarm_storage.history.replay import restored  # replay reads through this class
-
-        return restored(self, at_ns, round(window_s * NS_PER_S)).snapshot(at_ns, source or self.name.rpartition("/")[2])
-
     # ------------------------------------------------------------ below
-
-    def query(self, sql: str, arguments: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """All rows at once, so that no read transaction stays open."""
-        while True:
-            own = self._own()
-            with own.busy:
-                if self._closed:
-                    raise Closed(f"{self.name} has been closed")
-                if own.round != self._round:  # closed just now
-                    continue
-                try:
-                    return self._asked(own, sql, arguments)
-                except Unreachable:  # a server that was restarted: reading may simply be done again
-                    own.db.close()
-                    own.db = self._connect()
-                    return self._asked(own, sql, arguments)
-
-    def _asked(self, own: _Own, sql: str, arguments: Sequence[Any]) -> list[tuple[Any, ...]]:
-        try:
-            return own.db.query(sql, arguments)
-        except Exception as error:
-            if (mapped := self._error(error)) is not None:
-                raise mapped from error
-            raise
 
     def name_of(self, node: int) -> str:
         """Node id of a row's number; "" for the swarm as a whole."""
@@ -378,17 +310,6 @@ class Reader:
     def _id_of(self, node_id: str) -> int | None:
         rows = self.query("SELECT id FROM node WHERE node_id = ?", (node_id,))
         return int(rows[0][0]) if rows else None
-
-    def _own(self) -> _Own:
-        own: _Own | None = getattr(self._local, "own", None)
-        if own is None or own.round != self._round:
-            with self._lock:
-                if self._closed:
-                    raise Closed(f"{self.name} has been closed")
-                own = _Own(self._connect(), self._round)
-                self._connections.append(own)
-            self._local.own = own
-        return own
 
 
 def _when(table: Table, since_ns: int, until_ns: int) -> tuple[str, tuple[int, ...]]:

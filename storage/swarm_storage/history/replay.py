@@ -8,7 +8,7 @@ state of a node is inferred: what it last sent, or what was told of it, is when 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
@@ -16,13 +16,12 @@ from swarm_protocol.messages.samples import EventSample, HopSample, LinkSample, 
 from swarm_protocol.snapshot.builder import MAX_RUNS, SwarmBuilder
 from swarm_protocol.snapshot.event_log import MAX_EVENTS
 from swarm_protocol.snapshot.running import KIND, RUNNING_SETTING, Running, from_detail
-from swarm_protocol.snapshot.swarm import State
+from swarm_protocol.snapshot.swarm import State, Swarm
 from swarm_protocol.units import NS_PER_S
+from swarm_storage.history.recording import NodeRow, Reader
 from swarm_storage.rows import BUCKET_NS, TABLES, Table
 
-if TYPE_CHECKING:
-    from swarm_storage.history.recording import NodeRow, Reader
-
+WINDOW_S: Final = 3600.0  # how old a figure may be: an idle swarm measures each link and hop at least once in it
 # Heartbeats are not recorded: the pulse of a recording is the host sample, one a minute in an idle swarm.
 REPLAY_STALE_NS: Final = 90 * NS_PER_S
 REPLAY_LOST_NS: Final = 180 * NS_PER_S
@@ -35,6 +34,13 @@ _KEYS: Final = {
     "roofline": "node, device, dtype",
 }
 _AWAY: Final = {"left": State.LEFT, "lost": State.LOST}
+
+
+def swarm_at(reader: Reader, at_ns: int, window_s: float = WINDOW_S, source: str = "") -> Swarm:
+    """What the dashboard showed at that moment. Figures older than the window are left out, except layer times.
+    `source`: as the Swarm names it; the file's name by default."""
+    builder = restored(reader, at_ns, round(window_s * NS_PER_S))
+    return builder.snapshot(at_ns, source or reader.name.rpartition("/")[2])
 
 
 def restored(reader: Reader, at_ns: int, window_ns: int) -> SwarmBuilder:

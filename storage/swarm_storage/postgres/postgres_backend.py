@@ -26,10 +26,10 @@ from swarm_storage.postgres.postgres_schema import (
 )
 from swarm_storage.rows import BUCKET_NS, TABLES, Row, Table
 from swarm_storage.sql import Arguments, Db, transaction
-from swarm_storage.sqlite.backend import STEP_PAUSE_S, TIDY_EVERY_S, Prunes
-from swarm_storage.store import Store
+from swarm_storage.store_base import Store
 from swarm_storage.writer.tasks import Committed
 from swarm_storage.writer.transaction import Known, NodeBatch
+from swarm_storage.writer.upkeep import STEP_PAUSE_S, TIDY_EVERY_S, Prunes
 from swarm_storage.writer.writer import Writer
 
 if TYPE_CHECKING:

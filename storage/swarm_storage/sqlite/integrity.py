@@ -14,27 +14,19 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from swarm_storage.errors import StoreError, damaged, from_sqlite
 from swarm_storage.sqlite.connect import connect_plain_reader
 from swarm_storage.sqlite.schema import check_version
+from swarm_storage.store_base import Passed
 
 STEP_S: Final = 2.0  # of one check: nothing else is held up, but the log grows meanwhile
 SHARE: Final = 0.02  # of a core, at most
 EVERY_S: Final = 10.0  # between two checks of a small file
 STEP_EVERY_S: Final = 1.0  # between two steps through a large one
 START_S: Final = 5.0  # at the opening; a larger file is checked in steps later
-
-
-@dataclass(frozen=True, slots=True)
-class Passed:
-    """The latest check that read all of the file without finding damage."""
-
-    at_ns: int
-    began_ns: int
 
 
 def quick_check(connection: sqlite3.Connection, path: Path, limit_s: float, table: str | None = None) -> bool:

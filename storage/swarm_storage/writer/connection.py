@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from swarm_storage.errors import StoreError
 from swarm_storage.sql import Db
-from swarm_storage.sqlite.backend import Backend
+from swarm_storage.writer.backend import Backend
 from swarm_storage.writer.tasks import Task
 from swarm_storage.writer.transaction import Known, Transaction
 

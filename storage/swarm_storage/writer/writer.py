@@ -45,10 +45,11 @@ from swarm_storage.errors import (
     StoreError,
     WriterDied,
 )
-from swarm_storage.sqlite.backend import TIDY_EVERY_S, Backend
+from swarm_storage.writer.backend import Backend
 from swarm_storage.writer.connection import Connection
 from swarm_storage.writer.tasks import Answer, Committed, Task, Turns, into
 from swarm_storage.writer.transaction import Member, NodeBatch, Transaction
+from swarm_storage.writer.upkeep import TIDY_EVERY_S
 
 QUEUE_SAMPLES: Final = 200_000  # some 200 MB at worst; beyond that the probes' spools keep it
 COMMIT_SAMPLES: Final = 40_000  # of one commit: bounds how long an answer waits behind a backlog

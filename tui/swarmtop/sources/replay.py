@@ -23,6 +23,7 @@ from swarm_protocol.snapshot.swarm import Event, Swarm
 from swarm_protocol.text import safe
 from swarm_storage.csv_format import chunks
 from swarm_storage.errors import StoreError
+from swarm_storage.history.replay import swarm_at
 from swarm_storage.store import open_store
 from swarmtop.args import at_ns
 from swarmtop.sources.source import History, Mode, SourceError, Span
@@ -69,7 +70,7 @@ class ReplaySource:
         return Span(found.first_ns, found.last_ns, found.gaps)
 
     async def swarm_at(self, at_ns: int) -> Swarm:
-        swarm = await self._read(lambda: self._reader.swarm_at(at_ns, source=self.title))
+        swarm = await self._read(lambda: swarm_at(self._reader, at_ns, source=self.title))
         found = [event for event in await self._found_changes() if event.at_ns <= at_ns]
         if found:
             swarm = dataclasses.replace(

@@ -1,4 +1,4 @@
-"""What a writer needs of the database behind it, and SQLite's answer: opening, upkeep between commits, the end.
+"""SQLite behind the writer: opening, upkeep between commits, closing.
 
 Upkeep is done in steps of some tens of milliseconds so that no batch waits long for its acknowledgement: buckets that
 have ended are rolled up, old rows go, free pages go back to the disk, the write-ahead log is kept short. A log that a
@@ -13,29 +13,22 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
-from swarm_protocol.units import NS_PER_S
 from swarm_storage.errors import Corrupt, Full, Held, Moved, StoreError, from_sqlite
 from swarm_storage.history.retention import (
-    HOLD_NS,
     RETAIN_NS,
-    PruneClock,
-    newest_ns,
-    prune_rollups_step,
     prune_step,
     vacuum_step,
 )
-from swarm_storage.history.roll_forward import roll_step
 from swarm_storage.sql import Db, SqliteDb
 from swarm_storage.sqlite.ballast import Ballast
 from swarm_storage.sqlite.connect import BUSY_MS, WriterLock, beside, connect_writer, fold_log
 from swarm_storage.sqlite.file_identity import OpenFiles, database_problem, fold, inode, is_unlinked, save_copy
 from swarm_storage.sqlite.integrity import START_S, quick_check
 from swarm_storage.writer.transaction import Known, NodeBatch
+from swarm_storage.writer.upkeep import STEP_PAUSE_S, TIDY_EVERY_S, Prunes
 
-TIDY_EVERY_S: Final = 10.0
-STEP_PAUSE_S: Final = 0.1  # between two steps while there is more to do
 WAL_IDLE_BYTES: Final = 8 << 20  # above, the log is folded into the file when nothing else is to be done
 WAL_HELD_BYTES: Final = 128 << 20  # above, some reader must be holding it, and the operator is told
 WAL_MOST_BYTES: Final = 1 << 30  # above, writing waits for that reader
@@ -43,82 +36,6 @@ LOG_FRAME_BYTES: Final = 24  # of each page's header in the log
 _PUT_BACK: Final = "put it back, or stop the collector and put a copy made by `swarmtop backup` there"
 
 _log = logging.getLogger("swarm_storage")
-
-
-class Backend(Protocol):
-    """One writer's; all its methods are called on the writer's thread, `tidy` and `end` between commits."""
-
-    name: str  # of the store, in what people read
-
-    def connect(self) -> Db:
-        """The writing connection. Raises StoreError."""
-
-    def error(self, error: Exception) -> StoreError | None:
-        """The store's word for what the driver raised; None: it is about one task, not about the store."""
-
-    def before(self, db: Db, batches: Sequence[NodeBatch]) -> None:
-        """Before a transaction that writes these. Raises StoreError where nothing must be written now."""
-
-    def begun(self, db: Db, *, deciding: bool) -> None:
-        """Inside it, first. `deciding`: what it reads must not change by anybody's hand until it is committed."""
-
-    def confirm(self, db: Db) -> None:
-        """After its commit, before anybody hears of it. Raises StoreError where it may not be kept."""
-
-    def condition(self) -> StoreError | None:
-        """Why a commit would not be kept, as far as can be told at once. From any thread."""
-
-    def tidy(self, db: Db, known: Known, *, busy: bool, well: bool) -> float:
-        """One step of upkeep; the seconds until the next. Raises the driver's errors."""
-
-    def relieve(self, error: StoreError) -> Db | None:
-        """The store has failed as a whole: what can be done about it; a connection where one is open after that."""
-
-    def end(self, db: Db | None, *, well: bool) -> None:
-        """Nothing more is written."""
-
-
-class Prunes:
-    """The time that old rows are removed by, for any store."""
-
-    def __init__(
-        self, name: str, retain_ns: int | None, clock_ns: Callable[[], int], steady_ns: Callable[[], int]
-    ) -> None:
-        self.retain_ns = retain_ns
-        self._name = name
-        self._clock_ns = clock_ns
-        self._steady_ns = steady_ns
-        self._clock: PruneClock | None = None
-
-    def begin(self, db: Db) -> None:
-        """Before anything new is written: what is in it says what time it was."""
-        if self._clock is None:
-            self._clock = PruneClock(newest_ns(db))
-
-    def now_ns(self) -> int:
-        assert self._clock is not None
-        doubting = self._clock.doubting
-        now_ns = self._clock.now_ns(self._clock_ns(), self._steady_ns())
-        if self._clock.doubting and not doubting:
-            _log.warning(
-                "the rows of %s end long before now: after a pause, or because the clock was set; the old ones are kept"
-                " for %d hours more, in case it is the clock", self._name, HOLD_NS // (3600 * NS_PER_S),
-            )  # fmt: skip
-        return now_ns
-
-    def step(self, db: Db, known: Known) -> bool:
-        """Prunes or rolls up a little. True: there is more to do."""
-        now_ns = self.now_ns()
-        if self.retain_ns is not None:
-            if prune_step(db, now_ns - self.retain_ns):
-                return True
-            if prune_rollups_step(db, now_ns, self.retain_ns):
-                return True
-        # By the believed time too: a bucket of a clock that ran ahead ends when that time comes.
-        bucket = roll_step(db, now_ns)
-        if bucket is not None:
-            known.pending.discard(bucket)
-        return bucket is not None
 
 
 class SqliteBackend:

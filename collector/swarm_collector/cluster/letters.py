@@ -1,0 +1,40 @@
+"""The letters between collectors: events, and a few messages for one or all collectors, packed as one tuple."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from swarm_collector.cluster.events import Event
+
+
+class Deliver(msgspec.Struct, frozen=True, tag="deliver"):
+    """A message of the planning collector for a probe that the receiver holds."""
+
+    node_id: str
+    message: bytes
+
+
+class RowsChanged(msgspec.Struct, frozen=True, tag="kept"):
+    """The sender has changed these rows of invites and members in the store; the receiver reads them again."""
+
+    keys: tuple[str, ...]
+
+
+class TellAll(msgspec.Struct, frozen=True, tag="tell_all"):
+    """The sender has just started and needs to know all probes of the receiver."""
+
+
+LetterItem = Event | Deliver | RowsChanged | TellAll
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(tuple[LetterItem, ...])
+
+
+def encode_letter(items: tuple[LetterItem, ...]) -> bytes:
+    return _encoder.encode(items)
+
+
+def decode_letter(body: bytes) -> tuple[LetterItem, ...]:
+    """Raises msgspec.DecodeError."""
+    return _decoder.decode(body)
