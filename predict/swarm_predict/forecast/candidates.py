@@ -13,9 +13,10 @@ from typing import Final
 
 import numpy as np
 
-from swarm_predict.cost.build import Costs, build_costs, check, software_assumed, visits_ms
+from swarm_predict.cost.build import Costs, build_costs, check
 from swarm_predict.cost.engines import engine_facts
 from swarm_predict.cost.layer_times import by_hand
+from swarm_predict.cost.software import software_assumed, visits_ms
 from swarm_predict.forecast.draws import Trip, draw_trips
 from swarm_predict.forecast.prediction import NOT_KNOWN, predict, trips_of
 from swarm_predict.forecast.speculative import drafting_ms, step_width, step_yield

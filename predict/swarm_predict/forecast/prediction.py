@@ -19,10 +19,11 @@ import numpy as np
 
 from swarm_predict.cost import assumptions as words
 from swarm_predict.cost.access_links import access_share
-from swarm_predict.cost.build import Costs, build_costs, check, software_assumed, software_ms, visits_ms
+from swarm_predict.cost.build import Costs, build_costs, check
 from swarm_predict.cost.engines import EngineFacts, engine_facts
 from swarm_predict.cost.layer_times import LayerColumns, by_hand
 from swarm_predict.cost.offload import Spill, spill
+from swarm_predict.cost.software import software_assumed, software_ms, visits_ms
 from swarm_predict.forecast.draws import Drawn, Trip, draw_trips, mirrored_normal
 from swarm_predict.forecast.first_token import first_token
 from swarm_predict.forecast.notes import remarks

@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from swarm_predict.cost import assumptions as words
-from swarm_predict.cost.build import client_row, software_assumed, visits_ms
+from swarm_predict.cost.build import client_row
 from swarm_predict.cost.engines import TOKEN_BYTES, engine_facts
 from swarm_predict.cost.layer_times import LayerColumns, by_hand, layer_columns
 from swarm_predict.cost.memory import needs
 from swarm_predict.cost.network import links
+from swarm_predict.cost.software import software_assumed, visits_ms
 from swarm_predict.forecast.all_reduce import messages
 from swarm_predict.forecast.draws import Drawn, Trip, draw_trips
 from swarm_predict.forecast.first_token import FIRST_TOKEN_SHARE
