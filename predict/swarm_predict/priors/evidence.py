@@ -15,7 +15,7 @@ from swarm_predict.cost.engines import ENGINES, EngineFacts, engine_facts
 from swarm_predict.cost.network import Links, links
 from swarm_predict.cost.roofline import LayerWork, head_work, least_ms
 from swarm_predict.forecast.all_reduce import messages
-from swarm_predict.forecast.prediction import trips_of
+from swarm_predict.forecast.pipeline import trips_of
 from swarm_predict.forecast.tensor_parallel import ALL_REDUCES_PER_LAYER
 from swarm_predict.priors.factors import FASTEST, Load, Machine, canonical, effects, load_of
 from swarm_predict.priors.table import PROMPT_TOKENS, Result
