@@ -17,11 +17,11 @@ from swarm_predict.cost.inputs import Inputs
 from swarm_predict.cost.layer_times import LayerColumns, layer_columns
 from swarm_predict.cost.memory import needs
 from swarm_predict.cost.network import absent, links
+from swarm_predict.cost.path_quantiles import mean_excess
 from swarm_predict.cost.software import software_ms, visits_ms
+from swarm_predict.cost.speculative import drafting_ms, step_width, step_yield
 from swarm_predict.cost.tables import CostTables
 from swarm_predict.cost.tcp_loss import FAST_RTTS, retransmission
-from swarm_predict.forecast.draws import mean_excess
-from swarm_predict.forecast.speculative import drafting_ms, step_width, step_yield
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import BadPlacement, PredictError, Workload
 from swarm_protocol.snapshot.swarm import Floats, Swarm

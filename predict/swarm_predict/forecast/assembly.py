@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from swarm_predict.cost.inputs import Inputs
+from swarm_predict.cost.speculative import drafting_ms, step_yield
 from swarm_predict.forecast import notes
 from swarm_predict.forecast.draws import mirrored_normal
 from swarm_predict.forecast.redundancy import total_share
-from swarm_predict.forecast.speculative import drafting_ms, step_yield
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import (
     Breakdown,

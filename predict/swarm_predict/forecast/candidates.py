@@ -17,11 +17,11 @@ from swarm_predict.cost.build import Costs, build_costs, check
 from swarm_predict.cost.engines import engine_facts
 from swarm_predict.cost.layer_times import by_hand
 from swarm_predict.cost.software import software_assumed, visits_ms
+from swarm_predict.cost.speculative import step_width
 from swarm_predict.forecast.assembly import NOT_KNOWN, per_token
 from swarm_predict.forecast.draws import Trip, draw_trips
 from swarm_predict.forecast.pipeline import trips_of
 from swarm_predict.forecast.prediction import predict
-from swarm_predict.forecast.speculative import step_width
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.placement import check_placement
 from swarm_predict.priors.nodes import Sample, to_median

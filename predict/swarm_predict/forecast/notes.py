@@ -9,10 +9,10 @@ from typing import Final
 from swarm_predict.cost import assumptions
 from swarm_predict.cost.inputs import Inputs
 from swarm_predict.cost.network import INITIAL_WINDOW_BYTES, Links
-from swarm_predict.cost.offload import Spill
+from swarm_predict.cost.speculative import step_yield
 from swarm_predict.cost.tcp_loss import RTO_MIN_MS
 from swarm_predict.forecast.draws import Trip
-from swarm_predict.forecast.speculative import step_yield
+from swarm_predict.forecast.offload import Spill
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import Placement, StageCost, Workload
 from swarm_protocol.snapshot.swarm import State, Swarm

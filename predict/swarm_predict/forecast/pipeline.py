@@ -13,17 +13,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from swarm_predict.cost import assumptions as words
-from swarm_predict.cost.access_links import access_share
 from swarm_predict.cost.build import Costs
 from swarm_predict.cost.engines import EngineFacts
 from swarm_predict.cost.layer_times import LayerColumns, by_hand
-from swarm_predict.cost.offload import Spill, spill
 from swarm_predict.cost.software import software_assumed, software_ms, visits_ms
+from swarm_predict.cost.speculative import drafting_ms, step_width
+from swarm_predict.forecast.access_links import access_share
 from swarm_predict.forecast.assembly import Question, StageStep, Step
 from swarm_predict.forecast.draws import Drawn, Trip, draw_trips, mirrored_normal
 from swarm_predict.forecast.notes import Restarts, offloaded, slow_start
+from swarm_predict.forecast.offload import Spill, spill
 from swarm_predict.forecast.redundancy import slowest
-from swarm_predict.forecast.speculative import drafting_ms, step_width
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.priors.nodes import Sample, to_median
 from swarm_predict.types import NotMeasured, Placement, Workload

@@ -22,10 +22,10 @@ from swarm_predict.cost.layer_times import LayerColumns, by_hand, layer_columns
 from swarm_predict.cost.memory import needs
 from swarm_predict.cost.network import links
 from swarm_predict.cost.software import software_assumed, visits_ms
+from swarm_predict.cost.speculative import step_width
 from swarm_predict.forecast.all_reduce import messages
 from swarm_predict.forecast.assembly import Question, StageStep, Step
 from swarm_predict.forecast.draws import FIRST_TOKEN_SHARE, Trip, draw_trips, mirrored_normal
-from swarm_predict.forecast.speculative import step_width
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.placement import shares_all
 from swarm_predict.priors.nodes import to_median
