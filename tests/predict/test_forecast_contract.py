@@ -17,6 +17,7 @@ from swarm_predict.forecast.candidates import distributions
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import parse_placement
+from swarm_predict.priors.posterior import NEUTRAL
 from swarm_predict.types import Breakdown, Prediction, Workload
 from swarm_protocol.snapshot.swarm import Kind, State, Swarm
 
@@ -105,6 +106,17 @@ def test_no_interval_is_without_width_where_something_is_not_measured(engine, of
     for load in ({"weights": "int8"}, {"batch": 8}, {}):
         found = ask(swarm_from(**of_b), engine, **load).tpot_ms
         assert found.p5 < found.p50 < found.p95
+
+
+@pytest.mark.priors
+@every_engine
+def test_measured_layers_keep_their_time_where_software_is_assumed(engine):
+    """What is assumed is centred on its median; what was measured is not moved with it."""
+    swarm = live()
+    swarm.nodes["overhead_ms"][:] = np.nan
+    assumed, none = (ask(swarm, engine, priors=priors) for priors in (None, NEUTRAL))
+    assert assumed.breakdown_ms.overhead > none.breakdown_ms.overhead
+    assert assumed.breakdown_ms.compute == pytest.approx(none.breakdown_ms.compute, rel=0.005)
 
 
 @every_engine

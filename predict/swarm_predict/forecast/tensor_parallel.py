@@ -169,7 +169,7 @@ class TensorParallel:
         factor = factor * layer.factor(sample, list(range(len(self.rows)))).T
         asked = software_assumed(self.swarm, self.rows, work, self.paths)
         meeting = np.where(asked.any(axis=0), sample.reduce_ms, 0.0)
-        software, median = np.zeros(draws), 0.0
+        software, software_median = np.zeros(draws), 0.0
         met, compute, rounds = [], [], 0
         rtt = upload = 0.0
         for group in self.groups:
@@ -180,14 +180,11 @@ class TensorParallel:
             met.append(drawn)
             rtt, upload, rounds = rtt + causes[0], upload + causes[1], rounds + count
             software = software + count * meeting[:, at].max(axis=1)
-            median += float((group.share * layer.ms[at]).max()) * group.layers * work.compute_scale
-            median += count * float(np.where(asked.any(axis=0), layer.assumed.reduce_ms, 0.0)[at].max())
+            software_median += count * float(np.where(asked.any(axis=0), layer.assumed.reduce_ms, 0.0)[at].max())
         last = list(self.groups[-1].members)
         head = ((self.groups[-1].share * layer.head_ms[last] * work.compute_scale)[:, None] * factor[last]).max(axis=0)
-        median += float((self.groups[-1].share * layer.head_ms[last]).max()) * work.compute_scale
         if not layer.assumed.priors.neutral:
-            scale = to_median(sum(compute, head + software), median)
-            compute, head, software = [part * scale for part in compute], head * scale, software * scale
+            compute, head, software = self._recentred(layer, compute, head, software, software_median)
         between = np.zeros(draws)
         for before, after in itertools.pairwise(self.groups):
             trips = [Trip(before.members[0], k, size * len(after.members), None) for k in after.members]
@@ -200,6 +197,28 @@ class TensorParallel:
             between = between + back
             rtt, upload, rounds = rtt + causes[0], upload + causes[1], rounds + 1
         return _Pass(compute, met, between, head, rtt, upload, rounds, software)
+
+    def _recentred(
+        self, layer: LayerColumns, compute: list[Floats], head: Floats, software: Floats, software_median: float
+    ) -> tuple[list[Floats], Floats, Floats]:
+        """Move the median of what is assumed to the sum of its medians (`to_median`); what is measured stays."""
+        known = [all(layer.measured[k] for k in group.members) for group in self.groups]
+        assumed, median = software, software_median
+        for group, part, measured in zip(self.groups, compute, known, strict=True):
+            if not measured:
+                assumed = assumed + part
+                slowest = float((group.share * layer.ms[list(group.members)]).max())
+                median += slowest * group.layers * self.workload.compute_scale
+        last = self.groups[-1]
+        if not known[-1]:
+            assumed = assumed + head
+            median += float((last.share * layer.head_ms[list(last.members)]).max()) * self.workload.compute_scale
+        scale = to_median(assumed, median)
+        return (
+            [part if measured else part * scale for part, measured in zip(compute, known, strict=True)],
+            head if known[-1] else head * scale,
+            software * scale,
+        )
 
     def _all_reduces(self, group: Group, size: float, draws: int) -> tuple[Floats, tuple[float, float], int]:
         """(draws of all of a group's all-reduces in a row, their idle paths and serialisation, how many rounds).
