@@ -19,10 +19,10 @@ from swarm_predict.advice.sensitivity import Gain
 from swarm_predict.cost.build import build_costs, client_row
 from swarm_predict.cost.engines import engine_facts
 from swarm_predict.cost.network import INITIAL_WINDOW_BYTES
+from swarm_predict.cost.speculative import step_width
 from swarm_predict.cost.tables import CostTables
 from swarm_predict.cost.tcp_loss import RTO_MIN_MS
 from swarm_predict.forecast.prediction import predict
-from swarm_predict.forecast.speculative import step_width
 from swarm_predict.formats import named_format
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import Placement, PredictError, Prediction, Workload

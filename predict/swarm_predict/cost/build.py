@@ -13,31 +13,25 @@ import numpy as np
 
 from swarm_predict.cost import assumptions as words
 from swarm_predict.cost.engines import EngineFacts, engine_facts
-from swarm_predict.cost.layer_times import LayerColumns, by_hand, layer_columns
-from swarm_predict.cost.memory import Needs, needs
-from swarm_predict.cost.network import Links, Mask, absent, links
+from swarm_predict.cost.inputs import Inputs
+from swarm_predict.cost.layer_times import LayerColumns, layer_columns
+from swarm_predict.cost.memory import needs
+from swarm_predict.cost.network import absent, links
+from swarm_predict.cost.path_quantiles import mean_excess
+from swarm_predict.cost.software import software_ms, visits_ms
+from swarm_predict.cost.speculative import drafting_ms, step_width, step_yield
 from swarm_predict.cost.tables import CostTables
 from swarm_predict.cost.tcp_loss import FAST_RTTS, retransmission
-from swarm_predict.forecast.draws import mean_excess
-from swarm_predict.forecast.speculative import drafting_ms, step_width, step_yield
 from swarm_predict.model.shapes import ModelShape
-from swarm_predict.priors.factors import PLAIN
 from swarm_predict.types import BadPlacement, PredictError, Workload
 from swarm_protocol.snapshot.swarm import Floats, Swarm
 
 
 @dataclass(frozen=True, slots=True)
-class Costs:
-    """The tables and what they were made of; everything over the same rows."""
+class Costs(Inputs):
+    """The tables of a pipeline, with the inputs that they are made of."""
 
     tables: CostTables
-    engine: EngineFacts
-    rows: tuple[int, ...]  # of the swarm
-    client: int | None  # position in `rows` of the node that was named, in the loop or not
-    layer: LayerColumns
-    links: Links
-    needs: Needs
-    vram_bytes: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,32 +89,6 @@ def step_columns(swarm: Swarm, rows: Sequence[int], model: ModelShape, workload:
     if engine_facts(workload).head == "last":
         return layer
     return replace(layer, head_ms=layer.head_ms + visits_ms(swarm, rows))
-
-
-def visits_ms(swarm: Swarm, rows: Sequence[int]) -> Floats:
-    """(rows,) what a visit takes beyond its layers; 0 where that was not measured."""
-    return np.asarray(np.nan_to_num(swarm.nodes["overhead_ms"][list(rows)], nan=0.0))
-
-
-def software_assumed(swarm: Swarm, rows: Sequence[int], workload: Workload, paths: Links) -> Mask:
-    """(rows, rows): whether what the engine's software takes for a message from i to j is assumed.
-
-    It is not where a calibration tells it, where a person wrote what a visit takes there, and for a plain pattern of
-    messages where a probe measured the visit or the hop. What a probe measures is its own software, not an engine's."""
-    n = len(rows)
-    assumed = ~np.eye(n, dtype=bool)
-    if workload.hop_overhead_ms:
-        return np.zeros((n, n), dtype=bool)
-    if by_hand(swarm) or workload.engine in PLAIN:
-        assumed &= np.isnan(swarm.nodes["overhead_ms"][list(rows)])[None, :] & ~paths.hop_known
-    return assumed
-
-
-def software_ms(swarm: Swarm, rows: Sequence[int], workload: Workload, layer: LayerColumns, paths: Links) -> Floats:
-    """(rows, rows) what the engine takes for a message from i to j, at the median."""
-    if workload.hop_overhead_ms:
-        return np.full((len(rows), len(rows)), workload.hop_overhead_ms)
-    return np.where(software_assumed(swarm, rows, workload, paths), layer.assumed.visit_ms[None, :], 0.0)
 
 
 def client_row(swarm: Swarm, workload: Workload) -> int | None:
@@ -229,4 +197,14 @@ def _assemble(
         head_ms=head if engine.head == "last" else zeros,
         client_head_ms=client_head + (workload.client_ms + drafting_ms(workload)) * share,
     )
-    return Costs(tables, engine, tuple(rows), client, layer, paths, need, swarm.nodes["vram_bytes"][rows])
+    return Costs(
+        names=tables.names,
+        engine=engine,
+        rows=tuple(rows),
+        client=client,
+        layer=layer,
+        links=paths,
+        needs=need,
+        vram_bytes=swarm.nodes["vram_bytes"][rows],
+        tables=tables,
+    )

@@ -13,12 +13,15 @@ from typing import Final
 
 import numpy as np
 
-from swarm_predict.cost.build import Costs, build_costs, check, software_assumed, visits_ms
+from swarm_predict.cost.build import Costs, build_costs, check
 from swarm_predict.cost.engines import engine_facts
 from swarm_predict.cost.layer_times import by_hand
+from swarm_predict.cost.software import software_assumed, visits_ms
+from swarm_predict.cost.speculative import step_width
+from swarm_predict.forecast.assembly import NOT_KNOWN, per_token
 from swarm_predict.forecast.draws import Trip, draw_trips
-from swarm_predict.forecast.prediction import NOT_KNOWN, predict, trips_of
-from swarm_predict.forecast.speculative import drafting_ms, step_width, step_yield
+from swarm_predict.forecast.pipeline import trips_of
+from swarm_predict.forecast.prediction import predict
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.placement import check_placement
 from swarm_predict.priors.nodes import Sample, to_median
@@ -115,12 +118,7 @@ class _Many:
         total = total + paths
         if at_ns is not None and batch.trips:
             total += self._restarts_ms(batch.trips, counts, total.mean(axis=0))
-        total += drafting_ms(work)
-        total *= 1 / step_yield(work)
-        if work.model_error:
-            half_off = self.rng.standard_normal((draws + 1) // 2)
-            off = np.maximum(np.concatenate([half_off, -half_off])[:draws] * work.model_error, -0.9)
-            total += (off - off.mean())[:, None] * total.mean(axis=0)
+        total = per_token(total, work, self.rng)
         p5, p50, p95 = np.quantile(total, (0.05, 0.5, 0.95), axis=0)
         for k, mean, *rest in zip(batch.index, total.mean(axis=0), p5, p50, p95, strict=True):
             found[k] = Quantiles(float(mean), *(float(value) for value in rest))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
@@ -19,18 +19,14 @@ from swarm_predict.cost import assumptions as words
 from swarm_predict.cost.build import step_columns
 from swarm_predict.cost.engines import TOKEN_BYTES
 from swarm_predict.cost.layer_times import LayerColumns, by_hand, layer_columns
-from swarm_predict.forecast.draws import Trip
-from swarm_predict.types import Quantiles
+from swarm_predict.forecast.draws import FIRST_TOKEN_SHARE, Trip
+from swarm_predict.forecast.pipeline import Pipeline
 from swarm_protocol.snapshot.swarm import Floats
 
-if TYPE_CHECKING:
-    from swarm_predict.forecast.prediction import Run
-
 WORTH_SAYING_MS: Final = 10.0
-FIRST_TOKEN_SHARE = 4  # one draw of the first token for so many of the others: fewer figures are made of it
 
 
-def first_token_draws(run: Run) -> tuple[Floats | None, list[str]]:
+def first_token_draws(run: Pipeline) -> tuple[Floats | None, list[str]]:
     """None, and why, where something is not known."""
     work = run.workload
     chunk = min(work.prefill_chunk or work.prompt, work.prompt)
@@ -72,7 +68,7 @@ def first_token_draws(run: Run) -> tuple[Floats | None, list[str]]:
     return one.total + (chunks - 1) * busiest + restart_ms, _said(restart_ms)
 
 
-def _restart_ms(run: Run, trips: Sequence[Trip]) -> float:
+def _restart_ms(run: Pipeline, trips: Sequence[Trip]) -> float:
     """What TCP adds to a prompt that comes after a pause, as prompts do: every window has shrunk to its initial size
     (RFC 5681 §4.1), and measured hops are of one token at decode cadence, which fits it.
 
@@ -99,14 +95,7 @@ def _said(restart_ms: float) -> list[str]:
     ]
 
 
-def first_token(run: Run) -> tuple[Quantiles, list[str]]:
-    from swarm_predict.forecast.prediction import NOT_KNOWN, quantiles  # which builds on this module
-
-    draws, notes = first_token_draws(run)
-    return (NOT_KNOWN if draws is None else quantiles(draws)), notes
-
-
-def _no_faster_than(run: Run, step: LayerColumns, prefill: LayerColumns) -> LayerColumns:
+def _no_faster_than(run: Pipeline, step: LayerColumns, prefill: LayerColumns) -> LayerColumns:
     """A chunk reads at least the weights that a decode step reads, and the prompt pays the head of one token."""
     work = run.workload
     whole = run.model.bytes_touched(work.weights, 1, work.context)

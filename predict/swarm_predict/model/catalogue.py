@@ -13,8 +13,8 @@ from typing import Final
 
 import msgspec
 
+from swarm_predict.errors import UnknownModel
 from swarm_predict.model.shapes import ModelShape
-from swarm_predict.types import UnknownModel
 from swarm_protocol.layer_shape import LayerShape
 
 

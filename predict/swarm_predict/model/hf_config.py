@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import msgspec
 
+from swarm_predict.errors import UnknownModel
 from swarm_predict.model.shapes import ModelShape
-from swarm_predict.types import UnknownModel
 from swarm_protocol.layer_shape import Architecture, LayerShape
 
 MAX_LAYERS: Final = 10_000

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from swarm_predict.types import PredictError
+from swarm_predict.errors import PredictError
 from swarm_protocol.layer_shape import LayerShape
 from swarm_protocol.units import BITS_PER_BYTE
 

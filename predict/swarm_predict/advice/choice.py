@@ -16,12 +16,13 @@ import numpy as np
 
 from swarm_predict.advice.robust import neighbours
 from swarm_predict.advice.whatif import WhatIf
-from swarm_predict.cost.build import Costs, build_costs, software_assumed
+from swarm_predict.cost.build import Costs, build_costs
 from swarm_predict.cost.engines import engine_facts
 from swarm_predict.cost.layer_times import How
+from swarm_predict.cost.software import software_assumed
+from swarm_predict.cost.speculative import step_yield
 from swarm_predict.cost.tables import CostTables
-from swarm_predict.forecast.prediction import trips_of
-from swarm_predict.forecast.speculative import step_yield
+from swarm_predict.forecast.pipeline import trips_of
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.priors.nodes import Sample
 from swarm_predict.search.solve import solve
