@@ -1,6 +1,6 @@
 """What a stage takes of a node's memory: weights, KV cache of every sequence in flight, one prompt's activations.
 
-    layers · weights + layers · KV(tokens) · batch · streams + prompt · batch · (2·hidden + 2·intermediate) · 2 bytes
+    Σ layers (weights + (KV(tokens) + state) · batch · streams) + prompt · batch · (2·hidden + 2·intermediate) · 2 bytes
     + embedding on the first stage, + LM head on the last, where the engine keeps them there (one copy if tied)
 
 No allowance is made for a runtime (CUDA context, allocator): `vram_bytes` is the memory that layers may take.
@@ -18,6 +18,7 @@ from swarm_predict.types import Workload
 from swarm_protocol.snapshot.swarm import Floats, Ints
 
 _SCRATCH_BYTES = 2  # fp16
+_ROUNDING = 1e-10  # of sums over all layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,24 +27,27 @@ class Needs:
 
     model: ModelShape
     weights: str
-    kv_bytes: float  # of one layer, all sequences
+    kv_bytes: float  # caches and state of one layer, all sequences, the mean over the model
     scratch_bytes: float  # once a node; with embedding and head where the engine keeps them on every node
     first_bytes: float  # beside the layers, on the first stage
     last_bytes: float
     only_bytes: float  # on a stage that is both
+    tokens: int  # in the caches of each sequence
+    sequences: int
 
     def stage_bytes(self, first: int, last: int) -> float:
         """What layers `first`..`last` take on one node, with embedding and head where they belong."""
-        count = last - first + 1
         is_first, is_last = first == 0, last == self.model.layers - 1
         ends = self.only_bytes if is_first and is_last else is_first * self.first_bytes + is_last * self.last_bytes
-        return self.model.stage_bytes(first, last, self.weights) + count * self.kv_bytes + self.scratch_bytes + ends
+        caches = self.sequences * self.model.stage_cache_bytes(first, last, self.tokens)
+        return self.model.stage_bytes(first, last, self.weights) + caches + self.scratch_bytes + ends
 
     def capacity(self, vram_bytes: Floats, beside_bytes: float) -> Ints:
-        """Layers that surely fit, the largest layer counted for each."""
-        one = self.model.largest_layer_bytes(self.weights) + self.kv_bytes
+        """Layers that surely fit: wherever in the model so many in a row lie."""
+        widest = self.model.widest_bytes(self.weights, self.tokens, self.sequences)
         room = np.nan_to_num(vram_bytes, nan=0.0) - self.scratch_bytes - beside_bytes
-        return np.clip(np.floor(room / one + 1e-9), 0, self.model.layers).astype(np.int64)
+        found = np.searchsorted(widest * (1 - _ROUNDING), room, side="right") - 1
+        return np.clip(found, 0, self.model.layers).astype(np.int64)
 
 
 def needs(model: ModelShape, workload: Workload, engine: EngineFacts) -> Needs:
@@ -60,13 +64,16 @@ def needs(model: ModelShape, workload: Workload, engine: EngineFacts) -> Needs:
         everywhere = max(embedding, head) if model.tied else embedding + head
         first = only = at_last = 0.0
     prompt = max(1, min(tokens, workload.prompt))
-    scratch = prompt * workload.batch * 2 * (layer.hidden + layer.intermediate) * _SCRATCH_BYTES
+    scratch = prompt * workload.batch * 2 * (model.hidden + layer.intermediate) * _SCRATCH_BYTES
+    sequences = workload.batch * workload.streams
     return Needs(
         model=model,
         weights=workload.weights,
-        kv_bytes=model.kv_bytes(tokens) * workload.batch * workload.streams,
+        kv_bytes=(model.kv_bytes(tokens) + model.state_bytes()) * sequences,
         scratch_bytes=float(scratch) + everywhere,
         first_bytes=first,
         last_bytes=at_last,
         only_bytes=only,
+        tokens=tokens,
+        sequences=sequences,
     )
