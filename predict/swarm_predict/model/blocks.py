@@ -41,6 +41,7 @@ class Block:
 
     layer: LayerShape | None = None  # of which `matrices` and the experts are made; None: no LayerShape says it all
     matrices: int = 0  # weights that quantisers shrink, routed experts left out
+    mlp_matrices: int = 0  # those of `matrices` that are an MLP, which every token passes
     small: int = 0  # norms, biases, convolutions
     experts: int = 0
     experts_active: int = 0  # for each token
@@ -57,6 +58,7 @@ class Block:
         with_experts = self if self.experts else other
         return Block(
             matrices=self.matrices + other.matrices,
+            mlp_matrices=self.mlp_matrices + other.mlp_matrices,
             small=self.small + other.small,
             experts=with_experts.experts,
             experts_active=with_experts.experts_active,
@@ -110,6 +112,7 @@ def block_of(layer: LayerShape, window: int = 0) -> Block:
     return Block(
         layer=layer,
         matrices=layer.params - layer.experts * expert,
+        mlp_matrices=layer.expert_params * (layer.shared_experts if layer.experts else 1),
         small=small,
         experts=layer.experts,
         experts_active=layer.experts_active,
@@ -160,7 +163,8 @@ def indexer(hidden: int, heads: int, dim: int, q_rank: int) -> Block:
 
 def mlp(hidden: int, width: int, *, gated: bool = True, bias: bool = False) -> Block:
     small = width * (2 if gated else 1) + hidden if bias else 0
-    return Block(matrices=hidden * width * (3 if gated else 2), small=small)
+    matrices = hidden * width * (3 if gated else 2)
+    return Block(matrices=matrices, mlp_matrices=matrices, small=small)
 
 
 def experts(
@@ -172,6 +176,7 @@ def experts(
     matrices = hidden * shared * kinds + (hidden * count if router else 0) + (2 * hidden * latent)
     return Block(
         matrices=matrices + (hidden if shared_gate else 0),
+        mlp_matrices=hidden * shared * kinds,
         experts=count,
         experts_active=active,
         expert_matrices=(latent or hidden) * width * kinds,

@@ -78,6 +78,7 @@ def _with(block: Block, caches: tuple[Cache, ...], more: Block | None) -> Block:
     """The same layer with other caches and, where it chooses itself, the indexer; no LayerShape says all of it."""
     made = Block(
         matrices=block.matrices,
+        mlp_matrices=block.mlp_matrices,
         small=block.small,
         experts=block.experts,
         experts_active=block.experts_active,

@@ -148,7 +148,13 @@ class BlockSparse(Parts):
 
 
 def _with_caches(block: Block, caches: tuple[Cache, ...]) -> Block:
-    return Block(matrices=block.matrices, small=block.small, caches=caches, state_bytes=block.state_bytes)
+    return Block(
+        matrices=block.matrices,
+        mlp_matrices=block.mlp_matrices,
+        small=block.small,
+        caches=caches,
+        state_bytes=block.state_bytes,
+    )
 
 
 class Step3(Parts):
