@@ -99,6 +99,7 @@ class ModelShape:
     weights: str = ""  # the format that the checkpoint itself is in; empty: it does not say
     hidden_size: int = 0  # where it is not the layer's (a stand-in is timed)
     end_bytes: tuple[float, float] | None = None  # embedding and head as a file holds them
+    notes: tuple[str, ...] = ()  # what was assumed of it, for those who read a prediction
     width: float = 0.0  # of what a step hands on, in hidden states; 0: one (hyper-connections carry more)
 
     @property
