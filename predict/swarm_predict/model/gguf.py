@@ -10,7 +10,7 @@ from typing import Any, Final
 from swarm_predict.model import blocks
 from swarm_predict.model.blocks import Block, Cache, block_of
 from swarm_predict.model.formats import is_format
-from swarm_predict.model.gguf_header import Header, Tensor, read_header
+from swarm_predict.model.gguf_header import Buffer, Header, Tensor, read_header
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import UnknownModel
 from swarm_protocol.layer_shape import LayerShape
@@ -24,6 +24,7 @@ _FILE_TYPES: Final = {
     13: "q3_k_l", 14: "q4_k_s", 15: "q4_k_m", 16: "q5_k_s", 17: "q5_k_m", 18: "q6_k", 19: "iq2_xxs", 20: "iq2_xs",
     21: "q2_k_s", 22: "iq3_xs", 23: "iq3_xxs", 24: "iq1_s", 25: "iq4_nl", 26: "iq3_s", 27: "iq3_m", 28: "iq2_s",
     29: "iq2_m", 30: "iq4_xs", 31: "iq1_m", 32: "bf16", 36: "tq1_0", 37: "tq2_0", 38: "mxfp4",
+    39: "nvfp4",
 }  # fmt: skip
 # Every n-th layer sees all, where the file does not list it (llama.cpp src/llama-model.cpp, set_swa_pattern).
 _WINDOW_EVERY: Final = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "cohere2": 4, "gpt-oss": 2, "llama4": 4, "exaone4": 4}
@@ -270,10 +271,9 @@ class _Gguf:
         return counts.most_common(1)[0][0] if counts else 0
 
     def _layer(self, heads: int, kv_heads: int, head_dim: int, width: int, **more: Any) -> LayerShape:
-        gated = not self.of_layer or any("ffn_gate" in name for held in self.of_layer.values() for name, _ in held) or any(
-            name.startswith("ffn_up") and tensor.dims[-1] == 2 * width for held in self.of_layer.values()
-            for name, tensor in held
-        )  # fmt: skip
+        held = [pair for pairs in self.of_layer.values() for pair in pairs]
+        fused = any(name.startswith("ffn_up") and tensor.dims[-1] == 2 * width for name, tensor in held)
+        gated = not held or fused or any("ffn_gate" in name for name, _ in held)
         kind = "deepseek" if more.get("kv_lora_rank") else "mixtral" if more.get("experts") else "llama"
         return LayerShape(
             architecture=kind,  # type: ignore[arg-type]
