@@ -22,7 +22,8 @@ import numpy as np
 from swarm_predict.cost import timing_curve
 from swarm_predict.cost.roofline import LayerWork, Work, head_work, least_ms
 from swarm_predict.model.catalogue import model_named
-from swarm_predict.model.shapes import WEIGHT_FORMATS, ModelShape
+from swarm_predict.model.formats import is_format
+from swarm_predict.model.shapes import ModelShape, weight_format
 from swarm_predict.priors.factors import load_of
 from swarm_predict.priors.nodes import Assumed, Sample, assume, compute_rate
 from swarm_predict.priors.posterior import Priors, chosen
@@ -184,10 +185,10 @@ def _head_ms(
 
 def _ends_ms(times: tuple[LayerTime, ...], model: ModelShape, weights: str, batch: int) -> float | None:
     """LM head and embedding as measured, in a format whose head weighs the same; None: the head was not."""
-    bits = WEIGHT_FORMATS[weights].head_bits if weights in WEIGHT_FORMATS else 16.0
+    bits = weight_format(weights).head_bits if is_format(weights) else 16.0
     own = [
         t for t in times
-        if t.model == model.name and (t.dtype == ANY or WEIGHT_FORMATS[_dtype(t.dtype)].head_bits == bits)
+        if t.model == model.name and (t.dtype == ANY or _head_bits(t.dtype) == bits)
     ]  # fmt: skip
     found: dict[str, float] = {}
     for phase in ("head", "embed"):
@@ -230,7 +231,7 @@ def _from_times(
     times: tuple[LayerTime, ...], node: _Node, work: LayerWork, weights: str, batch: int, tokens: int, at_ns: int | None
 ) -> _Found | None:
     """The best use of what was measured on one node; None: nothing of use. `at_ns` None: written by hand."""
-    usable = [t for t in times if t.phase == node.phase and (t.dtype == ANY or _dtype(t.dtype) in WEIGHT_FORMATS)]
+    usable = [t for t in times if t.phase == node.phase and (t.dtype == ANY or is_format(_dtype(t.dtype)))]
     own = [t for t in usable if t.model == work.model.name] or [t for t in usable if t.model == ANY]
     found = (
         _same_model(own, node, work, weights, batch, tokens)
@@ -331,7 +332,11 @@ def _other_model(
 
 
 def _bits(dtype: str) -> float:
-    return WEIGHT_FORMATS[dtype].layer_bits
+    return weight_format(dtype).layer_bits
+
+
+def _head_bits(dtype: str) -> float | None:
+    return weight_format(_dtype(dtype)).head_bits if is_format(_dtype(dtype)) else None
 
 
 def _nearest(times: list[LayerTime], batch: int, tokens: int) -> LayerTime:

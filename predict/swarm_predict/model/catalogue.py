@@ -87,6 +87,11 @@ def _two_matrix(entry: Entry, architecture: str) -> Entry:
     return replace(entry, shape=replace(entry.shape, layer=layer))
 
 
+def _positions(entry: Entry, count: int) -> Entry:
+    """With learned positions."""
+    return replace(entry, shape=replace(entry.shape, extra_params=count * entry.shape.hidden))
+
+
 def replace_layer(layer: LayerShape, **changes: object) -> LayerShape:
     return msgspec.structs.replace(layer, **changes)
 
@@ -94,7 +99,12 @@ def replace_layer(layer: LayerShape, **changes: object) -> LayerShape:
 _V3 = (7168, 2048, 128, 128, 128)
 _ENTRIES: Final[tuple[Entry, ...]] = (
     _llama("tiny", "", 0.00632, 8, (256, 688, 8, 4, 32), 1024),  # ours: a CPU decodes it in no time
-    _two_matrix(_llama("gpt2", "openai-community/gpt2", 0.124, 12, (768, 3072, 12, 12, 64), 50257, tied=True), "gpt2"),
+    _positions(
+        _two_matrix(
+            _llama("gpt2", "openai-community/gpt2", 0.1244, 12, (768, 3072, 12, 12, 64), 50257, tied=True), "gpt2"
+        ),
+        1024,
+    ),
     _llama("llama-2-7b", "meta-llama/Llama-2-7b-hf", 6.738, 32, (4096, 11008, 32, 32, 128), 32000),
     _llama("llama-2-13b", "meta-llama/Llama-2-13b-hf", 13.016, 40, (5120, 13824, 40, 40, 128), 32000),
     _llama("llama-2-70b", "meta-llama/Llama-2-70b-hf", 68.977, 80, (8192, 28672, 64, 8, 128), 32000),
@@ -174,8 +184,11 @@ _ENTRIES: Final[tuple[Entry, ...]] = (
         4096,
         40,
     ),
-    _two_matrix(
-        _llama("opt-30b", "facebook/opt-30b", 29.975, 48, (7168, 28672, 56, 56, 128), 50272, tied=True), "gpt2"
+    _positions(
+        _two_matrix(
+            _llama("opt-30b", "facebook/opt-30b", 29.975, 48, (7168, 28672, 56, 56, 128), 50272, tied=True), "gpt2"
+        ),
+        2050,
     ),
     _moe(
         _latent(_llama("deepseek-v3", "deepseek-ai/DeepSeek-V3", 671.03, 61, _V3, 129280), 1536),
