@@ -1,4 +1,4 @@
-"""What a stage takes of a node's memory: weights, KV cache of every sequence in flight, one prompt's activations.
+"""The memory a stage takes: weights, KV cache of every sequence in flight, one prompt's activations.
 
     layers · weights + layers · KV(tokens) · batch · streams + prompt · batch · (2·hidden + 2·intermediate) · 2 bytes
     + embedding on the first stage, + LM head on the last, where the engine keeps them there (one copy if tied)
@@ -46,18 +46,18 @@ class Needs:
     runtime_bytes: float = 0.0  # of the engine on each node, as far as the node is large
 
     def runtime(self, vram_bytes: Floats) -> Floats:
-        """What the engine's runtime takes of nodes with so much memory."""
+        """Return what the engine's runtime takes on nodes with this much memory."""
         return np.minimum(self.runtime_bytes, RUNTIME_SHARE * np.nan_to_num(vram_bytes, nan=0.0))
 
     def stage_bytes(self, first: int, last: int) -> float:
-        """What layers `first`..`last` take on one node, with embedding and head where they belong."""
+        """Return the bytes of layers `first`..`last` on one node, with embedding and head where they belong."""
         count = last - first + 1
         is_first, is_last = first == 0, last == self.model.layers - 1
         ends = self.only_bytes if is_first and is_last else is_first * self.first_bytes + is_last * self.last_bytes
         return self.model.stage_bytes(first, last, self.weights) + count * self.kv_bytes + self.scratch_bytes + ends
 
     def capacity(self, vram_bytes: Floats, beside_bytes: float) -> Ints:
-        """Layers that surely fit, the largest layer counted for each."""
+        """Return how many layers fit for certain, counting each as the largest one."""
         one = self.model.largest_layer_bytes(self.weights) + self.kv_bytes
         room = np.nan_to_num(vram_bytes, nan=0.0) - self.runtime(vram_bytes) - self.scratch_bytes - beside_bytes
         return np.clip(np.floor(room / one + 1e-9), 0, self.model.layers).astype(np.int64)
