@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class PredictError(ValueError):
-    """The question has no answer as asked; one line that says what, the value, and what to do.
+    """Base of all errors of prediction. The message is one line: what is wrong, the value, and what to do.
 
     PredictError
     ├── UnknownModel        no such name, or a config.json that is not understood

@@ -1,7 +1,4 @@
-"""The words of prediction: what is asked (Workload, Stage) and what is answered (Prediction, Plan, Impact).
-
-Only data. `shapes` knows shapes, `build` prices a placement, `search` finds one, `impact` says what each node costs.
-"""
+"""Data types of questions (Workload, Stage) and answers (Prediction, Plan, Impact)."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ from swarm_predict.priors.posterior import Priors
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What the swarm is asked to do."""
+    """The load, the engine and the options that a prediction is for."""
 
     weights: str = "fp16"  # a key of models.WEIGHT_FORMATS
     engine: Engine = "chain"

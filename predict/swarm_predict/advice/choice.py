@@ -76,7 +76,7 @@ class Limits:
 def how_sure(
     swarm: Swarm, model: ModelShape, placement: Placement, workload: Workload, limits: Limits | None = None
 ) -> Choice | None:
-    """None for engines without stages, and where nothing is assumed: everything was measured."""
+    """Return how sure the choice is; None for engines without stages, and if nothing is assumed."""
     if engine_facts(workload).pattern == "all-reduce" or workload.offload_gbps:
         return None
     costs = build_costs(swarm, model, workload, range(len(swarm)))

@@ -45,7 +45,7 @@ class BatchGain:
 def cheap_gains(
     swarm: Swarm, model: ModelShape, placement: Placement, workload: Workload, found: Prediction
 ) -> tuple[Gain, ...]:
-    """What saves something, the most first. Empty for engines without stages."""
+    """Return the changes that save time, largest first; empty for engines without stages."""
     if engine_facts(workload).pattern == "all-reduce" or workload.offload_gbps:
         return ()
     desk = _Desk(swarm, model, placement, workload, found)

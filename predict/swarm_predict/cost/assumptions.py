@@ -1,4 +1,4 @@
-"""The notes under a prediction: what was assumed, for whom, and what to do about it. One line each, no repeats."""
+"""Notes on what a forecast's inputs assume, about which nodes, and what to do about it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def some(names: Iterable[str]) -> str:
 
 
 def notes(swarm: Swarm, inputs: Inputs, model: ModelShape, workload: Workload) -> tuple[str, ...]:
-    """About every row of `inputs`; who predicts one placement asks about its nodes only."""
+    """Return one line per assumption about the rows of `inputs`, without repeats."""
     lines = [
         *_of_compute(swarm, inputs, model, workload),
         *_of_sheets(swarm, inputs),
@@ -68,7 +68,7 @@ def _of_compute(swarm: Swarm, inputs: Inputs, model: ModelShape, workload: Workl
             lines.append(f"layer time of {who} is a best case from memory bandwidth (roofline): no layer was measured")
         else:
             lines.append(
-                f"layer time of {who}: data-sheet bandwidth, as machines like it kept it for others; none was measured"
+                f"layer time of {who} from data-sheet bandwidth and published results of its kind; none was measured"
             )
             lines += _of_classes(swarm, inputs, serve)
     if who := made(How.UNKNOWN):
@@ -79,7 +79,7 @@ def _of_compute(swarm: Swarm, inputs: Inputs, model: ModelShape, workload: Workl
 
 
 def _of_sheets(swarm: Swarm, inputs: Inputs) -> list[str]:
-    """Whose bandwidth and matrix rate are a data sheet's, where they stand in for layer times."""
+    """Name the nodes whose layer times come from a data sheet's bandwidth and matrix rate."""
     sheets: dict[str, list[str]] = {}
     for row, name, how in zip(inputs.rows, inputs.names, inputs.layer.how, strict=True):
         if swarm.facts[row].sheet and how is How.ROOFLINE:
@@ -97,11 +97,11 @@ def _of_classes(swarm: Swarm, inputs: Inputs, serve: np.ndarray[tuple[int], np.d
     )
     if not strangers:
         return []
-    return [f"what kind of machine {strangers} is nobody says, so its interval is that of any; write device = …"]
+    return [f"device of {strangers} is not named: the interval covers any kind of machine; write device = …"]
 
 
 def _of_software(swarm: Swarm, inputs: Inputs, workload: Workload) -> list[str]:
-    """Of engines' messages, where neither a calibration nor a measured visit tells it."""
+    """Note the assumed software time of messages that no calibration and no measured visit covers."""
     if inputs.layer.assumed.priors.neutral or workload.hop_overhead_ms or len(inputs.rows) < 2:
         return []
     assumed = software_assumed(swarm, inputs.rows, workload, inputs.links)
@@ -113,9 +113,10 @@ def _of_software(swarm: Swarm, inputs: Inputs, workload: Workload) -> list[str]:
     least, most = float(usual.min()), float(usual.max())
     figure = f"{least:.1f}" if most - least < 0.05 else f"{least:.1f} to {most:.1f}"
     if reduces:
-        return [f"software of {workload.engine}: {figure} ms a round of an all-reduce, as others' engines took"]
+        return [f"software of {workload.engine}: {figure} ms a round of an all-reduce, assumed from published results"]
     return [
-        f"software of {workload.engine}: {figure} ms a message, as others' engines took; write overhead_ms if known"
+        f"software of {workload.engine}: {figure} ms a message, assumed from published results; "
+        "write overhead_ms if known"
     ]
 
 

@@ -1,4 +1,4 @@
-"""Swarm + model + workload → CostTables, with a note for everything that was assumed on the way.
+"""Build cost tables from a swarm, a model and a workload.
 
 `layer_times` times the layers, `network` the deliveries, `memory` counts what fits; here the engine's pattern puts them
 together. Prediction and search read the tables and nothing else, so that a plan is optimal for what is predicted.
@@ -45,18 +45,18 @@ class HopParts:
 
 
 def build_tables(swarm: Swarm, model: ModelShape, workload: Workload) -> CostTables:
-    """The tables over all nodes of the swarm. Raises PredictError where the question has no tables."""
+    """Build the tables over all nodes of the swarm. Raises PredictError for engines without tables."""
     return build_costs(swarm, model, workload, range(len(swarm))).tables
 
 
 def explain(swarm: Swarm, model: ModelShape, workload: Workload, nodes: Sequence[str] | None = None) -> tuple[str, ...]:
-    """What the tables assume, one line each, about `nodes` (all where None)."""
+    """Return what the tables assume about `nodes` (None: all), one line each."""
     rows = range(len(swarm)) if nodes is None else [swarm.index(name) for name in nodes]
     return words.notes(swarm, build_costs(swarm, model, workload, rows), model, workload)
 
 
 def hop_parts(swarm: Swarm, model: ModelShape, workload: Workload) -> HopParts:
-    """Why each hop takes what it takes, for those who split a node's cost by cause."""
+    """Split each hop's time by cause."""
     engine = engine_facts(workload)
     paths = links(swarm, range(len(swarm)))
     size = engine.hop_bytes(model, step_width(workload), workload.activations) * workload.redundancy
@@ -80,8 +80,9 @@ def hop_parts(swarm: Swarm, model: ModelShape, workload: Workload) -> HopParts:
 
 
 def step_columns(swarm: Swarm, rows: Sequence[int], model: ModelShape, workload: Workload, width: int) -> LayerColumns:
-    """Of a decode step of `width` tokens. A machine that computes the head, and is not the last stage, has waited for
-    what that sends back: a visit of its own."""
+    """Return layer times of a decode step of `width` tokens.
+
+    A machine that computes the head without being the last stage receives a message for it: one more visit."""
     layer = layer_columns(
         swarm, rows, model, workload.weights, "decode", width, workload.context,
         engine=workload.engine, priors=workload.priors,
@@ -92,7 +93,7 @@ def step_columns(swarm: Swarm, rows: Sequence[int], model: ModelShape, workload:
 
 
 def client_row(swarm: Swarm, workload: Workload) -> int | None:
-    """Raises BadPlacement for a client that is not in the swarm."""
+    """Return the row of the named client, or None. Raises BadPlacement if it is not in the swarm."""
     name = workload.client if workload.client is not None else swarm.client
     if name is None:
         return None
@@ -107,8 +108,9 @@ def client_row(swarm: Swarm, workload: Workload) -> int | None:
 def build_costs(
     swarm: Swarm, model: ModelShape, workload: Workload, rows: Sequence[int], layer: LayerColumns | None = None
 ) -> Costs:
-    """The same over some rows; a named client is added to them. `layer`: of another build over the same rows, where
-    only paths or memory changed since."""
+    """Build the tables over some rows; a named client is added to them.
+
+    `layer` may be taken from another build over the same rows, if only paths or memory changed since."""
     check(workload)
     engine = engine_facts(workload)
     if engine.pattern == "all-reduce":
@@ -122,7 +124,7 @@ def build_costs(
 
 
 def check(workload: Workload) -> None:
-    """Raises PredictError for numbers no workload has."""
+    """Validate a workload. Raises PredictError for values out of range."""
     for name, least in (("context", 0), ("prompt", 1), ("batch", 1), ("streams", 1), ("draws", 1)):
         value = getattr(workload, name)
         if value < least:

@@ -1,4 +1,4 @@
-"""What a question is answered from: layer times, paths and memory of its nodes, measured or assumed.
+"""The inputs of a forecast: layer times, paths and memory of its nodes, measured or assumed.
 
 Every engine's forecast starts here, whether or not the engine has cost tables.
 """

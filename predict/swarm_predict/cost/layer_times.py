@@ -1,4 +1,4 @@
-"""How long one layer takes on each node, and how sure that is.
+"""The time of one layer on each node, and its uncertainty.
 
 In this order: layer times measured with this model (or "*"), interpolated over batch and context; layer times of
 another model, scaled by the work; the roofline of the node's bandwidth and matrix rate, times what machines like it
@@ -36,8 +36,8 @@ LOG_STEPS = 1000  # lengths of prompts are compared by their logarithm, in these
 Z95 = 1.645  # standard normal quantile
 NS_PER_HOUR = 3_600_000_000_000
 
-# How far off (standard deviation of the log) a figure of each making may be. Assumptions, not measurements:
-# they widen intervals and move no median.
+# Uncertainty (standard deviation of the log) of a figure by its source. Assumptions, not measurements: they widen
+# intervals and keep medians.
 DOUBT_BY_HAND = 0.03  # a layer time that a person wrote down: nobody knows of how many runs, and when
 DOUBT_OUTSIDE = 0.10  # beyond the measured batches and contexts
 DOUBT_SCALED = 0.10  # measured on a part of the layer, since the whole does not fit
@@ -53,7 +53,7 @@ _Point = tuple[int, int]  # batch, tokens
 
 
 class How(enum.IntEnum):
-    """Where a layer time is from, best first."""
+    """The source of a layer time, best first."""
 
     MEASURED = 0  # at this batch and context, or between measured ones
     OUTSIDE = 1  # scaled from the nearest measured batch and context
@@ -65,7 +65,7 @@ class How(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class LayerColumns:
-    """One value a row, in the order of `rows`."""
+    """One value per row, in the order of `rows`."""
 
     ms: Floats  # one layer, one step; infinity: not known
     spread: Floats  # standard deviation of the log, from step to step
@@ -81,7 +81,7 @@ class LayerColumns:
         return tuple(how < How.ROOFLINE for how in self.how)
 
     def factor(self, sample: Sample, rows: list[int]) -> Floats:
-        """(draws, rows): how many times its median each layer time is; 1 where it was measured."""
+        """Return (draws, rows): each layer time as a multiple of its median; 1 if it was measured."""
         priced = self.reading_ms[rows] * self.assumed.rate[rows] + self.assumed.launch_ms[rows]
         drawn = self.reading_ms[rows] * sample.rate + sample.launch_ms
         rests = np.array([self.how[k] is How.ROOFLINE for k in rows], bool)
@@ -108,7 +108,7 @@ class _Answer:
 
 
 def by_hand(swarm: Swarm) -> bool:
-    """Written by hand: no node was ever heard of."""
+    """Return whether the swarm was written by hand: no node was ever connected."""
     return bool(np.all(swarm.nodes["state"] == State.UNKNOWN)) and swarm.at_ns == 0
 
 
@@ -124,7 +124,9 @@ def layer_columns(
     engine: str = "chain",
     priors: Priors | None = None,
 ) -> LayerColumns:
-    """`tokens`: in the cache (decode) or in the prompt (prefill). `priors` None: as published results give them."""
+    """Return the layer times of `rows`, with their source and uncertainty.
+
+    `tokens` are in the cache (decode) or in the prompt (prefill). Without `priors` those of published results apply."""
     rows = list(rows)
     priors = chosen(priors)
     load = load_of(model, weights, engine)

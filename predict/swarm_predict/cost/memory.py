@@ -1,4 +1,4 @@
-"""What a stage takes of a node's memory: weights, KV cache of every sequence in flight, one prompt's activations.
+"""The memory a stage takes: weights, KV cache of every sequence in flight, one prompt's activations.
 
     Σ layers (weights + (KV(tokens) + state) · batch · streams) + prompt · batch · (2·hidden + 2·intermediate) · 2 bytes
     + embedding on the first stage, + LM head on the last, where the engine keeps them there (one copy if tied)
@@ -49,18 +49,18 @@ class Needs:
     runtime_bytes: float = 0.0  # of the engine on each node, as far as the node is large
 
     def runtime(self, vram_bytes: Floats) -> Floats:
-        """What the engine's runtime takes of nodes with so much memory."""
+        """Return what the engine's runtime takes on nodes with this much memory."""
         return np.minimum(self.runtime_bytes, RUNTIME_SHARE * np.nan_to_num(vram_bytes, nan=0.0))
 
     def stage_bytes(self, first: int, last: int) -> float:
-        """What layers `first`..`last` take on one node, with embedding and head where they belong."""
+        """Return the bytes of layers `first`..`last` on one node, with embedding and head where they belong."""
         is_first, is_last = first == 0, last == self.model.layers - 1
         ends = self.only_bytes if is_first and is_last else is_first * self.first_bytes + is_last * self.last_bytes
         caches = self.sequences * self.model.stage_cache_bytes(first, last, self.tokens)
         return self.model.stage_bytes(first, last, self.weights) + caches + self.scratch_bytes + ends
 
     def capacity(self, vram_bytes: Floats, beside_bytes: float) -> Ints:
-        """Layers that surely fit: wherever in the model so many in a row lie."""
+        """Return how many layers fit for certain: wherever in the model so many in a row lie."""
         widest = self.model.widest_bytes(self.weights, self.tokens, self.sequences)
         room = np.nan_to_num(vram_bytes, nan=0.0) - self.runtime(vram_bytes) - self.scratch_bytes - beside_bytes
         found = np.searchsorted(widest * (1 - _ROUNDING), room, side="right") - 1

@@ -25,7 +25,7 @@ LN20: Final = math.log(20)
 
 
 def quantile_grid(least: Floats, p50: Floats, p95: Floats, p99: Floats, jitter: Floats) -> Floats:
-    """(trips, probabilities): quantiles at PROBABILITIES from what is known of them; NaN is not known."""
+    """Return (trips, probabilities): the quantiles at PROBABILITIES; NaN inputs are unknown."""
     p95 = np.where(np.isnan(p95), np.where(jitter > 0, least + jitter, p50), p95)
     p95 = np.maximum(p95, p50)
     tail = p95 - p50
@@ -45,7 +45,7 @@ def quantile_grid(least: Floats, p50: Floats, p95: Floats, p99: Floats, jitter: 
 
 
 def one_way_grid(grid: Floats) -> Floats:
-    """Quantiles of one way, from those of the round trip."""
+    """Return quantiles of one way, from those of the round trip."""
     least, mean = grid[:, :1], grid_mean(grid)[:, None]
     excess = np.maximum(0.0, (mean - least) / 2 + (grid - mean) / math.sqrt(2))
     counted = grid_mean(excess)[:, None]  # cutting at the floor has raised the mean
@@ -58,7 +58,7 @@ def grid_mean(grid: Floats) -> Floats:
 
 
 def at_uniform(grid: Floats, uniform: Floats) -> Floats:
-    """Values of the piecewise linear quantile functions; `uniform` is (draws, trips)."""
+    """Evaluate the piecewise linear quantile functions at `uniform`, (draws, trips)."""
     moving = np.flatnonzero(grid[:, -1] > grid[:, 0])
     out = np.broadcast_to(grid[:, 0], uniform.shape)
     if not len(moving):

@@ -14,15 +14,16 @@ from swarm_protocol.snapshot.swarm import Floats, Swarm
 
 
 def visits_ms(swarm: Swarm, rows: Sequence[int]) -> Floats:
-    """(rows,) what a visit takes beyond its layers; 0 where that was not measured."""
+    """Return (rows,): the time of a visit beyond its layers; 0 if it was not measured."""
     return np.asarray(np.nan_to_num(swarm.nodes["overhead_ms"][list(rows)], nan=0.0))
 
 
 def software_assumed(swarm: Swarm, rows: Sequence[int], workload: Workload, paths: Links) -> Mask:
-    """(rows, rows): whether what the engine's software takes for a message from i to j is assumed.
+    """Return (rows, rows): whether the engine's software time for a message from i to j is assumed.
 
-    It is not where a calibration tells it, where a person wrote what a visit takes there, and for a plain pattern of
-    messages where a probe measured the visit or the hop. What a probe measures is its own software, not an engine's."""
+    It is known from a calibration, from a hand-written visit time, and for plain patterns (chain, star, ring …) from a
+    probe's measurement of the visit or the hop. For an engine a probe's figure does not count: it is of the probe's
+    own software."""
     n = len(rows)
     assumed = ~np.eye(n, dtype=bool)
     if workload.hop_overhead_ms:
@@ -33,7 +34,7 @@ def software_assumed(swarm: Swarm, rows: Sequence[int], workload: Workload, path
 
 
 def software_ms(swarm: Swarm, rows: Sequence[int], workload: Workload, layer: LayerColumns, paths: Links) -> Floats:
-    """(rows, rows) what the engine takes for a message from i to j, at the median."""
+    """Return (rows, rows): the median software time of a message from i to j."""
     if workload.hop_overhead_ms:
         return np.full((len(rows), len(rows)), workload.hop_overhead_ms)
     return np.where(software_assumed(swarm, rows, workload, paths), layer.assumed.visit_ms[None, :], 0.0)

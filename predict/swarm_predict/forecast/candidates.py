@@ -1,8 +1,8 @@
-"""Time per token of many placements at once, as distributions: what a list of candidates is ranked by.
+"""Distributions of the time per token for many placements at once, to rank candidates by.
 
 The same model as `prediction` (tests hold one against the other), without first tokens, memory and notes: tables are
-made once for all nodes, and the messages and layers of a few hundred candidates are drawn in one go. Engines whose
-messages share a queue (stars), compared copies, offloading and all-reduces are asked one by one instead.
+made once for all nodes, and the messages and layers of a few hundred candidates are drawn together. Stars (whose
+messages share a queue), compared copies, offloading and all-reduces are predicted one by one instead.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ AT_ONCE: Final = 200  # candidates drawn together: some ten megabytes
 def distributions(
     swarm: Swarm, model: ModelShape, placements: Sequence[Placement], workload: Workload, draws: int = DRAWS
 ) -> list[Quantiles]:
-    """One for each placement, whether it fits or not; NaN where something is not known. Raises BadPlacement."""
+    """Return one distribution per placement, whether or not it fits; NaN if something is not known.
+
+    Raises BadPlacement."""
     check(workload)
     engine = engine_facts(workload)
     few = replace(workload, draws=draws)
@@ -63,9 +65,9 @@ def _alone(swarm: Swarm, model: ModelShape, placement: Placement, workload: Work
 
 @dataclass(slots=True)
 class _Batch:
-    """Candidates whose every figure is known, laid end to end."""
+    """The candidates for which every figure is known, concatenated."""
 
-    index: list[int]  # among those asked
+    index: list[int]  # among the given placements
     trips: list[Trip]
     trip_starts: list[int]
     nodes: list[int]  # of each stage: position in the tables
@@ -125,12 +127,12 @@ class _Many:
         return found
 
     def _software(self, sample: Sample, trips: Sequence[Trip]) -> Floats:
-        """(draws, messages)"""
+        """Return draws of the software time of each message, (draws, messages)."""
         src, dst = np.array([trip.src for trip in trips]), np.array([trip.dst for trip in trips])
         return np.where(self.assumed[src, dst], sample.visit_ms[:, dst], self.workload.hop_overhead_ms)
 
     def _restarts_ms(self, trips: Sequence[Trip], counts: Ints, step_ms: Floats) -> Floats:
-        """Of each candidate, whose connections rest for its own step."""
+        """Return what TCP restarts add to each candidate; its connections are idle for the rest of its own step."""
         src, dst = np.array([trip.src for trip in trips]), np.array([trip.dst for trip in trips])
         sizes = np.array([trip.size_bytes for trip in trips], np.float64)
         owner = np.repeat(np.arange(len(counts)), counts)
@@ -168,7 +170,7 @@ class _Many:
         return bool(np.isfinite(self.deliveries[trip.size_bytes][trip.src, trip.dst]))
 
     def _head(self, factor: Floats, nodes: Ints, starts: Ints) -> Floats:
-        """Of each candidate, (draws, candidates) or broadcast to it."""
+        """Return the head's time of each candidate: (draws, candidates), or (1, candidates)."""
         head_ms = self.costs.layer.head_ms * self.workload.compute_scale
         if self.costs.engine.head == "last":
             here = np.append(starts[1:], len(nodes)) - 1
@@ -181,7 +183,7 @@ class _Many:
 
 
 def _summed(messages: Floats, starts: Sequence[int], counts: Floats) -> Floats:
-    """Sums of neighbouring columns; candidates without any message (one stage beside its client) have none."""
+    """Sum the columns of each candidate; candidates without messages (one stage beside its client) get 0."""
     total = np.zeros((messages.shape[0], len(starts)))
     some = np.flatnonzero(np.asarray(counts) > 0)
     if len(some):

@@ -1,6 +1,8 @@
-"""Means add, quantiles do not: every delivery and every layer time is drawn, and the sums are ranked.
+"""Draws of message deliveries, from measured quantiles, losses and the age of each measurement.
 
-A lost packet costs its retransmission, by a chance of its own (`tcp_loss`); measured hops come without those they met.
+Means add but quantiles do not, so every delivery and every layer time is drawn, and quantiles are taken of the sums.
+
+Lost packets are drawn separately (`tcp_loss`); measured hops come without the retransmissions that they met.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from swarm_predict.cost.tcp_loss import draw_lost
 from swarm_predict.forecast.access_links import late_together
 from swarm_protocol.snapshot.swarm import Floats, Ints
 
-# How far off (standard deviation of the log) a live figure may be; assumptions that widen and move no median.
+# Uncertainty (standard deviation of the log) of a live figure. Assumptions: they widen intervals and keep medians.
 DOUBT_ESTIMATED_RTT: Final = 0.15  # coordinates: 10 % median error on PlanetLab is 0.15 for a normal
 DOUBT_RATE: Final = 0.05  # what uplink tests promise
 DOUBT_BOUND: Final = 0.25  # one-sided: the rate is at least the bound
@@ -39,7 +41,7 @@ class Trip:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """Deliveries, (draws, trips), and the means of what they are made of, (trips,)."""
+    """Draws of deliveries, (draws, trips), and the means of their parts, (trips,)."""
 
     ms: Floats
     rtt_ms: Floats  # the idle path
@@ -56,8 +58,10 @@ def draw_trips(
     slow_start: bool,
     share: Floats | None = None,
 ) -> Drawn:
-    """`at_ns` None: written by hand, and taken at its word. All trips must be known (finite). `share`: of
-    `access_share`; None: all messages vary independently."""
+    """Draw the deliveries of one step's messages, which must all be known (finite).
+
+    `at_ns` is None for figures written by hand, which are taken as exact. `share` is from `access_share`; without it
+    all messages vary independently."""
     if not trips:
         none = np.zeros(0)
         return Drawn(np.zeros((draws, 0)), none, none, none)
@@ -99,8 +103,9 @@ def draw_trips(
 
 
 def mirrored_normal(rng: np.random.Generator, draws: int) -> Floats:
-    """Standard normal numbers, each beside its negative: their median is 0, so that what varies evenly around a figure
-    keeps it as its median, whatever the seed."""
+    """Draw standard normal numbers in pairs of opposite sign.
+
+    Their median is 0 for every seed, so a figure with symmetric noise keeps its median."""
     half = rng.standard_normal((draws + 1) // 2)
     return np.concatenate([half, -half])[:draws] if draws > 1 else np.zeros(draws)
 
@@ -108,7 +113,7 @@ def mirrored_normal(rng: np.random.Generator, draws: int) -> Floats:
 def _hop_grid(
     paths: Links, src: Ints, dst: Ints, sizes: Floats, hop: np.ndarray[tuple[int], np.dtype[np.bool_]]
 ) -> Floats:
-    """Quantiles of delivery by measured hops: each quantile of the hop, less the acknowledgement's way."""
+    """Return quantiles of delivery by measured hops: the hop's quantiles without the acknowledgement's return."""
     none = np.full(len(sizes), np.nan)
     at = (src, dst)
     least = np.fmin(paths.hop_min_ms[at], paths.hop_p50_ms[at])
@@ -133,7 +138,7 @@ def _doubted(
     rng: np.random.Generator,
     at_ns: int,
 ) -> tuple[Floats, Floats]:
-    """The same, widened by how sure each measurement is: estimates, bounds, samples, age."""
+    """Widen draws by the uncertainty of each measurement: estimates, bounds, few samples, age."""
     shape = oneway.shape
     hours = np.clip((at_ns - paths.at_ns[src, dst]) / NS_PER_HOUR, 0.0, HOURS_MAX)
     hours = np.where(paths.at_ns[src, dst] > 0, hours, 0.0)

@@ -27,7 +27,7 @@ WORTH_SAYING_MS: Final = 10.0
 
 
 def first_token_draws(run: Pipeline) -> tuple[Floats | None, list[str]]:
-    """None, and why, where something is not known."""
+    """Draw the time to the first token, with notes about it; None, and the reason, if something is not known."""
     work = run.workload
     chunk = min(work.prefill_chunk or work.prompt, work.prompt)
     chunks = math.ceil(work.prompt / chunk)
@@ -69,10 +69,10 @@ def first_token_draws(run: Pipeline) -> tuple[Floats | None, list[str]]:
 
 
 def _restart_ms(run: Pipeline, trips: Sequence[Trip]) -> float:
-    """What TCP adds to a prompt that comes after a pause, as prompts do: every window has shrunk to its initial size
-    (RFC 5681 §4.1), and measured hops are of one token at decode cadence, which fits it.
+    """Return what TCP adds to a prompt after a pause: every window has shrunk to its initial size (RFC 5681 §4.1).
 
-    Counted for swarms that were measured. What a person wrote by hand is taken at its word, unless `slow_start` asks.
+    Measured hops do not show it: they carry one token at decode cadence, which fits the initial window. It is counted
+    for measured swarms; hand-written figures are taken as exact unless `slow_start` is set.
     """
     if by_hand(run.swarm) and not run.workload.slow_start:
         return 0.0
@@ -96,7 +96,7 @@ def _said(restart_ms: float) -> list[str]:
 
 
 def _no_faster_than(run: Pipeline, step: LayerColumns, prefill: LayerColumns) -> LayerColumns:
-    """A chunk reads at least the weights that a decode step reads, and the prompt pays the head of one token."""
+    """Bound the prefill from below: a chunk reads at least a decode step's weights; the head is paid for one token."""
     work = run.workload
     whole = run.model.bytes_touched(work.weights, 1, work.context)
     reading = step.ms * (run.model.weights_touched(work.weights, 1) / whole)

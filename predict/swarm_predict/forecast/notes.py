@@ -52,7 +52,7 @@ def of_options(workload: Workload) -> list[str]:
         )
     if workload.redundancy > 1:
         lines.append(
-            f"the {workload.redundancy} copies of each stage are taken to be on machines and paths like its own"
+            f"the {workload.redundancy} copies of each stage are assumed to have machines and paths like the first"
         )
     return lines
 
@@ -125,8 +125,8 @@ def offloaded(
             continue
         lines.append(
             f"{stage.node} keeps {stage.layers - kept.layers} of {stage.layers} layers and reads "
-            f"{kept.size_bytes / BYTES_PER_GIB:.1f} GiB anew for every step, at {rate_gbps:g} GB/s"
+            f"{kept.size_bytes / BYTES_PER_GIB:.1f} GiB again in every step, at {rate_gbps:g} GB/s"
         )
         if ram[k] < kept.size_bytes:
-            lines.append(f"{stage.node} has {ram[k] / BYTES_PER_GIB:.1f} GiB of RAM free: these weights lie on disk")
+            lines.append(f"{stage.node} has {ram[k] / BYTES_PER_GIB:.1f} GiB of RAM free: the rest is read from disk")
     return lines

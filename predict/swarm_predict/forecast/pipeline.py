@@ -34,7 +34,9 @@ from swarm_protocol.units import BITS_PER_BYTE
 def trips_of(
     engine: EngineFacts, stages: int, client: int | None, hop_bytes: float, enter_bytes: float, result_bytes: float
 ) -> list[Trip]:
-    """Every message of one step, in order; stages are positions 0…stages−1, `client` a position or None."""
+    """Return every message of one step, in order.
+
+    Stages are positions 0…stages−1; `client` is a position, or None."""
     last = stages - 1
     trips: list[Trip] = []
     if engine.pattern == "star":
@@ -61,10 +63,10 @@ class Times:
     stages: list[Floats]  # compute of each
     head: Floats
     network: Drawn
-    software: Floats  # what neither machines nor paths take: visits, hops, the client itself, proofs
+    software: Floats  # visits, messages, the client, proofs
 
     def later_by(self, extra_ms: Floats) -> Times:
-        """With every message so much later, which is waiting for acknowledgements: round trips."""
+        """Return the draws with each message delayed by `extra_ms` of waiting for acknowledgements."""
         network = replace(self.network, ms=self.network.ms + extra_ms, rtt_ms=self.network.rtt_ms + extra_ms)
         return Times(self.total + extra_ms.sum(), self.stages, self.head, network, self.software)
 
@@ -88,8 +90,10 @@ class Pipeline:
         self.share = access_share(costs.links) if self.engine.pattern == "star" else None  # chains pass each link once
 
     def trips_for(self, batch: int, tokens: int) -> list[Trip]:
-        """`tokens`: 1 for a decode step, the chunk's for a prefill (of which only the last one's result is needed,
-        but stars hand back what every token became). Compared copies travel side by side."""
+        """Return the messages of a pass of `tokens` tokens per sequence: 1 for decoding, a chunk's for prefill.
+
+        Only the last token's result is sent back, except by stars, which return the activation of each token. Compared
+        copies travel side by side."""
         engine, model, kind = self.engine, self.model, self.workload.activations
         result = engine.result_bytes(model, batch, kind)
         if engine.pattern == "star" and engine.result == "activation":
@@ -105,7 +109,7 @@ class Pipeline:
         )
 
     def _spills(self) -> list[Spill | None]:
-        """What each stage reads anew in every step; nothing where offloading is not asked for."""
+        """Return what each stage reads again in every step; nothing unless offloading is on."""
         if not self.workload.offload_gbps:
             return [Spill(0, 0.0, self.costs.needs.stage_bytes(s.first, s.last)) for s in self.placement]
         return [
@@ -168,8 +172,9 @@ class Pipeline:
         return rests
 
     def restarts_ms(self, step_ms: float) -> Floats:
-        """For each message of a step: what it waits for TCP after a rest (`Links.restart_ms`). Counted for swarms that
-        were measured; what a person wrote by hand is taken at its word, unless `slow_start` asks."""
+        """Return how long each message of a step waits for TCP to restart after idle (`Links.restart_ms`).
+
+        Counted for measured swarms; hand-written figures are taken as exact unless `slow_start` is set."""
         if self.at_ns is None or not self.trips:
             return np.zeros(len(self.trips))
         src, dst = np.array([trip.src for trip in self.trips]), np.array([trip.dst for trip in self.trips])
@@ -197,7 +202,7 @@ class Pipeline:
                 raise NotMeasured(f"no upload {pair} is known; wait for its uplink test or write up_mbps")
 
     def _memory(self, k: int) -> float:
-        """Of the node itself; what does not even hold its buffers needs the whole stage."""
+        """Return the bytes that stage k takes on its node; all of the stage if not even its buffers fit."""
         stage, kept = self.placement[k], self.spills[k]
         held = self.costs.needs.stage_bytes(stage.first, stage.last) if kept is None else kept.resident_bytes
         return held + float(self.runtime_bytes[k])
@@ -205,7 +210,7 @@ class Pipeline:
     # -- time
 
     def draw(self, trips: Sequence[Trip], layer: LayerColumns, draws: int, tokens: int) -> Times:
-        """One pass of `tokens` tokens (all sequences together)."""
+        """Draw one pass of `tokens` tokens (all sequences together)."""
         work, copies = self.workload, self.workload.redundancy
         network = draw_trips(
             self.costs.links, list(trips) * copies, self.rng, draws, self.at_ns, work.slow_start, self.share
@@ -249,7 +254,7 @@ class Pipeline:
         software: Floats,
         tokens: int,
     ) -> tuple[list[Floats], Floats, Floats]:
-        """With the median of what is assumed where the tables have it (`to_median`); what is measured stays."""
+        """Move the median of the assumed parts to that of the tables (`to_median`); measured parts stay."""
         work, known = self.workload, layer.measured
         home = len(self.placement) - 1 if self.engine.head == "last" else self.costs.tables.client or 0
         usual = software_ms(self.swarm, self.costs.rows, work, self.costs.layer, self.costs.links)
@@ -271,12 +276,12 @@ class Pipeline:
         )
 
     def _fixed_ms(self, tokens: int) -> float:
-        """Of software: what was measured or asked for."""
+        """Return the software time that was measured or set as an option."""
         work = self.workload
         return float(self.overhead_ms.sum()) + work.client_ms + work.proof_ms * tokens * float(self.layers.sum())
 
     def _software_ms(self, trips: Sequence[Trip], tokens: int, sample: Sample, draws: int) -> Floats:
-        """Draws of what neither machines nor paths take."""
+        """Draw the time of software: visits, messages, the client, proofs."""
         software = np.full(draws, self._fixed_ms(tokens))
         for trip in trips:
             if self.assumed[trip.src, trip.dst]:
@@ -284,7 +289,7 @@ class Pipeline:
         return software + self.workload.hop_overhead_ms * len(trips)
 
     def _factors(self, layer: LayerColumns, kinds: Floats, draws: int) -> list[Floats]:
-        """For each stage: how much slower or faster than its median a step is, (draws,)."""
+        """Draw for each stage a step's time as a multiple of its median, (draws,)."""
         out = []
         for k in range(len(self.placement)):
             normal = mirrored_normal(self.rng, draws)  # step and figure vary independently
@@ -303,7 +308,7 @@ class Pipeline:
         return np.asarray(kinds[:, client] * ms) if np.isfinite(ms) else np.zeros(draws)
 
     def _busy_ms(self, step: Times) -> tuple[float, ...]:
-        """How long one step keeps each machine and each wire."""
+        """Return how long one step occupies each machine, uplink and downlink."""
         proofs = self.workload.proof_ms * step_width(self.workload)
         busy = [
             float(stage.mean()) + float(self.overhead_ms[k]) + proofs * float(self.layers[k])
@@ -317,7 +322,7 @@ class Pipeline:
         return (*busy, *self.wire_ms(self.trips))
 
     def wire_ms(self, trips: Sequence[Trip]) -> list[float]:
-        """How long one step keeps each uplink and each downlink busy, where their rates are known."""
+        """Return how long one step occupies each uplink and downlink of known rate."""
         rows = self.costs.rows
         up, down = self.swarm.nodes["up_mbps"], self.swarm.nodes["down_mbps"]
         sent: dict[int, float] = {}

@@ -1,9 +1,9 @@
-"""Tensor parallel: every node of a group holds a share of the group's layers, and all of them meet twice a layer.
+"""Draw a decode step of tensor-parallel groups: each node holds a share of every layer, with two all-reduces a layer.
 
 One group is plain tensor parallel; several, each with its own layers, are a hybrid: tensor parallel inside, a pipeline
 between, where the first node of a group sends the activation to every node of the next, and the last group's token goes
 back to the first (Narayanan et al., arXiv 2104.04473). The nodes of a group hold equal shares, or (one group) shares as
-the layers they are given. How they meet is `all_reduce`'s business. Chunks of a prompt overlap between groups.
+the layers they are given. `all_reduce` has the rounds of messages. Chunks of a prompt overlap between groups.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TINY_MS = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Nodes (positions in the placement) that hold the same layers, and the share of each."""
+    """The nodes (positions in the placement) that share the same layers, and the share of each."""
 
     members: tuple[int, ...]
     first: int
@@ -69,7 +69,7 @@ class _Pass:
 
 
 def groups_of(placement: Placement, model: ModelShape, engine: str) -> list[Group]:
-    """In layer order; one group where the engine knows no pipeline."""
+    """Return the groups in layer order: one, unless the engine is a hybrid."""
     if engine != "hybrid":
         equal = shares_all(placement, model)
         share = [1 / len(placement) if equal else stage.layers / model.layers for stage in placement]
@@ -221,10 +221,10 @@ class TensorParallel:
         )
 
     def _all_reduces(self, group: Group, size: float, draws: int) -> tuple[Floats, tuple[float, float], int]:
-        """(draws of all of a group's all-reduces in a row, their idle paths and serialisation, how many rounds).
+        """Return (draws of all all-reduces of a group, their idle paths and serialisation, the number of rounds).
 
-        The sum of many independent rounds is close to normal, so mean and variance of one round are enough. How far
-        off a path's figure may be is the same in every round, so that it does not average out."""
+        The sum of many independent rounds is close to normal, so mean and variance of one round are enough. The error
+        of a path's figure is the same in every round, so it does not average out."""
         count = ALL_REDUCES_PER_LAYER * group.layers
         plan = messages(self.workload.all_reduce, len(group.members), size)
         total, rtt, upload = np.zeros(draws), 0.0, 0.0
@@ -241,7 +241,7 @@ class TensorParallel:
         return total, (rtt, upload), count * len(plan)
 
     def _slowest(self, trips: list[Trip], draws: int) -> tuple[Floats, tuple[float, float]]:
-        """Draws of messages side by side, of which the last is waited for; (idle path, serialisation) of that one."""
+        """Draw parallel messages; return the slowest, with (idle path, serialisation) of the one slowest on average."""
         for size in {trip.size_bytes for trip in trips}:
             delivery = self.paths.delivery_ms(size)
             for trip in trips:
@@ -253,9 +253,9 @@ class TensorParallel:
         return drawn.ms.max(axis=1), (float(drawn.rtt_ms[k]), float(drawn.upload_ms[k]))
 
     def _doubt_ms(self, trips: list[Trip], draws: int) -> float:
-        """Standard deviation of how far off a round may be because its paths' figures are: estimates, bounds, age.
+        """Return the standard deviation of a round's time that comes from uncertain figures: estimates, bounds, age.
 
-        The same draws with and without doubt, so that delay variation cancels out."""
+        Paired draws with and without that uncertainty, so that delay variation cancels out."""
         if self.at_ns is None:
             return 0.0
         paths = replace(self.paths, loss=np.zeros_like(self.paths.loss))
@@ -267,7 +267,7 @@ class TensorParallel:
         return float((doubted.ms.max(axis=1) - sure.ms.max(axis=1)).std())
 
     def _off_by(self, relative: float, draws: int) -> Floats | float:
-        """Draws of a factor with mean 1 and this standard deviation."""
+        """Draw a factor with mean 1 and this standard deviation."""
         if relative <= 0:
             return 1.0
         factor = np.exp(math.sqrt(math.log1p(relative**2)) * mirrored_normal(self.rng, draws))
@@ -280,13 +280,13 @@ class TensorParallel:
         return visits + work.hop_overhead_ms * rounds + work.client_ms + proofs
 
     def _busy_ms(self, step: _Pass) -> tuple[float, ...]:
-        """Of each group, its compute: while its nodes wait for each other they can serve other requests."""
+        """Return how long a step occupies each group: its compute, since waiting nodes can serve other requests."""
         busy = [float(part.mean()) for part in step.compute]
         busy[-1] += float(step.head.mean())
         return tuple(ms + float(self.visit_ms[list(g.members)].max()) for ms, g in zip(busy, self.groups, strict=True))
 
     def _first_token(self, step: LayerColumns) -> tuple[Floats | None, list[str]]:
-        """The prompt, in chunks that overlap between groups: as `first_token`, with groups for stages."""
+        """Draw the prompt in chunks that overlap between groups, as `first_token` does between stages."""
         work = self.workload
         chunk = min(work.prefill_chunk or work.prompt, work.prompt)
         chunks = math.ceil(work.prompt / chunk)
@@ -336,7 +336,7 @@ class TensorParallel:
                 )
         if work.engine != "hybrid":
             equal = shares_all(self.placement, self.model)
-            how = "an equal share" if equal else "a share as the layers it is given"
+            how = "an equal share" if equal else "a share in proportion to the layers it is given"
             lines.append(f"each node holds {how}")
         named = client_row(self.swarm, work)
         if named is not None:
