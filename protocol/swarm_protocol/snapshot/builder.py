@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swarm_protocol.messages.probe_messages import HostFacts
+from swarm_protocol.messages.running import KIND, Running, from_detail, newer, tidy
 from swarm_protocol.messages.samples import (
     ComputeSample,
     EventSample,
@@ -51,7 +52,6 @@ from swarm_protocol.snapshot.node_figures import (
     sheet_of,
     shown_device,
 )
-from swarm_protocol.snapshot.running import KIND, Running, from_detail, newer, tidy
 from swarm_protocol.snapshot.swarm import (
     NODE_COLUMNS,
     Floats,
