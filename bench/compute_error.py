@@ -123,11 +123,11 @@ class Whole:
                 x = layer.forward(x, cache, position)
             return self._head.choose(x)
 
-        if not captures(self._device, self._model.layer):
+        if not captures(self._device.torch_name, self._model.layer):
             return lambda: through(self._embedding.forward(next(ids))).cpu()
         begins = self._embedding.forward(next(ids))
         chosen = torch.empty(batch, 1, dtype=torch.int64, device=begins.device)
-        replay = captured(self._device, lambda: chosen.copy_(through(begins)))
+        replay = captured(self._device.torch_name, lambda: chosen.copy_(through(begins)))
 
         @torch.inference_mode()
         def act() -> None:

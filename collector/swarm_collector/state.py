@@ -50,9 +50,9 @@ from swarm_collector.transport.stun_server import StunServer
 from swarm_collector.verification.anomaly_monitor import AnomalyMonitor
 from swarm_collector.verification.attestation_runner import AttestationRunner
 from swarm_protocol.messages.probe_messages import CollectorMessage, Refused
+from swarm_protocol.messages.running import MAX_DETAIL
 from swarm_protocol.messages.samples import UplinkSample
 from swarm_protocol.snapshot.builder import SwarmBuilder
-from swarm_protocol.snapshot.running import MAX_DETAIL
 from swarm_protocol.snapshot.swarm import State, Swarm
 from swarm_protocol.supervisor import Supervisor
 from swarm_protocol.text import safe

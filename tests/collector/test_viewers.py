@@ -16,6 +16,7 @@ from websockets.asyncio.client import connect
 from swarm_collector.transport.keepalive import Pulse
 from swarm_protocol.messages.codec import DecodeError, encode
 from swarm_protocol.messages.probe_messages import Batch, Plan, decode_from_probe
+from swarm_protocol.messages.running import Running
 from swarm_protocol.messages.samples import RunSample
 from swarm_protocol.messages.viewer_messages import (
     Diff,
@@ -31,7 +32,6 @@ from swarm_protocol.messages.viewer_messages import (
     RunReport,
     Subscribe,
 )
-from swarm_protocol.snapshot.running import Running
 from swarm_protocol.snapshot.swarm import State
 
 

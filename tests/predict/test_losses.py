@@ -8,11 +8,12 @@ import pytest
 from boxes import Box, swarm_of
 
 from swarm_predict.cost.network import links
-from swarm_predict.cost.tcp_loss import HOP_MESSAGES, draw_lost
+from swarm_predict.cost.tcp_loss import draw_lost
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import parse_placement
 from swarm_predict.types import Prediction, Workload
+from swarm_protocol.hop_round import MESSAGES
 from swarm_protocol.snapshot.swarm import Kind, State, Swarm
 
 RTT_MS = 50.0
@@ -49,7 +50,7 @@ def test_one_retransmission_in_a_round_does_not_become_half_of_all_tokens() -> N
 
 def test_the_chance_is_of_round_trips_and_hops_together() -> None:
     paths = links(live(lost=2, sent=60, worst_ms=301.0), range(3))
-    one_way = 3 / (2 * 60 + 2 * HOP_MESSAGES)
+    one_way = 3 / (2 * 60 + 2 * MESSAGES)
     assert paths.loss[0, 1] == pytest.approx(1 - (1 - one_way) ** 2)
     assert paths.hop_p95_ms[0, 1] == pytest.approx(52.0)  # what the path varies by is left
 
@@ -87,7 +88,7 @@ def _share_inside(seed: int) -> float:
     for pair in ((0, 1), (1, 2), (2, 0)):
         lossy[pair] = float(rng.uniform(0.003, 0.02))
         swarm.links["loss"][pair] = rng.binomial(200, 1 - (1 - lossy[pair]) ** 2) / 200
-        hops = 50 + rng.exponential(0.7, (HOP_MESSAGES, 2)).sum(axis=1) + _lost_ms(2, lossy[pair], HOP_MESSAGES, rng)
+        hops = 50 + rng.exponential(0.7, (MESSAGES, 2)).sum(axis=1) + _lost_ms(2, lossy[pair], MESSAGES, rng)
         least, p50, worst = float(hops.min()), float(np.median(hops)), float(hops.max())
         for name, value in (("min", least), ("p50", p50), ("p95", worst), ("p99", worst)):
             swarm.links[f"hop_{name}_ms"][pair] = value

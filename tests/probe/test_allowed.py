@@ -58,7 +58,7 @@ PUBLIC = "8.8.4.4"
     ],
 )
 def test_which_kinds_of_address_are_sent_to(host, port, internet, lan, this_host):
-    found = [EgressPolicy(scope, 0).why_not(host, port) is None for scope in Scope]
+    found = [EgressPolicy(scope).why_not(host, port) is None for scope in Scope]
     assert found == [internet, lan, this_host]
 
 
@@ -82,21 +82,21 @@ def test_the_address_of_the_collector_says_what_may_be_measured(collector, lan, 
 
 
 def test_who_never_answers_is_soon_left_alone():
-    allowed, to = EgressPolicy(Scope.INTERNET, 0), target(PUBLIC, 9470)
+    allowed, to = EgressPolicy(Scope.INTERNET), target(PUBLIC, 9470)
     sent = sum(allowed.may_send(to, now_ns) for now_ns in range(0, 600 * NS_PER_S, NS_PER_S // 10))
     assert sent <= ASKS + 600 * ASKS_PER_S
     assert sum(allowed.may_dial(to, 600 * NS_PER_S) for _ in range(100)) == DIALS
 
 
 def test_a_thousand_victims_together_get_no_more_than_a_few_packets_a_second():
-    allowed = EgressPolicy(Scope.INTERNET, 0)
+    allowed = EgressPolicy(Scope.INTERNET)
     victims = [target(f"8.8.{i // 250}.{i % 250 + 1}", 9470) for i in range(1000)]
     sent = sum(allowed.may_send(to, second * NS_PER_S) for second in range(60) for to in victims)
     assert sent <= ALL_ASKS + 60 * ALL_ASKS_PER_S
 
 
 def test_consent_is_for_a_while_and_renewed_by_each_answer():
-    allowed, to = EgressPolicy(Scope.INTERNET, 0), target(PUBLIC, 9470)
+    allowed, to = EgressPolicy(Scope.INTERNET), target(PUBLIC, 9470)
     other_port = target(PUBLIC, 9999)
     allowed.answered(to, 0)
     assert all(allowed.may_send(to, CONSENT_NS - 1) for _ in range(1000))
@@ -108,7 +108,7 @@ def test_consent_is_for_a_while_and_renewed_by_each_answer():
 
 @given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 65535)), max_size=300))
 def test_no_plan_makes_a_probe_send_to_what_is_not_allowed(addresses):
-    allowed = EgressPolicy(Scope.INTERNET, 0)
+    allowed = EgressPolicy(Scope.INTERNET)
     for number, port in addresses:
         host = ".".join(str(number >> shift & 255) for shift in (24, 16, 8, 0))
         to = target(host, port)
@@ -132,11 +132,11 @@ def test_no_plan_makes_a_probe_send_to_what_is_not_allowed(addresses):
     ],
 )
 def test_why_an_address_is_not_sent_to(host, port, why):
-    assert EgressPolicy(Scope.INTERNET, 0).why_not(host, port) == why
+    assert EgressPolicy(Scope.INTERNET).why_not(host, port) == why
 
 
 def test_the_collector_that_was_joined_may_have_any_port_and_nobody_else_its_right():
-    allowed = EgressPolicy(Scope.INTERNET, 0)
+    allowed = EgressPolicy(Scope.INTERNET)
     assert allowed.why_not("", 9470) is not None  # not joined yet
     allowed.collector = "10.0.0.1"
     assert allowed.why_not("10.0.0.1", 443) is None
@@ -145,13 +145,13 @@ def test_the_collector_that_was_joined_may_have_any_port_and_nobody_else_its_rig
 
 
 def test_an_address_is_news_once_and_only_so_many_are():
-    allowed = EgressPolicy(Scope.INTERNET, 0)
+    allowed = EgressPolicy(Scope.INTERNET)
     assert [allowed.is_news(PUBLIC) for _ in range(3)] == [True, False, False]
     assert sum(allowed.is_news(f"8.8.{i // 250}.{i % 250 + 1}") for i in range(500)) == 63
 
 
 def test_consent_opens_no_address_that_is_not_allowed():
-    allowed, to = EgressPolicy(Scope.INTERNET, 0), target("10.0.0.1", 9470)
+    allowed, to = EgressPolicy(Scope.INTERNET), target("10.0.0.1", 9470)
     allowed.answered(to, 0)
     assert not allowed.permits(to)
     assert not allowed.may_send(to, 1)
@@ -159,7 +159,7 @@ def test_consent_opens_no_address_that_is_not_allowed():
 
 
 def test_consent_lasts_a_minute_and_lifts_every_limit():
-    allowed, to = EgressPolicy(Scope.INTERNET, 0), target(PUBLIC, 9470)
+    allowed, to = EgressPolicy(Scope.INTERNET), target(PUBLIC, 9470)
     allowed.answered(to, 7)
     at_ns = 7 + 60 * NS_PER_S
     assert allowed.consents(to, at_ns - 1)
@@ -172,24 +172,24 @@ def taken(may, to, now_ns: int) -> int:
 
 
 def test_one_address_is_asked_sixty_times_at_once_then_once_a_second():
-    allowed, to = EgressPolicy(Scope.INTERNET, 0), target(PUBLIC, 9470)
+    allowed, to = EgressPolicy(Scope.INTERNET), target(PUBLIC, 9470)
     assert [taken(allowed.may_send, to, s * NS_PER_S) for s in (0, 1, 3)] == [60, 1, 2]
 
 
 def test_one_address_is_dialled_five_times_at_once_then_every_ten_seconds():
-    allowed, to = EgressPolicy(Scope.INTERNET, 0), target(PUBLIC, 9470)
+    allowed, to = EgressPolicy(Scope.INTERNET), target(PUBLIC, 9470)
     assert [taken(allowed.may_dial, to, s * NS_PER_S) for s in (0, 9, 10, 40)] == [5, 0, 1, 3]
 
 
 def test_all_addresses_together_have_a_share():
-    allowed = EgressPolicy(Scope.INTERNET, 0)
+    allowed = EgressPolicy(Scope.INTERNET)
     victims = [target(f"8.8.{i // 250}.{i % 250 + 1}", 9470) for i in range(1000)]
     assert [sum(allowed.may_send(to, s * NS_PER_S) for to in victims) for s in (0, 1, 3)] == [300, 20, 40]
     assert [sum(allowed.may_dial(to, s * NS_PER_S) for to in victims) for s in (0, 1, 3)] == [60, 2, 4]
 
 
 def test_what_is_remembered_of_addresses_is_bounded_and_the_oldest_goes():
-    allowed = EgressPolicy(Scope.INTERNET, 0)
+    allowed = EgressPolicy(Scope.INTERNET)
     hosts = [target(f"8.{i // 62500 + 1}.{i // 250 % 250}.{i % 250 + 1}", 9470) for i in range(4097)]
     for to in hosts:
         allowed.answered(to, 0)
@@ -201,7 +201,7 @@ def test_what_is_remembered_of_addresses_is_bounded_and_the_oldest_goes():
 
 
 def test_buckets_of_single_addresses_are_bounded_and_the_oldest_goes():
-    allowed = EgressPolicy(Scope.INTERNET, 0)
+    allowed = EgressPolicy(Scope.INTERNET)
     hosts = [target(f"8.{i // 62500 + 1}.{i // 250 % 250}.{i % 250 + 1}", 9470) for i in range(4097)]
     for second, to in enumerate(hosts):
         allowed.may_dial(to, second * NS_PER_S)

@@ -13,6 +13,7 @@ import pytest
 from swarm_probe.measure import hop
 from swarm_probe.streams.channel import Unreachable
 from swarm_probe.streams.tcp_endpoint import Stream
+from swarm_protocol import hop_round
 from swarm_protocol.units import NS_PER_S
 
 Ends = tuple[Stream, Stream]
@@ -82,7 +83,7 @@ async def test_a_prefill_round_is_short_and_asks_for_no_pause(ends: Ends) -> Non
     caller, server = ends
     serving = asyncio.ensure_future(hop.serve(server, 131_072, time.monotonic_ns))
     measured = await hop.measure(
-        caller, 131_072, 0, time.monotonic_ns, lambda: False, messages=hop.MESSAGES_MIN, after_idle=0
+        caller, 131_072, 0, time.monotonic_ns, lambda: False, messages=hop_round.MESSAGES_MIN, after_idle=0
     )
     assert measured is not None
     assert len(measured.ordered_ns) == 3
@@ -96,7 +97,7 @@ async def test_a_prefill_round_is_short_and_asks_for_no_pause(ends: Ends) -> Non
     [(1, 0, 12), (16_384, 0.15, 12), (262_144, 0.15, 4), (1 << 20, 0.15, 3), (16_384, 5, 6), (16_384, 10, 3)],
 )
 def test_a_round_is_bounded_in_bytes_and_time_but_says_something(size: int, cadence_s: float, messages: int) -> None:
-    assert hop.messages_in_round(size, int(cadence_s * NS_PER_S)) == messages
+    assert hop_round.messages_in_round(size, int(cadence_s * NS_PER_S)) == messages
 
 
 async def test_what_the_other_program_takes_to_answer_is_no_part_of_a_hop(ends: Ends) -> None:

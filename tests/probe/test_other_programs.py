@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from swarm_probe.measure.paths import Paths, PathsConfig
-from swarm_probe.owner_limits.rate_limits import Bucket
 from swarm_probe.udp.stamp_reflector import Accepted, Announced, Reflector
 from swarm_protocol.messages.probe_messages import Peer, Plan
 from swarm_protocol.packets import stamp_packet
+from swarm_protocol.rate_limit import TokenBucket
 
 KEY = bytes(range(32))
 T1 = stamp_packet.ntp_from_ns(1_764_000_000_123_456_789)
@@ -73,7 +73,7 @@ def test_tshark_reads_both_packet_kinds_as_twamp_test(tmp_path: Path) -> None:
 
 def test_scapys_sender_is_answered_by_our_reflector_and_reads_the_answer() -> None:
     layers = pytest.importorskip("scapy.contrib.stamp", reason="scapy is not installed")
-    reflector = Reflector(Bucket(100.0, 100.0, 0))
+    reflector = Reflector(TokenBucket(100.0, 100.0))
     reflector.announce([Announced(ssid=9, key=None)], 0)
     request = layers.STAMPSessionSenderTestUnauthenticated(seq=11, ts=1_764_000_000.25, ssid=9)
     accepted = reflector.accept(bytes(request), 1)

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm_probe.clocks import Clocks
-from swarm_probe.owner_limits.rate_limits import Bucket
 from swarm_probe.sockets import Target, bind_all, target
 from swarm_probe.udp.udp_socket import Arrival, UdpPort
+from swarm_protocol.rate_limit import TokenBucket
 from swarm_protocol.units import NS_PER_S
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="kernel stamps are asked for on Linux only")
@@ -146,7 +146,7 @@ def test_clocks_read_apart_by_a_preemption_are_read_again() -> None:
 
 @given(st.lists(st.integers(0, 3 * NS_PER_S), min_size=1, max_size=100))
 def test_a_bucket_never_gives_more_than_burst_and_rate(gaps: list[int]) -> None:
-    bucket, now_ns, given_out = Bucket(10.0, 5.0, 0), 0, 0
+    bucket, now_ns, given_out = TokenBucket(10.0, 5.0), 0, 0
     for gap in gaps:
         now_ns += gap
         given_out += bucket.take(now_ns)

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from swarm_probe.measure import hop_rounds, slot_scheduler
 from swarm_probe.measure.paths import Paths, PathsConfig
 from swarm_probe.owner_limits.idle_policy import HOLD_NS, IdlePolicy
-from swarm_probe.owner_limits.rate_limits import Bucket
 from swarm_probe.owner_limits.traffic_budget import (
     FREE_SHARE,
     HOUR_NS,
@@ -31,6 +30,7 @@ from swarm_probe.owner_limits.traffic_budget import (
 from swarm_probe.sockets import target
 from swarm_protocol.messages.probe_messages import Peer, Plan, UplinkLease
 from swarm_protocol.messages.samples import LinkSample, Sample
+from swarm_protocol.rate_limit import TokenBucket
 from swarm_protocol.units import NS_PER_S
 
 T0 = 1_764_000_000 * NS_PER_S
@@ -343,7 +343,7 @@ async def test_no_plan_makes_a_probe_send_more_than_100_packets_a_second(nodes: 
 
 
 def test_the_packet_bucket_holds_a_second_at_most() -> None:
-    bucket = Bucket(100.0, 100.0, 0)
+    bucket = TokenBucket(100.0, 100.0)
     sent = sum(bucket.take(at * 1_000_000) for at in range(10_000) for _ in range(5))
     assert sent <= 100 + 10 * 100
 

@@ -18,6 +18,7 @@ from swarm_probe.sockets import Target, target
 from swarm_probe.streams.channel import Busy, Channel, NoAnswer, NotMember, PeerError, Unreachable
 from swarm_probe.streams.relay_stream import MAX_FLOWS, MAX_WAITING_BYTES, RelayPort
 from swarm_probe.streams.tcp_endpoint import Caller, Purpose, Service, Stream, TcpPeer
+from swarm_protocol import hop_round
 from swarm_protocol.messages.codec import encode
 from swarm_protocol.messages.probe_messages import (
     RELAY_MOST_BYTES,
@@ -77,7 +78,7 @@ async def test_a_round_of_hops_goes_by_way_of_the_collector(hub: Hub):
     measured = await hop.measure(stream, 20_000, 1, lambda: next(clock), lambda: False)
     stream.close()
     assert measured is not None
-    assert len(measured.ordered_ns) >= hop.MESSAGES_MIN
+    assert len(measured.ordered_ns) >= hop_round.MESSAGES_MIN
     assert all(len(message.data) <= RELAY_MOST_BYTES for message in hub.passed)
 
 

@@ -7,11 +7,11 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_probe.owner_limits.rate_limits import Bucket
 from swarm_probe.sockets import target
 from swarm_probe.udp.stamp_reflector import FORGET_NS, REPLAY_WINDOW, Accepted, Announced, Reflector, Refused
 from swarm_probe.udp.stamp_replies import LEAVING_KEPT, Leaving
 from swarm_protocol.packets import stamp_packet
+from swarm_protocol.rate_limit import TokenBucket
 from swarm_protocol.units import NS_PER_S
 
 KEY, SSID = b"k" * 32, 12
@@ -20,7 +20,7 @@ WALL = 1_700_000_000 * NS_PER_S
 
 
 def reflector(*announced: Announced, per_s: float = 1e6) -> Reflector:
-    one = Reflector(Bucket(per_s, per_s, NOW))
+    one = Reflector(TokenBucket(per_s, per_s))
     one.announce(announced or (Announced(SSID, KEY, "peer"),), NOW)
     return one
 

@@ -15,9 +15,9 @@ from typing import Literal
 import msgspec
 import pytest
 
-from swarm_probe.owner_limits.rate_limits import Bucket
 from swarm_probe.udp.stamp_reflector import Announced, Reflector, Refused
 from swarm_probe.udp.stamp_sender import Ignored, PathReport, SessionConfig, StampSession
+from swarm_protocol.rate_limit import TokenBucket
 from swarm_protocol.units import NS_PER_MS
 
 FILES = sorted((Path(__file__).parents[1] / "scenarios" / "stamp").glob("*.toml"))
@@ -124,7 +124,7 @@ def scenario_half(scenario: Scenario) -> int:
 
 
 def _reflector() -> Reflector:
-    reflector = Reflector(Bucket(1000.0, 1000.0, START_NS))
+    reflector = Reflector(TokenBucket(1000.0, 1000.0))
     reflector.announce([Announced(9, KEY, "peer")], START_NS)
     return reflector
 

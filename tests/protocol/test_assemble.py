@@ -21,17 +21,12 @@ from swarm_protocol.messages.samples import (
     Sample,
     UplinkSample,
 )
-from swarm_protocol.snapshot.builder import (
-    LOADED_HOLD_NS,
-    LOST_AFTER_NS,
-    MAX_LAYERS,
-    NUMBERS_OLD_NS,
-    RECENT_RATE_NS,
-    STALE_AFTER_NS,
-    SwarmBuilder,
-)
+from swarm_protocol.snapshot.builder import LOADED_HOLD_NS, SwarmBuilder
 from swarm_protocol.snapshot.event_log import MAX_EVENTS
 from swarm_protocol.snapshot.frames import apply_diff, decode_keyframe, encode_diff, encode_keyframe
+from swarm_protocol.snapshot.link_figures import RECENT_RATE_NS
+from swarm_protocol.snapshot.node_state import LOST_AFTER_NS, NUMBERS_OLD_NS, STALE_AFTER_NS
+from swarm_protocol.snapshot.node_timings import MAX_LAYERS
 from swarm_protocol.snapshot.swarm import LINK_COLUMNS, NODE_COLUMNS, Kind, Nat, Path, State, Swarm, Transport, Why
 from swarm_protocol.units import BYTES_PER_GIB, NS_PER_S
 

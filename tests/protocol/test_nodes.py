@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from swarm_protocol.devices.access import ACCESS
-from swarm_protocol.devices.nodes import BadNodes, NamedNode, parse_nodes, swarm_of_nodes
 from swarm_protocol.devices.places import between_cities_ms
+from swarm_protocol.snapshot.named_nodes import BadNodes, NamedNode, parse_nodes, swarm_of_nodes
 from swarm_protocol.snapshot.swarm import Kind
 from swarm_protocol.snapshot.swarm_file import SwarmFileError, parse_swarm
 

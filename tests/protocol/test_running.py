@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swarm_protocol.messages.running import MAX_DETAIL, MAX_PLACEMENT, Running, detail_of, from_detail, tidy
 from swarm_protocol.messages.samples import RunSample
 from swarm_protocol.snapshot.builder import SwarmBuilder
 from swarm_protocol.snapshot.frames import apply_diff, decode_keyframe, encode_diff, encode_keyframe
-from swarm_protocol.snapshot.running import MAX_DETAIL, MAX_PLACEMENT, Running, detail_of, from_detail, tidy
 from swarm_protocol.snapshot.swarm import NodeFacts, Swarm
 
 names = st.text("abcXYZ019._-", min_size=1, max_size=32)

@@ -9,7 +9,7 @@ import pytest
 
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.types import PredictError, Workload
-from swarm_protocol.snapshot.running import Running
+from swarm_protocol.messages.running import Running
 from swarm_protocol.snapshot.swarm import Event, Kind, LayerTime, NodeFacts, State, Swarm
 from swarm_protocol.snapshot.swarm_file import parse_swarm
 from swarm_protocol.units import BYTES_PER_GIB

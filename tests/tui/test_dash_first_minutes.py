@@ -9,7 +9,7 @@ import dash_fakes as fakes
 
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.types import Workload
-from swarm_protocol.snapshot.running import Running
+from swarm_protocol.messages.running import Running
 from swarmtop.analysis.asked import Asked, Chosen
 from swarmtop.dashboard.board import Dashboard
 from swarmtop.dashboard.screens.first_minutes import qr_lines

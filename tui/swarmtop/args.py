@@ -125,7 +125,7 @@ def machine(text: str) -> tuple[str, dict[str, float]] | str:
     """An argparse type: `NAME:vram=GIB[,gbps=..][,tflops=..][,up=..][,down=..][,rtt=..]`, or nodes by name as text."""
     name, colon, rest = text.partition(":")
     if not colon:
-        from swarm_protocol.devices.nodes import BadNodes, parse_nodes  # reads the table of devices
+        from swarm_protocol.snapshot.named_nodes import BadNodes, parse_nodes  # reads the table of devices
 
         try:
             parse_nodes(text)

@@ -13,8 +13,8 @@ from swarm_predict.model.catalogue import model_named
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.priors.posterior import NEUTRAL
 from swarm_predict.types import BadPlacement, Engine, PredictError, UnknownModel, Workload
+from swarm_protocol.messages.running import Running, tidy
 from swarm_protocol.ports import DEFAULT_PORT
-from swarm_protocol.snapshot.running import Running, tidy
 from swarm_protocol.text import safe
 from swarmtop.analysis.asked import Asked, Chosen
 from swarmtop.args import DEFAULT_MODEL

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from swarm_collector.bucket import Bucket
 from swarm_protocol.messages.samples import ComputeSample, RooflineSample, Sample
+from swarm_protocol.rate_limit import TokenBucket
 
 SAMPLES_PER_S: Final = 100.0  # 512 peers are 51 windows a second
 SAMPLE_BURST: Final = 300_000.0  # a full spool
@@ -54,12 +54,12 @@ def source_of(host: str) -> str:
 class FrameQuota:
     """Of one connection: its own rate, and the one it shares with the other connections of its source."""
 
-    shared: Bucket | None = None  # None: nobody's, as behind a proxy, where all come from one address
-    own: Bucket = field(default_factory=lambda: Bucket(STRANGER_FRAMES_PER_S, STRANGER_FRAME_BURST))
+    shared: TokenBucket | None = None  # None: nobody's, as behind a proxy, where all come from one address
+    own: TokenBucket = field(default_factory=lambda: TokenBucket(STRANGER_FRAMES_PER_S, STRANGER_FRAME_BURST))
 
     def admitted(self) -> None:
         """Grant the rate of a member or viewer."""
-        self.own = Bucket(FRAMES_PER_S, FRAME_BURST)
+        self.own = TokenBucket(FRAMES_PER_S, FRAME_BURST)
 
     def wait_s(self, frames: float, now_ns: int) -> float:
         """Count `frames`; the seconds to wait before the next is read."""
@@ -69,8 +69,10 @@ class FrameQuota:
 
 @dataclass(slots=True)
 class SourceQuota:
-    connections: Bucket = field(default_factory=lambda: Bucket(SOURCE_CONNECTIONS_PER_S, SOURCE_CONNECTION_BURST))
-    frames: Bucket = field(default_factory=lambda: Bucket(SOURCE_FRAMES_PER_S, SOURCE_FRAME_BURST))
+    connections: TokenBucket = field(
+        default_factory=lambda: TokenBucket(SOURCE_CONNECTIONS_PER_S, SOURCE_CONNECTION_BURST)
+    )
+    frames: TokenBucket = field(default_factory=lambda: TokenBucket(SOURCE_FRAMES_PER_S, SOURCE_FRAME_BURST))
 
 
 class Sources:
@@ -97,7 +99,7 @@ class SampleQuota:
     __slots__ = ("_bucket", "_kinds")
 
     def __init__(self) -> None:
-        self._bucket = Bucket(SAMPLES_PER_S, SAMPLE_BURST)
+        self._bucket = TokenBucket(SAMPLES_PER_S, SAMPLE_BURST)
         self._kinds: set[tuple[object, ...]] | None = None  # made when first wanted: most sessions are many
 
     def wait_s(self, count: int, now_ns: int) -> float:
@@ -128,15 +130,15 @@ class Newcomers:
     """Of all sessions."""
 
     def __init__(self) -> None:
-        self._of: OrderedDict[str, Bucket] = OrderedDict()
+        self._of: OrderedDict[str, TokenBucket] = OrderedDict()
 
     def wait_s(self, network: str, now_ns: int) -> float:
         """0: one more may come; else after how many seconds to ask again."""
-        bucket = self._of.pop(network, None) or Bucket(NEW_PER_S, NEW_BURST)
+        bucket = self._of.pop(network, None) or TokenBucket(NEW_PER_S, NEW_BURST)
         self._of[network] = bucket
         if len(self._of) > MAX_NETWORKS:
             self._of.popitem(last=False)
-        if bucket.full(now_ns):
+        if not bucket.allows(now_ns):
             return 1 / NEW_PER_S
         bucket.wait_s(now_ns)
         return 0.0

@@ -13,7 +13,6 @@ from typing import Final
 
 import msgspec
 
-from swarm_collector.bucket import Bucket
 from swarm_collector.members.addresses import hosts_for, line_of
 from swarm_collector.members.membership import Membership
 from swarm_collector.scheduling.measurement_plan import Draft, RttFrom, Scheduler
@@ -21,6 +20,7 @@ from swarm_collector.scheduling.transfer_leases import GRACE_NS, LEASE_NS, Candi
 from swarm_protocol.messages.probe_messages import CollectorMessage, LeaseDone, UplinkGrant, UplinkLease
 from swarm_protocol.messages.samples import LinkSample, Sample
 from swarm_protocol.messages.viewer_messages import Focus
+from swarm_protocol.rate_limit import TokenBucket
 from swarm_protocol.units import NS_PER_MS, NS_PER_S
 
 SETTLE_NS: Final = 200 * NS_PER_MS  # joins come in bursts: one round of plans for all of them
@@ -51,8 +51,8 @@ class Dispatcher:
     _revision: int = 0
     _told: dict[int, int] = field(default_factory=dict)  # session → revision of its last plan
     _focused_ns: int = 0
-    _operators_changes: Bucket = field(default_factory=lambda: Bucket(*OPERATORS_CHANGES))
-    _viewers_changes: Bucket = field(default_factory=lambda: Bucket(*VIEWERS_CHANGES))
+    _operators_changes: TokenBucket = field(default_factory=lambda: TokenBucket(*OPERATORS_CHANGES))
+    _viewers_changes: TokenBucket = field(default_factory=lambda: TokenBucket(*VIEWERS_CHANGES))
 
     def changed(self, now_ns: int) -> None:
         """Somebody came, went, moved or was renamed."""
@@ -72,7 +72,7 @@ class Dispatcher:
         if now_ns - self._focused_ns < FOCUS_EVERY_NS:
             return "the model was changed a moment ago; try again in 2 seconds"
         changes = self._operators_changes if operator else self._viewers_changes
-        if changes.full(now_ns):
+        if not changes.allows(now_ns):
             again_s = math.ceil(1 / changes.per_s)
             return f"the model was changed too often of late, and everybody measures it anew; try again in {again_s} s"
         self.scheduler.set_focus(focus)

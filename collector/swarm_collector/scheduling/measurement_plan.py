@@ -25,10 +25,12 @@ import numpy.typing as npt
 from swarm_collector.members.addresses import hosts_for
 from swarm_collector.members.membership import Member
 from swarm_collector.members.rendezvous import mapped_for
+from swarm_protocol.hop_round import PREFILL_ROUNDS, prefill_bytes, round_bytes
 from swarm_protocol.layer_shape import LayerShape
 from swarm_protocol.messages.probe_messages import ComputeTask, Peer, Plan
 from swarm_protocol.messages.viewer_messages import Focus
 from swarm_protocol.text import safe
+from swarm_protocol.units import NS_PER_MS
 
 FULL_MESH: Final = 50
 NEAREST: Final = 16
@@ -43,7 +45,6 @@ MIN_WINDOW_MS: Final = 5_000.0
 HOP_CADENCE_MS: Final = 150.0  # a swarm's usual time a token
 PREFILL_CHUNK_TOKENS: Final = 8  # of a hop: beyond the initial window many times over; larger chunks go by the rate
 PREFILL_MOST_BYTES: Final = 256 << 10
-HOP_ROUND: Final = 20  # messages a round of hops is priced at
 HOP_DAILY_BYTES: Final = 8_000_000
 WATCHED_HOP_DAILY_BYTES: Final = 200_000_000  # spent only while somebody looks
 HOP_EVERY_MS: Final = (60_000.0, 86_400_000.0)
@@ -161,7 +162,7 @@ class Scheduler:
             stamp_interval_ms=interval_ms,
             window_ms=max(MIN_WINDOW_MS, WINDOW_PACKETS * interval_ms),
             hop_bytes=self._focus.hop_bytes,
-            prefill_bytes=min(PREFILL_MOST_BYTES, PREFILL_CHUNK_TOKENS * self._focus.hop_bytes) if watched else 0,
+            prefill_bytes=_prefill_bytes(self._focus.hop_bytes) if watched else 0,
             hop_cadence_ms=HOP_CADENCE_MS,
             hop_every_ms=hop_every_ms(measured, self._focus.hop_bytes, watched=watched),
             host_every_ms=HOST_EVERY_MS if watched else IDLE_HOST_EVERY_MS,
@@ -231,9 +232,16 @@ def compute_task(focus: Focus) -> ComputeTask:
     return msgspec.structs.replace(task, task_id=int.from_bytes(digest[:8], "big") & _ID_MASK)
 
 
+def _prefill_bytes(hop_bytes: int) -> int:
+    return min(PREFILL_MOST_BYTES, PREFILL_CHUNK_TOKENS * hop_bytes)
+
+
 def hop_every_ms(peers: int, hop_bytes: int, *, watched: bool) -> float:
     daily_bytes = WATCHED_HOP_DAILY_BYTES if watched else HOP_DAILY_BYTES
-    a_round = 2 * max(1, peers) * HOP_ROUND * hop_bytes  # out, and the peers' own rounds in
+    out = round_bytes(hop_bytes, round(HOP_CADENCE_MS * NS_PER_MS))
+    if watched:
+        out += prefill_bytes(_prefill_bytes(hop_bytes)) // PREFILL_ROUNDS
+    a_round = 2 * max(1, peers) * out  # out, and the peers' own rounds in
     shortest, longest = HOP_EVERY_MS
     return min(max(shortest, round(_DAY_MS * a_round / daily_bytes)), longest)
 

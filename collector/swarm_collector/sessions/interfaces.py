@@ -17,9 +17,9 @@ from swarm_collector.transport.connection_limits import Limits
 from swarm_collector.transport.keepalive import Pulse
 from swarm_collector.verification.compute_attestation import Answered
 from swarm_protocol.messages.probe_messages import Heartbeat, Hello, LeaseDone, Reach, Relay
+from swarm_protocol.messages.running import Running
 from swarm_protocol.messages.samples import RunSample, Sample
 from swarm_protocol.messages.viewer_messages import Focus, HistoryRequest
-from swarm_protocol.snapshot.running import Running
 from swarm_storage.history.recording import History
 
 _T = TypeVar("_T")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from swarm_protocol.snapshot.running import Running, tidy
+from swarm_protocol.messages.running import Running, tidy
 from swarm_protocol.text import safe
 
 

@@ -74,7 +74,7 @@ class ConnectionLimiter:
                 self.refused["too many connections of one address"] += 1
                 return None
             connections = self.sources.of(source).connections
-            if connections.full(round(now * NS_PER_S)):
+            if not connections.allows(round(now * NS_PER_S)):
                 self.refused["too many new connections of one address"] += 1
                 return None
             connections.wait_s(round(now * NS_PER_S))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from swarm_collector.bucket import Bucket
+from swarm_protocol.rate_limit import TokenBucket
 from swarm_protocol.units import NS_PER_S
 
 LINES_PER_S: Final = 1 / 150  # 576 a day
@@ -36,7 +36,7 @@ class Summary:
 
 @dataclass(slots=True)
 class _Cause:
-    bucket: Bucket
+    bucket: TokenBucket
     left_out: int = 0
     like: str = ""
     since_ns: int = 0  # when the first of those was left out
@@ -58,7 +58,7 @@ class LogRateLimiter:
         """Whether this line is to be logged now; if not, `leave_out` it."""
         self.total += 1
         known = self._of(cause)
-        if known.left_out or known.bucket.full(now_ns):  # no single lines between two summaries
+        if known.left_out or not known.bucket.allows(now_ns):  # no single lines between two summaries
             return False
         known.bucket.wait_s(now_ns)
         return True
@@ -93,5 +93,5 @@ class LogRateLimiter:
                 cause = "others"
                 known = self._causes.get(cause)
             if known is None:
-                known = self._causes[cause] = _Cause(Bucket(self.per_s, self.burst))
+                known = self._causes[cause] = _Cause(TokenBucket(self.per_s, self.burst))
         return known

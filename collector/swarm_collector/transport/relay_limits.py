@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from swarm_collector.bucket import Bucket
+from swarm_protocol.rate_limit import TokenBucket
 
 BYTES_PER_S: Final = 1_000_000.0  # all together: what a small line carries beside everything else
 BURST_BYTES: Final = 4_000_000.0
@@ -18,14 +18,14 @@ OVERHEAD_BYTES: Final = 64  # of a message beside its data
 class RelayLimits:
     passed_bytes: int = 0
     refused: int = 0  # messages
-    _all: Bucket = field(default_factory=lambda: Bucket(BYTES_PER_S, BURST_BYTES))
-    _members: dict[str, Bucket] = field(default_factory=dict)
+    _all: TokenBucket = field(default_factory=lambda: TokenBucket(BYTES_PER_S, BURST_BYTES))
+    _members: dict[str, TokenBucket] = field(default_factory=dict)
 
     def may_pass(self, node_id: str, size_bytes: int, now_ns: int) -> bool:
         """Whether a message of `node_id` with so much data is handed on now."""
         amount = size_bytes + OVERHEAD_BYTES
-        own = self._members.setdefault(node_id, Bucket(MEMBER_BYTES_PER_S, MEMBER_BURST_BYTES))
-        if own.full(now_ns, amount) or self._all.full(now_ns, amount):
+        own = self._members.setdefault(node_id, TokenBucket(MEMBER_BYTES_PER_S, MEMBER_BURST_BYTES))
+        if not own.allows(now_ns, amount) or not self._all.allows(now_ns, amount):
             self.refused += 1
             return False
         own.wait_s(now_ns, amount)

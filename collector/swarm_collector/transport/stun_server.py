@@ -17,9 +17,9 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
-from swarm_collector.bucket import Bucket
 from swarm_collector.ingest.quotas import source_of
 from swarm_protocol.packets import stun_packet
+from swarm_protocol.rate_limit import TokenBucket
 from swarm_protocol.trust.loopback import is_loopback
 
 MEMBER_ANSWERS_PER_S: Final = 2_000.0  # ten thousand members ask every twenty seconds
@@ -43,11 +43,11 @@ class StunServer:
         self.refused = 0  # requests over a rate
         self.proven = False  # a datagram came in from another machine: what lies before this one lets UDP through
         self._steady_ns = steady_ns
-        self._members = Bucket(MEMBER_ANSWERS_PER_S, MEMBER_ANSWERS_PER_S)
-        self._strangers = Bucket(STRANGER_ANSWERS_PER_S, STRANGER_ANSWERS_PER_S)
-        self._bare = Bucket(BARE_PER_S, BARE_PER_S)
-        self._sources: OrderedDict[str, Bucket] = OrderedDict()  # of strangers, those of the longest ago forgotten
-        self._member_sources: dict[str, Bucket] = {}
+        self._members = TokenBucket(MEMBER_ANSWERS_PER_S, MEMBER_ANSWERS_PER_S)
+        self._strangers = TokenBucket(STRANGER_ANSWERS_PER_S, STRANGER_ANSWERS_PER_S)
+        self._bare = TokenBucket(BARE_PER_S, BARE_PER_S)
+        self._sources: OrderedDict[str, TokenBucket] = OrderedDict()  # of strangers, those of the longest ago forgotten
+        self._member_sources: dict[str, TokenBucket] = {}
         self._sessions: dict[int, str] = {}  # → the source of that member
         self._sessions_of: Counter[str] = Counter()
         self._sockets: list[socket.socket] = []
@@ -80,7 +80,7 @@ class StunServer:
         source = source_of(host)
         self._sessions[session] = source
         self._sessions_of[source] += 1
-        self._member_sources.setdefault(source, Bucket(SOURCE_ANSWERS_PER_S, SOURCE_BURST))
+        self._member_sources.setdefault(source, TokenBucket(SOURCE_ANSWERS_PER_S, SOURCE_BURST))
 
     def member_gone(self, session: int) -> None:
         source = self._sessions.pop(session, None)
@@ -98,11 +98,11 @@ class StunServer:
         own = self._member_sources.get(name)
         member = own is not None
         if own is None:
-            own = self._sources.pop(name, None) or Bucket(SOURCE_ANSWERS_PER_S, SOURCE_BURST)
+            own = self._sources.pop(name, None) or TokenBucket(SOURCE_ANSWERS_PER_S, SOURCE_BURST)
             self._sources[name] = own
             if len(self._sources) > MAX_SOURCES:
                 self._sources.popitem(last=False)
-        if own.full(now_ns):  # before anything is made of it: a flood is mostly this
+        if not own.allows(now_ns):  # before anything is made of it: a flood is mostly this
             self.refused += 1
             return None
         made = stun_packet.answer(data, stun_packet.Endpoint(source[0], source[1]))
@@ -111,7 +111,7 @@ class StunServer:
         shares = [self._members, self._strangers] if member else [self._strangers]
         if len(made) > len(data):
             shares = [self._bare]
-        share = next((each for each in shares if not each.full(now_ns)), None)
+        share = next((each for each in shares if each.allows(now_ns)), None)
         if share is None:
             self.refused += 1
             return None

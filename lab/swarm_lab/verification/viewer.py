@@ -14,6 +14,7 @@ import sys
 from websockets.asyncio.client import ClientConnection, connect
 
 from swarm_protocol.messages.codec import encode
+from swarm_protocol.messages.running import Running
 from swarm_protocol.messages.viewer_messages import (
     VIEW_PATH,
     VIEW_PROTOCOL_VERSION,
@@ -22,7 +23,6 @@ from swarm_protocol.messages.viewer_messages import (
     Subscribe,
     decode_from_stream,
 )
-from swarm_protocol.snapshot.running import Running
 from swarm_protocol.trust.certificate_pins import client_context
 
 RATE_HZ = 0.5  # nobody reads what comes, and nobody else is on this wire: the certificate is not looked at

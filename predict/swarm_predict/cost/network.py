@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from swarm_predict.cost.layer_times import by_hand
-from swarm_predict.cost.tcp_loss import MSS_BYTES, RTO_MIN_MS, settled
+from swarm_predict.cost.tcp_loss import RTO_MIN_MS, settled
+from swarm_protocol.hop_round import MSS_BYTES
 from swarm_protocol.snapshot.swarm import Floats, Ints, Kind, Path, State, Swarm, Transport
 from swarm_protocol.units import BITS_PER_BYTE
 

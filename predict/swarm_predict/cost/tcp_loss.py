@@ -18,11 +18,10 @@ from typing import Final
 
 import numpy as np
 
+from swarm_protocol.hop_round import MESSAGES, MESSAGES_MIN, MSS_BYTES, ROUND_BYTES
 from swarm_protocol.snapshot.swarm import Floats, Ints
 
-MSS_BYTES: Final = 1460  # Ethernet without options
 RTO_MIN_MS: Final = 200.0  # Linux TCP_RTO_MIN; RFC 6298 has 1 s
-HOP_MESSAGES: Final = 12  # of a round of measured hops; its p95 and p99 are its worst
 FAST_RTTS: Final = 1.25
 _LEAST_SHARE: Final = 0.9  # of the cheapest retransmission: clocks and rounding
 _BEYOND_JITTER: Final = 3.0  # times what the path varies by above its median
@@ -37,7 +36,8 @@ def settled(
     late, varies = hop_p95 - hop_p50, np.fmax(rtt_p99, rtt_p95) - rtt_p50
     with np.errstate(invalid="ignore", divide="ignore"):
         mended = (late > _LEAST_SHARE * FAST_RTTS * rtt_p50) & (late > _BEYOND_JITTER * varies) & (hop_bytes > 0)
-        packets = np.maximum(1, np.ceil(hop_bytes / MSS_BYTES)) * HOP_MESSAGES
+        messages = np.clip(ROUND_BYTES // np.fmax(hop_bytes, 1), MESSAGES_MIN, MESSAGES)  # fewer of large ones
+        packets = np.maximum(1, np.ceil(hop_bytes / MSS_BYTES)) * messages
         # each way of a round trip is a packet's chance; a lost acknowledgement is made up for by the next
         lost = np.nan_to_num(loss) * sent + mended
         pooled = 1 - (1 - np.minimum(lost / (2 * sent + packets), 1.0)) ** 2

@@ -23,8 +23,8 @@ from typing import Any, Final
 from websockets.asyncio.client import ClientConnection
 
 from swarm_probe.collector_client.hangups import Kind
-from swarm_probe.owner_limits.rate_limits import Bucket
 from swarm_probe.owner_limits.traffic_budget import TCP_CONNECTION, TCP_SHARE, TrafficBudget
+from swarm_protocol.rate_limit import TokenBucket
 
 BYTES_PER_S: Final = 64 << 10
 BURST_BYTES: Final = 4 << 20
@@ -47,8 +47,8 @@ class Meter:
         self._traffic_budget = traffic_budget
         self._wall_ns = wall_ns
         self._mono_ns = mono_ns
-        self._bytes = Bucket(BYTES_PER_S, BURST_BYTES, mono_ns())
-        self._frames = Bucket(FRAMES_PER_S, FRAME_BURST, mono_ns())
+        self._bytes = TokenBucket(BYTES_PER_S, BURST_BYTES)
+        self._frames = TokenBucket(FRAMES_PER_S, FRAME_BURST)
         self._booked = (0, 0)  # of this connection: sent, received
         self._payload = [0, 0]
         self.breach: Breach | None = None  # of this connection: why it is over
@@ -85,7 +85,7 @@ class Meter:
         now_ns = self._wall_ns()
         if any(more):
             self._traffic_budget.spend("collector", "", more[0], more[1], now_ns)
-        if self.breach is None and not self._bytes.take_all(self._mono_ns(), more[1]):
+        if self.breach is None and self._bytes.wait_s(self._mono_ns(), more[1]) > 0:
             self.breach = (
                 "rate",
                 f"it sent more than {BYTES_PER_S >> 10} KiB a second, after {BURST_BYTES >> 20} MiB at once",

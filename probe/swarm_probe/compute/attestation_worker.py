@@ -62,7 +62,7 @@ class Chain:
         self._outputs = torch.zeros(arithmetic.STEP_OF, arithmetic.SIZE, device=device.torch_name)
         self._gain = float(arithmetic.gain())
         act: Callable[[], object] = self._some
-        self._act = captured(device, act) if captures(device) else act
+        self._act = captured(device.torch_name, act) if captures(device.torch_name) else act
 
     @torch.inference_mode()
     def _some(self) -> None:

@@ -251,9 +251,9 @@ def pass_through(
             for layer, cache in zip(layers, caches, strict=True):
                 x = layer.forward(x, cache, position)
 
-    if captures(device, layers[0].shape):
+    if captures(device.torch_name, layers[0].shape):
         try:
-            return Pass(captured(device, one_pass), rounds, eager=False)
+            return Pass(captured(device.torch_name, one_pass), rounds, eager=False)
         except RuntimeError as error:  # a kernel of this device that cannot be captured
             if is_memory(error):
                 raise
@@ -278,11 +278,13 @@ def _deal(layers: list[DecoderLayer], tokens: int, device: Device, routings: int
 
 def ending(device: Device, heads: list[Head], x: torch.Tensor) -> Callable[[], object]:
     """From these activations to a token on the host, by each head in turn."""
-    if not captures(device):
+    if not captures(device.torch_name):
         turn = itertools.cycle(heads)
         return lambda: next(turn).forward(x)
     ids = torch.empty(x.shape[0], 1, dtype=torch.int64, device=x.device)
-    replays = itertools.cycle([captured(device, lambda head=head: ids.copy_(head.choose(x))) for head in heads])
+    replays = itertools.cycle(
+        [captured(device.torch_name, lambda head=head: ids.copy_(head.choose(x))) for head in heads]
+    )
 
     def act() -> None:
         next(replays)()

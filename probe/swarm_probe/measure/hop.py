@@ -20,15 +20,11 @@ from typing import Final
 
 from swarm_probe.quantiles import quantile
 from swarm_probe.streams.channel import Channel, Unreachable
+from swarm_protocol.hop_round import AFTER_IDLE, MESSAGES_MIN, messages_in_round
 from swarm_protocol.units import NS_PER_S
 
 MAX_MESSAGE_BYTES: Final = 1 << 20
-MESSAGES: Final = 12  # after the first: enough for a median and a worst one
-AFTER_IDLE: Final = 3  # messages, each after a pause
 IDLE_NS: Final = 800_000_000  # longer than the retransmission timeout of any path on earth
-MESSAGES_MIN: Final = 3  # also where the byte bound asks for fewer
-ROUND_BYTES: Final = 1 << 20
-ROUND_NS: Final = 30 * NS_PER_S  # other peers wait for their turn, and a transfer for its slot
 MAX_CADENCE_NS: Final = 10 * NS_PER_S  # slower than any decoding that is worth planning for
 ANSWER_S: Final = 10.0  # for one acknowledgement: four lost in a row on a slow path take less
 IDLE_S: Final = 90.0  # how long a caller may think between messages, and how long one message may take
@@ -50,10 +46,6 @@ class HopRound:
 
     def at(self, share: float) -> int:
         return quantile(self.ordered_ns, share)
-
-
-def messages_in_round(size_bytes: int, cadence_ns: int) -> int:
-    return max(MESSAGES_MIN, min(MESSAGES, ROUND_BYTES // size_bytes, ROUND_NS // max(1, cadence_ns)))
 
 
 async def measure(

@@ -17,6 +17,7 @@ from swarm_probe.measure.peer import PeerState
 from swarm_probe.measure.slot_scheduler import SlotScheduler
 from swarm_probe.streams.channel import Busy, Channel, NoAnswer, PeerError
 from swarm_probe.streams.tcp_endpoint import Purpose
+from swarm_protocol.hop_round import AFTER_IDLE, MESSAGES_MIN, PREFILL_ROUNDS, ROUND_BYTES
 from swarm_protocol.messages.probe_messages import Plan
 from swarm_protocol.messages.samples import HopSample, Phase, ProbeSample
 from swarm_protocol.text import safe
@@ -26,7 +27,6 @@ FIRST_HOP_S: Final = 2.0  # rounds with a new peer begin within this: somebody w
 POSTPONED_NS: Final = 30 * NS_PER_S  # a round that would disturb somebody is tried again after this
 RETRY_NS: Final = 5 * NS_PER_S  # after one that a transfer cut short, or that came to nothing
 RETRIES: Final = 3  # in a row, of the latter
-PREFILL_ROUNDS: Final = 10  # one prefill chunk in so many rounds of decode steps: it is eight times as large
 MIN_EVERY_NS: Final = NS_PER_S
 QUIC_MOST_BYTES: Final = 32 << 10  # of a message; of 128 KB, TCP takes 102 ms where aioquic takes 120 to 450
 
@@ -69,7 +69,7 @@ class HopRounds:
         in_vain = 0  # rounds, in a row
         while True:
             await self._rest(member, due_ns)
-            if self._line.why_waiting(hop.ROUND_BYTES) is not None:
+            if self._line.why_waiting(ROUND_BYTES) is not None:
                 self._counts["hops_postponed"] += 1
                 due_ns = self._clocks.mono_ns() + min(every_ns, POSTPONED_NS)
                 continue
@@ -150,8 +150,8 @@ class HopRounds:
                     cadence_ns,
                     self._clocks.mono_ns,
                     lambda: self._line.transferring,
-                    messages=None if decode else hop.MESSAGES_MIN,
-                    after_idle=hop.AFTER_IDLE if decode and transport == "tcp" else 0,
+                    messages=None if decode else MESSAGES_MIN,
+                    after_idle=AFTER_IDLE if decode and transport == "tcp" else 0,
                 )
         finally:
             stream.close()

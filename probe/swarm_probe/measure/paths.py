@@ -34,6 +34,7 @@ from swarm_probe.streams.relay_stream import RelayPort
 from swarm_probe.streams.tcp_endpoint import Caller, Purpose, Service, TcpPeer
 from swarm_probe.udp.nat_discovery import Finding
 from swarm_probe.udp.peer_addresses import aims, moved_only, same, tcp_targets
+from swarm_protocol.hop_round import ROUND_BYTES
 from swarm_protocol.messages.probe_messages import Peer, Plan, Relay, UplinkGrant, UplinkLease
 from swarm_protocol.messages.samples import ProbeSample
 from swarm_protocol.supervisor import Supervisor
@@ -93,7 +94,7 @@ class Paths:
             rng,
             packets_per_s=limits.packets_per_s,
             traffic_budget=traffic_budget,
-            allowed=EgressPolicy(config.scope, clocks.mono_ns()),
+            allowed=EgressPolicy(config.scope),
             bind_host=config.bind_host,
         )
         self._line = line = SlotScheduler(
@@ -107,7 +108,7 @@ class Paths:
         self._transfers = Transfers(self._dialer, line, trips, limits.transfer_bytes, emit, counts, clocks)
         self._transfers.needs_grant = config.grants
         services[Purpose.HOP] = Service(
-            self._hops.serve, hop.MAX_MESSAGE_BYTES, lambda: line.why_waiting(hop.ROUND_BYTES) is not None
+            self._hops.serve, hop.MAX_MESSAGE_BYTES, lambda: line.why_waiting(ROUND_BYTES) is not None
         )
         services[Purpose.UPLINK] = Service(
             self._transfers.serve,

@@ -20,7 +20,6 @@ from typing import Any, Final
 
 from swarm_probe.clocks import Clocks
 from swarm_probe.owner_limits.egress_policy import EgressPolicy
-from swarm_probe.owner_limits.rate_limits import Bucket
 from swarm_probe.owner_limits.traffic_accounting import TrafficAccounting
 from swarm_probe.owner_limits.traffic_budget import TrafficBudget
 from swarm_probe.sockets import Target, why
@@ -34,6 +33,7 @@ from swarm_probe.udp.udp_socket import Arrival, UdpPort
 from swarm_protocol.messages.probe_messages import Peer
 from swarm_protocol.messages.samples import LinkSample
 from swarm_protocol.packets import stamp_packet, stun_packet
+from swarm_protocol.rate_limit import TokenBucket
 from swarm_protocol.units import NS_PER_MS, NS_PER_S
 
 THRIFTY_PER_S: Final = 0.3  # 7 MB a day with their answers, once most of the day's bytes are used
@@ -68,9 +68,8 @@ class RoundTrips:
         self._counts = counts
         self._clocks = clocks
         self._rng = rng
-        now_ns = clocks.mono_ns()
-        self._bucket = Bucket(packets_per_s, packets_per_s, now_ns)  # requests and answers together
-        self._thrifty = Bucket(THRIFTY_PER_S, THRIFTY_BURST, now_ns)
+        self._bucket = TokenBucket(packets_per_s, packets_per_s)  # requests and answers together
+        self._thrifty = TokenBucket(THRIFTY_PER_S, THRIFTY_BURST)
         self._accounting = TrafficAccounting(traffic_budget, counts, clocks)
         self.paused = False  # nothing of our own is sent; others are answered
         self.allowed = allowed

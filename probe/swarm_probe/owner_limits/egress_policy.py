@@ -19,8 +19,8 @@ import ipaddress
 from collections import OrderedDict
 from typing import Final
 
-from swarm_probe.owner_limits.rate_limits import Bucket
 from swarm_probe.sockets import Target
+from swarm_protocol.rate_limit import TokenBucket
 from swarm_protocol.units import NS_PER_S
 
 CONSENT_NS: Final = 60 * NS_PER_S
@@ -63,11 +63,11 @@ def scope_of(collector: str, *, lan: bool) -> Scope:
 
 
 class EgressPolicy:
-    def __init__(self, scope: Scope, now_ns: int) -> None:
+    def __init__(self, scope: Scope) -> None:
         self.scope = scope
         self.collector = ""  # the one joined: any port of it, as its owner chose it
-        self._asks = _Asks(ASKS_PER_S, ASKS, Bucket(ALL_ASKS_PER_S, ALL_ASKS, now_ns))
-        self._dials = _Asks(DIALS_PER_S, DIALS, Bucket(ALL_DIALS_PER_S, ALL_DIALS, now_ns))
+        self._asks = _Asks(ASKS_PER_S, ASKS, TokenBucket(ALL_ASKS_PER_S, ALL_ASKS))
+        self._dials = _Asks(DIALS_PER_S, DIALS, TokenBucket(ALL_DIALS_PER_S, ALL_DIALS))
         self._told: set[str] = set()
         self._until: OrderedDict[str, int] = OrderedDict()  # host → until when it consents
 
@@ -121,12 +121,12 @@ class EgressPolicy:
 class _Asks:
     """What those who have not answered are sent: so much each, and so much all together."""
 
-    def __init__(self, per_s: float, burst: float, together: Bucket) -> None:
+    def __init__(self, per_s: float, burst: float, together: TokenBucket) -> None:
         self._per_s, self._burst, self._together = per_s, burst, together
-        self._each: OrderedDict[str, Bucket] = OrderedDict()
+        self._each: OrderedDict[str, TokenBucket] = OrderedDict()
 
     def take(self, host: str, now_ns: int) -> bool:
-        bucket = self._each.pop(host, None) or Bucket(self._per_s, self._burst, now_ns)
+        bucket = self._each.pop(host, None) or TokenBucket(self._per_s, self._burst)
         self._each[host] = bucket
         if len(self._each) > MAX_KNOWN:
             self._each.popitem(last=False)

@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from swarm_probe.owner_limits.rate_limits import Bucket
 from swarm_protocol.packets import stamp_packet
+from swarm_protocol.rate_limit import TokenBucket
 from swarm_protocol.units import NS_PER_S
 
 REPLAY_WINDOW: Final = 1024  # packets behind the highest that may still arrive, once each
@@ -42,7 +42,7 @@ class Refused:
 @dataclass(slots=True)
 class _State:
     announced: Announced
-    bucket: Bucket
+    bucket: TokenBucket
     highest: int = -1
     seen: int = 0  # bit k: `highest − k` has come
     newest_ntp: int = 0  # sender's clock
@@ -82,7 +82,7 @@ class Accepted:
 
 
 class Reflector:
-    def __init__(self, bucket: Bucket) -> None:
+    def __init__(self, bucket: TokenBucket) -> None:
         """`bucket`: of all packets that this probe sends, its own requests among them."""
         self._all = bucket
         self._sessions: dict[int, tuple[_State, ...]] = {}  # two members may have been given the same SSID
@@ -92,7 +92,7 @@ class Reflector:
         known = {state.announced: state for states in self._sessions.values() for state in states}
         self._sessions = {}
         for session in sessions:
-            state = known.get(session) or _State(session, Bucket(SESSION_PER_S, SESSION_PER_S, now_ns))
+            state = known.get(session) or _State(session, TokenBucket(SESSION_PER_S, SESSION_PER_S))
             self._sessions[session.ssid] = (*self._sessions.get(session.ssid, ()), state)
 
     def accept(self, data: bytes, now_ns: int) -> Accepted | Refused:

@@ -13,8 +13,8 @@ from msgspec import Meta
 from swarm_protocol.layer_shape import LayerShape
 from swarm_protocol.messages.codec import decode, require_finite
 from swarm_protocol.messages.probe_messages import Vocab
+from swarm_protocol.messages.running import Running
 from swarm_protocol.messages.samples import Count, Line, NodeId, RunSample, WallNs, Word
-from swarm_protocol.snapshot.running import Running
 
 VIEW_PROTOCOL_VERSION: Final = 1
 VIEW_PATH: Final = "/view"

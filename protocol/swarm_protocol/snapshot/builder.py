@@ -1,4 +1,4 @@
-"""Which Swarm do these samples make? The collector (live) and a recorded database (replay) both ask here.
+"""Build the Swarm that samples describe, for the collector (live) and for a recorded database (replay).
 
 Applying one sample is O(1) (an uplink sample: one row and one column); a snapshot copies the columns touched since
 the one before and shares the others, read-only. No clock, no I/O: `now_ns` comes with the question.
@@ -6,16 +6,10 @@ the one before and shares the others, read-only. No clock, no I/O: `now_ns` come
 Nothing is smoothed. A link shows its newest window, and `sent` says of how many packets: quantiles of several windows
 do not combine, so the windows before it are for the history. A figure is replaced only by a later one, so batches
 that come late or twice change nothing; but one dated after its node was last heard (a clock that ran ahead) yields to
-any. A window that ran beside one of our own transfers shows that transfer's queue, not the path: it replaces an idle
-window only where that is old, or where no queue explains the difference (`_beyond_queue`).
-
-A hop's figures keep the round trip that the path had meanwhile (`hop_rtt_ms`), so that whoever mixes it with a later
-round trip can tell by how much the path has changed since.
+any. Which window and hop of a link count is decided in `link_figures`.
 
 A transfer is limited by the sender, by the receiver and by what lies between. So a node's uplink is the best of the
 latest transfers to each of its peers, and its downlink the best of the latest from each.
-
-`event` is for what the collector says itself, `sample` for what probes say.
 """
 
 from __future__ import annotations
@@ -28,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swarm_protocol.messages.probe_messages import HostFacts
+from swarm_protocol.messages.running import KIND, Running, from_detail, newer, tidy
 from swarm_protocol.messages.samples import (
     ComputeSample,
     EventSample,
@@ -40,47 +35,32 @@ from swarm_protocol.messages.samples import (
     UplinkSample,
 )
 from swarm_protocol.snapshot.event_log import EventLog
+from swarm_protocol.snapshot.link_figures import LinkFigures
 from swarm_protocol.snapshot.link_table import LinkTable
 from swarm_protocol.snapshot.node_figures import (
-    card_shares,
-    class_of,
     host_figures,
     memory_bytes,
     named,
-    over_cards,
     sheet_of,
-    shown_device,
+    shown_facts,
 )
-from swarm_protocol.snapshot.running import KIND, Running, from_detail, newer, tidy
+from swarm_protocol.snapshot.node_state import LOST_AFTER_NS, STALE_AFTER_NS, aged
+from swarm_protocol.snapshot.node_timings import NodeTimings
 from swarm_protocol.snapshot.swarm import (
     NODE_COLUMNS,
     Floats,
     Ints,
     Kind,
-    LayerTime,
     NodeFacts,
-    Path,
     State,
     Swarm,
-    Transport,
-    Why,
 )
 from swarm_protocol.units import NS_PER_S
 
-STALE_AFTER_NS: Final = 12 * NS_PER_S  # two heartbeats missed, and a slow line
-LOST_AFTER_NS: Final = 20 * NS_PER_S  # as the collector calls it
-NUMBERS_OLD_NS: Final = 150 * NS_PER_S  # an idle swarm still sends host figures every minute: two of them missed
 CLOCK_SLACK_NS: Final = 5 * NS_PER_S  # clocks kept by NTP differ by far less
 LOADED_HOLD_NS: Final = 60 * NS_PER_S  # so long an idle window is a better answer than one beside our own transfer
-RECENT_RATE_NS: Final = 15 * 60 * NS_PER_S  # the collector leases each node's transfers more often than this
-STEP_SHARE: Final = 0.1  # of a round trip: a difference that is none of its own noise
-PLATEAU: Final = 0.25  # of a step: what a window that is all of one level spreads over
-HOP_SLACK: Final = 1.05
 MAX_RUNS: Final = 100  # of watched engines: what a chart of them shows
-MAX_LAYERS: Final = 512  # kept of one node: bounds what a member that invents models can make others hold
 _FIRST_CAPACITY: Final = 8
-_PATHS: Final = {path.name.lower(): path for path in Path}
-_WHY: Final = {why.name.lower().replace("_", "-"): why for why in Why}
 
 
 @dataclass(slots=True)
@@ -98,9 +78,7 @@ class _Node:
     facts: HostFacts | None
     host: str
     fresh_ns: int  # collector's clock when a sample last told something new
-    layers: dict[tuple[str, str, str, int, int], LayerTime] = field(default_factory=dict)
-    by_card: dict[tuple[str, str, str, int, int], dict[str, LayerTime]] = field(default_factory=dict)  # several cards
-    rooflines: dict[tuple[str, str], RooflineSample] = field(default_factory=dict)
+    timings: NodeTimings = field(default_factory=NodeTimings)
     reading: _Gpus | None = None  # of which not all GPUs have come yet
     device: str = ""  # as samples name it, where facts are missing
     note: str = ""
@@ -122,6 +100,7 @@ class SwarmBuilder:
         self._node_columns = empty.nodes
         self._readings: dict[int, list[HostSample]] = {}  # the newest of each node that is not in its columns yet
         self._links = LinkTable()
+        self._link_figures = LinkFigures(self._links, self._later)
         self._runs: tuple[RunSample, ...] = ()
         self._running: Running | None = None
 
@@ -239,89 +218,14 @@ class SwarmBuilder:
             self._told(src, sample)
         return True
 
-    def _link(self, src: int, dst: int, sample: LinkSample) -> bool:
-        known_ns = self._links.at_ns("path", src, dst)
-        if not self._later(src, known_ns, sample.at_ns, loaded=sample.loaded) and not (
-            sample.loaded and sample.at_ns > known_ns and self._beyond_queue(src, dst, sample)
-        ):
-            return False
-        if known_ns < self._links.at_ns("hop", src, dst) <= sample.at_ns:
-            self._date_hop(src, dst, sample)
-        # over a detour via the collector nothing is sent; what went where there is no path is no loss of one
-        nothing = sample.sent == 0 or (sample.path == "none" and sample.why is not None)
-        estimated = sample.path in ("estimated", "relayed")
-        cells = (
-            Kind.ESTIMATE if estimated else Kind.NONE if nothing else Kind.MEASURED,
-            _PATHS[sample.path],
-            Why.UNKNOWN if sample.why is None else _WHY[sample.why],
-            sample.at_ns,
-            sample.sent,
-            sample.rtt_min_ms,
-            sample.rtt_p50_ms,
-            sample.rtt_p95_ms,
-            sample.rtt_p99_ms,
-            sample.pdv_ms,
-            sample.jitter_rfc3550_ms,
-            None if nothing else min(1.0, sample.lost / sample.sent),
-        )
-        self._links.put("path", src, dst, sample.at_ns, cells)
-        return True
-
-    def _beyond_queue(self, src: int, dst: int, sample: LinkSample) -> bool:
-        """A queue only adds delay, and delay of every length: a window that is lower than what is known, or all of one
-        other level, tells of the path whatever was sent beside it."""
-        known_ms = self._links.cells("path", src, dst).get("rtt_p50_ms", np.nan)
-        if sample.rtt_p50_ms is None or sample.rtt_min_ms is None or sample.rtt_p95_ms is None or np.isnan(known_ms):
-            return False
-        step_ms = sample.rtt_p50_ms - known_ms
-        if abs(step_ms) < STEP_SHARE * known_ms:
-            return False
-        return step_ms < 0 or sample.rtt_p95_ms - sample.rtt_min_ms <= PLATEAU * step_ms
-
-    def _date_hop(self, src: int, dst: int, sample: LinkSample) -> None:
-        """The hop was measured within this window: if the path has changed in it, which round trip was the hop's?"""
-        cells = self._links.cells("hop", src, dst)
-        before_ms, after_ms, least_ms = cells["hop_rtt_ms"], sample.rtt_p50_ms, sample.rtt_min_ms
-        if after_ms is None or least_ms is None:
-            return
-        if np.isnan(before_ms) or abs(least_ms - before_ms) > abs(least_ms - after_ms):
-            cells["hop_rtt_ms"] = after_ms  # the whole window was so
-        else:  # no hop is faster than the round trip it ends with
-            fits = [ms for ms in (before_ms, after_ms) if ms <= HOP_SLACK * cells["hop_min_ms"]]
-            cells["hop_rtt_ms"] = max(fits, default=before_ms)
-        self._links.put("hop", src, dst, int(cells["hop_at_ns"]), tuple(cells.values()))
-
-    def _hop(self, src: int, dst: int, sample: HopSample) -> bool:
-        """The live figure is a decode step's; prefill chunks are for the history."""
-        if sample.phase != "decode":
-            return False
-        if not self._later(src, self._links.at_ns("hop", src, dst), sample.at_ns, loaded=sample.loaded):
-            return False
-        cells = (
-            sample.size_bytes, sample.min_ms, sample.p50_ms, sample.p95_ms, sample.p99_ms, sample.first_ms,
-            sample.at_ns, self._links.cells("path", src, dst).get("rtt_p50_ms"), Transport[sample.transport.upper()],
-        )  # fmt: skip
-        self._links.put("hop", src, dst, sample.at_ns, cells)
-        return True
-
     def _uplink(self, src: int, dst: int, sample: UplinkSample) -> bool:
-        if not self._later(src, self._links.at_ns("rate", src, dst), sample.at_ns):
+        if not self._link_figures.uplink(src, dst, sample):
             return False
-        kind = Kind.BOUND if sample.bound else Kind.MEASURED
-        transport = Transport[sample.transport.upper()]
-        cells = (sample.mbps, kind, sample.rtt_loaded_ms, sample.at_ns, transport)
-        self._links.put("rate", src, dst, sample.at_ns, cells)
-        self._rate("up", src, self._links.rates(src, out=True))
-        self._rate("down", dst, self._links.rates(dst, out=False))
+        for way, i in (("up", src), ("down", dst)):
+            best = self._link_figures.best_transfer(i, out=way == "up")
+            for column in ("mbps", "kind", "at_ns"):
+                self._node_columns[f"{way}_{column}"][i] = best["mbps" if column == "mbps" else f"mbps_{column}"]
         return True
-
-    def _rate(self, way: str, i: int, transfers: npt.NDArray[Any]) -> None:
-        """The best of the latest transfers; a measured one before a bound of the same rate."""
-        recent = transfers[transfers["mbps_at_ns"] >= transfers["mbps_at_ns"].max() - RECENT_RATE_NS]
-        best = recent[np.lexsort((recent["mbps_kind"] == Kind.MEASURED, recent["mbps"]))[-1]]
-        self._node_columns[f"{way}_mbps"][i] = best["mbps"]
-        self._node_columns[f"{way}_kind"][i] = best["mbps_kind"]
-        self._node_columns[f"{way}_at_ns"][i] = best["mbps_at_ns"]
 
     def _host(self, i: int, sample: HostSample) -> bool:
         """Several GPUs are several samples of one time; they are shown when all have come, or the next reading has."""
@@ -355,33 +259,10 @@ class SwarmBuilder:
 
     def _compute(self, i: int, sample: ComputeSample) -> bool:
         node = self._nodes[i]
-        key = (sample.model, sample.dtype, sample.phase, sample.batch, sample.context)
-        cards = node.by_card.setdefault(key, {}) if node.facts is not None and len(node.facts.gpus) > 1 else {}
-        known = node.layers.pop(key, None)  # put back at the end: what is dropped is what was measured longest ago
-        before = cards.get(sample.device, known) if not cards else cards.get(sample.device)
-        if before is not None and not self._later(i, before.at_ns, sample.at_ns):
-            if known is not None:
-                node.layers[key] = known
+        known_ns = node.timings.known_ns(sample, node.facts)
+        if known_ns and not self._later(i, known_ns, sample.at_ns):
             return False
-        cards[sample.device] = node.layers[key] = LayerTime(
-            model=sample.model,
-            phase=sample.phase,
-            batch=sample.batch,
-            context=sample.context,
-            ms=sample.ms_per_layer,
-            ms_p95=sample.ms_p95,
-            dtype=sample.dtype,
-            n=sample.n,
-            at_ns=sample.at_ns,
-            verified=sample.verified,
-            marks=sample.marks,
-        )
-        if shares := card_shares(node.facts, cards):
-            node.layers[key] = over_cards([(share, cards[device]) for device, share in shares.items()])
-        if len(node.layers) > MAX_LAYERS:
-            oldest = next(iter(node.layers))
-            del node.layers[oldest]
-            node.by_card.pop(oldest, None)
+        node.timings.add(sample, node.facts)
         if sample.phase == "visit":  # of the machine more than of the model: the newest one is as good as any
             self._node_columns["overhead_ms"][i] = sample.ms_per_layer
         self._node_columns["compute_at_ns"][i] = max(sample.at_ns, int(self._node_columns["compute_at_ns"][i]))
@@ -392,26 +273,17 @@ class SwarmBuilder:
         return True
 
     def _roofline(self, i: int, sample: RooflineSample) -> bool:
-        """Shown: the best number format, which is what data sheets state and layers run on; of several cards of the
-        machine the rate of the mean of their times, by memory, else the best device."""
         node = self._nodes[i]
-        key = (sample.device, sample.dtype)
-        known = node.rooflines.get(key)
-        if known is not None and not self._later(i, known.at_ns, sample.at_ns):
+        known_ns = node.timings.known_roofline_ns(sample)
+        if known_ns and not self._later(i, known_ns, sample.at_ns):
             return False
-        if known is None and len(node.rooflines) >= MAX_LAYERS:
+        rates = node.timings.add_roofline(sample, node.facts)
+        if rates is None:
             return False
-        node.rooflines[key] = sample
-        if known is None:
+        if not known_ns:
             node.shown = None  # its data sheet is no longer needed
         self._node_columns["mem_kind"][i] = Kind.MEASURED
-        shares = card_shares(node.facts, (device for device, _ in node.rooflines))
-        for column in ("mem_gbps", "tflops"):
-            best: dict[str, float] = {}
-            for (device, _), each in node.rooflines.items():
-                best[device] = max(getattr(each, column), best.get(device, 0.0))
-            # cards work one after another: the rate of the mean of their times
-            rate = 1 / sum(share / best[card] for card, share in shares.items()) if shares else max(best.values())
+        for column, rate in rates.items():
             self._node_columns[column][i] = rate
         return True
 
@@ -471,35 +343,16 @@ class SwarmBuilder:
         return states
 
     def _aged(self, state: npt.NDArray[Any], seen_ns: npt.NDArray[Any], now_ns: int) -> npt.NDArray[Any]:
-        """OK and STALE by what was heard when. Written so that no difference overflows, whatever clocks say."""
-        living = (state == State.OK) | (state == State.STALE)
         fresh_ns = np.array([node.fresh_ns for node in self._nodes], np.int64)
-        silent = seen_ns <= now_ns - self._stale_after_ns
-        old = fresh_ns <= now_ns - max(NUMBERS_OLD_NS, self._stale_after_ns)
-        aged = state.copy()
-        aged[living & (silent | old)] = State.STALE
-        aged[living & (seen_ns <= now_ns - self._lost_after_ns)] = State.LOST
-        aged[living & (seen_ns == 0)] = State.UNKNOWN
-        return aged
+        return aged(state, seen_ns, fresh_ns, now_ns, self._stale_after_ns, self._lost_after_ns)
 
     def _facts(self, node: _Node) -> NodeFacts:
         if node.shown is None:
-            facts = node.facts
-            note = node.note
-            machine = sheet_of(facts) if not node.layers and not node.rooflines else None
-            if not note and not node.layers and facts is not None and facts.torch is None:
-                note = "torch not installed: pip install 'swarmtop[torch]'"
-            node.shown = NodeFacts(
-                node_id=node.node_id,
-                name=node.name,
-                device=shown_device(facts, node.device),
-                system=facts.system if facts is not None else "",
-                host=node.host,
-                note=note,
-                layers=tuple(node.layers.values()),
-                device_class=class_of(facts),
-                sheet=machine.name if machine is not None else "",
-            )
+            layers = tuple(node.timings.layers.values())
+            node.shown = shown_facts(
+                node.node_id, node.name, node.host, node.facts, node.device, node.note, layers,
+                timed=bool(node.timings),
+            )  # fmt: skip
         return node.shown
 
     def _from_sheet(self, nodes: dict[str, npt.NDArray[Any]], i: int) -> None:
@@ -541,7 +394,7 @@ def _unknown(dtype: type[np.generic], n: int) -> npt.NDArray[Any]:
 
 
 _OF_PAIRS: Final[dict[type, Callable[[SwarmBuilder, int, int, Any], bool]]] = {
-    LinkSample: SwarmBuilder._link,
-    HopSample: SwarmBuilder._hop,
+    LinkSample: lambda builder, src, dst, sample: builder._link_figures.link(src, dst, sample),
+    HopSample: lambda builder, src, dst, sample: builder._link_figures.hop(src, dst, sample),
     UplinkSample: SwarmBuilder._uplink,
 }

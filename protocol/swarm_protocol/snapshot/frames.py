@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Meta
 
+from swarm_protocol.messages.running import Running
 from swarm_protocol.messages.samples import RunSample
-from swarm_protocol.snapshot.running import Running
 from swarm_protocol.snapshot.swarm import (
     LINK_COLUMNS,
     NODE_COLUMNS,

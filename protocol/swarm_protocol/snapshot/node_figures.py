@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from swarm_protocol.messages.probe_messages import HostFacts
 from swarm_protocol.messages.samples import HostSample, NatKind
-from swarm_protocol.snapshot.swarm import LayerTime, Nat
+from swarm_protocol.snapshot.swarm import LayerTime, Nat, NodeFacts
 from swarm_protocol.units import BYTES_PER_GIB
 
 if TYPE_CHECKING:  # the table of devices is read at the first machine that has a card
@@ -174,3 +174,24 @@ def _float(value: int | None) -> float | None:
 def _over(reduce: Any, values: list[Any]) -> float | None:
     """None as soon as one is not known: a part of a sum is a wrong number."""
     return float(reduce(values)) if values and None not in values else None
+
+
+def shown_facts(
+    node_id: str, name: str, host: str, facts: HostFacts | None, device: str, note: str,
+    layers: tuple[LayerTime, ...], *, timed: bool,
+) -> NodeFacts:  # fmt: skip
+    """`device`: as samples name it. `timed`: anything was, so that no data sheet is needed."""
+    machine = None if timed else sheet_of(facts)
+    if not note and not layers and facts is not None and facts.torch is None:
+        note = "torch not installed: pip install 'swarmtop[torch]'"
+    return NodeFacts(
+        node_id=node_id,
+        name=name,
+        device=shown_device(facts, device),
+        system=facts.system if facts is not None else "",
+        host=host,
+        note=note,
+        layers=layers,
+        device_class=class_of(facts),
+        sheet=machine.name if machine is not None else "",
+    )

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from swarm_protocol.layer_shape import Timed
+from swarm_protocol.messages.running import Running
 from swarm_protocol.messages.samples import RunSample
-from swarm_protocol.snapshot.running import Running
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -12,14 +12,14 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from swarm_protocol.snapshot.running import Running, tidy
+from swarm_protocol.messages.running import Running, tidy
 from swarm_protocol.snapshot.swarm import Kind, LayerTime, NodeFacts, Path, Swarm
 from swarm_protocol.text import is_name
 from swarm_protocol.units import BYTES_PER_GIB
 
 if TYPE_CHECKING:  # the table of devices is read only where a file names one
-    from swarm_protocol.devices.fill import End
     from swarm_protocol.devices.machines import Machine
+    from swarm_protocol.snapshot.device_estimates import End
 
 Positive = Annotated[float, Meta(gt=0, le=1e12)]
 NotNegative = Annotated[float, Meta(ge=0, le=1e12)]
@@ -134,11 +134,11 @@ def swarm_of(nodes: Sequence[NodeEntry], source: str = "", client: str | None = 
     _fill_nodes(swarm, nodes)
     for i, (node, machine) in enumerate(zip(nodes, machines, strict=True)):
         if machine is not None:
-            from swarm_protocol.devices.fill import fill_hardware
+            from swarm_protocol.snapshot.device_estimates import fill_hardware
 
             fill_hardware(swarm, i, machine, memory=bool(node.gpu) or node.name != client)
     if any(node.access is not None or node.city is not None for node in nodes):
-        from swarm_protocol.devices.fill import fill_lines
+        from swarm_protocol.snapshot.device_estimates import fill_lines
 
         fill_lines(swarm, _ends(nodes))
     return swarm
@@ -147,7 +147,7 @@ def swarm_of(nodes: Sequence[NodeEntry], source: str = "", client: str | None = 
 def _assume(swarm: Swarm, nodes: Sequence[NodeEntry]) -> None:
     """Says what was taken from lines and cities, once links have replaced what they know better."""
     if any(node.access is not None or node.city is not None for node in nodes):
-        from swarm_protocol.devices.fill import assumptions, prefer_measured
+        from swarm_protocol.snapshot.device_estimates import assumptions, prefer_measured
 
         prefer_measured(swarm)
         swarm.assumed = assumptions(swarm, _ends(nodes))
@@ -179,7 +179,7 @@ def _machine(node: NodeEntry) -> Machine | None:
 
 
 def _ends(nodes: Sequence[NodeEntry]) -> list[End]:
-    from swarm_protocol.devices.fill import end_of
+    from swarm_protocol.snapshot.device_estimates import end_of
 
     found = []
     for node in nodes:

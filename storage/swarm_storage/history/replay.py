@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import msgspec
 
+from swarm_protocol.messages.running import KIND, RUNNING_SETTING, Running, from_detail
 from swarm_protocol.messages.samples import EventSample, HopSample, LinkSample, RunSample, Sample
 from swarm_protocol.snapshot.builder import MAX_RUNS, SwarmBuilder
 from swarm_protocol.snapshot.event_log import MAX_EVENTS
-from swarm_protocol.snapshot.running import KIND, RUNNING_SETTING, Running, from_detail
 from swarm_protocol.snapshot.swarm import State, Swarm
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.history.recording import NodeRow, Reader

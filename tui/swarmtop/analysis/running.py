@@ -10,7 +10,7 @@ from swarm_predict.forecast.prediction import predict
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.placement import parse_placement
 from swarm_predict.types import BadPlacement, Placement, PredictError, Prediction, Quantiles, Workload
-from swarm_protocol.snapshot.running import Running
+from swarm_protocol.messages.running import Running
 from swarm_protocol.snapshot.swarm import Swarm
 from swarmtop.text import quantities
 

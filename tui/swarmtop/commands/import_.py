@@ -107,7 +107,7 @@ def _checked(found: Found, base: str) -> str:
 
 
 def _petals(args: argparse.Namespace, data: bytes) -> Found:
-    from swarm_protocol.snapshot.running import Running, tidy
+    from swarm_protocol.messages.running import Running, tidy
     from swarmtop.config import load_model
     from swarmtop.imports import petals
 

@@ -154,7 +154,7 @@ def machines_named(text: str, swarm: Swarm) -> list[Machine]:
     """What --with names as --nodes does; round trips to nodes whose city is known come from the cities."""
     from swarm_protocol.devices.access import ACCESS
     from swarm_protocol.devices.machines import machine_of as sheet_of
-    from swarm_protocol.devices.nodes import DEFAULT_ACCESS, parse_nodes
+    from swarm_protocol.snapshot.named_nodes import DEFAULT_ACCESS, parse_nodes
 
     taken = set(swarm.names)
     found: list[Machine] = []

@@ -19,7 +19,7 @@ from textual.worker import WorkerFailed
 
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.types import Engine, PredictError, Workload
-from swarm_protocol.snapshot.running import Running
+from swarm_protocol.messages.running import Running
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.units import NS_PER_S
 from swarmtop.analysis.node_figures import Figures, figures

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swarm_predict.types import Workload
-from swarm_protocol.snapshot.running import Running
+from swarm_protocol.messages.running import Running
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.trust.identity import default_state_dir
 

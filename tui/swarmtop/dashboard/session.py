@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from swarm_predict.types import Engine, Workload
-from swarm_protocol.snapshot.running import Running
+from swarm_protocol.messages.running import Running
 from swarm_protocol.snapshot.swarm import Event, State, Swarm
 from swarm_protocol.units import NS_PER_S
 from swarmtop.analysis.filter import Filter

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from swarm_protocol.snapshot.running import Running
+from swarm_protocol.messages.running import Running
 from swarm_protocol.text import clean_name
 
 

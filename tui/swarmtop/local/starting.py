@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from swarm_protocol.devices.access import ACCESS, access_named
-from swarm_protocol.devices.nodes import DEFAULT_ACCESS, BadNodes, NamedNode, parse_nodes
 from swarm_protocol.devices.places import UnknownCity, city_named
+from swarm_protocol.snapshot.named_nodes import DEFAULT_ACCESS, BadNodes, NamedNode, parse_nodes
 from swarm_protocol.text import safe
 from swarmtop.imports.found import NodeFound
 

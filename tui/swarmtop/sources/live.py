@@ -29,6 +29,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from swarm_protocol.layer_shape import LayerShape
 from swarm_protocol.messages.codec import DecodeError, encode
 from swarm_protocol.messages.operator_messages import Operator
+from swarm_protocol.messages.running import Running
 from swarm_protocol.messages.samples import RunSample
 from swarm_protocol.messages.viewer_messages import (
     MAX_STREAM_BYTES,
@@ -52,7 +53,6 @@ from swarm_protocol.messages.viewer_messages import (
 )
 from swarm_protocol.snapshot.estimates import completed
 from swarm_protocol.snapshot.frames import FrameError
-from swarm_protocol.snapshot.running import Running
 from swarm_protocol.snapshot.swarm import Event, Swarm
 from swarm_protocol.text import safe
 from swarm_protocol.trust import certificate_pins

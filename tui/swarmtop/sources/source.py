@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeGuard, cast
 
 if TYPE_CHECKING:  # numpy and msgspec: `--help` needs SourceError from here, and neither of them
     from swarm_protocol.layer_shape import LayerShape
-    from swarm_protocol.snapshot.running import Running
+    from swarm_protocol.messages.running import Running
     from swarm_protocol.snapshot.swarm import Swarm
 
 Mode = Literal["live", "replay", "file"]

@@ -59,7 +59,7 @@ class NodesSource(SwarmFileSource):
 
     def __init__(self, nodes: str) -> None:
         """Raises SourceError where a name is not known."""
-        from swarm_protocol.devices.nodes import BadNodes, swarm_of_nodes  # reads the table of devices
+        from swarm_protocol.snapshot.named_nodes import BadNodes, swarm_of_nodes  # reads the table of devices
 
         self.title = "--nodes"
         try:

@@ -10,21 +10,20 @@ from collections.abc import Callable
 
 import torch
 
-from swarm_probe.compute.devices import Device
 from swarm_protocol.layer_shape import LayerShape
 
 WARM_UPS = 2  # allocations and kernel choice must not be captured
 
 
-def captures(device: Device, shape: LayerShape | None = None) -> bool:
-    """Whether work with these layers (None: without any) can be captured on this device."""
-    return device.torch_name.startswith("cuda") and (shape is None or not shape.experts)
+def captures(torch_name: str, shape: LayerShape | None = None) -> bool:
+    """Whether work with these layers (None: without any) can be captured on this device of torch."""
+    return torch_name.startswith("cuda") and (shape is None or not shape.experts)
 
 
 @torch.inference_mode()
-def captured(device: Device, act: Callable[[], object]) -> Callable[[], object]:
+def captured(torch_name: str, act: Callable[[], object]) -> Callable[[], object]:
     """What replays `act` with the inputs it had when it was captured; its results stay where they are."""
-    with torch.cuda.device(device.torch_name):
+    with torch.cuda.device(torch_name):
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):

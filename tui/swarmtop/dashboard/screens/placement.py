@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from swarm_predict.types import Placement, Plan, PredictError
-from swarm_protocol.snapshot.running import Running
+from swarm_protocol.messages.running import Running
 from swarmtop.dashboard.actions import Action
 from swarmtop.dashboard.lines import placement_lines
 from swarmtop.dashboard.lines.styled import Block, clean, line

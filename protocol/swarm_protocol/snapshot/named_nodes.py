@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from swarm_protocol.devices.access import ACCESS, access_named
-from swarm_protocol.devices.fill import assumptions, end_of
 from swarm_protocol.devices.machines import UnknownDevice, machine_of
 from swarm_protocol.devices.places import UnknownCity, city_named
+from swarm_protocol.snapshot.device_estimates import assumptions, end_of
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.snapshot.swarm_file import NodeEntry, SwarmFileError, swarm_of
 from swarm_protocol.text import NAME_MAX, clean_name, is_name
