@@ -10,8 +10,8 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from swarm_predict.model.shapes import WEIGHT_FORMATS, WeightFormat
-from swarm_predict.types import PredictError
+from swarm_predict.errors import PredictError
+from swarm_predict.model.weight_formats import WEIGHT_FORMATS, WeightFormat
 
 _README: Final = "llama.cpp tools/quantize/README.md, Llama-3.1-8B, less embedding and head"
 _GGML: Final = "ggml-common.h block sizes"
@@ -135,3 +135,9 @@ def _find(name: str) -> WeightFormat | None:
     if (match := _GPTQ.fullmatch(name)) and int(match[2] or 128) >= 1:
         return _group(int(match[1]), int(match[2] or 128), "AWQ/GPTQ: fp16 scale and zero point a group")
     return None
+
+
+def weight_format(weights: str) -> WeightFormat:
+    """Raises PredictError for a name that is no format."""
+    known = WEIGHT_FORMATS.get(weights.lower())
+    return known if known is not None else further_format(weights)

@@ -7,12 +7,12 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any, Final
 
+from swarm_predict.errors import UnknownModel
 from swarm_predict.model import blocks
 from swarm_predict.model.blocks import Block, Cache, block_of
 from swarm_predict.model.formats import is_format
 from swarm_predict.model.gguf_header import Buffer, Header, Tensor, read_header
 from swarm_predict.model.shapes import ModelShape
-from swarm_predict.types import UnknownModel
 from swarm_protocol.layer_shape import LayerShape
 from swarm_protocol.units import BITS_PER_BYTE
 

@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any, Final
 
-from swarm_predict.types import UnknownModel
+from swarm_predict.errors import UnknownModel
 
 Buffer = bytes | bytearray | memoryview
 

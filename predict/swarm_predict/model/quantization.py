@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
+from swarm_predict.errors import UnknownModel
 from swarm_predict.model.blocks import SMALL_BYTES, Block
 from swarm_predict.model.shapes import ModelShape
-from swarm_predict.types import UnknownModel
 from swarm_protocol.units import BITS_PER_BYTE
 
 Part = Literal["attention", "mlp", "experts"]

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from swarm_predict.errors import UnknownModel
 from swarm_predict.model.families.defaults import DEFAULTS
-from swarm_predict.types import UnknownModel
 
 MAX_LAYERS: Final = 10_000
 MAX_ELEMENTS: Final = 10_000_000  # of any one dimension
