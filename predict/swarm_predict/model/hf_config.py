@@ -88,7 +88,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "qwen3_5_text": (hybrid.GatedDelta, Traits()),
     "qwen3_5_moe": (hybrid.GatedDelta, Traits("mixtral")),
     "qwen3_5_moe_text": (hybrid.GatedDelta, Traits("mixtral")),
-    "kimi_linear": (hybrid.KimiLinear, Traits("mixtral")),
+    "kimi_linear": (hybrid.KimiLinear, Traits("mixtral", dense_first=1)),
     "nemotron_h": (hybrid.NemotronH, Traits(gated=False)),
     "nemotron-nas": (variants.Nas, Traits()),
     "jamba": (hybrid.Jamba, Traits("mixtral")),
