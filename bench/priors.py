@@ -19,11 +19,11 @@ import msgspec
 import numpy as np
 
 import swarm_predict.priors
+from swarm_predict.calibration.evidence import Evidence, evidence_of, placement_of, swarm_of, workload_of
+from swarm_predict.calibration.fit_priors import as_data, fit
+from swarm_predict.calibration.published import Result, devices, published, read_table
 from swarm_predict.forecast.prediction import predict
-from swarm_predict.priors.evidence import Evidence, evidence_of, placement_of, swarm_of, workload_of
-from swarm_predict.priors.fit import as_data, fit
 from swarm_predict.priors.posterior import Priors, fitted
-from swarm_predict.priors.table import Result, devices, published, read_table
 from swarm_predict.types import Quantiles
 
 GOAL_MEDIAN, GOAL_COVERED, GOAL_FAST = 0.20, (0.85, 0.97), (0.35, 0.65)

@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def focus_of(model: str, weights: str) -> Focus:
     """What to measure for this model. Raises Unusable."""
     from swarm_predict.model.catalogue import model_named
-    from swarm_predict.model.shapes import weight_format
+    from swarm_predict.model.formats import weight_format
     from swarm_predict.types import PredictError
 
     try:

@@ -1,4 +1,4 @@
-"""The same machines with other weights: what the best placement of each usual format gives, at the median.
+"""Compare weight formats: the median speed of the best placement for each usual format on the same machines.
 
 A layer time that names no format was measured with one all the same: it counts for the format that was asked, and is
 scaled by bytes for the others.

@@ -1,4 +1,4 @@
-"""`a:0-39,b:40-79` → stages in order, or one line that says what is wrong with it."""
+"""Parse, format and validate placements such as `a:0-39,b:40-79`."""
 
 from __future__ import annotations
 

@@ -1,57 +1,27 @@
-"""The words of prediction: what is asked (Workload, Stage) and what is answered (Prediction, Plan, Impact).
-
-Only data. `shapes` knows shapes, `build` prices a placement, `search` finds one, `impact` says what each node costs.
-"""
+"""Data types of questions (Workload, Stage) and answers (Prediction, Plan, Impact)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from swarm_predict.priors.posterior import Priors
-
-Engine = Literal[
-    "chain", "star", "ring", "petals", "petals-push", "llama.cpp", "vllm", "parallax", "exo", "prima.cpp",
-    "tensor-parallel", "hybrid",
-]  # fmt: skip
-AllReduce = Literal["doubling", "ring", "tree", "mesh"]
-Objective = Literal["latency", "throughput"]
-Cause = Literal["rtt", "jitter", "upload", "compute", "memory", "overhead"]
-GGUF_ENGINES = ("llama.cpp", "prima.cpp", "mesh-llm")  # their MXFP4 files keep the rest in q8_0, not in 16 bits
-Role = Literal["in", "spare", "out"]  # of a node: in the placement that runs; could serve; cannot
-
-
-class PredictError(ValueError):
-    """The question has no answer as asked; one line that says what, the value, and what to do.
-
-    PredictError
-    ├── UnknownModel        no such name, or a config.json that is not understood
-    ├── BadPlacement        unknown node, overlapping or missing layers        (exit 2)
-    ├── DoesNotFit          layers and KV cache exceed a node's memory         (exit 4)
-    └── NotMeasured         a figure the answer needs is not there
-    """
-
-
-class UnknownModel(PredictError):
-    pass
-
-
-class BadPlacement(PredictError):
-    pass
-
-
-class DoesNotFit(PredictError):
-    pass
-
-
-class NotMeasured(PredictError):
-    pass
+from swarm_predict.errors import BadPlacement as BadPlacement
+from swarm_predict.errors import DoesNotFit as DoesNotFit
+from swarm_predict.errors import NotMeasured as NotMeasured
+from swarm_predict.errors import PredictError as PredictError
+from swarm_predict.errors import UnknownModel as UnknownModel
+from swarm_predict.options import GGUF_ENGINES as GGUF_ENGINES
+from swarm_predict.options import AllReduce as AllReduce
+from swarm_predict.options import Cause as Cause
+from swarm_predict.options import Engine as Engine
+from swarm_predict.options import Objective as Objective
+from swarm_predict.options import Role as Role
+from swarm_predict.priors.posterior import Priors
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What the swarm is asked to do."""
+    """The load, the engine and the options that a prediction is for."""
 
     weights: str = "fp16"  # a key of models.WEIGHT_FORMATS
     engine: Engine = "chain"

@@ -116,7 +116,7 @@ def test_text_is_read_as_well():
         ("{", "mine is no JSON"),
         ("[1]", "mine is no JSON object; give --model a Hugging Face config.json"),
         ("{}", "model_type 'None' is not understood"),
-        ('{"model_type": "mamba"}', "model_type 'mamba' is not understood; known are"),
+        ('{"model_type": "rwkv"}', "model_type 'rwkv' is not understood; enter the shape by hand: [model] in a swarm"),
         ('{"model_type": ["llama"]}', "is not understood"),
         ('{"model_type": "llama"}', "config.json has no num_hidden_layers"),
         (json.dumps(CONFIGS["llama-2-7b"] | {"num_attention_heads": 31}), "31 heads do not divide hidden_size 4096"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from swarm_predict.cost.engines import ENGINES
 from swarm_predict.model.catalogue import catalogue
-from swarm_predict.model.shapes import WEIGHT_FORMATS
+from swarm_predict.model.weight_formats import WEIGHT_FORMATS
 from swarm_protocol.snapshot.swarm_file import parse_swarm
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from swarm_predict.cost.build import build_tables, hop_parts
 from swarm_predict.cost.engines import ENGINES
+from swarm_predict.cost.speculative import tokens_a_step
 from swarm_predict.forecast.draws import Drawn, Trip
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.forecast.redundancy import price, slowest, unchecked
-from swarm_predict.forecast.speculative import tokens_a_step
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import parse_placement
 from swarm_predict.types import PredictError, Prediction, Workload

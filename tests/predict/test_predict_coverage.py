@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from boxes import Box, even, swarm_of
 
-from swarm_predict.cost.access_links import access_share, late_together
 from swarm_predict.cost.network import links
+from swarm_predict.forecast.access_links import access_share, late_together
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import parse_placement

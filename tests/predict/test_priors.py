@@ -12,17 +12,17 @@ import pytest
 from boxes import even
 
 import swarm_predict.priors
+from swarm_predict.calibration.evidence import Evidence, evidence_of, placement_of, swarm_of, workload_of
+from swarm_predict.calibration.fit_priors import fit
+from swarm_predict.calibration.published import devices, published, read_table
 from swarm_predict.cost.build import build_costs
 from swarm_predict.forecast.candidates import distributions
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import parse_placement
-from swarm_predict.priors.evidence import Evidence, evidence_of, placement_of, swarm_of, workload_of
 from swarm_predict.priors.factors import CLASSES, load_of, machine_of
-from swarm_predict.priors.fit import fit
 from swarm_predict.priors.nodes import assume
 from swarm_predict.priors.posterior import NEUTRAL, Fitted, fitted
-from swarm_predict.priors.table import devices, published, read_table
 from swarm_predict.types import Prediction, Workload
 from swarm_protocol.snapshot.swarm import NodeFacts
 from swarm_protocol.snapshot.swarm_file import parse_swarm
@@ -173,7 +173,7 @@ def test_one_measured_machine_of_two_measures_its_share_of_a_token():
     text = node("a", more=LAYER) + "\n" + node("b", gbps=400.0) + "\n" + LINK
     found = ask(text, "a:0-15,b:16-31")
     assert 0.1 < found.measured < 0.6
-    assert any("machines like it" in note for note in found.notes)
+    assert any("published results of its kind" in note for note in found.notes)
 
 
 def test_a_layer_time_without_a_format_is_doubted_and_said():
@@ -202,7 +202,7 @@ def test_machines_of_a_class_vary_together_and_each_by_itself():
 def test_a_machine_of_no_known_class_takes_the_population_with_wider_spread():
     known, unknown = ask(node("a", "RTX 4090", gbps=1008.0)), ask(node("a", "", gbps=1008.0))
     assert unknown.tpot_ms.p95 / unknown.tpot_ms.p5 > 1.15 * known.tpot_ms.p95 / known.tpot_ms.p5
-    assert any("what kind of machine a is" in note for note in unknown.notes)
+    assert any("device of a is not named" in note for note in unknown.notes)
 
 
 def test_a_seed_gives_the_same_answer_and_another_seed_nearly():

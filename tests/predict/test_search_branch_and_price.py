@@ -17,11 +17,11 @@ from swarm_protocol.snapshot.swarm import Floats
 if fast() is None:
     pytest.skip("numba or HiGHS is not installed (pip install swarmtop[fast])", allow_module_level=True)
 
-from swarm_predict.search.bounds.anchored import Anchored, Opened, all_ring_states
 from swarm_predict.search.bounds.certify import certify
-from swarm_predict.search.bounds.cuts import Cut, missed
-from swarm_predict.search.bounds.master_problem import Column, Master
+from swarm_predict.search.compiled.anchored import Anchored, Opened, all_ring_states
 from swarm_predict.search.compiled.compiled_walks import all_states
+from swarm_predict.search.compiled.cuts import Cut, missed
+from swarm_predict.search.compiled.master_problem import Column, Master
 from swarm_predict.search.descent import Descent
 
 SEEDS = st.integers(0, 10_000)

@@ -13,12 +13,12 @@ from planning import permuted, tables_of
 
 from swarm_predict.cost.tables import CostTables
 from swarm_predict.search.bounds.core_prices import tighten_from_core
-from swarm_predict.search.bounds.layered import Layered
-from swarm_predict.search.bounds.walk_bound import Relaxation, no_prices, tighten
 from swarm_predict.search.chain import Chain, best_split, chain_of, cost_of
 from swarm_predict.search.compiled.availability import fast
 from swarm_predict.search.exact import solve_exact
 from swarm_predict.search.solve import Found, solve
+from swarm_predict.search.walks.layered import Layered
+from swarm_predict.search.walks.walk_bound import Relaxation, no_prices, tighten
 from swarm_predict.types import DoesNotFit
 from swarm_protocol.snapshot.swarm import Floats, Ints
 

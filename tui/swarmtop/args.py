@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Final, NoReturn, get_args
 
-from swarm_predict.types import AllReduce, Engine
+from swarm_predict.options import AllReduce, Engine
 from swarm_protocol.ports import DEFAULT_PORT
 from swarm_protocol.trust import certificate_pins
 from swarm_protocol.units import NS_PER_S, ns_from_iso

@@ -154,7 +154,7 @@ def _top(words: list[str]) -> int:
 
 def _predict_error(error: Exception) -> int | None:
     """The exit code of a question that has no answer, said on stderr; None where it is something else."""
-    from swarm_predict.types import DoesNotFit, PredictError
+    from swarm_predict.errors import DoesNotFit, PredictError
     from swarmtop.errors import BREACHED
 
     if isinstance(error, PredictError):

@@ -18,7 +18,7 @@ from swarm_collector.changes.level import Level
 from swarm_predict.cost.build import build_tables
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.model.catalogue import model_named
-from swarm_predict.model.shapes import WEIGHT_FORMATS
+from swarm_predict.model.weight_formats import WEIGHT_FORMATS
 from swarm_predict.search.solve import solve
 from swarm_predict.types import Placement, PredictError, Stage, Workload
 from swarm_protocol.messages.viewer_messages import Focus

@@ -1,4 +1,4 @@
-"""A swarm with a machine that is not there yet: what would it give? And the same plan under another question.
+"""Predict with a machine that is not there yet, and the same plan under another model, context or engine.
 
 Specs are few, as people know them: memory, memory bandwidth, uplink, and a round trip to everybody. What is left out
 is taken from the median of the swarm, and the notes of a prediction say what was assumed of layer times (roofline).

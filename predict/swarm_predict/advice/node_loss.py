@@ -1,4 +1,4 @@
-"""What the loss of each node of a placement would do, and who could stand by for it.
+"""The effect of losing each node of a placement, and the stand-by that could replace it.
 
 A stand-by takes the very layers of the lost stage while everybody else keeps theirs, so only its weights are to be
 loaded; re-planning may move layers everywhere. Where neither is possible the model no longer fits the swarm.

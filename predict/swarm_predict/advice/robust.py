@@ -1,4 +1,4 @@
-"""The best placements again, by their slow tokens: p50 decides, p95 has a say between neighbours.
+"""Prefer a neighbouring placement whose p95 is lower by more than its median is higher.
 
 The search optimises medians. Around its answer lie placements that are hardly slower at the median but avoid a line
 that is late now and then; they are drawn as distributions, and the steadiest of those that cost at most a little is
@@ -33,7 +33,7 @@ class Steadier:
 
 
 def steadier(swarm: Swarm, model: ModelShape, placement: Placement, workload: Workload) -> Steadier | None:
-    """The neighbour with the least p95, if it gains more there than it loses at the median."""
+    """Return the neighbour with the lowest p95, if it gains more there than it loses at the median."""
     whatif = WhatIf(build_tables(swarm, model, workload), placement)
     near = [edit for edit in neighbours(whatif) if edit.value_ms <= whatif.value_ms * (1 + SLOWER)]
     near.sort(key=lambda edit: (edit.value_ms, edit.what))

@@ -1,4 +1,4 @@
-"""What would help: the time per token of one placement with some more upload, less distance or more memory at a node.
+"""The gain of more upload, less distance or more memory at a node, in the time per token of one placement.
 
 Each change is made to a copy of the measured swarm and priced by the same tables, so that a gain is the difference of
 two medians; jitter and loss stay as they are. A measured hop is changed by what the formula says of the change. More
@@ -45,7 +45,7 @@ class Gain:
 def gains(
     swarm: Swarm, model: ModelShape, placement: Placement, workload: Workload, found: Prediction
 ) -> tuple[Gain, ...]:
-    """Every change at every node of the placement (and the client in the loop), the best first."""
+    """Return every change at every node of the placement (and the client in the loop), best first."""
     if engine_facts(workload).pattern == "all-reduce" or workload.offload_gbps:
         return _by_prediction(swarm, model, placement, workload, found)
     return _Staged(swarm, model, placement, workload, found).all()

@@ -19,10 +19,10 @@ from swarm_predict.advice.sensitivity import Gain
 from swarm_predict.cost.build import build_costs, client_row
 from swarm_predict.cost.engines import engine_facts
 from swarm_predict.cost.network import INITIAL_WINDOW_BYTES
+from swarm_predict.cost.speculative import step_width
 from swarm_predict.cost.tables import CostTables
 from swarm_predict.cost.tcp_loss import RTO_MIN_MS
 from swarm_predict.forecast.prediction import predict
-from swarm_predict.forecast.speculative import step_width
 from swarm_predict.formats import named_format
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import Placement, PredictError, Prediction, Workload
@@ -45,7 +45,7 @@ class BatchGain:
 def cheap_gains(
     swarm: Swarm, model: ModelShape, placement: Placement, workload: Workload, found: Prediction
 ) -> tuple[Gain, ...]:
-    """What saves something, the most first. Empty for engines without stages."""
+    """Return the changes that save time, largest first; empty for engines without stages."""
     if engine_facts(workload).pattern == "all-reduce" or workload.offload_gbps:
         return ()
     desk = _Desk(swarm, model, placement, workload, found)

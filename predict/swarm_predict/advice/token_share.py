@@ -1,4 +1,4 @@
-"""Who takes how much of a token's time: the milliseconds of one step, shared out among the machines of a placement.
+"""The share of each machine in a token's time: one step's milliseconds, attributed to the machines of a placement.
 
 A visit is its machine's. A delivery between two stages is half of either, one between a stage and whoever drives the
 loop is the stage's. What only the client takes is nobody's, so the shares add up to one or less.
@@ -20,7 +20,7 @@ Delivery = tuple[int, int, float, tuple[int, ...]]
 def parts_of_token(
     tables: CostTables, parts: HopParts, order: Sequence[int], layers: Sequence[int]
 ) -> dict[int, Parts]:
-    """Row → milliseconds of one step by what they are spent on. Software of a hop counts as overhead."""
+    """Return for each row the milliseconds of one step by cause. A hop's software counts as overhead."""
     found: dict[int, Parts] = {row: {} for row in order}
     for row, count in zip(order, layers, strict=True):
         _add(found[row], "compute", count * float(tables.layer_ms[row]))

@@ -30,7 +30,7 @@ LEAST_COMPARED: Final = 2  # a median of one machine is that machine
 
 @dataclass(frozen=True, slots=True)
 class Typical:
-    """What a machine of this swarm usually takes. Infinite where there is nothing to compare with."""
+    """The usual figures of a machine in this swarm; infinite if there is nothing to compare with."""
 
     layer_ms: float
     head_ms: float

@@ -1,4 +1,4 @@
-"""What a predicted speed is good for: a verdict a workload, and what others published, to stand beside it.
+"""Verdicts on a predicted speed for usual workloads, and published figures to compare it with.
 
 The limits are ours, in one place, and are printed with every verdict:
 

@@ -1,4 +1,4 @@
-"""What an edit of the plan would give, in microseconds a try: move a boundary, swap, drop, add or replace a node.
+"""Price edits of a plan in microseconds each: move a boundary, swap, drop, add or replace a node.
 
 Works on cost tables alone, so it answers while a finger rests on a key; the full prediction with its interval is
 `prediction` on the placement that pleases. Edits that change the set of nodes split the layers anew (one each, then

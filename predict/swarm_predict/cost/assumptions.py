@@ -1,20 +1,18 @@
-"""The notes under a prediction: what was assumed, for whom, and what to do about it. One line each, no repeats."""
+"""Notes on what a forecast's inputs assume, about which nodes, and what to do about it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from swarm_predict.cost.inputs import Inputs
 from swarm_predict.cost.layer_times import ANY, How, by_hand
+from swarm_predict.cost.software import software_assumed
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.priors.factors import machine_of
 from swarm_predict.types import Workload
 from swarm_protocol.snapshot.swarm import Swarm
-
-if TYPE_CHECKING:
-    from swarm_predict.cost.build import Costs
 
 SHOWN_NAMES = 4
 MEASURE = "measure it (swarm-probe with torch) or write mem_gbps"
@@ -27,14 +25,14 @@ def some(names: Iterable[str]) -> str:
     return ", ".join(listed) if rest <= 0 else f"{', '.join(listed[:SHOWN_NAMES])} and {rest} more"
 
 
-def notes(swarm: Swarm, costs: Costs, model: ModelShape, workload: Workload) -> tuple[str, ...]:
-    """About every row of `costs`; who predicts one placement asks about its nodes only."""
+def notes(swarm: Swarm, inputs: Inputs, model: ModelShape, workload: Workload) -> tuple[str, ...]:
+    """Return one line per assumption about the rows of `inputs`, without repeats."""
     lines = [
-        *_of_compute(swarm, costs, model, workload),
-        *_of_sheets(swarm, costs),
-        *_of_software(swarm, costs, workload),
-        *_of_network(swarm, costs, model, workload),
-        *_of_engine(costs),
+        *_of_compute(swarm, inputs, model, workload),
+        *_of_sheets(swarm, inputs),
+        *_of_software(swarm, inputs, workload),
+        *_of_network(swarm, inputs, model, workload),
+        *_of_engine(inputs),
         *swarm.assumed,
     ]
     if model.dense_ids:
@@ -42,12 +40,12 @@ def notes(swarm: Swarm, costs: Costs, model: ModelShape, workload: Workload) -> 
     return tuple(dict.fromkeys(lines))
 
 
-def _of_compute(swarm: Swarm, costs: Costs, model: ModelShape, workload: Workload) -> list[str]:
-    names = costs.tables.names
-    serve = np.isfinite(costs.vram_bytes)
+def _of_compute(swarm: Swarm, inputs: Inputs, model: ModelShape, workload: Workload) -> list[str]:
+    names = inputs.names
+    serve = np.isfinite(inputs.vram_bytes)
 
     def made(how: How) -> str:
-        return some(name for name, h, ok in zip(names, costs.layer.how, serve, strict=True) if h is how and ok)
+        return some(name for name, h, ok in zip(names, inputs.layer.how, serve, strict=True) if h is how and ok)
 
     at = f"batch {workload.batch}, context {workload.context}"
     lines = []
@@ -59,31 +57,31 @@ def _of_compute(swarm: Swarm, costs: Costs, model: ModelShape, workload: Workloa
         lines.append(f"layer time of {who} scaled from another model: {model.name} was not measured there")
     if who := some(
         name
-        for name, row, how in zip(names, costs.rows, costs.layer.how, strict=True)
+        for name, row, how in zip(names, inputs.rows, inputs.layer.how, strict=True)
         if how < How.ROOFLINE and any(time.dtype == ANY for time in swarm.facts[row].layers)
     ):
         lines.append(
             f"layer time of {who} names no dtype: taken as measured with {workload.weights}; other formats are scaled"
         )
     if who := made(How.ROOFLINE):
-        if costs.layer.assumed.priors.neutral:
+        if inputs.layer.assumed.priors.neutral:
             lines.append(f"layer time of {who} is a best case from memory bandwidth (roofline): no layer was measured")
         else:
             lines.append(
-                f"layer time of {who}: data-sheet bandwidth, as machines like it kept it for others; none was measured"
+                f"layer time of {who} from data-sheet bandwidth and published results of its kind; none was measured"
             )
-            lines += _of_classes(swarm, costs, serve)
+            lines += _of_classes(swarm, inputs, serve)
     if who := made(How.UNKNOWN):
         lines.append(f"layer time of {who} is not known; {MEASURE}")
-    if who := some(name for name, beats in zip(names, costs.layer.beats_roofline, strict=True) if beats):
+    if who := some(name for name, beats in zip(names, inputs.layer.beats_roofline, strict=True) if beats):
         lines.append(f"the layer time of {who} beats its own mem_gbps; one of the two is wrong")
     return lines
 
 
-def _of_sheets(swarm: Swarm, costs: Costs) -> list[str]:
-    """Whose bandwidth and matrix rate are a data sheet's, where they stand in for layer times."""
+def _of_sheets(swarm: Swarm, inputs: Inputs) -> list[str]:
+    """Name the nodes whose layer times come from a data sheet's bandwidth and matrix rate."""
     sheets: dict[str, list[str]] = {}
-    for row, name, how in zip(costs.rows, costs.tables.names, costs.layer.how, strict=True):
+    for row, name, how in zip(inputs.rows, inputs.names, inputs.layer.how, strict=True):
         if swarm.facts[row].sheet and how is How.ROOFLINE:
             sheets.setdefault(swarm.facts[row].sheet, []).append(name)
     return [
@@ -91,36 +89,39 @@ def _of_sheets(swarm: Swarm, costs: Costs) -> list[str]:
     ]
 
 
-def _of_classes(swarm: Swarm, costs: Costs, serve: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> list[str]:
+def _of_classes(swarm: Swarm, inputs: Inputs, serve: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> list[str]:
     strangers = some(
         name
-        for name, row, how, ok in zip(costs.tables.names, costs.rows, costs.layer.how, serve, strict=True)
+        for name, row, how, ok in zip(inputs.names, inputs.rows, inputs.layer.how, serve, strict=True)
         if how is How.ROOFLINE and ok and not machine_of(swarm.facts[row]).device_class
     )
     if not strangers:
         return []
-    return [f"what kind of machine {strangers} is nobody says, so its interval is that of any; write device = …"]
+    return [f"device of {strangers} is not named: the interval covers any kind of machine; write device = …"]
 
 
-def _of_software(swarm: Swarm, costs: Costs, workload: Workload) -> list[str]:
-    """Of engines' messages, where neither a calibration nor a measured visit tells it."""
-    from swarm_predict.cost.build import software_assumed  # which builds on this module
-
-    if costs.layer.assumed.priors.neutral or workload.hop_overhead_ms or len(costs.rows) < 2:
+def _of_software(swarm: Swarm, inputs: Inputs, workload: Workload) -> list[str]:
+    """Note the assumed software time of messages that no calibration and no measured visit covers."""
+    if inputs.layer.assumed.priors.neutral or workload.hop_overhead_ms or len(inputs.rows) < 2:
         return []
-    assumed = software_assumed(swarm, costs.rows, workload, costs.links)
+    assumed = software_assumed(swarm, inputs.rows, workload, inputs.links)
     if not np.any(assumed):
         return []
-    usual = costs.layer.assumed.visit_ms[assumed.any(axis=0)]
+    reduces = inputs.engine.pattern == "all-reduce"
+    each = inputs.layer.assumed.reduce_ms if reduces else inputs.layer.assumed.visit_ms
+    usual = each[assumed.any(axis=0)]
     least, most = float(usual.min()), float(usual.max())
     figure = f"{least:.1f}" if most - least < 0.05 else f"{least:.1f} to {most:.1f}"
+    if reduces:
+        return [f"software of {workload.engine}: {figure} ms a round of an all-reduce, assumed from published results"]
     return [
-        f"software of {workload.engine}: {figure} ms a message, as others' engines took; write overhead_ms if known"
+        f"software of {workload.engine}: {figure} ms a message, assumed from published results; "
+        "write overhead_ms if known"
     ]
 
 
-def _of_network(swarm: Swarm, costs: Costs, model: ModelShape, workload: Workload) -> list[str]:
-    paths, names = costs.links, costs.tables.names
+def _of_network(swarm: Swarm, inputs: Inputs, model: ModelShape, workload: Workload) -> list[str]:
+    paths, names = inputs.links, inputs.names
     off = ~np.eye(len(names), dtype=bool)
     lines = []
     if np.any(paths.rate_free & off):
@@ -144,17 +145,17 @@ def _of_network(swarm: Swarm, costs: Costs, model: ModelShape, workload: Workloa
     return lines
 
 
-def _of_engine(costs: Costs) -> list[str]:
+def _of_engine(inputs: Inputs) -> list[str]:
     lines = []
-    tables, engine = costs.tables, costs.engine
-    if costs.client is not None and not engine.client_in_loop:
+    engine, client = inputs.engine, inputs.client_in_loop
+    if inputs.client is not None and not engine.client_in_loop:
         lines.append(f"{engine.name}: the first stage drives the loop; the client only adds to the first token")
-    if tables.client is not None and engine.drives == "first":
+    if client is not None and engine.drives == "first":
         lines.append(
-            f"{engine.name}: {tables.names[tables.client]} is taken to drive the loop; where the first stage does "
+            f"{engine.name}: {inputs.names[client]} is taken to drive the loop; where the first stage does "
             "(stock), ask without --client and without [client]"
         )
-    if engine.head == "client" and tables.client is not None and not np.isfinite(costs.layer.head_ms[tables.client]):
-        who = tables.names[tables.client]
+    if engine.head == "client" and client is not None and not np.isfinite(inputs.layer.head_ms[client]):
+        who = inputs.names[client]
         lines.append(f"the LM head runs on the client {who}, whose speed is not known: counted as 0 ms; write mem_gbps")
     return lines

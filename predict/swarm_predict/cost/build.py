@@ -1,4 +1,4 @@
-"""Swarm + model + workload → CostTables, with a note for everything that was assumed on the way.
+"""Build cost tables from a swarm, a model and a workload.
 
 `layer_times` times the layers, `network` the deliveries, `memory` counts what fits; here the engine's pattern puts them
 together. Prediction and search read the tables and nothing else, so that a plan is optimal for what is predicted.
@@ -13,31 +13,25 @@ import numpy as np
 
 from swarm_predict.cost import assumptions as words
 from swarm_predict.cost.engines import EngineFacts, engine_facts
-from swarm_predict.cost.layer_times import LayerColumns, by_hand, layer_columns
-from swarm_predict.cost.memory import Needs, needs
-from swarm_predict.cost.network import Links, Mask, absent, links
+from swarm_predict.cost.inputs import Inputs
+from swarm_predict.cost.layer_times import LayerColumns, layer_columns
+from swarm_predict.cost.memory import needs
+from swarm_predict.cost.network import absent, links
+from swarm_predict.cost.path_quantiles import mean_excess
+from swarm_predict.cost.software import software_ms, visits_ms
+from swarm_predict.cost.speculative import drafting_ms, step_width, step_yield
 from swarm_predict.cost.tables import CostTables
 from swarm_predict.cost.tcp_loss import FAST_RTTS, retransmission
-from swarm_predict.forecast.draws import mean_excess
-from swarm_predict.forecast.speculative import drafting_ms, step_width, step_yield
 from swarm_predict.model.shapes import ModelShape
-from swarm_predict.priors.factors import PLAIN
 from swarm_predict.types import BadPlacement, PredictError, Workload
 from swarm_protocol.snapshot.swarm import Floats, Swarm
 
 
 @dataclass(frozen=True, slots=True)
-class Costs:
-    """The tables and what they were made of; everything over the same rows."""
+class Costs(Inputs):
+    """The tables of a pipeline, with the inputs that they are made of."""
 
     tables: CostTables
-    engine: EngineFacts
-    rows: tuple[int, ...]  # of the swarm
-    client: int | None  # position in `rows` of the node that was named, in the loop or not
-    layer: LayerColumns
-    links: Links
-    needs: Needs
-    vram_bytes: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +45,18 @@ class HopParts:
 
 
 def build_tables(swarm: Swarm, model: ModelShape, workload: Workload) -> CostTables:
-    """The tables over all nodes of the swarm. Raises PredictError where the question has no tables."""
+    """Build the tables over all nodes of the swarm. Raises PredictError for engines without tables."""
     return build_costs(swarm, model, workload, range(len(swarm))).tables
 
 
 def explain(swarm: Swarm, model: ModelShape, workload: Workload, nodes: Sequence[str] | None = None) -> tuple[str, ...]:
-    """What the tables assume, one line each, about `nodes` (all where None)."""
+    """Return what the tables assume about `nodes` (None: all), one line each."""
     rows = range(len(swarm)) if nodes is None else [swarm.index(name) for name in nodes]
     return words.notes(swarm, build_costs(swarm, model, workload, rows), model, workload)
 
 
 def hop_parts(swarm: Swarm, model: ModelShape, workload: Workload) -> HopParts:
-    """Why each hop takes what it takes, for those who split a node's cost by cause."""
+    """Split each hop's time by cause."""
     engine = engine_facts(workload)
     paths = links(swarm, range(len(swarm)))
     size = engine.hop_bytes(model, step_width(workload), workload.activations) * workload.redundancy
@@ -86,8 +80,9 @@ def hop_parts(swarm: Swarm, model: ModelShape, workload: Workload) -> HopParts:
 
 
 def step_columns(swarm: Swarm, rows: Sequence[int], model: ModelShape, workload: Workload, width: int) -> LayerColumns:
-    """Of a decode step of `width` tokens. A machine that computes the head, and is not the last stage, has waited for
-    what that sends back: a visit of its own."""
+    """Return layer times of a decode step of `width` tokens.
+
+    A machine that computes the head without being the last stage receives a message for it: one more visit."""
     layer = layer_columns(
         swarm, rows, model, workload.weights, "decode", width, workload.context,
         engine=workload.engine, priors=workload.priors,
@@ -97,34 +92,8 @@ def step_columns(swarm: Swarm, rows: Sequence[int], model: ModelShape, workload:
     return replace(layer, head_ms=layer.head_ms + visits_ms(swarm, rows))
 
 
-def visits_ms(swarm: Swarm, rows: Sequence[int]) -> Floats:
-    """(rows,) what a visit takes beyond its layers; 0 where that was not measured."""
-    return np.asarray(np.nan_to_num(swarm.nodes["overhead_ms"][list(rows)], nan=0.0))
-
-
-def software_assumed(swarm: Swarm, rows: Sequence[int], workload: Workload, paths: Links) -> Mask:
-    """(rows, rows): whether what the engine's software takes for a message from i to j is assumed.
-
-    It is not where a calibration tells it, where a person wrote what a visit takes there, and for a plain pattern of
-    messages where a probe measured the visit or the hop. What a probe measures is its own software, not an engine's."""
-    n = len(rows)
-    assumed = ~np.eye(n, dtype=bool)
-    if workload.hop_overhead_ms:
-        return np.zeros((n, n), dtype=bool)
-    if by_hand(swarm) or workload.engine in PLAIN:
-        assumed &= np.isnan(swarm.nodes["overhead_ms"][list(rows)])[None, :] & ~paths.hop_known
-    return assumed
-
-
-def software_ms(swarm: Swarm, rows: Sequence[int], workload: Workload, layer: LayerColumns, paths: Links) -> Floats:
-    """(rows, rows) what the engine takes for a message from i to j, at the median."""
-    if workload.hop_overhead_ms:
-        return np.full((len(rows), len(rows)), workload.hop_overhead_ms)
-    return np.where(software_assumed(swarm, rows, workload, paths), layer.assumed.visit_ms[None, :], 0.0)
-
-
 def client_row(swarm: Swarm, workload: Workload) -> int | None:
-    """Raises BadPlacement for a client that is not in the swarm."""
+    """Return the row of the named client, or None. Raises BadPlacement if it is not in the swarm."""
     name = workload.client if workload.client is not None else swarm.client
     if name is None:
         return None
@@ -139,8 +108,9 @@ def client_row(swarm: Swarm, workload: Workload) -> int | None:
 def build_costs(
     swarm: Swarm, model: ModelShape, workload: Workload, rows: Sequence[int], layer: LayerColumns | None = None
 ) -> Costs:
-    """The same over some rows; a named client is added to them. `layer`: of another build over the same rows, where
-    only paths or memory changed since."""
+    """Build the tables over some rows; a named client is added to them.
+
+    `layer` may be taken from another build over the same rows, if only paths or memory changed since."""
     check(workload)
     engine = engine_facts(workload)
     if engine.pattern == "all-reduce":
@@ -154,7 +124,7 @@ def build_costs(
 
 
 def check(workload: Workload) -> None:
-    """Raises PredictError for numbers no workload has."""
+    """Validate a workload. Raises PredictError for values out of range."""
     for name, least in (("context", 0), ("prompt", 1), ("batch", 1), ("streams", 1), ("draws", 1)):
         value = getattr(workload, name)
         if value < least:
@@ -229,4 +199,14 @@ def _assemble(
         head_ms=head if engine.head == "last" else zeros,
         client_head_ms=client_head + (workload.client_ms + drafting_ms(workload)) * share,
     )
-    return Costs(tables, engine, tuple(rows), client, layer, paths, need, swarm.nodes["vram_bytes"][rows])
+    return Costs(
+        names=tables.names,
+        engine=engine,
+        rows=tuple(rows),
+        client=client,
+        layer=layer,
+        links=paths,
+        needs=need,
+        vram_bytes=swarm.nodes["vram_bytes"][rows],
+        tables=tables,
+    )

@@ -21,7 +21,7 @@ HeadAt = Literal["last", "client", "first", "shared"]
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """What of an engine decides its time per token."""
+    """The properties of an engine that decide its time per token."""
 
     name: Engine
     pattern: Pattern
@@ -38,7 +38,7 @@ class EngineFacts:
     sources: tuple[str, ...] = ()
 
     def hop_bytes(self, model: ModelShape, batch: int, activations: str) -> float:
-        """What one stage hands to the next (or to the client) for one token of each sequence."""
+        """Return the bytes that a stage sends to the next (or to the client) for one token of each sequence."""
         size = model.hop_bytes(batch, activations)
         if self.activation_bytes is not None:
             size = float(batch * model.hidden * self.activation_bytes)
@@ -46,7 +46,7 @@ class EngineFacts:
         return size * (self.tensors_unfused if unfused and self.tensors_unfused else self.tensors)
 
     def enter_bytes(self, model: ModelShape, batch: int, activations: str) -> float:
-        """What the client sends to a stage: a token id where the stages hold the embedding, else its row."""
+        """Return the bytes that the client sends to a stage: a token id if stages hold the embedding, else its row."""
         if self.pattern == "star" or self.embedding == "client":
             return self.hop_bytes(model, batch, activations)
         return float(batch * TOKEN_BYTES)
@@ -146,7 +146,7 @@ ENGINES: Final[dict[str, EngineFacts]] = {facts.name: facts for facts in _ENGINE
 
 
 def engine_facts(workload: Workload) -> EngineFacts:
-    """Raises PredictError for a name that is no engine."""
+    """Return the facts of the workload's engine. Raises PredictError for an unknown name."""
     try:
         return ENGINES[workload.engine]
     except KeyError:

@@ -1,4 +1,4 @@
-"""How long one layer takes on each node, and how sure that is.
+"""The time of one layer on each node, and its uncertainty.
 
 In this order: layer times measured with this model (or "*"), interpolated over batch and context; layer times of
 another model, scaled by the work; the roofline of the node's bandwidth and matrix rate, times what machines like it
@@ -22,7 +22,8 @@ import numpy as np
 from swarm_predict.cost import timing_curve
 from swarm_predict.cost.roofline import LayerWork, Work, head_work, least_ms
 from swarm_predict.model.catalogue import model_named
-from swarm_predict.model.shapes import WEIGHT_FORMATS, ModelShape
+from swarm_predict.model.formats import is_format, weight_format
+from swarm_predict.model.shapes import ModelShape
 from swarm_predict.priors.factors import load_of
 from swarm_predict.priors.nodes import Assumed, Sample, assume, compute_rate
 from swarm_predict.priors.posterior import Priors, chosen
@@ -35,8 +36,8 @@ LOG_STEPS = 1000  # lengths of prompts are compared by their logarithm, in these
 Z95 = 1.645  # standard normal quantile
 NS_PER_HOUR = 3_600_000_000_000
 
-# How far off (standard deviation of the log) a figure of each making may be. Assumptions, not measurements:
-# they widen intervals and move no median.
+# Uncertainty (standard deviation of the log) of a figure by its source. Assumptions, not measurements: they widen
+# intervals and keep medians.
 DOUBT_BY_HAND = 0.03  # a layer time that a person wrote down: nobody knows of how many runs, and when
 DOUBT_OUTSIDE = 0.10  # beyond the measured batches and contexts
 DOUBT_SCALED = 0.10  # measured on a part of the layer, since the whole does not fit
@@ -52,7 +53,7 @@ _Point = tuple[int, int]  # batch, tokens
 
 
 class How(enum.IntEnum):
-    """Where a layer time is from, best first."""
+    """The source of a layer time, best first."""
 
     MEASURED = 0  # at this batch and context, or between measured ones
     OUTSIDE = 1  # scaled from the nearest measured batch and context
@@ -64,7 +65,7 @@ class How(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class LayerColumns:
-    """One value a row, in the order of `rows`."""
+    """One value per row, in the order of `rows`."""
 
     ms: Floats  # one layer, one step; infinity: not known
     spread: Floats  # standard deviation of the log, from step to step
@@ -80,7 +81,7 @@ class LayerColumns:
         return tuple(how < How.ROOFLINE for how in self.how)
 
     def factor(self, sample: Sample, rows: list[int]) -> Floats:
-        """(draws, rows): how many times its median each layer time is; 1 where it was measured."""
+        """Return (draws, rows): each layer time as a multiple of its median; 1 if it was measured."""
         priced = self.reading_ms[rows] * self.assumed.rate[rows] + self.assumed.launch_ms[rows]
         drawn = self.reading_ms[rows] * sample.rate + sample.launch_ms
         rests = np.array([self.how[k] is How.ROOFLINE for k in rows], bool)
@@ -107,7 +108,7 @@ class _Answer:
 
 
 def by_hand(swarm: Swarm) -> bool:
-    """Written by hand: no node was ever heard of."""
+    """Return whether the swarm was written by hand: no node was ever connected."""
     return bool(np.all(swarm.nodes["state"] == State.UNKNOWN)) and swarm.at_ns == 0
 
 
@@ -123,7 +124,9 @@ def layer_columns(
     engine: str = "chain",
     priors: Priors | None = None,
 ) -> LayerColumns:
-    """`tokens`: in the cache (decode) or in the prompt (prefill). `priors` None: as published results give them."""
+    """Return the layer times of `rows`, with their source and uncertainty.
+
+    `tokens` are in the cache (decode) or in the prompt (prefill). Without `priors` those of published results apply."""
     rows = list(rows)
     priors = chosen(priors)
     load = load_of(model, weights, engine)
@@ -184,10 +187,10 @@ def _head_ms(
 
 def _ends_ms(times: tuple[LayerTime, ...], model: ModelShape, weights: str, batch: int) -> float | None:
     """LM head and embedding as measured, in a format whose head weighs the same; None: the head was not."""
-    bits = WEIGHT_FORMATS[weights].head_bits if weights in WEIGHT_FORMATS else 16.0
+    bits = weight_format(weights).head_bits if is_format(weights) else 16.0
     own = [
         t for t in times
-        if t.model == model.name and (t.dtype == ANY or WEIGHT_FORMATS[_dtype(t.dtype)].head_bits == bits)
+        if t.model == model.name and (t.dtype == ANY or _head_bits(t.dtype) == bits)
     ]  # fmt: skip
     found: dict[str, float] = {}
     for phase in ("head", "embed"):
@@ -230,7 +233,7 @@ def _from_times(
     times: tuple[LayerTime, ...], node: _Node, work: LayerWork, weights: str, batch: int, tokens: int, at_ns: int | None
 ) -> _Found | None:
     """The best use of what was measured on one node; None: nothing of use. `at_ns` None: written by hand."""
-    usable = [t for t in times if t.phase == node.phase and (t.dtype == ANY or _dtype(t.dtype) in WEIGHT_FORMATS)]
+    usable = [t for t in times if t.phase == node.phase and (t.dtype == ANY or is_format(_dtype(t.dtype)))]
     own = [t for t in usable if t.model == work.model.name] or [t for t in usable if t.model == ANY]
     found = (
         _same_model(own, node, work, weights, batch, tokens)
@@ -331,7 +334,11 @@ def _other_model(
 
 
 def _bits(dtype: str) -> float:
-    return WEIGHT_FORMATS[dtype].layer_bits
+    return weight_format(dtype).layer_bits
+
+
+def _head_bits(dtype: str) -> float | None:
+    return weight_format(_dtype(dtype)).head_bits if is_format(_dtype(dtype)) else None
 
 
 def _nearest(times: list[LayerTime], batch: int, tokens: int) -> LayerTime:

@@ -1,6 +1,6 @@
-"""What a stage takes of a node's memory: weights, KV cache of every sequence in flight, one prompt's activations.
+"""The memory a stage takes: weights, KV cache of every sequence in flight, one prompt's activations.
 
-    layers · weights + layers · KV(tokens) · batch · streams + prompt · batch · (2·hidden + 2·intermediate) · 2 bytes
+    Σ layers (weights + (KV(tokens) + state) · batch · streams) + prompt · batch · (2·hidden + 2·intermediate) · 2 bytes
     + embedding on the first stage, + LM head on the last, where the engine keeps them there (one copy if tied)
 
     + what the engine's runtime takes: device context, compute buffers, allocator
@@ -30,6 +30,7 @@ RUNTIME_GIB: Final = {
 }  # fmt: skip
 RUNTIME_USUAL_GIB: Final = 0.75
 RUNTIME_SHARE: Final = 0.05  # of a device's memory at most
+_ROUNDING = 1e-10  # of sums over all layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,29 +39,32 @@ class Needs:
 
     model: ModelShape
     weights: str
-    kv_bytes: float  # of one layer, all sequences
+    kv_bytes: float  # caches and state of one layer, all sequences, the mean over the model
     scratch_bytes: float  # once a node; with embedding and head where the engine keeps them on every node
     first_bytes: float  # beside the layers, on the first stage
     last_bytes: float
     only_bytes: float  # on a stage that is both
+    tokens: int  # in the caches of each sequence
+    sequences: int
     runtime_bytes: float = 0.0  # of the engine on each node, as far as the node is large
 
     def runtime(self, vram_bytes: Floats) -> Floats:
-        """What the engine's runtime takes of nodes with so much memory."""
+        """Return what the engine's runtime takes on nodes with this much memory."""
         return np.minimum(self.runtime_bytes, RUNTIME_SHARE * np.nan_to_num(vram_bytes, nan=0.0))
 
     def stage_bytes(self, first: int, last: int) -> float:
-        """What layers `first`..`last` take on one node, with embedding and head where they belong."""
-        count = last - first + 1
+        """Return the bytes of layers `first`..`last` on one node, with embedding and head where they belong."""
         is_first, is_last = first == 0, last == self.model.layers - 1
         ends = self.only_bytes if is_first and is_last else is_first * self.first_bytes + is_last * self.last_bytes
-        return self.model.stage_bytes(first, last, self.weights) + count * self.kv_bytes + self.scratch_bytes + ends
+        caches = self.sequences * self.model.stage_cache_bytes(first, last, self.tokens)
+        return self.model.stage_bytes(first, last, self.weights) + caches + self.scratch_bytes + ends
 
     def capacity(self, vram_bytes: Floats, beside_bytes: float) -> Ints:
-        """Layers that surely fit, the largest layer counted for each."""
-        one = self.model.largest_layer_bytes(self.weights) + self.kv_bytes
+        """Return how many layers fit for certain: wherever in the model so many in a row lie."""
+        widest = self.model.widest_bytes(self.weights, self.tokens, self.sequences)
         room = np.nan_to_num(vram_bytes, nan=0.0) - self.runtime(vram_bytes) - self.scratch_bytes - beside_bytes
-        return np.clip(np.floor(room / one + 1e-9), 0, self.model.layers).astype(np.int64)
+        found = np.searchsorted(widest * (1 - _ROUNDING), room, side="right") - 1
+        return np.clip(found, 0, self.model.layers).astype(np.int64)
 
 
 def needs(model: ModelShape, workload: Workload, engine: EngineFacts) -> Needs:
@@ -77,15 +81,18 @@ def needs(model: ModelShape, workload: Workload, engine: EngineFacts) -> Needs:
         everywhere = max(embedding, head) if model.tied else embedding + head
         first = only = at_last = 0.0
     prompt = max(1, min(tokens, workload.prompt))
-    scratch = prompt * workload.batch * 2 * (layer.hidden + layer.intermediate) * _SCRATCH_BYTES
+    scratch = prompt * workload.batch * 2 * (model.hidden + layer.intermediate) * _SCRATCH_BYTES
+    sequences = workload.batch * workload.streams
     return Needs(
         model=model,
         weights=workload.weights,
-        kv_bytes=model.kv_bytes(tokens) * workload.batch * workload.streams,
+        kv_bytes=(model.kv_bytes(tokens) + model.state_bytes()) * sequences,
         scratch_bytes=float(scratch) + everywhere,
         first_bytes=first,
         last_bytes=at_last,
         only_bytes=only,
+        tokens=tokens,
+        sequences=sequences,
         runtime_bytes=0.0 if chosen(workload.priors).neutral else runtime_gib(engine.name) * BYTES_PER_GIB,
     )
 

@@ -1,4 +1,4 @@
-"""What it takes to deliver a message of some bytes from one node to another, as matrices over the nodes asked about.
+"""Delivery times of a message of some bytes between nodes, as matrices over the nodes in question.
 
     d(i→j) = one-way + bytes·8/min(up_i, down_j) + protocol        one-way is half the round trip
     d(i→j) = hop − half the round trip                             where a hop of a like size was measured
@@ -64,7 +64,7 @@ class Links:
         return self.rtt_p50_ms / 2
 
     def serialisation_ms(self, size_bytes: float) -> Floats:
-        """Infinite where the rate is not known, but for what fits a single packet."""
+        """Return the serialisation time; infinite if the rate is not known and the message exceeds one packet."""
         with np.errstate(divide="ignore", invalid="ignore"):
             ms = size_bytes * BITS_PER_BYTE / (self.rate_mbps * 1e3)
         ms = np.where(np.isnan(ms), 0.0 if size_bytes <= MSS_BYTES else np.inf, ms)
@@ -139,7 +139,7 @@ _USED: Final = (
 
 
 def links(swarm: Swarm, rows: Sequence[int]) -> Links:
-    """What is known of the paths between `rows`."""
+    """Return what is known of the paths between `rows`."""
     at = np.array(rows, np.int64)
     everyone = len(at) == len(swarm) and bool(np.all(at == np.arange(len(swarm))))
     grid = np.ix_(at, at)
@@ -205,7 +205,7 @@ def _both_ways(matrix: npt.NDArray[Any], mirrored: Mask) -> npt.NDArray[Any]:
 
 
 def _rates(swarm: Swarm, at: Ints, column: dict[str, npt.NDArray[Any]]) -> tuple[Floats, Mask, Mask]:
-    """(rate of each pair, whether it is a lower bound, whether it is counted as free)."""
+    """Return (rate of each pair, whether it is a lower bound, whether it is counted as free)."""
     up, down = swarm.nodes["up_mbps"][at], swarm.nodes["down_mbps"][at]
     by_up = np.broadcast_to(up[:, None], (len(at), len(at)))
     by_down = np.broadcast_to(down[None, :], (len(at), len(at)))
@@ -225,5 +225,5 @@ def _rates(swarm: Swarm, at: Ints, column: dict[str, npt.NDArray[Any]]) -> tuple
 
 
 def absent(swarm: Swarm) -> Mask:
-    """Nodes that cannot serve now."""
+    """Return which nodes cannot serve now."""
     return np.isin(swarm.nodes["state"], (State.LOST, State.LEFT))

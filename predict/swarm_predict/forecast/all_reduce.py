@@ -1,4 +1,4 @@
-"""How n nodes add up their shares of an activation, so that each has the sum: one all-reduce as rounds of messages.
+"""The rounds of messages of one all-reduce: n nodes add up their shares of an activation until each has the sum.
 
     doubling   log2(n) rounds in which pairs exchange the whole activation, two more where n is no power of two
     tree       to one node and back: 2·⌈log2(n)⌉ rounds of the whole activation
@@ -17,7 +17,7 @@ Message = tuple[int, int, float]  # from, to, bytes (of everything that leaves w
 
 
 def doubling(nodes: int) -> list[list[tuple[int, int]]]:
-    """Pairs that exchange in each round, for `nodes` members."""
+    """Return the pairs that exchange in each round, for `nodes` members."""
     power = 1 << (nodes.bit_length() - 1)
     extra = [(k, power + k) for k in range(nodes - power)]
     steps = [[(k, k ^ step) for k in range(power)] for step in (1 << s for s in range(power.bit_length() - 1))]
@@ -31,7 +31,7 @@ def _to_root(nodes: int) -> list[list[tuple[int, int]]]:
 
 
 def messages(kind: AllReduce, nodes: int, size_bytes: float) -> list[list[Message]]:
-    """The rounds of one all-reduce among nodes 0…nodes−1. One node alone has none."""
+    """Return the rounds of one all-reduce among nodes 0…nodes−1; a single node has none."""
     if nodes < 2:
         return []
     if kind == "ring":

@@ -1,8 +1,8 @@
-"""Time per token of many placements at once, as distributions: what a list of candidates is ranked by.
+"""Distributions of the time per token for many placements at once, to rank candidates by.
 
 The same model as `prediction` (tests hold one against the other), without first tokens, memory and notes: tables are
-made once for all nodes, and the messages and layers of a few hundred candidates are drawn in one go. Engines whose
-messages share a queue (stars), compared copies, offloading and all-reduces are asked one by one instead.
+made once for all nodes, and the messages and layers of a few hundred candidates are drawn together. Stars (whose
+messages share a queue), compared copies, offloading and all-reduces are predicted one by one instead.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from typing import Final
 
 import numpy as np
 
-from swarm_predict.cost.build import Costs, build_costs, check, software_assumed, visits_ms
+from swarm_predict.cost.build import Costs, build_costs, check
 from swarm_predict.cost.engines import engine_facts
 from swarm_predict.cost.layer_times import by_hand
+from swarm_predict.cost.software import software_assumed, visits_ms
+from swarm_predict.cost.speculative import step_width
+from swarm_predict.forecast.assembly import NOT_KNOWN, per_token
 from swarm_predict.forecast.draws import Trip, draw_trips
-from swarm_predict.forecast.prediction import NOT_KNOWN, predict, trips_of
-from swarm_predict.forecast.speculative import drafting_ms, step_width, step_yield
+from swarm_predict.forecast.pipeline import trips_of
+from swarm_predict.forecast.prediction import predict
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.placement import check_placement
 from swarm_predict.priors.nodes import Sample, to_median
@@ -32,7 +35,9 @@ AT_ONCE: Final = 200  # candidates drawn together: some ten megabytes
 def distributions(
     swarm: Swarm, model: ModelShape, placements: Sequence[Placement], workload: Workload, draws: int = DRAWS
 ) -> list[Quantiles]:
-    """One for each placement, whether it fits or not; NaN where something is not known. Raises BadPlacement."""
+    """Return one distribution per placement, whether or not it fits; NaN if something is not known.
+
+    Raises BadPlacement."""
     check(workload)
     engine = engine_facts(workload)
     few = replace(workload, draws=draws)
@@ -60,9 +65,9 @@ def _alone(swarm: Swarm, model: ModelShape, placement: Placement, workload: Work
 
 @dataclass(slots=True)
 class _Batch:
-    """Candidates whose every figure is known, laid end to end."""
+    """The candidates for which every figure is known, concatenated."""
 
-    index: list[int]  # among those asked
+    index: list[int]  # among the given placements
     trips: list[Trip]
     trip_starts: list[int]
     nodes: list[int]  # of each stage: position in the tables
@@ -115,24 +120,19 @@ class _Many:
         total = total + paths
         if at_ns is not None and batch.trips:
             total += self._restarts_ms(batch.trips, counts, total.mean(axis=0))
-        total += drafting_ms(work)
-        total *= 1 / step_yield(work)
-        if work.model_error:
-            half_off = self.rng.standard_normal((draws + 1) // 2)
-            off = np.maximum(np.concatenate([half_off, -half_off])[:draws] * work.model_error, -0.9)
-            total += (off - off.mean())[:, None] * total.mean(axis=0)
+        total = per_token(total, work, self.rng)
         p5, p50, p95 = np.quantile(total, (0.05, 0.5, 0.95), axis=0)
         for k, mean, *rest in zip(batch.index, total.mean(axis=0), p5, p50, p95, strict=True):
             found[k] = Quantiles(float(mean), *(float(value) for value in rest))
         return found
 
     def _software(self, sample: Sample, trips: Sequence[Trip]) -> Floats:
-        """(draws, messages)"""
+        """Return draws of the software time of each message, (draws, messages)."""
         src, dst = np.array([trip.src for trip in trips]), np.array([trip.dst for trip in trips])
         return np.where(self.assumed[src, dst], sample.visit_ms[:, dst], self.workload.hop_overhead_ms)
 
     def _restarts_ms(self, trips: Sequence[Trip], counts: Ints, step_ms: Floats) -> Floats:
-        """Of each candidate, whose connections rest for its own step."""
+        """Return what TCP restarts add to each candidate; its connections are idle for the rest of its own step."""
         src, dst = np.array([trip.src for trip in trips]), np.array([trip.dst for trip in trips])
         sizes = np.array([trip.size_bytes for trip in trips], np.float64)
         owner = np.repeat(np.arange(len(counts)), counts)
@@ -170,7 +170,7 @@ class _Many:
         return bool(np.isfinite(self.deliveries[trip.size_bytes][trip.src, trip.dst]))
 
     def _head(self, factor: Floats, nodes: Ints, starts: Ints) -> Floats:
-        """Of each candidate, (draws, candidates) or broadcast to it."""
+        """Return the head's time of each candidate: (draws, candidates), or (1, candidates)."""
         head_ms = self.costs.layer.head_ms * self.workload.compute_scale
         if self.costs.engine.head == "last":
             here = np.append(starts[1:], len(nodes)) - 1
@@ -183,7 +183,7 @@ class _Many:
 
 
 def _summed(messages: Floats, starts: Sequence[int], counts: Floats) -> Floats:
-    """Sums of neighbouring columns; candidates without any message (one stage beside its client) have none."""
+    """Sum the columns of each candidate; candidates without messages (one stage beside its client) get 0."""
     total = np.zeros((messages.shape[0], len(starts)))
     some = np.flatnonzero(np.asarray(counts) > 0)
     if len(some):

@@ -1,41 +1,32 @@
-"""Means add, quantiles do not: every delivery and every layer time is drawn, and the sums are ranked.
+"""Draws of message deliveries, from measured quantiles, losses and the age of each measurement.
 
-One way of a path, from the quantiles of its round trip Q with mean m:  m/2 + (Q − m)/√2, never under min/2. The two
-directions then vary independently, and mean and variance of their sum are those of the round trip.
-Where only a PDV is known (p95 − min), the round trip is min plus an exponential with that p95.
+Means add but quantiles do not, so every delivery and every layer time is drawn, and quantiles are taken of the sums.
 
-A lost packet costs its retransmission, by a chance of its own (`tcp_loss`); measured hops come without those they met.
+Lost packets are drawn separately (`tcp_loss`); measured hops come without the retransmissions that they met.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from swarm_predict.cost.access_links import late_together
 from swarm_predict.cost.layer_times import DOUBT_PER_ROOT_HOUR, NS_PER_HOUR
 from swarm_predict.cost.network import Links
+from swarm_predict.cost.path_quantiles import LN20, P95, PROBABILITIES, at_uniform, one_way_grid, quantile_grid
 from swarm_predict.cost.tcp_loss import draw_lost
+from swarm_predict.forecast.access_links import late_together
 from swarm_protocol.snapshot.swarm import Floats, Ints
 
-PROBABILITIES: Final = np.array([0, 0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.85, 0.9, 0.95, 0.975, 0.99, 0.997, 1.0])
-_P95: Final = 9
-_LAST: Final = len(PROBABILITIES) - 1
-# of an exponential with mean 1; beyond the last finite one it goes on with mean 1, so the end is 2 further
-_EXPONENTIAL: Final = np.append(-np.log1p(-PROBABILITIES[:-1]), -math.log(0.003) + 2)
-# all probabilities are whole thousandths: which segment each thousandth lies in
-_SEGMENT: Final = np.searchsorted(PROBABILITIES, (np.arange(1000) + 0.5) / 1000) - 1
-_LN20: Final = math.log(20)
-
-# How far off (standard deviation of the log) a live figure may be; assumptions that widen and move no median.
+# Uncertainty (standard deviation of the log) of a live figure. Assumptions: they widen intervals and keep medians.
 DOUBT_ESTIMATED_RTT: Final = 0.15  # coordinates: 10 % median error on PlanetLab is 0.15 for a normal
 DOUBT_RATE: Final = 0.05  # what uplink tests promise
 DOUBT_BOUND: Final = 0.25  # one-sided: the rate is at least the bound
 HOURS_MAX: Final = 24.0 * 30
+
+FIRST_TOKEN_SHARE: Final = 4  # one draw of the first token for so many of a step: fewer figures are made of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,60 +41,12 @@ class Trip:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """Deliveries, (draws, trips), and the means of what they are made of, (trips,)."""
+    """Draws of deliveries, (draws, trips), and the means of their parts, (trips,)."""
 
     ms: Floats
     rtt_ms: Floats  # the idle path
     upload_ms: Floats  # serialisation, and what a measured hop has above the one-way trip
     jitter_ms: Floats  # all the rest: delay variation and retransmissions
-
-
-def quantile_grid(least: Floats, p50: Floats, p95: Floats, p99: Floats, jitter: Floats) -> Floats:
-    """(trips, probabilities): quantiles at PROBABILITIES from what is known of them; NaN is not known."""
-    p95 = np.where(np.isnan(p95), np.where(jitter > 0, least + jitter, p50), p95)
-    p95 = np.maximum(p95, p50)
-    tail = p95 - p50
-    p99 = np.fmax(np.where(np.isnan(p99), p95 + tail * (math.log(5) / math.log(10)), p99), p95)
-    known = np.where(
-        PROBABILITIES <= 0.5,
-        least[:, None] + (p50 - least)[:, None] * np.minimum(PROBABILITIES / 0.5, 1),
-        # above the median as exponentials fall: through p95, then through p99
-        np.where(
-            PROBABILITIES <= 0.95,
-            p50[:, None] + tail[:, None] * (_EXPONENTIAL - math.log(2)) / math.log(10),
-            p95[:, None] + (p99 - p95)[:, None] * (_EXPONENTIAL - _LN20) / math.log(5),
-        ),
-    )
-    idle = least[:, None] + (p95 - least)[:, None] / _LN20 * _EXPONENTIAL
-    return np.where(((p50 <= least) & (p95 > least))[:, None], idle, known)
-
-
-def one_way_grid(grid: Floats) -> Floats:
-    """Quantiles of one way, from those of the round trip."""
-    least, mean = grid[:, :1], grid_mean(grid)[:, None]
-    excess = np.maximum(0.0, (mean - least) / 2 + (grid - mean) / math.sqrt(2))
-    counted = grid_mean(excess)[:, None]  # cutting at the floor has raised the mean
-    factor = np.where(counted > 0, (mean - least) / 2 / np.where(counted > 0, counted, 1), 1.0)
-    return np.asarray(least / 2 + excess * factor)
-
-
-def grid_mean(grid: Floats) -> Floats:
-    return np.asarray(((grid[:, 1:] + grid[:, :-1]) / 2 * np.diff(PROBABILITIES)).sum(axis=1))
-
-
-def at_uniform(grid: Floats, uniform: Floats) -> Floats:
-    """Values of the piecewise linear quantile functions; `uniform` is (draws, trips)."""
-    moving = np.flatnonzero(grid[:, -1] > grid[:, 0])
-    out = np.broadcast_to(grid[:, 0], uniform.shape)
-    if not len(moving):
-        return out
-    u = uniform[:, moving]
-    slope = np.diff(grid[moving], axis=1) / np.diff(PROBABILITIES)
-    start = grid[moving, :-1] - slope * PROBABILITIES[:-1]
-    at = _SEGMENT[(u * len(_SEGMENT)).astype(np.int64)] + np.arange(len(moving)) * _LAST
-    out = out.copy()
-    out[:, moving] = start.ravel()[at] + slope.ravel()[at] * u
-    return out
 
 
 def draw_trips(
@@ -115,8 +58,10 @@ def draw_trips(
     slow_start: bool,
     share: Floats | None = None,
 ) -> Drawn:
-    """`at_ns` None: written by hand, and taken at its word. All trips must be known (finite). `share`: of
-    `access_share`; None: all messages vary independently."""
+    """Draw the deliveries of one step's messages, which must all be known (finite).
+
+    `at_ns` is None for figures written by hand, which are taken as exact. `share` is from `access_share`; without it
+    all messages vary independently."""
     if not trips:
         none = np.zeros(0)
         return Drawn(np.zeros((draws, 0)), none, none, none)
@@ -158,8 +103,9 @@ def draw_trips(
 
 
 def mirrored_normal(rng: np.random.Generator, draws: int) -> Floats:
-    """Standard normal numbers, each beside its negative: their median is 0, so that what varies evenly around a figure
-    keeps it as its median, whatever the seed."""
+    """Draw standard normal numbers in pairs of opposite sign.
+
+    Their median is 0 for every seed, so a figure with symmetric noise keeps its median."""
     half = rng.standard_normal((draws + 1) // 2)
     return np.concatenate([half, -half])[:draws] if draws > 1 else np.zeros(draws)
 
@@ -167,7 +113,7 @@ def mirrored_normal(rng: np.random.Generator, draws: int) -> Floats:
 def _hop_grid(
     paths: Links, src: Ints, dst: Ints, sizes: Floats, hop: np.ndarray[tuple[int], np.dtype[np.bool_]]
 ) -> Floats:
-    """Quantiles of delivery by measured hops: each quantile of the hop, less the acknowledgement's way."""
+    """Return quantiles of delivery by measured hops: the hop's quantiles without the acknowledgement's return."""
     none = np.full(len(sizes), np.nan)
     at = (src, dst)
     least = np.fmin(paths.hop_min_ms[at], paths.hop_p50_ms[at])
@@ -192,14 +138,14 @@ def _doubted(
     rng: np.random.Generator,
     at_ns: int,
 ) -> tuple[Floats, Floats]:
-    """The same, widened by how sure each measurement is: estimates, bounds, samples, age."""
+    """Widen draws by the uncertainty of each measurement: estimates, bounds, few samples, age."""
     shape = oneway.shape
     hours = np.clip((at_ns - paths.at_ns[src, dst]) / NS_PER_HOUR, 0.0, HOURS_MAX)
     hours = np.where(paths.at_ns[src, dst] > 0, hours, 0.0)
     sigma = np.hypot(
         np.where(paths.estimated[src, dst], DOUBT_ESTIMATED_RTT, 0.0), DOUBT_PER_ROOT_HOUR * np.sqrt(hours)
     )
-    spread = (grid[:, _P95] - grid[:, 0]) / _LN20  # the standard deviation, were it exponential
+    spread = (grid[:, P95] - grid[:, 0]) / LN20  # the standard deviation, were it exponential
     error = spread / 2 / np.sqrt(np.maximum(paths.sent[src, dst], 1))
     wider = oneway * np.exp(sigma * rng.standard_normal(shape)) + error * rng.standard_normal(shape)
     least = grid[:, 0] / 2
@@ -208,13 +154,3 @@ def _doubted(
     faster = np.exp(-DOUBT_BOUND * np.abs(normal))
     factor = np.where(paths.rate_bound[src, dst], faster, np.exp(DOUBT_RATE * normal))
     return wider, serials * factor
-
-
-def mean_excess(least: Floats, p50: Floats, p95: Floats, jitter: Floats) -> Floats:
-    """Mean above the least of `quantile_grid`'s distribution, in closed form (any shape, the last percent as the
-    rest of the tail); 0 where nothing is known."""
-    p95 = np.where(np.isnan(p95), np.where(jitter > 0, least + jitter, p50), p95)
-    tail = np.maximum(p95 - p50, 0.0)
-    idle = (p95 - least) / _LN20
-    known = 0.75 * (p50 - least) + 0.5 * tail / math.log(10)
-    return np.nan_to_num(np.where((p50 <= least) & (p95 > least), idle, known), nan=0.0)

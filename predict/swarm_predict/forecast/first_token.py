@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
@@ -19,19 +19,15 @@ from swarm_predict.cost import assumptions as words
 from swarm_predict.cost.build import step_columns
 from swarm_predict.cost.engines import TOKEN_BYTES
 from swarm_predict.cost.layer_times import LayerColumns, by_hand, layer_columns
-from swarm_predict.forecast.draws import Trip
-from swarm_predict.types import Quantiles
+from swarm_predict.forecast.draws import FIRST_TOKEN_SHARE, Trip
+from swarm_predict.forecast.pipeline import Pipeline
 from swarm_protocol.snapshot.swarm import Floats
 
-if TYPE_CHECKING:
-    from swarm_predict.forecast.prediction import Run
-
 WORTH_SAYING_MS: Final = 10.0
-FIRST_TOKEN_SHARE = 4  # one draw of the first token for so many of the others: fewer figures are made of it
 
 
-def first_token_draws(run: Run) -> tuple[Floats | None, list[str]]:
-    """None, and why, where something is not known."""
+def first_token_draws(run: Pipeline) -> tuple[Floats | None, list[str]]:
+    """Draw the time to the first token, with notes about it; None, and the reason, if something is not known."""
     work = run.workload
     chunk = min(work.prefill_chunk or work.prompt, work.prompt)
     chunks = math.ceil(work.prompt / chunk)
@@ -72,11 +68,11 @@ def first_token_draws(run: Run) -> tuple[Floats | None, list[str]]:
     return one.total + (chunks - 1) * busiest + restart_ms, _said(restart_ms)
 
 
-def _restart_ms(run: Run, trips: Sequence[Trip]) -> float:
-    """What TCP adds to a prompt that comes after a pause, as prompts do: every window has shrunk to its initial size
-    (RFC 5681 §4.1), and measured hops are of one token at decode cadence, which fits it.
+def _restart_ms(run: Pipeline, trips: Sequence[Trip]) -> float:
+    """Return what TCP adds to a prompt after a pause: every window has shrunk to its initial size (RFC 5681 §4.1).
 
-    Counted for swarms that were measured. What a person wrote by hand is taken at its word, unless `slow_start` asks.
+    Measured hops do not show it: they carry one token at decode cadence, which fits the initial window. It is counted
+    for measured swarms; hand-written figures are taken as exact unless `slow_start` is set.
     """
     if by_hand(run.swarm) and not run.workload.slow_start:
         return 0.0
@@ -99,15 +95,8 @@ def _said(restart_ms: float) -> list[str]:
     ]
 
 
-def first_token(run: Run) -> tuple[Quantiles, list[str]]:
-    from swarm_predict.forecast.prediction import NOT_KNOWN, quantiles  # which builds on this module
-
-    draws, notes = first_token_draws(run)
-    return (NOT_KNOWN if draws is None else quantiles(draws)), notes
-
-
-def _no_faster_than(run: Run, step: LayerColumns, prefill: LayerColumns) -> LayerColumns:
-    """A chunk reads at least the weights that a decode step reads, and the prompt pays the head of one token."""
+def _no_faster_than(run: Pipeline, step: LayerColumns, prefill: LayerColumns) -> LayerColumns:
+    """Bound the prefill from below: a chunk reads at least a decode step's weights; the head is paid for one token."""
     work = run.workload
     whole = run.model.bytes_touched(work.weights, 1, work.context)
     reading = step.ms * (run.model.weights_touched(work.weights, 1) / whole)

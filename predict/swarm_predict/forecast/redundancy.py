@@ -1,4 +1,4 @@
-"""What it costs not to take strangers at their word: compared copies, spot checks, proofs.
+"""The cost of verifying untrusted nodes: compared copies, spot checks, proofs.
 
 redundancy R   every stage runs on R machines that are compared: a step waits for the slowest of each R, senders
                upload R copies, and the machines of R sets do the work of one
@@ -20,12 +20,12 @@ from swarm_protocol.snapshot.swarm import Floats
 
 
 def visit_of(trip: Trip) -> int:
-    """The stage whose visit a message belongs to: the one it reaches, or (answers of a star, results) the sender's."""
+    """Return the stage that a message belongs to: the receiver, or the sender for a star's answers and for results."""
     return trip.dst if trip.stage == trip.dst else trip.src
 
 
 def slowest(network: Drawn, stages: Floats, trips: Sequence[Trip]) -> tuple[Drawn, Floats]:
-    """Of copies drawn side by side, in each visit the one that everybody waited for.
+    """Select at each visit the slowest of the copies, which all others wait for.
 
     `network` has the trips of the first copy, then of the second…; `stages` is (copies, stages, draws)."""
     copies, count, draws = stages.shape
@@ -46,7 +46,7 @@ def slowest(network: Drawn, stages: Floats, trips: Sequence[Trip]) -> tuple[Draw
 
 
 def total_share(workload: Workload) -> float:
-    """Of the total without any check, what is left for the same machines."""
+    """Return the fraction of the unchecked throughput that the same machines still deliver."""
     return 1 / (workload.redundancy * (1 + workload.spot_check))
 
 
@@ -59,7 +59,7 @@ def unchecked(workload: Workload) -> Workload:
 
 
 def price(checked: Prediction, free: Prediction, workload: Workload) -> str:
-    """One line: what the checks cost in tokens a second."""
+    """Describe in one line what the checks cost in tokens per second."""
     what = [
         f"{workload.redundancy} compared copies" if workload.redundancy > 1 else "",
         f"spot checks of {workload.spot_check:.3g} of all steps" if workload.spot_check else "",

@@ -1,7 +1,7 @@
 """The built-in models, by name: shapes from their config.json, parameter counts from their publishers.
 
 `published_b` is what the shape is checked against (billions of parameters, as the model card or paper says).
-`model_named` also takes the Hugging Face id, and offers the nearest names for an unknown one.
+`model_named` also takes what people write for a model (`names`), and offers the nearest names for an unknown one.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from typing import Final
 
 import msgspec
 
+from swarm_predict.errors import UnknownModel
+from swarm_predict.model.families.fields import BY_HAND
+from swarm_predict.model.formats import is_format
+from swarm_predict.model.names import OLLAMA_USUAL, key_of, understand
 from swarm_predict.model.shapes import ModelShape
-from swarm_predict.types import UnknownModel
 from swarm_protocol.layer_shape import LayerShape
 
 
@@ -87,6 +90,11 @@ def _two_matrix(entry: Entry, architecture: str) -> Entry:
     return replace(entry, shape=replace(entry.shape, layer=layer))
 
 
+def _positions(entry: Entry, count: int) -> Entry:
+    """With learned positions."""
+    return replace(entry, shape=replace(entry.shape, extra_params=count * entry.shape.hidden))
+
+
 def replace_layer(layer: LayerShape, **changes: object) -> LayerShape:
     return msgspec.structs.replace(layer, **changes)
 
@@ -94,7 +102,12 @@ def replace_layer(layer: LayerShape, **changes: object) -> LayerShape:
 _V3 = (7168, 2048, 128, 128, 128)
 _ENTRIES: Final[tuple[Entry, ...]] = (
     _llama("tiny", "", 0.00632, 8, (256, 688, 8, 4, 32), 1024),  # ours: a CPU decodes it in no time
-    _two_matrix(_llama("gpt2", "openai-community/gpt2", 0.124, 12, (768, 3072, 12, 12, 64), 50257, tied=True), "gpt2"),
+    _positions(
+        _two_matrix(
+            _llama("gpt2", "openai-community/gpt2", 0.1244, 12, (768, 3072, 12, 12, 64), 50257, tied=True), "gpt2"
+        ),
+        1024,
+    ),
     _llama("llama-2-7b", "meta-llama/Llama-2-7b-hf", 6.738, 32, (4096, 11008, 32, 32, 128), 32000),
     _llama("llama-2-13b", "meta-llama/Llama-2-13b-hf", 13.016, 40, (5120, 13824, 40, 40, 128), 32000),
     _llama("llama-2-70b", "meta-llama/Llama-2-70b-hf", 68.977, 80, (8192, 28672, 64, 8, 128), 32000),
@@ -174,8 +187,11 @@ _ENTRIES: Final[tuple[Entry, ...]] = (
         4096,
         40,
     ),
-    _two_matrix(
-        _llama("opt-30b", "facebook/opt-30b", 29.975, 48, (7168, 28672, 56, 56, 128), 50272, tied=True), "gpt2"
+    _positions(
+        _two_matrix(
+            _llama("opt-30b", "facebook/opt-30b", 29.975, 48, (7168, 28672, 56, 56, 128), 50272, tied=True), "gpt2"
+        ),
+        2050,
     ),
     _moe(
         _latent(_llama("deepseek-v3", "deepseek-ai/DeepSeek-V3", 671.03, 61, _V3, 129280), 1536),
@@ -224,6 +240,12 @@ _ENTRIES: Final[tuple[Entry, ...]] = (
 )  # fmt: skip
 
 
+# Checkpoints that are published quantised
+_PUBLISHED_IN: Final = {
+    "deepseek-v3": "fp8", "deepseek-r1": "fp8", "kimi-k2": "fp8", "gpt-oss-20b": "mxfp4", "gpt-oss-120b": "mxfp4",
+}  # fmt: skip
+
+
 @lru_cache(maxsize=1)
 def catalogue() -> dict[str, Entry]:
     """Name → entry, in the order in which lists show them."""
@@ -231,18 +253,87 @@ def catalogue() -> dict[str, Entry]:
 
 
 @lru_cache(maxsize=1)
-def _ids() -> dict[str, ModelShape]:
-    by_id = {entry.hub_id.lower(): entry.shape for entry in _ENTRIES if entry.hub_id}
-    by_id |= {hub_id.rsplit("/", 1)[-1]: shape for hub_id, shape in by_id.items()}
-    return by_id | {entry.shape.name: entry.shape for entry in _ENTRIES}
+def _further() -> dict[str, tuple[str, float, str, str]]:
+    """Name → Hugging Face id, billions, own format, fields as JSON; read into a shape when asked for."""
+    from swarm_predict.model.further_models import TABLE  # long, and most people ask for a built-in model
+
+    found = {}
+    for line in TABLE.replace("\n  ", " ").strip().splitlines():
+        name, hub_id, billions, weights, config = (part.strip() for part in line.split(" | ", 4))
+        found[name] = (hub_id, float(billions), weights, config)
+    return found
 
 
+@lru_cache(maxsize=256)
+def _further_shape(name: str) -> ModelShape:
+    from swarm_predict.model.hf_config import from_config  # reads the configurations of every family
+
+    hub_id, _, weights, config = _further()[name]
+    return replace(from_config(config, name), source=hub_id, weights=weights)
+
+
+def further() -> dict[str, tuple[str, float]]:
+    """Models beyond the catalogue, by name: Hugging Face id, and billions of parameters as published."""
+    return {name: (hub_id, billions) for name, (hub_id, billions, _, _) in _further().items()}
+
+
+@lru_cache(maxsize=1)
+def _ids() -> dict[str, str]:
+    """Lower-case name, id, and id without its publisher → name."""
+    by_id = {entry.hub_id.lower(): entry.shape.name for entry in _ENTRIES if entry.hub_id}
+    by_id |= {hub_id.lower(): name for name, (hub_id, _, _, _) in _further().items()}
+    by_id |= {hub_id.rsplit("/", 1)[-1]: name for hub_id, name in by_id.items()}
+    return by_id | {name: name for name in (*_further(), *catalogue())}
+
+
+@lru_cache(maxsize=1)
+def _keys() -> dict[str, str]:
+    """What a name says of a shape → name; a name of its own before an id's."""
+    by_key = {key_of(known): name for known, name in _ids().items()}
+    return by_key | {key_of(name): name for name in (*_further(), *catalogue())}
+
+
+def _shape(name: str) -> ModelShape:
+    entry = catalogue().get(name)
+    return entry.shape if entry is not None else _further_shape(name)
+
+
+@lru_cache(maxsize=1024)
 def model_named(name: str) -> ModelShape:
-    """The shape of a built-in model, by name or Hugging Face id. Raises UnknownModel with the nearest names."""
-    shape = _ids().get(name.strip().lower())
-    if shape is not None:
-        return shape
+    """The shape that a name means: built in, a Hugging Face id, an Ollama tag, or another's copy of one of them.
+
+    A name that is not exactly known keeps its own, with the shape of the model that it means. Raises UnknownModel with
+    the nearest names.
+    """
+    exact = _ids().get(name.strip().lower())
+    if exact is not None:
+        return _own(_shape(exact))
+    found = understand(name, frozenset(_keys()))
+    if found is None:
+        raise _unknown(name)
+    shape = _own(_shape(_keys()[found.key]))
+    notes = (f"{name[:80]} is taken to have the shape of {shape.name}, by its name",) if found.base_inside else ()
+    weights = found.weights if is_format(found.weights) else "" if found.weights == "unsaid" else shape.weights
+    if found.weights == OLLAMA_USUAL and shape.weights:  # published quantised: Ollama has it as it is
+        weights = shape.weights
+    return replace(shape, name=name.strip(), weights=weights, notes=notes)
+
+
+def _own(shape: ModelShape) -> ModelShape:
+    """With the format that the checkpoint itself is published in."""
+    weights = _PUBLISHED_IN.get(shape.name)
+    return shape if weights is None or shape.weights else _published(shape.name, weights)
+
+
+@lru_cache(maxsize=64)
+def _published(name: str, weights: str) -> ModelShape:
+    return replace(_shape(name), weights=weights)
+
+
+def _unknown(name: str) -> UnknownModel:
     near = difflib.get_close_matches(name.lower(), _ids(), n=8, cutoff=0.5)
-    names = list(dict.fromkeys(_ids()[found].name for found in near))[:3]
+    names = list(dict.fromkeys(_ids()[found] for found in near))[:3]
     offer = f"did you mean {' or '.join(names)}?" if names else f"known are {', '.join(catalogue())}"
-    raise UnknownModel(f"no model is called {name[:80]!r}; {offer} (or give the path of its config.json)")
+    return UnknownModel(
+        f"no model is called {name[:80]!r}; {offer} (or give the path of its config.json or GGUF file, or {BY_HAND})"
+    )

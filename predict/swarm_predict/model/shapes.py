@@ -6,90 +6,30 @@ How fast a machine moves these bytes is `roofline`'s and `layer_times`'s busines
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Final, Literal
 
-from swarm_predict.types import PredictError
+import numpy as np
+
+from swarm_predict.errors import PredictError
+from swarm_predict.model.blocks import CACHE_BYTES, SMALL_BYTES, Block, block_of
+from swarm_predict.model.formats import weight_format
+from swarm_predict.model.weight_formats import K_BLOCK, WeightFormat
 from swarm_protocol.layer_shape import LayerShape
+from swarm_protocol.snapshot.swarm import Floats
 from swarm_protocol.units import BITS_PER_BYTE
 
 ACTIVATION_BYTES: Final[dict[str, int]] = {"fp32": 4, "fp16": 2, "int8": 1}
-KV_BYTES: Final = 2  # fp16 or bf16, what every engine here keeps unless told otherwise
-
-
-@dataclass(frozen=True, slots=True)
-class WeightFormat:
-    """Bits that one parameter really takes, scales and zero points included."""
-
-    layer_bits: float  # attention and MLP matrices
-    head_bits: float  # LM head: most quantisers leave it alone
-    embedding_bits: float
-    source: str
-    expert_bits: float | None = None  # routed experts, where they differ from the rest
-    # k-quants come in blocks of 256: a matrix whose rows are no multiple of that falls back to a format with blocks of
-    # 32. Bits of ffn_down and of the other matrices: as usual, and fallen back.
-    down_bits: tuple[float, float] | None = None
-    other_bits: tuple[float, float] | None = None
-
-
-def _plain(bits: float, source: str) -> WeightFormat:
-    return WeightFormat(bits, bits, bits, source)
-
-
-_GGML = "ggml-common.h block sizes"
-_FALLBACK = "; rows: llama.cpp src/llama-quant.cpp (q2_k, q3_k, iq4_xs → iq4_nl, q4_k → q5_0, q5_k → q5_1, q6_k → q8_0)"
-K_BLOCK: Final = 256
-
-
-def _k_quant(
-    bits: float, embedding: float, source: str, *, down: tuple[float, float], other: tuple[float, float]
-) -> WeightFormat:
-    return WeightFormat(bits, 210 * 8 / 256, embedding, source + _FALLBACK, down_bits=down, other_bits=other)
-
-
-WEIGHT_FORMATS: Final[dict[str, WeightFormat]] = {
-    "fp32": _plain(32, "IEEE 754"),
-    "fp16": _plain(16, "IEEE 754"),
-    "bf16": _plain(16, "IEEE 754 single, upper half"),
-    # one fp32 scale a row of some thousand weights: under 0.1 %; head and embedding stay fp16
-    "int8": WeightFormat(8, 16, 16, "LLM.int8(), arXiv 2208.07339; bitsandbytes skips lm_head"),
-    "fp8": WeightFormat(8 + 32 / 128**2, 16, 16, "DeepSeek-V3 arXiv 2412.19437 §3.3: a scale for each 128×128 block"),
-    "nf4": WeightFormat(4.5, 16, 16, "QLoRA arXiv 2305.14314 §3: fp32 absmax for each 64 weights"),
-    "nf4_dq": WeightFormat(4.127, 16, 16, "QLoRA arXiv 2305.14314 §3: double quantisation, 0.127 bits of scales"),
-    "int4_g128": WeightFormat(4 + 20 / 128, 16, 16, "AWQ/GPTQ, group 128: fp16 scale and 4-bit zero point"),
-    "mxfp4": WeightFormat(16, 16, 16, "OCP MX 1.0: 8-bit scale for each 32; gpt-oss: routed experts only", 4.25),
-    "q8_0": _plain(34 * 8 / 32, _GGML),
-    "q6_k": _k_quant(6.5625, 6.5625, _GGML, down=(6.5625, 8.5), other=(6.5625, 8.5)),
-    "q5_1": WeightFormat(24 * 8 / 32, 210 * 8 / 256, 24 * 8 / 32, _GGML),
-    "q5_0": WeightFormat(22 * 8 / 32, 210 * 8 / 256, 22 * 8 / 32, _GGML),
-    "q4_1": WeightFormat(20 * 8 / 32, 210 * 8 / 256, 20 * 8 / 32, _GGML),
-    "q4_0": WeightFormat(18 * 8 / 32, 210 * 8 / 256, 18 * 8 / 32, _GGML),
-    # attn_v and ffn_down of half the layers are q6_k: with the shapes of Llama-3.1-8B this comes to the 4.8944 and
-    # 5.7036 bits a weight of the whole model that llama.cpp's tools/quantize/README.md prints
-    "q5_k_m": _k_quant(5.653, 5.5, "llama.cpp tools/quantize/README.md", down=(6.03125, 7.25), other=(5.5, 6.0)),
-    "q5_k_s": _k_quant(5.5, 5.5, _GGML, down=(5.5, 6.0), other=(5.5, 6.0)),
-    "q4_k_m": _k_quant(4.797, 4.5, "llama.cpp tools/quantize/README.md", down=(5.53125, 7.0), other=(4.5, 5.5)),
-    "q4_k_s": _k_quant(4.5, 4.5, _GGML, down=(4.5, 5.5), other=(4.5, 5.5)),
-    "iq4_xs": _k_quant(4.25, 4.25, _GGML, down=(4.25, 4.5), other=(4.25, 4.5)),
-    "q3_k_s": _k_quant(3.4375, 3.4375, _GGML, down=(3.4375, 4.5), other=(3.4375, 4.5)),
-    "q2_k_s": _k_quant(2.625, 2.625, _GGML, down=(2.625, 4.5), other=(2.625, 4.5)),
-    # what GGUF calls MXFP4: as gpt-oss is published there, all but the routed experts in q8_0
-    "mxfp4_moe": WeightFormat(34 * 8 / 32, 34 * 8 / 32, 34 * 8 / 32, "llama.cpp ftype MXFP4_MOE", 4.25),
-}
-
-
-def weight_format(weights: str) -> WeightFormat:
-    """Raises PredictError for a name that is no format."""
-    try:
-        return WEIGHT_FORMATS[weights.lower()]
-    except KeyError:
-        raise PredictError(f"weights {weights!r} is no known format; take one of {', '.join(WEIGHT_FORMATS)}") from None
+MOST_SUMS: Final = 64  # (format or length) → bytes of the first n layers, remembered for one model
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """One decoder-only model. Layers are alike but for those in `dense_ids` (a plain MLP beside MoE layers)."""
+    """One decoder-only model. Layers are alike but for those in `dense_ids` (a plain MLP beside MoE layers), or as
+    `blocks` says where they differ in more than that."""
 
     name: str
     layers: int
@@ -101,10 +41,17 @@ class ModelShape:
     dense_ids: tuple[int, ...] = ()
     dense_layer: LayerShape | None = None
     source: str = ""  # where the figures are from
+    blocks: tuple[Block, ...] = ()  # of every layer; empty: made of the fields above
+    extra_params: int = 0  # beside layers, embedding and head (positions), on the first stage
+    weights: str = ""  # the format that the checkpoint itself is in; empty: it does not say
+    hidden_size: int = 0  # where it is not the layer's (a stand-in is timed)
+    end_bytes: tuple[float, float] | None = None  # embedding and head as a file holds them
+    notes: tuple[str, ...] = ()  # what was assumed of it, for those who read a prediction
+    width: float = 0.0  # of what a step hands on, in hidden states; 0: one (hyper-connections carry more)
 
     @property
     def hidden(self) -> int:
-        return self.layer.hidden
+        return self.hidden_size or self.layer.hidden
 
     @property
     def heads(self) -> int:
@@ -116,44 +63,93 @@ class ModelShape:
 
     @property
     def params(self) -> int:
-        """All elements, norms and biases left out (under 0.1 %)."""
-        dense = sum(self.shape_of(i).params - self.layer.params for i in self.dense_ids)
-        return self.layer.params * self.layers + dense + self.vocab * self.hidden * (1 if self.tied else 2)
+        """All elements of the text model: layers, embedding and head."""
+        ends = self.vocab * self.hidden * (1 if self.tied else 2)
+        return sum(block.params * count for block, count in self.kinds.items()) + ends + self.extra_params
 
     def shape_of(self, index: int) -> LayerShape:
-        return self.dense_layer if self.dense_layer is not None and index in self._dense else self.layer
+        return self.dense_layer if self.dense_layer is not None and index in self.dense_ids else self.layer
 
     @cached_property
-    def _dense(self) -> frozenset[int]:
-        return frozenset(self.dense_ids)
+    def all_blocks(self) -> tuple[Block, ...]:
+        """Of every layer, in order; equal ones are the same object."""
+        if self.blocks:
+            return self.blocks
+        known: dict[tuple[LayerShape, int], Block] = {}
+        full = self.layers - self.windowed_layers
+        found = []
+        for i in range(self.layers):
+            sees_all = (i + 1) * full // self.layers > i * full // self.layers
+            key = (self.shape_of(i), 0 if sees_all else self.window)
+            found.append(known.setdefault(key, block_of(*key)))
+        return tuple(found)
+
+    @cached_property
+    def kinds(self) -> dict[Block, int]:
+        """Each kind of layer, and how many there are of it."""
+        return dict(Counter(self.all_blocks))
+
+    @cached_property
+    def timed_as_is(self) -> bool:
+        """Whether `layer` is a layer of the model; else it stands in for layers that cannot be timed."""
+        return any(block.layer == self.layer for block in self.kinds)
 
     # -- memory
 
     def layer_bytes(self, weights: str) -> float:
         """Weights of one layer, all experts, the mean over the model."""
-        return self.stage_bytes(0, self.layers - 1, weights) / self.layers
+        return self._mean(lambda block: block_bytes(block, weights))
 
     def largest_layer_bytes(self, weights: str) -> float:
-        sizes = [shape_bytes(self.layer, weights)]
-        if self.dense_layer is not None:
-            sizes.append(shape_bytes(self.dense_layer, weights))
-        return max(sizes)
+        return max(block_bytes(block, weights) for block in self.kinds)
 
     def stage_bytes(self, first: int, last: int, weights: str) -> float:
         """Weights of layers `first`..`last`, inclusive."""
-        total = shape_bytes(self.layer, weights) * (last - first + 1)
-        if self.dense_layer is not None:
-            plain = sum(1 for i in self.dense_ids if first <= i <= last)
-            total += plain * (shape_bytes(self.dense_layer, weights) - shape_bytes(self.layer, weights))
-        return total
+        sizes = self._sums("weights", weights)
+        return float(sizes[last + 1] - sizes[first])
+
+    def stage_cache_bytes(self, first: int, last: int, tokens: int) -> float:
+        """Caches of one sequence of `tokens` in layers `first`..`last`, with the state that does not grow."""
+        sizes = self._sums("caches", tokens)
+        return float(sizes[last + 1] - sizes[first])
+
+    def widest_bytes(self, weights: str, tokens: int, sequences: int) -> Floats:
+        """What n layers in a row need at most, for n = 0 .. `layers`: weights, and caches of so many sequences."""
+        sizes = self._sums("weights", weights) + sequences * self._sums("caches", tokens)
+        if len(self.kinds) == 1:
+            return sizes
+        return np.array([(sizes[n:] - sizes[: len(sizes) - n]).max() for n in range(len(sizes))])
+
+    def _sums(self, what: Literal["weights", "caches"], key: str | int) -> Floats:
+        """Bytes of the first n layers, for n = 0 .. `layers`."""
+        known: dict[tuple[str, str | int], Floats] = self._known_sums
+        if (what, key) not in known:
+            if len(known) > MOST_SUMS:
+                known.clear()
+            if what == "weights":
+                sizes = {block: block_bytes(block, str(key)) for block in self.kinds}
+            else:
+                sizes = {block: block.kept_bytes(int(key)) + block.state_bytes for block in self.kinds}
+            each = np.array([sizes[block] for block in self.all_blocks])
+            known[what, key] = np.concatenate(([0.0], np.cumsum(each)))
+        return known[what, key]
+
+    @cached_property
+    def _known_sums(self) -> dict[tuple[str, str | int], Floats]:
+        return {}
 
     def head_bytes(self, weights: str) -> float:
         """The LM head, which every step reads whole."""
+        if self.end_bytes is not None and weights == self.weights:
+            return self.end_bytes[1]
         return self.vocab * self.hidden * self._end_bits(weights, weight_format(weights).head_bits) / BITS_PER_BYTE
 
     def embedding_bytes(self, weights: str) -> float:
         """The embedding, of which a step reads a row; tied models still need it where the head is not."""
-        return self.vocab * self.hidden * self._end_bits(weights, weight_format(weights).embedding_bits) / BITS_PER_BYTE
+        if self.end_bytes is not None and weights == self.weights:
+            return self.end_bytes[0]
+        elements = self.vocab * self.hidden + self.extra_params
+        return elements * self._end_bits(weights, weight_format(weights).embedding_bits) / BITS_PER_BYTE
 
     def _end_bits(self, weights: str, bits: float) -> float:
         """Of embedding and head, whose rows are as long as the hidden state."""
@@ -163,26 +159,27 @@ class ModelShape:
         return 8.5 if bits > 6 else kind.other_bits[1]
 
     def kv_bytes_per_token(self, layers: int = 1) -> float:
-        """K and V (or MLA's latent) of one token in `layers` layers."""
-        return self.layer.kv_elements * KV_BYTES * layers
+        """What one token of context adds in `layers` layers: K and V (or MLA's latent), the mean over the model."""
+        return layers * CACHE_BYTES * self._mean(lambda block: sum(c.elements / c.every for c in block.caches))
 
     def kv_tokens(self, tokens: int) -> float:
-        """Tokens that a layer keeps of `tokens`, the mean over windowed and full layers."""
-        if not self.windowed_layers:
-            return float(tokens)
-        seen = min(tokens, self.window)
-        return (self.windowed_layers * seen + (self.layers - self.windowed_layers) * tokens) / self.layers
+        """Tokens that a layer looks back at, of `tokens`, the mean over the model, in entries of the timed layer."""
+        return self._mean(lambda block: block.read_bytes(tokens)) / (CACHE_BYTES * self.layer.kv_elements)
 
     def kv_bytes(self, tokens: int) -> float:
-        """K and V of one sequence of `tokens` in one layer, the mean over the model."""
-        return self.kv_bytes_per_token() * self.kv_tokens(tokens)
+        """Caches of one sequence of `tokens` in one layer, the mean over the model."""
+        return self._mean(lambda block: block.kept_bytes(tokens))
+
+    def state_bytes(self) -> float:
+        """State of one sequence that does not grow with its length, in one layer, the mean over the model."""
+        return self._mean(lambda block: block.state_bytes)
 
     # -- messages
 
     def hop_bytes(self, batch: int, activations: str) -> float:
         """What one stage hands to the next for one token of each of `batch` sequences."""
         try:
-            return float(batch * self.hidden * ACTIVATION_BYTES[activations])
+            return float(batch * self.hidden * (self.width or 1.0) * ACTIVATION_BYTES[activations])
         except KeyError:
             known = ", ".join(ACTIVATION_BYTES)
             raise PredictError(f"activations {activations!r} is no known format; take one of {known}") from None
@@ -191,34 +188,48 @@ class ModelShape:
 
     def bytes_touched(self, weights: str, batch: int, context: int) -> float:
         """What one decode step of one layer reads: weights (the experts that `batch` tokens choose) and KV cache."""
-        return self.weights_touched(weights, batch) + batch * self.kv_bytes(context)
+        return self.weights_touched(weights, batch) + batch * self._mean(lambda block: block.read_bytes(context))
 
     def weights_touched(self, weights: str, tokens: int) -> float:
-        return self._mean(
-            shape_touched(self.layer, weights, tokens),
-            shape_touched(self.dense_layer, weights, tokens) if self.dense_layer else 0.0,
-        )
+        return self._mean(lambda block: block_touched(block, weights, tokens))
 
     def decode_flops(self, batch: int, context: int) -> float:
         """Multiplications and additions of one decode step of one layer."""
-        return batch * (2 * self._active_params() + self._attention_flops() * self.kv_tokens(context))
+        return batch * self._mean(lambda block: 2 * block.params_active + block.lookback_flops(context))
 
     def prefill_flops(self, batch: int, tokens: int) -> float:
         """The same for a prompt of `tokens`; with a causal mask the mean token sees half of them."""
-        seen = self.kv_tokens(tokens) / 2
-        return batch * tokens * (2 * self._active_params() + self._attention_flops() * seen)
+        each = self._mean(lambda block: 2 * block.params_active + block.lookback_flops(tokens) / 2)
+        return batch * tokens * each
 
-    def _attention_flops(self) -> float:
-        """Scores and weighted values, for each token looked back at."""
-        width = self.layer.head_dim + self.layer.rope_head_dim + self.layer.value_dim
-        return 2.0 * self.layer.heads * width
+    def _mean(self, of: Callable[[Block], float]) -> float:
+        return sum(of(block) * count for block, count in self.kinds.items()) / self.layers
 
-    def _active_params(self) -> float:
-        return self._mean(self.layer.params_active, self.dense_layer.params_active if self.dense_layer else 0.0)
 
-    def _mean(self, usual: float, dense: float) -> float:
-        plain = len(self.dense_ids) if self.dense_layer is not None else 0
-        return (usual * (self.layers - plain) + dense * plain) / self.layers
+def block_bytes(block: Block, weights: str) -> float:
+    """Weights of one layer, all experts."""
+    kind = weight_format(weights)
+    if block.own_format == weights:
+        return block.own_bytes
+    if block.layer is not None:
+        return shape_bytes(block.layer, weights) + block.small * SMALL_BYTES
+    bits = kind.layer_bits * block.matrices + _expert_bits(kind) * block.experts * block.expert_matrices
+    return bits / BITS_PER_BYTE + block.small * SMALL_BYTES
+
+
+def block_touched(block: Block, weights: str, tokens: int) -> float:
+    """Weights that `tokens` tokens read in one layer."""
+    if not block.experts:
+        return block_bytes(block, weights)
+    asleep = block.experts - block.awake(tokens)
+    if block.own_format == weights:
+        return block.own_bytes - asleep * block.own_expert_bytes
+    bits = _expert_bits(weight_format(weights))
+    return block_bytes(block, weights) - asleep * block.expert_matrices * bits / BITS_PER_BYTE
+
+
+def _expert_bits(kind: WeightFormat) -> float:
+    return kind.layer_bits if kind.expert_bits is None else kind.expert_bits
 
 
 def shape_bytes(shape: LayerShape, weights: str) -> float:

@@ -1,7 +1,7 @@
-"""What is assumed of the machines of one swarm: medians for the tables, draws for intervals.
+"""Assumed figures of a swarm's machines: medians for the tables, draws for intervals.
 
-Machines of one class, and everything that one engine does, vary together from draw to draw; what one machine has for
-itself varies alone. Whoever has measured a layer or a visit of a machine does not ask here.
+Machines of one class, and everything that one engine does, vary together from draw to draw; what is particular
+to one machine varies alone. Measured layers and visits do not use these figures.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Assumed:
         return Sample(*(line[None, :] for line in self.median))
 
     def sample(self, rng: np.random.Generator, draws: int, rows: Sequence[int] | None = None) -> Sample:
-        """Of some rows (all where None), each draw beside its mirror image, so that medians stay."""
+        """Draw for some rows (None: all), in pairs of opposite sign so that medians stay."""
         at = self.at if rows is None else self.at[:, list(rows)]
         median = self.median if rows is None else self.median[:, list(rows)]
         count = at.shape[1]
@@ -100,15 +100,15 @@ class Assumed:
 
 
 def to_median(drawn: Floats, median: float) -> float:
-    """What to multiply draws of a sum with, so that its median is the sum of the medians.
+    """Return the factor that brings the median of a sum's draws to the sum of the parts' medians.
 
-    That is what the fit says of published results. Sums of skewed parts that vary for themselves have a higher one."""
+    The fit to published results is of that sum; the plain sum of independent skewed parts has a higher median."""
     middle = float(np.median(drawn))
     return median / middle if middle > 0 and median > 0 else 1.0
 
 
 def assume(swarm: Swarm, rows: Sequence[int], load: Load, kind: Rate, priors: Priors) -> Assumed:
-    """Of the machines at `rows`, as far as their names and classes say what they are."""
+    """Return what is assumed of the machines at `rows`, by their device names and classes."""
     position: dict[Effects, int] = {}
     seen: dict[Machine, tuple[int, ...]] = {}
     columns = []
@@ -130,7 +130,7 @@ def assume(swarm: Swarm, rows: Sequence[int], load: Load, kind: Rate, priors: Pr
 
 
 def _least(kind: Rate) -> float:
-    """Effects say what comes on top of this: reading is bounded by the data sheet, a matrix rate hardly is."""
+    """Return the least multiple of the data sheet's time; effects add to it. Only reading is bounded by it."""
     return FASTEST if kind == "decode" else 0.0
 
 
@@ -140,5 +140,5 @@ def _log_median(priors: Priors, named: Effects) -> float:
 
 
 def compute_rate(swarm: Swarm, rows: Sequence[int], load: Load, priors: Priors) -> Floats:
-    """(rows,) how many times the matrix rate's time; for decode steps of many sequences."""
+    """Return (rows,): the multiple of the matrix rate's time, for decode steps of many sequences."""
     return assume(swarm, rows, load, "prefill", priors).rate

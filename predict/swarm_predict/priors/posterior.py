@@ -43,7 +43,7 @@ class Fitted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, eq=False)
 class Priors:
-    """`neutral`: data sheets at their word, and no software: the arithmetic alone, for tests and for parts."""
+    """Fitted effects. `neutral` takes data sheets as exact and software as free: the arithmetic alone."""
 
     names: tuple[str, ...]
     mean: Floats
@@ -84,13 +84,13 @@ NEUTRAL: Final = Priors((), np.zeros(0), np.zeros((0, 0)), {}, {}, {}, neutral=T
 
 @lru_cache(maxsize=1)
 def fitted() -> Priors:
-    """As published results give them; read once."""
+    """Return the priors fitted to published results; read once."""
     text = importlib.resources.files(__package__).joinpath("fitted.json").read_bytes()
     return of_fitted(msgspec.json.decode(text, type=Fitted))
 
 
 def chosen(priors: Priors | None) -> Priors:
-    """What a question asks with: its own, else those of published results."""
+    """Return the given priors, or those of published results."""
     return fitted() if priors is None else priors
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from swarm_predict.advice.choice import Choice
 from swarm_predict.formats import FormatSpeed
-from swarm_predict.priors.choice import Choice
 from swarm_predict.types import Prediction
 from swarm_protocol.text import safe
 from swarmtop.text import quantities

@@ -20,7 +20,8 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from swarm_predict.model.shapes import WEIGHT_FORMATS, ModelShape
+from swarm_predict.model.shapes import ModelShape
+from swarm_predict.model.weight_formats import WEIGHT_FORMATS
 from swarm_protocol.units import BYTES_PER_GIB
 from swarmtop.imports.found import Found, ImportProblem, LayerFound, LinkFound, Names, NodeFound
 

@@ -162,8 +162,12 @@ def certificate(plan: Plan) -> str:
         what += f", {quantities.ms(plan.losses_ms)} of it for expected losses"
     among = f" of the {considered(plan)}" if plan.left_out else ""
     if plan.exact or plan.gap <= 0:
-        medians = "" if plan.prediction.measured >= ALL else " of these medians"
-        return f"best {plan.objective}: the optimum{among}{medians}, proven ({quantities.ms(plan.bound_ms)} {what})"
+        medians = plan.prediction.measured < ALL
+        if among:
+            proven = f"the optimum{among}, proven{' for these medians' if medians else ''}"
+        else:
+            proven = f"the optimum{' of these medians' if medians else ''}, proven"
+        return f"best {plan.objective}: {proven} ({quantities.ms(plan.bound_ms)} {what})"
     return (
         f"best {plan.objective} found: within {quantities.percent(plan.gap)} of the optimum{among} "
         f"(no placement is below {quantities.ms(plan.bound_ms)} {what})"

@@ -17,11 +17,11 @@ import numpy as np
 from swarm_predict.search.bounds.best_first import best_first
 from swarm_predict.search.bounds.subproblem import Part, mask_of, tightened
 from swarm_predict.search.bounds.through_node import Through
-from swarm_predict.search.bounds.walk_bound import no_prices
 from swarm_predict.search.chain import TIE_MS, Chain
 from swarm_predict.search.compiled.compiled_walks import all_states
 from swarm_predict.search.descent import Descent
 from swarm_predict.search.exact import MAX_NODES, solve_exact
+from swarm_predict.search.walks.walk_bound import no_prices
 from swarm_protocol.snapshot.swarm import Ints
 
 CLOSE_NODES: Final = 14  # few enough to finish exactly at any point

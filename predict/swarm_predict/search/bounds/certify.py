@@ -17,11 +17,11 @@ import numpy as np
 
 from swarm_predict.search.bounds.best_first import best_first
 from swarm_predict.search.bounds.subproblem import MEMORIES, Part, mask_of, narrowed, relaxation_of, tightened
-from swarm_predict.search.bounds.walk_bound import no_prices
 from swarm_predict.search.chain import TIE_MS, Chain, cost_of
 from swarm_predict.search.compiled.availability import fast
 from swarm_predict.search.descent import Descent
 from swarm_predict.search.exact import MAX_NODES, solve_exact
+from swarm_predict.search.walks.walk_bound import no_prices
 from swarm_protocol.snapshot.swarm import Floats, Ints
 
 _CLOSE_NODES: Final = 14  # few enough to finish exactly at any point

@@ -12,8 +12,8 @@ from typing import Final
 
 import numpy as np
 
-from swarm_predict.search.bounds.walk_bound import Bound, Relaxation, bound_of, no_prices, tighten
 from swarm_predict.search.chain import TIE_MS, Chain
+from swarm_predict.search.walks.walk_bound import Bound, Relaxation, bound_of, no_prices, tighten
 from swarm_protocol.snapshot.swarm import Floats, Ints
 
 _TURNS: Final = 4

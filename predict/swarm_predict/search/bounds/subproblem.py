@@ -9,11 +9,11 @@ from typing import Final
 import numpy as np
 
 from swarm_predict.search.bounds.core_prices import tighten_from_core
-from swarm_predict.search.bounds.layered import Layered
-from swarm_predict.search.bounds.walk_bound import Bound, Relaxation, States, tighten
 from swarm_predict.search.chain import TIE_MS, Bools, Chain
 from swarm_predict.search.compiled.availability import fast
 from swarm_predict.search.descent import Descent
+from swarm_predict.search.walks.layered import Layered
+from swarm_predict.search.walks.walk_bound import Bound, Relaxation, States, tighten
 from swarm_protocol.snapshot.swarm import Floats, Ints
 
 MEMORIES: Final = (2, 4, 6, 7)  # of the walks, one after the other

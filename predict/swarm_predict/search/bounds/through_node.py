@@ -15,12 +15,12 @@ from typing import Final
 
 import numpy as np
 
-from swarm_predict.search.bounds.anchored import Anchored, Opened, all_ring_states
-from swarm_predict.search.bounds.cuts import missed
-from swarm_predict.search.bounds.master_problem import Column, Master, Prices
 from swarm_predict.search.bounds.subproblem import Part, mask_of
-from swarm_predict.search.bounds.walk_bound import States
 from swarm_predict.search.chain import TIE_MS, Chain
+from swarm_predict.search.compiled.anchored import Anchored, Opened, all_ring_states
+from swarm_predict.search.compiled.cuts import missed
+from swarm_predict.search.compiled.master_problem import Column, Master, Prices
+from swarm_predict.search.walks.walk_bound import States
 from swarm_protocol.snapshot.swarm import Floats, Ints
 
 _PENALTY: Final = 0.1  # of the incumbent: the most that a visit or a cut may be priced

@@ -29,8 +29,7 @@ class Fast:
 def fast() -> Fast | None:
     """None without numba or HiGHS. What has to be compiled is compiled here, so that no time limit pays for it."""
     try:
-        from swarm_predict.search.bounds import anchored, cuts, master_problem
-        from swarm_predict.search.compiled import compiled_walks, descent_kernel
+        from swarm_predict.search.compiled import anchored, compiled_walks, cuts, descent_kernel, master_problem
     except ImportError:
         return None
     tiny = _tiny()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from swarm_predict.search.bounds.layered import ROUNDING
-from swarm_predict.search.bounds.walk_bound import Sieve, States, Walk, alone, closes_to, firsts_of
 from swarm_predict.search.chain import Chain
 from swarm_predict.search.compiled import walk_kernel
+from swarm_predict.search.walks.layered import ROUNDING
+from swarm_predict.search.walks.walk_bound import Sieve, States, Walk, alone, closes_to, firsts_of
 from swarm_protocol.snapshot.swarm import Floats
 
 

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from swarm_predict.model.shapes import WEIGHT_FORMATS
+from swarm_predict.model.weight_formats import WEIGHT_FORMATS
 from swarmtop.dashboard.lines.styled import clean
 from swarmtop.dashboard.screens.overlays import Picker, Prompt
 

@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from swarm_predict.search.bounds.layered import ROUNDING
-from swarm_predict.search.bounds.walk_bound import States
 from swarm_predict.search.chain import Bools, Chain
 from swarm_predict.search.compiled import ring_kernel as ring
 from swarm_predict.search.compiled import walk_kernel
 from swarm_predict.search.compiled.compiled_walks import Compiled
+from swarm_predict.search.walks.layered import ROUNDING
+from swarm_predict.search.walks.walk_bound import States
 from swarm_protocol.snapshot.swarm import Floats, Ints
 
 _ENDS = 4  # walks that are traced a pass: the cheapest ones to different last nodes

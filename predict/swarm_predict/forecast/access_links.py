@@ -26,7 +26,7 @@ MOST_NODES: Final = 40  # beyond, the fit takes longer than it is worth; a step 
 
 
 def access_share(paths: Links) -> Floats:
-    """(n, n): of the variance of i → j, the share that messages at i have in common (0…1). The diagonal is 0."""
+    """Return (n, n): the share (0…1) of the variance of i → j that messages at i have in common. The diagonal is 0."""
     count = len(paths.rows)
     none = np.zeros((count, count))
     if not 4 <= count <= MOST_NODES:  # three nodes have three pairs, which any three numbers explain

@@ -16,12 +16,13 @@ import numpy as np
 
 from swarm_predict.advice.robust import neighbours
 from swarm_predict.advice.whatif import WhatIf
-from swarm_predict.cost.build import Costs, build_costs, software_assumed
+from swarm_predict.cost.build import Costs, build_costs
 from swarm_predict.cost.engines import engine_facts
 from swarm_predict.cost.layer_times import How
+from swarm_predict.cost.software import software_assumed
+from swarm_predict.cost.speculative import step_yield
 from swarm_predict.cost.tables import CostTables
-from swarm_predict.forecast.prediction import trips_of
-from swarm_predict.forecast.speculative import step_yield
+from swarm_predict.forecast.pipeline import trips_of
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.priors.nodes import Sample
 from swarm_predict.search.solve import solve
@@ -75,7 +76,7 @@ class Limits:
 def how_sure(
     swarm: Swarm, model: ModelShape, placement: Placement, workload: Workload, limits: Limits | None = None
 ) -> Choice | None:
-    """None for engines without stages, and where nothing is assumed: everything was measured."""
+    """Return how sure the choice is; None for engines without stages, and if nothing is assumed."""
     if engine_facts(workload).pattern == "all-reduce" or workload.offload_gbps:
         return None
     costs = build_costs(swarm, model, workload, range(len(swarm)))

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import highspy
 import numpy as np
 
-from swarm_predict.search.bounds.cuts import Cut
 from swarm_predict.search.chain import Bools
+from swarm_predict.search.compiled.cuts import Cut
 from swarm_protocol.snapshot.swarm import Floats, Ints
 
 _NONE = np.zeros(0, np.int32), np.zeros(0)

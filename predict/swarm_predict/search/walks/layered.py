@@ -7,9 +7,9 @@ from typing import Final, TypeVar
 
 import numpy as np
 
-from swarm_predict.search.bounds.walk_bound import Sieve, States, Walk, alone, closes_to, firsts_of
-from swarm_predict.search.bounds.walk_graph import Graph, Memory, Plain
 from swarm_predict.search.chain import Chain
+from swarm_predict.search.walks.walk_bound import Sieve, States, Walk, alone, closes_to, firsts_of
+from swarm_predict.search.walks.walk_graph import Graph, Memory, Plain
 from swarm_protocol.snapshot.swarm import Floats
 
 # the bound is a sum of some hundred floats (none below 0); what rounding could add to it is taken off

@@ -1,4 +1,4 @@
-"""Weights that do not fit: read from RAM or disk in every step, beside the compute of the layers they belong to.
+"""Offloading: weights that do not fit are read from RAM or disk in every step, in parallel with compute.
 
 Sheng et al., FlexGen, arXiv 2303.06865, §4: a step that streams weights takes the longer of reading and computing, and
 the reading is the same for one sequence as for a hundred. Two layers' room stays free to read into while computing.
@@ -18,19 +18,19 @@ BUFFERED_LAYERS: Final = 2  # the one computed and the one read
 
 @dataclass(frozen=True, slots=True)
 class Spill:
-    """Of one stage."""
+    """What one stage cannot hold."""
 
     layers: int  # read anew in every step
     size_bytes: float
     resident_bytes: float  # what stays in the node's memory
 
     def extra_ms(self, gbps: float, layer_ms: float) -> float:
-        """What reading adds to a step, beyond the compute that hides it."""
+        """Return how long a step waits for reads that compute does not hide."""
         return max(0.0, self.size_bytes / (gbps * 1e6) - self.layers * layer_ms)
 
 
 def spill(needs: Needs, stage: Stage, room_bytes: float) -> Spill | None:
-    """None where even the buffer and the caches do not fit. Nothing spilled: layers is 0."""
+    """Return what a stage must offload (layers is 0 if it fits); None if not even buffer and caches fit."""
     whole = needs.stage_bytes(stage.first, stage.last)
     if whole <= room_bytes:
         return Spill(0, 0.0, whole)

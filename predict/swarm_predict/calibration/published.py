@@ -14,7 +14,8 @@ import msgspec
 from msgspec import Meta
 
 from swarm_predict.model.catalogue import model_named
-from swarm_predict.model.shapes import ModelShape, weight_format
+from swarm_predict.model.formats import weight_format
+from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import PredictError
 from swarm_protocol.layer_shape import LayerShape
 
@@ -109,7 +110,7 @@ class Result:
 
 
 def published() -> tuple[Result, ...]:
-    return read_table(importlib.resources.files(__package__).joinpath("published.toml").read_text("utf-8"))
+    return read_table(importlib.resources.files("swarm_predict.priors").joinpath("published.toml").read_text("utf-8"))
 
 
 def read_table(text: str, known: dict[str, Device] | None = None) -> tuple[Result, ...]:
@@ -125,7 +126,7 @@ def read_table(text: str, known: dict[str, Device] | None = None) -> tuple[Resul
 
 def devices() -> dict[str, Device]:
     """Of the product's own table, by name."""
-    text = importlib.resources.files(__package__).joinpath("published.toml").read_bytes()
+    text = importlib.resources.files("swarm_predict.priors").joinpath("published.toml").read_bytes()
     return msgspec.toml.decode(text, type=_File).device
 
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from swarm_predict.calibration.published import PROMPT_TOKENS, Result
 from swarm_predict.cost.engines import ENGINES, EngineFacts, engine_facts
 from swarm_predict.cost.network import Links, links
 from swarm_predict.cost.roofline import LayerWork, head_work, least_ms
 from swarm_predict.forecast.all_reduce import messages
-from swarm_predict.forecast.prediction import trips_of
+from swarm_predict.forecast.pipeline import trips_of
 from swarm_predict.forecast.tensor_parallel import ALL_REDUCES_PER_LAYER
 from swarm_predict.priors.factors import FASTEST, Load, Machine, canonical, effects, load_of
-from swarm_predict.priors.table import PROMPT_TOKENS, Result
 from swarm_predict.types import Engine, Placement, Stage, Workload
 from swarm_protocol.snapshot.swarm import Kind, LayerTime, NodeFacts, Path, Swarm
 from swarm_protocol.units import BYTES_PER_GIB

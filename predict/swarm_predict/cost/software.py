@@ -1,0 +1,40 @@
+"""Time that an engine's software takes for each visit and each message, measured, calibrated or assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from swarm_predict.cost.layer_times import LayerColumns, by_hand
+from swarm_predict.cost.network import Links, Mask
+from swarm_predict.priors.factors import PLAIN
+from swarm_predict.types import Workload
+from swarm_protocol.snapshot.swarm import Floats, Swarm
+
+
+def visits_ms(swarm: Swarm, rows: Sequence[int]) -> Floats:
+    """Return (rows,): the time of a visit beyond its layers; 0 if it was not measured."""
+    return np.asarray(np.nan_to_num(swarm.nodes["overhead_ms"][list(rows)], nan=0.0))
+
+
+def software_assumed(swarm: Swarm, rows: Sequence[int], workload: Workload, paths: Links) -> Mask:
+    """Return (rows, rows): whether the engine's software time for a message from i to j is assumed.
+
+    It is known from a calibration, from a hand-written visit time, and for plain patterns (chain, star, ring …) from a
+    probe's measurement of the visit or the hop. For an engine a probe's figure does not count: it is of the probe's
+    own software."""
+    n = len(rows)
+    assumed = ~np.eye(n, dtype=bool)
+    if workload.hop_overhead_ms:
+        return np.zeros((n, n), dtype=bool)
+    if by_hand(swarm) or workload.engine in PLAIN:
+        assumed &= np.isnan(swarm.nodes["overhead_ms"][list(rows)])[None, :] & ~paths.hop_known
+    return assumed
+
+
+def software_ms(swarm: Swarm, rows: Sequence[int], workload: Workload, layer: LayerColumns, paths: Links) -> Floats:
+    """Return (rows, rows): the median software time of a message from i to j."""
+    if workload.hop_overhead_ms:
+        return np.full((len(rows), len(rows)), workload.hop_overhead_ms)
+    return np.where(software_assumed(swarm, rows, workload, paths), layer.assumed.visit_ms[None, :], 0.0)
