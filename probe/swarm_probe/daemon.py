@@ -1,9 +1,9 @@
-"""The probe itself: joins, does what the plan says, spools what it finds, and goes on alone while nobody listens.
+"""Run the probe: join a collector, carry out its plan, spool the samples, and go on measuring while it is away.
 
-Wires the parts together and owns their life: paths (STAMP, hops, transfers), layer timing, the machine's own state, the
-spool and the link. Decisions are in the parts. What lasts is under one supervisor: a part that ends is told and begun
-anew, and one that ends again and again, as an unforeseen error of the link or of a transfer, ends the probe with a
-traceback in its folder: half a probe that looks whole would be worse.
+Creates the parts and ends them: paths (STAMP, hops, transfers), layer timing, the machine's own state, the spool and
+the connection to the collector. Decisions are in the parts. Lasting tasks run under one supervisor, which logs and
+restarts a part that ends. A part that keeps ending, or an unforeseen error in the connection or a transfer, ends the
+probe with a traceback in its folder: a probe that works in part and looks healthy would be worse.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import logging
 import os
 import random
 import time
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -34,25 +33,23 @@ from swarm_probe.measure.dialer import QUIC
 from swarm_probe.owner_limits.compute_budget import USUAL, ComputeBudget
 from swarm_probe.owner_limits.idle_policy import IdlePolicy
 from swarm_probe.owner_limits.traffic_budget import TrafficBudget
+from swarm_probe.sample_check import admissible
 from swarm_probe.spool import Spool
 from swarm_probe.status import Status, write_status
+from swarm_probe.status_lines import gist, limit_line, machine_line, plan_line, why_resting
+from swarm_probe.transfer_tasks import TransferTasks
 from swarm_probe.udp.nat_discovery import Finding
 from swarm_protocol import __version__
-from swarm_protocol.messages.codec import DecodeError, encode
 from swarm_protocol.messages.probe_messages import (
     PROTOCOL_VERSION,
-    Batch,
     Challenge,
     ChallengeGo,
     ChallengeOpen,
     Hello,
-    LeaseDone,
     Mapped,
     Plan,
     ProbeMessage,
     Reach,
-    UplinkLease,
-    decode_from_probe,
 )
 from swarm_protocol.messages.samples import EventSample, HostSample, ProbeSample
 from swarm_protocol.supervisor import Supervisor
@@ -127,7 +124,7 @@ class Daemon:
             ),
             spool=self._spool,
             on_plan=self._on_plan,
-            on_lease=self._on_lease,
+            on_lease=lambda lease: self._transfers.begin(lease),
             on_grant=self._paths.grant,
             on_state=self._on_state,
             on_relay=self._paths.relayed,
@@ -141,9 +138,8 @@ class Daemon:
         self._link_state = ClientState("connecting", f"connecting to {collector}")
         self._plan: Plan | None = None
         self._carried = Carried()
-        self._transfers: set[asyncio.Task[None]] = set()
+        self._transfers = TransferTasks(self._paths.run_uplink, self._link.send)
         self._sending: set[asyncio.Task[bool]] = set()
-        self._failed: asyncio.Future[None]  # of what nobody foresaw in a transfer; made by `run`
         self._started_ns = time.time_ns()
         self._status_fails = False
         self._dropped = 0
@@ -172,14 +168,14 @@ class Daemon:
         self._supervisor.watch_callbacks(timers_end=True)
         await self._paths.start()
         self._look_at_udp()
-        self._failed = asyncio.get_running_loop().create_future()
+        failed = self._transfers.failed()
         link = asyncio.create_task(self._link.run())
         broken = asyncio.create_task(self._supervisor.failed())
         self._supervisor.task("writing down what was measured", self._tick)
         self._supervisor.task("looking at this machine", self._watch_host)
         self._supervisor.task("timing layers", self._compute.run)
         try:
-            watched: list[asyncio.Future[None] | asyncio.Task[str | None]] = [broken, self._failed, link]
+            watched: list[asyncio.Future[None] | asyncio.Task[str | None]] = [broken, failed, link]
             await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
             for each in watched:
                 if each.done():
@@ -187,7 +183,7 @@ class Daemon:
             return link.result()
         finally:
             await self._supervisor.close()
-            tasks = [link, broken, *self._transfers, *self._sending]
+            tasks = [link, broken, *self._transfers.running, *self._sending]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -233,26 +229,8 @@ class Daemon:
         self._compute.update(plan.compute if self._idle_policy.battery_percent is None else None)
         if before is None or before.host_every_ms != plan.host_every_ms:
             self._host_due.set()
-        if before is None or _news(before) != _news(plan):
+        if before is None or gist(before) != gist(plan):
             log.info("plan: %s", plan_line(plan))
-
-    def _on_lease(self, lease: UplinkLease) -> None:
-        task = asyncio.get_running_loop().create_task(self._transfer(lease))
-        self._transfers.add(task)
-        task.add_done_callback(self._transfer_ended)
-
-    async def _transfer(self, lease: UplinkLease) -> None:
-        try:
-            async with asyncio.timeout(lease.expires_ms / 1000):
-                ok, detail, begun = await self._paths.run_uplink(lease)
-        except TimeoutError:
-            ok, detail, begun = False, f"not done within the {lease.expires_ms:.0f} ms of the lease", True
-        await self._link.send(LeaseDone(lease_id=lease.lease_id, ok=ok, detail=safe(detail, 300), begun=begun))
-
-    def _transfer_ended(self, task: asyncio.Task[None]) -> None:
-        self._transfers.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None and not self._failed.done():
-            self._failed.set_exception(error)
 
     def _on_reach(self, finding: Finding) -> None:
         mapped = (Mapped(finding.mapped.host, finding.mapped.port),) if finding.mapped is not None else ()
@@ -271,15 +249,9 @@ class Daemon:
 
     def _on_challenge(self, message: Challenge | ChallengeGo | ChallengeOpen) -> None:
         if isinstance(message, Challenge):
-            self._compute.challenge(message, self._node_id, self._answer_challenge)
+            self._compute.challenge(message, self._node_id, self._send_soon)
         else:
             self._compute.order(message)
-
-    def _answer_challenge(self, answer: ProbeMessage) -> None:
-        """Unheard where the link is down: the challenge was that session's."""
-        task = asyncio.get_running_loop().create_task(self._link.send(answer))
-        self._sending.add(task)
-        task.add_done_callback(self._sent)
 
     def _on_state(self, state: ClientState) -> None:
         welcome = self._link.welcome
@@ -342,12 +314,7 @@ class Daemon:
     def _look_at_manners(self) -> None:
         """Says once why tests rest, and that they go on; on battery no layers are timed either."""
         now_ns = time.monotonic_ns()
-        limit, level = self._traffic_budget.limit_bytes, self._traffic_budget.level(time.time_ns())
-        resting = self._idle_policy.why_waiting(now_ns)
-        if level != "free" and limit is not None:
-            what = "tests rest" if level == "thrifty" else "nothing is sent but to the collector"
-            used_bytes = self._traffic_budget.used_bytes(time.time_ns())
-            resting = f"{used_bytes / 1e6:.1f} of {limit / 1e6:.0f} MB used in 24 h; {what}"
+        resting = why_resting(self._traffic_budget, time.time_ns()) or self._idle_policy.why_waiting(now_ns)
         battery = self._idle_policy.battery_percent is not None
         if self._plan is not None:
             self._compute.update(None if battery else self._plan.compute)
@@ -365,7 +332,7 @@ class Daemon:
     def _flush(self) -> None:
         if not self._buffer:
             return
-        taken, refused = admit(self._buffer)
+        taken, refused = admissible(self._buffer)
         self._buffer.clear()
         for line in refused:
             if not self._dropped:
@@ -408,9 +375,9 @@ class Daemon:
             restarted="; ".join(f"{name} {words}" for name, words in self._supervisor.troubles.items()),
             udp=self._udp_error or f"port {self._paths.udp_port}",
             waiting=self._resting or "",
-            traffic=self._traffic_budget.trouble or _limit_line(self._traffic_budget, time.time_ns()),
+            traffic=self._traffic_budget.trouble or limit_line(self._traffic_budget, time.time_ns()),
             today=self._traffic_budget.totals(time.time_ns()),
-            machine=self._machine(),
+            machine=machine_line(self._host.lines(), self._idle_policy.readings.reasons),
             computing=self._compute_budget.line(time.time_ns()),
             spool_batches=self._spool.waiting,
             spool_bytes=self._spool.size_bytes,
@@ -418,51 +385,12 @@ class Daemon:
             counters=counters,
         )
 
-    def _machine(self) -> str:
-        unread = self._idle_policy.readings.reasons
-        return ", ".join(
-            [self._host.lines(), *(f"{what} – ({why})" for what, why in unread.items() if what != "battery")]
-        )
-
-
-def _limit_line(traffic_budget: TrafficBudget, now_ns: int) -> str:
-    limit, used = traffic_budget.limit_bytes, traffic_budget.used_bytes(now_ns)
-    of = f" of {limit / 1e6:.0f} MB" if limit is not None else " MB, no limit set"
-    return f"{used / 1e6:.1f}{of} in 24 hours, both directions"
-
 
 def _names_in(folder: Path) -> tuple[str, ...]:
     try:
         return tuple(sorted(os.listdir(folder)))
     except OSError:  # none yet: nobody was joined before
         return ()
-
-
-def plan_line(plan: Plan) -> str:
-    """What a person wants to know of a plan."""
-    measured = sum(peer.measure for peer in plan.peers)
-    layers = f", layers of {safe(plan.compute.model)}" if plan.compute is not None else ""
-    return f"measure {measured} of {len(plan.peers)} members every {plan.stamp_interval_ms:g} ms{layers}"
-
-
-def _news(plan: Plan) -> tuple[bool, str]:
-    """What of a plan is worth a line: in a swarm where members come and go, numbers change all the time."""
-    return any(peer.measure for peer in plan.peers), plan.compute.model if plan.compute is not None else ""
-
-
-def admit(samples: Iterable[ProbeSample]) -> tuple[list[ProbeSample], list[str]]:
-    """(what the collector's gate lets through, why the others would not pass). One bad sample would otherwise have its
-    whole batch refused, again and again."""
-    taken: list[ProbeSample] = []
-    refused: list[str] = []
-    for sample in samples:
-        try:
-            decode_from_probe(encode(Batch(epoch=0, seq=1, samples=(sample,))))
-        except (DecodeError, OverflowError, TypeError) as error:
-            refused.append(f"{type(sample).__name__}: {safe(str(error), 120)}")
-        else:
-            taken.append(sample)
-    return taken, refused
 
 
 def _say(line: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from swarm_probe.collector_client.client import ClientTimes
+from swarm_probe.collector_client.client_times import ClientTimes
 from swarm_probe.compute.supervisor import ComputeLimits
 from swarm_probe.measure.transfers import Outcome
 from swarm_probe.owner_limits.compute_budget import Allowance

@@ -14,15 +14,17 @@ import psutil
 import pytest
 from fake_collector import NODE_ID, FakeCollector
 
-from swarm_probe.collector_client.client import ClientTimes
+from swarm_probe.collector_client.client_times import ClientTimes
 from swarm_probe.compute.supervisor import ComputeLimits
-from swarm_probe.daemon import Daemon, admit, plan_line
+from swarm_probe.daemon import Daemon
 from swarm_probe.daemon_config import ProbeConfig
 from swarm_probe.machine.gpu import Gpus
 from swarm_probe.measure.transfers import Outcome
 from swarm_probe.owner_limits.idle_policy import IdlePolicy
 from swarm_probe.owner_limits.traffic_budget import TrafficBudget
+from swarm_probe.sample_check import admissible
 from swarm_probe.status import read_status
+from swarm_probe.status_lines import plan_line
 from swarm_probe.udp.nat_discovery import Finding
 from swarm_protocol import supervisor as supervisor_module
 from swarm_protocol.messages.probe_messages import (
@@ -37,6 +39,7 @@ from swarm_protocol.messages.probe_messages import (
     Relay,
     UplinkLease,
 )
+from swarm_protocol.messages.running import MAX_DETAIL
 from swarm_protocol.messages.samples import EventSample, HostSample, RooflineSample, Sample
 from swarm_protocol.packets.stun_packet import Endpoint
 from swarm_protocol.supervisor import PartFailed, Supervisor
@@ -338,12 +341,12 @@ async def test_a_sample_that_no_collector_would_take_does_not_stop_the_others(
 def test_admit_says_why_a_sample_is_left_out() -> None:
     good = EventSample(at_ns=1, kind="note", detail="")
     negative = EventSample(at_ns=-1, kind="note", detail="")
-    long = EventSample(at_ns=1, kind="note", detail="x" * 301)
-    taken, refused = admit([good, negative, long])
+    long = EventSample(at_ns=1, kind="note", detail="x" * (MAX_DETAIL + 1))
+    taken, refused = admissible([good, negative, long])
     assert taken == [good]
     assert [line.split(" - ")[0] for line in refused] == [
         "EventSample: Expected `int` >= 0",
-        "EventSample: Expected `str` of length <= 300",
+        f"EventSample: Expected `str` of length <= {MAX_DETAIL}",
     ]
 
 

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm_probe.collector_client.certificate_pinning import Certificates
-from swarm_probe.collector_client.client import Backoff, ClientState, ClientTimes, CollectorClient
+from swarm_probe.collector_client.client import ClientState, CollectorClient
+from swarm_probe.collector_client.client_times import Backoff, ClientTimes
 from swarm_probe.collector_client.data_requests import AboutError, ask
 from swarm_probe.collector_client.join_url import JoinError, parse_join
 from swarm_probe.spool import Spool

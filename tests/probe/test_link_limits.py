@@ -15,7 +15,8 @@ from websockets.exceptions import ConnectionClosed
 
 from swarm_probe.collector_client import hangups, traffic_meter
 from swarm_probe.collector_client.certificate_pinning import Certificates
-from swarm_probe.collector_client.client import ClientState, ClientTimes, CollectorClient
+from swarm_probe.collector_client.client import ClientState, CollectorClient
+from swarm_probe.collector_client.client_times import ClientTimes
 from swarm_probe.collector_client.hangups import FIRST_S, FORGIVEN_S, MOST_S, Strikes
 from swarm_probe.owner_limits.traffic_budget import HOUR_NS, HOURS, TrafficBudget
 from swarm_probe.spool import Spool

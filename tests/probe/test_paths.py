@@ -14,7 +14,7 @@ import pytest
 from swarm_probe.measure import hop, hop_rounds
 from swarm_probe.measure.hop_rounds import HopRounds
 from swarm_probe.measure.paths import Paths, PathsConfig
-from swarm_probe.measure.round_trips import BLOCKED_AFTER
+from swarm_probe.udp.send_refusals import BLOCKED_AFTER
 from swarm_probe.udp.udp_socket import UdpPort
 from swarm_protocol.messages.probe_messages import Peer, Plan, UplinkLease
 from swarm_protocol.messages.samples import HopSample, LinkSample, Sample, UplinkSample

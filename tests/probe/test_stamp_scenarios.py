@@ -16,7 +16,8 @@ import msgspec
 import pytest
 
 from swarm_probe.udp.stamp_reflector import Announced, Reflector, Refused
-from swarm_probe.udp.stamp_sender import Ignored, PathReport, SessionConfig, StampSession
+from swarm_probe.udp.stamp_sender import Ignored, SessionConfig, StampSession
+from swarm_probe.udp.stamp_window import PathReport
 from swarm_protocol.rate_limit import TokenBucket
 from swarm_protocol.units import NS_PER_MS
 

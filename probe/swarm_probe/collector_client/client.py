@@ -1,8 +1,8 @@
-"""The one connection to the collector: joins, stays joined, sends the spool in order, hears what to do.
+"""Keep the one connection to the collector: join, send the spool in order, and receive plans and leases.
 
-The shell around a WebSocket. What is waited for and for how long is in `ClientTimes`; how long to wait before another
-try is `Backoff`, which takes its randomness. A collector that is gone, silent or confused costs a line for each change
-of state and nothing else: measuring and spooling go on without it.
+The shell around a WebSocket. Timeouts and pauses are in `client_times`, the order of batches in `batch_sender`. A
+collector that is gone, silent or faulty costs a log line for each change of state and nothing else: measuring and
+spooling go on without it.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ import contextlib
 import functools
 import random
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Final, Literal, cast
+from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
+from swarm_probe.collector_client.batch_sender import BatchSender
 from swarm_probe.collector_client.certificate_pinning import Certificates, OldCollector
-from swarm_probe.collector_client.connection_errors import closing_words, resting_words, why_not
-from swarm_probe.collector_client.dial import dial
+from swarm_probe.collector_client.client_times import Backoff, ClientTimes
+from swarm_probe.collector_client.connection_errors import Ended, closing_words, resting_words, why_not
+from swarm_probe.collector_client.dial import DirectConnect, dial
 from swarm_probe.collector_client.hangups import Strikes
 from swarm_probe.collector_client.join_url import collector_of
 from swarm_probe.collector_client.traffic_meter import Meter, MeteredConnection
@@ -57,22 +58,6 @@ from swarm_protocol.trust.loopback import is_loopback
 from swarm_protocol.trust.signing import Handshake, SigningError
 from swarm_protocol.units import NS_PER_S
 
-FIRST_CREDIT: Final = 4  # batches on their way before the collector has said how many it takes
-
-
-@dataclass(frozen=True, slots=True)
-class ClientTimes:
-    """Seconds. What each of them bounds, and why it must be bounded."""
-
-    open_s: float = 10.0  # connecting and the answer to Hello: a host that swallows packets
-    ping_s: float = 20.0  # between pings: keeps NATs open, and finds a line that died without a word
-    ping_wait_s: float = 20.0  # for the pong: after this the line is half open
-    ack_wait_s: float = 90.0  # for an acknowledgement: a collector that answers pings but stores nothing
-    leave_s: float = 2.0  # for saying goodbye: nobody waits long for a probe to stop
-    retry_base_s: float = 1.0
-    retry_cap_s: float = 60.0
-    steady_s: float = 15.0  # joined this long, the next failure starts from the shortest wait again
-
 
 @dataclass(frozen=True, slots=True)
 class ClientState:
@@ -80,39 +65,6 @@ class ClientState:
 
     kind: Literal["connecting", "joined", "away", "refused"]
     text: str
-
-
-class Backoff:
-    """Exponential with full jitter: a thousand probes do not come back to a restarted collector in one instant."""
-
-    def __init__(self, base_s: float, cap_s: float, rng: random.Random) -> None:
-        self._base_s = base_s
-        self._cap_s = cap_s
-        self._rng = rng
-        self._tries = 0
-
-    def next_s(self, at_least_s: float = 0.0) -> float:
-        ceiling = min(self._cap_s, self._base_s * 2 ** min(self._tries, 32))
-        self._tries += 1
-        return at_least_s + self._rng.uniform(0.0, ceiling)
-
-    def reset(self) -> None:
-        self._tries = 0
-
-
-class DirectConnect(connect):
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        """Never: whoever answers there must not send this probe elsewhere."""
-        return exc
-
-
-class _Ended(Exception):
-    """This connection is over; the text says why."""
-
-    def __init__(self, text: str, *, final: bool = False, retry_ms: float = 0.0) -> None:
-        super().__init__(text)
-        self.final = final
-        self.retry_ms = retry_ms
 
 
 class CollectorClient:
@@ -151,20 +103,13 @@ class CollectorClient:
         self._on_relay = on_relay
         self._times = times or ClientTimes()
         self._backoff = Backoff(self._times.retry_base_s, self._times.retry_cap_s, rng)
-        self._rng = rng
         self._traffic_budget = traffic_budget if traffic_budget is not None else TrafficBudget(daily_bytes=None)
         self._strikes = strikes if strikes is not None else Strikes(self._who)
+        self._batches = BatchSender(spool, rng, self._times)
         self._meter = Meter(self._traffic_budget, time.time_ns, time.monotonic_ns)
         self._stopping = asyncio.Event()
-        self._more = asyncio.Event()
-        self._heard_ack = asyncio.Event()
         self._ws: MeteredConnection | None = None
-        self._welcome: Welcome | None = None
-        self._sent = 0
-        self._in_flight: deque[int] = deque()
-        self._credit = FIRST_CREDIT
-        self._moved_at = 0.0  # monotonic s; when an acknowledgement or the first unanswered batch was
-        self._hold_until = 0.0  # monotonic s; of SlowDown
+        self.welcome: Welcome | None = None  # of the last joining; None: not joined now
         self.sent_bytes = 0  # of messages, since the start
         self.received_bytes = 0
         self.ignored = 0  # messages that were none of ours
@@ -172,11 +117,6 @@ class CollectorClient:
     def carried(self) -> tuple[int, int]:
         """Bytes of messages sent and received since the start."""
         return self.sent_bytes, self.received_bytes
-
-    @property
-    def welcome(self) -> Welcome | None:
-        """What the collector said at the last joining; None: not joined now."""
-        return self._welcome
 
     @property
     def collector_host(self) -> str:
@@ -200,7 +140,7 @@ class CollectorClient:
 
     def more(self) -> None:
         """The spool holds something new."""
-        self._more.set()
+        self._batches.more.set()
 
     def leave(self) -> None:
         """Say goodbye and end `run`."""
@@ -224,7 +164,7 @@ class CollectorClient:
                 continue
             try:
                 await self._connection()
-            except _Ended as ended:
+            except Ended as ended:
                 if ended.final:
                     self._on_state(ClientState("refused", str(ended)))
                     return str(ended)
@@ -256,18 +196,18 @@ class CollectorClient:
             async with asyncio.timeout(wait_s):
                 await self._stopping.wait()
 
-    def _ended_by_us(self) -> _Ended | None:
+    def _ended_by_us(self) -> Ended | None:
         """The connection took more than it may."""
         if self._meter.breach is None:
             return None
         kind, why = self._meter.breach
         now_ns = time.time_ns()
-        return _Ended(resting_words(self._who, why, now_ns, self._strikes.add(kind, why, now_ns)))
+        return Ended(resting_words(self._who, why, now_ns, self._strikes.add(kind, why, now_ns)))
 
     # ------------------------------------------------------------ one connection
 
     async def _connection(self) -> None:
-        """Raises _Ended, or returns after `leave`."""
+        """Raises Ended, or returns after `leave`."""
         opening = asyncio.create_task(self._open())
         ws: MeteredConnection | None = await self._unless_stopping(opening)
         if ws is None:
@@ -279,10 +219,10 @@ class CollectorClient:
         except ConnectionClosed as error:
             if (hung_up := self._ended_by_us()) is not None:
                 raise hung_up from error
-            raise _Ended(f"{self._who} closed the connection{closing_words(error)}") from error
+            raise Ended(f"{self._who} closed the connection{closing_words(error)}") from error
         finally:
             self._meter.look(ws.transport.get_extra_info("socket"))
-            self._ws = self._welcome = None
+            self._ws = self.welcome = None
             if time.monotonic() - began >= self._times.steady_s:
                 self._backoff.reset()
             with contextlib.suppress(WebSocketException, OSError):  # it is over either way
@@ -311,7 +251,7 @@ class CollectorClient:
             self._meter.failed(dialled.seen if dialled is not None else None)
             if (hung_up := self._ended_by_us()) is not None:
                 raise hung_up from error
-            raise _Ended(f"cannot reach {self._who} ({why_not(error)})") from error
+            raise Ended(f"cannot reach {self._who} ({why_not(error)})") from error
         finally:
             if dialled is not None:
                 dialled.seen.close()
@@ -336,22 +276,19 @@ class CollectorClient:
             PinError,
             OldCollector,
         ) as error:  # one that joined before goes on trying: a hotel's portal must not end it
-            raise _Ended(str(error), final=not self._joined_once) from error
+            raise Ended(str(error), final=not self._joined_once) from error
         except SigningError as error:
-            raise _Ended(f"cannot prove to {self._who} who this machine is ({safe(str(error), 120)})") from error
+            raise Ended(f"cannot prove to {self._who} who this machine is ({safe(str(error), 120)})") from error
         with contextlib.suppress(ConnectionClosed):  # the receiver hears why
             await self._say(ws, encode(hello))
         joining = asyncio.create_task(self._receive_welcome(ws))
         welcome = await self._unless_stopping(joining)
         if welcome is None:
             return
-        self._welcome = welcome
+        self.welcome = welcome
         self._joined_once = True
         self._spool.committed(hello.epoch, welcome.committed_seq)
-        self._sent = self._spool.committed_seq
-        self._in_flight.clear()
-        self._credit = FIRST_CREDIT
-        self._hold_until = 0.0
+        self._batches.begin()
         self._on_state(ClientState("joined", f"joined {self._who} as {safe(welcome.name)} (node {welcome.node_id})"))
         heartbeat_s = min(max(welcome.heartbeat_ms / 1000, 0.5), 60.0)
         await self._until_first_ends(self._receive(ws), self._feed(ws), self._beat(ws, heartbeat_s), self._goodbye(ws))
@@ -375,10 +312,10 @@ class CollectorClient:
                         self._hear(message)
                 return message
         except TimeoutError as error:
-            raise _Ended(f"{self._who} does not answer as a collector within {self._times.open_s:g} s") from error
+            raise Ended(f"{self._who} does not answer as a collector within {self._times.open_s:g} s") from error
 
     async def _next(self, ws: ClientConnection) -> CollectorMessage | None:
-        """The next message; None for one that is none of ours. Raises _Ended where it is a refusal."""
+        """The next message; None for one that is none of ours. Raises Ended where it is a refusal."""
         data = await ws.recv()
         self.received_bytes += len(data)
         try:
@@ -391,7 +328,7 @@ class CollectorClient:
         if isinstance(message, Refused):
             reason = safe(message.reason)
             words = f"{self._who} refused this probe: {reason}"
-            raise _Ended(words, final=message.final, retry_ms=message.retry_ms)
+            raise Ended(words, final=message.final, retry_ms=message.retry_ms)
         return message
 
     async def _receive(self, ws: ClientConnection) -> None:
@@ -403,20 +340,9 @@ class CollectorClient:
     def _hear(self, message: CollectorMessage) -> None:
         match message:
             case Ack():
-                self._credit = message.credit
-                self._spool.committed(message.epoch, message.seq)
-                while self._in_flight and self._in_flight[0] <= message.seq:
-                    self._in_flight.popleft()
-                self._moved_at = time.monotonic()
-                self._more.set()
-                self._heard_ack.set()
+                self._batches.acknowledged(message)
             case SlowDown():
-                # nothing in flight was taken: all of it is sent again, after a wait that not everybody ends at once
-                wait_s = min(max(message.retry_ms / 1000, 0.1), self._times.retry_cap_s)
-                self._hold_until = time.monotonic() + wait_s * self._rng.uniform(1.0, 1.5)
-                self._in_flight.clear()
-                self._sent = self._spool.committed_seq
-                self._more.set()
+                self._batches.slow_down(message)
             case Plan():
                 self._on_plan(message)
             case Relay():
@@ -431,28 +357,15 @@ class CollectorClient:
                 self.ignored += 1
 
     async def _feed(self, ws: ClientConnection) -> None:
-        """Sends what the spool holds, a few batches ahead of the acknowledgements."""
+        """Send what the spool holds, a few batches ahead of the acknowledgements."""
         while True:
-            self._more.clear()
-            now = time.monotonic()
-            wait_s: float | None = None
-            if now < self._hold_until:
-                wait_s = self._hold_until - now
-            elif len(self._in_flight) < self._credit and (record := self._spool.next_after(self._sent)) is not None:
-                seq, payload = record
-                if not self._in_flight:
-                    self._moved_at = now
-                self._in_flight.append(seq)
-                self._sent = seq
-                await self._send(ws, payload)
-                continue
-            elif self._in_flight:
-                wait_s = self._moved_at + self._times.ack_wait_s - now
-                if wait_s <= 0:
-                    raise _Ended(f"{self._who} acknowledged nothing for {self._times.ack_wait_s:g} s")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):
-                    await self._more.wait()
+            step = self._batches.next(time.monotonic())
+            if isinstance(step, bytes):
+                await self._send(ws, step)
+            elif step is not None and step <= 0:
+                raise Ended(f"{self._who} acknowledged nothing for {self._times.ack_wait_s:g} s")
+            else:
+                await self._batches.changed(step)
 
     async def _beat(self, ws: ClientConnection, every_s: float) -> None:
         while True:
@@ -465,8 +378,7 @@ class CollectorClient:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._times.leave_s):
                 while self._spool.next_after(self._spool.committed_seq) is not None:
-                    self._heard_ack.clear()
-                    await self._heard_ack.wait()
+                    await self._batches.next_ack()
         with contextlib.suppress(TimeoutError, ConnectionClosed):
             async with asyncio.timeout(self._times.leave_s):
                 await self._say(ws, encode(Leaving(reason="stopped by its owner")))

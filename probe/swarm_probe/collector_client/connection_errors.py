@@ -53,3 +53,12 @@ def why_not(error: Exception) -> str:
     if isinstance(error, WebSocketException):
         return f"not a collector: {safe(str(error), 100)}"
     return safe(str(error), 120)
+
+
+class Ended(Exception):
+    """This connection is over; the text says why."""
+
+    def __init__(self, text: str, *, final: bool = False, retry_ms: float = 0.0) -> None:
+        super().__init__(text)
+        self.final = final
+        self.retry_ms = retry_ms

@@ -12,7 +12,7 @@ from typing import Final
 from websockets.exceptions import WebSocketException
 
 from swarm_probe.collector_client.certificate_pinning import Certificates, OldCollector
-from swarm_probe.collector_client.client import DirectConnect
+from swarm_probe.collector_client.dial import DirectConnect
 from swarm_probe.collector_client.join_url import collector_of
 from swarm_protocol.messages.codec import DecodeError, encode
 from swarm_protocol.messages.probe_messages import AboutMe, AboutYou, Refused, decode_from_collector

@@ -8,6 +8,7 @@ import socket
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidURI
 from websockets.proxy import get_proxy
 from websockets.uri import parse_uri
@@ -54,3 +55,9 @@ async def dial(url: str, within_s: float) -> Dialled | None:
                 made.close()
                 raise
     raise failed
+
+
+class DirectConnect(connect):
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """Never: whoever answers there must not send this probe elsewhere."""
+        return exc

@@ -130,8 +130,9 @@ class Paths:
             self._trips.open(host, self._config.udp_port)
             self.udp_port = self._trips.port
         except OSError as error:
-            self._trips.error = _port_error("UDP", host, self._config.udp_port, error, "round trips are not measured")
-            log.warning("%s", self._trips.error)
+            self._trips.unavailable(
+                _port_error("UDP", host, self._config.udp_port, error, "round trips are not measured")
+            )
         try:
             self._tcp.open(host, self._config.tcp_port)
             self.tcp_port = self._tcp.port

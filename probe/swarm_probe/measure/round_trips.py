@@ -1,4 +1,4 @@
-"""Round trips with all peers over one UDP port, and the answers to theirs.
+"""Measure round trips with all peers over one UDP port, and answer theirs.
 
 Puts the pure halves (`stamp_sender`, `stamp_reflector`) on `udp_socket`. One timer serves every session; nothing here
 has a task a packet. Sessions come and go by `paths`, which knows the plan and says when a transfer loads the line. The
@@ -11,24 +11,27 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import logging
 import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from swarm_probe.clocks import Clocks
 from swarm_probe.owner_limits.egress_policy import EgressPolicy
 from swarm_probe.owner_limits.traffic_accounting import TrafficAccounting
 from swarm_probe.owner_limits.traffic_budget import TrafficBudget
-from swarm_probe.sockets import Target, why
+from swarm_probe.sockets import Target
+from swarm_probe.udp.departures import Departures
+from swarm_probe.udp.heard_sources import HeardSources
 from swarm_probe.udp.hole_punching import KNOCK_NS, HolePunch
 from swarm_probe.udp.nat_status import Reachability
 from swarm_probe.udp.rtt_session import IDLE_RTTS_MIN, RttSession, RttTarget, behind_nat, link_sample
+from swarm_probe.udp.send_refusals import SendRefusals
 from swarm_probe.udp.stamp_reflector import Announced, Reflector
 from swarm_probe.udp.stamp_replies import KERNEL_STAMP_ERROR_NS, USER_STAMP_ERROR_NS, StampReplies
-from swarm_probe.udp.stamp_sender import REPLY_WAIT_NS, Ignored, Outgoing, RoundTrip, SessionConfig, StampSession
+from swarm_probe.udp.stamp_sender import Ignored, Outgoing, RoundTrip, SessionConfig, StampSession
+from swarm_probe.udp.stamp_window import REPLY_WAIT_NS
 from swarm_probe.udp.udp_socket import Arrival, UdpPort
 from swarm_protocol.messages.probe_messages import Peer
 from swarm_protocol.messages.samples import LinkSample
@@ -40,14 +43,8 @@ THRIFTY_PER_S: Final = 0.3  # 7 MB a day with their answers, once most of the da
 THRIFTY_BURST: Final = 3.0
 MAX_PER_TICK: Final = 8  # packets sent together; the next ones go a millisecond later
 TICK_NS: Final = NS_PER_MS
-MAX_DEPARTING: Final = 128  # packets whose departure stamp is awaited; the oldest never got one
-BLOCKED_AFTER: Final = 5  # sends refused in a row before UDP counts as blocked
 HOLES_S: Final = 1.0  # how often holes are looked after
-MAX_HEARD: Final = 1_024
-HEARD_NS: Final = 180 * NS_PER_S  # an idle swarm's packets are a minute apart
 MAX_LEARNED: Final = 4  # addresses of one peer that nobody told us
-
-log = logging.getLogger(__name__)
 
 
 class RoundTrips:
@@ -63,7 +60,6 @@ class RoundTrips:
         allowed: EgressPolicy,
         bind_host: str = "",
     ) -> None:
-        self.error: str | None = None  # why there are no round trips, in one line
         self._emit = emit
         self._counts = counts
         self._clocks = clocks
@@ -82,16 +78,24 @@ class RoundTrips:
         self._by_ssid: dict[int, tuple[RttSession, ...]] = {}
         self._by_peer: dict[str, RttSession] = {}
         self.take_quic: Callable[[Arrival], bool] = lambda _: False  # of datagrams from where a member writes
-        self._heard: dict[Target, int] = {}  # where signed requests came from, and when last
+        self._heard = HeardSources()
         self._holes: asyncio.TimerHandle | None = None
         self._loaded = False
         self._due: list[tuple[int, int, RttSession]] = []  # heap; an entry whose time is not its trips' is stale
         self._due_count = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
-        self._refused_in_row = 0
-        self._tokens: dict[int, tuple[RttSession, int]] = {}  # of departures not yet stamped
-        self._token = 0
+        self._refusals = SendRefusals()
+        self._departures = Departures[tuple[RttSession, int]]()
+
+    @property
+    def error(self) -> str | None:
+        """Why there are no round trips, in one line."""
+        return self._refusals.error
+
+    def unavailable(self, error: str) -> None:
+        """The port could not be opened."""
+        self._refusals.report(error)
 
     @property
     def port(self) -> int:
@@ -282,24 +286,19 @@ class RoundTrips:
             trips.session.unsent(out.seq, unreachable=False)
             self._counts["stamp_held_back"] += 1
             return
-        token = self._next_token()
-        self._tokens[token] = (trips, out.seq)
+        token = self._departures.expect((trips, out.seq))
         trips.session.sent(out.seq, now_ns)
         error = self._udp.send(out.data, trips.targets[out.host], token=token)
         trips.hole.sent(now_ns)
         if error is None:
             self._counts["stamp_sent"] += 1
             self._accounting.stamp(trips.peer.name, trips.targets[out.host], sent=len(out.data))
-            if self._refused_in_row >= BLOCKED_AFTER:
-                log.info("UDP can be sent again")
-                self.error = None
-            self._refused_in_row = 0
+            self._refusals.sent()
         else:
-            del self._tokens[token]
+            self._departures.take(token)
             trips.session.unsent(out.seq, unreachable=True)
             self._counts["stamp_send_failed"] += 1
-            self._note_refusal(error)
-        _trim(self._tokens)
+            self._refusals.refused(error)
 
     def _may_send(self, now_ns: int) -> bool:
         level = self._accounting.level()
@@ -311,24 +310,11 @@ class RoundTrips:
         """What else went through the port since the last time (STUN, other protocols on it)."""
         self._accounting.others()
 
-    def _next_token(self) -> int:
-        self._token = (self._token + 1) % (1 << 32)
-        return self._token
-
-    def _note_refusal(self, error: OSError) -> None:
-        """A local firewall refuses with EPERM; what has no route, or is full just now, says nothing about UDP here."""
-        if not isinstance(error, PermissionError):
-            return
-        self._refused_in_row += 1
-        if self._refused_in_row == BLOCKED_AFTER:
-            self.error = f"UDP cannot be sent from here ({why(error)}); allow it in the firewall to measure round trips"
-            log.warning("%s", self.error)
-
     def _departed(self, token: int, wall_ns: int) -> None:
         if token < 0:
             self._answers.departed(token, wall_ns)
             return
-        trips, seq = self._tokens.pop(token, (None, 0))
+        trips, seq = self._departures.take(token) or (None, 0)
         at_ns = wall_ns - self._clocks.offset_ns()
         # anything else: the clock was set meanwhile, and the time taken before the call stands
         if trips is not None and 0 <= self._clocks.mono_ns() - at_ns <= REPLY_WAIT_NS:
@@ -341,7 +327,8 @@ class RoundTrips:
             self.reach.receive(arrival)
             return
         # RFC 9443: neither STUN nor a STAMP sequence number below 2³⁰ begins like this
-        if arrival.data and arrival.data[0] & 0xC0 and self._is_heard(arrival.source) and self.take_quic(arrival):
+        known = self._heard.has(arrival.source, self._clocks.mono_ns())
+        if arrival.data and arrival.data[0] & 0xC0 and known and self.take_quic(arrival):
             return
         try:
             ssid, reflected = stamp_packet.peek(arrival.data)
@@ -358,22 +345,12 @@ class RoundTrips:
         peer = self._answers.answer(arrival)
         if peer is None:
             return
-        self._hear(arrival.source)
+        self._heard.add(arrival.source, self._clocks.mono_ns())
         if (trips := self._by_peer.get(peer)) is not None:
             self._learn(trips, arrival.source)
 
     def _may_answer(self, source: Target) -> bool:
         return self.allowed.may_send(source, self._clocks.mono_ns())
-
-    def _hear(self, source: Target) -> None:
-        self._heard.pop(source, None)  # put back at the end: what is dropped is who was silent longest
-        self._heard[source] = self._clocks.mono_ns()
-        if len(self._heard) > MAX_HEARD:
-            del self._heard[next(iter(self._heard))]
-
-    def _is_heard(self, source: Target) -> bool:
-        at_ns = self._heard.get(source)
-        return at_ns is not None and self._clocks.mono_ns() - at_ns < HEARD_NS
 
     def send(self, data: bytes, to: Target) -> OSError | None:
         """For what else goes over this port."""
@@ -419,9 +396,3 @@ class RoundTrips:
             self._counts["stamp_duplicates"] += report.duplicates
             self._counts["stamp_reordered"] += report.reordered
             self._emit(link_sample(trips, report, report.end_ns + self._clocks.offset_ns()))
-
-
-def _trim(awaited: dict[int, Any]) -> None:
-    """Forgets those whose departure was never stamped."""
-    while len(awaited) > MAX_DEPARTING:
-        del awaited[next(iter(awaited))]

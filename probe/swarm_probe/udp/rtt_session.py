@@ -9,7 +9,8 @@ from typing import Final
 
 from swarm_probe.sockets import Target
 from swarm_probe.udp.hole_punching import HolePunch
-from swarm_probe.udp.stamp_sender import PathReport, StampSession
+from swarm_probe.udp.stamp_sender import StampSession
+from swarm_probe.udp.stamp_window import PathReport
 from swarm_protocol.messages.probe_messages import Peer
 from swarm_protocol.messages.samples import LinkSample, PathKind
 from swarm_protocol.units import ms_from_ns

@@ -4,24 +4,20 @@ Packets are `swarm_protocol.packets.stamp_packet`, the answering half is `stamp_
 `udp_socket`. No clock and no randomness of its own: every entry takes `now_ns`, a monotonic clock, so that a step of
 the wall clock never becomes a round trip.
 
-RTT = (T4 − T1) − (T3 − T2); figures are never clamped. A window holds the packets *sent* in it and closes when each was
-answered, or when REPLY_WAIT_NS has passed since the last one. What comes later is counted as late, and as lost before.
+RTT = (T4 − T1) − (T3 − T2); figures are never clamped. The figures of a window are in `stamp_window`.
 """
 
 from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from itertools import pairwise
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final, Literal
 
-from swarm_probe.quantiles import quantile
+from swarm_probe.udp.stamp_window import REPLY_WAIT_NS, PathReport, SentPacket, Window, WindowReports
 from swarm_protocol.packets import stamp_packet
-from swarm_protocol.units import NS_PER_S
 
-REPLY_WAIT_NS: Final = 4 * NS_PER_S  # two satellite hops and a second of bloated buffer on each side come to less
 MAX_IN_FLIGHT: Final = 1024  # bounds memory, whatever interval is asked for
 PHASE_SPREAD: Final = 0.5  # share of the interval over which a send time varies: no locking onto periodic traffic
 GONE: Final = -1  # the number of an address that is no longer the peer's
@@ -62,80 +58,11 @@ class Ignored:
     reason: IgnoredReason
 
 
-@dataclass(frozen=True, slots=True)
-class PathReport:
-    """One window. Times are None where nothing (usable) came back; directions where the replies do not tell."""
-
-    end_ns: int  # monotonic
-    sent: int
-    lost: int
-    lost_out: int | None
-    lost_back: int | None
-    n: int  # round trips behind the figures below
-    rtt_min_ns: int | None
-    rtt_p50_ns: int | None
-    rtt_p95_ns: int | None
-    rtt_p99_ns: int | None
-    pdv_ns: int | None  # p95 − min (RFC 5481)
-    jitter_ns: float | None  # RFC 3550 §6.4.1, over round trips in order of arrival
-    duplicates: int
-    reordered: int  # RFC 4737: arrived after one that was sent later
-    ipdv_ns: float | None  # mean |IPDV| of packets sent one after the other (RFC 3393)
-    ttl_out: int | None  # as the newest answered request arrived there, and its answer here
-    ttl_back: int | None
-    kernel: bool
-    loaded: bool
-    settled: bool  # the peer has answered at the address in use, now or before
-    host: int | None  # that address
-
-
-@dataclass(slots=True)
-class _Sent:
-    seq: int
-    ntp: int
-    at_ns: int
-    host: int
-    search: bool  # sent while no address was known to answer
-    answered: bool = False
-    rtt_ns: int | None = None
-    reflector_seq: int = -1
-    kernel: bool = False
-    ttl_out: int = 0
-    ttl_back: int = 0
-
-
-@dataclass(slots=True)
-class _Window:
-    end_ns: int
-    loaded: bool
-    packets: list[_Sent] = field(default_factory=list)
-    arrived: list[_Sent] = field(default_factory=list)  # in order of arrival
-    duplicates: int = 0
-    reordered: int = 0
-
-    def ready(self, now_ns: int) -> bool:
-        return len(self.arrived) == len(self.packets) or now_ns >= self.deadline_ns
-
-    @property
-    def deadline_ns(self) -> int:
-        return self.packets[-1].at_ns + REPLY_WAIT_NS
-
-
 def rtt_ns(t1: int, t2: int, t3: int, t4: int) -> int | None:
     """The round trip without the reflector's own time. None if a clock was set meanwhile and it makes no sense."""
     inside = t3 - t2
     trip = (t4 - t1) - inside
     return trip if inside >= 0 and trip >= 0 else None
-
-
-def _ipdv(packets: list[_Sent]) -> float | None:
-    """Over neighbours in the order of sending, as RFC 3393 selects them; a loss in between makes no pair."""
-    pairs = [
-        abs(after.rtt_ns - before.rtt_ns)
-        for before, after in pairwise(packets)
-        if before.rtt_ns is not None and after.rtt_ns is not None
-    ]
-    return sum(pairs) / len(pairs) if pairs else None
 
 
 class StampSession:
@@ -148,16 +75,12 @@ class StampSession:
         self._slot_ns = now_ns + int(rng.random() * config.interval_ns)  # sessions of one plan do not start together
         self._send_ns = self._slot_ns
         self._seq = 0
-        self._packets: dict[int, _Sent] = {}  # by seq, oldest first; forgotten after REPLY_WAIT_NS
-        self._window = _Window(now_ns + config.window_ns, False)
-        self._closing: deque[_Window] = deque()
+        self._packets: dict[int, SentPacket] = {}  # by seq, oldest first; forgotten after REPLY_WAIT_NS
+        self._window = Window(now_ns + config.window_ns, False)
+        self._closing: deque[Window] = deque()
         self._loaded = False
         self._highest_answered = -1
-        self._anchor: tuple[int, int] | None = (
-            None  # (seq, reflector's seq) of the last answer before the oldest window
-        )
-        self._jitter_ns: float | None = None
-        self._last_rtt_ns: int | None = None
+        self._reports = WindowReports()
         self._hosts = config.hosts
         self._search = config.search
         self._host: int | None = None if config.hosts > 1 or config.search else 0
@@ -181,7 +104,9 @@ class StampSession:
         self._next_slot(now_ns)
         if len(self._packets) >= MAX_IN_FLIGHT:
             return None
-        packet = _Sent(self._seq, stamp_packet.ntp_from_ns(wall_ns), now_ns, self._choose_host(), self._host is None)
+        packet = SentPacket(
+            self._seq, stamp_packet.ntp_from_ns(wall_ns), now_ns, self._choose_host(), self._host is None
+        )
         self._seq = (self._seq + 1) % stamp_packet.SEQ_LIMIT
         self._packets[packet.seq] = packet
         self._window.packets.append(packet)
@@ -275,7 +200,7 @@ class StampSession:
             return Ignored("clock")
         return RoundTrip(packet.seq, packet.host, packet.rtt_ns, packet.kernel)
 
-    def _book(self, packet: _Sent) -> None:
+    def _book(self, packet: SentPacket) -> None:
         self._answers += 1
         if self._host is None and packet.host >= 0:
             self._host = packet.host
@@ -295,92 +220,9 @@ class StampSession:
         self._roll(now_ns)
         done: list[PathReport] = []
         while self._closing and self._closing[0].ready(now_ns):
-            done.append(self._report(self._closing.popleft()))
+            window = self._closing.popleft()
+            done.append(self._reports.report(window, (*self._closing, self._window), self.host))
         return done
-
-    def _report(self, window: _Window) -> PathReport:
-        hosts = {p.host for p in window.arrived}
-        # what was sent to find out which address answers, or before a NAT let it in, is no loss of the path found
-        first = min((p.seq for p in window.arrived), default=0)
-        counted = [p for p in window.packets if not p.search or not hosts or (p.host in hosts and p.seq >= first)]
-        lost = sum(not p.answered for p in counted)
-        out, back = self._directions(window, lost) if len(counted) == len(window.packets) else (None, None)
-        last = max(window.arrived, key=lambda p: p.seq) if window.arrived else None
-        if last is not None:
-            self._anchor = (last.seq, last.reflector_seq)
-        in_order = [p.rtt_ns for p in window.arrived if p.rtt_ns is not None]
-        jitter_ns = self._jitter(in_order)
-        rtts = sorted(in_order)
-        p95 = quantile(rtts, 0.95) if rtts else None
-        return PathReport(
-            end_ns=window.end_ns,
-            sent=len(counted),
-            lost=lost,
-            lost_out=out,
-            lost_back=back,
-            n=len(rtts),
-            rtt_min_ns=rtts[0] if rtts else None,
-            rtt_p50_ns=quantile(rtts, 0.50) if rtts else None,
-            rtt_p95_ns=p95,
-            rtt_p99_ns=quantile(rtts, 0.99) if rtts else None,
-            pdv_ns=p95 - rtts[0] if p95 is not None else None,
-            jitter_ns=jitter_ns if rtts else None,
-            duplicates=window.duplicates,
-            reordered=window.reordered,
-            ipdv_ns=_ipdv(window.packets),
-            ttl_out=last.ttl_out or None if last is not None else None,
-            ttl_back=last.ttl_back or None if last is not None else None,
-            kernel=bool(rtts) and all(p.kernel for p in window.arrived),
-            loaded=window.loaded,
-            settled=last is not None or self.host is not None,
-            host=last.host if last is not None else self.host,
-        )
-
-    def _jitter(self, in_order: list[int]) -> float | None:
-        """RFC 3550's running estimate goes on from window to window; None before the second round trip."""
-        for rtt in in_order:
-            if self._last_rtt_ns is not None:
-                difference = abs(rtt - self._last_rtt_ns)
-                before = self._jitter_ns or 0.0
-                self._jitter_ns = before + (difference - before) / 16
-            self._last_rtt_ns = rtt
-        return self._jitter_ns
-
-    def _directions(self, window: _Window, lost: int) -> tuple[int | None, int | None]:
-        """(lost on the way out, on the way back), from how far the reflector's own sequence went meanwhile.
-
-        It needs an answer on either side of the losses. Where losses of a neighbouring window lie in between and both
-        directions lost, they cannot be told apart: (None, None).
-        """
-        if lost == 0:
-            return 0, 0
-        first, final = window.packets[0], window.packets[-1]
-        begin = (first.seq, first.reflector_seq) if first.answered else self._anchor
-        if begin is None:
-            return None, None
-        end = final if final.answered else self._first_answer_after(final.seq)
-        if end is None:
-            return None, None
-        sent_between = end.seq - begin[0]
-        arrived = end.reflector_seq - begin[1]
-        answered = sum(p.answered for p in self._between(window, begin[0], end.seq))
-        lost_out, lost_back = sent_between - arrived, arrived - answered
-        if lost_out < 0 or lost_back < 0:  # the reflector began anew, or packets changed places at an edge
-            return None, None
-        if lost_out + lost_back == lost:
-            return lost_out, lost_back
-        if lost_back == 0:
-            return lost, 0
-        return (0, lost) if lost_out == 0 else (None, None)
-
-    def _between(self, window: _Window, after: int, until: int) -> Iterator[_Sent]:
-        for part in (window, *self._closing, self._window):
-            yield from (p for p in part.packets if after < p.seq <= until)
-
-    def _first_answer_after(self, seq: int) -> _Sent | None:
-        return next(
-            (p for part in (*self._closing, self._window) for p in part.packets if p.answered and p.seq > seq), None
-        )
 
     # ------------------------------------------------------------ housekeeping
 
@@ -390,7 +232,7 @@ class StampSession:
         if self._window.packets:
             self._closing.append(self._window)
         missed = (now_ns - self._window.end_ns) // self._window_ns
-        self._window = _Window(self._window.end_ns + (missed + 1) * self._window_ns, self._loaded)
+        self._window = Window(self._window.end_ns + (missed + 1) * self._window_ns, self._loaded)
 
     def _forget(self, now_ns: int) -> None:
         while self._packets:

@@ -389,13 +389,7 @@ def _version_7(db: Database) -> None:
     db.create_view("host", f"SELECT {_iso('s.ts')} AS time, " + _VIEWS_6["host"].format("host"))
 
 
-# step i leads to version i + 1; never edited
+# step i leads to version i + 1
 STEPS: Final[tuple[Callable[[Database], None], ...]] = (
-    _version_1,
-    _version_2,
-    _version_3,
-    _version_4,
-    _version_5,
-    _version_6,
-    _version_7,
-)
+    _version_1, _version_2, _version_3, _version_4, _version_5, _version_6, _version_7,
+)  # fmt: skip

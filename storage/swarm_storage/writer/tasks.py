@@ -1,9 +1,9 @@
-"""What waits for the writer's thread, and how whoever waits for it hears what became of it."""
+"""Tasks that wait for the writer's thread, how results are returned, and the order that refused batches impose."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -84,7 +84,17 @@ class Turns:
         seq = min(task.batch.seq, self._owed.get(epoch, (task.batch.seq, 0.0))[0])
         self._owed[epoch] = (seq, time.monotonic() + OWED_S)
 
-    def before(self, task: Task) -> int | None:
+    def in_turn(self, tasks: Sequence[Task]) -> tuple[list[Task], list[tuple[Task, OutOfOrder]]]:
+        """(those that may be written, those behind a batch that has failed since they were queued)."""
+        now, late = [], []
+        for task in tasks:
+            if (seq := self._before(task)) is None:
+                now.append(task)
+            else:
+                late.append((task, OutOfOrder(f"batch {seq} failed before this one; send {seq} first")))
+        return now, late
+
+    def _before(self, task: Task) -> int | None:
         """The refused batch that must come before this one."""
         if task.batch is None or (owed := self._owed.get((task.batch.node_id, task.batch.epoch))) is None:
             return None

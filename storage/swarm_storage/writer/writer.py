@@ -39,7 +39,6 @@ from swarm_storage.errors import (
     DiskFailed,
     Moved,
     NotADatabase,
-    OutOfOrder,
     QueueFull,
     Stalled,
     StoreError,
@@ -54,9 +53,7 @@ from swarm_storage.writer.upkeep import TIDY_EVERY_S
 QUEUE_SAMPLES: Final = 200_000  # some 200 MB at worst; beyond that the probes' spools keep it
 COMMIT_SAMPLES: Final = 40_000  # of one commit: bounds how long an answer waits behind a backlog
 LINGER_S: Final = 0.01  # batches that come together share one sync of the disk; nobody waits for an answer in 10 ms
-BUSY_BATCHES: Final = (
-    8  # of one commit: from here on a longer wait makes fewer commits, and each of them rewrites pages
-)
+BUSY_BATCHES: Final = 8  # of one commit: from here on a longer wait makes fewer commits; each rewrites pages
 BUSY_LINGER_S: Final = 0.1
 RETRY_S: Final = (0.25, 5.0)  # first and longest pause after a failure of the whole store
 STALLED_S: Final = 30.0  # that something has waited: far above a commit of the largest size behind a busy file
@@ -312,7 +309,10 @@ class Writer:
         return tasks
 
     def _write(self, tasks: list[Task]) -> None:
-        tasks = self._in_turn(tasks)
+        with self._wake:
+            tasks, late = self._turns.in_turn(tasks)
+        for task, refusal in late:
+            task.answer(refusal)
         try:
             self._connection.commit(tasks, lambda: self._damage)
         except StoreError as error:
@@ -329,15 +329,6 @@ class Writer:
                     self._write([task])
         else:
             self._answer(tasks)
-
-    def _in_turn(self, tasks: list[Task]) -> list[Task]:
-        """Refuses what lies behind a batch that has failed since these were queued."""
-        with self._wake:
-            late = [(task, seq) for task in tasks if (seq := self._turns.before(task)) is not None]
-        for task, seq in late:
-            task.answer(OutOfOrder(f"batch {seq} failed before this one; send {seq} first"))
-        refused = {id(task) for task, _ in late}
-        return [task for task in tasks if id(task) not in refused]
 
     def _answer(self, tasks: list[Task]) -> None:
         if self._trouble is not None:

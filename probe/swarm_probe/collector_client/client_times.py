@@ -1,0 +1,38 @@
+"""How long the connection to the collector waits for what, and how long it waits before another try."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTimes:
+    """Seconds. What each of them bounds, and why it must be bounded."""
+
+    open_s: float = 10.0  # connecting and the answer to Hello: a host that swallows packets
+    ping_s: float = 20.0  # between pings: keeps NATs open, and finds a line that died without a word
+    ping_wait_s: float = 20.0  # for the pong: after this the line is half open
+    ack_wait_s: float = 90.0  # for an acknowledgement: a collector that answers pings but stores nothing
+    leave_s: float = 2.0  # for saying goodbye: nobody waits long for a probe to stop
+    retry_base_s: float = 1.0
+    retry_cap_s: float = 60.0
+    steady_s: float = 15.0  # joined this long, the next failure starts from the shortest wait again
+
+
+class Backoff:
+    """Exponential with full jitter: a thousand probes do not come back to a restarted collector in one instant."""
+
+    def __init__(self, base_s: float, cap_s: float, rng: random.Random) -> None:
+        self._base_s = base_s
+        self._cap_s = cap_s
+        self._rng = rng
+        self._tries = 0
+
+    def next_s(self, at_least_s: float = 0.0) -> float:
+        ceiling = min(self._cap_s, self._base_s * 2 ** min(self._tries, 32))
+        self._tries += 1
+        return at_least_s + self._rng.uniform(0.0, ceiling)
+
+    def reset(self) -> None:
+        self._tries = 0
