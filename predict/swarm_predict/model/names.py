@@ -13,10 +13,21 @@ from typing import Final
 
 # Words that change no shape of the language model, and words that do.
 _NEUTRAL: Final = frozenset(
-    ["128k", "16k", "1m", "256k", "32k", "4k", "4m", "64k", "8k", "abliterated", "autoround", "awq", "base", "base2", "bf16", "bit", "block", "bnb", "chat", "community", "dpo", "dq3", "dq4", "dq4plus", "dynamic", "exl", "exl2", "exl3", "exp", "f16", "float8", "fp16", "fp32", "fp8", "g128", "g32", "g64", "ggml", "gguf", "gptq", "gs128", "gs32", "gs64", "heretic", "hf", "hqq", "hybrid2", "i1", "imatrix", "instruct", "instruct2", "int4", "int8", "it", "l", "large2", "latest", "lmstudio", "m", "marlin", "meta", "mlx", "mtp", "mxfp4", "nvfp4", "nvidia", "offline", "ollama", "online", "oq8", "orpo", "per", "pertensor", "preview", "pt", "q3", "q4", "q6", "q8", "qat", "quant", "quantized", "reasoning", "rlhf", "s", "safeguard", "sft", "speciale", "static", "tensor", "terminus", "text", "thinking", "torchao", "tput", "turbo", "ud", "ultralong", "uncensored", "unsloth", "w4", "w4a16", "w8a16", "w8a8", "xl"]
+    """
+    128k 16k 1m 256k 32k 4k 4m 64k 8k abliterated autoround awq base base2 bf16 bit block bnb chat community dpo
+    dq3 dq4 dq4plus dynamic exl exl2 exl3 exp f16 float8 fp16 fp32 fp8 g128 g32 g64 ggml gguf gptq gs128 gs32
+    gs64 heretic hf hqq hybrid2 i1 imatrix instruct instruct2 int4 int8 it l large2 latest lmstudio m marlin
+    meta mlx mtp mxfp4 nvfp4 nvidia offline ollama online oq8 orpo per pertensor preview pt q3 q4 q6 q8 qat
+    quant quantized reasoning rlhf s safeguard sft speciale static tensor terminus text thinking torchao tput
+    turbo ud ultralong uncensored unsloth w4 w4a16 w8a16 w8a8 xl
+    """.split()  # noqa: SIM905 - a list would be a page long
 )
 _CHANGES: Final = frozenset(
-    ["adapter", "asr", "audio", "classifier", "depth", "dflash", "draft", "eagle", "eagle3", "embed", "embedding", "guard", "lite", "llava", "lora", "medusa", "mini", "minitron", "mm", "moe", "nano", "nas", "ocr", "omni", "pruned", "rerank", "reranker", "reward", "rm", "speculator", "tiny", "tts", "v", "vision", "vl", "vlm", "width"]
+    """
+    adapter asr audio classifier depth dflash draft eagle eagle3 embed embedding guard lite llava lora medusa
+    mini minitron mm moe nano nas ocr omni pruned rerank reranker reward rm speculator tiny tts v vision vl vlm
+    width
+    """.split()  # noqa: SIM905 - a list would be a page long
 )
 _FORMAT: Final = re.compile(
     r"(?<![a-z0-9])(?:(?:ud-)?(?:iq|q|tq)\d(?:_(?:k|0|1|s|m|l|xs|xxs|nl|xl))+|bf16|fp16|f16|fp8|nvfp4|mxfp4|awq|gptq"
@@ -111,7 +122,7 @@ tinyllama 1.1b = tinyllama
 
 
 def _aliases() -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for line in _ALIASES.replace("\n  ", " ").strip().splitlines():
         key, _, others = line.partition(" = ")
         found |= dict.fromkeys(others.split(", "), key)
