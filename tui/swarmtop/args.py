@@ -230,11 +230,16 @@ def add_question(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what is asked")
     group.add_argument(
         "--model",
-        default=DEFAULT_MODEL,
         metavar="NAME|PATH",
-        help=f"a name, or a config.json (default {DEFAULT_MODEL})",
+        help="a name, a Hugging Face id, an Ollama tag, a config.json, a folder or a GGUF file "
+        f"(default: the swarm file's [model], else {DEFAULT_MODEL})",
     )
-    group.add_argument("--weights", default="fp16", metavar="FORMAT", help="fp16, bf16, int8, fp8, nf4, q4_k_m, …")
+    group.add_argument(
+        "--weights",
+        metavar="FORMAT",
+        help="fp16, int8, fp8, nf4, q4_k_m, iq2_xxs, nvfp4, awq, mlx-4bit, 4.5bpw, … "
+        "(default: the checkpoint's own, else fp16)",
+    )
     group.add_argument("--engine", default="chain", choices=ENGINES, metavar="ENGINE", help=", ".join(ENGINES))
     group.add_argument(
         "--context", type=whole(0, 10_000_000), default=128, metavar="N", help="tokens in the KV cache (128)"

@@ -6,14 +6,18 @@ Imports the predictor, so commands load this late.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from swarm_predict.model.catalogue import model_named
-from swarm_predict.model.shapes import ModelShape
+from swarm_predict.model.formats import canonical
+from swarm_predict.model.shapes import ModelShape, weight_format
 from swarm_predict.types import PredictError, UnknownModel, Workload
 from swarm_protocol.ports import DEFAULT_PORT
+from swarm_protocol.snapshot.swarm_file import ModelTable, SwarmFileError, parse_model
 from swarm_protocol.text import safe
+from swarmtop.args import DEFAULT_MODEL
 from swarmtop.errors import CommandError
 
 if TYPE_CHECKING:
@@ -21,39 +25,85 @@ if TYPE_CHECKING:
     from swarmtop.sources.source import Source
 
 LOOPBACK: Final = "127.0.0.1"
-MAX_CONFIG_BYTES: Final = 1 << 20  # a Hugging Face config.json has a few kilobytes
+USUAL_WEIGHTS: Final = "fp16"  # where neither --weights nor the checkpoint says
+
+
+def question(args: argparse.Namespace) -> tuple[ModelShape, Workload]:
+    """Which model, and what it is asked to do: in the checkpoint's own format unless --weights says otherwise.
+
+    Raises UnknownModel and PredictError, and CommandError for a file that cannot be used.
+    """
+    model = _asked_model(args)
+    load = workload(args)
+    if args.weights is None and model.weights:
+        load = replace(load, weights=model.weights)
+    weight_format(load.weights)  # a wrong name is said before anything is planned
+    return model, load
+
+
+def _asked_model(args: argparse.Namespace) -> ModelShape:
+    """What --model says; without it, the [model] table of the swarm file, else the usual one."""
+    own = _table_of(getattr(args, "swarm", None))
+    if own is not None and args.model in (None, own.name):
+        from swarm_predict.model.by_hand import from_table  # only for families that nobody knows
+
+        return from_table(own)
+    return load_model(args.model or DEFAULT_MODEL)
+
+
+def _table_of(swarm: str | None) -> ModelTable | None:
+    if swarm is None:
+        return None
+    try:
+        text = Path(swarm).read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None  # the source that reads it says what is wrong
+    if "[model]" not in text.replace(" ", ""):
+        return None
+    try:
+        return parse_model(text)
+    except SwarmFileError as error:
+        raise CommandError(f"{safe(swarm)}: {safe(str(error))}") from error
 
 
 def load_model(text: str) -> ModelShape:
-    """A model of the catalogue, or that of a config.json (or of the folder it lies in).
+    """The model that a name means, or that a file holds: config.json, a folder, Hugging Face's cache, GGUF.
 
     Raises UnknownModel and, for a file that cannot be read, CommandError.
     """
-    path = Path(text)
-    if path.suffix != ".json" and not path.is_dir():
-        return model_named(text)
-    from swarm_predict.model.hf_config import from_config  # most people name a model of the catalogue
+    path = Path(text).expanduser()
+    if path.suffix.lower() in (".json", ".gguf") or path.exists():
+        from swarmtop.model_files import model_at  # most people name a model of the catalogue
 
-    if path.is_dir():
-        path /= "config.json"
+        if path.exists() or not _is_hub_id(text):
+            return model_at(path)
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise CommandError(f"cannot read {safe(str(path))} ({error.strerror}); correct --model") from error
-    if len(data) > MAX_CONFIG_BYTES:
-        raise CommandError(f"{safe(str(path))} has {len(data)} bytes; no config.json is that long, correct --model")
-    try:
-        return from_config(data.decode(), path.parent.name or path.stem)
-    except UnicodeDecodeError as error:
-        raise UnknownModel(f"{safe(str(path))} is no text; give --model a Hugging Face config.json") from error
+        known = model_named(text)
+    except UnknownModel:
+        if (cached := _cached(text)) is not None:
+            return cached
+        raise
+    guessed = known.name == text.strip() and bool(known.notes)
+    return (_cached(text) if guessed else None) or known
+
+
+def _cached(text: str) -> ModelShape | None:
+    from swarmtop.model_files import cached_model  # not for names that are known anyway
+
+    return cached_model(text.strip())
+
+
+def _is_hub_id(text: str) -> bool:
+    """org/name.gguf is no file that is missing, but a repository on Hugging Face."""
+    return text.count("/") == 1 and not text.startswith((".", "/", "~")) and not Path(text).parent.exists()
 
 
 def workload(args: argparse.Namespace) -> Workload:
-    """Raises CommandError for a calibration that cannot be used."""
+    """Raises CommandError for a calibration that cannot be used, PredictError for a format that is none."""
     constants = load_calibration(args.calibration, args.engine) if args.calibration else None
     guesses, accept, each_ms = args.draft
     return Workload(
-        weights=args.weights,
+        weights=canonical(args.weights) if args.weights is not None else USUAL_WEIGHTS,
         engine=args.engine,
         context=args.context,
         prompt=args.prompt,

@@ -31,6 +31,9 @@ def notes(swarm: Swarm, costs: Costs, model: ModelShape, workload: Workload) -> 
     lines = [*_of_compute(costs, model, workload), *_of_network(swarm, costs, model, workload), *_of_engine(costs)]
     if model.dense_ids:
         lines.append(f"{len(model.dense_ids)} of {model.layers} layers have a plain MLP; time counts each as the mean")
+    elif len({(block.params, block.own_bytes) for block in model.kinds}) > 1:
+        lines.append(f"the layers of {model.name} differ in size; memory counts each, time the mean")
+    lines += model.notes
     return tuple(dict.fromkeys(lines))
 
 

@@ -16,7 +16,7 @@ from swarmtop.alerts.state import CLEAR_S, FOR_S, MARGIN, AlertRule, Alerts, Cha
 from swarmtop.analysis import rules
 from swarmtop.analysis.analysis import analyse, unplanned
 from swarmtop.args import add_question, add_source
-from swarmtop.config import load_model, open_source, workload
+from swarmtop.config import open_source, question
 from swarmtop.errors import DONE, CommandError
 from swarmtop.text.quantities import moment
 
@@ -66,7 +66,7 @@ async def _watch(args: argparse.Namespace, wanted: list[AlertRule], url: str) ->
 
     from swarmtop.alerts import sinks
 
-    model, load = load_model(args.model), workload(args)
+    model, load = question(args)
     source, alerts = open_source(args), Alerts(wanted)
     planned = any(rules.needs_plan(alert.rule) for alert in wanted)
     async with aiohttp.ClientSession() as http:

@@ -22,7 +22,7 @@ from swarm_protocol.text import safe
 from swarm_protocol.units import iso_utc
 from swarmtop.args import add_question, add_source
 from swarmtop.commands.common import one_frame
-from swarmtop.config import load_model, open_source, workload
+from swarmtop.config import open_source, question
 from swarmtop.errors import DONE, CommandError
 from swarmtop.sources.swarmfile import SwarmFileSource
 from swarmtop.text import quantities
@@ -74,10 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    model = load_model(args.model)
-    load = dataclasses.replace(
-        workload(args), compute_scale=1.0, hop_overhead_ms=0.0, client_ms=0.0, model_error=0.0, draws=1000
-    )
+    model, load = question(args)
+    load = dataclasses.replace(load, compute_scale=1.0, hop_overhead_ms=0.0, client_ms=0.0, model_error=0.0, draws=1000)
     listed = [_spelled(text) for text in args.run] + (_read(Path(args.runs)) if args.runs else [])
     base = Path(args.runs).parent if args.runs else Path()
     needed = args.observed or not listed or any(entry.swarm is None for entry in listed)

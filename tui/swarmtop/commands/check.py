@@ -9,7 +9,7 @@ from swarmtop.analysis import rules
 from swarmtop.analysis.analysis import analyse, unplanned
 from swarmtop.args import add_question, add_source
 from swarmtop.commands.common import one_frame
-from swarmtop.config import load_model, open_source, workload
+from swarmtop.config import open_source, question
 from swarmtop.errors import BREACHED, DONE, CommandError
 from swarmtop.progress import progress
 
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     try:
         wanted = [rules.parse_rule(text) for text in args.rule]
-        model, load = load_model(args.model), workload(args)
+        model, load = question(args)
         swarm = one_frame(open_source(args))
         with progress(f"planning {model.name} on {len(swarm)} nodes"):
             planned = any(rules.needs_plan(rule) for rule in wanted)

@@ -8,7 +8,7 @@ import os
 import sys
 
 from swarm_protocol.trust.loopback import is_loopback
-from swarmtop.config import load_model, open_source, workload
+from swarmtop.config import open_source, question
 from swarmtop.dashboard.options import DashboardOptions
 from swarmtop.errors import CommandError
 from swarmtop.sources.source import Source
@@ -19,7 +19,7 @@ def run(args: argparse.Namespace) -> int:
     if not in_browser and not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise CommandError("the dashboard needs a terminal; --once prints the ranking without one")
     gc.disable()  # what is imported stays: looking through it again and again costs a twentieth of the start
-    model, load = load_model(args.model), workload(args)
+    model, load = question(args)
 
     def show(source: Source, join_hint: str) -> int:
         from swarmtop.dashboard.app import run_dashboard  # Textual: 200 ms that no other command pays

@@ -23,7 +23,7 @@ from swarm_protocol.text import safe
 from swarm_protocol.units import iso_utc
 from swarmtop.analysis.analysis import Analysis, Row, analyse
 from swarmtop.commands.common import one_frame, table_width
-from swarmtop.config import load_model, open_source, workload
+from swarmtop.config import open_source, question
 from swarmtop.progress import progress
 from swarmtop.sources.source import Source
 from swarmtop.text import plain, quantities
@@ -66,7 +66,7 @@ COLUMNS: Final[tuple[Column, ...]] = (
 
 def run(args: argparse.Namespace) -> int:
     source = open_source(args)
-    model, load = load_model(args.model), workload(args)
+    model, load = question(args)
     width = table_width()
 
     def write(swarm: Swarm, previous: Analysis | None) -> Analysis:

@@ -21,7 +21,7 @@ from swarmtop.analysis.analysis import alive
 from swarmtop.analysis.assessment import judge, judgement_object, judgement_text
 from swarmtop.args import add_question, add_source, losses, machine, number, pin, whole
 from swarmtop.commands.common import one_frame, page_width
-from swarmtop.config import load_model, open_source, workload
+from swarmtop.config import open_source, question
 from swarmtop.errors import DONE
 from swarmtop.progress import progress
 from swarmtop.text.plain import dumps
@@ -139,7 +139,7 @@ def machine_of(name: str, given: dict[str, float]) -> Machine:
 
 
 def run(args: argparse.Namespace) -> int:
-    model, load = load_model(args.model), workload(args)
+    model, load = question(args)
     swarm = alive(one_frame(open_source(args)), load.client)
     for name, given in args.machines:
         swarm = with_machine(swarm, machine_of(name, given))

@@ -13,7 +13,7 @@ from swarm_protocol.units import gib
 from swarmtop.analysis.assessment import judge, judgement_object, judgement_text
 from swarmtop.args import add_question, add_source
 from swarmtop.commands.common import one_frame, page_width
-from swarmtop.config import load_model, open_source, workload
+from swarmtop.config import open_source, question
 from swarmtop.errors import BREACHED, DONE, CommandError
 from swarmtop.progress import progress
 from swarmtop.text import quantities
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    model, load = load_model(args.model), workload(args)
+    model, load = question(args)
     swarm = one_frame(open_source(args))
     placement = parse_placement(args.placement, model, swarm, load.engine)
     with progress(f"predicting {model.name}"):

@@ -11,7 +11,7 @@ from typing import Final
 
 from swarm_protocol.text import safe
 from swarmtop.args import add_question, add_source
-from swarmtop.config import load_model, open_source, workload
+from swarmtop.config import open_source, question
 from swarmtop.errors import DONE, CommandError
 from swarmtop.progress import progress
 
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from swarmtop.report.gather import Report, gather
     from swarmtop.report.html import rendered
 
-    model, load = load_model(args.model), workload(args)
+    model, load = question(args)
     source = open_source(args)
 
     async def work() -> Report:

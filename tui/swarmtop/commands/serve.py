@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from swarm_protocol.values import address_text
 from swarmtop.args import TOKEN_VARIABLE, Parser, add_question, add_source, whole
-from swarmtop.config import load_model, open_source, workload
+from swarmtop.config import open_source, question
 from swarmtop.errors import DONE, CommandError
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ def run(args: argparse.Namespace) -> int:
             raise
         raise CommandError("the browser needs textual-serve: pip install 'swarmtop[serve]'") from error
 
-    load_model(args.model)  # what is wrong is said here, not in each tab
-    workload(args)
+    question(args)  # what is wrong is said here, not in each tab
     with _source(args) as (words, title):
         # a dashboard of its own for each tab; a token it needs is in the environment, as every user can read arguments
         command = shlex.join([sys.executable, "-m", "swarmtop", *words])

@@ -178,11 +178,11 @@ class Swarming:
     async def _predict(self, swarm: Swarm) -> None:
         from swarm_predict.forecast.prediction import predict
         from swarm_predict.placement import parse_placement
-        from swarmtop.config import load_model, workload
+        from swarmtop.config import question
 
         if not self._args.placement:
             return
-        model, load = load_model(self._args.model), workload(self._args)
+        model, load = question(self._args)
         placement = parse_placement(self._args.placement, model, swarm, load.engine)
         self._predicted = await asyncio.to_thread(predict, swarm, model, placement, load)
 
