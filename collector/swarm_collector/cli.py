@@ -60,16 +60,16 @@ def main(argv: Sequence[str] | None = None) -> None:
 def focus_of(model: str, weights: str) -> Focus:
     """What to measure for this model. Raises Unusable."""
     from swarm_predict.model.catalogue import model_named
-    from swarm_predict.model.formats import weight_format
+    from swarm_predict.model.formats import canonical
     from swarm_predict.types import PredictError
 
     try:
         shape = model_named(model)
-        weight_format(weights)
+        dtype = canonical(weights)
         hop_bytes = int(shape.hop_bytes(1, "fp16"))
     except PredictError as error:
         raise Unusable(str(error)) from error
-    return Focus(model=shape.name, layer=shape.layer, dtype=weights.lower(), hop_bytes=hop_bytes, vocab=shape.vocab)
+    return Focus(model=shape.name, layer=shape.layer, dtype=dtype, hop_bytes=hop_bytes, vocab=shape.vocab)
 
 
 def run(chosen: Options) -> int:

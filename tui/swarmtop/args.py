@@ -250,10 +250,14 @@ def add_question(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--model",
         metavar="NAME|PATH",
-        help=f"a name, or a config.json (default: what runs, else {DEFAULT_MODEL} or the largest below it that fits)",
+        help="a name, a Hugging Face id, an Ollama tag, a config.json, a folder or a GGUF file (default: what runs, "
+        f"the swarm file's [model], else {DEFAULT_MODEL} or the largest below it that fits)",
     )
     group.add_argument(
-        "--weights", metavar="FORMAT", help="fp16, bf16, int8, fp8, nf4, q4_k_m, … (default fp16, or what fits)"
+        "--weights",
+        metavar="FORMAT",
+        help="fp16, int8, fp8, nf4, q4_k_m, iq2_xxs, nvfp4, awq, mlx-4bit, 4.5bpw, … "
+        "(default: the checkpoint's own, else fp16 or what fits)",
     )
     group.add_argument(
         "--engine", choices=ENGINES, metavar="ENGINE", help=f"{', '.join(ENGINES)} (default: what runs, else chain)"

@@ -6,15 +6,18 @@ Imports the predictor, so commands load this late.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from swarm_predict.model.catalogue import model_named
+from swarm_predict.model.formats import canonical, weight_format
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.priors.posterior import NEUTRAL
 from swarm_predict.types import BadPlacement, Engine, PredictError, UnknownModel, Workload
 from swarm_protocol.messages.running import Running, tidy
 from swarm_protocol.ports import DEFAULT_PORT
+from swarm_protocol.snapshot.swarm_file import ModelTable, SwarmFileError, parse_model
 from swarm_protocol.text import safe
 from swarmtop.analysis.asked import Asked, Chosen
 from swarmtop.args import DEFAULT_MODEL
@@ -30,32 +33,39 @@ DEFAULT_WEIGHTS: Final = "fp16"
 DEFAULT_ENGINE: Final[Engine] = "chain"
 LOOPBACK: Final = "127.0.0.1"
 LEAST_ERROR: Final = 0.05  # of a calibration, however well its few runs agree: engines repeat no better
-MAX_CONFIG_BYTES: Final = 1 << 20  # a Hugging Face config.json has a few kilobytes
 
 
 def load_model(text: str | None) -> ModelShape:
-    """A model of the catalogue, or that of a config.json (or of the folder it lies in). None: the default one.
+    """The model that a name means, or that a file holds: config.json, a folder, Hugging Face's cache, GGUF.
 
     Raises UnknownModel and, for a file that cannot be read, CommandError.
     """
     text = text or DEFAULT_MODEL
-    path = Path(text)
-    if path.suffix != ".json" and not path.is_dir():
-        return model_named(text)
-    from swarm_predict.model.hf_config import from_config  # most people name a model of the catalogue
+    path = Path(text).expanduser()
+    if path.suffix.lower() in (".json", ".gguf") or path.exists():
+        from swarmtop.model_files import model_at  # most people name a model of the catalogue
 
-    if path.is_dir():
-        path /= "config.json"
+        if path.exists() or not _is_hub_id(text):
+            return model_at(path)
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise CommandError(f"cannot read {safe(str(path))} ({error.strerror}); correct --model") from error
-    if len(data) > MAX_CONFIG_BYTES:
-        raise CommandError(f"{safe(str(path))} has {len(data)} bytes; no config.json is that long, correct --model")
-    try:
-        return from_config(data.decode(), path.parent.name or path.stem)
-    except UnicodeDecodeError as error:
-        raise UnknownModel(f"{safe(str(path))} is no text; give --model a Hugging Face config.json") from error
+        known = model_named(text)
+    except UnknownModel:
+        if (cached := _cached(text)) is not None:
+            return cached
+        raise
+    guessed = known.name == text.strip() and bool(known.notes)
+    return (_cached(text) if guessed else None) or known
+
+
+def _cached(text: str) -> ModelShape | None:
+    from swarmtop.model_files import cached_model  # not for names that are known anyway
+
+    return cached_model(text.strip())
+
+
+def _is_hub_id(text: str) -> bool:
+    """org/name.gguf is no file that is missing, but a repository on Hugging Face."""
+    return text.count("/") == 1 and not text.startswith((".", "/", "~")) and not Path(text).parent.exists()
 
 
 def workload(args: argparse.Namespace) -> Workload:
@@ -64,7 +74,7 @@ def workload(args: argparse.Namespace) -> Workload:
     constants = load_calibration(args.calibration, engine) if args.calibration else None
     guesses, accept, each_ms = args.draft
     return Workload(
-        weights=args.weights or DEFAULT_WEIGHTS,
+        weights=canonical(args.weights) if args.weights is not None else DEFAULT_WEIGHTS,
         engine=engine,
         context=args.context,
         prompt=args.prompt,
@@ -92,13 +102,45 @@ def workload(args: argparse.Namespace) -> Workload:
 
 
 def asked(args: argparse.Namespace) -> Asked:
-    """What the options ask, with what they leave open."""
+    """What the options ask, with what they leave open; a checkpoint's own format counts as chosen.
+
+    Raises UnknownModel and PredictError, and CommandError for a file that cannot be used.
+    """
+    model, load = _asked_model(args), workload(args)
+    if args.weights is None and model is not None and model.weights:
+        load = replace(load, weights=model.weights)
+    weight_format(load.weights)  # a wrong name is said before anything is planned
     return Asked(
-        model=load_model(args.model) if args.model is not None else None,
-        workload=workload(args),
-        weights_are_chosen=args.weights is not None,
+        model=model,
+        workload=load,
+        weights_are_chosen=args.weights is not None or bool(model is not None and model.weights),
         engine_is_chosen=args.engine is not None or args.calibration is not None,
     )
+
+
+def _asked_model(args: argparse.Namespace) -> ModelShape | None:
+    """What --model says; without it, the [model] table of the swarm file. None: left open."""
+    own = _table_of(getattr(args, "swarm", None))
+    if own is not None and args.model in (None, own.name):
+        from swarm_predict.model.by_hand import from_table  # only for families that nobody knows
+
+        return from_table(own)
+    return load_model(args.model) if args.model is not None else None
+
+
+def _table_of(swarm: str | None) -> ModelTable | None:
+    if swarm is None:
+        return None
+    try:
+        text = Path(swarm).read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None  # the source that reads it says what is wrong
+    if "[model]" not in text.replace(" ", ""):
+        return None
+    try:
+        return parse_model(text)
+    except SwarmFileError as error:
+        raise CommandError(f"{safe(swarm)}: {safe(str(error))}") from error
 
 
 def told_running(args: argparse.Namespace) -> Running | None:

@@ -17,7 +17,7 @@ import numpy as np
 from swarm_collector.scheduling.network_coordinates import Coordinates, fit
 from swarm_predict.cost.build import build_tables
 from swarm_predict.model.catalogue import model_named
-from swarm_predict.model.weight_formats import WEIGHT_FORMATS
+from swarm_predict.model.formats import is_format
 from swarm_predict.search.solve import solve
 from swarm_predict.types import PredictError, Workload
 from swarm_protocol.messages.viewer_messages import Focus
@@ -83,7 +83,7 @@ def columns_of(found: Coordinates) -> dict[str, Floats]:
 
 
 def _best_chain(swarm: Swarm, focus: Focus) -> tuple[int, ...]:
-    weights = focus.dtype if focus.dtype in WEIGHT_FORMATS else "fp16"
+    weights = focus.dtype if is_format(focus.dtype) else "fp16"
     tables = build_tables(swarm, model_named(focus.model), Workload(weights=weights))
     found = solve(tables, time_limit_s=SEARCH_S, prove=False)
     return tuple(itertools.islice(found.order, MAX_CHAIN))

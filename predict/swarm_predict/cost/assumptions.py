@@ -37,6 +37,9 @@ def notes(swarm: Swarm, inputs: Inputs, model: ModelShape, workload: Workload) -
     ]
     if model.dense_ids:
         lines.append(f"{len(model.dense_ids)} of {model.layers} layers have a plain MLP; time counts each as the mean")
+    elif len({(block.params, block.own_bytes) for block in model.kinds}) > 1:
+        lines.append(f"the layers of {model.name} differ in size; memory counts each, time the mean")
+    lines += model.notes
     return tuple(dict.fromkeys(lines))
 
 

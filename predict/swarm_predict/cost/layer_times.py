@@ -16,6 +16,7 @@ import enum
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -190,7 +191,7 @@ def _ends_ms(times: tuple[LayerTime, ...], model: ModelShape, weights: str, batc
     bits = weight_format(weights).head_bits if is_format(weights) else 16.0
     own = [
         t for t in times
-        if t.model == model.name and (t.dtype == ANY or _head_bits(t.dtype) == bits)
+        if _same_layers(t.model, model) and (t.dtype == ANY or _head_bits(t.dtype) == bits)
     ]  # fmt: skip
     found: dict[str, float] = {}
     for phase in ("head", "embed"):
@@ -198,6 +199,24 @@ def _ends_ms(times: tuple[LayerTime, ...], model: ModelShape, weights: str, batc
         if line:
             found[phase] = float(np.interp(batch, sorted(line), [line[b] for b in sorted(line)]))
     return found["head"] + found.get("embed", 0.0) if "head" in found else None
+
+
+def _same_layers(name: str, model: ModelShape) -> bool:
+    """Whether what was timed under `name` is a layer of `model`: it is called so, or is the same by another name."""
+    if name == model.name:
+        return True
+    if name == ANY:
+        return False
+    other = _named(name)
+    return other is not None and other.layer == model.layer and other.timed_as_is and model.timed_as_is
+
+
+@lru_cache(maxsize=4096)
+def _named(name: str) -> ModelShape | None:
+    try:
+        return model_named(name)
+    except UnknownModel:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,12 +253,13 @@ def _from_times(
 ) -> _Found | None:
     """The best use of what was measured on one node; None: nothing of use. `at_ns` None: written by hand."""
     usable = [t for t in times if t.phase == node.phase and (t.dtype == ANY or is_format(_dtype(t.dtype)))]
-    own = [t for t in usable if t.model == work.model.name] or [t for t in usable if t.model == ANY]
-    found = (
-        _same_model(own, node, work, weights, batch, tokens)
-        if own
-        else _other_model(usable, node, work, weights, batch, tokens)
-    )
+    own = [t for t in usable if _same_layers(t.model, work.model)] or [t for t in usable if t.model == ANY]
+    if not own:
+        found = _other_model(usable, node, work, weights, batch, tokens)
+    elif at_ns is not None and not work.model.timed_as_is:
+        found = _stood_in(own, node, work, weights, batch, tokens)
+    else:
+        found = _same_model(own, node, work, weights, batch, tokens)
     if found is None:
         return None
     ms, how, nearest = found.ms, found.how, found.nearest
@@ -271,6 +291,15 @@ def _same_model(times: list[LayerTime], node: _Node, work: LayerWork, weights: s
     found = _answer(others, node, work, dtype, batch, tokens)
     ms = found.ms * node.ratio(work(weights, batch, tokens), work(dtype, batch, tokens))
     return _Answer(ms, How.OTHER_DTYPE, found.nearest, found.residual)
+
+
+def _stood_in(times: list[LayerTime], node: _Node, work: LayerWork, weights: str, batch: int, tokens: int) -> _Answer:
+    """A probe timed a layer in place of those it cannot build: scaled to what the model's layers read and compute."""
+    model = work.model
+    stand_in = LayerWork(ModelShape(model.name, 1, model.layer, model.vocab, model.tied), node.phase)
+    found = _same_model(times, node, stand_in, weights, batch, tokens)
+    ratio = node.ratio(work(weights, batch, tokens), stand_in(weights, batch, tokens))
+    return _Answer(found.ms * ratio, How.OTHER_MODEL, found.nearest, found.residual)
 
 
 def _answer(times: list[LayerTime], node: _Node, work: LayerWork, weights: str, batch: int, tokens: int) -> _Answer:
@@ -320,10 +349,10 @@ def _other_model(
     wanted = work(weights, batch, tokens)
     best: tuple[float, float, LayerTime] | None = None
     for name in sorted({t.model for t in times}):
-        try:
-            other = LayerWork(model_named(name), node.phase)
-        except UnknownModel:
+        shape = _named(name)
+        if shape is None:
             continue
+        other = LayerWork(shape, node.phase)
         near = _nearest([t for t in times if t.model == name], batch, tokens)
         dtype = _dtype(weights) if near.dtype == ANY else _dtype(near.dtype)
         measured = other(dtype, near.batch, near.context)

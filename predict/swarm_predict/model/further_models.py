@@ -19,8 +19,8 @@ codellama-34b | codellama/CodeLlama-34b-hf | 33.74 |  | {"model_type":"llama", "
 codellama-70b | codellama/CodeLlama-70b-hf | 68.98 |  | {"model_type":"llama", "hidden_size":8192,
   "num_hidden_layers":80, "vocab_size":32016, "num_attention_heads":64, "intermediate_size":28672,
   "num_key_value_heads":8}
-codellama-7b | codellama/CodeLlama-7b-hf | 6.74 |  | {"model_type":"llama", "hidden_size":4096,
-  "num_hidden_layers":32, "vocab_size":32016, "num_attention_heads":32, "intermediate_size":11008}
+codellama-7b | codellama/CodeLlama-7b-hf | 6.74 |  | {"model_type":"llama", "hidden_size":4096, "num_hidden_layers":32,
+  "vocab_size":32016, "num_attention_heads":32, "intermediate_size":11008}
 codestral-22b | mistralai/Codestral-22B-v0.1 | 22.25 |  | {"model_type":"mistral", "hidden_size":6144,
   "num_hidden_layers":56, "vocab_size":32768, "num_attention_heads":48, "intermediate_size":16384,
   "num_key_value_heads":8, "head_dim":128, "sliding_window":null}
@@ -46,10 +46,9 @@ deepseek-v4-flash | deepseek-ai/DeepSeek-V4-Flash | 284 | fp8 | {"hidden_size":4
   4, 0]}
 deepseek-v4-pro | deepseek-ai/DeepSeek-V4-Pro | 1573 | fp8 | {"hidden_size":7168, "index_topk":1024,
   "model_type":"deepseek_v4", "moe_intermediate_size":3072, "n_routed_experts":384, "num_attention_heads":128,
-  "num_hidden_layers":61, "o_groups":16, "q_lora_rank":1536, "qk_rope_head_dim":64, "compress_ratios":[128, 128, 4,
-  128, 4, 128, 4, 128, 4, 128, 4, 128, 4, 128, 4, 128, 4, 128, 4, 128, 4, 128, 4, 128, 4, 128, 4, 128, 4, 128, 4, 128,
+  "num_hidden_layers":61, "o_groups":16, "q_lora_rank":1536, "qk_rope_head_dim":64, "compress_ratios":[128, 128, 4, 128,
   4, 128, 4, 128, 4, 128, 4, 128, 4, 128, 4, 128, 4, 128, 4, 128, 4, 128, 4, 128, 4, 128, 4, 128, 4, 128, 4, 128, 4,
-  0]}
+  128, 4, 128, 4, 128, 4, 128, 4, 128, 4, 128, 4, 128, 4, 128, 4, 128, 4, 128, 4, 128, 4, 128, 4, 128, 4, 128, 4, 0]}
 exaone-3.5-7.8b | LGAI-EXAONE/EXAONE-3.5-7.8B-Instruct | 7.82 |  | {"model_type":"exaone", "hidden_size":4096,
   "num_hidden_layers":32, "vocab_size":102400, "num_attention_heads":32, "intermediate_size":14336,
   "num_key_value_heads":8}
@@ -67,9 +66,9 @@ gemma-2b | google/gemma-2b | 2.506 |  | {"model_type":"gemma", "hidden_size":204
 gemma-3-1b | google/gemma-3-1b-it | 1.0 |  | {"model_type":"gemma3_text", "hidden_size":1152, "num_hidden_layers":26,
   "vocab_size":262144, "num_attention_heads":4, "intermediate_size":6912, "num_key_value_heads":1, "head_dim":256,
   "sliding_window":512}
-gemma-3-270m | google/gemma-3-270m | 0.268 |  | {"model_type":"gemma3_text", "hidden_size":640,
-  "num_hidden_layers":18, "vocab_size":262144, "num_attention_heads":4, "intermediate_size":2048,
-  "num_key_value_heads":1, "head_dim":256, "sliding_window":512}
+gemma-3-270m | google/gemma-3-270m | 0.268 |  | {"model_type":"gemma3_text", "hidden_size":640, "num_hidden_layers":18,
+  "vocab_size":262144, "num_attention_heads":4, "intermediate_size":2048, "num_key_value_heads":1, "head_dim":256,
+  "sliding_window":512}
 gemma-3-4b | google/gemma-3-4b-it | 3.88 |  | {"model_type":"gemma3_text", "hidden_size":2560, "num_hidden_layers":34,
   "vocab_size":262208, "num_attention_heads":8, "intermediate_size":10240, "num_key_value_heads":4, "head_dim":256,
   "sliding_window":1024}
@@ -115,11 +114,11 @@ granite-3.1-8b | ibm-granite/granite-3.1-8b-base | 8.17 |  | {"model_type":"gran
 jamba-1.5-mini | ai21labs/AI21-Jamba-1.5-Mini | 51.6 |  | {"model_type":"jamba", "hidden_size":4096,
   "num_hidden_layers":32, "vocab_size":65536, "num_attention_heads":32, "intermediate_size":14336,
   "num_key_value_heads":8}
-kimi-k3 | moonshotai/Kimi-K3 | 2779 | mxfp4 | {"first_k_dense_replace":1, "hidden_size":7168,
-  "intermediate_size":33792, "linear_attn_config":{"full_attn_layers":[4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48,
-  52, 56, 60, 64, 68, 72, 76, 80, 84, 88, 92, 93], "head_dim":128, "num_heads":96, "short_conv_kernel_size":4,
-  "use_full_rank_gate":true}, "mla_use_output_gate":true, "model_type":"kimi_linear", "moe_intermediate_size":3072,
-  "moe_layer_freq":1, "num_attention_heads":96, "num_experts":896, "num_experts_per_token":16, "num_hidden_layers":93,
+kimi-k3 | moonshotai/Kimi-K3 | 2779 | mxfp4 | {"first_k_dense_replace":1, "hidden_size":7168, "intermediate_size":33792,
+  "linear_attn_config":{"full_attn_layers":[4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60, 64, 68, 72, 76,
+  80, 84, 88, 92, 93], "head_dim":128, "num_heads":96, "short_conv_kernel_size":4, "use_full_rank_gate":true},
+  "mla_use_output_gate":true, "model_type":"kimi_linear", "moe_intermediate_size":3072, "moe_layer_freq":1,
+  "num_attention_heads":96, "num_experts":896, "num_experts_per_token":16, "num_hidden_layers":93,
   "num_key_value_heads":96, "num_shared_experts":2, "q_lora_rank":1536, "routed_expert_hidden_size":3584}
 kimi-linear-48b-a3b | moonshotai/Kimi-Linear-48B-A3B-Instruct | 49.1 |  | {"model_type":"kimi_linear",
   "hidden_size":2304, "num_hidden_layers":27, "vocab_size":163840, "num_attention_heads":32}
@@ -134,18 +133,14 @@ llama-3.1-nemotron-nano-4b | nvidia/Llama-3.1-Nemotron-Nano-4B-v1.1 | 4.51 |  | 
   "hidden_size":3072, "num_hidden_layers":32, "vocab_size":128256, "num_attention_heads":32, "intermediate_size":9216,
   "num_key_value_heads":8, "head_dim":128}
 llama-3.3-nemotron-super-49b | nvidia/Llama-3_3-Nemotron-Super-49B-v1 | 49.87 |  |
-  {"block_configs":[{"attention":{"n_heads_in_group":8}, "ffn":{"ffn_mult":2.625}},
-  {"attention":{"n_heads_in_group":8}, "ffn":{"ffn_mult":5.25}}, {"attention":{"n_heads_in_group":8},
+  {"block_configs":[{"attention":{"n_heads_in_group":8}, "ffn":{"ffn_mult":2.625}}, {"attention":{"n_heads_in_group":8},
   "ffn":{"ffn_mult":5.25}}, {"attention":{"n_heads_in_group":8}, "ffn":{"ffn_mult":5.25}},
   {"attention":{"n_heads_in_group":8}, "ffn":{"ffn_mult":5.25}}, {"attention":{"n_heads_in_group":8},
-  "ffn":{"ffn_mult":5.25}}, {"attention":{"no_op":true}, "ffn":{"ffn_mult":2.625}}, {"attention":{"no_op":true},
-  "ffn":{"ffn_mult":2.625}}, {"attention":{"n_heads_in_group":8}, "ffn":{"ffn_mult":5.25}},
+  "ffn":{"ffn_mult":5.25}}, {"attention":{"n_heads_in_group":8}, "ffn":{"ffn_mult":5.25}}, {"attention":{"no_op":true},
+  "ffn":{"ffn_mult":2.625}}, {"attention":{"no_op":true}, "ffn":{"ffn_mult":2.625}},
   {"attention":{"n_heads_in_group":8}, "ffn":{"ffn_mult":5.25}}, {"attention":{"n_heads_in_group":8},
-  "ffn":{"ffn_mult":5.25}}, {"attention":{"no_op":true}, "ffn":{"ffn_mult":3.28125}},
-  {"attention":{"n_heads_in_group":8}, "ffn":{"ffn_mult":5.25}}, {"attention":{"n_heads_in_group":8},
-  "ffn":{"ffn_mult":5.25}}, {"attention":{"n_heads_in_group":8}, "ffn":{"ffn_mult":5.25}},
-  {"attention":{"n_heads_in_group":8}, "ffn":{"ffn_mult":5.25}}, {"attention":{"n_heads_in_group":8},
-  "ffn":{"ffn_mult":5.25}}, {"attention":{"n_heads_in_group":8}, "ffn":{"ffn_mult":5.25}},
+  "ffn":{"ffn_mult":5.25}}, {"attention":{"n_heads_in_group":8}, "ffn":{"ffn_mult":5.25}}, {"attention":{"no_op":true},
+  "ffn":{"ffn_mult":3.28125}}, {"attention":{"n_heads_in_group":8}, "ffn":{"ffn_mult":5.25}},
   {"attention":{"n_heads_in_group":8}, "ffn":{"ffn_mult":5.25}}, {"attention":{"n_heads_in_group":8},
   "ffn":{"ffn_mult":5.25}}, {"attention":{"n_heads_in_group":8}, "ffn":{"ffn_mult":5.25}},
   {"attention":{"n_heads_in_group":8}, "ffn":{"ffn_mult":5.25}}, {"attention":{"n_heads_in_group":8},
@@ -162,32 +157,35 @@ llama-3.3-nemotron-super-49b | nvidia/Llama-3_3-Nemotron-Super-49B-v1 | 49.87 | 
   "ffn":{"ffn_mult":5.25}}, {"attention":{"n_heads_in_group":8}, "ffn":{"ffn_mult":5.25}},
   {"attention":{"n_heads_in_group":8}, "ffn":{"ffn_mult":5.25}}, {"attention":{"n_heads_in_group":8},
   "ffn":{"ffn_mult":5.25}}, {"attention":{"n_heads_in_group":8}, "ffn":{"ffn_mult":5.25}},
-  {"attention":{"no_op":true}, "ffn":{"ffn_mult":1.3125}}, {"attention":{"no_op":true}, "ffn":{"ffn_mult":2.625}},
-  {"attention":{"no_op":true}, "ffn":{"ffn_mult":2.625}}, {"attention":{"no_op":true}, "ffn":{"ffn_mult":1.3125}},
-  {"attention":{"no_op":true}, "ffn":{"ffn_mult":5.25}}, {"attention":{"no_op":true}, "ffn":{"ffn_mult":1.3125}},
-  {"attention":{"no_op":true}, "ffn":{"ffn_mult":2.625}}, {"attention":{"no_op":true}, "ffn":{"ffn_mult":1.3125}},
-  {"attention":{"no_op":true}, "ffn":{"ffn_mult":1.3125}}, {"attention":{"no_op":true}, "ffn":{"ffn_mult":1.3125}},
-  {"attention":{"n_heads_in_group":8}, "ffn":{"ffn_mult":5.25}}, {"attention":{"no_op":true},
-  "ffn":{"ffn_mult":1.3125}}, {"attention":{"no_op":true}, "ffn":{"ffn_mult":1.0}}, {"attention":{"no_op":true},
-  "ffn":{"ffn_mult":1.0}}, {"attention":{"no_op":true}, "ffn":{"ffn_mult":1.3125}}, {"attention":{"no_op":true},
-  "ffn":{"ffn_mult":1.0}}, {"attention":{"no_op":true}, "ffn":{"ffn_mult":1.0}}, {"attention":{"no_op":true},
-  "ffn":{"ffn_mult":1.0}}, {"attention":{"no_op":true}, "ffn":{"ffn_mult":1.3125}}, {"attention":{"no_op":true},
-  "ffn":{"ffn_mult":1.3125}}, {"attention":{"no_op":true}, "ffn":{"ffn_mult":0.5}}, {"attention":{"no_op":true},
-  "ffn":{"ffn_mult":0.5}}, {"attention":{"no_op":true}, "ffn":{"ffn_mult":1.0}}, {"attention":{"no_op":true},
-  "ffn":{"ffn_mult":1.0}}, {"attention":{"no_op":true}, "ffn":{"ffn_mult":0.5}}, {"attention":{"no_op":true},
-  "ffn":{"ffn_mult":0.5}}, {"attention":{"no_op":true}, "ffn":{"ffn_mult":1.0}}, {"attention":{"no_op":true},
-  "ffn":{"ffn_mult":0.5}}, {"attention":{"no_op":true}, "ffn":{"ffn_mult":0.5}}, {"attention":{"n_heads_in_group":8},
+  {"attention":{"n_heads_in_group":8}, "ffn":{"ffn_mult":5.25}}, {"attention":{"n_heads_in_group":8},
   "ffn":{"ffn_mult":5.25}}, {"attention":{"n_heads_in_group":8}, "ffn":{"ffn_mult":5.25}},
+  {"attention":{"n_heads_in_group":8}, "ffn":{"ffn_mult":5.25}}, {"attention":{"n_heads_in_group":8},
+  "ffn":{"ffn_mult":5.25}}, {"attention":{"no_op":true}, "ffn":{"ffn_mult":1.3125}}, {"attention":{"no_op":true},
+  "ffn":{"ffn_mult":2.625}}, {"attention":{"no_op":true}, "ffn":{"ffn_mult":2.625}}, {"attention":{"no_op":true},
+  "ffn":{"ffn_mult":1.3125}}, {"attention":{"no_op":true}, "ffn":{"ffn_mult":5.25}}, {"attention":{"no_op":true},
+  "ffn":{"ffn_mult":1.3125}}, {"attention":{"no_op":true}, "ffn":{"ffn_mult":2.625}}, {"attention":{"no_op":true},
+  "ffn":{"ffn_mult":1.3125}}, {"attention":{"no_op":true}, "ffn":{"ffn_mult":1.3125}}, {"attention":{"no_op":true},
+  "ffn":{"ffn_mult":1.3125}}, {"attention":{"n_heads_in_group":8}, "ffn":{"ffn_mult":5.25}},
+  {"attention":{"no_op":true}, "ffn":{"ffn_mult":1.3125}}, {"attention":{"no_op":true}, "ffn":{"ffn_mult":1.0}},
+  {"attention":{"no_op":true}, "ffn":{"ffn_mult":1.0}}, {"attention":{"no_op":true}, "ffn":{"ffn_mult":1.3125}},
+  {"attention":{"no_op":true}, "ffn":{"ffn_mult":1.0}}, {"attention":{"no_op":true}, "ffn":{"ffn_mult":1.0}},
+  {"attention":{"no_op":true}, "ffn":{"ffn_mult":1.0}}, {"attention":{"no_op":true}, "ffn":{"ffn_mult":1.3125}},
+  {"attention":{"no_op":true}, "ffn":{"ffn_mult":1.3125}}, {"attention":{"no_op":true}, "ffn":{"ffn_mult":0.5}},
+  {"attention":{"no_op":true}, "ffn":{"ffn_mult":0.5}}, {"attention":{"no_op":true}, "ffn":{"ffn_mult":1.0}},
+  {"attention":{"no_op":true}, "ffn":{"ffn_mult":1.0}}, {"attention":{"no_op":true}, "ffn":{"ffn_mult":0.5}},
+  {"attention":{"no_op":true}, "ffn":{"ffn_mult":0.5}}, {"attention":{"no_op":true}, "ffn":{"ffn_mult":1.0}},
+  {"attention":{"no_op":true}, "ffn":{"ffn_mult":0.5}}, {"attention":{"no_op":true}, "ffn":{"ffn_mult":0.5}},
   {"attention":{"n_heads_in_group":8}, "ffn":{"ffn_mult":5.25}}, {"attention":{"n_heads_in_group":8},
   "ffn":{"ffn_mult":5.25}}, {"attention":{"n_heads_in_group":8}, "ffn":{"ffn_mult":5.25}},
   {"attention":{"n_heads_in_group":8}, "ffn":{"ffn_mult":5.25}}, {"attention":{"n_heads_in_group":8},
   "ffn":{"ffn_mult":5.25}}, {"attention":{"n_heads_in_group":8}, "ffn":{"ffn_mult":5.25}},
-  {"attention":{"n_heads_in_group":8}, "ffn":{"ffn_mult":5.25}}], "hidden_size":8192, "model_type":"nemotron-nas",
-  "num_attention_heads":64, "num_hidden_layers":80, "vocab_size":128256}
+  {"attention":{"n_heads_in_group":8}, "ffn":{"ffn_mult":5.25}}, {"attention":{"n_heads_in_group":8},
+  "ffn":{"ffn_mult":5.25}}, {"attention":{"n_heads_in_group":8}, "ffn":{"ffn_mult":5.25}}], "hidden_size":8192,
+  "model_type":"nemotron-nas", "num_attention_heads":64, "num_hidden_layers":80, "vocab_size":128256}
 llama-30b | huggyllama/llama-30b | 32.53 |  | {"model_type":"llama", "hidden_size":6656, "num_hidden_layers":60,
   "vocab_size":32000, "num_attention_heads":52, "intermediate_size":17920}
-llama-4-maverick | meta-llama/Llama-4-Maverick-17B-128E | 400.7 |  | {"hidden_size":5120,
-  "interleave_moe_layer_step":2, "model_type":"llama4_text", "num_hidden_layers":48, "num_local_experts":128}
+llama-4-maverick | meta-llama/Llama-4-Maverick-17B-128E | 400.7 |  | {"hidden_size":5120, "interleave_moe_layer_step":2,
+  "model_type":"llama4_text", "num_hidden_layers":48, "num_local_experts":128}
 llama-4-scout | meta-llama/Llama-4-Scout-17B-16E | 107.8 |  | {"hidden_size":5120, "model_type":"llama4_text",
   "num_hidden_layers":48}
 llama-65b | huggyllama/llama-65b | 65.29 |  | {"model_type":"llama", "hidden_size":8192, "num_hidden_layers":80,
@@ -201,22 +199,20 @@ mimo-v2-flash | XiaomiMiMo/MiMo-V2-Flash | 309 | fp8 | {"model_type":"mimo_v2_fl
   "hidden_size":4096, "sliding_window":128, "sliding_window_size":128, "attention_chunk_size":128,
   "swa_num_attention_heads":64, "swa_num_key_value_heads":8, "swa_head_dim":192, "swa_v_head_dim":128,
   "hybrid_layer_pattern":[0, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 0, 1,
-  1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 0], "moe_layer_freq":[0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
-  1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]}
-minimax-m1 | MiniMaxAI/MiniMax-M1-80k | 456 |  | {"model_type":"minimax_m1", "hidden_size":6144,
-  "num_hidden_layers":80, "vocab_size":200064, "num_attention_heads":64, "intermediate_size":9216,
-  "num_key_value_heads":8, "head_dim":128, "num_local_experts":32, "num_experts_per_tok":2, "attn_type_list":[0, 0, 0,
-  0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0,
-  0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1]}
-minimax-m2 | MiniMaxAI/MiniMax-M2 | 229 | fp8 | {"model_type":"minimax_m2", "num_hidden_layers":62,
-  "hidden_size":3072}
-minimax-m3 | MiniMaxAI/MiniMax-M3 | 427 |  | {"first_k_dense_replace":3, "hidden_size":6144,
-  "model_type":"minimax_m3", "moe_intermediate_size":3072, "moe_layer_freq":[0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+  1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 0], "moe_layer_freq":[0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+  1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]}
+minimax-m1 | MiniMaxAI/MiniMax-M1-80k | 456 |  | {"model_type":"minimax_m1", "hidden_size":6144, "num_hidden_layers":80,
+  "vocab_size":200064, "num_attention_heads":64, "intermediate_size":9216, "num_key_value_heads":8, "head_dim":128,
+  "num_local_experts":32, "num_experts_per_tok":2, "attn_type_list":[0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0,
+  0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1,
+  0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1]}
+minimax-m2 | MiniMaxAI/MiniMax-M2 | 229 | fp8 | {"model_type":"minimax_m2", "num_hidden_layers":62, "hidden_size":3072}
+minimax-m3 | MiniMaxAI/MiniMax-M3 | 427 |  | {"first_k_dense_replace":3, "hidden_size":6144, "model_type":"minimax_m3",
+  "moe_intermediate_size":3072, "moe_layer_freq":[0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+  1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1],
+  "n_shared_experts":1, "num_hidden_layers":60, "sparse_attention_config":{"sparse_attention_freq":[0, 0, 0, 1, 1, 1, 1,
   1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
-  1, 1, 1, 1, 1, 1, 1], "n_shared_experts":1, "num_hidden_layers":60,
-  "sparse_attention_config":{"sparse_attention_freq":[0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
-  1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
-  1]}}
+  1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]}}
 ministral-3-14b | mistralai/Ministral-3-14B-Instruct-2512 | 13.51 |  | {"model_type":"ministral3", "hidden_size":5120,
   "num_hidden_layers":40, "vocab_size":131072, "num_attention_heads":32, "intermediate_size":16384,
   "num_key_value_heads":8, "head_dim":128, "tie_word_embeddings":false}
@@ -240,8 +236,8 @@ nemotron-3-nano-30b-a3b | nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16 | 31.6 |  |
 nemotron-3-super-120b-a12b | nvidia/NVIDIA-Nemotron-3-Super-120B-A12B-BF16 | 120.6 |  | {"hidden_size":4096,
   "hybrid_override_pattern":"MEMEMEM*EMEMEMEM*EMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEM*EMEMEMEME",
   "intermediate_size":2688, "model_type":"nemotron_h", "moe_intermediate_size":2688, "moe_latent_size":1024,
-  "moe_shared_expert_intermediate_size":5376, "n_routed_experts":512, "num_experts_per_tok":22,
-  "num_hidden_layers":88, "num_key_value_heads":2}
+  "moe_shared_expert_intermediate_size":5376, "n_routed_experts":512, "num_experts_per_tok":22, "num_hidden_layers":88,
+  "num_key_value_heads":2}
 nemotron-3-ultra-550b-a55b | nvidia/NVIDIA-Nemotron-3-Ultra-550B-A55B-BF16 | 550 |  | {"hidden_size":8192,
   "intermediate_size":5120, "layers_block_type":["mamba", "moe", "mamba", "moe", "mamba", "moe", "mamba", "attention",
   "moe", "mamba", "moe", "mamba", "moe", "mamba", "attention", "moe", "mamba", "moe", "mamba", "moe", "mamba", "moe",
@@ -267,17 +263,17 @@ olmo-2-32b | allenai/OLMo-2-0325-32B | 32.23 |  | {"model_type":"olmo2", "hidden
   "vocab_size":100352, "num_attention_heads":40, "intermediate_size":27648, "num_key_value_heads":8}
 olmo-2-7b | allenai/OLMo-2-1124-7B | 7.3 |  | {"model_type":"olmo2", "hidden_size":4096, "num_hidden_layers":32,
   "vocab_size":100352, "num_attention_heads":32, "intermediate_size":11008}
-phi-2 | microsoft/phi-2 | 2.78 |  | {"model_type":"phi", "hidden_size":2560, "num_hidden_layers":32,
-  "vocab_size":51200, "num_attention_heads":32, "intermediate_size":10240}
+phi-2 | microsoft/phi-2 | 2.78 |  | {"model_type":"phi", "hidden_size":2560, "num_hidden_layers":32, "vocab_size":51200,
+  "num_attention_heads":32, "intermediate_size":10240}
 phi-3.5-mini | microsoft/Phi-3.5-mini-instruct | 3.82 |  | {"model_type":"phi3", "hidden_size":3072,
   "num_hidden_layers":32, "vocab_size":32064, "num_attention_heads":32, "intermediate_size":8192,
   "sliding_window":262144}
 phi-3.5-moe | microsoft/Phi-3.5-MoE-instruct | 41.87 |  | {"model_type":"phimoe", "hidden_size":4096,
   "num_hidden_layers":32, "vocab_size":32064, "num_attention_heads":32, "intermediate_size":6400,
   "num_key_value_heads":8, "num_local_experts":16, "num_experts_per_tok":2}
-phi-4-mini | microsoft/Phi-4-mini-instruct | 3.84 |  | {"model_type":"phi3", "hidden_size":3072,
-  "num_hidden_layers":32, "vocab_size":200064, "num_attention_heads":24, "intermediate_size":8192,
-  "num_key_value_heads":8, "tie_word_embeddings":true, "sliding_window":262144}
+phi-4-mini | microsoft/Phi-4-mini-instruct | 3.84 |  | {"model_type":"phi3", "hidden_size":3072, "num_hidden_layers":32,
+  "vocab_size":200064, "num_attention_heads":24, "intermediate_size":8192, "num_key_value_heads":8,
+  "tie_word_embeddings":true, "sliding_window":262144}
 pythia-12b | EleutherAI/pythia-12b | 11.85 |  | {"model_type":"gpt_neox", "hidden_size":5120, "num_hidden_layers":36,
   "vocab_size":50688, "num_attention_heads":40, "intermediate_size":20480, "tie_word_embeddings":false}
 qwen1.5-110b | Qwen/Qwen1.5-110B | 111.2 |  | {"model_type":"qwen2", "hidden_size":8192, "num_hidden_layers":80,
@@ -294,10 +290,9 @@ qwen2-0.5b | Qwen/Qwen2-0.5B | 0.494 |  | {"model_type":"qwen2", "hidden_size":8
 qwen2-1.5b | Qwen/Qwen2-1.5B | 1.544 |  | {"model_type":"qwen2", "hidden_size":1536, "num_hidden_layers":28,
   "vocab_size":151936, "num_attention_heads":12, "intermediate_size":8960, "num_key_value_heads":2,
   "tie_word_embeddings":true}
-qwen2-57b-a14b | Qwen/Qwen2-57B-A14B | 57.41 |  | {"model_type":"qwen2_moe", "hidden_size":3584,
-  "num_hidden_layers":28, "vocab_size":151936, "num_attention_heads":28, "intermediate_size":18944,
-  "num_key_value_heads":4, "num_experts":64, "num_experts_per_tok":8, "moe_intermediate_size":2560,
-  "shared_expert_intermediate_size":20480}
+qwen2-57b-a14b | Qwen/Qwen2-57B-A14B | 57.41 |  | {"model_type":"qwen2_moe", "hidden_size":3584, "num_hidden_layers":28,
+  "vocab_size":151936, "num_attention_heads":28, "intermediate_size":18944, "num_key_value_heads":4, "num_experts":64,
+  "num_experts_per_tok":8, "moe_intermediate_size":2560, "shared_expert_intermediate_size":20480}
 qwen2-72b | Qwen/Qwen2-72B | 72.71 |  | {"model_type":"qwen2", "hidden_size":8192, "num_hidden_layers":80,
   "vocab_size":152064, "num_attention_heads":64, "intermediate_size":29568, "num_key_value_heads":8}
 qwen2-7b | Qwen/Qwen2-7B | 7.616 |  | {"model_type":"qwen2", "hidden_size":3584, "num_hidden_layers":28,
@@ -318,15 +313,13 @@ qwen3-next-80b-a3b | Qwen/Qwen3-Next-80B-A3B-Instruct | 79.7 |  | {"model_type":
   "num_hidden_layers":48, "vocab_size":151936, "num_attention_heads":16}
 qwen3-vl-235b-a22b | Qwen/Qwen3-VL-235B-A22B-Instruct | 235.1 |  | {"tie_word_embeddings":false, "head_dim":128,
   "hidden_size":4096, "intermediate_size":12288, "model_type":"qwen3_vl_moe", "moe_intermediate_size":1536,
-  "num_attention_heads":64, "num_experts":128, "num_experts_per_tok":8, "num_hidden_layers":94,
-  "num_key_value_heads":4}
+  "num_attention_heads":64, "num_experts":128, "num_experts_per_tok":8, "num_hidden_layers":94, "num_key_value_heads":4}
 qwen3-vl-2b | Qwen/Qwen3-VL-2B-Instruct | 1.72 |  | {"hidden_size":2048, "intermediate_size":6144,
   "model_type":"qwen3_vl", "num_attention_heads":16, "num_hidden_layers":28, "num_key_value_heads":8,
   "tie_word_embeddings":true}
 qwen3-vl-30b-a3b | Qwen/Qwen3-VL-30B-A3B-Instruct | 30.5 |  | {"tie_word_embeddings":false, "head_dim":128,
   "hidden_size":2048, "intermediate_size":6144, "model_type":"qwen3_vl_moe", "moe_intermediate_size":768,
-  "num_attention_heads":32, "num_experts":128, "num_experts_per_tok":8, "num_hidden_layers":48,
-  "num_key_value_heads":4}
+  "num_attention_heads":32, "num_experts":128, "num_experts_per_tok":8, "num_hidden_layers":48, "num_key_value_heads":4}
 qwen3-vl-32b | Qwen/Qwen3-VL-32B-Instruct | 32.76 |  | {"hidden_size":5120, "intermediate_size":25600,
   "model_type":"qwen3_vl", "num_attention_heads":64, "num_hidden_layers":64, "num_key_value_heads":8}
 qwen3-vl-4b | Qwen/Qwen3-VL-4B-Instruct | 4.02 |  | {"hidden_size":2560, "intermediate_size":9728,
@@ -359,18 +352,17 @@ qwen3.5-9b | Qwen/Qwen3.5-9B | 8.95 |  | {"model_type":"qwen3_5", "hidden_size":
 seed-oss-36b | ByteDance-Seed/Seed-OSS-36B-Instruct | 36.15 |  | {"model_type":"seed_oss", "hidden_size":5120,
   "num_hidden_layers":64, "vocab_size":155136, "num_attention_heads":80, "intermediate_size":27648,
   "num_key_value_heads":8, "head_dim":128}
-smollm2-1.7b | HuggingFaceTB/SmolLM2-1.7B | 1.71 |  | {"model_type":"llama", "hidden_size":2048,
-  "num_hidden_layers":24, "vocab_size":49152, "num_attention_heads":32, "intermediate_size":8192,
-  "tie_word_embeddings":true}
+smollm2-1.7b | HuggingFaceTB/SmolLM2-1.7B | 1.71 |  | {"model_type":"llama", "hidden_size":2048, "num_hidden_layers":24,
+  "vocab_size":49152, "num_attention_heads":32, "intermediate_size":8192, "tie_word_embeddings":true}
 smollm2-135m | HuggingFaceTB/SmolLM2-135M | 0.1345 |  | {"model_type":"llama", "hidden_size":576,
   "num_hidden_layers":30, "vocab_size":49152, "num_attention_heads":9, "intermediate_size":1536,
   "num_key_value_heads":3, "tie_word_embeddings":true}
-smollm2-360m | HuggingFaceTB/SmolLM2-360M | 0.362 |  | {"model_type":"llama", "hidden_size":960,
-  "num_hidden_layers":32, "vocab_size":49152, "num_attention_heads":15, "intermediate_size":2560,
-  "num_key_value_heads":5, "tie_word_embeddings":true}
-smollm3-3b | HuggingFaceTB/SmolLM3-3B | 3.075 |  | {"model_type":"smollm3", "hidden_size":2048,
-  "num_hidden_layers":36, "vocab_size":128256, "num_attention_heads":16, "intermediate_size":11008,
-  "num_key_value_heads":4, "tie_word_embeddings":true}
+smollm2-360m | HuggingFaceTB/SmolLM2-360M | 0.362 |  | {"model_type":"llama", "hidden_size":960, "num_hidden_layers":32,
+  "vocab_size":49152, "num_attention_heads":15, "intermediate_size":2560, "num_key_value_heads":5,
+  "tie_word_embeddings":true}
+smollm3-3b | HuggingFaceTB/SmolLM3-3B | 3.075 |  | {"model_type":"smollm3", "hidden_size":2048, "num_hidden_layers":36,
+  "vocab_size":128256, "num_attention_heads":16, "intermediate_size":11008, "num_key_value_heads":4,
+  "tie_word_embeddings":true}
 stablelm-3b | stabilityai/stablelm-3b-4e1t | 2.795 |  | {"model_type":"stablelm", "hidden_size":2560,
   "num_hidden_layers":32, "vocab_size":50304, "num_attention_heads":32, "intermediate_size":6912}
 starcoder2-3b | bigcode/starcoder2-3b | 3.03 |  | {"model_type":"starcoder2", "hidden_size":3072,

@@ -81,11 +81,45 @@ class _Running(msgspec.Struct, forbid_unknown_fields=True):
     model: str = ""
 
 
+Count = Annotated[int, Meta(ge=1, le=10_000_000)]
+
+
+class ModelTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A model whose family nobody knows, in figures."""
+
+    layers: Annotated[int, Meta(ge=1, le=10_000)]
+    layer_bytes: Positive | tuple[Positive, ...]  # weights of one layer, all experts; or of each layer in order
+    kv_bytes_per_token: NotNegative  # what one token of context takes, all layers together
+    hidden: Count  # elements that a stage hands to the next
+    vocab: Count
+    name: Annotated[str, Meta(min_length=1, max_length=200)] = "model"
+    weights: str = "fp16"  # the format that layer_bytes are in
+    tied: bool = False  # embedding and LM head are one matrix
+    window: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0  # tokens of context that are kept at most; 0: all
+    state_bytes: NotNegative = 0.0  # of one sequence, however long, all layers together
+    experts: Annotated[int, Meta(ge=0, le=100_000)] = 0  # routed experts of a layer
+    experts_active: Annotated[int, Meta(ge=0, le=100_000)] = 0  # for each token
+    expert_bytes: NotNegative = 0.0  # of one of them
+
+
 class _File(msgspec.Struct, forbid_unknown_fields=True):
     node: Annotated[tuple[NodeEntry, ...], Meta(min_length=1, max_length=20_000)]
     link: tuple[_Link, ...] = ()
     client: _Client | None = None
     running: _Running | None = None
+    model: ModelTable | None = None
+
+
+class _ModelOnly(msgspec.Struct):
+    model: ModelTable | None = None
+
+
+def parse_model(text: str) -> ModelTable | None:
+    """The [model] table of a swarm file, whatever else is in it; None: it has none. Raises SwarmFileError."""
+    try:
+        return msgspec.toml.decode(text.encode(), type=_ModelOnly).model
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise SwarmFileError(str(error)) from error
 
 
 def parse_swarm(text: str, source: str = "") -> Swarm:

@@ -115,6 +115,11 @@ def _petals(args: argparse.Namespace, data: bytes) -> Found:
     if args.model is None:
         name = known[0].name
         shape = _catalogued(petals.FINE_TUNED.get(name, name))
+        if shape.layers != known[0].blocks:
+            raise CommandError(
+                f"{safe(name, 60)} has {known[0].blocks} blocks there, and {shape.name} {shape.layers} layers; "
+                "give --model the name of one with the same shape, or its config.json"
+            )
     else:
         shape = load_model(args.model)
         # by its name, else whatever has as many blocks: fine-tuned models have names of their own
