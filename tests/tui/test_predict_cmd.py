@@ -48,7 +48,7 @@ def test_json_has_exactly_the_keys_that_scripts_rely_on(capsys: pytest.CaptureFi
 
 def test_the_parts_of_a_token_add_up_to_the_whole(capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(run(capsys, TWO, "--json")[1])
-    assert sum(found["breakdown_ms"].values()) == pytest.approx(found["tpot_ms"]["mean"], rel=1e-6)
+    assert sum(found["breakdown_ms"].values()) == pytest.approx(found["tpot_ms"]["mean"], rel=1e-5)
     assert found["tokens_per_s"]["p5"] <= found["tokens_per_s"]["p50"] <= found["tokens_per_s"]["p95"]
 
 
