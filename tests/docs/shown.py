@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     path
-    for pattern in ("*.md", "docs/*.md", "docs/engines/*.md", "probe/*.md")
+    for pattern in ("*.md", "docs/*.md", "docs/engines/*.md", "*/README.md")
     for path in ROOT.glob(pattern)
     if path.name != "CHANGELOG.md"
 )

@@ -1,1 +1,0 @@
-"""What the screens say, as styled lines: pure functions of a View and a size, without Textual."""
