@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from swarm_predict.model.names import kept
 from swarm_predict.types import UnknownModel
 from swarm_protocol.text import safe
 from swarmtop.errors import CommandError
@@ -31,7 +32,7 @@ def model_at(path: Path) -> ModelShape:
         return _in_folder(path)
     if path.suffix.lower() == GGUF or _begins_with_gguf(path):
         return _gguf(path)
-    return _config(path, path.parent.name or path.stem)
+    return _config(path, path.resolve().parent.name or path.stem)
 
 
 def cached_model(hub_id: str) -> ModelShape | None:
@@ -88,8 +89,8 @@ def _config(path: Path, name: str) -> ModelShape:
     config = _text(path)
     beside = path.with_name("hf_quant_config.json")  # TensorRT Model Optimizer before it wrote into config.json
     if '"quantization_config"' not in config and beside.is_file():
-        return from_config(_with_quantisation(config, _text(beside)), name)
-    return from_config(config, name)
+        return from_config(_with_quantisation(config, _text(beside)), kept(name))
+    return from_config(config, kept(name))
 
 
 def _with_quantisation(config: str, beside: str) -> Mapping[str, Any] | str:
@@ -125,7 +126,7 @@ def _gguf(path: Path) -> ModelShape:
     if part:
         paths = [path.with_name(f"{part[1]}-{i:05d}-of-{part[3]}.gguf") for i in range(1, int(part[3]) + 1)]
     with contextlib.ExitStack() as stack:
-        return from_gguf([stack.enter_context(_mapped(each)) for each in paths], name)
+        return from_gguf([stack.enter_context(_mapped(each)) for each in paths], kept(name))
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import msgspec
 from swarm_predict.errors import UnknownModel
 from swarm_predict.model.families.fields import BY_HAND
 from swarm_predict.model.formats import is_format
-from swarm_predict.model.names import OLLAMA_USUAL, key_of, understand
+from swarm_predict.model.names import OLLAMA_USUAL, kept, key_of, understand
 from swarm_predict.model.shapes import ModelShape
 from swarm_protocol.layer_shape import LayerShape
 
@@ -316,7 +316,7 @@ def model_named(name: str) -> ModelShape:
     weights = found.weights if is_format(found.weights) else "" if found.weights == "unsaid" else shape.weights
     if found.weights == OLLAMA_USUAL and shape.weights:  # published quantised: Ollama has it as it is
         weights = shape.weights
-    return replace(shape, name=name.strip(), weights=weights, notes=notes)
+    return replace(shape, name=kept(name), weights=weights, notes=notes)
 
 
 def _own(shape: ModelShape) -> ModelShape:

@@ -28,8 +28,8 @@ FAMILIES: Final[dict[str, Family]] = {
         "llama", "mistral3", "stablelm", "Yi", "olmo", "olmo2", "granite", "glm", "glm4", "exaone", "internlm2",
         "baichuan", "smollm3", "seed_oss", "helium", "ministral3", "phi4mm", "xverse", "aquila",
         "olmoe", "granitemoe", "granitemoeshared", "hunyuan_v1_dense", "ernie4_5", "mimo", "cwm", "aria_text", "bitnet",
-        "cohere2_moe", "diffllama", "exaone_moe", "flex_olmo", "granite_swa", "granitemoe_swa", "hy_v3", "hyperclovax",
-        "internlm3", "laguna", "mellum", "sarvam_moe", "vaultgemma",
+        "cohere2_moe", "diffllama", "exaone_moe", "flex_olmo", "granite_swa", "granitemoe_swa", "hyperclovax",
+        "internlm3", "mellum", "sarvam_moe", "vaultgemma",
     ), _PLAIN),
     **dict.fromkeys(("nemotron", "arcee", "jais2", "persimmon", "mpt", "gpt_neox_japanese"), _UNGATED),
     "mistral": (decoder.Decoder, Traits(window_used=True)),
@@ -78,8 +78,11 @@ FAMILIES: Final[dict[str, Family]] = {
     "llama4_text": (decoder.Decoder, Traits("mixtral", head_dim=128, experts_default_active=1)),
     **dict.fromkeys((
         "deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2", "glm_moe_dsa", "mistral4", "minicpm3",
-        "axk1", "sarvam_mla", "youtu",
+        "sarvam_mla", "youtu",
     ), _MLA),
+    "hy_v3": (decoder.Decoder, Traits("mixtral", dense_first=1)),
+    "laguna": (decoder.Decoder, Traits("mixtral", dense_first=1)),
+    "axk1": (latent.Latent, Traits("deepseek", dense_first=1)),
     "glm4_moe_lite": (latent.Latent, Traits("deepseek", dense_first=1)),
     "deepseek_v4": (latent.CompressedAttention, Traits("mixtral")),
     "deepseek_ref": (latent.CompressedAttention, Traits("mixtral")),
@@ -113,7 +116,7 @@ FAMILIES: Final[dict[str, Family]] = {
 }  # fmt: skip
 _TEXT_PARTS: Final = ("text_config", "language_config", "llm_config", "thinker_config")
 # A text part's own name, where the class of the text alone has the defaults of the family.
-_DEFAULTS_OF: Final = {
+DEFAULTS_OF: Final = {
     "gemma3": "gemma3_text", "gemma4": "gemma4_text", "qwen3_5": "qwen3_5_text", "qwen3_5_moe": "qwen3_5_moe_text",
     "qwen3_vl": "qwen3_vl_text", "qwen3_vl_moe": "qwen3_vl_moe_text", "llama4": "llama4_text", "mistral3": "mistral",
     "qwen2_vl": "qwen2_vl_text", "qwen2_5_vl": "qwen2_5_vl_text", "minimax_m3": "minimax_m3_vl_text",
@@ -136,7 +139,7 @@ def from_config(config: Mapping[str, Any] | str, name: str) -> ModelShape:
             f"known are {', '.join(sorted(FAMILIES))}"
         )
     reader, traits = family
-    fields = Fields(text, str(kind), name, _DEFAULTS_OF.get(str(kind), str(kind)))
+    fields = Fields(text, str(kind), name, DEFAULTS_OF.get(str(kind), str(kind)))
     found = reader(fields, traits).shape()
     return own_format(found, text if "quantization_config" in text else outer)
 

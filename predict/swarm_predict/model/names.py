@@ -33,6 +33,7 @@ _FORMAT: Final = re.compile(
     r"(?<![a-z0-9])(?:(?:ud-)?(?:iq|q|tq)\d(?:_(?:k|0|1|s|m|l|xs|xxs|nl|xl))+|bf16|fp16|f16|fp8|nvfp4|mxfp4|awq|gptq"
     r"|\d\.\d+bpw|w4a16|w8a8|int4|int8|nf4)(?![a-z0-9])"
 )
+MOST_CHARACTERS: Final = 64  # of a model's name in a message to the collector
 OLLAMA_USUAL: Final = "q4_k_m"  # what a tag without a format is, for nearly all models
 _MLX_BITS: Final = re.compile(r"(?:^|[-_])(\d)-?bits?(?=$|[-_])")
 _SIZE: Final = re.compile(r"\d+(?:\.\d+)?[bmt]|\d+x\d+b|a\d+(?:\.\d+)?b|e\d+b")
@@ -139,6 +140,12 @@ class Found:
     weights: str  # the format that the name says; empty: none
 
 
+def kept(name: str) -> str:
+    """A name as results show it: as it was given, without its publisher where it is longer than messages carry."""
+    name = name.strip()
+    return name if len(name) <= MOST_CHARACTERS else name.rsplit("/", 1)[-1][:MOST_CHARACTERS]
+
+
 def key_of(name: str) -> str:
     """What a name says of a shape: words in order, versions apart from families, nothing that changes no shape."""
     return " ".join(_words(name))
@@ -149,8 +156,8 @@ def understand(name: str, keys: frozenset[str]) -> Found | None:
     words = _words(name)
     weights = format_of(name)
     # a version of the release (v0.1) or a date may be the model's own or not: with it first
-    for kept in (words, [w for w in words if not _DATE.fullmatch(w)], _plain(words)):
-        key = _known(" ".join(kept), keys)
+    for candidate in (words, [w for w in words if not _DATE.fullmatch(w)], _plain(words)):
+        key = _known(" ".join(candidate), keys)
         if key is not None:
             return Found(key, False, weights)
     rest = _plain(words)

@@ -19,6 +19,7 @@ from swarm_predict.model.shapes import ModelShape
 from swarm_protocol.layer_shape import Architecture, LayerShape
 
 WINDOWED: Final = ("sliding_attention", "sliding", "local", "sliding_window", "local_attention", "window")
+_FIRST: Final = ("first_k_dense_replace", "num_dense_layers", "moe_layer_start_index", "moe_first_k_dense")
 CHUNKED: Final = ("chunked_attention",)
 
 
@@ -209,8 +210,9 @@ class Decoder:
         if isinstance(listed, list) and listed:
             with_experts = {i for i in listed if isinstance(i, int)}
             return tuple(i for i in range(layers) if i not in with_experts)
-        first = fields.get(("first_k_dense_replace", "num_dense_layers", "moe_layer_start_index", "moe_first_k_dense"))
-        first = first or self.traits.dense_first
+        first = fields.get(_FIRST)
+        if not any(key in fields.config for key in _FIRST):
+            first = first or self.traits.dense_first
         step = (
             fields.get(("decoder_sparse_step", "interleave_moe_layer_step", "moe_layer_freq", "moe_layer_interval"))
             or 1

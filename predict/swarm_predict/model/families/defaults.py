@@ -146,7 +146,7 @@ kimi_linear: intermediate_size=9216 kv_lora_rank=512 linear_conv_kernel_dim=4 ma
 laguna: head_dim=128 intermediate_size=8192 max_position_embeddings=131072 moe_intermediate_size=512
     num_attention_heads=48 num_experts=256 num_experts_per_tok=8 num_key_value_heads=8
     shared_expert_intermediate_size=512 sliding_window=512 tie_word_embeddings=False vocab_size=100352
-lfm2: block_auto_adjust_ff_dim=True block_ffn_dim_multiplier=1.0 block_multiple_of=256 conv_L_cache=3
+lfm2: block_auto_adjust_ff_dim=True block_ffn_dim_multiplier=1 block_multiple_of=256 conv_L_cache=3
     intermediate_size=12288 max_position_embeddings=128000 num_attention_heads=32 num_key_value_heads=8
     tie_word_embeddings=True vocab_size=65536
 lfm2_moe: conv_L_cache=3 intermediate_size=7168 max_position_embeddings=128000 moe_intermediate_size=1792
@@ -258,7 +258,9 @@ stablelm: intermediate_size=6912 max_position_embeddings=4096 num_attention_head
     tie_word_embeddings=False vocab_size=50304
 starcoder2: intermediate_size=12288 max_position_embeddings=4096 num_attention_heads=24 num_key_value_heads=2
     tie_word_embeddings=True use_bias=True vocab_size=49152
-step3p7:
+step3p5: head_dim=128 intermediate_size=11264 max_position_embeddings=128000 moe_intermediate_size=1280
+    n_routed_experts=288 num_attention_heads=64 num_experts_per_tok=8 num_key_value_heads=8 num_local_experts=128
+    share_expert_dim=1280 tie_word_embeddings=False vocab_size=128815
 vaultgemma: head_dim=256 intermediate_size=9216 max_position_embeddings=8192 num_attention_heads=8
     num_key_value_heads=4 sliding_window=4096 tie_word_embeddings=True vocab_size=256000
 youtu: intermediate_size=6144 kv_lora_rank=512 max_position_embeddings=131072 num_attention_heads=16
@@ -268,10 +270,8 @@ youtu: intermediate_size=6144 kv_lora_rank=512 max_position_embeddings=131072 nu
 
 
 def _value(text: str) -> Any:
-    return {"True": True, "False": False}.get(text) if text in ("True", "False") else _number(text)
-
-
-def _number(text: str) -> int | float | str:
+    if text in ("True", "False"):
+        return text == "True"
     try:
         return int(text)
     except ValueError:
