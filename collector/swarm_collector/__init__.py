@@ -1,1 +1,1 @@
-"""Membership, who measures whom and when, ingest, and the live stream to viewers."""
+"""The collector: membership, measurement plans, ingest, and the live stream to viewers."""

@@ -1,4 +1,4 @@
-"""The command `swarm-collector`: arguments in, one line for each thing that is wrong with them, an exit code out."""
+"""The command `swarm-collector`: parse arguments, report each wrong one in a line, and return an exit code."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ class _Ending:
         self.ask(f"asked by {number.name}")
 
     def with_parent(self, parent: int) -> None:
-        """A pipe that the parent holds tells at once; the parent's id also tells without one."""
+        """End with the parent: a pipe that it holds closes at once, and its process id changes in any case."""
         self._watching.append(asyncio.ensure_future(self._adopted(parent)))
         mode = os.fstat(0).st_mode
         if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):

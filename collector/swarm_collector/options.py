@@ -1,4 +1,4 @@
-"""How `swarm-collector` is set up: flags, then environment, then one TOML file, then defaults; each named once, here.
+"""Read the settings of `swarm-collector`: flags, then environment, then one TOML file, then defaults.
 
 A setting called `show-addresses` is `--show-addresses`, `$SWARM_COLLECTOR_SHOW_ADDRESSES` and `show_addresses = true`
 in the file that `--config` or `$SWARM_COLLECTOR_CONFIG` names. Unknown keys of the file are refused, so that a slip of

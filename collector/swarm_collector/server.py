@@ -1,4 +1,4 @@
-"""The sockets of the collector: `/probe` and `/view` (WebSockets), `/health`, `/metrics`, and their orderly end."""
+"""The collector's server: `/probe` and `/view` (WebSockets), `/health`, `/metrics`, start and orderly stop."""
 
 from __future__ import annotations
 
@@ -124,11 +124,11 @@ class Server:
         return (self._listener.listening,) if self._listener is not None else ()
 
     async def failed(self) -> None:
-        """Raises what cannot be begun anew: a collector without it would only look alive."""
+        """Raises the error of a part that cannot be restarted: a collector without it would only look healthy."""
         await self.parts.failed()
 
     async def stop(self) -> None:
-        """Takes nobody new, lets go of everybody, waits for what is being committed."""
+        """Accept no more connections, end all sessions, and wait for running commits."""
         if self._listener is not None:
             self._listener.close()
         self._swarm_state.stun.close()

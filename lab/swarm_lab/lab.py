@@ -1,4 +1,4 @@
-"""One lab: hosts, the router between them, a collector, a real probe on each host, and the timeline that befalls them.
+"""Run one lab: hosts, the router between them, a collector, a real probe on each host, and the scenario's events.
 
 Every child dies with this process (prctl), namespaces and interfaces vanish with their last user, so nothing stays
 behind on any exit; cgroups of a killed lab are swept by the next.
@@ -84,7 +84,7 @@ class Lab:
 
     @property
     def collector_pin(self) -> str:
-        """Fingerprint of the collector's certificate, which every lab makes anew. Raises LabUnavailable."""
+        """Fingerprint of the collector's certificate, which each lab creates. Raises LabUnavailable."""
         try:
             certificate = (self.folder / COLLECTOR / CERTIFICATE_FILE).read_text()
         except OSError as error:
@@ -235,9 +235,9 @@ class Lab:
             if event.note:
                 self.say(f"{event.at_s:g} s: {event.note}")
             if event.action in MACHINE_ACTIONS:
-                await self._befall(event)
+                await self._carry_out(event)
 
-    async def _befall(self, event: Event) -> None:
+    async def _carry_out(self, event: Event) -> None:
         assert event.host is not None
         host = self.hosts[event.host]
         if event.action == "freeze":

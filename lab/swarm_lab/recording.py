@@ -1,4 +1,4 @@
-"""A recorded run that comes with swarmtop: what `swarmtop lab` shows where it cannot build hosts.
+"""The recording that is bundled with swarmtop: `swarmtop lab` shows it where it cannot create hosts.
 
 `swarmtop lab record` makes it anew: the database of a whole run of a bundled scenario, packed (xz). It is unpacked to a
 folder of the caller's and brought up to the present schema there.
@@ -39,7 +39,7 @@ def unpack(folder: Path) -> tuple[Path, str]:
 
 
 def pack(database: Path, target: Path) -> int:
-    """Packs a database that nobody writes to; bytes written. Raises OSError, sqlite3.Error."""
+    """Pack a database that is not being written; the bytes written. Raises OSError, sqlite3.Error."""
     compact = target.with_name(f".{target.name}.db")
     try:
         with closing(sqlite3.connect(database)) as connection:

@@ -319,7 +319,7 @@ def _fail(line: str, code: int) -> int:
 
 
 def _log_to_stderr() -> None:
-    """Our own lines only: what libraries say is told by us in words of ours."""
+    """Log our own lines only: errors of libraries are reported in our own words."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     ours = logging.getLogger("swarm_probe")

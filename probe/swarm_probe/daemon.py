@@ -237,7 +237,7 @@ class Daemon:
         self._send_soon(Reach(nat=finding.nat, mapped=mapped))
 
     def _send_soon(self, message: ProbeMessage) -> None:
-        """Where the connection is gone, the next one asks anew."""
+        """If the connection is gone, the message is dropped: the next connection asks again."""
         task = asyncio.get_running_loop().create_task(self._link.send(message))
         self._sending.add(task)
         task.add_done_callback(self._sent)

@@ -1,4 +1,4 @@
-"""What a daemon is made with: its owner's settings, and what it needs of the part that measures paths."""
+"""The settings of a daemon, and the interface of the part that measures paths."""
 
 from __future__ import annotations
 

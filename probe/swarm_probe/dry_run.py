@@ -1,4 +1,4 @@
-"""What `swarm-probe --dry-run` prints: what would be measured, sent and stored, and how much of it a day.
+"""Print what `swarm-probe` would measure, send and store, and how much of it a day (`--dry-run`).
 
 Opens nothing. The pace is the collector's to say; the figures are for what swarm-collector asks of a swarm that nobody
 is watching (a test holds the two together), and say so.

@@ -1,4 +1,4 @@
-"""What was measured and is not yet known to be committed: batches on disk, sent in order, dropped once acknowledged.
+"""Keep samples on disk until they are committed: batches sent in order, dropped once acknowledged.
 
 A segment is a file of records (length, CRC-32, the encoded `Batch`). Its name carries the epoch and the first sequence
 number, so that no flipped byte inside a file can make a number be used twice. Opening never appends to an old segment:

@@ -1,4 +1,4 @@
-"""What `swarm-probe status` shows, and who may use a state folder: one probe at a time.
+"""The status that `swarm-probe status` prints, and the lock that lets one probe at a time use a state folder.
 
 The daemon writes `status.json` whole each time; the command reads it and looks whether the lock is held, so that a
 file left by a killed probe is not taken for a running one.

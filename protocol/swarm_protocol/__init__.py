@@ -1,4 +1,4 @@
-"""The ground floor: messages, units, identity, STAMP packets and the Swarm snapshot.
+"""What all parts share: messages, units, identity, STAMP packets and the Swarm snapshot.
 
 Everything here is plain data and pure functions. Modules that need numpy (`swarm`, `swarm_file`, `builder`,
 `frames`) are never imported by the probe.

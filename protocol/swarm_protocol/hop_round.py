@@ -1,4 +1,4 @@
-"""What a round of hops consists of: the probe sends it, the collector prices it, the predictor counts its packets."""
+"""The constants of a round of hops: the probe sends it, the collector prices it, the predictor counts packets."""
 
 from __future__ import annotations
 

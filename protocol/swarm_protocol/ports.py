@@ -1,4 +1,4 @@
-"""The one port that everything listens on unless told otherwise; without the messages, which `--help` need not load."""
+"""The default port of everything that listens; in a module of its own, so that `--help` loads no messages."""
 
 from __future__ import annotations
 

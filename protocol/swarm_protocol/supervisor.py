@@ -1,4 +1,4 @@
-"""Watches what is meant to last: a task or thread that ends is told and begun anew, or ends the program.
+"""Watch lasting tasks and threads: one that ends is reported and restarted, or ends the program.
 
 A program whose parts end one by one while its sockets stay open looks alive and does nothing. So whoever starts
 something that lasts gives it to its program's `Supervisor`. What ends, in whatever way, is told in the log and in
@@ -23,7 +23,7 @@ LOOK_S: Final = 1.0  # between two looks at threads
 
 
 class PartFailed(Exception):
-    """Something that lasts has ended, and beginning it anew does not help."""
+    """A lasting task or thread has ended, and restarting it does not help."""
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ class Supervisor:
     # ------------------------------------------------------------ what lasts
 
     def task(self, name: str, make: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Runs what `make` makes, until `close`; anew whenever it ends."""
+        """Run what `make` returns until `close`, and restart it whenever it ends."""
 
         def begin() -> None:
             task = asyncio.get_running_loop().create_task(make(), name=name)
@@ -63,7 +63,7 @@ class Supervisor:
         begin()
 
     def thread(self, name: str, alive: Callable[[], bool], begin: Callable[[], object]) -> None:
-        """Looks at a thread that somebody else has begun; `begin` begins it anew."""
+        """Watch a thread that is started elsewhere; `begin` restarts it."""
         self._parts[name] = _Part(begin)
         self._threads[name] = alive
         if "looking at threads" not in self._parts:

@@ -1,4 +1,4 @@
-"""One gate and one sink for text that strangers sent.
+"""Clean text that came from strangers before it is stored or shown.
 
 `is_name` is the gate: what a node may be called. `safe` is the sink: whatever reaches a terminal, a log or a
 CSV cell goes through it, so that no escape sequence, bidi override or control character survives.

@@ -1,4 +1,4 @@
-"""Samples as CSV: one file a kind, the columns people rely on, values that read back as they were.
+"""Write samples as CSV: one file for each kind, stable columns, values that read back exactly.
 
 Names of nodes, never ids, and the latest name also for old rows. Times are UTC ISO 8601 with microseconds; floats are
 written so that they read back bit for bit; yes and no are `true` and `false`; not measured is an empty cell. Text
@@ -145,7 +145,7 @@ def _rolled_rows(reader: Reader, kind: str, since_ns: int, until_ns: int, name_o
 
 
 def _gib_name(name: str) -> str:
-    """Memory is told in GiB."""
+    """Memory in GiB."""
     return name.replace("_bytes", "_gib") if name == "vram_free_bytes" else name
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong with a store, in words that say what to do. Foreign exceptions are mapped here and only here.
+"""Errors of a store, in words that say what to do. Exceptions of drivers are mapped here and only here.
 
 StoreError
 ├── Missing         there is no such file

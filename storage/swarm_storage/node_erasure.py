@@ -1,4 +1,4 @@
-"""What the store holds of one node, and taking all of it out: its own samples, those about it, and its name.
+"""List and delete what the store holds about one node: its own samples, those about it, and its name.
 
 Rows are found by looking at all of them, since nothing else ever asks for a node's rows without a time: minutes for a
 file of many gigabytes, in which the writer does nothing else. What is measured of other nodes stays.

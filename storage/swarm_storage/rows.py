@@ -1,4 +1,4 @@
-"""A sample as a row and back: which table, which columns, in which order. One `Table` a kind; no SQL is run here.
+"""Convert samples to rows and back: tables, columns and their order. One `Table` for each kind; runs no SQL.
 
 Links, hops and transfers are keyed (bucket, src, dst, ts): within a bucket of time the rows of one link lie together,
 so that a link's history is one seek a bucket, while writing touches the pages of the present bucket only. Host rows

@@ -1,4 +1,4 @@
-"""One way to speak to a database, whichever it is: the SQL of this package runs unchanged on SQLite and PostgreSQL.
+"""One interface to both databases: the SQL of this package runs unchanged on SQLite and PostgreSQL.
 
 What both know is written once (`?` for an argument, upserts by ON CONFLICT, integers for yes and no); the few
 statements that cannot be are methods here. `SqliteDb` is this module's, `postgres_backend.PostgresDb` the other.

@@ -32,7 +32,7 @@ USUAL_AFTER_NS: Final = 3600 * NS_PER_S  # "clearly worse than its own last hour
 
 @dataclass(slots=True)
 class _Change:
-    """One that was told and has not ended."""
+    """A change that was reported and has not ended."""
 
     subject: Subject
     kind: Kind

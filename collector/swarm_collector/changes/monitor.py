@@ -1,4 +1,4 @@
-"""Runs the change detector on what the collector commits, and tells each change with its effect on the plan."""
+"""Run the change detector on committed samples, and report each change with its effect on the plan."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _log = logging.getLogger("swarm_collector.changes")
 
 
 class ChangeMonitor:
-    """`snapshot`: the live Swarm; `leads`: whether this collector tells what concerns all."""
+    """`snapshot`: the live Swarm; `leads`: whether this collector reports what concerns the whole swarm."""
 
     def __init__(
         self,

@@ -54,7 +54,7 @@ class PlanRate:
         return now_ns >= self._looked_ns + self._rest_ns
 
     def look(self, swarm: Swarm, focus: Focus, now_ns: int) -> tuple[Kind, str] | None:
-        """Searches anew. A change of the best rate that no single figure explains, or its end; usually None."""
+        """Search again. A change of the best rate that no single figure explains, or its end; usually None."""
         self._looked_ns = now_ns
         began_s = self._clock()
         try:

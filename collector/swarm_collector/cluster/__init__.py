@@ -1,1 +1,1 @@
-"""Several collectors on one database: what they tell each other. What an event changes is decided in `state`."""
+"""Several collectors on one database: the events they exchange. `state` decides what an event changes."""

@@ -1,4 +1,4 @@
-"""From a checked batch to a committed one, or to the reason why the probe must keep it.
+"""Pass checked batches to the store, and tell the probe whether each was committed or must be kept.
 
 Nothing is acknowledged before its commit. Trouble with the store (a full disk, a lock) is one change of state that is
 told once when it begins and once when it ends, however many batches it turns away.

@@ -1,4 +1,4 @@
-"""What of a batch is believed, and in which order batches may be taken.
+"""Validate a batch before it is stored, and decide in which order batches may be taken.
 
 Types and ranges were checked at decoding. Here: whom a sample speaks about, when it was measured by the collector's
 clock, and that no batch overtakes one that was refused. Pure.

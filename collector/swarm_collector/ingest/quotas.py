@@ -1,4 +1,4 @@
-"""How much one stranger may cost: connections, frames and samples a second, kinds of layer time, new names.
+"""Limit what one stranger may cost: connections, frames and samples a second, kinds of layer time, new names.
 
 What a healthy probe sends is far below; a spool of days is let in at once. Who exceeds a rate is read more slowly,
 which fills its own spool and nothing of ours. Pure.

@@ -1,4 +1,4 @@
-"""What the collector asks of the store: who was here, what is committed, and the past for viewers.
+"""Everything the collector does with the store: known nodes, committed batches, and history for viewers.
 
 The one place that knows `swarm_storage`'s objects. Reading happens in a few threads of its own, so that a slow disk
 holds up charts and exports and nothing else.
@@ -155,7 +155,7 @@ class StoreClient:
         return await self.reading(lambda: self._reader.committed_seq(node_id, epoch))
 
     async def decide(self, decision: Callable[[Transaction], _T]) -> _T:
-        """What it returns, once what it wrote is committed; nobody decides anything else meanwhile.
+        """Run a decision in the store; its result once its writes are committed. No other decision runs meanwhile.
 
         Raises StoreError.
         """

@@ -1,4 +1,4 @@
-"""Looks at the store while nothing is written, and has it checked: what is wrong stops intake and is told at once."""
+"""Check the store while nothing is written; damage stops intake and is reported at once."""
 
 from __future__ import annotations
 

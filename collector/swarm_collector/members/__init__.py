@@ -1,1 +1,1 @@
-"""Who is a member, under which name and address, and how members find each other."""
+"""Members: admission, names, addresses, and how members reach each other."""

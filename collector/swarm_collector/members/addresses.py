@@ -1,4 +1,4 @@
-"""Which addresses of a member another member is told, and in which order to try them.
+"""Choose which addresses of a member another member is given, and in which order to try them.
 
 A probe names its own addresses and the collector sees one more, the observed one. Loopback is offered only between
 two members on the collector's own machine; private addresses only where they can mean the same network: between

@@ -1,4 +1,4 @@
-"""Who is a member, under which name, and whether it is still there.
+"""Keep the list of members: their names, their sessions, and whether they are still connected.
 
 A node is its key: the id is derived from it, the name is for people, cleaned and made unique, and stays with the
 node over restarts of either side. The latest session of a node is the one that counts. Pure: time is passed in,
@@ -278,7 +278,7 @@ class Membership:
         self._left[member.node_id] = now_ns
 
     def left(self, now_ns: int) -> tuple[str, ...]:
-        """Who has left of late, the latest last: a probe goes on with everybody else that it knows."""
+        """Nodes that left lately, the latest last: a probe keeps measuring all other nodes that it knows."""
         for node_id, since_ns in list(self._left.items()):
             member = self._members.get(node_id)
             here = member is not None and member.session is not None and not member.goodbye
@@ -317,7 +317,7 @@ class Membership:
 
 
 def _told_of(member: Member) -> object:
-    """What its peers are told; that it was renamed a moment ago shows in no other field."""
+    """What its peers are sent; a rename of a moment ago shows in no other field."""
     hello = member.hello
     return None if hello is None else (member.where, hello.name, hello.udp_port, hello.tcp_port)
 

@@ -1,4 +1,4 @@
-"""Who may join: invites, the keys that node ids belong to, names given by the operator, and revocations.
+"""Decide who may join: invites, the keys that node ids belong to, names given by the operator, revocations.
 
 An invite is good for one machine, until it expires or is revoked; the same machine may paste it again. Only its hash is
 kept. What is kept goes into the store's settings, a row each, and only where it cannot be worked out again: a node
@@ -152,7 +152,7 @@ def _whose(book: Book, joining: Joining) -> tuple[str, str]:
 
 
 def _is_free(book: Book, legacy_id: str) -> bool:
-    """Is this a node of before whose key is not recorded yet?"""
+    """Whether this is a node of an older version whose key is not recorded yet."""
     key = MEMBER_KEY + legacy_id
     has_row = key in book.settings([key])
     return not _row(book, legacy_id).public_key and (has_row or book.name_of(legacy_id) is not None)

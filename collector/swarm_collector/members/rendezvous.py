@@ -1,4 +1,4 @@
-"""Two members introduced to each other by UDP: where to knock, why nobody opens, and what the way round would take.
+"""Help two members reach each other by UDP, and explain links that have no path.
 
 What STUN told a member of its own port goes to those that it may meet. Where no packet of theirs gets through, the
 collector is the one that knows both ends: it says why, and what a detour by way of itself would take. That is an

@@ -1,1 +1,1 @@
-"""Who measures whom, what and when: plans, transfer leases, and the survey of large swarms."""
+"""Plans, transfer leases, and the survey of large swarms: who measures whom, what and when."""

@@ -1,4 +1,4 @@
-"""What every member is told to do, and when: plans after each change, leases as they come due.
+"""Decide when members get a new plan or a transfer lease: plans after each change, leases when they are due.
 
 Between `membership` (who is here), `measurement_plan` (who measures whom) and `transfer_leases` (whose turn it is)
 this decides when to ask them again, and remembers what each session was told last. Pure.
@@ -66,7 +66,7 @@ class Dispatcher:
         self.watched_until_ns = now_ns + UNWATCHED_AFTER_NS
 
     def focus(self, focus: Focus, now_ns: int, *, operator: bool = True) -> str | None:
-        """Another model in question; None, or why not. Raises FocusError for one that nobody should measure."""
+        """Measure for another model; None, or why not. Raises FocusError for a model that cannot be measured."""
         if focus == self.scheduler.focus:
             return None
         if now_ns - self._focused_ns < FOCUS_EVERY_NS:

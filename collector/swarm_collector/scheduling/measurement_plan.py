@@ -1,4 +1,4 @@
-"""Who measures whom, what and how often: one Plan for each member.
+"""Decide who measures whom, what and how often: one Plan for each member.
 
 Small swarms measure every pair. Above FULL_MESH members each probe measures those that the best placements have it
 talk to (more often than others), the nearest ones, and a random set that stays the same while members come and go
@@ -112,7 +112,7 @@ class Scheduler:
         self._focus_number += 1
 
     def want(self, links: Mapping[str, tuple[str, ...]]) -> bool:
-        """Node → peers whose links matter most from now on. Whether that is news."""
+        """Set the links that matter most (node → peers); whether they changed."""
         news = {node: set(peers) for node, peers in links.items()} != {n: set(p) for n, p in self._wanted.items()}
         self._wanted = links
         return news

@@ -1,4 +1,4 @@
-"""Round trips of pairs that nobody measured, from those that somebody did: coordinates fitted to the whole swarm.
+"""Estimate round trips of unmeasured pairs by fitting coordinates to the measured ones.
 
 Each node gets a place in a space of four dimensions and a height (its access line: paid on every path, whatever the
 direction); a round trip is the distance of the two places and both heights. Fitted in batch, on minimal round trips,

@@ -1,4 +1,4 @@
-"""What a large swarm is like where nobody measured, and where to measure: worked out in a thread, now and then.
+"""Estimate the unmeasured parts of a large swarm, and choose the links worth measuring; run in a thread.
 
 From the measured pairs come coordinates (`network_coordinates`); from the swarm completed with them the best chain for
 the model in question. The links among that chain's nodes decide what the plan is worth: they are measured by both

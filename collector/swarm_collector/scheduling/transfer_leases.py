@@ -1,4 +1,4 @@
-"""Who may fill a path now: leave for one bounded transfer at a time.
+"""Grant leases for bounded transfers, so that no two fill the same path at one time.
 
 A transfer disturbs everything else on the line it runs over, so no node, and no public address that several nodes
 share, is ever part of two at once. A receiver may be slower than the sender, so a node's uplink is measured in rounds:
@@ -118,7 +118,7 @@ class Leases:
                 continue
             elif not self._affordable(src, dst, now_ns):
                 del self._due_ns[src, dst]
-                if src not in self._sent_ns:  # it must not lose its turn to another's empty purse
+                if src not in self._sent_ns:  # it keeps its turn although the peer's budget is used up
                     self._round_ns[src] = min(self._round_ns[src], now_ns + self._wait_ns(FIRST_WITHIN_NS))
             else:
                 nodes |= ends

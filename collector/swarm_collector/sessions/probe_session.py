@@ -102,7 +102,7 @@ class ProbeSession:
         self._strangers = 0
 
     def send(self, message: CollectorMessage) -> None:
-        """Into the connection's buffer, which a probe that does not read fills up to a limit and then is let go."""
+        """Write into the connection's buffer. A probe that does not read is disconnected when the buffer is full."""
         if self._ending:
             return
         self._wire.post(encode(message))

@@ -68,7 +68,7 @@ class ViewerSession:
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def notice(self, text: str) -> None:
-        """A line for the person there; one that cannot take it is told by the events of the next frame."""
+        """Send a line to the viewer, or drop it if the queue is full: the events of the next frame say it too."""
         if not self._answers.full():
             self._answers.put_nowait(encode(Notice(text=safe(text))))
             self._outbox.wake.set()

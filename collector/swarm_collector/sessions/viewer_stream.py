@@ -1,4 +1,4 @@
-"""What viewers are sent: a keyframe, then diffs, encoded once however many look.
+"""Frames for viewers: a keyframe, then diffs, encoded once for all viewers.
 
 Viewers of one rate share a Feed: its sequence, its last Swarm, its encoded frames. A viewer that cannot keep up is
 never queued for: its frames are dropped and it gets a keyframe when its line is free again. Nothing is encoded while

@@ -1,4 +1,4 @@
-"""The collector's own certificate: made on first start, kept, and known to others by its SHA-256.
+"""The collector's own certificate: created on first start, and identified by its SHA-256.
 
 Nobody vouches for it and nobody needs to: an invite carries its fingerprint, and a probe remembers what it saw first.
 It is valid for decades, since a new one is a new identity that every member would have to be told of.

@@ -1,4 +1,4 @@
-"""Who may hold a connection before it has become a session.
+"""Limit connections that have not become sessions yet.
 
 aiohttp gives a client all the time it wants to send its request, so 500 slow ones hold 500 connections for hours.
 This stands between the socket and aiohttp: every connection is counted from accept to its end. One source can neither

@@ -1,4 +1,4 @@
-"""What a probe's session and a viewer's session have in common: why it ends, and how a dead peer is noticed."""
+"""What both kinds of session share: reasons to end, and how a dead peer is noticed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The limit on the log of a process: a filter for its handler, which sees the lines of every logger and thread.
+"""Limit the log of the whole process: a handler filter that sees the lines of every logger and thread.
 
 A cause is the place in the code that logs, with the kind of exception where there is one; `because` names it where one
 place tells several things. aiohttp's, asyncio's and the store's lines are bounded like our own.

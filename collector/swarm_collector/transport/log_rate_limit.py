@@ -1,4 +1,4 @@
-"""Which lines reach the log: the first ones of a cause, then few, then one a while that counts the rest.
+"""Limit log lines by cause: the first ones pass, then few, then one now and then that counts the rest.
 
 Garbage, wrong tokens and sessions that come and go cost whoever sends them nothing, so what they make us write must be
 bounded too: a full disk of log lines is a full disk. One cause has fewer than a thousand lines a day, whatever comes.

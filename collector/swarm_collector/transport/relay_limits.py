@@ -1,4 +1,4 @@
-"""How much of members' traffic this collector hands on: hops between two that nothing else connects. Pure."""
+"""Limit the traffic that this collector relays between members that no other path connects. Pure."""
 
 from __future__ import annotations
 

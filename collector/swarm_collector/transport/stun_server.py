@@ -1,4 +1,4 @@
-"""STUN (RFC 8489) on two UDP ports: tells each member the address its datagrams come from.
+"""STUN (RFC 8489) on two UDP ports: report to each member the address that its datagrams come from.
 
 Two ports, because one answer does not tell a NAT that maps by destination from one that does not. Requests of our
 probes are padded to the length of the answer; bare ones of other programs get one that is twelve bytes longer, so of

@@ -1,4 +1,4 @@
-"""Takes connections and sees from the first byte whether they are TLS; plain text only where it may come from.
+"""Accept connections and tell TLS from plain text by the first byte; plain text only where it is allowed.
 
 One port for both: what runs on the collector's own machine (its dashboard, its probe, curl, a proxy) speaks plain
 text over loopback, everybody else TLS. Somebody who may not is told so in the language they speak. A collector without

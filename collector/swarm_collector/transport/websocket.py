@@ -1,4 +1,4 @@
-"""One WebSocket after its handshake: messages in and out, and an end that is clean whoever ends it.
+"""One WebSocket after its handshake: receive and send messages, and close cleanly from either side.
 
 aiohttp answers the handshake and is then left: what it keeps of a request for as long as the connection lasts was
 more than half of a session's memory (13 KB of 24). From there on the frames are read and written by `websockets`'

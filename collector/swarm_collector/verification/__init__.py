@@ -1,1 +1,1 @@
-"""Whether reported figures can be believed: compute attestation and anomaly detection."""
+"""Check whether reported figures are credible: compute attestation and anomaly detection."""

@@ -1,4 +1,4 @@
-"""Which figures cannot be, and whom the swarm has reason to doubt.
+"""Find figures that are impossible or contradict others, and the nodes that reported them.
 
 Nothing here removes a sample: a figure that was measured is shown, and beside it why it may be wrong. Each look takes
 what the swarm says now, so a doubt ends when its reason does; only a figure that cannot be stands against its node for
@@ -12,7 +12,7 @@ What cannot be is physics or arithmetic:
   invite's label and a /24 or /48: a hundred nodes of one person are one voice, since each costs nothing (Douceur 2002).
 
 Two members that share an address, or answer each other within a tenth of a millisecond while they claim to be on
-different networks, are one machine or one house: their figures are no two opinions. Pure.
+different networks, are one machine or one home: their figures are not independent. Pure.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class Anomalies:
         return tuple(found)
 
     def news(self, nodes: Iterable[str], name: Callable[[str], str]) -> list[tuple[str, str]]:
-        """(node, doubt) that nobody was told of yet."""
+        """(node, anomaly) pairs that have not been reported yet."""
         fresh = []
         for node in nodes:
             for doubt in self.of(node, name):

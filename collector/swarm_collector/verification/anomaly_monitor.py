@@ -1,4 +1,4 @@
-"""Holds what members measure against each other, and tells of each new doubt once.
+"""Compare what members measure of each other, and report each new anomaly once.
 
 What is a doubt is `anomalies`; here it is given what the live Swarm knows.
 """
@@ -43,13 +43,14 @@ class AnomalyMonitor:
         return self._doubts.of(node_id, self._name_of)
 
     def committed(self, node_id: str, sample: Sample) -> None:
-        """A sample of this node is stored. Of thousands a second: whose network is whose is asked where it matters."""
+        """Check a stored sample of this node. Networks are compared only if a figure looks too good: there are
+        thousands of samples a second."""
         if isinstance(sample, LinkSample | UplinkSample):
             near = not is_instant(sample) or self._near(node_id, sample.peer)
             self._doubts.add(node_id, sample, same_network=near)
 
     def _near(self, node_id: str, peer: str) -> bool:
-        """They may well be in one house."""
+        """Whether both may be in one local network."""
         one, other = self._membership.get(node_id), self._membership.get(peer)
         if one is None or other is None or not is_public(one.where.observed):
             return True

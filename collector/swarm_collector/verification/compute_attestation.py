@@ -1,4 +1,4 @@
-"""Compute attestation: offer challenges, hold answers to their deadline, check them, remember who has computed.
+"""Compute attestation: offer challenges, enforce deadlines, check answers, remember which nodes passed.
 
 A challenge goes: offer (draw the matrix) → ready (with the time of one product) → go (the seed; the clock runs) →
 commit (hashes of all outputs) → open (a few of them, chosen now) → opened → verdict. The arithmetic, and the test

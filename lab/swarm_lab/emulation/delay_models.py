@@ -1,4 +1,4 @@
-"""How much later than the fastest packet a packet arrives, and which packets never do: pure draws from a seeded rng.
+"""Draw the delay of each packet beyond the fastest, and which packets are lost, from a seeded rng. Pure.
 
 Every law is scaled by one figure that people measure: `p95_ms`, the extra delay that 95 % of the packets stay below
 (PDV as in RFC 5481). Loss is independent, or in bursts (Gilbert–Elliott with a loss-free good state).

@@ -1,4 +1,4 @@
-"""The emulated internet: packets and the time in, packets and their time out. No sockets, no clock.
+"""The emulated internet: takes packets and the time, returns packets and their times. Pure.
 
 A packet from a to b waits for a's uplink (rate and queue of its own), may be lost, travels access(a) + city +
 access(b) plus jitter, waits for b's downlink, and is due. Rates are kept packet by packet: each occupies its line

@@ -1,4 +1,4 @@
-"""What the router must know of an IPv4 packet: who sent it to whom, and the STAMP sequence inside, to pair round trips.
+"""Read what the router needs from an IPv4 packet: addresses, and the STAMP sequence to pair round trips.
 
 Also rewrites addresses and ports for NAT, with the checksums mended incrementally (RFC 1624).
 """

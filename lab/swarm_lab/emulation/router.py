@@ -1,4 +1,4 @@
-"""The router's process: reads every host's TUN, lets the emulator decide, writes each packet when it is due.
+"""The router process: read every host's TUN, ask the emulator, write each packet when it is due.
 
 Runs at real-time priority where it may (the p99 error under a busy machine falls from milliseconds to 0.05 ms), and
 waits with select(2), whose timeout is finer than epoll's millisecond, for all but the last `SPIN_NS`.

@@ -1,4 +1,4 @@
-"""A scenario is a file a person can read: hosts, how they are connected, what happens when. TOML in, checked data out.
+"""Read a scenario: hosts, their connections, and timed events. TOML in, checked data out.
 
 The format is in docs/lab.md. Unknown keys are refused. Delays one way between two hosts are
 access(from) + city(from → to) + access(to); rates are each host's own up- and downlink.

@@ -1,4 +1,4 @@
-"""What really happened to each packet, written down by the router, and the questions that `verify` asks of it.
+"""Record what happened to each packet in the router, and answer `verify`'s questions about it.
 
 One fixed-size record a packet in a plain file, so that a crash loses at most the last buffer. Times are the
 router's monotonic clock; the header says how to turn them into wall clock.

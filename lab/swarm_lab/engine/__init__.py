@@ -1,4 +1,4 @@
-"""A real engine to predict: a torch decoder spread over the lab's hosts, as a chain or as a star through the client.
+"""A real engine to predict: a torch decoder spread over the lab's hosts, as a chain or a star.
 
 `model` computes (split output equals unsplit output), `framing` frames messages on TCP, `worker` serves one stage,
 `driver` is the client that asks for tokens and writes down when each came. The clocks of all hosts are one clock

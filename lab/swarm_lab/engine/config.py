@@ -1,4 +1,4 @@
-"""What the engine's processes are told and what they tell: plain data, so that who starts them loads no torch."""
+"""The settings and reports of the engine's processes: plain data, so that the parent loads no torch."""
 
 from __future__ import annotations
 

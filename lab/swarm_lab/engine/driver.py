@@ -1,4 +1,4 @@
-"""The engine's client: asks for a prompt and then for token after token, and writes down when each was there.
+"""The engine's client: ask for a prompt, then for token after token, and record when each arrived.
 
 `python -m swarm_lab.engine.driver` with a JSON DriverConfig on standard input prints a DriverReport as JSON. In a
 chain it sends token ids and gets token ids back from the last stage; in a star it holds embedding and LM head, as

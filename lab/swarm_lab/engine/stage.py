@@ -1,4 +1,4 @@
-"""What one stage computes, and what the client of a star computes: embedding, layers with a KV cache, LM head.
+"""The computation of one stage, and of a star's client: embedding, layers with a KV cache, LM head.
 
 The layers are those that the probes time. Weights come from the seed and the layer's number alone, so that any split
 of the model over processes gives the same tokens.

@@ -1,4 +1,4 @@
-"""One stage of the engine as a process: loads its layers, waits, computes, passes on; and writes down when.
+"""One stage of the engine as a process: load layers, wait, compute, pass on, and record the times.
 
 `python -m swarm_lab.engine.worker` with a JSON StageConfig on standard input. It prints `ready PORT` when the
 weights are there. In a chain it hands its output to the next stage (or the sampled token to the driver), in a star

@@ -1,1 +1,1 @@
-"""What probes and predictions said beside what happened."""
+"""Compare reports and predictions with what happened."""

@@ -1,4 +1,4 @@
-"""What other programs of this machine take while hosts of the lab race: the lab's hosts share its cores with them.
+"""Measure what other programs of this machine take while hosts of the lab share its cores.
 
 A host stands for a machine of its own, so what programs outside the lab take is an error of the lab, like a delay that
 was not met. It is told beside the result and never taken off: two busy threads of one core slow each other without

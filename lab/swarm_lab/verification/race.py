@@ -1,4 +1,4 @@
-"""Predicted beside measured: the reference engine run on a lab by a placement, and what the probes' numbers promised.
+"""Compare a prediction with the reference engine, run on a lab's hosts by the same placement.
 
 The prediction is made before the engine starts and sees only what the collector stored.
 """

@@ -1,4 +1,4 @@
-"""The verify table: reported beside truth, as text for people and as objects for scripts."""
+"""Print the verify table: reported values beside the truth, as text or as objects for scripts."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The one connection to the collector: URL, certificate, session, and why there is none."""
+"""The one connection to the collector: URL, certificate, session, and the reasons for its failures."""

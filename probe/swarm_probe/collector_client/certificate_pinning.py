@@ -1,4 +1,4 @@
-"""Is this the collector that was meant? Its certificate against the pin of an invite, else against what was seen first.
+"""Check that this is the right collector: its certificate must match the invite's pin, or the first one seen.
 
 A collector given as wss:// URL without a pin is vouched for by certificate authorities, as a web site is. There, and in
 plain text, it is known by the id that it names; in plain text that is its word alone, so a proof is bound to the

@@ -68,7 +68,7 @@ class ClientState:
 
 
 class CollectorClient:
-    """Runs for the life of the probe. The daemon calls `more`, `send` and `leave`; it hears through the callbacks."""
+    """Runs for the life of the probe. The daemon calls `more`, `send` and `leave`, and is called back."""
 
     def __init__(
         self,
@@ -389,7 +389,7 @@ class CollectorClient:
         await ws.send(data)
 
     async def _send(self, ws: ClientConnection, data: bytes) -> None:
-        """Where the connection is gone this waits to be cancelled: the receiver hears why, and it is who tells."""
+        """Send. If the connection is gone, wait to be cancelled: the receiver knows the reason and reports it."""
         try:
             await self._say(ws, data)
         except ConnectionClosed:

@@ -1,4 +1,4 @@
-"""Why there is no connection to the collector, in a few words for a person. Pure."""
+"""Explain in a few words why there is no connection to the collector. Pure."""
 
 from __future__ import annotations
 

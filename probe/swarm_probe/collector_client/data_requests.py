@@ -1,4 +1,4 @@
-"""`swarm-probe status --data` and `swarm-probe forget`: asks the collector what it holds of this machine.
+"""`swarm-probe status --data` and `swarm-probe forget`: ask the collector what it stores about this machine.
 
 A connection of its own, proven with the node's key; the probe that may be running is not disturbed by the question.
 """

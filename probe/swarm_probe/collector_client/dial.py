@@ -1,4 +1,4 @@
-"""Opens the TCP connection to the collector, so that what its handshakes take can be counted even where they fail."""
+"""Open the TCP connection to the collector, so that handshake bytes are counted even if it fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a collector is left alone that sent too much: longer each time, up to a limit, and over restarts.
+"""Decide how long to stay away from a collector that sent too much: longer each time, also over restarts.
 
 `hangups.json` in the state folder holds it, by collector. A day without another one is a fresh start. Time is passed
 in; a clock that was set cannot make a wait longer than its limit.

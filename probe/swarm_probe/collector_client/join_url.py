@@ -1,4 +1,4 @@
-"""What `--join` may say, and the URL it means. Pure."""
+"""Parse the value of `--join` into a URL. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the connection to the collector carries, to the byte, and whether that is more than an honest collector needs.
+"""Count every byte of the connection to the collector, and detect more than an honest collector needs.
 
 Counted is what the kernel has seen (TCP_INFO, Linux): payload, TLS, control frames and failed handshakes alike, with
 the headers of every segment; elsewhere what came out of TLS, with a share for headers. Two things end a connection:

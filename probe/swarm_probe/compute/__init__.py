@@ -1,4 +1,4 @@
-"""How long one decoder layer of the model in question takes on this machine, and how fast memory and matrices are.
+"""Time one decoder layer of the model in question on this machine, and its memory and matrix rates.
 
     job         what the daemon asks and the child answers (no torch)
     supervisor  starts the child, bounds its time and memory, turns every failure into one line (no torch)

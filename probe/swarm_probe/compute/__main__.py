@@ -1,4 +1,4 @@
-"""The child: reads one Job from stdin, writes Reports to stdout, and is gone when its parent is.
+"""The child process: read one Job from stdin, write Reports to stdout, and exit when the parent does.
 
 Anything it prints by accident (and libraries do) goes to stderr, whose last line the parent shows if this crashes.
 """

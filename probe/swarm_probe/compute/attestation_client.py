@@ -1,4 +1,4 @@
-"""Between the collector and the child that answers a challenge: passes messages on, both ways. No torch here."""
+"""Pass challenge messages between the collector and the child that answers them. No torch here."""
 
 from __future__ import annotations
 

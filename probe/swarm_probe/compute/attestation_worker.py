@@ -1,4 +1,4 @@
-"""Answers a challenge on one device: draws the matrix, waits for the seed, multiplies, commits, shows what is asked.
+"""Answer a challenge on one device: draw the matrix, wait for the seed, multiply, commit, open what is asked.
 
 The arithmetic and what it proves: swarm_protocol.trust.attestation.
 """

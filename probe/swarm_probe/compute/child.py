@@ -1,4 +1,4 @@
-"""What the process that computes takes: watched while it runs, and ended where it takes more than it may."""
+"""Watch the resources of the computing process, and end it if it takes more than it may."""
 
 from __future__ import annotations
 

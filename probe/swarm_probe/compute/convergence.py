@@ -1,4 +1,4 @@
-"""When a median is known well enough, and how many distinct layers it takes so that weights come from memory.
+"""Decide when a median is known well enough, and how many distinct layers keep weights out of the cache.
 
 Pure: the clock is handed in, no torch. The interval is the distribution-free one of order statistics (Le Boudec,
 Performance Evaluation, 2.2), because layer times are skewed: there is a fastest, and any amount of slower.
@@ -47,7 +47,7 @@ class Timing:
 
 
 class Undisturbed:
-    """Nothing is ever taken from the measurement: what `repeat` believes where nobody says otherwise."""
+    """The default of `repeat`: nothing disturbs the measurement."""
 
     def waited_s(self) -> float:
         return 0.0

@@ -1,4 +1,4 @@
-"""How fast one device reads its memory, multiplies matrices, and takes data from the host and the disk.
+"""Measure how fast one device reads memory, multiplies matrices, and takes data from host and disk.
 
 Bandwidth is the better of a copy and of a matrix-vector product, which is what decoding is. The disk is read past the
 page cache, from the one file that is sure to be there and large: torch's own library; nothing is written. Engines that

@@ -1,4 +1,4 @@
-"""Times one device: bandwidths and matrix rate, then decode, prefill, LM head and embedding of the model in question.
+"""Time one device: bandwidths and matrix rate, then decode, prefill, LM head and embedding of the model.
 
 Layers are distinct and many enough that weights come from memory; each timed pass runs through all of them and waits
 for the device; the figure is the pass over the layers in it. A layer that does not fit is timed as a part of itself and
@@ -50,7 +50,7 @@ Marks = Callable[[], tuple[str, ...]]  # what of the device's state a figure mus
 
 @dataclass(slots=True)
 class _Built:
-    """The layers that are there now: points that need others build them anew."""
+    """The layers that are built now; a point that needs others builds its own."""
 
     shape: LayerShape | None = None
     layers: list[DecoderLayer] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Which devices torch can use here, how much of each may be taken, and in which dtype a layer is timed on it.
+"""Find the devices torch can use, how much of each may be taken, and the dtype that layers are timed in.
 
 A guest takes at most half of what is free. The dtype recorded is the one really used: on many processors torch has
 no fast fp16, and bf16 or fp32 is what an engine would run there.

@@ -55,7 +55,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True, tag="measured"):
 
 
 class Trouble(msgspec.Struct, frozen=True, kw_only=True, tag="trouble"):
-    """Something asked for has no figure; the rest goes on."""
+    """One requested figure is missing; the others continue."""
 
     reason: str
 

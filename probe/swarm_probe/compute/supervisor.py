@@ -1,4 +1,4 @@
-"""The daemon's side of layer timing: starts the child, bounds it, and turns whatever happens to it into one line.
+"""Run layer timing in a child process: start it, bound it, and report whatever happens to it in one line.
 
 torch lives in the child and only while it measures. A crash, a hang, memory that runs out or a missing torch is an
 event and a status; the daemon goes on. A changed task is measured soon, an unchanged one rarely.

@@ -1,4 +1,4 @@
-"""What is timed, in which order, and what fits: pure arithmetic over shapes, no torch.
+"""Choose what is timed, in which order, and what fits: arithmetic over shapes, no torch. Pure.
 
 A layer that does not fit the memory there is, is made narrower (as tensor parallelism would split it: fewer heads,
 fewer MLP columns, fewer experts) and its time scaled by the roofline; such a figure is marked.

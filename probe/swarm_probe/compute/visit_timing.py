@@ -1,4 +1,4 @@
-"""What a visit takes beyond its layers: tokens come one by one, and between them the machine waits.
+"""Time what a visit costs beyond its layers: tokens arrive one by one, and the machine waits in between.
 
 Layers are timed in a tight loop, which is how long they take once they run. A token arrives as bytes after a pause, at
 caches that others have filled, at threads that went to sleep and a processor that did. Measured on one thread, over

@@ -1,4 +1,4 @@
-"""When what was measured no longer holds: another driver or card, another power limit, throttling, battery.
+"""Detect when a measurement no longer holds: another driver, card or power limit, throttling, battery.
 
 A change must last before it counts (cards throttle in bursts), and measurements keep a distance (a card on the edge of
 throttling would be measured all day). Pure: time comes in.

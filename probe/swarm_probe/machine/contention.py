@@ -1,4 +1,4 @@
-"""Who else uses the devices, and what holds them back: looked at before torch starts and again with each figure.
+"""Detect other programs on the devices and what slows these down, before torch starts and with each figure.
 
 A card at work for somebody is waited for, within reason; what is measured beside others all the same is marked.
 """
@@ -27,7 +27,7 @@ class Contention:
         self._contended = frozenset(gpu.uuid for gpu in self._before if _busy(gpu))
 
     def in_the_way(self) -> str | None:
-        """Who to wait for, in words; None: nobody."""
+        """What to wait for, in words; None: nothing."""
         busy = [gpu for gpu in self._before if _busy(gpu)]
         if not busy:
             return None

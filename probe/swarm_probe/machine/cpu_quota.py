@@ -1,4 +1,4 @@
-"""How many cores a quota lets this process have (a container's, a slice's cgroup). Linux only, cgroups v1 and v2.
+"""Read how many cores a quota allows (a container's, a slice's cgroup). Linux only, cgroups v1 and v2.
 
 Whoever rents half a core has half a core, in each period (100 ms, usually): work that fits what a period allows runs at
 full speed, longer work waits for the next. How long a thread waited for its quota is not to be had (cpu.stat counts a

@@ -1,4 +1,4 @@
-"""The state of NVIDIA cards, through the driver's own library (NVML); a machine without one is the normal case.
+"""Read the state of NVIDIA cards through the driver's library (NVML); most machines have none.
 
 The driver is looked for before pynvml is imported, so that a machine without a card does not pay for it. Every figure
 may be missing on its own (a laptop has no power reading, unified memory no size): None, never 0.

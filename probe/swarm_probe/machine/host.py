@@ -1,4 +1,4 @@
-"""What this machine is and how it does: processor, memory, cards, addresses, and whether its clock was set.
+"""Describe this machine and its state: processor, memory, cards, addresses, and whether its clock was set.
 
 Cheap by construction: a few reads of /proc through psutil, no look at any process. In a container the memory that
 counts is the container's. What the machine does not say is missing, and `Host.lines` says why.

@@ -1,4 +1,4 @@
-"""What other programs take from a measurement: time spent waiting for a processor, and being put aside for somebody.
+"""Measure what other programs take from a timing: time spent waiting for a processor, and preemptions.
 
 The child that times layers is polite (nice), so on a busy machine it mostly waits for its turn; a layer that takes 9 ms
 then reads 60 to 250. How fast the machine is for a layer is the time without the waiting; that the machine is busy

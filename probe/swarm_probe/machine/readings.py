@@ -1,4 +1,4 @@
-"""What the machine was asked about itself, and why it did not say.
+"""Record which readings of the machine failed, and why.
 
 A volunteer's machine may be a container without /sys, a sandbox whose /proc is partly unreadable, or a system that
 psutil knows little of. None of these figures is worth the end of the probe: one that cannot be read is missing, and

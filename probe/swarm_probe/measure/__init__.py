@@ -1,1 +1,1 @@
-"""What is measured of the network: round trips, hops and uplink rates. Sockets come from `udp` and `streams`."""
+"""Network measurements: round trips, hops and uplink rates. Sockets come from `udp` and `streams`."""

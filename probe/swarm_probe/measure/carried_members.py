@@ -1,4 +1,4 @@
-"""Members that a probe goes on with although the first plans of a new session do not name them yet.
+"""Keep measuring members that the first plans of a new session do not name yet.
 
 A collector that has just started knows only of those that have come back, and they take up to a minute or so. A member
 is left out of a plan for good when the plan says that it has left, or when the session is old enough for everybody to

@@ -1,4 +1,4 @@
-"""What one token pays for one hop: an activation-sized message until its few-byte acknowledgement, at decode cadence.
+"""Measure the time of one hop as a token pays it: an activation-sized message until its acknowledgement.
 
 The first message of a round goes over a fresh connection and is told apart: what exceeds TCP's initial window pays a
 second round trip there. So are the last ones, each after a pause in which TCP forgets how fast it may send: a

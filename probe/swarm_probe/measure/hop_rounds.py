@@ -1,4 +1,4 @@
-"""Rounds of hops with each peer, in the plan's rhythm: a task a peer, one round at a time."""
+"""Run rounds of hops with each peer at the plan's rate: a task a peer, one round at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The probe's view of the network: measures every peer of the plan, answers those that measure us.
+"""Measure every peer of the plan, and answer those that measure this machine.
 
 Does what a plan says by its parts: round trips and how the UDP port can be reached (`round_trips`, `nat_status`), hops
 (`hop_rounds`), transfers (`transfers`), by the way that `dialer` finds, when `slot_scheduler` allows. Where UDP is
@@ -119,7 +119,7 @@ class Paths:
     # ------------------------------------------------------------ the daemon's calls
 
     def supervise(self, supervisor: Supervisor) -> None:
-        """Before `start`: who is told of what ends, and begins it anew."""
+        """Set, before `start`, the supervisor that restarts parts that end."""
         self._supervisor = supervisor
         self._tcp.supervisor = supervisor
 
@@ -147,7 +147,7 @@ class Paths:
         return self._trips.error
 
     def joined(self, collector: str, stun_ports: tuple[int, ...], on_reach: Callable[[Finding], None]) -> None:
-        """Finds out from a collector at this address how this probe's UDP port can be reached; tells each change."""
+        """Find out from a collector at this address how this probe's UDP port can be reached; report each change."""
         self._trips.allowed.scope = scope_of(collector, lan=self._config.lan)
         self._trips.allowed.collector = collector
         if self.udp_port and stun_ports:
@@ -174,7 +174,7 @@ class Paths:
         self._transfers.grant(grant)
 
     def update(self, plan: Plan) -> None:
-        """Does this plan from now on. A peer that did not change goes on where it is."""
+        """Carry out this plan from now on. Peers that did not change are left as they are."""
         before, members_before, allowed = self._plan, self._members, self._trips.allowed
         self._plan = plan
         interval_ns, window_ns = _pace(plan, self._config.limits)

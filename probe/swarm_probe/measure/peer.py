@@ -1,4 +1,4 @@
-"""One peer of the plan, and what is under way with it."""
+"""The state of one peer of the plan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The owner's line to the internet: whose turn it is for a test on it, and what was promised about when none is run.
+"""Schedule tests on the owner's internet line: one at a time, and none where a promise forbids it.
 
 Hops run one at a time, a transfer has the line for itself, and every window of round trips that it touches is marked as
 loaded. What the ledger and `idle_policy` say is asked here, of what we begin as of what others ask of us.

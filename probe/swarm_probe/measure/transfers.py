@@ -1,4 +1,4 @@
-"""Transfers on lease: one to a peer, with round trips of the quiet line before it and denser ones beside it."""
+"""Run a leased transfer to one peer, with round trips before it (idle) and during it (loaded)."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ class Transfers:
             await asyncio.sleep(BUSY_AGAIN_S)
 
     async def _settle_idle(self, trips: RttSession) -> None:
-        """A few round trips of the quiet line, where there are none yet; goes on without them where none come."""
+        """Wait for a few round trips of the idle line if there are none yet; continue without them if none come."""
         if len(trips.idle_rtts) >= IDLE_RTTS_MIN:
             return
         self._trips.pace(trips, LOADED_PACE_NS)
@@ -215,7 +215,7 @@ class Transfers:
             self._trips.pace(trips, None)
 
     async def _wait_for_line(self, deadline_ns: int) -> str | None:
-        """Until a transfer disturbs nobody; why not, where that takes longer than the lease leaves."""
+        """Wait until a transfer disturbs nobody; why not, if that takes longer than the lease allows."""
         while (waiting := self._why_waiting()) is not None:
             if self._clocks.mono_ns() + TRANSFER_LEAVES_NS > deadline_ns or self._line.is_full(LEAST_TRANSFER_BYTES):
                 return waiting

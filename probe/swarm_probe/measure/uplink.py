@@ -1,4 +1,4 @@
-"""How fast a path carries bytes, for a bounded number of them: one TCP transfer, watched from both ends.
+"""Measure how fast a path carries bytes: one bounded TCP transfer, watched from both ends.
 
 The receiver reports each time its total has doubled: bytes, and how long the last half of them took (the first half is
 slow start, and whatever burst the path allows). The sender holds that against the kernel's own delivery rate

@@ -1,1 +1,1 @@
-"""What the owner of this machine is promised: traffic budget, idle policy, egress policy, one test at a time."""
+"""Limits promised to the owner of this machine: traffic budget, idle policy, egress policy, one test at a time."""

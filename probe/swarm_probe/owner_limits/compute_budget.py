@@ -1,4 +1,4 @@
-"""How many seconds of processor and of GPU the probe may compute, in any hour and in any 24 hours.
+"""Limit the seconds of processor and GPU that the probe computes in any hour and in any 24 hours.
 
 The promise is the owner's (`--compute-budget`, `--gpu-budget`) and is kept by the probe: whatever the collector asks
 for, and under however many task ids, nothing is begun without room, and what exceeds the room is ended. It is kept

@@ -1,4 +1,4 @@
-"""To whom this probe sends at all, whatever a collector says.
+"""Decide which addresses this probe may send to, whatever a collector says.
 
 Two rules, both kept here and not by the collector, which may be hostile:
 
@@ -88,7 +88,7 @@ class EgressPolicy:
         return f"port {port} belongs to a well-known service" if port < FIRST_PORT else None
 
     def is_news(self, host: str) -> bool:
-        """Whether somebody should be told of this address now; a plan comes again and again."""
+        """Whether to log this address now; the same plan comes many times."""
         if host in self._told or len(self._told) >= MAX_TOLD:
             return False
         self._told.add(host)

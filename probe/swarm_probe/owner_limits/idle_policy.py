@@ -1,4 +1,4 @@
-"""Whose line and whose battery it is: when this probe's tests wait for the people and programs of its machine.
+"""Decide when this probe's tests wait for the people and programs of its machine.
 
 Traffic of others is what the busiest network interface carried beyond what this probe did itself (loopback left out;
 the busiest, because the same packet passes several where there are containers or a VPN). Nothing is looked at but

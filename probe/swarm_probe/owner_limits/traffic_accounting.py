@@ -1,4 +1,4 @@
-"""Who the datagrams of the UDP port were of: books each in the ledger, under its peer's name.
+"""Account each datagram of the UDP port to the peer it belongs to.
 
 What passed through the port and was nobody's STAMP packet (STUN, other protocols that share it) is booked as the
 difference to the port's own counters, so that the record says every byte whoever sent it.
@@ -33,7 +33,7 @@ class TrafficAccounting:
         self._traffic_budget.spend_udp("stamp", peer, sent=sent, received=received, version=version, now_ns=now_ns)
 
     def stranger(self, where: Target, received: int) -> None:
-        """What nobody of the plan sent, or sent wrongly."""
+        """Datagrams that no peer of the plan sent, or that are malformed."""
         self._count(0, received)
         version = 6 if where.family == socket.AF_INET6 else 4
         now_ns = self._clocks.wall_ns()

@@ -1,4 +1,4 @@
-"""What this probe has sent and received, what it may still, and a record that its owner can read.
+"""Count what this probe sends and receives against its daily limit, in a file that its owner can read.
 
 The promise is a number of bytes in any 24 hours, both directions together. It is kept across restarts: an hour's
 bytes are forgotten a day after that hour, and a file that cannot be read counts as a day's worth in the hour of the

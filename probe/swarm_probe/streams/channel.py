@@ -1,4 +1,4 @@
-"""What a hop and a transfer need of a connection, whatever carries it: TCP, QUIC, or the collector.
+"""The connection that hops and transfers need, whatever carries it: TCP, QUIC, or the collector.
 
 PeerError      one line for people: what, the value, what to do
 ├── Unreachable    no connection, or it broke

@@ -1,4 +1,4 @@
-"""Hops and transfers over UDP: QUIC connections on the probe's one port, where TCP cannot pass a NAT and a hole can.
+"""Hops and transfers over QUIC on the probe's UDP port, where a NAT blocks TCP and hole punching works.
 
 Imported only when the first is needed: aioquic and its cryptography take 15 MB and 50 ms. A connection begins with the
 same preamble as over TCP, in which both ends prove that they hold the pair's key; the certificate is made up on the

@@ -1,4 +1,4 @@
-"""Hops by way of the collector, where neither TCP nor a hole connects two members: what a token pays in a star.
+"""Hops relayed by the collector, where neither TCP nor a punched hole connects two members.
 
 Bytes go as messages of the two probes' own connections, which the collector hands on. They begin with the preamble that
 every connection between members has, so the collector can neither pretend to be the peer nor ask anything of it. Only

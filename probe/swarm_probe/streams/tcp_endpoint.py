@@ -104,7 +104,7 @@ class Stream:
         return got
 
     def stamp_arrivals(self) -> None:
-        """From now on `read_stamped` knows when bytes came, where the kernel tells (Linux)."""
+        """Let `read_stamped` know when bytes arrived, if the kernel reports it (Linux)."""
         if sys.platform == "linux":
             self.socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
 

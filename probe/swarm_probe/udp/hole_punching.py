@@ -1,4 +1,4 @@
-"""When to knock, and when to keep the door open: one peer that a NAT lies in front of, or that we reach through ours.
+"""Decide when to send packets that open a NAT's hole to a peer, and when to send keepalives.
 
 A hole is punched when both ends send within the time their routers remember it, each to where the other is seen from.
 So while nothing answers, packets go out in bursts, which both ends begin when the collector tells either of something

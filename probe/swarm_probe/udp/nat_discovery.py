@@ -1,4 +1,4 @@
-"""What lies between this probe's UDP port and the internet: asks the collector's two STUN ports and draws conclusions.
+"""Find out what NAT this probe's UDP port is behind, by asking the collector's two STUN ports.
 
 Pure: bytes and monotonic time in, bytes and findings out; `nat_status` owns the clock, `udp_socket` the socket. The
 first port is asked again before a home router forgets (that keeps this mapping alive, and a router that was restarted
@@ -66,7 +66,7 @@ class NatWatch:
     _rtts: deque[int] = field(default_factory=lambda: deque(maxlen=RTTS))
 
     def aim(self, ports: int, own: Collection[Endpoint], now_ns: int, *, loopback: bool) -> None:
-        """Begins anew. `loopback`: the collector is on this very machine and sees nothing of what lies before it."""
+        """Start over. `loopback`: the collector is on this machine, so it cannot see any NAT in front of it."""
         self._servers = [_Server(now_ns) for _ in range(min(ports, PORTS))]
         self._own = frozenset(own)
         self._loopback = loopback

@@ -1,4 +1,4 @@
-"""How this probe can be reached by UDP: the shell of `nat_discovery` on the probe's one UDP port.
+"""Keep the NAT status of the probe's UDP port up to date: the shell of `nat_discovery`.
 
 Tells its owner whenever the finding changes; what the collector makes of it are the addresses that other members try.
 """
@@ -60,7 +60,7 @@ class Reachability:
         self._go_on()
 
     def recheck(self) -> None:
-        """A path is gone: perhaps our own router has begun anew."""
+        """A path is gone: perhaps our own router has restarted."""
         self._watch.recheck(self._clocks.mono_ns())
         self._go_on()
 
@@ -87,7 +87,7 @@ class Reachability:
             self._timer = None
 
     def _go_on(self) -> None:
-        """Sends what is due, tells what has changed, and sets the one timer."""
+        """Send what is due, report what has changed, and set the one timer."""
         self.close()
         now_ns = self._clocks.mono_ns()
         for ask in self._watch.poll(now_ns):

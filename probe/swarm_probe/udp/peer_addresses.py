@@ -1,4 +1,4 @@
-"""Where a peer of the plan may be: its addresses as the sockets want them, and whether two plans mean the same peer."""
+"""Turn a peer's addresses into socket addresses, and tell whether two plans mean the same peer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def aims(peer: Peer, allowed: EgressPolicy) -> list[RttTarget]:
 
 
 def same(one: Peer, other: Peer) -> bool:
-    """But for how often it is measured: that is no reason to begin anew."""
+    """Equal except for how often it is measured, which is no reason to start over."""
     return msgspec.structs.replace(one, often=1) == msgspec.structs.replace(other, often=1)
 
 

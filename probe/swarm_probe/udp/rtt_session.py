@@ -1,4 +1,4 @@
-"""The round trips with one peer: where it is tried, what is known of the quiet line, and a window as a sample."""
+"""The round trips with one peer: addresses tried, idle round trips, and a window as a sample."""
 
 from __future__ import annotations
 

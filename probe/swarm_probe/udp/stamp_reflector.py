@@ -1,4 +1,4 @@
-"""Whom to answer and with what: the stateful reflector's half of STAMP (RFC 8762 §4.3). No clock, no socket.
+"""Decide which STAMP requests to answer, and with what: the stateful reflector (RFC 8762 §4.3). Pure.
 
 Only announced sessions are answered, each by its own key, each request once, and never with more bytes than came. Two
 steps, so that T3 is taken after the checking: `accept` says whether to answer, `attestation_worker` makes the bytes.

@@ -1,4 +1,4 @@
-"""Answers to the members' STAMP requests: `stamp_reflector` says whom and with what, here is the moment and the socket.
+"""Answer members' STAMP requests: `stamp_reflector` decides, this adds time stamps and sends.
 
 An answer's T3 is part of what is signed, so it is taken before the answer leaves; how long that usually takes is known
 from the kernel's own stamps of earlier ones.

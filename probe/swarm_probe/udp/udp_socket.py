@@ -162,7 +162,7 @@ class UdpPort:
         return Arrival(data, Target(family, sockaddr), at_ns, kernel, ttl & 0xFF, (local,) if local else ())
 
     def _arm_departures(self, family: socket.AddressFamily) -> None:
-        """Asks for departure stamps counted from 0; setting OPT_ID anew is what makes the kernel's counter begin."""
+        """Ask for departure stamps counted from 0: setting OPT_ID again restarts the kernel's counter."""
         if not _LINUX:
             return
         made = self._sockets[family]

@@ -1,1 +1,1 @@
-"""What travels over the WebSockets: probe, viewer and operator messages, and the samples in them."""
+"""Messages over the WebSockets, between collector and probes, viewers and operators, and their samples."""

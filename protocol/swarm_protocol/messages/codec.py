@@ -1,4 +1,4 @@
-"""Messages as bytes: MessagePack, with the size checked before and numbers that are none refused after."""
+"""Encode and decode messages as MessagePack; check the size before decoding, and refuse NaN and infinity after."""
 
 from __future__ import annotations
 

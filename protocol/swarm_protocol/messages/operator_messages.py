@@ -1,4 +1,4 @@
-"""What an operator may ask of a collector, and the answers: JSON over one POST each to OPERATE_PATH.
+"""Requests of an operator to a collector, and the answers: JSON over one POST each to OPERATE_PATH.
 
 The collector writes OPERATOR_FILE into its state folder at each start, readable by its owner alone: where it listens,
 its certificate's fingerprint and a secret made anew. Whoever can read the file is the operator.

@@ -1,4 +1,4 @@
-"""The placement that a swarm runs now, as somebody told it, and how it stands in an event of kind "running".
+"""The placement that a swarm runs now, as reported, and its text in an event of kind "running".
 
 It comes from a swarm file, a Petals monitor, launch lines that were accepted, a watched engine or an option. The newest
 word counts. Nothing here checks it against the nodes: they may come and go while it stays.
@@ -65,5 +65,5 @@ def from_detail(at_ns: int, detail: str) -> Running | None:
 
 
 def newer(known: Running | None, told: Running) -> Running:
-    """Whichever was told later."""
+    """The later report of the two."""
     return told if known is None or told.at_ns >= known.at_ns else known

@@ -1,4 +1,4 @@
-"""What a probe measures, one struct a kind; the CSV kinds are these with the node's name added.
+"""The samples that probes measure, one struct for each kind; the CSV kinds add the node's name.
 
 A sample never says whose it is: the node is the session's, so nobody can speak for another. `peer` is the other node's
 id. None means "not measured", never 0. Bounds are checked at decoding (msgspec.Meta), so that a value outside them
@@ -130,7 +130,7 @@ class ComputeSample(msgspec.Struct, frozen=True, kw_only=True, tag="compute"):
 
 
 class RooflineSample(msgspec.Struct, frozen=True, kw_only=True, tag="roofline"):
-    """Sustained memory bandwidth and matrix rate of one device: what times a layer that nobody measured."""
+    """Sustained memory bandwidth and matrix rate of one device: the basis for layers that were not timed."""
 
     at_ns: WallNs
     device: Line
@@ -174,7 +174,7 @@ class EventSample(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
 
 
 class RunSample(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
-    """One request to a running engine, as somebody who watches it saw its answer stream. Of no node."""
+    """One request to a running engine, as seen by a client that watched the answer stream. It belongs to no node."""
 
     at_ns: WallNs  # when the answer had ended
     endpoint: Line  # host and path; never a key

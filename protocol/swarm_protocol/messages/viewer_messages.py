@@ -71,7 +71,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True, tag="run_report"):
 
 
 class RunningReport(msgspec.Struct, frozen=True, kw_only=True, tag="running_report"):
-    """What the swarm runs from now on; answered by RunKept once everybody is told."""
+    """What the swarm runs from now on; answered by RunKept once it is published."""
 
     request_id: Count
     running: Running  # its time is the collector's to say

@@ -126,7 +126,7 @@ class SwarmBuilder:
         seen_ns: int = 0,
         state: State = State.OK,
     ) -> None:
-        """Adds a node, or tells anew what it is; its figures stay. `seen_ns` 0: not heard of (yet)."""
+        """Add a node or update its description; its figures stay. `seen_ns` 0: not heard from yet."""
         i = self._index.get(node_id)
         if i is None:
             i = len(self._nodes)
@@ -183,7 +183,7 @@ class SwarmBuilder:
             self.running(told)
 
     def running(self, told: Running) -> None:
-        """What runs, as somebody told it; the newest word counts."""
+        """Set what the swarm runs; the newest report counts."""
         self._running = newer(self._running, told)
 
     def run(self, run: RunSample) -> None:
@@ -245,7 +245,7 @@ class SwarmBuilder:
         return True
 
     def _read(self, i: int, samples: list[HostSample]) -> None:
-        """The figures are worked out when somebody looks: of ten thousand nodes a thousand readings come a second."""
+        """Keep a reading for the next snapshot, which computes its figures: a thousand may come a second."""
         self._readings[i] = samples
         self._node_columns["host_at_ns"][i] = samples[-1].at_ns
 
@@ -356,7 +356,7 @@ class SwarmBuilder:
         return node.shown
 
     def _from_sheet(self, nodes: dict[str, npt.NDArray[Any]], i: int) -> None:
-        """Bandwidth and matrix rate of a node whose layers nobody has timed yet."""
+        """Bandwidth and matrix rate of a node whose layers have not been timed yet."""
         machine = sheet_of(self._nodes[i].facts)
         if machine is not None:
             nodes["mem_gbps"][i], nodes["mem_kind"][i] = machine.mem_gbps, Kind.ESTIMATE

@@ -1,4 +1,4 @@
-"""Which window of round trips and which hop a link shows.
+"""Decide which window of round trips and which hop a link shows.
 
 A window that ran beside one of our own transfers shows that transfer's queue, not the path: it replaces an idle window
 only where that is old, or where no queue explains the difference. A hop keeps the round trip that the path had

@@ -1,4 +1,4 @@
-"""The directed links that were measured: one row each, so that memory goes with what is measured, not with n².
+"""The directed links that were measured, one row each: memory grows with what is measured, not with n².
 
 A node of a large swarm measures some 32 others, and there are three parts to a link that are told of at different
 times: its path, its hops, its transfers. A Swarm shows links as (n, n) columns; `columns` makes them from the rows that

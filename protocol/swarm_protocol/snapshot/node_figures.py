@@ -1,4 +1,4 @@
-"""What a node's facts and readings add up to: one device name, one memory, one set of figures for all its GPUs."""
+"""Combine a node's facts and readings: one device name, one memory, one set of figures for all its GPUs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a node that is silent, or sends no new figures, is called stale or lost."""
+"""Decide when a node that is silent, or sends no new figures, is stale or lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was timed on one node: its layers, of each of its cards, and how fast its memory and matrix units are."""
+"""The timings of one node: its layers, on each of its cards, and its memory and matrix rates."""
 
 from __future__ import annotations
 

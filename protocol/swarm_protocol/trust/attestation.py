@@ -68,7 +68,7 @@ class Checker:
     """Freivalds' test against one matrix. Made ahead of time; a check is two dot products of SIZE."""
 
     def __init__(self, seed: bytes, secret: bytes, size: int = SIZE) -> None:
-        """`secret` is nobody's but the checker's: who knows r can make a wrong y pass."""
+        """`secret` is known to the checker only: whoever knows r can make a wrong y pass."""
         signs = np.sign(_odd(secret, PROJECTIONS * size)).reshape(PROJECTIONS, size).astype(np.float32)
         self._size = size
         self._signs = signs.astype(np.float64)

@@ -1,4 +1,4 @@
-"""Whether a host is this machine itself: there alone nobody stands in between, so plain text may be spoken."""
+"""Tell whether a host is this machine itself: plain text is safe there, because nobody is in between."""
 
 from __future__ import annotations
 

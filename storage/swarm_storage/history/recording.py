@@ -39,7 +39,7 @@ _log = logging.getLogger("swarm_storage")
 
 @dataclass(frozen=True, slots=True)
 class NodeRow:
-    """A member as last told of."""
+    """A member, as last reported."""
 
     node_id: str
     name: str

@@ -1,4 +1,4 @@
-"""The Swarm of a past moment, from the newest sample of each key before it; also how a restarted collector remembers.
+"""Rebuild the Swarm of a past moment from the newest samples before it; also used by a restarted collector.
 
 Only those samples are read that the builder would show, so a recording of days costs what one of minutes does: `newest`
 says where a link's latest sample is, and which links there were at all (`swarm_storage.history.roll_forward`). The

@@ -1,4 +1,4 @@
-"""What is removed when, in steps so small that no batch waits long for its acknowledgement.
+"""Remove old rows in steps so small that no batch waits long for its acknowledgement.
 
 Raw samples go after a while, a bucket of time once it is rolled up; rollups go much later. Of layer times and rooflines
 the newest of each key stays, however old: a probe measures an unchanged layer once and never again. Functions over the

@@ -1,4 +1,4 @@
-"""Rolls closed buckets of raw samples into minutes, minutes into hours, and keeps the list of what is newest.
+"""Roll closed buckets of raw samples into minutes, minutes into hours, and keep the table of newest samples.
 
 A transaction that writes into a bucket notes it in `pending` with the rows themselves, so what is not rolled up yet is
 known after any crash. A bucket is rolled a while after it has ended, some thousand rows a step, each step one

@@ -1,4 +1,4 @@
-"""What becomes of raw samples when they are too many to keep: one row a minute, then one an hour, with sketches.
+"""Roll raw samples up: one row a minute, then one an hour, with sketches.
 
 A rollup row says of one link (or one machine) in one minute or hour: how many samples there were, sums and least
 values, and of each figure with a history its median and a mergeable sketch of its values (`sketch`, relative error 1

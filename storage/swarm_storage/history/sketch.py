@@ -1,4 +1,4 @@
-"""How values of one figure are spread, in a few bytes that add up: a histogram with fixed logarithmic buckets.
+"""Summarise the values of one figure in a few bytes that add up: a histogram with fixed logarithmic buckets.
 
 The buckets are those of DDSketch (Masson, Rim, Lee, VLDB 2019): bucket i holds (g^(i-1), g^i], so a quantile is wrong
 by at most `RELATIVE_ERROR` of its value, whatever was merged in whichever order. Fixed buckets make merging an

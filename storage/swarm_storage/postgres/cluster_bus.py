@@ -1,4 +1,4 @@
-"""What collectors on one database tell each other, and which of them leads.
+"""Carry letters between the collectors of one database, and elect the one that leads.
 
 Letters are rows of a table that is not logged: they are worth a minute, and whoever missed some asks for everything
 anew. A reader takes what was committed since it last looked, by transaction ids (a serial number would skip what is

@@ -1,4 +1,4 @@
-"""PostgreSQL behind the same store: several collectors write one database, and a probe may come back to any of them.
+"""PostgreSQL behind the same store, which several collectors may write; a probe may return to any of them.
 
 Who wrote what twice is settled by keys: a batch's rows have the same keys wherever they are written, and cursors only
 rise. Rows go in by binary COPY into a temporary table and from there with ON CONFLICT DO NOTHING. One collector at a

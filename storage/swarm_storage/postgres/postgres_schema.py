@@ -1,4 +1,4 @@
-"""What is in a PostgreSQL database of ours: the tables of SQLite's latest version in PostgreSQL's types.
+"""The PostgreSQL schema: the tables of SQLite's latest version in PostgreSQL's types.
 
 Raw samples are partitioned by day, so that retention drops files instead of deleting rows. A new version of SQLite's
 schema only adds tables and columns or lets a column be NULL, so here what is missing is added, whatever version it

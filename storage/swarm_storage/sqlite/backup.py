@@ -1,4 +1,4 @@
-"""A copy of a store as of one moment, made while a collector goes on writing to it.
+"""Copy a store as of one moment while a collector goes on writing to it.
 
 One read transaction of our own read-only connection spans the copy, so that it is consistent and never has to begin
 anew; the writer is not held up, only its log grows until the copy is done. The copy appears under its name whole,

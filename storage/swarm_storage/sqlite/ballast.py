@@ -1,4 +1,4 @@
-"""Room kept for the day the disk is full: deleting old rows needs some too, in the write-ahead log.
+"""Keep disk space in reserve: on a full disk, deleting old rows needs some, for the write-ahead log.
 
 A file beside the store that holds nothing. When nothing can be written it is given up, old rows are removed with the
 room it leaves, and it is made again once there is plenty.

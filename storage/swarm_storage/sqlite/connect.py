@@ -1,4 +1,4 @@
-"""The two ways a database file is opened: the one writing connection of the whole machine, and readers.
+"""Open a database file: the one writing connection of the machine, or readers.
 
 Why neither known trap of SQLite in WAL mode can bite:
 
@@ -50,7 +50,7 @@ _log = logging.getLogger("swarm_storage")
 
 
 class WriterLock:
-    """The right to write one file. Raises Locked where somebody has it."""
+    """The right to write one file. Raises Locked if another process has it."""
 
     def __init__(self, path: Path) -> None:
         self.path = real_path(path).with_name(real_path(path).name + ".lock")

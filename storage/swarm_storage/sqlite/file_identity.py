@@ -1,4 +1,4 @@
-"""Whether the files at a store's path are still the ones that are written to, and how to save what is in them if not.
+"""Check that the files at a store's path are still those being written, and save their content if not.
 
 A file that is removed or replaced stays writable for whoever has it open, and nobody will ever find what is written
 there. So who is written to (device and inode) is remembered when the store is opened and compared by stat before each

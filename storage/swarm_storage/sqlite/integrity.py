@@ -1,4 +1,4 @@
-"""Is the database file sound? SQLite's quick_check, in steps of bounded time, again and again.
+"""Check that the database file is sound: SQLite's quick_check, in steps of bounded time, repeatedly.
 
 Damage done behind SQLite's back is noticed by nobody until the damaged page is read, which may be after months of
 acknowledgements. So the whole file is read from time to time, by a connection of its own: one that has been open for
@@ -88,7 +88,7 @@ class IntegrityCheck:
         self._next_s = 0.0
 
     def step(self) -> None:
-        """Checks all of a small file, or goes on with a large one. Raises Corrupt."""
+        """Check all of a small file, or the next part of a large one. Raises Corrupt."""
         began_s = self._steady_s()
         self._next_s = float("inf")  # set below, whatever happens
         whole = self._steps is None

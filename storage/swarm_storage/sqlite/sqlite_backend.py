@@ -49,7 +49,7 @@ class SqliteBackend:
         steady_ns: Callable[[], int] = time.monotonic_ns,
         close_readers: Callable[[], None] = lambda: None,
     ) -> None:
-        """`retain_ns` None: nothing is ever removed. `close_readers`: those of this process; they are opened anew."""
+        """`retain_ns` None: nothing is ever removed. `close_readers`: of this process; they reopen by themselves."""
         self.name = str(path)
         self._path = path
         self._lock = lock
@@ -201,7 +201,7 @@ class SqliteBackend:
         return Moved(f"{problem}; {saved}")
 
     def _log_moved(self, db: SqliteDb, problem: str) -> StoreError:
-        """What the log held goes into the database; then all is opened anew."""
+        """Move the log's content into the database, then reopen everything."""
         self._suspect = True
         try:
             fold(db.connection, self._path)
@@ -210,7 +210,7 @@ class SqliteBackend:
         return Moved(f"{problem}; what it held is in {self._path} now, which is opened anew")
 
     def _require_whole_log(self, db: Db) -> None:
-        """Where somebody has cut it, what is written next would lie behind a hole and be lost in a crash."""
+        """If another program truncated the log, the next writes would lie behind a gap and be lost in a crash."""
         if (size := self._wal_bytes()) >= self._log_bytes:
             return
         assert isinstance(db, SqliteDb)

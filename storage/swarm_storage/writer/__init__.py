@@ -1,1 +1,1 @@
-"""The one writer thread: its queue, its connection, and what a transaction does."""
+"""The one writer thread: its queue, its connection, and its transactions."""

@@ -28,7 +28,7 @@ class Backend(Protocol):
         """Inside it, first. `deciding`: what it reads must not change by anybody's hand until it is committed."""
 
     def confirm(self, db: Db) -> None:
-        """After its commit, before anybody hears of it. Raises StoreError where it may not be kept."""
+        """After a commit, before it is acknowledged. Raises StoreError if it may not last."""
 
     def condition(self) -> StoreError | None:
         """Why a commit would not be kept, as far as can be told at once. From any thread."""

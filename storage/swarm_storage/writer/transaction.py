@@ -1,4 +1,4 @@
-"""One group commit: what many batches, members and settings become inside a single transaction.
+"""One group commit: many batches, members and settings in a single transaction.
 
 What is learnt inside (new rows of nodes, moved cursors) reaches the `Known` of the connection only when the commit
 has succeeded; after a failure nothing is remembered that the file may not hold.
@@ -75,7 +75,7 @@ class Transaction:
         self._noted: set[int] = set()
 
     def expect(self, batches: Sequence[NodeBatch]) -> None:
-        """Where others write too: how far these epochs are now, with one question, and nobody moves them meanwhile."""
+        """If others write too: read the cursors of these epochs in one query, and lock them until the commit."""
         if not self._db.shared:
             return
         self._known.cursors.clear()

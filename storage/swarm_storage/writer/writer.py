@@ -63,7 +63,7 @@ _log = logging.getLogger("swarm_storage")
 
 
 class Writer:
-    """Made by a store; owns its keeper from then on. All methods may be called from any thread."""
+    """Created by a store; owns its backend from then on. All methods may be called from any thread."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class Writer:
     def upsert_node(
         self, node_id: str, name: str, *, host: str = "", facts: HostFacts | None = None, seen_ns: int
     ) -> Future[None]:
-        """Who this node is, now. Samples of a node never told of show its id for a name."""
+        """Insert or update a node. Samples of a node without a row show its id as its name."""
         text = msgspec.json.encode(facts).decode() if facts is not None else None
         member = Member(node_id, name, host, text, seen_ns)
         return self._do(lambda transaction: transaction.member(member))
@@ -130,7 +130,7 @@ class Writer:
         return self._do(lambda transaction: transaction.presence(node_id, text))
 
     def event(self, sample: EventSample | RunSample, node_id: str | None = None) -> Future[None]:
-        """What comes from no spool: told by the collector of a node, or (None) of the swarm; or a watched run."""
+        """Store what comes from no spool: an event about a node or (None) the swarm, or a watched run."""
         with self._wake:
             self._events += 1
             part = self._clock_ns() + self._events

@@ -1,4 +1,4 @@
-"""Work captured as a CUDA graph: one launch for all its kernels, as engines run a decode step.
+"""Capture work as a CUDA graph: one launch for all its kernels, as engines run a decode step.
 
 Launched one by one from Python, the twenty kernels of a layer cost more time than most layers take on a fast card; what
 was measured would be the processor's. Routed experts cannot be captured (they ask the device which were chosen).

@@ -1,4 +1,4 @@
-"""Which experts the tokens of a timed pass wake: dealt out here, not chosen by a router of random weights.
+"""Choose the experts that the tokens of a timed pass use, in place of a router of random weights.
 
 Trained routers are balanced, and a batch wakes experts · (1 − (1 − active / experts)^tokens) of them on average. A
 random router and a handful of inputs wake up to a seventh more or fewer, and a decode step is mostly the reading of
@@ -18,7 +18,7 @@ def woken(experts: int, active: int, tokens: int) -> float:
 
 
 def dealt(experts: int, active: int, tokens: int, count: int, random: Random) -> list[Routing]:
-    """`count` routings whose numbers of woken experts keep to the average as they go."""
+    """`count` routings whose numbers of active experts stay close to the average throughout."""
     average, so_far, routings = woken(experts, active, tokens), 0, []
     for passes in range(1, count + 1):
         awake = min(max(round(average * passes) - so_far, active), experts, active * tokens)
