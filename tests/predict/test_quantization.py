@@ -42,10 +42,17 @@ def layer(config: dict[str, Any]) -> tuple[str, float]:
         ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "nvfp4", 4.5),
         ({"quant_method": "modelopt", "quant_algo": "FP8"}, "fp8", 8),
         (
-            {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 4, "type": "int",
-             "group_size": 32}, "targets": ["Linear"]}}, "ignore": ["lm_head"]}, "int4-g32", 4.5,
+            {
+                "quant_method": "compressed-tensors", "ignore": ["lm_head"],
+                "config_groups": {"group_0": {"weights": {"num_bits": 4, "type": "int", "group_size": 32},
+                                              "targets": ["Linear"]}},
+            },
+            "int4-g32", 4.5,
         ),
-        ({"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": {"num_bits": 8, "type": "float"}}}}, "fp8", 8),
+        (
+            {"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": {"num_bits": 8, "type": "float"}}}},
+            "fp8", 8,
+        ),
     ],
 )  # fmt: skip
 def test_the_checkpoint_says_its_format(given, name, bits):
