@@ -50,7 +50,8 @@ def layer(config: dict[str, Any]) -> tuple[str, float]:
             "int4-g32", 4.5,
         ),
         (
-            {"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": {"num_bits": 8, "type": "float"}}}},
+            {"quant_method": "compressed-tensors",
+             "config_groups": {"g": {"weights": {"num_bits": 8, "type": "float"}}}},
             "fp8", 8,
         ),
     ],
