@@ -241,9 +241,11 @@ async def test_the_reserve_is_not_touched_and_the_last_number_before_it_is_used(
     with theirs:
         async with opened(own_certificate) as rig:
             offered = [ours]
+            asked_again: list[bool] = []
 
             def accept() -> tuple[socket.socket, tuple[str, int]]:
                 if not offered:
+                    asked_again.append(True)
                     raise BlockingIOError
                 return offered.pop(), ("127.0.0.1", 1)
 
@@ -253,6 +255,7 @@ async def test_the_reserve_is_not_touched_and_the_last_number_before_it_is_used(
             assert (ours.fileno() >= 0) == taken == (ours in rig.listener._waiting)
             assert rig.held() == ({"127.0.0.1": 1} if taken else {})
             assert rig.listener.paused == paused
+            assert bool(asked_again) != paused
             said = f"no new connections are taken: the last 5 of {descriptors.limit()} file descriptors are kept"
             assert [r.getMessage() for r in caplog.records] == ([f"{said} for the store"] if paused else [])
 

@@ -151,7 +151,8 @@ def test_states_are_one_word_and_the_worst_counts() -> None:
     row = next(row for row in analyse(changed, MODEL, Workload()).rows if row.name == "n1")
     assert row.word == "degraded"
     assert row.why.startswith("RTT 21 → 300 ms to all peers; rtt: typical here")
-    over = dataclasses.replace(changed, events=(*changed.events, Event(2, "n1", "recovered", "RTT 300 → 21 ms to all peers, after 80 s")))
+    ended = Event(2, "n1", "recovered", "RTT 300 → 21 ms to all peers, after 80 s")
+    over = dataclasses.replace(changed, events=(*changed.events, ended))
     assert next(row for row in analyse(over, MODEL, Workload()).rows if row.name == "n1").word == "slow"
 
 
