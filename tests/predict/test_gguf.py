@@ -179,8 +179,8 @@ def test_damaged_files_give_a_model_or_one_line(whole, data):
             at = data.draw(st.integers(0, min(len(broken), 30_000) - 1))
             broken[at] = data.draw(st.integers(0, 255))
     try:
-        model = from_gguf([bytes(broken)], "m")
+        said, layers = "", from_gguf([bytes(broken)], "m").layers
     except UnknownModel as error:
-        assert "\n" not in str(error)
-    else:
-        assert model.layers > 0
+        said, layers = str(error), 1
+    assert "\n" not in said
+    assert layers > 0
