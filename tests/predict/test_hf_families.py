@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from swarm_predict.model.catalogue import further, model_named
+from swarm_predict.model.catalogue import configuration, further, model_named
 from swarm_predict.model.families.defaults import DEFAULTS
 from swarm_predict.model.hf_config import FAMILIES, from_config
 from swarm_predict.types import UnknownModel
@@ -190,3 +192,39 @@ def test_what_cannot_be_read_is_refused_in_one_line(config, said):
         from_config(config, "mine")
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+VALUES = st.sampled_from(
+    [None, True, False, 0, 1, -1, 3, 64, 5000, 10**9, 10**30, 1.5, float("nan"), "x", "", [], [1], ["x"], {}, {"a": 1}]
+)  # fmt: skip
+QUANTISATION = st.dictionaries(
+    st.sampled_from(
+        ["quant_method", "quant_algo", "bits", "group_size", "config_groups", "ignore", "quantized_layers"]
+    ),
+    st.one_of(VALUES, st.sampled_from(["fp8", "awq", "modelopt", "NVFP4", 4, ["*self_attn*", "re:(", "re:.*x"]])),
+    max_size=4,
+)
+
+
+@pytest.mark.parametrize("name", further())
+@given(data=st.data())
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+def test_any_change_to_a_real_configuration_gives_a_model_or_one_line(name, data):
+    config = configuration(name)
+    for key in data.draw(
+        st.lists(st.sampled_from([*config, "layer_types", "sliding_window", "text_config"]), max_size=3)
+    ):
+        config[key] = config[key] if key == "model_type" else data.draw(VALUES)
+    if data.draw(st.booleans()):
+        config[data.draw(st.sampled_from(["quantization", "quantization_config"]))] = data.draw(QUANTISATION)
+    try:
+        model = from_config(config, "m")
+    except UnknownModel as error:
+        said, work = str(error), 1.0
+    else:
+        weights = model.weights or "fp16"
+        said, work = "", model.bytes_touched(weights, 3, 100_000) + model.decode_flops(1, 100) + model.stage_bytes(
+            0, model.layers - 1, weights
+        )  # fmt: skip
+    assert "\n" not in said
+    assert 0 < work < float("inf")
