@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sqlite3
+import struct
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from swarm_predict.model.gguf import from_gguf
 from swarm_predict.model.hf_config import from_config
 from swarm_predict.types import PredictError
 from swarm_probe.spool import Spool
@@ -128,6 +130,21 @@ _SENDER = stamp_packet.SenderPacket(seq=1, sent_ntp=2, error=3, ssid=4)
 _REFLECTED = stamp_packet.ReflectedPacket(
     seq=1, sent_ntp=2, error=3, ssid=4, received_ntp=5, sender_seq=6, sender_ntp=7, sender_error=8, sender_ttl=9
 )
+_GGUF = b"".join(
+    (
+        b"GGUF", struct.pack("<IQQ", 3, 1, 4),
+        *(
+            struct.pack("<Q", len(key)) + key + struct.pack("<I", kind) + value
+            for key, kind, value in (
+                (b"general.architecture", 8, struct.pack("<Q", 5) + b"llama"),
+                (b"llama.block_count", 4, struct.pack("<I", 2)),
+                (b"llama.embedding_length", 4, struct.pack("<I", 64)),
+                (b"llama.attention.head_count", 4, struct.pack("<I", 4)),
+            )
+        ),
+        struct.pack("<Q", 17) + b"token_embd.weight" + struct.pack("<IQQIQ", 2, 64, 100, 0, 0),
+    )
+)  # fmt: skip
 _CONFIG = (
     b'{"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 4096, "intermediate_size": 11008,'
     b' "num_attention_heads": 32, "num_key_value_heads": 8, "num_hidden_layers": 32, "vocab_size": 32000}'
@@ -194,6 +211,7 @@ DECODERS: tuple[Decoder, ...] = (
         (),
         (stun_packet.encode_request(b"t" * 12),),
     ),
+    Decoder("gguf", lambda data: from_gguf([data], "m"), (PredictError,), (_GGUF,)),
     Decoder("config_json", _text(lambda text: from_config(text, "m")), (PredictError,), (_CONFIG,)),
     Decoder("swarm_file", _text(swarm_file.parse_swarm), (swarm_file.SwarmFileError,), (_TOML,)),
     Decoder(

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from swarm_predict.model.catalogue import further, model_named
+from swarm_predict.model.catalogue import configuration, further, model_named
 from swarm_predict.model.families.defaults import DEFAULTS
 from swarm_predict.model.hf_config import FAMILIES, from_config
 from swarm_predict.types import UnknownModel
@@ -56,8 +58,6 @@ def text_config(kind: str, **changes: Any) -> Any:
     return found.get_text_config() if hasattr(found, "get_text_config") else found
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", text_kinds())
 def test_parameters_are_those_of_the_transformers_class(kind):
     """Within 0.1 %, with every field written out, and with nothing but the size."""
@@ -81,6 +81,30 @@ def test_parameters_are_those_of_the_transformers_class(kind):
                 from_config(size, "m")
         else:
             assert from_config(size, "m").params == pytest.approx(wanted, rel=1e-3)
+
+
+VARIED = {
+    "llama": {"num_key_value_heads": 4, "head_dim": 64, "tie_word_embeddings": True},
+    "qwen3_moe": {"num_experts": 16, "num_experts_per_tok": 2, "moe_intermediate_size": 256, "head_dim": 64},
+    "deepseek_v3": {"n_routed_experts": 16, "first_k_dense_replace": 2, "q_lora_rank": 256, "kv_lora_rank": 128},
+    "qwen3_next": {"num_experts": 8, "num_experts_per_tok": 2, "linear_num_value_heads": 16, "head_dim": 128},
+    "mimo_v2_flash": {"num_key_value_heads": 8, "moe_intermediate_size": 256, "n_routed_experts": 16},
+    "granitemoeshared": {"shared_intermediate_size": 1024, "intermediate_size": 3072},
+    "gemma4_text": {"num_kv_shared_layers": 2, "use_double_wide_mlp": True, "num_key_value_heads": 2},
+    "glm_moe_dsa": {"n_routed_experts": 16, "index_n_heads": 8, "v_head_dim": 64},
+    "jamba": {"num_experts": 4, "mamba_d_state": 32, "mamba_dt_rank": 64},
+    "falcon_h1": {"mamba_n_heads": 32, "num_key_value_heads": 4},
+    "minimax_m3_vl_text": {"num_local_experts": 8, "head_dim": 64, "index_n_heads": 2},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", VARIED)
+def test_parameters_follow_the_fields(kind):
+    config = text_config(kind, num_hidden_layers=8, hidden_size=2048, **VARIED[kind])
+    wanted = counted(config)
+    assert from_config(json.loads(json.dumps(config.to_dict(), default=str)), "m").params == pytest.approx(
+        wanted, rel=1e-3
+    )
 
 
 def test_most_families_have_a_class_to_be_held_to():
@@ -190,3 +214,39 @@ def test_what_cannot_be_read_is_refused_in_one_line(config, said):
         from_config(config, "mine")
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+VALUES = st.sampled_from(
+    [None, True, False, 0, 1, -1, 3, 64, 5000, 10**9, 10**30, 1.5, float("nan"), "x", "", [], [1], ["x"], {}, {"a": 1}]
+)  # fmt: skip
+QUANTISATION = st.dictionaries(
+    st.sampled_from(
+        ["quant_method", "quant_algo", "bits", "group_size", "config_groups", "ignore", "quantized_layers"]
+    ),
+    st.one_of(VALUES, st.sampled_from(["fp8", "awq", "modelopt", "NVFP4", 4, ["*self_attn*", "re:(", "re:.*x"]])),
+    max_size=4,
+)
+
+
+@pytest.mark.parametrize("name", further())
+@given(data=st.data())
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+def test_any_change_to_a_real_configuration_gives_a_model_or_one_line(name, data):
+    config = configuration(name)
+    for key in data.draw(
+        st.lists(st.sampled_from([*config, "layer_types", "sliding_window", "text_config"]), max_size=3)
+    ):
+        config[key] = config[key] if key == "model_type" else data.draw(VALUES)
+    if data.draw(st.booleans()):
+        config[data.draw(st.sampled_from(["quantization", "quantization_config"]))] = data.draw(QUANTISATION)
+    try:
+        model = from_config(config, "m")
+    except UnknownModel as error:
+        said, work = str(error), 1.0
+    else:
+        weights = model.weights or "fp16"
+        said, work = "", model.bytes_touched(weights, 3, 100_000) + model.decode_flops(1, 100) + model.stage_bytes(
+            0, model.layers - 1, weights
+        )  # fmt: skip
+    assert "\n" not in said
+    assert 0 < work < float("inf")

@@ -20,6 +20,8 @@ MIXTRAL = {
     "num_experts_per_tok": 2,
     "moe_intermediate_size": 1024,
 }
+FP8 = {"num_bits": 8, "type": "float"}
+INT4 = {"num_bits": 4, "type": "int", "group_size": 32}
 ATTENTION, MLP = 4096 * 128 * (2 * 32 + 2 * 8), 3 * 4096 * 14336
 
 
@@ -42,18 +44,10 @@ def layer(config: dict[str, Any]) -> tuple[str, float]:
         ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "nvfp4", 4.5),
         ({"quant_method": "modelopt", "quant_algo": "FP8"}, "fp8", 8),
         (
-            {
-                "quant_method": "compressed-tensors", "ignore": ["lm_head"],
-                "config_groups": {"group_0": {"weights": {"num_bits": 4, "type": "int", "group_size": 32},
-                                              "targets": ["Linear"]}},
-            },
-            "int4-g32", 4.5,
+            {"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": INT4, "targets": ["Linear"]}},
+             "ignore": ["lm_head"]}, "int4-g32", 4.5,
         ),
-        (
-            {"quant_method": "compressed-tensors",
-             "config_groups": {"g": {"weights": {"num_bits": 8, "type": "float"}}}},
-            "fp8", 8,
-        ),
+        ({"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": FP8}}}, "fp8", 8),
     ],
 )  # fmt: skip
 def test_the_checkpoint_says_its_format(given, name, bits):

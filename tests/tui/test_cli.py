@@ -179,7 +179,7 @@ def test_a_terminal_without_unicode_gets_question_marks_and_no_traceback() -> No
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, b"")
-    assert b"4.5bpw, ?" in done.stdout
+    assert b"q4_k_m, ?" in done.stdout
 
 
 class Terminal(io.StringIO):

@@ -256,8 +256,7 @@ def add_question(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--weights",
         metavar="FORMAT",
-        help="fp16, int8, fp8, nf4, q4_k_m, iq2_xxs, nvfp4, awq, mlx-4bit, 4.5bpw, … "
-        "(default: the checkpoint's own, else fp16 or what fits)",
+        help="fp16, int8, nvfp4, mlx-4bit, 4.5bpw, q4_k_m, … (default: the checkpoint's own, else fp16 or what fits)",
     )
     group.add_argument(
         "--engine", choices=ENGINES, metavar="ENGINE", help=f"{', '.join(ENGINES)} (default: what runs, else chain)"

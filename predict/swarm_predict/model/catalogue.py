@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 import difflib
+import json
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -275,6 +276,12 @@ def _further_shape(name: str) -> ModelShape:
 def further() -> dict[str, tuple[str, float]]:
     """Models beyond the catalogue, by name: Hugging Face id, and billions of parameters as published."""
     return {name: (hub_id, billions) for name, (hub_id, billions, _, _) in _further().items()}
+
+
+def configuration(name: str) -> dict[str, Any]:
+    """The fields of config.json of a model of `further`."""
+    found: dict[str, Any] = json.loads(_further()[name][3])
+    return found
 
 
 @lru_cache(maxsize=1)

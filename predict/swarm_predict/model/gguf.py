@@ -212,6 +212,9 @@ class _Gguf:
     def state_bytes(self, names: set[str]) -> float:
         taps = self.count("ssm.conv_kernel")
         if any(name.startswith("ssm_") for name in names):
+            if dim := self.count("kda.head_dim"):  # Kimi Linear
+                inner = self.need("attention.head_count") * dim
+                return 4.0 * inner * dim + blocks.CACHE_BYTES * 3 * inner * max(0, taps - 1)
             inner, state = self.need("ssm.inner_size"), self.need("ssm.state_size")
             mixed = inner + 2 * self.count("ssm.group_count") * state
             return 4.0 * inner * state + blocks.CACHE_BYTES * mixed * max(0, taps - 1)

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 
 from swarm_predict.errors import UnknownModel
 from swarm_predict.model.blocks import SMALL_BYTES, Block
+from swarm_predict.model.formats import is_format
 from swarm_predict.model.shapes import ModelShape
 from swarm_protocol.units import BITS_PER_BYTE
 
@@ -62,6 +63,7 @@ def own_format(shape: ModelShape, config: Mapping[str, Any]) -> ModelShape:
     given, scheme = found_scheme
     if config.get("expert_dtype") == "fp4" and scheme.name == "fp8":  # DeepSeek V4: experts in MXFP4 beside FP8
         scheme = replace(scheme, name="mxfp4", expert_bits=_NAMES["mxfp4"])
+    scheme = _named(scheme, shape.name)
     lists = _Lists(given, scheme, "gemma4" in shape.source)
     known: dict[tuple[Block, float, float, float], Block] = {}
     found = []
@@ -89,6 +91,16 @@ def _scheme_of(config: Mapping[str, Any], name: str) -> tuple[Mapping[str, Any],
     if "bits" not in packed:
         return None
     return {"quantized_layers": packed}, _mlx(packed, name)
+
+
+def _named(scheme: _Scheme, name: str) -> _Scheme:
+    """Under a name that `--weights` knows: bits a weight, where its own is none."""
+    for known in (scheme.name, f"{scheme.bits:.4g}bpw"):
+        if is_format(known):
+            return replace(scheme, name=known)
+    raise UnknownModel(
+        f"{name}: quantization says {scheme.bits:g} bits a weight; remove it from the config.json and give --weights"
+    )
 
 
 def _packed(block: Block, name: str, attention: float, mlp: float, experts: float) -> Block:

@@ -20,6 +20,7 @@ from urllib.request import getproxies
 
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.frames import CloseCode
 
 from swarm_probe.collector_client.batch_sender import BatchSender
 from swarm_probe.collector_client.certificate_pinning import Certificates, OldCollector
@@ -217,6 +218,8 @@ class CollectorClient:
         try:
             await self._converse(ws)
         except ConnectionClosed as error:
+            if error.sent is not None and error.sent.code == CloseCode.MESSAGE_TOO_BIG and not error.rcvd_then_sent:
+                self._meter.too_large()
             if (hung_up := self._ended_by_us()) is not None:
                 raise hung_up from error
             raise Ended(f"{self._who} closed the connection{closing_words(error)}") from error
@@ -249,6 +252,8 @@ class CollectorClient:
             )
         except (OSError, WebSocketException, ImportError) as error:  # ImportError: a SOCKS proxy, without its package
             self._meter.failed(dialled.seen if dialled is not None else None)
+            if error.sent is not None and error.sent.code == CloseCode.MESSAGE_TOO_BIG and not error.rcvd_then_sent:
+                self._meter.too_large()
             if (hung_up := self._ended_by_us()) is not None:
                 raise hung_up from error
             raise Ended(f"cannot reach {self._who} ({why_not(error)})") from error

@@ -24,7 +24,9 @@ from websockets.asyncio.client import ClientConnection
 
 from swarm_probe.collector_client.hangups import Kind
 from swarm_probe.owner_limits.traffic_budget import TCP_CONNECTION, TCP_SHARE, TrafficBudget
+from swarm_protocol.messages.codec import MAX_MESSAGE_BYTES
 from swarm_protocol.rate_limit import TokenBucket
+from swarm_protocol.values import size_text
 
 BYTES_PER_S: Final = 64 << 10
 BURST_BYTES: Final = 4 << 20
@@ -74,6 +76,11 @@ class Meter:
         if self.breach is None and not self._frames.take(self._mono_ns()):
             self.breach = "rate", f"it sent more than {FRAMES_PER_S:g} frames a second"
         return self.breach
+
+    def too_large(self) -> None:
+        """A message went beyond the limit, and websockets has closed the connection for it before the rate was seen."""
+        if self.breach is None:
+            self.breach = "rate", f"it sent a message of more than {size_text(MAX_MESSAGE_BYTES)}"
 
     def look(self, connected: Any) -> Breach | None:
         """Books what is new; also what never came out of TLS."""

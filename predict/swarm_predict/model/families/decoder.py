@@ -45,6 +45,7 @@ class Decoder:
         self.fields, self.traits = fields, traits
         self.layers = self.count_layers()
         self.hidden = fields.said(f.HIDDEN)
+        self.beside = 0  # width of a shared MLP that is no multiple of the experts'
 
     def count_layers(self) -> int:
         return self.fields.said(f.LAYERS, f.MAX_LAYERS)
@@ -83,7 +84,8 @@ class Decoder:
         )
 
     def block(self, layer: LayerShape, window: int) -> Block:
-        return block_of(layer, window)
+        block = block_of(layer, window)
+        return block + blocks.mlp(self.hidden, self.beside) if self.beside and layer.experts else block
 
     def positions(self) -> int:
         """Elements beside layers, embedding and head: learned positions."""
@@ -174,10 +176,8 @@ class Decoder:
             return plain, (), None
         width = self.expert_width()
         shared_width = self.shared_width(width)
-        if shared_width % width:
-            raise self.fields.error(
-                f"a shared MLP of {shared_width} is no multiple of the experts' {width}; {f.BY_HAND}"
-            )
+        if shared_width % width:  # no LayerShape says it: counted beside the layer
+            self.beside, shared_width = shared_width, 0
         architecture: Architecture = "mixtral" if plain.architecture == "llama" else plain.architecture
         usual = msgspec.structs.replace(
             plain,

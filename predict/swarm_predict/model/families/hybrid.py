@@ -302,7 +302,7 @@ class NemotronH(Mamba):
 
     def shared_width(self, width: int) -> int:
         count = self.fields.get(("n_shared_experts",))
-        return (self.fields.get(("moe_shared_expert_intermediate_size",)) or width) * count
+        return self.fields.get(("moe_shared_expert_intermediate_size",)) or width * count
 
     def head_dim(self) -> int:
         return self.fields.get(("head_dim", "attention_head_dim")) or self.hidden // self.heads()

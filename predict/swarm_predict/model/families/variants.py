@@ -89,6 +89,8 @@ class MiMoV2(Parts):
 
     def mixer(self, i: int) -> Block:
         need, get = self.fields.need, self.fields.get
+        # twice as many as elsewhere, where the configuration does not say (its transformers class never asks)
+        windowed_kv_heads = get(("swa_num_key_value_heads",)) or 2 * self.kv_heads()
         kinds = self.fields.numbers("hybrid_layer_pattern", self.layers)
         words = self.fields.words("layer_types", self.layers)
         if kinds is None and words is None:
@@ -97,7 +99,7 @@ class MiMoV2(Parts):
             heads = get(("swa_num_attention_heads",)) or self.heads()
             dim = get(("swa_head_dim",)) or self.head_dim()
             return blocks.attention(
-                self.hidden, heads, need(("swa_num_key_value_heads", *f.KV_HEADS)), dim,
+                self.hidden, heads, windowed_kv_heads, dim,
                 get(("swa_v_head_dim", "v_head_dim")) or dim,
                 window=need(("sliding_window", "sliding_window_size")), qk_norm=heads,
             )  # fmt: skip
