@@ -252,8 +252,6 @@ class CollectorClient:
             )
         except (OSError, WebSocketException, ImportError) as error:  # ImportError: a SOCKS proxy, without its package
             self._meter.failed(dialled.seen if dialled is not None else None)
-            if error.sent is not None and error.sent.code == CloseCode.MESSAGE_TOO_BIG and not error.rcvd_then_sent:
-                self._meter.too_large()
             if (hung_up := self._ended_by_us()) is not None:
                 raise hung_up from error
             raise Ended(f"cannot reach {self._who} ({why_not(error)})") from error
