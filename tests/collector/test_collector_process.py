@@ -265,7 +265,7 @@ def test_a_newer_database_is_one_line_and_stays_as_it_is(tmp_path):
         (["--listen", "nowhere.invalid:9470"], "unknown host name"),
         (["--listen", "127.0.0.1:70000"], "127.0.0.1:70000 has no port from 0 to 65535"),
         (["--model", "llama-9000b"], "llama-9000b"),
-        (["--weights", "int3"], "int3"),
+        (["--weights", "fp17"], "fp17"),
         (["--store", "mysql://x"], "mysql"),
         (["--store", "sqlite:////nowhere/at/all/swarm.db"], "/nowhere/at/all"),
         (["--store", "sqlite:////dev/null/swarm.db"], "/dev/null"),
