@@ -64,7 +64,7 @@ def test_every_form_is_told_and_read_alike(text: str) -> None:
     assert decode.dtype == prompt.dtype == "q4_k_m"
     assert decode.ms == pytest.approx(1e3 / 118.8816 / 35.26, rel=0.01)  # 32 layers and a head of 3.26
     assert decode.ms_p95 == pytest.approx(decode.ms * (1 + 1.645 * 1.0418 / 118.88), rel=0.001)
-    assert prompt.ms == pytest.approx(512 / 7.1 / 32, rel=0.01)
+    assert prompt.ms == pytest.approx((512 / 7.1 - 3.26 * decode.ms) / 32, rel=0.001)
 
 
 CASES = [
@@ -72,6 +72,7 @@ CASES = [
     ("qwen2.5-0.5b", "q8_0", "Q8_0", "NVIDIA GeForce RTX 3090", 410.0, 21000.0),  # its head is a quarter of it
     ("gemma-2-9b", "q6_k", "Q6_K", "NVIDIA GeForce RTX 4090", 80.0, 6000.0),
     ("qwen3-30b-a3b", "q4_k_m", "Q4_K - Medium", "NVIDIA GeForce RTX 3090, NVIDIA GeForce RTX 3090", 130.0, 2400.0),
+    ("gpt-oss-20b", "mxfp4_moe", "MXFP4 MoE", "NVIDIA GeForce RTX 5090", 280.0, 9000.0),
     ("llama-3.2-1b", "fp16", "F16", "Radeon RX 7900 XTX", 210.0, 15000.0),
     ("llama-3.2-1b", "q8_0", "Q8_0", "a card of nobody", 210.0, 15000.0),
 ]
@@ -160,7 +161,16 @@ def test_of_one_test_with_several_options_the_fastest_counts() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"avg_ts": 0}, {"avg_ts": "nan"}, {"avg_ts": -1}, {"n_gen": 1.5}, {"n_prompt": 10**12}, {"avg_ts": True}],
+    [
+        {"avg_ts": 0},
+        {"avg_ts": "nan"},
+        {"avg_ts": -1},
+        {"n_gen": 1.5},
+        {"n_prompt": 10**12},
+        {"avg_ts": 10**400},
+        {"n_gen": [1]},
+        {"avg_ts": True},
+    ],
 )
 def test_figures_that_are_none_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ImportProblem, match="test 1"):
@@ -181,3 +191,36 @@ def test_a_machine_that_is_there_keeps_its_figures_and_other_layers(tmp_path: Pa
     assert "mem_gbps = 716.8" in text
     assert text.count("[[node.layer]]") == 3
     assert text.count('"llama-2-7b"') == 1
+
+
+@pytest.mark.parametrize(
+    ("lines", "device"),
+    [
+        ("ggml_vulkan: 0 = AMD Radeon RX 7900 XTX (RADV NAVI31) (radv) | uma: 0 | fp16: 1", "Radeon RX 7900 XTX"),
+        ("ggml_metal_init: found device: Apple M2 Ultra\nggml_metal_init: GPU name:   Apple M2 Ultra", "M2 Ultra"),
+        ("  Device 0: NVIDIA H100, compute capability 9.0\n  Device 1: NVIDIA H100, compute capability 9.0", "H100"),
+    ],
+)
+def test_a_table_names_its_device_in_the_lines_before_it(lines: str, device: str) -> None:
+    table = TABLE.replace("  Device 0: NVIDIA GeForce RTX 4080, compute capability 8.9, VMM: yes", lines)
+    assert kind_of(table) == "llama-bench"
+    found = read(table).nodes[0]
+    assert device in (found.device or "")
+    assert found.mem_gbps is not None
+
+
+def test_without_a_device_it_is_asked_for_or_given() -> None:
+    table = "\n".join(line for line in TABLE.splitlines() if line.startswith("|")).replace("±", "┬▒")
+    found = read(table)
+    assert found.nodes[0].device is None
+    assert "--gpu" in " ".join(found.notes)
+    assert read(table, gpu="RTX 4080").nodes[0].vram_gib == 16
+
+
+def test_names_of_a_file_cannot_write_lines_of_the_swarm_file(tmp_path: Path) -> None:
+    file, swarm = tmp_path / "bench.json", tmp_path / "swarm.toml"
+    file.write_text(with_(model_type='llama 8B Q8_0\n[[node]]\nname = "evil"', gpu_info='x"\n[[node]]\nname = "y"'))
+    assert cli.main(["import", str(file), "--node", "a", "--out", str(swarm)]) == 0
+    names = [line for line in swarm.read_text().splitlines() if line.startswith("name =")]
+    assert len(names) == 1
+    assert swarm.read_text().count("\n[[node]]") == 1

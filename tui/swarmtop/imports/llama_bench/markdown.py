@@ -9,8 +9,10 @@ from swarmtop.imports.found import ImportProblem
 from swarmtop.imports.llama_bench.rows import MOST_TOKENS, Row
 
 _TEST: Final = re.compile(r"(?:pp ?(\d{1,8}))?\+?(?:tg ?(\d{1,8}))?(?: ?@ ?d(\d{1,8}))?")
-_RATE: Final = re.compile(r"(\d+(?:\.\d+)?)(?:\s*(?:±|\+/-|\?|Â±)\s*(\d+(?:\.\d+)?))?")
-_PARAMS: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([MBT])")
+_RATE: Final = re.compile(
+    r"(\d{1,12}(?:\.\d+)?)(?:\s*[^\d\s.]{1,3}\s*(\d{1,12}(?:\.\d+)?))?"
+)  # ± in whatever a console made of it
+_PARAMS: Final = re.compile(r"(\d{1,9}(?:\.\d+)?)\s*([MBT])")
 _SCALES: Final = {"M": 1e6, "B": 1e9, "T": 1e12}
 _DEVICES: Final = (
     re.compile(r"^\s*Device \d+: (.+?), (?:compute capability|gfx|VMM)", re.MULTILINE),  # CUDA, HIP

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,6 +13,7 @@ from typing import Any, Final
 from swarmtop.imports.found import ImportProblem
 
 MARKS: Final = ("model_filename", "n_prompt", "n_gen", "avg_ts")  # no other tool's rows have these together
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")  # names become comments, of one line each
 MOST_TOKENS: Final = 1 << 24
 _OLD_BACKENDS: Final = ("cuda", "metal", "vulkan", "kompute", "sycl", "opencl", "rpc", "hip")  # one boolean each
 
@@ -58,7 +60,10 @@ def read(text: str) -> list[Row]:
             lines = [line for line in stripped.splitlines() if line.strip()]
             values = [_json(line, f"line {number}") for number, line in enumerate(lines, 1)]
     else:
-        values = list(csv.DictReader(stripped.splitlines()))
+        try:
+            values = list(csv.DictReader(stripped.splitlines()))
+        except csv.Error as error:
+            raise ImportProblem(f"this is no CSV ({error})") from error
     if not isinstance(values, list) or not values or not all(is_row(value) for value in values):
         raise ImportProblem("this is no output of llama-bench; run it with -o json, -o jsonl, -o csv or -o md")
     return [_row(value, f"test {number}") for number, value in enumerate(values, 1)]
@@ -101,7 +106,7 @@ def _old_backend(value: Mapping[str, Any]) -> str:
 
 def _text(value: Mapping[str, Any], key: str) -> str:
     found = value.get(key)
-    return found if isinstance(found, str) else ""
+    return " ".join(_CONTROL.sub(" ", found).split()) if isinstance(found, str) else ""
 
 
 def _number(value: Mapping[str, Any], key: str, where: str, least: float = 0.0) -> float:
@@ -110,7 +115,7 @@ def _number(value: Mapping[str, Any], key: str, where: str, least: float = 0.0) 
         return 0.0
     try:
         number = math.nan if isinstance(found, bool) else float(found)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number) or number < least:
         raise ImportProblem(f"{where}: {key} is {str(found)[:40]!r}, which is no such figure")
