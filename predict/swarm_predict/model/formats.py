@@ -80,7 +80,7 @@ _SAME: Final[dict[str, str]] = {
     "q3_k_xl": "q3_k_l", "q4_k_l": "q4_k_m", "q4_k_xl": "q4_k_m", "q5_k_l": "q5_k_m", "q5_k_xl": "q5_k_m",
     "q6_k_xl": "q6_k", "q8_k_xl": "q8_0", "q8": "q8_0", "q6": "q6_k", "q5": "q5_k_m", "q4": "q4_k_m", "q3": "q3_k_m",
     "q2": "q2_k", "fp4": "nvfp4", "w4a4": "nvfp4", "bnb-4bit": "nf4", "bnb-8bit": "int8", "4bit": "int4_g128",
-    "8bit": "int8", "mxfp4_moe": "mxfp4", "int4-awq": "awq", "gptq-int4": "gptq", "w4": "int4", "e4m3": "fp8",
+    "8bit": "int8", "int4-awq": "awq", "gptq-int4": "gptq", "w4": "int4", "e4m3": "fp8",
     "fp8_e4m3": "fp8", "float8": "fp8", "tq1": "tq1_0", "tq2": "tq2_0",
 }  # fmt: skip
 _BITS = re.compile(r"(?:exl[23]-|mlx-)?(\d+(?:\.\d+)?)[-_ ]?bpw")
@@ -96,9 +96,10 @@ def format_names() -> tuple[str, ...]:
 def canonical(weights: str) -> str:
     """The name under which a format is known: lower case, one spelling. Raises PredictError for none."""
     name = weights.strip().lower()
-    name = _SAME.get(name, name)
     if name not in WEIGHT_FORMATS:
-        further_format(name)
+        name = _SAME.get(name, name)
+        if name not in WEIGHT_FORMATS:
+            further_format(name)
     return name
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 EXAMPLE: Final = """
 swarmtop import nvidia-smi.csv --node attic --into swarm.toml
 swarmtop import petals https://health.petals.dev/api/v1/state --out petals.toml
+swarmtop import llama-bench bench.json --node attic --into swarm.toml
 swarmtop import matrix rtt.csv --out swarm.toml
 swarmtop import irtt result.json --from attic --to lab --into swarm.toml
 """
@@ -51,14 +52,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     out.add_argument("--into", metavar="FILE.toml", help="add to this swarm file; what somebody wrote there stays")
     parser.add_argument("--from", dest="src", metavar="NODE", help="of a path: who sends (the client)")
     parser.add_argument("--to", dest="dst", metavar="NODE", help="of a path: who receives (the server)")
-    parser.add_argument("--node", metavar="NODE", help="of GPUs: the machine they are in")
+    parser.add_argument("--node", metavar="NODE", help="of GPUs and llama-bench: the machine they are in")
+    parser.add_argument("--gpu", metavar="NAME", help="of llama-bench: the device, where the file does not name it")
     parser.add_argument(
-        "--model", metavar="NAME|PATH", help="of Petals: which model (default: the one most servers hold)"
+        "--model",
+        metavar="NAME|PATH",
+        help="of Petals: which model (default: the one most servers hold); of llama-bench: what was run (default: told "
+        "by its file's name or its parameters)",
     )
     parser.add_argument(
         "--unit", choices=("ms", "s", "us"), default="ms", help="of a matrix: what its cells are in (ms)"
     )
-    table = "\n".join(f"  {name:<10} {known.help}" for name, known in FORMATS.items())
+    table = "\n".join(f"  {name:<11} {known.help}" for name, known in FORMATS.items())
     parser.epilog = f"{parser.epilog}\n\nformats:\n{table}\n{GPU_FORMS}"
 
 
@@ -202,6 +207,14 @@ def _gpus(args: argparse.Namespace, data: bytes) -> Found:
     return gpus.read(data.decode(), args.node)
 
 
+def _llama_bench(args: argparse.Namespace, data: bytes) -> Found:
+    from swarmtop.config import load_model
+    from swarmtop.imports.llama_bench import layers
+
+    model = None if args.model is None else load_model(args.model)
+    return layers.read(data.decode(), args.node, model, args.gpu)
+
+
 FORMATS: Final[dict[str, Format]] = {
     "petals": Format("the state of a Petals health monitor (…/api/v1/state), a file or a URL", _petals),
     "matrix": Format("round trips in CSV: a square with names on both edges, or src,dst,rtt_ms", _matrix),
@@ -211,6 +224,7 @@ FORMATS: Final[dict[str, Format]] = {
     "ping": Format("ping -c 20 HOST, of any system; --from and --to name the ends", _ping),
     "mtr": Format("mtr --json -c 20 HOST, or mtr --report", _mtr),
     "gpus": Format("nvidia-smi, amd-smi, rocm-smi, gpustat or an exporter (below); --node names the machine", _gpus),
+    "llama-bench": Format("llama-bench -o json, jsonl, csv or its table: layer times of a machine", _llama_bench),
 }
 ALIASES: Final = dict.fromkeys(("nvidia-smi", "amd-smi", "rocm-smi", "gpustat", "dcgm", "nvitop", "all-smi"), "gpus")
 GPU_FORMS: Final = """

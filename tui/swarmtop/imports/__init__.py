@@ -5,6 +5,7 @@
     irtt        the JSON that `irtt client -o` writes
     iperf3      the JSON that `iperf3 -J` prints
     pings       what ping and mtr print
+    llama_bench what llama-bench prints: layer times for decode and prompts
     perfsonar   a pScheduler result: rtt, throughput or latency
     gpus        nvidia-smi, amd-smi, rocm-smi, gpustat and exporters (their readers are in `gpu`)
     kinds       which of these a file is

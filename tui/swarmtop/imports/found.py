@@ -21,6 +21,7 @@ class LayerFound:
     phase: Literal["decode", "prefill"]
     tokens: int  # in the cache (decode), or of the chunk (prefill)
     dtype: str
+    ms_p95: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class NodeFound:
     tflops: float | None = None
     layers: tuple[LayerFound, ...] = ()
     remark: str | None = None  # stands beside the node in the file
+    fills: bool = False  # figures are a data sheet's: of a node that is there, only what it lacks is written
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,12 +67,13 @@ def _found(machines: Machines, source: str) -> Found:
     notes: list[str] = []
     for word, cards in machines.items():
         name = names.of(word or "node")
-        nodes.append(_node(name, cards, notes))
+        nodes.append(machine_of(name, cards, notes))
     first = f"{len(nodes)} machine{'s' if len(nodes) != 1 else ''}; vram_gib is the memory that was free then"
     return Found(tuple(nodes), (), tuple(dict.fromkeys((first, *notes))), source)
 
 
-def _node(name: str, cards: list[Card], notes: list[str]) -> NodeFound:
+def machine_of(name: str, cards: list[Card], notes: list[str]) -> NodeFound:
+    """The machine with these cards; what is not known of it is added to `notes`."""
     sheets = [_sheet(card) for card in cards]
     known = [sheet for sheet in sheets if sheet is not None]
     free = [_free_gib(card, sheet, notes) for card, sheet in zip(cards, sheets, strict=True)]

@@ -12,6 +12,8 @@ from typing import Any, Final
 from swarmtop.imports import iperf3, pings
 from swarmtop.imports.found import ImportProblem
 from swarmtop.imports.gpu import metrics, tables
+from swarmtop.imports.llama_bench import markdown as bench_table
+from swarmtop.imports.llama_bench import rows as bench_rows
 from swarmtop.imports.separated import rows_of
 
 ADVICE: Final = "name the format, as in `swarmtop import matrix FILE`"
@@ -49,6 +51,8 @@ def kind_of(text: str) -> str:
         return "iperf3"
     if re.search(r"^\[ *ID\] +Interval", stripped, re.MULTILINE):
         raise ImportProblem("this is iperf3's text for people; run it with -J and import that")
+    if bench_rows.is_rows(stripped) or bench_table.is_table(stripped):
+        return "llama-bench"
     if stripped.startswith(("{", "[")) and not stripped.startswith("[["):
         return _kind_of_json(stripped)
     if stripped.startswith("<"):
@@ -74,6 +78,8 @@ def _kind_of_json(text: str) -> str:
         file = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ImportProblem(f"this looks like JSON and is none ({error})") from error
+    if bench_rows.is_row(file) or (isinstance(file, list) and file and bench_rows.is_row(file[0])):
+        return "llama-bench"
     keys = _keys(file)
     if "model_reports" in keys:
         return "petals"

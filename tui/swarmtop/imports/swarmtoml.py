@@ -63,8 +63,13 @@ def _nodes(tables: AoT, found: Found) -> None:
         if table is None:
             tables.append(_new_node(node))
         else:
-            _set(table, _figures(node, _NODE_KEYS))
+            _set(table, _lacking(table, node) if node.fills else _figures(node, _NODE_KEYS))
             _set_layers(table, node)
+
+
+def _lacking(table: Table, node: NodeFound) -> dict[str, Any]:
+    """What data sheets say and the file does not: nothing of a machine whose `gpu` is named."""
+    return {} if "gpu" in table else {k: v for k, v in _figures(node, _NODE_KEYS).items() if k not in table}
 
 
 def _new_node(node: NodeFound) -> Table:
@@ -83,12 +88,18 @@ def _set_layers(table: Table, node: NodeFound) -> None:
     if not node.layers:
         return
     layers = tomlkit.aot()
+    renewed = {(found.model, found.phase, found.dtype) for found in node.layers}
+    for layer in table.get("layer", ()):  # of other models, formats and phases
+        if (layer.get("model"), layer.get("phase", "decode"), layer.get("dtype")) not in renewed:
+            layers.append(layer)
     for found in node.layers:
         layer = tomlkit.table()
         layer.add("model", found.model)
         layer.add("phase", found.phase)
         layer.add("context" if found.phase == "decode" else "tokens", found.tokens)
         layer.add("ms", _rounded(found.ms))
+        if found.ms_p95 is not None:
+            layer.add("ms_p95", _rounded(found.ms_p95))
         layer.add("dtype", found.dtype)
         layer.add(tomlkit.nl())
         layers.append(layer)
