@@ -237,8 +237,7 @@ def add_question(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--weights",
         metavar="FORMAT",
-        help="fp16, int8, nvfp4, mlx-4bit, 4.5bpw, q4_k_m, … "
-        "(default: the checkpoint's own, else fp16)",
+        help="fp16, int8, nvfp4, mlx-4bit, 4.5bpw, q4_k_m, … (default: the checkpoint's own, else fp16)",
     )
     group.add_argument("--engine", default="chain", choices=ENGINES, metavar="ENGINE", help=", ".join(ENGINES))
     group.add_argument(
