@@ -44,7 +44,8 @@ def cache(tmp_path, monkeypatch) -> Path:
 def test_a_folder_is_its_config_json(tmp_path):
     put(tmp_path / "my-model" / "config.json", CONFIG)
     assert load_model(str(tmp_path / "my-model")).name == "my-model"
-    assert load_model(str(tmp_path / "my-model" / "config.json")).layers == 4
+    assert load_model(str(tmp_path / "my-model" / "config.json")).name == "my-model"
+    assert load_model(str(put(tmp_path / "org--their-model_config.json", CONFIG))).name == "org/their-model"
 
 
 def test_an_id_that_nobody_knows_is_looked_for_in_the_cache(cache):

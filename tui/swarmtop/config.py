@@ -42,7 +42,8 @@ def load_model(text: str | None) -> ModelShape:
     """
     text = text or DEFAULT_MODEL
     path = Path(text).expanduser()
-    if path.suffix.lower() in (".json", ".gguf") or path.exists():
+    named_so = path.suffix.lower() in (".json", ".gguf")
+    if named_so or path.is_dir() or (path.is_file() and len(path.parts) > 1):
         from swarmtop.model_files import model_at  # most people name a model of the catalogue
 
         if path.exists() or not _is_hub_id(text):

@@ -32,7 +32,9 @@ def model_at(path: Path) -> ModelShape:
         return _in_folder(path)
     if path.suffix.lower() == GGUF or _begins_with_gguf(path):
         return _gguf(path)
-    return _config(path, path.resolve().parent.name or path.stem)
+    if path.name == "config.json":
+        return _config(path, path.resolve().parent.name or path.stem)
+    return _config(path, path.stem.removesuffix("_config").replace("--", "/"))
 
 
 def cached_model(hub_id: str) -> ModelShape | None:

@@ -1,8 +1,9 @@
 """Further models, as the fields of their config.json that say their shape.
 
-Fields of models published since 2025 are from the configurations in aiconfigurator-core 0.12.0 and aiconfigurator 0.5.0
-(Apache-2.0, NVIDIA); the others from their publishers. `billions` is what the publisher (or the sum of the checkpoint)
-says of the text part, which a test holds the shape to.
+Fields of models published since 2025 are mostly from configurations in aiconfigurator-core 0.12.0 and aiconfigurator
+0.5.0 (Apache-2.0, NVIDIA); the others were written from memory and checked by their sum alone. `billions` is what the
+publisher says of the text part, which a test holds the shape to; of kimi-k3, gemma-4-e2b and gemma-4-e4b it is our own
+sum (publishers count encoders in, or say nothing), and holds them to nothing.
 """
 
 from __future__ import annotations
