@@ -32,7 +32,6 @@ MEMBER_KEY: Final = "member/"
 PUBLIC_KEY: Final = "key/"  # public key → node id, where that is not made of it: an index of the member rows
 MAX_INVITES: Final = 10_000  # open or used, of late; older ones are forgotten
 CODE_BYTES: Final = 16
-DEFAULT_VALID_NS: Final = 86_400 * NS_PER_S
 KEPT_AFTER_NS: Final = 30 * 86_400 * NS_PER_S  # so long one that is over is still told apart from one never made
 _T = TypeVar("_T", bound=msgspec.Struct)
 
