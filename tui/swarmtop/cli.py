@@ -27,7 +27,7 @@ EXAMPLE: Final = """
 swarmtop                                  watch this machine, on a collector and a probe of its own
 swarmtop --listen 0.0.0.0:9470            the same, and let others join
 swarmtop --connect 10.0.0.5:9470          watch a running swarm
-swarmtop --db swarm.db --at -1h           stand in a recording, an hour ago
+swarmtop --db swarm.db --at -1h           stand in a recording, an hour before its end
 swarmtop --once --swarm examples/garage.toml
 """
 LOG_MAX_BYTES: Final = 1 << 20  # then the log starts anew; one old one is kept
