@@ -21,6 +21,7 @@ from swarmtop.args import Parser, add_question, add_source, joined_times, listen
 from swarmtop.commands import COMMANDS, Command
 from swarmtop.errors import DONE, INTERNAL, INTERRUPTED, UNUSABLE, CommandError
 from swarmtop.sources.source import SourceError
+from swarmtop.text.ascii_text import prepare
 
 DESCRIPTION: Final = "Which machine holds your pooled-GPU swarm back, why, and how many tokens per second it can give."
 EXAMPLE: Final = """
@@ -47,8 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; nothing is raised."""
     words = joined_times(list(sys.argv[1:] if argv is None else argv))
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a terminal without ≥ gets ?, never a traceback
+        prepare(stream)  # a terminal without ≥ gets >=, never a traceback
     return guarded(lambda: dispatch(words))
 
 
@@ -128,7 +128,9 @@ def top_parser() -> Parser:
     parser.add_argument(
         "--listen", metavar="HOST:PORT", type=listen_address, help="start the collector there, so that others can join"
     )
-    parser.add_argument("--ascii", action="store_true", help="draw the dashboard with ASCII only")
+    parser.add_argument(
+        "--ascii", action="store_true", help="draw the dashboard with ASCII only (default: where it has to be)"
+    )
     add_source(parser)
     add_question(parser)
     return parser
