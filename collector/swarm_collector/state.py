@@ -52,6 +52,7 @@ from swarm_collector.verification.attestation_runner import AttestationRunner
 from swarm_protocol.messages.probe_messages import CollectorMessage, Refused
 from swarm_protocol.messages.running import MAX_DETAIL
 from swarm_protocol.messages.samples import UplinkSample
+from swarm_protocol.messages.viewer_messages import FOCUS_SETTING
 from swarm_protocol.snapshot.builder import SwarmBuilder
 from swarm_protocol.snapshot.swarm import State, Swarm
 from swarm_protocol.supervisor import Supervisor
@@ -59,7 +60,6 @@ from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_MS
 
 FORGET_AFTER_S: Final = 1.0
-FOCUS_SETTING: Final = "focus"
 REPLACED: Final = "another session of this node took over; do two probes share one state folder?"
 
 _log = logging.getLogger("swarm_collector")

@@ -9,10 +9,10 @@ from swarm_collector.members.membership import NodeEvent
 from swarm_collector.sessions.running_report import checked
 from swarm_collector.sessions.session_table import ViewerConnection
 from swarm_collector.sessions.viewer_stream import Feed, Outbox
-from swarm_collector.state import FOCUS_SETTING, SwarmState
+from swarm_collector.state import SwarmState
 from swarm_protocol.messages.running import RUNNING_SETTING, Running, detail_of, tidy
 from swarm_protocol.messages.samples import RunSample
-from swarm_protocol.messages.viewer_messages import Focus
+from swarm_protocol.messages.viewer_messages import FOCUS_SETTING, Focus
 from swarm_protocol.text import safe
 
 

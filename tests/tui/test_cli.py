@@ -16,7 +16,9 @@ import pytest
 from swarmtop import cli
 from swarmtop.commands import COMMANDS, Command
 from swarmtop.progress import progress
+from swarmtop.text.ascii_text import SIGNS, plain_locale, readable
 
+GARAGE = Path(__file__).parents[2] / "examples" / "garage.toml"
 Outcome = tuple[int, str, str]
 
 
@@ -171,15 +173,52 @@ def test_a_reader_that_goes_away_ends_the_command_in_silence() -> None:
     assert (process.returncode, err) == (0, b"")
 
 
-def test_a_terminal_without_unicode_gets_question_marks_and_no_traceback() -> None:
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["--help"], "4.5bpw, ..."),
+        (["plan", "--swarm", str(GARAGE)], " ... "),
+        (["--once", "--swarm", str(GARAGE)], " ... "),
+    ],
+)
+def test_an_output_that_cannot_hold_the_signs_gets_ascii_that_reads(
+    encoding: str, words: list[str], shown: str
+) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "swarmtop", "--help"],
-        env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+        [sys.executable, "-m", "swarmtop", *words],
+        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
         capture_output=True,
         check=False,
     )
+    out = done.stdout.decode(encoding)
     assert (done.returncode, done.stderr) == (0, b"")
-    assert b"q4_k_m, ?" in done.stdout
+    assert shown in out
+    assert "?" not in out
+    assert out.isascii() or encoding == "latin-1"
+
+
+def test_signs_are_written_so_that_they_still_say_the_same() -> None:
+    assert readable("≥38.0 → 40 … −3 × 2 · ▲ │ Zürich ±1") == ">=38.0 -> 40 ... -3 x 2 . ^ | Zurich +/-1"
+    assert readable("机") == "?"
+    assert all(readable(sign).isascii() and "?" not in readable(sign) for sign in SIGNS)
+
+
+@pytest.mark.parametrize(
+    ("environment", "plain"),
+    [
+        ({}, False),
+        ({"LANG": "C"}, True),
+        ({"LANG": "C", "LC_CTYPE": "C.UTF-8"}, True),  # as Python leaves it behind
+        ({"LANG": "C", "LC_CTYPE": "de_DE.UTF-8"}, False),
+        ({"LANG": "C.UTF-8"}, False),
+        ({"LANG": "en_US.UTF-8", "LC_ALL": "C"}, True),
+        ({"LANG": "C", "LC_ALL": "en_US.UTF-8"}, False),
+        ({"LANG": "C", "PYTHONIOENCODING": "utf-8"}, False),
+    ],
+)
+def test_the_c_locale_counts_where_somebody_asked_for_it(environment: dict[str, str], plain: bool) -> None:
+    assert plain_locale(environment) is plain
 
 
 class Terminal(io.StringIO):

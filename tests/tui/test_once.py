@@ -23,6 +23,7 @@ from swarmtop.analysis.node_rows import Standing, rows_of
 from swarmtop.commands import once
 from swarmtop.commands.once import COLUMNS, as_csv, as_object, as_table
 from swarmtop.text import quantities
+from swarmtop.text.ascii_text import prepare
 
 ROOT = Path(__file__).parents[2]
 GARAGE = ROOT / "examples" / "garage.toml"
@@ -255,3 +256,21 @@ def test_without_a_model_the_largest_that_fits_is_shown_and_said(
         assert (found["model"], found["weights"]) == (model, weights)
         assert found["tokens_per_s"] is not None
         assert any("does not fit: showing" in note for note in found["notes"]) == (gib != 24)
+
+
+def test_columns_stay_in_line_where_a_sign_takes_two_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    swarm = parse_swarm(GARAGE.read_text("utf-8"))
+    found = analyse(swarm, model_named("llama-3.1-8b"), Workload())
+    found = dataclasses.replace(
+        found, rows=tuple(dataclasses.replace(row, up_kind=Kind.BOUND) for row in found.rows[:1]) + found.rows[1:]
+    )
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    prepare(out)
+    monkeypatch.setattr("sys.stdout", out)
+    out.write(as_table(swarm, found, None))
+    out.flush()
+    lines = out.buffer.getvalue().decode("ascii").splitlines()[2:]
+    ends = lines[0].index("UP Mbit/s") + len("UP Mbit/s")
+    rows = lines[1 : 1 + len(found.rows)]
+    assert ">=" in rows[0]
+    assert all(row[ends - 1] != " " and row[ends] == " " for row in rows)

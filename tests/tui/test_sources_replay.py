@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from swarm_predict.model.catalogue import model_named
 from swarm_protocol.messages.probe_messages import GpuFacts, HostFacts
+from swarm_protocol.messages.running import RUNNING_SETTING, Running
 from swarm_protocol.messages.samples import ComputeSample, EventSample, HostSample, LinkSample, UplinkSample
+from swarm_protocol.messages.viewer_messages import FOCUS_SETTING, Focus
+from swarm_protocol.snapshot.swarm import State
 from swarm_protocol.units import NS_PER_S, ns_from_iso
 from swarm_storage.csv_format import CSV_KINDS
 from swarm_storage.store import open_store
@@ -70,12 +76,11 @@ async def test_a_replay_begins_at_the_end_of_the_recording_or_at_the_moment_aske
         assert swarm.source == "swarm.db"
 
 
-async def test_a_moment_in_words_counts_from_now_and_one_before_the_recording_is_refused(database: Path) -> None:
-    now = BEGAN + 70 * 60 * NS_PER_S
-    source = ReplaySource(str(database), "-65m", now_ns=lambda: now)
+async def test_a_moment_in_words_counts_from_the_end_and_one_before_the_recording_is_refused(database: Path) -> None:
+    source = ReplaySource(str(database), "-295s")
     assert (await first_frame(source)).links["rtt_p50_ms"][0, 1] == 25.0
     await source.close()
-    early = ReplaySource(str(database), "-2h", now_ns=lambda: now)
+    early = ReplaySource(str(database), "-2h")
     with pytest.raises(SourceError) as caught:
         await first_frame(early)
     await early.close()
@@ -248,3 +253,126 @@ async def test_changes_that_the_collector_told_are_shown_as_it_told_them(tmp_pat
     swarm = await source.swarm_at(turned_ns + 100 * NS_PER_S)
     await source.close()
     assert [(event.kind, event.detail) for event in swarm.events] == [("degraded", "as it was told then")]
+
+
+ENDED = BEGAN + 600 * NS_PER_S  # when the first of them leaves
+
+
+def recorded(
+    path: Path,
+    *,
+    model: str = "qwen2.5-0.5b",
+    dtypes: tuple[str, ...] = ("q8_0",),
+    leaving: bool = False,
+    focus: str | None = None,
+) -> Path:
+    """Two nodes with layer times; `leaving`: both leave, ten seconds apart, and a note comes an hour later."""
+    store = open_store(str(path))
+    writer = store.writer(retain_ns=None)
+    for number, (node, name) in enumerate(((A, "kiln-07"), (B, "attic"))):
+        at_ns = ENDED - 30 * NS_PER_S
+        writer.upsert_node(node, name, facts=FACTS, seen_ns=BEGAN).result()
+        samples = [
+            ComputeSample(
+                at_ns=at_ns,
+                device="RTX 3090",
+                model=model,
+                dtype=dtypes[number % len(dtypes)],
+                phase="decode",
+                batch=1,
+                context=128,
+                ms_per_layer=0.6,
+                ms_p95=0.7,
+                n=20,
+            ),
+            HostSample(
+                at_ns=at_ns,
+                cpu_percent=5.0,
+                ram_free_bytes=16 * GIB,
+                ram_total_bytes=32 * GIB,
+                gpu="RTX 3090",
+                vram_free_bytes=20 * GIB,
+                vram_total_bytes=24 * GIB,
+            ),
+            LinkSample(
+                at_ns=at_ns,
+                peer=B if node == A else A,
+                path="direct",
+                sent=100,
+                lost=1,
+                rtt_min_ms=20.0,
+                rtt_p50_ms=21.0,
+                rtt_p95_ms=30.0,
+                rtt_p99_ms=40.0,
+                pdv_ms=10.0,
+            ),
+        ]
+        writer.submit(NodeBatch(node, 1, 1, at_ns, samples)).result()
+    if leaving:
+        for number, node in enumerate((A, B)):
+            writer.event(EventSample(at_ns=ENDED + number * 10 * NS_PER_S, kind="left", detail=""), node).result()
+        writer.event(EventSample(at_ns=ENDED + 3600 * NS_PER_S, kind="note", detail="later")).result()
+    if focus is not None:
+        shape = model_named(model)
+        asked = Focus(model=model, layer=shape.layer, dtype=focus, hop_bytes=1792)
+        writer.set_setting(FOCUS_SETTING, msgspec.json.encode(asked).decode()).result()
+    store.close()
+    return path
+
+
+def asked_of(path: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[str, str]:
+    assert cli.main(["--once", "--json", "--db", str(path), *words]) == 0
+    found = json.loads(capsys.readouterr().out)
+    return found["model"], found["weights"]
+
+
+def test_a_recording_brings_its_model_and_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = recorded(tmp_path / "r.db")
+    assert asked_of(path, capsys) == ("qwen2.5-0.5b", "q8_0")
+    assert asked_of(path, capsys, "--weights", "fp16") == ("qwen2.5-0.5b", "fp16")
+    assert asked_of(path, capsys, "--model", "qwen2.5-0.5b") == ("qwen2.5-0.5b", "q8_0")
+    assert asked_of(path, capsys, "--model", "llama-3.2-1b") == ("llama-3.2-1b", "fp16")
+
+
+def test_the_weights_that_were_asked_for_go_before_those_that_a_machine_could_measure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mixed = recorded(tmp_path / "mixed.db", dtypes=("fp32", "q8_0"))
+    assert asked_of(mixed, capsys) == ("qwen2.5-0.5b", "fp16")
+    told = recorded(tmp_path / "told.db", dtypes=("fp32", "q8_0"), focus="q8_0")
+    assert asked_of(told, capsys) == ("qwen2.5-0.5b", "q8_0")
+
+
+def test_a_recording_of_a_model_that_nobody_knows_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = recorded(tmp_path / "r.db", model="my-own-thing")
+    assert cli.main(["--once", "--db", str(path)]) == 0
+    assert "recorded for my-own-thing, which is in no catalogue: give its file with --model" in capsys.readouterr().out
+
+
+def test_the_engine_that_ran_is_the_one_that_is_asked_about(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = recorded(tmp_path / "r.db")
+    store = open_store(str(path))
+    writer = store.writer(retain_ns=None)
+    running = Running("kiln-07:0-11,attic:12-23", engine="petals", source="test", at_ns=BEGAN)
+    writer.set_setting(RUNNING_SETTING, msgspec.json.encode(running).decode()).result()
+    store.close()
+    assert cli.main(["--once", "--json", "--db", str(path)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["model"], found["weights"], found["engine"]) == ("qwen2.5-0.5b", "q8_0", "petals")
+
+
+async def test_a_recording_that_everybody_has_left_opens_before_the_first_of_them_went(tmp_path: Path) -> None:
+    source = ReplaySource(str(recorded(tmp_path / "r.db", leaving=True)))
+    swarm = await first_frame(source)
+    end = await source.swarm_at((await source.span()).last_ns)
+    await source.close()
+    assert swarm.at_ns == ENDED - 1
+    assert swarm.nodes["state"].tolist() == [State.OK, State.OK]
+    assert end.nodes["state"].tolist() == [State.LEFT, State.LEFT]
+
+
+async def test_the_end_of_a_recording_can_still_be_asked_for(tmp_path: Path) -> None:
+    source = ReplaySource(str(recorded(tmp_path / "r.db", leaving=True)), "now")
+    swarm = await first_frame(source)
+    await source.close()
+    assert swarm.nodes["state"].tolist() == [State.LEFT, State.LEFT]

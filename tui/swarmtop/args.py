@@ -218,7 +218,12 @@ def add_source(parser: argparse.ArgumentParser, *, file: bool = True) -> None:
             help="machines by name: [NAME=][Nx]DEVICE[@CITY] [LINE], with commas between; no file needed",
         )
     add_token(group)
-    group.add_argument("--at", metavar="TIME", type=when, help="of a database: the moment to show (default: its end)")
+    group.add_argument(
+        "--at",
+        metavar="TIME",
+        type=when,
+        help="of a database: the moment to show; -45s is before its end (default: the last moment with machines)",
+    )
 
 
 def add_token(parser: argparse._ActionsContainer) -> None:
@@ -251,12 +256,14 @@ def add_question(parser: argparse.ArgumentParser) -> None:
         "--model",
         metavar="NAME|PATH",
         help="a name, a Hugging Face id, an Ollama tag, a config.json, a folder or a GGUF file (default: what runs, "
-        f"the swarm file's [model], else {DEFAULT_MODEL} or the largest below it that fits)",
+        f"what a database was recorded for, the swarm file's [model], else {DEFAULT_MODEL} or the largest below it "
+        "that fits)",
     )
     group.add_argument(
         "--weights",
         metavar="FORMAT",
-        help="fp16, int8, nvfp4, mlx-4bit, 4.5bpw, q4_k_m, … (default: the checkpoint's own, else fp16 or what fits)",
+        help="fp16, int8, nvfp4, mlx-4bit, 4.5bpw, q4_k_m, … "
+        "(default: the checkpoint's own, what a database was recorded for, else fp16 or what fits)",
     )
     group.add_argument(
         "--engine", choices=ENGINES, metavar="ENGINE", help=f"{', '.join(ENGINES)} (default: what runs, else chain)"

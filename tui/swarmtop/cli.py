@@ -21,13 +21,14 @@ from swarmtop.args import Parser, add_question, add_source, joined_times, listen
 from swarmtop.commands import COMMANDS, Command
 from swarmtop.errors import DONE, INTERNAL, INTERRUPTED, UNUSABLE, CommandError
 from swarmtop.sources.source import SourceError
+from swarmtop.text.ascii_text import prepare
 
 DESCRIPTION: Final = "Which machine holds your pooled-GPU swarm back, why, and how many tokens per second it can give."
 EXAMPLE: Final = """
 swarmtop                                  watch this machine, on a collector and a probe of its own
 swarmtop --listen 0.0.0.0:9470            the same, and let others join
 swarmtop --connect 10.0.0.5:9470          watch a running swarm
-swarmtop --db swarm.db --at -1h           stand in a recording, an hour ago
+swarmtop --db swarm.db --at -1h           stand in a recording, an hour before its end
 swarmtop --once --swarm examples/garage.toml
 """
 LOG_MAX_BYTES: Final = 1 << 20  # then the log starts anew; one old one is kept
@@ -47,8 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; nothing is raised."""
     words = joined_times(list(sys.argv[1:] if argv is None else argv))
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a terminal without ≥ gets ?, never a traceback
+        prepare(stream)  # a terminal without ≥ gets >=, never a traceback
     return guarded(lambda: dispatch(words))
 
 
@@ -128,7 +128,9 @@ def top_parser() -> Parser:
     parser.add_argument(
         "--listen", metavar="HOST:PORT", type=listen_address, help="start the collector there, so that others can join"
     )
-    parser.add_argument("--ascii", action="store_true", help="draw the dashboard with ASCII only")
+    parser.add_argument(
+        "--ascii", action="store_true", help="draw the dashboard with ASCII only (default: where it has to be)"
+    )
     add_source(parser)
     add_question(parser)
     return parser

@@ -32,6 +32,9 @@ class KeyframeRequest(msgspec.Struct, frozen=True, kw_only=True, tag="keyframe_r
     """A gap was seen in the sequence."""
 
 
+FOCUS_SETTING: Final = "focus"  # of the store: the Focus that a viewer asked for last
+
+
 class Focus(msgspec.Struct, frozen=True, kw_only=True, tag="focus"):
     """The model in question: what hops and layers the swarm should measure from now on."""
 

@@ -197,6 +197,7 @@ class Swarm:
     runs: tuple[RunSample, ...] = ()  # of watched engines, oldest first
     assumed: tuple[str, ...] = ()  # of a swarm made from names: what nobody measured, one line each
     running: Running | None = None  # the placement that runs, as it was told; None: nobody told
+    measured_for: tuple[str, str] | None = None  # of a recording: model, and weights or ""
     _index: dict[str, int] = field(default_factory=dict, repr=False)
 
     @classmethod

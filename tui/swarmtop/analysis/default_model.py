@@ -10,9 +10,11 @@ import numpy as np
 from swarm_predict.cost.build import build_tables
 from swarm_predict.cost.engines import ENGINES
 from swarm_predict.model.catalogue import model_named
+from swarm_predict.model.formats import is_format
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import PredictError, UnknownModel, Workload
 from swarm_protocol.snapshot.swarm import Ints, Swarm
+from swarm_protocol.text import safe
 from swarmtop.analysis.asked import Asked, Chosen
 from swarmtop.analysis.gaps import alive
 
@@ -28,23 +30,54 @@ def chosen(swarm: Swarm, asked: Asked) -> Chosen:
         known = _with_engine(load, told.engine)
         load = known if known is not None else load
     if asked.model is not None:
-        return Chosen(asked.model, load)
+        return Chosen(asked.model, _as_recorded(swarm, asked.model, load, asked))
     if told is not None and told.placement and told.model:
         try:
-            return Chosen(model_named(told.model), load)
+            model = model_named(told.model)
         except UnknownModel:
             pass  # an engine's own name for it: the ladder answers
+        else:
+            return Chosen(model, _as_recorded(swarm, model, load, asked))
+    recorded, unknown = _recorded(swarm, load, asked)
+    if recorded is not None:
+        return recorded
     formats = (load.weights,) if asked.weights_are_chosen else WEIGHTS
     living = alive(swarm, load.client)
     if not np.isfinite(living.nodes["vram_bytes"]).any():  # nobody has said yet what it holds
-        return Chosen(model_named(LADDER[0]), load)
+        return Chosen(model_named(LADDER[0]), load, unknown)
     for name in LADDER:
         model = model_named(name)
         for weights in formats:
             tried = dataclasses.replace(load, weights=weights)
             if fits(living, model, tried):
-                return Chosen(model, tried, _note(name, weights, formats[0]))
-    return Chosen(model_named(LADDER[0]), load)
+                return Chosen(model, tried, unknown or _note(name, weights, formats[0]))
+    return Chosen(model_named(LADDER[0]), load, unknown)
+
+
+def _recorded(swarm: Swarm, load: Workload, asked: Asked) -> tuple[Chosen | None, str]:
+    """The question that a recording was made for, and what is to be said where it cannot be asked.
+
+    The top of the ladder is measured where nobody asked for a model, so it stands only where it fits.
+    """
+    if swarm.measured_for is None:
+        return None, ""
+    name = swarm.measured_for[0]
+    try:
+        model = model_named(name)
+    except UnknownModel:
+        return None, f"recorded for {safe(name)}, which is in no catalogue: give its file with --model"
+    load = _as_recorded(swarm, model, load, asked)
+    if model.name == LADDER[0] and not fits(alive(swarm, load.client), model, load):
+        return None, ""
+    return Chosen(model, load), ""
+
+
+def _as_recorded(swarm: Swarm, model: ModelShape, load: Workload, asked: Asked) -> Workload:
+    """With the weights that this model was recorded in, where a person left them open."""
+    if asked.weights_are_chosen or swarm.measured_for is None:
+        return load
+    name, weights = swarm.measured_for
+    return dataclasses.replace(load, weights=weights) if name == model.name and is_format(weights) else load
 
 
 def _with_engine(load: Workload, engine: str) -> Workload | None:

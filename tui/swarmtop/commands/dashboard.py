@@ -13,6 +13,7 @@ from swarmtop.config import asked, load_model, open_source, told_running
 from swarmtop.dashboard.options import DashboardOptions
 from swarmtop.errors import CommandError
 from swarmtop.sources.source import Source
+from swarmtop.text.ascii_text import holds_signs
 
 
 def demo() -> int:
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
                 join_hint=join_hint,
                 demo=demo,
                 keep_collector=keep,
-                ascii=args.ascii,
+                ascii=args.ascii or not holds_signs(sys.stderr),  # which is what the screen is drawn on
             ),
         )
 

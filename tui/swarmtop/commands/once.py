@@ -30,6 +30,7 @@ from swarmtop.config import asked, open_source, question
 from swarmtop.progress import progress
 from swarmtop.sources.source import Source
 from swarmtop.text import plain, quantities
+from swarmtop.text.ascii_text import as_written
 
 LISTED_NODES: Final = 50  # up to here every pair is measured, and there are no more than 2,450
 
@@ -211,7 +212,7 @@ def as_csv(found: Analysis, *, header: bool = True) -> str:
 
 def as_table(swarm: Swarm, found: Analysis, width: int | None) -> str:
     """For people: a headline, the ranking, and what is missing."""
-    cells = [[c.text(row) for c in COLUMNS] for row in found.rows]
+    cells = [[as_written(c.text(row), sys.stdout) for c in COLUMNS] for row in found.rows]
     widths = [max([len(c.title), *(quantities.width(line[i]) for line in cells)]) for i, c in enumerate(COLUMNS)]
     shown = _columns_that_fit(widths, width)
     table = [

@@ -14,6 +14,7 @@ from swarmtop.args import add_question, add_source
 from swarmtop.config import asked, open_source, question
 from swarmtop.errors import DONE, CommandError
 from swarmtop.progress import progress
+from swarmtop.text.ascii_text import holds_signs
 
 EXAMPLE: Final = """
 swarmtop report --db swarm.db --model llama-3.1-8b --html swarm.html
@@ -43,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
     with progress(f"reporting on {source.title}"):
         page = rendered(asyncio.run(work()))
     if args.html == "-":
-        sys.stdout.write(page)
+        # a character reference reads in every encoding
+        sys.stdout.write(page if holds_signs(sys.stdout) else page.encode("ascii", "xmlcharrefreplace").decode())
         return DONE
     path = Path(args.html)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")

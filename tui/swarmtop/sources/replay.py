@@ -12,17 +12,17 @@ import asyncio
 import dataclasses
 import itertools
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Final, TypeVar
 
 from swarm_protocol.layer_shape import LayerShape
 from swarm_protocol.messages.samples import CHANGE_KINDS, Sample
-from swarm_protocol.snapshot.swarm import Event, Swarm
+from swarm_protocol.snapshot.swarm import Event, State, Swarm
 from swarm_protocol.text import safe
 from swarm_storage.csv_format import chunks
 from swarm_storage.errors import StoreError
+from swarm_storage.history.opening import before_departures, measured_for
 from swarm_storage.history.replay import swarm_at
 from swarm_storage.store import open_store
 from swarmtop.args import at_ns
@@ -31,6 +31,7 @@ from swarmtop.text import quantities
 
 LOOKED_THROUGH: Final = 500_000  # samples, the first: an hour of 20 nodes under a dashboard, in some 10 s
 WAIT_S: Final = 2.0  # for changes to be found, before the moment is shown without
+DEPARTURES_TRIED: Final = 20  # moments at which machines went; each is a state rebuilt
 _CHANGES_OF: Final = ("link", "uplink", "compute", "host", "event")
 
 _T = TypeVar("_T")
@@ -39,8 +40,9 @@ _T = TypeVar("_T")
 class ReplaySource:
     mode: Mode = "replay"
 
-    def __init__(self, file: str, at: str | None = None, *, now_ns: Callable[[], int] = time.time_ns) -> None:
-        """Opens the file for reading. `at`: the moment to begin at, as `args.when` takes it. Raises SourceError."""
+    def __init__(self, file: str, at: str | None = None) -> None:
+        """Opens the file for reading. `at`: the moment to begin at, as `args.when` takes it; `-45s` counts from the end
+        of the recording. Raises SourceError."""
         self.title = safe(Path(file).name)
         try:
             self._store = open_store(file, read_only=True)
@@ -48,16 +50,18 @@ class ReplaySource:
             raise SourceError(safe(str(error)), 2) from error
         self._reader = self._store.reader
         self._at = at
-        self._now_ns = now_ns
         self._finding: asyncio.Task[tuple[Event, ...]] | None = None
         self._closing = threading.Event()
 
     async def frames(self) -> AsyncIterator[Swarm]:
-        """The state at the moment asked for, else at the end of the recording."""
+        """The state at the moment asked for, else at the last one with machines to plan on."""
         span = await self.span()
         if span.last_ns == 0:
             raise SourceError(f"{self.title} holds no sample yet; let a probe join and measure first", 2)
-        moment = span.last_ns if self._at is None else at_ns(self._at, self._now_ns())
+        if self._at is None:
+            yield await self._last_with_members(span.last_ns)
+            return
+        moment = at_ns(self._at, span.last_ns)
         if not span.first_ns <= moment:
             raise SourceError(
                 f"{self.title} begins at {quantities.moment(span.first_ns)}; --at {safe(str(self._at))} is before that",
@@ -65,12 +69,26 @@ class ReplaySource:
             )
         yield await self.swarm_at(min(moment, span.last_ns))
 
+    async def _last_with_members(self, last_ns: int) -> Swarm:
+        """The end of the recording; where everybody had gone by then, the moment before they began to go."""
+        end = await self.swarm_at(last_ns)
+        if _has_members(end):
+            return end
+        for moment in (await self._read(lambda: before_departures(self._reader, last_ns)))[:DEPARTURES_TRIED]:
+            swarm = await self.swarm_at(moment)
+            if _has_members(swarm):
+                return swarm
+        return end
+
     async def span(self) -> Span:
         found = await self._read(self._reader.span)
         return Span(found.first_ns, found.last_ns, found.gaps)
 
     async def swarm_at(self, at_ns: int) -> Swarm:
-        swarm = await self._read(lambda: swarm_at(self._reader, at_ns, source=self.title))
+        swarm, measured = await self._read(
+            lambda: (swarm_at(self._reader, at_ns, source=self.title), measured_for(self._reader, at_ns))
+        )
+        swarm = dataclasses.replace(swarm, measured_for=measured)
         found = [event for event in await self._found_changes() if event.at_ns <= at_ns]
         if found:
             swarm = dataclasses.replace(
@@ -123,3 +141,11 @@ class ReplaySource:
             return await asyncio.to_thread(question)
         except StoreError as error:
             raise SourceError(safe(str(error)), 2) from error
+
+
+def _has_members(swarm: Swarm) -> bool:
+    """Whether a machine is there that something was measured of, so that there is a plan to show."""
+    gone = (State.LOST, State.LEFT)
+    return any(
+        facts.layers and int(state) not in gone for facts, state in zip(swarm.facts, swarm.nodes["state"], strict=True)
+    )

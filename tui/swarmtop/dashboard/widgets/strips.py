@@ -16,6 +16,7 @@ from textual.strip import Strip
 
 from swarmtop.dashboard.lines.styled import Line, clean, fit
 from swarmtop.dashboard.widgets.palettes import PALETTES, colors
+from swarmtop.text.ascii_text import CELLS
 
 COLORS: Final = colors(PALETTES["dark"])
 
@@ -31,14 +32,7 @@ PLAIN: Final[Mapping[str, Style]] = {
     for role, style in COLORS.items()
 }
 
-_ASCII: Final = str.maketrans({
-    "…": ".", "–": "-", "−": "-", "≥": ">", "≤": "<", "×": "x", "±": "~", "·": ".", "•": "*", "●": "*", "‖": "|",
-    "«": "<", "▶": ">", "⏎": "^", "→": ">", "←": "<", "↑": "^", "↓": "v", "▲": "!", "▼": "v", "⋮": ":", "Δ": "d",
-    "│": "|", "─": "-", "┌": "+", "┐": "+", "└": "+", "┘": "+", "┤": "|", "├": "|", "┼": "+", "╌": "~", "━": "=",
-    "◆": "!", "◇": "o",
-    "█": "#", "▓": "%", "▒": "+", "░": ":", "▁": "_", "▂": ".", "▃": ":", "▄": "-", "▅": "=", "▆": "+", "▇": "*",
-    "▀": '"', "°": "'", "µ": "u", "½": "2",
-})  # fmt: skip
+_ASCII: Final = str.maketrans(dict(CELLS))
 
 
 _PLAIN_AGAIN: Final = Style(bold=True)  # what is reversed, within what is reversed
