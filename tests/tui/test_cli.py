@@ -177,7 +177,7 @@ def test_a_reader_that_goes_away_ends_the_command_in_silence() -> None:
 @pytest.mark.parametrize(
     ("words", "shown"),
     [
-        (["--help"], "4.5bpw, ..."),
+        (["--help"], "q4_k_m, ..."),
         (["plan", "--swarm", str(GARAGE)], " ... "),
         (["--once", "--swarm", str(GARAGE)], " ... "),
     ],

@@ -219,7 +219,7 @@ def test_with_something_running_the_ranking_is_about_it(capsys: pytest.CaptureFi
     without = json.loads(capsys.readouterr().out)["tokens_per_s"]["p50"]
     assert nodes[0]["without_tokens_per_s"] == pytest.approx(without, rel=1e-5)
     assert (
-        run(capsys, "--running", told).splitlines()[0].endswith("you run 8.08 tok/s (4.77 … 10.1), best 19.2 (+137 %)")
+        run(capsys, "--running", told).splitlines()[0].endswith("you run 8.09 tok/s (4.77 … 10.1), best 19.2 (+137 %)")
     )
 
 
