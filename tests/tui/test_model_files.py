@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import PredictError, UnknownModel
 from swarmtop.args import Parser, add_question, add_source
-from swarmtop.config import load_model, question
+from swarmtop.config import asked, load_model
 from swarmtop.errors import CommandError
 
 CONFIG = {
@@ -124,15 +125,21 @@ def test_what_cannot_be_read_is_said_in_one_line(name, said, tmp_path, monkeypat
     assert said in str(caught.value)
 
 
+def model_of(args: argparse.Namespace) -> ModelShape:
+    model = asked(args).model
+    assert model is not None
+    return model
+
+
 def test_the_checkpoints_own_format_is_the_default(tmp_path):
     path = str(put(tmp_path / "m" / "config.json", PACKED))
-    assert question(options("--model", path))[1].weights == "awq"
-    assert question(options("--model", path, "--weights", "Q8_0"))[1].weights == "q8_0"
-    assert question(options("--model", "gpt-oss-20b"))[1].weights == "mxfp4"
-    assert question(options("--model", "llama-2-70b"))[1].weights == "fp16"
-    assert question(options())[0].name == "llama-3.1-8b"
+    assert asked(options("--model", path)).workload.weights == "awq"
+    assert asked(options("--model", path, "--weights", "Q8_0")).workload.weights == "q8_0"
+    assert asked(options("--model", "gpt-oss-20b")).workload.weights == "mxfp4"
+    assert asked(options("--model", "llama-2-70b")).workload.weights == "fp16"
+    assert asked(options()).model is None  # left open: what runs, or the largest that fits
     with pytest.raises(PredictError, match="weights 'fp12' is no known format"):
-        question(options("--weights", "fp12"))
+        asked(options("--weights", "fp12"))
 
 
 def test_the_swarm_files_own_model_is_meant_unless_another_is_named(tmp_path):
@@ -141,9 +148,9 @@ def test_the_swarm_files_own_model_is_meant_unless_another_is_named(tmp_path):
         '[[node]]\nname = "a"\n[model]\nname = "odd"\nlayers = 4\nlayer_bytes = 1e8\nkv_bytes_per_token = 4096\n'
         "hidden = 256\nvocab = 1000\n"
     )
-    assert question(options("--swarm", str(swarm)))[0].stage_bytes(0, 3, "fp16") == 4e8
-    assert question(options("--swarm", str(swarm), "--model", "odd"))[0].name == "odd"
-    assert question(options("--swarm", str(swarm), "--model", "tiny"))[0].name == "tiny"
+    assert model_of(options("--swarm", str(swarm))).stage_bytes(0, 3, "fp16") == 4e8
+    assert model_of(options("--swarm", str(swarm), "--model", "odd")).name == "odd"
+    assert model_of(options("--swarm", str(swarm), "--model", "tiny")).name == "tiny"
     swarm.write_text(swarm.read_text().replace("vocab", "vokab"))
     with pytest.raises(CommandError, match=r"s\.toml: .*vokab"):
-        question(options("--swarm", str(swarm)))
+        asked(options("--swarm", str(swarm)))
