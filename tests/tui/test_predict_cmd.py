@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -46,9 +47,15 @@ def test_json_has_exactly_the_keys_that_scripts_rely_on(capsys: pytest.CaptureFi
     assert found["fits"] is True
 
 
+def _rounding(value: float) -> float:
+    """The most that writing a value with six significant digits can take off or add."""
+    return 0.5 * 10.0 ** (math.floor(math.log10(value)) - 5) if value else 0.0
+
+
 def test_the_parts_of_a_token_add_up_to_the_whole(capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(run(capsys, TWO, "--json")[1])
-    assert sum(found["breakdown_ms"].values()) == pytest.approx(found["tpot_ms"]["mean"], rel=1e-5)
+    whole, parts = found["tpot_ms"]["mean"], found["breakdown_ms"].values()
+    assert abs(sum(parts) - whole) <= sum(_rounding(value) for value in (whole, *parts))
     assert found["tokens_per_s"]["p5"] <= found["tokens_per_s"]["p50"] <= found["tokens_per_s"]["p95"]
 
 
