@@ -6,6 +6,8 @@ VENV   ?= .venv
 TORCH  ?= 1
 BIN    := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Hundreds of processes start in a run of the tests: each would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 ifeq ($(TORCH),0)
 RUN_EXTRAS := .[quic]
@@ -16,12 +18,14 @@ TEST_EXTRAS := .[torch,test]
 
 
 .PHONY: release-pins try-wheel audit mutants
-.PHONY: run test lint types contracts pytest bench docs reference dist pictures clean
+.PHONY: run test lint types contracts bytecode pytest bench docs reference dist pictures clean
 
 run: $(VENV)/.installed-run-$(TORCH)
 	@$(BIN)/swarmtop
 
-test: lint types contracts pytest
+test: $(VENV)/.installed-test
+	@$(MAKE) --no-print-directory -j 2 types bytecode lint contracts
+	@$(MAKE) --no-print-directory pytest
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -33,12 +37,22 @@ types: $(VENV)/.installed-test
 contracts: $(VENV)/.installed-test
 	$(BIN)/lint-imports
 
+# Compiled once, beside mypy: else each worker would rewrite and compile all tests for itself.
+bytecode: $(VENV)/.installed-test
+	@$(BIN)/python -m pytest --collect-only -qq >/dev/null || $(BIN)/python -m pytest --collect-only -qq
+
 pytest: $(VENV)/.installed-test
 	@sh tools/debian_packages.sh
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m 'not quiet'
+	$(BIN)/python -m pytest -m quiet $$(grep -rl 'mark\.quiet' tests --include='test_*.py')
 
+# All short benchmarks, and a table of their figures; WRITE=1 keeps them in docs/benchmarks.md.
 bench: $(VENV)/.installed-test
-	$(BIN)/python -m bench all
+	$(BIN)/python -m bench all $(if $(WRITE),--write)
+
+# An hour of probes, dashboards and a collector, watched for leaks.
+soak: $(VENV)/.installed-test
+	$(BIN)/python -m bench soak --minutes 60
 
 docs: $(VENV)/.installed-test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -52,17 +66,17 @@ dist: $(VENV)/.installed-test
 
 # What a release installs, each file with its hash; made anew whenever constraints.txt changes (needs the registry).
 release-pins: $(VENV)/.installed-test
-	@$(BIN)/python tools/release_pins.py
-	@$(BIN)/python tools/release_pins.py --check
+	@$(BIN)/python tools/release/release_pins.py
+	@$(BIN)/python tools/release/release_pins.py --check
 
 # The wheel, without constraints and as released, on each Python of this machine (needs the registry).
 try-wheel: $(VENV)/.installed-test
-	@$(BIN)/python tools/try_wheel.py
-	@$(BIN)/python tools/try_wheel.py --pinned
+	@$(BIN)/python tools/release/try_wheel.py
+	@$(BIN)/python tools/release/try_wheel.py --pinned
 
 # Known vulnerabilities of what a release installs; where the advisories cannot be had this says so and is no failure.
 audit:
-	@$(PYTHON) tools/audit.py
+	@$(PYTHON) tools/release/audit.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -82,16 +96,18 @@ $(VENV)/.installed-test: $(BIN)/python pyproject.toml constraints.txt
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '$(TEST_EXTRAS)'
 	@touch $@
 
-# The pictures of README and manual, from a run in the lab (Linux, root): three minutes of six machines on two continents.
-PICTURE := $(BIN)/python tools/picture.py --db build/pictures/swarm.db --model llama-3.2-1b --engine petals --back 15 --width 130 --height 34
+# The pictures of README and manual, from the recording that ships: the same file gives the same pictures.
+PICTURE := $(BIN)/python tools/picture.py --db build/pictures/swarm.db --model llama-3.2-1b --weights fp32 --back 80 --width 130 --height 38
 pictures: $(VENV)/.installed-test
-	rm -rf build/pictures
-	$(BIN)/swarmtop lab verify two-continents --seconds 150 --keep build/pictures
-	$(PICTURE) --screen 1 --keys down --out docs/overview.svg
+	@mkdir -p build/pictures
+	$(BIN)/python -c "from pathlib import Path; from swarm_lab.recording import unpack; unpack(Path('build/pictures'))"
+	$(BIN)/python tools/moving_picture.py --out docs/story.svg
+	$(PICTURE) --screen 1 --out docs/overview.svg
 	$(PICTURE) --screen 2 --out docs/node.svg
 	$(PICTURE) --screen 3 --out docs/links.svg
-	$(PICTURE) --screen 4 --keys down,s --out docs/placement.svg
+	$(PICTURE) --screen 4 --out docs/placement.svg
 	$(PICTURE) --screen 5 --out docs/time.svg
+	$(BIN)/python tools/picture.py --swarm examples/friends.toml --model llama-3.1-70b --weights q4_k_m --screen 3 --keys v,v --width 120 --height 34 --out docs/map.svg
 
 # What the tests would not notice: changes one thing at a time in the modules of tools/mutants.toml. Takes half an hour; SAMPLE=N is quicker.
 mutants: $(VENV)/.installed-test

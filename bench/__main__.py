@@ -1,28 +1,45 @@
-"""`python -m bench` lists the benchmarks, `python -m bench NAME …` runs some, `python -m bench all` the short ones;
-`python -m bench NAME --OPTION …` runs one with options of its own."""
+"""Run benchmarks: `python -m bench` lists them, `python -m bench NAME …` runs some, `python -m bench all` the short
+ones; `python -m bench NAME --OPTION …` runs one with options of its own.
+
+It ends with a table of the figures that were recorded, beside their floor or peer and those of before; `--write` keeps
+them in docs/benchmarks.md."""
 
 from __future__ import annotations
 
+import datetime as dt
 import importlib
 import pkgutil
 import sys
 
 import bench
+from bench.support import results
+from bench.support.harness import table
 
-LONG = ("after_change", "changes", "prediction_error", "soak", "straggler")  # minutes by the dozen: by name only
+TOPICS = ("measuring", "collecting", "predicting", "programs")  # folders with benchmarks
+# minutes each: by name only
+LONG = (
+    "after_change", "changes", "engines", "loss_window", "prediction_error", "restart", "soak", "straggler",
+)  # fmt: skip
 
 
-def names() -> list[str]:
-    return sorted(module.name for module in pkgutil.iter_modules(bench.__path__) if not module.name.startswith("_"))
+def modules() -> dict[str, str]:
+    """Return the import name of each benchmark by its name."""
+    root = bench.__path__[0]
+    found = {
+        name: f"bench.{topic}.{name}" for topic in TOPICS for _, name, _ in pkgutil.iter_modules([f"{root}/{topic}"])
+    }
+    return dict(sorted(found.items()))
 
 
 def main(arguments: list[str]) -> int:
-    known = names()
+    known = modules()
     if not arguments:
         for name in known:
-            purpose = (importlib.import_module(f"bench.{name}").__doc__ or "").strip().splitlines()[0]
+            purpose = (importlib.import_module(known[name]).__doc__ or "").strip().splitlines()[0]
             print(f"  {name:<16} {purpose}")
         return 0
+    write = "--write" in arguments
+    arguments = [each for each in arguments if each != "--write"]
     options = arguments[1:] if len(arguments) > 1 and arguments[1].startswith("-") else []
     arguments = arguments[: len(arguments) - len(options)]
     chosen = [name for name in known if name not in LONG] if arguments == ["all"] else arguments
@@ -30,11 +47,29 @@ def main(arguments: list[str]) -> int:
         print(f"no benchmark {unknown[0]!r}; there are {', '.join(known)}", file=sys.stderr)
         return 2
     worst = 0
-    for name in chosen:
-        print(f"== {name}", flush=True)
-        run = importlib.import_module(f"bench.{name}").main
-        worst = max(worst, run(options) if options else run())
+    try:
+        for name in chosen:
+            print(f"== {name}", flush=True)
+            results.begin(name)
+            run = importlib.import_module(known[name]).main
+            worst = max(worst, run(options) if options else run())
+    finally:  # one that fails takes nothing from those before it
+        _conclude(write=write)
     return worst
+
+
+def _conclude(*, write: bool) -> None:
+    """Print what was recorded, beside what is kept of this machine; keep it where asked to."""
+    found = results.recorded()
+    if not found:
+        return
+    page, machine = results.PAGE.read_text(), results.machine_name()
+    rows = results.rows(found, results.read(page).get(machine, {}), dt.datetime.now(dt.UTC).date())
+    print(f"== figures, on {machine}")
+    print(table(results.TITLE[:-1], [row.cells[:-1] for row in rows]))
+    if write:
+        results.PAGE.write_text(results.written(page, machine, rows))
+        print(f"kept in {results.PAGE}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Says in one line what a machine lacks before `make` builds on it. Runs on any Python 3, without packages."""
+"""Report in one line what a machine lacks before `make` builds on it. Runs on any Python 3, without packages."""
 
 import sys
 

@@ -1,9 +1,9 @@
-"""Looks for bytes that a decoder does not stand, guided by coverage (Atheris, which is installed by hand).
+"""Search for bytes that break a decoder, guided by coverage (Atheris, which is installed by hand).
 
     pip install atheris
     python tools/fuzz.py NAME [SECONDS]      one of tests/fuzz/decoders.py; without arguments the names
 
-What it finds is written into tests/fuzz/findings, where the tests try it from then on.
+Findings are written into tests/fuzz/findings, where the tests try them from then on.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 MODULE is a name of the table in tools/mutants.toml (default: all), which says where a module lies, which tests hold
 it, and which mutants change nothing that anybody could observe. --sample N tries at most N mutants of each module,
-drawn by --seed. Prints each survivor and the share that was killed; exit code 1 where a module is below 90 %. Not part
+drawn by --seed. Prints each survivor and the share that was killed; exit code 1 if a module is below 90 %. Not part
 of CI: it takes minutes.
 
 Nothing is written: each mutant is compiled in a process of its own when the tests import the module. What is mutated:
@@ -73,7 +73,7 @@ class Mutator(ast.NodeTransformer):
         self._depth = 0  # of functions
 
     def offer(self, node: ast.AST, change: str, make: Callable[[], ast.AST]) -> ast.AST | None:
-        """The changed node, where it is this one's turn."""
+        """Return the changed node if this change is the wanted one."""
         self.found.append(Mutant(len(self.found), node.lineno, change))  # type: ignore[attr-defined]
         if len(self.found) - 1 != self.wanted:
             return None
@@ -278,7 +278,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 def passes(module: Module, index: int, within_s: float) -> bool | None:
-    """Whether the tests pass with this mutant (-1: without a change); None: they did not end in time."""
+    """Return whether the tests pass with this mutant (-1: without a change); None: they did not end in time."""
     child = os.fork()
     if child == 0:
         os.setsid()
@@ -319,7 +319,7 @@ def _run_tests(module: Module, index: int) -> int:
 
 
 def modules() -> dict[str, Module]:
-    """The table. Raises SystemExit where it names what is not there."""
+    """Return the table. Raises SystemExit where it names what does not exist."""
     found = {}
     for name, entry in tomllib.loads(TABLE.read_text()).items():
         path = ROOT / entry["path"]
@@ -331,7 +331,7 @@ def modules() -> dict[str, Module]:
 
 
 def tried(label: str, module: Module, sample: int | None, seed: int) -> float:
-    """Try the mutants of a module; the share killed of those that could be."""
+    """Try the mutants of a module; return the share killed of those that could be."""
     source = module.path.read_text()
     lines = source.splitlines()
     everything = mutants_of(source)

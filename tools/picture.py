@@ -1,11 +1,10 @@
-"""Takes a picture of a screen of the dashboard, as SVG: what the README shows is made by a command.
+"""Save a screen of the dashboard as SVG: the pictures of the README are made by this command.
 
     python tools/picture.py --db swarm.db --model tiny --screen 1 --out docs/overview.svg
 
-Any source will do (--db, --connect, --swarm). The dashboard runs as it always does, only without a terminal: the
-picture is what a person would see once the plan is there. In a recording the minute before is played first, so that
-the sparklines have a past (`--back 20` stands 20 s before its end, where nodes have not yet said goodbye); live,
-`--after` lets it pass.
+Any source works (--db, --connect, --swarm). The dashboard runs as always, only without a terminal: the picture is what
+a person would see once the plan is there. In a recording the minute before is played first, so that the sparklines have
+a history (`--back 20` stands 20 s before its end, where nodes have not yet said goodbye); live, `--after` waits for it.
 """
 
 from __future__ import annotations
@@ -22,14 +21,16 @@ from typing import Final
 
 from swarm_predict.types import PredictError
 from swarm_protocol.units import NS_PER_S
-from swarmtop.args import Parser, add_question, add_source, joined_times, number, whole
+from swarmtop.args import Parser, add_question, add_source
+from swarmtop.argument_types import joined_times, number, whole
 from swarmtop.config import load_model, open_source, workload
-from swarmtop.dashboard.board import Dashboard
+from swarmtop.dashboard.app import Dashboard
 from swarmtop.dashboard.options import DashboardOptions
 from swarmtop.errors import CommandError
 from swarmtop.sources.source import Source, SourceError
 
 SCREENS: Final = ("overview", "node", "links", "placement", "time")
+ASKED: Final = ("history", "survey", "default")  # groups of workers whose answers the picture waits for
 MINUTE: Final = range(-55, 1, 5)  # seconds before the moment shown: one frame for each bucket of a sparkline
 WAIT_S: Final = 120.0  # for the first frame and the plan: a live swarm may have to be measured first
 
@@ -60,20 +61,24 @@ def main() -> int:
 
 
 async def picture(source: Source, options: DashboardOptions, args: argparse.Namespace) -> str:
-    """The screen `args.screen` of `source` as SVG. Raises SourceError, TimeoutError."""
+    """Return the screen `args.screen` of `source` as SVG. Raises SourceError, TimeoutError."""
     if source.mode == "live":
         options = dataclasses.replace(options, join_hint="")
     app = Dashboard(source, options)
     try:
         async with app.run_test(size=(args.width, args.height)) as pilot:
-            await _until(app, pilot.pause, lambda: app.session.analysis is not None, "a plan")
+            await until(app, pilot.pause, lambda: app.session.analysis is not None, "a plan")
             if app.session.recording is not None and app.session.shown is not None:
                 await _walk(app, pilot.pause, app.session.shown.at_ns - round(args.back * NS_PER_S))
             ends = time.monotonic() + args.after
-            await _until(app, pilot.pause, lambda: time.monotonic() >= ends, "the time to pass", WAIT_S + args.after)
+            await until(app, pilot.pause, lambda: time.monotonic() >= ends, "the time to pass", WAIT_S + args.after)
             await pilot.press(str(args.screen), *filter(None, args.keys.split(",")))
             await pilot.pause()
-            await app.workers.wait_for_complete([w for w in app.workers if w.group in ("history", "survey")])
+            for _round in range(2):  # what has come may leave room for more, which is asked for when it is drawn
+                await app.workers.wait_for_complete([w for w in app.workers if w.group in ASKED])
+                app.redraw()
+                await pilot.pause()
+            await until(app, pilot.pause, lambda: app.advising.settled(app.screen), "advice about the plan")
             app.redraw()
             await pilot.pause()
             return app.picture(f"swarmtop: {SCREENS[args.screen - 1]}")
@@ -82,19 +87,19 @@ async def picture(source: Source, options: DashboardOptions, args: argparse.Name
 
 
 async def _walk(app: Dashboard, pause: Callable[[float], Awaitable[None]], until_ns: int) -> None:
-    """The minute before `until_ns`, and a plan for its last frame."""
+    """Play the minute before `until_ns`, and plan for its last frame."""
     for second in MINUTE:
         goal = app.session.clamp(until_ns + second * NS_PER_S, forward=False)
         app.travel.go_to(goal, forward=False)
-        await _until(app, pause, lambda goal=goal: _stands(app) == goal, "a frame of the recording")  # type: ignore[misc]
-    await _until(app, pause, lambda: app.session.analysis.at_ns == _stands(app), "a plan")  # type: ignore[union-attr]
+        await until(app, pause, lambda goal=goal: _stands(app) == goal, "a frame of the recording")  # type: ignore[misc]
+    await until(app, pause, lambda: app.session.analysis.at_ns == _stands(app), "a plan")  # type: ignore[union-attr]
 
 
 def _stands(app: Dashboard) -> int:
     return app.session.shown.at_ns if app.session.shown is not None else 0
 
 
-async def _until(
+async def until(
     app: Dashboard,
     pause: Callable[[float], Awaitable[None]],
     holds: Callable[[], bool],

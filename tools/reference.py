@@ -4,15 +4,19 @@
     docs/reference/engines.md      how each engine moves a token, with the source of every figure
     docs/reference/keys.md         the keys of every screen
     docs/reference/csv.md          the columns of every kind of sample
+    README.md                      what its example of `swarmtop plan` prints, down to the table of stages
 
-A test holds the files to the code. argparse lays its help out a little differently from one Python to the next, so they
-are written (and held) with Python 3.11. Man pages and completions: `shell_files.py`.
+A test compares the files with the code. argparse formats its help differently from one Python to the next, so they are
+written (and tested) with Python 3.11. Man pages and completions: `shell_files.py`.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
+import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,24 +25,44 @@ os.environ["COLUMNS"] = "100"  # before argparse looks
 os.environ.pop("SWARMTOP_TOKEN", None)
 
 from swarm_collector.options import options_parser
-from swarm_predict.cost.engines import ENGINES
+from swarm_predict.cost.all_reduce import messages as all_reduce_messages
+from swarm_predict.cost.engines import ENGINES, EngineFacts
+from swarm_predict.cost.groups import ALL_REDUCES_PER_LAYER
+from swarm_predict.forecast.forward_pass.pipeline import trips_of
+from swarm_predict.model.catalogue import model_named
+from swarm_predict.model.shapes import ModelShape
 from swarm_probe.cli import probe_parser
 from swarm_storage.csv_format import CSV_KINDS, header
 from swarmtop import cli
 from swarmtop.commands import COMMANDS
-from swarmtop.dashboard.actions import ACTIONS, TITLES
+from swarmtop.dashboard.keymap import ACTIONS, TITLES
 
 ROOT = Path(__file__).parents[1]
 MADE = "<!-- written by tools/reference.py -->"
 WRITTEN_WITH = (3, 11)
+EXAMPLE = re.compile(r"(```sh\n(swarmtop plan --nodes [^\n]*)\n```\n\n```\n).*?(```\n)", re.DOTALL)
 
 
 def files() -> Iterator[tuple[str, str]]:
-    """(path from the root, text) of every file."""
+    """Return (path from the root, text) of every file."""
     yield "docs/reference/commands.md", commands_page()
     yield "docs/reference/engines.md", engines_page()
     yield "docs/reference/keys.md", keys_page()
     yield "docs/reference/csv.md", csv_page()
+    yield "README.md", EXAMPLE.sub(with_output, (ROOT / "README.md").read_text("utf-8"))
+
+
+def with_output(example: re.Match[str]) -> str:
+    """Return a command of a page, followed by what it prints first."""
+    words = [
+        sys.executable,
+        "-c",
+        "from swarmtop.cli import main; raise SystemExit(main())",
+        *shlex.split(example[2])[1:],
+    ]
+    printed = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
+    speeds, stages = printed.split("\nSTAGE", 1)
+    return f"{example[1]}{speeds}\nSTAGE{stages.split(chr(10) * 2, 1)[0]}\n{example[3]}"
 
 
 def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
@@ -57,18 +81,60 @@ def commands_page() -> str:
 
 
 def engines_page() -> str:
+    model = model_named("llama-3.1-8b")
     parts = [
         "# Engines: how a token travels", MADE, "",
-        "What an engine sends and to whom decides its time per token. `--engine` of `predict` and `plan` takes these.",
-        "", "| engine | pattern | a hop carries | the last stage sends | LM head |", "|---|---|---|---|---|",
+        "What an engine sends and to whom decides its time per token. `--engine` of `predict` and `plan` takes these. "
+        "Bytes and messages are of one token of Llama 3.1 8B at fp16 over four machines, of which none is the client: "
+        "what is sent in all, and how many messages wait for each other.", "",
+        "| engine | pattern | a hop carries | the last stage sends | LM head | messages | KB | windows in flight |",
+        "|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for facts in ENGINES.values():
-        each = {1: "one activation", 2: "hidden states and residual"}[facts.tensors]
-        width = f", {8 * facts.activation_bytes} bit" if facts.activation_bytes else ""
-        parts.append(f"| {facts.name} | {facts.pattern} | {each}{width} | {facts.result} | {facts.head} |")
+        width = f", {8 * facts.activation_bytes:g} bit" if facts.activation_bytes else ""
+        each = "partial sums" if facts.pattern == "all-reduce" else "one activation"
+        if facts.tensors == 2 and facts.pattern != "all-reduce":
+            each = "hidden states and residual"
+        pattern = f"all-reduce ({facts.all_reduce})" if facts.pattern == "all-reduce" else facts.pattern
+        messages, size = traffic(facts, model, 4)
+        parts.append(
+            f"| {facts.name} | {pattern} | {each}{width} | {facts.result} | {facts.head} | {messages} | "
+            f"{size / 1e3:.0f} | {'yes' if facts.windows else 'no'} |"
+        )
+    parts += ["", "Machines that share a layer, and what else restricts a placement:", ""]
+    parts += [
+        "| engine | machines of a group | attention heads | groups as a pipeline | shares | otherwise |",
+        "|" + "---|" * 6,
+    ]
+    for facts in ENGINES.values():
+        shared = facts.pattern == "all-reduce"
+        if shared or facts.limits:
+            shares = "any" if facts.uneven else "equal"
+            groups = ("of equal size" if facts.equal_groups else "yes") if facts.groups else "no"
+            parts.append(
+                f"| {facts.name} | {facts.counts if shared else '1'} | {facts.heads if shared else '–'} | "
+                f"{groups if shared else '–'} | {shares if shared else '–'} | {facts.limits} |"
+            )
     for facts in ENGINES.values():
         parts += ["", f"## {facts.name}", "", *(f"- {source}" for source in facts.sources)]
     return "\n".join(parts) + "\n"
+
+
+def traffic(facts: EngineFacts, model: ModelShape, machines: int) -> tuple[int, float]:
+    """(messages of one token that wait for each other, bytes that all machines send)."""
+    if facts.pattern == "all-reduce":
+        size = facts.reduce_bytes(model, 1, "fp16")
+        rounds = all_reduce_messages(facts.all_reduce, machines, size)
+        sent = sum(bytes_ for here in rounds for _, _, bytes_ in here)
+        if facts.all_reduce == "mesh":  # there a message is priced with all that leaves on its uplink
+            sent /= machines - 1
+        times = ALL_REDUCES_PER_LAYER * model.layers
+        ends = 2 if facts.result == "logits" else 0
+        more = (size * (machines - 1) + model.vocab * 4 * (machines - 1) / machines) if ends else 0.0
+        return times * len(rounds) + ends, times * sent + more
+    sizes = [size(model, 1, "fp16") for size in (facts.hop_bytes, facts.enter_bytes, facts.result_bytes)]
+    trips = trips_of(facts, machines, machines if facts.client_in_loop else None, *sizes)
+    return len(trips), sum(trip.size_bytes for trip in trips)
 
 
 def keys_page() -> str:
@@ -94,7 +160,7 @@ def csv_page() -> str:
 
 
 def plain(text: str) -> str:
-    """Without this machine's folders: a reader has others."""
+    """Remove this machine's folders from the text."""
     return text.replace(str(Path.home()), "~")
 
 

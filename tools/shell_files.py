@@ -27,7 +27,7 @@ from swarmtop.commands import COMMANDS
 
 
 def files() -> Iterator[tuple[str, str]]:
-    """(path below `share/`, text) of every file."""
+    """Return (path below `share/`, text) of every file."""
     for name, parser in parsers():
         yield f"man/man1/{name.replace(' ', '-')}.1", man_page(parser)
     whole = whole_parser()
@@ -36,7 +36,7 @@ def files() -> Iterator[tuple[str, str]]:
 
 
 def whole_parser() -> argparse.ArgumentParser:
-    """`swarmtop` with its commands as subparsers, which completions want; the program itself imports one at a time."""
+    """Return `swarmtop` with its commands as subparsers, for completions; the program itself imports one at a time."""
     parser = cli.top_parser()
     parser.usage = None
     commands = parser.add_subparsers(parser_class=argparse.ArgumentParser)

@@ -20,14 +20,15 @@ import msgspec
 
 from swarm_collector import process_memory
 from swarm_collector.options import DEFAULT_MODEL, DEFAULT_WEIGHTS, TOKEN_VARIABLE, Options, Unusable, options
-from swarm_collector.transport import descriptors
-from swarm_collector.transport.log_limit import LogLimit
+from swarm_collector.transport import file_descriptors
+from swarm_collector.transport.log_filter import LogFilter
+from swarm_protocol import matrix_threads
 from swarm_protocol.messages.operator_messages import OPERATOR_FILE, Operator
 from swarm_protocol.messages.viewer_messages import Focus
+from swarm_protocol.parse_values import address_text
 from swarm_protocol.text import safe
 from swarm_protocol.trust.identity import IdentityError, load_or_create_key
 from swarm_protocol.trust.loopback import is_loopback
-from swarm_protocol.values import address_text
 
 if TYPE_CHECKING:
     from swarm_collector.ingest.store_client import StoreClient
@@ -35,14 +36,15 @@ if TYPE_CHECKING:
 
 DONE, INTERNAL, UNUSABLE, INTERRUPTED = 0, 1, 2, 130  # exit codes, as for every command
 PARENT_EVERY_S: Final = 1.0
-# How long the writer's thread waits for a busy event loop, several times a commit; Python's own is ten times as long,
-# which made acknowledgements beside a flood three times as late.
+# How long the writer's thread waits for a busy event loop, several times a commit. Python's default is ten times as
+# long, which made acknowledgements during a flood three times as late.
 SWITCH_S: Final = 0.0005
 
 _log = logging.getLogger("swarm_collector")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    matrix_threads.use_one()
     try:
         code = run(options(argv))
     except Unusable as error:
@@ -58,13 +60,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def focus_of(model: str, weights: str) -> Focus:
-    """What to measure for this model. Raises Unusable."""
-    from swarm_predict.model.catalogue import model_named
+    """Return the focus for this model. Raises Unusable."""
+    from swarm_collector.focus_model import read_model
     from swarm_predict.model.formats import canonical
     from swarm_predict.types import PredictError
 
     try:
-        shape = model_named(model)
+        shape = read_model(model)
         dtype = canonical(weights)
         hop_bytes = int(shape.hop_bytes(1, "fp16"))
     except PredictError as error:
@@ -73,7 +75,9 @@ def focus_of(model: str, weights: str) -> Focus:
 
 
 def run(chosen: Options) -> int:
-    """Until SIGTERM, SIGINT or the parent's end. Raises Unusable."""
+    """Run until SIGTERM, SIGINT or the end of the parent. Raises Unusable."""
+    from swarm_collector.downloads.downloads import NO_WHEEL, wheel_of_file
+    from swarm_collector.downloads.wheel import WheelError
     from swarm_collector.ingest.store_client import StoreClient
     from swarm_collector.settings import Settings
     from swarm_collector.transport.certificate import CertificateError, digest_of, load_or_make
@@ -81,7 +85,7 @@ def run(chosen: Options) -> int:
 
     os.umask(0o077)  # the store holds members' addresses
     log_limit = set_up_logging()
-    descriptors.raise_limit()
+    file_descriptors.raise_limit()
     sys.setswitchinterval(SWITCH_S)
     process_memory.settle()
     parent = os.getppid()
@@ -92,10 +96,12 @@ def run(chosen: Options) -> int:
         secret = load_or_create_key(chosen.state / "collector.key")
         certificate = None if is_loopback(chosen.host) else load_or_make(chosen.state)
         if chosen.proxy_cert is not None:
-            digest_of(chosen.proxy_cert)  # an unusable one is told now
+            digest_of(chosen.proxy_cert)  # report an unusable certificate now
+        if chosen.wheel not in (None, NO_WHEEL):
+            wheel_of_file(Path(chosen.wheel))
         store_client = StoreClient(chosen.store, retain_ns=chosen.retain_ns)
         secret = store_client.secret(secret)
-    except (IdentityError, CertificateError, StoreError) as error:
+    except (IdentityError, CertificateError, StoreError, WheelError) as error:
         raise Unusable(str(error)) from error
     except OSError as error:
         where = error.filename or chosen.state
@@ -106,6 +112,7 @@ def run(chosen: Options) -> int:
         secret=secret,
         token=chosen.token,
         show_addresses=chosen.show_addresses,
+        wheel=chosen.wheel,
         certificate=certificate,
         insecure=chosen.insecure,
         proxy_cert=chosen.proxy_cert,
@@ -116,7 +123,7 @@ def run(chosen: Options) -> int:
 
 
 async def _serve(
-    chosen: Options, settings: Settings, store_client: StoreClient, parent: int, log_limit: LogLimit
+    chosen: Options, settings: Settings, store_client: StoreClient, parent: int, log_limit: LogFilter
 ) -> int:
     from swarm_collector.clock import Clock
     from swarm_collector.server import ListenError, Server
@@ -124,12 +131,12 @@ async def _serve(
     from swarm_storage.errors import StoreError
 
     ending = _Ending()
-    ending.on_signals()  # before anybody is told that this process is there to be ended
+    ending.on_signals()  # before anything announces that this process can be stopped
     if chosen.exit_with_parent:
         ending.with_parent(parent)
     try:
         server = Server(SwarmState(settings, store_client, Clock(), random.SystemRandom()))
-    except StoreError as error:  # a part of the file that only reading it all shows to be damaged
+    except StoreError as error:  # damage that only a full read finds
         raise Unusable(str(error)) from error
     try:
         host, port = await server.start(chosen.host, chosen.port)
@@ -138,7 +145,7 @@ async def _serve(
     where = address_text(host, port)
     _write_operator(
         chosen.state, host, port, settings, server.operator_requests.secret
-    )  # before anybody is told to come
+    )  # before clients are told to connect
     print(f"listening on {where}", file=sys.stderr, flush=True)
     if chosen.ready_file is not None:
         _write_ready(chosen.ready_file, where)
@@ -146,7 +153,7 @@ async def _serve(
     if settings.certificate is not None:
         _log.info("members know this collector by %s", settings.certificate.fingerprint)
     if chosen.insecure:
-        _log.warning("plain text is taken from other machines (--insecure): what they send can be read on the way")
+        _log.warning("plain text from other machines is accepted (--insecure): anyone on the path can read it")
     if not settings.token and not is_loopback(host):
         _log.warning("anybody who reaches %s can join and watch; give a token in $%s", where, TOKEN_VARIABLE)
     summing_up = asyncio.ensure_future(log_limit.run())
@@ -159,13 +166,13 @@ async def _serve(
     summing_up.cancel()
     asked.cancel()
     if broken.done():
-        broken.result()  # raises what it was
+        broken.result()  # raise its error
     broken.cancel()
     return ending.code
 
 
 class _Ending:
-    """Why and when this process is to end."""
+    """Why and when this process ends."""
 
     def __init__(self) -> None:
         self.why = ""
@@ -190,7 +197,7 @@ class _Ending:
         self.ask(f"asked by {number.name}")
 
     def with_parent(self, parent: int) -> None:
-        """End with the parent: a pipe that it holds closes at once, and its process id changes in any case."""
+        """End with the parent: its pipe closes at once, and its process id changes in any case."""
         self._watching.append(asyncio.ensure_future(self._adopted(parent)))
         mode = os.fstat(0).st_mode
         if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
@@ -207,13 +214,13 @@ class _Ending:
             self.ask("the parent has ended")
 
 
-def set_up_logging() -> LogLimit:
-    """One line an event, on stderr; UTC. What strangers can cause over and over is bounded."""
+def set_up_logging() -> LogFilter:
+    """Log one line an event to stderr, in UTC. Lines that strangers can cause are limited."""
     formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
-    limit = LogLimit()
+    limit = LogFilter()
     handler.addFilter(limit)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.captureWarnings(capture=True)
@@ -223,7 +230,7 @@ def set_up_logging() -> LogLimit:
 
 
 def _write_ready(path: Path, where: str) -> None:
-    """Whole or not at all: who waits for the file must not read half of it. Raises Unusable."""
+    """Write the file whole or not at all: whoever waits for it must not read half of it. Raises Unusable."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         draft.write_text(f"{where}\n")
@@ -233,7 +240,7 @@ def _write_ready(path: Path, where: str) -> None:
 
 
 def _notify_systemd(state: str) -> None:
-    """sd_notify(3), where the unit asks for it: dependants wait until connections are accepted."""
+    """Notify systemd (sd_notify(3)) if the unit asks for it: dependants wait until connections are accepted."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
@@ -242,11 +249,11 @@ def _notify_systemd(state: str) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
             notify.sendto(state.encode(), name)
     except OSError as error:
-        _log.warning("systemd could not be told %s (%s)", state, error.strerror)
+        _log.warning("systemd could not be notified of %s (%s)", state, error.strerror)
 
 
 def _write_operator(folder: Path, host: str, port: int, settings: Settings, secret: str) -> None:
-    """For swarmtop invite and members on this machine, and for its owner alone."""
+    """Write the file for swarmtop invite and members on this machine, readable by its owner alone."""
     pin = settings.certificate.fingerprint if settings.certificate is not None else ""
     operator = Operator(host=host, port=port, pin=pin, secret=secret)
     draft = folder / f"{OPERATOR_FILE}.{os.getpid()}"

@@ -1,6 +1,6 @@
-"""`/metrics`: the collector's own figures as Prometheus text (exposition format 0.0.4). Pure.
+"""Write the collector's own figures as Prometheus text for `/metrics` (exposition format 0.0.4). Pure.
 
-About the collector and the swarm as a whole only: who is a member and how a machine does are for those with the token.
+Only figures of the collector and the whole swarm: members and their machines are shown to holders of the token.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Read the settings of `swarm-collector`: flags, then environment, then one TOML file, then defaults.
 
 A setting called `show-addresses` is `--show-addresses`, `$SWARM_COLLECTOR_SHOW_ADDRESSES` and `show_addresses = true`
-in the file that `--config` or `$SWARM_COLLECTOR_CONFIG` names. Unknown keys of the file are refused, so that a slip of
-the pen is not a default. The token has a variable that every command knows, `$SWARMTOP_TOKEN`.
+in the file that `--config` or `$SWARM_COLLECTOR_CONFIG` names. Unknown keys of the file are refused, so that a typing
+error does not become a default. The token has a variable that every command knows, `$SWARMTOP_TOKEN`.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from typing import Any, Final
 
 from swarm_collector.scheduling.transfer_leases import DAILY_BYTES
 from swarm_protocol import __version__
+from swarm_protocol.parse_values import parse_address, parse_duration_s, parse_size, size_text
 from swarm_protocol.ports import DEFAULT_PORT
 from swarm_protocol.text import safe
 from swarm_protocol.trust.identity import default_state_dir
 from swarm_protocol.units import NS_PER_S
-from swarm_protocol.values import parse_address, parse_duration_s, parse_size, size_text
 
 TOKEN_VARIABLE: Final = "SWARMTOP_TOKEN"
 PREFIX: Final = "SWARM_COLLECTOR_"
 DEFAULT_MODEL: Final = "llama-3.1-8b"  # as swarmtop's own commands have it
 DEFAULT_WEIGHTS: Final = "fp16"
 DEFAULT_RETAIN: Final = "48h"
-MIN_RETAIN_S: Final = 3600.0  # rollups of minutes are made of raw samples once their hour has ended
+MIN_RETAIN_S: Final = 3600.0  # minute rollups are made of raw samples once their hour has ended
 EVERY_ADDRESS: Final = "0.0.0.0"
 
 _EPILOG: Final = """\
@@ -38,7 +38,7 @@ example:
   (then, here, for each machine:  swarmtop invite, which prints the line to paste there
    and to look at it:             SWARMTOP_TOKEN=… swarmtop --connect THIS_HOST:9470)
 
-Each setting can also stand in a TOML file (--config) or in the environment:
+Each setting can also be given in a TOML file (--config) or in the environment:
   listen = "0.0.0.0:9470"          SWARM_COLLECTOR_LISTEN=0.0.0.0:9470
 """
 
@@ -68,18 +68,24 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "store", "URL", "sqlite:///FILE (default: swarm.db in the state folder) or postgresql://USER@HOST/DATABASE"
     ),
     Setting("retain", "TIME", f"how long samples are kept: 48h, 7d, 4w or forever (default {DEFAULT_RETAIN})"),
-    Setting("token", "T", f"what probes and viewers must give (default: ${TOKEN_VARIABLE}, else none)"),
-    Setting("model", "M", f"measured until a viewer chooses another (default: what was last, else {DEFAULT_MODEL})"),
+    Setting("token", "T", f"token required from probes and viewers (default: ${TOKEN_VARIABLE}, else none)"),
+    Setting(
+        "model",
+        "M",
+        f"the model to measure, a name or a config.json, until a viewer chooses another (default: the last one, else "
+        f"{DEFAULT_MODEL})",
+    ),
     Setting("weights", "W", f"number format of its layers (default {DEFAULT_WEIGHTS})"),
     Setting(
         "transfers-a-day",
         "SIZE",
-        f"what upload tests may ask of a member, in and out: 16MiB, 2GiB (default {size_text(DAILY_BYTES)})",
+        f"bytes a day of upload tests for each member, in and out: 16MiB, 2GiB (default {size_text(DAILY_BYTES)})",
     ),
     Setting("state", "DIR", "folder of the collector's secret and its default store"),
-    Setting("insecure", "", "take plain text from other machines too; anybody on the way can read and change it"),
+    Setting("insecure", "", "accept plain text from other machines too; anyone on the path can read and change it"),
     Setting("proxy-cert", "FILE", "certificate (PEM) of a TLS proxy on this machine that members come through"),
     Setting("show-addresses", "", "let viewers see the members' addresses"),
+    Setting("wheel", "FILE", "what /wheel serves to volunteers: a wheel's file, none (default: this installation's)"),
     Setting("exit-with-parent", "", "end when the program that started this one does"),
     Setting("ready-file", "FILE", "write HOST:PORT there once connections are accepted"),
 )
@@ -99,15 +105,16 @@ class Options:
     insecure: bool
     proxy_cert: Path | None
     show_addresses: bool
+    wheel: str | None  # a file, or none; None: this installation
     exit_with_parent: bool
     ready_file: Path | None
 
 
 def options_parser() -> argparse.ArgumentParser:
-    """What `swarm-collector` takes; its `--help` and the reference are made from this."""
+    """Return the parser; `--help` and the reference page are made from it."""
     parser = argparse.ArgumentParser(
         prog="swarm-collector",
-        description="Takes in what the probes of a swarm measure, stores it, and streams it to dashboards.",
+        description="Receives and stores what the probes of a swarm measure, and streams it to dashboards.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -123,7 +130,7 @@ def options_parser() -> argparse.ArgumentParser:
 
 
 def options(argv: Sequence[str] | None, environment: Mapping[str, str] = os.environ) -> Options:
-    """Raises Unusable; argparse itself ends the process for what it does not know."""
+    """Return the options. Raises Unusable; argparse itself exits on unknown arguments."""
     given = vars(options_parser().parse_args(argv))
     config = given["config"] or environment.get(f"{PREFIX}CONFIG")
     chosen = _defaults() | (_of_file(Path(config)) if config else {}) | _of_environment(environment)
@@ -143,6 +150,7 @@ def options(argv: Sequence[str] | None, environment: Mapping[str, str] = os.envi
         insecure=bool(chosen["insecure"]),
         proxy_cert=Path(chosen["proxy_cert"]) if chosen["proxy_cert"] else None,
         show_addresses=bool(chosen["show_addresses"]),
+        wheel=chosen["wheel"],
         exit_with_parent=bool(chosen["exit_with_parent"]),
         ready_file=Path(chosen["ready_file"]) if chosen["ready_file"] else None,
     )
@@ -179,12 +187,12 @@ def _of_file(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise Unusable(f"cannot read --config {path} ({error.strerror}); check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Unusable(f"{path} is no TOML ({error}); correct that line") from error
+        raise Unusable(f"{path} is not TOML ({error}); correct that line") from error
     known = {setting.key: setting for setting in SETTINGS}
     for key, value in table.items():
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
-            raise Unusable(f"{path} sets {safe(key)}, which is no setting; {_instead(near, known)}")
+            raise Unusable(f"{path} sets {safe(key)}, which is not a setting; {_instead(near, known)}")
         wanted = str if known[key].metavar else bool
         if not isinstance(value, wanted):
             say = 'text in quotes, as in "48h"' if wanted is str else "true or false"
@@ -197,7 +205,7 @@ def _instead(near: Sequence[str], known: Mapping[str, object]) -> str:
 
 
 def retain_ns(text: str) -> int | None:
-    """`48h`, `7d`, `4w`; None for `forever`. Raises Unusable."""
+    """Parse `48h`, `7d`, `4w`; None for `forever`. Raises Unusable."""
     if text == "forever":
         return None
     try:
@@ -207,7 +215,7 @@ def retain_ns(text: str) -> int | None:
 
 
 def transfer_bytes(text: str) -> int:
-    """`16MiB`, `2GB`. Raises Unusable. What each probe allows itself goes before it."""
+    """Parse `16MiB`, `2GB`. Raises Unusable. Each probe's own limit takes precedence."""
     try:
         return parse_size(text)
     except ValueError as error:
@@ -215,7 +223,7 @@ def transfer_bytes(text: str) -> int:
 
 
 def listen_address(text: str) -> tuple[str, int]:
-    """`HOST:PORT`, `:PORT` (every address of this machine), `HOST`, `[v6]:PORT`. Raises Unusable."""
+    """Parse `HOST:PORT`, `:PORT` (every address of this machine), `HOST`, `[v6]:PORT`. Raises Unusable."""
     try:
         host, port, _ = parse_address(text, any_host=EVERY_ADDRESS, least_port=0)
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""Set how the process manages memory, once at its start: it runs for months.
+"""Set how the process manages memory, once at start-up: it runs for months.
 
-Python's collector of cycles looks at all objects whenever some hundred have come. With 2,000 probes that was 15 % of
-the collector's CPU and pauses of up to 150 ms; with the thresholds here it is 4 %, and little is ever in a cycle.
+Python's cycle collector scans all objects after some hundred new ones. With 2,000 probes that took 15 % of the
+collector's CPU with pauses of up to 150 ms; with the thresholds here it is 4 %, and few objects are in cycles.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ GC_THRESHOLDS: Final = (20_000, 10, 10)  # objects, then rounds of the generatio
 
 
 def settle() -> None:
-    """To be called before any thread is begun."""
+    """Apply the settings; call it before any thread starts."""
     gc.set_threshold(*GC_THRESHOLDS)
-    # The planner's compiled loops cost 150 MB of compiler; what the collector searches a minute, numpy does without.
+    # The planner's compiled loops would cost 150 MB for the compiler; the collector's few searches use numpy.
     # sqlite-utils, which makes and migrates the schema, loads pandas where it is installed: 70 MB for nothing here.
     for needless in ("numba", "pandas"):
         sys.modules.setdefault(needless, None)  # type: ignore[arg-type]

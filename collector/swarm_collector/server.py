@@ -1,4 +1,4 @@
-"""The collector's server: `/probe` and `/view` (WebSockets), `/health`, `/metrics`, start and orderly stop."""
+"""Serve `/probe` and `/view` (WebSockets), `/health`, `/metrics` and `/wheel`; start and stop in order."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from typing import Final, NoReturn
 import msgspec
 from aiohttp import WSCloseCode, web
 
-from swarm_collector import health
+from swarm_collector.downloads.downloads import Downloads
 from swarm_collector.metrics import CONTENT_TYPE, exposition
-from swarm_collector.periodic_tasks import PeriodicTasks
-from swarm_collector.probe_service import ProbeService
+from swarm_collector.services import health
+from swarm_collector.services.periodic_tasks import PeriodicTasks
+from swarm_collector.services.probe_service import ProbeService
+from swarm_collector.services.viewer_service import ViewerService
 from swarm_collector.sessions.operator_requests import OperatorRequests
 from swarm_collector.sessions.probe_session import ProbeSession
 from swarm_collector.sessions.viewer_session import ViewerSession
@@ -27,20 +29,19 @@ from swarm_collector.transport.connection_limits import ConnectionLimiter
 from swarm_collector.transport.keepalive import SessionOver
 from swarm_collector.transport.tls_listener import TlsListener
 from swarm_collector.transport.websocket import WebSocketConnection
-from swarm_collector.viewer_service import ViewerService
 from swarm_protocol.messages import operator_messages
 from swarm_protocol.messages.codec import MAX_MESSAGE_BYTES
 from swarm_protocol.messages.probe_messages import COLLECTOR_HEADER, NONCE_HEADER, OPERATE_PATH, PROBE_PATH
 from swarm_protocol.messages.viewer_messages import VIEW_PATH
+from swarm_protocol.parse_values import address_text
 from swarm_protocol.text import safe
 from swarm_protocol.trust.signing import NONCE_BYTES
-from swarm_protocol.values import address_text
 
-BACKLOG: Final = 1024  # ten thousand probes come back at once after a restart
+BACKLOG: Final = 1024  # ten thousand probes reconnect at once after a restart
 PINGED_PROBES: Final = 1_000
-METRICS_S: Final = 0.5  # for so long one text is given to all who ask
+METRICS_S: Final = 0.5  # one text serves all requests for so long
 STOPPING: Final = "the collector is stopping; come back in a moment"
-DRAIN_S: Final = 10.0  # for what is on its way into the store when the collector is asked to end
+DRAIN_S: Final = 10.0  # for batches on their way into the store when the collector stops
 
 _log = logging.getLogger("swarm_collector.server")
 
@@ -63,6 +64,7 @@ class Server:
         app.router.add_post(OPERATE_PATH, self._operate)
         app.router.add_get("/health", self._health)
         app.router.add_get("/metrics", self._metrics)
+        Downloads(swarm_state.settings.wheel, swarm_state.clock.steady_ns, self._may_last).add_to(app.router)
         app.on_response_prepare.append(_one_request_each)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         self.connection_limiter: ConnectionLimiter | None = None
@@ -75,10 +77,10 @@ class Server:
             swarm_state.anomaly_monitor.of,
         )
         self._listener: TlsListener | None = None
-        self._metrics_text = ("", 0.0)  # and until when it is good
+        self._metrics_text = ("", 0.0)  # and until when it is valid
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
-        """Listens; the address it listens on. Raises ListenError."""
+        """Listen; return the address. Raises ListenError."""
         listening = listen_on(host, port)
         await self._runner.setup()
         handlers = self._runner.server
@@ -109,7 +111,7 @@ class Server:
         self.parts.thread(
             "writing to the store", lambda: swarm_state.store_client.writing, swarm_state.store_client.restart_writing
         )
-        self.parts.task("looking after the store", swarm_state.storekeeping.run)
+        self.parts.task("checking the store", swarm_state.store_watch.run)
         periodic = PeriodicTasks(swarm_state)
         self.parts.task("sending plans", periodic.dispatch)
         self.parts.task("sending frames", swarm_state.hub.run)
@@ -120,7 +122,7 @@ class Server:
 
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
-        """What is listened on."""
+        """Return the listening sockets."""
         return (self._listener.listening,) if self._listener is not None else ()
 
     async def failed(self) -> None:
@@ -132,9 +134,7 @@ class Server:
         if self._listener is not None:
             self._listener.close()
         self._swarm_state.stun.close()
-        self._swarm_state.sessions.end_all(
-            SessionOver("the collector is stopping; come back in a moment", WSCloseCode.GOING_AWAY)
-        )
+        self._swarm_state.sessions.end_all(SessionOver(STOPPING, WSCloseCode.GOING_AWAY))
         if self._sessions:
             await asyncio.wait(self._sessions, timeout=DRAIN_S)
         await self.parts.close()
@@ -150,7 +150,7 @@ class Server:
 
     async def _probe(self, request: web.Request) -> web.StreamResponse:
         nonce = secrets.token_bytes(NONCE_BYTES)
-        # The probes of a large swarm are heard of by their own heartbeats; a ping each beside them costs as much again.
+        # The probes of a large swarm send heartbeats; pinging each of them would cost as much again.
         ping = self._swarm_state.probe_count < PINGED_PROBES
         headers = {NONCE_HEADER: nonce.hex(), COLLECTOR_HEADER: self._swarm_state.settings.collector_id.hex()}
         wire = await self._wire(request, headers, ping=ping)
@@ -161,8 +161,8 @@ class Server:
         return self._begin(ViewerSession(self._viewer_service, next(self._numbers), wire, self.operator_requests.knows))
 
     async def _wire(self, request: web.Request, headers: dict[str, str], *, ping: bool) -> WebSocketConnection:
-        """The handshake; from then on the connection is no longer aiohttp's."""
-        if "Origin" in request.headers:  # a web page in somebody's browser, reaching for a collector on loopback
+        """Do the handshake; from then on the connection is no longer aiohttp's."""
+        if "Origin" in request.headers:  # a web page in somebody's browser that tries to reach a collector on loopback
             raise web.HTTPForbidden(text="not for web pages\n")
         # no compression: frames are packed already, and a small packed message must not become a large one here
         handshake = web.WebSocketResponse(compress=False)
@@ -170,7 +170,7 @@ class Server:
             raise web.HTTPUpgradeRequired(text="this is a WebSocket; see swarm-probe --join and swarmtop --connect\n")
         handshake.headers.update(headers)
         await handshake.prepare(request)
-        if request.transport is None:  # gone meanwhile
+        if request.transport is None:  # closed meanwhile
             raise asyncio.CancelledError
         connection_limiter, pulse, transport = (
             self.connection_limiter,
@@ -190,7 +190,7 @@ class Server:
         return wire
 
     def _begin(self, session: ProbeSession | ViewerSession) -> NoReturn:
-        """In a task of its own. The request ends here, unanswered: see `ConnectionLimiter.hand_over`."""
+        """Start the session in its own task. The request ends here, unanswered: see `ConnectionLimiter.hand_over`."""
         task = asyncio.create_task(session.run())
         self._sessions.add(task)
         task.add_done_callback(self._ended)
@@ -217,6 +217,10 @@ class Server:
         response.force_close()
         return response
 
+    def _may_last(self, transport: asyncio.BaseTransport, seconds: float) -> None:
+        assert self.connection_limiter is not None
+        self.connection_limiter.may_last(transport, seconds)
+
     async def _health(self, request: web.Request) -> web.Response:
         found = health.health(self._swarm_state)
         response = web.json_response(found, status=200 if found["status"] == "ok" else 503)
@@ -236,13 +240,14 @@ class Server:
 
 
 async def _one_request_each(_: web.Request, response: web.StreamResponse) -> None:
-    """A thousand requests in one packet are answered once."""
+    """Answer a thousand requests in one packet only once."""
     if not isinstance(response, web.WebSocketResponse):
         response.force_close()
+        response.headers["Connection"] = "close"  # aiohttp writes none so late, and clients would come back on this one
 
 
 def listen_on(host: str, port: int) -> socket.socket:
-    """A bound socket. Raises ListenError with the reason in one line."""
+    """Return a bound socket. Raises ListenError with the reason in one line."""
     where = f"cannot listen on {address_text(host, port)}"
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

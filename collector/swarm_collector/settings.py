@@ -1,4 +1,4 @@
-"""The operator's settings of this collector."""
+"""Hold the operator's settings of this collector."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from swarm_collector.scheduling.measurement_plan import FocusError, check_focus
 from swarm_collector.scheduling.transfer_leases import DAILY_BYTES
 from swarm_collector.transport.certificate import Certificate, CertificateError, digest_of
 from swarm_collector.transport.connection_limits import Limits
-from swarm_collector.transport.keepalive import Pulse
+from swarm_collector.transport.keepalive import KeepaliveTimes
 from swarm_protocol.messages.viewer_messages import Focus
 from swarm_protocol.text import safe
 from swarm_protocol.trust.identity import collector_id
@@ -26,23 +26,25 @@ class Settings:
     focus: Focus
     secret: bytes
     token: str = ""
-    focus_is_named: bool = False  # by the operator: goes before what a viewer chose in a former life
-    show_addresses: bool = False  # members' addresses in what viewers are sent
+    focus_is_named: bool = False  # by the operator: takes precedence over what a viewer chose before a restart
+    show_addresses: bool = False  # show members' addresses to viewers
     certificate: Certificate | None = None  # None: plain text only
-    insecure: bool = False  # plain text from other machines too
-    proxy_cert: Path | None = None  # of a TLS proxy on this machine: what probes that come through it see
+    insecure: bool = False  # accept plain text from other machines too
+    proxy_cert: Path | None = None  # of a TLS proxy on this machine: the certificate that probes behind it see
+    wheel: str | None = None  # what volunteers install: a file, "none", or None: this installation
     limits: Limits = field(default_factory=Limits)
-    pulse: Pulse = field(default_factory=Pulse)
-    transfer_bytes: int = DAILY_BYTES  # a node's share for transfers in a day, in and out
+    pulse: KeepaliveTimes = field(default_factory=KeepaliveTimes)
+    transfer_bytes: int = DAILY_BYTES  # a node's daily share for transfers, in and out
 
     @property
     def collector_id(self) -> bytes:
-        """What proofs name this collector by: the same for all collectors of one database, and after a restart."""
+        """Return the id that proofs name this collector by: the same for all collectors of one database, over
+        restarts."""
         return collector_id(self.secret)
 
     def bound_to(self, own: tuple[str, int] | None) -> frozenset[bytes]:
-        """What the proof of somebody who is connected now can be bound to. `own`: this end of a connection in plain
-        text; None: it is TLS."""
+        """Return what the proof of a peer that is connected now may be bound to. `own`: this end of a plain-text
+        connection; None: TLS."""
         if own is None:
             assert self.certificate is not None
             return frozenset((self.certificate.digest,))
@@ -57,7 +59,7 @@ class Settings:
             return frozenset((plain,))
 
     def first_focus(self, kept: str | None) -> Focus:
-        """The model to measure for at the start: the one in the store, unless the operator names one now."""
+        """Return the model to measure for at the start: the stored one, unless the operator names one now."""
         if self.focus_is_named or kept is None:
             return self.focus
         try:

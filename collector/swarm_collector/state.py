@@ -1,8 +1,8 @@
-"""Hold the state of the swarm, and apply to it what happens here and at other collectors.
+"""Hold the state of the swarm, and apply events of this and other collectors to it.
 
 What happens in a session here becomes an event (`cluster.events`): `publish` applies it and sends it to the other
-collectors on the same database; theirs arrive at `apply`. Sessions report through the methods below and know no more
-than `sessions.interfaces`. Decisions are made in the pure parts; this passes them the time and acts on their answers.
+collectors on the same database; their events arrive at `apply`. Sessions report through the methods below and know
+only `sessions.interfaces`. Pure modules decide; this passes them the time and acts on their answers.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from swarm_collector.changes.monitor import ChangeMonitor
@@ -31,7 +31,7 @@ from swarm_collector.cluster.events import (
 from swarm_collector.ingest.batch_intake import BatchIntake
 from swarm_collector.ingest.batch_validation import off_by
 from swarm_collector.ingest.store_client import StoreClient
-from swarm_collector.ingest.store_watch import Storekeeping
+from swarm_collector.ingest.store_watch import StoreWatch
 from swarm_collector.members.addresses import MemberAddresses
 from swarm_collector.members.admission import Admissions
 from swarm_collector.members.membership import REPLACED_RETRY_NS, Member, Membership, NodeEvent
@@ -45,7 +45,7 @@ from swarm_collector.sessions.session_table import SessionTable
 from swarm_collector.sessions.viewer_stream import Hub
 from swarm_collector.settings import Settings
 from swarm_collector.transport.keepalive import SessionOver
-from swarm_collector.transport.log_limit import because
+from swarm_collector.transport.log_filter import because
 from swarm_collector.transport.stun_server import StunServer
 from swarm_collector.verification.anomaly_monitor import AnomalyMonitor
 from swarm_collector.verification.attestation_runner import AttestationRunner
@@ -109,7 +109,7 @@ class SwarmState:
             store_client.submit, self._store_trouble, self._store_recovered, rng, store_client.fullness
         )
         self.parts = Supervisor(_log)
-        self.storekeeping = Storekeeping(store_client, self.intake)
+        self.store_watch = StoreWatch(store_client, self.intake)
         self.hub = Hub(self.snapshot)
         self.cluster = Cluster(self)
         self.sessions = SessionTable()
@@ -123,6 +123,7 @@ class SwarmState:
             lambda: self.dispatcher.scheduler.focus,
             self.report,
             lambda: self.cluster.leading,
+            self._planned,
         )
         self.poked = asyncio.Event()  # plans or leases may be due
         if known:
@@ -138,7 +139,7 @@ class SwarmState:
     def apply(self, event: Event, connection: ProbeConnection | None = None) -> None:
         """Change the swarm's state by an event of this or another collector.
 
-        `connection`: the session of a session event; whoever calls has made sure that it is the node's latest.
+        `connection`: the session of a session event; the caller has made sure that it is the node's latest.
         """
         now_ns = self.clock.steady_ns()
         match event:
@@ -159,7 +160,8 @@ class SwarmState:
                 if event.node_id in self.builder:
                     for sample in event.samples:
                         self.builder.sample(event.node_id, sample)
-                        self.changes.committed(event.node_id, sample)
+                    self.changes.committed(event.node_id, event.samples)
+                    for sample in event.samples:
                         if isinstance(sample, UplinkSample):
                             self.dispatcher.leases.spent(event.node_id, sample.peer, sample.sent_bytes, now_ns)
             case EventLogged():
@@ -195,7 +197,7 @@ class SwarmState:
             state=State.OK,
         )
         if isinstance(connection, RemoteProbe):
-            self.replan()  # one of this collector gets its welcome first
+            self.replan()  # a probe of this collector gets its welcome first
 
     def _left(self, event: ProbeLeft, connection: ProbeConnection, now_ns: int) -> None:
         self.sessions.remove_probe(event.node_id, connection)
@@ -218,7 +220,7 @@ class SwarmState:
         return self.sessions.of_node(node_id) is not None
 
     async def forget(self, node_id: str) -> int:
-        """Delete everything about a node, in the store and on screens; the number of rows. Raises StoreError."""
+        """Delete everything about a node, in the store and on screens; return the number of rows. Raises StoreError."""
         if (session := self.sessions.of_node(node_id)) is not None:
             session.send(Refused(reason="forgotten, as its owner asked", final=True))
             session.end(SessionOver("forgotten, as its owner asked"))
@@ -271,12 +273,16 @@ class SwarmState:
 
     # ------------------------------------------------------------ plans
 
+    def _planned(self, away_ms: Mapping[str, float]) -> None:
+        if self.dispatcher.scheduler.pause(away_ms):
+            self.replan()
+
     def replan(self) -> None:
         self.dispatcher.changed(self.clock.steady_ns())
         self.poked.set()
 
     def lead(self) -> None:
-        """Plan from now on. The collector that did so before may have granted a lease a moment ago."""
+        """Plan from now on. The previous planner may have granted a lease moments ago."""
         now_ns = self.clock.steady_ns()
         self.dispatcher.leases.not_before_ns = first_lease_ns(now_ns, fresh=False)
         self.replan()
@@ -288,7 +294,7 @@ class SwarmState:
             session.send(message)
 
     def _rtt_from(self, node_id: str) -> dict[str, float]:
-        """Measured round trips, and estimates to nodes nearby, so that those get measured."""
+        """Return measured round trips, and estimates to nodes nearby, so that those get measured."""
         return {**self.latest_survey.near(node_id), **self.builder.rtt_from(node_id)}
 
     # ------------------------------------------------------------ reports to people
@@ -335,14 +341,14 @@ class SwarmState:
         return len(self.sessions.viewers)
 
     def states(self) -> list[int]:
-        """The state of every node, as of now."""
+        """Return the present state of every node."""
         return self.builder.states(self.clock.wall_ns())
 
     def snapshot(self) -> Swarm:
         return self.builder.snapshot(self.clock.wall_ns(), self.address)
 
     def wall_ns(self) -> int:
-        """The time that samples are dated by. Notices when the clock has been set."""
+        """Return the time that samples are dated by. Notices when the clock has been set."""
         wall_ns = self.clock.wall_ns()
         if step_ns := self._clock_steps.step_ns(wall_ns, self.clock.steady_ns()):
             for session in self.sessions.probes.values():

@@ -1,1 +1,1 @@
-"""An emulated internet on one Linux machine, with the truth about every packet."""
+"""Emulate an internet on one Linux machine, and record the truth about every packet."""

@@ -1,4 +1,4 @@
-"""The scenarios that come with swarmtop: `swarmtop lab NAME` plays one, a path plays your own."""
+"""Find the scenarios that come with swarmtop: `swarmtop lab NAME` plays one, a path plays your own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FOLDER = resources.files("swarm_lab").joinpath("scenarios")
 
 
 def bundled() -> list[str]:
-    """Names, sorted."""
+    """Return their names, sorted."""
     return sorted(file.name.removesuffix(".toml") for file in _FOLDER.iterdir() if file.name.endswith(".toml"))
 
 
@@ -20,7 +20,7 @@ def bundled_text(name: str) -> str:
 
 
 def scenario_text(name_or_path: str) -> str:
-    """The text of a bundled scenario, or of a file. Raises ScenarioError."""
+    """Return the text of a bundled scenario, or of a file. Raises ScenarioError."""
     if name_or_path in bundled():
         return bundled_text(name_or_path)
     path = Path(name_or_path)

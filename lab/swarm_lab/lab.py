@@ -1,7 +1,7 @@
 """Run one lab: hosts, the router between them, a collector, a real probe on each host, and the scenario's events.
 
 Every child dies with this process (prctl), namespaces and interfaces vanish with their last user, so nothing stays
-behind on any exit; cgroups of a killed lab are swept by the next.
+behind on any exit; the next lab removes cgroups of a killed one.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+import psutil
 
 from swarm_lab.emulation import cpu_limit, netns
 from swarm_lab.emulation.emulator import own_address, public_address
@@ -57,7 +59,9 @@ class Lab:
         say: Say,
         *,
         model: str | None = None,
+        probes_first: bool = False,
     ):
+        """`probes_first`: what probes measure has priority over other programs of this machine, too."""
         self.scenario = scenario
         self.folder = folder
         self.hosts: dict[str, LabHost] = {}
@@ -66,6 +70,8 @@ class Lab:
         self._text = scenario_text
         self.say = say
         self._model = model or scenario.model
+        self._probes_first = probes_first
+        self.probe_module = "swarm_probe"  # what runs as a probe; with the same arguments
         self._router: subprocess.Popen[bytes] | None = None
         self._collector: subprocess.Popen[bytes] | None = None
 
@@ -84,7 +90,7 @@ class Lab:
 
     @property
     def collector_pin(self) -> str:
-        """Fingerprint of the collector's certificate, which each lab creates. Raises LabUnavailable."""
+        """Return the fingerprint of the collector's certificate, which each lab creates. Raises LabUnavailable."""
         try:
             certificate = (self.folder / COLLECTOR / CERTIFICATE_FILE).read_text()
         except OSError as error:
@@ -179,12 +185,20 @@ class Lab:
             await asyncio.sleep(0.02)
 
     def start(
-        self, host: str, arguments: list[str], log_name: str, *, talk: bool = False, first: bool = False
+        self,
+        host: str,
+        arguments: list[str],
+        log_name: str,
+        *,
+        talk: bool = False,
+        first: bool = False,
+        program: str = sys.executable,
+        variables: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Runs `python ARGUMENTS` on a host; its output goes to a file there. It dies with the lab.
+        """Run `PROGRAM ARGUMENTS` (Python by default) on a host; its output goes to a file there. It ends with the lab.
 
-        `talk`: standard input and output are pipes to the caller instead. `first`: before other programs of this
-        machine, where that is allowed: a host of the lab stands for a machine of its own.
+        `talk`: standard input and output are pipes to the caller instead. `first`: with higher priority than other
+        programs of this machine, where that is allowed: a host of the lab stands for a machine of its own.
         """
         where = self.hosts[host]
         enter = netns.in_host(where.net.namespace_fd)
@@ -195,14 +209,14 @@ class Lab:
             if share is not None:
                 share.join()
             if first:
-                with contextlib.suppress(PermissionError):
-                    os.nice(FIRST_NICE)
+                _come_first()
 
         environment = {**os.environ, "SWARMTOP_TOKEN": self.token, "SWARMTOP_HOME": str(where.folder)}
         environment["OMP_NUM_THREADS"] = "1"  # hosts share the cores: threads that wait for each other would spin
+        environment |= variables or {}
         with (where.folder / log_name).open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, *arguments],
+                [program, *arguments],
                 stdin=subprocess.PIPE if talk else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if talk else log,
                 stderr=log,
@@ -215,16 +229,23 @@ class Lab:
 
     def start_probe(self, name: str) -> None:
         host = self.hosts[name]
-        arguments = ["-m", "swarm_probe", "--join", self.collector_address, "--name", name]
+        arguments = ["-m", self.probe_module, "--join", self.collector_address, "--name", name]
         arguments += ["--state", str(host.folder / "probe")]
         arguments += ["--daily-bytes", "none"]  # it is the emulator's line, and measured as hard as it can be
         memory_gib = self.scenario.host[host.index].memory_gib
         if memory_gib is not None:
             arguments += ["--offer-gib", str(memory_gib)]
-        host.probe = self.start(name, arguments, "probe.log")
+        host.probe = self.start(name, arguments, "probe.log", first=self._probes_first)
+
+    def freeze_probes(self) -> None:
+        """Stop every probe and what it started, so that it takes no cores and no bytes from what runs next."""
+        for host in self.hosts.values():
+            for process in _probe_family(host):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.suspend()
 
     async def play_timeline(self) -> None:
-        """From now: what happens to machines, at its moments; the router plays what happens to the network."""
+        """Play from now on what happens to machines; the router plays what happens to the network."""
         assert self._router is not None
         assert self._router.stdin is not None
         self.started_ns = time.time_ns()
@@ -252,10 +273,13 @@ class Lab:
             self.start_probe(host.name)
 
     async def close(self) -> None:
-        """Ends everything in order: probes hand in what they hold, then the collector, then the router. Idempotent."""
+        """End everything in order: probes send what they hold, then the collector, then the router. Idempotent."""
         everyone = [process for host in self.hosts.values() for process in host.processes]
         for host in self.hosts.values():
             _signal_all(host, signal.SIGCONT)
+            for process in _probe_family(host):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.resume()
         await asyncio.gather(*(_stop(process) for process in everyone if process is not self._collector))
         if self._collector is not None:
             await _stop(self._collector)
@@ -272,8 +296,27 @@ class Lab:
         self.hosts.clear()
 
 
+def _probe_family(host: LabHost) -> list[psutil.Process]:
+    """Return a probe and all it started: layers are timed in a session of their own."""
+    if host.probe is None or host.probe.poll() is not None:
+        return []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        probe = psutil.Process(host.probe.pid)
+        return [probe, *probe.children(recursive=True)]
+    return []
+
+
+def _come_first() -> None:
+    """Raise the priority of this process, where that is allowed: in its session, and of its session among others, which
+    is what counts where the kernel groups processes by session (sched(7), autogroup)."""
+    with contextlib.suppress(PermissionError):
+        os.nice(FIRST_NICE)
+    with contextlib.suppress(OSError):  # a kernel without it, or no right to
+        Path("/proc/self/autogroup").write_text(str(FIRST_NICE))
+
+
 def _signal_all(host: LabHost, number: int) -> None:
-    """To each process group of the host: a probe's compute child freezes with it."""
+    """Signal each process group of the host: a probe's compute child freezes with it."""
     for process in host.processes:
         if process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
@@ -284,6 +327,8 @@ async def _stop(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.terminate()
         await _wait(process)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)  # processes that it started and left, as Petals' servers do
 
 
 async def _wait(process: subprocess.Popen[bytes]) -> None:

@@ -1,7 +1,7 @@
-"""The recording that is bundled with swarmtop: `swarmtop lab` shows it where it cannot create hosts.
+"""Pack and unpack the bundled recording: `swarmtop lab` shows it if it cannot create hosts.
 
-`swarmtop lab record` makes it anew: the database of a whole run of a bundled scenario, packed (xz). It is unpacked to a
-folder of the caller's and brought up to the present schema there.
+`swarmtop lab record` makes it again: the database of a run of a bundled scenario, packed (xz). It is unpacked to
+a folder of the caller's and brought up to the present schema there.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ from typing import Final
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.store import open_store
 
-RECORDED: Final = "one-straggler"  # the scenario: something happens in it, and the screens say what
-SHOWN_BEFORE_END_S: Final = 45.0  # limper's line has been bad for a while then
+RECORDED: Final = "five-homes"  # the scenario: something happens in it, and the screens say what
+SHOWN_BEFORE_END_S: Final = 80.0  # the line of paris has been bad for a while then
+_FREQUENT: Final = (  # tables of the samples that come every few seconds, and their column of time
+    ("link_sample", "ts"), ("host_sample", "ts"), ("link_minute_rollup", "t"), ("host_minute_rollup", "t"),
+)  # fmt: skip
 _FILE: Final = resources.files("swarm_lab").joinpath("recordings", f"{RECORDED}.db.xz")
 
 
 def unpack(folder: Path) -> tuple[Path, str]:
-    """Writes the database that comes with swarmtop to `folder`; (file, moment worth looking at, ISO 8601).
+    """Write the bundled database to `folder`; return (file, a moment worth looking at, ISO 8601).
 
     Raises StoreError, OSError.
     """
@@ -38,12 +41,21 @@ def unpack(folder: Path) -> tuple[Path, str]:
     return target, shown.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def pack(database: Path, target: Path) -> int:
-    """Pack a database that is not being written; the bytes written. Raises OSError, sqlite3.Error."""
+def pack(database: Path, target: Path, from_ns: int = 0) -> int:
+    """Pack a database that is not being written; return the bytes written.
+
+    Round trips and host states from before `from_ns` are left out: they are most of a recording, and of the minutes in
+    which layers were timed nobody wants them. Raises OSError, sqlite3.Error.
+    """
     compact = target.with_name(f".{target.name}.db")
     try:
         with closing(sqlite3.connect(database)) as connection:
             connection.execute("VACUUM INTO ?", (str(compact),))
+        with closing(sqlite3.connect(compact)) as connection:
+            for table, column in _FREQUENT:
+                connection.execute(f"DELETE FROM {table} WHERE {column} < ?", (from_ns,))
+            connection.commit()
+            connection.execute("VACUUM")
         target.write_bytes(lzma.compress(compact.read_bytes(), preset=9 | lzma.PRESET_EXTREME))
     finally:
         compact.unlink(missing_ok=True)

@@ -1,1 +1,1 @@
-"""Numbers in, numbers out: model shapes, the cost model, the placement search, and what each straggler costs."""
+"""Predict from numbers alone: model shapes, the cost model, the placement search, and what each straggler costs."""

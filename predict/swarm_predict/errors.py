@@ -1,4 +1,4 @@
-"""Errors of prediction and planning."""
+"""Define the errors of prediction and planning."""
 
 from __future__ import annotations
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import difflib
 import itertools
 import re
+from collections.abc import Iterable
 
 import numpy as np
 
 from swarm_predict.cost.assumptions import some
+from swarm_predict.cost.engines import ENGINES
+from swarm_predict.cost.groups import shares_all
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import BadPlacement, Placement, Stage
 from swarm_protocol.snapshot.swarm import Swarm
@@ -18,8 +21,8 @@ EXAMPLE = "a:0-39,b:40-79"
 
 
 def parse_placement(text: str, model: ModelShape, swarm: Swarm, engine: str = "chain") -> Placement:
-    """Stages in layer order. For tensor-parallel every node may also hold all layers, for hybrid several nodes the
-    same. Raises BadPlacement."""
+    """Stages in layer order. Where machines share layers every node may hold all of them, or several nodes the same.
+    Raises BadPlacement."""
     stages = []
     for part in text.split(","):
         match = _STAGE.fullmatch(part)
@@ -38,11 +41,6 @@ def format_placement(placement: Placement) -> str:
     return ",".join(f"{stage.node}:{stage.first}-{stage.last}" for stage in placement)
 
 
-def shares_all(placement: Placement, model: ModelShape) -> bool:
-    """Whether every node holds all layers (tensor parallel)."""
-    return all((stage.first, stage.last) == (0, model.layers - 1) for stage in placement)
-
-
 def check_placement(placement: Placement, model: ModelShape, swarm: Swarm, engine: str = "chain") -> None:
     """Raises BadPlacement unless each layer is on exactly one node that exists and may serve."""
     if not placement:
@@ -57,10 +55,17 @@ def check_placement(placement: Placement, model: ModelShape, swarm: Swarm, engin
     for name in names:
         if names.count(name) > 1:
             raise BadPlacement(f"{name} is there twice; give it one range of layers")
-    if engine == "tensor-parallel" and shares_all(placement, model):
-        return
-    if engine == "hybrid":  # nodes with the same layers are a group
-        placement = tuple({(stage.first, stage.last): stage for stage in placement}.values())
+    facts = ENGINES[engine]
+    if facts.pattern == "all-reduce":
+        if shares_all(placement, model):
+            return
+        if facts.groups:  # nodes with the same layers are a group
+            placement = tuple({(stage.first, stage.last): stage for stage in placement}.values())
+        elif not facts.uneven:
+            every = f"0-{model.layers - 1}"
+            raise BadPlacement(
+                f"{engine} gives each machine an equal share of every layer; write {names[0]}:{every} and so on"
+            )
     _check_cover(placement, model)
 
 
@@ -106,3 +111,13 @@ def _is(layers: str) -> str:
 
 def _text(stage: Stage) -> str:
     return f"{stage.node}:{stage.first}-{stage.last}"
+
+
+def rows_of(swarm: Swarm, names: Iterable[str], option: str) -> list[int]:
+    """Return the rows of named nodes. Raises BadPlacement for a name that is no node."""
+    rows = []
+    for name in names:
+        if name not in swarm.names:
+            raise BadPlacement(f"there is no node {name!r} in this swarm; correct {option}")
+        rows.append(swarm.index(name))
+    return rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from swarm_predict.errors import BadPlacement as BadPlacement
 from swarm_predict.errors import DoesNotFit as DoesNotFit
@@ -16,7 +16,9 @@ from swarm_predict.options import Cause as Cause
 from swarm_predict.options import Engine as Engine
 from swarm_predict.options import Objective as Objective
 from swarm_predict.options import Role as Role
-from swarm_predict.priors.posterior import Priors
+
+if TYPE_CHECKING:  # brings the fitted priors, which a dashboard's start does not need
+    from swarm_predict.priors.posterior import Priors
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Workload:
     engine: Engine = "chain"
     context: int = 128  # tokens already in the KV cache
     prompt: int = 128  # tokens, for TTFT
+    cached_prompt: int = 0  # of them, those whose KV cache is there from an earlier request
     batch: int = 1  # sequences decoded together in one step
     streams: int = 1  # independent requests in flight
     activations: Literal["fp16", "fp32", "int8"] = "fp16"
@@ -37,11 +40,16 @@ class Workload:
     client_ms: float = 0.0  # calibration: what the client itself takes for each step
     model_error: float = 0.0  # calibration: relative error that its runs leave; widens the interval
     prefill_chunk: int = 0  # tokens of the prompt sent through the stages at once; 0: the whole prompt
-    all_reduce: AllReduce = "doubling"  # how tensor parallel nodes meet
+    all_reduce: AllReduce | None = None  # how tensor parallel nodes meet; None: as the engine does
     offload_gbps: float = 0.0  # weights that do not fit are read at this rate (GB/s) in every step; 0: they must fit
+    offload_cache: bool = False  # the KV cache lies where offloaded weights do, and is read in every step as well
     draft_tokens: int = 0  # speculative decoding: tokens guessed and verified in one step
     draft_accept: float = 0.0  # chance that a guessed token is right, given those before it were
+    draft_profile: tuple[float, ...] = ()  # the same by position, where it is known; the last repeats
     draft_ms: float = 0.0  # to guess one token
+    windows: int = 1  # verify windows of one stream in flight at once
+    tree_branches: int = 1  # alternatives guessed at each position; 1: a plain row of guesses
+    tree_accept: float = 0.0  # chance of each further alternative, given that those before it are wrong
     redundancy: int = 1  # machines that compute each stage and are compared
     spot_check: float = 0.0  # fraction of steps that somebody recomputes later
     proof_ms: float = 0.0  # to prove one layer for one token, before its output is handed on
@@ -114,8 +122,11 @@ class Prediction:
     stages: tuple[StageCost, ...]
     limited_by: Cause
     notes: tuple[str, ...]  # everything that was assumed
+    prompt_limited_by: str = ""  # what most of the first token's time goes to; empty: not known
     hops: int = 0  # messages of one step that wait for each other; what hop_overhead_ms counts
+    tpot_quantiles_ms: tuple[float, ...] = ()  # time per token at evenly spaced probabilities: its distribution
     measured: float = 1.0  # share of the token's time that rests on measurements (0…1); the rest: what others got
+    runs: int = 0  # observed ones that a calibration has learnt from
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +147,12 @@ class Plan:
     losses_ms: float = 0.0  # of expected losses of its nodes, in what the bound is compared with; 0: not asked for
     left_out: tuple[LeftOut, ...] = ()  # nodes that are not known well enough to be considered
     considered: int = 0  # nodes that were
+    by_machines: tuple[tuple[int, float], ...] = ()  # where machines share layers: tokens/s of the best of each number
 
 
 @dataclass(frozen=True, slots=True)
 class Impact:
-    """What one node does to the swarm. None where it cannot be known."""
+    """What one node does to the swarm. None if it cannot be known."""
 
     node: str
     role: Role

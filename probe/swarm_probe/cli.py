@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ipaddress
 import logging
 import os
 import signal
@@ -46,16 +47,16 @@ _EXAMPLES: Final = """examples:
   swarm-probe --join 203.0.113.7:9470 --name attic-3090
   SWARMTOP_INVITE=… swarm-probe --join 203.0.113.7:9470 --fingerprint SHA256:…      as swarmtop invite prints it
   SWARMTOP_TOKEN=… swarm-probe --join wss://swarm.example                   behind a web server with a certificate
-  swarm-probe --join 203.0.113.7:9470 --dry-run      what it would measure, send and store
+  swarm-probe --join 203.0.113.7:9470 --dry-run      show what it would measure, send and store
   swarm-probe status --data                          what the collector has stored about this machine
-  swarm-probe forget                                 have all of that taken out
-  swarm-probe status                                 how the probe on this machine does
+  swarm-probe forget                                 delete all of that
+  swarm-probe status                                 the state of the probe on this machine
 """
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """One line, like every other error of ours."""
+        """Print one line, like every other error of ours."""
         self.exit(UNUSABLE, f"{self.prog}: {safe(message, 300)}; see {self.prog} --help\n")
 
 
@@ -79,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     token = options.token if options.token is not None else os.environ.get(TOKEN_VARIABLE, "")
     if len(token) > MAX_TOKEN or not token.isprintable():
         return _fail(
-            f"the token is no token: it has {len(token)} characters, at most {MAX_TOKEN} printable ones", UNUSABLE
+            f"the token is invalid: it has {len(token)} characters, at most {MAX_TOKEN} printable ones", UNUSABLE
         )
     invite = os.environ.get(INVITE_VARIABLE, "")
     if len(invite) > MAX_INVITE or not invite.isprintable():
@@ -89,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"swarm-probe: the name becomes {name} (A-Z a-z 0-9 . _ -, at most 32)", file=sys.stderr)
     if options.dry_run:
         return _dry_run(url, name, options, token=bool(token))
-    from swarm_probe.daemon_config import ProbeConfig  # late: --help and --dry-run do without
+    from swarm_probe.daemon_config import ProbeConfig  # late: --help and --dry-run do not need it
 
     config = ProbeConfig(
         url=url,
@@ -101,6 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         by_authority=options.fingerprint is None and options.join.lower().startswith(("wss://", "https://")),
         daily_bytes=options.daily_bytes,
         lan=options.lan,
+        bind_host=options.bind or "",
+        interface=options.interface or "",
         compute_budget=options.compute_budget,
         gpu_budget=options.gpu_budget,
         offer_bytes=None if options.offer_gib is None else int(options.offer_gib * BYTES_PER_GIB),
@@ -117,22 +120,38 @@ def probe_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--join", required=True, metavar="HOST:PORT", help="the collector; also a ws:// or wss:// URL")
-    in_private = f"if the collector wants one; better in {TOKEN_VARIABLE}: arguments can be read by every user"
+    in_private = (
+        f"token, if the collector requires one; better in {TOKEN_VARIABLE}, because every user can read arguments"
+    )
     parser.add_argument("--token", metavar="T", help=in_private)
     parser.add_argument(
         "--fingerprint",
         metavar="SHA256:…",
-        help="fingerprint of the collector's certificate (default: what was seen first)",
+        help="fingerprint of the collector's certificate (default: trust on first use)",
     )
     parser.add_argument(
-        "--insecure", action="store_true", help="plain text to another machine: anybody on the way can read it"
+        "--insecure", action="store_true", help="allow plain text to another machine: anyone on the path can read it"
     )
     parser.add_argument(
-        "--lan", action="store_true", help="measure members at private addresses too, whatever the collector's address"
+        "--lan",
+        action="store_true",
+        help="measure members at private and link-local addresses (a direct cable) too, wherever the collector is",
     )
-    parser.add_argument("--name", metavar="N", help="how the swarm shows this machine (default: the host's name)")
+    parser.add_argument(
+        "--interface",
+        metavar="NAME",
+        type=_interface,
+        help="measure members through this network interface alone, as eth0 (default: as the system routes)",
+    )
+    parser.add_argument(
+        "--bind",
+        metavar="ADDRESS",
+        type=_own_address,
+        help="measure members from this address of the machine alone (default: from all)",
+    )
+    parser.add_argument("--name", metavar="N", help="name of this machine in the swarm (default: the host's name)")
     _add_state(parser)
-    usual = "memory that layers may take here, if not what is usual (the GPU's; half of the RAM without one)"
+    usual = "memory offered for layers (default: the GPU's; without one, half of the RAM)"
     parser.add_argument("--offer-gib", metavar="GIB", type=_gib, help=usual)
     daily = "most bytes in any 24 hours, both directions: 50MB, 2GB, none (default: 50MB); the swarm can only lower it"
     parser.add_argument("--daily-bytes", metavar="SIZE", type=_daily, default=DAILY_BYTES, help=daily)
@@ -144,7 +163,7 @@ def probe_parser() -> argparse.ArgumentParser:
     gpu = f"the same for time on GPUs (default: {USUAL} for each card)"
     parser.add_argument("--gpu-budget", metavar="TIME", type=_allowance, help=gpu)
     parser.add_argument(
-        "--dry-run", action="store_true", help="say what would be measured, sent and stored; do nothing"
+        "--dry-run", action="store_true", help="print what would be measured, sent and stored; do nothing"
     )
     parser.add_argument("--version", action="version", version=f"swarm-probe {__version__}")
     return parser
@@ -162,6 +181,25 @@ def _daily(text: str) -> int | None:
         return parse_daily(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _interface(text: str) -> str:
+    there = [name for _, name in socket.if_nameindex()]
+    if text not in there:
+        raise argparse.ArgumentTypeError(f"there is no interface {text} here; there are {', '.join(there)}")
+    return text
+
+
+def _own_address(text: str) -> str:
+    try:
+        ipaddress.ip_address(text.partition("%")[0])
+        with socket.socket(socket.AF_INET6 if ":" in text else socket.AF_INET, socket.SOCK_DGRAM) as trying:
+            trying.bind(socket.getaddrinfo(text, 0, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)[0][4])
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is not an IP address") from error
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text} is not an address of this machine") from error
+    return text
 
 
 def _allowance(text: str) -> Allowance:
@@ -182,7 +220,7 @@ def _gib(text: str) -> float:
 
 
 def _dry_run(url: str, name: str, options: argparse.Namespace, *, token: bool) -> int:
-    from swarm_probe.dry_run import dry_run_lines  # late: a running probe need not carry these
+    from swarm_probe.dry_run import dry_run_lines  # late: a running probe does not need these
     from swarm_probe.machine.host import torch_version, usable_cores
 
     for line in dry_run_lines(
@@ -204,7 +242,7 @@ def _status(arguments: Sequence[str]) -> int:
 
     parser = _Parser(
         prog="swarm-probe status",
-        description="Shows how the probe on this machine does; exit code 3 where none runs or it has no collector.",
+        description="Shows the state of the probe on this machine; exit code 3 where none runs or it has no collector.",
         epilog="example:\n  swarm-probe status --state /var/lib/swarmtop",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -230,7 +268,7 @@ def _status(arguments: Sequence[str]) -> int:
 def _forget(arguments: Sequence[str]) -> int:
     parser = _Parser(
         prog="swarm-probe forget",
-        description="Has the collector take out everything it has stored about this machine; end the probe first.",
+        description="Has the collector delete everything it has stored about this machine; stop the probe first.",
         epilog="example:\n  swarm-probe forget --state /var/lib/swarmtop",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -277,7 +315,7 @@ def _run(config: ProbeConfig) -> int:
             nonlocal interrupted
             interrupted = number == signal.SIGINT
             for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                loop.remove_signal_handler(each)  # asked twice, it ends at once
+                loop.remove_signal_handler(each)  # a second signal ends the process at once
             daemon.stop()
 
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -1,4 +1,4 @@
-"""Run the probe: join a collector, carry out its plan, spool the samples, and go on measuring while it is away.
+"""Run the probe: join a collector, carry out its plan, spool the samples, and continue measuring without it.
 
 Creates the parts and ends them: paths (STAMP, hops, transfers), layer timing, the machine's own state, the spool and
 the connection to the collector. Decisions are in the parts. Lasting tasks run under one supervisor, which logs and
@@ -27,9 +27,10 @@ from swarm_probe.collector_client.join_url import collector_of
 from swarm_probe.compute.supervisor import Compute
 from swarm_probe.daemon_config import PathsMaker, ProbeConfig, real_paths
 from swarm_probe.machine.gpu import Gpus
-from swarm_probe.machine.host import ClockWatch, Host, addresses, usable_cores
-from swarm_probe.measure.carried_members import Carried
+from swarm_probe.machine.host import ClockWatch, Host, usable_cores
 from swarm_probe.measure.dialer import QUIC
+from swarm_probe.measure.retained_members import RetainedMembers
+from swarm_probe.measure.transfers.transfer_tasks import TransferTasks
 from swarm_probe.owner_limits.compute_budget import USUAL, ComputeBudget
 from swarm_probe.owner_limits.idle_policy import IdlePolicy
 from swarm_probe.owner_limits.traffic_budget import TrafficBudget
@@ -37,7 +38,6 @@ from swarm_probe.sample_check import admissible
 from swarm_probe.spool import Spool
 from swarm_probe.status import Status, write_status
 from swarm_probe.status_lines import gist, limit_line, machine_line, plan_line, why_resting
-from swarm_probe.transfer_tasks import TransferTasks
 from swarm_probe.udp.nat_discovery import Finding
 from swarm_protocol import __version__
 from swarm_protocol.messages.probe_messages import (
@@ -58,10 +58,10 @@ from swarm_protocol.trust.identity import load_or_create_node_key
 from swarm_protocol.trust.signing import Handshake, sign_elsewhere
 from swarm_protocol.units import NS_PER_MS, ms_from_ns
 
-FLUSH_S: Final = 1.0  # what a power cut may cost; and how late a figure may be on the screen
+FLUSH_S: Final = 1.0  # the most that a power cut costs, and how late a figure may be on the screen
 FLUSH_SAMPLES: Final = 200  # a batch of these is far below what one message may hold
 STATUS_EVERY: Final = 10  # flushes
-LEDGER_EVERY: Final = 60  # flushes: what a power cut forgets of the day's bytes
+LEDGER_EVERY: Final = 60  # flushes: what a power cut loses of the day's byte count
 HOST_FIRST_MS: Final = 10_000.0  # before any plan
 HOST_LEAST_MS: Final = 1_000.0  # whatever the plan says
 KEY_FILE: Final = "node.key"
@@ -70,17 +70,17 @@ log = logging.getLogger(__name__)
 
 
 class Daemon:
-    """`run` until `stop` or a final refusal."""
+    """The probe. `run` until `stop` or a final refusal."""
 
     def __init__(self, config: ProbeConfig, *, make_paths: PathsMaker | None = None, gpus: Gpus | None = None) -> None:
-        """Opens key and spool. Raises IdentityError and SpoolError."""
+        """Open key and spool. Raises IdentityError and SpoolError."""
         self._config = config
         spools = config.state / "spool"
         self._key = load_or_create_node_key(config.state / KEY_FILE, lambda: _names_in(spools))
-        self._node_id = ""  # as the collector has it, which may be one of before; known once it has been joined
+        self._node_id = ""  # as the collector has it, perhaps of an older version; known after joining
         self._rng = random.Random()
         collector = collector_of(config.url)
-        # a spool a collector: what one swarm measured is none of another's business
+        # a spool for each collector: what one swarm measured must not reach another
         folder = spools / clean_name(collector.replace(":", "_"))
         self._former_key = self._key.former_for(folder.name)
         self._spool = Spool(folder, now_ns=time.time_ns, say=_say)
@@ -92,7 +92,7 @@ class Daemon:
             log.warning("%s", self._traffic_budget.trouble)
         self._idle_policy = IdlePolicy()
         self._resting: str | None = None
-        make_paths = make_paths or partial(real_paths, lan=config.lan)
+        make_paths = make_paths or partial(real_paths, config)
         self._paths = make_paths(self.emit, self._traffic_budget, self._idle_policy)
         self._udp_error: str | None = None
         self._compute_budget = ComputeBudget.open(
@@ -107,7 +107,7 @@ class Daemon:
             wall_ns=time.time_ns,
             rng=self._rng,
             limits=config.compute,
-            away_s=self._paths.usual_rtt_s,
+            away_s=self._paths.usual_away_s,
             budget=self._compute_budget,
             cards=lambda: self._host.cards,
         )
@@ -137,7 +137,7 @@ class Daemon:
         self._paths.linked(self._link.send, self._link.carried)
         self._link_state = ClientState("connecting", f"connecting to {collector}")
         self._plan: Plan | None = None
-        self._carried = Carried()
+        self._retained = RetainedMembers()
         self._transfers = TransferTasks(self._paths.run_uplink, self._link.send)
         self._sending: set[asyncio.Task[bool]] = set()
         self._started_ns = time.time_ns()
@@ -150,7 +150,7 @@ class Daemon:
     # ------------------------------------------------------------ for the parts
 
     def emit(self, sample: ProbeSample) -> None:
-        """Takes a sample from any part."""
+        """Take a sample from any part."""
         self._buffer.append(sample)
         if len(self._buffer) >= FLUSH_SAMPLES:
             self._flush()
@@ -158,12 +158,12 @@ class Daemon:
     # ------------------------------------------------------------ life
 
     def stop(self) -> None:
-        """Hands in what there is, says goodbye, and ends `run`."""
+        """Send what there is, say goodbye, and end `run`."""
         self._flush()
         self._link.leave()
 
     async def run(self) -> str | None:
-        """None after `stop`; the reason of a final refusal. Whatever a part raises unforeseen is raised here."""
+        """Run; return None after `stop`, or the reason of a final refusal. Raises any unforeseen error of a part."""
         log.info("%s", self._link_state.text)
         self._supervisor.watch_callbacks(timers_end=True)
         await self._paths.start()
@@ -171,8 +171,8 @@ class Daemon:
         failed = self._transfers.failed()
         link = asyncio.create_task(self._link.run())
         broken = asyncio.create_task(self._supervisor.failed())
-        self._supervisor.task("writing down what was measured", self._tick)
-        self._supervisor.task("looking at this machine", self._watch_host)
+        self._supervisor.task("storing samples", self._tick)
+        self._supervisor.task("reading this machine's state", self._watch_host)
         self._supervisor.task("timing layers", self._compute.run)
         try:
             watched: list[asyncio.Future[None] | asyncio.Task[str | None]] = [broken, failed, link]
@@ -196,7 +196,7 @@ class Daemon:
     # ------------------------------------------------------------ what the collector says
 
     async def _hello(self, handshake: Handshake) -> Hello:
-        """Signed for this connection alone. Raises SigningError."""
+        """Return the hello, signed for this connection alone. Raises SigningError."""
         public_key, proof = await asyncio.to_thread(sign_elsewhere, self._key.seed, handshake.signed("join"))
         facts = self._host.facts()
         return Hello(
@@ -211,16 +211,18 @@ class Daemon:
             epoch=self._spool.epoch,
             udp_port=self._paths.udp_port,
             tcp_port=self._paths.tcp_port,
-            addresses=addresses(),
+            addresses=self._config.addresses(self._link.collector_host),
             software=f"swarmtop {__version__}",
             quic=QUIC,
             relay=True,
+            follow_up=True,
+            trains=True,
             facts=msgspec.structs.replace(facts, offer_bytes=self._config.offer_bytes),
             at_ns=time.time_ns(),
         )
 
     def _on_plan(self, plan: Plan) -> None:
-        self._carry_out(self._carried.plan(plan, time.monotonic_ns()))
+        self._carry_out(self._retained.plan(plan, time.monotonic_ns()))
 
     def _carry_out(self, plan: Plan) -> None:
         before, self._plan = self._plan, plan
@@ -257,10 +259,10 @@ class Daemon:
         welcome = self._link.welcome
         if state.kind == "joined" and welcome is not None:
             self._node_id = welcome.node_id
-            self._carried.joined(time.monotonic_ns())
+            self._retained.joined(time.monotonic_ns())
             self._paths.joined(self._link.collector_host, welcome.stun_ports, self._on_reach)
-        if state != self._link_state:  # the same failure again is no news
-            going_on = "; measuring goes on, trying again" if state.kind == "away" else ""
+        if state != self._link_state:  # the same failure again is not logged
+            going_on = "; measuring continues, trying again" if state.kind == "away" else ""
             log.info("%s%s", state.text, going_on)
         self._link_state = state
         self._write_status()
@@ -268,7 +270,7 @@ class Daemon:
     # ------------------------------------------------------------ the parts of its own
 
     async def _tick(self) -> None:
-        """Flushes, watches the clock and the UDP port, writes the status."""
+        """Flush, check the clock and the UDP port, write the status."""
         clock = ClockWatch(time.time_ns(), time.monotonic_ns())
         count = 0
         while True:
@@ -279,8 +281,8 @@ class Daemon:
             if count % LEDGER_EVERY == 0:
                 self._traffic_budget.write(time.time_ns())
             await asyncio.sleep(FLUSH_S)
-            self._look_at_manners()
-            if (plan := self._carried.due(time.monotonic_ns())) is not None:
+            self._check_idle_policy()
+            if (plan := self._retained.due(time.monotonic_ns())) is not None:
                 self._carry_out(plan)
             jumped = clock.look(time.time_ns(), time.monotonic_ns())
             if jumped is not None:
@@ -311,8 +313,8 @@ class Daemon:
         rtt_ms = ms_from_ns(rtt_ns) if rtt_ns is not None else None
         return msgspec.structs.replace(sample, nat=finding.nat, collector_rtt_ms=rtt_ms)
 
-    def _look_at_manners(self) -> None:
-        """Says once why tests rest, and that they go on; on battery no layers are timed either."""
+    def _check_idle_policy(self) -> None:
+        """Log once why tests are paused, and that they continue; on battery no layers are timed either."""
         now_ns = time.monotonic_ns()
         resting = why_resting(self._traffic_budget, time.time_ns()) or self._idle_policy.why_waiting(now_ns)
         battery = self._idle_policy.battery_percent is not None
@@ -323,7 +325,7 @@ class Daemon:
         self._resting = resting
 
     def _look_at_udp(self) -> None:
-        """Tells once where no round trips can be measured."""
+        """Log once that no round trips can be measured."""
         error = self._paths.udp_error
         if error is not None and error != self._udp_error:
             self.emit(EventSample(at_ns=time.time_ns(), kind="udp_off", detail=safe(error, 300)))
@@ -389,7 +391,7 @@ class Daemon:
 def _names_in(folder: Path) -> tuple[str, ...]:
     try:
         return tuple(sorted(os.listdir(folder)))
-    except OSError:  # none yet: nobody was joined before
+    except OSError:  # no spool yet: never joined
         return ()
 
 

@@ -1,4 +1,4 @@
-"""The settings of a daemon, and the interface of the part that measures paths."""
+"""Hold the settings of a daemon, and declare the interface of the part that measures paths."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Protocol
 
 from swarm_probe.collector_client.client_times import ClientTimes
-from swarm_probe.compute.supervisor import ComputeLimits
-from swarm_probe.measure.transfers import Outcome
+from swarm_probe.compute.limits import ComputeLimits
+from swarm_probe.machine.interfaces import addresses, chosen_link, is_link_local
+from swarm_probe.measure.transfers.leased_transfers import Outcome
 from swarm_probe.owner_limits.compute_budget import Allowance
 from swarm_probe.owner_limits.idle_policy import IdlePolicy
 from swarm_probe.owner_limits.traffic_budget import DAILY_BYTES, TrafficBudget
@@ -43,7 +44,7 @@ class PathsLike(Protocol):
 
     def update(self, plan: Plan) -> None: ...
 
-    def usual_rtt_s(self) -> float | None: ...
+    def usual_away_s(self) -> float | None: ...
 
     def grant(self, grant: UplinkGrant) -> None: ...
 
@@ -63,23 +64,42 @@ class ProbeConfig:
     daily_bytes: int | None = DAILY_BYTES  # both directions; None: no limit
     invite: str = ""
     pin: str | None = None  # fingerprint of the collector's certificate; None: what was seen first
-    by_authority: bool = False  # a wss:// URL: certificate authorities vouch for the collector
+    by_authority: bool = False  # a wss:// URL: certificate authorities verify the collector
     lan: bool = False  # members at private addresses are measured wherever the collector is
-    offer_bytes: int | None = None  # what the owner lets layers take; None: the usual share
-    compute_budget: Allowance | None = None  # seconds of processor; None: what is usual for so many cores
-    gpu_budget: Allowance | None = None  # None: what is usual for so many cards
-    times: ClientTimes | None = None  # of the link
+    bind_host: str = ""  # the address of this machine that members are measured from; empty: any
+    interface: str = ""  # and the interface; empty: as the system routes
+    offer_bytes: int | None = None  # what the owner lets layers use; None: the usual share
+    compute_budget: Allowance | None = None  # seconds of processor; None: the default for so many cores
+    gpu_budget: Allowance | None = None  # None: the default for so many GPUs
+    times: ClientTimes | None = None  # of the collector client
     compute: ComputeLimits | None = None
+
+    @property
+    def links(self) -> bool:
+        """Return whether the owner lets link-local addresses be measured, wherever the collector is."""
+        return self.lan or chosen_link(self.bind_host, self.interface)
+
+    def addresses(self, collector: str) -> tuple[str, ...]:
+        """Return the addresses of this machine that a collector reached at this address may know."""
+        link_local = self.links or is_link_local(collector)
+        return addresses(self.bind_host, interface=self.interface, link_local=link_local)
 
 
 PathsMaker = Callable[[Callable[[ProbeSample], None], TrafficBudget, IdlePolicy], PathsLike]
 
 
 def real_paths(
-    emit: Callable[[ProbeSample], None], traffic_budget: TrafficBudget, idle_policy: IdlePolicy, *, lan: bool = False
+    config: ProbeConfig, emit: Callable[[ProbeSample], None], traffic_budget: TrafficBudget, idle_policy: IdlePolicy
 ) -> PathsLike:
-    from swarm_probe.measure.paths import Paths, PathsConfig  # late: tests of the daemon bring their own
+    from swarm_probe.measure.paths import Paths, PathsConfig  # late: tests of the daemon use their own
     from swarm_probe.owner_limits.egress_policy import Scope
 
-    config = PathsConfig(scope=Scope.LAN if lan else Scope.INTERNET, lan=lan, grants=True)
-    return Paths(config, emit, traffic_budget=traffic_budget, idle_policy=idle_policy)
+    paths_config = PathsConfig(
+        scope=Scope.LAN if config.lan else Scope.INTERNET,
+        lan=config.lan,
+        links=config.links,
+        grants=True,
+        bind_host=config.bind_host,
+        interface=config.interface,
+    )
+    return Paths(paths_config, emit, traffic_budget=traffic_budget, idle_policy=idle_policy)

@@ -1,7 +1,7 @@
-"""Print what `swarm-probe` would measure, send and store, and how much of it a day (`--dry-run`).
+"""Print what `swarm-probe` would measure, send and store, and how much of it per day (`--dry-run`).
 
-Opens nothing. The pace is the collector's to say; the figures are for what swarm-collector asks of a swarm that nobody
-is watching (a test holds the two together), and say so.
+Opens nothing. The collector decides the pace; the figures are for what swarm-collector requests of a swarm that nobody
+watches (a test compares the two), and say so.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from swarm_probe.spool import MAX_BYTES
 from swarm_protocol.messages.samples import KINDS, ProbeSample
 from swarm_protocol.text import safe
 
-MEMBERS: Final = 8  # others in the swarm of the example
-PACKETS_PER_S: Final = 0.4  # round trips begun here, to all members together
-PACKET_BYTES: Final = 112 + 28  # authenticated STAMP, UDP and IPv4
+MEMBERS: Final = 8  # others in the example swarm
+PACKETS_PER_S: Final = 0.31  # round trips begun here, to all members together
+PACKET_BYTES: Final = 152 + 28  # authenticated STAMP with a follow-up, UDP and IPv4
 WINDOW_PACKETS: Final = 16  # round trips in one sample
 HOP_BYTES: Final = 8_000_000  # a day, in both directions
 TRANSFER_BYTES: Final = 16 << 20  # a day, in both directions
@@ -27,7 +27,7 @@ DAY_S: Final = 86_400
 
 
 def daily_sent_bytes() -> dict[str, int]:
-    """What this probe sends in a day; as much comes in, except samples."""
+    """Return what this probe sends in a day, by kind; as much comes in, except samples."""
     samples = DAY_S * PACKETS_PER_S / WINDOW_PACKETS + DAY_S / HOST_EVERY_S
     return {
         "round trips": round(2 * PACKETS_PER_S * PACKET_BYTES * DAY_S),  # ours, and answers to the others'
@@ -90,5 +90,5 @@ def dry_run_lines(
 
 
 def _sent_fields() -> dict[str, tuple[str, ...]]:
-    kinds = get_args(ProbeSample)  # others are told by people who watch an engine
+    kinds = get_args(ProbeSample)  # people who watch an engine send the others
     return {name: kind.__struct_fields__ for name, kind in KINDS.items() if kind in kinds}

@@ -1,4 +1,4 @@
-"""Check samples before they are spooled: one that the collector rejects would have its whole batch refused, always."""
+"""Check samples before they are spooled: one that the collector rejects would have its whole batch refused for ever."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from swarm_protocol.text import safe
 
 
 def admissible(samples: Iterable[ProbeSample]) -> tuple[list[ProbeSample], list[str]]:
-    """(those that the collector accepts, why the others are not accepted)."""
+    """Return (those that the collector accepts, why the others are not accepted)."""
     taken: list[ProbeSample] = []
     refused: list[str] = []
     for sample in samples:

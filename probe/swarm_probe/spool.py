@@ -2,12 +2,12 @@
 
 A segment is a file of records (length, CRC-32, the encoded `Batch`). Its name carries the epoch and the first sequence
 number, so that no flipped byte inside a file can make a number be used twice. Opening never appends to an old segment:
-it starts a new one whose numbers lie a whole reserve above, because records that a power cut took back may have been
-sent and committed already. The last segment is never removed; without any segment a new epoch begins.
+it starts a new one whose numbers lie a whole reserve above, because records that a power cut lost may have been sent
+and committed already. The last segment is never removed; without any segment a new epoch begins.
 
 A process killed at any moment loses at most the record being written; only a power cut can lose more (data is synced
-when a segment is full, not each second: the disk belongs to somebody else). Whatever is lost is told: as an event in
-the next batch, and as one line for each change of state. No clock and no sockets in here.
+when a segment is full, not each second: the disk belongs to somebody else). Every loss is reported: as an event in the
+next batch, and as one line for each change of state. No clock and no sockets here.
 
 SpoolError    the folder cannot be used at all (exit 2)
 """
@@ -31,9 +31,9 @@ from swarm_protocol.messages.codec import MAX_MESSAGE_BYTES, encode
 from swarm_protocol.messages.probe_messages import Batch
 from swarm_protocol.messages.samples import EventSample, ProbeSample
 
-MAX_BYTES: Final = 64 << 20  # days of an unreachable collector, and still nothing on anybody's disk
-SEGMENT_BYTES: Final = 256 << 10  # what one damaged byte can cost at most
-MEMORY_BYTES: Final = 1 << 20  # kept in memory while the disk takes nothing
+MAX_BYTES: Final = 64 << 20  # days of an unreachable collector, and little on any disk
+SEGMENT_BYTES: Final = 256 << 10  # the most that one damaged byte can cost
+MEMORY_BYTES: Final = 1 << 20  # kept in memory while the disk accepts nothing
 MAX_EPOCH: Final = 2**62  # of WallNs
 RESERVE: Final = 1 << 28  # numbers of one segment; years of batches, and leaves millions of restarts
 
@@ -63,7 +63,7 @@ class _Segment:
 
 @dataclass(slots=True)
 class _Cursor:
-    """Where reading stands: the record numbered `seq` begins at `offset`."""
+    """The read position: the record numbered `seq` begins at `offset`."""
 
     segment: _Segment
     seq: int
@@ -71,7 +71,7 @@ class _Cursor:
 
 
 class Spool:
-    """`append` puts samples on disk, `next_after` gives them in order, `committed` drops them."""
+    """`append` writes samples to disk, `next_after` returns them in order, `committed` drops them."""
 
     def __init__(
         self,
@@ -83,14 +83,14 @@ class Spool:
         segment_bytes: int = SEGMENT_BYTES,
         memory_bytes: int = MEMORY_BYTES,
     ) -> None:
-        """Opens what is there or begins a new epoch. Raises SpoolError."""
+        """Open what is there or begin a new epoch. Raises SpoolError."""
         self._folder = folder
         self._now_ns = now_ns
         self._say = say
         self._max_bytes = max_bytes
         self._segment_bytes = segment_bytes
         self._memory_bytes = memory_bytes
-        # why → batches lost since the start. Totals, because a batch that tells of a loss may itself be dropped later
+        # why → batches lost since the start. Totals, because a batch that reports a loss may itself be dropped later
         self._lost: Counter[str] = Counter()
         self._untold: set[str] = set()
         self._damaged_bytes = 0  # found at opening; how many batches they were cannot be known
@@ -116,7 +116,7 @@ class Spool:
     # ------------------------------------------------------------ what others call
 
     def append(self, samples: Sequence[ProbeSample]) -> None:
-        """Never raises for a disk that takes nothing: the batch waits in memory, and the loss of any is counted."""
+        """Append a batch. Never raises for a failing disk: the batch waits in memory, and any loss is counted."""
         told = tuple(EventSample(at_ns=self._now_ns(), kind="spool_gap", detail=line) for line in self._gap_lines())
         seq = self._next_seq
         payload = encode(Batch(epoch=self.epoch, seq=seq, samples=(*told, *samples)))
@@ -126,7 +126,7 @@ class Spool:
         self._drain()
 
     def next_after(self, seq: int) -> tuple[int, bytes] | None:
-        """The first waiting batch numbered above `seq`, encoded; None: there is none yet."""
+        """Return the first waiting batch numbered above `seq`, encoded; None: there is none yet."""
         while (segment := next((s for s in self._segments if s.count and s.last_seq > seq), None)) is not None:
             record = self._read(segment, max(seq + 1, segment.first_seq))
             if record is not None:
@@ -134,10 +134,10 @@ class Spool:
         return next((record for record in self._memory if record[0] > seq), None)
 
     def committed(self, epoch: int, seq: int) -> None:
-        """Everything of `epoch` up to `seq` is safe elsewhere."""
+        """Drop everything of `epoch` up to `seq`, which is stored elsewhere."""
         if epoch != self.epoch or seq <= self._committed:
             return
-        if seq >= self._next_seq:  # this folder is an old copy: its next numbers would be taken for repeats
+        if seq >= self._next_seq:  # this folder is an old copy: its next numbers would count as repeats
             if self.waiting:
                 self._lose(
                     self.waiting, "the collector knows later numbers of this spool; was it restored from a copy?"
@@ -155,7 +155,7 @@ class Spool:
 
     @property
     def waiting(self) -> int:
-        """Batches not known to be committed."""
+        """Return the number of batches not known to be committed."""
         on_disk = (s.last_seq - max(self._committed, s.first_seq - 1) for s in self._segments)
         return sum(max(0, n) for n in on_disk) + len(self._memory)
 
@@ -165,18 +165,18 @@ class Spool:
 
     @property
     def trouble(self) -> str | None:
-        """Why nothing is written just now; None: all is well."""
+        """Return why nothing is written now; None: no trouble."""
         return self._trouble
 
     def close(self) -> None:
-        """Writes what memory still holds; says how much could not be written."""
+        """Write what memory still holds; return how much could not be written."""
         self._drain()
         if self._memory:
             self._say(
                 f"{len(self._memory)} batches could not be written to {self._folder} ({self._trouble}) and are lost"
             )
         if self._fd is not None:
-            with suppress(OSError):  # a disk that fails here has been told of, or will be at the next start
+            with suppress(OSError):  # a failing disk has been reported, or will be at the next start
                 os.fsync(self._fd)
             os.close(self._fd)
             self._fd = None
@@ -184,7 +184,7 @@ class Spool:
     # ------------------------------------------------------------ opening
 
     def _adopt(self, path: Path, epoch: int, first_seq: int) -> None:
-        """Takes over one file from an earlier run, cut after its last good record."""
+        """Take over one file from an earlier run, cut after its last good record."""
         segment = _Segment(path, first_seq)
         try:
             data = path.read_bytes()
@@ -201,12 +201,12 @@ class Spool:
             good = segment.size
         if len(data) > good:
             self._damaged_bytes += len(data) - good
-            with suppress(OSError):  # only saves telling it again; reading stops there anyway
+            with suppress(OSError):  # only avoids reporting it again; reading stops there anyway
                 os.truncate(path, good)
         self._segments.append(segment)
 
     def _open_first(self) -> None:
-        """The segment of this run. A full disk gets room by giving up our own oldest data."""
+        """Open the segment of this run. A full disk gets room by dropping our own oldest data."""
         while True:
             try:
                 self._begin_segment()
@@ -223,10 +223,10 @@ class Spool:
     # ------------------------------------------------------------ writing
 
     def _begin_segment(self) -> None:
-        """Raises OSError where the disk does not take it."""
+        """Begin a segment. Raises OSError if the disk does not accept it."""
         first_seq = self._memory[0][0] if self._memory else self._next_seq
         path = self._folder / f"{self.epoch:020d}-{first_seq:016d}.seg"
-        self._folder.mkdir(parents=True, exist_ok=True)  # somebody may have removed it under us
+        self._folder.mkdir(parents=True, exist_ok=True)  # it may have been removed while running
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             _write_all(fd, _header(self.epoch, first_seq))
@@ -242,7 +242,7 @@ class Spool:
         self._segments.append(_Segment(path, first_seq))
 
     def _drain(self) -> None:
-        """Moves batches from memory to disk, in order, as far as the disk takes them."""
+        """Move batches from memory to disk, in order, as far as the disk accepts them."""
         try:
             while self._memory:
                 self._write(*self._memory[0])
@@ -251,18 +251,18 @@ class Spool:
             reason = error.strerror or type(error).__name__
             if self._trouble is None:
                 self._say(
-                    f"cannot write to {self._folder} ({reason}); measuring goes on, what does not fit memory is lost"
+                    f"cannot write to {self._folder} ({reason}); measuring continues, what does not fit memory is lost"
                 )
             self._trouble = reason
             while self._memory_size > self._memory_bytes and len(self._memory) > 1:
                 self._memory_size -= len(self._memory.popleft()[1])
-                self._lose(1, f"the disk took nothing ({reason})")
+                self._lose(1, f"the disk accepted nothing ({reason})")
             return
         if self._trouble is not None:
             self._say(f"writing to {self._folder} again")
             self._trouble = None
         while sum(s.size for s in self._segments) > self._max_bytes and len(self._segments) > 1:
-            self._drop_oldest("the collector was away until the spool was full")
+            self._drop_oldest("the collector was unreachable until the spool was full")
 
     def _write(self, seq: int, payload: bytes) -> None:
         segment = self._segments[-1]
@@ -276,7 +276,7 @@ class Spool:
         try:
             _write_all(self._fd, record)
         except OSError:
-            # half a record may stand there; nothing may follow it
+            # it may hold half a record; nothing may follow it
             try:
                 os.ftruncate(self._fd, segment.size)
             except OSError:
@@ -310,7 +310,7 @@ class Spool:
     # ------------------------------------------------------------ reading
 
     def _read(self, segment: _Segment, seq: int) -> tuple[int, bytes] | None:
-        """Record `seq` of `segment`; None: it went bad since it was written, and the segment now ends before it."""
+        """Return record `seq` of `segment`; None: it was damaged since, and the segment now ends before it."""
         cursor = self._cursor
         if cursor is None or cursor.segment is not segment or cursor.seq > seq:
             cursor = self._cursor = _Cursor(segment, segment.first_seq, _HEADER.size)
@@ -323,7 +323,7 @@ class Spool:
                         return seq, payload
         except OSError as error:
             self._say(f"cannot read {segment.path} ({error.strerror}); what it held is lost")
-        self._lose(segment.last_seq - cursor.seq + 1, "bytes went bad on disk")
+        self._lose(segment.last_seq - cursor.seq + 1, "data was corrupted on disk")
         segment.count = cursor.seq - segment.first_seq
         segment.size = cursor.offset
         if segment is self._segments[-1] and self._fd is not None:  # nothing may follow the bad bytes
@@ -336,7 +336,7 @@ class Spool:
         self._untold.add(why)
 
     def _gap_lines(self) -> list[str]:
-        if self._trouble is not None:  # told once the disk takes it
+        if self._trouble is not None:  # reported once the disk accepts it
             return []
         lines = [f"{self._lost[why]} batches lost since the probe started: {why}" for why in sorted(self._untold)]
         if self._damaged_bytes:
@@ -356,7 +356,7 @@ def _crc(seq: int, payload: bytes) -> int:
 
 
 def _payload_at(file: BinaryIO, offset: int, seq: int) -> bytes | None:
-    """The record at `offset` if it is whole and numbered `seq`."""
+    """Return the record at `offset` if it is whole and numbered `seq`."""
     file.seek(offset)
     head = file.read(_RECORD.size)
     if len(head) < _RECORD.size:
@@ -369,7 +369,7 @@ def _payload_at(file: BinaryIO, offset: int, seq: int) -> bytes | None:
 
 
 def _scan(file: BinaryIO, first_seq: int) -> tuple[int, int]:
-    """How many good records follow the header without a break, and where they end."""
+    """Return how many good records follow the header without a break, and where they end."""
     count, offset = 0, _HEADER.size
     while (payload := _payload_at(file, offset, first_seq + count)) is not None:
         count += 1
@@ -379,7 +379,7 @@ def _scan(file: BinaryIO, first_seq: int) -> tuple[int, int]:
 
 def _write_all(fd: int, data: bytes) -> None:
     rest = memoryview(data)
-    while rest:  # a disk about to be full takes a part first, and raises at the next write
+    while rest:  # a disk about to be full accepts a part first, and raises at the next write
         rest = rest[os.write(fd, rest) :]
 
 

@@ -1,7 +1,7 @@
-"""The status that `swarm-probe status` prints, and the lock that lets one probe at a time use a state folder.
+"""Write and read the status that `swarm-probe status` prints, and lock a state folder for one probe at a time.
 
-The daemon writes `status.json` whole each time; the command reads it and looks whether the lock is held, so that a
-file left by a killed probe is not taken for a running one.
+The daemon writes `status.json` whole each time; the command reads it and checks whether the lock is held, so that a
+file left by a killed probe does not look like a running one.
 """
 
 from __future__ import annotations
@@ -48,21 +48,21 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     spool_batches: int
     spool_bytes: int
     spool_trouble: str | None = None
-    restarted: str = ""  # parts that have ended and were begun anew
-    waiting: str = ""  # why tests rest; empty: they do not
+    restarted: str = ""  # parts that ended and were restarted
+    waiting: str = ""  # why tests are paused; empty: they are not
     traffic: str = ""  # of the last 24 hours, one line
     today: dict[str, tuple[int, int]] = {}  # kind → bytes sent, received since midnight UTC
     counters: dict[str, int] = {}
-    machine: str = ""  # its own figures, one line; `–` and why where it does not say
+    machine: str = ""  # its own figures, one line; `–` and why where it does not tell
     computing: str = ""  # seconds of processor and GPU, one line
     url: str = ""  # of the collector; empty: written by an older probe
 
 
 class StateLock:
-    """Held until `close` or the end of the process, however it ends."""
+    """A lock held until `close` or the end of the process, however it ends."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises StateError, AlreadyRunning among them."""
+        """Take the lock. Raises StateError, AlreadyRunning among them."""
         path = folder / LOCK_FILE
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,7 @@ class StateLock:
             raise AlreadyRunning(
                 f"a probe{who} already runs with the state in {folder}; stop it or give --state another folder"
             ) from error
-        with contextlib.suppress(OSError):  # only makes the line above clearer; a full disk has no room even for this
+        with contextlib.suppress(OSError):  # only clarifies the error above; a full disk has no room even for this
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, str(os.getpid()).encode(), 0)
 
@@ -87,7 +87,7 @@ class StateLock:
 
 
 def is_running(folder: Path) -> bool:
-    """Whether a probe holds this folder."""
+    """Return whether a probe holds this folder."""
     try:
         fd = os.open(folder / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -103,14 +103,14 @@ def is_running(folder: Path) -> bool:
 
 
 def write_status(folder: Path, status: Status) -> None:
-    """Raises OSError."""
+    """Write the status. Raises OSError."""
     draft = folder / f"{STATUS_FILE}.new"
     draft.write_bytes(msgspec.json.format(msgspec.json.encode(status)))
     draft.replace(folder / STATUS_FILE)
 
 
 def read_status(folder: Path) -> Status | None:
-    """None: there is none, or it is none of ours."""
+    """Return the status; None: there is none, or it is invalid."""
     try:
         return msgspec.json.decode((folder / STATUS_FILE).read_bytes(), type=Status)
     except (OSError, msgspec.DecodeError):
@@ -118,7 +118,7 @@ def read_status(folder: Path) -> Status | None:
 
 
 def describe(status: Status, now_ns: int) -> list[str]:
-    """The lines of `swarm-probe status`."""
+    """Return the lines of `swarm-probe status`."""
     age_s = max(0, now_ns - status.at_ns) // NS_PER_S
     today = ", ".join(
         f"{safe(kind)} {sent / 1e6:.2f} MB out {received / 1e6:.2f} in"

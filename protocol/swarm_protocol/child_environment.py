@@ -1,8 +1,8 @@
-"""The environment of child processes: the parent's, without what looks like a secret.
+"""Make the environment of child processes: the parent's, without what looks like a secret.
 
-A child that runs torch, a driver's tool or a signature needs paths and settings of libraries, never the invite or
-token that the parent was given, nor the keys to other services that stand beside them on somebody's machine. Which
-settings a GPU stack reads is open-ended, so names and values that look like secrets are left out, and all else passes.
+A child that runs torch, a driver's tool or a signature needs paths and library settings, never the invite or token that
+the parent was given, nor keys to other services that happen to be set. Which settings a GPU stack reads is open-ended,
+so names and values that look like secrets are left out, and everything else passes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def looks_secret(name: str, value: str) -> bool:
-    """By its name, or because it is a URL with a user or password in it (a database, a proxy)."""
+    """Return whether a variable looks secret: by its name, or as a URL with a user or password in it."""
     upper = name.upper()
     if upper in _NOT_SECRET or upper in OWN_KEPT:
         return False

@@ -1,6 +1,6 @@
-"""The shape of one decoder layer: what the probe builds in torch and the predictor counts bytes of.
+"""Describe the shape of one decoder layer: the probe builds it in torch, the predictor counts its bytes.
 
-Dimensions are those of a Hugging Face `config.json`; both sides speak of the layer in these words only.
+Dimensions are those of a Hugging Face `config.json`; both sides use only these names.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import msgspec
 
 Architecture = Literal["llama", "bloom", "falcon", "mixtral", "gpt2", "deepseek"]
 Phase = Literal["decode", "prefill"]
-# what a compute sample is of: a layer, an end of the model, or what each visit adds
+# the subject of a compute sample: a layer, an end of the model, or what each visit adds
 Timed = Literal["decode", "prefill", "head", "embed", "visit"]
 
 
@@ -42,7 +42,7 @@ class LayerShape(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def attention_params(self) -> int:
-        """Elements of q, k, v and output projections."""
+        """Return the elements of q, k, v and output projections."""
         if self.kv_lora_rank:
             query = self.heads * (self.head_dim + self.rope_head_dim)
             queries = self.q_lora_rank * (self.hidden + query) if self.q_lora_rank else self.hidden * query
@@ -53,25 +53,25 @@ class LayerShape(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def expert_params(self) -> int:
-        """Elements of one MLP (one expert)."""
+        """Return the elements of one MLP (one expert)."""
         return self.hidden * self.intermediate * (3 if self.gated_mlp else 2)
 
     @property
     def params(self) -> int:
-        """All elements of the layer, every expert counted, norms and biases left out (under 0.1 %)."""
+        """Return all elements of the layer, every expert counted, norms and biases left out (under 0.1 %)."""
         copies = self.experts + self.shared_experts if self.experts else 1
         router = self.hidden * self.experts
         return self.attention_params + router + self.expert_params * copies
 
     @property
     def params_active(self) -> int:
-        """Elements one token touches."""
+        """Return the elements that one token uses."""
         copies = self.experts_active + self.shared_experts if self.experts else 1
         return self.attention_params + self.hidden * self.experts + self.expert_params * copies
 
     @property
     def kv_elements(self) -> int:
-        """Elements of K and V kept for one token of context."""
+        """Return the elements of K and V kept for one token of context."""
         if self.kv_lora_rank:
             return self.kv_lora_rank + self.rope_head_dim
         return 2 * self.kv_heads * self.head_dim

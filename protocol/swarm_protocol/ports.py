@@ -1,4 +1,4 @@
-"""The default port of everything that listens; in a module of its own, so that `--help` loads no messages."""
+"""Define the default port of everything that listens, in a module of its own, so that `--help` loads no messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The token bucket that every rate limit of collector and probe is made of. Pure: the time is passed in."""
+"""Implement the token bucket behind every rate limit of collector and probe. Pure: the time is passed in."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from swarm_protocol.units import NS_PER_S
 
 @dataclass(slots=True)
 class TokenBucket:
-    """`per_s` on average, `burst` at once. A clock that goes back adds nothing."""
+    """Allows `per_s` on average, `burst` at once. A clock that goes back adds nothing."""
 
     per_s: float
     burst: float
-    _used: float = 0.0  # of the burst; above it: spent without asking, to be waited for
+    _used: float = 0.0  # of the burst; above it: spent in advance
     _at_ns: int = 0
 
     def allows(self, now_ns: int, amount: float = 1.0) -> bool:
-        """Whether `amount` is within the rate now. Takes nothing."""
+        """Return whether `amount` is within the rate now. Takes nothing."""
         return self._used_at(now_ns) + amount <= self.burst
 
     def take(self, now_ns: int, amount: float = 1.0) -> bool:
-        """Take `amount` if it is within the rate; whether it is."""
+        """Take `amount` if it is within the rate; return whether it is."""
         self._advance(now_ns)
         if self._used + amount > self.burst:
             return False
@@ -29,7 +29,7 @@ class TokenBucket:
         return True
 
     def wait_s(self, now_ns: int, amount: float = 1.0) -> float:
-        """Take `amount` in any case; the seconds to wait until that is within the rate (0: it is)."""
+        """Take `amount` in any case; return the seconds to wait until that is within the rate (0: it is)."""
         self._advance(now_ns)
         self._used += amount
         return max(0.0, (self._used - self.burst) / self.per_s)

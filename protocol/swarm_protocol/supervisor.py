@@ -1,9 +1,9 @@
 """Watch lasting tasks and threads: one that ends is reported and restarted, or ends the program.
 
-A program whose parts end one by one while its sockets stay open looks alive and does nothing. So whoever starts
-something that lasts gives it to its program's `Supervisor`. What ends, in whatever way, is told in the log and in
-`troubles` (for /health and the probe's status) and begun anew after a pause; what ends again and again, or cannot be
-begun anew, is raised by `failed`, and the program ends with its exit code. For collector and probe alike.
+A program whose parts end one by one while its sockets stay open looks alive and does nothing. So every lasting task
+belongs to its program's `Supervisor`. An end of any kind is logged and listed in `troubles` (for /health and the
+probe's status), and the part is restarted after a pause; a part that keeps ending, or cannot be restarted, is raised by
+`failed`, and the program ends with its exit code. Used by collector and probe alike.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any, Final
 
 MOST: Final = 5  # ends of one part within `WITHIN_S`; the next one ends the program
 WITHIN_S: Final = 600.0
-PAUSE_S: Final = 0.5  # before it is begun anew
-LOOK_S: Final = 1.0  # between two looks at threads
+PAUSE_S: Final = 0.5  # before it is restarted
+LOOK_S: Final = 1.0  # between two checks of threads
 
 
 class PartFailed(Exception):
@@ -28,7 +28,7 @@ class PartFailed(Exception):
 
 @dataclass(slots=True)
 class _Part:
-    begin: Callable[[], object] | None  # None: it begins anew by itself, or not at all
+    begin: Callable[[], object] | None  # None: it restarts by itself, or not at all
     ends_s: deque[float] = field(default_factory=deque)  # the latest, monotonic
     count: int = 0
     last: str = ""
@@ -36,7 +36,7 @@ class _Part:
 
 
 class Supervisor:
-    """One for a program. All methods are for the event loop's thread."""
+    """The supervisor of a program. All methods are for the event loop's thread."""
 
     def __init__(self, log: logging.Logger, *, steady_s: Callable[[], float] = time.monotonic) -> None:
         self._log = log
@@ -70,14 +70,14 @@ class Supervisor:
             self.task("looking at threads", self._look)
 
     def watch_callbacks(self, *, timers_end: bool) -> None:
-        """From here on an exception in a callback of the loop is told as that of a part is. `timers_end`: a timer that
-        fails again and again ends the program, since what it should have set next was not set. What reads a socket is
-        called again, and others can send what makes it fail: that is only told."""
+        """Report exceptions in callbacks of the loop from now on like those of a part. `timers_end`: a timer that keeps
+        failing ends the program, since it did not set its successor. A callback that reads a socket is called again,
+        and others can send what makes it fail: that is only reported."""
         self._timers_end = timers_end
         asyncio.get_running_loop().set_exception_handler(self._callback_failed)
 
     def lost(self, name: str, error: BaseException | None, *, final: bool = True) -> None:
-        """A part that is not run from here has ended; whoever runs it begins it anew. Not `final`: however often."""
+        """Note the end of a part that runs elsewhere and is restarted there. Not `final`: however often."""
         self._parts.setdefault(name, _Part(None))
         self._ended(name, error, final=final)
 
@@ -85,12 +85,12 @@ class Supervisor:
 
     @property
     def down(self) -> tuple[str, ...]:
-        """What does not run now."""
+        """Return what does not run now."""
         return tuple(name for name, part in self._parts.items() if not part.running)
 
     @property
     def troubles(self) -> dict[str, str]:
-        """What has ended since the start, and how often."""
+        """Return what has ended since the start, and how often."""
         now_s = self._steady_s()
         return {
             name: f"ended {part.count} times, last {now_s - part.ends_s[-1]:.0f} s ago ({part.last})"
@@ -100,11 +100,11 @@ class Supervisor:
 
     @property
     def ends(self) -> dict[str, int]:
-        """How often each has ended."""
+        """Return how often each part has ended."""
         return {name: part.count for name, part in self._parts.items()}
 
     async def failed(self) -> None:
-        """Waits for what cannot go on, and raises it."""
+        """Wait for a part that cannot continue, and raise its error."""
         await self._failed.wait()
         assert self._failure is not None
         raise self._failure
@@ -156,7 +156,7 @@ class Supervisor:
             return
         try:
             part.begin()
-        except Exception as error:  # noqa: BLE001 - it cannot be begun anew, for whatever reason
+        except Exception as error:  # noqa: BLE001 - it cannot be begun again, for whatever reason
             self._fail(name, error)
             return
         part.running = True

@@ -1,4 +1,4 @@
-"""Units and their conversions, so that no module spells a power of ten again.
+"""Define units and their conversions, so that no module repeats a power of ten.
 
 Times are `_ns` or `_ms`, rates `_mbps` (decimal megabits a second), sizes `_bytes`; wall-clock is UTC nanoseconds.
 """
@@ -17,17 +17,13 @@ def ms_from_ns(ns: float) -> float:
     return ns / NS_PER_MS
 
 
-def ns_from_s(seconds: float) -> int:
-    return round(seconds * NS_PER_S)
-
-
 def mbps(size_bytes: float, seconds: float) -> float:
-    """Decimal megabits a second. `seconds` must be positive."""
+    """Return decimal megabits a second. `seconds` must be positive."""
     return size_bytes * BITS_PER_BYTE / seconds / 1e6
 
 
 def transfer_ms(size_bytes: float, rate_mbps: float) -> float:
-    """Milliseconds that `size_bytes` occupy a link of `rate_mbps` (serialisation only)."""
+    """Return the milliseconds that `size_bytes` occupy a link of `rate_mbps` (serialisation only)."""
     return size_bytes * BITS_PER_BYTE / (rate_mbps * 1e3)
 
 
@@ -36,14 +32,14 @@ def gib(size_bytes: float) -> float:
 
 
 def iso_utc(at_ns: int) -> str:
-    """`2026-11-23T14:02:17.123456Z`: UTC ISO 8601 with microseconds, as every CSV cell has it."""
+    """Return UTC ISO 8601 with microseconds, `2026-11-23T14:02:17.123456Z`, as in every CSV cell."""
     seconds, rest_ns = divmod(at_ns, NS_PER_S)
     moment = dt.datetime.fromtimestamp(seconds, dt.UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest_ns // 1000:06d}Z"
 
 
 def ns_from_iso(text: str) -> int:
-    """The inverse of `iso_utc`; also takes a date, a missing zone (UTC) and `+hh:mm`.
+    """Parse the output of `iso_utc`; also a date, a missing zone (UTC) and `+hh:mm`.
 
     Raises ValueError on anything else.
     """

@@ -4,7 +4,7 @@ Names of nodes, never ids, and the latest name also for old rows. Times are UTC 
 written so that they read back bit for bit; yes and no are `true` and `false`; not measured is an empty cell. Text
 cells that a spreadsheet would run are defused. Lines end in a bare newline.
 
-Rollups are kinds of their own (`link_minute`, `link_hour`, …), so that nobody takes a median of an hour for a sample.
+Rollups are kinds of their own (`link_minute`, `link_hour`, …), so that a median of an hour is never taken for a sample.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TextIO
 
-from swarm_protocol.text import csv_cell
+from swarm_protocol.csv_cells import csv_cell
 from swarm_protocol.units import gib, iso_utc
 from swarm_storage.errors import StoreError
 from swarm_storage.history.recording import EVER_NS, Reader
@@ -34,7 +34,7 @@ class _Column:
 
 
 def _columns(text: str) -> tuple[_Column, ...]:
-    """`name` or `name=field`; a field in bytes under a name in GiB is converted."""
+    """Parse `name` or `name=field`; a field in bytes under a name in GiB is converted."""
     return tuple(_column(*word.split("=")) for word in text.split(","))
 
 
@@ -47,25 +47,24 @@ def _column(name: str, field: str = "") -> _Column:
     return _Column(name, field, lambda sample: getattr(sample, field))
 
 
-def _gib_of(size_bytes: int | None) -> float | None:
-    return None if size_bytes is None else gib(size_bytes)
-
-
 # after the time and the names of the nodes
 _COLUMNS: Final[dict[str, tuple[_Column, ...]]] = {
     "link": _columns(
         "path,sent,lost,rtt_min_ms,rtt_p50_ms,rtt_p95_ms,rtt_p99_ms,pdv_ms,jitter_rfc3550_ms,hop_ms,loaded,timestamps,"
-        "ipdv_ms,duplicates,reordered,ttl_out,ttl_back,why"
+        "ipdv_ms,duplicates,reordered,ttl_out,ttl_back,why,stamped_out_ms,stamped_back_ms,address,interface"
     ),
     "hop": _columns(
         "bytes=size_bytes,cadence_ms,n,phase,first_ms,after_idle_ms,min_ms,p50_ms,p95_ms,p99_ms,loaded,transport"
     ),
     "uplink": _columns("bytes=sent_bytes,mbps,bound,rtt_idle_ms,rtt_loaded_ms,seconds,transport"),
-    "compute": _columns("device,model,dtype,phase,batch,context,ms_per_layer,ms_p95,verified,ms_p5,n,marks"),
+    "compute": _columns(
+        "device,model,dtype,phase,batch,context,ms_per_layer,ms_p95,verified,ms_p5,n,marks,stage_layers"
+    ),
     "roofline": _columns("device,dtype,mem_gbps,tflops,to_device_gbps,from_device_gbps,disk_gbps"),
     "host": _columns(
         "cpu_percent,ram_free_gib=ram_free_bytes,gpu,gpu_util_percent,vram_free_gib=vram_free_bytes,temp_c,power_w,"
-        "throttled,clock_mhz,throttle,others,on_battery,nat,collector_rtt_ms"
+        "throttled,clock_mhz,throttle,others,on_battery,nat,collector_rtt_ms,tcp,tcp_slow_start_after_idle,"
+        "cpu_pressure_percent"
     ),
     "event": _columns("kind,detail"),
     "run": _columns(
@@ -80,7 +79,7 @@ CSV_KINDS: Final = (*_COLUMNS, *_ROLLUPS)
 
 
 def header(kind: str) -> list[str]:
-    """Raises StoreError for an unknown kind."""
+    """Return the header. Raises StoreError for an unknown kind."""
     if kind in _ROLLUPS:
         rolled, _ = _ROLLUPS[kind]
         return ["time", *rolled.nodes, "n", *(_gib_name(name) for name in rolled.shown)]
@@ -91,7 +90,8 @@ def header(kind: str) -> list[str]:
 
 
 def column_types(kind: str) -> dict[str, str]:
-    """Of each column, in order: `time`, `str`, `bool`, `int` or `float`. Raises StoreError for an unknown kind."""
+    """Return the type of each column: `time`, `str`, `bool`, `int` or `float`. Raises StoreError for an unknown
+    kind."""
     names = header(kind)
     if kind in _ROLLUPS:
         rolled, _ = _ROLLUPS[kind]
@@ -106,7 +106,7 @@ def column_types(kind: str) -> dict[str, str]:
 
 
 def rows(reader: Reader, kind: str, since_ns: int = 0, until_ns: int = EVER_NS) -> Iterator[list[str]]:
-    """The cells of each sample of [since, until), in the order of their times; without the header."""
+    """Yield the cells of each sample of [since, until), ordered by time; without the header."""
     header(kind)
     name_of = _Names(reader)
     if kind in _ROLLUPS:
@@ -119,7 +119,7 @@ def rows(reader: Reader, kind: str, since_ns: int = 0, until_ns: int = EVER_NS) 
 
 
 class _Names:
-    """Node id → the latest name, as of when this was made; asked again for one that came while we were writing."""
+    """Node id → the latest name when this was made; looked up again for a node that came while writing."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -145,12 +145,12 @@ def _rolled_rows(reader: Reader, kind: str, since_ns: int, until_ns: int, name_o
 
 
 def _gib_name(name: str) -> str:
-    """Memory in GiB."""
+    """Return memory in GiB."""
     return name.replace("_bytes", "_gib") if name == "vram_free_bytes" else name
 
 
 def chunks(reader: Reader, kind: str, since_ns: int = 0, until_ns: int = EVER_NS) -> Iterator[tuple[str, int]]:
-    """(CSV text, rows so far) in pieces, the header first."""
+    """Yield (CSV text, rows so far) in pieces, the header first."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(header(kind))
@@ -167,7 +167,7 @@ def chunks(reader: Reader, kind: str, since_ns: int = 0, until_ns: int = EVER_NS
 
 
 def write_csv(reader: Reader, kind: str, since_ns: int, until_ns: int, out: TextIO) -> int:
-    """Writes header and rows; how many rows."""
+    """Write header and rows; return the number of rows."""
     count = 0
     for text, count in chunks(reader, kind, since_ns, until_ns):  # noqa: B007 - the last count is the answer
         out.write(text)

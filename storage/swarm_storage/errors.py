@@ -1,4 +1,4 @@
-"""Errors of a store, in words that say what to do. Exceptions of drivers are mapped here and only here.
+"""Define the errors of a store, in words that say what to do. Driver exceptions are mapped here and only here.
 
 StoreError
 ├── Missing         there is no such file
@@ -11,12 +11,12 @@ StoreError
 ├── Locked          another program is writing to it
 ├── Held            a reader keeps the log from being reset, and it has grown too far
 ├── Full            no space left on the disk, or no more allowed (a quota, a limit on the size of files)
-├── Corrupt         the file is damaged: nothing is taken any more
-│   └── DiskFailed  the disk fails: nothing is taken until the file has been checked
+├── Corrupt         the file is damaged: nothing is accepted any more
+│   └── DiskFailed  the disk fails: nothing is accepted until the file has been checked
 ├── WriterDied      the thread that writes has ended
-├── Stalled         a commit does not come to its end
-├── QueueFull       more is waiting than memory may hold; nothing was taken
-├── OutOfOrder      an earlier batch was refused and must come first; nothing was taken
+├── Stalled         a commit does not end
+├── QueueFull       more is waiting than memory may hold; nothing was accepted
+├── OutOfOrder      an earlier batch was refused and must come first; nothing was accepted
 └── Closed          the writer has been closed
 """
 
@@ -106,7 +106,7 @@ class Closed(StoreError):
 
 
 def from_sqlite(error: sqlite3.Error, path: Path) -> StoreError:
-    """The store's word for what SQLite said of `path`."""
+    """Return the StoreError for what SQLite raised about `path`."""
     code = getattr(error, "sqlite_errorcode", None)  # absent on errors that the Python module itself raises
     primary = code & 0xFF if isinstance(code, int) else None
     if primary == sqlite3.SQLITE_FULL:
@@ -129,7 +129,7 @@ def from_sqlite(error: sqlite3.Error, path: Path) -> StoreError:
 
 
 def damaged(path: Path, what: str) -> Corrupt:
-    """With the two ways back: a copy, or what can still be read."""
+    """Return the error with the two remedies: a copy, or what can still be read."""
     return Corrupt(
         f"{path} is damaged ({what}); stop the collector and put a copy made by `swarmtop backup` in its place,"
         f" or save what can be read with `sqlite3 {path} .recover | sqlite3 NEW`"
@@ -137,7 +137,7 @@ def damaged(path: Path, what: str) -> Corrupt:
 
 
 def from_os(error: OSError, path: Path) -> StoreError:
-    """The store's word for what the system said of `path`."""
+    """Return the StoreError for what the system raised about `path`."""
     if isinstance(error, FileNotFoundError):
         return Missing(f"there is no {path}; check the path")
     if isinstance(error, PermissionError) or error.errno == errno.EROFS:
@@ -148,7 +148,7 @@ def from_os(error: OSError, path: Path) -> StoreError:
 
 
 def _no_room(path: Path) -> Full | None:
-    """SQLite calls only ENOSPC full; a quota or a limit on file sizes comes as a failing disk. Is it one of these?"""
+    """Return whether a quota or a limit on file sizes caused the error: SQLite calls only ENOSPC full."""
     import resource  # POSIX only, as writing is
 
     limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -1,7 +1,7 @@
 """List and delete what the store holds about one node: its own samples, those about it, and its name.
 
-Rows are found by looking at all of them, since nothing else ever asks for a node's rows without a time: minutes for a
-file of many gigabytes, in which the writer does nothing else. What is measured of other nodes stays.
+Rows are found by scanning all of them, since no other query needs a node's rows without a time: minutes for a file of
+many gigabytes, during which the writer does nothing else. What is measured of other nodes stays.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ def held(query: Query, node_id: str) -> list[Held]:
 
 
 def _as_integers(sums: str) -> str:
-    """PostgreSQL adds up no truth values."""
+    """Cast to integers: PostgreSQL does not sum booleans."""
     return sums.replace("sum(", "sum(CASE WHEN ").replace("= ?)", "= ? THEN 1 ELSE 0 END)")
 
 
 def forget(db: Db, node_id: str) -> int:
-    """Within a transaction; how many rows went. The caller's memory of row numbers is wrong afterwards."""
+    """Delete a node's rows within a transaction; return how many. Cached row numbers are wrong afterwards."""
     found = db.query("SELECT id FROM node WHERE node_id = ?", (node_id,))
     if not found:
         return 0

@@ -9,6 +9,7 @@ likewise by node. Layer times and rooflines are few, and the newest of each key 
 
 from __future__ import annotations
 
+import functools
 import operator
 import types
 import typing
@@ -45,12 +46,14 @@ _PREFIX: Final[dict[Shape, tuple[str, ...]]] = {
     "event": ("node", "part", "ts"),
     "keyed": ("node", "ts"),
 }
-_BOOLS: Final = frozenset({"loaded", "bound", "verified", "throttled", "on_battery", "baseline", "counted"})
+_BOOLS: Final = frozenset(
+    {"loaded", "bound", "verified", "throttled", "on_battery", "baseline", "counted", "tcp_slow_start_after_idle"}
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """How one kind of sample is kept."""
+    """How one kind of sample is stored."""
 
     kind: str
     shape: Shape
@@ -59,8 +62,16 @@ class Table:
     values: Callable[[Any], Row]  # the fields of a sample
     bools: tuple[int, ...]  # which of the fields are
     of_pair: bool  # `shape == "pair"`, asked of every sample that is stored
-    types: dict[str, str]  # of the fields: int, float, bool or str
-    optional: frozenset[str]  # fields that may be None
+
+    @property
+    def types(self) -> dict[str, str]:
+        """Return the type of each field: int, float, bool or str."""
+        return {name: each[0] for name, each in _typed(self.kind).items()}
+
+    @property
+    def optional(self) -> frozenset[str]:
+        """Return the fields that may be None."""
+        return frozenset(name for name, each in _typed(self.kind).items() if each[1])
 
     @property
     def name(self) -> str:
@@ -75,14 +86,14 @@ class Table:
         return (*_PREFIX[self.shape], *self.fields)
 
     def insert_of(self, rows: int) -> str:
-        """So many samples; one that is there already (same kind, nodes and nanosecond) stays as it is."""
+        """Return the INSERT of so many samples; an existing one (same kind, nodes and nanosecond) stays as it is."""
         marks = f"({','.join('?' * len(self.columns))})"
         values = ",".join([marks] * rows)
         return f"INSERT INTO {self.name} ({','.join(self.columns)}) VALUES {values} ON CONFLICT DO NOTHING"
 
     @property
     def select(self) -> str:
-        """The columns that `sample` reads, to be followed by FROM."""
+        """Return the columns that `sample` reads, to be followed by FROM."""
         peer = "dst" if self.shape == "pair" else "NULL"
         return f"SELECT {self.node_column}, {peer}, ts, {', '.join(self.fields)}"
 
@@ -97,7 +108,7 @@ class Table:
         return (node, at_ns, *self.values(sample))
 
     def sample(self, row: Sequence[Any], name_of: Callable[[int], str]) -> tuple[str, Sample]:
-        """The inverse for a row of `select`: (node id, sample)."""
+        """Return (node id, sample) of a row of `select`."""
         node, peer, at_ns, *values = row
         for i in self.bools:
             if values[i] is not None:
@@ -119,18 +130,23 @@ def _table(kind: str) -> Table:
         values=operator.attrgetter(*fields),
         of_pair=_SHAPES[kind] == "pair",
         bools=tuple(i for i, name in enumerate(fields) if name in _BOOLS),
-        types={name: _type_of(struct, name) for name in fields},
-        optional=frozenset(name for name in fields if type(None) in _alternatives(struct, name)),
     )
 
 
-def _alternatives(struct: type[msgspec.Struct], name: str) -> tuple[Any, ...]:
-    (found,) = (field.type for field in msgspec.structs.fields(struct) if field.name == name)
+@functools.cache
+def _typed(kind: str) -> dict[str, tuple[str, bool]]:
+    """Return each field's type and whether it may be None. Resolving annotations is slow, and few ask."""
+    table = TABLES[kind]
+    alternatives = {each.name: _alternatives(each.type) for each in msgspec.structs.fields(table.struct)}
+    return {name: (_type_of(alternatives[name]), type(None) in alternatives[name]) for name in table.fields}
+
+
+def _alternatives(found: Any) -> tuple[Any, ...]:
     return typing.get_args(found) if typing.get_origin(found) in (typing.Union, types.UnionType) else (found,)
 
 
-def _type_of(struct: type[msgspec.Struct], name: str) -> str:
-    kind = next(each for each in _alternatives(struct, name) if each is not type(None))
+def _type_of(alternatives: tuple[Any, ...]) -> str:
+    kind = next(each for each in alternatives if each is not type(None))
     while typing.get_origin(kind) is typing.Annotated:
         kind = typing.get_args(kind)[0]
     return "str" if typing.get_origin(kind) is Literal else str(kind.__name__)

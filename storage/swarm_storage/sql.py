@@ -1,7 +1,7 @@
-"""One interface to both databases: the SQL of this package runs unchanged on SQLite and PostgreSQL.
+"""Define one interface to both databases: the SQL of this package runs unchanged on SQLite and PostgreSQL.
 
-What both know is written once (`?` for an argument, upserts by ON CONFLICT, integers for yes and no); the few
-statements that cannot be are methods here. `SqliteDb` is this module's, `postgres_backend.PostgresDb` the other.
+What both support is written once (`?` for an argument, upserts by ON CONFLICT, integers for yes and no); the few
+statements that differ are methods here. `SqliteDb` is this module's, `postgres_backend.PostgresDb` the other.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ Arguments = Sequence[Any]
 
 
 class Db(Protocol):
-    """A connection. Errors are the driver's own; who uses it maps them."""
+    """A connection. Errors are the driver's own; the caller maps them."""
 
-    shared: bool  # others may write too: what was read a moment ago may have changed
+    shared: bool  # others may write too: earlier reads may be out of date
 
     def query(self, sql: str, arguments: Arguments = ()) -> list[Row]:
-        """All rows at once."""
+        """Return all rows at once."""
 
     def run(self, sql: str, arguments: Arguments = ()) -> int:
-        """How many rows it touched."""
+        """Run a statement; return how many rows it changed."""
 
     def many(self, sql: str, rows: Sequence[Arguments]) -> None: ...
 
     def insert(self, table: Table, rows: list[Row]) -> None:
-        """Samples in the order of their keys; one that is there already (same nodes and nanosecond) stays as it is."""
+        """Insert samples ordered by key; an existing one (same nodes and nanosecond) stays as it is."""
 
     def begin(self) -> None: ...
     def commit(self) -> None: ...
@@ -58,8 +58,8 @@ class SqliteDb:
         self.connection.executemany(sql, rows)
 
     def insert(self, table: Table, rows: list[Row]) -> None:
-        """Many rows a statement: Python's sqlite3 lets go of the interpreter lock at each, and while an event loop is
-        busy beside this thread, getting it back costs more than the row."""
+        """Insert many rows a statement: Python's sqlite3 releases the interpreter lock at each, and while an event loop
+        is busy in another thread, getting it back costs more than the row."""
         whole = len(rows) - len(rows) % ROWS_AT_ONCE
         if whole:
             pieces = range(0, whole, ROWS_AT_ONCE)
@@ -87,7 +87,7 @@ class SqliteDb:
 
 @contextmanager
 def transaction(db: Db) -> Iterator[None]:
-    """Commits at the end; takes back what was done where anything is raised."""
+    """Commit at the end; roll back where anything is raised."""
     db.begin()
     try:
         yield
@@ -99,7 +99,8 @@ def transaction(db: Db) -> Iterator[None]:
 
 
 def upsert(table: str, columns: Sequence[str], key: Sequence[str], keep: Callable[[str], str] | None = None) -> str:
-    """INSERT of `columns` that replaces the row of the same `key`. `keep`: what a column becomes, given its name."""
+    """Return an INSERT of `columns` that replaces the row of the same `key`. `keep`: a column's new value, by its
+    name."""
     marks = ",".join("?" * len(columns))
     say = keep or (lambda name: f"excluded.{name}")
     changes = ", ".join(f"{name} = {say(name)}" for name in columns if name not in key)

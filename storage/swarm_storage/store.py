@@ -14,7 +14,7 @@ _SCHEME = "sqlite://"
 
 
 def open_store(url: str, *, read_only: bool = False) -> Store:
-    """`sqlite:///FILE`, `sqlite:////absolute/FILE`, a plain path, or `postgresql://…`. Raises StoreError.
+    """Open `sqlite:///FILE`, `sqlite:////absolute/FILE`, a plain path, or `postgresql://…`. Raises StoreError.
 
     Not read-only: the store is made or brought up to date, and nobody else can write a file until `close`.
     """
@@ -27,7 +27,7 @@ def open_store(url: str, *, read_only: bool = False) -> Store:
             ) from error
         return PostgresStore(url, read_only=read_only)
     path = _path_of(url)
-    require_ours(path, may_be_missing=not read_only)  # before a lock file is put beside a file of another program
+    require_ours(path, may_be_missing=not read_only)  # before a lock file is put next to another program's file
     lock = None if read_only else WriterLock(path)
     try:
         if lock is not None:

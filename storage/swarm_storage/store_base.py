@@ -1,4 +1,4 @@
-"""What every store offers, whichever database is behind it."""
+"""Declare what every store offers, whichever database it uses."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class Store(ABC):
 
     @abstractmethod
     def sizes(self) -> dict[str, int]:
-        """Bytes on the disk, by part."""
+        """Return bytes on the disk, by part."""
 
     @abstractmethod
     def writer(
         self, *, on_commit: Callable[[Sequence[Committed]], None] | None = None, retain_ns: int | None = RETAIN_NS
     ) -> Writer:
-        """The one writer of this process, running from now on. `retain_ns` None: nothing is ever removed.
+        """Return the one writer of this process, running from now on. `retain_ns` None: nothing is ever removed.
 
         Raises ReadOnly, or Closed where there has been one."""
 
@@ -48,26 +48,26 @@ class Store(ABC):
 
     @property
     def check_due(self) -> bool:
-        """Whether it is time for a step of the integrity check. From any thread."""
+        """Return whether a step of the integrity check is due. From any thread."""
         return False
 
     @abstractmethod
     def check(self) -> None:
-        """A step of the integrity check, some seconds at most; damage stops the writer.
+        """Run a step of the integrity check, some seconds at most; damage stops the writer.
 
-        Raises StoreError where there is damage, or no check can be made."""
+        Raises StoreError if there is damage, or no check can be made."""
 
     @property
     def check_passed(self) -> Passed | None:
-        """The latest check of all of the store; None: none yet, or that is the server's business."""
+        """Return the latest check of the whole store; None: none yet, or the server does it."""
         return None
 
     def shared_url(self) -> str | None:
-        """How several collectors reach this store; None: it is for one."""
+        """Return how several collectors reach this store; None: it serves one."""
         return None
 
     def secret(self, own: bytes) -> bytes:
-        """What a collector derives its members' keys from: its own, or what all collectors of a shared store use."""
+        """Return the secret that members' keys are derived from: the collector's own, or that of a shared store."""
         return own
 
     def _require_first_writer(self, before: Writer | None) -> None:

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from collector_made import FOCUS, hello, id_of
+from collector_fixtures import FOCUS, hello, id_of
 from websockets.asyncio.client import ClientConnection, connect
 
 from swarm_collector.clock import Clock
-from swarm_collector.health import health
 from swarm_collector.ingest.store_client import StoreClient
 from swarm_collector.server import Server
+from swarm_collector.services.health import health
 from swarm_collector.settings import Settings
 from swarm_collector.state import SwarmState
 from swarm_protocol.messages.codec import encode

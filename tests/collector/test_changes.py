@@ -1,31 +1,38 @@
-"""Changes are found, told once about the right subject, and end once; and nothing is told of what only varies."""
+"""Changes are found, reported once about the right subject, and end once; ordinary variation is not reported."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 import time
 
 import msgspec
 import pytest
-from changes_made import T0, Situation, Step, load, play, samples, situations
-from collector_made import FOCUS, id_of
+from change_situations import T0, Situation, Step, load, play, samples, situations
+from collector_fixtures import FOCUS, id_of
 from collector_rig import collector, link
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from swarm_collector.changes.detected_change import Found, Move, describe
+from swarm_collector.changes.detector import ChangeDetector
 from swarm_collector.changes.figures import RTT, number
-from swarm_collector.changes.found import Found, Move, describe
 from swarm_collector.changes.level import Level
 from swarm_collector.changes.plan_rate import PlanRate
-from swarm_collector.changes.recorded import recorded_changes
+from swarm_collector.changes.recorded_changes import recorded_changes
 from swarm_collector.changes.subjects import SWARM, Subject, subjects
+from swarm_collector.focus_model import model_of
 from swarm_collector.ingest.store_client import StoreClient
 from swarm_collector.members.membership import NodeEvent
-from swarm_protocol.messages.samples import EventSample, LinkSample
+from swarm_predict.forecast.prediction import predict
+from swarm_predict.placement import parse_placement
+from swarm_predict.types import Workload
+from swarm_protocol.messages.running import Running
+from swarm_protocol.messages.samples import EventSample, LinkSample, UplinkSample
 from swarm_protocol.snapshot.open_changes import change_key, open_changes
 from swarm_protocol.snapshot.swarm import Event, Swarm
-from swarm_protocol.snapshot.swarm_file import parse_swarm
+from swarm_protocol.swarm_files.swarm_file import parse_swarm
 from swarm_protocol.units import NS_PER_S
 
 
@@ -63,7 +70,7 @@ def test_a_quiet_swarm_tells_nothing(seed, rtt_ms, jitter, loss, nodes):
 @given(
     seed=st.integers(0, 2**20), rtt_ms=st.floats(5.0, 200.0), ratio=st.floats(1.3, 20.0), lasts_s=st.integers(60, 200)
 )
-def test_any_step_above_the_minimum_effect_is_told_once_and_ends_once(seed, rtt_ms, ratio, lasts_s):
+def test_any_step_above_the_minimum_effect_is_reported_once_and_ends_once(seed, rtt_ms, ratio, lasts_s):
     worse_ms = max(rtt_ms * ratio, rtt_ms + RTT.least_step * 1.2)
     turned = Situation(
         about="", nodes=["a", "b", "c", "d"], seconds=200 + lasts_s + 150, rtt_ms=rtt_ms, jitter_ms=0.02 * rtt_ms,
@@ -71,6 +78,31 @@ def test_any_step_above_the_minimum_effect_is_told_once_and_ends_once(seed, rtt_
     )  # fmt: skip
     told = [(each.kind, each.subject) for each, _ in play(turned, seed)]
     assert told == [("degraded", Subject("d")), ("recovered", Subject("d"))]
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(2.0, ["degraded"]), (8.0, [])])
+def test_a_path_that_turns_while_transfers_run_is_reported_where_their_queues_cannot_fill_a_window(seconds, told):
+    """All windows since the turn are loaded: their least is the path's, unless a queue stood for all of one."""
+    detector, names = ChangeDetector(), "abcd"
+    for k in range(20):
+        turned = k >= 16
+        for i, src in enumerate(names):
+            at_ns = T0 + (8 * k + 2 * i) * NS_PER_S
+            for dst in names.replace(src, ""):
+                base_ms, loaded = (101.0 if turned and "d" in (src, dst) else 21.0), turned or k == 10
+                high_ms = base_ms + (90.0 if loaded else 1.0)
+                detector.add(src, msgspec.structs.replace(
+                    link(at_ns, dst, base_ms), rtt_p50_ms=base_ms + 5.0, rtt_p95_ms=high_ms, rtt_p99_ms=high_ms,
+                    pdv_ms=high_ms - base_ms, loaded=loaded,
+                ))  # fmt: skip
+                if loaded:
+                    detector.add(src, UplinkSample(
+                        at_ns=at_ns, peer=dst, sent_bytes=1 << 20, mbps=40.0, bound=False, seconds=seconds,
+                    ))  # fmt: skip
+        found = detector.advance(T0 + (8 * k + 8) * NS_PER_S)
+        if found:
+            break
+    assert [(each.kind, each.subject) for each in found] == [(kind, Subject("d")) for kind in told]
 
 
 def test_the_same_samples_give_the_same_changes_in_a_recording():
@@ -138,7 +170,7 @@ MOVE = (Move(RTT, 20.7, 100.8),)
         (Found(1, "degraded", Subject("a"), (), detail="RTX 3090 throttled (heat to 90 °C)"), "throttled"),
     ],
 )
-def test_an_event_says_whose_change_it_is(found, key):
+def test_an_event_names_the_node_or_link_that_changed(found, key):
     """The badge, the rule `changes` and who is degraded are read from the text that is stored."""
     text = describe(found, str)
     assert change_key(text) == key
@@ -177,7 +209,7 @@ def three(rtt_ms: float, gib: float = 12.0) -> Swarm:
 EIGHT_B = msgspec.structs.replace(FOCUS, model="llama-3.1-8b", dtype="fp16")
 
 
-def test_the_effect_is_on_the_placement_of_before_and_ends_where_it_began():
+def test_the_effect_is_on_the_previous_placement_and_ends_where_it_began():
     rate = PlanRate()
     assert rate.effect(three(20.0), "a") == ""  # no plan is known yet
     assert rate.look(three(20.0), EIGHT_B, T0) is None
@@ -189,10 +221,62 @@ def test_the_effect_is_on_the_placement_of_before_and_ends_where_it_began():
     assert rate.effect(three(120.0), "spare") == "not in the best plan"
 
 
+def running(swarm: Swarm, placement: str, at_ns: int = T0) -> Swarm:
+    return dataclasses.replace(swarm, running=Running(placement, source="test", at_ns=at_ns))
+
+
+def test_the_effect_is_on_what_runs_where_that_is_known():
+    """Not on the best plan, which nobody may have started."""
+    slow, best, rate = "spare:0-15,a:16-31", PlanRate(), PlanRate()
+    best.look(three(20.0), EIGHT_B, T0)
+    rate.look(running(three(20.0), slow), EIGHT_B, T0)
+    told = rate.effect(running(three(120.0), slow, at_ns=T0 + 1), "spare")  # told again
+    (before, after), (of_best, _) = (re.findall(r"[\d.]+", text) for text in (told, best.effect(three(120.0), "a")))
+    prediction = predict(
+        three(20.0), model_of(EIGHT_B), parse_placement(slow, model_of(EIGHT_B), three(20.0)), Workload()
+    )
+    assert before == number(prediction.tokens_per_s.p50)
+    assert float(after) < float(before) < float(of_best)
+    assert rate.effect(running(three(120.0), slow), "b") == "not in the running placement"
+
+
+def test_a_placement_reported_since_has_no_earlier_rate():
+    rate = PlanRate()
+    rate.look(three(20.0), EIGHT_B, T0)
+    turned = running(three(120.0), "b:0-15,a:16-31")
+    assert rate.effect(turned, "a") == ""
+    assert rate.is_due(T0 + 1)
+    rate.look(turned, EIGHT_B, T0 + 1)
+    assert rate.effect(running(three(20.0), "b:0-15,a:16-31"), "a").startswith("plan ")
+    assert rate.effect(three(20.0), "a") == ""  # it stopped
+
+
+def test_the_best_plan_stands_for_a_placement_of_another_model():
+    rate = PlanRate()
+    other = running(three(20.0), "a:0-39,b:40-79")
+    rate.look(other, EIGHT_B, T0)
+    assert rate.effect(other, "spare") == "not in the best plan"
+
+
 def test_a_swarm_that_cannot_hold_the_model_has_no_effect_to_tell():
     rate = PlanRate()
     assert rate.look(three(20.0, gib=2.0), EIGHT_B, T0) is None
     assert rate.effect(three(120.0, gib=2.0), "a") == ""
+
+
+def test_a_token_of_the_plan_is_away_for_what_the_others_and_the_network_take():
+    """Probes time their visits after such a pause: longer than the round trip, shorter than a token."""
+    rate = PlanRate()
+    assert rate.away_ms == {}
+    rate.look(three(20.0), EIGHT_B, T0)
+    near = dict(rate.away_ms)
+    rate.look(three(120.0), EIGHT_B, T0 + 60 * NS_PER_S)
+    far = dict(rate.away_ms)
+    assert len(near) == len(far) >= 2
+    assert set(near) <= {facts.node_id for facts in three(20.0).facts}
+    token_ms = 1000 / float(re.findall(r"[\d.]+", rate.effect(three(120.0), None))[0])
+    assert all(120.0 < ms < token_ms for ms in far.values())
+    assert all(far[node] - near[node] == pytest.approx(100.0, rel=0.3) for node in near)
 
 
 def plans(*rtts: float) -> list[tuple[str, str]]:
@@ -202,7 +286,7 @@ def plans(*rtts: float) -> list[tuple[str, str]]:
     return [each for each in told if each is not None]
 
 
-def test_a_plan_that_loses_without_any_single_change_is_told_once_and_ends_once():
+def test_a_plan_that_loses_without_any_single_change_is_reported_once_and_ends_once():
     (kind, worse), (end, back) = plans(*[20.0] * 10, *[60.0] * 8, *[20.0] * 8)
     assert (kind, end) == ("degraded", "recovered")
     assert re.fullmatch(r"best plan [\d.]+ → [\d.]+ tok/s; no single figure has changed as much", worse)

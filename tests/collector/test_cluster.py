@@ -1,4 +1,4 @@
-"""Several collectors on one PostgreSQL are one swarm: viewers of any see all of it, one of them plans, any may die."""
+"""Several collectors on one PostgreSQL serve one swarm: any viewer sees all of it, one of them plans, any may die."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from collector_made import id_of
+from collector_fixtures import id_of
 from collector_rig import collector, link
 
 from swarm_collector.cluster.events import ProbeJoined
@@ -116,7 +116,7 @@ async def test_a_probe_that_comes_to_the_other_collector_has_one_session_only(tm
                 assert one.swarm_state.membership.get(id_of("kiln")).session < 0
 
 
-async def test_what_is_told_again_does_not_end_a_session_that_began_since(tmp_path, store):
+async def test_a_repeated_event_does_not_end_a_session_that_began_since(tmp_path, store):
     """A collector tells newcomers of all its probes; one of them may just have gone to the newcomer."""
     async with collector(tmp_path, store) as one, one.probe("kiln") as probe:
         await probe.welcome()

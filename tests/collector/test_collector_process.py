@@ -1,4 +1,4 @@
-"""`swarm-collector` as a process: what it says, how it ends, and what survives kill -9 and a full disk."""
+"""`swarm-collector` as a process: its output, how it ends, and what survives kill -9 and a full disk."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from collector_rig import WAIT_S, note, probe_at
 from websockets.exceptions import ConnectionClosed
 
 from swarm_collector import cli
+from swarm_collector.focus_model import model_of
 from swarm_collector.options import Unusable, listen_address
 from swarm_protocol.messages.probe_messages import Ack, SlowDown
 from swarm_storage.store import open_store
@@ -265,14 +266,26 @@ def test_a_newer_database_is_one_line_and_stays_as_it_is(tmp_path):
         (["--listen", "nowhere.invalid:9470"], "unknown host name"),
         (["--listen", "127.0.0.1:70000"], "127.0.0.1:70000 has no port from 0 to 65535"),
         (["--model", "llama-9000b"], "llama-9000b"),
+        (["--model", "/nowhere/config.json"], "cannot read /nowhere/config.json"),
         (["--weights", "fp17"], "fp17"),
         (["--store", "mysql://x"], "mysql"),
         (["--store", "sqlite:////nowhere/at/all/swarm.db"], "/nowhere/at/all"),
         (["--store", "sqlite:////dev/null/swarm.db"], "/dev/null"),
     ],
 )
-def test_arguments_that_cannot_be_are_one_line_each(tmp_path, arguments, says):
+def test_invalid_arguments_give_one_line_each(tmp_path, arguments, says):
     assert says in refusal(tmp_path, *arguments)
+
+
+def test_the_focus_can_be_a_model_of_a_file_and_is_planned_for(tmp_path):
+    config = tmp_path / "my-llama" / "config.json"
+    config.parent.mkdir()
+    sizes = '"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4'
+    config.write_text(f'{{"model_type": "llama", "vocab_size": 99, {sizes}}}')
+    for given in (config, config.parent):
+        focus = cli.focus_of(str(given), "fp32")
+        assert (focus.model, focus.layer.hidden, focus.vocab) == ("my-llama", 64, 99)
+        assert model_of(focus).layers == 3
 
 
 def test_a_failure_of_ours_is_a_line_a_traceback_and_exit_1(tmp_path, monkeypatch, capsys, caplog):
@@ -284,7 +297,7 @@ def test_a_failure_of_ours_is_a_line_a_traceback_and_exit_1(tmp_path, monkeypatc
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_two_collectors_on_one_store_are_told_apart(tmp_path):
+def test_two_collectors_on_one_store_are_distinguished(tmp_path):
     store = open_store(f"sqlite:///{tmp_path / 'swarm.db'}")
     with contextlib.closing(store):
         assert f"process {os.getpid()}" in refusal(tmp_path, "--listen", "127.0.0.1:0")
@@ -316,6 +329,6 @@ def test_listen_addresses_as_people_write_them(text, host, port):
 
 
 @pytest.mark.parametrize("text", ["::1", "::1:9470", "host:port", "host:-1", "host:99999", "host:"])
-def test_what_is_no_address_is_refused(text):
+def test_an_invalid_address_is_refused(text):
     with pytest.raises(Unusable, match="HOST:PORT"):
         listen_address(text)

@@ -1,4 +1,4 @@
-"""Prometheus reads it: the format to the letter, and the figures of what has happened."""
+"""Prometheus metrics: the exact format, and counts of what has happened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the operator sets, wherever it is set: one meaning, and a slip of the pen is told, not ignored."""
+"""The operator's settings mean the same wherever they are set, and a mistyped one is reported, not ignored."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def test_an_empty_token_argument_takes_back_the_one_of_the_environment():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("listn = 'x'", "sets listn, which is no setting; listen is"),
-        ("zzzzz = 1", "sets zzzzz, which is no setting; there are listen, store, "),
+        ("listn = 'x'", "sets listn, which is not a setting; listen is"),
+        ("zzzzz = 1", "sets zzzzz, which is not a setting; there are listen, store, "),
         ("retain = 48", 'sets retain = 48; give text in quotes, as in "48h"'),
         ("show_addresses = 'yes'", "sets show_addresses = yes; give true or false"),
-        ("listen", "is no TOML ("),
+        ("listen", "is not TOML ("),
         ("retain = '5m'", "--retain: 5m is less than 1h; forever keeps all"),
     ],
 )

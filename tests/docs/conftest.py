@@ -1,4 +1,4 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))  # `shown`: shared by this folder's tests
+sys.path.insert(0, str(Path(__file__).parent))  # `documented_commands`: shared by this folder's tests

@@ -1,4 +1,4 @@
-"""A collector that wants its volunteers to attack others: run in the probe's own namespace, at a public address.
+"""A collector that tries to make its volunteers attack others, run in the probe's own namespace at a public address.
 
 `python hostile_collector.py HOST PORT`: welcomes whoever comes, and then names whatever it likes as members.
 """

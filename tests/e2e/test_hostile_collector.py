@@ -1,4 +1,4 @@
-"""A real probe, joined to a collector that wants it to attack others: every packet that leaves its machine is read.
+"""A real probe, joined to a collector that wants it to attack others: every packet that leaves its machine is checked.
 
 The probe runs in a network namespace whose only way out is a TUN that this test holds; the collector is in the same
 namespace at a public address. Needs root (or user namespaces) on Linux.
@@ -60,11 +60,13 @@ def test_a_hostile_collector_cannot_aim_a_probe(tmp_path: Path) -> None:
     assert collector.stdout is not None
     assert collector.stdout.readline() == "ready\n"
     command = ["-m", "swarm_probe", "--join", f"{COLLECTOR}:9470", "--insecure", "--state", str(tmp_path / "state")]
+    began = time.monotonic()
     with (tmp_path / "probe.log").open("wb") as log:
         probe = subprocess.Popen([sys.executable, *command], preexec_fn=inside, stdout=log, stderr=log)
     try:
         words = collector.stdout.readline().split()
         sent, injected = capture(net.tun_fd, int(words[1]), ATTACK_S)
+        lasted_s = time.monotonic() - began  # of which some packets waited in the TUN
         assert probe.poll() is None, (tmp_path / "probe.log").read_text()
     finally:
         for process in (probe, collector):
@@ -93,11 +95,11 @@ def test_a_hostile_collector_cannot_aim_a_probe(tmp_path: Path) -> None:
             dialled.add((dst, own_port))
     assert asked.total() > 20, "the probe asked nobody: this proved nothing"
     assert 0 < reflected_bytes <= injected, f"{reflected_bytes} bytes out for {injected} in"
-    assert max(asked.values()) <= ASKS + ATTACK_S * ASKS_PER_S
-    assert asked.total() <= ALL_ASKS + ATTACK_S * ALL_ASKS_PER_S
+    assert max(asked.values()) <= ASKS + lasted_s * ASKS_PER_S
+    assert asked.total() <= ALL_ASKS + lasted_s * ALL_ASKS_PER_S
     assert len(dialled) > 20, "the probe called nobody: this proved nothing"
-    assert max(Counter(dst for dst, _ in dialled).values()) <= DIALS + ATTACK_S * DIALS_PER_S
-    assert len(dialled) <= ALL_DIALS + ATTACK_S * ALL_DIALS_PER_S
+    assert max(Counter(dst for dst, _ in dialled).values()) <= DIALS + lasted_s * DIALS_PER_S
+    assert len(dialled) <= ALL_DIALS + lasted_s * ALL_DIALS_PER_S
 
 
 def capture(tun_fd: int, udp_port: int, seconds: float) -> tuple[list[bytes], int]:

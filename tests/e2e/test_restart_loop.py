@@ -1,4 +1,4 @@
-"""A collector that dies again and again costs no measurement: the probes go on measuring everybody they measured."""
+"""A collector that dies repeatedly costs no measurement: the probes keep measuring the same peers."""
 
 from __future__ import annotations
 

@@ -46,6 +46,8 @@ NAMES = ("alder", "birch", "cedar", "dogwood")
 WITNESS = "witness"  # counts acknowledgements; it measures nothing and nobody measures it
 NARROW, WIDE = "tiny", "gpt2"  # layers of 256 and of 768 in width
 
+pytestmark = pytest.mark.quiet
+
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwarmRig]:

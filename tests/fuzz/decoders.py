@@ -1,4 +1,4 @@
-"""Every decoder that strangers' bytes reach: what it takes, what it may raise, and a good example to spoil.
+"""Every decoder that gets bytes from strangers: its input, the errors it may raise, and a valid example to corrupt.
 
 Used by the test beside this (Hypothesis, in CI) and by `tools/fuzz.py` (Atheris, by hand). A decoder gives a value or
 its own error; anything else is a finding, which is kept in `findings/NAME-…` and tried by the test from then on.
@@ -12,7 +12,7 @@ import sqlite3
 import struct
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -24,9 +24,10 @@ from swarm_probe.spool import Spool
 from swarm_protocol.messages import codec, operator_messages, probe_messages, viewer_messages
 from swarm_protocol.messages.samples import EventSample, LinkSample
 from swarm_protocol.packets import stamp_packet, stun_packet
-from swarm_protocol.snapshot import frames, swarm_file
+from swarm_protocol.snapshot import frames
 from swarm_protocol.snapshot.builder import SwarmBuilder
 from swarm_protocol.snapshot.swarm import NodeFacts, Swarm
+from swarm_protocol.swarm_files import swarm_file
 from swarm_protocol.trust import certificate_pins, identity
 from swarm_storage.errors import StoreError
 from swarm_storage.history.replay import fill
@@ -130,6 +131,8 @@ _SENDER = stamp_packet.SenderPacket(seq=1, sent_ntp=2, error=3, ssid=4)
 _REFLECTED = stamp_packet.ReflectedPacket(
     seq=1, sent_ntp=2, error=3, ssid=4, received_ntp=5, sender_seq=6, sender_ntp=7, sender_error=8, sender_ttl=9
 )
+_ASKING = replace(_SENDER, follow_up=True)
+_TELLING = replace(_REFLECTED, follow_up=stamp_packet.FollowUp(seq=5, sent_ntp=6))
 _GGUF = b"".join(
     (
         b"GGUF", struct.pack("<IQQ", 3, 1, 4),
@@ -191,12 +194,23 @@ DECODERS: tuple[Decoder, ...] = (
         (frames.FrameError, frames.MembershipChanged),
         (frames.encode_diff(_SWARM, _SWARM),),
     ),
-    Decoder("stamp_peek", stamp_packet.peek, (stamp_packet.StampError,), (stamp_packet.encode_sender(_SENDER, KEY),)),
+    Decoder(
+        "stamp_peek",
+        stamp_packet.peek,
+        (stamp_packet.StampError,),
+        (stamp_packet.encode_sender(_SENDER, KEY), stamp_packet.encode_reflected(_TELLING, KEY)),
+    ),
     Decoder(
         "stamp_sender",
         lambda data: stamp_packet.decode_sender(data, KEY),
         (stamp_packet.StampError,),
-        (stamp_packet.encode_sender(_SENDER, KEY),),
+        (stamp_packet.encode_sender(_SENDER, KEY), stamp_packet.encode_sender(_ASKING, KEY)),
+    ),
+    Decoder(
+        "stamp_signed_reply",
+        lambda data: stamp_packet.decode_reflected(data, KEY),
+        (stamp_packet.StampError,),
+        (stamp_packet.encode_reflected(_TELLING, KEY),),
     ),
     Decoder(
         "stamp_reflected",

@@ -1,4 +1,4 @@
-"""Any bytes give a value or the decoder's own error: random ones, spoiled good ones, and every finding of the past."""
+"""Any bytes give a value or the decoder's own error: random ones, corrupted valid ones, and every past finding."""
 
 from __future__ import annotations
 

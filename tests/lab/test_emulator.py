@@ -1,4 +1,4 @@
-"""The emulated internet, packet by packet, with time handed in: what every truth table rests on."""
+"""The emulated internet, packet by packet, with the time passed in: every truth table is based on it."""
 
 from __future__ import annotations
 
@@ -166,6 +166,16 @@ def test_a_line_may_get_slower_and_its_queue_shorter_while_it_runs():
         net.send(0, 0, 1)
     assert net.arrivals_ms() == [pytest.approx(8 + 3 + 1)]
     assert net.fates == [Fate.UP_QUEUE, Fate.UP_QUEUE, Fate.DELIVERED]
+
+
+def test_a_line_may_get_longer_while_it_runs():
+    """1 ms of access becomes 21: twice 1,000 bytes at their rates, and the other end's 2 ms."""
+    net = Net()
+    net.send(0, 0, 1)
+    (before,) = net.arrivals_ms()
+    net.emulator.apply(Event(at_s=0, action="access", host="a", delay_ms=21.0))
+    net.send(0, 0, 1)
+    assert net.arrivals_ms()[-1] - before == pytest.approx(20 + 1)  # and the first packet leaves the line after 1 ms
 
 
 def test_a_host_that_leaves_neither_sends_nor_receives_until_it_is_back():

@@ -12,8 +12,10 @@ import pytest
 pytest.importorskip("torch")
 
 from swarm_lab.engine import driver, framing, worker
-from swarm_lab.engine.config import DriverConfig, DriverReport, EngineShape, StageConfig, Visit
+from swarm_lab.engine.config import Draft, DriverConfig, DriverReport, EngineShape, StageConfig, Visit
 from swarm_lab.engine.framing import Body, Message, WireError
+from swarm_lab.engine.stage import StageCompute
+from swarm_lab.engine.verify_windows import WindowAccount
 from swarm_protocol.layer_shape import LayerShape
 
 LAYER = LayerShape(architecture="llama", hidden=32, intermediate=48, heads=4, kv_heads=2, head_dim=8)
@@ -116,3 +118,39 @@ def test_a_message_comes_back_as_it_was():
     with here, there:
         framing.send(here, message)
         assert framing.receive(there) == message
+
+
+def test_a_window_overwrites_what_a_stale_one_has_left_in_the_caches(tmp_path):
+    """Roll-back: windows behind a miss have been computed; the next valid one begins at an earlier position."""
+    prompt = Message(Body.TOKENS, 1, 0, 0, driver._ids((1, 2, 3, 4, 5)))
+    stale = Message(Body.TOKENS, 1, 1, 5, driver._ids((90, 91, 92, 93)))
+    valid = Message(Body.TOKENS, 1, 2, 5, driver._ids((7, 8, 9, 10)))
+    one, other = (StageCompute(shape("chain"), 0, 5, 1) for _ in range(2))
+    one.step(prompt)
+    one.step(stale)
+    other.step(prompt)
+    assert one.step(valid) == other.step(valid)
+
+
+def test_every_position_of_a_window_is_sampled(tmp_path):
+    compute = StageCompute(shape("chain"), 0, 5, 1)
+    assert len(compute.step(Message(Body.TOKENS, 1, 0, 0, driver._ids((1, 2, 3))))[1]) == 4
+    assert len(compute.step(Message(Body.TOKENS, 1, 1, 3, driver._ids((4, 5, 6))))[1]) == 12
+
+
+@pytest.mark.parametrize("windows", [1, 3])
+def test_windows_in_flight_yield_what_the_coin_says(tmp_path, windows):
+    """Valid windows yield what an account of the same seed yields; stale ones nothing."""
+    draft = Draft(guesses=3, accept=(0.7,), ms=1.0, windows=windows, seed=4)
+    stages = Stages("chain", [(0, 2), (3, 5)], tmp_path)
+    report = stages.run("chain", draft=draft, steps=20, warm_up_steps=0)
+    got = [home.tokens for home in report.windows]
+    assert sum(got) >= 20
+    again = WindowAccount(draft, 5)
+    seen = []
+    while len(seen) < len(got):
+        seen.append(again.home(again.send().number))
+    valid = [tokens for tokens in got if tokens]
+    assert valid == seen[: len(valid)]
+    assert (0 in got) <= (windows > 1)
+    assert [home.at_ns for home in report.windows] == sorted(home.at_ns for home in report.windows)

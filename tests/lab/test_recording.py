@@ -1,4 +1,4 @@
-"""The run that comes with swarmtop, and what is said where hosts cannot be built."""
+"""The recording that ships with swarmtop, and the message if hosts cannot be built."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from swarmtop import cli
 
 
 def test_the_recording_holds_the_scenario_and_what_befell_it(tmp_path: Path) -> None:
-    """limper's detour of 80 ms is in it, whatever schema it was recorded with."""
+    """the bad minutes of the line of paris are in it, whatever schema it was recorded with."""
     store = open_store(f"sqlite:///{unpack(tmp_path)[0]}", read_only=True)
     try:
         names = {node.node_id: node.name for node in store.reader.nodes()}
@@ -24,9 +24,9 @@ def test_the_recording_holds_the_scenario_and_what_befell_it(tmp_path: Path) -> 
         round_trips = [
             sample.rtt_p50_ms
             for node_id, sample in store.reader.samples(kinds=("link",))
-            if names[node_id] == "limper" and sample.rtt_p50_ms is not None
+            if names[node_id] == "paris" and sample.rtt_p50_ms is not None
         ]
-        assert min(round_trips) < 30 < 95 < max(round_trips)
+        assert min(round_trips) < 40 < 150 < max(round_trips)
     finally:
         store.close()
 
@@ -60,7 +60,7 @@ def test_without_a_terminal_the_recording_is_unpacked_and_the_command_printed(
     assert cli.main(["lab", "--recording", "--keep", str(folder)]) == 0
     printed = capsys.readouterr().out.split()
     assert printed[:4] == ["swarmtop", "--db", str(folder / "swarm.db"), "--at"]
-    assert printed[5:] == ["--model", "tiny", "--weights", "fp32"]
+    assert printed[5:] == ["--model", "llama-3.2-1b", "--weights", "fp32"]
     assert (folder / "swarm.db").exists()
     assert cli.main(["lab", "--recording"]) == 2
     assert "--keep DIR" in capsys.readouterr().err

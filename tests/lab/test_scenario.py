@@ -16,7 +16,7 @@ HEAD = 'title = "t"\n[[host]]\nname = "a"\n[[host]]\nname = "b"\n'
     [
         ('title = "t"\n', "missing required field `host`"),
         (HEAD + "colour = 3\n", "unknown field `colour`"),
-        (HEAD.replace('"b"', '"a"'), "'a' is there twice"),
+        (HEAD.replace('"b"', '"a"'), "'a' appears twice"),
         (HEAD + 'access = "dialup"\n', "no access profile 'dialup'; there are datacentre, lan"),
         (HEAD + 'city = "West Europe"\n', 'a city needs matrix = "azure"'),
         (HEAD + '[[path]]\nfrom = "a"\nto = "c"\n', "there is no host 'c'"),
@@ -24,7 +24,7 @@ HEAD = 'title = "t"\n[[host]]\nname = "a"\n[[host]]\nname = "b"\n'
         (HEAD + '[[event]]\nat_s = 3\naction = "explode"\n', "Invalid enum value 'explode'"),
     ],
 )
-def test_each_mistake_is_said_in_one_line(text, said):
+def test_each_mistake_is_reported_in_one_line(text, said):
     with pytest.raises(ScenarioError) as caught:
         parse_scenario(text)
     assert said in str(caught.value)

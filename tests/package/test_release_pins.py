@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("release_pins", ROOT / "tools" / "release_pins.py")
+    spec = importlib.util.spec_from_file_location("release_pins", ROOT / "tools" / "release" / "release_pins.py")
     assert spec is not None
     assert spec.loader is not None
     module = sys.modules["release_pins"] = importlib.util.module_from_spec(spec)

@@ -1,4 +1,4 @@
-"""Random small instances, and the slow but plain way to their best placement."""
+"""Random small instances, and their best placement by plain enumeration."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from swarm_protocol.snapshot.swarm import Swarm
-from swarm_protocol.snapshot.swarm_file import parse_swarm
+from swarm_protocol.swarm_files.swarm_file import parse_swarm
 
 PLAIN = "vram_gib = 24\nup_mbps = 100\ndown_mbps = 200\nmem_gbps = 900\ntflops = 70\noverhead_ms = 1"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from swarm_predict.cost.engines import ENGINES
 from swarm_predict.model.catalogue import catalogue
 from swarm_predict.model.weight_formats import WEIGHT_FORMATS
-from swarm_protocol.snapshot.swarm_file import parse_swarm
+from swarm_protocol.swarm_files.swarm_file import parse_swarm
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -69,7 +69,11 @@ def test_every_further_option_is_explained():
         "--prefill-chunk",
         "--all-reduce",
         "--offload-gbps",
+        "--offload-cache",
         "--draft",
+        "--tree",
+        "--windows",
+        "--cached-prompt",
         "--redundancy",
         "--spot-check",
         "--proof-ms",
@@ -77,7 +81,7 @@ def test_every_further_option_is_explained():
     assert ours | {"--calibration"} <= known
     assert all(f"`{word}" in page or f"{word} " in page for word in ours | {"--calibration"})
     named = set(re.findall(r"`(--[a-z-]+)", (DOCS / "predictions.md").read_text()))
-    assert named <= known | {"--run", "--runs", "--fit", "--out", "--placement"}
+    assert named <= known | {"--run", "--runs", "--observed", "--fit", "--out", "--placement"}
 
 
 def test_the_limits_of_the_verdicts_are_those_of_the_code():

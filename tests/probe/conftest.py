@@ -8,8 +8,16 @@ from pathlib import Path
 import pytest
 
 from swarm_probe import spool as spool_module
+from swarm_probe.measure import slot_scheduler
 
 sys.path.insert(0, str(Path(__file__).parent))  # `fake_collector`, shared by this folder's tests
+
+
+@pytest.fixture(autouse=True)
+def line_and_mains_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe waits while other programs use the machine's line, or it runs on battery; tests must not."""
+    monkeypatch.setattr(slot_scheduler, "system_counters", dict)
+    monkeypatch.setattr(slot_scheduler, "system_battery", lambda: None)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A collector on an ephemeral port that says what the test tells it to, and keeps what it heard."""
+"""A collector on an ephemeral port that sends what the test tells it to, and records what it received."""
 
 from __future__ import annotations
 

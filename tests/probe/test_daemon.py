@@ -1,4 +1,4 @@
-"""The daemon joins the parts: what is measured reaches the collector, whoever is away meanwhile."""
+"""The daemon connects the parts: measurements reach the collector, even if it is away in the meantime."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import pytest
 from fake_collector import NODE_ID, FakeCollector
 
 from swarm_probe.collector_client.client_times import ClientTimes
-from swarm_probe.compute.supervisor import ComputeLimits
+from swarm_probe.compute.limits import ComputeLimits
 from swarm_probe.daemon import Daemon
 from swarm_probe.daemon_config import ProbeConfig
 from swarm_probe.machine.gpu import Gpus
-from swarm_probe.measure.transfers import Outcome
+from swarm_probe.measure.transfers.leased_transfers import Outcome
 from swarm_probe.owner_limits.idle_policy import IdlePolicy
 from swarm_probe.owner_limits.traffic_budget import TrafficBudget
 from swarm_probe.sample_check import admissible
@@ -97,7 +97,7 @@ class FakePaths:
             raise self.outcome
         return self.outcome
 
-    def usual_rtt_s(self) -> float | None:
+    def usual_away_s(self) -> float | None:
         return None
 
     def counters(self) -> dict[str, int]:
@@ -208,7 +208,9 @@ async def test_a_plan_reaches_the_paths_and_the_layer_timing(collector: FakeColl
     "outcome",
     [Outcome(True, "barn: 10.0 Mbit/s", begun=True), Outcome(False, "barn: unreachable", begun=False)],
 )
-async def test_a_lease_is_run_and_its_end_is_told(collector: FakeCollector, tmp_path: Path, outcome: Outcome) -> None:
+async def test_a_lease_is_run_and_its_end_is_reported(
+    collector: FakeCollector, tmp_path: Path, outcome: Outcome
+) -> None:
     rig = Rig(collector, tmp_path)
     async with running(rig):
         await collector.hears(Heartbeat)
@@ -221,9 +223,7 @@ async def test_a_lease_is_run_and_its_end_is_told(collector: FakeCollector, tmp_
         assert rig.paths.leases == [lease]
 
 
-async def test_what_nobody_foresaw_ends_the_daemon_instead_of_half_of_it(
-    collector: FakeCollector, tmp_path: Path
-) -> None:
+async def test_an_unforeseen_error_ends_the_whole_daemon(collector: FakeCollector, tmp_path: Path) -> None:
     rig = Rig(collector, tmp_path)
     async with running(rig) as task:
         await collector.hears(Heartbeat)
@@ -234,11 +234,11 @@ async def test_what_nobody_foresaw_ends_the_daemon_instead_of_half_of_it(
             await task
 
 
-LASTING = ["writing down what was measured", "looking at this machine", "timing layers"]
+LASTING = ["storing samples", "reading this machine's state", "timing layers"]
 
 
 @pytest.mark.parametrize("name", LASTING)
-async def test_a_part_that_ends_is_told_in_the_status_and_begun_anew(
+async def test_a_part_that_ends_is_reported_in_the_status_and_restarted(
     name: str, collector: FakeCollector, tmp_path: Path
 ) -> None:
     rig = Rig(collector, tmp_path)
@@ -265,11 +265,13 @@ async def test_a_part_that_ends_again_and_again_ends_the_daemon(
 
     monkeypatch.setattr(rig.daemon, "_watch_host", broken)
     async with running(rig) as task, asyncio.timeout(10):
-        with pytest.raises(PartFailed, match="looking at this machine ended again and again, last with ZeroDivision"):
+        with pytest.raises(
+            PartFailed, match="reading this machine's state ended again and again, last with ZeroDivision"
+        ):
             await task
 
 
-async def test_measuring_goes_on_while_the_collector_is_away(collector: FakeCollector, tmp_path: Path) -> None:
+async def test_measuring_continues_while_the_collector_is_away(collector: FakeCollector, tmp_path: Path) -> None:
     rig = Rig(collector, tmp_path)
     async with running(rig):
         await collector.hears(Heartbeat)
@@ -313,7 +315,7 @@ async def test_a_final_refusal_ends_it_with_the_reason(collector: FakeCollector,
         assert await task == f"127.0.0.1:{collector.port} refused this probe: wrong token"
 
 
-async def test_blocked_udp_is_told_once(collector: FakeCollector, tmp_path: Path) -> None:
+async def test_blocked_udp_is_reported_once(collector: FakeCollector, tmp_path: Path) -> None:
     rig = Rig(collector, tmp_path)
     assert rig.paths is not None
     rig.paths.udp_error = "no UDP here"

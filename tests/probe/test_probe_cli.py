@@ -136,13 +136,13 @@ async def test_an_absent_collector_is_one_line_however_often_it_is_tried(collect
     said = [line[9:] for line in probe.lines]
     assert said == [
         f"connecting to 127.0.0.1:{collector.port}",
-        f"cannot reach 127.0.0.1:{collector.port} (Connection refused); measuring goes on, trying again",
+        f"cannot reach 127.0.0.1:{collector.port} (Connection refused); measuring continues, trying again",
         said[-1],
     ]
     assert await probe.end(signal.SIGTERM) == 0
 
 
-async def test_status_shows_a_running_probe_and_says_where_none_runs(
+async def test_status_shows_a_running_probe_and_says_if_none_runs(
     collector: FakeCollector, start, tmp_path: Path
 ) -> None:
     state = str(tmp_path / "state")
@@ -175,7 +175,7 @@ async def test_status_shows_a_running_probe_and_says_where_none_runs(
         ),
         (("--join", "h", "--nmae", "x"), "swarm-probe: unrecognized arguments: --nmae x; see swarm-probe --help"),
         (("--join", "h", "--offer-gib", "0"), "swarm-probe: argument --offer-gib: 0 is not a size in GiB above 0;"),
-        (("--join", "h", "--token", "\x1b"), "swarm-probe: the token is no token: it has 1 characters, at most 200"),
+        (("--join", "h", "--token", "\x1b"), "swarm-probe: the token is invalid: it has 1 characters, at most 200"),
         (("status", "--staet", "x"), "swarm-probe status: unrecognized arguments: --staet x; see swarm-probe status"),
     ],
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spool_made import NOW_NS, batches, details, note, open_spool
+from spool_fixtures import NOW_NS, batches, details, note, open_spool
 
 from swarm_probe import spool as spool_module
 from swarm_probe.spool import RESERVE, Spool, SpoolError
@@ -83,7 +83,7 @@ def test_a_lost_folder_begins_a_new_epoch(tmp_path: Path) -> None:
     assert second.epoch != first.epoch
 
 
-def test_a_file_that_is_none_of_ours_is_left_alone(tmp_path: Path) -> None:
+def test_a_foreign_file_is_left_alone(tmp_path: Path) -> None:
     stranger = tmp_path / f"{'9' * 20}-{1:016d}.seg"
     stranger.write_bytes(b"not ours")
     spool = open_spool(tmp_path)
@@ -111,10 +111,12 @@ def test_a_full_spool_drops_the_oldest_and_tells_how_many(tmp_path: Path) -> Non
     assert sum(path.stat().st_size for path in tmp_path.glob("*.seg")) <= 1500 + 300
     assert kept[-1].seq == 100
     told = [line for line in details(spool) if "batches lost" in line]
-    assert told[-1].endswith("batches lost since the probe started: the collector was away until the spool was full")
+    assert told[-1].endswith(
+        "batches lost since the probe started: the collector was unreachable until the spool was full"
+    )
     in_the_last_drop = 3  # batches of one segment at most: told by the batch after the one that caused it
     assert 0 <= (100 - len(kept)) - int(told[-1].split()[0]) <= in_the_last_drop
-    assert said[0] == "the oldest batches are dropped: the collector was away until the spool was full"
+    assert said[0] == "the oldest batches are dropped: the collector was unreachable until the spool was full"
 
 
 def test_every_cut_of_the_file_opens_and_yields_a_prefix(tmp_path: Path) -> None:
@@ -163,7 +165,7 @@ def test_any_bytes_in_a_segment_open_without_a_crash(data: bytes, tmp_path_facto
     assert details(spool)[-1] == "sample 1"
 
 
-def test_bytes_that_go_bad_while_running_are_told_and_the_rest_goes_on(tmp_path: Path) -> None:
+def test_bytes_that_go_bad_while_running_are_reported_and_the_rest_continues(tmp_path: Path) -> None:
     spool = open_spool(tmp_path)
     for n in range(3):
         spool.append([note(n)])
@@ -173,7 +175,11 @@ def test_bytes_that_go_bad_while_running_are_told_and_the_rest_goes_on(tmp_path:
     segment.write_bytes(bytes(data))
     assert details(spool) == ["sample 0"]
     spool.append([note(3)])
-    assert details(spool) == ["sample 0", "2 batches lost since the probe started: bytes went bad on disk", "sample 3"]
+    assert details(spool) == [
+        "sample 0",
+        "2 batches lost since the probe started: data was corrupted on disk",
+        "sample 3",
+    ]
 
 
 def test_a_full_disk_keeps_batches_in_memory_says_one_line_and_resumes(
@@ -206,7 +212,7 @@ def test_a_disk_full_for_long_loses_the_oldest_of_memory_and_tells_it(
     spool.append([note(31)])
     assert len(said) == 2
     again = details(open_spool(tmp_path))
-    (told,) = [d for d in again if "the disk took nothing (No space left on device)" in d]
+    (told,) = [d for d in again if "the disk accepted nothing (No space left on device)" in d]
     lost = int(told.split()[0])
     assert lost > 20
     assert [d for d in again if d.startswith("sample")] == [f"sample {n}" for n in range(lost, 32)]

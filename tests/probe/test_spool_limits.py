@@ -1,4 +1,4 @@
-"""What a spool gives up and when: memory while the disk takes nothing, its limits, and what it finds in its folder."""
+"""What a spool drops and when: memory while the disk accepts nothing, its limits, and foreign files in its folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from spool_made import NOW_NS, batches, details, note, open_spool
+from spool_fixtures import NOW_NS, batches, details, note, open_spool
 
 from swarm_probe import spool as spool_module
 from swarm_probe.spool import Spool, SpoolError
@@ -71,7 +71,7 @@ def test_the_latest_batch_is_kept_however_large_it_is(tmp_path: Path, full_disk:
     assert details(spool) == ["sample 2"]
 
 
-def test_why_nothing_is_written_is_told_while_it_lasts(tmp_path: Path, full_disk: dict[str, bool]) -> None:
+def test_why_nothing_is_written_is_reported_while_it_lasts(tmp_path: Path, full_disk: dict[str, bool]) -> None:
     said: list[str] = []
     spool = open_spool(tmp_path, said)
     assert spool.trouble is None
@@ -80,7 +80,7 @@ def test_why_nothing_is_written_is_told_while_it_lasts(tmp_path: Path, full_disk
     assert spool.trouble == "No space left on device"
     spool.close()
     assert said == [
-        f"cannot write to {tmp_path} (No space left on device); measuring goes on, what does not fit memory is lost",
+        f"cannot write to {tmp_path} (No space left on device); measuring continues, what does not fit memory is lost",
         f"1 batches could not be written to {tmp_path} (No space left on device) and are lost",
     ]
 
@@ -98,7 +98,7 @@ def test_closing_writes_what_memory_still_holds(tmp_path: Path, full_disk: dict[
 # ---------------------------------------------------------------- bounds, and what is found in the folder
 
 
-def test_what_a_spool_may_take_unless_somebody_says_otherwise(tmp_path: Path) -> None:
+def test_the_default_limit_of_a_spool(tmp_path: Path) -> None:
     assert (spool_module.MAX_BYTES, spool_module.SEGMENT_BYTES, spool_module.MEMORY_BYTES) == (
         67_108_864,
         262_144,
@@ -149,7 +149,7 @@ def test_what_was_acknowledged_is_not_lost_when_it_is_dropped(tmp_path: Path) ->
     assert not [line for line in details(spool) if "lost" in line]
 
 
-def test_segments_of_an_older_epoch_are_told_and_removed(tmp_path: Path) -> None:
+def test_segments_of_an_older_epoch_are_reported_and_removed(tmp_path: Path) -> None:
     old = Spool(tmp_path, now_ns=lambda: NOW_NS - 5, say=print)
     old.append([note(0)])
     newer = tmp_path / f"{NOW_NS:020d}-{1:016d}.seg"
@@ -161,7 +161,7 @@ def test_segments_of_an_older_epoch_are_told_and_removed(tmp_path: Path) -> None
     assert details(spool) == ["1 batches lost since the probe started: the spool held an older epoch", "sample 1"]
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
     (tmp_path / f"{NOW_NS:020d}-{1:016d}.seg").mkdir()
     said: list[str] = []
     spool = open_spool(tmp_path, said)
@@ -181,7 +181,7 @@ def test_the_largest_epoch_of_a_time_is_ours_and_one_beyond_is_not(tmp_path: Pat
         assert (open_spool(tmp_path / folder).epoch == epoch) is ours
 
 
-def test_a_segment_that_somebody_removed_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
+def test_a_removed_segment_is_reported_and_the_rest_continues(tmp_path: Path) -> None:
     said: list[str] = []
     spool = open_spool(tmp_path, said, segment_bytes=300)
     for n in range(9):
@@ -192,7 +192,7 @@ def test_a_segment_that_somebody_removed_is_told_and_the_rest_goes_on(tmp_path: 
     assert kept == [f"sample {n}" for n in range(9 - len(kept), 9)]
     assert said == [f"cannot read {first} (No such file or directory); what it held is lost"]
     spool.append([note(9)])
-    assert f"{9 - len(kept)} batches lost since the probe started: bytes went bad on disk" in details(spool)
+    assert f"{9 - len(kept)} batches lost since the probe started: data was corrupted on disk" in details(spool)
 
 
 def test_a_copy_with_nothing_waiting_has_lost_nothing(tmp_path: Path) -> None:
@@ -243,14 +243,14 @@ def test_closing_gives_the_file_back(tmp_path: Path) -> None:
     spool.close()  # once more does nothing
 
 
-def test_one_torn_byte_is_told_once(tmp_path: Path) -> None:
+def test_one_torn_byte_is_reported_once(tmp_path: Path) -> None:
     (tmp_path / f"{NOW_NS:020d}-{1:016d}.seg").write_bytes(b"x")
     spool = open_spool(tmp_path)
     spool.append([note(0)])
     assert details(spool) == ["1 bytes of the spool were torn or damaged; what they held is lost", "sample 0"]
 
 
-def test_a_torn_file_is_cut_so_that_it_is_not_told_again(tmp_path: Path) -> None:
+def test_a_torn_file_is_cut_so_that_it_is_not_reported_again(tmp_path: Path) -> None:
     spool = open_spool(tmp_path)
     for n in range(3):
         spool.append([note(n)])
@@ -315,7 +315,7 @@ def test_the_last_segment_stays_however_small_the_limit(tmp_path: Path) -> None:
     for n in range(5):
         spool.append([note(n)])
     assert len(list(tmp_path.glob("*.seg"))) == 1
-    assert said == ["the oldest batches are dropped: the collector was away until the spool was full"]
+    assert said == ["the oldest batches are dropped: the collector was unreachable until the spool was full"]
 
 
 def test_a_segment_that_is_gone_already_need_not_be_removed(tmp_path: Path) -> None:
@@ -338,7 +338,7 @@ def test_a_copy_that_is_behind_by_one_batch_is_noticed_too(tmp_path: Path) -> No
     assert "restored from a copy" in details(spool)[0]
 
 
-def test_how_much_was_torn_is_told(tmp_path: Path) -> None:
+def test_how_much_was_torn_is_reported(tmp_path: Path) -> None:
     spool = open_spool(tmp_path)
     spool.append([note(0)])
     good = spool.size_bytes
@@ -353,7 +353,7 @@ def test_how_much_was_torn_is_told(tmp_path: Path) -> None:
     assert details(again) == ["sample 0", told, "sample 2"]
 
 
-def test_a_loss_is_told_once_and_bad_bytes_no_longer_count(tmp_path: Path) -> None:
+def test_a_loss_is_reported_once_and_bad_bytes_no_longer_count(tmp_path: Path) -> None:
     spool = open_spool(tmp_path)
     spool.append([note(0)])
     good = spool.size_bytes
@@ -366,5 +366,5 @@ def test_a_loss_is_told_once_and_bad_bytes_no_longer_count(tmp_path: Path) -> No
     assert spool.size_bytes == good
     for n in (2, 3):
         spool.append([note(n)])
-    lost = "1 batches lost since the probe started: bytes went bad on disk"
+    lost = "1 batches lost since the probe started: data was corrupted on disk"
     assert details(spool) == ["sample 0", lost, "sample 2", "sample 3"]

@@ -1,4 +1,4 @@
-"""Devices by name. Who relies on it: swarm files, `--nodes`, imports, and live nodes that nobody has timed yet."""
+"""Devices by name, as used by swarm files, `--nodes`, imports, and live nodes that have not been timed yet."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_paths_add_lines_and_cities() -> None:
 
 def test_the_table_is_read_at_the_first_question_only() -> None:
     code = (
-        "import sys, swarm_protocol.snapshot.swarm_file, swarm_protocol.snapshot.builder\n"
+        "import sys, swarm_protocol.swarm_files.swarm_file, swarm_protocol.snapshot.builder\n"
         "assert not [name for name in sys.modules if name.startswith('swarm_protocol.devices')]"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

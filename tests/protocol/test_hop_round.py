@@ -1,4 +1,4 @@
-"""What a round of hops consists of is one thing for who sends it, who prices it and who counts its packets."""
+"""A round of hops is the same for its sender, for its price and for the count of its packets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import pytest
 
 from swarm_collector.scheduling.measurement_plan import HOP_CADENCE_MS, HOP_DAILY_BYTES, HOP_EVERY_MS, hop_every_ms
-from swarm_predict.cost import tcp_loss
+from swarm_predict.cost.network import lost_packets
 from swarm_protocol.hop_round import AFTER_IDLE, MSS_BYTES, messages_in_round, round_bytes
 from swarm_protocol.units import NS_PER_MS
 
@@ -33,7 +33,7 @@ def test_a_retransmission_is_pooled_with_the_packets_that_were_sent(size: int) -
     import numpy as np
 
     one = np.ones((1, 1))
-    loss, _, _ = tcp_loss.settled(
+    loss, _, _ = lost_packets.settled(
         50 * one, 51 * one, 52 * one, 0 * one, np.zeros((1, 1), np.int64), np.full((1, 1), size), 50 * one, 400 * one,
         400 * one,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The node's key on disk: made once, for its owner alone, whole or not at all; and what is said where it cannot be."""
+"""The node's key on disk: made once, for its owner alone, whole or not at all; and what is said if it cannot be."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_file_of_before_is_taken_over_once(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_secret_of_before_that_nobody_knows_is_kept_for_nobody(tmp_path: Path) -> None:
+def test_a_secret_of_before_that_is_unknown_is_kept_for_nobody(tmp_path: Path) -> None:
     path = tmp_path / "node.key"
     path.write_bytes(SECRET)
     load_or_create_node_key(path, tuple)
@@ -141,7 +141,7 @@ def test_a_key_that_cannot_be_written_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(13, os.strerror(13))
 

@@ -1,4 +1,4 @@
-"""Plain text is spoken to this machine alone: what counts as it."""
+"""Plain text is allowed to this machine only: which addresses count as it."""
 
 from __future__ import annotations
 

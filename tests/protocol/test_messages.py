@@ -1,9 +1,10 @@
-"""The gate: any bytes give a message or DecodeError; what a probe sends comes back as it was."""
+"""Messages: any bytes give a message or DecodeError; what a probe sends is decoded unchanged."""
 
 from __future__ import annotations
 
 import contextlib
 import math
+import struct
 
 import msgspec
 import pytest
@@ -45,6 +46,22 @@ def test_not_a_finite_number_is_refused_by_name(value):
     data = encode(Batch(epoch=7, seq=1, samples=(link(rtt_min_ms=value),)))
     with pytest.raises(DecodeError, match=r"rtt_min_ms|<= 3600000"):
         probe_messages.decode_from_probe(data)
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        b"\xcb" + struct.pack(">Q", bits)
+        for bits in (0x7FF8 << 48, 0xFFF8 << 48, 0x7FF0_0000_0000_0001, 0xFFFF_FFFF_FFFF_FFFF)
+    ]
+    + [b"\xca" + struct.pack(">I", bits) for bits in (0x7FC00000, 0xFFC00000, 0x7F800001, 0xFFFFFFFF)],
+)
+def test_what_is_no_number_is_refused_however_it_is_packed(packed):
+    data = encode(Batch(epoch=7, seq=1, samples=(link(rtt_min_ms=1.2345),)))
+    number = b"\xcb" + struct.pack(">d", 1.2345)
+    assert data.count(number) == 1
+    with pytest.raises(DecodeError, match=r"rtt_min_ms"):
+        probe_messages.decode_from_probe(data.replace(number, packed))
 
 
 def test_every_cut_of_a_batch_is_refused():

@@ -25,7 +25,7 @@ words = st.text("abc019._-", max_size=20)
     model=words,
     source=st.text("abc -.", max_size=30).map(str.strip),
 )
-def test_an_event_says_what_was_told_and_is_read_back(placement: str, engine: str, model: str, source: str) -> None:
+def test_an_event_says_what_was_reported_and_is_read_back(placement: str, engine: str, model: str, source: str) -> None:
     told = Running(placement, engine, model, source, 7)
     assert from_detail(7, detail_of(told)) == told
 

@@ -1,4 +1,4 @@
-"""What lasts and ends is told and begun anew; what cannot go on ends the program."""
+"""Long-lived tasks that end are reported and restarted; one that keeps ending ends the program."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENDS = {"returns": None, "raises": ValueError("no such thing"), "is cancelled": 
 
 
 @pytest.mark.parametrize("how", ENDS)
-async def test_a_task_that_ends_is_told_and_begun_anew(how: str, caplog: pytest.LogCaptureFixture):
+async def test_a_task_that_ends_is_reported_and_restarted(how: str, caplog: pytest.LogCaptureFixture):
     begun, again = 0, asyncio.Event()
 
     async def part() -> None:
@@ -78,7 +78,7 @@ async def test_ends_that_lie_far_apart_are_no_failure():
     await parts.close()
 
 
-async def test_a_thread_that_has_ended_is_begun_anew():
+async def test_a_thread_that_has_ended_is_restarted():
     begun = asyncio.Event()
     loop = asyncio.get_running_loop()
     release = threading.Event()
@@ -100,7 +100,7 @@ async def test_a_thread_that_has_ended_is_begun_anew():
     await parts.close()
 
 
-async def test_a_thread_that_cannot_be_begun_anew_ends_the_program():
+async def test_a_thread_that_cannot_be_restarted_ends_the_program():
     def begin() -> None:
         raise RuntimeError("can't start new thread")
 
@@ -112,7 +112,7 @@ async def test_a_thread_that_cannot_be_begun_anew_ends_the_program():
     await parts.close()
 
 
-async def test_a_callback_that_fails_is_told_and_one_that_goes_on_failing_ends_the_program():
+async def test_a_callback_that_fails_is_reported_and_one_that_goes_on_failing_ends_the_program():
     parts = Supervisor(log)
     parts.watch_callbacks(timers_end=True)
 
@@ -128,7 +128,7 @@ async def test_a_callback_that_fails_is_told_and_one_that_goes_on_failing_ends_t
     await parts.close()
 
 
-async def test_what_was_closed_is_not_begun_anew():
+async def test_closed_tasks_are_not_restarted():
     parts = Supervisor(log)
     parts.task("counting", asyncio.Event().wait)  # type: ignore[arg-type]
     await parts.close()

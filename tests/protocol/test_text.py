@@ -1,4 +1,4 @@
-"""Text of strangers: which names are taken, and what reaches a screen, a log or a spreadsheet."""
+"""Text from strangers: which names are accepted, and what reaches a screen, a log or a spreadsheet."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_protocol.text import NAME_MAX, clean_name, csv_cell, is_name, safe
+from swarm_protocol.csv_cells import csv_cell
+from swarm_protocol.text import NAME_MAX, clean_name, is_name, safe
 
 
 @pytest.mark.parametrize(

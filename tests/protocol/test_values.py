@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_protocol.ports import DEFAULT_PORT
-from swarm_protocol.values import (
+from swarm_protocol.parse_values import (
     Address,
     address_text,
     duration_text,
@@ -19,6 +18,7 @@ from swarm_protocol.values import (
     parse_size,
     size_text,
 )
+from swarm_protocol.ports import DEFAULT_PORT
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_an_address_to_listen_on_may_name_every_interface_and_any_port() -> None
     [
         ("", "nothing names no host; give HOST:PORT, e.g. 203.0.113.7:9470"),
         ("::1:9470", "::1:9470 is not HOST:PORT; put an IPv6 address in brackets, as in [::1]:9470"),
-        ("[kiln]:9470", "[kiln]:9470 is no IPv6 address; write it as [::1]:9470"),
+        ("[kiln]:9470", "[kiln]:9470 is not an IPv6 address; write it as [::1]:9470"),
         ("kiln:port", "kiln:port is not HOST:PORT; a port is a number from 1 to 65535"),
         ("kiln:0", "kiln:0 has no port from 1 to 65535; give HOST:PORT, e.g. 203.0.113.7:9470"),
         ("ftp://kiln", "ftp://kiln is neither HOST:PORT nor a ws:// or wss:// URL; leave out ftp://"),
@@ -75,7 +75,7 @@ def test_a_size_is_read_in_every_form(text: str, size_bytes: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "MB", "-5MB", "5XB", "5 parsecs", "1e3", "٣MB", "0"])
 def test_what_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is no size|is less than 1"):
+    with pytest.raises(ValueError, match=r"is not a size|is less than 1"):
         parse_size(text)
 
 
@@ -90,7 +90,7 @@ def test_a_duration_is_read_in_every_form(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "90", "s", "-3m", "3 fortnights", "1h 30", "1e3s"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no length of time; give 90s, 15m, 2h, 7d or 4w"):
+    with pytest.raises(ValueError, match="is not a duration; give 90s, 15m, 2h, 7d or 4w"):
         parse_duration_s(text)
 
 

@@ -1,4 +1,4 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))  # `store_contract`, `made`: shared by this folder's tests
+sys.path.insert(0, str(Path(__file__).parent))  # `store_contract`, `sample_fixtures`: shared by this folder's tests

@@ -8,11 +8,24 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from made import FACTS, T0, A, B, C, bare_host, batch, compute, event, hop, host, link, one_of_each, run, uplink
+from sample_fixtures import (
+    FACTS,
+    T0,
+    A,
+    B,
+    C,
+    bare_host,
+    batch,
+    compute,
+    event,
+    hop,
+    host,
+    link,
+    one_of_each,
+    run,
+)
 
 from swarm_protocol.messages.samples import Sample
-from swarm_protocol.snapshot.builder import SwarmBuilder
-from swarm_protocol.snapshot.swarm import Kind, State
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.errors import Closed, StoreError
 from swarm_storage.history.replay import restored, swarm_at
@@ -221,6 +234,14 @@ def history_of_free_memory_adds_the_gpus_of_one_moment(maker: Maker) -> None:
     store.close()
 
 
+def history_of_throttling_is_the_share_of_the_cards_whose_clock_was_held_down(maker: Maker) -> None:
+    store = maker()
+    put(store.writer(), host(T0, throttled=True), host(T0, throttled=False), host(T0 + NS_PER_S, throttled=True))
+    values = store.reader.history("throttled", A, None, T0, T0 + 3 * NS_PER_S, 3).values
+    assert values == (0.5, 1.0, None)
+    store.close()
+
+
 def an_unknown_metric_is_refused_with_the_known_ones(maker: Maker) -> None:
     store = maker()
     with pytest.raises(StoreError, match=r"there is no metric 'rtt'; there are rtt_p50, .*"):
@@ -247,77 +268,6 @@ def samples_come_in_time_order_whatever_order_they_came_in(maker: Maker) -> None
     assert [sample.at_ns - T0 for _, sample in store.reader.samples()] == [1, 2, 3, 900 * NS_PER_S]
     assert [sample.at_ns - T0 for _, sample in store.reader.samples(T0 + 2, T0 + 4)] == [2, 3]
     assert [type(sample) for _, sample in store.reader.samples(kinds=("event",))] == [type(event())]
-    store.close()
-
-
-def the_swarm_of_a_moment_knows_what_came_before_and_nothing_after(maker: Maker) -> None:
-    store = maker()
-    writer = store.writer()
-    members(writer)
-    later = T0 + 400 * NS_PER_S
-    put(writer, compute(T0), link(T0, rtt_p50_ms=1.0), host(T0 + 1), uplink(T0 + 2), link(later, rtt_p50_ms=2.0))
-    put(writer, link(T0, peer=A, rtt_p50_ms=8.0), bare_host(T0 + 3), node_id=B)
-    for at_ns, rtt in ((T0 + 10 * NS_PER_S, 1.0), (later - 1, 1.0), (later, 2.0)):
-        swarm = swarm_at(store.reader, at_ns)
-        a, b = swarm.index("ann"), swarm.index("ben")
-        assert swarm.links["rtt_p50_ms"][a, b] == rtt
-        assert swarm.links["rtt_p50_ms"][b, a] == 8.0
-        assert swarm.nodes["up_mbps"][a] == swarm.nodes["down_mbps"][b] == 38.5
-        assert swarm.nodes["vram_free_bytes"][a] == 20 << 30
-        assert swarm.nodes["vram_bytes"][b] == 16 << 30
-        assert [layer.ms for layer in swarm.facts[a].layers] == [1.9]
-        assert swarm.at_ns == at_ns
-    assert swarm_at(store.reader, T0 + 10 * NS_PER_S).nodes["state"].tolist() == [1, 1, 1]  # cat has just joined
-    assert swarm_at(store.reader, later).nodes["state"].tolist() == [State.OK, State.LOST, State.LOST]
-    assert len(swarm_at(store.reader, T0 - 1)) == 0
-    store.close()
-
-
-def a_hop_of_before_a_change_comes_back_with_the_round_trip_of_then(maker: Maker) -> None:
-    """As the live collector had it: or the same moment would be predicted otherwise in replay."""
-    turned = {"rtt_min_ms": 99.0, "rtt_p50_ms": 100.0, "rtt_p95_ms": 101.0, "rtt_p99_ms": 101.0, "lost": 0}
-    quiet = {name: ms / 5 if name != "lost" else 0 for name, ms in turned.items()}
-    samples = (
-        link(T0, **quiet),
-        hop(T0 + 3 * NS_PER_S, min_ms=22.0, p50_ms=22.5, p95_ms=23.0, p99_ms=23.0),
-        link(T0 + 8 * NS_PER_S, **quiet),
-        *(link(T0 + (16 + 8 * k) * NS_PER_S, **turned) for k in range(3)),
-    )
-    store = maker()
-    writer = store.writer()
-    members(writer)
-    put(writer, *samples)
-    live = SwarmBuilder()
-    for node_id, name in ((A, "ann"), (B, "ben"), (C, "cat")):
-        live.node(node_id, name)
-    for sample in samples:
-        live.sample(A, sample)
-    now_ns = T0 + 40 * NS_PER_S
-    replayed, shown = swarm_at(store.reader, now_ns).links, live.snapshot(now_ns).links
-    for name, ms in (("hop_rtt_ms", 20.0), ("rtt_p50_ms", 100.0), ("hop_p50_ms", 22.5)):
-        assert replayed[name][0, 1] == shown[name][0, 1] == ms
-    store.close()
-
-
-def figures_older_than_the_window_are_not_shown_but_layer_times_are(maker: Maker) -> None:
-    store = maker()
-    writer = store.writer()
-    members(writer)
-    put(writer, link(T0), compute(T0))
-    swarm = swarm_at(store.reader, T0 + 7200 * NS_PER_S)
-    assert swarm.links["kind"][0, 1] == Kind.NONE
-    assert len(swarm.facts[0].layers) == 1
-    assert swarm_at(store.reader, T0 + 7200 * NS_PER_S, window_s=9000).links["kind"][0, 1] == Kind.MEASURED
-    store.close()
-
-
-def a_node_that_said_goodbye_has_left_until_it_is_heard_again(maker: Maker) -> None:
-    store = maker()
-    writer = store.writer()
-    members(writer)
-    put(writer, host(T0 + 1), event(T0 + 2, "left"), host(T0 + 9))
-    assert swarm_at(store.reader, T0 + 5).nodes["state"][0] == State.LEFT
-    assert swarm_at(store.reader, T0 + 9).nodes["state"][0] == State.OK
     store.close()
 
 
@@ -353,12 +303,9 @@ CHECKS: tuple[Callable[[Maker], None], ...] = (
     history_across_many_buckets_meets_every_sample,
     history_of_layers_follows_one_layer_only,
     history_of_free_memory_adds_the_gpus_of_one_moment,
+    history_of_throttling_is_the_share_of_the_cards_whose_clock_was_held_down,
     an_unknown_metric_is_refused_with_the_known_ones,
     span_ends_at_the_samples_and_says_where_nothing_was_recorded,
     samples_come_in_time_order_whatever_order_they_came_in,
-    the_swarm_of_a_moment_knows_what_came_before_and_nothing_after,
-    a_hop_of_before_a_change_comes_back_with_the_round_trip_of_then,
-    figures_older_than_the_window_are_not_shown_but_layer_times_are,
-    a_node_that_said_goodbye_has_left_until_it_is_heard_again,
     events_come_with_names_and_the_swarms_own_without,
 )

@@ -1,4 +1,4 @@
-"""A copy is of one moment, whole, and never in the way of who writes."""
+"""A copy is consistent, complete, and never blocks the writer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from made import T0, A, B, batch, event, link, one_of_each
+from sample_fixtures import T0, A, B, batch, event, link, one_of_each
 
 from swarm_storage.errors import Missing, NotADatabase, StoreError
 from swarm_storage.sqlite import backup as backup_module
@@ -72,7 +72,7 @@ def test_a_copy_can_go_on_being_written(store: Store, tmp_path: Path):
 def test_nothing_is_overwritten_and_an_abandoned_copy_leaves_nothing(store: Store, tmp_path: Path):
     there = tmp_path / "there.db"
     there.write_text("mine")
-    with pytest.raises(StoreError, match=r"there\.db is there already; give another file, or remove it"):
+    with pytest.raises(StoreError, match=r"there\.db exists already; give another file, or remove it"):
         backup(store.path, there)
     assert there.read_text() == "mine"
 
@@ -95,7 +95,7 @@ def test_what_comes_meanwhile_under_the_name_of_the_copy_stays(store: Store, tmp
             came.set()
             target.write_text("mine")
 
-    with pytest.raises(StoreError, match="is there already"):
+    with pytest.raises(StoreError, match="exists already"):
         backup(store.path, target, meanwhile)
     assert target.read_text() == "mine"
 

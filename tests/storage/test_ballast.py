@@ -1,4 +1,4 @@
-"""Room that was kept for a full disk: given up when needed, made again when there is plenty."""
+"""Space reserved for a full disk: released when needed, reserved again when there is plenty."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
-from made import T0, batch, event
+from sample_fixtures import T0, batch, event
 
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.errors import Full
@@ -36,7 +36,7 @@ def test_it_is_not_made_where_there_is_little_room(tmp_path: Path, monkeypatch: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_costs_the_ballast_and_old_rows_and_then_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_disk_costs_the_ballast_and_old_rows_and_then_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(writer_module, "RETRY_S", (0.0, 0.0))
     for module in (writer_module, backend_module):
         monkeypatch.setattr(module, "TIDY_EVERY_S", 0.0)

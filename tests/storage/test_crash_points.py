@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from made import T0, A, batch, event, link
+from sample_fixtures import T0, A, batch, event, link
 
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.history.roll_forward import roll_step
@@ -23,7 +23,7 @@ HOUR_NS = 3600 * NS_PER_S
 NOW = T0 + 10 * HOUR_NS  # by the clock of the child, which keeps an hour
 CHILD = """
 import os, signal, sys
-from made import A, T0, batch, event, link
+from sample_fixtures import A, T0, batch, event, link
 from swarm_storage import sql
 from swarm_storage.writer import connection, transaction, writer
 from swarm_storage.history import retention, roll_forward
@@ -53,6 +53,8 @@ def on_call(number, real):
 path, point = sys.argv[1:]
 hour = 3600 * 10**9
 writer.TIDY_EVERY_S = backend.TIDY_EVERY_S = backend.STEP_PAUSE_S = 0.0
+tidy = backend.SqliteBackend.tidy
+backend.SqliteBackend.tidy = lambda *_, **__: None  # nothing is rolled up or pruned until the place to die at is set
 store = open_store(path)
 w = store.writer(retain_ns=hour)
 w._backend._prunes._clock_ns = lambda: T0 + 10 * hour
@@ -62,6 +64,7 @@ for seq in range(1, 4):
     w.submit(batch(seq, [*links, event(T0 + 10 * hour + seq)])).result(20)
     print(seq, flush=True)
 exec(POINTS[point])
+backend.SqliteBackend.tidy = tidy
 for seq in range(4, 400):
     w.submit(batch(seq, [link(T0 + 10 * hour + seq), event(T0 + 10 * hour + seq)])).result(20)
     print(seq, flush=True)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from made import T0, A, B, batch, event
+from sample_fixtures import T0, A, B, batch, event
 
 from swarm_storage.store import open_store
 
@@ -75,7 +75,7 @@ TestProbes.settings = settings(max_examples=8, stateful_step_count=15, deadline=
 
 WRITING = """
 import sys
-from made import A, T0, batch, event, link
+from sample_fixtures import A, T0, batch, event, link
 from swarm_storage.errors import QueueFull
 from swarm_storage.store import open_store
 

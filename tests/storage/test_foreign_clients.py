@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from under_load import WAIT_S, held, writing
+from writing_process import WAIT_S, held, writing
 
 SQLITE3 = shutil.which("sqlite3")
 ROUNDS = 12  # of a client, before the writer is killed

@@ -6,8 +6,9 @@ import itertools
 from collections.abc import Callable, Iterator
 
 import pytest
-from made import T0, A, B, batch, event, host, link, one_of_each
 from postgres_server import server
+from replay_contract import REPLAY_CHECKS
+from sample_fixtures import T0, A, B, batch, event, host, link, one_of_each
 from store_contract import CHECKS, Maker
 
 from swarm_protocol.units import NS_PER_S
@@ -57,7 +58,7 @@ def db(url: str) -> Iterator[PostgresDb]:
     opened.close()
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", [*CHECKS, *REPLAY_CHECKS], ids=lambda check: check.__name__)
 def test_postgresql(check: Callable[[Maker], None], url: str):
     check(lambda: open_store(url))
 
@@ -101,7 +102,7 @@ def keeper_at(url: str, now_ns: int, retain_ns: int) -> PostgresBackend:
     return PostgresBackend(url, retain_ns=retain_ns, clock_ns=lambda: now_ns, steady_ns=lambda: now_ns)
 
 
-def test_days_are_rolled_up_then_dropped_and_charts_go_on(url: str, db: PostgresDb):
+def test_days_are_rolled_up_then_dropped_and_charts_continue(url: str, db: PostgresDb):
     store = open_store(url)
     every = 60 * NS_PER_S
     store.writer().submit(batch(1, [link(T0 + i * every, rtt_p50_ms=20.0) for i in range(300)])).result(WAIT_S)

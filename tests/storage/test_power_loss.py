@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(
 RECORDED = """
     import json, pickle, sys
     from power_loss import Recorder
-    from made import *
+    from sample_fixtures import *
     from swarm_storage.sqlite import sqlite_backend as backend_module
     from swarm_storage.writer import writer as writer_module
     recorder = Recorder()

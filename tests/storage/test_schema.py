@@ -1,6 +1,6 @@
 """Every version of the file: what it looked like is kept, each leads to the present one, and no step is left half done.
 
-goldens/schema-vN.sql is the empty database of version N; SWARMTOP_UPDATE_GOLDENS=1 writes the newest one.
+goldens/schema-vN.sql is the empty database of version N; UPDATE_GOLDENS=1 writes the newest one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import types
 from pathlib import Path
 
 import pytest
-from made import batch, one_of_each
+from sample_fixtures import batch, one_of_each
 
 from swarm_protocol.messages.samples import KINDS
 from swarm_storage.errors import StoreError
@@ -50,15 +50,15 @@ def fresh(tmp_path: Path) -> Path:
 def test_a_new_file_is_as_the_golden_of_this_version(fresh: Path):
     golden = GOLDENS / f"schema-v{schema.VERSION}.sql"
     text = "\n".join(shape(fresh)) + "\n"
-    if os.environ.get("SWARMTOP_UPDATE_GOLDENS"):
+    if os.environ.get("UPDATE_GOLDENS"):
         golden.write_text(text)
     assert text == golden.read_text()
 
 
 def test_there_is_a_golden_of_every_version():
-    assert sorted(path.name for path in GOLDENS.glob("schema-v*.sql")) == [
+    assert {path.name for path in GOLDENS.glob("schema-v*.sql")} == {
         f"schema-v{number}.sql" for number in range(1, schema.VERSION + 1)
-    ]
+    }
 
 
 @pytest.mark.parametrize("version", range(1, schema.VERSION + 1))
@@ -88,7 +88,7 @@ def test_a_migration_that_fails_midway_leaves_the_version_before_whole(fresh: Pa
     assert shape(fresh) == before
 
 
-def test_a_first_start_cut_short_before_any_table_is_begun_again(tmp_path: Path):
+def test_a_first_start_cut_short_before_any_table_is_restarted(tmp_path: Path):
     path = tmp_path / "swarm.db"
     cut = sqlite3.connect(path)
     cut.execute(

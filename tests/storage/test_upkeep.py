@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from made import T0, A, B, bare_host, batch, compute, event, hop, host, link, roofline, uplink
+from sample_fixtures import T0, A, B, bare_host, batch, compute, event, hop, host, link, roofline, uplink
 
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.errors import Held

@@ -1,4 +1,4 @@
-"""Texts that commands printed once, read over, and must go on printing. UPDATE_GOLDENS=1 writes them anew."""
+"""Reviewed output of commands, which must not change. UPDATE_GOLDENS=1 writes it again."""
 
 from __future__ import annotations
 

@@ -16,3 +16,5 @@ def no_state_of_this_machine(tmp_path_factory: pytest.TempPathFactory, monkeypat
     """Logs and state of a test never touch those of the person who runs it, nor does that person's token count."""
     monkeypatch.setenv("SWARMTOP_HOME", str(tmp_path_factory.mktemp("home")))
     monkeypatch.delenv("SWARMTOP_TOKEN", raising=False)
+    for name in ("COLUMNS", "LINES"):  # a size that the runner exports would go before that of a test's terminal
+        monkeypatch.delenv(name, raising=False)

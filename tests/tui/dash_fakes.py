@@ -20,7 +20,7 @@ from swarm_protocol.layer_shape import LayerShape
 from swarm_protocol.snapshot.swarm import Event, Kind, LayerTime, NodeFacts, Path, State, Swarm
 from swarm_protocol.units import BYTES_PER_GIB, NS_PER_S
 from swarmtop.analysis.analysis import Analysis
-from swarmtop.analysis.node_rows import Standing, rows_of
+from swarmtop.analysis.ranking.node_rows import Standing, rows_of
 from swarmtop.dashboard.options import DashboardOptions
 from swarmtop.dashboard.state.what_if import Candidate, Study
 from swarmtop.sources.source import History, Mode, Span
@@ -63,6 +63,7 @@ def swarm(names: Sequence[str] = NAMES, at_ns: int = NOW_NS, seed: int = 1) -> S
     nodes["gpu_util_percent"][:] = 97.0
     nodes["temp_c"][:] = 71.0
     nodes["power_w"][:] = 312.0
+    nodes["clock_mhz"][:] = 1695.0
     nodes["cpu_percent"][:] = 18.0
     nodes["ram_free_bytes"][:] = 40 * BYTES_PER_GIB
     angle = 2 * math.pi * np.arange(n) / max(n, 1)
@@ -259,7 +260,7 @@ class FakeSource:
         at = tuple(since_ns + i * step + step // 2 for i in range(points))
         if self.mode == "file":
             return History((), ())
-        level = {"loss": 0.01, "layer": 2.4}.get(metric, 200.0)
+        level = {"loss": 0.01, "layer": 2.4, "gpu": 60.0, "vram_free": 6 * 2.0**30, "temp": 60.0}.get(metric, 200.0)
         values = [level * (1 + 0.5 * math.sin(i / 9)) for i in range(points)]
         gap = range(points // 3, points // 3 + points // 12)
         return History(at, tuple(None if i in gap else v for i, v in enumerate(values)))

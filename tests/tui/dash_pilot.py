@@ -1,4 +1,4 @@
-"""Driving the dashboard in tests without its waits."""
+"""Drive the dashboard in tests without its waits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import textual.pilot
 from textual._context import active_app
 from textual.pilot import Pilot
 
-from swarmtop.dashboard import board, planner_thread
+from swarmtop.dashboard import app as app_module
+from swarmtop.dashboard import planner_thread
 
 
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,17 +18,18 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (textual.app, textual.pilot):
         monkeypatch.setattr(module, "wait_for_idle", _handled)
     monkeypatch.setattr(planner_thread, "MIN_INTERVAL_S", 0.0)
-    monkeypatch.setattr(board, "REDRAW_S", 0.02)
+    monkeypatch.setattr(app_module, "REDRAW_S", 0.02)
 
 
 async def _handled(*_: float) -> None:
     """A key goes from the app to its screen to a widget to the screen again: as many rounds. What Textual puts off by a
-    timer of some milliseconds (a new size, the layout, what waits for it) is done in each."""
+    timer of some milliseconds (a new size, the layout, what waits for it) is done in each. What a list lies over is
+    updated in the last round alone: Textual draws everything anew whenever a screen below was updated."""
     app = active_app.get()
     pilot = Pilot(app)
-    for _round in range(4):
+    for left in reversed(range(4)):
         await pilot._wait_for_screen()
         if app._resize_timer is not None:
             app._check_resize()
-        for screen in app._screen_stack:  # what a list lies over is seen as well
+        for screen in app._screen_stack[-1:] if left else app._screen_stack:
             screen._on_timer_update()

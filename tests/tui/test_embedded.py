@@ -1,4 +1,4 @@
-"""Claims about the children of `swarmtop`: they are ready when said to be, and never outlive it."""
+"""Claims about the children of `swarmtop`: they are ready when reported so, and never outlive it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_child_is_ready_when_it_says_where_it_listens_and_ends_in_order(progra
     assert (program / "pretended.log").read_text() == "ready, listening on 127.0.0.1:4711\nended in order\n"
 
 
-def test_a_child_that_fails_to_start_is_told_in_its_own_words(program: Path) -> None:
+def test_a_child_that_fails_to_start_is_reported_in_its_own_words(program: Path) -> None:
     (program / "broken.py").write_text("import sys; sys.exit('port 9470 is in use; give --listen another')")
     with pytest.raises(CommandError) as caught:
         Child("broken", [], program).listening_port()
@@ -49,7 +49,7 @@ def test_a_child_that_fails_to_start_is_told_in_its_own_words(program: Path) -> 
     )
 
 
-def test_a_child_that_dies_meanwhile_is_told_at_the_end(program: Path) -> None:
+def test_a_child_that_dies_meanwhile_is_reported_at_the_end(program: Path) -> None:
     (program / "mortal.py").write_text("import sys; print('listening on 127.0.0.1:1', flush=True); sys.exit('no disk')")
     child = Child("mortal", [], program)
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
@@ -94,7 +94,7 @@ def called(folder: Path, module: str) -> list[str]:
     return (folder / module).read_text().split("\n")
 
 
-def test_where_no_collector_is_one_is_started_on_loopback_with_a_probe_that_joins_it(pretended_swarm: Path) -> None:
+def test_without_a_collector_one_is_started_on_loopback_with_a_probe_that_joins_it(pretended_swarm: Path) -> None:
     port, state = unused_port(), pretended_swarm / "state"
     with home(state_dir=state, port=port) as found:
         assert dataclasses.replace(found, keep=None) == Home("127.0.0.1", 4711, "", None, state / "local")
@@ -111,7 +111,7 @@ def test_where_no_collector_is_one_is_started_on_loopback_with_a_probe_that_join
         ]
 
 
-def test_a_default_port_that_somebody_else_has_is_left_to_them(pretended_swarm: Path) -> None:
+def test_a_default_port_in_use_is_left_alone(pretended_swarm: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as somebody:
         assert free_port(somebody.getsockname()[1]) == 0
 

@@ -49,7 +49,7 @@ def test_a_folder_is_its_config_json(tmp_path):
     assert load_model(str(put(tmp_path / "org--their-model_config.json", CONFIG))).name == "org/their-model"
 
 
-def test_an_id_that_nobody_knows_is_looked_for_in_the_cache(cache):
+def test_an_unknown_id_is_looked_for_in_the_cache(cache):
     entry = cache / "models--someone--their-own"
     put(entry / "snapshots" / ("a" * 40) / "config.json", {**CONFIG, "num_hidden_layers": 9})
     put(entry / "snapshots" / ("b" * 40) / "config.json", CONFIG)
@@ -113,7 +113,7 @@ def test_gguf_in_parts_and_in_a_folder(tmp_path):
         ("two", "holds 2 GGUF models; give one, as two/a.gguf"),
     ],
 )
-def test_what_cannot_be_read_is_said_in_one_line(name, said, tmp_path, monkeypatch):
+def test_what_cannot_be_read_is_reported_in_one_line(name, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("empty.gguf").touch()
     Path("folder").mkdir()
@@ -153,4 +153,18 @@ def test_the_swarm_files_own_model_is_meant_unless_another_is_named(tmp_path):
     assert model_of(options("--swarm", str(swarm), "--model", "tiny")).name == "tiny"
     swarm.write_text(swarm.read_text().replace("vocab", "vokab"))
     with pytest.raises(CommandError, match=r"s\.toml: .*vokab"):
+        asked(options("--swarm", str(swarm)))
+
+
+def test_a_swarm_file_may_name_a_known_model_and_its_format(tmp_path):
+    swarm = tmp_path / "s.toml"
+    swarm.write_text('[[node]]\nname = "a"\n[model]\nname = "llama-2-7b"\nweights = "Q4_K_M"\n')
+    assert model_of(options("--swarm", str(swarm))).name == "llama-2-7b"
+    assert asked(options("--swarm", str(swarm))).workload.weights == "q4_k_m"
+    assert asked(options("--swarm", str(swarm), "--weights", "int8")).workload.weights == "int8"
+    other = asked(options("--swarm", str(swarm), "--model", "tiny"))
+    assert other.model is not None
+    assert (other.model.name, other.workload.weights) == ("tiny", "fp16")
+    swarm.write_text('[[node]]\nname = "a"\n[model]\nweights = "int8"\n')
+    with pytest.raises(CommandError, match=r"s\.toml: .*`name`.*of \[model\]"):
         asked(options("--swarm", str(swarm)))

@@ -174,7 +174,7 @@ async def test_a_refused_first_connection_says_what_to_do_and_is_unreachable() -
     assert caught.value.exit_code == 3
 
 
-async def test_a_wrong_token_is_told_in_the_collectors_words_and_never_tried_again() -> None:
+async def test_a_wrong_token_is_reported_in_the_collectors_words_and_never_tried_again() -> None:
     tries = 0
 
     async def script(peer: Peer) -> None:
@@ -221,7 +221,7 @@ async def test_bytes_that_are_no_stream_end_with_one_line_and_no_retry(data: byt
     assert "\n" not in str(caught.value)
 
 
-async def test_a_lost_connection_is_noted_and_the_view_goes_on_after_the_restart() -> None:
+async def test_a_lost_connection_is_noted_and_the_view_continues_after_the_restart() -> None:
     sessions = 0
     noted = asyncio.Event()
 
@@ -289,7 +289,7 @@ async def test_an_export_comes_in_pieces_and_one_cut_short_is_an_error_not_a_sho
     assert caught.value.exit_code == 3
 
 
-async def test_an_export_that_nobody_reads_on_does_not_stop_the_frames() -> None:
+async def test_an_export_that_is_not_read_does_not_stop_the_frames() -> None:
     async def script(peer: Peer) -> None:
         await peer.hear()
         await peer.say(keyframe(0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import io
 import json
 from pathlib import Path
@@ -21,7 +22,7 @@ from swarm_storage.csv_format import CSV_KINDS
 from swarm_storage.store import open_store
 from swarm_storage.writer.transaction import NodeBatch
 from swarmtop import cli
-from swarmtop.commands.export import KINDS, ROLLUPS
+from swarmtop.commands.data.export import KINDS, ROLLUPS
 from swarmtop.sources.replay import ReplaySource
 from swarmtop.sources.source import SourceError, first_frame
 
@@ -247,6 +248,18 @@ async def test_changes_of_an_older_recording_are_found_when_it_is_opened(tmp_pat
     assert [event[:2] for event in shown[100]] == [degraded[:2], ("attic", "recovered")]
 
 
+async def test_screen_has_the_state_at_once_and_again_with_the_changes_that_were_found(tmp_path: Path) -> None:
+    """Finding them takes seconds in a large recording; the first paint does not wait."""
+    turned_ns = with_a_detour(tmp_path / "old.db", told=False)
+    at = turned_ns + 30 * NS_PER_S
+    moment = dt.datetime.fromtimestamp(at // NS_PER_S, dt.UTC).isoformat()
+    source = ReplaySource(str(tmp_path / "old.db"), at=moment, for_screen=True)
+    frames = [frame async for frame in source.frames()]
+    await source.close()
+    assert [[(e.node, e.kind) for e in frame.events] for frame in frames] == [[], [("attic", "degraded")]]
+    assert frames[0].at_ns == frames[1].at_ns
+
+
 async def test_changes_that_the_collector_told_are_shown_as_it_told_them(tmp_path: Path) -> None:
     turned_ns = with_a_detour(tmp_path / "new.db", told=True)
     source = ReplaySource(str(tmp_path / "new.db"))
@@ -343,7 +356,7 @@ def test_the_weights_that_were_asked_for_go_before_those_that_a_machine_could_me
     assert asked_of(told, capsys) == ("qwen2.5-0.5b", "q8_0")
 
 
-def test_a_recording_of_a_model_that_nobody_knows_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_recording_of_an_unknown_model_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = recorded(tmp_path / "r.db", model="my-own-thing")
     assert cli.main(["--once", "--db", str(path)]) == 0
     assert "recorded for my-own-thing, which is in no catalogue: give its file with --model" in capsys.readouterr().out

@@ -1,1 +1,1 @@
-"""The command line and the dashboard: live, paused or in replay."""
+"""Provide the command line and the dashboard: live, paused or in replay."""

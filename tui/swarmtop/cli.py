@@ -1,7 +1,7 @@
-"""`swarmtop`: which command is meant, and what becomes of whatever goes wrong.
+"""Run `swarmtop`: find the command, and turn every failure into a line and an exit code.
 
-Every error ends here as one line on stderr and an exit code; a bug leaves its traceback in the log. Nothing heavy is
-imported before it is known to be needed: the commands are modules of `commands`, Textual comes with the dashboard only.
+Every error ends here as one line on stderr and an exit code; an internal error leaves its traceback in the log. Nothing
+heavy is imported before it is needed: the commands are modules of `commands`, Textual comes with the dashboard only.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol, cast
 
-from swarm_protocol import __version__
-from swarmtop.args import Parser, add_question, add_source, joined_times, listen_address
+from swarm_protocol import __version__, matrix_threads
+from swarmtop.args import Parser, add_question, add_source
+from swarmtop.argument_types import joined_times, listen_address
 from swarmtop.commands import COMMANDS, Command
 from swarmtop.errors import DONE, INTERNAL, INTERRUPTED, UNUSABLE, CommandError
 from swarmtop.sources.source import SourceError
@@ -25,17 +26,17 @@ from swarmtop.text.ascii_text import prepare
 
 DESCRIPTION: Final = "Which machine holds your pooled-GPU swarm back, why, and how many tokens per second it can give."
 EXAMPLE: Final = """
-swarmtop                                  watch this machine, on a collector and a probe of its own
+swarmtop                                  watch this machine, with its own collector and probe
 swarmtop --listen 0.0.0.0:9470            the same, and let others join
 swarmtop --connect 10.0.0.5:9470          watch a running swarm
-swarmtop --db swarm.db --at -1h           stand in a recording, an hour before its end
+swarmtop --db swarm.db --at -1h           open a recording, an hour before its end
 swarmtop --once --swarm examples/garage.toml
 """
-LOG_MAX_BYTES: Final = 1 << 20  # then the log starts anew; one old one is kept
+LOG_MAX_BYTES: Final = 1 << 20  # then the log is started again; one old one is kept
 
 
 class CommandModule(Protocol):
-    """What each module named in the registry has."""
+    """What each module named in the registry provides."""
 
     EXAMPLE: str
 
@@ -45,7 +46,8 @@ class CommandModule(Protocol):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code; nothing is raised."""
+    """Run one command and return its exit code; nothing is raised."""
+    matrix_threads.use_one()
     words = joined_times(list(sys.argv[1:] if argv is None else argv))
     for stream in (sys.stdout, sys.stderr):
         prepare(stream)  # a terminal without ≥ gets >=, never a traceback
@@ -53,13 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def guarded(work: Callable[[], int]) -> int:
-    """`work` with every way to fail mapped to a line and an exit code."""
+    """Run `work`, mapping every failure to a line and an exit code."""
     try:
         try:
             code = work()
         except SystemExit as end:  # argparse: after --help, or a complaint of its own
             code = end.code if isinstance(end.code, int) else DONE
-        sys.stdout.flush()  # a reader that has gone shows here, not after main
+        sys.stdout.flush()  # a reader that has closed the pipe is noticed here, not after main
     except (CommandError, SourceError) as error:
         return complain(str(error), error.exit_code)
     except KeyboardInterrupt:
@@ -83,7 +85,7 @@ def dispatch(words: list[str]) -> int:
     command = next((c for c in COMMANDS if words and c.name == words[0]), None)
     if command is not None:
         args = command_parser(command).parse_args(words[1:])
-        args.given = words[1:]  # as they were written, for a command that hands them on
+        args.given = words[1:]  # as written, for a command that passes them on
         return _module(command).run(args)
     if words and not words[0].startswith("-"):
         raise CommandError(_unknown_command(words[0]))
@@ -91,7 +93,7 @@ def dispatch(words: list[str]) -> int:
 
 
 def command_parser(command: Command) -> Parser:
-    """What `swarmtop NAME` takes; its `--help`, the reference and the completions are all made from this."""
+    """Return the parser of `swarmtop NAME`; its `--help`, the reference and the completions are all made from this."""
     module = _module(command)
     parser = Parser(f"swarmtop {command.name}", _sentence(command.help), module.EXAMPLE)
     module.add_arguments(parser)
@@ -124,12 +126,19 @@ def top_parser() -> Parser:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="with --once: one JSON object")
     form.add_argument("--csv", action="store_true", help="with --once: CSV")
-    parser.add_argument("--stream", action="store_true", help="with --once: again at each change, until interrupted")
     parser.add_argument(
-        "--listen", metavar="HOST:PORT", type=listen_address, help="start the collector there, so that others can join"
+        "--stream", action="store_true", help="with --once: print again at each change, until interrupted"
     )
     parser.add_argument(
-        "--ascii", action="store_true", help="draw the dashboard with ASCII only (default: where it has to be)"
+        "--listen",
+        metavar="HOST:PORT",
+        type=listen_address,
+        help="run the collector on this address, so that others can join",
+    )
+    parser.add_argument(
+        "--ascii",
+        action="store_true",
+        help="draw the dashboard in ASCII only (default: where the terminal requires it)",
     )
     add_source(parser)
     add_question(parser)
@@ -140,7 +149,7 @@ def _top(words: list[str]) -> int:
     parser = top_parser()
     args = parser.parse_args(words)
     if args.once:
-        from swarmtop.commands import once
+        from swarmtop.commands.monitoring import once
 
         return once.run(args)
     for option in ("json", "csv", "stream"):
@@ -155,7 +164,7 @@ def _top(words: list[str]) -> int:
 
 
 def _predict_error(error: Exception) -> int | None:
-    """The exit code of a question that has no answer, said on stderr; None where it is something else."""
+    """Return the exit code of a question without an answer, printed to stderr; None for other errors."""
     from swarm_predict.errors import DoesNotFit, PredictError
     from swarmtop.errors import BREACHED
 
@@ -165,7 +174,7 @@ def _predict_error(error: Exception) -> int | None:
 
 
 def crash_line(error: BaseException) -> str:
-    """Writes the traceback into the log of the state folder; the line that says where it is."""
+    """Write the traceback into the log of the state folder; return the line that says where it is."""
     import datetime as dt
     import traceback
 

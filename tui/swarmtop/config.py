@@ -1,30 +1,32 @@
-"""From parsed options to the question that is asked: which model, which workload, which source.
-
-Imports the predictor, so commands load this late.
-"""
+"""Turn parsed options into a question: model, workload and source."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from swarm_predict.model.cache_formats import with_kv_cache
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.model.formats import canonical, weight_format
 from swarm_predict.model.shapes import ModelShape
-from swarm_predict.priors.posterior import NEUTRAL
 from swarm_predict.types import BadPlacement, Engine, PredictError, UnknownModel, Workload
 from swarm_protocol.messages.running import Running, tidy
 from swarm_protocol.ports import DEFAULT_PORT
-from swarm_protocol.snapshot.swarm_file import ModelTable, SwarmFileError, parse_model
+from swarm_protocol.swarm_files.swarm_file import ModelTable, NamedModel, SwarmFileError, parse_model
 from swarm_protocol.text import safe
 from swarmtop.analysis.asked import Asked, Chosen
 from swarmtop.args import DEFAULT_MODEL
+from swarmtop.argument_types import LENGTHS
 from swarmtop.errors import CommandError
 
 if TYPE_CHECKING:
     from swarm_predict.calibration.fit import Calibration
+    from swarm_predict.calibration.learnt import Learnt
+    from swarm_predict.priors.posterior import Priors
+    from swarm_predict.serving.lengths import Lengths
     from swarm_protocol.messages.operator_messages import Operator
     from swarm_protocol.snapshot.swarm import Swarm
     from swarmtop.sources.source import Source
@@ -72,13 +74,19 @@ def _is_hub_id(text: str) -> bool:
 def workload(args: argparse.Namespace) -> Workload:
     """Raises CommandError for a calibration that cannot be used."""
     engine: Engine = args.engine or DEFAULT_ENGINE
-    constants = load_calibration(args.calibration, engine) if args.calibration else None
+    constants, priors = calibrated(args, engine)
+    if constants is not None or args.priors == "none":
+        from swarm_predict.priors.posterior import NEUTRAL  # brings the fitted ones, which a start does not need
+
+        priors = NEUTRAL  # constants hold everything that their runs took beyond data sheets and paths
     guesses, accept, each_ms = args.draft
+    branches, further = args.tree
     return Workload(
         weights=canonical(args.weights) if args.weights is not None else DEFAULT_WEIGHTS,
         engine=engine,
         context=args.context,
-        prompt=args.prompt,
+        prompt=prompt_tokens(args),
+        cached_prompt=args.cached_prompt,
         batch=args.batch,
         streams=args.streams or 1,
         activations=args.activations,
@@ -90,16 +98,45 @@ def workload(args: argparse.Namespace) -> Workload:
         prefill_chunk=args.prefill_chunk,
         all_reduce=args.all_reduce,
         offload_gbps=args.offload_gbps,
+        offload_cache=args.offload_cache,
         draft_tokens=guesses,
-        draft_accept=accept,
+        draft_accept=accept[0],
+        draft_profile=accept if len(accept) > 1 else (),
         draft_ms=each_ms,
+        windows=args.windows or 1,
+        tree_branches=branches,
+        tree_accept=further,
         redundancy=args.redundancy,
         spot_check=args.spot_check,
         proof_ms=args.proof_ms,
         seed=args.seed,
-        # a calibration has put everything that its runs took on its own constants
-        priors=NEUTRAL if constants is not None or args.priors == "none" else None,
+        priors=priors,
     )
+
+
+def prompt_tokens(args: argparse.Namespace) -> int:
+    """Tokens of a prompt, on average. Raises CommandError for a file of lengths that cannot be used."""
+    return args.prompt if isinstance(args.prompt, int) else max(1, round(lengths_of(args.prompt, "--prompt").mean))
+
+
+def lengths_of(given: int | Lengths | str, option: str) -> Lengths:
+    """What --prompt or --generate says. Raises CommandError for a file that cannot be read, or holds other things."""
+    from swarm_predict.serving import lengths  # only many users have several
+
+    if isinstance(given, lengths.Lengths):
+        return given
+    if isinstance(given, int):
+        return lengths.exactly(given)
+    try:
+        words = Path(given).expanduser().read_text("utf-8").split()
+        return lengths.listed(float(word) for word in words)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text"
+        raise CommandError(f"cannot read {safe(given, 60)} ({reason}); {option} takes {LENGTHS}") from error
+    except PredictError as error:
+        raise CommandError(f"{safe(given, 60)}: {safe(str(error))}; correct {option}") from error
+    except ValueError as error:
+        raise CommandError(f"{safe(given, 60)} has {safe(str(error), 80)}; {option} takes {LENGTHS}") from error
 
 
 def asked(args: argparse.Namespace) -> Asked:
@@ -112,24 +149,28 @@ def asked(args: argparse.Namespace) -> Asked:
         load = replace(load, weights=model.weights)
     weight_format(load.weights)  # a wrong name is said before anything is planned
     return Asked(
-        model=model,
+        model=None if model is None else with_kv_cache(model, args.kv_cache),
+        kv_cache=args.kv_cache,
         workload=load,
         weights_are_chosen=args.weights is not None or bool(model is not None and model.weights),
-        engine_is_chosen=args.engine is not None or args.calibration is not None,
+        engine_is_chosen=args.engine is not None or bool(args.calibration),
     )
 
 
 def _asked_model(args: argparse.Namespace) -> ModelShape | None:
     """What --model says; without it, the [model] table of the swarm file. None: left open."""
     own = _table_of(getattr(args, "swarm", None))
+    if isinstance(own, NamedModel):
+        model = load_model(args.model or own.name)
+        return replace(model, weights=canonical(own.weights)) if own.weights and args.model is None else model
     if own is not None and args.model in (None, own.name):
-        from swarm_predict.model.by_hand import from_table  # only for families that nobody knows
+        from swarm_predict.model.by_hand import from_table  # only for unknown families
 
         return from_table(own)
     return load_model(args.model) if args.model is not None else None
 
 
-def _table_of(swarm: str | None) -> ModelTable | None:
+def _table_of(swarm: str | None) -> ModelTable | NamedModel | None:
     if swarm is None:
         return None
     try:
@@ -145,12 +186,12 @@ def _table_of(swarm: str | None) -> ModelTable | None:
 
 
 def told_running(args: argparse.Namespace) -> Running | None:
-    """What --running says. Raises BadPlacement where it is no placement."""
+    """What --running says. Raises BadPlacement if it is no placement."""
     if args.running is None:
         return None
     placement = tidy(args.running)
     if placement is None:
-        raise BadPlacement(f"--running takes a placement like a:0-39,b:40-79 ({safe(args.running, 60)!r} is none)")
+        raise BadPlacement(f"--running takes a placement like a:0-39,b:40-79, not {safe(args.running, 60)!r}")
     return Running(placement, args.engine or "", source="--running")
 
 
@@ -158,7 +199,7 @@ def question(args: argparse.Namespace, swarm: Swarm) -> tuple[Swarm, Chosen]:
     """The swarm with what --running says, and what is asked about it. Raises BadPlacement for a --running that is no
     placement of this model on these nodes."""
     from swarmtop.analysis.default_model import chosen  # the planner: the dashboard paints first
-    from swarmtop.analysis.running import with_running
+    from swarmtop.analysis.runs.running import with_running
 
     told = told_running(args)
     swarm = with_running(swarm, told)
@@ -174,31 +215,68 @@ def _given(value: float | None, otherwise: float) -> float:
     return otherwise if value is None else value
 
 
-def load_calibration(name: str, engine: str) -> Calibration:
-    """Raises CommandError for a file that cannot be read, and for one of another engine."""
-    from swarm_predict.calibration.fit import decode
+def calibrated(args: argparse.Namespace, engine: str) -> tuple[Calibration | None, Priors | None]:
+    """What --calibration says: constants of an engine, or priors that runs have narrowed; None for neither.
+
+    Raises CommandError for a file that cannot be read or used with this engine.
+    """
+    if not args.calibration:
+        return None, None
+    from swarm_predict.calibration.fit import Calibration
+    from swarm_predict.calibration.learnt import priors_of
+    from swarm_predict.priors.posterior import fitted
+
+    first = args.calibration[0]
+    if len(args.calibration) == 1 and isinstance(found := _read_calibration(first), Calibration):
+        _refuse_other_engine(first, (found.engine,), engine)
+        return found, None
+    runs = read_learnt(args.calibration)
+    if args.priors == "none":
+        raise CommandError("a calibration narrows what published results say; leave out --priors none")
+    if args.engine is None:  # what they say of the default engine, for which nobody asked, would surprise
+        _refuse_other_engine(first, tuple(e for each in runs for e in each.engines), engine)
+    return None, priors_of(runs, fitted())
+
+
+def read_learnt(names: Sequence[str]) -> list[Learnt]:
+    """The runs of these files. Raises CommandError for one that cannot be read, or that holds constants."""
+    from swarm_predict.calibration.learnt import Learnt
+
+    found = []
+    for name in names:
+        one = _read_calibration(name)
+        if not isinstance(one, Learnt):
+            raise CommandError(f"{safe(name)} holds constants, which do not add up with runs; use it alone")
+        found.append(one)
+    return found
+
+
+def _read_calibration(name: str) -> Calibration | Learnt:
+    from swarm_predict.calibration.learnt import decode
 
     try:
         data = Path(name).read_bytes()
     except OSError as error:
         raise CommandError(f"cannot read {safe(name)} ({error.strerror}); correct --calibration") from error
     try:
-        found = decode(data)
+        return decode(data)
     except PredictError as error:
         raise CommandError(f"{safe(name)}: {error}") from error
-    if found.engine != engine:
+
+
+def _refuse_other_engine(name: str, engines: tuple[str, ...], engine: str) -> None:
+    if engine not in engines:
         raise CommandError(
-            f"{safe(name)} holds the constants of {safe(found.engine)}, which say nothing of {engine}; "
-            f"add --engine {safe(found.engine)}, or calibrate {engine}"
+            f"{safe(name)} holds runs of {safe(', '.join(dict.fromkeys(engines)))}, which say little of {engine}; "
+            f"add --engine {safe(engines[0])}, or calibrate {engine}"
         )
-    return found
 
 
-def open_source(args: argparse.Namespace, operator: Operator | None = None) -> Source:
+def open_source(args: argparse.Namespace, operator: Operator | None = None, *, for_screen: bool = False) -> Source:
     """What --swarm, --nodes, --db or --connect names; without any, the collector on this machine.
 
-    Raises SourceError where a file is unusable. A collector is not contacted before the first frame.
-    `operator`: of a collector that this user runs on this machine.
+    Raises SourceError if a file is unusable. A collector is not contacted before the first frame.
+    `operator`: of a collector that this user runs on this machine. `for_screen`: for the dashboard.
     """
     if args.at is not None and args.db is None:
         raise CommandError("--at stands in the past of a database; give it with --db FILE")
@@ -213,8 +291,16 @@ def open_source(args: argparse.Namespace, operator: Operator | None = None) -> S
     if args.db is not None:
         from swarmtop.sources.replay import ReplaySource
 
-        return ReplaySource(args.db, args.at)
+        return ReplaySource(args.db, args.at, for_screen=for_screen)
     from swarmtop.sources.live import LiveSource
 
     host, port = args.connect or (LOOPBACK, DEFAULT_PORT)
-    return LiveSource(host, port, token=args.token, pin=args.fingerprint, insecure=args.insecure, operator=operator)
+    return LiveSource(
+        host,
+        port,
+        token=args.token,
+        pin=args.fingerprint,
+        insecure=args.insecure,
+        compact=for_screen,
+        operator=operator,
+    )

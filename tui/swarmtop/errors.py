@@ -1,7 +1,7 @@
-"""What a command ends with when it cannot do what was asked; mapped to an exit code in `cli`.
+"""Define the errors that a command ends with; `cli` maps them to exit codes.
 
-CommandError          one line for the person, with its exit code
-source.SourceError    the same, from where the numbers come from
+CommandError          one line for people, with its exit code
+source.SourceError    the same, from a data source
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 DONE: Final = 0
-INTERNAL: Final = 1  # a bug of ours: traceback in the log
+INTERNAL: Final = 1  # an internal error: traceback in the log
 UNUSABLE: Final = 2  # arguments or a file
 UNREACHABLE: Final = 3  # the collector
 BREACHED: Final = 4  # a rule, or the placement does not fit

@@ -1,4 +1,4 @@
-"""Files that say what a model is: config.json, a Hugging Face folder or cache entry, GGUF in one part or many."""
+"""Read files that describe a model: config.json, a Hugging Face folder or cache entry, GGUF in one part or many."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _HUB_ID: Final = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 
 
 def model_at(path: Path) -> ModelShape:
-    """The model that a file or a folder holds. Raises UnknownModel, and CommandError for what cannot be read."""
+    """Return the model of a file or a folder. Raises UnknownModel, and CommandError for unreadable files."""
     if path.is_dir():
         return _in_folder(path)
     if path.suffix.lower() == GGUF or _begins_with_gguf(path):
@@ -38,7 +38,7 @@ def model_at(path: Path) -> ModelShape:
 
 
 def cached_model(hub_id: str) -> ModelShape | None:
-    """The model of a Hugging Face id in the cache of this machine; None: it is not there, or without a config.json."""
+    """Return the model of a Hugging Face id in this machine's cache; None: it is not there, or has no config.json."""
     if not _HUB_ID.fullmatch(hub_id):
         return None
     folder = _hub_cache() / f"models--{hub_id.replace('/', '--')}"
@@ -47,7 +47,7 @@ def cached_model(hub_id: str) -> ModelShape | None:
 
 
 def _hub_cache() -> Path:
-    """As huggingface_hub finds it."""
+    """Return the cache folder as huggingface_hub finds it."""
     if given := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
         return Path(given).expanduser()
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
@@ -55,7 +55,7 @@ def _hub_cache() -> Path:
 
 
 def _snapshot_config(folder: Path) -> Path | None:
-    """config.json of the snapshot that `main` is, else of the newest."""
+    """Return config.json of the snapshot that `main` is, else of the newest."""
     snapshots = folder / "snapshots"
     try:
         revision = (folder / "refs" / "main").read_text("ascii").strip()
@@ -99,7 +99,7 @@ def _with_quantisation(config: str, beside: str) -> Mapping[str, Any] | str:
     try:
         whole, packed = json.loads(config), json.loads(beside)
     except (ValueError, RecursionError):
-        return config  # whose own reader says what is wrong with it
+        return config  # its own reader reports what is wrong with it
     given = packed.get("quantization") if isinstance(packed, dict) else None
     if not isinstance(whole, dict) or not isinstance(given, dict):
         return config
@@ -133,7 +133,7 @@ def _gguf(path: Path) -> ModelShape:
 
 @contextlib.contextmanager
 def _mapped(path: Path) -> Iterator[memoryview]:
-    """The bytes of a file, of which only those that are looked at are read."""
+    """Map the bytes of a file: only those that are used are read."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             view = memoryview(data)
@@ -155,4 +155,4 @@ def _begins_with_gguf(path: Path) -> bool:
         with path.open("rb") as file:
             return file.read(4) == b"GGUF"
     except OSError:
-        return False  # who reads it next says what is wrong
+        return False  # the next reader reports what is wrong

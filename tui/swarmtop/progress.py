@@ -1,4 +1,4 @@
-"""What takes longer than two seconds says so on stderr, when that is a terminal."""
+"""Report work that takes longer than two seconds on stderr, when that is a terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EVERY_S: Final = 1.0
 
 @contextlib.contextmanager
 def progress(doing: str, stream: TextIO | None = None, *, quiet_s: float = QUIET_S) -> Iterator[None]:
-    """`doing … 5 s` on one line that is wiped at the end. Nothing at all where `stream` is no terminal."""
+    """Show `doing … 5 s` on one line that is wiped at the end. Nothing at all where `stream` is no terminal."""
     out = stream or sys.stderr
     if not out.isatty():
         yield

@@ -1,11 +1,11 @@
-"""Finds changes of nodes and links in samples: a change-point test per series, and one event per subject. Pure.
+"""Detect changes of nodes and links: a change-point test for each series, one event for each subject. Pure.
 
-`add` takes each committed sample, `advance` tells what has changed by a moment. Times are those of the samples, so a
-recording gives the changes that the live swarm gave.
+`add` takes each committed sample, `advance` returns what has changed up to a moment. Times are those of the samples, so
+a recording gives the same changes as the live swarm.
 
-False alarms: a series changes when 8 decades of evidence come in a row, that is when what was seen has a probability of
-10⁻⁸ under a steady level with heavy tails. A watched link gives 75,000 windows a week, a node of 32 links 5 million:
-0.05 false alarms per node and week, against a goal of one. `python -m bench changes` measures it.
+False alarms: a series changes when 8 decades of evidence come in a row, which has a probability of 10⁻⁸ under a steady
+level with heavy tails. A watched link gives 75,000 windows a week, a node of 32 links 5 million: 0.05 false alarms per
+node and week, against a goal of one. `python -m bench changes` measures it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from swarm_collector.changes.detected_change import Found, Kind, Move
 from swarm_collector.changes.figures import LAYER, OF_LINKS, UPLINK, VISIT, Figure
-from swarm_collector.changes.found import Found, Kind, Move
 from swarm_collector.changes.series_table import MOST_LINKS, Pool, Series, SeriesTable, Unit
 from swarm_collector.changes.subjects import HINT, NODE_SHARE, SWARM, Subject, subjects
 from swarm_protocol.messages.samples import Sample
@@ -24,10 +24,10 @@ from swarm_protocol.units import NS_PER_S
 
 Category = Literal["worse", "better", "return"]
 
-HOLD_NS: Final = 3 * NS_PER_S  # so long other pairs may join before it is told whose change it is
-LONG_HOLD_NS: Final = 8 * NS_PER_S  # where others change too: every node's next window is in
-ABSORB_NS: Final = 60 * NS_PER_S  # a change of the same subject so soon after is the same change, told already
-USUAL_AFTER_NS: Final = 3600 * NS_PER_S  # "clearly worse than its own last hour" has an end
+HOLD_NS: Final = 3 * NS_PER_S  # wait this long for other pairs, to tell a node's change from a link's
+LONG_HOLD_NS: Final = 8 * NS_PER_S  # where other pairs change too: by then every node has reported its next window
+ABSORB_NS: Final = 60 * NS_PER_S  # a change of the same subject within this time is the same change, reported already
+USUAL_AFTER_NS: Final = 3600 * NS_PER_S  # "worse than in the last hour" is not true for longer
 
 
 @dataclass(slots=True)
@@ -36,10 +36,10 @@ class _Change:
 
     subject: Subject
     kind: Kind
-    figure: Figure  # whose return ends it
+    figure: Figure  # the change ends when this figure returns
     units: set[Unit]
     opened_ns: int
-    ended_ns: int = 0  # told; the rest of its units may still follow
+    ended_ns: int = 0  # end reported; the remaining units may still follow
 
 
 _OPENS: Final[tuple[tuple[Category, Kind], ...]] = (("worse", "degraded"), ("better", "improved"))
@@ -56,14 +56,14 @@ class ChangeDetector:
         self._table.add(node, sample)
 
     def away(self, node: str) -> None:
-        """It has left or is lost, which is told elsewhere; its changes end with that."""
+        """The node left or is lost, which is reported elsewhere; its changes end with that."""
         self._table.away(node)
         for change in self._changes:
             change.units = {unit for unit in change.units if node not in unit[1:]}
         self._changes = [change for change in self._changes if change.units]
 
     def ignore_evidence(self, node: str) -> None:
-        """It may be about to be lost: what its links say now is not taken for a change of theirs."""
+        """The node may be about to be lost: do not take what its links report now for changes."""
         self._table.ignore_evidence(node)
 
     def forget(self, node: str) -> None:
@@ -72,12 +72,12 @@ class ChangeDetector:
 
     @property
     def measured(self) -> tuple[str, ...]:
-        """Nodes with links."""
+        """Return the nodes that have links."""
         return self._table.measured
 
     @property
     def quiet(self) -> bool:
-        """Nothing is under way: no evidence, no open change."""
+        """Return whether there is no evidence of a change and no open change."""
         return not self._table.hot and not self._changes
 
     # ------------------------------------------------------------ what has changed
@@ -143,7 +143,7 @@ class ChangeDetector:
         return [self._open(now_ns, kind, who, figures, pools) for who, figures in due.items()]
 
     def _since(self, key: tuple[str, Category, Subject], now_ns: int) -> int:
-        """Since when there is enough evidence: a link's turns into its node's without waiting again."""
+        """Return since when there is enough evidence. Evidence of a link counts for its node without a new wait."""
         name, category, who = key
         known = [
             ns
@@ -160,10 +160,10 @@ class ChangeDetector:
         main, units = figures[0]
         chosen = [unit for _, of in figures for unit in of]
         told = {figure for figure, _ in figures}
-        for figure in OF_LINKS if main.of_link else ():  # what has half of the evidence beside it belongs to it
-            beside = [u for unit in units if (u := (figure.name, *unit[1:])) in pools and figure not in told]
-            if sum(pools[unit].decades for unit in beside) >= figure.alarm_decades / 2:
-                chosen += beside
+        for figure in OF_LINKS if main.of_link else ():  # a figure with half of the evidence belongs to the same change
+            related = [u for unit in units if (u := (figure.name, *unit[1:])) in pools and figure not in told]
+            if sum(pools[unit].decades for unit in related) >= figure.alarm_decades / 2:
+                chosen += related
                 told.add(figure)
         moves = []
         for figure in (*OF_LINKS, UPLINK, LAYER, VISIT):
@@ -191,8 +191,8 @@ class ChangeDetector:
         return Found(now_ns, kind, who, tuple(moves), pairs, self._table.of_pairs(who, now_ns) if pairs else 0)
 
     def _absorb(self, now_ns: int, pools: dict[Category, dict[Unit, Pool]]) -> None:
-        """What belongs to a change that was told: the other direction of its pairs, pairs of its node, and other
-        figures of the same subject that follow within a minute."""
+        """Assign to a reported change what belongs to it: the other direction of its pairs, pairs of its node, and
+        other figures of the same subject that follow within a minute."""
         for category, kind in _OPENS:
             for unit, pool in list(pools[category].items()):
                 fresh = [one for one in pool.series if one.reference is None]
@@ -284,7 +284,7 @@ class ChangeDetector:
                         one.confirm()
 
     def _left_over(self, now_ns: int) -> list[Found]:
-        """Units that stayed as they are a minute after the rest went back: each is a change of its own."""
+        """Return units that stayed changed a minute after the rest recovered: each is a change of its own."""
         found: list[Found] = []
         for change in [c for c in self._changes if c.ended_ns and now_ns >= c.ended_ns + ABSORB_NS]:
             self._changes.remove(change)
@@ -312,7 +312,7 @@ class ChangeDetector:
 
 
 def _is_worth(series: Series) -> bool:
-    """Its level is still a minimum effect away from the one before."""
+    """Return whether the level is still a minimum effect away from the previous one."""
     if series.reference is None:
         return False
     low, high = sorted((series.usual, series.reference))
@@ -320,7 +320,7 @@ def _is_worth(series: Series) -> bool:
 
 
 def _is_sound(figure: Figure, pools: list[Pool]) -> bool:
-    """More than one sample, over more than one moment or of a whole window."""
+    """Return whether there is more than one sample, from more than one moment or from a whole window."""
     span_ns = max(pool.until_ns for pool in pools) - min(pool.since_ns for pool in pools)
     return sum(pool.samples for pool in pools) >= 2 and (
         any(pool.whole for pool in pools) or span_ns >= figure.least_span_s * NS_PER_S

@@ -1,9 +1,9 @@
-"""Which figures are tested for changes, and how their numbers are written. Pure."""
+"""Define the figures that are tested for changes, and format their numbers. Pure."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 
@@ -13,14 +13,18 @@ class Figure:
     label: str  # in an event's text
     unit: str
     higher_is_worse: bool
-    least_ratio: float  # of the levels after and before, whichever is larger: smaller changes are not told
-    least_step: float  # and at least this far apart, in the figure's unit
-    noise_floor: float  # of ln(value): no series is taken to be steadier than this
-    alarm_decades: float  # evidence that is told; see `level`
-    sample_decades: float  # the most that one sample can say: the others must agree with it
-    least_span_s: float  # the evidence comes from at least so long, unless a whole window says so
-    least_baseline: int  # values before anything can be called a change
+    least_ratio: float  # ratio of the levels after and before, whichever is larger; smaller changes are not reported
+    least_step: float  # smallest reported difference, in the figure's unit
+    noise_floor: float  # lower limit of the scale of ln(value)
+    alarm_decades: float  # evidence at which a change is reported; see `level`
+    sample_decades: float  # the most evidence that one sample can add
+    least_span_s: float  # the evidence must span at least this, unless it is a whole window
+    least_baseline: int  # values needed before a change can be detected
     of_link: bool
+    least_log_ratio: float = field(init=False)  # ln(least_ratio), which every sample is compared with
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "least_log_ratio", math.log(self.least_ratio))
 
 
 # Figures that come every few seconds for every link need more evidence than those that come a few times an hour.
@@ -36,7 +40,7 @@ OF_LINKS: Final = (RTT, LOSS, JITTER)
 
 
 def number(value: float) -> str:
-    """Three figures at most: `0.42`, `9.1`, `21`, `101`, `1250`."""
+    """Return the number with three significant digits at most: `0.42`, `9.1`, `21`, `101`, `1250`."""
     if not math.isfinite(value):
         return "?"
     if value == 0:
@@ -46,5 +50,5 @@ def number(value: float) -> str:
 
 
 def step(figure: Figure, before: float, after: float) -> str:
-    """`RTT 21 → 101 ms`."""
+    """Return text such as `RTT 21 → 101 ms`."""
     return f"{figure.label} {number(before)} → {number(after)} {figure.unit}"

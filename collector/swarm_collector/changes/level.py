@@ -1,4 +1,4 @@
-"""One series of a figure: its usual level, and the evidence that the level has changed. Pure.
+"""Track the usual level of one series, and the evidence that the level has changed. Pure.
 
 The *baseline* is the median of up to BASELINE values spread over the last hour, its *scale* the median absolute
 deviation of their logarithms (or what their tail says, if that is more). A sample that is at least the figure's
@@ -25,17 +25,17 @@ from swarm_protocol.units import NS_PER_S
 BASELINE: Final = 24
 SPREAD_NS: Final = 150 * NS_PER_S  # between two values of a full baseline: together an hour
 BATCH: Final = 5
-STEADY: Final = 8  # values of a baseline that has seen what is usual
+STEADY: Final = 8  # values after which the baseline is reliable
 RARITY_SAMPLES: Final = 1_000.0
 STEP_PRIOR: Final = 1e-3  # a whole window at another level is rare before anything was seen,
 SAMPLE_PRIOR: Final = 0.05
-BURST_PRIOR: Final = 1.0  # part of a window is not
-WEAKEN_DECADES: Final = 1.0  # by a sample that is neither here nor there
+BURST_PRIOR: Final = 1.0  # part of a window is not rare
+WEAKEN_DECADES: Final = 1.0  # subtracted by a sample that supports neither level
 TAIL: Final = 3.0  # degrees of freedom
-GATE: Final = 0.8  # of the minimum effect: a step of just that size must pass with half of its samples' noise
+GATE: Final = 0.8  # of the minimum effect, so that a step of exactly that size passes with half of its samples' noise
 PLATEAU: Final = 0.25  # of the step: what lies above a plateau's median
-BURST_DECADES: Final = 2.5  # what a window says at most that is not all of one level
-CLOCK_SET_NS: Final = 300 * NS_PER_S  # a sample so much older than the newest: the clock was set back
+BURST_DECADES: Final = 2.5  # at most, from a window that is not all at one level
+CLOCK_SET_NS: Final = 300 * NS_PER_S  # a sample this much older than the newest means that the clock was set back
 FORGET_EVIDENCE_NS: Final = 900 * NS_PER_S  # samples further apart than this are not "in a row"
 _MAD: Final = 1.4826  # of a normal distribution: scale over median absolute deviation
 _TAIL_SHARE: Final = 1.6  # scales that the second largest of 24 deviations is at
@@ -43,7 +43,7 @@ _SMALL: Final = 1e-6
 
 
 class Rarity:
-    """How often samples were away from the baseline that came to nothing, of how many."""
+    """How often samples were away from the baseline without a change following."""
 
     __slots__ = ("away", "samples")
 
@@ -57,21 +57,20 @@ class Rarity:
             self.samples, self.away = self.samples / 2, self.away / 2
 
     def decades(self, prior: float, evident: int = 0) -> float:
-        """What one more says. `prior`: how many are taken to have been away before anything was seen; `evident`: those
-        of the present evidence, which may turn out to be a change."""
+        """Return the evidence that one more sample adds. `prior`: samples assumed to be away before any was seen;
+        `evident`: those in the present evidence, which may turn out to be a change."""
         return -math.log10(min(1.0, (max(0.0, self.away - evident) + prior) / (self.samples + 1)))
 
 
 class Level:
-    __slots__ = ("_bursts", "_kept_ns", "_median", "_recent", "_reference", "_scale", "_steps", "_values", "at_ns",
-                 "better", "figure", "since_ns", "whole", "worse")  # fmt: skip
+    __slots__ = ("_bursts", "_kept_ns", "_median", "_recent", "_reference", "_steps", "_values", "at_ns", "better",
+                 "figure", "since_ns", "whole", "worse")  # fmt: skip
 
     def __init__(self, figure: Figure) -> None:
         self.figure = figure
         self._values = array("f")
         self._kept_ns = 0  # when a value last entered the baseline
         self._median = 0.0
-        self._scale = 1.0
         self._recent = array("f")  # the samples that are evidence now
         self._reference: float | None = None
         self.worse = self.better = 0.0  # decades
@@ -92,17 +91,17 @@ class Level:
 
     @property
     def now(self) -> float:
-        """The level that the evidence speaks of; the usual one without any."""
+        """Return the level that the evidence points to; without evidence the usual one."""
         return math.exp(_middle(self._recent)) if self._recent else self.usual
 
     @property
     def reference(self) -> float | None:
-        """The level before a confirmed change; None: there is none."""
+        """Return the level before a confirmed change; None: no change is open."""
         return None if self._reference is None else math.exp(self._reference)
 
     @property
     def samples(self) -> int:
-        """Of the evidence."""
+        """Return the number of samples in the evidence."""
         return len(self._recent)
 
     @property
@@ -111,7 +110,7 @@ class Level:
 
     @property
     def returning(self) -> bool:
-        """The evidence speaks for the level before the change."""
+        """Return whether the evidence points to the level before the change."""
         if self._reference is None or not self._recent:
             return False
         now = _middle(self._recent)
@@ -119,24 +118,31 @@ class Level:
 
     # ------------------------------------------------------------ samples
 
+    def is_away(self, value: float) -> bool:
+        """Return whether a value is a minimum effect away from the baseline."""
+        away, step = abs(math.log(max(value, _SMALL)) - self._median), abs(value - self.usual)
+        return away >= math.log(self.figure.least_ratio) * GATE and step >= self.figure.least_step * GATE
+
     def add(self, value: float, at_ns: int, *, window: tuple[float, float] | None = None) -> None:
-        """`window`: (least, p95) of the sample's window, which tell a step from a burst; see `_is_step`."""
+        """Add a sample. `window`: (min, p95) of its window, which tell a step from a burst; see `_is_step`."""
         if self.at_ns - CLOCK_SET_NS < at_ns <= self.at_ns:
             return
         if not -CLOCK_SET_NS < at_ns - self.at_ns < FORGET_EVIDENCE_NS:
             self.drop_evidence()
         self.at_ns = at_ns
         x = math.log(max(value, _SMALL))
-        if not self.known:
+        figure = self.figure
+        if len(self._values) < figure.least_baseline:
             self._keep(x, at_ns)
             self._steps.add(away=False)
             self._bursts.add(away=False)
             return
         away = x - self._median
-        gate = math.log(self.figure.least_ratio) * GATE
-        step = abs(math.exp(x) - self.usual)
-        if abs(away) < gate or step < self.figure.least_step * GATE:
-            if abs(away) < gate / 2 or step < self.figure.least_step / 2 or not self._recent:
+        gate = figure.least_log_ratio * GATE
+        clearly_usual = abs(away) < gate / 2
+        step = 0.0 if clearly_usual else abs(math.exp(x) - self.usual)
+        if clearly_usual or abs(away) < gate or step < figure.least_step * GATE:
+            if clearly_usual or step < figure.least_step / 2 or not self._recent:
                 self.drop_evidence()
                 self._keep(x, at_ns)
             else:
@@ -144,7 +150,7 @@ class Level:
             self._steps.add(away=False)
             self._bursts.add(away=False)
             return
-        decades = min(self.figure.sample_decades, TAIL * math.log10(max(1.0, abs(away) / self._scale)))
+        decades = min(figure.sample_decades, TAIL * math.log10(max(1.0, abs(away) / self._scale())))
         whole = window is None or self._is_step(math.exp(x), window)
         if whole:
             rare = self._steps.decades(STEP_PRIOR if window is not None else SAMPLE_PRIOR, len(self._recent))
@@ -154,7 +160,7 @@ class Level:
         self._steps.add(away=whole)
         self._bursts.add(away=True)
         if (away > 0) != self.figure.higher_is_worse and self._reference is None and len(self._values) < STEADY:
-            decades = 0.0  # the first values may have been the bad ones
+            decades = 0.0  # the first values may be the unusual ones
         if (away > 0) == self.figure.higher_is_worse:
             self.worse, self.better = self.worse + decades, 0.0
             turned = self.worse == decades
@@ -168,18 +174,18 @@ class Level:
         del self._recent[:-BASELINE]
 
     def _is_step(self, value: float, window: tuple[float, float]) -> bool:
-        """Every sample of the window is away from the baseline, or those that are form a plateau: a queue that fills,
-        or a machine that stalls, leaves delays of every length between the two."""
+        """Return whether the whole window is at another level, or its deviating samples form a plateau. A filling queue
+        or a stalling machine gives delays of every length in between."""
         least, p95 = window
         usual = self.usual
         whole = abs(least - usual) >= GATE * abs(value - usual) and (least > usual) == (value > usual)
         return whole or p95 - value <= PLATEAU * abs(value - usual)
 
     def confirm(self) -> None:
-        """What the evidence says is so: its level is the baseline now, and the one before the reference."""
+        """Accept the evidence: its level becomes the baseline, the previous one the reference."""
         if not self._recent:
             return
-        for rarity in (self._steps, self._bursts):  # they were no chance
+        for rarity in (self._steps, self._bursts):  # they were not noise
             rarity.away = max(0.0, rarity.away - len(self._recent))
         if self.returning:
             self._reference = None
@@ -190,11 +196,11 @@ class Level:
         self._measure()
 
     def settle(self) -> None:
-        """The changed level is the usual one from now on."""
+        """Take the changed level as the usual one from now on."""
         self._reference = None
 
     def restart(self) -> None:
-        """Nothing is known of its level."""
+        """Forget the level."""
         self.settle()
         self.drop_evidence()
         self._values = array("f")
@@ -220,14 +226,16 @@ class Level:
         self._measure()
 
     def _measure(self) -> None:
-        values = self._values
-        self._median = _middle(values)
-        away = sorted(abs(x - self._median) for x in values)
+        self._median = _middle(self._values)
+
+    def _scale(self) -> float:
+        """Return the scale of the baseline; measured for a sample that is away from it, as few are."""
+        away = sorted(abs(x - self._median) for x in self._values)
         n = len(away)
         mad = away[n // 2] * _MAD
         tail = away[-2] / _TAIL_SHARE if n >= STEADY else away[-1]
         # few values say little about their own spread
-        self._scale = max(mad, tail, self.figure.noise_floor) * (1.0 + 2.0 / n)
+        return max(mad, tail, self.figure.noise_floor) * (1.0 + 2.0 / n)
 
 
 def _middle(values: array[float]) -> float:

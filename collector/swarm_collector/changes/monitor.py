@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from swarm_collector.changes.detected_change import Found, describe
 from swarm_collector.changes.detector import ChangeDetector
-from swarm_collector.changes.found import Found, describe
 from swarm_collector.changes.plan_rate import PlanRate
 from swarm_collector.clock import Clock
 from swarm_collector.members.membership import Membership, NodeEvent
@@ -20,10 +20,10 @@ from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_S
 
 EVERY_S: Final = 0.5
-OTHER_END_S: Final = 1.0  # a link has two ends: what the second one measured belongs to the effect
-EFFECT_S: Final = 3.0  # a change is told without its effect rather than later
-LATE_NS: Final = 120 * NS_PER_S  # what a spool hands in later is history
-SILENT_NS: Final = 2 * NS_PER_S  # beyond two heartbeats: it may be about to be lost
+OTHER_END_S: Final = 1.0  # the measurement of a link's other end belongs to the same effect
+EFFECT_S: Final = 3.0  # a change is reported without its effect rather than later
+LATE_NS: Final = 120 * NS_PER_S  # samples that a spool delivers later are history
+SILENT_NS: Final = 2 * NS_PER_S  # in addition to two heartbeats: the node may be about to be lost
 
 _log = logging.getLogger("swarm_collector.changes")
 
@@ -39,27 +39,32 @@ class ChangeMonitor:
         focus: Callable[[], Focus],
         tell: Callable[[NodeEvent], None],
         leads: Callable[[], bool],
+        planned: Callable[[Mapping[str, float]], None],
     ) -> None:
+        """Create it. `planned` takes how long a token of the best placement is away from each node (ms, by id)."""
         self._membership = membership
         self._clock = clock
         self._snapshot = snapshot
         self._focus = focus
         self._tell = tell
         self._leads = leads
+        self._planned = planned
         self._detector = ChangeDetector()
         self._plan = PlanRate()
-        self._planning = asyncio.Lock()  # one thread at a time knows the plan
+        self._planning = asyncio.Lock()  # one thread at a time uses the plan
 
-    def committed(self, node_id: str, sample: Sample) -> None:
-        """A sample of this node is stored."""
-        if sample.at_ns >= self._clock.wall_ns() - LATE_NS:
-            self._detector.add(node_id, sample)
+    def committed(self, node_id: str, samples: Sequence[Sample]) -> None:
+        """Take samples of this node that were stored."""
+        late_ns = self._clock.wall_ns() - LATE_NS
+        for sample in samples:
+            if sample.at_ns >= late_ns:
+                self._detector.add(node_id, sample)
 
     def forget(self, node_id: str) -> None:
         self._detector.forget(node_id)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         self._end_earlier()
         async with asyncio.TaskGroup() as parts:
             parts.create_task(self._watch())
@@ -71,18 +76,20 @@ class ChangeMonitor:
             await self.look()
 
     async def _keep_plan(self) -> None:
-        """Searches for the best placement now and then, while nothing changes."""
+        """Search for the best placement from time to time, while nothing changes."""
         while True:
             await asyncio.sleep(EVERY_S)
             wall_ns = self._clock.wall_ns()
             if self._detector.quiet and self._leads() and self._membership.sessions and self._plan.is_due(wall_ns):
                 async with self._planning:
                     told = await asyncio.to_thread(self._plan.look, self._snapshot(), self._focus(), wall_ns)
+                if away_ms := self._plan.away_ms:
+                    self._planned(away_ms)
                 if told is not None:
                     self._tell(NodeEvent(None, *told))
 
     async def look(self) -> None:
-        """Tells what has changed by now."""
+        """Report what has changed by now."""
         self._note_absences()
         wall_ns = self._clock.wall_ns()
         changes = self._detector.advance(wall_ns)
@@ -94,7 +101,7 @@ class ChangeMonitor:
                 self._tell(event(found, self._name_of, effect))
 
     def _note_absences(self) -> None:
-        """Of who has left or is silent, links that lose everything are no news."""
+        """Ignore links of nodes that have left or are silent."""
         if self._detector.quiet:
             return
         now_ns = self._clock.steady_ns()
@@ -112,16 +119,16 @@ class ChangeMonitor:
             async with asyncio.timeout(EFFECT_S), self._planning:
                 return await asyncio.to_thread(self._plan.effect, self._snapshot(), found.subject.node)
         except TimeoutError:
-            _log.info("the effect of a change on the plan takes longer than %g s and is not told", EFFECT_S)
+            _log.info("the effect of a change on the plan takes longer than %g s and is not reported", EFFECT_S)
             return ""
 
     def _end_earlier(self) -> None:
-        """Changes that were open when the collector ended: what was usual before them is not known any more."""
+        """End changes that were open when the collector stopped: their usual levels are no longer known."""
         if not self._leads():
             return
         names = {member.name: member.node_id for member in self._membership.everybody()}
         for change in open_changes(self._snapshot().events):
-            detail = f"{RESTARTED}: what changed before is no longer followed"
+            detail = f"{RESTARTED}: changes from before are no longer tracked"
             self._tell(NodeEvent(names.get(change.node), "settled", detail))
 
     def _name_of(self, node_id: str) -> str:

@@ -1,69 +1,94 @@
-"""What a change does to the swarm: tokens a second of the placement that was best while nothing was happening.
+"""Compute what a change costs the swarm, in tokens a second of the placement that runs.
 
-The placement is searched now and then, when no change is open, and kept while one is: "plan 20.6 → 9.1" is then what
-those who run it lose, not what another placement would give. Searching and predicting take time: call from a thread.
+Where nobody has told what runs, the placement that was best before the change stands for it. It is searched from time
+to time while no change is open, and kept while one is: "plan 20.6 → 9.1" is then what those who run it lose, not what
+another placement would give. Searching and predicting take time: call from a thread.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
+from swarm_collector.changes.detected_change import Kind
 from swarm_collector.changes.detector import USUAL_AFTER_NS
 from swarm_collector.changes.figures import PLAN, number
-from swarm_collector.changes.found import Kind
 from swarm_collector.changes.level import Level
+from swarm_collector.focus_model import model_of
 from swarm_predict.cost.build import build_tables
+from swarm_predict.cost.engines import ENGINES
 from swarm_predict.forecast.prediction import predict
-from swarm_predict.model.catalogue import model_named
 from swarm_predict.model.weight_formats import WEIGHT_FORMATS
+from swarm_predict.placement import parse_placement
 from swarm_predict.search.solve import solve
-from swarm_predict.types import Placement, PredictError, Stage, Workload
+from swarm_predict.types import BadPlacement, Placement, PredictError, Prediction, Stage, Workload
 from swarm_protocol.messages.viewer_messages import Focus
-from swarm_protocol.snapshot.estimates import completed
-from swarm_protocol.snapshot.link_table import DENSE_NODES
+from swarm_protocol.snapshot.links.estimates import completed
+from swarm_protocol.snapshot.links.link_table import DENSE_NODES
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.units import NS_PER_S
 
 SEARCH_S: Final = 0.5
 EVERY_NS: Final = 60 * NS_PER_S
 FIRST_EVERY_NS: Final = 10 * NS_PER_S  # while there is no placement yet
-REST: Final = 50  # times as long as a search took there is none: 2 % of a core at most
+REST: Final = 50  # after a search, wait so many times its duration: 2 % of a core at most
+
+_Told = tuple[str, str]  # placement and engine, of the newest report of what runs
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
     focus: Focus
+    workload: Workload
     placement: Placement
     tokens_per_s: float
+    away_ms: Mapping[str, float]  # node → what a token spends elsewhere before it returns to it
+    runs: bool = False  # reported as running; else the plan is used because what runs is not known
 
 
 class PlanRate:
     def __init__(self, clock: Callable[[], float] = time.thread_time) -> None:
         self._clock = clock
-        self._kept: _Kept | None = None
+        self._best: _Kept | None = None
+        self._kept: _Kept | None = None  # what runs, or the best placement instead
+        self._told: _Told | None = None  # at that time
         self._looked_ns = 0
         self._rest_ns = FIRST_EVERY_NS
         self._level = Level(PLAN)
         self._members: tuple[str, ...] = ()
-        self._opened_ns = 0  # since when the best rate is told to be worse; 0: it is not
+        self._opened_ns = 0  # when a worse best rate was reported; 0: it is not
 
     def is_due(self, now_ns: int) -> bool:
         return now_ns >= self._looked_ns + self._rest_ns
 
+    @property
+    def away_ms(self) -> Mapping[str, float]:
+        """What a token of the standing placement spends elsewhere before it returns, of each of its nodes, by id."""
+        return self._kept.away_ms if self._kept is not None else {}
+
     def look(self, swarm: Swarm, focus: Focus, now_ns: int) -> tuple[Kind, str] | None:
-        """Search again. A change of the best rate that no single figure explains, or its end; usually None."""
+        """Search again. Return a change of the best rate that no single figure explains, or its end; usually None."""
         self._looked_ns = now_ns
         began_s = self._clock()
         try:
-            self._kept = _best(swarm, focus)
+            self._best = _best(swarm, focus)
         except PredictError:
-            self._kept = None  # something is not measured yet, or nothing fits: then there is no effect to tell
+            self._best = None  # something is not measured yet, or nothing fits
+        self._told = _told(swarm)
+        self._kept = self._standing(swarm, focus)
         took_ns = round((self._clock() - began_s) * NS_PER_S)
-        self._rest_ns = max(EVERY_NS if self._kept else FIRST_EVERY_NS, REST * took_ns)
+        self._rest_ns = max(EVERY_NS if self._best else FIRST_EVERY_NS, REST * took_ns)
         return self._compare(swarm, focus, now_ns)
+
+    def _standing(self, swarm: Swarm, focus: Focus) -> _Kept | None:
+        """Return the placement that runs with its rate, or the best one if that is not known. None: no rate."""
+        try:
+            runs = None if self._told is None else _running(swarm, focus, *self._told)
+        except PredictError:
+            return None  # it runs, at a speed that cannot be told from what is measured
+        return self._best if runs is None else runs
 
     def _compare(self, swarm: Swarm, focus: Focus, now_ns: int) -> tuple[Kind, str] | None:
         members = (
@@ -73,11 +98,11 @@ class PlanRate:
             *map(str, swarm.nodes["state"].tolist()),
         )
         level = self._level
-        if self._kept is None or members != self._members:  # who came and went is told of them
+        if self._best is None or members != self._members:  # joins and departures are reported elsewhere
             self._members = members
             level.restart()
             return self._settled("is not compared with before: members came or went") if self._opened_ns else None
-        level.add(self._kept.tokens_per_s, now_ns)
+        level.add(self._best.tokens_per_s, now_ns)
         if self._opened_ns and now_ns >= self._opened_ns + USUAL_AFTER_NS:
             level.settle()
             return self._settled("is usual by now")
@@ -93,49 +118,77 @@ class PlanRate:
             self._opened_ns = now_ns
             return "degraded", f"{text}; no single figure has changed as much"
         if not self._opened_ns:
-            level.settle()  # better than before: that is usual now
+            level.settle()  # better than before counts as usual
         return None
 
     def _settled(self, why: str) -> tuple[Kind, str]:
         self._opened_ns = 0
-        if self._kept is None:
+        if self._best is None:
             return "settled", "best plan: none can be made now"
-        return "settled", f"best plan {number(self._kept.tokens_per_s)} tok/s {why}"
+        return "settled", f"best plan {number(self._best.tokens_per_s)} tok/s {why}"
 
     def effect(self, swarm: Swarm, node: str | None) -> str:
-        """`plan 20.6 → 9.1 tok/s`; empty where no plan is known. `node`: the id of the node that changed."""
+        """Return text such as `plan 20.6 → 9.1 tok/s`; empty if the rate of what runs was not known before.
+        `node`: the id of the node that changed."""
         kept = self._kept
+        if _told(swarm) != self._told:
+            self._looked_ns = 0  # another placement runs since: its rate before the change is not known
+            return ""
         if kept is None:
             return ""
         names = {facts.node_id: facts.name for facts in swarm.facts}
         if node is not None and names.get(node) not in {stage.node for stage in kept.placement}:
-            return "not in the best plan"
+            return f"not in the {'running placement' if kept.runs else 'best plan'}"
         try:
-            now = _rate(swarm, kept.focus, kept.placement)
+            now = _predicted(swarm, kept.focus, kept.placement, kept.workload).tokens_per_s.p50
         except PredictError:
-            return ""  # a figure of it is missing at this moment
-        self._kept = _Kept(kept.focus, kept.placement, now)
+            return ""  # one of its figures is missing at this moment
+        self._kept = replace(kept, tokens_per_s=now)
         return f"plan {number(kept.tokens_per_s)} → {number(now)} tok/s"
 
 
-def _workload(focus: Focus) -> Workload:
-    return Workload(weights=focus.dtype if focus.dtype in WEIGHT_FORMATS else "fp16")
+def _workload(focus: Focus, engine: str = "") -> Workload:
+    load = Workload(weights=focus.dtype if focus.dtype in WEIGHT_FORMATS else "fp16")
+    return replace(load, engine=ENGINES[engine].name) if engine in ENGINES else load
+
+
+def _told(swarm: Swarm) -> _Told | None:
+    running = swarm.running
+    return (running.placement, running.engine) if running is not None and running.placement else None
+
+
+def _running(swarm: Swarm, focus: Focus, text: str, engine: str) -> _Kept | None:
+    """Return what was reported as running, with its rate; None if it is no placement of this model. Raises
+    PredictError."""
+    load = _workload(focus, engine)
+    try:
+        placement = parse_placement(text, model_of(focus), swarm, load.engine)
+    except BadPlacement:
+        return None
+    return _kept(swarm, focus, load, placement, runs=True)
 
 
 def _best(swarm: Swarm, focus: Focus) -> _Kept:
-    """Raises PredictError."""
+    """Return the best placement. Raises PredictError."""
     if not 1 < len(swarm) <= DENSE_NODES:
         raise PredictError("nothing to plan")
-    swarm = completed(swarm)
-    found = solve(build_tables(swarm, model_named(focus.model), _workload(focus)), time_limit_s=SEARCH_S, prove=False)
+    swarm, load = completed(swarm), _workload(focus)
+    found = solve(build_tables(swarm, model_of(focus), load), time_limit_s=SEARCH_S, prove=False)
     stages, first = [], 0
     for row, layers in zip(found.order, found.layers, strict=True):
         stages.append(Stage(swarm.facts[row].name, first, first + layers - 1))
         first += layers
-    return _Kept(focus, tuple(stages), _rate(swarm, focus, tuple(stages)))
+    return _kept(swarm, focus, load, tuple(stages))
 
 
-def _rate(swarm: Swarm, focus: Focus, placement: Placement) -> float:
+def _kept(swarm: Swarm, focus: Focus, load: Workload, placement: Placement, *, runs: bool = False) -> _Kept:
+    """Return the placement with its rate. Raises PredictError."""
+    foretold = _predicted(swarm, focus, placement, load)
+    node_ids = {facts.name: facts.node_id for facts in swarm.facts}
+    away_ms = {node_ids[stage.node]: foretold.tpot_ms.p50 - stage.compute_ms for stage in foretold.stages}
+    return _Kept(focus, load, placement, foretold.tokens_per_s.p50, away_ms, runs)
+
+
+def _predicted(swarm: Swarm, focus: Focus, placement: Placement, load: Workload) -> Prediction:
     """Raises PredictError."""
-    prediction = predict(completed(swarm), model_named(focus.model), placement, _workload(focus))
-    return float(prediction.tokens_per_s.p50)
+    return predict(completed(swarm), model_of(focus), placement, load)

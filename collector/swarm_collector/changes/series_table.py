@@ -1,4 +1,4 @@
-"""Every series that is tested: samples into levels, and which of them have evidence of a change. Pure."""
+"""Hold every tested series: put samples into levels, and list those with evidence of a change. Pure."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Final
 
+from swarm_collector.changes.detected_change import Found
 from swarm_collector.changes.figures import JITTER, LAYER, RTT, UPLINK, VISIT, Figure
-from swarm_collector.changes.found import Found
 from swarm_collector.changes.level import PLATEAU, BatchedLevel, Level
-from swarm_collector.changes.loss import LossLevel
+from swarm_collector.changes.loss_level import LossLevel
 from swarm_collector.changes.subjects import Pair, Subject
 from swarm_collector.changes.throttle import Throttle
 from swarm_protocol.messages.samples import ComputeSample, HostSample, LinkSample, Sample, UplinkSample
@@ -17,17 +17,18 @@ from swarm_protocol.units import NS_PER_S
 
 Unit = tuple[str, str, str]  # figure, and the two ends in order; of a node's figure: figure, node, what was measured
 
-ACTIVE_NS: Final = 180 * NS_PER_S  # a pair measured in the last so long counts as one of its node's
+ACTIVE_NS: Final = 180 * NS_PER_S  # a pair measured within this time counts for its nodes
 MOST_LINKS: Final = 40_000  # directed; some 50 MB
-MOST_KEYS: Final = 64  # layer times that are followed for one node
-TRUSTED_SHARE: Final = 0.15  # of a window: a transfer so short leaves its median alone
+MOST_KEYS: Final = 64  # layer times followed for one node
+TRUSTED_SHARE: Final = 0.15  # of a window: a transfer this short does not move its median,
+QUEUED_SHARE: Final = 0.5  # nor does one this short, with the seconds in which its queue drains, move the least
 
 Series = Level | LossLevel
 
 
 @dataclass(slots=True)
 class Pool:
-    """The evidence of one unit: of both directions of a pair."""
+    """The evidence of one unit, from both directions of a pair."""
 
     decades: float = 0.0
     samples: int = 0
@@ -46,7 +47,7 @@ class Pool:
 
 
 class SeriesTable:
-    """`add` takes each committed sample. What has evidence now is in `hot`."""
+    """All series. `add` takes each committed sample; `hot` holds those with evidence now."""
 
     def __init__(self, most_links: int = MOST_LINKS) -> None:
         self._most_links = most_links
@@ -55,10 +56,11 @@ class SeriesTable:
         self._throttles: dict[tuple[str, str], Throttle] = {}
         self.units: defaultdict[Unit, list[Series]] = defaultdict(list)
         self.hot: dict[Unit, None] = {}
-        self.throttled: list[Found] = []  # to be told
+        self.throttled: list[Found] = []  # to be reported
         self._active: dict[str, dict[str, int]] = defaultdict(dict)  # node → peer → when last measured
-        self._transfer_ns: dict[str, int] = {}  # the longest of late, of each node
+        self._transfer_ns: dict[str, int] = {}  # the longest recent one of each node
         self._reported_ns: dict[str, int] = {}  # node → its newest window
+        self._loaded_ns: dict[Pair, int] = {}  # when a window ended that no series may have taken
         self._away: set[str] = set()
 
     # ------------------------------------------------------------ samples
@@ -85,19 +87,24 @@ class SeriesTable:
             for one in series:
                 self.units[_link_unit(one.figure, src, sample.peer)].append(one)
         rtt, loss, jitter = series
-        before_ns = rtt.at_ns or loss.at_ns
+        before_ns = max(rtt.at_ns or loss.at_ns, self._loaded_ns.get((src, sample.peer), 0))
         at_ns = sample.at_ns
+        if sample.loaded:
+            self._loaded_ns[src, sample.peer] = at_ns
         self._reported_ns[src] = at_ns
         self._active[src][sample.peer] = self._active[sample.peer][src] = at_ns
         if sample.rtt_p50_ms is not None and sample.rtt_min_ms is not None:
             p50, least = sample.rtt_p50_ms, sample.rtt_min_ms
             p95 = sample.rtt_p95_ms if sample.rtt_p95_ms is not None else p50
-            if not sample.loaded or self._brief(src, sample.peer, at_ns - before_ns):
+            share = self._transfer_share(src, sample.peer, at_ns - before_ns)
+            if not sample.loaded or share <= TRUSTED_SHARE:
                 rtt.add(p50, at_ns, window=(least, p95))
             elif not rtt.known:
                 rtt.add(least, at_ns, window=(least, p95))
             elif p50 <= rtt.usual or p95 - least <= PLATEAU * (least - rtt.usual):
-                rtt.add(p50, at_ns, window=(least, p95))  # a queue only adds, and delay of every length
+                rtt.add(p50, at_ns, window=(least, p95))  # a queue only adds delay, of every length
+            elif share <= QUEUED_SHARE and rtt.is_away(least):
+                rtt.add(least, at_ns, window=(least, least))  # nor does it last for the whole window
             if sample.pdv_ms is not None and not sample.loaded:
                 jitter.collect(sample.pdv_ms, at_ns)
         if not sample.loaded or sample.lost == sample.sent:
@@ -106,14 +113,14 @@ class SeriesTable:
             if one.worse or one.better:
                 self.hot[_link_unit(one.figure, src, sample.peer)] = None
 
-    def _brief(self, src: str, dst: str, window_ns: int) -> bool:
-        """A transfer of either end takes too small a part of a window to move its median."""
+    def _transfer_share(self, src: str, dst: str, window_ns: int) -> float:
+        """Return which part of the window a transfer of either end takes: the longest of late."""
         longest_ns = max(self._transfer_ns.get(src, window_ns), self._transfer_ns.get(dst, window_ns))
-        return longest_ns <= TRUSTED_SHARE * window_ns
+        return longest_ns / max(1, window_ns)
 
     def _add_uplink(self, src: str, sample: UplinkSample) -> None:
         took_ns = round(sample.seconds * NS_PER_S)
-        for end in (src, sample.peer):  # slowly forgotten
+        for end in (src, sample.peer):  # decay slowly
             self._transfer_ns[end] = max(took_ns, self._transfer_ns.get(end, 0) * 7 // 8)
         series = self._of_node(src, UPLINK, sample.peer)
         if (
@@ -129,6 +136,8 @@ class SeriesTable:
             return
         figure = VISIT if sample.phase == "visit" else LAYER
         what = f"{sample.device} {sample.model} {sample.dtype} {sample.phase} {sample.batch} {sample.context}"
+        if sample.stage_layers is not None:
+            what += f" {sample.stage_layers}"  # visits to stages of two sizes are two series
         series = self._of_node(node, figure, what)
         if series is not None:
             series.add(sample.ms_per_layer, sample.at_ns)
@@ -157,8 +166,8 @@ class SeriesTable:
     # ------------------------------------------------------------ nodes that come and go
 
     def away(self, node: str) -> None:
-        """It has left or is lost, which is told elsewhere: until it is heard again, what its peers measure is no change
-        of their links."""
+        """The node left or is lost, which is reported elsewhere: until it is heard again, what its peers measure is no
+        change of their links."""
         self._away.add(node)
         peers = self._active.pop(node, {})
         for peer in peers:
@@ -177,6 +186,7 @@ class SeriesTable:
         self._away.discard(node)
         for pair in [pair for pair in self._links if node in pair]:
             del self._links[pair]
+            self._loaded_ns.pop(pair, None)
         for unit in [unit for unit in self.units if node in unit[1:]]:
             del self.units[unit]
             self.hot.pop(unit, None)
@@ -186,7 +196,7 @@ class SeriesTable:
         self._throttles = {key: one for key, one in self._throttles.items() if key[0] != node}
 
     def ignore_evidence(self, node: str) -> None:
-        """It may be about to be lost: what its links say now is not taken for a change of theirs."""
+        """The node may be about to be lost: do not take what its links report now for changes."""
         for peer in self._active.get(node, {}):
             for pair in ((node, peer), (peer, node)):
                 for one in self._links.get(pair, ()):
@@ -194,7 +204,7 @@ class SeriesTable:
 
     @property
     def measured(self) -> tuple[str, ...]:
-        """Nodes with links."""
+        """Return the nodes that have links."""
         return tuple(self._active)
 
     # ------------------------------------------------------------ who measures whom
@@ -203,7 +213,7 @@ class SeriesTable:
         return sum(at_ns >= now_ns - ACTIVE_NS for at_ns in self._active.get(node, {}).values())
 
     def size(self, now_ns: int) -> tuple[int, int]:
-        """(nodes, pairs) that are measured now."""
+        """Return (nodes, pairs) that are measured now."""
         counts = [count for node in self._active if (count := self.peers(node, now_ns))]
         return len(counts), sum(counts) // 2
 
@@ -213,7 +223,8 @@ class SeriesTable:
         return self.size(now_ns)[1] if who.node is None else self.peers(who.node, now_ns)
 
     def is_clear(self, who: Subject, pools: list[Pool]) -> bool:
-        """Half of the node's peers have reported since its change began: had theirs changed too, they had said so."""
+        """Return whether half of the node's peers have reported since its change began, without a change of their
+        own."""
         if who.node is None or who.peer is not None:
             return True
         since_ns = min(pool.since_ns for pool in pools)
@@ -221,7 +232,7 @@ class SeriesTable:
         return 2 * sum(self._reported_ns.get(peer, 0) >= since_ns for peer in peers) >= len(peers)
 
     def all_in(self, who: Subject, units: tuple[Unit, ...], now_ns: int) -> bool:
-        """All pairs that could join have."""
+        """Return whether all pairs that could join have reported."""
         if who.peer is None:
             return len(units) >= self.of_pairs(who, now_ns)
         return self.peers(who.node or "", now_ns) <= 1 and self.peers(who.peer, now_ns) <= 1

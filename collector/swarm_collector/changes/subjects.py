@@ -1,8 +1,8 @@
-"""Whose change is it: pairs with evidence → one of the whole swarm, of nodes, of single links. Pure.
+"""Attribute pairs with evidence to the whole swarm, to nodes, or to single links. Pure.
 
 A node explains its pairs: when most of a node's pairs change together, that is one change of the node, and only pairs
 that no node explains are changes of links. Nodes are taken greedily, the one that explains the largest share of its
-pairs first; so the peers of a node that changed, each with one pair of many, are not accused.
+pairs first; so the peers of a changed node, each with one changed pair of many, are not blamed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Pair = tuple[str, str]  # node ids, in order
 NODE_SHARE: Final = 0.6  # of a node's pairs
 SWARM_SHARE: Final = 0.6  # of all pairs
 SWARM_NODES: Final = 4  # below, "all links" and "one node's links" cannot be told apart
-HINT: Final = 0.25  # of the alarm's evidence: so much a pair must have to count for its node
+HINT: Final = 0.25  # of the alarm's evidence: needed for a pair to count for its node
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,9 @@ SWARM: Final = Subject(None)
 def subjects(
     pairs: Mapping[Pair, float], alarm_decades: float, peers: Callable[[str], int], links: int, nodes: int
 ) -> list[tuple[Subject, tuple[Pair, ...]]]:
-    """`pairs`: evidence of each in decades; `peers`: how many pairs a node has that are measured now; `links`, `nodes`:
-    of the whole swarm. Only subjects with enough evidence are given, each with its pairs. A pair counts with a hint of
-    evidence; of many pairs some have a hint by chance, so more is asked for of many together."""
+    """Return the subjects with enough evidence, each with its pairs. `pairs`: evidence of each in decades; `peers`: how
+    many measured pairs a node has; `links`, `nodes`: of the whole swarm. A pair counts with a hint of evidence; of many
+    pairs some have a hint by chance, so many together need more."""
     left = {pair: decades for pair, decades in pairs.items() if decades >= HINT * alarm_decades}
     if not left:
         return []

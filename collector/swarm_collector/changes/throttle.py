@@ -1,6 +1,6 @@
-"""One card that holds its own clock down: when that began to last, and when it ended. Pure.
+"""Detect that a GPU throttles its clock for some time, and that it no longer does. Pure.
 
-A card at its power limit flips between the two at every reading, which is no change: only what lasts is told.
+A card at its power limit changes between the two at every reading, which is no change: only what lasts is reported.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ ENDS_NS: Final = 60 * NS_PER_S
 
 class Throttle:
     def __init__(self) -> None:
-        self._held: bool | None = None  # as told; None: no reading yet
-        self._since_ns = 0  # of the readings that say otherwise
+        self._held: bool | None = None  # as reported; None: no reading yet
+        self._since_ns = 0  # of the readings that contradict it
         self._readings = 0
-        self._clock_mhz: float | None = None  # the last that was not held down
+        self._clock_mhz: float | None = None  # the last reading without throttling
         self._told_ns = 0
 
     def add(self, sample: HostSample) -> Iterator[tuple[str, Literal["degraded", "recovered"], int]]:
-        """(detail, kind, how long it lasted) of a change that this reading settles."""
+        """Yield (detail, kind, duration) of a change that this reading confirms."""
         held = bool(sample.throttled)
         if not held and sample.clock_mhz is not None and self._held is not True:
             self._clock_mhz = sample.clock_mhz
         if self._held is None:
-            self._held = held  # so it was found: no change
+            self._held = held  # the first reading is no change
         if held == self._held:
             self._readings = 0
             return

@@ -1,1 +1,1 @@
-"""Several collectors on one database: the events they exchange. `state` decides what an event changes."""
+"""Exchange events between several collectors on one database. `state` decides what an event changes."""

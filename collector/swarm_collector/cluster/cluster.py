@@ -1,10 +1,10 @@
 """Keep several collectors on one database in step: each shows the whole swarm, and one of them plans for all.
 
-Each collector publishes the events of its own sessions; the others apply them to their own picture. Plans and leases
-of the leader travel to the collector that holds the probe's connection. Names, keys and samples come from the
-database. A collector that has just started, or was cut off, asks the others for all their probes.
+Each collector publishes the events of its own sessions; the others apply them to their own state. Plans and leases of
+the leader travel to the collector that holds the probe's connection. Names, keys and samples come from the database. A
+collector that has just started, or was cut off, asks the others for all their probes.
 
-Letters arrive in the event loop, and time comes from the swarm's state.
+Messages arrive in the event loop; the swarm's state supplies the time.
 """
 
 from __future__ import annotations
@@ -16,6 +16,14 @@ from typing import Final, Protocol
 
 import msgspec
 
+from swarm_collector.cluster.bus_messages import (
+    BusItem,
+    Deliver,
+    RowsChanged,
+    TellAll,
+    decode_bus_message,
+    encode_bus_message,
+)
 from swarm_collector.cluster.connection import ProbeConnection, RemoteProbe
 from swarm_collector.cluster.events import (
     Event,
@@ -26,15 +34,14 @@ from swarm_collector.cluster.events import (
     SessionEvent,
     joined,
 )
-from swarm_collector.cluster.letters import Deliver, LetterItem, RowsChanged, TellAll, decode_letter, encode_letter
 from swarm_collector.members.membership import Member
 from swarm_protocol.messages.codec import DecodeError, encode
 from swarm_protocol.messages.probe_messages import CollectorMessage, Reach
 from swarm_protocol.messages.probe_messages import decode_from_collector as decode_message
 from swarm_storage.postgres.cluster_bus import EVERYBODY, Letter, Others
 
-GATHER_S: Final = 0.1  # items published within it go as one letter
-MAX_ITEMS: Final = 5_000  # of one letter
+GATHER_S: Final = 0.1  # items published within this time go into one message
+MAX_ITEMS: Final = 5_000  # of one message
 _log = logging.getLogger("swarm_collector.cluster")
 
 
@@ -46,7 +53,7 @@ class Bus(Protocol):
 
 
 class Replica(Protocol):
-    """What the cluster needs of this collector's picture of the swarm."""
+    """What the cluster needs of this collector's state."""
 
     @property
     def viewer_count(self) -> int: ...
@@ -59,7 +66,7 @@ class Replica(Protocol):
 
 
 class Cluster:
-    """`leading` is True where there are no other collectors."""
+    """`leading` is True if there are no other collectors."""
 
     def __init__(self, replica: Replica) -> None:
         self.leading = True
@@ -70,11 +77,11 @@ class Cluster:
         self._alive: frozenset[int] = frozenset()
         self._remote: dict[str, RemoteProbe] = {}
         self._number = 0
-        self._outgoing: dict[int, list[LetterItem]] = {}
+        self._outgoing: dict[int, list[BusItem]] = {}
         self._reading: set[asyncio.Task[None]] = set()
 
     def join(self, make: Callable[[Callable[[Sequence[Letter]], None], Callable[[Others], None]], Bus]) -> None:
-        """From now on there may be others; nobody leads until the bus says so."""
+        """Expect other collectors from now on; nobody leads until the bus says so."""
         self.leading = False
         loop = asyncio.get_running_loop()
 
@@ -108,7 +115,7 @@ class Cluster:
     def rows_changed(self, keys: tuple[str, ...]) -> None:
         self._queue(RowsChanged(keys))
 
-    def _queue(self, item: LetterItem, to: int = EVERYBODY) -> None:
+    def _queue(self, item: BusItem, to: int = EVERYBODY) -> None:
         if self._bus is None or not (self._alive or to):
             return
         if not self._outgoing:
@@ -123,7 +130,7 @@ class Cluster:
         if self._bus is not None:
             self._bus.viewers = self._replica.viewer_count
             for to, items in outgoing.items():
-                self._bus.send(encode_letter(tuple(items)), to)
+                self._bus.send(encode_bus_message(tuple(items)), to)
 
     def _forward(self, remote: RemoteProbe, message: CollectorMessage) -> None:
         self._queue(Deliver(remote.node_id, encode(message)), to=remote.collector)
@@ -151,7 +158,7 @@ class Cluster:
             self._reread(None)
 
     def _collector_lost(self, collector: int) -> None:
-        """It died or is cut off: its probes connect elsewhere, or come back."""
+        """Forget the probes of a collector that died or is cut off: they connect elsewhere, or come back."""
         _log.warning("collector %d is gone", collector)
         for node_id in [node_id for node_id, remote in self._remote.items() if remote.collector == collector]:
             self._apply(collector, ProbeLeft(node_id, None))
@@ -168,14 +175,14 @@ class Cluster:
     def _receive(self, letters: Sequence[Letter]) -> None:
         for letter in letters:
             try:
-                items = decode_letter(letter.body)
-            except msgspec.DecodeError as error:  # of a later version: the others' picture lacks something, ours too
-                _log.warning("a letter of collector %d cannot be read (%s)", letter.sender, error)
+                items = decode_bus_message(letter.body)
+            except msgspec.DecodeError as error:  # of a later version: both pictures may be incomplete
+                _log.warning("a message of collector %d cannot be read (%s)", letter.sender, error)
                 continue
             for item in items:
                 self._apply(letter.sender, item)
 
-    def _apply(self, sender: int, item: LetterItem) -> None:
+    def _apply(self, sender: int, item: BusItem) -> None:
         match item:
             case Deliver():
                 if (message := _decoded(item.message)) is not None:
@@ -191,7 +198,7 @@ class Cluster:
                 self._replica.apply(item)
 
     def _connection(self, sender: int, event: SessionEvent) -> RemoteProbe | None:
-        """The connection that an event is about; None: `sender` does not hold it (any more)."""
+        """Return the connection that an event is about; None: `sender` does not hold it (any more)."""
         known = self._remote.get(event.node_id)
         if known is not None and known.collector == sender:
             if isinstance(event, ProbeLeft):
@@ -200,19 +207,19 @@ class Cluster:
         if not isinstance(event, ProbeJoined):
             return None
         if event.again and known is None and self._replica.is_connected(event.node_id):
-            return None  # it has connected here since, and the sender does not know it yet
+            return None  # it has connected here since, and the sender does not know yet
         self._number -= 1
         remote = self._remote[event.node_id] = RemoteProbe(self._number, sender, event.node_id, self._forward)
         return remote
 
     def _reread(self, keys: Sequence[str] | None) -> None:
-        """Read what another collector has decided; None: all that may have changed."""
+        """Read what another collector has decided; None: everything that may have changed."""
         task = asyncio.get_running_loop().create_task(self._replica.reread(keys))
         self._reading.add(task)
         task.add_done_callback(self._reread_done)
 
     async def stop_reading(self) -> None:
-        """After `close`, when no more letters come."""
+        """Stop reading, after `close`, when no more messages come."""
         for task in self._reading:
             task.cancel()
         await asyncio.gather(*self._reading, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""The connection to a probe, as the rest of the collector sees it: held by this collector or by another one."""
+"""Define the connection to a probe as the rest of the collector sees it: held by this collector or by another one."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class RemoteProbe:
         self._forward(self, message)
 
     def end(self, over: SessionOver) -> None:
-        """Its collector ends it when it receives the event of the session that replaces it."""
+        """Do nothing: the collector that holds the session ends it."""
 
     def look(self, now_ns: int) -> None:
-        """Its collector watches it."""
+        """Do nothing: the collector that holds the session watches it."""
 
     def clock_set(self, step_ns: int) -> None:
-        """Its collector dates its samples."""
+        """Do nothing: the collector that holds the session dates its samples."""

@@ -1,7 +1,7 @@
-"""What happens in a swarm, as values.
+"""Define what happens in a swarm, as events.
 
-A collector applies each event to its own picture of the swarm (`state.SwarmState.apply`): those of its own sessions,
-which it then publishes, and those that another collector published. The tags are the wire format between collectors.
+A collector applies each event to its own state (`state.SwarmState.apply`): those of its own sessions, which it then
+publishes, and those that another collector published. The tags are the wire format between collectors.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class HeartbeatSeen(msgspec.Struct, frozen=True, tag="beat"):
 
 
 class BatchCommitted(msgspec.Struct, frozen=True, tag="stored"):
-    """The store has these samples."""
+    """These samples were stored."""
 
     node_id: str
     samples: tuple[Sample, ...]
@@ -62,7 +62,7 @@ class EventLogged(msgspec.Struct, frozen=True, tag="said"):
 
 
 class LeaseEnded(msgspec.Struct, frozen=True, tag="done"):
-    """A probe is done with its transfer; the collector that plans has to know."""
+    """A probe has finished its transfer; the planning collector has to know."""
 
     node_id: str
     done: LeaseDone

@@ -1,1 +1,1 @@
-"""From a received batch to a committed one: validation, quotas, the store. Nothing here shows or judges samples."""
+"""Take batches from receipt to commit: validation, quotas, the store. Nothing here shows or judges samples."""

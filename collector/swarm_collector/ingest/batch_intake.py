@@ -1,7 +1,7 @@
 """Pass checked batches to the store, and tell the probe whether each was committed or must be kept.
 
-Nothing is acknowledged before its commit. Trouble with the store (a full disk, a lock) is one change of state that is
-told once when it begins and once when it ends, however many batches it turns away.
+Nothing is acknowledged before its commit. Trouble with the store (a full disk, a lock) is reported once when it begins
+and once when it ends, however many batches are refused meanwhile.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from swarm_storage.writer.transaction import NodeBatch
 
 BEHIND_MS: Final = 1_000.0  # the writer's queue empties many times within this
 CREDITS: Final = ((0.1, 8), (0.3, 4), (0.5, 2), (float("inf"), 1))  # below this fullness of the queue, so many
-TROUBLE_MS: Final = 5_000.0  # somebody has to make room first; no use in asking more often
+TROUBLE_MS: Final = 5_000.0  # somebody has to make room first; asking more often is useless
 
 
 class NotCommitted(Exception):
@@ -36,9 +36,9 @@ Done = Callable[[int | NotCommitted], None]  # the committed sequence number, or
 
 
 class Answers:
-    """Hands what the store's thread has answered to the event loop, all of one commit with one wake-up.
+    """Hand the answers of the store's thread to the event loop, all of one commit with one wake-up.
 
-    asyncio.wrap_future wakes the loop once a future, which at a thousand batches a second is most of the work.
+    asyncio.wrap_future wakes the loop once for each future, which at a thousand batches a second is most of the work.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Answers:
         self._waking = False
 
     def to(self, take: Callable[[int | StoreError], None]) -> Callable[[int | StoreError], None]:
-        """`take`, to be called from any thread and run in the present loop."""
+        """Return `take` as a function that any thread may call and that runs in the present loop."""
         loop = asyncio.get_running_loop()
 
         def answered(answer: int | StoreError) -> None:
@@ -70,8 +70,8 @@ class Answers:
 @dataclass(slots=True)
 class BatchIntake:
     submit: Callable[[NodeBatch, Callable[[int | StoreError], None]], None]
-    on_trouble: Callable[[str], None]  # why nothing is taken any more
-    on_recovery: Callable[[str], None]  # what it was
+    on_trouble: Callable[[str], None]  # why nothing is accepted any more
+    on_recovery: Callable[[str], None]  # what the trouble was
     rng: random.Random
     fullness: Callable[[], float] = lambda: 0.0  # of the writer's queue, 0 to 1
     trouble: str | None = None
@@ -83,14 +83,14 @@ class BatchIntake:
 
     @property
     def credit(self) -> int:
-        """How many batches a probe may have on their way: many while nothing waits, so that a spool is soon caught up
-        with; one at a time well before the queue is full and batches would have to be turned away."""
+        """Return how many batches a probe may have in flight: many while nothing waits, so that a spool empties soon;
+        one at a time well before the queue is full."""
         fullness = self.fullness()
         return next(credit for below, credit in CREDITS if fullness < below)
 
     def commit(self, batch: NodeBatch, done: Done) -> None:
-        """`done` hears, in the event loop, the sequence number up to which everything of this node and epoch is now
-        committed, or why not. Raises KeepIt where that is known at once."""
+        """Submit a batch. `done` receives, in the event loop, the sequence number up to which everything of this node
+        and epoch is committed, or why not. Raises NotCommitted where that is known at once."""
         loop = asyncio.get_running_loop()
         began = loop.time()
 
@@ -112,7 +112,7 @@ class BatchIntake:
             raise self._refused(error) from error
 
     def noticed(self, condition: StoreError | None) -> None:
-        """What is known of the store though no batch has come: tells when trouble begins, and when it is over."""
+        """Take the store's condition, observed without a batch: report when trouble begins and when it is over."""
         if condition is None:
             if self.trouble is not None:
                 was, self.trouble = self.trouble, None
@@ -132,5 +132,5 @@ class BatchIntake:
         return NotCommitted("the collector cannot store now", self._jittered(TROUBLE_MS))
 
     def _jittered(self, wait_ms: float) -> float:
-        """Probes turned away together must not return together."""
+        """Spread retries: probes refused together must not return together."""
         return wait_ms * self.rng.uniform(0.5, 1.5)

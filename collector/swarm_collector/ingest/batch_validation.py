@@ -1,11 +1,11 @@
-"""Validate a batch before it is stored, and decide in which order batches may be taken.
+"""Validate a batch before it is stored.
 
-Types and ranges were checked at decoding. Here: whom a sample speaks about, when it was measured by the collector's
-clock, and that no batch overtakes one that was refused. Pure.
+Types and ranges were checked at decoding. Checked here: whom a sample is about, and when it was measured by the
+collector's clock. Pure.
 
-A sender says what its clock shows (hello, heartbeats). Where that is off, all its times are moved by the difference,
-so that rows of a clock a year behind are not pruned at once and those of one ahead do not stretch a recording. What
-is beyond belief all the same (spooled before the clock was set) takes the time of its arrival, distances kept.
+A sender says what its clock shows (hello, heartbeats). If the clock is off, all its times are moved by the difference,
+so that rows of a clock a year behind are not pruned at once and those of one ahead do not stretch a recording. Times
+that are still implausible (spooled before the clock was set) become the time of arrival, with distances kept.
 """
 
 from __future__ import annotations
@@ -29,42 +29,40 @@ from swarm_protocol.messages.samples import (
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_S
 
-CLOCK_SLACK_NS: Final = 5 * NS_PER_S  # clocks kept by NTP differ by far less; so does what a message takes
-CLOCK_LATE_NS: Final = 60 * NS_PER_S  # no message is on its way for so long: a clock that seems behind by more is
-AHEAD_NS: Final = 120 * NS_PER_S  # of a sample, after all: a probe dates some windows by their planned end
+CLOCK_SLACK_NS: Final = 5 * NS_PER_S  # clocks kept by NTP differ by far less, and a message takes less
+CLOCK_LATE_NS: Final = 60 * NS_PER_S  # no message is in flight for this long: the clock is behind
+AHEAD_NS: Final = 120 * NS_PER_S  # of a sample: a probe dates some windows by their planned end
 BEHIND_NS: Final = 30 * 86_400 * NS_PER_S  # a spool may wait for weeks; a clock that is a year off does not pass
-MAX_REFUSED: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
     samples: tuple[Sample, ...]
-    strangers: int  # samples left out: they speak of a node that is no member, or of the sender itself
-    clock_off_ns: int  # 0, or by how much its times are beyond belief, moved or not
+    strangers: int  # samples left out: about a node that is no member, or about the sender itself
+    clock_off_ns: int  # 0, or by how much its times are implausible, moved or not
 
 
 _OF_PEERS: Final = frozenset((LinkSample, HopSample, UplinkSample))
+_CHANGED: Final = frozenset((EventSample, ComputeSample))  # kinds that are not stored as they came
 
 
 class SenderClock:
-    """How far one session's clock is off, as far as messages that take their time can tell.
+    """How far one session's clock is off, as far as messages with their own time show it."""
 
-    Delay makes a clock look behind, never ahead: what it says ahead of what is known counts at once, what it says
-    behind only where no delay explains it.
-    """
+    __slots__ = ("_first", "ahead_ns")
 
     def __init__(self) -> None:
-        self.ahead_ns = 0  # what is taken off its times
+        self.ahead_ns = 0  # subtracted from its times
         self._first = True
 
     def collector_set(self, step_ns: int) -> None:
-        """The collector's own clock was set ahead by this: against it, the sender's went back."""
+        """The collector's own clock was set ahead by this much: relative to it, the sender's went back."""
         self.ahead_ns -= step_ns
         if abs(self.ahead_ns) <= CLOCK_SLACK_NS:
             self.ahead_ns = 0
 
     def observe(self, at_ns: int, received_ns: int) -> bool:
-        """The sender's clock read `at_ns` in a message that came at `received_ns`. True: it was set."""
+        """The sender's clock read `at_ns` in a message received at `received_ns`. Return whether it was set."""
         ahead_ns = at_ns - received_ns
         more_ns = ahead_ns - self.ahead_ns
         behind_ns = CLOCK_SLACK_NS if self._first else CLOCK_LATE_NS
@@ -79,34 +77,14 @@ class SenderClock:
 def check(batch: Batch, node_id: str, known: Callable[[str], bool], received_ns: int, ahead_ns: int = 0,
     verified: bool = False,
 ) -> Checked:  # fmt: skip
-    """The samples to keep, their times by the collector's clock. `ahead_ns`: how far the sender's is ahead; `verified`:
-    whether it has answered a challenge, which it cannot say itself."""
-    kept: list[Sample] = []
-    strangers = 0
-    believed: set[str] = set()  # peers of this batch that are known: most samples speak of few
-    for sample in batch.samples:
-        kind = type(sample)
-        if kind in _OF_PEERS:
-            peer: str = sample.peer  # type: ignore[union-attr]
-            if peer not in believed:
-                if peer == node_id or not known(peer):
-                    strangers += 1
-                    continue
-                believed.add(peer)
-            kept.append(sample)
-        elif isinstance(sample, EventSample):
-            # whose figures changed is for the collector to say
-            said = "note" if sample.kind in CHANGE_KINDS else sample.kind
-            kept.append(msgspec.structs.replace(sample, kind=said, detail=safe(sample.detail, limit=300)))
-        elif isinstance(sample, ComputeSample):
-            kept.append(sample if sample.verified is verified else msgspec.structs.replace(sample, verified=verified))
-        else:
-            kept.append(sample)
+    """Return the samples to keep, with times by the collector's clock. `ahead_ns`: how far the sender's is ahead;
+    `verified`: whether the sender has passed a challenge, which it cannot claim itself."""
+    kept, strangers = _admissible(batch.samples, node_id, known, verified)
     if ahead_ns:
-        kept = [_moved(sample, ahead_ns, received_ns) for sample in kept]
+        kept = tuple([_moved(sample, ahead_ns, received_ns) for sample in kept])
     times = [sample.at_ns for sample in kept]
     if not times or (_credible(min(times), received_ns) and _credible(max(times), received_ns)):
-        return Checked(tuple(kept), strangers, 0)
+        return Checked(kept, strangers, 0)
     latest = max(at_ns for at_ns in times if not _credible(at_ns, received_ns))
     moved = tuple(
         sample
@@ -117,8 +95,33 @@ def check(batch: Batch, node_id: str, known: Callable[[str], bool], received_ns:
     return Checked(moved, strangers, latest - received_ns)
 
 
+def _admissible(
+    samples: tuple[Sample, ...], node_id: str, known: Callable[[str], bool], verified: bool
+) -> tuple[tuple[Sample, ...], int]:
+    """Return (samples without those of strangers and without claims that are not the sender's to make, how many were
+    about strangers). Nearly all batches pass as they are, and are looked at once as a whole."""
+    kinds = set(map(type, samples))
+    strangers: set[str] = set()
+    if not kinds.isdisjoint(_OF_PEERS):
+        peers = {sample.peer for sample in samples if type(sample) in _OF_PEERS}  # type: ignore[union-attr]
+        strangers = {peer for peer in peers if peer == node_id or not known(peer)}
+    if not strangers and kinds.isdisjoint(_CHANGED):
+        return samples, 0
+    kept: list[Sample] = []
+    for sample in samples:
+        if isinstance(sample, EventSample):
+            # whose figures changed is for the collector to say
+            said = "note" if sample.kind in CHANGE_KINDS else sample.kind
+            kept.append(msgspec.structs.replace(sample, kind=said, detail=safe(sample.detail, limit=300)))
+        elif isinstance(sample, ComputeSample):
+            kept.append(sample if sample.verified is verified else msgspec.structs.replace(sample, verified=verified))
+        elif type(sample) not in _OF_PEERS or sample.peer not in strangers:  # type: ignore[union-attr]
+            kept.append(sample)
+    return tuple(kept), len(samples) - len(kept)
+
+
 def _moved(sample: Sample, ahead_ns: int, received_ns: int) -> Sample:
-    """One that was spooled before the clock went wrong has a good time already."""
+    """Move a time, unless it was spooled before the clock went wrong and is plausible already."""
     at_ns = max(0, sample.at_ns - ahead_ns)
     if _credible(sample.at_ns, received_ns) and not _credible(at_ns, received_ns):
         return sample
@@ -130,35 +133,7 @@ def _credible(at_ns: int, received_ns: int) -> bool:
 
 
 def off_by(ahead_ns: int) -> str:
-    """`12 s ahead`, `365.0 days behind`."""
+    """Return text such as `12 s ahead` or `365.0 days behind`."""
     seconds = abs(ahead_ns) / NS_PER_S
     size = f"{seconds / 86_400:.1f} days" if seconds >= 86_400 else f"{seconds:.0f} s"
     return f"{size} {'ahead' if ahead_ns > 0 else 'behind'}"
-
-
-class BatchOrder:
-    """One session's batches. After one was refused, none that follows it may be taken before it comes again:
-    its number would count as committed and the refused one be lost.
-
-    A refused number that comes a second time, with nothing before it, means that the sender has gone back to the
-    first it still has (its spool may have dropped earlier ones), so that one is taken.
-    """
-
-    def __init__(self) -> None:
-        self._refused: set[int] = set()
-
-    @property
-    def refusing(self) -> bool:
-        """A refused batch is waited for."""
-        return bool(self._refused)
-
-    def may_take(self, seq: int) -> bool:
-        if not self._refused or seq <= min(self._refused) or seq in self._refused:
-            self._refused.clear()
-            return True
-        self.refuse(seq)
-        return False
-
-    def refuse(self, seq: int) -> None:
-        if len(self._refused) < MAX_REFUSED:
-            self._refused.add(seq)

@@ -1,7 +1,7 @@
-"""Limit what one stranger may cost: connections, frames and samples a second, kinds of layer time, new names.
+"""Limit what one sender may cost: connections, frames and samples a second, kinds of layer time, new names.
 
-What a healthy probe sends is far below; a spool of days is let in at once. Who exceeds a rate is read more slowly,
-which fills its own spool and nothing of ours. Pure.
+A healthy probe sends far less; a full spool is accepted at once. A sender above a rate is read more slowly, which
+fills its own spool and nothing of ours. Pure.
 """
 
 from __future__ import annotations
@@ -18,27 +18,28 @@ from swarm_protocol.rate_limit import TokenBucket
 
 SAMPLES_PER_S: Final = 100.0  # 512 peers are 51 windows a second
 SAMPLE_BURST: Final = 300_000.0  # a full spool
-MAX_KINDS: Final = 2_048  # layer times and rooflines of one session that are told apart; rows for ever, each of them
-NEW_PER_S: Final = 64 / 3600  # nodes never seen before, of one network, that no invite vouches for
+_LIMITED: Final = frozenset((ComputeSample, RooflineSample))
+MAX_KINDS: Final = 2_048  # layer times and rooflines told apart in one session; each is a row that is never pruned
+NEW_PER_S: Final = 64 / 3600  # nodes never seen before, of one network, without an invite
 NEW_BURST: Final = 256.0
 MAX_NETWORKS: Final = 65_536
 
 # WebSocket frames of any kind: messages, pieces of them, pings, pongs, closes. A large frame counts as several.
 FRAMES_PER_S: Final = 50.0
 FRAME_BURST: Final = 500.0  # a spool that is caught up with
-STRANGER_FRAMES_PER_S: Final = 5.0  # before a session is admitted: it has one thing to say
+STRANGER_FRAMES_PER_S: Final = 5.0  # before a session is admitted: one message is enough
 STRANGER_FRAME_BURST: Final = 32.0
 FRAME_BYTES: Final = 64 << 10  # one more frame for each of these
-SOURCE_FRAMES_PER_S: Final = 1_000.0  # of all connections of one source; two hundred probes of a lab send 100 a second
+SOURCE_FRAMES_PER_S: Final = 1_000.0  # of all connections of one source; two hundred lab probes send 100 a second
 SOURCE_FRAME_BURST: Final = 2_000.0
 SOURCE_CONNECTIONS_PER_S: Final = 20.0  # a TLS handshake costs 2 ms of CPU
-SOURCE_CONNECTION_BURST: Final = 512.0  # a lab that comes back at once, twice
+SOURCE_CONNECTION_BURST: Final = 512.0  # a lab that reconnects at once, twice
 MAX_SOURCES: Final = 16_384
 
 
 @functools.lru_cache(16_384)
 def source_of(host: str) -> str:
-    """The part of an address that one machine cannot choose: an IPv4 address, or the /64 of an IPv6 address."""
+    """Return the part of an address that one machine cannot choose: an IPv4 address, or the /64 of an IPv6 address."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -52,9 +53,9 @@ def source_of(host: str) -> str:
 
 @dataclass(slots=True)
 class FrameQuota:
-    """Of one connection: its own rate, and the one it shares with the other connections of its source."""
+    """The frame quota of one connection: its own rate, and the one it shares with other connections of its source."""
 
-    shared: TokenBucket | None = None  # None: nobody's, as behind a proxy, where all come from one address
+    shared: TokenBucket | None = None  # None: not shared, as behind a proxy, where all come from one address
     own: TokenBucket = field(default_factory=lambda: TokenBucket(STRANGER_FRAMES_PER_S, STRANGER_FRAME_BURST))
 
     def admitted(self) -> None:
@@ -62,7 +63,7 @@ class FrameQuota:
         self.own = TokenBucket(FRAMES_PER_S, FRAME_BURST)
 
     def wait_s(self, frames: float, now_ns: int) -> float:
-        """Count `frames`; the seconds to wait before the next is read."""
+        """Count `frames`; return the seconds to wait before the next one is read."""
         wait_s = self.own.wait_s(now_ns, frames)
         return wait_s if self.shared is None else max(wait_s, self.shared.wait_s(now_ns, frames))
 
@@ -76,7 +77,7 @@ class SourceQuota:
 
 
 class Sources:
-    """The quotas of sources that connected lately; those of the longest ago are forgotten."""
+    """The quotas of recently connected sources; the least recent are forgotten."""
 
     def __init__(self, most: int = MAX_SOURCES) -> None:
         self._most = most
@@ -94,19 +95,21 @@ class Sources:
 
 
 class SampleQuota:
-    """Of one session."""
+    """The sample quota of one session."""
 
     __slots__ = ("_bucket", "_kinds")
 
     def __init__(self) -> None:
         self._bucket = TokenBucket(SAMPLES_PER_S, SAMPLE_BURST)
-        self._kinds: set[tuple[object, ...]] | None = None  # made when first wanted: most sessions are many
+        self._kinds: set[tuple[object, ...]] | None = None  # made on demand: most sessions need none
 
     def wait_s(self, count: int, now_ns: int) -> float:
         return self._bucket.wait_s(now_ns, count)
 
     def known_kinds(self, samples: Sequence[Sample]) -> tuple[Sample, ...]:
-        """Without what would be one kind too many."""
+        """Return the samples without those that would be one kind too many."""
+        if not any(type(sample) in _LIMITED for sample in samples):
+            return tuple(samples)
         return tuple(sample for sample in samples if self._take(sample))
 
     def _take(self, sample: Sample) -> bool:
@@ -126,14 +129,14 @@ class SampleQuota:
         return True
 
 
-class Newcomers:
-    """Of all sessions."""
+class NewMemberQuota:
+    """The quota of new members, over all sessions."""
 
     def __init__(self) -> None:
         self._of: OrderedDict[str, TokenBucket] = OrderedDict()
 
     def wait_s(self, network: str, now_ns: int) -> float:
-        """0: one more may come; else after how many seconds to ask again."""
+        """Return 0 if one more may join, else the seconds to wait."""
         bucket = self._of.pop(network, None) or TokenBucket(NEW_PER_S, NEW_BURST)
         self._of[network] = bucket
         if len(self._of) > MAX_NETWORKS:

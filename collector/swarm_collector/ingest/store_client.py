@@ -1,7 +1,7 @@
-"""Everything the collector does with the store: known nodes, committed batches, and history for viewers.
+"""Use the store for the collector: known nodes, committed batches, and history for viewers.
 
-The one place that knows `swarm_storage`'s objects. Reading happens in a few threads of its own, so that a slow disk
-holds up charts and exports and nothing else.
+The only module that knows `swarm_storage`'s objects. Reads run in a few threads of their own, so that a slow disk
+delays charts and exports and nothing else.
 """
 
 from __future__ import annotations
@@ -38,28 +38,28 @@ _T = TypeVar("_T")
 
 
 class StoreClient:
-    """Raises StoreError where the store cannot be opened for writing."""
+    """The collector's access to the store. Raises StoreError if the store cannot be opened for writing."""
 
     def __init__(self, url: str, *, retain_ns: int | None = RETAIN_NS) -> None:
         self._store = open_store(url)
         self._reader = self._store.reader
         self._writer = self._store.writer(retain_ns=retain_ns)
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="swarm-store-reader")
-        self._untold: dict[str, Callable[[], Future[None]]] = {}  # nodes that the store could not be told of
+        self._untold: dict[str, Callable[[], Future[None]]] = {}  # nodes that could not be stored yet
 
     def close(self) -> None:
-        """Commits what waits. What could not be written is still in the probes' spools; the writer says so."""
+        """Commit what waits. What could not be written is still in the probes' spools; the writer says so."""
         self._store.close()
         self._threads.shutdown()
 
     def restore(self, builder: SwarmBuilder, now_ns: int) -> tuple[NodeRow, ...]:
-        """Puts into `builder` what was known before; all members ever."""
+        """Put what was known before into `builder`; return all members ever known."""
         fill(builder, self._reader, now_ns, round(WINDOW_S * NS_PER_S))
         return self._reader.nodes()
 
     @property
     def shared_url(self) -> str | None:
-        """How other collectors reach the same store; None: it is this one's alone."""
+        """Return how other collectors reach the same store; None: only this collector can."""
         return self._store.shared_url()
 
     def secret(self, own: bytes) -> bytes:
@@ -67,21 +67,21 @@ class StoreClient:
 
     @property
     def queued(self) -> int:
-        """Samples that wait to be committed."""
+        """Return the number of samples that wait to be committed."""
         return self._writer.queued
 
     def fullness(self) -> float:
-        """Of the writer's queue: 0 nothing waits, 1 no more is taken."""
+        """Return how full the writer's queue is, from 0 (empty) to 1 (nothing more is accepted)."""
         return self._writer.queued / QUEUE_SAMPLES
 
     @property
     def condition(self) -> StoreError | None:
-        """Why what is taken now might not be kept; None: all is well as far as can be told at once."""
+        """Return why what is accepted now might not be kept; None: no trouble is known."""
         return self._writer.condition
 
     @property
     def writing(self) -> bool:
-        """Whether the thread that writes is there."""
+        """Return whether the writer's thread is alive."""
         return self._writer.alive
 
     def restart_writing(self) -> None:
@@ -89,7 +89,7 @@ class StoreClient:
 
     @property
     def since_commit_s(self) -> float | None:
-        """None: nothing was committed yet."""
+        """Return the seconds since the last commit; None: nothing was committed yet."""
         at_s = self._writer.committed_at_s
         return None if at_s is None else time.monotonic() - at_s
 
@@ -98,24 +98,24 @@ class StoreClient:
         return self._store.check_due
 
     async def check(self) -> None:
-        """A step of the integrity check. Raises StoreError; damage has stopped the writer then."""
+        """Run a step of the integrity check. Raises StoreError; damage has stopped the writer then."""
         await self.reading(self._store.check)
 
     @property
     def checked_s(self) -> float | None:
-        """How long ago all of the store was found to be sound; None: not since the start, or not asked here."""
+        """Return how long ago the whole store was found sound; None: not since the start, or not known here."""
         passed = self._store.check_passed
         return None if passed is None else max(0, time.time_ns() - passed.at_ns) / NS_PER_S
 
     def sizes(self) -> dict[str, float]:
-        """Bytes on the disk, by part."""
+        """Return bytes on the disk, by part."""
         return dict(self._store.sizes())
 
     def settings(self) -> dict[str, str]:
         return self._reader.settings()
 
     def transfers_since(self, since_ns: int) -> list[tuple[int, str, str, int]]:
-        """(until, sender, receiver, bytes) of what transfers have used, oldest first; summed over some minutes."""
+        """Return (until, sender, receiver, bytes) of past transfers, oldest first, summed over some minutes."""
         return self._reader.transfers(since_ns)
 
     async def reading(self, read: Callable[[], _T]) -> _T:
@@ -124,17 +124,17 @@ class StoreClient:
     # ------------------------------------------------------------ writing
 
     def submit(self, batch: NodeBatch, answer: Callable[[int | StoreError], None]) -> None:
-        """`answer` is called on the writer's thread. Raises StoreError where it is not even queued."""
+        """Queue a batch; `answer` is called on the writer's thread. Raises StoreError if it cannot be queued."""
         if self._untold and self._writer.trouble is None:
             self._tell_again()
         self._writer.offer(batch, answer)
 
     def resume(self, node_id: str, epoch: int) -> None:
-        """The probe begins again from the oldest batch it has."""
+        """Expect the probe to begin again from the oldest batch it has."""
         self._writer.resume(node_id, epoch)
 
     async def remember(self, member: Member, hello: Hello, now_ns: int) -> None:
-        """Put the node into the store, later if it has trouble now."""
+        """Store the node, later if the store has trouble now."""
 
         def upsert() -> Future[None]:
             return self._writer.upsert_node(
@@ -147,15 +147,16 @@ class StoreClient:
             await asyncio.shield(told)
             self._untold.pop(member.node_id, None)
         except StoreError as error:
-            _log.warning("the store is told of %s later: %s", member.name, safe(str(error)))
+            _log.warning("%s will be stored later: %s", member.name, safe(str(error)))
             self._untold[member.node_id] = upsert
 
     async def committed(self, node_id: str, epoch: int) -> int:
-        """The committed seq of this epoch. Raises StoreError where not even reading works."""
+        """Return the committed sequence number of this epoch. Raises StoreError if not even reading works."""
         return await self.reading(lambda: self._reader.committed_seq(node_id, epoch))
 
     async def decide(self, decision: Callable[[Transaction], _T]) -> _T:
-        """Run a decision in the store; its result once its writes are committed. No other decision runs meanwhile.
+        """Run a decision in the store; return its result once its writes are committed. No other decision runs
+        meanwhile.
 
         Raises StoreError.
         """
@@ -163,29 +164,29 @@ class StoreClient:
         return outcome
 
     def present(self, member: Member) -> None:
-        """Keeps how a member is there now, or that it has left, if the store takes it."""
+        """Store how a member is connected now, or that it has left, if the store accepts it."""
         try:
             self._writer.presence(member.node_id, presence_of(member)).add_done_callback(_event_done)
         except StoreError as error:
             _event_lost(error)
 
     async def forget(self, node_id: str) -> int:
-        """Everything of this node; how many rows went. Raises StoreError."""
+        """Delete everything about this node; return the number of rows. Raises StoreError."""
         return await asyncio.wrap_future(self._writer.forget(node_id))
 
     def held(self, node_id: str) -> list[Held]:
-        """To be run by `reading`."""
+        """Count what is stored about a node; run it with `reading`."""
         return held(self._reader.query, node_id)
 
     def set_setting(self, key: str, value: str) -> None:
-        """Kept if the store takes it."""
+        """Store a setting, if the store accepts it."""
         try:
             self._writer.set_setting(key, value).add_done_callback(_event_done)
         except StoreError as error:
             _event_lost(error)
 
     def event(self, at_ns: int, told: NodeEvent, detail: str) -> None:
-        """Kept if the store takes it: an event is worth no more than a line in the log, which it already has."""
+        """Store an event if the store accepts it; the log has its line already."""
         sample = EventSample(at_ns=at_ns, kind=told.kind, detail=detail)
         try:
             self._writer.event(sample, told.node_id).add_done_callback(_event_done)
@@ -193,7 +194,7 @@ class StoreClient:
             _event_lost(error)
 
     async def run(self, run: RunSample) -> None:
-        """Returns once it is committed. Raises StoreError where the store does not take it."""
+        """Store a run; return once it is committed. Raises StoreError if the store does not accept it."""
         await asyncio.shield(asyncio.wrap_future(self._writer.event(run)))
 
     def _tell_again(self) -> None:
@@ -213,7 +214,7 @@ class StoreClient:
         )
 
     def csv(self, kind: str, since_ns: int, until_ns: int) -> Iterator[tuple[str, int]]:
-        """(text, rows so far), the header first. Each step reads a piece."""
+        """Yield (text, rows so far), the header first. Each step reads a piece."""
         return csv_format.chunks(self._reader, kind, since_ns, until_ns)
 
 

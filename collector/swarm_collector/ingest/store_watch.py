@@ -15,14 +15,14 @@ LOOK_S: Final = 1.0
 _log = logging.getLogger("swarm_collector.store")
 
 
-class Storekeeping:
+class StoreWatch:
     def __init__(self, store_client: StoreClient, intake: BatchIntake) -> None:
         self._store_client = store_client
         self._intake = intake
-        self.unchecked: str | None = None  # why no check could be made the last time it was tried
+        self.unchecked: str | None = None  # why the last check could not run
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         while True:
             self._intake.noticed(self._store_client.condition)
             if self._store_client.check_due:

@@ -1,7 +1,7 @@
 """Run the decisions of `register` in transactions of the store, and apply what they change.
 
 The store decides; this collector's copies (`Register`, `Membership`) are updated once it has committed. Other
-collectors on the same database are sent the keys of the changed rows and read them again. While the store takes
+collectors on the same database receive the keys of the changed rows and read them again. While the store accepts
 nothing, a node may join by this collector's copies if nothing has to be written for it; invites and operator requests
 fail.
 """
@@ -20,10 +20,10 @@ from swarm_collector.members import register
 from swarm_collector.members.membership import Member, Membership, Rejected, token_matches
 from swarm_collector.members.register import MEMBER_KEY, Change, Joiner, Joining, Register, Unreadable
 from swarm_protocol.messages.probe_messages import AboutMe, Hello, Refused
+from swarm_protocol.parse_values import address_text
 from swarm_protocol.text import clean_name
 from swarm_protocol.trust import signing
 from swarm_protocol.trust.signing import Handshake, Purpose
-from swarm_protocol.values import address_text
 from swarm_storage.errors import StoreError
 from swarm_storage.writer import transaction
 from swarm_storage.writer.transaction import Transaction
@@ -41,11 +41,11 @@ def unproven(
     bound_to: Collection[bytes],
     own: tuple[str, int] | None,
 ) -> Rejected | None:
-    """None: the sender holds the private key of its public key, and signed for this connection to this collector.
-    `bound_to`: what the signature may name as the connection. `own`: where a connection in plain text arrived; None:
-    it is TLS."""
+    """Return None if the sender holds the private key of its public key, and signed for this connection to this
+    collector; else the rejection. `bound_to`: what the signature may name as the connection. `own`: where a plain-text
+    connection arrived; None: TLS."""
     if not asked.public_key or not asked.proof:
-        return Rejected("this probe brings no proof of its key: it is of an older swarmtop; update it", final=True)
+        return Rejected("this probe sent no proof of its key: its swarmtop is too old; update it", final=True)
     if asked.bound_to not in bound_to:
         return Rejected(_another_way(own), final=True)
     handshake = Handshake(nonce, collector_id, asked.bound_to)
@@ -80,7 +80,7 @@ class DecisionStore(Protocol):
 
 
 class Consequences(Protocol):
-    """What the rest of the collector does about a decision."""
+    """What the rest of the collector does after a decision."""
 
     def renamed(self, member: Member, name: str) -> None: ...
     def expel(self, member: Member, refused: Refused) -> None: ...
@@ -105,7 +105,7 @@ class Admissions:
         self._consequences = consequences
 
     async def admit(self, hello: Hello, host: str) -> Joiner | Rejected:
-        """Decide about a node that has proven its key, and put it into the store."""
+        """Decide about a node that has proven its key, and store it."""
         now_ns = self._clock.wall_ns()
         joining = Joining(
             public_key=hello.public_key,
@@ -117,7 +117,7 @@ class Admissions:
             recorded_id=self._register.recorded(hello.public_key.hex()),
         )
         facts = msgspec.json.encode(hello.facts).decode()
-        if self._store_client.shared_url is None:  # nobody else writes: a refusal by the copy costs no transaction
+        if self._store_client.shared_url is None:  # nobody else writes: refusing by the copy costs no transaction
             foreseen = self._by_copy(joining, now_ns)
             if isinstance(foreseen, Rejected):
                 return foreseen
@@ -151,7 +151,7 @@ class Admissions:
     # ------------------------------------------------------------ the operator's
 
     async def make_invite(self, label: str, valid_ns: int) -> tuple[str, str]:
-        """(code, id). Raises StoreError."""
+        """Return (code, id) of a new invite. Raises StoreError."""
         now_ns = self._clock.wall_ns()
         self._register.forget_old(now_ns)
         code, invite_id, change = register.make_invite(label, now_ns, valid_ns)
@@ -159,7 +159,7 @@ class Admissions:
         return code, invite_id
 
     async def revoke_invite(self, invite_id: str) -> register.Invite | None:
-        """The invite as it was; None: there is none. Raises StoreError and Unreadable."""
+        """Return the revoked invite as it was; None: there is none. Raises StoreError and Unreadable."""
 
         def decision(store: Transaction) -> tuple[register.Invite, Change] | None:
             found = register.revoke_invite(store, invite_id)
@@ -170,7 +170,7 @@ class Admissions:
         return found[0] if found else None
 
     async def rename(self, member: Member, name: str) -> bool:
-        """False: another member is called that. Raises StoreError and Unreadable."""
+        """Rename a member; return False if another member has this name. Raises StoreError and Unreadable."""
 
         def decision(store: Transaction) -> Change | None:
             change = register.rename(store, member.node_id, name)
@@ -182,7 +182,7 @@ class Admissions:
         return await self._decide(_told(decision), lambda done: (done,) if done else ()) is not None
 
     async def set_revoked(self, member: Member, *, revoked: bool) -> None:
-        """Raises StoreError and Unreadable."""
+        """Revoke or readmit a member. Raises StoreError and Unreadable."""
         at_ns = self._clock.wall_ns() if revoked else 0
 
         def decision(store: Transaction) -> Change:
@@ -195,7 +195,7 @@ class Admissions:
     # ------------------------------------------------------------ what follows
 
     async def _decide(self, decision: Callable[[Transaction], _T], changes: Callable[[_T], Sequence[Change]]) -> _T:
-        """Goes on where whoever asked is gone meanwhile: what is committed has to reach the copies too."""
+        """Run a decision to its end even if the requester is gone: what is committed has to reach the copies too."""
 
         async def decide() -> _T:
             outcome = await self._store_client.decide(decision)
@@ -232,7 +232,7 @@ class Admissions:
 
 
 class _Copy:
-    """The `Book` that this collector has in memory."""
+    """The `RegisterReader` that this collector has in memory."""
 
     def __init__(self, membership: Membership, register: Register) -> None:
         self._membership = membership
@@ -260,7 +260,7 @@ def _write(store: Transaction, changes: Sequence[Change]) -> None:
 
 
 def _told(decision: Callable[[Transaction], _T]) -> Callable[[Transaction], _T]:
-    """A row that cannot be read is an answer, not a fault of the store's."""
+    """Return an unreadable row as an answer: it is no fault of the store."""
 
     def told(store: Transaction) -> _T:
         try:

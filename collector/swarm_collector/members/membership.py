@@ -1,8 +1,8 @@
 """Keep the list of members: their names, their sessions, and whether they are still connected.
 
-A node is its key: the id is derived from it, the name is for people, cleaned and made unique, and stays with the
-node over restarts of either side. The latest session of a node is the one that counts. Pure: time is passed in,
-sessions are numbers; nothing here knows a socket.
+A node is identified by its key: the id is derived from it. The name is for people, cleaned and made unique, and stays
+with the node over restarts of either side. The latest session of a node counts. Pure: time is passed in, sessions are
+numbers; nothing here knows a socket.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from swarm_protocol.trust import identity
 from swarm_protocol.units import NS_PER_S
 
 HEARTBEAT_NS: Final = 5 * NS_PER_S
-HEARTBEAT_MEMBERS: Final = 1_000  # above, heartbeats are further apart: all together stay 200 a second
+HEARTBEAT_MEMBERS: Final = 1_000  # above, heartbeats are further apart: 200 a second in total
 LONGEST_HEARTBEAT_NS: Final = 30 * NS_PER_S
-LOST_BEATS: Final = 4  # silence that is called lost: three heartbeats missed, and a slow line
+LOST_BEATS: Final = 4  # silence after which a node is lost: three missed heartbeats, and a slow link
 STAY_IN_PLANS_NS: Final = (
     120 * NS_PER_S
 )  # a broken connection to the collector says nothing about the paths between peers
-TOLD_LEFT_NS: Final = 600 * NS_PER_S  # probes that were away hear of it when they come back
-MAX_MEMBERS: Final = 20_000  # what a frame can carry
-REPLACED_RETRY_NS: Final = 60 * NS_PER_S  # two probes with one key take turns no faster than this
+TOLD_LEFT_NS: Final = 600 * NS_PER_S  # probes that were away learn of it when they come back
+MAX_MEMBERS: Final = 20_000  # as many as a frame can carry
+REPLACED_RETRY_NS: Final = 60 * NS_PER_S  # two probes with one key replace each other no faster than this
 NO_TOKEN: Final = (
     "wrong or missing token; ask the swarm's operator for an invite, or for the token and give it with --token"
 )
-MAX_LEFT: Final = 64  # told with a plan
+MAX_LEFT: Final = 64  # sent with a plan
 _SUFFIX = re.compile(r"-[0-9]{1,5}")
 
 
@@ -43,20 +43,20 @@ class Member:
     name: str
     hello: Hello | None = None  # None: known from the store only
     where: MemberAddresses = field(default_factory=lambda: MemberAddresses("", (), ""))
-    reach: Reach = field(default_factory=Reach)  # as STUN told it
+    reach: Reach = field(default_factory=Reach)  # as found by STUN
     session: int | None = None  # None: not connected
-    beat_ns: int = HEARTBEAT_NS  # how often it was asked to be heard
-    version: int = 0  # of what others are told about it
+    beat_ns: int = HEARTBEAT_NS  # interval of its heartbeats
+    version: int = 0  # counts changes of what others are told about it
     heard_ns: int = 0
     gone_ns: int = 0  # when its session ended; 0: never had one
     goodbye: bool = False
     lost: bool = False
-    restored: bool = False  # by the store, and not come back yet
+    restored: bool = False  # read from the store, and not come back yet
 
 
 @dataclass(frozen=True, slots=True)
 class NodeEvent:
-    """Something a person should know about a node; None: about the swarm."""
+    """Something that people should know about a node; None: about the swarm."""
 
     node_id: str | None
     kind: EventKind
@@ -66,7 +66,7 @@ class NodeEvent:
 @dataclass(frozen=True, slots=True)
 class Admitted:
     member: Member
-    replaced: int | None  # the session this one takes the place of
+    replaced: int | None  # the session that this one replaces
     events: tuple[NodeEvent, ...]
 
 
@@ -94,7 +94,8 @@ class Membership:
             self._names[unique] = node_id
 
     def was_present(self, node_id: str, hello: Hello, where: MemberAddresses, reach: Reach, now_ns: int) -> None:
-        """It was here when the collector ended, a moment ago: it stays in plans as after a broken connection."""
+        """The node was connected when the collector stopped, moments ago: keep it in plans as after a broken
+        connection."""
         member = self._members.get(node_id)
         if member is not None and member.session is None and member.hello is None:
             member.hello, member.where, member.reach, member.gone_ns = hello, where, reach, now_ns
@@ -114,8 +115,8 @@ class Membership:
         name: str = "",
         vouched: bool = False,
     ) -> Admitted | Rejected:
-        """The proof of its key has been checked. `node_id`: where it is not made of the key; `name`: as the store has
-        it, unique there; `vouched`: the token is not asked for."""
+        """Admit a node whose key is proven. `node_id`: where it is not derived from the key; `name`: as the store has
+        it, unique there; `vouched`: no token is needed."""
         if (outdated := other_protocol(hello)) is not None:
             return outdated
         if not vouched and not token_matches(self._token, hello.token):
@@ -155,7 +156,7 @@ class Membership:
     def adopt(
         self, session: int, node_id: str, name: str, hello: Hello, where: MemberAddresses, beat_ns: int, now_ns: int
     ) -> int | None:
-        """Another collector of this swarm has admitted this node; the session that it takes the place of."""
+        """Another collector of this swarm has admitted this node; return the session that it replaces."""
         self.restore([(node_id, name)])
         member = self._members[node_id]
         self._clear(name, node_id)
@@ -175,7 +176,7 @@ class Membership:
         return replaced
 
     def forget(self, node_id: str, now_ns: int) -> None:
-        """As if it had never come. Its session has ended."""
+        """Forget a node whose session has ended."""
         member = self._members.pop(node_id, None)
         if member is not None:
             self._left[node_id] = now_ns
@@ -188,7 +189,7 @@ class Membership:
             member.heard_ns = now_ns
 
     def reached(self, session: int, reach: Reach) -> bool:
-        """How a member's UDP port can be reached; whether that is news to its peers."""
+        """Note how a member's UDP port can be reached; return whether that is news to its peers."""
         member = self._by_session.get(session)
         if member is None or member.reach == reach:
             return False
@@ -197,9 +198,9 @@ class Membership:
         return True
 
     def gone(self, session: int, now_ns: int, goodbye: str | None) -> NodeEvent | None:
-        """The session has ended; `goodbye` is the probe's own reason, None if it just broke.
+        """The session has ended; `goodbye` is the probe's own reason, None if the connection broke.
 
-        None for a session that was replaced before: the node is still here.
+        Return None for a session that was replaced before: the node is still connected.
         """
         member = self._by_session.pop(session, None)
         if member is None:
@@ -210,14 +211,16 @@ class Membership:
         if goodbye is not None:
             self._left[member.node_id] = now_ns
         if goodbye is None:
-            return None  # `poll` calls it lost if it does not come back
+            return None  # `poll` reports it as lost if it does not come back
         return NodeEvent(member.node_id, "left", safe(goodbye))
 
     def poll(self, now_ns: int) -> list[NodeEvent]:
-        """Nodes that have been silent for too long, each once."""
+        """Return nodes that have been silent for too long, each once."""
         events = []
         for member in self._members.values():
-            beat_ns = member.beat_ns if member.session is not None else HEARTBEAT_NS  # a broken line is no slow beat
+            beat_ns = (
+                member.beat_ns if member.session is not None else HEARTBEAT_NS
+            )  # a broken connection says nothing about heartbeats
             silent = now_ns - member.heard_ns >= LOST_BEATS * beat_ns
             if silent and member.heard_ns and not member.lost and not member.goodbye:
                 member.lost = True
@@ -248,12 +251,12 @@ class Membership:
         return list(self._members.values())
 
     def named(self, text: str) -> Member | None:
-        """By name, else by id."""
+        """Return the member of this name, else of this id."""
         node_id = self._names.get(text, text)
         return self._members.get(node_id)
 
     def rename(self, member: Member, name: str) -> list[NodeEvent]:
-        """As the store has it now; the next plans say so."""
+        """Give a member the name that the store has now; the next plans carry it."""
         self._clear(name, member.node_id)
         told = self._rename(member, name, exactly=True)
         member.version += 1
@@ -263,7 +266,7 @@ class Membership:
         return list(self._by_session.values())
 
     def in_plans(self, now_ns: int) -> list[Member]:
-        """Whom others measure: who is connected, or was until lately and said no goodbye."""
+        """Return the members that others measure: connected ones, and those that left lately without a goodbye."""
         return [
             member
             for member in self._members.values()
@@ -273,12 +276,12 @@ class Membership:
         ]
 
     def out(self, member: Member, now_ns: int) -> None:
-        """It is a member no longer, whatever it says itself."""
+        """End a membership, whatever the node itself says."""
         member.goodbye = True
         self._left[member.node_id] = now_ns
 
     def left(self, now_ns: int) -> tuple[str, ...]:
-        """Nodes that left lately, the latest last: a probe keeps measuring all other nodes that it knows."""
+        """Return nodes that left lately, the latest last: a probe keeps measuring all other nodes that it knows."""
         for node_id, since_ns in list(self._left.items()):
             member = self._members.get(node_id)
             here = member is not None and member.session is not None and not member.goodbye
@@ -289,7 +292,7 @@ class Membership:
     # ------------------------------------------------------------ names
 
     def _clear(self, name: str, node_id: str) -> None:
-        """The store has given this name to `node_id`: whoever has it here got another one there, untold so far."""
+        """Free a name that the store has given to `node_id`: whoever has it here got another one there."""
         holder = self._members.get(self._names.get(name, node_id))
         if holder is not None and holder.node_id != node_id:
             self._names[name] = node_id
@@ -317,13 +320,13 @@ class Membership:
 
 
 def _told_of(member: Member) -> object:
-    """What its peers are sent; a rename of a moment ago shows in no other field."""
+    """Return what its peers are sent; a recent rename shows in no other field."""
     hello = member.hello
     return None if hello is None else (member.where, hello.name, hello.udp_port, hello.tcp_port)
 
 
 def other_protocol(hello: Hello) -> Rejected | None:
-    """None: the probe speaks this collector's protocol."""
+    """Return why the probe's protocol cannot be used; None: it is this collector's."""
     if hello.protocol == PROTOCOL_VERSION:
         return None
     older = "probe" if hello.protocol < PROTOCOL_VERSION else "collector"
@@ -337,7 +340,7 @@ def swarm_is_full(max_members: int) -> Rejected:
 
 
 def token_matches(wanted: str, given: str) -> bool:
-    """Takes as long for a wrong token as for the right one. No token wanted: anything will do."""
+    """Compare in constant time. Without a required token everything matches."""
     return not wanted or hmac.compare_digest(wanted.encode(), given.encode())
 
 
@@ -351,7 +354,7 @@ def numbered(name: str, number: int) -> str:
 
 
 def is_numbered(name: str, wanted: str) -> bool:
-    """Whether `name` is what `numbered` makes of `wanted`: it got its number when the plain name was taken."""
+    """Return whether `name` is `wanted` with a number, given because the plain name was taken."""
     match = _SUFFIX.search(name, pos=max(0, name.rfind("-")))
     return match is not None and numbered(wanted, int(match.group()[1:])) == name
 

@@ -1,7 +1,7 @@
 """Store what a plan says about each connected member, so that a restarted collector can plan with it at once.
 
-Without it the first plan after a restart would name nobody: members come back within a minute or so, and until then
-paths between those that are back and those that are not would go unmeasured. The key, the proof and the token are not
+Otherwise the first plan after a restart would be empty: members come back within a minute or so, and until then paths
+between those that are back and those that are not would go unmeasured. The key, the proof and the token are not
 stored. The entry is removed when the member says goodbye.
 """
 
@@ -19,27 +19,29 @@ from swarm_protocol.messages.probe_messages import PROTOCOL_VERSION, Address, He
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.history.recording import NodeRow
 
-A_MOMENT_NS: Final = 600 * NS_PER_S  # a collector that was away for longer begins with those who come
+A_MOMENT_NS: Final = 600 * NS_PER_S  # a collector that was down for longer starts without
 _UNKNOWN: Final = HostFacts(system="", cpu="", cores=1, ram_bytes=0)
 
 
 class Presence(msgspec.Struct, frozen=True, omit_defaults=True):
-    """As in the store."""
+    """A member's presence, as stored."""
 
     udp_port: Port
     tcp_port: Port
     observed: str
     reached: str
     software: str = ""
-    name: str = ""  # as it calls itself
+    name: str = ""  # as the node calls itself
     addresses: tuple[Address, ...] = ()
     quic: bool = False
     relay: bool = False
+    follow_up: bool = False
+    trains: bool = False
     reach: Reach = Reach()
 
 
 def presence_of(member: Member) -> str | None:
-    """None: it is not there."""
+    """Return a member's presence; None: it is not connected."""
     hello = member.hello
     if hello is None or member.goodbye:
         return None
@@ -54,13 +56,15 @@ def presence_of(member: Member) -> str | None:
         addresses=hello.addresses,
         quic=hello.quic,
         relay=hello.relay,
+        follow_up=hello.follow_up,
+        trains=hello.trains,
         reach=member.reach,
     )
     return msgspec.json.encode(kept).decode()
 
 
 def restored(text: str, facts: HostFacts | None) -> tuple[Hello, MemberAddresses, Reach] | None:
-    """What `presence_of` kept; None where it cannot be read, of a later version perhaps."""
+    """Return the stored presence; None if it cannot be read, perhaps of a later version."""
     try:
         kept = msgspec.json.decode(text, type=Presence)
     except msgspec.DecodeError:
@@ -76,6 +80,8 @@ def restored(text: str, facts: HostFacts | None) -> tuple[Hello, MemberAddresses
         facts=facts or _UNKNOWN,
         quic=kept.quic,
         relay=kept.relay,
+        follow_up=kept.follow_up,
+        trains=kept.trains,
     )
     return hello, MemberAddresses(kept.observed, kept.addresses, kept.reached), kept.reach
 
@@ -83,7 +89,7 @@ def restored(text: str, facts: HostFacts | None) -> tuple[Hello, MemberAddresses
 def restore_present(
     membership: Membership, register: Register, known: Sequence[NodeRow], wall_ns: int, steady_ns: int
 ) -> None:
-    """Keep members in plans that were connected when the collector stopped, if that was a moment ago."""
+    """Keep members in plans that were connected when the collector stopped, if that was moments ago."""
 
     def heard_ns(row: NodeRow) -> int:
         return min(row.seen_ns, wall_ns)

@@ -1,11 +1,11 @@
-"""Decide who may join: invites, the keys that node ids belong to, names given by the operator, revocations.
+"""Decide who may join: invites, the keys behind node ids, names given by the operator, revocations.
 
-An invite is good for one machine, until it expires or is revoked; the same machine may paste it again. Only its hash is
-kept. What is kept goes into the store's settings, a row each, and only where it cannot be worked out again: a node
-with an id of 128 bits that came with the token is its key and needs no row.
+An invite is good for one machine, until it expires or is revoked; the same machine may use it again. Only its hash is
+stored. Rows go into the store's settings, and only where they cannot be derived: a node with an id of 128 bits that
+came with the token is identified by its key and needs no row.
 
-Every decision (`admit`, `revoke_invite`, `rename`, …) reads a `Book` and returns the rows to be written; the caller
-runs it in one transaction of the store, so that two of them never act on the same state. A `Register` is this
+Every decision (`admit`, `revoke_invite`, `rename`, …) reads a `RegisterReader` and returns the rows to be written; the
+caller runs it in one transaction of the store, so that two of them never act on the same state. A `Register` is this
 collector's copy of the rows, for what is only shown. Pure: time is passed in.
 """
 
@@ -29,10 +29,10 @@ from swarm_protocol.units import NS_PER_S
 
 INVITE_KEY: Final = "invite/"
 MEMBER_KEY: Final = "member/"
-PUBLIC_KEY: Final = "key/"  # public key → node id, where that is not made of it: an index of the member rows
-MAX_INVITES: Final = 10_000  # open or used, of late; older ones are forgotten
+PUBLIC_KEY: Final = "key/"  # public key → node id, where it is not derived from it: an index of the member rows
+MAX_INVITES: Final = 10_000  # open or recently used; older ones are forgotten
 CODE_BYTES: Final = 16
-KEPT_AFTER_NS: Final = 30 * 86_400 * NS_PER_S  # so long one that is over is still told apart from one never made
+KEPT_AFTER_NS: Final = 30 * 86_400 * NS_PER_S  # until then an expired one is told apart from one never made
 _T = TypeVar("_T", bound=msgspec.Struct)
 
 
@@ -40,19 +40,19 @@ class Invite(msgspec.Struct, kw_only=True, frozen=True):
     """One row `invite/ID`. The id is public: the first 8 hex digits of the code's hash."""
 
     code_sha256: str
-    label: Line = ""  # whom it was for; members of one label count as one voice
+    label: Line = ""  # whom it was for; members of one label count as one reporter
     made_ns: WallNs
     expires_ns: WallNs
     used_by: NodeId | None = None
     used_ns: WallNs = 0
     revoked: bool = False
-    revision: int = 0  # of this row: the later of two is the one that counts
+    revision: int = 0  # of this row: the later of two counts
 
 
 class Row(msgspec.Struct, kw_only=True, frozen=True):
-    """One row `member/NODE_ID`: what cannot be worked out from the node's key."""
+    """One row `member/NODE_ID`: what cannot be derived from the node's key."""
 
-    public_key: str = ""  # hex, whose id this is; empty: the id is made of the key, or its owner has not come back yet
+    public_key: str = ""  # hex; empty: the id is derived from the key, or its owner has not come back yet
     invite: str = ""  # id of the invite it came with
     label: Line = ""  # of that invite
     name: str = ""  # given by the operator; empty: the probe's own
@@ -63,7 +63,7 @@ class Row(msgspec.Struct, kw_only=True, frozen=True):
 Change = tuple[str, str]  # key and value of a row to be kept
 
 
-class Book(Protocol):
+class RegisterReader(Protocol):
     """The store inside one transaction, or a copy of it."""
 
     def settings(self, keys: list[str]) -> Mapping[str, str]: ...
@@ -77,15 +77,15 @@ class Book(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Joining:
-    """What a node asks for that has proven to hold the private key of `public_key`."""
+    """The request of a node that has proven to hold the private key of `public_key`."""
 
     public_key: bytes
-    former_secret: bytes | None  # that it was known by before keys were signed with
+    former_secret: bytes | None  # that identified it before keys were used for signing
     invite: str
     token_ok: bool
     name: str
     max_members: int
-    recorded_id: str | None = None  # by a member row seen before: databases of before have no rows `key/…`
+    recorded_id: str | None = None  # from a member row seen before: older databases have no rows `key/…`
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +95,18 @@ class Joiner:
     node_id: str
     name: str  # unique in the store
     changes: tuple[Change, ...]
-    row: Row  # as it is with these changes
-    stored: bool = True  # False: the store takes nothing now, and is told of this node later
+    row: Row  # with these changes applied
+    stored: bool = True  # False: the store accepts nothing now; the node is stored later
 
 
-def admit(book: Book, joining: Joining, now_ns: int) -> Joiner | Rejected:
+def admit(book: RegisterReader, joining: Joining, now_ns: int) -> Joiner | Rejected:
     """Decide whether a node may join, under which id and name."""
     node_id, claims = _whose(book, joining)
     row = _row(book, node_id)
     if row.revoked_ns:
         return Rejected(REVOKED, final=True)
     changes: list[Change] = []
-    vouched = bool(row.invite) or claims == "secret"  # the secret: it knows what only this node and we were told
+    vouched = bool(row.invite) or claims == "secret"  # the secret: only this node and the collector know it
     if claims:
         row = msgspec.structs.replace(row, public_key=joining.public_key.hex())
     if joining.invite and not vouched:
@@ -131,16 +131,17 @@ def admit(book: Book, joining: Joining, now_ns: int) -> Joiner | Rejected:
     return Joiner(node_id, _unique(book, row.name or joining.name, node_id, before), tuple(changes), row)
 
 
-def _whose(book: Book, joining: Joining) -> tuple[str, str]:
-    """The id of a node, and what it claims an id of 64 bits by that no key is recorded for: "secret", "key" or ""."""
+def _whose(book: RegisterReader, joining: Joining) -> tuple[str, str]:
+    """Return the id of a node, and what proves its claim to an id of 64 bits without a recorded key: "secret", "key" or
+    ""."""
     recorded = PUBLIC_KEY + joining.public_key.hex()
     if (node_id := book.settings([recorded]).get(recorded)) is not None:
         return node_id, ""
     if joining.recorded_id and _row(book, joining.recorded_id).public_key == joining.public_key.hex():
         return joining.recorded_id, ""
     if joining.former_secret is not None and not may_be_public_key(joining.former_secret):
-        # The databases of before do not say of an id whether it is of a secret or of a public key, and both were
-        # hashed alike: what may be the public key of another node is never taken for a secret.
+        # Older databases do not say whether an id was made of a secret or of a public key, and both were hashed alike:
+        # what may be the public key of another node is never accepted as a secret.
         former = identity.legacy_node_id(joining.former_secret)
         if _is_free(book, former):
             return former, "secret"
@@ -150,8 +151,8 @@ def _whose(book: Book, joining: Joining) -> tuple[str, str]:
     return identity.node_id(joining.public_key), ""
 
 
-def _is_free(book: Book, legacy_id: str) -> bool:
-    """Whether this is a node of an older version whose key is not recorded yet."""
+def _is_free(book: RegisterReader, legacy_id: str) -> bool:
+    """Return whether this is a node of an older version whose key is not recorded yet."""
     key = MEMBER_KEY + legacy_id
     has_row = key in book.settings([key])
     return not _row(book, legacy_id).public_key and (has_row or book.name_of(legacy_id) is not None)
@@ -174,29 +175,29 @@ def _why_not(invite: Invite | None, code: str, node_id: str, now_ns: int) -> str
 
 
 def make_invite(label: str, now_ns: int, valid_ns: int) -> tuple[str, str, Change]:
-    """(code, id, row to keep). The code is shown once and kept nowhere."""
+    """Return (code, id, row to store). The code is shown once and never stored."""
     code = secrets.token_urlsafe(CODE_BYTES)
     invite = Invite(code_sha256=_hash(code), label=label, made_ns=now_ns, expires_ns=now_ns + valid_ns)
     return code, id_of(code), _kept(INVITE_KEY + id_of(code), invite)
 
 
-def revoke_invite(book: Book, invite_id: str) -> tuple[Invite, Change] | None:
-    """None: there is no such invite."""
+def revoke_invite(book: RegisterReader, invite_id: str) -> tuple[Invite, Change] | None:
+    """Return the invite and its changed row; None: there is no such invite."""
     invite = _invite(book, invite_id)
     if invite is None:
         return None
     return invite, _kept(INVITE_KEY + invite_id, msgspec.structs.replace(invite, revoked=True))
 
 
-def rename(book: Book, node_id: str, name: str) -> Change | None:
-    """None: another member is called that."""
+def rename(book: RegisterReader, node_id: str, name: str) -> Change | None:
+    """Return the changed row; None: another member has this name."""
     if book.has_name(name, node_id):
         return None
     return _kept(MEMBER_KEY + node_id, msgspec.structs.replace(_row(book, node_id), name=name))
 
 
-def set_revoked(book: Book, node_id: str, revoked_ns: int) -> Change:
-    """`revoked_ns` 0: readmitted."""
+def set_revoked(book: RegisterReader, node_id: str, revoked_ns: int) -> Change:
+    """Return the changed row; `revoked_ns` 0 readmits."""
     return _kept(MEMBER_KEY + node_id, msgspec.structs.replace(_row(book, node_id), revoked_ns=revoked_ns))
 
 
@@ -205,10 +206,10 @@ def set_revoked(book: Book, node_id: str, revoked_ns: int) -> Change:
 
 class Register:
     def __init__(self, kept: Mapping[str, str]) -> None:
-        """`kept`: the store's settings; rows that cannot be read are left alone."""
+        """Build the copy from the store's settings `kept`; unreadable rows are left alone."""
         self.invites: dict[str, Invite] = {}
         self.rows: dict[str, Row] = {}
-        self._by_key: dict[str, str] = {}  # public key → node id, where that is not made of it
+        self._by_key: dict[str, str] = {}  # public key → node id, where it is not derived from it
         self.unreadable = 0
         self.update(kept.items())
 
@@ -227,15 +228,15 @@ class Register:
                 self.unreadable += 1
 
     def saw(self, node_id: str, row: Row) -> None:
-        """A transaction has found this row, or written it."""
+        """Note a row that a transaction has found or written."""
         _put(self.rows, node_id, row)
 
     def recorded(self, public_key: str) -> str | None:
-        """The id that a member row says to be of this key (hex)."""
+        """Return the id that a member row assigns to this key (hex)."""
         return self._by_key.get(public_key)
 
     def id_of_key(self, public_key: bytes, knows: Callable[[str], bool]) -> str:
-        """The id that the holder of this key would join under, as far as is known here. `knows`: of members."""
+        """Return the id under which the holder of this key would join, as far as known here. `knows`: of members."""
         if (node_id := self._by_key.get(public_key.hex())) is not None:
             return node_id
         legacy = identity.legacy_node_id(public_key)
@@ -244,7 +245,7 @@ class Register:
         return identity.node_id(public_key)
 
     def kept(self, key: str) -> str | None:
-        """The row as the store has it."""
+        """Return the row as the store has it."""
         kind, _, rest = key.partition("/")
         if kind == "key":
             return self._by_key.get(rest)
@@ -255,7 +256,7 @@ class Register:
         return self.rows.get(node_id, _NO_ROW)
 
     def forget_old(self, now_ns: int) -> None:
-        """From memory; their rows stay, a few hundred bytes each."""
+        """Forget old invites in memory; their rows stay, a few hundred bytes each."""
         for invite_id in [i for i, each in self.invites.items() if now_ns > each.expires_ns + KEPT_AFTER_NS]:
             del self.invites[invite_id]
         while len(self.invites) >= MAX_INVITES:
@@ -278,15 +279,15 @@ class Unreadable(Exception):
     """A row that a decision needs cannot be read; one line."""
 
 
-def _row(book: Book, node_id: str) -> Row:
+def _row(book: RegisterReader, node_id: str) -> Row:
     return _read(book, MEMBER_KEY + node_id, Row) or _NO_ROW
 
 
-def _invite(book: Book, invite_id: str) -> Invite | None:
+def _invite(book: RegisterReader, invite_id: str) -> Invite | None:
     return _read(book, INVITE_KEY + invite_id, Invite)
 
 
-def _read(book: Book, key: str, kind: type[_T]) -> _T | None:
+def _read(book: RegisterReader, key: str, kind: type[_T]) -> _T | None:
     value = book.settings([key]).get(key)
     try:
         return msgspec.json.decode(value, type=kind) if value is not None else None
@@ -306,8 +307,8 @@ def _text(row: Invite | Row) -> str:
     return msgspec.json.encode(row).decode()
 
 
-def _unique(book: Book, wanted: str, node_id: str, before: str | None) -> str:
-    """`wanted`, or `wanted-2` and so on where others have it; a node keeps the number it got."""
+def _unique(book: RegisterReader, wanted: str, node_id: str, before: str | None) -> str:
+    """Return `wanted`, or `wanted-2` and so on if others have it; a node keeps the number it got."""
     name = clean_name(wanted)
     if before is not None and (before == name or is_numbered(before, name)):
         return before

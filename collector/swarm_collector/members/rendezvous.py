@@ -1,8 +1,8 @@
 """Help two members reach each other by UDP, and explain links that have no path.
 
-What STUN told a member of its own port goes to those that it may meet. Where no packet of theirs gets through, the
-collector is the one that knows both ends: it says why, and what a detour by way of itself would take. That is an
-estimate, the sum of each end's lowest round trip of late, and never has quantiles: those do not add. Pure.
+The address that STUN reported for a member goes to those that it may meet. Where none of their packets get through, the
+collector is the one that knows both ends: it says why, and how long a detour by way of itself would take. That is an
+estimate, the sum of each end's recent lowest round trip, and never has quantiles: those do not add. Pure.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ class _Told:
 
 
 def mapped_for(of: Member, to: Member) -> tuple[Mapped, ...]:
-    """Where the port of `of` is seen from outside. A loopback address is nothing to send to from elsewhere."""
+    """Return where the port of `of` is seen from outside. A loopback address is of no use elsewhere."""
+    if not of.reach.mapped:
+        return ()
     here = literal(to.where.observed)
     on_this_machine = here is not None and here.is_loopback
     return tuple(
@@ -40,7 +42,7 @@ def mapped_for(of: Member, to: Member) -> tuple[Mapped, ...]:
 
 
 def why_no_path(ours: NatKind | None, theirs: NatKind | None) -> WhyNoPath:
-    """Of two ends that no packet passed between."""
+    """Return why no packet passed between two ends."""
     if "udp-blocked" in (ours, theirs):
         return "udp-blocked"
     if "symmetric" in (ours, theirs) and "none" not in (ours, theirs) and None not in (ours, theirs):
@@ -56,9 +58,9 @@ class Rendezvous:
     def explained(
         self, member: Member, samples: Sequence[Sample], now_ns: int, *, stun_proven: bool
     ) -> tuple[Sample, ...]:
-        """`samples` of `member`, in which a link without a path says why, and what the way by the collector takes.
+        """Return `samples` of `member`, in which a link without a path carries the reason and the time of the detour.
 
-        `now_ns` is wall clock. `stun_proven`: datagrams do reach this collector, so it is the member's line that
+        `now_ns` is wall clock. `stun_proven`: datagrams do reach this collector, so it is the member's network that
         blocks them.
         """
         return tuple(self._one(member, sample, now_ns, stun_proven) for sample in samples)
@@ -73,11 +75,11 @@ class Rendezvous:
             return sample
         peer = self._member(sample.peer)
         if peer is None or peer.session is None or peer.goodbye:
-            return sample  # nobody is there to answer: that is no matter of paths
+            return sample  # nobody is there to answer
         if abs(now_ns - sample.at_ns) > BELIEVED_NS:
-            return sample  # out of a spool: what is known now says nothing of then
+            return sample  # out of a spool: what is known now does not describe that time
         why = why_no_path(member.reach.nat, peer.reach.nat)
-        # a hop of late went over TCP: there is a way, though not for datagrams
+        # a recent hop went over TCP: there is a way, though not for datagrams
         detour_ms = self._detour_ms(member.node_id, peer.node_id, now_ns) if sample.hop_ms is None else None
         if detour_ms is None:
             return msgspec.structs.replace(sample, why=why)
@@ -85,7 +87,7 @@ class Rendezvous:
             at_ns=sample.at_ns,
             peer=sample.peer,
             path="relayed",
-            sent=0,  # this way
+            sent=0,  # in this direction
             lost=0,
             rtt_p50_ms=detour_ms,
             loaded=sample.loaded,

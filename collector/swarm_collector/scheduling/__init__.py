@@ -1,1 +1,1 @@
-"""Plans, transfer leases, and the survey of large swarms: who measures whom, what and when."""
+"""Schedule measurements: plans, transfer leases, and the survey of large swarms."""

@@ -1,7 +1,7 @@
 """Decide when members get a new plan or a transfer lease: plans after each change, leases when they are due.
 
-Between `membership` (who is here), `measurement_plan` (who measures whom) and `transfer_leases` (whose turn it is)
-this decides when to ask them again, and remembers what each session was told last. Pure.
+`membership` knows who is connected, `measurement_plan` who measures whom, `transfer_leases` whose transfer is next.
+This decides when to ask them again, and remembers what each session was sent last. Pure.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from swarm_collector.members.addresses import hosts_for, line_of
+from swarm_collector.members.addresses import access_link_of, hosts_for
 from swarm_collector.members.membership import Membership
 from swarm_collector.scheduling.measurement_plan import Draft, RttFrom, Scheduler
 from swarm_collector.scheduling.transfer_leases import GRACE_NS, LEASE_NS, Candidate, Leases
@@ -25,18 +25,20 @@ from swarm_protocol.units import NS_PER_MS, NS_PER_S
 
 SETTLE_NS: Final = 200 * NS_PER_MS  # joins come in bursts: one round of plans for all of them
 SETTLE_A_MEMBER_NS: Final = 2 * NS_PER_MS  # and a large swarm's plans take longer to make
-RESTING_FROM: Final = 100  # members; below, plans cost nothing worth waiting for
+RESTING_FROM: Final = 100  # members; below, making plans costs too little to wait
 REST_A_MEMBER_NS: Final = 20 * NS_PER_MS  # between two rounds of plans: making them takes a tenth of it
-NEW_REST_A_MEMBER_NS: Final = 4 * NS_PER_MS  # while somebody who has come waits for a first plan
-REVIEW_NS: Final = 60 * NS_PER_S  # who dropped out of plans by silence, who has come nearer
-UNWATCHED_AFTER_NS: Final = 600 * NS_PER_S  # a viewer that reconnects must not turn the whole swarm over
+NEW_REST_A_MEMBER_NS: Final = 4 * NS_PER_MS  # while a new member waits for its first plan
+REVIEW_NS: Final = 60 * NS_PER_S  # for nodes that dropped out of plans, and changed distances
+UNWATCHED_AFTER_NS: Final = 600 * NS_PER_S  # a viewer that reconnects must not change all plans
 FOCUS_EVERY_NS: Final = 2 * NS_PER_S
-# changes of the model a second, and at once: each has every member compute for some 20 s. An operator leafs through a
-# few models; of all other viewers together, one change in ten minutes is enough to plan with
+# changes of the model per second, and at once: each makes every member compute for some 20 s. An operator looks
+# through a few models; for all other viewers together, one change in ten minutes is enough to plan with
 OPERATORS_CHANGES: Final = (1 / 30, 10.0)
 VIEWERS_CHANGES: Final = (1 / 600, 3.0)
-SHORT_WINDOW_NS: Final = 8 * NS_PER_S  # of a small swarm; a longer window has one or two round trips beside a transfer
-FRESH_NS: Final = 15 * NS_PER_S  # a sample out of a spool is of a time whose transfers are forgotten
+SHORT_WINDOW_NS: Final = (
+    8 * NS_PER_S
+)  # of a small swarm; a longer window has only one or two round trips during a transfer
+FRESH_NS: Final = 15 * NS_PER_S  # transfers during an older sample, out of a spool, are forgotten
 
 
 @dataclass(slots=True)
@@ -45,8 +47,8 @@ class Dispatcher:
     scheduler: Scheduler
     leases: Leases
     rtt_from: RttFrom
-    watched_until_ns: int  # a collector just started is watched: somebody waits for its first figures
-    _asked_ns: int | None = 0  # since when plans have to be made anew; None: they stand
+    watched_until_ns: int  # a collector just started counts as watched: somebody waits for its first figures
+    _asked_ns: int | None = 0  # since when plans must be made again; None: they are current
     _made_ns: int = 0
     _revision: int = 0
     _told: dict[int, int] = field(default_factory=dict)  # session → revision of its last plan
@@ -55,18 +57,18 @@ class Dispatcher:
     _viewers_changes: TokenBucket = field(default_factory=lambda: TokenBucket(*VIEWERS_CHANGES))
 
     def changed(self, now_ns: int) -> None:
-        """Somebody came, went, moved or was renamed."""
+        """Note that a member came, went, moved or was renamed."""
         if self._asked_ns is None:
             self._asked_ns = now_ns
 
     def watched(self, now_ns: int) -> None:
-        """Somebody looks at the swarm now."""
+        """Note that somebody watches the swarm now."""
         if now_ns >= self.watched_until_ns:
             self.changed(now_ns)
         self.watched_until_ns = now_ns + UNWATCHED_AFTER_NS
 
     def focus(self, focus: Focus, now_ns: int, *, operator: bool = True) -> str | None:
-        """Measure for another model; None, or why not. Raises FocusError for a model that cannot be measured."""
+        """Measure for another model; return None, or why not. Raises FocusError for a model that cannot be measured."""
         if focus == self.scheduler.focus:
             return None
         if now_ns - self._focused_ns < FOCUS_EVERY_NS:
@@ -74,7 +76,9 @@ class Dispatcher:
         changes = self._operators_changes if operator else self._viewers_changes
         if not changes.allows(now_ns):
             again_s = math.ceil(1 / changes.per_s)
-            return f"the model was changed too often of late, and everybody measures it anew; try again in {again_s} s"
+            return (
+                f"the model was changed too often lately, and every machine measures it again; try again in {again_s} s"
+            )
         self.scheduler.set_focus(focus)
         changes.wait_s(now_ns)
         self._focused_ns = now_ns
@@ -88,8 +92,8 @@ class Dispatcher:
         return known
 
     def beside_transfers(self, samples: Sequence[Sample], wall_ns: int, now_ns: int) -> tuple[Sample, ...]:
-        """Windows of round trips with a node that took part in a transfer are marked as loaded: the node's own probe
-        knows of it and marks its windows; those who measure it from elsewhere do not. `now_ns`: steady."""
+        """Mark windows of round trips with a node that took part in a transfer as loaded: the node's own probe knows of
+        it and marks its windows; those who measure it from elsewhere do not. `now_ns`: steady."""
         return tuple(self._beside(sample, wall_ns, now_ns) for sample in samples)
 
     def _beside(self, sample: Sample, wall_ns: int, now_ns: int) -> Sample:
@@ -103,9 +107,9 @@ class Dispatcher:
     def gone(self, session: int) -> None:
         self._told.pop(session, None)
 
-    def due(self, now_ns: int) -> Iterator[tuple[int, CollectorMessage]]:
-        """(session, message) to send now. Plans are made as they are asked for, so that a large swarm's need not be
-        in memory at once; the iterator is to be read to its end before it is asked again."""
+    def due(self, now_ns: int) -> Iterator[tuple[int, CollectorMessage] | None]:
+        """Yield (session, message) to send now, and None now and then, for others to run. Plans are made one by one, so
+        that those of a large swarm need not be in memory at once; exhaust the iterator before the next call."""
         if now_ns >= self._plans_ns():
             yield from self._make_plans(now_ns)
         for lease in self.leases.poll(now_ns):
@@ -117,7 +121,9 @@ class Dispatcher:
                 lease_id=lease.lease_id, peer=lease.dst, max_bytes=lease.max_bytes, expires_ms=LEASE_NS / NS_PER_MS
             )
             receiver = self.membership.get(lease.dst)
-            if receiver is not None and receiver.session is not None:  # first: it takes nothing that it was not told of
+            if (
+                receiver is not None and receiver.session is not None
+            ):  # first: a receiver refuses a transfer that it was not told of
                 yield (
                     receiver.session,
                     UplinkGrant(
@@ -142,7 +148,7 @@ class Dispatcher:
             return self._made_ns + max(REVIEW_NS, rest_ns)
         return max(self._asked_ns + settle_ns, self._made_ns + rest_ns)
 
-    def _make_plans(self, now_ns: int) -> Iterator[tuple[int, CollectorMessage]]:
+    def _make_plans(self, now_ns: int) -> Iterator[tuple[int, CollectorMessage] | None]:
         members = self.membership.in_plans(now_ns)
         self._asked_ns, self._made_ns = None, now_ns
         self._revision = max(self._revision + 1, now_ns // NS_PER_MS)  # rises over restarts too
@@ -151,10 +157,13 @@ class Dispatcher:
             members, self.rtt_from, watched=now_ns < self.watched_until_ns, revision=self._revision
         )
         for draft in plans:
-            member = draft.member
-            if member.session is None:  # also one that went while these were made
+            if draft is None:
+                yield None
                 continue
-            candidates.append(Candidate(member.node_id, line_of(member.where), _reachable(draft)))
+            member = draft.member
+            if member.session is None:  # also one that left while these were made
+                continue
+            candidates.append(Candidate(member.node_id, access_link_of(member.where), _reachable(draft)))
             if self._told.get(member.session) != draft.revision:
                 self._told[member.session] = draft.revision
                 yield member.session, msgspec.structs.replace(draft.plan(), left=left)
@@ -162,7 +171,7 @@ class Dispatcher:
 
 
 def _reachable(draft: Draft) -> tuple[str, ...]:
-    """Whom a member measures and can send to."""
+    """Return whom a member measures and can send to."""
     return tuple(
         peer.node_id
         for peer in draft.own
@@ -173,5 +182,5 @@ def _reachable(draft: Draft) -> tuple[str, ...]:
 
 
 def first_lease_ns(now_ns: int, *, fresh: bool) -> int:
-    """When a collector that starts now may grant its first lease: its former life may have granted one just before."""
+    """Return when a collector that starts now may grant its first lease: before its restart it may have granted one."""
     return now_ns if fresh else now_ns + LEASE_NS + GRACE_NS

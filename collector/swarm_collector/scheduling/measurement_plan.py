@@ -1,21 +1,23 @@
-"""Decide who measures whom, what and how often: one Plan for each member.
+"""Decide which members measure each other, what and how often: one Plan for each member.
 
 Small swarms measure every pair. Above FULL_MESH members each probe measures those that the best placements have it
 talk to (more often than others), the nearest ones, and a random set that stays the same while members come and go
-(rendezvous hashing), so that old links keep their history; `survey` estimates the rest. Packets and
-bytes a probe spends do not grow with the swarm: the interval does. Somebody watching makes it denser.
+(rendezvous hashing), so that old links keep their history; `survey` estimates the rest. Packets and bytes of a probe do
+not grow with the swarm: the interval does. It is shorter while somebody watches.
 
 Keys and session ids of a pair come from the collector's secret, so a restarted collector hands out the same ones
-and probes that went on by their last plan still understand each other. Pure.
+and probes that continued by their last plan still understand each other. Pure.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -35,18 +37,20 @@ from swarm_protocol.units import NS_PER_MS
 FULL_MESH: Final = 50
 NEAREST: Final = 16
 RANDOM: Final = 16
-OFTEN: Final = 4  # times: links that the best placement hangs on
-MAX_MEASURED_BY: Final = 64  # how many may pick one member: the nearest of everybody must not drown in answers
-OWN_PACKETS_PER_S: Final = 8.0  # watched; as many answers go out, so a third of the 50 a second that are promised
-IDLE_PACKETS_PER_S: Final = 0.4  # nobody watches: 20 MB a day with the answers, both directions
+OFTEN: Final = 4  # times as often: links that the best placement uses
+AT_ONCE: Final = 64  # members between two moments for others to run
+MAX_MEASURED_BY: Final = 64  # how many may choose one member: a node near everybody must not be overloaded
+OWN_PACKETS_PER_S: Final = 8.0  # watched; as many answers go out: a third of the promised limit of 50 a second
+IDLE_PACKETS_PER_S: Final = 0.31  # without viewers: 20 MB a day with the answers, both directions
 MIN_INTERVAL_MS: Final = 250.0
 WINDOW_PACKETS: Final = 16  # of one LinkSample: fewer make no quantiles
 MIN_WINDOW_MS: Final = 5_000.0
-HOP_CADENCE_MS: Final = 150.0  # a swarm's usual time a token
-PREFILL_CHUNK_TOKENS: Final = 8  # of a hop: beyond the initial window many times over; larger chunks go by the rate
+AWAY_CHANGED: Final = 0.3  # of its logarithm: smaller differences are noise of the prediction
+HOP_CADENCE_MS: Final = 150.0  # a swarm's usual time per token
+PREFILL_CHUNK_TOKENS: Final = 8  # of a hop: far beyond the initial window; larger chunks follow the rate
 PREFILL_MOST_BYTES: Final = 256 << 10
 HOP_DAILY_BYTES: Final = 8_000_000
-WATCHED_HOP_DAILY_BYTES: Final = 200_000_000  # spent only while somebody looks
+WATCHED_HOP_DAILY_BYTES: Final = 200_000_000  # spent only while there are viewers
 HOP_EVERY_MS: Final = (60_000.0, 86_400_000.0)
 HOST_EVERY_MS: Final = 5_000.0
 IDLE_HOST_EVERY_MS: Final = 60_000.0
@@ -54,17 +58,17 @@ _DAY_MS: Final = 86_400_000.0
 _ID_MASK: Final = (1 << 53) - 1
 
 # enough for a curve over batch and context (three coefficients), and few: all is measured within seconds. Prompts are
-# closer: processors change kernels with the length, and between 32 and 128 tokens a line was 16 % off
+# closer: processors change kernels with the length, and between 32 and 128 tokens linear interpolation was 16 % off
 BATCHES: Final = (1, 8)
-EXPERTS_BATCHES: Final = (1, 2, 4, 8)  # each sequence wakes other experts: not even a curve is sure between 1 and 8
+EXPERTS_BATCHES: Final = (1, 2, 4, 8)  # each sequence uses other experts: not even a curve is certain between 1 and 8
 CONTEXTS: Final = (128, 2048)
 PREFILL_TOKENS: Final = (32, 64, 128, 256, 512)
 
 MAX_HIDDEN: Final = 65_536
-_WORD_DIGITS: Final = 16  # hex digits of an id that make its 64-bit word; ids of before have no more
-MAX_LAYER_PARAMS: Final = 1 << 34  # 32 GB in fp16: no decoder layer in use is near it
+_WORD_DIGITS: Final = 16  # hex digits of an id in its 64-bit word; older ids have no more
+MAX_LAYER_PARAMS: Final = 1 << 34  # 32 GB in fp16: no decoder layer in use comes near
 
-RttFrom = Callable[[str], Mapping[str, float]]  # node → node: lowest RTT known, in ms; only what was measured
+RttFrom = Callable[[str], Mapping[str, float]]  # node → node: lowest RTT known, in ms; measured values only
 
 
 class FocusError(ValueError):
@@ -78,9 +82,9 @@ class Draft:
     scheduler: Scheduler
     member: Member
     revision: int
-    own: tuple[Member, ...]  # whom it measures
-    answers: tuple[Member, ...]  # whom it only answers
-    often: frozenset[str]  # of those it measures: the ones that the best placement hangs on
+    own: tuple[Member, ...]  # members that it measures
+    answers: tuple[Member, ...]  # members that it only answers
+    often: frozenset[str]  # of those it measures: the ones that the best placement uses
     watched: bool
 
     def plan(self) -> Plan:
@@ -99,6 +103,7 @@ class Scheduler:
         # thousands of pairs in a large swarm, so without a tuple each
         self._ssids: dict[str, dict[str, int]] = {}
         self._used: dict[str, array[int]] = {}  # node → session ids in use on its socket, either way; a hundred or so
+        self._away_ms: dict[str, float] = {}  # node → how long a token of the best placement is elsewhere
         self._made: dict[str, tuple[int, int]] = {}  # node → what its plan says, since which revision
 
     @property
@@ -106,36 +111,62 @@ class Scheduler:
         return self._focus
 
     def set_focus(self, focus: Focus) -> None:
-        """Raises FocusError."""
+        """Set the focus. Raises FocusError."""
         check_focus(focus)
         self._focus = focus
         self._focus_number += 1
 
     def want(self, links: Mapping[str, tuple[str, ...]]) -> bool:
-        """Set the links that matter most (node → peers); whether they changed."""
+        """Set the links that matter most (node → peers); return whether they changed."""
         news = {node: set(peers) for node, peers in links.items()} != {n: set(p) for n, p in self._wanted.items()}
         self._wanted = links
         return news
 
-    def plans(self, members: Sequence[Member], rtt_from: RttFrom, *, watched: bool, revision: int) -> Iterator[Draft]:
-        """A plan for every member, one after the other, each made only if it is asked for: all at once are hundreds of
-        megabytes in a large swarm, and most say what they said before. Such a one keeps its old revision.
+    def pause(self, away_ms: Mapping[str, float]) -> bool:
+        """Set how long a token of the best placement spends elsewhere before it returns to a node; return whether any
+        has changed by enough to be told."""
+        before = self._away_ms
+        self._away_ms = {
+            node: before[node] if node in before and abs(math.log(ms / before[node])) < AWAY_CHANGED else ms
+            for node, ms in away_ms.items()
+            if ms > 0
+        }
+        return self._away_ms != before
+
+    def plans(
+        self, members: Sequence[Member], rtt_from: RttFrom, *, watched: bool, revision: int
+    ) -> Iterator[Draft | None]:
+        """Yield a plan for every member, each made on demand: all at once take hundreds of megabytes in a large swarm.
+        A plan that says what the previous one said keeps its revision. None: now and then, for others to run.
         """
         wanted = self._wanted if len(members) > FULL_MESH else {}
-        chosen = choose(members, rtt_from, self._salt, wanted)
+        chosen = yield from choosing(members, rtt_from, self._salt, wanted)
         measured_by: dict[str, list[str]] = {member.node_id: [] for member in members}
         for src, targets in chosen.items():
             for dst in targets:
                 measured_by[dst].append(src)
         by_id = {member.node_id: member for member in members}
         self._forget(by_id)
-        for member in members:
+        for number, member in enumerate(members, start=1):
+            if number % AT_ONCE == 0:
+                yield None
             own = chosen[member.node_id]
             known = set(own)
             answers = tuple(node_id for node_id in measured_by[member.node_id] if node_id not in known)
             versions = tuple(by_id[node_id].version for node_id in (*own, *answers))
             often = frozenset(wanted.get(member.node_id, ())) & known
-            signature = hash((own, answers, often, versions, member.version, watched, self._focus_number))
+            signature = hash(
+                (
+                    own,
+                    answers,
+                    often,
+                    versions,
+                    member.version,
+                    watched,
+                    self._focus_number,
+                    self._away_ms.get(member.node_id),
+                )
+            )
             before, since = self._made.get(member.node_id, (None, 0))
             if signature != before:
                 since = revision
@@ -151,7 +182,8 @@ class Scheduler:
         )
         shares = len(draft.own) + (OFTEN - 1) * len(draft.often)
         plan = self._plan(peers, shares, watched=draft.watched)
-        return msgspec.structs.replace(plan, revision=draft.revision)
+        away_ms = self._away_ms.get(draft.member.node_id)
+        return msgspec.structs.replace(plan, revision=draft.revision, away_ms=away_ms)
 
     def _plan(self, peers: tuple[Peer, ...], measured: int, *, watched: bool) -> Plan:
         rate = OWN_PACKETS_PER_S if watched else IDLE_PACKETS_PER_S
@@ -189,6 +221,8 @@ class Scheduler:
             mapped=mapped_for(peer, member),
             quic=peer.hello.quic,
             relay=peer.hello.relay,
+            follow_up=peer.hello.follow_up,
+            trains=peer.hello.trains,
         )
 
     # ------------------------------------------------------------ what pairs share
@@ -199,7 +233,7 @@ class Scheduler:
         return ssids
 
     def _ssid(self, sender: str, pair: tuple[str, str]) -> int:
-        """Unused at both ends; the same again after a restart unless two hashes met."""
+        """Return a session id unused at both ends; the same after a restart unless two hashes collided."""
         used = [self._used.setdefault(node_id, array("H")) for node_id in pair]
         ssid = int.from_bytes(_hmac(self._secret, f"ssid of {sender} in {pair}")[:4], "big") % 65535 + 1
         while any(ssid in ids for ids in used):
@@ -223,7 +257,7 @@ class Scheduler:
 
 
 def compute_task(focus: Focus) -> ComputeTask:
-    """The same content has the same id, also after a restart: probes do not measure it again."""
+    """Return the task; the same content has the same id, also after a restart: probes do not measure it again."""
     task = ComputeTask(
         task_id=0, model=focus.model, layer=focus.layer, dtype=focus.dtype, vocab=focus.vocab,
         batches=EXPERTS_BATCHES if focus.layer.experts else BATCHES, contexts=CONTEXTS, prefill_tokens=PREFILL_TOKENS,
@@ -247,7 +281,7 @@ def hop_every_ms(peers: int, hop_bytes: int, *, watched: bool) -> float:
 
 
 def check_focus(focus: Focus) -> None:
-    """Raises FocusError for a layer no probe should be asked to build: sizes are a stranger's word."""
+    """Check a stranger's layer sizes. Raises FocusError for a layer that no probe should build."""
     layer: LayerShape = focus.layer
     sizes = (layer.hidden, layer.intermediate, layer.heads, layer.kv_heads, layer.head_dim)
     if safe(focus.model) != focus.model:
@@ -263,46 +297,81 @@ def check_focus(focus: Focus) -> None:
 def choose(
     members: Sequence[Member], rtt_from: RttFrom, salt: int, wanted: Mapping[str, tuple[str, ...]] | None = None
 ) -> dict[str, tuple[str, ...]]:
-    """Whom each member measures: first those that are `wanted` of it, whoever else picks them."""
+    """Return whom each member measures: first the `wanted` ones, whoever else chooses them."""
+    steps = choosing(members, rtt_from, salt, wanted)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            chosen: dict[str, tuple[str, ...]] = end.value
+            return chosen
+
+
+def choosing(
+    members: Sequence[Member], rtt_from: RttFrom, salt: int, wanted: Mapping[str, tuple[str, ...]] | None = None
+) -> Generator[None, None, dict[str, tuple[str, ...]]]:
+    """Do what `choose` does, in steps: for ten thousand members it takes more than a second."""
     ids = [member.node_id for member in members]
     if len(ids) <= FULL_MESH:
         return {node_id: tuple(peer for peer in ids if peer != node_id) for node_id in ids}
     words = np.array([int(node_id[:_WORD_DIGITS], 16) for node_id in ids], np.uint64)
-    hidden = _mixed(words ^ np.uint64(salt))
+    order = _HiddenOrder(words, salt)
     rows = {node_id: row for row, node_id in enumerate(ids)}
-    picked_by = np.zeros(len(ids), np.int64)
+    picked_by = [0] * len(ids)
     result = {}
-    for row in np.argsort(hidden):  # an order that no member can choose
+    for number, row in enumerate(order.of_members, start=1):
+        if number % AT_ONCE == 0:
+            yield
         me = ids[row]
-        rank = _mixed(hidden ^ words[row])
         first = [rows[peer] for peer in (wanted or {}).get(me, ()) if peer != me and peer in rows][:NEAREST]
         known = sorted((rtt, rows[peer]) for peer, rtt in rtt_from(me).items() if peer != me and peer in rows)
         near = first + [row for _, row in known if picked_by[row] < MAX_MEASURED_BY and row not in first]
         near = near[: max(NEAREST, len(first))]
-        rest = RANDOM + NEAREST - len(near)
-        taken = {*near, int(row)}
-        others = (peer for peer in _lowest_first(rank) if peer not in taken and picked_by[peer] < MAX_MEASURED_BY)
-        peers = near + [peer for peer, _ in zip(others, range(rest), strict=False)]
-        picked_by[peers] += 1
+        taken = {*near, row}
+        others = (peer for peer in order.of_peers(row) if peer not in taken and picked_by[peer] < MAX_MEASURED_BY)
+        peers = near + list(islice(others, RANDOM + NEAREST - len(near)))
+        for peer in set(peers):
+            picked_by[peer] += 1
         result[me] = tuple(ids[peer] for peer in peers)
     return result
 
 
-def _lowest_first(rank: npt.NDArray[np.uint64]) -> Iterator[int]:
-    """Rows by rank: the lowest few are all that is wanted, as a rule, and the rest need not be sorted for them."""
-    few = min(4 * (RANDOM + NEAREST), len(rank) - 1)
-    first = np.argpartition(rank, few)[:few]
-    ordered: Iterable[int] = first[np.argsort(rank[first])].tolist()
-    yield from ordered
-    seen = set(ordered)
-    yield from (row for row in np.argsort(rank).tolist() if row not in seen)
+class _HiddenOrder:
+    """Orders of members by hashes that none of them can choose. `words`: one for each member."""
+
+    def __init__(self, words: npt.NDArray[np.uint64], salt: int) -> None:
+        self._words = words
+        self._hidden = words ^ np.uint64(salt)
+        self._shifted = np.empty_like(words)
+        _mix(self._hidden, self._shifted)
+        self._rank = np.empty_like(words)
+        # ranks below it are enough for nearly every member; hashes are spread evenly
+        self._low = np.uint64(min(2**64 - 1, 2**64 * 4 * (RANDOM + NEAREST) // len(words)))
+
+    @property
+    def of_members(self) -> list[int]:
+        order: list[int] = np.argsort(self._hidden).tolist()
+        return order
+
+    def of_peers(self, row: int) -> Iterator[int]:
+        """Yield all members in the order of this one; until the next call, which reuses the memory."""
+        rank = self._rank
+        np.bitwise_xor(self._hidden, self._words[row], out=rank)
+        _mix(rank, self._shifted)
+        low = np.flatnonzero(rank < self._low)
+        yield from low[np.argsort(rank[low])].tolist()
+        seen = set(low.tolist())
+        yield from (peer for peer in np.argsort(rank).tolist() if peer not in seen)
 
 
-def _mixed(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """splitmix64's finaliser: every bit of the input moves every bit of the output."""
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return words ^ (words >> np.uint64(31))
+def _mix(words: npt.NDArray[np.uint64], shifted: npt.NDArray[np.uint64]) -> None:
+    """Apply splitmix64's finaliser in place: every bit of the input affects every bit of the output. `shifted`: memory
+    for it, without which a large swarm's hashes take twice as long."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        np.right_shift(words, np.uint64(shift), out=shifted)
+        np.bitwise_xor(words, shifted, out=words)
+        if factor != 1:
+            np.multiply(words, np.uint64(factor), out=words)
 
 
 def _hmac(secret: bytes, text: str) -> bytes:

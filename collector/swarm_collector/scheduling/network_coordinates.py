@@ -1,12 +1,12 @@
 """Estimate round trips of unmeasured pairs by fitting coordinates to the measured ones.
 
-Each node gets a place in a space of four dimensions and a height (its access line: paid on every path, whatever the
-direction); a round trip is the distance of the two places and both heights. Fitted in batch, on minimal round trips,
-to relative errors with a Huber loss (a few absurd paths must not bend the rest), from several starts of which the best
-is kept. Vivaldi does it one packet at a time and stays farther off (bench/coordinates.py).
+Each node gets a position in four dimensions and a height (its access link: paid on every path, whatever the
+direction); a round trip is the distance of the two positions and both heights. Fitted in batch, on minimal round
+trips, to relative errors with a Huber loss (a few absurd paths must not bend the rest), from several starts of which
+the best is kept. Vivaldi does it one packet at a time and stays farther off (bench/collecting/coordinates.py).
 
-Each node also gets a spread: the usual relative error of the paths that were measured from it. numpy only; nothing
-here knows members, and the time it takes is the caller's to spend outside of the event loop.
+Each node also gets a spread: the usual relative error of the paths measured from it. numpy only; nothing here knows
+members, and the caller runs it outside of the event loop.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from swarm_protocol.snapshot.swarm import Floats, Ints
 DIMENSIONS: Final = 4
 STARTS: Final = 3
 STEPS: Final = 400
-RESUME_STEPS: Final = 120  # from where a fit a minute ago ended
-HUBER: Final = 0.2  # relative errors above this count linearly: a fifth is within what routing does to distance
-LEAST_MS: Final = 0.05  # below, a round trip says more about two programs than about a path
+RESUME_STEPS: Final = 120  # from the result of a fit a minute ago
+HUBER: Final = 0.2  # relative errors above this count linearly: routing changes distances by about a fifth
+LEAST_MS: Final = 0.05  # below, a round trip depends more on the two programs than on the path
 FIRST_RATE: Final = 0.12  # of Adam, in logarithms of the swarm's size; falls to nothing by a cosine
 SPREAD_LEAST: Final = 0.03
 SPREAD_PAIRS: Final = 4  # fewer measured paths than this: a node's spread is the swarm's
@@ -31,21 +31,21 @@ SPREAD_PAIRS: Final = 4  # fewer measured paths than this: a node's spread is th
 
 @dataclass(frozen=True, slots=True)
 class Coordinates:
-    """Of nodes 0 to n − 1, in ms."""
+    """Coordinates of nodes 0 to n − 1, in ms."""
 
     place: Floats  # (n, DIMENSIONS)
     height: Floats  # (n,), above 0
     spread: Floats  # (n,): median relative error of what was measured from or to the node
-    known: Ints  # (n,): how many measured pairs it was part of; 0: its place means nothing
+    known: Ints  # (n,): in how many measured pairs; 0: its position means nothing
 
     def rtt_ms(self, src: Ints, dst: Ints) -> Floats:
-        """Estimates for pairs; shape of `src`."""
+        """Return estimates for pairs, in the shape of `src`."""
         apart = np.sqrt(((self.place[src] - self.place[dst]) ** 2).sum(-1))
         estimated: Floats = apart + self.height[src] + self.height[dst]
         return estimated
 
     def spread_of(self, src: Ints, dst: Ints) -> Floats:
-        """Relative: half of the pairs lie within this of their estimate."""
+        """Return the relative spread: half of the pairs lie within this of their estimate."""
         larger: Floats = np.maximum(self.spread[src], self.spread[dst])
         return larger
 
@@ -59,7 +59,7 @@ def fit(
     *,
     before: Coordinates | None = None,
 ) -> Coordinates:
-    """From measured pairs (undirected; each once or twice). `before`: an earlier fit of these nodes, to begin with."""
+    """Fit measured pairs (undirected; each once or twice). `before`: an earlier fit of these nodes, to begin with."""
     log_rtt = np.log(np.maximum(rtt_ms, LEAST_MS))
     known = np.bincount(src, minlength=nodes) + np.bincount(dst, minlength=nodes)
     if before is not None and len(before.height) == nodes:
@@ -93,7 +93,7 @@ def _log_estimate(place: Floats, height: Floats, src: Ints, dst: Ints) -> Floats
 def _descend(
     place: Floats, log_height: Floats, steps: int, rate: float, src: Ints, dst: Ints, log_rtt: Floats
 ) -> tuple[float, Floats, Floats]:
-    """(loss, place, height) after `steps` of Adam on all pairs at once."""
+    """Return (loss, place, height) after `steps` of Adam on all pairs at once."""
     nodes = len(log_height)
     scale = float(np.exp(np.median(log_rtt))) if len(log_rtt) else 1.0
     place, log_height = place / scale, log_height - np.log(scale)  # so that one rate suits both
@@ -125,7 +125,7 @@ def _descend(
 
 
 def _adam(moments: list[Floats], at: int, gradient: Floats, step: int) -> Floats:
-    """The direction to go, each coordinate by the size of its own gradients (Kingma and Ba 2015)."""
+    """Return the step of Adam: each coordinate by the size of its own gradients (Kingma and Ba 2015)."""
     moments[at] = 0.9 * moments[at] + 0.1 * gradient
     moments[at + 1] = 0.99 * moments[at + 1] + 0.01 * gradient**2
     direction: Floats = moments[at] / (1 - 0.9**step) / (np.sqrt(moments[at + 1] / (1 - 0.99**step)) + 1e-8)
@@ -133,7 +133,7 @@ def _adam(moments: list[Floats], at: int, gradient: Floats, step: int) -> Floats
 
 
 def _spread(nodes: int, src: Ints, dst: Ints, error: Floats, known: Ints) -> Floats:
-    """Median relative error at each node; the swarm's where a node has few measured paths."""
+    """Return the median relative error at each node; the swarm's where a node has few measured paths."""
     overall = float(np.median(error)) if len(error) else 1.0
     both = np.concatenate((src, dst))
     order = np.lexsort((np.concatenate((error, error)), both))

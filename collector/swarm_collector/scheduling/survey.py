@@ -1,8 +1,8 @@
 """Estimate the unmeasured parts of a large swarm, and choose the links worth measuring; run in a thread.
 
-From the measured pairs come coordinates (`network_coordinates`); from the swarm completed with them the best chain for
-the model in question. The links among that chain's nodes decide what the plan is worth: they are measured by both
-ends, and more often. Pure but for the time it takes; `swarm_state` runs it and shows what it found.
+From the measured pairs come coordinates (`network_coordinates`); from the swarm completed with them comes the best
+chain for the focused model. The links among that chain's nodes decide what the plan is worth: they are measured by both
+ends, and more often. Pure but for the time it takes; `periodic_tasks` runs it and shows what it found.
 """
 
 from __future__ import annotations
@@ -14,35 +14,35 @@ from typing import Final
 
 import numpy as np
 
+from swarm_collector.focus_model import model_of
 from swarm_collector.scheduling.network_coordinates import Coordinates, fit
 from swarm_predict.cost.build import build_tables
-from swarm_predict.model.catalogue import model_named
 from swarm_predict.model.formats import is_format
 from swarm_predict.search.solve import solve
 from swarm_predict.types import PredictError, Workload
 from swarm_protocol.messages.viewer_messages import Focus
-from swarm_protocol.snapshot.estimates import PLACE, completed
-from swarm_protocol.snapshot.link_table import DENSE_NODES
+from swarm_protocol.snapshot.links.estimates import PLACE, completed
+from swarm_protocol.snapshot.links.link_table import DENSE_NODES
 from swarm_protocol.snapshot.swarm import Floats, Ints, Swarm
 
 EVERY_S: Final = 60.0
 SEARCH_S: Final = 1.5  # of a thread: the ingest shares the interpreter with it
-MAX_CHAIN: Final = 12  # nodes: 132 directed links at most are measured for the plan's sake
+MAX_CHAIN: Final = 12  # nodes: 132 directed links at most are measured for the plan
 NEAR: Final = 24  # candidates for "nearest" that nobody measured yet
 SEED: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What was found; empty at first."""
+    """The result of a survey; empty at first."""
 
     ids: tuple[str, ...] = ()
     coordinates: Coordinates | None = None
-    wanted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # node → whom the best placement has it talk to
+    wanted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # node → peers that the best placement gives it
     why_not: str = ""  # no placement is known: the planner's words
 
     def near(self, node_id: str) -> dict[str, float]:
-        """The nodes that lie nearest by estimate, and how far, in ms."""
+        """Return the nearest nodes by estimate, and how far they are, in ms."""
         if self.coordinates is None or node_id not in self.ids:
             return {}
         me = self.ids.index(node_id)
@@ -54,7 +54,7 @@ class Survey:
 
 
 def survey(swarm: Swarm, pairs: tuple[Ints, Ints, Floats], focus: Focus, before: Survey) -> Survey:
-    """`pairs`: (src, dst, least RTT in ms) of what was measured, rows of `swarm`."""
+    """Survey a swarm. `pairs`: (src, dst, lowest RTT in ms) of measured pairs, rows of `swarm`."""
     ids = tuple(facts.node_id for facts in swarm.facts)
     src, dst, rtt_ms = pairs
     if not len(src):
@@ -74,7 +74,7 @@ def survey(swarm: Swarm, pairs: tuple[Ints, Ints, Floats], focus: Focus, before:
 
 
 def columns_of(found: Coordinates) -> dict[str, Floats]:
-    """As the Swarm has them; NaN for a node of which nothing was measured."""
+    """Return the Swarm's coordinate columns; NaN for a node without measurements."""
     known = found.known > 0
     columns = {name: np.where(known, found.place[:, k], np.nan) for k, name in enumerate(PLACE)}
     columns["height_ms"] = np.where(known, found.height, np.nan)
@@ -84,6 +84,6 @@ def columns_of(found: Coordinates) -> dict[str, Floats]:
 
 def _best_chain(swarm: Swarm, focus: Focus) -> tuple[int, ...]:
     weights = focus.dtype if is_format(focus.dtype) else "fp16"
-    tables = build_tables(swarm, model_named(focus.model), Workload(weights=weights))
+    tables = build_tables(swarm, model_of(focus), Workload(weights=weights))
     found = solve(tables, time_limit_s=SEARCH_S, prove=False)
     return tuple(itertools.islice(found.order, MAX_CHAIN))

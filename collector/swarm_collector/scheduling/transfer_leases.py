@@ -1,9 +1,9 @@
 """Grant leases for bounded transfers, so that no two fill the same path at one time.
 
-A transfer disturbs everything else on the line it runs over, so no node, and no public address that several nodes
-share, is ever part of two at once. A receiver may be slower than the sender, so a node's uplink is measured in rounds:
-to a few peers within minutes, those that received longest ago, and then not again for a while. Rounds and the
-transfers in them come at exponentially distributed moments (no rhythm for other traffic to hide in), the sender that
+A transfer disturbs all other traffic on its access links, so no node, and no public address that several nodes share,
+is ever part of two at once. A receiver may be slower than the sender, so a node's uplink is measured in rounds: to a
+few peers within minutes, those that received longest ago, and then not again for a while. Rounds and the transfers in
+them come at exponentially distributed moments (no rhythm that other traffic could stay in step with), the sender that
 waited longest first, and every node has a daily number of bytes.
 
 A lease ends when its sender says so, when the sender leaves with a goodbye, or when it has expired and the messages
@@ -24,15 +24,17 @@ from swarm_protocol.units import NS_PER_MS, NS_PER_S
 LEASE_NS: Final = 20 * NS_PER_S  # 4 MiB over an uplink of 2 Mbit/s
 GRACE_NS: Final = 3 * NS_PER_S  # the probe counts from when it hears of the lease
 FIRST_WITHIN_NS: Final = 10 * NS_PER_S  # mean wait of a new node's round, and of each transfer in a round
-REPEAT_NS: Final = 3600 * NS_PER_S  # mean wait of a sender between two rounds, budgets permitting
+REPEAT_NS: Final = 3600 * NS_PER_S  # mean wait of a sender between two rounds, budget permitting
 ROUND_PEERS: Final = 3
-ROUND_NS: Final = 600 * NS_PER_S  # what is not done by then is left out: a round's figures are compared with each other
+ROUND_NS: Final = (
+    600 * NS_PER_S
+)  # what is not done by then is left out, because a round's figures are compared with each other
 MAX_BYTES: Final = 4 << 20  # delivers 2.5 × BDP up to 100 Mbit/s at 130 ms
-DAILY_BYTES: Final = 16 << 20  # a node's share for transfers, in and out, of the 50 MB a day it is promised
+DAILY_BYTES: Final = 16 << 20  # a node's share for transfers, in and out, of the promised 50 MB a day
 POLL_REST_NS: Final = NS_PER_MS  # a member: 10 s in a swarm of ten thousand, where every look takes 0.1 s
 DAY_NS: Final = 86_400 * NS_PER_S
-QUEUE_NS: Final = 2 * NS_PER_S  # a second of it at both ends, and the report that it is over
-LATELY: Final = 4  # leases of a node that are remembered
+QUEUE_NS: Final = 2 * NS_PER_S  # a second of queue at both ends, and the report of the end
+LATELY: Final = 4  # remembered leases of a node
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,8 @@ class Candidate:
     """A node that can take part: connected, with a TCP port."""
 
     node_id: str
-    address: str  # public, as the collector sees it: nodes behind one address share one line
-    peers: tuple[str, ...]  # whom it measures
+    address: str  # public, as the collector sees it: nodes behind one address share an access link
+    peers: tuple[str, ...]  # members that it measures
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class Lease:
     dst: str
     max_bytes: int
     expires_ns: int
-    lines: frozenset[str]  # the public addresses of both ends, kept: an end may be gone before the lease is
+    lines: frozenset[str]  # the public addresses of both ends, kept because an end may leave before the lease ends
 
 
 @dataclass(slots=True)
@@ -65,8 +67,8 @@ class _Budget:
 @dataclass(slots=True)
 class Leases:
     rng: random.Random
-    first_id: int  # ids must not repeat over restarts: the wall clock in ms will do
-    not_before_ns: int = 0  # a collector just restarted does not know what it granted before
+    first_id: int  # ids must not repeat over restarts: the wall clock in ms ensures that
+    not_before_ns: int = 0  # a restarted collector does not know what it granted before
     daily_bytes: int = DAILY_BYTES
     _candidates: dict[str, Candidate] = field(default_factory=dict)
     _active: dict[int, Lease] = field(default_factory=dict)
@@ -74,16 +76,16 @@ class Leases:
     _due_ns: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)  # pair → due, left out from
     _budgets: dict[str, _Budget] = field(default_factory=dict)
     _granted: int = 0
-    _sent_ns: dict[str, int] = field(default_factory=dict)  # node → when it last got leave to send
+    _sent_ns: dict[str, int] = field(default_factory=dict)  # node → when it last got a lease to send
     _received_ns: dict[str, int] = field(default_factory=dict)  # node → when it was last sent to
-    _measured: set[str] = field(default_factory=set)  # senders of whom a transfer was reported
+    _measured: set[str] = field(default_factory=set)  # senders with a reported transfer
     _lately: dict[str, deque[tuple[int, int]]] = field(default_factory=dict)  # node → (from, until) of its last leases
     _unsettled: set[tuple[str, str]] = field(default_factory=set)  # leased, no transfer reported yet
-    _rested_ns: int = 0  # before, `poll` is not done again, whatever happens: it looks at everybody
-    _quiet_until_ns: int = 0  # before, `poll` has nothing to say unless something happens
+    _rested_ns: int = 0  # `poll` does nothing before, because it looks at every node
+    _quiet_until_ns: int = 0  # `poll` has nothing to grant before, unless something happens
 
     def candidates(self, nodes: Iterable[Candidate], now_ns: int) -> None:
-        """Who can take part from now on. Those who stay keep their turn."""
+        """Set who can take part from now on. Those who stay keep their place in the queue."""
         self._quiet_until_ns = 0
         self._candidates = {node.node_id: node for node in nodes}
         self._measured &= self._candidates.keys()
@@ -92,11 +94,11 @@ class Leases:
                 del known[gone]
         for pair in [pair for pair in self._due_ns if not self._possible(pair)]:
             del self._due_ns[pair]
-        for sender in sorted(self._candidates.keys() - self._round_ns.keys()):  # sorted: one seed, one order of turns
+        for sender in sorted(self._candidates.keys() - self._round_ns.keys()):  # sorted: one seed gives one order
             self._round_ns[sender] = now_ns + self._wait_ns(FIRST_WITHIN_NS)
 
     def poll(self, now_ns: int) -> list[Lease]:
-        """Leases to hand out now, each to its `src`."""
+        """Return leases to grant now, each for its `src`."""
         if now_ns < max(self._quiet_until_ns, self._rested_ns):
             return []
         self._rested_ns = now_ns + POLL_REST_NS * len(self._candidates)
@@ -118,7 +120,7 @@ class Leases:
                 continue
             elif not self._affordable(src, dst, now_ns):
                 del self._due_ns[src, dst]
-                if src not in self._sent_ns:  # it keeps its turn although the peer's budget is used up
+                if src not in self._sent_ns:  # it keeps its place although the peer's budget is used up
                     self._round_ns[src] = min(self._round_ns[src], now_ns + self._wait_ns(FIRST_WITHIN_NS))
             else:
                 nodes |= ends
@@ -128,17 +130,17 @@ class Leases:
         return granted
 
     def next_ns(self, now_ns: int) -> int:
-        """When `poll` may have something to say, if nothing happens before."""
+        """Return when `poll` may grant something, if nothing happens before."""
         waits = [lease.expires_ns + GRACE_NS for lease in self._active.values()]
         waits += [at for at, _ in self._due_ns.values() if at > now_ns]
         waits += self._round_ns.values()
         return max(min(waits, default=now_ns + DAY_NS), self.not_before_ns, self._rested_ns)
 
     def done(self, lease_id: int, by: str, now_ns: int, *, begun: bool) -> bool:
-        """The sender says that it is over. False for a lease that is not its own, or is no more.
+        """The sender reports the end of a lease. Return False for a lease that is not its own, or no longer exists.
 
-        A lease that was not even begun costs nobody its bytes: a few in a row would leave a node without an uplink's
-        figure until the next day. (Who lies about it spends its peer's own limit, which the peer's probe holds.)
+        A lease that was not even begun costs no bytes: otherwise a few in a row would leave a node without an uplink
+        figure until the next day. (Whoever lies about it spends its peer's own limit, which the peer's probe enforces.)
         """
         lease = self._active.get(lease_id)
         if lease is None or lease.src != by:
@@ -155,23 +157,25 @@ class Leases:
         return True
 
     def again(self, node_id: str, now_ns: int) -> None:
-        """A lease came to nothing. Who has measured nothing yet is given another soon, if bytes are left."""
+        """A lease gave no result. A node without results is scheduled again soon, if bytes are left."""
         if node_id in self._round_ns and node_id not in self._measured:
             self._round_ns[node_id] = min(self._round_ns[node_id], now_ns + self._wait_ns(FIRST_WITHIN_NS))
             self._quiet_until_ns = 0
 
     def touched(self, node_id: str, from_ns: int, until_ns: int) -> bool:
-        """Whether this node may have been part of a transfer meanwhile, or had what is left of one in a queue."""
-        lately = self._lately.get(node_id, ())
-        return any(began_ns < until_ns and from_ns < ended_ns + QUEUE_NS for began_ns, ended_ns in lately)
+        """Return whether this node may have been part of a transfer in that time, or had the rest of one in a queue."""
+        lately = self._lately.get(node_id)
+        return lately is not None and any(
+            began_ns < until_ns and from_ns < ended_ns + QUEUE_NS for began_ns, ended_ns in lately
+        )
 
     def left(self, node_id: str) -> None:
-        """The node said goodbye: it has ended its transfers."""
+        """The node said goodbye: its transfers have ended."""
         for lease in [one for one in self._active.values() if node_id in (one.src, one.dst)]:
             del self._active[lease.lease_id]
 
     def spent(self, src: str, dst: str, sent_bytes: int, now_ns: int) -> None:
-        """A transfer was reported: what it did not use of a lease's bytes is given back, once a lease."""
+        """A transfer was reported: return the unused bytes of its lease to the budget, once per lease."""
         if self._settle(src, dst, sent_bytes, now_ns):
             self._measured.add(src)
 
@@ -187,7 +191,7 @@ class Leases:
         return True
 
     def spent_before(self, src: str, dst: str, sent_bytes: int, at_ns: int) -> None:
-        """What a transfer used in a former life of this collector; to be told oldest first."""
+        """Charge what a transfer used before this collector restarted; call it oldest first."""
         for end in (src, dst):
             left = self._left_bytes(end, at_ns)
             self._budgets[end].left_bytes = max(0.0, left - sent_bytes)
@@ -206,7 +210,7 @@ class Leases:
         self.rng.shuffle(peers)
         peers.sort(key=lambda peer: (not self._affordable(sender, peer, now_ns), self._received_ns.get(peer, 0)))
         for peer in peers[:ROUND_PEERS]:
-            self._received_ns[peer] = now_ns  # already when chosen: the next to choose looks for somebody else
+            self._received_ns[peer] = now_ns  # set at the choice already, so that the next sender chooses another
             self._due_ns[sender, peer] = now_ns + self._wait_ns(FIRST_WITHIN_NS), now_ns + ROUND_NS
 
     def _grant(self, src: str, dst: str, lines: frozenset[str], now_ns: int) -> Lease:
@@ -223,8 +227,9 @@ class Leases:
         return lease
 
     def _affordable(self, src: str, dst: str, now_ns: int) -> bool:
-        """Until everybody has sent once, room is kept for that: of a node whose upload nobody measured no plan can be
-        priced. Whoever has not sent keeps a transfer to send with, whoever has sent one to receive with.
+        """Return whether a lease fits both budgets. Until every node has sent once, room is kept for that, since no
+        plan can be priced with a node of unknown uplink: one that has not sent keeps a transfer to send, the others one
+        to receive.
         """
         again = src in self._sent_ns and len(self._sent_ns) < len(self._candidates)
         kept = MAX_BYTES if again else 0
@@ -236,7 +241,7 @@ class Leases:
 
     def _left_bytes(self, node_id: str, now_ns: int) -> float:
         budget = self._budgets.setdefault(node_id, _Budget(self.daily_bytes, now_ns))
-        passed_ns = max(0, now_ns - budget.at_ns)  # a clock set back gives nothing
+        passed_ns = max(0, now_ns - budget.at_ns)  # a clock that was set back adds nothing
         refilled = budget.left_bytes + passed_ns * self.daily_bytes / DAY_NS
         budget.left_bytes = min(refilled, self.daily_bytes)
         budget.at_ns = now_ns

@@ -1,4 +1,4 @@
-"""One session each for a probe, a viewer and an operator request.
+"""Run one session for each probe, viewer and operator request.
 
-Decides what a peer may say and when a session ends. What sessions share is in `swarm_collector.state`.
+Decides what a peer may send and when a session ends. What sessions share is in `swarm_collector.state`.
 """

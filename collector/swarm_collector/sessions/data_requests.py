@@ -17,7 +17,8 @@ from swarm_storage.errors import StoreError
 
 
 class DataRequests:
-    """`forget` deletes all that is known about a node and returns the number of rows; it may raise StoreError."""
+    """Answer requests. `forget` deletes everything about a node and returns the number of rows; it may raise
+    StoreError."""
 
     def __init__(
         self,
@@ -34,7 +35,7 @@ class DataRequests:
         self._forget = forget
 
     async def answer(self, asked: AboutMe, nonce: bytes, own: tuple[str, int] | None) -> AboutYou | Refused:
-        """`own`: where a connection in plain text arrived; None: it is TLS."""
+        """Answer one request. `own`: where a plain-text connection arrived; None: TLS."""
         settings = self._settings
         purpose: Purpose = "forget" if asked.forget else "show"
         wrong = unproven(asked, purpose, nonce, settings.collector_id, settings.bound_to(own), own)
@@ -45,7 +46,7 @@ class DataRequests:
             lines = await self._lines(node_id)
             if asked.forget:
                 gone = await self._forget(node_id)
-                lines = [f"forgotten: {gone} rows of node {node_id} are out of the store and of every screen"]
+                lines = [f"forgotten: {gone} rows of node {node_id} were deleted from the store and from every screen"]
         except StoreError as error:
             return Refused(reason=f"the store does not answer now: {safe(str(error), 200)}", final=True)
         return AboutYou(lines=tuple(line[:300] for line in lines))
@@ -53,10 +54,10 @@ class DataRequests:
     async def _lines(self, node_id: str) -> list[str]:
         member = self._membership.get(node_id)
         if member is None:
-            return [f"nothing is stored of node {node_id}"]
+            return [f"nothing is stored about node {node_id}"]
         row = self._register.row(node_id)
         held = await self._store_client.reading(lambda: self._store_client.held(node_id))
-        seen_by = "everybody who watches" if self._settings.show_addresses else "the operator; viewers are not shown it"
+        seen_by = "every viewer" if self._settings.show_addresses else "the operator; viewers are not shown it"
         lines = [f"node      {node_id}, called {member.name}{', a name the operator gave' if row.name else ''}"]
         lines.append(
             f"address   {member.where.observed or 'not known now'} (seen by {seen_by}; members measure you there)"
@@ -66,12 +67,12 @@ class DataRequests:
             gpus = ", ".join(gpu.name for gpu in facts.gpus) or "no GPU"
             machine = f"machine   {facts.system}, {facts.cpu}, {facts.cores} cores, {gpus}, {member.hello.software}"
             lines.append(safe(machine, 300))
-            lines.append(safe(f"own       addresses you told: {', '.join(member.hello.addresses) or 'none'}", 300))
+            lines.append(safe(f"own       addresses you reported: {', '.join(member.hello.addresses) or 'none'}", 300))
         if row.invite:
             lines.append(safe(f"came by   invite {row.invite}{f' for {row.label}' if row.label else ''}", 300))
         for each in held:
             about = f", {each.about} that others measured of you" if each.about else ""
             span = f"{iso_utc(each.first_ns)[:19]} to {iso_utc(each.last_ns)[:19]}"
             lines.append(f"{each.kind:<9} {each.own} samples of yours{about}, {span}")
-        lines.append("rollups of these by minute and hour are kept longer; swarm-probe forget takes all of it out")
+        lines.append("rollups of these by minute and hour are kept longer; swarm-probe forget deletes all of it")
         return lines

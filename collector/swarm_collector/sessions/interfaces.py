@@ -1,4 +1,4 @@
-"""What sessions need of the swarm's state: one protocol for a probe's session, one for a viewer's."""
+"""Declare what sessions need of the swarm's state: one protocol for a probe's session, one for a viewer's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from swarm_collector.sessions.join_requests import JoinRequests
 from swarm_collector.sessions.session_table import ViewerConnection
 from swarm_collector.sessions.viewer_stream import Feed, Outbox
 from swarm_collector.transport.connection_limits import Limits
-from swarm_collector.transport.keepalive import Pulse
+from swarm_collector.transport.keepalive import KeepaliveTimes
 from swarm_collector.verification.compute_attestation import Answered
 from swarm_protocol.messages.probe_messages import Heartbeat, Hello, LeaseDone, Reach, Relay
 from swarm_protocol.messages.running import Running
@@ -31,7 +31,7 @@ class SessionSettings(Protocol):
     @property
     def limits(self) -> Limits: ...
     @property
-    def pulse(self) -> Pulse: ...
+    def pulse(self) -> KeepaliveTimes: ...
     @property
     def clock(self) -> Clock: ...
     def session_line(self, text: str, member: Member | None = None) -> None: ...
@@ -46,7 +46,7 @@ class BatchStore(Protocol):
 
 
 class ProbeSwarm(SessionSettings, Protocol):
-    """What a probe's session reports, asks and hands on."""
+    """What a probe's session reports, asks and passes on."""
 
     @property
     def join_requests(self) -> JoinRequests: ...
@@ -78,7 +78,7 @@ class ProbeSwarm(SessionSettings, Protocol):
 
 
 class HistoryStore(Protocol):
-    """The past, read in threads."""
+    """Stored history, read in threads."""
 
     async def reading(self, read: Callable[[], _T]) -> _T: ...
     def history(self, request: HistoryRequest) -> History: ...
@@ -86,7 +86,7 @@ class HistoryStore(Protocol):
 
 
 class ViewerSwarm(SessionSettings, Protocol):
-    """What a viewer's session asks for and may change."""
+    """What a viewer's session requests and may change."""
 
     @property
     def token(self) -> str: ...

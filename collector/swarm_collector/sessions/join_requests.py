@@ -1,11 +1,11 @@
-"""Decide whether a probe may join: its protocol, the proof of its key, the rate of newcomers, then the store."""
+"""Decide whether a probe may join: its protocol, the proof of its key, the rate of new members, then the store."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from swarm_collector.clock import Clock
-from swarm_collector.ingest.quotas import Newcomers
+from swarm_collector.ingest.quotas import NewMemberQuota
 from swarm_collector.members.addresses import is_public
 from swarm_collector.members.admission import Admissions, unproven
 from swarm_collector.members.membership import Admitted, Membership, Rejected, other_protocol
@@ -23,13 +23,13 @@ class Arrival:
     nonce: bytes  # what the probe had to sign
     observed: str  # its address
     reached: str  # the collector's address that it connected to
-    own: tuple[str, int] | None  # this end of a connection in plain text; None: it is TLS
+    own: tuple[str, int] | None  # this end of a plain-text connection; None: TLS
 
 
 @dataclass(frozen=True, slots=True)
 class Joined:
     admitted: Admitted
-    stored: bool  # False: admitted by this collector's copy, while the store takes nothing
+    stored: bool  # False: admitted by this collector's copy, while the store accepts nothing
 
 
 class JoinRequests:
@@ -41,7 +41,7 @@ class JoinRequests:
         self._membership = membership
         self._register = register
         self._admissions = admissions
-        self._newcomers = Newcomers()
+        self._newcomers = NewMemberQuota()
 
     async def decide(self, hello: Hello, arrival: Arrival) -> Joined | Rejected:
         joiner = await self._joiner(hello, arrival)

@@ -25,7 +25,7 @@ SECRET_BYTES: Final = 32
 
 
 class OperatorRequests:
-    """`anomalies_of`: node id → why its figures are in doubt."""
+    """Answer the operator. `anomalies_of`: node id → why its figures are in doubt."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class OperatorRequests:
         return "Origin" not in request.headers and self.knows(given)
 
     def knows(self, secret: str) -> bool:
-        """Whether this is the operator's secret."""
+        """Return whether this is the operator's secret."""
         return hmac.compare_digest(secret.encode(), self.secret.encode())
 
     async def answer(self, request: operator_messages.Request) -> operator_messages.Answer:
@@ -89,7 +89,7 @@ class OperatorRequests:
             return operator_messages.No(text=f"there is no invite {request.invite}; swarmtop invite --list shows them")
         stays = f"; {self._name(invite.used_by)} stays a member: swarmtop members --revoke ends that"
         return operator_messages.Done(
-            text=f"invite {request.invite} is no longer good{stays if invite.used_by else ''}"
+            text=f"invite {request.invite} is no longer valid{stays if invite.used_by else ''}"
         )
 
     def _invites(self) -> operator_messages.Answer:
@@ -122,7 +122,7 @@ class OperatorRequests:
 
     async def _rename(self, member: Member, name: str) -> operator_messages.Answer:
         if not is_name(name):
-            return operator_messages.No(text=f"{safe(name, 40)} is no name: 1 to 32 of A-Z a-z 0-9 . _ -")
+            return operator_messages.No(text=f"{safe(name, 40)} is not a valid name: 1 to 32 of A-Z a-z 0-9 . _ -")
         before = member.name
         if not await self._admissions.rename(member, name):
             return operator_messages.No(text=f"another member is called {name}; choose another name")

@@ -1,7 +1,7 @@
 """Run one probe's session: hello, welcome, then batches up and plans, leases and acknowledgements down.
 
 One task reads; messages are written at once, and the result of a commit comes as a callback: with several tasks and
-queues each, ten thousand sessions would be most of the collector's memory. Messages are decoded and their order is
+queues each, ten thousand sessions would use most of the collector's memory. Messages are decoded and their order is
 checked here; who may join is decided in `join_requests`, what is stored in `ingest`, what it changes in `state`.
 """
 
@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections import deque
 from typing import Final, NoReturn
 
 from aiohttp import WSCloseCode
 
 from swarm_collector.ingest.batch_intake import NotCommitted
-from swarm_collector.ingest.batch_validation import BatchOrder, SenderClock, check, off_by
+from swarm_collector.ingest.batch_order import BatchOrder
+from swarm_collector.ingest.batch_validation import SenderClock, check, off_by
 from swarm_collector.ingest.quotas import SampleQuota
 from swarm_collector.members.membership import HEARTBEAT_NS, Member, NodeEvent, Rejected
 from swarm_collector.sessions.interfaces import ProbeSwarm
@@ -48,10 +48,10 @@ from swarm_protocol.units import NS_PER_MS, NS_PER_S
 from swarm_storage.errors import StoreError
 from swarm_storage.writer.transaction import NodeBatch
 
-MAX_QUEUED: Final = 8  # batches of one probe that wait for the store; more are sent back
+MAX_QUEUED: Final = 8  # batches of one probe that wait for the store; more are refused
 MAX_COMMITTING: Final = 4  # as many as a probe sends ahead of the acknowledgements
 MAX_UNREAD_BYTES: Final = 1 << 20  # that a probe has not read; plans and acknowledgements are few
-SILENT_BEATS: Final = 6  # more than what is called lost: a slow line is not cut
+SILENT_BEATS: Final = 6  # more than for "lost": a slow link is not cut
 QUEUE_RETRY_MS: Final = 500.0
 
 
@@ -83,22 +83,22 @@ class ProbeSession:
         self.number = number
         self._swarm = swarm
         self._wire = wire
-        self._nonce = nonce  # what its probe has to sign
+        self._nonce = nonce  # that the probe has to sign
         self._task: asyncio.Task[object] | None = None
         self._member: Member | None = None
-        self._batches: deque[Batch] = deque()  # those behind what is being committed
+        self._batches: list[Batch] = []  # behind the batch that is being committed; an empty deque takes 600 bytes
         self._committing = 0  # batches offered to the store and not answered
-        self._over: SessionOver | None = None  # what somebody else ends this session with
+        self._over: SessionOver | None = None  # set when somebody else ends this session
         self._ending = False
-        self._stuck_ns = 0  # since when the probe has not read all that was sent; 0: it has
+        self._stuck_ns = 0  # since when the probe has not read everything sent; 0: it has
         self._order = BatchOrder()
         self._quota = SampleQuota()
         self._heard_ns = swarm.clock.steady_ns()
-        self._silence_ns: int | None = None  # how long it may say nothing; None: it has not joined yet
+        self._silence_ns: int | None = None  # how long it may be silent; None: it has not joined yet
         self._goodbye: str | None = None
         self._clock = SenderClock()
         self._clock_told = False
-        self._unbelieved = False  # the last batch had times beyond belief
+        self._unbelieved = False  # the last batch had implausible times
         self._strangers = 0
 
     def send(self, message: CollectorMessage) -> None:
@@ -120,16 +120,16 @@ class ProbeSession:
         self._clock.collector_set(step_ns)
 
     def look(self, now_ns: int) -> None:
-        """Has it said nothing, or read nothing, for too long? Asked now and then of all: a timer for each message would
-        cost more than the message."""
+        """End the session if the peer has sent or read nothing for too long. Called periodically for all sessions: a
+        timer for each message would cost more than the message."""
         if self._silence_ns is not None and now_ns - self._heard_ns > self._silence_ns:
-            self.end(SessionOver(f"nothing came for {self._silence_ns / NS_PER_S:g} s"))
+            self.end(SessionOver(f"nothing received for {self._silence_ns / NS_PER_S:g} s"))
         if not self._wire.transport.get_write_buffer_size():
             self._stuck_ns = 0
         elif not self._stuck_ns:
             self._stuck_ns = now_ns
         elif now_ns - self._stuck_ns > self._swarm.pulse.send_s * NS_PER_S:
-            self.end(SessionOver(f"took nothing for {self._swarm.pulse.send_s:g} s", WSCloseCode.TRY_AGAIN_LATER))
+            self.end(SessionOver(f"read nothing for {self._swarm.pulse.send_s:g} s", WSCloseCode.TRY_AGAIN_LATER))
 
     async def run(self) -> None:
         self._task = asyncio.current_task()
@@ -139,7 +139,7 @@ class ProbeSession:
             self._member = await self._admit(hello)
             await self._read(self._member, hello)
         except asyncio.CancelledError:
-            if self._over is None:  # not ours: the server itself is being torn down
+            if self._over is None:  # not ours: the server itself is shutting down
                 self._wire.transport.abort()
                 raise
             assert self._task is not None
@@ -149,7 +149,7 @@ class ProbeSession:
             over = error
         except Exception:
             self._wire.transport.abort()
-            raise  # a fault of ours, which the server logs
+            raise  # an internal error, which the server logs
         finally:
             self._ending = True
             self._swarm.probe_left(self, self._goodbye)
@@ -187,7 +187,7 @@ class ProbeSession:
         swarm.probe_joined(self, joined.admitted)
         if hello.at_ns:
             self._see_clock(member, hello.at_ns)
-        swarm.store_client.resume(member.node_id, hello.epoch)  # it begins anew, from the oldest batch it has
+        swarm.store_client.resume(member.node_id, hello.epoch)  # it begins again from the oldest batch it has
         try:
             if not joined.stored:
                 await swarm.store_client.remember(member, hello, swarm.clock.wall_ns())
@@ -245,7 +245,7 @@ class ProbeSession:
                 raise SessionOver("a second hello in one session")
             samples = len(message.samples) if isinstance(message, Batch) else 0
             if wait_s := self._quota.wait_s(samples, self._swarm.clock.steady_ns()):
-                await asyncio.sleep(wait_s)  # not reading is what slows a sender down
+                await asyncio.sleep(wait_s)  # a sender slows down when it is not read
 
     def _take(self, batch: Batch, member: Member, hello: Hello) -> None:
         if batch.epoch != hello.epoch:
@@ -254,7 +254,7 @@ class ProbeSession:
         if waiting and self._order.may_take(batch.seq):
             self._swarm.store_client.resume(member.node_id, batch.epoch)  # the sender has gone back to its first
         elif waiting:
-            self.send(SlowDown(reason="a batch before this one was not taken", retry_ms=QUEUE_RETRY_MS))
+            self.send(SlowDown(reason="a batch before this one was not accepted", retry_ms=QUEUE_RETRY_MS))
             return
         if len(self._batches) >= MAX_QUEUED:
             self._order.refuse(batch.seq)
@@ -264,9 +264,9 @@ class ProbeSession:
         self._commit(member)
 
     def _commit(self, member: Member) -> None:
-        """In their order, and a few at once: the writer lets none pass that comes behind one it could not take."""
+        """Commit batches in order, a few at once: the writer accepts none behind one that it refused."""
         while self._batches and self._committing < MAX_COMMITTING:
-            batch = self._batches.popleft()
+            batch = self._batches.pop(0)
             received_ns = self._swarm.wall_ns()
             checked = check(batch, member.node_id, self._swarm.knows, received_ns, self._clock.ahead_ns,
                             self._swarm.is_verified(member.node_id))  # fmt: skip
@@ -295,15 +295,15 @@ class ProbeSession:
     def _keep(self, seq: int, keep: NotCommitted) -> None:
         self._order.refuse(seq)
         while self._batches:  # what waits behind it must not overtake it
-            self._order.refuse(self._batches.popleft().seq)
+            self._order.refuse(self._batches.pop(0).seq)
         self.send(SlowDown(reason=keep.reason, retry_ms=keep.retry_ms))
 
     def _see_clock(self, member: Member, at_ns: int) -> None:
-        """Told once a session, and again only when the clock is set meanwhile."""
+        """Report a wrong clock once a session, and again only when the clock is set meanwhile."""
         if self._clock.observe(at_ns, self._swarm.wall_ns()):
             ahead_ns = self._clock.ahead_ns
             if ahead_ns:
-                detail = f"this node's clock is {off_by(ahead_ns)}; its times are moved by that much"
+                detail = f"this node's clock is {off_by(ahead_ns)}; its times are corrected by that much"
                 self._swarm.report(NodeEvent(member.node_id, "clock", detail))
             elif self._clock_told:
                 self._swarm.report(NodeEvent(member.node_id, "clock", "this node's clock is right again"))
@@ -311,7 +311,7 @@ class ProbeSession:
 
     def _unbelievable(self, member: Member, off_ns: int) -> None:
         if off_ns and not self._unbelieved:
-            detail = f"samples of this node are dated {off_by(off_ns)}; they take the time of their arrival"
+            detail = f"samples of this node are dated {off_by(off_ns)}; they get the time of their arrival"
             self._swarm.report(NodeEvent(member.node_id, "clock", detail))
         self._unbelieved = bool(off_ns)
 
@@ -319,7 +319,7 @@ class ProbeSession:
 
     @property
     def _own(self) -> tuple[str, int] | None:
-        """This end of the connection; None: it is TLS."""
+        """Return this end of the connection; None: TLS."""
         transport = self._wire.transport
         name = transport.get_extra_info("sockname")
         if transport.get_extra_info("ssl_object") is not None:
@@ -334,10 +334,10 @@ def _decoded(data: bytes) -> ProbeMessage:
     try:
         return decode_from_probe(data)
     except DecodeError as error:
-        raise SessionOver(f"no message of ours ({safe(str(error), limit=80)})", WSCloseCode.INVALID_TEXT) from error
+        raise SessionOver(f"invalid message ({safe(str(error), limit=80)})", WSCloseCode.INVALID_TEXT) from error
 
 
 def _host(transport: asyncio.Transport, which: str) -> str:
-    """The address at one end of the connection; a dead connection may have none any more."""
+    """Return the address at one end of the connection; a dead connection may have none any more."""
     name = transport.get_extra_info(which)
     return str(name[0]) if name else "unknown"

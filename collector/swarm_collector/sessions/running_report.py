@@ -11,7 +11,7 @@ from swarm_protocol.text import safe
 
 
 def checked(told: Running, is_node: Callable[[str], bool], at_ns: int) -> Running | str:
-    """`told` with cleaned words and the collector's time, or one line that says why it is refused."""
+    """Return `told` with cleaned words and the collector's time, or one line that says why it is refused."""
     placement = tidy(told.placement) if told.placement else ""
     if placement is None:
         return "that placement is not written like a:0-39,b:40-79"

@@ -1,4 +1,4 @@
-"""The sessions that are open now: probes, here and at other collectors, and viewers."""
+"""Keep the open sessions: probes, here and at other collectors, and viewers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SessionTable:
         self._of_node: dict[str, ProbeConnection] = {}
 
     def add_probe(self, node_id: str, connection: ProbeConnection) -> ProbeConnection | None:
-        """The connection that this one replaces, if the node has another."""
+        """Add a session; return the connection that it replaces, if the node has another."""
         before = self._of_node.get(node_id)
         self.probes[connection.number] = self._of_node[node_id] = connection
         if before is None or before is connection:
@@ -40,12 +40,12 @@ class SessionTable:
         return self._of_node.get(node_id)
 
     def send(self, number: int, message: CollectorMessage) -> None:
-        """To the probe of this session, if it is still connected."""
+        """Send to the probe of this session, if it is still connected."""
         if (probe := self.probes.get(number)) is not None:
             probe.send(message)
 
     def notice(self, line: str) -> None:
-        """Show a line to everybody who watches."""
+        """Show a line to every viewer."""
         for viewer in self.viewers.values():
             viewer.notice(line)
 

@@ -43,9 +43,9 @@ from swarm_protocol.units import NS_PER_S
 from swarm_storage.csv_format import CSV_KINDS
 from swarm_storage.errors import StoreError
 
-MAX_ASKED: Final = 8  # questions of one viewer that are being answered
-RUN_EVERY_NS: Final = NS_PER_S  # an answer takes longer than that; what comes faster fills the store
-MAX_ANSWERS: Final = 4  # answers it has not taken yet; the readers wait
+MAX_ASKED: Final = 8  # requests of one viewer that are being answered
+RUN_EVERY_NS: Final = NS_PER_S  # an answer takes longer than that; faster ones only fill the store
+MAX_ANSWERS: Final = 4  # answers it has not read yet; the readers wait
 
 _log = logging.getLogger("swarm_collector.viewer")
 
@@ -54,7 +54,7 @@ class ViewerSession:
     def __init__(
         self, swarm: ViewerSwarm, number: int, wire: WebSocketConnection, is_operators: Callable[[str], bool]
     ) -> None:
-        """`is_operators`: whether a secret is that of the collector's operator."""
+        """Create a session. `is_operators`: whether a secret is that of the collector's operator."""
         self.number = number
         self._is_operators = is_operators
         self._operator = False
@@ -63,8 +63,8 @@ class ViewerSession:
         self._outbox = Outbox()
         self._answers: asyncio.Queue[bytes] = asyncio.Queue(MAX_ANSWERS)
         self._asked: set[asyncio.Task[None]] = set()
-        self._run_ns: int | None = None  # when the last was taken
-        self._running_ns: int | None = None  # the same of what runs
+        self._run_ns: int | None = None  # when the last run was accepted
+        self._running_ns: int | None = None  # when the last running placement was accepted
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def notice(self, text: str) -> None:
@@ -141,7 +141,7 @@ class ViewerSession:
                 raise SessionOver("a second subscribe in one session")
 
     async def _write(self, feed: Feed) -> None:
-        """Answers and frames in turn, so that neither starves the other."""
+        """Write answers and frames in turn, so that neither waits for the other."""
         while True:
             self._outbox.wake.clear()
             sent = False
@@ -174,7 +174,7 @@ class ViewerSession:
             await self._queue(Notice(text=safe(refusal)))
 
     async def _answer(self, answering: Coroutine[Any, Any, None]) -> None:
-        while len(self._asked) >= MAX_ASKED:  # not reading is what slows a viewer down
+        while len(self._asked) >= MAX_ASKED:  # a viewer slows down when it is not read
             await asyncio.wait(self._asked, return_when=asyncio.FIRST_COMPLETED)
         task = asyncio.create_task(answering)
         self._asked.add(task)
@@ -209,7 +209,7 @@ class ViewerSession:
         refused = ""
         now_ns = self._swarm.clock.steady_ns()
         if self._run_ns is not None and now_ns - self._run_ns < RUN_EVERY_NS:
-            refused = "more than one run a second; watch more slowly"
+            refused = "more than one run a second; report less often"
         else:
             self._run_ns = now_ns
             try:
@@ -219,7 +219,7 @@ class ViewerSession:
         await self._queue(RunKept(request_id=report.request_id, refused=refused))
 
     async def _running(self, report: RunningReport) -> None:
-        refused = "a placement a second is enough; tell it again"
+        refused = "more than one placement a second; report it again"
         now_ns = self._swarm.clock.steady_ns()
         if self._running_ns is None or now_ns - self._running_ns >= RUN_EVERY_NS:
             self._running_ns = now_ns
@@ -227,7 +227,7 @@ class ViewerSession:
         await self._queue(RunKept(request_id=report.request_id, refused=refused))
 
     async def _export(self, request: ExportRequest) -> None:
-        """Piece by piece. One that fails midway ends the session: it must not look complete."""
+        """Send an export in pieces. One that fails midway ends the session: it must not look complete."""
         store_client, rows = self._swarm.store_client, 0
         if request.kind in CSV_KINDS:
             pieces = store_client.csv(request.kind, request.since_ns, request.until_ns)
@@ -247,4 +247,4 @@ def _decoded(data: bytes) -> ViewerMessage:
     try:
         return decode_from_viewer(data)
     except DecodeError as error:
-        raise SessionOver(f"no message of ours ({safe(str(error), limit=80)})", WSCloseCode.INVALID_TEXT) from error
+        raise SessionOver(f"invalid message ({safe(str(error), limit=80)})", WSCloseCode.INVALID_TEXT) from error

@@ -1,8 +1,8 @@
-"""Frames for viewers: a keyframe, then diffs, encoded once for all viewers.
+"""Encode frames for viewers, a keyframe and then diffs, once for all viewers.
 
-Viewers of one rate share a Feed: its sequence, its last Swarm, its encoded frames. A viewer that cannot keep up is
-never queued for: its frames are dropped and it gets a keyframe when its line is free again. Nothing is encoded while
-nobody looks. The socket is `viewer_session`'s business.
+Viewers of one rate share a Feed: its sequence, its last Swarm, its encoded frames. No queue grows for a slow viewer:
+its frames are dropped and it gets a keyframe when it reads again. Nothing is encoded while nobody watches. The socket
+belongs to `viewer_session`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.units import NS_PER_S
 
 RATES_HZ: Final = (10.0, 4.0, 2.0, 1.0, 0.5, 0.1)  # few, so that viewers share what is encoded
-BEAT_NS: Final = 2 * NS_PER_S  # a frame at least this often: ages move although nothing new is measured
+BEAT_NS: Final = 2 * NS_PER_S  # a frame at least this often, because ages change although nothing new is measured
 MAX_QUEUED_FRAMES: Final = 8
 MAX_QUEUED_BYTES: Final = 4 << 20
-IN_THREAD_FROM_NODES: Final = 100  # below, encoding takes less than the hop to a thread
+IN_THREAD_FROM_NODES: Final = 100  # below, encoding takes less than the switch to a thread
 
 
 def rate_class(asked_hz: float) -> float:
-    """The fastest shared rate that is not faster than asked for."""
+    """Return the fastest shared rate that is not faster than requested."""
     return next((rate for rate in RATES_HZ if rate <= asked_hz), RATES_HZ[-1])
 
 
@@ -53,14 +53,14 @@ class Outbox:
         self.wake.set()
 
     def start_over(self) -> None:
-        """The next thing this viewer gets is a keyframe."""
+        """Send a keyframe next."""
         self._frames.clear()
         self._bytes = 0
         self._behind = True
         self.wake.set()
 
     def take(self) -> bytes | None:
-        """The next frame; None where there is none, or a keyframe is due (`take_keyframe` says which)."""
+        """Return the next frame; None if there is none, or a keyframe is due (see `take_keyframe`)."""
         if not self._frames:
             return None
         frame = self._frames.popleft()
@@ -68,7 +68,7 @@ class Outbox:
         return frame
 
     def take_keyframe(self) -> bool:
-        """True where a keyframe is due. From here on diffs are kept again: they follow the feed's present frame."""
+        """Return whether a keyframe is due. From here on diffs are kept again: they follow the feed's present frame."""
         due, self._behind = self._behind, False
         return due
 
@@ -85,7 +85,7 @@ class Feed:
         self._keyframe: tuple[int, asyncio.Future[bytes]] | None = None
 
     async def keyframe(self) -> bytes:
-        """The present frame as a keyframe; whoever asks for the same one waits for the same encoding."""
+        """Return the present frame as a keyframe; concurrent requests for the same frame share one encoding."""
         if self._keyframe is None or self._keyframe[0] != self.seq:
             seq, swarm = self.seq, self.swarm
             task = asyncio.ensure_future(_maybe_in_thread(swarm, lambda: _keyframe(seq, swarm)))
@@ -93,7 +93,7 @@ class Feed:
         return await asyncio.shield(self._keyframe[1])
 
     async def step(self, swarm: Swarm, version: int) -> None:
-        """The next frame, to everybody here."""
+        """Send the next frame to every viewer of this feed."""
         previous, seq = self.swarm, self.seq + 1
         frame: bytes | None = None
         if same_members(previous, swarm):
@@ -109,7 +109,7 @@ class Feed:
 
 
 class Hub:
-    """All feeds. `snapshot` makes the present Swarm; `changed()` is called when there is something new in it."""
+    """All feeds. `snapshot` makes the present Swarm; call `changed()` when it has news."""
 
     def __init__(self, snapshot: Callable[[], Swarm]) -> None:
         self._snapshot = snapshot
@@ -145,7 +145,7 @@ class Hub:
             self._somebody.clear()
 
     async def step(self, due: Callable[[Feed], bool]) -> None:
-        """One frame for each feed that is due and has something to say, all from one snapshot."""
+        """Send one frame on each feed that is due and has news, all from one snapshot."""
         version = self._version
         feeds = [feed for feed in self._feeds.values() if due(feed)]
         if not feeds:
@@ -156,7 +156,7 @@ class Hub:
                 await feed.step(swarm, version)
 
     async def run(self) -> None:
-        """Steps each feed at its rate, until cancelled."""
+        """Step each feed at its rate, until cancelled."""
         loop = asyncio.get_running_loop()
         next_at: dict[Feed, float] = {}
         while True:
@@ -168,7 +168,7 @@ class Hub:
             for feed in ripe:
                 next_at[feed] = max(next_at[feed] + 1 / feed.rate_hz, loop.time())
             soonest = min(next_at.values(), default=now)
-            # never longer than the fastest rate: a viewer that joins meanwhile is not kept waiting
+            # never longer than the fastest rate, so that a new viewer does not wait
             await asyncio.sleep(max(0.005, min(soonest - loop.time(), 1 / RATES_HZ[0])))
 
 

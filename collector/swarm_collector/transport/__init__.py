@@ -1,4 +1,4 @@
-"""Connections before they are sessions: TLS, WebSocket framing, connection limits, STUN.
+"""Handle connections until they become sessions: TLS, WebSocket framing, connection limits, STUN.
 
-Decides who may hold a socket, not what may be said on it.
+Decides who may hold a socket, not what may be sent on it.
 """

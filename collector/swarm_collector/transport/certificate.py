@@ -1,7 +1,7 @@
-"""The collector's own certificate: created on first start, and identified by its SHA-256.
+"""Create the collector's own certificate on first start; its SHA-256 identifies it.
 
-Nobody vouches for it and nobody needs to: an invite carries its fingerprint, and a probe remembers what it saw first.
-It is valid for decades, since a new one is a new identity that every member would have to be told of.
+It needs no authority: an invite carries its fingerprint, and a probe remembers what it saw first. It is valid for
+decades, since a new one is a new identity that every member would have to learn.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class CertificateError(Exception):
 @dataclass(frozen=True, slots=True)
 class Certificate:
     context: ssl.SSLContext
-    digest: bytes  # SHA-256 of its DER: what proofs are bound to
+    digest: bytes  # SHA-256 of its DER, which proofs are bound to
 
     @property
     def fingerprint(self) -> str:
@@ -36,7 +36,7 @@ class Certificate:
 
 
 def load_or_make(folder: Path) -> Certificate:
-    """Raises CertificateError."""
+    """Return the certificate, made if there is none. Raises CertificateError."""
     certificate, key = folder / CERTIFICATE_FILE, folder / KEY_FILE
     try:
         if not certificate.exists():
@@ -93,4 +93,4 @@ def _make(certificate: Path, key: Path) -> None:
         file.write(secret_pem)
     draft = certificate.with_name(f"{certificate.name}.{os.getpid()}")
     draft.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    draft.replace(certificate)  # last: with it, the pair is whole
+    draft.replace(certificate)  # last: with it, the pair is complete

@@ -1,10 +1,10 @@
 """Limit connections that have not become sessions yet.
 
-aiohttp gives a client all the time it wants to send its request, so 500 slow ones hold 500 connections for hours.
-This stands between the socket and aiohttp: every connection is counted from accept to its end. One source can neither
-open them faster nor hold more of them than its share, and all together no more than the process can carry. One that
-has not become a session within its time is cut, whatever it drips; when there is no room for another, the one that
-has been half open for longest goes first.
+aiohttp lets a client take any time for its request, so 500 slow ones hold 500 connections for hours. This stands
+between the socket and aiohttp: every connection is counted from accept to its end. One source can neither open them
+faster nor hold more of them than its share, and all together no more than the process can carry. A connection that has
+not become a session in time is cut, whatever it sends; when there is no room for another, the oldest half-open one is
+cut first.
 """
 
 from __future__ import annotations
@@ -22,40 +22,40 @@ from swarm_collector.transport.websocket import WebSocketConnection
 from swarm_protocol.trust.loopback import is_loopback
 from swarm_protocol.units import NS_PER_S
 
-REQUEST_BYTES: Final = 64 << 10  # of all that comes before a session: a handshake is a few hundred
+REQUEST_BYTES: Final = 64 << 10  # of all that comes before a session: a handshake has a few hundred
 HALF_OPEN_S: Final = 2.0  # younger ones are not cut to make room: joining takes a second on a busy collector
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    http_s: float = 10.0  # from accept to an upgraded connection; also all an HTTP client of /health gets
-    hello_s: float = 10.0  # from there to the first message, whole
-    per_address: int = 256  # a lab or a household behind one address is far below
+    http_s: float = 10.0  # from accept to the upgrade; also the limit of an HTTP client of /health
+    hello_s: float = 10.0  # from there to the complete first message
+    per_address: int = 256  # a lab or a household behind one address has far fewer
     total: int = 20_000
 
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """One that was accepted. `cut` ends it, in whatever stage it is."""
+    """An accepted connection. `cut` ends it at any stage."""
 
     source: str
-    local: bool  # comes from a proxy on this machine, for whoever is behind it
+    local: bool  # comes from a proxy on this machine, on behalf of others
     came_at: float
     cut: Callable[[], None] = lambda: None
 
 
 @dataclass(slots=True)
 class ConnectionLimiter:
-    """One per server: makes the protocol of each connection, and counts them."""
+    """Make the protocol of each connection, and count connections; one per server."""
 
     limits: Limits
     make_handler: Callable[[], web.RequestHandler]  # aiohttp's web.Server
-    proxied: bool = False  # what comes over loopback may be anybody, through a proxy on this machine
+    proxied: bool = False  # connections over loopback may come from anybody, through a proxy on this machine
     refused: Counter[str] = field(default_factory=Counter)  # why → how often
     sources: Sources = field(default_factory=Sources)
     _per_source: Counter[str] = field(default_factory=Counter)
     _held: set[Connection] = field(default_factory=set)
-    _half_open: dict[Connection, None] = field(default_factory=dict)  # in the order they came
+    _half_open: dict[Connection, None] = field(default_factory=dict)  # in order of arrival
     _watched: dict[asyncio.BaseTransport, Watched] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -66,7 +66,7 @@ class ConnectionLimiter:
         return len(self._half_open)
 
     def accept(self, address: str, now: float) -> Connection | None:
-        """Count a connection that has just been accepted; None: it is to be closed."""
+        """Count a connection that has just been accepted; None: close it."""
         local = self.proxied and is_loopback(address)
         source = source_of(address)
         if not local:
@@ -88,7 +88,7 @@ class ConnectionLimiter:
         return connection
 
     def make_room(self, now: float) -> bool:
-        """Cut the connection that has been half open for longest; False: all of them have only just come."""
+        """Cut the oldest half-open connection; False: all of them are too young."""
         oldest = next(iter(self._half_open), None)
         if oldest is None or now - oldest.came_at < HALF_OPEN_S:
             return False
@@ -99,7 +99,7 @@ class ConnectionLimiter:
         return True
 
     def release(self, connection: Connection) -> None:
-        """This connection has ended. May be told more than once."""
+        """Note that this connection has ended. May be called more than once."""
         if connection not in self._held:
             return
         self._held.remove(connection)
@@ -109,19 +109,25 @@ class ConnectionLimiter:
             del self._per_source[connection.source]
 
     def quota(self, transport: asyncio.BaseTransport) -> FrameQuota:
-        """Of the frames that come over this transport."""
+        """Return the frame quota of this transport."""
         connection = self._watched[transport].connection
         return FrameQuota(None if connection.local else self.sources.of(connection.source).frames)
 
     def hand_over(self, request: web.Request, wire: WebSocketConnection) -> None:
-        """This connection has become a WebSocket: its session's timeouts hold from here, and aiohttp is told that it is
-        gone. The request's handler must end by being cancelled: there is nobody to answer any more."""
+        """This connection has become a WebSocket: its session's timeouts apply from here, and aiohttp is told that it
+        is gone. The request's handler must end by being cancelled: there is nobody to answer any more."""
         self._watched[wire.transport].become(wire)
 
     def admitted(self, transport: asyncio.BaseTransport) -> None:
-        """Its session has said its hello and was taken: half open no longer."""
+        """The session has sent its hello and was accepted: it is no longer half open."""
         if (watched := self._watched.get(transport)) is not None:
             self._half_open.pop(watched.connection, None)
+
+    def may_last(self, transport: asyncio.BaseTransport, seconds: float) -> None:
+        """This connection carries a large answer: it is cut `seconds` from now, and not to make room for others."""
+        if (watched := self._watched.get(transport)) is not None:
+            self._half_open.pop(watched.connection, None)
+            watched.end_within(seconds)
 
     def watch(self, transport: asyncio.BaseTransport, watched: Watched) -> None:
         self._watched[transport] = watched
@@ -131,7 +137,9 @@ class ConnectionLimiter:
 
 
 class Watched(asyncio.Protocol):
-    """The protocol of one connection, for its whole life: first aiohttp's handler is behind it, then a Wire."""
+    """The protocol of one connection, for its whole life: first for aiohttp's handler, then for a WebSocket."""
+
+    __slots__ = ("_came_bytes", "_connection_limiter", "_inner", "_timer", "_transport", "connection")
 
     def __init__(self, connection_limiter: ConnectionLimiter, connection: Connection) -> None:
         self.connection = connection
@@ -139,7 +147,7 @@ class Watched(asyncio.Protocol):
         self._inner: web.RequestHandler | WebSocketConnection | None = None
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._came_bytes = 0  # before it was a session
+        self._came_bytes = 0  # before it became a session
 
     def become(self, wire: WebSocketConnection) -> None:
         self._settle()
@@ -147,6 +155,10 @@ class Watched(asyncio.Protocol):
         assert isinstance(asked, web.RequestHandler)
         asked.transport = None  # or it would close it
         asked.connection_lost(None)
+
+    def end_within(self, seconds: float) -> None:
+        self._settle()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._cut, "not a session in time")
 
     def _settle(self) -> None:
         if self._timer is not None:
@@ -157,8 +169,7 @@ class Watched(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._connection_limiter.watch(transport, self)
         self.connection.cut = self._transport.abort
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._connection_limiter.limits.http_s, self._cut, "not a session in time")
+        self.end_within(self._connection_limiter.limits.http_s)
         self._inner = handler = self._connection_limiter.make_handler()
         handler.connection_made(transport)
 

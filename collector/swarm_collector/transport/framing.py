@@ -1,6 +1,6 @@
 """Cut a stream of WebSocket bytes where a frame ends (RFC 6455, 5.2): frames are counted before they are parsed.
 
-A parser that is handed 256 KiB of empty pings answers forty thousand of them before anybody else has a turn. Pure.
+A parser that is handed 256 KiB of empty pings answers forty thousand of them before anything else runs. Pure.
 """
 
 from __future__ import annotations
@@ -9,7 +9,31 @@ from typing import Final
 
 from swarm_collector.ingest.quotas import FRAME_BYTES
 
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # a build of websockets without its C extension
+    from websockets.utils import apply_mask
+
 _MASK_BYTES: Final = 4
+_BINARY_MESSAGE: Final = 0x82  # the first byte of a binary message that is one frame, without extensions
+_MASKED: Final = 0x80
+
+
+def whole_message(data: bytes, most_bytes: int) -> tuple[bytes, int] | None:
+    """Return (payload, length of the frame) where `data` begins with a binary message in one masked frame, as nearly
+    all of a probe's are. None: anything else, what is longer than `most_bytes`, or not all of it: for the parser."""
+    if len(data) < 2 or data[0] != _BINARY_MESSAGE:
+        return None
+    size, at = data[1] - _MASKED, 2
+    if size == 126:
+        size, at = int.from_bytes(data[2:4], "big"), 4
+    elif size == 127 or size < 0:
+        return None
+    payload = at + _MASK_BYTES
+    end = payload + size
+    if len(data) < end or size > most_bytes:
+        return None
+    return apply_mask(data[payload:end], data[at:payload]), end
 
 
 class FrameCutter:
@@ -20,10 +44,15 @@ class FrameCutter:
     def __init__(self) -> None:
         self._left = 0  # bytes of the last frame that have not come yet
 
-    def cut(self, data: bytes, most: float) -> tuple[int, float]:
-        """How many bytes of `data` may be parsed, and what the frames that begin in them cost: `most` or a little more.
+    @property
+    def between_frames(self) -> bool:
+        return not self._left
 
-        0 bytes: the next frame's header is not there in full; come again with more behind it.
+    def cut(self, data: bytes, most: float) -> tuple[int, float]:
+        """Return how many bytes of `data` may be parsed, and what the frames that begin in them cost: `most` or a
+        little more.
+
+        0 bytes: the next frame's header is incomplete; call again with more behind it.
         """
         at, cost, size = 0, 0.0, len(data)
         while at < size:
@@ -42,7 +71,7 @@ class FrameCutter:
 
 
 def _header(data: bytes, at: int) -> tuple[int, int] | None:
-    """(bytes of the header, bytes of the payload) of the frame that begins at `at`; None: not all of it is there."""
+    """Return (header bytes, payload bytes) of the frame that begins at `at`; None: it is incomplete."""
     if len(data) < at + 2:
         return None
     payload_bytes, head_bytes = data[at + 1] & 0x7F, 2
@@ -52,6 +81,6 @@ def _header(data: bytes, at: int) -> tuple[int, int] | None:
         if len(data) < at + head_bytes:
             return None
         payload_bytes = int.from_bytes(data[at + 2 : at + head_bytes], "big")
-    if data[at + 1] & 0x80:  # what a client sends is masked; the parser refuses what is not
+    if data[at + 1] & 0x80:  # clients mask their frames; the parser refuses others
         head_bytes += _MASK_BYTES
     return None if len(data) < at + head_bytes else (head_bytes, payload_bytes)

@@ -1,4 +1,4 @@
-"""What both kinds of session share: reasons to end, and how a dead peer is noticed."""
+"""Define what both kinds of session share: reasons to end, and the times after which a peer counts as dead."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class SessionOver(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Pulse:
-    """How a dead peer is noticed."""
+class KeepaliveTimes:
+    """The times after which a peer counts as dead."""
 
-    ping_s: float = 15.0  # a ping this often; half of it for the answer
-    silence_s: float = 30.0  # a probe that sends no whole message for so long has stopped, whatever its TCP says
-    send_s: float = 30.0  # a peer that takes nothing for so long is gone
+    ping_s: float = 15.0  # interval of pings; the answer may take half of it
+    silence_s: float = 30.0  # a probe without a complete message for so long has stopped, whatever its TCP says
+    send_s: float = 30.0  # a peer that reads nothing for so long is gone
 
 
 async def together(*parts: Coroutine[Any, Any, None]) -> None:
-    """Runs the parts of a session until one of them ends; its exception, if it has one, is raised."""
+    """Run the parts of a session until one of them ends; raise its exception, if it has one."""
     tasks = [asyncio.ensure_future(part) for part in parts]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -1,8 +1,7 @@
-"""Limit log lines by cause: the first ones pass, then few, then one now and then that counts the rest.
+"""Limit log lines by cause: the first ones pass, then few, then now and then a summary that counts the rest.
 
-Garbage, wrong tokens and sessions that come and go cost whoever sends them nothing, so what they make us write must be
-bounded too: a full disk of log lines is a full disk. One cause has fewer than a thousand lines a day, whatever comes.
-Pure.
+Garbage, wrong tokens and reconnections cost their sender nothing, so the lines that they cause must be limited: log
+lines can fill a disk. One cause has fewer than a thousand lines a day, whatever comes. Pure.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from swarm_protocol.units import NS_PER_S
 
 LINES_PER_S: Final = 1 / 150  # 576 a day
 LINE_BURST: Final = 50.0
-FIRST_SUMMARY_NS: Final = 60 * NS_PER_S  # each next one of a cause that goes on comes after twice the time
+FIRST_SUMMARY_NS: Final = 60 * NS_PER_S  # each next one of a lasting cause comes after twice the time
 LAST_SUMMARY_NS: Final = 900 * NS_PER_S
 MAX_CAUSES: Final = 256
 
@@ -46,7 +45,7 @@ class _Cause:
 
 @dataclass(slots=True)
 class LogRateLimiter:
-    """Asked for each line with its cause: a name that does not grow with what strangers send."""
+    """Decides for each line by its cause: a name that does not grow with what strangers send."""
 
     per_s: float = LINES_PER_S
     burst: float = LINE_BURST
@@ -55,7 +54,7 @@ class LogRateLimiter:
     _causes: dict[str, _Cause] = field(default_factory=dict)
 
     def passes(self, cause: str, now_ns: int) -> bool:
-        """Whether this line is to be logged now; if not, `leave_out` it."""
+        """Return whether this line is to be logged now; if not, `leave_out` it."""
         self.total += 1
         known = self._of(cause)
         if known.left_out or not known.bucket.allows(now_ns):  # no single lines between two summaries
@@ -70,11 +69,11 @@ class LogRateLimiter:
         known.left_out += 1
 
     def left_out(self, cause: str) -> int:
-        """Since its last summary."""
+        """Return how many were left out since the last summary."""
         return self._causes[cause].left_out if cause in self._causes else 0
 
     def due(self, now_ns: int, *, all_of_them: bool = False) -> list[Summary]:
-        """The summaries that are to be logged now; at the end, all."""
+        """Return the summaries that are to be logged now; at the end, all."""
         found = []
         for name, cause in self._causes.items():
             if cause.left_out and (all_of_them or now_ns - cause.since_ns >= cause.every_ns):
@@ -89,7 +88,7 @@ class LogRateLimiter:
     def _of(self, cause: str) -> _Cause:
         known = self._causes.get(cause)
         if known is None:
-            if len(self._causes) >= self.most_causes:  # a mistake of ours: a cause must be a name
+            if len(self._causes) >= self.most_causes:  # a programming error: a cause must be a name
                 cause = "others"
                 known = self._causes.get(cause)
             if known is None:

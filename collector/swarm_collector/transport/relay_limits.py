@@ -7,22 +7,21 @@ from typing import Final
 
 from swarm_protocol.rate_limit import TokenBucket
 
-BYTES_PER_S: Final = 1_000_000.0  # all together: what a small line carries beside everything else
+BYTES_PER_S: Final = 1_000_000.0  # in total: a small uplink carries it in addition to everything else
 BURST_BYTES: Final = 4_000_000.0
 MEMBER_BYTES_PER_S: Final = 20_000.0  # a round of hops a minute is 4,000
 MEMBER_BURST_BYTES: Final = 1_000_000.0
-OVERHEAD_BYTES: Final = 64  # of a message beside its data
+OVERHEAD_BYTES: Final = 64  # of a message in addition to its data
 
 
 @dataclass(slots=True)
 class RelayLimits:
-    passed_bytes: int = 0
     refused: int = 0  # messages
     _all: TokenBucket = field(default_factory=lambda: TokenBucket(BYTES_PER_S, BURST_BYTES))
     _members: dict[str, TokenBucket] = field(default_factory=dict)
 
     def may_pass(self, node_id: str, size_bytes: int, now_ns: int) -> bool:
-        """Whether a message of `node_id` with so much data is handed on now."""
+        """Return whether a message of `node_id` with so much data may be relayed now."""
         amount = size_bytes + OVERHEAD_BYTES
         own = self._members.setdefault(node_id, TokenBucket(MEMBER_BYTES_PER_S, MEMBER_BURST_BYTES))
         if not own.allows(now_ns, amount) or not self._all.allows(now_ns, amount):
@@ -30,7 +29,6 @@ class RelayLimits:
             return False
         own.wait_s(now_ns, amount)
         self._all.wait_s(now_ns, amount)
-        self.passed_bytes += size_bytes
         return True
 
     def forget(self, node_id: str) -> None:

@@ -1,10 +1,9 @@
-"""STUN (RFC 8489) on two UDP ports: report to each member the address that its datagrams come from.
+"""Answer STUN (RFC 8489) on two UDP ports: report to each member the address that its datagrams come from.
 
-Two ports, because one answer does not tell a NAT that maps by destination from one that does not. Requests of our
-probes are padded to the length of the answer; bare ones of other programs get one that is twelve bytes longer, so of
-those only a few a second are answered, to all the world together. One source gets so many answers a second and no
-more, and half of all answers are kept for the addresses that members' sessions come from: a flood of forged sources
-takes nothing from them.
+Two ports, because one answer does not tell a NAT that maps by destination from one that does not. Our probes pad their
+requests to the length of the answer; requests of other programs get one that is twelve bytes longer, so of those only a
+few a second are answered, for all senders together. One source gets a limited number of answers a second, and half of
+all answers are reserved for the addresses of members' sessions: a flood of forged sources takes nothing from them.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ STRANGER_ANSWERS_PER_S: Final = 2_000.0
 SOURCE_ANSWERS_PER_S: Final = 40.0  # two hundred machines behind one address ask twenty times a second
 SOURCE_BURST: Final = 400.0
 MAX_SOURCES: Final = 16_384
-READ_AT_ONCE: Final = 64  # datagrams of one port between two turns of everything else
+READ_AT_ONCE: Final = 64  # datagrams of one port before other tasks run
 RECEIVE_BYTES: Final = 2_048  # of a datagram; a request has 20 to 50
-RECEIVE_BUFFER_BYTES: Final = 1 << 20  # in the kernel: what comes in bursts waits there
-BARE_PER_S: Final = 20.0  # answers longer than their requests: nothing to be gained by making us send those
+RECEIVE_BUFFER_BYTES: Final = 1 << 20  # in the kernel: bursts wait there
+BARE_PER_S: Final = 20.0  # answers longer than their requests must not be worth provoking
 PORTS: Final = 2
 
 log = logging.getLogger("swarm_collector.transport.stun_server")
@@ -38,22 +37,24 @@ log = logging.getLogger("swarm_collector.transport.stun_server")
 
 class StunServer:
     def __init__(self, steady_ns: Callable[[], int]) -> None:
-        self.ports: tuple[int, ...] = ()  # empty: nobody can be told its address
+        self.ports: tuple[int, ...] = ()  # empty: nobody can learn its address
         self.answered = 0
         self.refused = 0  # requests over a rate
-        self.proven = False  # a datagram came in from another machine: what lies before this one lets UDP through
+        self.proven = (
+            False  # a datagram arrived from another machine: the network in front of this one lets UDP through
+        )
         self._steady_ns = steady_ns
         self._members = TokenBucket(MEMBER_ANSWERS_PER_S, MEMBER_ANSWERS_PER_S)
         self._strangers = TokenBucket(STRANGER_ANSWERS_PER_S, STRANGER_ANSWERS_PER_S)
         self._bare = TokenBucket(BARE_PER_S, BARE_PER_S)
-        self._sources: OrderedDict[str, TokenBucket] = OrderedDict()  # of strangers, those of the longest ago forgotten
+        self._sources: OrderedDict[str, TokenBucket] = OrderedDict()  # of strangers; the least recent are forgotten
         self._member_sources: dict[str, TokenBucket] = {}
         self._sessions: dict[int, str] = {}  # → the source of that member
         self._sessions_of: Counter[str] = Counter()
         self._sockets: list[socket.socket] = []
 
     async def start(self, host: str, port: int) -> None:
-        """Listens on `port` and the one after it, on any free ones where those are taken. Without UDP it says so."""
+        """Listen on `port` and the next one, on any free ones where those are taken. Log it if UDP is not possible."""
         loop = asyncio.get_running_loop()
         for wanted in range(port, port + PORTS):
             made = _bound(host, wanted if wanted < 1 << 16 else 0)
@@ -75,7 +76,7 @@ class StunServer:
     # ------------------------------------------------------------ who is a member
 
     def member_came(self, session: int, host: str) -> None:
-        """A member's session comes from `host`: what is kept for members is for it too."""
+        """A member's session comes from `host`: it may use the reserve for members."""
         self.member_gone(session)
         source = source_of(host)
         self._sessions[session] = source
@@ -93,7 +94,7 @@ class StunServer:
     # ------------------------------------------------------------ requests
 
     def answer(self, data: bytes, source: tuple[Any, ...]) -> bytes | None:
-        """What to send back to `source`; None: nothing."""
+        """Return what to send back to `source`; None: nothing."""
         name, now_ns = source_of(source[0]), self._steady_ns()
         own = self._member_sources.get(name)
         member = own is not None
@@ -102,7 +103,7 @@ class StunServer:
             self._sources[name] = own
             if len(self._sources) > MAX_SOURCES:
                 self._sources.popitem(last=False)
-        if not own.allows(now_ns):  # before anything is made of it: a flood is mostly this
+        if not own.allows(now_ns):  # before anything is parsed: a flood is mostly this
             self.refused += 1
             return None
         made = stun_packet.answer(data, stun_packet.Endpoint(source[0], source[1]))
@@ -122,22 +123,23 @@ class StunServer:
         return made
 
     def _read(self, port: socket.socket) -> None:
-        """Some of what waits: asyncio's own takes one datagram a turn, and those of members are lost behind a flood."""
+        """Read some of what waits: asyncio reads one datagram a turn, and members' datagrams would be lost in a
+        flood."""
         for _ in range(READ_AT_ONCE):
             try:
                 data, source = port.recvfrom(RECEIVE_BYTES)
             except (BlockingIOError, InterruptedError):
                 return
-            except OSError:  # an answer of before could not be delivered
+            except OSError:  # an earlier answer could not be delivered
                 continue
             made = self.answer(data, source)
             if made is not None:
-                with contextlib.suppress(OSError):  # no room or no way back: it will ask again
+                with contextlib.suppress(OSError):  # no room or no way back: the client asks again
                     port.sendto(made, source)
 
 
 def _bound(host: str, port: int) -> socket.socket | None:
-    """A UDP socket on `port`, on any other where that is taken, None where there is none to be had."""
+    """Return a UDP socket on `port`, else on any other, else None."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for tried in (port, 0):
         made = socket.socket(family, socket.SOCK_DGRAM)

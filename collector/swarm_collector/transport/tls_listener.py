@@ -1,13 +1,12 @@
-"""Accept connections and tell TLS from plain text by the first byte; plain text only where it is allowed.
+"""Accept connections, and distinguish TLS from plain text by the first byte; plain text only where it is allowed.
 
-One port for both: what runs on the collector's own machine (its dashboard, its probe, curl, a proxy) speaks plain
-text over loopback, everybody else TLS. Somebody who may not is told so in the language they speak. A collector without
-a certificate speaks plain text alone, and its connections are taken here too: asyncio's own server, out of
-descriptors, logs a traceback for each connection that waits.
+One port for both: programs on the collector's own machine (its dashboard, its probe, curl, a proxy) use plain text
+over loopback, everybody else TLS. A client that may not connect is told so in the protocol it uses. A collector
+without a certificate accepts plain text alone, here too: asyncio's own server, out of descriptors, logs a traceback
+for each connection that waits.
 
-asyncio keeps a read buffer of 256 KiB for every connection, and 294 KiB in all for one with TLS (uvloop: 37); members
-send a few hundred bytes at a time, so the buffers are made small here and a connection costs 54 KiB (18 in plain
-text), without another event loop.
+asyncio reads up to 256 KiB at once from every connection; members send a few hundred bytes at a time, so that is made
+less here. What TLS takes of memory is told in `tls_transport`.
 """
 
 from __future__ import annotations
@@ -19,19 +18,17 @@ import logging
 import os
 import socket
 import ssl
-from asyncio import sslproto
 from typing import Final
 
-from swarm_collector.transport import descriptors
+from swarm_collector.transport import file_descriptors, tls_transport
 from swarm_collector.transport.connection_limits import Connection, ConnectionLimiter, Watched
 from swarm_protocol.trust.loopback import is_loopback
 
-TLS_BUFFER_BYTES: Final = 16 << 10  # one TLS record
-PLAIN_BUFFER_BYTES: Final = 32 << 10  # what one read may hand on
+PLAIN_BUFFER_BYTES: Final = 32 << 10  # the most that one read passes on
 DRAINED_BYTES: Final = 64 << 10
-ACCEPT_AT_ONCE: Final = 32  # between two turns of everything else
-CUT_AT_ONCE: Final = 64  # half-open connections that make room while a listener is paused
-RESUME_S: Final = 0.1  # how often a paused listener looks whether there are descriptors again
+ACCEPT_AT_ONCE: Final = 32  # before other tasks run
+CUT_AT_ONCE: Final = 64  # half-open connections cut to make room while a listener is paused
+RESUME_S: Final = 0.1  # how often a paused listener checks for free descriptors
 _HANDSHAKE: Final = b"\x16"  # the first byte of a TLS record with a ClientHello (RFC 8446, 5.1)
 _OUT_OF_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _WANTS_TLS: Final = (
@@ -51,19 +48,18 @@ class TlsListener:
         *,
         plain: bool,
     ) -> None:
-        """`context`: None for plain text alone. `plain`: plain text from anywhere; else from this machine alone."""
+        """Create a listener. `context`: None for plain text alone. `plain`: plain text from anywhere, else loopback
+        only."""
         self.listening = listening
         self._connection_limiter = connection_limiter
         self._context = context
         self._plain = plain
         self._loop = asyncio.get_running_loop()
-        self._waiting: dict[socket.socket, asyncio.TimerHandle] = {}  # nothing has come of them yet
+        self._waiting: dict[socket.socket, asyncio.TimerHandle] = {}  # nothing received yet
         self._tasks: set[asyncio.Task[None]] = set()
         self._resuming: asyncio.TimerHandle | None = None  # paused
 
     def open(self) -> None:
-        if hasattr(sslproto.SSLProtocol, "max_size"):
-            sslproto.SSLProtocol.max_size = TLS_BUFFER_BYTES
         self._loop.add_reader(self.listening, self._accept)
 
     def close(self) -> None:
@@ -82,12 +78,12 @@ class TlsListener:
 
     @property
     def paused(self) -> bool:
-        """No connection is taken now, for want of descriptors."""
+        """Return whether connections are not accepted now because descriptors are short."""
         return self._resuming is not None
 
     def _pause(self, why: str) -> None:
-        """Connections wait in the kernel's queue; the store and what is connected go on."""
-        _log.warning("no new connections are taken: %s", why)
+        """Pause accepting: connections wait in the kernel's queue; the store and open connections go on."""
+        _log.warning("no new connections are accepted: %s", why)
         self._loop.remove_reader(self.listening)
         self._resuming = self._loop.call_later(RESUME_S, self._resume)
 
@@ -96,7 +92,7 @@ class TlsListener:
             number = os.dup(self.listening.fileno())
             os.close(number)
         except OSError:  # not even one
-            number = descriptors.limit()
+            number = file_descriptors.limit()
         if number >= _first_kept():
             for _ in range(CUT_AT_ONCE):
                 if not self._connection_limiter.make_room(self._loop.time()):
@@ -104,7 +100,7 @@ class TlsListener:
             self._resuming = self._loop.call_later(RESUME_S, self._resume)
             return
         self._resuming = None
-        _log.info("new connections are taken again")
+        _log.info("new connections are accepted again")
         self._loop.add_reader(self.listening, self._accept)
 
     # ------------------------------------------------------------ a connection's first moments
@@ -122,13 +118,13 @@ class TlsListener:
                 self._pause(f"the system refuses one ({error.strerror})")
                 return
             number = connected.fileno()
-            if number >= first_kept:  # of the reserve
+            if number >= first_kept:  # in the reserve
                 connected.close()
             else:
                 self._take(connected, str(peer[0]))
             if number >= first_kept - 1:
-                kept = descriptors.limit() - first_kept
-                self._pause(f"the last {kept} of {descriptors.limit()} file descriptors are kept for the store")
+                kept = file_descriptors.limit() - first_kept
+                self._pause(f"the last {kept} of {file_descriptors.limit()} file descriptors are kept for the store")
                 return
 
     def _take(self, connected: socket.socket, address: str) -> None:
@@ -163,8 +159,10 @@ class TlsListener:
             self._spawn(connected, connection, None)
         else:
             self._connection_limiter.refused["plain text from another machine"] += 1
-            with contextlib.suppress(OSError):  # it has gone: there is nobody to tell
-                connected.recv(DRAINED_BYTES)  # closing with bytes unread would reset the connection, answer and all
+            with contextlib.suppress(OSError):  # the client is gone
+                connected.recv(
+                    DRAINED_BYTES
+                )  # closing with unread bytes would reset the connection together with the answer
                 connected.send(_WANTS_TLS)
             connected.close()
             self._connection_limiter.release(connection)
@@ -178,13 +176,15 @@ class TlsListener:
     async def _hand_over(
         self, connected: socket.socket, connection: Connection, context: ssl.SSLContext | None
     ) -> None:
-        within_s = self._connection_limiter.limits.http_s if context is not None else None
         watched = Watched(self._connection_limiter, connection)
         try:
-            transport, _ = await self._loop.connect_accepted_socket(
-                lambda: watched, connected, ssl=context, ssl_handshake_timeout=within_s
-            )
-        except (OSError, ssl.SSLError):  # ConnectionError and TimeoutError among them: the other end broke off
+            if context is not None:
+                await tls_transport.accept(connected, context, watched, self._connection_limiter.limits.http_s)
+            else:
+                transport, _ = await self._loop.connect_accepted_socket(lambda: watched, connected)
+                if hasattr(transport, "max_size"):
+                    transport.max_size = PLAIN_BUFFER_BYTES
+        except OSError:  # ssl.SSLError, ConnectionError and TimeoutError among them: the other end closed
             self._connection_limiter.refused["TLS not agreed"] += 1
             connected.close()
             self._connection_limiter.release(connection)
@@ -192,9 +192,6 @@ class TlsListener:
             connected.close()
             self._connection_limiter.release(connection)
             raise
-        else:
-            if context is None and hasattr(transport, "max_size"):
-                transport.max_size = PLAIN_BUFFER_BYTES
 
     def _drop(self, connected: socket.socket, connection: Connection, why: str = "") -> None:
         if why:
@@ -209,6 +206,6 @@ class TlsListener:
 
 
 def _first_kept() -> int:
-    """The first descriptor of the reserve. Asked each time: prlimit(1) may change the limit of a running process."""
-    limit = descriptors.limit()
-    return limit - descriptors.reserve(limit)
+    """Return the first descriptor of the reserve. Read each time: prlimit(1) may change a running process's limit."""
+    limit = file_descriptors.limit()
+    return limit - file_descriptors.reserve(limit)

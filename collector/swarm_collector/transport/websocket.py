@@ -1,18 +1,17 @@
 """One WebSocket after its handshake: receive and send messages, and close cleanly from either side.
 
-aiohttp answers the handshake and is then left: what it keeps of a request for as long as the connection lasts was
-more than half of a session's memory (13 KB of 24). From there on the frames are read and written by `websockets`'
-Protocol, which knows the rules (RFC 6455) and no sockets.
+aiohttp answers the handshake and is then left: what it keeps of a request for as long as the connection lasts was more
+than half of a session's memory (13 KB of 24). From there on the frames are read and written by `websockets`' Protocol,
+which knows the rules (RFC 6455) and no sockets.
 
-Frames of every kind are counted before they are parsed. A peer that sends too many, that sends more than is read here,
-or that does not read its answers, is not read from until that has changed: TCP then slows it down.
+Frames of every kind are counted before they are parsed. A peer that sends too many, sends more than is read here, or
+does not read its answers, is not read from until that has changed: TCP then slows it down.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -20,27 +19,27 @@ from aiohttp import WSCloseCode
 from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, SERVER, Protocol
 
-from swarm_collector.ingest.quotas import FrameQuota
-from swarm_collector.transport.framing import FrameCutter
-from swarm_collector.transport.keepalive import Pulse, SessionOver
+from swarm_collector.ingest.quotas import FRAME_BYTES, FrameQuota
+from swarm_collector.transport.framing import FrameCutter, whole_message
+from swarm_collector.transport.keepalive import KeepaliveTimes, SessionOver
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_S
 
-CLOSE_WITHIN_S: Final = 2.0  # a peer that does not answer a close is not waited for any longer
+CLOSE_WITHIN_S: Final = 2.0  # then the connection is cut
 UNREAD_BYTES: Final = 256 << 10  # then its sender waits
-MESSAGE_BYTES: Final = 64  # of memory beside its data: an empty one costs something too
-FRAMES_AT_ONCE: Final = 16.0  # parsed between two looks at the quota
-HELD_S: Final = 0.25  # at least, once over the rate: what comes meanwhile is read at once, with one wake-up
-FIRST_MESSAGE_BYTES: Final = 64 << 10  # before a session is admitted; a hello is a few hundred
+MESSAGE_BYTES: Final = 64  # of memory in addition to its data: empty messages cost something too
+FRAMES_AT_ONCE: Final = 16.0  # parsed between two checks of the quota
+HELD_S: Final = 0.25  # at least, once over the rate: what comes meanwhile is read with one wake-up
+FIRST_MESSAGE_BYTES: Final = 64 << 10  # before a session is admitted; a hello has a few hundred
 
 _log = logging.getLogger("swarm_collector.transport.websocket")
-_log.setLevel(logging.ERROR)  # what ends a session is told by the session
+_log.setLevel(logging.ERROR)  # the session reports why it ended
 
 
 class WebSocketConnection:
-    """What a transport calls, and what a session asks. `ping_s`: how often it is asked whether it is there; 0: never.
+    """The transport's protocol and the session's interface. `ping_s`: interval of pings; 0: never.
 
-    `receive` raises SessionOver for what is no message, `send` for a peer that takes nothing.
+    `receive` raises SessionOver for invalid messages, `send` for a peer that reads nothing.
     """
 
     __slots__ = (
@@ -56,7 +55,7 @@ class WebSocketConnection:
         ping_s: float = 0.0,
         *,
         quota: FrameQuota | None = None,
-        send_s: float = Pulse().send_s,
+        send_s: float = KeepaliveTimes().send_s,
         on_admitted: Callable[[], None] | None = None,
     ) -> None:
         self.transport = transport
@@ -70,16 +69,16 @@ class WebSocketConnection:
         self._pending = b""  # not parsed yet: part of a header, or what has to wait
         self._waiting: asyncio.TimerHandle | None = None  # until its frames are within the rate again
         self._reading = True  # the transport hands on what comes
-        self._messages: deque[bytes] = deque()
+        self._messages: list[bytes] = []  # an empty deque takes 600 bytes, and nearly all are empty
         self._unread = 0  # bytes in them
         self._full = False  # more came than was read; until all is read
         self._parts: bytearray | None = None  # of a message that comes in several frames
         self._reader: asyncio.Future[None] | None = None  # who waits for a message
         self._writer: asyncio.Future[None] | None = None  # done when the transport takes more; None: it does
-        self._stuck: asyncio.TimerHandle | None = None  # until a peer that takes nothing is let go
+        self._stuck: asyncio.TimerHandle | None = None  # until a peer that reads nothing is disconnected
         self._closed: asyncio.Future[None] | None = None  # who waits for the end
         self._over: SessionOver | bool = False  # nothing more comes: why, or True for an orderly close
-        self._heard = True  # anything since the last ping
+        self._heard = True  # whether anything came since the last ping
         self._pinger: asyncio.TimerHandle | None = None
         if ping_s:
             self._pinger = asyncio.get_running_loop().call_later(ping_s, self._ping)
@@ -87,21 +86,21 @@ class WebSocketConnection:
     # ------------------------------------------------------------ what a session asks
 
     async def receive(self, within_s: float | None = None) -> bytes | None:
-        """The next message; None when the peer has closed."""
+        """Return the next message; None when the peer has closed."""
         if not self._messages and not self._over:
             self._reader = asyncio.get_running_loop().create_future()
             try:
-                if within_s is None:  # of every message: a timeout is a fifth of its price
+                if within_s is None:  # for every message: a timeout would cost a fifth of handling one
                     await self._reader
                 else:
                     async with asyncio.timeout(within_s):
                         await self._reader
             except TimeoutError:
-                raise SessionOver(f"nothing came for {within_s:g} s") from None
+                raise SessionOver(f"nothing received for {within_s:g} s") from None
             finally:
                 self._reader = None
         if self._messages:
-            message = self._messages.popleft()
+            message = self._messages.pop(0)
             self._unread -= len(message) + MESSAGE_BYTES
             if not self._messages and (self._full or not self._reading):
                 self._full = False
@@ -119,13 +118,13 @@ class WebSocketConnection:
             self._on_admitted()
 
     def post(self, data: bytes) -> None:
-        """Into the connection's buffer. A wire that is closing takes nothing any more."""
+        """Write into the connection's buffer. A closing connection drops it."""
         if self._protocol.state is OPEN and not self.transport.is_closing():
             self._protocol.send_binary(data)
             self._flush()
 
     async def send(self, data: bytes, within_s: float) -> None:
-        """Raises SessionOver where the peer does not take it, or is gone."""
+        """Send a message. Raises SessionOver where the peer does not read it, or is gone."""
         if self.transport.is_closing():
             raise SessionOver("connection lost", WSCloseCode.ABNORMAL_CLOSURE)
         self.post(data)
@@ -134,10 +133,10 @@ class WebSocketConnection:
                 async with asyncio.timeout(within_s):
                     await asyncio.shield(self._writer)
             except TimeoutError:
-                raise SessionOver(f"took nothing for {within_s:g} s", WSCloseCode.TRY_AGAIN_LATER) from None
+                raise SessionOver(f"read nothing for {within_s:g} s", WSCloseCode.TRY_AGAIN_LATER) from None
 
     async def close(self, over: SessionOver | None) -> None:
-        """Says why, and lets go. A peer that takes nothing is not asked to take a farewell either."""
+        """Send the reason and close. A peer that reads nothing gets no close frame either."""
         if self._pinger is not None:
             self._pinger.cancel()
         if over is not None and over.code in (WSCloseCode.ABNORMAL_CLOSURE, WSCloseCode.TRY_AGAIN_LATER):
@@ -153,7 +152,7 @@ class WebSocketConnection:
             self._parts = None
             self._full = False
             self._closed = asyncio.get_running_loop().create_future()
-            self._parse()  # the answer to the close is behind what nobody reads any more
+            self._parse()  # the answer to the close is behind unread messages
             await asyncio.wait([self._closed], timeout=CLOSE_WITHIN_S)
         self.transport.abort()
 
@@ -204,11 +203,13 @@ class WebSocketConnection:
             if self.transport.is_closing():
                 self._pending = b""
                 break
-            end, cost = self._cutter.cut(self._pending, FRAMES_AT_ONCE)
-            if not end:  # part of a header
-                break
-            data, self._pending = self._pending[:end], self._pending[end:]
-            self._feed(data)
+            cost = self._take_whole()
+            if not cost:
+                end, cost = self._cutter.cut(self._pending, FRAMES_AT_ONCE)
+                if not end:  # an incomplete header
+                    break
+                data, self._pending = self._pending[:end], self._pending[end:]
+                self._feed(data)
             if cost and (wait_s := self._quota.wait_s(cost, round(loop.time() * NS_PER_S))):
                 self._waiting = loop.call_later(max(wait_s, HELD_S), self._go_on)
         if self._reading is self._held():
@@ -225,19 +226,38 @@ class WebSocketConnection:
         self._waiting = None
         self._parse()
 
+    def _take_whole(self) -> float:
+        """Take a message that came whole in one frame, past the parser, which needs three times as long for it; return
+        what the frame costs. 0: there is none."""
+        protocol = self._protocol
+        if self._over or self._parts is not None or not self._cutter.between_frames or protocol.state is not OPEN:
+            return 0.0
+        most_bytes = protocol.max_message_size
+        whole = whole_message(self._pending, self._max_bytes if most_bytes is None else most_bytes)
+        if whole is None:
+            return 0.0
+        message, end = whole
+        self._pending = self._pending[end:]
+        self._message(message)
+        self._limit_unread()
+        return 1.0 + len(message) // FRAME_BYTES
+
     def _feed(self, data: bytes) -> None:
         self._protocol.receive_data(data)
         for frame in self._protocol.events_received():
-            assert isinstance(frame, Frame)  # of a connection that is open
+            assert isinstance(frame, Frame)  # of an open connection
             self._take(frame)
         self._flush()
         if self._protocol.parser_exc is not None:
             self._end(SessionOver(safe(str(self._protocol.parser_exc), limit=100), WSCloseCode.PROTOCOL_ERROR))
+        self._limit_unread()
+
+    def _limit_unread(self) -> None:
         if self._unread > UNREAD_BYTES and self._closed is None:
             self._full = True
 
     def _not_taken(self) -> None:
-        self._end(SessionOver(f"took nothing for {self._send_s:g} s", WSCloseCode.TRY_AGAIN_LATER))
+        self._end(SessionOver(f"read nothing for {self._send_s:g} s", WSCloseCode.TRY_AGAIN_LATER))
 
     # ------------------------------------------------------------ small parts
 
@@ -249,7 +269,7 @@ class WebSocketConnection:
         elif frame.opcode is Opcode.CLOSE:
             self._end(True)
         elif frame.opcode in (Opcode.BINARY, Opcode.CONT) and not self._over:
-            data, frame.data = frame.data, b""  # the parser holds its last frame: 14 MB of ten thousand probes
+            data, frame.data = frame.data, b""  # the parser keeps its last frame: 14 MB with ten thousand probes
             if self._parts is None and frame.fin:
                 self._message(bytes(data))
                 return
@@ -270,7 +290,7 @@ class WebSocketConnection:
         if not writes:
             return
         ends = not writes[-1]  # a server closes first
-        if not self.transport.is_closing():  # asyncio logs each write to a connection that is gone
+        if not self.transport.is_closing():  # asyncio logs each write to a closed connection
             data = (
                 writes[0] if len(writes) == 1 else b"".join(writes)
             )  # a send(2) for each pong costs more than the pong
@@ -288,7 +308,7 @@ class WebSocketConnection:
             self._reader.set_result(None)
 
     def _ping(self) -> None:
-        """Half of the time for the answer: whatever comes is one, if anything is read."""
+        """Send a ping and wait half of the interval: anything received counts as an answer, if anything is read."""
         if self._protocol.state is OPEN and not self.transport.is_closing():
             self._heard = False
             self._protocol.send_ping(b"")

@@ -1,15 +1,15 @@
-"""Find figures that are impossible or contradict others, and the nodes that reported them.
+"""Detect figures that are impossible or contradict others, and the nodes that reported them.
 
-Nothing here removes a sample: a figure that was measured is shown, and beside it why it may be wrong. Each look takes
-what the swarm says now, so a doubt ends when its reason does; only a figure that cannot be stands against its node for
-as long as the collector runs, or who lies now and then would be in doubt now and then.
+Nothing here removes a sample: a measured figure is shown, together with why it may be wrong. Each check uses what the
+swarm reports now, so an anomaly ends with its reason; only an impossible figure counts against its node for as long as
+the collector runs, or a node that lies now and then would be in doubt only now and then.
 
-What cannot be is physics or arithmetic:
-- more packets lost than sent, quantiles out of order, a round trip of nothing to another network;
+Impossible is what contradicts physics or arithmetic:
+- more packets lost than sent, quantiles out of order, a round trip of no time to another network;
 - an upload faster than the bytes and seconds it reports;
 - both ends measure one round trip (RFC 2681): their lowest must agree, whatever the load. Where they do not, the Links
-  screen shows both, and a node is doubted once voices that do not belong together disagree with it. A *voice* is an
-  invite's label and a /24 or /48: a hundred nodes of one person are one voice, since each costs nothing (Douceur 2002).
+  screen shows both, and a node is in doubt once independent reporters disagree with it. A *reporter* is an invite's
+  label and a /24 or /48: a hundred nodes of one person are one, since each costs nothing (Douceur 2002).
 
 Two members that share an address, or answer each other within a tenth of a millisecond while they claim to be on
 different networks, are one machine or one home: their figures are not independent. Pure.
@@ -29,15 +29,15 @@ from swarm_protocol.units import BITS_PER_BYTE
 
 DISAGREE_SHARE: Final = 0.25  # of the larger of two lowest round trips
 DISAGREE_MS: Final = 5.0  # and at least this: two clocks of one path differ by scheduling, not by more
-VOICES_TO_DOUBT: Final = 1.999  # votes; two that do not belong together, however they were added up
+REPORTERS_TO_DOUBT: Final = 1.999  # votes; two independent ones, with room for rounding
 LEAST_REMOTE_MS: Final = 0.02  # below it there is no network in between: 2 km of fibre and nothing else
 COLOCATED_MS: Final = 0.1
-RATE_SLACK: Final = 8.0  # the rate is of the last half, after slow start: the whole took longer, but not so much
+RATE_SLACK: Final = 8.0  # the rate is of the last half, after slow start: the whole took longer, but not by this much
 
 
 @dataclass(frozen=True, slots=True)
 class Reporter:
-    """Nodes that may be one person."""
+    """The label and network of a reporter: nodes that share both may belong to one person."""
 
     label: str
     network: str
@@ -45,7 +45,7 @@ class Reporter:
 
 @functools.lru_cache(65_536)
 def network_of(host: str) -> str:
-    """/24 of IPv4, /48 of IPv6: what one customer has (RFC 6177)."""
+    """Return the /24 of IPv4, the /48 of IPv6: what one customer has (RFC 6177)."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -56,7 +56,8 @@ def network_of(host: str) -> str:
 
 
 def weights(voices: dict[str, Reporter]) -> dict[str, float]:
-    """Node → its share of one vote for its label and its network each; nodes of none share nothing."""
+    """Return each node's share of one vote for its label and one for its network; nodes without either share
+    nothing."""
     labels: dict[str, int] = defaultdict(int)
     networks: dict[str, int] = defaultdict(int)
     for voice in voices.values():
@@ -66,7 +67,7 @@ def weights(voices: dict[str, Reporter]) -> dict[str, float]:
 
 
 def weighted_median(values: Iterable[tuple[float, float]]) -> float | None:
-    """Of (value, weight): half of all weight lies on each side."""
+    """Return the weighted median of (value, weight)."""
     ordered = sorted(values)
     half, reached = sum(weight for _, weight in ordered) / 2, 0.0
     for value, weight in ordered:
@@ -77,12 +78,12 @@ def weighted_median(values: Iterable[tuple[float, float]]) -> float | None:
 
 
 def is_instant(sample: Sample) -> bool:
-    """A round trip that leaves no room for a network."""
+    """Return whether a round trip leaves no time for a network."""
     return isinstance(sample, LinkSample) and sample.rtt_min_ms is not None and sample.rtt_min_ms < LEAST_REMOTE_MS
 
 
 def impossible(sample: Sample, *, same_network: bool) -> str | None:
-    """Why one sample cannot be, in a few words; None: it can."""
+    """Return why one sample is impossible, in a few words; None: it is not."""
     if isinstance(sample, LinkSample):
         figures = (sample.rtt_min_ms, sample.rtt_p50_ms, sample.rtt_p95_ms, sample.rtt_p99_ms)
         known = [figure for figure in figures if figure is not None]
@@ -100,7 +101,7 @@ def impossible(sample: Sample, *, same_network: bool) -> str | None:
 
 
 class Anomalies:
-    """What is doubted now. `add` takes each committed sample, `look` all that is known of links."""
+    """The present anomalies. `add` takes each committed sample, `look` all that is known of links."""
 
     def __init__(self) -> None:
         self._impossible: dict[str, str] = {}
@@ -114,21 +115,21 @@ class Anomalies:
             self._impossible[node] = why
 
     def challenged(self, node: str, failure: str | None) -> None:
-        """What came of a compute challenge; None: passed."""
+        """Note the result of a compute challenge; None: passed."""
         if failure is None:
             self._failed.pop(node, None)
         else:
             self._failed[node] = failure
 
     def forget(self, node: str) -> None:
-        """As if nothing had ever been doubted of it."""
+        """Forget a node's anomalies."""
         for known in (self._impossible, self._failed, self._disagree, self._colocated):
             known.pop(node, None)
         self._colocated = {one: other for one, other in self._colocated.items() if other != node}
         self._told = {(each, kind) for each, kind in self._told if each != node}
 
     def look(self, rtts: dict[tuple[str, str], float], voices: dict[str, Reporter]) -> None:
-        """`rtts`: (src, dst) → lowest round trip in ms, as measured by src."""
+        """Compare links. `rtts`: (src, dst) → lowest round trip in ms, as measured by src."""
         share = weights(voices)
         against: dict[str, list[tuple[float, float]]] = defaultdict(list)  # (how far apart in ms, weight)
         agree: dict[str, float] = defaultdict(float)
@@ -149,27 +150,27 @@ class Anomalies:
         self._disagree = {}
         for node, by in against.items():
             weight = sum(each for _, each in by)
-            if weight >= VOICES_TO_DOUBT and weight > agree[node]:
+            if weight >= REPORTERS_TO_DOUBT and weight > agree[node]:
                 apart_ms = weighted_median(by) or 0.0
                 self._disagree[node] = (f"round trips that {len(by)} others see {apart_ms:.0f} ms differently",)
 
     def of(self, node: str, name: Callable[[str], str]) -> tuple[str, ...]:
-        """Why this node's figures are not taken at their word."""
+        """Return why this node's figures are in doubt."""
         found = list(self._disagree.get(node, ()))
         if node in self._impossible:
             found.append(f"impossible: {self._impossible[node]}")
         if node in self._failed:
             found.append(f"challenge failed: {self._failed[node]}")
         if node in self._colocated:
-            found.append(f"in one place with {name(self._colocated[node])}, though on another network")
+            found.append(f"in the same place as {name(self._colocated[node])}, though on another network")
         return tuple(found)
 
     def news(self, nodes: Iterable[str], name: Callable[[str], str]) -> list[tuple[str, str]]:
-        """(node, anomaly) pairs that have not been reported yet."""
+        """Return (node, anomaly) pairs that have not been reported yet."""
         fresh = []
         for node in nodes:
             for doubt in self.of(node, name):
-                kind = (node, doubt.split(" ", 1)[0])  # the figures in it change with every look
+                kind = (node, doubt.split(" ", 1)[0])  # the figures in it change with every check
                 if kind not in self._told:
                     self._told.add(kind)
                     fresh.append((node, doubt))

@@ -1,11 +1,11 @@
 """Compare what members measure of each other, and report each new anomaly once.
 
-What is a doubt is `anomalies`; here it is given what the live Swarm knows.
+`anomalies` defines what an anomaly is; this passes it what the live Swarm knows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from swarm_collector.members.addresses import is_public
@@ -17,11 +17,11 @@ from swarm_protocol.messages.samples import LinkSample, Sample, UplinkSample
 from swarm_protocol.units import NS_PER_S
 
 LOOK_EVERY_NS: Final = 15 * NS_PER_S
-MOST_DOUBTED: Final = 500  # members whose links are all looked at together
+MOST_DOUBTED: Final = 500  # members whose links are all compared together
 
 
 class AnomalyMonitor:
-    """`rtt_from`: node id → its peers' ids and the lowest round trip to each, in ms."""
+    """Reports anomalies. `rtt_from`: node id → its peers' ids and the lowest round trip to each, in ms."""
 
     def __init__(
         self,
@@ -39,18 +39,19 @@ class AnomalyMonitor:
         self._doubts = Anomalies()
 
     def of(self, node_id: str) -> tuple[str, ...]:
-        """Why this node's figures are not taken at their word."""
+        """Return why this node's figures are in doubt."""
         return self._doubts.of(node_id, self._name_of)
 
-    def committed(self, node_id: str, sample: Sample) -> None:
-        """Check a stored sample of this node. Networks are compared only if a figure looks too good: there are
+    def committed(self, node_id: str, samples: Sequence[Sample]) -> None:
+        """Check stored samples of this node. Networks are compared only if a figure looks too good: there are
         thousands of samples a second."""
-        if isinstance(sample, LinkSample | UplinkSample):
-            near = not is_instant(sample) or self._near(node_id, sample.peer)
-            self._doubts.add(node_id, sample, same_network=near)
+        for sample in samples:
+            if isinstance(sample, LinkSample | UplinkSample):
+                near = not is_instant(sample) or self._near(node_id, sample.peer)
+                self._doubts.add(node_id, sample, same_network=near)
 
     def _near(self, node_id: str, peer: str) -> bool:
-        """Whether both may be in one local network."""
+        """Return whether both may be in one local network."""
         one, other = self._membership.get(node_id), self._membership.get(peer)
         if one is None or other is None or not is_public(one.where.observed):
             return True

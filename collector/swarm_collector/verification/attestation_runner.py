@@ -1,4 +1,4 @@
-"""Run compute attestation: send challenges, hold deadlines, report verdicts and have scores kept."""
+"""Run compute attestation: send challenges, enforce deadlines, report verdicts."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from swarm_collector.verification.compute_attestation import Answered, ComputeAt
 from swarm_protocol.messages.probe_messages import CollectorMessage
 from swarm_protocol.messages.samples import RooflineSample
 
-LOOK_S: Final = 0.25  # how late a deadline may be told; answers are judged as they come
+LOOK_S: Final = 0.25  # how late a missed deadline may be noticed; answers are judged as they come
 
 
 class AttestationRunner:
     def __init__(
         self, clock: Clock, send: Callable[[int, CollectorMessage], None], tell: Callable[[NodeEvent], None]
     ) -> None:
-        """`send`: to a session, if it is still there."""
+        """Create a runner. `send`: to a session, if it is still connected."""
         self._clock = clock
         self._send = send
         self._tell = tell
         self.challenges = ComputeAttestation(random.SystemRandom())
-        self.judged: list[Callable[[Verdict], None]] = []  # who keeps scores hears each verdict
+        self.judged: list[Callable[[Verdict], None]] = []  # called with each verdict
 
     def came(self, session: int, member: Member) -> None:
         if member.hello is not None and member.hello.facts.torch is not None:
@@ -44,7 +44,7 @@ class AttestationRunner:
         self._judge(verdict)
 
     def doubt(self, member: Member, sample: RooflineSample) -> None:
-        """Says it where this node claims far more than it has shown."""
+        """Report a node that claims far more than it has shown."""
         if member.session is None:
             return
         line = self.challenges.claims(member.session, member.node_id, sample, self._clock.steady_ns())
@@ -52,7 +52,7 @@ class AttestationRunner:
             self._tell(NodeEvent(member.node_id, "challenge", line))
 
     async def run(self) -> None:
-        """Offers challenges and holds answers to their deadlines; until cancelled."""
+        """Offer challenges and enforce the deadlines of answers, until cancelled."""
         while True:
             await asyncio.sleep(LOOK_S)
             if self.challenges.unprepared:

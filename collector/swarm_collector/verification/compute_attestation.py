@@ -1,12 +1,12 @@
 """Compute attestation: offer challenges, enforce deadlines, check answers, remember which nodes passed.
 
 A challenge goes: offer (draw the matrix) → ready (with the time of one product) → go (the seed; the clock runs) →
-commit (hashes of all outputs) → open (a few of them, chosen now) → opened → verdict. The arithmetic, and the test
-that each opened output passes, are `swarm_protocol.trust.attestation`. The node itself says how long a product takes
-and is held to it: so a slow node passes, and what it has shown bounds what it may claim later. Pure: time and
-randomness come in.
+commit (hashes of all outputs) → open (a few of them, chosen now) → opened → verdict. The arithmetic, and the test that
+each opened output passes, are `swarm_protocol.trust.attestation`. The node states how long a product takes and is held
+to it: so a slow node passes, and what it has shown bounds what it may claim later. Pure: time and randomness are passed
+in.
 
-For trust: `record` is what is known of a node, and every `Verdict` is handed to whoever keeps scores (Referee.judged).
+For trust: `record` is what is known of a node; every `Verdict` is reported through `judged`.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from swarm_protocol.messages.samples import RooflineSample
 from swarm_protocol.trust import attestation as arithmetic
 from swarm_protocol.units import NS_PER_MS, NS_PER_S
 
-AT_ONCE: Final = 4  # answers under way in the whole swarm: each is some hundred KB and a minute of somebody's patience
-OFFER_NS: Final = 600 * NS_PER_S  # from the offer to being ready: torch may come from a cold disk, or be busy measuring
-OPEN_NS: Final = 120 * NS_PER_S  # for the outputs to come, over a slow uplink: they are committed to already
+AT_ONCE: Final = 4  # answers in progress in the whole swarm: each is some hundred KB
+OFFER_NS: Final = 600 * NS_PER_S  # from the offer to being ready: torch may load from a cold disk, or be busy measuring
+OPEN_NS: Final = 120 * NS_PER_S  # for the outputs to arrive over a slow uplink: they are committed to already
 AGAIN_NS: Final = 6 * 3600 * NS_PER_S
-LATER_NS: Final = 900 * NS_PER_S  # after an offer that came to nothing
+LATER_NS: Final = 900 * NS_PER_S  # after an offer without result
 VALID_NS: Final = 2 * AGAIN_NS
-WORK_MS: Final = 250.0  # so many milliseconds of products: more than a round trip, less than anybody notices
-SLACK: Final = 4.0  # times what the node itself said
-GRACE_MS: Final = 2_000.0  # round trip, and whatever else a machine does meanwhile
+WORK_MS: Final = 250.0  # of products: more than a round trip, little enough to go unnoticed
+SLACK: Final = 4.0  # times what the node itself stated
+GRACE_MS: Final = 2_000.0  # round trip, and whatever else the machine does meanwhile
 LATE_MOST: Final = 2  # in a row: a machine may be busy once, and is asked again
 SOON_NS: Final = 60 * NS_PER_S
-SLOWEST_MS: Final = 2_000.0  # of one product: what is slower computes no layer in useful time
-CLAIM_MOST: Final = 20.0  # times what was shown: launches and the network cost, but not that much
-PICKED: Final = 6  # products that are checked: who made up a tenth is caught every third time, a half nearly always
+SLOWEST_MS: Final = 2_000.0  # of one product: a slower machine computes no layer in useful time
+CLAIM_MOST: Final = 20.0  # times what was shown: launches and the network cost something, but not that much
+PICKED: Final = 6  # products that are checked: a node that made up a tenth is caught every third time
 ITEMSIZE: Final = {"fp32": 4, "fp16": 2, "bf16": 2}
 
 
@@ -67,14 +67,14 @@ class Record:
     failed: int = 0
     passed_ns: int | None = None  # steady time of the last pass; None since a failure
     late: int = 0  # in a row
-    doubted: bool = False  # says more than it has shown, which a busy machine may: not verified, and no failure
-    shown_gbps: float = 0.0  # matrix bytes a second that the last pass has shown: a lower bound
+    doubted: bool = False  # claims more than it has shown, which may be due to load: neither verified nor failed
+    shown_gbps: float = 0.0  # matrix bytes a second shown in the last pass: a lower bound
     last: str = ""
 
 
 @dataclass(slots=True)
 class _Open:
-    """One challenge under way."""
+    """One challenge in progress."""
 
     challenge_id: int
     node_id: str
@@ -90,20 +90,20 @@ class _Open:
 
 @dataclass(slots=True)
 class ComputeAttestation:
-    rng: random.Random  # a source that nobody can predict
+    rng: random.Random  # unpredictable
     make_checker: Callable[[bytes, bytes], arithmetic.Checker] = arithmetic.Checker
-    dtype: str = "fp16"  # of the model in question
+    dtype: str = "fp16"  # of the focused model
     _matrix_seed: bytes = b""
     _checker: arithmetic.Checker | None = None
     _waiting: deque[tuple[int, int, str]] = field(default_factory=deque)  # not before, session, node
     _open: dict[int, _Open] = field(default_factory=dict)  # by session
-    _used: dict[int, int] = field(default_factory=dict)  # challenge → session, of those gone out
+    _used: dict[int, int] = field(default_factory=dict)  # challenge → session, of those sent
     _records: dict[str, Record] = field(default_factory=dict)
 
     # ------------------------------------------------------------ members
 
     def came(self, session: int, node_id: str, now_ns: int) -> None:
-        """A session whose probe has torch."""
+        """Add a session whose probe has torch."""
         self._waiting.append((now_ns, session, node_id))
 
     def gone(self, session: int) -> None:
@@ -120,7 +120,7 @@ class ComputeAttestation:
         return now_ns - known.passed_ns < VALID_NS
 
     def claims(self, session: int, node_id: str, sample: RooflineSample, now_ns: int) -> str | None:
-        """A line where a node says far more of itself than it has shown: it is not called verified, and asked again."""
+        """Return a line if a node claims far more than it has shown: it is then not verified, and challenged again."""
         known = self._records.get(node_id)
         if known is None or known.passed_ns is None or known.doubted:
             return None
@@ -134,17 +134,17 @@ class ComputeAttestation:
 
     @property
     def unprepared(self) -> bool:
-        """Somebody waits and there is no matrix yet: `prepare` is due, in a thread of its own."""
+        """Return whether a matrix is needed: call `prepare`, in a thread of its own."""
         return self._checker is None and bool(self._waiting)
 
     def prepare(self) -> None:
-        """Draws the matrix and projects it: about 0.1 s, once in a collector's life. All are asked about the same."""
+        """Draw the matrix and project it: about 0.1 s, once in a collector's life. All nodes get the same."""
         seed = self.rng.randbytes(arithmetic.SEED_BYTES)
         checker = self.make_checker(seed, self.rng.randbytes(arithmetic.SEED_BYTES))
         self._matrix_seed, self._checker = seed, checker
 
     def due(self, now_ns: int) -> tuple[list[tuple[int, CollectorMessage]], list[Verdict]]:
-        """(what to send to which session, who let a deadline pass)."""
+        """Return (what to send to which session, verdicts on missed deadlines)."""
         verdicts = []
         for session, each in list(self._open.items()):
             if now_ns <= each.until_ns:
@@ -170,7 +170,7 @@ class ComputeAttestation:
     def heard(
         self, session: int, node_id: str, message: Answered, now_ns: int
     ) -> tuple[CollectorMessage | None, Verdict | None]:
-        """(what to answer, the verdict where this ended it)."""
+        """Take a message of a node. Return (answer, verdict if this ended the challenge)."""
         mine = self._open.get(session)
         if mine is None or mine.challenge_id != message.challenge_id:
             return None, self._stray(session, node_id, message)
@@ -184,10 +184,10 @@ class ComputeAttestation:
 
     def _stray(self, session: int, node_id: str, message: Answered) -> Verdict | None:
         if isinstance(message, ChallengeReady):
-            return None  # of an offer that was taken back meanwhile
+            return None  # of an offer that was withdrawn meanwhile
         owner = self._used.get(message.challenge_id)
         if owner is None:
-            return self._judge(node_id, False, "an answer to a challenge that nobody was given")
+            return self._judge(node_id, False, "an answer to a challenge that was never sent")
         whose = "that was another node's" if owner != session else "that is over: a seed counts once"
         return self._judge(node_id, False, f"an answer to a challenge {whose}")
 
@@ -214,7 +214,9 @@ class ComputeAttestation:
             self._ask_again(session, mine.node_id, now_ns + SOON_NS)
             return None, self._late(mine.node_id, f"answered after {mine.elapsed_ms:.0f} ms, later than it may")
         if len(commit.hashes) != arithmetic.HASH_BYTES * mine.steps:
-            return None, self._end(session, mine, False, "committed to another number of products than asked", now_ns)
+            return None, self._end(
+                session, mine, False, "committed to another number of products than requested", now_ns
+            )
         mine.hashes = commit.hashes
         # the first, which holds the seed, and the last; each output with the one that its input was made of
         products = {0, mine.steps - 1, *(self.rng.randrange(mine.steps) for _ in range(PICKED - 2))}
@@ -235,7 +237,7 @@ class ComputeAttestation:
     def _wrong(self, mine: _Open, opened: ChallengeOpened) -> str | None:
         assert self._checker is not None
         if len(opened.outputs) != len(mine.picked):
-            return "showed another number of products than asked"
+            return "showed another number of products than requested"
         found: dict[int, arithmetic.Vector] = {}
         for step, output in zip(mine.picked, opened.outputs, strict=True):
             at = step * arithmetic.HASH_BYTES
@@ -264,7 +266,7 @@ class ComputeAttestation:
         )
 
     def _ask_again(self, session: int, node_id: str, not_before_ns: int) -> None:
-        """Instead of whatever was to come for this session."""
+        """Challenge this session again, instead of at the time planned before."""
         self._waiting = deque(each for each in self._waiting if each[1] != session)
         self._waiting.append((not_before_ns, session, node_id))
 

@@ -1,1 +1,1 @@
-"""The emulated internet: namespaces, router, delay models, home NATs, slow processors."""
+"""Emulate the internet: namespaces, router, delay models, home NATs, slow processors."""

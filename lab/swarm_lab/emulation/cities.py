@@ -1,4 +1,4 @@
-"""Real round-trip times between cities, from the bundled matrix (data/NOTICE.md)."""
+"""Read real round-trip times between cities from the bundled matrix (data/NOTICE.md)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib import resources
 
 
 def round_trips_ms(matrix: str) -> dict[tuple[str, str], float]:
-    """(from, to) → median round trip in ms; empty for the matrix "none". Missing pairs are not in it."""
+    """Return (from, to) → median round trip in ms; empty for the matrix "none". Missing pairs are left out."""
     if matrix == "none":
         return {}
     text = resources.files("swarm_lab").joinpath("data", f"{matrix}_rtt_ms.csv").read_text()

@@ -1,4 +1,4 @@
-"""A slow machine: a share of the processor through cgroups (v1 and v2), for hosts whose scenario sets `cpu`."""
+"""Slow a host down: a share of the processor through cgroups (v1 and v2), where the scenario sets `cpu`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class CpuShare:
     """A cgroup of one host. `join` is called in the child before it starts its program."""
 
     def __init__(self, label: str, cores: float) -> None:
-        """Raises OSError where cgroups cannot be written (no root, a container without them)."""
+        """Create it. Raises OSError where cgroups cannot be written (no root, a container without them)."""
         self._v2 = (_V2 / "cgroup.controllers").exists()
         self.folder = (_V2 if self._v2 else _V1) / f"{PREFIX}{os.getpid()}-{label}"
         if self._v2:
@@ -40,13 +40,13 @@ class CpuShare:
         (self.folder / "cgroup.procs").write_text(str(os.getpid()))
 
     def remove(self) -> None:
-        """After the last process in it has ended."""
+        """Remove it, after the last process in it has ended."""
         with contextlib.suppress(OSError):  # a process is still dying: the next start sweeps
             self.folder.rmdir()
 
 
 def sweep() -> None:
-    """Removes the cgroups of labs that ended without doing so (kill -9)."""
+    """Remove the cgroups of labs that ended without doing so (kill -9)."""
     for root in (_V1, _V2):
         for folder in root.glob(f"{PREFIX}*"):
             owner = folder.name.removeprefix(PREFIX).partition("-")[0]

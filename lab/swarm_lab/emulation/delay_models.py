@@ -1,7 +1,7 @@
 """Draw the delay of each packet beyond the fastest, and which packets are lost, from a seeded rng. Pure.
 
-Every law is scaled by one figure that people measure: `p95_ms`, the extra delay that 95 % of the packets stay below
-(PDV as in RFC 5481). Loss is independent, or in bursts (Gilbert–Elliott with a loss-free good state).
+Every law is scaled by one measurable figure: `p95_ms`, the extra delay that 95 % of the packets stay below (PDV as in
+RFC 5481). Loss is independent, or in bursts (Gilbert–Elliott with a loss-free good state).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ HALF_NORMAL_P95 = 1.959963984540054
 
 
 class Jitter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Extra delay of each packet, one way."""
+    """The extra delay of each packet, one way."""
 
     p95_ms: Annotated[float, Meta(ge=0, le=60_000)] = 0.0
-    law: Literal["normal", "lognormal", "pareto", "trace"] = "lognormal"
+    law: Literal["uniform", "normal", "lognormal", "pareto", "trace"] = "lognormal"
     shape: Annotated[float, Meta(gt=0, le=50)] | None = None  # sigma of lognormal (1.0), alpha of pareto (2.0)
     cap_ms: Annotated[float, Meta(gt=0, le=60_000)] = 2_000.0  # no packet waits longer
     trace_ms: Annotated[tuple[float, ...], Meta(max_length=100_000)] = ()  # of the law "trace", played in a circle
@@ -37,12 +37,14 @@ class Loss(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def extra_ms(law: Jitter, count: int, rng: np.random.Generator, start: int = 0) -> Floats:
-    """`count` extra delays in ms, shape (count,), none negative, none above the cap."""
+    """Return `count` extra delays in ms, shape (count,), none negative, none above the cap."""
     if law.law == "trace":
         recorded = np.asarray(law.trace_ms, float)
         drawn = recorded[np.arange(start, start + count) % len(recorded)] if len(recorded) else np.zeros(count)
     elif law.p95_ms == 0:
         drawn = np.zeros(count)
+    elif law.law == "uniform":
+        drawn = rng.random(count) * (law.p95_ms / 0.95)
     elif law.law == "normal":
         drawn = np.abs(rng.standard_normal(count)) * (law.p95_ms / HALF_NORMAL_P95)
     elif law.law == "lognormal":
@@ -58,7 +60,7 @@ def extra_ms(law: Jitter, count: int, rng: np.random.Generator, start: int = 0) 
 
 
 class JitterSource:
-    """Extra delays one by one, in ns, drawn in chunks."""
+    """Draws extra delays one by one, in ns, in chunks."""
 
     def __init__(self, law: Jitter, rng: np.random.Generator) -> None:
         self._law, self._rng = law, rng
@@ -81,7 +83,7 @@ class JitterSource:
 
 
 class LossSource:
-    """Which packets are lost, one by one. Mean rate and mean burst are those of the law."""
+    """Decides for each packet whether it is lost. Mean rate and mean burst are those of the law."""
 
     def __init__(self, law: Loss, rng: np.random.Generator) -> None:
         self._rng = rng

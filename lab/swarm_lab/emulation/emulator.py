@@ -1,8 +1,8 @@
-"""The emulated internet: takes packets and the time, returns packets and their times. Pure.
+"""Emulate the internet: take packets and the time, return packets and their times. Pure.
 
-A packet from a to b waits for a's uplink (rate and queue of its own), may be lost, travels access(a) + city +
-access(b) plus jitter, waits for b's downlink, and is due. Rates are kept packet by packet: each occupies its line
-for size·8/rate, a lone small message too (token buckets would let it through unshaped).
+A packet from a to b waits for a's uplink (with its rate and queue), may be lost, travels access(a) + city + access(b)
+plus jitter, waits for b's downlink, and is due. Rates hold packet by packet: each occupies its link for size·8/rate, a
+lone small message too (token buckets would let it through unshaped).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from swarm_lab.emulation.delay_models import Jitter, JitterSource, Loss, LossSource
@@ -31,14 +32,14 @@ Recorder = Callable[[bytes, int, int, int, Fate, int, int], None]  # packet, src
 
 @dataclass(slots=True)
 class _Line:
-    """One direction of a host's access."""
+    """One direction of a host's access link."""
 
     ns_per_byte: float
     queue_ns: int
     free_ns: int = 0  # when the last accepted packet has left
 
     def pass_through(self, now_ns: int, size_bytes: int) -> int | None:
-        """When the packet has left the line; None where the queue is full."""
+        """Return when the packet has left the link; None if the queue is full."""
         start_ns = max(now_ns, self.free_ns)
         if start_ns - now_ns > self.queue_ns:
             return None
@@ -81,7 +82,7 @@ class Delivery:
 
 class Emulator:
     def __init__(self, scenario: Scenario, delays_ms: Floats, record: Recorder) -> None:
-        """`delays_ms`: one way between the hosts' exchanges, shape (n, n), from scenario.city_delays_ms."""
+        """Create it. `delays_ms`: one way between the hosts' exchanges, shape (n, n), from scenario.city_delays_ms."""
         self._rng = np.random.default_rng(scenario.seed)
         self._record = record
         self.names = scenario.names()
@@ -119,7 +120,7 @@ class Emulator:
     # ------------------------------------------------------------ packets
 
     def offer(self, now_ns: int, host: int, packet: bytes) -> None:
-        """A packet that `host` has just sent."""
+        """Take a packet that `host` has just sent."""
         sender = self._hosts[host]
         if len(packet) < 20 or packet[0] >> 4 != 4 or not sender.present:
             return
@@ -157,11 +158,11 @@ class Emulator:
         heapq.heappush(self._heap, (at_ns, self._count, target, src, len(packet), packet, in_ns, due))
 
     def next_ns(self) -> int | None:
-        """When `due` has something to do; None: when a packet is offered."""
+        """Return when `due` has something to do; None: when a packet is offered."""
         return self._heap[0][0] if self._heap else None
 
     def due(self, now_ns: int) -> Iterator[Delivery]:
-        """Everything that is due by now, in order."""
+        """Return everything that is due by now, in order."""
         while self._heap and self._heap[0][0] <= now_ns:
             at_ns, _, target, src, _, packet, in_ns, due = heapq.heappop(self._heap)
             if due:
@@ -190,14 +191,14 @@ class Emulator:
         self._push(done_ns, target, src, packet, in_ns, due=True)
 
     def delivered(self, delivery: Delivery, out_ns: int, *, taken: bool) -> None:
-        """`taken` False: the host's interface would not have it."""
+        """Record a delivery. `taken` False: the host's interface refused it."""
         fate = Fate.DELIVERED if taken else Fate.CUT
         self._record(delivery.packet, delivery.src, delivery.host, delivery.in_ns, fate, delivery.intended_ns, out_ns)
 
     # ------------------------------------------------------------ the timeline
 
     def apply(self, event: Event) -> None:
-        """Changes of the network; what happens to machines (freeze, cpu) is the shell's."""
+        """Apply changes of the network; `lab` handles those of machines (freeze, cpu)."""
         if event.action == "path":
             assert event.src is not None
             assert event.dst is not None
@@ -244,6 +245,8 @@ class Emulator:
                     pair.reorder = reorder
 
     def _set_access(self, host: _Host, event: Event) -> None:
+        if event.delay_ms is not None:
+            host.access = msgspec.structs.replace(host.access, delay_ms=event.delay_ms)
         if event.up_mbps is not None:
             host.up.ns_per_byte = 8000 / event.up_mbps
         if event.down_mbps is not None:
@@ -257,12 +260,12 @@ class Emulator:
 
 
 def outside_address(index: int) -> bytes:
-    """What the internet sees of host `index`: 4 bytes."""
+    """Return the address of host `index` as the internet sees it: 4 bytes."""
     return socket.inet_aton(str(_nth(OUTSIDE, index)))
 
 
 def own_address(scenario: Scenario, index: int) -> str:
-    """What the host's own interface is configured with: a private address behind a NAT."""
+    """Return the address of the host's own interface: a private one behind a NAT."""
     behind = scenario.host[index].nat in ("endpoint-independent", "symmetric")
     return str(_nth(INSIDE if behind else OUTSIDE, index))
 

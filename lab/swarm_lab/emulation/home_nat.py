@@ -1,8 +1,8 @@
-"""Home routers: how each maps and filters (RFC 4787's words), as pure tables.
+"""Emulate home routers: how each maps and filters (in terms of RFC 4787), as pure tables.
 
-`endpoint-independent`: one outside port per inside socket, whoever it talks to; lets in only whom it has written to
-(address- and port-dependent filtering, the usual home router). `symmetric`: another outside port per destination.
-Mappings expire after `IDLE_NS` of silence in both directions.
+`endpoint-independent`: one outside port for an inside socket, whatever the destination; lets in only addresses that it
+has written to (address- and port-dependent filtering, the usual home router). `symmetric`: another outside port for
+each destination. Mappings expire after `IDLE_NS` of silence in both directions.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _Mapping:
 
 
 class Nat:
-    """One host behind one router: `outbound`, `inbound` give the packet as it goes on, None where it is dropped."""
+    """One host behind one router: `outbound`, `inbound` return the translated packet, None if it is dropped."""
 
     def __init__(self, kind: NatKind, outside: bytes) -> None:
         self.kind = kind
@@ -67,7 +67,7 @@ class Nat:
         return rewrite(packet, dst=mapping.inside)
 
     def rebind(self) -> None:
-        """Forgets the UDP ports it has given, as after a restart too short for TCP to notice: others come next."""
+        """Forget the UDP mappings, as after a restart too short for TCP to notice: new ports follow."""
         for key in [key for key in self._by_inside if key[0] == UDP]:
             self._by_inside.pop(key).allowed.clear()  # the port stays taken, and lets nobody in
 

@@ -1,8 +1,8 @@
-"""Hosts as nameless network namespaces, each with one TUN interface whose other end the router holds.
+"""Create hosts as nameless network namespaces, each with one TUN interface whose other end the router holds.
 
-Nothing is left to clean up: a namespace lives as long as a process or a file descriptor of ours does, the TUN
-interface with it, so that even kill -9 of everything leaves no trace. Interfaces are set up with the ioctls of
-netdevice(7): no iproute2 is needed.
+Nothing is left to clean up: a namespace lives as long as a process or a file descriptor of ours, and the TUN interface
+with it, so that even kill -9 of everything leaves no trace. Interfaces are set up with the ioctls of netdevice(7): no
+iproute2 is needed.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class TunUnavailable(LabUnavailable):
 
 @dataclass(frozen=True, slots=True)
 class HostNet:
-    """An own network stack. Both descriptors are the caller's to close."""
+    """A network stack of its own. The caller closes both descriptors."""
 
     namespace_fd: int
     tun_fd: int
@@ -86,7 +86,7 @@ class _Route(ctypes.Structure):
 
 
 def why_unavailable() -> str | None:
-    """One line that says what is missing here, or None. Tries it, for permissions are not to be guessed."""
+    """Return one line that says what is missing here, or None. It tries, because permissions cannot be predicted."""
     if not hasattr(_libc, "setns"):
         return "the lab needs Linux (network namespaces and TUN)"
     who = "root, or user namespaces" if os.geteuid() else "the right to make network namespaces (CAP_SYS_ADMIN)"
@@ -115,10 +115,10 @@ def why_unavailable() -> str | None:
 
 
 def enter_user_namespace() -> None:
-    """Become root of a user namespace of one's own, where the machine allows that. Raises LabUnavailable.
+    """Become root of a user namespace, where the machine allows that. Raises LabUnavailable.
 
-    With a network namespace to come back to: the machine's own is not ours to enter. Only a process with a single
-    thread may do this (unshare(2)).
+    It includes a network namespace to come back to, since the machine's own may not be entered. Only a process with a
+    single thread may do this (unshare(2)).
     """
     uid, gid = os.geteuid(), os.getegid()
     _check(_libc.unshare(CLONE_NEWUSER | CLONE_NEWNET), f"a user namespace; {_why_no_user_namespace()}")
@@ -128,7 +128,7 @@ def enter_user_namespace() -> None:
 
 
 def _why_no_user_namespace() -> str:
-    """The settings that usually forbid it, with their values here."""
+    """Return the settings that usually forbid it, with their values here."""
     found = []
     for name in _USER_NAMESPACE_SETTINGS:
         with contextlib.suppress(OSError):
@@ -137,9 +137,9 @@ def _why_no_user_namespace() -> str:
 
 
 def make_host(address: str, congestion: str = "cubic") -> HostNet:
-    """A namespace with loopback and `eth0` up, everything routed to the TUN. Raises LabUnavailable.
+    """Return a namespace with loopback and `eth0` up, everything routed to the TUN. Raises LabUnavailable.
 
-    `congestion`: the TCP of this host; what the machine itself uses is no property of a home.
+    `congestion`: the TCP of this host; the machine's own setting is no property of a home.
     """
     with _allowed(congestion), _back_home():
         _check(_libc.unshare(CLONE_NEWNET), "a network namespace")
@@ -155,7 +155,7 @@ def make_host(address: str, congestion: str = "cubic") -> HostNet:
 
 
 def _open_tun() -> int:
-    """A descriptor of the TUN device. Raises TunUnavailable."""
+    """Return a descriptor of the TUN device. Raises TunUnavailable."""
     try:
         return os.open(TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -163,7 +163,7 @@ def _open_tun() -> int:
 
 
 def _why_no_tun(error: OSError) -> str:
-    """What keeps the device from being opened, and the command that mends it.
+    """Return why the device cannot be opened, and the command that helps.
 
     udev makes the device with mode 0666. Without udev (a minimal root, a container) it is missing or root's alone.
     """
@@ -184,7 +184,7 @@ def _why_no_tun(error: OSError) -> str:
 
 @contextlib.contextmanager
 def _allowed(congestion: str) -> Iterator[None]:
-    """Namespaces may only choose among the algorithms that the machine allows to everybody: for a moment, ours too."""
+    """Allow our congestion control for a moment: namespaces may only use algorithms that the machine allows to all."""
     try:
         before = _CONGESTION_ALLOWED.read_text()
         if congestion in before.split():
@@ -234,12 +234,12 @@ def _back_home() -> Iterator[None]:
 
 
 def enter(namespace_fd: int) -> None:
-    """Moves this thread into the namespace: sockets opened from now on are there."""
+    """Move this thread into the namespace: sockets opened from now on are there."""
     _check(_libc.setns(namespace_fd, CLONE_NEWNET), "to enter a network namespace")
 
 
 def in_host(namespace_fd: int) -> Callable[[], None]:
-    """For subprocess `preexec_fn`: the child runs in the namespace and dies with its parent."""
+    """For subprocess `preexec_fn`: the child runs in the namespace and ends with its parent."""
     parent = os.getpid()
 
     def prepare() -> None:
@@ -250,7 +250,7 @@ def in_host(namespace_fd: int) -> Callable[[], None]:
 
 
 def die_with_parent(parent: int) -> None:
-    """In a child: SIGKILL for it when the parent ends, kill -9 of the parent included (prctl(2))."""
+    """In a child: send it SIGKILL when the parent ends, even by kill -9 (prctl(2))."""
     _check(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL), "to be told of the parent's end")
     if os.getppid() != parent:  # it ended before we asked
         os._exit(1)

@@ -1,6 +1,6 @@
 """Read what the router needs from an IPv4 packet: addresses, and the STAMP sequence to pair round trips.
 
-Also rewrites addresses and ports for NAT, with the checksums mended incrementally (RFC 1624).
+Also rewrites addresses and ports for NAT, with incrementally updated checksums (RFC 1624).
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import struct
 from dataclasses import dataclass
 
 TCP, UDP, ICMP = 6, 17, 1
-STAMP_PLAIN_BYTES, STAMP_SIGNED_BYTES = 44, 112  # RFC 8762 §4.2, §4.3
+STAMP_PLAIN_BYTES = 44  # RFC 8762 §4.2, §4.3
+STAMP_SIGNED_BYTES = (112, 152)  # without and with a signed follow-up (RFC 8972 §4.7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,8 @@ def protocol_of(packet: bytes | bytearray) -> int:
 
 
 def ports(packet: bytes | bytearray) -> tuple[int, int] | None:
-    """Source and destination port of TCP and UDP; ICMP echo's identifier twice; None for fragments and the rest."""
+    """Return source and destination port of TCP and UDP; ICMP echo's identifier twice; None for others and
+    fragments."""
     header = (packet[0] & 15) * 4
     if len(packet) < header + 8 or struct.unpack_from("!H", packet, 6)[0] & 0x1FFF:
         return None
@@ -40,11 +42,11 @@ def ports(packet: bytes | bytearray) -> tuple[int, int] | None:
 
 
 def stamp_tag(packet: bytes | bytearray) -> StampTag | None:
-    """The STAMP packet inside a UDP packet, judged by its length and its must-be-zero fields (RFC 8762 §4.2–4.3)."""
+    """Return the STAMP packet inside a UDP packet, judged by its length and zero fields (RFC 8762 §4.2–4.3)."""
     header = (packet[0] & 15) * 4
     body = header + 8
     size = len(packet) - body
-    if packet[9] != UDP or size not in (STAMP_PLAIN_BYTES, STAMP_SIGNED_BYTES):
+    if packet[9] != UDP or size not in (STAMP_PLAIN_BYTES, *STAMP_SIGNED_BYTES):
         return None
     if size == STAMP_PLAIN_BYTES:
         seq, ssid, received, sender_seq = *_at(packet, body, 0, 14), packet[body + 16 : body + 24], body + 24
@@ -62,7 +64,8 @@ def _at(packet: bytes | bytearray, body: int, seq: int, ssid: int) -> tuple[int,
 def rewrite(
     packet: bytes, *, src: tuple[bytes, int] | None = None, dst: tuple[bytes, int] | None = None
 ) -> bytes | None:
-    """The packet with another source or destination (4 address bytes, port), checksums right; None if it cannot be.
+    """Return the packet with another source or destination (4 address bytes, port) and right checksums; None if
+    impossible.
 
     ICMP: the port is the echo identifier.
     """
@@ -96,7 +99,7 @@ def rewrite(
 
 
 def _difference(old: bytes, new: bytes) -> int:
-    """Sum over 16-bit words of ~old + new: what RFC 1624 (eqn. 3) adds to the complemented checksum."""
+    """Sum ~old + new over 16-bit words: what RFC 1624 (eqn. 3) adds to the complemented checksum."""
     words = len(old) // 2
     return sum(
         (~was & 0xFFFF) + now

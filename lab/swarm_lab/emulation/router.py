@@ -1,4 +1,4 @@
-"""The router process: read every host's TUN, ask the emulator, write each packet when it is due.
+"""Run the router process: read every host's TUN, ask the emulator, write each packet when it is due.
 
 Runs at real-time priority where it may (the p99 error under a busy machine falls from milliseconds to 0.05 ms), and
 waits with select(2), whose timeout is finer than epoll's millisecond, for all but the last `SPIN_NS`.
@@ -30,7 +30,7 @@ NETWORK_ACTIONS = ("path", "access", "cut", "heal", "leave", "join", "rebind")
 
 
 def route(emulator: Emulator, tuns: list[int], control: int, truth: TruthWriter, timeline: list[Event]) -> None:
-    """Until `control` is closed by the other side. `timeline` in order; its times count from a word on `control`."""
+    """Route until the other side closes `control`. `timeline` in order; its times count from a word on `control`."""
     mono_ns = time.monotonic_ns
     host_of = {fd: index for index, fd in enumerate(tuns)}
     watched = [*tuns, control]

@@ -29,7 +29,7 @@ class ScenarioError(ValueError):
 
 
 class Access(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A host's line to the internet."""
+    """A host's access link."""
 
     up_mbps: Rate
     down_mbps: Rate
@@ -64,7 +64,8 @@ class Host(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Path(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"src": "from", "dst": "to"}):
-    """What one directed pair has beyond its access lines; "*" is any host, later lines override earlier ones."""
+    """What one directed pair has in addition to its access links; "*" is any host, later entries override earlier
+    ones."""
 
     src: str
     dst: str
@@ -76,7 +77,7 @@ class Path(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"src
 
 
 class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"src": "from", "dst": "to"}):
-    """Something that happens at a moment. Which of the fields an action needs is checked by `parse_scenario`."""
+    """Something that happens at a moment. `parse_scenario` checks which fields an action needs."""
 
     at_s: Seconds
     action: Literal["path", "access", "cut", "heal", "freeze", "thaw", "leave", "join", "cpu", "rebind"]
@@ -138,7 +139,8 @@ _NEEDS: Final[dict[str, tuple[str, ...]]] = {
 
 
 def parse_scenario(text: str) -> Scenario:
-    """The scenario that `text` describes, with a collector host added where it has none. Raises ScenarioError."""
+    """Return the scenario that `text` describes, with a collector host added where it has none. Raises
+    ScenarioError."""
     try:
         scenario = msgspec.toml.decode(text.encode(), type=Scenario)
     except (msgspec.DecodeError, UnicodeError) as error:
@@ -163,7 +165,7 @@ def _check_hosts(scenario: Scenario) -> None:
         if not is_name(host.name):
             raise ScenarioError(f"host name {host.name!r} is not 1 to 32 of A-Z a-z 0-9 . _ -")
         if names.count(host.name) > 1:
-            raise ScenarioError(f"host {host.name!r} is there twice; names must differ")
+            raise ScenarioError(f"host {host.name!r} appears twice; names must differ")
         if isinstance(host.access, str) and host.access not in PROFILES:
             raise ScenarioError(f"{host.name}: no access profile {host.access!r}; there are {', '.join(PROFILES)}")
         if host.city is not None and scenario.matrix == "none":
@@ -185,7 +187,7 @@ def access_of(host: Host) -> Access:
 
 
 def city_delays_ms(scenario: Scenario, cities: dict[tuple[str, str], float]) -> Floats:
-    """One-way delay between the hosts' exchanges, shape (n, n), before access lines; `cities` has round trips in ms.
+    """Return one-way delays between the hosts' exchanges, shape (n, n), before access; `cities` has round trips in ms.
 
     Raises ScenarioError for a city that the matrix does not have.
     """

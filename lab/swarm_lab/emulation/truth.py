@@ -1,4 +1,4 @@
-"""Record what happened to each packet in the router, and answer `verify`'s questions about it.
+"""Record what happened to each packet in the router, and answer queries of `verify` about it.
 
 One fixed-size record a packet in a plain file, so that a crash loses at most the last buffer. Times are the
 router's monotonic clock; the header says how to turn them into wall clock.
@@ -25,7 +25,7 @@ _RECORD: Final = struct.Struct("<qqqIHHHHBB")
 RECORD_DTYPE: Final = np.dtype(
     [
         ("in_ns", "<i8"),  # read from the sender's interface
-        ("intended_ns", "<i8"),  # when it was due at the receiver's; 0 where it never was
+        ("intended_ns", "<i8"),  # when it was due at the receiver's; 0 if it never was
         ("out_ns", "<i8"),  # when it was really written there
         ("seq", "<u4"),  # of the STAMP request, in the reply too
         ("ssid", "<u2"),
@@ -60,7 +60,7 @@ class Kind(enum.IntEnum):
 
 
 def classify(packet: bytes) -> tuple[Kind, int, int]:
-    """(kind, ssid, seq) of an IPv4 packet; zeros where it is no STAMP packet."""
+    """Return (kind, ssid, seq) of an IPv4 packet; zeros where it is no STAMP packet."""
     protocol = protocol_of(packet)
     if protocol == TCP:
         return Kind.TCP, 0, 0
@@ -103,14 +103,14 @@ class TruthError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """All records of one run, in the order of their fate being sealed."""
+    """All records of one run, in the order in which their fate was known."""
 
     records: Records
     wall_minus_mono_ns: int
 
     @classmethod
     def read(cls, path: Path) -> Truth:
-        """Raises TruthError. A cut last record is left out."""
+        """Read a file. Raises TruthError. A cut last record is left out."""
         data = path.read_bytes()
         if len(data) < _HEADER.size or data[:16] != MAGIC:
             raise TruthError(f"{path} is no record of a lab run")
@@ -127,22 +127,15 @@ class Truth:
         return chosen
 
     def emulation_error_ms(self) -> Floats:
-        """Actual − intended delivery of every delivered packet: the emulator's own error, shape (packets,)."""
+        """Return actual − intended delivery of every delivered packet: the emulator's own error, shape (packets,)."""
         done = self.records[self.records["fate"] == Fate.DELIVERED]
         error: Floats = (done["out_ns"] - done["intended_ns"]) / NS_PER_MS
         return error
 
 
-def one_way_ms(records: Records) -> Floats:
-    """Actual delay of the delivered ones among the records of one directed pair."""
-    done = records[records["fate"] == Fate.DELIVERED]
-    delay: Floats = (done["out_ns"] - done["in_ns"]) / NS_PER_MS
-    return delay
-
-
 @dataclass(frozen=True, slots=True)
 class RoundTrips:
-    """STAMP round trips a → b → a: `rtt_ms` is the two one-way delays, what a perfect pair of clocks would report."""
+    """STAMP round trips a → b → a: `rtt_ms` is the sum of both one-way delays, as perfect clocks would report it."""
 
     rtt_ms: Floats
     sent: int
@@ -151,9 +144,9 @@ class RoundTrips:
 
 
 def round_trips(there: Records, back: Records) -> RoundTrips:
-    """Pairs requests in `there` with replies in `back` by session and sequence.
+    """Pair requests in `there` with replies in `back` by session and sequence.
 
-    A request whose reply is in neither (still under way at the window's end) counts as sent only.
+    A request whose reply is in neither (still in flight at the window's end) counts as sent only.
     """
     requests = there[there["kind"] == Kind.STAMP_REQUEST]
     replies = back[back["kind"] == Kind.STAMP_REPLY]

@@ -1,4 +1,4 @@
-"""The settings and reports of the engine's processes: plain data, so that the parent loads no torch."""
+"""Define settings and reports of the engine's processes: plain data, so that the parent loads no torch."""
 
 from __future__ import annotations
 
@@ -39,6 +39,16 @@ class Visit(msgspec.Struct, frozen=True, array_like=True):
     computed_ns: int  # the answer is about to be handed to the kernel
 
 
+class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Speculative decoding: guesses that the driver drafts, and that a coin accepts."""
+
+    guesses: int  # in each window
+    accept: tuple[float, ...]  # chance by position, given that those before are right; the last repeats
+    ms: float  # to draft one
+    windows: int = 1  # in flight at most
+    seed: int = 0
+
+
 class DriverConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shape: EngineShape
     pattern: Literal["chain", "star"]
@@ -52,10 +62,18 @@ class DriverConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     idle_ms: float = 1500.0
     pause_ms: float = 0.0  # between steps: what a client does with a token
     threads: int = 0  # 0: as many as torch takes by itself, as the probes do
+    draft: Draft | None = None  # of a chain with one sequence; `steps` are then tokens
+
+
+class Home(msgspec.Struct, frozen=True, array_like=True):
+    """When a verify window came home, and the tokens that it yields."""
+
+    at_ns: int
+    tokens: int  # 0: it was stale
 
 
 class Hop(msgspec.Struct, frozen=True, array_like=True):
-    """When the driver was about to hand a message to the kernel, and when the answer was whole."""
+    """When the driver was about to give a message to the kernel, and when the answer was complete."""
 
     step: int
     stage: int  # that was sent to; a chain is sent to at its first
@@ -69,3 +87,4 @@ class DriverReport(msgspec.Struct, frozen=True):
     first_reported_step: int
     hops: tuple[Hop, ...]
     tokens: tuple[int, ...]  # the first sequence's, prompt left out: equal for every placement of the same model
+    windows: tuple[Home, ...] = ()  # of speculative decoding, after the warm-up, in order; then there are no steps

@@ -1,4 +1,4 @@
-"""The engine's client: ask for a prompt, then for token after token, and record when each arrived.
+"""Run the engine's client: request a prompt, then token after token, and record when each arrived.
 
 `python -m swarm_lab.engine.driver` with a JSON DriverConfig on standard input prints a DriverReport as JSON. In a
 chain it sends token ids and gets token ids back from the last stage; in a star it holds embedding and LM head, as
@@ -7,21 +7,24 @@ Petals' client does, and sends activations to each stage in turn.
 
 from __future__ import annotations
 
+import queue
 import socket
 import sys
+import threading
 import time
 
 import msgspec
 
 from swarm_lab.engine import framing
-from swarm_lab.engine.config import DriverConfig, DriverReport, Hop
+from swarm_lab.engine.config import Draft, DriverConfig, DriverReport, Home, Hop
 from swarm_lab.engine.framing import Body, Message
 from swarm_lab.engine.stage import Ends
+from swarm_lab.engine.verify_windows import WindowAccount
 from swarm_lab.engine.worker import CONNECT_TIMEOUT_S, Wiring, wiring_message
 
 
 def run(config: DriverConfig) -> DriverReport:
-    """Raises WireError where a stage hangs up, OSError where one cannot be reached."""
+    """Run. Raises WireError if a stage hangs up, OSError if one cannot be reached."""
     session = _Chain(config) if config.pattern == "chain" else _Star(config)
     prompt = tuple((7 * k + 1) % config.shape.vocab for k in range(config.prompt_tokens)) * config.batch
     step_ms: list[float] = []
@@ -35,6 +38,9 @@ def run(config: DriverConfig) -> DriverReport:
         began_ns = time.monotonic_ns()
         answer = session.step(0, 0, prompt)
         ttft_ms = (time.monotonic_ns() - began_ns) / 1e6
+        if config.draft is not None:
+            assert isinstance(session, _Chain)
+            return DriverReport(ttft_ms, (), 1, (), (answer[0],), _speculate(session, config, config.draft))
         for step in range(1, config.steps + 1):
             tokens.append(answer[0])
             if config.pause_ms:
@@ -46,6 +52,44 @@ def run(config: DriverConfig) -> DriverReport:
     finally:
         session.close()
     return DriverReport(ttft_ms, tuple(step_ms), config.warm_up_steps + 1, tuple(session.hops), tuple(tokens))
+
+
+def _speculate(session: _Chain, config: DriverConfig, draft: Draft) -> tuple[Home, ...]:
+    """Verify windows until `steps` tokens are there; return those after the warm-up, in the order they came home.
+
+    One window is drafted at a time, also while others travel; what was drafted on guesses that turn out wrong is
+    drafted again. A window that travels alone is drafted when the one before is home."""
+    account, homes, warm = WindowAccount(draft, config.prompt_tokens), [], 0
+    arrivals: queue.SimpleQueue[tuple[int, int] | framing.WireError] = queue.SimpleQueue()
+    threading.Thread(target=session.listen, args=(arrivals,), daemon=True).start()
+
+    def take(*, wait: bool) -> None:
+        """Account for what has come home; with `wait` for at least one."""
+        while wait or not arrivals.empty():
+            arrived = arrivals.get()
+            if isinstance(arrived, framing.WireError):
+                raise arrived
+            number, at_ns = arrived
+            homes.append(Home(at_ns, account.home(number)))
+            wait = False
+
+    while account.tokens < config.steps:
+        if account.tokens < config.warm_up_steps:
+            warm = len(homes)
+        while draft.windows == 1 and account.in_flight:
+            take(wait=True)
+        epoch = account.epoch
+        time.sleep(draft.guesses * draft.ms / 1e3)
+        take(wait=False)
+        while not account.may_send and account.epoch == epoch:
+            take(wait=True)
+        if account.epoch != epoch or not account.may_send:
+            continue
+        window = account.send()
+        session.send(window.number, window.position, (0,) * (draft.guesses + 1))
+    while account.in_flight:
+        take(wait=True)
+    return tuple(homes[warm:])
 
 
 class _Chain:
@@ -67,6 +111,18 @@ class _Chain:
         answer = framing.receive(self._back)
         self.hops.append(Hop(step, 0, sent_ns, time.monotonic_ns()))
         return tuple(memoryview(answer.data).cast("i"))
+
+    def send(self, step: int, position: int, tokens: tuple[int, ...]) -> None:
+        framing.send(self._out, Message(Body.TOKENS, self._batch, step, position, _ids(tokens)))
+
+    def listen(self, arrivals: queue.SimpleQueue[tuple[int, int] | framing.WireError]) -> None:
+        """Put (step, time) of every answer into `arrivals`, and the end of the connection."""
+        try:
+            while True:
+                answer = framing.receive(self._back)
+                arrivals.put((answer.step, time.monotonic_ns()))
+        except (framing.WireError, OSError) as error:
+            arrivals.put(error if isinstance(error, framing.WireError) else framing.WireError(str(error)))
 
     def reset(self) -> None:
         framing.send(self._out, Message(Body.RESET, 1, 0, 0, b""))

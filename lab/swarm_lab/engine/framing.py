@@ -1,4 +1,4 @@
-"""Messages between the engine's processes: a fixed header and a body of raw bytes, over TCP without Nagle."""
+"""Frame messages between the engine's processes: a fixed header and a body of raw bytes, over TCP without Nagle."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_BODY_BYTES: Final = 1 << 30  # a prefill of 4,096 tokens of a 16,384-wide mo
 
 
 class WireError(ConnectionError):
-    """The other side spoke nonsense or hung up in the middle of a message."""
+    """The other side sent an invalid message or hung up in the middle of one."""
 
 
 class Body(enum.IntEnum):
@@ -52,7 +52,7 @@ def send(connection: socket.socket, message: Message) -> None:
 
 
 def receive(connection: socket.socket) -> Message:
-    """Raises WireError where the connection ends or what came is no message."""
+    """Receive a message. Raises WireError if the connection ends or the bytes are no message."""
     kind, batch, step, position, size = _HEADER.unpack(_exactly(connection, _HEADER.size))
     if size > MAX_BODY_BYTES:
         raise WireError(f"a message of {size} bytes; at most {MAX_BODY_BYTES} are taken")

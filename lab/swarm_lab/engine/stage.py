@@ -1,4 +1,4 @@
-"""The computation of one stage, and of a star's client: embedding, layers with a KV cache, LM head.
+"""Compute one stage, and a star's client: embedding, layers with a KV cache, LM head.
 
 The layers are those that the probes time. Weights come from the seed and the layer's number alone, so that any split
 of the model over processes gives the same tokens.
@@ -41,7 +41,8 @@ class StageCompute:
         self._caches = []
 
     def step(self, message: Message) -> tuple[Body, bytes]:
-        """The output for tokens or activations at `message.position`; sampled ids where this stage has the head."""
+        """Return the output for tokens or activations at `message.position`; sampled ids where this stage has the
+        head."""
         data = message.data
         if message.body is Body.TOKENS:
             data = self._ends.embed(data, message.batch)
@@ -51,7 +52,8 @@ class StageCompute:
         for layer, cache in zip(self._layers, self._caches, strict=True):
             hidden = layer.forward(hidden, cache, message.position)
         if self._has_head:
-            return Body.TOKENS, self._ends.sample_hidden(hidden)
+            # of a prompt the last position counts; of what is decoded or verified every one
+            return Body.TOKENS, self._ends.sample_hidden(hidden if message.step else hidden[:, -1:])
         return Body.ACTIVATION, self._ends.pack(hidden)
 
 
@@ -68,28 +70,29 @@ class Ends:
         self._head: torch.Tensor | None = None
 
     def embed(self, ids: bytes, batch: int) -> bytes:
-        """int32 ids (batch, tokens) to packed activations."""
+        """Turn int32 ids (batch, tokens) into packed activations."""
         if self._embedding is None:
             self._embedding = self._matrix(_EMBEDDING_SEED)
         tokens = torch.frombuffer(bytearray(ids), dtype=torch.int32).view(batch, -1)
         return self.pack(self._embedding[tokens.long()])
 
     def sample(self, data: bytes, batch: int) -> bytes:
-        return self.sample_hidden(self.unpack(data, batch))
+        """Return the likeliest id after the last position of each sequence, int32 (batch,)."""
+        return self.sample_hidden(self.unpack(data, batch)[:, -1:])
 
     def sample_hidden(self, hidden: torch.Tensor) -> bytes:
-        """The likeliest id after the last position of each sequence, int32 (batch,)."""
+        """Return the likeliest id after each position, int32 (batch, tokens)."""
         if self._head is None:
             self._head = self._matrix(_HEAD_SEED)
-        last = F.rms_norm(hidden[:, -1], (self._shape.layer.hidden,), eps=NORM_EPS)
-        chosen = F.linear(last, self._head).argmax(dim=-1).to(torch.int32)
+        normed = F.rms_norm(hidden, (self._shape.layer.hidden,), eps=NORM_EPS)
+        chosen = F.linear(normed, self._head).argmax(dim=-1).to(torch.int32)
         return bytes(chosen.numpy().tobytes())
 
     def pack(self, hidden: torch.Tensor) -> bytes:
         return bytes(hidden.to(self._wire).contiguous().view(torch.uint8).numpy().tobytes())
 
     def unpack(self, data: bytes, batch: int) -> torch.Tensor:
-        """(batch, tokens, hidden)"""
+        """Return (batch, tokens, hidden)."""
         flat = torch.frombuffer(bytearray(data), dtype=self._wire)
         return flat.view(batch, -1, self._shape.layer.hidden).to(self._dtype)
 

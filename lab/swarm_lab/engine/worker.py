@@ -1,8 +1,8 @@
-"""One stage of the engine as a process: load layers, wait, compute, pass on, and record the times.
+"""Run one stage of the engine as a process: load layers, wait, compute, pass on, and record the times.
 
 `python -m swarm_lab.engine.worker` with a JSON StageConfig on standard input. It prints `ready PORT` when the
-weights are there. In a chain it hands its output to the next stage (or the sampled token to the driver), in a star
-back to whoever sent it.
+weights are there. In a chain it passes its output to the next stage (or the sampled token to the driver), in a star
+back to the sender.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CONNECT_TIMEOUT_S = 20.0
 
 
 class Wiring(msgspec.Struct, frozen=True):
-    """First message on a new connection: the (host, port) of every station after this one.
+    """The first message on a new connection: (host, port) of every stage after this one.
 
     Empty: answer on this connection. Each stage connects to the first and tells it the rest.
     """
@@ -33,7 +33,7 @@ class Wiring(msgspec.Struct, frozen=True):
 
 
 def serve(config: StageConfig, announce: Callable[[int], None]) -> None:
-    """One session after another until BYE; one connection at a time, as a pipeline has it.
+    """Serve one session after another until BYE; one connection at a time, as a pipeline has it.
 
     `announce` gets the port once the weights are there.
     """
@@ -49,7 +49,7 @@ def serve(config: StageConfig, announce: Callable[[int], None]) -> None:
 
 
 def _session(compute: StageCompute, upstream: socket.socket, visits: list[Visit]) -> bool:
-    """False after BYE, True where the other side only hung up."""
+    """Serve a session; return False after BYE, True if the other side only hung up."""
     try:
         wiring = msgspec.json.decode(framing.receive(upstream).data, type=Wiring)
         downstream = _connect_onward(wiring) or upstream

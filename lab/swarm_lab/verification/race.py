@@ -6,18 +6,20 @@ The prediction is made before the engine starts and sees only what the collector
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
 
-from swarm_lab.engine.config import DriverConfig, DriverReport, EngineShape, StageConfig, Visit
+from swarm_lab.engine.config import Draft, DriverConfig, DriverReport, EngineShape, Home, StageConfig, Visit
 from swarm_lab.lab import Lab
 from swarm_lab.verification.contention import DISTURBED_CORES, Outsiders
+from swarm_predict.cost.speculative import accepts
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.search.solve import plan
@@ -28,11 +30,11 @@ from swarm_storage.errors import StoreError
 from swarm_storage.history.replay import swarm_at
 from swarm_storage.store import open_store
 
-PATTERNS = ("chain", "star")  # what the reference engine can do
 WEIGHTS = "fp32"  # what it runs in on a processor, and so what the lab's probes are asked to time
 MEASURE_TIMEOUT_S = 300.0  # hosts time their layers one after the other, politely
 STAGE_TIMEOUT_S = 60.0  # loading weights on a machine that several hosts share
 POLL_S = 0.5
+PARTS = 8  # of a run of verify windows, each with a time per token of its own
 
 Say = Callable[[str], None]
 
@@ -62,14 +64,17 @@ class Race:
     ttft_ms: float
     stages: tuple[StageTimes, ...]
     others_cores: float  # of this machine, that programs outside the lab took meanwhile
+    draft: str = ""  # guesses and windows in flight, as text
+    lost: float | None = None  # share of verify windows behind a miss; None: nothing was guessed
 
     @property
     def tpot_p50_ms(self) -> float:
-        return float(np.median(self.tpot_ms))
+        """Return the median; where windows yield several tokens each, the mean over the run's parts."""
+        return float(np.median(self.tpot_ms) if self.lost is None else np.mean(self.tpot_ms))
 
     @property
     def error(self) -> float:
-        """(predicted − measured) / measured, of the p50 time per token."""
+        """Return (predicted − measured) / measured, of the p50 time per token."""
         return self.prediction.tpot_ms.p50 / self.tpot_p50_ms - 1
 
     @property
@@ -78,7 +83,7 @@ class Race:
 
 
 def measured_swarm(lab: Lab) -> Swarm:
-    """What the collector has stored by now. Raises StoreError."""
+    """Return what the collector has stored by now. Raises StoreError."""
     store = open_store(f"sqlite:///{lab.database}", read_only=True)
     try:
         return swarm_at(store.reader, time.time_ns(), source=lab.scenario.title)
@@ -87,14 +92,17 @@ def measured_swarm(lab: Lab) -> Swarm:
 
 
 def missing(swarm: Swarm, lab: Lab, model: ModelShape) -> list[str]:
-    """What a prediction still needs, in words; empty when every pair and every node is measured."""
+    """Return what a prediction still needs, in words; empty when every pair and every node is measured."""
     probes = [host.name for host in lab.scenario.host if host.probe]
     known = set(swarm.names)
     lacking = [f"{name} has not joined" for name in probes if name not in known]
     present = [swarm.index(name) for name in probes if name in known]
     for i in present:
-        if not any(t.model in (model.name, "*") for t in swarm.facts[i].layers):
+        timed = {t.phase for t in swarm.facts[i].layers if t.model in (model.name, "*")}
+        if not timed:
             lacking.append(f"layer time of {model.name} on {swarm.names[i]}")
+        elif not {"head", "embed"} <= timed:  # timed last, so that none is timed while the engine runs
+            lacking.append(f"LM head and embedding of {model.name} on {swarm.names[i]}")
         if np.isnan(swarm.nodes["up_mbps"][i]):
             lacking.append(f"uplink of {swarm.names[i]}")
         for j in present:
@@ -103,9 +111,9 @@ def missing(swarm: Swarm, lab: Lab, model: ModelShape) -> list[str]:
     return lacking
 
 
-async def wait_until_measured(lab: Lab, model: ModelShape, say: Say) -> Swarm:
-    """The swarm once every pair and node is measured; when the time is up, what there is, and what it lacks is said."""
-    deadline = time.monotonic() + MEASURE_TIMEOUT_S
+async def wait_until_measured(lab: Lab, model: ModelShape, say: Say, within_s: float = MEASURE_TIMEOUT_S) -> Swarm:
+    """Wait until every pair and node is measured, or the time is up; then report what is missing."""
+    deadline = time.monotonic() + within_s
     told = -1
     while True:
         try:
@@ -125,7 +133,7 @@ async def wait_until_measured(lab: Lab, model: ModelShape, say: Say) -> Swarm:
 
 
 def random_placement(nodes: list[str], model: ModelShape, rng: np.random.Generator) -> Placement:
-    """Some of the nodes in some order, layers split at random; every stage has one at least."""
+    """Return some of the nodes in some order, layers split at random; every stage has one at least."""
     count = int(rng.integers(1, min(len(nodes), model.layers) + 1))
     chosen = [nodes[k] for k in rng.permutation(len(nodes))[:count]]
     cuts = np.sort(rng.choice(np.arange(1, model.layers), count - 1, replace=False)).tolist()
@@ -134,7 +142,7 @@ def random_placement(nodes: list[str], model: ModelShape, rng: np.random.Generat
 
 
 def best_placement(swarm: Swarm, model: ModelShape, workload: Workload) -> Placement:
-    """Raises RaceError where there is none."""
+    """Return the best placement. Raises RaceError if there is none."""
     try:
         return plan(swarm, model, workload).prediction.placement
     except PredictError as error:
@@ -142,7 +150,7 @@ def best_placement(swarm: Swarm, model: ModelShape, workload: Workload) -> Place
 
 
 async def race(lab: Lab, swarm: Swarm, model: ModelShape, placement: Placement, workload: Workload, steps: int) -> Race:
-    """Raises RaceError where the engine or the prediction fails, NotMeasured where a figure for it is missing."""
+    """Run a race. Raises RaceError if the engine or the prediction fails, NotMeasured if a figure is missing."""
     try:
         prediction = predict(swarm, model, placement, workload)
     except NotMeasured:
@@ -151,13 +159,28 @@ async def race(lab: Lab, swarm: Swarm, model: ModelShape, placement: Placement, 
         raise RaceError(str(error)) from error
     watch = Outsiders()
     report, visits = await _run_engine(lab, model, placement, workload, steps)
+    ahead = workload.draft_tokens > 0  # then a token is a share of a window, and stages work on several
     return Race(
         engine=workload.engine,
         prediction=prediction,
-        tpot_ms=report.step_ms,
+        tpot_ms=window_times(report.windows) if ahead else report.step_ms,
         ttft_ms=report.ttft_ms,
-        stages=_stage_times(prediction, swarm, report, visits, workload.engine),
+        stages=() if ahead else _stage_times(prediction, swarm, report, visits, workload.engine),
         others_cores=watch.cores(),
+        draft=f"{workload.draft_tokens} guesses, {workload.windows} windows in flight" if ahead else "",
+        lost=sum(not home.tokens for home in report.windows) / max(1, len(report.windows)) if ahead else None,
+    )
+
+
+def window_times(windows: Sequence[Home]) -> tuple[float, ...]:
+    """Return milliseconds a token over parts of a run, of about as many tokens each. Raises RaceError for too few."""
+    valid = [home for home in windows if home.tokens]
+    if len(valid) <= PARTS:
+        raise RaceError(f"only {len(valid)} windows were verified; time more tokens with --steps")
+    edges = np.linspace(0, len(valid) - 1, PARTS + 1).astype(int)
+    return tuple(
+        (valid[b].at_ns - valid[a].at_ns) / NS_PER_MS / sum(home.tokens for home in valid[a + 1 : b + 1])
+        for a, b in itertools.pairwise(edges.tolist())
     )
 
 
@@ -169,7 +192,7 @@ async def _run_engine(
         layer=model.layer,
         layers=model.layers,
         vocab=model.vocab,
-        capacity=workload.prompt + warm_up + steps + 1,
+        capacity=workload.prompt + warm_up + steps + 1 + (workload.windows + 1) * (workload.draft_tokens + 1),
         head_at="last" if workload.engine == "chain" else "client",
         dtype=workload.weights,
         activations=workload.activations,
@@ -195,6 +218,7 @@ async def _run_engine(
             steps=warm_up + steps,
             warm_up_steps=warm_up,
             batch=workload.batch,
+            draft=draft_of(workload),
         )
         driver = _start(lab, client, "swarm_lab.engine.driver", msgspec.json.encode(driver_config))
         stages.append(driver)
@@ -212,6 +236,14 @@ async def _run_engine(
             if process.poll() is None:
                 process.kill()
                 await asyncio.to_thread(process.wait)
+
+
+def draft_of(workload: Workload) -> Draft | None:
+    if not workload.draft_tokens:
+        return None
+    return Draft(
+        workload.draft_tokens, accepts(workload), workload.draft_ms, windows=workload.windows, seed=workload.seed
+    )
 
 
 def _start(lab: Lab, host: str, module: str, config: bytes) -> subprocess.Popen[bytes]:
@@ -233,7 +265,7 @@ async def _port(process: subprocess.Popen[bytes], stage: Stage) -> int:
 def _stage_times(
     prediction: Prediction, swarm: Swarm, report: DriverReport, visits: list[list[Visit]], engine: str
 ) -> tuple[StageTimes, ...]:
-    """Hops run from the end of the stage before (through the client, in a star) to the arrival at this one."""
+    """Time stages. Hops run from the end of the previous stage (through the client, in a star) to the arrival here."""
     reported = [{v.step: v for v in of_stage if v.step >= report.first_reported_step} for of_stage in visits]
     steps = sorted(reported[0])
     sent_ns = {hop.step: hop.sent_ns for hop in report.hops if hop.stage == 0}
@@ -260,7 +292,7 @@ def _stage_times(
 
 
 def race_object(run: Race) -> dict[str, object]:
-    """For --json."""
+    """Return the object of --json."""
     measured = np.quantile(run.tpot_ms, (0.05, 0.5, 0.95)).tolist()
     return {
         "engine": run.engine,
@@ -274,6 +306,8 @@ def race_object(run: Race) -> dict[str, object]:
         "others_cores": run.others_cores,
         "error": run.error,
         "covered": run.covered,
+        "draft": run.draft or None,
+        "windows_lost": run.lost,
         "stages": [
             {
                 "node": s.node,
@@ -297,6 +331,8 @@ def race_text(run: Race) -> str:
         f"  first token  predicted {run.prediction.ttft_ms.p50:8.2f} ms   measured {run.ttft_ms:8.2f} ms",
         f"  {'STAGE':<16} LAYERS   COMPUTE ms predicted  measured     HOP ms predicted  measured",
     ]
+    if run.lost is not None:
+        lines[-1] = f"  {run.draft}: {run.lost:.0%} of them were lost behind a miss"
     if run.others_cores > DISTURBED_CORES:
         lines.insert(3, f"  disturbed: other programs of this machine took {run.others_cores:.1f} cores meanwhile")
     lines += [

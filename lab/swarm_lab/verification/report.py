@@ -1,4 +1,4 @@
-"""Print the verify table: reported values beside the truth, as text or as objects for scripts."""
+"""Print the verify table: reported values and the truth, as text or as objects for scripts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from swarm_storage.store import open_store
 
 
 def stored_samples(database: Path) -> list[tuple[str, str, Sample]]:
-    """(src name, dst name, sample) of links, hops and uplinks, in time order. Raises StoreError."""
+    """Return (src name, dst name, sample) of links, hops and uplinks, ordered by time. Raises StoreError."""
     store = open_store(f"sqlite:///{database}", read_only=True)
     try:
         names = {node.node_id: node.name for node in store.reader.nodes()}
@@ -28,7 +28,7 @@ def stored_samples(database: Path) -> list[tuple[str, str, Sample]]:
 
 
 def verify_run(scenario: Scenario, truth_file: Path, database: Path) -> list[Row]:
-    """Raises StoreError, TruthError."""
+    """Verify a run. Raises StoreError, TruthError."""
     return compare(scenario, Truth.read(truth_file), stored_samples(database))
 
 

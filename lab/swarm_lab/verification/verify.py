@@ -45,7 +45,8 @@ class Row:
 
 
 def compare(scenario: Scenario, truth: Truth, samples: Sequence[tuple[str, str, Sample]]) -> list[Row]:
-    """`samples`: (src name, dst name, sample) in time order; other kinds than link, hop and uplink are passed over."""
+    """Compare `samples`: (src name, dst name, sample) ordered by time; kinds other than link, hop and uplink are
+    skipped."""
     rows: list[Row] = []
     by_pair: dict[tuple[str, str], list[Sample]] = defaultdict(list)
     for src, dst, sample in samples:
@@ -136,9 +137,10 @@ def _hop_rows(
 
 
 def hops_ms(there: Records, back: Records, size_bytes: int) -> Floats:
-    """From the first packet of each message of about `size_bytes` until its acknowledgement is delivered.
+    """Return the times from the first packet of each message of about `size_bytes` until its acknowledgement is
+    delivered.
 
-    Shape (messages,). Messages are told apart by the pause before them; bursts of another size are passed over.
+    Shape (messages,). Messages are told apart by the pause before them; bursts of another size are skipped.
     """
     data = there[(there["kind"] == Kind.TCP) & (there["size"] > EMPTY_BYTES)]
     acks = back[(back["kind"] == Kind.TCP) & (back["size"] == ACK_BYTES) & (back["fate"] == Fate.DELIVERED)]

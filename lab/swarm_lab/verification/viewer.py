@@ -1,4 +1,4 @@
-"""A viewer without a screen, so that probes measure as densely as they do under a dashboard.
+"""Watch without a screen, so that probes measure as densely as they do under a dashboard.
 
 Started by `lab` on the collector's host as `python -m swarm_lab.verification.viewer HOST:PORT [PLACEMENT]`; the token
 comes in SWARMTOP_TOKEN.
@@ -30,7 +30,7 @@ TELL_EVERY_S = 2.0  # until all the machines of the placement have joined
 
 
 async def watch(address: str, token: str, running: str = "") -> None:
-    """`running`: the placement that is told to run, as soon as its machines are there."""
+    """Watch. `running`: the placement to report as running, as soon as its machines are there."""
     async for connection in connect(f"wss://{address}{VIEW_PATH}", max_size=None, ssl=client_context()):
         await connection.send(encode(Subscribe(protocol=VIEW_PROTOCOL_VERSION, token=token, rate_hz=RATE_HZ)))
         teller = asyncio.create_task(_tell(connection, running)) if running else None

@@ -1,1 +1,1 @@
-"""What to do about a placement: impact of each node, suggestions, what-if, verdicts, stand-bys."""
+"""Advise about a placement: impact of each node, suggestions, what-if, verdicts, stand-bys."""

@@ -2,7 +2,7 @@
 
 Rivals are the placements one edit away, and the best ones under some draws of what is not measured. The share of draws
 in which the plan is the best of them (or within a hundredth, which no run would tell) says how sure the choice is; how
-much of the spread of its time one figure of one node explains says what measuring that would narrow.
+much of the spread of its time one figure of a node or a path explains says what measuring that would narrow.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from swarm_predict.advice.robust import neighbours
 from swarm_predict.advice.whatif import WhatIf
 from swarm_predict.cost.build import Costs, build_costs
 from swarm_predict.cost.engines import engine_facts
-from swarm_predict.cost.layer_times import How
 from swarm_predict.cost.software import software_assumed
 from swarm_predict.cost.speculative import step_yield
 from swarm_predict.cost.tables import CostTables
-from swarm_predict.forecast.pipeline import trips_of
+from swarm_predict.explain.measure_next import ToMeasure, to_measure
+from swarm_predict.explain.terms import terms_of
+from swarm_predict.forecast.forward_pass.pipeline import trips_of
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.priors.nodes import Sample
 from swarm_predict.search.solve import solve
@@ -34,24 +35,14 @@ NEAR: Final = 40  # neighbours that are rivals: those that cost least
 SOLVED: Final = 8  # draws whose own best placement is a rival
 SOLVE_NODES: Final = 60  # with more, another plan takes too long
 ALIKE: Final = 0.01
-WORTH_SAYING: Final = 0.03  # of the interval
 MOST_SAID: Final = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """One figure whose measurement would narrow the interval."""
-
-    node: str
-    what: str  # "layer times", "visits"
-    narrows: float  # share of the interval's width that would go
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
     share_best: float  # of the draws in which this placement is the best of its rivals
     runner_up: Placement | None  # the rival that most often is; None: there is none
-    measure_next: tuple[Measure, ...]
+    measure_next: tuple[ToMeasure, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +83,8 @@ def how_sure(
     if rivals:
         k = int(np.lexsort((np.median(times[1:], axis=1), -only[1:]))[0])
         runner_up = rivals[k]
-    return Choice(float(wins[0]), runner_up, draws.measure_next(placement, times[0]))
+    first = to_measure(terms_of(swarm, model, placement, workload), MOST_SAID)
+    return Choice(float(wins[0]), runner_up, first)
 
 
 class _Draws:
@@ -160,27 +152,6 @@ class _Draws:
         home = None if client is None else where.index(client)
         pairs = [(where[t.src], where[t.dst]) for t in trips_of(self.costs.engine, len(order), home, 1.0, 1.0, 1.0)]
         return [dst for src, dst in pairs if self.assumed[src, dst]]
-
-    def measure_next(self, placement: Placement, times_ms: Floats) -> tuple[Measure, ...]:
-        total = np.log(np.maximum(times_ms, 1e-9))
-        found = []
-        order = [self.at[stage.node] for stage in placement]
-        for row in order:
-            if self.costs.layer.how[row] is How.ROOFLINE:
-                gain = _explained(np.log(self.factor[:, row]), total)
-                found.append(Measure(self.tables.names[row], "layer times", gain))
-        for row in dict.fromkeys(self._receivers(order)):
-            gain = _explained(self.more_ms[:, row], total)
-            found.append(Measure(self.tables.names[row], "visits", gain))
-        found.sort(key=lambda measure: -measure.narrows)
-        return tuple(measure for measure in found if measure.narrows >= WORTH_SAYING)[:MOST_SAID]
-
-
-def _explained(figure: Floats, total: Floats) -> float:
-    """How much narrower `total` is where `figure` is known."""
-    if figure.std() == 0 or total.std() == 0:
-        return 0.0
-    return float(1 - math.sqrt(max(0.0, 1 - float(np.corrcoef(figure, total)[0, 1]) ** 2)))
 
 
 def _placement(tables: CostTables, order: Sequence[int], layers: Sequence[int]) -> Placement:

@@ -1,6 +1,6 @@
-"""Predict with a machine that is not there yet, and the same plan under another model, context or engine.
+"""Add a machine that does not exist yet to a swarm, to predict with it.
 
-Specs are few, as people know them: memory, memory bandwidth, uplink, and a round trip to everybody. What is left out
+Specs are few, as people know them: memory, memory bandwidth, uplink, and a round trip to all others. What is left out
 is taken from the median of the swarm, and the notes of a prediction say what was assumed of layer times (roofline).
 """
 
@@ -13,18 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from swarm_predict.advice.whatif import Edit
-from swarm_predict.cost.build import build_tables
-from swarm_predict.model.shapes import ModelShape
-from swarm_predict.search.chain import best_split
-from swarm_predict.types import BadPlacement, DoesNotFit, Placement, Stage, Workload
+from swarm_predict.types import BadPlacement
 from swarm_protocol.snapshot.swarm import Kind, NodeFacts, Path, Swarm
 from swarm_protocol.units import BYTES_PER_GIB
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """None: as the median of the swarm."""
+    """A machine that does not exist yet. None: as the median of the swarm."""
 
     name: str
     vram_gib: float
@@ -41,7 +37,7 @@ class Machine:
 
 
 def with_machine(swarm: Swarm, machine: Machine) -> Swarm:
-    """Raises BadPlacement for a name that is there already."""
+    """Add a machine. Raises BadPlacement for a name that exists already."""
     if machine.name in swarm.names:
         raise BadPlacement(f"{machine.name} is in this swarm already; give the new machine another name")
     n = len(swarm)
@@ -96,27 +92,9 @@ def _facts(machine: Machine) -> NodeFacts:
 
 
 def _grown(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """One row and one column more, not known."""
+    """Add one row and one column of unknown values."""
     n = len(matrix)
     empty = np.nan if matrix.dtype == np.float64 else 0
     grown = np.full((n + 1, n + 1), empty, matrix.dtype)
     grown[:n, :n] = matrix
     return grown
-
-
-def asked_otherwise(swarm: Swarm, model: ModelShape, workload: Workload, placement: Placement) -> Edit:
-    """The same machines in the same order under another model, weights, context or engine; layers are split anew.
-
-    Raises DoesNotFit where they do not hold it. `delta_ms` is 0: what it was before, the one who asks knows."""
-    tables = build_tables(swarm, model, workload)
-    order = [tables.names.index(stage.node) for stage in placement]
-    counts = best_split(tables, order)
-    if counts is None:
-        room = sum(tables.capacities(order))
-        raise DoesNotFit(f"these {len(order)} machines hold {room} of {model.layers} layers of {model.name}; plan anew")
-    stages, begin = [], 0
-    for stage, count in zip(placement, counts, strict=True):
-        stages.append(Stage(stage.node, begin, begin + count - 1))
-        begin += count
-    value = tables.price(order, counts)
-    return Edit(tuple(stages), value, 0.0, bool(np.isfinite(value)), f"{model.name} {workload.weights}")

@@ -1,4 +1,4 @@
-"""When a running plan should change: a better one must gain enough, for long enough, and changes must be rare.
+"""Decide when a running plan should change: a better one must gain enough, for long enough, and changes must be rare.
 
 Moving layers costs minutes of loading, so a plan that flickers with every measurement is worse than a plan that is a
 little slow. The rule, one step a look:
@@ -6,11 +6,11 @@ little slow. The rule, one step a look:
     broken     a node of the plan is gone, or a figure of it is no longer known: a change is proposed at once
     better     the best plan is faster by GAIN or more. It has to stay so for HOLD_S, or for a shorter time the more it
                gains (a fifth faster: for 30 s); a look in which the gain falls
-               below half of GAIN starts the wait anew (between half and the whole the wait goes on: noise around the
+               below half of GAIN restarts the wait (between half and the whole the wait continues: noise around the
                threshold neither resets nor shortens it)
-    settled    within QUIET_S after a change only a broken plan is changed, so two plans of one quality cannot alternate
+    settled    within QUIET_S after a change only a broken plan is changed, so two equal plans cannot alternate
 
-Pure: times are passed in, nothing is moved here. Who accepts a proposal says so with `adopt`.
+Pure: times are passed in, nothing is moved here. The caller reports an accepted proposal with `adopt`.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ Why = Literal["first", "broken", "better"]
 class Proposal:
     placement: Placement
     why: Why
-    gain: float | None  # of the time per token; None where the plan before has no time any more
+    gain: float | None  # of the time per token; None if the plan before has no time any more
     gone: tuple[str, ...] = ()  # nodes of the plan that no longer serve
 
 
 @dataclass(frozen=True, slots=True)
 class Follower:
-    """What is remembered from look to look."""
+    """What is remembered from one look to the next."""
 
     held: Placement = ()
     better_since_ns: int | None = None  # since when something better was there without a break
@@ -47,7 +47,7 @@ class Follower:
     proposal: Proposal | None = None
 
     def look(self, now_ns: int, tables: CostTables, best: Placement) -> Follower:
-        """One look at the swarm of this moment, of which `best` is the best plan."""
+        """Take one look at the present swarm, of which `best` is the best plan."""
         if not self.held:
             return replace(self, proposal=Proposal(best, "first", None))
         now = price_of(tables, self.held)
@@ -68,12 +68,13 @@ class Follower:
         return replace(self, better_since_ns=since, proposal=Proposal(best, "better", gain) if ripe else None)
 
     def adopt(self, now_ns: int, placement: Placement) -> Follower:
-        """Somebody moved the layers. After the very first plan there is no quiet time: much is still unmeasured."""
+        """Note that the layers were moved. After the very first plan there is no quiet time: much is still
+        unmeasured."""
         return Follower(held=placement, changed_ns=now_ns if self.held else None)
 
 
 def price_of(tables: CostTables, placement: Placement) -> float | None:
-    """Milliseconds of a token with these very layers; None where it cannot run."""
+    """Return the milliseconds of a token with exactly these layers; None if it cannot run."""
     rows = {name: row for row, name in enumerate(tables.names)}
     if not placement or any(stage.node not in rows for stage in placement):
         return None

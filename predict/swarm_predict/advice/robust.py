@@ -1,8 +1,8 @@
 """Prefer a neighbouring placement whose p95 is lower by more than its median is higher.
 
-The search optimises medians. Around its answer lie placements that are hardly slower at the median but avoid a line
-that is late now and then; they are drawn as distributions, and the steadiest of those that cost at most a little is
-named beside the plan.
+The search optimises medians. Near its answer are placements that are hardly slower at the median but avoid a link that
+is late now and then; they are drawn as distributions, and the most robust of those that cost at most a little is named
+with the plan.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import BadPlacement, Placement, Quantiles, Workload
 from swarm_protocol.snapshot.swarm import Swarm
 
-SLOWER: Final = 0.03  # at the median: what is worth trading
-STEADIER: Final = 0.03  # at p95: what is worth saying
+MEDIAN_LOSS_MAX: Final = 0.03  # at the median: what is worth trading
+P95_GAIN_MIN: Final = 0.03  # what is worth saying
 _MOST: Final = 48  # placements that are drawn; stars are drawn one by one
 _MOST_STARS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Steadier:
+class MoreRobust:
     placement: Placement
     what: str  # the edit that leads there
     tpot_ms: Quantiles
     best_ms: Quantiles  # of the plan, drawn the same way
 
 
-def steadier(swarm: Swarm, model: ModelShape, placement: Placement, workload: Workload) -> Steadier | None:
+def more_robust(swarm: Swarm, model: ModelShape, placement: Placement, workload: Workload) -> MoreRobust | None:
     """Return the neighbour with the lowest p95, if it gains more there than it loses at the median."""
     whatif = WhatIf(build_tables(swarm, model, workload), placement)
-    near = [edit for edit in neighbours(whatif) if edit.value_ms <= whatif.value_ms * (1 + SLOWER)]
+    near = [edit for edit in neighbours(whatif) if edit.value_ms <= whatif.value_ms * (1 + MEDIAN_LOSS_MAX)]
     near.sort(key=lambda edit: (edit.value_ms, edit.what))
     most = _MOST if engine_facts(workload).pattern == "chain" else _MOST_STARS
     near = near[:most]
     if not near:
         return None
     best, *others = distributions(swarm, model, [placement, *(edit.placement for edit in near)], workload)
-    found: Steadier | None = None
+    found: MoreRobust | None = None
     for edit, tpot in zip(near, others, strict=True):
-        least = best.p95 * (1 - STEADIER) if found is None else found.tpot_ms.p95
-        if tpot.p50 <= best.p50 * (1 + SLOWER) and tpot.p95 < least:
-            found = Steadier(edit.placement, edit.what, tpot, best)
+        least = best.p95 * (1 - P95_GAIN_MIN) if found is None else found.tpot_ms.p95
+        if tpot.p50 <= best.p50 * (1 + MEDIAN_LOSS_MAX) and tpot.p95 < least:
+            found = MoreRobust(edit.placement, edit.what, tpot, best)
     return found
 
 

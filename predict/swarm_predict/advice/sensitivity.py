@@ -1,9 +1,9 @@
-"""The gain of more upload, less distance or more memory at a node, in the time per token of one placement.
+"""Compute the gain of more upload, less distance or more memory at a node, in the time per token of one placement.
 
 Each change is made to a copy of the measured swarm and priced by the same tables, so that a gain is the difference of
 two medians; jitter and loss stay as they are. A measured hop is changed by what the formula says of the change. More
-memory moves layers: the order of the nodes stays, the layers are split anew. What splitting anew gives without any
-memory stands first, since it is free.
+memory moves layers: the order of the nodes stays, the layers are split again. The gain of a new split without more
+memory comes first, since it is free.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def _changed(swarm: Swarm, nodes: dict[str, Floats], links: dict[str, Floats]) -
 
 
 def faster_uplink(swarm: Swarm, row: int) -> Swarm | None:
-    """None where its rate is not known, so that nobody knows what more would do."""
+    """Return the swarm with a faster uplink; None if its rate is unknown, so that the effect of more is unknown
+    too."""
     up = swarm.nodes["up_mbps"].copy()
     if not np.isfinite(up[row]):
         return None
@@ -93,14 +94,14 @@ def faster_uplink(swarm: Swarm, row: int) -> Swarm | None:
 
 
 def far(swarm: Swarm, row: int, others: Sequence[int]) -> bool:
-    """Whether some path between this node and the others is as long as what would be cut from it."""
+    """Return whether some path between this node and the others is as long as what would be cut from it."""
     least = np.fmin(swarm.links["rtt_min_ms"], swarm.links["rtt_p50_ms"])
     paths = [float(ms) for other in others if other != row for ms in (least[row, other], least[other, row])]
     return any(ms >= LESS_RTT_MS for ms in paths if np.isfinite(ms))
 
 
 def nearer(swarm: Swarm, row: int) -> Swarm:
-    """Every path from and to this node is shorter; one that is not so long is left with nothing."""
+    """Shorten every path from and to this node; a shorter one becomes zero."""
     least = np.fmin(swarm.links["rtt_min_ms"], swarm.links["rtt_p50_ms"])
     cut = np.fmin(np.nan_to_num(least, nan=0.0), LESS_RTT_MS)
     mask = np.zeros_like(cut, dtype=bool)
@@ -109,6 +110,8 @@ def nearer(swarm: Swarm, row: int) -> Swarm:
     for name in (*_RTT, *_HOP, "hop_rtt_ms"):
         links[name] = swarm.links[name].copy()
         links[name][mask] = np.maximum(links[name][mask] - cut[mask], 0.0)
+    links["oneway_ms"] = swarm.links["oneway_ms"].copy()
+    links["oneway_ms"][mask] = np.maximum(links["oneway_ms"][mask] - cut[mask] / 2, 0.0)
     return _changed(swarm, {}, links)
 
 
@@ -159,7 +162,7 @@ class _Staged:
         return self._costs(swarm, self.costs).tables.price(self.order, self.layers)
 
     def _split_ms(self, costs: Costs) -> float:
-        """Of the best split over the same nodes in the same order; the present one where none fits."""
+        """Return the best split over the same nodes in the same order; the present one where none fits."""
         layers = best_split(costs.tables, self.order)
         return self.base if layers is None else costs.tables.price(self.order, layers)
 
@@ -167,8 +170,8 @@ class _Staged:
 def _by_prediction(
     swarm: Swarm, model: ModelShape, placement: Placement, workload: Workload, found: Prediction
 ) -> tuple[Gain, ...]:
-    """Where tables do not price the placement: all-reduces, and layers that are read anew in every step. The layers
-    stay where they are; more memory keeps more of them."""
+    """Predict where tables do not price the placement: all-reduces, and layers that are read again in every step. The
+    layers stay where they are; more memory keeps more of them."""
     few = dataclasses.replace(workload, draws=FEW_DRAWS)
 
     def mean_ms(changed: Swarm) -> float:

@@ -14,19 +14,19 @@ from typing import Final
 
 import numpy as np
 
-from swarm_predict.advice.impact import mean_tables
+from swarm_predict.advice.nodes.impact import mean_tables
 from swarm_predict.advice.sensitivity import Gain
 from swarm_predict.cost.build import build_costs, client_row
 from swarm_predict.cost.engines import engine_facts
-from swarm_predict.cost.network import INITIAL_WINDOW_BYTES
+from swarm_predict.cost.network.lost_packets import RTO_MIN_MS
+from swarm_predict.cost.network.window_after_idle import INITIAL_WINDOW_BYTES
 from swarm_predict.cost.speculative import step_width
 from swarm_predict.cost.tables import CostTables
-from swarm_predict.cost.tcp_loss import RTO_MIN_MS
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.formats import named_format
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import Placement, PredictError, Prediction, Workload
-from swarm_protocol.snapshot.swarm import Floats, Swarm
+from swarm_protocol.snapshot.swarm import Floats, Swarm, Tcp
 
 WIRED_JITTER_MS: Final = 1.0  # what is left of delay variation on a cable
 BATCHES: Final = (2, 4, 8, 16, 32)  # times the present one
@@ -54,7 +54,7 @@ def cheap_gains(
 
 
 def better_batch(swarm: Swarm, model: ModelShape, placement: Placement, workload: Workload) -> BatchGain | None:
-    """The batch of most tokens in total that fits; None where a larger one gives nothing."""
+    """The batch of most tokens in total that fits; None if a larger one gives nothing."""
     few = dataclasses.replace(workload, draws=_FEW_DRAWS)
     try:
         now = predict(swarm, model, placement, few)
@@ -108,7 +108,8 @@ class _Desk:
     def _settings(self) -> Iterator[Gain]:
         work, engine = self.workload, engine_facts(self.workload)
         size = engine.hop_bytes(self.model, step_width(work), work.activations)
-        restarts = self.idles and size > INITIAL_WINDOW_BYTES
+        shrinks = np.isin(self.swarm.nodes["tcp"][self.rows], (Tcp.UNKNOWN, Tcp.SHRINKS))
+        restarts = self.idles and size > INITIAL_WINDOW_BYTES and bool(np.any(shrinks))
         full = dataclasses.replace(work, slow_start=work.slow_start or restarts)
         before = self._price(full)
         if restarts:

@@ -1,4 +1,4 @@
-"""Verdicts on a predicted speed for usual workloads, and published figures to compare it with.
+"""Judge a predicted speed for usual workloads, and list published figures to compare it with.
 
 The limits are ours, in one place, and are printed with every verdict:
 
@@ -43,7 +43,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """A figure that somebody published or claims. None of them was measured here."""
+    """A figure that was published or claimed. None of them was measured here."""
 
     name: str
     params: float  # of the model: what it is fair to compare with
@@ -68,12 +68,12 @@ LIKE: Final = 1.5  # times as many parameters, or as few
 
 
 def like(baseline: Baseline, params: float) -> bool:
-    """Whether it is of a model about as large."""
+    """Return whether it is of a model about as large."""
     return params > 0 and 1 / LIKE <= baseline.params / params <= LIKE
 
 
 def verdicts(found: Prediction, streams: int = 1) -> tuple[Verdict, ...]:
-    """`streams`: how many requests the total was predicted for; it is said with the batch verdict."""
+    """Return the verdicts. `streams`: the number of requests of the total; named with the batch verdict."""
     return (_chat(found), _completion(found), _batch(found, streams))
 
 

@@ -1,8 +1,8 @@
 """Price edits of a plan in microseconds each: move a boundary, swap, drop, add or replace a node.
 
-Works on cost tables alone, so it answers while a finger rests on a key; the full prediction with its interval is
-`prediction` on the placement that pleases. Edits that change the set of nodes split the layers anew (one each, then
-fastest first), a moved boundary changes nothing else.
+Works on cost tables alone, so it answers while a key is held down; the full prediction with its interval is
+`prediction` on the chosen placement. Edits that change the set of nodes split the layers again (one each, then fastest
+first), a moved boundary changes nothing else.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Edit:
     """A placement and what it costs. `delta_ms` below 0 is an improvement."""
 
     placement: Placement
-    value_ms: float  # p50 of one token; infinite where a time or link is not known
+    value_ms: float  # p50 of one token; infinite if a time or link is not known
     delta_ms: float
     fits: bool
     what: str  # "swap kiln-07 and lofi"
@@ -40,7 +40,7 @@ class WhatIf:
         return self.tables.price(order, layers)
 
     def move(self, stage: int, layers: int) -> Edit:
-        """`layers` layers go from `stage` to the next stage; a negative number comes back."""
+        """Move `layers` layers from `stage` to the next stage; a negative number moves them back."""
         if not 0 <= stage < len(self.placement) - 1:
             raise BadPlacement(f"there is no boundary after stage {stage + 1} of {len(self.placement)}")
         order, counts = self._rows(self.placement)
@@ -52,7 +52,7 @@ class WhatIf:
         return self._edit(order, counts, f"move {layers} layers from {self._name(order[stage])}")
 
     def swap(self, one: int, other: int) -> Edit:
-        """The two stages change places in the order; layers are split anew."""
+        """Swap the two stages in the order; layers are split again."""
         order, _ = self._rows(self.placement)
         order[one], order[other] = order[other], order[one]
         return self._resplit(order, f"swap {self._name(order[other])} and {self._name(order[one])}")
@@ -76,7 +76,7 @@ class WhatIf:
         return self._resplit(order, f"{self._name(before)} → {node}")
 
     def candidates(self, stage: int) -> tuple[Edit, ...]:
-        """Every outsider in place of this stage, the best first; those that do not fit are left out."""
+        """Return every outsider in place of this stage, the best first; those that do not fit are left out."""
         inside = {entry.node for entry in self.placement}
         edits = [self.replace(stage, name) for name in self.tables.names if name not in inside]
         return tuple(sorted((edit for edit in edits if edit.fits), key=lambda edit: (edit.value_ms, edit.what)))

@@ -1,1 +1,2 @@
-"""Constants of an engine fitted to observed runs."""
+"""Learn from observed runs (`learnt`), fit the constants of an engine (`fit`), and fit the priors to published
+results."""

@@ -1,8 +1,8 @@
-"""A published result as what prediction asks for (a swarm, a placement, a workload), and as the parts of its time.
+"""Convert a published result to a question for the predictor (swarm, placement, workload), and to the parts of its
+time.
 
-Parts are what the fit needs: time = Σ milliseconds by the data sheet · exp(effects) + what is fixed. A test holds
-their sum at the fitted medians against the tables that predict, so that coefficients mean in prediction what they meant
-in the fit.
+The fit needs the parts: time = Σ milliseconds by the data sheet · exp(effects) + fixed time. A test compares their sum
+at the fitted medians with the prediction's tables, so that a coefficient means the same in both.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from dataclasses import dataclass
 import numpy as np
 
 from swarm_predict.calibration.published import PROMPT_TOKENS, Result
-from swarm_predict.cost.engines import ENGINES, EngineFacts, engine_facts
-from swarm_predict.cost.network import Links, links
-from swarm_predict.cost.roofline import LayerWork, head_work, least_ms
-from swarm_predict.forecast.all_reduce import messages
-from swarm_predict.forecast.pipeline import trips_of
-from swarm_predict.forecast.tensor_parallel import ALL_REDUCES_PER_LAYER
+from swarm_predict.cost.all_reduce import messages, software_rounds
+from swarm_predict.cost.engines import ENGINES, EngineFacts, all_reduce_of, engine_facts
+from swarm_predict.cost.groups import ALL_REDUCES_PER_LAYER
+from swarm_predict.cost.machine.roofline import LayerWork, head_work, least_ms
+from swarm_predict.cost.network.delivery_times import Links, links
+from swarm_predict.forecast.forward_pass.pipeline import trips_of
 from swarm_predict.priors.factors import FASTEST, Load, Machine, canonical, effects, load_of
 from swarm_predict.types import Engine, Placement, Stage, Workload
 from swarm_protocol.snapshot.swarm import Kind, LayerTime, NodeFacts, Path, Swarm
 from swarm_protocol.units import BYTES_PER_GIB
 
-ROOM_GIB = 4096.0  # the publisher's machine held it
-POSSIBLE = 0.9  # of the least time by the data sheets: what is faster than this was not measured so
+ROOM_GIB = 4096.0  # it fitted the publisher's machine
+POSSIBLE = 0.9  # of the least time by the data sheets: a faster result was not measured as described
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """So many milliseconds (or messages), times the exponential of the sum of these effects."""
+    """Milliseconds (or messages), times the exponential of the sum of these effects."""
 
     times: float
     effects: tuple[str, ...]
@@ -39,12 +39,12 @@ class Part:
 class Evidence:
     result: Result
     parts: tuple[Part, ...]
-    fixed_ms: float  # paths, layers that were measured, and what reading takes at the very least
-    least_ms: float  # what the data sheets allow: bytes over bandwidth, and the paths
+    fixed_ms: float  # paths, measured layers, and the least time of reading
+    least_ms: float  # least time by the data sheets: bytes over bandwidth, and the paths
 
     @property
     def refused(self) -> str | None:
-        """Why this cannot have been measured as it is described; None where it can."""
+        """Return why this cannot have been measured as described; None if it can."""
         took = self.result.measured_ms
         if took >= POSSIBLE * self.least_ms:
             return None
@@ -56,7 +56,7 @@ class Evidence:
 
 
 def swarm_of(result: Result) -> Swarm:
-    """As a person would write it down: names, data sheets, one round trip and rate for all."""
+    """Return the swarm as a swarm file would describe it: names, data sheets, one round trip and rate for all."""
     names = [f"n{k}" for k in range(len(result.nodes))]
     facts = tuple(
         NodeFacts(name, name, device, layers=_layers(result, k))
@@ -79,7 +79,7 @@ def swarm_of(result: Result) -> Swarm:
 
 
 def _layers(result: Result, k: int) -> tuple[LayerTime, ...]:
-    """What its publisher measured on a node alone; the head is in it."""
+    """Return the layer times that the publisher measured on one node alone, including the head."""
     if not result.layer_ms:
         return ()
     named = (result.model.name, workload_of(result).weights)
@@ -119,7 +119,7 @@ def machines_of(result: Result) -> list[Machine]:
 
 
 def shares(result: Result) -> bool:
-    """Tensor parallel over several machines."""
+    """Return the shares of tensor parallelism over several machines."""
     return engine_facts(workload_of(result)).pattern == "all-reduce" and len(result.nodes) > 1
 
 
@@ -174,14 +174,14 @@ def _head_at(engine: EngineFacts, order: list[int], client: int | None) -> int:
 def _of_shares(
     result: Result, machines: list[Machine], load: Load, layer_ms: list[float], head_ms: list[float], paths: Links
 ) -> Evidence:
-    """Everybody waits for the slowest share; a round for the slowest message."""
+    """Return the parts of groups: all wait for the slowest share, and a round for its slowest message."""
     count, layers = len(result.nodes), result.model.layers
     whole = [(layers * layer + head) / count for layer, head in zip(layer_ms, head_ms, strict=True)]
     slowest = int(np.argmax(whole))
     work = workload_of(result)
-    size = result.model.hop_bytes(result.batch, result.activations)
-    plan = messages(work.all_reduce, count, size)
-    rounds = ALL_REDUCES_PER_LAYER * layers * len(plan)
+    size = engine_facts(work).hop_bytes(result.model, result.batch, result.activations)
+    plan = messages(all_reduce_of(work), count, size)
+    rounds = ALL_REDUCES_PER_LAYER * layers * software_rounds(all_reduce_of(work), count)
     paths_ms = sum(
         max(float(paths.delivery_ms(sent)[a, b]) for a, b, sent in here) for here in plan
     ) * ALL_REDUCES_PER_LAYER * layers  # fmt: skip
@@ -194,7 +194,7 @@ def _of_shares(
 
 
 def _of_prompt(result: Result) -> Evidence:
-    """One machine's prompt; of several machines nobody published one that says enough."""
+    """Return the parts of one machine's prompt; for several machines no published result is complete enough."""
     load, machine, device = (
         load_of(result.model, workload_of(result).weights, result.software),
         machines_of(result)[0],

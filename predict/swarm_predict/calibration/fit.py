@@ -1,4 +1,4 @@
-"""Observed runs → the constants of an engine: software per hop, measured over predicted compute, the client's own time.
+"""Fit an engine's constants to observed runs: software per hop, measured over predicted compute, the client's own time.
 
     observed ms a token  =  fixed + compute_scale · compute + hop_overhead_ms · hops + client_ms
 
@@ -29,8 +29,8 @@ NEUTRAL: Final[dict[Constant, float]] = {"hop": 0.0, "compute": 1.0, "client": 0
 LEAST: Final[dict[Constant, float]] = {"hop": 0.0, "compute": 0.01, "client": 0.0}
 VERSION: Final = 1
 AGREE: Final = 0.10  # runs of one engine on one network repeat within this, in our own runs and in Petals' tables
-UNTESTED: Final = 0.05  # an assumption: as many constants as runs leave nothing over that would tell
-SAME: Final = 1e-6  # columns this near to each other cannot be told apart
+UNTESTED: Final = 0.05  # an assumption: as many constants as runs leave no residual to estimate it from
+SAME: Final = 1e-6  # columns this similar cannot be distinguished
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +55,12 @@ class Residual(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def relative(self) -> float:
-        """Above 0: the run was slower than the constants say."""
+        """Return the relative residual; above 0: the run was slower than the constants predict."""
         return self.observed_ms / self.predicted_ms - 1
 
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the file holds. One engine: its constants say nothing of another."""
+    """The contents of the file. One engine: its constants do not apply to another."""
 
     engine: str
     model: str
@@ -69,16 +69,17 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hop_overhead_ms: Annotated[float, Meta(ge=0, le=600_000)] = 0.0
     client_ms: Annotated[float, Meta(ge=0, le=600_000)] = 0.0
     fitted: tuple[str, ...] = ()
-    error: Annotated[float, Meta(ge=0, le=10)] = 0.0  # of what is predicted with it, relative (standard deviation)
+    error: Annotated[float, Meta(ge=0, le=10)] = 0.0  # of a prediction made with it, relative (standard deviation)
     runs: tuple[Residual, ...] = ()
     contradictions: tuple[str, ...] = ()
     version: int = VERSION
 
 
 def observed(label: str, tokens_per_s: float, found: Prediction, hops: int) -> Observed:
-    """`found` must be predicted with neutral constants. Raises PredictError for a speed that is none."""
+    """Return an observation. `found` must be predicted with neutral constants. Raises PredictError for an invalid
+    speed."""
     if not 0 < tokens_per_s < math.inf:
-        raise PredictError(f"run {label}: {tokens_per_s} tokens/s is no speed; give what one stream got")
+        raise PredictError(f"run {label}: {tokens_per_s} tokens/s is not a valid speed; give that of one stream")
     parts = found.breakdown_ms
     return Observed(label, 1e3 / tokens_per_s, parts.network + parts.overhead, parts.compute + parts.head, hops)
 
@@ -86,9 +87,9 @@ def observed(label: str, tokens_per_s: float, found: Prediction, hops: int) -> O
 def fit(
     runs: Sequence[Observed], engine: str, model: str, weights: str, wanted: Sequence[Constant] | None = None
 ) -> Calibration:
-    """Raises PredictError where there is nothing to fit, or more is wanted than the runs can tell apart."""
+    """Fit. Raises PredictError if there is nothing to fit, or the runs cannot tell the constants apart."""
     if not runs:
-        raise PredictError("no run is given; --run 'a:0-39,b:40-79=1.7' says placement and tokens per second")
+        raise PredictError("no run is given; --run 'a:0-39,b:40-79=1.7' gives placement and tokens per second")
     chosen = _chosen(runs, wanted)
     values = _least_squares(runs, chosen)
     residuals = tuple(Residual(run.label, run.observed_ms, _predicted(run, values)) for run in runs)
@@ -113,11 +114,11 @@ def encode(calibration: Calibration) -> bytes:
 
 
 def decode(data: bytes) -> Calibration:
-    """Raises PredictError for what is no calibration."""
+    """Decode a calibration. Raises PredictError if it is invalid."""
     try:
         found = msgspec.json.decode(data, type=Calibration)
     except msgspec.DecodeError as error:  # ValidationError is one
-        raise PredictError(f"this is no calibration ({error}); swarmtop calibrate writes one") from error
+        raise PredictError(f"this is not a calibration ({error}); swarmtop calibrate writes one") from error
     if found.version != VERSION:
         raise PredictError(f"this calibration has version {found.version}, known is {VERSION}; calibrate again")
     return found
@@ -135,7 +136,7 @@ def _predicted(run: Observed, values: dict[Constant, float]) -> float:
 
 
 def _matrix(runs: Sequence[Observed], constants: Sequence[Constant]) -> Floats:
-    """Rows are relative to what was observed, so that a fast run counts as much as a slow one."""
+    """Return the matrix; rows are relative to the observation, so that a fast run counts as much as a slow one."""
     rows = [[_column(run, constant) / run.observed_ms for constant in constants] for run in runs]
     return np.array(rows, np.float64).reshape(len(runs), len(constants))
 
@@ -163,12 +164,13 @@ def _chosen(runs: Sequence[Observed], wanted: Sequence[Constant] | None) -> list
     if not chosen:
         raise PredictError("these runs have neither hops nor compute to put their time on; run a placement of stages")
     if len(runs) == 1 and runs[0].observed_ms < runs[0].bare_ms and runs[0].compute_ms > 0:
-        chosen = ["compute"]  # faster than predicted: no overhead can explain it, a faster machine can
+        chosen = ["compute"]  # faster than predicted: a faster machine can explain it, an overhead cannot
     return chosen
 
 
 def _least_squares(runs: Sequence[Observed], chosen: Sequence[Constant]) -> dict[Constant, float]:
-    """Least squares within bounds: the best of all ways to hold some constants at their least (at most eight)."""
+    """Solve least squares within bounds: the best of all ways to fix some constants at their minimum (at most
+    eight)."""
     best: tuple[float, dict[Constant, float]] | None = None
     for count in range(len(chosen) + 1):
         for held in itertools.combinations(chosen, count):
@@ -201,14 +203,14 @@ def _contradictions(runs: Sequence[Observed], chosen: Sequence[Constant], residu
         other = seen.setdefault(key, run)
         if other is not run and _apart(run.observed_ms, other.observed_ms) > AGREE:
             said.append(
-                f"{other.label} and {run.label} ask the same and took {other.observed_ms:.0f} and "
-                f"{run.observed_ms:.0f} ms; something that is not measured changed between them"
+                f"{other.label} and {run.label} are of the same question and took {other.observed_ms:.0f} and "
+                f"{run.observed_ms:.0f} ms; something unmeasured changed between them"
             )
     odd = _odd_one(runs, chosen)
     if odd is not None:
         run, off = odd
         said.append(
-            f"{run.label} is {abs(off):.0%} {'slower' if off > 0 else 'faster'} than the other runs say; "
+            f"{run.label} is {abs(off):.0%} {'slower' if off > 0 else 'faster'} than the other runs imply; "
             "measure it again, or calibrate it apart"
         )
     elif not said and max(abs(r.relative) for r in residuals) > AGREE:
@@ -225,7 +227,8 @@ def _apart(one: float, other: float) -> float:
 
 
 def _odd_one(runs: Sequence[Observed], chosen: Sequence[Constant]) -> tuple[Observed, float] | None:
-    """The run without which the others agree, and how far they say it is off; None where there is no such run."""
+    """Return the run without which the others agree, and how far it is from what they give; None if there is no such
+    run."""
     if len(runs) < len(chosen) + 2:
         return None
     found: list[tuple[Observed, float]] = []

@@ -1,11 +1,11 @@
-"""Fits the effects to published speeds: partial pooling, by the mode of the posterior and its curvature.
+"""Fit the effects to published speeds: partial pooling, by the mode of the posterior and its curvature.
 
-    log measured  =  log( Σ milliseconds · exp(Σ effects) + fixed )  +  of the system  +  what is left
+    log measured  =  log( Σ milliseconds · exp(Σ effects) + fixed )  +  of the system  +  residual
 
-Every effect but the first of each quantity is drawn from a normal distribution about zero whose width is fitted with
-it (Laplace approximation, EM steps: the mean square of the levels and what is not known of them), so that a class with
-few results keeps near its parent. What is left is weighed as by Student's t with four degrees of freedom, for a
-published outlier must not move the others (Lange et al., JASA 84, 1989).
+Every effect but the first of each quantity is drawn from a normal distribution about zero whose width is fitted as well
+(Laplace approximation, EM steps: the mean square of the levels plus their uncertainty), so that a class with few
+results stays near its parent. Residuals are weighted by Student's t with four degrees of freedom, because a published
+outlier must not move the others (Lange et al., JASA 84, 1989).
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Final
 import numpy as np
 
 from swarm_predict.calibration.evidence import Evidence
-from swarm_predict.priors.factors import group_of
+from swarm_predict.priors.factors import PROCESSORS, group_of
 from swarm_predict.priors.posterior import Fitted, Priors
 from swarm_protocol.snapshot.swarm import Floats, Ints
 
-# where each quantity starts, and how far from there it may be before any result is seen (log; ms for costs)
+# where each quantity starts, and how far from there it may be before any result is known (log; ms for costs)
 STARTS: Final = {
     "decode": (np.log(0.5), 0.7),
     "launch": (np.log(0.02), 1.5),
@@ -34,16 +34,17 @@ FIRST: Final = {
     "decode.class": 0.4, "decode.weights": 0.3, "decode.class-weights": 0.2, "decode.routed": 0.4,
     "decode.class-routed": 0.3, "decode.engine": 0.5, "decode.class-engine": 0.2, "decode.device": 0.3,
     "launch.class": 0.8, "launch.routed": 0.5, "launch.engine": 0.8, "launch.host": 0.6, "launch.device": 0.3,
-    "visit.class": 0.5, "visit.engine": 1.0, "reduce.class": 0.5, "reduce.engine": 0.7,
+    "visit.class": 0.5, "visit.engine": 1.0, "reduce.class": 0.5, "reduce.engine": 0.7, "reduce.device": 0.7,
     "prefill.class": 0.4, "prefill.weights": 0.2, "prefill.class-weights": 0.2, "prefill.routed": 0.3,
     "prefill.class-routed": 0.2, "prefill.engine": 0.4, "prefill.class-engine": 0.2, "prefill.device": 0.25,
 }  # fmt: skip
 GUESS_COUNTS: Final = 3.0
-# "timed": several machines whose layers were measured alone; what is left is their rounding
-NODE: Final = {"decode": 0.1, "prefill": 0.1, "several": 0.3, "timed": 0.05}
+# "timed": several machines whose layers were measured alone; the residual is their rounding
+# "processor": as "decode", of machines that compute on their processor: threads, memory channels and builds differ more
+NODE: Final = {"decode": 0.1, "processor": 0.2, "prefill": 0.1, "several": 0.3, "timed": 0.05}
 LEFT: Final = {"decode": 0.07, "prefill": 0.1}
 DEGREES: Final = 4.0
-OUTLIER: Final = 0.5  # beyond a factor of 1.6 a result is another question than was asked
+OUTLIER: Final = 0.5  # a result off by more than a factor of 1.6 answers another question
 STEPS, ROUNDS, ROUNDS_AGAIN = 2, 60, 4
 METRICS: Final = {"decode": "decode", "prompt": "prefill"}
 
@@ -67,9 +68,10 @@ class Fit:
 
 
 def fit(evidence: Sequence[Evidence], start: Priors | None = None) -> Fit:
-    """`start`: a fit to nearly the same results, to begin with: a few steps bring the end.
+    """Fit. `start`: a fit to nearly the same results, so that a few steps are enough.
 
-    Decode steps and prompts share no effect, so each is fitted by itself."""
+    Decode steps and prompts share no effect, so each is fitted separately.
+    """
     parts = [
         (rows, _fit([evidence[k] for k in rows], start))
         for metric in METRICS
@@ -97,7 +99,7 @@ def fit(evidence: Sequence[Evidence], start: Priors | None = None) -> Fit:
 
 
 def _is_of(group: str, rate: str) -> bool:
-    """Whether a width is that of prompts, or of everything else."""
+    """Return whether a width is that of prompts, or of everything else."""
     return (group.partition(".")[0] == "prefill") == (rate == "prefill")
 
 
@@ -116,7 +118,7 @@ def _fit(evidence: Sequence[Evidence], start: Priors | None) -> Fit:
             mean, covariance, off, weight, used = _step(design, mean, centre, width, left)
         _widths(design, groups, mean, covariance, off, weight, spread, node, left)
     common = [k for k, group in enumerate(groups) if not group.startswith("system")]
-    # outliers had little weight in the fit; they are as likely in what is predicted as they were here
+    # outliers had little weight in the fit; they are as likely in predictions as among the results
     seen = {}
     for name in set(design.metric):
         mine = np.array(design.metric) == name
@@ -164,14 +166,16 @@ def _design(evidence: Sequence[Evidence]) -> _Design:
 def _deviates(row: Evidence, metric: str) -> str:
     if row.result.layer_ms:
         return "timed"
-    return "several" if len(row.result.nodes) > 1 else metric
+    if len(row.result.nodes) > 1:
+        return "several"
+    return "processor" if metric == "decode" and row.result.devices[0].device_class in PROCESSORS else metric
 
 
 def _step(
     design: _Design, mean: Floats, centre: Floats, width: Floats, left: dict[str, float]
 ) -> tuple[Floats, Floats, Floats, Floats, Floats]:
-    """One Gauss-Newton step towards the mode; the curvature is taken where it starts. The last: of each result, how
-    much of it the effects follow (0…1), so that what is left of all can be told from what is left of new ones."""
+    """Take one Gauss-Newton step towards the mode, with the curvature at its start. The last result: how closely the
+    effects follow each published result (0…1), so that residuals of fitted and of new results can be distinguished."""
     parts = design.times * np.exp(np.append(mean, 0.0)[design.effects].sum(axis=1))
     total = np.bincount(design.row, parts, minlength=len(design.paths_ms)) + design.paths_ms
     slopes = np.zeros((len(total), len(mean) + 1))
@@ -201,7 +205,7 @@ def _widths(
     node: dict[str, float],
     left: dict[str, float],
 ) -> None:
-    """The M step: widths of every kind of effect, of systems, and of what is left."""
+    """Take the M step: widths of every kind of effect, of systems, and of the residuals."""
     second = mean**2 + np.diag(covariance)
     for group in spread:
         levels = second[groups == group]
@@ -218,7 +222,7 @@ def _widths(
 
 
 def as_data(priors: Priors, results: int, table: str) -> Fitted:
-    """Rounded to what matters, so that a fit on another machine writes the same file."""
+    """Round to what matters, so that a fit on another machine writes the same file."""
     root = np.linalg.cholesky(priors.covariance)
     return Fitted(
         names=priors.names,

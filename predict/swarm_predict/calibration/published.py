@@ -1,4 +1,4 @@
-"""The table of published results: who measured what, on which machines.
+"""Read the table of published results, with their machines and sources.
 
 `read_table` takes the text of `published.toml`, or of another file in its form (`python -m bench priors --table FILE`).
 """
@@ -45,12 +45,12 @@ class _System(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     nodes: tuple[str, ...]
     engine: str = ""
-    software: str = ""  # what computed, where the engine is the pattern alone; empty: the engine
+    software: str = ""  # the program, if the engine is only a pattern; empty: the engine
     activations: Literal["fp16", "fp32", "int8"] | None = None
     cards: int = 1  # in one host, one after the other
-    host: str = ""  # class of the host, where it is unlike what usually drives such a card
+    host: str = ""  # class of the host, if it is unusual for such a card
     split: tuple[int, ...] = ()  # layers of each node; empty: even
-    layer_ms: tuple[float, ...] = ()  # of each node, where it was measured alone (the LM head in it)
+    layer_ms: tuple[float, ...] = ()  # of each node, if it was measured alone (including the LM head)
     rtt_ms: float = 0.0
     mbps: float = 0.0
     decode: dict[str, Positive] = {}
@@ -101,7 +101,7 @@ class Result:
 
     @property
     def measured_ms(self) -> float:
-        """Of one decode step, or of the whole prompt."""
+        """Return the milliseconds of one decode step, or of the whole prompt."""
         return (1e3 if self.metric == "decode" else 1e3 * PROMPT_TOKENS) / self.tokens_per_s
 
     @property
@@ -114,18 +114,18 @@ def published() -> tuple[Result, ...]:
 
 
 def read_table(text: str, known: dict[str, Device] | None = None) -> tuple[Result, ...]:
-    """`known`: devices that the text may name without describing them. Raises PredictError."""
+    """Read the table. `known`: devices that the text may name without describing them. Raises PredictError."""
     try:
         file = msgspec.toml.decode(text.encode(), type=_File)
     except msgspec.DecodeError as error:
-        raise PredictError(f"this is no table of published results: {error}") from error
+        raise PredictError(f"this is not a table of published results: {error}") from error
     shapes = {name: _model(name, shape) for name, shape in file.model.items()}
     devices = {**(known or {}), **file.device}
     return tuple(result for source in file.source for result in _of_source(source, devices, shapes))
 
 
 def devices() -> dict[str, Device]:
-    """Of the product's own table, by name."""
+    """Return the devices of the product's own table, by name."""
     text = importlib.resources.files("swarm_predict.priors").joinpath("published.toml").read_bytes()
     return msgspec.toml.decode(text, type=_File).device
 
@@ -137,7 +137,7 @@ def _of_source(source: _Source, devices: dict[str, Device], shapes: dict[str, Mo
             raise PredictError(f"{system.name}: no device is called {missing[0]!r}; describe it under [device]")
         engine = system.engine or source.engine
         if not engine:
-            raise PredictError(f"{system.name}: which engine ran is not said; write engine = …")
+            raise PredictError(f"{system.name}: the engine that ran is not given; write engine = …")
         speeds: tuple[tuple[Metric, dict[str, float]], ...] = (("decode", system.decode), ("prompt", system.prompt))
         for metric, found in speeds:
             for key, tokens_per_s in found.items():
@@ -173,7 +173,7 @@ def _even(layers: int, nodes: tuple[str, ...]) -> tuple[int, ...]:
 
 
 def _part(shape: ModelShape, layers: int) -> ModelShape:
-    """Some layers alone, without embedding and head."""
+    """Return some layers alone, without embedding and head."""
     return ModelShape(shape.name, layers, shape.layer, 1, tied=True, window=shape.window)
 
 

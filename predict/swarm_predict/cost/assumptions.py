@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from swarm_predict.cost.inputs import Inputs
-from swarm_predict.cost.layer_times import ANY, How, by_hand
+from swarm_predict.cost.machine.layer_times import ANY, ORDINARY_MEM_GBPS, How, by_hand
+from swarm_predict.cost.network.delivery_times import Links, Mask
 from swarm_predict.cost.software import software_assumed
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.priors.factors import machine_of
@@ -15,11 +16,14 @@ from swarm_predict.types import Workload
 from swarm_protocol.snapshot.swarm import Swarm
 
 SHOWN_NAMES = 4
+KERNELS_DIFFER = 0.05  # relative, of an engine's layer times from those of the probes
+SHOWN_ASYMMETRY = 0.1  # of the round trip
+SHOWN_ASYMMETRY_MS = 1.0
 MEASURE = "measure it (swarm-probe with torch) or write mem_gbps"
 
 
 def some(names: Iterable[str]) -> str:
-    """`a, b, c, d and 12 more`."""
+    """Return `a, b, c, d and 12 more`."""
     listed = list(names)
     rest = len(listed) - SHOWN_NAMES
     return ", ".join(listed) if rest <= 0 else f"{', '.join(listed[:SHOWN_NAMES])} and {rest} more"
@@ -30,7 +34,9 @@ def notes(swarm: Swarm, inputs: Inputs, model: ModelShape, workload: Workload) -
     lines = [
         *_of_compute(swarm, inputs, model, workload),
         *_of_sheets(swarm, inputs),
+        *_of_kernels(inputs, workload),
         *_of_software(swarm, inputs, workload),
+        *_of_visits(swarm, inputs, workload),
         *_of_network(swarm, inputs, model, workload),
         *_of_engine(inputs),
         *swarm.assumed,
@@ -123,6 +129,35 @@ def _of_software(swarm: Swarm, inputs: Inputs, workload: Workload) -> list[str]:
     ]
 
 
+def _of_kernels(inputs: Inputs, workload: Workload) -> list[str]:
+    """Note layer times of probes that were converted to an engine's own kernels."""
+    layer, serve = inputs.layer, np.isfinite(inputs.vram_bytes)
+    timed = [float(layer.assumed.layers[k]) for k in np.flatnonzero(serve) if layer.measured[k]]
+    converted = [factor for factor in timed if abs(factor - 1) > KERNELS_DIFFER]
+    if not converted:
+        return []
+    return [
+        f"layer times of processors: {min(converted):.2f} times those of the probes, which time torch, as measured in "
+        f"runs of {workload.engine}"
+    ]
+
+
+def _of_visits(swarm: Swarm, inputs: Inputs, workload: Workload) -> list[str]:
+    """Note how long a visit takes if it was not measured, and where other programs used the machine meanwhile."""
+    if by_hand(swarm):
+        return []
+    lines = []
+    timed = [(name, row) for name, row in zip(inputs.names, inputs.rows, strict=True) if swarm.facts[row].layers]
+    assumed = software_assumed(swarm, inputs.rows, workload, inputs.links).any(axis=0)  # in place of a measured visit
+    unknown = np.isnan(swarm.nodes["overhead_ms"][list(inputs.rows)]) & ~assumed
+    missing = dict(zip(inputs.rows, unknown, strict=True))
+    if who := some(name for name, row in timed if missing[row]):
+        lines.append(f"the cost of a visit after a pause was not measured on {who}: counted as 0 there")
+    if who := some(name for name, row in timed if all("contended" in time.marks for time in swarm.facts[row].layers)):
+        lines.append(f"other programs used {who} whenever its layers were timed: these times may be too long")
+    return lines
+
+
 def _of_network(swarm: Swarm, inputs: Inputs, model: ModelShape, workload: Workload) -> list[str]:
     paths, names = inputs.links, inputs.names
     off = ~np.eye(len(names), dtype=bool)
@@ -140,11 +175,37 @@ def _of_network(swarm: Swarm, inputs: Inputs, model: ModelShape, workload: Workl
         lines.append(f"{int(np.sum(unreached))} of {int(np.sum(off))} pairs have no round trip: they are not used")
     if np.any(paths.rate_bound & off):
         lines.append("some uploads are lower bounds (≥): the real hop may be faster")
+    lines += _of_ways(paths, names, off, measured=not by_hand(swarm))
     if np.any(moved := (paths.hop_moved_ms != 0) & paths.hop_known & off):
         count = int(np.sum(moved))
-        lines.append(f"{count} hop{'s are' if count > 1 else ' is'} older than a change of the round trip: moved by it")
+        lines.append(
+            f"{count} hop{'s are' if count > 1 else ' is'} older than a change of round trip or upload: adjusted by it"
+        )
     if np.any(paths.estimated & off):
         lines.append("some round trips are estimates (~), not measurements")
+    return lines
+
+
+def _of_ways(paths: Links, names: tuple[str, ...], off: Mask, *, measured: bool) -> list[str]:
+    """Note which paths are slower in one direction, and where the directions could not be distinguished."""
+    lines = []
+    least, asymmetry = paths.oneway_min_ms, paths.asymmetry_ms
+    slower = off & paths.ways_known & (asymmetry >= SHOWN_ASYMMETRY_MS)
+    slower &= asymmetry >= SHOWN_ASYMMETRY * paths.rtt_min_ms
+    if np.any(slower):
+        src, dst = np.unravel_index(int(np.argmax(np.where(slower, asymmetry, 0.0))), slower.shape)
+        most = f"{names[src]} → {names[dst]} {least[src, dst]:.0f} ms, back {least[dst, src]:.0f}"
+        count = int(np.sum(slower))
+        what = f"{count} paths take" if count > 1 else "one path takes"
+        how = "estimated from all pairs' clocks; exact around a token's loop" if measured else "as written"
+        lines.append(f"{what} longer one way than the other ({most}), {how}")
+    apart = off & ~paths.ways_known & np.isfinite(paths.rtt_p50_ms) & ~paths.estimated
+    if measured and len(names) > 2 and np.any(apart):
+        who = some(name for name, row in zip(names, apart, strict=True) if np.any(row))
+        lines.append(
+            f"the two directions of paths from {who} were not measured apart: "
+            "half the round trip each, with uncertainty"
+        )
     return lines
 
 
@@ -155,10 +216,12 @@ def _of_engine(inputs: Inputs) -> list[str]:
         lines.append(f"{engine.name}: the first stage drives the loop; the client only adds to the first token")
     if client is not None and engine.drives == "first":
         lines.append(
-            f"{engine.name}: {inputs.names[client]} is taken to drive the loop; where the first stage does "
-            "(stock), ask without --client and without [client]"
+            f"{engine.name}: {inputs.names[client]} is assumed to drive the loop; if the first stage does "
+            "(unmodified), leave out --client and [client]"
         )
-    if engine.head == "client" and client is not None and not np.isfinite(inputs.layer.head_ms[client]):
-        who = inputs.names[client]
-        lines.append(f"the LM head runs on the client {who}, whose speed is not known: counted as 0 ms; write mem_gbps")
+    if engine.head == "client" and client is not None and not inputs.layer.head_known[client]:
+        lines.append(
+            f"the LM head runs on the client {inputs.names[client]}, whose speed is not known: counted for an ordinary "
+            f"computer with {ORDINARY_MEM_GBPS:.0f} GB/s; write mem_gbps"
+        )
     return lines

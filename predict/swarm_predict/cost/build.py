@@ -14,32 +14,35 @@ import numpy as np
 from swarm_predict.cost import assumptions as words
 from swarm_predict.cost.engines import EngineFacts, engine_facts
 from swarm_predict.cost.inputs import Inputs
-from swarm_predict.cost.layer_times import LayerColumns, layer_columns
-from swarm_predict.cost.memory import needs
-from swarm_predict.cost.network import absent, links
-from swarm_predict.cost.path_quantiles import mean_excess
+from swarm_predict.cost.machine.layer_times import LayerColumns, layer_columns
+from swarm_predict.cost.machine.memory import needs
+from swarm_predict.cost.network.delivery_times import absent, links
+from swarm_predict.cost.network.lost_packets import retransmission
+from swarm_predict.cost.network.path_quantiles import mean_excess
 from swarm_predict.cost.software import software_ms, visits_ms
 from swarm_predict.cost.speculative import drafting_ms, step_width, step_yield
 from swarm_predict.cost.tables import CostTables
-from swarm_predict.cost.tcp_loss import FAST_RTTS, retransmission
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import BadPlacement, PredictError, Workload
 from swarm_protocol.snapshot.swarm import Floats, Swarm
+from swarm_protocol.units import transfer_ms
 
 
 @dataclass(frozen=True, slots=True)
 class Costs(Inputs):
-    """The tables of a pipeline, with the inputs that they are made of."""
+    """The tables of a pipeline, with the inputs that they were built from."""
 
     tables: CostTables
 
 
 @dataclass(frozen=True, slots=True)
 class HopParts:
-    """One step's activation from i to j, by cause; with `overhead` they add up to about the mean delivery."""
+    """One step's activation from i to j, by cause; with `overhead` they add up to about the mean delivery.
 
-    rtt_ms: Floats  # the idle path, one way
-    jitter_ms: Floats  # what the mean pays above it
+    NaN if a part is not known: tables have infinity there, which must not be subtracted from infinity."""
+
+    rtt_ms: Floats  # the idle path, one way of it
+    jitter_ms: Floats  # what the mean pays in addition to it
     upload_ms: Floats  # serialisation
     software_ms: Floats  # of the engine, at both ends
 
@@ -47,6 +50,24 @@ class HopParts:
 def build_tables(swarm: Swarm, model: ModelShape, workload: Workload) -> CostTables:
     """Build the tables over all nodes of the swarm. Raises PredictError for engines without tables."""
     return build_costs(swarm, model, workload, range(len(swarm))).tables
+
+
+def with_uplinks(tables: CostTables, swarm: Swarm, model: ModelShape, workload: Workload) -> CostTables:
+    """Return the tables with how long each step occupies an uplink. An unknown rate does not limit."""
+    engine = engine_facts(workload)
+    rows = [swarm.index(name) for name in tables.names]
+    up_mbps = np.where(np.isnan(swarm.nodes["up_mbps"][rows]), np.inf, swarm.nodes["up_mbps"][rows])
+    width, share = step_width(workload), 1 / step_yield(workload)  # per token, as all tables
+    hop, result, enter = (
+        np.array([transfer_ms(size(model, width, workload.activations), rate) * share for rate in up_mbps])
+        for size in (engine.hop_bytes, engine.result_bytes, engine.enter_bytes)
+    )
+    return replace(
+        tables,
+        uplink_ms=hop,
+        uplink_last_ms=result,
+        client_uplink_ms=0.0 if tables.client is None else float(enter[tables.client]),
+    )
 
 
 def explain(swarm: Swarm, model: ModelShape, workload: Workload, nodes: Sequence[str] | None = None) -> tuple[str, ...]:
@@ -65,9 +86,11 @@ def hop_parts(swarm: Swarm, model: ModelShape, workload: Workload) -> HopParts:
     total = paths.delivery_ms(size, workload.slow_start)
     upload = paths.serialisation_ms(size)
     upload = np.where(paths.hop_known, np.clip(total - paths.hop_oneway_ms(), 0.0, None), upload)
+    upload = np.where(np.isfinite(upload), upload, np.nan)  # of an unmeasured rate
     varies = mean_excess(paths.rtt_min_ms, paths.rtt_p50_ms, paths.rtt_p95_ms, paths.jitter_ms) / 2
-    any_lost, last_lost, tail = retransmission(np.nan_to_num(paths.loss), np.full_like(none, size), paths.rtt_p50_ms)
-    mended = np.nan_to_num(last_lost * tail + (any_lost - last_lost) * FAST_RTTS * paths.rtt_p50_ms)
+    sizes = np.full_like(none, size)
+    window = paths.lossy_window_ms(size)
+    mended = window + np.nan_to_num(retransmission(np.nan_to_num(paths.loss), sizes, paths.rtt_p50_ms).mean_ms)
     by_hop = mean_excess(paths.hop_min_ms, paths.hop_p50_ms, paths.hop_p95_ms, none)
     # the median of a hop is in `upload` already; what is left is the tail above it and the median above the idle path
     by_hop += np.nan_to_num((paths.rtt_p50_ms - paths.rtt_min_ms) / 2 - (paths.hop_p50_ms - paths.hop_min_ms))
@@ -76,20 +99,44 @@ def hop_parts(swarm: Swarm, model: ModelShape, workload: Workload) -> HopParts:
     layer = step_columns(swarm, range(len(swarm)), model, workload, step_width(workload))
     software = software_ms(swarm, range(len(swarm)), workload, layer, paths)
     np.fill_diagonal(software, 0.0)
-    return HopParts(paths.rtt_min_ms / 2 * share, jitter * share, upload * share, software * share)
+    paced = np.where(paths.hop_known, 0.0, paths.pacing_ms(size))
+    return HopParts((paths.oneway_min_ms + paced) * share, jitter * share, upload * share, software * share)
 
 
 def step_columns(swarm: Swarm, rows: Sequence[int], model: ModelShape, workload: Workload, width: int) -> LayerColumns:
-    """Return layer times of a decode step of `width` tokens.
+    """Return layer times of a decode step of `width` tokens: in a loop, and the extra time after a pause.
 
-    A machine that computes the head without being the last stage receives a message for it: one more visit."""
+    A machine that computes the head without being the last stage receives a message for it: one more visit.
+    """
     layer = layer_columns(
         swarm, rows, model, workload.weights, "decode", width, workload.context,
         engine=workload.engine, priors=workload.priors,
     )  # fmt: skip
+    layer = replace(layer, ms=layer.ms + np.nan_to_num(swarm.nodes["visit_layer_ms"][list(rows)], nan=0.0))
     if engine_facts(workload).head == "last":
         return layer
     return replace(layer, head_ms=layer.head_ms + visits_ms(swarm, rows))
+
+
+def prompt_columns(swarm: Swarm, rows: Sequence[int], model: ModelShape, workload: Workload) -> LayerColumns:
+    """Return the layer times of the computed part of the prompt: all of it, less what a cached prefix saves.
+
+    The rest attends to the prefix, so that it costs what the whole prompt does less what the prefix alone would.
+    """
+
+    def columns(tokens: int) -> LayerColumns:
+        return layer_columns(
+            swarm, rows, model, workload.weights, "prefill", 1, tokens, engine=workload.engine, priors=workload.priors
+        )
+
+    whole = columns(workload.prompt)
+    if not workload.cached_prompt:
+        return whole
+    share = (workload.prompt - workload.cached_prompt) / workload.prompt
+    saved = columns(workload.cached_prompt).ms
+    with np.errstate(invalid="ignore"):
+        rest = np.maximum(whole.ms - saved, whole.ms * share)  # never less than its own part
+    return replace(whole, ms=np.where(np.isfinite(whole.ms), rest, whole.ms), reading_ms=whole.reading_ms * share)
 
 
 def client_row(swarm: Swarm, workload: Workload) -> int | None:
@@ -134,12 +181,38 @@ def check(workload: Workload) -> None:
     for name in ("hop_overhead_ms", "client_ms", "offload_gbps", "draft_ms", "proof_ms", "model_error"):
         if not 0 <= getattr(workload, name) < float("inf"):
             raise PredictError(f"{name} is {getattr(workload, name)}; it must be 0 or more")
-    for name, least in (("redundancy", 1), ("draft_tokens", 0), ("prefill_chunk", 0)):
+    for name, least in (
+        ("redundancy", 1), ("draft_tokens", 0), ("prefill_chunk", 0), ("windows", 1), ("tree_branches", 1),
+    ):  # fmt: skip
         if getattr(workload, name) < least:
             raise PredictError(f"{name} is {getattr(workload, name)}; it must be at least {least}")
-    for name in ("spot_check", "draft_accept"):
+    for name in ("spot_check", "draft_accept", "tree_accept"):
         if not 0 <= getattr(workload, name) <= 1:
             raise PredictError(f"{name} is {getattr(workload, name)}; it must be from 0 to 1")
+    if any(not 0 <= chance <= 1 for chance in workload.draft_profile):
+        raise PredictError(f"draft_profile is {workload.draft_profile}; each must be from 0 to 1")
+    if not 0 <= workload.cached_prompt < workload.prompt:
+        raise PredictError(
+            f"cached_prompt is {workload.cached_prompt}; it must be from 0 to below the prompt of {workload.prompt}"
+        )
+    if workload.offload_cache and not workload.offload_gbps:
+        raise PredictError("the KV cache is offloaded at a rate; say which with --offload-gbps")
+    _check_windows(workload)
+
+
+def _check_windows(workload: Workload) -> None:
+    """Refuse windows in flight if the engine sends none ahead, or if that is not modelled."""
+    if workload.windows == 1:
+        return
+    if not workload.draft_tokens:
+        raise PredictError(f"{workload.windows} windows in flight verify guesses; say how many with --draft K:A:MS")
+    if engine_facts(workload).pattern != "chain":
+        raise PredictError(
+            f"windows in flight are modelled for pipelines, not for {workload.engine}; leave out --windows"
+        )
+    if workload.batch > 1 or workload.redundancy > 1 or workload.offload_gbps:
+        what = "--batch" if workload.batch > 1 else "--redundancy" if workload.redundancy > 1 else "--offload-gbps"
+        raise PredictError(f"windows in flight are of one sequence, computed once; leave out {what}")
 
 
 def _assemble(
@@ -163,7 +236,8 @@ def _assemble(
     software = software_ms(swarm, rows, workload, layer, paths)
 
     def deliver(size_bytes: float) -> Floats:
-        ms = paths.delivery_ms(size_bytes, workload.slow_start) + software
+        delivery_ms = paths.usual_delivery_ms(size_bytes, workload.slow_start)
+        ms = delivery_ms * layer.assumed.paths[paths.kinds] + software
         np.fill_diagonal(ms, 0.0)
         return ms * share
 
@@ -171,15 +245,16 @@ def _assemble(
     copies = workload.redundancy
     hop = deliver(engine.hop_bytes(model, width, workload.activations) * copies)
     back = deliver(engine.result_bytes(model, width, workload.activations))
-    enter = deliver(engine.enter_bytes(model, width, workload.activations) * copies)
+    beside = engine.input_bytes(width, workload.context)
+    enter = deliver((engine.enter_bytes(model, width, workload.activations) + beside) * copies)
     zeros = np.zeros(n)
     client_head = 0.0
     if engine.head != "last":
         if in_loop is None:
             # the first stage's machine computes the head, on what it was sent back: f(last, first)
             back = back + head[None, :]
-        elif np.isfinite(head[in_loop]):
-            client_head = float(head[in_loop])  # not known: 0, and a note says so
+        else:
+            client_head = float(head[in_loop])
     tables = CostTables(
         names=tuple(swarm.facts[row].name for row in rows),
         pattern="star" if engine.pattern == "star" else "chain",

@@ -1,4 +1,4 @@
-"""The inputs of a forecast: layer times, paths and memory of its nodes, measured or assumed.
+"""Collect the inputs of a forecast: layer times, paths and memory of its nodes, measured or assumed.
 
 Every engine's forecast starts here, whether or not the engine has cost tables.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from swarm_predict.cost.engines import EngineFacts
-from swarm_predict.cost.layer_times import LayerColumns
-from swarm_predict.cost.memory import Needs
-from swarm_predict.cost.network import Links
+from swarm_predict.cost.machine.layer_times import LayerColumns
+from swarm_predict.cost.machine.memory import Needs
+from swarm_predict.cost.network.delivery_times import Links
 from swarm_protocol.snapshot.swarm import Floats
 
 

@@ -1,4 +1,4 @@
-"""Time that an engine's software takes for each visit and each message, measured, calibrated or assumed."""
+"""Determine the time that an engine's software takes for each visit and message, measured, calibrated or assumed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from swarm_predict.cost.layer_times import LayerColumns, by_hand
-from swarm_predict.cost.network import Links, Mask
+from swarm_predict.cost.machine.layer_times import LayerColumns, by_hand
+from swarm_predict.cost.network.delivery_times import Links, Mask
 from swarm_predict.priors.factors import PLAIN
 from swarm_predict.types import Workload
 from swarm_protocol.snapshot.swarm import Floats, Swarm

@@ -1,4 +1,4 @@
-"""What each visit, each layer and each hop costs, as arrays: the one model that prediction and search share.
+"""Hold the cost of each visit, layer and hop as arrays: the one model that prediction and search share.
 
 `build` fills the tables from a Swarm; `search` and `impact` read nothing else, so a plan is optimal for exactly the
 model that predicts it. All times are p50 milliseconds; infinity means "not known or not possible".
@@ -11,7 +11,7 @@ Time of one decode step of a placement s1…sk with l1…lk layers, visit[i] = o
     star, client at s1      Σ visit + Σ over i>1 hop[s1, si] + Σ over 1<i<k hop[si, s1] + back[sk, s1] + heads
 
 heads = head[sk] + client_head; an engine sets one of the two to zero.
-`price` computes it; tests hold search against it.
+`price` computes it; tests compare search with it.
 
 With many steps in flight the swarm delivers one step every `period`: the slowest stage (visit + its head) or the
 slowest uplink, whichever is longer. In a star the node that plays the client sends one activation to each stage.
@@ -40,24 +40,24 @@ class CostTables:
     layer_ms: Floats  # (n,) one layer, one decode step
     overhead_ms: Floats  # (n,) each visit
     capacity: Ints  # (n,) layers that memory allows on a middle stage; 0 = cannot serve
-    capacity_first: Ints  # (n,) beside the embedding, where the first stage holds it
-    capacity_last: Ints  # (n,) beside the LM head, where the last stage holds it
-    capacity_only: Ints  # (n,) beside both: a placement of one stage
+    capacity_first: Ints  # (n,) in addition to the embedding, if the first stage holds it
+    capacity_last: Ints  # (n,) in addition to the LM head, if the last stage holds it
+    capacity_only: Ints  # (n,) in addition to both: a placement of one stage
     hop_ms: Floats  # (n, n) one step's activation from i, delivered at j; diagonal 0
     back_ms: Floats  # (n, n) what the last stage sends to the first (token, activation or logits), and
     # the LM head where the machine of the first stage computes it; the diagonal is 0 or that head
     enter_ms: Floats  # (n,) from the client to i; 0 everywhere where client is None
     leave_ms: Floats  # (n,) an activation from i back to the client (star)
     final_ms: Floats  # (n,) what the last stage sends to the client (token, activation or logits)
-    head_ms: Floats  # (n,) LM head on node i, if it is i that computes it; 0 elsewhere in client-head engines
+    head_ms: Floats  # (n,) LM head on node i, if node i computes it; 0 elsewhere in client-head engines
     client_head_ms: float  # LM head on the client, in engines that compute it there
-    # what one step's traffic occupies an uplink (bytes over rate, no propagation); None: uplinks do not limit
+    # how long one step's traffic occupies an uplink (bytes over rate, no propagation); None: uplinks do not limit
     uplink_ms: Floats | None = None  # (n,) one activation from i
     uplink_last_ms: Floats | None = None  # (n,) what i sends as the last stage (token, activation or logits)
-    client_uplink_ms: float = 0.0  # one activation from the client, where it is given
+    client_uplink_ms: float = 0.0  # one activation from the client, if there is one
 
     def of(self, rows: Sequence[int]) -> CostTables:
-        """The same over some rows, in that order; the client, if there is one, must be among them."""
+        """Return the same over some rows, in that order; the client, if there is one, must be among them."""
         at, square = np.array(rows, dtype=np.int64), np.ix_(rows, rows)
         return replace(
             self,
@@ -80,7 +80,7 @@ class CostTables:
         )
 
     def price(self, order: list[int], layers: list[int]) -> float:
-        """p50 milliseconds of one decode step with `layers[k]` layers on node `order[k]`."""
+        """Return the p50 milliseconds of one decode step with `layers[k]` layers on node `order[k]`."""
         visits = sum(
             float(self.overhead_ms[i] + count * self.layer_ms[i]) for i, count in zip(order, layers, strict=True)
         )
@@ -100,14 +100,14 @@ class CostTables:
         return float(visits + out + home + tail + self.head_ms[last] + self.client_head_ms)
 
     def capacities(self, order: list[int]) -> list[int]:
-        """Layers that each stage of this order can hold in its place."""
+        """Return the layers that each stage of this order can hold in its place."""
         if len(order) == 1:
             return [int(self.capacity_only[order[0]])]
         middle = [int(self.capacity[i]) for i in order[1:-1]]
         return [int(self.capacity_first[order[0]]), *middle, int(self.capacity_last[order[-1]])]
 
     def period(self, order: list[int], layers: list[int]) -> float:
-        """p50 milliseconds between two steps leaving the pipeline, with enough of them in flight."""
+        """Return the p50 milliseconds between two steps leaving the pipeline, with enough of them in flight."""
         stages = [float(self.overhead_ms[i] + count * self.layer_ms[i]) for i, count in zip(order, layers, strict=True)]
         stages[-1] += float(self.head_ms[order[-1]])
         sends = [self.client_head_ms, self.client_uplink_ms * (len(order) if self.pattern == "star" else 1)]

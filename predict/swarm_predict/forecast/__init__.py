@@ -1,1 +1,1 @@
-"""Distributions of time per token for a given placement, from the tables of `cost`."""
+"""Draw distributions of time per token for a given placement, from the tables of `cost`."""

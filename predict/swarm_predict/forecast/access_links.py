@@ -1,13 +1,13 @@
-"""How much of the delay variation of paths is queueing at the access link of one of their ends.
+"""Estimate how much of the delay variation of paths is queueing at the access link of one of their ends.
 
 Messages of one step that pass the same busy uplink are late together, and the interval of their sum is wider than that
-of independent messages: in a star every message passes the client. Which it is can be told where enough paths are
-measured: if access links are to blame, the variance of each path is the sum of its two ends',
+of independent messages: in a star every message passes the client. With enough measured paths the cause can be
+identified: if access links are to blame, the variance of each path is the sum of its two ends',
 
     v(i, j) = a(i) + a(j)
 
-for every pair. The adjusted R² of that fit is how much of the variation among the pairs it explains; beside chance it
-is nothing for paths that vary each for itself. With fewer pairs than it takes, nothing is shared.
+for every pair. The adjusted R² of that fit is the share of the variation among the pairs that it explains; for paths
+that vary independently it is zero apart from chance. With too few pairs for the fit, nothing is shared.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Final
 
 import numpy as np
 
-from swarm_predict.cost.network import Links
+from swarm_predict.cost.network.delivery_times import Links
 from swarm_protocol.snapshot.swarm import Floats
 
 _LN20: Final = math.log(20)  # p95 of an exponential with mean 1
-MOST_NODES: Final = 40  # beyond, the fit takes longer than it is worth; a step that long is close to its mean anyhow
+MOST_NODES: Final = 40  # beyond, the fit takes too long; a step that long is close to its mean anyway
 
 
 def access_share(paths: Links) -> Floats:
@@ -47,7 +47,7 @@ def access_share(paths: Links) -> Floats:
     at = np.maximum(np.linalg.lstsq(ends, seen, rcond=None)[0], 0.0)
     left = float(((seen - ends @ at) ** 2).sum()) / (len(one) - count)
     among = float(((seen - seen.mean()) ** 2).sum()) / (len(one) - 1)
-    if among <= 0:  # all pairs vary alike: it cannot be told
+    if among <= 0:  # all pairs vary alike: the cause cannot be identified
         return none
     explained = max(0.0, 1 - left / among)
     total = at[:, None] + at[None, :]
@@ -57,8 +57,8 @@ def access_share(paths: Links) -> Floats:
 
 
 def late_together(share: Floats, pairs: Sequence[tuple[int, int]], rng: np.random.Generator, draws: int) -> Floats:
-    """Uniform numbers, (draws, messages), each column for itself. In as many steps as `share` says, messages at one
-    access link (of the end that more of them pass) have the same one; means do not change."""
+    """Return uniform numbers, (draws, messages), each column independent. In the share of steps given by `share`,
+    messages at one access link (of the end that more of them pass) have the same number; means do not change."""
     uniform = rng.random((draws, len(pairs)))
     passes: dict[int, int] = {}
     for src, dst in pairs:

@@ -17,7 +17,9 @@ from swarm_predict.cost.speculative import drafting_ms, step_yield
 from swarm_predict.forecast import notes
 from swarm_predict.forecast.draws import mirrored_normal
 from swarm_predict.forecast.redundancy import total_share
+from swarm_predict.forecast.windows import Flow, Part
 from swarm_predict.model.shapes import ModelShape
+from swarm_predict.priors.posterior import chosen
 from swarm_predict.types import (
     Breakdown,
     Cause,
@@ -32,9 +34,20 @@ from swarm_protocol.units import BYTES_PER_GIB
 
 NOT_KNOWN = Quantiles(float("nan"), float("nan"), float("nan"), float("nan"))
 LEAST_MODEL_ERROR = -0.9  # a token never takes less than a tenth of the predicted time
+SPREAD = tuple((i + 0.5) / 100 for i in range(100))  # probabilities: enough for a picture of the distribution
 LEAST_BUSY_MS = 1e-9
 
-FirstToken = Callable[[], tuple[Floats | None, list[str]]]  # draws (None: not known), and notes about them
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """The first token."""
+
+    draws: Floats | None  # None: not known
+    notes: tuple[str, ...] = ()
+    limited_by: str = ""  # what most of its time goes to
+
+
+FirstToken = Callable[[], First]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +74,14 @@ class StageStep:
 
 
 @dataclass(frozen=True, slots=True)
+class InFlight:
+    """Several verify windows of the stream at once: a token takes less than its window's way."""
+
+    flow: Flow  # draws
+    worth: dict[Part, float]  # of the time per token; sums to 1
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """Draws of one decode step, and means of the parts; where a draft model guesses, a step yields several tokens."""
 
@@ -74,6 +95,7 @@ class Step:
     busy_ms: tuple[float, ...]  # how long a step keeps each machine, uplink and downlink
     hops: int  # messages that wait for each other
     notes: tuple[str, ...]  # about this engine's way of working only
+    in_flight: InFlight | None = None  # None: one step follows the other
 
     @property
     def total_ms(self) -> Floats:
@@ -83,14 +105,22 @@ class Step:
 def assemble(question: Question, step: Step, rng: np.random.Generator, first_token: FirstToken) -> Prediction:
     """Return the prediction for one placement. `rng` goes on where the draws of `step` ended."""
     work, inputs = question.workload, question.inputs
-    share = 1 / step_yield(work)
-    tpot = quantiles(per_token(step.total_ms, work, rng))
-    parts = Breakdown(
-        compute=float(step.compute_ms.mean()) * share,
-        network=float(step.network_ms.mean()) * share,
-        overhead=(float(step.software_ms.mean()) + drafting_ms(work)) * share,
-        head=float(step.head_ms.mean()) * share,
-    )
+    if step.in_flight is None:
+        times_ms = per_token(step.total_ms, work, rng)
+        tpot, path_ms = quantiles(times_ms), step.path_ms
+        share = windows_per_token = 1 / step_yield(work)
+        parts = Breakdown(
+            compute=float(step.compute_ms.mean()) * share,
+            network=float(step.network_ms.mean()) * share,
+            overhead=(float(step.software_ms.mean()) + drafting_ms(work)) * share,
+            head=float(step.head_ms.mean()) * share,
+        )
+    else:
+        times_ms = widened(step.in_flight.flow.ms_per_token, work, rng)
+        tpot = quantiles(times_ms)
+        share = tpot.mean / (float(step.total_ms.mean()) + drafting_ms(work))
+        windows_per_token = float(step.in_flight.flow.windows_per_token.mean())
+        parts, path_ms = _hidden(step.in_flight.worth, tpot.mean, share)
     room = inputs.vram_bytes
     stages = tuple(
         StageCost(
@@ -108,13 +138,13 @@ def assemble(question: Question, step: Step, rng: np.random.Generator, first_tok
         for k, (stage, here) in enumerate(zip(question.placement, step.stages, strict=True))
         if not here.memory_bytes <= room[k]
     ]
-    first_draws, first_notes = first_token()
+    first = first_token()
     said = [
         *too_big,
         *notes.of_nodes(question.swarm, question.model, question.placement, work, inputs, stages),
         *step.notes,
         *notes.of_options(work),
-        *first_notes,
+        *first.notes,
     ]
     return Prediction(
         model=question.model.name,
@@ -124,15 +154,18 @@ def assemble(question: Question, step: Step, rng: np.random.Generator, first_tok
         placement=question.placement,
         fits=not too_big,
         tpot_ms=tpot,
+        tpot_quantiles_ms=tuple(np.quantile(times_ms, SPREAD).tolist()),
         tokens_per_s=rates(tpot),
-        throughput_tokens_per_s=_throughput(tpot.mean, max(*step.busy_ms, LEAST_BUSY_MS), work),
-        ttft_ms=NOT_KNOWN if first_draws is None else quantiles(first_draws),
+        throughput_tokens_per_s=_throughput(tpot.mean, max(*step.busy_ms, LEAST_BUSY_MS) * windows_per_token, work),
+        ttft_ms=NOT_KNOWN if first.draws is None else quantiles(first.draws),
+        prompt_limited_by=first.limited_by,
         breakdown_ms=parts,
         stages=stages,
-        limited_by="memory" if too_big else largest_cause(step.path_ms, parts, share),
+        limited_by="memory" if too_big else largest_cause(path_ms, parts, share),
         notes=tuple(dict.fromkeys(said)),
         hops=step.hops,
         measured=_measured(step),
+        runs=len(chosen(work.priors).learnt),
     )
 
 
@@ -151,7 +184,11 @@ def per_token(step_ms: Floats, workload: Workload, rng: np.random.Generator) -> 
     """Return draws of the time per token from draws of a step, (draws,) or (draws, candidates).
 
     They are widened by what a calibration left unexplained; mean and median stay."""
-    total = (step_ms + drafting_ms(workload)) / step_yield(workload)
+    return widened((step_ms + drafting_ms(workload)) / step_yield(workload), workload, rng)
+
+
+def widened(total: Floats, workload: Workload, rng: np.random.Generator) -> Floats:
+    """Add what a calibration left unexplained to draws of a time, (draws,) or (draws, candidates)."""
     if not workload.model_error:
         return np.asarray(total)
     off = np.maximum(mirrored_normal(rng, len(total)) * workload.model_error, LEAST_MODEL_ERROR)
@@ -178,11 +215,27 @@ def _too_big(node: str, layers: str, needed: float, room: float, weights: str) -
     )
 
 
+def _hidden(worth: dict[Part, float], mean_ms: float, share: float) -> tuple[Breakdown, dict[Cause, float]]:
+    """Split a time per token by what its parts are worth; the causes of the paths are of a window, as in `Step`."""
+    path: dict[Cause, float] = {
+        "rtt": worth["rtt"] * mean_ms / share,
+        "jitter": worth["jitter"] * mean_ms / share,
+        "upload": worth["upload"] * mean_ms / share,
+    }
+    parts = Breakdown(
+        compute=worth["compute"] * mean_ms,
+        network=sum(path.values()) * share,
+        overhead=(worth["software"] + worth["draft"]) * mean_ms,
+        head=worth["head"] * mean_ms,
+    )
+    return parts, path
+
+
 def _throughput(mean_ms: float, busiest_ms: float, workload: Workload) -> float:
-    """Tokens per second over all streams: what the latency allows, or the busiest machine or wire."""
-    by_latency = workload.streams / mean_ms
-    by_busiest = step_yield(workload) / busiest_ms
-    return workload.batch * 1e3 * min(by_latency, by_busiest) * total_share(workload)
+    """Tokens per second over all streams: what the latency allows, or the busiest machine or wire.
+
+    `busiest_ms` is per token."""
+    return workload.batch * 1e3 * min(workload.streams / mean_ms, 1 / busiest_ms) * total_share(workload)
 
 
 def _measured(step: Step) -> float:

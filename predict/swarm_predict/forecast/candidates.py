@@ -1,8 +1,8 @@
-"""Distributions of the time per token for many placements at once, to rank candidates by.
+"""Draw the time per token of many placements at once, to rank candidates.
 
-The same model as `prediction` (tests hold one against the other), without first tokens, memory and notes: tables are
-made once for all nodes, and the messages and layers of a few hundred candidates are drawn together. Stars (whose
-messages share a queue), compared copies, offloading and all-reduces are predicted one by one instead.
+The same model as `prediction` (tests compare the two), without first tokens, memory and notes: tables are made once for
+all nodes, and the messages and layers of a few hundred candidates are drawn together. Stars (whose messages share a
+queue), compared copies, offloading, windows in flight and all-reduces are predicted one by one.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 
 from swarm_predict.cost.build import Costs, build_costs, check
 from swarm_predict.cost.engines import engine_facts
-from swarm_predict.cost.layer_times import by_hand
+from swarm_predict.cost.machine.layer_times import by_hand
 from swarm_predict.cost.software import software_assumed, visits_ms
-from swarm_predict.cost.speculative import step_width
+from swarm_predict.cost.speculative import step_width, step_yield
 from swarm_predict.forecast.assembly import NOT_KNOWN, per_token
 from swarm_predict.forecast.draws import Trip, draw_trips
-from swarm_predict.forecast.pipeline import trips_of
+from swarm_predict.forecast.forward_pass.pipeline import trips_of
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.placement import check_placement
@@ -41,7 +41,7 @@ def distributions(
     check(workload)
     engine = engine_facts(workload)
     few = replace(workload, draws=draws)
-    if engine.pattern != "chain" or workload.redundancy > 1 or workload.offload_gbps:
+    if engine.pattern != "chain" or workload.redundancy > 1 or workload.offload_gbps or workload.windows > 1:
         return [_alone(swarm, model, placement, few) for placement in placements]
     ordered = [tuple(sorted(placement, key=lambda stage: stage.first)) for placement in placements]
     for placement in ordered:
@@ -91,15 +91,20 @@ class _Many:
             return found
         work, draws = self.workload, self.workload.draws
         at_ns = None if by_hand(self.swarm) else self.swarm.at_ns
-        messages = draw_trips(self.costs.links, batch.trips, self.rng, draws, at_ns, work.slow_start).ms
+        rest_ms = 0.0 if at_ns is None else self._rests_ms(batch)
+        messages = draw_trips(
+            self.costs.links, batch.trips, self.rng, draws, at_ns, work.slow_start, rest_ms=rest_ms
+        ).ms
         counts = np.diff([*batch.trip_starts, len(batch.trips)])
-        paths = _summed(messages, batch.trip_starts, counts)
         nodes, starts = np.array(batch.nodes), np.array(batch.stage_starts)
         layer = self.costs.layer
         half = self.rng.standard_normal(((draws + 1) // 2, len(nodes)))
         normal = np.concatenate([half, -half])[:draws] if draws > 1 else np.zeros((1, len(nodes)))
         asked = bool(self.assumed.any()) or not all(layer.measured)
-        sample = layer.assumed.sample(self.rng, draws) if asked else layer.assumed.usual
+        sample = layer.assumed.sample(self.rng, draws)
+        kinds = self.costs.links.kinds[[trip.src for trip in batch.trips], [trip.dst for trip in batch.trips]]
+        messages = messages * (sample.paths * layer.assumed.paths)[:, kinds]
+        paths = _summed(messages, batch.trip_starts, counts)
         factor = np.exp(np.hypot(layer.spread[nodes], layer.doubt[nodes]) * normal)
         factor *= layer.factor(sample, list(range(len(self.costs.rows))))[:, nodes]
         each = np.array(batch.layers) * layer.ms[nodes] * work.compute_scale
@@ -131,18 +136,45 @@ class _Many:
         src, dst = np.array([trip.src for trip in trips]), np.array([trip.dst for trip in trips])
         return np.where(self.assumed[src, dst], sample.visit_ms[:, dst], self.workload.hop_overhead_ms)
 
+    def _rests_ms(self, batch: _Batch) -> Floats | float:
+        """Return how long the connection of each message is idle (as `Pipeline.rests_ms`)."""
+        limited = self.costs.links.limited_by_loss
+        if not any(limited[trip.src, trip.dst] for trip in batch.trips):
+            return 0.0
+        ends = [*batch.stage_starts[1:], len(batch.nodes)]
+        usual_ms = np.array(
+            [
+                self.costs.tables.price(batch.nodes[a:b], batch.layers[a:b]) * step_yield(self.workload)
+                for a, b in zip(batch.stage_starts, ends, strict=True)
+            ]
+        )
+        counts = np.diff([*batch.trip_starts, len(batch.trips)])
+        each_ms, own_ms = self._each_restart_ms(batch.trips, counts, usual_ms)
+        return np.asarray((usual_ms + own_ms)[np.repeat(np.arange(len(counts)), counts)] - each_ms)
+
     def _restarts_ms(self, trips: Sequence[Trip], counts: Ints, step_ms: Floats) -> Floats:
         """Return what TCP restarts add to each candidate; its connections are idle for the rest of its own step."""
-        src, dst = np.array([trip.src for trip in trips]), np.array([trip.dst for trip in trips])
-        sizes = np.array([trip.size_bytes for trip in trips], np.float64)
+        each_ms, own_ms = self._each_restart_ms(trips, counts, step_ms)
         owner = np.repeat(np.arange(len(counts)), counts)
-        extra = self.costs.links.restart_ms(src, dst, sizes, step_ms[owner], self.workload.slow_start)
-        return np.bincount(owner, extra, minlength=len(counts)).astype(np.float64)
+        _, own_ms = self._each_restart_ms(trips, counts, step_ms, (step_ms + own_ms)[owner] - each_ms)
+        return own_ms
+
+    def _each_restart_ms(
+        self, trips: Sequence[Trip], counts: Ints, step_ms: Floats, rest_ms: Floats | None = None
+    ) -> tuple[Floats, Floats]:
+        """Return what TCP restarts add to (each message, each candidate)."""
+        src, dst = np.array([trip.src for trip in trips]), np.array([trip.dst for trip in trips])
+        sizes = np.array([trip.window_bytes for trip in trips], np.float64)
+        owner = np.repeat(np.arange(len(counts)), counts)
+        rest_ms = step_ms[owner] if rest_ms is None else rest_ms
+        each_ms = self.costs.links.restart_ms(src, dst, sizes, rest_ms, self.workload.slow_start)
+        return each_ms, np.bincount(owner, each_ms, minlength=len(counts)).astype(np.float64)
 
     def _laid_out(self, placements: Sequence[Placement]) -> _Batch:
         engine, model, work = self.costs.engine, self.model, self.workload
         width = step_width(work)
         sizes = [size(model, width, work.activations) for size in (engine.hop_bytes, engine.enter_bytes)]
+        sizes[1] += engine.input_bytes(width, work.context)
         result = engine.result_bytes(model, width, work.activations)
         client = self.costs.tables.client
         batch = _Batch([], [], [], [], [], [])
@@ -151,7 +183,7 @@ class _Many:
             home = None if client is None else at.index(client) if client in at else len(at)
             where = at if client is None else [*at, client]
             trips = [
-                Trip(where[trip.src], where[trip.dst], trip.size_bytes, trip.stage)
+                Trip(where[trip.src], where[trip.dst], trip.size_bytes, trip.stage, trip.packets)
                 for trip in trips_of(engine, len(at), home, sizes[0], sizes[1], result)
             ]
             if not np.isfinite(self.costs.layer.ms[at]).all() or not all(map(self._known, trips)):
@@ -177,13 +209,12 @@ class _Many:
         elif self.costs.tables.client is None:
             here = starts
         else:
-            ms = float(head_ms[self.costs.tables.client])
-            return np.full((1, len(starts)), ms if np.isfinite(ms) else 0.0)
+            return np.full((1, len(starts)), float(head_ms[self.costs.tables.client]))
         return np.asarray(factor[:, here] * head_ms[nodes[here]])
 
 
 def _summed(messages: Floats, starts: Sequence[int], counts: Floats) -> Floats:
-    """Sum the columns of each candidate; candidates without messages (one stage beside its client) get 0."""
+    """Sum the columns of each candidate; candidates without messages (one stage on its client) get 0."""
     total = np.zeros((messages.shape[0], len(starts)))
     some = np.flatnonzero(np.asarray(counts) > 0)
     if len(some):

@@ -6,19 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from swarm_predict.cost import assumptions
+from swarm_predict.cost.engines import engine_facts
 from swarm_predict.cost.inputs import Inputs
-from swarm_predict.cost.network import INITIAL_WINDOW_BYTES, Links
-from swarm_predict.cost.speculative import step_yield
-from swarm_predict.cost.tcp_loss import RTO_MIN_MS
+from swarm_predict.cost.network.delivery_times import Links
+from swarm_predict.cost.network.window_after_idle import INITIAL_WINDOW_BYTES
+from swarm_predict.cost.speculative import accepts, step_yield
 from swarm_predict.forecast.draws import Trip
 from swarm_predict.forecast.offload import Spill
 from swarm_predict.model.shapes import ModelShape
+from swarm_predict.priors.posterior import chosen
 from swarm_predict.types import Placement, StageCost, Workload
-from swarm_protocol.snapshot.swarm import State, Swarm
+from swarm_protocol.snapshot.swarm import Floats, State, Swarm
 from swarm_protocol.units import BYTES_PER_GIB
 
 SLOW_START_WORTH_SAYING: Final = 0.02  # of the time per token
+MOST_NAMED: Final = 3
 _STATE_NOTES: Final = {State.STALE: "has old numbers (stale)", State.LOST: "is lost", State.LEFT: "has left"}
 
 
@@ -42,19 +47,40 @@ def of_options(workload: Workload) -> list[str]:
     """Return what the workload's options assume."""
     lines = []
     if workload.draft_tokens:
+        chances = " ".join(f"{chance:g}" for chance in dict.fromkeys(accepts(workload)))
+        tree = ""
+        if workload.tree_branches > 1:
+            tree = (
+                f", {workload.tree_branches} alternatives at each position, the further ones with chance "
+                f"{workload.tree_accept:g} each"
+            )
         lines.append(
-            f"{workload.draft_tokens} guesses a step, each right with chance {workload.draft_accept:g}: "
+            f"{workload.draft_tokens} guesses a step, each right with chance {chances}{tree}: "
             f"{step_yield(workload):.2f} tokens a step; quantiles are of steps, shared evenly by their tokens"
         )
     if workload.model_error:
         lines.append(
             f"calibrated: what the observed runs leave unexplained ({workload.model_error:.1%}) widens the interval"
         )
+    if learnt := chosen(workload.priors).learnt:
+        lines.append(
+            f"calibrated with {_counted(learnt)}: what machines, models and engines share with "
+            f"{'them' if len(learnt) > 1 else 'it'} is narrowed, the rest is from published results"
+        )
+    if engine_facts(workload).rdma:
+        lines.append("RDMA bypasses both kernels: round trips that probes measured are upper bounds of its own")
     if workload.redundancy > 1:
         lines.append(
             f"the {workload.redundancy} copies of each stage are assumed to have machines and paths like the first"
         )
     return lines
+
+
+def _counted(learnt: Sequence[str]) -> str:
+    """`2 runs of llama-3.1-70b q4_k_m (llama.cpp)`."""
+    kinds = list(dict.fromkeys(learnt))
+    named = ", ".join(kinds[:MOST_NAMED]) + (f" and {len(kinds) - MOST_NAMED} more" if len(kinds) > MOST_NAMED else "")
+    return f"{len(learnt)} run{'s' if len(learnt) > 1 else ''} of {named}"
 
 
 def _states(swarm: Swarm, inputs: Inputs) -> list[str]:
@@ -83,7 +109,8 @@ class Restarts:
 
     trips: Sequence[Trip]
     links: Links
-    counted_ms: float  # in the prediction already
+    names: Sequence[str]  # of the rows of `links`
+    counted_ms: Floats  # of each trip, in the prediction already
 
 
 def slow_start(restarts: Restarts, step_ms: float, *, written: bool) -> list[str]:
@@ -92,36 +119,63 @@ def slow_start(restarts: Restarts, step_ms: float, *, written: bool) -> list[str
     if not large:
         return []
     kilobytes = max(trip.size_bytes for trip in large) / 1e3
-    save = (
-        "net.ipv4.tcp_slow_start_after_idle=0, or messages that fit 14.6 KB (--activations int8 halves them), save it"
-    )
-    if restarts.counted_ms >= SLOW_START_WORTH_SAYING * step_ms:
+    counted_ms = float(np.sum(restarts.counted_ms))
+    if counted_ms >= SLOW_START_WORTH_SAYING * step_ms:
+        waits = zip(restarts.trips, restarts.counted_ms, strict=True)
+        senders = dict.fromkeys(restarts.names[trip.src] for trip, ms in waits if ms > 0)
         return [
-            f"{restarts.counted_ms:.0f} ms a token: {kilobytes:.1f} KB is more than TCP sends at once after idle; "
-            + save
+            f"{counted_ms:.0f} ms a token: {kilobytes:.1f} KB is more than TCP sends at once after idle; "
+            f"net.ipv4.tcp_slow_start_after_idle=0 on {assumptions.some(senders)}, or messages that fit 14.5 KB "
+            "(--activations int8 halves them), save it"
         ]
-    links, extra = restarts.links, 0.0
-    more = {size: links.slow_start_ms(size) for size in {trip.size_bytes for trip in large}}
-    for trip in large:
-        at = (trip.src, trip.dst)
-        if written and step_ms > float(links.rtt_p50_ms[at]) + RTO_MIN_MS and not links.hop_known[at]:
-            extra += float(more[trip.size_bytes][at])
+    if not written:
+        return []
+    links = restarts.links
+    src, dst = np.array([trip.src for trip in large]), np.array([trip.dst for trip in large])
+    sizes = np.array([trip.size_bytes for trip in large])
+    waits_ms = links.restart_ms(src, dst, sizes, np.full(len(large), step_ms), slow_start=False)
+    extra = float(waits_ms[~links.hop_known[src, dst]].sum())
     if extra < SLOW_START_WORTH_SAYING * step_ms:
         return []
     return [
         f"{kilobytes:.1f} KB is more than TCP sends at once after idle: up to {extra:.0f} ms a token more, "
-        "unless net.ipv4.tcp_slow_start_after_idle=0 or the message fits 14.6 KB (--activations int8 halves it)"
+        "unless net.ipv4.tcp_slow_start_after_idle=0 or the message fits 14.5 KB (--activations int8 halves it)"
+    ]
+
+
+def lossy_windows(restarts: Restarts, step_ms: float) -> list[str]:
+    """Say what windows cost that losses keep small, and what avoids it."""
+    links = restarts.links
+    waits: dict[tuple[int, int], float] = {}
+    for trip in restarts.trips:
+        at = trip.src, trip.dst
+        if not links.limited_by_loss[at]:
+            continue
+        waits[at] = waits.get(at, 0.0) + float(links.lossy_window_ms(trip.size_bytes)[at])
+    if sum(waits.values()) < SLOW_START_WORTH_SAYING * step_ms:
+        return []
+    names, (src, dst) = restarts.names, max(waits, key=lambda at: waits[at])
+    senders = assumptions.some(dict.fromkeys(names[at[0]] for at, ms in waits.items() if ms > 0))
+    guessed = assumptions.some(
+        dict.fromkeys(names[at[0]] for at, ms in waits.items() if ms > 0 and links.assumed_cubic[at[0]])
+    )
+    as_cubic = f"; the congestion control of {guessed} is taken for cubic, which is every system's default"
+    return [
+        f"about {sum(waits.values()):.0f} ms a token: lost packets ({links.loss[src, dst]:.2%} of round trips "
+        f"{names[src]} → {names[dst]}) keep TCP's window below the message; "
+        f"smaller messages (--activations int8) wait less, and BBR on {senders} paces instead, about one round "
+        f"trip a message{as_cubic if guessed else ''}"
     ]
 
 
 def offloaded(
     swarm: Swarm, placement: Placement, rows: Sequence[int], spills: Sequence[Spill | None], rate_gbps: float
 ) -> list[str]:
-    """Say which stages read weights anew in every step, and whether RAM holds them."""
+    """Say which stages read weights again in every step, and whether RAM holds them."""
     ram = swarm.nodes["ram_free_bytes"][list(rows)]
     lines = []
     for k, (stage, kept) in enumerate(zip(placement, spills, strict=True)):
-        if kept is None or not kept.layers:
+        if kept is None or not kept.size_bytes:
             continue
         lines.append(
             f"{stage.node} keeps {stage.layers - kept.layers} of {stage.layers} layers and reads "

@@ -11,9 +11,10 @@ from functools import partial
 from swarm_predict.cost.build import build_costs, check
 from swarm_predict.cost.engines import engine_facts
 from swarm_predict.forecast.assembly import assemble
-from swarm_predict.forecast.first_token import first_token_draws
-from swarm_predict.forecast.pipeline import Pipeline
-from swarm_predict.forecast.tensor_parallel import TensorParallel
+from swarm_predict.forecast.forward_pass.first_token import first_token_draws
+from swarm_predict.forecast.forward_pass.pipeline import Pipeline
+from swarm_predict.forecast.forward_pass.tensor_parallel import TensorParallel
+from swarm_predict.forecast.forward_pass.window_route import with_windows
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.placement import check_placement
 from swarm_predict.types import Placement, Prediction, Workload
@@ -33,4 +34,8 @@ def predict(swarm: Swarm, model: ModelShape, placement: Placement, workload: Wor
     placement = tuple(sorted(placement, key=lambda stage: stage.first))
     costs = build_costs(swarm, model, workload, [swarm.index(stage.node) for stage in placement])
     pipeline = Pipeline(swarm, model, placement, workload, costs)
-    return assemble(pipeline.question, pipeline.step(), pipeline.rng, partial(first_token_draws, pipeline))
+    times = pipeline.decode()
+    step = pipeline.step(times)
+    if workload.windows > 1:
+        step = with_windows(pipeline, times, step)
+    return assemble(pipeline.question, step, pipeline.rng, partial(first_token_draws, pipeline))

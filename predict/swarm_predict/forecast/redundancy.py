@@ -1,4 +1,4 @@
-"""The cost of verifying untrusted nodes: compared copies, spot checks, proofs.
+"""Compute the cost of verifying untrusted nodes: compared copies, spot checks, proofs.
 
 redundancy R   every stage runs on R machines that are compared: a step waits for the slowest of each R, senders
                upload R copies, and the machines of R sets do the work of one
@@ -72,5 +72,5 @@ def price(checked: Prediction, free: Prediction, workload: Workload) -> str:
         f"tokens/s of a stream and {total[0] - total[1]:.3g} of {total[0]:.3g} in total"
     )
     if workload.spot_check:
-        line += f"; who cheats in every tenth step is caught after {10 / workload.spot_check:.0f} steps on average"
+        line += f"; cheating in every tenth step is detected after {10 / workload.spot_check:.0f} steps on average"
     return line

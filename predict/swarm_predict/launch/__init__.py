@@ -1,1 +1,1 @@
-"""The commands that start a placement on each engine."""
+"""Write the commands that start a placement on each engine."""

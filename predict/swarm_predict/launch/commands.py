@@ -4,10 +4,13 @@ Numbers come from the placement; what only the operator knows stands in capitals
 and is named in a note. Layer ranges are inclusive here and half-open in the engines. Grammars were read at these
 commits:
 
-    petals      5c8bb55 src/petals/cli/run_server.py: --block_indices start:end, --quant_type, --throughput
-    llama.cpp   038514c tools/rpc/README.md: rpc-server -p -c -H, --rpc, --tensor-split in proportions
+    petals      5c8bb55 src/petals/cli/run_server.py: --block_indices start:end, --quant_type, --throughput; 2.2.0
+                was started: a folder without --dht_prefix ends in a TypeError, for only a hub id gives a prefix
+    llama.cpp   ggml 0.25.3 (2026-10) tools/rpc/rpc-server.cpp: ggml-rpc-server -p -c -H; common/arg.cpp: --rpc,
+                --tensor-split in proportions, --device refuses the CPU, -cram; src/llama-model.cpp load_tensors: the
+                last n_gpu_layers (the output layer is one) are split over the devices, those before stay on the CPU
     parallax    033a512 src/parallax/server/server_args.py: --start-layer inclusive, --end-layer exclusive
-    exo         014daf3 docs/api.md POST /instance; 05e3383 src/exo/shared/types/worker/shards.py
+    exo         014daf3 docs/api.md POST /instance; b5375f8 src/exo/shared/types/worker/shards.py, instances.py
     prima.cpp   4adc379 README: --world --rank --master --next, -lw in rank order, -ngl; 0cdf998 common/arg.cpp: at most
                 32 windows, each above 0
     distributed-llama ddde606 src/app.cpp: mode first, then pairs of option and value; --workers takes host:port up to
@@ -15,21 +18,23 @@ commits:
 
 vLLM's multi-node options are newer than 99d7eb5 (0.11, vllm/engine/arg_utils.py), which knows --pipeline-parallel-size
 and --distributed-executor-backend but no --nnodes; a note says so. Not read at their source: those options (its Ascend
-guide shows --nnodes --node-rank --master-addr; others' scripts VLLM_PP_LAYER_PARTITION and --headless), and
-llama.cpp's order of devices and count of the output layer.
+guide shows --nnodes --node-rank --master-addr; others' scripts VLLM_PP_LAYER_PARTITION and --headless).
 """
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import shlex
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
+from swarm_predict.launch.further_engines import FURTHER
+from swarm_predict.launch.lines import MODEL_NOTE, Command, Launch, Question, bracketed, cards_of, is_private, is_public
+from swarm_predict.model.cache_formats import CACHE_16_BITS, CACHES_OF
 from swarm_predict.model.shapes import ModelShape
-from swarm_predict.types import Placement, Plan, Workload
+from swarm_predict.priors.factors import machine_of
+from swarm_predict.types import Placement, Stage, Workload
 from swarm_protocol.snapshot.swarm import Swarm
 
 _PETALS_PORT: Final = 31337
@@ -38,47 +43,35 @@ _TUNNEL_PORT: Final = 50100  # first local end of the tunnels on the main host
 _VLLM_PORT: Final = 29500
 _DLLAMA_PORT: Final = 9999
 _PRIMA_WINDOWS: Final = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    node: str  # where it is typed
-    text: str  # one shell line, or a JSON document
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    commands: tuple[Command, ...]
-    warnings: tuple[str, ...]  # what goes wrong if nobody reads it
-    notes: tuple[str, ...]  # what to fill in
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    hosts: dict[str, str]  # address by node; empty: not known
-    model: ModelShape
-    workload: Workload
-    placement: Placement
-    client: str  # who drives the loop
-
-    def address(self, node: str) -> str:
-        return shlex.quote(self.hosts.get(node) or f"ADDRESS-OF-{node}")
+_PROCESSORS: Final = ("x86", "arm")  # device classes without a GPU
+# Of a pattern in which messages travel: an engine that people run and that sends them so.
+_RUNS: Final = {"chain": "parallax", "ring": "prima.cpp", "star": "petals", "hybrid": "vllm-tp"}
 
 
 def launch(swarm: Swarm, model: ModelShape, workload: Workload, placement: Placement) -> Launch:
-    """The commands for this placement; an engine without commands of its own gets a note that says so."""
+    """The commands for this placement; of a pattern of messages, those of an engine that sends so, with a note."""
     hosts = {facts.name: facts.host for facts in swarm.facts}
+    cards = {facts.name: cards_of(facts.device) for facts in swarm.facts}
     client = workload.client or swarm.client or placement[0].node
-    write = _WRITERS.get(workload.engine)
+    engine = _RUNS.get(workload.engine, workload.engine)
+    write = _WRITERS.get(engine)
     if write is None:
         known = ", ".join(_WRITERS)
-        return Launch((), (), (f"{workload.engine} is a hop pattern, not an engine; --engine takes one of {known}",))
-    return write(_Question(hosts, model, workload, placement, client))
+        return Launch((), (), (f"{engine} has no launch lines; --engine takes one of {known}",))
+    classes = {facts.name: machine_of(facts).device_class for facts in swarm.facts}
+    found = write(Question(hosts, cards, model, workload, placement, client, classes))
+    if model.kv_cache != CACHE_16_BITS and model.kv_cache not in CACHES_OF.get(engine, ()):
+        kept = f"{engine} has no KV cache in {model.kv_cache}: it keeps 16 bits, more than was counted"
+        found = replace(found, warnings=(*found.warnings, kept))
+    if engine == workload.engine:
+        return found
+    note = f"{workload.engine} is how messages travel; these lines start {engine}, and --engine {engine} predicts it"
+    return replace(found, notes=(note, *found.notes))
 
 
-def launch_lines(swarm: Swarm, model: ModelShape, workload: Workload, plan: Plan) -> tuple[str, ...]:
+def launch_lines(swarm: Swarm, model: ModelShape, workload: Workload, placement: Placement) -> tuple[str, ...]:
     """The same as text: warnings and notes as comments, then a comment with the node before each command."""
-    found = launch(swarm, model, workload, plan.prediction.placement)
+    found = launch(swarm, model, workload, placement)
     lines = [f"# warning: {text}" for text in found.warnings] + [f"# {text}" for text in found.notes]
     for command in found.commands:
         lines.append(f"# on {command.node}")
@@ -86,16 +79,18 @@ def launch_lines(swarm: Swarm, model: ModelShape, workload: Workload, plan: Plan
     return tuple(lines)
 
 
-def _petals(question: _Question) -> Launch:
+def _petals(question: Question) -> Launch:
     quant = {"int8": "int8", "nf4": "nf4"}.get(question.workload.weights, "none")
     dtype = {"fp32": "float32", "bf16": "bfloat16"}.get(question.workload.weights, "float16")
+    prefix = _dht_prefix(question.model.name)
     commands = []
     for rank, stage in enumerate(question.placement):
         address = question.hosts.get(stage.node, "")
         words = [
-            *("python -m petals.cli.run_server $MODEL", f"--block_indices {stage.first}:{stage.last + 1}"),
+            *("python -m petals.cli.run_server $MODEL", f"--dht_prefix {prefix}"),
+            f"--block_indices {stage.first}:{stage.last + 1}",
             *(f"--quant_type {quant} --torch_dtype {dtype}", "--throughput auto", f"--port {_PETALS_PORT}"),
-            f"--public_ip {question.address(stage.node)}" if _is_public(address) else "",
+            f"--public_ip {question.address(stage.node)}" if is_public(address) else "",
             "--new_swarm" if rank == 0 else "--initial_peers PEER-ADDRESS",
         ]
         commands.append(Command(stage.node, " ".join(word for word in words if word)))
@@ -106,14 +101,25 @@ def _petals(question: _Question) -> Launch:
     if question.workload.weights not in ("fp32", "fp16", "bf16", "int8", "nf4"):
         warnings.append(f"petals has no {question.workload.weights} weights; these lines load {dtype}")
     notes = (
-        _MODEL_NOTE.format(model=question.model.name),
+        MODEL_NOTE.format(model=question.model.name),
         "PEER-ADDRESS: the multiaddress that the first server prints when it is up",
+        f"clients find these servers by the same prefix: from_pretrained(…, dht_prefix={prefix!r}, "
+        "initial_peers=[PEER-ADDRESS])",
     )
     return Launch(tuple(commands), tuple(warnings), notes)
 
 
-def _llama_cpp(question: _Question) -> Launch:
-    """RPC devices come before local ones in llama.cpp; the output layer counts as one more of the last device."""
+def _dht_prefix(name: str) -> str:
+    """Return the prefix that Petals derives from a hub id (petals/models/llama/config.py), which a folder lacks."""
+    prefix = name.split("/")[-1].replace(".", "-").replace(":", "-")
+    return shlex.quote(prefix if prefix.endswith("-hf") else f"{prefix}-hf")
+
+
+def _llama_cpp(question: Question) -> Launch:
+    """RPC devices come before local ones in llama.cpp; the output layer counts as one more of the last device.
+
+    A processor is no device: what is not offloaded stays on it, and these are the first layers.
+    """
     main = question.client
     remote = [stage for stage in question.placement if stage.node != main]
     local = [stage for stage in question.placement if stage.node == main]
@@ -122,35 +128,71 @@ def _llama_cpp(question: _Question) -> Launch:
     endpoints = []
     for index, stage in enumerate(remote):
         host = question.hosts.get(stage.node, "")
-        private = _is_private(host)
+        private = is_private(host)
         listen = shlex.quote(host) if private else "127.0.0.1"
-        commands.append(Command(stage.node, f"rpc-server -H {listen} -p {_RPC_PORT} -c"))
+        commands.append(Command(stage.node, f"ggml-rpc-server -H {listen} -p {_RPC_PORT} -c"))
         if private:
-            endpoints.append(f"{_bracketed(host)}:{_RPC_PORT}")
+            endpoints.append(f"{bracketed(host)}:{_RPC_PORT}")
         else:
             port = _TUNNEL_PORT + index
             endpoints.append(f"127.0.0.1:{port}")
             way = f"ssh -N -L {port}:127.0.0.1:{_RPC_PORT} {question.address(stage.node)}"
             tunnels.append(Command(main, way))
-    counts = [stage.layers for stage in (*remote, *local)]
-    counts[-1] += 1
+    on_processor = bool(local) and question.classes.get(main) in _PROCESSORS
+    devices = remote if on_processor else [*remote, *local]
+    split = _llama_cpp_split(devices, question.cards, all_offloaded=not on_processor)
     words = [
-        *("llama-server -m $GGUF", "-ngl 99", f"-c {question.workload.context + question.workload.prompt}"),
-        f"--rpc {','.join(endpoints)}" if endpoints else "",
-        f"--tensor-split {','.join(str(count) for count in counts)}",
+        *("llama-server -m $GGUF", f"-c {question.workload.context + question.workload.prompt}"),
+        f"--rpc {','.join(endpoints)} -cram 0" if endpoints else "",
+        split,
+        f"-fa on -ctk {cache} -ctv {cache}" if (cache := question.model.kv_cache) in CACHES_OF["llama.cpp"] else "",
     ]
     commands += [*tunnels, Command(main, " ".join(word for word in words if word))]
     warnings = [
-        "rpc-server has no authentication and must never face the open internet: it listens on a private address or "
-        "behind the ssh tunnels below only"
+        "ggml-rpc-server has no authentication and must never face the open internet: it listens on a private address "
+        "or behind the ssh tunnels below only"
     ]
     notes = [f"$GGUF: the file of {question.model.name} in {question.workload.weights}, on {main}"]
-    if local and remote:
+    several = [stage.node for stage in devices if question.cards.get(stage.node, 1) > 1]
+    if several:
+        notes.append(
+            f"each card of {', '.join(several)} is a device of its own: its layers are shared evenly between them; in "
+            "proportion to memory where the cards differ"
+        )
+    if remote:
+        notes += [
+            "ggml-rpc-server was called rpc-server in builds before 2026",
+            "-cram 0: the prompt cache would read the KV cache back over the network before each new prompt",
+        ]
+    if on_processor and remote:
+        notes.append(
+            f"{main} has no GPU: its processor gets the first layers whatever its place above, because -ngl counts "
+            "from the output layer (--tensor-split is for the other machines alone)"
+        )
+    elif local and remote:
         notes.append(f"llama.cpp puts RPC devices first, so {main} gets the last layers whatever its place above")
+        if not question.classes.get(main):
+            alone = _llama_cpp_split(remote, question.cards, all_offloaded=False)
+            notes.append(f"if {main} has no GPU, write {alone} instead: its processor then gets the first layers")
     return Launch(tuple(commands), tuple(warnings), tuple(notes))
 
 
-def _vllm(question: _Question) -> Launch:
+def _llama_cpp_split(devices: Sequence[Stage], cards: Mapping[str, int], *, all_offloaded: bool) -> str:
+    """Return -ngl and --tensor-split for these stages in the order of llama.cpp's devices, each card one of them."""
+    counts = [layers for stage in devices for layers in _by_card(stage.layers, cards.get(stage.node, 1))]
+    if counts:
+        counts[-1] += 1  # the output layer
+    offloaded = 99 if all_offloaded and counts else sum(counts)
+    split = f" --tensor-split {','.join(map(str, counts))}" if len(counts) > 1 else ""
+    return f"-ngl {offloaded}{split}"
+
+
+def _by_card(layers: int, cards: int) -> list[int]:
+    share, more = divmod(layers, cards)
+    return [share + (k < more) for k in range(cards)]
+
+
+def _vllm(question: Question) -> Launch:
     stages = question.placement
     head = question.address(stages[0].node)
     parts = ",".join(str(stage.layers) for stage in stages)
@@ -159,7 +201,8 @@ def _vllm(question: _Question) -> Launch:
     several = len(stages) > 1
     commands = []
     for rank, stage in enumerate(stages):
-        text = f"vllm serve $MODEL --dtype {dtype}{quant}"
+        cache = " --kv-cache-dtype fp8" if question.model.kv_cache == "fp8" else ""
+        text = f"vllm serve $MODEL --dtype {dtype}{quant}{cache}"
         if several:
             text = (
                 f"VLLM_PP_LAYER_PARTITION={parts} {text} --pipeline-parallel-size {len(stages)} "
@@ -170,13 +213,13 @@ def _vllm(question: _Question) -> Launch:
     warnings = ["traffic between vLLM's nodes is neither encrypted nor authenticated: private network only"]
     if question.workload.weights not in ("fp32", "fp16", "bf16", "fp8"):
         warnings.append(f"for {question.workload.weights} weights, $MODEL must be a checkpoint quantised that way")
-    notes = [_MODEL_NOTE.format(model=question.model.name)]
+    notes = [MODEL_NOTE.format(model=question.model.name)]
     if several:
         notes.append("vLLM 0.11 has no --nnodes yet (see vllm serve --help): older ones need a Ray cluster instead")
     return Launch(tuple(commands), tuple(warnings), tuple(notes))
 
 
-def _parallax(question: _Question) -> Launch:
+def _parallax(question: Question) -> Launch:
     dtype = {"bf16": "bfloat16", "fp32": "float32"}.get(question.workload.weights, "float16")
     commands = tuple(
         Command(
@@ -187,17 +230,18 @@ def _parallax(question: _Question) -> Launch:
         for rank, stage in enumerate(question.placement)
     )
     notes = (
-        _MODEL_NOTE.format(model=question.model.name),
+        MODEL_NOTE.format(model=question.model.name),
         "PEER-ADDRESS: the Lattica address that the first node prints; given layers, Parallax's scheduler is not used",
     )
     return Launch(commands, (), notes)
 
 
-def _exo(question: _Question) -> Launch:
+def _exo(question: Question) -> Launch:
     stages = question.placement
+    shared = question.workload.engine in ("exo-tensor", "exo-tensor-tcp")
     shards = {
         f"runner-{rank}": {
-            "PipelineShardMetadata": {
+            "TensorShardMetadata" if shared else "PipelineShardMetadata": {
                 "deviceRank": rank,
                 "worldSize": len(stages),
                 "startLayer": stage.first,
@@ -213,16 +257,17 @@ def _exo(question: _Question) -> Launch:
         "runnerToShard": shards,
     }
     text = json.dumps({"shardAssignments": assignments}, indent=2)
+    kind = "MlxJaccl" if question.workload.engine in ("exo-rdma", "exo-tensor") else "MlxRing"
     notes = (
-        _MODEL_NOTE.format(model=question.model.name),
-        "put these layer ranges into the instance that GET /instance/placement proposes (it brings modelCard, hosts "
+        MODEL_NOTE.format(model=question.model.name),
+        f"put these shards into the {kind} instance that GET /instance/placement proposes (it brings modelCard, hosts "
         "and exo's own node ids), then POST it to /instance on port 52415",
     )
     warnings = ("exo's API has no authentication: private network only",)
     return Launch((Command(stages[0].node, text),), warnings, notes)
 
 
-def _prima(question: _Question) -> Launch:
+def _prima(question: Question) -> Launch:
     stages = question.placement
     if len(stages) > _PRIMA_WINDOWS:
         return Launch((), (f"prima.cpp takes at most {_PRIMA_WINDOWS} nodes, not {len(stages)}; --max-stages 32",), ())
@@ -247,7 +292,7 @@ def _prima(question: _Question) -> Launch:
     return Launch(tuple(commands), warnings, notes)
 
 
-def _distributed_llama(question: _Question) -> Launch:
+def _distributed_llama(question: Question) -> Launch:
     """Tensor parallel: every node computes a share of every layer, the root (who holds the file) among them."""
     nodes = list(dict.fromkeys(stage.node for stage in question.placement))
     root = question.client if question.client in nodes else nodes[0]
@@ -277,34 +322,17 @@ def _distributed_llama(question: _Question) -> Launch:
     return Launch(tuple(commands), tuple(warnings), notes)
 
 
-_MODEL_NOTE: Final = "$MODEL: the Hugging Face id or folder of {model}"
-
-_WRITERS: Final[dict[str, Callable[[_Question], Launch]]] = {
+_WRITERS: Final[dict[str, Callable[[Question], Launch]]] = {
     "petals": _petals,
     "llama.cpp": _llama_cpp,
     "vllm": _vllm,
     "parallax": _parallax,
     "exo": _exo,
+    "exo-rdma": _exo,
+    "exo-tensor": _exo,
+    "exo-tensor-tcp": _exo,
     "prima.cpp": _prima,
+    "distributed-llama": _distributed_llama,
     "tensor-parallel": _distributed_llama,
+    **FURTHER,
 }
-
-
-def _is_private(host: str) -> bool:
-    """An address that the open internet cannot reach. A name, or nothing, is not known to be one."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return not address.is_global and not address.is_unspecified and not address.is_loopback
-
-
-def _is_public(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_global
-    except ValueError:
-        return False
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

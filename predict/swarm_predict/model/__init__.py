@@ -1,1 +1,1 @@
-"""What a model is: shapes, weight formats, and the configuration files that describe them."""
+"""Describe models: shapes, weight formats, and the configuration files that define them."""

@@ -1,7 +1,7 @@
-"""One layer of a model as the predictor counts it: elements of weights, caches that grow, state that does not.
+"""Describe one layer of a model as the predictor counts it: weights, caches that grow, state that does not.
 
-A Block is the sum of its parts (`attention + mlp`), so that families whose layers differ are described in the same
-words. Where a LayerShape says all about a layer, the block is made of it (`block_of`) and its bytes are counted there.
+A Block is the sum of its parts (`attention + mlp`), so that families whose layers differ are described in the same way.
+Where a LayerShape describes a layer fully, the block is made of it (`block_of`) and its bytes are counted there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SMALL_BYTES: Final = 2  # norms, biases and convolutions stay in 16 bits
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """What one layer keeps of each token of the context, and how much of it a step reads."""
+    """What one layer stores for each token of the context, and how much of it a step reads."""
 
     elements: float  # of one entry
     window: int = 0  # entries kept at most; 0: all
@@ -73,11 +73,11 @@ class Block:
 
     @property
     def params_active(self) -> int:
-        """Elements of matrices that one token is multiplied with."""
+        """Return the elements of matrices that one token is multiplied with."""
         return self.matrices + self.experts_active * self.expert_matrices
 
     def awake(self, tokens: int) -> float:
-        """Experts that `tokens` tokens choose, were routing uniform: E·(1 − (1 − k/E)^tokens)."""
+        """Return the experts that `tokens` tokens choose with uniform routing: E·(1 − (1 − k/E)^tokens)."""
         if not self.experts:
             return 0.0
         return self.experts * (1 - (1 - self.experts_active / self.experts) ** tokens)
@@ -86,7 +86,7 @@ class Block:
         return CACHE_BYTES * sum(cache.elements * cache.kept(tokens) for cache in self.caches)
 
     def read_bytes(self, tokens: int) -> float:
-        """Of the caches, in one decode step with `tokens` in them; the state is read and written."""
+        """Return the cache bytes of one decode step with `tokens` in the caches; the state is read and written."""
         return CACHE_BYTES * sum(cache.elements * cache.read(tokens) for cache in self.caches) + 2 * self.state_bytes
 
     def lookback_flops(self, tokens: float) -> float:
@@ -94,7 +94,7 @@ class Block:
 
 
 def block_of(layer: LayerShape, window: int = 0) -> Block:
-    """A decoder layer that a LayerShape describes; `window`: tokens that its attention looks back, 0 for all."""
+    """Return the block of a LayerShape; `window`: tokens that its attention looks back, 0 for all."""
     width = layer.head_dim + layer.rope_head_dim + layer.value_dim
     cache = Cache(layer.kv_elements, window=window, flops=2.0 * layer.heads * width)
     expert = layer.expert_params if layer.experts else 0
@@ -129,7 +129,7 @@ def attention(
     window: int = 0, bias: bool = False, output_bias: bool = False, gate: int = 0, values: bool = True,
     shares_cache: bool = False, qk_norm: int = 0,
 ) -> Block:  # fmt: skip
-    """Grouped-query attention. `gate`: elements of an output gate; `values`: False where keys serve as values;
+    """Return grouped-query attention. `gate`: elements of an output gate; `values`: False where keys serve as values;
     `shares_cache`: queries only, keys and values are another layer's; `qk_norm`: elements of norms."""
     value = value_dim or head_dim
     queries, output = hidden * heads * head_dim, heads * value * hidden
@@ -147,7 +147,7 @@ def latent_attention(
     hidden: int, heads: int, nope: int, rope: int, value: int, kv_rank: int, q_rank: int, *,
     top_k: int = 0, gate: int = 0,
 ) -> Block:  # fmt: skip
-    """DeepSeek's MLA: one latent and one rotary key a token. `top_k`: entries that sparse attention reads."""
+    """Return DeepSeek's MLA: one latent and one rotary key a token. `top_k`: entries that sparse attention reads."""
     query = heads * (nope + rope)
     queries = q_rank * (hidden + query) if q_rank else hidden * query
     matrices = queries + hidden * (kv_rank + rope) + kv_rank * heads * (nope + value) + heads * value * hidden + gate
@@ -156,7 +156,7 @@ def latent_attention(
 
 
 def indexer(hidden: int, heads: int, dim: int, q_rank: int) -> Block:
-    """DeepSeek's lightning indexer, which chooses the entries: its keys are kept in 8 bits with a scale, read whole."""
+    """Return DeepSeek's lightning indexer, which chooses the entries: keys in 8 bits with a scale, read whole."""
     matrices = q_rank * heads * dim + hidden * (dim + heads)
     return Block(matrices=matrices, small=2 * dim, caches=(Cache((dim + 4) / 2, flops=2.0 * heads * dim),))
 
@@ -171,7 +171,8 @@ def experts(
     hidden: int, width: int, count: int, active: int, *,
     shared: int = 0, gated: bool = True, latent: int = 0, router: bool = True, shared_gate: bool = False,
 ) -> Block:  # fmt: skip
-    """Routed experts of `width` and a shared MLP of `shared`; `latent`: the experts' own, smaller hidden size."""
+    """Return routed experts of `width` and a shared MLP of `shared`; `latent`: the experts' own, smaller hidden
+    size."""
     kinds = 3 if gated else 2
     matrices = hidden * shared * kinds + (hidden * count if router else 0) + (2 * hidden * latent)
     return Block(
@@ -186,7 +187,7 @@ def experts(
 def mamba2(
     hidden: int, heads: int, head_dim: int, groups: int, state: int, conv: int, *, norm: bool, bias: bool = False
 ) -> Block:
-    """A state-space layer of Mamba 2 (SSD): one matrix of head_dim × state a head, whatever the context."""
+    """Return a state-space layer of Mamba 2 (SSD): one matrix of head_dim × state a head, whatever the context."""
     inner = heads * head_dim
     mixed = inner + 2 * groups * state
     matrices = hidden * (inner + mixed + heads) + inner * hidden
@@ -201,7 +202,7 @@ def mamba1(hidden: int, inner: int, state: int, conv: int, rank: int, *, norms: 
 
 
 def delta_net(hidden: int, key_heads: int, value_heads: int, key_dim: int, value_dim: int, conv: int) -> Block:
-    """Gated DeltaNet (Qwen3-Next): a matrix of key_dim × value_dim for each value head."""
+    """Return Gated DeltaNet (Qwen3-Next): a matrix of key_dim × value_dim for each value head."""
     keys, values = key_heads * key_dim, value_heads * value_dim
     mixed = 2 * keys + values
     matrices = hidden * (mixed + values + 2 * value_heads) + values * hidden
@@ -211,7 +212,7 @@ def delta_net(hidden: int, key_heads: int, value_heads: int, key_dim: int, value
 
 
 def kimi_delta(hidden: int, heads: int, dim: int, conv: int, *, full_gate: bool = False) -> Block:
-    """Kimi Delta Attention: DeltaNet whose decay is a vector, with low-rank gates."""
+    """Return Kimi Delta Attention: DeltaNet whose decay is a vector, with low-rank gates."""
     inner = heads * dim
     low_rank = hidden * dim + dim * inner
     gate = hidden * inner if full_gate else low_rank
@@ -221,13 +222,13 @@ def kimi_delta(hidden: int, heads: int, dim: int, conv: int, *, full_gate: bool 
 
 
 def short_convolution(hidden: int, taps: int, *, bias: bool = False) -> Block:
-    """LFM2's gated short convolution."""
+    """Return LFM2's gated short convolution."""
     small = hidden * taps + (5 * hidden if bias else 0)
     return Block(matrices=4 * hidden * hidden, small=small, state_bytes=float(CACHE_BYTES * hidden * (taps - 1)))
 
 
 def lightning(hidden: int, heads: int, dim: int) -> Block:
-    """MiniMax's linear attention: one matrix of dim × dim a head, with an output gate."""
+    """Return MiniMax's linear attention: one matrix of dim × dim a head, with an output gate."""
     inner = heads * dim
     return Block(matrices=hidden * inner * 5, small=inner, state_bytes=4.0 * inner * dim)
 
@@ -241,7 +242,7 @@ def extra(elements: int) -> Block:
 
 
 def windowed(block: Block, window: int) -> Block:
-    """The same with every cache cut to `window` tokens."""
+    """Return the same block with every cache cut to `window` tokens."""
     return replace(block, caches=tuple(replace(cache, window=window) for cache in block.caches))
 
 

@@ -10,7 +10,7 @@ from swarm_predict.model.blocks import CACHE_BYTES, Block, Cache
 from swarm_predict.model.formats import canonical, weight_format
 from swarm_predict.model.shapes import ModelShape
 from swarm_protocol.layer_shape import LayerShape
-from swarm_protocol.snapshot.swarm_file import ModelTable
+from swarm_protocol.swarm_files.swarm_file import ModelTable
 from swarm_protocol.units import BITS_PER_BYTE
 
 _HEAD_DIM = 128

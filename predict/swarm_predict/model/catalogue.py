@@ -1,7 +1,7 @@
-"""The built-in models, by name: shapes from their config.json, parameter counts from their publishers.
+"""List the built-in models by name: shapes from their config.json, parameter counts from their publishers.
 
 `published_b` is what the shape is checked against (billions of parameters, as the model card or paper says).
-`model_named` also takes what people write for a model (`names`), and offers the nearest names for an unknown one.
+`model_named` also accepts what people write for a model (`names`), and offers the nearest names for an unknown one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from swarm_predict.errors import UnknownModel
+from swarm_predict.model.families.defaults import table_lines
 from swarm_predict.model.families.fields import BY_HAND
 from swarm_predict.model.formats import is_format
 from swarm_predict.model.names import OLLAMA_USUAL, kept, key_of, understand
@@ -38,7 +39,7 @@ def _llama(
     vocab: int,
     **more: bool,
 ) -> Entry:
-    """A plain SwiGLU decoder; `dims` are hidden, intermediate, heads, kv_heads, head_dim."""
+    """Return a plain SwiGLU decoder; `dims` are hidden, intermediate, heads, kv_heads, head_dim."""
     hidden, intermediate, heads, kv_heads, head_dim = dims
     layer = LayerShape(
         architecture="llama",
@@ -58,7 +59,7 @@ def _llama(
 def _moe(
     entry: Entry, experts: int, active: int, shared: int = 0, dense: tuple[int, ...] = (), width: int = 0
 ) -> Entry:
-    """The same with `experts` routed experts; layers in `dense` keep a plain MLP of `width`."""
+    """Add `experts` routed experts; layers in `dense` keep a plain MLP of `width`."""
     usual = entry.shape.layer
     kind = "deepseek" if usual.kv_lora_rank else "mixtral"
     layer = replace_layer(usual, architecture=kind, experts=experts, experts_active=active, shared_experts=shared)
@@ -71,7 +72,7 @@ def _windowed(entry: Entry, window: int, layers: int) -> Entry:
 
 
 def _latent(entry: Entry, q_lora_rank: int) -> Entry:
-    """With DeepSeek's latent attention, whose other ranks are the same in all its models."""
+    """Use DeepSeek's latent attention, whose other ranks are the same in all its models."""
     layer = replace_layer(
         entry.shape.layer,
         architecture="deepseek",
@@ -84,7 +85,7 @@ def _latent(entry: Entry, q_lora_rank: int) -> Entry:
 
 
 def _two_matrix(entry: Entry, architecture: str) -> Entry:
-    """With an MLP of two matrices instead of three (BLOOM, Falcon, GPT-2, StarCoder2)."""
+    """Use an MLP of two matrices instead of three (BLOOM, Falcon, GPT-2, StarCoder2)."""
     layer = replace_layer(
         entry.shape.layer, architecture=architecture, gated_mlp=False, bias=architecture in ("bloom", "gpt2")
     )
@@ -92,7 +93,7 @@ def _two_matrix(entry: Entry, architecture: str) -> Entry:
 
 
 def _positions(entry: Entry, count: int) -> Entry:
-    """With learned positions."""
+    """Add learned positions."""
     return replace(entry, shape=replace(entry.shape, extra_params=count * entry.shape.hidden))
 
 
@@ -249,17 +250,15 @@ _PUBLISHED_IN: Final = {
 
 @lru_cache(maxsize=1)
 def catalogue() -> dict[str, Entry]:
-    """Name → entry, in the order in which lists show them."""
+    """Return name → entry, in the order in which lists show them."""
     return {entry.shape.name: entry for entry in _ENTRIES}
 
 
 @lru_cache(maxsize=1)
 def _further() -> dict[str, tuple[str, float, str, str]]:
-    """Name → Hugging Face id, billions, own format, fields as JSON; read into a shape when asked for."""
-    from swarm_predict.model.further_models import TABLE  # long, and most people ask for a built-in model
-
+    """Return name → Hugging Face id, billions, own format, fields as JSON; turned into a shape on demand."""
     found = {}
-    for line in TABLE.replace("\n  ", " ").strip().splitlines():
+    for line in table_lines("further_models.txt"):
         name, hub_id, billions, weights, config = (part.strip() for part in line.split(" | ", 4))
         found[name] = (hub_id, float(billions), weights, config)
     return found
@@ -274,19 +273,19 @@ def _further_shape(name: str) -> ModelShape:
 
 
 def further() -> dict[str, tuple[str, float]]:
-    """Models beyond the catalogue, by name: Hugging Face id, and billions of parameters as published."""
+    """Return the models beyond the catalogue, by name: Hugging Face id, and billions of parameters as published."""
     return {name: (hub_id, billions) for name, (hub_id, billions, _, _) in _further().items()}
 
 
 def configuration(name: str) -> dict[str, Any]:
-    """The fields of config.json of a model of `further`."""
+    """Return the fields of config.json of a model of `further`."""
     found: dict[str, Any] = json.loads(_further()[name][3])
     return found
 
 
 @lru_cache(maxsize=1)
 def _ids() -> dict[str, str]:
-    """Lower-case name, id, and id without its publisher → name."""
+    """Return lower-case name, id, and id without its publisher → name."""
     by_id = {entry.hub_id.lower(): entry.shape.name for entry in _ENTRIES if entry.hub_id}
     by_id |= {hub_id.lower(): name for name, (hub_id, _, _, _) in _further().items()}
     by_id |= {hub_id.rsplit("/", 1)[-1]: name for hub_id, name in by_id.items()}
@@ -295,7 +294,7 @@ def _ids() -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def _keys() -> dict[str, str]:
-    """What a name says of a shape → name; a name of its own before an id's."""
+    """Return what a name says of a shape → name; a name of its own before an id's."""
     by_key = {key_of(known): name for known, name in _ids().items()}
     return by_key | {key_of(name): name for name in (*_further(), *catalogue())}
 
@@ -307,7 +306,7 @@ def _shape(name: str) -> ModelShape:
 
 @lru_cache(maxsize=1024)
 def model_named(name: str) -> ModelShape:
-    """The shape that a name means: built in, a Hugging Face id, an Ollama tag, or another's copy of one of them.
+    """Return the shape that a name means: built in, a Hugging Face id, an Ollama tag, or a copy of one of them.
 
     A name that is not exactly known keeps its own, with the shape of the model that it means. Raises UnknownModel with
     the nearest names.
@@ -327,7 +326,7 @@ def model_named(name: str) -> ModelShape:
 
 
 def _own(shape: ModelShape) -> ModelShape:
-    """With the format that the checkpoint itself is published in."""
+    """Return the shape with the format that the checkpoint itself is published in."""
     weights = _PUBLISHED_IN.get(shape.name)
     return shape if weights is None or shape.weights else _published(shape.name, weights)
 

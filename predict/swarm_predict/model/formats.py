@@ -1,7 +1,7 @@
-"""Further names of weight formats: ggml's mixtures, MLX, EXL2, NVFP4, AWQ and GPTQ, and bits a weight (`4.5bpw`).
+"""Define further weight formats: ggml's mixtures, MLX, EXL2, NVFP4, AWQ and GPTQ, and bits a weight (`4.5bpw`).
 
 Mixtures of k- and i-quants are given by the bits that llama.cpp's tools/quantize/README.md prints for Llama-3.1-8B,
-less what embedding and head take there; without a printed figure by their block size. A GGUF file itself says better.
+less what embedding and head take there; without a printed figure by their block size. A GGUF file itself is more exact.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _END_ELEMENTS: Final = 525_336_576
 
 
 def _mixture(printed: float, embedding: float, head: float = _Q6) -> WeightFormat:
-    """From the bits a weight of the whole file."""
+    """Return a format from the bits a weight of the whole file."""
     whole = printed * (_LAYERS_ELEMENTS + 2 * _END_ELEMENTS)
     layer = (whole - (embedding + head) * _END_ELEMENTS) / _LAYERS_ELEMENTS
     return WeightFormat(round(layer, 4), head, embedding, _README)
 
 
 def _mlx(bits: int, group: int = 64) -> WeightFormat:
-    """A 16-bit scale and bias for each group; embedding and head as the rest."""
+    """Return an MLX format: a 16-bit scale and bias for each group; embedding and head as the rest."""
     each = bits + 32 / group
     return WeightFormat(each, each, each, f"mlx.nn.quantize: scale and bias of 16 bits for each {group} weights")
 
@@ -89,12 +89,12 @@ _GPTQ = re.compile(r"(?:gptq|awq|int)-?(?:int)?([2348])(?:-?bits?)?(?:[-_]g(\d+)
 
 
 def format_names() -> tuple[str, ...]:
-    """Every name that lists show."""
+    """Return every name that lists show."""
     return (*WEIGHT_FORMATS, *_FURTHER, "mlx-3bit", "mlx-4bit", "mlx-6bit", "mlx-8bit")
 
 
 def canonical(weights: str) -> str:
-    """The name under which a format is known: lower case, one spelling. Raises PredictError for none."""
+    """Return the name under which a format is known: lower case, one spelling. Raises PredictError for unknown ones."""
     name = weights.strip().lower()
     if name not in WEIGHT_FORMATS:
         name = _SAME.get(name, name)
@@ -108,7 +108,7 @@ def is_format(weights: str) -> bool:
 
 
 def further_format(weights: str) -> WeightFormat:
-    """A format that is not in WEIGHT_FORMATS. Raises PredictError for a name that is none."""
+    """Return a format that is not in WEIGHT_FORMATS. Raises PredictError for an unknown name."""
     found = _find(weights.strip().lower())
     if found is None:
         names = ", ".join(format_names())
@@ -139,6 +139,6 @@ def _find(name: str) -> WeightFormat | None:
 
 
 def weight_format(weights: str) -> WeightFormat:
-    """Raises PredictError for a name that is no format."""
+    """Return a format. Raises PredictError for an unknown name."""
     known = WEIGHT_FORMATS.get(weights.lower())
     return known if known is not None else further_format(weights)

@@ -1,4 +1,5 @@
-"""GGUF files → ModelShape: what each layer holds is taken from its tensors, in the exact bytes of the file."""
+"""Read GGUF files into a ModelShape: what each layer holds is taken from its tensors, in the exact bytes of the
+file."""
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ _BLOCK: Final = re.compile(r"blk\.(\d+)\.(.+)")
 
 
 def from_gguf(parts: Sequence[Buffer], name: str) -> ModelShape:
-    """The model that the parts of one GGUF file describe, the first part first. Raises UnknownModel."""
+    """Return the model of the parts of one GGUF file, the first part first. Raises UnknownModel."""
     headers = [read_header(part, name) for part in parts]
     short = [i for i, header in enumerate(headers) if len(memoryview(parts[i])) < header.needs_bytes]
     shape = _Gguf(headers, name).shape()
@@ -76,7 +77,7 @@ class _Gguf:
         return self.meta.get(f"{self.arch}.{key}")
 
     def count(self, *keys: str, most: int = MAX_ELEMENTS) -> int:
-        """The first of `keys` that is there (of an array: its largest entry); 0 where none is."""
+        """Return the first of `keys` that is there (of an array: its largest entry); 0 if none is."""
         for key in keys:
             value = self.raw(key)
             if isinstance(value, list):
@@ -95,7 +96,7 @@ class _Gguf:
         return value
 
     def at(self, key: str, layer: int, otherwise: int = 0) -> int:
-        """Of one layer, where the entry is an array."""
+        """Return the value of one layer, where the entry is an array."""
         value = self.raw(key)
         if isinstance(value, list):
             found = value[layer] if layer < len(value) else None
@@ -151,7 +152,7 @@ class _Gguf:
         return self.count("vocab_size") or (tokens if isinstance(tokens, int) else 0) or self.need("vocab_size")
 
     def format(self) -> str:
-        """The mixture's name as the file has it; else what most of its bytes are."""
+        """Return the mixture's name as the file has it; else the format of most of its bytes."""
         given = self.meta.get("general.file_type")
         if isinstance(given, int) and given in _FILE_TYPES:
             return _FILE_TYPES[given]
@@ -239,7 +240,7 @@ class _Gguf:
         return [window if self.arch in ("phi3", "starcoder2", "mistral", "llama") else 0] * self.layers
 
     def usual_layer(self) -> LayerShape:
-        """What a probe times: by the metadata, with experts where most layers have them."""
+        """Return what a probe times: by the metadata, with experts where most layers have them."""
         heads = self.count("attention.head_count")
         if not heads:  # state-space layers only
             heads = max(1, self.hidden // 64)
@@ -266,7 +267,7 @@ class _Gguf:
         return self._layer(heads, kv_heads if heads % kv_heads == 0 else heads, self.lengths()[0], width, **more)
 
     def most(self, key: str) -> int:
-        """The commonest entry that is not zero."""
+        """Return the commonest entry that is not zero."""
         value = self.raw(key)
         if not isinstance(value, list):
             return self.count(key)

@@ -1,4 +1,4 @@
-"""The header of a GGUF file: metadata and the size of each tensor. Bytes in, values out.
+"""Read the header of a GGUF file: metadata and the size of each tensor. Bytes in, values out.
 
 The format: github.com/ggml-org/ggml docs/gguf.md, versions 1 to 3. Read here and not by the `gguf` package, which
 brings requests, PyYAML and tqdm along and decodes every token of the vocabulary; a test holds both to each other.
@@ -61,7 +61,7 @@ class Header:
 
 
 def read_header(data: Buffer, name: str) -> Header:
-    """Raises UnknownModel for anything that is no GGUF file."""
+    """Read a header. Raises UnknownModel for anything that is no GGUF file."""
     try:
         return _Reader(memoryview(data), name).header()
     except (struct.error, UnicodeDecodeError, OverflowError, MemoryError) as error:
@@ -103,7 +103,7 @@ class _Reader:
         return value
 
     def _skip(self, count: int) -> int:
-        """Where the skipped bytes began."""
+        """Return where the skipped bytes began."""
         begin = self._at
         if count > len(self._data) - begin:
             raise struct.error(f"{count} bytes wanted at {begin} of {len(self._data)}")

@@ -1,4 +1,4 @@
-"""A Hugging Face config.json → ModelShape, or one line that says why not.
+"""Turn a Hugging Face config.json into a ModelShape, or into one line that says why not.
 
 Each `model_type` has a reader (`families`) that knows how its layers are built; what the configuration leaves unsaid is
 what its transformers class takes. A type that is not listed is refused, since a wrong shape is worse than none.
@@ -128,7 +128,7 @@ DEFAULTS_OF: Final = {
 
 
 def from_config(config: Mapping[str, Any] | str, name: str) -> ModelShape:
-    """The model that a config.json (its text, or decoded) describes. Raises UnknownModel."""
+    """Return the model of a config.json (its text, or decoded). Raises UnknownModel."""
     if isinstance(config, str):
         config = _decode(config, name)
     outer, text = config, _text_part(config)

@@ -1,8 +1,8 @@
-"""Model names as people write them → the model whose shape they have.
+"""Find the model whose shape a name means, as people write model names.
 
 Hugging Face ids with suffixes and other publishers' copies, Ollama's tags, names on a monitor: what changes no shape
-(instruct, dates, formats) is left out and what is left is looked up. A fine-tune is found by the name of its base
-inside its own; words that change a shape (draft, vision, pruned) make it unknown. A format in the name is the default.
+(instruct, dates, formats) is dropped and the rest is looked up. A fine-tune is found by the name of its base inside its
+own; words that change a shape (draft, vision, pruned) make it unknown. A format in the name is the default.
 """
 
 from __future__ import annotations
@@ -141,18 +141,19 @@ class Found:
 
 
 def kept(name: str) -> str:
-    """A name as results show it: as it was given, without its publisher where it is longer than messages carry."""
+    """Return a name as results show it: as given, without its publisher where it is longer than messages carry."""
     name = name.strip()
     return name if len(name) <= MOST_CHARACTERS else name.rsplit("/", 1)[-1][:MOST_CHARACTERS]
 
 
 def key_of(name: str) -> str:
-    """What a name says of a shape: words in order, versions apart from families, nothing that changes no shape."""
+    """Return what a name says of a shape: words in order, versions apart from families, nothing that changes no
+    shape."""
     return " ".join(_words(name))
 
 
 def understand(name: str, keys: frozenset[str]) -> Found | None:
-    """Which of `keys` (made by `key_of`) a name means; None: none of them."""
+    """Return which of `keys` (made by `key_of`) a name means; None: none of them."""
     words = _words(name)
     weights = format_of(name)
     # a version of the release (v0.1) or a date may be the model's own or not: with it first
@@ -175,9 +176,9 @@ def understand(name: str, keys: frozenset[str]) -> Found | None:
 
 
 def format_of(name: str) -> str:
-    """The weight format that a name says, in the words of `--weights`.
+    """Return the weight format that a name states, in the words of `--weights`.
 
-    Empty where it says none, "unsaid" where it is another than the published one, and not said which.
+    Empty where it states none, "unsaid" where it is another than the published one, and not stated which.
     """
     last = name.strip().rsplit("/", 1)[-1].lower()
     publisher = name.strip().lower().split("/")[0]
@@ -230,7 +231,7 @@ def _words(name: str) -> list[str]:
 
 
 def _plain(words: list[str]) -> list[str]:
-    """Without dates and versions of a release."""
+    """Remove dates and versions of a release."""
     return [
         w
         for w in words

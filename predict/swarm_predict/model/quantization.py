@@ -1,4 +1,4 @@
-"""The weight format that a checkpoint says of itself: `quantization_config`, MLX's `quantization`, or its dtype.
+"""Read the weight format of a checkpoint: `quantization_config`, MLX's `quantization`, or its dtype.
 
 Which matrices were left alone (`ignore`, `modules_to_not_convert`) or packed otherwise (`quantized_layers`, MLX's
 entries by module) is read for three parts of each layer: attention, the MLP that every token passes, routed experts.
@@ -55,7 +55,7 @@ class _Scheme:
 
 
 def own_format(shape: ModelShape, config: Mapping[str, Any]) -> ModelShape:
-    """The same shape, with the checkpoint's own format as `weights`. Raises UnknownModel for one that is not known."""
+    """Return the shape with the checkpoint's own format as `weights`. Raises UnknownModel for an unknown format."""
     found_scheme = _scheme_of(config, shape.name)
     if found_scheme is None:
         dtype = config.get("dtype") or config.get("torch_dtype")
@@ -80,7 +80,7 @@ def own_format(shape: ModelShape, config: Mapping[str, Any]) -> ModelShape:
 
 
 def _scheme_of(config: Mapping[str, Any], name: str) -> tuple[Mapping[str, Any], _Scheme] | None:
-    """(what lists modules, how most weights are packed); None: they are not."""
+    """Return (what lists modules, how most weights are packed); None: they are not."""
     given, mlx = config.get("quantization_config"), config.get("quantization")
     if not isinstance(given, Mapping):
         given = {}
@@ -94,7 +94,7 @@ def _scheme_of(config: Mapping[str, Any], name: str) -> tuple[Mapping[str, Any],
 
 
 def _named(scheme: _Scheme, name: str) -> _Scheme:
-    """Under a name that `--weights` knows: bits a weight, where its own is none."""
+    """Return a name that `--weights` knows: bits a weight, if there is none."""
     for known in (scheme.name, f"{scheme.bits:.4g}bpw"):
         if is_format(known):
             return replace(scheme, name=known)
@@ -174,7 +174,7 @@ def _by_algorithm(algo: str, name: str) -> _Scheme:
 
 
 def _by_groups(given: Mapping[str, Any], name: str) -> _Scheme:
-    """Of compressed-tensors and ModelOpt: the smallest group says the name, since most of the weights are in it."""
+    """Read compressed-tensors and ModelOpt: the smallest group gives the name, since most of the weights are in it."""
     groups = given.get("config_groups")
     found = []
     for group in groups.values() if isinstance(groups, Mapping) else ():
@@ -219,7 +219,7 @@ def _mlx(given: Mapping[str, Any], name: str) -> _Scheme:
 
 
 class _Lists:
-    """Which modules were left alone, and which were packed in a way of their own."""
+    """The modules that were left alone, and those that were packed in a way of their own."""
 
     def __init__(self, given: Mapping[str, Any], scheme: _Scheme, experts_apart: bool) -> None:
         self._scheme, self._experts_apart = scheme, experts_apart

@@ -1,7 +1,7 @@
-"""What a model weighs: bytes of weights, KV cache and activations, and the work of one step, from its shape alone.
+"""Compute what a model weighs: bytes of weights, KV cache and activations, and the work of one step, from its shape.
 
 `catalogue` has the built-in models, `hf_config` reads a Hugging Face config.json; both make a ModelShape.
-How fast a machine moves these bytes is `roofline`'s and `layer_times`'s business.
+How fast a machine moves these bytes is up to `roofline` and `layer_times`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MOST_SUMS: Final = 64  # (format or length) → bytes of the first n layers, rem
 
 @dataclass(frozen=True)
 class ModelShape:
-    """One decoder-only model. Layers are alike but for those in `dense_ids` (a plain MLP beside MoE layers), or as
+    """One decoder-only model. Layers are alike except those in `dense_ids` (a plain MLP among MoE layers), or as
     `blocks` says where they differ in more than that."""
 
     name: str
@@ -47,6 +47,7 @@ class ModelShape:
     hidden_size: int = 0  # where it is not the layer's (a stand-in is timed)
     end_bytes: tuple[float, float] | None = None  # embedding and head as a file holds them
     notes: tuple[str, ...] = ()  # what was assumed of it, for those who read a prediction
+    kv_cache: str = "f16"  # the format that `blocks` are sized for (`cache_formats`)
     width: float = 0.0  # of what a step hands on, in hidden states; 0: one (hyper-connections carry more)
 
     @property
@@ -63,7 +64,7 @@ class ModelShape:
 
     @property
     def params(self) -> int:
-        """All elements of the text model: layers, embedding and head."""
+        """Return all elements of the text model: layers, embedding and head."""
         ends = self.vocab * self.hidden * (1 if self.tied else 2)
         return sum(block.params * count for block, count in self.kinds.items()) + ends + self.extra_params
 
@@ -72,7 +73,7 @@ class ModelShape:
 
     @cached_property
     def all_blocks(self) -> tuple[Block, ...]:
-        """Of every layer, in order; equal ones are the same object."""
+        """Return the block of every layer, in order; equal ones are the same object."""
         if self.blocks:
             return self.blocks
         known: dict[tuple[LayerShape, int], Block] = {}
@@ -86,42 +87,44 @@ class ModelShape:
 
     @cached_property
     def kinds(self) -> dict[Block, int]:
-        """Each kind of layer, and how many there are of it."""
+        """Return each kind of layer, and how many there are of it."""
         return dict(Counter(self.all_blocks))
 
     @cached_property
     def timed_as_is(self) -> bool:
-        """Whether `layer` is a layer of the model; else it stands in for layers that cannot be timed."""
+        """Return whether `layer` is a layer of the model; else it stands in for layers that cannot be timed."""
         return any(block.layer == self.layer for block in self.kinds)
 
     # -- memory
 
     def layer_bytes(self, weights: str) -> float:
-        """Weights of one layer, all experts, the mean over the model."""
+        """Return the weights of one layer, all experts, the mean over the model."""
         return self._mean(lambda block: block_bytes(block, weights))
 
     def largest_layer_bytes(self, weights: str) -> float:
         return max(block_bytes(block, weights) for block in self.kinds)
 
     def stage_bytes(self, first: int, last: int, weights: str) -> float:
-        """Weights of layers `first`..`last`, inclusive."""
+        """Return the weights of layers `first`..`last`, inclusive."""
         sizes = self._sums("weights", weights)
         return float(sizes[last + 1] - sizes[first])
 
     def stage_cache_bytes(self, first: int, last: int, tokens: int) -> float:
-        """Caches of one sequence of `tokens` in layers `first`..`last`, with the state that does not grow."""
+        """Return the caches of one sequence of `tokens` in layers `first`..`last`, with the state that does not
+        grow."""
         sizes = self._sums("caches", tokens)
         return float(sizes[last + 1] - sizes[first])
 
     def widest_bytes(self, weights: str, tokens: int, sequences: int) -> Floats:
-        """What n layers in a row need at most, for n = 0 .. `layers`: weights, and caches of so many sequences."""
+        """Return what n layers in a row need at most, for n = 0 .. `layers`: weights, and caches of so many
+        sequences."""
         sizes = self._sums("weights", weights) + sequences * self._sums("caches", tokens)
         if len(self.kinds) == 1:
             return sizes
         return np.array([(sizes[n:] - sizes[: len(sizes) - n]).max() for n in range(len(sizes))])
 
     def _sums(self, what: Literal["weights", "caches"], key: str | int) -> Floats:
-        """Bytes of the first n layers, for n = 0 .. `layers`."""
+        """Return the bytes of the first n layers, for n = 0 .. `layers`."""
         known: dict[tuple[str, str | int], Floats] = self._known_sums
         if (what, key) not in known:
             if len(known) > MOST_SUMS:
@@ -139,45 +142,48 @@ class ModelShape:
         return {}
 
     def head_bytes(self, weights: str) -> float:
-        """The LM head, which every step reads whole."""
+        """Return the bytes of the LM head, which every step reads whole."""
         if self.end_bytes is not None and weights == self.weights:
             return self.end_bytes[1]
         return self.vocab * self.hidden * self._end_bits(weights, weight_format(weights).head_bits) / BITS_PER_BYTE
 
     def embedding_bytes(self, weights: str) -> float:
-        """The embedding, of which a step reads a row; tied models still need it where the head is not."""
+        """Return the bytes of the embedding, of which a step reads a row; tied models need it where the head is not."""
         if self.end_bytes is not None and weights == self.weights:
             return self.end_bytes[0]
         elements = self.vocab * self.hidden + self.extra_params
         return elements * self._end_bits(weights, weight_format(weights).embedding_bits) / BITS_PER_BYTE
 
     def _end_bits(self, weights: str, bits: float) -> float:
-        """Of embedding and head, whose rows are as long as the hidden state."""
+        """Return the bits of embedding and head, whose rows are as long as the hidden state."""
         kind = weight_format(weights)
         if kind.other_bits is None or self.hidden % K_BLOCK == 0:
             return bits
         return 8.5 if bits > 6 else kind.other_bits[1]
 
     def kv_bytes_per_token(self, layers: int = 1) -> float:
-        """What one token of context adds in `layers` layers: K and V (or MLA's latent), the mean over the model."""
+        """Return what one token of context adds in `layers` layers: K and V (or MLA's latent), the mean over the
+        model."""
         return layers * CACHE_BYTES * self._mean(lambda block: sum(c.elements / c.every for c in block.caches))
 
     def kv_tokens(self, tokens: int) -> float:
-        """Tokens that a layer looks back at, of `tokens`, the mean over the model, in entries of the timed layer."""
+        """Return the tokens that a layer looks back at, of `tokens`, the mean over the model, in entries of the timed
+        layer."""
         return self._mean(lambda block: block.read_bytes(tokens)) / (CACHE_BYTES * self.layer.kv_elements)
 
     def kv_bytes(self, tokens: int) -> float:
-        """Caches of one sequence of `tokens` in one layer, the mean over the model."""
+        """Return the caches of one sequence of `tokens` in one layer, the mean over the model."""
         return self._mean(lambda block: block.kept_bytes(tokens))
 
     def state_bytes(self) -> float:
-        """State of one sequence that does not grow with its length, in one layer, the mean over the model."""
+        """Return the state of one sequence that does not grow with its length, in one layer, the mean over the
+        model."""
         return self._mean(lambda block: block.state_bytes)
 
     # -- messages
 
     def hop_bytes(self, batch: int, activations: str) -> float:
-        """What one stage hands to the next for one token of each of `batch` sequences."""
+        """Return what one stage sends to the next for one token of each of `batch` sequences."""
         try:
             return float(batch * self.hidden * (self.width or 1.0) * ACTIVATION_BYTES[activations])
         except KeyError:
@@ -187,18 +193,19 @@ class ModelShape:
     # -- work of one layer, the mean over the model
 
     def bytes_touched(self, weights: str, batch: int, context: int) -> float:
-        """What one decode step of one layer reads: weights (the experts that `batch` tokens choose) and KV cache."""
+        """Return what one decode step of one layer reads: weights (the experts that `batch` tokens choose) and KV
+        cache."""
         return self.weights_touched(weights, batch) + batch * self._mean(lambda block: block.read_bytes(context))
 
     def weights_touched(self, weights: str, tokens: int) -> float:
         return self._mean(lambda block: block_touched(block, weights, tokens))
 
     def decode_flops(self, batch: int, context: int) -> float:
-        """Multiplications and additions of one decode step of one layer."""
+        """Return the multiplications and additions of one decode step of one layer."""
         return batch * self._mean(lambda block: 2 * block.params_active + block.lookback_flops(context))
 
     def prefill_flops(self, batch: int, tokens: int) -> float:
-        """The same for a prompt of `tokens`; with a causal mask the mean token sees half of them."""
+        """Return the same for a prompt of `tokens`; with a causal mask the mean token sees half of them."""
         each = self._mean(lambda block: 2 * block.params_active + block.lookback_flops(tokens) / 2)
         return batch * tokens * each
 
@@ -207,7 +214,7 @@ class ModelShape:
 
 
 def block_bytes(block: Block, weights: str) -> float:
-    """Weights of one layer, all experts."""
+    """Return the weights of one layer, all experts."""
     kind = weight_format(weights)
     if block.own_format == weights:
         return block.own_bytes
@@ -218,7 +225,7 @@ def block_bytes(block: Block, weights: str) -> float:
 
 
 def block_touched(block: Block, weights: str, tokens: int) -> float:
-    """Weights that `tokens` tokens read in one layer."""
+    """Return the weights that `tokens` tokens read in one layer."""
     if not block.experts:
         return block_bytes(block, weights)
     asleep = block.experts - block.awake(tokens)
@@ -233,7 +240,7 @@ def _expert_bits(kind: WeightFormat) -> float:
 
 
 def shape_bytes(shape: LayerShape, weights: str) -> float:
-    """Weights of one layer of this shape, all experts."""
+    """Return the weights of one layer of this shape, all experts."""
     kind = weight_format(weights)
     routed = shape.experts * shape.expert_params
     bits = kind.layer_bits * (shape.params - routed)
@@ -244,14 +251,14 @@ def shape_bytes(shape: LayerShape, weights: str) -> float:
 
 
 def _fallback_bits(shape: LayerShape, kind: WeightFormat) -> float:
-    """What attention takes more where rows as long as the hidden state are no multiple of a block."""
+    """Return what attention takes more where rows as long as the hidden state are no multiple of a block."""
     if kind.other_bits is None or shape.hidden % K_BLOCK == 0:
         return 0.0
     return (kind.other_bits[1] - kind.other_bits[0]) * shape.attention_params
 
 
 def _mlp_fallback_bits(shape: LayerShape, kind: WeightFormat) -> float:
-    """The same of one MLP, whose last matrix has rows of its own width."""
+    """Return the same of one MLP, whose last matrix has rows of its own width."""
     if kind.other_bits is None or kind.down_bits is None:
         return 0.0
     down = shape.hidden * shape.intermediate
@@ -264,7 +271,8 @@ def _mlp_fallback_bits(shape: LayerShape, kind: WeightFormat) -> float:
 
 
 def shape_touched(shape: LayerShape, weights: str, tokens: int) -> float:
-    """Weights that `tokens` tokens read in one layer, were routing uniform: E·(1 − (1 − k/E)^tokens) experts."""
+    """Return the weights that `tokens` tokens read in one layer with uniform routing: E·(1 − (1 − k/E)^tokens)
+    experts."""
     if not shape.experts:
         return shape_bytes(shape, weights)
     idle = shape.experts * (1 - shape.experts_active / shape.experts) ** tokens

@@ -1,4 +1,4 @@
-"""The weight formats that plans are asked for most, with the bits one parameter takes. Further names: `formats`."""
+"""Define the most common weight formats, with the bits of one parameter. Further names: `formats`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class WeightFormat:
-    """Bits that one parameter really takes, scales and zero points included."""
+    """The bits that one parameter really takes, scales and zero points included."""
 
     layer_bits: float  # attention and MLP matrices
     head_bits: float  # LM head: most quantisers leave it alone

@@ -28,14 +28,29 @@ CLASSES: Final = (
     "datacenter-gpu", "gaming-gpu", "laptop-gpu", "workstation-gpu", "apple", "apu", "x86", "arm", "board",
 )  # fmt: skip
 
+PROCESSORS: Final = ("x86", "arm", "board")  # of CLASSES: without a graphics processor that computes
+
 # engines that compute with another's kernels, and those whose messages are another's
 _KERNELS: Final = {
-    "prima.cpp": "llama.cpp", "mesh-llm": "llama.cpp", "petals-push": "petals", "exo-tensor": "exo", "parallax": "vllm",
+    "prima.cpp": "llama.cpp", "mesh-llm": "llama.cpp", "parallax": "vllm", "vllm-tp": "vllm", "sglang": "vllm",
+    "sglang-tp": "vllm", "exo-rdma": "exo", "exo-tensor": "exo", "exo-tensor-tcp": "exo", "mlx": "exo",
+    "mlx-tensor": "exo",
 }  # fmt: skip
-_MESSAGES: Final = {"mesh-llm": "llama.cpp", "petals-push": "petals"}
+_MESSAGES: Final = {
+    "mesh-llm": "llama.cpp", "vllm-tp": "vllm", "sglang": "vllm", "sglang-tp": "vllm", "exo-rdma": "exo", "mlx": "exo",
+    "exo-tensor": "exo", "exo-tensor-tcp": "exo", "mlx-tensor": "exo",
+}  # fmt: skip
+# of a message's software over TCP, where both kernels are bypassed (mlx docs/src/usage/distributed.rst, JACCL: "an
+# order of magnitude lower than the ring backend")
+RDMA_SHARE: Final = 0.1
+RDMA: Final = frozenset({"exo-rdma", "exo-tensor"})
 PLAIN: Final = frozenset(
     {"chain", "star", "ring", "tensor-parallel", "hybrid"}
 )  # a pattern of messages, nobody's software
+
+
+# engines that compute with torch, as probes time layers
+TORCH: Final = PLAIN | {"petals", "shard"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +69,8 @@ class Load:
     engine: str
     weights: WeightGroup
     routed: bool
+    model: str = ""  # name of the model
+    format: str = ""  # name of the weights
 
 
 def load_of(model: ModelShape, weights: str, engine: str) -> Load:
@@ -61,7 +78,17 @@ def load_of(model: ModelShape, weights: str, engine: str) -> Load:
     routed = model.layer.experts > 0
     bits = kind.expert_bits if routed and kind.expert_bits is not None else kind.layer_bits
     group: WeightGroup = "16" if bits > 12 else "8" if bits > 6 else "4" if bits > 3.9 else "below"
-    return Load(engine, group, routed)
+    return Load(engine, group, routed, model.name, weights)
+
+
+def kernels_of(engine: str) -> str:
+    """Return the engine whose kernels compute."""
+    return _KERNELS.get(engine, engine)
+
+
+def messages_of(engine: str) -> str:
+    """Return the engine whose messages travel."""
+    return _MESSAGES.get(engine, engine)
 
 
 def effects(kind: Kind, machine: Machine, load: Load) -> tuple[str, ...]:
@@ -77,7 +104,7 @@ def effects(kind: Kind, machine: Machine, load: Load) -> tuple[str, ...]:
         if load.routed:
             found += [f"{kind}.routed:yes", f"{kind}.class-routed:{named}"]
         if load.engine not in PLAIN:
-            kernels = _KERNELS.get(load.engine, load.engine)
+            kernels = kernels_of(load.engine)
             found += [f"{kind}.engine:{kernels}", f"{kind}.class-engine:{named}/{kernels}"]
         else:
             found.append(f"{kind}.engine:?")
@@ -87,7 +114,7 @@ def effects(kind: Kind, machine: Machine, load: Load) -> tuple[str, ...]:
         found.append(f"launch.class:{named}")
         if load.routed:
             found.append("launch.routed:yes")
-        found.append(f"launch.engine:{'?' if load.engine in PLAIN else _KERNELS.get(load.engine, load.engine)}")
+        found.append(f"launch.engine:{'?' if load.engine in PLAIN else kernels_of(load.engine)}")
         if machine.host:
             found.append(f"launch.host:{machine.host}")
         if device:
@@ -95,11 +122,13 @@ def effects(kind: Kind, machine: Machine, load: Load) -> tuple[str, ...]:
     else:
         found.append(f"{kind}.class:{named}")
         if load.engine not in PLAIN:
-            found.append(f"{kind}.engine:{_MESSAGES.get(load.engine, load.engine)}")
+            found.append(f"{kind}.engine:{messages_of(load.engine)}")
         elif kind == "reduce":  # over home networks it is hardly ever another
             found.append("reduce.engine:distributed-llama")
         else:  # somebody's software all the same: nobody knows whose
             found.append(f"{kind}.engine:?")
+        if kind == "reduce" and device:  # a small processor takes long for each of many small messages
+            found.append(f"reduce.device:{device}")
     return tuple(found)
 
 
@@ -133,8 +162,13 @@ def canonical(device: str) -> str:
     return " ".join(text.split())
 
 
+def key_of(facts: NodeFacts) -> str:
+    """Return what names one machine from run to run: its name and its device. With another device it is another."""
+    return f"{facts.name}|{canonical(facts.device)}"
+
+
 def machine_of(facts: NodeFacts) -> Machine:
-    """The class as the device table knows it, else as the device's name says; empty where neither does."""
+    """The class as the device table knows it, else as the device's name says; empty if neither does."""
     known = getattr(facts, "device_class", "")
     device = canonical(facts.device)
     if known in CLASSES:

@@ -1,28 +1,34 @@
 """Assumed figures of a swarm's machines: medians for the tables, draws for intervals.
 
 Machines of one class, and everything that one engine does, vary together from draw to draw; what is particular
-to one machine varies alone. Measured layers and visits do not use these figures.
+to one machine varies alone, unless a run told something of it (`conditioning`). Measured layers and visits use none of
+these figures but the multiples of what was measured: how far engines stay behind it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 
-from swarm_predict.priors.factors import FASTEST, Kind, Load, Machine, effects, machine_of
-from swarm_predict.priors.posterior import HOST_SPREAD, Effects, Priors
+from swarm_predict.priors import particular
+from swarm_predict.priors.factors import FASTEST, RDMA, RDMA_SHARE, Kind, Load, Machine, effects, key_of, machine_of
+from swarm_predict.priors.particular import Rate
+from swarm_predict.priors.posterior import Effects, Priors
 from swarm_protocol.snapshot.swarm import Floats, Ints, Swarm
 
-Rate = Literal["decode", "prefill"]
 _KINDS: Final[dict[Rate, tuple[Kind, ...]]] = {
     "decode": ("decode", "launch", "visit", "reduce"),
     "prefill": ("prefill", "launch", "visit", "reduce"),
 }
-_RATE, _LAUNCH, _VISIT, _REDUCE = range(4)
+# what quantity stands in which line: of kinds of machine, then of each machine, then of what was measured
+_RATE, _LAUNCH, _VISIT, _REDUCE, _OWN, _HOST, _LAYERS, _PATHS = range(8)
+_LINES: Final = 7 + len(particular.PATH_KINDS)  # the last ones are of paths, one a kind
+_LEAST_OF_MEASURED: Final = 0.1  # no engine takes less than a tenth of what was measured
 _TINY: Final = 1e-9  # keeps a covariance of equal quantities positive
 
 
@@ -34,68 +40,95 @@ class Sample:
     launch_ms: Floats  # of one layer
     visit_ms: Floats  # software of one message at its receiver
     reduce_ms: Floats  # software of one round of an all-reduce
+    layers: Floats  # measured layers, as a multiple of their median
+    paths: Floats  # (draws, kinds of path): paths, as a multiple of their median
 
 
 @dataclass(frozen=True, slots=True)
 class Assumed:
-    """Over some rows of a swarm, for one question. Medians are (rows,)."""
+    """Over some rows of a swarm, for one question."""
 
     priors: Priors
     kind: Rate
     quantities: tuple[Effects, ...]  # each once
-    at: Ints  # (4, rows): rate, launch, visit, reduce of each row among the quantities
-    median: Floats  # (4, rows)
+    at: Ints  # (_LINES, rows): positions among the quantities
+    median: Floats  # (_LINES, rows)
+    alone: Floats  # (2, rows): standard deviation of what only this machine, and its host, have for themselves
+    noise: float  # standard deviation of one run
+    measured_noise: float  # the same, of measured machines and paths; 0 for what a person wrote down
 
     @property
     def rate(self) -> Floats:
-        return np.asarray(self.median[_RATE])
+        median = self.median
+        return np.asarray((_least(self.kind) + median[_RATE]) * median[_OWN])
 
     @property
     def launch_ms(self) -> Floats:
-        return np.asarray(self.median[_LAUNCH])
+        return np.asarray(self.median[_LAUNCH] * self.median[_OWN])
 
     @property
     def visit_ms(self) -> Floats:
-        return np.asarray(self.median[_VISIT])
+        return np.asarray(self.median[_VISIT] * self.median[_HOST])
 
     @property
     def reduce_ms(self) -> Floats:
-        return np.asarray(self.median[_REDUCE])
+        return np.asarray(self.median[_REDUCE] * self.median[_HOST])
+
+    @property
+    def layers(self) -> Floats:
+        """What engines take of measured layers, as a multiple."""
+        return np.asarray(self.median[_LAYERS])
+
+    @property
+    def paths(self) -> Floats:
+        """What engines take of the times of paths, as a multiple, (kinds of path,)."""
+        return np.asarray(self.median[_PATHS:, 0] if self.median.shape[1] else np.ones(len(particular.PATH_KINDS)))
 
     @property
     def usual(self) -> Sample:
         """One draw: the medians."""
-        return Sample(*(line[None, :] for line in self.median))
+        rows = self.median.shape[1]
+        one = np.ones((1, rows))
+        return Sample(
+            self.rate[None, :], self.launch_ms[None, :], self.visit_ms[None, :], self.reduce_ms[None, :],
+            one, np.ones((1, len(particular.PATH_KINDS))),
+        )  # fmt: skip
 
-    def sample(self, rng: np.random.Generator, draws: int, rows: Sequence[int] | None = None) -> Sample:
-        """Draw for some rows (None: all), in pairs of opposite sign so that medians stay."""
-        at = self.at if rows is None else self.at[:, list(rows)]
-        median = self.median if rows is None else self.median[:, list(rows)]
-        count = at.shape[1]
+    def sample(self, rng: np.random.Generator, draws: int) -> Sample:
+        """Draw for all rows, in pairs of opposite sign so that medians stay."""
+        count = self.at.shape[1]
         if self.priors.neutral or not count:
-            return Sample(*(np.broadcast_to(line, (draws, count)) for line in median))
-        used, where = np.unique(at, return_inverse=True)
-        where = where.reshape(at.shape)
-        shared = self.priors.log_covariance([self.quantities[k] for k in used])
-        root = np.linalg.cholesky(shared + _TINY * np.eye(len(used)))
+            usual = self.usual
+            wide = (np.broadcast_to(line, (draws, line.shape[1])) for line in (
+                usual.rate, usual.launch_ms, usual.visit_ms, usual.reduce_ms, usual.layers, usual.paths
+            ))  # fmt: skip
+            return Sample(*wide)
+        shared = self.priors.log_covariance(self.quantities)
+        root = np.linalg.cholesky(shared + _TINY * np.eye(len(self.quantities)))
         half = (draws + 1) // 2
-        common = rng.standard_normal((half, len(used))) @ root.T
-        alone = rng.standard_normal((2, half, count))
-        left = rng.standard_normal((half, 1)) * self.priors.left.get(self.kind, 0.0)
-        several = rng.standard_normal((half, 1)) * (self.priors.node.get("several", 0.0) if count > 1 else 0.0)
-        machine = alone[0] * self.priors.node.get(self.kind, 0.0) + left + several
-        host = alone[1] * HOST_SPREAD + several
+        common = rng.standard_normal((half, len(self.quantities))) @ root.T
+        alone = rng.standard_normal((2, half, count)) * self.alone[:, None, :]
+        run = rng.standard_normal((half, 1)) * self.noise
+        own, host = common[:, self.at[_OWN]] + alone[0] + run, common[:, self.at[_HOST]] + alone[1] + run
+        again = rng.standard_normal((half, 1)) * self.measured_noise
+        # what a person wrote down of paths has its width from the fit, which includes that until a run is known
+        repeats = again if self.measured_noise else run if self.priors.learnt else 0.0 * run
 
         def mirrored(logs: Floats) -> Floats:
             return np.asarray(np.exp(np.concatenate([logs, -logs])[:draws]))
 
-        least = _least(self.kind)
-        rate = least + (median[_RATE] - least) * mirrored(common[:, where[_RATE]])
+        def about_one(off: Floats) -> Floats:  # the mean of what was measured stays as well
+            return np.asarray(np.maximum(1.0 + np.concatenate([off, -off])[:draws], _LEAST_OF_MEASURED))
+
+        least, median = _least(self.kind), self.median
+        rate = (least + median[_RATE] * mirrored(common[:, self.at[_RATE]])) * median[_OWN] * mirrored(own)
         return Sample(
-            rate=np.maximum(rate * mirrored(machine), least),
-            launch_ms=median[_LAUNCH] * mirrored(common[:, where[_LAUNCH]] + machine),
-            visit_ms=median[_VISIT] * mirrored(common[:, where[_VISIT]] + host),
-            reduce_ms=median[_REDUCE] * mirrored(common[:, where[_REDUCE]] + host),
+            rate=np.maximum(rate, least),
+            launch_ms=self.launch_ms * mirrored(common[:, self.at[_LAUNCH]] + own),
+            visit_ms=self.visit_ms * mirrored(common[:, self.at[_VISIT]] + host),
+            reduce_ms=self.reduce_ms * mirrored(common[:, self.at[_REDUCE]] + host),
+            layers=about_one(common[:, self.at[_LAYERS]] + repeats),
+            paths=about_one(common[:, self.at[_PATHS:, 0]] + repeats),
         )
 
 
@@ -107,31 +140,73 @@ def to_median(drawn: Floats, median: float) -> float:
     return median / middle if middle > 0 and median > 0 else 1.0
 
 
-def assume(swarm: Swarm, rows: Sequence[int], load: Load, kind: Rate, priors: Priors) -> Assumed:
-    """Return what is assumed of the machines at `rows`, by their device names and classes."""
+def own_effects(rate: Rate, key: str, device_class: str, load: Load, *, several: bool) -> tuple[Effects, Effects]:
+    """Return what a machine has beyond its kind under one question, as effects: in computing, and in its messages."""
+    both = particular.several(load) if several else ()
+    return (
+        (
+            particular.machine(rate, key, device_class),
+            particular.model(rate, load),
+            particular.question(rate, key, load),
+            *both,
+        ),
+        (particular.host(key), *both),
+    )
+
+
+def assume(
+    swarm: Swarm, rows: Sequence[int], load: Load, kind: Rate, priors: Priors, *, written: bool = True
+) -> Assumed:
+    """Return what is assumed of the machines at `rows`, by their device names and classes.
+
+    `written`: what was measured of them was written down by a person."""
     position: dict[Effects, int] = {}
-    seen: dict[Machine, tuple[int, ...]] = {}
-    columns = []
-    for row in rows:
+    kinds: dict[Machine, tuple[Effects, ...]] = {}
+    columns, alone = [], np.zeros((2, len(rows)))
+    by_kind = (particular.paths(load, kind, written=written) for kind in particular.PATH_KINDS)
+    paths: tuple[Effects, ...] = tuple(by_kind)
+    for k, row in enumerate(rows):
         machine = machine_of(swarm.facts[row])
-        if machine not in seen:
-            named = [effects(each, machine, load) for each in _KINDS[kind]]
-            seen[machine] = tuple(position.setdefault(name, len(position)) for name in named)
-        columns.append(seen[machine])
-    at = np.array(columns, dtype=np.int64).reshape(len(rows), 4).T
+        if machine not in kinds:
+            kinds[machine] = tuple(effects(each, machine, load) for each in _KINDS[kind])
+        # without runs all machines are strangers, and are called alike
+        key = key_of(swarm.facts[row]) if priors.learnt else ""
+        layers = particular.layers(load, machine.device_class, written=written)
+        own, widths = _own(priors, kind, key, machine.device_class, load, len(rows) > 1)
+        alone[:, k] = widths
+        columns.append([position.setdefault(name, len(position)) for name in (*kinds[machine], *own, layers, *paths)])
+    at = np.array(columns, dtype=np.int64).reshape(len(rows), _LINES).T
     if priors.neutral:
-        median = np.zeros((4, len(rows)))
-        median[_RATE] = 1.0
-        return Assumed(priors, kind, tuple(position), at, median)
+        median = np.ones((_LINES, len(rows)))
+        median[_LAUNCH : _REDUCE + 1] = 0.0
+        median[_RATE] -= _least(kind)
+        return Assumed(priors, kind, tuple(position), at, median, alone, 0.0, 0.0)
     medians = np.exp([_log_median(priors, name) for name in position])
-    median = medians[at] if len(rows) else np.zeros((4, 0))
-    median[_RATE] += _least(kind)
-    return Assumed(priors, kind, tuple(position), at, median)
+    median = medians[at] if len(rows) else np.zeros((_LINES, 0))
+    if load.engine in RDMA:
+        median[[_VISIT, _REDUCE]] *= RDMA_SHARE
+    noise = particular.run_noise(kind, priors.left)
+    again = 0.0 if written else particular.measured_noise(load)
+    return Assumed(priors, kind, tuple(position), at, median, alone, noise, again)
 
 
 def _least(kind: Rate) -> float:
     """Return the least multiple of the data sheet's time; effects add to it. Only reading is bounded by it."""
     return FASTEST if kind == "decode" else 0.0
+
+
+@lru_cache(maxsize=4096)
+def _own(
+    priors: Priors, rate: Rate, key: str, device_class: str, load: Load, several: bool
+) -> tuple[tuple[Effects, Effects], tuple[float, float]]:
+    """Return what a machine has for itself, as named effects, and the widths of what no run has told of it: that varies
+    alone, so that large swarms need no quantity for each machine."""
+    named, widths = [], []
+    for own in own_effects(rate, key, device_class, load, several=several):
+        alone = {name for name in own if name.partition(".")[0] in ("machine", "question") and not priors.knows(name)}
+        named.append(tuple(name for name in own if name not in alone))
+        widths.append(math.sqrt(sum(priors.width(name) ** 2 for name in alone)))
+    return (named[0], named[1]), (widths[0], widths[1])
 
 
 @lru_cache(maxsize=4096)

@@ -17,15 +17,11 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
+from swarm_predict.priors import particular
 from swarm_predict.priors.factors import group_of
 from swarm_protocol.snapshot.swarm import Floats
 
 Effects = tuple[str, ...]
-FASTEST: Final = (
-    0.9  # of the data sheet's time: bytes are counted within some percent, memory is not faster than itself
-)
-# the same card under hosts of unlike single threads took 11.5 to 50 ms for the same layers: four standard deviations
-HOST_SPREAD: Final = 0.37
 
 
 class Fitted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,16 +48,26 @@ class Priors:
     node: dict[str, float]
     left: dict[str, float]
     neutral: bool = False
+    learnt: tuple[str, ...] = ()  # the runs that they were conditioned on, in words
     _at: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._at.update({name: k for k, name in enumerate(self.names)})
 
+    def knows(self, effect: str) -> bool:
+        return effect in self._at
+
+    def width(self, effect: str) -> float:
+        """Return the standard deviation of an effect that no result has."""
+        group = group_of(effect)
+        known = self.spread.get(group)
+        return particular.width(group, effect, self.node, self.left) if known is None else known
+
     def log_median(self, effects: Effects) -> float:
         return float(sum(self.mean[self._at[name]] for name in effects if name in self._at))
 
     def log_covariance(self, quantities: Sequence[Effects]) -> Floats:
-        """Of the logarithms, what they have in common included; not what one machine has for itself."""
+        """Of the logarithms, what they have in common included; not what one machine alone has."""
         known = np.zeros((len(quantities), len(self.names)))
         fresh: dict[str, list[int]] = {}
         for k, effects in enumerate(quantities):
@@ -75,7 +81,7 @@ class Priors:
         small = known[:, used]
         total = small @ self.covariance[np.ix_(used, used)] @ small.T
         for name, where in fresh.items():
-            total[np.ix_(where, where)] += self.spread.get(group_of(name), 0.0) ** 2
+            total[np.ix_(where, where)] += self.width(name) ** 2
         return np.asarray(total)
 
 

@@ -1,4 +1,4 @@
-"""The best placement on cost tables, and a proven bound. docs/planning.md says it in words.
+"""Find the best placement on cost tables, with a proven bound. docs/planning.md explains it in words.
 
 solve                       what everybody calls; `plan` also builds the tables and prices the answer
 chain, star                 the two patterns as array problems; a star is solved there, for certain

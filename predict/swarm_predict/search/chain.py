@@ -1,4 +1,4 @@
-"""A chain placement as one array problem, whoever the client is: what exact search, bound and descent share.
+"""Describe a chain placement as one array problem, whoever the client is: shared by exact search, bound and descent.
 
 Rows are the nodes that may serve, fastest layer first, so that "fastest first" is index order. A placement is an
 order of rows; its best split follows from the set and its two ends alone: one layer each, then as many as memory
@@ -50,11 +50,11 @@ class Chain:
 
     @property
     def most(self) -> Ints:
-        """The most layers each row could hold in any place."""
+        """Return (n,) the most layers that each row could hold in any place."""
         return np.asarray(np.maximum.reduce([self.middle, self.first, self.last, self.only]))
 
     def keep(self, mask: Bools) -> Chain:
-        """The same problem over fewer rows."""
+        """Restrict the problem to these rows."""
         at = np.flatnonzero(mask)
         return Chain(
             rows=self.rows[at],
@@ -76,7 +76,7 @@ class Chain:
 
 
 def chain_of(tables: CostTables, allowed: Bools, required: Bools, max_stages: int) -> Chain:
-    """The problem over the allowed rows that can hold a layer and whose time is known."""
+    """Return the problem over the allowed rows that can hold a layer and whose time is known."""
     most = np.maximum.reduce([tables.capacity, tables.capacity_first, tables.capacity_last, tables.capacity_only])
     usable = allowed & (most > 0) & np.isfinite(tables.layer_ms) & np.isfinite(tables.overhead_ms)
     rows = np.flatnonzero(usable)
@@ -105,12 +105,12 @@ def chain_of(tables: CostTables, allowed: Bools, required: Bools, max_stages: in
 
 
 def _known(values: Floats) -> Floats:
-    """Not a number is not known, and not known is not usable."""
+    """Replace NaN, which is unknown and so unusable."""
     return np.where(np.isnan(values), np.inf, values)
 
 
 def split_cost(chain: Chain, orders: Ints) -> Floats:
-    """(B,) cost of the best split of each row of `orders` (B, k); infinite where memory does not suffice."""
+    """Return (B,) the cost of the best split of each row of `orders` (B, k); infinite if memory does not suffice."""
     caps = _caps(chain, orders)
     taken = _greedy(chain, orders, caps)
     cost = (chain.overhead[orders] + taken * chain.layer[orders]).sum(axis=1)
@@ -119,7 +119,7 @@ def split_cost(chain: Chain, orders: Ints) -> Floats:
 
 
 def split_of(chain: Chain, order: Sequence[int]) -> list[int]:
-    """Layers of each stage in the best split. The order must fit."""
+    """Return the layers of each stage in the best split. The order must fit."""
     orders = np.array([order], dtype=np.int64)
     return [int(count) for count in _greedy(chain, orders, _caps(chain, orders))[0]]
 
@@ -134,7 +134,8 @@ def _caps(chain: Chain, orders: Ints) -> Ints:
 
 
 def _greedy(chain: Chain, orders: Ints, caps: Ints) -> Ints:
-    """One layer each, the rest to the fastest up to capacity. Rows are numbered by speed, so rows are the key."""
+    """Give one layer to each, the rest to the fastest up to capacity. Rows are numbered by speed, so rows are the
+    key."""
     by_speed = np.argsort(orders, axis=1, kind="stable")
     extra = np.take_along_axis(np.maximum(caps - 1, 0), by_speed, axis=1)
     before = np.cumsum(extra, axis=1) - extra
@@ -145,7 +146,7 @@ def _greedy(chain: Chain, orders: Ints, caps: Ints) -> Ints:
 
 
 def path_cost(chain: Chain, orders: Ints) -> Floats:
-    """(B,) everything but the split."""
+    """Return (B,) milliseconds of everything but the split."""
     first, last = orders[:, 0], orders[:, -1]
     cost = chain.start[first] + chain.end[last] + chain.constant
     cost = cost + chain.hop[orders[:, :-1], orders[:, 1:]].sum(axis=1)
@@ -153,12 +154,12 @@ def path_cost(chain: Chain, orders: Ints) -> Floats:
 
 
 def cost_of(chain: Chain, orders: Ints) -> Floats:
-    """(B,) milliseconds of one step for each order; infinite where it does not fit."""
+    """Return (B,) milliseconds of one step for each order; infinite if it does not fit."""
     return path_cost(chain, orders) + split_cost(chain, orders)
 
 
 def best_split(tables: CostTables, order: Sequence[int]) -> list[int] | None:
-    """Layers of each stage of one order over rows of the tables, of any pattern; None where they do not fit."""
+    """Return the layers of each stage of one order of table rows, for any pattern; None if they do not fit."""
     caps = tables.capacities(list(order))
     left = tables.layers - len(order)
     if left < 0 or min(caps) < 1 or sum(caps) < tables.layers:

@@ -1,4 +1,4 @@
-"""Why there is no placement: too little memory, or a figure that is not there. One line that says what to do."""
+"""Explain why there is no placement, too little memory or a missing figure, in one line that says what to do."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from collections.abc import Iterable
 import numpy as np
 
 from swarm_predict.cost.tables import CostTables
+from swarm_predict.model.shapes import ModelShape
 from swarm_predict.search.chain import Bools
-from swarm_predict.types import DoesNotFit, NotMeasured
+from swarm_predict.types import DoesNotFit, NotMeasured, Workload
+from swarm_protocol.snapshot.swarm import Swarm
+from swarm_protocol.units import gib
 
 
 def why_not(tables: CostTables, usable: Bools, required: Bools, max_stages: int) -> DoesNotFit | NotMeasured:
-    """What stands in the way, in one line."""
+    """Return what prevents a placement, in one line."""
     most = np.maximum.reduce([tables.capacity, tables.capacity_first, tables.capacity_last, tables.capacity_only])
     holding = usable & (most > 0)
     names = np.array(tables.names, dtype=object)
@@ -49,3 +52,15 @@ def _list(names: Iterable[str], most: int = 4) -> str:
     held = list(names)
     more = f" and {len(held) - most} more" if len(held) > most else ""
     return ", ".join(held[:most]) + more
+
+
+def memory_need(swarm: Swarm, model: ModelShape, workload: Workload) -> str:
+    """Return the totals of memory needed and available."""
+    weights = model.stage_bytes(0, model.layers - 1, workload.weights)
+    cache = model.kv_bytes(workload.context) * model.layers * workload.batch * workload.streams
+    held = swarm.nodes["vram_bytes"]
+    count = int((held > 0).sum())
+    return (
+        f"in {workload.weights} needs {gib(weights):.1f} GiB for its layers and {gib(cache):.1f} for the KV cache, "
+        f"{'1 node has' if count == 1 else f'{count} nodes have'} {gib(float(np.nansum(held))):.1f}"
+    )

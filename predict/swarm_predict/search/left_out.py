@@ -1,4 +1,4 @@
-"""Which nodes a plan leaves out because something about them is not known, and what to do about each.
+"""List the nodes that a plan leaves out because something about them is unknown, and what to do about each.
 
 A node that is known and merely too slow, or full, is a spare; one that nothing is known of must not vanish from "the
 optimum": the plan names it with the reason.
@@ -6,11 +6,13 @@ optimum": the plan names it with the reason.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
 
-from swarm_predict.cost.layer_times import by_hand
+from swarm_predict.cost.engines import EngineFacts
+from swarm_predict.cost.machine.layer_times import by_hand
 from swarm_predict.cost.tables import CostTables
 from swarm_predict.types import LeftOut
 from swarm_protocol.snapshot.swarm import State, Swarm
@@ -19,7 +21,7 @@ from swarm_protocol.snapshot.swarm import State, Swarm
 def left_out(
     swarm: Swarm, tables: CostTables, client: str | None, forbidden: Iterable[str] = ()
 ) -> tuple[LeftOut, ...]:
-    """In the order of the swarm. The client needs no memory, and who was forbidden is left out on purpose."""
+    """Return them in the order of the swarm. The client needs no memory; forbidden nodes are left out on purpose."""
     asked = set(forbidden)
     written = by_hand(swarm)
     memory = swarm.nodes["vram_bytes"]
@@ -39,15 +41,30 @@ def left_out(
     return tuple(found)
 
 
+def too_far(swarm: Swarm, engine: EngineFacts, client: str | None, asked: Iterable[str] = ()) -> tuple[LeftOut, ...]:
+    """Return the nodes whose round trip to the client the engine does not take; none without a named client."""
+    if not math.isfinite(engine.most_rtt_ms) or client is None or client not in swarm.names:
+        return ()
+    home, rtt = swarm.index(client), swarm.links["rtt_p50_ms"]
+    skipped = {client, *asked}
+    found = []
+    for row, name in enumerate(swarm.names):
+        ms = float(np.fmin(rtt[home, row], rtt[row, home]))
+        if name not in skipped and swarm.nodes["vram_bytes"][row] > 0 and ms > engine.most_rtt_ms:
+            why = f"{ms:.0f} ms of round trip to {client}: {engine.name} accepts no node above {engine.most_rtt_ms:g}"
+            found.append(LeftOut(name, why))
+    return tuple(found)
+
+
 def known_well_enough(swarm: Swarm, missing: Iterable[LeftOut], forbidden: Iterable[str] = ()) -> int:
-    """Nodes with memory that the plan could choose from."""
+    """Return the nodes with memory that the plan could choose from."""
     names = {each.node for each in missing} | set(forbidden)
     return sum(1 for facts, held in zip(swarm.facts, swarm.nodes["vram_bytes"], strict=True)
                if held > 0 and facts.name not in names)  # fmt: skip
 
 
 def _alone(tables: CostTables, k: int, timed: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> bool:
-    """No way to or from any other node that could serve, and none to the client."""
+    """Return whether a node has no path to or from the client or any other node that could serve."""
     others = timed.copy()
     others[k] = False
     linked = (np.isfinite(tables.hop_ms[k]) | np.isfinite(tables.hop_ms[:, k])) & others
@@ -77,7 +94,7 @@ def _no_path(written: bool) -> str:
 
 
 def _nearest(device: str) -> str:
-    """The nearest names of the table of devices, where the node's own is not in it."""
+    """Name the nearest entries of the device table, where the node's own is not in it."""
     if not device:
         return ""
     from swarm_protocol.devices.names import find, nearest  # read only where a node is left out

@@ -17,21 +17,25 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from swarm_predict.cost.build import build_tables
+from swarm_predict.cost.build import build_tables, with_uplinks
 from swarm_predict.cost.engines import engine_facts
+from swarm_predict.cost.speculative import drafting_ms, outcomes, step_yield
 from swarm_predict.cost.tables import CostTables
 from swarm_predict.forecast.prediction import predict
+from swarm_predict.forecast.windows import least_ms
 from swarm_predict.model.shapes import ModelShape
+from swarm_predict.placement import rows_of
 from swarm_predict.search.bounds.certify import certify
 from swarm_predict.search.chain import TIE_MS, Bools, Chain, chain_of, split_of
 from swarm_predict.search.compiled.availability import fast
-from swarm_predict.search.descent import Descent
-from swarm_predict.search.exact import solve_exact
-from swarm_predict.search.infeasible import why_not
-from swarm_predict.search.left_out import known_well_enough, left_out
-from swarm_predict.search.period import holds, limit, periods
-from swarm_predict.search.pinned import Pins, check_pins, solve_pinned
-from swarm_predict.search.star import solve_star
+from swarm_predict.search.infeasible import memory_need, why_not
+from swarm_predict.search.left_out import known_well_enough, left_out, too_far
+from swarm_predict.search.plan_shared import plan_shared
+from swarm_predict.search.solvers.descent import Descent
+from swarm_predict.search.solvers.exact import solve_exact
+from swarm_predict.search.solvers.period import holds, limit, periods
+from swarm_predict.search.solvers.pinned import Pins, check_pins, solve_pinned
+from swarm_predict.search.solvers.star import solve_star
 from swarm_predict.types import (
     BadPlacement,
     DoesNotFit,
@@ -44,7 +48,6 @@ from swarm_predict.types import (
     Workload,
 )
 from swarm_protocol.snapshot.swarm import Ints, Swarm
-from swarm_protocol.units import gib, transfer_ms
 
 MOST_LOST = 0.9  # of the time: a node that is hardly ever there still has a price
 EXACT_NODES = 18  # of any swarm: within the time that a person waits
@@ -87,7 +90,7 @@ def solve(
     `prove=False` takes what the descent finds where a proof would take long; its bound is then 0.
     `streams`: steps in flight, for throughput; infinity fills any pipeline.
 
-    Raises DoesNotFit where memory does not suffice, NotMeasured where times or links that it needs are not known.
+    Raises DoesNotFit if memory does not suffice, NotMeasured if times or links that it needs are not known.
     """
     n = len(tables.names)
     usable = np.ones(n, dtype=np.bool_) if allowed is None else allowed.copy()
@@ -158,15 +161,23 @@ def plan(
     Raises DoesNotFit with what is needed and what is there, NotMeasured with what is missing, BadPlacement for a
     name that is no node and for pins that contradict each other.
     """
+    if engine_facts(workload).pattern == "all-reduce":
+        for given, option in ((pins, "--pin"), (reliability, "--losses"), (objective != "latency", "--objective")):
+            if given:
+                raise BadPlacement(f"{option} is not planned where machines share layers; leave it out")
+        return plan_shared(swarm, model, workload, forbid=forbid, require=require, max_machines=max_stages)
     tables = build_tables(swarm, model, workload)
     if objective == "throughput":
         tables = with_uplinks(tables, swarm, model, workload)
     check_pins(pins, model.layers)
-    pinned_rows = _rows(swarm, [stage.node for stage in pins], "--pin")
+    pinned_rows = rows_of(swarm, [stage.node for stage in pins], "--pin")
     pinned = {row: (stage.first, stage.last) for row, stage in zip(pinned_rows, pins, strict=True)}
     forbid = list(forbid)
-    missing = left_out(swarm, tables, workload.client or swarm.client, forbid)
-    forbidden, required = _rows(swarm, forbid, "--forbid"), [*_rows(swarm, require, "--require"), *pinned]
+    client = workload.client or swarm.client
+    missing = left_out(swarm, tables, client, forbid)
+    far = too_far(swarm, engine_facts(workload), client, [*forbid, *(each.node for each in missing)])
+    missing, forbid = (*missing, *far), [*forbid, *(each.node for each in far)]
+    forbidden, required = rows_of(swarm, forbid, "--forbid"), [*rows_of(swarm, require, "--require"), *pinned]
 
     def best(priced: CostTables) -> Found:
         return solve(
@@ -192,12 +203,14 @@ def plan(
         if pinned:
             found = _pinned(paid, pinned, found, forbidden, frozenset(required), max_stages, objective, time_limit_s)
     except DoesNotFit as error:
-        raise DoesNotFit(f"{model.name} {_need(swarm, model, workload)}: {error}{_without(missing)}") from error
+        raise DoesNotFit(f"{model.name} {memory_need(swarm, model, workload)}: {error}{_without(missing)}") from error
     except NotMeasured as error:
         raise NotMeasured(f"{error}{_without(missing)}") from error
     order, layers = [*found.order], [*found.layers]
+    prediction = predict(swarm, model, placement_of(tables, found), workload)
+    found = _with_windows(found, prediction.tpot_ms.p50, workload, objective)
     return Plan(
-        prediction=predict(swarm, model, placement_of(tables, found), workload),
+        prediction=prediction,
         objective=objective,
         bound_ms=found.bound_ms,
         gap=found.gap,
@@ -206,6 +219,15 @@ def plan(
         left_out=missing,
         considered=known_well_enough(swarm, missing, forbid),
     )
+
+
+def _with_windows(found: Found, value_ms: float, workload: Workload, objective: Objective) -> Found:
+    """The certificate where several verify windows are in flight: the tables are of one window at a time."""
+    if workload.windows == 1 or objective != "latency":
+        return found
+    alone = found.bound_ms * step_yield(workload) - drafting_ms(workload)
+    bound = least_ms(alone, 0.0, drafting_ms(workload), outcomes(workload), workload.windows)
+    return replace(found, value_ms=value_ms, bound_ms=min(bound, value_ms), exact=False)
 
 
 def _without(missing: Sequence[LeftOut]) -> str:
@@ -233,23 +255,6 @@ def _pinned(
     return Found(order, tuple(layers), value, min(free.bound_ms, value), value <= free.bound_ms + _tie(value))
 
 
-def with_uplinks(tables: CostTables, swarm: Swarm, model: ModelShape, workload: Workload) -> CostTables:
-    """The tables with what each step occupies an uplink. A rate that is not known does not limit."""
-    engine = engine_facts(workload)
-    rows = [swarm.index(name) for name in tables.names]
-    up_mbps = np.where(np.isnan(swarm.nodes["up_mbps"][rows]), np.inf, swarm.nodes["up_mbps"][rows])
-    hop, result, enter = (
-        np.array([transfer_ms(size(model, workload.batch, workload.activations), rate) for rate in up_mbps])
-        for size in (engine.hop_bytes, engine.result_bytes, engine.enter_bytes)
-    )
-    return replace(
-        tables,
-        uplink_ms=hop,
-        uplink_last_ms=result,
-        client_uplink_ms=0.0 if tables.client is None else float(enter[tables.client]),
-    )
-
-
 def placement_of(tables: CostTables, found: Found) -> Placement:
     """Contiguous layers in the order of the stages."""
     stages, begin = [], 0
@@ -257,27 +262,6 @@ def placement_of(tables: CostTables, found: Found) -> Placement:
         stages.append(Stage(tables.names[row], begin, begin + count - 1))
         begin += count
     return tuple(stages)
-
-
-def _rows(swarm: Swarm, names: Iterable[str], option: str) -> list[int]:
-    rows = []
-    for name in names:
-        if name not in swarm.names:
-            raise BadPlacement(f"there is no node {name!r} in this swarm; correct {option}")
-        rows.append(swarm.index(name))
-    return rows
-
-
-def _need(swarm: Swarm, model: ModelShape, workload: Workload) -> str:
-    """Memory needed and there, as totals."""
-    weights = model.stage_bytes(0, model.layers - 1, workload.weights)
-    cache = model.kv_bytes(workload.context) * model.layers * workload.batch * workload.streams
-    held = swarm.nodes["vram_bytes"]
-    count = int((held > 0).sum())
-    return (
-        f"in {workload.weights} needs {gib(weights):.1f} GiB for its layers and {gib(cache):.1f} for the KV cache, "
-        f"{'1 node has' if count == 1 else f'{count} nodes have'} {gib(float(np.nansum(held))):.1f}"
-    )
 
 
 @dataclass(frozen=True, slots=True)

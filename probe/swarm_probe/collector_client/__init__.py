@@ -1,1 +1,1 @@
-"""The one connection to the collector: URL, certificate, session, and the reasons for its failures."""
+"""Keep the one connection to the collector: URL, certificate, session, and the reasons for its failures."""

@@ -1,6 +1,6 @@
-"""Decide which batch of the spool is sent next: a few ahead of the acknowledgements, from the first after a refusal.
+"""Decide which batch of the spool to send next: a few ahead of the acknowledgements, from the first after a refusal.
 
-The sending itself is the client's. Times are monotonic seconds.
+`client` does the sending. Times are monotonic seconds.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class BatchSender:
         self._spool = spool
         self._rng = rng
         self._times = times
-        self.more = asyncio.Event()  # there may be a batch to send
+        self.more = asyncio.Event()  # set when there may be a batch to send
         self._ack = asyncio.Event()
         self._sent = 0
         self._in_flight: deque[int] = deque()
         self._credit = FIRST_CREDIT
         self._moved_at = 0.0  # when the last acknowledgement came, or the first unanswered batch was sent
-        self._hold_until = 0.0  # of SlowDown
+        self._hold_until = 0.0  # set by SlowDown
 
     def begin(self) -> None:
         """A connection has joined: send everything that is not committed."""
@@ -49,7 +49,7 @@ class BatchSender:
         self._ack.set()
 
     def slow_down(self, refused: SlowDown) -> None:
-        """Nothing in flight was taken: send all of it again, after a pause that differs from probe to probe."""
+        """Nothing in flight was accepted: send all of it again, after a pause that differs from probe to probe."""
         wait_s = min(max(refused.retry_ms / 1000, 0.1), self._times.retry_cap_s)
         self._hold_until = time.monotonic() + wait_s * self._rng.uniform(1.0, 1.5)
         self._in_flight.clear()
@@ -57,8 +57,8 @@ class BatchSender:
         self.more.set()
 
     def next(self, now_s: float) -> bytes | float | None:
-        """The batch to send now; else the seconds until something is due (0: an acknowledgement is overdue); None:
-        nothing is due before `more`."""
+        """Return the batch to send now; else the seconds until something is due (0: an acknowledgement is overdue);
+        None: nothing is due before `more`."""
         self.more.clear()
         if now_s < self._hold_until:
             return self._hold_until - now_s

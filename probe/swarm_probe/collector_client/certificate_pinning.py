@@ -1,8 +1,8 @@
 """Check that this is the right collector: its certificate must match the invite's pin, or the first one seen.
 
-A collector given as wss:// URL without a pin is vouched for by certificate authorities, as a web site is. There, and in
-plain text, it is known by the id that it names; in plain text that is its word alone, so a proof is bound to the
-address that the connection leads to as well (see `signing`).
+A collector given as a wss:// URL without a pin is verified by certificate authorities, like a web site. There, and in
+plain text, it is known by the id that it states; in plain text nothing proves that id, so a proof is also bound to the
+address that the connection leads to (see `signing`).
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from swarm_protocol.trust.signing import NONCE_BYTES, Handshake, certificate_bin
 
 
 class OldCollector(Exception):
-    """It does not say who it is, or gives nothing to sign: it is of an older version, or no collector. One line."""
+    """The collector states no id, or gives nothing to sign: it is an older version, or not a collector. One line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
     collector: str  # HOST:PORT
-    folder: Path  # of what is known
+    folder: Path  # of remembered pins
     say: Callable[[str], None]
-    pin: str | None = None  # of the invite or the command line
+    pin: str | None = None  # from the invite or the command line
     tls: bool = True
     by_authority: bool = False
 
@@ -39,17 +39,17 @@ class Certificates:
         return ssl.create_default_context() if self.by_authority else certificate_pins.client_context()
 
     def handshake(self, ws: ClientConnection) -> Handshake:
-        """What is to be signed on this connection. Raises OldCollector, and PinError where it is not the collector that
-        was meant."""
+        """Return what to sign on this connection. Raises OldCollector, and PinError for a collector other than the
+        intended one."""
         connection = ws.transport.get_extra_info("ssl_object")
         bound_to = self.check(connection) if connection is not None else plain_text_binding(*ws.remote_address[:2])
         nonce, collector = _header(ws, NONCE_HEADER), _header(ws, COLLECTOR_HEADER)
         if len(nonce) != NONCE_BYTES or len(collector) != COLLECTOR_ID_BYTES:
             raise OldCollector(
-                f"{self.collector} is of an older swarmtop, or no collector at all: this machine cannot prove to it "
-                "who it is; ask its operator to update it"
+                f"{self.collector} is of an older swarmtop, or not a collector: this machine cannot authenticate to "
+                "it; ask its operator to update it"
             )
-        if connection is None or self.by_authority:  # else its certificate is known, and says it all
+        if connection is None or self.by_authority:  # otherwise the certificate is known, which is enough
             self._check_id(collector.hex())
         return Handshake(nonce, collector, bound_to)
 
@@ -59,13 +59,14 @@ class Certificates:
         if known is not None and known != shown:
             raise certificate_pins.PinError(
                 f"at {self.collector} is another collector than the one known (id {shown}, not {known}); if its "
-                f"operator says that it was set up anew, remove the line {entry} from "
+                f"operator says that it was set up again, remove the line {entry} from "
                 f"{self.folder / certificate_pins.PINS_FILE}"
             )
         certificate_pins.remember(self.folder, entry, shown)
 
     def check(self, connection: ssl.SSLObject) -> bytes:
-        """SHA-256 of the certificate shown: what a proof is bound to. Raises PinError where it is another one."""
+        """Return the SHA-256 of the certificate shown, which a proof is bound to. Raises PinError for a different
+        one."""
         certificate = connection.getpeercert(binary_form=True)
         assert certificate is not None  # a TLS server always shows one
         digest = certificate_binding(certificate)
@@ -84,8 +85,8 @@ class Certificates:
 
 
 def _header(ws: ClientConnection, name: str) -> bytes:
-    """Of the answer that opened the connection; empty where it is missing or not hexadecimal."""
+    """Return a header of the response that opened the connection; empty if it is missing or not hexadecimal."""
     try:
         return bytes.fromhex(ws.response.headers.get(name, "") if ws.response is not None else "")
-    except (ValueError, LookupError):  # LookupError: it stands there twice
+    except (ValueError, LookupError):  # LookupError: the header is there twice
         return b""

@@ -1,8 +1,8 @@
 """Keep the one connection to the collector: join, send the spool in order, and receive plans and leases.
 
-The shell around a WebSocket. Timeouts and pauses are in `client_times`, the order of batches in `batch_sender`. A
-collector that is gone, silent or faulty costs a log line for each change of state and nothing else: measuring and
-spooling go on without it.
+This is the shell around a WebSocket. Timeouts and pauses are in `client_times`, the order of batches in `batch_sender`.
+A collector that is gone, silent or faulty costs a log line for each change of state and nothing else: measuring and
+spooling continue without it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from swarm_probe.collector_client.dial import DirectConnect, dial
 from swarm_probe.collector_client.hangups import Strikes
 from swarm_probe.collector_client.join_url import collector_of
 from swarm_probe.collector_client.traffic_meter import Meter, MeteredConnection
-from swarm_probe.measure.uplink import look
+from swarm_probe.measure.transfers.uplink import look
 from swarm_probe.owner_limits.traffic_budget import BACK_SHARE, TrafficBudget
 from swarm_probe.spool import Spool
 from swarm_protocol.messages.codec import MAX_MESSAGE_BYTES, DecodeError, encode
@@ -62,7 +62,7 @@ from swarm_protocol.units import NS_PER_S
 
 @dataclass(frozen=True, slots=True)
 class ClientState:
-    """`text` is one line for a person, without secrets and with peers' words made safe."""
+    """The state of the connection; `text` is one line for people, without secrets and with peers' words made safe."""
 
     kind: Literal["connecting", "joined", "away", "refused"]
     text: str
@@ -89,10 +89,10 @@ class CollectorClient:
         traffic_budget: TrafficBudget | None = None,
         strikes: Strikes | None = None,
     ) -> None:
-        """`traffic_budget` None: no limit of bytes a day. `strikes`: what is held against this collector."""
+        """Create the client. `traffic_budget` None: no daily limit. `strikes`: past hang-ups on this collector."""
         self._url = url
         self._who = collector_of(url)
-        self._hello = hello  # signed for the connection
+        self._hello = hello  # signed for each connection
         self._certificates = certificates
         self._joined_once = False
         self._spool = spool
@@ -110,18 +110,18 @@ class CollectorClient:
         self._meter = Meter(self._traffic_budget, time.time_ns, time.monotonic_ns)
         self._stopping = asyncio.Event()
         self._ws: MeteredConnection | None = None
-        self.welcome: Welcome | None = None  # of the last joining; None: not joined now
+        self.welcome: Welcome | None = None  # of the last session; None: not joined now
         self.sent_bytes = 0  # of messages, since the start
         self.received_bytes = 0
-        self.ignored = 0  # messages that were none of ours
+        self.ignored = 0  # invalid messages
 
     def carried(self) -> tuple[int, int]:
-        """Bytes of messages sent and received since the start."""
+        """Return the bytes of messages sent and received since the start."""
         return self.sent_bytes, self.received_bytes
 
     @property
     def collector_host(self) -> str:
-        """The address that the connection leads to; empty: not connected, or through a proxy, whose address says
+        """Return the address that the connection leads to; empty: not connected, or through a proxy, whose address says
         nothing about where the collector is."""
         if getproxies() and not is_loopback(urlsplit(self._url).hostname or ""):
             return ""
@@ -130,7 +130,8 @@ class CollectorClient:
 
     @property
     def rtt_ns(self) -> int | None:
-        """The lowest round trip of this TCP connection lately, by the kernel; by pings where it does not tell."""
+        """Return the recent lowest round trip of this TCP connection, by the kernel; by pings if the kernel does not
+        report it."""
         if self._ws is None:
             return None
         connected = self._ws.transport.get_extra_info("socket")
@@ -140,7 +141,7 @@ class CollectorClient:
         return round(self._ws.latency * NS_PER_S) or None
 
     def more(self) -> None:
-        """The spool holds something new."""
+        """Signal that the spool holds something new."""
         self._batches.more.set()
 
     def leave(self) -> None:
@@ -148,7 +149,7 @@ class CollectorClient:
         self._stopping.set()
 
     async def send(self, message: ProbeMessage) -> bool:
-        """False: not connected, or the connection broke; it is not sent later."""
+        """Send a message; return False if not connected or the connection broke. It is not sent later."""
         if self._ws is None:
             return False
         try:
@@ -158,7 +159,7 @@ class CollectorClient:
         return True
 
     async def run(self) -> str | None:
-        """Until `leave` (None) or a final refusal (its reason)."""
+        """Run until `leave` (None) or a final refusal (its reason)."""
         while not self._stopping.is_set():
             if (rest_s := self._rest_s()) > 0:
                 await self._pause(rest_s)
@@ -175,18 +176,18 @@ class CollectorClient:
         return None
 
     def look(self) -> None:
-        """Books what the connection carries, and hangs up where that is too much; to be called every second or so."""
+        """Account for what the connection carried, and hang up if that is too much; call it every second or so."""
         if self._ws is not None:
             self._ws.look()
 
     def _rest_s(self) -> float:
-        """How long the collector is left alone, because it sent too much or the day's bytes are used. Says so."""
+        """Return how long to stay away from the collector (it sent too much, or the day is used up), and log it."""
         now_ns = time.time_ns()
         last, over = self._strikes.last, self._traffic_budget.over(now_ns, BACK_SHARE)
         wait_s = self._traffic_budget.back_in_s(now_ns) if over else 0.0
         why = self._meter.day_used
         if last is not None and (last.kind == "rate" or over) and (left_s := self._strikes.wait_s(now_ns)) > 0:
-            wait_s = max(wait_s, left_s)  # one for the day's bytes is over with a larger --daily-bytes
+            wait_s = max(wait_s, left_s)  # a wait for the day's bytes ends early with a larger --daily-bytes
             why = last.why if last.kind == "rate" else why
         if wait_s > 0:
             self._on_state(ClientState("away", resting_words(self._who, why, now_ns, wait_s)))
@@ -198,7 +199,7 @@ class CollectorClient:
                 await self._stopping.wait()
 
     def _ended_by_us(self) -> Ended | None:
-        """The connection took more than it may."""
+        """End the connection because it took more than it may."""
         if self._meter.breach is None:
             return None
         kind, why = self._meter.breach
@@ -208,7 +209,7 @@ class CollectorClient:
     # ------------------------------------------------------------ one connection
 
     async def _connection(self) -> None:
-        """Raises Ended, or returns after `leave`."""
+        """Run one connection. Raises Ended, or returns after `leave`."""
         opening = asyncio.create_task(self._open())
         ws: MeteredConnection | None = await self._unless_stopping(opening)
         if ws is None:
@@ -228,7 +229,7 @@ class CollectorClient:
             self._ws = self.welcome = None
             if time.monotonic() - began >= self._times.steady_s:
                 self._backoff.reset()
-            with contextlib.suppress(WebSocketException, OSError):  # it is over either way
+            with contextlib.suppress(WebSocketException, OSError):  # it has ended either way
                 await ws.close()
 
     async def _open(self) -> MeteredConnection:
@@ -262,7 +263,7 @@ class CollectorClient:
         return connection
 
     async def _unless_stopping(self, task: asyncio.Task[Any]) -> Any:
-        """The task's result; None and the task cancelled where `leave` comes first."""
+        """Return the task's result; cancel it and return None if `leave` comes first."""
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -278,11 +279,11 @@ class CollectorClient:
         except (
             PinError,
             OldCollector,
-        ) as error:  # one that joined before goes on trying: a hotel's portal must not end it
+        ) as error:  # a probe that has joined before keeps trying: a captive portal must not end it
             raise Ended(str(error), final=not self._joined_once) from error
         except SigningError as error:
-            raise Ended(f"cannot prove to {self._who} who this machine is ({safe(str(error), 120)})") from error
-        with contextlib.suppress(ConnectionClosed):  # the receiver hears why
+            raise Ended(f"cannot authenticate to {self._who} ({safe(str(error), 120)})") from error
+        with contextlib.suppress(ConnectionClosed):  # the receiver learns why
             await self._say(ws, encode(hello))
         joining = asyncio.create_task(self._receive_welcome(ws))
         welcome = await self._unless_stopping(joining)
@@ -318,7 +319,7 @@ class CollectorClient:
             raise Ended(f"{self._who} does not answer as a collector within {self._times.open_s:g} s") from error
 
     async def _next(self, ws: ClientConnection) -> CollectorMessage | None:
-        """The next message; None for one that is none of ours. Raises Ended where it is a refusal."""
+        """Return the next message; None for an invalid one. Raises Ended if it is a refusal."""
         data = await ws.recv()
         self.received_bytes += len(data)
         try:
@@ -376,7 +377,7 @@ class CollectorClient:
             await asyncio.sleep(every_s)
 
     async def _goodbye(self, ws: ClientConnection) -> None:
-        """Hands over what is left, as far as that goes quickly; the rest stays in the spool for the next start."""
+        """Send what is left if that is quick; the rest stays in the spool for the next start."""
         await self._stopping.wait()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._times.leave_s):

@@ -1,4 +1,4 @@
-"""How long the connection to the collector waits for what, and how long it waits before another try."""
+"""Define how long the connection to the collector waits for what, and how long before another try."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ClientTimes:
-    """Seconds. What each of them bounds, and why it must be bounded."""
+    """Timeouts in seconds: what each bounds, and why."""
 
-    open_s: float = 10.0  # connecting and the answer to Hello: a host that swallows packets
-    ping_s: float = 20.0  # between pings: keeps NATs open, and finds a line that died without a word
-    ping_wait_s: float = 20.0  # for the pong: after this the line is half open
+    open_s: float = 10.0  # connecting and the answer to Hello: a host may drop packets
+    ping_s: float = 20.0  # between pings: keeps NATs open, and detects a connection that died silently
+    ping_wait_s: float = 20.0  # for the pong: then the connection is half open
     ack_wait_s: float = 90.0  # for an acknowledgement: a collector that answers pings but stores nothing
     leave_s: float = 2.0  # for saying goodbye: nobody waits long for a probe to stop
     retry_base_s: float = 1.0
@@ -21,7 +21,7 @@ class ClientTimes:
 
 
 class Backoff:
-    """Exponential with full jitter: a thousand probes do not come back to a restarted collector in one instant."""
+    """Exponential backoff with full jitter: a thousand probes do not reconnect to a restarted collector at once."""
 
     def __init__(self, base_s: float, cap_s: float, rng: random.Random) -> None:
         self._base_s = base_s

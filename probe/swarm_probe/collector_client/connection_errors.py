@@ -17,7 +17,7 @@ _UPGRADE_REQUIRED: Final = 426
 
 
 def closing_words(error: ConnectionClosed) -> str:
-    """Why, as far as the other side or our own pings said it."""
+    """Return why, as far as the other side or our own pings said it."""
     if error.rcvd is not None and error.rcvd.reason:
         return f" ({safe(error.rcvd.reason, 100)})"
     if error.sent is not None and error.rcvd is None and error.sent.reason:
@@ -26,13 +26,13 @@ def closing_words(error: ConnectionClosed) -> str:
 
 
 def resting_words(who: str, why: str, now_ns: int, wait_s: float) -> str:
-    """That a collector is left alone for so long, and why."""
+    """Return that the probe stays away from a collector for so long, and why."""
     again = iso_utc(now_ns + round(wait_s * NS_PER_S))
     return f"hung up on {who}: {why}; tries again at {again[11:16]} UTC on {again[:10]}"
 
 
 def why_not(error: Exception) -> str:
-    """One short phrase; never the peer's own words unchecked."""
+    """Return one short phrase; never the peer's own words unchecked."""
     if isinstance(error, InvalidStatus):
         if error.response.status_code == _UPGRADE_REQUIRED:
             return "it takes only TLS from other machines; leave out ws:// and --insecure"
@@ -46,7 +46,7 @@ def why_not(error: Exception) -> str:
     if isinstance(error, socket.gaierror):
         return f"the name is not known: {error.strerror}"
     if isinstance(error, OSError):
-        # asyncio words it its own way, and for several addresses puts them all into one text without a number
+        # asyncio words it differently, and for several addresses puts them all into one text without a number
         found = re.search(r"\[Errno (\d+)\]", str(error))
         number = error.errno or (int(found[1]) if found else None)
         return os.strerror(number) if number else safe(str(error), 100)
@@ -56,7 +56,7 @@ def why_not(error: Exception) -> str:
 
 
 class Ended(Exception):
-    """This connection is over; the text says why."""
+    """The connection has ended; the text says why."""
 
     def __init__(self, text: str, *, final: bool = False, retry_ms: float = 0.0) -> None:
         super().__init__(text)

@@ -1,6 +1,6 @@
 """`swarm-probe status --data` and `swarm-probe forget`: ask the collector what it stores about this machine.
 
-A connection of its own, proven with the node's key; the probe that may be running is not disturbed by the question.
+It uses a connection of its own, proven with the node's key; a running probe is not disturbed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from swarm_protocol.trust import certificate_pins
 from swarm_protocol.trust.identity import load_or_create_node_key
 from swarm_protocol.trust.signing import SigningError, sign_elsewhere
 
-WITHIN_S: Final = 120.0  # to forget looks through the whole store
+WITHIN_S: Final = 120.0  # forgetting scans the whole store
 
 
 class AboutError(Exception):
@@ -29,7 +29,7 @@ class AboutError(Exception):
 
 
 def ask(url: str, folder: Path, key_file: Path, *, forget: bool) -> list[str]:
-    """The collector's lines. Raises AboutError, and IdentityError for a key that cannot be read."""
+    """Return the collector's lines. Raises AboutError, and IdentityError for a key that cannot be read."""
     key = load_or_create_node_key(key_file, tuple)
 
     async def talk() -> list[str]:
@@ -47,13 +47,13 @@ def ask(url: str, folder: Path, key_file: Path, *, forget: bool) -> list[str]:
         if isinstance(answer, Refused):
             raise AboutError(f"{who} refuses: {safe(answer.reason)}")
         if not isinstance(answer, AboutYou):
-            raise AboutError(f"{who} is of an older version that cannot say; update it")
+            raise AboutError(f"{who} is of an older version without this request; update it")
         return [safe(line, 300) for line in answer.lines]
 
     try:
         return asyncio.run(talk())
     except TimeoutError as error:
-        raise AboutError(f"{collector_of(url)} gives no answer; try again later") from error
+        raise AboutError(f"{collector_of(url)} did not answer; try again later") from error
     except (OldCollector, SigningError) as error:
         raise AboutError(str(error)) from error
     except (OSError, WebSocketException, DecodeError, ValueError, certificate_pins.PinError) as error:

@@ -21,13 +21,13 @@ PORTS = {"ws": 80, "wss": 443}
 @dataclass(frozen=True, slots=True)
 class Dialled:
     own: socket.socket  # for the connection, which closes it
-    seen: socket.socket  # the same one, to be asked afterwards; to be closed
+    seen: socket.socket  # a duplicate, to be read afterwards; the caller closes it
 
 
 async def dial(url: str, within_s: float) -> Dialled | None:
-    """Connected to the host of this URL, at its first address that answers; None where a proxy leads there, which
-    `websockets` knows how to ask. Raises OSError, of the last address."""
-    with contextlib.suppress(InvalidURI):  # told in websockets' own words, when it is asked
+    """Connect to the host of this URL, at its first address that answers; return None if a proxy leads there, which
+    `websockets` handles. Raises OSError, of the last address."""
+    with contextlib.suppress(InvalidURI):  # websockets reports it when it is called
         if get_proxy(parse_uri(url)) is not None:
             return None
     parts = urlsplit(url)
@@ -59,5 +59,5 @@ async def dial(url: str, within_s: float) -> Dialled | None:
 
 class DirectConnect(connect):
     def process_redirect(self, exc: Exception) -> Exception | str:
-        """Never: whoever answers there must not send this probe elsewhere."""
+        """Refuse every redirect: a collector must not send this probe elsewhere."""
         return exc

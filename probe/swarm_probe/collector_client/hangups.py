@@ -1,7 +1,7 @@
 """Decide how long to stay away from a collector that sent too much: longer each time, also over restarts.
 
-`hangups.json` in the state folder holds it, by collector. A day without another one is a fresh start. Time is passed
-in; a clock that was set cannot make a wait longer than its limit.
+`hangups.json` in the state folder holds it, by collector. After a day without another one everything is forgotten.
+Time is passed in; a clock that was set cannot make a wait longer than its limit.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from swarm_protocol.units import NS_PER_S
 
 FIRST_S: Final = 60.0
 MOST_S: Final = 6 * 3600.0
-FORGIVEN_S: Final = 86_400.0  # since the last one, beside its wait
+FORGIVEN_S: Final = 86_400.0  # since the last one, in addition to its wait
 MAX_COLLECTORS: Final = 64
 STATE_FILE: Final = "hangups.json"
 
@@ -39,7 +39,7 @@ class Strikes:
 
     @classmethod
     def open(cls, collector: str, folder: Path) -> Strikes:
-        """A file that cannot be read holds nothing against anybody: the bytes themselves are in the ledger."""
+        """Read the file. An unreadable file counts as empty: the bytes themselves are in the traffic budget."""
         try:
             kept = msgspec.json.decode((folder / STATE_FILE).read_bytes(), type=dict[str, Strike])
         except (OSError, msgspec.DecodeError):
@@ -51,7 +51,7 @@ class Strikes:
         return self._all.get(self.collector)
 
     def wait_s(self, now_ns: int) -> float:
-        """How long from now this collector is still left alone."""
+        """Return how long from now to stay away from this collector."""
         last = self.last
         if last is None:
             return 0.0
@@ -59,7 +59,7 @@ class Strikes:
         return min(max(0.0, last.wait_s - passed_s), last.wait_s, MOST_S)
 
     def add(self, kind: Kind, why: str, now_ns: int) -> float:
-        """It was hung up on just now; how long it is left alone."""
+        """Note a hang-up on this collector; return how long to stay away."""
         last = self.last
         fresh = last is None or now_ns - last.at_ns > (FORGIVEN_S + last.wait_s) * NS_PER_S
         count = 1 if last is None or fresh else last.count + 1

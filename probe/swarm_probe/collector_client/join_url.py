@@ -18,7 +18,7 @@ class JoinError(ValueError):
 
 
 def parse_join(text: str, *, insecure: bool = False, pinned: bool = False) -> str:
-    """The WebSocket URL of `HOST`, `HOST:PORT`, `[IPV6]:PORT` or a ws/wss/http/https URL. Raises JoinError.
+    """Return the WebSocket URL of `HOST`, `HOST:PORT`, `[IPV6]:PORT` or a ws/wss/http/https URL. Raises JoinError.
 
     Without a scheme it is TLS, but plain text with `insecure`, and to this machine itself unless `pinned`.
     """
@@ -48,7 +48,7 @@ def parse_join(text: str, *, insecure: bool = False, pinned: bool = False) -> st
         scheme = "ws"
     if scheme == "ws" and not insecure and not is_loopback(host):
         raise JoinError(
-            f"--join '{shown}' is plain text, which anybody on the way can read and change; "
+            f"--join '{shown}' is plain text, which anyone on the path can read and change; "
             f"leave out the scheme for TLS, or add --insecure"
         )
     if port is None:
@@ -58,5 +58,5 @@ def parse_join(text: str, *, insecure: bool = False, pinned: bool = False) -> st
 
 
 def collector_of(url: str) -> str:
-    """`HOST:PORT` of a URL made by parse_join: how lines name the collector."""
+    """Return `HOST:PORT` of a URL made by parse_join, which names the collector in log lines."""
     return urlsplit(url).netloc

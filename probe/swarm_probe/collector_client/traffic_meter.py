@@ -1,15 +1,15 @@
 """Count every byte of the connection to the collector, and detect more than an honest collector needs.
 
-Counted is what the kernel has seen (TCP_INFO, Linux): payload, TLS, control frames and failed handshakes alike, with
-the headers of every segment; elsewhere what came out of TLS, with a share for headers. Two things end a connection:
-the owner's bytes of the day are used, or a rate no honest collector needs.
+It counts what the kernel has seen (TCP_INFO, Linux): payload, TLS, control frames and failed handshakes alike, with the
+headers of every segment; elsewhere what came out of TLS, with a share for headers. Two things end a connection: the
+owner's daily bytes are used, or a rate that no honest collector needs.
 
-What an honest collector needs: its largest message is a plan, and that names at most 512 members of 1.3 kB each, in
+What an honest collector needs: its largest message is a plan, which names at most 512 members of 1.3 kB each, in
 practice 96 members of 250 bytes (32 that are measured, 64 that are answered) whether the swarm has a hundred members
-or ten thousand. A small swarm that forms makes a new plan twice a second: 60 kB a second while it lasts. Beside it, the
-collector hands on hops for pairs that nothing else connects, at most 1 MB at once from each member. So 64 KiB a second,
-and 4 MiB at once: several whole messages, and four such members. Frames are counted too, for an empty ping costs
-a processor as much as a message: acknowledgements of a spool that is caught up with come 50 a second after 500 at once.
+or ten thousand. A small swarm that forms makes a new plan twice a second: 60 kB a second while it lasts. In addition,
+the collector relays hops for pairs that nothing else connects, at most 1 MB at once from each member. So 64 KiB a
+second, and 4 MiB at once: several whole messages, and four such members. Frames are counted too, since an empty ping
+costs as much processor time as a message: acknowledgements of a spool come 50 a second after 500 at once.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from websockets.asyncio.client import ClientConnection
 from swarm_probe.collector_client.hangups import Kind
 from swarm_probe.owner_limits.traffic_budget import TCP_CONNECTION, TCP_SHARE, TrafficBudget
 from swarm_protocol.messages.codec import MAX_MESSAGE_BYTES
+from swarm_protocol.parse_values import size_text
 from swarm_protocol.rate_limit import TokenBucket
-from swarm_protocol.values import size_text
 
 BYTES_PER_S: Final = 64 << 10
 BURST_BYTES: Final = 4 << 20
 FRAMES_PER_S: Final = 200.0
 FRAME_BURST: Final = 2_000.0
 SLICE_BYTES: Final = 4096  # parsed at once: 2,048 empty frames
-RECEIVE_BUFFER_BYTES: Final = 256 << 10  # what comes while nobody reads; the kernel's usual is 6 MB
+RECEIVE_BUFFER_BYTES: Final = 256 << 10  # what arrives while nobody reads; the kernel's usual limit is 6 MB
 SEGMENT_BYTES: Final = {socket.AF_INET: 52, socket.AF_INET6: 72}  # headers, with TCP's timestamps
 
 # struct tcp_info, <linux/tcp.h>: bytes acked, bytes received, segments out, segments in
@@ -43,7 +43,7 @@ Breach = tuple[Kind, str]
 
 
 class Meter:
-    """Of all connections to one collector, one after the other."""
+    """The traffic of all connections to one collector, one after the other."""
 
     def __init__(self, traffic_budget: TrafficBudget, wall_ns: Callable[[], int], mono_ns: Callable[[], int]) -> None:
         self._traffic_budget = traffic_budget
@@ -53,37 +53,38 @@ class Meter:
         self._frames = TokenBucket(FRAMES_PER_S, FRAME_BURST)
         self._booked = (0, 0)  # of this connection: sent, received
         self._payload = [0, 0]
-        self.breach: Breach | None = None  # of this connection: why it is over
+        self.breach: Breach | None = None  # of this connection: why it has to end
 
     @property
     def day_used(self) -> str:
         return f"the {(self._traffic_budget.daily_bytes or 0) / 1e6:g} MB of 24 hours are used"
 
     def begin(self) -> None:
-        """Another connection is about to be made."""
+        """Start counting another connection."""
         self._booked, self._payload, self.breach = (0, 0), [0, 0], None
 
     def sent(self, size: int) -> None:
         self._payload[0] += size
 
     def received(self, size: int, connected: Any) -> Breach | None:
-        """So much payload came; why to hang up now. `connected`: the socket."""
+        """Count payload; return why to hang up now. `connected`: the socket."""
         self._payload[1] += size
         return self.look(connected)
 
     def frame(self) -> Breach | None:
-        """One more came, of whatever kind."""
+        """Count one frame of any kind."""
         if self.breach is None and not self._frames.take(self._mono_ns()):
             self.breach = "rate", f"it sent more than {FRAMES_PER_S:g} frames a second"
         return self.breach
 
     def too_large(self) -> None:
-        """A message went beyond the limit, and websockets has closed the connection for it before the rate was seen."""
+        """Note that a message exceeded the limit, for which websockets closed the connection before the rate was
+        seen."""
         if self.breach is None:
             self.breach = "rate", f"it sent a message of more than {size_text(MAX_MESSAGE_BYTES)}"
 
     def look(self, connected: Any) -> Breach | None:
-        """Books what is new; also what never came out of TLS."""
+        """Account for what is new; also what never came out of TLS."""
         found = tcp_bytes(connected)
         if found is None:
             found = round(self._payload[0] * TCP_SHARE), round(self._payload[1] * TCP_SHARE)
@@ -102,7 +103,7 @@ class Meter:
         return self.breach
 
     def failed(self, connected: socket.socket | None) -> None:
-        """There was no connection in the end; what the attempt took is booked."""
+        """Account for an attempt that gave no connection."""
         found = tcp_bytes(connected) if connected is not None else None
         sent, received = found or (TCP_CONNECTION // 2, 0)
         self._traffic_budget.spend("collector", "", max(0, sent - self._booked[0]), max(0, received - self._booked[1]),
@@ -111,7 +112,7 @@ class Meter:
 
 
 class MeteredConnection(ClientConnection):
-    """Hangs up where the meter says so, before what came is looked at."""
+    """Hangs up when the meter says so, before the received bytes are parsed."""
 
     def __init__(self, meter: Meter, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -130,7 +131,7 @@ class MeteredConnection(ClientConnection):
             super().process_event(event)
 
     def look(self) -> None:
-        """Now and then, whether or not anything came out of TLS."""
+        """Check periodically, whether or not anything came out of TLS."""
         self._hung_up(self._meter.look(self.transport.get_extra_info("socket")))
 
     def _hung_up(self, breach: Breach | None) -> bool:
@@ -140,7 +141,8 @@ class MeteredConnection(ClientConnection):
 
 
 def tcp_bytes(connected: Any) -> tuple[int, int] | None:
-    """(sent, received) by this connection since it was opened, with headers; None where the kernel does not tell."""
+    """Return (sent, received) by this connection since it was opened, with headers; None if the kernel does not report
+    it."""
     if connected is None or not sys.platform.startswith("linux"):
         return None
     try:

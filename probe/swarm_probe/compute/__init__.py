@@ -1,18 +1,15 @@
-"""Time one decoder layer of the model in question on this machine, and its memory and matrix rates.
+"""Time one decoder layer of the focused model on this machine, and its memory and matrix rates.
 
-    job         what the daemon asks and the child answers (no torch)
-    supervisor  starts the child, bounds its time and memory, turns every failure into one line (no torch)
-    timing      when a median is known well enough; how many distinct layers defeat the caches (no torch)
-    conditions  when what was measured no longer holds (no torch)
-    company     who else uses the devices, and what holds them back (no torch)
-    points      what is timed and what fits (no torch)
-    challenger  passes a challenge on to the child and its answers back (no torch)
-    layers      the decoder layers, of attention, mlp and matrices; ends: embedding and LM head
-    devices     which device, which format, how much of its memory may be used
-    rates       memory bandwidth, matrix rate, host to device, disk
-    measure     decode, prefill, LM head, embedding; graphs: as CUDA graphs; visits: what a visit adds
-    answer      a challenge
-    __main__    the child
+    job                 what the daemon requests and the child answers (no torch)
+    supervisor          start the child, enforce its limits, report every failure in one line (no torch)
+    limits              how long each step may take, and how much memory the child may use (no torch)
+    child               watch the child's resources (no torch)
+    attestation_client  pass a challenge on to the child and its answers back (no torch)
+    attestation_worker  answer a challenge
+    devices             which device, which format, how much of its memory may be used
+    timing/             what is timed, for how long, and the timing of layers, rates and visits
+    layers/             the decoder layers, of attention, mlp and matrices; the embedding and LM head
+    __main__            the child
 
 torch is imported in the child process only.
 """

@@ -1,6 +1,6 @@
 """The child process: read one Job from stdin, write Reports to stdout, and exit when the parent does.
 
-Anything it prints by accident (and libraries do) goes to stderr, whose last line the parent shows if this crashes.
+Anything it prints by accident (libraries do) goes to stderr, whose last line the parent shows if this crashes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from swarm_probe.compute.job import (
 from swarm_probe.machine.contention import Contention
 from swarm_probe.machine.gpu import Gpus
 
-YIELD_S: Final = 0.02  # the kernel hands a lock to who waits within far less
+YIELD_S: Final = 0.02  # the kernel passes a lock to a waiting process within far less
 
 
 def main() -> int:
@@ -39,7 +39,7 @@ def main() -> int:
     os.dup2(2, 1)
     line = sys.stdin.buffer.readline()
     if not line:
-        return 0  # the parent went before it asked
+        return 0  # the parent ended before it sent a job
     job = job_from_line(line)
 
     def report(message: Report) -> None:
@@ -52,12 +52,12 @@ def main() -> int:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     lock = _take_turn(job, report)
     try:
-        company = Contention(Gpus())
-        if (why := company.in_the_way()) is not None:
+        contention = Contention(Gpus())
+        if (why := contention.in_the_way()) is not None:
             report(Waiting(why=why))
-            company.wait_for_calm(time.sleep)
+            contention.wait_for_calm(time.sleep)
         report(Ready())
-        work(job, report, company, lock)
+        work(job, report, contention, lock)
         report(Done())
     finally:
         if lock is not None:
@@ -65,17 +65,17 @@ def main() -> int:
     return 0
 
 
-def _measure(job: Job, report: Callable[[Report], None], company: Contention, lock: BinaryIO | None) -> None:
-    _be_humble(job.nice)  # first: torch's threads take the priority they find
+def _measure(job: Job, report: Callable[[Report], None], contention: Contention, lock: BinaryIO | None) -> None:
+    _be_humble(job.nice)  # first: torch's threads inherit the priority
     try:
-        from swarm_probe.compute.device_timing import measure_device
         from swarm_probe.compute.devices import devices  # late: these load torch
+        from swarm_probe.compute.timing.device_timing import measure_device
     except (ImportError, OSError) as error:  # OSError: a shared library that does not load
         report(Trouble(reason=f"torch cannot be loaded ({error}); pip install --force-reinstall 'swarmtop[torch]'"))
         return
-    assert job.task is not None  # or this is a challenge
+    assert job.task is not None  # otherwise this is a challenge
     for device in devices(job.ram_limit_bytes):
-        marks = functools.partial(company.marks, device.uuid)
+        marks = functools.partial(contention.marks, device.uuid)
         for message in measure_device(device, job.task, marks, job.away_s):
             report(message)
             if lock is not None and isinstance(message, Measured):
@@ -83,7 +83,7 @@ def _measure(job: Job, report: Callable[[Report], None], company: Contention, lo
 
 
 def _let_others(lock: BinaryIO, report: Callable[[Report], None], label: str) -> None:
-    """Between two figures: whoever waits for a first one goes before our next."""
+    """Release the lock between two figures, so that a probe that waits for a first one goes before our next."""
     import fcntl
 
     fcntl.flock(lock, fcntl.LOCK_UN)
@@ -96,8 +96,9 @@ def _let_others(lock: BinaryIO, report: Callable[[Report], None], label: str) ->
         report(Started(device=label))
 
 
-def _answer(job: Job, report: Callable[[Report], None], company: Contention, lock: BinaryIO | None) -> None:
-    """On the first device. Orders come from the parent; when it goes, they end, and with them this process."""
+def _answer(job: Job, report: Callable[[Report], None], contention: Contention, lock: BinaryIO | None) -> None:
+    """Answer a challenge on the first device. Orders come from the parent; when it ends, they end, and this process
+    too."""
     _be_humble(job.nice)
     try:
         from swarm_probe.compute.attestation_worker import answer  # late: these load torch
@@ -112,16 +113,16 @@ def _answer(job: Job, report: Callable[[Report], None], company: Contention, loc
 
 
 def _be_humble(nice: int) -> None:
-    """Lowest claim on the processor, first to go when memory runs out."""
+    """Take the lowest priority on the processor, and be the first to be killed when memory runs out."""
     try:
         os.nice(nice)
         Path("/proc/self/oom_score_adj").write_text("1000")
-    except OSError as error:  # not Linux, or not allowed: the parent's limits hold all the same
+    except OSError as error:  # not Linux, or not allowed: the parent's limits still hold
         print(f"cannot lower its own priority ({error})", file=sys.stderr)
 
 
 def _take_turn(job: Job, report: Callable[[Report], None]) -> BinaryIO | None:
-    """Waits for other probes of this machine; the lock ends with the process, whatever ends it."""
+    """Wait for other probes of this machine; the lock ends with the process, however that ends."""
     if not job.lock_path:
         return None
     try:

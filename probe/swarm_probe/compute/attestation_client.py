@@ -19,7 +19,7 @@ class Challenger:
     """One challenge, from its arrival to its last answer."""
 
     def __init__(self, challenge: Challenge, node_id: str, send: Callable[[Answer], None]) -> None:
-        """It takes no turn with other probes: it is short, and its deadline allows for company."""
+        """Create it. It does not wait for other probes: it is short, and its deadline allows for contention."""
         self._challenge = challenge
         self._node_id = node_id
         self._send = send
@@ -35,7 +35,7 @@ class Challenger:
             self._send(ChallengeReady(challenge_id=self._challenge.challenge_id, trouble=safe(why, 300)))
 
     async def converse(self, child: asyncio.subprocess.Process, ram_bytes: int) -> bool:
-        """True once the outputs were shown; False where the child ends before."""
+        """Return True once the outputs were shown; False if the child ends before."""
         assert child.stdin is not None
         assert child.stdout is not None
         job = Job(challenge=self._challenge, node_id=self._node_id, ram_limit_bytes=ram_bytes)
@@ -51,7 +51,7 @@ class Challenger:
                 if isinstance(report, Trouble):
                     self.give_up(report.reason)
                     return True
-        except (ValueError, msgspec.DecodeError):  # a line without end, or none of ours
+        except (ValueError, msgspec.DecodeError):  # a line without end, or an invalid one
             return False
         finally:
             passing_on.cancel()

@@ -1,4 +1,4 @@
-"""Answer a challenge on one device: draw the matrix, wait for the seed, multiply, commit, open what is asked.
+"""Answer a challenge on one device: draw the matrix, wait for the seed, multiply, commit, open what is requested.
 
 The arithmetic and what it proves: swarm_protocol.trust.attestation.
 """
@@ -32,7 +32,7 @@ TRIALS: Final = 5
 def answer(
     device: Device, challenge: Challenge, node_id: str, orders: Iterator[Order]
 ) -> Iterator[ChallengeReady | ChallengeCommit | ChallengeOpened]:
-    """One report for each order, after the first; ends when the outputs were shown or no order comes."""
+    """Yield one report for each order, after the first; end when the outputs were shown or no order comes."""
     dtype = choose_dtype(device, challenge.dtype)
     chain = Chain(device, dtype, challenge.matrix_seed)
     yield ChallengeReady(challenge_id=challenge.challenge_id, dtype=dtype, step_ms=chain.step_ms())
@@ -73,7 +73,7 @@ class Chain:
 
     @torch.inference_mode()
     def run(self, x: torch.Tensor, steps: int) -> torch.Tensor:
-        """(steps, SIZE) in single precision, on the host."""
+        """Return the products, (steps, SIZE), in single precision, on the host."""
         kept = torch.empty(-(-steps // arithmetic.STEP_OF), *self._outputs.shape, device=self._device.torch_name)
         self._input.copy_(x[None])
         for some in kept:
@@ -82,7 +82,7 @@ class Chain:
         return kept.flatten(0, 1)[:steps].cpu()
 
     def step_ms(self) -> float:
-        """The fastest of a few."""
+        """Return the fastest time of a few."""
         times = []
         for _ in range(TRIALS):
             began = time.perf_counter()

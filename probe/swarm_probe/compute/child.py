@@ -19,23 +19,23 @@ FREE_SHARE: Final = 0.5  # of the memory that is free when the child starts
 
 
 class Watched:
-    """One child, from before its start to after its end."""
+    """One child process, from before its start to after its end."""
 
     def __init__(self, budget: ComputeBudget, wall_ns: Callable[[], int], *, on_gpu: bool) -> None:
-        self.on_gpu = on_gpu  # it has a card for itself now
+        self.on_gpu = on_gpu  # it has a GPU for itself now
         self._budget = budget
         self._wall_ns = wall_ns
         self._children_s = _children_s()
         self._booked_s = 0.0
 
     async def watch(self, pid: int, limit_bytes: int, every_s: float) -> str:
-        """Returns why it has to end; waits for ever where it need not."""
+        """Wait until the process has to end, and return why; it may never have to."""
         loop = asyncio.get_running_loop()
         try:
             process, looked = psutil.Process(pid), loop.time()
             while True:
                 info = process.memory_info()
-                own = info.rss - getattr(info, "shared", 0)  # libraries that are only mapped cost nobody anything
+                own = info.rss - getattr(info, "shared", 0)  # libraries that are only mapped cost nothing
                 if own > limit_bytes:
                     return (
                         f"ended because it took {own / BYTES_PER_GIB:.2f} GiB of memory; "
@@ -53,7 +53,7 @@ class Watched:
             return f"ended because what it takes cannot be watched ({reason(error)})"
 
     def ended(self) -> None:
-        """It has been waited for: what the last look did not see is booked, and all of it written."""
+        """It has been waited for: account for what the last look missed, and write all of it."""
         self._book(_children_s() - self._children_s, 0.0)
         self._budget.write(self._wall_ns())
 
@@ -64,8 +64,8 @@ class Watched:
 
 
 def free_bytes() -> tuple[int | None, str]:
-    """Memory that is free now; or None and why that is not known. A system without /proc/meminfo still says how much
-    nobody uses at all, which is less."""
+    """Return the memory that is free now; or None and why that is not known. A system without /proc/meminfo still
+    reports how much is entirely unused, which is less."""
     readings = Readings()
     if (found := readings.ask("memory", memory)) is not None:
         return found.free_bytes, ""
@@ -74,7 +74,7 @@ def free_bytes() -> tuple[int | None, str]:
 
 
 def why_unwatched() -> str | None:
-    """Why no process could be watched here, in one line."""
+    """Return why no process could be watched here, in one line."""
     readings = Readings()
     if readings.ask("process", lambda: _tree_s(psutil.Process()) + psutil.Process().memory_info().rss) is None:
         return f"what a timing process takes cannot be watched here ({readings.reasons['process']}), so none is started"
@@ -82,7 +82,7 @@ def why_unwatched() -> str | None:
 
 
 def _tree_s(process: psutil.Process) -> float:
-    """Processor time of a process and of those it has started."""
+    """Return the processor time of a process and of those it has started."""
     total = 0.0
     for each in (process, *process.children(recursive=True)):
         try:
@@ -96,6 +96,6 @@ def _tree_s(process: psutil.Process) -> float:
 
 
 def _children_s() -> float:
-    """Processor time of all children of this process that have been waited for."""
+    """Return the processor time of all children of this process that have been waited for."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime

@@ -1,7 +1,7 @@
 """Find the devices torch can use, how much of each may be taken, and the dtype that layers are timed in.
 
-A guest takes at most half of what is free. The dtype recorded is the one really used: on many processors torch has
-no fast fp16, and bf16 or fp32 is what an engine would run there.
+A guest takes at most half of what is free. The recorded dtype is the one really used: on many processors torch has no
+fast fp16, and an engine would run bf16 or fp32 there.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from swarm_protocol.units import BITS_PER_BYTE
 DTYPES: Final = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 USUAL: Final = "fp16"  # stands in for weight formats that have no kernel here: int8, nf4, q4_k_m, …
 FREE_SHARE: Final = 0.5
-WORTH: Final = 1.5  # the dtype asked for is kept unless another is this many times faster
+WORTH: Final = 1.5  # the requested dtype is kept unless another is this many times faster
 PREFILL_WEIGHT: Final = 8  # so many tokens of a prompt count as one decoded
 TRIALS: Final = 5
-TRIAL_S: Final = 0.3  # a dtype so slow has lost already
-CACHE_GUESS_BYTES: Final = 32 << 20  # where the device does not say
+TRIAL_S: Final = 0.3  # a dtype this slow has lost already
+CACHE_GUESS_BYTES: Final = 32 << 20  # if the device does not report it
 TORCH_BYTES: Final = 300 << 20  # what torch itself takes of a process, before any tensor
 _SIZE: Final = re.compile(r"(\d+)([KMG]?)")
 
@@ -35,17 +35,17 @@ _SIZE: Final = re.compile(r"(\d+)([KMG]?)")
 class Device:
     torch_name: str  # "cuda:0"
     label: str  # "NVIDIA H100 80GB HBM3", "cpu: AMD EPYC (2 threads)"
-    limit_bytes: int  # tensors may take so much
+    limit_bytes: int  # the most that tensors may take
     cache_bytes: int  # last level
-    wait: Callable[[], None]  # until everything asked of it is done
-    uuid: str = ""  # of NVML; empty: it knows nothing of this device
+    wait: Callable[[], None]  # until the device has finished everything
+    uuid: str = ""  # of NVML; empty: unknown to it
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """What a layer's weights are kept in while it is timed."""
+    """The format of a layer's weights while it is timed."""
 
-    name: str  # as a sample says it
+    name: str  # as samples name it
     dtype: torch.dtype  # of activations, and of weights that are not quantised
     quantised: str = ""  # one of matrices.QUANTISED
 
@@ -55,7 +55,7 @@ class Format:
 
 
 def devices(ram_limit_bytes: int) -> list[Device]:
-    """Accelerators, all of them; else the processor."""
+    """Return all accelerators; without any, the processor."""
     if torch.cuda.is_available():
         return [_cuda(i) for i in range(torch.cuda.device_count())]
     room = max(0, ram_limit_bytes - TORCH_BYTES)
@@ -81,7 +81,7 @@ def _cuda(index: int) -> Device:
 
 
 def cpu_cache_bytes(folder: Path = Path("/sys/devices/system/cpu")) -> int:
-    """All last-level caches together."""
+    """Return the size of all last-level caches together."""
     found: dict[str, tuple[int, int]] = {}  # who shares it → level, size
     for cache in folder.glob("cpu[0-9]*/cache/index*"):
         try:
@@ -97,8 +97,8 @@ def cpu_cache_bytes(folder: Path = Path("/sys/devices/system/cpu")) -> int:
 
 
 def choose_format(device: Device, asked: str) -> Format:
-    """The format asked for where it has a kernel here no slower than the plain one, else the plain one an engine would
-    take. (torch has kernels for some devices that only exist so that nothing fails: ten times slower.)"""
+    """Return the requested format if it has a kernel here no slower than the plain one, else the plain one an engine
+    would use. (torch has kernels for some devices that exist only for completeness: ten times slower.)"""
     plain = choose_dtype(device, asked)
     if asked in QUANTISED and (asked != "nf4" or device.torch_name.startswith("cuda")):
         dtype = KERNEL_DTYPE[asked]
@@ -115,13 +115,13 @@ def choose_format(device: Device, asked: str) -> Format:
 
 
 def choose_dtype(device: Device, asked: str) -> str:
-    """The key of DTYPES to time with."""
+    """Return the key of DTYPES to time with."""
     wanted = asked if asked in DTYPES else USUAL
     if device.torch_name.startswith("cuda"):
         return "fp16" if wanted == "bf16" and not torch.cuda.is_bf16_supported() else wanted
     if device.torch_name != "cpu":
         return wanted
-    others = {"fp16": ("bf16", "fp32"), "bf16": ("fp32",), "fp32": ()}[wanted]  # never a smaller one than asked for
+    others = {"fp16": ("bf16", "fp32"), "bf16": ("fp32",), "fp32": ()}[wanted]  # never a smaller one than requested
     if not others:
         return wanted
     costs = {name: _trial_s(device, DTYPES[name], "") for name in (wanted, *others)}
@@ -130,9 +130,9 @@ def choose_dtype(device: Device, asked: str) -> str:
 
 
 def _trial_s(device: Device, dtype: torch.dtype, quantised: str) -> float:
-    """A decode step and, on a processor, a small prefill with it; the fastest of a few. Both count: there are
-    processors where fp16 decodes as fast as bf16 and takes ten times as long for a prompt. The matrix is large enough
-    that its bytes are what takes the time."""
+    """Time a decode step and, on a processor, a small prefill with it; the fastest of a few. Both count: some
+    processors decode in fp16 as fast as in bf16 and take ten times as long for a prompt. The matrix is large enough
+    that reading it takes most of the time."""
     rows = 4096 if device.torch_name == "cpu" else 32768
     weight = Weights(1, dtype, device.torch_name, quantised).linear(rows, 8192)
     one, many = (torch.ones(n, 8192, dtype=dtype, device=device.torch_name) for n in (1, 32))

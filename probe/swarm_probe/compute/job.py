@@ -1,7 +1,7 @@
-"""What the daemon writes to the child (one Job, one line of JSON) and what the child writes back (a Report a line).
+"""Define what the daemon writes to the child (one Job, a line of JSON) and what the child writes back (Reports).
 
-No torch here: both sides import it. Values are checked at decoding, so that a child gone wrong never puts a sample
-into the spool that the collector would refuse.
+No torch here: both sides import it. Values are checked at decoding, so that a faulty child never puts a sample into the
+spool that the collector would refuse.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from swarm_protocol.messages.probe_messages import (
 )
 from swarm_protocol.messages.samples import ComputeSample, RooflineSample
 
-MAX_LINE_BYTES: Final = 1 << 20  # the outputs that a challenge asks for
-BUDGET_MOST_S: Final = 120.0  # of one task, whatever the collector asks for
+MAX_LINE_BYTES: Final = 1 << 20  # the outputs that a challenge requests
+BUDGET_MOST_S: Final = 120.0  # of one task, whatever the collector requests
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     task: ComputeTask | None = None
-    challenge: Challenge | None = None  # instead of a task; what follows comes line by line
-    node_id: str = ""  # whose answer it is
+    challenge: Challenge | None = None  # instead of a task; the rest follows line by line
+    node_id: str = ""  # the node that answers it
     ram_limit_bytes: int  # of the whole child process
-    lock_path: str = ""  # held while measuring; "" = without
+    lock_path: str = ""  # held while measuring; empty: none
     nice: Annotated[int, Meta(ge=0, le=19)] = 10
     away_s: Annotated[float, Meta(ge=0, le=1)] = 0.05  # what a token spends elsewhere, before each visit
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True, tag="waiting"):
-    """Another probe of this machine is measuring (two at once would measure each other), or a card is busy."""
+    """Another probe of this machine is measuring (two at once would disturb each other), or a GPU is busy."""
 
     why: str = "another probe of this machine"
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
-    """The turn has come; torch is about to be loaded."""
+    """The wait is over; torch is about to be loaded."""
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started"):
@@ -74,7 +74,7 @@ _report_decoder: msgspec.json.Decoder[Report] = msgspec.json.Decoder(Report)
 
 
 def order_from_line(line: bytes) -> Order:
-    """Raises msgspec.DecodeError."""
+    """Decode an order. Raises msgspec.DecodeError."""
     return _order_decoder.decode(line)
 
 
@@ -83,10 +83,10 @@ def to_line(message: Job | Report | Order) -> bytes:
 
 
 def job_from_line(line: bytes) -> Job:
-    """Raises msgspec.DecodeError."""
+    """Decode a job. Raises msgspec.DecodeError."""
     return _job_decoder.decode(line)
 
 
 def report_from_line(line: bytes) -> Report:
-    """Raises msgspec.DecodeError."""
+    """Decode a report. Raises msgspec.DecodeError."""
     return _report_decoder.decode(line)

@@ -1,7 +1,7 @@
 """Run layer timing in a child process: start it, bound it, and report whatever happens to it in one line.
 
-torch lives in the child and only while it measures. A crash, a hang, memory that runs out or a missing torch is an
-event and a status; the daemon goes on. A changed task is measured soon, an unchanged one rarely.
+torch is loaded in the child, and only while it measures. A crash, a hang, memory that runs out or a missing torch is an
+event and a status; the daemon continues. A changed task is measured soon, an unchanged one rarely.
 """
 
 from __future__ import annotations
@@ -12,12 +12,8 @@ import importlib
 import os
 import random
 import signal
-import sys
-import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -38,6 +34,8 @@ from swarm_probe.compute.job import (
     report_from_line,
     to_line,
 )
+from swarm_probe.compute.limits import ComputeLimits
+from swarm_probe.compute.timing.visit_pause import VisitPause
 from swarm_probe.machine.conditions import Conditions, ConditionWatch
 from swarm_probe.machine.host import torch_version
 from swarm_probe.owner_limits.compute_budget import Allowance, ComputeBudget
@@ -46,44 +44,20 @@ from swarm_protocol.messages.probe_messages import Challenge, ComputeTask
 from swarm_protocol.messages.samples import EventSample, ProbeSample
 from swarm_protocol.text import safe
 
-MISSING: Final = "torch is not installed, so no layer is timed here; pip install 'swarmtop[torch]'"
+MISSING: Final = (
+    "torch is not installed, so no layer is timed here; "
+    "join by an invite without --no-torch, or pip install 'swarmtop[torch]'"
+)
 STDERR_BYTES: Final = 4096
-CHALLENGE_S: Final = 300.0  # loading torch from a cold disk, and waiting for a measurement of another probe
-
-
-def _child_command() -> tuple[str, ...]:
-    return (sys.executable, "-P", "-m", "swarm_probe.compute")  # -P: nothing in the working folder is torch
-
-
-def _machine_lock() -> str:
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    return str(Path(tempfile.gettempdir()) / f"swarmtop-{user}-compute.lock")
-
-
-@dataclass(frozen=True, slots=True)
-class ComputeLimits:
-    """Seconds unless the name says otherwise; what each of them bounds."""
-
-    settle_s: float = 1.0  # somebody may be leafing through models
-    again_s: float = 6 * 3600.0  # drivers, clocks and heat change slowly
-    failed_again_s: float = 600.0  # nothing came of it, perhaps for a passing reason; twice as long each time
-    torch_again_s: float = 600.0  # somebody may follow the advice and install torch
-    turn_s: float = 1800.0  # waiting for other probes of this machine
-    load_s: float = 180.0  # loading torch from a cold disk, starting CUDA
-    grace_s: float = 60.0  # beside three times the budget: building layers
-    end_s: float = 10.0  # from being killed to being gone
-    look_s: float = 0.5  # between looks at its memory
-    ram_bytes: int | None = None  # None: half of what is free
-    lock_path: str = field(default_factory=_machine_lock)
-    command: Sequence[str] = field(default_factory=_child_command)
+CHALLENGE_S: Final = 300.0  # loading torch from a cold disk, and waiting for another probe's measurement
 
 
 class _Failed(Exception):
-    """This measurement is over without (all of) its figures; the text says why."""
+    """This measurement has ended without (all of) its figures; the text says why."""
 
 
 class Compute:
-    """`update` says what to measure; `run` does it; `status` is one line for a person."""
+    """Times layers: `update` sets the task, `run` measures; `status` is one line for people."""
 
     def __init__(
         self,
@@ -98,18 +72,17 @@ class Compute:
         cards: Callable[[], int] = lambda: 0,
         away_s: Callable[[], float | None] = lambda: None,
     ) -> None:
-        """`away_s`: what a token usually spends elsewhere, before it comes back here; None: not known yet.
-        `budget`: of seconds; None: no limit. `cards`: how many GPUs there are."""
+        """Create it. `away_s`: as of `VisitPause`. `budget`: of seconds; None: no limit. `cards`: how many GPUs."""
         self._emit = emit
         self._say = say
         self._wall_ns = wall_ns
         self._rng = rng
         self._limits = limits or ComputeLimits()
         self._find_torch = find_torch
-        self._away_s = away_s
+        self._pause = VisitPause(away_s)
         self._budget = budget or ComputeBudget(Allowance(None, None), Allowance(None, None))
         self._cards = cards
-        self._child: Watched | None = None  # what runs now
+        self._child: Watched | None = None  # the running child
         self._task: ComputeTask | None = None
         self._changed = asyncio.Event()
         self._told_missing = False
@@ -120,55 +93,74 @@ class Compute:
         self.status = "no layer to time yet"
         self._watch = ConditionWatch()
         self._challenge: Challenger | None = None
+        self._timed: ComputeTask | None = None  # the last task that was tried, to its end or not
         self._asked: Challenge | None = None
 
     def update(self, task: ComputeTask | None) -> None:
-        """The plan's task; the same one again changes nothing."""
+        """Set the plan's task; the same one again changes nothing."""
         if task != self._task:
             self._task, self._failures = task, 0
             self._changed.set()
 
     def look(self, now: Conditions) -> None:
-        """How the machine is; a change that lasts has everything measured again."""
+        """Note the machine's conditions; a lasting change, also of the plan's pauses, has everything measured again."""
         now_s = time.monotonic()
+        other = self._task is not None and self._pause.changed(now_s)
+        why = "the plan leaves other pauses between tokens" if other else ""
         if self._task is not None and self._watch.look(now, now_s):
-            self._watch.measured(now_s)  # or as good as: not again at the next look
-            self._say("the machine has changed (driver, power, heat or battery): layers are timed again")
+            self._watch.measured(now_s)  # or about to be: not again at the next look
+            why = "the machine has changed (driver, power, heat or battery)"
+        if why:
+            self._say(f"{why}: layers are timed again")
             self._changed.set()
 
     def challenge(self, challenge: Challenge, node_id: str, send: Callable[[Answer], None]) -> None:
-        """Another one replaces it. A measurement under way is broken off and begun anew afterwards: what it says counts
-        for more then."""
+        """Answer a challenge; it replaces another. A running measurement is stopped and started again afterwards, since
+        the challenge has a deadline; but the first one of a model is finished first, because people wait for its
+        figure."""
         self._asked = challenge
         self._challenge = Challenger(challenge, node_id, send)
-        self._changed.set()
+        if not self._first_is_due:
+            self._changed.set()
 
     def order(self, order: Order) -> None:
-        """What the collector says next of a challenge; one for another challenge than this is left aside."""
+        """Pass on the collector's next message of a challenge; one for another challenge is dropped."""
         if self._challenge is not None:
             self._challenge.order(order)
 
+    @property
+    def _first_is_due(self) -> bool:
+        """Return whether the present task has not been tried yet."""
+        return self._task is not None and self._task is not self._timed
+
     async def run(self) -> None:
-        """Until cancelled; the child dies with it."""
+        """Run until cancelled; the child ends with it."""
         while True:
             self._changed.clear()
+            wait_s: float | None = None
+            if self._first_is_due:  # before a challenge: somebody waits for the first figure of this model
+                task = self._task
+                assert task is not None
+                wait_s = await self._take_on(task)
+                self._timed = task
+                if self._first_is_due:  # replaced by another in the meantime
+                    continue
             if self._asked is not None and self._challenge is not None:
                 self._asked = None
                 await self._answer(self._challenge)
-            wait_s: float | None = None
-            if (task := self._task) is not None:
+            if (task := self._task) is not None and wait_s is None:
                 wait_s = await self._take_on(task)
             await happens(self._changed, wait_s)
 
     async def _take_on(self, task: ComputeTask) -> float:
-        """Measures unless the task changes meanwhile; how long to wait then."""
+        """Measure unless the task changes meanwhile; return how long to wait then."""
         limits = self._limits
         if self._find_torch() is None:
             self.status = MISSING
             if not self._told_missing:
                 self._told_missing = True
                 self._tell("torch_missing", MISSING)
-            importlib.invalidate_caches()  # so that one installed meanwhile is found at the next look
+            importlib.invalidate_caches()  # to find one installed meanwhile
             return limits.torch_again_s
         if (wait_s := self._rests()) is not None:
             return wait_s
@@ -190,7 +182,7 @@ class Compute:
         return wait_s * self._rng.uniform(0.9, 1.1)
 
     def _rests(self) -> float | None:
-        """For how long no layer is timed; None: it may be. Says why in the status."""
+        """Return for how long no layer is timed; None: it may be now. The status says why."""
         why, wait_s = why_unwatched(), self._limits.torch_again_s
         if why is None and (why := self._budget.why_not(self._wall_ns())) is not None:
             wait_s = min(max(self._budget.room_in_s(self._wall_ns()), 1.0), self._limits.again_s)
@@ -244,7 +236,8 @@ class Compute:
     async def _with_child(
         self, converse: Callable[[asyncio.subprocess.Process, int], Awaitable[bool]], *, on_gpu: bool
     ) -> bool:
-        """True, or raises _Failed. Leaves no child behind, however it ends. `on_gpu`: it has a card from its start."""
+        """Return True, or raise _Failed. Leaves no child behind, however it ends. `on_gpu`: it has a GPU from its
+        start."""
         limits = self._limits
         free, why = free_bytes() if limits.ram_bytes is None else (None, "")
         if limits.ram_bytes is None and free is None:
@@ -252,7 +245,7 @@ class Compute:
         ram = limits.ram_bytes if limits.ram_bytes is not None else int((free or 0) * FREE_SHARE)
         watched = self._child = Watched(self._budget, self._wall_ns, on_gpu=on_gpu)
         environment = without_secrets(os.environ)
-        environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # so that card #1 is the #1 of NVML
+        environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # so that GPU #1 is the #1 of NVML
         try:
             child = await asyncio.create_subprocess_exec(
                 *limits.command,
@@ -285,7 +278,7 @@ class Compute:
             await asyncio.gather(listen, watch, return_exceptions=True)
             with contextlib.suppress(
                 TimeoutError
-            ):  # it was killed; only somebody else who holds its pipes can delay this
+            ):  # it was killed; only another process that holds its pipes can delay this
                 async with asyncio.timeout(limits.end_s):
                     await asyncio.gather(_tail(child.stdout), last_words, child.wait())
             watched.ended()
@@ -295,14 +288,14 @@ class Compute:
             self._child.on_gpu = on_gpu
 
     async def _listen(self, child: asyncio.subprocess.Process, task: ComputeTask, ram_bytes: int) -> bool:
-        """True: it said that it is done. Raises _Failed where it is silent too long or makes no sense."""
+        """Return True when the child reports that it is done. Raises _Failed if it is silent too long or sends an
+        invalid message."""
         limits = self._limits
         assert child.stdin is not None
         assert child.stdout is not None
         job = Job(task=task, ram_limit_bytes=ram_bytes, lock_path=limits.lock_path)
-        if (away_s := self._away_s()) is not None:
-            job = msgspec.structs.replace(job, away_s=min(away_s, 1.0))
-        with contextlib.suppress(ConnectionError):  # it is gone already; reading says so
+        job = msgspec.structs.replace(job, away_s=self._pause.take(time.monotonic()) or job.away_s)
+        with contextlib.suppress(ConnectionError):  # it has already exited; reading reports that
             child.stdin.write(to_line(job))
             await child.stdin.drain()
         loop = asyncio.get_running_loop()
@@ -316,8 +309,8 @@ class Compute:
                 report = report_from_line(line)
             except TimeoutError as error:
                 raise _Failed(f"ended after no answer while {phase}") from error
-            except (ValueError, msgspec.DecodeError) as error:  # ValueError: a line without end
-                raise _Failed(f"the timing process said what makes no sense ({safe(str(error), 100)})") from error
+            except (ValueError, msgspec.DecodeError) as error:  # ValueError: an endless line
+                raise _Failed(f"the timing process sent an invalid message ({safe(str(error), 100)})") from error
             match report:
                 case Waiting():
                     self._has_card(False)
@@ -338,12 +331,12 @@ class Compute:
                     self._tell("compute_failed", report.reason)
                 case Done():
                     return True
-                case _:  # of a challenge, which this is not
-                    raise _Failed(f"the timing process said what makes no sense ({type(report).__name__})")
+                case _:  # a message of a challenge, which this is not
+                    raise _Failed(f"the timing process sent an invalid message ({type(report).__name__})")
 
 
 async def happens(event: asyncio.Event, within_s: float | None) -> bool:
-    """False: it did not. (`asyncio.wait_for` can lose a cancellation before Python 3.12; this cannot.)"""
+    """Return False if it did not happen in time. (Before Python 3.12 `asyncio.wait_for` can lose a cancellation.)"""
     try:
         async with asyncio.timeout(within_s):
             await event.wait()
@@ -360,7 +353,7 @@ async def _tail(stream: asyncio.StreamReader) -> bytes:
 
 
 def _end(child: asyncio.subprocess.Process) -> None:
-    """The whole group: torch may have started processes of its own."""
+    """End the whole group: torch may have started processes of its own."""
     if child.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)

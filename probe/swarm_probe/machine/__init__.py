@@ -1,1 +1,1 @@
-"""The state of this machine: processor, memory, GPUs, quotas, and what disturbs a measurement."""
+"""Read the state of this machine: processor, memory, GPUs, quotas, and what disturbs a measurement."""

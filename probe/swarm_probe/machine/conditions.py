@@ -1,7 +1,7 @@
 """Detect when a measurement no longer holds: another driver, card or power limit, throttling, battery.
 
-A change must last before it counts (cards throttle in bursts), and measurements keep a distance (a card on the edge of
-throttling would be measured all day). Pure: time comes in.
+A change must last before it counts (GPUs throttle in bursts), and measurements keep a distance (a GPU near its limit
+would be measured all day). Pure: time is passed in.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ REST_S: Final = 900.0
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """Of the machine, as far as they change how long a layer takes."""
+    """The machine's conditions, as far as they change how long a layer takes."""
 
     cards: tuple[tuple[str, str, float | None, bool | None], ...] = ()  # name, driver, power limit, throttled
     on_battery: bool | None = None
@@ -31,10 +31,10 @@ def conditions(cards: Sequence[GpuReading], on_battery: bool | None, torch: str 
 
 
 class ConditionWatch:
-    """`look` says whether it is time to measure again; `measured` that it has just been done."""
+    """`look` returns whether it is time to measure again; `measured` notes that it was done."""
 
     def __init__(self) -> None:
-        self._held: Conditions | None = None  # under which the figures were taken
+        self._held: Conditions | None = None  # during the last measurement
         self._seen: Conditions | None = None
         self._since_s = 0.0
         self._measured_s: float | None = None
@@ -46,7 +46,7 @@ class ConditionWatch:
         if now != self._seen:
             self._seen, self._since_s = now, now_s
         if self._measured_s is None:
-            return False  # the first measurement is on its way anyhow
+            return False  # the first measurement comes anyway
         if self._held is None:
             self._held = now
         lasted = now_s - self._since_s >= LASTS_S

@@ -1,6 +1,6 @@
-"""Detect other programs on the devices and what slows these down, before torch starts and with each figure.
+"""Detect other programs on the devices and what slows the devices down, before torch starts and with each figure.
 
-A card at work for somebody is waited for, within reason; what is measured beside others all the same is marked.
+A busy GPU is waited for, within reason; what is measured during other use all the same is marked.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from swarm_probe.machine.gpu import GpuReading, Gpus
 from swarm_probe.machine.host import cpu_throttles, on_battery
 from swarm_probe.machine.readings import Readings
 
-BUSY_PERCENT: Final = 10.0  # of a card's time, by somebody else
+BUSY_PERCENT: Final = 10.0  # of a GPU's time, by others
 CALM_LOOKS: Final = 3  # in a row: use comes in bursts
 LOOK_S: Final = 1.0
 PATIENCE_LOOKS: Final = 60
@@ -20,14 +20,14 @@ PATIENCE_LOOKS: Final = 60
 
 class Contention:
     def __init__(self, gpus: Gpus) -> None:
-        """Before torch starts: afterwards our own work would count."""
+        """Create it before torch starts: afterwards our own work would count."""
         self._gpus = gpus
         self._before = gpus.read()
         self._cpu_throttles = cpu_throttles()
         self._contended = frozenset(gpu.uuid for gpu in self._before if _busy(gpu))
 
     def in_the_way(self) -> str | None:
-        """What to wait for, in words; None: nothing."""
+        """Return what to wait for, in words; None: nothing."""
         busy = [gpu for gpu in self._before if _busy(gpu)]
         if not busy:
             return None
@@ -35,7 +35,7 @@ class Contention:
         return f"{first.name}, which others use at {first.util_percent:.0f} %"
 
     def wait_for_calm(self, sleep: Callable[[float], None]) -> None:
-        """Until no card is busy, or patience ends: then those still busy are contended."""
+        """Wait until no GPU is busy, or patience ends: then those still busy are contended."""
         calm = 0
         for _ in range(PATIENCE_LOOKS):
             sleep(LOOK_S)
@@ -46,7 +46,7 @@ class Contention:
                 return
 
     def marks(self, uuid: str) -> tuple[str, ...]:
-        """What a figure taken just now has to say. `uuid` empty: the processor, or a card unknown to NVML."""
+        """Return the marks of a figure taken just now. `uuid` empty: the processor, or a GPU unknown to NVML."""
         found = ["battery"] * bool(Readings().ask("battery", on_battery))
         if not uuid:
             found += ["throttled"] * (cpu_throttles() > self._cpu_throttles)

@@ -1,8 +1,8 @@
 """Read how many cores a quota allows (a container's, a slice's cgroup). Linux only, cgroups v1 and v2.
 
-Whoever rents half a core has half a core, in each period (100 ms, usually): work that fits what a period allows runs at
-full speed, longer work waits for the next. How long a thread waited for its quota is not to be had (cpu.stat counts a
-fifth of it on Linux 6.18), but how long it must have is.
+A quota of half a core holds in each period (100 ms, usually): work that fits a period's share runs at full speed,
+longer work waits for the next. How long a thread waited for its quota cannot be read (cpu.stat counts a fifth of it on
+Linux 6.18), but the least that it must have waited can be computed.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ class Quota:
     period_s: float
 
     def least_s(self, used_s: float) -> float:
-        """What work of so much processor time lasts at least, begun with a whole period's share."""
+        """Return the least duration of so much processor time, begun with a whole period's share."""
         return math.floor(used_s / (self.cores * self.period_s)) * self.period_s
 
 
 def quota_of_this_process(root: Path = CGROUPS, own: Path = OWN) -> Quota | None:
-    """The tightest limit of this process's group and those above it; None where there is none, or none can be read."""
+    """Return the tightest limit of this process's group and those above it; None if there is none or it is
+    unreadable."""
     limits = [quota for folder in _groups(root, own) if (quota := _limit(folder)) is not None]
     return min(limits, key=lambda quota: quota.cores, default=None)
 
 
 def _groups(root: Path, own: Path) -> list[Path]:
-    """Folders of the group that holds the processor controller, and of those above it."""
+    """Yield the folders of the group that holds the processor controller, and of those above it."""
     try:
         lines = own.read_text(errors="replace").splitlines()
     except OSError:
@@ -60,6 +61,6 @@ def _limit(folder: Path) -> Quota | None:
             period = (folder / "cpu.cfs_period_us").read_text().strip()
         except (OSError, ValueError):
             return None
-    if not (quota.isdecimal() and period.isdecimal() and int(quota) and int(period)):  # max, -1, or no number of ours
+    if not (quota.isdecimal() and period.isdecimal() and int(quota) and int(period)):  # max, -1, or no valid number
         return None
     return Quota(int(quota) / int(period), int(period) / 1e6)

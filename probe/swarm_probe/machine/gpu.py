@@ -1,7 +1,7 @@
 """Read the state of NVIDIA cards through the driver's library (NVML); most machines have none.
 
-The driver is looked for before pynvml is imported, so that a machine without a card does not pay for it. Every figure
-may be missing on its own (a laptop has no power reading, unified memory no size): None, never 0.
+The driver is looked for before pynvml is imported, so that a machine without a GPU does not pay for it. Each figure may
+be missing alone (a laptop has no power reading, unified memory no size): None, never 0.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from swarm_probe.machine.readings import reason
 
 T = TypeVar("T")
 
-# What the loader of the driver leaves behind; asking ctypes for the library starts a compiler on some systems.
+# What the driver's loader leaves behind; finding the library through ctypes starts a compiler on some systems.
 _DRIVER_SIGNS: Final = ("/dev/nvidiactl", "/proc/driver/nvidia/version", "/usr/lib/wsl/lib/libnvidia-ml.so.1")
 
-# NVML's clock event reasons. Being idle or at the power limit is how a card works; the others hold it below that.
+# NVML's clock event reasons. Idling and the power limit are normal; the others hold the clock below that.
 _REASONS: Final = {
     0x2: "clocks set by its owner",
     0x4: "power limit",
@@ -35,7 +35,7 @@ _HELD_BACK: Final = 0x8 | 0x20 | 0x40 | 0x80
 
 @dataclass(frozen=True, slots=True)
 class GpuReading:
-    """One card now."""
+    """One GPU now."""
 
     name: str  # with #1, #2, … where there are several
     util_percent: float | None
@@ -44,21 +44,39 @@ class GpuReading:
     temp_c: float | None
     power_w: float | None
     throttled: bool | None  # held below what its power limit would allow
-    throttle: str | None = None  # all that holds its clock down, in words; empty: nothing does
+    throttle: str | None = None  # all reasons for a reduced clock, in words; empty: none
     sm_clock_mhz: float | None = None
     mem_clock_mhz: float | None = None
     power_limit_w: float | None = None  # as enforced now
     others: int | None = None  # processes on the card that are not ours
     uuid: str = ""
     driver: str = ""
+    untold: str = ""  # which figures it does not give, and why, in one line; empty: it gives all that are shown
+
+    def explained(self, why: str, **instead: str | None) -> GpuReading:
+        """Return the reading with the reason for each figure that is missing: `why`, or the figure's own of `instead`
+        (load, memory, temperature, power, clock), where None means that it is still to come."""
+        shown = {
+            "load": self.util_percent,
+            "memory": self.vram_free_bytes,
+            "temperature": self.temp_c,
+            "power": self.power_w,
+            "clock": self.sm_clock_mhz,
+        }
+        because: dict[str, list[str]] = {}
+        for figure, value in shown.items():
+            reason_why = instead.get(figure, why)
+            if value is None and reason_why is not None:
+                because.setdefault(reason_why, []).append(figure)
+        return replace(self, untold="; ".join(f"{', '.join(names)}: {said}" for said, names in because.items()))
 
 
 class Gpus:
-    """`read` gives one reading a card; an empty tuple without a driver. It never raises."""
+    """`read` returns one reading for each GPU; an empty tuple without a driver. It never raises."""
 
     def __init__(self, nvml: Any | None = None, ours: Callable[[], frozenset[int]] = frozenset) -> None:
-        """`nvml` stands in for the pynvml module in tests; `ours` are processes that are no company."""
-        self.problem: str | None = None  # why there are no readings although a driver is there
+        """`nvml` stands in for the pynvml module in tests; `ours` are processes that do not count as contention."""
+        self.problem: str | None = None  # why there are no readings although there is a driver
         try:
             self._nvml = nvml if nvml is not None else _import_nvml()
         except Exception as error:  # noqa: BLE001 - a broken installation of the driver's library
@@ -66,7 +84,7 @@ class Gpus:
         self._handles: list[tuple[str, Any]] | None = None
         self._ours = ours
         self._driver = ""
-        self.count = 0  # of cards, as of the last time that the driver told
+        self.count = 0  # of GPUs, as of the last time that the driver told
 
     def read(self) -> tuple[GpuReading, ...]:
         nvml = self._nvml
@@ -76,7 +94,7 @@ class Gpus:
             if self._handles is None:
                 self._handles = self._open(nvml)
             readings = tuple(self._read_one(nvml, name, handle) for name, handle in self._handles)
-        except Exception as error:  # noqa: BLE001 - the driver was updated, the card fell off the bus: look anew next time
+        except Exception as error:  # noqa: BLE001 - the driver was updated, the card fell off the bus: look again next time
             self.problem = f"NVML: {error}" if isinstance(error, nvml.NVMLError) else f"NVML: {reason(error)}"
             self._handles = None
             return ()
@@ -93,7 +111,7 @@ class Gpus:
         return [(f"{n} #{i}" if several else n, h) for i, (n, h) in enumerate(zip(names, handles, strict=True))]
 
     def _read_one(self, nvml: Any, name: str, handle: Any) -> GpuReading:
-        failed: Exception | None = None  # the first question that should have had an answer
+        failed: Exception | None = None  # the first query that failed
 
         def ask(question: Callable[..., T], *more: Any) -> T | None:
             nonlocal failed
@@ -118,7 +136,7 @@ class Gpus:
         uuid = ask(nvml.nvmlDeviceGetUUID)
         if failed is not None and all(each is None for each in (util, memory, temp, power_mw, reasons, uuid)):
             raise failed
-        return GpuReading(
+        reading = GpuReading(
             name=name,
             util_percent=float(util.gpu) if util is not None else None,
             vram_free_bytes=int(memory.free) if memory is not None else None,
@@ -134,17 +152,19 @@ class Gpus:
             uuid=_text(uuid) if uuid is not None else "",
             driver=self._driver,
         )
+        return reading.explained("its driver (NVML) does not report it for this card")
 
 
 def reasons_in_words(reasons: int) -> str:
-    """ "power limit, heat (software)"; empty where nothing holds the clock down (an idle card is only resting)."""
+    """Return text such as "power limit, heat (software)"; empty if nothing reduces the clock (or the GPU is
+    idle)."""
     return ", ".join(words for bit, words in _REASONS.items() if reasons & bit)
 
 
 def _import_nvml() -> Any | None:
     if sys.platform != "win32" and not any(map(os.path.exists, _DRIVER_SIGNS)):
         return None
-    import pynvml  # late: costs memory that a machine without a card need not pay
+    import pynvml  # late: costs memory that a machine without a GPU need not pay
 
     return pynvml
 

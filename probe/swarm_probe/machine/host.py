@@ -1,40 +1,38 @@
-"""Describe this machine and its state: processor, memory, cards, addresses, and whether its clock was set.
+"""Describe this machine and its state: processor, memory, GPUs, and whether its clock was set.
 
-Cheap by construction: a few reads of /proc through psutil, no look at any process. In a container the memory that
-counts is the container's. What the machine does not say is missing, and `Host.lines` says why.
+Cheap by construction: a few reads of /proc through psutil, no look at any process. In a container the container's
+memory counts. What the machine does not tell is missing, and `Host.lines` says why.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import platform
 import re
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import psutil
 
 from swarm_probe.machine.conditions import Conditions, conditions
 from swarm_probe.machine.gpu import GpuReading, Gpus
+from swarm_probe.machine.pressure import cpu_pressure_percent
 from swarm_probe.machine.readings import Readings, Unreadable
 from swarm_probe.machine.system_gpus import AllGpus, all_gpus
+from swarm_probe.machine.tcp_settings import tcp_settings
 from swarm_protocol.child_environment import without_secrets
 from swarm_protocol.messages.probe_messages import GpuFacts, HostFacts
 from swarm_protocol.messages.samples import EventSample, HostSample
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_S, gib
 
-CLOCK_JUMP_NS: Final = NS_PER_S // 2  # far above what a clock is ever slewed between two looks
+CLOCK_JUMP_NS: Final = NS_PER_S // 2  # far more than a clock is ever slewed between two looks
 TICKING_S: Final = 0.5  # counters of processor time have moved by then, on the idlest machine
-MAX_ADDRESSES: Final = 16  # of Hello
 _CGROUPS: Final = (  # limit and use, of version 2 and 1
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
@@ -48,7 +46,7 @@ class Memory:
 
 
 def memory(cgroups: tuple[tuple[str, str], ...] = _CGROUPS) -> Memory:
-    """Of this machine or of the container this runs in, whichever is less. Raises whatever psutil does."""
+    """Return the memory of this machine or of its container, whichever is less. Raises whatever psutil does."""
     virtual = psutil.virtual_memory()
     free, total = int(virtual.available), int(virtual.total)
     if not 0 <= free <= total or not total:
@@ -65,7 +63,7 @@ def memory(cgroups: tuple[tuple[str, str], ...] = _CGROUPS) -> Memory:
 
 
 class Host:
-    """`samples` each time they are due."""
+    """The machine's state; call `samples` each time they are due."""
 
     def __init__(self, gpus: Gpus | AllGpus | None = None) -> None:
         self._gpus = gpus if gpus is not None else all_gpus(cpu=cpu_name)
@@ -78,11 +76,11 @@ class Host:
         self._cpu_percent: float | None = None
         self._memory: Memory | None = None
         self._on_battery: bool | None = None
-        self._readings.ask("processor", self._read_cpu)  # the first call only sets the mark
+        self._readings.ask("processor", self._read_cpu)  # the first call only sets the starting point
 
     @property
     def cards(self) -> int:
-        """How many GPUs there are, by their driver."""
+        """Return how many GPUs there are, by their driver."""
         return self._gpus.count
 
     @property
@@ -90,12 +88,13 @@ class Host:
         return self._gpus.problem
 
     def samples(self, at_ns: int) -> list[HostSample | EventSample]:
-        """One sample a card, or one without; and an event for each card that began to throttle."""
+        """Return one sample for each GPU, or one without; and an event for each GPU that began to throttle."""
         ask = self._readings.ask
         cpu_percent = self._cpu_percent = ask("processor", self._read_cpu)
         ram = self._memory = ask("memory", memory)
         readings = self._last = self._gpus.read()
         battery = self._on_battery = ask("battery", on_battery)
+        tcp, pressure = ask("TCP", tcp_settings), ask("pressure", cpu_pressure_percent)
         found: list[HostSample | EventSample] = [
             HostSample(
                 at_ns=at_ns,
@@ -113,6 +112,9 @@ class Host:
                 throttle=safe(gpu.throttle) if gpu and gpu.throttle is not None else None,
                 others=gpu.others if gpu else None,
                 on_battery=battery,
+                tcp=tcp.congestion if tcp else None,
+                tcp_slow_start_after_idle=tcp.slow_start_after_idle if tcp else None,
+                cpu_pressure_percent=pressure,
             )
             for gpu in (readings or (None,))
         ]
@@ -124,11 +126,11 @@ class Host:
         return found
 
     def conditions(self) -> Conditions:
-        """As of the last `samples`."""
+        """Return the conditions as of the last `samples`."""
         return conditions(self._last, self._on_battery, self._torch)
 
     def lines(self) -> str:
-        """The last figures in one line; `–` with the reason for each that the machine does not say."""
+        """Return the last figures in one line; `–` with the reason for each that the machine does not tell."""
         ram, battery = self._memory, {True: "on battery", False: "on mains", None: "no battery"}[self._on_battery]
         said = {
             "processor": f"processor {self._cpu_percent:.0f} %" if self._cpu_percent is not None else "",
@@ -151,7 +153,8 @@ class Host:
             cores=usable_cores(),
             ram_bytes=ram.total_bytes if ram else 0,
             gpus=tuple(
-                GpuFacts(name=safe(gpu.name), vram_bytes=gpu.vram_total_bytes or 0) for gpu in self._gpus.read()
+                GpuFacts(name=safe(gpu.name), vram_bytes=gpu.vram_total_bytes or 0, untold=safe(gpu.untold))
+                for gpu in self._gpus.read()
             )[:64],
             torch=torch_version(),
         )
@@ -160,8 +163,8 @@ class Host:
         before, since_s = self._cpu_times, time.monotonic() - self._cpu_at
         self._cpu_times, self._cpu_at = tuple(psutil.cpu_times()), time.monotonic()
         percent = min(100.0, max(0.0, psutil.cpu_percent(None)))
-        if since_s >= TICKING_S and before == self._cpu_times:  # a sandbox; an idle machine's grow
-            raise Unreadable("the system's counters of processor time stand still")
+        if since_s >= TICKING_S and before == self._cpu_times:  # a sandbox; on an idle machine they grow
+            raise Unreadable("the system's CPU counters do not change")
         return percent
 
 
@@ -172,7 +175,7 @@ def _throttled_line(gpu: GpuReading) -> str:
 
 
 class ClockWatch:
-    """Says when wall clock and monotonic clock part: the clock was set, or the machine slept."""
+    """Detects when wall clock and monotonic clock diverge: the clock was set, or the machine slept."""
 
     def __init__(self, wall_ns: int, mono_ns: int) -> None:
         self._offset_ns = wall_ns - mono_ns
@@ -187,7 +190,7 @@ class ClockWatch:
 
 
 def on_battery() -> bool | None:
-    """None: no battery. Raises whatever psutil does where the system does not say."""
+    """Return whether the machine runs on battery; None: it has none. Raises whatever psutil does."""
     look = getattr(psutil, "sensors_battery", None)  # not on every platform
     battery = look() if look is not None else None
     plugged = battery.power_plugged if battery is not None else None
@@ -195,7 +198,7 @@ def on_battery() -> bool | None:
 
 
 def cpu_throttles(folder: Path = Path("/sys/devices/system/cpu")) -> int:
-    """How often heat has held any core down since the machine started; 0 where the kernel does not say."""
+    """Return how often heat has throttled any core since the start; 0 if the kernel does not tell."""
     total = 0
     for count in folder.glob("cpu[0-9]*/thermal_throttle/core_throttle_count"):
         try:
@@ -206,14 +209,14 @@ def cpu_throttles(folder: Path = Path("/sys/devices/system/cpu")) -> int:
 
 
 def usable_cores() -> int:
-    """Those this process may run on."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return os.cpu_count() or 1
 
 
 def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """ "AMD EPYC 7B13"; the architecture where nothing better is known."""
+    """Return a name such as "AMD EPYC 7B13"; the architecture where nothing better is known."""
     if sys.platform == "darwin":
         try:
             asked = subprocess.run(
@@ -236,10 +239,11 @@ def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def torch_version() -> str | None:
-    """Of the torch that is installed, read from its files: importing it costs seconds and hundreds of megabytes."""
+    """Return the version of installed torch, read from its files: importing it costs seconds and hundreds of
+    megabytes."""
     try:
         spec = find_spec("torch")
-    except (ImportError, ValueError):  # half an installation
+    except (ImportError, ValueError):  # a broken installation
         return None
     if spec is None or spec.origin is None:
         return None
@@ -250,28 +254,6 @@ def torch_version() -> str | None:
     except (OSError, ValueError):
         found = None
     return safe(found[1], 64) if found else "unknown"
-
-
-def addresses(
-    bind_host: str = "", interfaces: Callable[[], Mapping[str, Sequence[Any]]] = psutil.net_if_addrs
-) -> tuple[str, ...]:
-    """Where other members may find this machine, besides where the collector sees it; IPv4 first."""
-    if bind_host:
-        return (bind_host,)
-    found: list[ipaddress.IPv4Address | ipaddress.IPv6Address] = []
-    # where the system does not say, the collector still sees one
-    for entries in (Readings().ask("addresses", interfaces) or {}).values():
-        for entry in entries:
-            family, address = entry.family, entry.address
-            if family not in (socket.AF_INET, socket.AF_INET6) or "%" in address:
-                continue
-            try:
-                parsed = ipaddress.ip_address(address)
-            except ValueError:
-                continue
-            if not (parsed.is_loopback or parsed.is_link_local or parsed.is_unspecified or parsed.is_multicast):
-                found.append(parsed)
-    return tuple(str(address) for address in sorted(found, key=lambda a: (a.version, int(a))))[:MAX_ADDRESSES]
 
 
 def _system() -> str:

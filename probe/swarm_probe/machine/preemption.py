@@ -1,10 +1,10 @@
 """Measure what other programs take from a timing: time spent waiting for a processor, and preemptions.
 
-The child that times layers is polite (nice), so on a busy machine it mostly waits for its turn; a layer that takes 9 ms
-then reads 60 to 250. How fast the machine is for a layer is the time without the waiting; that the machine is busy
-shows in the host's CPU figure. Linux says both; elsewhere nothing is known to have been taken.
+The child that times layers has a low priority (nice), so on a busy machine it mostly waits; a layer that takes 9 ms
+then reads 60 to 250. The machine's speed is the time without the waiting; the load shows in the host's CPU figure.
+Linux reports both; elsewhere nothing counts as taken.
 
-What a quota takes stays taken: work of so much processor time lasts so long at least (`cpu_quota`).
+What a quota takes is not subtracted: so much processor time takes at least so long (`cpu_quota`).
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _SCHEDSTAT: Final = Path("/proc/thread-self/schedstat")  # on the processor, wai
 
 @dataclass(frozen=True, slots=True)
 class Preemption:
-    """Of the thread that made it."""
+    """What was taken from the thread that created it."""
 
     schedstat_fd: int | None
-    quota: Quota | None  # None: as much as there is
+    quota: Quota | None  # None: no limit
 
     @classmethod
     def of_this_thread(cls) -> Preemption:
@@ -40,24 +40,24 @@ class Preemption:
         return found
 
     def waited_s(self) -> float:
-        """Seconds this thread has been ready to run and did not. Reading takes about a microsecond."""
+        """Return the seconds this thread was ready to run and did not. Reading takes about a microsecond."""
         if self.schedstat_fd is None:
             return 0.0
         return int(os.pread(self.schedstat_fd, 64, 0).split()[1]) / NS_PER_S
 
-    def put_aside(self) -> int:
-        """How often any thread of this process was made to stop for another program."""
+    def preemptions(self) -> int:
+        """Return how often any thread of this process was stopped for another program."""
         return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
     def used_s(self) -> float:
-        """Processor time of this process so far, all threads."""
+        """Return the processor time of this process so far, all threads."""
         return time.process_time()
 
     def least_s(self, used_s: float) -> float:
-        """What work of so much processor time lasts at least."""
+        """Return the least duration of so much processor time."""
         return self.quota.least_s(used_s) if self.quota is not None else 0.0
 
 
-@functools.cache  # everything that is timed runs in the child's one thread
-def turns() -> Preemption:
+@functools.cache  # everything is timed in the child's one thread
+def thread_preemption() -> Preemption:
     return Preemption.of_this_thread()

@@ -1,8 +1,8 @@
 """Record which readings of the machine failed, and why.
 
 A volunteer's machine may be a container without /sys, a sandbox whose /proc is partly unreadable, or a system that
-psutil knows little of. None of these figures is worth the end of the probe: one that cannot be read is missing, and
-the reason is shown by `swarm-probe status`.
+psutil supports poorly. No such figure is worth ending the probe: an unreadable one is missing, and `swarm-probe status`
+shows the reason.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Unreadable(Exception):
-    """The system answers, but with what cannot be true; one line."""
+    """The system answers, but with an impossible value; one line."""
 
 
 class Readings:
@@ -27,7 +27,7 @@ class Readings:
         self.reasons: dict[str, str] = {}
 
     def ask(self, what: str, read: Callable[[], T]) -> T | None:
-        """What `read` returns; None where it raises anything, and then `reasons` says why."""
+        """Return what `read` returns; None if it raises anything, and then `reasons` says why."""
         try:
             found = read()
         except Exception as error:  # noqa: BLE001 - psutil and drivers raise whatever odd files make them raise
@@ -38,7 +38,7 @@ class Readings:
 
 
 def reason(error: Exception) -> str:
-    """One short line for a person."""
+    """Return one short line for people."""
     if isinstance(error, OSError) and error.errno:
         said = os.strerror(error.errno).lower()
         return safe(f"{error.filename}: {said}" if error.filename else said, 120)

@@ -1,1 +1,1 @@
-"""Network measurements: round trips, hops and uplink rates. Sockets come from `udp` and `streams`."""
+"""Measure the network: round trips, hops and uplink rates. Sockets come from `udp` and `streams`."""

@@ -1,5 +1,5 @@
-"""The way to a peer for a hop or a transfer: TCP, or QUIC through the hole that STAMP packets have punched; for hops of
-a decode step's size the collector, where there is neither.
+"""Connect to a peer for a hop or a transfer: by TCP, or by QUIC through a NAT hole that STAMP packets have punched; for
+hops of a decode step's size by way of the collector, if neither works.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from swarm_probe.measure.peer import PeerState
 from swarm_probe.measure.round_trips import RoundTrips
-from swarm_probe.sockets import Target
+from swarm_probe.sockets import ANY_WAY, Leave, Target
 from swarm_probe.streams.channel import Channel, NoAnswer, PeerError
 from swarm_probe.streams.relay_stream import RelayPort
 from swarm_probe.streams.tcp_endpoint import DIAL_S, Purpose, Stream, dial
@@ -25,61 +25,64 @@ if TYPE_CHECKING:
 
 TCP_AGAIN_NS: Final = 3600 * NS_PER_S  # somebody may have forwarded a port
 STAGGER_S: Final = 0.25  # RFC 8305, section 5: between calls to one address and the next
-DIAL_BESIDE_HOLE_S: Final = 2.0  # with a hole there is another way; a SYN that was lost is sent again after one second
-RELAY_MOST: Final = 32 << 10  # bytes of a hop that goes by way of the collector
+DIAL_BESIDE_HOLE_S: Final = 2.0  # with a hole there is another way; a lost SYN is sent again after one second
+RELAY_MOST: Final = 32 << 10  # bytes of a hop that the collector relays
 QUIC: Final = importlib.util.find_spec("aioquic") is not None
 
 
 class Dialer:
     def __init__(
         self,
-        trips: RoundTrips,
+        round_trips: RoundTrips,
         serve: Callable[[Channel], Awaitable[None]],
         counts: Counter[str],
         mono_ns: Callable[[], int],
+        leave: Leave = ANY_WAY,
     ) -> None:
-        """`serve` takes what a peer opens over QUIC."""
-        self._trips = trips
+        """Create it. `serve` handles what a peer opens over QUIC."""
+        self._leave = leave
+        self._round_trips = round_trips
         self._serve = serve
         self._counts = counts
         self._mono_ns = mono_ns
         self._quic: QuicPort | None = None
-        self.relay: RelayPort | None = None  # None: nobody hands anything on
+        self.relay: RelayPort | None = None  # None: no relay
         if QUIC:
-            trips.take_quic = self._take
+            round_trips.take_quic = self._take
 
     async def dial(self, member: PeerState, purpose: Purpose, size: int) -> tuple[Channel, Transport]:
-        """By TCP; where it has not passed lately, by what else there is. Raises PeerError."""
+        """Dial by TCP; where it has not worked lately, by what else there is. Raises PeerError."""
         if self._mono_ns() >= member.tcp_again_ns or not self.others(member, purpose, size):
             try:
                 return await self._dial_tcp(member, purpose, size), "tcp"
-            except NoAnswer:  # one that answers and then breaks off may know us a moment later
+            except NoAnswer:  # a peer that answers and then breaks off may know us a moment later
                 if not self.others(member, purpose, size):  # a hole may have opened meanwhile
                     raise
                 member.tcp_again_ns = self._mono_ns() + TCP_AGAIN_NS
-        if (hole := self.hole(member)) is not None:
+        if (hole := self.punched_target(member)) is not None:
             return await self._quic_port().dial(hole, member.caller, purpose, size), "quic"
-        if member.trips is not None and self._trips.punching(member.trips):
+        if member.rtt is not None and self._round_trips.punching(member.rtt):
             raise NoAnswer("a hole to it is being punched")  # a figure of the detour would stand for the path
         assert self.relay is not None
         return await self.relay.dial(member.caller, purpose, size), "relay"
 
     def others(self, member: PeerState, purpose: Purpose, size: int) -> bool:
-        """Whether there is a way beside TCP."""
+        """Return whether there is a way other than TCP."""
         by_collector = purpose is Purpose.HOP and size <= RELAY_MOST and member.peer.relay and self.relay is not None
-        return by_collector or self.hole(member) is not None
+        return by_collector or self.punched_target(member) is not None
 
-    def hole(self, member: PeerState) -> Target | None:
-        """Where QUIC may go: an address of the peer that only a hole makes reachable, and that answers."""
-        trips = member.trips
-        if not QUIC or not member.peer.quic or trips is None:
+    def punched_target(self, member: PeerState) -> Target | None:
+        """Return where QUIC may go: an address of the peer that only a punched hole makes reachable, and that
+        answers."""
+        rtt = member.rtt
+        if not QUIC or not member.peer.quic or rtt is None:
             return None
-        host = trips.session.host
-        return trips.targets[host] if host is not None and trips.punched[host] else None
+        host = rtt.session.host
+        return rtt.targets[host] if host is not None and rtt.punched[host] else None
 
     def by_quic(self, member: PeerState) -> bool:
-        """Whether the next connection will go through the hole, as TCP did not pass lately."""
-        return self.hole(member) is not None and self._mono_ns() < member.tcp_again_ns
+        """Return whether the next connection will use the hole, since TCP did not work lately."""
+        return self.punched_target(member) is not None and self._mono_ns() < member.tcp_again_ns
 
     async def close(self) -> None:
         if self._quic is not None:
@@ -94,13 +97,13 @@ class Dialer:
         if self._quic is None:
             from swarm_probe.streams.quic_endpoint import QuicPort  # late: 15 MB that few probes ever need
 
-            self._quic = QuicPort(self._trips.send, self._serve, self._counts)
+            self._quic = QuicPort(self._round_trips.send, self._serve, self._counts)
         return self._quic
 
     async def _dial_tcp(self, member: PeerState, purpose: Purpose, size: int) -> Stream:
-        """The address that answered last first, then the others in the plan's order, each STAGGER_S later or when the
-        one before has failed (RFC 8305, section 5). Raises PeerError."""
-        within_s = DIAL_S if self.hole(member) is None else DIAL_BESIDE_HOLE_S
+        """Dial the address that answered last first, then the others in the plan's order, each STAGGER_S later or when
+        the previous one has failed (RFC 8305, section 5). Raises PeerError."""
+        within_s = DIAL_S if self.punched_target(member) is None else DIAL_BESIDE_HOLE_S
         waiting = sorted(range(len(member.tcp)), key=lambda i: i != member.tcp_first)
         failed: PeerError = NoAnswer("no TCP address in the plan")
         calls: dict[asyncio.Task[Stream], int] = {}
@@ -108,12 +111,12 @@ class Dialer:
             while waiting or calls:
                 if waiting:
                     index = waiting.pop(0)
-                    if not self._trips.allowed.may_dial(member.tcp[index], self._mono_ns()):
+                    if not self._round_trips.allowed.may_dial(member.tcp[index], self._mono_ns()):
                         self._counts["tcp_not_asked"] += 1
                         if isinstance(failed, NoAnswer):
-                            failed = NoAnswer("it has not answered, and was asked often enough for now")
+                            failed = NoAnswer("it has not answered, and was tried often enough for now")
                         continue
-                    call = dial(member.tcp[index], member.caller, purpose, size, self._counts, within_s)
+                    call = dial(member.tcp[index], member.caller, purpose, size, self._counts, within_s, self._leave)
                     calls[asyncio.create_task(call)] = index
                 done, _ = await asyncio.wait(
                     calls, timeout=STAGGER_S if waiting else None, return_when=asyncio.FIRST_COMPLETED
@@ -123,7 +126,7 @@ class Dialer:
                         index = calls.pop(task)
                         stream = task.result()
                         member.tcp_first = index
-                        self._trips.allowed.answered(member.tcp[index], self._mono_ns())
+                        self._round_trips.allowed.answered(member.tcp[index], self._mono_ns())
                         return stream
                     del calls[task]
                     if isinstance(failed, NoAnswer):  # what an address that answers said counts, whatever the others do

@@ -1,12 +1,12 @@
 """Measure the time of one hop as a token pays it: an activation-sized message until its acknowledgement.
 
-The first message of a round goes over a fresh connection and is told apart: what exceeds TCP's initial window pays a
-second round trip there. So are the last ones, each after a pause in which TCP forgets how fast it may send: a
-pipeline whose token takes longer than that pays them on every hop. The acknowledgement says how long the other
-program took to send it, the kernel how long this one took to notice it: both are taken off, so that what is left is
-the path and TCP. A transfer at either end stops the round, which is then of the messages before it: behind a home's
-queue of a second the others would say nothing of a token. A round is bounded in messages and in bytes, so that a
-volunteer's line is not eaten by it.
+The first message of a round uses a fresh connection and is reported apart: what exceeds TCP's initial window pays a
+second round trip there. So are the last ones, each after a pause in which TCP forgets how fast it may send: a pipeline
+whose token takes longer than that pays them on every hop. The acknowledgement says how long the other program took to
+send it, the kernel how long this one took to notice it: both are subtracted, so that the path and TCP remain. A
+transfer at either end stops the round, which then consists of the messages before it: behind a home's queue of a
+second the others would say nothing of a token. A round is bounded in messages and in bytes, to spare a volunteer's
+uplink.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ MAX_MESSAGE_BYTES: Final = 1 << 20
 IDLE_NS: Final = 800_000_000  # longer than the retransmission timeout of any path on earth
 MAX_CADENCE_NS: Final = 10 * NS_PER_S  # slower than any decoding that is worth planning for
 ANSWER_S: Final = 10.0  # for one acknowledgement: four lost in a row on a slow path take less
-IDLE_S: Final = 90.0  # how long a caller may think between messages, and how long one message may take
-SERVED_MESSAGES: Final = 64  # more than any round of ours has
+IDLE_S: Final = 90.0  # how long a caller may pause between messages, and how long one message may take
+SERVED_MESSAGES: Final = 64  # more than any of our rounds has
 
 _ACK: Final = struct.Struct("!BI")  # a mark, and ns from the arrival of the message's last byte to this
 ACK_BYTES: Final = _ACK.size
@@ -42,7 +42,7 @@ _BUFFER_BYTES: Final = 1 << 16
 class HopRound:
     first_ns: int
     ordered_ns: tuple[int, ...]  # those at cadence, ascending; never empty
-    after_idle_ns: int | None = None  # median of those after a pause; None: not asked for, or interrupted
+    after_idle_ns: int | None = None  # median of those after a pause; None: not requested, or interrupted
 
     def at(self, share: float) -> int:
         return quantile(self.ordered_ns, share)
@@ -58,8 +58,8 @@ async def measure(
     messages: int | None = None,
     after_idle: int = AFTER_IDLE,
 ) -> HopRound | None:
-    """One round over a fresh connection: the first message, `messages` at cadence (None: the usual number), then
-    `after_idle` after pauses. None where it was interrupted too early to say anything. Raises PeerError."""
+    """Run one round over a fresh connection: the first message, `messages` at cadence (None: the usual number), then
+    `after_idle` after pauses. None if it was interrupted too early to say anything. Raises PeerError."""
     payload = os.urandom(size_bytes)  # nothing on the way may compress it
     stream.stamp_arrivals()
     times: list[int] = []
@@ -89,8 +89,8 @@ async def measure(
 
 
 async def _acknowledged(stream: Channel) -> tuple[int, int, bool]:
-    """How long ago the acknowledgement arrived, what the other end took to send it (ns), and whether no transfer ran
-    there."""
+    """Return how long ago the acknowledgement arrived, what the other end took to send it (ns), and whether no transfer
+    ran there."""
     answer = bytearray(_ACK.size)
     view, waited_ns = memoryview(answer), 0
     while view:
@@ -107,7 +107,8 @@ async def _acknowledged(stream: Channel) -> tuple[int, int, bool]:
 async def serve(
     stream: Channel, size_bytes: int, mono_ns: Callable[[], int], transferring: Callable[[], bool] = lambda: False
 ) -> None:
-    """The other end: acknowledges every `size_bytes`. Raises PeerError or TimeoutError where the caller breaks off."""
+    """Serve the other end: acknowledge every `size_bytes`. Raises PeerError or TimeoutError if the caller breaks
+    off."""
     buffer = memoryview(bytearray(min(size_bytes, _BUFFER_BYTES)))
     stream.stamp_arrivals()
     for _ in range(SERVED_MESSAGES):

@@ -23,12 +23,12 @@ from swarm_protocol.messages.samples import HopSample, Phase, ProbeSample
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_MS, NS_PER_S, ms_from_ns
 
-FIRST_HOP_S: Final = 2.0  # rounds with a new peer begin within this: somebody waits for the first figure
+FIRST_HOP_S: Final = 2.0  # rounds with a new peer begin within this, since somebody waits for the first figure
 POSTPONED_NS: Final = 30 * NS_PER_S  # a round that would disturb somebody is tried again after this
-RETRY_NS: Final = 5 * NS_PER_S  # after one that a transfer cut short, or that came to nothing
+RETRY_NS: Final = 5 * NS_PER_S  # after a round that a transfer cut short, or that gave nothing
 RETRIES: Final = 3  # in a row, of the latter
 MIN_EVERY_NS: Final = NS_PER_S
-QUIC_MOST_BYTES: Final = 32 << 10  # of a message; of 128 KB, TCP takes 102 ms where aioquic takes 120 to 450
+QUIC_MOST_BYTES: Final = 32 << 10  # of a message: for 128 KB, TCP takes 102 ms where aioquic takes 120 to 450
 
 log = logging.getLogger(__name__)
 
@@ -59,14 +59,14 @@ class HopRounds:
         self._rng = rng
 
     async def with_peer(self, member: PeerState, plan: Plan) -> None:
-        """Until cancelled."""
+        """Measure one peer until cancelled."""
         every_ns = max(MIN_EVERY_NS, int(plan.hop_every_ms * NS_PER_MS))
         soon_ns = int(self._rng.random() * min(FIRST_HOP_S * NS_PER_S, every_ns))
         due_ns = self._clocks.mono_ns() + soon_ns
         if member.hop_began is not None and member.hop_began[1] == plan.hop_bytes:
-            # only the rhythm changed, as it does with each member that comes or goes: that is no reason for a round
+            # only the rhythm changed, as it does with each member that comes or goes: no reason for a round
             due_ns = max(due_ns, member.hop_began[0] + every_ns)
-        in_vain = 0  # rounds, in a row
+        in_vain = 0  # failed rounds, in a row
         while True:
             await self._rest(member, due_ns)
             if self._line.why_waiting(ROUND_BYTES) is not None:
@@ -99,19 +99,19 @@ class HopRounds:
             due_ns = began_ns + min(wait_ns, every_ns)
 
     async def _rest(self, member: PeerState, due_ns: int) -> None:
-        """Until then, or until a hole to the peer opens, which the last round had to do without."""
+        """Wait until then, or until a hole to the peer opens, which the last round had to do without."""
         rest_s = max(0, due_ns - self._clocks.mono_ns()) / NS_PER_S
-        if member.trips is None:
+        if member.rtt is None:
             await asyncio.sleep(rest_s)
             return
-        await asyncio.sleep(0)  # a round that is overdue, too, lets others have a turn
+        await asyncio.sleep(0)  # let other tasks run even if a round is overdue
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(rest_s):
-                await member.trips.opened.wait()
-        member.trips.opened.clear()
+                await member.rtt.opened.wait()
+        member.rtt.opened.clear()
 
     async def serve(self, stream: Channel, peer: str, size: int) -> None:
-        """The other end of a round."""
+        """Serve the other end of a round."""
         with self._line.serving_hops():
             try:
                 await hop.serve(stream, size, self._clocks.mono_ns, lambda: self._line.transferring)
@@ -119,7 +119,8 @@ class HopRounds:
                 self._line.book("hop", peer, stream)
 
     async def _round(self, member: PeerState, plan: Plan) -> None:
-        """A prefill chunk now and then, then a decode step's: the newest figure of a link is always a decode step's."""
+        """Measure a prefill chunk now and then, then a decode step's: the newest figure of a link is always a decode
+        step's."""
         cadence_ns = min(hop.MAX_CADENCE_NS, int(plan.hop_cadence_ms * NS_PER_MS))
         await self._line.no_transfer.wait()
         if plan.prefill_bytes and member.hop_rounds >= member.prefill_at:
@@ -133,10 +134,10 @@ class HopRounds:
             member.hop_rounds += 1
 
     async def _hop(self, member: PeerState, size_bytes: int, cadence_ns: int, phase: Phase) -> bool:
-        """False: nothing of this size is measured on this path. Raises PeerError or _Interrupted."""
+        """Return False if nothing of this size is measured on this path. Raises PeerError or _Interrupted."""
         decode = phase == "decode"
         if size_bytes > QUIC_MOST_BYTES and self._dialer.by_quic(member):
-            self._counts["hops_not_by_quic"] += 1  # it would say something of aioquic, and nothing of the path
+            self._counts["hops_not_by_quic"] += 1  # it would measure aioquic, not the path
             return False
         stream, transport = await self._dialer.dial(member, Purpose.HOP, size_bytes)
         try:
@@ -159,9 +160,9 @@ class HopRounds:
         if measured is None:
             raise _Interrupted
         self._counts["hops_measured"] += 1
-        # over QUIC it would be no sign that TCP passes, which is what a link's sample says with it
-        if decode and member.trips is not None and transport == "tcp":
-            member.trips.hop_ms = ms_from_ns(measured.at(0.50))
+        # over QUIC it would not show that TCP works, which is what a link's sample says with it
+        if decode and member.rtt is not None and transport == "tcp":
+            member.rtt.hop_ms = ms_from_ns(measured.at(0.50))
         self._emit(
             HopSample(
                 at_ns=self._clocks.wall_ns(),

@@ -1,4 +1,4 @@
-"""The state of one peer of the plan."""
+"""Hold the state of one peer of the plan."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class PeerState:
     peer: Peer
     tcp: tuple[Target, ...]
     tcp_first: int = 0  # index of the address that answered last
-    tcp_again_ns: int = 0  # when TCP is tried again, after it did not pass
+    tcp_again_ns: int = 0  # when TCP is tried again, after it failed
     pace: tuple[int, int] = (0, 0)  # interval and window of its round trips, ns
-    trips: RttSession | None = None  # None: only answers, has no UDP, or we have none
+    rtt: RttSession | None = None  # None: it only answers, has no UDP, or we have none
     hop_task: asyncio.Task[None] | None = None
     hop_began: tuple[int, int] | None = None  # (monotonic ns, bytes a message) of the latest round
     hop_rounds: int = 0  # that gave a figure
@@ -27,5 +27,5 @@ class PeerState:
 
     @property
     def caller(self) -> Caller:
-        """This probe, as the peer knows it."""
+        """Return this probe, as the peer knows it."""
         return Caller(self.peer.node_id, self.peer.ssid_out, self.peer.stamp_key)

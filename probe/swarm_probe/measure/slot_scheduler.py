@@ -1,7 +1,7 @@
-"""Schedule tests on the owner's internet line: one at a time, and none where a promise forbids it.
+"""Schedule tests on the owner's internet connection: one at a time, and none where a promise forbids it.
 
-Hops run one at a time, a transfer has the line for itself, and every window of round trips that it touches is marked as
-loaded. What the ledger and `idle_policy` say is asked here, of what we begin as of what others ask of us.
+Hops run one at a time, a transfer has the connection for itself, and every window of round trips that it touches is
+marked as loaded. The traffic budget and `idle_policy` are checked here, for our own tests and those of others.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from swarm_probe.streams.tcp_endpoint import Stream
 from swarm_protocol.units import NS_PER_S
 
 ATTEND_S: Final = 1.0
-TAIL_NS: Final = 5 * NS_PER_S  # a second of queue at both ends, and a look that comes late
+TAIL_NS: Final = 5 * NS_PER_S  # a second of queue at both ends, and a late check
 DRAIN_S: Final = 2.0  # after a transfer: a second of queue at both ends is part of it
-BATTERY_EVERY: Final = 30  # looks
+BATTERY_EVERY: Final = 30  # checks
 
 
 class SlotScheduler:
@@ -41,7 +41,7 @@ class SlotScheduler:
         self.own_transfer = False  # one of ours is being prepared, or runs
         self.names: dict[str, str] = {}  # of the plan's peers, for the record
         self.link_carried: Callable[[], tuple[int, int]] = lambda: (0, 0)  # bytes to and from the collector
-        self._transfers = 0  # at this node, of either direction
+        self._transfers = 0  # at this node, in either direction
         self._tested_ns: int | None = None  # when a test was last seen running, or ended
         self._served_hops = 0
         self._trips = trips
@@ -62,7 +62,7 @@ class SlotScheduler:
 
     @contextmanager
     def transfer(self) -> Iterator[None]:
-        """One runs, of either direction; it is over when what it left in queues is gone."""
+        """Run one transfer, of either direction; it ends when its bytes have left all queues."""
         self._transfers += 1
         self.no_transfer.clear()
         self._trips.set_loaded(True)
@@ -90,7 +90,7 @@ class SlotScheduler:
     # ------------------------------------------------------------ what the owner was promised
 
     async def attend(self) -> None:
-        """Notices who else uses the line and where the power comes from; until cancelled."""
+        """Check for other traffic and for battery power, until cancelled."""
         looks, used, readings = 0, False, self._idle_policy.readings
         while True:
             if looks % BATTERY_EVERY == 0:
@@ -98,14 +98,14 @@ class SlotScheduler:
                 self._trips.paused = self._idle_policy.battery_percent is not None
             looks += 1
             now_ns = self._clocks.mono_ns()
-            # with the collector's connection: an answer to its challenge is a hundred kilobytes at once
+            # including the collector's connection: an answer to its challenge is a hundred kilobytes at once
             sent, received = (
                 self._counts[f"udp_bytes_{way}"] + self._counts[f"tcp_bytes_{way}"] + by_link
                 for way, by_link in zip(("sent", "received"), self.link_carried(), strict=True)
             )
             if self.transferring or self._served_hops > 0 or self.hop_turn.locked():
                 self._tested_ns = now_ns
-            # what lay in queues when a transfer was ended early still arrives, and is nobody else's
+            # bytes left in queues when a transfer was ended early still arrive, and are not other traffic
             testing = self._tested_ns is not None and now_ns - self._tested_ns < TAIL_NS
             counters = readings.ask("other programs' traffic", system_counters) or {}
             self._idle_policy.look(now_ns, counters, (sent, received), testing=testing)
@@ -116,7 +116,7 @@ class SlotScheduler:
             await asyncio.sleep(ATTEND_S)
 
     def why_waiting(self, size_bytes: int) -> str | None:
-        """Why no test of `size_bytes` is begun or served now, in one line."""
+        """Return why no test of `size_bytes` is begun or served now, in one line."""
         if self.is_full(size_bytes):
             limit = self._traffic_budget.limit_bytes or 0
             return f"the tests' share of {limit / 1e6:.0f} MB a day is used; raise --daily-bytes or wait"
@@ -126,11 +126,11 @@ class SlotScheduler:
         return self.room_bytes() < size_bytes
 
     def room_bytes(self) -> int:
-        """What one test may take of the day."""
+        """Return what one test may take of the day."""
         return self._traffic_budget.room_bytes(self._clocks.wall_ns())
 
     def book(self, kind: Literal["hop", "uplink"], peer: str, stream: Channel) -> None:
-        """What a connection carried, to the record."""
+        """Record what a connection carried."""
         if not isinstance(stream, Stream):
             return  # over QUIC the UDP port's own counters have it, by the collector the connection's
         self._traffic_budget.spend_tcp(

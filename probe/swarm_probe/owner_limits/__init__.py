@@ -1,1 +1,1 @@
-"""Limits promised to the owner of this machine: traffic budget, idle policy, egress policy, one test at a time."""
+"""Enforce limits promised to the owner of this machine: traffic budget, idle policy, egress policy, compute budget."""

@@ -1,12 +1,12 @@
 """Limit the seconds of processor and GPU that the probe computes in any hour and in any 24 hours.
 
-The promise is the owner's (`--compute-budget`, `--gpu-budget`) and is kept by the probe: whatever the collector asks
-for, and under however many task ids, nothing is begun without room, and what exceeds the room is ended. It is kept
-across restarts: `compute.json` holds what was used, in pieces of five minutes, and a file that cannot be read counts
-as a day's worth. A piece of the future (the clock was set back) counts too. Pure but for that file; time is passed in.
+The limit is the owner's (`--compute-budget`, `--gpu-budget`) and the probe enforces it: whatever the collector
+requests, and under however many task ids, nothing begins without room, and what exceeds the room is ended. It holds
+across restarts: `compute.json` records what was used, in pieces of five minutes, and an unreadable file counts as a
+day's worth. A piece of the future (the clock was set back) counts too. Pure but for that file; time is passed in.
 
-Seconds of processor are those of all cores together, as `time` and `top` count them; the usual allowance grows with
-the cores. Seconds of GPU are those in which the timing process has a card for itself, busy or not.
+Seconds of processor are those of all cores together, as `time` and `top` count them; the usual allowance grows with the
+cores. Seconds of GPU are those in which the timing process has a GPU for itself, busy or not.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _UNITS_S: Final = {"s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """Seconds; None: no limit."""
+    """Allowed seconds; None: no limit."""
 
     hour_s: float | None
     day_s: float | None
@@ -71,7 +71,7 @@ class ComputeBudget:
 
     @classmethod
     def open(cls, processor: Allowance, gpu: Allowance, folder: Path, now_ns: int) -> ComputeBudget:
-        """Goes on where the record ends. One that is damaged counts as a whole day's worth, used just now."""
+        """Continue where the record ends. A damaged one counts as a whole day's worth, used just now."""
         budget = cls(processor, gpu, folder)
         try:
             budget._file = msgspec.json.decode((folder / STATE_FILE).read_bytes(), type=_File)
@@ -90,7 +90,7 @@ class ComputeBudget:
         self._file.pieces[piece] = before[0] + max(0.0, processor_s), before[1] + max(0.0, gpu_s)
 
     def used_s(self, now_ns: int) -> tuple[tuple[float, float], tuple[float, float]]:
-        """(processor, GPU), each in the last hour and in the last day; the piece that has begun before it included."""
+        """Return (processor, GPU), each in the last hour and in the last day, including the piece that began before."""
         piece = now_ns // PIECE_NS
         sums = [
             [sum(used[i] for at, used in self._file.pieces.items() if at >= piece - pieces) for i in (0, 1)]
@@ -99,7 +99,7 @@ class ComputeBudget:
         return (sums[0][0], sums[1][0]), (sums[0][1], sums[1][1])
 
     def write(self, now_ns: int) -> None:
-        """Raises nothing."""
+        """Write the record. Raises nothing."""
         piece = now_ns // PIECE_NS
         self._file.pieces = {at: used for at, used in self._file.pieces.items() if at >= piece - DAY_PIECES}
         if self.folder is None:
@@ -115,20 +115,20 @@ class ComputeBudget:
     # ------------------------------------------------------------ what may be done
 
     def why_not(self, now_ns: int) -> str | None:
-        """Why nothing is begun now, in one line."""
+        """Return why nothing is begun now, in one line."""
         return self._over(now_ns, START_SHARE)
 
     def why_end(self, now_ns: int) -> str | None:
-        """Why what runs has to end now, in one line."""
+        """Return why what runs has to end now, in one line."""
         return self._over(now_ns, 0.0)
 
     def room_in_s(self, now_ns: int) -> float:
-        """After how many seconds something may be begun, if nothing else is used until then."""
+        """Return after how many seconds something may be begun, if nothing else is used until then."""
         for later in range(DAY_PIECES + 2):
             at_ns = now_ns if not later else (now_ns // PIECE_NS + later) * PIECE_NS
             if self.why_not(at_ns) is None:
                 return (at_ns - now_ns) / NS_PER_S
-        return math.inf  # of an allowance of nothing
+        return math.inf  # an allowance of zero
 
     def _over(self, now_ns: int, share: float) -> str | None:
         limits = (self.processor, self.gpu)
@@ -140,7 +140,7 @@ class ComputeBudget:
         return None
 
     def line(self, now_ns: int) -> str:
-        """One line for `status`."""
+        """Return one line for `status`."""
         if self.trouble:
             return self.trouble
         words = []
@@ -154,7 +154,8 @@ class ComputeBudget:
 
 
 def parse_allowance(text: str) -> Allowance:
-    """`10m` (a day; a fifth of it in an hour), `2m/hour,10m/day`, `0` (never), `none` (no limit). Raises ValueError."""
+    """Parse `10m` (a day; a fifth of it in an hour), `2m/hour,10m/day`, `0` (never), `none` (no limit). Raises
+    ValueError."""
     if text.strip().lower() == "none":
         return Allowance(None, None)
     found: dict[str, float] = {}
@@ -163,7 +164,7 @@ def parse_allowance(text: str) -> Allowance:
         matched = _TIME.fullmatch(time)
         of = {"": "day", "h": "hour", "d": "day"}.get(of, of)
         if matched is None or of not in ("hour", "day") or of in found or (slash and not part.partition("/")[2]):
-            raise ValueError(f"{text!r} is no allowance; write 10m, 2m/hour,10m/day, 0 or none")
+            raise ValueError(f"{text!r} is not an allowance; write 10m, 2m/hour,10m/day, 0 or none")
         found[of] = float(matched[1]) * _UNITS_S[matched[2]]
     if "/" not in text:
         found["hour"] = found["day"] / DAY_TIMES

@@ -1,8 +1,8 @@
-"""Decide when this probe's tests wait for the people and programs of its machine.
+"""Decide when this probe's tests wait for people and programs that use the machine.
 
-Traffic of others is what the busiest network interface carried beyond what this probe did itself (loopback left out;
-the busiest, because the same packet passes several where there are containers or a VPN). Nothing is looked at but
-counters. Pure: counters, battery and time are passed in by `look`; `system_counters` and `system_battery` read them.
+Other traffic is what the busiest network interface carried beyond what this probe did itself (loopback left out; the
+busiest, because the same packet passes several where there are containers or a VPN). Only counters are read. Pure:
+counters, battery and time are passed in by `look`; `system_counters` and `system_battery` read them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import psutil
 from swarm_probe.machine.readings import Readings
 from swarm_protocol.units import BITS_PER_BYTE, NS_PER_S
 
-BUSY_MBPS: Final = 1.0  # a call or a stream takes more; chatter of idle programs far less
-HOLD_NS: Final = 5 * NS_PER_S  # a page that loads in pieces is one use of the line
+BUSY_MBPS: Final = 1.0  # a call or a stream takes more; idle programs far less
+HOLD_NS: Final = 5 * NS_PER_S  # a page that loads in pieces is one use of the connection
 LOOK_LEAST_NS: Final = NS_PER_S // 2  # shorter, a single burst would be a rate
 LOOK_MOST_NS: Final = 30 * NS_PER_S  # longer, the machine slept
 
@@ -26,8 +26,8 @@ Counters = Mapping[str, tuple[int, int]]  # interface → bytes (sent, received)
 
 @dataclass(slots=True)
 class IdlePolicy:
-    busy_mbps: float = 0.0  # of others, at the last look that could tell
-    battery_percent: float | None = None  # None: on mains, no battery, or the machine does not say
+    busy_mbps: float = 0.0  # of others, at the last check that could tell
+    battery_percent: float | None = None  # None: on mains, no battery, or the machine does not tell
     readings: Readings = field(default_factory=Readings)  # of `system_counters` and `system_battery`
     _before: Counters = field(default_factory=dict)
     _own_before: tuple[int, int] = (0, 0)
@@ -35,8 +35,8 @@ class IdlePolicy:
     _busy_until_ns: int = 0
 
     def look(self, now_ns: int, counters: Counters, own: tuple[int, int], *, testing: bool) -> None:
-        """`own`: bytes that this probe sent and received since its start. While it is `testing` nothing can be told:
-        what a transfer costs in headers and repeats is more than a quiet neighbour's traffic."""
+        """Check the counters. `own`: bytes that this probe sent and received since its start. While it is `testing`
+        nothing can be told: headers and retransmissions of a transfer exceed a quiet program's traffic."""
         passed_ns = now_ns - self._at_ns if self._at_ns is not None else 0
         if self._at_ns is not None and passed_ns < LOOK_LEAST_NS and not testing:
             return
@@ -53,14 +53,14 @@ class IdlePolicy:
         self._before, self._own_before, self._at_ns = dict(counters), own, now_ns
 
     def battery(self, percent: float | None) -> None:
-        """`percent` where the machine runs on it."""
+        """Note the battery's `percent` if the machine runs on it."""
         self.battery_percent = percent
 
     def line_used(self, now_ns: int) -> bool:
         return now_ns < self._busy_until_ns
 
     def why_waiting(self, now_ns: int) -> str | None:
-        """Why tests wait, in a few words; None: they need not."""
+        """Return why tests wait, in a few words; None: they need not."""
         if self.battery_percent is not None:
             return f"the machine runs on battery ({self.battery_percent:.0f} %)"
         if self.line_used(now_ns):
@@ -69,7 +69,7 @@ class IdlePolicy:
 
 
 def system_counters() -> dict[str, tuple[int, int]]:
-    """Raises whatever psutil does where the system does not tell."""
+    """Return interface counters. Raises whatever psutil does where the system does not tell."""
     found = psutil.net_io_counters(pernic=True, nowrap=False)
     return {
         name: (each.bytes_sent, each.bytes_recv)
@@ -79,8 +79,8 @@ def system_counters() -> dict[str, tuple[int, int]]:
 
 
 def system_battery() -> float | None:
-    """Percent left where this machine runs on its battery now; None on mains, or without one. Raises whatever psutil
-    does: some laptops' firmware gives nonsense."""
+    """Return the percentage left where this machine runs on battery now; None on mains, or without one. Raises whatever
+    psutil does: some laptops' firmware gives nonsense."""
     if not hasattr(psutil, "sensors_battery"):
         return None
     found = psutil.sensors_battery()

@@ -1,13 +1,14 @@
 """Account each datagram of the UDP port to the peer it belongs to.
 
-What passed through the port and was nobody's STAMP packet (STUN, other protocols that share it) is booked as the
-difference to the port's own counters, so that the record says every byte whoever sent it.
+Traffic through the port that was no STAMP packet (STUN, other protocols that share it) is accounted as the difference
+to the port's own counters, so that the record covers every byte whoever sent it.
 """
 
 from __future__ import annotations
 
 import socket
 from collections import Counter
+from typing import Literal
 
 from swarm_probe.clocks import Clocks
 from swarm_probe.owner_limits.traffic_budget import UDP_HEADERS, Level, TrafficBudget
@@ -20,27 +21,41 @@ class TrafficAccounting:
         self._traffic_budget = traffic_budget
         self._counts = counts  # of the port: udp_bytes_…, udp_packets_…
         self._clocks = clocks
-        self._booked: Counter[str] = Counter()  # of them, what is in the ledger
+        self._booked: Counter[str] = Counter()  # what of it is in the traffic budget
 
     def level(self) -> Level:
         return self._traffic_budget.level(self._clocks.wall_ns())
 
     def stamp(self, peer: str, where: Target, *, sent: int = 0, received: int = 0) -> None:
-        """One datagram, out or in; payload in bytes."""
+        """Account for one datagram, out or in; payload in bytes."""
         self._count(sent, received)
-        version = 6 if where.family == socket.AF_INET6 else 4
-        now_ns = self._clocks.wall_ns()
+        version, now_ns = _version(where), self._clocks.wall_ns()
         self._traffic_budget.spend_udp("stamp", peer, sent=sent, received=received, version=version, now_ns=now_ns)
 
+    def train(self, peer: str, where: Target, *, sent_packets: int, sent: int) -> None:
+        """Account for sent packets of a train, `sent` bytes of payload in all."""
+        self._booked["udp_packets_sent"] += sent_packets
+        self._booked["udp_bytes_sent"] += sent
+        size = sent + sent_packets * UDP_HEADERS[_version(where)]
+        self._traffic_budget.spend("uplink", peer, size, 0, self._clocks.wall_ns())
+
+    def received_for_later(self, size: int) -> None:
+        """Leave one received datagram of a train to `train_received`: it comes too fast to account for each."""
+        self._count(0, size)
+
+    def train_received(self, peer: str, where: Target, packets: int, size: int) -> None:
+        """Account for received packets of trains, `size` bytes of payload in all."""
+        size += packets * UDP_HEADERS[_version(where)]
+        self._traffic_budget.spend("uplink", peer, 0, size, self._clocks.wall_ns())
+
     def stranger(self, where: Target, received: int) -> None:
-        """Datagrams that no peer of the plan sent, or that are malformed."""
+        """Account for datagrams that no peer of the plan sent, or that are malformed."""
         self._count(0, received)
-        version = 6 if where.family == socket.AF_INET6 else 4
-        now_ns = self._clocks.wall_ns()
+        version, now_ns = _version(where), self._clocks.wall_ns()
         self._traffic_budget.spend_udp("stranger", "", received=received, version=version, now_ns=now_ns)
 
     def others(self) -> None:
-        """Books what is not booked yet."""
+        """Account for what is not accounted for yet."""
         rest = {}
         for way in ("sent", "received"):
             packets, size = f"udp_packets_{way}", f"udp_bytes_{way}"
@@ -56,3 +71,7 @@ class TrafficAccounting:
             if size:
                 self._booked[f"udp_packets_{way}"] += 1
                 self._booked[f"udp_bytes_{way}"] += size
+
+
+def _version(where: Target) -> Literal[4, 6]:
+    return 6 if where.family == socket.AF_INET6 else 4

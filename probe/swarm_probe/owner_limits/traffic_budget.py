@@ -1,14 +1,14 @@
 """Count what this probe sends and receives against its daily limit, in a file that its owner can read.
 
-The promise is a number of bytes in any 24 hours, both directions together. It is kept across restarts: an hour's
-bytes are forgotten a day after that hour, and a file that cannot be read counts as a day's worth in the hour of the
-start. Up to FREE_SHARE of it everything is done; above, tests of hops and uplinks rest and round trips are thrifty, so
-that some figure comes all day; near its end nothing is sent but what the collector connection needs, and at its end
-that is hung up too (`over`). The collector may lower the number for tests, never raise it.
+The limit is a number of bytes in any 24 hours, both directions together. It holds across restarts: an hour's bytes are
+forgotten a day after that hour, and an unreadable file counts as a day's worth in the hour of the start. Up to
+FREE_SHARE of it everything is done; above, tests of hops and uplinks pause and round trips become rare, so that some
+figure comes all day; near its end nothing is sent but what the collector connection needs, and at its end that is
+closed too (`over`). The collector may lower the number for tests, never raise it.
 
 Bytes are those on the wire as far as a program can know them: UDP with its headers, TCP payload with a share for
-headers and acknowledgements. Decisions are pure; time is passed in. `traffic.json` holds the totals, `traffic.log`
-one line a minute for each kind and peer, in four files of 256 KiB.
+headers and acknowledgements. Decisions are pure; time is passed in. `traffic.json` holds the totals, `traffic.log` one
+line a minute for each kind and peer, in four files of 256 KiB.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from typing import Final, Literal
 
 import msgspec
 
+from swarm_protocol.parse_values import parse_size
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_S, iso_utc
-from swarm_protocol.values import parse_size
 
 DAILY_BYTES: Final = 50_000_000
 FREE_SHARE: Final = 0.6
 # the rest is for the connection to the collector: heartbeats and samples once a minute are 4 MB a day with headers
 SPENT_SHARE: Final = 0.9
-BACK_SHARE: Final = 0.99  # of the day's bytes: below it a connection that was hung up is worth another try
+BACK_SHARE: Final = 0.99  # of the day's bytes: below it a closed connection may be tried again
 UDP_HEADERS: Final = {4: 28, 6: 48}
 TCP_SHARE: Final = 1.06  # 52 of 1500 bytes, and acknowledgements the other way
-TCP_CONNECTION: Final = 600  # hands shaken at both ends of it
+TCP_CONNECTION: Final = 600  # handshakes at both ends
 HOUR_NS: Final = 3600 * NS_PER_S
 HOURS: Final = 24
 STATE_FILE: Final = "traffic.json"
 LOG_FILE: Final = "traffic.log"
 LOG_BYTES: Final = 256 << 10
 LOG_FILES: Final = 4
-MAX_PEERS: Final = 512  # of one day in the totals; those beyond are one line
+MAX_PEERS: Final = 512  # of one day in the totals; others share one line
 
 Kind = Literal["stamp", "hop", "uplink", "collector", "stranger", "other"]
 Level = Literal["free", "thrifty", "spent"]
@@ -51,10 +51,10 @@ class _Totals(msgspec.Struct, array_like=True):
 
 
 class _File(msgspec.Struct):
-    """As on disk. `hours`: hour since 1970 → bytes of both directions."""
+    """The record on disk. `hours`: hour since 1970 → bytes of both directions."""
 
     hours: dict[int, int] = {}
-    unasked: dict[int, int] = {}  # of them, what strangers sent: hanging up on the collector would not end that
+    unasked: dict[int, int] = {}  # part of it that strangers sent: hanging up on the collector would not end that
     days: dict[str, dict[str, dict[str, _Totals]]] = {}  # date → kind → peer → bytes
 
 
@@ -70,7 +70,7 @@ class TrafficBudget:
 
     @classmethod
     def open(cls, daily_bytes: int | None, folder: Path, now_ns: int) -> TrafficBudget:
-        """Goes on where the record ends. One that is damaged counts as a whole day's worth, used this hour."""
+        """Continue where the record ends. A damaged one counts as a whole day's worth, used this hour."""
         traffic_budget = cls(daily_bytes, folder)
         try:
             traffic_budget._file = msgspec.json.decode((folder / STATE_FILE).read_bytes(), type=_File)
@@ -86,7 +86,7 @@ class TrafficBudget:
     # ------------------------------------------------------------ what may be done
 
     def lower(self, collector_bytes: int | None) -> None:
-        """What the collector asks for; it counts only where it is less than the owner's."""
+        """Take the collector's limit; it counts only where it is less than the owner's."""
         self._collector_bytes = collector_bytes
 
     @property
@@ -95,8 +95,8 @@ class TrafficBudget:
         return min(known) if known else None
 
     def used_bytes(self, now_ns: int) -> int:
-        """In the last 24 hours and the rest of the hour before them. An hour of the future (the clock was set back)
-        counts too: nothing is won by setting clocks."""
+        """Return the bytes of the last 24 hours and the rest of the hour before them. An hour of the future (the clock
+        was set back) counts too: setting clocks gains nothing."""
         hour = now_ns // HOUR_NS
         return sum(size for at, size in self._file.hours.items() if at >= hour - HOURS)
 
@@ -110,7 +110,7 @@ class TrafficBudget:
         return "thrifty" if used >= FREE_SHARE * limit else "free"
 
     def over(self, now_ns: int, share: float = 1.0) -> bool:
-        """Whether the owner's bytes are used, and the connection to the collector has to end too."""
+        """Return whether the owner's bytes are used, and the connection to the collector has to end too."""
         if self.daily_bytes is None:
             return False
         hour = now_ns // HOUR_NS
@@ -118,15 +118,15 @@ class TrafficBudget:
         return self.used_bytes(now_ns) - unasked >= share * self.daily_bytes
 
     def back_in_s(self, now_ns: int) -> float:
-        """After how many seconds there is room for a connection again, if nothing else is used until then."""
+        """Return after how many seconds there is room for a connection again, if nothing else is used until then."""
         for later in range(HOURS + 2):
             at_ns = now_ns if not later else (now_ns // HOUR_NS + later) * HOUR_NS
             if not self.over(at_ns, BACK_SHARE):
                 return (at_ns - now_ns) / NS_PER_S
-        return HOURS * HOUR_NS / NS_PER_S  # an allowance of nothing, or hours of the future
+        return HOURS * HOUR_NS / NS_PER_S  # an allowance of zero, or hours of the future
 
     def room_bytes(self, now_ns: int) -> int:
-        """What one test may send or take in now."""
+        """Return what one test may send or receive now."""
         limit = self.limit_bytes
         if limit is None:
             return 1 << 62
@@ -145,12 +145,12 @@ class TrafficBudget:
         self._by_kind[kind] += sent + received
 
     def spend_udp(self, kind: Kind, peer: str, *, sent: int = 0, received: int = 0, version: int, now_ns: int) -> None:
-        """One datagram each where there is one, its payload in bytes."""
+        """Account for up to one datagram each way, payload in bytes."""
         headers = UDP_HEADERS[version]
         self.spend(kind, peer, sent + headers if sent else 0, received + headers if received else 0, now_ns)
 
     def spend_tcp(self, kind: Kind, peer: str, *, sent: int, received: int, now_ns: int) -> None:
-        """One connection from its beginning to its end, payload in bytes."""
+        """Account for one connection from its beginning to its end, payload in bytes."""
         self.spend(kind, peer, round(sent * TCP_SHARE) + TCP_CONNECTION, round(received * TCP_SHARE), now_ns)
 
     def _of_day(self, kind: str, peer: str, now_ns: int) -> _Totals:
@@ -160,7 +160,7 @@ class TrafficBudget:
         return day.setdefault(peer, _Totals())
 
     def totals(self, now_ns: int) -> dict[str, tuple[int, int]]:
-        """Kind → (sent, received) of this UTC day."""
+        """Return kind → (sent, received) of this UTC day."""
         day = self._file.days.get(iso_utc(now_ns)[:10], {})
         return {
             kind: (sum(t.sent for t in of.values()), sum(t.received for t in of.values()))
@@ -170,7 +170,7 @@ class TrafficBudget:
     # ------------------------------------------------------------ the record
 
     def write(self, now_ns: int) -> None:
-        """Totals and, of what is new since the last time, a line for each kind and peer. Raises nothing."""
+        """Write totals and, of what is new since the last time, a line for each kind and peer. Raises nothing."""
         hour = now_ns // HOUR_NS
         self._file.hours = {at: size for at, size in self._file.hours.items() if at >= hour - HOURS}
         self._file.unasked = {at: size for at, size in self._file.unasked.items() if at >= hour - HOURS}
@@ -209,5 +209,5 @@ class TrafficBudget:
 
 
 def parse_daily(text: str) -> int | None:
-    """`50MB`, `2GiB`, `50000000`; None for `none`. Raises ValueError."""
+    """Parse `50MB`, `2GiB`, `50000000`; None for `none`. Raises ValueError."""
     return None if text.strip().lower() == "none" else parse_size(text, least=0)

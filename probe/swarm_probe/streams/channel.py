@@ -1,4 +1,4 @@
-"""The connection that hops and transfers need, whatever carries it: TCP, QUIC, or the collector.
+"""Define the connection that hops and transfers need, over TCP, QUIC or the collector.
 
 PeerError      one line for people: what, the value, what to do
 ├── Unreachable    no connection, or it broke
@@ -38,21 +38,22 @@ class Channel(Protocol):
 
     @property
     def kernel(self) -> socket.socket | None:
-        """The connection as the kernel has it; None: it is not the kernel's."""
+        """Return the kernel's view of the connection; None: it is not the kernel's."""
         ...
 
     async def write(self, data: bytes | memoryview) -> None: ...
 
     async def read_into(self, buffer: memoryview) -> int:
-        """Bytes read, 0 at the end of the stream."""
+        """Return the number of bytes read, 0 at the end of the stream."""
         ...
 
     def stamp_arrivals(self) -> None:
-        """From now on `read_stamped` knows when bytes came, where that can be told."""
+        """Let `read_stamped` know from now on when bytes arrived, if possible told."""
         ...
 
     async def read_stamped(self, buffer: memoryview) -> tuple[int, int]:
-        """Bytes read (0 at the end of the stream), and how long ago the last of them arrived at this machine, in ns."""
+        """Return bytes read (0 at the end of the stream), and how long ago the last of them arrived at this machine, in
+        ns."""
         ...
 
     def finish_writing(self) -> None: ...
@@ -60,12 +61,12 @@ class Channel(Protocol):
     def close(self) -> None: ...
 
     def abort(self) -> None:
-        """Closes, and what was written and has not left is not sent any more."""
+        """Close; bytes written and not sent yet are dropped."""
         ...
 
 
 async def read_exactly(stream: Channel, size: int) -> bytes:
-    """Raises Unreachable where the stream ends before."""
+    """Read exactly so many bytes. Raises Unreachable where the stream ends before."""
     buffer = bytearray(size)
     view = memoryview(buffer)
     while view:

@@ -1,10 +1,10 @@
-"""Hops and transfers over QUIC on the probe's UDP port, where a NAT blocks TCP and hole punching works.
+"""Run hops and transfers over QUIC on the probe's UDP port, where a NAT blocks TCP and hole punching works.
 
 Imported only when the first is needed: aioquic and its cryptography take 15 MB and 50 ms. A connection begins with the
-same preamble as over TCP, in which both ends prove that they hold the pair's key; the certificate is made up on the
-spot and proves nothing. Only who has lately sent a signed STAMP packet from an address is listened to there.
+same preamble as over TCP, in which both ends prove that they hold the pair's key; the certificate is made for the
+connection and proves nothing. Only addresses that lately sent a signed STAMP packet are answered there.
 
-What a hop over QUIC says, beside TCP on a like path of the lab (16 KB over 80 ms, every 150 ms): p50 83.7 to 85.0 ms,
+A hop over QUIC compared with TCP on a similar path of the lab (16 KB over 80 ms, every 150 ms): p50 83.7 to 85.0 ms,
 TCP 83.2; p95 98 to 103, TCP 83 to 88 (pacing); first message 165 to 174, TCP 161 (ten packets of 1,200 bytes at first).
 An engine can use such a path only through something that punches holes itself (WireGuard, libp2p). A transfer's rate is
 always a lower bound: it may be this program that limits it.
@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 
 
 class QuicPort:
-    """`serve` takes what a peer has opened, until it is done with it."""
+    """QUIC on one UDP port. `serve` handles what a peer has opened, until it is done with it."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class QuicPort:
         self._server.certificate, self._server.private_key = _made_up_certificate()
 
     async def dial(self, to: Target, caller: Caller, purpose: Purpose, size: int) -> QuicStream:
-        """Connects and proves both ends. Raises PeerError. `caller` is this probe, as the other end knows it."""
+        """Connect and prove both ends. Raises PeerError. `caller` is this probe, as the other end knows it."""
         end = _End(self, QuicConnection(configuration=self._client), to)
         end.quic.connect(to.sockaddr, now=_now())
         stream = QuicStream(end, self._counts)
@@ -91,7 +91,7 @@ class QuicPort:
         return stream
 
     def receive(self, arrival: Arrival) -> bool:
-        """Takes a datagram of a QUIC connection; False: it is none."""
+        """Take a datagram of a QUIC connection; return False for others."""
         try:
             header = pull_quic_header(Buffer(data=arrival.data), host_cid_length=CID_BYTES)
         except ValueError:
@@ -136,7 +136,7 @@ class QuicPort:
             async with asyncio.timeout(PREAMBLE_S):
                 await end.connected.wait()
             await self._serve(QuicStream(end, self._counts))
-            async with asyncio.timeout(LINGER_S):  # what was said last may have to be sent again
+            async with asyncio.timeout(LINGER_S):  # what was sent last may have to be sent again
                 await end.until_gone()
         except TimeoutError:
             self._counts["quic_connections_timed_out"] += 1
@@ -160,9 +160,9 @@ class _End:
     def __init__(self, port: QuicPort, quic: QuicConnection, to: Target) -> None:
         self.quic = quic
         self.connected = asyncio.Event()  # or it has ended
-        self.moved = asyncio.Event()  # something came in, went out or ended
+        self.moved = asyncio.Event()  # set when something came in, went out or ended
         self.received: deque[tuple[memoryview, int]] = deque()  # bytes, and when they arrived (wall clock)
-        self.ended = False  # the other side has said all it will say
+        self.ended = False  # the other side has sent everything
         self.failure = ""  # why there is no connection any more
         self._port = port
         self._to = to
@@ -209,18 +209,18 @@ class _End:
                 self._port.forget(self)
 
     def unsent_bytes(self, written: int) -> int:
-        """Of `written` bytes, those that have not left yet."""
-        stream = self.quic._streams.get(_STREAM)  # aioquic tells it nowhere else
+        """Return how many of `written` bytes have not left yet."""
+        stream = self.quic._streams.get(_STREAM)  # aioquic exposes it nowhere else
         return 0 if stream is None else max(0, written - stream.sender.next_offset)
 
     async def until_gone(self) -> None:
-        """Until the other end has closed the connection."""
+        """Wait until the other end has closed the connection."""
         while not self.failure:
             self.moved.clear()
             await self.moved.wait()
 
     def require_alive(self) -> None:
-        """Raises Unreachable."""
+        """Check the connection. Raises Unreachable."""
         if self.failure:
             raise Unreachable(f"the QUIC connection broke ({self.failure})")
 
@@ -237,7 +237,7 @@ class _End:
 
 
 class QuicStream:
-    """The one stream of a connection, as `Channel` has it."""
+    """The one stream of a connection, as a `Channel`."""
 
     kernel = None
 
@@ -277,7 +277,7 @@ class QuicStream:
         return (await self.read_stamped(buffer))[0]
 
     def stamp_arrivals(self) -> None:
-        """Every datagram is stamped."""
+        """Do nothing: every datagram is stamped."""
 
     def finish_writing(self) -> None:
         self._end.require_alive()
@@ -312,7 +312,7 @@ def _configuration(*, is_client: bool) -> QuicConfiguration:
 
 
 def _made_up_certificate() -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    """TLS wants one. Who is at the other end is proven by the preamble."""
+    """Return a certificate, which TLS requires. The preamble proves who is at the other end."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, ALPN)])
     begin = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)

@@ -1,8 +1,8 @@
-"""Hops relayed by the collector, where neither TCP nor a punched hole connects two members.
+"""Relay hops by way of the collector, where neither TCP nor a punched hole connects two members.
 
-Bytes go as messages of the two probes' own connections, which the collector hands on. They begin with the preamble that
-every connection between members has, so the collector can neither pretend to be the peer nor ask anything of it. Only
-hops of a decode step's size go this way: the collector's line is not ours to fill.
+Bytes travel as messages of the two probes' own connections, which the collector relays. They begin with the preamble
+that every connection between members has, so the collector can neither pretend to be the peer nor request anything of
+it. Only hops of a decode step's size go this way, to spare the collector's uplink.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from swarm_probe.streams.channel import Channel, Unreachable
 from swarm_probe.streams.tcp_endpoint import PREAMBLE_S, Caller, Purpose, introduce
 from swarm_protocol.messages.probe_messages import RELAY_MOST_BYTES, Relay
 
-MAX_FLOWS: Final = 8  # that others have opened
-MAX_WAITING_BYTES: Final = 256 << 10  # of one flow, not read yet: a round has less on its way
+MAX_FLOWS: Final = 8  # opened by others
+MAX_WAITING_BYTES: Final = 256 << 10  # of one flow, not read yet: a round has less in flight
 _FLOWS: Final = 1 << 32
 
 Key = tuple[str, int, bool]  # peer, its or our number, whether we opened it
@@ -34,7 +34,7 @@ class RelayPort:
         serve: Callable[[Channel], Awaitable[None]],
         counts: Counter[str],
     ) -> None:
-        """`send` False: there is no collector now. `serve` takes what a peer has opened, until it is done with it."""
+        """Create it. `send` False: there is no collector now. `serve` handles what a peer has opened."""
         self._send = send
         self._serve = serve
         self._counts = counts
@@ -42,7 +42,7 @@ class RelayPort:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def dial(self, caller: Caller, purpose: Purpose, size: int) -> RelayStream:
-        """Begins a flow and proves both ends. Raises PeerError. `caller` is this probe, as the other end knows it."""
+        """Begin a flow and prove both ends. Raises PeerError. `caller` is this probe, as the other end knows it."""
         stream = self._begin((caller.peer, secrets.randbelow(_FLOWS), True))
         try:
             async with asyncio.timeout(PREAMBLE_S):
@@ -56,7 +56,7 @@ class RelayPort:
         return stream
 
     def receive(self, message: Relay) -> None:
-        """Anybody's bytes may come in here; who it is shows in the preamble."""
+        """Take relayed bytes of any sender; the preamble shows who it is."""
         key = (message.peer, message.flow, not message.opened_here)
         stream = self._flows.get(key)
         if stream is None:
@@ -76,7 +76,7 @@ class RelayPort:
         self._counts["relay_bytes_sent"] += len(data)
 
     def end(self, key: Key) -> None:
-        """Says so to the other end, if there is a collector to say it through."""
+        """Tell the other end, if there is a collector to relay it."""
         if self._flows.pop(key, None) is not None:
             peer, flow, opened_here = key
             self._spawn(self._tell_end(Relay(peer=peer, flow=flow, opened_here=opened_here, end=True)))
@@ -111,7 +111,7 @@ class RelayPort:
 
 
 class RelayStream:
-    """A flow, as `Channel` has it."""
+    """A flow, as a `Channel`."""
 
     kernel = None
 
@@ -126,7 +126,7 @@ class RelayStream:
     def take(self, message: Relay) -> None:
         self._waiting_bytes += len(message.data)
         if self._waiting_bytes > MAX_WAITING_BYTES:
-            self._ended = True  # nobody of ours sends so far ahead
+            self._ended = True  # no probe of ours sends so far ahead
         elif message.data:
             self._waiting.append(memoryview(message.data))
         self._ended = self._ended or message.end
@@ -153,7 +153,7 @@ class RelayStream:
         return got
 
     def stamp_arrivals(self) -> None:
-        """Nobody stamps them: what a star's hub and ends take for their turn is part of what it costs."""
+        """Do nothing: relayed bytes have no time stamps, and the delay in hub and ends is part of the cost."""
 
     async def read_stamped(self, buffer: memoryview) -> tuple[int, int]:
         return await self.read_into(buffer), 0

@@ -1,8 +1,8 @@
-"""The one TCP port for hops and transfers: who may use it, for what, and for how long.
+"""Serve the one TCP port for hops and transfers: who may use it, for what, and for how long.
 
-Every connection begins with a preamble in which both ends prove, over fresh nonces, that they hold the pair's key.
-The side that calls speaks first and is signed from the first byte: a port scanner gets a closed connection, not a
-byte. Nothing here is secret and nothing after the preamble is signed; it carries random bytes and their count.
+Every connection begins with a preamble in which both ends prove, over fresh nonces, that they hold the pair's key. The
+calling side speaks first and is signed from the first byte: a port scanner gets a closed connection, not a byte.
+Nothing here is secret and nothing after the preamble is signed; it carries random bytes and their count.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from swarm_probe.sockets import SO_TIMESTAMPNS, Target, bind_all, kernel_stamp_ns, why
+from swarm_probe.sockets import ANY_WAY, SO_TIMESTAMPNS, Leave, Target, bind_all, kernel_stamp_ns, why
 from swarm_probe.streams.channel import Busy, Channel, NoAnswer, NotMember, PeerError, Unreachable, read_exactly
 from swarm_protocol.supervisor import Supervisor
 from swarm_protocol.units import NS_PER_S
 
-PREAMBLE_S: Final = 5.0  # for all of it: a slow line needs three round trips, a slow-loris gets no more
+PREAMBLE_S: Final = 5.0  # for all of it: a slow path needs three round trips, a slow-loris gets no more
 DIAL_S: Final = 5.0  # a lost SYN is sent again after one second and after three
 MAX_STRANGERS: Final = 16  # connections that have not proven anything yet
 MAX_PER_PEER: Final = 4  # one of each kind, and the ones just closing
 ACCEPT_PAUSE_S: Final = 1.0  # after the system refused us a connection (too many open files)
 
-STAMP_AGE_NS: Final = 1 * NS_PER_S  # no program of ours waits longer for its turn: the clock was set
+STAMP_AGE_NS: Final = 1 * NS_PER_S  # no program of ours is delayed longer: the clock was set
 _ANCILLARY_BYTES: Final = 64  # one time stamp
 
 _MAGIC: Final = b"SwTP"
-_VERSION: Final = 2  # 2: reports of a transfer tell of trains
+_VERSION: Final = 2  # 2: reports of a transfer include trains
 _MAC_BYTES: Final = 16
 _HELLO: Final = struct.Struct("!4sBBH16s")  # magic, version, purpose, SSID, nonce
 _REPLY: Final = struct.Struct("!16sB")  # nonce, status
@@ -51,11 +51,12 @@ log = logging.getLogger(__name__)
 class Purpose(enum.IntEnum):
     HOP = 1
     UPLINK = 2
+    TRAINS = 3  # orders and reports of trains; a transfer may follow. Only of members that say that they know it
 
 
 class _Status(enum.IntEnum):
     OK = 0
-    BUSY = 1  # or at rest: no bytes left today, others use the line, on battery
+    BUSY = 1  # or paused: no bytes left today, other traffic, on battery
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class Stream:
     def __init__(self, connected: socket.socket, counts: Counter[str]) -> None:
         try:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except OSError as error:  # reset before we came to it
+        except OSError as error:  # reset before we handled it
             raise Unreachable(f"the connection broke at once ({why(error)})") from error
         self.socket = connected
         self.sent_bytes = 0
@@ -94,7 +95,7 @@ class Stream:
         self.sent_bytes += len(data)
 
     async def read_into(self, buffer: memoryview) -> int:
-        """Bytes read, 0 at the end of the stream."""
+        """Return the number of bytes read, 0 at the end of the stream."""
         try:
             got = await self._loop.sock_recv_into(self.socket, buffer)
         except OSError as error:
@@ -109,10 +110,11 @@ class Stream:
             self.socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
 
     async def read_stamped(self, buffer: memoryview) -> tuple[int, int]:
-        """Bytes read (0 at the end of the stream), and how long ago the last of them arrived at this machine, in ns.
+        """Return bytes read (0 at the end of the stream), and how long ago the last of them arrived at this machine, in
+        ns.
 
-        What this program waits for its turn is no property of the path: 0.1 to 0.3 ms on an idle machine. 0 where the
-        kernel does not say.
+        The time that this program takes to run is no property of the path: 0.1 to 0.3 ms on an idle machine. 0 where
+        the kernel does not tell.
         """
         while True:
             try:
@@ -127,7 +129,7 @@ class Stream:
         now_ns = time.time_ns()
         stamps = (kernel_stamp_ns(*message) for message in ancillary)
         waited_ns = now_ns - next((stamp for stamp in stamps if stamp is not None), now_ns)
-        # a clock that was set in between makes nonsense of the difference
+        # a clock that was set in between makes the difference meaningless
         return got, waited_ns if 0 <= waited_ns < STAMP_AGE_NS else 0
 
     async def _readable(self) -> None:
@@ -172,12 +174,19 @@ def _require(key: bytes, label: bytes, parts: tuple[bytes, ...], mac: bytes) -> 
 
 
 async def dial(
-    to: Target, caller: Caller, purpose: Purpose, size: int, counts: Counter[str], within_s: float = DIAL_S
+    to: Target,
+    caller: Caller,
+    purpose: Purpose,
+    size: int,
+    counts: Counter[str],
+    within_s: float = DIAL_S,
+    leave: Leave = ANY_WAY,
 ) -> Stream:
-    """Connects and proves both ends. Raises PeerError. `caller` is this probe, as the other end knows it."""
+    """Connect and prove both ends. Raises PeerError. `caller` is this probe, as the other end knows it."""
     made = socket.socket(to.family, socket.SOCK_STREAM)
     try:
         made.setblocking(False)
+        leave.prepare(made)
         try:
             async with asyncio.timeout(within_s):
                 await asyncio.get_running_loop().sock_connect(made, to.sockaddr)
@@ -203,7 +212,7 @@ async def introduce(stream: Channel, caller: Caller, purpose: Purpose, size: int
     reply = answer[: _REPLY.size]
     _require(caller.key, b"reply", (hello, reply), answer[_REPLY.size :])
     if _REPLY.unpack(reply)[1] != _Status.OK:
-        raise Busy("the peer rests or runs another test; it is asked again later")
+        raise Busy("the peer is paused or runs another test; trying again later")
     go = _GO.pack(size)
     await stream.write(go + _mac(caller.key, b"go", hello, reply, go))
 
@@ -232,9 +241,9 @@ class TcpPeer:
         self.supervisor = Supervisor(log)
         self.port = 0
 
-    def open(self, bind_host: str, port: int) -> None:
-        """Raises OSError where the port cannot be had."""
-        self._sockets = bind_all(socket.SOCK_STREAM, bind_host, port)
+    def open(self, bind_host: str, port: int, interface: str = "") -> None:
+        """Open the port. Raises OSError if that fails."""
+        self._sockets = bind_all(socket.SOCK_STREAM, bind_host, port, interface)
         for listening in self._sockets:
             listening.listen(MAX_STRANGERS)
             name = f"taking TCP connections ({socket.AddressFamily(listening.family).name})"
@@ -242,7 +251,7 @@ class TcpPeer:
         self.port = self._sockets[0].getsockname()[1]
 
     def announce(self, callers: list[Caller]) -> None:
-        """From now on these may call, and no others."""
+        """Allow these members to call from now on, and no others."""
         self._callers = {}
         for caller in callers:
             self._callers[caller.ssid] = (*self._callers.get(caller.ssid, ()), caller)
@@ -272,7 +281,7 @@ class TcpPeer:
             try:
                 connected, _ = await loop.sock_accept(listening)
             except OSError as error:
-                log.warning("cannot take a TCP connection (%s); trying again shortly", why(error))
+                log.warning("cannot accept a TCP connection (%s); trying again shortly", why(error))
                 await asyncio.sleep(ACCEPT_PAUSE_S)
                 continue
             if self._strangers >= MAX_STRANGERS:
@@ -296,7 +305,7 @@ class TcpPeer:
             connected.close()
 
     async def converse(self, stream: Channel) -> None:
-        """Serves what a member has opened otherwise than by TCP; the caller closes it."""
+        """Serve what a member has opened otherwise than by TCP; the caller closes it."""
         self._strangers += 1
         await self._converse_over(stream)
 
@@ -326,12 +335,12 @@ class TcpPeer:
         hello, mac = opening[: _HELLO.size], opening[_HELLO.size :]
         magic, version, purpose, ssid, _ = _HELLO.unpack(hello)
         if magic != _MAGIC or version != _VERSION:
-            raise NotMember("not a preamble of ours")
+            raise NotMember("invalid preamble")
         caller = next(
             (c for c in self._callers.get(ssid, ()) if hmac.compare_digest(_mac(c.key, b"hello", hello), mac)), None
         )
         if caller is None:
-            raise NotMember("no member signs like this")
+            raise NotMember("signed by no member")
         try:
             service = self._services[Purpose(purpose)]
         except (KeyError, ValueError):
@@ -340,7 +349,7 @@ class TcpPeer:
         reply = _REPLY.pack(secrets.token_bytes(16), _Status.BUSY if busy else _Status.OK)
         await stream.write(reply + _mac(caller.key, b"reply", hello, reply))
         if busy:
-            raise Busy("told the caller to come again")
+            raise Busy("the caller has to try again later")
         closing = await read_exactly(stream, _GO.size + _MAC_BYTES)
         go = closing[: _GO.size]
         _require(caller.key, b"go", (hello, reply, go), closing[_GO.size :])

@@ -1,1 +1,1 @@
-"""The probe's one UDP port: sockets, STAMP, STUN, NAT discovery and hole punching."""
+"""Run the probe's one UDP port: sockets, STAMP, STUN, NAT discovery and hole punching."""

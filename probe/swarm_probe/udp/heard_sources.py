@@ -1,4 +1,4 @@
-"""Remember where signed requests of members came from lately."""
+"""Remember where signed requests of members came from recently."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class HeardSources:
         self._at_ns: dict[Target, int] = {}
 
     def add(self, source: Target, now_ns: int) -> None:
-        self._at_ns.pop(source, None)  # put back at the end: what is dropped is who was silent longest
+        self._at_ns.pop(source, None)  # put back at the end: the longest silent is dropped first
         self._at_ns[source] = now_ns
         if len(self._at_ns) > MAX_HEARD:
             del self._at_ns[next(iter(self._at_ns))]

@@ -1,9 +1,9 @@
-"""Find out what NAT this probe's UDP port is behind, by asking the collector's two STUN ports.
+"""Discover what NAT this probe's UDP port is behind, by querying the collector's two STUN ports.
 
 Pure: bytes and monotonic time in, bytes and findings out; `nat_status` owns the clock, `udp_socket` the socket. The
-first port is asked again before a home router forgets (that keeps this mapping alive, and a router that was restarted
-is noticed), the second one rarely: only a NAT that maps by destination shows there. A NAT that maps by address alone
-and not by port passes for the easy kind; two addresses would be needed to tell (RFC 5780), and such are rare.
+first port is queried again before a home router forgets (that keeps this mapping alive, and detects a restarted
+router), the second one rarely: only a NAT that maps by destination shows there. A NAT that maps by address alone and
+not by port passes for the easy kind; two addresses would be needed to tell (RFC 5780), and such are rare.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from swarm_protocol.units import NS_PER_MS, NS_PER_S
 RETRY_NS: Final = (500 * NS_PER_MS, 1 * NS_PER_S, 2 * NS_PER_S)  # RFC 8489 §6.2.1, cut short: a verdict within 3.5 s
 KEEP_NS: Final = 20 * NS_PER_S  # routers forget a silent mapping after 30 s at the earliest
 SECOND_NS: Final = 300 * NS_PER_S  # the kind of NAT hardly ever changes while its mapping does not
-FAILED_NS: Final = 30 * NS_PER_S  # without an answer, until it is tried again
-BELIEVED_NS: Final = 60 * NS_PER_S  # two askings missed: then nothing is known any more
+FAILED_NS: Final = 30 * NS_PER_S  # without an answer, until the next try
+BELIEVED_NS: Final = 60 * NS_PER_S  # two queries missed: then nothing is known any more
 RTTS: Final = 9
 PORTS: Final = 2
 
@@ -33,7 +33,7 @@ class Finding:
 
     nat: NatKind | None  # None: not known
     mapped: Endpoint | None = None
-    rtt_ns: int | None = None  # to the collector and back, the lowest of late: its program's turn is no part of the way
+    rtt_ns: int | None = None  # to the collector and back, the recent lowest, without the delay of its program
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +47,17 @@ class Ask:
 @dataclass(slots=True)
 class _Server:
     due_ns: int
-    tries: int = 0  # of the present asking, sent
+    tries: int = 0  # of the present query
     transaction: bytes = b""
     sent_ns: int = 0
     mapped: Endpoint | None = None
     heard_ns: int | None = None
-    silent: bool = False  # the last asking ended without an answer
+    silent: bool = False  # the last query ended without an answer
 
 
 @dataclass(slots=True)
 class NatWatch:
-    """`ports`: how many STUN ports the collector has; `own`: this probe's own endpoints, as the system names them."""
+    """The discovery. `ports`: the number of the collector's STUN ports; `own`: this probe's endpoints by the system."""
 
     random_bytes: Callable[[int], bytes]
     _servers: list[_Server] = field(default_factory=list)
@@ -74,17 +74,17 @@ class NatWatch:
 
     @property
     def asking(self) -> bool:
-        """Answers are on their way that may change what was found."""
+        """Return whether answers are pending that may change what was found."""
         return any(server.tries > 0 for server in self._servers)
 
     def recheck(self, now_ns: int) -> None:
-        """Something is amiss on the way to a peer: asks at once, unless it is asking."""
+        """Query at once, unless a query is pending: a path to a peer has trouble."""
         for server in self._servers:
             if not server.tries:
                 server.due_ns = min(server.due_ns, now_ns)
 
     def next_ns(self) -> int | None:
-        """When `poll` next has something to do; None: never."""
+        """Return when `poll` next has something to do; None: never."""
         return min((server.due_ns for server in self._servers), default=None)
 
     def poll(self, now_ns: int) -> list[Ask]:
@@ -106,7 +106,7 @@ class NatWatch:
         return asks
 
     def receive(self, data: bytes, at_ns: int) -> bool:
-        """Whether it answers what was asked; anybody's bytes may come in here."""
+        """Take a datagram of any sender; return whether it answers a query."""
         try:
             message = stun_packet.decode(data)
         except stun_packet.StunError:
@@ -116,9 +116,9 @@ class NatWatch:
         for index, server in enumerate(self._servers):
             if not server.tries or message.transaction != server.transaction:
                 continue
-            if server.tries == 1:  # of one sent again nobody knows which one was answered (Karn)
+            if server.tries == 1:  # after a retransmission nobody knows which request was answered (Karn)
                 self._rtts.append(max(0, at_ns - server.sent_ns))
-            # one that was asked because the other had moved is no reason to ask that one again
+            # a query caused by the other port's change is no reason to query that one again
             moved = server.heard_ns is not None and server.mapped != message.mapped
             server.mapped, server.heard_ns, server.silent, server.tries = message.mapped, at_ns, False, 0
             server.due_ns = at_ns + (KEEP_NS if index == 0 else SECOND_NS)
@@ -128,13 +128,14 @@ class NatWatch:
         return False
 
     def _recheck_others(self, server: _Server, now_ns: int) -> None:
-        """What the other port said was of another time."""
+        """Query the other port again: its answer is of another time."""
         for other in self._servers:
             if other is not server and not other.tries and not other.silent:
                 other.due_ns, other.heard_ns = now_ns, None
 
     def finding(self, now_ns: int, *, peers_answer: bool) -> Finding:
-        """`peers_answer`: other members did so lately, over the same port: then UDP is not what is blocked."""
+        """Return what was found. `peers_answer`: other members did so lately, over the same port: UDP is not
+        blocked."""
         rtt_ns = min(self._rtts, default=None)
         heard = [server for server in self._servers if server.heard_ns is not None]
         first = heard[0] if heard else None
@@ -146,6 +147,6 @@ class NatWatch:
         if first.mapped in self._own:
             return Finding("none", first.mapped, rtt_ns)
         if len(heard) < PORTS:
-            return Finding(None, first.mapped, rtt_ns)  # one answer tells that there is a NAT, not of which kind
+            return Finding(None, first.mapped, rtt_ns)  # one answer shows that there is a NAT, not of which kind
         easy = heard[1].mapped == first.mapped
         return Finding("endpoint-independent" if easy else "symmetric", first.mapped, rtt_ns)

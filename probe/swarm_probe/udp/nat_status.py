@@ -1,6 +1,6 @@
 """Keep the NAT status of the probe's UDP port up to date: the shell of `nat_discovery`.
 
-Tells its owner whenever the finding changes; what the collector makes of it are the addresses that other members try.
+Reports each change of the finding; the collector derives from it the addresses that other members try.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from swarm_probe.clocks import Clocks
-from swarm_probe.machine.host import addresses
+from swarm_probe.machine.interfaces import addresses
 from swarm_probe.sockets import Target, target
 from swarm_probe.udp.nat_discovery import Finding, NatWatch
 from swarm_probe.udp.udp_socket import Arrival, UdpPort
@@ -36,12 +36,12 @@ log = logging.getLogger(__name__)
 
 
 class Reachability:
-    def __init__(self, udp: UdpPort, counts: Counter[str], clocks: Clocks, bind_host: str) -> None:
+    def __init__(self, udp: UdpPort, counts: Counter[str], clocks: Clocks, bind_host: str, interface: str = "") -> None:
         self.on_change: Callable[[Finding], None] = lambda _: None
         self._udp = udp
         self._counts = counts
         self._clocks = clocks
-        self._bind_host = bind_host
+        self._bind_host, self._interface = bind_host, interface
         self._watch = NatWatch(os.urandom)
         self._servers: tuple[Target, ...] = ()
         self._timer: asyncio.TimerHandle | None = None
@@ -49,18 +49,21 @@ class Reachability:
         self._peer_answered_ns: int | None = None
 
     def joined(self, collector: str, ports: tuple[int, ...]) -> None:
-        """A collector at this address answers STUN on these ports; on none: nothing is found out."""
+        """Note a collector at this address that answers STUN on these ports; without ports nothing is discovered."""
         found = [target(collector, port) for port in ports if port]
         self._servers = tuple(each for each in found if each is not None and self._udp.has(each.family))
-        own = [Endpoint(host, self._udp.port) for host in addresses(self._bind_host)]
+        own = [
+            Endpoint(host, self._udp.port)
+            for host in addresses(self._bind_host, interface=self._interface, link_local=True)
+        ]
         now_ns = self._clocks.mono_ns()
         loopback = bool(self._servers) and ipaddress.ip_address(self._servers[0].sockaddr[0]).is_loopback
         self._watch.aim(len(self._servers), own, now_ns, loopback=loopback)
-        self._told = Finding(None)  # another session: whatever is found is told to it
+        self._told = Finding(None)  # another session has to be told whatever is found
         self._go_on()
 
     def recheck(self) -> None:
-        """A path is gone: perhaps our own router has restarted."""
+        """Check again: a path is gone, and perhaps our own router has restarted."""
         self._watch.recheck(self._clocks.mono_ns())
         self._go_on()
 
@@ -73,7 +76,7 @@ class Reachability:
         return self._watch.finding(now_ns, peers_answer=lately)
 
     def receive(self, arrival: Arrival) -> None:
-        """A STUN message; a keepalive of a peer is one too, and says nothing."""
+        """Take a STUN message; a peer's keepalive is one too, and says nothing."""
         at_ns = arrival.wall_ns - self._clocks.offset_ns()
         if self._watch.receive(arrival.data, at_ns):
             self._counts["stun_answers"] += 1

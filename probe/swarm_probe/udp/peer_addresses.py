@@ -6,7 +6,8 @@ import logging
 
 import msgspec
 
-from swarm_probe.owner_limits.egress_policy import EgressPolicy
+from swarm_probe.machine.interfaces import is_link_local, zones
+from swarm_probe.owner_limits.egress_policy import LINK_LOCAL, EgressPolicy
 from swarm_probe.sockets import Target, target
 from swarm_probe.udp.rtt_session import RttTarget, behind_nat
 from swarm_protocol.messages.probe_messages import Peer
@@ -20,7 +21,7 @@ def tcp_targets(peer: Peer, allowed: EgressPolicy) -> tuple[Target, ...]:
 
 
 def aims(peer: Peer, allowed: EgressPolicy) -> list[RttTarget]:
-    """Where its UDP port may be: as it names its addresses itself, then as STUN saw it."""
+    """Return where its UDP port may be: its own addresses first, then as STUN saw it."""
     punched = behind_nat(peer)
     seen = [
         target(mapped.host, mapped.port) for mapped in peer.mapped if allowed.why_not(mapped.host, mapped.port) is None
@@ -32,12 +33,12 @@ def aims(peer: Peer, allowed: EgressPolicy) -> list[RttTarget]:
 
 
 def same(one: Peer, other: Peer) -> bool:
-    """Equal except for how often it is measured, which is no reason to start over."""
+    """Return whether both are equal except for how often the peer is measured, which is no reason to start over."""
     return msgspec.structs.replace(one, often=1) == msgspec.structs.replace(other, often=1)
 
 
 def moved_only(before: Peer, after: Peer, allowed: EgressPolicy) -> bool:
-    """Whether only its whereabouts changed, and it can still be sent to."""
+    """Return whether only its addresses changed, and it can still be sent to."""
     if not aims(after, allowed):
         return False
     moved = msgspec.structs.replace(
@@ -60,9 +61,22 @@ def _targets(peer: Peer, port: int, allowed: EgressPolicy) -> tuple[Target, ...]
     found = []
     for host in peer.hosts:
         refusal = allowed.why_not(host, port)
-        where = target(host, port)
-        if refusal is None and where is not None:
-            found.append(where)
+        wheres = [where for name in _with_zones(host, allowed.interface) if (where := target(name, port)) is not None]
+        if refusal is None and wheres:
+            found += wheres
         elif allowed.is_news(host):
             log.info("%s is not measured at %s: %s", safe(peer.name), safe(host), refusal or "no such address here")
     return tuple(dict.fromkeys(found))
+
+
+def only_by_link(peer: Peer, allowed: EgressPolicy) -> bool:
+    """Return whether the peer can only be reached at link-local addresses, which this probe's owner has not allowed."""
+    return any(allowed.why_not(host, peer.udp_port) == LINK_LOCAL for host in peer.hosts) and not aims(peer, allowed)
+
+
+def _with_zones(host: str, interface: str) -> tuple[str, ...]:
+    """Return the addresses with zones: a peer's zone means nothing here, so its link-local address is tried on each
+    link."""
+    if ":" not in host or not is_link_local(host):
+        return (host,)
+    return tuple(f"{host.partition('%')[0]}%{zone}" for zone in zones(interface))

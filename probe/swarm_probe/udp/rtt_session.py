@@ -1,4 +1,4 @@
-"""The round trips with one peer: addresses tried, idle round trips, and a window as a sample."""
+"""Track the round trips with one peer: addresses tried, idle round trips, and a window as a sample."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
+from swarm_probe.machine import interfaces
 from swarm_probe.sockets import Target
 from swarm_probe.udp.hole_punching import HolePunch
-from swarm_probe.udp.stamp_sender import StampSession
-from swarm_probe.udp.stamp_window import PathReport
+from swarm_probe.udp.stamp.stamp_sender import StampSession
+from swarm_probe.udp.stamp.stamp_window import PathReport
 from swarm_protocol.messages.probe_messages import Peer
 from swarm_protocol.messages.samples import LinkSample, PathKind
+from swarm_protocol.text import safe
 from swarm_protocol.units import ms_from_ns
 
-IDLE_RTTS: Final = 20  # latest round trips over the quiet line kept for the idle figure beside a transfer
+IDLE_RTTS: Final = 20  # latest round trips over the idle connection, kept for the idle figure during a transfer
 IDLE_RTTS_MIN: Final = 5
 
 
@@ -24,7 +26,7 @@ class RttTarget:
     """An address to try for a peer."""
 
     to: Target
-    punched: bool = False  # nobody outside can reach it, unless the peer writes to them
+    punched: bool = False  # unreachable from outside, unless the peer sends there first
 
 
 @dataclass(slots=True)
@@ -32,13 +34,14 @@ class RttSession:
     """The round trips with one peer."""
 
     peer: Peer
-    targets: list[Target]  # as told, then as learned from the peer's own signed packets
+    targets: list[Target]  # as announced, then as learned from the peer's own signed packets
     session: StampSession
-    punched: list[bool]  # of each: only a hole makes it reachable
+    punched: list[bool]  # for each: only a hole makes it reachable
     told: int  # how many of them the plan named
-    hole: HolePunch
-    knocking: bool = False
-    opened: asyncio.Event = field(default_factory=asyncio.Event)  # the hole, just now; who waits for it clears this
+    hole_punch: HolePunch
+    punching_now: bool = False
+    opened: asyncio.Event = field(default_factory=asyncio.Event)  # the hole has opened; the waiting task clears this
+    interface: int = 0  # the kernel's number of the interface that the latest reply came by; 0: unknown
     due_ns: int = 0
     ended: bool = False
     hop_ms: float | None = None  # latest hop to this peer; goes into its link samples
@@ -51,12 +54,22 @@ def behind_nat(peer: Peer) -> bool:
     return peer.nat != "none" and bool(peer.mapped)
 
 
-def link_sample(trips: RttSession, report: PathReport, at_ns: int) -> LinkSample:
-    """`at_ns`: the window's end by the wall clock."""
+def _way(rtt: RttSession, report: PathReport) -> tuple[str | None, str | None]:
+    """Return (address of the peer, interface of this machine) of the path in use; None: there is none, or unknown."""
+    if not report.settled or report.host is None or not 0 <= report.host < len(rtt.targets):
+        return None, None
+    sockaddr = rtt.targets[report.host].sockaddr
+    name = interfaces.name_of(rtt.interface) or interfaces.towards(sockaddr)
+    return str(sockaddr[0]).partition("%")[0], safe(name, 32) or None
+
+
+def link_sample(rtt: RttSession, report: PathReport, at_ns: int) -> LinkSample:
+    """Return the sample. `at_ns`: the window's end by the wall clock."""
+    address, interface = _way(rtt, report)
     return LinkSample(
         at_ns=at_ns,
-        peer=trips.peer.node_id,
-        path=_path(trips, report),
+        peer=rtt.peer.node_id,
+        path=_path(rtt, report),
         sent=report.sent,
         lost=report.lost,
         lost_out=report.lost_out,
@@ -72,17 +85,21 @@ def link_sample(trips: RttSession, report: PathReport, at_ns: int) -> LinkSample
         reordered=report.reordered,
         ttl_out=report.ttl_out,
         ttl_back=report.ttl_back,
-        hop_ms=trips.hop_ms,
+        hop_ms=rtt.hop_ms,
         loaded=report.loaded,
         timestamps="kernel" if report.kernel else "user",
+        stamped_out_ms=_ms(report.out_ns),
+        stamped_back_ms=_ms(report.back_ns),
+        address=address,
+        interface=interface,
     )
 
 
-def _path(trips: RttSession, report: PathReport) -> PathKind:
+def _path(rtt: RttSession, report: PathReport) -> PathKind:
     if not report.settled:
         return "none"
-    known = report.host is not None and 0 <= report.host < len(trips.punched)
-    punched = trips.punched[report.host or 0] if known else behind_nat(trips.peer)
+    known = report.host is not None and 0 <= report.host < len(rtt.punched)
+    punched = rtt.punched[report.host or 0] if known else behind_nat(rtt.peer)
     return "punched" if punched else "direct"
 
 

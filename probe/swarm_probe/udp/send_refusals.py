@@ -1,4 +1,4 @@
-"""Notice when the local firewall lets no UDP packet out, and say so once."""
+"""Detect that the local firewall lets no UDP packet out, and report it once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class SendRefusals:
         self._in_row = 0
 
     def refused(self, error: OSError) -> None:
-        """A local firewall refuses with EPERM; other errors (no route, full buffers) say nothing about UDP here."""
+        """Count a refusal. A local firewall gives EPERM; other errors (no route, full buffers) do not show that UDP is
+        blocked."""
         if not isinstance(error, PermissionError):
             return
         self._in_row += 1

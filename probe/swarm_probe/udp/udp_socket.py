@@ -1,9 +1,9 @@
-"""The probe's UDP port: datagrams out and in, with the moment the kernel saw each of them.
+"""Send and receive datagrams on the probe's UDP port, with the moment the kernel saw each of them.
 
 A raw socket with `add_reader` and `recvmsg`, because asyncio's DatagramProtocol hides ancillary data. On Linux arrivals
-are stamped by the kernel (SO_TIMESTAMPNS), and departures on request through the socket's error queue, which is
-drained at once so that it never keeps the event loop awake. Elsewhere the time is taken in user space, and says so.
-What a datagram means is `stamp_sender` and `stamp_reflector`.
+are stamped by the kernel (SO_TIMESTAMPNS), and departures on request through the socket's error queue, which is drained
+at once so that it never keeps the event loop awake. Elsewhere the time is taken in user space, and marked so. What a
+datagram means is up to `stamp_sender` and `stamp_reflector`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import socket
 import struct
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,8 +23,10 @@ from swarm_probe.owner_limits.egress_policy import EgressPolicy
 from swarm_probe.sockets import SO_TIMESTAMPNS, Target, bind_all, kernel_stamp_ns
 from swarm_protocol.units import NS_PER_S
 
-MAX_DATAGRAM_BYTES: Final = 2048  # more than any STAMP packet; what is longer is cut and then refused by its length
+MAX_DATAGRAM_BYTES: Final = 2048  # more than any STAMP packet; longer ones are cut and then refused by their length
 MAX_DEPARTING: Final = 64  # departures whose stamp has not come yet
+RECEIVE_BUFFER_BYTES: Final = 1 << 20  # the system may allow less; a train comes faster than this process is scheduled
+READ_AT_ONCE: Final = 64  # datagrams of a train, before others of this program have a turn
 STAMP_AGE_NS: Final = 60 * NS_PER_S  # an arrival's stamp older than this (or of the future): the clock was set
 
 _LINUX: Final = sys.platform == "linux"
@@ -39,6 +41,8 @@ _OPT_ID: Final = 1 << 7
 _OPT_TSONLY: Final = 1 << 11
 _EE_ORIGIN_TIMESTAMPING: Final = 4
 _ERR_LEVELS: Final = ((socket.IPPROTO_IP, 11), (socket.IPPROTO_IPV6, 25))  # IP_RECVERR, IPV6_RECVERR
+_SO_MEMINFO: Final = 55
+_MEMINFO: Final = struct.Struct("@9I")  # SK_MEMINFO_VARS of <linux/sock_diag.h>; the last is the datagrams dropped
 _TIMESPEC: Final = struct.Struct("@ll")
 _INT: Final = struct.Struct("@i")
 _FLAGS: Final = struct.Struct("@I")
@@ -53,9 +57,10 @@ class Arrival:
     data: bytes
     source: Target
     wall_ns: int
-    kernel: bool  # stamped there; else after this process woke up
-    ttl: int  # or hop limit; 0 where the platform does not tell
-    reply_with: tuple[Cmsg, ...]  # makes an answer leave from the address that was asked
+    kernel: bool  # stamped by the kernel; else after this process woke up
+    ttl: int  # or hop limit; 0 if the platform does not tell
+    reply_with: tuple[Cmsg, ...]  # makes an answer leave from the queried address
+    interface: int = 0  # the kernel's number of the one it came by; 0: unknown
 
 
 class UdpPort:
@@ -66,7 +71,7 @@ class UdpPort:
         counts: Counter[str],
         clocks: Clocks,
     ) -> None:
-        """`departed(token, wall_ns)` tells when the kernel handed on the datagram that was sent with `token`."""
+        """Create it. `departed(token, wall_ns)` reports when the kernel sent the datagram with `token`."""
         self._receive = receive
         self._departed = departed
         self.allowed: EgressPolicy | None = None  # None: anywhere (tests of this file)
@@ -77,14 +82,16 @@ class UdpPort:
         self._keys: dict[socket.AddressFamily, int] = {}
         self.port = 0
         self.kernel_stamps = False
+        self.many_expected = False  # datagrams come in trains: several are read for each wake-up
 
-    def open(self, bind_host: str, port: int) -> None:
-        """Raises OSError where no UDP socket can be had."""
+    def open(self, bind_host: str, port: int, interface: str = "") -> None:
+        """Open the port. Raises OSError if no UDP socket can be opened."""
         loop = asyncio.get_running_loop()
-        for made in bind_all(socket.SOCK_DGRAM, bind_host, port):
+        for made in bind_all(socket.SOCK_DGRAM, bind_host, port, interface):
             family = socket.AddressFamily(made.family)
             self._sockets[family] = made
             self.port = made.getsockname()[1]
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
             self.kernel_stamps = _ask_for_ancillary(made)
             self._arm_departures(family)
             loop.add_reader(made, self._readable, family)
@@ -101,11 +108,11 @@ class UdpPort:
     def send(
         self, data: bytes, to: Target, *, token: int | None = None, ancillary: tuple[Cmsg, ...] = ()
     ) -> OSError | None:
-        """Sends now or not at all; the error if not. With a `token`, `departed` will tell when (Linux)."""
+        """Send now or not at all; return the error if not. With a `token`, `departed` will report when (Linux)."""
         made = self._sockets.get(to.family)
         if made is None:
             return OSError(f"no {to.family.name} socket")
-        if self.allowed is not None and not self.allowed.permits(to):  # the last wall: nothing goes around it
+        if self.allowed is not None and not self.allowed.permits(to):  # the last check: nothing goes around it
             self._counts["udp_not_allowed"] += 1
             return OSError(errno.EADDRNOTAVAIL, "no address that this probe sends to")
         keys = self._departing.get(to.family) if token is not None else None
@@ -116,7 +123,7 @@ class UdpPort:
         try:
             made.sendmsg([data], ancillary, 0, to.sockaddr)
         except OSError as error:
-            if keys is not None:  # the kernel may have counted it or not: begin counting anew
+            if keys is not None:  # the kernel may have counted it or not: restart the count
                 self._arm_departures(to.family)
             return error
         self._counts["udp_packets_sent"] += 1
@@ -127,26 +134,58 @@ class UdpPort:
             self._drain_errors(to.family)  # most drivers take it from the sending call itself
         return None
 
+    def send_many(self, packets: Sequence[bytes], to: Target) -> int:
+        """Send what the system takes of these at once; return how many. Raises OSError where it refuses the first."""
+        made = self._sockets.get(to.family)
+        if made is None:
+            raise OSError(errno.EAFNOSUPPORT, f"no {to.family.name} socket")
+        if self.allowed is not None and not self.allowed.permits(to):
+            self._counts["udp_not_allowed"] += 1
+            raise OSError(errno.EADDRNOTAVAIL, "no address that this probe sends to")
+        sent = 0
+        for data in packets:
+            try:
+                made.sendto(data, to.sockaddr)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno == errno.ENOBUFS or sent:  # the interface's queue is full; another error comes again
+                    break
+                raise
+            sent += 1
+            self._counts["udp_bytes_sent"] += len(data)
+        self._counts["udp_packets_sent"] += sent
+        return sent
+
+    @property
+    def dropped(self) -> int:
+        """Return the datagrams that arrived and found no room, since the port was opened; 0 where that is not told."""
+        if not _LINUX:
+            return 0
+        told = [made.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size) for made in self._sockets.values()]
+        return sum(_MEMINFO.unpack(info)[-1] for info in told if len(info) == _MEMINFO.size)
+
     def _readable(self, family: socket.AddressFamily) -> None:
         made = self._sockets[family]
         if self._departing.get(family):  # before the replies, which need to know when their requests left
             self._drain_errors(family)
-        # one a wake: epoll calls again while there is more, which costs no more than finding out that there is not
-        try:
-            data, ancillary, _, sockaddr = made.recvmsg(MAX_DATAGRAM_BYTES, _ANCILLARY_BYTES)
-        except BlockingIOError:  # what made the socket readable is in its error queue, until it is taken out
-            self._drain_errors(family)
-            return
-        except OSError as error:  # an ICMP error of an earlier datagram; the socket itself is well
-            self._counts[f"udp_error_{error.errno}"] += 1
-            return
-        self._counts["udp_packets_received"] += 1
-        self._counts["udp_bytes_received"] += len(data)
-        self._receive(self._arrival(family, data, ancillary, sockaddr))
+        # usually one for each wake-up: epoll calls again while there is more
+        for _ in range(READ_AT_ONCE if self.many_expected else 1):
+            try:
+                data, ancillary, _, sockaddr = made.recvmsg(MAX_DATAGRAM_BYTES, _ANCILLARY_BYTES)
+            except BlockingIOError:  # what made the socket readable is in its error queue, until it is read
+                self._drain_errors(family)
+                return
+            except OSError as error:  # an ICMP error of an earlier datagram; the socket itself is fine
+                self._counts[f"udp_error_{error.errno}"] += 1
+                return
+            self._counts["udp_packets_received"] += 1
+            self._counts["udp_bytes_received"] += len(data)
+            self._receive(self._arrival(family, data, ancillary, sockaddr))
 
     def _arrival(self, family: socket.AddressFamily, data: bytes, ancillary: list[Cmsg], sockaddr: Any) -> Arrival:
         now_ns = self._clocks.wall_ns()
-        at_ns, kernel, ttl, local = now_ns, False, 0, None
+        at_ns, kernel, ttl, local, interface = now_ns, False, 0, None, 0
         for level, kind, value in ancillary:
             stamped_ns = kernel_stamp_ns(level, kind, value)
             if stamped_ns is not None:
@@ -154,12 +193,14 @@ class UdpPort:
                     at_ns, kernel = stamped_ns, True
             elif level == socket.IPPROTO_IP and kind == _IP_PKTINFO and len(value) >= 12:
                 local = (level, kind, bytes(4) + value[4:8] + bytes(4))  # any interface, from that address
+                (interface,) = _INT.unpack_from(value)
             elif level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO and len(value) >= 20:
+                (interface,) = _INT.unpack_from(value, 16)
                 scoped = value[0] == 0xFE and value[1] & 0xC0 == 0x80  # link-local: the interface belongs to it
                 local = (level, kind, value[:20] if scoped else value[:16] + bytes(4))
             elif (level, kind) in _TTL_KINDS and len(value) >= _INT.size:
                 (ttl,) = _INT.unpack_from(value)
-        return Arrival(data, Target(family, sockaddr), at_ns, kernel, ttl & 0xFF, (local,) if local else ())
+        return Arrival(data, Target(family, sockaddr), at_ns, kernel, ttl & 0xFF, (local,) if local else (), interface)
 
     def _arm_departures(self, family: socket.AddressFamily) -> None:
         """Ask for departure stamps counted from 0: setting OPT_ID again restarts the kernel's counter."""
@@ -197,7 +238,8 @@ _TTL_KINDS: Final = frozenset(
 
 
 def _ask_for_ancillary(made: socket.socket) -> bool:
-    """Stamps, TTL and local address with every arrival, as far as the platform has them. True: the kernel stamps."""
+    """Request stamps, TTL and local address with every arrival, as far as the platform has them. Return whether the
+    kernel stamps."""
     # RFC 5357 §4.1.2, which STAMP follows: 255, so that the receiver can count the routers in between
     if made.family == socket.AF_INET:
         made.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 255)
@@ -219,7 +261,7 @@ def _ask_for_ancillary(made: socket.socket) -> bool:
 
 
 def _departure(ancillary: list[Cmsg]) -> tuple[int | None, int]:
-    """(kernel's key, wall time) of a departure stamp from the error queue; (None, 0) for anything else."""
+    """Return (kernel's key, wall time) of a departure stamp from the error queue; (None, 0) for anything else."""
     key, at_ns = None, 0
     for level, kind, value in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPING) and len(value) >= _TIMESPEC.size:

@@ -1,8 +1,8 @@
-"""Internet lines by kind: what one adds to a round trip, how much that varies, and what it carries.
+"""Describe kinds of internet access: what one adds to a round trip, how much that varies, and its rates.
 
-`rtt_ms` is the way between the machine and its provider's backbone and back; what lies between two providers comes
-from the cities (`places`). Rounded figures of these reports; a line of your own may be far from them, and a measured
-[[link]] or an explicit up_mbps always wins.
+`rtt_ms` is the way between the machine and its provider's backbone and back; the rest of a path comes from the cities
+(`places`). Rounded figures of these reports; your own access may differ a lot, and a measured [[link]] or an explicit
+up_mbps always wins.
 
     fiber, cable, dsl   FCC, Measuring Fixed Broadband, Thirteenth Report (2024): idle latency and its spread by
                         technology, less the way to the test server; rates of the usual tiers there
@@ -26,7 +26,7 @@ class Access:
     jitter_ms: float  # p95 − min of that
     up_mbps: float
     down_mbps: float
-    local: bool = False  # machines on it reach each other without a provider between them
+    local: bool = False  # machines on it reach each other without a provider in between
 
 
 ACCESS: Final[dict[str, Access]] = {
@@ -43,7 +43,7 @@ ALIASES: Final = {"fibre": "fiber", "ftth": "fiber", "vdsl": "dsl", "adsl": "dsl
 
 
 def access_named(word: str) -> str | None:
-    """The kind of line that `word` names; None: no such kind."""
+    """Return the kind of access that `word` names; None: no such kind."""
     lowered = word.strip().lower()
     lowered = ALIASES.get(lowered, lowered)
     return lowered if lowered in ACCESS else None

@@ -1,10 +1,10 @@
-"""The cards of one machine, by name, and what they add up to for a node that runs its layers card after card.
+"""Look up the GPUs of one machine by name, and combine them for a node that runs its layers on one after another.
 
     "RTX 4090"    "2x RTX 3060"    "RTX 3090 + RTX A4000"    "2× RTX 3090 + A4000"
 
-Memory adds up. A node with several cards keeps part of its layers on each and computes them one after another, in
-proportion to the memory of the cards (as llama.cpp splits by default). So a layer takes the mean of the cards' times,
-weighted by memory: not the time of the slowest card, and not half of one card's.
+Memory adds up. A node with several GPUs keeps part of its layers on each and computes them one after another, in
+proportion to their memory (the default split of llama.cpp). So a layer takes the mean of the GPUs' times, weighted by
+memory: not the time of the slowest, and not half of one's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from swarm_protocol.devices.table import Device, DeviceClass
 
 MOST_CARDS: Final = 64
 _COUNTED: Final = re.compile(r"^(\d{1,2})\s*[x×*]\s*(\S.*)$", re.IGNORECASE)
-_TRAILING: Final = re.compile(r"^(.*\S)\s+[x×*]\s*(\d{1,2})$", re.IGNORECASE)
+# glued to a number alone: "h100x8" is eight, but "max 64" has an x of its own
+_TRAILING: Final = re.compile(r"^(.*\S\s+|.*\d)[x×*]\s*(\d{1,2})$", re.IGNORECASE)
 
 
 _PLUS: Final = re.compile(r"\s+\+\s*|(?<=\w)\+(?=\w)")  # "MAX+ 395" is one name
@@ -32,19 +33,19 @@ class UnknownDevice(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What its cards come to. None: depends on something that the name does not say."""
+    """The combined figures of a machine's GPUs. None: depends on something that the name does not say."""
 
     name: str  # "2× GeForce RTX 3060"
     cards: int
-    vram_gib: float | None  # that layers may take
-    mem_gbps: float  # of a layer, wherever it lies: the mean of the cards' times, weighted by their memory
+    vram_gib: float | None  # available to layers
+    mem_gbps: float  # of a layer, wherever it lies: the mean of the GPUs' times, weighted by their memory
     tflops: float | None
     device_class: DeviceClass
     unified: bool
 
 
 def parts_of(text: str) -> list[str]:
-    """One name for each card that `text` speaks of. Raises UnknownDevice for more cards than a machine has."""
+    """Return one name for each GPU that `text` names. Raises UnknownDevice for more GPUs than a machine has."""
     found: list[str] = []
     for part in _PLUS.split(text.strip()):
         match = _COUNTED.match(part) or _TRAILING.match(part)
@@ -61,7 +62,7 @@ def parts_of(text: str) -> list[str]:
 
 
 def machine_of(text: str, count: int = 1) -> Machine:
-    """The machine whose cards `text` names, each `count` times. Raises UnknownDevice."""
+    """Return the machine whose GPUs `text` names, each `count` times. Raises UnknownDevice."""
     devices = []
     for name in _names(text):
         device = find(name)
@@ -74,7 +75,7 @@ def machine_of(text: str, count: int = 1) -> Machine:
 
 
 def known_machine(text: str, count: int = 1) -> Machine | None:
-    """As `machine_of`; None where a card is not in the table."""
+    """Return `machine_of`; None if a GPU is not in the table."""
     try:
         devices = [find(name) for name in _names(text)]
     except UnknownDevice:
@@ -84,20 +85,20 @@ def known_machine(text: str, count: int = 1) -> Machine | None:
 
 
 def _names(text: str) -> list[str]:
-    """One name for each card; "RYZEN AI MAX+ 395" has a plus of its own."""
+    """Return one name for each GPU; "RYZEN AI MAX+ 395" has a plus of its own."""
     return [text] if find(text) is not None else parts_of(text)
 
 
 @functools.lru_cache(maxsize=1024)
 def machine_with(names: tuple[str, ...], memory_gib: tuple[float | None, ...]) -> Machine | None:
-    """The machine whose driver prints these names and memories; None: at least one is not in the table."""
+    """Return the machine whose driver prints these names and memories; None: at least one is not in the table."""
     devices = [find(name, memory) for name, memory in zip(names, memory_gib, strict=True)]
     known = [device for device in devices if device is not None]
     return combined(known) if known and len(known) == len(devices) else None
 
 
 def combined(devices: Sequence[Device], memory_gib: Sequence[float] | None = None) -> Machine:
-    """`memory_gib`: what layers may take of each now; by their data sheets where it is not given."""
+    """Combine devices. `memory_gib`: what layers may use of each now; by their data sheets where it is not given."""
     counts = {device.name: devices.count(device) for device in devices}
     layers: Sequence[float | None] = memory_gib or [device.layers_gib() for device in devices]
     gib = [each for each in layers if each is not None]
@@ -117,7 +118,7 @@ def combined(devices: Sequence[Device], memory_gib: Sequence[float] | None = Non
 
 
 def mean_rate(rates: Sequence[float], weights: Sequence[float]) -> float:
-    """The rate whose time for a piece of work is the mean of the times at `rates`."""
+    """Return the rate at which a piece of work takes the mean of the times at `rates`."""
     if len(set(rates)) == 1:
         return rates[0]
     return sum(weights) / sum(weight / rate for weight, rate in zip(weights, rates, strict=True))

@@ -1,4 +1,4 @@
-"""From a device's name, as a driver prints it or a person types it, to its row of the table.
+"""Find the table row of a device by its name, as a driver prints it or a person types it.
 
 Every word of a name has to be accounted for: a word that no row has ("Laptop", "Max-Q", a vGPU profile) makes the name
 unknown and never falls back to the card without it. Words that say nothing about the chip (NVIDIA, GPU, Graphics) are
@@ -32,7 +32,7 @@ _FORMS: Final = frozenset({
     "pcie", "sxm", "sxm2", "sxm3", "sxm4", "sxm5", "sxm6", "nvl", "hbm", "hbm2", "hbm2e", "hbm3", "hbm3e",
     "dgxs", "fhhl",
 })  # fmt: skip
-# Whose a name is, by the words that only one maker uses.
+# Which maker a name belongs to, by words that only one maker uses.
 _MAKERS: Final = {
     **dict.fromkeys(("nvidia", "geforce", "quadro", "tesla", "titan", "gtx", "rtx", "jetson"), "NVIDIA"),
     **dict.fromkeys(("amd", "ati", "radeon", "firepro", "instinct", "rx"), "AMD"),
@@ -58,8 +58,9 @@ class _Words:
 
 @functools.lru_cache(maxsize=4096)
 def find(name: str, memory_gib: float | None = None) -> Device | None:
-    """The device called `name`; None: not in the table. `memory_gib`, where a driver states it, chooses among sizes."""
-    text = re.sub(r"\s+#\d+$", "", name.strip())  # as probes number the cards of one machine
+    """Return the device called `name`; None: not in the table. `memory_gib`, where a driver states it, chooses a
+    size."""
+    text = re.sub(r"\s+#\d+$", "", name.strip())  # as probes number the GPUs of one machine
     if match := _MIG.search(text):
         whole = find(text[: match.start()] + text[match.end() :])
         return None if whole is None else _slice(whole, int(match[1]), float(match[2]))
@@ -79,14 +80,14 @@ def find(name: str, memory_gib: float | None = None) -> Device | None:
 
 
 def nearest(name: str, count: int = _NEAREST) -> list[str]:
-    """Names of the table that look most like `name`: those that share its model number first."""
+    """Return names of the table that look most like `name`: those that share its model number first."""
     wanted = [token for token in _tokens(name) if token not in _NOISE]
     numbers = {token for token in wanted if re.search(r"\d", token) and not _MEMORY.fullmatch(token)}
     text = " ".join(wanted)
 
     known = _display_names()
     shared = [tokens for tokens in known if numbers & set(tokens)]
-    if not shared:  # a number that no device has: the ones that look like it
+    if not shared:  # a number that no device has: similar ones
         all_numbers = {token for tokens in known for token in tokens if re.search(r"\d", token)}
         numbers = {like for number in numbers for like in difflib.get_close_matches(number, all_numbers, count, 0.7)}
         shared = [tokens for tokens in known if numbers & set(tokens)]
@@ -97,12 +98,6 @@ def nearest(name: str, count: int = _NEAREST) -> list[str]:
         if shared or matcher.quick_ratio() >= _LIKE_ENOUGH:
             scored.append((len(numbers & set(tokens)), matcher.ratio(), known[tokens]))
     return [shown for common, ratio, shown in sorted(scored, reverse=True)[:count] if common or ratio >= _LIKE_ENOUGH]
-
-
-def unknown_line(name: str) -> str:
-    """What to say of a device that is not in the table."""
-    near = nearest(name)
-    return f"no data sheet of {name!r}" + (f"; the nearest names are {', '.join(near)}" if near else "")
 
 
 # ---------------------------------------------------------------- words
@@ -148,7 +143,7 @@ def _words(name: str) -> _Words:
 
 
 def _without_size(name: str) -> tuple[str, float] | None:
-    """`m2-max-64` → (`m2-max`, 64): how people write a machine with unified memory."""
+    """Split `m2-max-64` into (`m2-max`, 64): how people write a machine with unified memory."""
     match = re.fullmatch(r"(.*\S)[\s-]+(\d+)\s*(?:gb|gib|g)?", name.strip(), re.IGNORECASE)
     if match is None or int(match[2]) not in UNIFIED_SIZES:
         return None
@@ -158,12 +153,14 @@ def _without_size(name: str) -> tuple[str, float] | None:
 # ---------------------------------------------------------------- the table
 
 
-@functools.cache
-def _index() -> dict[frozenset[str], list[tuple[frozenset[str], Row]]]:
-    """Key → rows with their board forms. Ours come first and keep cards of the same key out."""
+@functools.lru_cache(maxsize=256)
+def _index(number: str) -> dict[frozenset[str], list[tuple[frozenset[str], Row]]]:
+    """Return key → rows with their board forms. Our own rows come first and hide GPUs of the same key. Only rows with
+    `number` in a name: reading all 1,600 names into words takes longer than a small swarm's whole start may."""
     index: dict[frozenset[str], list[tuple[frozenset[str], Row]]] = {}
-    ours = {_words(row.device.name).key for row in rows() if row.ours}
-    for row in rows():
+    some = [row for row in rows() if any(number in name for name in (row.device.name, *row.aliases))]
+    ours = {_words(row.device.name).key for row in some if row.ours}
+    for row in some:
         words = _words(row.device.name)
         if words.key in ours and not row.ours:
             continue
@@ -178,7 +175,7 @@ def _index() -> dict[frozenset[str], list[tuple[frozenset[str], Row]]]:
 
 @functools.cache
 def _exact() -> dict[tuple[str, ...], Row]:
-    """Aliases word for word: some names of drivers state another memory than the card's ("GH200 480GB")."""
+    """Return aliases word for word: some driver names state another memory than the GPU's ("GH200 480GB")."""
     return {_spelled(alias): row for row in reversed(rows()) for alias in row.aliases}
 
 
@@ -186,10 +183,10 @@ def _spelled(name: str) -> tuple[str, ...]:
     return tuple(token for token in _tokens(name) if token not in _NOISE)
 
 
-@functools.cache
-def _by_bare_key() -> dict[frozenset[str], set[frozenset[str]]]:
+@functools.lru_cache(maxsize=256)
+def _by_bare_key(number: str) -> dict[frozenset[str], set[frozenset[str]]]:
     bare: dict[frozenset[str], set[frozenset[str]]] = {}
-    for key in _index():
+    for key in _index(number):
         bare.setdefault(key - _DROPPED_SERIES, set()).add(key)
     return bare
 
@@ -201,25 +198,31 @@ def _display_names() -> dict[tuple[str, ...], str]:
     return {_spelled(row.device.name): row.device.name for row in reversed(shown)}
 
 
+def _number(key: frozenset[str]) -> str:
+    """Return the digits that every row of such a key has in its name; empty: it has none."""
+    return max((digits for word in key - _DROPPED_SERIES for digits in re.findall(r"\d+", word)), key=len, default="")
+
+
 def _candidates(words: _Words) -> list[Row]:
     if not words.key or tuple(sorted(words.key, key=lambda w: w.isdigit())) in _AMBIGUOUS:
         return []
-    index = _index()
+    number = _number(words.key)
+    index = _index(number)
     keys: Iterable[frozenset[str]] = (words.key,) if words.key in index else _shorter(words.key)
     found = [row for key in keys for forms, row in index[key] if _has_forms(forms, words.forms) and _theirs(row, words)]
-    if not found and "laptop" not in words.key and not _by_bare_key().get(words.key - _DROPPED_SERIES):
+    if not found and "laptop" not in words.key and not _by_bare_key(number).get(words.key - _DROPPED_SERIES):
         # before the 30 series drivers print laptops' cards like any: one that only laptops have is theirs
         return _candidates(replace(words, key=words.key | {"laptop"}))
     return found
 
 
 def _has_forms(held: frozenset[str], asked: frozenset[str]) -> bool:
-    """Whether a row has the board forms asked for; "SXM" alone is any generation of it."""
+    """Return whether a row has the requested board forms; "SXM" alone is any generation of it."""
     return all(form in held or (form == "sxm" and any(each.startswith("sxm") for each in held)) for form in asked)
 
 
 def _theirs(row: Row, words: _Words) -> bool:
-    """Whether the makers agree: an AMD 780M is no GeForce GTX 780M."""
+    """Return whether the makers agree: an AMD 780M is no GeForce GTX 780M."""
     makers = _words_of(row.device.name).makers
     return not makers or not words.makers or bool(makers & words.makers)
 
@@ -230,8 +233,9 @@ def _words_of(name: str) -> _Words:
 
 
 def _shorter(key: frozenset[str]) -> list[frozenset[str]]:
-    """Keys that have the same words and more of a series: `4090` is the RTX 4090. Several of them are ambiguous."""
-    longer = [full for full in _by_bare_key().get(key - _DROPPED_SERIES, ()) if key <= full]
+    """Return keys that have the same words and more of a series: `4090` is the RTX 4090. Several are ambiguous."""
+    bare = _by_bare_key(_number(key))
+    longer = [full for full in bare.get(key - _DROPPED_SERIES, ()) if key <= full]
     return longer if len(longer) == 1 else []
 
 
@@ -264,7 +268,7 @@ def _processor(name: str, memory_gib: float | None) -> Device | None:
 
 
 def _slice(whole: Device, compute: int, memory_gib: float) -> Device | None:
-    """A MIG device: memory comes in eighths with their share of the bandwidth, compute in sevenths (or fourths)."""
+    """Return a MIG device: memory comes in eighths with their bandwidth, compute in sevenths (or fourths)."""
     if whole.memory_gib is None or memory_gib > whole.memory_gib:
         return None
     eighths = max(1, round(_MIG_MEMORY_SLICES * memory_gib / whole.memory_gib))

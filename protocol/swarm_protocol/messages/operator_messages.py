@@ -1,7 +1,7 @@
-"""Requests of an operator to a collector, and the answers: JSON over one POST each to OPERATE_PATH.
+"""Define an operator's requests to a collector, and the answers: JSON over one POST each to OPERATE_PATH.
 
-The collector writes OPERATOR_FILE into its state folder at each start, readable by its owner alone: where it listens,
-its certificate's fingerprint and a secret made anew. Whoever can read the file is the operator.
+The collector writes OPERATOR_FILE into its state folder at each start, readable by its owner alone: the address it
+listens on, its certificate's fingerprint and a new secret. Whoever can read the file is the operator.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ MAX_REQUEST_BYTES: Final = 4096
 
 
 class Operator(msgspec.Struct, frozen=True, kw_only=True):
-    """OPERATOR_FILE."""
+    """The contents of OPERATOR_FILE."""
 
     host: str
     port: int
-    pin: str  # empty: it speaks plain text
+    pin: str  # empty: plain text
     secret: str
 
 
 def read_operator(folder: Path) -> Operator | None:
-    """None: no collector has ever run with this state folder, or somebody else owns it."""
+    """Read the file; None: no collector has ever run with this state folder, or somebody else owns it."""
     try:
         return msgspec.json.decode((folder / OPERATOR_FILE).read_bytes(), type=Operator)
     except (OSError, msgspec.DecodeError):
@@ -62,7 +62,7 @@ class Rename(msgspec.Struct, frozen=True, kw_only=True, tag="rename"):
 
 class Revoke(msgspec.Struct, frozen=True, kw_only=True, tag="revoke"):
     member: Line
-    readmit: bool = False  # the other way round
+    readmit: bool = False  # the reverse
 
 
 Request = MakeInvite | RevokeInvite | ListInvites | ListMembers | Rename | Revoke
@@ -94,7 +94,7 @@ class MemberRow(msgspec.Struct, frozen=True, kw_only=True):
     heard_ns: WallNs  # 0: not since the collector started
     came_by: str  # invite ID, token, open
     label: Line
-    doubts: tuple[str, ...] = ()  # why its figures are not taken at their word
+    doubts: tuple[str, ...] = ()  # why its figures are in doubt
 
 
 class Members(msgspec.Struct, frozen=True, kw_only=True, tag="members"):
@@ -106,7 +106,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
 
 
 class No(msgspec.Struct, frozen=True, kw_only=True, tag="no"):
-    """Why not, in one line."""
+    """A refusal, in one line."""
 
     text: str
 

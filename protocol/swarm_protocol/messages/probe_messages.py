@@ -1,7 +1,7 @@
-"""The messages between probe and collector over the WebSocket at `/probe`: ProbeMessage up, CollectorMessage down.
+"""Define the messages between probe and collector: ProbeMessage up, CollectorMessage down, over `/probe`.
 
-Unknown fields are ignored (a newer peer may send more), unknown types and values out of range are not. Any bytes give
-a message or `codec.DecodeError`. What viewers and collector say to each other: `viewer_messages`.
+Unknown fields are ignored (a newer peer may send more), unknown types and values out of range are not. Any bytes give a
+message or `codec.DecodeError`. Messages of viewers are in `viewer_messages`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ Key = Annotated[bytes, Meta(min_length=16, max_length=64)]
 
 class GpuFacts(msgspec.Struct, frozen=True, kw_only=True):
     name: Line
-    vram_bytes: Count
+    vram_bytes: Count  # 0: its driver does not say
+    untold: Line = ""  # which of its figures are not measured, and why; empty: all are
 
 
 class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +48,7 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
     ram_bytes: Count  # 0: not known
     gpus: Annotated[tuple[GpuFacts, ...], Meta(max_length=64)] = ()
     torch: Word | None = None  # None: not installed; the compute column says which command installs it
-    offer_bytes: Count | None = None  # what its owner lets layers take, all devices together; None: the usual share
+    offer_bytes: Count | None = None  # what its owner lets layers use, all devices together; None: the usual share
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
@@ -57,9 +58,9 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
     public_key: Annotated[bytes, Meta(max_length=32)] = b""  # Ed25519; the node's id is derived from it
     proof: Annotated[bytes, Meta(max_length=64)] = b""  # signature over `Handshake.signed("join")`
     bound_to: Annotated[bytes, Meta(max_length=32)] = b""  # `Handshake.bound_to`
-    node_key: Key | None = None  # secret that this node was known by before keys were signed with; else None
+    node_key: Key | None = None  # secret that identified this node before keys were used for signing; else None
     invite: Annotated[str, Meta(max_length=64)] = ""
-    name: Annotated[str, Meta(min_length=1, max_length=300)]  # the gate cleans it
+    name: Annotated[str, Meta(min_length=1, max_length=300)]  # cleaned by the collector
     token: Annotated[str, Meta(max_length=200)] = ""
     epoch: WallNs  # names this spool; (node, epoch, seq) names a batch
     udp_port: Port  # 0: no UDP here
@@ -67,28 +68,30 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
     addresses: Annotated[tuple[Address, ...], Meta(max_length=16)] = ()
     software: Line
     facts: HostFacts
-    quic: bool = False  # hops and transfers over UDP can be had here (the package is installed)
-    relay: bool = False  # hops by way of the collector can
-    at_ns: WallNs = 0  # this machine's clock as it is sent; 0: not said (an older probe), the first heartbeat tells
+    quic: bool = False  # hops and transfers over UDP are possible (the package is installed)
+    relay: bool = False  # hops by way of the collector are possible
+    follow_up: bool = False  # STAMP requests with a Follow-Up Telemetry TLV are answered (RFC 8972 §4.7)
+    trains: bool = False  # trains of UDP packets are collected before, or instead of, a transfer
+    at_ns: WallNs = 0  # this machine's clock at sending; 0: unknown (an older probe), the first heartbeat tells
 
 
 class Mapped(msgspec.Struct, frozen=True, array_like=True):
-    """A UDP address as somebody else sees it (RFC 8489)."""
+    """A UDP address as another machine sees it (RFC 8489)."""
 
     host: Address
     port: Annotated[int, Meta(ge=1, le=65535)]
 
 
 class Reach(msgspec.Struct, frozen=True, kw_only=True, tag="reach"):
-    """What STUN told this probe of how others may reach its UDP port; sent anew whenever it changes."""
+    """What STUN told this probe about how others may reach its UDP port; sent again whenever it changes."""
 
     nat: NatKind | None = None  # None: not known
     mapped: Annotated[tuple[Mapped, ...], Meta(max_length=4)] = ()
 
 
 class AboutMe(msgspec.Struct, frozen=True, kw_only=True, tag="about_me"):
-    """In place of a Hello: what is stored of this node? `forget`: and take it out. Proven as a Hello is, by a signature
-    that is good for this question alone (`Handshake.signed("show")`, or `("forget")`)."""
+    """Sent in place of a Hello to ask what is stored about this node; `forget`: and to delete it. Proven like a Hello,
+    by a signature that is valid for this request alone (`Handshake.signed("show")`, or `("forget")`)."""
 
     public_key: Annotated[bytes, Meta(max_length=32)]
     proof: Annotated[bytes, Meta(max_length=64)]
@@ -110,7 +113,7 @@ class LeaseDone(msgspec.Struct, frozen=True, kw_only=True, tag="lease_done"):
     lease_id: Count
     ok: bool
     detail: Line = ""
-    begun: bool = True  # False: not a byte of the transfer was sent
+    begun: bool = True  # False: no byte of the transfer was sent
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag="heartbeat"):
@@ -123,7 +126,7 @@ class Leaving(msgspec.Struct, frozen=True, kw_only=True, tag="leaving"):
 
 
 class ChallengeReady(msgspec.Struct, frozen=True, kw_only=True, tag="challenge_ready"):
-    """The matrix is drawn and one product takes so long; or why there is none."""
+    """The matrix is drawn and one product takes so long; or the reason why not."""
 
     challenge_id: Count
     dtype: Annotated[str, Meta(max_length=64)] = ""  # empty: nothing was drawn
@@ -139,17 +142,17 @@ class ChallengeCommit(msgspec.Struct, frozen=True, kw_only=True, tag="challenge_
 
 
 class ChallengeOpened(msgspec.Struct, frozen=True, kw_only=True, tag="challenge_opened"):
-    """The outputs asked for, in single precision, little endian."""
+    """The requested outputs, in single precision, little endian."""
 
     challenge_id: Count
     outputs: Annotated[tuple[Annotated[bytes, Meta(max_length=1 << 16)], ...], Meta(max_length=32)]
 
 
 class Relay(msgspec.Struct, frozen=True, kw_only=True, tag="relay"):
-    """Bytes for a member that nothing else reaches; the collector hands them on, `peer` being then who sent them."""
+    """Bytes for a member that nothing else reaches; the collector relays them, with the sender in `peer`."""
 
     peer: NodeId
-    flow: Annotated[int, Meta(ge=0, le=2**32 - 1)]  # a number of whoever opened it
+    flow: Annotated[int, Meta(ge=0, le=2**32 - 1)]  # chosen by whoever opened the flow
     opened_here: bool  # by the sender of this message
     data: Annotated[bytes, Meta(max_length=RELAY_MOST_BYTES)] = b""
     end: bool = False
@@ -177,12 +180,12 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag="welcome"):
     name: Word  # as admitted: cleaned, made unique
     committed_seq: Annotated[int, Meta(ge=0, le=2**53)]  # of the epoch in Hello; the spool drops up to here
     heartbeat_ms: Ms
-    observed_host: Address  # where the collector saw this probe come from
+    observed_host: Address  # the address that the collector saw this probe come from
     stun_ports: Annotated[tuple[Port, ...], Meta(max_length=4)] = ()  # UDP, at the address that was connected to
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
-    """`final`: trying again with the same arguments is pointless (wrong token, protocol too old)."""
+    """`final`: trying again with the same arguments is useless (wrong token, protocol too old)."""
 
     reason: Line
     final: bool
@@ -190,7 +193,7 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
-    """Another member to measure. `stamp_key` and the session ids are known to the two and the collector only."""
+    """Another member to measure. `stamp_key` and the session ids are known only to the two and the collector."""
 
     node_id: NodeId
     name: Word
@@ -201,15 +204,19 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     ssid_out: Annotated[int, Meta(ge=1, le=65535)]  # in packets this probe sends to the peer (RFC 8972)
     ssid_in: Annotated[int, Meta(ge=1, le=65535)]  # in packets the peer sends to this probe
     measure: bool = True  # False: only answer
-    often: Annotated[int, Meta(ge=1, le=16)] = 1  # so many times as often as others: the best placement hangs on it
+    often: Annotated[int, Meta(ge=1, le=16)] = 1  # so many times as often as others, because the best placement uses it
     nat: NatKind | None = None  # of the peer; None: not known
-    mapped: Annotated[tuple[Mapped, ...], Meta(max_length=4)] = ()  # its UDP port as STUN saw it: beside `hosts`
-    quic: bool = False  # it takes hops and transfers over UDP where TCP cannot pass
-    relay: bool = False  # and hops by way of the collector where nothing does
+    mapped: Annotated[
+        tuple[Mapped, ...], Meta(max_length=4)
+    ] = ()  # its UDP port as STUN saw it, in addition to `hosts`
+    quic: bool = False  # it accepts hops and transfers over UDP where TCP fails
+    relay: bool = False  # and hops by way of the collector where both fail
+    follow_up: bool = False  # it answers requests for follow-ups; an older one ignores such packets
+    trains: bool = False  # it collects trains of UDP packets; an older one refuses the connection about them
 
 
 class ComputeTask(msgspec.Struct, frozen=True, kw_only=True):
-    """Which layer to time. An unchanged `task_id` is not measured again."""
+    """The layer to time. An unchanged `task_id` is not measured again."""
 
     task_id: Count
     model: Word
@@ -223,26 +230,27 @@ class ComputeTask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, tag="plan"):
-    """Everything this probe is asked to do, whole each time; it goes on by the last plan while disconnected."""
+    """Everything this probe is to do, complete each time; it keeps the last plan while disconnected."""
 
     revision: Count
     peers: Annotated[tuple[Peer, ...], Meta(max_length=512)]
     stamp_interval_ms: Ms
     window_ms: Ms  # one LinkSample a peer each
-    hop_bytes: Annotated[int, Meta(ge=1, le=1 << 20)]  # one decode step's activation of the model in question
+    hop_bytes: Annotated[int, Meta(ge=1, le=1 << 20)]  # one decode step's activation of the focused model
     prefill_bytes: Annotated[int, Meta(ge=0, le=1 << 20)] = 0  # one prefill chunk's; 0: not measured now
     hop_cadence_ms: Ms
     hop_every_ms: Annotated[float, Meta(ge=0, le=86_400_000)]  # how often a round of hops is run with each peer
     host_every_ms: Ms
-    daily_bytes: Count | None = None  # both directions; counts where it is less than what the probe's owner allows
+    daily_bytes: Count | None = None  # both directions; counts where it is less than the probe's owner allows
     compute: ComputeTask | None = None
+    away_ms: Ms | None = None  # what a token of the best placement spends elsewhere before it returns; None: not known
     left: Annotated[
         tuple[NodeId, ...], Meta(max_length=512)
-    ] = ()  # members that said goodbye, or are members no longer
+    ] = ()  # members that said goodbye, or whose membership ended
 
 
 class UplinkLease(msgspec.Struct, frozen=True, kw_only=True, tag="uplink_lease"):
-    """Leave to run one transfer to `peer`; no other transfer touches either end until it is done or expired."""
+    """Permission for one transfer to `peer`; no other transfer touches either end until it is done or expired."""
 
     lease_id: Count
     peer: NodeId
@@ -251,13 +259,13 @@ class UplinkLease(msgspec.Struct, frozen=True, kw_only=True, tag="uplink_lease")
 
 
 class AboutYou(msgspec.Struct, frozen=True, kw_only=True, tag="about_you"):
-    """What is stored of a node, a line each, for the person who owns it."""
+    """What is stored about a node, one line each, for the person who owns it."""
 
     lines: Annotated[tuple[Line, ...], Meta(max_length=64)]
 
 
 class UplinkGrant(msgspec.Struct, frozen=True, kw_only=True, tag="uplink_grant"):
-    """The other side of a lease: `peer` may send this probe so many bytes. Without it nothing is taken."""
+    """The other side of a lease: `peer` may send this probe so many bytes. Without it nothing is accepted."""
 
     lease_id: Count
     peer: NodeId
@@ -270,22 +278,22 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True, tag="ack"):
 
     epoch: WallNs
     seq: Annotated[int, Meta(ge=0, le=2**53)]
-    credit: Annotated[int, Meta(ge=1, le=64)] = 4  # batches that may be on their way from now on
+    credit: Annotated[int, Meta(ge=1, le=64)] = 4  # batches that may be in flight from now on
 
 
 class SlowDown(msgspec.Struct, frozen=True, kw_only=True, tag="slow_down"):
-    """Nothing was taken (the store is full or behind); the spool keeps it. Try again after this."""
+    """Nothing was accepted (the store is full or behind); the spool keeps it. Try again after this time."""
 
     reason: Line
     retry_ms: Ms
 
 
 class Challenge(msgspec.Struct, frozen=True, kw_only=True, tag="challenge"):
-    """Draw this matrix and say when you are ready (swarm_protocol.trust.attestation). Another one replaces it."""
+    """Draw this matrix and report when ready (swarm_protocol.trust.attestation). It replaces an earlier challenge."""
 
     challenge_id: Count
     matrix_seed: Annotated[bytes, Meta(min_length=32, max_length=32)]
-    dtype: Word  # asked for; the device takes its own where it has no fast one
+    dtype: Word  # requested; the device uses its own where it has no fast one
 
 
 class ChallengeGo(msgspec.Struct, frozen=True, kw_only=True, tag="challenge_go"):
@@ -320,20 +328,27 @@ CollectorMessage = (
 _probe_decoder: msgspec.msgpack.Decoder[ProbeMessage] = msgspec.msgpack.Decoder(ProbeMessage)
 _collector_decoder: msgspec.msgpack.Decoder[CollectorMessage] = msgspec.msgpack.Decoder(CollectorMessage)
 
-# MessagePack's marks of a float, then an exponent of ones: without such bytes no NaN and no infinity. Found by
-# chance in one message of some hundreds, which is then looked at field by field.
+# MessagePack's marks of a float, then an exponent of ones: without such bytes there is no NaN and no infinity. The
+# pairs of bytes that it begins with are looked for first, because a search for the pattern takes longer than decoding.
+# One message in ten has a pair by chance, one in some hundreds the pattern, and is then checked field by field.
+_NOT_FINITE_BEGINS: Final = (b"\xcb\x7f", b"\xcb\xff", b"\xca\x7f", b"\xca\xff")
 _MAYBE_NOT_FINITE: Final = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]|\xca[\x7f\xff][\x80-\xff]")
 
 
 def decode_from_probe(data: bytes) -> ProbeMessage:
-    """Raises DecodeError."""
+    """Decode a message of a probe. Raises DecodeError."""
     message = decode(_probe_decoder, data)
-    if isinstance(message, Batch) and _MAYBE_NOT_FINITE.search(data):
+    if isinstance(message, Batch) and _maybe_not_finite(data):
         for sample in message.samples:
             require_finite(sample)
     return message
 
 
+def _maybe_not_finite(data: bytes) -> bool:
+    a, b, c, d = _NOT_FINITE_BEGINS
+    return (a in data or b in data or c in data or d in data) and _MAYBE_NOT_FINITE.search(data) is not None
+
+
 def decode_from_collector(data: bytes) -> CollectorMessage:
-    """Raises DecodeError."""
+    """Decode a message of the collector. Raises DecodeError."""
     return decode(_collector_decoder, data)

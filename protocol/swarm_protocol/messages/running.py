@@ -1,7 +1,7 @@
-"""The placement that a swarm runs now, as reported, and its text in an event of kind "running".
+"""Describe the placement that a swarm runs now, as reported, and its text in an event of kind "running".
 
 It comes from a swarm file, a Petals monitor, launch lines that were accepted, a watched engine or an option. The newest
-word counts. Nothing here checks it against the nodes: they may come and go while it stays.
+report counts. Nothing here checks it against the nodes: they may come and go while it stays.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import msgspec
 from msgspec import Meta
 
 KIND: Final = "running"  # of the event
-RUNNING_SETTING: Final = "running"  # of the store: the newest word, where its event has been pruned
-MAX_DETAIL: Final = 4500  # of the event: the placement and what is said of it
+RUNNING_SETTING: Final = "running"  # in the store: the newest report, where its event has been pruned
+MAX_DETAIL: Final = 4500  # of the event: the placement and its description
 MAX_PLACEMENT: Final = 4000  # characters: a hundred stages with names of 32
 PlacementText = Annotated[str, Meta(max_length=MAX_PLACEMENT)]
 _STAGE: Final = r"[A-Za-z0-9._-]{1,32}:\d{1,6}(?:-\d{1,6})?"
@@ -26,23 +26,23 @@ NOTHING: Final = "nothing"
 
 
 class Running(msgspec.Struct, frozen=True):
-    """`placement` empty: told that nothing runs."""
+    """The report. `placement` empty: nothing runs."""
 
     placement: PlacementText  # "a:0-39,b:40-79", layers inclusive
-    engine: Annotated[str, Meta(max_length=64)] = ""  # empty: not told
+    engine: Annotated[str, Meta(max_length=64)] = ""  # empty: unknown
     model: Annotated[str, Meta(max_length=200)] = ""
-    source: Annotated[str, Meta(max_length=60)] = ""  # who told it: "launch lines", "petals monitor", …
+    source: Annotated[str, Meta(max_length=60)] = ""  # the source of the report: "launch lines", "petals monitor", …
     at_ns: int = 0
 
 
 def tidy(placement: str) -> str | None:
-    """The placement without blanks; None where it is none (too long, or not NODE:FIRST-LAST)."""
+    """Return the placement without blanks; None if it is invalid (too long, or not NODE:FIRST-LAST)."""
     text = re.sub(r"\s+", "", placement)
     return text if len(text) <= MAX_PLACEMENT and _PLACEMENT.fullmatch(text) else None
 
 
 def detail_of(running: Running) -> str:
-    """As the detail of an event."""
+    """Return the detail of its event."""
     words = [running.placement or NOTHING]
     if running.engine:
         words.append(f"engine={running.engine}")
@@ -54,7 +54,7 @@ def detail_of(running: Running) -> str:
 
 
 def from_detail(at_ns: int, detail: str) -> Running | None:
-    """The inverse of `detail_of`; None where the detail says something else."""
+    """Return the inverse of `detail_of`; None if the detail says something else."""
     match = _DETAIL.fullmatch(detail)
     if match is None:
         return None
@@ -65,5 +65,5 @@ def from_detail(at_ns: int, detail: str) -> Running | None:
 
 
 def newer(known: Running | None, told: Running) -> Running:
-    """The later report of the two."""
+    """Return the later of the two reports."""
     return told if known is None or told.at_ns >= known.at_ns else known

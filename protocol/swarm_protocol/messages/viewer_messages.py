@@ -1,4 +1,4 @@
-"""The messages between viewer and collector over the WebSocket at `/view`: ViewerMessage up, StreamMessage down.
+"""Define the messages between viewer and collector over the WebSocket at `/view`: ViewerMessage up, StreamMessage down.
 
 As in `probe_messages`: unknown fields are ignored, and any bytes give a message or `codec.DecodeError`.
 """
@@ -29,14 +29,14 @@ class Subscribe(msgspec.Struct, frozen=True, kw_only=True, tag="subscribe"):
 
 
 class KeyframeRequest(msgspec.Struct, frozen=True, kw_only=True, tag="keyframe_request"):
-    """A gap was seen in the sequence."""
+    """Request a keyframe after a gap in the sequence."""
 
 
-FOCUS_SETTING: Final = "focus"  # of the store: the Focus that a viewer asked for last
+FOCUS_SETTING: Final = "focus"  # in the store: the Focus that a viewer requested last
 
 
 class Focus(msgspec.Struct, frozen=True, kw_only=True, tag="focus"):
-    """The model in question: what hops and layers the swarm should measure from now on."""
+    """The focused model: what hops and layers the swarm measures from now on."""
 
     model: Word
     layer: LayerShape
@@ -46,7 +46,7 @@ class Focus(msgspec.Struct, frozen=True, kw_only=True, tag="focus"):
 
 
 class HistoryRequest(msgspec.Struct, frozen=True, kw_only=True, tag="history_request"):
-    """One metric's past. `peer` empty: over all peers of the node (the median of each bucket)."""
+    """Request one metric's history. `peer` empty: over all peers of the node (the median of each bucket)."""
 
     request_id: Count
     metric: Word  # a key of swarm_protocol.snapshot.metrics.METRICS
@@ -58,7 +58,7 @@ class HistoryRequest(msgspec.Struct, frozen=True, kw_only=True, tag="history_req
 
 
 class ExportRequest(msgspec.Struct, frozen=True, kw_only=True, tag="export_request"):
-    """Rows of one kind, as CSV text in `ExportChunk`s."""
+    """Request rows of one kind, as CSV text in `ExportChunk`s."""
 
     request_id: Count
     kind: Word
@@ -67,17 +67,17 @@ class ExportRequest(msgspec.Struct, frozen=True, kw_only=True, tag="export_reque
 
 
 class RunReport(msgspec.Struct, frozen=True, kw_only=True, tag="run_report"):
-    """What a watched engine just took; answered by RunKept once it is in the store."""
+    """Report a run of a watched engine; answered by RunKept once it is in the store."""
 
     request_id: Count
     run: RunSample
 
 
 class RunningReport(msgspec.Struct, frozen=True, kw_only=True, tag="running_report"):
-    """What the swarm runs from now on; answered by RunKept once it is published."""
+    """Report what the swarm runs from now on; answered by RunKept once it is published."""
 
     request_id: Count
-    running: Running  # its time is the collector's to say
+    running: Running  # the collector sets its time
 
 
 ViewerMessage = Subscribe | KeyframeRequest | Focus | HistoryRequest | ExportRequest | RunReport | RunningReport
@@ -105,7 +105,7 @@ class HistoryReply(msgspec.Struct, frozen=True, kw_only=True, tag="history"):
     request_id: Count
     at_ns: tuple[int, ...]  # bucket centres
     values: tuple[float | None, ...]
-    rolled_until_ns: WallNs = 0  # before it values are medians of rollups, within 1 %; 0: all are of samples
+    rolled_until_ns: WallNs = 0  # earlier values are medians of rollups, within 1 %; 0: all are of samples
 
 
 class ExportChunk(msgspec.Struct, frozen=True, kw_only=True, tag="export_chunk"):
@@ -124,7 +124,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, tag="notice"):
 
 class RunKept(msgspec.Struct, frozen=True, kw_only=True, tag="run_kept"):
     request_id: Count
-    refused: Line = ""  # why it was not kept; empty: it is committed
+    refused: Line = ""  # why it was not stored; empty: it is committed
 
 
 StreamMessage = Keyframe | Diff | HistoryReply | ExportChunk | Notice | RunKept
@@ -134,7 +134,7 @@ _stream_decoder: msgspec.msgpack.Decoder[StreamMessage] = msgspec.msgpack.Decode
 
 
 def decode_from_viewer(data: bytes) -> ViewerMessage:
-    """Raises DecodeError."""
+    """Decode a message of a viewer. Raises DecodeError."""
     message = decode(_viewer_decoder, data)
     if isinstance(message, RunReport):
         require_finite(message.run)
@@ -142,5 +142,5 @@ def decode_from_viewer(data: bytes) -> ViewerMessage:
 
 
 def decode_from_stream(data: bytes) -> StreamMessage:
-    """Raises DecodeError."""
+    """Decode a message of the stream. Raises DecodeError."""
     return decode(_stream_decoder, data, MAX_STREAM_BYTES)

@@ -1,1 +1,1 @@
-"""UDP packets to bytes and back: STAMP and STUN."""
+"""Convert UDP packets to bytes and back: STAMP and STUN."""

@@ -1,11 +1,11 @@
-"""STUN Binding (RFC 8489): which address a datagram came from, asked and answered. To bytes and back, no socket.
+"""Convert STUN Binding messages (RFC 8489) to bytes and back: which address a datagram came from. No socket.
 
-A node learns its mapped address from it; `swarm_probe.udp.nat_discovery` asks two ports and concludes which kind of NAT
-is in between. An indication (RFC 8445 §11) is what keeps a NAT's mapping alive: it asks for nothing.
+A node learns its mapped address from it; `swarm_probe.udp.nat_discovery` queries two ports and concludes which kind of
+NAT is in between. An indication (RFC 8445 §11) keeps a NAT's mapping alive and needs no answer.
 
 Only what a Binding needs is here: no credentials, no fallback to RFC 3489. Unknown attributes that must be understood
-are listed, not guessed at (§6.3.1). Requests of ours carry padding, so that no answer is longer than what asked for it.
-The bare requests of other programs (20 bytes) cannot be answered in 20 bytes: a server answers few of them.
+are listed (§6.3.1). Our own requests carry padding, so that no answer is longer than its request. The bare requests of
+other programs (20 bytes) cannot be answered in 20 bytes: a server answers few of them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Final, Literal
 COOKIE: Final = 0x2112A442  # §5
 HEADER_BYTES: Final = 20
 ID_BYTES: Final = 12
-MOST_BYTES: Final = 548  # of a request that is looked at: what an IPv4 host must take unfragmented (§6.1)
+MOST_BYTES: Final = 548  # longest request that is parsed: what an IPv4 host must take unfragmented (§6.1)
 
 _HEADER: Final = struct.Struct("!HHI12s")
 _ATTRIBUTE: Final = struct.Struct("!HH")
@@ -36,7 +36,7 @@ UNKNOWN_ATTRIBUTES: Final = 0x000A
 XOR_MAPPED_ADDRESS: Final = 0x0020
 PADDING: Final = 0x0026  # RFC 5780 §7.6
 FINGERPRINT: Final = 0x8028
-# may be left unread though their numbers are of those that must be understood: what they ask for changes no answer here
+# may be ignored though their numbers are of those that must be understood: they change no answer here
 _KNOWN: Final = frozenset({MAPPED_ADDRESS, 0x0006, 0x0008, ERROR_CODE, UNKNOWN_ATTRIBUTES, XOR_MAPPED_ADDRESS, PADDING})
 _OPTIONAL_FROM: Final = 0x8000
 _UNKNOWN_CODE: Final = 420
@@ -70,7 +70,8 @@ class Message:
 
 
 def is_stun(data: bytes) -> bool:
-    """Whether this is STUN and not another protocol on the same port (RFC 9443): two zero bits and the cookie."""
+    """Return whether this is STUN and not another protocol on the same port (RFC 9443): two zero bits and the
+    cookie."""
     return len(data) >= HEADER_BYTES and data[0] & 0xC0 == 0 and data[4:8] == b"\x21\x12\xa4\x42"
 
 
@@ -78,7 +79,7 @@ def is_stun(data: bytes) -> bool:
 
 
 def encode_request(transaction: bytes) -> bytes:
-    """As long as the longest answer (an IPv6 address with FINGERPRINT), so that any answer may be given."""
+    """Return a request as long as the longest answer (an IPv6 address with FINGERPRINT)."""
     padding = _ANSWER_BYTES[6] - HEADER_BYTES - 8 - _ATTRIBUTE.size
     return _message("request", transaction, _attribute(PADDING, bytes(padding)), fingerprint=True)
 
@@ -95,9 +96,9 @@ def encode_success(transaction: bytes, seen: Endpoint, *, fingerprint: bool = Tr
 
 
 def answer(data: bytes, seen: Endpoint) -> bytes | None:
-    """What a server says to these bytes that came from `seen`; None: nothing, they are no request.
+    """Return a server's answer to these bytes that came from `seen`; None: they are no request.
 
-    It is longer than `data` only where that has no room for an address: 32 bytes (44 of IPv6) for 20.
+    It is longer than `data` only where that has no room for an address: 32 bytes (44 with IPv6) for 20.
     """
     if len(data) > MOST_BYTES:
         return None
@@ -117,7 +118,7 @@ def answer(data: bytes, seen: Endpoint) -> bytes | None:
 
 
 def _refusal(request: Message) -> bytes:
-    """420 with what was not understood (§6.3.1)."""
+    """Return error 420 with the attributes that were not understood (§6.3.1)."""
     code = struct.pack("!HBB", 0, _UNKNOWN_CODE // 100, _UNKNOWN_CODE % 100)
     listed = b"".join(struct.pack("!H", kind) for kind in request.unknown)
     body = _attribute(ERROR_CODE, code) + _attribute(UNKNOWN_ATTRIBUTES, listed)
@@ -146,7 +147,7 @@ def _masked(packed: bytes, transaction: bytes) -> bytes:
 
 
 def _bare(host: str) -> IP:
-    """Without its zone; IPv4 in IPv6's clothes as IPv4, which is what the sender of it knows."""
+    """Return the address without its zone; v4-mapped ones as IPv4."""
     address = ipaddress.ip_address(host.partition("%")[0])
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
@@ -156,7 +157,7 @@ def _bare(host: str) -> IP:
 
 
 def decode(data: bytes) -> Message:
-    """Raises StunError for any bytes that are no Binding message, whole and with a right FINGERPRINT if it has one."""
+    """Decode. Raises StunError for anything but a whole Binding message, with a right FINGERPRINT if it has one."""
     if not is_stun(data):
         raise StunError(f"{len(data)} bytes without STUN's cookie")
     kind_bits, size, _, transaction = _HEADER.unpack_from(data)
@@ -179,7 +180,7 @@ def decode(data: bytes) -> Message:
         if attribute == FINGERPRINT:
             if data[at + 4 : at + 8] != _checksum(data[:at]).to_bytes(4, "big") or at + 8 != len(data) or length != 4:
                 raise StunError("a STUN message with a wrong FINGERPRINT")
-        elif attribute == XOR_MAPPED_ADDRESS and mapped is None:  # of several the first counts (§14)
+        elif attribute == XOR_MAPPED_ADDRESS and mapped is None:  # the first of several counts (§14)
             mapped = _endpoint(value, transaction)
         elif attribute == MAPPED_ADDRESS and plain is None:
             plain = _endpoint(value, None)
@@ -192,7 +193,7 @@ def decode(data: bytes) -> Message:
 
 
 def _endpoint(value: bytes, transaction: bytes | None) -> Endpoint:
-    """Of (XOR-)MAPPED-ADDRESS; `transaction` None: not masked."""
+    """Decode (XOR-)MAPPED-ADDRESS; `transaction` None: not masked."""
     family = value[1] if len(value) >= 4 else 0
     if len(value) != {_IPV4: 8, _IPV6: 20}.get(family):
         raise StunError(f"a STUN address of family {family} in {len(value)} bytes")

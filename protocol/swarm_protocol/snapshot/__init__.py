@@ -1,1 +1,1 @@
-"""The Swarm at one moment: its columns, how it is built from samples, read from a file, and sent as frames."""
+"""Hold the Swarm at one moment: its columns, how it is built from samples, and how it is sent as frames."""

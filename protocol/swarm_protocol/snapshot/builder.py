@@ -1,20 +1,20 @@
-"""Build the Swarm that samples describe, for the collector (live) and for a recorded database (replay).
+"""Build the Swarm from samples, for the collector (live) and for a recorded database (replay).
 
-Applying one sample is O(1) (an uplink sample: one row and one column); a snapshot copies the columns touched since
-the one before and shares the others, read-only. No clock, no I/O: `now_ns` comes with the question.
+Applying one sample is O(1) (an uplink sample: one row and one column); a snapshot copies the columns changed since the
+previous one and shares the others, read-only. No clock, no I/O: `now_ns` is passed in.
 
 Nothing is smoothed. A link shows its newest window, and `sent` says of how many packets: quantiles of several windows
-do not combine, so the windows before it are for the history. A figure is replaced only by a later one, so batches
-that come late or twice change nothing; but one dated after its node was last heard (a clock that ran ahead) yields to
-any. Which window and hop of a link count is decided in `link_figures`.
+do not combine, so earlier ones belong to the history; losses do (`pooled_loss`). A figure is replaced only by a later
+one, so batches that come late or twice change nothing; but one dated after its node was last heard (a clock that ran
+ahead) yields to any. Which window and hop of a link count is decided in `link_figures`.
 
-A transfer is limited by the sender, by the receiver and by what lies between. So a node's uplink is the best of the
-latest transfers to each of its peers, and its downlink the best of the latest from each.
+A transfer is limited by the sender, by the receiver and by the path. So a node's uplink is the best of the latest
+transfers to each of its peers, and its downlink the best of the latest from each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -35,31 +35,18 @@ from swarm_protocol.messages.samples import (
     UplinkSample,
 )
 from swarm_protocol.snapshot.event_log import EventLog
-from swarm_protocol.snapshot.link_figures import LinkFigures
-from swarm_protocol.snapshot.link_table import LinkTable
-from swarm_protocol.snapshot.node_figures import (
-    host_figures,
-    memory_bytes,
-    named,
-    sheet_of,
-    shown_facts,
-)
+from swarm_protocol.snapshot.links.link_figures import LinkFigures, note_way
+from swarm_protocol.snapshot.links.link_table import LinkTable
+from swarm_protocol.snapshot.links.loss_history import LOADED_HOLD_NS, LossWindow
+from swarm_protocol.snapshot.links.stamp_history import StampedWindow
+from swarm_protocol.snapshot.node_figures import cards_of, host_figures, memory_bytes, named, sheet_of, shown_facts
 from swarm_protocol.snapshot.node_state import LOST_AFTER_NS, STALE_AFTER_NS, aged
 from swarm_protocol.snapshot.node_timings import NodeTimings
-from swarm_protocol.snapshot.swarm import (
-    NODE_COLUMNS,
-    Floats,
-    Ints,
-    Kind,
-    NodeFacts,
-    State,
-    Swarm,
-)
+from swarm_protocol.snapshot.swarm import NODE_COLUMNS, Card, Floats, Ints, Kind, NodeFacts, State, Swarm, Way
 from swarm_protocol.units import NS_PER_S
 
 CLOCK_SLACK_NS: Final = 5 * NS_PER_S  # clocks kept by NTP differ by far less
-LOADED_HOLD_NS: Final = 60 * NS_PER_S  # so long an idle window is a better answer than one beside our own transfer
-MAX_RUNS: Final = 100  # of watched engines: what a chart of them shows
+MAX_RUNS: Final = 100  # of watched engines: as many as a chart shows
 _FIRST_CAPACITY: Final = 8
 
 
@@ -77,17 +64,19 @@ class _Node:
     name: str
     facts: HostFacts | None
     host: str
-    fresh_ns: int  # collector's clock when a sample last told something new
+    fresh_ns: int  # collector's clock at the last new sample
     timings: NodeTimings = field(default_factory=NodeTimings)
     reading: _Gpus | None = None  # of which not all GPUs have come yet
     device: str = ""  # as samples name it, where facts are missing
+    cards: tuple[Card, ...] = ()
     note: str = ""
     note_at_ns: int = 0
-    shown: NodeFacts | None = None  # None: has changed since the last snapshot
+    ways: dict[str, Way] = field(default_factory=dict)  # by peer
+    shown: NodeFacts | None = None  # None: changed since the last snapshot
 
 
 class SwarmBuilder:
-    """Grows a Swarm sample by sample. Node rows keep the order in which nodes came."""
+    """Builds a Swarm sample by sample. Node rows keep the order in which nodes came."""
 
     def __init__(self, *, stale_after_ns: int = STALE_AFTER_NS, lost_after_ns: int = LOST_AFTER_NS) -> None:
         self._stale_after_ns = stale_after_ns
@@ -111,21 +100,16 @@ class SwarmBuilder:
         return len(self._nodes)
 
     def expect_every(self, beat_ns: int) -> None:
-        """Some nodes are asked to be heard no more often than this: two beats missed, and a slow line, is silence."""
+        """Set the interval of some nodes' messages: two missed heartbeats, and a slow link, count as silence."""
         self._stale_after_ns = max(self._stale_after_ns, 2 * beat_ns + STALE_AFTER_NS // 6)
         self._lost_after_ns = max(self._lost_after_ns, 4 * beat_ns)
 
     # ------------------------------------------------------------ members
 
     def node(
-        self,
-        node_id: str,
-        name: str,
-        facts: HostFacts | None = None,
-        host: str = "",
-        seen_ns: int = 0,
+        self, node_id: str, name: str, facts: HostFacts | None = None, host: str = "", seen_ns: int = 0,
         state: State = State.OK,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Add a node or update its description; its figures stay. `seen_ns` 0: not heard from yet."""
         i = self._index.get(node_id)
         if i is None:
@@ -145,23 +129,24 @@ class SwarmBuilder:
             columns["vram_bytes"][i] = memory_bytes(facts)
 
     def seen(self, node_id: str, at_ns: int, spooled: int = 0) -> None:
-        """Something came from this node; it is back if it had been lost or had left."""
+        """Note a message of this node; it is back if it had been lost or had left."""
         i = self._index[node_id]
         columns = self._node_columns
         columns["seen_ns"][i] = max(at_ns, int(columns["seen_ns"][i]))
         columns["spooled"][i] = spooled
         columns["state"][i] = State.OK
         node = self._nodes[i]
-        node.fresh_ns = node.fresh_ns or at_ns  # one that has just come is given time for its first numbers
+        node.fresh_ns = node.fresh_ns or at_ns  # a new node gets time for its first numbers
 
     def state(self, node_id: str, state: State, at_ns: int) -> None:
-        """What the collector decided. OK and STALE still age in `snapshot`; the others stay until `seen`."""
+        """Set the state that the collector decided. OK and STALE still age in `snapshot`; the others stay until
+        `seen`."""
         i = self._index[node_id]
         if at_ns >= self._node_columns["seen_ns"][i] or state is State.OK:
             self._node_columns["state"][i] = state
 
     def forget(self, node_id: str) -> None:
-        """Removes a node with all its links; O(n²), for members that are gone for good."""
+        """Remove a node with all its links; O(n²), for members that are gone for good."""
         self._show_readings()
         gone = self._index.pop(node_id)
         del self._nodes[gone]
@@ -173,11 +158,12 @@ class SwarmBuilder:
         for name, column in self._node_columns.items():
             self._node_columns[name] = np.concatenate((column[keep], empty.nodes[name]))
         self._links.forget(gone)
+        self._link_figures.forget(gone)
 
     # ------------------------------------------------------------ what is told
 
     def event(self, at_ns: int, node_id: str | None, kind: str, detail: str) -> None:
-        """`node_id` None: of the swarm as a whole. The newest are kept, in the order of their times."""
+        """Add an event; `node_id` None: of the swarm as a whole. The newest are kept, ordered by time."""
         self._events.add(at_ns, node_id, kind, detail)
         if kind == KIND and node_id is None and (told := from_detail(at_ns, detail)) is not None:
             self.running(told)
@@ -187,7 +173,7 @@ class SwarmBuilder:
         self._running = newer(self._running, told)
 
     def run(self, run: RunSample) -> None:
-        """What a watched engine took. The newest MAX_RUNS are kept, in the order of their times."""
+        """Add a run of a watched engine. The newest MAX_RUNS are kept, ordered by time."""
         self._runs = tuple(sorted((*self._runs, run), key=lambda known: known.at_ns)[-MAX_RUNS:])
         if not run.baseline and (placement := tidy(run.placement)) is not None:
             same = self._running is not None and self._running.placement == placement
@@ -195,7 +181,8 @@ class SwarmBuilder:
             self.running(Running(placement, engine, source="watch", at_ns=run.at_ns))
 
     def sample(self, node_id: str, sample: Sample) -> bool:
-        """Takes one sample of node `node_id` (KeyError: unknown). False: it told nothing new, or of an unknown peer."""
+        """Take one sample of node `node_id` (KeyError: unknown). Return False if it has nothing new, or an unknown
+        peer."""
         src = self._index[node_id]
         changed = self._apply(src, sample)
         if changed:
@@ -203,11 +190,19 @@ class SwarmBuilder:
             node.fresh_ns = max(node.fresh_ns, int(self._node_columns["seen_ns"][src]))
         return changed
 
+    def earlier(self, node_id: str, peer: str, stamps: Sequence[StampedWindow], losses: Sequence[LossWindow]) -> None:
+        """Replace the windows from which delays and losses of a link are estimated: `sample` adds one each."""
+        self._link_figures.earlier(self._index[node_id], self._index[peer], stamps, losses)
+
     def _apply(self, src: int, sample: Sample) -> bool:
         of_pair = _OF_PAIRS.get(type(sample))
         if of_pair is not None:
             dst = self._index.get(sample.peer)  # type: ignore[union-attr]
-            return dst is not None and dst != src and of_pair(self, src, dst, sample)
+            if dst is None or dst == src or not of_pair(self, src, dst, sample):
+                return False
+            if isinstance(sample, LinkSample) and note_way(self._nodes[src].ways, sample):
+                self._nodes[src].shown = None
+            return True
         if isinstance(sample, HostSample):
             return self._host(src, sample)
         if isinstance(sample, ComputeSample):
@@ -228,7 +223,8 @@ class SwarmBuilder:
         return True
 
     def _host(self, i: int, sample: HostSample) -> bool:
-        """Several GPUs are several samples of one time; they are shown when all have come, or the next reading has."""
+        """Collect the samples of several GPUs at one time; they are shown when all have come, or the next reading
+        has."""
         node = self._nodes[i]
         if not self._later(i, int(self._node_columns["host_at_ns"][i]), sample.at_ns):
             return False
@@ -251,24 +247,26 @@ class SwarmBuilder:
 
     def _show_readings(self) -> None:
         for i, samples in self._readings.items():
-            node = self._nodes[i]
-            for name, value in host_figures(samples, node.facts).items():
+            for name, value in host_figures(samples, self._nodes[i].facts).items():
                 self._node_columns[name][i] = np.nan if value is None else value
-            self._device(node, named([sample.gpu for sample in samples if sample.gpu is not None]))
+            cards = [sample.gpu for sample in samples if sample.gpu is not None]
+            self._device(self._nodes[i], named(cards), cards_of(samples))
         self._readings.clear()
 
     def _compute(self, i: int, sample: ComputeSample) -> bool:
         node = self._nodes[i]
+        if node.note and sample.at_ns >= node.note_at_ns:  # timed after a failure, which is over whatever counts
+            node.note, node.shown = "", None
         known_ns = node.timings.known_ns(sample, node.facts)
-        if known_ns and not self._later(i, known_ns, sample.at_ns):
+        if known_ns and (not self._later(i, known_ns, sample.at_ns) or node.timings.disturbed(sample)):
             return False
         node.timings.add(sample, node.facts)
-        if sample.phase == "visit":  # of the machine more than of the model: the newest one is as good as any
-            self._node_columns["overhead_ms"][i] = sample.ms_per_layer
+        if sample.phase == "visit":  # depends on the machine more than on the model: the newest one counts
+            visit, layer = node.timings.visit_ms(sample)
+            self._node_columns["overhead_ms"][i] = visit
+            self._node_columns["visit_layer_ms"][i] = np.nan if layer is None else layer
         self._node_columns["compute_at_ns"][i] = max(sample.at_ns, int(self._node_columns["compute_at_ns"][i]))
         self._device(node, sample.device)
-        if sample.at_ns >= node.note_at_ns:
-            node.note = ""
         node.shown = None
         return True
 
@@ -297,10 +295,11 @@ class SwarmBuilder:
 
     # ------------------------------------------------------------ the answer
 
-    def snapshot(self, now_ns: int, source: str = "") -> Swarm:
-        """The Swarm as of `now_ns`. Link columns are read-only: snapshots share those that did not change."""
+    def snapshot(self, now_ns: int, source: str = "", *, compact: bool = False) -> Swarm:
+        """Return the Swarm as of `now_ns`. Link columns are read-only, and shared until they change, or `compact`."""
         self._show_readings()
         n = len(self._nodes)
+        self._link_figures.estimate(n, now_ns)
         nodes = {name: column[:n].copy() for name, column in self._node_columns.items()}
         nodes["state"] = self._aged(nodes["state"], nodes["seen_ns"], now_ns)
         facts = tuple(self._facts(node) for node in self._nodes)
@@ -311,7 +310,7 @@ class SwarmBuilder:
             at_ns=now_ns,
             facts=facts,
             nodes=nodes,
-            links=self._links.columns(n),
+            links=self._links.compact_columns(n, now_ns) if compact else self._links.columns(n),
             source=source,
             events=self._events.shown(),
             runs=self._runs,
@@ -319,17 +318,17 @@ class SwarmBuilder:
         )
 
     def rtt_from(self, node_id: str) -> dict[str, float]:
-        """Node → lowest RTT in ms, of the links of `node_id` that were measured."""
+        """Return node → lowest RTT in ms, of the measured links of `node_id`."""
         i = self._index.get(node_id)
         measured = () if i is None else self._links.rtt_min_ms(i)
         return {self._nodes[dst].node_id: rtt_ms for dst, rtt_ms in measured}
 
     def least_rtts(self) -> tuple[Ints, Ints, Floats]:
-        """(src, dst, lowest RTT in ms) of every measured link, as rows of `snapshot`."""
+        """Return (src, dst, lowest RTT in ms) of every measured link, as rows of `snapshot`."""
         return self._links.least_rtts()
 
     def place(self, ids: tuple[str, ...], columns: dict[str, Floats]) -> None:
-        """Coordinates of these nodes; of one that is gone meanwhile they are left out."""
+        """Set coordinates of these nodes, except those that are gone meanwhile."""
         rows = [(self._index[node_id], k) for k, node_id in enumerate(ids) if node_id in self._index]
         if rows:
             at, of = np.array(rows, np.int64).T
@@ -337,7 +336,7 @@ class SwarmBuilder:
                 self._node_columns[name][at] = column[of]
 
     def states(self, now_ns: int) -> list[int]:
-        """The nodes' states alone, in the order of their rows."""
+        """Return only the nodes' states, in the order of their rows."""
         n, columns = len(self), self._node_columns
         states: list[int] = self._aged(columns["state"][:n].copy(), columns["seen_ns"][:n], now_ns).tolist()
         return states
@@ -351,12 +350,12 @@ class SwarmBuilder:
             layers = tuple(node.timings.layers.values())
             node.shown = shown_facts(
                 node.node_id, node.name, node.host, node.facts, node.device, node.note, layers,
-                timed=bool(node.timings),
+                timed=bool(node.timings), cards=node.cards, ways=tuple(node.ways.values()),
             )  # fmt: skip
         return node.shown
 
     def _from_sheet(self, nodes: dict[str, npt.NDArray[Any]], i: int) -> None:
-        """Bandwidth and matrix rate of a node whose layers have not been timed yet."""
+        """Return bandwidth and matrix rate of a node whose layers have not been timed yet."""
         machine = sheet_of(self._nodes[i].facts)
         if machine is not None:
             nodes["mem_gbps"][i], nodes["mem_kind"][i] = machine.mem_gbps, Kind.ESTIMATE
@@ -369,7 +368,7 @@ class SwarmBuilder:
     # ------------------------------------------------------------ small parts
 
     def _later(self, i: int, known_ns: int, at_ns: int, *, loaded: bool = False) -> bool:
-        """Does a figure of `at_ns` replace the one of `known_ns`?"""
+        """Return whether a figure of `at_ns` replaces the one of `known_ns`."""
         if known_ns == 0:
             return True
         seen_ns = int(self._node_columns["seen_ns"][i])
@@ -377,9 +376,10 @@ class SwarmBuilder:
             return True
         return at_ns > known_ns + (LOADED_HOLD_NS if loaded else 0)
 
-    def _device(self, node: _Node, device: str) -> None:
-        if device and device != node.device:
-            node.device, node.shown = device, None
+    def _device(self, node: _Node, device: str, cards: tuple[Card, ...] | None = None) -> None:
+        cards = node.cards if cards is None else cards
+        if (device and device != node.device) or cards != node.cards:
+            node.device, node.cards, node.shown = device or node.device, cards, None
 
     def _grow(self) -> None:
         n, self._capacity = self._capacity, 2 * self._capacity

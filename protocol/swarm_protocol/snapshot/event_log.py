@@ -1,4 +1,4 @@
-"""The newest events of a swarm, in the order of their times, shown under the present names of their nodes. Pure."""
+"""Keep the newest events of a swarm, ordered by time, shown under the present names of their nodes. Pure."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ MAX_EVENTS: Final = 200
 
 class EventLog:
     def __init__(self, name_of: Callable[[str], str | None]) -> None:
-        """`name_of`: a node's present name by its id; None: there is no such node."""
+        """Create a log. `name_of`: a node's present name by its id; None: there is no such node."""
         self._name_of = name_of
         self._entries: list[tuple[int, int, str | None, Event]] = []  # time, tie-breaker, node id, event
         self._count = 0
-        self._shown: tuple[Event, ...] | None = None  # None: has changed since it was last asked for
+        self._shown: tuple[Event, ...] | None = None  # None: changed since it was last requested
 
     def add(self, at_ns: int, node_id: str | None, kind: str, detail: str) -> None:
-        """`node_id` None: of the swarm as a whole. The newest MAX_EVENTS are kept."""
+        """Add an event; `node_id` None: of the swarm as a whole. The newest MAX_EVENTS are kept."""
         name = (self._name_of(node_id) if node_id is not None else None) or ""
         self._count += 1
         entry = (at_ns, self._count, node_id, Event(at_ns=at_ns, node=name, kind=kind, detail=detail))
@@ -30,7 +30,7 @@ class EventLog:
         self._shown = None
 
     def renamed(self) -> None:
-        """Some node has another name now."""
+        """Note that a node has another name now."""
         self._shown = None
 
     def shown(self) -> tuple[Event, ...]:

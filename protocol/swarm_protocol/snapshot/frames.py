@@ -1,8 +1,8 @@
-"""The Swarm on the wire: a keyframe is a whole one, a diff is what changed since the frame before.
+"""Encode the Swarm for the wire: a keyframe is complete, a diff has what changed since the previous frame.
 
-Both are the same thing: lists of changed cells with their new values, bit for bit, a keyframe's against a swarm of
+Both use one encoding: lists of changed cells with their new values, bit for bit, a keyframe relative to a swarm of
 which nothing is known. So unknown cells cost nothing, and one code path is tested for both. Columns come from
-NODE_COLUMNS and LINK_COLUMNS; a column only the other side knows is ignored or stays unknown.
+NODE_COLUMNS and LINK_COLUMNS; a column that only the other side knows is ignored or stays unknown.
 
 Any bytes give a Swarm or `FrameError`, and nothing is allocated before its size has been checked. A decoded swarm's
 arrays are read-only: frames share the columns that did not change between them.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar, cast
 
 import msgspec
 import numpy as np
@@ -24,9 +24,11 @@ from msgspec import Meta
 
 from swarm_protocol.messages.running import Running
 from swarm_protocol.messages.samples import RunSample
+from swarm_protocol.snapshot.links.compact_links import CompactColumn
 from swarm_protocol.snapshot.swarm import (
     LINK_COLUMNS,
     NODE_COLUMNS,
+    Congestion,
     Event,
     Kind,
     Nat,
@@ -34,6 +36,7 @@ from swarm_protocol.snapshot.swarm import (
     Path,
     State,
     Swarm,
+    Tcp,
     Transport,
     Why,
 )
@@ -41,8 +44,8 @@ from swarm_protocol.snapshot.swarm import (
 FORMAT: Final = 1
 MAX_NODES: Final = 20_000
 MAX_BODY_BYTES: Final = 256 << 20  # unpacked; a fully measured swarm of 1,000 nodes is 160 MB
-MAX_LINK_BYTES: Final = 1 << 30  # all link columns of one decoded swarm: what a viewer's machine can be asked to hold
-PACK_FROM_BYTES: Final = 1 << 10  # below, zlib wins nothing worth its time
+MAX_LINK_BYTES: Final = 1 << 30  # all link columns of one decoded swarm: the limit of a viewer's memory
+PACK_FROM_BYTES: Final = 1 << 10  # below, zlib is not worth its time
 MAX_RATIO: Final = 200  # real columns pack 2 to 20 times; a bomb packs 1,000 times
 _RATIO_FREE_BYTES: Final = 1 << 20
 
@@ -54,6 +57,8 @@ _HIGHEST: Final = {
     "path": max(Path),
     "mbps_kind": max(Kind),
     "nat": max(Nat),
+    "tcp": max(Tcp),
+    "congestion": max(Congestion),
     "why": max(Why),
     "hop_transport": max(Transport),
     "mbps_transport": max(Transport),
@@ -68,7 +73,7 @@ class FrameError(ValueError):
 
 
 class MembershipChanged(ValueError):
-    """A diff cannot say this; send a keyframe."""
+    """A diff cannot express this; send a keyframe."""
 
 
 class _Group(msgspec.Struct, frozen=True, array_like=True):
@@ -85,10 +90,10 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     nodes: tuple[_Group, ...]
     links: tuple[_Group, ...]
-    events_dropped: Annotated[int, Meta(ge=0)]  # from the front of what the swarm before had
+    events_dropped: Annotated[int, Meta(ge=0)]  # from the front of the previous swarm's events
     events: tuple[Event, ...]  # and these are added
     runs: tuple[RunSample, ...] | None = None  # all of them; None: as before
-    running: Running | None = None  # None: as before; once told, it is never unsaid
+    running: Running | None = None  # None: as before; it is never withdrawn
 
 
 class _Keyframe(_Body, frozen=True, kw_only=True, tag="k"):
@@ -129,7 +134,7 @@ def encode_keyframe(swarm: Swarm) -> bytes:
 
 
 def encode_diff(previous: Swarm, current: Swarm) -> bytes:
-    """What turns `previous` into `current`. Raises MembershipChanged."""
+    """Encode what turns `previous` into `current`. Raises MembershipChanged."""
     if not same_members(previous, current):
         raise MembershipChanged("the two swarms do not have the same nodes in the same rows; send a keyframe")
     dropped, added = _event_changes(previous.events, current.events)
@@ -154,7 +159,7 @@ def encode_diff(previous: Swarm, current: Swarm) -> bytes:
 
 
 def same_members(previous: Swarm, current: Swarm) -> bool:
-    """The same nodes in the same rows: whether a diff can lead from one to the other."""
+    """Return whether both have the same nodes in the same rows, so that a diff leads from one to the other."""
     if len(previous) != len(current):
         return False
     return all(a.node_id == b.node_id for a, b in zip(previous.facts, current.facts, strict=True))
@@ -179,7 +184,7 @@ def _groups(before: Mapping[str, Column], after: Mapping[str, Column]) -> tuple[
 
 
 def _bits(column: Column) -> Column:
-    """NaN equals NaN, and −0.0 is not 0.0."""
+    """Compare bits: NaN equals NaN, and −0.0 is not 0.0."""
     return column.view(np.int64) if column.dtype == np.float64 else column
 
 
@@ -206,7 +211,7 @@ def _pack(body: _Body) -> bytes:
 
 
 def decode_keyframe(data: bytes) -> Swarm:
-    """Raises FrameError for any bytes that are no keyframe."""
+    """Decode a keyframe. Raises FrameError for any bytes that are none."""
     body = _unpack(data, _keyframe_decoder)
     _require_distinct(body.facts)
     nodes, links = _blank_columns(len(body.facts))
@@ -214,7 +219,7 @@ def decode_keyframe(data: bytes) -> Swarm:
 
 
 def apply_diff(swarm: Swarm, data: bytes) -> Swarm:
-    """The swarm that follows `swarm`, which is left as it is.
+    """Return the swarm that follows `swarm`, which is left as it is.
 
     Raises FrameError for any bytes that are no diff, or a diff of another swarm.
     """
@@ -318,10 +323,15 @@ def _applied(columns: Mapping[str, Column], groups: tuple[_Group, ...]) -> dict[
         count = size if at is None else at.size
         for name, cells in known.items():
             values = _values(name, cells, columns[name].dtype, count)
+            before = result[name]
+            if isinstance(before, CompactColumn):
+                compact = before.replaced(values.reshape(shape)) if at is None else before.with_cells(at, values)
+                result[name] = cast("Column", compact)
+                continue
             if at is None:
                 column = values.reshape(shape)
             else:
-                column = result[name].copy()  # a shared blank becomes a whole array here, within _require_room
+                column = before.copy()  # a shared blank becomes a whole array here, within _require_room
                 column.reshape(-1)[at] = values
             column.flags.writeable = False
             result[name] = column
@@ -349,7 +359,8 @@ def _values(name: str, data: bytes, dtype: np.dtype[Any], count: int) -> Column:
 
 
 def _blank_columns(n: int) -> tuple[dict[str, Column], dict[str, Column]]:
-    """All columns of n nodes with nothing known, as views of one cell each: no memory until something is known."""
+    """Return all columns of n nodes with nothing known, as views of one cell each: they take no memory until
+    changed."""
     return (
         {name: np.broadcast_to(_blank(dtype), (n,)) for name, dtype in NODE_COLUMNS.items()},
         {name: np.broadcast_to(_blank(dtype), (n, n)) for name, dtype in LINK_COLUMNS.items()},

@@ -1,4 +1,4 @@
-"""What has a history: metric name → the sample kind and field it is drawn from, its unit and label."""
+"""List the metrics with a history: name → the sample kind and field, unit and label."""
 
 from __future__ import annotations
 
@@ -27,5 +27,8 @@ METRICS: Final[dict[str, Metric]] = {
     "cpu": Metric("host", "cpu_percent", "CPU", "%", False),
     "gpu": Metric("host", "gpu_util_percent", "GPU", "%", False),
     "vram_free": Metric("host", "vram_free_bytes", "VRAM free", "bytes", False),
+    "throttled": Metric("host", "throttled", "throttled", "fraction", False),  # share of its samples that say so
     "temp": Metric("host", "temp_c", "temperature", "°C", False),
+    "power": Metric("host", "power_w", "power", "W", False),
+    "clock": Metric("host", "clock_mhz", "clock", "MHz", False),
 }

@@ -1,4 +1,4 @@
-"""Combine a node's facts and readings: one device name, one memory, one set of figures for all its GPUs."""
+"""Combine a node's facts and readings into one device name, one memory, one set of figures for all its GPUs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from swarm_protocol.messages.probe_messages import HostFacts
 from swarm_protocol.messages.samples import HostSample, NatKind
-from swarm_protocol.snapshot.swarm import LayerTime, Nat, NodeFacts
+from swarm_protocol.snapshot.swarm import Card, Congestion, LayerTime, Nat, NodeFacts, Tcp, Way
 from swarm_protocol.units import BYTES_PER_GIB
 
-if TYPE_CHECKING:  # the table of devices is read at the first machine that has a card
+if TYPE_CHECKING:  # the table of devices is read for the first machine with a GPU
     from swarm_protocol.devices.machines import Machine
 
-RAM_SHARE: Final = 0.5  # of a machine without a GPU: the system, the engine and its owner live in the other half
+RAM_SHARE: Final = 0.5  # of a machine without a GPU: the system, the engine and its owner use the other half
 
 _NATS: Final[dict[NatKind, Nat]] = {
     "none": Nat.NONE,
@@ -26,20 +26,20 @@ _NATS: Final[dict[NatKind, Nat]] = {
 
 
 def memory_bytes(facts: HostFacts) -> float:
-    """What layers may take, before the first reading. NaN: not known, since a card or the machine does not say how much
-    it has (0 in its facts)."""
+    """Return what layers may use, before the first reading. NaN: unknown, since a GPU or the machine does not say how
+    much it has (0 in its facts)."""
     if facts.offer_bytes is not None:
         return float(facts.offer_bytes)
     if not facts.gpus:
         return facts.ram_bytes * RAM_SHARE if facts.ram_bytes else math.nan
     if all(gpu.vram_bytes for gpu in facts.gpus):
         return float(sum(gpu.vram_bytes for gpu in facts.gpus))
-    machine = sheet_of(facts)  # its driver does not say (GB10, Apple, Intel): the data sheet may
+    machine = sheet_of(facts)  # its driver does not tell (GB10, Apple, Intel): the data sheet may
     return math.nan if machine is None or machine.vram_gib is None else machine.vram_gib * BYTES_PER_GIB
 
 
 def shares_memory(facts: HostFacts) -> bool:
-    """Its GPU's driver states no memory, since it uses the machine's (GB10, Jetson): known by the name."""
+    """Return whether its GPU uses the machine's memory (GB10, Jetson): known by the name."""
     if len(facts.gpus) != 1 or facts.gpus[0].vram_bytes:
         return False
     machine = sheet_of(facts)
@@ -47,7 +47,7 @@ def shares_memory(facts: HostFacts) -> bool:
 
 
 def sheet_of(facts: HostFacts | None) -> Machine | None:
-    """What data sheets say of this machine's cards; without cards, of its chip. None: one of them is not known."""
+    """Return the data sheet of this machine's GPUs, else of its chip. None: one of them is not known."""
     if facts is None:
         return None
     from swarm_protocol.devices.machines import machine_with
@@ -57,13 +57,13 @@ def sheet_of(facts: HostFacts | None) -> Machine | None:
         sizes = tuple(gpu.vram_bytes / BYTES_PER_GIB or None for gpu in facts.gpus)
         alone = len(facts.gpus) == 1 and sizes[0] is None
         return machine_with(tuple(gpu.name for gpu in facts.gpus), (ram_gib,) if alone else sizes)
-    # a cloud's processor is shared out: its name says nothing of what one machine gets
+    # a cloud's processor is shared: its name says nothing about one machine's part
     machine = machine_with((facts.cpu,), (ram_gib,)) if facts.cpu else None
     return machine if machine is not None and machine.device_class in ("apple", "apu", "board") else None
 
 
 def card_shares(facts: HostFacts | None, timed: Iterable[str]) -> dict[str, float]:
-    """Of the devices that were timed, those that are this machine's cards, each with its share of the cards' memory.
+    """Return, of the timed devices, those that are this machine's GPUs, each with its share of their memory.
 
     Empty with fewer than two: layers then take the time of whatever was timed last."""
     if facts is None or len(facts.gpus) < 2:
@@ -75,7 +75,8 @@ def card_shares(facts: HostFacts | None, timed: Iterable[str]) -> dict[str, floa
 
 
 def over_cards(times: list[tuple[float, LayerTime]]) -> LayerTime:
-    """One layer's time on a machine that keeps a share of its layers on each card: the mean of the cards' times."""
+    """Return one layer's time on a machine that keeps a share of its layers on each GPU: the mean of the GPUs'
+    times."""
     newest = max((time for _, time in times), key=lambda time: time.at_ns)
     return replace(
         newest,
@@ -88,14 +89,14 @@ def over_cards(times: list[tuple[float, LayerTime]]) -> LayerTime:
 
 
 def shown_device(facts: HostFacts | None, timed: str) -> str:
-    """What the machine says it has. A card that only torch sees is named by it: such a node is no processor."""
+    """Return the machine's device. A GPU that only torch sees gives the name: such a node is no processor."""
     if facts is not None and not facts.gpus and timed and not timed.startswith("cpu:"):
         return timed
     return device_of(facts) or timed
 
 
 def class_of(facts: HostFacts | None) -> str:
-    """The device class of a machine; of one without a known card, that of its processor."""
+    """Return the device class of a machine; of one without a known GPU, that of its processor."""
     machine = sheet_of(facts)
     if machine is not None or facts is None:
         return machine.device_class if machine is not None else ""
@@ -108,7 +109,8 @@ def class_of(facts: HostFacts | None) -> str:
 
 
 def host_figures(samples: Sequence[HostSample], facts: HostFacts | None) -> dict[str, float | None]:
-    """Node columns from one reading: memory and power are sums over the GPUs, use is their mean, heat the hottest."""
+    """Return node columns from one reading: memory and power are sums over the GPUs, use is their mean, heat the
+    highest."""
     newest = samples[-1]
     gpus = [sample for sample in samples if sample.gpu is not None]
     total, free = _memory_now(gpus, newest, facts)
@@ -121,14 +123,48 @@ def host_figures(samples: Sequence[HostSample], facts: HostFacts | None) -> dict
         "gpu_util_percent": _over(lambda values: sum(values) / len(values), used),
         "temp_c": _over(max, [sample.temp_c for sample in samples]),
         "power_w": _over(sum, [sample.power_w for sample in samples]),
+        "clock_mhz": _over(min, [sample.clock_mhz for sample in gpus]),
         "throttled": _over(max, [sample.throttled for sample in samples]),
         "nat": float(_NATS[newest.nat] if newest.nat is not None else Nat.UNKNOWN),
         "collector_rtt_ms": newest.collector_rtt_ms,
+        "tcp": float(tcp_of(newest)),
+        "congestion": float(congestion_of(newest.tcp)),
+        "cpu_pressure_percent": newest.cpu_pressure_percent,
     }
 
 
+def tcp_of(sample: HostSample) -> Tcp:
+    """BBR and its versions have a rate control of their own, which Linux's restart leaves alone (tcp.h,
+    tcp_slow_start_after_idle_check)."""
+    if sample.tcp is None or sample.tcp_slow_start_after_idle is None:
+        return Tcp.UNKNOWN
+    if sample.tcp.startswith("bbr"):
+        return Tcp.PACES
+    return Tcp.SHRINKS if sample.tcp_slow_start_after_idle else Tcp.KEEPS
+
+
+def congestion_of(name: str | None) -> Congestion:
+    if name is None:
+        return Congestion.UNKNOWN
+    known = {"cubic": Congestion.CUBIC, "reno": Congestion.RENO, "newreno": Congestion.RENO}
+    return Congestion.BBR if name.startswith("bbr") else known.get(name, Congestion.OTHER)
+
+
+def cards_of(samples: Sequence[HostSample]) -> tuple[Card, ...]:
+    """Each card of one reading; none where there are not several."""
+    found = tuple(
+        Card(
+            gpu.gpu, gpu.gpu_util_percent, _float(gpu.vram_free_bytes), _float(gpu.vram_total_bytes), gpu.temp_c,
+            gpu.power_w, gpu.clock_mhz, gpu.throttle or "",
+        )
+        for gpu in samples
+        if gpu.gpu is not None
+    )  # fmt: skip
+    return found if len(found) > 1 else ()
+
+
 def device_of(facts: HostFacts | None) -> str:
-    """`2× RTX 3090`, `cpu: AMD EPYC`; empty: unknown."""
+    """Return a name such as `2× RTX 3090` or `cpu: AMD EPYC`; empty: unknown."""
     if facts is None:
         return ""
     if shares_memory(facts):
@@ -137,7 +173,7 @@ def device_of(facts: HostFacts | None) -> str:
 
 
 def named(gpus: Sequence[str]) -> str:
-    """`2× RTX 3090 + A4000`."""
+    """Return a name such as `2× RTX 3090 + A4000`."""
     counts = {name: gpus.count(name) for name in gpus}
     return " + ".join(f"{count}× {name}" if count > 1 else name for name, count in counts.items())
 
@@ -145,7 +181,7 @@ def named(gpus: Sequence[str]) -> str:
 def _memory_now(
     gpus: Sequence[HostSample], newest: HostSample, facts: HostFacts | None
 ) -> tuple[float | None, float | None]:
-    """(total, free) for layers. Without a GPU: RAM_SHARE of the RAM, and of that what is free now."""
+    """Return (total, free) for layers. Without a GPU: RAM_SHARE of the RAM, and of that what is free now."""
     if facts is not None and facts.offer_bytes is not None:
         free = (
             _over(sum, [gpu.vram_free_bytes for gpu in gpus]) if gpus or facts.gpus else _float(newest.ram_free_bytes)
@@ -159,9 +195,9 @@ def _memory_now(
             if shares_memory(facts):
                 free = None if newest.ram_free_bytes is None else min(total, float(newest.ram_free_bytes))
         return total, free
-    if facts is not None and facts.gpus:  # the driver did not answer: the cards are still there
+    if facts is not None and facts.gpus:  # the driver did not answer: the GPUs are still there
         return memory_bytes(facts), None
-    if newest.ram_total_bytes is None:  # this reading does not say, the facts may
+    if newest.ram_total_bytes is None:  # this reading does not tell, the facts may
         return (memory_bytes(facts) if facts is not None else None), None
     total = newest.ram_total_bytes * RAM_SHARE
     return total, min(total, float(newest.ram_free_bytes)) if newest.ram_free_bytes is not None else None
@@ -172,15 +208,15 @@ def _float(value: int | None) -> float | None:
 
 
 def _over(reduce: Any, values: list[Any]) -> float | None:
-    """None as soon as one is not known: a part of a sum is a wrong number."""
+    """Return None as soon as one is not known: a part of a sum would be a wrong number."""
     return float(reduce(values)) if values and None not in values else None
 
 
 def shown_facts(
     node_id: str, name: str, host: str, facts: HostFacts | None, device: str, note: str,
-    layers: tuple[LayerTime, ...], *, timed: bool,
+    layers: tuple[LayerTime, ...], *, timed: bool, cards: tuple[Card, ...] = (), ways: tuple[Way, ...] = (),
 ) -> NodeFacts:  # fmt: skip
-    """`device`: as samples name it. `timed`: anything was, so that no data sheet is needed."""
+    """Return the facts to show. `device`: as samples name it. `timed`: no data sheet is needed."""
     machine = None if timed else sheet_of(facts)
     if not note and not layers and facts is not None and facts.torch is None:
         note = "torch not installed: pip install 'swarmtop[torch]'"
@@ -193,5 +229,8 @@ def shown_facts(
         note=note,
         layers=layers,
         device_class=class_of(facts),
+        cards=cards,
         sheet=machine.name if machine is not None else "",
+        ways=ways,
+        untold="; ".join(dict.fromkeys(gpu.untold for gpu in facts.gpus if gpu.untold)) if facts is not None else "",
     )

@@ -9,8 +9,8 @@ import numpy.typing as npt
 from swarm_protocol.snapshot.swarm import State
 from swarm_protocol.units import NS_PER_S
 
-STALE_AFTER_NS: Final = 12 * NS_PER_S  # two heartbeats missed, and a slow line
-LOST_AFTER_NS: Final = 20 * NS_PER_S  # as the collector calls it
+STALE_AFTER_NS: Final = 12 * NS_PER_S  # two heartbeats missed, and a slow link
+LOST_AFTER_NS: Final = 20 * NS_PER_S  # as the collector does
 NUMBERS_OLD_NS: Final = 150 * NS_PER_S  # an idle swarm still sends host figures every minute: two of them missed
 
 
@@ -22,7 +22,7 @@ def aged(
     stale_after_ns: int,
     lost_after_ns: int,
 ) -> npt.NDArray[Any]:
-    """OK and STALE by when nodes were last heard, and last told something new. Written so that no difference
+    """Return OK and STALE by when nodes were last heard, and last sent something new. Written so that no difference
     overflows, whatever clocks say."""
     living = (state == State.OK) | (state == State.STALE)
     silent = seen_ns <= now_ns - stale_after_ns

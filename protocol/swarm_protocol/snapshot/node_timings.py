@@ -1,4 +1,4 @@
-"""The timings of one node: its layers, on each of its cards, and its memory and matrix rates."""
+"""Keep the timings of one node: its layers, on each of its GPUs, and its memory and matrix rates."""
 
 from __future__ import annotations
 
@@ -9,31 +9,51 @@ from swarm_protocol.messages.probe_messages import HostFacts
 from swarm_protocol.messages.samples import ComputeSample, RooflineSample
 from swarm_protocol.snapshot.node_figures import card_shares, over_cards
 from swarm_protocol.snapshot.swarm import LayerTime
+from swarm_protocol.units import NS_PER_S
 
-MAX_LAYERS: Final = 512  # kept of one node: bounds what a member that invents models can make others hold
-Key = tuple[str, str, str, int, int]
+MAX_LAYERS: Final = 512  # kept of one node: limits what a member that invents models can make others store
+KEEP_CALM_NS: Final = 3_600 * NS_PER_S  # so long an undisturbed figure is a better answer than a disturbed one
+Key = tuple[str, str, str, int, int, int]
 
 
 @dataclass(slots=True)
 class NodeTimings:
     layers: dict[Key, LayerTime] = field(default_factory=dict)
-    by_card: dict[Key, dict[str, LayerTime]] = field(default_factory=dict)  # several cards
+    by_card: dict[Key, dict[str, LayerTime]] = field(default_factory=dict)  # several GPUs
     rooflines: dict[tuple[str, str], RooflineSample] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.layers or self.rooflines)
 
     def known_ns(self, sample: ComputeSample, facts: HostFacts | None) -> int:
-        """When the figure that `sample` would replace was measured; 0: there is none."""
+        """Return when the figure that `sample` would replace was measured; 0: there is none."""
         key = _key(sample)
         of_cards = self.by_card.get(key) if facts is not None and len(facts.gpus) > 1 else None
         known = of_cards.get(sample.device) if of_cards else self.layers.get(key)
         return known.at_ns if known is not None else 0
 
+    def disturbed(self, sample: ComputeSample) -> bool:
+        """Others had the machine meanwhile, as they had not a little before."""
+        known = self.layers.get(_key(sample))
+        if known is None or "contended" not in sample.marks or "contended" in known.marks:
+            return False
+        return 0 <= sample.at_ns - known.at_ns < KEEP_CALM_NS
+
+    def visit_ms(self, sample: ComputeSample) -> tuple[float, float | None]:
+        """(what a visit takes, what each layer of it takes more than in a loop), from the sizes that were timed with
+        this one. None: a single size, so that all of it is the visit's."""
+        same = [time for key, time in self.layers.items() if key[:5] == _key(sample)[:5] and time.stage_layers]
+        small = min(same, key=lambda time: time.stage_layers, default=None)
+        large = max(same, key=lambda time: time.stage_layers, default=None)
+        if small is None or large is None or small.stage_layers == large.stage_layers:
+            return sample.ms_per_layer, None
+        each = max(0.0, (large.ms - small.ms) / (large.stage_layers - small.stage_layers))
+        return max(0.0, small.ms - small.stage_layers * each), each
+
     def add(self, sample: ComputeSample, facts: HostFacts | None) -> None:
         key = _key(sample)
         cards = self.by_card.setdefault(key, {}) if facts is not None and len(facts.gpus) > 1 else {}
-        self.layers.pop(key, None)  # put back at the end: what is dropped is what was measured longest ago
+        self.layers.pop(key, None)  # put back at the end: the oldest is dropped first
         cards[sample.device] = self.layers[key] = LayerTime(
             model=sample.model,
             phase=sample.phase,
@@ -46,6 +66,7 @@ class NodeTimings:
             at_ns=sample.at_ns,
             verified=sample.verified,
             marks=sample.marks,
+            stage_layers=sample.stage_layers or 0,
         )
         if shares := card_shares(facts, cards):
             self.layers[key] = over_cards([(share, cards[device]) for device, share in shares.items()])
@@ -59,9 +80,9 @@ class NodeTimings:
         return known.at_ns if known is not None else 0
 
     def add_roofline(self, sample: RooflineSample, facts: HostFacts | None) -> dict[str, float] | None:
-        """The node's rates with it, in the best number format, which is what data sheets state and layers run on: of
-        several cards of the machine the rate of the mean of their times, by memory, else of the best device. None:
-        the node has too many."""
+        """Add rates; return the node's rates, in the best number format, which data sheets state and layers use: of
+        several GPUs of the machine the rate of the mean of their times, by memory, else of the best device. None: the
+        node has too many."""
         key = (sample.device, sample.dtype)
         if key not in self.rooflines and len(self.rooflines) >= MAX_LAYERS:
             return None
@@ -72,7 +93,7 @@ class NodeTimings:
             best: dict[str, float] = {}
             for (device, _), each in self.rooflines.items():
                 best[device] = max(getattr(each, column), best.get(device, 0.0))
-            # cards work one after another: the rate of the mean of their times
+            # GPUs work one after another: the rate of the mean of their times
             rates[column] = (
                 1 / sum(share / best[card] for card, share in shares.items()) if shares else max(best.values())
             )
@@ -80,4 +101,4 @@ class NodeTimings:
 
 
 def _key(sample: ComputeSample) -> Key:
-    return sample.model, sample.dtype, sample.phase, sample.batch, sample.context
+    return sample.model, sample.dtype, sample.phase, sample.batch, sample.context, sample.stage_layers or 0

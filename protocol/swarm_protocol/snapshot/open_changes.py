@@ -1,7 +1,7 @@
-"""Which changes for the worse have not ended, by the events that tell of them. Pure.
+"""Find which changes for the worse have not ended, from the events that report them. Pure.
 
-An event says in words whose change it is: the node is its own, a link's peer or "all peers" stands after "to", and a
-figure of no link begins its detail. `swarm_collector.changes.detector` writes them so.
+An event says in words what changed: the node is its own, a link's peer or "all peers" follows "to", and a figure
+without a link begins its detail. `swarm_collector.changes.detector` writes them so.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ RESTARTED = "the collector was restarted"
 
 
 def change_key(detail: str) -> str:
-    """What of its node has changed: two events with one key speak of the same change."""
+    """Return the subject of a change within its node: two events with one key are about the same change."""
     if "throttled" in detail:
         return "throttled"
     target = _TARGET.search(detail.split(";", 1)[0])
@@ -28,8 +28,8 @@ def change_key(detail: str) -> str:
 
 
 def open_changes(events: Iterable[Event]) -> tuple[Event, ...]:
-    """The newest event of each change for the worse that has not ended, oldest first. `events` in the order of time.
-    A node that has left, or comes anew, begins anew."""
+    """Return the newest event of each change for the worse that has not ended, oldest first. `events` ordered by time.
+    A node that has left, or joins again, starts without changes."""
     found: dict[tuple[str, str], Event] = {}
     for event in events:
         if event.kind == "degraded":

@@ -1,1 +1,1 @@
-"""Identities and proofs: node keys, signatures, certificate pins, attestation arithmetic."""
+"""Establish identities and proofs: node keys, signatures, certificate pins, attestation arithmetic."""

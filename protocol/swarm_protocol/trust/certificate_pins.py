@@ -1,7 +1,7 @@
-"""Which certificate belongs to which collector: pinned by an invite, else by what was seen first (as ssh does).
+"""Remember which certificate belongs to which collector: pinned by an invite, else the one seen first (as ssh does).
 
-A collector makes its own certificate, so no authority vouches for it; its SHA-256 does. The file holds a line a
-collector, `HOST:PORT SHA256:…`, and may be edited by hand.
+A collector makes its own certificate, so its SHA-256 identifies it instead of an authority. The file holds one line for
+each collector, `HOST:PORT SHA256:…`, and may be edited by hand.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _HEAD: Final = "# collectors and the certificates they were first seen with; rem
 
 
 class PinError(ValueError):
-    """A fingerprint or its file cannot be used, or a certificate is not the one that is known; one line."""
+    """A fingerprint or its file cannot be used, or a certificate differs from the known one; one line."""
 
 
 def fingerprint(certificate: bytes) -> str:
-    """Of a certificate in DER: `SHA256:` and 43 characters, as ssh shows a host key."""
+    """Return the fingerprint of a certificate in DER: `SHA256:` and 43 characters, as ssh shows a host key."""
     return text_of(hashlib.sha256(certificate).digest())
 
 
@@ -33,7 +33,7 @@ def text_of(digest: bytes) -> str:
 
 
 def digest_of(text: str) -> bytes:
-    """The 32 bytes that a fingerprint spells. Raises PinError."""
+    """Return the 32 bytes of a fingerprint. Raises PinError."""
     kind, colon, rest = text.partition(":")
     try:
         digest = base64.b64decode(rest + "=", altchars=b"-_", validate=True)
@@ -45,7 +45,7 @@ def digest_of(text: str) -> bytes:
 
 
 def require(collector: str, known: str | None, shown: str) -> None:
-    """Raises PinError where the certificate shown is not the one that is known."""
+    """Raise PinError if the certificate shown is not the known one."""
     if known is not None and known != shown:
         raise PinError(
             f"{collector} shows another certificate than the one known ({shown}, not {known}): somebody may be in "
@@ -54,12 +54,12 @@ def require(collector: str, known: str | None, shown: str) -> None:
 
 
 def load(folder: Path, collector: str) -> str | None:
-    """The fingerprint known of it; None: it was never seen. Raises PinError for a file that cannot be read."""
+    """Return the known fingerprint; None: it was never seen. Raises PinError for a file that cannot be read."""
     return _read(folder / PINS_FILE).get(collector)
 
 
 def remember(folder: Path, collector: str, shown: str) -> None:
-    """Raises PinError where it cannot be written."""
+    """Store the fingerprint. Raises PinError if it cannot be written."""
     path = folder / PINS_FILE
     pins = _read(path)
     if pins.get(collector) == shown:
@@ -90,7 +90,7 @@ def _read(path: Path) -> dict[str, str]:
 
 
 def client_context() -> ssl.SSLContext:
-    """TLS 1.3 to a collector whose certificate is compared with a fingerprint, not with authorities."""
+    """Return a context for TLS 1.3 to a collector whose certificate is compared with a fingerprint, not authorities."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False

@@ -19,7 +19,7 @@ _NEUTRAL: Final[_Point] = (0, 1, 1, 0)
 
 
 def may_be_public_key(data: bytes) -> bool:
-    """True for every public key that was made from a seed. False: nobody can hold the private key to these bytes."""
+    """Return True for every public key made from a seed. False: nobody can hold the private key to these bytes."""
     point = _decoded(data)
     if point is None:
         return False
@@ -33,7 +33,7 @@ def may_be_public_key(data: bytes) -> bool:
 
 
 def _decoded(data: bytes) -> _Point | None:
-    """RFC 8032, section 5.1.3."""
+    """Decode a point (RFC 8032, section 5.1.3)."""
     if len(data) != POINT_BYTES:
         return None
     number = int.from_bytes(data, "little")
@@ -52,7 +52,7 @@ def _decoded(data: bytes) -> _Point | None:
 
 
 def _sum(p: _Point, q: _Point) -> _Point:
-    """RFC 8032, section 5.1.4: complete, so it doubles too."""
+    """Add two points (RFC 8032, section 5.1.4): complete, so it doubles too."""
     a = (p[1] - p[0]) * (q[1] - q[0]) % _P
     b = (p[1] + p[0]) * (q[1] + q[0]) % _P
     c = 2 * p[3] * q[3] * _D % _P

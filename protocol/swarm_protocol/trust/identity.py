@@ -1,9 +1,9 @@
-"""Who a node is: an Ed25519 key made on first start, and the public id derived from it.
+"""Identify a node: an Ed25519 key made on first start, and the public id derived from it.
 
-The id is what samples, links and the database carry; the name is for people and may change. Ids were 64 bits once, of
-public keys and of the secrets that probes of the first release showed to their collectors alike; such an id stays with
-its node in the databases that hold it, and is never given to anybody new. The secret of an old key file is shown once
-more, to those collectors alone that know it already, so that the node keeps its id and its past there.
+Samples, links and the database carry the id; the name is for people and may change. Ids used to have 64 bits, derived
+from public keys and from the secrets that probes of the first release sent to their collectors alike; such an id stays
+with its node in the databases that hold it, and no new node gets one. The secret of an old key file is sent once more,
+only to collectors that know it already, so that the node keeps its id and history there.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ class IdentityError(Exception):
 
 
 def node_id(public_key: bytes) -> str:
-    """32 hex digits, safe to show: the first 128 bits of SHA-256 over the public key."""
+    """Return 32 hex digits, safe to show: the first 128 bits of SHA-256 over the public key."""
     return hashlib.sha256(b"swarmtop node id 2\x00" + public_key).hexdigest()[:32]
 
 
 def legacy_node_id(key: bytes) -> str:
-    """The 64-bit id of a public key, or of a former secret, in databases made before ids had 128 bits.
+    """Return the 64-bit id of a public key, or of a former secret, in databases made before ids had 128 bits.
 
-    One hash for both kinds: whoever uses it must know which kind the id in question is of.
+    One hash for both kinds: the caller must know which kind the id in question is of.
     """
     return hashlib.sha256(b"swarmtop node id\x00" + key).hexdigest()[:16]
 
 
 def collector_id(secret: bytes) -> bytes:
-    """16 bytes that name a collector, or all collectors of one database, without giving away their secret."""
+    """Return 16 bytes that name a collector, or all collectors of one database, without revealing their secret."""
     return hashlib.sha256(b"swarmtop collector id\x00" + secret).digest()[:COLLECTOR_ID_BYTES]
 
 
 @dataclass(frozen=True, slots=True)
 class NodeKey:
     seed: bytes  # secret
-    former: bytes | None = None  # secret of before; None: this node never had one
+    former: bytes | None = None  # the older secret; None: this node never had one
     former_known_to: tuple[str, ...] = ()  # collectors that were joined with it
 
     def former_for(self, collector: str) -> bytes | None:
@@ -54,10 +54,10 @@ class NodeKey:
 
 
 def load_or_create_node_key(path: Path, known_to: Callable[[], tuple[str, ...]]) -> NodeKey:
-    """The node's key in `path`, made on first use with mode 0600. `known_to`: collectors joined before, asked where the
-    file is one of before.
+    """Return the node's key in `path`, made on first use with mode 0600. `known_to`: collectors joined before, read
+    where the file is an old one.
 
-    Raises IdentityError where the file is unreadable, unwritable or not a key.
+    Raises IdentityError if the file is unreadable, unwritable or not a key.
     """
     try:
         data = path.read_bytes()
@@ -101,9 +101,9 @@ def _of_text(data: bytes) -> NodeKey | None:
 
 
 def load_or_create_key(path: Path) -> bytes:
-    """The secret in `path`, made on first use with mode 0600.
+    """Return the secret in `path`, made on first use with mode 0600.
 
-    Raises IdentityError where the file is unreadable, unwritable or not a key.
+    Raises IdentityError if the file is unreadable, unwritable or not a key.
     """
     try:
         key = path.read_bytes()
@@ -118,7 +118,7 @@ def load_or_create_key(path: Path) -> bytes:
 
 
 def _write_new(path: Path, data: bytes) -> None:
-    """`path` with this in it, unless somebody else was first. Raises IdentityError."""
+    """Write this to `path`, unless another process was first. Raises IdentityError."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -141,7 +141,7 @@ def _write_draft(path: Path, data: bytes) -> None:
 
 
 def default_state_dir() -> Path:
-    """`$SWARMTOP_HOME`, else `$XDG_STATE_HOME/swarmtop`, else `~/.local/state/swarmtop`."""
+    """Return `$SWARMTOP_HOME`, else `$XDG_STATE_HOME/swarmtop`, else `~/.local/state/swarmtop`."""
     if home := os.environ.get("SWARMTOP_HOME"):
         return Path(home)
     base = os.environ.get("XDG_STATE_HOME")

@@ -1,4 +1,4 @@
-"""Tell whether a host is this machine itself: plain text is safe there, because nobody is in between."""
+"""Decide whether a host is this machine itself, where plain text is safe because nobody is in between."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import ipaddress
 
 
 def is_loopback(host: str) -> bool:
-    """For an address, IPv4 in IPv6 too, with a scope or without, or the name localhost. Other names: False, whatever
-    they resolve to, since that may change."""
+    """Return True for a loopback address, IPv4 in IPv6 too, with a scope or without, or the name localhost. Other
+    names: False, whatever they resolve to, since that may change."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

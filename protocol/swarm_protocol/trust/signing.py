@@ -1,15 +1,15 @@
-"""Ed25519 (RFC 8032): what a node signs to show that it holds its key, and how that is checked.
+"""Sign with Ed25519 (RFC 8032) that a node holds its key, and check such signatures.
 
-`cryptography` costs 9 MB once imported, which is a quarter of a probe. So nothing here imports it before it is used,
-and a probe has a short-lived child sign (`python -m swarm_protocol.trust.signing`, 100 ms at each joining): the seed
-and the message go in on stdin, the public key and the signature come out on stdout; nothing stands in a process list.
+`cryptography` costs 9 MB once imported, which is a quarter of a probe. So nothing here imports it before use, and a
+probe has a short-lived child sign (`python -m swarm_protocol.trust.signing`, 100 ms for each joining): the seed and the
+message go in on stdin, the public key and the signature come out on stdout; nothing appears in a process list.
 
-What is signed (`Handshake`) names the collector's fresh nonce, the collector itself by its id, the way that the probe
-reached it, and what the signature is for. Over TLS that way is the hash of the certificate that the probe saw
+What is signed (`Handshake`) names the collector's fresh nonce, the collector's id, the way that the probe reached it,
+and the purpose of the signature. Over TLS that way is the hash of the certificate that the probe saw
 (`tls-server-end-point`, RFC 5929: Python's ssl has no exporter for RFC 9266's `tls-exporter`); in plain text it is the
-address that the connection leads to, since nothing else tells an honest collector from one that passes messages on.
-Somebody in between has another certificate or another address, so what a probe signs for one collector is of no use at
-another one.
+address that the connection leads to, since nothing else tells an honest collector from one that relays messages. A
+machine in between has another certificate or another address, so a signature for one collector is useless at another
+one.
 """
 
 from __future__ import annotations
@@ -33,30 +33,31 @@ _SIGN_WITHIN_S: Final = 30.0  # a start of Python on a machine that is out of me
 
 
 class SigningError(Exception):
-    """The child that signs did not; one line."""
+    """The signing child failed; one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
     """One opened connection between a probe and a collector, as each of the two sees it."""
 
-    nonce: bytes  # of the collector, fresh for this connection
+    nonce: bytes  # chosen by the collector for this connection
     collector: bytes  # its id
     bound_to: bytes  # `certificate_binding` or `plain_text_binding`
 
     def signed(self, purpose: Purpose) -> bytes:
-        """What a node signs with its key to prove on this connection who it is."""
+        """Return what a node signs with its key to prove its identity on this connection."""
         fields = (self.nonce, self.collector, self.bound_to)
         return f"swarmtop {purpose} 2\x00".encode() + b"".join(bytes((len(field),)) + field for field in fields)
 
 
 def certificate_binding(certificate: bytes) -> bytes:
-    """What a proof over TLS is bound to. `certificate`: in DER."""
+    """Return what a proof over TLS is bound to. `certificate`: in DER."""
     return hashlib.sha256(certificate).digest()
 
 
 def plain_text_binding(host: str, port: int) -> bytes:
-    """What a proof in plain text is bound to: the collector's end of the TCP connection. `host`: an IP address."""
+    """Return what a proof in plain text is bound to: the collector's end of the TCP connection. `host`: an IP
+    address."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
@@ -90,7 +91,7 @@ def verified(public: bytes, message: bytes, signature: bytes) -> bool:
 
 
 def sign_elsewhere(seed: bytes, message: bytes) -> tuple[bytes, bytes]:
-    """(public key, signature), made by a child. Blocks for as long as that takes. Raises SigningError."""
+    """Return (public key, signature), made by a child. Blocks for as long as that takes. Raises SigningError."""
     command = [
         sys.executable,
         "-P",

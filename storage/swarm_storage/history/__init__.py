@@ -1,1 +1,1 @@
-"""The past: replay, metric history, rollups and retention."""
+"""Read and keep the past: replay, metric history, rollups and retention."""

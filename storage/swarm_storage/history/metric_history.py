@@ -1,7 +1,7 @@
-"""One metric's history: raw samples and rollups, put into the equal slots of a chart.
+"""Assemble one metric's history: raw samples and rollups, put into the equal slots of a chart.
 
 A slot that holds raw samples only shows their exact median; one that rollups reach shows the median of the merged
-sketches. A rollup row is wider than a narrow slot and then stands in each slot it covers.
+sketches. A rollup row is wider than a narrow slot and then counts in each slot it covers.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Slots:
         self._loss: dict[int, list[float]] = {}  # lost, sent
 
     def add_raw(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        """(time, value), or (time, lost, sent)."""
+        """Add (time, value), or (time, lost, sent)."""
         if not rows:
             return
         table = np.array([row[1:] for row in rows], np.float64)
@@ -53,7 +53,7 @@ class Slots:
                 self._raw[slot] = inside[:, 0].tolist()
 
     def add_rolled(self, row: RolledRow, store: str) -> None:
-        """Raises Corrupt."""
+        """Add a rollup row. Raises Corrupt."""
         first = max(0, (row.t - self._since_ns) // self._width_ns)
         last = max(first, (row.t + row.width_ns - 1 - self._since_ns) // self._width_ns)
         if row.width_ns <= self._width_ns:
@@ -89,11 +89,13 @@ class Slots:
 def rows(
     query: Query, metric: str, node: int, peer: int | None, since_ns: int, until_ns: int, width_ns: int
 ) -> list[RolledRow]:
-    """Rollups of [since, until): hours where there are no minutes any more, or where the slots are as wide."""
+    """Return rollups of [since, until): hours if there are no minutes any more, or where the slots are as wide."""
     about = METRICS[metric]
     rolled = ROLLED.get(about.kind)
     if rolled is None:  # layer times: few, and the newest is never removed
         return []
+    if metric != "loss" and about.field not in rolled.figures:
+        return []  # only the raw samples have it
     found: list[RolledRow] = []
     split_ns = _hours_until_ns(query, rolled, until_ns, width_ns)
     parts = ((HOUR, since_ns, min(split_ns, until_ns)), (MINUTE, max(since_ns, split_ns), until_ns))
@@ -120,7 +122,7 @@ def _of_unit(
     first, second = _LOSS if metric == "loss" else (field, f"{field}_sketch")
     of_peer, arguments = ("", ()) if peer is None else (" AND dst = ?", (peer,))
     found = []
-    # one seek a piece of time
+    # one seek for each piece of time
     for piece in range(first_ns // unit.piece_ns, (last_ns - 1) // unit.piece_ns + 1):
         found += query(
             f"SELECT t, {first}, {second} FROM {rolled.table(unit)} WHERE piece = ? AND {rolled.nodes[0]} = ?{of_peer}"

@@ -1,4 +1,4 @@
-"""What a recording is opened with: the model it was measured for, and moments at which machines were there."""
+"""Choose how to open a recording: the model it was measured for, and moments at which machines were connected."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from swarm_protocol.messages.viewer_messages import FOCUS_SETTING, Focus
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.history.recording import Reader
 
-TOGETHER_NS: Final = 120 * NS_PER_S  # departures no further apart are one end: a swarm that is shut down
+TOGETHER_NS: Final = 120 * NS_PER_S  # departures no further apart count as one end: a swarm that is shut down
 
 
 def measured_for(reader: Reader, at_ns: int) -> tuple[str, str] | None:
-    """(model, weight format) that was measured up to that moment; None: nothing is known of it.
+    """Return (model, weight format) that was measured up to that moment; None: unknown.
 
-    The format is the one that was asked for; where that is not kept, the one that all layer times are in, and "" where
-    they differ: a machine without half precision measures in another one.
+    The format is the requested one; where that is not stored, the one that all layer times are in, and "" where they
+    differ: a machine without half precision measures in another one.
     """
     focus = _focus(reader)
     newest = reader.query("SELECT model FROM compute_sample WHERE ts <= ? ORDER BY ts DESC LIMIT 1", (at_ns,))
@@ -41,7 +41,8 @@ def _focus(reader: Reader) -> Focus | None:
 
 
 def before_departures(reader: Reader, at_ns: int) -> list[int]:
-    """Moments just before machines left or were lost, newest first; of several that went together, before the first."""
+    """Yield moments just before machines left or were lost, newest first; of several that left together, before the
+    first."""
     rows = reader.query(
         "SELECT ts FROM event_sample WHERE kind IN ('left', 'lost') AND ts <= ? ORDER BY ts DESC", (at_ns,)
     )

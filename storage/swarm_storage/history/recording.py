@@ -2,8 +2,8 @@
 
 Read-only, from any thread (`thread_connections`). Every query is read to its end at once, and long ones go bucket by
 bucket, so that no read transaction outlives a call and none keeps a write-ahead log from being reset. Names are the
-latest of each node, also for old rows. What is older than the raw samples comes from rollups (`metric_history`). The
-Swarm of a past moment is rebuilt by `replay`.
+latest of each node, also for old rows. Data older than the raw samples comes from rollups (`metric_history`). `replay`
+rebuilds the Swarm of a past moment.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ GAP_MINUTES: Final = 2  # an idle swarm still writes every minute
 EVER_NS: Final = 2**62
 # of several GPUs at one time, as the Swarm shows them
 _HOST_AGGREGATE: Final = {"vram_free_bytes": "sum", "temp_c": "max"}
+# PostgreSQL has no mean of booleans
+_HOST_FIGURE: Final = {"throttled": "CAST(CASE WHEN throttled THEN 1 ELSE 0 END AS DOUBLE PRECISION)"}
 _NOT_TOLD: Final = frozenset({FLOOR, GOING, "postgres_version", "collector_secret"})
 _log = logging.getLogger("swarm_storage")
 
@@ -47,7 +49,7 @@ class NodeRow:
     facts: HostFacts | None
     first_ns: int
     seen_ns: int
-    presence: str | None = None  # how it was there when last told of, in the collector's words; None: it left
+    presence: str | None = None  # how it was last connected, as the collector stored it; None: it left
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What a recording covers; both 0 where it is empty."""
+    """What a recording covers; both 0 if it is empty."""
 
     first_ns: int
     last_ns: int
@@ -72,7 +74,7 @@ class Reader:
     """Raises StoreError, here (no such file, not ours) and from every method."""
 
     def __init__(self, name: str, connect: Callable[[], Db], error: Callable[[Exception], StoreError | None]) -> None:
-        """`error`: the store's word for what the driver raised."""
+        """Create a reader. `error`: the StoreError for a driver's exception."""
         self.name = name
         self._connections = ThreadConnections(name, connect, error)
         self.close = self._connections.close
@@ -84,7 +86,7 @@ class Reader:
     # ------------------------------------------------------------ members and settings
 
     def nodes(self) -> tuple[NodeRow, ...]:
-        """All members ever, in the order in which they came."""
+        """Return all members ever, in the order in which they came."""
         rows = self.query(
             "SELECT node_id, name, host, facts, first_ns, seen_ns, (SELECT max(received_ns) FROM cursor"
             " WHERE cursor.node = node.id), presence FROM node WHERE member = 1 ORDER BY id"
@@ -97,19 +99,19 @@ class Reader:
         return tuple(members)
 
     def _facts(self, node_id: str, text: str | None) -> HostFacts | None:
-        """None where they are of a later probe, or tampered with: the node is still worth showing without them."""
+        """Return the facts; None if they are of a later probe, or damaged: the node is still shown without them."""
         if text is None:
             return None
         try:
             return msgspec.json.decode(text, type=HostFacts)
         except msgspec.DecodeError as error:
-            if node_id not in self._unreadable:  # told once, not with every frame
+            if node_id not in self._unreadable:  # reported once, not with every frame
                 self._unreadable.add(node_id)
                 _log.warning("%s: the hardware facts of %s cannot be read (%s)", self.name, node_id, error)
             return None
 
     def committed_seq(self, node_id: str, epoch: int) -> int:
-        """0: nothing of this epoch."""
+        """Return the committed sequence number; 0: nothing of this epoch."""
         rows = self.query(
             "SELECT seq FROM cursor WHERE node = (SELECT id FROM node WHERE node_id = ?) AND epoch = ?",
             (node_id, epoch),
@@ -117,13 +119,13 @@ class Reader:
         return int(rows[0][0]) if rows else 0
 
     def settings(self) -> dict[str, str]:
-        """What a collector keeps; the store's own bookkeeping is left out."""
+        """Return what a collector stores; the store's own bookkeeping is left out."""
         rows = self.query("SELECT key, value FROM setting")
         return {key: value for key, value in rows if key not in _NOT_TOLD}
 
     @property
     def raw_from_ns(self) -> int:
-        """Raw samples before this have been removed; 0: none ever were."""
+        """Return the time before which raw samples have been removed; 0: none ever were."""
         found = self.query("SELECT value FROM setting WHERE key = ?", (FLOOR,))
         return int(found[0][0]) * BUCKET_NS if found else 0
 
@@ -144,7 +146,7 @@ class Reader:
         )
 
     def _edge(self, which: str, minute: int) -> int:
-        """Time of the first or last sample within `minute`."""
+        """Return the time of the first or last sample within `minute`."""
         found = []
         since_ns, until_ns = minute * MINUTE_NS, (minute + 1) * MINUTE_NS
         for table in TABLES.values():
@@ -158,7 +160,7 @@ class Reader:
     def samples(
         self, since_ns: int = 0, until_ns: int = EVER_NS, kinds: Sequence[str] = tuple(TABLES)
     ) -> Iterator[tuple[str, Sample]]:
-        """(node id, sample) of [since, until) in the order of their times; "" for events of the swarm as a whole."""
+        """Yield (node id, sample) of [since, until) ordered by time; "" for events of the swarm as a whole."""
         for since, until in self._pieces(since_ns, until_ns):
             piece: list[tuple[int, str, Sample]] = []
             for kind in kinds:
@@ -172,7 +174,7 @@ class Reader:
                 yield node_id, sample
 
     def _pieces(self, since_ns: int, until_ns: int) -> Iterator[tuple[int, int]]:
-        """[since, until) cut at buckets, those without any sample left out."""
+        """Yield [since, until) cut at buckets, those without any sample left out."""
         per_bucket = BUCKET_NS // MINUTE_NS
         buckets = self.query(
             f"SELECT DISTINCT minute / {per_bucket} FROM activity WHERE minute BETWEEN ? AND ? ORDER BY 1",
@@ -182,7 +184,7 @@ class Reader:
             yield max(since_ns, bucket * BUCKET_NS), min(until_ns, (bucket + 1) * BUCKET_NS)
 
     def events(self, since_ns: int = 0, until_ns: int = EVER_NS, limit: int = 10_000) -> tuple[Event, ...]:
-        """The newest `limit` of [since, until), oldest first."""
+        """Return the newest `limit` events of [since, until), oldest first."""
         rows = self.query(
             "SELECT ts, coalesce(node.name, ''), kind, detail FROM event_sample LEFT JOIN node ON node.id = node"
             " WHERE ts >= ? AND ts < ? ORDER BY ts DESC, part DESC LIMIT ?",
@@ -193,7 +195,8 @@ class Reader:
         )
 
     def transfers(self, since_ns: int) -> list[tuple[int, str, str, int]]:
-        """(end of the bucket, sender, receiver, bytes) of the transfers since then, one row a pair and bucket."""
+        """Return (end of the bucket, sender, receiver, bytes) of the transfers since then, one row for a pair and
+        bucket."""
         rows = self.query(
             "SELECT bucket, src, dst, sum(sent_bytes) FROM uplink_sample WHERE bucket >= ? GROUP BY bucket, src, dst",
             (since_ns // BUCKET_NS,),
@@ -204,7 +207,8 @@ class Reader:
         ]
 
     def rollups(self, rolled: Rolled, unit: Unit, since_ns: int, until_ns: int) -> Iterator[tuple[Any, ...]]:
-        """(start, nodes, n, `rolled.shown`) of the minutes or hours that begin in [since, until), in that order."""
+        """Yield (start, nodes, n, `rolled.shown`) of the minutes or hours that begin in [since, until), in that
+        order."""
         table = rolled.table(unit)
         ((first, last),) = self.query(f"SELECT min(piece), max(piece) FROM {table}")
         if first is None:
@@ -222,7 +226,7 @@ class Reader:
     def history(
         self, metric: str, node_id: str, peer_id: str | None, since_ns: int, until_ns: int, points: int
     ) -> History:
-        """`points` buckets over [since, until). Loss is lost over sent of the bucket, all else the median of its
+        """Return `points` buckets over [since, until). Loss is lost over sent of the bucket, all else the median of its
         samples; without a peer, over all peers. Of layer times only one is followed: decode, of the model measured
         last, at its smallest batch and context. Several GPUs count as the Swarm shows them (free memory: their sum).
         Where the raw samples have been removed, rollups answer; `rolled_until_ns` says up to when.
@@ -249,7 +253,7 @@ class Reader:
         return History(slots.centres, slots.values(), floor_ns if rolled else 0)
 
     def _points(self, metric: str, node: int, peer: int | None, since_ns: int, until_ns: int) -> list[tuple[Any, ...]]:
-        """(time, value) of every sample that has one; of loss (time, lost, sent)."""
+        """Yield (time, value) of every sample that has one; of loss (time, lost, sent)."""
         if since_ns >= until_ns:
             return []
         about = METRICS[metric]
@@ -259,9 +263,9 @@ class Reader:
             condition = f"{'sent > 0' if metric == 'loss' else f'{field} IS NOT NULL'}{ROLLED[about.kind].only}"
             return self._in_buckets(table, f"ts, {values}", condition, since_ns, until_ns, node, peer)
         if table.shape == "host":
-            aggregate = _HOST_AGGREGATE.get(field, "avg")
+            figure = f"{_HOST_AGGREGATE.get(field, 'avg')}({_HOST_FIGURE.get(field, field)})"
             return self.query(
-                f"SELECT ts, {aggregate}({field}) FROM host_sample WHERE node = ? AND ts >= ? AND ts < ?"
+                f"SELECT ts, {figure} FROM host_sample WHERE node = ? AND ts >= ? AND ts < ?"
                 f" AND {field} IS NOT NULL GROUP BY ts",
                 (node, since_ns, until_ns),
             )
@@ -284,7 +288,7 @@ class Reader:
     def _in_buckets(
         self, table: Table, columns: str, condition: str, since_ns: int, until_ns: int, node: int, peer: int | None
     ) -> list[tuple[Any, ...]]:
-        """One seek a bucket."""
+        """Yield rows with one seek for each bucket."""
         buckets = [since // BUCKET_NS for since, _ in self._pieces(since_ns, until_ns)]
         found: list[tuple[Any, ...]] = []
         for first in range(0, len(buckets), SEEKS_AT_ONCE):
@@ -299,7 +303,7 @@ class Reader:
     # ------------------------------------------------------------ below
 
     def name_of(self, node: int) -> str:
-        """Node id of a row's number; "" for the swarm as a whole."""
+        """Return the node id of a row's number; "" for the swarm as a whole."""
         if node not in self._names:
             self._names = {0: "", **dict(self.query("SELECT id, node_id FROM node"))}
         try:
@@ -313,7 +317,7 @@ class Reader:
 
 
 def _when(table: Table, since_ns: int, until_ns: int) -> tuple[str, tuple[int, ...]]:
-    """WHERE of [since, until), by bucket where the table has them."""
+    """Return the WHERE clause of [since, until), by bucket where the table has them."""
     if table.shape in ("pair", "host"):
         return (
             "bucket BETWEEN ? AND ? AND ts >= ? AND ts < ?",

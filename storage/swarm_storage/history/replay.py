@@ -1,8 +1,9 @@
 """Rebuild the Swarm of a past moment from the newest samples before it; also used by a restarted collector.
 
 Only those samples are read that the builder would show, so a recording of days costs what one of minutes does: `newest`
-says where a link's latest sample is, and which links there were at all (`swarm_storage.history.roll_forward`). The
-state of a node is inferred: what it last sent, or what was told of it, is when it was last heard.
+says where a link's latest sample is, and which links there were at all (`swarm_storage.history.roll_forward`). One-way
+delays and losses are estimated from several windows, so the latest ones of each link are read besides. The state of a
+node is inferred: it was last heard when it last sent something, or when something was reported of it.
 """
 
 from __future__ import annotations
@@ -13,44 +14,60 @@ from typing import Any, Final
 import msgspec
 
 from swarm_protocol.messages.running import KIND, RUNNING_SETTING, Running, from_detail
-from swarm_protocol.messages.samples import EventSample, HopSample, LinkSample, RunSample, Sample
+from swarm_protocol.messages.samples import EventSample, HopSample, LinkSample, RunSample, Sample, UplinkSample
 from swarm_protocol.snapshot.builder import MAX_RUNS, SwarmBuilder
 from swarm_protocol.snapshot.event_log import MAX_EVENTS
+from swarm_protocol.snapshot.links.link_figures import RECENT_RATE_NS
+from swarm_protocol.snapshot.links.loss_history import AGE_NS, LossWindow
+from swarm_protocol.snapshot.links.loss_history import HISTORY as LOSS_HISTORY
+from swarm_protocol.snapshot.links.one_way import HISTORY, PAIR_AGE_S
+from swarm_protocol.snapshot.links.stamp_history import StampedWindow, tells_ways
 from swarm_protocol.snapshot.swarm import State, Swarm
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.history.recording import NodeRow, Reader
 from swarm_storage.rows import BUCKET_NS, TABLES, Table
 
 WINDOW_S: Final = 3600.0  # how old a figure may be: an idle swarm measures each link and hop at least once in it
-# Heartbeats are not recorded: the pulse of a recording is the host sample, one a minute in an idle swarm.
+# Heartbeats are not recorded: a recording has the host sample instead, one a minute in an idle swarm.
 REPLAY_STALE_NS: Final = 90 * NS_PER_S
 REPLAY_LOST_NS: Final = 180 * NS_PER_S
-_SEEK_AT_MOST: Final = 50  # links sought one by one; more are found by reading their whole bucket
+_SEEK_AT_MOST: Final = 50  # links looked up one by one; more are found by reading their whole bucket
 _DATED_AT_MOST: Final = 4_000  # hops: two seeks each
+_EARLIER_AT_MOST: Final = 2_500  # links whose earlier windows are read as well: every pair of fifty nodes
 _NEAR_NS: Final = 70 * NS_PER_S  # no window of round trips is longer than a minute
 _FIT: Final = 0.1  # of a round trip
+# what tells the figures apart of which the newest counts; without a figure of its own for each card and size of visit,
+# a machine's times would be those of the last card, and its visits all of one size
 _KEYS: Final = {
-    "compute": "node, model, dtype, phase, batch, context",
-    "roofline": "node, device, dtype",
+    "compute": ("node", "model", "dtype", "phase", "batch", "context", "device", "coalesce({}.stage_layers, 0)"),
+    "roofline": ("node", "device", "dtype"),
+}
+# a layer time that others disturbed does not replace an undisturbed one: the builder is given both
+_REPLACES: Final = {
+    "compute": " AND (replace(newer.marks, 'contended', '') = newer.marks OR replace({0}.marks, 'contended', '')"
+    " <> {0}.marks)",
+    "roofline": "",
 }
 _AWAY: Final = {"left": State.LEFT, "lost": State.LOST}
 
 
-def swarm_at(reader: Reader, at_ns: int, window_s: float = WINDOW_S, source: str = "") -> Swarm:
-    """What the dashboard showed at that moment. Figures older than the window are left out, except layer times.
-    `source`: as the Swarm names it; the file's name by default."""
+def swarm_at(
+    reader: Reader, at_ns: int, window_s: float = WINDOW_S, source: str = "", *, compact: bool = False
+) -> Swarm:
+    """Return what the dashboard showed at that moment. Figures older than the window are left out, except layer times.
+    `source`: as the Swarm names it; the file's name by default. `compact`: hold the links of a large swarm so."""
     builder = restored(reader, at_ns, round(window_s * NS_PER_S))
-    return builder.snapshot(at_ns, source or reader.name.rpartition("/")[2])
+    return builder.snapshot(at_ns, source or reader.name.rpartition("/")[2], compact=compact)
 
 
 def restored(reader: Reader, at_ns: int, window_ns: int) -> SwarmBuilder:
-    """A builder that has taken what was known at `at_ns`. Feed it what follows to play on."""
+    """Return a builder with what was known at `at_ns`. Feed it what follows to play on."""
     builder = SwarmBuilder(stale_after_ns=REPLAY_STALE_NS, lost_after_ns=REPLAY_LOST_NS)
     return fill(builder, reader, at_ns, window_ns)
 
 
 def fill(builder: SwarmBuilder, reader: Reader, at_ns: int, window_ns: int) -> SwarmBuilder:
-    """Members, figures and events as of `at_ns`, into `builder`."""
+    """Put members, figures and events as of `at_ns` into `builder`."""
     members = {row.node_id: row for row in reader.nodes() if row.first_ns <= at_ns}
     for row in members.values():
         builder.node(row.node_id, row.name, row.facts, row.host, state=State.UNKNOWN)
@@ -64,7 +81,7 @@ def fill(builder: SwarmBuilder, reader: Reader, at_ns: int, window_ns: int) -> S
     for node_id, event in events:
         if node_id in heard and event.at_ns >= heard[node_id]:
             away[node_id] = _AWAY.get(event.kind, State.OK)
-            if event.kind != "lost":  # which is told of a node, not by it
+            if event.kind != "lost":  # which is reported of a node, not by it
                 heard[node_id] = event.at_ns
     for node_id, last_ns in heard.items():
         last_ns = last_ns or _heard_before(reader, members[node_id], at_ns)
@@ -74,6 +91,9 @@ def fill(builder: SwarmBuilder, reader: Reader, at_ns: int, window_ns: int) -> S
     for node_id, sample in _in_order(reader, found, at_ns):
         if node_id in builder:
             builder.sample(node_id, sample)
+    for node_id, peer, stamps, losses in _windows(reader, found, at_ns):
+        if node_id in builder and peer in builder:
+            builder.earlier(node_id, peer, stamps, losses)
     for node_id, event in events:
         if node_id in builder:
             builder.sample(node_id, event)
@@ -87,7 +107,8 @@ def fill(builder: SwarmBuilder, reader: Reader, at_ns: int, window_ns: int) -> S
 
 
 def _told_running(reader: Reader, at_ns: int) -> Iterator[Running]:
-    """The newest word before that moment on what runs, of the events (which are pruned some day) and the settings."""
+    """Take the newest report before that moment of what runs, from the events (which are pruned some day) and the
+    settings."""
     rows = reader.query(
         "SELECT ts, detail FROM event_sample WHERE kind = ? AND ts <= ? ORDER BY ts DESC LIMIT 1", (KIND, at_ns)
     )
@@ -104,7 +125,7 @@ def _told_running(reader: Reader, at_ns: int) -> Iterator[Running]:
 
 
 def _latest(reader: Reader, at_ns: int, window_ns: int) -> Iterator[tuple[str, Sample]]:
-    """The newest sample of each key up to `at_ns`, oldest layer times first."""
+    """Yield the newest sample of each key up to `at_ns`, oldest layer times first."""
     for kind in ("compute", "roofline"):
         yield from _newest_of_keys(reader, TABLES[kind], at_ns)
     for kind in ("link", "hop", "uplink"):
@@ -113,68 +134,110 @@ def _latest(reader: Reader, at_ns: int, window_ns: int) -> Iterator[tuple[str, S
 
 
 def _in_order(reader: Reader, found: list[tuple[str, Sample]], at_ns: int) -> list[tuple[str, Sample]]:
-    """What was found, so that the builder dates hops as it did live: a hop that does not fit its path's present round
-    trip comes between the windows of round trips that it was measured between."""
+    """Order samples by time, so that the builder dates hops as it did live. A hop that does not fit its path's present
+    round trip gets the windows before and after it, one older than a transfer of its ends the transfer before."""
     links = {(node_id, sample.peer): sample for node_id, sample in found if isinstance(sample, LinkSample)}
-    odd: list[tuple[str, HopSample]] = []
-    fitting: list[tuple[str, Sample]] = []
-    rest: list[tuple[str, Sample]] = []
-    for node_id, sample in found:
-        if not isinstance(sample, HopSample):
-            rest.append((node_id, sample))
-        elif _fits(sample, links.get((node_id, sample.peer))) or len(odd) >= _DATED_AT_MOST:
-            fitting.append((node_id, sample))
-        else:
-            odd.append((node_id, sample))
-    if not odd:
-        return [*rest, *fitting]
-    ids = dict(reader.query("SELECT node_id, id FROM node"))
-    dated: list[tuple[str, Sample]] = []
-    for node_id, hop in odd:
+    hops = [(node_id, sample) for node_id, sample in found if isinstance(sample, HopSample)]
+    odd = [(node_id, hop) for node_id, hop in hops if not _fits(hop, links.get((node_id, hop.peer)))]
+    uplinks = [(node_id, sample) for node_id, sample in found if isinstance(sample, UplinkSample)]
+    first_ns: dict[str, int] = {}  # of the hops from or to each node
+    for node_id, hop in hops:
+        for end in (node_id, hop.peer):
+            first_ns[end] = min(hop.at_ns, first_ns.get(end, hop.at_ns))
+    late = [
+        (node_id, sample, hop_ns) for node_id, sample in uplinks
+        if (hop_ns := min(first_ns.get(end, sample.at_ns) for end in (node_id, sample.peer))) < sample.at_ns
+    ]  # fmt: skip
+    ids = dict(reader.query("SELECT node_id, id FROM node")) if odd or late else {}
+    dated = list(found)
+    for node_id, hop in odd[:_DATED_AT_MOST]:
         pair = (ids[node_id], ids[hop.peer])
-        dated += _window_of_link(reader, pair, hop.at_ns - _NEAR_NS, hop.at_ns - 1, "DESC")
-        dated.append((node_id, hop))
-        dated += _window_of_link(reader, pair, hop.at_ns, min(at_ns, hop.at_ns + _NEAR_NS), "ASC")
-    return [*dated, *rest, *fitting]
+        dated += _one_of_link(reader, "link", pair, hop.at_ns - _NEAR_NS, hop.at_ns - 1, "DESC")
+        dated += _one_of_link(reader, "link", pair, hop.at_ns, min(at_ns, hop.at_ns + _NEAR_NS), "ASC")
+    for node_id, sample, hop_ns in late[:_DATED_AT_MOST]:
+        pair = (ids[node_id], ids[sample.peer])
+        dated += _one_of_link(reader, "uplink", pair, hop_ns - RECENT_RATE_NS, hop_ns, "DESC")
+    return sorted(dated, key=lambda each: each[1].at_ns)
 
 
 def _fits(hop: HopSample, link: LinkSample | None) -> bool:
-    """The hop takes what its path's round trip takes, and little more: nothing has changed between the two."""
+    """Return whether the hop takes what its path's round trip takes, and little more: nothing has changed between."""
     if link is None or link.rtt_p50_ms is None or link.at_ns <= hop.at_ns:
         return True
     return 0 <= hop.min_ms - link.rtt_p50_ms * (1 - _FIT) <= 2 * _FIT * link.rtt_p50_ms
 
 
-def _window_of_link(
-    reader: Reader, pair: tuple[int, int], since_ns: int, until_ns: int, order: str
+def _windows(
+    reader: Reader, found: list[tuple[str, Sample]], at_ns: int
+) -> Iterator[tuple[str, str, list[StampedWindow], list[LossWindow]]]:
+    """Yield (node, peer, stamps, losses) of what delays and losses of that moment were estimated from. Of many links
+    only those are looked up that show a window without usable stamps, which would leave their delays unknown; the
+    losses of the others are their newest window's."""
+    links = [(node_id, sample) for node_id, sample in found if isinstance(sample, LinkSample)]
+    every = len(links) <= _EARLIER_AT_MOST
+    wanted = links if every else [each for each in links if not tells_ways(each[1])][:_EARLIER_AT_MOST]
+    ids = dict(reader.query("SELECT node_id, id FROM node")) if wanted else {}
+    stamped_ns = at_ns - round(PAIR_AGE_S * NS_PER_S)
+    since_ns = max(0, at_ns - AGE_NS)
+    buckets, listed = _buckets(since_ns, at_ns)
+    for node_id, sample in wanted:
+        rows = reader.query(
+            f"SELECT ts, stamped_out_ms, stamped_back_ms, loaded, lost, sent, path FROM link_sample WHERE {listed}"
+            " AND src = ? AND dst = ? AND ts BETWEEN ? AND ?"
+            " AND (path IN ('direct', 'punched') OR (path = 'none' AND why IS NULL)) ORDER BY ts DESC LIMIT ?",
+            (*buckets, ids[node_id], ids[sample.peer], since_ns, at_ns, 2 * LOSS_HISTORY if every else LOSS_HISTORY),
+        )[::-1]
+        if rows:
+            stamps = [
+                (ts, out, back, bool(loaded)) for ts, out, back, loaded, _, _, path in rows
+                if ts >= stamped_ns and path != "none" and out is not None and back is not None
+            ]  # fmt: skip
+            losses = [(ts, lost, sent, bool(loaded)) for ts, _, _, loaded, lost, sent, _ in rows]
+            yield node_id, sample.peer, stamps[-2 * HISTORY if every else -HISTORY :], losses
+
+
+def _buckets(since_ns: int, until_ns: int) -> tuple[range, str]:
+    """Return (buckets of a span, condition that names each). Of a condition on a range of buckets, the database reads
+    all links that the buckets hold."""
+    buckets = range(since_ns // BUCKET_NS, until_ns // BUCKET_NS + 1)
+    return buckets, f"bucket IN ({', '.join('?' * len(buckets))})"
+
+
+def _one_of_link(
+    reader: Reader, kind: str, pair: tuple[int, int], since_ns: int, until_ns: int, order: str
 ) -> Iterator[tuple[str, Sample]]:
-    """The last window of round trips of a link in a span of time, or (`ASC`) the first."""
-    table = TABLES["link"]
+    """Return the last sample of a link in a span of time, or (`ASC`) the first."""
+    table = TABLES[kind]
+    buckets, listed = _buckets(since_ns, until_ns)
     rows = reader.query(
-        f"{table.select} FROM {table.name} WHERE bucket BETWEEN ? AND ? AND src = ? AND dst = ? AND ts BETWEEN ? AND ?"
+        f"{table.select} FROM {table.name} WHERE {listed} AND src = ? AND dst = ? AND ts BETWEEN ? AND ?"
         f" ORDER BY ts {order} LIMIT 1",
-        (since_ns // BUCKET_NS, until_ns // BUCKET_NS, *pair, since_ns, until_ns),
+        (*buckets, *pair, since_ns, until_ns),
     )
     return (table.sample(row, reader.name_of) for row in rows)
 
 
 def _newest_of_keys(reader: Reader, table: Table, at_ns: int) -> Iterator[tuple[str, Sample]]:
-    keys = _KEYS[table.kind]
-    same = " AND ".join(f"newer.{key.strip()} = {table.name}.{key.strip()}" for key in keys.split(","))
+    same = " AND ".join(f"{_of(key, 'newer')} = {_of(key, table.name)}" for key in _KEYS[table.kind])
     rows = reader.query(
         f"{table.select} FROM {table.name} WHERE ts <= ? AND NOT EXISTS (SELECT 1 FROM {table.name} AS newer"
-        f" WHERE {same} AND newer.ts > {table.name}.ts AND newer.ts <= ?) ORDER BY ts",
+        f" WHERE {same} AND newer.ts > {table.name}.ts AND newer.ts <= ?{_REPLACES[table.kind].format(table.name)})"
+        " ORDER BY ts",
         (at_ns, at_ns),
     )
     for row in rows:
         yield table.sample(row, reader.name_of)
 
 
-def _newest_of_pairs(reader: Reader, table: Table, at_ns: int, window_ns: int) -> Iterator[tuple[str, Sample]]:
-    """The newest sample of each link in [at − window, at].
+def _of(column: str, table: str) -> str:
+    return column.format(table) if "{}" in column else f"{table}.{column}"
 
-    Beside it, where one of our own transfers disturbed it, the newest one that none did is given, first: which of the
-    two is shown is the builder's to say.
+
+def _newest_of_pairs(reader: Reader, table: Table, at_ns: int, window_ns: int) -> Iterator[tuple[str, Sample]]:
+    """Return the newest sample of each link in [at − window, at].
+
+    Where one of our own transfers disturbed it, the newest undisturbed one comes first: the builder decides which of
+    the two is shown.
     """
     since_ns = max(0, at_ns - window_ns)
     newest: dict[tuple[int, int], tuple[Any, ...]] = {}
@@ -199,7 +262,7 @@ def _newest_of_pairs(reader: Reader, table: Table, at_ns: int, window_ns: int) -
 
 
 def _unlisted(reader: Reader, since_ns: int, at_ns: int) -> list[int]:
-    """Buckets that have not been rolled up: `newest` does not know of their samples yet."""
+    """Yield buckets that have not been rolled up: `newest` does not know their samples yet."""
     rows = reader.query(
         "SELECT number FROM pending WHERE unit = 'bucket' AND number BETWEEN ? AND ? ORDER BY number DESC",
         (since_ns // BUCKET_NS, at_ns // BUCKET_NS),
@@ -210,7 +273,7 @@ def _unlisted(reader: Reader, since_ns: int, at_ns: int) -> list[int]:
 def _look_back(
     reader: Reader, table: Table, since_ns: int, at_ns: int, newest: dict[tuple[int, int], tuple[Any, ...]]
 ) -> None:
-    """Links that went on being measured after `at`: bucket by bucket into the past, until all have been found."""
+    """Find links that were still measured after `at`: bucket by bucket into the past, until all have been found."""
     missing = {
         (src, dst)
         for src, dst in reader.query(
@@ -232,7 +295,7 @@ def _look_back(
 
 
 def _of_bucket(reader: Reader, table: Table, bucket: int, since_ns: int, at_ns: int) -> list[tuple[Any, ...]]:
-    """The newest row of each link in `bucket`."""
+    """Return the newest row of each link in `bucket`."""
     return reader.query(
         f"SELECT {_qualified_select(table)} FROM (SELECT src, dst, max(ts) AS ts FROM {table.name} WHERE bucket = ?"
         f" AND ts BETWEEN ? AND ? GROUP BY src, dst) n JOIN {table.name} s ON s.bucket = ? AND s.src = n.src"
@@ -255,10 +318,11 @@ def _undisturbed(
     reader: Reader, table: Table, row: tuple[Any, ...], since_ns: int, at_ns: int
 ) -> Iterator[tuple[str, Sample]]:
     src, dst, ts = row[:3]
+    buckets, listed = _buckets(ts - BUCKET_NS, ts)
     before = reader.query(
-        f"{table.select} FROM {table.name} WHERE bucket BETWEEN ? AND ? AND src = ? AND dst = ?"
+        f"{table.select} FROM {table.name} WHERE {listed} AND src = ? AND dst = ?"
         " AND ts BETWEEN ? AND ? AND NOT loaded ORDER BY ts DESC LIMIT 1",
-        (ts // BUCKET_NS - 1, ts // BUCKET_NS, src, dst, since_ns, at_ns),
+        (*buckets, src, dst, since_ns, at_ns),
     )
     return (table.sample(each, reader.name_of) for each in before)
 
@@ -268,7 +332,7 @@ def _qualified_select(table: Table) -> str:
 
 
 def _newest_hosts(reader: Reader, at_ns: int, window_ns: int) -> Iterator[tuple[str, Sample]]:
-    """All samples of each node's newest reading: one a GPU."""
+    """Return all samples of each node's newest reading: one for each GPU."""
     table = TABLES["host"]
     rows = reader.query(
         f"{table.select} FROM {table.name} JOIN (SELECT id, (SELECT max(ts) FROM host_sample WHERE node = id"
@@ -302,7 +366,7 @@ def _runs(reader: Reader, at_ns: int) -> Iterator[RunSample]:
 
 
 def _heard_before(reader: Reader, member: NodeRow, at_ns: int) -> int:
-    """When a node that is silent in the whole window last sent a reading; else when it first came."""
+    """Return when a node that is silent in the whole window last sent a reading; else when it first came."""
     rows = reader.query(
         "SELECT max(ts) FROM host_sample WHERE node = (SELECT id FROM node WHERE node_id = ?) AND ts <= ?",
         (member.node_id, at_ns),

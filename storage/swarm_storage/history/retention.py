@@ -4,8 +4,8 @@ Raw samples go after a while, a bucket of time once it is rolled up; rollups go 
 the newest of each key stays, however old: a probe measures an unchanged layer once and never again. Functions over the
 writer's connection; `writer` calls them between commits. Deleting needs room in the log too.
 
-A clock that jumps ahead must not take two days of samples with it, so the time that is pruned by is believed only as
-far as it passed: see `PruneClock`.
+A clock that jumps ahead must not remove two days of samples, so the time that is pruned by advances only as fast as
+time passes: see `PruneClock`.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ _SET: Final = upsert("setting", ("key", "value"), ("key",))
 
 
 class PruneClock:
-    """What time it is for the removal of old rows: the wall clock, but a jump ahead counts only once it has held.
+    """The time for the removal of old rows: the wall clock, but a jump ahead counts only once it has lasted.
 
-    `newest_ns` is the time of the newest row there is (0: none): a start long after it looks the same, and waits too.
+    `newest_ns` is the time of the newest row (0: none): a start long after it looks the same, and waits too.
     """
 
     def __init__(self, newest_ns: int) -> None:
@@ -73,13 +73,13 @@ class PruneClock:
 
 
 def newest_ns(db: Db) -> int:
-    """Time of the newest row, to the minute; 0: none."""
+    """Return the time of the newest row, to the minute; 0: none."""
     ((minute,),) = db.query("SELECT max(minute) FROM activity")
     return 0 if minute is None else (int(minute) + 1) * MINUTE_NS
 
 
 def prune_step(db: Db, cutoff_ns: int, max_rows: int = STEP_ROWS, *, unrolled: bool = False) -> int:
-    """Deletes about `max_rows` raw rows older than `cutoff_ns` in one transaction; how many. 0: nothing is left to do.
+    """Delete about `max_rows` raw rows older than `cutoff_ns` in one transaction; return how many. 0: none are left.
 
     `unrolled`: also what is not rolled up yet, where room counts more than a chart of last week.
     """
@@ -91,7 +91,7 @@ def prune_step(db: Db, cutoff_ns: int, max_rows: int = STEP_ROWS, *, unrolled: b
 
 
 def prune_rollups_step(db: Db, now_ns: int, retain_ns: int, max_rows: int = STEP_ROWS) -> int:
-    """The same for minutes and hours, which are kept as long as raw samples at the least."""
+    """Do the same for minutes and hours, which are kept as long as raw samples at least."""
     removed = 0
     with transaction(db):
         for unit in UNITS:
@@ -107,7 +107,7 @@ def prune_rollups_step(db: Db, now_ns: int, retain_ns: int, max_rows: int = STEP
 
 
 def vacuum_step(connection: sqlite3.Connection) -> bool:
-    """Gives some free pages back to the disk where they are many. True: there are more."""
+    """Give some free pages back to the disk where they are many. Return whether there are more."""
     (free,) = connection.execute("PRAGMA freelist_count").fetchone()
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     if free <= max(VACUUM_PAGES, FREE_SHARE * pages):
@@ -117,10 +117,10 @@ def vacuum_step(connection: sqlite3.Connection) -> bool:
 
 
 def _prune_buckets(db: Db, cutoff_ns: int, max_rows: int, *, unrolled: bool) -> int:
-    """Whole buckets only, of all kinds, one node of a bucket at a time: each delete is one run of neighbouring rows.
+    """Prune whole buckets of all kinds, one node of a bucket at a time: each delete is one run of neighbouring rows.
 
-    The floor rises before the first row of a bucket goes, and `GOING` says that the bucket is not empty yet: what is
-    in it must not be added to the rollups a second time. Rows below the floor came late; rolling removes them.
+    The floor rises before the first row of a bucket goes, and `GOING` says that the bucket is not empty yet: its rows
+    must not be added to the rollups a second time. Rows below the floor came late; rolling up removes them.
     """
     removed = 0
     while removed < max_rows:
@@ -149,7 +149,7 @@ def _prune_buckets(db: Db, cutoff_ns: int, max_rows: int, *, unrolled: bool) -> 
 
 
 def set_floor(db: Db, bucket: int) -> None:
-    """Raw samples of earlier buckets have been removed, all of them."""
+    """Note that raw samples of earlier buckets have been removed, all of them."""
     db.run(_SET, (FLOOR, str(bucket)))
 
 

@@ -1,12 +1,12 @@
 """Roll closed buckets of raw samples into minutes, minutes into hours, and keep the table of newest samples.
 
 A transaction that writes into a bucket notes it in `pending` with the rows themselves, so what is not rolled up yet is
-known after any crash. A bucket is rolled a while after it has ended, some thousand rows a step, each step one
-transaction that says how far it came. Rolling again replaces: samples that come late (a spool that was away) note their
-bucket anew. Where the raw rows had been removed already, late ones are added to the rollup and removed at once.
+known after any crash. A bucket is rolled up a while after it has ended, some thousand rows a step, each step one
+transaction that says how far it came. Rolling up again replaces: samples that come late (from a spool) note their
+bucket again. Where the raw rows had been removed already, late ones are added to the rollup and removed at once.
 
-`newest` has the first and the latest time of each link and kind: what a Swarm is restored from without looking through
-an hour of samples. Together with what is pending it is complete.
+`newest` has the first and the latest time of each link and kind: a Swarm is restored from it without scanning an hour
+of samples. Together with what is pending it is complete.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from swarm_storage.rows import BUCKET_NS, Row
 from swarm_storage.sql import Db, transaction, upsert
 
 STEP_ROWS: Final = 4_000  # some 40 ms
-LATE_NS: Final = 60 * NS_PER_S  # after the end of a bucket: most of what comes late has come
+LATE_NS: Final = 60 * NS_PER_S  # after the end of a bucket: most late samples have come
 FLOOR: Final = "raw_from_bucket"  # in `setting`: raw samples of earlier buckets have been removed
 GOING: Final = "raw_going_bucket"  # in `setting`: this one is being removed, see `retention`
 _KINDS: Final = tuple(ROLLED.values())
@@ -32,7 +32,7 @@ _NEWEST: Final = upsert(
 
 
 def note(db: Db, buckets: list[int]) -> None:
-    """These buckets have new rows, in the transaction that is open."""
+    """Note in the open transaction that these buckets have new rows."""
     if db.shared and buckets:  # most are noted already: asking locks nothing, writing would make collectors wait
         marks = ",".join("?" * len(buckets))
         known = db.query(
@@ -44,7 +44,7 @@ def note(db: Db, buckets: list[int]) -> None:
 
 
 def roll_step(db: Db, now_ns: int, max_rows: int = STEP_ROWS) -> int | None:
-    """Rolls some of what is due; the bucket it worked on, or -1 for an hour. None: nothing is due."""
+    """Roll up some of what is due; return the bucket it worked on, or -1 for an hour. None: nothing is due."""
     found = db.query(
         "SELECT unit, number, kind, node FROM pending WHERE (unit = 'bucket' AND number < ? AND number <> coalesce("
         " (SELECT CAST(value AS BIGINT) FROM setting WHERE key = ?), -1))"
@@ -63,7 +63,7 @@ def roll_step(db: Db, now_ns: int, max_rows: int = STEP_ROWS) -> int | None:
 
 
 def raw_floor(db: Db) -> int:
-    """The first bucket of which raw samples are kept; 0: nothing was ever removed."""
+    """Return the first bucket with raw samples; 0: nothing was ever removed."""
     found = db.query("SELECT value FROM setting WHERE key = ?", (FLOOR,))
     return int(found[0][0]) if found else 0
 
@@ -111,7 +111,7 @@ def _keep_minutes(db: Db, rolled: Rolled, rows: list[Row], *, add: bool) -> None
 
 
 def _keep_newest(db: Db, kind: str, samples: list[Row]) -> None:
-    """`samples` in the order of link and time."""
+    """Keep the newest samples; `samples` ordered by link and time."""
     spans: dict[tuple[int, int], tuple[int, int]] = {}
     for src, dst, ts, *_ in samples:
         first, _ = spans.get((src, dst), (ts, ts))

@@ -59,7 +59,7 @@ class Rolled:
 
     @property
     def shown(self) -> tuple[str, ...]:
-        """What people read, beside n."""
+        """Return the columns that people read, in addition to n."""
         return (*self.sums, *self.least, *self.figures)
 
     @property
@@ -68,7 +68,7 @@ class Rolled:
 
     @property
     def source(self) -> str:
-        """FROM of a raw sample's row: nodes, time, then figures, sums and least in this order.
+        """Return FROM of a raw sample's row: nodes, time, then figures, sums and least in this order.
 
         Several GPUs of one moment are one reading, as the Swarm shows them."""
         if self.kind == "host":
@@ -82,13 +82,13 @@ class Rolled:
 
     @property
     def only(self) -> str:
-        """Which samples of its table count: a prefill chunk's hop is many times larger than a decode step's; and where
-        there is no path nothing is lost on it, nor is what a detour would take a measurement."""
+        """Return which samples of its table count: a prefill chunk's hop is many times larger than a decode step's; and
+        without a path nothing is lost on it, nor is the time of a detour a measurement."""
         return {"hop": " AND phase = 'decode'", "link": " AND why IS NULL"}.get(self.kind, "")
 
     @property
     def select(self) -> str:
-        """Of one bucket and one (source) node; arguments: bucket, node."""
+        """Return the SELECT of one bucket and one (source) node; arguments: bucket, node."""
         return (
             f"SELECT {', '.join((*self.nodes, 'ts', *self.figures, *self.sums, *self.least))} FROM {self.source}"
             f" ORDER BY {', '.join((*self.nodes, 'ts'))}"
@@ -108,7 +108,7 @@ ROLLED: Final[dict[str, Rolled]] = {
 
 
 def minutes_of(rolled: Rolled, samples: Iterable[Row]) -> list[Row]:
-    """Rows of `select`, in its order → rows of the minute table."""
+    """Turn rows of `select`, in its order, into rows of the minute table."""
     nodes, figures, sums = len(rolled.nodes), len(rolled.figures), len(rolled.sums)
     first_sum, first_least = nodes + 1 + figures, nodes + 1 + figures + sums
     width_ns, piece_ns = MINUTE.width_ns, MINUTE.piece_ns
@@ -133,7 +133,7 @@ def minutes_of(rolled: Rolled, samples: Iterable[Row]) -> list[Row]:
 
 
 def merged(rolled: Rolled, unit: Unit, rows: Sequence[Row]) -> list[Row]:
-    """Rows of a rollup table (`columns`), in any order → rows of `unit`'s, those of one period added up."""
+    """Merge rows of a rollup table (`columns`), in any order, into rows of `unit`'s, adding up those of one period."""
     nodes, sums, least = len(rolled.nodes), len(rolled.sums), len(rolled.least)
     at = nodes + 1
     first_sum = nodes + 3
@@ -168,7 +168,7 @@ def merged(rolled: Rolled, unit: Unit, rows: Sequence[Row]) -> list[Row]:
 
 
 def counts_of(value: float | None, packed: bytes | memoryview | None) -> sketch.Counts:
-    """The sketch of one figure in one row. Raises ValueError where it is damaged."""
+    """Return the sketch of one figure in one row. Raises ValueError if it is damaged."""
     if packed is not None:
         return sketch.decode(bytes(packed))
     return {} if value is None else {sketch.bucket_of(value): 1}

@@ -1,4 +1,4 @@
-"""Summarise the values of one figure in a few bytes that add up: a histogram with fixed logarithmic buckets.
+"""Summarise the values of one figure in a few bytes that can be added: a histogram with fixed logarithmic buckets.
 
 The buckets are those of DDSketch (Masson, Rim, Lee, VLDB 2019): bucket i holds (g^(i-1), g^i], so a quantile is wrong
 by at most `RELATIVE_ERROR` of its value, whatever was merged in whichever order. Fixed buckets make merging an
@@ -31,7 +31,7 @@ def bucket_of(value: float) -> int:
 
 
 def value_of(bucket: int) -> float:
-    """The middle of a bucket, as far from both ends as any value can be."""
+    """Return the middle of a bucket, as far from both ends as any value can be."""
     if bucket == _ZERO:
         return 0.0
     if bucket < -_BELOW_ZERO // 2:
@@ -53,7 +53,8 @@ def add(into: Counts, more: Mapping[int, int]) -> None:
 
 
 def quantile(counts: Mapping[int, int], share: float) -> float | None:
-    """The value that `share` of all lie at or below; of an even number's median the lower one. None: of nothing."""
+    """Return the value that `share` of all lie at or below; of an even number's median the lower one. None: no
+    values."""
     total = sum(counts.values())
     if not total:
         return None
@@ -67,7 +68,8 @@ def quantile(counts: Mapping[int, int], share: float) -> float | None:
 
 
 def encode(counts: Mapping[int, int]) -> bytes:
-    """Varints: for each bucket, in order, the distance from the one before (the first: zigzag) and the count."""
+    """Encode as varints: for each bucket, in order, the distance from the previous one (the first: zigzag) and the
+    count."""
     out = bytearray()
     before: int | None = None
     for bucket in sorted(counts):
@@ -78,7 +80,7 @@ def encode(counts: Mapping[int, int]) -> bytes:
 
 
 def decode(data: bytes) -> Counts:
-    """Raises ValueError for bytes that `encode` does not make."""
+    """Decode. Raises ValueError for bytes that `encode` does not make."""
     numbers: list[int] = []
     number = shift = 0
     for byte in data:

@@ -21,10 +21,10 @@ class _Own:
 
 
 class ThreadConnections:
-    """Raises StoreError, here (no such file, not ours) and from `query`."""
+    """Connections by thread. Raises StoreError, here (no such file, not ours) and from `query`."""
 
     def __init__(self, name: str, connect: Callable[[], Db], error: Callable[[Exception], StoreError | None]) -> None:
-        """`error`: the StoreError for an exception of the driver; None: it is no fault of the store."""
+        """Create it. `error`: the StoreError for an exception of the driver; None: it is no fault of the store."""
         self._name = name
         self._connect = connect
         self._error = error
@@ -36,7 +36,7 @@ class ThreadConnections:
         self._own()
 
     def close(self) -> None:
-        """Waits for running queries."""
+        """Close all connections; waits for running queries."""
         with self._lock:
             self._closed = True
             self._close_all()
@@ -54,7 +54,7 @@ class ThreadConnections:
         self._connections.clear()
 
     def query(self, sql: str, arguments: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """All rows at once, so that no read transaction stays open."""
+        """Return all rows at once, so that no read transaction stays open."""
         while True:
             own = self._own()
             with own.busy:
@@ -64,7 +64,7 @@ class ThreadConnections:
                     continue
                 try:
                     return self._asked(own, sql, arguments)
-                except Unreachable:  # a server that was restarted: reading may simply be done again
+                except Unreachable:  # after a restart of the server: reading may simply be repeated
                     own.db.close()
                     own.db = self._connect()
                     return self._asked(own, sql, arguments)

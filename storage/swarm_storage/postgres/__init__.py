@@ -1,1 +1,1 @@
-"""PostgreSQL behind the store, and the bus between collectors that share one database."""
+"""Store in PostgreSQL, and connect the collectors that share one database."""

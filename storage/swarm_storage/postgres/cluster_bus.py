@@ -1,9 +1,9 @@
-"""Carry letters between the collectors of one database, and elect the one that leads.
+"""Carry messages between the collectors of one database, and elect the one that leads.
 
-Letters are rows of a table that is not logged: they are worth a minute, and whoever missed some asks for everything
-anew. A reader takes what was committed since it last looked, by transaction ids (a serial number would skip what is
-committed late). The leader is who holds an advisory lock; a session that dies lets go of it by itself. One thread with
-one connection does all of it and calls back from there.
+Messages are rows of an unlogged table: they matter for a minute, and a collector that missed some requests everything
+again. A reader takes what was committed since its last read, by transaction ids (a serial number would skip what is
+committed late). The leader holds an advisory lock, which a session that dies releases by itself. One thread with one
+connection does all of it and makes the callbacks.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 LEAD_LOCK: Final = 0x5357_0003
 EVERYBODY: Final = 0
-WAIT_S: Final = 0.2  # how long a letter may lie before it is sent; one that comes wakes at once
+WAIT_S: Final = 0.2  # how long a message may wait before it is sent; an incoming one wakes at once
 BEAT_S: Final = 2.0
-GONE_S: Final = 10.0  # a collector that has not been heard for so long has died, or is cut off
+GONE_S: Final = 10.0  # a collector silent for so long has died, or is cut off
 KEEP_S: Final = 60.0
 RETRY_S: Final = 1.0
-MOST_WAITING: Final = 100_000  # letters; beyond, the database has been away for long and all is told anew
+MOST_WAITING: Final = 100_000  # messages; beyond, the database has been away for long and everything is sent again
 _log = logging.getLogger("swarm_storage")
 
 
@@ -41,12 +41,12 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Others:
-    """The collectors on this database, as of the last beat."""
+    """The collectors on this database, as of the last heartbeat."""
 
     me: int
     leading: bool
     alive: frozenset[int]
-    watched: bool  # somebody looks at the swarm through one of the others
+    watched: bool  # somebody watches the swarm through one of the others
 
 
 class PostgresBus:
@@ -57,7 +57,7 @@ class PostgresBus:
         on_letters: Callable[[Sequence[Letter]], None],
         on_others: Callable[[Others], None],
     ) -> None:
-        """Both callbacks are called on the bus's own thread."""
+        """Create it; both callbacks are called on the bus's own thread."""
         self._url = url
         self._name = name_of(url)
         self._address = address
@@ -65,11 +65,11 @@ class PostgresBus:
         self._on_others = on_others
         self._out: deque[tuple[int, bytes]] = deque()
         self._closing = threading.Event()
-        self.viewers = 0  # of this collector, told to the others
+        self.viewers = 0  # of this collector, sent to the others
         self.restart()
 
     def restart(self) -> None:
-        """Begins the thread, which may have ended."""
+        """Start the thread, which may have ended."""
         self._thread = threading.Thread(target=self._run, name="swarm-store-bus", daemon=True)
         self._thread.start()
 
@@ -78,12 +78,13 @@ class PostgresBus:
         return self._thread.is_alive()
 
     def send(self, body: bytes, to: int = EVERYBODY) -> None:
-        """May be called from any thread. What cannot be sent for a minute is dropped: `on_others` tells of a new id."""
+        """Queue a message, from any thread. What cannot be sent for a minute is dropped: `on_others` reports a new
+        id."""
         if len(self._out) < MOST_WAITING:
             self._out.append((to, body))
 
     def close(self) -> None:
-        """What waits is sent first, if the database takes it."""
+        """Send what waits, if the database accepts it, and stop."""
         self._closing.set()
         self._thread.join()
 
@@ -110,7 +111,7 @@ class PostgresBus:
         ((me,),) = db.query("INSERT INTO collector (address, seen, viewers) VALUES (?, now(), 0) RETURNING id",
                             (self._address,))  # fmt: skip
         ((seen,),) = db.query("SELECT pg_snapshot_xmin(pg_current_snapshot())::text")
-        self._out.clear()  # of a former connection: whoever hears of a new id is told everything
+        self._out.clear()  # of an earlier connection: collectors that see a new id are sent everything
         db.run("LISTEN swarmtop")
         leading, beat_at = False, 0.0
         while True:

@@ -1,9 +1,9 @@
-"""PostgreSQL behind the same store, which several collectors may write; a probe may return to any of them.
+"""Implement the store on PostgreSQL, which several collectors may write; a probe may return to any of them.
 
-Who wrote what twice is settled by keys: a batch's rows have the same keys wherever they are written, and cursors only
-rise. Rows go in by binary COPY into a temporary table and from there with ON CONFLICT DO NOTHING. One collector at a
-time does the upkeep (an advisory lock of its session says which); a step of rolling up and a commit exclude each other,
-so that no row slips in between. psycopg 3 is an extra: `pip install 'swarmtop[postgresql]'`.
+Keys settle duplicates: a batch's rows have the same keys wherever they are written, and cursors only rise. Rows go in
+by binary COPY into a temporary table and from there with ON CONFLICT DO NOTHING. One collector at a time does the
+upkeep (an advisory lock of its session says which); a step of rolling up and a commit exclude each other, so that no
+row slips in between. psycopg 3 is an extra: `pip install 'swarmtop[postgresql]'`.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 CONNECT_S: Final = 10
 CHECK_EVERY_S: Final = 30.0
 SECRET: Final = "collector_secret"
-UPKEEP_LOCK: Final = 0x5357_0001  # of the one collector that rolls up and prunes
-ROLL_LOCK: Final = 0x5357_0002  # shared by commits, alone for a step of rolling up
-DECIDE_LOCK: Final = 0x5357_0004  # of transactions that decide by what they read: admissions, revocations, names
+UPKEEP_LOCK: Final = 0x5357_0001  # held by the collector that rolls up and prunes
+ROLL_LOCK: Final = 0x5357_0002  # shared by commits, exclusive for a step of rolling up
+DECIDE_LOCK: Final = 0x5357_0004  # held by transactions that decide by what they read: admissions, revocations, names
 DAY_NS: Final = DAY_BUCKETS * BUCKET_NS
 _COPY_TYPES: Final = {"bool": "bool", "int": "int8", "float": "float8", "str": "text"}
 _log = logging.getLogger("swarm_storage")
@@ -88,7 +88,7 @@ class PostgresDb:
         self.run("COMMIT")
 
     def rollback(self) -> None:
-        self._staged.clear()  # what was made inside is gone with it
+        self._staged.clear()  # statements prepared inside are gone with it
         self.run("ROLLBACK")
 
     @property
@@ -104,7 +104,7 @@ _texts: dict[str, Any] = {}
 
 
 def _translated(sql: str) -> Any:
-    """Our `?` as psycopg's `%s`. No statement of ours holds either sign otherwise."""
+    """Turn our `?` into psycopg's `%s`. No statement of ours contains either sign otherwise."""
     text = _texts.get(sql)
     if text is None:
         if len(_texts) > 1000:  # `IN (?, …)` comes in many lengths
@@ -114,12 +114,12 @@ def _translated(sql: str) -> Any:
 
 
 def _sql(text: str) -> Any:
-    """psycopg wants literal strings; ours are made of names in this package, never of anybody's input."""
+    """Cast for psycopg, which wants literal strings; ours are made of names in this package, never of input."""
     return text.encode()
 
 
 def name_of(url: str) -> str:
-    """The database without its password."""
+    """Return the database without its password."""
     from psycopg.conninfo import conninfo_to_dict
 
     parts = conninfo_to_dict(url)
@@ -163,15 +163,15 @@ class PostgresBackend:
             self._days |= days
 
     def begun(self, db: Db, *, deciding: bool) -> None:
-        if deciding:  # before anything else is locked: two collectors that decide wait for each other, and only here
+        if deciding:  # before any other lock: two collectors that decide wait for each other, and only here
             db.query("SELECT pg_advisory_xact_lock(?)", (DECIDE_LOCK,))
         db.query("SELECT pg_advisory_xact_lock_shared(?)", (ROLL_LOCK,))
 
     def confirm(self, db: Db) -> None:
-        """What the server says it has committed, it has: the connection asks for that."""
+        """Do nothing: what the server says it has committed is durable; the connection requires it."""
 
     def condition(self) -> StoreError | None:
-        return None  # the server's files are its own business
+        return None  # the server manages its files
 
     def tidy(self, db: Db, known: Known, *, busy: bool, well: bool) -> float:
         if not db.query("SELECT pg_try_advisory_lock(?)", (UPKEEP_LOCK,))[0][0]:
@@ -193,7 +193,7 @@ class PostgresBackend:
         return STEP_PAUSE_S if more else TIDY_EVERY_S
 
     def _drop_days(self, db: Db, cutoff_ns: int) -> None:
-        """Whole days that are rolled up and past: their files go, no row is looked at."""
+        """Drop whole days that are rolled up and past: their files go without reading a row."""
         days = db.query("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'link_sample'::regclass")
         for day in sorted(int(name.rpartition("_")[2]) for (name,) in days):
             if (day + 1) * DAY_NS > cutoff_ns:
@@ -250,7 +250,7 @@ class PostgresStore(Store):
         return self._writer
 
     def check(self) -> None:
-        """The server answers, and has found no page that does not match its checksum (where it keeps those)."""
+        """Check that the server answers, and has found no page with a wrong checksum (where it keeps those)."""
         try:
             ((failures,),) = self.reader.query(
                 "SELECT coalesce(checksum_failures, 0) FROM pg_stat_database WHERE datname = current_database()"
@@ -275,7 +275,7 @@ class PostgresStore(Store):
         return self._url
 
     def secret(self, own: bytes) -> bytes:
-        """The first collector's: in the database, which holds everything else that the members trust."""
+        """Return the first collector's secret, stored in the database with everything else that the members trust."""
         db = connect(self._url, read_only=False)
         try:
             db.run("INSERT INTO setting (key, value) VALUES (?, ?) ON CONFLICT DO NOTHING", (SECRET, own.hex()))
@@ -291,7 +291,7 @@ class PostgresStore(Store):
 
 
 def connect(url: str, *, read_only: bool) -> PostgresDb:
-    """Raises StoreError."""
+    """Connect. Raises StoreError."""
     try:
         import psycopg
     except ImportError as error:
@@ -321,7 +321,7 @@ def connect(url: str, *, read_only: bool) -> PostgresDb:
 
 
 def error_of(error: Exception, name: str) -> StoreError | None:
-    """None: about one statement's values, not about the store."""
+    """Return the StoreError for an exception; None: it is about one statement's values, not about the store."""
     import psycopg
     from psycopg import errors
 
@@ -343,6 +343,6 @@ def _unreachable(name: str, error: psycopg.Error) -> Unreachable:
 
 
 def _line(error: psycopg.Error) -> str:
-    """The first line of what the server or libpq said, which holds no password."""
+    """Return the first line of what the server or libpq said, which holds no password."""
     text = (error.diag.message_primary if error.diag else None) or str(error) or type(error).__name__
     return text.strip().splitlines()[0][:200]

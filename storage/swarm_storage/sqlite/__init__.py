@@ -1,1 +1,1 @@
-"""SQLite behind the store: connections, schema, disk ballast, backup."""
+"""Store in SQLite: connections, schema, disk ballast, backup."""

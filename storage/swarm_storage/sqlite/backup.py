@@ -1,8 +1,8 @@
-"""Copy a store as of one moment while a collector goes on writing to it.
+"""Copy a store as of one moment while a collector continues to write to it.
 
-One read transaction of our own read-only connection spans the copy, so that it is consistent and never has to begin
-anew; the writer is not held up, only its log grows until the copy is done. The copy appears under its name whole,
-checked and on the disk, or not at all.
+One read transaction of our own read-only connection spans the copy, so that it is consistent and never has to restart;
+the writer is not delayed, only its log grows until the copy is done. The copy appears under its name complete, checked
+and on the disk, or not at all.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ STEP_PAGES: Final = 2_000  # 8 MB between two calls of `on_progress`
 
 
 def backup(source: Path, target: Path, on_progress: Callable[[float], None] | None = None) -> int:
-    """Copies `source` to `target`, which must not be there; its size in bytes. Raises StoreError.
+    """Copy `source` to `target`, which must not exist; return its size in bytes. Raises StoreError.
 
-    `on_progress` hears the share that is done, and may raise to give up.
+    `on_progress` receives the share that is done, and may raise to give up.
     """
     if target.exists():
-        raise StoreError(f"{target} is there already; give another file, or remove it")
+        raise StoreError(f"{target} exists already; give another file, or remove it")
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     reader = connect_reader(source)
     try:
         with contextlib.closing(reader):
             _copy(reader, source, draft, on_progress)
         _sync(draft)
-        os.link(draft, target)  # unlike a rename, never over something that came meanwhile
+        os.link(draft, target)  # unlike a rename, it never replaces a file that came meanwhile
         _sync(target.parent)
         return target.stat().st_size
     except FileExistsError as error:
-        raise StoreError(f"{target} is there already; give another file, or remove it") from error
+        raise StoreError(f"{target} exists already; give another file, or remove it") from error
     except OSError as error:
         raise from_os(error, target) from error
     finally:
@@ -61,7 +61,7 @@ def _copy(reader: sqlite3.Connection, source: Path, draft: Path, on_progress: Ca
         with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as copy:
             copy.execute("PRAGMA synchronous = OFF")  # synced once, at the end
             reader.backup(copy, pages=STEP_PAGES, progress=told, sleep=0.0)
-            # one file from here on: the header it was copied with asks for a log beside it
+            # one file from here on: its copied header requires a log file
             copy.execute("PRAGMA journal_mode = DELETE").fetchall()
             ((said,),) = copy.execute("PRAGMA quick_check(1)").fetchall()
     except sqlite3.Error as error:

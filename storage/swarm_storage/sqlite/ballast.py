@@ -1,6 +1,6 @@
 """Keep disk space in reserve: on a full disk, deleting old rows needs some, for the write-ahead log.
 
-A file beside the store that holds nothing. When nothing can be written it is given up, old rows are removed with the
+A file next to the store that holds nothing. When nothing can be written it is removed, old rows are deleted with the
 room it leaves, and it is made again once there is plenty.
 """
 
@@ -21,7 +21,7 @@ class Ballast:
         self._size_bytes = size_bytes
 
     def keep(self) -> bool:
-        """Makes it where it is missing and there is plenty of room; whether it is there."""
+        """Make it where it is missing and there is plenty of room; return whether it exists."""
         try:
             if self.path.exists():
                 return True
@@ -38,7 +38,7 @@ class Ballast:
         return True
 
     def give_up(self) -> bool:
-        """Whether that made room."""
+        """Remove it; return whether that made room."""
         try:
             self.path.unlink()
         except OSError:
@@ -47,7 +47,7 @@ class Ballast:
 
 
 def _reserve(fd: int, size_bytes: int) -> None:
-    """Blocks that are really there, not a hole."""
+    """Reserve real blocks, not a hole."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(fd, 0, size_bytes)
         return

@@ -1,6 +1,6 @@
 """Open a database file: the one writing connection of the machine, or readers.
 
-Why neither known trap of SQLite in WAL mode can bite:
+Why neither known trap of SQLite in WAL mode can occur:
 
 - *The WAL-reset race* (SQLite before 3.51.3; Python brings 3.40 here): two connections, one resetting the write-ahead
   log while the other checkpoints or writes, can lose a committed transaction. It takes two connections that write or
@@ -8,12 +8,12 @@ Why neither known trap of SQLite in WAL mode can bite:
   admits one writer on the machine, that writer is one thread with one connection at a time, and readers are opened
   `mode=ro`, which can neither write nor checkpoint, not even when they are closed last.
 - *Two SQLite libraries in one process*: closing a file in one drops the other's POSIX locks. Every connection is made
-  here, by the standard library's sqlite3; sqlite-utils is handed one and never opens a file (see `schema.migrate`).
+  here, by the standard library's sqlite3; sqlite-utils receives one and never opens a file (see `schema.migrate`).
 
 The same holds for a plain open(): POSIX drops all locks that a process has on a file when it closes *any* descriptor
-of it. Nothing in this package opens a database file, its log or its index but through SQLite; what a file is, is asked
-of a connection (`require_ours`), and which file it is, of stat (`files`). While a store is open, one of its connections
-is open too and holds SQLite's shared lock: another program that closes the file cannot take itself for the last one
+of it. Nothing in this package opens a database file, its log or its index but through SQLite; what a file is, is read
+through a connection (`require_ours`), and which file it is, by stat (`file_identity`). While a store is open, one of
+its connections is open too and holds SQLite's shared lock: another program that closes the file cannot be the last one
 that has it open, and remove the log.
 
 Other programs (Datasette, the sqlite3 shell) should open the file read-only while a collector runs.
@@ -44,8 +44,8 @@ from swarm_storage.sqlite.schema import check_version, migrate
 
 BUSY_MS: Final = 5_000  # another program's read of the whole file, or a stray writer's one transaction
 CACHE_KIB: Final = 32_768
-WAL_PAGES: Final = 1_000  # 4 MB between checkpoints: short ones, off no one's critical path
-WAL_KEEP_BYTES: Final = 16 << 20  # what a reset leaves of a log that a lingering reader made grow
+WAL_PAGES: Final = 1_000  # 4 MB between checkpoints: short ones, outside of any commit
+WAL_KEEP_BYTES: Final = 16 << 20  # what a reset keeps of a log that a slow reader made grow
 _log = logging.getLogger("swarm_storage")
 
 
@@ -78,7 +78,7 @@ class WriterLock:
         return fd
 
     def renew(self) -> None:
-        """Takes the lock anew where its file has been removed: another process could take the new one. Raises Locked
+        """Take the lock again where its file has been removed: another process could take the new one. Raises Locked
         where one has."""
         ours = os.fstat(self._fd)
         try:
@@ -91,21 +91,21 @@ class WriterLock:
             self._fd = taken
 
     def release(self) -> None:
-        """The file stays: removing it would let two processes lock two files of one name."""
+        """Release the lock; the file stays, since removing it would let two processes lock two files of one name."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
 
 def real_path(path: Path) -> Path:
-    """Where the file is, links followed: SQLite puts the log and its index beside that."""
+    """Return where the file is, links followed: SQLite puts the log and its index next to that."""
     return Path(os.path.realpath(path))
 
 
 def connect_writer(path: Path, *, create: bool = True) -> sqlite3.Connection:
-    """The writing connection, schema up to date. To be called with the WriterLock held. Raises StoreError.
+    """Return the writing connection, schema up to date. Call it with the WriterLock held. Raises StoreError.
 
-    Not `create`: a file that is not there any more is an error, not a new empty one."""
+    Not `create`: a missing file is an error, not a new empty one."""
     require_ours(path, may_be_missing=create)
     connection = None
     try:
@@ -145,27 +145,27 @@ def connect_writer(path: Path, *, create: bool = True) -> sqlite3.Connection:
 
 
 def fold_log(path: Path) -> None:
-    """At an orderly end where nothing was written: readers have made the files of an empty log and cannot remove them.
+    """Fold the log at an orderly end where nothing was written: readers have made an empty log and cannot remove it.
 
-    To be called with the WriterLock held and no connection of ours open.
+    Call it with the WriterLock held and no connection of ours open.
     """
-    if not path.exists() or not beside(path, "-wal").exists():
+    if not path.exists() or not sidecar(path, "-wal").exists():
         return
     try:
         connect_writer(path, create=False).close()
     except StoreError as error:
-        _log.warning("the log beside %s stays (%s)", path, error)
+        _log.warning("the log of %s stays (%s)", path, error)
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:
-    """A connection that can neither write nor checkpoint. Raises StoreError."""
+    """Return a connection that can neither write nor checkpoint. Raises StoreError."""
     require_ours(path, may_be_missing=False)
     try:
         return _open_reader(path, "mode=ro")
     except (ReadOnly, Corrupt) as error:
-        # In WAL mode even reading needs the -shm file. Where the folder is read-only and nothing waits in a log,
-        # the file alone is the whole truth and cannot change.
-        log = beside(path, "-wal")
+        # In WAL mode even reading needs the -shm file. Where the folder is read-only and no log has content, the file
+        # alone is complete and cannot change.
+        log = sidecar(path, "-wal")
         if os.access(path.parent, os.W_OK):
             raise
         if log.exists() and log.stat().st_size > 0:
@@ -194,8 +194,8 @@ def _open_reader(path: Path, how: str) -> sqlite3.Connection:
     return connection
 
 
-def beside(path: Path, suffix: str) -> Path:
-    """The log ("-wal") or its index ("-shm"), as SQLite names them."""
+def sidecar(path: Path, suffix: str) -> Path:
+    """Return the path of the log ("-wal") or its index ("-shm"), as SQLite names them."""
     real = real_path(path)
     return real.with_name(real.name + suffix)
 
@@ -205,12 +205,12 @@ def _uri(path: Path, how: str) -> str:
 
 
 def connect_plain_reader(path: Path, *, busy_s: float = BUSY_MS / 1000) -> sqlite3.Connection:
-    """Of any file, whatever it is. Raises sqlite3.Error."""
+    """Connect to any file. Raises sqlite3.Error."""
     return sqlite3.connect(_uri(path, "mode=ro"), uri=True, timeout=busy_s, check_same_thread=False)
 
 
 def require_ours(path: Path, *, may_be_missing: bool) -> None:
-    """Raises StoreError where `path` is no database at all. The file is read by SQLite alone: see above."""
+    """Raise StoreError where `path` is no database at all. The file is read by SQLite alone: see above."""
     try:
         found = path.stat()
     except FileNotFoundError as error:
@@ -239,12 +239,12 @@ def require_ours(path: Path, *, may_be_missing: bool) -> None:
     except sqlite3.Error as error:
         if isinstance(mapped := from_sqlite(error, path), NotADatabase):
             raise mapped from error
-        # Locked, damaged, or a log that cannot be read in this folder: who opens it next says so.
+        # Locked, damaged, or a log that cannot be read in this folder: the next open reports it.
 
 
 def _require_no_log(path: Path, what: str) -> None:
-    """SQLite would remove the log beside a new file, which is all that is left of the former one."""
-    log = beside(path, "-wal")
+    """Refuse a new file next to a log: SQLite would remove the log, which is all that is left of the former file."""
+    log = sidecar(path, "-wal")
     if log.exists() and log.stat().st_size > 0:
         raise Corrupt(
             f"{path} is {what} but its log {log.name} is there; put the file back, or a copy made by `swarmtop backup`"
@@ -253,7 +253,7 @@ def _require_no_log(path: Path, what: str) -> None:
 
 
 def _require_writable(connection: sqlite3.Connection) -> None:
-    """SQLite quietly opens a file that it may not write for reading: find out now, not at the first batch."""
+    """Check now that the file is writable: SQLite silently opens an unwritable one for reading."""
     connection.execute("BEGIN IMMEDIATE")
     connection.execute("INSERT OR REPLACE INTO setting (key, value) VALUES ('writer_pid', ?)", (str(os.getpid()),))
     connection.execute("COMMIT")

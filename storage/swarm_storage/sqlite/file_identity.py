@@ -1,7 +1,7 @@
 """Check that the files at a store's path are still those being written, and save their content if not.
 
-A file that is removed or replaced stays writable for whoever has it open, and nobody will ever find what is written
-there. So who is written to (device and inode) is remembered when the store is opened and compared by stat before each
+A file that is removed or replaced stays writable for the process that has it open, and what is written there is lost.
+So the device and inode of each file are remembered when the store is opened and compared by stat before each
 acknowledgement: the database, its log ("-wal") and the log's index ("-shm"). No file is opened here: see `connect`.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from swarm_storage.errors import Moved, StoreError, from_sqlite
-from swarm_storage.sqlite.connect import BUSY_MS, beside, real_path
+from swarm_storage.sqlite.connect import BUSY_MS, real_path, sidecar
 
 Inode = tuple[int, int]
 SUFFIXES: Final = ("-wal", "-shm")
@@ -26,18 +26,18 @@ _FDS: Final = ("/proc/self/fd", "/dev/fd")
 
 @dataclass(frozen=True, slots=True)
 class OpenFiles:
-    """Who was opened under which path."""
+    """The files that were opened, by path."""
 
     path: Path
     database: Inode
-    beside: tuple[tuple[Path, Inode], ...]  # the log and its index
+    sidecars: tuple[tuple[Path, Inode], ...]  # the log and its index
 
     @classmethod
     def of(cls, path: Path, database: Inode) -> OpenFiles:
-        """To be called right after a connection has written: the log and its index are there. Raises Moved."""
+        """Return the files; call it right after a connection has written, when log and index exist. Raises Moved."""
         found = []
         for suffix in SUFFIXES:
-            there = beside(path, suffix)
+            there = sidecar(path, suffix)
             if (known := inode(there)) is None:
                 raise Moved(f"{there} was removed while it was opened; close what removes it")
             found.append((there, known))
@@ -47,7 +47,7 @@ class OpenFiles:
         return database_problem(self.path, self.database)
 
     def log_problem(self) -> str | None:
-        for there, expected in self.beside:
+        for there, expected in self.sidecars:
             if (found := inode(there)) != expected:
                 what = "removed" if found is None else "replaced"
                 return f"{there} was {what} by another program while it was written to"
@@ -55,7 +55,7 @@ class OpenFiles:
 
 
 def inode(path: Path) -> Inode | None:
-    """Links are followed. None: there is nothing."""
+    """Return the inode, following links. None: there is no file."""
     try:
         found = os.stat(path)
     except OSError:
@@ -64,7 +64,7 @@ def inode(path: Path) -> Inode | None:
 
 
 def database_problem(path: Path, expected: Inode) -> str | None:
-    """Why `path` is not the file that was opened there; None: it is."""
+    """Return why `path` is not the file that was opened there; None: it is."""
     try:
         found = os.stat(path)
     except OSError as error:
@@ -77,7 +77,7 @@ def database_problem(path: Path, expected: Inode) -> str | None:
 
 
 def is_unlinked(expected: Inode) -> bool:
-    """Whether the open file has no name left. False too where the system does not tell."""
+    """Return whether the open file has no name left. False too where the system does not tell."""
     for folder in _FDS:
         try:
             numbers = [int(name) for name in os.listdir(folder)]
@@ -94,7 +94,7 @@ def is_unlinked(expected: Inode) -> bool:
 
 
 def fold(connection: sqlite3.Connection, path: Path) -> None:
-    """Copies all of the log into the database file, through the open descriptors. Raises StoreError."""
+    """Copy all of the log into the database file, through the open descriptors. Raises StoreError."""
     connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
     try:
         ((busy, pages, copied),) = connection.execute("PRAGMA wal_checkpoint(FULL)").fetchall()
@@ -105,7 +105,7 @@ def fold(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def save_copy(connection: sqlite3.Connection, path: Path) -> Path | None:
-    """Copies what `connection` has open to a new file beside `path`; None: there is no room, or no folder."""
+    """Copy what `connection` has open to a new file next to `path`; None: there is no room, or no folder."""
     real = real_path(path)
     ((pages,),) = connection.execute("PRAGMA page_count").fetchall()
     ((page_bytes,),) = connection.execute("PRAGMA page_size").fetchall()

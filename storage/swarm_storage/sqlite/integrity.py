@@ -1,10 +1,10 @@
 """Check that the database file is sound: SQLite's quick_check, in steps of bounded time, repeatedly.
 
-Damage done behind SQLite's back is noticed by nobody until the damaged page is read, which may be after months of
-acknowledgements. So the whole file is read from time to time, by a connection of its own: one that has been open for
-long would answer from its cache. A small file is checked at once. Of one for which that takes too long, each table is
-checked for itself, and a table too large for that bucket by bucket: a read transaction that lasts would keep the
-write-ahead log from being reset. After each step there is a pause in proportion: the share of a core is bounded.
+Damage done outside of SQLite goes unnoticed until the damaged page is read, which may be after months of
+acknowledgements. So the whole file is read from time to time, by a connection of its own: an old one would answer from
+its cache. A small file is checked at once. Of one for which that takes too long, each table is checked separately, and
+a table too large for that bucket by bucket: a long read transaction would keep the write-ahead log from being reset.
+After each step there is a pause in proportion: the share of a core is bounded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from swarm_storage.sqlite.connect import connect_plain_reader
 from swarm_storage.sqlite.schema import check_version
 from swarm_storage.store_base import Passed
 
-STEP_S: Final = 2.0  # of one check: nothing else is held up, but the log grows meanwhile
+STEP_S: Final = 2.0  # of one check: nothing else waits, but the log grows meanwhile
 SHARE: Final = 0.02  # of a core, at most
 EVERY_S: Final = 10.0  # between two checks of a small file
 STEP_EVERY_S: Final = 1.0  # between two steps through a large one
@@ -30,7 +30,7 @@ START_S: Final = 5.0  # at the opening; a larger file is checked in steps later
 
 
 def quick_check(connection: sqlite3.Connection, path: Path, limit_s: float, table: str | None = None) -> bool:
-    """Whether all was looked at within `limit_s`. Raises StoreError: Corrupt where there is damage."""
+    """Return whether everything was checked within `limit_s`. Raises Corrupt where there is damage."""
     timer = threading.Timer(limit_s, connection.interrupt)
     timer.daemon = True
     timer.start()
@@ -50,9 +50,9 @@ def quick_check(connection: sqlite3.Connection, path: Path, limit_s: float, tabl
 
 
 def require_sound(path: Path, limit_s: float) -> None:
-    """Before anything is written: checks what `limit_s` allows of. Raises StoreError.
+    """Check before anything is written, as far as `limit_s` allows. Raises StoreError.
 
-    By a connection that cannot write: closing a damaged file must not fold its log into it.
+    It uses a connection that cannot write: closing a damaged file must not fold its log into it.
     """
     if not path.exists() or path.stat().st_size == 0:
         return
@@ -65,7 +65,7 @@ def require_sound(path: Path, limit_s: float) -> None:
 
 
 class IntegrityCheck:
-    """One for a store; `step` from one thread at a time, the rest from any."""
+    """The check of one store; `step` from one thread at a time, the rest from any."""
 
     def __init__(
         self, path: Path, connect: Callable[[], sqlite3.Connection], *, steady_s: Callable[[], float] = time.monotonic
@@ -77,14 +77,13 @@ class IntegrityCheck:
         self._began_ns = 0
         self._next_s = 0.0
         self.passed: Passed | None = None
-        self.failed_to_run: StoreError | None = None  # it could not be made, which says nothing of the file
 
     @property
     def due(self) -> bool:
         return self._steady_s() >= self._next_s
 
     def hurry(self) -> None:
-        """There is a reason to look now."""
+        """Check soon: there is a reason."""
         self._next_s = 0.0
 
     def step(self) -> None:
@@ -96,15 +95,13 @@ class IntegrityCheck:
             done = self._whole() if self._steps is None else next(self._steps)
         except StopIteration:
             done = True
-        except StoreError as error:
+        except StoreError:
             self._steps = None
-            self.failed_to_run = error
             raise
         finally:
             now_s = self._steady_s()
             pause_s = EVERY_S if whole else STEP_EVERY_S
             self._next_s = now_s + max(pause_s, (now_s - began_s) / SHARE)
-        self.failed_to_run = None
         if done:
             self._steps = None
             self.passed = Passed(time.time_ns(), self._began_ns)
@@ -117,7 +114,7 @@ class IntegrityCheck:
             return quick_check(connection, self._path, STEP_S)
 
     def _pieces(self) -> Iterator[bool]:
-        """Yields False after each step."""
+        """Check in pieces; yields False after each."""
         with self._connected() as connection:
             tables = _query(connection, self._path, "SELECT name FROM sqlite_master WHERE type = 'table'")
         for table in ("sqlite_master", *(str(name) for (name,) in tables)):
@@ -128,7 +125,7 @@ class IntegrityCheck:
                 yield from self._rows(table)
 
     def _rows(self, table: str) -> Iterator[bool]:
-        """Reads every row, a bucket at a time; a table without buckets is never so large."""
+        """Read every row, a bucket at a time; a table without buckets is never so large."""
         with self._connected() as connection:
             columns = {str(row[1]) for row in _query(connection, self._path, f"PRAGMA table_info('{table}')")}
         piece = next((name for name in ("bucket", "piece") if name in columns), None)

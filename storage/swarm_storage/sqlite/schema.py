@@ -1,9 +1,9 @@
 """Check the schema version of a file, and bring it up to date by the steps in `migrations`.
 
 Tables end in `_sample` and hold integers for nodes and nanoseconds for times; each has a view of its kind's name with
-the columns that people read (names, ISO times), the same as in the CSV files, so that Datasette or sqlite3 show the
-swarm as it is. Migrations run through sqlite-utils on *our* connection; each one, its record and `user_version` are
-one transaction. The files in tests/storage/goldens keep what each version looked like.
+the columns that people read (names, ISO times), the same as in the CSV files, so that Datasette or sqlite3 show them
+too. Migrations run through sqlite-utils on *our* connection; each one, its record and `user_version` are one
+transaction. The files in tests/storage/goldens keep what each version looked like.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from swarm_storage.errors import NewerVersion, NotADatabase, OlderVersion
-from swarm_storage.sqlite.migrations import APPLICATION_ID, STEPS
+from swarm_storage.sqlite.later_migrations import STEPS
+from swarm_storage.sqlite.migrations import APPLICATION_ID
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +26,7 @@ VERSION: Final = len(STEPS)
 
 
 def check_version(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> bool:
-    """Is there a schema to be made or brought up to date? Raises where this file is not for us."""
+    """Return whether a schema must be made or brought up to date. Raises where this file is not ours."""
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -45,11 +46,11 @@ def check_version(connection: sqlite3.Connection, path: Path, *, read_only: bool
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Brings the file to VERSION, step by step; a step that is cut short leaves the version before it whole."""
+    """Bring the file to VERSION, step by step; an interrupted step leaves the previous version intact."""
     from sqlite_utils import Database, Migrations  # 160 ms to import, and needed once in a file's life
 
-    # sqlite-utils would take pysqlite3 where that is installed: a second SQLite library on the same file, whose POSIX
-    # locks the first one drops. It never opens a file here: it is handed the connection.
+    # sqlite-utils would use pysqlite3 where that is installed: a second SQLite library on the same file, whose POSIX
+    # locks the first one drops. It never opens a file here: it receives the connection.
     db = Database(connection, execute_plugins=False, recursive_triggers=False)
     migrations = Migrations("swarmtop")
     for number, step in enumerate(STEPS, start=1):

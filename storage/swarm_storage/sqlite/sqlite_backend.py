@@ -1,9 +1,9 @@
-"""SQLite behind the writer: opening, upkeep between commits, closing.
+"""Serve the writer with SQLite: opening, upkeep between commits, closing.
 
 Upkeep is done in steps of some tens of milliseconds so that no batch waits long for its acknowledgement: buckets that
 have ended are rolled up, old rows go, free pages go back to the disk, the write-ahead log is kept short. A log that a
-lingering reader holds cannot be reset by anybody, so when it has grown too far nothing more is written until the reader
-has gone: the probes' spools keep what comes meanwhile.
+slow reader holds cannot be reset, so when it has grown too far nothing more is written until the reader has gone: the
+probes' spools keep what comes meanwhile.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from swarm_storage.history.retention import (
 )
 from swarm_storage.sql import Db, SqliteDb
 from swarm_storage.sqlite.ballast import Ballast
-from swarm_storage.sqlite.connect import BUSY_MS, WriterLock, beside, connect_writer, fold_log
+from swarm_storage.sqlite.connect import BUSY_MS, WriterLock, connect_writer, fold_log, sidecar
 from swarm_storage.sqlite.file_identity import OpenFiles, database_problem, fold, inode, is_unlinked, save_copy
 from swarm_storage.sqlite.integrity import START_S, quick_check
 from swarm_storage.writer.transaction import Known, NodeBatch
@@ -49,15 +49,16 @@ class SqliteBackend:
         steady_ns: Callable[[], int] = time.monotonic_ns,
         close_readers: Callable[[], None] = lambda: None,
     ) -> None:
-        """`retain_ns` None: nothing is ever removed. `close_readers`: of this process; they reopen by themselves."""
+        """Create it. `retain_ns` None: nothing is ever removed. `close_readers`: of this process; they reopen by
+        themselves."""
         self.name = str(path)
         self._path = path
         self._lock = lock
-        self._database = inode(path)  # the file that was opened; another one at this path is none of ours
+        self._database = inode(path)  # the file that was opened; another one at this path is not ours
         self._files: OpenFiles | None = None  # while a connection is open
         self._close_readers = close_readers
         self._suspect = False  # the file must pass a check before it is written to again
-        self._log_path = beside(path, "-wal")
+        self._log_path = sidecar(path, "-wal")
         self._log_bytes = 0  # after the latest commit
         self._prunes = Prunes(self.name, retain_ns, clock_ns, steady_ns)
         self._ballast = Ballast(path)
@@ -110,7 +111,7 @@ class SqliteBackend:
         self._wal_told = False
 
     def begun(self, db: Db, *, deciding: bool) -> None:
-        """Nobody else writes."""
+        """Do nothing: nobody else writes."""
 
     def confirm(self, db: Db) -> None:
         self._require_files(db)
@@ -149,7 +150,7 @@ class SqliteBackend:
     def relieve(self, error: StoreError) -> SqliteDb | None:
         if isinstance(error, Moved):
             self._files = None
-            self._close_readers()  # they have the old log open; whoever opens the file now must not meet them there
+            self._close_readers()  # they have the old log open, and must not meet whoever opens the file now
             return None
         if not isinstance(error, Full) or not self._ballast.give_up():
             return None
@@ -181,7 +182,7 @@ class SqliteBackend:
     # ------------------------------------------------------------ files that were taken away
 
     def _moved(self, db: SqliteDb, problem: str) -> Moved:
-        """The database itself. What is in it and in its log is kept, where there is a place for it."""
+        """Handle a moved database. Its content and its log are saved, where there is room."""
         try:
             fold(db.connection, self._path)
         except StoreError as error:
@@ -210,7 +211,7 @@ class SqliteBackend:
         return Moved(f"{problem}; what it held is in {self._path} now, which is opened anew")
 
     def _require_whole_log(self, db: Db) -> None:
-        """If another program truncated the log, the next writes would lie behind a gap and be lost in a crash."""
+        """Check the log: if another program truncated it, the next writes would follow a gap and be lost in a crash."""
         if (size := self._wal_bytes()) >= self._log_bytes:
             return
         assert isinstance(db, SqliteDb)
@@ -221,7 +222,7 @@ class SqliteBackend:
         try:
             ((_, pages, _),) = db.query("PRAGMA wal_checkpoint(PASSIVE)")
             ((page_bytes,),) = db.query("PRAGMA page_size")
-        except sqlite3.Error as error:  # it cannot be read where the cut is
+        except sqlite3.Error as error:  # it cannot be read where it was cut
             raise cut from error
         if pages * (page_bytes + LOG_FRAME_BYTES) > size:
             raise cut
@@ -240,7 +241,7 @@ class SqliteBackend:
         self._wal_told = held
 
     def _checkpoint(self, db: SqliteDb) -> None:
-        """Never waits for a reader: the next time will do."""
+        """Checkpoint without waiting for a reader."""
         db.connection.execute("PRAGMA busy_timeout = 0")
         try:
             db.query("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -251,5 +252,5 @@ class SqliteBackend:
     def _wal_bytes(self) -> int:
         try:
             return self._log_path.stat().st_size
-        except OSError:  # it is not there while nothing has been written
+        except OSError:  # it does not exist while nothing has been written
             return 0

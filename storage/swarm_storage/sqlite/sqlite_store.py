@@ -1,4 +1,4 @@
-"""A store in one SQLite file, which one process at a time may write."""
+"""Keep a store in one SQLite file, which one process at a time may write."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class SqliteStore(Store):
         return self._lock is None
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of the file and of the log beside it; 0 where one is not there."""
+        """Return the bytes of the file and of its log; 0 if one does not exist."""
         parts = {"file": self.path, "log": self.path.with_name(self.path.name + "-wal")}
         return {part: _size_bytes(path) for part, path in parts.items()}
 
@@ -80,7 +80,7 @@ class SqliteStore(Store):
         return self._integrity.passed
 
     def close(self) -> None:
-        """Ends all readers, then the writer: who closes last folds the log into the file, and readers cannot."""
+        """Close all readers, then the writer: the last to close folds the log into the file, and readers cannot."""
         self.reader.close()
         if self._writer is not None:
             self._writer.close()

@@ -1,1 +1,1 @@
-"""The one writer thread: its queue, its connection, and its transactions."""
+"""Run the one writer thread: its queue, its connection, and its transactions."""

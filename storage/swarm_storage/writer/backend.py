@@ -1,4 +1,4 @@
-"""What the writer needs of the database behind it."""
+"""Declare what the writer needs of the database."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from swarm_storage.writer.transaction import Known, NodeBatch
 
 
 class Backend(Protocol):
-    """One writer's; all its methods are called on the writer's thread, `tidy` and `end` between commits."""
+    """One writer's backend; all methods are called on the writer's thread, `tidy` and `end` between commits."""
 
     name: str  # of the store, in what people read
 
     def connect(self) -> Db:
-        """The writing connection. Raises StoreError."""
+        """Return the writing connection. Raises StoreError."""
 
     def error(self, error: Exception) -> StoreError | None:
-        """The store's word for what the driver raised; None: it is about one task, not about the store."""
+        """Return the StoreError for what the driver raised; None: it is about one task, not about the store."""
 
     def before(self, db: Db, batches: Sequence[NodeBatch]) -> None:
-        """Before a transaction that writes these. Raises StoreError where nothing must be written now."""
+        """Prepare a transaction that writes these. Raises StoreError if nothing must be written now."""
 
     def begun(self, db: Db, *, deciding: bool) -> None:
-        """Inside it, first. `deciding`: what it reads must not change by anybody's hand until it is committed."""
+        """Run first inside it. `deciding`: what it reads must not change until it is committed."""
 
     def confirm(self, db: Db) -> None:
-        """After a commit, before it is acknowledged. Raises StoreError if it may not last."""
+        """Confirm a commit before it is acknowledged. Raises StoreError if it may not last."""
 
     def condition(self) -> StoreError | None:
-        """Why a commit would not be kept, as far as can be told at once. From any thread."""
+        """Return why a commit would not be kept, as far as known at once. From any thread."""
 
     def tidy(self, db: Db, known: Known, *, busy: bool, well: bool) -> float:
-        """One step of upkeep; the seconds until the next. Raises the driver's errors."""
+        """Do one step of upkeep; return the seconds until the next. Raises the driver's errors."""
 
     def relieve(self, error: StoreError) -> Db | None:
-        """The store has failed as a whole: what can be done about it; a connection where one is open after that."""
+        """Act on a failure of the whole store; return a connection if one is open after that."""
 
     def end(self, db: Db | None, *, well: bool) -> None:
-        """Nothing more is written."""
+        """Close; nothing more is written."""

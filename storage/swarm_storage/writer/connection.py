@@ -1,4 +1,4 @@
-"""The writer's one connection: group commits, upkeep between them, and its end. On the writer's thread alone."""
+"""Use the writer's one connection: group commits, upkeep between them, and its end. On the writer's thread alone."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Connection:
         self._known = Known()
 
     def commit(self, tasks: Sequence[Task], damage: Callable[[], StoreError | None]) -> None:
-        """One transaction; their results are on the disk, in the file of that name. `damage`: why nothing more may be
-        taken, as known now. Raises StoreError where the store does not take it, anything else for one bad task."""
+        """Commit one transaction: its results are on the disk, in the file of that name. `damage`: why nothing more may
+        be written, as known now. Raises StoreError if the store refuses it, anything else for one bad task."""
         try:
             if (found := damage()) is not None:
                 raise found
@@ -51,8 +51,8 @@ class Connection:
             raise  # of one task, not of the store
 
     def tidy(self, *, busy: bool, well: bool) -> float | None:
-        """One step of upkeep; the seconds until the next, None: not before there is something to write. Raises as
-        `commit` does."""
+        """Do one step of upkeep; return the seconds until the next, None: not before there is something to write.
+        Raises as `commit` does."""
         if self.db is None:
             return None
         try:
@@ -74,7 +74,7 @@ class Connection:
 
     def drop(self) -> None:
         db, self.db = self.db, None
-        self._known = Known()  # a commit that failed in its sync may be there after all: ask the file again
+        self._known = Known()  # a commit that failed in its sync may have succeeded: read the file again
         if db is not None:
             try:
                 db.close()

@@ -1,4 +1,4 @@
-"""Tasks that wait for the writer's thread, how results are returned, and the order that refused batches impose."""
+"""Define tasks for the writer's thread, how results are returned, and the order that refused batches impose."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 from swarm_storage.errors import OutOfOrder, StoreError
 from swarm_storage.writer.transaction import NodeBatch, Transaction
 
-OWED_S: Final = 120.0  # what is in flight behind a refused batch is long gone with its connection by then
+OWED_S: Final = 120.0  # what is in flight behind a refused batch is gone with its connection by then
 Epoch = tuple[str, int]
 
 
@@ -24,7 +24,7 @@ class Committed:
     seq: int
 
 
-Answer = Callable[[int | StoreError], None]  # the committed seq, or why it was not taken
+Answer = Callable[[int | StoreError], None]  # the committed seq, or why it was not accepted
 
 
 @dataclass(slots=True)
@@ -33,20 +33,20 @@ class Task:
     apply: Callable[[Transaction], Any]
     heard: Callable[[Any], None]  # its result or a StoreError; on the writer's thread
     batch: NodeBatch | None = None
-    decides: bool = False  # reads what it changes: nobody else may change it meanwhile
+    decides: bool = False  # it changes what it reads: nobody else may change that meanwhile
     result: Any = None
     since_s: float = field(default_factory=time.monotonic)
     answered: bool = False
 
     def answer(self, result: Any) -> None:
-        """Once: a thread that died in the middle of its answers may be followed by one that gives them all back."""
+        """Answer once: a thread that died amid its answers may be followed by one that gives them all back."""
         if not self.answered:
             self.answered = True
             self.heard(result)
 
 
 def into(future: Future[Any]) -> Callable[[Any], None]:
-    # From here on nobody can cancel it: a caller that goes away must not take a commit with it.
+    # From here on nobody can cancel it: a caller that goes away must not undo a commit.
     future.set_running_or_notify_cancel()
 
     def answer(result: Any) -> None:
@@ -58,14 +58,14 @@ def into(future: Future[Any]) -> Callable[[Any], None]:
     return answer
 
 
-class Turns:
-    """Which refused batches must come again before later ones of their epoch. Its user holds the lock."""
+class BatchOrder:
+    """Refused batches that must come again before later ones of their epoch. The caller holds the lock."""
 
     def __init__(self) -> None:
         self._owed: dict[Epoch, tuple[int, float]] = {}  # lowest refused seq, until when it is waited for
 
     def require(self, batch: NodeBatch) -> None:
-        """Raises OutOfOrder."""
+        """Check that a batch may come now. Raises OutOfOrder."""
         epoch = (batch.node_id, batch.epoch)
         owed = self._owed.get(epoch)
         if owed is None:
@@ -77,7 +77,7 @@ class Turns:
             raise OutOfOrder(f"batch {batch.seq} of {batch.node_id} came before the refused {seq}; send {seq} first")
 
     def owe(self, task: Task) -> None:
-        """It was refused."""
+        """Note that it was refused."""
         if task.batch is None:
             return
         epoch = (task.batch.node_id, task.batch.epoch)
@@ -85,7 +85,7 @@ class Turns:
         self._owed[epoch] = (seq, time.monotonic() + OWED_S)
 
     def in_turn(self, tasks: Sequence[Task]) -> tuple[list[Task], list[tuple[Task, OutOfOrder]]]:
-        """(those that may be written, those behind a batch that has failed since they were queued)."""
+        """Return (those that may be written, those behind a batch that has failed since they were queued)."""
         now, late = [], []
         for task in tasks:
             if (seq := self._before(task)) is None:
@@ -95,14 +95,14 @@ class Turns:
         return now, late
 
     def _before(self, task: Task) -> int | None:
-        """The refused batch that must come before this one."""
+        """Return the refused batch that must come before this one."""
         if task.batch is None or (owed := self._owed.get((task.batch.node_id, task.batch.epoch))) is None:
             return None
         seq, until = owed
         return seq if task.batch.seq > seq and time.monotonic() < until else None
 
     def reached(self, epoch: Epoch, seq: int) -> None:
-        """It was committed."""
+        """Note that it was committed."""
         if seq >= self._owed.get(epoch, (seq + 1, 0.0))[0]:
             del self._owed[epoch]
 

@@ -1,7 +1,7 @@
-"""One group commit: many batches, members and settings in a single transaction.
+"""Run one group commit: many batches, members and settings in a single transaction.
 
-What is learnt inside (new rows of nodes, moved cursors) reaches the `Known` of the connection only when the commit
-has succeeded; after a failure nothing is remembered that the file may not hold.
+What is learnt inside (new rows of nodes, moved cursors) reaches the `Known` of the connection only when the commit has
+succeeded; after a failure nothing is cached that the file may not hold.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ACTIVE: Final = "INSERT INTO activity (minute, samples) VALUES (?, ?) ON CONFLI
 
 @dataclass(frozen=True, slots=True)
 class NodeBatch:
-    """What one probe sent at once. (node_id, epoch, seq) names it for ever."""
+    """What one probe sent at once. (node_id, epoch, seq) identifies it."""
 
     node_id: str
     epoch: int
@@ -44,7 +44,7 @@ class NodeBatch:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """What is kept of a node beside its samples. `facts`: JSON of HostFacts, None leaves what is there."""
+    """What is stored of a node in addition to its samples. `facts`: JSON of HostFacts, None keeps the present ones."""
 
     node_id: str
     name: str
@@ -55,7 +55,7 @@ class Member:
 
 @dataclass(slots=True)
 class Known:
-    """What the file is known to hold, so that it is not asked for every batch."""
+    """What the file is known to hold, so that it is not read for every batch."""
 
     nodes: dict[str, int] = field(default_factory=dict)
     cursors: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class Known:
 
 
 class Transaction:
-    """To be used between `begin` and `commit` of `sql`."""
+    """A transaction between `begin` and `commit` of `sql`."""
 
     def __init__(self, db: Db, known: Known) -> None:
         self._db = db
@@ -92,7 +92,8 @@ class Transaction:
             self._known.cursors.update({(node, epoch): seq for node, epoch, seq in found})
 
     def batch(self, batch: NodeBatch) -> int:
-        """Takes it unless it is here already; the committed seq either way, once the transaction is."""
+        """Take a batch unless it is stored already; return the committed seq either way, valid once the transaction
+        is."""
         node = self._node(batch.node_id, member=True)
         cursor = self._cursor(node, batch.epoch)
         if batch.seq <= cursor:
@@ -104,7 +105,7 @@ class Transaction:
         return batch.seq
 
     def event(self, node_id: str | None, sample: Sample, part: int) -> None:
-        """One sample that comes from no spool: what the collector itself has to tell."""
+        """Take one sample that comes from no spool: an event of the collector itself."""
         self._sample(SWARM if node_id is None else self._node(node_id, member=True), part, sample)
 
     def member(self, member: Member) -> None:
@@ -117,19 +118,19 @@ class Transaction:
         )
 
     def settings(self, keys: Sequence[str]) -> dict[str, str]:
-        """Of these keys, what the database holds now, this transaction's own changes included."""
+        """Return what the database holds for these keys now, including this transaction's own changes."""
         found = self._db.query(
             f"SELECT key, value FROM setting WHERE key IN ({','.join('?' * len(keys))})", tuple(keys)
         )
         return {str(key): str(value) for key, value in found}
 
     def name_of(self, node_id: str) -> str | None:
-        """The name of a member; None: there is no such member."""
+        """Return the name of a member; None: there is no such member."""
         found = self._db.query("SELECT name FROM node WHERE node_id = ? AND member = 1", (node_id,))
         return str(found[0][0]) if found else None
 
     def has_name(self, name: str, but: str) -> bool:
-        """Is a member other than `but` called this?"""
+        """Return whether a member other than `but` has this name."""
         sql = "SELECT 1 FROM node WHERE name = ? AND member = 1 AND node_id <> ? LIMIT 1"
         return bool(self._db.query(sql, (name, but)))
 
@@ -143,7 +144,7 @@ class Transaction:
         self._db.run("UPDATE node SET presence = ? WHERE node_id = ?", (text, node_id))
 
     def forget(self, node_id: str) -> int:
-        """How many rows went."""
+        """Delete a node; return the number of rows."""
         self.flush()
         gone = forget(self._db, node_id)
         self._known.nodes.clear()
@@ -158,7 +159,7 @@ class Transaction:
         self._db.run(_SETTING, (key, value))
 
     def flush(self) -> None:
-        """Everything collected goes to the database, sorted by key: neighbours are written together."""
+        """Write everything collected to the database, sorted by key: neighbours are written together."""
         for kind, rows in self._rows.items():
             if rows:
                 rows.sort(key=lambda row: row[:4])
@@ -186,7 +187,7 @@ class Transaction:
         self._minutes[minute] = self._minutes.get(minute, 0) + 1
 
     def _node(self, node_id: str, *, member: bool) -> int:
-        """The row of a node; made where there is none. One that only others name is no member yet."""
+        """Return the row of a node, made if there is none. One that only others name is no member yet."""
         node = self._nodes.get(node_id) or self._known.nodes.get(node_id)
         if node is None:
             found = self._db.query("SELECT id FROM node WHERE node_id = ?", (node_id,))

@@ -1,4 +1,4 @@
-"""Upkeep that every store needs between commits: remove old rows by a clock that cannot be set, and roll up."""
+"""Do the upkeep that every store needs between commits: remove old rows by a clock that cannot jump, and roll up."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Prunes:
         self._clock: PruneClock | None = None
 
     def begin(self, db: Db) -> None:
-        """Before anything new is written: what is in it says what time it was."""
+        """Begin before anything new is written: the stored rows tell what time it was."""
         if self._clock is None:
             self._clock = PruneClock(newest_ns(db))
 
@@ -47,14 +47,14 @@ class Prunes:
         return now_ns
 
     def step(self, db: Db, known: Known) -> bool:
-        """Prunes or rolls up a little. True: there is more to do."""
+        """Prune or roll up a little. Return whether there is more to do."""
         now_ns = self.now_ns()
         if self.retain_ns is not None:
             if prune_step(db, now_ns - self.retain_ns):
                 return True
             if prune_rollups_step(db, now_ns, self.retain_ns):
                 return True
-        # By the believed time too: a bucket of a clock that ran ahead ends when that time comes.
+        # By the prune clock too: a bucket of a clock that ran ahead ends when that time comes.
         bucket = roll_step(db, now_ns)
         if bucket is not None:
             known.pending.discard(bucket)

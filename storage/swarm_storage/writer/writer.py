@@ -1,21 +1,21 @@
-"""The one writer: a bounded queue, one thread, one connection, and an answer only after the commit.
+"""Run the one writer: a bounded queue, one thread, one connection, and an answer only after the commit.
 
-`submit` returns a future that holds the committed sequence number once the rows and the moved cursor are on the disk.
-What is behind it (SQLite, PostgreSQL) is the business of a `Backend`. Whatever waits when a commit begins goes into it,
-so a slow disk makes larger commits, not a longer queue. A batch at or below its cursor is answered and dropped: repeats
-change nothing.
+`submit` returns a future that holds the committed sequence number once the rows and the moved cursor are on the disk. A
+`Backend` hides the database (SQLite, PostgreSQL). Whatever waits when a commit begins goes into it, so a slow disk
+makes larger commits, not a longer queue. A batch at or below its cursor is answered and dropped: repeats change
+nothing.
 
-Numbers of one epoch may jump (a spool that dropped its oldest), so a jump alone says nothing is missing. Therefore a
-refused batch (queue full, disk full) is *owed*: later ones of its epoch are refused too, as OutOfOrder, until it comes
-again; else their acknowledgement would cover it. `resume` ends that for a session that begins anew, from the oldest
-batch its probe still has: the collector calls it at each Hello.
+Numbers of one epoch may jump (a spool that dropped its oldest), so a jump alone does not show that something is
+missing. Therefore a refused batch (queue full, disk full) is *owed*: later ones of its epoch are refused too, as
+OutOfOrder, until it comes again; else their acknowledgement would cover it. `resume` ends that for a session that
+begins again from the oldest batch its probe still has: the collector calls it at each Hello.
 
 When the store fails as a whole (disk full, I/O, locked), everything queued fails with the reason, the connection is
-closed, and what it remembered with it; after a pause the next batch opens it again. `trouble` says why meanwhile.
-A batch that fails alone is found by committing the group one by one, and disturbs nobody else.
+closed together with its caches; after a pause the next batch opens it again. `trouble` says why meanwhile. A batch that
+fails alone is found by committing the group one by one, and disturbs no others.
 
-A damaged file takes nothing more until the store is opened anew. Should the thread itself end, all that waited is given
-back, nothing is taken, and `restart` begins anew from what is on the disk.
+A damaged file accepts nothing more until the store is opened again. If the thread itself ends, everything that waited
+fails, nothing is accepted, and `restart` continues from what is on the disk.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ from swarm_storage.errors import (
 )
 from swarm_storage.writer.backend import Backend
 from swarm_storage.writer.connection import Connection
-from swarm_storage.writer.tasks import Answer, Committed, Task, Turns, into
+from swarm_storage.writer.tasks import Answer, BatchOrder, Committed, Task, into
 from swarm_storage.writer.transaction import Member, NodeBatch, Transaction
 from swarm_storage.writer.upkeep import TIDY_EVERY_S
 
 QUEUE_SAMPLES: Final = 200_000  # some 200 MB at worst; beyond that the probes' spools keep it
 COMMIT_SAMPLES: Final = 40_000  # of one commit: bounds how long an answer waits behind a backlog
-LINGER_S: Final = 0.01  # batches that come together share one sync of the disk; nobody waits for an answer in 10 ms
+LINGER_S: Final = 0.01  # batches that come together share one sync of the disk; nobody waits for an answer within 10 ms
 BUSY_BATCHES: Final = 8  # of one commit: from here on a longer wait makes fewer commits; each rewrites pages
 BUSY_LINGER_S: Final = 0.1
 RETRY_S: Final = (0.25, 5.0)  # first and longest pause after a failure of the whole store
-STALLED_S: Final = 30.0  # that something has waited: far above a commit of the largest size behind a busy file
-CLOSE_S: Final = 10.0  # a graceful stop is followed by a kill somewhere; what is still queued is in the spools
+STALLED_S: Final = 30.0  # longest wait of a task: far above a commit of the largest size on a busy file
+CLOSE_S: Final = 10.0  # a graceful stop is followed by a kill at some point; what is still queued is in the spools
 
 _log = logging.getLogger("swarm_storage")
 
@@ -74,7 +74,7 @@ class Writer:
         queue_samples: int = QUEUE_SAMPLES,
         linger_s: float = LINGER_S,
     ) -> None:
-        """`on_commit` runs on the writer's thread after each commit."""
+        """Create it. `on_commit` runs on the writer's thread after each commit."""
         self._backend = backend
         self._connection = Connection(backend)
         self._name = backend.name
@@ -86,10 +86,10 @@ class Writer:
         self._wake = threading.Condition()
         self._queue: deque[Task] = deque()
         self._queued = 0
-        self._turns = Turns()
-        self._taken: list[Task] = []  # of the queue, on the way into a commit
+        self._batch_order = BatchOrder()
+        self._taken: list[Task] = []  # from the queue, on the way into a commit
         self._trouble: StoreError | None = None
-        self._damage: StoreError | None = None  # stays until the store is opened anew
+        self._damage: StoreError | None = None  # stays until the store is opened again
         self._death: StoreError | None = None  # of the thread
         self.committed_at_s: float | None = None  # the latest commit, monotonic
         self._retry_at = 0.0
@@ -108,13 +108,13 @@ class Writer:
     # ------------------------------------------------------------ what others call
 
     def submit(self, batch: NodeBatch) -> Future[int]:
-        """Raises QueueFull, OutOfOrder, Closed, or the store's trouble; then nothing was taken."""
+        """Queue a batch. Raises QueueFull, OutOfOrder, Closed, or the store's trouble; then nothing was accepted."""
         future: Future[int] = Future()
         self.offer(batch, into(future))
         return future
 
     def offer(self, batch: NodeBatch, answer: Answer) -> None:
-        """`submit` for thousands a second: no future, `answer` is called on the writer's thread and must not raise."""
+        """`submit` for thousands a second: no future; `answer` is called on the writer's thread and must not raise."""
         self._put(Task(max(1, len(batch.samples)), lambda transaction: transaction.batch(batch), answer, batch))
 
     def upsert_node(
@@ -126,7 +126,7 @@ class Writer:
         return self._do(lambda transaction: transaction.member(member))
 
     def presence(self, node_id: str, text: str | None) -> Future[None]:
-        """How a member is there now, for a collector that starts again; None: it has left."""
+        """Store how a member is connected now, for a collector that restarts; None: it has left."""
         return self._do(lambda transaction: transaction.presence(node_id, text))
 
     def event(self, sample: EventSample | RunSample, node_id: str | None = None) -> Future[None]:
@@ -137,54 +137,54 @@ class Writer:
         return self._do(lambda transaction: transaction.event(node_id, sample, part))
 
     def forget(self, node_id: str) -> Future[int]:
-        """Everything that is stored of this node."""
+        """Delete everything that is stored of this node."""
         return self._do(lambda transaction: transaction.forget(node_id))
 
     def set_setting(self, key: str, value: str) -> Future[None]:
         return self._do(lambda transaction: transaction.setting(key, value))
 
     def decide(self, decision: Callable[[Transaction], Any]) -> Future[Any]:
-        """What `decision` returns, once what it wrote is committed. No other decision runs between its reads and that
-        commit, at any collector of the store. It may be called more than once: only the last call counts."""
+        """Return the result of `decision`, once what it wrote is committed. No other decision runs between its reads
+        and that commit, at any collector of the store. It may be called more than once: only the last call counts."""
         return self._do(decision, decides=True)
 
     def resume(self, node_id: str, epoch: int) -> None:
-        """A session begins from the oldest batch its probe has: nothing before that is owed any more."""
+        """Begin again from the oldest batch that the probe has: nothing before that is owed any more."""
         with self._wake:
-            self._turns.forget((node_id, epoch))
+            self._batch_order.forget((node_id, epoch))
 
     @property
     def trouble(self) -> StoreError | None:
-        """Why nothing is being written; None: all is well as far as is known."""
+        """Return why nothing is being written; None: no trouble is known."""
         return self._damage or self._dead or self._trouble
 
     @property
     def condition(self) -> StoreError | None:
-        """`trouble`, or what has not failed a commit yet: one that does not end, files that are not the ones opened."""
+        """Return `trouble`, or what has not failed a commit yet: one that does not end, files that were replaced."""
         if (known := self.trouble) is not None:
             return known
         if (waited_s := self._waited_s()) > STALLED_S:
             return Stalled(f"{self._name} has not finished a commit for {waited_s:.0f} s; check the disk under it")
         if (moved := self._backend.condition()) is not None:
             with self._wake:
-                self._tidy_at = 0.0  # the thread sees to it, though nothing may come to be written
+                self._tidy_at = 0.0  # the thread handles it, though nothing may come to be written
                 self._wake.notify()
         return moved
 
     @property
     def alive(self) -> bool:
-        """Whether its thread runs."""
+        """Return whether its thread runs."""
         return self._thread.is_alive()
 
     def stop_intake(self, damage: StoreError) -> None:
-        """The file was found to be damaged: from here on nothing is taken or acknowledged."""
+        """Accept and acknowledge nothing from now on: the file was found to be damaged."""
         with self._wake:
             if self._damage is None:
                 self._damage = damage
                 _log.error("%s; nothing more is taken", damage)
 
     def restart(self) -> bool:
-        """A new thread where the former one has ended; whether that was so. What waited was given back."""
+        """Start a new thread where the former one has ended; return whether that was so. What waited has failed."""
         with self._wake:
             if self._closing or self._thread.is_alive():
                 return False
@@ -196,18 +196,18 @@ class Writer:
 
     @property
     def queued(self) -> int:
-        """Samples waiting for a commit."""
+        """Return the number of samples waiting for a commit."""
         return self._queued
 
     def close(self, timeout_s: float = CLOSE_S) -> list[NodeBatch]:
-        """Commits what waits, folds the log into the file, lets go of it. What is returned was not written."""
+        """Commit what waits, fold the log into the file, close it. Return what was not written."""
         with self._wake:
             if not self._closing:
                 self._closing = True
                 self._give_up_at = time.monotonic() + timeout_s
             self._wake.notify()
         self._thread.join()
-        if self._death is not None or self._taken:  # it did not come to its end by itself
+        if self._death is not None or self._taken:  # it did not end by itself
             self._end()
         return self._unwritten
 
@@ -223,15 +223,15 @@ class Writer:
             if self._closing:
                 raise Closed(f"the store {self._name} is being closed; send it again later")
             if (never := self._damage or self._dead) is not None:
-                self._turns.owe(task)
+                self._batch_order.owe(task)
                 raise never
             if task.batch is not None:
-                self._turns.require(task.batch)
+                self._batch_order.require(task.batch)
             if self._trouble is not None and time.monotonic() < self._retry_at:
-                self._turns.owe(task)
+                self._batch_order.owe(task)
                 raise self._trouble
             if self._queued + task.size > self._queue_samples and self._queue:
-                self._turns.owe(task)
+                self._batch_order.owe(task)
                 raise QueueFull(f"{self._queued} samples wait to be written to {self._name}; send it again later")
             self._queue.append(task)
             self._queued += task.size
@@ -261,13 +261,13 @@ class Writer:
         return self._death
 
     def _waited_s(self) -> float:
-        """How long the oldest of what waits has waited."""
+        """Return how long the oldest waiting task has waited."""
         with self._wake:
             oldest = next((task for task in (*self._taken[:1], *islice(self._queue, 1))), None)
         return time.monotonic() - oldest.since_s if oldest is not None else 0.0
 
     def _bury(self, death: StoreError) -> None:
-        """Gives back all that the thread had; only while it does not run, or from its own last lines."""
+        """Fail all that the thread had; only while it does not run, or from its own last lines."""
         with self._wake:
             self._death = death
             tasks = [*self._taken, *self._queue]
@@ -276,7 +276,7 @@ class Writer:
             self._queued = 0
             tasks = [task for task in tasks if not task.answered]
             for task in tasks:
-                self._turns.owe(task)
+                self._batch_order.owe(task)
             if self._closing:
                 self._unwritten.extend(task.batch for task in tasks if task.batch is not None)
         self._connection.drop()
@@ -287,7 +287,7 @@ class Writer:
                 _log.exception("who waited for %s could not be told", self._name)
 
     def _take(self) -> list[Task] | None:
-        """What goes into the next commit; empty when it is time to tidy up, None at the end."""
+        """Return what goes into the next commit; empty when it is time to tidy up, None at the end."""
         with self._wake:
             if not self._queue and not self._closing:
                 self._wake.wait(max(0.0, self._tidy_at - time.monotonic()))
@@ -310,7 +310,7 @@ class Writer:
 
     def _write(self, tasks: list[Task]) -> None:
         with self._wake:
-            tasks, late = self._turns.in_turn(tasks)
+            tasks, late = self._batch_order.in_turn(tasks)
         for task, refusal in late:
             task.answer(refusal)
         try:
@@ -322,7 +322,7 @@ class Writer:
             if len(tasks) == 1:
                 _log.error("a task for %s failed: %r", self._name, error, exc_info=error)
                 with self._wake:
-                    self._turns.owe(tasks[0])
+                    self._batch_order.owe(tasks[0])
                 tasks[0].answer(StoreError(f"could not be written to {self._name} ({error!r})"))
             else:
                 for task in tasks:
@@ -340,7 +340,7 @@ class Writer:
         }
         with self._wake:
             for epoch, seq in acknowledged.items():
-                self._turns.reached(epoch, seq)
+                self._batch_order.reached(epoch, seq)
         for task in tasks:
             task.answer(task.result)
         if self._on_commit is not None and acknowledged:
@@ -350,7 +350,7 @@ class Writer:
                 _log.exception("the hook after a commit failed; the commit stands")
 
     def _fail(self, tasks: list[Task], error: StoreError) -> None:
-        """The store as a whole does not take anything: give back all that waits, and pause."""
+        """Fail all that waits because the store as a whole refuses, and pause."""
         if isinstance(error, Corrupt | NotADatabase) and not isinstance(error, DiskFailed):
             self.stop_intake(error)
         elif self._trouble is None or type(self._trouble) is not type(error):
@@ -360,7 +360,7 @@ class Writer:
             self._queue.clear()
             self._queued = 0
             for task in tasks:
-                self._turns.owe(task)
+                self._batch_order.owe(task)
             self._trouble = error
             self._retry_at = time.monotonic() + self._pause_s
             self._pause_s = min(2 * self._pause_s, RETRY_S[1])
@@ -374,7 +374,7 @@ class Writer:
 
     def _tidy(self) -> None:
         if isinstance(self._trouble, Moved) and self._damage is None:
-            self._write([])  # are the files back? Nothing may come that would ask
+            self._write([])  # are the files back? Perhaps nothing else will come that would test it
             self._tidy_at = max(self._retry_at, time.monotonic() + RETRY_S[0])
             return
         pause_s = TIDY_EVERY_S

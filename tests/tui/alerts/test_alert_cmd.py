@@ -1,4 +1,4 @@
-"""Claims about `swarmtop alert` as somebody runs it."""
+"""Claims about `swarmtop alert` as a command."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def alerted(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, 
     return code, out, err
 
 
-def test_a_file_has_one_state_and_what_breaks_at_once_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_has_one_state_and_what_breaks_at_once_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = alerted(capsys, "--rule", "tokens_per_s>1000 for 0s", "--rule", "tokens_per_s>0.001 for 0s")
     assert (code, err) == (0, "")
     (line,) = out.splitlines()
@@ -36,7 +36,7 @@ def test_a_change_runs_the_command(capsys: pytest.CaptureFixture[str], tmp_path:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("--rule", "x"), "'x' is no rule; write METRIC<VALUE, as rtt_p99_ms<250"),
+        (("--rule", "x"), "'x' is not a rule; write METRIC<VALUE, as rtt_p99_ms<250"),
         (("--rule", "state!=lost", "--webhook-env", "NO_SUCH"), "$NO_SUCH holds no address of a webhook; set it to https://…"),
         (("--rule", "age_s@nobody<3"), "age_s@nobody<3: there is no node 'nobody'"),
     ],

@@ -1,4 +1,4 @@
-"""Claims about whom a change reaches: a real HTTP endpoint, a real command; trouble is told and holds nothing up."""
+"""Claims about notifications: a real HTTP endpoint, a real command; failures are reported and delay nothing."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ async def test_a_webhook_that_stumbles_is_tried_again(monkeypatch: pytest.Monkey
     assert (len(posted), told) == (3, [])
 
 
-async def test_a_webhook_that_refuses_is_told_once_and_without_its_address() -> None:
+async def test_a_webhook_that_refuses_is_reported_once_and_without_its_address() -> None:
     told: list[str] = []
     async with hook(404) as (url, posted), aiohttp.ClientSession() as http:
         sink = sinks.webhook(url, http, told.append)
         sink.put(OBJECT)
         await sink.close()
-    assert (len(posted), told) == (1, ["the webhook was not told (it answers 404)"])
+    assert (len(posted), told) == (1, ["the webhook was not notified (it answers 404)"])
 
 
 async def test_a_command_gets_the_change_and_no_shell(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ async def test_a_command_gets_the_change_and_no_shell(tmp_path: Path) -> None:
     assert told == []
 
 
-async def test_a_command_that_fails_is_told(tmp_path: Path) -> None:
+async def test_a_command_that_fails_is_reported(tmp_path: Path) -> None:
     told: list[str] = []
     for text in (f"{sys.executable} -c 'raise SystemExit(3)'", str(tmp_path / "nothing")):
         sink = sinks.command(text, told.append)

@@ -1,4 +1,4 @@
-"""Claims about when a rule calls: a list of moments and figures goes in, the changes come out."""
+"""Claims about when an alert fires: a list of moments and figures goes in, the changes come out."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_figure_that_sways_about_its_limit_calls_once() -> None:
     assert played.at(0, 101) == [("firing", "a>b")]
     assert [played.at(t, 99 if t % 20 else 101) for t in range(10, 300, 10)] == [[]] * 29
     assert played.at(300, 89) == []
-    assert played.at(310, 99) == []  # near again: the time it has to hold begins anew
+    assert played.at(310, 99) == []  # near again: the time it has to hold begins again
     assert played.at(320, 89) == []
     assert played.at(340, 89) == [("cleared", "a>b")]
 
@@ -120,11 +120,11 @@ def test_a_silent_collector_calls_and_is_heard_again() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("rtt_p99_ms<100 for soon", "soon is no length of time; give 90s, 15m, 2h, 7d or 4w"),
-        ("rtt_p99_ms<100 margin 5", "'5' is no margin; write it as 10%, less than 100%"),
-        ("rtt_p99_ms<100 margin 100%", "'100%' is no margin; write it as 10%, less than 100%"),
+        ("rtt_p99_ms<100 for soon", "soon is not a duration; give 90s, 15m, 2h, 7d or 4w"),
+        ("rtt_p99_ms<100 margin 5", "'5' is not a margin; write it as 10%, less than 100%"),
+        ("rtt_p99_ms<100 margin 100%", "'100%' is not a margin; write it as 10%, less than 100%"),
         ("rtt_p99_ms<100 for 1m for 2m", "for stands twice in 'rtt_p99_ms<100 for 1m for 2m'"),
-        ("nonsense for 1m", "'nonsense' is no rule; write METRIC<VALUE, as rtt_p99_ms<250"),
+        ("nonsense for 1m", "'nonsense' is not a rule; write METRIC<VALUE, as rtt_p99_ms<250"),
     ],
 )
 def test_what_is_no_alert_is_one_line(text: str, problem: str) -> None:

@@ -1,4 +1,4 @@
-"""`swarmtop import FILE` tells by itself what wrote a file; GPUs, pings and tables as people's tools write them."""
+"""`swarmtop import FILE` recognises which tool wrote a file; GPUs, pings and tables as those tools write them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from swarm_protocol.snapshot.swarm import Swarm
-from swarm_protocol.snapshot.swarm_file import parse_swarm
+from swarm_protocol.swarm_files.swarm_file import parse_swarm
 from swarmtop import cli
 from swarmtop.imports.found import ImportProblem
 from swarmtop.imports.kinds import decoded, kind_of
@@ -218,7 +218,7 @@ def test_iperf3_in_both_directions_fills_both(capsys: pytest.CaptureFixture[str]
     assert (swarm.links["mbps"][0, 1], swarm.links["mbps"][1, 0]) == (79, 392)
 
 
-def test_iperf3s_own_error_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_iperf3s_own_error_is_reported(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = tmp_path / "f.json"
     for text in (
         '{"start": {"connected": []}, "intervals": [], "end": {}, "error": "unable to connect: refused"}',

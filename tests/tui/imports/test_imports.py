@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm_predict.model.catalogue import model_named
+from swarm_protocol.devices.names import find
 from swarm_protocol.snapshot.swarm import Kind, Swarm
-from swarm_protocol.snapshot.swarm_file import parse_swarm
+from swarm_protocol.swarm_files.swarm_file import parse_swarm
 from swarmtop import cli
 from swarmtop.imports import gpus, iperf3, irtt, kinds, matrix, perfsonar, petals, pings
 from swarmtop.imports.found import Found, ImportProblem, LinkFound, Names, NodeFound
@@ -189,7 +190,8 @@ def test_all_smi_names_its_machines(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )  # fmt: skip
 def test_a_card_is_known_by_all_words_of_its_name(device: str, gbps: float | None) -> None:
-    assert gpus.bandwidth_gbps(device) == gbps
+    found = find(device)
+    assert (None if found is None else found.mem_gbps) == gbps
 
 
 # ---------------------------------------------------------------- files
@@ -204,7 +206,7 @@ node = "attic"
 """
 
 
-def test_what_somebody_wrote_stays_when_something_is_added(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_hand_written_parts_stay_when_something_is_added(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = tmp_path / "swarm.toml"
     file.write_text(MINE)
     assert run(capsys, "gpus", str(SAMPLES / "nvidia-smi.csv"), "--node", "attic", "--into", str(file))[0] == 0
@@ -223,7 +225,7 @@ def test_a_new_file_never_overwrites(capsys: pytest.CaptureFixture[str], tmp_pat
     file.write_text(MINE)
     code, _, err = run(capsys, "matrix", str(SAMPLES / "square.csv"), "--out", str(file))
     assert (code, file.read_text()) == (2, MINE)
-    assert err.endswith("is there already; take another --out, or add to it with --into\n")
+    assert err.endswith("exists already; take another --out, or add to it with --into\n")
 
 
 @pytest.mark.parametrize(
@@ -238,10 +240,10 @@ def test_a_new_file_never_overwrites(capsys: pytest.CaptureFixture[str], tmp_pat
         (("matrix", "all-smi.prom"), "cells, the first line"),
         (("gpus", "square.csv", "--node", "a"), "this is no table of nvidia-smi"),
         (("matrix", "nowhere.csv"), "cannot read"),
-        (("iperf3", "square.csv", "--from", "../x"), "'../x' is no node name; take 1 to 32 of A-Z a-z 0-9 . _ -"),
+        (("iperf3", "square.csv", "--from", "../x"), "'../x' is not a node name; take 1 to 32 of A-Z a-z 0-9 . _ -"),
         (
             ("irtt", "http://127.0.0.1:1/x"),
-            "a URL is taken for petals and gpus only; save irtt's output and give the file",
+            "a URL is taken for petals, exo, mesh-llm and gpus only; save irtt's output and give the file",
         ),
     ],
 )
@@ -266,7 +268,7 @@ def _some_json() -> st.SearchStrategy[Any]:
     """Real samples with pieces swapped for others: what a reader of one shape most likely trips over."""
     leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just([]) | st.just({})
     files = [
-        json.loads(path.read_text()) for path in [*sorted(SAMPLES.glob("p*.json")), SAMPLES / "iperf-3.12-udp.json"]
+        json.loads(path.read_text()) for path in [*sorted(SAMPLES.glob("pe*.json")), SAMPLES / "iperf-3.12-udp.json"]
     ]
 
     @st.composite

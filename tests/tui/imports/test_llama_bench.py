@@ -53,7 +53,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("text", FORMS.values(), ids=FORMS)
-def test_every_form_is_told_and_read_alike(text: str) -> None:
+def test_every_form_is_recognised_and_read_alike(text: str) -> None:
     assert kind_of(text) == "llama-bench"
     found = read(text).nodes[0]
     assert found.device == "NVIDIA GeForce RTX 4080"
@@ -117,7 +117,7 @@ def test_the_weights_of_a_type(model_type: str, weights: str) -> None:
     assert weights_of(rows_of(with_(model_type=model_type))[0]) == weights
 
 
-def test_a_model_that_cannot_be_told_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_that_cannot_be_determined_is_requested(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     unknown = with_(model_filename="my-own.gguf", model_n_params=5_555_555_555, model_type="llama ?B Q8_0")
     with pytest.raises(ImportProblem, match=r"no known model has the 5\.56 billion.*--model"):
         read(unknown)
@@ -127,7 +127,7 @@ def test_a_model_that_cannot_be_told_is_asked_for(tmp_path: Path, capsys: pytest
     assert "5.56 billion parameters, and llama-2-70b 68.98" in capsys.readouterr().err
 
 
-def test_a_file_named_for_another_model_is_not_believed() -> None:
+def test_a_file_named_for_another_model_is_not_used() -> None:
     found = read(with_(model_filename="llama-2-70b.Q4_K_M.gguf"))
     assert {layer.model for layer in found.nodes[0].layers} <= {"llama-3.1-8b", "llama-3-8b"}
 

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.types import Workload
 from swarm_protocol.snapshot.swarm import Event, Kind, NodeFacts, State, Swarm
-from swarm_protocol.snapshot.swarm_file import parse_swarm
+from swarm_protocol.swarm_files.swarm_file import parse_swarm
 from swarmtop import cli
 from swarmtop.analysis.analysis import analyse
-from swarmtop.report import svg
+from swarmtop.report import pictures, svg
 from swarmtop.report.gather import Report
 from swarmtop.report.html import rendered
 from swarmtop.sources.source import History
@@ -78,7 +78,7 @@ def test_the_page_says_what_the_plan_says(capsys: pytest.CaptureFixture[str]) ->
     assert speed is not None
     assert proof is not None
     assert speed[1] in text
-    assert "of a token's time rests on measurements here" in text
+    assert "of the time per token measured here" in text
     assert proof[0] in text
 
 
@@ -183,3 +183,36 @@ def test_a_place_that_cannot_be_written_is_one_line(capsys: pytest.CaptureFixtur
     assert (code, capsys.readouterr().err) == (
         2, "swarmtop: cannot write /nowhere/x.html (No such file or directory); correct --html\n",
     )  # fmt: skip
+
+
+def test_page_draws_the_way_of_a_token_and_the_map_and_names_nothing_internal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page = reported(capsys)
+    assert "the way of a token" in page
+    assert not re.search(r"nat_age|gain_ms|in_placement|tokens_per_s", page)
+    for drawing in re.findall(r"<svg.*?</svg>", page, re.DOTALL):
+        ElementTree.fromstring(drawing)
+
+
+def test_page_begins_with_what_runs_and_what_slows_it_down(capsys: pytest.CaptureFixture[str]) -> None:
+    text = html.unescape(reported(capsys, "--running", "kiln-2080ti:0-9,attic-3090:10-39"))
+    lead = re.findall(r'<p class="lead">(.*?)</p>', text)
+    assert lead[0].startswith("You run ")
+    assert "tok/s" in lead[0]
+    assert re.match(r"<b>\S+</b> holds the swarm back most\. [A-Z]", lead[1])
+    assert '<p class="lead">' not in reported(capsys)  # nothing is known to run
+
+
+def test_legend_leaves_out_a_shade_that_no_figure_has() -> None:
+    assert [meaning for _, meaning in svg.legend((20.7, 20.7, 52.7, 101.0), "ms")] == [
+        "up to 20.7 ms", "20.7 to 52.7 ms", "52.7 to 101 ms", "over 101 ms"
+    ]  # fmt: skip
+
+
+def test_map_has_machines_of_known_cities_and_is_left_out_without() -> None:
+    facts = tuple(NodeFacts(name, name, region=city) for name, city in (("a", "Utrecht"), ("b", "Tokyo"), ("c", "")))
+    drawn = pictures.world_map(Swarm.empty(facts), None)
+    assert ElementTree.fromstring(drawn) is not None
+    assert re.findall(r">(a|b|c)</text>", drawn) == ["a", "b"]
+    assert pictures.world_map(Swarm.empty(facts[2:]), None) == ""

@@ -1,4 +1,4 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))  # `served`: shared by the tests of this folder
+sys.path.insert(0, str(Path(__file__).parent))  # `endpoint_thread`: shared by the tests of this folder

@@ -23,7 +23,7 @@ class Manner:
     ttft_ms: float = 100.0
     tpot_ms: float = 20.0
     model: str = "numbered-words"
-    key: str = ""  # asked for where there is one
+    key: str = ""  # asked for if there is one
     usage: bool = True  # False: refuses stream_options, as older engines do
     per_event: int = 1  # tokens packed into one event
     status: int = 200  # anything else is answered at once

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from endpoint_thread import Served
 from openai_server import Manner
-from served import Served
 
 from swarmtop import cli
 from swarmtop.errors import CommandError
@@ -68,7 +68,7 @@ def test_events_that_hold_several_tokens_show_no_spread(engine: Served, capsys: 
     assert found["tpot_ms"] is not None
 
 
-def test_measured_stands_beside_predicted(engine: Served, capsys: pytest.CaptureFixture[str]) -> None:
+def test_measured_is_shown_beside_predicted(engine: Served, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = watched(
         capsys, engine.url, "--requests", "1", "--max-tokens", "4", "--swarm", str(GARAGE), "--placement", TWO
     )
@@ -83,7 +83,8 @@ def test_a_watch_writes_runs_that_calibrate_takes(
     runs = tmp_path / "runs.toml"
     source = ("--swarm", str(GARAGE))
     placed = ("--placement", TWO, "--runs", str(runs))
-    watched(capsys, engine.url, "--requests", "2", "--max-tokens", "40", *source, *placed)
+    engine.manner.tpot_ms = 100  # faster than its paths and memories allow is refused
+    watched(capsys, engine.url, "--requests", "2", "--max-tokens", "3", *source, *placed)
     assert cli.main(["calibrate", *source, "--runs", str(runs), "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["runs"]) == 2
 
@@ -146,7 +147,7 @@ def test_a_busy_engine_is_asked_again_when_it_says(engine: Served) -> None:
     assert raised.value.retry_after_s == 30
 
 
-def test_an_error_in_the_stream_is_told(engine: Served, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_in_the_stream_is_reported(engine: Served, capsys: pytest.CaptureFixture[str]) -> None:
     engine.manner.stream_error = "CUDA out of memory"
     code, out, err = watched(capsys, engine.url, "--requests", "1", "--max-tokens", "6", "--json")
     assert (code, out) == (3, "")
@@ -161,7 +162,7 @@ def test_a_connection_that_breaks_in_the_middle_counts_as_no_answer(
     assert (code, out, len(err.splitlines())) == (3, "", 1)
 
 
-def test_nobody_there_is_exit_3(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreachable_engine_is_exit_3(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = watched(capsys, "http://127.0.0.1:1", "--requests", "1")
     assert code == 3
     assert err.startswith("swarmtop: cannot reach 127.0.0.1:1 (")
@@ -179,3 +180,18 @@ def test_nobody_there_is_exit_3(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_unusable_words_are_one_line(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], line: str) -> None:
     assert watched(capsys, *words)[::2] == (2, f"swarmtop: {line}\n")
+
+
+def test_runs_that_differ_from_the_prediction_for_longer_than_noise_are_reported_once_with_a_way_to_calibrate(
+    engine: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The engine here takes a tenth of what is predicted; three runs are the fewest that say so."""
+    words = ["--requests", "4", "--max-tokens", "4", "--swarm", str(GARAGE), "--placement", TWO]
+    _, out, _ = watched(capsys, engine.url, *words)
+    assert out.count("faster than predicted for longer than noise: 3 runs since ") == 1
+    assert f"swarmtop calibrate --swarm {GARAGE} --run {TWO}=" in out
+    _, out, _ = watched(capsys, engine.url, *words, "--json")
+    differs = [json.loads(line)["disagreement"] for line in out.splitlines()]
+    assert [found is not None for found in differs] == [False, False, True, True]
+    assert differs[-1]["off_ms"] < 0
+    assert differs[-1]["runs"] == 4

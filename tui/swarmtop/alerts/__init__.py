@@ -1,5 +1,5 @@
-"""Rules that call somebody: breached for long enough they fire, held for long enough they clear.
+"""Evaluate rules and notify: a rule broken for long enough fires, one that holds for long enough clears.
 
-state      rules and the figures of each moment → what fires and what clears; pure, time comes in
-sinks      where a change goes: a line, a webhook, a command of one's own
+state      rules and the figures of each moment → what fires and what clears; pure, time is passed in
+sinks      where a change is sent: a line, a webhook, a command of one's own
 """

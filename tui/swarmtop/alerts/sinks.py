@@ -1,6 +1,7 @@
-"""Where changes go: a webhook that takes JSON, a command of one's own. Neither may hold up the watch.
+"""Send changes to a webhook that takes JSON, or to a command of one's own. Neither may delay the watch.
 
-Each has one task that takes changes in order from a short queue; when it is full the oldest goes, and that is told.
+Each has one task that takes changes in order from a short queue; when it is full the oldest is dropped, which is
+reported.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ COMMAND_WITHIN_S: Final = 60.0
 
 
 def as_object(change: Change, swarm: str) -> dict[str, object]:
-    """`text` and `content` are what Slack, Mattermost and Discord show; the rest is for programs."""
+    """Return the change. `text` and `content` are what Slack, Mattermost and Discord show; the rest is for programs."""
     line = f"{'!' if change.state == 'firing' else '+'} {swarm}: {change.line}"
     return {
         "text": line,
@@ -40,7 +41,7 @@ def as_object(change: Change, swarm: str) -> dict[str, object]:
 
 
 class Sink:
-    """Hands changes to `deliver`, one after the other. `told` hears of what could not be delivered."""
+    """Sends changes to `deliver`, one after the other. `told` receives what could not be delivered."""
 
     def __init__(self, deliver: Callable[[dict[str, object]], Awaitable[None]], told: Callable[[str], None]) -> None:
         self._deliver = deliver
@@ -56,7 +57,7 @@ class Sink:
         self._waiting.put_nowait(change)
 
     async def close(self) -> None:
-        """Delivers what waits, for about as long as one delivery may take."""
+        """Deliver what waits, for about as long as one delivery may take."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2 * WITHIN_S):
                 await self._waiting.join()
@@ -71,7 +72,7 @@ class Sink:
 
 
 def webhook(url: str, http: aiohttp.ClientSession, told: Callable[[str], None]) -> Sink:
-    """Posts JSON to `url`, which may itself be a secret and is never printed."""
+    """Post JSON to `url`, which may itself be a secret and is never printed."""
 
     async def deliver(change: dict[str, object]) -> None:
         problem = ""
@@ -86,15 +87,15 @@ def webhook(url: str, http: aiohttp.ClientSession, told: Callable[[str], None]) 
                         break
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 problem = type(error).__name__
-        told(f"the webhook was not told ({problem})")
+        told(f"the webhook was not notified ({problem})")
 
     return Sink(deliver, told)
 
 
 def command(text: str, told: Callable[[str], None]) -> Sink:
-    """Runs `text` without a shell for each change: JSON on its input, SWARMTOP_ALERT_* in its environment.
+    """Run `text` without a shell for each change: JSON on its input, SWARMTOP_ALERT_* in its environment.
 
-    Raises CommandError where it is no command line.
+    Raises CommandError if it is no command line.
     """
     try:
         words = shlex.split(text)

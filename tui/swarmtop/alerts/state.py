@@ -1,11 +1,11 @@
-"""When a rule fires and when it clears, place by place. Pure: figures and times in, changes out.
+"""Decide when a rule fires and when it clears, place by place. Pure: figures and times in, changes out.
 
     RULE [for TIME] [clear TIME] [margin P%]        for example   rtt_p99_ms<250 for 30s clear 2m margin 10%
 
 RULE is one of `swarmtop.analysis.rules`. A place fires once the rule has been broken there for `for` without a pause;
 it clears once the rule has held there with `margin` to spare for `clear`. So one bad window notifies nobody, and a
-figure that hovers about its limit notifies once. What cannot be judged breaks a rule like any other breach, and
-clears like any other.
+figure near its limit notifies once. What cannot be judged breaks a rule like any other breach, and clears like any
+other.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from swarm_protocol.parse_values import parse_duration_s
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.units import NS_PER_S
-from swarm_protocol.values import parse_duration_s
 from swarmtop.analysis.analysis import Analysis
 from swarmtop.analysis.rules import Breach, Rule, RuleError, breaches, parse_rule
 
-FOR_S: Final = 30.0  # three windows of a probe: one bad one is no trouble yet
+FOR_S: Final = 30.0  # three windows of a probe: one bad window is no trouble yet
 CLEAR_S: Final = 60.0
 MARGIN: Final = 0.05
 SILENT_S: Final = 60.0  # even an idle swarm has heartbeats: something changes more often than this
@@ -39,7 +39,7 @@ class AlertRule:
 
     @property
     def kept(self) -> Rule:
-        """What has to hold before it clears: the rule with some room. Rules that compare no sizes have none."""
+        """Return what has to hold before it clears: the rule with some margin, for rules that compare sizes."""
         limit = self.rule.value
         if isinstance(limit, str) or self.rule.op in ("==", "!="):
             return self.rule
@@ -49,7 +49,7 @@ class AlertRule:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What somebody should hear."""
+    """A change to notify people of."""
 
     state: Literal["firing", "cleared"]
     rule: str
@@ -61,15 +61,15 @@ class Change:
 
 @dataclass(slots=True)
 class _Place:
-    broken_ns: int | None = None  # since when, without a break
-    held_ns: int | None = None  # while it fires: since when the rule has held with room
+    broken_ns: int | None = None  # since when, without interruption
+    held_ns: int | None = None  # while it fires: since when the rule has held with margin
     firing: bool = False
     since_ns: int = 0
     breach: Breach | None = None
 
 
 def parse_alert(text: str) -> AlertRule:
-    """Raises RuleError."""
+    """Parse an alert rule. Raises RuleError."""
     rest, found = text.strip(), {}
     while match := _TAIL.search(rest):
         if match[1] in found:
@@ -98,12 +98,12 @@ def _share(text: str) -> float:
     except ValueError:
         value = -1.0
     if not text.endswith("%") or not 0 <= value < 1:
-        raise RuleError(f"{text[:40]!r} is no margin; write it as 10%, less than 100%")
+        raise RuleError(f"{text[:40]!r} is not a margin; write it as 10%, less than 100%")
     return value
 
 
 class Alerts:
-    """Every rule at every place it was ever broken."""
+    """Every rule at every place where it was ever broken."""
 
     def __init__(self, rules: Sequence[AlertRule]) -> None:
         self._rules = tuple(rules)
@@ -112,13 +112,13 @@ class Alerts:
 
     @property
     def firing(self) -> tuple[str, ...]:
-        """Lines of what fires now, the oldest first."""
+        """Return lines of what fires now, the oldest first."""
         on = sorted((p for p in self._places.values() if p.firing), key=lambda place: place.since_ns)
         return tuple(place.breach.line for place in on if place.breach is not None)
 
     def look(self, now_ns: int, swarm: Swarm, found: Analysis) -> list[Change]:
-        """What fires and clears with these figures. A node that a rule names and that is not there is an error first
-        and a breach later: it has gone. Raises RuleError.
+        """Return what fires and clears with these figures. A node that a rule names and that does not exist is an error
+        at first and a breach later: it has gone. Raises RuleError.
         """
         changes: list[Change] = []
         for number, alert in enumerate(self._rules):
@@ -162,12 +162,12 @@ class Alerts:
             place.held_ns = now_ns
         if now_ns - place.held_ns >= alert.clear_s * NS_PER_S:
             place.firing = False
-            line = f"{alert.rule.text}: {where or 'the swarm'} is well again"
+            line = f"{alert.rule.text}: {where or 'the swarm'} has recovered"
             yield Change("cleared", alert.rule.text, where, None, place.since_ns, line)
 
 
 class Silence:
-    """A collector that says nothing any more calls too: figures that stand still break no rule."""
+    """Fires for a silent collector too: figures that do not change break no rule."""
 
     def __init__(self, title: str) -> None:
         self._title = title
@@ -182,4 +182,4 @@ class Silence:
             line = f"no news from the collector {self._title} for {SILENT_S:.0f} s"
             return [Change("firing", "collector", self._title, None, heard_ns, line)]
         since_ns, self._since_ns = self._since_ns or heard_ns, None
-        return [Change("cleared", "collector", self._title, None, since_ns, f"{self._title} is heard again")]
+        return [Change("cleared", "collector", self._title, None, since_ns, f"{self._title} responds again")]

@@ -1,1 +1,1 @@
-"""What is computed for people from one frame: figures, plan, ranking, reasons. Below both dashboard and commands."""
+"""Compute what people see of one frame: figures, plan, ranking, reasons. Used by dashboard and commands alike."""

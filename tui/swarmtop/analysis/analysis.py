@@ -1,8 +1,4 @@
-"""What the swarm can do, what it runs and who holds it back: one frame and a question in, a plan and a ranking out.
-
-Pure: no clock, no socket, no screen. `--once`, `check`, `report` and the dashboard rank with this, so that they never
-disagree. Lost and departed nodes are never planned with. What is missing is said in one line.
-"""
+"""Analyse one frame: what the swarm can do, what it runs and which node slows it down, as a plan and a ranking."""
 
 from __future__ import annotations
 
@@ -13,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from swarm_predict.advice import impact
+from swarm_predict.advice.nodes import impact
 from swarm_predict.advice.replan_policy import Follower, Proposal, price_of
 from swarm_predict.cost.build import build_tables
 from swarm_predict.forecast.prediction import predict
@@ -32,15 +28,17 @@ from swarm_predict.types import (
 )
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.text import safe
-from swarmtop.analysis import running as placements
 from swarmtop.analysis.gaps import alive, gone_nodes, listed, missing, only, untimed
-from swarmtop.analysis.node_rows import Row, Standing, rows_of
-from swarmtop.analysis.running import RunningNow
-from swarmtop.analysis.states import degraded_of
+from swarmtop.analysis.ranking.node_rows import Row, Standing, rows_of
+from swarmtop.analysis.ranking.states import degraded_of
+from swarmtop.analysis.runs import running as placements
+from swarmtop.analysis.runs.running import RunningNow
 
 __all__ = ["Analysis", "Row", "alive", "analyse", "missing", "only", "steady", "unplanned"]
 
-SAME_PLAN: Final = 0.01  # of a token's time: a plan so near to the best one stays, so that names do not flicker
+SAME_PLAN: Final = (
+    0.01  # of a token's time: a plan this close to the best one stays, so that the display does not flicker
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +53,14 @@ class Analysis:
     why_not: str | None  # without a plan: the reason, in one line
     impacts: tuple[Impact, ...]
     rows: tuple[Row, ...]  # in ranking order
-    notes: tuple[str, ...] = ()  # who was left out and why
+    notes: tuple[str, ...] = ()  # nodes that were left out and why
     impact_of: dict[str, Impact] = field(default_factory=dict)
-    running: RunningNow | None = None  # None: nobody said what runs; the best plan stands for it
-    held: Prediction | None = None  # the plan of a moment ago where it still stands for what runs; None: the best does
+    running: RunningNow | None = None  # None: unknown; the best plan is used instead
+    held: Prediction | None = (
+        None  # the previous plan while it is used instead of the running one; None: the best plan is
+    )
     follower: Follower = field(default_factory=Follower)  # how long re-planning has paid
-    replan: Proposal | None = None  # it has for long enough
+    replan: Proposal | None = None  # it has paid for long enough
 
     @property
     def best(self) -> Prediction | None:
@@ -68,14 +68,14 @@ class Analysis:
 
     @property
     def stands(self) -> Prediction | None:
-        """What the ranking is about: the placement that runs, else the plan that stands for it. None: no speed."""
+        """Return what the ranking is about: the placement that runs, else the plan used instead. None: no speed."""
         if self.running is not None and self.running.placement:
             return self.running.prediction if self.running.tokens_per_s is not None else None
         return self.held or self.best
 
     @property
     def placement(self) -> Placement:
-        """Of what the ranking is about."""
+        """Return the placement that the ranking is about."""
         if self.running is not None and self.running.placement:
             return self.running.placement
         stands = self.held or self.best
@@ -92,11 +92,11 @@ def analyse(
     previous: Analysis | None = None,
     objective: Objective = "latency",
 ) -> Analysis:
-    """The best plan for the living nodes of `swarm`, and every node ranked by what the swarm would win by it.
+    """Return the best plan for the living nodes of `swarm`, with every node ranked by what the swarm would gain.
 
-    `previous` keeps the ranking steady: order changes only where wins differ by more than noise. Its plan is where
-    the search begins, and stays where no plan is clearly better.
-    Raises PredictError only for a question that is wrong whatever the swarm, as an unknown weight format.
+    `previous` keeps the ranking steady: order changes only where gains differ by more than noise. The search begins at
+    its plan, which stays where no plan is clearly better. Raises PredictError only for a question that is wrong
+    whatever the swarm, as an unknown weight format.
     """
     living = alive(swarm, workload.client)
     gone = gone_nodes(swarm)
@@ -128,7 +128,7 @@ def analyse(
             found = impact.impacts(with_down, model, workload, plan, now, down)
     except PredictError as error:
         if plan is not None:
-            notes = (*notes, f"no ranking by what would be won: {error}")
+            notes = (*notes, f"no ranking by gain: {error}")
         else:
             why_not = _why_not(error, notes) if len(living) else _nobody(swarm)
     if replan is not None and replan.gain is not None:
@@ -165,7 +165,7 @@ def analyse(
 
 
 def steady(swarm: Swarm, model: ModelShape, workload: Workload, best: Plan, before: Placement) -> Plan:
-    """The best plan, or the one before where it is as good but for a hundredth, so that names do not flicker.
+    """Return the best plan, or the previous one where it is as good within one percent, to avoid flicker.
 
     Its certificate is that of the best plan: how far it is from the bound."""
     if best.objective != "latency" or not before or before == best.prediction.placement:
@@ -188,8 +188,9 @@ def _followed(
     stands: RunningNow | None,
     previous: Analysis | None,
 ) -> tuple[Follower, Proposal | None]:
-    """Whether what runs should change: a better plan has lasted. Where nobody said what runs, the plan of before stands
-    for it until then, as layers do not move by themselves. Files written by hand have no time."""
+    """Return whether the running placement should change: a better plan has lasted. If what runs is unknown, the
+    previous plan is used instead until then, as layers do not move by themselves. Files written by hand have no
+    time."""
     if not swarm.at_ns or plan.objective != "latency":
         return Follower(), None
     held = stands.placement if stands is not None else ()
@@ -207,7 +208,7 @@ def _followed(
 
 
 def why_out(swarm: Swarm, model: ModelShape, workload: Workload) -> Mapping[str, str]:
-    """Of each living node that cannot serve: why."""
+    """Return the reason for each living node that cannot serve."""
     found: dict[str, str] = {}
     slow = untimed(swarm, model, workload)
     try:
@@ -230,13 +231,13 @@ def why_out(swarm: Swarm, model: ModelShape, workload: Workload) -> Mapping[str,
 
 
 def _left_out(plan: Plan, said: tuple[str, ...]) -> list[str]:
-    """A line for each node that the plan could not consider and that no note names yet."""
+    """Return a line for each node that the plan could not consider and that no note names yet."""
     named = " ".join(said)
     return [f"left out: {safe(each.node)}, {each.why}" for each in plan.left_out if each.node not in named]
 
 
 def unplanned(swarm: Swarm, model: ModelShape, workload: Workload) -> Analysis:
-    """The ranking's figures alone, without asking the planner."""
+    """Return the ranking's figures alone, without planning."""
     return Analysis(
         at_ns=swarm.at_ns,
         model=model.name,
@@ -254,7 +255,7 @@ def _nobody(swarm: Swarm) -> str:
 
 
 def _why_not(error: PredictError, notes: tuple[str, ...]) -> str:
-    """The gap itself where something is not measured yet; else the error, and the gap that may be behind it."""
+    """Return the gap itself where something is not measured yet; else the error, and the gap that may cause it."""
     if not notes:
         return str(error)
     return notes[0] if isinstance(error, NotMeasured) else f"{error}; {notes[0]}"

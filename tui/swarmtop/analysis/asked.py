@@ -1,4 +1,4 @@
-"""What a person asks of a swarm, and what they leave open. Only data: `default_model` fills in the rest."""
+"""Hold the question about a swarm, and what it leaves open. Only data: `default_model` fills in the rest."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a person left open is None, and is chosen by what there is."""
+    """The question. What a person left open is None, and is chosen from the swarm."""
 
     model: ModelShape | None
-    workload: Workload  # its weights and engine stand where nothing better is known
+    workload: Workload  # its weights and engine apply where nothing better is known
     weights_are_chosen: bool
     engine_is_chosen: bool
+    kv_cache: str = "f16"  # of whatever model is chosen
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
     model: ModelShape
     workload: Workload
-    note: str = ""  # "llama-3.1-8b in fp16 does not fit: showing q4_k_m"; empty: as asked, or the top of the ladder
+    note: str = ""  # "llama-3.1-8b in fp16 does not fit: showing q4_k_m"; empty: as asked, or the first default

@@ -1,4 +1,4 @@
-"""The model that is shown while nobody has asked for one: the largest of a short ladder that fits. Pure."""
+"""Choose the model to show when none was named: the largest of a short list that fits. Pure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from swarm_predict.cost.build import build_tables
 from swarm_predict.cost.engines import ENGINES
+from swarm_predict.model.cache_formats import with_kv_cache
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.model.formats import is_format
 from swarm_predict.model.shapes import ModelShape
@@ -23,7 +24,12 @@ WEIGHTS: Final = ("fp16", "q8_0", "q4_k_m")
 
 
 def chosen(swarm: Swarm, asked: Asked) -> Chosen:
-    """The question to ask about this swarm: as it was put, and where it was left open as what runs, or what fits."""
+    """Return the question about this swarm: as asked, with open parts filled from what runs, or what fits."""
+    found = _chosen(swarm, asked)
+    return dataclasses.replace(found, model=with_kv_cache(found.model, asked.kv_cache))
+
+
+def _chosen(swarm: Swarm, asked: Asked) -> Chosen:
     load = asked.workload
     told = swarm.running
     if told is not None and told.placement and told.engine and not asked.engine_is_chosen:
@@ -35,7 +41,7 @@ def chosen(swarm: Swarm, asked: Asked) -> Chosen:
         try:
             model = model_named(told.model)
         except UnknownModel:
-            pass  # an engine's own name for it: the ladder answers
+            pass  # an engine's own name for it: use the default list
         else:
             return Chosen(model, _as_recorded(swarm, model, load, asked))
     recorded, unknown = _recorded(swarm, load, asked)
@@ -43,21 +49,21 @@ def chosen(swarm: Swarm, asked: Asked) -> Chosen:
         return recorded
     formats = (load.weights,) if asked.weights_are_chosen else WEIGHTS
     living = alive(swarm, load.client)
-    if not np.isfinite(living.nodes["vram_bytes"]).any():  # nobody has said yet what it holds
+    if not np.isfinite(living.nodes["vram_bytes"]).any():  # no node has reported its memory yet
         return Chosen(model_named(LADDER[0]), load, unknown)
     for name in LADDER:
         model = model_named(name)
         for weights in formats:
             tried = dataclasses.replace(load, weights=weights)
-            if fits(living, model, tried):
+            if fits(living, with_kv_cache(model, asked.kv_cache), tried):
                 return Chosen(model, tried, unknown or _note(name, weights, formats[0]))
     return Chosen(model_named(LADDER[0]), load, unknown)
 
 
 def _recorded(swarm: Swarm, load: Workload, asked: Asked) -> tuple[Chosen | None, str]:
-    """The question that a recording was made for, and what is to be said where it cannot be asked.
+    """Return the question that a recording was made for, and what to say if it cannot be asked.
 
-    The top of the ladder is measured where nobody asked for a model, so it stands only where it fits.
+    The first default model is measured if none was named, so it counts only where it fits.
     """
     if swarm.measured_for is None:
         return None, ""
@@ -67,13 +73,13 @@ def _recorded(swarm: Swarm, load: Workload, asked: Asked) -> tuple[Chosen | None
     except UnknownModel:
         return None, f"recorded for {safe(name)}, which is in no catalogue: give its file with --model"
     load = _as_recorded(swarm, model, load, asked)
-    if model.name == LADDER[0] and not fits(alive(swarm, load.client), model, load):
+    if model.name == LADDER[0] and not fits(alive(swarm, load.client), with_kv_cache(model, asked.kv_cache), load):
         return None, ""
     return Chosen(model, load), ""
 
 
 def _as_recorded(swarm: Swarm, model: ModelShape, load: Workload, asked: Asked) -> Workload:
-    """With the weights that this model was recorded in, where a person left them open."""
+    """Return the question with the weights of the recording, where a person left them open."""
     if asked.weights_are_chosen or swarm.measured_for is None:
         return load
     name, weights = swarm.measured_for
@@ -92,7 +98,7 @@ def _note(name: str, weights: str, first: str) -> str:
 
 
 def fits(swarm: Swarm, model: ModelShape, workload: Workload) -> bool:
-    """Whether the memory of these nodes together holds the layers, with embedding and head at the ends."""
+    """Return whether these nodes together hold the layers, with embedding and head at the ends."""
     try:
         tables = build_tables(swarm, model, workload)
     except PredictError:
@@ -109,6 +115,6 @@ def fits(swarm: Swarm, model: ModelShape, workload: Workload) -> bool:
 
 
 def _largest(rooms: Ints) -> list[tuple[int, int]]:
-    """(row, layers) of the few with most room at an end, of those that have any."""
+    """Return (row, layers) of the few nodes with most room at an end, of those that have any."""
     rows = np.argsort(-rooms, kind="stable")[:4]
     return [(int(row), int(rooms[row])) for row in rows if rooms[row] > 0]

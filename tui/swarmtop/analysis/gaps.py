@@ -1,4 +1,4 @@
-"""Who of a swarm answers, and what has not been measured of it yet, in lines for people. Pure."""
+"""List which nodes of a swarm answer, and what has not been measured yet, in lines for people. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from swarm_predict.cost.layer_times import How, layer_columns
+from swarm_predict.cost.machine.layer_times import How, layer_columns
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import Workload
 from swarm_protocol.snapshot.swarm import Kind, State, Swarm, Transport
@@ -22,14 +22,14 @@ NAMED: Final = 3  # of a list of nodes in one line; the rest are counted
 
 
 def gone_nodes(swarm: Swarm) -> frozenset[str]:
-    """Names of those that are lost or have left."""
+    """Return the names of nodes that are lost or have left."""
     rows = np.flatnonzero(np.isin(swarm.nodes["state"], [int(state) for state in GONE]))
     return frozenset(swarm.facts[int(row)].name for row in rows)
 
 
 def alive(swarm: Swarm, client: str | None = None, keep: Collection[str] = ()) -> Swarm:
-    """The same swarm without its lost and departed nodes. The client stays, gone or not: it was asked for by name, and
-    so do the nodes of `keep`."""
+    """Return the swarm without its lost and departed nodes. The client stays, gone or not, because it was named, and so
+    do the nodes of `keep`."""
     gone = np.isin(swarm.nodes["state"], [int(state) for state in GONE])
     named = {client or swarm.client, *keep}
     keep_rows = np.flatnonzero(~gone | np.array([f.name in named for f in swarm.facts], bool))
@@ -37,7 +37,7 @@ def alive(swarm: Swarm, client: str | None = None, keep: Collection[str] = ()) -
 
 
 def only(swarm: Swarm, keep: npt.NDArray[np.intp]) -> Swarm:
-    """The rows `keep` of `swarm`, in that order."""
+    """Return the rows `keep` of `swarm`, in that order."""
     facts = tuple(swarm.facts[int(i)] for i in keep)
     there = {f.name for f in facts}
     return dataclasses.replace(
@@ -51,7 +51,7 @@ def only(swarm: Swarm, keep: npt.NDArray[np.intp]) -> Swarm:
 
 
 def missing(swarm: Swarm, model: ModelShape, workload: Workload) -> tuple[str, ...]:
-    """What has not been measured of `swarm`, a line a kind; the most crippling first. Empty: nothing is missing.
+    """Return what has not been measured of `swarm`, one line for each kind, the most important first.
 
     Raises PredictError for weights that are no format.
     """
@@ -69,7 +69,7 @@ def missing(swarm: Swarm, model: ModelShape, workload: Workload) -> tuple[str, .
     np.fill_diagonal(unseen, False)
     # a pair that one end has measured is known: the round trip is the same from both
     apart = np.argwhere(np.triu(unseen & unseen.T))
-    # one that blocks UDP may still be reached, or reach out
+    # a node that blocks UDP may still be reached, or reach others
     by_tcp = (swarm.links["hop_bytes"] > 0) & (swarm.links["hop_transport"] == Transport.TCP)
     shut = (swarm.links["why"] > 0) & ~by_tcp
     shut = np.triu(shut & shut.T)
@@ -89,7 +89,7 @@ def missing(swarm: Swarm, model: ModelShape, workload: Workload) -> tuple[str, .
 
 
 def untimed(swarm: Swarm, model: ModelShape, workload: Workload) -> list[str]:
-    """Names of the nodes of which no layer time is known or can be worked out."""
+    """Return the names of nodes without a known or derivable layer time."""
     layers = layer_columns(
         swarm, range(len(swarm)), model, workload.weights, "decode", workload.batch, workload.context
     )
@@ -101,6 +101,6 @@ def _names(swarm: Swarm, which: npt.NDArray[np.bool_]) -> list[str]:
 
 
 def listed(names: Sequence[str], total: int | None = None) -> str:
-    """`a, b, c and 4 more`: the first of `total` names."""
+    """Return `a, b, c and 4 more`: the first of `total` names."""
     rest = (len(names) if total is None else total) - NAMED
     return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")

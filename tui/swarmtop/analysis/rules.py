@@ -1,12 +1,12 @@
-"""Rules that a swarm is held against: text to rules, and a rule and an analysed frame to its breaches. Pure.
+"""Parse rules for a swarm, and evaluate a rule on an analysed frame. Pure.
 
     rule    METRIC [@ WHERE] OP VALUE      for example  rtt_p99_ms<250   age_s@kiln-07<60   loss@a>b<=0.01   state!=lost
     OP      <  <=  >  >=  ==  !=
     WHERE   NODE (a node; or a link that begins or ends there)   SRC>DST (one directed link)   default: everywhere
 
 A rule says what has to be true; each place where it is not is a breach. Metrics of links are judged on each directed
-link that has the figure, those of nodes on each node, those of the swarm once. A rule that nothing could be held
-against is breached too: a check that silently measures nothing is worse than none. Nodes that left are not judged,
+link that has the figure, those of nodes on each node, those of the swarm once. A rule that could not be evaluated
+anywhere is breached too: a check that silently measures nothing is worse than none. Nodes that left are not judged,
 and lost nodes only by state and age.
 """
 
@@ -24,7 +24,7 @@ from swarm_protocol.snapshot.open_changes import change_key, open_changes
 from swarm_protocol.snapshot.swarm import Event, State, Swarm
 from swarmtop.analysis.analysis import Analysis, Row
 from swarmtop.analysis.gaps import GONE
-from swarmtop.analysis.states import WORDS
+from swarmtop.analysis.ranking.states import WORDS
 from swarmtop.text import quantities
 
 Scope = Literal["link", "node", "swarm"]
@@ -47,23 +47,23 @@ LINK_METRICS: Final[dict[str, str]] = {
     "loss": "fraction of round trips lost",
     "hop_p50_ms": "activation-sized message, median",
     "hop_p95_ms": "activation-sized message, p95",
-    "mbps": "rate of the last transfer",
+    "mbps": "throughput of the last transfer",
 }
 NODE_METRICS: Final[dict[str, str]] = {
-    "cost_ms": "its share of a token; of a spare, what using it would add",
-    "gain_ms": "what re-planning without it would win",
+    "cost_ms": "its share of the time per token; for a spare, what using it would add",
+    "gain_ms": "what re-planning without it would gain",
     "up_mbps": "upload",
     "layer_ms": "one decoder layer",
     "vram_free_gib": "free memory for layers",
-    "age_s": "since the node was last heard",
-    "changes": "its own and its links' figures that got worse and have not recovered: changes==0",
+    "age_s": "time since the node was last heard from",
+    "changes": "figures of the node and its links that got worse and have not recovered: changes==0",
     "state": "ok, slow, degraded, stale, lost or unknown",
 }
 SWARM_METRICS: Final[dict[str, str]] = {
-    "running_tokens_per_s": "of the placement that runs, median",
+    "running_tokens_per_s": "of the running placement, median",
     "tokens_per_s": "of the best placement, median",
     "tokens_per_s_p5": "of the best placement, slow end",
-    "nodes_ok": "how many nodes answer",
+    "nodes_ok": "number of nodes that answer",
 }
 
 _PLANNED: Final = ("cost_ms", "gain_ms", "running_tokens_per_s", "tokens_per_s", "tokens_per_s_p5")
@@ -75,7 +75,7 @@ _RULE = re.compile(
 
 
 class RuleError(ValueError):
-    """No rule; one line that says what is wrong and shows one that is right."""
+    """An invalid rule; one line that says what is wrong and shows a valid one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +105,10 @@ class Breach:
 
 
 def parse_rule(text: str) -> Rule:
-    """Raises RuleError."""
+    """Parse a rule. Raises RuleError."""
     match = _RULE.fullmatch(text)
     if match is None:
-        raise RuleError(f"{text[:80]!r} is no rule; write METRIC<VALUE, as rtt_p99_ms<250")
+        raise RuleError(f"{text[:80]!r} is not a rule; write METRIC<VALUE, as rtt_p99_ms<250")
     metric, src, dst = match["metric"], match["src"], match["dst"]
     scope: Scope
     if metric in LINK_METRICS:
@@ -133,19 +133,19 @@ def _value(metric: str, op: str, text: str) -> float | str:
     try:
         value = float(text)
     except ValueError:
-        raise RuleError(f"{metric} is compared with a number ({text!r} is none)") from None
+        raise RuleError(f"{metric} is compared with a number, not {text!r}") from None
     if not np.isfinite(value):
-        raise RuleError(f"{metric} is compared with a finite number ({text!r} is none)")
+        raise RuleError(f"{metric} is compared with a finite number, not {text!r}")
     return value
 
 
 def needs_plan(rule: Rule) -> bool:
-    """Whether the planner has to be asked before this rule can be judged."""
+    """Return whether this rule needs a plan."""
     return rule.metric in _PLANNED or rule.value == "slow"
 
 
 def breaches(rule: Rule, swarm: Swarm, found: Analysis) -> list[Breach]:
-    """Every place where `rule` is not true, in the order of names. Raises RuleError for a node that is not there."""
+    """Return every place where `rule` is not true, ordered by name. Raises RuleError for a node that does not exist."""
     for name in (rule.src, rule.dst):
         if name is not None and name not in swarm.names:
             raise RuleError(f"{rule.text}: there is no node {name!r}")
@@ -184,7 +184,7 @@ def _node_value(metric: str, row: Row, open_now: tuple[Event, ...]) -> float | s
         return row.word
     if row.state is State.LOST and metric != "age_s":
         return None
-    if metric == "changes":  # one of the swarm as a whole is everybody's
+    if metric == "changes":  # a change of the swarm as a whole counts for every node
         return float(sum(event.node in ("", row.name) or change_key(event.detail) == row.name for event in open_now))
     value: float | None = getattr(row, metric)
     return value

@@ -23,23 +23,32 @@ class Command:
 
 
 COMMANDS: Final[tuple[Command, ...]] = (
-    Command("init", "swarmtop.commands.init", "a first swarm file, from five questions or from this machine"),
-    Command("predict", "swarmtop.commands.predict", "tokens per second of a placement you name"),
-    Command("plan", "swarmtop.commands.plan", "the best placement found, with a proven bound"),
-    Command("calibrate", "swarmtop.commands.calibrate", "an engine's constants, fitted to runs you observed"),
+    Command("init", "swarmtop.commands.data.init", "create a swarm file from five questions, or from this machine"),
+    Command("predict", "swarmtop.commands.planning.predict", "predict tokens per second of a placement you name"),
+    Command(
+        "plan", "swarmtop.commands.planning.plan", "find the best placement, with a proven bound on anything better"
+    ),
+    Command("explain", "swarmtop.commands.planning.explain", "explain why a run was slower or faster than predicted"),
+    Command("calibrate", "swarmtop.commands.planning.calibrate", "fit predictions to runs you have observed"),
     Command(
         "watch",
-        "swarmtop.commands.watch",
-        "a running engine: its first token, tokens per second, beside the prediction",
+        "swarmtop.commands.monitoring.watch",
+        "measure a running engine and compare it with the prediction",
     ),
-    Command("export", "swarmtop.commands.export", "samples as CSV"),
-    Command("report", "swarmtop.commands.report", "one page to share: ranking, plan, matrix, what happened"),
-    Command("backup", "swarmtop.commands.backup", "a consistent copy of a recording that is being written"),
-    Command("import", "swarmtop.commands.import_", "a swarm file from what other tools have measured"),
-    Command("check", "swarmtop.commands.check", "hold the swarm against rules, for cron"),
-    Command("alert", "swarmtop.commands.alert", "call somebody when a rule stays broken: webhook, command"),
-    Command("invite", "swarmtop.commands.invite", "the line a volunteer pastes"),
-    Command("serve", "swarmtop.commands.serve", "the dashboard in a browser on this machine"),
-    Command("members", "swarmtop.commands.members", "who is a member; rename them, revoke a membership"),
-    Command("lab", "swarmtop.commands.lab", "a swarm of real probes on an emulated internet (Linux)"),
+    Command("export", "swarmtop.commands.data.export", "export samples as CSV or Parquet"),
+    Command(
+        "report",
+        "swarmtop.commands.monitoring.report",
+        "write one HTML page to share: ranking, plan, round trips, events",
+    ),
+    Command("backup", "swarmtop.commands.data.backup", "copy a database consistently while it is being written"),
+    Command("import", "swarmtop.commands.data.import_", "build a swarm file from what other tools have measured"),
+    Command("check", "swarmtop.commands.monitoring.check", "evaluate rules once and exit 4 if any is broken, for cron"),
+    Command(
+        "alert", "swarmtop.commands.monitoring.alert", "evaluate rules continuously and notify by webhook or command"
+    ),
+    Command("invite", "swarmtop.commands.invite", "create an invite: the command a volunteer pastes"),
+    Command("serve", "swarmtop.commands.serve", "serve the dashboard to a browser on this machine"),
+    Command("members", "swarmtop.commands.members", "list, rename and revoke members"),
+    Command("lab", "swarmtop.commands.lab", "run real probes on an emulated internet (Linux)"),
 )

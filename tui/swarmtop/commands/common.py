@@ -1,4 +1,4 @@
-"""What several commands do the same way: one frame of a source, the width of the page."""
+"""Share what several commands do the same way: one frame of a source, the width of the page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PIPE_WIDTH: Final = 100  # of a page that goes into a file
 
 
 def one_frame(source: Source) -> Swarm:
-    """The first state of `source`, which is closed again. Raises SourceError."""
+    """Return the first state of `source`, which is closed again. Raises SourceError."""
 
     async def work() -> Swarm:
         try:
@@ -29,7 +29,7 @@ def one_frame(source: Source) -> Swarm:
 
 
 def table_width() -> int | None:
-    """Of the terminal, or what COLUMNS says; None (unlimited) where the table goes into a pipe or a file."""
+    """Return the width of the terminal, or of COLUMNS; None (unlimited) where the table goes into a pipe or a file."""
     if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
         return None
     return shutil.get_terminal_size().columns

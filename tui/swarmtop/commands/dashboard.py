@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from swarm_protocol.parse_values import address_text
 from swarm_protocol.trust.loopback import is_loopback
 from swarmtop.config import asked, load_model, open_source, told_running
 from swarmtop.dashboard.options import DashboardOptions
@@ -31,8 +32,8 @@ def run(args: argparse.Namespace) -> int:
     question, running = asked(args), told_running(args)
     model = question.model if question.model is not None else load_model(None)
 
-    def show(source: Source, join_hint: str, keep: Callable[[], str] | None = None) -> int:
-        from swarmtop.dashboard.app import run_dashboard  # Textual: 200 ms that no other command pays
+    def show(source: Source, join_hint: str = "", elsewhere: str = "", keep: Callable[[], str] | None = None) -> int:
+        from swarmtop.dashboard.run import run_dashboard  # Textual: 200 ms that no other command pays
 
         return run_dashboard(
             source,
@@ -42,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
                 asked=question,
                 running=running,
                 join_hint=join_hint,
+                join_elsewhere=elsewhere,
                 demo=demo,
                 keep_collector=keep,
                 ascii=args.ascii or not holds_signs(sys.stderr),  # which is what the screen is drawn on
@@ -51,24 +53,31 @@ def run(args: argparse.Namespace) -> int:
     if args.listen is not None and (args.swarm, args.nodes, args.db, args.connect) != (None,) * 4:
         raise CommandError("--listen starts a collector here; it does not go with --swarm, --db or --connect")
     if args.swarm is not None or args.db is not None:
-        return show(open_source(args), "")
-    from swarmtop.commands.invite import invite, invite_line  # websockets and asyncio: no file pays for them
+        return show(open_source(args, for_screen=True))
+    from swarmtop.commands.invite import invite  # websockets and asyncio: no file pays for them
     from swarmtop.local import operator_client
     from swarmtop.sources.live import LiveSource
 
     if args.connect is not None:
         host, port = args.connect
-        hint = "" if is_loopback(host) else invite_line(host, port, token=args.token)
         mine = operator_client.find(None, port)
-        return show(open_source(args, mine.operator if mine is not None else None), hint)
+        elsewhere = "" if is_loopback(host) else address_text(host, port)
+        return show(
+            open_source(args, mine.operator if mine is not None else None, for_screen=True), elsewhere=elsewhere
+        )
     from swarmtop.local.embedded import home
 
     with home(args.token, args.listen) as found:
         hint = ""
         if found.join is not None:
             host, port = found.join
-            desk = operator_client.find(str(found.state), port)
-            hint = invite(desk, host) if desk is not None else invite_line(host, port, token=found.token)
+            client = operator_client.find(str(found.state), port)
+            if client is not None:
+                hint, _ = invite(client, host)
         own = operator_client.find(str(found.state) if found.state is not None else None, found.port)
         operator = own.operator if own is not None else None
-        return show(LiveSource(found.host, found.port, token=found.token, operator=operator), hint, found.keep)
+        return show(
+            LiveSource(found.host, found.port, token=found.token, compact=True, operator=operator),
+            hint,
+            keep=found.keep,
+        )

@@ -1,5 +1,5 @@
-"""`swarmtop lab`: a swarm of real probes on an emulated internet, with the dashboard on top; `verify` and `race` hold
-what the probes and the predictor say against what happened."""
+"""`swarmtop lab`: run a swarm of real probes on an emulated internet, with the dashboard on top; `verify` and `race`
+compare probes and predictor with what happened."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,8 +26,9 @@ from swarm_lab.emulation.scenario import Scenario, ScenarioError, parse_scenario
 from swarm_lab.recording import RECORDED, pack, unpack
 from swarm_predict.placement import parse_placement
 from swarm_predict.types import NotMeasured, Workload
+from swarm_protocol.units import NS_PER_S
 from swarm_storage.errors import StoreError
-from swarmtop.args import whole
+from swarmtop.argument_types import draft, whole
 from swarmtop.config import load_model
 from swarmtop.errors import BREACHED, DONE, CommandError
 
@@ -34,38 +36,51 @@ if TYPE_CHECKING:
     from swarm_lab.lab import Lab
 
 EXAMPLE: Final = """
-swarmtop lab                              five lines, one of which turns bad, with the dashboard on top
+swarmtop lab                              five home lines, one of which degrades, in the dashboard
 swarmtop lab two-continents
 swarmtop lab --list
 swarmtop lab verify profiles --seconds 60
 swarmtop lab race profiles --model tiny --best --random 3
-swarmtop lab --recording                  a recorded run: needs no Linux, no root
+swarmtop lab --recording                  a recorded run; needs neither Linux nor root
 """
 DEFAULT_SCENARIO: Final = "one-straggler"
+RECORD_LEAD_S: Final = 60.0  # of round trips before the timeline begins
+RECORD_WAIT_S: Final = 1200.0  # a recording without layer times is worth nothing, and probes wait for a quiet machine
 ACTIONS: Final = ("verify", "race", "record")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "words", nargs="*", metavar="[verify|race|record] [SCENARIO]", help="a bundled name, or a TOML file"
+        "words", nargs="*", metavar="[verify|race|record] [SCENARIO]", help="a bundled scenario's name, or a TOML file"
     )
-    parser.add_argument("--list", action="store_true", help="the bundled scenarios")
-    parser.add_argument("--seconds", type=whole(5, 86_400), metavar="N", help="how long (default: the scenario's)")
-    parser.add_argument("--keep", metavar="DIR", help="keep database, truth and logs there")
-    parser.add_argument("--recording", action="store_true", help="the run that comes with swarmtop, on any machine")
-    parser.add_argument("--out", metavar="FILE", help="of record: the packed database (default: SCENARIO.db.xz)")
-    parser.add_argument("--json", action="store_true", help="of verify and race: JSON")
-    race = parser.add_argument_group("race: the reference engine, predicted beside measured")
+    parser.add_argument("--list", action="store_true", help="list the bundled scenarios")
+    parser.add_argument("--seconds", type=whole(5, 86_400), metavar="N", help="duration (default: the scenario's)")
+    parser.add_argument("--keep", metavar="DIR", help="folder to keep the database, the true values and the logs in")
+    parser.add_argument("--recording", action="store_true", help="replay the bundled recording; works on any machine")
+    parser.add_argument(
+        "--out", metavar="FILE", help="for record: the packed database to write (default: SCENARIO.db.xz)"
+    )
+    parser.add_argument("--json", action="store_true", help="for verify and race: print JSON")
+    race = parser.add_argument_group("race: predict and measure the reference engine")
     race.add_argument("--model", metavar="NAME|PATH", help="default: the scenario's")
-    race.add_argument("--engine", choices=("chain", "star"), action="append", help="default: chain; may be repeated")
-    race.add_argument("--placement", metavar="'NODE:A-B,…'", action="append", default=[], help="may be repeated")
-    race.add_argument("--best", action="store_true", help="the planner's (default where no other is named)")
-    race.add_argument("--random", type=whole(1, 100), metavar="N", default=0, help="N random ones")
-    race.add_argument("--again", action="store_true", help="each one twice: what two runs of the same thing differ by")
-    race.add_argument("--client", metavar="HOST", help="where the tokens go (default: the first stage)")
-    race.add_argument("--prompt", type=whole(1, 4096), default=32, metavar="N", help="tokens of the prompt (32)")
+    race.add_argument("--engine", choices=("chain", "star"), action="append", help="default: chain (repeatable)")
+    race.add_argument(
+        "--placement", metavar="'NODE:A-B,…'", action="append", default=[], help="placement to run (repeatable)"
+    )
+    race.add_argument("--best", action="store_true", help="the planner's placement (default if no other is named)")
+    race.add_argument("--random", type=whole(1, 100), metavar="N", default=0, help="N random placements")
+    race.add_argument(
+        "--again", action="store_true", help="run each twice, to see how much two runs of the same placement differ"
+    )
+    race.add_argument("--client", metavar="HOST", help="node that receives the tokens (default: the first stage)")
+    race.add_argument("--prompt", type=whole(1, 4096), default=32, metavar="N", help="prompt tokens (32)")
     race.add_argument("--steps", type=whole(4, 2000), default=60, metavar="N", help="tokens to time (60)")
-    race.add_argument("--seed", type=whole(0, 2**31), default=0, metavar="N", help="of the random placements (0)")
+    race.add_argument("--draft", type=draft, metavar="K:A[:MS]", help="speculative decoding with random acceptance")
+    race.add_argument(
+        "--windows", type=whole(1, 64), action="append", metavar="W",
+        help="with --draft: windows in flight at once (1, repeatable)",
+    )  # fmt: skip
+    race.add_argument("--seed", type=whole(0, 2**31), default=0, metavar="N", help="seed of the random placements (0)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -82,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
         scenario = parse_scenario(text)
     except ScenarioError as error:
         raise CommandError(str(error)) from error
+    check_draft(args)
     if args.keep and Path(args.keep).exists() and any(Path(args.keep).iterdir()):
         raise CommandError(f"--keep {args.keep} is not empty; runs are not mixed, name a new folder")
     if args.recording:
@@ -100,6 +116,16 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(str(error)) from error
 
 
+def check_draft(args: argparse.Namespace) -> None:
+    """Raises CommandError for speculative decoding that the reference engine does not do."""
+    if args.windows and args.draft is None:
+        raise CommandError("--windows are of guesses; say how many with --draft K:A:MS")
+    if args.draft is not None and args.engine and "star" in args.engine:
+        raise CommandError("the reference engine guesses in chains; leave out --engine star or --draft")
+    if max(args.windows or [1]) > 1 and args.client is None:
+        raise CommandError("the client drafts while windows travel, beside the stages; say where with --client")
+
+
 Work = Callable[["Lab", argparse.Namespace], Coroutine[Any, Any, int]]
 
 
@@ -109,7 +135,7 @@ async def _in_lab(args: argparse.Namespace, scenario: Scenario, text: str, work:
     with contextlib.ExitStack() as stack:
         folder = Path(args.keep) if args.keep else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         model = args.model or scenario.model
-        load_model(model)  # a wrong name is said before anything is built
+        load_model(model)  # report a wrong name before anything is built
         _say(f"{scenario.title}: building {len(scenario.host)} hosts, a router and a collector")
         async with Lab(scenario, text, folder.absolute(), _say, model=model) as lab:
             _say(f"all hosts are up, the collector is at {lab.collector_address}")
@@ -128,7 +154,7 @@ def _at_a_terminal() -> bool:
 
 
 def demo() -> int:
-    """The recorded run in a dashboard of its own, from a terminal."""
+    """Show the recorded run in a dashboard of its own, from a terminal."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             database, moment = unpack(Path(folder))
@@ -140,7 +166,7 @@ def demo() -> int:
 
 
 def _replay(args: argparse.Namespace) -> int:
-    """Unpacks it and opens it; without a terminal, or with --keep, only says where it is and how to open it."""
+    """Unpack it and open it; without a terminal, or with --keep, only print where it is and how to open it."""
     with contextlib.ExitStack() as stack:
         folder = Path(args.keep) if args.keep else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         try:
@@ -165,13 +191,13 @@ async def _record(lab: Lab, args: argparse.Namespace) -> int:
     target = Path(args.out or f"{args.scenario}.db.xz")
     from swarm_lab.verification.race import wait_until_measured
 
-    await wait_until_measured(lab, load_model(args.model or lab.scenario.model), _say)
+    await wait_until_measured(lab, load_model(args.model or lab.scenario.model), _say, RECORD_WAIT_S)
     _say(f"recording for {seconds:g} s")
     async with _timeline(lab):
         await asyncio.sleep(seconds)
     await lab.close()
     try:
-        size = await asyncio.to_thread(pack, lab.database, target)
+        size = await asyncio.to_thread(pack, lab.database, target, lab.started_ns - round(RECORD_LEAD_S * NS_PER_S))
     except (OSError, sqlite3.Error) as error:
         raise CommandError(f"the recording cannot be written to {target} ({error})") from error
     print(f"{target}: {size / 1e3:.0f} kB")
@@ -221,10 +247,22 @@ async def _verify(lab: Lab, args: argparse.Namespace) -> int:
     _say(f"measuring for {seconds:g} s")
     async with _timeline(lab):
         await asyncio.sleep(seconds)
-    await lab.close()  # probes hand in what they hold, the truth is flushed
+    await lab.close()  # probes send what they hold, the truth is flushed
     rows = await asyncio.to_thread(verify_run, lab.scenario, lab.truth_file, lab.database)
     print(verify_json(rows) if args.json else verify_text(rows))
     return DONE if rows and all(row.ok for row in rows) else BREACHED
+
+
+def _guessing(load: Workload, given: tuple[int, tuple[float, ...], float], windows: int) -> Workload:
+    guesses, accept, each_ms = given
+    return replace(
+        load,
+        draft_tokens=guesses,
+        draft_accept=accept[0],
+        draft_profile=accept if len(accept) > 1 else (),
+        draft_ms=each_ms,
+        windows=windows,
+    )
 
 
 async def _race(lab: Lab, args: argparse.Namespace) -> int:
@@ -252,14 +290,17 @@ async def _race(lab: Lab, args: argparse.Namespace) -> int:
         load = Workload(
             weights=WEIGHTS, engine=engine, context=context, prompt=args.prompt, client=args.client, seed=args.seed
         )
+        loads = [load] if args.draft is None else [_guessing(load, args.draft, w) for w in args.windows or [1]]
         placements = [parse_placement(text, model, swarm, engine) for text in args.placement]
         placements += [random_placement(nodes, model, rng) for _ in range(args.random)]
         try:
             if args.best or not placements:
                 placements.append(best_placement(swarm, model, load))
-            for placement in [each for each in placements for _ in range(1 + args.again)]:
+            for placement, asked in [
+                (each, asked) for each in placements for asked in loads for _ in range(1 + args.again)
+            ]:
                 try:
-                    run = await race(lab, swarm, model, placement, load, args.steps)
+                    run = await race(lab, swarm, model, placement, asked, args.steps)
                 except NotMeasured as lacking:  # a pair behind NATs, say: no prediction, so no race
                     _say(f"not raced: {lacking}")
                     continue

@@ -1,4 +1,4 @@
-"""`swarmtop members`: who is a member, by which invite; other names for them, and an end to membership."""
+"""`swarmtop members`: list the members and their invites, rename them, and end memberships."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from swarmtop.errors import DONE
 from swarmtop.local import operator_client
 
 EXAMPLE: Final = """
-swarmtop members                                   everybody who has ever joined
+swarmtop members                                   list everybody who has ever joined
 swarmtop members --rename node-7=attic-3090
 swarmtop members --revoke attic-3090               ends its membership at once; it cannot come back with its key
 swarmtop members --readmit attic-3090
@@ -25,21 +25,25 @@ _AGO: Final = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     one = parser.add_mutually_exclusive_group()
-    one.add_argument("--rename", metavar="MEMBER=NAME", help="call a member something else")
+    one.add_argument("--rename", metavar="MEMBER=NAME", help="rename a member")
     one.add_argument("--revoke", metavar="MEMBER", help="end a membership (by name or node id)")
     one.add_argument("--readmit", metavar="MEMBER", help="let a revoked member join again")
-    parser.add_argument("--state", metavar="DIR", help="the collector's state folder (default: where it usually is)")
+    parser.add_argument("--state", metavar="DIR", help="the collector's state folder (default: the usual one)")
 
 
 def run(args: argparse.Namespace) -> int:
-    desk = operator_client.need(args.state)
+    client = operator_client.need(args.state)
     request = _request(args)
-    answer = desk.ask(request)
+    answer = client.ask(request)
     if isinstance(answer, operator_messages.Members):
         for line in table(answer.rows, time.time_ns()):
             print(line)
-        pin = f", known to members by {desk.operator.pin}" if desk.operator.pin else ", plain text on this machine only"
-        print(f"{len(answer.rows)} of the collector on port {desk.operator.port}{pin}", file=sys.stderr)
+        pin = (
+            f", known to members by {client.operator.pin}"
+            if client.operator.pin
+            else ", plain text on this machine only"
+        )
+        print(f"{len(answer.rows)} of the collector on port {client.operator.port}{pin}", file=sys.stderr)
         for row in answer.rows:
             for doubt in row.doubts:
                 print(f"{safe(row.name)}: {safe(doubt)}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`swarmtop serve`: the dashboard in a browser on this machine."""
+"""`swarmtop serve`: serve the dashboard to a browser on this machine."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from swarm_protocol.values import address_text
-from swarmtop.args import TOKEN_VARIABLE, Parser, add_question, add_source, whole
+from swarm_protocol.parse_values import address_text
+from swarmtop.args import TOKEN_VARIABLE, Parser, add_question, add_source
+from swarmtop.argument_types import whole
 from swarmtop.config import load_model, open_source, workload
 from swarmtop.errors import DONE, CommandError
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from swarmtop.local.browser import BrowserServer
 
 EXAMPLE: Final = """
-swarmtop serve                                     this machine's swarm; prints the address to open
+swarmtop serve                                     this machine's swarm; prints the URL to open
 swarmtop serve --connect 10.0.0.5:9470 --port 8080
 swarmtop serve --db swarm.db
 ssh -L 9480:127.0.0.1:9480 gpu-box swarmtop serve  from another machine, through ssh
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _own(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--port", type=whole(0, 65_535), default=PORT, metavar="N", help=f"on 127.0.0.1 ({PORT}; 0: any free one)"
+        "--port", type=whole(0, 65_535), default=PORT, metavar="N", help=f"port on 127.0.0.1 ({PORT}; 0: any free port)"
     )
 
 
@@ -50,17 +51,17 @@ def run(args: argparse.Namespace) -> int:
             raise
         raise CommandError("the browser needs textual-serve: pip install 'swarmtop[serve]'") from error
 
-    load_model(args.model)  # what is wrong is said here, not in each tab
+    load_model(args.model)  # report errors here, not in each tab
     workload(args)
     with _source(args) as (words, title):
-        # a dashboard of its own for each tab; a token it needs is in the environment, as every user can read arguments
+        # a dashboard for each tab; a token goes into the environment, as every user can read arguments
         command = shlex.join([sys.executable, "-m", "swarmtop", *words])
         return asyncio.run(_serve(BrowserServer(command, title), args.port, HOST))
 
 
 @contextlib.contextmanager
 def _source(args: argparse.Namespace) -> Iterator[tuple[list[str], str]]:
-    """The words for each tab's dashboard, and what it shows; without a source, a collector that all tabs share."""
+    """Return the arguments of each tab's dashboard, and what it shows; by default a collector that all tabs share."""
     words = dashboard_words(args.given)
     if args.token:
         os.environ[TOKEN_VARIABLE] = args.token
@@ -78,7 +79,7 @@ def _source(args: argparse.Namespace) -> Iterator[tuple[list[str], str]]:
 
 
 def dashboard_words(given: Sequence[str]) -> list[str]:
-    """What was given to `serve`, without what is its own, and without a token, which goes into the environment."""
+    """Return the arguments of `serve` without its own ones, and without a token, which goes into the environment."""
     own = Parser("serve", "", "")
     _own(own)
     own.add_argument("--token")

@@ -1,1 +1,2 @@
-"""The dashboard. `app.run_dashboard` is the door; `model/` is headless, `screens/` and `widgets/` are Textual."""
+"""The dashboard. Start it with `app.run_dashboard`; `lines/` and `state/` do without Textual, `screens/` and `widgets/`
+use it."""

@@ -1,77 +1,360 @@
-"""The door of the dashboard: `run_dashboard(source, options)` shows a source until the person leaves.
+"""The Textual app of the dashboard: tasks, timers and keys. What is shown is in `session`, how it is drawn in `lines/`.
 
-It owns the terminal and the exit code; `board` is the dashboard itself.
+Frames replace each other (the latest wins) and are drawn at most four times a second; planning runs in its own thread.
 """
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import sys
-from typing import Final
+import gc
+import importlib
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, Final
 
-from swarmtop.dashboard import settings, terminal
-from swarmtop.dashboard.board import Dashboard
+import numpy as np
+from textual.app import App
+from textual.binding import BindingType
+from textual.driver import Driver
+from textual.worker import WorkerFailed
+
+from swarm_predict.model.catalogue import model_named
+from swarm_predict.types import Engine, PredictError, Workload
+from swarm_protocol.messages.running import Running
+from swarm_protocol.snapshot.swarm import Swarm
+from swarm_protocol.units import NS_PER_S
+from swarmtop.analysis.ranking.node_figures import Figures, figures
+from swarmtop.analysis.ranking.rolling_figures import RollingFigures
+from swarmtop.dashboard import keymap
+from swarmtop.dashboard.key_handlers import KeyActions
 from swarmtop.dashboard.lines.styled import clean
 from swarmtop.dashboard.options import DashboardOptions
-from swarmtop.errors import UNUSABLE
-from swarmtop.sources.source import Source
+from swarmtop.dashboard.past_plans import Advising
+from swarmtop.dashboard.planner_thread import Analyst, analyse, choose
+from swarmtop.dashboard.playback import Travel
+from swarmtop.dashboard.screens.page import Page
+from swarmtop.dashboard.session import LARGE, Session
+from swarmtop.dashboard.state.question import Question
+from swarmtop.dashboard.state.view import View, row_of_id
+from swarmtop.dashboard.terminal import app_theme
+from swarmtop.dashboard.terminal import restore as terminal
+from swarmtop.dashboard.terminal.driver import counting, waiting
+from swarmtop.dashboard.terminal.redraw_rate import Pace, bytes_per_s
+from swarmtop.dashboard.widgets.colours import ANSI
+from swarmtop.dashboard.widgets.strips import Ink
+from swarmtop.sources.source import Source, SourceError, can_be_told, is_recording
 
-__all__ = ["Dashboard", "DashboardOptions", "run_dashboard"]
+if TYPE_CHECKING:
+    from swarmtop.analysis.analysis import Analysis
 
-SWITCH_S: Final = 0.001  # the planner's thread gives way to a key within this
+FIGURES_REST: Final = (
+    49  # idle time after computing the figures of a large frame, as a multiple of it: a fiftieth of a core
+)
+FIGURES_REST_MOST_S: Final = (
+    2.0  # at the start all nodes' figures are computed at once, so that no figure on the screen looks old
+)
+FRAME_REST: Final = 24  # idle time after drawing a frame, as a multiple of it: a twentieth of a core
+FRAME_REST_MOST_S: Final = 1.0
+REST: Final = 4  # idle time after a slow redraw, as a multiple of it
+SETTLED_S: Final = 1.0  # after the first frame: the first paint, and the planner's imports, are done
+REDRAW_S: Final = 0.25  # four times a second: faster than anyone reads, slow enough for ssh
+
+ALWAYS: Final = ("interrupt", "suspend")  # these keys also work in any list or prompt
+
+# Screens by name, imported when somebody goes there: the first paint needs the first one only.
+PAGES: Final[dict[keymap.Screen, tuple[str, str]]] = {
+    "overview": ("overview", "Overview"),
+    "node": ("node", "NodePage"),
+    "links": ("links", "LinksPage"),
+    "placement": ("placement", "PlacementPage"),
+    "time": ("time", "TimePage"),
+}
 
 
-def with_settings(options: DashboardOptions, found: settings.Settings) -> DashboardOptions:
-    """What the command line asked for stands; what it left open is as the person has set it."""
-    return dataclasses.replace(
-        options,
-        keys={**found.keys, **options.keys},
-        theme=found.theme,
-        columns=found.columns,
-        alerts=found.alerts,
-        ascii=options.ascii or found.ascii,
-    )
+class Dashboard(KeyActions):
+    BINDINGS: ClassVar[list[BindingType]] = []
+    ENABLE_COMMAND_PALETTE = False
+    CSS = """
+    Screen { background: $background; color: $foreground; }
+    Overlay { background: transparent; }
+    """
 
+    def __init__(self, source: Source, options: DashboardOptions) -> None:
+        self._color = options.color if options.color is not None else not os.environ.get("NO_COLOR")
+        self.pace = Pace(bytes_per_s(os.environ))
+        with app_theme.environment(NO_COLOR=None if self._color else "1"):
+            super().__init__(ansi_color=True if not self._color or options.theme == ANSI else None)
+        if self._color:
+            for theme in app_theme.themes():
+                self.register_theme(theme)
+            # before the styles are read, so that they are read once at the start
+            self.set_reactive(App.theme, app_theme.theme_name(options.theme))
+            self.stylesheet.set_variables(self.get_css_variables())
+        self.source = source
+        self.options = options
+        self.session = Session(source.title, source.mode, options)
+        self.title_text = clean(source.title, 60)
+        self.crash: BaseException | None = None
+        self.wants_demo = False  # started when this dashboard has ended
+        self.farewell = ""  # printed after the terminal is restored
+        self.ended: SourceError | None = None  # the source gave up
+        self._keys = keymap.keymap(options.keys)
+        for action in self._keys:
+            if action.name in ALWAYS:
+                for key in action.keys:
+                    self._bindings.bind(key, action.name, priority=True)
+        self.ink = Ink(color=self._color, ascii_only=options.ascii, theme=options.theme)
+        self._analyst: Analyst | None = None
+        self.advising = Advising()
+        self._analysis_failed = ""  # reported once, not once a second
+        self._came_from: list[keymap.Screen] = []
+        self._frame_at = float("-inf")  # when the newest frame was shown,
+        self._spent_at_frame_s = 0.0  # and the processor time of this thread until then
+        self._preparing = False  # the figures of a large frame
+        self._rolling = RollingFigures()  # the task that computes them for large live frames
+        self._figures_at = 0.0  # the next ones are computed no earlier
+        self.painted = False
+        self._second = 0
+        self._rest_until = 0.0
+        self.travel = Travel(self, source if is_recording(source) else None)
 
-def run_dashboard(source: Source, options: DashboardOptions) -> int:
-    """Shows `source` until the person leaves, and closes it. Exit codes: `terminal`, and those of SourceError."""
-    try:
-        options = with_settings(options, settings.load(settings.path()))
-    except settings.SettingsError as error:
-        terminal.say(str(error))
-        asyncio.run(source.close())
-        return UNUSABLE
-    tty = terminal.Terminal()
-    app = Dashboard(source, options)
-    switch_s = sys.getswitchinterval()
+    # ------------------------------------------------------------ start and end
 
-    async def show() -> None:
-        with terminal.signals(tty, app.finish):
+    def get_driver_class(self) -> type[Driver]:
+        return counting(super().get_driver_class(), lambda count, now_s: self.pace.wrote(count, now_s))
+
+    def page(self, name: keymap.Screen) -> Page:
+        """Return the screen of that name; it is made at the first visit."""
+        if not self.is_screen_installed(name):
+            module, kind = PAGES[name]
+            made = getattr(importlib.import_module(f"swarmtop.dashboard.screens.{module}"), kind)
+            self.install_screen(made(self.ink, (a for a in self._keys if a.on(name))), name)
+        found = self.get_screen(name)
+        assert isinstance(found, Page)
+        return found
+
+    def on_mount(self) -> None:
+        self.push_screen(self.page("overview"))
+        self._analyst = Analyst(self.options.analyse or analyse, self._deliver, self.options.choose or choose)
+        self.set_interval(REDRAW_S, self.tick)
+        self.run_worker(self._consume(), name="frames", exit_on_error=True)
+        if self.session.standing == "live":
+            self.run_worker(self._focus(), name="focus")
+            if self.options.running is not None:
+                self.tell_running(self.options.running)
+
+    def on_unmount(self) -> None:
+        if self._analyst is not None:
+            self._analyst.close()
+
+    def finish(self, code: int) -> None:
+        """End the dashboard with this exit code; the first call decides."""
+        if not self._exit:
+            self.exit(return_code=code)
+
+    def _handle_exception(self, error: Exception) -> None:
+        """End the dashboard without Textual's traceback screen; `run_dashboard` says where the traceback is."""
+        self.crash = self.crash or (error.error if isinstance(error, WorkerFailed) else error)
+        self._return_code = 1
+        if self._exception is None:
+            self._exception = error
+            self._exception_event.set()
+        self._close_messages_no_wait()
+
+    # ------------------------------------------------------------ what comes in
+
+    async def _consume(self) -> None:
+        """Receive the source's frames and keep the newest. Reconnecting is up to the source."""
+        try:
+            if is_recording(self.source):
+                self.session.recording = await self.source.span()
+            async for swarm in self.source.frames():
+                first = self.session.latest is None
+                self.session.accept(swarm)
+                if first:
+                    self.tick()
+        except SourceError as error:
+            self.ended = error
+            self.finish(error.exit_code)
+
+    def tick(self) -> None:
+        """At most four times a second, draw what is new, start the planner, and advance a recording that plays."""
+        session = self.session
+        began = time.monotonic()
+        if self._rest_until > began or not self.pace.ready(began, waiting(self._driver)):
+            return
+        if can_be_told(self.source) and self.source.silent_since_ns != session.silent_since_ns:
+            session.silent_since_ns, session.dirty = self.source.silent_since_ns, True
+        self._catch_up()
+        if session.playing:
+            self.travel.play(REDRAW_S)
+        question = session.ask() if self.painted else None  # planning takes the processor, so the screen comes first
+        if question is not None and self._analyst is not None:
+            self._analyst.ask(question)
+        if news := session.followed_news():
+            self.say(clean(news))
+        second = self.options.now_ns() // NS_PER_S
+        if session.dirty or second != self._second:
+            session.dirty, self._second = False, second
+            self.redraw()
+        # a large swarm that takes long to draw is drawn less often, so that keys are answered first
+        took = time.monotonic() - began
+        self._rest_until = time.monotonic() + (REST * took if took > REDRAW_S / REST else 0.0)
+
+    def _catch_up(self) -> None:
+        """Show the newest frame. The matrices of a large swarm are computed in a thread, so that keys need not wait."""
+        frame = self.session.next_frame()
+        if frame is None or self._preparing:
+            return
+        spent_s = time.thread_time() - self._spent_at_frame_s
+        rests = time.monotonic() < self._frame_at + min(FRAME_REST * spent_s, FRAME_REST_MOST_S)
+        if rests and not self.session.dirty:  # a redraw after a key or an answer uses the newest frame too
+            return
+        self._frame_at, self._spent_at_frame_s = time.monotonic(), time.thread_time()
+        if len(frame) < LARGE:
+            self.session.show(frame)
+            return
+        if time.monotonic() < self._figures_at:
+            return
+        self._preparing = True
+        self.run_worker(self._prepare(frame), name="figures")
+
+    async def _prepare(self, frame: Swarm) -> None:
+        model = self.session.model.name
+        try:
+            known, took_s = await asyncio.to_thread(_timed_figures, frame, model, self._roll)
+            self._figures_at = time.monotonic() + min(FIGURES_REST * took_s, FIGURES_REST_MOST_S)
+        finally:
+            self._preparing = False
+        if model == self.session.model.name and self.session.next_frame() is not None:
+            self.session.show(frame, known)
+            self.tick()
+
+    def _roll(self, frame: Swarm, model: str) -> Figures:
+        """Compute the figures of the next live frame. Runs in a thread."""
+        row_of = row_of_id(frame.facts)
+        rows = [row_of[node] for node in self.session.in_sight if node in row_of]
+        return self._rolling.update(frame, model, np.array(rows, np.int64))
+
+    async def figures_aside(self, frame: Swarm) -> Figures | None:
+        """Return the figures of a large frame, computed in a thread; None: it is small, and the caller computes
+        them."""
+        if len(frame) < LARGE:
+            return None
+        return (await asyncio.to_thread(_timed_figures, frame, self.session.model.name, _at_once))[0]
+
+    def on_first_paint(self) -> None:
+        """Start the timers once a page is on the screen."""
+        if not self.painted:
+            self.painted = True
+            self.tick()
+            self.set_timer(SETTLED_S, _settle)
+
+    def redraw(self) -> None:
+        if not self._screen_stack:  # a last call of the timer, while the screens are being removed
+            return
+        if isinstance(self.screen, Page):
+            self.screen.redraw()
+        else:  # an overlay: the screen below it is still updated
+            for screen in self.screen_stack:
+                if isinstance(screen, Page):
+                    screen.redraw()
+
+    def _deliver(self, question: Question, outcome: Analysis | Exception) -> None:
+        """Runs in the planner's thread."""
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._take, question, outcome)
+
+    def _take(self, question: Question, outcome: Analysis | Exception) -> None:
+        if not isinstance(outcome, Exception):
+            before = self.session.model.name, self.session.workload.weights
+            self.session.answer(question, outcome)
+            if self.session.standing == "live" and before != (self.session.model.name, self.session.workload.weights):
+                self.run_worker(self._focus(), name="focus")
+            self.session.judge(time.monotonic_ns(), self.options.now_ns())
+            return
+        what = f"{type(outcome).__name__}: {outcome}"
+        if what != self._analysis_failed:
+            self._analysis_failed = what
+            path = terminal.log_error(self.options.state_dir, outcome)
+            self.say(f"the planner failed ({clean(what, 120)}); please report it with {path or 'the output on stderr'}")
+
+    async def _focus(self) -> None:
+        """Ask the collector to measure what this model needs."""
+        model, workload = self.session.model, self.session.workload
+        size = round(model.hop_bytes(workload.batch, workload.activations))
+        try:
+            await self.source.focus(model.name, model.layer, workload.weights, size, model.vocab)
+        except SourceError as error:
+            self.say(f"the swarm was not asked to measure {model.name}: {error}")
+
+    # ------------------------------------------------------------ what the screens ask
+
+    def view(self) -> View | None:
+        return self.session.view(self.options.now_ns())
+
+    def picture(self, title: str) -> str:
+        """Return the screen as SVG, on the theme's background: the terminal's own is not known."""
+        svg = self.export_screenshot(title=title)
+        return svg if self.ink.plain else app_theme.on_ground(svg, self.ink.theme)
+
+    def notice(self) -> str:
+        view = self.view()
+        return view.notice if view else self.session.notice(self.options.now_ns())
+
+    def say(self, text: str) -> None:
+        self.session.say(text, self.options.now_ns())
+
+    def choose_model(self, name: str) -> None:
+        try:
+            model = self.options.model if name == self.options.model.name else model_named(name)
+        except PredictError as error:
+            self.say(str(error))
+            return
+        self.session.choose_model(model)
+        if self.session.standing == "live":
+            self.run_worker(self._focus(), name="focus")
+        self.tick()
+
+    def choose_engine(self, engine: Engine) -> None:
+        self.session.choose_engine(engine)
+        self.tick()
+
+    def choose_workload(self, workload: Workload) -> None:
+        self.session.choose_workload(workload)
+        if self.session.standing == "live":
+            self.run_worker(self._focus(), name="focus")
+        self.tick()
+
+    def tell_running(self, running: Running) -> None:
+        """Set what runs, here at once and, if there is a collector, for every viewer and in recordings."""
+        self.session.tell_running(running)
+        if can_be_told(self.source):
+            self.run_worker(self._tell(running), name="running")
+        self.tick()
+
+    async def _tell(self, running: Running) -> None:
+        if can_be_told(self.source):
             try:
-                await app.run_async()
-            finally:
-                await source.close()
+                await self.source.tell_running(running)
+            except SourceError as error:
+                self.say(f"shown here only: {error}")
 
-    crash: BaseException | None = None
-    try:
-        sys.setswitchinterval(SWITCH_S)
-        asyncio.run(show())
-    except Exception as error:  # noqa: BLE001 told below, with its traceback in the log
-        crash = error
-    finally:
-        sys.setswitchinterval(switch_s)
-    crash = crash or app.crash
-    tty.restore(left=crash is None or app.crash is crash)
-    if crash is not None:
-        path = terminal.log_error(options.state_dir, crash)
-        what = f"{type(crash).__name__}: {crash}".splitlines()[0]
-        terminal.say(f"internal error ({clean(what)}); " + (f"please report it with {path}" if path else "see above"))
-        return 1
-    if app.farewell:
-        terminal.say(app.farewell)
-    if app.ended is not None:
-        terminal.say(str(app.ended))
-    if app.wants_demo and options.demo is not None:
-        return options.demo()
-    return app.return_code or 0
+
+def _settle() -> None:
+    """End the start-up: collect garbage from now on, but not among the imported modules."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
+
+
+def _at_once(frame: Swarm, model: str) -> Figures:
+    return figures(frame, model, frame.at_ns)
+
+
+def _timed_figures(frame: Swarm, model: str, work: Callable[[Swarm, str], Figures]) -> tuple[Figures, float]:
+    """Return the figures and the processor seconds they took. For a thread."""
+    began = time.thread_time()
+    return work(frame, model), time.thread_time() - began

@@ -1,4 +1,5 @@
-"""What the dashboard is started with. No Textual here, so that the command line can build it without loading any."""
+"""The options that the dashboard starts with. No Textual here, so that the command line can build them without loading
+it."""
 
 from __future__ import annotations
 
@@ -18,16 +19,20 @@ if TYPE_CHECKING:
     from swarm_predict.model.shapes import ModelShape
     from swarmtop.analysis.analysis import Analysis
     from swarmtop.analysis.asked import Asked, Chosen
+    from swarmtop.dashboard.state.advice import Advice
     from swarmtop.dashboard.state.what_if import Study
 
-# (frame, model, workload, the answer before) → the answer; runs in a thread of its own
+# (frame, model, workload, previous answer) → answer; runs in a thread of its own
 Analyse = Callable[[Swarm, "ModelShape", Workload, "Analysis | None"], "Analysis"]
 
-# (frame, what was asked) → the question with everything filled in; in the same thread
+# (frame, question) → the question with everything filled in; in the same thread
 Choose = Callable[[Swarm, "Asked"], "Chosen"]
 
-# as swarmtop.dashboard.state.own_placement.study takes and answers it
+# arguments and result as of swarmtop.dashboard.state.own_placement.study
 StudyPlacement = Callable[..., "Study"]
+
+# as swarmtop.dashboard.state.advice.advise takes and answers it
+Advise = Callable[..., "Advice | None"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +41,24 @@ class DashboardOptions:
 
     model: ModelShape
     workload: Workload = field(default_factory=Workload)
-    asked: Asked | None = None  # what was left open, to be filled in by what there is; None: nothing
-    running: Running | None = None  # what a person says runs
+    asked: Asked | None = None  # what was left open, to be filled in from the frame; None: nothing
+    running: Running | None = None  # the running placement, as a person states it
     join_hint: str = ""  # the line volunteers paste; empty: nobody can join (a recording, a file)
-    demo: Callable[[], int] | None = None  # opens the bundled recording, and answers with an exit code
-    keep_collector: Callable[[], str] | None = None  # lets the collector started here go on; None: it is not ours
+    join_elsewhere: str = ""  # if there is no such line: the collector from which swarmtop invite can request one
+    demo: Callable[[], int] | None = None  # opens the bundled recording and returns an exit code
+    keep_collector: Callable[[], str] | None = (
+        None  # leaves the collector that was started here running; None: it is not ours
+    )
     ascii: bool = False  # draw with ASCII only
     color: bool | None = None  # None: as NO_COLOR says
-    state_dir: Path = field(default_factory=default_state_dir)  # where a crash leaves its traceback
+    state_dir: Path = field(default_factory=default_state_dir)  # folder for a crash's traceback
     keys: Mapping[str, str] = field(default_factory=dict)  # action name → key, instead of the registry's
     theme: str = "dark"  # of settings.THEMES
     columns: tuple[str, ...] = ()  # of the ranking; empty: all that fit
-    alerts: tuple[str, ...] = ()  # rules as of swarmtop.alerts, held against a live swarm
+    alerts: tuple[str, ...] = ()  # rules as of swarmtop.alerts, evaluated on a live swarm
     choose: Choose | None = None  # None: swarmtop.analysis.default_model
     analyse: Analyse | None = None  # None: swarmtop.analysis.analysis
     study: StudyPlacement | None = None  # None: model.study
+    advise: Advise | None = None  # None: state.advice
     now_ns: Callable[[], int] = time.time_ns
     zone: dt.tzinfo | None = None  # of the times shown; None: this machine's

@@ -1,6 +1,6 @@
-"""The thread that plans: one question at a time, always the newest, at most one a second, and never in a key's way.
+"""Plan in a thread: one question at a time, always the newest, at most one a second, and without delaying a key.
 
-A daemon thread and not an executor: leaving the dashboard must not wait for a plan that nobody will see.
+A daemon thread and not an executor, so that leaving the dashboard does not wait for a plan that nobody will see.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from swarm_predict.types import Workload
 from swarm_protocol.snapshot.swarm import Swarm
 from swarmtop.dashboard.options import Analyse, Choose
-from swarmtop.dashboard.session import Question
+from swarmtop.dashboard.state.question import Question
 
 if TYPE_CHECKING:
     from swarm_predict.model.shapes import ModelShape
@@ -27,21 +27,22 @@ Deliver = Callable[[Question, "Analysis | Exception"], None]
 
 
 def analyse(swarm: Swarm, model: ModelShape, workload: Workload, previous: Analysis | None) -> Analysis:
-    """In a thread: bringing the whole planner takes longer than the first paint may wait."""
+    """Analyse a frame, in a thread: importing the planner takes longer than the first paint may wait."""
     from swarmtop.analysis import analysis
 
     return analysis.analyse(swarm, model, workload, previous)
 
 
 def choose(swarm: Swarm, asked: Asked) -> Chosen:
-    """As `analyse`."""
+    """Fill in a question, in a thread like `analyse`."""
     from swarmtop.analysis import default_model
 
     return default_model.chosen(swarm, asked)
 
 
 class Analyst:
-    """`ask` replaces a question that still waits; `deliver` is called in the thread with the answer, or what failed."""
+    """The planner's thread. `ask` replaces a question that is still waiting; `deliver` is called in the thread with the
+    answer or the error."""
 
     def __init__(self, analyse: Analyse, deliver: Deliver, choose: Choose = choose) -> None:
         self._analyse = analyse
@@ -59,7 +60,7 @@ class Analyst:
             self._changed.notify()
 
     def close(self) -> None:
-        """No answer is delivered any more; a plan in the making is abandoned with the process."""
+        """Deliver no more answers; a plan in progress ends with the process."""
         self._closed.set()
         with self._changed:
             self._changed.notify()
@@ -75,12 +76,12 @@ class Analyst:
                 outcome = error
             if not self._closed.is_set():
                 self._deliver(question, outcome)
-            # a plan that took long leaves the processor as long to the rest of the machine
+            # after a plan that took long, the rest of the machine gets the processor for as long
             took = time.monotonic() - began
             self._closed.wait(max(MIN_INTERVAL_S - took, min(took, MIN_INTERVAL_S)))
 
     def _filled_in(self, question: Question) -> Question:
-        """With the model, weights and engine that were left open."""
+        """Return the question with the model, weights and engine that were left open."""
         if question.asked is None:
             return question
         found = self._choose(question.swarm, question.asked)

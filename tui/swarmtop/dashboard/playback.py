@@ -1,6 +1,6 @@
-"""Standing at a moment: steps, jumps, playing on; in a recording, and in what is kept of a live swarm.
+"""Move in time: steps, jumps, playing; in a recording, and in the kept minutes of a live swarm.
 
-The newest wish wins: keys pressed while a frame is read move the goal, not a queue.
+The newest request wins: keys pressed while a frame is read move the target instead of queueing.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Final
 
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.units import NS_PER_S
-from swarmtop.analysis.node_figures import Figures
+from swarmtop.analysis.ranking.node_figures import Figures
 from swarmtop.sources.source import Recording, SourceError
 
 if TYPE_CHECKING:
-    from swarmtop.dashboard.board import Dashboard
+    from swarmtop.dashboard.screen_api import Desk
 
-NO_PAST: Final = "there is no past to stand in yet; swarmtop --db FILE opens a recording"
+NO_PAST: Final = "no frames are kept yet; swarmtop --db FILE opens a recording"
 
 
 class Travel:
-    def __init__(self, board: Dashboard, recording: Recording | None) -> None:
+    def __init__(self, board: Desk, recording: Recording | None) -> None:
         self._board = board
         self._recording = recording
         self._moving = False  # a frame is being fetched
-        self._wanted_ns: int | None = None  # where the person wants to stand by now
+        self._wanted_ns: int | None = None  # the moment that the person wants to see
 
     def go_by(self, by_ns: int) -> None:
         base = self._wanted_ns
@@ -37,7 +37,7 @@ class Travel:
     def go_to(self, at_ns: int, *, forward: bool = True) -> None:
         session, span = self._board.session, self._board.session.span
         if span is None:
-            self._board.say("a file stands still by itself" if session.standing == "file" else NO_PAST)
+            self._board.say("a swarm file has only one frame" if session.standing == "file" else NO_PAST)
             return
         if self._recording is None and forward and at_ns >= span.last_ns:
             self.to_the_newest()
@@ -45,14 +45,14 @@ class Travel:
         if self._recording is None and at_ns < span.first_ns:
             view = self._board.view()
             since = view.clock(span.first_ns) if view else "a moment ago"
-            self._board.say(f"kept here since {since}; swarmtop --db FILE has what was before")
+            self._board.say(f"kept here since {since}; swarmtop --db FILE opens earlier frames")
         self._wanted_ns = session.clamp(at_ns, forward=forward)
         if not self._moving:
             self._moving = True
             self._board.run_worker(self._move(forward), name="move")
 
     def to_event(self, *, forward: bool) -> None:
-        """The next moment at which something happened, or the one before; within what can be stood in."""
+        """Go to the next event, or to the one before, within the span."""
         session, span = self._board.session, self._board.session.span
         if span is None or session.shown is None:
             self._board.say(NO_PAST)
@@ -66,7 +66,7 @@ class Travel:
             self._board.say("no later event" if forward else "no event before this")
 
     def to_the_newest(self) -> None:
-        """The end of a recording; of a live swarm, what comes from now on."""
+        """Go to the end of a recording; of a live swarm, back to live."""
         session = self._board.session
         if self._recording is None:
             self._wanted_ns = None
@@ -76,7 +76,7 @@ class Travel:
             self.go_to(session.span.last_ns)
 
     def play(self, seconds: float) -> None:
-        """On by so much of a playing recording; at its end it stops."""
+        """Advance a playing recording by so much; it stops at its end."""
         session = self._board.session
         if self._moving or session.shown is None or session.span is None:
             return
@@ -91,7 +91,7 @@ class Travel:
         try:
             while (goal := self._wanted_ns) is not None:
                 swarm, known = await self._frame(goal, forward)
-                if self._wanted_ns is None:  # back to live meanwhile
+                if self._wanted_ns is None:  # back to live in the meantime
                     break
                 if swarm is not None:
                     session.stand_at(swarm, known)

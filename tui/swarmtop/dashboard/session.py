@@ -1,6 +1,7 @@
-"""The state behind the screens, without Textual: which frame is shown, paused or not, what is asked, who is chosen.
+"""Hold the state behind the screens, without Textual: which frame is shown, paused or not, the question, the chosen
+node.
 
-Frames and answers come in, Views go out. The app owns tasks, timers and keys; this owns what they mean.
+Frames and answers come in, Views go out. The app owns tasks, timers and keys; this decides what they mean.
 """
 
 from __future__ import annotations
@@ -14,45 +15,32 @@ from swarm_predict.types import Engine, Workload
 from swarm_protocol.messages.running import Running
 from swarm_protocol.snapshot.swarm import Event, State, Swarm
 from swarm_protocol.units import NS_PER_S
-from swarmtop.analysis.filter import Filter
-from swarmtop.analysis.node_figures import Figures, aged, figures
-from swarmtop.dashboard.lines import engine_lines
+from swarmtop.analysis.ranking.filter import Filter
+from swarmtop.analysis.ranking.node_figures import Figures, aged, figures, of_model
 from swarmtop.dashboard.lines.columns import COLUMNS
 from swarmtop.dashboard.options import DashboardOptions
+from swarmtop.dashboard.state.live_alerts import LiveAlerts
 from swarmtop.dashboard.state.live_history import Kept
-from swarmtop.dashboard.state.mark import Mark
 from swarmtop.dashboard.state.plan_history import Rate, Rates
+from swarmtop.dashboard.state.question import Question
 from swarmtop.dashboard.state.recent_rtt import MINUTE_NS, Recent
-from swarmtop.dashboard.state.view import Standing, View, not_well, state_words
+from swarmtop.dashboard.state.view import Standing, View, about, events_of, not_well, state_words
 from swarmtop.sources.source import Mode, Span
 
 if TYPE_CHECKING:
     from swarm_predict.model.shapes import ModelShape
-    from swarmtop.alerts.state import Alerts
     from swarmtop.analysis.analysis import Analysis
-    from swarmtop.analysis.asked import Asked
-    from swarmtop.analysis.node_rows import Row
+    from swarmtop.analysis.ranking.node_rows import Row
+    from swarmtop.dashboard.state.advice import Advice
+    from swarmtop.dashboard.state.mark import Mark
     from swarmtop.dashboard.state.what_if import Draft
 
 EVENTS_KEPT: Final = 500
-LARGE: Final = 150  # nodes whose figures take longer than a key may wait
+LARGE: Final = 150  # nodes; computing the figures of a larger swarm would delay keys
 NOTICE_NS: Final = 6 * NS_PER_S
 STEP_NS: Final = 5 * NS_PER_S
 JUMP_NS: Final = 60 * NS_PER_S
 SPEEDS: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 60.0)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Question:
-    """What the planner is to answer. `number` tells a late answer from the one waited for."""
-
-    number: int
-    swarm: Swarm
-    model: ModelShape
-    workload: Workload
-    previous: Analysis | None
-    asked: Asked | None = None  # what is to be filled in first
-    note: str = ""  # what was filled in, where people should know
 
 
 class Session:
@@ -61,11 +49,12 @@ class Session:
         self.model = options.model
         self.workload = options.workload
         self.asked = options.asked
-        self._running = options.running  # what a person says runs, which counts more than what is stored
+        self._running = options.running  # what runs as a person states it, which takes precedence over what is stored
         self.silent_since_ns: int | None = None  # as the source says
         self.note = ""  # which model is shown because another does not fit
         self.chosen: str | None = None  # node id
         self.followed: str | None = None  # node id, kept in sight
+        self.in_sight: frozenset[str] = frozenset()  # node ids on the screen, whose figures come first
         self._followed_was = ""  # its state when it was last looked at
         self.sort = "win"
         self.reverse = False
@@ -79,16 +68,17 @@ class Session:
         self.latest: Swarm | None = None
         self.shown: Swarm | None = None
         self.analysis: Analysis | None = None
+        self.advice: Advice | None = None  # about an answer of this question
         self.answered: Question | None = None  # what `analysis` is the answer to
         self.draft: Draft = ()  # the what-if, edit by edit
         self.recording: Span | None = None
-        self.kept = Kept()  # of a live swarm
+        self.kept = Kept()  # kept minutes of a live swarm
         self.rates = Rates()
         self._title = title
         self._mode = mode
         self._recent = Recent()
-        self._alerts: Alerts | None = None  # made with the first answer, where rules are set
-        self._held: Recent | None = None  # the minute before the moment shown, where that is not the newest
+        self._alerts = LiveAlerts(options.alerts)
+        self._held: Recent | None = None  # the minute before the moment shown, if that is not the newest
         self._events: dict[Event, None] = {}
         self._notice = ""
         self._notice_ns = 0
@@ -99,45 +89,47 @@ class Session:
         self._rows: tuple[Analysis | None, Mapping[str, Row]] | None = None
         self._words: tuple[int, int, tuple[str, ...]] | None = None
         self._aged: tuple[int, Figures] | None = None  # second, figures
-        self._figures: tuple[int, str, Figures] | None = None
+        self._figures: tuple[Swarm, Figures] | None = None  # with the frame they are of
 
     # ------------------------------------------------------------ in
 
     def accept(self, swarm: Swarm) -> None:
-        """A new frame of the source; cheap, because the next may replace it before it is drawn."""
+        """Take in a new frame of the source; this is cheap, because the next may replace it before it is drawn."""
         swarm = self._told(swarm)
         self.latest = swarm
-        self._remember((*swarm.events, *map(engine_lines.event, swarm.runs)))
+        self._remember(events_of(swarm))
         if self._mode == "live":
             self.kept.add(swarm)
         if len(swarm) < LARGE and self._recent.is_new(swarm.at_ns):
-            # the minute goes on filling while the screen is held still, or frames replace each other undrawn
+            # the minute continues to fill while the screen is paused, or while frames are replaced undrawn
             self._recent.add(swarm, figures(swarm, self.model.name, swarm.at_ns).rtt99_ms)
 
     def next_frame(self) -> Swarm | None:
-        """The newest frame, where it is not shown yet and the person does not hold the screen still."""
+        """Return the newest frame if it is not shown yet and the screen is not paused."""
         waiting = self.latest is not self.shown and not self.paused and not self._away
         return self.latest if waiting else None
 
     def show(self, swarm: Swarm, known: Figures | None = None) -> None:
-        """`known`: its figures for the present model, worked out elsewhere."""
+        """Show a frame. `known`: its figures for the present model, computed elsewhere."""
         self.shown = swarm
-        self._figures = (id(swarm), self.model.name, known) if known is not None else None
+        if known is not None:
+            self._figures = (swarm, known)
         self._aged = None
         (self._held or self._recent).add(swarm, self.figures(swarm.at_ns).rtt99_ms)
         self.dirty = True
 
     def stand_at(self, swarm: Swarm, known: Figures | None = None) -> None:
-        """A frame of the past, gone to by the person. `known`: its figures, worked out elsewhere."""
+        """Show a frame of the past that the person went to. `known`: its figures, computed elsewhere."""
         swarm = self._told(swarm)
-        self._remember((*swarm.events, *map(engine_lines.event, swarm.runs)))
+        self._remember(events_of(swarm))
         self._away = True
         if self.recording is None:
             self._held = self._minute_before(swarm)
         self.show(swarm, known)
 
     def _minute_before(self, swarm: Swarm) -> Recent:
-        """Of a kept moment, as its sparklines were; a large swarm's figures are too much work for that."""
+        """Return the minute before a kept moment, for sparklines; empty for a large swarm, whose figures take too
+        long."""
         found = Recent()
         for frame in self.kept.between(swarm.at_ns - MINUTE_NS, swarm.at_ns - 1) if len(swarm) < LARGE else ():
             found.add(frame, figures(frame, self.model.name, frame.at_ns).rtt99_ms)
@@ -149,7 +141,7 @@ class Session:
         self.dirty = True
 
     def answer(self, question: Question, analysis: Analysis) -> None:
-        """Ignored where another model or engine has been asked for since."""
+        """Take in an answer; it is ignored if another model or engine has been chosen since."""
         if question.number > self._reset_at:
             self._filled_in(question)
             self.analysis = analysis
@@ -157,12 +149,12 @@ class Session:
             self.surveyed(question.swarm, analysis)
 
     def _filled_in(self, question: Question) -> None:
-        """The model, weights and engine that the planner's thread chose where nobody had."""
+        """Adopt the model, weights and engine that the planner's thread chose because they were left open."""
         if (question.model, question.workload) != (self.model, self.workload):
             self.model, self.workload = question.model, question.workload
             self._asked = (id(question.swarm), self.model.name, self.workload)
             self.rates.clear()
-            self._figures = None
+            self.advice = None
         self.note = question.note
 
     def _told(self, swarm: Swarm) -> Swarm:
@@ -171,7 +163,7 @@ class Session:
         return dataclasses.replace(swarm, running=self._running)
 
     def tell_running(self, running: Running) -> None:
-        """What runs from now on, as the person at this screen says."""
+        """Set what runs from now on, as the person at this screen states it."""
         self._running = running
         if self.latest is not None:
             self.latest = self._told(self.latest)
@@ -179,33 +171,25 @@ class Session:
             self.show(self._told(self.shown))
 
     def surveyed(self, swarm: Swarm, analysis: Analysis) -> None:
-        """An answer about a moment that need not be the one shown."""
+        """Take in an answer about a moment that need not be the one shown."""
         words = state_words(swarm, analysis)
         stands = analysis.stands
-        rate = stands.tokens_per_s.p50 if stands is not None else None
-        self.rates.add(Rate(swarm.at_ns, rate, not_well(swarm, words)))
+        found = stands.tokens_per_s if stands is not None else None
+        low, rate, high = (found.p5, found.p50, found.p95) if found is not None else (None, None, None)
+        self.rates.add(Rate(swarm.at_ns, rate, not_well(swarm, words), low, high))
         self.dirty = True
 
     def judge(self, steady_ns: int, wall_ns: int) -> None:
-        """Holds the rules against the newest answer about a live swarm; what fires and clears is told."""
-        if not self.options.alerts or self.shown is None or self.analysis is None or self.standing != "live":
+        """Evaluate the alert rules on the newest answer about a live swarm, and report what fires and clears."""
+        if self.shown is None or self.analysis is None or self.standing != "live":
             return
-        from swarmtop.alerts.state import Alerts, parse_alert  # brings rules: only for those who have set some
-        from swarmtop.analysis.rules import RuleError
-
-        if self._alerts is None:
-            self._alerts = Alerts([parse_alert(rule) for rule in self.options.alerts])
-        try:
-            changes = self._alerts.look(steady_ns, self.shown, self.analysis)
-        except RuleError as error:  # a name that is not there, or not yet: said, and looked for again
-            self.say(str(error), wall_ns)
-            return
-        for change in changes:
-            self._remember([Event(wall_ns, "", "alert", change.line)])
-            self.say(change.line, wall_ns)
+        for line, is_event in self._alerts.look(steady_ns, self.shown, self.analysis):
+            if is_event:
+                self._remember([Event(wall_ns, "", "alert", line)])
+            self.say(line, wall_ns)
 
     def ask(self) -> Question | None:
-        """The question to be worked out now; None where it has been asked already."""
+        """Return the question to answer now; None if it has already been asked."""
         if self.shown is None or not len(self.shown):
             return None
         asked = (id(self.shown), self.model.name, self.workload)
@@ -216,7 +200,7 @@ class Session:
         return Question(self._question, self.shown, self.model, self.workload, self.analysis, self.asked)
 
     def ask_again(self) -> None:
-        """Has the frame shown planned anew."""
+        """Have the frame shown planned again."""
         self._asked = None
         self.dirty = True
 
@@ -227,7 +211,7 @@ class Session:
         self._new_question()
 
     def choose_workload(self, workload: Workload) -> None:
-        """Weights, engine, context, batch, streams, client or activations, as a person wants them."""
+        """Change weights, engine, context, batch, streams, client or activations."""
         if self.asked is not None:
             asked = self.asked
             self.asked = dataclasses.replace(
@@ -243,17 +227,16 @@ class Session:
         self.choose_workload(dataclasses.replace(self.workload, engine=engine))
 
     def _new_question(self) -> None:
-        self.analysis = None
+        self.analysis = self.advice = None
         self.answered = None
         self.draft = ()
         self.note = ""
         self.rates.clear()
-        self._figures = None
         self._reset_at = self._question
         self.dirty = True
 
     def say(self, text: str, now_ns: int) -> None:
-        """A line for the person, shown for some seconds."""
+        """Show a line for some seconds."""
         self._notice, self._notice_ns, self.dirty = text, now_ns, True
 
     def toggle_pause(self) -> None:
@@ -276,7 +259,7 @@ class Session:
             del self._events[next(iter(self._events))]
 
     def members_beside_us(self) -> int:
-        """How many machines answer beside this one's own probe."""
+        """Return how many machines answer besides this one's own probe."""
         if self.latest is None:
             return 0
         here = sum(state in (State.OK, State.STALE) for state in self.latest.nodes["state"].tolist())
@@ -286,7 +269,7 @@ class Session:
 
     @property
     def span(self) -> Span | None:
-        """What can be stood in: the recording, or what is kept of a live swarm."""
+        """Return the span that one can move in: the recording, or the kept minutes of a live swarm."""
         return self.recording or self.kept.span
 
     @property
@@ -298,13 +281,19 @@ class Session:
         return "paused" if self.paused else "live"
 
     def figures(self, now_ns: int) -> Figures:
-        """Of the frame shown; the matrix work is done once a frame, only ages move on with the clock."""
+        """Return the figures of the frame shown; the matrices are computed once a frame, only ages change with the
+        clock."""
         assert self.shown is not None
-        if self._figures is None or self._figures[:2] != (id(self.shown), self.model.name):
-            self._figures = (id(self.shown), self.model.name, figures(self.shown, self.model.name, now_ns))
+        before = self._figures
+        if before is None or before[0] is not self.shown:
+            self._figures = (self.shown, figures(self.shown, self.model.name, now_ns))
             self._aged = None
+        elif before[1].model != self.model.name:
+            self._figures = (self.shown, of_model(before[1], self.shown, self.model.name))
+            self._aged = None
+        assert self._figures is not None
         if self._aged is None or self._aged[0] != now_ns // NS_PER_S:
-            self._aged = (now_ns // NS_PER_S, aged(self._figures[2], self.shown, now_ns))
+            self._aged = (now_ns // NS_PER_S, aged(self._figures[1], self.shown, now_ns))
         return self._aged[1]
 
     def _state_words(self, swarm: Swarm) -> tuple[str, ...]:
@@ -313,7 +302,7 @@ class Session:
         return self._words[2]
 
     def view(self, now_ns: int) -> View | None:
-        """None until the first frame. Away from live, ages are those of the moment shown."""
+        """Return what is to be drawn; None until the first frame. Unless live, ages are those of the moment shown."""
         if self.shown is None:
             return None
         moment = max(now_ns, self.shown.at_ns) if self.standing == "live" else self.shown.at_ns
@@ -330,14 +319,15 @@ class Session:
             now_ns=moment,
             latest_ns=self.recording.last_ns if self.recording else self.latest.at_ns if self.latest else moment,
             title=self._title,
-            model=self.model.name,
+            model=self.model.name if self.asked is None or self.analysis is not None else "",  # still to be chosen
             engine=self.workload.engine,
             weights=self.workload.weights,
             analysis=self.analysis,
+            advice=about(self.advice, self.analysis),
             ranked=self._ranked(),
             events=tuple(events),
             notice=self.notice(now_ns),
-            firing=self._alerts.firing if self._alerts is not None and self.standing == "live" else (),
+            firing=self._alerts.firing if self.standing == "live" else (),
             join_hint=self.options.join_hint,
             speed=self.speed,
             playing=self.playing,
@@ -366,7 +356,7 @@ class Session:
         self.dirty = True
 
     def followed_news(self) -> str:
-        """What has become of the followed node since this was asked last; "" where nothing has."""
+        """Return how the followed node's state has changed since the last call; "" if it has not."""
         if self.followed is None or self.shown is None or self.standing == "replay":
             return ""
         words = self._state_words(self.shown)
@@ -378,24 +368,18 @@ class Session:
         return f"{name or 'the followed node'}: {before} → {word}" if before and before != word else ""
 
     def sort_next(self, by: int, shown: Sequence[str]) -> None:
-        """The column to the right or left of the one sorted by, among those on the screen."""
+        """Sort by the column to the right or left of the present one, among those on the screen."""
         names = [c.name for c in COLUMNS if c.name in shown]
         at = names.index(self.sort) if self.sort in names else 0
         self.sort_by(names[(at + by) % len(names)])
 
     def sort_by(self, column: str) -> None:
-        """The same column again turns the order round, as people expect of a click."""
+        """Sort by a column; the same column again reverses the order, as people expect of a click."""
         self.reverse = not self.reverse if column == self.sort else False
         self.sort = column
         self.dirty = True
 
     # ------------------------------------------------------------ time, in a recording
-
-    def target_ns(self, by_ns: int) -> int | None:
-        """Where a step leads: within the recording, and over a gap to its other side."""
-        if self.span is None or self.shown is None:
-            return None
-        return self.clamp(self.shown.at_ns + by_ns, forward=by_ns > 0)
 
     def clamp(self, at_ns: int, *, forward: bool = True) -> int:
         assert self.span is not None

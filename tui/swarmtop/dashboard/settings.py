@@ -1,6 +1,6 @@
-"""What a person has set in `config.toml`: own keys, theme, columns. Pure but for reading that one file.
+"""Read a person's settings from `config.toml`: keys, theme, columns. Pure except for reading that one file.
 
-    theme = "light"                       # dark, light, contrast
+    theme = "light"                       # dark, light, contrast, ansi; auto
     ascii = true
     columns = ["state", "win", "rtt99"]  # of the ranking
     alerts = ["rtt_p99_ms<250 for 1m"]    # as of `swarmtop alert`: shown, and told when they fire and clear
@@ -18,20 +18,20 @@ from pathlib import Path
 from typing import Any, Final
 
 from swarm_protocol.text import safe
-from swarmtop.dashboard.actions import KeymapError, keymap
+from swarmtop.dashboard.keymap import KeymapError, keymap
 
 FILE: Final = "config.toml"
 MAX_BYTES: Final = 1 << 16
-THEMES: Final = ("dark", "light", "contrast")
+THEMES: Final = ("dark", "light", "contrast", "ansi")
 
 
 class SettingsError(ValueError):
-    """The file says something that is not understood; one line, with what to do."""
+    """The file contains something invalid; one line, with what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    theme: str = "dark"
+    theme: str = "auto"  # dark, or ansi where the terminal has no more than sixteen colours
     ascii: bool = False
     columns: tuple[str, ...] = ()  # empty: all that fit
     alerts: tuple[str, ...] = ()
@@ -46,18 +46,18 @@ def path() -> Path:
 
 
 def load(file: Path) -> Settings:
-    """Raises SettingsError."""
+    """Read the settings; without a file, the defaults. Raises SettingsError."""
     shown = safe(str(file))
     try:
         if file.stat().st_size > MAX_BYTES:
-            raise SettingsError(f"{shown} has more than {MAX_BYTES >> 10} KiB; no settings are that long")
+            raise SettingsError(f"{shown} has more than {MAX_BYTES >> 10} KiB, the most that settings may have")
         text = file.read_text("utf-8")
     except FileNotFoundError:
         return Settings()
     except OSError as error:
         raise SettingsError(f"cannot read {shown} ({error.strerror}); correct it or move it away") from error
     except UnicodeDecodeError as error:
-        raise SettingsError(f"{shown} is no text; correct it or move it away") from error
+        raise SettingsError(f"{shown} is not text; correct it or move it away") from error
     try:
         return parse(text)
     except SettingsError as error:
@@ -65,20 +65,20 @@ def load(file: Path) -> Settings:
 
 
 def parse(text: str) -> Settings:
-    """Raises SettingsError, without the file's name."""
-    import tomllib  # most people have no such file, and their first paint does not wait for this
+    """Parse the settings. Raises SettingsError, without the file's name."""
+    import tomllib  # most people have no such file, and the first paint does not wait for this import
 
     from swarmtop.dashboard.lines.columns import BY_NAME
 
     try:
         found: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"no TOML ({safe(str(error))})") from error
+        raise SettingsError(f"not TOML ({safe(str(error))})") from error
     unknown = sorted(set(found) - {"theme", "ascii", "columns", "alerts", "keys"})
     if unknown:
         raise SettingsError(f"no setting {safe(unknown[0])}; there are theme, ascii, columns, alerts and [keys]")
-    theme = found.get("theme", "dark")
-    if theme not in THEMES:
+    theme = found.get("theme", "auto")
+    if theme not in (*THEMES, "auto"):
         raise SettingsError(f"no theme {safe(str(theme))}; take one of {', '.join(THEMES)}")
     if not isinstance(found.get("ascii", False), bool):
         raise SettingsError("ascii is true or false")
@@ -102,7 +102,7 @@ def _alerts(found: Any) -> tuple[str, ...]:
     if not isinstance(found, list) or not all(isinstance(rule, str) for rule in found):
         raise SettingsError('alerts is a list of rules, as ["state!=lost for 1m"]')
     if found:
-        from swarmtop.alerts.state import parse_alert  # brings the planner, for those who have alerts
+        from swarmtop.alerts.state import parse_alert  # imports the planner, only if there are alerts
         from swarmtop.analysis.rules import RuleError
 
         try:

@@ -1,4 +1,4 @@
-"""What other tools have measured, read into a swarm file: each format is a module, pure text in, `Found` out.
+"""Read measurements of other tools into a swarm file: each format is a module, pure text in, `Found` out.
 
     petals      the state JSON of a Petals health monitor: servers, spans, throughputs, pings
     matrix      round trips between named machines, as a square or a list in CSV
@@ -10,6 +10,6 @@
     gpus        nvidia-smi, amd-smi, rocm-smi, gpustat and exporters (their readers are in `gpu`)
     kinds       which of these a file is
 
-What is found becomes tables of a swarm file (`swarmtoml`), new or added to one that somebody wrote. A reader takes what
-its format says and nothing more; what the figures do not mean stands in `Found.notes`.
+What is found becomes tables of a swarm file (`swarmtoml`), new or added to an existing one. A reader takes only what
+its format states; the limits of the figures are in `Found.notes`.
 """

@@ -1,4 +1,4 @@
-"""What a reader found: nodes, directed links and remarks, in the units of the swarm file. None is "not said"."""
+"""Hold what a reader found: nodes, directed links and remarks, in the units of the swarm file. None: not stated."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from swarm_protocol.text import clean_name
 
 
 class ImportProblem(ValueError):
-    """The input is not what it should be; one line that says what, and what would do."""
+    """Invalid input; one line that says what is wrong, and what would work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +34,13 @@ class NodeFound:
     mem_gbps: float | None = None
     tflops: float | None = None
     layers: tuple[LayerFound, ...] = ()
-    remark: str | None = None  # stands beside the node in the file
-    fills: bool = False  # figures are a data sheet's: of a node that is there, only what it lacks is written
+    remark: str | None = None  # written next to the node in the file
+    fills: bool = False  # figures are a data sheet's: an existing node gets only what it lacks
 
 
 @dataclass(frozen=True, slots=True)
 class LinkFound:
-    """Directed, from `src` to `dst`."""
+    """A directed link, from `src` to `dst`."""
 
     src: str
     dst: str
@@ -54,13 +54,13 @@ class LinkFound:
 class Found:
     nodes: tuple[NodeFound, ...] = ()
     links: tuple[LinkFound, ...] = ()
-    notes: tuple[str, ...] = ()  # for the person, one line each
+    notes: tuple[str, ...] = ()  # for people, one line each
     source: str = ""  # one line, for the head of the file
     running: Running | None = None  # what runs there now
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every node that is spoken of, in the order of its first mention."""
+        """Return every node that is mentioned, in the order of its first mention."""
         spoken = [node.name for node in self.nodes]
         for link in self.links:
             spoken += [link.src, link.dst]
@@ -69,12 +69,12 @@ class Found:
 
 @dataclass(slots=True)
 class Names:
-    """Legal, different node names for whatever others call their machines; the same word gives the same name."""
+    """Valid, distinct node names for whatever others call their machines; the same word gives the same name."""
 
     given: dict[str, str] = field(default_factory=dict)
 
     def of(self, word: str, wanted: str | None = None) -> str:
-        """The name of `word`, made from `wanted` where it is new."""
+        """Return the name of `word`, made from `wanted` where it is new."""
         if word in self.given:
             return self.given[word]
         base = clean_name(wanted or word)
@@ -88,5 +88,5 @@ class Names:
 
 
 def quantile(values: list[float], share: float) -> float:
-    """Nearest rank (RFC 2330 §11.3) of a list that is not empty."""
+    """Return the nearest rank (RFC 2330 §11.3) of a list that is not empty."""
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]

@@ -1,8 +1,8 @@
-"""Machines and their cards, from what monitors of GPUs print: names, memory, and what data sheets say of the cards.
+"""Import machines and their GPUs from GPU monitors: names, memory, and data-sheet values.
 
-Layers may take what is free where that is said, else the whole memory. A data sheet's bandwidth is what a card could
-reach; layers reach some four fifths of it, so a measured layer time is better. Several cards of one machine run their
-layers one after another: its bandwidth is that whose time is the mean of theirs, weighted by memory.
+Layers may use what is free where that is stated, else the whole memory. A data sheet's bandwidth is the maximum; layers
+reach some four fifths of it, so a measured layer time is better. Several GPUs of one machine run their layers one after
+another: its bandwidth is that whose time is the mean of theirs, weighted by memory.
 """
 
 from __future__ import annotations
@@ -23,19 +23,13 @@ ADVICE: Final = f"this is no table of nvidia-smi and no output of a known monito
 
 
 def read(text: str, node: str | None) -> Found:
-    """`node`: how the machine is called, where the monitor does not say. Raises ImportProblem."""
+    """Read a file. `node`: the machine's name, where the monitor does not state it. Raises ImportProblem."""
     source, machines = _machines_of(text)
     if node is not None and len(machines) == 1:
         machines = {node: next(iter(machines.values()))}
     if "" in machines:
         raise ImportProblem(f"{source} does not say which machine this is; give --node NAME")
     return _found(machines, source)
-
-
-def bandwidth_gbps(device: str) -> float | None:
-    """By the data sheet; None for a card that is not in the table."""
-    found = find(device)
-    return None if found is None else found.mem_gbps
 
 
 def _machines_of(text: str) -> tuple[str, Machines]:
@@ -73,7 +67,7 @@ def _found(machines: Machines, source: str) -> Found:
 
 
 def machine_of(name: str, cards: list[Card], notes: list[str]) -> NodeFound:
-    """The machine with these cards; what is not known of it is added to `notes`."""
+    """Return the machine with these GPUs; add what is unknown to `notes`."""
     sheets = [_sheet(card) for card in cards]
     known = [sheet for sheet in sheets if sheet is not None]
     free = [_free_gib(card, sheet, notes) for card, sheet in zip(cards, sheets, strict=True)]
@@ -100,7 +94,7 @@ def machine_of(name: str, cards: list[Card], notes: list[str]) -> NodeFound:
 
 
 def _sheet(card: Card) -> Device | None:
-    """What the card's data sheet says; what the driver itself says of its bandwidth wins."""
+    """Return the GPU's data-sheet values; the driver's own bandwidth takes precedence."""
     gib = card.total_bytes / BYTES_PER_GIB if card.total_bytes else None
     device = find(card.device, gib)
     if card.mem_gbps is None:

@@ -1,8 +1,8 @@
-"""What `iperf3 -J` printed: the rate that a path carried, in one direction or (`--bidir`) in both.
+"""Read `iperf3 -J`: the rate that a path carried, in one direction or (`--bidir`) in both.
 
-The receiver's figure counts, as what was sent may still lie in buffers. Field names as iperf 3.12 to 3.18 print them.
-`-R` turns the direction round. `--json-stream` writes the same in lines, an event each. Round trips in it are those of
-a full queue and are left alone.
+The receiver's figure counts, as bytes that were sent may still be in buffers. Field names as iperf 3.12 to 3.18 print
+them. `-R` reverses the direction. `--json-stream` writes the same in lines, an event each. Round trips in it are those
+of a full queue and are ignored.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 
 from swarmtop.imports.found import Found, ImportProblem, LinkFound, NodeFound
 
-_SHORT_S: Final = 5.0  # below this slow start is a large part of a long path's transfer
+_SHORT_S: Final = 5.0  # below, slow start is a large part of a long path's transfer
 
 
 class _Connection(msgspec.Struct):
@@ -51,7 +51,7 @@ class _End(msgspec.Struct):
 
     @property
     def back(self) -> _Sum | None:
-        """Of a test in both directions at once: from the server to the client."""
+        """Return the rate from server to client, of a test in both directions at once."""
         return self.sum_received_bidir_reverse or self.sum_bidir_reverse
 
 
@@ -62,7 +62,7 @@ class _File(msgspec.Struct):
 
 
 def read(data: bytes, src: str | None = None, dst: str | None = None) -> Found:
-    """`src` and `dst` are client and server; without them their addresses are the names. Raises ImportProblem."""
+    """Read a file. `src` and `dst` are client and server; by default named by their addresses. Raises ImportProblem."""
     file = _decoded(data)
     end = file.end or _End()
     test = file.start.test_start
@@ -108,13 +108,13 @@ def _decoded(data: bytes) -> _File:
 
 
 def is_stream(data: bytes) -> bool:
-    """What `--json-stream` writes: every line an object with its event."""
+    """Return whether `--json-stream` wrote this: every line an object with its event."""
     lines = [line for line in data.splitlines() if line.strip()]
     return bool(lines) and lines[0].lstrip().startswith(b'{"event"')
 
 
 def _of_lines(data: bytes) -> _File:
-    """The events that `-J` puts under one object. A run that was cut off has no end."""
+    """Return the events that `-J` puts under one object. A run that was cut off has no end."""
     whole: dict[str, Any] = {"start": {}}
     for line in data.splitlines():
         if not line.strip():

@@ -1,4 +1,4 @@
-"""What `irtt client -o FILE` wrote: round trips of one path at a steady pace.
+"""Read `irtt client -o FILE`: round trips of one path at a steady pace.
 
 Durations are nanoseconds. Field names as irtt 0.9 writes them (its JSON section in irtt-client(1)).
 """
@@ -37,7 +37,7 @@ class _File(msgspec.Struct):
 
 
 def read(data: bytes, src: str, dst: str) -> Found:
-    """Raises ImportProblem."""
+    """Read a file. Raises ImportProblem."""
     try:
         file = msgspec.json.decode(data, type=_File)
     except msgspec.DecodeError as error:

@@ -1,4 +1,4 @@
-"""Which tool wrote a file, by what stands in it: so that `swarmtop import FILE` needs no format.
+"""Recognise which tool wrote a file from its content, so that `swarmtop import FILE` needs no format.
 
 Each kind has marks that no other has; the order matters only where one format contains another's words.
 """
@@ -9,7 +9,7 @@ import json
 import re
 from typing import Any, Final
 
-from swarmtop.imports import iperf3, pings
+from swarmtop.imports import clusters, iperf3, pings
 from swarmtop.imports.found import ImportProblem
 from swarmtop.imports.gpu import metrics, tables
 from swarmtop.imports.llama_bench import markdown as bench_table
@@ -43,7 +43,7 @@ def _text(data: bytes, encoding: str) -> str:
 
 
 def kind_of(text: str) -> str:
-    """A key of FORMATS in commands/import_.py. Raises ImportProblem where nothing fits."""
+    """A key of FORMATS in commands/data/import_.py. Raises ImportProblem if nothing fits."""
     stripped = text.lstrip("\ufeff \t\r\n")
     if not stripped:
         raise ImportProblem("this file is empty")
@@ -53,6 +53,8 @@ def kind_of(text: str) -> str:
         raise ImportProblem("this is iperf3's text for people; run it with -J and import that")
     if bench_rows.is_rows(stripped) or bench_table.is_table(stripped):
         return "llama-bench"
+    if stripped.startswith("data:") or (stripped.startswith("{") and '"node_list"' in stripped):
+        return clusters.kind_of(clusters.last_object(stripped)) or _kind_of_json(stripped)
     if stripped.startswith(("{", "[")) and not stripped.startswith("[["):
         return _kind_of_json(stripped)
     if stripped.startswith("<"):
@@ -80,6 +82,8 @@ def _kind_of_json(text: str) -> str:
         raise ImportProblem(f"this looks like JSON and is none ({error})") from error
     if bench_rows.is_row(file) or (isinstance(file, list) and file and bench_rows.is_row(file[0])):
         return "llama-bench"
+    if isinstance(file, dict) and (cluster := clusters.kind_of(file)) is not None:
+        return cluster
     keys = _keys(file)
     if "model_reports" in keys:
         return "petals"

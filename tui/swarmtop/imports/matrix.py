@@ -1,13 +1,13 @@
-"""Round trips between named machines in CSV: a square with names on both edges, or a list of pairs.
+"""Read round trips between named machines in CSV: a square with names on both edges, or a list of pairs.
 
     from\\to,ams,nyc          src,dst,rtt_ms,jitter_ms,loss
     ams,,81.2                 ams,nyc,81.2,3.0,0.001
     nyc,80.9,                 nyc,ams,80.9,2.8,0
 
-Cells may be set apart by commas, semicolons or tabs, have decimal commas, and name their unit ("12,5 ms").
-In a square the row sends. Empty cells, `-` and `nan` are pairs that nobody measured; the diagonal is not read. In a
-list the columns after the first two may be any of rtt_ms, jitter_ms, loss, mbps; a pair without its way back is given
-the same one.
+Cells may be separated by commas, semicolons or tabs, have decimal commas, and name their unit ("12,5 ms").
+In a square the row sends. Empty cells, `-` and `nan` are unmeasured pairs; the diagonal is not read. In a list the
+columns after the first two may be any of rtt_ms, jitter_ms, loss, mbps; a pair without its reverse gets the same
+figures.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PAIRS: Final = (["src", "dst"], ["from", "to"], ["source", "destination"], ["so
 
 
 def read(text: str, unit: str = "ms") -> Found:
-    """`unit` is that of a square's cells. Raises ImportProblem."""
+    """Read a file. `unit` is that of a square's cells. Raises ImportProblem."""
     rows = rows_of(text)
     if len(rows) < 2:
         raise ImportProblem("a matrix has a line of names and a line a machine; this has fewer than two lines")

@@ -1,8 +1,8 @@
-"""A pScheduler result of perfSONAR: of an rtt, a throughput or a latency test.
+"""Read a pScheduler result of perfSONAR: of an rtt, a throughput or a latency test.
 
-Taken as `pscheduler result --format json` prints it and as archivers get it (`{"test": …, "result": …}`); durations are
-ISO 8601 (RFC 3339 appendix A). A latency test compares two clocks, so its delays are left alone; how much they vary,
-and what was lost, does not depend on the clocks and is taken.
+Read as `pscheduler result --format json` prints it and as archivers get it (`{"test": …, "result": …}`); durations are
+ISO 8601 (RFC 3339 appendix A). A latency test compares two clocks, so its delays are ignored; their variation and the
+loss do not depend on the clocks and are read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _DURATION: Final = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:
 
 
 def read(data: bytes, src: str | None = None, dst: str | None = None) -> Found:
-    """Without `src` and `dst` the names are those in the test's specification. Raises ImportProblem."""
+    """Read a result. Without `src` and `dst` the names are those of the test's specification. Raises ImportProblem."""
     try:
         file = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -38,7 +38,7 @@ def read(data: bytes, src: str | None = None, dst: str | None = None) -> Found:
 
 
 def _inside(file: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The innermost result, and what the test was told."""
+    """Return the innermost result, and the test's specification."""
     spec: dict[str, Any] = {}
     for _ in range(3):
         if not isinstance(file, dict):

@@ -1,4 +1,4 @@
-"""The state of a Petals health monitor: its servers as nodes, their pings as links, their throughputs as layer times.
+"""Read the state of a Petals health monitor: servers as nodes, pings as links, throughputs as layer times.
 
 The JSON that a monitor serves at /api/v1/state (health.petals.dev: health.py, state_updater.py). Its figures:
 
@@ -8,8 +8,8 @@ The JSON that a monitor serves at /api/v1/state (health.petals.dev: health.py, s
     next_pings      seconds until a server's DHT answers: a round trip and its software
     cache_tokens_left  halves (K or V) of one block's cache for one token
 
-The first three are of petals server/throughput.py. Memory is what a server uses for its blocks now plus the cache that
-it has left: it may have more.
+The first three are from petals server/throughput.py. Memory is what a server uses for its blocks now plus the free
+cache: it may have more.
 """
 
 from __future__ import annotations
@@ -81,10 +81,10 @@ class _State(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What a monitor says of one model, and the route that a client of Petals would take through it."""
+    """What a monitor reports of one model, and the route that a Petals client would take through it."""
 
     found: Found
-    weights: str  # what most servers hold
+    weights: str  # of most servers
     route: str | None  # a placement; None: some block is not served
 
 
@@ -96,7 +96,7 @@ class Reported:
 
 
 def models(data: bytes) -> list[Reported]:
-    """Every model that the monitor knows, the one with most servers first. Raises ImportProblem."""
+    """Return every model that the monitor knows, the one with most servers first. Raises ImportProblem."""
     known = [
         Reported(report.name, report.num_blocks, sum(row.state == "online" for row in report.server_rows))
         for report in _decode(data)
@@ -105,7 +105,7 @@ def models(data: bytes) -> list[Reported]:
 
 
 def read(data: bytes, name: str, shape: ModelShape) -> Served:
-    """`name`: one of `models`; `shape`: that model's. Raises ImportProblem."""
+    """Read one model. `name`: one of `models`; `shape`: that model's. Raises ImportProblem."""
     report = next((each for each in _decode(data) if each.name == name), None)
     if report is None:
         raise ImportProblem(f"this monitor knows no model {name!r}; it knows {', '.join(m.name for m in models(data))}")
@@ -200,8 +200,8 @@ def _links(rows: list[_Row], names: Names) -> list[LinkFound]:
 
 
 def _route(rows: list[_Row], names: Names, blocks: int) -> str | None:
-    """Petals' own rule for one sequence (client/routing/sequence_manager.py): least sum of block times and half
-    round trips between servers; one that is entered is stayed with to its end. The client's pings are not known."""
+    """Apply Petals' own rule for one sequence (client/routing/sequence_manager.py): least sum of block times and half
+    round trips between servers; a server is used to the end of its span. The client's pings are not known."""
     best: dict[tuple[str, int], tuple[float, str]] = {}  # (server, block it is entered at) → cost of the rest, route
 
     def onward(block: int, here: _Row | None) -> tuple[float, str] | None:

@@ -1,10 +1,10 @@
-"""Round trips of one path as `ping` and `mtr` print them, of any system and in several languages.
+"""Read round trips of one path as `ping` and `mtr` print them, of any system and in several languages.
 
     ping     Linux, BusyBox, macOS and BSD, Windows: single times, else the summary
     mtr      --json, or --report
 
-Single times give the median and their spread. A summary has the mean and the deviation: the median is then taken to be
-the mean, and p95 − min is worked out as for a normal distribution, which a note says.
+Single times give the median and their spread. A summary has the mean and the deviation: the median is then assumed to
+be the mean, and p95 − min is computed as for a normal distribution, which a note says.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from swarmtop.imports.found import Found, ImportProblem, LinkFound, Names, NodeF
 from swarmtop.imports.gpu.card import number
 
 Z95: Final = 1.645  # standard normal quantile
-ENOUGH: Final = 5  # single times: with fewer the summary knows better
+ENOUGH: Final = 5  # single times: with fewer the summary is better
 HERE: Final = "here"
 _NUMBER: Final = r"(\d+(?:[.,]\d+)?)"
 _TIME_WORDS: Final = "time|zeit|temps|tiempo|tempo|durata|tid|tijd|czas|время|时间|時間"
@@ -33,7 +33,7 @@ _HUB: Final = re.compile(rf"^\s*\d+\.\|?-*\s+(\S+)\s+{_NUMBER}%\s+(\d+)\s+{'  *'
 
 
 def ping(text: str, src: str | None, dst: str | None) -> Found:
-    """Raises ImportProblem."""
+    """Read ping's output. Raises ImportProblem."""
     if not is_ping(text):
         raise ImportProblem("this is no output of ping; ping -c 20 HOST > FILE writes one")
     target = _TARGET.search(text)
@@ -67,7 +67,7 @@ def is_ping(text: str) -> bool:
 
 
 def mtr(text: str, src: str | None, dst: str | None) -> Found:
-    """Of the last host, which is the one asked for. Raises ImportProblem."""
+    """Read mtr's last host, which is the target. Raises ImportProblem."""
     stripped = text.lstrip()
     if not stripped.startswith("{"):
         return _mtr_report(text, src, dst)
@@ -111,7 +111,7 @@ def _figure(hub: Any, key: str) -> float | None:
 
 
 def _spread(low: float, mean: float, high: float, deviation: float | None) -> float | None:
-    """p95 − min, at most max − min; None without a deviation."""
+    """Return p95 − min, at most max − min; None without a deviation."""
     if deviation is None:
         return None
     return max(0.0, min(high - low, mean + Z95 * deviation - low))

@@ -1,4 +1,4 @@
-"""Tables of cells as people and their spreadsheets write them: commas, semicolons or tabs, decimal commas, units."""
+"""Read tables of cells as people and spreadsheets write them: commas, semicolons or tabs, decimal commas, units."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _CELL: Final = re.compile(r"([+-]?\d*(?:[.,]\d+)?(?:[eE][+-]?\d{1,3})?|[+-]?\d+[
 
 
 def separator_of(line: str) -> str:
-    """What divides the cells of the first line: a tab before a semicolon before a comma."""
+    """Return the separator of the first line's cells: a tab before a semicolon before a comma."""
     return next((sign for sign in _SEPARATORS if sign in line), ",")
 
 
 def rows_of(text: str) -> list[list[str]]:
-    """The cells of every line that has any. Raises ImportProblem."""
+    """Return the cells of every line that has any. Raises ImportProblem."""
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         return []
@@ -45,7 +45,7 @@ def rows_of(text: str) -> list[list[str]]:
 
 
 def number_of(cell: str, where: str, figure: str, unit: str = "ms") -> float | None:
-    """The value of a cell in the unit of `figure` (rtt_ms, jitter_ms, loss, mbps); None: nobody measured it.
+    """Return the value of a cell in the unit of `figure` (rtt_ms, jitter_ms, loss, mbps); None: not measured.
 
     `unit` is that of a time without one. Raises ImportProblem.
     """

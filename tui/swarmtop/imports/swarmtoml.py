@@ -1,7 +1,7 @@
-"""What was found as a swarm file: a new one, or added to one that somebody wrote, whose comments and order stay.
+"""Write findings as a swarm file: a new one, or added to an existing one, whose comments and order stay.
 
-Of a node that is there already, keys that it lacks are added and keys that it has are renewed. Links go to the end of
-the file, where they override what stands before them; those that an earlier import wrote for the same pair are renewed.
+An existing node gets the keys that it lacks, and new values for keys that it has. Links go to the end of the file,
+where they override earlier ones; those that an earlier import wrote for the same pair are replaced.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from swarmtop.imports.found import Found, ImportProblem, LinkFound, NodeFound
 
 _NODE_KEYS: Final = ("device", "vram_gib", "up_mbps", "down_mbps", "mem_gbps", "tflops")
 _LINK_KEYS: Final = ("rtt_ms", "jitter_ms", "loss", "mbps")
-_DIGITS: Final = 4  # significant; what was measured is not known better
+_DIGITS: Final = 4  # significant; measurements are not more precise
 
 
 def written(found: Found, base: str = "") -> str:
-    """The text of the file, `base` with what was found. Raises ImportProblem where `base` is no TOML."""
+    """Return the text of the file, `base` with the findings. Raises ImportProblem where `base` is not TOML."""
     try:
         file = tomlkit.parse(base)
     except TOMLKitError as error:
-        raise ImportProblem(f"that swarm file is no TOML ({error})") from error
+        raise ImportProblem(f"that swarm file is not TOML ({error})") from error
     if not base.strip():
         file.add(tomlkit.comment(f"from {found.source}"))
         for note in found.notes:
@@ -68,7 +68,7 @@ def _nodes(tables: AoT, found: Found) -> None:
 
 
 def _lacking(table: Table, node: NodeFound) -> dict[str, Any]:
-    """What data sheets say and the file does not: nothing of a machine whose `gpu` is named."""
+    """Return the data-sheet values that the file lacks: none for a machine whose `gpu` is named."""
     return {} if "gpu" in table else {k: v for k, v in _figures(node, _NODE_KEYS).items() if k not in table}
 
 

@@ -1,1 +1,1 @@
-"""Programs on this machine: the embedded collector and probe, the browser server, the operator's connection."""
+"""Run programs on this machine: the embedded collector and probe, the browser server, the operator's connection."""

@@ -1,9 +1,9 @@
-"""The dashboard in a browser: one page, one WebSocket, one dashboard process a tab, all on loopback and behind a token.
+"""Serve the dashboard to a browser: one page, one WebSocket and one process for each tab, on loopback with a token.
 
-textual-serve brings the terminal in JavaScript and the packets to and from a Textual app. What is ours: a page without
-anything from elsewhere, the token, and the checks that keep other pages in the same browser away from it. Any page may
-send a browser to 127.0.0.1, so besides the token a request must name this server as its Host (against DNS rebinding),
-and a WebSocket as its Origin. There is no cookie: those are shown to every server on this machine, whatever its port.
+textual-serve provides the terminal in JavaScript and the packets to and from a Textual app. Added here: a page without
+external content, the token, and the checks that keep other pages in the same browser away. Any page may send a browser
+to 127.0.0.1, so besides the token a request must name this server as its Host (against DNS rebinding), and a WebSocket
+as its Origin. There is no cookie: cookies are sent to every server on this machine, whatever its port.
 """
 
 from __future__ import annotations
@@ -31,14 +31,39 @@ PAGE: Final = """<!DOCTYPE html>
 @font-face {{ font-family: "Roboto Mono"; src: url("/static/fonts/RobotoMono-VariableFont_wght.ttf"); }}
 html, body {{ margin: 0; height: 100%; background: #0f1318; color: #d5dbe3; font: 16px "Roboto Mono", monospace; }}
 .textual-terminal {{ width: 100vw; height: 100vh; }}
+html, body {{ overflow: hidden; overscroll-behavior: none; }}
 .closed {{ display: none; position: fixed; inset: 0; z-index: 9; place-content: center; background: #0f1318; }}
 body.-closed .closed {{ display: grid; }}
 </style>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<script src="/page.js"></script>
 <script src="/static/js/textual.js"></script></head>
 <body>
-<div id="terminal" class="textual-terminal" data-session-websocket-url="{websocket}" data-font-size="{size}"></div>
+<div id="terminal" class="textual-terminal" data-session-websocket-url="{websocket}" data-font-size="{size}"
+ data-sized="{sized}"></div>
 <div class="closed">This dashboard has ended; reload the page for a new one.</div>
 </body></html>
+"""
+# Keys reach the dashboard from the first press, and again when the tab is come back to; a phone has letters so large
+# that some fifty of them stand in a line, for which the screens have a layout of their own.
+SCRIPT: Final = """"use strict";
+const phone = 700, letters = 50, ratio = 0.6;
+document.addEventListener("DOMContentLoaded", () => {
+  const terminal = document.getElementById("terminal");
+  if (!terminal.dataset.sized && window.innerWidth < phone)
+    terminal.dataset.fontSize = Math.max(9, Math.min(16, Math.floor(window.innerWidth / (letters * ratio))));
+  const focus = () => {
+    const keys = terminal.querySelector(".xterm-helper-textarea");
+    if (keys) keys.focus();
+    return keys;
+  };
+  const seen = new MutationObserver(() => { if (focus()) seen.disconnect(); });
+  if (!focus()) seen.observe(terminal, {childList: true, subtree: true});
+  window.addEventListener("focus", focus);
+  document.addEventListener("keydown", (event) => {
+    if (document.activeElement === document.body && !event.metaKey && !event.altKey) focus();
+  }, true);
+});
 """
 FONT_SIZES: Final = range(6, 49)
 
@@ -46,7 +71,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class BrowserServer(Server):
-    """`address` and `page_url` are known once `listen` has returned."""
+    """The server; `address` and `page_url` are known once `listen` has returned."""
 
     def __init__(self, command: str, title: str, token: str = "") -> None:
         super().__init__(command, host=HOST, title=title)
@@ -59,10 +84,11 @@ class BrowserServer(Server):
         return f"http://{self.address}/?token={self.token}"
 
     async def listen(self, port: int) -> web.AppRunner:
-        """Serves from now on, until the runner is cleaned up. Raises OSError for a port that cannot be had."""
+        """Serve from now on, until the runner is cleaned up. Raises OSError for an unavailable port."""
         app = web.Application(middlewares=[self._guard])
         app.add_routes([
             web.get("/", self._page),
+            web.get("/page.js", self._script),
             web.get("/ws/{token}", self._tab),
             web.static("/static", self.statics_path),
         ])  # fmt: skip
@@ -94,15 +120,20 @@ class BrowserServer(Server):
             raise web.HTTPForbidden(text="open the address that swarmtop serve printed: the token stands in it\n")
 
     async def _page(self, request: web.Request) -> web.Response:
-        """Our own: textual-serve's asks Google for a font."""
+        """Return our own page: textual-serve's loads a font from Google."""
         self._must_be(request.query.get("token", ""))
         size = request.query.get("fontsize", "")
         text = PAGE.format(
             title=html.escape(f"swarmtop: {self.title}"),
             websocket=html.escape(f"ws://{self.address}/ws/{self.token}"),
+            sized="yes" if size else "",
             size=size if size.isdecimal() and int(size) in FONT_SIZES else "16",
         )
         return web.Response(text=text, content_type="text/html", headers={"Cache-Control": "no-store"})
+
+    async def _script(self, _request: web.Request) -> web.Response:
+        """Nothing in it is secret."""
+        return web.Response(text=SCRIPT, content_type="text/javascript", headers={"Cache-Control": "no-store"})
 
     async def _tab(self, request: web.Request) -> web.WebSocketResponse:
         self._must_be(request.match_info["token"])

@@ -1,6 +1,6 @@
-"""What this machine is, for a swarm file: its cards with their free memory, else its chip or processor.
+"""Detect what this machine is, for a swarm file: its GPUs with their free memory, else its chip or processor.
 
-Asks the vendors' own tools and the system, each for a few seconds at most; a tool that is not there is the normal case.
+It runs the vendors' own tools and reads the system, each for a few seconds at most; missing tools are normal.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from swarm_protocol.units import BYTES_PER_GIB
 from swarmtop.imports.found import ImportProblem, NodeFound
 from swarmtop.imports.kinds import decoded
 
-WAIT_S: Final = 15.0  # nvidia-smi wakes a sleeping card
+WAIT_S: Final = 15.0  # nvidia-smi wakes a sleeping GPU
 RAM_SHARE: Final = 0.5  # of a machine without a known GPU, as swarm_protocol.snapshot.node_figures counts
 TOOLS: Final[tuple[tuple[str, ...], ...]] = (
     ("nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv"),
@@ -33,11 +33,11 @@ Ask = Callable[[Sequence[str]], bytes | None]
 @dataclass(frozen=True, slots=True)
 class Detected:
     node: NodeFound
-    said: str  # one line: what it was told by
+    said: str  # one line: the source
 
 
 def detect(ask: Ask | None = None, root: Path = Path("/")) -> Detected:
-    """`ask` runs a command and gives its output, None where it is not there; `root` holds proc."""
+    """Detect the machine. `ask` runs a command and returns its output, None if it is missing; `root` holds proc."""
     ask = ask or output_of
     name = clean_name(platform.node().split(".")[0] or "this-machine")
     for command in TOOLS:
@@ -48,7 +48,7 @@ def detect(ask: Ask | None = None, root: Path = Path("/")) -> Detected:
 
         try:
             found = gpus.read(decoded(data), name)
-        except ImportProblem:  # a driver without a card prints a line of its own
+        except ImportProblem:  # a driver without a GPU prints a line of its own
             continue
         return Detected(found.nodes[0], f"{command[0]} names {found.nodes[0].device}")
     ram_gib = _ram_gib()
@@ -78,7 +78,7 @@ def _ram_gib() -> float:
 
 
 def _chip(ask: Ask, root: Path) -> str:
-    """ "Apple M2 Max", "Raspberry Pi 5 Model B Rev 1.0", "AMD EPYC 7763 64-Core Processor"."""
+    """Return a name such as "Apple M2 Max", "Raspberry Pi 5 Model B Rev 1.0" or "AMD EPYC 7763 64-Core Processor"."""
     if sys.platform == "darwin":
         brand = ask(("/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"))
         return brand.decode(errors="replace").strip() if brand else platform.machine()

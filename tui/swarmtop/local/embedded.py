@@ -1,8 +1,7 @@
-"""A collector and a probe of this machine as child processes, for `swarmtop` without arguments.
+"""Run a collector and a probe of this machine as child processes, for `swarmtop` without arguments.
 
-They live in a folder of their own, listen on loopback unless told otherwise, and end with this process in whatever way
-it ends (`parent_watchdog`). If a collector is on this machine already, that one is watched instead and nothing is
-started.
+They use a folder of their own, listen on loopback unless told otherwise, and end with this process in whatever way it
+ends (`parent_watchdog`). If this machine has a collector already, that one is watched instead and nothing is started.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
+from swarm_protocol.parse_values import address_text
 from swarm_protocol.ports import DEFAULT_PORT
 from swarm_protocol.text import safe
 from swarm_protocol.trust.identity import default_state_dir
 from swarm_protocol.trust.loopback import is_loopback
-from swarm_protocol.values import address_text
 from swarmtop.args import TOKEN_VARIABLE
 from swarmtop.commands.invite import reachable_address
 from swarmtop.config import LOOPBACK
@@ -36,22 +35,22 @@ from swarmtop.sources.live import LiveSource
 from swarmtop.sources.source import SourceError, first_frame
 
 EVERYWHERE: Final = ("0.0.0.0", "::")  # listens on every address of this machine
-READY_WITHIN_S: Final = 60.0  # a first start compiles and makes a database, on a slow disk too
-END_WITHIN_S: Final = 12.0  # longer than the leash's own grace
-READ_WITHIN_S: Final = 1.0  # the last words of one that has ended, unless a child of its own holds the pipe open
+READY_WITHIN_S: Final = 60.0  # a first start compiles and creates a database, on a slow disk too
+END_WITHIN_S: Final = 12.0  # longer than the watchdog's own grace
+READ_WITHIN_S: Final = 1.0  # for the last output of an ended child, unless a child of its own holds the pipe open
 _LISTENING = re.compile(r"listening on \S*?:(\d+)\b")
 
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """Where the collector is that the dashboard connects to."""
+    """The collector that the dashboard connects to."""
 
     host: str
     port: int
     token: str
     join: tuple[str, int] | None  # where others reach it; None: they cannot
     state: Path | None = None  # the folder of a collector that was started here
-    keep: Callable[[], str] | None = None  # lets it outlive this process; the line that says how to end it
+    keep: Callable[[], str] | None = None  # lets it outlive this process; returns the line that says how to end it
 
 
 @contextlib.contextmanager
@@ -61,10 +60,10 @@ def home(
     state_dir: Path | None = None,
     port: int = DEFAULT_PORT,
 ) -> Iterator[Home]:
-    """The collector on this machine; where there is none, one is started with a probe.
+    """Return the collector on this machine; if there is none, start one with a probe.
 
-    `listen`: start one there, for others to join; without a token one is made up, since strangers may reach it.
-    Raises CommandError, and SourceError where a collector is there but refuses.
+    `listen`: start one there, for others to join; without a token one is made, since strangers may reach it.
+    Raises CommandError, and SourceError if a collector exists but refuses.
     """
     if listen is None and collector_at(LOOPBACK, port, token):
         yield Home(LOOPBACK, port, token, None)
@@ -115,7 +114,7 @@ def home(
 
 
 def collector_at(host: str, port: int, token: str) -> bool:
-    """Whether a collector answers there. Raises SourceError where one does, but refuses this viewer."""
+    """Return whether a collector answers there. Raises SourceError if one does, but refuses this viewer."""
 
     async def ask() -> bool:
         source = LiveSource(host, port, token=token)
@@ -135,7 +134,7 @@ def collector_at(host: str, port: int, token: str) -> bool:
 
 
 def free_port(wanted: int) -> int:
-    """`wanted` where nobody listens on it, else 0: any free one. The default lets `swarmtop --once` find it."""
+    """Return `wanted` if it is free, else 0: any free one. With the default `swarmtop --once` finds it."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -146,7 +145,7 @@ def free_port(wanted: int) -> int:
 
 
 class Child:
-    """One program of ours on a leash; what it says goes into its log file."""
+    """A child program under the parent watchdog; its output goes into its log file."""
 
     def __init__(
         self, module: str, arguments: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
@@ -176,7 +175,7 @@ class Child:
         return self._process.pid
 
     def listening_port(self) -> int:
-        """The port, as soon as the child says it listens. Raises CommandError where it ends before."""
+        """Return the port, as soon as the child reports it. Raises CommandError if it ends before."""
         self._ready.wait(READY_WITHIN_S)
         if self._port is None:
             self.end()
@@ -185,7 +184,7 @@ class Child:
         return self._port
 
     def died(self) -> str | None:
-        """That it has ended though nobody asked it to, and its last words."""
+        """Return that it has ended unexpectedly, and its last output."""
         code = self._process.poll()
         if code is None:
             return None
@@ -194,14 +193,14 @@ class Child:
         return f"{self.name} ended by itself (exit code {code}){said}; its log is {safe(str(self.log))}"
 
     def keep(self) -> None:
-        """Lets it outlive this process; `end` does nothing then."""
+        """Let it outlive this process; `end` does nothing then."""
         if self._process.stdin is not None and self._process.poll() is None:
             self._process.stdin.write(keep_line(str(self.log)))
             self._process.stdin.flush()
             self._kept = True
 
     def end(self) -> None:
-        """SIGTERM, and kill where that does not help in time."""
+        """Send SIGTERM, and kill where that does not help in time."""
         if self._kept:
             return
         self._process.terminate()
@@ -215,7 +214,8 @@ class Child:
             self._process.stdin.close()
 
     def _read(self, lines: IO[str]) -> None:
-        """Until the child's output ends. A log that cannot be written must not stop the child: lines are then lost."""
+        """Read until the child's output ends. A log that cannot be written must not stop the child: lines are lost
+        then."""
         with contextlib.ExitStack() as stack:
             stack.callback(self._ready.set)
             stack.enter_context(lines)

@@ -19,10 +19,10 @@ import msgspec
 
 from swarm_protocol.messages import operator_messages
 from swarm_protocol.messages.probe_messages import OPERATE_PATH
+from swarm_protocol.parse_values import address_text
 from swarm_protocol.text import safe
 from swarm_protocol.trust import certificate_pins
 from swarm_protocol.trust.identity import default_state_dir
-from swarm_protocol.values import address_text
 from swarmtop.errors import UNREACHABLE, CommandError
 
 ASK_WITHIN_S: Final = 10.0
@@ -32,7 +32,7 @@ STATE_VARIABLE: Final = "SWARM_COLLECTOR_STATE"
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class OperatorClient:
     """A collector that this user operates."""
 
     operator: operator_messages.Operator
@@ -99,30 +99,34 @@ def folders(given: str | None) -> list[Path]:
     return ([Path(named)] if named else []) + [default, default / "local"]
 
 
-def find(given: str | None, port: int | None = None) -> Desk | None:
+def find(given: str | None, port: int | None = None) -> OperatorClient | None:
     """The collector that this user operates here, on this port if one is named; None: there is no sign of one."""
-    desks = [Desk(found) for folder in folders(given) if (found := operator_messages.read_operator(folder)) is not None]
-    fitting = [desk for desk in desks if port is None or desk.operator.port == port]
+    clients = [
+        OperatorClient(found)
+        for folder in folders(given)
+        if (found := operator_messages.read_operator(folder)) is not None
+    ]
+    fitting = [client for client in clients if port is None or client.operator.port == port]
     return _answering(fitting) or next(iter(fitting), None)
 
 
-def need(given: str | None) -> Desk:
-    """Raises CommandError where this user operates none here."""
-    desk = find(given)
-    if desk is None:
+def need(given: str | None) -> OperatorClient:
+    """Raises CommandError if this user operates none here."""
+    client = find(given)
+    if client is None:
         raise CommandError(
             "no collector of yours has run on this machine; run this where swarm-collector or swarmtop --listen runs, "
             "as the same user, or name its state folder with --state"
         )
-    return desk
+    return client
 
 
-def _answering(desks: Sequence[Desk]) -> Desk | None:
+def _answering(clients: Sequence[OperatorClient]) -> OperatorClient | None:
     """The first that answers, where there are several: one of them may have ended long ago."""
-    if len(desks) == 1:
-        return desks[0]
-    for desk in desks:
+    if len(clients) == 1:
+        return clients[0]
+    for client in clients:
         with contextlib.suppress(CommandError):
-            desk.ask(operator_messages.ListInvites())
-            return desk
+            client.ask(operator_messages.ListInvites())
+            return client
     return None

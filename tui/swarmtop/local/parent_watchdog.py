@@ -2,11 +2,11 @@
 
 `python -m swarmtop.local.parent_watchdog MODULE ARGS…`
 
-The parent holds the writing end of this process's stdin. When it is gone, killed with -9 included, the pipe reads as
-ended and this process gets the same SIGTERM that an operator would send. Works on every POSIX system, unlike prctl.
+The parent holds the writing end of this process's stdin. When it is gone, even by kill -9, the pipe ends and this
+process gets the same SIGTERM that an operator would send. Works on every POSIX system, unlike prctl.
 
-A parent that wants the program to outlive it writes `keep FILE` and a newline before it goes: output goes to that file
-from then on, and nobody watches any more.
+A parent that wants the program to outlive it writes `keep FILE` and a newline before it ends: output goes to that file
+from then on, and the watchdog stops.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def keep_line(log: str) -> str:
-    """What a parent writes so that the program outlives it."""
+    """Return the line that a parent writes so that the program outlives it."""
     return f"{KEEP.decode()}{log}\n"
 
 
@@ -49,7 +49,7 @@ def _watch() -> None:
 
 
 def _let_go(log: str) -> None:
-    """The parent's pipe ends with it: what is said from now on goes into the log, or nowhere."""
+    """Stop watching: the parent's pipe ends with it, and output goes into the log from now on, or nowhere."""
     try:
         file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     except OSError:

@@ -10,7 +10,7 @@ from typing import Final
 
 from swarm_protocol.devices.access import ACCESS, access_named
 from swarm_protocol.devices.places import UnknownCity, city_named
-from swarm_protocol.snapshot.named_nodes import DEFAULT_ACCESS, BadNodes, NamedNode, parse_nodes
+from swarm_protocol.swarm_files.named_nodes import DEFAULT_ACCESS, BadNodes, NamedNode, parse_nodes
 from swarm_protocol.text import safe
 from swarmtop.imports.found import NodeFound
 

@@ -1,5 +1,5 @@
-"""What a report says, asked of one source: the state, the ranking, the plan and what could replace its parts, and what
-the figures did over the time before. No drawing, no HTML.
+"""Gather what a report says from one source: the state, the ranking, the plan and what could replace its parts, and the
+figures of the time before. No drawing, no HTML.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.units import NS_PER_S
 from swarmtop.analysis.analysis import Analysis, alive, analyse, only
 from swarmtop.analysis.asked import Chosen
-from swarmtop.analysis.assessment import Judgement, judge
+from swarmtop.analysis.plans.assessment import Judgement, judge
 from swarmtop.sources.source import History, Recording, Source, first_frame
 
 LIVE_SPAN_S: Final = 3600  # of a running swarm
 MOST_POINTS: Final = 120
 LEAST_POINTS: Final = 6
 SLOT_S: Final = 20  # two windows of a probe: narrower slots are gaps between windows
-SERIES_NODES: Final = 6  # lines that can be told apart
+SERIES_NODES: Final = 6  # lines that can be distinguished
 METRICS: Final[tuple[tuple[str, str, str], ...]] = (
     ("rtt_p50", "round trip, median over a node's links", "ms"),
     ("jitter", "jitter (p95 − min), median over a node's links", "ms"),
@@ -43,7 +43,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Without:
-    """The best plan if one node of today's were gone."""
+    """The best plan if one of its nodes were gone."""
 
     node: str
     tokens_per_s: float | None  # None: nothing fits any more
@@ -64,8 +64,8 @@ class Report:
 
 
 async def gather(source: Source, question: Callable[[Swarm], tuple[Swarm, Chosen]]) -> Report:
-    """`question`: what is asked of the swarm that is found. Raises SourceError, and PredictError for a question that
-    is wrong whatever the swarm."""
+    """Gather. `question`: about the swarm that is found. Raises SourceError, and PredictError for a question that is
+    wrong whatever the swarm."""
     swarm, asked = question(await first_frame(source))
     model, workload = asked.model, asked.workload
     found = await asyncio.to_thread(analyse, swarm, model, workload)
@@ -108,7 +108,7 @@ async def _span(source: Source, swarm: Swarm) -> tuple[int, int]:
 
 
 async def _series(source: Source, swarm: Swarm, found: Analysis, since_ns: int, until_ns: int) -> tuple[Series, ...]:
-    """Of the nodes that cost most: where something goes wrong it is seen there."""
+    """Return series of the nodes that cost most: trouble shows there."""
     shown = [swarm.facts[row.index] for row in found.rows[:SERIES_NODES]]
     points = max(LEAST_POINTS, min(MOST_POINTS, (until_ns - since_ns) // (SLOT_S * NS_PER_S)))
     series = []

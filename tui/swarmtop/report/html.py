@@ -1,4 +1,4 @@
-"""A gathered report as one HTML page. Text is escaped by the template; drawings escape their own."""
+"""Render a gathered report as one HTML page. Text is escaped by the template; drawings escape their own."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from swarm_predict.types import Prediction
 from swarm_protocol import __version__
 from swarm_protocol.snapshot.swarm import Kind
 from swarm_protocol.text import safe
-from swarmtop.analysis.sureness import basis_text, speed_text
-from swarmtop.commands.once import COLUMNS
-from swarmtop.report import svg
+from swarmtop.analysis.analysis import Analysis
+from swarmtop.analysis.plans.sureness import basis_text, speed_text
+from swarmtop.commands.monitoring.once import COLUMNS
+from swarmtop.dashboard.state.link_metrics import LINK_METRICS, scaled
+from swarmtop.report import pictures, svg
 from swarmtop.report.gather import Report
 from swarmtop.text import quantities
 from swarmtop.text.prediction import certificate
 
-LIMITS_MS: Final = (10.0, 40.0, 100.0, 200.0)
-LEFT_OUT: Final = ("rank", "in_placement")
+# Columns of `--once` that the page says otherwise: by its order, in bold, or in a line below
+LEFT_OUT: Final = frozenset({"rank", "role", "typical_tokens_per_s", "cost_ms", "age_s", "why"})
 
 
 def rendered(report: Report) -> str:
-    """The whole page."""
+    """Return the whole page."""
     environment = Environment(
         loader=PackageLoader("swarmtop", "report"),
         autoescape=select_autoescape(("html", "j2"), default=True),
@@ -40,7 +43,9 @@ def _context(report: Report) -> dict[str, Any]:
     prediction = found.plan.prediction if found.plan is not None else None
     rtt = swarm.links["rtt_p50_ms"]
     estimated = (swarm.links["kind"] == Kind.ESTIMATE).tolist()
-    columns = [column for column in COLUMNS if column.key not in LEFT_OUT]
+    # what has no title is for programs
+    columns = [column for column in COLUMNS if column.title and column.key not in LEFT_OUT]
+    limits = scaled(LINK_METRICS[0], np.where(np.eye(len(swarm), dtype=bool), np.nan, rtt)).limits
     known = bool(np.isfinite(rtt[~np.eye(len(swarm), dtype=bool)]).any()) if len(swarm) else False
     return {
         "source": swarm.source,
@@ -56,6 +61,8 @@ def _context(report: Report) -> dict[str, Any]:
         "prediction": prediction,
         "speed": speed_text(prediction) if prediction else None,
         "basis": basis_text(prediction) if prediction else None,
+        "running": _capital(found.headline()) if found.running is not None else None,
+        "accused": _accused(found),
         "token": _spread(prediction.tpot_ms, "ms") if prediction else None,
         "first": quantities.ms(prediction.ttft_ms.p50) if prediction else None,
         "certificate": certificate(found.plan) if found.plan is not None else None,
@@ -70,10 +77,15 @@ def _context(report: Report) -> dict[str, Any]:
         "gains": _gains(report),
         "baselines": _baselines(report),
         "measured": _measured(report),
-        "titles": [(c.title or c.key, c.right) for c in columns],
-        "rows": [([(c.text(row), c.right) for c in columns], row.in_placement) for row in found.rows],
-        "heat": Markup(svg.heat_map(swarm.names, rtt, estimated, LIMITS_MS)) if known else None,
-        "legend": svg.legend(LIMITS_MS, "ms"),
+        "titles": [(c.key, c.title, c.right) for c in columns],
+        "ways": Markup(pictures.ways(_ways(found))) if prediction else None,
+        "map": Markup(pictures.world_map(swarm, found.stands)),
+        "rows": [
+            ([(c.key, c.text(row), c.right) for c in columns], row.in_placement, row.why if row.in_placement else "")
+            for row in found.rows
+        ],
+        "heat": Markup(svg.heat_map(swarm.names, rtt, estimated, limits)) if known else None,
+        "legend": svg.legend(limits, "ms"),
         "any_estimate": bool(np.any(estimated)),
         "series": [
             (s.title, s.unit, Markup(svg.lines(s.title, s.unit, s.lines)), svg.keys([n for n, _ in s.lines]))
@@ -81,6 +93,27 @@ def _context(report: Report) -> dict[str, Any]:
         ],
         "events": [(quantities.moment(e.at_ns), e.node, e.kind, e.detail) for e in swarm.events[-20:]][::-1],
     }
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
+
+
+def _accused(found: Analysis) -> tuple[str, str] | None:
+    """(node, why) of the first of the ranking, where doing something about it would win something."""
+    first = found.rows[0] if found.rows else None
+    if first is None or not first.in_placement or first.word not in ("slow", "degraded"):
+        return None
+    return first.name, _capital(first.why)
+
+
+def _ways(found: Analysis) -> list[tuple[str, Prediction]]:
+    """The best, and what runs where that is something else."""
+    shown = [("best", found.best)] if found.best is not None else []
+    running = found.running.prediction if found.running is not None else None
+    if running is not None and (found.best is None or running.placement != found.best.placement):
+        shown.append(("running", running))
+    return shown
 
 
 def _spread(quantiles: Any, unit: str) -> str:

@@ -1,7 +1,7 @@
-"""Figures as SVG text: a heat map, lines over time, a bar. Numbers in, markup out; names are escaped here.
+"""Draw figures as SVG text: a heat map, lines over time, a bar. Numbers in, markup out; names are escaped here.
 
-Shades are viridis, told apart with any colour vision; cells say their figure where there is room, and always in a title
-that a pointer shows. A gap is a gap: lines break where nothing was measured.
+Shades are viridis, told apart with any colour vision; cells show their figure where there is room, and always in a
+title for the pointer. A gap is a gap: lines break if nothing was measured.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LINES_H: Final = 170
 
 
 def heat_map(names: Sequence[str], values: Floats, estimated: Sequence[Sequence[bool]], limits: Sequence[float]) -> str:
-    """`values[i, j]` from row i to column j; NaN has no cell. `limits`: four, between the five shades."""
+    """Draw `values[i, j]` from row i to column j; NaN has no cell. `limits`: four, between the five shades."""
     n = len(names)
     cell = max(3.0, min(46.0, MAP_PX / max(n, 1)))
     label = 9 * min(14, max((len(name) for name in names), default=1)) if n <= 60 else 0
@@ -66,14 +66,17 @@ def heat_map(names: Sequence[str], values: Floats, estimated: Sequence[Sequence[
 
 
 def legend(limits: Sequence[float], unit: str) -> list[tuple[str, str]]:
-    """(colour, what it stands for)"""
+    """Return (colour, meaning)."""
     edges = [*(f"{limit:g}" for limit in limits)]
     words = [f"up to {edges[0]}", *(f"{a} to {b}" for a, b in itertools.pairwise(edges)), f"over {edges[-1]}"]
-    return [(colour, f"{word} {unit}") for colour, word in zip(HEAT, words, strict=True)]
+    empty = {i for i in range(1, len(edges)) if edges[i] == edges[i - 1]}  # many links of one figure
+    return [
+        (colour, f"{word} {unit}") for i, (colour, word) in enumerate(zip(HEAT, words, strict=True)) if i not in empty
+    ]
 
 
 def lines(title: str, unit: str, series: Sequence[tuple[str, History]]) -> str:
-    """One line a node over equal slots; the scale begins at zero."""
+    """Draw one line for each node over equal slots; the scale begins at zero."""
     values = [v for _, history in series for v in history.values if v is not None]
     top = _nice(max(values, default=1.0))
     left, bottom = 52, 24
@@ -98,12 +101,12 @@ def lines(title: str, unit: str, series: Sequence[tuple[str, History]]) -> str:
 
 
 def keys(names: Sequence[str]) -> list[tuple[str, str, str]]:
-    """(colour, dashes, name) of each line."""
+    """Return (colour, dashes, name) of each line."""
     return [(INKS[i % len(INKS)], DASHES[i % len(DASHES)], safe(name, 40)) for i, name in enumerate(names)]
 
 
 def bar(parts: Sequence[tuple[str, float]]) -> str:
-    """Where the time of one token goes, shared out over one bar."""
+    """Draw where the time of one token goes, as one divided bar."""
     inks = dict(PARTS)
     total = sum(value for _, value in parts if math.isfinite(value) and value > 0)
     out, x = [_svg(LINES_W, 30, "where the time of a token goes")], 0.0
@@ -133,7 +136,7 @@ def _path(history: History, first: int, last: int, top: float, left: int, width:
 
 
 def _nice(value: float) -> float:
-    """The next 1, 2 or 5 times a power of ten."""
+    """Return the next 1, 2 or 5 times a power of ten."""
     if value < LEAST_SCALE or not math.isfinite(value):
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))

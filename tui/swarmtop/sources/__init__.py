@@ -1,1 +1,1 @@
-"""The three places numbers come from: a running collector (live), a database (replay), a file written by hand."""
+"""Provide the three data sources: a running collector (live), a database (replay), a file written by hand."""

@@ -1,7 +1,7 @@
-"""A running collector as a source: one WebSocket that is kept up, frames followed, questions answered.
+"""Use a running collector as a source: keep one WebSocket open, follow its frames, and ask it questions.
 
-What frames mean is `stream`'s; this file owns the socket and the task that reads it. A reader that is slow sees the
-newest state, never a queue of old ones. The first connection must succeed; later ones are tried for ever.
+`stream` interprets the frames, `collector_connection` opens the socket; the task that reads it is here. A slow reader
+sees the newest state, never a queue of old ones. The first connection must succeed; later ones are retried for ever.
 """
 
 from __future__ import annotations
@@ -9,31 +9,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import errno
-import http
 import itertools
-import os
 import random
-import re
-import socket
-import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
 
 from swarm_protocol.layer_shape import LayerShape
-from swarm_protocol.messages.codec import DecodeError, encode
+from swarm_protocol.messages.codec import DecodeError
 from swarm_protocol.messages.operator_messages import Operator
 from swarm_protocol.messages.running import Running
 from swarm_protocol.messages.samples import RunSample
 from swarm_protocol.messages.viewer_messages import (
-    MAX_STREAM_BYTES,
-    VIEW_PATH,
     VIEW_PROTOCOL_VERSION,
     Diff,
     ExportChunk,
@@ -51,37 +43,23 @@ from swarm_protocol.messages.viewer_messages import (
     ViewerMessage,
     decode_from_stream,
 )
-from swarm_protocol.snapshot.estimates import completed
+from swarm_protocol.parse_values import address_text
 from swarm_protocol.snapshot.frames import FrameError
+from swarm_protocol.snapshot.links.estimates import Completer
 from swarm_protocol.snapshot.swarm import Event, Swarm
 from swarm_protocol.text import safe
-from swarm_protocol.trust import certificate_pins
 from swarm_protocol.trust.identity import default_state_dir
 from swarm_protocol.trust.loopback import is_loopback
 from swarm_protocol.units import NS_PER_S
-from swarm_protocol.values import address_text
+from swarmtop.sources.collector_connection import CollectorConnector, Lost, closed_reason, send
 from swarmtop.sources.source import History, Mode, SourceError
 from swarmtop.sources.stream import Backoff, FrameFollower
 
-CONNECT_WITHIN_S: Final = 10.0  # a handshake over the slowest path that is of use
 FIRST_FRAME_WITHIN_S: Final = 20.0  # a large keyframe over a thin line
 LISTEN_EVERY_S: Final = 0.5
-QUIET_S: Final = 1.5  # without a word, before the collector is asked for a sign of life
+QUIET_S: Final = 1.5  # seconds of silence before the collector is asked whether it is alive
 PONG_WITHIN_S: Final = 2.0  # there and back over a satellite, with a frame before it
 CHUNKS_AHEAD: Final = 32  # of an export; more are left in the socket, which slows the sender
-
-
-_ERRNO = re.compile(r"\[Errno (\d+)\]")
-
-
-class _Connect(connect):
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        """Never: a token is not carried elsewhere."""
-        return exc
-
-
-class _Lost(Exception):
-    """This connection is over; why, in a few words."""
 
 
 class LiveSource:
@@ -97,35 +75,41 @@ class LiveSource:
         insecure: bool = False,
         pins_folder: Path | None = None,
         rate_hz: float = 4.0,
+        compact: bool = False,
         operator: Operator | None = None,
         rng: random.Random | None = None,
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """`operator`: of the collector that this user runs on this machine, if it is that one."""
+        """`compact`: hold links in as few bytes as a screen needs. `operator`: of the collector that this user runs on
+        this machine, if it is that one."""
+        self._compact = compact
         self.title = address_text(host, port)
         self._operator = operator
         self._loopback = is_loopback(host)
-        self.shown_pin = ""  # of the collector's certificate, once it was seen
-        self._first_seen = ""  # a line for the screen, once there is one
-        self._pin = pin
-        self._tls = not (insecure or is_loopback(host))
-        self._pins_folder = pins_folder or default_state_dir()
+        tls = not (insecure or is_loopback(host))
+        self._connector = CollectorConnector(self.title, tls, pin, pins_folder or default_state_dir())
         self._subscribe = Subscribe(protocol=VIEW_PROTOCOL_VERSION, token=token, rate_hz=rate_hz)
         self._backoff = Backoff(rng or random.Random())
         self._wall_ns = wall_ns
         self._task: asyncio.Task[None] | None = None
         self._news = asyncio.Event()  # replaced at each change: waiters of the old one wake
         self._latest: Swarm | None = None
+        self._completer = Completer()
         self._failure: BaseException | None = None
         self._connection: ClientConnection | None = None
         self._reached = False  # a frame has come at least once
         self._ids = itertools.count(1)
         self._histories: dict[int, asyncio.Future[HistoryReply]] = {}
-        self._exports: dict[int, asyncio.Queue[ExportChunk | _Lost]] = {}
+        self._exports: dict[int, asyncio.Queue[ExportChunk | Lost]] = {}
         self._runs: dict[int, asyncio.Future[RunKept]] = {}
         self._focus: Focus | None = None
         self.silent_since_ns: int | None = None
         self._heard_ns = 0
+
+    @property
+    def shown_pin(self) -> str:
+        """The fingerprint of the collector's certificate, once it was seen."""
+        return self._connector.shown_pin
 
     # ------------------------------------------------------------ the Source contract
 
@@ -161,9 +145,9 @@ class LiveSource:
                 points=points,
             )
             try:
-                await _send(connection, request)
+                await send(connection, request)
                 reply = await answer
-            except _Lost:
+            except Lost:
                 continue
             finally:
                 self._histories.pop(request_id, None)
@@ -172,21 +156,21 @@ class LiveSource:
     async def export(self, kind: str, since_ns: int, until_ns: int) -> AsyncIterator[str]:
         connection = await self._connected()
         request_id = next(self._ids)
-        chunks: asyncio.Queue[ExportChunk | _Lost] = asyncio.Queue(CHUNKS_AHEAD)
+        chunks: asyncio.Queue[ExportChunk | Lost] = asyncio.Queue(CHUNKS_AHEAD)
         self._exports[request_id] = chunks
         try:
-            await _send(
+            await send(
                 connection, ExportRequest(request_id=request_id, kind=kind, since_ns=since_ns, until_ns=until_ns)
             )
             while True:
                 chunk = await chunks.get()
-                if isinstance(chunk, _Lost):
+                if isinstance(chunk, Lost):
                     raise chunk
                 if chunk.text:
                     yield chunk.text
                 if chunk.done:
                     return
-        except _Lost as lost:
+        except Lost as lost:
             raise SourceError(
                 f"the connection to {self.title} ended during the export ({lost}); run it again", 3
             ) from lost
@@ -199,15 +183,15 @@ class LiveSource:
         """Said again after each reconnection."""
         self._focus = Focus(model=model, layer=layer, dtype=dtype, hop_bytes=hop_bytes, vocab=vocab)
         if self._connection is not None:
-            with contextlib.suppress(_Lost):  # the next session begins with it
-                await _send(self._connection, self._focus)
+            with contextlib.suppress(Lost):  # the next session begins with it
+                await send(self._connection, self._focus)
 
     async def report(self, run: RunSample) -> None:
-        """Gives a watched run to the collector; returns once it is committed. Raises SourceError where it is not."""
+        """Gives a watched run to the collector; returns once it is committed. Raises SourceError if it is not."""
         await self._told(lambda request_id: RunReport(request_id=request_id, run=run), "a run")
 
     async def tell_running(self, running: Running) -> None:
-        """Tells everybody what the swarm runs from now on. Raises SourceError where the collector does not take it."""
+        """Tells everybody what the swarm runs from now on. Raises SourceError if the collector does not take it."""
         await self._told(lambda number: RunningReport(request_id=number, running=running), "the running placement")
 
     async def _told(self, message: Callable[[int], ViewerMessage], what: str) -> None:
@@ -216,9 +200,9 @@ class LiveSource:
         answer: asyncio.Future[RunKept] = asyncio.get_running_loop().create_future()
         self._runs[request_id] = answer
         try:
-            await _send(connection, message(request_id))
+            await send(connection, message(request_id))
             kept = await answer
-        except _Lost as lost:
+        except Lost as lost:
             raise SourceError(f"{self.title} was lost while it kept {what} ({lost})", 3) from lost
         finally:
             del self._runs[request_id]
@@ -240,7 +224,7 @@ class LiveSource:
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():
             self._failure = task.exception()
-            self._drop_questions(self._failure or _Lost("closed"))
+            self._drop_questions(self._failure or Lost("closed"))
         self._wake()
 
     def _wake(self) -> None:
@@ -259,7 +243,7 @@ class LiveSource:
         while True:
             try:
                 await self._session()
-            except _Lost as lost:
+            except Lost as lost:
                 if not self._reached:
                     raise SourceError(
                         f"cannot reach {self.title} ({lost}); start swarm-collector there or correct --connect", 3
@@ -272,15 +256,15 @@ class LiveSource:
             await asyncio.sleep(self._backoff.delay_s())
 
     async def _session(self) -> None:
-        """One connection from opening to its end, which is always an exception: _Lost or SourceError."""
+        """One connection from opening to its end, which is always an exception: Lost or SourceError."""
         async with contextlib.AsyncExitStack() as stack:
-            connection = await self._open(stack)
-            await _send(connection, self._introduction())
+            connection = await self._connector.open(stack)
+            await send(connection, self._introduction())
             if self._focus is not None:
-                await _send(connection, self._focus)
+                await send(connection, self._focus)
             self._connection = connection
             self._wake()
-            follower = FrameFollower()
+            follower = FrameFollower(compact=self._compact)
             listener = asyncio.create_task(self._listen(connection))
             stack.callback(listener.cancel)
             while True:
@@ -318,65 +302,21 @@ class LiveSource:
             self.silent_since_ns = None
             self._wake()
 
-    async def _open(self, stack: contextlib.AsyncExitStack) -> ClientConnection:
-        try:
-            connection = await stack.enter_async_context(
-                _Connect(
-                    f"{'wss' if self._tls else 'ws'}://{self.title}{VIEW_PATH}",
-                    ssl=certificate_pins.client_context() if self._tls else None,
-                    max_size=MAX_STREAM_BYTES,
-                    open_timeout=CONNECT_WITHIN_S,
-                    compression=None,  # frames are packed already
-                    proxy=None,
-                )
-            )
-            self._check_certificate(connection)
-            return connection
-        except TimeoutError as error:
-            raise _Lost(f"no answer within {CONNECT_WITHIN_S:.0f} s") from error
-        except certificate_pins.PinError as error:
-            raise SourceError(str(error), 3) from error
-        except InvalidStatus as error:
-            if error.response.status_code == http.HTTPStatus.UPGRADE_REQUIRED:
-                raise SourceError(
-                    f"{self.title} takes only TLS from other machines; leave out --insecure", 3
-                ) from error
-            raise SourceError(
-                f"{self.title} answers with HTTP {error.response.status_code}: no swarm-collector; correct --connect", 3
-            ) from error
-        except InvalidHandshake as error:
-            raise SourceError(f"{self.title} answers, but is no swarm-collector; correct --connect", 3) from error
-        except OSError as error:  # ssl.SSLError is one
-            raise _Lost(reason(error)) from error
-
-    def _check_certificate(self, connection: ClientConnection) -> None:
-        """Before anything of ours is said. Raises PinError where it is not the one that is known."""
-        found = connection.transport.get_extra_info("ssl_object")
-        certificate = found.getpeercert(binary_form=True) if found is not None else None
-        if certificate is None:
-            return
-        self.shown_pin = certificate_pins.fingerprint(certificate)
-        known = self._pin or certificate_pins.load(self._pins_folder, self.title)
-        certificate_pins.require(self.title, known, self.shown_pin)
-        certificate_pins.remember(self._pins_folder, self.title, self.shown_pin)
-        if known is None:
-            self._first_seen = f"first time at {self.title}: it shows {self.shown_pin}, required from now on"
-
     async def _receive(self, connection: ClientConnection, follower: FrameFollower, patience_s: float | None) -> None:
         try:
             async with asyncio.timeout(patience_s):
                 data = await connection.recv()
         except TimeoutError as error:
-            raise _Lost(f"connected, but nothing came within {FIRST_FRAME_WITHIN_S:.0f} s") from error
+            raise Lost(f"connected, but nothing came within {FIRST_FRAME_WITHIN_S:.0f} s") from error
         except ConnectionClosed as error:
-            raise _Lost(closed_reason(error)) from error
+            raise Lost(closed_reason(error)) from error
         self._heard()
         try:
             message = decode_from_stream(data if isinstance(data, bytes) else data.encode())
             if isinstance(message, Keyframe | Diff):
                 swarm = follower.take(message)
                 if follower.must_ask():
-                    await _send(connection, KeyframeRequest())
+                    await send(connection, KeyframeRequest())
                 if swarm is not None:
                     self._show(swarm)
                 return
@@ -406,14 +346,14 @@ class LiveSource:
     def _show(self, swarm: Swarm) -> None:
         self._reached = True
         self._backoff.reset()
-        self._latest = completed(swarm)
+        self._latest = self._completer.completed(swarm)
         self._wake()
-        if self._first_seen:
-            line, self._first_seen = self._first_seen, ""
+        if self._connector.first_seen:
+            line, self._connector.first_seen = self._connector.first_seen, ""
             self._note(line)
 
     def _note(self, text: str) -> None:
-        """Something to tell at the screen, as an event of the state that is shown."""
+        """Add an event to the state that is shown."""
         if self._latest is not None:
             event = Event(at_ns=self._wall_ns(), node="", kind="note", detail=text)
             self._latest = dataclasses.replace(self._latest, events=(*self._latest.events, event))
@@ -427,31 +367,4 @@ class LiveSource:
         for chunks in self._exports.values():
             while chunks.full():  # an export cut short is an error anyway; the reason must fit
                 chunks.get_nowait()
-            chunks.put_nowait(why if isinstance(why, _Lost) else _Lost(str(why)))
-
-
-async def _send(connection: ClientConnection, message: ViewerMessage) -> None:
-    try:
-        await connection.send(encode(message))
-    except ConnectionClosed as error:
-        raise _Lost(closed_reason(error)) from error
-
-
-def reason(error: OSError) -> str:
-    """Why a connection could not be opened: `refused`, `unknown host name`, `no route to host`."""
-    if isinstance(error, socket.gaierror):
-        return "unknown host name"
-    if isinstance(error, ssl.SSLError):
-        return "it speaks no TLS: no collector, or one that takes plain text, for which there is --insecure"
-    inner = _ERRNO.search(str(error))  # asyncio hides the number in the text where it tried several addresses
-    number = error.errno or (int(inner[1]) if inner else 0)
-    if number == errno.ECONNREFUSED:
-        return "refused"
-    return os.strerror(number).lower() if number else safe(str(error) or type(error).__name__, 120)
-
-
-def closed_reason(error: ConnectionClosed) -> str:
-    frame = error.rcvd
-    return (
-        f"closed by the collector: {safe(frame.reason, 120)}" if frame and frame.reason else "closed by the collector"
-    )
+            chunks.put_nowait(why if isinstance(why, Lost) else Lost(str(why)))

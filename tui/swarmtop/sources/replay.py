@@ -25,7 +25,7 @@ from swarm_storage.errors import StoreError
 from swarm_storage.history.opening import before_departures, measured_for
 from swarm_storage.history.replay import swarm_at
 from swarm_storage.store import open_store
-from swarmtop.args import at_ns
+from swarmtop.argument_types import at_ns
 from swarmtop.sources.source import History, Mode, SourceError, Span
 from swarmtop.text import quantities
 
@@ -40,9 +40,11 @@ _T = TypeVar("_T")
 class ReplaySource:
     mode: Mode = "replay"
 
-    def __init__(self, file: str, at: str | None = None) -> None:
+    def __init__(self, file: str, at: str | None = None, *, for_screen: bool = False) -> None:
         """Opens the file for reading. `at`: the moment to begin at, as `args.when` takes it; `-45s` counts from the end
-        of the recording. Raises SourceError."""
+        of the recording. `for_screen`: the first frame does not wait for changes that have to be found, and comes again
+        with them. Raises SourceError."""
+        self._for_screen = for_screen
         self.title = safe(Path(file).name)
         try:
             self._store = open_store(file, read_only=True)
@@ -54,12 +56,13 @@ class ReplaySource:
         self._closing = threading.Event()
 
     async def frames(self) -> AsyncIterator[Swarm]:
-        """The state at the moment asked for, else at the last one with machines to plan on."""
+        """Return the state at the requested moment, else at the last one with machines to plan on."""
         span = await self.span()
         if span.last_ns == 0:
             raise SourceError(f"{self.title} holds no sample yet; let a probe join and measure first", 2)
         if self._at is None:
-            yield await self._last_with_members(span.last_ns)
+            async for swarm in self._at_once_and_complete(await self._last_with_members(span.last_ns)):
+                yield swarm
             return
         moment = at_ns(self._at, span.last_ns)
         if not span.first_ns <= moment:
@@ -67,15 +70,25 @@ class ReplaySource:
                 f"{self.title} begins at {quantities.moment(span.first_ns)}; --at {safe(str(self._at))} is before that",
                 2,
             )
-        yield await self.swarm_at(min(moment, span.last_ns))
+        async for swarm in self._at_once_and_complete(await self._stored_at(min(moment, span.last_ns))):
+            yield swarm
+
+    async def _at_once_and_complete(self, stored: Swarm) -> AsyncIterator[Swarm]:
+        """With the changes that were found; for a screen, first without."""
+        if self._for_screen:
+            yield stored
+            await asyncio.wait((self._find(),))
+        complete = await self._with_changes(stored)
+        if not self._for_screen or complete is not stored:
+            yield complete
 
     async def _last_with_members(self, last_ns: int) -> Swarm:
         """The end of the recording; where everybody had gone by then, the moment before they began to go."""
-        end = await self.swarm_at(last_ns)
+        end = await self._stored_at(last_ns)
         if _has_members(end):
             return end
         for moment in (await self._read(lambda: before_departures(self._reader, last_ns)))[:DEPARTURES_TRIED]:
-            swarm = await self.swarm_at(moment)
+            swarm = await self._stored_at(moment)
             if _has_members(swarm):
                 return swarm
         return end
@@ -85,11 +98,19 @@ class ReplaySource:
         return Span(found.first_ns, found.last_ns, found.gaps)
 
     async def swarm_at(self, at_ns: int) -> Swarm:
+        return await self._with_changes(await self._stored_at(at_ns))
+
+    async def _stored_at(self, at_ns: int) -> Swarm:
         swarm, measured = await self._read(
-            lambda: (swarm_at(self._reader, at_ns, source=self.title), measured_for(self._reader, at_ns))
+            lambda: (
+                swarm_at(self._reader, at_ns, source=self.title, compact=self._for_screen),
+                measured_for(self._reader, at_ns),
+            )
         )
-        swarm = dataclasses.replace(swarm, measured_for=measured)
-        found = [event for event in await self._found_changes() if event.at_ns <= at_ns]
+        return dataclasses.replace(swarm, measured_for=measured)
+
+    async def _with_changes(self, swarm: Swarm) -> Swarm:
+        found = [event for event in await self._found_changes() if event.at_ns <= swarm.at_ns]
         if found:
             swarm = dataclasses.replace(
                 swarm, events=tuple(sorted((*swarm.events, *found), key=lambda event: event.at_ns))
@@ -98,16 +119,20 @@ class ReplaySource:
 
     async def _found_changes(self) -> tuple[Event, ...]:
         """Empty where the recording has its own, and until they are found."""
+        finding = self._find()
+        await asyncio.wait((finding,), timeout=WAIT_S)
+        return finding.result() if finding.done() else ()
+
+    def _find(self) -> asyncio.Task[tuple[Event, ...]]:
         if self._finding is None:
             self._finding = asyncio.create_task(self._read(self._find_changes))
-        await asyncio.wait((self._finding,), timeout=WAIT_S)
-        return self._finding.result() if self._finding.done() else ()
+        return self._finding
 
     def _find_changes(self) -> tuple[Event, ...]:
         marks = ", ".join("?" for _ in CHANGE_KINDS)
         if self._reader.query(f"SELECT 1 FROM event_sample WHERE kind IN ({marks}) LIMIT 1", CHANGE_KINDS):
             return ()
-        from swarm_collector.changes.recorded import recorded_changes  # only for old recordings
+        from swarm_collector.changes.recorded_changes import recorded_changes  # only for old recordings
 
         names = {row.node_id: row.name for row in self._reader.nodes()}
         return tuple(recorded_changes(self._samples(), lambda node_id: names.get(node_id, node_id)))

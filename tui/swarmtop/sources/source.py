@@ -1,4 +1,4 @@
-"""Where the numbers on the screen come from: a running collector, a recorded database, or a file written by hand.
+"""Define the interface of a data source: a running collector, a recorded database, or a file written by hand.
 
 Screens and commands know only this interface, so that every one of them works live, paused and in replay.
 """
@@ -18,7 +18,7 @@ Mode = Literal["live", "replay", "file"]
 
 
 class SourceError(Exception):
-    """One line for the person at the screen; `exit_code`: 2 unusable, 3 unreachable."""
+    """One line for people; `exit_code`: 2 unusable, 3 unreachable."""
 
     def __init__(self, text: str, exit_code: int) -> None:
         super().__init__(text)
@@ -31,7 +31,7 @@ class History:
 
     at_ns: tuple[int, ...]
     values: tuple[float | None, ...]
-    rolled_until_ns: int = 0  # before it values are medians of rollups, within 1 %; 0: all are of samples
+    rolled_until_ns: int = 0  # earlier values are medians of rollups, within 1 %; 0: all are of samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,34 +48,34 @@ class Source(Protocol):
     mode: Mode
 
     def frames(self) -> AsyncIterator[Swarm]:
-        """Each new state as it comes (live), or the one there is (file). Reconnects by itself; a line about it
-        arrives as an Event of kind "note". Raises SourceError where going on is pointless."""
+        """Yield each new state as it comes (live), or the only one (file). Reconnects by itself and reports it as an
+        Event of kind "note". Raises SourceError where continuing is pointless."""
         ...
 
     async def history(
         self, metric: str, node_id: str, peer_id: str | None, since_ns: int, until_ns: int, points: int
     ) -> History:
-        """`metric` is a key of swarm_protocol.snapshot.metrics.METRICS. Empty for a file."""
+        """Return a history; `metric` is a key of swarm_protocol.snapshot.metrics.METRICS. Empty for a file."""
         ...
 
     def export(self, kind: str, since_ns: int, until_ns: int) -> AsyncIterator[str]:
-        """CSV text in pieces, header first."""
+        """Yield CSV text in pieces, header first."""
         ...
 
     async def focus(self, model: str, layer: LayerShape, dtype: str, hop_bytes: int, vocab: int = 0) -> None:
-        """Asks the swarm to measure hops and layers of this model from now on. Nothing happens in a replay."""
+        """Have the swarm measure hops and layers of this model from now on. Does nothing in a replay."""
         ...
 
     async def close(self) -> None: ...
 
 
 class Telling(Source, Protocol):
-    """A source whose collector can be told things, and may fall silent."""
+    """A source whose collector accepts reports, and may fall silent."""
 
-    silent_since_ns: int | None  # wall clock of the last word where the collector is not heard any more; None: it is
+    silent_since_ns: int | None  # wall clock of the last message while the collector is silent; None: it is not
 
     async def tell_running(self, running: Running) -> None:
-        """Tells everybody what the swarm runs from now on. Raises SourceError where that is not taken."""
+        """Report what the swarm runs from now on. Raises SourceError if that is refused."""
         ...
 
 
@@ -84,12 +84,12 @@ def can_be_told(source: Source) -> TypeGuard[Telling]:
 
 
 class Recording(Source, Protocol):
-    """A source with a past that can be stood in."""
+    """A source with a past that can be replayed."""
 
     async def span(self) -> Span: ...
 
     async def swarm_at(self, at_ns: int) -> Swarm:
-        """What the dashboard showed at that moment."""
+        """Return what the dashboard showed at that moment."""
         ...
 
 
@@ -98,7 +98,7 @@ def is_recording(source: Source) -> TypeGuard[Recording]:
 
 
 async def first_frame(source: Source) -> Swarm:
-    """The first state a source has; live, it waits for it. Raises SourceError."""
+    """Return the first state of a source; live, wait for it. Raises SourceError."""
     frames = cast("AsyncGenerator[Swarm, None]", source.frames())
     try:
         return await anext(frames)

@@ -1,4 +1,4 @@
-"""What a frame of the collector's stream means, and when to try again. No socket, no clock: `live` owns those."""
+"""Interpret frames of the collector's stream, and decide when to retry. No socket, no clock: `live` owns those."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Final
 
 from swarm_protocol.messages.viewer_messages import Diff, Keyframe
 from swarm_protocol.snapshot.frames import FrameError, apply_diff, decode_keyframe
+from swarm_protocol.snapshot.links.compact_links import COMPACT_NODES, compacted
 from swarm_protocol.snapshot.swarm import Swarm
 
 # The first retry comes soon, since most losses are a restart; the cap keeps a dead collector's viewers cheap.
@@ -15,22 +16,27 @@ RETRY_CAP_S: Final = 15.0
 
 
 class FrameFollower:
-    """Keyframes and diffs in, Swarms out. After a gap nothing comes out until the next keyframe."""
+    """Keyframes and diffs in, Swarms out. After a gap nothing is returned until the next keyframe."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, compact: bool = False) -> None:
+        """`compact`: hold the links of a large swarm in as few bytes as a screen needs."""
+        self._compact = compact
         self.swarm: Swarm | None = None
         self._seq = 0
         self._broken = False
         self._ask = False
 
     def take(self, message: Keyframe | Diff) -> Swarm | None:
-        """The swarm after `message`; None where a frame before it is missing.
+        """Return the swarm after `message`; None if an earlier frame is missing.
 
-        Raises FrameError for a keyframe that cannot be read: asking for another would bring the same.
+        Raises FrameError for a keyframe that cannot be read: requesting another would not help.
         """
         if isinstance(message, Keyframe):
-            self.swarm, self._seq, self._broken = decode_keyframe(message.body), message.seq, False
-            return self.swarm
+            swarm = decode_keyframe(message.body)
+            if self._compact and len(swarm) >= COMPACT_NODES:
+                swarm = compacted(swarm)
+            self.swarm, self._seq, self._broken = swarm, message.seq, False
+            return swarm
         if self._broken:
             return None
         if self.swarm is None or message.seq != self._seq + 1:
@@ -48,13 +54,13 @@ class FrameFollower:
         self._broken = self._ask = True
 
     def must_ask(self) -> bool:
-        """True once for each gap: now a KeyframeRequest has to be sent."""
+        """Return True once for each gap: a KeyframeRequest has to be sent."""
         ask, self._ask = self._ask, False
         return ask
 
 
 class Backoff:
-    """Exponential with full jitter, so that the viewers of a restarted collector do not return in step."""
+    """Exponential backoff with full jitter, so that the viewers of a restarted collector do not return at once."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng

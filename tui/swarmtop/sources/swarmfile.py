@@ -8,7 +8,7 @@ from typing import Final
 
 from swarm_protocol.layer_shape import LayerShape
 from swarm_protocol.snapshot.swarm import Swarm
-from swarm_protocol.snapshot.swarm_file import SwarmFileError, parse_swarm
+from swarm_protocol.swarm_files.swarm_file import SwarmFileError, parse_swarm
 from swarm_protocol.text import safe
 from swarmtop.sources.source import History, Mode, SourceError
 
@@ -19,7 +19,7 @@ class SwarmFileSource:
     mode: Mode = "file"
 
     def __init__(self, path: Path) -> None:
-        """Reads the file at once. Raises SourceError where it is no swarm."""
+        """Reads the file at once. Raises SourceError if it is no swarm."""
         self.title = safe(path.name)
         shown = safe(str(path))
         try:
@@ -58,8 +58,8 @@ class NodesSource(SwarmFileSource):
     """Machines named on the command line."""
 
     def __init__(self, nodes: str) -> None:
-        """Raises SourceError where a name is not known."""
-        from swarm_protocol.snapshot.named_nodes import BadNodes, swarm_of_nodes  # reads the table of devices
+        """Raises SourceError if a name is not known."""
+        from swarm_protocol.swarm_files.named_nodes import BadNodes, swarm_of_nodes  # reads the table of devices
 
         self.title = "--nodes"
         try:

@@ -1,1 +1,1 @@
-"""Values, predictions and samples as text for people and files, without Textual."""
+"""Format values, predictions and samples as text for people and files, without Textual."""

@@ -1,7 +1,7 @@
-"""Samples as Parquet: the columns of the CSV with their types, a piece of the export one row group.
+"""Write samples as Parquet: the columns of the CSV with their types, a piece of the export one row group.
 
-It is made from the very text that a CSV export writes, so that the two cannot say different things, whatever the
-source. Needs pyarrow, an extra: `pip install 'swarmtop[parquet]'`.
+It is made from the text of a CSV export, so that the two always agree, whatever the source. Needs pyarrow, an extra:
+`pip install 'swarmtop[parquet]'`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any, Final
 
 from swarmtop.errors import CommandError
 
-_ROWS: Final = 50_000  # of a row group, about: pieces of an export are far smaller than what reads well
+_ROWS: Final = 50_000  # of a row group, about: pieces of an export are far smaller than efficient row groups
 
 
 class ParquetFile:
-    """Raises CommandError where pyarrow is not installed."""
+    """A Parquet file. Raises CommandError where pyarrow is not installed."""
 
     def __init__(self, path: Path, kind: str) -> None:
         try:
@@ -39,7 +39,7 @@ class ParquetFile:
         self._began = False
 
     def write(self, piece: str) -> int:
-        """Text of an export: whole lines, the first of all is the header."""
+        """Write text of an export: whole lines, the first of all is the header."""
         lines = piece.count("\n")
         if not self._began:
             self._began = True

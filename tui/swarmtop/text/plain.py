@@ -1,4 +1,4 @@
-"""Values as JSON and CSV have them: plain numbers, nothing that is not finite, text that no spreadsheet runs."""
+"""Write values for JSON and CSV: plain numbers, nothing that is not finite, text that no spreadsheet runs."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from swarm_protocol.text import csv_cell
+from swarm_protocol.csv_cells import csv_cell
 
 Value = int | float | str | bool | None
 
 
 def dumps(value: object) -> str:
-    """One line of strict JSON: NaN and infinity become null, as JSON has no word for them."""
+    """Return one line of strict JSON: NaN and infinity become null."""
     return json.dumps(_finite(value), allow_nan=False)
 
 
-DIGITS: Final = 6  # significant: nothing here is known better, and what differs only behind them does not differ
+DIGITS: Final = 6  # significant: nothing here is more precise
 
 
 def rounded(value: float) -> float:
@@ -35,7 +35,7 @@ def _finite(value: object) -> object:
 
 
 def cell(value: Value) -> int | float | str:
-    """A CSV cell: empty where nothing is known."""
+    """Return a CSV cell: empty if nothing is known."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
     if isinstance(value, float):

@@ -9,7 +9,7 @@ from typing import Final
 from swarm_predict.types import Plan, Prediction
 from swarm_protocol.text import safe
 from swarm_protocol.units import gib
-from swarmtop.analysis.sureness import ALL, basis_text, speed_text
+from swarmtop.analysis.plans.sureness import ALL, basis_text, speed_text
 from swarmtop.text import quantities
 
 BAR_MAX: Final = 72  # cells; longer bars are not read any better
@@ -26,6 +26,7 @@ def prediction_object(found: Prediction) -> dict[str, object]:
         "placement": [{"node": s.node, "first": s.first, "last": s.last} for s in found.placement],
         "fits": found.fits,
         "measured": found.measured,
+        "observed_runs": found.runs,
         "tpot_ms": {"mean": tpot.mean, "p5": tpot.p5, "p50": tpot.p50, "p95": tpot.p95},
         "tokens_per_s": {"p5": speed.p5, "p50": speed.p50, "p95": speed.p95},
         "throughput_tokens_per_s": found.throughput_tokens_per_s,
@@ -43,6 +44,7 @@ def prediction_object(found: Prediction) -> dict[str, object]:
             for s in found.stages
         ],
         "limited_by": found.limited_by,
+        "prompt_limited_by": found.prompt_limited_by or None,
         "notes": list(found.notes),
     }
 
@@ -62,6 +64,11 @@ def plan_object(
     }
 
 
+def launch_text(lines: Sequence[str]) -> str:
+    """The launch lines below a prediction."""
+    return "\n" + "\n".join(("launch", *(f"  {line}" for line in lines))) + "\n"
+
+
 def prediction_text(found: Prediction, width: int) -> str:
     """The speed, a row a stage, the bar of where the time goes, and what was assumed."""
     tpot, first = found.tpot_ms, found.ttft_ms
@@ -70,20 +77,37 @@ def prediction_text(found: Prediction, width: int) -> str:
         f"{safe(found.model)} {found.weights}, {found.engine}{client}",
         "",
         *_speed_lines(found, width),
-        f"a token       {quantities.spread(tpot.p5, tpot.p50, tpot.p95, 'ms')}",
+        # the parts of the bar are means and add up to this mean, which is above the median
+        f"per token     {quantities.spread(tpot.p5, tpot.p50, tpot.p95, 'ms')}, {quantities.ms(tpot.mean)} on average",
         f"first token   {quantities.ms(first.p50)}, p95 {quantities.ms(first.p95)}",
-        f"in total      {quantities.rate(found.throughput_tokens_per_s)}",
+        f"throughput    {quantities.rate(found.throughput_tokens_per_s)} on average, all requests together",
         "",
         *stage_table(found),
         "",
         *breakdown_lines(found, min(width, BAR_MAX)),
-        f"limited by {found.limited_by}",
+        *wrapped(limit_text(found), width, ""),
     ]
     if not found.fits:
         lines.append("does not fit into memory")
     if found.notes:
         lines += ["", "assumed", *(line for note in found.notes for line in wrapped(note, width))]
     return "\n".join(lines) + "\n"
+
+
+LIMITS: Final = {
+    "rtt": "round trips", "jitter": "jitter", "upload": "uplinks", "compute": "compute", "memory": "memory",
+    "overhead": "software",
+}  # fmt: skip
+
+
+def limit_text(found: Prediction) -> str:
+    """`limited by rtt; prompts by attic's uplink, tokens by round trips`, where the two differ."""
+    tokens = LIMITS[found.limited_by]
+    alike = found.prompt_limited_by == tokens or (tokens == "compute" and "compute" in found.prompt_limited_by)
+    if not found.prompt_limited_by or alike:
+        return f"limited by {found.limited_by}"
+    prompts = safe(found.prompt_limited_by)
+    return f"limited by {found.limited_by}: prompts are limited by {prompts}, tokens by {tokens}"
 
 
 def _speed_lines(found: Prediction, width: int) -> list[str]:
@@ -156,7 +180,7 @@ def left_out_lines(plan: Plan, width: int) -> list[str]:
 
 
 def certificate(plan: Plan) -> str:
-    """How good the search is, as far as it is proven: of these medians, whatever they rest on."""
+    """State the proven quality of the search; where figures are drawn, it holds for their medians."""
     what = "a token" if plan.objective == "latency" else "a step of the slowest part"
     if plan.losses_ms > 0:
         what += f", {quantities.ms(plan.losses_ms)} of it for expected losses"
@@ -164,9 +188,9 @@ def certificate(plan: Plan) -> str:
     if plan.exact or plan.gap <= 0:
         medians = plan.prediction.measured < ALL
         if among:
-            proven = f"the optimum{among}, proven{' for these medians' if medians else ''}"
+            proven = f"the optimum{among}, proven{' with every figure at its median' if medians else ''}"
         else:
-            proven = f"the optimum{' of these medians' if medians else ''}, proven"
+            proven = f"the optimum, proven{' with every figure at its median' if medians else ''}"
         return f"best {plan.objective}: {proven} ({quantities.ms(plan.bound_ms)} {what})"
     return (
         f"best {plan.objective} found: within {quantities.percent(plan.gap)} of the optimum{among} "

@@ -20,7 +20,7 @@ from swarm_protocol.units import BYTES_PER_GIB, NS_PER_S
 UNMEASURED: Final = "–"
 PREFIX: Final[dict[Kind, str]] = {Kind.NONE: "", Kind.MEASURED: "", Kind.BOUND: "≥", Kind.ESTIMATE: "~"}
 
-# state → glyph and word: never told apart by colour alone
+# state → glyph and word: never distinguished by colour alone
 STATE_GLYPH: Final[dict[State, str]] = {
     State.UNKNOWN: "·",
     State.OK: "+",
@@ -43,7 +43,7 @@ NAT_WORDS: Final[dict[int, str]] = {
     Nat.UDP_BLOCKED: "UDP blocked",
 }
 
-BAR: Final = "█▓▒░"  # one shade for each part of a bar, in order; told apart without colour
+BAR: Final = "█▓▒░"  # one shade for each part of a bar, in order; distinguishable without colour
 
 
 def known(value: float | None) -> bool:
@@ -130,7 +130,7 @@ def seconds(value: float | None) -> str:
 
 
 def age_s(then_ns: int, now_ns: int) -> float | None:
-    """Seconds since `then_ns`; None where it never happened (0). A clock that ran backwards gives 0."""
+    """Seconds since `then_ns`; None if it never happened (0). A clock that ran backwards gives 0."""
     return None if then_ns == 0 or now_ns == 0 else max(0.0, (now_ns - then_ns) / NS_PER_S)
 
 
@@ -159,7 +159,7 @@ def nat(value: int) -> str:
 
 
 def why(swarm: Swarm, src: int, dst: int) -> str:
-    """`hard NAT × NAT`, `UDP blocked at no-udp`, `no answer`: why there is no path; empty where there is one."""
+    """`hard NAT × NAT`, `UDP blocked at no-udp`, `no answer`: why there is no path; empty if there is one."""
     reason, nats = int(swarm.links["why"][src, dst]), swarm.nodes["nat"]
     if reason == Why.HARD_NATS:
         ends = nat(int(nats[src])), nat(int(nats[dst]))
@@ -167,7 +167,18 @@ def why(swarm: Swarm, src: int, dst: int) -> str:
     if reason == Why.UDP_BLOCKED:
         blocked = [safe(swarm.facts[i].name) for i in (src, dst) if nats[i] == Nat.UDP_BLOCKED]
         return " and ".join(["UDP blocked at " + blocked[0], *blocked[1:]]) if blocked else "UDP blocked"
+    if reason == Why.LINK_LOCAL:
+        return "on a direct cable: start both probes with --lan"
     return "no answer" if reason == Why.NO_ANSWER else ""
+
+
+def way(swarm: Swarm, src: int, dst: int) -> str:
+    """`eth1 to 169.254.7.8`: the interface and the address that carry the path; empty: not told."""
+    peer = swarm.facts[dst].node_id
+    found = next((way for way in swarm.facts[src].ways if way.peer == peer), None)
+    if found is None:
+        return ""
+    return f"{safe(found.interface)} to {safe(found.address)}".removesuffix(" to ").removeprefix(" ")
 
 
 def width(text: str) -> int:

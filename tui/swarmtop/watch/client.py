@@ -1,4 +1,4 @@
-"""One streamed request to an OpenAI-compatible endpoint, timed as its answer arrives.
+"""Time one streamed request to an OpenAI-compatible endpoint as its answer arrives.
 
 The key comes from the environment and goes into one header; it is in no message, log or sample. Redirects are not
 followed: a key is for the host that was named.
@@ -27,7 +27,7 @@ LONGEST_RETRY_S: Final = 3600.0
 
 
 class RequestFailed(Exception):
-    """This request gave nothing, a later one may; one line. `retry_after_s`: what the server asked for."""
+    """This request gave nothing, a later one may; one line. `retry_after_s`: the server's wish."""
 
     def __init__(self, text: str, retry_after_s: float = 0.0) -> None:
         super().__init__(text)
@@ -44,7 +44,7 @@ class Endpoint:
 
     @property
     def shown(self) -> str:
-        """Host and path, without what may be secret."""
+        """Return host and path, without what may be secret."""
         parts = urlsplit(self.base)
         return safe(f"{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path.removesuffix('/v1')}", 100)
 
@@ -68,7 +68,7 @@ class Question:
 
 
 def endpoint_base(url: str) -> str:
-    """`http://host:8080`, with or without `/v1` or a whole path of a completion → the base that ends in /v1.
+    """Return the base that ends in /v1, of `http://host:8080` with or without `/v1` or a whole path of a completion.
 
     Raises CommandError for what is no http(s) URL, and for one that carries a password or a key.
     """
@@ -88,13 +88,13 @@ def endpoint_base(url: str) -> str:
 
 
 class Client:
-    """Use within `async with`. `clock_ns` is steady."""
+    """The client; use it within `async with`. `clock_ns` is steady."""
 
     def __init__(self, endpoint: Endpoint, clock_ns: Callable[[], int] = time.perf_counter_ns) -> None:
         self._endpoint = endpoint
         self._clock_ns = clock_ns
         self._http: aiohttp.ClientSession | None = None
-        self._usage = True  # until an engine refuses to be asked for it
+        self._usage = True  # until an engine refuses the option
 
     async def __aenter__(self) -> Client:
         headers = {"Authorization": f"Bearer {self._endpoint.key}"} if self._endpoint.key else {}
@@ -107,7 +107,7 @@ class Client:
             await self._http.close()
 
     async def first_model(self) -> str:
-        """What GET /models names first. Raises RequestFailed and CommandError."""
+        """Return the first model of GET /models. Raises RequestFailed and CommandError."""
         try:
             async with (
                 asyncio.timeout(MODELS_WITHIN_S),
@@ -126,8 +126,8 @@ class Client:
         return name
 
     async def ask(self, question: Question) -> tuple[Observation, int]:
-        """(what was seen, steady time it was asked at). Raises RequestFailed, and CommandError for what no later
-        request would mend."""
+        """Return (what was seen, steady time of the request). Raises RequestFailed, and CommandError for what no later
+        request would fix."""
         path = "chat/completions" if question.chat else "completions"
         asked_ns = self._clock_ns()
         try:
@@ -193,6 +193,6 @@ class Client:
 
 
 def _retry_after_s(reply: aiohttp.ClientResponse) -> float:
-    """RFC 9110 §10.2.3, in its form of seconds; the form of a date is rare and waits as long as any failure."""
+    """Parse RFC 9110 §10.2.3 in seconds; the form of a date is rare and waits as long as any failure."""
     text = reply.headers.get("Retry-After", "")
     return min(float(text), LONGEST_RETRY_S) if text.isdigit() else 0.0

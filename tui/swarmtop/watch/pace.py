@@ -1,7 +1,7 @@
-"""When to ask a running engine again, and when to stop: a watch costs tokens, and tokens cost somebody something.
+"""Decide when to request again from a running engine, and when to stop: a watch costs tokens.
 
-Pure: time comes in. After a failure the wait doubles up to a limit; what the server says it wants (Retry-After) counts
-where it is longer.
+Pure: time is passed in. After a failure the wait doubles up to a limit; the server's Retry-After counts where it is
+longer.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Pace:
         self.spent_tokens = 0
 
     def next_ns(self) -> int | None:
-        """When the next request is due; None: the watch is over."""
+        """Return when the next request is due; None: the watch is over."""
         limit, budget = self._config.requests, self._config.budget_tokens
         if limit is not None and self.requests >= limit:
             return None
@@ -45,7 +45,7 @@ class Pace:
         return f"{self.requests} request{'s were' if self.requests != 1 else ' was'} made"
 
     def answered(self, asked_ns: int, tokens: int) -> None:
-        """`tokens`: of the prompt and the answer."""
+        """Note an answer. `tokens`: of the prompt and the answer."""
         self.requests += 1
         self.spent_tokens += tokens
         self._failures = 0

@@ -1,8 +1,8 @@
-"""One generation over the WebSocket API of Petals' chat backend (`/api/v2/generate`), timed token by token.
+"""Time one generation over the WebSocket API of Petals' chat backend (`/api/v2/generate`), token by token.
 
-A session is opened, then one `generate` asks for a token at a time; the server goes on by itself until `stop_sequence`,
-which is one that no text holds, so the client ends it by closing. Each message says how many tokens it holds. The
-clock runs from `generate`: opening the session, in which Petals finds its servers, is not the wait for a token.
+A session is opened, then one `generate` requests a token at a time; the server continues by itself until
+`stop_sequence`, which no text contains, so the client ends it by closing. Each message says how many tokens it holds.
+The clock runs from `generate`: opening the session, in which Petals finds its servers, is no wait for a token.
 Protocol: chat.petals.dev 9e2faf0 README.md and websocket_api.py.
 """
 
@@ -26,7 +26,7 @@ from swarmtop.watch.stream import Observation, observed
 
 PATH = "/api/v2/generate"
 NEVER = "\u0000\u0001\u0000"  # as a stop sequence: no tokenizer makes this
-ROOM_TOKENS = 512  # of a session, beside the answer: what a prompt may take
+ROOM_TOKENS = 512  # of a session, in addition to the answer: room for a prompt
 LARGEST_MESSAGE = 1 << 20
 
 
@@ -35,7 +35,7 @@ def is_petals(url: str) -> bool:
 
 
 def chat_url(url: str) -> str:
-    """`wss://host` → the address of its API. Raises CommandError for one that carries a key."""
+    """Return the API address of `wss://host`. Raises CommandError for one that carries a key."""
     parts = urlsplit(url)
     if not parts.hostname or parts.username or parts.password or parts.query:
         raise CommandError(f"{safe(url.split('?')[0], 80)!r} is no address of a Petals chat backend; write wss://HOST")
@@ -53,13 +53,13 @@ class PetalsChat:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        """Each question has a connection of its own."""
+        """Do nothing: each question has a connection of its own."""
 
     async def first_model(self) -> str:
         raise CommandError(f"{self._endpoint.shown} lists no models; name the one it serves with --served-model")
 
     async def ask(self, question: Question) -> tuple[Observation, int]:
-        """(what was seen, steady time it was asked at). Raises RequestFailed."""
+        """Return (what was seen, steady time of the request). Raises RequestFailed."""
         where = self._endpoint.shown
         try:
             async with connect(
@@ -107,7 +107,7 @@ class PetalsChat:
         await connection.send(json.dumps(message))
 
     async def _hear(self, connection: ClientConnection) -> dict[str, Any]:
-        """Raises StreamError for a refusal, and for what is no message of this protocol."""
+        """Receive a message. Raises StreamError for a refusal, and for invalid messages."""
         try:
             message = json.loads(await connection.recv())
         except (ValueError, RecursionError) as error:

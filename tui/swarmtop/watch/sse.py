@@ -1,4 +1,4 @@
-"""Server-sent events, cut out of bytes as they arrive (WHATWG HTML §9.2.6); only `data` matters here.
+"""Split server-sent events from bytes as they arrive (WHATWG HTML §9.2.6); only `data` matters here.
 
 Pieces may end anywhere: in a line, between CR and LF, within a UTF-8 character.
 """
@@ -11,7 +11,7 @@ MAX_EVENT_BYTES: Final = 1 << 20  # a chunk of a completion has some hundred byt
 
 
 class StreamError(ValueError):
-    """The stream is none of an engine's; one line that says why."""
+    """The stream is not an engine's; one line that says why."""
 
 
 class EventStream:
@@ -22,7 +22,7 @@ class EventStream:
         self._after_cr = False
 
     def feed(self, piece: bytes) -> list[str]:
-        """The data of every event that `piece` completes. Raises StreamError for an event without end."""
+        """Return the data of every event that `piece` completes. Raises StreamError for an event without end."""
         events = []
         if self._after_cr and piece:
             piece = piece.removeprefix(b"\n")  # the second half of a CRLF

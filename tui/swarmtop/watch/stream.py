@@ -15,22 +15,24 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_MS
+from swarmtop.watch.acceptance import Acceptance, by_mean
 from swarmtop.watch.sse import StreamError
 
 DONE: Final = "[DONE]"
+SHARED: Final = 1.5  # requests in flight, in the mean
 _TEXTS: Final = ("content", "reasoning_content", "reasoning")
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One request. None: this stream does not tell."""
+    """One request, or the mean of several. None: this stream does not report it."""
 
-    ttft_ms: float
+    ttft_ms: float | None
     tokens: int  # of the answer
     counted: bool  # exactly: by `usage`, or it stopped at the limit; False: events with text were counted
     prompt_tokens: int | None
@@ -38,6 +40,14 @@ class Observation:
     tpot_p50_ms: float | None  # of the gaps between events that hold one token each
     tpot_p95_ms: float | None
     finished: bool  # the engine said so; False: the connection ended first
+    answers: int | None = 1  # that this is the mean of; None: not known, and `tokens` are of all of them
+    in_flight: float | None = None  # requests that shared the engine; None: not known
+    acceptance: Acceptance | None = None  # of guesses; None: nothing was guessed, or the engine does not say
+
+    @property
+    def shared(self) -> bool:
+        """Whether others' requests were in the engine: the time per token is of several streams then."""
+        return self.in_flight is not None and self.in_flight >= SHARED
 
     @property
     def tokens_per_s(self) -> float | None:
@@ -53,6 +63,7 @@ class Completion:
         self._max_tokens = max_tokens
         self._text_ns: list[int] = []
         self._usage: dict[str, Any] = {}
+        self._timings: dict[str, Any] = {}  # llama-server's
         self._reason: str | None = None  # why the engine ended it
         self._done = False
 
@@ -76,6 +87,8 @@ class Completion:
             raise StreamError(f"the engine says: {safe(_message(chunk['error']), 200)}")
         if isinstance(chunk.get("usage"), dict):
             self._usage = chunk["usage"]
+        if isinstance(chunk.get("timings"), dict):
+            self._timings = chunk["timings"]
         choices = chunk.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices else None
         if isinstance(choice, dict):
@@ -85,23 +98,29 @@ class Completion:
                 self._reason = choice["finish_reason"]
 
     def observation(self) -> Observation:
-        """Raises StreamError where no text came."""
+        """Raises StreamError if no text came."""
         told = _count(self._usage.get("completion_tokens"))
         if told is None and self._reason == "length":
             told = self._max_tokens
-        return observed(
+        found = observed(
             self._asked_ns,
             self._text_ns,
             tokens=told,
             prompt_tokens=_count(self._usage.get("prompt_tokens")),
             finished=self._done or self._reason is not None,
         )
+        keys = ("predicted_n", "draft_n", "draft_n_accepted")
+        tokens, drafted, accepted = (_count(self._timings.get(key)) for key in keys)
+        if tokens is None or drafted is None or accepted is None:
+            return found
+        return replace(found, acceptance=by_mean(tokens, drafted, accepted))
 
 
 def observed(
     asked_ns: int, text_ns: list[int], *, tokens: int | None, prompt_tokens: int | None = None, finished: bool
 ) -> Observation:
-    """From the moments at which text came. `tokens` None: nobody counted. Raises StreamError where no text came."""
+    """Return the observation from the moments at which text came. `tokens` None: not counted. Raises StreamError if no
+    text came."""
     if not text_ns:
         raise StreamError("the engine answered without a single token; correct --max-tokens or --text")
     counted = tokens is not None and tokens >= 1

@@ -1,8 +1,8 @@
-"""Which work a measured speed is good enough for, by thresholds that stand here and nowhere else.
+"""Decide which workloads a measured speed is good enough for; all thresholds are here.
 
 chat         the first token within a second, then ten a second: somewhat faster than most people read
-completion   the first token within a second, then fifty a second: a suggestion must be there before the thought is gone
-batch        nobody waits; how long a million tokens take with one request in flight is said instead
+completion   the first token within a second, then fifty a second: a suggestion has to be quick
+batch        nobody waits; the time of a million tokens with one request in flight is given instead
 """
 
 from __future__ import annotations

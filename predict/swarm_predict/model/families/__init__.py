@@ -1,1 +1,1 @@
-"""Readers of Hugging Face configurations, one for each way in which layers are built."""
+"""Read Hugging Face configurations, one reader for each way in which layers are built."""

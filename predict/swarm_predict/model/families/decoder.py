@@ -1,7 +1,7 @@
-"""Decoders of attention and an MLP, plain or of experts: most families.
+"""Read decoders of attention and an MLP, plain or of experts: most families.
 
-A family says in its Traits what the configuration does not; which layers have a window or experts is read from
-whichever of the many spellings is there. Families with other layers derive from Decoder.
+A family's Traits say what the configuration does not; which layers have a window or experts is read from whichever of
+the many spellings is there. Families with other layers derive from Decoder.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Decoder:
         return block + blocks.mlp(self.hidden, self.beside) if self.beside and layer.experts else block
 
     def positions(self) -> int:
-        """Elements beside layers, embedding and head: learned positions."""
+        """Return the elements outside of layers, embedding and head: learned positions."""
         if self.fields.kind in ("gpt2", "gpt_bigcode"):
             return self.fields.get(("n_positions",)) * self.hidden
         if self.fields.kind == "opt":
@@ -122,7 +122,7 @@ class Decoder:
         return count
 
     def _layer(self) -> LayerShape:
-        """Attention and the plain MLP."""
+        """Return attention and the plain MLP."""
         fields, traits = self.fields, self.traits
         heads, head_dim = self.heads(), self.head_dim()
         intermediate = self.intermediate()
@@ -156,7 +156,7 @@ class Decoder:
         return active
 
     def shared_width(self, width: int) -> int:
-        """Of the MLP that every token passes, beside its experts."""
+        """Return the width of the MLP that every token passes, in addition to its experts."""
         fields = self.fields
         if extra := fields.get(("shared_expert_intermediate_size", "moe_shared_expert_intermediate_size",
                                 "share_expert_dim", "shared_intermediate_size")):  # fmt: skip
@@ -170,7 +170,7 @@ class Decoder:
         return self.fields.get(f.EXPERT_WIDTH) or self.intermediate()
 
     def _with_experts(self, plain: LayerShape) -> tuple[LayerShape, tuple[int, ...], LayerShape | None]:
-        """(the usual layer, which layers keep a plain MLP, that plain layer)."""
+        """Return (the usual layer, which layers keep a plain MLP, that plain layer)."""
         experts = self.fields.get(f.EXPERTS)
         if not experts:
             return plain, (), None
@@ -197,7 +197,7 @@ class Decoder:
         return self.fields.get(("intermediate_size_mlp", "dense_intermediate_size")) or self.intermediate()
 
     def dense_ids(self) -> tuple[int, ...]:
-        """Layers with a plain MLP beside layers of experts."""
+        """Return the layers with a plain MLP among layers of experts."""
         fields, layers = self.fields, self.layers
         if (words := fields.words("mlp_layer_types", layers)) is not None:
             return tuple(i for i, word in enumerate(words) if word == "dense")
@@ -227,7 +227,7 @@ class Decoder:
     # -- windows
 
     def windows(self) -> list[int]:
-        """Tokens that each layer looks back; 0: all."""
+        """Return the tokens that each layer looks back; 0: all."""
         fields, layers = self.fields, self.layers
         window = fields.get(("sliding_window", "sliding_window_size", "window_size", "attention_window_size"))
         chunk = fields.get(("attention_chunk_size",))
@@ -255,7 +255,7 @@ class Decoder:
 
 
 class Parts(Decoder):
-    """Layers put together of parts, each with its own mixer: `mixer(i)` and `feed(i)` say which."""
+    """Layers assembled of parts, each with its own mixer: `mixer(i)` and `feed(i)` return them."""
 
     def shape(self) -> ModelShape:
         plain = frozenset(self.dense_ids()) if self.fields.get(f.EXPERTS) else frozenset(range(self.layers))
@@ -280,7 +280,8 @@ class Parts(Decoder):
         )  # fmt: skip
 
     def stand_in(self) -> LayerShape:
-        """What a probe times in place of layers that it cannot build: plain attention, and the layer's own MLP."""
+        """Return what a probe times in place of layers that it cannot build: plain attention, and the layer's own
+        MLP."""
         experts = self.fields.get(f.EXPERTS)
         heads = self.heads()
         kv_heads = self.kv_heads()

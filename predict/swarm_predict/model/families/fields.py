@@ -1,7 +1,7 @@
-"""The fields of one config.json, with what its transformers class takes where it is silent.
+"""Read the fields of one config.json, with the defaults of its transformers class.
 
-A key that is there counts, even where it is null (null means "none" or "worked out from others"); a key that is not
-there takes the class's default. How large the model is has to be said by the configuration itself.
+A key that is there counts, even where it is null (null means "none" or "derived from others"); a missing key takes the
+class's default. The size of the model must be in the configuration itself.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Fields:
         self.defaults: Mapping[str, Any] = DEFAULTS.get(defaults_of or kind, {})
 
     def raw(self, *keys: str) -> Any:
-        """The first of `keys` that the configuration has a value for, else that its class has; None: neither."""
+        """Return the first of `keys` with a value in the configuration, else in its class; None: neither."""
         for key in keys:
             if self.config.get(key) is not None:
                 return self.config[key]
@@ -47,7 +47,7 @@ class Fields:
         return None
 
     def get(self, keys: tuple[str, ...], most: int = MAX_ELEMENTS) -> int:
-        """A count; 0 where none is there (or it is null)."""
+        """Return a count; 0 if none is there (or it is null)."""
         value = self.raw(*keys)
         if value is None:
             return 0
@@ -65,7 +65,7 @@ class Fields:
         return value
 
     def said(self, keys: tuple[str, ...], most: int = MAX_ELEMENTS) -> int:
-        """What the configuration itself has to say, whatever its class would take."""
+        """Return what the configuration itself must state, whatever its class's default."""
         if not any(key in self.config for key in keys):
             raise self.lacks(keys[0])
         return self.need(keys, most)
@@ -74,7 +74,7 @@ class Fields:
         return self.raw(*keys) is True
 
     def numbers(self, key: str, layers: int) -> list[int] | None:
-        """One whole number a layer; entries beyond the last layer (of prediction heads) are left out."""
+        """Return one whole number a layer; entries beyond the last layer (of prediction heads) are left out."""
         value = self.raw(key)
         if not isinstance(value, list):
             return None

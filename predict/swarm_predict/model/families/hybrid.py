@@ -1,4 +1,4 @@
-"""Families with layers whose state does not grow: linear attention, Mamba, short convolutions, beside attention."""
+"""Read families with layers whose state does not grow: linear attention, Mamba, short convolutions, with attention."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Hybrid(Parts):
         return self.usual()
 
     def usual(self) -> list[bool]:
-        """Where the configuration lists no kinds."""
+        """Return the kinds of layers where the configuration lists none."""
         every = self.fields.get(("full_attention_interval",)) or 4
         return [(i + 1) % every == 0 for i in range(self.layers)]
 
@@ -109,7 +109,7 @@ class KimiLinear(Hybrid):
 
 
 class Mamba(Hybrid):
-    """State-space layers of Mamba 2 beside attention (Bamba, Granite 4), or alone (Mamba 2)."""
+    """State-space layers of Mamba 2 with attention (Bamba, Granite 4), or alone (Mamba 2)."""
 
     def attention(self) -> Block:
         return blocks.attention(self.hidden, self.heads(), self.kv_heads(), self.head_dim())
@@ -265,7 +265,7 @@ class NemotronH(Mamba):
         return len(self.words)
 
     def _words(self) -> list[str]:
-        """What each layer is."""
+        """Return what each layer is."""
         fields = self.fields
         pattern = fields.raw("hybrid_override_pattern")
         listed = fields.raw("layers_block_type", "layer_types")

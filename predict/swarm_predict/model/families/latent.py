@@ -1,4 +1,5 @@
-"""DeepSeek's kin: latent attention (MLA), sparse attention by an indexer (DSA), DeepSeek V4's compressed caches."""
+"""Read DeepSeek's family: latent attention (MLA), sparse attention by an indexer (DSA), DeepSeek V4's compressed
+caches."""
 
 from __future__ import annotations
 
@@ -59,7 +60,7 @@ class Latent(Decoder):
         return self.made(plain.layer, tuple(found), plain.dense_ids, plain.dense_layer)
 
     def indexers(self) -> list[str]:
-        """Which layers choose for themselves, and which take the choice of the layer before."""
+        """Return which layers choose for themselves, and which use the choice of the layer before."""
         fields, layers = self.fields, self.layers
         if (words := fields.words("indexer_types", layers)) is not None:
             return words
@@ -75,7 +76,8 @@ def _sparse(cache: Cache, top_k: int) -> Cache:
 
 
 def _with(block: Block, caches: tuple[Cache, ...], more: Block | None) -> Block:
-    """The same layer with other caches and, where it chooses itself, the indexer; no LayerShape says all of it."""
+    """Return the layer with other caches and, where it chooses itself, the indexer; no LayerShape describes it
+    fully."""
     made = Block(
         matrices=block.matrices,
         mlp_matrices=block.mlp_matrices,
@@ -89,7 +91,7 @@ def _with(block: Block, caches: tuple[Cache, ...], more: Block | None) -> Block:
 
 
 class CompressedAttention(Parts):
-    """DeepSeek V4: one shared key-value head, a window, and beside it entries that stand for `ratio` tokens each."""
+    """DeepSeek V4: one shared key-value head, a window, and in addition entries that stand for `ratio` tokens each."""
 
     def mixer(self, i: int) -> Block:
         fields, hidden = self.fields, self.hidden

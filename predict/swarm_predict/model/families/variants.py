@@ -1,4 +1,4 @@
-"""Families whose attention layers differ among themselves: Gemma 4, MiMo V2, MiniMax M3, Step 3, Nemotron-NAS."""
+"""Read families whose attention layers differ: Gemma 4, MiMo V2, MiniMax M3, Step 3, Nemotron-NAS."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Gemma4(Parts):
         )  # fmt: skip
 
     def _own(self, i: int, key: str) -> int:
-        """What `per_layer_config` has for one layer; 0: nothing."""
+        """Return the value of `per_layer_config` for one layer; 0: none."""
         listed = self.fields.raw("per_layer_config")
         own = listed.get(str(i), listed.get(i)) if isinstance(listed, dict) else None
         return _count(own.get(key)) if isinstance(own, dict) else 0

@@ -1,1 +1,1 @@
-"""Lower bounds for chain placements of any size, and how they are tightened."""
+"""Compute lower bounds for chain placements of any size, and tighten them."""

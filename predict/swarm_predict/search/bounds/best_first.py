@@ -1,4 +1,4 @@
-"""Parts of a search, the one with the lowest bound always next, for it is the bound of the whole."""
+"""Search parts in ascending order of their bounds; the lowest bound holds for the whole problem."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final, Protocol, TypeVar
 import numpy as np
 
 from swarm_predict.search.chain import TIE_MS
-from swarm_predict.search.descent import Descent
+from swarm_predict.search.solvers.descent import Descent
 
 _KICK_EVERY: Final = 8  # parts, and then so many kicks of the incumbent: a better one rules out more
 _KICKS: Final = 2
@@ -27,8 +27,8 @@ P = TypeVar("P", bound=Bounded)
 def best_first(
     whole: P, work: Callable[[P], Sequence[P] | None], descent: Descent, out_of_time: Callable[[], bool]
 ) -> tuple[list[int] | None, float, bool]:
-    """(order, bound, exact); the order is None where none is found. `work`: what is left of a part, in one or several;
-    None where nothing more is tried on it."""
+    """Return (order, bound, exact); the order is None if none is found. `work`: the rest of a part, in one or
+    several; None if it is finished."""
     queue: list[tuple[float, int, P]] = [(-np.inf, 0, whole)]
     given_up = np.inf  # the lowest bound of parts that nothing more is tried on
     worked = 0

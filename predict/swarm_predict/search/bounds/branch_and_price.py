@@ -1,4 +1,4 @@
-"""How far from the best a placement can be: branch and price over nodes that placements go through.
+"""Bound how far from the best a placement can be: branch and price over nodes that placements go through.
 
 Where a client is given, every placement goes through it (`through_node`), and parts are split by other nodes. A ring is
 the same from wherever one looks at it, so a node is chosen, the anchor: rings through it are one part, those of the
@@ -19,8 +19,8 @@ from swarm_predict.search.bounds.subproblem import Part, mask_of, tightened
 from swarm_predict.search.bounds.through_node import Through
 from swarm_predict.search.chain import TIE_MS, Chain
 from swarm_predict.search.compiled.compiled_walks import all_states
-from swarm_predict.search.descent import Descent
-from swarm_predict.search.exact import MAX_NODES, solve_exact
+from swarm_predict.search.solvers.descent import Descent
+from swarm_predict.search.solvers.exact import MAX_NODES, solve_exact
 from swarm_predict.search.walks.walk_bound import no_prices
 from swarm_protocol.snapshot.swarm import Ints
 
@@ -33,7 +33,7 @@ _PASSES: Final = 10  # on rings through a node, before one looks again where the
 def branch_and_price(
     chain: Chain, descent: Descent, out_of_time: Callable[[], bool]
 ) -> tuple[list[int] | None, float, bool]:
-    """(order, bound, exact) over rows of the chain; the order is None where none is found."""
+    """Return (order, bound, exact) over rows of the chain; the order is None if none is found."""
     firsts = np.flatnonzero(np.maximum(chain.first, chain.only) > 0)
     whole: Part | Through = Part(np.arange(len(chain)), firsts, no_prices(chain), -np.inf, states=all_states(chain))
 

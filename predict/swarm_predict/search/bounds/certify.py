@@ -1,4 +1,4 @@
-"""How far from the best a chain placement can be, for swarms of any size.
+"""Bound how far from the best a chain placement can be, for swarms of any size.
 
 Where the compiled loops are there that is `branch_and_price`. Without them it is done here, in numpy: branch and
 bound over the first stage. A part of the problem is a group of first nodes, the rows that a better placement beginning
@@ -19,8 +19,8 @@ from swarm_predict.search.bounds.best_first import best_first
 from swarm_predict.search.bounds.subproblem import MEMORIES, Part, mask_of, narrowed, relaxation_of, tightened
 from swarm_predict.search.chain import TIE_MS, Chain, cost_of
 from swarm_predict.search.compiled.availability import fast
-from swarm_predict.search.descent import Descent
-from swarm_predict.search.exact import MAX_NODES, solve_exact
+from swarm_predict.search.solvers.descent import Descent
+from swarm_predict.search.solvers.exact import MAX_NODES, solve_exact
 from swarm_predict.search.walks.walk_bound import no_prices
 from swarm_protocol.snapshot.swarm import Floats, Ints
 
@@ -36,7 +36,7 @@ _NOWHERE: Final = 1e9  # milliseconds to a node that cannot be reached, to keep 
 
 
 def certify(chain: Chain, descent: Descent, out_of_time: Callable[[], bool]) -> tuple[list[int] | None, float, bool]:
-    """(order, bound, exact) over rows of the chain; the order is None where none is found."""
+    """Return (order, bound, exact) over rows of the chain; the order is None if none is found."""
     for pair in _best_pair(chain):
         descent.take(pair)
     if fast() is not None:
@@ -51,7 +51,7 @@ def certify(chain: Chain, descent: Descent, out_of_time: Callable[[], bool]) -> 
 
 
 def _work(chain: Chain, part: Part, descent: Descent, out_of_time: Callable[[], bool]) -> list[Part] | None:
-    """What is left of the part, in one or several; None where nothing more is tried."""
+    """Return the rest of the part, in one or several; None if it is finished."""
     rest = narrowed(chain, part)
     if len(part.at) <= _CLOSE_NODES or (len(part.at) <= MAX_NODES and part.memory > 0 and len(part.firsts) <= 4):
         solved = solve_exact(rest, descent.best_cost, out_of_time)
@@ -80,8 +80,8 @@ def _work(chain: Chain, part: Part, descent: Descent, out_of_time: Callable[[], 
 
 
 def _looked_at(chain: Chain, parts: list[Part], best_cost: float, out_of_time: Callable[[], bool]) -> list[Part]:
-    """One pass over each: with its own firsts alone a part's bound is mostly far above that of the whole, and the steps
-    go to those few where it is not."""
+    """Price each part once: with its own firsts alone a part's bound is mostly far above that of the whole, and the
+    steps go to those few where it is not."""
     kept = []
     for part in parts:
         if out_of_time():
@@ -97,7 +97,7 @@ def _looked_at(chain: Chain, parts: list[Part], best_cost: float, out_of_time: C
 
 
 def _best_pair(chain: Chain) -> list[list[int]]:
-    """The best ring of two stages, if any two nodes hold the model: walks do not go straight back."""
+    """Return the best ring of two stages, if any two nodes hold the model: walks do not go straight back."""
     if chain.close is None or chain.max_stages < 2:
         return []
     pairs = np.argwhere((chain.first[:, None] > 0) & (chain.first[:, None] + chain.last >= chain.total))
@@ -108,7 +108,7 @@ def _best_pair(chain: Chain) -> list[list[int]]:
 
 
 def _split(rest: Chain, part: Part) -> list[Part]:
-    """The same part for groups of firsts, neighbours together: halved until each is one node, or small."""
+    """Split a part into groups of firsts, neighbours together: halved until each is one node, or small."""
     far = np.minimum(np.where(np.isfinite(rest.hop), rest.hop, _NOWHERE), _NOWHERE)
     np.fill_diagonal(far, 0.0)
     far = far + far.T
@@ -125,7 +125,7 @@ def _split(rest: Chain, part: Part) -> list[Part]:
 
 
 def _halved(far: Floats, group: Ints) -> list[Ints]:
-    """Two groups of one size: those nearer to one end, and those nearer to the other."""
+    """Return two groups of one size: those nearer to one end, and those nearer to the other."""
     if len(group) < 2:
         return [group]
     one = int(group[int(far[group[0], group].argmax())])

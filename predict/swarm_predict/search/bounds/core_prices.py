@@ -1,4 +1,4 @@
-"""Good prices for a large swarm, found over the few nodes that matter.
+"""Find good prices for a large swarm over the few nodes that matter.
 
 A step of the subgradient over a hundred nodes is a hundredth of one over a thousand, and most nodes are in no cheap
 walk. So prices and tolls are found over a core and tried on all; where the cheapest walk of all goes through others,
@@ -31,8 +31,8 @@ def tighten_from_core(
     start: tuple[Floats, Floats],
     out_of_time: Callable[[], bool],
 ) -> Bound:
-    """What `tighten` answers, for many rows. `part_of`: the same problem over some of them; `core`: those to begin
-    with, ascending, firsts among them."""
+    """Return what `tighten` returns, for many rows. `part_of`: the same problem over some of them; `core`: those to
+    begin with, ascending, firsts among them."""
     default = no_prices(chain)[1]
     best_bound, best, tried = -np.inf, start, start
     walks: list[tuple[int, ...]] = []

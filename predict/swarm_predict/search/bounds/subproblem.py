@@ -1,4 +1,4 @@
-"""A part of a search: some nodes, those that may be first, and the prices at which its walks are cheapest."""
+"""Describe a part of a search: some nodes, those that may be first, and the prices at which its walks are cheapest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from swarm_predict.search.bounds.core_prices import tighten_from_core
 from swarm_predict.search.chain import TIE_MS, Bools, Chain
 from swarm_predict.search.compiled.availability import fast
-from swarm_predict.search.descent import Descent
+from swarm_predict.search.solvers.descent import Descent
 from swarm_predict.search.walks.layered import Layered
 from swarm_predict.search.walks.walk_bound import Bound, Relaxation, States, tighten
 from swarm_protocol.snapshot.swarm import Floats, Ints
@@ -34,7 +34,8 @@ class Part:
 
 
 def tightened(chain: Chain, part: Part, descent: Descent, steps: int, out_of_time: Callable[[], bool]) -> Part | None:
-    """With a better bound, without what that rules out, and its walks offered to the descent; None: nothing is left."""
+    """Tighten the part's bound, drop what that rules out and offer its walks to the descent; None if nothing is
+    left."""
     rest, relaxation = narrowed(chain, part), relaxation_of(chain, part)
     if relaxation.states is not None and len(part.at) > _CORE_FROM and descent.best is not None:
         found = _from_core(rest, relaxation, part, descent, out_of_time)
@@ -64,7 +65,7 @@ def tightened(chain: Chain, part: Part, descent: Descent, steps: int, out_of_tim
 
 
 def narrowed(chain: Chain, part: Part) -> Chain:
-    """The part's rows; only its firsts can be first."""
+    """Return the chain of the part's rows; only its firsts can be first."""
     rest = chain.keep(mask_of(len(chain), part.at))
     other = np.ones(len(part.at), dtype=np.bool_)
     other[part.firsts] = False

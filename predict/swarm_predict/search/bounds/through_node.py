@@ -1,4 +1,4 @@
-"""The best placement through one node, bounded by column generation over walks, with cuts where mixtures cheat.
+"""Bound the best placement through one node by column generation over walks, with cuts where mixtures cheat.
 
 Each pass prices the walks (`anchored`), adds the cheapest to the linear programme (`master_problem`) and takes its
 duals as the next prices; where walks and programme come near each other, cuts are looked for (`cuts`). Whenever
@@ -36,10 +36,10 @@ _LEAST_PASSES: Final = 3
 
 
 class Through:
-    """The anchor is one of the rows or, where a client is given, that: one node more than the chain has."""
+    """Bound the placements through the anchor: one of the rows, or a given client, which is one node more."""
 
     def __init__(self, chain: Chain, part: Part, anchor: int) -> None:
-        """`part`: what placements may use, and prices to begin with."""
+        """Create it. `part`: what placements may use, and prices to begin with."""
         self.chain, self.anchor, self.bound = chain, anchor, part.bound
         self.over = False  # nothing more is to be gained but by splitting
         self._keep(part.at)
@@ -57,7 +57,7 @@ class Through:
     def work(
         self, best_cost: float, best: list[int] | None, passes: int, out_of_time: Callable[[], bool]
     ) -> list[tuple[int, ...]]:
-        """Raises the bound against the incumbent. What it answers are walks to begin a descent from."""
+        """Raise the bound against the incumbent. Returns walks to begin a descent from."""
         least = _LEAST_PASSES if self._master else 1  # the prices it begins with are good enough to drop most
         master = self._master = self._master or self._begun(best_cost, best)
         before = self._reached
@@ -94,8 +94,9 @@ class Through:
         return offered if self.chain.close is not None else [order[:-1] for order in offered]
 
     def split(self) -> list[Through]:
-        """By the node that the mixture is least sure about: placements with it, and without; nothing, where every node
-        is required."""
+        """Split on the node that the mixture is least certain about, into placements with and without it; nothing,
+        where every node is required.
+        """
         assert self._master is not None
         _, visits = self._master.mixture()
         open_to = np.setdiff1d(self.at, [*self._required, self.anchor])
@@ -141,7 +142,7 @@ class Through:
         return len(self.chain) + (self.chain.close is None)
 
     def _walks(self, prices: Prices) -> tuple[Anchored | Opened, Floats]:
-        """With the credits of ways, over the nodes that are left."""
+        """Return the walks with the credits of ways, over the nodes that are left."""
         assert self._master is not None
         nodes = self._with_client
         visits = prices.visits[nodes]

@@ -1,1 +1,1 @@
-"""Loops compiled by numba, and HiGHS: optional, behind `availability`."""
+"""Run loops compiled by numba, and HiGHS: optional, behind `availability`."""

@@ -1,5 +1,4 @@
-"""Placements through one node, the anchor, relaxed to walks from it round to itself: compiled, and states ruled out
-for good.
+"""Relax placements through one node, the anchor, to walks from it round to itself; compiled, states stay ruled out.
 
 A given client is the anchor of every placement (`Opened`). A stage as the anchor is the first one (`walk_kernel`), or
 the ring crosses from its last stage to its first somewhere on the way (`ring_kernel`): `Anchored`. Prices on
@@ -26,7 +25,7 @@ _ENDS = 4  # walks that are traced a pass: the cheapest ones to different last n
 
 @dataclass(frozen=True, slots=True)
 class RingStates:
-    """What a better ring may pass, by layers covered from the anchor's first one on."""
+    """States that a better ring may pass, by layers covered since the anchor's first."""
 
     first: States  # the anchor is the first stage
     before: ring.May
@@ -55,7 +54,7 @@ def all_ring_states(chain: Chain, anchor: int) -> RingStates:
 
 
 class Walk(NamedTuple):
-    """From the anchor round to itself."""
+    """One walk from the anchor round to itself."""
 
     value: float  # with prices and credits
     order: tuple[int, ...]  # the anchor first; repeats and all
@@ -63,7 +62,7 @@ class Walk(NamedTuple):
 
 
 class Anchored:
-    """The walks under some prices (n,) of visits and credits (n, n) of ways."""
+    """Compute walks under prices (n,) of visits and credits (n, n) of ways."""
 
     def __init__(
         self, chain: Chain, anchor: int, states: RingStates, prices: Floats, credits: Floats, paid_back: float
@@ -92,7 +91,7 @@ class Anchored:
         self._there: ring.Round | None = None
 
     def walks(self) -> tuple[float, list[Walk]]:
-        """The bound, and cheap walks, the cheapest among them."""
+        """Return the bound and cheap walks, the cheapest among them."""
         chain = self.chain
         found = []
         if self._first is not None:
@@ -112,7 +111,7 @@ class Anchored:
         return (least + self._credit) * (1 - ROUNDING), found
 
     def sieve(self, limit: float) -> Bools:
-        """(n,) which nodes a ring below `limit` may use; rules out states as well."""
+        """Return (n,) which nodes a ring below `limit` may use; rule out states as well."""
         total, prices, credit, states = self.chain.total, self.prices, self._credit, self.states
         keep, first = np.zeros(len(self.chain), dtype=np.bool_), states.first
         if self._first is not None:
@@ -147,7 +146,7 @@ class Anchored:
         return passed
 
     def _pass_back(self) -> ring.Round:
-        """The same seen from the end: last is first, and a node is left where it was arrived at."""
+        """Run the pass on the reversed problem: last is first, and a node is left where it was entered."""
         chain, states = self.chain, self.states
         passed: ring.Round = ring.walk_round(
             *(walk_kernel.ways(self._hop), walk_kernel.ways(self._crossing), chain.layer, self._visit),
@@ -158,7 +157,7 @@ class Anchored:
 
 
 class Opened:
-    """The same from the client and back to it: the last of the prices and credits are the client's."""
+    """Compute walks from the client back to it; the last price and credit are the client's."""
 
     def __init__(self, chain: Chain, states: States, prices: Floats, credits: Floats, paid_back: float) -> None:
         self.chain, self.states, self.prices = chain, states, prices

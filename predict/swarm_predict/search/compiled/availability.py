@@ -1,5 +1,4 @@
-"""Whether the compiled loops are there: numba, and HiGHS for linear programmes, are an extra (`pip install
-swarmtop[fast]`); numpy does without them.
+"""Load the compiled loops if they are installed: numba, and HiGHS for linear programmes, are the extra `fast`.
 
 Loading takes a third of a second, and the first time after an installation as long as compiling takes, so only swarms
 too large to be solved exactly ask for it.
@@ -27,7 +26,7 @@ class Fast:
 
 @functools.cache
 def fast() -> Fast | None:
-    """None without numba or HiGHS. What has to be compiled is compiled here, so that no time limit pays for it."""
+    """Return the compiled search, None without numba or HiGHS. Compiles here, so that no time limit pays for it."""
     try:
         from swarm_predict.search.compiled import anchored, compiled_walks, cuts, descent_kernel, master_problem
     except ImportError:

@@ -1,4 +1,4 @@
-"""The walk relaxation of `walk_bound` on the compiled loops of `walk_kernel`, with states ruled out for good."""
+"""Run the walk relaxation of `walk_bound` on the compiled loops of `walk_kernel`; states stay ruled out."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Compiled:
         return Walk(bound, order, closes_to(chain, order, self._firsts, self._tolls))
 
     def cheapest(self, prices: Floats, most: int) -> list[tuple[float, tuple[int, ...]]]:
-        """Walks and what they pay, prices and all, the cheapest first: the cheapest of each node that it may end at."""
+        """Return the cheapest walk to each possible end with its cost, prices included, cheapest first."""
         chain, passed, single = self.chain, self._pass(prices), self._alone + prices
         found = []
         for end in np.argsort(passed.final, kind="stable")[:most]:
@@ -68,7 +68,7 @@ class Compiled:
         return sorted(found)[:most]
 
     def sieve(self, prices: Floats, limit: float) -> Sieve:
-        """Rules out states as well, for this and for what is made of `states` later."""
+        """Sieve nodes, and rule out states for this and for every relaxation made from `states` later."""
         chain, total = self.chain, self.chain.total
         there, back = self._pass(prices), self._pass_back(prices)
         credit = chain.constant - float(prices.sum())
@@ -89,7 +89,7 @@ class Compiled:
         return passed
 
     def _pass_back(self, prices: Floats) -> walk_kernel.Passed:
-        """The same seen from the end: last is first, and a node is left where it was arrived at."""
+        """Run the pass on the reversed problem: last is first, and a node is left where it was entered."""
         chain = self.chain
         passed: walk_kernel.Passed = walk_kernel.walk(
             *(walk_kernel.ways(chain.hop), chain.layer, chain.overhead + prices, self._finish),

@@ -1,4 +1,4 @@
-"""Which ways into a set of nodes a mixture of walks is short of (generalised cutset inequalities).
+"""Find sets of nodes that a mixture of walks enters too rarely (generalised cutset inequalities).
 
 A placement through the anchor that visits a node enters every set around that node at least once, if the anchor lies
 outside. Walks that go round within the set visit the node several times for one entry, so a mixture of them breaks the
@@ -26,7 +26,7 @@ class Cut(NamedTuple):
 
 
 def missed(flow: Floats, visits: Floats, anchor: int) -> list[Cut]:
-    """The cuts that are missed by most. `flow` (n, n): how often each way is taken, `visits` (n,)."""
+    """Return the most violated cuts. `flow` (n, n): how often each way is taken, `visits` (n,)."""
     short: dict[Cut, float] = {}
     for node in np.flatnonzero(visits > _SHORT):
         if node == anchor:
@@ -42,7 +42,7 @@ def missed(flow: Floats, visits: Floats, anchor: int) -> list[Cut]:
 
 @numba.njit(cache=True, nogil=True)
 def _min_cut(flow: Floats, source: int, sink: int, enough: float) -> tuple[float, Bools]:
-    """What can flow from source to sink, and the side of the sink; it stops at `enough`."""
+    """Return the maximum flow from source to sink, up to `enough`, and the sink's side of the minimum cut."""
     n = len(flow)
     left = flow.copy()
     total = 0.0

@@ -1,6 +1,6 @@
-"""The loops of `descent`, compiled: every neighbour of an order priced one after the other, the best one taken.
+"""Run the loops of `descent` compiled: price every neighbour of an order in turn and take the best.
 
-Loaded only where numba is installed. An order that lacks room pays so much for each layer left over that filling it
+Loaded only if numba is installed. An order that lacks room pays so much for each layer left over that filling it
 up comes first, so that repairing and improving are one thing.
 """
 
@@ -20,7 +20,7 @@ GAIN = 1e-9  # sums in another order differ by less
 
 
 class Problem(NamedTuple):
-    """A Chain as the loops want it."""
+    """The arrays of a Chain, as compiled loops take them."""
 
     hop: Floats
     layer: Floats
@@ -60,7 +60,7 @@ def _ways(order: Ints, size: int, p: Problem) -> float:
 
 @numba.njit(cache=True, nogil=True)
 def _split(order: Ints, size: int, p: Problem, by_speed: Ints) -> float:
-    """The layers as `chain` splits them; rows are numbered by speed."""
+    """Split the layers as `chain` does; rows are numbered by speed."""
     if size > p.total:
         return INF
     first, last = order[0], order[size - 1]
@@ -92,7 +92,7 @@ def _inserted(short: Ints, rest: int, newcomer: int, place: int, into: Ints) -> 
 
 @numba.njit(cache=True, nogil=True)
 def descend(begin: Ints, pool: Ints, p: Problem) -> Ints:
-    """Steepest descent from `begin` over: a stage out, one of `pool` in, both at once, a stage moved, a run turned."""
+    """Descend from `begin` by the best of: drop a stage, insert one of `pool`, replace, move a stage, reverse a run."""
     most = max(p.max_stages, len(begin)) + 1
     order, best = np.empty(most, np.int64), np.empty(most, np.int64)
     trial, short, scratch = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)

@@ -1,4 +1,4 @@
-"""The mixture of walks that costs least, and the prices at which no other walk betters it (column generation).
+"""Find the cheapest mixture of walks, and the prices at which no other walk improves it (column generation).
 
 A linear programme over the walks met so far: shares that sum to one, no node visited more than once on average, no
 cut missed. Its duals are the prices of visits and the tolls of cuts for the next walks; HiGHS goes on from its last
@@ -37,8 +37,9 @@ class Prices(NamedTuple):
 
 
 class _Quiet(highspy.Highs):
-    """Without the callbacks of its Python class: turning them on writes a banner to standard output, where a dashboard
-    or a line of JSON may be."""
+    """HiGHS without the callbacks of its Python class: turning them on writes a banner to standard output, where a
+    dashboard or a line of JSON may be.
+    """
 
     def __init__(self) -> None:
         super(highspy.Highs, self).__init__()
@@ -46,10 +47,11 @@ class _Quiet(highspy.Highs):
 
 
 class Master:
-    """Over `n` nodes; `required` ones are visited once, the others at most once."""
+    """The linear programme over `n` nodes: `required` ones are visited once, the others at most once."""
 
     def __init__(self, n: int, required: frozenset[int], penalty: float, most: float) -> None:
-        """`penalty`: the most that a price may be; `most`: what a mixture costs at most, walks or none."""
+        """Create it. `penalty`: upper limit of a price; `most`: upper limit of a mixture's cost, with or without
+        walks."""
         self.n = n
         self.columns: list[Column] = []
         self.cuts: list[Cut] = []
@@ -67,7 +69,7 @@ class Master:
         self._artificial(0, 1.0, most)
 
     def like_this(self, required: frozenset[int], without: frozenset[int]) -> Master:
-        """With the same walks and cuts, for rings with some nodes and without others."""
+        """Copy it with the same walks and cuts, for rings with some nodes and without others."""
         other = Master(self.n, required, self._penalty, self._most)
         other.cut(self.cuts)
         other.add(column for column in self.columns if without.isdisjoint(column.order))
@@ -89,7 +91,7 @@ class Master:
             self.columns.append(column)
 
     def cut(self, cuts: Sequence[Cut]) -> int:
-        """How many of them are new."""
+        """Add cuts; return how many of them are new."""
         fresh = [cut for cut in cuts if cut not in self.cuts]
         for cut in fresh:
             inside = np.zeros((1, self.n), dtype=np.bool_)
@@ -106,13 +108,13 @@ class Master:
         return len(fresh)
 
     def drop(self, node: int) -> None:
-        """No ring visits the node: walks that do are of no use."""
+        """Exclude a node: drop the walks that visit it."""
         for column, at in zip(self.columns, self._at, strict=True):
             if node in column.order:
                 self._lp.changeColBounds(at, 0.0, 0.0)
 
     def solve(self) -> float:
-        """What the mixture costs."""
+        """Solve it; return the cost of the cheapest mixture."""
         self._lp.run()
         solution = self._lp.getSolution()
         self._duals = np.array(solution.row_dual)
@@ -127,7 +129,7 @@ class Master:
         return Prices(np.where(required, visits, np.maximum(visits, 0.0)), np.maximum(self._duals[self._cut_rows], 0.0))
 
     def mixture(self) -> tuple[Floats, Floats]:
-        """(n, n) how often each way is taken, (n,) each node visited."""
+        """Return (n, n) how often each way is taken and (n,) each node visited."""
         flow = np.zeros((self.n, self.n))
         for share, column in zip(self.shares, self.columns, strict=True):
             if share > 0:
@@ -135,7 +137,7 @@ class Master:
         return flow, flow.sum(axis=0)
 
     def largest(self, count: int) -> list[Column]:
-        """By their share in the mixture."""
+        """Return the walks with the largest shares in the mixture."""
         return [self.columns[k] for k in np.argsort(-self.shares, kind="stable")[:count] if self.shares[k] > 0]
 
     def _row(self, node: int) -> int:
@@ -149,7 +151,7 @@ class Master:
         return self._rows[node]
 
     def _artificial(self, row: int, value: float, penalty: float) -> None:
-        """The rule of this row may be broken for the penalty."""
+        """Let the rule of this row be broken at the penalty."""
         self._lp.addCol(penalty, 0.0, highspy.kHighsInf, 1, np.array([row], np.int32), np.array([value]))
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Walks round a ring from one node of it back to itself, compiled: the relaxation of `anchored`.
+"""Compute walks round a ring from one of its nodes back to itself: the compiled relaxation of `anchored`.
 
 The first stage may lie anywhere on the way, so a walk has two phases: before it crosses from the last stage to the
 first, and after. What is known of a node with so many layers covered is kept by how it was arrived at and is left: over
@@ -20,7 +20,7 @@ from swarm_protocol.snapshot.swarm import Floats, Ints
 
 
 class Caps(NamedTuple):
-    """(n,) the most layers of a node by its place."""
+    """(n,) upper limits of a node's layers by its place."""
 
     middle: Ints
     out: Ints  # left by the crossing
@@ -95,7 +95,8 @@ def walk_round(
 def trace_round(
     passed: Round, last: int, start: End, end: End, layer: Floats, caps: Caps, total: int
 ) -> tuple[Ints, int]:
-    """The nodes of the cheapest walk that ends at `last`, from its end, and how many of them lie after the crossing."""
+    """Return the nodes of the cheapest walk that ends at `last`, last one first, and how many lie after the
+    crossing."""
     order = np.empty(total + 1, np.int64)
     v, length, covered, after, crossed = last, 0, total, -2, 0
     phase = 2  # 0: before the crossing, 1: left by it, 2: after it

@@ -1,6 +1,6 @@
-"""The walk relaxation of `walk_bound`, compiled: walks that never go straight back to the node they came from.
+"""Compute the walk relaxation of `walk_bound`, compiled: walks never return straight to the node they came from.
 
-Loaded only where numba is installed and the swarm is large enough to need a bound; machine code is cached on disk, so
+Loaded only if numba is installed and the swarm is large enough to need a bound; machine code is cached on disk, so
 only the first plan after an installation waits for the compiler. Without numba `layered` does the same in
 numpy, several times slower.
 
@@ -29,7 +29,7 @@ Nodes = npt.NDArray[np.int32]
 
 
 class End(NamedTuple):
-    """(n,) what a walk pays at its begin or its end in each node, and to which node that ties it."""
+    """(n,) what a walk pays to begin or end at each node, and the node at its other end."""
 
     cost: Floats
     beyond: Nodes  # the node that the cheapest leads to; −1: none, an open end
@@ -54,7 +54,7 @@ def closed_end(cost: Floats, ways: Floats, to: Ints) -> End:
 
 
 class Ways(NamedTuple):
-    """Between nodes, seen from where they lead to."""
+    """Ways between nodes, sorted by destination."""
 
     to: Floats  # (n, n) [to, from]
     near: Nodes  # (n, n) [to]: from whom, the nearest first
@@ -65,7 +65,7 @@ def ways(to: Floats) -> Ways:
 
 
 class Passed(NamedTuple):
-    """Of one pass: (total + 1, n) by layers covered, but for `final`."""
+    """Results of one pass: (total + 1, n) by layers covered, but for `final`."""
 
     final: Floats  # (n,) the cheapest walk that ends at a node, of two stages or more
     arrive: Floats  # at the door of a node
@@ -111,7 +111,7 @@ def _with(found: Two, value: float, whence: int) -> Two:
 
 @numba.njit(cache=True, nogil=True)
 def window(found: Two, slack: Floats, slack2: Floats, passed: Passed, v: int, low: int, high: int) -> Two:
-    """Over the stages of v that begin with `low` to `high` − 1 layers covered."""
+    """Minimise over the stages of v that begin with `low` to `high` − 1 layers covered."""
     for m in range(low, high):
         if slack[v, m] < found[1]:
             found = _with(found, slack[v, m], passed.source[m, v])
@@ -130,7 +130,8 @@ def finish(passed: Passed, covered: int, v: int, found: Two, pay: float) -> None
 
 @numba.njit(cache=True, nogil=True)
 def arrive(passed: Passed, ways: Ways, may: Bools, covered: int, layer: Floats, slack: Floats, slack2: Floats) -> None:
-    """The cheapest done and the nearest in turn (Fagin's threshold algorithm)."""
+    """Find the cheapest arrival by alternating the cheapest states and the nearest nodes (Fagin's threshold
+    algorithm)."""
     n = len(layer)
     done, done2, before = passed.done[covered], passed.done2[covered], passed.before[covered]
     whom = np.flatnonzero(done < INF)
@@ -159,7 +160,7 @@ def arrive(passed: Passed, ways: Ways, may: Bools, covered: int, layer: Floats, 
 
 @numba.njit(cache=True, nogil=True)
 def ended(found: Two, end: End, v: int) -> float:
-    """With the cheapest end that does not lead back to where the walk came from."""
+    """Close each walk with the cheapest end that does not lead back to where it came from."""
     best, best2, from1, from2 = found
     left = best + (end.cost[v] if from1 != end.beyond[v] else end.cost2[v])
     return min(left, best2 + (end.cost[v] if from2 != end.beyond[v] else end.cost2[v]))
@@ -170,7 +171,7 @@ def walk(
     hop: Ways,
     layer: Floats,  # (n,)
     visit: Floats,  # (n,) overhead and price
-    start: End,  # of beginning at a node, infinite where none may
+    start: End,  # of beginning at a node, infinite if none may
     first: Ints,  # (n,) capacities by place
     middle: Ints,
     last: Ints,
@@ -203,7 +204,7 @@ def walk(
 def trace(
     passed: Passed, ends_at: int, start: End, end: End, layer: Floats, first: Ints, middle: Ints, last: Ints, total: int
 ) -> Ints:
-    """The nodes of the cheapest walk of two stages or more that ends there, from its end."""
+    """Return the nodes of the cheapest walk of two or more stages that ends there, last one first."""
     order = np.empty(total + 1, np.int64)
     v = np.int64(ends_at)
     length, covered, after = 0, total, np.int64(-2)

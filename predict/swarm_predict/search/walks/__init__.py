@@ -1,1 +1,1 @@
-"""Walks through the swarm that bound every placement from below: their graph, and one pass over it in numpy."""
+"""Bound every placement from below by walks through the swarm: their graph, and one pass over it in numpy."""

@@ -1,4 +1,4 @@
-"""The walk relaxation of `walk_bound` in numpy, over the states of a graph of `walk_graph`."""
+"""Compute the walk relaxation of `walk_bound` in numpy, over the states of a `walk_graph`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ _Bound = TypeVar("_Bound", float, Floats)
 
 
 class Layered:
-    """Prices change, the arrays stay. `memory`: how many nodes a walk remembers where it is (1: only that one, which
-    it cannot stay at anyway)."""
+    """A relaxation that keeps its arrays while prices change. `memory`: how many nodes a walk remembers where it is (1:
+    only that one, which it cannot stay at anyway).
+    """
 
     states: States | None = None  # too slow to rule out by layers here
 
     def __init__(self, chain: Chain, memory: int = 1, walks: Iterable[Sequence[int]] = ()) -> None:
-        """`walks`: cheap ones met so far, to choose by what is remembered."""
+        """Create it. `walks`: cheap ones met so far, which decide what is remembered."""
         self.chain = chain
         self.graph: Graph = Plain(chain) if memory <= 1 else Memory(chain, memory, walks)
         node = self.graph.node
@@ -63,7 +64,7 @@ class Layered:
         return self._forward(prices)[0]
 
     def _forward(self, prices: Floats) -> tuple[Walk, Floats]:
-        """The cheapest walk, and the cheapest arrivals by (layers covered, state)."""
+        """Return the cheapest walk, and the cheapest arrivals by (layers covered, state)."""
         chain, total = self.chain, self.chain.total
         visit = (chain.overhead + prices)[self.graph.node]
         shape = (total, len(self._start))
@@ -125,7 +126,7 @@ class Layered:
         return Sieve(_rounded(through + credit) < limit, _rounded(firsts + credit) < limit)
 
     def _trace(self, ends: Floats, slack: Floats, done: Floats, begin: Floats) -> tuple[int, ...]:
-        """The walk behind the cheapest end, found again by asking each cell where it came from."""
+        """Trace the walk of the cheapest end back, cell by cell."""
         state = int(ends.argmin())
         order = [state]
         covered, wall = self.chain.total, self._last_wall

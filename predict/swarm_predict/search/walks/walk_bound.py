@@ -1,4 +1,4 @@
-"""A proven lower bound for chains of any size, and which nodes no better placement can use.
+"""Prove a lower bound for chains of any size, and find nodes that no better placement can use.
 
 Relaxation: a walk that covers the layers from 0 up and may visit a node again. Dynamic programming over (layers
 covered, node) finds the cheapest walk; prices on nodes, raised where the walk came back and lowered where it did not
@@ -33,16 +33,16 @@ _SLOWEST: Final = 1 / 64  # of the first pace; what is gained below it does not 
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """The cheapest walk under some prices and tolls."""
+    """The cheapest walk under given prices and tolls."""
 
     bound: float
     order: tuple[int, ...]  # repeats and all; empty: there is none
-    closes_to: int  # the first that it closes to; its own where there is nothing to close
+    closes_to: int  # the first that it closes to; its own if there is nothing to close
 
 
 @dataclass(frozen=True, slots=True)
 class Sieve:
-    """(n,) by the cheapest walks through each node."""
+    """What a better placement may use: (n,) by the cheapest walk through each node."""
 
     keep: Bools  # a better placement may use it
     begin: Bools  # a better placement may begin at it
@@ -50,7 +50,7 @@ class Sieve:
 
 @dataclass(frozen=True, slots=True)
 class States:
-    """(total + 1, n) by layers covered: what a better placement may pass. Ruled out once, ruled out for good."""
+    """(total + 1, n) states, by layers covered, that a better placement may pass; once ruled out, they stay so."""
 
     arrive: Bools  # at the door of a node
     finish: Bools  # with its layers done
@@ -60,21 +60,21 @@ class States:
 
 
 class Relaxation(Protocol):
-    """The walks of one problem; prices and tolls change, the rest stays."""
+    """The walks of one problem, while prices and tolls change."""
 
     @property
     def states(self) -> States | None:
-        """What is ruled out so far by layers covered, where that is kept."""
+        """Return the states ruled out so far, where they are kept."""
         ...
 
     def levy(self, tolls: Floats) -> None:
-        """From now on whoever begins at a node pays its toll, and whoever closes to it gets it back."""
+        """Charge tolls: a walk that begins at a node pays its toll, one that closes to it gets it back."""
         ...
 
     def forward(self, prices: Floats) -> Walk: ...
 
     def sieve(self, prices: Floats, limit: float) -> Sieve:
-        """What a placement below `limit` may use."""
+        """Return what a placement below `limit` may use."""
         ...
 
 
@@ -97,7 +97,7 @@ def tighten(
     steps: int,
     out_of_time: Callable[[], bool],
 ) -> Bound:
-    """Up to `steps` subgradient steps from these prices and tolls; the best bound, and what it rules out against
+    """Take up to `steps` subgradient steps from these prices and tolls; the best bound, and what it rules out against
     `best_cost`."""
     prices, tolls = start
     best_bound, best = -np.inf, start
@@ -157,7 +157,7 @@ def bound_of(
 
 
 def no_prices(chain: Chain) -> tuple[Floats, Floats]:
-    """Where to begin: nothing for a visit, and as a toll half of the cheapest closing to each node."""
+    """Return initial prices: 0 for a visit, half of the cheapest closing to each node as its toll."""
     tolls = np.zeros(len(chain)) if chain.close is None else 0.5 * _known_min(chain.close)
     return np.zeros(len(chain)), tolls
 
@@ -167,7 +167,8 @@ def firsts_of(chain: Chain) -> Ints:
 
 
 def closes_to(chain: Chain, order: tuple[int, ...], firsts: Ints, tolls: Floats) -> int:
-    """The first that the walk closes to: not its last, nor, if there is another, the one it came from before that."""
+    """Return the first node that the walk closes to: not its last, nor, if there is another, the one it came from
+    before that."""
     if chain.close is None or len(order) < 2:
         return order[0] if order else 0
     others = firsts[~np.isin(firsts, order[-2:])]
@@ -177,14 +178,14 @@ def closes_to(chain: Chain, order: tuple[int, ...], firsts: Ints, tolls: Floats)
 
 
 def alone(chain: Chain) -> Floats:
-    """(n,) everything but the price of a placement of that node alone; infinite where it cannot be."""
+    """Return (n,) the cost, prices apart, of each node as the only stage; infinite if it cannot be."""
     own = 0.0 if chain.close is None else np.diagonal(chain.close)
     cost = chain.start + chain.end + own + chain.overhead + chain.total * chain.layer
     return np.where(chain.only >= chain.total, cost, np.inf)
 
 
 def _known_min(close: Floats) -> Floats:
-    """The cheapest known closing to each first; 0 where there is none (a bound that claims nothing)."""
+    """Return the cheapest known closing to each first; 0, which claims nothing, if there is none."""
     held = close.copy()
     np.fill_diagonal(held, np.inf)
     low = held.min(axis=0, initial=np.inf)

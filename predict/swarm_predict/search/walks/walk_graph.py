@@ -1,4 +1,4 @@
-"""Where a walk may go next, and what it remembers: the graphs under the relaxation of `walk_bound`.
+"""Define where a walk may go next and what it remembers: the graphs of `walk_bound`.
 
 `Plain` walks remember nothing and go back and forth between the two best nodes. `Memory` walks remember which of a
 few others they have visited, and do not return to those (ng-routes: Baldacci, Mingozzi, Roberti, Operations Research
@@ -25,15 +25,15 @@ class Graph(Protocol):
     fresh: Ints  # (n,) the state of each node in which nothing else is remembered
 
     def arrive(self, done: Floats) -> Floats:
-        """(S,) the cheapest way into each state from states that cost `done`."""
+        """Return (S,) the cheapest way into each state from states that cost `done`."""
         ...
 
     def leave(self, enter: Floats) -> Floats:
-        """(S,) the cheapest way out of each state into states that cost `enter`."""
+        """Return (S,) the cheapest way out of each state into states that cost `enter`."""
         ...
 
     def came_from(self, done: Floats, state: int) -> int:
-        """The state before `state` on the cheapest way into it."""
+        """Return the state before `state` on the cheapest way into it."""
         ...
 
 
@@ -55,7 +55,7 @@ class Plain:
 
 class Memory:
     def __init__(self, chain: Chain, size: int, walks: Iterable[Sequence[int]] = ()) -> None:
-        """`size` nodes are remembered at each node, itself among them; `walks`: cheap ones met so far."""
+        """Create it. `size` nodes are remembered at each node, itself included; `walks`: cheap ones met so far."""
         n = len(chain)
         size = min(size, n)
         near = _to_remember(chain, size, walks)  # (n, size), itself first
@@ -88,7 +88,7 @@ class Memory:
 
 
 class _Arcs:
-    """Arcs sorted by the state at which their minimum is taken."""
+    """Arcs, sorted by the state at which their minimum is taken."""
 
     def __init__(self, source: Ints, at: Ints, way: Floats, states: int) -> None:
         self._source, self._way, self._states = source, way, states

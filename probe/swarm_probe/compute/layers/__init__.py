@@ -1,1 +1,1 @@
-"""Decoder layers in torch, built from a LayerShape; used by timing and by the lab's engine."""
+"""Build decoder layers in torch from a LayerShape; used by timing and by the lab's engine."""

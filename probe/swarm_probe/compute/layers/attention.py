@@ -1,4 +1,4 @@
-"""Attention of a decoder layer with a KV cache, three kinds: grouped heads (with MHA and MQA as its ends), the same
+"""Compute attention of a decoder layer with a KV cache, in three kinds: grouped heads (including MHA and MQA), the same
 with learned sinks, and DeepSeek's latent attention.
 
 Sources: Vaswani 2017, Shazeer 2019 (MQA), Ainslie 2023 (GQA), Su 2021 (RoPE), Press 2022 (ALiBi), DeepSeek-V2 2024
@@ -24,19 +24,19 @@ ROPE_BASE: Final = 10_000.0
 
 @dataclass(slots=True)
 class KVCache:
-    """Keys and values of one layer, filled up to where the caller is: (batch, kv_heads, slots, head_dim). Latent
+    """Keys and values of one layer, filled up to the current position: (batch, kv_heads, slots, head_dim). Latent
     attention keeps (batch, 1, slots, rank + rope) in `keys` and nothing in `values`."""
 
     keys: torch.Tensor
     values: torch.Tensor
-    before: int = 0  # slots ahead of the first token: one where the softmax has a sink
+    before: int = 0  # slots before the first token: one where the softmax has a sink
 
     @property
     def capacity(self) -> int:
         return int(self.keys.shape[2]) - self.before
 
     def span(self, position: int, tokens: int) -> tuple[int, int]:
-        """Slots of these tokens. Raises ValueError where they do not fit."""
+        """Return the slots of these tokens. Raises ValueError if they do not fit."""
         end = position + tokens
         if end > self.capacity:
             raise ValueError(f"the cache holds {self.capacity} tokens, {end} are needed")
@@ -54,7 +54,7 @@ class Rope:
         self.sin = both.sin().to(device, dtype)
 
     def turn(self, x: torch.Tensor, position: int) -> torch.Tensor:
-        """(batch, heads, tokens, head_dim), the first token at `position`."""
+        """Rotate (batch, heads, tokens, head_dim), the first token at `position`."""
         span = slice(position, position + x.shape[2])
         low, high = x.chunk(2, dim=-1)
         return x * self.cos[span] + torch.cat((-high, low), dim=-1) * self.sin[span]
@@ -68,7 +68,7 @@ class Alibi:
         self._kept: tuple[tuple[int, int], torch.Tensor] | None = None
 
     def bias(self, position: int, tokens: int) -> torch.Tensor:
-        """(1, heads, tokens, position + tokens)"""
+        """Return the bias, (1, heads, tokens, position + tokens)."""
         if self._kept is None or self._kept[0] != (position, tokens):
             at = torch.arange(position, position + tokens, device=self._slopes.device)
             distance = torch.arange(position + tokens, device=self._slopes.device) - at[:, None]
@@ -78,7 +78,7 @@ class Alibi:
 
 
 def alibi_slopes(heads: int) -> torch.Tensor:
-    """Geometric from 2^(−8/n); where n is no power of two, every other one of the next series is added."""
+    """Return slopes: geometric from 2^(−8/n); where n is no power of two, with every other one of the next series."""
     whole = 1 << (heads.bit_length() - 1)
     slopes = [2.0 ** (-8.0 * (i + 1) / whole) for i in range(whole)]
     slopes += [2.0 ** (-4.0 * (2 * i + 1) / whole) for i in range(heads - whole)]
@@ -86,7 +86,7 @@ def alibi_slopes(heads: int) -> torch.Tensor:
 
 
 def visible(position: int, tokens: int, device: torch.device) -> torch.Tensor:
-    """(tokens, position + tokens): which earlier token each may look at."""
+    """Return which earlier token each may attend to, (tokens, position + tokens)."""
     at = torch.arange(position, position + tokens, device=device)
     return at[:, None] >= torch.arange(position + tokens, device=device)
 
@@ -95,7 +95,7 @@ class GroupedAttention:
     """Heads that share keys and values in groups."""
 
     def __init__(self, shape: LayerShape, weights: Weights, rope: Rope | None, alibi: Alibi | None) -> None:
-        """`rope` and `alibi`: how this architecture knows positions."""
+        """Create the layer. `rope` and `alibi`: how this architecture encodes positions."""
         self.shape = shape
         self.rope, self.alibi = rope, alibi
         heads, kv, dim = shape.heads, shape.kv_heads, shape.head_dim
@@ -135,7 +135,7 @@ class GroupedAttention:
         return self.out(y.transpose(1, 2).reshape(batch, tokens, -1))
 
     def _one(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """One query token: heads that share a KV head are its rows, so that K and V are read once and not copied."""
+        """Attend with one query token: heads that share a KV head are its rows, so that K and V are read once."""
         batch, heads, _, dim = q.shape
         kv = self.shape.kv_heads
         bias = self._bias(keys.shape[2] - 1 - int(self.shape.sinks), 1)
@@ -153,7 +153,7 @@ class GroupedAttention:
         return F.scaled_dot_product_attention(q, keys, values, attn_mask=mask, enable_gqa=shared)
 
     def _bias(self, position: int, tokens: int) -> torch.Tensor | None:
-        """(1, heads, tokens, slots) to be added to the scores; None where causality is all there is."""
+        """Return (1, heads, tokens, slots) to be added to the scores; None if only causality applies."""
         if self.alibi is not None:
             return self.alibi.bias(position, tokens)
         if self.sinks is None:
@@ -167,8 +167,8 @@ class GroupedAttention:
 
 
 class LatentAttention:
-    """DeepSeek's: keys and values are one low-rank vector a token. A prompt expands it; a decode step multiplies the
-    queries into the latent space instead ("absorbed"), so that the cache is read once and never expanded."""
+    """DeepSeek's attention: keys and values are one low-rank vector a token. A prompt expands it; a decode step
+    multiplies queries into the latent space instead ("absorbed"), so that the cache is read once and never expanded."""
 
     def __init__(self, shape: LayerShape, weights: Weights, rope: Rope) -> None:
         self.shape = shape
@@ -211,7 +211,7 @@ class LatentAttention:
         return self.out(y.transpose(1, 2).reshape(batch, tokens, -1))
 
     def _absorbed(self, q: torch.Tensor, q_turned: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-        """(batch, heads, 1, value_dim)"""
+        """Return (batch, heads, 1, value_dim)."""
         rank = self.shape.kv_lora_rank
         up_keys, up_values = self.kv_up.split((self.dim, self.value_dim), dim=1)
         batch, heads = q.shape[:2]
@@ -239,7 +239,7 @@ class LatentAttention:
 def _tensor(
     size: tuple[int, ...], fill: Weights | None, dtype: torch.dtype, device: torch.device | str
 ) -> torch.Tensor:
-    """Zeros, or random numbers where only the time matters."""
+    """Return zeros, or random numbers where only the time matters."""
     if fill is None:
         return torch.zeros(size, dtype=dtype, device=device)
     return fill.matrix(math.prod(size[:-1]), size[-1]).view(size)

@@ -1,7 +1,7 @@
 """Capture work as a CUDA graph: one launch for all its kernels, as engines run a decode step.
 
-Launched one by one from Python, the twenty kernels of a layer cost more time than most layers take on a fast card; what
-was measured would be the processor's. Routed experts cannot be captured (they ask the device which were chosen).
+Launched one by one from Python, the twenty kernels of a layer cost more time than most layers take on a fast GPU; the
+processor would be measured instead. Routed experts cannot be captured (they query the device for the chosen ones).
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ WARM_UPS = 2  # allocations and kernel choice must not be captured
 
 
 def captures(torch_name: str, shape: LayerShape | None = None) -> bool:
-    """Whether work with these layers (None: without any) can be captured on this device of torch."""
+    """Return whether work with these layers (None: without any) can be captured on this device of torch."""
     return torch_name.startswith("cuda") and (shape is None or not shape.experts)
 
 
 @torch.inference_mode()
 def captured(torch_name: str, act: Callable[[], object]) -> Callable[[], object]:
-    """What replays `act` with the inputs it had when it was captured; its results stay where they are."""
+    """Return a function that replays `act` with the inputs of the capture; its results stay where they are."""
     with torch.cuda.device(torch_name):
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())

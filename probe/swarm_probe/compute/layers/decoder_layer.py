@@ -1,4 +1,4 @@
-"""Decoder layers built from a LayerShape: for timing and for the reference engine.
+"""Build decoder layers from a LayerShape, for timing and for the reference engine.
 
     llama     RMSNorm, grouped-query attention with RoPE, SwiGLU        (Llama, Mistral; Qwen with bias or qk_norm)
     mixtral   the same attention, routed experts                        (Mixtral, Qwen-MoE; gpt-oss with sinks)
@@ -32,11 +32,11 @@ _WITH_ROPE: Final = (*_RMS, "falcon")
 
 
 class UnsupportedShape(ValueError):
-    """No layer of ours has this shape; the text is one line that says which and why."""
+    """No layer here has this shape; the text is one line that says which and why."""
 
 
 def check_shape(shape: LayerShape) -> None:
-    """Raises UnsupportedShape."""
+    """Check a shape. Raises UnsupportedShape."""
     sizes = (shape.hidden, shape.intermediate, shape.heads, shape.kv_heads, shape.head_dim)
     if min(sizes) < 1 or max(sizes) > SIZE_MOST:
         raise UnsupportedShape(f"a layer with sizes {sizes} cannot be built; each must be 1 to {SIZE_MOST}")
@@ -55,16 +55,17 @@ def check_shape(shape: LayerShape) -> None:
 
 
 class DecoderLayer:
-    """One layer with weights of its own. Not a Module: nothing here is trained, and a call costs only its kernels."""
+    """One layer with weights of its own. No torch Module: nothing is trained, and a call costs only its kernels."""
 
     def __init__(self, shape: LayerShape, weights: Weights, *, rope: Rope | None, alibi: Alibi | None) -> None:
-        """`rope` and `alibi`: how this architecture knows positions; `build_layers` gives each what it needs."""
+        """Create a layer. `rope` and `alibi`: how this architecture encodes positions; `build_layers` passes what it
+        needs."""
         self.shape = shape
         self._rms = shape.architecture in _RMS
         hidden = shape.hidden
         self.attention: GroupedAttention | LatentAttention
         if shape.kv_lora_rank:
-            assert rope is not None  # of check_shape
+            assert rope is not None  # by check_shape
             self.attention = LatentAttention(shape, weights, rope)
         else:
             self.attention = GroupedAttention(shape, weights, rope, alibi)
@@ -76,12 +77,12 @@ class DecoderLayer:
         self.mlp = Experts(shape, weights) if shape.experts else Mlp(shape, weights)
 
     def new_cache(self, batch: int, capacity: int, fill: Weights | None = None) -> KVCache:
-        """Empty (zeros), or as if `capacity` tokens had been seen, where only the time matters."""
+        """Return an empty cache (zeros), or one as if `capacity` tokens had been seen, where only the time matters."""
         return self.attention.new_cache(batch, capacity, fill)
 
     @torch.inference_mode()
     def forward(self, x: torch.Tensor, cache: KVCache, position: int) -> torch.Tensor:
-        """(batch, tokens, hidden) in and out; the cache takes these tokens at `position` and after."""
+        """Run (batch, tokens, hidden) through the layer; the cache takes these tokens at `position` and after."""
         normed = self._norm(x, self.norm_1, self.norm_1_bias)
         attended = self.attention.forward(normed, cache, position)
         if self.norm_2 is None:
@@ -98,7 +99,7 @@ def build_layers(
     shape: LayerShape, count: int, *, capacity: int, dtype: torch.dtype, device: torch.device | str, seed: int = 0,
     quantised: str = "",
 ) -> list[DecoderLayer]:  # fmt: skip
-    """`count` layers that share nothing but the position tables, for positions below `capacity`.
+    """Return `count` layers that share nothing but the position tables, for positions below `capacity`.
 
     Layer i depends on seed + i alone, so that two machines that hold halves of a model hold the same model.
     `quantised`: the format of their matrices (matrices.QUANTISED). Raises UnsupportedShape, and NoKernel of `matrices`.

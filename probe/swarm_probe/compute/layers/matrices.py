@@ -1,4 +1,4 @@
-"""Matrices of a layer: how they are drawn, and how each weight format multiplies by one.
+"""Draw the matrices of a layer, and multiply by them in each weight format.
 
 Plain formats (fp32, fp16, bf16) go through torch's linear. Quantised ones use kernels that torch ships (`int8`,
 `int4_g128`) or bitsandbytes (`nf4`), where those run on the device and are no slower than the plain format; what has no
@@ -35,7 +35,7 @@ class Linear:
     def __init__(
         self, weight: torch.Tensor, bias: torch.Tensor | None, multiply: Callable[[torch.Tensor], torch.Tensor] | None
     ) -> None:
-        """`weight` is (rows, columns); with `multiply` it is only the shape that is kept, not the numbers."""
+        """Create it from `weight`, (rows, columns); with `multiply` only the shape is kept, not the numbers."""
         self.rows, self.columns = weight.shape
         self.weight = weight if multiply is None else weight.new_empty(0)
         self._bias = bias
@@ -52,15 +52,15 @@ class Weights:
     """Draws tensors for a layer; the same seed gives the same numbers on the same device."""
 
     def __init__(self, seed: int, dtype: torch.dtype, device: torch.device | str, quantised: str = "") -> None:
-        """`quantised`: the format of `linear`s, one of QUANTISED; empty: they are of `dtype`."""
+        """Create it. `quantised`: the format of `linear`s, one of QUANTISED; empty: they are of `dtype`."""
         self._generator = torch.Generator(device="cpu").manual_seed(seed)
         self.dtype = dtype
         self.device = device
         self._quantised = quantised
 
     def matrix(self, rows: int, columns: int) -> torch.Tensor:
-        """Random with the variance that keeps activations in range. Large ones repeat a block: drawing 10⁹ normal
-        numbers takes longer than measuring with them."""
+        """Return random numbers with the variance that keeps activations in range. Large ones repeat a block: drawing
+        10⁹ normal numbers takes longer than measuring with them."""
         count = rows * columns
         block = torch.randn(min(count, _BLOCK), generator=self._generator) * (columns**-0.5)
         block = block.to(self.device, self.dtype)
@@ -74,14 +74,14 @@ class Weights:
         return drawn.to(self.device, self.dtype)
 
     def linear(self, rows: int, columns: int, *, bias: bool = False, plain: bool = False) -> Linear:
-        """`plain`: in full whatever the format, as quantisers leave routers."""
+        """Return a linear layer. `plain`: unquantised whatever the format, as quantisers leave routers."""
         weight = self.matrix(rows, columns)
         multiply = quantise(weight, self._quantised) if self._quantised and not plain else None
         return Linear(weight, self.vector(rows, 0.0) if bias else None, multiply)
 
 
 def quantise(weight: torch.Tensor, name: str) -> Callable[[torch.Tensor], torch.Tensor]:
-    """What multiplies rows of activations by this matrix kept as `name`. Raises NoKernel."""
+    """Return a function that multiplies rows of activations by this matrix kept as `name`. Raises NoKernel."""
     try:
         return _MAKERS[name](weight)
     except (RuntimeError, NotImplementedError, AttributeError, ImportError) as error:
@@ -93,7 +93,7 @@ def quantise(weight: torch.Tensor, name: str) -> Callable[[torch.Tensor], torch.
 
 
 def _int8(weight: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-    """One scale a row."""
+    """Quantise with one scale a row."""
     scale = (weight.float().abs().amax(1) / 127).clamp_min(1e-12)
     packed = (weight.float() / scale[:, None]).round().to(torch.int8)
     scale = scale.to(weight.dtype)
@@ -101,7 +101,7 @@ def _int8(weight: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def _int4(weight: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A scale and a zero for each GROUP of a row (torch adds 8 to what it reads: values are 0 to 15)."""
+    """Quantise with a scale and a zero for each GROUP of a row (torch adds 8 to what it reads: values are 0 to 15)."""
     rows, columns = weight.shape
     if columns % GROUP:
         raise NoKernel(f"int4_g128 needs columns in groups of {GROUP}, not {columns}")
@@ -119,7 +119,7 @@ def _int4(weight: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def _nf4(weight: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-    """bitsandbytes: what Petals serves with by default."""
+    """Quantise with bitsandbytes: Petals' default."""
     import bitsandbytes as bnb  # late: an extra, and it loads CUDA
 
     packed, state = bnb.functional.quantize_4bit(weight, blocksize=NF4_BLOCK, quant_type="nf4")

@@ -1,4 +1,4 @@
-"""The second half of a decoder layer: one MLP, or experts that a router chooses, with shared ones beside them.
+"""Compute the second half of a decoder layer: one MLP, or experts that a router chooses, with shared ones.
 
 Sources: Shazeer 2020 (SwiGLU), Jiang 2024 (Mixtral), DeepSeek-V3 2024 (sigmoid scores, shared experts), OpenAI 2025
 (gpt-oss: clamped SwiGLU with biases).
@@ -51,7 +51,7 @@ class Experts:
         self.router = weights.linear(shape.experts, shape.hidden, bias=shape.sinks, plain=True)
         self.experts = [Mlp(shape, weights) for _ in range(shape.experts)]
         self.shared = [Mlp(shape, weights) for _ in range(shape.shared_experts)]
-        self.script: Iterator[torch.Tensor] | None = None  # (tokens, active), in place of the router's word
+        self.script: Iterator[torch.Tensor] | None = None  # (tokens, active), in place of the router's choice
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         flat = x.reshape(-1, x.shape[-1])
@@ -59,7 +59,7 @@ class Experts:
         if self.script is not None:
             chosen = next(self.script)
         y = torch.zeros_like(flat)
-        if len(flat) == 1:  # every chosen expert sees the one token: no looking for who sees what
+        if len(flat) == 1:  # every chosen expert sees the one token: no search
             for place, number in enumerate(chosen[0].tolist()):
                 y += self.experts[number].forward(flat) * shares[:, place, None]
         else:
@@ -71,7 +71,7 @@ class Experts:
         return y.view_as(x)
 
     def _route(self, flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(shares, experts), each (tokens, active)."""
+        """Return (shares, experts), each (tokens, active)."""
         logits = self.router(flat)
         logits = logits.float() if logits.dtype.itemsize == 2 else logits
         if self._sigmoid:

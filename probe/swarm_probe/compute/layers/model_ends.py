@@ -1,4 +1,4 @@
-"""The two ends of a model: the embedding a step begins with; the norm, LM head and choice of a token it ends with."""
+"""Compute the two ends of a model: the embedding that begins a step; the norm, LM head and token choice that end it."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ class Embedding:
 
     def __init__(self, vocab: int, hidden: int, weights: Weights) -> None:
         self._table = weights.matrix(vocab, hidden)
-        self._scale = hidden**0.5  # rows were drawn with the variance of a matrix: back to one
+        self._scale = hidden**0.5  # rows were drawn with the variance of a matrix: scale back to one
 
     @torch.inference_mode()
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """(batch, tokens) on the host → (batch, tokens, hidden)"""
+        """Turn (batch, tokens) on the host into (batch, tokens, hidden)."""
         return F.embedding(ids.to(self._table.device), self._table) * self._scale
 
 
 class Head:
-    """The last activation of each sequence → its likeliest next token, on the host: a step ends with that wait."""
+    """The last activation of each sequence → its likeliest next token, on the host, as each step ends."""
 
     def __init__(self, vocab: int, hidden: int, weights: Weights) -> None:
         self._norm = weights.vector(hidden, 1.0)
-        self._matrix = weights.linear(vocab, hidden, plain=True)  # quantisers leave it alone
+        self._matrix = weights.linear(vocab, hidden, plain=True)  # quantisers leave it unquantised
 
     @torch.inference_mode()
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(batch, tokens, hidden) → (batch, 1) ids on the host"""
+        """Turn (batch, tokens, hidden) into (batch, 1) ids on the host."""
         return self.choose(x).cpu()
 
     @torch.inference_mode()
     def choose(self, x: torch.Tensor) -> torch.Tensor:
-        """The same, still on the device."""
+        """Choose the tokens, still on the device."""
         last = F.rms_norm(x[:, -1], (x.shape[-1],), self._norm, NORM_EPS)
         return self._matrix(last).argmax(dim=-1, keepdim=True)

@@ -1,1 +1,1 @@
-"""What the screens say, as styled lines of a given size. No Textual."""
+"""Compose the text of the screens as styled lines of a given size. No Textual."""

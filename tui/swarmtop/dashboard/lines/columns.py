@@ -1,11 +1,12 @@
-"""The columns of the ranking: one registry that says for each its title, width, what it sorts by and how a cell reads.
+"""The columns of the ranking: a registry with each column's title, width, sort key and cell.
 
-Every screen that lists nodes draws from it; adding a column is one entry here. A cell is (text, role). Missing figures
-are "–", bounds have "≥", estimates "~", and what is old fades.
+Every screen that lists nodes uses it; to add a column, add one entry here. A cell is (text, role). Missing figures are
+"–", bounds have "≥", estimates "~", and old figures are dimmed.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -13,15 +14,19 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from swarm_protocol.snapshot.swarm import Floats, Kind
-from swarmtop.analysis.node_figures import STALE_AFTER_S
-from swarmtop.analysis.states import GLYPH
-from swarmtop.dashboard.lines.charts import rise
-from swarmtop.dashboard.lines.styled import Align, Span, clean
+from swarmtop.analysis.ranking.node_figures import STALE_AFTER_S
+from swarmtop.analysis.ranking.states import with_glyph
+from swarmtop.dashboard.lines.charts.series import rise
+from swarmtop.dashboard.lines.styled import Align, Span, clean, cut
 from swarmtop.dashboard.state.view import View
 from swarmtop.text import quantities
 
 if TYPE_CHECKING:
-    from swarmtop.analysis.node_rows import Row
+    from swarmtop.analysis.ranking.node_rows import Row
+
+BAR: Final = 7  # cells by which a column with a bar may grow
+LEAST_BAR: Final = 4  # cells; a shorter bar says too little
+AFTER_BARS: Final = 8  # columns of this rank and above are added after the bars of those before
 
 Cell = Callable[[View, int], Span]
 Values = Callable[[View], "Floats | list[str]"]
@@ -29,21 +34,22 @@ Values = Callable[[View], "Floats | list[str]"]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    name: str  # what people sort and filter by
+    name: str  # the name to sort and filter by
     title: str
     width: int
-    help: str  # what the figure is, one line
+    help: str  # what the figure is, in one line
     rank: int  # columns of a low rank stay when the screen is narrow
     cell: Cell
     values: Values  # numbers (NaN: unknown, always last) or texts, to sort by
     align: Align = ">"
-    largest_first: bool = False  # the order in which the worst is on top
-    grows: int = 0  # so many more cells, where width is left over
-    marked: bool = False  # only where a mark is set
+    largest_first: bool = False  # whether the worst is on top in ascending order
+    grows: int = 0  # cells to add if there is width left
+    marked: bool = False  # only if a mark is set
+    part: Callable[[View, int], float] | None = None  # 0..1, drawn as a bar if the column has grown; NaN: none
 
 
 def faded(view: View, row: int) -> bool:
-    """The node is not heard any more, so that all its figures are of the past."""
+    """Return whether the node is no longer heard, so that all its figures are old."""
     return view.word(row) in ("stale", "lost")
 
 
@@ -64,7 +70,7 @@ def _rtt(value: float, view: View, row: int) -> Span:
 
 
 def _unsigned_zero(value: float | None) -> str:
-    """A saving too small to read is nothing, not −0.00; others have a true minus, as wide as a figure."""
+    """Return a saving too small to show as 0, not −0.00; others with a true minus, as wide as a digit."""
     return quantities.figure(0.0 if value is not None and abs(value) < 0.005 else value).replace("-", "−")
 
 
@@ -88,7 +94,7 @@ def _win(view: View, row: int) -> Span:
 
 
 def _gain(view: View, found: Row | None, tokens_per_s: float | None) -> str:
-    """What the swarm would give, less what it gives now."""
+    """Return the rate that the swarm would reach, less its present one."""
     stands = view.analysis.stands if view.analysis is not None else None
     if found is None or tokens_per_s is None or stands is None:
         return quantities.UNMEASURED
@@ -96,7 +102,7 @@ def _gain(view: View, found: Row | None, tokens_per_s: float | None) -> str:
 
 
 def signed(value: float) -> str:
-    """`+3.10`, `−0.40`; what would read as nothing is 0."""
+    """Return `+3.10`, `−0.40`; what rounds to nothing is 0."""
     text = quantities.figure(abs(value))
     return "0" if text in ("0", "0.00") else f"{'+' if value > 0 else '−'}{text}"
 
@@ -128,7 +134,7 @@ def _good_for(view: View, row: int) -> Span:
     if impact is None or not impact.stand_by_for:
         return quantities.UNMEASURED, "dim"
     text = _gain(view, _ranked(view, row), impact.stand_by_tokens_per_s)
-    return f"{clean(impact.stand_by_for, 20)} {text}", ""
+    return f"{cut(clean(impact.stand_by_for, 40), 17 - len(text))} {text}", ""
 
 
 def _cause(view: View, row: int) -> Span:
@@ -139,7 +145,7 @@ def _cause(view: View, row: int) -> Span:
 
 
 def _stage(view: View, row: int) -> Span:
-    """Its stage in the placement that runs, or whether it is a spare."""
+    """Return its stage in the placement that runs, or whether it is a spare."""
     name = view.swarm.facts[row].name
     placement = view.analysis.placement if view.analysis is not None else ()
     for stage_number, stage in enumerate(placement, 1):
@@ -151,8 +157,7 @@ def _stage(view: View, row: int) -> Span:
 
 def _state(view: View, row: int) -> Span:
     word = view.word(row)
-    # a node written by hand has no state to speak of
-    return f"{GLYPH[word]} {quantities.UNMEASURED if word == 'unknown' else word}", word
+    return with_glyph(word), word
 
 
 def _device(view: View, row: int) -> Span:
@@ -187,6 +192,16 @@ def _loss(view: View, row: int) -> Span:
     return text, "faded" if faded(view, row) else "warn" if value >= 0.01 else ""
 
 
+def _host(column: str, unit: str) -> Cell:
+    def cell(view: View, row: int) -> Span:
+        value = float(view.swarm.nodes[column][row])
+        if not np.isfinite(value):
+            return quantities.UNMEASURED, "dim"
+        return f"{value:.0f}{unit}", "faded" if faded(view, row) else ""
+
+    return cell
+
+
 def _age(view: View, row: int) -> Span:
     text = quantities.seconds(quantities.optional(float(view.figures.age_s[row])))
     return text, "dim" if text == quantities.UNMEASURED else "faded" if faded(view, row) else ""
@@ -205,13 +220,13 @@ def _row_values(field: str) -> Values:
 
 
 def _stage_values(view: View) -> Floats:
-    """Stages in order, then spares, then the others."""
+    """Sort values: stages in order, then spares, then the others."""
     found = [_stage(view, row)[0] for row in range(len(view.swarm))]
     return np.array([float(text) if text.isdigit() else 1e6 if text == "spare" else np.nan for text in found])
 
 
 def _since(field: str) -> Cell:
-    """A figure now, less the same at the mark."""
+    """Return a figure now, less the same at the mark."""
 
     def cell(view: View, row: int) -> Span:
         value = _moved(view, row, field)
@@ -245,6 +260,24 @@ def _since_values(field: str) -> Values:
     return values
 
 
+def _share_part(view: View, row: int) -> float:
+    found = _ranked(view, row)
+    return found.share if found is not None and found.share is not None else float("nan")
+
+
+def _up_part(view: View, row: int) -> float:
+    """Return the position on a log scale, since home lines and data centres are decades apart: 1 Mbit/s is 0, 1 Gbit/s
+    is 1."""
+    value = float(view.figures.up_mbps[row])
+    return min(1.0, max(0.0, math.log10(value) / 3)) if value > 0 else float("nan")
+
+
+def _vram_part(view: View, row: int) -> float:
+    """Return the free share of the whole."""
+    free, whole = float(view.swarm.nodes["vram_free_bytes"][row]), float(view.swarm.nodes["vram_bytes"][row])
+    return min(1.0, free / whole) if whole > 0 else float("nan")
+
+
 _STATE_ORDER = {"lost": 0, "stale": 1, "degraded": 2, "slow": 3, "unknown": 4, "ok": 5}
 
 
@@ -256,7 +289,7 @@ COLUMNS: Final[tuple[Column, ...]] = (
     Column("node", "NODE", 16, "the node's name", 0,
            lambda v, r: (clean(v.swarm.facts[r].name), "faded" if faded(v, r) else "name"),
            lambda v: [clean(f.name).casefold() for f in v.swarm.facts], "<", grows=12),
-    Column("region", "REGION", 8, "where it says it stands", 15,
+    Column("region", "REGION", 8, "the place it reports", 15,
            lambda v, r: (clean(v.swarm.facts[r].region) or quantities.UNMEASURED, "dim"),
            lambda v: [clean(f.region).casefold() for f in v.swarm.facts], "<"),
     Column("state", "STATE", 10, "ok, slow (it runs, and the swarm would win 5 % by it), degraded, stale, lost", 0,
@@ -264,18 +297,18 @@ COLUMNS: Final[tuple[Column, ...]] = (
     Column("stage", "STG", 5, "its stage in the placement that runs, else in the best plan; spare: could serve", 0,
            _stage, _stage_values),
     Column("share", "SHARE", 5, "of a token's time that it takes", 1, _share, _row_values("share"),
-           largest_first=True),
-    Column("win", "WIN", 6, "tok/s the swarm would win without it or with it as usual", 0, _win,
+           largest_first=True, grows=BAR, part=_share_part),
+    Column("win", "WIN", 6, "tok/s the swarm would gain without it, or if it were as usual", 0, _win,
            _row_values("win_tokens_per_s"), largest_first=True),
-    Column("cause", "CAUSE", 8, "what of it takes most: rtt, jitter, upload, compute, memory, overhead", 1, _cause,
+    Column("cause", "CAUSE", 8, "its largest part: rtt, jitter, upload, compute, memory, overhead", 1, _cause,
            lambda v: _text(v, _cause), "<"),
-    Column("typical", "TYPICAL", 7, "tok/s more, with typical figures of this swarm in its place", 3, _typical,
+    Column("typical", "TYPICAL", 7, "tok/s more, with typical figures of this swarm in its place", 8, _typical,
            _row_values("typical_tokens_per_s"), largest_first=True),
     Column("without", "WITHOUT", 7, "tok/s more or less, re-planned without it", 2, _without,
            _row_values("without_tokens_per_s"), largest_first=True),
-    Column("for", "STAND-BY FOR", 18, "of a spare: the stage it would take over best, tok/s more or less then", 5,
-           _good_for, lambda v: _text(v, _good_for), "<"),
-    Column("cost", "COST", 6, "ms of a token: its part, or of a spare what using it would add", 10, _cost,
+    Column("for", "STAND-BY FOR", 18, "of a spare: the stage it would take over best, tok/s more or less then", 9,
+           _good_for, lambda v: _text(v, _good_for), "<", grows=6),
+    Column("cost", "COST", 6, "ms of a token: its part, or of a spare what using it would add", 12, _cost,
            _row_values("cost_ms"), largest_first=True),
     Column("dcost", "ΔCOST", 7, "cost now, less that at the mark (M sets it)", 1, _since("cost_ms"),
            _since_values("cost_ms"), largest_first=True, marked=True),
@@ -285,60 +318,82 @@ COLUMNS: Final[tuple[Column, ...]] = (
            lambda v, r: _rtt(float(v.figures.rtt50_ms[r]), v, r), lambda v: v.figures.rtt50_ms, largest_first=True),
     Column("rtt99", "RTT99", 5, "p99 of the round trip on its worst link, ms", 3,
            lambda v, r: _rtt(float(v.figures.rtt99_ms[r]), v, r), lambda v: v.figures.rtt99_ms, largest_first=True),
-    Column("jit", "JIT", 5, "jitter, p95 − min of the round trip, ms", 6,
+    Column("jit", "JIT", 5, "jitter, p95 − min of the round trip, ms", 8,
            lambda v, r: _rtt(float(v.figures.jitter_ms[r]), v, r), lambda v: v.figures.jitter_ms, largest_first=True),
     Column("loss", "LOSS", 5, "round trips that never came back", 4, _loss, lambda v: v.figures.loss,
            largest_first=True),
-    Column("up", "UP", 6, "upload, Mbit/s; ≥ where the path was not filled", 7,
+    Column("up", "UP", 6, "upload, Mbit/s; ≥ where the path was not filled; bar: 1 Mbit/s to 1 Gbit/s, log scale", 5,
            lambda v, r: _number(float(v.figures.up_mbps[r]), v, r, int(v.figures.up_kind[r])),
-           lambda v: v.figures.up_mbps),
+           lambda v: v.figures.up_mbps, grows=BAR, part=_up_part),
     Column("down", "DN", 6, "download, Mbit/s; ≥ where the path was not filled", 10,
            lambda v, r: _number(float(v.figures.down_mbps[r]), v, r, int(v.figures.down_kind[r])),
            lambda v: v.figures.down_mbps),
     Column("layer", "LAYER", 6, "ms of one decoder layer of the model; ? has a reason on the node's screen", 4, _layer,
            lambda v: v.figures.layer_ms, largest_first=True),
-    Column("device", "DEVICE", 14, "what computes there", 12, _device, lambda v: _text(v, _device), "<", grows=10),
-    Column("util", "UTIL", 5, "GPU load", 14, _util, lambda v: v.swarm.nodes["gpu_util_percent"], largest_first=True),
-    Column("vram", "VRAM", 6, "GiB of memory that layers may take and are free", 13, _vram,
+    Column("device", "DEVICE", 14, "its GPU or processor", 11, _device, lambda v: _text(v, _device), "<", grows=10),
+    Column("util", "UTIL", 5, "GPU load", 14, _util, lambda v: v.swarm.nodes["gpu_util_percent"], largest_first=True,
+           grows=BAR, part=lambda v, r: float(v.swarm.nodes["gpu_util_percent"][r]) / 100),
+    Column("temp", "TEMP", 6, "°C of the hottest card", 16, _host("temp_c", "°C"), lambda v: v.swarm.nodes["temp_c"],
+           largest_first=True),
+    Column("power", "POWER", 6, "W of all cards", 17, _host("power_w", " W"), lambda v: v.swarm.nodes["power_w"],
+           largest_first=True),
+    Column("vram", "VRAM", 6, "GiB of memory that layers may take and are free; bar: of all its memory", 6, _vram,
            lambda v: np.where(np.isfinite(v.swarm.nodes["vram_free_bytes"]), v.swarm.nodes["vram_free_bytes"],
-                              v.swarm.nodes["vram_bytes"])),
-    Column("age", "AGE", 4, "since it was last heard", 9, _age, lambda v: v.figures.age_s, largest_first=True),
-    Column("recent", "RTT99 60s", 12, "its worst round trip above the least of the minute; full: half as much again", 8,
+                              v.swarm.nodes["vram_bytes"]), grows=BAR, part=_vram_part),
+    Column("age", "AGE", 4, "time since it was last heard", 9, _age, lambda v: v.figures.age_s, largest_first=True),
+    Column("recent", "RTT99 60s", 12, "its worst round trip above the least of the minute; full: half as much again", 7,
            _spark, lambda v: v.figures.rtt99_ms, "<", largest_first=True),
 )  # fmt: skip
 
-# words above the titles, where there is room: what the columns beside each other are about
+# group headings above the titles, if there is room: what adjacent columns have in common
 GROUPS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("a token", ("share",)),
-    ("the swarm would win, tok/s", ("win", "cause", "typical", "without", "for")),
+    ("the swarm would win", ("win", "cause", "typical", "without", "for")),
     ("paths, ms and Mbit/s", ("rtt50", "rtt99", "jit", "loss", "up", "down")),
-    ("the machine", ("layer", "device", "util", "vram")),
+    ("machine", ("layer", "device", "util", "temp", "power", "vram")),
 )
 GROUP_OF: Final = {name: words for words, names in GROUPS for name in names}
 
+OF_TIME: Final = ("age", "recent")  # columns that need somebody who listens
 BY_NAME: Final = {column.name: column for column in COLUMNS}
 
 
-def offered(names: Sequence[str], *, marked: bool) -> tuple[Column, ...]:
-    """Those a person chose (all where `names` is empty); the node's name always, differences only beside a mark."""
-    return tuple(
-        c for c in COLUMNS if (not names or c.name in names or not c.rank or c.marked) and (marked or not c.marked)
-    )
+def offered(names: Sequence[str], *, marked: bool, past: bool = True) -> tuple[Column, ...]:
+    """Return the columns a person chose (all if `names` is empty); always the node's name, and differences only with a
+    mark. A file has no `past`: columns that would stay empty are left out unless they were chosen."""
+    wanted = names or [c.name for c in COLUMNS if past or c.name not in OF_TIME]
+    return tuple(c for c in COLUMNS if (c.name in wanted or not c.rank or c.marked) and (marked or not c.marked))
 
 
 def choose(width: int, columns: tuple[Column, ...] = offered((), marked=False)) -> tuple[tuple[Column, int], ...]:
-    """The columns that fit in `width`, in their order, each with its width: the least important give way first."""
-    chosen: set[str] = set()
+    """Return the columns that fit in `width`, in their order, each with its width; the least important are dropped
+    first. Bars of important columns come before less important columns."""
+    sizes: dict[str, int] = {}
     left = width
-    for column in sorted(columns, key=lambda c: c.rank):
+    ranked = sorted(columns, key=lambda c: c.rank)
+    for column in ranked:
+        if column.rank >= AFTER_BARS and ranked[0].rank < AFTER_BARS:
+            left = _barred(ranked, sizes, left)
+            ranked = [column]  # including the grown bars
         if column.width + 1 <= left:
-            chosen.add(column.name)
+            sizes[column.name] = column.width
             left -= column.width + 1
         elif column.rank:
             break
-    found = []
-    for column in (c for c in columns if c.name in chosen):
-        extra = min(column.grows, left)
-        left -= extra
-        found.append((column, column.width + extra))
-    return tuple(found)
+    left = _barred(columns, sizes, left)
+    for column in columns:
+        if column.name in sizes and column.part is None:
+            extra = min(column.grows, left)
+            sizes[column.name] += extra
+            left -= extra
+    return tuple((column, sizes[column.name]) for column in columns if column.name in sizes)
+
+
+def _barred(columns: Sequence[Column], sizes: dict[str, int], left: int) -> int:
+    """Widen the columns with bars as far as there is room; return the room left."""
+    for column in columns:
+        if column.part is not None and sizes.get(column.name) == column.width and left >= LEAST_BAR:
+            extra = min(column.grows, left)
+            sizes[column.name] += extra
+            left -= extra
+    return left

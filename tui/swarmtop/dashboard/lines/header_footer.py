@@ -1,4 +1,4 @@
-"""The lines around every screen: the header that says what is shown and when, the footer, the too-small notice."""
+"""Draw the lines around every screen: the header, the footer, and the notice of a terminal too small."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from swarm_protocol.snapshot.open_changes import open_changes
 from swarm_protocol.snapshot.swarm import State
 from swarm_protocol.units import NS_PER_S
-from swarmtop.analysis.states import GLYPH
-from swarmtop.dashboard.actions import SCREENS, SHORT, TITLES, Action, Screen, shown
+from swarmtop.analysis.ranking.states import GLYPH
+from swarmtop.dashboard.keymap import SCREENS, SHORT, TITLES, Action, Screen, shown
 from swarmtop.dashboard.lines.styled import (
     Block,
     Line,
@@ -28,16 +28,19 @@ from swarmtop.dashboard.lines.styled import (
 from swarmtop.dashboard.state.view import Standing, View
 from swarmtop.text import quantities
 
-MIN_WIDTH: Final = 60
+MIN_WIDTH: Final = 36
 MIN_HEIGHT: Final = 15
+PHONE: Final = 56  # cells below which the footer names the present screen only
 
 _BADGE: Final[dict[Standing, str]] = {
     "live": "● LIVE", "paused": "‖ PAUSED", "replay": "« REPLAY", "file": "· FILE",
 }  # fmt: skip
+_ALARMING: Final = ("lost", "stale", "degraded")  # words, the worst first
 
 
 def header(view: View, width: int) -> Line:
-    """Standing and time first: they must be seen at any width; then what runs and what could, the swarm, the source."""
+    """Return the header. Mode and time come first, so that they are seen at any width; then the rates, the swarm, the
+    source."""
     first = [line(("swarmtop", "brand")), _standing(view)]
     model = clean(view.model.rsplit("/", 1)[-1] or view.model, 24)
     told = next(
@@ -46,7 +49,9 @@ def header(view: View, width: int) -> Line:
         _told(view, "", short=True),
     )  # fmt: skip
     if line_width(separated([*first, told], "  ")) > width:
-        first = first[1:]  # the name gives way to the news
+        first = first[1:]  # the name is shortened first
+    if line_width(separated([*first, told], "  ")) > width:
+        told = _speed(view)
     parts: list[Line] = [
         *first,
         told,
@@ -80,7 +85,7 @@ def _standing(view: View) -> Line:
 
 
 def _told(view: View, model: str, *, short: bool = False) -> Line:
-    """`llama-3.1-8b  you run 9.3 tok/s (8.8 … 9.9), best 21.4 (+130 %)`."""
+    """Return `llama-3.1-8b  you run 9.3 tok/s (8.8 … 9.9), best 21.4 (+130 %)`."""
     lead = [(f"{model} ", "")] if model else []
     if view.analysis is None or not len(view.swarm):
         return (*lead, ("planning…", "dim"))
@@ -92,8 +97,14 @@ def _told(view: View, model: str, *, short: bool = False) -> Line:
     return (*lead, (text, "strong"))
 
 
+def _speed(view: View) -> Line:
+    """Return `2.27 tok/s` for a narrow screen: of what runs, else of the best plan."""
+    stands = view.analysis.stands if view.analysis is not None else None
+    return line((quantities.rate(stands.tokens_per_s.p50), "strong")) if stands is not None else ()
+
+
 def _changes(view: View) -> Line:
-    """Who is worse than usual now: named where it is one, counted where it is more."""
+    """Return the nodes that are worse than usual now: named if there is one, counted if there are more."""
     found = open_changes(reversed(view.events))
     if not found:
         return ()
@@ -107,25 +118,25 @@ def _alerts(view: View) -> Line:
 
 
 def alerts(view: View) -> Block:
-    """What a person should look at now, worst first; each a line that says what and how long."""
+    """Return what needs attention now, worst first; each line says what and for how long."""
     found: Block = [] if view.silent_since_ns is None else [
         line(("x no collector", "lost"), f"  not heard since {view.clock(view.silent_since_ns)}; trying again")
     ]  # fmt: skip
     found += [line(("! rule", "warn"), f"  {clean(text, 200)}") for text in view.firing]
-    left = view.swarm.nodes["state"] == State.LEFT  # who said goodbye is no alarm
-    for word in ("lost", "stale", "degraded"):
-        for row, facts in enumerate(view.swarm.facts):
-            if view.word(row) == word and not left[row]:
-                age = quantities.seconds(quantities.optional(float(view.figures.age_s[row])))
-                found.append(line((f"{GLYPH[word]} {clean(facts.name)}", word), f"  {word}, last heard {age} ago"))
+    left = view.swarm.nodes["state"] == State.LEFT  # a node that left in order is no alarm
+    some = any(view.words.count(word) for word in _ALARMING)
+    unwell = [row for row, word in enumerate(view.words) if word in _ALARMING and not left[row]] if some else []
+    for row in sorted(unwell, key=lambda row: _ALARMING.index(view.word(row))):
+        word = view.word(row)
+        age = quantities.seconds(quantities.optional(float(view.figures.age_s[row])))
+        name = clean(view.swarm.facts[row].name)
+        found.append(line((f"{GLYPH[word]} {name}", word), f"  {word}, last heard {age} ago"))
     found += [
         line((f"▲ {clean(event.node or 'the swarm', 40)}", "slow"), f"  {clean(event.detail, 200)}")
         for event in open_changes(reversed(view.events))
     ]
     for row in np.flatnonzero(view.swarm.nodes["throttled"] == 1).tolist():
-        found.append(
-            line((f"! {clean(view.swarm.facts[row].name)}", "warn"), "  its GPU slows itself down (heat or power)")
-        )
+        found.append(line((f"! {clean(view.swarm.facts[row].name)}", "warn"), "  its GPU is throttled (heat or power)"))
     if view.standing == "live" and view.now_ns - view.swarm.at_ns >= 15 * NS_PER_S:
         found.append(
             line(
@@ -137,11 +148,11 @@ def alerts(view: View) -> Block:
 
 
 def footer(actions: Sequence[Action], screen: Screen, width: int) -> Line:
-    """Screens first, then this screen's keys as far as they fit; help and quit always do."""
+    """Return the footer: screens first, then this screen's keys as far as they fit; help and quit are always there."""
     wide = width >= 120
     tabs: list[Span] = [(" ", "")]
     for number, name in enumerate(SCREENS, 1):
-        title = TITLES[name] if wide else SHORT[name]
+        title = TITLES[name] if wide else SHORT[name] if width >= PHONE or name == screen else ""
         tabs += [(f"{number}", "key"), (f" {title} " if wide else f"{title} ", "tab-on" if name == screen else "tab")]
     tabs.append(("│ ", "frame"))
     always = [a for a in actions if a.name in ("help", "quit")]
@@ -153,7 +164,7 @@ def footer(actions: Sequence[Action], screen: Screen, width: int) -> Line:
 
 
 def key_at(row: Line, x: int) -> str | None:
-    """The key that cell `x` of a footer belongs to, with the words after it; None between them."""
+    """Return the key at cell `x` of a footer, including the words after it; None between keys."""
     at, key = 0, None
     for text, role in row:
         if role == "key":
@@ -171,7 +182,7 @@ def _key(action: Action) -> Line:
 
 
 def too_small(width: int, rows: int) -> Block:
-    """What a terminal below the smallest layout shows instead of a screen."""
+    """Return what a terminal below the smallest layout shows instead of a screen."""
     return [
         line(("terminal too small", "warn")),
         line(f"{width}×{rows}; at least {MIN_WIDTH}×{MIN_HEIGHT}"),

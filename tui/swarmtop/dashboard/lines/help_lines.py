@@ -1,10 +1,10 @@
-"""The help of a screen, computed from the registries of actions and columns."""
+"""Compose the help of a screen from the registries of actions and columns."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from swarmtop.dashboard.actions import Action, Screen, shown
+from swarmtop.dashboard.keymap import Action, Screen, shown
 from swarmtop.dashboard.lines.columns import COLUMNS
 from swarmtop.dashboard.lines.styled import Block, line, pad
 

@@ -1,4 +1,4 @@
-"""One node: who it is, its hardware, its past, its peers from worst to best, and what it costs."""
+"""Draw one node: its hardware, history, peers from worst to best, and cost."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Final
 import numpy as np
 
 from swarm_protocol.snapshot.metrics import METRICS
-from swarm_protocol.snapshot.swarm import Kind, Path
+from swarm_protocol.snapshot.swarm import Congestion, Kind, Path, Tcp
 from swarm_protocol.units import BYTES_PER_GIB, NS_PER_S, iso_utc
-from swarmtop.analysis.node_figures import STALE_AFTER_S, age_s, link_known
-from swarmtop.analysis.reasons import reason_lines
-from swarmtop.analysis.states import GLYPH
-from swarmtop.dashboard.lines.charts import axis_label, braille, known, nice_top, spark
-from swarmtop.dashboard.lines.overview_lines import event_line
+from swarmtop.analysis.ranking.node_figures import STALE_AFTER_S, age_s, link_known
+from swarmtop.analysis.ranking.reasons import reason_lines, whole
+from swarmtop.analysis.ranking.states import GLYPH
+from swarmtop.analysis.ranking.usual_layer import BesideUsual
+from swarmtop.dashboard.lines import node_cards
+from swarmtop.dashboard.lines.charts.series import axis_label, braille, known, nice_top, spark
+from swarmtop.dashboard.lines.events import event_line
 from swarmtop.dashboard.lines.styled import (  # fmt: skip
     Block,
     Line,
     Span,
-    beside,
-    box,
     clean,
     fill_line,
     fit,
@@ -37,7 +37,9 @@ from swarmtop.sources.source import History
 from swarmtop.text import quantities
 
 RANGES: Final = ((600, "10 min"), (3600, "1 h"), (86_400, "24 h"), (7 * 86_400, "7 days"), (30 * 86_400, "30 days"))
-MAIN_METRICS: Final = ("rtt_p99", "rtt_p50", "jitter", "hop", "loss", "up", "layer", "gpu", "cpu", "temp", "vram_free")
+MAIN_METRICS: Final = (
+    "rtt_p99", "rtt_p50", "jitter", "hop", "loss", "up", "layer", "gpu", "cpu", "temp", "vram_free", "power", "clock",
+)  # fmt: skip
 SMALL_METRICS: Final = ("loss", "layer")
 _PATHS: Final = {Path.DIRECT: "direct", Path.PUNCHED: "punched", Path.RELAYED: "relay", Path.ESTIMATED: "estimate"}
 
@@ -48,17 +50,18 @@ class NodeState:
 
     metric: str = "rtt_p99"
     range_s: int = 600
-    peer: int = 0  # line of the peers' list the cursor is on
+    peer: int = 0  # line of the peer list that the cursor is on
+    layer: BesideUsual | None = None  # of the node shown; None: not computed yet
 
 
 def peers(view: View, row: int) -> list[int]:
-    """Rows of the peers there is any figure about, worst round trip (either way) first."""
+    """Return the rows of peers with any figure, worst round trip (in either direction) first."""
     links = view.swarm.links
     known_links = link_known(view.swarm)
     tried = (links["sent"] > 0) | known_links | np.isfinite(links["mbps"])
     there = np.flatnonzero(tried[row] | tried[:, row])
     p99 = np.fmax(links["rtt_p99_ms"][row], links["rtt_p99_ms"][:, row])
-    # no answer at all is worse than any round trip
+    # no reply at all is worse than any round trip
     key = np.where(np.isnan(p99), np.inf, p99)
     return [int(i) for i in sorted(there, key=lambda i: -key[i]) if i != row]
 
@@ -66,61 +69,43 @@ def peers(view: View, row: int) -> list[int]:
 def screen(view: View, row: int, place: tuple[int, int], state: NodeState, past: Mapping[str, History],
            width: int, rows: int) -> Block:  # fmt: skip
     """The whole body, 1 column of blocks where it is narrow and framed panes where there is room."""
+    return laid_out(view, row, place, state, past, width, rows)[0]
+
+
+def laid_out(view: View, row: int, place: tuple[int, int], state: NodeState, past: Mapping[str, History],
+             width: int, rows: int) -> tuple[Block, bool]:  # fmt: skip
+    """The screen, and whether it has room for advice."""
     if width >= 120 and rows >= 30:
-        return _wide(view, row, place, state, past, width, rows)
-    return _narrow(view, row, place, state, past, width, rows)
+        from swarmtop.dashboard.lines.panels import node_boxes  # brings drawings: not before somebody looks
+
+        return node_boxes.wide(view, row, place, state, past, width, rows)
+    return _narrow(view, row, place, state, past, width, rows), False
 
 
 def _narrow(view: View, row: int, place: tuple[int, int], state: NodeState, past: Mapping[str, History],
             width: int, rows: int) -> Block:  # fmt: skip
     small = rows < 18
     block: Block = [title_line(view, row, place, width)]
-    block += [fill_line(identity(view, row), width), fill_line(hardware(view, row), width)][: 1 if small else 2]
+    about = [identity(view, row), hardware(view, row, state.layer)]
+    block += [fill_line(parts, width) for parts in about[: 1 if small else 2]]
     reason = empty_reason(view, row)
     if reason:
-        block += wrap(reason, width, "warn")[:2]
+        block += wrap(reason, width, "warn")[: 2 if small else 3]
     block.append(rule(width))
     block += chart(view, state, past.get(state.metric), width, 2 if small else 4)
     for metric in () if small else SMALL_METRICS:
         block.append(small_chart(metric, past.get(metric), width))
+    if not small and node_cards.has_cards(view, row):
+        block.append(node_cards.one_line(view, row, width))
+        block += node_cards.untold(view, row, width)
     cost = reason_lines(view, row, width)
     left = rows - len(block)
     happened = events(view, row, 0 if small else 2)
     peer_rows = max(2, left - len(cost) - len(happened))
     block += peer_table(view, row, state.peer, width, peer_rows)
-    block += cost[: max(0, rows - len(block))]
+    block += whole(cost[: max(0, rows - len(block))])
     block += happened[: max(0, rows - len(block))]
     return height(block, rows) if len(block) <= rows else block[:rows]
-
-
-def _wide(view: View, row: int, place: tuple[int, int], state: NodeState, past: Mapping[str, History],
-          width: int, rows: int) -> Block:  # fmt: skip
-    left = 38
-    right = width - left
-    events_rows = 4
-    body = rows - 1 - events_rows
-    top = max(9, min(18, body - 3 - (len(peers(view, row)) + 4)))  # the charts take what the peers leave
-    top -= (top - 3) % 4  # so that the axis has its marks at whole lines
-    about = [fit(part, left - 4) for part in (*identity(view, row), (), *hardware(view, row))]
-    about += wrap(empty_reason(view, row), left - 4, "warn")
-    costs = reason_lines(view, row, left - 4)
-    cost_rows = min(max(5, len(costs) + 2), body - 8)
-    column = box("node", about, left, body - cost_rows) + box("what it costs", costs, left, cost_rows)
-    history = past.get(state.metric)
-    drawn = chart(view, state, history, right - 4, top - 3, heading=False)
-    pane = box(chart_title(state, history), drawn, right, top)
-    half = right // 2
-    minis = beside([
-        (box(METRICS[m].label, [small_chart(m, past.get(m), w - 4)], w, 3), w)
-        for m, w in zip(SMALL_METRICS, (half, right - half), strict=True)
-    ])  # fmt: skip
-    rest = body - top - 3
-    pane += minis + box("peers, worst first", peer_table(view, row, state.peer, right - 4, rest - 2), right, rest)
-    return [
-        title_line(view, row, place, width),
-        *beside([(column, left), (pane, right)]),
-        *box("events", events(view, row, events_rows - 2) or [line(("none", "dim"))], width, events_rows),
-    ]
 
 
 def title_line(view: View, row: int, place: tuple[int, int], width: int) -> Line:
@@ -145,7 +130,7 @@ def identity(view: View, row: int) -> list[Line]:
     ]
 
 
-def hardware(view: View, row: int) -> list[Line]:
+def hardware(view: View, row: int, layer: BesideUsual | None = None) -> list[Line]:
     nodes, facts = view.swarm.nodes, view.swarm.facts[row]
 
     def number(column: str, write: str, scale: float = 1.0) -> str | None:
@@ -153,26 +138,44 @@ def hardware(view: View, row: int) -> list[Line]:
         return write.format(value / scale) if np.isfinite(value) else None
 
     free, whole = number("vram_free_bytes", "{:.1f}", BYTES_PER_GIB), number("vram_bytes", "{:.1f}", BYTES_PER_GIB)
+    if view.standing == "file":  # it says how much there is, and nobody measured what is free
+        free = None
+    memory = "for layers " if facts.device.startswith("cpu:") else "VRAM "
     found = [
         ("", clean(facts.device, 60) or None),
-        ("VRAM ", f"{free or quantities.UNMEASURED} free of {whole} GiB" if whole else None),
+        (memory, f"{free or quantities.UNMEASURED} free of {whole} GiB" if whole else None),
+        ("layer ", layer.text if layer is not None else None),
         ("GPU ", number("gpu_util_percent", "{:.0f}%")),
         ("", number("temp_c", "{:.0f} °C")),
         ("", number("power_w", "{:.0f} W")),
         ("CPU ", number("cpu_percent", "{:.0f}%")),
+        ("CPU pressure ", number("cpu_pressure_percent", "{:.0f}%")),
         ("RAM free ", number("ram_free_bytes", "{:.1f} GiB", BYTES_PER_GIB)),
         ("up ", _rate(view, row, "up")),
         ("down ", _rate(view, row, "down")),
         ("UDP ", _nat(view, row)),
+        ("TCP ", _tcp(view, row)),
         ("memory ", number("mem_gbps", "{:.0f} GB/s")),
         ("", number("tflops", "{:.1f} TFLOP/s")),
         ("", "throttled" if nodes["throttled"][row] == 1 else None),
     ]
-    return [line((label, "dim"), (text, "warn" if text == "throttled" else "")) for label, text in found if text]
+    bad = {"throttled"} | ({layer.text} if layer is not None and layer.slow else set())
+    return [line((label, "dim"), (text, "warn" if text in bad else "")) for label, text in found if text]
+
+
+# what a connection's window does while it rests
+_CONGESTION: Final = {Congestion.CUBIC: "cubic", Congestion.RENO: "reno"}
+_TCP: Final = {Tcp.SHRINKS: "window shrinks at rest", Tcp.KEEPS: "window kept at rest", Tcp.PACES: "paced (BBR)"}
+
+
+def _tcp(view: View, row: int) -> str | None:
+    rests = _TCP.get(Tcp(int(view.swarm.nodes["tcp"][row])))
+    named = _CONGESTION.get(Congestion(int(view.swarm.nodes["congestion"][row])))
+    return ", ".join(text for text in (named, rests) if text) or None
 
 
 def _nat(view: View, row: int) -> str | None:
-    """What STUN found, and when."""
+    """Return the kind of NAT that STUN found, and when."""
     kind, at_ns = int(view.swarm.nodes["nat"][row]), view.swarm.nodes["host_at_ns"][row : row + 1]
     return f"{quantities.nat(kind)} ({quantities.seconds(float(age_s(at_ns, view.now_ns)[0]))} ago)" if kind else None
 
@@ -184,14 +187,14 @@ def _rate(view: View, row: int, way: str) -> str | None:
 
 
 def empty_reason(view: View, row: int) -> str:
-    """Why the layer time is empty, and which command fills it; else whatever the node says of itself."""
+    """Return why there is no layer time, and which command measures it; else the node's own note."""
     facts = view.swarm.facts[row]
-    if np.isfinite(view.figures.layer_ms[row]):
+    if np.isfinite(view.figures.layer_ms[row]) or not view.model:
         return clean(facts.note)
     if facts.note:
         return f"layer time –: {clean(facts.note)}"
     if view.standing == "file":
-        instead = "; its memory bandwidth stands in" if np.isfinite(view.swarm.nodes["mem_gbps"][row]) else ""
+        instead = "; estimated from its memory bandwidth" if np.isfinite(view.swarm.nodes["mem_gbps"][row]) else ""
         return f"layer time –: the file gives none for {clean(view.model, 40)}{instead}"
     return f"layer time –: not measured yet for {clean(view.model, 40)}"
 
@@ -215,12 +218,12 @@ def chart_title(state: NodeState, history: History | None) -> Line:
 def chart(
     view: View, state: NodeState, history: History | None, width: int, rows: int, *, heading: bool = True
 ) -> Block:
-    """The chosen metric as a braille line with its axis; where nothing was measured there is no line."""
+    """Return the chosen metric as a braille line with its axis; gaps are left if nothing was measured."""
     block: Block = [fit((*line(" "), *chart_title(state, history)), width)] if heading else []
     if history is None:
         return block + height([line(("  loading…", "dim"))], rows + 1)
     if not any(known(v) for v in history.values):
-        why = "a file has no past" if view.standing == "file" else "nothing measured in this time"
+        why = "a swarm file has no history" if view.standing == "file" else "nothing measured in this time"
         return block + height([line((f"  {why}", "dim"))], rows + 1)
     scale = _scale(state.metric)
     values = [None if v is None else v * scale for v in history.values]
@@ -232,7 +235,7 @@ def chart(
         level = axis_label(top * (rows - y) / rows) if y % marks == 0 else ""
         block.append(line((pad(level, 6, ">") + "┤", "dim"), (text, "chart")))
     left, right = view.clock(history.at_ns[0])[:5], view.clock(history.at_ns[-1])[:5]
-    if state.range_s > 2 * 86_400:  # which day, not which minute
+    if state.range_s > 2 * 86_400:  # the day rather than the minute
         left, right = iso_utc(history.at_ns[0])[5:10], iso_utc(history.at_ns[-1])[5:10]
     gap = max(0, inner - len(left) - len(right))
     block.append(line((pad("0", 6, ">") + "┤" + left + " " * gap + right, "dim")))
@@ -240,7 +243,7 @@ def chart(
 
 
 def small_chart(metric: str, history: History | None, width: int) -> Line:
-    """One line: label, blocks, newest value."""
+    """Return one line: label, blocks, newest value."""
     label = pad(f"{METRICS[metric].label} {_unit(metric)}", 9)
     values = [None if v is None else v * _scale(metric) for v in history.values] if history else []
     newest = next((v for v in reversed(values) if v is not None), None)
@@ -249,6 +252,10 @@ def small_chart(metric: str, history: History | None, width: int) -> Line:
     if newest is None:
         return line(f" {label}", ("╌" * room, "dim"), end)
     return line(f" {label}", (spark(values, room, gap="╌"), "spark"), end)
+
+
+def span_words(state: NodeState) -> str:
+    return next(label for seconds, label in RANGES if seconds == state.range_s)
 
 
 def _unit(metric: str) -> str:
@@ -260,12 +267,13 @@ def _scale(metric: str) -> float:
 
 
 _TAIL: Final = 23  # BACK99, PATH and AGE
-# title, width, what it is; the way out, then the way back
+# title, width, figure of the outward and of the return direction
 _PEER_COLUMNS = (("RTT50", 6), ("RTT99", 6), ("JIT", 6), ("LOSS", 6), ("HOP", 6), ("UP Mb", 7), ("DN Mb", 7))
 
 
 def peer_table(view: View, row: int, cursor: int, width: int, rows: int) -> Block:
-    """Worst first. Columns give the way out; ← is the way back, where it was measured by the other end."""
+    """Return the peers, worst first. Columns give the outward direction; ← is the return direction, as measured by the
+    other end."""
     found = peers(view, row)
     name_width = 16 if width < 100 else 22
     columns = list(_PEER_COLUMNS)
@@ -326,5 +334,5 @@ def events(view: View, row: int, rows: int) -> Block:
 
 
 def since_ns(view: View, state: NodeState) -> tuple[int, int]:
-    """The span the charts cover: up to the frame on the screen."""
+    """Return the start of the span that the charts cover; it ends at the frame on the screen."""
     return view.swarm.at_ns - state.range_s * NS_PER_S, view.swarm.at_ns

@@ -1,13 +1,20 @@
-"""The lines above and below the ranking: the swarm at a glance, the chosen node's cost, events."""
+"""Draw the lines above and below the ranking: counts, a token's path, the chosen node's cost, events."""
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
-from swarm_protocol.snapshot.swarm import Event
-from swarmtop.analysis.reasons import reason_lines, why_line
-from swarmtop.analysis.states import GLYPH
+from swarm_predict.types import Prediction
+from swarmtop.analysis.ranking.node_figures import middle
+from swarmtop.analysis.ranking.reasons import why_line, why_of
+from swarmtop.analysis.ranking.states import GLYPH, NOT_WELL
+from swarmtop.dashboard.lines.events import event_line
+from swarmtop.dashboard.lines.overview import cards, story
+from swarmtop.dashboard.lines.overview.layout import PANELS_LEAST
 from swarmtop.dashboard.lines.styled import (  # fmt: skip
+    NARROW,
     Block,
     Line,
     beside,
@@ -16,6 +23,7 @@ from swarmtop.dashboard.lines.styled import (  # fmt: skip
     fill_line,
     height,
     line,
+    line_width,
     rule,
     separated,
     spread,
@@ -24,22 +32,19 @@ from swarmtop.dashboard.lines.styled import (  # fmt: skip
 from swarmtop.dashboard.state.view import View
 from swarmtop.text import quantities
 
+BOXES_ROWS: Final = 6  # lines below the ranking from which there are boxes
+BOXES_WIDTH: Final = 110
+THREE_WIDTH: Final = 170
+FEW: Final = 2  # lines of a reason, and events, where boxes follow them
+MOST_EVENTS: Final = 8  # before other boxes have their lines
+SPARE: Final = 8  # lines that the boxes must leave over before there are more of them
 _WORDS = ("ok", "slow", "degraded", "stale", "lost", "unknown")
-
-EVENT_GLYPH = {
-    "joined": "+", "back": "+", "left": "-", "lost": "x", "refused": "x", "disk": "!", "spool_gap": "!", "clock": "!",
-    "udp_off": "!", "torch_missing": "!", "compute_failed": "!", "throttled": "!", "running": "▶",
-    "degraded": "▲", "recovered": "▼", "improved": "▼", "settled": "·",
-}  # fmt: skip
-_EVENT_ROLE = {
-    "+": "ok", "-": "left", "x": "lost", "!": "warn", "·": "dim", "▲": "slow", "▼": "ok", "▶": "strong",
-}  # fmt: skip
 
 
 def summary(view: View, width: int) -> Line:
-    """Counts by state, then the swarm's own figures."""
+    """Return the counts by state, then the swarm's own figures."""
     words = view.words
-    # a swarm written by hand has no states to count, but who is slow
+    # a swarm file has no states to count, except slow nodes
     told = [word for word in _WORDS if words.count(word) and not (word == "unknown" and view.standing == "file")]
     counts = separated(((f"{GLYPH[word]}{words.count(word)} {word}", word),) for word in told)
     figures = view.figures
@@ -51,9 +56,9 @@ def summary(view: View, width: int) -> Line:
     pairs = len(view.swarm) * (len(view.swarm) - 1)
     if pairs:
         parts.append(line(("links measured ", "dim"), f"{figures.links_measured} of {pairs}"))
-    layer = view.figures.layer_ms[np.isfinite(view.figures.layer_ms)]
-    if len(layer):
-        parts.append(line(("layer median ", "dim"), quantities.ms(float(np.median(layer)))))
+    layer = middle(view.figures.layer_ms)
+    if quantities.known(layer):
+        parts.append(line(("layer median ", "dim"), quantities.ms(layer)))
     return fill_line(parts, width, " │ ")
 
 
@@ -68,87 +73,134 @@ def filter_line(view: View, text: str, shown: int, sort: str, width: int, proble
 
 
 def about(view: View) -> Line:
-    """What the ranking is about, in a line: the placement that runs, or the best plan that stands for it."""
+    """Return one line on what the ranking is about: the placement that runs or, if that is not known, the best plan."""
     if view.note:
         return line((f"{clean(view.note)}; w changes it", "warn"))
     if view.analysis is None or (view.plan is None and view.analysis.running is None):
         return line(("by round trip, loss and layer time until there is a plan", "dim"))
     now = view.analysis.running
     if now is None:
-        return line(("what runs is not told: the plan stands for it", "dim"))
+        return line(("what runs is not known; based on the best plan", "dim"))
     if not now.placement or now.why_not:
         return line((clean(now.why_not, 200), "warn"))
     return line(("by what the swarm would win; runs as told by ", "dim"), clean(now.told.source or "somebody", 60))
 
 
+def way(view: View, found: Prediction | None, width: int, rows: int, layers: int) -> Block:
+    """Return a token's path through what runs, or through the plan, and below it which node holds which layers."""
+    if rows < 1:
+        return []
+    if found is None:
+        return height([line((" a token's way", "title"), ("  planning…", "dim"))], rows + layers)
+    # imported with the first plan, which the first paint does not wait for
+    from swarmtop.dashboard.lines.drawings import way_lines
+    from swarmtop.dashboard.lines.drawings.coverage import coverage
+
+    drawn = way_lines.way(found)
+    title = " a token's way" if view.analysis is None or view.analysis.running is None else " a token's way, running"
+    head = [] if rows < 3 else [way_lines.heading(title, drawn, found, width)]
+    words = {facts.name: word for facts, word in zip(view.swarm.facts, view.words, strict=True) if word in NOT_WELL}
+    block = [*head, *way_lines.strip(drawn, width, rows - len(head))]
+    return [*height(block, rows), *height(coverage(found.placement, words, width, layers), layers)]
+
+
 def nobody_matches(text: str) -> Line:
-    """In place of the list, where a filter leaves nobody."""
-    return line(("      no node matches ", "warn"), (clean(text, 100), "strong"), ("; Esc drops the filter", "warn"))
-
-
-def event_line(view: View, event: Event, *, node: bool = True) -> Line:
-    glyph = EVENT_GLYPH.get(event.kind, "·")
-    who = f"{clean(event.node, 40)} " if node and event.node else ""
-    if event.kind in ("degraded", "recovered"):  # the sign says it, and the numbers are what matters
-        who = f"{who.strip()}: " if who else ""
-        return (
-            (view.clock(event.at_ns) + " ", "dim"),
-            (f"{glyph} ", _EVENT_ROLE[glyph]),
-            (who, "strong"),
-            (clean(event.detail, 300), ""),
-        )
-    return (
-        (view.clock(event.at_ns) + " ", "dim"),
-        (f"{glyph} ", _EVENT_ROLE[glyph]),
-        (who, "strong"),
-        (clean(event.kind, 20).replace("_", " "), ""),
-        (f" {clean(event.detail, 300)}" if event.detail else "", "dim"),
-    )
+    """Return what is shown in place of the list if no node matches the filter."""
+    return line(("      no node matches ", "warn"), (clean(text, 100), "strong"), ("; Esc clears the filter", "warn"))
 
 
 def bottom(view: View, row: int | None, rank: int, width: int, rows: int) -> Block:
-    """Below the ranking: one `reasons` and one events line where it is narrow, two boxes where there is room."""
+    """Below the ranking: lines where it is narrow; where there is room, boxes of the chosen machine's story, of all
+    cards and of events, and where those leave lines, of what else tells who holds the swarm back."""
     nobody = line((" no node matches the filter", "dim"))
-    if rows >= 6 and width >= 110:
-        left = width // 2
-        title = clean(view.swarm.facts[row].name, 40) if row is not None else "no node"
-        chosen = box(title, _chosen(view, row, left - 4) if row is not None else [nobody], left, rows)
+    if rows >= BOXES_ROWS and width >= BOXES_WIDTH:
+        if has_room(view, row, width, rows):
+            return _panels(view, row, width, rows)
+        third = width >= THREE_WIDTH and cards.shown(view)
+        left = width * 2 // 5 if third else width // 2
+        right = width * 3 // 10 if third else width - left
+        title = story.title(view, row) if row is not None else line(("no node", "title"))
+        chosen = box(title, story.story(view, row, left - 4) if row is not None else [nobody], left, rows)
         happened = [event_line(view, e) for e in view.events[: rows - 2]] or [_no_events()]
-        return beside([(chosen, left), (box("events", happened, width - left, rows), width - left)])
-    events = [event_line(view, e) for e in view.events[:2]]
-    return height([
-        rule(width),
-        why_line(view, row, rank, width) if row is not None else nobody,
-        line(" ") + separated(events, "   ") if events else line(" ", _no_events()[0]),
-    ], rows)  # fmt: skip
+        boxes = [(chosen, left)]
+        if third:
+            middle = width - left - right
+            boxes.append((box("cards", cards.all_cards(view, middle - 4, rows - 2), middle, rows), middle))
+        return beside([*boxes, (box("events", happened, right, rows), right)])
+    events = [event_line(view, e) for e in view.events[: max(1, rows - 2)]]
+    why = why_line(view, row, rank, width) if row is not None else nobody
+    if rows < 3:
+        return [why, line(" ", *(events[0] if events else _no_events()))][:rows]
+    if rows == 3:
+        both = separated(events[:2], "   ") if events else _no_events()
+        return [rule(width), why, line(" ", *both)]
+    more = [why]
+    if row is not None and line_width(why) > width:
+        more = wrap_indented(f"#{rank} {clean(view.swarm.facts[row].name, 40)}: {why_of(view, row)}", width)
+    more = more[: max(1, rows - 2)]
+    happened = [line(" ", *event) for event in events or [_no_events()]]
+    if has_room(view, row, width, rows):
+        block = [rule(width), *more[:FEW], *(happened[:FEW] if events else [])]
+        return [*block, *_beside_little(view, width, rows - len(block))]
+    return height([rule(width), *more, *happened[: rows - 1 - len(more)]], rows)
+
+
+def has_room(view: View, row: int | None, width: int, rows: int) -> bool:
+    """Whether the boxes of story, cards and events leave lines for more."""
+    if view.analysis is None:
+        return False
+    if width < BOXES_WIDTH:
+        return view.plan is not None and width >= NARROW and rows >= PANELS_LEAST
+    if rows < BOXES_ROWS + SPARE:
+        return False
+    told = len(story.story(view, row, width * 2 // 5 - 4)) if row is not None else 1
+    return rows - max(told, min(len(view.events), MOST_EVENTS), len(cards.said(view))) - 2 >= SPARE
+
+
+def _beside_little(view: View, width: int, rows: int) -> Block:
+    """What else there is, on a screen too narrow for boxes beside each other."""
+    from swarmtop.dashboard.lines.panels import offered
+    from swarmtop.dashboard.lines.panels.arrange import arrange, inner_width
+
+    return arrange(offered.on_overview(view, inner_width(width, 1)), width, rows, 1)
+
+
+def _panels(view: View, row: int | None, width: int, rows: int) -> Block:
+    # with the first plan, which the first paint does not wait for
+    from swarmtop.dashboard.lines.panels import offered
+    from swarmtop.dashboard.lines.panels.arrange import Panel, arrange, columns, inner_width
+
+    inner = inner_width(width, columns(width))
+    panels: list[Panel] = []
+    if row is not None:
+        told = story.story(view, row, inner)
+        panels.append(Panel(story.title(view, row), lambda _width, lines: told[:lines], max(1, len(told))))
+    own = cards.said(view)
+    if own:
+        panels.append(Panel("cards", lambda cells, lines: cards.all_cards(view, cells, lines), min(12, len(own)),
+                            most=len(own)))  # fmt: skip
+    happened = [event_line(view, e) for e in view.events[:rows]] or [_no_events()]
+    if view.events or view.standing != "file":  # nothing ever happens in a file
+        panels.append(Panel("events", lambda _width, lines: happened[:lines], min(MOST_EVENTS, len(happened)),
+                            most=len(happened)))  # fmt: skip
+    return arrange([*panels, *offered.on_overview(view, inner)], width, rows)
 
 
 def _no_events() -> Line:
     return line(("no events yet", "dim"))
 
 
-def _chosen(view: View, row: int, width: int) -> Block:
-    facts = view.swarm.facts[row]
-    block = reason_lines(view, row, width, most=3)
-    worst = int(view.figures.worst[row])
-    if worst >= 0:
-        p99 = quantities.ms(quantities.optional(float(view.figures.rtt99_ms[row])))
-        block.append(line(("worst peer ", "dim"), clean(view.swarm.facts[worst].name, 40), f"  p99 {p99}"))
-    if facts.note:
-        block.extend(wrap(clean(facts.note), width, "warn"))
-    return block
-
-
 def first_run(view: View | None, join_hint: str, title: str, width: int, rows: int) -> Block:
-    """An empty swarm: what to do so that it fills, and what will appear."""
+    """Return what to do with an empty swarm, and what will appear."""
     block: Block = [(), line((f" No machine has joined {clean(title, 60)} yet.", "strong")), ()]
     if join_hint:
-        block += [line(" On each GPU machine, paste:"), (), line("   ", (clean(join_hint, 300), "key")), ()]
+        block += [line(" On each GPU machine, paste this one line (", ("i", "key"), " copies it):"), ()]
+        block += [line("   ", *row) for row in wrap(clean(join_hint, 1200), max(10, width - 6), "key")] + [()]
     else:
         block += [line(" ", ("swarmtop invite", "key"), " prints the line that volunteers paste."), ()]
     block += wrap_indented(
         "What will appear: each machine within seconds; its round trips, jitter and loss after the first window; "
-        "upload and layer times in the minutes after; then the best placement, and who holds it back.",
+        "upload and layer times in the minutes after; then the best placement, and what slows it down.",
         width,
     )
     if view is not None and view.events:
@@ -157,12 +209,12 @@ def first_run(view: View | None, join_hint: str, title: str, width: int, rows: i
 
 
 def nobody_yet(view: View, width: int) -> Block:
-    """A moment of a recording at which no machine was there."""
+    """Return what is shown at a moment of a recording without any machine."""
     return [
         (),
         line((f" At {view.date_clock(view.swarm.at_ns)} no machine had joined {clean(view.title, 60)} yet.", "strong")),
         (),
-        *wrap_indented("t and j step on, L leads to the end of the recording.", width),
+        *wrap_indented("t and j step forward, L goes to the end of the recording.", width),
     ]
 
 
@@ -171,7 +223,7 @@ def wrap_indented(text: str, width: int) -> Block:
 
 
 def progress(view: View) -> Line:
-    """How far the first measurements are; empty once every node has all of its own."""
+    """Return how far the first measurements are; empty once every node has all of its own."""
     n = len(view.swarm)
     if view.standing == "file" or n == 0:
         return ()

@@ -1,4 +1,4 @@
-"""Styled lines and the little layout the screens need: fit, cells, boxes, blocks beside each other.
+"""Styled lines and the layout that the screens need: fit, cells, boxes, blocks side by side.
 
 A line is a tuple of (text, role); a role names what the text *is* ("ok", "dim", "cursor"), never a colour. Widgets map
 roles to colours and clean every text once more on its way out (`widgets/strips.py`), so nothing can harm a terminal.
@@ -8,7 +8,7 @@ Widths are terminal cells, not characters.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Final, Literal
 
 from rich.cells import cell_len, set_cell_size
 
@@ -20,10 +20,11 @@ Block = list[Line]
 Align = Literal["<", ">"]
 
 BLANK: Line = ()
+NARROW: Final = 50  # cells below which parts are stacked
 
 
 def clean(text: str, limit: int = 200) -> str:
-    """`safe`, without its cost where every character is plainly printable."""
+    """Return `safe(text)`, without its cost if every character is plainly printable."""
     return text if len(text) <= limit and text.isprintable() else safe(text, limit)
 
 
@@ -32,7 +33,7 @@ def text_width(text: str) -> int:
 
 
 def line(*parts: str | Span) -> Line:
-    """A line of plain texts and (text, role) spans."""
+    """Make a line of plain texts and (text, role) spans."""
     return tuple((part, "") if isinstance(part, str) else part for part in parts)
 
 
@@ -41,7 +42,7 @@ def line_width(spans: Line) -> int:
 
 
 def changed(before: Line, after: Line, width: int) -> tuple[int, int]:
-    """(first cell, cells) that differ between two lines of a screen `width` wide, to a span; (0, 0): none do."""
+    """Return (first cell, cells) that differ between two lines of a screen `width` wide, to a span; (0, 0): none do."""
     if before == after:
         return 0, 0
     head = 0
@@ -57,7 +58,7 @@ def changed(before: Line, after: Line, width: int) -> tuple[int, int]:
 
 
 def cut(text: str, width: int) -> str:
-    """At most `width` cells of `text`; what is cut ends in an ellipsis."""
+    """Return at most `width` cells of `text`, with an ellipsis if it is cut."""
     if text_width(text) <= width:
         return text
     if width <= 1:
@@ -66,14 +67,14 @@ def cut(text: str, width: int) -> str:
 
 
 def pad(text: str, width: int, align: Align = "<") -> str:
-    """Exactly `width` cells."""
+    """Return exactly `width` cells."""
     kept = cut(text, width)
     fill = " " * (width - text_width(kept))
     return kept + fill if align == "<" else fill + kept
 
 
 def fit(spans: Line, width: int, role: str = "") -> Line:
-    """Exactly `width` cells: cut with an ellipsis, or filled with blanks of `role`."""
+    """Return exactly `width` cells: cut with an ellipsis, or filled with blanks of `role`."""
     out: list[Span] = []
     left = width
     for text, span_role in spans:
@@ -91,7 +92,7 @@ def fit(spans: Line, width: int, role: str = "") -> Line:
 
 
 def spread(left: Line, right: Line, width: int) -> Line:
-    """`left` at the left edge and `right` at the right one; the left gives way."""
+    """Put `left` at the left edge and `right` at the right one; the left is shortened if needed."""
     right_width = min(line_width(right), width)
     return fit(left, width - right_width) + fit(right, right_width)
 
@@ -101,16 +102,16 @@ def rule(width: int) -> Line:
 
 
 def height(block: Block, rows: int) -> Block:
-    """Exactly `rows` lines: blanks below, or the last one saying how many do not fit."""
+    """Return exactly `rows` lines: blanks below, or a last line with the number of those that do not fit."""
     if len(block) <= rows:
         return block + [BLANK] * (rows - len(block))
     if rows <= 0:
         return []
-    return [*block[: rows - 1], line((f"⋮ {len(block) - rows + 1} more", "dim"))]
+    return [*block[: rows - 1], line((f"… {len(block) - rows + 1} more", "dim"))]
 
 
 def box(title: str | Line, block: Block, width: int, rows: int) -> Block:
-    """`block` inside a frame of outer size `width` × `rows`, its title in the upper edge."""
+    """Draw a frame of outer size `width` × `rows` around `block`, with its title in the upper edge."""
     inner = max(0, width - 4)
     heading = line((title, "title")) if isinstance(title, str) else title
     heading = _clip(heading, max(0, width - 6))
@@ -125,7 +126,7 @@ def _clip(spans: Line, width: int) -> Line:
 
 
 def beside(blocks: Sequence[tuple[Block, int]]) -> Block:
-    """Blocks next to each other, each fitted to its width; shorter ones are filled with blanks."""
+    """Put blocks side by side, each fitted to its width; shorter ones are filled with blanks."""
     rows = max((len(block) for block, _ in blocks), default=0)
     out: Block = []
     for y in range(rows):
@@ -137,7 +138,7 @@ def beside(blocks: Sequence[tuple[Block, int]]) -> Block:
 
 
 def separated(parts: Iterable[Line], between: str = "   ") -> Line:
-    """The non-empty parts with `between` put in."""
+    """Join the non-empty parts with `between`."""
     out: list[Span] = []
     for part in parts:
         if not part:
@@ -149,7 +150,7 @@ def separated(parts: Iterable[Line], between: str = "   ") -> Line:
 
 
 def fill_line(parts: Sequence[Line], width: int, between: str = "   ") -> Line:
-    """As many of `parts`, from the first, as fit whole; a part that does not fit is left out, not cut in its middle."""
+    """Return as many of `parts`, from the first, as fit whole; a part that does not fit is left out, not cut."""
     chosen: list[Line] = []
     used = 0
     for part in parts:
@@ -161,7 +162,7 @@ def fill_line(parts: Sequence[Line], width: int, between: str = "   ") -> Line:
 
 
 def wrap(text: str, width: int, role: str = "") -> Block:
-    """Words of `text` over several lines, for notes and messages."""
+    """Wrap the words of `text`, for notes and messages."""
     out: Block = []
     row = ""
     for word in text.split():

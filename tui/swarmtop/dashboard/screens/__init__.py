@@ -1,1 +1,1 @@
-"""One screen a file; each turns keys into changes of the View and asks `model/` for its lines."""
+"""The screens, one a file; each turns keys into changes of the View and gets its lines from `lines/`."""

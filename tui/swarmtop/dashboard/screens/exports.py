@@ -1,4 +1,4 @@
-"""What every screen can save: the ranking as CSV or JSON (as `--once` prints them), samples, and a picture."""
+"""List what every screen can save: the ranking as CSV or JSON (as `--once` prints them), samples, and a picture."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from swarm_protocol.units import NS_PER_S
-from swarmtop.dashboard.actions import TITLES, Screen
+from swarmtop.dashboard.keymap import TITLES, Screen
 from swarmtop.dashboard.lines.styled import clean
 from swarmtop.dashboard.screens.saving import Export
 from swarmtop.dashboard.state.view import View
 from swarmtop.sources.source import SourceError
 
 if TYPE_CHECKING:
-    from swarmtop.dashboard.board import Dashboard
+    from swarmtop.dashboard.screen_api import Desk
 
 SAMPLES_S: Final = 3600  # back from the moment shown
 KINDS: Final = {
@@ -22,11 +22,11 @@ KINDS: Final = {
 }  # fmt: skip
 
 
-def of_every_screen(board: Dashboard, view: View, screen: Screen) -> list[Export]:
+def of_every_screen(board: Desk, view: View, screen: Screen) -> list[Export]:
     found: list[Export] = []
     analysis = view.analysis
     if analysis is not None:
-        from swarmtop.commands.once import as_csv, as_object
+        from swarmtop.commands.monitoring.once import as_csv, as_object
         from swarmtop.text import plain
 
         found += [
@@ -43,7 +43,7 @@ def of_every_screen(board: Dashboard, view: View, screen: Screen) -> list[Export
     return found
 
 
-def _samples(board: Dashboard, view: View, kind: str, what: str) -> Export:
+def _samples(board: Desk, view: View, kind: str, what: str) -> Export:
     until_ns = view.swarm.at_ns + 1
     since_ns = until_ns - SAMPLES_S * NS_PER_S
 
@@ -53,9 +53,9 @@ def _samples(board: Dashboard, view: View, kind: str, what: str) -> Export:
     return Export(f"samples-{kind}", f"{what}, CSV", "every sample of the hour before", f"{kind}.csv", None, start)
 
 
-async def _stream(board: Dashboard, kind: str, since_ns: int, until_ns: int, path: Path) -> None:
-    """Piece by piece, with the progress on the line below the screen; half a file is not left behind."""
-    rows = -1  # the header is none
+async def _stream(board: Desk, kind: str, since_ns: int, until_ns: int, path: Path) -> None:
+    """Write piece by piece, with the progress on the line below the screen; an incomplete file is removed."""
+    rows = -1  # the header does not count
     try:
         with path.open("x", encoding="utf-8", newline="") as file:
             async for piece in board.source.export(kind, since_ns, until_ns):
@@ -63,7 +63,7 @@ async def _stream(board: Dashboard, kind: str, since_ns: int, until_ns: int, pat
                 rows += piece.count("\n")
                 board.say(f"writing {clean(str(path), 80)}: {max(0, rows)} rows")
     except FileExistsError:
-        board.say(f"{clean(str(path), 80)} is there already; nothing was saved")
+        board.say(f"{clean(str(path), 80)} exists already; nothing was saved")
     except (OSError, SourceError) as error:
         await asyncio.to_thread(path.unlink, missing_ok=True)
         reason = error.strerror if isinstance(error, OSError) else error

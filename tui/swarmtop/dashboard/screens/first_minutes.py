@@ -1,4 +1,4 @@
-"""The first two minutes of a swarm of one machine: how others join, and what it looks like when they have."""
+"""Help in the first minutes of a swarm of one machine: how others join, and a demo of a larger swarm."""
 
 from __future__ import annotations
 
@@ -8,31 +8,65 @@ from swarmtop.dashboard.lines.styled import Block, clean, line, wrap
 from swarmtop.dashboard.screens.overlays import Help
 
 if TYPE_CHECKING:
-    from swarmtop.dashboard.board import Dashboard
+    from swarmtop.dashboard.screen_api import Desk
 
 TEXT_WIDTH: Final = 74
-QUIET: Final = 2  # modules around a QR code: the standard asks for four, readers of screens do with two
+QUIET: Final = 2  # modules around a QR code: the standard asks for four, but scanners manage with two
 NOBODY: Final = (
     "Nobody else can join yet: this collector listens on this machine alone. Leave with q and start "
     "swarmtop --listen 0.0.0.0:9470, or run swarm-collector on a machine that the others reach."
 )
 
 
-def show_invite(board: Dashboard) -> None:
-    """The line that volunteers paste, and the same as a QR code where the terminal draws blocks."""
+ELSEWHERE: Final = (
+    "swarmtop invite --connect {where} prints the line that volunteers paste. On the collector's own machine, run by "
+    "its user, it makes an invite for one machine each time."
+)
+MEANS: Final = (
+    "It fetches the swarmtop that this collector runs, checks its hash, installs it with uv or pipx where there is "
+    "one, else into ~/.local/share/swarmtop, and joins. Good for one machine and one day; swarmtop invite makes more."
+)
+MOST: Final = 1200
+COPIED: Final = "copied, if this terminal lets programs copy (OSC 52); swarmtop invite prints a line too"
+
+
+def show_invite(board: Desk) -> None:
+    """Show the line that volunteers paste; it can be copied, and shown as a QR code if the terminal draws blocks."""
     hint = board.options.join_hint
     if not hint:
-        text: Block = list(wrap(NOBODY, TEXT_WIDTH))
-    else:
-        text = [line("On each GPU machine, paste:", ""), (), *wrap(clean(hint, 400), TEXT_WIDTH, "key"), ()]
-        if not board.ink.ascii_only:
-            text += qr_lines(hint)
-    board.push_screen(Help(board.ink, "invite", text))
+        where = board.options.join_elsewhere
+        nobody = ELSEWHERE.format(where=clean(where, 80)) if where else NOBODY
+        board.push_screen(Help(board.ink, "invite", wrap(nobody, TEXT_WIDTH)))
+        return
+    text = [line("On each GPU machine, paste this one line:", ""), (), *wrap(clean(hint, MOST), TEXT_WIDTH, "key"), ()]
+    text += wrap(MEANS, TEXT_WIDTH, "dim")
+    offers = [("y", "copy the line"), *([] if board.ink.ascii_only else [("c", "QR code")])]
+
+    def do(what: str | None) -> None:
+        if what == "copy the line":
+            board.copy_to_clipboard(hint)
+            board.say(COPIED)
+        elif what == "QR code":
+            _show_code(board, hint)
+
+    board.push_screen(Help(board.ink, "invite", text, offers), do)
+
+
+def _show_code(board: Desk, hint: str) -> None:
+    code = qr_lines(hint)
+    wide, high = len(code[0][0][0]) + 6, len(code) + 5
+    if board.size.width < wide or board.size.height < high:
+        board.say(
+            f"the code needs {wide} columns and {high} rows, and this terminal has "
+            f"{board.size.width} and {board.size.height}; make it larger, or the font smaller"
+        )
+        return
+    board.push_screen(Help(board.ink, "invite", code, [("y", "close")]))
 
 
 def qr_lines(text: str) -> Block:
-    """A QR code in half blocks, dark on light whatever the theme: two rows of modules a line."""
-    import segno  # only who looks at one pays for it
+    """Return a QR code in half blocks, dark on light whatever the theme: two rows of modules a line."""
+    import segno  # imported only when a QR code is shown
 
     matrix = [list(map(bool, row)) for row in segno.make(text, error="l", micro=False).matrix]
     size = len(matrix) + 2 * QUIET
@@ -44,8 +78,8 @@ def qr_lines(text: str) -> Block:
     return [line(("".join(glyphs[pair] for pair in zip(*both, strict=True)), "qr")) for both in rows]
 
 
-def open_demo(board: Dashboard) -> None:
-    """Leaves this swarm for a bundled recording; what is measured goes on meanwhile."""
+def open_demo(board: Desk) -> None:
+    """Leave this swarm for a bundled recording; measurements continue meanwhile."""
     if len(getattr(board.view(), "swarm", ())) > 1:
         board.say("d opens the demo on a swarm of one machine; swarmtop lab --recording opens it any time")
         return

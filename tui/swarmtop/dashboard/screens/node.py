@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from swarmtop.dashboard.actions import Action
-from swarmtop.dashboard.lines import node_lines, ranking
+from swarm_predict.types import PredictError
+from swarmtop.analysis.ranking.usual_layer import BesideUsual, beside_usual
+from swarmtop.dashboard.keymap import Action
+from swarmtop.dashboard.lines import node_cards, node_lines
+from swarmtop.dashboard.lines.overview import ranking
 from swarmtop.dashboard.screens.page import ListPage
 from swarmtop.dashboard.state.view import View
 from swarmtop.dashboard.widgets.strips import Ink
 from swarmtop.sources.source import History, SourceError
 
 POINTS = 240
-WINDOW_S = 10  # of a probe: shorter buckets would hold now one peer, now another
+WINDOW_S = 10  # of a probe: in shorter buckets the peers would alternate
 REFRESH_S = 5.0
 
 
@@ -41,16 +44,29 @@ class NodePage(ListPage):
             self._refresh_past()
         place = (order.index(row) + 1 if row in order else 0, len(order))
         self._state = dataclasses.replace(
-            self._state, peer=min(self._state.peer, max(0, len(node_lines.peers(view, row)) - 1))
+            self._state,
+            peer=min(self._state.peer, max(0, len(node_lines.peers(view, row)) - 1)),
+            layer=self._layer(view, row),
         )
-        self.canvas.show(node_lines.screen(view, row, place, self._state, self._past, width, rows))
+        drawn, room = node_lines.laid_out(view, row, place, self._state, self._past, width, rows)
+        if room:
+            self.board.advising.ask(self)
+        self.canvas.show(drawn)
+
+    def _layer(self, view: View, row: int) -> BesideUsual | None:
+        """Return its layer time beside what is usual for its device; None if the question has no answer."""
+        session = self.board.session
+        try:
+            return beside_usual(view.swarm, row, session.model, session.workload)
+        except PredictError:
+            return None  # the headline says what is wrong with the question
 
     def _order(self, view: View) -> list[int]:
         session = self.board.session
         return [int(row) for row in ranking.order(view, session.sort, session.reverse, session.filter)]
 
     def _row(self, view: View, order: list[int]) -> int:
-        """The chosen node's row; the first of the ranking where it is gone, or none was chosen."""
+        """Return the chosen node's row; the first of the ranking if it is gone, or none was chosen."""
         chosen = self.board.session.chosen
         for row, facts in enumerate(view.swarm.facts):
             if facts.node_id == chosen:
@@ -58,7 +74,7 @@ class NodePage(ListPage):
         return order[0] if order else 0
 
     def _refresh_past(self) -> None:
-        """Asks for the charts' history; a reply for a node that is not shown any more is dropped."""
+        """Request the charts' history; a reply for a node that is no longer shown is dropped."""
         view = self.board.view()
         if view is None or not len(view.swarm) or self.app.screen_stack[-1:] != [self]:
             return
@@ -66,7 +82,8 @@ class NodePage(ListPage):
         if self._past_of != (node_id, self._state.range_s):
             self._past_of = (node_id, self._state.range_s)
             self._past = {}
-        metrics = dict.fromkeys((self._state.metric, *node_lines.SMALL_METRICS))
+        cards = node_cards.METRICS if node_cards.has_cards(view, self._row(view, self._order(view))) else ()
+        metrics = dict.fromkeys((self._state.metric, *node_lines.SMALL_METRICS, *cards))
         self.run_worker(self._fetch(view, node_id, tuple(metrics)), exclusive=True, group="history")
 
     async def _fetch(self, view: View, node_id: str, metrics: tuple[str, ...]) -> None:
@@ -121,7 +138,7 @@ class NodePage(ListPage):
         self.redraw()
 
     def action_open(self) -> None:
-        """The peer under the cursor."""
+        """Open the peer under the cursor."""
         view = self.board.view()
         if view is None or not len(view.swarm):
             return

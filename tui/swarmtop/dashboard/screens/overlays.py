@@ -1,4 +1,4 @@
-"""What opens over a screen: a list to pick from, a line to type, the help. Each draws lines; nothing is markup."""
+"""Overlays over a screen: a list to pick from, a line to type, the help. Each draws lines; nothing is markup."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from swarmtop.dashboard.widgets.strips import Ink
 Pick = tuple[str, str, str]  # value, label, what it means
 
 
-TWO_COLUMNS = 130  # so wide, the help stands in two
+TWO_COLUMNS = 130  # from this width the help has two columns
 
 
 class Overlay(ModalScreen[str | None]):
@@ -35,7 +35,7 @@ class Overlay(ModalScreen[str | None]):
         yield self._canvas
 
     def lines(self, width: int, rows: int) -> tuple[Block, int]:
-        """The block and its width."""
+        """Return the block and its width."""
         raise NotImplementedError
 
     def redraw(self) -> None:
@@ -59,10 +59,10 @@ class Typed(Overlay):
         self.text = text
 
     def edited(self) -> None:
-        """The text has changed."""
+        """Called when the text has changed."""
 
     def key(self, key: str) -> bool:
-        """A key that is no text; True where it meant something."""
+        """Handle a key that is no text; return whether it was used."""
         return False
 
     def on_key(self, event: Key) -> None:
@@ -106,7 +106,7 @@ class Picker(Typed):
     def matching(self) -> list[Pick]:
         words = self.text.casefold().split()
         found = [p for p in self._picks if all(w in f"{p[1]} {p[2]}".casefold() for w in words)]
-        # whose name begins with what was typed is meant rather than who only mentions it
+        # a name that begins with what was typed comes before one that only contains it
         return sorted(found, key=lambda p: not (words and p[1].casefold().startswith(words[0])))
 
     def edited(self) -> None:
@@ -159,7 +159,7 @@ class Picker(Typed):
 
 
 class Chooser(Picker):
-    """Like Picker, but any number: Space takes one in or out, Enter answers with the names, in the list's order."""
+    """Like Picker, for any number: Space adds or removes one, Enter returns the names in the list's order."""
 
     def __init__(self, ink: Ink, title: str, picks: Sequence[Pick], chosen: Sequence[str]) -> None:
         super().__init__(ink, title, picks)
@@ -194,9 +194,9 @@ class Chooser(Picker):
 
 
 class Prompt(Typed):
-    """One line to type, low on the screen: what it changes is seen above it.
+    """A line to type, low on the screen, so that what it changes is seen above it.
 
-    `changed` is called at each key and answers with what is wrong, or "".
+    `changed` is called at each key and returns what is wrong, or "".
     """
 
     DEFAULT_CSS = "Prompt { align: center bottom; }"
@@ -233,10 +233,10 @@ class Prompt(Typed):
 
 
 class Help(Overlay):
-    """Lines to read; arrows scroll, the keys of `offers` answer with their name, any other closes."""
+    """Lines to read; arrows scroll, the keys of `offers` return their name, any other closes."""
 
     def __init__(self, ink: Ink, title: str, text: Block, offers: Sequence[tuple[str, str]] = ()) -> None:
-        """`offers`: key and what it does, as ("w", "save"); Escape and the rest answer with None."""
+        """`offers`: key and what it does, as ("w", "save"); Escape and all others return None."""
         super().__init__(ink)
         self._title = title
         self._text = text
@@ -247,7 +247,7 @@ class Help(Overlay):
     def lines(self, width: int, rows: int) -> tuple[Block, int]:
         outer = min(width - 2, 100 if not self._offers else 160)
         text = self._text
-        if self._offers:  # commands, which are read to their end
+        if self._offers:  # commands, which are read in full
             text = [part for row in text for part in _wrapped(row, outer - 4)]
         elif width < TWO_COLUMNS:
             text = [part for row in text for part in _folded(row, outer - 4)]
@@ -281,7 +281,7 @@ class Help(Overlay):
 
 
 def _folded(row: Line, width: int) -> Block:
-    """A line whose last part does not fit goes on below itself: nothing of a help is cut."""
+    """Continue a line below if its last part does not fit: nothing of a help is cut."""
     if line_width(row) <= width or len(row) < 2:
         return [row]
     head, (text, role) = row[:-1], row[-1]
@@ -291,5 +291,7 @@ def _folded(row: Line, width: int) -> Block:
 
 
 def _wrapped(row: Line, width: int) -> Block:
-    """A line of one role over as many lines as it needs."""
+    """Wrap a line of one role; one that fits keeps its spaces."""
+    if line_width(row) <= width:
+        return [row]
     return wrap("".join(text for text, _ in row), width, row[0][1]) if row else [row]

@@ -1,4 +1,4 @@
-"""Screen 1: who holds the swarm back, and why."""
+"""Screen 1: which node slows the swarm down, and why."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ from typing import Final
 from textual.containers import Vertical
 from textual.widget import Widget
 
-from swarmtop.analysis.filter import Filter, FilterError, parse
-from swarmtop.dashboard.lines import overview_lines, ranking
+from swarm_protocol.snapshot.swarm import Ints
+from swarm_protocol.units import NS_PER_S
+from swarmtop.analysis.ranking.filter import Filter, FilterError, parse
+from swarmtop.dashboard.lines import overview_lines
 from swarmtop.dashboard.lines.columns import COLUMNS, choose, offered
-from swarmtop.dashboard.lines.styled import Line
+from swarmtop.dashboard.lines.overview import headline, ranking
+from swarmtop.dashboard.lines.overview.layout import Heights, heights
+from swarmtop.dashboard.lines.styled import Block, Line
+from swarmtop.dashboard.past_plans import survey_moments
 from swarmtop.dashboard.screens.page import Page
-from swarmtop.dashboard.state.view import View
+from swarmtop.dashboard.state.view import View, row_of_id
 from swarmtop.dashboard.widgets.canvas import Canvas
 from swarmtop.dashboard.widgets.table import Table
 
 NO_FILTER: Final = Filter()
-TALL: Final = 28  # lines and cells from which there is room for words above the titles, and boxes below the list
-WIDE: Final = 110
+MOMENTS: Final = 32  # moments of a recording that are planned for the chart
 
 
 class Overview(Page):
@@ -34,29 +38,30 @@ class Overview(Page):
         self._head = Canvas(self.ink, id="head")
         self._table = Table(self.ink, id="table")
         self._below = Canvas(self.ink, id="below")
+        self._panels = True
+        self._asked_past: tuple[object, ...] = ()
         return Vertical(self._above, self._head, self._table, self._below, id="body")
 
     def draw(self, view: View, width: int, rows: int) -> None:
         session = self.board.session
         order = ranking.order(view, session.sort, session.reverse, session.filter)
-        chosen = choose(width - ranking.MARGIN - 1, offered(session.columns, marked=view.mark is not None))
+        still = view.standing == "file"
+        columns = offered(session.columns, marked=view.mark is not None, past=not still)
+        chosen = choose(width - ranking.MARGIN - 1, columns)
         self._columns = chosen
-        ids = [view.swarm.facts[row].node_id for row in order.tolist()]
+        ids = ranking.Ids(view.swarm.facts, order)
 
         def draw_row(position: int, selected: bool) -> Line:
             return ranking.row_line(view, chosen, int(order[position]), position + 1, selected)
 
-        below = 3
-        if rows >= TALL and width >= WIDE:  # what the nodes leave goes to the boxes
-            below = max(8, min(14, rows - 4 - len(ids)))
-        self._below.styles.height = below
+        above, share = self._drawn_above(view, width, rows, len(ids))
+        self._above.styles.height = len(above)
+        self._below.styles.height = share.below
         self._table.show(ids, draw_row, session.chosen)
-        self._above.show([
-            overview_lines.summary(view, width),
-            overview_lines.filter_line(view, session.filter.text, len(ids), session.sort, width),
-        ])  # fmt: skip
+        session.in_sight = frozenset(ids[i] for i in self._table.visible_rows)
+        self._above.show(above)
         head = [ranking.header(chosen, session.sort, session.reverse)]
-        if rows >= TALL and width >= WIDE:
+        if share.head > 1:
             head.insert(0, ranking.group_line(chosen))
         self._titles_at = len(head) - 1
         head += self._followed(view, chosen)
@@ -64,22 +69,65 @@ class Overview(Page):
             head.append(overview_lines.nobody_matches(session.filter.text))
         self._head.styles.height = len(head)
         self._head.show(head)
-        self._draw_below(view, width, below, ids)
-        self._last = (view, width, below, ids)
+        self._last = (view, width, share.below, order)
+        self._draw_below(*self._last)
+
+    def _drawn_above(self, view: View, width: int, rows: int, shown: int) -> tuple[Block, Heights]:
+        """Draw counts, the headline and a token's path; return the room left for the rest."""
+        session = self.board.session
+        found = view.analysis.stands if view.analysis is not None else None
+        way = found is not None or view.analysis is None
+        share = heights(
+            width,
+            rows,
+            len(view.swarm) + (session.followed is not None),
+            chart=self._panels and headline.shown(view),
+            way=self._panels and way,
+        )
+        block = [
+            overview_lines.summary(view, width),
+            overview_lines.filter_line(view, session.filter.text, shown, session.sort, width),
+        ]
+        if share.chart:
+            block += headline.headline(view, width, share.chart)
+            self._ask_past(view)
+        return [*block, *overview_lines.way(view, found, width, share.way, share.layers)], share
+
+    def _ask_past(self, view: View) -> None:
+        """Have the minutes before a moment of a recording planned, for the chart; again if the moment has changed."""
+        if view.analysis is None or not view.is_recording:
+            return
+        window_ns = headline.WINDOWS_S[-1] * NS_PER_S
+        asked = (view.swarm.at_ns // (window_ns // 2), view.model, view.weights, view.engine)
+        if asked != self._asked_past:
+            self._asked_past = asked
+            until_ns = view.swarm.at_ns
+            self.run_worker(
+                survey_moments(self, until_ns - window_ns, until_ns, MOMENTS), exclusive=True, group="survey"
+            )
+
+    def on_screen_resume(self) -> None:
+        super().on_screen_resume()
+        self._asked_past = ()  # interrupted by another screen
+
+    def action_panels(self) -> None:
+        """Show the chart and the drawings, or use their lines for the list."""
+        self._panels = not self._panels
+        self.redraw()
 
     def _followed(self, view: View, chosen: ranking.Chosen) -> list[Line]:
-        """The line of the followed node, in sight wherever the table is scrolled; its rank is that among all nodes."""
+        """Return the line of the followed node, wherever the table is scrolled; its rank is that among all nodes."""
         session = self.board.session
-        row = next((r for r, f in enumerate(view.swarm.facts) if f.node_id == session.followed), None)
+        row = row_of_id(view.swarm.facts).get(session.followed or "")
         if row is None:
             return []
         whole = ranking.order(view, session.sort, session.reverse, NO_FILTER).tolist()
         return [ranking.row_line(view, chosen, row, whole.index(row) + 1, False, mark="F")]
 
-    def _draw_below(self, view: View, width: int, below: int, ids: list[str]) -> None:
-        row = None
-        if ids:
-            row = next(r for r, f in enumerate(view.swarm.facts) if f.node_id == ids[self._table.cursor])
+    def _draw_below(self, view: View, width: int, below: int, order: Ints) -> None:
+        row = int(order[self._table.cursor]) if len(order) else None
+        if overview_lines.has_room(view, row, width, below):
+            self.board.advising.ask(self)
         self._below.show(overview_lines.bottom(view, row, self._table.cursor + 1, width, below))
 
     def on_table_chosen(self, message: Table.Chosen) -> None:
@@ -157,7 +205,7 @@ class Overview(Page):
         seen = {column.name for column, _ in self._columns}
         hidden = {c.name for c in COLUMNS if c.name in present and c.name not in seen and not c.marked}
         picks = [
-            (c.name, c.name, f"{'hidden by the width: ' if c.name in hidden else ''}{c.help}")
+            (c.name, c.name, f"{'not shown: ' if c.name in hidden else ''}{c.help}")
             for c in COLUMNS
             if c.rank and not c.marked
         ]
@@ -177,7 +225,7 @@ class Overview(Page):
 
     def copied(self, view: View) -> tuple[str, str]:
         key = self._table.key
-        row = next((r for r, f in enumerate(view.swarm.facts) if f.node_id == key), None)
+        row = row_of_id(view.swarm.facts).get(key or "")
         if row is None:
             return "", ""
         cells = [(column.title, column.cell(view, row)[0]) for column, _ in self._columns if column.name != "recent"]

@@ -9,7 +9,7 @@ from textual.events import MouseScrollDown, MouseScrollUp, Resize
 from textual.screen import Screen
 from textual.widget import Widget
 
-from swarmtop.dashboard import actions
+from swarmtop.dashboard import keymap
 from swarmtop.dashboard.lines import header_footer
 from swarmtop.dashboard.lines.overview_lines import first_run, nobody_yet, progress
 from swarmtop.dashboard.lines.styled import BLANK, Block, Line, fit, line
@@ -18,7 +18,7 @@ from swarmtop.dashboard.widgets.canvas import Canvas
 from swarmtop.dashboard.widgets.strips import Ink
 
 if TYPE_CHECKING:
-    from swarmtop.dashboard.board import Dashboard
+    from swarmtop.dashboard.screen_api import Desk
     from swarmtop.dashboard.screens.saving import Export
 
 BRAND: Final = line(("swarmtop", "brand"))
@@ -28,7 +28,7 @@ TO_THE_END: Final = 1 << 30  # lines; more than any list has
 class Page(Screen[None]):
     """`body` yields the widgets between header and footer; `draw` fills them from a View."""
 
-    NAME: ClassVar[actions.Screen]
+    NAME: ClassVar[keymap.Screen]
     AUTO_FOCUS = None
     DEFAULT_CSS = """
     Page { layout: vertical; }
@@ -39,7 +39,7 @@ class Page(Screen[None]):
     Page > #body { height: 1fr; }
     """
 
-    def __init__(self, ink: Ink, keys: Iterable[actions.Action]) -> None:
+    def __init__(self, ink: Ink, keys: Iterable[keymap.Action]) -> None:
         super().__init__(name=self.NAME)
         self.ink = ink
         self.keys = tuple(keys)
@@ -50,14 +50,16 @@ class Page(Screen[None]):
         for action in self.keys:
             own = hasattr(self, f"action_{action.name}")
             for key in action.keys:
-                self._bindings.key_to_bindings.pop(key, None)  # Textual's own, as Tab's; the registry decides
+                self._bindings.key_to_bindings.pop(
+                    key, None
+                )  # Textual's own keys, such as Tab; the registry decides instead
                 self._bindings.bind(key, action.name if own else f"app.{action.name}")
 
     @property
-    def board(self) -> Dashboard:
-        from swarmtop.dashboard.board import Dashboard
+    def board(self) -> Desk:
+        from swarmtop.dashboard.screen_api import Desk
 
-        assert isinstance(self.app, Dashboard)
+        assert isinstance(self.app, Desk)
         return self.app
 
     def compose(self) -> Iterable[Widget]:
@@ -74,7 +76,7 @@ class Page(Screen[None]):
         raise NotImplementedError
 
     def on_resize(self, event: Resize) -> None:
-        # the new size is the event's; the widgets get theirs in the layout that follows
+        # the event has the new size; the widgets get theirs in the layout that follows
         self.call_after_refresh(self.redraw)
 
     def on_screen_resume(self) -> None:
@@ -105,27 +107,27 @@ class Page(Screen[None]):
     # ------------------------------------------------------------ mouse
 
     def on_canvas_clicked(self, message: Canvas.Clicked) -> None:
-        """The footer's keys and tabs are buttons; the rest is the screen's."""
+        """Handle clicks on the footer's keys and tabs; other clicks are the screen's."""
         if message.canvas is not self._bottom:
             self.clicked(message)
             return
         key = header_footer.key_at(header_footer.footer(self.shown_keys(), self.NAME, self.size.width), message.x)
-        action = next((a for a in self.shown_keys() if actions.shown(a.keys[0]) == key), None)
+        action = next((a for a in self.shown_keys() if keymap.shown(a.keys[0]) == key), None)
         if action is not None:
             self.perform(action.name)
 
     def clicked(self, message: Canvas.Clicked) -> None:
-        """Somewhere on the screen."""
+        """Handle a click on the screen."""
 
     def perform(self, name: str) -> None:
-        """The action of that name, of this screen or of every one, as its key would."""
+        """Run the action of that name, of this screen or of every one, as its key would."""
         target = self if hasattr(self, f"action_{name}") else self.board
         self.call_later(getattr(target, f"action_{name}"))
 
     # ------------------------------------------------------------ out
 
     def exports(self, view: View) -> list[Export]:
-        """What this screen offers to save, its own things first."""
+        """Return what this screen offers to save, its own items first."""
         return []
 
     def action_export(self) -> None:
@@ -133,12 +135,12 @@ class Page(Screen[None]):
         if view is None:
             self.board.say("nothing to save yet")
             return
-        from swarmtop.dashboard.screens import exports, saving  # not before somebody saves
+        from swarmtop.dashboard.screens import exports, saving  # imported when somebody saves
 
         saving.choose(self.board, [*self.exports(view), *exports.of_every_screen(self.board, view, self.NAME)])
 
     def copied(self, view: View) -> tuple[str, str]:
-        """The text that `copy` takes, and what it is; empty: nothing under the cursor."""
+        """Return the text that `copy` takes, and what it is; empty: nothing under the cursor."""
         return "", ""
 
     def action_copy(self) -> None:
@@ -151,12 +153,12 @@ class Page(Screen[None]):
         else:
             self.board.say("nothing under the cursor to copy")
 
-    def shown_keys(self) -> tuple[actions.Action, ...]:
+    def shown_keys(self) -> tuple[keymap.Action, ...]:
         recording = self.board.session.span is not None
         return tuple(a for a in self.keys if recording or not a.recording)
 
     def _instead(self, view: View | None, width: int, rows: int) -> Block | None:
-        """What stands in place of the screen: the terminal is too small, or there is nothing to show yet."""
+        """Return what is shown instead of the screen: the terminal is too small, or there is nothing to show yet."""
         if width < header_footer.MIN_WIDTH or rows < header_footer.MIN_HEIGHT:
             return header_footer.too_small(width, rows)
         if view is None or not len(view.swarm):
@@ -188,7 +190,7 @@ class ListPage(Page):
         raise NotImplementedError
 
     def clicked(self, message: Canvas.Clicked) -> None:
-        """A line of the list: the cursor goes there, and a double click opens it."""
+        """Move the cursor to the clicked line of the list; a double click opens it."""
         if message.canvas is not self.canvas:
             return
         by = self.canvas.lines_from_mark(message.y)

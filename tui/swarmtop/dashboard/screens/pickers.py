@@ -10,39 +10,50 @@ from typing import TYPE_CHECKING, Final, get_args
 from swarm_predict.model.catalogue import catalogue
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import Engine
-from swarmtop.dashboard import actions
+from swarmtop.dashboard import keymap
 from swarmtop.dashboard.lines import timeline_lines
 from swarmtop.dashboard.lines.help_lines import help_lines
 from swarmtop.dashboard.screens.overlays import Help, Picker, Prompt
 from swarmtop.dashboard.settings import THEMES
 
 if TYPE_CHECKING:
-    from swarmtop.dashboard.board import Dashboard
+    from swarmtop.dashboard.screen_api import Desk
     from swarmtop.dashboard.screens.page import Page
 
 THEME_HELP: Final = {
     "dark": "for dark terminals",
     "light": "for light terminals",
-    "contrast": "white on black, for projectors and tired eyes",
+    "contrast": "white on black, for projectors",
+    "ansi": "the sixteen colours of your terminal, as it has them",
 }
 ENGINE_HELP: Final[dict[str, str]] = {
     "chain": "each stage sends to the next (vLLM, torch pipelines)",
     "star": "every stage through the client",
     "ring": "a chain without a client of its own",
     "petals": "star through the client",
-    "petals-push": "servers push to each other, and to the client as well",
     "llama.cpp": "star; the last server returns the logits",
+    "mesh-llm": "llama.cpp whose servers push to each other; nobody farther than 80 ms",
+    "shard": "chain with verify windows in flight, drafted by the client",
     "vllm": "chain",
+    "vllm-tp": "a pipeline of equal groups, each tensor-parallel inside",
+    "sglang": "chain",
+    "sglang-tp": "a pipeline of equal groups, each tensor-parallel inside",
     "parallax": "chain",
     "exo": "ring",
+    "exo-rdma": "ring over RDMA",
+    "exo-tensor": "two all-reduces a layer over RDMA, each to each",
+    "exo-tensor-tcp": "two all-reduces a layer around a ring of sockets",
+    "mlx": "ring",
+    "mlx-tensor": "two all-reduces a layer around a ring of sockets",
     "prima.cpp": "ring",
+    "distributed-llama": "two all-reduces a layer, each to each",
     "tensor-parallel": "two all-reduces a layer",
     "hybrid": "a pipeline of groups, each tensor-parallel inside",
 }
 TIME_HINT: Final = "14:02, 2026-11-23 14:02 or -10m"
 
 
-def choose_model(board: Dashboard) -> None:
+def choose_model(board: Desk) -> None:
     def choose(name: str | None) -> None:
         if name:
             board.choose_model(name)
@@ -59,7 +70,7 @@ def _about(shape: ModelShape) -> str:
     return f"{text} parameters, {shape.layers} layers, hidden {shape.hidden}"
 
 
-def choose_engine(board: Dashboard) -> None:
+def choose_engine(board: Desk) -> None:
     def choose(name: str | None) -> None:
         for engine in get_args(Engine):
             if engine == name:
@@ -69,8 +80,8 @@ def choose_engine(board: Dashboard) -> None:
     board.push_screen(Picker(board.ink, "engine", picks, board.session.workload.engine), choose)
 
 
-def ask_leaving(board: Dashboard, others: int) -> None:
-    """With others joined to the collector that this dashboard started: what becomes of it."""
+def ask_leaving(board: Desk, others: int) -> None:
+    """Ask what becomes of the collector that this dashboard started, if others have joined it."""
 
     def leave(what: str | None) -> None:
         if what == "stop":
@@ -80,14 +91,14 @@ def ask_leaving(board: Dashboard, others: int) -> None:
 
     who = "1 other machine is" if others == 1 else f"{others} other machines are"
     picks = [
-        ("keep", "keep it running", "the collector and this machine's probe go on; swarmtop comes back to them"),
-        ("stop", "stop", "the collector ends here; the others wait for it, and keep what they measure"),
+        ("keep", "keep it running", "the collector and this machine's probe keep running; swarmtop reconnects to them"),
+        ("stop", "stop", "the collector stops; the others keep their measurements and wait for it"),
         ("cancel", "cancel", "back to the dashboard"),
     ]
     board.push_screen(Picker(board.ink, f"{who} joined to the collector started here", picks, "cancel"), leave)
 
 
-def choose_theme(board: Dashboard) -> None:
+def choose_theme(board: Desk) -> None:
     def choose(name: str | None) -> None:
         if name:
             board.use_theme(name)
@@ -96,7 +107,7 @@ def choose_theme(board: Dashboard) -> None:
     board.push_screen(Picker(board.ink, "theme", [(n, n, THEME_HELP[n]) for n in THEMES], board.ink.theme), choose)
 
 
-def ask_time(board: Dashboard) -> None:
+def ask_time(board: Desk) -> None:
     def parsed(text: str) -> int | str:
         view = board.view()
         if view is None or not text.strip():
@@ -118,16 +129,16 @@ def ask_time(board: Dashboard) -> None:
     board.push_screen(Prompt(board.ink, "go to", TIME_HINT, "", check), go)
 
 
-def show_help(board: Dashboard, page: Page) -> None:
-    board.push_screen(Help(board.ink, f"help: {actions.TITLES[page.NAME]}", help_lines(page.NAME, page.shown_keys())))
+def show_help(board: Desk, page: Page) -> None:
+    board.push_screen(Help(board.ink, f"help: {keymap.TITLES[page.NAME]}", help_lines(page.NAME, page.shown_keys())))
 
 
-def show_palette(board: Dashboard, page: Page) -> None:
-    """Every action of the screen, found by any word of its name or help."""
+def show_palette(board: Desk, page: Page) -> None:
+    """Show every action of the screen, found by any word of its name or help."""
 
     def do(name: str | None) -> None:
         if name:
             page.perform(name)
 
-    picks = [(a.name, a.label, f"{a.help} ({actions.shown(a.keys[0])})") for a in page.shown_keys()]
+    picks = [(a.name, a.label, f"{a.help} ({keymap.shown(a.keys[0])})") for a in page.shown_keys()]
     board.push_screen(Picker(board.ink, "actions", picks), do)

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from swarm_predict.types import Placement, Plan, PredictError
+from swarm_predict.types import Placement, PredictError
 from swarm_protocol.messages.running import Running
-from swarmtop.dashboard.actions import Action
-from swarmtop.dashboard.lines import placement_lines
+from swarmtop.dashboard.keymap import Action
+from swarmtop.dashboard.lines.placement import placement_lines
 from swarmtop.dashboard.lines.styled import Block, clean, line
 from swarmtop.dashboard.options import StudyPlacement
 from swarmtop.dashboard.screens import saving
 from swarmtop.dashboard.screens.overlays import Help, Picker
 from swarmtop.dashboard.screens.page import ListPage
 from swarmtop.dashboard.screens.saving import Export
-from swarmtop.dashboard.session import Question
+from swarmtop.dashboard.state.question import Question
 from swarmtop.dashboard.state.view import View
 from swarmtop.dashboard.state.what_if import Step, same
 from swarmtop.dashboard.widgets.strips import Ink
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from swarm_predict.advice.whatif import Edit, WhatIf
     from swarm_predict.cost.tables import CostTables
 
-OPTIMISE_S = 2.0  # a person waits for it
+OPTIMISE_S = 2.0  # seconds; a person waits for it
 
 
 class PlacementPage(ListPage):
@@ -58,10 +58,13 @@ class PlacementPage(ListPage):
             study=state.study if view.plan else None,
         )
         self._ask(view)
-        self.canvas.show(placement_lines.screen(view, self._state, width, rows))
+        drawn, room = placement_lines.laid_out(view, self._state, width, rows)
+        if room:
+            self.board.advising.ask(self)
+        self.canvas.show(drawn)
 
     def _ask(self, view: View) -> None:
-        """Has the placement shown and its candidates worked out, where that has not been done for this very frame."""
+        """Have the placement shown and its candidates computed, unless that was done for this frame."""
         question, base = self.board.session.answered, self._base(view)
         if question is None or base is None or self._studying:
             return
@@ -71,7 +74,8 @@ class PlacementPage(ListPage):
             self.run_worker(self._study(asked, question, base), name="study")
 
     async def _study(self, asked: tuple[object, ...], question: Question, base: Placement) -> None:
-        """In a thread: keys do not wait. What was asked meanwhile is asked again by the redraw that follows."""
+        """Study the placement in a thread, so that keys need not wait. A newer question is asked by the redraw that
+        follows."""
         from swarmtop.analysis.analysis import alive
 
         study = self.board.options.study or _study()
@@ -92,7 +96,7 @@ class PlacementPage(ListPage):
             self.redraw()
 
     def _base(self, view: View) -> Placement | None:
-        """What an edit starts from."""
+        """Return the placement that an edit starts from."""
         own = self._state.own()
         return own if own is not None else view.plan.prediction.placement if view.plan else None
 
@@ -111,7 +115,7 @@ class PlacementPage(ListPage):
         self.redraw()
 
     def action_open(self) -> None:
-        """In the candidates: takes one. In the stages: the node of the chosen one."""
+        """In the candidates: take one. In the stages: open the node of the chosen one."""
         view = self.board.view()
         base = self._base(view) if view is not None else None
         if view is None or not base:
@@ -134,19 +138,20 @@ class PlacementPage(ListPage):
     def _take(self, base: Placement) -> None:
         study = self._state.study
         if study is None or not same(study.placement, base) or study.stage != self._state.cursor:
-            self.board.say("still weighing the candidates; press it again")
+            self.board.say("the candidates are still being computed; press it again")
         elif study.candidates:
             chosen = study.candidates[min(self._state.pick, len(study.candidates) - 1)]
             self._state = dataclasses.replace(self._state, pane="stages", pick=0)
             self._push(Step(f"{base[study.stage].node} → {chosen.node}", chosen.placement))
 
     def _edit(self, change: Callable[[WhatIf, int], Edit], what: str = "") -> None:
-        """One edit, priced at once; refused with the reason where it cannot be. `what`: said of it, {} is the node."""
+        """Apply one edit, priced at once; refuse it with the reason if it is impossible. `what`: its description, {} is
+        the node."""
         view = self.board.view()
         base = self._base(view) if view is not None else None
         study = self._state.study
         if base is None or study is None or study.whatif is None:
-            reason = study.why_not if study is not None and study.why_not else "the costs are still worked out"
+            reason = study.why_not if study is not None and study.why_not else "the costs are still being computed"
             self.board.say(f"no what-if yet: {reason}")
             return
         try:
@@ -209,9 +214,9 @@ class PlacementPage(ListPage):
     def action_undo(self) -> None:
         session = self.board.session
         if not session.draft:
-            self.board.say("no edit to take back")
+            self.board.say("no edit to undo")
             return
-        self.board.say(f"taken back: {session.draft[-1].what}")
+        self.board.say(f"undone: {session.draft[-1].what}")
         session.draft = session.draft[:-1]
         self.redraw()
 
@@ -240,23 +245,20 @@ class PlacementPage(ListPage):
             return
         best = found.prediction.placement
         if same(best, own):
-            self.board.say("these nodes do no better in another order")
+            self.board.say("no other order of these nodes is better")
         else:
             self._push(Step("best of these nodes", best))
 
     # ------------------------------------------------------------ out
 
     def _lines(self, view: View) -> tuple[str, ...]:
-        """The launch lines of what is shown: the what-if where there is one."""
+        """Return the launch lines of what is shown: the what-if if there is one."""
         from swarm_predict.launch.commands import launch_lines
 
         question, base = self.board.session.answered, self._base(view)
         if question is None or base is None or view.plan is None:
             return ()
-        plan: Plan = dataclasses.replace(
-            view.plan, prediction=dataclasses.replace(view.plan.prediction, placement=base)
-        )
-        return launch_lines(question.swarm, question.model, question.workload, plan)
+        return launch_lines(question.swarm, question.model, question.workload, base)
 
     def action_launch(self) -> None:
         view = self.board.view()
@@ -279,14 +281,14 @@ class PlacementPage(ListPage):
         self.app.push_screen(Help(self.ink, title, text, (("w", "save"), ("y", "copy"), ("r", "they run now"))), do)
 
     def action_running(self) -> None:
-        """What is shown runs from now on: told to everybody, stored, and what the ranking is about."""
+        """Report that what is shown runs from now on: shown to everybody, stored, and what the ranking is about."""
         view = self.board.view()
         base = self._base(view) if view is not None else None
         if view is None or not base:
             self.board.say("no placement that could run yet")
             return
         if view.standing == "replay":
-            self.board.say("this is the past; what runs is told at a live swarm")
+            self.board.say("this is a replay; what runs can be set on a live swarm")
             return
         from swarm_predict.placement import format_placement
 
@@ -321,6 +323,6 @@ class PlacementPage(ListPage):
 
 
 def _study() -> StudyPlacement:
-    from swarmtop.dashboard.state.own_placement import study  # brings the planner: not before somebody looks
+    from swarmtop.dashboard.state.own_placement import study  # imports the planner, so only when somebody looks
 
     return study

@@ -1,6 +1,6 @@
-"""Out of the dashboard: into a file that is not there yet, or into the terminal's clipboard.
+"""Save to a new file, or copy to the terminal's clipboard.
 
-A name is asked for, nothing is overwritten, and the line below the screen says what was written or why not.
+The name is prompted for, nothing is overwritten, and the line below the screen says what was written or why not.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from swarmtop.dashboard.lines.styled import clean
 from swarmtop.dashboard.screens.overlays import Picker, Prompt
 
 if TYPE_CHECKING:
-    from swarmtop.dashboard.board import Dashboard
+    from swarmtop.dashboard.screen_api import Desk
 
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """One thing that can be saved. `make` is called when the name is known."""
+    """One item that can be saved. `make` is called when the name is known."""
 
     name: str
     label: str
@@ -29,8 +29,8 @@ class Export:
     stream: Callable[[Path], None] | None = None
 
 
-def choose(board: Dashboard, exports: Sequence[Export]) -> None:
-    """Which of these, and under which name."""
+def choose(board: Desk, exports: Sequence[Export]) -> None:
+    """Ask which item to save, and under which name."""
 
     def chosen(name: str | None) -> None:
         for export in exports:
@@ -41,7 +41,7 @@ def choose(board: Dashboard, exports: Sequence[Export]) -> None:
     board.push_screen(Picker(board.ink, "export", picks), chosen)
 
 
-def save_as(board: Dashboard, export: Export) -> None:
+def save_as(board: Desk, export: Export) -> None:
     def save(text: str | None) -> None:
         if text is None:
             return
@@ -51,28 +51,28 @@ def save_as(board: Dashboard, export: Export) -> None:
         elif export.make is not None:
             board.say(write_new(path, export.make()))
 
-    hint = f"{export.label}: a file that is not there yet"
+    hint = f"{export.label}: name of a new file"
     board.push_screen(Prompt(board.ink, "save as", hint, free_name(export.file), problem), save)
 
 
 def problem(text: str) -> str:
-    """Why this name will not do, or ""."""
+    """Return why this name cannot be used, or ""."""
     name = text.strip()
     if not name:
         return "a file needs a name"
     path = Path(name).expanduser()
     try:
         if path.exists():
-            return f"{clean(name, 40)} is there already; give another name"
+            return f"{clean(name, 40)} exists already; enter another name"
         if not path.parent.is_dir():
             return f"there is no folder {clean(str(path.parent), 40)}"
     except OSError as error:
-        return f"cannot look there ({error.strerror})"
+        return f"cannot access the folder ({error.strerror})"
     return ""
 
 
 def free_name(name: str) -> str:
-    """`plan.json`, or `plan-2.json` where that is taken."""
+    """Return `plan.json`, or `plan-2.json` if that is taken."""
     path = Path(name)
     for number in range(2, 1000):
         if not path.exists():
@@ -82,7 +82,7 @@ def free_name(name: str) -> str:
 
 
 def write_new(path: Path, text: str) -> str:
-    """Writes it, never over something else; what to tell the person."""
+    """Write a file, never over an existing one; return what to tell the person."""
     try:
         with path.open("x", encoding="utf-8", newline="") as file:
             file.write(text)
@@ -92,7 +92,7 @@ def write_new(path: Path, text: str) -> str:
     return f"wrote {clean(str(path), 80)} ({count} line{'' if count == 1 else 's'})"
 
 
-def copy(board: Dashboard, text: str, what: str) -> None:
-    """Into the terminal's clipboard (OSC 52), which some terminals do not allow."""
+def copy(board: Desk, text: str, what: str) -> None:
+    """Copy to the terminal's clipboard (OSC 52), which some terminals do not allow."""
     board.copy_to_clipboard(text)
     board.say(f"copied {clean(what, 80)}, if this terminal lets programs copy")

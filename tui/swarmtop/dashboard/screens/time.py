@@ -1,23 +1,18 @@
-"""Screen 5: alerts, events, and the line of time of a recording."""
+"""Screen 5: alerts, events, and the time line of a recording."""
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Iterable
 from typing import Final
 
-from swarmtop.dashboard.actions import Action
+from swarmtop.dashboard.keymap import Action
 from swarmtop.dashboard.lines import timeline_lines
-from swarmtop.dashboard.planner_thread import analyse
+from swarmtop.dashboard.past_plans import survey_moments
 from swarmtop.dashboard.screens.page import ListPage
-from swarmtop.dashboard.state.plan_history import survey
 from swarmtop.dashboard.state.view import View
 from swarmtop.dashboard.widgets.strips import Ink
-from swarmtop.sources.source import SourceError, is_recording
 
-MOMENTS: Final = 64  # of a recording that the planner looks at for the line of time
-MOST_NODES: Final = 64  # of a swarm whose plans are quick enough for that
+MOMENTS: Final = 64  # moments of a recording that are planned for the time line
 
 
 class TimePage(ListPage):
@@ -33,32 +28,16 @@ class TimePage(ListPage):
             self.run_worker(self._survey(), exclusive=True, group="survey")
 
     async def _survey(self) -> None:
-        """Has the planner look at moments of the recording, for as long as the person looks at this screen."""
-        session, source = self.board.session, self.board.source
-        span, model, workload = session.recording, session.model, session.workload
-        answer = self.board.options.analyse or analyse
-        if span is None or not is_recording(source):
-            return
-        for at_ns in survey(span.first_ns, span.last_ns, span.gaps, MOMENTS):
-            if at_ns in session.rates:
-                continue
-            try:
-                frame = await source.swarm_at(at_ns)
-            except SourceError as error:
-                self.board.say(str(error))
-                return
-            if not 0 < len(frame) <= MOST_NODES:
-                continue
-            began = time.monotonic()
-            found = await asyncio.to_thread(answer, frame, model, workload, None)
-            if self.app.screen_stack[-1:] != [self] or (session.model, session.workload) != (model, workload):
-                return
-            session.surveyed(frame, found)
-            await asyncio.sleep(time.monotonic() - began)  # half a core, no more
+        span = self.board.session.recording
+        if span is not None:
+            await survey_moments(self, span.first_ns, span.last_ns, MOMENTS)
 
     def draw(self, view: View, width: int, rows: int) -> None:
         self._state = timeline_lines.TimeState(min(self._state.event, max(0, len(view.events) - 1)))
-        self.canvas.show(timeline_lines.screen(view, self._state, width, rows))
+        drawn, room = timeline_lines.laid_out(view, self._state, width, rows)
+        if room:
+            self.board.advising.ask(self)
+        self.canvas.show(drawn)
 
     def move(self, by: int) -> None:
         self._state = timeline_lines.TimeState(max(0, self._state.event + by))
@@ -68,7 +47,7 @@ class TimePage(ListPage):
         self.action_down()
 
     def action_open(self) -> None:
-        """The moment of the chosen event, where that can be stood in; else its node."""
+        """Go to the moment of the chosen event if it is within the span; else open its node."""
         view = self.board.view()
         if view is None or not view.events:
             return

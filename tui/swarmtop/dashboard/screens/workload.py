@@ -1,7 +1,7 @@
-"""Change what is asked of the swarm: weights, context, batch, streams, client, activations, prompt.
+"""Change the workload: weights, context, batch, streams, client, activations, prompt.
 
-Everything that `swarmtop predict` takes and that changes what a person wants to see has a key, and an entry in the
-palette; `choose_any` lists them all with their values.
+Each setting that `swarmtop predict` takes and that changes what people see has a key, and an entry in the palette;
+`choose_any` lists all of them with their values.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from swarmtop.dashboard.lines.styled import clean
 from swarmtop.dashboard.screens.overlays import Picker, Prompt
 
 if TYPE_CHECKING:
-    from swarmtop.dashboard.board import Dashboard
+    from swarmtop.dashboard.screen_api import Desk
 
 AT_FIRST_STAGE: Final = "-"
 ACTIVATIONS: Final = {"fp16": "two bytes a value", "fp32": "four bytes", "int8": "one byte, and a scale"}
@@ -29,11 +29,11 @@ NUMBERS: Final[dict[str, tuple[str, int, int]]] = {
 }
 
 
-def _take(board: Dashboard, **changes: Any) -> None:
+def _take(board: Desk, **changes: Any) -> None:
     board.choose_workload(dataclasses.replace(board.session.workload, **changes))
 
 
-def choose_weights(board: Dashboard) -> None:
+def choose_weights(board: Desk) -> None:
     def choose(name: str | None) -> None:
         if name:
             _take(board, weights=name)
@@ -42,7 +42,7 @@ def choose_weights(board: Dashboard) -> None:
     board.push_screen(Picker(board.ink, "weights", picks, board.session.workload.weights), choose)
 
 
-def choose_activations(board: Dashboard) -> None:
+def choose_activations(board: Desk) -> None:
     def choose(name: str | None) -> None:
         if name:
             _take(board, activations=name)
@@ -51,7 +51,7 @@ def choose_activations(board: Dashboard) -> None:
     board.push_screen(Picker(board.ink, "activations", picks, board.session.workload.activations), choose)
 
 
-def choose_client(board: Dashboard) -> None:
+def choose_client(board: Desk) -> None:
     view = board.view()
     if view is None:
         return
@@ -67,7 +67,7 @@ def choose_client(board: Dashboard) -> None:
     )
 
 
-def choose_number(board: Dashboard, field: str) -> None:
+def choose_number(board: Desk, field: str) -> None:
     what, least, most = NUMBERS[field]
 
     def problem(text: str) -> str:
@@ -84,8 +84,8 @@ def choose_number(board: Dashboard, field: str) -> None:
     board.push_screen(Prompt(board.ink, field, f"{what}, now {now}", now, problem), take)
 
 
-def choose_any(board: Dashboard) -> None:
-    """All of it in one list."""
+def choose_any(board: Desk) -> None:
+    """Choose from all settings in one list."""
     load = board.session.workload
     doing: dict[str, tuple[str, str, Callable[[], None]]] = {
         "weights": (load.weights, "how a weight is kept", lambda: choose_weights(board)),

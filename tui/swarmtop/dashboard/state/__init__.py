@@ -1,1 +1,1 @@
-"""What the screens are about: the view, its recent history, the mark, the what-if. No Textual."""
+"""The state that the screens show: the view, its recent history, the mark, the what-if. No Textual."""

@@ -1,7 +1,7 @@
-"""The last minutes of a live swarm, kept so that they can be stood in without a database.
+"""Keep the last minutes of a live swarm, so that one can go back without a database.
 
-Bounded twice: in time, and in bytes. Where the bytes run out, every second frame goes, so that the minutes stay whole
-and only their steps grow. Frames that follow each other share most columns; a shared one is counted once.
+Bounded in time and in bytes. When the bytes run out, every second frame is dropped, so that the whole span remains in
+larger steps. Consecutive frames share most columns; a shared column is counted once.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from swarm_protocol.snapshot.links.compact_links import CompactColumn
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.units import NS_PER_S
 from swarmtop.sources.source import Span
@@ -19,7 +20,7 @@ from swarmtop.sources.source import Span
 KEPT_NS: Final = 900 * NS_PER_S
 KEPT_BYTES: Final = 4 << 20
 EVERY_NS: Final = NS_PER_S
-GAP_NS: Final = 15 * NS_PER_S  # without a frame: the connection was gone
+GAP_NS: Final = 15 * NS_PER_S  # without a frame: the connection was lost
 
 
 class Kept:
@@ -29,17 +30,17 @@ class Kept:
         self._frames: list[Swarm] = []  # oldest first
         self._gaps: list[tuple[int, int]] = []
         self._arrived_ns = 0  # of the newest frame, kept or not
-        self._bytes = 0  # at least what the frames take; counted anew where it seems too much
+        self._bytes = 0  # upper limit of what the frames take; counted exactly when it seems too much
 
     @property
     def span(self) -> Span | None:
-        """None: no two moments to stand in."""
+        """Return the span that one can go back in; None: fewer than two moments."""
         if len(self._frames) < 2:
             return None
         return Span(self._frames[0].at_ns, self._frames[-1].at_ns, tuple(self._gaps))
 
     def add(self, swarm: Swarm) -> None:
-        if swarm.at_ns < self._arrived_ns:  # another collector's clock: what was kept is of another time
+        if swarm.at_ns < self._arrived_ns:  # another collector's clock: the kept frames are of another time
             self._frames, self._gaps, self._arrived_ns, self._bytes = [], [], 0, 0
         if self._arrived_ns and swarm.at_ns - self._arrived_ns >= GAP_NS:
             self._gaps.append((self._arrived_ns, swarm.at_ns))
@@ -48,14 +49,14 @@ class Kept:
             return
         self._arrived_ns = swarm.at_ns
         own = _bytes_of(swarm, self._frames[-1] if self._frames else None)
-        if own > self._most_bytes // 4:  # not even a handful would fit
+        if own > self._most_bytes // 4:  # not even a few frames would fit
             return
         self._frames.append(swarm)
         self._bytes += own
         self._forget(swarm.at_ns - self._most_ns)
 
     def at(self, at_ns: int, *, forward: bool) -> Swarm | None:
-        """The frame of that moment: the newest before it or, going forward, the oldest after."""
+        """Return the frame of that moment: the newest before it or, going forward, the oldest after."""
         if not self._frames:
             return None
         times = [frame.at_ns for frame in self._frames]
@@ -80,13 +81,16 @@ class Kept:
 
 
 def _bytes_of(swarm: Swarm, before: Swarm | None) -> int:
-    """What this frame takes beside the one before it."""
+    """Return what this frame takes in addition to the one before it."""
     total = 0
     for columns, old in ((swarm.nodes, before.nodes if before else {}), (swarm.links, before.links if before else {})):
-        total += sum(_bytes(column) for name, column in columns.items() if old.get(name) is not column)
+        for name, column in columns.items():
+            shared = old.get(name)
+            if shared is not column:
+                total += column.bytes_beside(shared) if isinstance(column, CompactColumn) else _bytes(column)
     return total
 
 
 def _bytes(column: npt.NDArray[np.generic]) -> int:
-    """Of the memory, not of the shape: one value may stand for every pair."""
+    """Return the bytes in memory, not of the shape: one value may be broadcast to every pair."""
     return column.nbytes if all(column.strides) else column.itemsize

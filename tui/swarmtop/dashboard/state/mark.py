@@ -1,6 +1,6 @@
-"""A moment kept to compare with: what has changed since, node by node (link by link: `link_metrics`).
+"""Keep a moment to compare with: what has changed since, node by node (link by link: `link_metrics`).
 
-The mark keeps figures, not a frame, so that it costs little and stands while a recording is walked through.
+The mark keeps figures, not a frame, so that it costs little and remains while a recording is played.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from swarmtop.text import quantities
 if TYPE_CHECKING:
     from swarmtop.dashboard.state.view import View
 
-NOISE = 0.05  # of the greater figure; less is no change worth a line
+NOISE = 0.05  # of the greater figure; a smaller change is not worth a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A node at the mark and now; one of them None: it came, or is gone."""
+    """A node at the mark and now; if one is None, the node has joined or left."""
 
     node_id: str
     before: Marked | None
@@ -84,7 +84,7 @@ def _difference(before: Marked | None, now: Marked | None, figure: str) -> float
 
 
 def changes(view: View, mark: Mark) -> list[Change]:
-    """Nodes of which something is other than at the mark: who came and went first, then the largest change of cost."""
+    """Return the nodes that differ from the mark: those that joined and left first, then by change of cost."""
     now = _nodes(view)
     found = [Change(node, mark.nodes.get(node), now.get(node)) for node in {**mark.nodes, **now}]
     kept = [c for c in found if c.before is None or c.now is None or _parts(c.before, c.now)]
@@ -98,7 +98,7 @@ def changes(view: View, mark: Mark) -> list[Change]:
 
 
 def change_lines(view: View, mark: Mark, width: int) -> Block:
-    """What is other than at the mark, the most telling first."""
+    """Return the differences from the mark, the largest first."""
     found = [_line(change, width) for change in changes(view, mark)]
     rate = view.plan.prediction.tokens_per_s.p50 if view.plan else None
     block: Block = []

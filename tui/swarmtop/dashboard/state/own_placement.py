@@ -1,7 +1,7 @@
-"""What is known about a placement of one's own, and about every other node in place of one of its stages.
+"""Study a person's own placement, and every other node in place of one of its stages.
 
-Pure, and made for a thread: it predicts with an interval and weighs each outsider on cost tables. Not imported before
-the placement screen asks, because it brings the planner.
+Pure, and made for a thread: it predicts with an interval and prices each candidate on cost tables. Imported when the
+placement screen needs it, because it loads the planner.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from swarm_predict.advice.whatif import Edit, WhatIf
 from swarm_predict.cost.build import build_tables
 from swarm_predict.cost.engines import engine_facts
-from swarm_predict.cost.memory import needs
+from swarm_predict.cost.machine.memory import needs
 from swarm_predict.cost.tables import CostTables
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.model.shapes import ModelShape
@@ -25,7 +25,7 @@ from swarmtop.text import quantities
 MANY_LOST: Final = 0.01  # of round trips, to or from a neighbour in the placement
 MEMORY_TIGHT: Final = 0.9
 JITTERS: Final = 0.5  # of the round trip itself
-ADDS_AT_MOST: Final = 64  # places tried for a node that is added
+ADDS_AT_MOST: Final = 64  # positions tried for a node that is added
 
 
 def study(
@@ -37,7 +37,7 @@ def study(
     stage: int,
     known: CostTables | None = None,
 ) -> Study:
-    """`known`: the tables of this very question, if they have been made already."""
+    """Study a placement. `known`: the tables of this very question, if they have been made already."""
     prediction, whatif, why_not = None, None, ""
     candidates: tuple[Candidate, ...] = ()
     try:
@@ -50,7 +50,7 @@ def study(
 
 
 def weigh(whatif: WhatIf, swarm: Swarm, model: ModelShape, workload: Workload, stage: int) -> tuple[Candidate, ...]:
-    """Every other node that fits in place of `stage`, the best first."""
+    """Return every other node that fits in place of `stage`, the best first."""
     if not 0 <= stage < len(whatif.placement):
         return ()
     now = _rate(whatif.value_ms)
@@ -84,7 +84,8 @@ def _figure(value: float) -> float | None:
 
 
 def _reach_ms(tables: CostTables, placement: Placement, stage: int) -> float:
-    """Delivery to this stage, from the stage before it or, in a star and at the front, from who drives the loop."""
+    """Return the delivery time to this stage, from the stage before it or, in a star and at the front, from the
+    client."""
     here = tables.names.index(placement[stage].node)
     if tables.pattern == "star" and tables.client is None:
         return float(tables.hop_ms[tables.names.index(placement[0].node), here]) if stage else 0.0
@@ -93,8 +94,14 @@ def _reach_ms(tables: CostTables, placement: Placement, stage: int) -> float:
     return float(tables.hop_ms[tables.names.index(placement[stage - 1].node), here])
 
 
+def _loss(swarm: Swarm, pair: tuple[int, int]) -> float:
+    """Of recent windows, where several are known: the newest one alone is none of a few dozen packets, or several."""
+    pooled, newest = (float(swarm.links[name][pair]) for name in ("pooled_loss", "loss"))
+    return float(np.nan_to_num(newest if np.isnan(pooled) else pooled))
+
+
 def risks(swarm: Swarm, placement: Placement, stage: int, memory_share: float | None) -> tuple[str, ...]:
-    """What speaks against this node here, that the milliseconds do not say; the worst first."""
+    """Return risks of this node here that the milliseconds do not show, the worst first."""
     row = swarm.index(placement[stage].node)
     beside = [swarm.index(placement[k].node) for k in (stage - 1, stage + 1) if 0 <= k < len(placement)]
     pairs = [pair for other in beside for pair in ((row, other), (other, row))]
@@ -102,7 +109,7 @@ def risks(swarm: Swarm, placement: Placement, stage: int, memory_share: float | 
     state = quantities.state_of(swarm.nodes["state"][row])
     if state not in (State.OK, State.UNKNOWN):
         found.append(quantities.STATE_WORD[state])
-    lost = max((float(np.nan_to_num(swarm.links["loss"][pair])) for pair in pairs), default=0.0)
+    lost = max((_loss(swarm, pair) for pair in pairs), default=0.0)
     if lost >= MANY_LOST:
         found.append(f"loss {quantities.percent(lost)}")
     if memory_share is not None and memory_share > MEMORY_TIGHT:
@@ -119,6 +126,6 @@ def risks(swarm: Swarm, placement: Placement, stage: int, memory_share: float | 
 
 
 def best_place(whatif: WhatIf, node: str) -> Edit:
-    """The node added where it does best. Raises BadPlacement."""
+    """Return the placement with the node added at its best position. Raises BadPlacement."""
     places = range(min(len(whatif.placement), ADDS_AT_MOST) + 1)
     return min((whatif.add(node, at) for at in places), key=lambda edit: edit.value_ms)

@@ -1,7 +1,7 @@
-"""What the planner said over time: tokens a second, and how many nodes were not well, moment by moment.
+"""Keep the planner's results over time: tokens a second, and how many nodes were not well, moment by moment.
 
-Filled as frames are answered, so that a live swarm has its last minutes and a recording the moments that were looked at
-or surveyed. Another model, engine or weights begins anew.
+Filled as frames are answered, so that a live swarm has its last minutes and a recording the moments that were shown or
+surveyed. Another model, engine or weight format clears it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ class Rate:
     at_ns: int
     tokens_per_s: float | None  # p50; None: no placement
     not_well: int  # nodes slow, degraded, stale or lost
+    low: float | None = None  # tokens a second, p5: the slow end
+    high: float | None = None  # p95
 
 
 class Rates:
@@ -39,12 +41,22 @@ class Rates:
         if len(self._times) > KEPT:
             del self._times[0], self._rates[0]
 
+    @property
+    def since_ns(self) -> int:
+        """Return the first moment whose speed is known; 0: none."""
+        return next((rate.at_ns for rate in self._rates if rate.tokens_per_s is not None), 0)
+
+    @property
+    def known(self) -> bool:
+        """Return whether the speed of any moment is known."""
+        return self.since_ns > 0
+
     def clear(self) -> None:
         self._times.clear()
         self._rates.clear()
 
     def over(self, first_ns: int, last_ns: int, buckets: int) -> list[Rate | None]:
-        """The lowest rate of each of so many equal parts; None: nothing is known of that part."""
+        """Return the lowest rate of each of so many equal parts; None: nothing is known of that part."""
         found: list[Rate | None] = [None] * buckets
         low = bisect.bisect_left(self._times, first_ns)
         high = bisect.bisect_right(self._times, last_ns)
@@ -61,7 +73,7 @@ class Rates:
 
 
 def survey(first_ns: int, last_ns: int, gaps: tuple[tuple[int, int], ...], moments: int) -> Iterator[int]:
-    """Moments to look at, first far apart and then between those: a picture that sharpens. None lies in a gap."""
+    """Return moments to plan, first far apart and then in between, so that the chart is refined. None lies in a gap."""
     seen: set[int] = set()
     parts = 1
     while parts < 2 * moments:

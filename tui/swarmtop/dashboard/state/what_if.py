@@ -1,6 +1,6 @@
-"""The what-if: placements made by keys, one edit on the other, and the words for what would have to be done.
+"""Hold the what-if: placements edited by keys, and the text of what would have to be done.
 
-Only data and what can be said of it; `own_placement` finds out what a placement would give.
+Data and text only; `own_placement` computes what a placement would give.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Candidate:
 
     node: str
     placement: Placement
-    gain_tokens_per_s: float  # over the placement it would change, both at p50 of the planner's tables
+    gain_tokens_per_s: float  # compared with the placement it would change, both at p50 of the planner's tables
     compute_ms: float | None
     hop_ms: float | None
     memory_share: float | None  # of the memory that layers may take there
@@ -40,12 +40,12 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """What is known about one placement, in one frame."""
+    """What was computed about one placement, in one frame."""
 
-    asked: tuple[object, ...]  # what this is the answer to
+    asked: tuple[object, ...]  # the question it answers
     placement: Placement
     prediction: Prediction | None
-    why_not: str  # without a prediction, or without candidates: the reason
+    why_not: str  # the reason, if there is no prediction or there are no candidates
     whatif: WhatIf | None  # prices further edits at once
     stage: int
     candidates: tuple[Candidate, ...] = ()
@@ -56,7 +56,7 @@ def same(one: Placement, other: Placement) -> bool:
 
 
 def changes(before: Placement, after: Placement, layer_bytes: float) -> tuple[tuple[str, ...], float]:
-    """What a person would do to get from one to the other, a line a node, and the bytes of weights that move."""
+    """Return what a person would do to get from one to the other, a line a node, and the bytes of weights that move."""
     had = {stage.node: stage for stage in before}
     has = {stage.node: stage for stage in after}
     lines, moved = [], 0

@@ -1,1 +1,1 @@
-"""The widgets: lines to strips, and nothing that knows what a swarm is."""
+"""The widgets: they render lines as strips, and know nothing of a swarm."""

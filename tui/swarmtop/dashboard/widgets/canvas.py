@@ -1,4 +1,4 @@
-"""A widget that shows lines: only what changed in them is painted again, so that a quiet swarm costs no bytes."""
+"""A widget that shows lines and repaints only those that changed, so that a quiet swarm costs no bytes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Canvas(Widget):
         super().__init__(id=id)
         self._ink = ink
         self._lines: Block = []
-        self._over = ""  # a role laid over all of it
+        self._over = ""  # a role applied to the whole canvas
         self.painted = 0  # lines rendered so far: what the tests count
 
     def show(self, lines: Block, over: str = "") -> None:
@@ -46,9 +46,9 @@ class Canvas(Widget):
                 self.refresh(Region(x, y, cells, 1))
 
     def lines_from_mark(self, y: int) -> int | None:
-        """How far line `y` is from the cursor's (the one marked >); None where it is no line of the same list.
+        """Return how far line `y` is from the cursor's (the one marked >); None if it is no line of the same list.
 
-        Every line of a list begins with a span of the cursor's role, blank where the cursor is not.
+        Every line of a list begins with a span of the cursor's role, blank unless the cursor is there.
         """
         marks = [(row, x) for row in range(len(self._lines)) for x, text in self._marks(row) if ">" in text]
         if not marks:

@@ -1,4 +1,4 @@
-"""From styled lines to what reaches the terminal: roles become colours, and every text is cleaned a last time.
+"""Render styled lines for the terminal: roles become colours, and every text is cleaned a last time.
 
 This is the only sink. Control characters, escapes and bidi overrides in a name end here, whatever let them through
 before; there is no markup to interpret, because segments carry text. In ASCII mode each drawn character has a stand-in
@@ -15,12 +15,12 @@ from rich.style import Style
 from textual.strip import Strip
 
 from swarmtop.dashboard.lines.styled import Line, clean, fit
-from swarmtop.dashboard.widgets.palettes import PALETTES, colors
+from swarmtop.dashboard.widgets.colours import PALETTES, colors
 from swarmtop.text.ascii_text import CELLS
 
 COLORS: Final = colors(PALETTES["dark"])
 
-# Without colour only weight tells; glyphs and words carry the rest.
+# Without colour, weight alone distinguishes; glyphs and words carry the rest.
 PLAIN: Final[Mapping[str, Style]] = {
     role: Style(
         bold=style.bold,
@@ -39,7 +39,7 @@ _PLAIN_AGAIN: Final = Style(bold=True)  # what is reversed, within what is rever
 
 
 def to_ascii(text: str) -> str:
-    """The same text drawn with ASCII, cell for cell."""
+    """Return the same text drawn with ASCII, cell for cell."""
     if text.isascii():
         return text
     drawn = text.translate(_ASCII)
@@ -68,19 +68,19 @@ class Ink:
         self.ascii_only = ascii_only
 
     def use(self, theme: str) -> None:
-        """From now on in these colours; without colour nothing changes."""
+        """Use these colours from now on; without colour nothing changes."""
         self.theme = theme
         if not self.plain:
             self._styles = colors(PALETTES[theme])
 
     def strip(self, spans: Line, width: int, over: str = "") -> Strip:
-        """Exactly `width` cells; `over` is a role laid over the whole line (the cursor)."""
+        """Return exactly `width` cells; `over` is a role applied to the whole line (the cursor)."""
         above = self._over(over)
         segments = []
         for text, role in fit(tuple((clean(text, 1000), role) for text, role in spans), width):
             style = self._styles[role]
             if above:
-                # a badge or a chosen cell keeps its ground, and shows without colour as what is not turned over
+                # a badge or a chosen cell keeps its background; without colour it shows as not reversed
                 style = style if style.bgcolor else _PLAIN_AGAIN if style.reverse else style + above
             segments.append(Segment(to_ascii(text) if self.ascii_only else text, style))
         return Strip(segments, width)

@@ -1,11 +1,12 @@
-"""The table of the ranking, on Textual's Line API: it knows rows by number, and makes only the lines on the screen.
+"""The table of the ranking, on Textual's Line API: it knows rows by number, and renders only the lines on the screen.
 
-The caller says how a line is drawn (`draw(position, selected)`) and what identifies a row (`keys`), so the cursor stays
-on its node when the ranks move. DataTable would keep a widget's worth of state for every cell; this keeps one list.
+The caller says how a line is drawn (`draw(position, selected)`) and what identifies a row (`keys`), so that the cursor
+stays on its node when ranks change. DataTable would keep an object for every cell; this keeps one list.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 from textual.events import Click
@@ -40,7 +41,8 @@ class Table(ScrollView, can_focus=False):
             self.styles.scrollbar_size_vertical = 0
         self._keys: Sequence[str] = ()
         self._draw: Draw = lambda _position, _selected: ()
-        self._drawn: dict[int, tuple[Line, bool]] = {}  # what stands on the screen now
+        self._drawn: dict[int, tuple[Line, bool]] = {}  # what is on the screen now
+        self._made: dict[tuple[int, bool], Line] = {}  # lines of the content shown, by position and cursor
         self.cursor = 0
         self.painted = 0  # lines rendered so far: what the tests count
 
@@ -54,7 +56,7 @@ class Table(ScrollView, can_focus=False):
         return range(top, min(len(self._keys), top + self.size.height))
 
     def show(self, keys: Sequence[str], draw: Draw, key: str | None) -> None:
-        """New content; the cursor goes where `key` is now, or stays at its place where that row is gone."""
+        """Show new content; the cursor follows `key`, or stays in place if that row is gone."""
         stood_at = self.cursor - self.scroll_offset.y
         fewer = len(keys) < len(self._keys)
         self._keys, self._draw = keys, draw
@@ -64,13 +66,14 @@ class Table(ScrollView, can_focus=False):
         moved = place != self.cursor
         self.cursor = place
         if moved:
-            # the cursor's line stays where the eye is; the ranks move under it
+            # the cursor's line stays where it is on the screen; the ranks move under it
             self.scroll_to(y=max(0, place - max(0, stood_at)), animate=False, force=True)
             self._keep_in_sight()
+        self._made = {}
         for position in self.visible_rows:
             selected = position == self.cursor
             before, was_selected = self._drawn.get(position, ((), None))
-            x, cells = changed(before, draw(position, selected), self.size.width)
+            x, cells = changed(before, self._line(position, selected), self.size.width)
             if was_selected != selected:
                 x, cells = 0, self.size.width
             if cells:
@@ -83,9 +86,8 @@ class Table(ScrollView, can_focus=False):
         if key is not None:
             if self.cursor < len(self._keys) and self._keys[self.cursor] == key:
                 return self.cursor
-            for position, other in enumerate(self._keys):
-                if other == key:
-                    return position
+            with contextlib.suppress(ValueError):  # it is gone
+                return self._keys.index(key)
         return max(0, min(self.cursor, len(self._keys) - 1))
 
     def move(self, by: int) -> None:
@@ -114,11 +116,18 @@ class Table(ScrollView, can_focus=False):
         if position >= len(self._keys):
             return Strip.blank(self.size.width)
         selected = position == self.cursor
-        spans = self._draw(position, selected)
+        spans = self._line(position, selected)
         if len(self._drawn) > 4 * max(1, self.size.height):
             self._drawn.clear()
         self._drawn[position] = (spans, selected)
         return self._ink.strip(spans, self.size.width, over="cursor" if selected else "")
+
+    def _line(self, position: int, selected: bool) -> Line:
+        """Return a line of the present content, made once."""
+        made = self._made.get((position, selected))
+        if made is None:
+            made = self._made[position, selected] = self._draw(position, selected)
+        return made
 
     def on_click(self, event: Click) -> None:
         event.stop()

@@ -1,4 +1,4 @@
-"""What monitors of GPUs print, one reader a family: text in, machines with their cards out.
+"""Read the output of GPU monitors, one reader for each family: text in, machines with their GPUs out.
 
 tables    nvidia-smi: CSV of a query, the plain table, -q, -L
 jsons     amd-smi, rocm-smi and gpustat

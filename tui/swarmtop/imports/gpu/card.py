@@ -1,4 +1,4 @@
-"""One card as a monitor states it, and memory in the units that monitors write."""
+"""Describe one GPU as a monitor states it, and parse memory in the units of monitors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UNSAID: Final = re.compile(r"\[?(n/?a|not supported|unknown error|insufficient 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """None: the monitor does not say."""
+    """A GPU. None: the monitor does not state it."""
 
     device: str
     total_bytes: float | None = None
@@ -31,14 +31,14 @@ Machines = dict[str, list[Card]]  # by what the monitor calls them; "" where it 
 
 
 def free_of(total: float | None, used: float | None, free: float | None, reserved: float | None = None) -> float | None:
-    """What is free: as stated, else what is not used; without either, all of it."""
+    """Return what is free: as stated, else what is not used; without either, all of it."""
     if free is not None or total is None:
         return free
     return max(0.0, total - (used or 0.0) - (reserved or 0.0)) if used is not None else total
 
 
 def amount_bytes(cell: str, unit: str, where: str) -> float | None:
-    """Bytes of `15360 MiB`, `15,0 GiB` or `15360` (then in `unit`); None for [N/A]. Raises ImportProblem."""
+    """Return the bytes of `15360 MiB`, `15,0 GiB` or `15360` (then in `unit`); None for [N/A]. Raises ImportProblem."""
     text = cell.strip()
     if _UNSAID.fullmatch(text):
         return None
@@ -50,7 +50,7 @@ def amount_bytes(cell: str, unit: str, where: str) -> float | None:
 
 
 def number(value: Any, where: str) -> float | None:
-    """Of a JSON value that some versions write as text; None: not stated. Raises ImportProblem."""
+    """Return the number of a JSON value that some versions write as text; None: not stated. Raises ImportProblem."""
     if value is None or (isinstance(value, str) and _UNSAID.fullmatch(value.strip())):
         return None
     try:

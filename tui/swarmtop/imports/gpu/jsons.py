@@ -1,4 +1,4 @@
-"""amd-smi, rocm-smi and gpustat, as JSON.
+"""Read the JSON of amd-smi, rocm-smi and gpustat.
 
 amd-smi static --asic --vram --json        a list of cards, or {"gpu_data": [...]}; its MB are 2²⁰ bytes
 rocm-smi --showproductname --showmeminfo vram --json     {"card0": {...}}; numbers are text
@@ -21,7 +21,7 @@ ROCM_ADVICE: Final = "rocm-smi --showproductname --showmeminfo vram --json print
 
 
 def machines(file: Any) -> tuple[str, Machines]:
-    """Who wrote it, and what it says. Raises ImportProblem where it is none of the three."""
+    """Return the writing program, and its machines. Raises ImportProblem for any other file."""
     if isinstance(file, dict) and isinstance(file.get("gpus"), list):
         return "gpustat", gpustat(file)
     if isinstance(file, dict) and any(re.fullmatch(r"card\d+", str(key)) for key in file):
@@ -89,7 +89,7 @@ def _text(each: dict[str, Any], group: str, key: str) -> str | None:
 
 
 def _amount(value: Any, where: str) -> float | None:
-    """Bytes of {"value": 24560, "unit": "MB"}, of "24560 MB", or of a number of MB."""
+    """Return the bytes of {"value": 24560, "unit": "MB"}, of "24560 MB", or of a number of MB."""
     unit = "MB"
     if isinstance(value, dict):
         value, unit = value.get("value"), str(value.get("unit", unit))

@@ -1,8 +1,8 @@
-"""Prometheus text of exporters of GPUs: DCGM, nvitop, all-smi, nvidia_gpu_exporter, AMD's device metrics exporter.
+"""Read Prometheus text of GPU exporters: DCGM, nvitop, all-smi, nvidia_gpu_exporter, AMD's device metrics exporter.
 
-Their metrics of memory differ in name, unit and labels and are alike in form: the name says total, used, free or
-reserved and the unit; the labels name the machine and the card. A card whose name stands in another metric
-(`…_gpu_info`) is found there by its uuid or index.
+Their metrics of memory differ in name, unit and labels and share a form: the name says total, used, free or reserved
+and the unit; the labels name the machine and the GPU. A GPU whose name is in another metric (`…_gpu_info`) is found
+there by its uuid or index.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def is_metrics(text: str) -> bool:
 
 
 def machines(text: str) -> Machines:
-    """Raises ImportProblem where no metric is of a card's memory."""
+    """Return the machines. Raises ImportProblem if no metric is about a GPU's memory."""
     figures: dict[tuple[str, str], dict[str, float]] = {}
     devices: dict[tuple[str, str], str] = {}
     for metric, labels_text, value in _LINE.findall(text):
@@ -92,7 +92,7 @@ def _card(labels: dict[str, str]) -> str:
 
 
 def _device(labels: dict[str, str]) -> str:
-    """Its name, and the profile of the part of it (MIG). A bare number is an index."""
+    """Return its name, and the profile of its part (MIG). A bare number is an index."""
     name = next((labels[key] for key in _DEVICE if labels.get(key) and not labels[key].isdigit()), "")
     name = name if re.search(r"[A-Za-z].*\d|[A-Za-z]{3}", name) and not name.startswith("nvidia0") else ""
     profile = labels.get("GPU_I_PROFILE", "")

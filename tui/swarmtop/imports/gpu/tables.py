@@ -1,7 +1,7 @@
-"""What nvidia-smi prints as text: the CSV of a query, its plain table, `-q` and `-L`.
+"""Read the text of nvidia-smi: the CSV of a query, its plain table, `-q` and `-L`.
 
-Columns of a CSV are those of `--help-query-gpu`; the separator may be what a spreadsheet made of it. The plain table
-cuts long names off, which then are not known.
+Columns of a CSV are those of `--help-query-gpu`; a spreadsheet may have changed the separator. The plain table cuts
+long names off, which are then unknown.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def is_query(text: str) -> bool:
 
 
 def query(text: str) -> list[Card]:
-    """`--query-gpu=name,memory.total,… --format=csv`. Raises ImportProblem."""
+    """Read `--query-gpu=name,memory.total,… --format=csv`. Raises ImportProblem."""
     lines = [line for line in text.splitlines() if line.strip()]
     between = separator_of(lines[0]) if lines else ","
     rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=between, skipinitialspace=True)]
@@ -51,7 +51,7 @@ def query(text: str) -> list[Card]:
 
 
 def plain(text: str) -> list[Card]:
-    """What `nvidia-smi` prints without options. Raises ImportProblem."""
+    """Read what `nvidia-smi` prints without options. Raises ImportProblem."""
     cards: list[Card] = []
     name = None
     for line in text.splitlines():
@@ -68,12 +68,12 @@ def plain(text: str) -> list[Card]:
 
 
 def listed(text: str) -> list[Card]:
-    """`nvidia-smi -L`: names alone."""
+    """Read `nvidia-smi -L`: names alone."""
     return [Card(name) for name in _LISTED.findall(text)]
 
 
 def details(text: str) -> list[Card]:
-    """`nvidia-smi -q`: sections by indentation. Raises ImportProblem."""
+    """Read `nvidia-smi -q`: sections by indentation. Raises ImportProblem."""
     cards: list[Card] = []
     name: str | None = None
     section: dict[str, float | None] | None = None

@@ -1,4 +1,4 @@
-"""`nvidia-smi -q -x`: the log as XML. Of a card that is divided (MIG) its instances count, not the card."""
+"""Read `nvidia-smi -q -x`: the log as XML. Of a divided GPU (MIG) its instances count, not the GPU."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from swarmtop.imports.gpu.card import Card, amount_bytes, free_of
 
 
 def log(text: str) -> list[Card]:
-    """Raises ImportProblem."""
+    """Read the log. Raises ImportProblem."""
     if "<!ENTITY" in text:
         raise ImportProblem("this XML defines entities; nvidia-smi -q -x writes none")
     try:

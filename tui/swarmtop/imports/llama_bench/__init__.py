@@ -1,7 +1,7 @@
-"""What llama-bench prints, as layer times of the machine it ran on.
+"""Read llama-bench's output, as layer times of the machine it ran on.
 
 rows      its JSON, JSON lines and CSV
 markdown  its table, with the lines about devices before it
-models    which model and which weights a row speaks of
+models    the model and weights of a row
 layers    layer times of rows
 """

@@ -1,8 +1,8 @@
-"""Layer times of a machine from the tests of llama-bench.
+"""Derive layer times of a machine from the tests of llama-bench.
 
-A decode step is all layers and the LM head. The head's share is taken as the predictor takes it (bytes for bytes, or by
-the roofline where the device is known), so that a prediction of the same model on this machine gives the rate back.
-A prompt is all layers for its tokens, and the head for one.
+A decode step is all layers and the LM head. The head's share is computed as the predictor does (bytes for bytes, or by
+the roofline where the device is known), so that a prediction of the same model on this machine gives the rate back. A
+prompt is all layers for its tokens, and the head for one.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import math
 from dataclasses import replace
 from typing import Final
 
-from swarm_predict.cost.layer_times import Z95
-from swarm_predict.cost.roofline import LayerWork, head_work, least_ms
+from swarm_predict.cost.machine.layer_times import Z95
+from swarm_predict.cost.machine.roofline import LayerWork, head_work, least_ms
 from swarm_predict.model.shapes import ModelShape
 from swarmtop.imports import gpus
 from swarmtop.imports.found import Found, ImportProblem, LayerFound, Names, NodeFound
@@ -26,7 +26,7 @@ _ON_CPU: Final = frozenset({"", "CPU", "BLAS"})
 
 
 def read(text: str, node: str | None, model: ModelShape | None, gpu: str | None) -> Found:
-    """`node`: how the machine is called; `model`, `gpu`: what was run, where the file does not tell.
+    """Return the layer times. `node`: the machine's name; `model`, `gpu`: what was run, where the file does not tell.
 
     Raises ImportProblem."""
     tests = markdown.read(text) if markdown.is_table(text) else rows.read(text)
@@ -53,7 +53,7 @@ def read(text: str, node: str | None, model: ModelShape | None, gpu: str | None)
 
 
 def _left_out(row: Row, notes: list[str]) -> bool:
-    """Tests that are not of one machine's layers in one phase, with a line of why."""
+    """Return the tests that are not about one machine's layers in one phase, with a line of why."""
     if row.n_prompt and row.n_gen:
         notes.append("tests of prompt and answer together (pp+tg) are left out: their rate is of both")
     elif not row.n_prompt and not row.n_gen:
@@ -68,7 +68,7 @@ def _left_out(row: Row, notes: list[str]) -> bool:
 
 
 def _device(row: Row) -> str:
-    """The cards that the layers ran on, else the processor; empty: not said."""
+    """Return the GPUs that the layers ran on, else the processor; empty: not stated."""
     on_cpu = row.gpu_layers == 0 or set(row.backend.upper().replace("+", ",").split(",")) <= _ON_CPU
     if on_cpu and (row.backend or row.gpu_layers == 0):
         return row.cpu
@@ -121,7 +121,7 @@ def _rank(row: Row) -> tuple[bool, float]:
 def _layer(
     row: Row, machine: NodeFound, given: ModelShape | None, heads_ms: dict[tuple[str, str], float], notes: list[str]
 ) -> LayerFound:
-    """`heads_ms`: of a model in a format, as its answers told; else by the data sheet."""
+    """Return one layer time. `heads_ms`: of a model in a format, as its answers told; else by the data sheet."""
     if given is not None:
         if not fits(row, given):
             raise ImportProblem(

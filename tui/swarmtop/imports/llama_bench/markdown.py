@@ -1,4 +1,4 @@
-"""llama-bench's table (`-o md`, its default), and the lines about devices that ggml prints before it."""
+"""Read llama-bench's table (`-o md`, its default), and the lines about devices that ggml prints before it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def is_table(text: str) -> bool:
 
 
 def read(text: str) -> list[Row]:
-    """Raises ImportProblem."""
+    """Read a table. Raises ImportProblem."""
     if not is_table(text):
         raise ImportProblem("this is no table of llama-bench: it has no columns model, test and t/s")
     device = _device(text)

@@ -1,7 +1,7 @@
-"""Which model and which weights a row of llama-bench speaks of.
+"""Identify the model and weights of a row of llama-bench.
 
-The file's name says the model best, as people know it; llama-bench itself prints the architecture and the size
-("llama 8B Q4_K - Medium"), so that what has the same number of parameters in the catalogue is taken, if that is one.
+The file's name identifies the model best; llama-bench itself prints the architecture and the size ("llama 8B Q4_K -
+Medium"), so a model of the catalogue with the same number of parameters is used, if there is exactly one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _GIVE: Final = "give --model the name of the model, or its config.json or GGUF f
 
 
 def weights_of(row: Row) -> str:
-    """The format in the words of `--weights`. Raises ImportProblem."""
+    """Return the format in the words of `--weights`. Raises ImportProblem."""
     found = list(_QUANT.finditer(row.model_type))
     if not found:
         named = format_of(_stem(row.filename))
@@ -61,7 +61,7 @@ def fits(row: Row, shape: ModelShape) -> bool:
 
 
 def shape_of(row: Row) -> tuple[ModelShape, str]:
-    """The shape, by the name it has in the catalogue, and from what that was seen. Raises ImportProblem."""
+    """Return the shape, by its name in the catalogue, and how that was known. Raises ImportProblem."""
     stem = _stem(row.filename)
     if stem:
         try:
@@ -80,7 +80,7 @@ def _stem(filename: str) -> str:
 
 
 def _catalogued(shape: ModelShape, name: str) -> ModelShape:
-    """The model of the catalogue that is the same, with the nearest name; else the shape as it is."""
+    """Return the same model of the catalogue, with the nearest name; else the shape as it is."""
     same = [other for other in _near(shape.params) if _same(other, shape)]
     names = difflib.get_close_matches(name.lower(), [other.name for other in same], n=1, cutoff=0.0)
     return next((other for other in same if other.name in names), shape)
@@ -92,7 +92,7 @@ def _same(one: ModelShape, other: ModelShape) -> bool:
 
 @lru_cache(maxsize=64)
 def _near(params: float) -> tuple[ModelShape, ...]:
-    """All of the catalogue with about as many parameters."""
+    """Return all models of the catalogue with about as many parameters."""
     billions = {name: entry.published_b for name, entry in catalogue().items()}
     billions |= {name: size for name, (_, size) in further().items()}
     return tuple(

@@ -1,4 +1,4 @@
-"""The tests of a llama-bench run, from `-o json`, `-o jsonl` and `-o csv`."""
+"""Read the tests of a llama-bench run, from `-o json`, `-o jsonl` and `-o csv`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OLD_BACKENDS: Final = ("cuda", "metal", "vulkan", "kompute", "sycl", "opencl", 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One test. `n_params` 0 and `device` "": the form does not say."""
+    """One test. `n_params` 0 and `device` "": not stated."""
 
     model_type: str
     filename: str
@@ -39,7 +39,7 @@ class Row:
 
 
 def is_rows(text: str) -> bool:
-    """Whether this is JSON lines or CSV of llama-bench."""
+    """Return whether this is JSON lines or CSV of llama-bench."""
     first = text.lstrip("\ufeff \t\r\n").partition("\n")[0]
     return all(f'"{mark}"' in first or mark in first.split(",") for mark in MARKS)
 
@@ -49,7 +49,7 @@ def is_row(value: Any) -> bool:
 
 
 def read(text: str) -> list[Row]:
-    """Raises ImportProblem."""
+    """Read the tests. Raises ImportProblem."""
     stripped = text.lstrip("\ufeff \t\r\n")
     if stripped.startswith("["):
         values = _json(stripped, "the file")

@@ -1,0 +1,1 @@
+"""Benchmarks of the collector: ingest, floods, detected changes and network coordinates."""

@@ -1,0 +1,1 @@
+"""Build, start and drive each engine. Networks, runs and reports are in the parent package."""

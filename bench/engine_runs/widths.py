@@ -1,0 +1,159 @@
+"""Fit how far engines lie from their prediction, to runs that are kept: the widths of `priors.engine_errors`.
+
+Per engine, the widths are chosen under which its runs are most probable. The probability is that of the model which
+predicts and calibrates (`priors.conditioning`): each run given those before it, the real network's and its twin's, so
+that what runs have in common goes to widths that a calibration takes away, and the rest to the run. Runs during which
+other programs took cores say nothing of engines and are left out.
+
+Few runs say little about four widths: each has a log-normal prior about what the median errors of an earlier series of
+runs say (`MEDIAN_ERRORS`). An engine without runs has that alone, an engine of neither the widest of each.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+
+import swarm_predict.priors
+from bench.engine_runs.recorded import FILE
+from bench.engine_runs.runs import Run
+from swarm_lab.verification.contention import DISTURBED_CORES
+from swarm_predict.calibration.runs import ObservedRun, Refused, observation
+from swarm_predict.cost.engines import engine_facts
+from swarm_predict.priors.conditioning import Observation, condition, expected_ms
+from swarm_predict.priors.engine_errors import OTHER, PLAIN_ENGINE, Measured, Software, SoftwarePart, Widths
+from swarm_predict.priors.factors import PLAIN, messages_of
+from swarm_predict.priors.posterior import Priors, fitted
+
+STORED: Final = Path(str(swarm_predict.priors.__file__)).parent / "engine_errors.json"
+FIELDS: Final = ("layers", "paths", "kind", "run")
+LEAST: Final = 0.01  # engines repeat no better
+STEP: Final = 1.15
+ROUNDS: Final = 40
+APART: Final = 0.5  # standard deviation of an engine's widths about what the medians say, of the logarithm
+# 37 runs of four engines over six emulated networks, measured in 2026-11 by probes beforehand: median errors by engine;
+# and of all, before and after one run was learnt from
+MEDIAN_ERRORS: Final = {PLAIN_ENGINE: 0.05, "llama.cpp": 0.11, "petals": 0.15, "distributed-llama": 0.15}
+MEDIAN_BEFORE, MEDIAN_AFTER = 0.109, 0.080
+MEDIAN_OF_NORMAL: Final = 0.6745  # of the absolute value, in standard deviations
+
+
+def fit(runs: Sequence[Run]) -> Measured:
+    """Raises PredictError for runs that cannot be observed."""
+    quiet = [run for run in runs if run.others_cores <= DISTURBED_CORES]
+    seen: dict[str, list[Observation]] = {}
+    for run in quiet:
+        seen.setdefault(_engine(run), []).extend(_observations(run))
+    engines = {name: by_median(error) for name, error in MEDIAN_ERRORS.items()}
+    engines |= {name: _most_probable(found, engines[name]) for name, found in seen.items()}
+    engines[OTHER] = Widths(*(max(getattr(widths, field) for widths in engines.values()) for field in FIELDS))
+    rounded = {name: Widths(*(round(getattr(w, field), 4) for field in FIELDS)) for name, w in engines.items()}
+    return Measured(rounded, tuple(_software(quiet)), len(quiet), hashlib.sha256(FILE.read_bytes()).hexdigest()[:16])
+
+
+def _software(runs: Sequence[Run]) -> Iterable[Software]:
+    """Return each case without a network, over all the networks beside which it ran: it is the same computation."""
+    cases: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        cases.setdefault((run.engine, run.case.name), []).append(run)
+    for (engine, case), some in sorted(cases.items()):
+        twins = [twin for run in some if (twin := _twin(run)) is not None]
+        if not twins or not any(part.what == "visit" for part in twins[0].parts):
+            continue
+        at = sorted(range(len(twins)), key=lambda k: twins[k].observed_ms)[len(twins) // 2]
+        seen = observation(twins[at], fitted())
+        parts = tuple(SoftwarePart(round(part.times, 3), part.effects) for part in seen.parts)
+        yield Software(engine, case, round(seen.observed_ms, 2), round(seen.fixed_ms, 3), parts)
+
+
+def store(found: Measured) -> None:
+    STORED.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+
+
+def _engine(run: Run) -> str:
+    name = run.case.workload.engine
+    return PLAIN_ENGINE if name in PLAIN else messages_of(name)
+
+
+def _observations(run: Run) -> Iterable[Observation]:
+    """Return the run and its twin as observations."""
+    found = run.observed()
+    if isinstance(found, Refused):
+        return
+    yield observation(found, fitted())
+    twin = _twin(run)
+    if twin is not None:
+        yield observation(twin, fitted())
+
+
+def _twin(run: Run) -> ObservedRun | None:
+    """Return what the case took without a network; None for an all-reduce, whose rounds are priced by measured paths
+    with the software in them: without a network nothing is left that would stand for it."""
+    found = run.observed()
+    if isinstance(found, Refused) or engine_facts(run.case.workload).pattern == "all-reduce":
+        return None
+    parts = tuple(part for part in found.parts if part.what != "paths")
+    return msgspec.structs.replace(found, observed_ms=run.compute_ms, parts=parts)
+
+
+def by_median(error: float) -> Widths:
+    """Return the widths of an engine of whose runs, half layers and half paths, only the median error is known.
+
+    Of the variance a share q is common to runs. One run that is learnt from takes q of that share away, as its own
+    noise allows, so that 1 - q² is left: that is how much smaller errors were afterwards. Layers and paths have halves
+    of what is common, a kind of path and the single run halves of the rest."""
+    variance = (error / MEDIAN_OF_NORMAL) ** 2
+    common = math.sqrt(1 - (MEDIAN_AFTER / MEDIAN_BEFORE) ** 2)
+    both = math.sqrt(2 * common * variance)  # each enters with half its size: (both / 2)² twice is what is common
+    rest = (1 - common) * variance / 2
+    return Widths(both, both, 2 * math.sqrt(rest), math.sqrt(rest))
+
+
+def _most_probable(found: Sequence[Observation], about: Widths) -> Widths:
+    """Climb by steps of one width at a time."""
+    here, best = about, _surprise(found, about, about)
+    for _ in range(ROUNDS):
+        before = best
+        for field, step in itertools.product(FIELDS, (STEP, 1 / STEP)):
+            there = msgspec.structs.replace(here, **{field: min(1.0, max(LEAST, getattr(here, field) * step))})
+            surprise = _surprise(found, there, about)
+            if surprise < best:
+                here, best = there, surprise
+        if best == before:
+            break
+    return here
+
+
+def _surprise(found: Sequence[Observation], widths: Widths, about: Widths) -> float:
+    """Return the negative logarithm of the posterior density, but for a constant."""
+    total = sum((math.log(getattr(widths, field) / getattr(about, field)) / APART) ** 2 / 2 for field in FIELDS)
+    priors = _with_widths(_of_these(fitted(), found), widths)
+    for seen in found:
+        noisy = dataclasses.replace(seen, noise=widths.run)
+        median, deviation = expected_ms(priors, noisy)
+        off = math.log(seen.observed_ms / median) / deviation
+        total += off**2 / 2 + math.log(deviation)
+        priors = condition(priors, [noisy], [])
+    return total
+
+
+def _of_these(priors: Priors, found: Sequence[Observation]) -> Priors:
+    """Return the priors of the effects that these runs have: the others do not change what is said of them."""
+    used = {name for seen in found for part in seen.parts for name in part.effects}
+    at = [k for k, name in enumerate(priors.names) if name in used]
+    names = tuple(priors.names[k] for k in at)
+    covariance = priors.covariance[np.ix_(at, at)]
+    return dataclasses.replace(priors, names=names, mean=priors.mean[at], covariance=covariance, _at={})
+
+
+def _with_widths(priors: Priors, widths: Widths) -> Priors:
+    given = {f"measured.{field}": getattr(widths, field) for field in ("layers", "paths", "kind")}
+    return dataclasses.replace(priors, spread={**priors.spread, **given}, _at={})

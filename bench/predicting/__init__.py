@@ -1,0 +1,1 @@
+"""Benchmarks of predictions: error, search quality, speed of planning, stragglers and changes."""

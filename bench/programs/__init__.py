@@ -1,0 +1,1 @@
+"""Benchmarks of whole programs: start-up, footprint, the dashboard, and long runs."""

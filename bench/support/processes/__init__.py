@@ -1,0 +1,1 @@
+"""The processes that benchmarks start with `python -m`: load generators, probes and one end of a transfer."""

@@ -1,0 +1,266 @@
+"""Continuous batching under Poisson arrivals: throughput, time per token, first token and queueing in steady state.
+
+With n sequences in the pipeline every one of them advances one pass in a cycle C(n) (`cycle`), so all of them share the
+pipeline alike: generalised processor sharing. The number of requests there then has the distribution
+
+    π(n) ∝ λⁿ / Π μ(j), j = 1…n          μ(j) = j / (passes of a request · C(j))
+
+whatever the distribution of their lengths (Cohen, Acta Informatica 12, 1979). Memory admits N sequences at most;
+further requests wait in order, and are admitted at the rate μ(N), which is also the largest arrival rate that is
+sustained. Their wait is that of M/M/N, corrected for lengths that vary less or more than exponentially by (1 + c²)/2
+(Allen and Cunneen). Arrivals see the steady state (PASTA).
+
+Holds for Poisson arrivals; requests that are admitted in order of arrival and kept until they end (no preemption);
+micro-batches that take in a new request as they come round, one prompt in each at a time; stations that serve in order.
+Against an event simulation (`tests/predict/test_serving.py`) times per token and sequences in flight are within 6 %
+(12 % too many where there are about as many sequences as micro-batches: some then share one, and another stands still),
+first tokens within 12 % up to half of the most that is sustained; beyond, the queue depends on the last percent of
+capacity. The p95 of first tokens is up to a third too low where whole prompts are much
+longer than a decode step, since it counts their delaying each other by its mean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+
+from swarm_predict.serving.cycle import cycle_ms
+from swarm_predict.serving.route import MOST_PARTS, Route
+from swarm_protocol.snapshot.swarm import Floats
+
+GRID: Final = 40  # numbers of sequences whose cycle is computed; between them it is interpolated
+NEARLY_ONE: Final = 1 - 1e-9
+PROBABILITIES: Final = (np.arange(100) + 0.5) / 100
+BINS: Final = 64  # of numbers of sequences, for distributions
+WAITS: Final = 20  # equally likely points of the wait for memory
+TURNS: Final = 5  # equally likely points of the wait for a micro-batch
+TAIL: Final = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A distribution of times, in ms."""
+
+    mean: float
+    points: tuple[float, ...]  # at evenly spaced probabilities
+
+    @property
+    def p50(self) -> float:
+        return self.quantile(0.5)
+
+    @property
+    def p95(self) -> float:
+        return self.quantile(0.95)
+
+    def quantile(self, p: float) -> float:
+        if not math.isfinite(self.mean):
+            return math.inf
+        return float(np.interp(p, PROBABILITIES, self.points))
+
+
+NEVER = Spread(math.inf, (math.inf,))
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One route under one arrival rate, in steady state. Times are of requests that are served."""
+
+    arrivals_per_s: float
+    most_per_s: float  # the largest arrival rate that is sustained
+    tokens_per_s: float  # generated, all requests together
+    sequences: float  # in the pipeline, on average
+    waiting: float  # requests that memory does not admit yet, on average
+    tpot_ms: Spread  # time per token after the first, over requests
+    ttft_ms: Spread  # from arrival to the first token
+    queue_ms: Spread  # of it, until the pipeline admits the request
+    busy: tuple[float, ...]  # (stations,) share of the time
+
+    @property
+    def sustained(self) -> bool:
+        return self.arrivals_per_s < self.most_per_s
+
+
+class Loaded:
+    """A route with its cycles for every number of sequences; arrival rates are asked of it."""
+
+    def __init__(self, route: Route) -> None:
+        self.route = route
+        most = route.useful_sequences
+        self.most_sequences = most
+        grid = np.unique(np.round(np.geomspace(1, most, GRID)).astype(np.int64))
+        if route.micro_batches <= most:
+            grid = np.unique(np.append(grid, [route.micro_batches]))
+        self._grid = grid.astype(np.float64)
+        passes = [route.loaded(n) for n in self._grid]
+        self._cycle_ms = np.array(
+            [cycle_ms(each, route.in_flight(n)) for each, n in zip(passes, self._grid, strict=True)]
+        )
+        self._way_ms = np.array([each.way_ms + each.parts * float(each.part_chance @ each.part_ms) for each in passes])
+        in_flight = np.array([route.in_flight(n) for n in self._grid])
+        stations = np.array([each.station_ms for each in passes])
+        self._busy = np.minimum(stations * (in_flight / self._cycle_ms)[:, None], 1.0)
+
+    @cached_property
+    def _numbers(self) -> Floats:
+        return np.arange(1, self.most_sequences + 1, dtype=np.float64)
+
+    def _of(self, values: Floats) -> Floats:
+        """Return (sequences,): values of the grid at every number of sequences."""
+        return np.asarray(np.interp(self._numbers, self._grid, values))
+
+    @cached_property
+    def cycles_ms(self) -> Floats:
+        return self._of(self._cycle_ms)
+
+    @cached_property
+    def rates_per_s(self) -> Floats:
+        """Return (sequences,): requests that end a second, with 1, 2 … sequences."""
+        return np.asarray(self._numbers * 1e3 / (self.route.passes * self.cycles_ms))
+
+    @property
+    def most_per_s(self) -> float:
+        """Return the largest arrival rate that is sustained, in requests a second."""
+        return float(self.rates_per_s.max())
+
+    @property
+    def best_sequences(self) -> int:
+        """Return the number of sequences that gives it; more only take longer."""
+        return int(np.argmax(self.rates_per_s)) + 1
+
+    def busy_at_most(self) -> Floats:
+        """Return (stations,): the share of the time that each is busy at the most that is sustained."""
+        at = self.best_sequences - 1
+        return np.array([float(self._of(column)[at]) for column in self._busy.T])
+
+    def _present(self, arrivals_per_s: float) -> tuple[Floats, float]:
+        """Return the chance of 0, 1 … N requests in the pipeline, and that of a queue behind N."""
+        rates = self.rates_per_s[: self.best_sequences]
+        logs = np.concatenate(([0.0], np.cumsum(math.log(arrivals_per_s) - np.log(rates))))
+        weights = np.exp(logs - logs.max())
+        again = min(arrivals_per_s / float(rates[-1]), NEARLY_ONE)
+        queued = float(weights[-1]) * again / (1 - again)
+        total = float(weights.sum()) + queued
+        return weights / total, queued / total
+
+    def under(self, arrivals_per_s: float) -> Served:
+        """Return the steady state; where the queue grows without bound, that of the most that is sustained, with
+        infinite times to the first token."""
+        most = self.most_per_s
+        if arrivals_per_s >= most:
+            return self._overrun(arrivals_per_s)
+        chance, queued = self._present(arrivals_per_s)
+        count = len(chance) - 1
+        serving = np.append(chance[1:-1], chance[-1] + queued)  # with 1 … N in the pipeline
+        numbers = np.arange(1, count + 1)
+        waits = chance[-1] + queued  # of arrivals
+        wait_ms = 1e3 / (most - arrivals_per_s) * (1 + self.route.passes_scv) / 2  # of those who wait
+        after = np.append(chance[:-1], waits)  # n requests are there when one arrives, which makes it n + 1
+        # (N,) an arrival finds 0 … N − 1, or N and a queue: it is then admitted as the Nth
+        joins = np.append(after[: count - 1], after[count - 1] + after[count])
+        tpot_ms, steps = self._token_ms(count)
+        weight = serving * numbers / self.cycles_ms[:count]  # tokens a second with so many
+        first = self._first_token(joins, steps, waits, wait_ms)
+        return Served(
+            arrivals_per_s=arrivals_per_s,
+            most_per_s=most,
+            tokens_per_s=arrivals_per_s * self.route.tokens,
+            sequences=float(serving @ numbers),
+            waiting=arrivals_per_s * float(waits) * wait_ms / 1e3,
+            tpot_ms=_spread(tpot_ms, weight / weight.sum()),
+            ttft_ms=first,
+            queue_ms=self._first_token(joins, np.zeros_like(steps), waits, wait_ms),
+            busy=tuple(float(serving @ self._of(column)[:count]) for column in self._busy.T),
+        )
+
+    def _overrun(self, arrivals_per_s: float) -> Served:
+        count, route = self.best_sequences, self.route
+        tpot = float(self._token_ms(count)[0][-1])
+        return Served(
+            arrivals_per_s, self.most_per_s, self.most_per_s * route.tokens, float(count), math.inf,
+            Spread(tpot, (tpot,) * len(PROBABILITIES)), NEVER, NEVER,
+            tuple(self.busy_at_most().tolist()),
+        )  # fmt: skip
+
+    def _token_ms(self, count: int) -> tuple[Floats, Floats]:
+        """Return (time per token with 1 … count sequences, what a part of a prompt takes longer: (count, lengths))."""
+        route = self.route
+        in_way = np.array([station.in_way for station in route.stations])
+        parts = route.prompts.station_ms[:, in_way].sum(axis=1)  # (lengths,)
+        mean_part = float(route.prompts.mean_ms()[in_way].sum())
+        token = self._of(np.array([float(route.token_ms(n)[in_way].sum()) for n in self._grid]))[:count]
+        cycles, ways = self.cycles_ms[:count], self._of(self._way_ms)[:count]
+        alone = np.minimum(1.0, ways / cycles)  # passes that wait for others anyway take their time
+        share = route.prompt_share
+        tokens = cycles - share * (mean_part - token) * alone
+        longer = parts[None, :] - ((1 - share) * token + share * mean_part)[:, None]
+        # a pass that is shorter than the others does not overtake them
+        longer[1:] = np.maximum(longer[1:], 0.0)
+        return tokens, cycles[:, None] + longer * alone[:, None]
+
+    def _first_token(self, joins: Floats, part_ms: Floats, waits: float, wait_ms: float) -> Spread:
+        """Return the time to the first token: the wait for memory, for a micro-batch to come round, and the prompt.
+
+        `joins`: chance to be the 1st, 2nd … sequence; `part_ms`: (sequences, lengths) of a part of a prompt."""
+        prompts, count = self.route.prompts, len(joins)
+        starts = np.unique(np.linspace(0, count - 1, BINS).astype(np.int64))
+        chance = np.add.reduceat(joins, starts)
+        turn = (2 * self._turn_ms(count)[starts])[:, None] * ((np.arange(TURNS) + 0.5) / TURNS)[None, :]
+        each = (part_ms[starts] * prompts.passes[None, :])[:, :, None] + turn[:, None, :]
+        inside = (chance / (len(prompts.passes) * TURNS))[:, None, None] * np.ones_like(each)
+        share = min(1.0, waits / max(float(chance[-1]), TAIL))  # of those who join last, who waited
+        waited = -wait_ms * np.log(1 - (np.arange(WAITS) + 0.5) / WAITS)
+        late = (each[-1][:, :, None] + waited[None, None, :]).ravel()
+        behind = np.repeat(inside[-1].ravel() * share / WAITS, WAITS)
+        inside[-1] *= 1 - share
+        found = _spread(np.append(each.ravel(), late), np.append(inside.ravel(), behind))
+        lost = waits * wait_ms - float(waited.mean()) * float(behind.sum())  # of the mean, by the points of the wait
+        return Spread(found.mean + lost, found.points)
+
+    def _turn_ms(self, count: int) -> Floats:
+        """Return (count,): the mean wait for a micro-batch that comes round without a prompt in it.
+
+        With fewer sequences than micro-batches one stands still and starts at once. Else the next comes in half the
+        time between two; those that compute a prompt are servers of a queue for its passes: Erlang C, corrected as
+        above."""
+        route, cycles = self.route, self.cycles_ms[:count]
+        numbers, most = np.arange(1, count + 1), route.micro_batches
+        share = np.minimum(numbers / most * route.prompt_share, MOST_PARTS)  # of micro-batches with a prompt
+        free = most * (1 - share)
+        queued = np.array([erlang_c(most, most * each) for each in share])
+        passes = route.prompts.passes
+        varies = (1 + float(passes.var()) / route.prompts.mean_passes**2) / 2
+        for_prompts = varies * queued * route.prompts.mean_passes * cycles / free
+        return np.where(numbers <= most, 0.0, cycles / free / 2 + for_prompts)
+
+
+def erlang_c(servers: int, offered: float) -> float:
+    """Return the chance to wait in M/M/m, by the recursion of Erlang B."""
+    blocked = 1.0
+    for k in range(1, servers + 1):
+        blocked = offered * blocked / (k + offered * blocked)
+    return blocked / (1 - offered / servers * (1 - blocked))
+
+
+def _spread(values: Floats, chance: Floats) -> Spread:
+    order = np.argsort(values)
+    rising = np.cumsum(chance[order]) - chance[order] / 2
+    total = float(chance.sum())
+    points = np.interp(PROBABILITIES, rising / total, values[order])
+    return Spread(float(chance @ values) / total, tuple(points.tolist()))
+
+
+def mixed(spreads: Sequence[Spread], shares: Sequence[float]) -> Spread:
+    """Return the distribution over several groups of requests, by their shares of them."""
+    if len(spreads) == 1:
+        return spreads[0]
+    if not all(math.isfinite(each.mean) for each in spreads):
+        return NEVER
+    values = np.concatenate([each.points for each in spreads])
+    chance = np.concatenate([np.full(len(each.points), share) for each, share in zip(spreads, shares, strict=True)])
+    points = _spread(values, chance).points
+    return Spread(math.fsum(each.mean * share for each, share in zip(spreads, shares, strict=True)), points)

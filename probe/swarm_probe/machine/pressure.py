@@ -1,0 +1,40 @@
+"""Read how much runnable work waits for a processor (PSI, kernel documentation accounting/psi.rst).
+
+Of the machine, and of the container this runs in where that says more: whoever shares the processors slows layers down
+and shows in neither their own figures nor ours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from swarm_probe.machine.readings import Unreadable
+
+_FILES: Final = (Path("/proc/pressure/cpu"), Path("/sys/fs/cgroup/cpu.pressure"))
+_SOME: Final = re.compile(r"^some avg10=([0-9.]+) .*total=([0-9]+)$", re.MULTILINE)
+
+
+def cpu_pressure_percent(files: Sequence[Path] = _FILES) -> float:
+    """Return the share of the last ten seconds in which runnable work had to wait. Raises Unreadable."""
+    return min(100.0, max(_read(files)[0]))
+
+
+def cpu_waited_s(files: Sequence[Path] = _FILES) -> float:
+    """Return the same as seconds since the machine started: its growth over a measurement is what waited meanwhile.
+    Raises Unreadable."""
+    return max(_read(files)[1]) / 1e6
+
+
+def _read(files: Sequence[Path]) -> tuple[list[float], list[int]]:
+    found = []
+    for file in files:
+        try:
+            found += _SOME.findall(file.read_text())
+        except OSError:
+            continue
+    if not found:
+        raise Unreadable("this kernel keeps no pressure figures (PSI)")
+    return [float(share) for share, _ in found], [int(total) for _, total in found]

@@ -1,0 +1,33 @@
+"""Read the TCP settings of this machine: engines that set nothing themselves use them.
+
+`tcp_congestion_control` and `tcp_slow_start_after_idle` of Linux (ip-sysctl), of the network namespace this runs in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from swarm_probe.machine.readings import Unreadable
+from swarm_protocol.text import safe
+
+_SETTINGS: Final = Path("/proc/sys/net/ipv4")
+
+
+@dataclass(frozen=True, slots=True)
+class TcpSettings:
+    congestion: str  # cubic, reno, bbr
+    slow_start_after_idle: bool  # the sysctl; BBR heeds it by no restart
+
+
+def tcp_settings(folder: Path = _SETTINGS) -> TcpSettings:
+    """Read the settings. Raises Unreadable if the system does not report them (it is not Linux)."""
+    try:
+        congestion = (folder / "tcp_congestion_control").read_text().strip()
+        after_idle = (folder / "tcp_slow_start_after_idle").read_text().strip()
+    except OSError as error:
+        raise Unreadable(f"no TCP settings under {folder} ({error.strerror})") from error
+    if not congestion:
+        raise Unreadable("the system names no TCP congestion control")
+    return TcpSettings(safe(congestion, 64), after_idle != "0")

@@ -1,0 +1,1 @@
+"""Read the GPUs of each vendor that NVML does not know. `system_gpus.py` puts them together."""

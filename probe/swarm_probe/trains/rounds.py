@@ -1,0 +1,145 @@
+"""Decide which trains to send to a peer, and what they have shown together. Pure.
+
+The first train is a short one, as fast as this machine sends: it tells about where the rate is. The next ones are
+sent a little faster than that, so that a queue stands before the bottleneck and does not overflow: RFC 9097 §8 searches
+for the rate in the same way, with more bytes. Each begins with a burst, which uses up what a shaper lets through
+unshaped and leaves a queue for the case that the rate is a little higher. Where jitter is small one such train of
+medium length shows the rate; the error of a slope falls with the length to the power of 1.5, so a jittery path gets a
+single long one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from swarm_probe.trains.dispersion import SATURATED, Rate, Train, estimate
+from swarm_protocol.units import BITS_PER_BYTE
+
+PACKET_BYTES: Final = 1400  # of IP: passes tunnels, and is never cut into fragments
+TCP_SHARE: Final = 1448 / 1500  # of an Ethernet path's IP bytes that TCP delivers, which is what transfers report
+FIRST_PACKETS: Final = 200  # 273 KiB
+BURST_PACKETS: Final = 190  # 260 KiB: empties the bucket of a shaper of up to 256
+MEDIUM_PACKETS: Final = 600
+LEAST_PACKETS: Final = 200  # with fewer left no train is sent
+GROWTH_S: Final = 0.05  # by which a train lets the queue grow
+FASTER: Final = (1.12, 1.3)  # the least and the most, compared with the rate that is expected
+SEARCH_FASTER: Final = 1.5  # after a train that was not faster than the path
+VAGUE: Final = 0.5  # relative half-width above which a rate needs another look before the long train
+GOAL: Final = 0.03  # relative half-width of a measurement
+SEARCH_PACKETS: Final = 350
+MARGIN: Final = 4.0  # a short train does not know its own error well
+SHOWN_PACKETS: Final = 450  # that arrived of one train: 256 KiB of them may be a burst, at twice the rate 512 KiB
+ROUNDS_MOST: Final = 5
+TRAIN_S: Final = 2.0  # the longest train: other people use the line too
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    packets: int
+    burst: int  # packets at the beginning that are sent at once
+    mbps: float  # of IP, for the others; inf: as fast as this machine sends
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the trains showed. `mbps`: what TCP would deliver. `bound`: it is at least so much."""
+
+    mbps: float
+    bound: bool
+    half_width: float  # relative, of the interval
+
+
+@dataclass(slots=True)
+class TrainTest:
+    """The trains of one test, of at most so many bytes of IP packets."""
+
+    max_bytes: int
+    sent_packets: int = 0
+    rates: list[Rate | None] = field(default_factory=list)
+
+    @property
+    def too_fast(self) -> bool:
+        """Return whether the path is faster than this machine sends trains: a transfer says more."""
+        return (
+            len(self.rates) == 1 and (first := self.rates[0]) is not None and first.mbps >= SATURATED * first.sent_mbps
+        )
+
+    @property
+    def lost(self) -> bool:
+        """Return whether nothing of use arrived: there is no way for these packets, or someone discards them."""
+        return self.rates == [None]
+
+    def next_round(self) -> Round | None:
+        """Return the next train; None: there is nothing to gain from another one."""
+        left = self.max_bytes // PACKET_BYTES - self.sent_packets
+        if not self.rates:
+            return Round(FIRST_PACKETS, FIRST_PACKETS, math.inf) if left >= FIRST_PACKETS else None
+        if self.too_fast or self.lost or left < LEAST_PACKETS or len(self.rates) >= ROUNDS_MOST:
+            return None
+        outcome = self.outcome()
+        if len(self.rates) > 1 and outcome is not None and not outcome.bound:
+            return None
+        known = next((rate for rate in reversed(self.rates) if rate is not None), None)
+        if known is None:
+            return None
+        if len(self.rates) > 1 and not known.saturated:
+            return _paced(min(left, SEARCH_PACKETS if left >= 2 * SEARCH_PACKETS else left), known.mbps, SEARCH_FASTER)
+        if known.half_width > VAGUE and left >= 2 * SEARCH_PACKETS:
+            return _paced(SEARCH_PACKETS, known.mbps, FASTER[1])
+        # the rest that would be left has to be of use; else it belongs to this train
+        packets = _packets_for_goal(known) if len(self.rates) == 1 else left
+        best = self._combined() or known
+        return _paced(packets if left - packets >= LEAST_PACKETS else left, best.mbps)
+
+    def take(self, sent: int, train: Train | None) -> None:
+        """Take the result of a train of `sent` packets. None: nothing of it is known."""
+        self.sent_packets += sent
+        self.rates.append(estimate(train) if train is not None else None)
+
+    def outcome(self) -> Outcome | None:
+        """Return what is known by now; None: nothing. Short trains may be a shaper's burst."""
+        long = [rate for rate in self.rates if rate is not None and rate.arrived >= SHOWN_PACKETS]
+        if not long:
+            return None
+        best = self._combined()
+        if best is not None and best.half_width <= GOAL and not self._slower_before(best):
+            return Outcome(best.mbps * TCP_SHARE, False, best.half_width)
+        longest = max(long, key=lambda rate: rate.arrived)
+        # a train that was faster than the path told more of it than a slower one that a shaper's burst let through
+        slower = [rate.least_mbps for rate in self.rates[1:] if rate is not None and rate.saturated]
+        return Outcome(min([longest.least_mbps, *slower]) * TCP_SHARE, True, longest.half_width)
+
+    def _slower_before(self, best: Rate) -> bool:
+        """Return whether a shorter train was slower beyond doubt: the long one met a shaper's bucket full again."""
+        least = best.mbps * (1 - best.half_width)
+        return any(r.mbps * (1 + r.half_width) < least for r in self.rates if r is not None and r.saturated)
+
+    def _combined(self) -> Rate | None:
+        """Return the mean of the trains that were faster than the path, weighted by how sure each is; None where there
+        is none, or two contradict each other."""
+        found = [r for r in self.rates if r is not None and r.saturated and r.arrived >= SHOWN_PACKETS]
+        if not found:
+            return None
+        weights = [rate.half_width**-2 for rate in found]
+        mbps = sum(w * rate.mbps for w, rate in zip(weights, found, strict=True)) / sum(weights)
+        if any(abs(rate.mbps - mbps) > (rate.half_width + GOAL) * mbps for rate in found):
+            return None
+        longest = max(found, key=lambda rate: rate.packets)
+        return replace(longest, mbps=mbps, half_width=sum(weights) ** -0.5)
+
+
+def _packets_for_goal(known: Rate) -> int:
+    """Return how long a train shows the rate, by how exactly this one does: errors fall by the power of 1.5."""
+    longer = math.pow(MARGIN * min(known.half_width, 1.0) / GOAL, 2 / 3)
+    return max(MEDIUM_PACKETS, round(known.packets * longer))
+
+
+def _paced(packets: int, mbps: float, faster: float | None = None) -> Round:
+    """Return a train for a path of about this rate, `faster` than it or by what lets the queue grow as intended."""
+    packet_s = PACKET_BYTES * BITS_PER_BYTE / (mbps * 1e6)
+    packets = min(packets, max(LEAST_PACKETS, int(TRAIN_S / packet_s)))
+    if faster is None:
+        faster = min(FASTER[1], max(FASTER[0], 1 + GROWTH_S / (packets * packet_s)))
+    return Round(packets, min(BURST_PACKETS, packets // 4), mbps * faster)

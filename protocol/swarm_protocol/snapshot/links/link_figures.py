@@ -1,0 +1,202 @@
+"""Decide which window of round trips and which hop a link shows.
+
+A window during one of our own transfers shows that transfer's queue, not the path: it replaces an idle window only
+where that is old, or where no queue explains the difference. A hop keeps the round trip that the path had meanwhile
+(`hop_rtt_ms`), so that combining it with a later round trip shows by how much the path has changed.
+
+Which round trip a hop had is not certain where the path changed in the window in which the hop was measured. A hop
+takes a round trip and what its bytes and the software take, and the latter are the same as in the hop before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from swarm_protocol.messages.samples import HopSample, LinkSample, UplinkSample
+from swarm_protocol.snapshot.links.link_table import LinkTable
+from swarm_protocol.snapshot.links.loss_history import LossHistory, LossWindow
+from swarm_protocol.snapshot.links.stamp_history import StampedWindow, StampHistory
+from swarm_protocol.snapshot.swarm import Kind, Path, Transport, Way, Why
+from swarm_protocol.units import NS_PER_S
+
+STEP_SHARE: Final = 0.1  # of a round trip: a difference larger than its noise
+PLATEAU: Final = 0.25  # of a step: the spread of a window that is all at one level
+HOP_SLACK: Final = 1.05
+RAISED_NS: Final = 60 * NS_PER_S  # two windows further apart are not "in a row"
+RECENT_RATE_NS: Final = 15 * 60 * NS_PER_S  # the collector leases each node's transfers more often than this
+_PATHS: Final = {path.name.lower(): path for path in Path}
+_WHY: Final = {why.name.lower().replace("_", "-"): why for why in Why}
+
+
+def note_way(ways: dict[str, Way], sample: LinkSample) -> bool:
+    """Keep how packets to the sample's peer go, by peer; whether that has changed. It rarely does."""
+    if sample.address is None and sample.interface is None:  # nothing answers, or it was not told how that comes
+        return ways.pop(sample.peer, None) is not None
+    way = Way(sample.peer, sample.address or "", sample.interface or "")
+    if ways.get(sample.peer) == way:
+        return False
+    ways[sample.peer] = way
+    return True
+
+
+class Later(Protocol):
+    """Whether a figure of `at_ns` from node `i` replaces the one of `known_ns`."""
+
+    def __call__(self, i: int, known_ns: int, at_ns: int, *, loaded: bool = False) -> bool: ...
+
+
+class LinkFigures:
+    def __init__(self, links: LinkTable, later: Later) -> None:
+        self._links = links
+        self._stamps = StampHistory()
+        self._losses = LossHistory()
+        self._later = later
+        self._raised: dict[tuple[int, int], int] = {}  # link → when its whole window was above what is known
+
+    def link(self, src: int, dst: int, sample: LinkSample) -> bool:
+        self._losses.add(src, dst, sample)
+        known_ns = self._links.at_ns("path", src, dst)
+        if not self._later(src, known_ns, sample.at_ns, loaded=sample.loaded) and not (
+            sample.loaded and sample.at_ns > known_ns and self._beyond_queue(src, dst, sample)
+        ):
+            if sample.at_ns > known_ns:  # its round trips are not shown, and its least stamps may be of no queue
+                self._stamps.add(src, dst, sample)
+            return False
+        self._raised.pop((src, dst), None)
+        if known_ns < self._links.at_ns("hop", src, dst) <= sample.at_ns:
+            self._date_hop(src, dst, sample)
+        # over a detour via the collector nothing is sent; packets sent without a path are no loss of one
+        nothing = sample.sent == 0 or (sample.path == "none" and sample.why is not None)
+        estimated = sample.path in ("estimated", "relayed")
+        cells = (
+            Kind.ESTIMATE if estimated else Kind.NONE if nothing else Kind.MEASURED,
+            _PATHS[sample.path],
+            Why.UNKNOWN if sample.why is None else _WHY[sample.why],
+            sample.at_ns,
+            sample.sent,
+            sample.rtt_min_ms,
+            sample.rtt_p50_ms,
+            sample.rtt_p95_ms,
+            sample.rtt_p99_ms,
+            sample.pdv_ms,
+            sample.jitter_rfc3550_ms,
+            None if nothing else min(1.0, sample.lost / sample.sent),
+        )
+        self._links.put("path", src, dst, sample.at_ns, cells)
+        self._stamps.add(src, dst, sample)
+        return True
+
+    def earlier(self, src: int, dst: int, stamps: Sequence[StampedWindow], losses: Sequence[LossWindow]) -> None:
+        self._stamps.restore(src, dst, stamps)
+        self._losses.restore(src, dst, losses)
+
+    def estimate(self, nodes: int, now_ns: int) -> None:
+        """Estimate losses of paths with new windows, and one-way delays, if there is news and it is time."""
+        for low, high, share, packets in self._losses.changed():
+            for src, dst in ((low, high), (high, low)):
+                self._links.put("losses", src, dst, now_ns, (share, packets))
+        for src, dst, delay_ms, error_ms in self._stamps.changed(nodes, now_ns):
+            self._links.put("oneway", src, dst, now_ns, (delay_ms, error_ms))
+
+    def forget(self, node: int) -> None:
+        self._stamps.forget(node)
+        self._losses.forget(node)
+        self._raised.clear()  # rows move up
+
+    def _beyond_queue(self, src: int, dst: int, sample: LinkSample) -> bool:
+        """Return whether a window shows the path itself. A queue only adds delay, and delay of every length, and not
+        for long: no transfer explains a window lower than what is known, all at one other level, or the second in a row
+        that is all above what is known."""
+        known_ms = self._links.cells("path", src, dst).get("rtt_p50_ms", np.nan)
+        if sample.rtt_p50_ms is None or sample.rtt_min_ms is None or sample.rtt_p95_ms is None or np.isnan(known_ms):
+            return False
+        step_ms = sample.rtt_p50_ms - known_ms
+        if abs(step_ms) < STEP_SHARE * known_ms:
+            return False
+        if step_ms < 0 or sample.rtt_p95_ms - sample.rtt_min_ms <= PLATEAU * step_ms:
+            return True
+        if sample.rtt_min_ms - known_ms < STEP_SHARE * known_ms:
+            self._raised.pop((src, dst), None)
+            return False
+        before_ns = self._raised.get((src, dst), 0)
+        self._raised[src, dst] = sample.at_ns
+        return 0 < sample.at_ns - before_ns <= RAISED_NS
+
+    def _date_hop(self, src: int, dst: int, sample: LinkSample) -> None:
+        """Decide, for a hop measured before this window ended, which round trip was the hop's: the one known before, or
+        one of this window's."""
+        cells = self._links.cells("hop", src, dst)
+        before_ms = self._links.cells("path", src, dst).get("rtt_p50_ms", np.nan)
+        after_ms, least_ms = sample.rtt_p50_ms, sample.rtt_min_ms
+        expected_ms, hop_ms = cells["hop_rtt_ms"], cells["hop_p50_ms"]
+        if after_ms is None or least_ms is None:
+            return
+        most_ms = after_ms if sample.rtt_p95_ms is None else sample.rtt_p95_ms
+        levels = (before_ms, after_ms, least_ms, most_ms)  # a window in which the path changed is at two
+        if np.isnan(before_ms):
+            rtt_ms = after_ms
+        elif not np.isnan(expected_ms) and expected_ms != before_ms:
+            rtt_ms = min(levels, key=lambda ms: abs(expected_ms - ms))
+        elif after_ms <= HOP_SLACK * hop_ms and _is_whole(sample, before_ms):
+            rtt_ms = after_ms  # the first hop of its size, in a window that is all of one level
+        else:  # no hop is faster than its round trip
+            rtt_ms = max((ms for ms in levels[:3] if ms <= HOP_SLACK * hop_ms), default=least_ms)
+        cells["hop_rtt_ms"] = rtt_ms
+        self._links.put("hop", src, dst, int(cells["hop_at_ns"]), tuple(cells.values()))
+
+    def _hop_rtt_ms(self, src: int, dst: int, sample: HopSample) -> float:
+        """Return the round trip in which a hop was measured: what it took, less what the hop before took beyond its
+        round trip; the path's latest if there is none of this size."""
+        before = self._links.cells("hop", src, dst)
+        if before and before["hop_bytes"] == sample.size_bytes and not np.isnan(before["hop_rtt_ms"]):
+            return sample.p50_ms - (before["hop_p50_ms"] - before["hop_rtt_ms"])
+        return self._links.cells("path", src, dst).get("rtt_p50_ms", np.nan)
+
+    def hop(self, src: int, dst: int, sample: HopSample) -> bool:
+        """Take a hop. The live figure is a decode step's; prefill chunks belong to the history."""
+        if sample.phase != "decode":
+            return False
+        if not self._later(src, self._links.at_ns("hop", src, dst), sample.at_ns, loaded=sample.loaded):
+            return False
+        cells = (
+            sample.size_bytes, sample.min_ms, sample.p50_ms, sample.p95_ms, sample.p99_ms, sample.first_ms,
+            sample.at_ns, self._hop_rtt_ms(src, dst, sample), self._rate_mbps(src, dst),
+            Transport[sample.transport.upper()],
+        )  # fmt: skip
+        self._links.put("hop", src, dst, sample.at_ns, cells)
+        return True
+
+    def uplink(self, src: int, dst: int, sample: UplinkSample) -> bool:
+        if not self._later(src, self._links.at_ns("rate", src, dst), sample.at_ns):
+            return False
+        kind = Kind.BOUND if sample.bound else Kind.MEASURED
+        transport = Transport[sample.transport.upper()]
+        self._links.put(
+            "rate", src, dst, sample.at_ns, (sample.mbps, kind, sample.rtt_loaded_ms, sample.at_ns, transport)
+        )
+        return True
+
+    def _rate_mbps(self, src: int, dst: int) -> float:
+        """Return the lower of the two ends' rates; NaN if neither was measured, or the lower is only a bound."""
+        ends = ((src, True), (dst, False))
+        best = [self.best_transfer(i, out=out) for i, out in ends if len(self._links.rates(i, out=out))]
+        slower = min(best, key=lambda transfer: float(transfer["mbps"]), default=None)
+        return float(slower["mbps"]) if slower is not None and slower["mbps_kind"] == Kind.MEASURED else np.nan
+
+    def best_transfer(self, i: int, *, out: bool) -> npt.NDArray[Any]:
+        """Return the best of the latest transfers of a node, in one direction; a measured one before an equal bound."""
+        transfers = self._links.rates(i, out=out)
+        recent = transfers[transfers["mbps_at_ns"] >= transfers["mbps_at_ns"].max() - RECENT_RATE_NS]
+        return recent[np.lexsort((recent["mbps_kind"] == Kind.MEASURED, recent["mbps"]))[-1]]  # type: ignore[no-any-return]
+
+
+def _is_whole(sample: LinkSample, before_ms: float) -> bool:
+    """Return whether a window is nearer to its own median than to the round trip before from its first packet on: its
+    lowest shows that where the path got longer, its highest where it got shorter."""
+    after_ms = sample.rtt_p50_ms
+    end_ms = sample.rtt_min_ms if after_ms is None or after_ms > before_ms else sample.rtt_p95_ms
+    return after_ms is not None and end_ms is not None and abs(end_ms - before_ms) > abs(end_ms - after_ms)

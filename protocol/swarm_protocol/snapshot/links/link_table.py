@@ -1,0 +1,225 @@
+"""Store the measured directed links, one row each: memory grows with what is measured, not with n².
+
+A node of a large swarm measures some 32 others, and a link has five parts that are known at different times: its
+path, its one-way delay, its losses, its hops, its transfers. A Swarm shows links as (n, n) columns; `columns` makes
+them from the rows that changed since the last time, sharing the others, read-only. Above DENSE_NODES it shows none: at
+ten thousand nodes one column would be 800 MB. Each link's figures are in the store all the same.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any, Final, Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from swarm_protocol.snapshot.links.compact_links import COMPACT_NODES, compact_columns
+from swarm_protocol.snapshot.swarm import LINK_COLUMNS, Floats, Ints
+
+DENSE_NODES: Final = 2_000  # some 400 MB of path columns
+Part = Literal["path", "oneway", "losses", "hop", "rate"]
+Cells = tuple[float | None, ...]
+
+_HOP: Final = tuple(name for name in LINK_COLUMNS if name.startswith("hop_"))
+_ONEWAY: Final = tuple(name for name in LINK_COLUMNS if name.startswith("oneway_"))
+_LOSSES: Final = ("pooled_loss", "pooled_sent")
+_RATE: Final = ("mbps", "mbps_kind", "rtt_loaded_ms", "mbps_at_ns", "mbps_transport")
+PARTS: Final[dict[Part, tuple[str, ...]]] = {
+    "path": tuple(name for name in LINK_COLUMNS if name not in _ONEWAY + _LOSSES + _HOP + _RATE),
+    "oneway": _ONEWAY,
+    "losses": _LOSSES,
+    "hop": _HOP,
+    "rate": _RATE,
+}
+_FIRST_ROWS: Final = 64
+_GROW: Final = 1.25  # a large table must not double
+_WAITING: Final = 4_096  # rows set since the last read, kept as they came: setting them together costs a tenth
+
+
+class _PartRows:
+    """One part of all links: a structured array, and when each row was last set. A row gets room when it is set for the
+    first time, so that links with nothing but a path need no more."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+        self.blank = np.array(
+            [tuple(np.nan if LINK_COLUMNS[name] is np.float64 else 0 for name in names)],
+            dtype=[(name, LINK_COLUMNS[name]) for name in names],
+        )
+        self._values = np.repeat(self.blank, _FIRST_ROWS)
+        self._waiting: dict[int, Cells] = {}
+        self.at_ns = array("q")  # 0: never; an array of the module of this name, because every sample reads it
+        self._touched = bytearray()
+
+    def put(self, row: int, at_ns: int, cells: Cells) -> None:
+        if row >= len(self.at_ns):
+            more = row + 1 - len(self.at_ns)
+            self.at_ns.frombytes(bytes(8 * more))
+            self._touched += bytes(more)
+        self.at_ns[row] = at_ns
+        self._waiting[row] = cells
+        if len(self._waiting) >= _WAITING:
+            self._settle()
+
+    def known_ns(self, row: int) -> int:
+        return self.at_ns[row] if row < len(self.at_ns) else 0
+
+    def cells(self, row: int) -> dict[str, float]:
+        """Return the cells of one row that has been set; the others stay pending."""
+        cells = self._waiting.get(row)
+        if cells is None:
+            cells = self._values[row].tolist()
+        return {n: np.nan if cell is None else cell for n, cell in zip(self.names, cells, strict=True)}
+
+    @property
+    def values(self) -> npt.NDArray[Any]:
+        if self._waiting:
+            self._settle()
+        return self._values
+
+    def touched(self) -> npt.NDArray[np.int64]:
+        """Return the rows set since the last call."""
+        self._settle()
+        found = np.flatnonzero(np.frombuffer(self._touched, np.uint8))
+        self._touched = bytearray(len(self._touched))
+        return found
+
+    def touch_all(self) -> None:
+        self._touched = bytearray((np.frombuffer(self.at_ns, np.int64) != 0).tobytes())
+
+    def _settle(self) -> None:
+        if not self._waiting:
+            return
+        if len(self.at_ns) > len(self._values):
+            wanted = max(len(self.at_ns), int(len(self._values) * _GROW))
+            self._values = np.concatenate((self._values, np.repeat(self.blank, wanted - len(self._values))))
+        rows = np.fromiter(self._waiting, np.int64, len(self._waiting))
+        for name, column in zip(self.names, zip(*self._waiting.values(), strict=True), strict=True):
+            # None becomes NaN if the column can hold it; elsewhere it never comes
+            self._values[name][rows] = np.array(column, LINK_COLUMNS[name])
+        touched = np.frombuffer(self._touched, np.uint8)
+        touched[rows] = 1
+        self._waiting.clear()
+
+
+class LinkTable:
+    def __init__(self) -> None:
+        self._of_source: dict[int, dict[int, int]] = {}  # src → dst → row
+        self._src, self._dst = array("I"), array("I")  # of each row
+        self._sent_to: dict[int, list[int]] = {}  # dst → rows with a transfer
+        self._parts: dict[Part, _PartRows] = {part: _PartRows(names) for part, names in PARTS.items()}
+        self._shown: dict[str, npt.NDArray[Any]] = {}
+        self._shown_nodes = -1
+
+    def __len__(self) -> int:
+        return len(self._src)
+
+    def cells(self, part: Part, src: int, dst: int) -> dict[str, float]:
+        """Return what is known of one link, by column; empty: nothing."""
+        of_source = self._of_source.get(src)
+        row = None if of_source is None else of_source.get(dst)
+        if row is None or not self._parts[part].known_ns(row):
+            return {}
+        return self._parts[part].cells(row)
+
+    def at_ns(self, part: Part, src: int, dst: int) -> int:
+        """Return the time of what is known; 0: nothing."""
+        of_source = self._of_source.get(src)
+        row = None if of_source is None else of_source.get(dst)
+        return 0 if row is None else self._parts[part].known_ns(row)
+
+    def put(self, part: Part, src: int, dst: int, at_ns: int, cells: Cells) -> None:
+        """Set `cells` in the order of PARTS; None if not measured (float columns only)."""
+        row = self._row(src, dst)
+        rows = self._parts[part]
+        if part == "rate" and not rows.known_ns(row):
+            self._sent_to.setdefault(dst, []).append(row)
+        rows.put(row, at_ns, cells)
+
+    def rates(self, node: int, *, out: bool) -> npt.NDArray[Any]:
+        """Return the latest transfer to each peer of `node` (or, not `out`, from each), in the columns of the part
+        "rate"."""
+        rates = self._parts["rate"]
+        if out:
+            known = [row for row in self._of_source.get(node, {}).values() if rates.known_ns(row)]
+        else:
+            known = self._sent_to.get(node, [])
+        return rates.values[known]
+
+    def rtt_min_ms(self, src: int) -> list[tuple[int, float]]:
+        """Yield (target, lowest RTT) of each measured link of `src`."""
+        path = self._parts["path"]
+        rows = [(dst, row) for dst, row in self._of_source.get(src, {}).items() if path.known_ns(row)]
+        found = path.values["rtt_min_ms"][[row for _, row in rows]].tolist() if rows else []
+        return [(dst, rtt_ms) for (dst, _), rtt_ms in zip(rows, found, strict=True) if rtt_ms == rtt_ms]
+
+    def least_rtts(self) -> tuple[Ints, Ints, Floats]:
+        """Return (src, dst, lowest RTT in ms) of every measured link."""
+        path = self._parts["path"]
+        rows = [row for row in range(len(self)) if path.known_ns(row)]
+        rtt = path.values["rtt_min_ms"][rows].astype(np.float64)
+        seen = np.isfinite(rtt) & (rtt > 0)
+        src, dst = (np.frombuffer(ends, np.uint32)[rows].astype(np.int64) for ends in (self._src, self._dst))
+        return src[seen], dst[seen], rtt[seen]
+
+    def columns(self, nodes: int) -> dict[str, npt.NDArray[Any]]:
+        """Return all link columns for `nodes` nodes. Unchanged ones are the same arrays as before."""
+        if nodes > DENSE_NODES:
+            return self._blank_columns(nodes)
+        if nodes != self._shown_nodes:
+            self._shown, self._shown_nodes = self._blank_columns(nodes), nodes
+            for part in self._parts.values():
+                part.touch_all()
+        for part in self._parts.values():
+            rows = part.touched()
+            if rows.size:
+                src = np.frombuffer(self._src, np.uint32)[rows]
+                dst = np.frombuffer(self._dst, np.uint32)[rows]
+                for name in part.names:
+                    column = self._shown[name].copy()
+                    column[src, dst] = part.values[name][rows]
+                    column.flags.writeable = False
+                    self._shown[name] = column
+        return dict(self._shown)
+
+    def compact_columns(self, nodes: int, now_ns: int) -> dict[str, npt.NDArray[Any]]:
+        """Return the same in few bytes, where there are so many nodes that it matters."""
+        if not COMPACT_NODES <= nodes <= DENSE_NODES:
+            return self.columns(nodes)
+        found = compact_columns(self._blank_columns(nodes), now_ns)
+        for part in self._parts.values():
+            rows = np.flatnonzero(np.frombuffer(part.at_ns, np.int64)) if len(part.at_ns) else np.zeros(0, np.int64)
+            at = np.frombuffer(self._src, np.uint32)[rows].astype(np.int64) * nodes
+            at += np.frombuffer(self._dst, np.uint32)[rows]
+            for name in part.names if len(rows) else ():
+                found[name] = found[name].with_cells(at, part.values[name][rows])
+        return cast("dict[str, npt.NDArray[Any]]", found)
+
+    def forget(self, node: int) -> None:
+        """Remove a node's links; nodes after it move up by one."""
+        kept = [(row, src, dst) for row, (src, dst) in enumerate(zip(self._src, self._dst, strict=True))
+                if node not in (src, dst)]  # fmt: skip
+        before = self._parts
+        self.__init__()  # type: ignore[misc] # a new table, filled from the old one
+        for part, old in before.items():
+            values = old.values
+            for row, src, dst in kept:
+                if at_ns := old.known_ns(row):
+                    self.put(part, src - (src > node), dst - (dst > node), at_ns, tuple(values[row].tolist()))
+
+    def _row(self, src: int, dst: int) -> int:
+        of_source = self._of_source.setdefault(src, {})
+        row = of_source.get(dst)
+        if row is None:
+            row = of_source[dst] = len(self._src)
+            self._src.append(src)
+            self._dst.append(dst)
+        return row
+
+    def _blank_columns(self, nodes: int) -> dict[str, npt.NDArray[Any]]:
+        """Return columns with nothing known, as views of one cell each: they take no memory until changed."""
+        return {
+            name: np.broadcast_to(np.array(np.nan if dtype is np.float64 else 0, dtype), (nodes, nodes))
+            for name, dtype in LINK_COLUMNS.items()
+        }

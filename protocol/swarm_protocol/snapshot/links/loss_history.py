@@ -1,0 +1,104 @@
+"""Keep the latest windows' counts of sent and lost packets of every measured link: what `pooled_loss` is given.
+
+One ring of HISTORY windows a link, in arrays: 512 bytes a link, and nothing to be collected as garbage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+
+from swarm_protocol.messages.samples import LinkSample
+from swarm_protocol.snapshot.links.pooled_loss import pooled
+from swarm_protocol.snapshot.swarm import Ints
+from swarm_protocol.units import NS_PER_S
+
+HISTORY: Final = 32  # windows of each end: some 500 packets, where nobody watches in half an hour
+AGE_NS: Final = 3600 * NS_PER_S  # before the newest window of the path; an idle swarm measures each link twice in it
+LOADED_HOLD_NS: Final = 60 * NS_PER_S  # so long after an idle window, losses during our own transfers are its queue's
+_FIRST_ROWS: Final = 64
+_DTYPE: Final = np.dtype([("at_ns", np.int64), ("lost", np.uint32), ("sent", np.uint32)])
+_MOST: Final = 1_000_000  # packets of a window that count: a probe sends far fewer
+
+LossWindow = tuple[int, int, int, bool]  # its end in ns, lost, sent, loaded
+
+
+class LossHistory:
+    def __init__(self) -> None:
+        self._rows: dict[tuple[int, int], int] = {}
+        self._rings = np.zeros((_FIRST_ROWS, HISTORY), _DTYPE)
+        self._count = [0] * _FIRST_ROWS
+        self._fresh: set[tuple[int, int]] = set()  # pairs, low row first
+
+    def add(self, src: int, dst: int, sample: LinkSample) -> None:
+        """Add one window, if its packets were sent over the path itself."""
+        if sample.path in ("direct", "punched") or (sample.path == "none" and sample.why is None):
+            self._put(src, dst, (sample.at_ns, sample.lost, sample.sent, sample.loaded))
+
+    def restore(self, src: int, dst: int, windows: Sequence[LossWindow]) -> None:
+        """Replace what is known of a link by these windows, oldest first."""
+        row = self._row(src, dst)
+        self._rings[row], self._count[row] = np.zeros(HISTORY, _DTYPE), 0
+        for window in windows:
+            self._put(src, dst, window)
+
+    def _put(self, src: int, dst: int, window: LossWindow) -> None:
+        at_ns, lost, sent, loaded = window
+        if sent <= 0:
+            return
+        row = self._row(src, dst)
+        times = self._rings["at_ns"][row]
+        if at_ns in times:  # a batch that came twice
+            return
+        if loaded and 0 <= at_ns - int(times.max()) <= LOADED_HOLD_NS:
+            return
+        sent = min(sent, _MOST)
+        self._rings[row, self._count[row] % HISTORY] = at_ns, min(lost, sent), sent
+        self._count[row] += 1
+        self._fresh.add((min(src, dst), max(src, dst)))
+
+    def _row(self, src: int, dst: int) -> int:
+        row = self._rows.setdefault((src, dst), len(self._rows))
+        if row == len(self._count):
+            self._rings = np.concatenate((self._rings, np.zeros_like(self._rings)))
+            self._count += [0] * row
+        return row
+
+    def forget(self, node: int) -> None:
+        """Remove a node's links; nodes after it move up by one."""
+        rows, rings, counts, fresh = self._rows, self._rings, self._count, self._fresh
+        self.__init__()  # type: ignore[misc] # a new one, filled from the old one
+        kept = [(_moved(ends, node), row) for ends, row in rows.items() if node not in ends]
+        if kept:
+            self._rows = {ends: number for number, (ends, _) in enumerate(kept)}
+            self._rings = rings[[row for _, row in kept]]
+            self._count = [counts[row] for _, row in kept]
+        self._fresh = {_moved(pair, node) for pair in fresh if node not in pair}
+
+    def changed(self) -> Iterator[tuple[int, int, float, float]]:
+        """Yield (one end, the other, loss of round trips, effective packets) of paths with new windows."""
+        pairs, self._fresh = sorted(self._fresh), set()
+        if not pairs:
+            return
+        lost, sent = self._windows(pairs)
+        shares, packets = pooled(lost, sent)
+        for (low, high), share, count in zip(pairs, shares.tolist(), packets.tolist(), strict=True):
+            yield low, high, share, count
+
+    def _windows(self, pairs: list[tuple[int, int]]) -> tuple[Ints, Ints]:
+        """Return (lost, sent) of the windows of both ends, (pairs, windows), in the order of their ends."""
+        both = np.zeros((len(pairs), 2 * HISTORY), _DTYPE)
+        for number, (low, high) in enumerate(pairs):
+            for first, ends in ((0, (low, high)), (HISTORY, (high, low))):
+                if (row := self._rows.get(ends)) is not None:
+                    both[number, first : first + HISTORY] = self._rings[row]
+        both = np.take_along_axis(both, np.argsort(both["at_ns"], axis=1, kind="stable"), axis=1)
+        counts = both["at_ns"] > both["at_ns"][:, -1:] - AGE_NS
+        lost, sent = (np.where(counts, both[name], 0).astype(np.int64) for name in ("lost", "sent"))
+        return lost, sent
+
+
+def _moved(ends: tuple[int, int], gone: int) -> tuple[int, int]:
+    return ends[0] - (ends[0] > gone), ends[1] - (ends[1] > gone)

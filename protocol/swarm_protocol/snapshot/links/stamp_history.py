@@ -1,0 +1,125 @@
+"""Keep the latest windows of STAMP stamps of every measured link: what `one_way` estimates delays from.
+
+One ring of HISTORY windows a link, in arrays: 256 bytes a link, and nothing to be collected as garbage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+
+from swarm_protocol.messages.samples import LinkSample
+from swarm_protocol.snapshot.links.one_way import CHANGED_MS, CHANGED_SHARE, HISTORY, OneWay, Windows, estimate
+from swarm_protocol.units import NS_PER_S
+
+EVERY_NS: Final = 5 * NS_PER_S  # the clocks of a thousand nodes are not solved for with every frame
+_FIRST_ROWS: Final = 64
+_DTYPE: Final = np.dtype([("at_ns", np.int64), ("skew_ms", np.float64), ("rtt_ms", np.float64)])
+HIDDEN_BELOW_MS: Final = 0.01  # a change of an estimate that is no news
+
+
+StampedWindow = tuple[int, float, float, bool]  # its end in ns, least stamps out and back in ms, loaded
+
+
+def tells_ways(sample: LinkSample) -> bool:
+    """Return whether a window has stamps of an idle path for certain. Nothing was stamped on a detour."""
+    return _stamped(sample) and not sample.loaded
+
+
+def _stamped(sample: LinkSample) -> bool:
+    stamped = sample.stamped_out_ms is not None and sample.stamped_back_ms is not None
+    return stamped and sample.path in ("direct", "punched")
+
+
+def _noise_ms(rtt_ms: float) -> float:
+    return max(CHANGED_MS, CHANGED_SHARE * rtt_ms)
+
+
+class StampHistory:
+    def __init__(self) -> None:
+        self._rows: dict[tuple[int, int], int] = {}
+        self._rings = np.zeros((_FIRST_ROWS, HISTORY), _DTYPE)
+        self._count = [0] * _FIRST_ROWS
+        self._above: dict[int, float] = {}  # row → round trip of a loaded window that was not taken
+        self._shown: dict[tuple[int, int], tuple[float, float]] = {}
+        self._fitted_ns = 0
+        self._fresh = False
+
+    def add(self, src: int, dst: int, sample: LinkSample) -> None:
+        """Add one window, if it tells the two ways apart."""
+        if sample.stamped_out_ms is None or sample.stamped_back_ms is None or not _stamped(sample):
+            return
+        self._put(self._row(src, dst), (sample.at_ns, sample.stamped_out_ms, sample.stamped_back_ms, sample.loaded))
+
+    def restore(self, src: int, dst: int, windows: Sequence[StampedWindow]) -> None:
+        """Replace what is known of a link by these windows, oldest first."""
+        row = self._row(src, dst)
+        self._rings[row], self._count[row] = np.zeros(HISTORY, _DTYPE), 0
+        self._above.pop(row, None)
+        for window in windows:
+            self._put(row, window)
+
+    def _row(self, src: int, dst: int) -> int:
+        row = self._rows.setdefault((src, dst), len(self._rows))
+        if row == len(self._count):
+            self._rings = np.concatenate((self._rings, np.zeros_like(self._rings)))
+            self._count += [0] * row
+        return row
+
+    def _put(self, row: int, window: StampedWindow) -> None:
+        """A transfer's queue only adds to a round trip, and few last a whole window: the least stamps of a loaded
+        window that is as low as the others are those of the path, and so are those of the second in a row that is as
+        high as the one before. One that nothing is known beside is better than none: a lower one takes its place."""
+        at_ns, out_ms, back_ms, loaded = window
+        above = self._above.pop(row, None)
+        known = self._rings["rtt_ms"][row][self._rings["at_ns"][row] > 0]
+        if loaded and len(known):
+            rtt_ms, least_ms = out_ms + back_ms, float(known.min())
+            again = above is not None and abs(rtt_ms - above) <= _noise_ms(above)
+            if rtt_ms > least_ms + _noise_ms(least_ms) and not again:
+                self._above[row] = rtt_ms
+                return
+        self._rings[row, self._count[row] % HISTORY] = at_ns, (out_ms - back_ms) / 2, out_ms + back_ms
+        self._count[row] += 1
+        self._fresh = True
+
+    def forget(self, node: int) -> None:
+        """Removes a node's links; nodes after it move up by one."""
+        before = self._rows.items(), self._rings, self._count
+        self.__init__()  # type: ignore[misc] # a new one, filled from the old one
+        kept = [
+            (src - (src > node), dst - (dst > node), row) for (src, dst), row in before[0] if node not in (src, dst)
+        ]
+        if kept:
+            rows = [row for _, _, row in kept]
+            self._rows = {(src, dst): number for number, (src, dst, _) in enumerate(kept)}
+            self._rings = before[1][rows]
+            self._count = [before[2][row] for row in rows]
+        self._fresh = bool(kept)
+
+    def windows(self) -> Windows:
+        pairs = np.array(list(self._rows), np.int64).reshape(-1, 2)
+        rings = self._rings[: len(pairs)]
+        filled = rings["at_ns"] > 0
+        src, dst = (np.broadcast_to(pairs[:, end : end + 1], filled.shape)[filled] for end in (0, 1))
+        return Windows(src, dst, rings["at_ns"][filled], rings["skew_ms"][filled], rings["rtt_ms"][filled])
+
+    def changed(self, nodes: int, now_ns: int) -> Iterator[tuple[int, int, float, float]]:
+        """(src, dst, one-way delay, its error) in ms where an estimate differs from what this said before."""
+        if not self._fresh or 0 <= now_ns - self._fitted_ns < EVERY_NS:
+            return
+        self._fitted_ns, self._fresh = now_ns, False
+        found = estimate(nodes, self.windows())
+        yield from self._news(found)
+
+    def _news(self, found: OneWay) -> Iterator[tuple[int, int, float, float]]:
+        ends = zip(found.low.tolist(), found.high.tolist(), strict=True)
+        figures = zip(found.out_ms.tolist(), found.back_ms.tolist(), found.error_ms.tolist(), strict=True)
+        for (low, high), (out, back, error) in zip(ends, figures, strict=True):
+            was = self._shown.get((low, high))
+            if was is None or max(abs(out - was[0]), abs(back - was[1])) >= HIDDEN_BELOW_MS:
+                self._shown[low, high] = out, back
+                yield low, high, out, error
+                yield high, low, back, error

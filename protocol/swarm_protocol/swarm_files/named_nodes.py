@@ -1,0 +1,159 @@
+"""Parse nodes in one line, as people name them: `4090@Utrecht fiber, attic=2x3060@Berlin cable, m2-max-64 5g`.
+
+    [NAME=][COUNTx]DEVICE[@CITY] [LINE]        separated by commas (semicolons and line ends do as well)
+
+A count is of GPUs in one machine, and so are GPUs joined by `+`. What is left out is assumed and reported: access
+counts as cable, a machine without a city as in the region of the others.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from swarm_protocol.devices.access import ACCESS, access_named
+from swarm_protocol.devices.machines import UnknownDevice, machine_of
+from swarm_protocol.devices.places import UnknownCity, city_named
+from swarm_protocol.snapshot.swarm import Swarm
+from swarm_protocol.swarm_files.device_estimates import assumptions, end_of
+from swarm_protocol.swarm_files.swarm_file import NodeEntry, SwarmFileError, swarm_of
+from swarm_protocol.text import NAME_MAX, clean_name, is_name
+
+DEFAULT_ACCESS: Final = "cable"
+EXAMPLE: Final = "4090@Utrecht fiber, 3090@Berlin cable, 2x4060, m2-max-64 5g"
+MOST_NODES: Final = 1000
+
+
+class BadNodes(ValueError):
+    """The line names something unknown; says which part, and what would work."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedNode:
+    """One part of the line. None: not given."""
+
+    name: str
+    device: str
+    city: str | None
+    access: str | None
+
+
+def parse_nodes(text: str) -> list[NamedNode]:
+    """Parse the line. Raises BadNodes."""
+    parts = [part.strip() for part in re.split(r"[,;\n]", text) if part.strip()]
+    if not parts:
+        raise BadNodes(f"names no machine; write them as in '{EXAMPLE}'")
+    if len(parts) > MOST_NODES:
+        raise BadNodes(f"names {len(parts)} machines; at most {MOST_NODES} are possible")
+    found = [_part(part) for part in parts]
+    for node in found:
+        try:
+            machine = machine_of(node.device)
+        except UnknownDevice as error:
+            raise BadNodes(f"{error}") from error
+        if machine.vram_gib is None:
+            usual = 8 if machine.device_class == "board" else 64
+            raise BadNodes(
+                f"{node.device!r}: {machine.name} uses the memory of its machine; add its size in GB, as in "
+                f"'{node.device}-{usual}'"
+            )
+    return _named(found)
+
+
+def entries_of(nodes: list[NamedNode]) -> tuple[NodeEntry, ...]:
+    """Return the nodes as [[node]] entries of a swarm file."""
+    return tuple(
+        NodeEntry(name=node.name, gpu=node.device, city=node.city, access=node.access or DEFAULT_ACCESS)
+        for node in nodes
+    )
+
+
+def swarm_of_nodes(text: str) -> Swarm:
+    """Return the swarm that `text` names. Raises BadNodes."""
+    nodes = parse_nodes(text)
+    entries = entries_of(nodes)
+    try:
+        swarm = swarm_of(entries, source="--nodes")
+    except SwarmFileError as error:
+        raise BadNodes(str(error)) from error
+    ends = [end_of(entry.access, entry.city) for entry in entries]
+    guessed = [node.name for node in nodes if node.access is None]
+    swarm.assumed = assumptions(swarm, ends)
+    if guessed:
+        kinds = ", ".join(ACCESS)
+        swarm.assumed += (f"no line of {', '.join(guessed[:4])}: taken to be {DEFAULT_ACCESS}; write one of {kinds}",)
+    return swarm
+
+
+def _part(part: str) -> NamedNode:
+    name = None
+    if match := re.fullmatch(r"([^=@\s]+)\s*=\s*(\S.*)", part):
+        name, part = match[1], match[2]
+        if not is_name(name):
+            raise BadNodes(f"{name[:40]!r} is no node name; take 1 to {NAME_MAX} of A-Z a-z 0-9 . _ -")
+    device, at, where = part.partition("@")
+    device, access = _line_of(device)
+    city = None
+    if at:
+        city, after = _city_and_line(where.strip(), part)
+        if access is not None and after is not None:
+            raise BadNodes(f"{part!r} names two lines; write one of {', '.join(ACCESS)}")
+        access = access or after
+    if not device:
+        raise BadNodes(f"{part!r} names no device; write it as in '{EXAMPLE}'")
+    return NamedNode(name or "", device, city, access)
+
+
+def _line_of(text: str) -> tuple[str, str | None]:
+    """Split off the kind of access, where the last word is one."""
+    words = text.split()
+    if len(words) > 1 and (access := access_named(words[-1])) is not None:
+        return " ".join(words[:-1]), access
+    return text.strip(), None
+
+
+def _city_and_line(text: str, part: str) -> tuple[str, str | None]:
+    words = text.split()
+    if not words:
+        raise BadNodes(f"{part!r} has no city after @")
+    access = access_named(words[-1]) if len(words) > 1 else None
+    city = " ".join(words[:-1] if access is not None else words)
+    try:
+        city_named(city)
+    except UnknownCity as error:
+        if len(words) > 1 and access is None and _is_city(" ".join(words[:-1])):
+            raise BadNodes(f"there is no line {words[-1]!r}; there are {', '.join(ACCESS)}") from error
+        raise BadNodes(str(error)) from error
+    return city, access
+
+
+def _is_city(text: str) -> bool:
+    try:
+        city_named(text)
+    except UnknownCity:
+        return False
+    return True
+
+
+def _named(nodes: list[NamedNode]) -> list[NamedNode]:
+    """Give every node a name of its own: as written, else its device, with its city or a number where that is taken."""
+    bases = [clean_name(node.device.lower()) for node in nodes]
+    taken = {node.name for node in nodes if node.name}
+    if len(taken) != sum(1 for node in nodes if node.name):
+        raise BadNodes("two machines have the same name; names must differ")
+    named = []
+    for node, base in zip(nodes, bases, strict=True):
+        name = node.name
+        if not name:
+            wanted = base
+            if bases.count(base) > 1 and node.city:
+                wanted = clean_name(f"{base}-{node.city.lower()}")
+            name, number = wanted, 1
+            while name in taken:
+                number += 1
+                tail = f"-{number}"
+                name = wanted[: NAME_MAX - len(tail)] + tail
+            taken.add(name)
+        named.append(NamedNode(name, node.device, node.city, node.access))
+    return named

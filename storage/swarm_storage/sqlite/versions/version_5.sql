@@ -1,0 +1,21 @@
+CREATE TABLE run_sample (
+  ts INTEGER NOT NULL,
+  node INTEGER NOT NULL,
+  part INTEGER NOT NULL,
+  endpoint TEXT NOT NULL,
+  model TEXT NOT NULL,
+  label TEXT NOT NULL,
+  baseline INTEGER NOT NULL,
+  placement TEXT NOT NULL,
+  prompt_tokens INTEGER,
+  tokens INTEGER NOT NULL,
+  counted INTEGER NOT NULL,
+  ttft_ms REAL NOT NULL,
+  tpot_ms REAL,
+  tpot_p50_ms REAL,
+  tpot_p95_ms REAL,
+  predicted_p5 REAL,
+  predicted_p50 REAL,
+  predicted_p95 REAL,
+  PRIMARY KEY (ts, node, part)
+) WITHOUT ROWID;

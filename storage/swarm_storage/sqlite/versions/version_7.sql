@@ -1,0 +1,23 @@
+CREATE TABLE host_sample_7 (
+  bucket INTEGER NOT NULL,
+  node INTEGER NOT NULL REFERENCES node(id),
+  ts INTEGER NOT NULL,
+  part INTEGER NOT NULL,
+  cpu_percent REAL,
+  ram_free_bytes INTEGER,
+  ram_total_bytes INTEGER,
+  gpu TEXT,
+  gpu_util_percent REAL,
+  vram_free_bytes INTEGER,
+  vram_total_bytes INTEGER,
+  temp_c REAL,
+  power_w REAL,
+  throttled INTEGER,
+  clock_mhz REAL,
+  throttle TEXT,
+  others INTEGER,
+  on_battery INTEGER,
+  nat TEXT,
+  collector_rtt_ms REAL,
+  PRIMARY KEY (bucket, node, ts, part)
+) WITHOUT ROWID;

@@ -1,0 +1,193 @@
+"""A WebSocket after its handshake: fragments are joined, violations end it, and no read waits for long."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+from recorded_transport import Transport, sent
+from websockets.frames import CloseCode, Frame, Opcode
+
+from swarm_collector.transport import websocket
+from swarm_collector.transport.framing import whole_message
+from swarm_collector.transport.keepalive import SessionOver
+from swarm_collector.transport.websocket import UNREAD_BYTES, WebSocketConnection
+
+
+@pytest.fixture
+async def wire():
+    made = WebSocketConnection(Transport(), max_bytes=1 << 20)
+    made.admitted()
+    return made
+
+
+async def test_a_message_in_many_pieces_is_one(wire):
+    stream = sent(Opcode.BINARY, b"one ", fin=False) + sent(Opcode.PING, b"?") + sent(Opcode.CONT, b"message")
+    for byte in stream:
+        wire.data_received(bytes([byte]))
+    assert await wire.receive() == b"one message"
+    assert wire.transport.frames() == [Opcode.PONG]
+
+
+async def test_a_waiting_receive_gets_the_next_message(wire):
+    waiting = asyncio.ensure_future(wire.receive())
+    await asyncio.sleep(0)
+    wire.data_received(sent(Opcode.BINARY, b"late"))
+    assert await waiting == b"late"
+
+
+async def test_a_text_message_ends_it_with_the_reason(wire):
+    wire.data_received(sent(Opcode.BINARY, b"before") + sent(Opcode.TEXT, b"{}"))
+    assert await wire.receive() == b"before"
+    with pytest.raises(SessionOver, match="a text message") as over:
+        await wire.receive()
+    assert over.value.code == CloseCode.UNSUPPORTED_DATA
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"\x83\x80\0\0\0\0",  # an opcode that does not exist
+        b"\x82\x01x",  # not masked
+        sent(Opcode.CONT, b"of nothing"),
+        sent(Opcode.BINARY, bytes((1 << 20) + 1)),
+        sent(Opcode.BINARY, b"a", fin=False) + sent(Opcode.BINARY, b"b"),
+    ],
+    ids=["unknown opcode", "unmasked", "continuation of nothing", "too long", "message inside a message"],
+)
+async def test_what_breaks_the_rules_ends_it_and_closes_the_connection(wire, broken):
+    wire.data_received(broken)
+    with pytest.raises(SessionOver):
+        await wire.receive()
+    assert wire.transport.frames() == [Opcode.CLOSE]
+    assert wire.transport.gone
+
+
+async def test_a_close_is_answered_and_the_messages_before_it_still_come(wire):
+    wire.data_received(sent(Opcode.BINARY, b"last") + sent(Opcode.CLOSE, b"\x03\xe8"))
+    assert await wire.receive() == b"last"
+    assert await wire.receive() is None
+    assert wire.transport.frames() == [Opcode.CLOSE]
+    wire.post(b"too late")
+    assert wire.transport.frames() == [Opcode.CLOSE]
+
+
+async def test_a_lost_connection_wakes_everybody(wire):
+    waiting = asyncio.ensure_future(wire.receive())
+    wire.pause_writing()
+    sending = asyncio.ensure_future(wire.send(b"frame", within_s=10.0))
+    await asyncio.sleep(0)
+    wire.connection_lost(None)
+    assert await waiting is None
+    await sending
+
+
+async def test_a_sender_that_is_not_read_waits(wire):
+    message = bytes(UNREAD_BYTES // 2)
+    wire.data_received(sent(Opcode.BINARY, message) * 3)
+    assert not wire.transport.reading
+    for _ in range(3):
+        await wire.receive()
+    assert wire.transport.reading
+
+
+async def test_empty_messages_fill_up_what_waits_too(wire):
+    wire.data_received(sent(Opcode.BINARY, b"") * 5_000)
+    assert not wire.transport.reading
+
+
+async def test_what_comes_while_it_closes_is_not_kept(wire):
+    closing = asyncio.ensure_future(wire.close(SessionOver("a flood")))
+    await asyncio.sleep(0)
+    for _ in range(50):
+        wire.data_received(sent(Opcode.BINARY, bytes(UNREAD_BYTES)))
+    assert not wire._messages
+    assert not wire._parts
+    wire.connection_lost(None)
+    await closing
+
+
+async def test_a_peer_that_takes_nothing_is_let_go(wire):
+    wire.pause_writing()
+    with pytest.raises(SessionOver, match="read nothing"):
+        await wire.send(b"frame", within_s=0.01)
+
+
+async def test_a_farewell_says_why_and_is_cut_to_what_fits(wire):
+    closing = asyncio.ensure_future(wire.close(SessionOver("wrong token " * 40)))
+    await asyncio.sleep(0)
+    assert wire.transport.frames() == [Opcode.CLOSE]
+    assert b"wrong token" in wire.transport.written
+    wire.connection_lost(None)
+    await closing
+
+
+def any_frames(rng: random.Random) -> bytes:
+    """Return a stream of a few dozen frames: mostly whole messages, with everything else that may stand between."""
+    stream = b""
+    for _ in range(rng.randrange(1, 40)):
+        payload = rng.randbytes(rng.choice((0, 1, 125, 126, 127, 400, 70_000)))
+        kind = rng.choices(
+            ("whole", "pieces", "ping", "text", "unmasked", "reserved", "close", "large"), (60, 9, 9, 1, 1, 1, 1, 1)
+        )
+        match kind[0]:
+            case "pieces":
+                stream += sent(Opcode.BINARY, payload, fin=False) + sent(Opcode.PING, b"between")
+                stream += sent(Opcode.CONT, payload, fin=rng.random() < 0.9)
+            case "ping":
+                stream += sent(Opcode.PING, payload[:100])
+            case "text":
+                stream += sent(Opcode.TEXT, b"text")
+            case "unmasked":
+                stream += Frame(Opcode.BINARY, payload).serialize(mask=False)
+            case "reserved":
+                stream += b"\xc2" + sent(Opcode.BINARY, payload)[1:]
+            case "close":
+                stream += sent(Opcode.CLOSE, b"\x03\xe8")
+            case "large":
+                stream += sent(Opcode.BINARY, bytes(300_000))
+            case _:
+                stream += sent(Opcode.BINARY, payload)
+    return stream
+
+
+async def heard(stream: bytes, cuts: list[int]) -> tuple[list[bytes], str, list[int]]:
+    """Return the messages, how it ended, and the opcodes of what was answered."""
+    wire = WebSocketConnection(Transport(), max_bytes=200_000)
+    wire.admitted()
+    messages: list[bytes] = []
+    ended = ""
+    for begin, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+        wire.data_received(stream[begin:end])
+        while wire._messages:
+            message = await wire.receive()
+            assert message is not None
+            messages.append(message)
+    if wire._over:
+        ended = str(wire._over)
+    return messages, ended, wire.transport.frames()
+
+
+@pytest.mark.parametrize("seed", range(60))
+async def test_whole_messages_past_the_parser_are_what_the_parser_makes_of_them(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(seed)
+    stream = any_frames(rng)
+    cuts = sorted(rng.randrange(len(stream) + 1) for _ in range(rng.randrange(12)))
+    fast = await heard(stream, cuts)
+    with monkeypatch.context() as patch:
+        patch.setattr(websocket, "whole_message", lambda *_: None)
+        assert fast == await heard(stream, cuts)
+
+
+def test_a_whole_message_is_recognised_only_when_all_of_it_is_there() -> None:
+    for size in (0, 1, 125, 126, 65_535):
+        frame = sent(Opcode.BINARY, bytes(size))
+        assert whole_message(frame + b"next", 1 << 20) == (bytes(size), len(frame))
+        cuts = [end for end in (0, 1, 2, 3, 4, 5, 7, len(frame) - 1) if end < len(frame)]
+        assert all(whole_message(frame[:end], 1 << 20) is None for end in cuts)
+        if size:
+            assert whole_message(frame, size - 1) is None
+    assert whole_message(sent(Opcode.BINARY, bytes(65_536)), 1 << 20) is None

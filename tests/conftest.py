@@ -1,0 +1,36 @@
+"""What all tests share: Hypothesis without deadlines, and which files run first."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Several tests run at a time: the threads of one's matrices would spin for cores that the others have. Before numpy.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# A busy machine is no finding: examples are counted, not timed (pytest's own limit ends what hangs).
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
+
+# Longest first, each in one worker: begun last, it would keep the others waiting. They wait more than they compute.
+LONGEST: Final = (
+    "test_restart_loop.py",
+    "test_nats.py",
+    "test_store_watch.py",
+    "test_gloo_race.py",
+    "test_dash_goldens.py",
+    "test_compute_supervisor.py",
+    "test_removed_files.py",
+    "test_collector_process.py",
+    "test_wheel.py",
+    "test_paths.py",
+)
+_TURN: Final = {name: turn for turn, name in enumerate(LONGEST)}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: _TURN.get(item.path.name, len(LONGEST)))

@@ -1,0 +1,106 @@
+"""Runs beside their predictions: noticed if they differ for longer than noise, with the likely term."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+import pytest
+
+from swarm_predict.explain.disagreement import LOOKS, Looks, Parts, Watched, disagreement, parts_of
+from swarm_predict.forecast.prediction import predict
+from swarm_predict.model.catalogue import model_named
+from swarm_predict.types import Stage, Workload
+from swarm_protocol.swarm_files.named_nodes import swarm_of_nodes
+
+# a token of three placements, and the first token of a prompt of 200 of each
+TOKEN = (Parts(40.0, 3.0, 25.0), Parts(60.0, 2.0, 17.0), Parts(45.0, 5.0, 42.0))
+FIRST = tuple(Parts(parts.layers_ms * 4, parts.round_trips, parts.kilobytes * 200) for parts in TOKEN)
+EACH: dict[Looks, float] = {"layers": 0.6, "round trips": 12.0, "bytes": 1.1, "every token": 40.0}
+
+
+def took(parts: Parts, looks: Looks | None) -> float:
+    """Beyond the prediction."""
+    if looks is None:
+        return 0.0
+    column = dict(zip(LOOKS, (parts.layers_ms, parts.round_trips, parts.kilobytes, 1.0), strict=True))
+    return column[looks] * EACH[looks]
+
+
+def runs(
+    looks: Looks | None, count: int = 9, *, placements: int = 3, first: bool = True, scatter: float = 0.01, way: int = 1
+) -> list[Watched]:
+    rng = random.Random(7)
+    found = []
+    for k in range(count):
+        token, prompt = TOKEN[k % placements], FIRST[k % placements]
+        p50, first_p50 = token.layers_ms + 20 * token.round_trips, prompt.layers_ms + 20 * prompt.round_trips
+        found.append(
+            Watched(
+                k, (p50 + way * took(token, looks)) * rng.gauss(1, scatter), p50 * 0.93, p50, p50 * 1.08, token,
+                (first_p50 + way * took(prompt, looks)) * rng.gauss(1, scatter) if first else None,
+                first_p50 if first else None, None, prompt if first else None,
+            )
+        )  # fmt: skip
+    return found
+
+
+def test_runs_inside_their_intervals_and_single_outliers_are_no_disagreement() -> None:
+    good = runs(None, 20, scatter=0.03)
+    assert disagreement(good) is None
+    slow = dataclasses.replace(good[-1], tpot_ms=3 * good[-1].tpot_ms)
+    assert disagreement([*good, slow]) is None
+    assert disagreement([*good, slow, slow]) is None
+    assert disagreement([]) is None
+
+
+def test_few_runs_say_nothing_and_scattered_ones_need_to_be_further_off() -> None:
+    assert disagreement(runs("every token", 2)) is None
+    assert disagreement(runs("every token", 3)) is not None
+    near = [dataclasses.replace(run, tpot_ms=run.p95_ms * 1.02) for run in runs(None, 5)]
+    assert disagreement(near) is None
+
+
+@pytest.mark.parametrize("looks", LOOKS)
+def test_the_term_that_grew_is_told_from_the_others_by_placements_and_first_tokens(looks: Looks) -> None:
+    found = disagreement(runs(looks))
+    assert found is not None
+    assert (found.slower, found.looks_like) == (True, (looks,))
+    assert found.each == pytest.approx(EACH[looks], rel=0.1)
+    assert (found.runs, found.since_ns) == (9, 0)
+
+
+def test_one_placement_without_first_tokens_cannot_tell() -> None:
+    found = disagreement(runs("layers", placements=1, first=False))
+    assert found is not None
+    assert set(found.looks_like) == set(LOOKS)
+
+
+def test_a_first_token_alone_tells_bytes_and_layers_from_round_trips() -> None:
+    found = disagreement(runs("round trips", placements=1))
+    assert found is not None
+    assert {"layers", "bytes"}.isdisjoint(found.looks_like)
+    heavy = disagreement(runs("bytes", placements=1))
+    assert heavy is not None
+    assert heavy.looks_like == ("bytes",)
+
+
+def test_faster_runs_disagree_as_well_and_the_end_of_it_is_seen() -> None:
+    found = disagreement(runs("layers", way=-1))
+    assert found is not None
+    assert not found.slower
+    assert found.looks_like[0] == "layers"
+    assert disagreement([*runs("layers"), *runs(None, 5)]) is None
+
+
+def test_the_parts_of_a_placement_are_those_of_its_prediction() -> None:
+    swarm, model = swarm_of_nodes("a=4090@Utrecht fiber, b=3090@Berlin fiber"), model_named("llama-3.1-8b")
+    placement, load = (Stage("a", 0, 15), Stage("b", 16, 31)), Workload(prompt=100)
+    predicted = predict(swarm, model, placement, load)
+    token, first = parts_of(swarm, model, placement, load, predicted)
+    assert first is not None
+    assert token.round_trips == first.round_trips == predicted.hops == 2
+    assert token.kilobytes == pytest.approx((8192 + 4) / 1e3)
+    assert first.kilobytes == pytest.approx((100 * 8192 + 4) / 1e3)
+    assert token.layers_ms == pytest.approx(predicted.breakdown_ms.compute + predicted.breakdown_ms.head, rel=0.1)
+    assert 0 < first.layers_ms < predicted.ttft_ms.p50

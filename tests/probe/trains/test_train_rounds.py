@@ -1,0 +1,128 @@
+"""Which trains follow which: what the first one shows decides, and the bytes of the lease are never exceeded."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from simulated_path import SimulatedPath
+
+from swarm_probe.trains.dispersion import Rate
+from swarm_probe.trains.rounds import (
+    FIRST_PACKETS,
+    MEDIUM_PACKETS,
+    PACKET_BYTES,
+    ROUNDS_MOST,
+    SHOWN_PACKETS,
+    TCP_SHARE,
+    TRAIN_S,
+    TrainTest,
+)
+
+MAX_BYTES = 2 << 20
+
+
+def rate(mbps: float, *, half_width: float = 0.005, sent_mbps: float = 1000.0, arrived: int = 600) -> Rate:
+    return Rate(mbps, half_width, sent_mbps, arrived, arrived, mbps * (1 - min(1.0, half_width)))
+
+
+def shown(*rates: Rate | None, max_bytes: int = MAX_BYTES) -> TrainTest:
+    return TrainTest(max_bytes, FIRST_PACKETS, list(rates))
+
+
+def test_a_quiet_path_is_known_after_half_of_the_bytes() -> None:
+    test = SimulatedPath(50.0, random.Random(1)).run(TrainTest(MAX_BYTES))
+    assert test.sent_packets == FIRST_PACKETS + MEDIUM_PACKETS
+    outcome = test.outcome()
+    assert outcome is not None
+    assert not outcome.bound
+    assert outcome.mbps == pytest.approx(50.0 * TCP_SHARE, rel=0.01)
+
+
+def test_the_first_train_alone_shows_nothing_it_may_be_a_burst() -> None:
+    assert shown(rate(50.0, arrived=FIRST_PACKETS)).outcome() is None
+
+
+def test_a_path_as_fast_as_the_sender_gets_no_second_train() -> None:
+    test = shown(rate(480.0, sent_mbps=490.0))
+    assert test.next_round() is None
+    assert test.too_fast
+
+
+def test_a_path_that_lets_no_packet_through_gets_no_second_train() -> None:
+    test = shown(None)
+    assert test.next_round() is None
+    assert test.outcome() is None
+
+
+def test_too_few_bytes_send_nothing() -> None:
+    assert TrainTest(FIRST_PACKETS * PACKET_BYTES - 1).next_round() is None
+
+
+def test_a_vague_first_train_is_followed_by_another_look() -> None:
+    followed = shown(rate(50.0, half_width=0.8)).next_round()
+    assert followed is not None
+    assert followed.packets < MEDIUM_PACKETS
+    assert 50.0 < followed.mbps < 100.0
+
+
+def test_a_less_exact_first_train_is_followed_by_a_longer_one() -> None:
+    packets = []
+    for half_width in (0.005, 0.05, 0.2):
+        following = shown(rate(50.0, half_width=half_width, arrived=FIRST_PACKETS)).next_round()
+        assert following is not None
+        packets.append(following.packets)
+    assert packets[0] == MEDIUM_PACKETS
+    assert packets == sorted(packets)
+    assert packets[-1] == MAX_BYTES // PACKET_BYTES - FIRST_PACKETS
+
+
+def test_a_train_that_was_not_faster_than_the_path_is_followed_by_a_faster_one() -> None:
+    followed = shown(rate(40.0, arrived=FIRST_PACKETS), rate(41.0, sent_mbps=42.0)).next_round()
+    assert followed is not None
+    assert followed.mbps > 60.0
+
+
+def test_two_trains_that_contradict_each_other_are_a_bound() -> None:
+    outcome = shown(rate(50.0), rate(50.0, sent_mbps=60.0), rate(30.0, sent_mbps=60.0)).outcome()
+    assert outcome is not None
+    assert outcome.bound
+    assert outcome.mbps <= 30.0
+
+
+def test_a_short_train_that_arrived_whole_may_be_a_burst_too() -> None:
+    outcome = shown(rate(50.0, arrived=FIRST_PACKETS), rate(50.0, sent_mbps=60.0, arrived=SHOWN_PACKETS - 1)).outcome()
+    assert outcome is None
+
+
+some_rates = st.none() | st.builds(
+    Rate,
+    mbps=st.floats(0.01, 10_000),
+    half_width=st.floats(0.001, 5) | st.just(math.inf),
+    sent_mbps=st.floats(0.01, 10_000),
+    packets=st.integers(8, 3000),
+    arrived=st.integers(8, 3000),
+    least_mbps=st.just(0.0),
+)
+
+
+@given(st.lists(some_rates, min_size=ROUNDS_MOST + 2, max_size=ROUNDS_MOST + 2), st.integers(1, 16 << 20))
+def test_whatever_trains_show_bytes_and_time_are_bounded_and_the_test_ends(
+    found: list[Rate | None], max_bytes: int
+) -> None:
+    test = TrainTest(max_bytes)
+    for one in found:
+        asked = test.next_round()
+        if asked is None:
+            break
+        assert 0 < asked.burst <= asked.packets
+        slowest_s = (asked.packets - asked.burst) * PACKET_BYTES * 8e-6 / asked.mbps
+        assert slowest_s <= TRAIN_S or asked.packets <= FIRST_PACKETS
+        test.sent_packets += asked.packets
+        test.rates.append(one)
+        assert test.sent_packets * PACKET_BYTES <= max_bytes
+    assert test.next_round() is None
+    assert len(test.rates) <= ROUNDS_MOST

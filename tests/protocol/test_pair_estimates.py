@@ -1,0 +1,109 @@
+"""Estimates of unmeasured pairs: detours of whole regions are found, whatever was measured."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from swarm_protocol.snapshot.links.pair_estimates import (
+    LEAST_PAIRS,
+    PairEstimates,
+    _Field,
+    _Neighbours,
+    estimate_pairs,
+)
+
+N, REGIONS = 120, 8
+
+
+class World:
+    """Nodes in regions; every path between two regions takes the same detour, known to no coordinate."""
+
+    def __init__(self, seed: int, *, noise: float = 0.02, detour: float = 0.3) -> None:
+        rng = np.random.default_rng(seed)
+        centre = rng.uniform(0, 150, (REGIONS, 4))
+        region = rng.integers(0, REGIONS, N)
+        self.place, self.height = centre[region] + rng.normal(0, 1.0, (N, 4)), rng.uniform(1, 5, N)
+        self.src, self.dst = np.triu_indices(N, 1)
+        apart = np.sqrt(((self.place[self.src] - self.place[self.dst]) ** 2).sum(-1))
+        self.straight = apart + self.height[self.src] + self.height[self.dst]
+        way = rng.normal(0, detour, (REGIONS, REGIONS))
+        way = np.where(np.eye(REGIONS, dtype=bool), 0.0, (way + way.T) / 2)
+        self.rtt_ms = self.straight * np.exp(
+            way[region[self.src], region[self.dst]] + rng.normal(0, noise, len(self.src))
+        )
+        self.seen = rng.random(len(self.src)) < 0.3
+
+    def estimates(self) -> PairEstimates:
+        seen = self.seen
+        found = estimate_pairs(self.place, self.height, self.src[seen], self.dst[seen], self.rtt_ms[seen])
+        assert found is not None
+        return found
+
+
+def test_a_detour_between_regions_is_found_from_other_pairs_of_them() -> None:
+    world = World(1)
+    hidden = ~world.seen
+    found = world.estimates().rtt_ms[world.src[hidden], world.dst[hidden]]
+    before = np.median(np.abs(world.straight[hidden] / world.rtt_ms[hidden] - 1))
+    assert np.median(np.abs(found / world.rtt_ms[hidden] - 1)) < before / 4
+
+
+def test_where_there_is_no_structure_nothing_is_made_worse() -> None:
+    world = World(2, noise=0.15, detour=0.0)
+    hidden = ~world.seen
+    found = world.estimates().rtt_ms[world.src[hidden], world.dst[hidden]]
+    before = np.median(np.abs(world.straight[hidden] / world.rtt_ms[hidden] - 1))
+    assert np.median(np.abs(found / world.rtt_ms[hidden] - 1)) < before * 1.1
+
+
+def test_a_node_whose_paths_fit_badly_has_wider_intervals() -> None:
+    world = World(3)
+    wild = (world.src == 7) | (world.dst == 7)
+    world.rtt_ms = np.where(wild, world.rtt_ms * np.random.default_rng(1).uniform(0.5, 2.0, len(wild)), world.rtt_ms)
+    factor = world.estimates().factor_of(world.src, world.dst)
+    assert np.median(factor[wild]) > 1.2 * np.median(factor[~wild])
+
+
+def test_an_absurd_path_does_not_bend_those_beside_it() -> None:
+    world, bent = World(4), World(4)
+    absurd = np.random.default_rng(2).random(len(bent.src)) < 0.03
+    bent.rtt_ms = np.where(absurd, 20 * bent.rtt_ms, bent.rtt_ms)
+    fair = ~world.seen & ~absurd
+    one, other = (w.estimates().rtt_ms[world.src[fair], world.dst[fair]] for w in (world, bent))
+    assert np.median(np.abs(other / world.rtt_ms[fair] - 1)) < np.median(np.abs(one / world.rtt_ms[fair] - 1)) + 0.03
+
+
+def test_too_few_pairs_correct_nothing() -> None:
+    place, height = np.zeros((4, 2)), np.ones(4)
+    few = LEAST_PAIRS * (place.size + height.size) - 1
+    src, dst = np.zeros(few, np.int64), np.ones(few, np.int64)
+    assert estimate_pairs(place, height, src, dst, np.full(few, 2.0)) is None
+
+
+def test_leaving_a_pair_out_is_the_same_as_not_having_measured_it() -> None:
+    """The short way that chooses bandwidth and interval, compared with the long one."""
+    world = World(5)
+    src, dst = world.src[world.seen], world.dst[world.seen]
+    residual = np.log(world.rtt_ms[world.seen] / world.straight[world.seen])
+    apart = np.sqrt(((world.place[:, None] - world.place[None]) ** 2).sum(-1)).astype(np.float32)
+    near = _Neighbours.of(apart, world.height)
+    weight = near.weights(5.0)
+    short = _Field(N, src, dst, residual).without(near.rows, weight, 0.3, src, dst)
+    for k in range(0, len(src), 97):
+        rest = np.arange(len(src)) != k
+        without = _Field(N, src[rest], dst[rest], residual[rest]).smoothed(near.rows, weight, 0.3)
+        assert without[src[k], dst[k]] == pytest.approx(short[k], abs=1e-4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0.0, 3.0))
+def test_estimates_are_symmetric_finite_and_above_zero_whatever_was_measured(seed: int, noise: float) -> None:
+    world = World(seed, noise=noise)
+    found = world.estimates()
+    assert np.all(np.isfinite(found.rtt_ms))
+    assert np.all(found.rtt_ms > 0)
+    np.testing.assert_allclose(found.rtt_ms, found.rtt_ms.T, rtol=1e-3)
+    assert np.all(found.factor_of(world.src, world.dst) >= 1)

@@ -1,0 +1,1 @@
+"""The commands that read or write files: import, export, backup, and a first swarm file."""

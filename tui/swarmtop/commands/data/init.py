@@ -1,0 +1,117 @@
+"""`swarmtop init`: create a swarm file from five questions, or from this machine."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from swarm_protocol.text import safe
+from swarmtop.errors import DONE, CommandError
+
+if TYPE_CHECKING:
+    from swarmtop.local import starting
+
+EXAMPLE: Final = """
+swarmtop init                             five questions, then swarm.toml
+swarmtop init home.toml --detect          this machine: its cards, their memory
+swarmtop init --nodes '4090@Utrecht fiber, m2-max-64@Berlin cable'
+"""
+TRIES: Final = 5  # for one question; then somebody is typing into the wrong window
+T = TypeVar("T")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", nargs="?", default="swarm.toml", metavar="FILE.toml", help="file to write (swarm.toml)")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--detect", action="store_true", help="no questions: describe this machine (the default without a terminal)"
+    )
+    how.add_argument("--nodes", metavar="'4090@Utrecht fiber, …'", help="no questions: these machines, by name")
+    parser.add_argument("--model", metavar="NAME", help="model the swarm is to run (llama-3.1-8b)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from swarm_protocol.swarm_files.swarm_file import SwarmFileError, parse_swarm
+    from swarmtop.local import starting
+
+    path = Path(args.file)
+    if path.exists():
+        raise CommandError(f"{safe(str(path))} exists already; name another file")
+    model = args.model or starting.DEFAULT_MODEL
+    if args.nodes is not None:
+        try:
+            nodes = starting.machines(args.nodes)
+        except starting.BadAnswer as error:
+            raise CommandError(f"--nodes: {safe(str(error), 400)}") from error
+        text = starting.written(starting.Answers(nodes, model), args.file)
+    elif args.detect or not sys.stdin.isatty():
+        from swarmtop.local.detect import detect
+
+        found = detect()
+        print(safe(found.said, 300), file=sys.stderr)
+        text = starting.written_detected(found.node, args.file, model)
+    else:
+        answers = asked(args.model, input)
+        text, model = starting.written(answers, args.file), answers.model
+    try:
+        parse_swarm(text)
+    except SwarmFileError as error:
+        raise CommandError(f"the resulting file cannot be used ({error}); please report this") from error
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise CommandError(f"cannot write {safe(str(path))} ({error.strerror})") from error
+    shown = safe(str(path))
+    print(f"{shown} is written; next: swarmtop plan --swarm {shown} --model {safe(model)}", file=sys.stderr)
+    return DONE
+
+
+def asked(model: str | None, ask: Callable[[str], str]) -> starting.Answers:
+    """The five questions. `ask` shows a line and gives the answer."""
+    from swarmtop.config import load_model
+    from swarmtop.local import starting
+
+    nodes = _ask(ask, "1/5  Which machines? (4090, 2x3060, m2-max-64, name=RTX 3090 + A4000)\n> ", starting.machines)
+    count, names = len(nodes), tuple(node.name for node in nodes)
+    cities = lines = None
+    kinds = "fiber, cable, dsl, 5g, starlink, lan, thunderbolt"
+    if any(node.city is None for node in nodes):
+        cities = _ask(ask, f"2/5  In which cities? ({count}, with commas, or one for all; empty: not said)\n> ",
+                      lambda text: starting.cities(text, count))  # fmt: skip
+    if any(node.access is None for node in nodes):
+        lines = _ask(ask, f"3/5  On which lines? ({kinds}; empty: cable)\n> ",
+                     lambda text: starting.lines(text, count))  # fmt: skip
+
+    def checked(text: str) -> str:
+        return load_model(text.strip() or model or starting.DEFAULT_MODEL).name
+
+    wanted = _ask(ask, f"4/5  Which model? ({model or starting.DEFAULT_MODEL})\n> ", checked)
+    client = _ask(ask, f"5/5  Which is the client? (one of {', '.join(names[:6])}; empty: the first stage's)\n> ",
+                  lambda text: starting.client(text, names))  # fmt: skip
+    filled = tuple(
+        dataclasses.replace(
+            node,
+            city=node.city or (cities[i] if cities else None),
+            access=node.access or (lines[i] if lines else None),
+        )
+        for i, node in enumerate(nodes)
+    )
+    return starting.Answers(filled, wanted, client)
+
+
+def _ask(ask: Callable[[str], str], question: str, check: Callable[[str], T]) -> T:
+    """The first answer that `check` takes."""
+    for _ in range(TRIES):
+        try:
+            answer = ask(question)
+        except EOFError:
+            raise CommandError("the questions were not answered; swarmtop init --detect asks none") from None
+        try:
+            return check(answer)
+        except (ValueError, CommandError) as error:
+            print(f"     {safe(str(error), 400)}", file=sys.stderr)
+    raise CommandError(f"no usable answer in {TRIES} tries; swarmtop init --nodes takes them at once")

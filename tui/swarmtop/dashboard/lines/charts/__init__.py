@@ -1,0 +1,1 @@
+"""Draw values as characters, whatever they measure: lines over time, bands, histograms, gauges."""

@@ -1,0 +1,27 @@
+"""Define the question to the planner."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from swarm_predict.types import Workload
+from swarm_protocol.snapshot.swarm import Swarm
+
+if TYPE_CHECKING:
+    from swarm_predict.model.shapes import ModelShape
+    from swarmtop.analysis.analysis import Analysis
+    from swarmtop.analysis.asked import Asked
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Question:
+    """A question to the planner. `number` distinguishes a late answer from the awaited one."""
+
+    number: int
+    swarm: Swarm
+    model: ModelShape
+    workload: Workload
+    previous: Analysis | None
+    asked: Asked | None = None  # what is to be filled in first
+    note: str = ""  # what was filled in, if people should know
