@@ -64,6 +64,7 @@ class ProbeSession:
         "_ending",
         "_goodbye",
         "_heard_ns",
+        "_held",
         "_member",
         "_nonce",
         "_order",
@@ -86,6 +87,7 @@ class ProbeSession:
         self._nonce = nonce  # that the probe has to sign
         self._task: asyncio.Task[object] | None = None
         self._member: Member | None = None
+        self._held: list[CollectorMessage] | None = []  # until the welcome: joins of others cause plans meanwhile
         self._batches: list[Batch] = []  # behind the batch that is being committed; an empty deque takes 600 bytes
         self._committing = 0  # batches offered to the store and not answered
         self._over: SessionOver | None = None  # set when somebody else ends this session
@@ -104,6 +106,9 @@ class ProbeSession:
     def send(self, message: CollectorMessage) -> None:
         """Write into the connection's buffer. A probe that does not read is disconnected when the buffer is full."""
         if self._ending:
+            return
+        if self._held is not None and not isinstance(message, Welcome | Refused):
+            self._held.append(message)
             return
         self._wire.post(encode(message))
         if self._wire.transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
@@ -205,6 +210,9 @@ class ProbeSession:
                 stun_ports=swarm.stun_ports,
             )
         )
+        held, self._held = self._held, None
+        for message in held or ():
+            self.send(message)
         swarm.replan()
         return member
 

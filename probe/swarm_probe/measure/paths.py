@@ -160,9 +160,14 @@ class Paths:
 
     def joined(self, collector: str, stun_ports: tuple[int, ...], on_reach: Callable[[Finding], None]) -> None:
         """Find out from a collector at this address how this probe's UDP port can be reached; report each change."""
-        self._trips.allowed.scope = scope_of(collector, lan=self._config.lan)
-        self._trips.allowed.links = links_allowed(collector, chosen=self._config.links)
-        self._trips.allowed.collector = collector
+        allowed = self._trips.allowed
+        before = allowed.scope, allowed.links, allowed.collector
+        allowed.scope = scope_of(collector, lan=self._config.lan)
+        allowed.links = links_allowed(collector, chosen=self._config.links)
+        allowed.collector = collector
+        if self._plan is not None and before != (allowed.scope, allowed.links, allowed.collector):
+            self._drop_all()  # their addresses were chosen by what was allowed then
+            self.update(self._plan)
         if self.udp_port and stun_ports:
             self._trips.reach.on_change = on_reach
             self._trips.reach.joined(collector, stun_ports)
@@ -237,10 +242,8 @@ class Paths:
         return dict(sorted(self._counts.items()))
 
     async def close(self) -> None:
-        members, self._members = self._members, {}
-        tasks = [m.hop_task for m in members.values() if m.hop_task is not None]
-        for member in members.values():
-            self._drop(member)
+        tasks = [m.hop_task for m in self._members.values() if m.hop_task is not None]
+        self._drop_all()
         await self._supervisor.close()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._dialer.close()
@@ -281,6 +284,11 @@ class Paths:
     def _hops_again(self, member: PeerState, ended: asyncio.Task[None]) -> None:
         if member.hop_task is ended and self._plan is not None:
             self._begin_hops(member, self._plan)
+
+    def _drop_all(self) -> None:
+        members, self._members = self._members, {}
+        for member in members.values():
+            self._drop(member)
 
     def _drop(self, member: PeerState) -> None:
         if member.rtt is not None:

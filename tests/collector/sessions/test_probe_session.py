@@ -33,6 +33,8 @@ from swarm_protocol.messages.probe_messages import (
     Plan,
     Refused,
     SlowDown,
+    Welcome,
+    decode_from_collector,
 )
 from swarm_protocol.messages.viewer_messages import Focus
 from swarm_protocol.snapshot.swarm import State
@@ -68,6 +70,28 @@ async def test_a_probe_is_welcomed_planned_and_acknowledged(rig, tmp_path):
         assert await kiln.next(Ack) == Ack(epoch=7, seq=1, credit=8)
         ((node_id, sample),) = stored(tmp_path, "link")
         assert (node_id, sample.peer, sample.rtt_p50_ms) == (id_of("kiln"), id_of("oven"), 12.5)
+
+
+async def test_a_plan_never_comes_before_the_welcome(rig, monkeypatch):
+    """Until the welcome, a probe does not know which addresses it may send to."""
+    asked, planned = asyncio.Event(), asyncio.Event()
+    committed = rig.swarm_state.store_client.committed
+
+    async def slowly(node_id, epoch):
+        if node_id == id_of("oven"):
+            asked.set()
+            await planned.wait()
+        return await committed(node_id, epoch)
+
+    monkeypatch.setattr(rig.swarm_state.store_client, "committed", slowly)
+    async with rig.probe("oven") as oven:
+        await asyncio.wait_for(asked.wait(), 10)
+        async with rig.probe("kiln") as kiln:
+            await kiln.plan_with("oven")
+            planned.set()
+            first = decode_from_collector(await oven.connection.recv())
+            assert isinstance(first, Welcome)
+            await oven.plan_with("kiln")
 
 
 async def test_a_wrong_token_is_told_so_for_good_and_the_neighbour_continues(tmp_path):

@@ -16,6 +16,7 @@ import pytest
 from swarm_probe.measure import hop, hop_rounds
 from swarm_probe.measure.hop_rounds import HopRounds
 from swarm_probe.measure.paths import Paths, PathsConfig
+from swarm_probe.owner_limits.egress_policy import Scope
 from swarm_probe.udp.send_refusals import BLOCKED_AFTER
 from swarm_probe.udp.udp_socket import UdpPort
 from swarm_protocol.messages.probe_messages import Peer, Plan, UplinkLease
@@ -99,6 +100,20 @@ async def pair() -> AsyncIterator[tuple[Node, Node]]:
 def introduce(a: Node, b: Node) -> None:
     a.paths.update(plan(peer(ID_B, b.paths, out=1, inn=2)))
     b.paths.update(plan(peer(ID_A, a.paths, out=2, inn=1)))
+
+
+async def test_a_plan_from_before_the_join_is_measured_as_the_join_allows() -> None:
+    a, b = Node(PathsConfig("127.0.0.1", scope=Scope.INTERNET)), Node(PathsConfig("127.0.0.1"))
+    await a.paths.start()
+    await b.paths.start()
+    try:
+        introduce(a, b)
+        a.paths.joined("127.0.0.1", (), lambda _: None)
+        assert (await a.first(LinkSample, lambda s: s.rtt_p50_ms is not None)).path == "direct"
+        assert (await a.first(HopSample)).peer == ID_B
+    finally:
+        await a.paths.close()
+        await b.paths.close()
 
 
 async def test_two_probes_measure_each_others_round_trips_both_ways(pair: tuple[Node, Node]) -> None:
