@@ -1,7 +1,7 @@
 """Many users on one placement, or on several side by side: `serve` answers for given arrivals, `front` for all rates.
 
-Replicas are placements that share no machine. A request goes to one of them and stays; each gets requests in proportion
-to the most it can sustain, so that all are loaded alike (weighted routing, as Helix does, arXiv 2406.01566).
+A request goes to one of the placements and stays; each gets requests in proportion to the most it can sustain, so that
+all are loaded alike (weighted routing, as Helix does, arXiv 2406.01566). Placements may share machines (`together`).
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from swarm_predict.model.shapes import ModelShape
-from swarm_predict.placement import format_placement
-from swarm_predict.serving.curves import AS_STAGES, RESERVES, route_of
 from swarm_predict.serving.lengths import Lengths
 from swarm_predict.serving.load import Loaded, Served, Spread, mixed
-from swarm_predict.serving.route import Route
+from swarm_predict.serving.routes.build import AS_STAGES, ONE_BY_ONE, RESERVES, offer_of
+from swarm_predict.serving.routes.route import Route
+from swarm_predict.serving.together import SharedMachine, Together
 from swarm_predict.serving.traffic import Traffic
-from swarm_predict.types import BadPlacement, Placement, Workload
+from swarm_predict.types import Placement, Workload
 from swarm_protocol.snapshot.swarm import Swarm
 
 LOADS: Final = (0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95)  # of the most that is sustained
-FULL: Final = 0.97  # of the time: a station that is busy so much is what limits
 UNSURE: Final = 0.9  # of the most: beyond, a queue changes by half with a few percent of capacity
 
 
@@ -75,6 +74,7 @@ class Serving:
     queue_ms: Spread
     replicas: tuple[Replica, ...]
     front: tuple[Point, ...]
+    shared: tuple[SharedMachine, ...]  # by several of the placements
     notes: tuple[str, ...]
 
     @property
@@ -93,15 +93,17 @@ class Replicas:
     def __init__(
         self, swarm: Swarm, model: ModelShape, placements: Sequence[Placement], workload: Workload, traffic: Traffic
     ) -> None:
-        _check_apart(placements)
         self.traffic, self.workload, self.placements = traffic, workload, tuple(placements)
-        self.loaded = tuple(Loaded(route_of(swarm, model, each, workload, traffic)) for each in placements)
-        self.most_per_s = math.fsum(each.most_per_s for each in self.loaded)
-        self.shares = tuple(each.most_per_s / self.most_per_s for each in self.loaded)
+        self.together = Together([offer_of(swarm, model, each, workload, traffic) for each in placements])
+        self.most_per_s = self.together.most_per_s
+        self.shares = self.together.shares
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        return self.together.routes
 
     def at(self, arrivals_per_s: float) -> Point:
-        served = [each.under(arrivals_per_s * share) for each, share in zip(self.loaded, self.shares, strict=True)]
-        return _point(arrivals_per_s, served, self.shares)
+        return _point(arrivals_per_s, self.together.under(arrivals_per_s)[1], self.shares)
 
     def most_within(self, tpot_ms: float) -> float:
         """Return the largest arrival rate at which the mean time per token keeps to a limit; 0: none."""
@@ -117,8 +119,9 @@ class Replicas:
 
     def serving(self) -> Serving:
         arrivals, shares = self.traffic.arrivals_per_s, self.shares
-        served = [each.under(arrivals * share) for each, share in zip(self.loaded, shares, strict=True)]
+        loaded, served = self.together.under(arrivals)
         here = _point(arrivals, served, shares)
+        limits = self.together.limits()
         rates = sorted(
             {load * self.most_per_s for load in LOADS} | ({arrivals} if arrivals < self.most_per_s else set())
         )
@@ -133,11 +136,14 @@ class Replicas:
             ttft_ms=here.ttft_ms,
             queue_ms=here.queue_ms,
             replicas=tuple(
-                _replica(placement, each, share, found)
-                for placement, each, share, found in zip(self.placements, self.loaded, shares, served, strict=True)
+                _replica(placement, each, share, found, limit)
+                for placement, each, share, found, limit in zip(
+                    self.placements, loaded, shares, served, limits, strict=True
+                )
             ),
             front=tuple(self.at(rate) for rate in rates),
-            notes=_notes(self.traffic, self.workload, [each.route for each in self.loaded], self.most_per_s),
+            shared=self.together.shared(served),
+            notes=_notes(self.traffic, self.workload, self.routes, self.most_per_s),
         )
 
 
@@ -150,18 +156,6 @@ def serve(
     return Replicas(swarm, model, placements, workload, traffic).serving()
 
 
-def _check_apart(placements: Sequence[Placement]) -> None:
-    taken: dict[str, Placement] = {}
-    for placement in placements:
-        for stage in placement:
-            if stage.node in taken and taken[stage.node] is not placement:
-                raise BadPlacement(
-                    f"{stage.node} is in {format_placement(taken[stage.node])} and in {format_placement(placement)}; "
-                    "a machine serves in one replica"
-                )
-            taken[stage.node] = placement
-
-
 def _point(arrivals_per_s: float, served: Sequence[Served], shares: Sequence[float]) -> Point:
     return Point(
         arrivals_per_s,
@@ -172,11 +166,12 @@ def _point(arrivals_per_s: float, served: Sequence[Served], shares: Sequence[flo
     )
 
 
-def _replica(placement: Placement, loaded: Loaded, share: float, served: Served) -> Replica:
+def _replica(placement: Placement, loaded: Loaded, share: float, served: Served, limit: str) -> Replica:
     route = loaded.route
     busy: dict[str, float] = {}
     for station, part in zip(route.stations, served.busy, strict=True):
-        busy[station.name] = busy.get(station.name, 0.0) + part
+        for name in station.members or (station.name,):
+            busy[name] = busy.get(name, 0.0) + part
     return Replica(
         placement=tuple(sorted(placement, key=lambda stage: stage.first)),
         share=share,
@@ -184,22 +179,8 @@ def _replica(placement: Placement, loaded: Loaded, share: float, served: Served)
         busy=tuple(Busy(name, part) for name, part in busy.items()),
         most_sequences=loaded.most_sequences,
         micro_batches=route.micro_batches,
-        limited_by=_limit(loaded),
+        limited_by=limit,
     )
-
-
-def _limit(loaded: Loaded) -> str:
-    """Return what keeps a route from serving more requests."""
-    names = [station.name for station in loaded.route.stations]
-    full = loaded.busy_at_most()
-    slowest = int(full.argmax())
-    if float(full[slowest]) >= FULL:
-        return names[slowest]
-    if loaded.most_sequences < loaded.route.most_sequences:
-        return "prompts that wait for prompts"
-    if loaded.route.limit:
-        return f"{loaded.route.limit}'s memory"
-    return "the sequences allowed at once"
 
 
 def _notes(traffic: Traffic, workload: Workload, routes: Sequence[Route], most_per_s: float) -> tuple[str, ...]:
@@ -209,12 +190,15 @@ def _notes(traffic: Traffic, workload: Workload, routes: Sequence[Route], most_p
         "a pass decodes a token of each sequence of a micro-batch, and computes a part of one prompt at most; "
         "medians of machines and paths",
     ]
-    if workload.engine in RESERVES:
+    if workload.engine in ONE_BY_ONE:
+        lines.append(f"{workload.engine} answers one request at a time; the others wait")
+    elif workload.engine in RESERVES:
         lines.append(f"{workload.engine} reserves the cache of the longest request for each")
     else:
         lines.append("caches are counted as they fill (paged)")
     if workload.engine in AS_STAGES and not traffic.micro_batches:
         lines.append(f"{workload.engine} keeps as many micro-batches in flight as there are stages")
+    lines += list(dict.fromkeys(note for route in routes for note in route.notes))
     if traffic.arrivals_per_s > UNSURE * most_per_s:
         lines.append("this close to the most that is sustained, a few percent of speed change the queue by half")
     return tuple(lines)

@@ -88,8 +88,8 @@ def test_lengths_come_from_a_file(capsys, tmp_path):
         (("--placement", TWO, "--arrivals", "1/s", "--prompt", "nowhere.txt"), "cannot read nowhere.txt"),
         (("--placement", TWO, "--arrivals", "1/s", "--prompt", "lognormal:5:2"), "a p95 of no less"),
         (("--placement", TWO, "--arrivals", "1/s", "--generate", "1"), "have no time per token"),
-        (("--placement", TWO, "--arrivals", "1/s", "--draft", "4:0.7"), "--draft is not modelled with arrivals"),
-        (("--placement", TWO, "--placement", TWO, "--arrivals", "1/s"), "a machine serves in one replica"),
+        (("--placement", TWO, "--arrivals", "1/s", "--draft", "4:0.7", "--windows", "2"), "--windows is not modelled"),
+        (("--placement", TWO, "--placement", TWO, "--arrivals", "1/s"), "is there twice; give it once"),
     ],
 )
 def test_what_cannot_be_is_reported_in_one_line(capsys, words, said):
