@@ -14,11 +14,12 @@ from swarm_predict.cost.build import build_costs
 from swarm_predict.errors import BadPlacement, DoesNotFit, PredictError
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import parse_placement
-from swarm_predict.serving.routes.build import route_of
 from swarm_predict.serving.lengths import Lengths, exactly, listed, lognormal, parse_lengths
 from swarm_predict.serving.load import Loaded, erlang_c
+from swarm_predict.serving.replicas import Replicas
+from swarm_predict.serving.routes.build import route_of
 from swarm_predict.serving.routes.route import Prompts, Route, Station
-from swarm_predict.serving.serve import Replicas, serve
+from swarm_predict.serving.serve import serve
 from swarm_predict.serving.traffic import Traffic
 from swarm_predict.types import Workload
 from swarm_protocol.snapshot.swarm import Swarm

@@ -1,27 +1,32 @@
 """Many users on one placement, or on several side by side: `serve` answers for given arrivals, `front` for all rates.
 
-A request goes to one of the placements and stays; each gets requests in proportion to the most it can sustain, so that
-all are loaded alike (weighted routing, as Helix does, arXiv 2406.01566). Placements may share machines (`together`).
+`replicas` has the placements at any rate, `drafts` says whether guessing pays.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+import numpy as np
+
 from swarm_predict.model.shapes import ModelShape
+from swarm_predict.serving.drafts import Drafting, drafting
 from swarm_predict.serving.lengths import Lengths
-from swarm_predict.serving.load import Loaded, Served, Spread, mixed
-from swarm_predict.serving.routes.build import AS_STAGES, ONE_BY_ONE, RESERVES, offer_of
+from swarm_predict.serving.load import Loaded, Served, Spread
+from swarm_predict.serving.replicas import Point, Replicas
+from swarm_predict.serving.routes.build import AS_STAGES, ONE_BY_ONE, RESERVES
 from swarm_predict.serving.routes.route import Route
-from swarm_predict.serving.together import SharedMachine, Together
+from swarm_predict.serving.together import SharedMachine
 from swarm_predict.serving.traffic import Traffic
 from swarm_predict.types import Placement, Workload
 from swarm_protocol.snapshot.swarm import Swarm
 
 LOADS: Final = (0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95)  # of the most that is sustained
+ROUND_TRIPS: Final = "round trips"
+TENTH_MORE: Final = 1.1
 UNSURE: Final = 0.9  # of the most: beyond, a queue changes by half with a few percent of capacity
 
 
@@ -44,21 +49,12 @@ class Replica:
     most_sequences: int
     micro_batches: int
     limited_by: str  # what keeps it from more: a machine, a wire, a machine's memory, long passes
+    prompts_by: str  # what most of a prompt's time goes to, and of a token's
+    tokens_by: str
 
     @property
     def most_per_s(self) -> float:
         return self.served.most_per_s
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """All replicas under one arrival rate."""
-
-    arrivals_per_s: float
-    tokens_per_s: float
-    tpot_ms: Spread
-    ttft_ms: Spread
-    queue_ms: Spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +71,8 @@ class Serving:
     replicas: tuple[Replica, ...]
     front: tuple[Point, ...]
     shared: tuple[SharedMachine, ...]  # by several of the placements
+    drafting: Drafting | None  # None: nothing is guessed
+    more: Point | None  # with a tenth more requests; None: not sustained
     notes: tuple[str, ...]
 
     @property
@@ -87,64 +85,35 @@ class Serving:
         return max(0.0, self.arrivals_per_s - self.most_per_s)
 
 
-class Replicas:
-    """Placements with their routes, asked at any arrival rate."""
-
-    def __init__(
-        self, swarm: Swarm, model: ModelShape, placements: Sequence[Placement], workload: Workload, traffic: Traffic
-    ) -> None:
-        self.traffic, self.workload, self.placements = traffic, workload, tuple(placements)
-        self.together = Together([offer_of(swarm, model, each, workload, traffic) for each in placements])
-        self.most_per_s = self.together.most_per_s
-        self.shares = self.together.shares
-
-    @property
-    def routes(self) -> tuple[Route, ...]:
-        return self.together.routes
-
-    def at(self, arrivals_per_s: float) -> Point:
-        return _point(arrivals_per_s, self.together.under(arrivals_per_s)[1], self.shares)
-
-    def most_within(self, tpot_ms: float) -> float:
-        """Return the largest arrival rate at which the mean time per token keeps to a limit; 0: none."""
-        low, high = 0.0, self.most_per_s * (1 - 1e-6)
-        if self.at(high).tpot_ms.mean <= tpot_ms:
-            return self.most_per_s
-        if self.at(self.most_per_s * 1e-3).tpot_ms.mean > tpot_ms:
-            return 0.0
-        for _ in range(20):
-            middle = (low + high) / 2
-            low, high = (middle, high) if self.at(middle).tpot_ms.mean <= tpot_ms else (low, middle)
-        return low
-
-    def serving(self) -> Serving:
-        arrivals, shares = self.traffic.arrivals_per_s, self.shares
-        loaded, served = self.together.under(arrivals)
-        here = _point(arrivals, served, shares)
-        limits = self.together.limits()
-        rates = sorted(
-            {load * self.most_per_s for load in LOADS} | ({arrivals} if arrivals < self.most_per_s else set())
-        )
-        return Serving(
-            arrivals_per_s=arrivals,
-            most_per_s=self.most_per_s,
-            most_tokens_per_s=self.most_per_s * self.traffic.generate.mean,
-            tokens_per_s=here.tokens_per_s,
-            sequences=math.fsum(each.sequences for each in served),
-            waiting=math.fsum(each.waiting for each in served),
-            tpot_ms=here.tpot_ms,
-            ttft_ms=here.ttft_ms,
-            queue_ms=here.queue_ms,
-            replicas=tuple(
-                _replica(placement, each, share, found, limit)
-                for placement, each, share, found, limit in zip(
-                    self.placements, loaded, shares, served, limits, strict=True
-                )
-            ),
-            front=tuple(self.at(rate) for rate in rates),
-            shared=self.together.shared(served),
-            notes=_notes(self.traffic, self.workload, self.routes, self.most_per_s),
-        )
+def serving_of(found: Replicas, drafts: Drafting | None = None) -> Serving:
+    """Return the answer for the arrivals that the replicas were built for."""
+    arrivals, shares = found.traffic.arrivals_per_s, found.shares
+    loaded, served = found.together.under(arrivals)
+    here = found.at(arrivals)
+    limits = found.together.limits()
+    rates = sorted({load * found.most_per_s for load in LOADS} | ({arrivals} if arrivals < found.most_per_s else set()))
+    return Serving(
+        arrivals_per_s=arrivals,
+        most_per_s=found.most_per_s,
+        most_tokens_per_s=found.most_per_s * found.traffic.generate.mean,
+        tokens_per_s=here.tokens_per_s,
+        sequences=math.fsum(each.sequences for each in served),
+        waiting=math.fsum(each.waiting for each in served),
+        tpot_ms=here.tpot_ms,
+        ttft_ms=here.ttft_ms,
+        queue_ms=here.queue_ms,
+        replicas=tuple(
+            _replica(placement, each, share, found, limit)
+            for placement, each, share, found, limit in zip(
+                found.placements, loaded, shares, served, limits, strict=True
+            )
+        ),
+        front=tuple(found.at(rate) for rate in rates),
+        shared=found.together.shared(served),
+        drafting=drafts,
+        more=found.at(TENTH_MORE * arrivals) if TENTH_MORE * arrivals < found.most_per_s else None,
+        notes=_notes(found.traffic, found.workload, found.routes, found.most_per_s),
+    )
 
 
 def serve(
@@ -153,17 +122,16 @@ def serve(
     """Return how these placements, side by side, serve these requests.
 
     Raises BadPlacement, NotMeasured, DoesNotFit and PredictError, as `curves.route_of` does."""
-    return Replicas(swarm, model, placements, workload, traffic).serving()
+    found = Replicas(swarm, model, placements, workload, traffic)
+    return serving_of(found, drafts_of(swarm, model, found))
 
 
-def _point(arrivals_per_s: float, served: Sequence[Served], shares: Sequence[float]) -> Point:
-    return Point(
-        arrivals_per_s,
-        math.fsum(each.tokens_per_s for each in served),
-        mixed([each.tpot_ms for each in served], shares),
-        mixed([each.ttft_ms for each in served], shares),
-        mixed([each.queue_ms for each in served], shares),
-    )
+def drafts_of(swarm: Swarm, model: ModelShape, found: Replicas) -> Drafting | None:
+    """Compare guessing with not guessing on the same placements; None where nothing is guessed."""
+    if not found.workload.draft_tokens:
+        return None
+    plain = Replicas(swarm, model, found.placements, replace(found.workload, draft_tokens=0), found.traffic)
+    return drafting(found, plain, found.workload.draft_tokens, found.traffic.arrivals_per_s)
 
 
 def _replica(placement: Placement, loaded: Loaded, share: float, served: Served, limit: str) -> Replica:
@@ -180,7 +148,32 @@ def _replica(placement: Placement, loaded: Loaded, share: float, served: Served,
         most_sequences=loaded.most_sequences,
         micro_batches=route.micro_batches,
         limited_by=limit,
+        prompts_by=_prompts_by(route),
+        tokens_by=_tokens_by(loaded, served),
     )
+
+
+def _prompts_by(route: Route) -> str:
+    """Return the machine or wire that a prompt takes longest at, or the way between them."""
+    part = np.where([station.in_way for station in route.stations], route.prompts.mean_ms(), 0.0)
+    slowest = int(part.argmax())
+    return ROUND_TRIPS if route.between_ms > float(part[slowest]) else route.stations[slowest].name
+
+
+def _tokens_by(loaded: Loaded, served: Served) -> str:
+    """Return what most of a token's time goes to: a machine, a wire, the way, or waiting for others."""
+    route, sequences = loaded.route, max(1.0, served.sequences)
+    each = route.loaded(sequences)
+    here = np.where([station.in_way for station in route.stations], each.token_ms, 0.0)
+    slowest = int(here.argmax())
+    waiting = loaded.cycle_at(sequences) - each.way_ms
+    busiest = route.stations[int(np.argmax(served.busy))].name
+    parts = {
+        route.stations[slowest].name: float(here[slowest]),
+        ROUND_TRIPS: route.between_ms,
+        f"waiting at {busiest}": waiting,
+    }
+    return max(parts, key=lambda name: parts[name])
 
 
 def _notes(traffic: Traffic, workload: Workload, routes: Sequence[Route], most_per_s: float) -> tuple[str, ...]:
