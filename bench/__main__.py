@@ -18,7 +18,7 @@ from bench.support.harness import table
 TOPICS = ("measuring", "collecting", "predicting", "programs")  # folders with benchmarks
 # minutes each: by name only
 LONG = (
-    "after_change", "changes", "engines", "loss_window", "prediction_error", "restart", "soak", "straggler",
+    "after_change", "changes", "engines", "loss_window", "prediction_error", "restart", "serving", "soak", "straggler",
 )  # fmt: skip
 
 

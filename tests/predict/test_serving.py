@@ -31,7 +31,7 @@ NODE = """
 name = "{name}"
 vram_gib = {vram}
 mem_gbps = 900.0
-tflops = 100.0
+tflops = {tflops}
 up_mbps = {up}
 down_mbps = 1000.0
 """
@@ -43,8 +43,12 @@ rtt_ms = {rtt}
 """
 
 
-def swarm_of(*names: str, vram: float = 24.0, up: float = 100.0, rtt: float = 20.0) -> Swarm:
-    nodes = "".join(NODE.format(name=name, vram=vram, up=up) for name in names)
+def node(name: str, *, vram: float = 24.0, up: float = 100.0, tflops: float = 100.0) -> str:
+    return NODE.format(name=name, vram=vram, up=up, tflops=tflops)
+
+
+def swarm_of(*names: str, vram: float = 24.0, up: float = 100.0, rtt: float = 20.0, tflops: float = 100.0) -> Swarm:
+    nodes = "".join(node(name, vram=vram, up=up, tflops=tflops) for name in names)
     return parse_swarm(nodes + LINK.format(rtt=rtt))
 
 
@@ -246,7 +250,7 @@ def test_alone_a_token_takes_what_one_stream_is_predicted_to_take() -> None:
 
 
 def test_memory_limits_the_sequences_and_names_the_machine() -> None:
-    nodes = NODE.format(name="wide", vram=24, up=100) + NODE.format(name="narrow", vram=10, up=100)
+    nodes = node("wide") + node("narrow", vram=10)
     swarm = parse_swarm(nodes + LINK.format(rtt=20))
     placement = parse_placement("wide:0-15,narrow:16-31", MODEL, swarm)
     route = route_of(swarm, MODEL, placement, Workload(), TRAFFIC)

@@ -9,9 +9,13 @@ stations together. If all passes were alike they would space out and never wait 
 Nobody overtakes, so a long pass delays those behind it: the one i places behind, with a gap of g between any two that
 could close, by H − i·g. A pass computes a part of a prompt with chance L, so the largest such delay D has
 
-    P(D ≤ x) = Π (1 − L · P(H > x + i·g)),   i = 0 … m − 1            cycle = E[max(way + D, m · busiest station)]
+    P(D ≤ x) = Π (1 − L · P(H > x + i·g)),   i = 0 … m − 1            cycle = E[max(way + D, B)]
 
-with g = cycle/m − busiest station, of decoding alone. The mean of H itself is in the busiest station's time.
+with g = cycle/m − busiest station, of decoding alone, and B what the busiest station does in a cycle: m · decoding and
+the prompts there, on average m · busiest station. Where prompts are rare or long, those are the ones that make D: B is
+decoding, the part of D that is spent there, and the mean of what further prompts add. Where they are frequent and short
+B is about its mean. Between the two by the chance that a loop has any, squared, and by way / H: what fits the event
+simulation of `python -m bench serving`.
 
 Where other routes visit a station as well the way has the wait for a visit of theirs, and a station that all of them
 together keep busy makes them wait alike (`shared`); the busiest station is then what others leave of it.
@@ -29,6 +33,7 @@ from swarm_protocol.snapshot.swarm import Floats
 POINTS: Final = 48  # of the integral over delays
 ROUNDS: Final = 40  # of the fixed point
 CLOSE: Final = 1e-4  # relative
+TINY_MS: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,24 +53,43 @@ class Pass:
 def cycle_ms(each: Pass, in_flight: int) -> float:
     """Return the mean time from one start of a pass to the next, with so many micro-batches in flight."""
     full = max(in_flight * float(each.station_ms.max()), each.least_ms)
-    alone = each.way_ms + each.parts * float(each.part_chance @ each.part_ms)
+    mean = float(each.part_chance @ each.part_ms)
+    alone = each.way_ms + each.parts * mean
     if in_flight == 1:
         return max(alone, full)
+    decoding = in_flight * float(each.token_ms.max())
+    busiest = int(each.station_ms.argmax())
+    there = min(float(each.station_ms[busiest] - each.token_ms[busiest]) / max(each.parts * mean, TINY_MS), 1.0)
     longest = float(each.part_ms[-1])
     delays = np.linspace(0.0, longest, POINTS)
-    busiest = float((each.token_ms / each.left).max())
+    gap_of = float((each.token_ms / each.left).max())
     behind = np.arange(in_flight)
     above = np.append(np.cumsum(each.part_chance[::-1])[::-1], 0.0)  # P(H ≥ part_ms[k])
+    at_once = 1 - (1 - each.parts * above[np.searchsorted(each.part_ms, delays, side="right")]) ** in_flight
+    decoding += there * max(0.0, in_flight * each.parts * mean - float(np.trapezoid(at_once, delays)))
+    # prompts are wherever one looks, and none is long: the busiest station's work is about its mean
+    often_share = (1 - (1 - each.parts) ** in_flight) ** 2 * min(1.0, each.way_ms / max(mean, TINY_MS))
     cycle = max(alone, full)
     for _ in range(ROUNDS):
-        gap = max(0.0, cycle / in_flight - busiest)
+        gap = max(0.0, cycle / in_flight - gap_of)
         longer = above[np.searchsorted(each.part_ms, delays[:, None] + behind[None, :] * gap, side="right")]
         exceeds = 1 - np.prod(1 - each.parts * longer, axis=1)  # P(D > x)
-        found = full + _beyond(delays, exceeds, full - each.way_ms)
+        rarely = _longer(delays, exceeds, each.way_ms, decoding, there)
+        often = full + _beyond(delays, exceeds, full - each.way_ms)
+        found = max(full, (1 - often_share) * rarely + often_share * often)
         if abs(found - cycle) < CLOSE * cycle:
             return found
         cycle = (cycle + found) / 2
     return cycle
+
+
+def _longer(delays: Floats, exceeds: Floats, way_ms: float, decoding_ms: float, there: float) -> float:
+    """Return E[max(way + D, decoding + there · D)], of a delay D with P(D > x) at given points; D is at least 0."""
+    mean = float(np.trapezoid(exceeds, delays))
+    if there >= 1:
+        return max(way_ms, decoding_ms) + mean
+    above = _beyond(delays, exceeds, (decoding_ms - way_ms) / (1 - there))
+    return decoding_ms + there * mean + (1 - there) * above
 
 
 def _beyond(delays: Floats, exceeds: Floats, least: float) -> float:

@@ -168,17 +168,22 @@ def _summary(found: Serving, width: int) -> list[str]:
             f"throughput    {quantities.rate(found.tokens_per_s)}; {quantities.figure(found.sequences)} requests in "
             f"flight, {quantities.figure(found.waiting)} waiting for memory",
         ]
-    limits = list(dict.fromkeys(each.limited_by for each in found.replicas))
-    prompts = list(dict.fromkeys(each.prompts_by for each in found.replicas))
-    tokens = list(dict.fromkeys(each.tokens_by for each in found.replicas))
-    said = [
-        f"prompts are limited by {safe(', '.join(prompts))}, tokens by {safe(', '.join(tokens))}; more requests by "
-        f"{safe(', '.join(limits))}",
-        *_one_more(found),
-    ]
+    said = [*_limits(found), *_one_more(found)]
     said += [_drafting_line(found, found.drafting)] if found.drafting is not None else []
     said += [_shared_line(each) for each in found.shared]
     return [*lines, *(part for line in said for part in wrapped(line, width, ""))]
+
+
+def _limits(found: Serving) -> list[str]:
+    """Say what prompts, tokens and further requests are limited by, of each replica where they differ."""
+    limits = [
+        f"prompts are limited by {safe(each.prompts_by)}, tokens by {safe(each.tokens_by)}, more requests by "
+        f"{safe(each.limited_by)}"
+        for each in found.replicas
+    ]
+    if len(set(limits)) == 1:
+        return limits[:1]
+    return [f"replica {number}: {line}" for number, line in enumerate(limits, 1)]
 
 
 def _one_more(found: Serving) -> list[str]:

@@ -118,7 +118,7 @@ class Route:
     def loaded(self, sequences: float) -> Pass:
         """Return the mean pass with so many sequences, spread evenly over the micro-batches."""
         each, share = sequences / self.in_flight(sequences), self.prompt_share
-        decoding = self._decode(each * (1 - share))
+        decoding = self.decode_at(each * (1 - share))
         in_way = np.array([station.in_way for station in self.stations])
         longer = self.prompts.station_ms[:, in_way].sum(axis=1)
         order = np.argsort(longer)
@@ -147,7 +147,7 @@ class Route:
         k = int(np.clip(np.searchsorted(self.sizes, decoding), 1, len(self.sizes) - 1))
         return np.asarray((self.decode_ms[k] - self.decode_ms[k - 1]) / (self.sizes[k] - self.sizes[k - 1]))
 
-    def _decode(self, decoding: float) -> Floats:
+    def decode_at(self, decoding: float) -> Floats:
         """Return (stations,) at a size between given ones; beyond the last, in a line through the last two."""
         k = int(np.clip(np.searchsorted(self.sizes, decoding), 1, len(self.sizes) - 1))
         low, high = self.sizes[k - 1], self.sizes[k]

@@ -38,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="'NODE:A-B,…'",
         action="append",
-        help="stages in order, layers inclusive and counted from 0; repeat it with --arrivals, once per replica",
+        help="stages in order, layers inclusive and counted from 0; repeat it with --arrivals for placements side by "
+        "side, which may share machines",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--launch", action="store_true", help="also print the engine's command line for each node")

@@ -1,0 +1,174 @@
+"""Many users predicted beside an event simulation of every request, pass and station (SimPy), on random placements.
+
+`python -m bench serving` takes some minutes; `--cases N` and `--seed S` draw others, `--kind groups` a part. Each case
+is a swarm drawn at random and a placement on it: a pipeline, groups of machines that share layers, a pipeline with
+guesses, or two placements that share a machine. The stations of what `predict --arrivals` prices are simulated as they
+are: compared is how queues, batches and shared machines are modelled, not the time of a layer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from bench.support.harness import record, table
+from bench.support.serving_simulation import Seen, SimulatedRoute, simulate
+from swarm_predict.cost.speculative import window_yields
+from swarm_predict.model.catalogue import model_named
+from swarm_predict.placement import parse_placement
+from swarm_predict.serving.lengths import lognormal
+from swarm_predict.serving.load import Served
+from swarm_predict.serving.replicas import Replicas
+from swarm_predict.serving.routes.route import Route
+from swarm_predict.serving.traffic import Traffic
+from swarm_predict.types import DoesNotFit, Workload
+from swarm_protocol.swarm_files.swarm_file import parse_swarm
+
+MODEL: Final = model_named("llama-3.1-8b")
+KINDS: Final = ("pipeline", "groups", "drafts", "shared")
+LOADS: Final = (0.3, 0.6, 0.8)  # of the most that is sustained
+CASES: Final = 6  # of each kind
+REQUESTS: Final = 1200
+MOST: Final = 48  # sequences at once, so that a simulation reaches them
+GOAL: Final = 0.05  # median error of a time per token
+ENOUGH: Final = 60  # requests of a route, below which a simulation says little
+PLACEMENTS: Final = {
+    "pipeline": ("chain", ["a:0-9,b:10-20,c:21-31"]),
+    "groups": ("hybrid", ["a:0-15,b:0-15,c:16-31,d:16-31"]),
+    "drafts": ("chain", ["a:0-15,b:16-31"]),
+    "shared": ("chain", ["a:0-15,c:16-31", "b:0-15,c:16-31"]),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One route under one arrival rate: relative errors of the prediction."""
+
+    kind: str
+    load: float
+    tpot: float
+    ttft: float
+    tpot_ms: float  # simulated
+
+
+def drawn(kind: str, seed: int) -> Replicas:
+    """Draw a swarm and price a placement of this kind on it."""
+    rng = random.Random(f"{kind}{seed}")
+    nodes = "".join(
+        f'[[node]]\nname = "{name}"\nvram_gib = {rng.uniform(22, 40):.1f}\nmem_gbps = {rng.uniform(200, 1000):.0f}\n'
+        f"tflops = {rng.uniform(15, 120):.0f}\nup_mbps = {rng.uniform(50, 900):.0f}\ndown_mbps = 1000.0\n"
+        for name in "abcd"
+    )
+    rtt_ms = rng.uniform(0.2, 3.0) if kind == "groups" else rng.uniform(2.0, 80.0)
+    swarm = parse_swarm(f'{nodes}[[link]]\nfrom = "*"\nto = "*"\nrtt_ms = {rtt_ms:.2f}\n')
+    engine, texts = PLACEMENTS[kind]
+    load = Workload(engine=engine, prefill_chunk=rng.choice([128, 256]))  # type: ignore[arg-type]
+    if kind == "drafts":
+        load = replace(load, draft_tokens=rng.choice([2, 4, 6]), draft_accept=rng.uniform(0.5, 0.9), draft_ms=1.0)
+    traffic = Traffic(1.0, lognormal(256, 800), lognormal(60, 200), most_sequences=MOST)
+    return Replicas(swarm, MODEL, [parse_placement(text, MODEL, swarm, engine) for text in texts], load, traffic)
+
+
+def simulated(route: Route, arrivals_per_s: float, replicas: Replicas) -> SimulatedRoute:
+    """Return a route as the simulation takes it: the same stations, nothing of the theory."""
+    known: dict[tuple[int, int, int | None], float] = {}
+
+    def service(station: int, decoding: int, kind: int | None) -> float:
+        key = (station, decoding, kind)
+        if key not in known:
+            decode = float(route.decode_at(decoding)[station]) if decoding else 0.0
+            known[key] = decode + (0.0 if kind is None else float(route.prompts.station_ms[kind, station]))
+        return known[key]
+
+    # a wire that is faster than the one at its other end is passed at the same time
+    in_way = [k for k, station in enumerate(route.stations) if station.in_way]
+    return SimulatedRoute(
+        stations=[route.stations[k].name for k in in_way],
+        service=lambda k, decoding, kind: service(in_way[k], decoding, kind),
+        between_ms=[route.between_ms / len(in_way)] * len(in_way),
+        prompt_passes=[int(parts) for parts in route.prompts.passes],
+        answers=replicas.traffic.generate.values,
+        micro_batches=route.micro_batches,
+        most_sequences=route.most_sequences,
+        arrivals_per_s=arrivals_per_s,
+        yields=window_yields(replicas.workload),
+    )
+
+
+def compare(kind: str, seed: int, loads: Sequence[float] = LOADS, requests: int = REQUESTS) -> list[Compared]:
+    """Predict and simulate one case at some shares of the most that it sustains."""
+    replicas = drawn(kind, seed)
+    found = []
+    for load in loads:
+        rate = load * replicas.most_per_s
+        served = replicas.together.under(rate)[1]
+        routes = [
+            simulated(route, rate * share, replicas)
+            for route, share in zip(replicas.routes, replicas.shares, strict=True)
+        ]
+        seen = simulate(routes, requests=requests, seed=seed)
+        for predicted, real in zip(served, seen.routes, strict=True):
+            if len(real.requests) >= ENOUGH:
+                found.append(_compared(kind, load, predicted, real))
+    return found
+
+
+def _compared(kind: str, load: float, predicted: Served, real: Seen) -> Compared:
+    first = statistics.fmean(real.ttft_ms)
+    return Compared(
+        kind, load, predicted.tpot_ms.mean / real.tpot_ms - 1, predicted.ttft_ms.mean / first - 1, real.tpot_ms
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench serving")
+    parser.add_argument("--kind", action="append", choices=KINDS, help="default: all; may be given again")
+    parser.add_argument("--cases", type=int, default=CASES, help=f"of each kind ({CASES})")
+    parser.add_argument("--seed", type=int, default=0, help="of the first case (0)")
+    chosen = parser.parse_args(arguments or [])
+    rows, everything = [], []
+    for kind in chosen.kind or KINDS:
+        found: list[Compared] = []
+        for seed in range(chosen.seed, chosen.seed + chosen.cases):
+            try:
+                found += compare(kind, seed)
+            except DoesNotFit as error:
+                print(f"{kind} {seed} left out: {error}")
+        everything += found
+        rows += [_row(kind, load, [each for each in found if each.load == load]) for load in LOADS]
+        if found:
+            record(f"{kind}: median error of a token", _median(each.tpot for each in found) * 100, "%")
+    print(table(("placement", "load", "n", "token: median", "worst", "bias", "first: median", "worst"), rows))
+    if not everything:
+        return 1
+    median = _median(each.tpot for each in everything)
+    print(f"goal {GOAL:.0%} median error of a time per token: {median:.1%} over {len(everything)} routes and loads")
+    return int(median > GOAL)
+
+
+def _median(errors: object) -> float:
+    return statistics.median(abs(each) for each in errors)  # type: ignore[attr-defined]
+
+
+def _row(kind: str, load: float, found: Sequence[Compared]) -> tuple[str, ...]:
+    if not found:
+        return (kind, f"{load:.0%}", "0", *["–"] * 5)
+    tokens, firsts = [each.tpot for each in found], [each.ttft for each in found]
+    return (
+        kind,
+        f"{load:.0%}",
+        str(len(found)),
+        f"{_median(tokens):.1%}",
+        f"{max(map(abs, tokens)):.1%}",
+        f"{statistics.median(tokens):+.1%}",
+        f"{_median(firsts):.1%}",
+        f"{max(map(abs, firsts)):.1%}",
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
