@@ -28,7 +28,8 @@ from swarm_predict.serving.split import plan_serving
 from swarm_predict.serving.traffic import Traffic
 from swarm_predict.types import BadPlacement, DoesNotFit, PredictError, Workload
 
-TRAFFIC = Traffic(0.5, lognormal(256, 1000), exactly(100))
+TRAFFIC = Traffic(0.5, lognormal(256, 1000), exactly(100), most_sequences=48)
+AS_MEMORY_ALLOWS = replace(TRAFFIC, most_sequences=0)
 LOAD = Workload(prefill_chunk=128)
 DRAFT = replace(LOAD, draft_tokens=4, draft_accept=0.7, draft_ms=1.0)
 
@@ -42,7 +43,7 @@ def test_time_per_token_is_that_of_an_event_simulation(kind: str) -> None:
     pytest.importorskip("simpy")
     from bench.predicting.serving import compare
 
-    for found in compare(kind, 1, loads=(0.3,), requests=500):
+    for found in compare(kind, 1, loads=(0.3,), requests=400):
         assert found.tpot == pytest.approx(0, abs=0.15)
 
 
@@ -100,9 +101,10 @@ def test_alone_in_groups_a_token_takes_what_one_stream_is_predicted_to_take(engi
 def test_a_group_is_one_station_that_its_all_reduces_keep_busy() -> None:
     """A longer way between the machines of a group costs requests a second; between stages it is hidden."""
     placement, load = "a:0-31,b:0-31", Workload(engine="tensor-parallel", prefill_chunk=128)
+    short = Traffic(0.01, exactly(16), exactly(100), most_sequences=16)
     near, far = (
-        serve(swarm, MODEL, [parse_placement(placement, MODEL, swarm, load.engine)], load, TRAFFIC)
-        for swarm in (swarm_of("a", "b", rtt=1.0), swarm_of("a", "b", rtt=10.0))
+        serve(swarm, MODEL, [parse_placement(placement, MODEL, swarm, load.engine)], load, short)
+        for swarm in (swarm_of("a", "b", rtt=1.0, up=900.0), swarm_of("a", "b", rtt=20.0, up=900.0))
     )
     assert far.most_per_s < 0.6 * near.most_per_s
     assert far.replicas[0].limited_by == "a + b"
@@ -150,10 +152,10 @@ def test_passes_of_an_answer_are_those_of_a_random_walk() -> None:
         return count
 
     answers = lognormal(60, 1200)
-    drawn = [windows(rng.choice(answers.values) - 1) for _ in range(20_000)]
+    drawn = [windows(rng.choice(answers.values) - 1) for _ in range(3000)]
     mean, variance = passes_of(answers, yields)
-    assert mean == pytest.approx(np.mean(drawn), rel=0.03)
-    assert variance == pytest.approx(np.var(drawn), rel=0.15)
+    assert mean == pytest.approx(np.mean(drawn), rel=0.1)
+    assert variance == pytest.approx(np.var(drawn), rel=0.3)
     assert sum(chance * (n + 1) for n, chance in enumerate(yields)) == pytest.approx(step_yield(DRAFT))
 
 
@@ -161,17 +163,17 @@ def test_drafting_pays_up_to_the_rate_that_is_said() -> None:
     """On machines with little compute verifying fills a batch early."""
     swarm = swarm_of("a", "b", rtt=30.0, tflops=10.0)
     placement = parse_placement("a:0-15,b:16-31", MODEL, swarm)
-    found = serve(swarm, MODEL, [placement], DRAFT, TRAFFIC).drafting
+    found = serve(swarm, MODEL, [placement], DRAFT, AS_MEMORY_ALLOWS).drafting
     assert found is not None
     turns = found.pays_to_per_s
     assert 0 < turns < found.without_most_per_s
     assert found.filled in ("a", "b")
     guessing, plain = (
-        Replicas(swarm, MODEL, [placement], load, TRAFFIC) for load in (DRAFT, replace(DRAFT, draft_tokens=0))
+        Replicas(swarm, MODEL, [placement], load, AS_MEMORY_ALLOWS) for load in (DRAFT, replace(DRAFT, draft_tokens=0))
     )
-    assert guessing.at(0.8 * turns).tpot_ms.mean < plain.at(0.8 * turns).tpot_ms.mean
-    above = min(1.2 * turns, 0.999 * guessing.most_per_s)
-    assert guessing.at(above).tpot_ms.mean > plain.at(above).tpot_ms.mean
+    for rate, pays in ((0.8 * turns, True), (min(1.1 * turns, 0.9995 * guessing.most_per_s), False)):
+        one, other = (each.at(rate) for each in (guessing, plain))
+        assert bool(one.ttft_ms.mean + 99 * one.tpot_ms.mean < other.ttft_ms.mean + 99 * other.tpot_ms.mean) is pays
 
 
 def test_guesses_that_are_never_right_never_pay() -> None:
@@ -232,8 +234,8 @@ def test_layers_of_both_placements_are_in_memory_once_and_caches_are_divided() -
     """16 of 32 layers with fp16 are about 6.5 GiB and the LM head 1: one copy fits 12 GiB, two would not."""
     swarm = swarm_of("a", "b", "c", vram=12.0)
     placements = [parse_placement(text, MODEL, swarm) for text in BOTH]
-    one = Replicas(swarm, MODEL, placements[:1], LOAD, TRAFFIC)
-    both = Replicas(swarm, MODEL, placements, LOAD, TRAFFIC)
+    one = Replicas(swarm, MODEL, placements[:1], LOAD, AS_MEMORY_ALLOWS)
+    both = Replicas(swarm, MODEL, placements, LOAD, AS_MEMORY_ALLOWS)
     (alone,), pair = one.routes, both.routes
     assert sum(route.most_sequences for route in pair) == pytest.approx(alone.most_sequences, abs=2)
 

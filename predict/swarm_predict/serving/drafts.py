@@ -19,7 +19,7 @@ class Drafting:
 
     guesses: int
     tokens_a_pass: float  # of a sequence, on average
-    pays_to_per_s: float  # requests a second; below, a token takes less with guesses. 0: never; infinity: always
+    pays_to_per_s: float  # requests a second; below, answers take less with guesses. 0: never; infinity: always
     filled: str  # the machine or wire that is busiest where it turns; empty where it does not
     without_most_per_s: float
     without_tpot_ms: float  # on average, at the rate that was asked about; infinity: not sustained
@@ -43,12 +43,15 @@ def drafting(guessing: Replicas, plain: Replicas, guesses: int, arrivals_per_s: 
 
 
 def _turns_at(guessing: Replicas, plain: Replicas) -> float:
-    """Return the arrival rate above which a token takes less without guesses."""
+    """Return the arrival rate above which an answer takes less without guesses, from arrival to its last token."""
+    further = guessing.traffic.generate.mean - 1
     high = min(guessing.most_per_s, plain.most_per_s) * NEARLY
     low = high * LIGHT
 
     def pays(rate: float) -> bool:
-        return guessing.at(rate).tpot_ms.mean < plain.at(rate).tpot_ms.mean
+        answers = [(each.ttft_ms.mean, each.tpot_ms.mean) for each in (guessing.at(rate), plain.at(rate))]
+        one, other = (first + further * token for first, token in answers)
+        return one < other
 
     if not pays(low):
         return 0.0

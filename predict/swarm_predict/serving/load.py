@@ -88,11 +88,11 @@ class Served:
 class Loaded:
     """A route with its cycles for every number of sequences; arrival rates are asked of it."""
 
-    def __init__(self, route: Route) -> None:
+    def __init__(self, route: Route, points: int = GRID) -> None:
         self.route = route
         most = route.useful_sequences
         self.most_sequences = most
-        grid = np.unique(np.round(np.geomspace(1, most, GRID)).astype(np.int64))
+        grid = np.unique(np.round(np.geomspace(1, most, points)).astype(np.int64))
         if route.micro_batches <= most:
             grid = np.unique(np.append(grid, [route.micro_batches]))
         self._grid = grid.astype(np.float64)
@@ -101,7 +101,12 @@ class Loaded:
             [cycle_ms(each, route.in_flight(n)) for each, n in zip(passes, self._grid, strict=True)]
         )
         self._way_ms = np.array([each.way_ms + each.parts * float(each.part_chance @ each.part_ms) for each in passes])
+        self._token_way_ms = np.array([each.way_ms for each in passes])
         in_flight = np.array([route.in_flight(n) for n in self._grid])
+        # of a cycle: 1 where none has a prompt, more where a few long ones are met by more arrivals than others
+        some = 1 - (1 - np.array([each.parts for each in passes])) ** in_flight
+        mean, square = (np.array([float(each.part_chance @ each.part_ms**k) for each in passes]) for k in (1, 2))
+        self._met = 1 + np.maximum(some * square - (some * mean) ** 2, 0.0) / self._cycle_ms**2
         stations = np.array([each.station_ms for each in passes])
         self._busy = np.minimum(stations * (in_flight / self._cycle_ms)[:, None], 1.0)
 
@@ -199,11 +204,16 @@ class Loaded:
         cycles, ways = self.cycles_ms[:count], self._of(self._way_ms)[:count]
         alone = np.minimum(1.0, ways / cycles)  # passes that wait for others anyway take their time
         share = route.prompt_share
-        tokens = cycles - share * (mean_part - token) * alone
         longer = parts[None, :] - ((1 - share) * token + share * mean_part)[:, None]
         # a pass that is shorter than the others does not overtake them
         longer[1:] = np.maximum(longer[1:], 0.0)
-        return tokens / route.tokens_a_pass, cycles[:, None] + longer * alone[:, None]
+        own = self._of(self._token_way_ms)[:count]  # a pass takes no less than what is computed in it
+        prompt = np.maximum(
+            cycles[:, None] + longer * alone[:, None], (own - (1 - share) * token)[:, None] + parts[None, :]
+        )
+        # all passes together take a cycle on average
+        tokens = np.maximum((cycles - share * (prompt @ route.prompts.weights)) / (1 - share), own)
+        return tokens / route.tokens_a_pass, prompt
 
     def _first_token(self, joins: Floats, part_ms: Floats, waits: float, wait_ms: float) -> Spread:
         """Return the time to the first token: the wait for memory, for a micro-batch to come round, and the prompt.
@@ -238,7 +248,7 @@ class Loaded:
         passes = route.prompts.passes
         varies = (1 + float(passes.var()) / route.prompts.mean_passes**2) / 2
         for_prompts = varies * queued * route.prompts.mean_passes * cycles / free
-        return np.where(numbers <= most, 0.0, cycles / free / 2 + for_prompts)
+        return np.where(numbers <= most, 0.0, cycles * self._of(self._met)[:count] / free / 2 + for_prompts)
 
 
 def erlang_c(servers: int, offered: float) -> float:

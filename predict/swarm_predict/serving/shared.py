@@ -27,12 +27,14 @@ from swarm_predict.serving.load import Loaded, Served
 from swarm_predict.serving.routes.route import Loop, Others, Route
 from swarm_protocol.snapshot.swarm import Floats
 
-TURNS: Final = 12  # of the fixed point
-CLOSE: Final = 1e-3  # of a station's time
+TURNS: Final = 10  # of the fixed point
+CLOSE: Final = 2e-3  # of a station's time
+POINTS: Final = 16  # numbers of sequences whose cycle is computed in each turn
 MOST_BUSY: Final = 0.98  # by others; beyond, nothing is left
-STEPS: Final = 9  # of the search for the most that is sustained
+STEPS: Final = 8  # of the search for the most that is sustained
 LEAST_SHARE: Final = 0.01  # of the requests: every route that is asked about has some
 ALIKE: Final = 1e-3  # of the flow that may go for loading routes alike
+ALL_OF_IT: Final = 0.95  # of a flow: what shares of it sustain at least, unless something else limits
 NEARLY_ALL: Final = 1 - 1e-6
 NO_ARRIVALS: Final = 1e-9  # a second
 
@@ -45,13 +47,15 @@ class SharedRoutes:
         self.alone = tuple(alone or (Loaded(route) for route in routes))
         self.shares: tuple[float, ...] = ()
         self.most_per_s = 0.0
-        for shares in (self._by_flow(), self._by_room()):
-            before, self.shares = self.shares, shares
-            most = self._most()
-            if most <= self.most_per_s * (1 + ALIKE):
-                self.shares = before
-            else:
-                self.most_per_s = most
+        flow = self._flow()
+        self.shares = _normal(flow)
+        self.most_per_s = self._most()
+        if self.most_per_s < ALL_OF_IT * float(flow.sum()):  # caches end first
+            by_flow, most = self.shares, self.most_per_s
+            self.shares = self._by_room()
+            self.most_per_s = self._most()
+            if self.most_per_s <= most:
+                self.shares, self.most_per_s = by_flow, most
 
     def under(self, arrivals_per_s: float) -> tuple[list[Loaded], list[Served]]:
         """Return every route with what the others leave it, and how it serves its share of the arrivals."""
@@ -62,7 +66,7 @@ class SharedRoutes:
         for _ in range(TURNS):
             for k, route in enumerate(self.routes):
                 others = self._others(k, loaded, served)
-                loaded[k] = Loaded(replace(route, others=others))
+                loaded[k] = Loaded(replace(route, others=others), POINTS)
                 served[k] = loaded[k].under(rates[k])
             now = np.concatenate([np.array(each.busy) for each in served])
             if float(np.abs(now - before).max()) < CLOSE:
@@ -91,8 +95,8 @@ class SharedRoutes:
                     loops[j].append(Loop(in_flight, float(alone.station_ms[here]), alone.way_ms, cycle))
         return Others(np.minimum(busy, MOST_BUSY), wait, tuple(tuple(each) for each in loops))
 
-    def _by_flow(self) -> tuple[float, ...]:
-        """Return the shares of the largest flow."""
+    def _flow(self) -> Floats:
+        """Return the largest flow, in requests a second of each route."""
         names = [[station.name for station in route.stations] for route in self.routes]
         common = sorted({n for a, b in itertools.combinations(names, 2) for n in a if n in b})
         each_request = np.zeros((len(common), len(self.routes)))  # seconds of a station's time
@@ -100,7 +104,7 @@ class SharedRoutes:
             busy = loaded.busy_at_most() / loaded.most_per_s
             for s, name in enumerate(common):
                 each_request[s, r] = sum(float(part) for part, n in zip(busy, here, strict=True) if n == name)
-        return _normal(fair_flow(each_request, np.array([each.most_per_s for each in self.alone])))
+        return fair_flow(each_request, np.array([each.most_per_s for each in self.alone]))
 
     def _by_room(self) -> tuple[float, ...]:
         """Return the shares with which all routes have as many requests as fit."""
@@ -108,7 +112,8 @@ class SharedRoutes:
         for _ in range(TURNS):
             served = [each.under(2 * each.most_per_s) for each in loaded]
             loaded = [
-                Loaded(replace(route, others=self._others(k, loaded, served))) for k, route in enumerate(self.routes)
+                Loaded(replace(route, others=self._others(k, loaded, served)), POINTS)
+                for k, route in enumerate(self.routes)
             ]
         return _normal(np.array([each.most_per_s for each in loaded]))
 

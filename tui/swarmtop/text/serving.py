@@ -206,13 +206,13 @@ def _drafting_line(found: Serving, each: Drafting) -> str:
     if math.isfinite(each.without_tpot_ms):
         without += f", and now {quantities.ms(each.without_tpot_ms)} a token"
     if each.pays_to_per_s <= 0:
-        return f"{windows}, but drafting never pays here: a token takes less without, even with nobody else; {without}"
+        return f"{windows}, but drafting never pays here: answers take less without, even with nobody else; {without}"
     if math.isinf(each.pays_to_per_s):
         return f"{windows}; drafting pays at every rate that is sustained; {without}"
     turns = _rate(each.pays_to_per_s)
     now = " (as now)" if found.arrivals_per_s > each.pays_to_per_s else ""
     return (
-        f"{windows}; drafting pays up to {turns}: with more requests{now} a token takes less without, since verifying "
+        f"{windows}; drafting pays up to {turns}: with more requests{now} answers take less without, since verifying "
         f"{each.guesses + 1} tokens for each sequence fills {safe(each.filled)}; {without}"
     )
 
