@@ -21,7 +21,7 @@ from swarm_storage.rows import TABLES
 from swarm_storage.sqlite import schema
 from swarm_storage.store import open_store
 
-GOLDENS = Path(__file__).parent / "goldens"
+GOLDENS = Path(__file__).parents[1] / "goldens"
 
 
 def shape(path: Path) -> list[str]:

@@ -150,7 +150,7 @@ def test_a_reader_neither_writes_nor_folds_the_log_even_when_closed_last(recorde
         "import os\nfrom sample_fixtures import *\nfrom swarm_storage.store import open_store\n"
         f"open_store({str(recorded)!r}).writer().submit(batch(2, [link(T0 + 9)])).result(20)\nos._exit(0)"
     )
-    subprocess.run([sys.executable, "-c", code], timeout=60, check=True, cwd=Path(__file__).parent)
+    subprocess.run([sys.executable, "-c", code], timeout=60, check=True, cwd=Path(__file__).parents[1])
     before = recorded.read_bytes(), log.read_bytes()
     assert before[1]
     store = open_store(str(recorded), read_only=True)

@@ -99,7 +99,7 @@ def test_a_writer_killed_at_any_moment_has_every_acknowledged_batch_once(tmp_pat
     acknowledged = 0
     for _ in range(6):
         child = subprocess.Popen(
-            [sys.executable, "-c", WRITING, str(path)], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent
+            [sys.executable, "-c", WRITING, str(path)], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
         )
         assert child.stdout is not None
         begin = int(child.stdout.readline().removeprefix("from "))

@@ -22,7 +22,7 @@ from swarm_predict.cost.all_reduce import messages
 from swarm_predict.cost.groups import ALL_REDUCES_PER_LAYER
 from swarm_predict.model.catalogue import model_named
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ONE_WAY_MS = 20.0
 MODEL = dataclasses.replace(model_named("tiny"), layers=3)  # what is counted is counted for each layer
 

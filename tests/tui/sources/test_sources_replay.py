@@ -165,7 +165,7 @@ def test_times_the_wrong_way_round_are_refused(database: Path, capsys: pytest.Ca
 
 
 def test_a_file_written_by_hand_has_nothing_to_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    swarm = Path(__file__).parents[2] / "examples" / "garage.toml"
+    swarm = Path(__file__).parents[3] / "examples" / "garage.toml"
     assert cli.main(["export", "--swarm", str(swarm), "--kind", "link"]) == 2
     assert capsys.readouterr().err == (
         "swarmtop: garage.toml is written by hand and has no samples; export takes --db or --connect\n"

@@ -206,7 +206,7 @@ sys.stdin.readline()
 """
     child = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        cwd=Path(__file__).parent,
+        cwd=Path(__file__).parents[1],
     )  # fmt: skip
     try:
         assert child.stdin is not None

@@ -14,7 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from bench.engine_runs.runs import Run
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NOISE, NOISE_MS = 0.2, 8.0  # of the network's share, which is the difference of two medians
 
 pytestmark = pytest.mark.priors

@@ -43,7 +43,9 @@ def in_child(code: str, *before: str) -> list[str]:
     command = [sys.executable, "-c", source]
     if before:
         command = ["unshare", "-m", "sh", "-c", " && ".join([*before, 'exec "$@"']), "sh", *command]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=Path(__file__).parent)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, cwd=Path(__file__).parents[1]
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 

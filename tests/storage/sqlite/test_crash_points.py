@@ -87,7 +87,7 @@ def test_killed_there_nothing_acknowledged_is_lost_or_doubled(point: str, tmp_pa
     path = tmp_path / "swarm.db"
     code = CHILD.replace("POINTS[point]", repr(POINTS[point]))
     child = subprocess.run(
-        [sys.executable, "-c", code, str(path), point], capture_output=True, text=True, cwd=Path(__file__).parent,
+        [sys.executable, "-c", code, str(path), point], capture_output=True, text=True, cwd=Path(__file__).parents[1],
         timeout=60, check=False,
     )  # fmt: skip
     assert child.returncode == -9, child.stderr  # it came to that place
@@ -112,7 +112,7 @@ def test_killed_there_nothing_acknowledged_is_lost_or_doubled(point: str, tmp_pa
 
 
 def test_killed_in_a_migration_the_next_start_finishes_it(tmp_path: Path):
-    golden = Path(__file__).parent / "goldens" / "schema-v1.sql"
+    golden = Path(__file__).parents[1] / "goldens" / "schema-v1.sql"
     path = tmp_path / "swarm.db"
     code = f"""
 import os, signal, sqlite3

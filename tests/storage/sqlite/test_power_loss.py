@@ -52,7 +52,9 @@ def recording(tmp_path_factory: pytest.TempPathFactory):
     """(operations, how many had been done when the store was open, and when each batch was acknowledged)."""
     folder = tmp_path_factory.mktemp("recorded")
     command = [sys.executable, "-c", textwrap.dedent(RECORDED), str(folder / "swarm.db"), str(folder / "ops")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, cwd=Path(__file__).parent)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=100, check=False, cwd=Path(__file__).parents[1]
+    )
     assert done.returncode == 0, done.stderr
     return pickle.loads((folder / "ops").read_bytes())
 

@@ -33,7 +33,7 @@ from swarm_probe.owner_limits.egress_policy import (
 )
 from swarm_protocol.packets import stamp_packet
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "lab")]
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "lab")]
 import wire  # noqa: E402 - its folder has just been named
 from hostile_collector import FORBIDDEN, KEY, REFLECTED_TO, SSID_IN, VICTIMS  # noqa: E402
 
