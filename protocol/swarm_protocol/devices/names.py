@@ -76,7 +76,10 @@ def find(name: str, memory_gib: float | None = None) -> Device | None:
         if found:
             words, memory_gib = replace(_words(rest), memory_gib=size), size
     device = _chosen(found, words, memory_gib)
-    return _processor(text, memory_gib) if device is None and not found else device
+    if device is None and not found:
+        rest, size = _without_size(text) or (text, words.memory_gib)
+        return _processor(rest, memory_gib if size is None else size)
+    return device
 
 
 def nearest(name: str, count: int = _NEAREST) -> list[str]:

@@ -55,8 +55,8 @@ def parse_nodes(text: str) -> list[NamedNode]:
         if machine.vram_gib is None:
             usual = 8 if machine.device_class == "board" else 64
             raise BadNodes(
-                f"{node.device!r}: {machine.name} uses the memory of its machine; add its size in GB, as in "
-                f"'{node.device}-{usual}'"
+                f"{node.device!r}: {machine.name} uses the memory of its machine; add its size, as in "
+                f"'{node.device} {usual}GB'"
             )
     return _named(found)
 

@@ -61,8 +61,8 @@ def test_cities_and_devices_of_several_words(text: str, device: str, city: str |
     [
         ("", "names no machine"),
         ("4091", "no data sheet of '4091': the nearest names are GeForce RTX 4090"),
-        ("m2-max", "add its size in GB, as in 'm2-max-64'"),
-        ("pi5", "add its size in GB, as in 'pi5-8'"),
+        ("m2-max", "add its size, as in 'm2-max 64GB'"),
+        ("pi5", "add its size, as in 'pi5 8GB'"),
         ("4090@Atlantis", "no round trips of 'Atlantis': the nearest names are Atlanta"),
         ("4090@Berlin fibber", "there is no line 'fibber'; there are fiber, cable"),
         ("4090 cable@Berlin fiber", "names two lines"),
