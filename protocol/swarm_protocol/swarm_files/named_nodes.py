@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from swarm_protocol.devices.access import ACCESS, access_named
-from swarm_protocol.devices.machines import UnknownDevice, machine_of
+from swarm_protocol.devices.machines import UnknownDevice, known_machine, machine_of
 from swarm_protocol.devices.places import UnknownCity, city_named
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.swarm_files.device_estimates import assumptions, end_of
@@ -51,7 +51,7 @@ def parse_nodes(text: str) -> list[NamedNode]:
         try:
             machine = machine_of(node.device)
         except UnknownDevice as error:
-            raise BadNodes(f"{error}") from error
+            raise BadNodes(_with_at(node.device) or str(error)) from error
         if machine.vram_gib is None:
             usual = 8 if machine.device_class == "board" else 64
             raise BadNodes(
@@ -126,6 +126,16 @@ def _city_and_line(text: str, part: str) -> tuple[str, str | None]:
             raise BadNodes(f"there is no line {words[-1]!r}; there are {', '.join(ACCESS)}") from error
         raise BadNodes(str(error)) from error
     return city, access
+
+
+def _with_at(device: str) -> str | None:
+    """Return the advice for `4090 Utrecht`: a device and a city without the @ between them; None: it is another case."""
+    words = device.split()
+    for k in range(1, len(words)):
+        card, city = " ".join(words[:k]), " ".join(words[k:])
+        if known_machine(card) is not None and _is_city(city):
+            return f"{device!r}: write the city after @, as in '{card}@{city}'"
+    return None
 
 
 def _is_city(text: str) -> bool:

@@ -63,6 +63,7 @@ def test_cities_and_devices_of_several_words(text: str, device: str, city: str |
         ("4091", "no data sheet of '4091': the nearest names are GeForce RTX 4090"),
         ("m2-max", "add its size, as in 'm2-max 64GB'"),
         ("pi5", "add its size, as in 'pi5 8GB'"),
+        ("4x4090 New York", "write the city after @, as in '4x4090@New York'"),
         ("4090@Atlantis", "no round trips of 'Atlantis': the nearest names are Atlanta"),
         ("4090@Berlin fibber", "there is no line 'fibber'; there are fiber, cable"),
         ("4090 cable@Berlin fiber", "names two lines"),
