@@ -129,7 +129,7 @@ def _city_and_line(text: str, part: str) -> tuple[str, str | None]:
 
 
 def _with_at(device: str) -> str | None:
-    """Return the advice for `4090 Utrecht`: a device and a city without the @ between them; None: it is another case."""
+    """Return the advice for a device and a city without the @ between them; None: it is something else."""
     words = device.split()
     for k in range(1, len(words)):
         card, city = " ".join(words[:k]), " ".join(words[k:])
