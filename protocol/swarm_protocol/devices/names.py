@@ -77,8 +77,8 @@ def find(name: str, memory_gib: float | None = None) -> Device | None:
             words, memory_gib = replace(_words(rest), memory_gib=size), size
     device = _chosen(found, words, memory_gib)
     if device is None and not found:
-        rest, size = _without_size(text) or (text, words.memory_gib)
-        return _processor(rest, memory_gib if size is None else size)
+        rest, size_gib = _without_size(text) or (text, words.memory_gib)
+        return _processor(rest, memory_gib if size_gib is None else size_gib)
     return device
 
 
