@@ -23,9 +23,9 @@ from swarm_collector.options import DEFAULT_MODEL, DEFAULT_WEIGHTS, TOKEN_VARIAB
 from swarm_collector.transport import file_descriptors
 from swarm_collector.transport.log_filter import LogFilter
 from swarm_protocol import matrix_threads
+from swarm_protocol.addresses import address_text
 from swarm_protocol.messages.operator_messages import OPERATOR_FILE, Operator
 from swarm_protocol.messages.viewer_messages import Focus
-from swarm_protocol.parse_values import address_text
 from swarm_protocol.text import safe
 from swarm_protocol.trust.identity import IdentityError, load_or_create_key
 from swarm_protocol.trust.loopback import is_loopback
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def focus_of(model: str, weights: str) -> Focus:
     """Return the focus for this model. Raises Unusable."""
     from swarm_collector.focus_model import read_model
-    from swarm_predict.model.formats import canonical
+    from swarm_predict.model.weight_formats import canonical
     from swarm_predict.types import PredictError
 
     try:

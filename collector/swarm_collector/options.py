@@ -18,8 +18,8 @@ from typing import Any, Final
 
 from swarm_collector.scheduling.transfer_leases import DAILY_BYTES
 from swarm_protocol import __version__
-from swarm_protocol.parse_values import parse_address, parse_duration_s, parse_size, size_text
-from swarm_protocol.ports import DEFAULT_PORT
+from swarm_protocol.addresses import DEFAULT_PORT, parse_address
+from swarm_protocol.sizes_durations import parse_duration_s, parse_size, size_text
 from swarm_protocol.text import safe
 from swarm_protocol.trust.identity import default_state_dir
 from swarm_protocol.units import NS_PER_S

@@ -29,11 +29,11 @@ from swarm_collector.transport.connection_limits import ConnectionLimiter
 from swarm_collector.transport.keepalive import SessionOver
 from swarm_collector.transport.tls_listener import TlsListener
 from swarm_collector.transport.websocket import WebSocketConnection
+from swarm_protocol.addresses import address_text
 from swarm_protocol.messages import operator_messages
 from swarm_protocol.messages.codec import MAX_MESSAGE_BYTES
 from swarm_protocol.messages.probe_messages import COLLECTOR_HEADER, NONCE_HEADER, OPERATE_PATH, PROBE_PATH
 from swarm_protocol.messages.viewer_messages import VIEW_PATH
-from swarm_protocol.parse_values import address_text
 from swarm_protocol.text import safe
 from swarm_protocol.trust.signing import NONCE_BYTES
 

@@ -25,7 +25,7 @@ import psutil
 from swarm_lab.emulation import cpu_limit, netns
 from swarm_lab.emulation.emulator import own_address, public_address
 from swarm_lab.emulation.scenario import COLLECTOR, Event, Scenario
-from swarm_protocol.ports import DEFAULT_PORT
+from swarm_protocol.addresses import DEFAULT_PORT
 from swarm_protocol.trust import certificate_pins
 
 CERTIFICATE_FILE: Final = "collector.crt"  # as the collector calls it, in its folder

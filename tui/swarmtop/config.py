@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from swarm_predict.model.cache_formats import with_kv_cache
 from swarm_predict.model.catalogue import model_named
-from swarm_predict.model.formats import canonical, weight_format
+from swarm_predict.model.kv_cache_formats import with_kv_cache
 from swarm_predict.model.shapes import ModelShape
+from swarm_predict.model.weight_formats import canonical, weight_format
 from swarm_predict.types import BadPlacement, Engine, PredictError, UnknownModel, Workload
+from swarm_protocol.addresses import DEFAULT_PORT
 from swarm_protocol.messages.running import Running, tidy
-from swarm_protocol.ports import DEFAULT_PORT
 from swarm_protocol.swarm_files.swarm_file import ModelTable, NamedModel, SwarmFileError, parse_model
 from swarm_protocol.text import safe
 from swarmtop.analysis.asked import Asked, Chosen

@@ -19,8 +19,8 @@ from swarm_collector.clock import Clock
 from swarm_collector.members import register
 from swarm_collector.members.membership import Member, Membership, Rejected, token_matches
 from swarm_collector.members.register import MEMBER_KEY, Change, Joiner, Joining, Register, Unreadable
+from swarm_protocol.addresses import address_text
 from swarm_protocol.messages.probe_messages import AboutMe, Hello, Refused
-from swarm_protocol.parse_values import address_text
 from swarm_protocol.text import clean_name
 from swarm_protocol.trust import signing
 from swarm_protocol.trust.signing import Handshake, Purpose

@@ -17,7 +17,7 @@ import numpy as np
 from swarm_collector.focus_model import model_of
 from swarm_collector.scheduling.network_coordinates import Coordinates, fit
 from swarm_predict.cost.build import build_tables
-from swarm_predict.model.formats import is_format
+from swarm_predict.model.weight_formats import is_format
 from swarm_predict.search.solve import solve
 from swarm_predict.types import PredictError, Workload
 from swarm_protocol.messages.viewer_messages import Focus

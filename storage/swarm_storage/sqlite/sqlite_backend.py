@@ -22,8 +22,8 @@ from swarm_storage.history.retention import (
     vacuum_step,
 )
 from swarm_storage.sql import Db, SqliteDb
-from swarm_storage.sqlite.ballast import Ballast
 from swarm_storage.sqlite.connect import BUSY_MS, WriterLock, connect_writer, fold_log, sidecar
+from swarm_storage.sqlite.disk_reserve import DiskReserve
 from swarm_storage.sqlite.file_identity import OpenFiles, database_problem, fold, inode, is_unlinked, save_copy
 from swarm_storage.sqlite.integrity import START_S, quick_check
 from swarm_storage.writer.transaction import Known, NodeBatch
@@ -61,7 +61,7 @@ class SqliteBackend:
         self._log_path = sidecar(path, "-wal")
         self._log_bytes = 0  # after the latest commit
         self._prunes = Prunes(self.name, retain_ns, clock_ns, steady_ns)
-        self._ballast = Ballast(path)
+        self._disk_reserve = DiskReserve(path)
         self._wal_told = False
 
     def connect(self) -> SqliteDb:
@@ -144,7 +144,7 @@ class SqliteBackend:
             more = vacuum_step(db.connection) or more
         self._shorten_log(db, busy=busy)
         if well:
-            self._ballast.keep()
+            self._disk_reserve.keep()
         return STEP_PAUSE_S if more else TIDY_EVERY_S
 
     def relieve(self, error: StoreError) -> SqliteDb | None:
@@ -152,9 +152,9 @@ class SqliteBackend:
             self._files = None
             self._close_readers()  # they have the old log open, and must not meet whoever opens the file now
             return None
-        if not isinstance(error, Full) or not self._ballast.give_up():
+        if not isinstance(error, Full) or not self._disk_reserve.release():
             return None
-        _log.warning("%s is given up to remove old rows", self._ballast.path)
+        _log.warning("%s is given up to remove old rows", self._disk_reserve.path)
         db = None
         try:
             db = self.connect()

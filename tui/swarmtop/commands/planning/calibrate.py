@@ -21,9 +21,9 @@ from swarm_predict.calibration import learnt
 from swarm_predict.calibration.fit import ORDER, Constant, Observed, encode, fit, observed
 from swarm_predict.calibration.runs import ObservedRun, Refused, observe
 from swarm_predict.forecast.prediction import predict
-from swarm_predict.model.cache_formats import with_kv_cache
-from swarm_predict.model.formats import canonical, weight_format
+from swarm_predict.model.kv_cache_formats import with_kv_cache
 from swarm_predict.model.shapes import ModelShape
+from swarm_predict.model.weight_formats import canonical, weight_format
 from swarm_predict.options import Engine
 from swarm_predict.placement import parse_placement
 from swarm_predict.priors.posterior import NEUTRAL, fitted

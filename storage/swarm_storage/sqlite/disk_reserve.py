@@ -11,12 +11,12 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-BALLAST_BYTES: Final = 16 << 20  # a step of pruning writes a few megabytes into the log
+RESERVE_BYTES: Final = 16 << 20  # a step of pruning writes a few megabytes into the log
 PLENTY: Final = 8  # times its own size must be free before it is made
 
 
-class Ballast:
-    def __init__(self, store: Path, size_bytes: int = BALLAST_BYTES) -> None:
+class DiskReserve:
+    def __init__(self, store: Path, size_bytes: int = RESERVE_BYTES) -> None:
         self.path = store.with_name(store.name + ".ballast")
         self._size_bytes = size_bytes
 
@@ -33,11 +33,11 @@ class Ballast:
             finally:
                 os.close(fd)
         except OSError:  # a quota, a limit on file sizes: there is no room to keep
-            self.give_up()
+            self.release()
             return False
         return True
 
-    def give_up(self) -> bool:
+    def release(self) -> bool:
         """Remove it; return whether that made room."""
         try:
             self.path.unlink()
