@@ -1,8 +1,8 @@
 """Read the settings of `swarm-collector`: flags, then environment, then one TOML file, then defaults.
 
 A setting called `show-addresses` is `--show-addresses`, `$SWARM_COLLECTOR_SHOW_ADDRESSES` and `show_addresses = true`
-in the file that `--config` or `$SWARM_COLLECTOR_CONFIG` names. Unknown keys of the file are refused, so that a typing
-error does not become a default. The token has a variable that every command knows, `$SWARMTOP_TOKEN`.
+in the file that `--config` or `$SWARM_COLLECTOR_CONFIG` names. Unknown keys of the file are refused, so that a typo
+does not silently select the default. The token has a variable that every command knows, `$SWARMTOP_TOKEN`.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from swarm_protocol.snapshot.links.link_table import DENSE_NODES
 from swarm_protocol.snapshot.swarm import Floats, Ints, Swarm
 
 EVERY_S: Final = 60.0
-SEARCH_S: Final = 1.5  # of a thread: the ingest shares the interpreter with it
+SEARCH_S: Final = 1.5  # in a thread that shares the interpreter with the ingest
 MAX_CHAIN: Final = 12  # nodes: 132 directed links at most are measured for the plan
 NEAR: Final = 24  # candidates for "nearest" that nobody measured yet
 SEED: Final = 1
