@@ -21,6 +21,7 @@ from swarmtop.analysis.asked import Asked, Chosen
 from swarmtop.args import DEFAULT_MODEL
 from swarmtop.argument_types import LENGTHS
 from swarmtop.errors import CommandError
+from swarmtop.named_files import read_named
 
 if TYPE_CHECKING:
     from swarm_predict.calibration.fit import Calibration
@@ -254,10 +255,7 @@ def read_learnt(names: Sequence[str]) -> list[Learnt]:
 def _read_calibration(name: str) -> Calibration | Learnt:
     from swarm_predict.calibration.learnt import decode
 
-    try:
-        data = Path(name).read_bytes()
-    except OSError as error:
-        raise CommandError(f"cannot read {safe(name)} ({error.strerror}); correct --calibration") from error
+    data = read_named(Path(name), "--calibration")
     try:
         return decode(data)
     except PredictError as error:
