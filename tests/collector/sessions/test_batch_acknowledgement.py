@@ -14,12 +14,6 @@ from swarm_protocol.messages.probe_messages import (
 from swarm_storage.errors import Full
 
 
-@pytest.fixture
-async def rig(tmp_path):
-    async with collector(tmp_path) as rig:
-        yield rig
-
-
 async def test_a_repeated_batch_is_acknowledged_and_stored_once(rig, tmp_path):
     at_ns = time.time_ns()
     async with rig.probe("kiln") as probe:

@@ -5,20 +5,12 @@ from __future__ import annotations
 import time
 
 import msgspec
-import pytest
-from collector_rig import Probe, collector, stored
+from collector_rig import Probe, stored
 from websockets.asyncio.client import connect
 
 from swarm_protocol.messages.probe_messages import (
     Refused,
 )
-
-
-@pytest.fixture
-async def rig(tmp_path):
-    async with collector(tmp_path) as rig:
-        yield rig
-
 
 FIRST_RELEASE = {
     "hello": {

@@ -14,12 +14,6 @@ from swarm_protocol.messages.probe_messages import (
 YEAR_NS = 365 * 86_400 * 10**9
 
 
-@pytest.fixture
-async def rig(tmp_path):
-    async with collector(tmp_path) as rig:
-        yield rig
-
-
 @pytest.mark.parametrize(("off_ns", "said"), [(YEAR_NS, "365.0 days ahead"), (-YEAR_NS, "365.0 days behind")])
 async def test_a_clock_a_year_off_is_reported_once_and_its_times_are_moved(rig, tmp_path, off_ns, said):
     """Rows of a year ago would be pruned at once, rows of next year would stretch the recording."""

@@ -33,12 +33,6 @@ from swarm_protocol.messages.viewer_messages import Focus
 from swarm_protocol.snapshot.swarm import State
 
 
-@pytest.fixture
-async def rig(tmp_path):
-    async with collector(tmp_path) as rig:
-        yield rig
-
-
 async def test_a_probe_is_welcomed_planned_and_acknowledged(rig, tmp_path):
     async with rig.probe("kiln") as kiln, rig.probe("oven") as oven:
         welcome = await kiln.welcome()

@@ -22,13 +22,6 @@ from swarm_protocol.messages.probe_messages import (
 )
 from swarm_protocol.trust.signing import Handshake, plain_text_binding
 
-
-@pytest.fixture
-async def rig(tmp_path):
-    async with collector(tmp_path) as rig:
-        yield rig
-
-
 QUICK = Limits(http_s=0.3, hello_s=0.3, per_address=8)
 
 

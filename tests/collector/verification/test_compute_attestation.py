@@ -178,7 +178,7 @@ def test_a_late_answer_is_refused(swarm_state: ComputeAttestation, matrix: np.nd
     assert again.seed != go.seed
     commit = ChallengeCommit(challenge_id=again.challenge_id, hashes=b"\0" * 32 * again.steps)
     verdict = swarm_state.heard(1, ANN, commit, again_ns + late_ns)[1]
-    assert verdict == Verdict(ANN, False, "answered after 2960 ms, later than it may, 2 times in a row")
+    assert verdict == Verdict(ANN, False, "answered after 2960 ms, later than allowed, 2 times in a row")
 
 
 def test_a_node_that_never_answers_is_asked_again_and_then_marked(swarm_state: ComputeAttestation) -> None:
@@ -276,7 +276,7 @@ def test_claims_far_beyond_what_was_shown_take_the_mark_away_and_blame_nobody(
 
     assert says(rate * CLAIM_MOST * 0.99) is None
     assert swarm_state.verified(ANN, NS_PER_S)
-    assert says(rate * CLAIM_MOST * 1.01) == "at least 3.58 GB/s shown, 72 said: not verified for now"
+    assert says(rate * CLAIM_MOST * 1.01) == "at least 3.58 GB/s shown, 72 claimed: not verified for now"
     assert says(rate * CLAIM_MOST * 1.01) is None  # told once
     assert not swarm_state.verified(ANN, NS_PER_S)
     assert swarm_state.record(ANN).failed == 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
 from paths_rig import Node
 
 from swarm_probe.measure.paths import PathsConfig
+from swarm_probe.streams.tcp_endpoint import Stream
 
 
 @pytest.fixture
@@ -26,3 +29,16 @@ async def pair(hurry: None) -> AsyncIterator[tuple[Node, Node]]:
     yield a, b
     await a.paths.close()
     await b.paths.close()
+
+
+@pytest.fixture
+async def ends() -> AsyncIterator[tuple[Stream, Stream]]:
+    """Yield the two ends of one TCP connection."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    called = socket.create_connection(listening.getsockname())
+    answered, _ = listening.accept()
+    called.setblocking(False)
+    answered.setblocking(False)
+    yield Stream(called, Counter()), Stream(answered, Counter())
+    for one in (listening, called, answered):
+        one.close()

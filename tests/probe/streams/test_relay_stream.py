@@ -1,4 +1,4 @@
-"""Hops by way of the collector: two probes connected only by a hub that relays messages."""
+"""Test hops via the collector: two probes connected only by a hub that relays messages."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import pytest
 from sample_fixtures import T0, A, B, bare_host, batch, compute, event, hop, host, link, roofline, uplink
 
 from swarm_protocol.units import NS_PER_S
-from swarm_storage.errors import Held
+from swarm_storage.errors import LogHeld
 from swarm_storage.history import retention
 from swarm_storage.history.replay import swarm_at
 from swarm_storage.history.retention import HOLD_NS, PruneClock, prune_step, vacuum_step
@@ -227,11 +227,11 @@ def test_a_log_that_a_reader_holds_grows_to_its_limit_and_no_further(
     while not refusal and seq < 500:
         try:
             seq = writer.submit(batch(seq + 1, [event(T0 + seq + 1, detail="x" * 300)] * 20)).result(20)
-        except Held as error:
+        except LogHeld as error:
             refusal = str(error)
     assert refusal.endswith("MB and a reader keeps it from being reset; close what has it open")
     held = log.stat().st_size
-    with pytest.raises(Held):
+    with pytest.raises(LogHeld):
         writer.submit(batch(seq + 1, [event(T0 + seq + 1)])).result(20)
     assert log.stat().st_size <= held + 100_000 < 1_000_000
     cursor.close()

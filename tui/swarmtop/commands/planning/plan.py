@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Final, get_args
 
 from swarm_predict.advice.choice import Limits, how_sure
+from swarm_predict.advice.format_comparison import compared
 from swarm_predict.advice.hypothetical import Machine, with_machine
-from swarm_predict.formats import compared
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.search.solve import Reliability
 from swarm_predict.search.solve import plan as search_plan

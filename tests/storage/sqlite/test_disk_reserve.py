@@ -12,7 +12,7 @@ from sample_fixtures import T0, batch, event
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.errors import Full
 from swarm_storage.sqlite import sqlite_backend as backend_module
-from swarm_storage.sqlite.ballast import Ballast
+from swarm_storage.sqlite.disk_reserve import DiskReserve
 from swarm_storage.store import open_store
 from swarm_storage.writer import writer as writer_module
 from swarm_storage.writer.transaction import Transaction
@@ -22,17 +22,17 @@ Usage = namedtuple("Usage", "total used free")
 
 
 def test_it_takes_real_room_and_gives_it_back(tmp_path: Path):
-    ballast = Ballast(tmp_path / "swarm.db", 1 << 20)
+    ballast = DiskReserve(tmp_path / "swarm.db", 1 << 20)
     assert ballast.keep()
     assert ballast.path.stat().st_blocks * 512 >= 1 << 20
-    assert ballast.give_up()
-    assert not ballast.give_up()
+    assert ballast.release()
+    assert not ballast.release()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_it_is_not_made_where_there_is_little_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(100, 93, 7 << 20))
-    assert not Ballast(tmp_path / "swarm.db", 1 << 20).keep()
+    assert not DiskReserve(tmp_path / "swarm.db", 1 << 20).keep()
     assert list(tmp_path.iterdir()) == []
 
 

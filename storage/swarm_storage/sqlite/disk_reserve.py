@@ -1,7 +1,7 @@
-"""Keep disk space in reserve: on a full disk, deleting old rows needs some, for the write-ahead log.
+"""Reserve disk space: on a full disk, deleting old rows still needs some for the write-ahead log.
 
-A file next to the store that holds nothing. When nothing can be written it is removed, old rows are deleted with the
-room it leaves, and it is made again once there is plenty.
+The reserve is an empty file next to the store. When the disk is full it is removed, old rows are deleted in the space
+that this frees, and it is created again once there is enough space.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-BALLAST_BYTES: Final = 16 << 20  # a step of pruning writes a few megabytes into the log
-PLENTY: Final = 8  # times its own size must be free before it is made
+RESERVE_BYTES: Final = 16 << 20  # a step of pruning writes a few megabytes into the log
+PLENTY: Final = 8  # times its own size must be free before it is created
 
 
-class Ballast:
-    def __init__(self, store: Path, size_bytes: int = BALLAST_BYTES) -> None:
+class DiskReserve:
+    def __init__(self, store: Path, size_bytes: int = RESERVE_BYTES) -> None:
         self.path = store.with_name(store.name + ".ballast")
         self._size_bytes = size_bytes
 
     def keep(self) -> bool:
-        """Make it where it is missing and there is plenty of room; return whether it exists."""
+        """Create the file if it is missing and there is plenty of space; return whether it exists."""
         try:
             if self.path.exists():
                 return True
@@ -32,13 +32,13 @@ class Ballast:
                 _reserve(fd, self._size_bytes)
             finally:
                 os.close(fd)
-        except OSError:  # a quota, a limit on file sizes: there is no room to keep
-            self.give_up()
+        except OSError:  # a quota or a limit on file sizes: there is no space to reserve
+            self.release()
             return False
         return True
 
-    def give_up(self) -> bool:
-        """Remove it; return whether that made room."""
+    def release(self) -> bool:
+        """Remove the file; return whether that freed space."""
         try:
             self.path.unlink()
         except OSError:
@@ -47,7 +47,7 @@ class Ballast:
 
 
 def _reserve(fd: int, size_bytes: int) -> None:
-    """Reserve real blocks, not a hole."""
+    """Allocate real blocks, not a hole."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(fd, 0, size_bytes)
         return

@@ -9,16 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_protocol.parse_values import (
-    Address,
-    address_text,
-    duration_text,
-    parse_address,
-    parse_duration_s,
-    parse_size,
-    size_text,
-)
-from swarm_protocol.ports import DEFAULT_PORT
+from swarm_protocol.addresses import DEFAULT_PORT, Address, address_text, parse_address
+from swarm_protocol.sizes_durations import duration_text, parse_duration_s, parse_size, size_text
 
 
 @pytest.mark.parametrize(
