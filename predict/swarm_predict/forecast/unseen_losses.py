@@ -20,6 +20,8 @@ from swarm_predict.forecast.forward_pass.pipeline import Pipeline
 from swarm_predict.forecast.forward_pass.tensor_parallel import TensorParallel
 from swarm_protocol.snapshot.swarm import Floats
 
+Rounds = list[tuple[float, list[Trip]]]  # how often each is repeated, and its messages, which leave together
+
 
 def of_stages(run: Pipeline) -> Floats | None:
     """Draw the delay of a step of stages, (draws,); None for hand-written figures, which are taken as exact, and for
@@ -27,7 +29,7 @@ def of_stages(run: Pipeline) -> Floats | None:
     if run.at_ns is None or run.workload.redundancy > 1:
         return None
     rng = run.rng.spawn(1)[0]  # numbers of its own: all others are the same with and without
-    return _draw_trips_later(run.costs.links, run.trips, rng, run.workload.draws, run.rests_ms()).sum(axis=1)
+    return draw_trips_later(run.costs.links, run.trips, rng, run.workload.draws, run.rests_ms()).sum(axis=1)
 
 
 def of_groups(run: TensorParallel) -> Floats | None:
@@ -35,50 +37,72 @@ def of_groups(run: TensorParallel) -> Floats | None:
     mean."""
     if run.at_ns is None:
         return None
+    return draw_rounds_later(run.paths, rounds_of(run), run.rng.spawn(1)[0], run.workload.draws)
+
+
+def rounds_of(run: TensorParallel) -> Rounds:
+    """Return all rounds of a step."""
     size = run.engine.reduce_bytes(run.model, run.width, run.workload.activations)
-    rounds: list[tuple[float, list[Trip]]] = [(1.0, trips) for trips in run.single_trips(run.width)]
+    rounds: Rounds = [(1.0, trips) for trips in run.single_trips(run.width)]
     for group in run.groups:
         for here in messages(run.all_reduce, len(group.members), size):
             trips = [Trip(group.members[a], group.members[b], sent, None) for a, b, sent in here]
             rounds.append((float(ALL_REDUCES_PER_LAYER * group.layers), trips))
-    return _draw_rounds_later(run.paths, rounds, run.rng.spawn(1)[0], run.workload.draws)
+    return rounds
 
 
-def _draw_trips_later(
+def draw_trips_later(
     paths: Links, trips: Sequence[Trip], rng: np.random.Generator, draws: int, rest_ms: Floats | float = 0.0
 ) -> Floats:
     """Draw the delay of each message, (draws, trips). `rest_ms` as in `draw_trips`."""
-    later = np.zeros((draws, len(trips)))
+    chance = draw_unseen_chances(paths, trips, rng, draws)
+    if not np.any(chance):
+        return chance
+    src, dst = np.array([t.src for t in trips]), np.array([t.dst for t in trips])
+    sizes, rtt_ms = np.array([t.size_bytes for t in trips]), np.nan_to_num(paths.rtt_p50_ms[src, dst])
+    flights = drawn_windows(paths, trips, chance, rng, rest_ms)
+    lost = draw_lost(chance, sizes, rtt_ms, rng, flights)
+    return lost + flights_ms(flights, sizes, rtt_ms, paths.rate_mbps[src, dst])
+
+
+def draw_unseen_chances(paths: Links, trips: Sequence[Trip], rng: np.random.Generator, draws: int) -> Floats:
+    """Draw the loss of round trips on the paths of messages that have shown none, (draws, trips); 0 on the others."""
+    chance = np.zeros((draws, len(trips)))
     some = np.flatnonzero(_clean(paths, trips))
-    if not len(some):
-        return later
-    chosen = [trips[k] for k in some]
-    src, dst = np.array([t.src for t in chosen]), np.array([t.dst for t in chosen])
-    sizes, rtt = np.array([t.size_bytes for t in chosen]), paths.rtt_p50_ms[src, dst]
-    chance = draw_unseen(paths.loss_of[src, dst], pairs_of(paths, src, dst), rng, draws)
-    rests = np.broadcast_to(np.asarray(rest_ms, np.float64), len(trips))[some]
-    segments = segments_of(np.array([t.window_bytes for t in chosen]))
-    every = np.ones(len(chosen), dtype=bool)
-    flights = drawn_flights(chance, segments, paths.halvings(src, dst, rests), every, paths.reno[src], rng)
-    flights = np.where(chance > 0, flights, 0.0)
-    lost = draw_lost(chance, sizes, rtt, rng, flights)
-    later[:, some] = lost + flights_ms(flights, sizes, rtt, paths.rate_mbps[src, dst])
-    return later
+    if len(some):
+        src, dst = np.array([trips[k].src for k in some]), np.array([trips[k].dst for k in some])
+        chance[:, some] = draw_unseen(paths.loss_of[src, dst], pairs_of(paths, src, dst), rng, draws)
+    return chance
 
 
-def _draw_rounds_later(
-    paths: Links, rounds: Sequence[tuple[float, Sequence[Trip]]], rng: np.random.Generator, draws: int
+def drawn_windows(
+    paths: Links, trips: Sequence[Trip], chance: Floats, rng: np.random.Generator, rest_ms: Floats | float
 ) -> Floats:
-    """Draw the delay of rounds: how often each is repeated, and its messages, any of which delays it."""
+    """Draw the windows that each message waits for, (draws, trips), at `chance` of losing a round trip."""
+    src, dst = np.array([t.src for t in trips]), np.array([t.dst for t in trips])
+    segments = segments_of(np.array([t.window_bytes for t in trips]))
+    limited = chance.any(axis=0)
+    flights = drawn_flights(chance, segments, paths.halvings(src, dst, rest_ms), limited, paths.reno[src], rng)
+    return np.where(chance > 0, flights, 0.0)
+
+
+def draw_rounds_later(paths: Links, rounds: Rounds, rng: np.random.Generator, draws: int) -> Floats:
+    """Draw the delay of all rounds together, (draws,); any message delays its round."""
     trips = [trip for _, here in rounds for trip in here]
+    chance = draw_unseen_chances(paths, trips, rng, draws)
+    return mean_delay_ms(paths, rounds, chance)
+
+
+def mean_delay_ms(paths: Links, rounds: Rounds, chance: Floats) -> Floats:
+    """Return what losses add to all rounds on average, (draws,), at `chance` (draws, messages) of losing a round
+    trip."""
+    trips = [trip for _, here in rounds for trip in here]
+    if not trips:
+        return np.zeros(len(chance))
     times = np.array([count for count, here in rounds for _ in here])
-    some = np.flatnonzero(_clean(paths, trips))
-    if not len(some):
-        return np.zeros(draws)
-    src, dst = np.array([trips[k].src for k in some]), np.array([trips[k].dst for k in some])
-    chance = draw_unseen(paths.loss_of[src, dst], pairs_of(paths, src, dst), rng, draws)
-    sizes = np.array([trips[k].size_bytes for k in some])
-    return np.asarray(retransmission(chance, sizes, paths.rtt_p50_ms[src, dst]).mean_ms @ times[some])
+    src, dst = np.array([t.src for t in trips]), np.array([t.dst for t in trips])
+    sizes, rtt_ms = np.array([t.size_bytes for t in trips]), np.nan_to_num(paths.rtt_p50_ms[src, dst])
+    return np.asarray(retransmission(chance, sizes, rtt_ms).mean_ms @ times)
 
 
 def _clean(paths: Links, trips: Sequence[Trip]) -> Mask:
