@@ -6,37 +6,27 @@ published results. So what is printed of error and coverage is of networks that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from unittest.mock import patch
 
+from bench.engine_runs.report import Told
 from bench.engine_runs.runs import Run
 from bench.engine_runs.widths import fit
+from bench.predicting.priors import with_software
 from swarm_predict.calibration.learnt import learn, priors_of
-from swarm_predict.priors import engine_errors, particular
-from swarm_predict.priors.engine_errors import Measured
+from swarm_predict.priors import engine_errors
 from swarm_predict.priors.posterior import Priors
-from swarm_predict.types import Quantiles
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """A run as predicted; `by`: the run that was learnt from, None where none was."""
-
-    run: Run
-    tpot_ms: Quantiles
-    by: Run | None = None
-
-
-def left_out(runs: Sequence[Run], priors: Priors, with_software: Callable[[Priors, Measured], Priors]) -> list[Told]:
-    """Predict each run, and each after any one other run of its case. `priors`: of published results alone;
-    `with_software` adds what runs without a network tell. Raises PredictError."""
+def left_out(runs: Sequence[Run], priors: Priors) -> list[Told]:
+    """Predict each run, and each after any one other run of its case. `priors`: of published results alone. Raises
+    PredictError."""
     found: list[Told] = []
     for network in dict.fromkeys(run.network for run in runs):
         others = [run for run in runs if run.network != network]
         constants = fit(others, priors)
         with patch.object(engine_errors, "measured", lambda constants=constants: constants):
-            wide = with_software(priors, constants)
+            wide = with_software(priors, constants.software)
             for run in (run for run in runs if run.network == network):
                 found.append(Told(run, run.predicted_with(wide).tpot_ms))
                 alike = [one for one in others if (one.engine, one.case.name) == (run.engine, run.case.name)]

@@ -26,6 +26,7 @@ import numpy as np
 import swarm_predict.priors
 from bench.engine_runs.recorded import FILE
 from bench.engine_runs.runs import Run
+from bench.predicting.priors import with_software
 from swarm_lab.verification.contention import DISTURBED_CORES
 from swarm_predict.calibration.runs import ObservedRun, observation
 from swarm_predict.cost.engines import engine_facts
@@ -39,7 +40,7 @@ FIELDS: Final = ("layers", "paths", "kind", "run")
 LEAST: Final = 0.01  # engines repeat no better
 STEP: Final = 1.15
 ROUNDS: Final = 40
-APART: Final = 0.5  # standard deviation of an engine's widths about what the medians say, of the logarithm
+APART: Final = 1.0  # standard deviation of the logarithm of an engine's widths about what the medians say
 # 37 runs of four engines over six emulated networks, measured in 2026-11 by probes beforehand: median errors by engine;
 # and of all, before and after one run was learnt from
 MEDIAN_ERRORS: Final = {PLAIN_ENGINE: 0.05, "llama.cpp": 0.11, "petals": 0.15, "distributed-llama": 0.15}
@@ -67,6 +68,8 @@ def fit(runs: Sequence[Run], priors: Priors) -> Measured:
     seen: dict[str, list[Observation]] = {}
     for one in quiet:
         seen.setdefault(_engine(one.run), []).extend(_observations(one, quiet, priors))
+    software = tuple(_software(quiet, priors))
+    priors = with_software(priors, software)
     engines = {name: by_median(error) for name, error in MEDIAN_ERRORS.items()}
     engines |= {name: _most_probable(found, priors, engines[name]) for name, found in seen.items()}
     engines[OTHER] = Widths(*(max(getattr(widths, field) for widths in engines.values()) for field in FIELDS))
@@ -88,7 +91,8 @@ def _software(runs: Sequence[Seen], priors: Priors) -> Iterable[Software]:
         at = sorted(range(len(twins)), key=lambda k: twins[k].observed_ms)[len(twins) // 2]
         seen = observation(twins[at], priors)
         parts = tuple(SoftwarePart(round(part.times, 3), part.effects) for part in seen.parts)
-        yield Software(engine, case, round(seen.observed_ms, 2), round(seen.fixed_ms, 3), parts)
+        error = math.hypot(LEAST, float(np.std(np.log([twin.observed_ms for twin in twins]))) / len(twins) ** 0.5)
+        yield Software(engine, case, round(seen.observed_ms, 2), round(seen.fixed_ms, 3), round(error, 4), parts)
 
 
 def store(found: Measured) -> None:

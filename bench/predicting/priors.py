@@ -30,7 +30,7 @@ from swarm_predict.calibration.published import Result, devices, published, read
 from swarm_predict.calibration.runs import ObservedRun, Refused, observation, observe
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.priors.conditioning import Observation, Part, condition
-from swarm_predict.priors.engine_errors import Measured, measured
+from swarm_predict.priors.engine_errors import Software, measured
 from swarm_predict.priors.factors import group_of
 from swarm_predict.priors.posterior import Priors, fitted
 from swarm_predict.types import Quantiles
@@ -159,7 +159,12 @@ def after_runs(evidence: list[Evidence], start: Priors, *, by_device: bool) -> l
     return found
 
 
-def with_software(priors: Priors, found: Measured) -> Priors:
+def of_published() -> Priors:
+    """Fit to the whole table of published results, and nothing else."""
+    return fit(usable(published())).priors
+
+
+def with_software(priors: Priors, software: Iterable[Software]) -> Priors:
     """Return the fit after what the software of engines took in runs without a network (`priors.engine_errors`).
 
     What those runs say of the very machine that they ran on is left out: that is of it. How an engine's kernels compare
@@ -168,9 +173,9 @@ def with_software(priors: Priors, found: Measured) -> Priors:
     runs = [
         Observation(
             run.observed_ms, tuple(Part(part.times, part.effects) for part in run.parts), run.fixed_ms,
-            found.engines[run.engine].run,
+            run.error,
         )
-        for run in found.software
+        for run in software
     ]  # fmt: skip
     after = condition(priors, runs, [])
     at = [k for k, name in enumerate(after.names) if name in priors.names or group_of(name) in OF_ENGINES]
@@ -242,7 +247,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     evidence = usable(published())
     if chosen.fit:
-        found = as_data(with_software(fit(evidence).priors, measured()), len(evidence), table_digest())
+        found = as_data(with_software(fit(evidence).priors, measured().software), len(evidence), table_digest())
         (WHERE / "fitted.json").write_bytes(msgspec.json.encode(found) + b"\n")
         print(f"{len(evidence)} results, {len(found.names)} effects → {WHERE / 'fitted.json'}")
         return 0
