@@ -57,6 +57,7 @@ int main(int count, char ** words) {
     initQuants();
     initSockets();
     AppCliArgs args = AppCliArgs::parse(count - 3, words + 3, true);
+    args.benchmark = false;
     if (!strcmp(args.mode, "worker")) runWorkerApp(&args);
     else runInferenceApp(&args, measure);
     cleanupSockets();
