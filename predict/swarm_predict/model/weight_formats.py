@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class WeightFormat:
+
+class WeightFormat(msgspec.Struct, frozen=True):
     """The bits that one parameter really takes, scales and zero points included."""
 
     layer_bits: float  # attention and MLP matrices
