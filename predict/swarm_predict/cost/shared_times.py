@@ -16,8 +16,7 @@ from swarm_predict.cost.engines import TOKEN_BYTES, all_reduce_of, engine_facts
 from swarm_predict.cost.groups import ALL_REDUCES_PER_LAYER
 from swarm_predict.cost.machine.layer_times import LayerColumns, layer_columns
 from swarm_predict.cost.machine.memory import needs
-from swarm_predict.cost.network.delivery_times import links
-from swarm_predict.cost.software import software_assumed, visits_ms
+from swarm_predict.cost.software import engine_paths, software_assumed, visits_ms
 from swarm_predict.cost.speculative import drafting_ms, step_width, step_yield
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import AllReduce, Workload
@@ -56,7 +55,7 @@ class SharedTimes:
         self.model, self.workload = model, workload
         self.engine, self.kind = engine_facts(workload), all_reduce_of(workload)
         self.names = [swarm.facts[row].name for row in rows]
-        self.paths = links(swarm, rows)
+        self.paths = engine_paths(swarm, rows, workload)
         self.width = step_width(workload) if width is None else width
         layer = layer or layer_columns(
             swarm, rows, model, workload.weights, "decode", self.width, workload.context,
