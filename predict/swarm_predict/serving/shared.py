@@ -169,12 +169,13 @@ def _best_vertex(worth: Floats, rows: Floats, sides: Floats) -> Floats:
     rows, sides = np.vstack([rows, -np.eye(count)]), np.append(sides, np.zeros(count))
     scale = np.maximum(np.abs(rows).max(axis=1), 1e-300)
     rows, sides = rows / scale[:, None], sides / scale
-    best, found = -math.inf, np.zeros(count)
+    best = -math.inf
+    found: Floats = np.zeros(count)
     for chosen in itertools.combinations(range(len(rows)), count):
         matrix = rows[list(chosen)]
         if abs(np.linalg.det(matrix)) < 1e-12:
             continue
         at = np.linalg.solve(matrix, sides[list(chosen)])
         if np.all(rows @ at <= sides + 1e-9 * (1 + np.abs(sides))) and float(worth @ at) > best:
-            best, found = float(worth @ at), at
+            best, found = float(worth @ at), np.asarray(at)
     return np.asarray(np.maximum(found, 0.0))
