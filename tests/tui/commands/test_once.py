@@ -86,7 +86,7 @@ def test_a_narrow_terminal_loses_the_least_important_columns_and_no_line_is_long
         titles[width] = next(line for line in lines if line.lstrip().startswith("#")).split()
     assert "DEVICE" in titles[200]
     assert "DEVICE" not in titles[60]
-    assert all(word in titles[40] for word in ("NODE", "STATE", "WIN"))
+    assert all(word in titles[40] for word in ("NODE", "STATE", "GAIN"))
 
 
 def strange() -> Swarm:
@@ -198,7 +198,7 @@ def test_the_table_reads_as_it_did(width: int) -> None:
 
 
 def test_with_something_running_the_ranking_is_about_it(capsys: pytest.CaptureFixture[str]) -> None:
-    """The machines in it first, by what the swarm would win; spares are never slow; the figures are those of plan."""
+    """The machines in it first, by what the swarm would gain; spares are never slow; the figures are those of plan."""
     told = "kiln-2080ti:0-15,lab-a4000:16-31"
     found = json.loads(run(capsys, "--json", "--running", told))
     now, best, nodes = found["running"], found["best"], found["nodes"]

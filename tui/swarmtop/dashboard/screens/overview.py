@@ -91,7 +91,7 @@ class Overview(Page):
         if share.chart:
             block += headline.headline(view, width, share.chart)
             self._ask_past(view)
-        return [*block, *overview_lines.way(view, found, width, share.way, share.layers)], share
+        return [*block, *overview_lines.route(view, found, width, share.way, share.layers)], share
 
     def _ask_past(self, view: View) -> None:
         """Have the minutes before a moment of a recording planned, for the chart; again if the moment has changed."""
