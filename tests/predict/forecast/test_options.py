@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from swarm_predict.cost.build import build_tables, hop_parts
 from swarm_predict.cost.engines import ENGINES
-from swarm_predict.cost.speculative import tokens_a_step
+from swarm_predict.cost.speculative import step_yield
 from swarm_predict.forecast.draws import Drawn, Trip
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.forecast.redundancy import price, slowest, unchecked
@@ -153,7 +153,7 @@ def test_published_offloading_is_below_what_streaming_allows_and_within_a_factor
 
 @pytest.mark.parametrize(("guesses", "accept", "tokens"), [(0, 0.9, 1), (4, 0, 1), (4, 1, 5), (4, 0.8, 3.3616)])
 def test_tokens_a_step_are_those_of_leviathan(guesses, accept, tokens):
-    assert tokens_a_step(guesses, accept) == pytest.approx(tokens)
+    assert step_yield(Workload(draft_tokens=guesses, draft_accept=accept)) == pytest.approx(tokens)
 
 
 def test_a_step_pays_its_hops_once_for_several_tokens():
