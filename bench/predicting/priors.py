@@ -30,7 +30,7 @@ from swarm_predict.calibration.published import Result, devices, published, read
 from swarm_predict.calibration.runs import ObservedRun, Refused, observation, observe
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.priors.conditioning import Observation, Part, condition
-from swarm_predict.priors.engine_errors import measured, width_of
+from swarm_predict.priors.engine_errors import Software, measured
 from swarm_predict.priors.factors import group_of
 from swarm_predict.priors.posterior import Priors, fitted
 from swarm_predict.types import Quantiles
@@ -161,26 +161,33 @@ def after_runs(evidence: list[Evidence], start: Priors, *, by_device: bool) -> l
     return found
 
 
-def with_software(priors: Priors) -> Priors:
+def of_published() -> Priors:
+    """Fit to the whole table of published results, and nothing else."""
+    return fit(usable(published())).priors
+
+
+def with_software(priors: Priors, software: Iterable[Software]) -> Priors:
     """Return the fit after what the software of engines took in runs without a network (`priors.engine_errors`).
 
-    What those runs say of measured layers, and of the very machine that they ran on, is left out: that is of them.
-    How an engine's kernels compare with torch's on processors is kept, and how far that will differ on others."""
+    What those runs say of the very machine that they ran on is left out: that is of it. How an engine's kernels compare
+    with torch's on processors is kept, and how far that will differ on others; it takes up what the same runs say of
+    layers under this engine in general, since both were seen together, on processors."""
     runs = [
         Observation(
             run.observed_ms, tuple(Part(part.times, part.effects) for part in run.parts), run.fixed_ms,
-            width_of("run", run.engine),
+            run.error,
         )
-        for run in measured().software
+        for run in software
     ]  # fmt: skip
     after = condition(priors, runs, [])
     at = [k for k, name in enumerate(after.names) if name in priors.names or group_of(name) in OF_ENGINES]
     names = tuple(after.names[k] for k in at)
-    covariance = after.covariance[np.ix_(at, at)]
+    covariance, mean = after.covariance[np.ix_(at, at)], after.mean[at]
     for k, name in enumerate(names):
         if group_of(name) == "measured.processor":
             covariance[k, k] += PROCESSORS_APART**2
-    return replace(after, names=names, mean=after.mean[at], covariance=covariance, _at={})
+            mean[k] += after.log_median((name.replace("measured.processor", "measured.layers"),))
+    return replace(after, names=names, mean=mean, covariance=covariance, _at={})
 
 
 def run_of(result: Result, priors: Priors) -> ObservedRun | Refused:
@@ -242,7 +249,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     evidence = usable(published())
     if chosen.fit:
-        found = as_data(with_software(fit(evidence).priors), len(evidence), table_digest())
+        found = as_data(with_software(fit(evidence).priors, measured().software), len(evidence), table_digest())
         (WHERE / "fitted.json").write_bytes(msgspec.json.encode(found) + b"\n")
         print(f"{len(evidence)} results, {len(found.names)} effects → {WHERE / 'fitted.json'}")
         return 0

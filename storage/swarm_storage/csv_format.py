@@ -12,8 +12,9 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from swarm_protocol.csv_cells import csv_cell
 from swarm_protocol.units import gib, iso_utc
@@ -26,8 +27,7 @@ CHUNK_ROWS: Final = 500  # some 60 KB: far below what one message may hold
 Cell = str | int | float | bool | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
+class _Column(msgspec.Struct, frozen=True):
     name: str
     field: str  # of the sample
     value: Callable[[Any], Cell]

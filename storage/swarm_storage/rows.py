@@ -14,7 +14,6 @@ import operator
 import types
 import typing
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
 import msgspec
@@ -51,8 +50,7 @@ _BOOLS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(msgspec.Struct, frozen=True):
     """How one kind of sample is stored."""
 
     kind: str

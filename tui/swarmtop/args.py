@@ -74,7 +74,7 @@ def add_source(parser: argparse.ArgumentParser, *, file: bool = True) -> None:
         one.add_argument(
             "--nodes",
             metavar="'4090@Utrecht fiber, …'",
-            help="machines by name, without a file: [NAME=][Nx]DEVICE[@CITY] [LINE], separated by commas",
+            help="machines by name, without a file: [NAME=][Nx]DEVICE[@CITY] [LINE] [DOWN/UP], separated by commas",
         )
     add_token(group)
     group.add_argument(

@@ -7,8 +7,9 @@ Where a LayerShape describes a layer fully, the block is made of it (`block_of`)
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from typing import Final
+
+import msgspec
 
 from swarm_predict.model.kv_cache import CACHE_BYTES, Cache, kept_bytes, read_bytes
 from swarm_protocol.layer_shape import LayerShape
@@ -16,8 +17,7 @@ from swarm_protocol.layer_shape import LayerShape
 SMALL_BYTES: Final = 2  # norms, biases and convolutions stay in 16 bits
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(msgspec.Struct, frozen=True):
     """Sizes of one layer, or of a part of one. Elements unless the name says bytes."""
 
     layer: LayerShape | None = None  # of which `matrices` and the experts are made; None: no LayerShape says it all
@@ -224,7 +224,9 @@ def extra(elements: int) -> Block:
 
 def windowed(block: Block, window: int) -> Block:
     """Return the same block with every cache cut to `window` tokens."""
-    return replace(block, caches=tuple(replace(cache, window=window) for cache in block.caches))
+    return msgspec.structs.replace(
+        block, caches=tuple(msgspec.structs.replace(cache, window=window) for cache in block.caches)
+    )
 
 
 def rounded_up(value: float, to: int) -> int:

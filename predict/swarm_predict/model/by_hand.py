@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+import msgspec
 
 from swarm_predict.errors import UnknownModel
 from swarm_predict.model.blocks import Block
@@ -59,7 +60,7 @@ def _block(table: ModelTable, size: float, bits: float, cache: Cache, weights: s
     )
     if not table.experts:
         return plain
-    return replace(
+    return msgspec.structs.replace(
         plain,
         experts=table.experts,
         experts_active=table.experts_active,

@@ -6,14 +6,14 @@ Sizes are for 16 bits an element; `kv_cache_formats` shrinks them. `ModelShape` 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 CACHE_BYTES: Final = 2  # of one cached element: fp16 or bf16, what every engine here keeps unless told otherwise
 
 
-@dataclass(frozen=True, slots=True)
-class Cache:
+class Cache(msgspec.Struct, frozen=True):
     """What one layer stores for each token of the context, and how much of it a step reads."""
 
     elements: float  # of one entry

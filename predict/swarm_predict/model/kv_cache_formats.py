@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+import msgspec
+
 from swarm_predict.errors import PredictError
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.options import KV_CACHES
@@ -34,7 +36,9 @@ def with_kv_cache(model: ModelShape, name: str) -> ModelShape:
         return model
     share = CACHE_BITS[name] / CACHE_BITS[model.kv_cache]
     smaller = {
-        block: replace(block, caches=tuple(replace(each, elements=each.elements * share) for each in block.caches))
+        block: msgspec.structs.replace(
+            block, caches=tuple(msgspec.structs.replace(each, elements=each.elements * share) for each in block.caches)
+        )
         for block in model.kinds
     }
     return replace(model, kv_cache=name, blocks=tuple(smaller[block] for block in model.all_blocks))

@@ -9,15 +9,15 @@ their block size. A GGUF file itself is more exact.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
+
+import msgspec
 
 from swarm_predict.errors import PredictError
 
 
-@dataclass(frozen=True, slots=True)
-class WeightFormat:
+class WeightFormat(msgspec.Struct, frozen=True):
     """The bits that one parameter really takes, scales and zero points included."""
 
     layer_bits: float  # attention and MLP matrices

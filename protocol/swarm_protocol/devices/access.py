@@ -14,12 +14,12 @@ up_mbps always wins.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Access:
+
+class Access(msgspec.Struct, frozen=True):
     """One end of a path."""
 
     rtt_ms: float  # to the backbone and back, idle

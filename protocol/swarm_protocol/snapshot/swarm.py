@@ -11,6 +11,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -191,8 +192,7 @@ class LayerTime:
     stage_layers: int = 0  # of a visit; 0: unknown
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(msgspec.Struct, frozen=True):
     """The addresses that packets to one peer use."""
 
     peer: str  # node id
@@ -200,8 +200,7 @@ class Way:
     interface: str  # of this machine; empty: unknown
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
+class Card(msgspec.Struct, frozen=True):
     """One of several cards of a machine, as it was last read. None: it does not say."""
 
     name: str
@@ -233,8 +232,7 @@ class NodeFacts:
     untold: str = ""  # which figures of its cards are not measured, and why
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     at_ns: int
     node: str  # name
     kind: str

@@ -6,9 +6,9 @@ Values filled in have the kind ESTIMATE, and a line that names their source. Wri
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from swarm_protocol.devices.access import ACCESS, access_named
@@ -20,8 +20,7 @@ from swarm_protocol.units import BYTES_PER_GIB
 SHOWN: Final = 4  # names in one line
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(msgspec.Struct, frozen=True):
     """How one node is connected. None: not given."""
 
     access: str | None = None  # a key of ACCESS

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -39,8 +38,7 @@ _INTERNAL_SETTINGS: Final = frozenset({FLOOR, PRUNING, "postgres_version", "coll
 _log = logging.getLogger("swarm_storage")
 
 
-@dataclass(frozen=True, slots=True)
-class NodeRow:
+class NodeRow(msgspec.Struct, frozen=True):
     """A member, as last reported."""
 
     node_id: str
@@ -52,8 +50,7 @@ class NodeRow:
     presence: str | None = None  # how it was last connected, as the collector stored it; None: it left
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(msgspec.Struct, frozen=True):
     """Equal-width buckets; None is a gap (nothing measured then), never 0."""
 
     at_ns: tuple[int, ...]  # centres
@@ -61,8 +58,7 @@ class History:
     rolled_until_ns: int = 0  # before it values are of rollups: medians within 1 %; 0: all are of raw samples
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(msgspec.Struct, frozen=True):
     """What a recording covers; both 0 if it is empty."""
 
     first_ns: int

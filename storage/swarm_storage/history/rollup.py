@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
+
+import msgspec
 
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.history import sketch
@@ -20,8 +21,7 @@ from swarm_storage.rows import Row
 DAY_NS: Final = 86_400 * NS_PER_S
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(msgspec.Struct, frozen=True):
     """One resolution. Rows are keyed by a longer piece of time first, so that a link's rows of a piece lie together."""
 
     name: str
@@ -35,8 +35,7 @@ HOUR: Final = Unit("hour", 3600 * NS_PER_S, DAY_NS, 400 * DAY_NS)
 UNITS: Final = (MINUTE, HOUR)
 
 
-@dataclass(frozen=True, slots=True)
-class Rolled:
+class Rolled(msgspec.Struct, frozen=True):
     """How one kind is rolled up."""
 
     kind: str

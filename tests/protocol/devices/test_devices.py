@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from swarm_protocol.devices.machines import UnknownDevice, machine_of, mean_rate
 from swarm_protocol.devices.names import find, nearest
 from swarm_protocol.devices.places import UnknownCity, between_cities_ms, city_named, path_estimate
 from swarm_protocol.devices.table import CLASSES, rows
+from swarm_protocol.swarm_files.named_nodes import BadNodes, parse_nodes
 
 NAMES = list(csv.DictReader((Path(__file__).parent / "device_names.csv").read_text().splitlines()))
 
@@ -60,12 +62,25 @@ def test_a_memory_size_chooses_among_cards_of_one_name() -> None:
         ("m2-max-64", "Apple M2 Max", 64), ("m4-16", "Apple M4", 16),
         ("strix-halo-128", "Radeon 8060S", 128), ("pi-5-8", "Raspberry Pi 5", 8), ("h100", "H100 SXM5 HBM3 80 GB", 80),
         ("dgx spark 128GB", "GB10 Grace Blackwell", 128),
+        ("Ryzen 9 7950X-64", "Ryzen 9 7950X", 64), ("5950X 64GB", "Ryzen 5950X", 64),
+        ("i7-12700 32 GB", "i7-12700", 32),
+        ("Core i9-13900K 20GB", "Core i9-13900K", 20), ("EPYC 7742 1024GB", "EPYC 7742", 1024),
+        ("Ryzen 7 7840HS 32GB", "Ryzen 7 7840HS", 32), ("Ryzen AI 9 HX 370 32GB", "Ryzen AI 9 HX 370", 32),
     ],
 )  # fmt: skip
 def test_what_people_type_is_understood(typed: str, name: str, gib: float) -> None:
     device = find(typed)
     assert device is not None
     assert (device.name, device.memory_gib) == (name, gib)
+
+
+@pytest.mark.parametrize("typed", ["M2 Ultra", "Raspberry Pi 4", "Ryzen 9 7950X", "EPYC 7742", "strix halo"])
+def test_what_is_said_about_a_missing_memory_size_works_when_typed(typed: str) -> None:
+    with pytest.raises(BadNodes) as refused:
+        parse_nodes(typed)
+    (example,) = re.findall(r"as in '(.*)'", str(refused.value))
+    (node,) = parse_nodes(example)
+    assert machine_of(node.device).vram_gib
 
 
 def test_an_unknown_card_names_the_nearest() -> None:

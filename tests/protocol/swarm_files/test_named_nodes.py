@@ -57,15 +57,34 @@ def test_cities_and_devices_of_several_words(text: str, device: str, city: str |
 
 
 @pytest.mark.parametrize(
+    ("text", "access"),
+    [("4090@Berlin 250/40", None), ("4090 250/40@Berlin", None), ("4090@Berlin cable 250/40Mbit/s", "cable"),
+     ("4090@Berlin 250/40 dsl", "dsl")],
+)  # fmt: skip
+def test_the_rates_of_a_line_are_those_written(text: str, access: str | None) -> None:
+    (node,) = parse_nodes(text)
+    assert (node.device, node.city, node.access, node.down_mbps, node.up_mbps) == ("4090", "Berlin", access, 250, 40)
+    swarm = swarm_of_nodes(text)
+    assert (swarm.nodes["down_mbps"][0], swarm.nodes["up_mbps"][0]) == (250, 40)
+    said = " ".join(swarm.assumed)
+    assert ("no kind of line of 4090: taken to be cable" in said) == (access is None)
+    assert "no line of" not in said
+
+
+@pytest.mark.parametrize(
     ("text", "line"),
     [
         ("", "names no machine"),
         ("4091", "no data sheet of '4091': the nearest names are GeForce RTX 4090"),
-        ("m2-max", "add its size in GB, as in 'm2-max-64'"),
-        ("pi5", "add its size in GB, as in 'pi5-8'"),
+        ("m2-max", "add its size, as in 'm2-max 64GB'"),
+        ("pi5", "add its size, as in 'pi5 8GB'"),
+        ("4x4090 New York", "write the city after @, as in '4x4090@New York'"),
         ("4090@Atlantis", "no round trips of 'Atlantis': the nearest names are Atlanta"),
         ("4090@Berlin fibber", "there is no line 'fibber'; there are fiber, cable"),
         ("4090 cable@Berlin fiber", "names two lines"),
+        ("4090@Berlin gigabit", "or rates as DOWN/UP in Mbit/s, as in 250/40"),
+        ("4090@Berlin 100/0", "a rate of 0 Mbit/s sends nothing"),
+        ("4090 (Berlin)", "write the city after @, as in '4090@Berlin'"),
         ("4090@", "has no city after @"),
         ("@Berlin", "names no device"),
         ("a=4090, a=3090", "two machines have the same name"),

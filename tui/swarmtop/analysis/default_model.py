@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from swarm_predict.cost.build import build_tables
@@ -26,7 +27,7 @@ WEIGHTS: Final = ("fp16", "q8_0", "q4_k_m")
 def chosen(swarm: Swarm, asked: Asked) -> Chosen:
     """Return the question about this swarm: as asked, with open parts filled from what runs, or what fits."""
     found = _chosen(swarm, asked)
-    return dataclasses.replace(found, model=with_kv_cache(found.model, asked.kv_cache))
+    return msgspec.structs.replace(found, model=with_kv_cache(found.model, asked.kv_cache))
 
 
 def _chosen(swarm: Swarm, asked: Asked) -> Chosen:

@@ -157,7 +157,7 @@ class LinkTable:
     def least_rtts(self) -> tuple[Ints, Ints, Floats]:
         """Return (src, dst, lowest RTT in ms) of every measured link."""
         path = self._parts["path"]
-        rows = [row for row in range(len(self)) if path.known_ns(row)]
+        rows = np.flatnonzero(np.array(path.at_ns, np.int64))
         rtt = path.values["rtt_min_ms"][rows].astype(np.float64)
         seen = np.isfinite(rtt) & (rtt > 0)
         src, dst = (np.frombuffer(ends, np.uint32)[rows].astype(np.int64) for ends in (self._src, self._dst))
@@ -166,6 +166,7 @@ class LinkTable:
     def columns(self, nodes: int) -> dict[str, npt.NDArray[Any]]:
         """Return all link columns for `nodes` nodes. Unchanged ones are the same arrays as before."""
         if nodes > DENSE_NODES:
+            self._shown, self._shown_nodes = {}, -1  # of a swarm that has grown: hundreds of megabytes
             return self._blank_columns(nodes)
         if nodes != self._shown_nodes:
             self._shown, self._shown_nodes = self._blank_columns(nodes), nodes

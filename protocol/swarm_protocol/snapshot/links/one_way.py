@@ -16,9 +16,9 @@ most, and those that the newest one contradicts (another route, a clock that was
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -41,8 +41,7 @@ SOLVER_STEPS: Final = 400
 Mask = npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True)
-class Windows:
+class Windows(msgspec.Struct, frozen=True):
     """Windows of round trips, one row each, in any order."""
 
     src: Ints
@@ -55,8 +54,7 @@ class Windows:
         return len(self.src)
 
 
-@dataclass(frozen=True, slots=True)
-class OneWay:
+class OneWay(msgspec.Struct, frozen=True):
     """One row for each pair, `low` < `high`."""
 
     low: Ints

@@ -74,9 +74,9 @@ class StampHistory:
         level. A first window is better than none: a lower one will replace it."""
         at_ns, out_ms, back_ms, loaded = window
         above = self._above.pop(row, None)
-        known = self._rings["rtt_ms"][row][self._rings["at_ns"][row] > 0]
-        if loaded and len(known):
-            rtt_ms, least_ms = out_ms + back_ms, float(known.min())
+        known = self._rings["rtt_ms"][row][self._rings["at_ns"][row] > 0] if loaded else ()
+        if len(known):
+            rtt_ms, least_ms = out_ms + back_ms, float(min(known))
             again = above is not None and abs(rtt_ms - above) <= _noise_ms(above)
             if rtt_ms > least_ms + _noise_ms(least_ms) and not again:
                 self._above[row] = rtt_ms

@@ -5,6 +5,7 @@ Pure data, made of a placement by `curves`; `load` puts users on it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -14,6 +15,7 @@ from swarm_predict.serving.cycle import Pass
 from swarm_protocol.snapshot.swarm import Floats
 
 MOST_PARTS: Final = 0.95  # of the passes that compute a part of a prompt
+WAIT_CLOSE: Final = 1e-4  # relative
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +25,30 @@ class Station:
     node: str
     kind: Literal["machine", "uplink", "downlink"]
     in_way: bool = True  # False: a wire faster than the one at its other end; it is busy, but nobody waits for it alone
+    members: tuple[str, ...] = ()  # of a group that computes layers together; empty: the node alone
 
     @property
     def name(self) -> str:
         return self.node if self.kind == "machine" else f"{self.node}'s {self.kind}"
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """Another route's micro-batches at a station that is shared, with the requests that it has on average."""
+
+    in_flight: float
+    service_ms: float  # of a visit there
+    way_ms: float  # of a pass, without waiting for this route
+    cycle_ms: float  # with nobody else
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """What the visits of other routes do to this one, at each station."""
+
+    busy: Floats  # (stations,) share of the time that is theirs
+    wait_ms: Floats  # (stations,) that a visit waits for one of theirs to end
+    loops: tuple[tuple[Loop, ...], ...]  # (stations,) of a tuple for each route
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +87,9 @@ class Route:
     most_sequences: int  # at once
     micro_batches: int  # in flight at most
     limit: str = ""  # the machine whose memory allows no more; empty: an option or the engine
+    tokens_a_pass: float = 1.0  # of a sequence that decodes: more where passes verify guesses
+    others: Others | None = None  # routes that share stations with this one
+    notes: tuple[str, ...] = ()
 
     @property
     def passes(self) -> float:
@@ -79,7 +104,7 @@ class Route:
     @property
     def tokens(self) -> float:
         """Return the tokens that a request generates, on average."""
-        return self.decode_passes + 1
+        return self.decode_passes * self.tokens_a_pass + 1
 
     @property
     def useful_sequences(self) -> int:
@@ -97,13 +122,23 @@ class Route:
         in_way = np.array([station.in_way for station in self.stations])
         longer = self.prompts.station_ms[:, in_way].sum(axis=1)
         order = np.argsort(longer)
+        station, way = decoding + each * share * self.prompts.mean_ms(), self.between_ms + float(decoding[in_way].sum())
+        parts, chance = min(1.0, each * share), self.prompts.weights[order]
+        alone, least, left = way + parts * float(chance @ longer[order]), 0.0, np.ones(len(decoding))
+        if self.others is not None:
+            mine = [Loop(self.in_flight(sequences), float(ms), way, alone) for ms in station]
+            waits = [shared_wait_ms((own, *theirs)) for own, theirs in zip(mine, self.others.loops, strict=True)]
+            least, left = way + max(waits), 1 - self.others.busy
+            way += float(self.others.wait_ms[in_way].sum())
         return Pass(
-            station_ms=decoding + each * share * self.prompts.mean_ms(),
+            station_ms=station,
             token_ms=decoding,
-            way_ms=self.between_ms + float(decoding[in_way].sum()),
-            parts=min(1.0, each * share),
+            left=left,
+            way_ms=way,
+            least_ms=least,
+            parts=parts,
             part_ms=longer[order],
-            part_chance=self.prompts.weights[order],
+            part_chance=chance,
         )
 
     def token_ms(self, sequences: float) -> Floats:
@@ -118,3 +153,23 @@ class Route:
         low, high = self.sizes[k - 1], self.sizes[k]
         before, after = self.decode_ms[k - 1], self.decode_ms[k]
         return np.asarray(before + (after - before) * (decoding - low) / (high - low))
+
+
+def shared_wait_ms(loops: Sequence[Loop]) -> float:
+    """Return the wait of every visit at a station that loops ask for more than all of its time; 0 if they do not.
+
+    Visits are served in order, whosever they are, so that all wait alike, as long as the station is always busy:
+    Σ in flight · service / (way + wait) = 1."""
+    if len(loops) == 1:
+        return 0.0
+
+    def asked(wait_ms: float) -> float:
+        return sum(each.in_flight * each.service_ms / max(each.cycle_ms, each.way_ms + wait_ms) for each in loops)
+
+    low, high = 0.0, sum(each.in_flight * each.service_ms for each in loops)
+    if asked(0.0) <= 1:
+        return 0.0
+    while high - low > WAIT_CLOSE * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if asked(middle) > 1 else (low, middle)
+    return high
