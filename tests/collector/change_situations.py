@@ -67,7 +67,7 @@ class Situation(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     layer_every_s: float = 60.0
     host_every_s: float = 0.0  # 0: no readings
     step: list[Step] = []
-    told: list[Told] = []
+    reported: list[Told] = []
 
 
 def situations() -> list[Path]:
@@ -79,7 +79,7 @@ def load(path: Path) -> Situation:
 
 
 def play(situation: Situation, seed: int) -> list[tuple[Found, str]]:
-    """What the detector tells, with its text, looked at every second."""
+    """Return what the detector reports, with its text, checked every second."""
     detector = ChangeDetector()
     found: list[tuple[Found, str]] = []
     second = 0

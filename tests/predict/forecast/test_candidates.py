@@ -64,8 +64,10 @@ def test_connections_that_rest_for_a_step_start_slowly_here_too():
     by_hand, asked = random_swarm(5), candidates(5, 8)
     measured = dataclasses.replace(by_hand, at_ns=1)
     load = Workload(batch=4, draws=2000, compute_scale=4.0)
-    told = distributions(by_hand, LLAMA70, asked, load, draws=2000)
-    for placement, found, without in zip(asked, distributions(measured, LLAMA70, asked, load, 2000), told, strict=True):
+    described = distributions(by_hand, LLAMA70, asked, load, draws=2000)
+    for placement, found, without in zip(
+        asked, distributions(measured, LLAMA70, asked, load, 2000), described, strict=True
+    ):
         alone = predict(measured, LLAMA70, placement, load).tpot_ms
         assert found.mean == pytest.approx(alone.mean, rel=0.02)  # what was measured is doubted, by draws of its own
         if len(placement) > 2:

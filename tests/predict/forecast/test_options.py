@@ -272,11 +272,11 @@ def test_checking_never_makes_anything_faster(jitter, engine, copies):
 
 
 def test_rdma_is_distinguished_from_the_round_trips_that_probes_measure():
-    def told(engine):
+    def notes_of(engine):
         return [note for note in ask(four(), engine=engine).notes if note.startswith("RDMA bypasses")]
 
-    assert len(told("exo-rdma")) == 1
-    assert told("exo") == []
+    assert len(notes_of("exo-rdma")) == 1
+    assert notes_of("exo") == []
 
 
 @pytest.mark.parametrize(

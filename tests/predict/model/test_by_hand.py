@@ -1,4 +1,4 @@
-"""A model whose family nobody knows, entered in figures: what is counted of it, and what is refused."""
+"""A model of an unknown family, entered as figures: what is counted, and what is refused."""
 
 from __future__ import annotations
 
