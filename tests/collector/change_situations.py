@@ -67,7 +67,7 @@ class Situation(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     layer_every_s: float = 60.0
     host_every_s: float = 0.0  # 0: no readings
     step: list[Step] = []
-    reported: list[Told] = []
+    told: list[Told] = []
 
 
 def situations() -> list[Path]:
