@@ -153,7 +153,7 @@ class Impact(msgspec.Struct, frozen=True):
     cost_ms: float | None  # in the placement: its share of a token; of a spare: what using it would add
     gain_ms: float | None  # what the placement wins by re-planning without it; None: nothing fits without it
     cause: Cause | None
-    cause_ms: dict[str, float]  # what a token would win were that one thing typical
+    cause_ms: dict[str, float]  # ms that a token would save if that one thing were typical
     share: float | None = None  # of a token's time
     win_ms: float | None = None  # of a token, without it or with it as usual; never what re-planning wins anyway
     without_tokens_per_s: float | None = None  # re-planned without it; None: nothing fits

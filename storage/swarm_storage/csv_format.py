@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterator
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 import msgspec
 
@@ -164,14 +164,6 @@ def chunks(reader: Reader, kind: str, since_ns: int = 0, until_ns: int = EVER_NS
             buffer.truncate()
     if buffer.tell():
         yield buffer.getvalue(), count
-
-
-def write_csv(reader: Reader, kind: str, since_ns: int, until_ns: int, out: TextIO) -> int:
-    """Write header and rows; return the number of rows."""
-    count = 0
-    for text, count in chunks(reader, kind, since_ns, until_ns):  # noqa: B007 - the last count is the answer
-        out.write(text)
-    return count
 
 
 def _text(value: Cell) -> str:

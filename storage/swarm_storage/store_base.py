@@ -10,6 +10,7 @@ import msgspec
 from swarm_storage.errors import Closed, ReadOnly
 from swarm_storage.history.recording import Reader
 from swarm_storage.history.retention import RETAIN_NS
+from swarm_storage.writer.backend import Backend
 from swarm_storage.writer.tasks import Committed
 from swarm_storage.writer.writer import Writer
 
@@ -26,6 +27,7 @@ class Store(ABC):
 
     name: str  # in what people read; without a password
     reader: Reader
+    _writer: Writer | None = None
 
     @property
     @abstractmethod
@@ -35,13 +37,22 @@ class Store(ABC):
     def sizes(self) -> dict[str, int]:
         """Return bytes on the disk, by part."""
 
-    @abstractmethod
     def writer(
         self, *, on_commit: Callable[[Sequence[Committed]], None] | None = None, retain_ns: int | None = RETAIN_NS
     ) -> Writer:
         """Return the one writer of this process, running from now on. `retain_ns` None: nothing is ever removed.
 
         Raises ReadOnly, or Closed where there has been one."""
+        if self.read_only:
+            raise ReadOnly(f"{self.name} was opened for reading; open it without read_only")
+        if self._writer is not None:
+            raise Closed(f"{self.name} has had its writer; open the store anew")
+        self._writer = Writer(self._backend(retain_ns), on_commit=on_commit)
+        return self._writer
+
+    @abstractmethod
+    def _backend(self, retain_ns: int | None) -> Backend:
+        """Return what the writer writes to."""
 
     @abstractmethod
     def close(self) -> None: ...
@@ -69,9 +80,3 @@ class Store(ABC):
     def secret(self, own: bytes) -> bytes:
         """Return the secret that members' keys are derived from: the collector's own, or that of a shared store."""
         return own
-
-    def _require_first_writer(self, before: Writer | None) -> None:
-        if self.read_only:
-            raise ReadOnly(f"{self.name} was opened for reading; open it without read_only")
-        if before is not None:
-            raise Closed(f"{self.name} has had its writer; open the store anew")

@@ -79,7 +79,7 @@ def load(path: Path) -> Situation:
 
 
 def play(situation: Situation, seed: int) -> list[tuple[Found, str]]:
-    """What the detector tells, with its text, looked at every second."""
+    """Return what the detector reports, with its text, checked every second."""
     detector = ChangeDetector()
     found: list[tuple[Found, str]] = []
     second = 0

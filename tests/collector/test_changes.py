@@ -198,7 +198,7 @@ def test_open_changes_are_those_that_did_not_end():
 
 
 def three(rtt_ms: float, gib: float = 12.0) -> Swarm:
-    """Two fast nodes that hold the model together, and one that nobody needs."""
+    """Return two fast nodes that hold the model between them, and one that no plan needs."""
     nodes = [
         f'[[node]]\nname = "{name}"\nvram_gib = {gib}\nup_mbps = 100\ndown_mbps = 100\nmem_gbps = {gbps}\ntflops = 70'
         for name, gbps in (("a", 900), ("b", 800), ("spare", 60))
@@ -226,7 +226,7 @@ def running(swarm: Swarm, placement: str, at_ns: int = T0) -> Swarm:
 
 
 def test_the_effect_is_on_what_runs_where_that_is_known():
-    """Not on the best plan, which nobody may have started."""
+    """The best plan may not have been started."""
     slow, best, rate = "spare:0-15,a:16-31", PlanRate(), PlanRate()
     best.look(three(20.0), EIGHT_B, T0)
     rate.look(running(three(20.0), slow), EIGHT_B, T0)
@@ -280,7 +280,7 @@ def test_a_token_of_the_plan_is_away_for_what_the_others_and_the_network_take():
 
 
 def plans(*rtts: float) -> list[tuple[str, str]]:
-    """What is told of the best plan, looked at every minute."""
+    """Return what is reported about the best plan, checked every minute."""
     rate = PlanRate()
     told = [rate.look(three(rtt_ms), EIGHT_B, T0 + k * 60 * NS_PER_S) for k, rtt_ms in enumerate(rtts)]
     return [each for each in told if each is not None]

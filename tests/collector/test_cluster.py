@@ -117,7 +117,7 @@ async def test_a_probe_that_comes_to_the_other_collector_has_one_session_only(tm
 
 
 async def test_a_repeated_event_does_not_end_a_session_that_began_since(tmp_path, store):
-    """A collector tells newcomers of all its probes; one of them may just have gone to the newcomer."""
+    """A collector announces all its probes to a new one; a probe may just have moved there."""
     async with collector(tmp_path, store) as one, one.probe("kiln") as probe:
         await probe.welcome()
         member = one.swarm_state.membership.get(id_of("kiln"))

@@ -208,7 +208,7 @@ async def test_it_ends_with_a_parent_that_was_killed(tmp_path):
 
 
 def locked(path: Path) -> int | None:
-    """Who writes this store; None: nobody does any more."""
+    """Return the process that writes this store; None: none does."""
     import fcntl
 
     with path.with_name(path.name + ".lock").open() as lock:

@@ -17,7 +17,7 @@ WAIT_S = 10.0
 
 
 class Session(asyncio.Protocol):
-    """What a connection becomes, in place of aiohttp's handler: says how it was taken, and what it heard."""
+    """Stand in for aiohttp's handler: record how the connection was accepted, and what it received."""
 
     def __init__(self, sessions: list[str], transports: list[asyncio.Transport]) -> None:
         self._sessions, self._transports = sessions, transports
@@ -33,7 +33,7 @@ class Session(asyncio.Protocol):
 
 
 class Listening:
-    """A listening socket that refuses when it is told to; the loop knows the real one."""
+    """A listening socket that can be made to refuse; the loop watches the real one."""
 
     def __init__(self, real: socket.socket) -> None:
         self._real = real

@@ -103,7 +103,7 @@ def until(holds: object) -> None:
 
 
 def links(db: Path) -> dict[str, LinkSample]:
-    """The newest round trips of each node that came back, or were told not to be had."""
+    """Return the newest round trips of each node, or the reason why there are none."""
     found = {}
     with contextlib.closing(open_store(f"sqlite:///{db}", read_only=True)) as store:
         names = {row.node_id: row.name for row in store.reader.nodes()}

@@ -133,7 +133,7 @@ def test_no_path_has_a_reason_and_the_way_by_the_collector_as_an_estimate(
 def test_a_restarted_router_is_noticed_and_the_path_comes_back(
     played: tuple[list[dict[str, object]], Path], samples: dict[tuple[str, str], list[object]]
 ):
-    """The probe finds its new outside port, the peer is told, and both ends hear each other again.
+    """The probe finds its new outside port, the peer learns it, and both ends hear each other again.
 
     How many packets are lost meanwhile depends on when the next STUN keepalive is due: none to 20 s of them.
     """

@@ -132,7 +132,7 @@ async def test_four_probes_measure_each_other_and_survive_kills(rig: SwarmRig) -
 
 
 async def bear_witness(rig: SwarmRig, acknowledged: set[str]) -> None:
-    """A probe that sends one numbered event a batch and remembers which the collector says it has committed.
+    """A probe that sends one numbered event a batch and remembers which the collector acknowledged.
 
     After each kill it sends again whatever was not acknowledged, as the spool does.
     """

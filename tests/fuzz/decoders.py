@@ -74,7 +74,7 @@ def _spool_example() -> bytes:
 
 
 def _database(data: bytes) -> object:
-    """A recording from somebody else, opened as `swarmtop --db` does."""
+    """Open a recording from a stranger as `swarmtop --db` does."""
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "swarm.db"
         path.write_bytes(data)

@@ -28,10 +28,10 @@ def test_a_device_that_cannot_be_opened_names_the_remedy(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(netns.os, "open", refuse)
-    with pytest.raises(netns.TunUnavailable) as told:
+    with pytest.raises(netns.TunUnavailable) as caught:
         netns._open_tun()
-    assert remedy in str(told.value)
-    assert "\n" not in str(told.value)
+    assert remedy in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.skipif(netns.why_unavailable() is not None, reason=str(netns.why_unavailable()))

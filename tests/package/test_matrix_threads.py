@@ -1,4 +1,4 @@
-"""The commands keep OpenBLAS on one thread, and say so before anything imports numpy."""
+"""The commands limit OpenBLAS to one thread before anything imports numpy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A collector on an ephemeral port that sends what the test tells it to, and records what it received."""
+"""A collector on an ephemeral port that sends what the test requests, and records what it received."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class NoGpus(Gpus):
 
 
 class FakePaths:
-    """Measures nothing; says what it was asked."""
+    """Measure nothing; record the requests."""
 
     def __init__(self, emit: Callable[[Sample], None]) -> None:
         self.emit = emit

@@ -1,4 +1,4 @@
-"""The spool keeps what was measured until the collector says it is committed, whatever happens to process and disk."""
+"""The spool keeps samples until the collector has acknowledged them, whatever happens to process and disk."""
 
 from __future__ import annotations
 
@@ -110,12 +110,12 @@ def test_a_full_spool_drops_the_oldest_and_tells_how_many(tmp_path: Path) -> Non
     kept = batches(spool)
     assert sum(path.stat().st_size for path in tmp_path.glob("*.seg")) <= 1500 + 300
     assert kept[-1].seq == 100
-    told = [line for line in details(spool) if "batches lost" in line]
-    assert told[-1].endswith(
+    reported = [line for line in details(spool) if "batches lost" in line]
+    assert reported[-1].endswith(
         "batches lost since the probe started: the collector was unreachable until the spool was full"
     )
     in_the_last_drop = 3  # batches of one segment at most: told by the batch after the one that caused it
-    assert 0 <= (100 - len(kept)) - int(told[-1].split()[0]) <= in_the_last_drop
+    assert 0 <= (100 - len(kept)) - int(reported[-1].split()[0]) <= in_the_last_drop
     assert said[0] == "the oldest batches are dropped: the collector was unreachable until the spool was full"
 
 
@@ -212,8 +212,8 @@ def test_a_disk_full_for_long_loses_the_oldest_of_memory_and_tells_it(
     spool.append([note(31)])
     assert len(said) == 2
     again = details(open_spool(tmp_path))
-    (told,) = [d for d in again if "the disk accepted nothing (No space left on device)" in d]
-    lost = int(told.split()[0])
+    (reported,) = [d for d in again if "the disk accepted nothing (No space left on device)" in d]
+    lost = int(reported.split()[0])
     assert lost > 20
     assert [d for d in again if d.startswith("sample")] == [f"sample {n}" for n in range(lost, 32)]
 

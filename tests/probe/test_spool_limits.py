@@ -349,8 +349,8 @@ def test_how_much_was_torn_is_reported(tmp_path: Path) -> None:
     os.truncate(segment, torn)
     again = open_spool(tmp_path)
     again.append([note(2)])
-    told = f"{torn - good} bytes of the spool were torn or damaged; what they held is lost"
-    assert details(again) == ["sample 0", told, "sample 2"]
+    reported = f"{torn - good} bytes of the spool were torn or damaged; what they held is lost"
+    assert details(again) == ["sample 0", reported, "sample 2"]
 
 
 def test_a_loss_is_reported_once_and_bad_bytes_no_longer_count(tmp_path: Path) -> None:

@@ -61,9 +61,7 @@ def reader(store: Store) -> Reader:
 
 
 def text_of(reader: Reader, kind: str, since_ns: int = 0, until_ns: int = EVER_NS) -> str:
-    out = io.StringIO()
-    csv_format.write_csv(reader, kind, since_ns, until_ns, out)
-    return out.getvalue()
+    return "".join(text for text, _ in csv_format.chunks(reader, kind, since_ns, until_ns))
 
 
 @pytest.mark.parametrize("kind", csv_format.CSV_KINDS)

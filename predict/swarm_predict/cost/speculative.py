@@ -46,11 +46,6 @@ def _with_branches(workload: Workload) -> tuple[float, ...]:
     return tuple(1 - (1 - chance) * missed for chance in accepts(workload))
 
 
-def tokens_a_step(guesses: int, accept: float) -> float:
-    """Return the tokens of a step: between 1 (no guess is ever right) and guesses + 1 (all always are)."""
-    return float(sum(accept**k for k in range(guesses + 1)))
-
-
 def step_yield(workload: Workload) -> float:
     """Return the mean tokens of a window that travels alone."""
     reached, total = 1.0, 1.0

@@ -101,9 +101,6 @@ class ModelShape:
         """Return the weights of one layer, all experts, the mean over the model."""
         return self._mean(lambda block: block_bytes(block, weights))
 
-    def largest_layer_bytes(self, weights: str) -> float:
-        return max(block_bytes(block, weights) for block in self.kinds)
-
     def stage_bytes(self, first: int, last: int, weights: str) -> float:
         """Return the weights of layers `first`..`last`, inclusive."""
         sizes = self._sums("weights", weights)

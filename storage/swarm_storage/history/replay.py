@@ -344,25 +344,24 @@ def _newest_hosts(reader: Reader, at_ns: int, window_ns: int) -> Iterator[tuple[
 
 
 def _events(reader: Reader, at_ns: int) -> Iterator[tuple[str, EventSample]]:
-    table = TABLES["event"]
-    rows = reader.query(
-        f"{table.select} FROM {table.name} WHERE ts <= ? ORDER BY ts DESC, part DESC LIMIT ?", (at_ns, MAX_EVENTS)
-    )
-    for row in rows[::-1]:
-        node_id, sample = table.sample(row, reader.name_of)
+    for node_id, sample in _newest(reader, "event", at_ns, MAX_EVENTS):
         assert isinstance(sample, EventSample)
         yield node_id, sample
 
 
 def _runs(reader: Reader, at_ns: int) -> Iterator[RunSample]:
-    table = TABLES["run"]
-    rows = reader.query(
-        f"{table.select} FROM {table.name} WHERE ts <= ? ORDER BY ts DESC, part DESC LIMIT ?", (at_ns, MAX_RUNS)
-    )
-    for row in rows[::-1]:
-        _, sample = table.sample(row, reader.name_of)
+    for _, sample in _newest(reader, "run", at_ns, MAX_RUNS):
         assert isinstance(sample, RunSample)
         yield sample
+
+
+def _newest(reader: Reader, kind: str, at_ns: int, count: int) -> Iterator[tuple[str, Sample]]:
+    """Yield the newest `count` samples of this kind until then, oldest first."""
+    table = TABLES[kind]
+    rows = reader.query(
+        f"{table.select} FROM {table.name} WHERE ts <= ? ORDER BY ts DESC, part DESC LIMIT ?", (at_ns, count)
+    )
+    yield from (table.sample(row, reader.name_of) for row in rows[::-1])
 
 
 def _heard_before(reader: Reader, member: NodeRow, at_ns: int) -> int:

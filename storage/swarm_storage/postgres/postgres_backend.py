@@ -27,10 +27,8 @@ from swarm_storage.postgres.postgres_schema import (
 from swarm_storage.rows import BUCKET_NS, TABLES, Row, Table
 from swarm_storage.sql import Arguments, Db, transaction
 from swarm_storage.store_base import Store
-from swarm_storage.writer.tasks import Committed
 from swarm_storage.writer.transaction import Known, NodeBatch
 from swarm_storage.writer.upkeep import STEP_PAUSE_S, TIDY_EVERY_S, Prunes
-from swarm_storage.writer.writer import Writer
 
 if TYPE_CHECKING:
     import psycopg
@@ -225,7 +223,6 @@ class PostgresStore(Store):
         self._url = url
         self.name = name_of(url)
         self._read_only = read_only
-        self._writer: Writer | None = None
         self._check_at_s = 0.0
         self._checksum_failures: int | None = None  # when this collector began: those are known
         connect(url, read_only=read_only).close()
@@ -239,15 +236,8 @@ class PostgresStore(Store):
         ((size,),) = self.reader.query("SELECT pg_database_size(current_database())")
         return {"database": int(size)}
 
-    def writer(
-        self,
-        *,
-        on_commit: Callable[[Sequence[Committed]], None] | None = None,
-        retain_ns: int | None = RETAIN_NS,
-    ) -> Writer:
-        self._require_first_writer(self._writer)
-        self._writer = Writer(PostgresBackend(self._url, retain_ns=retain_ns), on_commit=on_commit)
-        return self._writer
+    def _backend(self, retain_ns: int | None) -> PostgresBackend:
+        return PostgresBackend(self._url, retain_ns=retain_ns)
 
     def check(self) -> None:
         """Check that the server answers, and has found no page with a wrong checksum (where it keeps those)."""

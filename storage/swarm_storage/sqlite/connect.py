@@ -27,6 +27,7 @@ import os
 import sqlite3
 import stat
 import urllib.parse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -107,15 +108,7 @@ def connect_writer(path: Path, *, create: bool = True) -> sqlite3.Connection:
 
     Not `create`: a missing file is an error, not a new empty one."""
     require_ours(path, may_be_missing=create)
-    connection = None
-    try:
-        connection = sqlite3.connect(
-            _uri(path, "mode=rwc" if create else "mode=rw"),
-            uri=True,
-            timeout=BUSY_MS / 1000,
-            isolation_level=None,
-            check_same_thread=False,
-        )
+    with _opened(path, "mode=rwc" if create else "mode=rw") as connection:
         outdated = check_version(connection, path, read_only=False)
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect in an empty file only
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
@@ -133,15 +126,7 @@ def connect_writer(path: Path, *, create: bool = True) -> sqlite3.Connection:
         if outdated:
             migrate(connection)
         _require_writable(connection)
-    except sqlite3.Error as error:
-        if connection is not None:
-            connection.close()
-        raise from_sqlite(error, path) from error
-    except StoreError:
-        if connection is not None:
-            connection.close()
-        raise
-    return connection
+        return connection
 
 
 def checkpoint_log(path: Path) -> None:
@@ -177,13 +162,21 @@ def connect_reader(path: Path) -> sqlite3.Connection:
 
 
 def _open_reader(path: Path, how: str) -> sqlite3.Connection:
+    with _opened(path, how) as connection:
+        connection.execute("PRAGMA query_only = 1")
+        check_version(connection, path, read_only=True)
+        return connection
+
+
+@contextlib.contextmanager
+def _opened(path: Path, how: str) -> Iterator[sqlite3.Connection]:
+    """Yield a new connection. If the block fails, close it; SQLite's errors become StoreErrors."""
     connection = None
     try:
         connection = sqlite3.connect(
             _uri(path, how), uri=True, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False
         )
-        connection.execute("PRAGMA query_only = 1")
-        check_version(connection, path, read_only=True)
+        yield connection
     except sqlite3.Error as error:
         if connection is not None:
             connection.close()
@@ -192,7 +185,6 @@ def _open_reader(path: Path, how: str) -> sqlite3.Connection:
         if connection is not None:
             connection.close()
         raise
-    return connection
 
 
 def sidecar(path: Path, suffix: str) -> Path:

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from swarm_storage.errors import Corrupt, StoreError, from_sqlite
 from swarm_storage.history.recording import Reader
-from swarm_storage.history.retention import RETAIN_NS
 from swarm_storage.sql import SqliteDb
 from swarm_storage.sqlite.connect import WriterLock, checkpoint_log, connect_reader
 from swarm_storage.sqlite.integrity import IntegrityCheck
 from swarm_storage.sqlite.sqlite_backend import SqliteBackend
 from swarm_storage.store_base import Passed, Store
-from swarm_storage.writer.tasks import Committed
-from swarm_storage.writer.writer import Writer
 
 
 class SqliteStore(Store):
@@ -24,7 +20,6 @@ class SqliteStore(Store):
         self.path = path
         self.name = str(path)
         self._lock = lock
-        self._writer: Writer | None = None
         self._integrity = IntegrityCheck(path, lambda: connect_reader(path))
         self._checking = threading.Lock()
         self.reader = Reader(self.name, lambda: SqliteDb(connect_reader(path)), self._reading_failed)
@@ -44,17 +39,9 @@ class SqliteStore(Store):
         parts = {"file": self.path, "log": self.path.with_name(self.path.name + "-wal")}
         return {part: _size_bytes(path) for part, path in parts.items()}
 
-    def writer(
-        self,
-        *,
-        on_commit: Callable[[Sequence[Committed]], None] | None = None,
-        retain_ns: int | None = RETAIN_NS,
-    ) -> Writer:
-        self._require_first_writer(self._writer)
+    def _backend(self, retain_ns: int | None) -> SqliteBackend:
         assert self._lock is not None
-        backend = SqliteBackend(self.path, self._lock, retain_ns=retain_ns, close_readers=self._close_readers)
-        self._writer = Writer(backend, on_commit=on_commit)
-        return self._writer
+        return SqliteBackend(self.path, self._lock, retain_ns=retain_ns, close_readers=self._close_readers)
 
     def _close_readers(self) -> None:
         with self._checking:

@@ -18,7 +18,7 @@ def voices(*nodes: str, label: str = "", network: str = "") -> dict[str, Reporte
 
 
 def world(lies: dict[str, float]) -> dict[tuple[str, str], float]:
-    """Everybody agrees on everything, but x says otherwise about its own links."""
+    """All agree, except x about its own links."""
     rtts = {("x", node): lies.get(node, true) for node, true in HONEST.items()}
     rtts |= {(node, "x"): true for node, true in HONEST.items()}
     return rtts | {(one, two): 30.0 for one in HONEST for two in HONEST if one != two}
@@ -109,8 +109,8 @@ async def test_a_doubt_reaches_the_operator_and_the_events(tmp_path):
         }
         assert rows["kiln"] == ("impossible: 9000 Mbit/s where 1048576 bytes took 1.00 s",)
         assert rows["oven"] == ()
-        told = [event.detail for event in rig.swarm_state.snapshot().events if event.node == "kiln"]
-        assert "in doubt: impossible: 9000 Mbit/s where 1048576 bytes took 1.00 s" in told
+        details = [event.detail for event in rig.swarm_state.snapshot().events if event.node == "kiln"]
+        assert "in doubt: impossible: 9000 Mbit/s where 1048576 bytes took 1.00 s" in details
 
 
 def test_a_forgotten_node_is_no_longer_in_doubt() -> None:

@@ -1,4 +1,4 @@
-"""A collector whose store fails says so in /health and in acknowledgements: files removed, damage, a dead writer."""
+"""/health and acknowledgements report a failing store: files removed, damage, a dead writer."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def until_health(port: int, status: int) -> dict[str, Any]:
 
 
 class Load:
-    """A probe that sends without a pause, keeps what is not acknowledged, and waits as long as it is told at most."""
+    """A probe that sends without pause, keeps what is not acknowledged, and waits no longer than requested."""
 
     def __init__(self, probe: Probe) -> None:
         self.probe = probe

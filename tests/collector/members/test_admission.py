@@ -106,7 +106,7 @@ async def test_an_invite_revoked_at_one_collector_is_no_good_at_the_other(tmp_pa
 
 
 async def test_a_client_that_leaves_during_the_decision_has_used_its_invite(tmp_path):
-    """The commit stands, so what is shown has to follow it."""
+    """The commit is final, so memory must follow it."""
     async with collector(tmp_path, token="secret") as rig:
         made = await ask(rig, operator_messages.MakeInvite())
         async with rig.probe("kiln", invite=made.code):

@@ -1,4 +1,4 @@
-"""What the collector alone can tell about two members that do not reach each other."""
+"""What only the collector knows about two members that cannot reach each other."""
 
 from __future__ import annotations
 

@@ -76,8 +76,8 @@ def test_only_of_members_that_say_so_are_follow_ups_requested_and_trains_collect
     for member, known in ((newer, True), (older, False)):
         member.hello = msgspec.structs.replace(member.hello, **{feature: known})
     plans = made(Scheduler(SECRET, FOCUS), [newer, older, asking], 1)
-    told = {peer.node_id: getattr(peer, feature) for peer in plans[asking.node_id].peers}
-    assert told == {newer.node_id: True, older.node_id: False}
+    reported = {peer.node_id: getattr(peer, feature) for peer in plans[asking.node_id].peers}
+    assert reported == {newer.node_id: True, older.node_id: False}
     assert getattr(restored(presence_of(newer), None)[0], feature)
 
 

@@ -100,7 +100,7 @@ TestAnything.settings = settings(max_examples=40, stateful_step_count=40, deadli
 
 
 def granted(leases: Leases, from_s: int, until_s: int) -> list[Lease]:
-    """All that is granted while nobody ends anything."""
+    """Return all that is granted while no transfer ends."""
     return [lease for second in range(from_s, until_s) for lease in leases.poll(second * NS_PER_S)]
 
 
@@ -212,7 +212,7 @@ def test_a_clock_set_back_gives_no_bytes():
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32), count=st.integers(2, len(IDS)))
 def test_everybody_sends_once_before_the_day_s_bytes_are_gone(seed, count):
-    """An uplink that nobody measured is a node that no plan can price; full-size transfers use a share up in four."""
+    """A node whose uplink was never measured cannot be priced; four full-size transfers use up a share."""
     leases = ready(count, seed=seed)
     senders = set()
     for now_ns in range(0, 1200 * NS_PER_S, NS_PER_S):

@@ -24,7 +24,7 @@ async def test_a_repeated_batch_is_acknowledged_and_stored_once(rig, tmp_path):
 
 
 async def test_a_spool_that_dropped_the_refused_batch_continues_in_a_new_session(rig, monkeypatch, tmp_path):
-    """The store waits for the refused one; a hello says that nothing before what comes now is left."""
+    """The store waits for the refused batch; a hello states that nothing older is left."""
     real, failures = rig.swarm_state.store_client._writer.offer, iter([True])
 
     def once(batch, answer):

@@ -1,4 +1,4 @@
-"""Probes of earlier releases: their samples are understood, or they are told who must update."""
+"""Probes of earlier releases: their samples are understood, or the refusal says who must update."""
 
 from __future__ import annotations
 

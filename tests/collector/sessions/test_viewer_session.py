@@ -74,8 +74,8 @@ async def test_what_runs_is_reported_once_and_shown_to_everybody_stored_and_repl
     async with collector(tmp_path) as rig, rig.probe("kiln") as kiln, rig.viewer() as teller, rig.viewer() as other:
         await kiln.welcome()
         await other.until(lambda swarm: len(swarm) == 1)
-        told = Running("kiln: 0-31", engine="petals", source="launch lines")
-        await teller.connection.send(encode(RunningReport(request_id=5, running=told)))
+        stated = Running("kiln: 0-31", engine="petals", source="launch lines")
+        await teller.connection.send(encode(RunningReport(request_id=5, running=stated)))
         kept = await teller.next(RunKept)
         assert (kept.request_id, kept.refused) == (5, "")
         swarm = await other.until(lambda swarm: swarm.running is not None)
@@ -95,7 +95,7 @@ async def test_a_placement_of_nodes_that_are_not_there_is_refused(rig):
 
 
 def test_a_probe_cannot_say_what_an_engine_took():
-    """It is told by who watches; a batch with a run in it is no message."""
+    """Viewers report runs; a batch that contains one is refused."""
     batch = Batch(epoch=7, seq=1, samples=(watched(),))  # type: ignore[arg-type]
     with pytest.raises(DecodeError, match="Invalid value 'run'"):
         decode_from_probe(encode(batch))

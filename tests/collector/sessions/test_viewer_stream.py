@@ -16,7 +16,7 @@ from swarm_protocol.snapshot.swarm import NodeFacts, Swarm
 
 
 class World:
-    """A swarm in which something changes when told so."""
+    """A swarm that changes on request."""
 
     def __init__(self, nodes: int = 3) -> None:
         self.nodes = nodes
@@ -34,7 +34,7 @@ class World:
 
 @dataclass
 class Screen:
-    """A viewer with a line that is open when the test says so."""
+    """A viewer whose connection the test opens and blocks."""
 
     outbox: Outbox
     feed: Feed

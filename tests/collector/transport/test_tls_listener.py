@@ -119,7 +119,7 @@ async def test_a_connection_in_its_handshake_can_be_cut_to_make_room(own_certifi
 
 
 async def test_without_a_certificate_a_connection_is_handed_over_at_once() -> None:
-    """It need not say anything: there is nothing to tell apart."""
+    """It need not send anything: there is only one protocol to choose."""
     async with opened(None) as rig, rig.connected() as (reader, writer):
         await rig.until(lambda: rig.sessions)
         assert rig.sessions == ["plain"]
@@ -156,7 +156,7 @@ async def test_a_client_that_leaves_silently_is_no_refusal(own_certificate: cert
 
 
 async def test_a_look_without_a_byte_changes_nothing(own_certificate: certificate.Certificate) -> None:
-    """The system may say that there is something to read where there is not (select(2))."""
+    """The system may report readability without data (select(2))."""
     async with opened(own_certificate) as rig, rig.connected() as (reader, writer):
         await rig.until(lambda: rig.listener._waiting)
         (connected,) = rig.listener._waiting

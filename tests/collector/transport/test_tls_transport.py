@@ -50,7 +50,7 @@ class Session(asyncio.Protocol):
 
 
 class Both:
-    """The two ends of one connection: ours, and a client that reads when it is told to."""
+    """The two ends of one connection: ours, and a client that reads on request."""
 
     def __init__(self, transport: TlsTransport, session: Session, client: ssl.SSLSocket) -> None:
         self.transport, self.session, self.client = transport, session, client

@@ -72,6 +72,6 @@ def test_a_token_of_a_gloo_pipeline_takes_its_three_hops(network_ms: dict[str, f
 
 
 def test_every_round_of_gloos_all_reduce_is_announced_before_it_is_sent(network_ms: dict[str, float]) -> None:
-    """Two ranks: two rounds of data, and two of receivers that say that they are ready."""
+    """Two ranks: two rounds of data, and two of receivers that report ready."""
     rounds = ALL_REDUCES_PER_LAYER * MODEL.layers * len(messages("gloo", 2, 1.0))
     assert network_ms["tensor parallel"] == pytest.approx(rounds * ONE_WAY_MS, rel=0.1)

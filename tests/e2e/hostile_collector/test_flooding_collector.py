@@ -1,4 +1,4 @@
-"""A real probe and a collector that sends as much as the line carries: the probe hangs up, says so, and stays away."""
+"""A real probe and a collector that sends as much as the link carries: the probe hangs up, logs it, and stays away."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ INT8 = Workload(weights="int8")  # 66 GiB: three of the plain nodes
 
 
 def judged(swarm: Swarm, workload: Workload = INT8, running: Placement | None = None) -> dict[str, Impact]:
-    """`running`: what runs; None: the best plan stands for it."""
+    """`running`: what runs; None: the best plan takes its place."""
     best = plan(swarm, MODEL, workload)
     now = predict(swarm, MODEL, running, workload) if running is not None else None
     return {impact.node: impact for impact in impacts(swarm, MODEL, workload, best, now)}

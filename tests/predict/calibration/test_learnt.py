@@ -66,11 +66,11 @@ def width(priors: Priors | None, swarm: Swarm, placement: str, model=LLAMA70, **
 
 
 def test_a_run_narrows_its_own_question_most_and_others_less_the_farther_they_are():
-    told = after(run_of(STUDIO, "studio:0-79", 14.4))
+    updated = after(run_of(STUDIO, "studio:0-79", 14.4))
     other = parse_swarm(node("rig", "RTX 3090", 936.0))
 
     def narrowed(swarm: Swarm, placement: str, model=LLAMA70, **load) -> float:
-        return width(told, swarm, placement, model, **load) / width(None, swarm, placement, model, **load)
+        return width(updated, swarm, placement, model, **load) / width(None, swarm, placement, model, **load)
 
     same = narrowed(STUDIO, "studio:0-79")
     context = narrowed(STUDIO, "studio:0-79", context=4096)
@@ -87,8 +87,8 @@ def test_a_run_narrows_its_own_question_most_and_others_less_the_farther_they_ar
 
 def test_a_dense_run_leaves_room_for_what_experts_do():
     """70B at 14.4 tokens/s on an M3 Ultra; DeepSeek-R1 ran at 20.2 there."""
-    told = after(run_of(STUDIO, "studio:0-79", 14.4))
-    workload = Workload(weights="q4_k_m", engine="llama.cpp", priors=told)
+    updated = after(run_of(STUDIO, "studio:0-79", 14.4))
+    workload = Workload(weights="q4_k_m", engine="llama.cpp", priors=updated)
     speed = predict(STUDIO, R1, parse_placement("studio:0-60", R1, STUDIO), workload).tokens_per_s
     assert speed.p5 < 20.2 < speed.p95
     assert speed.p95 / speed.p5 > 1.4
@@ -108,8 +108,8 @@ def test_a_run_again_is_predicted_as_it_was_and_two_runs_narrow_more():
 def test_what_one_run_took_longer_is_shared_out_and_not_put_on_the_hops():
     """Twice as slow as expected: computing, which takes most and is not known well, takes most of that."""
     run = run_of(PAIR, "a:0-39,b:40-79", 5.5)
-    before, told = fitted(), after(run)
-    found = {change.what: change for change in changes(Learnt((run,)), before, told)}
+    before, updated = fitted(), after(run)
+    found = {change.what: change for change in changes(Learnt((run,)), before, updated)}
     missing = found["a token"].after.p50 - found["a token"].before.p50
     messages = found["messages"].after.p50 - found["messages"].before.p50
     assert missing > 50
@@ -128,19 +128,19 @@ def test_paths_written_by_hand_and_measured_layers_move_little():
 
 def test_tensor_parallel_gets_its_width_the_same_way():
     run = run_of(PAIR, "a:0-79,b:0-79", 15.0, engine="tensor-parallel")
-    told = after(run)
+    updated = after(run)
     assert any(part.what == "reduce" for part in run.parts)
-    narrow, wide = (width(priors, PAIR, "a:0-79,b:0-79", engine="tensor-parallel") for priors in (told, None))
+    narrow, wide = (width(priors, PAIR, "a:0-79,b:0-79", engine="tensor-parallel") for priors in (updated, None))
     assert 0.1 < narrow < 0.45 * wide
-    workload = Workload(weights="q4_k_m", engine="tensor-parallel", priors=told)
+    workload = Workload(weights="q4_k_m", engine="tensor-parallel", priors=updated)
     placement = parse_placement("a:0-79,b:0-79", LLAMA70, PAIR, "tensor-parallel")
     assert predict(PAIR, LLAMA70, placement, workload).tokens_per_s.p50 == pytest.approx(15.0, rel=0.05)
 
 
 def test_another_device_under_the_same_name_is_another_machine():
-    told = after(run_of(STUDIO, "studio:0-79", 14.4))
+    updated = after(run_of(STUDIO, "studio:0-79", 14.4))
     changed = parse_swarm(node("studio", "M2 Ultra", 800.0))
-    assert width(told, changed, "studio:0-79") > 1.5 * width(told, STUDIO, "studio:0-79")
+    assert width(updated, changed, "studio:0-79") > 1.5 * width(updated, STUDIO, "studio:0-79")
 
 
 # ---------------------------------------------------------------- what is not believed
@@ -249,9 +249,9 @@ def test_other_results_of_a_system_after_one_run_of_it():
     errors, inside = [], []
     for system, results in [entry for entry in by_system.items() if len(entry[1]) > 1][::3]:
         priors = fit([row for row in rows if row.result.system != system], fitted()).priors
-        told, *others = results
-        load = dataclasses.replace(workload_of(told), priors=priors)
-        run = observe("r", told.tokens_per_s, swarm_of_result(told), told.model, placement_of(told), load)
+        updated, *others = results
+        load = dataclasses.replace(workload_of(updated), priors=priors)
+        run = observe("r", updated.tokens_per_s, swarm_of_result(updated), updated.model, placement_of(updated), load)
         assert isinstance(run, ObservedRun)
         learnt = condition(priors, [observation(run, priors)], ["r"])
         for result in others:

@@ -48,7 +48,7 @@ def ask(swarm: Swarm, engine: str = "ring", priors: Priors | None = None) -> Pre
     return predict(swarm, MODEL, placement, Workload(engine=engine, priors=priors))  # type: ignore[arg-type]
 
 
-def told(swarm: Swarm, slower: float) -> Priors:
+def priors_after(swarm: Swarm, slower: float) -> Priors:
     """Priors after one run that took so many times what was predicted."""
     placement = parse_placement(even("abc", MODEL.layers), MODEL, swarm)
     run = observe("r", 1e3 / (ask(swarm).tpot_ms.p50 * slower), swarm, MODEL, placement, Workload(engine="ring"))
@@ -82,7 +82,7 @@ def test_an_engine_that_nobody_ran_lies_as_far_off_as_any_and_patterns_are_plain
 
 
 def test_a_run_narrows_paths_of_its_kind_more_than_those_of_another():
-    after = told(live(80.0), 1.0)
+    after = priors_after(live(80.0), 1.0)
     same, other = (
         width(ask(swarm, priors=after)) / width(ask(swarm)) for swarm in (live(80.0), live(80.0, loss=0.0011))
     )
@@ -91,16 +91,16 @@ def test_a_run_narrows_paths_of_its_kind_more_than_those_of_another():
 
 
 def test_a_calibrated_interval_holds_what_a_second_run_may_differ_by():
-    """It never gets narrower than runs lie apart, whatever was learnt."""
+    """It never gets narrower than the spread of runs, whatever was learnt."""
     swarm = live(80.0)
     noise = width_of("run", PLAIN_ENGINE)
-    found = ask(swarm, priors=told(swarm, 1.0))
+    found = ask(swarm, priors=priors_after(swarm, 1.0))
     assert width(found) >= 0.9 * 2 * 1.645 * noise
 
 
 def test_what_a_run_took_longer_is_expected_of_the_next():
     swarm = live(80.0)
-    usual, after = ask(swarm), ask(swarm, priors=told(swarm, 1.1))
+    usual, after = ask(swarm), ask(swarm, priors=priors_after(swarm, 1.1))
     assert 1.04 < after.tpot_ms.p50 / usual.tpot_ms.p50 < 1.11
     assert after.breakdown_ms.network > usual.breakdown_ms.network
     assert after.breakdown_ms.compute > usual.breakdown_ms.compute
@@ -131,7 +131,7 @@ def on(device: str) -> Swarm:
 
 
 def test_an_engine_with_kernels_of_its_own_is_priced_by_them_on_processors_alone() -> None:
-    """Probes time torch; runs of llama.cpp on a processor tell how it compares, and nothing of graphics processors."""
+    """Probes time torch; runs of llama.cpp on a processor show how it compares, and nothing about GPUs."""
     layers_ms = {
         (device, engine): ask(on(device), engine).breakdown_ms.compute
         for device in ("cpu: AMD EPYC", "RTX 3090")

@@ -180,15 +180,15 @@ def test_one_measured_machine_of_two_measures_its_share_of_a_token():
 
 
 def test_a_layer_time_without_a_format_is_doubted_and_said():
-    told, silent = (ask(node("a", more=LAYER.replace(*change))) for change in (("", ""), ('dtype = "q4_k_m"\n', "")))
-    assert silent.tpot_ms.p95 / silent.tpot_ms.p5 > told.tpot_ms.p95 / told.tpot_ms.p5
+    stated, silent = (ask(node("a", more=LAYER.replace(*change))) for change in (("", ""), ('dtype = "q4_k_m"\n', "")))
+    assert silent.tpot_ms.p95 / silent.tpot_ms.p5 > stated.tpot_ms.p95 / stated.tpot_ms.p5
     assert any("names no dtype" in note for note in silent.notes)
 
 
 def test_a_visit_that_a_person_wrote_down_replaces_the_software_assumed():
     assumed = ask(node("a") + "\n" + node("b") + "\n" + LINK, "a:0-15,b:16-31")
-    told = [node(name, more="overhead_ms = 0.5\n") for name in "ab"]
-    known = ask("".join(told) + LINK, "a:0-15,b:16-31")
+    stated = [node(name, more="overhead_ms = 0.5\n") for name in "ab"]
+    known = ask("".join(stated) + LINK, "a:0-15,b:16-31")
     assert assumed.breakdown_ms.overhead > 2.0
     assert known.breakdown_ms.overhead == pytest.approx(1.0)
     assert known.tpot_ms.p95 - known.tpot_ms.p5 < assumed.tpot_ms.p95 - assumed.tpot_ms.p5

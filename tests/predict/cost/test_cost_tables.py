@@ -54,7 +54,7 @@ def test_an_unmeasured_pair_is_infinite_and_told():
 
 
 def test_an_unmeasured_upload_is_infinite_when_live_and_free_when_written_by_hand():
-    """By hand a missing line means no limit, and a note; live it means that nobody knows yet."""
+    """By hand a missing uplink means no limit, and a note; live it means not measured yet."""
     boxes = [Box("a", up_mbps=None, down_mbps=None), Box("b", up_mbps=None, down_mbps=None)]
     swarm = swarm_of(boxes, 40.0)
     assert build_tables(swarm, LLAMA70, Workload()).hop_ms[0, 1] == 20

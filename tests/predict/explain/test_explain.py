@@ -138,8 +138,8 @@ def test_throttling_marks_and_a_like_device_are_evidence() -> None:
         for each in machines.facts
     )
     placement = parse_placement(SPLIT, LLAMA8, machines)
-    told = dataclasses.replace(machines, facts=facts, _index={})
-    said = explain(told, LLAMA8, placement, LOAD, 70.0, {"b": 0.34}).terms[0].evidence
+    described = dataclasses.replace(machines, facts=facts, _index={})
+    said = explain(described, LLAMA8, placement, LOAD, 70.0, {"b": 0.34}).terms[0].evidence
     assert "it was throttled 34 % of the time" in said
     assert "it was throttled while the layer was timed" in said
     assert any(line.startswith("the same device here: a 0.25 ms") for line in said)

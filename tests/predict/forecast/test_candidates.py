@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import math
 
+import msgspec
 import numpy as np
 import pytest
 from boxes import Box, even, swarm_of
@@ -56,7 +57,7 @@ def test_without_variation_each_is_exactly_what_it_is_alone(seed, engine, client
     load = Workload(engine=engine, client=client, draft_tokens=draft, draft_accept=0.5, client_ms=2.0, proof_ms=0.1)
     for placement, found in zip(asked, distributions(swarm, LLAMA70, asked, load, draws=3), strict=True):
         alone = predict(swarm, LLAMA70, placement, load).tpot_ms
-        assert dataclasses.astuple(found) == pytest.approx(dataclasses.astuple(alone))
+        assert msgspec.structs.astuple(found) == pytest.approx(msgspec.structs.astuple(alone))
 
 
 def test_connections_that_rest_for_a_step_start_slowly_here_too():
@@ -64,8 +65,10 @@ def test_connections_that_rest_for_a_step_start_slowly_here_too():
     by_hand, asked = random_swarm(5), candidates(5, 8)
     measured = dataclasses.replace(by_hand, at_ns=1)
     load = Workload(batch=4, draws=2000, compute_scale=4.0)
-    told = distributions(by_hand, LLAMA70, asked, load, draws=2000)
-    for placement, found, without in zip(asked, distributions(measured, LLAMA70, asked, load, 2000), told, strict=True):
+    described = distributions(by_hand, LLAMA70, asked, load, draws=2000)
+    for placement, found, without in zip(
+        asked, distributions(measured, LLAMA70, asked, load, 2000), described, strict=True
+    ):
         alone = predict(measured, LLAMA70, placement, load).tpot_ms
         assert found.mean == pytest.approx(alone.mean, rel=0.02)  # what was measured is doubted, by draws of its own
         if len(placement) > 2:

@@ -1,4 +1,4 @@
-"""A prompt after a pause meets TCP windows that have shrunk: measured swarms say so, hand-written ones when asked."""
+"""A prompt after a pause meets TCP windows that have shrunk: measured swarms show it, hand-written ones on request."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import msgspec
 import numpy as np
 import pytest
 from boxes import Box, even, swarm_of
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from swarm_predict.cost.build import build_tables, hop_parts
 from swarm_predict.cost.engines import ENGINES
-from swarm_predict.cost.speculative import tokens_a_step
+from swarm_predict.cost.speculative import step_yield
 from swarm_predict.forecast.draws import Drawn, Trip
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.forecast.redundancy import price, slowest, unchecked
@@ -153,7 +154,7 @@ def test_published_offloading_is_below_what_streaming_allows_and_within_a_factor
 
 @pytest.mark.parametrize(("guesses", "accept", "tokens"), [(0, 0.9, 1), (4, 0, 1), (4, 1, 5), (4, 0.8, 3.3616)])
 def test_tokens_a_step_are_those_of_leviathan(guesses, accept, tokens):
-    assert tokens_a_step(guesses, accept) == pytest.approx(tokens)
+    assert step_yield(Workload(draft_tokens=guesses, draft_accept=accept)) == pytest.approx(tokens)
 
 
 def test_a_step_pays_its_hops_once_for_several_tokens():
@@ -246,7 +247,7 @@ OPTIONS = st.fixed_dictionaries(
 def test_parts_add_up_and_the_tables_price_what_is_predicted(options, engine, client):
     swarm = four()
     found = ask(swarm, engine=engine, client=client, **options)
-    parts = dataclasses.astuple(found.breakdown_ms)
+    parts = msgspec.structs.astuple(found.breakdown_ms)
     assert sum(parts) == pytest.approx(found.tpot_ms.mean)
     tables = build_tables(swarm, LLAMA70, Workload(engine=engine, client=client, **options))
     if not options["model_error"]:
@@ -272,11 +273,11 @@ def test_checking_never_makes_anything_faster(jitter, engine, copies):
 
 
 def test_rdma_is_distinguished_from_the_round_trips_that_probes_measure():
-    def told(engine):
+    def notes_of(engine):
         return [note for note in ask(four(), engine=engine).notes if note.startswith("RDMA bypasses")]
 
-    assert len(told("exo-rdma")) == 1
-    assert told("exo") == []
+    assert len(notes_of("exo-rdma")) == 1
+    assert notes_of("exo") == []
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Predictions take the loss that recent windows of both ends tell, with how sure it is; not that of the newest one."""
+"""Predictions take the loss of the recent windows of both ends, with its uncertainty, not that of the newest window."""
 
 from __future__ import annotations
 

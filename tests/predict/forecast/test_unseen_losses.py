@@ -21,7 +21,7 @@ RTT_MS = 60.0
 
 
 def live(seen: float, loss: float = 0.0) -> Swarm:
-    """Three machines, of whose paths `seen` round trips tell the loss."""
+    """Return three machines with `seen` round trips on each path."""
     swarm = swarm_of([Box(name, layers=[("decode", 1, 128, 1.0)]) for name in "abc"], RTT_MS)
     swarm.nodes["state"][:], swarm.nodes["overhead_ms"][:], swarm.at_ns = State.OK, 0.1, 10**18
     for name in ("min", "p50", "p95", "p99"):
@@ -39,10 +39,10 @@ def ask(swarm: Swarm, engine: str = "chain") -> Prediction:
 
 @pytest.mark.parametrize("engine", ["chain", "llama.cpp", "petals"])
 def test_the_median_of_a_clean_network_stays_as_if_it_were_known_to_be_clean(engine: str) -> None:
-    known, told = ask(live(0.0), engine).tpot_ms, ask(live(40.0), engine).tpot_ms
-    assert told.p50 == known.p50
-    assert told.p5 == known.p5
-    assert told.p95 > known.p95
+    known, uncertain = ask(live(0.0), engine).tpot_ms, ask(live(40.0), engine).tpot_ms
+    assert uncertain.p50 == known.p50
+    assert uncertain.p5 == known.p5
+    assert uncertain.p95 > known.p95
 
 
 def test_the_slow_end_narrows_with_every_packet_that_came_through() -> None:
@@ -62,9 +62,9 @@ def test_parts_of_a_token_still_sum_to_its_mean() -> None:
 
 
 def test_shared_layers_have_it_too() -> None:
-    known, told = (ask(live(seen), "tensor-parallel").tpot_ms for seen in (0.0, 40.0))
-    assert told.p50 == known.p50
-    assert told.p95 > known.p95
+    known, uncertain = (ask(live(seen), "tensor-parallel").tpot_ms for seen in (0.0, 40.0))
+    assert uncertain.p50 == known.p50
+    assert uncertain.p95 > known.p95
 
 
 def test_bbr_loses_no_window_and_a_person_is_believed() -> None:

@@ -1,4 +1,4 @@
-"""A model whose family nobody knows, entered in figures: what is counted of it, and what is refused."""
+"""A model of an unknown family, entered as figures: what is counted, and what is refused."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from swarm_predict.cost.engines import ENGINES
 from swarm_predict.cost.machine.memory import needs
 from swarm_predict.model.by_hand import from_table
 from swarm_predict.model.catalogue import model_named
+from swarm_predict.model.shapes import block_bytes
 from swarm_predict.types import PredictError, UnknownModel, Workload
 from swarm_protocol.swarm_files.swarm_file import SwarmFileError, parse_model
 
@@ -84,7 +85,7 @@ def test_capacity_counts_layers_where_they_lie():
     whole = [found.model.stage_bytes(i, i + count - 1, "fp16") for i in range(shape.layers - count + 1)]
     assert max(whole) <= 20e9
     assert max(shape.stage_bytes(i, i + count, "fp16") for i in range(shape.layers - count)) > 19.9e9
-    assert count > 20e9 / shape.largest_layer_bytes("fp16") * 1.5
+    assert count > 20e9 / max(block_bytes(block, "fp16") for block in shape.kinds) * 1.5
 
 
 def test_state_is_kept_by_every_sequence():

@@ -1,4 +1,4 @@
-"""KV caches of fewer bits: what they take, what a step reads, which engines have them, and how they are told."""
+"""KV caches of fewer bits: what they take, what a step reads, which engines have them, and how they are named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The format that a checkpoint says of itself: sizes against those of the files on Hugging Face."""
+"""The format that a checkpoint declares: sizes against those of the files on Hugging Face."""
 
 from __future__ import annotations
 

@@ -191,7 +191,7 @@ def test_memory_is_that_of_the_container_if_less(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wall_s", "mono_s", "told"),
+    ("wall_s", "mono_s", "jump"),
     [
         (110.0, 10.0, None),
         (110.4, 10.0, None),
@@ -199,10 +199,10 @@ def test_memory_is_that_of_the_container_if_less(tmp_path: Path) -> None:
         (50.0, 10.0, "-60.0 s"),
     ],
 )
-def test_a_clock_that_was_set_is_reported_with_its_jump(wall_s: float, mono_s: float, told: str | None) -> None:
+def test_a_clock_that_was_set_is_reported_with_its_jump(wall_s: float, mono_s: float, jump: str | None) -> None:
     watch = ClockWatch(100 * NS_PER_S, 0)
     event = watch.look(int(wall_s * NS_PER_S), int(mono_s * NS_PER_S))
-    assert (event is not None and f"by {told} (" in event.detail) if told else event is None
+    assert (event is not None and f"by {jump} (" in event.detail) if jump else event is None
     assert watch.look(int((wall_s + 1) * NS_PER_S), int((mono_s + 1) * NS_PER_S)) is None
 
 

@@ -235,8 +235,8 @@ def test_a_macs_gpu_is_its_chip_with_the_load_of_the_registry(monkeypatch: pytes
 
 @pytest.mark.parametrize("old", [False, True])
 def test_root_on_a_mac_reads_power_and_clock(old: bool) -> None:
-    told = POWERMETRICS.replace("GPU HW ", "GPU ") if old else POWERMETRICS
-    (card,) = SystemGpus(apple=AppleGpu("Apple M1", Told(IOREG), Told(told))).read()
+    printed = POWERMETRICS.replace("GPU HW ", "GPU ") if old else POWERMETRICS
+    (card,) = SystemGpus(apple=AppleGpu("Apple M1", Told(IOREG), Told(printed))).read()
     assert (card.power_w, card.sm_clock_mhz) == (21.874, 1398)
 
 

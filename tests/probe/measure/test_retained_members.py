@@ -1,4 +1,4 @@
-"""A probe keeps measuring its peers until it is told that they left, or until all have had time to reconnect."""
+"""A probe keeps measuring its peers until it learns that they left, or until all have had time to reconnect."""
 
 from __future__ import annotations
 

@@ -196,7 +196,7 @@ def test_two_trains_that_differ_tell_nothing() -> None:
 
 
 def test_what_a_lost_packet_held_back_does_not_raise_the_bound() -> None:
-    """The half into which it falls comes at once; the one before it says what the line carried."""
+    """The half into which it falls comes at once; the one before it gives the rate of the link."""
     judge = judged([view(80.0)] * 4, report(1 << 20, 48.0), report(4 << 20, 70.0))
     assert judge.bound_mbps() == pytest.approx(48.0)
 
@@ -292,7 +292,7 @@ async def test_a_receiver_that_goes_silent_ends_with_the_deadline(ends: Ends) ->
 
 
 async def test_what_was_not_sent_when_a_transfer_is_broken_off_is_never_sent(ends: Ends) -> None:
-    """Else the rest of it would go over a line that is leased to somebody else by then."""
+    """Otherwise the rest would use a link that is leased to another by then."""
     caller, server = ends
     writing = asyncio.ensure_future(caller.write(bytes(16 << 20)))
     await read_exactly(server, 1000)

@@ -133,19 +133,19 @@ def test_a_rate_depends_on_neither_clock_nor_order_and_scales_with_time(
 )
 def test_any_report_gives_a_rate_or_none(sent: list[int], arrived: dict[int, int], dropped: int) -> None:
     """The other end may report anything."""
-    told = [(seq, ns) for seq, ns in arrived.items() if seq < len(sent)]
-    rate = estimate(Train(PACKET_BYTES, sent, told, dropped))
-    if len(told) < COARSE_PACKETS:
+    received = [(seq, ns) for seq, ns in arrived.items() if seq < len(sent)]
+    rate = estimate(Train(PACKET_BYTES, sent, received, dropped))
+    if len(received) < COARSE_PACKETS:
         assert rate is None
     elif rate is not None:
         assert rate.mbps > 0
         assert rate.half_width > 0
         assert 0 <= rate.least_mbps <= rate.mbps
-        assert len(told) >= LEAST_PACKETS or rate.half_width == math.inf
+        assert len(received) >= LEAST_PACKETS or rate.half_width == math.inf
 
 
 def test_a_sender_that_was_late_leaves_no_sure_rate() -> None:
-    """The bottleneck ran empty for 30 ms in the middle: the rate reads low, and says so."""
+    """The bottleneck ran empty for 30 ms in the middle: the rate is low, and the result says so."""
     path = SimulatedPath(50.0, random.Random(1))
     first = path.train(Round(300, 50, 55.0))
     path.now_ns += 30e6

@@ -37,13 +37,13 @@ arrivals = st.dictionaries(st.integers(0, 999), st.integers(0, 4 * 10**9), max_s
 
 @given(arrivals, st.integers(0, 2**20), st.integers(-(10**18), 10**18))
 def test_a_report_comes_back_counted_from_its_first_packet(found: dict[int, int], dropped: int, at_ns: int) -> None:
-    told = [(number, at_ns + ns) for number, ns in found.items()]
-    data = wire.encode_report(told, dropped)
+    reported = [(number, at_ns + ns) for number, ns in found.items()]
+    data = wire.encode_report(reported, dropped)
     count, lost = wire.decode_report_head(data[: wire.REPORT_BYTES])
-    assert (count, lost) == (len(told), min(dropped, 2**16 - 1))
-    first_ns = min((ns for _, ns in told), default=0)
+    assert (count, lost) == (len(reported), min(dropped, 2**16 - 1))
+    first_ns = min((ns for _, ns in reported), default=0)
     back = wire.decode_arrivals(data[wire.REPORT_BYTES :], 1000)
-    assert back == [(number, ns - first_ns) for number, ns in told]
+    assert back == [(number, ns - first_ns) for number, ns in reported]
 
 
 @given(st.binary(max_size=60).map(lambda data: data[: len(data) // wire.ARRIVAL_BYTES * wire.ARRIVAL_BYTES]))

@@ -198,7 +198,7 @@ async def test_trains_that_the_collector_has_not_announced_to_the_other_end_are_
 async def test_a_lease_that_runs_out_during_the_trains_is_told_as_begun(
     pair: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The collector counts its bytes, and gives the slot to nobody before they have left the queues."""
+    """The collector counts its bytes, and does not pass on the slot before they have left the queues."""
     a, b = pair
 
     async def hangs(*_: object) -> None:
@@ -211,7 +211,7 @@ async def test_a_lease_that_runs_out_during_the_trains_is_told_as_begun(
 
 
 async def test_packets_that_no_test_asked_for_are_strangers(pair: tuple[Node, Node]) -> None:
-    """No probe collects what somebody sends who was not told this test's token."""
+    """No probe collects packets from a sender without this test's token."""
     a, b = pair
     a.paths.update(plan(b.paths, ID_B, 1, 2, trains=True))
     b.paths.update(plan(a.paths, ID_A, 2, 1, trains=True))
@@ -226,7 +226,9 @@ async def test_packets_that_no_test_asked_for_are_strangers(pair: tuple[Node, No
         async with asyncio.timeout(PATIENCE_S):
             while not collection.packets:  # noqa: ASYNC110
                 await asyncio.sleep(0)
-        assert [(train, [number for number, _ in told]) for train, told in collection.trains.items()] == [(0, [3])]
+        assert [(train, [number for number, _ in reported]) for train, reported in collection.trains.items()] == [
+            (0, [3])
+        ]
     assert b.booked("stranger")[1] == len(forged) + 28
 
 

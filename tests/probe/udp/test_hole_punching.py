@@ -1,5 +1,5 @@
-"""Round trips between the UDP ports of two real probes: over IPv6, to an address nobody told, and through a hole, with
-hops and transfers over QUIC."""
+"""Round trips between the UDP ports of two real probes: over IPv6, to an address that was not announced, and through a
+hole, with hops and transfers over QUIC."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def has_ipv6() -> bool:
 
 
 class Two:
-    """Two probes of one host that know each other as the plans say."""
+    """Two probes of one host that know each other from their plans."""
 
     def __init__(self, host: str) -> None:
         self.samples: dict[str, list[ProbeSample]] = {A: [], B: []}
@@ -49,7 +49,7 @@ class Two:
         return emit
 
     def tell(self, node: str, hosts: tuple[str, ...], port: int, *, hop_bytes: int = 1000, **changes: object) -> None:
-        """`node` is told where the other one is."""
+        """Give `node` the other's address."""
         other = B if node == A else A
         mine, theirs = (7, 9) if node == A else (9, 7)
         peer = Peer(
@@ -144,7 +144,7 @@ async def test_a_peer_that_moves_continues_with_the_session_it_had(two: Two):
 
 @pytest.mark.parametrize("two", ["127.0.0.1"], indirect=True)
 async def test_replayed_or_unsigned_packets_teach_no_address(two: Two):
-    """A probe sends nowhere but where the plan or a member's own fresh packet says."""
+    """A probe sends only to addresses from the plan or from a member's own fresh packet."""
     two.tell(A, ("127.0.0.1",), 9, nat="symmetric", mapped=(Mapped("127.0.0.1", 9),))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
         stranger.bind(("127.0.0.1", 0))

@@ -164,9 +164,9 @@ def test_no_request_is_ever_answered_twice_in_any_order(seed: int, seqs: list[in
 def test_each_answer_carries_the_departure_of_the_one_before_it_if_requested() -> None:
     one = reflector()
     replies = [answer(one, request(seq, follow_up=seq != 2)) for seq in range(4)]
-    told = [reply.follow_up for reply in replies if isinstance(reply, stamp_packet.ReflectedPacket)]
+    reported = [reply.follow_up for reply in replies if isinstance(reply, stamp_packet.ReflectedPacket)]
     left = [stamp_packet.FollowUp(seq, stamp_packet.ntp_from_ns(WALL + 100 + seq)) for seq in range(4)]
-    assert told == [stamp_packet.NO_FOLLOW_UP, left[0], None, left[2]]
+    assert reported == [stamp_packet.NO_FOLLOW_UP, left[0], None, left[2]]
 
 
 def test_an_answer_without_a_departure_stamp_has_no_follow_up() -> None:

@@ -53,9 +53,9 @@ def reply(
 ) -> bytes:
     """`follow_up`: the reflector's number of an answer, and when it left by the clock of `t3`."""
     request = stamp_packet.decode_sender(out.data, KEY)
-    told = stamp_packet.NO_FOLLOW_UP if request.follow_up else None
+    appended = stamp_packet.NO_FOLLOW_UP if request.follow_up else None
     if follow_up is not None:
-        told = stamp_packet.FollowUp(follow_up[0], stamp_packet.ntp_from_ns(follow_up[1]))
+        appended = stamp_packet.FollowUp(follow_up[0], stamp_packet.ntp_from_ns(follow_up[1]))
     packet = stamp_packet.ReflectedPacket(
         seq=request.seq if seq is None else seq,
         sent_ntp=stamp_packet.ntp_from_ns(t3),
@@ -66,7 +66,7 @@ def reply(
         sender_ntp=request.sent_ntp + echo,
         sender_error=request.error,
         sender_ttl=255,
-        follow_up=told,
+        follow_up=appended,
     )
     return stamp_packet.encode_reflected(packet, key)
 
@@ -215,8 +215,8 @@ def test_no_round_trip_is_shorter_than_the_path_whatever_is_lost(packets: list[t
         out = send(one, at_ns)
         if fate != "lost_out":
             t3 = WALL + at_ns + path_ns // 2
-            told = None if left_ns is None else (answers - 1, left_ns)
-            data = reply(out, t2=t3, t3=t3, seq=answers, follow_up=told)
+            appended = None if left_ns is None else (answers - 1, left_ns)
+            data = reply(out, t2=t3, t3=t3, seq=answers, follow_up=appended)
             answers, left_ns = answers + 1, t3 + leaving_ns
             if fate == "both":
                 one.receive(data, at_ns + path_ns + leaving_ns, kernel=True)
@@ -229,18 +229,20 @@ def test_no_round_trip_is_shorter_than_the_path_whatever_is_lost(packets: list[t
     reached = [k for k, (_, fate) in enumerate(packets) if fate != "lost_out"]
     for k in answered:
         following_answers = [later for later in reached if later > k]
-        told = bool(following_answers) and packets[following_answers[0]][1] == "both"
-        assert rtts[k] == pytest.approx(path_ns if told else path_ns + packets[k][0], abs=2)
+        appended = bool(following_answers) and packets[following_answers[0]][1] == "both"
+        assert rtts[k] == pytest.approx(path_ns if appended else path_ns + packets[k][0], abs=2)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 2**63)), max_size=30))
-def test_no_follow_up_of_a_wrong_or_broken_peer_makes_a_negative_round_trip(told: list[tuple[int, int]]) -> None:
+def test_no_follow_up_of_a_wrong_or_broken_peer_makes_a_negative_round_trip(
+    appended: list[tuple[int, int]],
+) -> None:
     one = following()
-    for k, follow_up in enumerate(told):
+    for k, follow_up in enumerate(appended):
         out = send(one, START + 2 * k * TICK)
         one.receive(reply(out, follow_up=follow_up), START + 2 * k * TICK + 10 * NS_PER_MS, kernel=True)
     reports = one.reports(START + 100 * TICK + 2 * session_module.REPLY_WAIT_NS)
-    assert sum(r.n for r in reports) == len(told)
+    assert sum(r.n for r in reports) == len(appended)
     assert all(r.rtt_min_ns is not None and r.rtt_min_ns >= 0 for r in reports)
 
 

@@ -1,4 +1,4 @@
-"""Claims about the placement that runs: how it is told, stored as an event, and sent in frames."""
+"""Claims about the placement that runs: how it is reported, stored as an event, and sent in frames."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ words = st.text("abc019._-", max_size=20)
     source=st.text("abc -.", max_size=30).map(str.strip),
 )
 def test_an_event_says_what_was_reported_and_is_read_back(placement: str, engine: str, model: str, source: str) -> None:
-    told = Running(placement, engine, model, source, 7)
-    assert from_detail(7, detail_of(told)) == told
+    stated = Running(placement, engine, model, source, 7)
+    assert from_detail(7, detail_of(stated)) == stated
 
 
 @pytest.mark.parametrize("text", ["", "a", "a:1-2;b:3-4", "a:x-y", "a:1-2,", "a:0-9," * 900 + "a:0-9"])

@@ -94,9 +94,9 @@ def test_a_secret_of_before_that_is_unknown_is_kept_for_nobody(tmp_path: Path) -
 def test_a_file_that_holds_no_key_is_left_alone_and_told(text: str, tmp_path: Path) -> None:
     path = tmp_path / "node.key"
     path.write_text(text)
-    with pytest.raises(IdentityError) as told:
+    with pytest.raises(IdentityError) as caught:
         load_or_create_node_key(path, nobody)
-    assert str(told.value) == f"{path} holds no node key; remove it to start anew, as another node"
+    assert str(caught.value) == f"{path} holds no node key; remove it to start anew, as another node"
     assert path.read_text() == text
 
 
@@ -115,13 +115,13 @@ def test_lines_of_a_later_version_are_passed_over(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("load", [load_or_create_key, lambda path: load_or_create_node_key(path, nobody)])
 def test_where_no_key_can_be_read_or_written_one_line_says_what_to_do(load, tmp_path: Path) -> None:
-    with pytest.raises(IdentityError) as told:
+    with pytest.raises(IdentityError) as caught:
         load(tmp_path)
-    assert str(told.value) == f"cannot read {tmp_path} (Is a directory); give --state another folder"
+    assert str(caught.value) == f"cannot read {tmp_path} (Is a directory); give --state another folder"
     (tmp_path / "file").write_text("")
-    with pytest.raises(IdentityError) as told:
+    with pytest.raises(IdentityError) as caught:
         load(tmp_path / "file" / "node.key")
-    assert str(told.value) == (
+    assert str(caught.value) == (
         f"cannot read {tmp_path / 'file' / 'node.key'} (Not a directory); give --state another folder"
     )
 
@@ -135,9 +135,9 @@ def test_a_key_that_cannot_be_written_leaves_nothing_behind(
 
     monkeypatch.setattr(identity.os, "fsync", full)
     path = tmp_path / "node.key"
-    with pytest.raises(IdentityError) as told:
+    with pytest.raises(IdentityError) as caught:
         load(path)
-    assert str(told.value) == f"cannot write {path} (No space left on device); give --state another folder"
+    assert str(caught.value) == f"cannot write {path} (No space left on device); give --state another folder"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -147,9 +147,9 @@ def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(identity.Path, "mkdir", refuse)
     path = tmp_path / "not" / "there" / "node.key"
-    with pytest.raises(IdentityError) as told:
+    with pytest.raises(IdentityError) as caught:
         load_or_create_node_key(path, nobody)
-    assert str(told.value) == f"cannot write {path} (Permission denied); give --state another folder"
+    assert str(caught.value) == f"cannot write {path} (Permission denied); give --state another folder"
 
 
 def test_the_whole_key_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,9 +195,9 @@ def test_a_plain_secret_is_made_and_read_back(tmp_path: Path) -> None:
     assert load_or_create_key(path) == made == path.read_bytes()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.write_bytes(secrets.token_bytes(31))
-    with pytest.raises(IdentityError) as told:
+    with pytest.raises(IdentityError) as caught:
         load_or_create_key(path)
-    assert str(told.value) == f"{path} holds 31 bytes, not a 32-byte key; remove it to start anew"
+    assert str(caught.value) == f"{path} holds 31 bytes, not a 32-byte key; remove it to start anew"
 
 
 def test_where_state_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

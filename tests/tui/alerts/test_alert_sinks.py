@@ -46,9 +46,9 @@ async def hook(*statuses: int) -> AsyncIterator[tuple[str, list[Any]]]:
 
 
 async def test_a_webhook_gets_what_people_and_programs_read() -> None:
-    told: list[str] = []
+    reported: list[str] = []
     async with hook() as (url, posted), aiohttp.ClientSession() as http:
-        sink = sinks.webhook(url, http, told.append)
+        sink = sinks.webhook(url, http, reported.append)
         sink.put(OBJECT)
         await sink.close()
     assert posted == [
@@ -57,51 +57,51 @@ async def test_a_webhook_gets_what_people_and_programs_read() -> None:
             "state": "firing", "rule": "rtt_p99_ms<100", "where": "a>b", "found": 412.0, "swarm": "garage",
         }
     ]  # fmt: skip
-    assert told == []
+    assert reported == []
 
 
 async def test_a_webhook_that_stumbles_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sinks, "PAUSES_S", (0.0, 0.0, 0.0))
-    told: list[str] = []
+    reported: list[str] = []
     async with hook(500, 503) as (url, posted), aiohttp.ClientSession() as http:
-        sink = sinks.webhook(url, http, told.append)
+        sink = sinks.webhook(url, http, reported.append)
         sink.put(OBJECT)
         await sink.close()
-    assert (len(posted), told) == (3, [])
+    assert (len(posted), reported) == (3, [])
 
 
 async def test_a_webhook_that_refuses_is_reported_once_and_without_its_address() -> None:
-    told: list[str] = []
+    reported: list[str] = []
     async with hook(404) as (url, posted), aiohttp.ClientSession() as http:
-        sink = sinks.webhook(url, http, told.append)
+        sink = sinks.webhook(url, http, reported.append)
         sink.put(OBJECT)
         await sink.close()
-    assert (len(posted), told) == (1, ["the webhook was not notified (it answers 404)"])
+    assert (len(posted), reported) == (1, ["the webhook was not notified (it answers 404)"])
 
 
 async def test_a_command_gets_the_change_and_no_shell(tmp_path: Path) -> None:
-    out, told = tmp_path / "out.json", []
+    out, reported = tmp_path / "out.json", []
     script = tmp_path / "call.py"
     script.write_text(
         "import json, os, sys\n"
         "change = json.load(sys.stdin)\n"
         "json.dump([sys.argv[2:], change['where'], os.environ['SWARMTOP_ALERT_STATE']], open(sys.argv[1], 'w'))\n"
     )
-    sink = sinks.command(f"{sys.executable} {script} {out} '$HOME; x'", told.append)
+    sink = sinks.command(f"{sys.executable} {script} {out} '$HOME; x'", reported.append)
     sink.put(OBJECT)
     await sink.close()
     assert json.loads(out.read_text()) == [["$HOME; x"], "a>b", "firing"]
-    assert told == []
+    assert reported == []
 
 
 async def test_a_command_that_fails_is_reported(tmp_path: Path) -> None:
-    told: list[str] = []
+    reported: list[str] = []
     for text in (f"{sys.executable} -c 'raise SystemExit(3)'", str(tmp_path / "nothing")):
-        sink = sinks.command(text, told.append)
+        sink = sinks.command(text, reported.append)
         sink.put(OBJECT)
         await sink.close()
-    assert told[0].endswith("ended with 3")
-    assert told[1].startswith("cannot run ")
+    assert reported[0].endswith("ended with 3")
+    assert reported[1].startswith("cannot run ")
 
 
 def test_a_command_line_that_is_none_is_one_line() -> None:
@@ -110,17 +110,17 @@ def test_a_command_line_that_is_none_is_one_line() -> None:
 
 
 async def test_a_sink_that_hangs_drops_the_oldest_and_says_so() -> None:
-    told: list[str] = []
+    reported: list[str] = []
     hanging = asyncio.Event()
 
     async def never(change: dict[str, object]) -> None:
         hanging.set()
         await asyncio.Event().wait()
 
-    sink = sinks.Sink(never, told.append)
+    sink = sinks.Sink(never, reported.append)
     sink.put(OBJECT)
     await hanging.wait()
     for _ in range(sinks.QUEUE + 1):
         sink.put(OBJECT)
-    assert told == [f"{sinks.QUEUE} alerts wait to be delivered; the oldest was dropped"]
+    assert reported == [f"{sinks.QUEUE} alerts wait to be delivered; the oldest was dropped"]
     sink._task.cancel()

@@ -1,4 +1,4 @@
-"""Claims about the ranking: which nodes are in it, in what order, and what it says about missing figures."""
+"""Claims about the ranking: which nodes are in it, in what order, and how it shows missing figures."""
 
 from __future__ import annotations
 

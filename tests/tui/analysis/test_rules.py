@@ -41,15 +41,15 @@ def lines(rule: str, swarm: Swarm) -> list[str]:
 
 def test_changes_are_counted_where_they_are_and_not_after_they_ended():
     swarm = three({})
-    told = [
+    changes = [
         Event(at_ns=1, node="a", kind="degraded", detail="RTT 21 → 101 ms to all peers; plan 20.6 → 9.1 tok/s"),
         Event(at_ns=2, node="a", kind="degraded", detail="layer time 0.4 → 0.8 ms"),
         Event(at_ns=3, node="a", kind="degraded", detail="RTT 21 → 50 ms to b"),
     ]
-    swarm.events = tuple(told)
+    swarm.events = tuple(changes)
     assert lines("changes==0", swarm) == ["changes==0: a has 3.00", "changes==0: b has 1.00"]
     ended = Event(at_ns=4, node="a", kind="recovered", detail="RTT 101 → 21 ms to 3 of 4 peers, after 60 s")
-    swarm.events = (*told, ended)
+    swarm.events = (*changes, ended)
     assert lines("changes@a==0", swarm) == ["changes@a==0: a has 2.00"]
     swarm.events = (Event(at_ns=1, node="", kind="degraded", detail="RTT 21 → 70 ms on all 15 links"),)
     assert lines("changes==0", swarm) == ["changes==0: a has 1.00", "changes==0: b has 1.00"]

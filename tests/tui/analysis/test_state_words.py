@@ -55,7 +55,7 @@ async def test_every_place_says_the_same_word_of_each_node() -> None:
 
 
 def said_beside(names: dict[str, str], text: str) -> dict[str, str]:
-    """Node → the word that stands in its row of a ranking, which is the row where one does."""
+    """Return node → the word in its row of the ranking."""
     found = {}
     for line in text.splitlines():
         for name in names:

@@ -39,9 +39,9 @@ def test_what_was_observed_is_predicted_afterwards(capsys: pytest.CaptureFixture
 def test_an_option_given_by_hand_beats_the_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "c.json"
     run(capsys, "calibrate", "--swarm", str(GARAGE), "--run", f"{TWO}=9.5", "--out", str(out))
-    told = json.loads(run(capsys, "predict", "--swarm", str(GARAGE), "--placement", TWO, "--json",
+    reported = json.loads(run(capsys, "predict", "--swarm", str(GARAGE), "--placement", TWO, "--json",
                           "--calibration", str(out), "--hop-overhead-ms", "30")[1])  # fmt: skip
-    assert told["breakdown_ms"]["overhead"] == pytest.approx(3 * 30.0 + 0.6 + 0.5, rel=0.01)  # two written visits
+    assert reported["breakdown_ms"]["overhead"] == pytest.approx(3 * 30.0 + 0.6 + 0.5, rel=0.01)  # two written visits
 
 
 def test_runs_in_a_file_may_each_have_a_swarm_of_their_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

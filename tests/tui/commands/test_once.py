@@ -86,7 +86,7 @@ def test_a_narrow_terminal_loses_the_least_important_columns_and_no_line_is_long
         titles[width] = next(line for line in lines if line.lstrip().startswith("#")).split()
     assert "DEVICE" in titles[200]
     assert "DEVICE" not in titles[60]
-    assert all(word in titles[40] for word in ("NODE", "STATE", "WIN"))
+    assert all(word in titles[40] for word in ("NODE", "STATE", "GAIN"))
 
 
 def strange() -> Swarm:
@@ -198,9 +198,9 @@ def test_the_table_reads_as_it_did(width: int) -> None:
 
 
 def test_with_something_running_the_ranking_is_about_it(capsys: pytest.CaptureFixture[str]) -> None:
-    """The machines in it first, by what the swarm would win; spares are never slow; the figures are those of plan."""
-    told = "kiln-2080ti:0-15,lab-a4000:16-31"
-    found = json.loads(run(capsys, "--json", "--running", told))
+    """The machines in it first, by what the swarm would gain; spares are never slow; the figures are those of plan."""
+    reported = "kiln-2080ti:0-15,lab-a4000:16-31"
+    found = json.loads(run(capsys, "--json", "--running", reported))
     now, best, nodes = found["running"], found["best"], found["nodes"]
     assert (now["source"], [stage["node"] for stage in now["placement"]]) == ("--running", ["kiln-2080ti", "lab-a4000"])
     assert now["tokens_per_s"]["p50"] < best["tokens_per_s"]["p50"]
@@ -213,7 +213,7 @@ def test_with_something_running_the_ranking_is_about_it(capsys: pytest.CaptureFi
     cli.main(["plan", "--swarm", str(GARAGE), "--json"])
     plan = json.loads(capsys.readouterr().out)
     assert (plan["tokens_per_s"], plan["placement"]) == (best["tokens_per_s"], best["placement"])
-    cli.main(["predict", "--swarm", str(GARAGE), "--placement", told, "--json"])
+    cli.main(["predict", "--swarm", str(GARAGE), "--placement", reported, "--json"])
     assert json.loads(capsys.readouterr().out)["tokens_per_s"] == now["tokens_per_s"]
     cli.main(["plan", "--swarm", str(GARAGE), "--forbid", "kiln-2080ti", "--json"])
     without = json.loads(capsys.readouterr().out)["tokens_per_s"]["p50"]
@@ -221,13 +221,13 @@ def test_with_something_running_the_ranking_is_about_it(capsys: pytest.CaptureFi
     low, middle, high = (quantities.figure(now["tokens_per_s"][key]) for key in ("p5", "p50", "p95"))
     better, gain = best["tokens_per_s"]["p50"], best["tokens_per_s"]["p50"] / now["tokens_per_s"]["p50"] - 1
     said = f"you run {middle} tok/s ({low} … {high}), best {quantities.figure(better)} (+{gain:.0%})"
-    assert run(capsys, "--running", told).splitlines()[0].endswith(said.replace("%)", " %)"))
+    assert run(capsys, "--running", reported).splitlines()[0].endswith(said.replace("%)", " %)"))
 
 
 def test_what_runs_stands_in_the_swarm_file_with_its_engine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = tmp_path / "swarm.toml"
-    told = '[running]\nplacement = "kiln-2080ti: 0-15, lab-a4000:16-31"\nengine = "petals"\n'
-    file.write_text(GARAGE.read_text() + told)
+    reported = '[running]\nplacement = "kiln-2080ti: 0-15, lab-a4000:16-31"\nengine = "petals"\n'
+    file.write_text(GARAGE.read_text() + reported)
     assert cli.main(["--once", "--swarm", str(file), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["engine"], found["running"]["engine"], found["running"]["source"]) == (

@@ -157,21 +157,7 @@ async def test_ascii_without_colour_is_the_same_screen_cell_by_cell(size: tuple[
             assert text.isascii()
             golden = (GOLDENS / f"{name}_{size[0]}x{size[1]}.txt").read_text(encoding="utf-8")
             assert text == as_ascii(golden)
-            assert not colours(app)
-
-
-def colours(app: Dashboard) -> set[str]:
-    """Every colour that would be written to the terminal, but its own default ones."""
-    found = set()
-    for strip in app.screen._compositor.render_strips():
-        for line_filter in app._filters:
-            if line_filter.enabled:
-                strip = strip.apply_filter(line_filter, app.background_colors[1])
-        for segment in strip:
-            for color in (segment.style.color, segment.style.bgcolor) if segment.style else ():
-                if color is not None and not color.is_default:
-                    found.add(color.name)
-    return found
+            assert not fakes.colours(app)
 
 
 async def test_colours_are_seen_where_they_are_wanted() -> None:
@@ -179,7 +165,7 @@ async def test_colours_are_seen_where_they_are_wanted() -> None:
     app = Dashboard(fakes.FakeSource(fakes.swarm()), fakes.options(color=True))
     async with app.run_test(size=(80, 24)) as pilot:
         await fakes.ready(app, pilot)
-        assert len(colours(app)) > 5
+        assert len(fakes.colours(app)) > 5
         for theme, palette in PALETTES.items():
             if theme == ANSI:  # the ground is the terminal's
                 continue

@@ -267,5 +267,5 @@ async def test_row_under_the_cursor_is_copied() -> None:
         await fakes.ready(app, pilot)
         await pilot.press("y")
         assert "kiln-berlin-07" in app.clipboard
-        assert "WIN +0.22" in app.clipboard
+        assert "GAIN +0.22" in app.clipboard
         assert "copied kiln-berlin-07" in app.notice()

@@ -182,9 +182,9 @@ def test_crash_ends_with_1_one_line_and_a_traceback_in_the_log(terminal: Termina
     assert terminal.ended() == 1
     assert_given_back(terminal)
     after = terminal.raw.rsplit(b"\x1b[?1049l", 1)[1].decode()
-    told = re.sub(r"\x1b\[[?<]?[\d;]*[a-zA-Z]", "", after).split()
+    reported = re.sub(r"\x1b\[[?<]?[\d;]*[a-zA-Z]", "", after).split()
     log = home / "swarmtop.log"
-    assert " ".join(told).startswith(
+    assert " ".join(reported).startswith(
         "swarmtop: internal error (KeyError: 'a bug\\x1b[2J in the source'); please report"
     )
     assert "Traceback" not in after

@@ -33,10 +33,10 @@ def with_(**changes: Any) -> str:
 
 def as_csv() -> str:
     out = io.StringIO()
-    told = [{k: v for k, v in test.items() if not k.startswith("samples")} for test in bench()]
-    writer = csv.DictWriter(out, list(told[0]), quoting=csv.QUOTE_ALL)
-    out.write(",".join(told[0]) + "\n")
-    writer.writerows(told)
+    tests = [{k: v for k, v in test.items() if not k.startswith("samples")} for test in bench()]
+    writer = csv.DictWriter(out, list(tests[0]), quoting=csv.QUOTE_ALL)
+    out.write(",".join(tests[0]) + "\n")
+    writer.writerows(tests)
     return out.getvalue()
 
 

@@ -185,11 +185,11 @@ def test_a_place_that_cannot_be_written_is_one_line(capsys: pytest.CaptureFixtur
     )  # fmt: skip
 
 
-def test_page_draws_the_way_of_a_token_and_the_map_and_names_nothing_internal(
+def test_page_draws_the_token_route_and_the_map_and_names_nothing_internal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     page = reported(capsys)
-    assert "the way of a token" in page
+    assert "token route" in page
     assert not re.search(r"nat_age|gain_ms|in_placement|tokens_per_s", page)
     for drawing in re.findall(r"<svg.*?</svg>", page, re.DOTALL):
         ElementTree.fromstring(drawing)

@@ -78,6 +78,6 @@ def test_one_chance_is_found_again_from_an_answer_that_it_made(chance: float) ->
     assert found.chances[0] == pytest.approx(chance, abs=0.02)
 
 
-@pytest.mark.parametrize("told", [(10, 0, 0), (10, 5, 12), (10, 20, 10)])
-def test_figures_that_contradict_each_other_tell_nothing(told: tuple[int, int, int]) -> None:
-    assert by_mean(*told) is None
+@pytest.mark.parametrize("figures", [(10, 0, 0), (10, 5, 12), (10, 20, 10)])
+def test_figures_that_contradict_each_other_tell_nothing(figures: tuple[int, int, int]) -> None:
+    assert by_mean(*figures) is None

@@ -20,7 +20,7 @@ TPOT_S = 0.005
 
 
 class Backend:
-    """Does what websocket_api.py does: goes on token by token until the stop sequence, or until nobody listens."""
+    """Does what websocket_api.py does: sends token by token until the stop sequence or the client's disconnect."""
 
     def __init__(self) -> None:
         self.asked: list[dict[str, object]] = []

@@ -77,7 +77,7 @@ def test_a_role_is_no_token_and_the_wait_for_the_first_is_not_in_the_speed() -> 
 
 
 def test_the_engine_counts_its_tokens_where_it_says_so() -> None:
-    """Two events with five tokens: the mean is told, a spread of single tokens is not there to be seen."""
+    """Two events with five tokens: only the mean is known, not the spread of single tokens."""
     usage = json.dumps({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 5}})
     found = observed((chunk("a b"), 100), (chunk("c d e"), 180), (chunk(None, "stop"), 181), (usage, 182))
     assert (found.tokens, found.counted, found.prompt_tokens, found.finished) == (5, True, 7, True)
@@ -86,7 +86,7 @@ def test_the_engine_counts_its_tokens_where_it_says_so() -> None:
 
 
 def test_an_answer_that_stopped_at_its_limit_has_that_many_tokens() -> None:
-    """llama.cpp's server says no usage, and bytes of a character that is not whole yet come without an event."""
+    """llama.cpp's server reports no usage, and sends no event for bytes of an incomplete character."""
     found = observed((chunk("a"), 100), (chunk("b"), 180), (chunk(None, "length"), 181))
     assert (found.tokens, found.counted, found.tpot_ms, found.tpot_p50_ms) == (9, True, 10, None)
 

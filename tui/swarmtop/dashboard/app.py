@@ -30,7 +30,7 @@ from swarmtop.dashboard import keymap
 from swarmtop.dashboard.key_handlers import KeyActions
 from swarmtop.dashboard.lines.styled import clean
 from swarmtop.dashboard.options import DashboardOptions
-from swarmtop.dashboard.past_plans import Advising
+from swarmtop.dashboard.planner_jobs import Advising
 from swarmtop.dashboard.planner_thread import Analyst, analyse, choose
 from swarmtop.dashboard.playback import Travel
 from swarmtop.dashboard.screens.page import Page

@@ -57,7 +57,7 @@ ACTIONS: Final[tuple[Action, ...]] = (
     Action("sort_left", ("left", "h"), "sort left", "Sort by the column to the left", ("overview",), footer=False),
     Action("sort_right", ("right", "l"), "sort right", "Sort by the column to the right", ("overview",), footer=False),
     Action("columns", ("c", "f2"), "columns", "Choose the columns; also lists those that do not fit", ("overview",)),
-    Action("panels", ("v",), "panels", "Hide the chart and a token's way, for a longer list; or show them again",
+    Action("panels", ("v",), "panels", "Hide the chart and the token route, for a longer list; or show them again",
            ("overview",), footer=False),
     Action("follow", ("F", "shift+f"), "follow", "Keep the chosen node in sight, and report changes of its state",
            ("overview", "node")),

@@ -12,7 +12,7 @@ from swarm_protocol.snapshot.swarm import Swarm
 from swarmtop.analysis.ranking.node_figures import Figures
 from swarmtop.dashboard.keymap import Screen
 from swarmtop.dashboard.options import DashboardOptions
-from swarmtop.dashboard.past_plans import Advising
+from swarmtop.dashboard.planner_jobs import Advising
 from swarmtop.dashboard.session import Session
 from swarmtop.dashboard.state.view import View
 from swarmtop.dashboard.widgets.strips import Ink

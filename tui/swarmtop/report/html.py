@@ -78,7 +78,7 @@ def _context(report: Report) -> dict[str, Any]:
         "baselines": _baselines(report),
         "measured": _measured(report),
         "titles": [(c.key, c.title, c.right) for c in columns],
-        "ways": Markup(pictures.ways(_ways(found))) if prediction else None,
+        "routes": Markup(pictures.routes(_routes(found))) if prediction else None,
         "map": Markup(pictures.world_map(swarm, found.stands)),
         "rows": [
             ([(c.key, c.text(row), c.right) for c in columns], row.in_placement, row.why if row.in_placement else "")
@@ -100,14 +100,14 @@ def _capital(sentence: str) -> str:
 
 
 def _accused(found: Analysis) -> tuple[str, str] | None:
-    """(node, why) of the first of the ranking, where doing something about it would win something."""
+    """Return (node, why) of the top of the ranking, if the swarm would gain by acting on it."""
     first = found.rows[0] if found.rows else None
     if first is None or not first.in_placement or first.word not in ("slow", "degraded"):
         return None
     return first.name, _capital(first.why)
 
 
-def _ways(found: Analysis) -> list[tuple[str, Prediction]]:
+def _routes(found: Analysis) -> list[tuple[str, Prediction]]:
     """The best, and what runs where that is something else."""
     shown = [("best", found.best)] if found.best is not None else []
     running = found.running.prediction if found.running is not None else None

@@ -1,4 +1,4 @@
-"""The report's drawings of a swarm as SVG: a token's way, and machines on the map. Names are escaped here.
+"""The report's drawings of a swarm as SVG: the token route, and machines on the map. Names are escaped here.
 
 Numbers and places come from the same modules as the dashboard's drawings.
 """
@@ -15,8 +15,8 @@ from swarm_predict.types import Prediction
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.text import safe
 from swarmtop.dashboard.lines.drawings import world
-from swarmtop.dashboard.lines.drawings.token_way import Part, folded, widths
-from swarmtop.dashboard.lines.drawings.way_lines import way
+from swarmtop.dashboard.lines.drawings.route_lines import route
+from swarmtop.dashboard.lines.drawings.token_route import Part, folded, widths
 from swarmtop.text import quantities
 
 WIDTH: Final = 1000  # pixels of the drawing; it shrinks with the page
@@ -28,13 +28,13 @@ LEAST_MACHINE: Final = 86  # pixels that a name and a figure need
 LEAST_PATH: Final = 58
 
 
-def ways(shown: Sequence[tuple[str, Prediction]]) -> str:
+def routes(shown: Sequence[tuple[str, Prediction]]) -> str:
     """One below the other on one scale: what is shorter is faster. Boxes are machines, arrows paths, by their time."""
-    drawn = [(name, found, way(found)) for name, found in shown]
+    drawn = [(name, found, route(found)) for name, found in shown]
     longest = max((each.total_ms for _, _, each in drawn), default=0.0)
     if longest <= 0:
         return ""
-    out = [f'<svg viewBox="0 0 {WIDTH} {len(drawn) * 104}" role="img" aria-label="the way of a token">']
+    out = [f'<svg viewBox="0 0 {WIDTH} {len(drawn) * 104}" role="img" aria-label="token route">']
     for number, (name, found, each) in enumerate(drawn):
         top = number * 104 + 16
         title = f"{safe(name, 40)}: {quantities.rate(found.tokens_per_s.p50)}, {quantities.ms(each.total_ms)} a token"
@@ -61,7 +61,7 @@ def _part(part: Part, x: float, y: float, width: float) -> str:
     if part.kind == "rest":
         return f'<text x="{x + 8:.1f}" y="{y + 30}">{figure}<title>software and head</title></text>'
     if part.kind == "path":
-        ends = f"{safe(part.origin, 40)} → {safe(part.name, 40)}{' by way of the client' if part.by_client else ''}"
+        ends = f"{safe(part.origin, 40)} → {safe(part.name, 40)}{' via the client' if part.by_client else ''}"
         return (
             f"<g><title>{escape(ends)}: {figure}</title>"
             f'<line x1="{x + 2:.1f}" y1="{y + 27}" x2="{x + width - 8:.1f}" y2="{y + 27}" stroke="{ink}" '
@@ -108,7 +108,7 @@ def world_map(swarm: Swarm, found: Prediction | None) -> str:
     out.append("</g>")
     dots = {name: frame.dot(place) for name, place in known.items()}
     at = {name: (DOT * x_dots, DOT * y_dots) for name, (x_dots, y_dots) in dots.items()}
-    for part in way(found).parts if found is not None else ():
+    for part in route(found).parts if found is not None else ():
         if part.kind == "path" and part.origin in at and part.name in at:
             (x1, y1), (x2, y2) = at[part.origin], at[part.name]
             ink, wide = (SLOW, 3.5) if part.slowest else (MACHINE, 2)

@@ -2,7 +2,7 @@
 
 `Plain` walks remember nothing and go back and forth between the two best nodes. `Memory` walks remember which of a
 few others they have visited, and do not return to those (ng-routes: Baldacci, Mingozzi, Roberti, Operations Research
-59(5), 2011). Which few is a matter of the node they are at: those that cheap walks came back to by way of it, then its
+59(5), 2011). Which few is a matter of the node they are at: those that cheap walks came back to through it, then its
 neighbours (dynamic ng-routes: Roberti, Mingozzi, Transportation Science 48(3), 2014). A state is a node and what is
 remembered there.
 """

@@ -77,7 +77,7 @@ def test_sums_around_every_loop_are_exact_and_no_delay_leaves_its_round_trip(wor
 
 
 def test_a_ring_that_is_fast_one_way_round_is_known_both_ways() -> None:
-    """Half the round trip says 105 ms for both; a token takes 30 or 180."""
+    """Half the round trip would be 105 ms for both; a token takes 30 or 180."""
     found, _ = delays(3, stamped(ring(10, 60), np.array([0, 7e6, -40.0]), np.array([30, -50, 0]), np.full((3, 3), 0.5)))
     assert found[0, 1] + found[1, 2] + found[2, 0] == pytest.approx(30, abs=0.1)
     assert found[0, 2] + found[2, 1] + found[1, 0] == pytest.approx(180, abs=0.1)

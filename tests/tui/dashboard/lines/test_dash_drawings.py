@@ -14,9 +14,9 @@ from swarm_protocol.snapshot.swarm import Swarm
 from swarmtop.dashboard.lines.charts.band import band
 from swarmtop.dashboard.lines.charts.histogram import histogram
 from swarmtop.dashboard.lines.charts.series import smooth_bar
-from swarmtop.dashboard.lines.drawings import graph, way_lines, world
+from swarmtop.dashboard.lines.drawings import graph, route_lines, world
 from swarmtop.dashboard.lines.drawings.coverage import coverage
-from swarmtop.dashboard.lines.drawings.token_way import folded, way_of, widths
+from swarmtop.dashboard.lines.drawings.token_route import folded, route_of, widths
 from swarmtop.dashboard.lines.links import matrix, pictures
 from swarmtop.dashboard.lines.links.grid import LinksState, Look
 from swarmtop.dashboard.lines.overview.layout import SUMMARY, heights
@@ -55,7 +55,7 @@ def test_parts_of_a_way_add_up_to_the_mean_token_however_they_fold(
     compute: list[float], most: int, engine: Engine
 ) -> None:
     found = prediction(compute, [0.0, *[7.0] * (len(compute) - 1)], engine=engine)
-    drawn = way_lines.way(found)
+    drawn = route_lines.route(found)
     some = folded(drawn.parts, most)
     assert sum(part.ms for part in some) == pytest.approx(found.tpot_ms.mean)
     assert sum(part.machines for part in some if part.kind == "machine") == len(compute)
@@ -85,7 +85,7 @@ def test_strip_fits_and_shows_the_slowest_part_in_its_colour(width: int, rows: i
     compute = [5.0 + (i % 7) for i in range(stages)]
     hops = [0.0, *[20.0] * (stages - 1)]
     compute[stages // 2] = 345.0
-    block = way_lines.strip(way_lines.way(prediction(compute, hops)), width, rows)
+    block = route_lines.strip(route_lines.route(prediction(compute, hops)), width, rows)
     assert 1 <= len(block) <= rows
     assert all(line_width(row) <= width for row in block)
     assert "345" in slow_text(block)
@@ -93,27 +93,27 @@ def test_strip_fits_and_shows_the_slowest_part_in_its_colour(width: int, rows: i
 
 
 def test_a_way_by_the_client_is_marked_and_machines_that_share_layers_are_one_box() -> None:
-    star = way_lines.way(prediction([10, 10, 10], [0, 20, 20], engine="petals"))
+    star = route_lines.route(prediction([10, 10, 10], [0, 20, 20], engine="petals"))
     assert [part.by_client for part in star.parts if part.kind == "path"] == [True, True, False]
     shared = prediction([10, 12], [5, 5], back=0.0)
     both = tuple(Stage(stage.node, 0, 7) for stage in shared.placement)
-    drawn = way_of(msgspec.structs.replace(shared, placement=both))
+    drawn = route_of(msgspec.structs.replace(shared, placement=both))
     machines = [part for part in drawn.parts if part.kind == "machine"]
     assert [(part.machines, part.ms) for part in machines] == [(2, 12)]
 
 
 def test_boxes_without_frames_are_drawn_where_frames_would_hide_machines() -> None:
-    drawn = way_lines.way(THREE)
-    narrow = text(way_lines.strip(drawn, 50, 3))
+    drawn = route_lines.route(THREE)
+    narrow = text(route_lines.strip(drawn, 50, 3))
     assert all(name in narrow for name in ("node-00", "node-01", "node-02"))
     assert "┌" not in narrow
-    assert "┌ node-00" in text(way_lines.strip(drawn, 100, 3))
+    assert "┌ node-00" in text(route_lines.strip(drawn, 100, 3))
 
 
 def test_shorter_way_is_drawn_shorter_beside_the_longer_one() -> None:
-    drawn = way_lines.way(THREE)
-    whole = way_lines.strip(drawn, 140, 3)
-    half = way_lines.strip(drawn, 140, 3, longest_ms=2 * drawn.total_ms)
+    drawn = route_lines.route(THREE)
+    whole = route_lines.strip(drawn, 140, 3)
+    half = route_lines.strip(drawn, 140, 3, longest_ms=2 * drawn.total_ms)
     assert line_width(half[1]) < 0.6 * line_width(whole[1])
 
 

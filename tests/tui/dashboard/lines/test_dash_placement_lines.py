@@ -43,14 +43,14 @@ def test_a_watched_engine_stands_beside_its_prediction(width: int, rows: int) ->
     assert "2 runs, 2m ago" in text
     assert "elsewhere:0-79 1.00 tok/s" in text
     assert "Big Cloud 50.0 tok/s" in text
-    told = [event.detail for event in view.events if event.kind == "run"]
-    assert told[1] == f"{placed}: 2.00 tok/s, predicted 1.90 tok/s, first token 900 ms"
+    reported = [event.detail for event in view.events if event.kind == "run"]
+    assert reported[1] == f"{placed}: 2.00 tok/s, predicted 1.90 tok/s, first token 900 ms"
 
 
 def test_measured_and_predicted_are_two_lines_over_time_on_one_scale() -> None:
     """The engine halves its speed for the last third of the time; the prediction stays, and is said not to hold."""
-    told = {"placement": "a:0-79", "predicted_p5": 3.8, "predicted_p50": 4.0, "predicted_p95": 4.2}
-    runs = [run_of(900 - 100 * k, tpot_ms=250.0 if k < 6 else 500.0, **told) for k in range(10)]
+    reported = {"placement": "a:0-79", "predicted_p5": 3.8, "predicted_p50": 4.0, "predicted_p95": 4.2}
+    runs = [run_of(900 - 100 * k, tpot_ms=250.0 if k < 6 else 500.0, **reported) for k in range(10)]
     block = [said(row) for row in run_lines.over_time(view_of(fakes.swarm()), runs, 48)]
     assert [len(row) for row in block[:3]] == [48, 48, 41]
     assert block[0] == " measured  " + "█" * 19 + "▄" * 11 + "   2.00"
@@ -62,8 +62,8 @@ def test_measured_and_predicted_are_two_lines_over_time_on_one_scale() -> None:
 
 @pytest.mark.parametrize(("width", "rows"), [(140, 40), (80, 24)])
 def test_the_placement_screen_shows_both_lines_of_what_was_watched_last(width: int, rows: int) -> None:
-    told = {"placement": "elsewhere:0-79", "predicted_p50": 4.0}
-    runs = tuple(run_of(300 - 100 * k, **told) for k in range(2))
+    reported = {"placement": "elsewhere:0-79", "predicted_p50": 4.0}
+    runs = tuple(run_of(300 - 100 * k, **reported) for k in range(2))
     view = view_of(dataclasses.replace(fakes.swarm(), runs=runs))
     text = [said(row) for row in placement_lines.screen(view, placement_lines.PlacementState(), width, rows)]
     assert any(" measured  " in row and "2.00" in row for row in text)

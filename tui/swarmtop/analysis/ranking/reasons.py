@@ -17,12 +17,12 @@ HEADING: Line = (("per token, if this were typical", "dim"),)
 
 
 def causes(row: Row) -> list[tuple[str, float]]:
-    """(cause, ms a token would win were it typical), the one that is named first; only what would win anything."""
+    """Return (cause, ms a token would save if it were typical), the named one first; only causes with a saving."""
     return [(cause, ms) for cause, ms in row.cause_ms.items() if ms > 0]
 
 
 def no_reason(view: View, row: int) -> str:
-    """Why nothing is known of a node's part."""
+    """Return why a node's effect is not known."""
     if view.analysis is None:
         return "planning…"
     if view.analysis.plan is None:
@@ -32,7 +32,7 @@ def no_reason(view: View, row: int) -> str:
 
 
 def why_of(view: View, row: int) -> str:
-    """The one line of the ranking, or why there is none."""
+    """Return the reason in one line, as in the ranking, or why there is none."""
     found = view.ranked.get(view.swarm.facts[row].name)
     if found is None or (found.role == "out" and view.plan is None):
         return no_reason(view, row)
@@ -41,7 +41,7 @@ def why_of(view: View, row: int) -> str:
 
 
 def why_line(view: View, row: int, rank: int, width: int) -> Line:
-    """`why #1 kiln  rtt: typical here would give +3.10 tok/s; re-planned without it +1.20 tok/s`."""
+    """Return `why #1 kiln  rtt: typical here would give +3.10 tok/s; re-planned without it +1.20 tok/s`."""
     name = view.swarm.facts[row].name
     head: list[Span] = [(" why ", "dim"), (f"#{rank} {clean(name, 40)}", "strong"), ("  ", "")]
     found = view.ranked.get(name)
@@ -49,7 +49,7 @@ def why_line(view: View, row: int, rank: int, width: int) -> Line:
 
 
 def reason_lines(view: View, row: int, width: int, most: int = 4) -> Block:
-    """Why it stands where it does, and a bar for each cause: what a token would win were that typical."""
+    """Return why the node has its rank, and a bar for each cause: what a token would save if that were typical."""
     found = view.ranked.get(view.swarm.facts[row].name)
     known = found is not None and found.role == "in"
     block: Block = list(wrap(why_of(view, row), width, "strong" if known else "dim"))[:5]

@@ -61,10 +61,7 @@ def headline(running: RunningNow | None, best: Prediction | None, *, short: bool
     if running is None or not running.placement:
         if top is None:
             return "no plan"
-        if short:
-            return f"best {quantities.rate(top.p50)}"
-        spread = quantities.spread(top.p5, top.p50, top.p95, "tok/s")
-        return f"best {spread}; what runs is not known; based on the best plan"
+        return f"best {quantities.rate(top.p50) if short else quantities.spread(top.p5, top.p50, top.p95, 'tok/s')}"
     now = running.tokens_per_s
     if now is None:
         reason = f"{', '.join(running.down)} lost" if running.down else "speed not known"

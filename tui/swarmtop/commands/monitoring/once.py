@@ -64,7 +64,7 @@ COLUMNS: Final[tuple[Column, ...]] = (
     Column("state", "STATE", lambda r: r.word, lambda r: with_glyph(r.word), right=False),
     Column("role", "ROLE", lambda r: r.role, lambda r: r.role, right=False),
     Column("share", "SHARE", lambda r: r.share, lambda r: quantities.percent(r.share), 2),
-    Column("win_tokens_per_s", "WIN tok/s", lambda r: r.win_tokens_per_s, lambda r: more(r.win_tokens_per_s)),
+    Column("win_tokens_per_s", "GAIN tok/s", lambda r: r.win_tokens_per_s, lambda r: more(r.win_tokens_per_s)),
     Column("cause", "CAUSE", lambda r: r.cause, lambda r: r.cause or quantities.UNMEASURED, 1, right=False),
     Column("typical_tokens_per_s", "IF TYPICAL", lambda r: r.typical_tokens_per_s,
            lambda r: quantities.figure(r.typical_tokens_per_s), 3),

@@ -291,13 +291,13 @@ COLUMNS: Final[tuple[Column, ...]] = (
     Column("region", "REGION", 8, "the place it reports", 15,
            lambda v, r: (clean(v.swarm.facts[r].region) or quantities.UNMEASURED, "dim"),
            lambda v: [clean(f.region).casefold() for f in v.swarm.facts], "<"),
-    Column("state", "STATE", 10, "ok, slow (it runs, and the swarm would win 5 % by it), degraded, stale, lost", 0,
+    Column("state", "STATE", 10, "ok, slow (it runs, and its GAIN is 5 % or more), degraded, stale, lost", 0,
            _state, lambda v: np.array([_STATE_ORDER[v.word(r)] for r in range(len(v.swarm))], np.float64), "<"),
     Column("stage", "STG", 5, "its stage in the placement that runs, else in the best plan; spare: could serve", 0,
            _stage, _stage_values),
     Column("share", "SHARE", 5, "of a token's time that it takes", 1, _share, _row_values("share"),
            largest_first=True, grows=BAR, part=_share_part),
-    Column("win", "WIN", 6, "tok/s the swarm would gain without it, or if it were as usual", 0, _win,
+    Column("win", "GAIN", 6, "tok/s the swarm would gain without it, or if it were as usual", 0, _win,
            _row_values("win_tokens_per_s"), largest_first=True),
     Column("cause", "CAUSE", 8, "its largest part: rtt, jitter, upload, compute, memory, overhead", 1, _cause,
            lambda v: _text(v, _cause), "<"),
@@ -347,7 +347,7 @@ COLUMNS: Final[tuple[Column, ...]] = (
 # group headings above the titles, if there is room: what adjacent columns have in common
 GROUPS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("a token", ("share",)),
-    ("the swarm would win", ("win", "cause", "typical", "without", "for")),
+    ("the swarm would gain", ("win", "cause", "typical", "without", "for")),
     ("paths, ms and Mbit/s", ("rtt50", "rtt99", "jit", "loss", "up", "down")),
     ("machine", ("layer", "device", "util", "temp", "power", "vram")),
 )

@@ -91,10 +91,7 @@ def _told(view: View, model: str, *, short: bool = False) -> Line:
         return (*lead, ("planning…", "dim"))
     if view.analysis.stands is None and view.plan is None:
         return (*lead, (view.analysis.headline(), "dim"))
-    text = view.analysis.headline(short=True)
-    if not short:
-        text = view.analysis.headline().partition("; what runs")[0]
-    return (*lead, (text, "strong"))
+    return (*lead, (view.analysis.headline(short=short), "strong"))
 
 
 def _speed(view: View) -> Line:

@@ -80,27 +80,30 @@ def about(view: View) -> Line:
         return line(("by round trip, loss and layer time until there is a plan", "dim"))
     now = view.analysis.running
     if now is None:
-        return line(("what runs is not known; based on the best plan", "dim"))
+        return line(("by the best plan; running placement unknown", "dim"))
     if not now.placement or now.why_not:
         return line((clean(now.why_not, 200), "warn"))
-    return line(("by what the swarm would win; runs as told by ", "dim"), clean(now.told.source or "somebody", 60))
+    return line(
+        ("by what the swarm would gain; running placement reported by ", "dim"),
+        clean(now.told.source or "somebody", 60),
+    )
 
 
-def way(view: View, found: Prediction | None, width: int, rows: int, layers: int) -> Block:
+def route(view: View, found: Prediction | None, width: int, rows: int, layers: int) -> Block:
     """Return a token's path through what runs, or through the plan, and below it which node holds which layers."""
     if rows < 1:
         return []
     if found is None:
-        return height([line((" a token's way", "title"), ("  planning…", "dim"))], rows + layers)
+        return height([line((" token route", "title"), ("  planning…", "dim"))], rows + layers)
     # imported with the first plan, which the first paint does not wait for
-    from swarmtop.dashboard.lines.drawings import way_lines
+    from swarmtop.dashboard.lines.drawings import route_lines
     from swarmtop.dashboard.lines.drawings.coverage import coverage
 
-    drawn = way_lines.way(found)
-    title = " a token's way" if view.analysis is None or view.analysis.running is None else " a token's way, running"
-    head = [] if rows < 3 else [way_lines.heading(title, drawn, found, width)]
+    drawn = route_lines.route(found)
+    title = " token route" if view.analysis is None or view.analysis.running is None else " token route, running"
+    head = [] if rows < 3 else [route_lines.heading(title, drawn, found, width)]
     words = {facts.name: word for facts, word in zip(view.swarm.facts, view.words, strict=True) if word in NOT_WELL}
-    block = [*head, *way_lines.strip(drawn, width, rows - len(head))]
+    block = [*head, *route_lines.strip(drawn, width, rows - len(head))]
     return [*height(block, rows), *height(coverage(found.placement, words, width, layers), layers)]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from swarm_protocol.units import NS_PER_S
 from swarmtop.dashboard.keymap import TITLES, Screen
 from swarmtop.dashboard.lines.styled import clean
-from swarmtop.dashboard.screens.saving import Export
+from swarmtop.dashboard.screens.save_or_copy import Export
 from swarmtop.dashboard.state.view import View
 from swarmtop.sources.source import SourceError
 

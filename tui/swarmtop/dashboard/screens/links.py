@@ -10,7 +10,7 @@ from swarm_protocol.units import NS_PER_S
 from swarmtop.dashboard.lines.links import grid, matrix, pictures
 from swarmtop.dashboard.lines.styled import clean
 from swarmtop.dashboard.screens.page import Page
-from swarmtop.dashboard.screens.saving import Export
+from swarmtop.dashboard.screens.save_or_copy import Export
 from swarmtop.dashboard.state.link_metrics import LINK_METRICS
 from swarmtop.dashboard.state.view import View
 from swarmtop.dashboard.widgets.canvas import Canvas

@@ -15,7 +15,7 @@ from swarmtop.dashboard.lines.columns import COLUMNS, choose, offered
 from swarmtop.dashboard.lines.overview import headline, ranking
 from swarmtop.dashboard.lines.overview.layout import Heights, heights
 from swarmtop.dashboard.lines.styled import Block, Line
-from swarmtop.dashboard.past_plans import survey_moments
+from swarmtop.dashboard.planner_jobs import survey_moments
 from swarmtop.dashboard.screens.page import Page
 from swarmtop.dashboard.state.view import View, row_of_id
 from swarmtop.dashboard.widgets.canvas import Canvas
@@ -91,7 +91,7 @@ class Overview(Page):
         if share.chart:
             block += headline.headline(view, width, share.chart)
             self._ask_past(view)
-        return [*block, *overview_lines.way(view, found, width, share.way, share.layers)], share
+        return [*block, *overview_lines.route(view, found, width, share.way, share.layers)], share
 
     def _ask_past(self, view: View) -> None:
         """Have the minutes before a moment of a recording planned, for the chart; again if the moment has changed."""

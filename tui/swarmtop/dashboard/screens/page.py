@@ -19,7 +19,7 @@ from swarmtop.dashboard.widgets.strips import Ink
 
 if TYPE_CHECKING:
     from swarmtop.dashboard.screen_api import Desk
-    from swarmtop.dashboard.screens.saving import Export
+    from swarmtop.dashboard.screens.save_or_copy import Export
 
 BRAND: Final = line(("swarmtop", "brand"))
 TO_THE_END: Final = 1 << 30  # lines; more than any list has
@@ -135,9 +135,9 @@ class Page(Screen[None]):
         if view is None:
             self.board.say("nothing to save yet")
             return
-        from swarmtop.dashboard.screens import exports, saving  # imported when somebody saves
+        from swarmtop.dashboard.screens import exports, save_or_copy  # imported when somebody saves
 
-        saving.choose(self.board, [*self.exports(view), *exports.of_every_screen(self.board, view, self.NAME)])
+        save_or_copy.choose(self.board, [*self.exports(view), *exports.of_every_screen(self.board, view, self.NAME)])
 
     def copied(self, view: View) -> tuple[str, str]:
         """Return the text that `copy` takes, and what it is; empty: nothing under the cursor."""
@@ -147,9 +147,9 @@ class Page(Screen[None]):
         view = self.board.view()
         text, what = self.copied(view) if view is not None and len(view.swarm) else ("", "")
         if text:
-            from swarmtop.dashboard.screens import saving
+            from swarmtop.dashboard.screens import save_or_copy
 
-            saving.copy(self.board, text, what)
+            save_or_copy.copy(self.board, text, what)
         else:
             self.board.say("nothing under the cursor to copy")
 

@@ -15,10 +15,10 @@ from swarmtop.dashboard.keymap import Action
 from swarmtop.dashboard.lines.placement import placement_lines
 from swarmtop.dashboard.lines.styled import Block, clean, line
 from swarmtop.dashboard.options import StudyPlacement
-from swarmtop.dashboard.screens import saving
+from swarmtop.dashboard.screens import save_or_copy
 from swarmtop.dashboard.screens.overlays import Help, Picker
 from swarmtop.dashboard.screens.page import ListPage
-from swarmtop.dashboard.screens.saving import Export
+from swarmtop.dashboard.screens.save_or_copy import Export
 from swarmtop.dashboard.state.question import Question
 from swarmtop.dashboard.state.view import View
 from swarmtop.dashboard.state.what_if import Step, same
@@ -271,9 +271,9 @@ class PlacementPage(ListPage):
 
         def do(name: str | None) -> None:
             if name == "save":
-                saving.save_as(self.board, self._launch_export(view))
+                save_or_copy.save_as(self.board, self._launch_export(view))
             elif name == "copy":
-                saving.copy(self.board, "\n".join(lines) + "\n", "the launch lines")
+                save_or_copy.copy(self.board, "\n".join(lines) + "\n", "the launch lines")
             elif name == "they run now":
                 self.action_running()
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Final
 
 SPARK = "▁▂▃▄▅▆▇█"
-GAP = "╌"  # a bucket in which nothing was measured
 _BRAILLE = 0x2800
 # bit of the dot at (x, y) in a braille cell, y counted from the top
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))

@@ -10,7 +10,7 @@ import numpy as np
 from swarm_protocol.snapshot.swarm import Floats, Kind
 from swarmtop.analysis.ranking.states import GLYPH
 from swarmtop.dashboard.lines.charts.histogram import histogram
-from swarmtop.dashboard.lines.drawings import graph, way_lines, world
+from swarmtop.dashboard.lines.drawings import graph, route_lines, world
 from swarmtop.dashboard.lines.drawings.dots import Dots
 from swarmtop.dashboard.lines.links.grid import LinksState, metric_of, values
 from swarmtop.dashboard.lines.styled import (  # fmt: skip
@@ -100,7 +100,7 @@ def _graph(view: View, width: int, rows: int) -> Block:
 def key(view: View) -> Line:
     if not hops(view):
         return ()
-    return line(("   ⠒⠒ ", "chart"), ("a token's way", "dim"), ("   ⠒⠒ ", "slow"), ("its slowest path", "dim"))
+    return line(("   ⠒⠒ ", "chart"), ("token route", "dim"), ("   ⠒⠒ ", "slow"), ("its slowest path", "dim"))
 
 
 def hops(view: View) -> list[tuple[int, int, bool]]:
@@ -111,7 +111,7 @@ def hops(view: View) -> list[tuple[int, int, bool]]:
     rows = {name: row for row, name in enumerate(view.swarm.names)}
     return [
         (rows[part.origin], rows[part.name], part.slowest)
-        for part in way_lines.way(found).parts
+        for part in route_lines.route(found).parts
         if part.kind == "path" and part.origin in rows and part.name in rows
     ]
 

@@ -1,4 +1,4 @@
-"""The machines of a token's way and how far they are from each other: a small heat map, and the map or the graph."""
+"""Show the machines of the token route and the round trips between them: a small heat map, and the map or the graph."""
 
 from __future__ import annotations
 

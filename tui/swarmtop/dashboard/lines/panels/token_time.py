@@ -11,8 +11,8 @@ import numpy as np
 from swarm_predict.types import Prediction
 from swarmtop.dashboard.lines.charts.histogram import histogram, scale_of
 from swarmtop.dashboard.lines.charts.series import stacked
-from swarmtop.dashboard.lines.drawings import way_lines
-from swarmtop.dashboard.lines.drawings.token_way import Part, Way
+from swarmtop.dashboard.lines.drawings import route_lines
+from swarmtop.dashboard.lines.drawings.token_route import Part, Route
 from swarmtop.dashboard.lines.styled import Block, Span, clean, line, pad, text_width
 from swarmtop.text import quantities
 
@@ -51,13 +51,13 @@ def spread(shown: Sequence[tuple[str, Prediction]], width: int, rows: int) -> Bl
 
 
 def parts_wanted(found: Prediction) -> int:
-    """Lines of `by_machine`: one for each machine, the way back, the rest, and the key."""
-    return len(_rows(way_lines.way(found))) + 1
+    """Return the lines of `by_machine`: one for each machine, the return path, the rest, and the key."""
+    return len(_rows(route_lines.route(found))) + 1
 
 
 def by_machine(found: Prediction, width: int, rows: int) -> Block:
     """For each machine its own time and that of the path to it; the longest ones where there is no room for all."""
-    drawn = way_lines.way(found)
+    drawn = route_lines.route(found)
     listed = _rows(drawn)
     keep = max(1, rows - 1)
     left_out = 0
@@ -101,8 +101,8 @@ class _Row:
         return self.own_ms + self.path_ms
 
 
-def _rows(drawn: Way) -> list[_Row]:
-    """In a token's order: each machine with the path to it, the way back, what is left."""
+def _rows(drawn: Route) -> list[_Row]:
+    """Return, in a token's order: each machine with the path to it, the return path, the rest."""
     found: list[_Row] = []
     path: Part | None = None
     for part in drawn.parts:

@@ -25,7 +25,7 @@ TALL = 24
 SPARE = 8  # lines that the boxes of a wide screen must leave over before there are more of them
 STAGES_BESIDE = 170  # cells from which the stages stand beside where the time goes
 TIME_GOES = "where a token's time goes, mean ms"
-ROOM_FOR_WAYS = 20  # lines of a narrow screen from which a token's way is drawn
+ROOM_FOR_ROUTES = 20  # lines of a narrow screen from which the token route is drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def _totals(prediction: Prediction) -> list[Line]:
     ]
 
 
-def _ways(view: View, best: Prediction, state: PlacementState) -> list[tuple[str, Prediction]]:
+def _routes(view: View, best: Prediction, state: PlacementState) -> list[tuple[str, Prediction]]:
     """Return the paths to draw: the best, above what a person edits and what runs."""
     found = [("best", best)]
     own = state.prediction()
@@ -136,8 +136,8 @@ def _narrow(view: View, plan: Plan, state: PlacementState, width: int, rows: int
         return height([*top, *parts.stage_table(view, best, state, width, room), rule(width), *end], rows)
     stages = max(len(best.placement), len(state.own() or ())) + 1
     watched = engine_lines.lines(view, state.prediction() or best, width)
-    if rows - 2 * len(watched) >= ROOM_FOR_WAYS:  # measurements take precedence over drawings
-        top += [*compared(_ways(view, best, state), width, 3 + max(0, rows - ROOM_FOR_WAYS - 3)), rule(width)]
+    if rows - 2 * len(watched) >= ROOM_FOR_ROUTES:  # measurements take precedence over drawings
+        top += [*compared(_routes(view, best, state), width, 3 + max(0, rows - ROOM_FOR_ROUTES - 3)), rule(width)]
     spare = rows - len(top) - len(bars) - 3  # two rules and the certificate
     table_rows = max(3, min(stages, spare - 4))
     said = [*watched, *notes(view, best, width)]
@@ -173,10 +173,10 @@ def _wide(view: View, plan: Plan, state: PlacementState, width: int, rows: int) 
     left = width // 2 if beside_bars else width
     bars = parts.token_bars(best, state, (width - left if beside_bars else width) - 4)
     stages = max(len(best.placement), len(own or ())) + 1
-    shown = _ways(view, best, state)
-    way_rows = min(rows_wanted(len(shown)), max(0, rows - len(top) - len(bars) - 4 - stages - 2 - 12))
-    ways = compared(shown, width - 4, way_rows)
-    drawn = box("a token's way, on one scale", ways, width, len(ways) + 2) if ways else []
+    shown = _routes(view, best, state)
+    route_rows = min(rows_wanted(len(shown)), max(0, rows - len(top) - len(bars) - 4 - stages - 2 - 12))
+    routes = compared(shown, width - 4, route_rows)
+    drawn = box("token routes, on one scale", routes, width, len(routes) + 2) if routes else []
     table_rows = max(3, min(stages, rows - len(top) - len(bars) - len(drawn) - 4 - 10))
     title = "stages: the best found" + (" │ what-if" if own else "")
     if beside_bars:  # the table alone leaves half of the width
@@ -260,7 +260,7 @@ def _panels(view: View, plan: Plan, state: PlacementState, width: int, rows: int
     panels = [
         Panel(f"candidates for stage {state.cursor + 1}", candidates, max(2, weighed + 1), least=min(4, weighed + 1)),
         *said[:-1],
-        *offered.on_placement(view, inner, _ways(view, plan.prediction, state)),
+        *offered.on_placement(view, inner, _routes(view, plan.prediction, state)),
         *([text("launch lines (l all, w in there saves)", launch)] if launch else []),
         said[-1],
     ]

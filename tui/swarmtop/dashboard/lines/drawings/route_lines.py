@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from swarm_predict.types import Prediction
-from swarmtop.dashboard.lines.drawings.token_way import Part, Way, folded, way_of, widths
+from swarmtop.dashboard.lines.drawings.token_route import Part, Route, folded, route_of, widths
 from swarmtop.dashboard.lines.styled import NARROW, Block, Line, Span, clean, cut, fill_line, line, pad, text_width
 from swarmtop.text import quantities
 
@@ -28,21 +28,21 @@ LEAST_WIDTH: Final = 20
 LEAST_STRIP: Final = 12  # cells that a path gets at least, however much shorter than the one beside it
 
 
-def way(found: Prediction) -> Way:
+def route(found: Prediction) -> Route:
     """Return a token's path through this placement, by the pattern of its engine."""
     from swarm_predict.cost.engines import ENGINES  # loaded with the planner: whoever has a prediction has imported it
 
-    return way_of(found, star=ENGINES[found.engine].pattern == "star")
+    return route_of(found, star=ENGINES[found.engine].pattern == "star")
 
 
-def heading(title: str, drawn: Way, found: Prediction, width: int) -> Line:
-    """Return `a token's way  runs 191 ms  slowest limper → fiber-2, 102 ms, 53%`."""
+def heading(title: str, drawn: Route, found: Prediction, width: int) -> Line:
+    """Return `token route  runs 191 ms  slowest limper → fiber-2, 102 ms, 53%`."""
     slowest = drawn.slowest
     parts = [
         line((title, "title")),
         line((quantities.ms(drawn.total_ms), "strong"), (" a token, mean", "dim")),
         line(("slowest ", "dim"), (said(slowest), "slow"), (f" {_share(slowest, drawn)}", "")) if slowest else (),
-        line(("○ by way of the client", "dim")) if any(part.by_client for part in drawn.parts) else (),
+        line(("○ via the client", "dim")) if any(part.by_client for part in drawn.parts) else (),
         line((f"{clean(found.engine, 20)}, {clean(found.weights, 20)}", "dim")),
     ]
     return fill_line(parts, width, "  ")
@@ -56,11 +56,11 @@ def said(part: Part) -> str:
     return f"{clean(part.name, LONGEST_NAME)} {quantities.ms(part.ms)}"
 
 
-def _share(part: Part, drawn: Way) -> str:
+def _share(part: Part, drawn: Route) -> str:
     return quantities.percent(part.ms / drawn.total_ms if drawn.total_ms else None)
 
 
-def strip(drawn: Way, width: int, rows: int, longest_ms: float | None = None) -> Block:
+def strip(drawn: Route, width: int, rows: int, longest_ms: float | None = None) -> Block:
     """Return two lines, or three if `rows` allows; on a narrow screen, a line for each part. `longest_ms`: of a path
     drawn beside it on the same scale."""
     if not drawn.parts or width < LEAST_WIDTH or rows < 1:
@@ -80,7 +80,7 @@ def strip(drawn: Way, width: int, rows: int, longest_ms: float | None = None) ->
     return _short(*short)[:rows] if short is not None else _column(drawn, width, rows)
 
 
-def _laid_out(drawn: Way, width: int, most: int, *, tall: bool) -> tuple[list[Part], list[int]] | None:
+def _laid_out(drawn: Route, width: int, most: int, *, tall: bool) -> tuple[list[Part], list[int]] | None:
     """Return the parts, folded as far as needed, and the width of each. None: there is no room for frames."""
     for many in range(len(drawn.parts), 0, -1):
         parts = folded(drawn.parts, many)
@@ -114,7 +114,7 @@ def _least(part: Part, *, tall: bool, names: bool) -> int:
 # ---------------------------------------------------------------- three lines
 
 
-def _framed(parts: Sequence[Part], cells: Sequence[int], drawn: Way) -> Block:
+def _framed(parts: Sequence[Part], cells: Sequence[int], drawn: Route) -> Block:
     rows: tuple[list[Span], list[Span], list[Span]] = ([(" ", "")], [(" ", "")], [(" ", "")])
     for i, (part, width) in enumerate(zip(parts, cells, strict=True)):
         if part.kind == "machine":
@@ -202,7 +202,7 @@ def _short(parts: Sequence[Part], cells: Sequence[int]) -> Block:
 # ---------------------------------------------------------------- a line each
 
 
-def _column(drawn: Way, width: int, rows: int) -> Block:
+def _column(drawn: Route, width: int, rows: int) -> Block:
     """Return a line for each part, from top to bottom, with a bar of its time: for a screen too narrow for boxes."""
     parts = folded(drawn.parts, rows)[:rows]
     names = min(16, max(4, width // 3))

@@ -1,6 +1,6 @@
 """Divide the mean time of one token into parts: machines, the paths between them, the return path, and the rest.
 
-Pure numbers: `way_lines` draws them in a terminal, `report` as SVG. The parts of a prediction add up to its mean time
+Pure numbers: `route_lines` draws them in a terminal, `report` as SVG. The parts of a prediction add up to its mean time
 per token. Widths are proportional to time as far as each part has room for its label; where even that is too much,
 neighbouring machines that are not the slowest part fold into one.
 """
@@ -27,12 +27,12 @@ class Part:
     layers: str = ""  # of a machine: `0-39`
     machines: int = 1  # machines in this part: several share their layers, or are folded
     folded: bool = False
-    by_client: bool = False  # a path by way of the client, as in a star
+    by_client: bool = False  # a path via the client, as in a star
     slowest: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Route:
     parts: tuple[Part, ...]
     total_ms: float
     client: str  # machine that sends and receives the token; empty: the first stage
@@ -42,7 +42,7 @@ class Way:
         return next((part for part in self.parts if part.slowest), None)
 
 
-def way_of(found: Prediction, *, star: bool = False) -> Way:
+def route_of(found: Prediction, *, star: bool = False) -> Route:
     """Return the parts of a prediction in a token's order. `star`: stages exchange activations through the client."""
     client = found.client or ""
     before = client
@@ -65,7 +65,7 @@ def way_of(found: Prediction, *, star: bool = False) -> Way:
     rest = found.breakdown_ms.overhead + found.breakdown_ms.head
     if rest > LEAST_MS:
         parts.append(Part("rest", rest, name="software, head"))
-    return Way(tuple(_marked(parts)), sum(part.ms for part in parts), client)
+    return Route(tuple(_marked(parts)), sum(part.ms for part in parts), client)
 
 
 def _marked(parts: Sequence[Part]) -> list[Part]:
