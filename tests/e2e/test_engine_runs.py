@@ -33,12 +33,12 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
 
 
 def test_every_engine_is_kept_on_a_network(runs: list[Run]) -> None:
-    assert {run.engine for run in runs} == {"gloo", "llama.cpp", "petals"}
+    assert {run.engine for run in runs} >= {"gloo", "llama.cpp", "petals"}
 
 
 def all_reduce(run: Run) -> bool:
     """Whether its rounds are priced by measured paths, with the software that its twin needs without a network."""
-    return run.case.name == "tensor parallel"
+    return run.case.name in ("tensor parallel", "two machines")
 
 
 def losses_were_seen(run: Run) -> bool:
@@ -68,8 +68,12 @@ def test_nine_in_ten_tokens_lie_in_their_interval_unseen_losses_included(runs: l
 
 
 def test_a_token_of_an_all_reduce_is_predicted(runs: list[Run]) -> None:
-    errors = {run.network: run.prediction.tpot_ms.p50 / run.measured_ms - 1 for run in runs if all_reduce(run)}
-    assert len(errors) == 6
+    errors = {
+        (run.engine, run.network): run.prediction.tpot_ms.p50 / run.measured_ms - 1
+        for run in runs
+        if all_reduce(run) and run.engine == "gloo"
+    }
+    assert len(errors) >= 6
     assert max(map(abs, errors.values())) < 0.1, errors
 
 
