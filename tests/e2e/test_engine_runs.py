@@ -51,13 +51,22 @@ def losses_were_seen(run: Run) -> bool:
     return not NETWORKS[run.network].loss or all(run.swarm.links["pooled_loss"][pair] > 0 for pair in pairs)
 
 
+def luck_ms(run: Run) -> float:
+    """How far apart runs of the same thing lie by the windows that losses leave: two of llama.cpp took 47 and 87 ms."""
+    from swarm_predict.calibration.runs import ObservedRun
+
+    found = run.observed()
+    assert isinstance(found, ObservedRun)
+    return found.own_ms[-3] - found.own_ms[2] if found.own_ms else 0.0
+
+
 def test_what_the_network_adds_to_a_token_is_predicted(runs: list[Run]) -> None:
     off = {}
     held = [run for run in runs if losses_were_seen(run) and not all_reduce(run)]
     assert len(held) > len(runs) / 2
     for run in held:
         predicted_ms = run.prediction.breakdown_ms.network
-        if abs(predicted_ms - run.network_ms) > max(NOISE * run.network_ms, NOISE_MS):
+        if abs(predicted_ms - run.network_ms) > max(NOISE * run.network_ms, NOISE_MS) + luck_ms(run):
             off[run.engine, run.case.name, run.network] = (round(predicted_ms, 1), round(run.network_ms, 1))
     assert off == {}
 
