@@ -1,4 +1,4 @@
-"""Real engines on emulated networks, predicted beside measured (some three minutes a network, half a minute an engine).
+"""Run real engines on emulated networks, predicted beside measured (three minutes a network, half a minute an engine).
 
 `python -m bench engines --engine gloo --network even --network thin` runs a part. For each network the lab's own
 probes measure, the time per token is predicted, and only then the engine runs, on the shaped network and on an unshaped
