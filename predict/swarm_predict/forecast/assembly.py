@@ -8,7 +8,7 @@ swarm, and the share of the time that rests on measurements.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -112,7 +112,8 @@ def assemble(question: Question, step: Step, rng: np.random.Generator, first_tok
         tpot = quantiles(times_ms)
         if step.later_ms is not None:  # the slow end alone: the mean, as its parts, is of what was seen
             times_ms = in_slow_half(times_ms, step.later_ms * share, rng)
-            tpot = replace(quantiles(times_ms), mean=tpot.mean)
+            later = quantiles(times_ms)
+            tpot = Quantiles(tpot.mean, later.p5, later.p50, later.p95)
         parts = Breakdown(
             compute=float(step.compute_ms.mean()) * share,
             network=float(step.network_ms.mean()) * share,
