@@ -22,10 +22,11 @@ SCHEMES: Final = {"ws": False, "http": False, "wss": True, "https": True}  # whe
 MAX_BYTES: Final = 1 << 60
 MAX_SECONDS: Final = 100 * 366 * 86_400.0
 
-_HOST: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(I?))?B?", re.IGNORECASE)
-_DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?\s*(?:ms|s|m|h|d|w)\s*)+")
-_PART: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
+# patterns are compiled by their first use, which `re` remembers: most starts use none
+_HOST: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?"
+_SIZE: Final = r"(?i)(\d+(?:\.\d+)?)\s*(?:([KMGT])(I?))?B?"
+_DURATION: Final = r"(?:\d+(?:\.\d+)?\s*(?:ms|s|m|h|d|w)\s*)+"
+_PART: Final = r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)"
 _UNIT_S: Final = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 7 * 86_400.0}
 _POWER: Final = {"K": 1, "M": 2, "G": 3, "T": 4}
 _EXAMPLE: Final = f"give HOST:PORT, e.g. 203.0.113.7:{DEFAULT_PORT}"
@@ -80,7 +81,7 @@ def _split(rest: str, shown: str) -> tuple[str, str | None]:
     if rest.count(":") > 1:
         raise ValueError(f"{shown} is not HOST:PORT; put an IPv6 address in brackets, as in [::1]:{DEFAULT_PORT}")
     host, colon, port = rest.partition(":")
-    if (host and _HOST.fullmatch(host) is None) or not (host or colon):
+    if (host and re.fullmatch(_HOST, host) is None) or not (host or colon):
         raise ValueError(f"{shown or 'nothing'} names no host; {_EXAMPLE}")
     return host, port if colon else None
 
@@ -99,7 +100,7 @@ def address_text(host: str, port: int) -> str:
 
 def parse_size(text: str, *, least: int = 1, most: int = MAX_BYTES) -> int:
     """Return bytes. KB, MB, GB, TB are decimal; KiB, MiB, GiB, TiB binary. Raises ValueError."""
-    found = _SIZE.fullmatch(text.strip())
+    found = re.fullmatch(_SIZE, text.strip())
     if found is None or not text.isascii():
         raise ValueError(f"{safe(text, _SHOWN) or 'nothing'} is not a size; give 50MB, 16MiB or 2GiB")
     unit = (1024 if found[3] else 1000) ** _POWER[found[2].upper()] if found[2] else 1
@@ -122,9 +123,9 @@ def size_text(size_bytes: int) -> str:
 def parse_duration_s(text: str, *, least_s: float = 0.0, most_s: float = MAX_SECONDS) -> float:
     """Return seconds. Raises ValueError."""
     words = text.strip().lower()
-    if not text.isascii() or _DURATION.fullmatch(words) is None:
+    if not text.isascii() or re.fullmatch(_DURATION, words) is None:
         raise ValueError(f"{safe(text, _SHOWN) or 'nothing'} is not a duration; give 90s, 15m, 2h, 7d or 4w")
-    seconds = math.fsum(float(number) * _UNIT_S[unit] for number, unit in _PART.findall(words))
+    seconds = math.fsum(float(number) * _UNIT_S[unit] for number, unit in re.findall(_PART, words))
     if not least_s <= seconds <= most_s:
         bound = f"less than {duration_text(least_s)}" if seconds < least_s else f"more than {duration_text(most_s)}"
         raise ValueError(f"{safe(text, _SHOWN)} is {bound}")

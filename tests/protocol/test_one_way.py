@@ -101,7 +101,7 @@ def test_windows_of_another_route_and_of_a_clock_that_was_set_are_dropped() -> N
     phase, none = np.full((3, 3), 0.5), np.zeros(3)
     before = stamped(ring(10, 60), none, none, phase)
     after = stamped(ring(5, 30), np.array([0, 500.0, 0]), none, phase + 80)
-    both = Windows(*(np.concatenate((getattr(before, f), getattr(after, f))) for f in Windows.__slots__))
+    both = Windows(*(np.concatenate((getattr(before, f), getattr(after, f))) for f in Windows.__struct_fields__))
     found, _ = delays(3, both)
     assert found[0, 1] + found[1, 2] + found[2, 0] == pytest.approx(15, abs=0.1)
 

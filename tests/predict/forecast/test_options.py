@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import msgspec
 import numpy as np
 import pytest
 from boxes import Box, even, swarm_of
@@ -246,7 +247,7 @@ OPTIONS = st.fixed_dictionaries(
 def test_parts_add_up_and_the_tables_price_what_is_predicted(options, engine, client):
     swarm = four()
     found = ask(swarm, engine=engine, client=client, **options)
-    parts = dataclasses.astuple(found.breakdown_ms)
+    parts = msgspec.structs.astuple(found.breakdown_ms)
     assert sum(parts) == pytest.approx(found.tpot_ms.mean)
     tables = build_tables(swarm, LLAMA70, Workload(engine=engine, client=client, **options))
     if not options["model_error"]:

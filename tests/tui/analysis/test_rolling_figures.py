@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -49,7 +50,7 @@ def changed(frame: Swarm, rows: list[int], seed: int) -> Swarm:
 def assert_same(one: Figures, other: Figures) -> None:
     for name, mine, theirs in zip(one.of_links._fields, one.of_links, other.of_links, strict=True):
         np.testing.assert_array_equal(mine, theirs, err_msg=name)
-    for field in dataclasses.fields(one):
+    for field in msgspec.structs.fields(one):
         if field.name != "of_links":
             np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name), err_msg=field.name)
 

@@ -5,14 +5,17 @@ The table (data/family_defaults.txt) is written by tools/data_tables/model_defau
 
 from __future__ import annotations
 
-import importlib.resources
+import functools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
+
+DATA: Final = Path(__file__).parents[1] / "data"
 
 
 def table_lines(name: str) -> Iterator[str]:
     """Yield the entries of a table in model/data; a line that begins with a blank continues the previous one."""
-    text = importlib.resources.files("swarm_predict.model").joinpath("data", name).read_text("utf-8")
+    text = (DATA / name).read_text("utf-8")
     entry = ""
     for line in text.splitlines():
         if line.startswith(" "):
@@ -33,12 +36,10 @@ def _value(text: str) -> Any:
         return text
 
 
-def _parsed() -> dict[str, dict[str, Any]]:
+@functools.cache
+def family_defaults() -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for entry in table_lines("family_defaults.txt"):
         kind, _, fields = entry.partition(":")
         found[kind] = {key: _value(value) for key, _, value in (word.partition("=") for word in fields.split())}
     return found
-
-
-DEFAULTS: Final = _parsed()

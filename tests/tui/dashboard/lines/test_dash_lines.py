@@ -649,7 +649,7 @@ def test_fleet_whose_links_nobody_measured_costs_no_matrix_and_reads_the_same() 
     assert no_links(shared)
     assert not no_links(spelled)
     one, other = (figures(frame, fakes.MODEL.name, fakes.NOW_NS) for frame in (spelled, shared))
-    for name in (f.name for f in dataclasses.fields(one)):
+    for name in (f.name for f in msgspec.structs.fields(one)):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
     later = fakes.NOW_NS + 5 * NS_PER_S
     np.testing.assert_array_equal(aged(other, shared, later).age_s, aged(one, spelled, later).age_s)
