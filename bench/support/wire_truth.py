@@ -6,8 +6,8 @@ what the packet really took. So the truth about a packet is what an observer on 
 (`wire_tap`), and the router's records only say which packet it was and what became of it.
 
 An arrival has one stamp of the kernel, which every socket is given: that a probe's T2 and T4 agree with the tap's says
-no more than that they are of the right packet, in the right clock. A departure has two: the tap's, as the packet reaches
-the device, and a probe's (T1, T3), as the device takes it.
+no more than that they are of the right packet, in the right clock. A departure has two: the tap's, as the packet
+reaches the device, and a probe's (T1, T3), as the device takes it.
 """
 
 from __future__ import annotations
