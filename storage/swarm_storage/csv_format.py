@@ -1,8 +1,8 @@
 """Write samples as CSV: one file for each kind, stable columns, values that read back exactly.
 
 Names of nodes, never ids, and the latest name also for old rows. Times are UTC ISO 8601 with microseconds; floats are
-written so that they read back bit for bit; yes and no are `true` and `false`; not measured is an empty cell. Text
-cells that a spreadsheet would run are defused. Lines end in a bare newline.
+written so that they read back bit for bit; yes and no are `true` and `false`; not measured is an empty cell. Text cells
+that a spreadsheet would run as formulas are defused. Lines end in a bare newline.
 
 Rollups are kinds of their own (`link_minute`, `link_hour`, …), so that a median of an hour is never taken for a sample.
 """
@@ -145,7 +145,7 @@ def _rolled_rows(reader: Reader, kind: str, since_ns: int, until_ns: int, name_o
 
 
 def _gib_name(name: str) -> str:
-    """Return memory in GiB."""
+    """Return the name of a column in the file, where memory is in GiB."""
     return name.replace("_bytes", "_gib") if name == "vram_free_bytes" else name
 
 

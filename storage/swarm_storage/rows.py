@@ -58,8 +58,8 @@ class Table(msgspec.Struct, frozen=True):
     fields: tuple[str, ...]  # of the struct, without its time and peer; the columns are called the same
     struct: type[msgspec.Struct]
     values: Callable[[Any], Row]  # the fields of a sample
-    bools: tuple[int, ...]  # which of the fields are
-    of_pair: bool  # `shape == "pair"`, asked of every sample that is stored
+    bools: tuple[int, ...]  # which of the fields are bools
+    of_pair: bool  # `shape == "pair"`, precomputed because every stored sample needs it
 
     @property
     def types(self) -> dict[str, str]:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import numpy as np
+from rich.color import Color
 
 from swarm_predict.advice.whatif import WhatIf
 from swarm_predict.cost.tables import CostTables
@@ -307,6 +308,20 @@ def options(**changes: Any) -> DashboardOptions:
         "join_hint": "pip install swarmtop && swarm-probe --join 10.0.0.5:9470",
     }
     return DashboardOptions(**(base | changes))
+
+
+def colours(app: Any) -> set[Color]:
+    """Return every colour that is written to the terminal, except its own default."""
+    found = set()
+    for strip in app.screen._compositor.render_strips():
+        for line_filter in app._filters:
+            if line_filter.enabled:
+                strip = strip.apply_filter(line_filter, app.background_colors[1])
+        for segment in strip:
+            for color in (segment.style.color, segment.style.bgcolor) if segment.style else ():
+                if color is not None and not color.is_default:
+                    found.add(color)
+    return found
 
 
 def screen_text(app: Any) -> str:

@@ -15,9 +15,9 @@ from typing import Final
 import numpy as np
 
 from swarm_collector.focus_model import model_of
-from swarm_collector.scheduling.network_coordinates import Coordinates, fit
+from swarm_collector.scheduling.network_coordinates import DIMENSIONS, Coordinates, fit
 from swarm_predict.cost.build import build_tables
-from swarm_predict.model.formats import is_format
+from swarm_predict.model.weight_formats import is_format
 from swarm_predict.search.solve import solve
 from swarm_predict.types import PredictError, Workload
 from swarm_protocol.messages.viewer_messages import Focus
@@ -26,9 +26,10 @@ from swarm_protocol.snapshot.links.link_table import DENSE_NODES
 from swarm_protocol.snapshot.swarm import Floats, Ints, Swarm
 
 EVERY_S: Final = 60.0
-SEARCH_S: Final = 1.5  # of a thread: the ingest shares the interpreter with it
+SEARCH_S: Final = 1.5  # in a thread that shares the interpreter with the ingest
 MAX_CHAIN: Final = 12  # nodes: 132 directed links at most are measured for the plan
 NEAR: Final = 24  # candidates for "nearest" that nobody measured yet
+MOST_NEW: Final = 0.2  # of the nodes: with more, the fit begins from nothing
 SEED: Final = 1
 
 
@@ -59,8 +60,8 @@ def survey(swarm: Swarm, pairs: tuple[Ints, Ints, Floats], focus: Focus, before:
     src, dst, rtt_ms = pairs
     if not len(src):
         return Survey(ids)
-    start = before.coordinates if before.ids == ids else None
-    found = fit(len(ids), src, dst, rtt_ms, np.random.default_rng(SEED), before=start)
+    rng = np.random.default_rng(SEED)
+    found = fit(len(ids), src, dst, rtt_ms, rng, before=_carried(before, ids, rng))
     if len(ids) > DENSE_NODES:
         return Survey(ids, found)
     for name, column in columns_of(found).items():
@@ -71,6 +72,23 @@ def survey(swarm: Swarm, pairs: tuple[Ints, Ints, Floats], focus: Focus, before:
         return Survey(ids, found, {}, str(error))
     wanted = {ids[a]: tuple(ids[b] for b in chain if b != a) for a in chain}
     return Survey(ids, found, wanted)
+
+
+def _carried(before: Survey, ids: tuple[str, ...], rng: np.random.Generator) -> Coordinates | None:
+    """Return the coordinates of the survey before for these nodes, of a newcomer among the others; None where too few
+    were known: nodes come and go in a large swarm every minute, and a fit from nothing takes ten times as long."""
+    known = before.coordinates
+    if known is None or before.ids == ids:
+        return known
+    row = {node_id: i for i, node_id in enumerate(before.ids)}
+    rows = np.array([row.get(node_id, -1) for node_id in ids], np.int64)
+    new = rows < 0
+    if np.count_nonzero(new) > MOST_NEW * len(ids):
+        return None
+    place, height = known.place[rows], known.height[rows]
+    place[new] = rng.normal(known.place.mean(axis=0), known.place.std(axis=0), (np.count_nonzero(new), DIMENSIONS))
+    height[new] = np.median(known.height)
+    return Coordinates(place, height, known.spread[rows], known.known[rows])
 
 
 def columns_of(found: Coordinates) -> dict[str, Floats]:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import msgspec
 
 from swarm_predict.errors import UnknownModel
-from swarm_predict.model.blocks import CACHE_BYTES, Block, Cache
-from swarm_predict.model.formats import canonical, weight_format
+from swarm_predict.model.blocks import Block
+from swarm_predict.model.kv_cache import CACHE_BYTES, Cache
 from swarm_predict.model.shapes import ModelShape
+from swarm_predict.model.weight_formats import canonical, weight_format
 from swarm_protocol.layer_shape import LayerShape
 from swarm_protocol.swarm_files.swarm_file import ModelTable
 from swarm_protocol.units import BITS_PER_BYTE

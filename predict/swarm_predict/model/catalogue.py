@@ -17,9 +17,9 @@ import msgspec
 from swarm_predict.errors import UnknownModel
 from swarm_predict.model.families.defaults import table_lines
 from swarm_predict.model.families.fields import BY_HAND
-from swarm_predict.model.formats import is_format
 from swarm_predict.model.names import OLLAMA_USUAL, kept, key_of, understand
 from swarm_predict.model.shapes import ModelShape
+from swarm_predict.model.weight_formats import is_format
 from swarm_protocol.layer_shape import LayerShape
 
 

@@ -16,8 +16,8 @@ import msgspec
 
 from swarm_predict.errors import UnknownModel
 from swarm_predict.model.blocks import SMALL_BYTES, Block
-from swarm_predict.model.formats import is_format
 from swarm_predict.model.shapes import ModelShape
+from swarm_predict.model.weight_formats import is_format
 from swarm_protocol.units import BITS_PER_BYTE
 
 Part = Literal["attention", "mlp", "experts"]

@@ -89,7 +89,10 @@ def find(name: str, memory_gib: float | None = None) -> Device | None:
         if found:
             words, memory_gib = msgspec.structs.replace(_words(rest), memory_gib=size), size
     device = _chosen(found, words, memory_gib)
-    return _processor(text, memory_gib) if device is None and not found else device
+    if device is None and not found:
+        rest, size_gib = _without_size(text) or (text, words.memory_gib)
+        return _processor(rest, memory_gib if size_gib is None else size_gib)
+    return device
 
 
 def nearest(name: str, count: int = _NEAREST) -> list[str]:
@@ -166,7 +169,7 @@ def _without_size(name: str) -> tuple[str, float] | None:
 
 @functools.lru_cache(maxsize=256)
 def _index(number: str) -> dict[frozenset[str], list[tuple[frozenset[str], Row]]]:
-    """Return key → rows with their board forms. Our own rows come first and hide GPUs of the same key. Only rows with
+    """Return key → rows with their board forms. Our own rows come first and hide GPUs with the same key. Only rows with
     `number` in a name: reading all 1,600 names into words takes longer than a small swarm's whole start may."""
     index: dict[frozenset[str], list[tuple[frozenset[str], Row]]] = {}
     some = rows_naming(number)
@@ -220,9 +223,12 @@ def _candidates(words: _Words) -> list[Row]:
     number = _number(words.key)
     index = _index(number)
     keys: Iterable[frozenset[str]] = (words.key,) if words.key in index else _shorter(words.key)
-    found = [row for key in keys for forms, row in index[key] if _has_forms(forms, words.forms) and _theirs(row, words)]
+    found = [
+        row for key in keys for forms, row in index[key] if _has_forms(forms, words.forms) and _makers_agree(row, words)
+    ]
     if not found and "laptop" not in words.key and not _by_bare_key(number).get(words.key - _DROPPED_SERIES):
-        # before the 30 series drivers print laptops' cards like any: one that only laptops have is theirs
+        # before the 30 series, drivers name laptop cards like desktop ones: a chip that only laptops have is the laptop
+        # card
         return _candidates(msgspec.structs.replace(words, key=words.key | {"laptop"}))
     return found
 
@@ -232,7 +238,7 @@ def _has_forms(held: frozenset[str], asked: frozenset[str]) -> bool:
     return all(form in held or (form == "sxm" and any(each.startswith("sxm") for each in held)) for form in asked)
 
 
-def _theirs(row: Row, words: _Words) -> bool:
+def _makers_agree(row: Row, words: _Words) -> bool:
     """Return whether the makers agree: an AMD 780M is no GeForce GTX 780M."""
     makers = _words_of(row.device.name).makers
     return not makers or not words.makers or bool(makers & words.makers)

@@ -89,6 +89,7 @@ def processor(name: str) -> Device | None:
     """Return a processor by its memory channels. `name` as the system prints it: "AMD EPYC 7763 64-Core Processor"."""
     plain = re.sub(r"\((r|tm)\)|®|™", "", name, flags=re.IGNORECASE)
     plain = " ".join(re.sub(r"\b(CPU|Processor)\b", " ", plain, flags=re.IGNORECASE).split())
+    plain = re.sub(r"^(?=[1-9]\d[05]0X(3D)?\b)", "Ryzen ", plain, flags=re.IGNORECASE)  # "5950X", as people type it
     for pattern, gbps, kind in _processors():
         if match := pattern.search(plain):
             return Device(match[0], None, gbps, None, kind)

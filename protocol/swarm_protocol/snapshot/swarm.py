@@ -68,10 +68,10 @@ class Why(enum.IntEnum):
 
 
 class Tcp(enum.IntEnum):
-    """What a node's TCP does to the window of a connection that rests."""
+    """What a node's TCP does to the window of an idle connection."""
 
     UNKNOWN = 0
-    SHRINKS = 1  # loss-based: halves it for each timeout of rest (RFC 5681 §4.1, RFC 2861)
+    SHRINKS = 1  # loss-based: halves it for each idle timeout (RFC 5681 §4.1, RFC 2861)
     KEEPS = 2  # the same with tcp_slow_start_after_idle=0
     PACES = 3  # BBR: no restart, but the window is not sent at once either
 
@@ -189,11 +189,11 @@ class LayerTime:
     at_ns: int = 0
     verified: bool = False
     marks: str = ""  # of ComputeSample
-    stage_layers: int = 0  # of a visit; 0: not told
+    stage_layers: int = 0  # of a visit; 0: unknown
 
 
 class Way(msgspec.Struct, frozen=True):
-    """How packets to one peer go."""
+    """The addresses that packets to one peer use."""
 
     peer: str  # node id
     address: str  # of the peer; empty: unknown, or hidden

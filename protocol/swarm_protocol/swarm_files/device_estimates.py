@@ -69,7 +69,8 @@ def fill_lines(swarm: Swarm, ends: Sequence[End]) -> None:
 
 
 def prefer_measured(swarm: Swarm) -> None:
-    """Drop a guess of one direction where the other was measured: the measurement holds for both, as in swarm files."""
+    """Drop the estimate of one direction if the other was measured: the measurement counts for both, as in swarm
+    files."""
     links = swarm.links
     way_back = (links["kind"] == Kind.ESTIMATE) & (links["kind"].T == Kind.MEASURED)
     for column in ("rtt_min_ms", "rtt_p50_ms", "jitter_ms", "loss"):

@@ -2,7 +2,7 @@
 
 A rollup row says of one link (or one machine) in one minute or hour: how many samples there were, sums and least
 values, and of each figure with a history its median and a mergeable sketch of its values (`sketch`, relative error 1
-%). A figure that was measured once has no sketch: its median is it. Pure: rows in, rows out; `roll_forward` moves them.
+%). A figure that was measured once needs no sketch. Pure: rows in, rows out; `roll_forward` moves them.
 """
 
 from __future__ import annotations
@@ -77,10 +77,10 @@ class Rolled(msgspec.Struct, frozen=True):
                 " FROM host_sample"
                 " WHERE bucket = ? AND node = ? GROUP BY node, ts) AS reading"
             )
-        return f"(SELECT * FROM {self.kind}_sample WHERE bucket = ? AND src = ?{self.only}) AS sample"
+        return f"(SELECT * FROM {self.kind}_sample WHERE bucket = ? AND src = ?{self.condition}) AS sample"
 
     @property
-    def only(self) -> str:
+    def condition(self) -> str:
         """Return which samples of its table count: a prefill chunk's hop is many times larger than a decode step's; and
         without a path nothing is lost on it, nor is the time of a detour a measurement."""
         return {"hop": " AND phase = 'decode'", "link": " AND why IS NULL"}.get(self.kind, "")

@@ -24,6 +24,16 @@ def towns(rng: np.random.Generator, n: int = N):
     return src, dst, np.sqrt(((at[src] - at[dst]) ** 2).sum(-1)) + height[src] + height[dst]
 
 
+def _ends(n: int):
+    return np.triu_indices(n, 1)
+
+
+def _among(n: int, src, dst, rtt):
+    """The pairs among the first `n` nodes."""
+    of = (src < n) & (dst < n)
+    return src[of], dst[of], rtt[of]
+
+
 def swarm_of(n: int) -> Swarm:
     layer = LayerTime(FOCUS.model, "decode", 1, 128, 2.0, dtype="*")
     swarm = Swarm.empty(tuple(NodeFacts(f"{i:016x}", f"n{i}", layers=(layer,)) for i in range(n)))
@@ -115,6 +125,34 @@ def test_a_fit_continues_from_the_one_before() -> None:
     again = fit(N, src, dst, rtt, rng, before=first)
     moved = np.abs(again.rtt_ms(src, dst) / first.rtt_ms(src, dst) - 1)
     assert np.quantile(moved, 0.95) < 0.05
+
+
+def test_steps_of_a_part_of_the_pairs_end_where_steps_of_all_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Collectors of thousands of probes survey them every minute, beside the ingest."""
+    rng = np.random.default_rng(9)
+    src, dst, rtt = towns(rng, 100)
+    rtt = rtt * np.exp(rng.normal(0.0, 0.1, len(rtt)))
+    seen = rng.random(len(src)) < 0.5
+    errors = []
+    for least in (1 << 14, 400):  # all 2,500 pairs in each step, and a sixth of them
+        monkeypatch.setattr("swarm_collector.scheduling.network_coordinates.STEP_PAIRS_LEAST", least)
+        found = fit(100, src[seen], dst[seen], rtt[seen], np.random.default_rng(3))
+        errors.append(np.median(np.abs(found.rtt_ms(src[~seen], dst[~seen]) / rtt[~seen] - 1)))
+    assert errors[1] < 1.1 * errors[0] < 0.1
+
+
+def test_a_survey_continues_although_nodes_came_and_went() -> None:
+    """One of ten thousand joins or leaves every minute; a fit from nothing takes ten times as long."""
+    rng = np.random.default_rng(10)
+    src, dst, rtt = towns(rng)
+    before = survey(swarm_of(N - 1), _among(N - 1, src, dst, rtt), FOCUS, Survey())
+    assert before.coordinates is not None
+    whole = survey(swarm_of(N), (src, dst, rtt), FOCUS, before)
+    assert whole.coordinates is not None
+    moved = np.abs(whole.coordinates.rtt_ms(*_ends(N - 1)) / before.coordinates.rtt_ms(*_ends(N - 1)) - 1)
+    assert np.median(moved) < 0.03  # a fit from nothing ends elsewhere: rotated, but also with other distances
+    error = np.abs(whole.coordinates.rtt_ms(src, dst) / rtt - 1)
+    assert np.median(error[(src == N - 1) | (dst == N - 1)]) < 0.1  # the newcomer has found its place
 
 
 def test_only_pairs_that_neither_end_measured_are_estimated_and_they_say_so() -> None:

@@ -10,10 +10,10 @@ import numpy as np
 
 from swarm_predict.cost.build import build_tables
 from swarm_predict.cost.engines import ENGINES
-from swarm_predict.model.cache_formats import with_kv_cache
 from swarm_predict.model.catalogue import model_named
-from swarm_predict.model.formats import is_format
+from swarm_predict.model.kv_cache_formats import with_kv_cache
 from swarm_predict.model.shapes import ModelShape
+from swarm_predict.model.weight_formats import is_format
 from swarm_predict.types import PredictError, UnknownModel, Workload
 from swarm_protocol.snapshot.swarm import Ints, Swarm
 from swarm_protocol.text import safe
