@@ -10,7 +10,7 @@ import ctypes
 import sys
 from typing import Final
 
-LARGE_BYTES: Final = 1 << 20
+LARGE_BYTES: Final = 4 << 20
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h; setting one also keeps it from rising
 
 
