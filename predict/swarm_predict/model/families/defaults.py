@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Final
-
-DATA: Final = Path(__file__).parents[1] / "data"
+from typing import Any
 
 
 def table_lines(name: str) -> Iterator[str]:
     """Yield the entries of a table in model/data; a line that begins with a blank continues the previous one."""
-    text = (DATA / name).read_text("utf-8")
+    import importlib.resources  # takes milliseconds, and a model by name needs no table
+
+    text = importlib.resources.files("swarm_predict.model").joinpath("data", name).read_text("utf-8")
     entry = ""
     for line in text.splitlines():
         if line.startswith(" "):
