@@ -73,7 +73,7 @@ class PeriodicTasks:
             if state.membership.sessions <= FULL_MESH:
                 continue
             pairs, focus, before = state.builder.least_rtts(), state.dispatcher.scheduler.focus, state.latest_survey
-            found = await asyncio.to_thread(survey, state.snapshot(), pairs, focus, before)
+            found = await asyncio.to_thread(survey, state.planning_snapshot(), pairs, focus, before)
             if found.why_not != before.why_not and found.why_not:
                 _log.info("no placement to measure for: %s", safe(found.why_not))
             state.latest_survey = found
