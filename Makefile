@@ -43,8 +43,7 @@ bytecode: $(VENV)/.installed-test
 
 pytest: $(VENV)/.installed-test
 	@sh tools/debian_packages.sh
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m 'not quiet'
-	$(BIN)/python -m pytest -m quiet $$(grep -rl 'mark\.quiet' tests --include='test_*.py')
+	@$(BIN)/python tools/run_tests.py
 
 # All short benchmarks, and a table of their figures; WRITE=1 keeps them in docs/benchmarks.md.
 bench: $(VENV)/.installed-test

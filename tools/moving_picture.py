@@ -1,10 +1,11 @@
-"""Make the README's moving picture from the recording that ships: a line turns bad, is accused, and re-planning wins.
+"""Make the README's moving picture from the recording that ships: a link degrades, is ranked first, and a re-planned
+placement is faster.
 
     python tools/moving_picture.py --out docs/story.svg
 
 The dashboard runs on the bundled recording, as `swarmtop lab` shows it without root. Each scene is the screen at a
-moment of it, counted from the event that tells of the change, or of its end; CSS shows one after the other. Viewers
-that play no animations, and people who asked for less motion, see one scene. The same recording gives the same scenes.
+moment of it, counted from the event that reports the change or its end; CSS shows one after the other. Viewers without
+animation, and readers who prefer reduced motion, see one scene. The same recording gives the same scenes.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from swarmtop.sources.replay import ReplaySource
 
 MODEL: Final = "llama-3.2-1b"  # what was measured in the recording
 WEIGHTS: Final = "fp32"
-BAD_LINE: Final = "paris"  # the machine that it happens to
+DEGRADED: Final = "paris"  # the machine whose link degrades
 COLUMNS: Final = ("state", "stage", "share", "win", "cause", "rtt50", "rtt99", "layer", "vram", "recent")
 WIDTH: Final = 112
 HEIGHT: Final = 32
@@ -48,7 +49,7 @@ MARGIN: Final = 14.0
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    event: EventKind  # of the bad line
+    event: EventKind  # of the degraded link
     after_s: float  # of it; negative: before
     keys: tuple[str, ...]
     seconds: float  # it stays so long
@@ -58,13 +59,13 @@ class Scene:
 SCENES: Final = (
     Scene("degraded", -20, (), 4.0,
           "Three of five machines run a model that none of them holds alone. Boxes compute, arrows wait."),
-    Scene("degraded", 2, (), 3.0, "Paris's line turns bad. Tokens come slower, and the change is told."),
-    Scene("degraded", 25, (), 4.5, "Paris is accused: the cause in milliseconds, and what another plan would win."),
+    Scene("degraded", 2, (), 3.0, "Paris's link degrades. Tokens come slower, and the change is reported."),
+    Scene("degraded", 25, (), 4.5, "Paris ranks first: the cause in milliseconds, and what another plan would gain."),
     Scene("degraded", 35, ("4",), 5.0,
           "The best placement above what runs, on one scale; l lists the commands that start it."),
-    Scene("recovered", 8, ("1",), 4.0, "The line is good again: tokens come as fast as before; the change is over."),
+    Scene("recovered", 8, ("1",), 4.0, "The link has recovered: tokens come as fast as before; the change is over."),
 )  # fmt: skip
-STILL: Final = 2  # the scene that is seen where nothing moves
+STILL: Final = 2  # the scene shown without animation
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ Row = tuple[Run, ...]
 
 
 async def scenes(database: Path) -> list[list[Row]]:
-    """The rows of each scene. Raises SourceError, TimeoutError."""
+    """Return the rows of each scene. Raises SourceError, TimeoutError."""
     source = ReplaySource(str(database))
     app = Dashboard(
         source,
@@ -92,11 +93,11 @@ async def scenes(database: Path) -> list[list[Row]]:
     try:
         async with app.run_test(size=(WIDTH, HEIGHT)) as pilot:
             await until(app, pilot.pause, lambda: app.session.analysis is not None, "a plan")
-            told = {e.kind: e.at_ns for e in app.session.all_events if e.node == BAD_LINE}
+            events = {e.kind: e.at_ns for e in app.session.all_events if e.node == DEGRADED}
             for scene in SCENES:
                 for back_s in (20, 15, 10, 5, 0):  # so that the last minute of the ranking has a past
                     goal = app.session.clamp(
-                        told[scene.event] + round((scene.after_s - back_s) * NS_PER_S), forward=False
+                        events[scene.event] + round((scene.after_s - back_s) * NS_PER_S), forward=False
                     )
                     app.travel.go_to(goal, forward=False)
                     await until(app, pilot.pause, lambda goal=goal: stands(app) == goal, "a frame")  # type: ignore[misc]
@@ -122,7 +123,7 @@ def planned(app: Dashboard) -> int:
 
 
 def rows_of(app: Dashboard) -> list[Row]:
-    """What is on the screen, as runs of one style; blanks on the ground of the theme are left out."""
+    """Return what is on the screen, as runs of one style; blanks on the theme's background are left out."""
     palette = PALETTES[app.ink.theme]
     return [tuple(runs(strip, palette.text, palette.ground)) for strip in app.screen._compositor.render_strips()]
 
@@ -135,7 +136,7 @@ def runs(strip: Any, text: str, ground: str) -> list[Run]:
         back = style.bgcolor.triplet.hex if style and style.bgcolor and style.bgcolor.triplet else ground
         if style and style.reverse:
             ink, back = back, ink
-        for part in re.split(r"(\s{2,})", segment.text):  # viewers put one blank for many
+        for part in re.split(r"(\s{2,})", segment.text):  # viewers collapse blanks
             if part.strip() or (part and back != ground):
                 found.append(Run(x, part, ink, back, bool(style and style.bold)))
             x += cell_len(part)
@@ -143,7 +144,7 @@ def runs(strip: Any, text: str, ground: str) -> list[Run]:
 
 
 def drawn(taken: Sequence[Sequence[Row]]) -> str:
-    """The SVG: rows that never change once, the others once for each scene."""
+    """Return the SVG: rows that never change once, the others once for each scene."""
     palette = PALETTES["dark"]
     inks: dict[tuple[str, bool], str] = {}
     width, height = WIDTH * CELL_W + 2 * MARGIN, (HEIGHT + 2) * CELL_H + 2 * MARGIN
@@ -166,7 +167,7 @@ def drawn(taken: Sequence[Sequence[Row]]) -> str:
     style = "".join((
         "text{font:14px ui-monospace,'DejaVu Sans Mono',Menlo,Consolas,monospace;white-space:pre}",
         f".c{{fill:{palette.text};font:600 15px system-ui,sans-serif}}.s{{visibility:hidden}}"
-        f".s{STILL}{{visibility:visible}}",  # what plays no animations shows this scene
+        f".s{STILL}{{visibility:visible}}",  # viewers without animation show this scene
         *classes, *frames,
         f"@media (prefers-reduced-motion:reduce){{.s{{animation:none}}.s{STILL}{{visibility:visible}}}}",
     ))  # fmt: skip

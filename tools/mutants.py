@@ -1,11 +1,10 @@
-"""Mutation testing: change one thing in a module at a time, and see whether its tests notice.
+"""Run mutation tests: change one thing in a module at a time, and see whether its tests fail.
 
     python tools/mutants.py [MODULE …] [--sample N] [--seed N] [--list] [--show INDEX]
 
-MODULE is a name of the table in tools/mutants.toml (default: all), which says where a module lies, which tests hold
-it, and which mutants change nothing that anybody could observe. --sample N tries at most N mutants of each module,
-drawn by --seed. Prints each survivor and the share that was killed; exit code 1 if a module is below 90 %. Not part
-of CI: it takes minutes.
+MODULE is a name of the table in tools/mutants.toml (default: all), which says where a module lies, which tests cover
+it, and which mutants are equivalent. --sample N tries at most N mutants of each module, drawn by --seed. Prints each
+survivor and the share that was killed; exit code 1 if a module is below 90 %. Not part of CI: it takes minutes.
 
 Nothing is written: each mutant is compiled in a process of its own when the tests import the module. What is mutated:
 comparisons, arithmetic, conditions, numbers, booleans, short strings, returned values; and statements are left out
@@ -65,7 +64,7 @@ class Mutant:
 
 
 class Mutator(ast.NodeTransformer):
-    """Offers every change in the order of the source; makes the one with index `wanted`."""
+    """Offer every change in the order of the source; make the one with index `wanted`."""
 
     def __init__(self, wanted: int = -1) -> None:
         self.wanted = wanted

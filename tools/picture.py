@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import dataclasses
 import datetime as dt
 import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from swarm_predict.types import PredictError
 from swarm_protocol.units import NS_PER_S
@@ -63,7 +64,7 @@ def main() -> int:
 async def picture(source: Source, options: DashboardOptions, args: argparse.Namespace) -> str:
     """Return the screen `args.screen` of `source` as SVG. Raises SourceError, TimeoutError."""
     if source.mode == "live":
-        options = dataclasses.replace(options, join_hint="")
+        options = msgspec.structs.replace(options, join_hint="")
     app = Dashboard(source, options)
     try:
         async with app.run_test(size=(args.width, args.height)) as pilot:

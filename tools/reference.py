@@ -121,7 +121,7 @@ def engines_page() -> str:
 
 
 def traffic(facts: EngineFacts, model: ModelShape, machines: int) -> tuple[int, float]:
-    """(messages of one token that wait for each other, bytes that all machines send)."""
+    """Return (sequential messages of one token, bytes that all machines send)."""
     if facts.pattern == "all-reduce":
         size = facts.reduce_bytes(model, 1, "fp16")
         rounds = all_reduce_messages(facts.all_reduce, machines, size)

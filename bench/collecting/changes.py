@@ -114,8 +114,8 @@ def delay_s(line: Line, step: float, seed: int) -> float | None:
         key=lambda each: each[:2],
     )
     found, _ = run(detector, ((node, sample) for _, node, sample in merged))
-    told = [each for each in found if each.kind == "degraded" and each.subject.node == slow and not each.subject.peer]
-    return (told[0].at_ns - turned_ns) / NS_PER_S if told else None
+    found = [each for each in found if each.kind == "degraded" and each.subject.node == slow and not each.subject.peer]
+    return (found[0].at_ns - turned_ns) / NS_PER_S if found else None
 
 
 def upper(count: int) -> float:

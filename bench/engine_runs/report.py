@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -20,6 +21,15 @@ TITLE: Final = (
 )  # fmt: skip
 LEARNT_FROM: Final = "even"  # the network whose run the table's lines are calibrated on; else the first of the case
 OUTSIDE: Final = "!"  # marks an interval that does not hold what was measured
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A run as predicted; `by`: the run that was learnt from, None where none was."""
+
+    run: Run
+    tpot_ms: Quantiles
+    by: Run | None = None
 
 
 def line(run: Run, calibrated: Quantiles | None = None) -> tuple[str, ...]:
@@ -64,6 +74,28 @@ def text(runs: Sequence[Run]) -> str:
         ]
         if after:
             said.append(_sum(f"{name}, calibrated on any one other run", after))
+    return "\n".join(said)
+
+
+def left_out_text(told: Sequence[Told]) -> str:
+    """Return the sums by network and by engine of runs whose network no constant was fitted to."""
+    said = ["each network by constants that were fitted to the others:"]
+    groups = {"all": list(told)}
+    for one in told:
+        groups.setdefault(f"network {one.run.network}", []).append(one)
+    for one in told:
+        groups.setdefault(one.run.engine, []).append(one)
+    for name, some in groups.items():
+        for what, here in (
+            ("uncalibrated", [one for one in some if one.by is None]),
+            ("calibrated on any one other run", [one for one in some if one.by is not None]),
+        ):
+            if here:
+                said.append(_sum(f"{name}, {what}", [(one.tpot_ms, one.run.measured_ms) for one in here]))
+    errors = [abs(one.tpot_ms.p50 / one.run.measured_ms - 1) for one in told if one.by is not None]
+    if errors:
+        record("calibrated, of networks left out: median error", 100 * float(np.median(errors)), "%")
+        record("calibrated, of networks left out: worst error", 100 * float(np.max(errors)), "%")
     return "\n".join(said)
 
 

@@ -16,6 +16,7 @@ import hashlib
 import itertools
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -25,20 +26,21 @@ import numpy as np
 import swarm_predict.priors
 from bench.engine_runs.recorded import FILE
 from bench.engine_runs.runs import Run
+from bench.predicting.priors import with_software
 from swarm_lab.verification.contention import DISTURBED_CORES
-from swarm_predict.calibration.runs import ObservedRun, Refused, observation
+from swarm_predict.calibration.runs import ObservedRun, observation
 from swarm_predict.cost.engines import engine_facts
-from swarm_predict.priors.conditioning import Observation, condition, expected_ms
+from swarm_predict.priors.conditioning import Observation, condition, without_own
 from swarm_predict.priors.engine_errors import OTHER, PLAIN_ENGINE, Measured, Software, SoftwarePart, Widths
 from swarm_predict.priors.factors import PLAIN, messages_of
-from swarm_predict.priors.posterior import Priors, fitted
+from swarm_predict.priors.posterior import Priors
 
 STORED: Final = Path(str(swarm_predict.priors.__file__)).parent / "engine_errors.json"
 FIELDS: Final = ("layers", "paths", "kind", "run")
 LEAST: Final = 0.01  # engines repeat no better
 STEP: Final = 1.15
 ROUNDS: Final = 40
-APART: Final = 0.5  # standard deviation of an engine's widths about what the medians say, of the logarithm
+APART: Final = 1.0  # standard deviation of the logarithm of an engine's widths about what the medians say
 # 37 runs of four engines over six emulated networks, measured in 2026-11 by probes beforehand: median errors by engine;
 # and of all, before and after one run was learnt from
 MEDIAN_ERRORS: Final = {PLAIN_ENGINE: 0.05, "llama.cpp": 0.11, "petals": 0.15, "distributed-llama": 0.15}
@@ -46,32 +48,51 @@ MEDIAN_BEFORE, MEDIAN_AFTER = 0.109, 0.080
 MEDIAN_OF_NORMAL: Final = 0.6745  # of the absolute value, in standard deviations
 
 
-def fit(runs: Sequence[Run]) -> Measured:
-    """Raises PredictError for runs that cannot be observed."""
-    quiet = [run for run in runs if run.others_cores <= DISTURBED_CORES]
+@dataclass(frozen=True, slots=True)
+class Seen:
+    run: Run
+    found: ObservedRun
+
+    @property
+    def case(self) -> tuple[str, str]:
+        return self.run.engine, self.run.case.name
+
+
+def fit(runs: Sequence[Run], priors: Priors) -> Measured:
+    """`priors`: of published results alone. Raises PredictError for runs that cannot be observed."""
+    quiet = [
+        Seen(run, found)
+        for run in runs
+        if run.others_cores <= DISTURBED_CORES and isinstance(found := run.observed(), ObservedRun)
+    ]
     seen: dict[str, list[Observation]] = {}
-    for run in quiet:
-        seen.setdefault(_engine(run), []).extend(_observations(run))
+    for one in quiet:
+        seen.setdefault(_engine(one.run), []).extend(_observations(one, quiet, priors))
+    software = tuple(_software(quiet, priors))
+    priors = with_software(priors, software)
     engines = {name: by_median(error) for name, error in MEDIAN_ERRORS.items()}
-    engines |= {name: _most_probable(found, engines[name]) for name, found in seen.items()}
+    engines |= {name: _most_probable(found, priors, engines[name]) for name, found in seen.items()}
     engines[OTHER] = Widths(*(max(getattr(widths, field) for widths in engines.values()) for field in FIELDS))
     rounded = {name: Widths(*(round(getattr(w, field), 4) for field in FIELDS)) for name, w in engines.items()}
-    return Measured(rounded, tuple(_software(quiet)), len(quiet), hashlib.sha256(FILE.read_bytes()).hexdigest()[:16])
+    return Measured(
+        rounded, tuple(_software(quiet, priors)), len(quiet), hashlib.sha256(FILE.read_bytes()).hexdigest()[:16]
+    )
 
 
-def _software(runs: Sequence[Run]) -> Iterable[Software]:
+def _software(runs: Sequence[Seen], priors: Priors) -> Iterable[Software]:
     """Return each case without a network, over all the networks beside which it ran: it is the same computation."""
-    cases: dict[tuple[str, str], list[Run]] = {}
-    for run in runs:
-        cases.setdefault((run.engine, run.case.name), []).append(run)
+    cases: dict[tuple[str, str], list[Seen]] = {}
+    for one in runs:
+        cases.setdefault(one.case, []).append(one)
     for (engine, case), some in sorted(cases.items()):
-        twins = [twin for run in some if (twin := _twin(run)) is not None]
+        twins = [twin for one in some if (twin := _twin(one, some)) is not None]
         if not twins or not any(part.what == "visit" for part in twins[0].parts):
             continue
         at = sorted(range(len(twins)), key=lambda k: twins[k].observed_ms)[len(twins) // 2]
-        seen = observation(twins[at], fitted())
+        seen = observation(twins[at], priors)
         parts = tuple(SoftwarePart(round(part.times, 3), part.effects) for part in seen.parts)
-        yield Software(engine, case, round(seen.observed_ms, 2), round(seen.fixed_ms, 3), parts)
+        error = math.hypot(LEAST, float(np.std(np.log([twin.observed_ms for twin in twins]))) / len(twins) ** 0.5)
+        yield Software(engine, case, round(seen.observed_ms, 2), round(seen.fixed_ms, 3), round(error, 4), parts)
 
 
 def store(found: Measured) -> None:
@@ -83,25 +104,27 @@ def _engine(run: Run) -> str:
     return PLAIN_ENGINE if name in PLAIN else messages_of(name)
 
 
-def _observations(run: Run) -> Iterable[Observation]:
+def _observations(one: Seen, runs: Sequence[Seen], priors: Priors) -> Iterable[Observation]:
     """Return the run and its twin as observations."""
-    found = run.observed()
-    if isinstance(found, Refused):
-        return
-    yield observation(found, fitted())
-    twin = _twin(run)
+    yield observation(one.found, priors)
+    twin = _twin(one, [other for other in runs if other.case == one.case])
     if twin is not None:
-        yield observation(twin, fitted())
+        yield observation(twin, priors)
 
 
-def _twin(run: Run) -> ObservedRun | None:
+def _twin(one: Seen, alike: Sequence[Seen]) -> ObservedRun | None:
     """Return what the case took without a network; None for an all-reduce, whose rounds are priced by measured paths
-    with the software in them: without a network nothing is left that would stand for it."""
-    found = run.observed()
-    if isinstance(found, Refused) or engine_facts(run.case.workload).pattern == "all-reduce":
+    with the software in them: without a network nothing is left that would stand for it. `alike`: its runs on all
+    networks.
+
+    Probes measured visits at the cadence of each network, and after a longer pause a visit takes longer. Without a
+    network pauses are shorter than on any."""
+    if engine_facts(one.run.case.workload).pattern == "all-reduce":
         return None
-    parts = tuple(part for part in found.parts if part.what != "paths")
-    return msgspec.structs.replace(found, observed_ms=run.compute_ms, parts=parts)
+    parts = tuple(part for part in one.found.parts if part.what != "paths")
+    fixed_ms = min(other.found.fixed_ms for other in alike)
+    compute_ms = one.run.compute_ms
+    return msgspec.structs.replace(one.found, observed_ms=compute_ms, fixed_ms=fixed_ms, parts=parts, own_ms=())
 
 
 def by_median(error: float) -> Widths:
@@ -117,14 +140,15 @@ def by_median(error: float) -> Widths:
     return Widths(both, both, 2 * math.sqrt(rest), math.sqrt(rest))
 
 
-def _most_probable(found: Sequence[Observation], about: Widths) -> Widths:
+def _most_probable(found: Sequence[Observation], priors: Priors, about: Widths) -> Widths:
     """Climb by steps of one width at a time."""
-    here, best = about, _surprise(found, about, about)
+    priors = _of_these(priors, found)
+    here, best = about, _surprise(found, priors, about, about)
     for _ in range(ROUNDS):
         before = best
         for field, step in itertools.product(FIELDS, (STEP, 1 / STEP)):
             there = msgspec.structs.replace(here, **{field: min(1.0, max(LEAST, getattr(here, field) * step))})
-            surprise = _surprise(found, there, about)
+            surprise = _surprise(found, priors, there, about)
             if surprise < best:
                 here, best = there, surprise
         if best == before:
@@ -132,15 +156,13 @@ def _most_probable(found: Sequence[Observation], about: Widths) -> Widths:
     return here
 
 
-def _surprise(found: Sequence[Observation], widths: Widths, about: Widths) -> float:
+def _surprise(found: Sequence[Observation], priors: Priors, widths: Widths, about: Widths) -> float:
     """Return the negative logarithm of the posterior density, but for a constant."""
     total = sum((math.log(getattr(widths, field) / getattr(about, field)) / APART) ** 2 / 2 for field in FIELDS)
-    priors = _with_widths(_of_these(fitted(), found), widths)
+    priors = _with_widths(priors, widths)
     for seen in found:
         noisy = dataclasses.replace(seen, noise=widths.run)
-        median, deviation = expected_ms(priors, noisy)
-        off = math.log(seen.observed_ms / median) / deviation
-        total += off**2 / 2 + math.log(deviation)
+        total -= without_own(priors, noisy)[1]
         priors = condition(priors, [noisy], [])
     return total
 

@@ -55,7 +55,7 @@ def _ours(reading: GpuReading) -> str:
     )
     return (
         f"{total}, {free}, {reading.power_w} W, {reading.sm_clock_mhz}, {reading.mem_clock_mhz}, {reading.temp_c}; "
-        f"{reading.throttle or 'nothing holds it down'}, {reading.power_limit_w} W, {reading.driver}; "
+        f"{reading.throttle or 'not throttled'}, {reading.power_limit_w} W, {reading.driver}; "
         f"{reading.others} others, used {reading.util_percent} %"
     )
 

@@ -1,4 +1,4 @@
-"""What lost packets do to messages: Linux TCP over emulated paths beside the model, median and mean of each kind.
+"""Measure what lost packets add to messages: Linux TCP on emulated paths beside the model, median and mean by kind.
 
 Messages of 8 to 256 KB over round trips of 20 to 120 ms that lose 0.1 to 1 % of the packets, 20 to 500 ms after each
 acknowledgement, with each congestion control that the kernel has, all connections at once: some five minutes. The
@@ -101,7 +101,7 @@ def model_ms(flow: Flow, leg: Leg) -> np.ndarray[tuple[int], np.dtype[np.float64
 
 
 def _flows(leg_s: float) -> list[Flow]:
-    """Each congestion control over each path, and sizes and gaps in turn, so that every pair of values meets."""
+    """Return each congestion control on each path, with sizes and gaps rotated so that every pair of them occurs."""
     flows = []
     number = 0
     for control in controls():

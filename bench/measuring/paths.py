@@ -47,7 +47,7 @@ EVERY_S = 0.375  # as often as the probes send with this many members, watched
 GOAL_P50_MS, GOAL_P99_MS = 0.02, 0.05
 SETTLE_S = 12.0
 IRTT_PORT = 2112
-IRTT_BYTES = 172  # tells its packets from others of the same pair
+IRTT_BYTES = 172  # distinguishes its packets from others of the same pair
 
 SCENARIO = """
 title = "paths for the error table"

@@ -1,4 +1,4 @@
-"""What TCP adds to a message after a pause: measured on emulated paths beside the model, by congestion control.
+"""Measure what TCP adds to a message after a pause, on emulated paths beside the model, by congestion control.
 
 Senders with each congestion control that the kernel has send messages of 8 to 256 KB over 60 ms each way, with pauses
 of 50 ms to 3 s after each acknowledgement, all at once: some four minutes. Needs root on Linux.
@@ -86,7 +86,8 @@ def _what_the_kernel_had(cell: tuple[str, int, float], error: float, those: list
 
 
 def _restart_ms(control: str, size: int, gap_ms: float) -> float:
-    """The pause begins with the acknowledgement: the connection has rested for a round trip by then."""
+    """Return the model's wait. The pause begins with the acknowledgement, when the connection has been idle for a round
+    trip."""
     if control == "bbr":
         return 0.0
     sizes, rtt = np.array([float(size)]), np.array([2 * ONEWAY_MS])

@@ -1,11 +1,12 @@
-"""Real engines on emulated networks, predicted beside measured (about a minute a network and engine).
+"""Run real engines on emulated networks, predicted beside measured (about a minute for each network and engine).
 
 `python -m bench engines --engine gloo --network even --network thin` runs a part. For each network the lab's own
 probes measure, the time per token is predicted, and only then the engine runs, on the shaped network and on an unshaped
 twin in turn, so that the network's share and the computation's are known apart.
 
 `--record` keeps the runs as data, `--recorded` predicts what is kept without running anything, and `--fit` fits to it
-how far engines lie from their prediction (`swarm_predict/priors/engine_errors.json`).
+how far engines lie from their prediction (`swarm_predict/priors/engine_errors.json`), and prints error and coverage of
+each network by constants that were fitted to the others.
 """
 
 from __future__ import annotations
@@ -16,21 +17,26 @@ import sys
 from datetime import UTC, datetime
 from typing import Final
 
+from bench.engine_runs.engines.distributed_llama import DistributedLlama
 from bench.engine_runs.engines.gloo import Gloo
 from bench.engine_runs.engines.llama_cpp import LlamaCpp
 from bench.engine_runs.engines.petals import Petals
+from bench.engine_runs.left_out import left_out
 from bench.engine_runs.networks import NETWORKS
 from bench.engine_runs.recorded import FILE, read, record, run_of, with_new, write
-from bench.engine_runs.report import line, text
+from bench.engine_runs.report import left_out_text, line, text
 from bench.engine_runs.runs import MODEL_FOLDER, Engine, EngineUnavailable, Failed, Run, race
 from bench.engine_runs.widths import STORED, fit, store
+from bench.predicting.priors import of_published
 from bench.support.harness import machine
 from swarm_lab.emulation import netns
 from swarm_lab.verification.race import RaceError
 from swarm_storage.errors import StoreError
 from swarmtop.config import load_model
 
-ENGINES: Final[dict[str, Engine]] = {engine.name: engine for engine in (Gloo(), Petals(), LlamaCpp())}
+ENGINES: Final[dict[str, Engine]] = {
+    engine.name: engine for engine in (Gloo(), Petals(), LlamaCpp(), DistributedLlama())
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -78,9 +84,12 @@ def _recorded(engines: list[str] | None, networks: list[str] | None, *, refit: b
     runs = [run_of(one, ENGINES, model) for one in kept if not networks or one.network in networks]
     print(text(runs))
     if refit:
-        found = fit(runs)
+        published = of_published()
+        found = fit(runs, published)
         store(found)
         print(f"\nfitted to {found.runs} runs that nothing disturbed, and the earlier medians: {STORED}")
+        print("the software of their messages is used once it is fitted too: python -m bench priors --fit\n")
+        print(left_out_text(left_out(runs, published)))
     return 0
 
 

@@ -1,6 +1,6 @@
 """Compare published speeds with predictions that leave out their system: error, sign, coverage, width.
 
-`python -m bench priors --calibrated` then lets each system tell one run, or two, and predicts its others.
+`python -m bench priors --calibrated` then observes one run or two of each system and predicts its others.
 
 `python -m bench priors --fit` fits to the whole table and stores the coefficients that predictions use; `--device`
 leaves out every result of the same devices too; `--table FILE` predicts the results of another file of the same form.
@@ -30,14 +30,14 @@ from swarm_predict.calibration.published import Result, devices, published, read
 from swarm_predict.calibration.runs import ObservedRun, Refused, observation, observe
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.priors.conditioning import Observation, Part, condition
-from swarm_predict.priors.engine_errors import measured, width_of
+from swarm_predict.priors.engine_errors import Software, measured
 from swarm_predict.priors.factors import group_of
 from swarm_predict.priors.posterior import Priors, fitted
 from swarm_predict.types import Quantiles
 
 GOAL_MEDIAN, GOAL_COVERED, GOAL_FAST = 0.20, (0.85, 0.97), (0.35, 0.65)
 AFTER = {1: 0.12, 2: 0.07}  # runs of a system: the median error of its other results
-OF_ENGINES = ("visit.engine", "measured.processor")  # that runs without a network tell beyond published results
+OF_ENGINES = ("visit.engine", "measured.processor")  # that runs without a network show beyond published results
 PROCESSORS_APART = 0.15  # of the logarithm: one kind of processor was run; others have other instructions
 WHERE = Path(str(importlib.resources.files(swarm_predict.priors)))
 
@@ -83,7 +83,7 @@ def case(result: Result, priors: Priors) -> Case:
 
 
 def others_of(evidence: list[Evidence], system: str, devices: set[str]) -> list[Evidence]:
-    """What neither this system nor any of these devices gave."""
+    """Return the evidence that comes neither from this system nor from any of these devices."""
     return [row for row in evidence if row.result.system != system and not devices & set(row.result.nodes)]
 
 
@@ -131,7 +131,7 @@ def report(cases: list[Case]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class AfterRuns:
     """A result predicted after `runs` others of the same system were observed."""
 
     case: Case
@@ -139,10 +139,10 @@ class Told:
     weight: float  # so that a system with many results counts by its results, not by the pairs of them
 
 
-def after_runs(evidence: list[Evidence], start: Priors, *, by_device: bool) -> list[Told]:
-    """Each decode step of each system, after every choice of one and of two others of it."""
+def after_runs(evidence: list[Evidence], start: Priors, *, by_device: bool) -> list[AfterRuns]:
+    """Predict each decode step of each system after every choice of one and of two others of it."""
     decode = [row for row in evidence if row.result.metric == "decode"]
-    found: list[Told] = []
+    found: list[AfterRuns] = []
     for system in dict.fromkeys(row.result.system for row in decode):
         mine = [row.result for row in decode if row.result.system == system]
         if len(mine) < 2:
@@ -150,35 +150,44 @@ def after_runs(evidence: list[Evidence], start: Priors, *, by_device: bool) -> l
         priors = fit(others_of(decode, system, set(mine[0].nodes) if by_device else set()), start).priors
         seen = [run for result in mine if isinstance(run := run_of(result, priors), ObservedRun)]
         for count in (0, *AFTER):
-            for told in itertools.combinations(seen, count):
-                after = condition(priors, [observation(run, priors) for run in told], [run.label for run in told])
-                labels = {run.label for run in told}
+            for observed in itertools.combinations(seen, count):
+                after = condition(
+                    priors, [observation(run, priors) for run in observed], [run.label for run in observed]
+                )
+                labels = {run.label for run in observed}
                 for result in (result for result in mine if result.label not in labels):
                     choices = math.comb(sum(run.label != result.label for run in seen), count)
-                    found.append(Told(case(result, after), count, 1 / choices))
+                    found.append(AfterRuns(case(result, after), count, 1 / choices))
     return found
 
 
-def with_software(priors: Priors) -> Priors:
+def of_published() -> Priors:
+    """Fit to the whole table of published results, and nothing else."""
+    return fit(usable(published())).priors
+
+
+def with_software(priors: Priors, software: Iterable[Software]) -> Priors:
     """Return the fit after what the software of engines took in runs without a network (`priors.engine_errors`).
 
-    What those runs say of measured layers, and of the very machine that they ran on, is left out: that is of them.
-    How an engine's kernels compare with torch's on processors is kept, and how far that will differ on others."""
+    What those runs say of the very machine that they ran on is left out: that is of it. How an engine's kernels compare
+    with torch's on processors is kept, and how far that will differ on others; it takes up what the same runs say of
+    layers under this engine in general, since both were seen together, on processors."""
     runs = [
         Observation(
             run.observed_ms, tuple(Part(part.times, part.effects) for part in run.parts), run.fixed_ms,
-            width_of("run", run.engine),
+            run.error,
         )
-        for run in measured().software
+        for run in software
     ]  # fmt: skip
     after = condition(priors, runs, [])
     at = [k for k, name in enumerate(after.names) if name in priors.names or group_of(name) in OF_ENGINES]
     names = tuple(after.names[k] for k in at)
-    covariance = after.covariance[np.ix_(at, at)]
+    covariance, mean = after.covariance[np.ix_(at, at)], after.mean[at]
     for k, name in enumerate(names):
         if group_of(name) == "measured.processor":
             covariance[k, k] += PROCESSORS_APART**2
-    return replace(after, names=names, mean=after.mean[at], covariance=covariance, _at={})
+            mean[k] += after.log_median((name.replace("measured.processor", "measured.layers"),))
+    return replace(after, names=names, mean=mean, covariance=covariance, _at={})
 
 
 def run_of(result: Result, priors: Priors) -> ObservedRun | Refused:
@@ -186,19 +195,19 @@ def run_of(result: Result, priors: Priors) -> ObservedRun | Refused:
     return observe(result.label, result.tokens_per_s, swarm_of(result), result.model, placement_of(result), load)
 
 
-def report_runs(found: list[Told]) -> bool:
+def report_runs(found: list[AfterRuns]) -> bool:
     """Print error, coverage and width after no, one and two runs; return whether the goals are reached."""
     good = True
     for count in (0, *AFTER):
-        mine = [told for told in found if told.runs == count]
-        several = [told for told in mine if len(told.case.result.nodes) > 1]
+        mine = [each for each in found if each.runs == count]
+        several = [each for each in mine if len(each.case.result.nodes) > 1]
         for title, some in ((f"after {count} run{'s' if count != 1 else ''}", mine), ("  several machines", several)):
             if not some:
                 continue
             error = weighted(some, lambda each: abs(each.error))
-            weights = sum(told.weight for told in some)
-            inside = sum(told.weight * told.case.inside for told in some) / weights
-            fast = sum(told.weight * (told.case.error > 0) for told in some) / weights
+            weights = sum(each.weight for each in some)
+            inside = sum(each.weight * each.case.inside for each in some) / weights
+            fast = sum(each.weight * (each.case.error > 0) for each in some) / weights
             print(
                 f"{title:<42} {weights:>4.0f}  error {error:6.1%}  too fast {fast:4.0%}  inside {inside:4.0%}"
                 f"  width ×{weighted(some, lambda each: each.width):.2f}"
@@ -210,10 +219,10 @@ def report_runs(found: list[Told]) -> bool:
     return good
 
 
-def weighted(some: list[Told], figure: Callable[[Case], float]) -> float:
+def weighted(some: list[AfterRuns], figure: Callable[[Case], float]) -> float:
     """Return the weighted median."""
-    ordered = sorted(some, key=lambda told: figure(told.case))
-    sums = np.cumsum([told.weight for told in ordered])
+    ordered = sorted(some, key=lambda each: figure(each.case))
+    sums = np.cumsum([each.weight for each in ordered])
     return figure(ordered[int(np.searchsorted(sums, sums[-1] / 2))].case)
 
 
@@ -240,7 +249,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     evidence = usable(published())
     if chosen.fit:
-        found = as_data(with_software(fit(evidence).priors), len(evidence), table_digest())
+        found = as_data(with_software(fit(evidence).priors, measured().software), len(evidence), table_digest())
         (WHERE / "fitted.json").write_bytes(msgspec.json.encode(found) + b"\n")
         print(f"{len(evidence)} results, {len(found.names)} effects → {WHERE / 'fitted.json'}")
         return 0

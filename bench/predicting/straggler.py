@@ -8,7 +8,6 @@ other than the usual first, and no other plan. Looks are replayed from what the 
 from __future__ import annotations
 
 import contextlib
-import re
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.support import harness
-from swarm_lab.bundled import bundled_text
+from bench.support.straggler import STRAGGLER, straggler_text
 from swarm_lab.emulation import netns
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.types import Workload
@@ -29,7 +28,7 @@ from swarmtop.analysis.analysis import Analysis, analyse
 QUIET_S, TURNED_S, AFTER_S = 120, 60, 30
 QUIET_LOOKED_S = 45  # of the quiet part, its end: before, figures are still coming
 GOAL_S = 30.0
-STRAGGLER, CAUSE = "limper", "rtt"
+CAUSE = "rtt"
 PLAYED_S = 600
 
 
@@ -69,9 +68,7 @@ def main(_: list[str] | None = None) -> int:
 
 def _played(folder: Path) -> int:
     """Return the wall clock when the path was changed, in ns."""
-    times = iter((QUIET_S, QUIET_S + TURNED_S))
-    text = re.sub(r"(?m)^at_s = .*$", lambda _: f"at_s = {next(times)}.0", bundled_text("one-straggler"))
-    (folder / "straggler.toml").write_text(text)
+    (folder / "straggler.toml").write_text(straggler_text(QUIET_S, QUIET_S + TURNED_S))
     seconds = QUIET_S + TURNED_S + AFTER_S
     command = [sys.executable, "-m", "swarmtop", "lab", "verify", str(folder / "straggler.toml"), "--seconds",
                str(seconds), "--json", "--keep", str(folder / "run")]  # fmt: skip

@@ -2,8 +2,9 @@
 
 "Painted" means that a person could read it: every text waited for is on the screen of a terminal emulator (pyte), as
 of the read that brought the last of it. Commands without a dashboard are timed to their end, beside a bare Python.
-Each is started REPEATS times, all in turn, after one start that warms the disk's cache; medians are told. "CPU ms" is
-what the program itself had been charged by then: about what the time would be on a machine with nothing else to do.
+Each is started REPEATS times, all in turn, after one start that warms the disk's cache; the medians are printed. "CPU
+ms" is what the program itself had been charged by then: about what the time would be on a machine with nothing else to
+do.
 """
 
 from __future__ import annotations

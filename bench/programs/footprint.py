@@ -118,7 +118,7 @@ def _run(processes: Processes, floor_url: str) -> int:
         processes.until(lambda: all(watched in s.plan for s in _statuses(home)), "every probe's watched plan")
         looked = _watch([[p] for p in probes] + [[collector]], WATCHED_S)
     _print(found, looked, list(peers), torch=torch)
-    print(f"in the idle minute a probe, in the mean, as the status files tell (every 10 s): {_did(before, after)}")
+    print(f"a probe in the idle minute, mean of the status files (every 10 s): {_did(before, after)}")
     print(f"before it, since its start: {_did([{}] * PROBES, before)}; {start_s:.2f} s of CPU, imports included")
     return 0
 
@@ -286,11 +286,11 @@ def _viewer(port: int) -> Iterator[None]:
 def _in_thread(work: Callable[[Callable[[int], None]], Coroutine[Any, Any, None]]) -> Iterator[int]:
     """Run `work(ready)` in a loop of its own until the end of the block; yield what it was first ready with."""
     loop = asyncio.new_event_loop()
-    told: list[int] = []
+    numbers: list[int] = []
     event = threading.Event()
 
     def ready(number: int) -> None:
-        told.append(number)
+        numbers.append(number)
         event.set()
 
     task = loop.create_task(work(ready))
@@ -303,10 +303,10 @@ def _in_thread(work: Callable[[Callable[[int], None]], Coroutine[Any, Any, None]
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     event.wait(30)
-    if not told:
+    if not numbers:
         raise BenchError("a part of the benchmark itself did not start within 30 s")
     try:
-        yield told[0]
+        yield numbers[0]
     finally:
         loop.call_soon_threadsafe(task.cancel)
         thread.join()

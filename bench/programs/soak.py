@@ -115,32 +115,32 @@ async def _live(job: dict[str, float]) -> dict[str, int]:
     rng = random.Random(3)
     load = load_client.Load({"port": job["port"], "probes": int(job["probes"]), "peers": 16})
     await load.connect()
-    told = {"returns": 0, "dashboards": 0, "exports": 0, "sent": 0}
+    counts = {"returns": 0, "dashboards": 0, "exports": 0, "sent": 0}
     ends = time.monotonic() + job["seconds"]
     tally = {"frames": 0, "keyframes": 0, "bytes": 0}
     while time.monotonic() < ends:
         for probe in load.probes:
             if not probe.lost and rng.random() < 1 / job["every_s"]:
                 probe.batch(load.steady_samples(probe))
-                told["sent"] += 1
+                counts["sent"] += 1
         if rng.random() < 0.2:
             gone = rng.randrange(len(load.probes))
             assert load.probes[gone].transport is not None
             load.probes[gone].transport.abort()  # type: ignore[union-attr]
             back = await _again(load, load.probes[gone].number)
             load.probes[gone] = back
-            told["returns"] += 1
+            counts["returns"] += 1
         if rng.random() < 0.1:
             (dashboard,) = await load_client.watch(load.port, 1, 4.0, tally)
             asyncio.get_running_loop().call_later(rng.uniform(1, 10), dashboard.transport.abort)  # type: ignore[union-attr]
-            told["dashboards"] += 1
+            counts["dashboards"] += 1
         if rng.random() < 0.02:
             command = [sys.executable, "-c", "from swarmtop.cli import main; main()", "export", "--connect",
                        f"127.0.0.1:{load.port}", "--kind", "link", "--since", "-1m", "--csv", "-"]  # fmt: skip
             await (await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL)).wait()
-            told["exports"] += 1
+            counts["exports"] += 1
         await asyncio.sleep(1.0)
-    return told | {"acked": load.acked, "lost": sum(probe.lost for probe in load.probes)}
+    return counts | {"acked": load.acked, "lost": sum(probe.lost for probe in load.probes)}
 
 
 async def _again(load: load_client.Load, number: int) -> load_client.Probe:

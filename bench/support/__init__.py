@@ -1,1 +1,1 @@
-"""Shared by the benchmarks: processes to start, synthetic swarms, simulated probes, and baselines."""
+"""What benchmarks share: processes to start, synthetic swarms, simulated probes, and baselines."""

@@ -17,7 +17,7 @@ import psutil
 from bench.support.results import record as record  # what a benchmark needs comes from here
 
 READY_S = 60.0  # a loaded machine starts ten Pythons slowly; a healthy run waits for none of it
-END_S = 15.0  # a probe hands in what it has before it goes
+END_S = 15.0  # a probe delivers its samples before it exits
 MB = 1e6  # decimal, as the goals are
 
 
@@ -100,7 +100,7 @@ def machine() -> str:
 
 
 def cpu_s(pid: int) -> float:
-    """Return the CPU that a process has used; to the nanosecond where Linux tells (a tick is 10 ms)."""
+    """Return the CPU that a process has used; to the nanosecond where Linux reports it (a tick is 10 ms)."""
     try:
         threads = Path(f"/proc/{pid}/task").iterdir()
         return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9

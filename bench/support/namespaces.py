@@ -1,4 +1,4 @@
-"""Hosts of a scenario in namespaces, with the lab's router between them and no probes."""
+"""Run the hosts of a scenario in namespaces, with the lab's router between them and without probes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from swarm_lab.emulation.scenario import parse_scenario
 
 @contextlib.contextmanager
 def routed(text: str, folder: Path) -> Iterator[list[netns.HostNet]]:
-    """The hosts in the order of the scenario `text`. What happened to each packet is in `folder`/truth afterwards."""
+    """Yield the hosts in the order of the scenario `text`. `folder`/truth records what happened to each packet."""
     scenario = parse_scenario(text)
     (folder / "scenario.toml").write_text(text)
     nets = [netns.make_host(own_address(scenario, i), host.tcp) for i, host in enumerate(scenario.host)]

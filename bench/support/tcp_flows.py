@@ -1,4 +1,4 @@
-"""TCP connections that carry messages with pauses between them, over the lab's emulated paths.
+"""Send messages with pauses between them over TCP connections on the lab's emulated paths.
 
 Each flow has two hosts and a path of its own; all run at once, each end in a process of its own. A message is timed
 until a byte of acknowledgement is back, beside what the sender's kernel says of the connection before it.
@@ -69,7 +69,7 @@ WARM_GAP_MS: Final = 50.0
 
 
 def controls() -> list[str]:
-    """The congestion controls that this kernel has."""
+    """Return the congestion controls that this kernel has."""
     return [name for name in CONTROLS if name in _AVAILABLE.read_text().split()]
 
 

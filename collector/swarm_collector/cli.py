@@ -1,4 +1,4 @@
-"""The command `swarm-collector`: parse arguments, report each wrong one in a line, and return an exit code."""
+"""Run the command `swarm-collector`: parse arguments, report an invalid one in one line, return an exit code."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from swarm_collector.options import DEFAULT_MODEL, DEFAULT_WEIGHTS, TOKEN_VARIAB
 from swarm_collector.transport import file_descriptors
 from swarm_collector.transport.log_filter import LogFilter
 from swarm_protocol import matrix_threads
+from swarm_protocol.addresses import address_text
 from swarm_protocol.messages.operator_messages import OPERATOR_FILE, Operator
 from swarm_protocol.messages.viewer_messages import Focus
-from swarm_protocol.parse_values import address_text
 from swarm_protocol.text import safe
 from swarm_protocol.trust.identity import IdentityError, load_or_create_key
 from swarm_protocol.trust.loopback import is_loopback
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         code = UNUSABLE
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - told in full to the log, in a line to the person
+    except Exception as error:  # noqa: BLE001 - in full in the log, in one line for the user
         _log.error("the collector has failed", exc_info=error)
         print(f"swarm-collector: internal error ({type(error).__name__}); the log above has it", file=sys.stderr)
         code = INTERNAL
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def focus_of(model: str, weights: str) -> Focus:
     """Return the focus for this model. Raises Unusable."""
     from swarm_collector.focus_model import read_model
-    from swarm_predict.model.formats import canonical
+    from swarm_predict.model.weight_formats import canonical
     from swarm_predict.types import PredictError
 
     try:
@@ -83,7 +83,7 @@ def run(chosen: Options) -> int:
     from swarm_collector.transport.certificate import CertificateError, digest_of, load_or_make
     from swarm_storage.errors import StoreError
 
-    os.umask(0o077)  # the store holds members' addresses
+    os.umask(0o077)  # the store contains members' addresses
     log_limit = set_up_logging()
     file_descriptors.raise_limit()
     sys.setswitchinterval(SWITCH_S)
@@ -143,9 +143,8 @@ async def _serve(
     except ListenError as error:
         raise Unusable(str(error)) from error
     where = address_text(host, port)
-    _write_operator(
-        chosen.state, host, port, settings, server.operator_requests.secret
-    )  # before clients are told to connect
+    # before clients are told to connect
+    _write_operator(chosen.state, host, port, settings, server.operator_requests.secret)
     print(f"listening on {where}", file=sys.stderr, flush=True)
     if chosen.ready_file is not None:
         _write_ready(chosen.ready_file, where)
@@ -172,7 +171,7 @@ async def _serve(
 
 
 class _Ending:
-    """Why and when this process ends."""
+    """Wait for a reason to end this process: a signal, or the end of its parent."""
 
     def __init__(self) -> None:
         self.why = ""
@@ -197,7 +196,7 @@ class _Ending:
         self.ask(f"asked by {number.name}")
 
     def with_parent(self, parent: int) -> None:
-        """End with the parent: its pipe closes at once, and its process id changes in any case."""
+        """End when the parent ends: its pipe closes at once, and the parent process id changes in any case."""
         self._watching.append(asyncio.ensure_future(self._adopted(parent)))
         mode = os.fstat(0).st_mode
         if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
@@ -230,7 +229,7 @@ def set_up_logging() -> LogFilter:
 
 
 def _write_ready(path: Path, where: str) -> None:
-    """Write the file whole or not at all: whoever waits for it must not read half of it. Raises Unusable."""
+    """Write the file atomically, so that nobody reads half of it. Raises Unusable."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         draft.write_text(f"{where}\n")

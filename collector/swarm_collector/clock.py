@@ -1,4 +1,4 @@
-"""Read the collector's two clocks; nothing else reads a clock."""
+"""Read the collector's two clocks. Nothing else in the collector reads a clock."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Read the model that the swarm measures for: by name, or from a Hugging Face config.json.
 
-A focus holds what probes need (one layer, the vocabulary); a plan needs the whole shape. The shape of a file is kept
-here, because its name alone does not give it back.
+A focus holds what probes need (one layer, the vocabulary); a plan needs the whole shape. The shape read from a file is
+kept here, because its name alone does not identify it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Read the settings of `swarm-collector`: flags, then environment, then one TOML file, then defaults.
 
 A setting called `show-addresses` is `--show-addresses`, `$SWARM_COLLECTOR_SHOW_ADDRESSES` and `show_addresses = true`
-in the file that `--config` or `$SWARM_COLLECTOR_CONFIG` names. Unknown keys of the file are refused, so that a typing
-error does not become a default. The token has a variable that every command knows, `$SWARMTOP_TOKEN`.
+in the file that `--config` or `$SWARM_COLLECTOR_CONFIG` names. Unknown keys of the file are refused, so that a typo
+does not silently select the default. The token has a variable that every command knows, `$SWARMTOP_TOKEN`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any, Final
 
 from swarm_collector.scheduling.transfer_leases import DAILY_BYTES
 from swarm_protocol import __version__
-from swarm_protocol.parse_values import parse_address, parse_duration_s, parse_size, size_text
-from swarm_protocol.ports import DEFAULT_PORT
+from swarm_protocol.addresses import DEFAULT_PORT, parse_address
+from swarm_protocol.sizes_durations import parse_duration_s, parse_size, size_text
 from swarm_protocol.text import safe
 from swarm_protocol.trust.identity import default_state_dir
 from swarm_protocol.units import NS_PER_S

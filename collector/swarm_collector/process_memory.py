@@ -18,7 +18,7 @@ def settle() -> None:
     """Apply the settings; call it before any thread starts."""
     gc.set_threshold(*GC_THRESHOLDS)
     # The planner's compiled loops would cost 150 MB for the compiler; the collector's few searches use numpy.
-    # sqlite-utils, which makes and migrates the schema, loads pandas where it is installed: 70 MB for nothing here.
+    # sqlite-utils, which creates and migrates the schema, imports pandas if it is installed: 70 MB that are not needed.
     for needless in ("numba", "pandas"):
         sys.modules.setdefault(needless, None)  # type: ignore[arg-type]
 

@@ -29,15 +29,15 @@ from swarm_collector.transport.connection_limits import ConnectionLimiter
 from swarm_collector.transport.keepalive import SessionOver
 from swarm_collector.transport.tls_listener import TlsListener
 from swarm_collector.transport.websocket import WebSocketConnection
+from swarm_protocol.addresses import address_text
 from swarm_protocol.messages import operator_messages
 from swarm_protocol.messages.codec import MAX_MESSAGE_BYTES
 from swarm_protocol.messages.probe_messages import COLLECTOR_HEADER, NONCE_HEADER, OPERATE_PATH, PROBE_PATH
 from swarm_protocol.messages.viewer_messages import VIEW_PATH
-from swarm_protocol.parse_values import address_text
 from swarm_protocol.text import safe
 from swarm_protocol.trust.signing import NONCE_BYTES
 
-BACKLOG: Final = 1024  # ten thousand probes reconnect at once after a restart
+BACKLOG: Final = 1024  # ten thousand probes reconnect at the same time after a restart
 PINGED_PROBES: Final = 1_000
 METRICS_S: Final = 0.5  # one text serves all requests for so long
 STOPPING: Final = "the collector is stopping; come back in a moment"
@@ -99,9 +99,9 @@ class Server:
 
             bus: PostgresBus | None = None
 
-            def join(letters: Callable[..., None], others: Callable[..., None]) -> PostgresBus:
+            def join(messages: Callable[..., None], others: Callable[..., None]) -> PostgresBus:
                 nonlocal bus
-                bus = PostgresBus(url, swarm_state.address, letters, others)
+                bus = PostgresBus(url, swarm_state.address, messages, others)
                 return bus
 
             swarm_state.cluster.join(join)
@@ -127,7 +127,8 @@ class Server:
         return (self._listener.listening,) if self._listener is not None else ()
 
     async def failed(self) -> None:
-        """Raises the error of a part that cannot be restarted: a collector without it would only look healthy."""
+        """Wait for a part that cannot be restarted and raise its error: without it, the collector would only look
+        healthy."""
         await self.parts.failed()
 
     async def stop(self) -> None:
@@ -241,10 +242,11 @@ class Server:
 
 
 async def _one_request_each(_: web.Request, response: web.StreamResponse) -> None:
-    """Answer a thousand requests in one packet only once."""
+    """Close the connection after one response, so that a packet with a thousand requests is answered once."""
     if not isinstance(response, web.WebSocketResponse):
         response.force_close()
-        response.headers["Connection"] = "close"  # aiohttp writes none so late, and clients would come back on this one
+        # aiohttp does not write it at this stage, and clients would reuse the connection
+        response.headers["Connection"] = "close"
 
 
 def listen_on(host: str, port: int) -> socket.socket:

@@ -1,8 +1,8 @@
 """Hold the state of the swarm, and apply events of this and other collectors to it.
 
-What happens in a session here becomes an event (`cluster.events`): `publish` applies it and sends it to the other
-collectors on the same database; their events arrive at `apply`. Sessions report through the methods below and know
-only `sessions.interfaces`. Pure modules decide; this passes them the time and acts on their answers.
+What happens in a session becomes an event (`cluster.events`): `publish` applies it and sends it to the other collectors
+on the same database; their events arrive at `apply`. Sessions report through the methods below and know only
+`sessions.interfaces`. Pure modules decide; this module passes them the time and acts on their results.
 """
 
 from __future__ import annotations
@@ -253,7 +253,7 @@ class SwarmState:
         if (session := self.sessions.of_node(member.node_id)) is not None:
             session.send(refused)
             session.end(SessionOver(refused.reason))
-        self.membership.out(member, self.clock.steady_ns())
+        self.membership.revoke(member, self.clock.steady_ns())
         self.store_client.present(member)
         self.report(NodeEvent(member.node_id, "left", refused.reason))
         self.replan()
@@ -282,7 +282,7 @@ class SwarmState:
         self.poked.set()
 
     def lead(self) -> None:
-        """Plan from now on. The previous planner may have granted a lease moments ago."""
+        """Plan from now on. The previous planner may just have granted a lease."""
         now_ns = self.clock.steady_ns()
         self.dispatcher.leases.not_before_ns = first_lease_ns(now_ns, fresh=False)
         self.replan()

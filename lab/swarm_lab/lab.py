@@ -1,7 +1,7 @@
 """Run one lab: hosts, the router between them, a collector, a real probe on each host, and the scenario's events.
 
-Every child dies with this process (prctl), namespaces and interfaces vanish with their last user, so nothing stays
-behind on any exit; the next lab removes cgroups of a killed one.
+Every child dies with this process (prctl), and namespaces and interfaces disappear with their last user, so nothing is
+left behind on any exit; the next lab removes the cgroups of a killed one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import psutil
 from swarm_lab.emulation import cpu_limit, netns
 from swarm_lab.emulation.emulator import own_address, public_address
 from swarm_lab.emulation.scenario import COLLECTOR, Event, Scenario
-from swarm_protocol.ports import DEFAULT_PORT
+from swarm_protocol.addresses import DEFAULT_PORT
 from swarm_protocol.trust import certificate_pins
 
 CERTIFICATE_FILE: Final = "collector.crt"  # as the collector calls it, in its folder
@@ -61,7 +61,7 @@ class Lab:
         model: str | None = None,
         probes_first: bool = False,
     ):
-        """`probes_first`: what probes measure has priority over other programs of this machine, too."""
+        """`probes_first`: probes run with a higher priority than other programs of this machine."""
         self.scenario = scenario
         self.folder = folder
         self.hosts: dict[str, LabHost] = {}
@@ -129,7 +129,7 @@ class Lab:
             net = netns.make_host(own_address(self.scenario, index), host.tcp)
             self.hosts[host.name] = LabHost(index, host.name, net, folder)
             if net.congestion != host.tcp:
-                self.say(f"{host.name} runs TCP {net.congestion}: {host.tcp} is not to be had here")
+                self.say(f"{host.name} runs TCP {net.congestion}: {host.tcp} is not available here")
             if host.cpu is not None:
                 try:
                     self.hosts[host.name].share = cpu_limit.CpuShare(host.name, host.cpu)
@@ -175,13 +175,13 @@ class Lab:
         ready = self.folder / "collector.ready"
         command = ["--listen", self.collector_address, "--store", f"sqlite:///{self.database}"]
         command += ["--model", self._model, "--weights", "fp32", "--ready-file", str(ready)]
-        command += ["--transfers-a-day", "1000GiB"]  # nobody pays for the emulator's lines
+        command += ["--transfers-a-day", "1000GiB"]  # the emulator's links cost nothing
         self._collector = self.start(COLLECTOR, ["-m", "swarm_collector", *command], "collector.log")
         deadline = time.monotonic() + READY_TIMEOUT_S
         while not ready.exists():
             if self._collector.poll() is not None or time.monotonic() > deadline:
                 said = (self.folder / COLLECTOR / "collector.log").read_text().strip().splitlines()
-                raise netns.LabUnavailable(f"the collector did not start: {said[-1] if said else 'no word from it'}")
+                raise netns.LabUnavailable(f"the collector did not start: {said[-1] if said else 'it printed nothing'}")
             await asyncio.sleep(0.02)
 
     def start(
@@ -209,10 +209,10 @@ class Lab:
             if share is not None:
                 share.join()
             if first:
-                _come_first()
+                _raise_priority()
 
         environment = {**os.environ, "SWARMTOP_TOKEN": self.token, "SWARMTOP_HOME": str(where.folder)}
-        environment["OMP_NUM_THREADS"] = "1"  # hosts share the cores: threads that wait for each other would spin
+        environment["OMP_NUM_THREADS"] = "1"  # hosts share the cores, and threads that wait for each other would spin
         environment |= variables or {}
         with (where.folder / log_name).open("ab") as log:
             process = subprocess.Popen(
@@ -231,7 +231,7 @@ class Lab:
         host = self.hosts[name]
         arguments = ["-m", self.probe_module, "--join", self.collector_address, "--name", name]
         arguments += ["--state", str(host.folder / "probe")]
-        arguments += ["--daily-bytes", "none"]  # it is the emulator's line, and measured as hard as it can be
+        arguments += ["--daily-bytes", "none"]  # the emulator's links may be measured without a limit
         memory_gib = self.scenario.host[host.index].memory_gib
         if memory_gib is not None:
             arguments += ["--offer-gib", str(memory_gib)]
@@ -245,7 +245,7 @@ class Lab:
                     process.suspend()
 
     async def play_timeline(self) -> None:
-        """Play from now on what happens to machines; the router plays what happens to the network."""
+        """Play the events of machines from now on; the router plays those of the network."""
         assert self._router is not None
         assert self._router.stdin is not None
         self.started_ns = time.time_ns()
@@ -306,7 +306,7 @@ def _probe_family(host: LabHost) -> list[psutil.Process]:
     return []
 
 
-def _come_first() -> None:
+def _raise_priority() -> None:
     """Raise the priority of this process, where that is allowed: in its session, and of its session among others, which
     is what counts where the kernel groups processes by session (sched(7), autogroup)."""
     with contextlib.suppress(PermissionError):

@@ -17,8 +17,8 @@ from typing import Final
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.store import open_store
 
-RECORDED: Final = "five-homes"  # the scenario: something happens in it, and the screens say what
-SHOWN_BEFORE_END_S: Final = 80.0  # the line of paris has been bad for a while then
+RECORDED: Final = "five-homes"  # the scenario: it has a change that the screens report
+SHOWN_BEFORE_END_S: Final = 80.0  # by then the uplink of paris has been bad for a while
 _FREQUENT: Final = (  # tables of the samples that come every few seconds, and their column of time
     ("link_sample", "ts"), ("host_sample", "ts"), ("link_minute_rollup", "t"), ("host_minute_rollup", "t"),
 )  # fmt: skip
@@ -44,8 +44,8 @@ def unpack(folder: Path) -> tuple[Path, str]:
 def pack(database: Path, target: Path, from_ns: int = 0) -> int:
     """Pack a database that is not being written; return the bytes written.
 
-    Round trips and host states from before `from_ns` are left out: they are most of a recording, and of the minutes in
-    which layers were timed nobody wants them. Raises OSError, sqlite3.Error.
+    Round trips and host states from before `from_ns` are left out: they are most of a recording, and those of the
+    minutes in which layers were timed are of no interest. Raises OSError, sqlite3.Error.
     """
     compact = target.with_name(f".{target.name}.db")
     try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
+
 from swarm_predict.errors import BadPlacement as BadPlacement
 from swarm_predict.errors import DoesNotFit as DoesNotFit
 from swarm_predict.errors import NotMeasured as NotMeasured
@@ -62,8 +64,7 @@ class Workload:
             object.__setattr__(self, "weights", "mxfp4_moe")
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(msgspec.Struct, frozen=True):
     """Layers `first`..`last`, inclusive, from 0, on one node."""
 
     node: str
@@ -78,16 +79,14 @@ class Stage:
 Placement = tuple[Stage, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Quantiles:
+class Quantiles(msgspec.Struct, frozen=True):
     mean: float
     p5: float
     p50: float
     p95: float
 
 
-@dataclass(frozen=True, slots=True)
-class StageCost:
+class StageCost(msgspec.Struct, frozen=True):
     node: str
     layers: int
     compute_ms: float
@@ -96,8 +95,7 @@ class StageCost:
     memory_free_bytes: float  # left after this stage
 
 
-@dataclass(frozen=True, slots=True)
-class Breakdown:
+class Breakdown(msgspec.Struct, frozen=True):
     """Mean milliseconds of one token, by what they are spent on; they add up to tpot_ms.mean."""
 
     compute: float
@@ -106,8 +104,7 @@ class Breakdown:
     head: float
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(msgspec.Struct, frozen=True):
     model: str
     weights: str
     engine: Engine
@@ -129,16 +126,14 @@ class Prediction:
     runs: int = 0  # observed ones that a calibration has learnt from
 
 
-@dataclass(frozen=True, slots=True)
-class LeftOut:
+class LeftOut(msgspec.Struct, frozen=True):
     """A node that a plan could not consider."""
 
     node: str
     why: str  # what is not known, and what to do
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     prediction: Prediction
     objective: Objective
     bound_ms: float  # proven: no placement has a lower p50 time per token under this model (throughput: period)
@@ -150,8 +145,7 @@ class Plan:
     by_machines: tuple[tuple[int, float], ...] = ()  # where machines share layers: tokens/s of the best of each number
 
 
-@dataclass(frozen=True, slots=True)
-class Impact:
+class Impact(msgspec.Struct, frozen=True):
     """What one node does to the swarm. None if it cannot be known."""
 
     node: str

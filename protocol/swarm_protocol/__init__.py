@@ -1,4 +1,4 @@
-"""Share data types and pure functions between all parts: messages, units, identity, packets and the Swarm snapshot.
+"""Define data types and pure functions for all parts: messages, units, identity, packets and the Swarm snapshot.
 
 Everything here is plain data and pure functions. Modules that need numpy (`swarm`, `swarm_file`, `builder`, `frames`)
 are never imported by the probe.

@@ -1,8 +1,8 @@
-"""Make the environment of child processes: the parent's, without what looks like a secret.
+"""Build the environment of child processes: the parent's, without variables that look like secrets.
 
 A child that runs torch, a driver's tool or a signature needs paths and library settings, never the invite or token that
-the parent was given, nor keys to other services that happen to be set. Which settings a GPU stack reads is open-ended,
-so names and values that look like secrets are left out, and everything else passes.
+the parent was given, nor keys to other services that happen to be set. Nobody can list all settings that a GPU stack
+reads, so variables that look like secrets are removed, and everything else is passed on.
 """
 
 from __future__ import annotations

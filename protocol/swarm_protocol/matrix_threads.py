@@ -13,5 +13,5 @@ VARIABLE: Final = "OPENBLAS_NUM_THREADS"
 
 
 def use_one() -> None:
-    """Take effect if numpy has not been imported yet; a value that the user has set stays."""
+    """Set it, which takes effect if numpy has not been imported yet; a value that the user has set stays."""
     os.environ.setdefault(VARIABLE, "1")

@@ -1,6 +1,6 @@
 """Watch lasting tasks and threads: one that ends is reported and restarted, or ends the program.
 
-A program whose parts end one by one while its sockets stay open looks alive and does nothing. So every lasting task
+A program whose tasks end one by one while its sockets stay open looks alive and does nothing. So every lasting task
 belongs to its program's `Supervisor`. An end of any kind is logged and listed in `troubles` (for /health and the
 probe's status), and the part is restarted after a pause; a part that keeps ending, or cannot be restarted, is raised by
 `failed`, and the program ends with its exit code. Used by collector and probe alike.
@@ -49,7 +49,7 @@ class Supervisor:
         self._closing = False
         self._timers_end = True
 
-    # ------------------------------------------------------------ what lasts
+    # ------------------------------------------------------------ tasks and threads
 
     def task(self, name: str, make: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run what `make` returns until `close`, and restart it whenever it ends."""
@@ -81,7 +81,7 @@ class Supervisor:
         self._parts.setdefault(name, _Part(None))
         self._ended(name, error, final=final)
 
-    # ------------------------------------------------------------ what has become of it
+    # ------------------------------------------------------------ condition
 
     @property
     def down(self) -> tuple[str, ...]:

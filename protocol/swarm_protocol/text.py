@@ -1,4 +1,4 @@
-"""Clean text that came from strangers before it is stored or shown.
+"""Clean untrusted text before it is stored or shown.
 
 `is_name` decides what a node may be called. `safe` is for output: whatever reaches a terminal, a log or a CSV cell goes
 through it, so that no escape sequence, bidi override or control character survives. Screens draw `rich.text.Text`,

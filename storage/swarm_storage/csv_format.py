@@ -1,8 +1,8 @@
 """Write samples as CSV: one file for each kind, stable columns, values that read back exactly.
 
 Names of nodes, never ids, and the latest name also for old rows. Times are UTC ISO 8601 with microseconds; floats are
-written so that they read back bit for bit; yes and no are `true` and `false`; not measured is an empty cell. Text
-cells that a spreadsheet would run are defused. Lines end in a bare newline.
+written so that they read back bit for bit; yes and no are `true` and `false`; not measured is an empty cell. Text cells
+that a spreadsheet would run as formulas are defused. Lines end in a bare newline.
 
 Rollups are kinds of their own (`link_minute`, `link_hour`, …), so that a median of an hour is never taken for a sample.
 """
@@ -12,8 +12,9 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Final, TextIO
+
+import msgspec
 
 from swarm_protocol.csv_cells import csv_cell
 from swarm_protocol.units import gib, iso_utc
@@ -26,8 +27,7 @@ CHUNK_ROWS: Final = 500  # some 60 KB: far below what one message may hold
 Cell = str | int | float | bool | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
+class _Column(msgspec.Struct, frozen=True):
     name: str
     field: str  # of the sample
     value: Callable[[Any], Cell]
@@ -145,7 +145,7 @@ def _rolled_rows(reader: Reader, kind: str, since_ns: int, until_ns: int, name_o
 
 
 def _gib_name(name: str) -> str:
-    """Return memory in GiB."""
+    """Return the name of a column in the file, where memory is in GiB."""
     return name.replace("_bytes", "_gib") if name == "vram_free_bytes" else name
 
 

@@ -1,4 +1,4 @@
-"""Define the errors of a store, in words that say what to do. Driver exceptions are mapped here and only here.
+"""Define the errors of a store; each message says what to do. Driver exceptions are mapped here and nowhere else.
 
 StoreError
 ├── Missing         there is no such file
@@ -9,7 +9,7 @@ StoreError
 ├── ReadOnly        file or folder cannot be written
 ├── Unreachable     the database server does not answer
 ├── Locked          another program is writing to it
-├── Held            a reader keeps the log from being reset, and it has grown too far
+├── LogHeld         a reader keeps the write-ahead log from being reset, and it has grown too far
 ├── Full            no space left on the disk, or no more allowed (a quota, a limit on the size of files)
 ├── Corrupt         the file is damaged: nothing is accepted any more
 │   └── DiskFailed  the disk fails: nothing is accepted until the file has been checked
@@ -69,7 +69,7 @@ class Locked(StoreError):
     pass
 
 
-class Held(StoreError):
+class LogHeld(StoreError):
     pass
 
 
@@ -148,7 +148,7 @@ def from_os(error: OSError, path: Path) -> StoreError:
 
 
 def _no_room(path: Path) -> Full | None:
-    """Return whether a quota or a limit on file sizes caused the error: SQLite calls only ENOSPC full."""
+    """Return Full if a quota or a limit on file sizes caused the error: SQLite reports only ENOSPC as full."""
     import resource  # POSIX only, as writing is
 
     limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -167,6 +167,6 @@ def _no_room(path: Path) -> Full | None:
             return Full(f"no space left for {path} ({error.strerror}); free some, nothing acknowledged is lost")
         return None
     finally:
-        with contextlib.suppress(OSError):  # a read-only disk had not made it either
+        with contextlib.suppress(OSError):  # a read-only disk did not create it
             trial.unlink(missing_ok=True)
     return None

@@ -7,8 +7,9 @@ many gigabytes, during which the writer does nothing else. What is measured of o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from swarm_storage.history.rollup import ROLLED, UNITS
 from swarm_storage.rows import TABLES
@@ -17,8 +18,7 @@ from swarm_storage.sql import Db
 Query = Callable[[str, Sequence[Any]], Sequence[tuple[Any, ...]]]
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(msgspec.Struct, frozen=True):
     kind: str
     own: int  # rows that this node has measured
     about: int  # rows that others have measured of it

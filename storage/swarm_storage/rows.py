@@ -14,7 +14,6 @@ import operator
 import types
 import typing
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
 import msgspec
@@ -51,8 +50,7 @@ _BOOLS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(msgspec.Struct, frozen=True):
     """How one kind of sample is stored."""
 
     kind: str
@@ -60,8 +58,8 @@ class Table:
     fields: tuple[str, ...]  # of the struct, without its time and peer; the columns are called the same
     struct: type[msgspec.Struct]
     values: Callable[[Any], Row]  # the fields of a sample
-    bools: tuple[int, ...]  # which of the fields are
-    of_pair: bool  # `shape == "pair"`, asked of every sample that is stored
+    bools: tuple[int, ...]  # which of the fields are bools
+    of_pair: bool  # `shape == "pair"`, precomputed because every stored sample needs it
 
     @property
     def types(self) -> dict[str, str]:

@@ -87,7 +87,7 @@ class SqliteDb:
 
 @contextmanager
 def transaction(db: Db) -> Iterator[None]:
-    """Commit at the end; roll back where anything is raised."""
+    """Commit at the end; roll back if anything is raised."""
     db.begin()
     try:
         yield

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from swarm_storage.errors import Closed, ReadOnly
 from swarm_storage.history.recording import Reader
@@ -13,8 +14,7 @@ from swarm_storage.writer.tasks import Committed
 from swarm_storage.writer.writer import Writer
 
 
-@dataclass(frozen=True, slots=True)
-class Passed:
+class Passed(msgspec.Struct, frozen=True):
     """The latest check that read all of the file without finding damage."""
 
     at_ns: int

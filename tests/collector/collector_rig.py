@@ -42,6 +42,7 @@ from swarm_protocol.messages.viewer_messages import (
 from swarm_protocol.snapshot.frames import apply_diff, decode_keyframe
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.trust.signing import Handshake, certificate_binding, plain_text_binding
+from swarm_storage.store import open_store
 
 WAIT_S = 10.0  # what a test gives up after; nothing waits for it to pass
 SECRET = bytes(range(32))
@@ -219,3 +220,10 @@ def link(at_ns: int, peer: str, rtt_ms: float = 12.5) -> LinkSample:
 
 def uplink(at_ns: int, peer: str, sent_bytes: int = 1 << 20) -> UplinkSample:
     return UplinkSample(at_ns=at_ns, peer=peer, sent_bytes=sent_bytes, mbps=40.0, bound=False, seconds=1.0)
+
+
+def stored(folder: Path, kind: str = "event") -> list[tuple[str, Sample]]:
+    """What the database in `folder` has of one kind of sample, each with its node."""
+    store = open_store(f"sqlite:///{folder / 'swarm.db'}", read_only=True)
+    with contextlib.closing(store):
+        return [(node_id, sample) for node_id, sample in store.reader.samples(kinds=(kind,))]

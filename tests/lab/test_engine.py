@@ -149,7 +149,7 @@ def test_windows_in_flight_yield_what_the_coin_says(tmp_path, windows):
     again = WindowAccount(draft, 5)
     seen = []
     while len(seen) < len(got):
-        seen.append(again.home(again.send().number))
+        seen.append(again.verified(again.send().number))
     valid = [tokens for tokens in got if tokens]
     assert valid == seen[: len(valid)]
     assert (0 in got) <= (windows > 1)

@@ -15,9 +15,9 @@ def test_windows_behind_a_miss_are_stale_and_the_next_begins_behind_the_correcti
     first, second, third = account.send(), account.send(), account.send()
     assert [window.position for window in (first, second, third)] == [10, 14, 18]
     assert not account.may_send
-    assert account.home(first.number) == 1  # nothing was right: the correction alone
+    assert account.verified(first.number) == 1  # nothing was right: the correction alone
     assert account.send().position == 11
-    assert account.home(second.number) == account.home(third.number) == 0
+    assert account.verified(second.number) == account.verified(third.number) == 0
     assert (account.tokens, account.lost, account.in_flight) == (1, 2, 1)
 
 
@@ -26,13 +26,13 @@ def test_windows_that_are_all_right_continue():
     for number in range(1, 6):
         window = account.send()
         assert window.position == 4 * (number - 1)
-        assert account.home(window.number) == 4
+        assert account.verified(window.number) == 4
     assert account.epoch == 0
 
 
 def test_a_window_alone_that_is_all_right_yields_one_more():
     account = WindowAccount(Draft(guesses=4, accept=(1.0,), ms=0.0), position=0)
-    assert account.home(account.send().number) == 5
+    assert account.verified(account.send().number) == 5
     assert account.send().position == 5
 
 
@@ -44,7 +44,7 @@ def test_yields_are_on_average_those_of_the_prediction(accept):
     def mean(windows: int) -> float:
         account = WindowAccount(Draft(guesses=3, accept=accept, ms=0.0, windows=windows, seed=1), position=0)
         for _ in range(20_000):
-            account.home(account.send().number)
+            account.verified(account.send().number)
         return account.tokens / 20_000
 
     assert mean(1) == pytest.approx(step_yield(load), rel=0.015)

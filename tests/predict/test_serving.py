@@ -14,11 +14,12 @@ from swarm_predict.cost.build import build_costs
 from swarm_predict.errors import BadPlacement, DoesNotFit, PredictError
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import parse_placement
-from swarm_predict.serving.curves import route_of
 from swarm_predict.serving.lengths import Lengths, exactly, listed, lognormal, parse_lengths
 from swarm_predict.serving.load import Loaded, erlang_c
-from swarm_predict.serving.route import Prompts, Route, Station
-from swarm_predict.serving.serve import Replicas, serve
+from swarm_predict.serving.replicas import Replicas
+from swarm_predict.serving.routes.build import route_of
+from swarm_predict.serving.routes.route import Prompts, Route, Station
+from swarm_predict.serving.serve import serve
 from swarm_predict.serving.traffic import Traffic
 from swarm_predict.types import Workload
 from swarm_protocol.snapshot.swarm import Swarm
@@ -293,12 +294,11 @@ def test_two_equal_replicas_sustain_twice_the_requests_at_the_same_times() -> No
     assert [each.share for each in both.replicas] == [0.5, 0.5]
 
 
-def test_a_machine_serves_in_one_replica() -> None:
-    swarm = swarm_of("a", "b", "c")
+def test_the_same_placement_twice_is_refused() -> None:
+    swarm = swarm_of("a", "b")
     one = parse_placement("a:0-15,b:16-31", MODEL, swarm)
-    two = parse_placement("c:0-15,b:16-31", MODEL, swarm)
-    with pytest.raises(BadPlacement, match="b is in a:0-15,b:16-31 and in c:0-15,b:16-31"):
-        serve(swarm, MODEL, [one, two], Workload(), TRAFFIC)
+    with pytest.raises(BadPlacement, match="a:0-15,b:16-31 is there twice"):
+        serve(swarm, MODEL, [one, one], Workload(), TRAFFIC)
 
 
 def test_no_room_for_one_request_does_not_fit() -> None:
@@ -311,12 +311,12 @@ def test_no_room_for_one_request_does_not_fit() -> None:
 @pytest.mark.parametrize(
     ("load", "said"),
     [
-        (Workload(draft_tokens=4, draft_accept=0.7), "--draft"),
+        (Workload(draft_tokens=4, draft_accept=0.7, windows=2), "--windows"),
+        (Workload(draft_tokens=4, offload_gbps=12.0, offload_cache=True), "--draft"),
         (Workload(batch=4), "--batch"),
         (Workload(redundancy=2), "--redundancy"),
         (Workload(offload_gbps=12.0), "--offload-cache"),
         (Workload(offload_gbps=12.0, offload_cache=True), "--micro-batches"),
-        (Workload(engine="exo-tensor"), "exo-tensor"),
     ],
 )
 def test_what_is_not_modelled_with_arrivals_is_refused(load: Workload, said: str) -> None:

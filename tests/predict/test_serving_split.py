@@ -8,7 +8,8 @@ import pytest
 from test_serving import LINK, MODEL, NODE, swarm_of
 
 from swarm_predict.serving.lengths import exactly
-from swarm_predict.serving.split import _exact_splits, _members, _Rates, plan_serving
+from swarm_predict.serving.rates import PipelineRates
+from swarm_predict.serving.split import _exact_splits, _members, plan_serving
 from swarm_predict.serving.traffic import Traffic
 from swarm_predict.types import DoesNotFit, Workload
 from swarm_protocol.swarm_files.swarm_file import parse_swarm
@@ -64,7 +65,7 @@ def test_splits_are_the_best_of_all_partitions() -> None:
         for name, vram in (("a", 24), ("b", 12), ("c", 10), ("d", 9), ("e", 18))
     )
     swarm = parse_swarm(nodes + LINK.format(rtt=20))
-    rates = _Rates(swarm, MODEL, LOAD, traffic(1.0), 3.0)
+    rates = PipelineRates(swarm, MODEL, LOAD, traffic(1.0), 3.0)
     count = len(rates.rows)
     for groups in _exact_splits(rates, 3):
         number = len(groups)
@@ -74,10 +75,10 @@ def test_splits_are_the_best_of_all_partitions() -> None:
                 _members(rates.rows, sum(1 << k for k in range(count) if colours[k] == colour))
                 for colour in range(number)
             ]
-            values = [rates.of(each)[0] if each else 0.0 for each in sets]
+            values = [rates.of(each) if each else 0.0 for each in sets]
             if min(values) > 0:
                 best = max(best, sum(values))
-        assert sum(rates.of(each)[0] for each in groups) == pytest.approx(best)
+        assert sum(rates.of(each) for each in groups) == pytest.approx(best)
 
 
 def test_roles_name_every_machine_and_what_is_lost_without_it() -> None:

@@ -59,9 +59,7 @@ def a_hop_of_before_a_change_comes_back_with_the_round_trip_of_then(maker: Maker
     writer = store.writer()
     members(writer)
     put(writer, *samples)
-    live = SwarmBuilder()
-    for node_id, name in ((A, "ann"), (B, "ben"), (C, "cat")):
-        live.node(node_id, name)
+    live = named_nodes()
     for sample in samples:
         live.sample(A, sample)
     now_ns = T0 + 40 * NS_PER_S
@@ -169,14 +167,20 @@ def windows(k: int, **fields: object) -> list[tuple[str, LinkSample]]:
     return found
 
 
+def named_nodes() -> SwarmBuilder:
+    """Return a live view of the three nodes, before any sample."""
+    live = SwarmBuilder()
+    for node_id, name in NAMES:
+        live.node(node_id, name)
+    return live
+
+
 def pooled_losses_come_back_as_they_were_shown(maker: Maker) -> None:
     """A path that began to lose packets, and one that healed; the newest windows are loaded, or of no path."""
     store = maker()
     writer = store.writer()
     members(writer)
-    live = SwarmBuilder()
-    for node_id, name in NAMES:
-        live.node(node_id, name)
+    live = named_nodes()
     rng = np.random.default_rng(7)
     recorded = []
     for k in range(40):
@@ -201,9 +205,7 @@ def one_way_delays_come_back_although_the_newest_windows_do_not_tell_them(maker:
     store = maker()
     writer = store.writer()
     members(writer)
-    live = SwarmBuilder()
-    for node_id, name in NAMES:
-        live.node(node_id, name)
+    live = named_nodes()
     recorded = [each for k in range(12) for each in windows(k)]
     recorded += [*windows(12, loaded=True), *windows(13, stamped_out_ms=None, stamped_back_ms=None)]
     recorded += windows(14, loaded=True, stamped_out_ms=None, stamped_back_ms=None)

@@ -10,7 +10,9 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
+from rich.color import Color
 
 from swarm_predict.advice.whatif import WhatIf
 from swarm_predict.cost.tables import CostTables
@@ -200,7 +202,7 @@ def study(
         StageCost(s.node, s.layers, 60.0 + 10 * i, 44.0, 18.2 * BYTES_PER_GIB, 4.3 * BYTES_PER_GIB)
         for i, s in enumerate(placement)
     )
-    own = dataclasses.replace(
+    own = msgspec.structs.replace(
         base, placement=placement, stages=stages, tpot_ms=Quantiles(485.0, 452.0, 478.0, 526.0),
         tokens_per_s=Quantiles(2.06, 1.90, 2.09, 2.21), breakdown_ms=Breakdown(263.0, 192.0, 18.0, 12.0),
         notes=("hops of 16 KB taken as measured at decode cadence",),
@@ -307,6 +309,20 @@ def options(**changes: Any) -> DashboardOptions:
         "join_hint": "pip install swarmtop && swarm-probe --join 10.0.0.5:9470",
     }
     return DashboardOptions(**(base | changes))
+
+
+def colours(app: Any) -> set[Color]:
+    """Return every colour that is written to the terminal, except its own default."""
+    found = set()
+    for strip in app.screen._compositor.render_strips():
+        for line_filter in app._filters:
+            if line_filter.enabled:
+                strip = strip.apply_filter(line_filter, app.background_colors[1])
+        for segment in strip:
+            for color in (segment.style.color, segment.style.bgcolor) if segment.style else ():
+                if color is not None and not color.is_default:
+                    found.add(color)
+    return found
 
 
 def screen_text(app: Any) -> str:

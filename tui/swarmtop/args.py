@@ -10,7 +10,7 @@ import os
 from typing import Final, NoReturn, get_args
 
 from swarm_predict.options import KV_CACHES, AllReduce, Engine
-from swarm_protocol.ports import DEFAULT_PORT
+from swarm_protocol.addresses import DEFAULT_PORT
 from swarmtop.argument_types import address, draft, fingerprint, lengths, number, per_second, tree, when, whole
 
 DEFAULT_MODEL: Final = "llama-3.1-8b"
@@ -74,7 +74,7 @@ def add_source(parser: argparse.ArgumentParser, *, file: bool = True) -> None:
         one.add_argument(
             "--nodes",
             metavar="'4090@Utrecht fiber, …'",
-            help="machines by name, without a file: [NAME=][Nx]DEVICE[@CITY] [LINE], separated by commas",
+            help="machines by name, without a file: [NAME=][Nx]DEVICE[@CITY] [LINE] [DOWN/UP], separated by commas",
         )
     add_token(group)
     group.add_argument(

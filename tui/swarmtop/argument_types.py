@@ -8,7 +8,8 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from swarm_protocol.parse_values import parse_address, parse_duration_s
+from swarm_protocol.addresses import parse_address
+from swarm_protocol.sizes_durations import parse_duration_s
 from swarm_protocol.trust import certificate_pins
 from swarm_protocol.units import NS_PER_S, ns_from_iso
 

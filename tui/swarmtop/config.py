@@ -8,19 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from swarm_predict.model.cache_formats import with_kv_cache
 from swarm_predict.model.catalogue import model_named
-from swarm_predict.model.formats import canonical, weight_format
+from swarm_predict.model.kv_cache_formats import with_kv_cache
 from swarm_predict.model.shapes import ModelShape
+from swarm_predict.model.weight_formats import canonical, weight_format
 from swarm_predict.types import BadPlacement, Engine, PredictError, UnknownModel, Workload
+from swarm_protocol.addresses import DEFAULT_PORT
 from swarm_protocol.messages.running import Running, tidy
-from swarm_protocol.ports import DEFAULT_PORT
 from swarm_protocol.swarm_files.swarm_file import ModelTable, NamedModel, SwarmFileError, parse_model
 from swarm_protocol.text import safe
 from swarmtop.analysis.asked import Asked, Chosen
 from swarmtop.args import DEFAULT_MODEL
 from swarmtop.argument_types import LENGTHS
 from swarmtop.errors import CommandError
+from swarmtop.named_files import read_named
 
 if TYPE_CHECKING:
     from swarm_predict.calibration.fit import Calibration
@@ -254,10 +255,7 @@ def read_learnt(names: Sequence[str]) -> list[Learnt]:
 def _read_calibration(name: str) -> Calibration | Learnt:
     from swarm_predict.calibration.learnt import decode
 
-    try:
-        data = Path(name).read_bytes()
-    except OSError as error:
-        raise CommandError(f"cannot read {safe(name)} ({error.strerror}); correct --calibration") from error
+    data = read_named(Path(name), "--calibration")
     try:
         return decode(data)
     except PredictError as error:

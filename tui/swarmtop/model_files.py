@@ -15,6 +15,7 @@ from swarm_predict.model.names import kept
 from swarm_predict.types import UnknownModel
 from swarm_protocol.text import safe
 from swarmtop.errors import CommandError
+from swarmtop.named_files import read_named
 
 if TYPE_CHECKING:
     from swarm_predict.model.shapes import ModelShape
@@ -107,10 +108,7 @@ def _with_quantisation(config: str, beside: str) -> Mapping[str, Any] | str:
 
 
 def _text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise CommandError(f"cannot read {safe(str(path))} ({error.strerror}); correct --model") from error
+    data = read_named(path, "--model")
     if len(data) > MAX_CONFIG_BYTES:
         raise CommandError(f"{safe(str(path))} has {len(data)} bytes; no config.json is that long, correct --model")
     try:

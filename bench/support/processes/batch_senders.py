@@ -63,7 +63,7 @@ class Probe:
             name=self._name,
             epoch=self._epoch,
             udp_port=0,
-            tcp_port=0,  # nobody is told to measure it, so it is sent no leases
+            tcp_port=0,  # nobody measures it, so it gets no leases
             software="bench",
             facts=FACTS,
         )

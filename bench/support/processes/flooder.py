@@ -1,6 +1,6 @@
 """Flood from a network namespace of its own, for `bench flood`: pings, STUN requests and half-open connections.
 
-`unshare -n python -m bench.support.processes.flooder '{"port": …}'`. Says "ready" and waits for a line, by when its
+`unshare -n python -m bench.support.processes.flooder '{"port": …}'`. Prints "ready" and waits for a line, by when its
 interface is up; floods until the next line, then prints what it has sent as one JSON object. Bounded by `most_s` in any
 case.
 """
@@ -48,7 +48,7 @@ class Flooder:
         threads = [threading.Thread(target=kind, daemon=True) for kind in kinds]
         for thread in threads:
             thread.start()
-        reader = threading.Thread(target=self._until_told, daemon=True)
+        reader = threading.Thread(target=self._await_stop, daemon=True)
         reader.start()
         self.over.wait(self.job["most_s"])
         self.over.set()
@@ -56,7 +56,7 @@ class Flooder:
             thread.join(5)
         return self.sent
 
-    def _until_told(self) -> None:
+    def _await_stop(self) -> None:
         sys.stdin.readline()
         self.over.set()
 

@@ -24,10 +24,10 @@ from swarm_protocol.units import NS_PER_S
 
 Category = Literal["worse", "better", "return"]
 
-HOLD_NS: Final = 3 * NS_PER_S  # wait this long for other pairs, to tell a node's change from a link's
+HOLD_NS: Final = 3 * NS_PER_S  # how long to wait for other pairs, to tell a node's change from a link's
 LONG_HOLD_NS: Final = 8 * NS_PER_S  # where other pairs change too: by then every node has reported its next window
 ABSORB_NS: Final = 60 * NS_PER_S  # a change of the same subject within this time is the same change, reported already
-USUAL_AFTER_NS: Final = 3600 * NS_PER_S  # "worse than in the last hour" is not true for longer
+USUAL_AFTER_NS: Final = 3600 * NS_PER_S  # after an hour it is no longer "worse than in the last hour"
 
 
 @dataclass(slots=True)
@@ -159,12 +159,12 @@ class ChangeDetector:
     ) -> Found:  # fmt: skip
         main, units = figures[0]
         chosen = [unit for _, of in figures for unit in of]
-        told = {figure for figure, _ in figures}
+        reported = {figure for figure, _ in figures}
         for figure in OF_LINKS if main.of_link else ():  # a figure with half of the evidence belongs to the same change
-            related = [u for unit in units if (u := (figure.name, *unit[1:])) in pools and figure not in told]
+            related = [u for unit in units if (u := (figure.name, *unit[1:])) in pools and figure not in reported]
             if sum(pools[unit].decades for unit in related) >= figure.alarm_decades / 2:
                 chosen += related
-                told.add(figure)
+                reported.add(figure)
         moves = []
         for figure in (*OF_LINKS, UPLINK, LAYER, VISIT):
             of = [pools[unit] for unit in chosen if unit[0] == figure.name]

@@ -27,9 +27,9 @@ SPREAD_NS: Final = 150 * NS_PER_S  # between two values of a full baseline: toge
 BATCH: Final = 5
 STEADY: Final = 8  # values after which the baseline is reliable
 RARITY_SAMPLES: Final = 1_000.0
-STEP_PRIOR: Final = 1e-3  # a whole window at another level is rare before anything was seen,
+STEP_PRIOR: Final = 1e-3  # before anything was seen: a whole window at another level is rare
 SAMPLE_PRIOR: Final = 0.05
-BURST_PRIOR: Final = 1.0  # part of a window is not rare
+BURST_PRIOR: Final = 1.0  # a part of a window at another level is not
 WEAKEN_DECADES: Final = 1.0  # subtracted by a sample that supports neither level
 TAIL: Final = 3.0  # degrees of freedom
 GATE: Final = 0.8  # of the minimum effect, so that a step of exactly that size passes with half of its samples' noise
@@ -185,7 +185,7 @@ class Level:
         """Accept the evidence: its level becomes the baseline, the previous one the reference."""
         if not self._recent:
             return
-        for rarity in (self._steps, self._bursts):  # they were not noise
+        for rarity in (self._steps, self._bursts):  # these samples were not noise
             rarity.away = max(0.0, rarity.away - len(self._recent))
         if self.returning:
             self._reference = None
@@ -234,7 +234,7 @@ class Level:
         n = len(away)
         mad = away[n // 2] * _MAD
         tail = away[-2] / _TAIL_SHARE if n >= STEADY else away[-1]
-        # few values say little about their own spread
+        # a few values underestimate their own spread
         return max(mad, tail, self.figure.noise_floor) * (1.0 + 2.0 / n)
 
 
@@ -245,7 +245,7 @@ def _middle(values: array[float]) -> float:
 
 
 class BatchedLevel(Level):
-    """A level of medians of BATCH samples: for a figure that has no variance, as the tail of a few packets has none."""
+    """A level of medians of BATCH samples, for a figure without finite variance, such as the tail of a few packets."""
 
     __slots__ = ("_batch",)
 

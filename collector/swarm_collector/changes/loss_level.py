@@ -124,9 +124,8 @@ class LossLevel:
         else:
             if self._reference is None:
                 self._reference = (self._lost, self._sent)
-            fill = max(
-                1.0, LEAST_REMEMBERED / max(1.0, self._new_sent)
-            )  # with so few windows they are all that is known
+            # with so few windows they are all that is known
+            fill = max(1.0, LEAST_REMEMBERED / max(1.0, self._new_sent))
             self._lost, self._sent = self._new_lost * fill, self._new_sent * fill
         self.drop_evidence()
 

@@ -37,16 +37,17 @@ class ChangeMonitor:
         clock: Clock,
         snapshot: Callable[[], Swarm],
         focus: Callable[[], Focus],
-        tell: Callable[[NodeEvent], None],
+        report: Callable[[NodeEvent], None],
         leads: Callable[[], bool],
         planned: Callable[[Mapping[str, float]], None],
     ) -> None:
-        """Create it. `planned` takes how long a token of the best placement is away from each node (ms, by id)."""
+        """Create it. `planned` receives, by node id, how long a token of the best placement is away from each node, in
+        ms."""
         self._membership = membership
         self._clock = clock
         self._snapshot = snapshot
         self._focus = focus
-        self._tell = tell
+        self._report = report
         self._leads = leads
         self._planned = planned
         self._detector = ChangeDetector()
@@ -54,7 +55,7 @@ class ChangeMonitor:
         self._planning = asyncio.Lock()  # one thread at a time uses the plan
 
     def committed(self, node_id: str, samples: Sequence[Sample]) -> None:
-        """Take samples of this node that were stored."""
+        """Take stored samples of this node."""
         late_ns = self._clock.wall_ns() - LATE_NS
         for sample in samples:
             if sample.at_ns >= late_ns:
@@ -82,11 +83,11 @@ class ChangeMonitor:
             wall_ns = self._clock.wall_ns()
             if self._detector.quiet and self._leads() and self._membership.sessions and self._plan.is_due(wall_ns):
                 async with self._planning:
-                    told = await asyncio.to_thread(self._plan.look, self._snapshot(), self._focus(), wall_ns)
+                    change = await asyncio.to_thread(self._plan.look, self._snapshot(), self._focus(), wall_ns)
                 if away_ms := self._plan.away_ms:
                     self._planned(away_ms)
-                if told is not None:
-                    self._tell(NodeEvent(None, *told))
+                if change is not None:
+                    self._report(NodeEvent(None, *change))
 
     async def look(self) -> None:
         """Report what has changed by now."""
@@ -98,7 +99,7 @@ class ChangeMonitor:
         for found in changes:
             effect = await self._effect(found)
             if self._leads():
-                self._tell(event(found, self._name_of, effect))
+                self._report(event(found, self._name_of, effect))
 
     def _note_absences(self) -> None:
         """Ignore links of nodes that have left or are silent."""
@@ -129,7 +130,7 @@ class ChangeMonitor:
         names = {member.name: member.node_id for member in self._membership.everybody()}
         for change in open_changes(self._snapshot().events):
             detail = f"{RESTARTED}: changes from before are no longer tracked"
-            self._tell(NodeEvent(names.get(change.node), "settled", detail))
+            self._report(NodeEvent(names.get(change.node), "settled", detail))
 
     def _name_of(self, node_id: str) -> str:
         member = self._membership.get(node_id)

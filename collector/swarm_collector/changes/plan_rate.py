@@ -1,8 +1,8 @@
 """Compute what a change costs the swarm, in tokens a second of the placement that runs.
 
-Where nobody has told what runs, the placement that was best before the change stands for it. It is searched from time
-to time while no change is open, and kept while one is: "plan 20.6 → 9.1" is then what those who run it lose, not what
-another placement would give. Searching and predicting take time: call from a thread.
+If nobody has reported what runs, the placement that was best before the change is used instead. It is searched for from
+time to time while no change is open, and kept while one is: "plan 20.6 → 9.1" is then what those who run it lose, not
+what another placement would give. Searching and predicting take time: call from a thread.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ EVERY_NS: Final = 60 * NS_PER_S
 FIRST_EVERY_NS: Final = 10 * NS_PER_S  # while there is no placement yet
 REST: Final = 50  # after a search, wait so many times its duration: 2 % of a core at most
 
-_Told = tuple[str, str]  # placement and engine, of the newest report of what runs
+_Report = tuple[str, str]  # placement and engine, of the newest report of what runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class _Kept:
     placement: Placement
     tokens_per_s: float
     away_ms: Mapping[str, float]  # node → what a token spends elsewhere before it returns to it
-    runs: bool = False  # reported as running; else the plan is used because what runs is not known
+    runs: bool = False  # it was reported as running; False: the best plan, because nobody has reported what runs
 
 
 class PlanRate:
@@ -53,19 +53,20 @@ class PlanRate:
         self._clock = clock
         self._best: _Kept | None = None
         self._kept: _Kept | None = None  # what runs, or the best placement instead
-        self._told: _Told | None = None  # at that time
+        self._reported: _Report | None = None  # at that time
         self._looked_ns = 0
         self._rest_ns = FIRST_EVERY_NS
         self._level = Level(PLAN)
         self._members: tuple[str, ...] = ()
-        self._opened_ns = 0  # when a worse best rate was reported; 0: it is not
+        self._opened_ns = 0  # when a drop of the best rate was reported; 0: none is open
 
     def is_due(self, now_ns: int) -> bool:
         return now_ns >= self._looked_ns + self._rest_ns
 
     @property
     def away_ms(self) -> Mapping[str, float]:
-        """What a token of the standing placement spends elsewhere before it returns, of each of its nodes, by id."""
+        """Return how long a token of the placement in use is elsewhere before it returns to each of its nodes, by
+        id."""
         return self._kept.away_ms if self._kept is not None else {}
 
     def look(self, swarm: Swarm, focus: Focus, now_ns: int) -> tuple[Kind, str] | None:
@@ -76,18 +77,18 @@ class PlanRate:
             self._best = _best(swarm, focus)
         except PredictError:
             self._best = None  # something is not measured yet, or nothing fits
-        self._told = _told(swarm)
-        self._kept = self._standing(swarm, focus)
+        self._reported = _reported(swarm)
+        self._kept = self._in_use(swarm, focus)
         took_ns = round((self._clock() - began_s) * NS_PER_S)
         self._rest_ns = max(EVERY_NS if self._best else FIRST_EVERY_NS, REST * took_ns)
         return self._compare(swarm, focus, now_ns)
 
-    def _standing(self, swarm: Swarm, focus: Focus) -> _Kept | None:
+    def _in_use(self, swarm: Swarm, focus: Focus) -> _Kept | None:
         """Return the placement that runs with its rate, or the best one if that is not known. None: no rate."""
         try:
-            runs = None if self._told is None else _running(swarm, focus, *self._told)
+            runs = None if self._reported is None else _running(swarm, focus, *self._reported)
         except PredictError:
-            return None  # it runs, at a speed that cannot be told from what is measured
+            return None  # it runs, but what is measured does not suffice to predict its speed
         return self._best if runs is None else runs
 
     def _compare(self, swarm: Swarm, focus: Focus, now_ns: int) -> tuple[Kind, str] | None:
@@ -131,7 +132,7 @@ class PlanRate:
         """Return text such as `plan 20.6 → 9.1 tok/s`; empty if the rate of what runs was not known before.
         `node`: the id of the node that changed."""
         kept = self._kept
-        if _told(swarm) != self._told:
+        if _reported(swarm) != self._reported:
             self._looked_ns = 0  # another placement runs since: its rate before the change is not known
             return ""
         if kept is None:
@@ -152,13 +153,13 @@ def _workload(focus: Focus, engine: str = "") -> Workload:
     return replace(load, engine=ENGINES[engine].name) if engine in ENGINES else load
 
 
-def _told(swarm: Swarm) -> _Told | None:
+def _reported(swarm: Swarm) -> _Report | None:
     running = swarm.running
     return (running.placement, running.engine) if running is not None and running.placement else None
 
 
 def _running(swarm: Swarm, focus: Focus, text: str, engine: str) -> _Kept | None:
-    """Return what was reported as running, with its rate; None if it is no placement of this model. Raises
+    """Return what was reported as running, with its rate; None if it is not a placement of this model. Raises
     PredictError."""
     load = _workload(focus, engine)
     try:
@@ -183,10 +184,10 @@ def _best(swarm: Swarm, focus: Focus) -> _Kept:
 
 def _kept(swarm: Swarm, focus: Focus, load: Workload, placement: Placement, *, runs: bool = False) -> _Kept:
     """Return the placement with its rate. Raises PredictError."""
-    foretold = _predicted(swarm, focus, placement, load)
+    prediction = _predicted(swarm, focus, placement, load)
     node_ids = {facts.name: facts.node_id for facts in swarm.facts}
-    away_ms = {node_ids[stage.node]: foretold.tpot_ms.p50 - stage.compute_ms for stage in foretold.stages}
-    return _Kept(focus, load, placement, foretold.tokens_per_s.p50, away_ms, runs)
+    away_ms = {node_ids[stage.node]: prediction.tpot_ms.p50 - stage.compute_ms for stage in prediction.stages}
+    return _Kept(focus, load, placement, prediction.tokens_per_s.p50, away_ms, runs)
 
 
 def _predicted(swarm: Swarm, focus: Focus, placement: Placement, load: Workload) -> Prediction:

@@ -23,18 +23,18 @@ def recorded_changes(samples: Iterable[tuple[str, Sample]], name_of: Callable[[s
     for node_id, sample in samples:
         if sample.at_ns >= next_ns:
             if next_ns:
-                found += _told(detector, sample.at_ns if sample.at_ns < next_ns + STEP_NS else next_ns, name_of)
+                found += _events(detector, sample.at_ns if sample.at_ns < next_ns + STEP_NS else next_ns, name_of)
             next_ns = sample.at_ns + STEP_NS
         if isinstance(sample, EventSample):
             if sample.kind in ("left", "lost") and node_id:
                 detector.away(node_id)
         else:
             detector.add(node_id, sample)
-    found += _told(detector, next_ns, name_of)
+    found += _events(detector, next_ns, name_of)
     return found
 
 
-def _told(detector: ChangeDetector, at_ns: int, name_of: Callable[[str], str]) -> list[Event]:
+def _events(detector: ChangeDetector, at_ns: int, name_of: Callable[[str], str]) -> list[Event]:
     return [
         Event(
             at_ns=found.at_ns,

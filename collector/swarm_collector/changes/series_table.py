@@ -20,8 +20,8 @@ Unit = tuple[str, str, str]  # figure, and the two ends in order; of a node's fi
 ACTIVE_NS: Final = 180 * NS_PER_S  # a pair measured within this time counts for its nodes
 MOST_LINKS: Final = 40_000  # directed; some 50 MB
 MOST_KEYS: Final = 64  # layer times followed for one node
-TRUSTED_SHARE: Final = 0.15  # of a window: a transfer this short does not move its median,
-QUEUED_SHARE: Final = 0.5  # nor does one this short, with the seconds in which its queue drains, move the least
+TRUSTED_SHARE: Final = 0.15  # of a window: a shorter transfer does not move its median
+QUEUED_SHARE: Final = 0.5  # a shorter one, with the seconds in which its queue drains, does not move the minimum
 
 Series = Level | LossLevel
 
@@ -104,7 +104,7 @@ class SeriesTable:
             elif p50 <= rtt.usual or p95 - least <= PLATEAU * (least - rtt.usual):
                 rtt.add(p50, at_ns, window=(least, p95))  # a queue only adds delay, of every length
             elif share <= QUEUED_SHARE and rtt.is_away(least):
-                rtt.add(least, at_ns, window=(least, least))  # nor does it last for the whole window
+                rtt.add(least, at_ns, window=(least, least))  # a queue does not last for the whole window
             if sample.pdv_ms is not None and not sample.loaded:
                 jitter.collect(sample.pdv_ms, at_ns)
         if not sample.loaded or sample.lost == sample.sent:
@@ -114,7 +114,7 @@ class SeriesTable:
                 self.hot[_link_unit(one.figure, src, sample.peer)] = None
 
     def _transfer_share(self, src: str, dst: str, window_ns: int) -> float:
-        """Return which part of the window a transfer of either end takes: the longest of late."""
+        """Return which part of the window a transfer of either end takes, by the longest recent one."""
         longest_ns = max(self._transfer_ns.get(src, window_ns), self._transfer_ns.get(dst, window_ns))
         return longest_ns / max(1, window_ns)
 
@@ -132,7 +132,7 @@ class SeriesTable:
             self._heat(src, UPLINK, sample.peer, series)
 
     def _add_compute(self, node: str, sample: ComputeSample) -> None:
-        if sample.phase in ("head", "embed"):  # microseconds on a processor: their noise is the timer's
+        if sample.phase in ("head", "embed"):  # they take microseconds on a processor, which is the timer's noise
             return
         figure = VISIT if sample.phase == "visit" else LAYER
         what = f"{sample.device} {sample.model} {sample.dtype} {sample.phase} {sample.batch} {sample.context}"

@@ -1,6 +1,6 @@
-"""Detect that a GPU throttles its clock for some time, and that it no longer does. Pure.
+"""Detect when a GPU starts and stops throttling its clock. Pure.
 
-A card at its power limit changes between the two at every reading, which is no change: only what lasts is reported.
+A card at its power limit may throttle in every other reading, so only what lasts is reported.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Throttle:
         self._since_ns = 0  # of the readings that contradict it
         self._readings = 0
         self._clock_mhz: float | None = None  # the last reading without throttling
-        self._told_ns = 0
+        self._reported_ns = 0
 
     def add(self, sample: HostSample) -> Iterator[tuple[str, Literal["degraded", "recovered"], int]]:
         """Yield (detail, kind, duration) of a change that this reading confirms."""
@@ -49,7 +49,7 @@ class Throttle:
             clock = f", clock {before}{number(sample.clock_mhz)} MHz"
         if held:
             why = f" ({sample.throttle})" if sample.throttle else ""
-            self._told_ns = sample.at_ns
+            self._reported_ns = sample.at_ns
             yield f"{gpu} throttled{why}{clock}", "degraded", 0
-        elif self._told_ns:
-            yield f"{gpu} no longer throttled{clock}", "recovered", sample.at_ns - self._told_ns
+        elif self._reported_ns:
+            yield f"{gpu} no longer throttled{clock}", "recovered", sample.at_ns - self._reported_ns

@@ -1,7 +1,7 @@
 """Keep several collectors on one database in step: each shows the whole swarm, and one of them plans for all.
 
-Each collector publishes the events of its own sessions; the others apply them to their own state. Plans and leases of
-the leader travel to the collector that holds the probe's connection. Names, keys and samples come from the database. A
+Each collector publishes the events of its own sessions; the others apply them to their own state. The leader sends
+plans and leases to the collector that holds the probe's connection. Names, keys and samples come from the database. A
 collector that has just started, or was cut off, asks the others for all their probes.
 
 Messages arrive in the event loop; the swarm's state supplies the time.
@@ -38,7 +38,7 @@ from swarm_collector.members.membership import Member
 from swarm_protocol.messages.codec import DecodeError, encode
 from swarm_protocol.messages.probe_messages import CollectorMessage, Reach
 from swarm_protocol.messages.probe_messages import decode_from_collector as decode_message
-from swarm_storage.postgres.cluster_bus import EVERYBODY, Letter, Others
+from swarm_storage.postgres.cluster_bus import EVERYBODY, BusMessage, Others
 
 GATHER_S: Final = 0.1  # items published within this time go into one message
 MAX_ITEMS: Final = 5_000  # of one message
@@ -80,7 +80,7 @@ class Cluster:
         self._outgoing: dict[int, list[BusItem]] = {}
         self._reading: set[asyncio.Task[None]] = set()
 
-    def join(self, make: Callable[[Callable[[Sequence[Letter]], None], Callable[[Others], None]], Bus]) -> None:
+    def join(self, make: Callable[[Callable[[Sequence[BusMessage]], None], Callable[[Others], None]], Bus]) -> None:
         """Expect other collectors from now on; nobody leads until the bus says so."""
         self.leading = False
         loop = asyncio.get_running_loop()
@@ -172,15 +172,15 @@ class Cluster:
 
     # ------------------------------------------------------------ receiving
 
-    def _receive(self, letters: Sequence[Letter]) -> None:
-        for letter in letters:
+    def _receive(self, messages: Sequence[BusMessage]) -> None:
+        for message in messages:
             try:
-                items = decode_bus_message(letter.body)
-            except msgspec.DecodeError as error:  # of a later version: both pictures may be incomplete
-                _log.warning("a message of collector %d cannot be read (%s)", letter.sender, error)
+                items = decode_bus_message(message.body)
+            except msgspec.DecodeError as error:  # from a later version: neither collector may know the whole swarm
+                _log.warning("a message of collector %d cannot be read (%s)", message.sender, error)
                 continue
             for item in items:
-                self._apply(letter.sender, item)
+                self._apply(message.sender, item)
 
     def _apply(self, sender: int, item: BusItem) -> None:
         match item:

@@ -1,7 +1,7 @@
 """Answer GET for `/wheel`, `/join.sh` and `/SHA256SUMS`.
 
-Nothing here is secret, so anybody may ask; how often is limited, since an answer is a thousand times as long as its
-question. The wheel is made when it is first asked for, and stays the same until this collector ends.
+Nothing here is secret, so anybody may download it; the rate is limited, because a response is a thousand times as long
+as its request. The wheel is built at the first request, and stays the same until this collector ends.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from swarm_protocol.rate_limit import TokenBucket
 
 SCRIPT: Final = "join.sh"
 SUMS: Final = "SHA256SUMS"
-AT_ONCE: Final = 64.0  # a swarm that begins: everybody pastes the line in the same minute
+AT_ONCE: Final = 64.0  # when a swarm starts, everybody pastes the line in the same minute
 PER_S: Final = 1.0
 TRANSFER_S: Final = 120.0  # the wheel over 100 kbit/s
-CHUNK_BYTES: Final = 64 << 10  # a slow reader holds so much of it, not the whole
+CHUNK_BYTES: Final = 64 << 10  # what a slow reader keeps in memory, instead of the whole wheel
 NO_WHEEL: Final = "none"
 
 _log = logging.getLogger("swarm_collector")
 
 
 class Downloads:
-    """`given`: a wheel's path, NO_WHEEL to serve nothing, or None: the wheel of this installation.
+    """`given`: a wheel's path, NO_WHEEL to serve nothing, or None for the wheel of this installation.
 
-    `may_last` is told of a connection that is to carry a large answer, and for how many seconds it may.
+    `may_last(transport, seconds)` extends the time limit of a connection that is about to carry a large response.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ def _made_of(given: str | None) -> Wheel:
 
 
 def wheel_of_file(path: Path) -> Wheel:
-    """Raises WheelError if it is no wheel of swarmtop."""
+    """Read a wheel. Raises WheelError if it is not one of swarmtop."""
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -1,9 +1,9 @@
-"""Make the wheel of the very swarmtop that runs here, so that volunteers install the same one without a package index.
+"""Build the wheel of the swarmtop that runs here, so that volunteers install the same version without a package index.
 
-It is packed from the installed files, of an editable checkout too: the import packages, and the metadata that was
+It is packed from the installed files (an editable checkout too): the import packages, and the metadata that was
 installed with them. Equal files give equal bytes, so the hash in an invite holds across restarts of the collector. The
-version names the content (0.1.0+h75d69c4e): installers leave alone what has the same version. Man pages and completions
-are left out. The wheel format: PEP 427.
+version is derived from the content (0.1.0+h75d69c4e), because installers skip what has the same version. Man pages and
+completions are left out. The wheel format: PEP 427.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Wheel:
 
 
 def wheel_of_this() -> Wheel:
-    """Takes about a third of a second. Raises WheelError."""
+    """Build the wheel; takes about a third of a second. Raises WheelError."""
     try:
         installed = importlib.metadata.distribution(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError as error:
@@ -86,7 +86,7 @@ def _modules() -> Iterator[tuple[str, bytes]]:
 
 
 def _digest(files: dict[str, bytes], *, without: str) -> str:
-    """Of names and contents. `without`: the one that the digest goes into."""
+    """Return the digest of names and contents. `without`: the file that the digest is written into."""
     digest = hashlib.sha256()
     for name, data in files.items():
         if name != without:

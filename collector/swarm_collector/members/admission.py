@@ -19,8 +19,8 @@ from swarm_collector.clock import Clock
 from swarm_collector.members import register
 from swarm_collector.members.membership import Member, Membership, Rejected, token_matches
 from swarm_collector.members.register import MEMBER_KEY, Change, Joiner, Joining, Register, Unreadable
+from swarm_protocol.addresses import address_text
 from swarm_protocol.messages.probe_messages import AboutMe, Hello, Refused
-from swarm_protocol.parse_values import address_text
 from swarm_protocol.text import clean_name
 from swarm_protocol.trust import signing
 from swarm_protocol.trust.signing import Handshake, Purpose
@@ -105,7 +105,7 @@ class Admissions:
         self._consequences = consequences
 
     async def admit(self, hello: Hello, host: str) -> Joiner | Rejected:
-        """Decide about a node that has proven its key, and store it."""
+        """Decide whether a node that has proven its key may join, and store the decision."""
         now_ns = self._clock.wall_ns()
         joining = Joining(
             public_key=hello.public_key,
@@ -117,7 +117,7 @@ class Admissions:
             recorded_id=self._register.recorded(hello.public_key.hex()),
         )
         facts = msgspec.json.encode(hello.facts).decode()
-        if self._store_client.shared_url is None:  # nobody else writes: refusing by the copy costs no transaction
+        if self._store_client.shared_url is None:  # nobody else writes: a refusal by the copy saves a transaction
             foreseen = self._by_copy(joining, now_ns)
             if isinstance(foreseen, Rejected):
                 return foreseen
@@ -141,7 +141,7 @@ class Admissions:
             return replace(outcome, stored=False) if isinstance(outcome, Joiner) else outcome
         if isinstance(outcome, Joiner):
             self._register.saw(outcome.node_id, outcome.row)
-            if self._register.row(outcome.node_id).revoked_ns:  # by a later revision than that transaction found
+            if self._register.row(outcome.node_id).revoked_ns:  # by a later revision than the transaction saw
                 return Rejected(register.REVOKED, final=True)
         return outcome
 
@@ -166,7 +166,7 @@ class Admissions:
             _write(store, (found[1],) if found else ())
             return found
 
-        found = await self._decide(_told(decision), lambda done: (done[1],) if done else ())
+        found = await self._decide(_unreadable_as_result(decision), lambda done: (done[1],) if done else ())
         return found[0] if found else None
 
     async def rename(self, member: Member, name: str) -> bool:
@@ -179,7 +179,7 @@ class Admissions:
                 store.rename(member.node_id, name)
             return change
 
-        return await self._decide(_told(decision), lambda done: (done,) if done else ()) is not None
+        return await self._decide(_unreadable_as_result(decision), lambda done: (done,) if done else ()) is not None
 
     async def set_revoked(self, member: Member, *, revoked: bool) -> None:
         """Revoke or readmit a member. Raises StoreError and Unreadable."""
@@ -190,12 +190,12 @@ class Admissions:
             _write(store, (change,))
             return change
 
-        await self._decide(_told(decision), lambda done: (done,))
+        await self._decide(_unreadable_as_result(decision), lambda done: (done,))
 
     # ------------------------------------------------------------ what follows
 
     async def _decide(self, decision: Callable[[Transaction], _T], changes: Callable[[_T], Sequence[Change]]) -> _T:
-        """Run a decision to its end even if the requester is gone: what is committed has to reach the copies too."""
+        """Run a decision to its end even if the requester is gone, because the copies must follow what is committed."""
 
         async def decide() -> _T:
             outcome = await self._store_client.decide(decision)
@@ -259,13 +259,13 @@ def _write(store: Transaction, changes: Sequence[Change]) -> None:
         store.setting(key, value)
 
 
-def _told(decision: Callable[[Transaction], _T]) -> Callable[[Transaction], _T]:
-    """Return an unreadable row as an answer: it is no fault of the store."""
+def _unreadable_as_result(decision: Callable[[Transaction], _T]) -> Callable[[Transaction], _T]:
+    """Return an unreadable row as the result instead of raising it: the store is not at fault."""
 
-    def told(store: Transaction) -> _T:
+    def wrapped(store: Transaction) -> _T:
         try:
             return decision(store)
         except Unreadable as error:
             return error  # type: ignore[return-value]  # `_decide` raises it
 
-    return told
+    return wrapped

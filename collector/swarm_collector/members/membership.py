@@ -24,10 +24,9 @@ HEARTBEAT_NS: Final = 5 * NS_PER_S
 HEARTBEAT_MEMBERS: Final = 1_000  # above, heartbeats are further apart: 200 a second in total
 LONGEST_HEARTBEAT_NS: Final = 30 * NS_PER_S
 LOST_BEATS: Final = 4  # silence after which a node is lost: three missed heartbeats, and a slow link
-STAY_IN_PLANS_NS: Final = (
-    120 * NS_PER_S
-)  # a broken connection to the collector says nothing about the paths between peers
-TOLD_LEFT_NS: Final = 600 * NS_PER_S  # probes that were away learn of it when they come back
+# a broken connection to the collector says nothing about the paths between peers
+STAY_IN_PLANS_NS: Final = 120 * NS_PER_S
+REPORT_LEFT_NS: Final = 600 * NS_PER_S  # so that probes which were away learn of it when they come back
 MAX_MEMBERS: Final = 20_000  # as many as a frame can carry
 REPLACED_RETRY_NS: Final = 60 * NS_PER_S  # two probes with one key replace each other no faster than this
 NO_TOKEN: Final = (
@@ -142,10 +141,10 @@ class Membership:
         if replaced is not None:
             del self._by_session[replaced]
             events.append(NodeEvent(member.node_id, "note", "a new session of this node replaced the one before"))
-        told = _told_of(member)
+        announced = _announced(member)
         member.hello = hello
         member.where = MemberAddresses(observed, hello.addresses, reached)
-        member.version += _told_of(member) != told
+        member.version += _announced(member) != announced
         member.session = session
         member.beat_ns = heartbeat_ns(len(self._members))
         member.heard_ns = now_ns
@@ -164,10 +163,10 @@ class Membership:
         replaced = member.session if member.session != session else None
         if replaced is not None:
             self._by_session.pop(replaced, None)
-        told = _told_of(member)
+        announced = _announced(member)
         member.hello = hello
         member.where = where
-        member.version += _told_of(member) != told
+        member.version += _announced(member) != announced
         member.session = session
         member.beat_ns = beat_ns
         member.heard_ns = now_ns
@@ -189,7 +188,7 @@ class Membership:
             member.heard_ns = now_ns
 
     def reached(self, session: int, reach: Reach) -> bool:
-        """Note how a member's UDP port can be reached; return whether that is news to its peers."""
+        """Note how a member's UDP port can be reached; return whether that has changed."""
         member = self._by_session.get(session)
         if member is None or member.reach == reach:
             return False
@@ -218,9 +217,8 @@ class Membership:
         """Return nodes that have been silent for too long, each once."""
         events = []
         for member in self._members.values():
-            beat_ns = (
-                member.beat_ns if member.session is not None else HEARTBEAT_NS
-            )  # a broken connection says nothing about heartbeats
+            # a broken connection says nothing about heartbeats
+            beat_ns = member.beat_ns if member.session is not None else HEARTBEAT_NS
             silent = now_ns - member.heard_ns >= LOST_BEATS * beat_ns
             if silent and member.heard_ns and not member.lost and not member.goodbye:
                 member.lost = True
@@ -258,9 +256,9 @@ class Membership:
     def rename(self, member: Member, name: str) -> list[NodeEvent]:
         """Give a member the name that the store has now; the next plans carry it."""
         self._clear(name, member.node_id)
-        told = self._rename(member, name, exactly=True)
+        events = self._rename(member, name, exactly=True)
         member.version += 1
-        return told
+        return events
 
     def connected(self) -> list[Member]:
         return list(self._by_session.values())
@@ -275,8 +273,8 @@ class Membership:
             and (member.session is not None or now_ns - member.gone_ns < STAY_IN_PLANS_NS)
         ]
 
-    def out(self, member: Member, now_ns: int) -> None:
-        """End a membership, whatever the node itself says."""
+    def revoke(self, member: Member, now_ns: int) -> None:
+        """End a membership that the operator has revoked."""
         member.goodbye = True
         self._left[member.node_id] = now_ns
 
@@ -285,7 +283,7 @@ class Membership:
         for node_id, since_ns in list(self._left.items()):
             member = self._members.get(node_id)
             here = member is not None and member.session is not None and not member.goodbye
-            if now_ns - since_ns >= TOLD_LEFT_NS or here:
+            if now_ns - since_ns >= REPORT_LEFT_NS or here:
                 del self._left[node_id]
         return tuple(self._left)[-MAX_LEFT:]
 
@@ -319,8 +317,8 @@ class Membership:
         return candidate
 
 
-def _told_of(member: Member) -> object:
-    """Return what its peers are sent; a recent rename shows in no other field."""
+def _announced(member: Member) -> object:
+    """Return what peers are sent about a member, including its own choice of name."""
     hello = member.hello
     return None if hello is None else (member.where, hello.name, hello.udp_port, hello.tcp_port)
 

@@ -1,4 +1,4 @@
-"""Store what a plan says about each connected member, so that a restarted collector can plan with it at once.
+"""Store how each member is connected, so that a restarted collector can plan with it at once.
 
 Otherwise the first plan after a restart would be empty: members come back within a minute or so, and until then paths
 between those that are back and those that are not would go unmeasured. The key, the proof and the token are not
@@ -19,7 +19,7 @@ from swarm_protocol.messages.probe_messages import PROTOCOL_VERSION, Address, He
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.history.recording import NodeRow
 
-A_MOMENT_NS: Final = 600 * NS_PER_S  # a collector that was down for longer starts without
+MAX_DOWNTIME_NS: Final = 600 * NS_PER_S  # a collector that was down for longer starts with an empty plan
 _UNKNOWN: Final = HostFacts(system="", cpu="", cores=1, ram_bytes=0)
 
 
@@ -94,9 +94,9 @@ def restore_present(
     def heard_ns(row: NodeRow) -> int:
         return min(row.seen_ns, wall_ns)
 
-    if wall_ns - max(map(heard_ns, known), default=0) > A_MOMENT_NS:
+    if wall_ns - max(map(heard_ns, known), default=0) > MAX_DOWNTIME_NS:
         return
     for row in known:
         kept = restored(row.presence, row.facts) if row.presence is not None else None
-        if kept is not None and not register.row(row.node_id).revoked_ns and wall_ns - heard_ns(row) <= A_MOMENT_NS:
+        if kept is not None and not register.row(row.node_id).revoked_ns and wall_ns - heard_ns(row) <= MAX_DOWNTIME_NS:
             membership.was_present(row.node_id, *kept, steady_ns)

@@ -99,10 +99,10 @@ class Joiner:
     stored: bool = True  # False: the store accepts nothing now; the node is stored later
 
 
-def admit(book: RegisterReader, joining: Joining, now_ns: int) -> Joiner | Rejected:
+def admit(reader: RegisterReader, joining: Joining, now_ns: int) -> Joiner | Rejected:
     """Decide whether a node may join, under which id and name."""
-    node_id, claims = _whose(book, joining)
-    row = _row(book, node_id)
+    node_id, claims = _identify(reader, joining)
+    row = _row(reader, node_id)
     if row.revoked_ns:
         return Rejected(REVOKED, final=True)
     changes: list[Change] = []
@@ -111,7 +111,7 @@ def admit(book: RegisterReader, joining: Joining, now_ns: int) -> Joiner | Rejec
         row = msgspec.structs.replace(row, public_key=joining.public_key.hex())
     if joining.invite and not vouched:
         invite_id = id_of(joining.invite)
-        invite = _invite(book, invite_id)
+        invite = _invite(reader, invite_id)
         if (refusal := _why_not(invite, joining.invite, node_id, now_ns)) is not None:
             return Rejected(refusal, final=True)
         assert invite is not None
@@ -120,42 +120,42 @@ def admit(book: RegisterReader, joining: Joining, now_ns: int) -> Joiner | Rejec
         vouched = True
     if not vouched and not joining.token_ok:
         return Rejected(NO_TOKEN, final=True)
-    before = book.name_of(node_id)
-    if before is None and book.members() >= joining.max_members:
+    before = reader.name_of(node_id)
+    if before is None and reader.members() >= joining.max_members:
         return swarm_is_full(joining.max_members)
     if claims or changes:
         row = _next(row)
         changes.append((MEMBER_KEY + node_id, _text(row)))
     if claims:
         changes.append((PUBLIC_KEY + joining.public_key.hex(), node_id))
-    return Joiner(node_id, _unique(book, row.name or joining.name, node_id, before), tuple(changes), row)
+    return Joiner(node_id, _unique(reader, row.name or joining.name, node_id, before), tuple(changes), row)
 
 
-def _whose(book: RegisterReader, joining: Joining) -> tuple[str, str]:
-    """Return the id of a node, and what proves its claim to an id of 64 bits without a recorded key: "secret", "key" or
+def _identify(reader: RegisterReader, joining: Joining) -> tuple[str, str]:
+    """Return the id of a node, and what proves its claim to a 64-bit id without a recorded key: "secret", "key" or
     ""."""
     recorded = PUBLIC_KEY + joining.public_key.hex()
-    if (node_id := book.settings([recorded]).get(recorded)) is not None:
+    if (node_id := reader.settings([recorded]).get(recorded)) is not None:
         return node_id, ""
-    if joining.recorded_id and _row(book, joining.recorded_id).public_key == joining.public_key.hex():
+    if joining.recorded_id and _row(reader, joining.recorded_id).public_key == joining.public_key.hex():
         return joining.recorded_id, ""
     if joining.former_secret is not None and not may_be_public_key(joining.former_secret):
         # Older databases do not say whether an id was made of a secret or of a public key, and both were hashed alike:
         # what may be the public key of another node is never accepted as a secret.
         former = identity.legacy_node_id(joining.former_secret)
-        if _is_free(book, former):
+        if _is_free(reader, former):
             return former, "secret"
     legacy = identity.legacy_node_id(joining.public_key)
-    if _is_free(book, legacy):
+    if _is_free(reader, legacy):
         return legacy, "key"
     return identity.node_id(joining.public_key), ""
 
 
-def _is_free(book: RegisterReader, legacy_id: str) -> bool:
+def _is_free(reader: RegisterReader, legacy_id: str) -> bool:
     """Return whether this is a node of an older version whose key is not recorded yet."""
     key = MEMBER_KEY + legacy_id
-    has_row = key in book.settings([key])
-    return not _row(book, legacy_id).public_key and (has_row or book.name_of(legacy_id) is not None)
+    has_row = key in reader.settings([key])
+    return not _row(reader, legacy_id).public_key and (has_row or reader.name_of(legacy_id) is not None)
 
 
 def _why_not(invite: Invite | None, code: str, node_id: str, now_ns: int) -> str | None:
@@ -181,24 +181,24 @@ def make_invite(label: str, now_ns: int, valid_ns: int) -> tuple[str, str, Chang
     return code, id_of(code), _kept(INVITE_KEY + id_of(code), invite)
 
 
-def revoke_invite(book: RegisterReader, invite_id: str) -> tuple[Invite, Change] | None:
+def revoke_invite(reader: RegisterReader, invite_id: str) -> tuple[Invite, Change] | None:
     """Return the invite and its changed row; None: there is no such invite."""
-    invite = _invite(book, invite_id)
+    invite = _invite(reader, invite_id)
     if invite is None:
         return None
     return invite, _kept(INVITE_KEY + invite_id, msgspec.structs.replace(invite, revoked=True))
 
 
-def rename(book: RegisterReader, node_id: str, name: str) -> Change | None:
+def rename(reader: RegisterReader, node_id: str, name: str) -> Change | None:
     """Return the changed row; None: another member has this name."""
-    if book.has_name(name, node_id):
+    if reader.has_name(name, node_id):
         return None
-    return _kept(MEMBER_KEY + node_id, msgspec.structs.replace(_row(book, node_id), name=name))
+    return _kept(MEMBER_KEY + node_id, msgspec.structs.replace(_row(reader, node_id), name=name))
 
 
-def set_revoked(book: RegisterReader, node_id: str, revoked_ns: int) -> Change:
+def set_revoked(reader: RegisterReader, node_id: str, revoked_ns: int) -> Change:
     """Return the changed row; `revoked_ns` 0 readmits."""
-    return _kept(MEMBER_KEY + node_id, msgspec.structs.replace(_row(book, node_id), revoked_ns=revoked_ns))
+    return _kept(MEMBER_KEY + node_id, msgspec.structs.replace(_row(reader, node_id), revoked_ns=revoked_ns))
 
 
 # ---------------------------------------------------------------- this collector's copy
@@ -279,16 +279,16 @@ class Unreadable(Exception):
     """A row that a decision needs cannot be read; one line."""
 
 
-def _row(book: RegisterReader, node_id: str) -> Row:
-    return _read(book, MEMBER_KEY + node_id, Row) or _NO_ROW
+def _row(reader: RegisterReader, node_id: str) -> Row:
+    return _read(reader, MEMBER_KEY + node_id, Row) or _NO_ROW
 
 
-def _invite(book: RegisterReader, invite_id: str) -> Invite | None:
-    return _read(book, INVITE_KEY + invite_id, Invite)
+def _invite(reader: RegisterReader, invite_id: str) -> Invite | None:
+    return _read(reader, INVITE_KEY + invite_id, Invite)
 
 
-def _read(book: RegisterReader, key: str, kind: type[_T]) -> _T | None:
-    value = book.settings([key]).get(key)
+def _read(reader: RegisterReader, key: str, kind: type[_T]) -> _T | None:
+    value = reader.settings([key]).get(key)
     try:
         return msgspec.json.decode(value, type=kind) if value is not None else None
     except msgspec.DecodeError as error:
@@ -307,13 +307,13 @@ def _text(row: Invite | Row) -> str:
     return msgspec.json.encode(row).decode()
 
 
-def _unique(book: RegisterReader, wanted: str, node_id: str, before: str | None) -> str:
+def _unique(reader: RegisterReader, wanted: str, node_id: str, before: str | None) -> str:
     """Return `wanted`, or `wanted-2` and so on if others have it; a node keeps the number it got."""
     name = clean_name(wanted)
     if before is not None and (before == name or is_numbered(before, name)):
         return before
     candidate, number = name, 1
-    while book.has_name(candidate, node_id):
+    while reader.has_name(candidate, node_id):
         number += 1
         candidate = numbered(name, number)
     return candidate

@@ -1,8 +1,9 @@
 """Help two members reach each other by UDP, and explain links that have no path.
 
 The address that STUN reported for a member goes to those that it may meet. Where none of their packets get through, the
-collector is the one that knows both ends: it says why, and how long a detour by way of itself would take. That is an
-estimate, the sum of each end's recent lowest round trip, and never has quantiles: those do not add. Pure.
+collector is the one that knows both ends: it says why, and how long a detour via itself would take. That is an
+estimate, the sum of each end's recent lowest round trip, and never has quantiles, because quantiles do not add up.
+Pure.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from swarm_protocol.messages.probe_messages import Mapped
 from swarm_protocol.messages.samples import HostSample, LinkSample, NatKind, Sample, WhyNoPath
 from swarm_protocol.units import NS_PER_S
 
-BELIEVED_NS: Final = 300 * NS_PER_S  # an idle probe tells its host figures every minute
+BELIEVED_NS: Final = 300 * NS_PER_S  # an idle probe reports its host figures every minute
 
 
 @dataclass(slots=True)
-class _Told:
+class _CollectorRtt:
     rtt_ms: float
     at_ns: int
 
@@ -53,7 +54,7 @@ def why_no_path(ours: NatKind | None, theirs: NatKind | None) -> WhyNoPath:
 class Rendezvous:
     def __init__(self, member: Callable[[str], Member | None]) -> None:
         self._member = member
-        self._rtts: dict[str, _Told] = {}  # node → round trip between it and this collector
+        self._rtts: dict[str, _CollectorRtt] = {}  # node → round trip between it and this collector
 
     def explained(
         self, member: Member, samples: Sequence[Sample], now_ns: int, *, stun_proven: bool
@@ -68,7 +69,7 @@ class Rendezvous:
     def _one(self, member: Member, sample: Sample, now_ns: int, stun_proven: bool) -> Sample:
         if isinstance(sample, HostSample):
             if sample.collector_rtt_ms is not None and abs(now_ns - sample.at_ns) <= BELIEVED_NS:
-                self._rtts[member.node_id] = _Told(sample.collector_rtt_ms, now_ns)
+                self._rtts[member.node_id] = _CollectorRtt(sample.collector_rtt_ms, now_ns)
             doubtful = sample.nat == "udp-blocked" and not stun_proven
             return msgspec.structs.replace(sample, nat=None) if doubtful else sample
         if not isinstance(sample, LinkSample) or sample.path != "none" or sample.sent == 0:
@@ -77,7 +78,7 @@ class Rendezvous:
         if peer is None or peer.session is None or peer.goodbye:
             return sample  # nobody is there to answer
         if abs(now_ns - sample.at_ns) > BELIEVED_NS:
-            return sample  # out of a spool: what is known now does not describe that time
+            return sample  # from a spool: what is known now does not describe that time
         why = why_no_path(member.reach.nat, peer.reach.nat)
         # a recent hop went over TCP: there is a way, though not for datagrams
         detour_ms = self._detour_ms(member.node_id, peer.node_id, now_ns) if sample.hop_ms is None else None

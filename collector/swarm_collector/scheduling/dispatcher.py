@@ -1,7 +1,7 @@
 """Decide when members get a new plan or a transfer lease: plans after each change, leases when they are due.
 
 `membership` knows who is connected, `measurement_plan` who measures whom, `transfer_leases` whose transfer is next.
-This decides when to ask them again, and remembers what each session was sent last. Pure.
+This module decides when to ask them again, and remembers what each session was sent last. Pure.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from swarm_protocol.rate_limit import TokenBucket
 from swarm_protocol.units import NS_PER_MS, NS_PER_S
 
 SETTLE_NS: Final = 200 * NS_PER_MS  # joins come in bursts: one round of plans for all of them
-SETTLE_A_MEMBER_NS: Final = 2 * NS_PER_MS  # and a large swarm's plans take longer to make
+SETTLE_A_MEMBER_NS: Final = 2 * NS_PER_MS  # the plans of a large swarm take longer to make
 RESTING_FROM: Final = 100  # members; below, making plans costs too little to wait
 REST_A_MEMBER_NS: Final = 20 * NS_PER_MS  # between two rounds of plans: making them takes a tenth of it
 NEW_REST_A_MEMBER_NS: Final = 4 * NS_PER_MS  # while a new member waits for its first plan
@@ -35,9 +35,8 @@ FOCUS_EVERY_NS: Final = 2 * NS_PER_S
 # through a few models; for all other viewers together, one change in ten minutes is enough to plan with
 OPERATORS_CHANGES: Final = (1 / 30, 10.0)
 VIEWERS_CHANGES: Final = (1 / 600, 3.0)
-SHORT_WINDOW_NS: Final = (
-    8 * NS_PER_S
-)  # of a small swarm; a longer window has only one or two round trips during a transfer
+# of a small swarm; a longer window has only one or two round trips during a transfer
+SHORT_WINDOW_NS: Final = 8 * NS_PER_S
 FRESH_NS: Final = 15 * NS_PER_S  # transfers during an older sample, out of a spool, are forgotten
 
 
@@ -47,19 +46,19 @@ class Dispatcher:
     scheduler: Scheduler
     leases: Leases
     rtt_from: RttFrom
-    watched_until_ns: int  # a collector just started counts as watched: somebody waits for its first figures
-    _asked_ns: int | None = 0  # since when plans must be made again; None: they are current
+    watched_until_ns: int  # a collector that has just started counts as watched: somebody waits for its first figures
+    _stale_since_ns: int | None = 0  # since when plans must be made again; None: they are current
     _made_ns: int = 0
     _revision: int = 0
-    _told: dict[int, int] = field(default_factory=dict)  # session → revision of its last plan
+    _sent_revisions: dict[int, int] = field(default_factory=dict)  # session → revision of its last plan
     _focused_ns: int = 0
     _operators_changes: TokenBucket = field(default_factory=lambda: TokenBucket(*OPERATORS_CHANGES))
     _viewers_changes: TokenBucket = field(default_factory=lambda: TokenBucket(*VIEWERS_CHANGES))
 
     def changed(self, now_ns: int) -> None:
         """Note that a member came, went, moved or was renamed."""
-        if self._asked_ns is None:
-            self._asked_ns = now_ns
+        if self._stale_since_ns is None:
+            self._stale_since_ns = now_ns
 
     def watched(self, now_ns: int) -> None:
         """Note that somebody watches the swarm now."""
@@ -105,25 +104,24 @@ class Dispatcher:
         return msgspec.structs.replace(sample, loaded=True)
 
     def gone(self, session: int) -> None:
-        self._told.pop(session, None)
+        self._sent_revisions.pop(session, None)
 
     def due(self, now_ns: int) -> Iterator[tuple[int, CollectorMessage] | None]:
-        """Yield (session, message) to send now, and None now and then, for others to run. Plans are made one by one, so
-        that those of a large swarm need not be in memory at once; exhaust the iterator before the next call."""
+        """Yield (session, message) to send now, and None from time to time, so that other tasks can run. Plans are made
+        one by one, so that those of a large swarm need not be in memory at once; exhaust the iterator before the next
+        call."""
         if now_ns >= self._plans_ns():
             yield from self._make_plans(now_ns)
         for lease in self.leases.poll(now_ns):
             member = self.membership.get(lease.src)
             if member is None or member.session is None:
-                self.leases.done(lease.lease_id, lease.src, now_ns, begun=False)  # nobody to tell
+                self.leases.done(lease.lease_id, lease.src, now_ns, begun=False)  # nobody to send it to
                 continue
             message = UplinkLease(
                 lease_id=lease.lease_id, peer=lease.dst, max_bytes=lease.max_bytes, expires_ms=LEASE_NS / NS_PER_MS
             )
             receiver = self.membership.get(lease.dst)
-            if (
-                receiver is not None and receiver.session is not None
-            ):  # first: a receiver refuses a transfer that it was not told of
+            if receiver is not None and receiver.session is not None:  # first: without a grant it refuses the transfer
                 yield (
                     receiver.session,
                     UplinkGrant(
@@ -143,14 +141,14 @@ class Dispatcher:
         settle_ns = SETTLE_NS + SETTLE_A_MEMBER_NS * members
         rest_ns = 0
         if members >= RESTING_FROM:
-            rest_ns = members * (NEW_REST_A_MEMBER_NS if len(self._told) < members else REST_A_MEMBER_NS)
-        if self._asked_ns is None:
+            rest_ns = members * (NEW_REST_A_MEMBER_NS if len(self._sent_revisions) < members else REST_A_MEMBER_NS)
+        if self._stale_since_ns is None:
             return self._made_ns + max(REVIEW_NS, rest_ns)
-        return max(self._asked_ns + settle_ns, self._made_ns + rest_ns)
+        return max(self._stale_since_ns + settle_ns, self._made_ns + rest_ns)
 
     def _make_plans(self, now_ns: int) -> Iterator[tuple[int, CollectorMessage] | None]:
         members = self.membership.in_plans(now_ns)
-        self._asked_ns, self._made_ns = None, now_ns
+        self._stale_since_ns, self._made_ns = None, now_ns
         self._revision = max(self._revision + 1, now_ns // NS_PER_MS)  # rises over restarts too
         candidates, left = [], self.membership.left(now_ns)
         plans = self.scheduler.plans(
@@ -164,8 +162,8 @@ class Dispatcher:
             if member.session is None:  # also one that left while these were made
                 continue
             candidates.append(Candidate(member.node_id, access_link_of(member.where), _reachable(draft)))
-            if self._told.get(member.session) != draft.revision:
-                self._told[member.session] = draft.revision
+            if self._sent_revisions.get(member.session) != draft.revision:
+                self._sent_revisions[member.session] = draft.revision
                 yield member.session, msgspec.structs.replace(draft.plan(), left=left)
         self.leases.candidates(candidates, now_ns)
 

@@ -38,7 +38,7 @@ FULL_MESH: Final = 50
 NEAREST: Final = 16
 RANDOM: Final = 16
 OFTEN: Final = 4  # times as often: links that the best placement uses
-AT_ONCE: Final = 64  # members between two moments for others to run
+AT_ONCE: Final = 64  # members handled before other tasks run
 MAX_MEASURED_BY: Final = 64  # how many may choose one member: a node near everybody must not be overloaded
 OWN_PACKETS_PER_S: Final = 8.0  # watched; as many answers go out: a third of the promised limit of 50 a second
 IDLE_PACKETS_PER_S: Final = 0.31  # without viewers: 20 MB a day with the answers, both directions
@@ -118,13 +118,13 @@ class Scheduler:
 
     def want(self, links: Mapping[str, tuple[str, ...]]) -> bool:
         """Set the links that matter most (node → peers); return whether they changed."""
-        news = {node: set(peers) for node, peers in links.items()} != {n: set(p) for n, p in self._wanted.items()}
+        changed = {node: set(peers) for node, peers in links.items()} != {n: set(p) for n, p in self._wanted.items()}
         self._wanted = links
-        return news
+        return changed
 
     def pause(self, away_ms: Mapping[str, float]) -> bool:
         """Set how long a token of the best placement spends elsewhere before it returns to a node; return whether any
-        has changed by enough to be told."""
+        value has changed enough to be sent."""
         before = self._away_ms
         self._away_ms = {
             node: before[node] if node in before and abs(math.log(ms / before[node])) < AWAY_CHANGED else ms
@@ -137,7 +137,8 @@ class Scheduler:
         self, members: Sequence[Member], rtt_from: RttFrom, *, watched: bool, revision: int
     ) -> Iterator[Draft | None]:
         """Yield a plan for every member, each made on demand: all at once take hundreds of megabytes in a large swarm.
-        A plan that says what the previous one said keeps its revision. None: now and then, for others to run.
+        A plan that says what the previous one said keeps its revision. Yields None from time to time, so that other
+        tasks can run.
         """
         wanted = self._wanted if len(members) > FULL_MESH else {}
         chosen = yield from choosing(members, rtt_from, self._salt, wanted)

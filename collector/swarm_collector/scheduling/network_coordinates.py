@@ -1,9 +1,9 @@
 """Estimate round trips of unmeasured pairs by fitting coordinates to the measured ones.
 
-Each node gets a position in four dimensions and a height (its access link: paid on every path, whatever the
-direction); a round trip is the distance of the two positions and both heights. Fitted in batch, on minimal round
-trips, to relative errors with a Huber loss (a few absurd paths must not bend the rest), from several starts of which
-the best is kept. Vivaldi does it one packet at a time and stays farther off (bench/collecting/coordinates.py).
+Each node gets a position in four dimensions and a height (its access link: paid on every path, whatever the direction);
+a round trip is the distance of the two positions and both heights. Fitted in batch, on minimal round trips, to relative
+errors with a Huber loss (so that a few absurd paths do not distort the rest), from several starts of which the best is
+kept. Vivaldi does it one packet at a time and is less exact (bench/collecting/coordinates.py).
 Where there are more pairs than a step needs, each step takes another part of them.
 
 Each node also gets a spread: the usual relative error of the paths measured from it. numpy only; nothing here knows

@@ -17,7 +17,7 @@ import numpy as np
 from swarm_collector.focus_model import model_of
 from swarm_collector.scheduling.network_coordinates import DIMENSIONS, Coordinates, fit
 from swarm_predict.cost.build import build_tables
-from swarm_predict.model.formats import is_format
+from swarm_predict.model.weight_formats import is_format
 from swarm_predict.search.solve import solve
 from swarm_predict.types import PredictError, Workload
 from swarm_protocol.messages.viewer_messages import Focus
@@ -26,7 +26,7 @@ from swarm_protocol.snapshot.links.link_table import DENSE_NODES
 from swarm_protocol.snapshot.swarm import Floats, Ints, Swarm
 
 EVERY_S: Final = 60.0
-SEARCH_S: Final = 1.5  # of a thread: the ingest shares the interpreter with it
+SEARCH_S: Final = 1.5  # in a thread that shares the interpreter with the ingest
 MAX_CHAIN: Final = 12  # nodes: 132 directed links at most are measured for the plan
 NEAR: Final = 24  # candidates for "nearest" that nobody measured yet
 MOST_NEW: Final = 0.2  # of the nodes: with more, the fit begins from nothing

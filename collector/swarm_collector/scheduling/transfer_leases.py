@@ -3,12 +3,12 @@
 A transfer disturbs all other traffic on its access links, so no node, and no public address that several nodes share,
 is ever part of two at once. A receiver may be slower than the sender, so a node's uplink is measured in rounds: to a
 few peers within minutes, those that received longest ago, and then not again for a while. Rounds and the transfers in
-them come at exponentially distributed moments (no rhythm that other traffic could stay in step with), the sender that
-waited longest first, and every node has a daily number of bytes.
+them come at exponentially distributed times (so that no other periodic traffic can stay in phase), the sender that has
+waited longest first, and every node has a daily budget of bytes.
 
 A lease ends when its sender says so, when the sender leaves with a goodbye, or when it has expired and the messages
-about it have had time to arrive. A connection that breaks does not end it: the transfer runs between two probes and
-may well go on. Pure: time and randomness are passed in.
+about it have had time to arrive. A broken connection does not end it: the transfer runs between two probes and may well
+continue. Pure: time and randomness are passed in.
 """
 
 from __future__ import annotations
@@ -26,15 +26,14 @@ GRACE_NS: Final = 3 * NS_PER_S  # the probe counts from when it hears of the lea
 FIRST_WITHIN_NS: Final = 10 * NS_PER_S  # mean wait of a new node's round, and of each transfer in a round
 REPEAT_NS: Final = 3600 * NS_PER_S  # mean wait of a sender between two rounds, budget permitting
 ROUND_PEERS: Final = 3
-ROUND_NS: Final = (
-    600 * NS_PER_S
-)  # what is not done by then is left out, because a round's figures are compared with each other
+# what is not done by then is left out, because a round's figures are compared with each other
+ROUND_NS: Final = 600 * NS_PER_S
 MAX_BYTES: Final = 4 << 20  # delivers 2.5 × BDP up to 100 Mbit/s at 130 ms
 DAILY_BYTES: Final = 16 << 20  # a node's share for transfers, in and out, of the promised 50 MB a day
 POLL_REST_NS: Final = NS_PER_MS  # a member: 10 s in a swarm of ten thousand, where every look takes 0.1 s
 DAY_NS: Final = 86_400 * NS_PER_S
 QUEUE_NS: Final = 2 * NS_PER_S  # a second of queue at both ends, and the report of the end
-LATELY: Final = 4  # remembered leases of a node
+RECENT_LEASES: Final = 4  # remembered leases of a node
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ class Lease:
     dst: str
     max_bytes: int
     expires_ns: int
-    lines: frozenset[str]  # the public addresses of both ends, kept because an end may leave before the lease ends
+    link_addresses: frozenset[str]  # public, of both ends, because an end may leave before the lease ends
 
 
 @dataclass(slots=True)
@@ -79,7 +78,8 @@ class Leases:
     _sent_ns: dict[str, int] = field(default_factory=dict)  # node → when it last got a lease to send
     _received_ns: dict[str, int] = field(default_factory=dict)  # node → when it was last sent to
     _measured: set[str] = field(default_factory=set)  # senders with a reported transfer
-    _lately: dict[str, deque[tuple[int, int]]] = field(default_factory=dict)  # node → (from, until) of its last leases
+    # node → (from, until) of its last leases
+    _recent_leases: dict[str, deque[tuple[int, int]]] = field(default_factory=dict)
     _unsettled: set[tuple[str, str]] = field(default_factory=set)  # leased, no transfer reported yet
     _rested_ns: int = 0  # `poll` does nothing before, because it looks at every node
     _quiet_until_ns: int = 0  # `poll` has nothing to grant before, unless something happens
@@ -89,7 +89,7 @@ class Leases:
         self._quiet_until_ns = 0
         self._candidates = {node.node_id: node for node in nodes}
         self._measured &= self._candidates.keys()
-        for known in (self._round_ns, self._sent_ns, self._received_ns, self._lately):
+        for known in (self._round_ns, self._sent_ns, self._received_ns, self._recent_leases):
             for gone in known.keys() - self._candidates.keys():
                 del known[gone]
         for pair in [pair for pair in self._due_ns if not self._possible(pair)]:
@@ -113,10 +113,10 @@ class Leases:
         granted = []
         for _, _, (src, dst) in sorted(due):
             ends = {src, dst}
-            lines = {self._candidates[src].address, self._candidates[dst].address}
+            link_addresses = {self._candidates[src].address, self._candidates[dst].address}
             if now_ns >= self._due_ns[src, dst][1]:
                 del self._due_ns[src, dst]
-            elif ends & nodes or lines & addresses:
+            elif ends & nodes or link_addresses & addresses:
                 continue
             elif not self._affordable(src, dst, now_ns):
                 del self._due_ns[src, dst]
@@ -124,8 +124,8 @@ class Leases:
                     self._round_ns[src] = min(self._round_ns[src], now_ns + self._wait_ns(FIRST_WITHIN_NS))
             else:
                 nodes |= ends
-                addresses |= lines
-                granted.append(self._grant(src, dst, frozenset(lines), now_ns))
+                addresses |= link_addresses
+                granted.append(self._grant(src, dst, frozenset(link_addresses), now_ns))
         self._quiet_until_ns = self.next_ns(now_ns)
         return granted
 
@@ -147,8 +147,8 @@ class Leases:
             return False
         del self._active[lease_id]
         for end in (lease.src, lease.dst):
-            if lately := self._lately.get(end):
-                lately[-1] = lately[-1][0], now_ns
+            if recent := self._recent_leases.get(end):
+                recent[-1] = recent[-1][0], now_ns
         if not begun:
             self._settle(lease.src, lease.dst, 0, now_ns)
             if by not in self._measured:  # it has still to send, and the others keep room for that
@@ -164,9 +164,9 @@ class Leases:
 
     def touched(self, node_id: str, from_ns: int, until_ns: int) -> bool:
         """Return whether this node may have been part of a transfer in that time, or had the rest of one in a queue."""
-        lately = self._lately.get(node_id)
-        return lately is not None and any(
-            began_ns < until_ns and from_ns < ended_ns + QUEUE_NS for began_ns, ended_ns in lately
+        recent = self._recent_leases.get(node_id)
+        return recent is not None and any(
+            began_ns < until_ns and from_ns < ended_ns + QUEUE_NS for began_ns, ended_ns in recent
         )
 
     def left(self, node_id: str) -> None:
@@ -213,14 +213,16 @@ class Leases:
             self._received_ns[peer] = now_ns  # set at the choice already, so that the next sender chooses another
             self._due_ns[sender, peer] = now_ns + self._wait_ns(FIRST_WITHIN_NS), now_ns + ROUND_NS
 
-    def _grant(self, src: str, dst: str, lines: frozenset[str], now_ns: int) -> Lease:
+    def _grant(self, src: str, dst: str, link_addresses: frozenset[str], now_ns: int) -> Lease:
         self._granted += 1
-        lease = Lease(self.first_id + self._granted, src, dst, MAX_BYTES, now_ns + LEASE_NS, lines)
+        lease = Lease(self.first_id + self._granted, src, dst, MAX_BYTES, now_ns + LEASE_NS, link_addresses)
         self._active[lease.lease_id] = lease
         for end in (src, dst):
             self._left_bytes(end, now_ns)
             self._budgets[end].left_bytes -= MAX_BYTES
-            self._lately.setdefault(end, deque(maxlen=LATELY)).append((now_ns, lease.expires_ns + GRACE_NS))
+            self._recent_leases.setdefault(end, deque(maxlen=RECENT_LEASES)).append(
+                (now_ns, lease.expires_ns + GRACE_NS)
+            )
         self._unsettled.add((src, dst))
         self._sent_ns[src] = now_ns
         del self._due_ns[src, dst]
@@ -249,7 +251,7 @@ class Leases:
 
     def _busy(self) -> tuple[set[str], set[str]]:
         nodes = {end for lease in self._active.values() for end in (lease.src, lease.dst)}
-        return nodes, {line for lease in self._active.values() for line in lease.lines}
+        return nodes, {address for lease in self._active.values() for address in lease.link_addresses}
 
     def _wait_ns(self, mean_ns: int) -> int:
         return max(NS_PER_MS, round(self.rng.expovariate(1.0) * mean_ns))

@@ -34,7 +34,7 @@ def health(swarm_state: SwarmState) -> dict[str, object]:
         "batches": intake.committed_batches,
         "samples": intake.committed_samples,
         "refused_batches": intake.refused_batches,
-        "descriptors_left": file_descriptors.left(),  # null where the system does not tell
+        "descriptors_left": file_descriptors.left(),  # null if the system does not report it
         "descriptors_limit": file_descriptors.limit(),
     }
 

@@ -123,7 +123,8 @@ class ProbeService:
 
 
 def without_public_address(sample: Sample) -> Sample:
-    """Where a member lives is not shown unless the operator says so; which private address of a network it has is."""
+    """Hide a member's public address, unless the operator shows addresses; a private one does not reveal where it
+    is."""
     if isinstance(sample, LinkSample) and sample.address is not None and is_public(sample.address):
         return msgspec.structs.replace(sample, address=None)
     return sample

@@ -46,7 +46,7 @@ class BatchStore(Protocol):
 
 
 class ProbeSwarm(SessionSettings, Protocol):
-    """What a probe's session reports, asks and passes on."""
+    """What a probe's session reports, requests and relays."""
 
     @property
     def join_requests(self) -> JoinRequests: ...

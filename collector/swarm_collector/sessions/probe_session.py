@@ -59,23 +59,23 @@ class ProbeSession:
     __slots__ = (
         "_batches",
         "_clock",
-        "_clock_told",
+        "_clock_reported",
         "_committing",
         "_ending",
         "_goodbye",
         "_heard_ns",
         "_held",
+        "_implausible",
         "_member",
         "_nonce",
         "_order",
         "_over",
         "_quota",
         "_silence_ns",
-        "_strangers",
         "_stuck_ns",
         "_swarm",
         "_task",
-        "_unbelieved",
+        "_unknown_peers",
         "_wire",
         "number",
     )  # fmt: skip
@@ -87,7 +87,8 @@ class ProbeSession:
         self._nonce = nonce  # that the probe has to sign
         self._task: asyncio.Task[object] | None = None
         self._member: Member | None = None
-        self._held: list[CollectorMessage] | None = []  # until the welcome: joins of others cause plans meanwhile
+        # until the welcome, because joins of others cause plans before it
+        self._held: list[CollectorMessage] | None = []
         self._batches: list[Batch] = []  # behind the batch that is being committed; an empty deque takes 600 bytes
         self._committing = 0  # batches offered to the store and not answered
         self._over: SessionOver | None = None  # set when somebody else ends this session
@@ -99,9 +100,9 @@ class ProbeSession:
         self._silence_ns: int | None = None  # how long it may be silent; None: it has not joined yet
         self._goodbye: str | None = None
         self._clock = SenderClock()
-        self._clock_told = False
-        self._unbelieved = False  # the last batch had implausible times
-        self._strangers = 0
+        self._clock_reported = False
+        self._implausible = False  # the last batch had implausible times
+        self._unknown_peers = 0
 
     def send(self, message: CollectorMessage) -> None:
         """Write into the connection's buffer. A probe that does not read is disconnected when the buffer is full."""
@@ -158,8 +159,8 @@ class ProbeSession:
         finally:
             self._ending = True
             self._swarm.probe_left(self, self._goodbye)
-            if self._strangers:
-                left_out = f"left out {self._strangers} samples about nodes that are no members"
+            if self._unknown_peers:
+                left_out = f"left out {self._unknown_peers} samples about nodes that are not members"
                 self._swarm.session_line(left_out, self._member)
         if over is not None:
             who = self._member.name if self._member else self._peer()
@@ -174,8 +175,8 @@ class ProbeSession:
             raise SessionOver("closed before its hello")
         message = _decoded(data)
         if isinstance(message, AboutMe):
-            told = await self._swarm.data_requests.answer(message, self._nonce, self._own)
-            await self._wire.send(encode(told), self._swarm.pulse.send_s)
+            reply = await self._swarm.data_requests.answer(message, self._nonce, self._own)
+            await self._wire.send(encode(reply), self._swarm.pulse.send_s)
             raise SessionOver("answered", WSCloseCode.OK)
         if not isinstance(message, Hello):
             raise SessionOver("the first message must be a hello")
@@ -278,8 +279,8 @@ class ProbeSession:
             received_ns = self._swarm.wall_ns()
             checked = check(batch, member.node_id, self._swarm.knows, received_ns, self._clock.ahead_ns,
                             self._swarm.is_verified(member.node_id))  # fmt: skip
-            self._strangers += checked.strangers
-            self._unbelievable(member, checked.clock_off_ns)
+            self._unknown_peers += checked.strangers
+            self._report_implausible(member, checked.clock_off_ns)
             samples = self._swarm.annotated(member, checked.samples, received_ns)
             samples = self._quota.known_kinds(samples)
             stored = NodeBatch(member.node_id, batch.epoch, batch.seq, received_ns, samples)
@@ -313,15 +314,15 @@ class ProbeSession:
             if ahead_ns:
                 detail = f"this node's clock is {off_by(ahead_ns)}; its times are corrected by that much"
                 self._swarm.report(NodeEvent(member.node_id, "clock", detail))
-            elif self._clock_told:
+            elif self._clock_reported:
                 self._swarm.report(NodeEvent(member.node_id, "clock", "this node's clock is right again"))
-            self._clock_told = True
+            self._clock_reported = True
 
-    def _unbelievable(self, member: Member, off_ns: int) -> None:
-        if off_ns and not self._unbelieved:
+    def _report_implausible(self, member: Member, off_ns: int) -> None:
+        if off_ns and not self._implausible:
             detail = f"samples of this node are dated {off_by(off_ns)}; they get the time of their arrival"
             self._swarm.report(NodeEvent(member.node_id, "clock", detail))
-        self._unbelieved = bool(off_ns)
+        self._implausible = bool(off_ns)
 
     # ------------------------------------------------------------ small parts
 

@@ -44,7 +44,7 @@ from swarm_storage.csv_format import CSV_KINDS
 from swarm_storage.errors import StoreError
 
 MAX_ASKED: Final = 8  # requests of one viewer that are being answered
-RUN_EVERY_NS: Final = NS_PER_S  # an answer takes longer than that; faster ones only fill the store
+RUN_EVERY_NS: Final = NS_PER_S  # a real answer takes longer; more would only fill the store
 MAX_ANSWERS: Final = 4  # answers it has not read yet; the readers wait
 
 _log = logging.getLogger("swarm_collector.viewer")
@@ -163,7 +163,7 @@ class ViewerSession:
     async def _send(self, message: StreamMessage) -> None:
         await self._wire.send(encode(message), self._swarm.pulse.send_s)
 
-    # ------------------------------------------------------------ what it asks
+    # ------------------------------------------------------------ requests
 
     async def _focus(self, focus: Focus) -> None:
         try:

@@ -109,7 +109,7 @@ class Feed:
 
 
 class Hub:
-    """All feeds. `snapshot` makes the present Swarm; call `changed()` when it has news."""
+    """All feeds. `snapshot` returns the present Swarm; call `changed()` when it has changed."""
 
     def __init__(self, snapshot: Callable[[], Swarm]) -> None:
         self._snapshot = snapshot
@@ -145,7 +145,7 @@ class Hub:
             self._somebody.clear()
 
     async def step(self, due: Callable[[Feed], bool]) -> None:
-        """Send one frame on each feed that is due and has news, all from one snapshot."""
+        """Send one frame on each feed that is due and has changed, all from one snapshot."""
         version = self._version
         feeds = [feed for feed in self._feeds.values() if due(feed)]
         if not feeds:

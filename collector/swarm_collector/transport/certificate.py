@@ -1,7 +1,7 @@
 """Create the collector's own certificate on first start; its SHA-256 identifies it.
 
-It needs no authority: an invite carries its fingerprint, and a probe remembers what it saw first. It is valid for
-decades, since a new one is a new identity that every member would have to learn.
+It needs no certificate authority: an invite contains its fingerprint, and a probe remembers the one it saw first. It is
+valid for decades, since a new one is a new identity that every member would have to learn.
 """
 
 from __future__ import annotations

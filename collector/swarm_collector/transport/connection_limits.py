@@ -1,7 +1,7 @@
 """Limit connections that have not become sessions yet.
 
-aiohttp lets a client take any time for its request, so 500 slow ones hold 500 connections for hours. This stands
-between the socket and aiohttp: every connection is counted from accept to its end. One source can neither open them
+aiohttp sets no time limit for a request, so 500 slow clients can hold 500 connections for hours. This module sits
+between the socket and aiohttp and counts every connection from accept to its end. One source can neither open them
 faster nor hold more of them than its share, and all together no more than the process can carry. A connection that has
 not become a session in time is cut, whatever it sends; when there is no room for another, the oldest half-open one is
 cut first.
@@ -40,7 +40,7 @@ class Connection:
 
     source: str
     local: bool  # comes from a proxy on this machine, on behalf of others
-    came_at: float
+    accepted_at: float
     cut: Callable[[], None] = lambda: None
 
 
@@ -90,7 +90,7 @@ class ConnectionLimiter:
     def make_room(self, now: float) -> bool:
         """Cut the oldest half-open connection; False: all of them are too young."""
         oldest = next(iter(self._half_open), None)
-        if oldest is None or now - oldest.came_at < HALF_OPEN_S:
+        if oldest is None or now - oldest.accepted_at < HALF_OPEN_S:
             return False
         self.refused["half open, and others needed the room"] += 1
         cut = oldest.cut
@@ -139,7 +139,7 @@ class ConnectionLimiter:
 class Watched(asyncio.Protocol):
     """The protocol of one connection, for its whole life: first for aiohttp's handler, then for a WebSocket."""
 
-    __slots__ = ("_came_bytes", "_connection_limiter", "_inner", "_timer", "_transport", "connection")
+    __slots__ = ("_connection_limiter", "_inner", "_received_bytes", "_timer", "_transport", "connection")
 
     def __init__(self, connection_limiter: ConnectionLimiter, connection: Connection) -> None:
         self.connection = connection
@@ -147,7 +147,7 @@ class Watched(asyncio.Protocol):
         self._inner: web.RequestHandler | WebSocketConnection | None = None
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._came_bytes = 0  # before it became a session
+        self._received_bytes = 0  # before it became a session
 
     def become(self, wire: WebSocketConnection) -> None:
         self._settle()
@@ -183,8 +183,8 @@ class Watched(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._timer is not None:
-            self._came_bytes += len(data)
-            if self._came_bytes > REQUEST_BYTES:
+            self._received_bytes += len(data)
+            if self._received_bytes > REQUEST_BYTES:
                 self._cut("too much before it was a session")
                 return
         if self._inner is not None:

@@ -1,6 +1,7 @@
-"""Cut a stream of WebSocket bytes where a frame ends (RFC 6455, 5.2): frames are counted before they are parsed.
+"""Split a stream of WebSocket bytes at frame boundaries (RFC 6455, 5.2), so that frames are counted before they are
+parsed.
 
-A parser that is handed 256 KiB of empty pings answers forty thousand of them before anything else runs. Pure.
+A parser that receives 256 KiB of empty pings answers forty thousand of them before anything else runs. Pure.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def whole_message(data: bytes, most_bytes: int) -> tuple[bytes, int] | None:
 
 
 class FrameCutter:
-    """Follows one connection's stream, which has to be cut where `cut` says."""
+    """Follow one connection's stream, which has to be split where `cut` says."""
 
     __slots__ = ("_left",)
 

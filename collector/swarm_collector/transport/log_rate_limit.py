@@ -1,7 +1,7 @@
-"""Limit log lines by cause: the first ones pass, then few, then now and then a summary that counts the rest.
+"""Limit log lines by cause: the first ones pass, then a few, then an occasional summary that counts the rest.
 
 Garbage, wrong tokens and reconnections cost their sender nothing, so the lines that they cause must be limited: log
-lines can fill a disk. One cause has fewer than a thousand lines a day, whatever comes. Pure.
+lines can fill a disk. One cause produces fewer than a thousand lines a day in any case. Pure.
 """
 
 from __future__ import annotations

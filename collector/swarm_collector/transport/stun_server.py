@@ -1,9 +1,9 @@
 """Answer STUN (RFC 8489) on two UDP ports: report to each member the address that its datagrams come from.
 
-Two ports, because one answer does not tell a NAT that maps by destination from one that does not. Our probes pad their
-requests to the length of the answer; requests of other programs get one that is twelve bytes longer, so of those only a
-few a second are answered, for all senders together. One source gets a limited number of answers a second, and half of
-all answers are reserved for the addresses of members' sessions: a flood of forged sources takes nothing from them.
+Two ports are needed to tell a NAT that maps by destination from one that does not. Our probes pad their requests to the
+length of the answer; requests of other programs get one that is twelve bytes longer, so of those only a few a second
+are answered, for all senders together. One source gets a limited number of answers a second, and half of all answers
+are reserved for the addresses of members' sessions: a flood of forged sources takes nothing from them.
 """
 
 from __future__ import annotations
@@ -40,9 +40,8 @@ class StunServer:
         self.ports: tuple[int, ...] = ()  # empty: nobody can learn its address
         self.answered = 0
         self.refused = 0  # requests over a rate
-        self.proven = (
-            False  # a datagram arrived from another machine: the network in front of this one lets UDP through
-        )
+        # a datagram arrived from another machine: the network in front of this one lets UDP through
+        self.proven = False
         self._steady_ns = steady_ns
         self._members = TokenBucket(MEMBER_ANSWERS_PER_S, MEMBER_ANSWERS_PER_S)
         self._strangers = TokenBucket(STRANGER_ANSWERS_PER_S, STRANGER_ANSWERS_PER_S)
@@ -64,8 +63,10 @@ class StunServer:
             self._sockets.append(made)
         self.ports = tuple(made.getsockname()[1] for made in self._sockets)
         if self.ports != tuple(range(port, port + PORTS)):
-            told = " and ".join(map(str, self.ports)) or "no port"
-            log.warning("STUN answers on UDP %s instead of %d and %d; open those in the firewall", told, port, port + 1)
+            ports = " and ".join(map(str, self.ports)) or "no port"
+            log.warning(
+                "STUN answers on UDP %s instead of %d and %d; open those in the firewall", ports, port, port + 1
+            )
 
     def close(self) -> None:
         for made in self._sockets:

@@ -1,12 +1,12 @@
 """Accept connections, and distinguish TLS from plain text by the first byte; plain text only where it is allowed.
 
-One port for both: programs on the collector's own machine (its dashboard, its probe, curl, a proxy) use plain text
-over loopback, everybody else TLS. A client that may not connect is told so in the protocol it uses. A collector
-without a certificate accepts plain text alone, here too: asyncio's own server, out of descriptors, logs a traceback
-for each connection that waits.
+One port for both: programs on the collector's own machine (its dashboard, its probe, curl, a proxy) use plain text over
+loopback, everybody else TLS. A client that may not connect is told so in the protocol it uses. A collector without a
+certificate accepts plain text only, also here, because asyncio's own server logs a traceback for each waiting
+connection when it runs out of descriptors.
 
-asyncio reads up to 256 KiB at once from every connection; members send a few hundred bytes at a time, so that is made
-less here. What TLS takes of memory is told in `tls_transport`.
+asyncio reads up to 256 KiB at once from every connection; members send a few hundred bytes at a time, so the limit is
+lower here. `tls_transport` describes how much memory TLS takes.
 """
 
 from __future__ import annotations
@@ -160,9 +160,8 @@ class TlsListener:
         else:
             self._connection_limiter.refused["plain text from another machine"] += 1
             with contextlib.suppress(OSError):  # the client is gone
-                connected.recv(
-                    DRAINED_BYTES
-                )  # closing with unread bytes would reset the connection together with the answer
+                # closing with unread bytes would reset the connection together with the answer
+                connected.recv(DRAINED_BYTES)
                 connected.send(_WANTS_TLS)
             connected.close()
             self._connection_limiter.release(connection)

@@ -1,11 +1,11 @@
 """One WebSocket after its handshake: receive and send messages, and close cleanly from either side.
 
-aiohttp answers the handshake and is then left: what it keeps of a request for as long as the connection lasts was more
-than half of a session's memory (13 KB of 24). From there on the frames are read and written by `websockets`' Protocol,
-which knows the rules (RFC 6455) and no sockets.
+aiohttp answers the handshake and then gives up the connection: the request state that it keeps for the connection's
+lifetime was more than half of a session's memory (13 KB of 24). From then on `websockets`' Protocol reads and writes
+the frames; it implements RFC 6455 without sockets.
 
-Frames of every kind are counted before they are parsed. A peer that sends too many, sends more than is read here, or
-does not read its answers, is not read from until that has changed: TCP then slows it down.
+Frames of every kind are counted before they are parsed. If a peer sends too many, sends more than is read here, or does
+not read its answers, its connection is not read until that changes, so that TCP slows it down.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class WebSocketConnection:
         if ping_s:
             self._pinger = asyncio.get_running_loop().call_later(ping_s, self._ping)
 
-    # ------------------------------------------------------------ what a session asks
+    # ------------------------------------------------------------ the session's interface
 
     async def receive(self, within_s: float | None = None) -> bytes | None:
         """Return the next message; None when the peer has closed."""
@@ -156,7 +156,7 @@ class WebSocketConnection:
             await asyncio.wait([self._closed], timeout=CLOSE_WITHIN_S)
         self.transport.abort()
 
-    # ------------------------------------------------------------ what its transport calls
+    # ------------------------------------------------------------ asyncio.Protocol
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
@@ -291,9 +291,8 @@ class WebSocketConnection:
             return
         ends = not writes[-1]  # a server closes first
         if not self.transport.is_closing():  # asyncio logs each write to a closed connection
-            data = (
-                writes[0] if len(writes) == 1 else b"".join(writes)
-            )  # a send(2) for each pong costs more than the pong
+            # one write: a send(2) for each pong costs more than the pong
+            data = writes[0] if len(writes) == 1 else b"".join(writes)
             if data:
                 self.transport.write(data)
         if ends:

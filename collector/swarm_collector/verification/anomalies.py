@@ -1,11 +1,11 @@
 """Detect figures that are impossible or contradict others, and the nodes that reported them.
 
 Nothing here removes a sample: a measured figure is shown, together with why it may be wrong. Each check uses what the
-swarm reports now, so an anomaly ends with its reason; only an impossible figure counts against its node for as long as
-the collector runs, or a node that lies now and then would be in doubt only now and then.
+swarm reports now, so an anomaly ends with its cause; only an impossible figure counts against its node for as long as
+the collector runs, because otherwise a node that lies occasionally would be in doubt only occasionally.
 
 Impossible is what contradicts physics or arithmetic:
-- more packets lost than sent, quantiles out of order, a round trip of no time to another network;
+- more packets lost than sent, quantiles out of order, a round trip to another network that is too short for light;
 - an upload faster than the bytes and seconds it reports;
 - both ends measure one round trip (RFC 2681): their lowest must agree, whatever the load. Where they do not, the Links
   screen shows both, and a node is in doubt once independent reporters disagree with it. A *reporter* is an invite's
@@ -55,15 +55,17 @@ def network_of(host: str) -> str:
     return str(ipaddress.ip_network((address, 24 if address.version == 4 else 48), strict=False))
 
 
-def weights(voices: dict[str, Reporter]) -> dict[str, float]:
+def weights(reporters: dict[str, Reporter]) -> dict[str, float]:
     """Return each node's share of one vote for its label and one for its network; nodes without either share
     nothing."""
     labels: dict[str, int] = defaultdict(int)
     networks: dict[str, int] = defaultdict(int)
-    for voice in voices.values():
-        labels[voice.label] += bool(voice.label)
-        networks[voice.network] += bool(voice.network)
-    return {node: 1.0 / max(1, labels[voice.label], networks[voice.network]) for node, voice in voices.items()}
+    for reporter in reporters.values():
+        labels[reporter.label] += bool(reporter.label)
+        networks[reporter.network] += bool(reporter.network)
+    return {
+        node: 1.0 / max(1, labels[reporter.label], networks[reporter.network]) for node, reporter in reporters.items()
+    }
 
 
 def weighted_median(values: Iterable[tuple[float, float]]) -> float | None:
@@ -78,7 +80,7 @@ def weighted_median(values: Iterable[tuple[float, float]]) -> float | None:
 
 
 def is_instant(sample: Sample) -> bool:
-    """Return whether a round trip leaves no time for a network."""
+    """Return whether a round trip is too short for a network to lie in between."""
     return isinstance(sample, LinkSample) and sample.rtt_min_ms is not None and sample.rtt_min_ms < LEAST_REMOTE_MS
 
 
@@ -108,7 +110,7 @@ class Anomalies:
         self._disagree: dict[str, tuple[str, ...]] = {}
         self._colocated: dict[str, str] = {}
         self._failed: dict[str, str] = {}  # the last challenge, until one is passed
-        self._told: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, str]] = set()
 
     def add(self, node: str, sample: Sample, *, same_network: bool) -> None:
         if (why := impossible(sample, same_network=same_network)) is not None:
@@ -126,17 +128,17 @@ class Anomalies:
         for known in (self._impossible, self._failed, self._disagree, self._colocated):
             known.pop(node, None)
         self._colocated = {one: other for one, other in self._colocated.items() if other != node}
-        self._told = {(each, kind) for each, kind in self._told if each != node}
+        self._reported = {(each, kind) for each, kind in self._reported if each != node}
 
-    def look(self, rtts: dict[tuple[str, str], float], voices: dict[str, Reporter]) -> None:
+    def look(self, rtts: dict[tuple[str, str], float], reporters: dict[str, Reporter]) -> None:
         """Compare links. `rtts`: (src, dst) → lowest round trip in ms, as measured by src."""
-        share = weights(voices)
+        share = weights(reporters)
         against: dict[str, list[tuple[float, float]]] = defaultdict(list)  # (how far apart in ms, weight)
         agree: dict[str, float] = defaultdict(float)
         self._colocated = {}
         for (src, dst), there_ms in rtts.items():
             back_ms = rtts.get((dst, src))
-            if back_ms is None or src > dst or src not in voices or dst not in voices:
+            if back_ms is None or src > dst or src not in reporters or dst not in reporters:
                 continue
             apart = abs(there_ms - back_ms)
             if apart > max(DISAGREE_MS, DISAGREE_SHARE * max(there_ms, back_ms)):
@@ -145,7 +147,7 @@ class Anomalies:
             else:
                 agree[src] += share[dst]
                 agree[dst] += share[src]
-            if max(there_ms, back_ms) < COLOCATED_MS and voices[src].network != voices[dst].network:
+            if max(there_ms, back_ms) < COLOCATED_MS and reporters[src].network != reporters[dst].network:
                 self._colocated[src], self._colocated[dst] = dst, src
         self._disagree = {}
         for node, by in against.items():
@@ -171,7 +173,7 @@ class Anomalies:
         for node in nodes:
             for doubt in self.of(node, name):
                 kind = (node, doubt.split(" ", 1)[0])  # the figures in it change with every check
-                if kind not in self._told:
-                    self._told.add(kind)
+                if kind not in self._reported:
+                    self._reported.add(kind)
                     fresh.append((node, doubt))
         return fresh

@@ -17,7 +17,7 @@ from swarm_protocol.messages.samples import LinkSample, Sample, UplinkSample
 from swarm_protocol.units import NS_PER_S
 
 LOOK_EVERY_NS: Final = 15 * NS_PER_S
-MOST_DOUBTED: Final = 500  # members whose links are all compared together
+MAX_COMPARED: Final = 500  # members whose links are all compared together
 
 
 class AnomalyMonitor:
@@ -28,19 +28,19 @@ class AnomalyMonitor:
         membership: Membership,
         register: Register,
         rtt_from: Callable[[str], dict[str, float]],
-        tell: Callable[[NodeEvent], None],
+        report: Callable[[NodeEvent], None],
         now_ns: int,
     ) -> None:
         self._membership = membership
         self._register = register
         self._rtt_from = rtt_from
-        self._tell = tell
+        self._report = report
         self._looked_ns = now_ns
-        self._doubts = Anomalies()
+        self._anomalies = Anomalies()
 
     def of(self, node_id: str) -> tuple[str, ...]:
         """Return why this node's figures are in doubt."""
-        return self._doubts.of(node_id, self._name_of)
+        return self._anomalies.of(node_id, self._name_of)
 
     def committed(self, node_id: str, samples: Sequence[Sample]) -> None:
         """Check stored samples of this node. Networks are compared only if a figure looks too good: there are
@@ -48,7 +48,7 @@ class AnomalyMonitor:
         for sample in samples:
             if isinstance(sample, LinkSample | UplinkSample):
                 near = not is_instant(sample) or self._near(node_id, sample.peer)
-                self._doubts.add(node_id, sample, same_network=near)
+                self._anomalies.add(node_id, sample, same_network=near)
 
     def _near(self, node_id: str, peer: str) -> bool:
         """Return whether both may be in one local network."""
@@ -58,10 +58,10 @@ class AnomalyMonitor:
         return network_of(one.where.observed) == network_of(other.where.observed)
 
     def challenged(self, verdict: Verdict) -> None:
-        self._doubts.challenged(verdict.node_id, None if verdict.passed else verdict.detail)
+        self._anomalies.challenged(verdict.node_id, None if verdict.passed else verdict.detail)
 
     def forget(self, node_id: str) -> None:
-        self._doubts.forget(node_id)
+        self._anomalies.forget(node_id)
 
     def look_when_due(self, now_ns: int) -> None:
         if now_ns >= self._looked_ns + LOOK_EVERY_NS:
@@ -70,17 +70,17 @@ class AnomalyMonitor:
 
     def look(self) -> None:
         members = self._membership.connected()
-        if len(members) <= MOST_DOUBTED:
+        if len(members) <= MAX_COMPARED:
             rtts = {
                 (member.node_id, dst): rtt_ms
                 for member in members
                 for dst, rtt_ms in self._rtt_from(member.node_id).items()
             }
-            self._doubts.look(rtts, {member.node_id: self._voice(member) for member in members})
-        for node_id, doubt in self._doubts.news([member.node_id for member in members], self._name_of):
-            self._tell(NodeEvent(node_id, "note", f"in doubt: {doubt}"))
+            self._anomalies.look(rtts, {member.node_id: self._reporter(member) for member in members})
+        for node_id, doubt in self._anomalies.news([member.node_id for member in members], self._name_of):
+            self._report(NodeEvent(node_id, "note", f"in doubt: {doubt}"))
 
-    def _voice(self, member: Member) -> Reporter:
+    def _reporter(self, member: Member) -> Reporter:
         return Reporter(self._register.row(member.node_id).label, network_of(member.where.observed))
 
     def _name_of(self, node_id: str) -> str:

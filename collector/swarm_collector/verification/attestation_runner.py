@@ -18,12 +18,12 @@ LOOK_S: Final = 0.25  # how late a missed deadline may be noticed; answers are j
 
 class AttestationRunner:
     def __init__(
-        self, clock: Clock, send: Callable[[int, CollectorMessage], None], tell: Callable[[NodeEvent], None]
+        self, clock: Clock, send: Callable[[int, CollectorMessage], None], report: Callable[[NodeEvent], None]
     ) -> None:
         """Create a runner. `send`: to a session, if it is still connected."""
         self._clock = clock
         self._send = send
-        self._tell = tell
+        self._report = report
         self.challenges = ComputeAttestation(random.SystemRandom())
         self.judged: list[Callable[[Verdict], None]] = []  # called with each verdict
 
@@ -49,7 +49,7 @@ class AttestationRunner:
             return
         line = self.challenges.claims(member.session, member.node_id, sample, self._clock.steady_ns())
         if line is not None:
-            self._tell(NodeEvent(member.node_id, "challenge", line))
+            self._report(NodeEvent(member.node_id, "challenge", line))
 
     async def run(self) -> None:
         """Offer challenges and enforce the deadlines of answers, until cancelled."""
@@ -66,7 +66,7 @@ class AttestationRunner:
     def _judge(self, verdict: Verdict | None) -> None:
         if verdict is None:
             return
-        self._tell(
+        self._report(
             NodeEvent(verdict.node_id, "challenge", f"{'passed' if verdict.passed else 'failed'}: {verdict.detail}")
         )
         for hear in self.judged:

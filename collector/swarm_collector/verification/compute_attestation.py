@@ -1,10 +1,10 @@
 """Compute attestation: offer challenges, enforce deadlines, check answers, remember which nodes passed.
 
-A challenge goes: offer (draw the matrix) → ready (with the time of one product) → go (the seed; the clock runs) →
-commit (hashes of all outputs) → open (a few of them, chosen now) → opened → verdict. The arithmetic, and the test that
-each opened output passes, are `swarm_protocol.trust.attestation`. The node states how long a product takes and is held
-to it: so a slow node passes, and what it has shown bounds what it may claim later. Pure: time and randomness are passed
-in.
+The steps of a challenge: offer (draw the matrix) → ready (with the time of one product) → go (the seed; the clock runs)
+→ commit (hashes of all outputs) → open (a few of them, chosen now) → opened → verdict. The arithmetic, and the test
+that each opened output passes, are `swarm_protocol.trust.attestation`. The node states how long a product takes and is
+held to it: so a slow node passes, and what it has shown bounds what it may claim later. Pure: time and randomness are
+passed in.
 
 For trust: `record` is what is known of a node; every `Verdict` is reported through `judged`.
 """
@@ -41,7 +41,7 @@ VALID_NS: Final = 2 * AGAIN_NS
 WORK_MS: Final = 250.0  # of products: more than a round trip, little enough to go unnoticed
 SLACK: Final = 4.0  # times what the node itself stated
 GRACE_MS: Final = 2_000.0  # round trip, and whatever else the machine does meanwhile
-LATE_MOST: Final = 2  # in a row: a machine may be busy once, and is asked again
+MAX_LATE: Final = 2  # in a row: a machine may be busy once, and is challenged again
 SOON_NS: Final = 60 * NS_PER_S
 SLOWEST_MS: Final = 2_000.0  # of one product: a slower machine computes no layer in useful time
 CLAIM_MOST: Final = 20.0  # times what was shown: launches and the network cost something, but not that much
@@ -127,8 +127,8 @@ class ComputeAttestation:
         if sample.mem_gbps <= CLAIM_MOST * known.shown_gbps:
             return None
         known.doubted = True
-        self._ask_again(session, node_id, now_ns + LATER_NS)
-        return f"at least {known.shown_gbps:.3g} GB/s shown, {sample.mem_gbps:.0f} said: not verified for now"
+        self._reschedule(session, node_id, now_ns + LATER_NS)
+        return f"at least {known.shown_gbps:.3g} GB/s shown, {sample.mem_gbps:.0f} claimed: not verified for now"
 
     # ------------------------------------------------------------ going on
 
@@ -152,7 +152,7 @@ class ComputeAttestation:
             del self._open[session]
             late = self._late(each.node_id, "no answer to a challenge within its deadline") if each.steps else None
             verdicts += [late] if late is not None else []
-            self._ask_again(session, each.node_id, now_ns + (SOON_NS if each.steps else LATER_NS))
+            self._reschedule(session, each.node_id, now_ns + (SOON_NS if each.steps else LATER_NS))
         messages: list[tuple[int, CollectorMessage]] = []
         for _ in range(len(self._waiting)):
             if self._checker is None or len(self._open) >= AT_ONCE:
@@ -211,8 +211,8 @@ class ComputeAttestation:
         mine.elapsed_ms = (now_ns - mine.sent_ns) / NS_PER_MS
         if now_ns > mine.until_ns:
             del self._open[session]
-            self._ask_again(session, mine.node_id, now_ns + SOON_NS)
-            return None, self._late(mine.node_id, f"answered after {mine.elapsed_ms:.0f} ms, later than it may")
+            self._reschedule(session, mine.node_id, now_ns + SOON_NS)
+            return None, self._late(mine.node_id, f"answered after {mine.elapsed_ms:.0f} ms, later than allowed")
         if len(commit.hashes) != arithmetic.HASH_BYTES * mine.steps:
             return None, self._end(
                 session, mine, False, "committed to another number of products than requested", now_ns
@@ -261,18 +261,16 @@ class ComputeAttestation:
         known = self.record(node_id)
         known.late += 1
         known.last = detail
-        return (
-            self._judge(node_id, False, f"{detail}, {known.late} times in a row") if known.late >= LATE_MOST else None
-        )
+        return self._judge(node_id, False, f"{detail}, {known.late} times in a row") if known.late >= MAX_LATE else None
 
-    def _ask_again(self, session: int, node_id: str, not_before_ns: int) -> None:
+    def _reschedule(self, session: int, node_id: str, not_before_ns: int) -> None:
         """Challenge this session again, instead of at the time planned before."""
         self._waiting = deque(each for each in self._waiting if each[1] != session)
         self._waiting.append((not_before_ns, session, node_id))
 
     def _end(self, session: int, mine: _Open, passed: bool, detail: str, now_ns: int) -> Verdict:
         del self._open[session]
-        self._ask_again(session, mine.node_id, now_ns + round(AGAIN_NS * self.rng.uniform(0.8, 1.2)))
+        self._reschedule(session, mine.node_id, now_ns + round(AGAIN_NS * self.rng.uniform(0.8, 1.2)))
         if passed:
             known = self.record(mine.node_id)
             known.passed_ns, known.late, known.doubted = now_ns, 0, False

@@ -1,4 +1,4 @@
-"""Slow a host down: a share of the processor through cgroups (v1 and v2), where the scenario sets `cpu`."""
+"""Slow a host down if the scenario sets `cpu`: limit its share of the processor with cgroups (v1 and v2)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import contextlib
 import os
 from pathlib import Path
 
-# Short, so that a slow machine is slow and not a fast one with long pauses: a stage that computes for some
-# milliseconds must meet its share within them. The kernel's smallest quota is one millisecond.
+# Short, so that a slow machine is slow rather than fast with long pauses: the limit must apply to a stage that computes
+# for some milliseconds. The kernel's smallest quota is one millisecond.
 LEAST_PERIOD_US = 2_000
 LEAST_QUOTA_US = 1_000
 _V1 = Path("/sys/fs/cgroup/cpu")

@@ -1,4 +1,4 @@
-"""Draw the delay of each packet beyond the fastest, and which packets are lost, from a seeded rng. Pure.
+"""Draw the extra delay of each packet, and which packets are lost, from a seeded rng. Pure.
 
 Every law is scaled by one measurable figure: `p95_ms`, the extra delay that 95 % of the packets stay below (PDV as in
 RFC 5481). Loss is independent, or in bursts (Gilbert–Elliott with a loss-free good state).

@@ -1,8 +1,8 @@
 """Emulate the internet: take packets and the time, return packets and their times. Pure.
 
 A packet from a to b waits for a's uplink (with its rate and queue), may be lost, travels access(a) + city + access(b)
-plus jitter, waits for b's downlink, and is due. Rates hold packet by packet: each occupies its link for size·8/rate, a
-lone small message too (token buckets would let it through unshaped).
+plus jitter, waits for b's downlink, and is due. Rates are enforced for each packet: it occupies its link for
+size·8/rate, even a single small message (which token buckets would let through unshaped).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class _Pair:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A packet that is due at a host now. Give it back to `delivered` with the moment it was really written."""
+    """A packet that is due at a host now. Pass it to `delivered` with the time at which it was really written."""
 
     host: int
     packet: bytes
@@ -141,7 +141,7 @@ class Emulator:
             self._record(packet, host, target, now_ns, Fate.UP_QUEUE, 0, 0)
             return
         receiver, pair = self._hosts[target], self._pairs[host][target]
-        # every law draws for every packet, so that a seed means the same losses whatever else is set
+        # every model draws for every packet, so that a seed gives the same losses whatever else is set
         lost = sender.loss.next_is_lost() | pair.loss.next_is_lost() | receiver.loss.next_is_lost()
         late_ns = sender.jitter.next_ns() + pair.jitter.next_ns() + receiver.jitter.next_ns()
         if lost:
@@ -162,7 +162,7 @@ class Emulator:
         return self._heap[0][0] if self._heap else None
 
     def due(self, now_ns: int) -> Iterator[Delivery]:
-        """Return everything that is due by now, in order."""
+        """Yield everything that is due by now, in order."""
         while self._heap and self._heap[0][0] <= now_ns:
             at_ns, _, target, src, _, packet, in_ns, due = heapq.heappop(self._heap)
             if due:

@@ -32,7 +32,7 @@ _RTF_UP: Final = 0x1
 TUN: Final = Path("/dev/net/tun")
 INTERFACE: Final = "eth0"
 MTU_BYTES: Final = 1500
-TX_QUEUE_PACKETS: Final = 2000  # the router reads at once; what waits here waits for the router's own turn
+TX_QUEUE_PACKETS: Final = 2000  # the router reads immediately; packets wait here only while the router does not run
 
 _CONGESTION: Final = Path("/proc/sys/net/ipv4/tcp_congestion_control")
 _CONGESTION_ALLOWED: Final = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
@@ -90,7 +90,7 @@ def why_unavailable() -> str | None:
     if not hasattr(_libc, "setns"):
         return "the lab needs Linux (network namespaces and TUN)"
     who = "root, or user namespaces" if os.geteuid() else "the right to make network namespaces (CAP_SYS_ADMIN)"
-    said, say = os.pipe()
+    read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:  # a process of its own, so that a half-made namespace ends with it
         status = 1
@@ -100,13 +100,13 @@ def why_unavailable() -> str | None:
             make_host("198.18.255.1")
             status = 0
         except TunUnavailable as error:
-            os.write(say, f"the lab needs the TUN device: {error}".encode())
+            os.write(write_end, f"the lab needs the TUN device: {error}".encode())
         except (LabUnavailable, OSError) as error:
-            os.write(say, f"the lab needs {who}: {error}".encode())
+            os.write(write_end, f"the lab needs {who}: {error}".encode())
         finally:
             os._exit(status)
-    os.close(say)
-    with os.fdopen(said, "rb") as reader:
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as reader:
         trouble = reader.read().decode()
     _, status = os.waitpid(child, 0)
     if status == 0:
@@ -139,9 +139,9 @@ def _why_no_user_namespace() -> str:
 def make_host(address: str, congestion: str = "cubic") -> HostNet:
     """Return a namespace with loopback and `eth0` up, everything routed to the TUN. Raises LabUnavailable.
 
-    `congestion`: the TCP of this host; the machine's own setting is no property of a home.
+    `congestion`: the TCP of this host; the machine's own setting does not describe a home.
     """
-    with _allowed(congestion), _back_home():
+    with _allowed(congestion), _restored_namespace():
         _check(_libc.unshare(CLONE_NEWNET), "a network namespace")
         namespace_fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         with contextlib.suppress(OSError):  # no IPv6 in this kernel: nothing to turn off
@@ -223,14 +223,14 @@ def _sockaddr(address: str) -> bytes:
 
 
 @contextlib.contextmanager
-def _back_home() -> Iterator[None]:
+def _restored_namespace() -> Iterator[None]:
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         yield
     finally:
         back = _libc.setns(home, CLONE_NEWNET)
         os.close(home)
-        _check(back, "the way back to the first namespace")
+        _check(back, "a return to the first namespace")
 
 
 def enter(namespace_fd: int) -> None:
@@ -251,7 +251,7 @@ def in_host(namespace_fd: int) -> Callable[[], None]:
 
 def die_with_parent(parent: int) -> None:
     """In a child: send it SIGKILL when the parent ends, even by kill -9 (prctl(2))."""
-    _check(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL), "to be told of the parent's end")
+    _check(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL), "a signal at the parent's end")
     if os.getppid() != parent:  # it ended before we asked
         os._exit(1)
 

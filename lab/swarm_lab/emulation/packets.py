@@ -52,7 +52,7 @@ def stamp_tag(packet: bytes | bytearray) -> StampTag | None:
         seq, ssid, received, sender_seq = *_at(packet, body, 0, 14), packet[body + 16 : body + 24], body + 24
     else:
         seq, ssid, received, sender_seq = *_at(packet, body, 0, 26), packet[body + 32 : body + 40], body + 48
-    if not any(received):  # only a reflector fills in when the request came
+    if not any(received):  # only a reflector fills in the receive time
         return StampTag(False, ssid, seq)
     return StampTag(True, ssid, struct.unpack_from("!I", packet, sender_seq)[0])
 
@@ -83,16 +83,16 @@ def rewrite(
         new = struct.pack("!H", port)
         port_delta += _difference(bytes(out[place : place + 2]), new)
         out[place : place + 2] = new
-    _mend(out, 10, address_delta)
+    _update_checksum(out, 10, address_delta)
     if protocol == TCP:
-        _mend(out, header + 16, address_delta + port_delta)
+        _update_checksum(out, header + 16, address_delta + port_delta)
     elif protocol == UDP:
         if out[header + 6 : header + 8] != b"\x00\x00":  # zero: the sender did not compute one (RFC 768)
-            _mend(out, header + 6, address_delta + port_delta)
+            _update_checksum(out, header + 6, address_delta + port_delta)
             if out[header + 6 : header + 8] == b"\x00\x00":
                 out[header + 6 : header + 8] = b"\xff\xff"
     elif protocol == ICMP:
-        _mend(out, header + 2, port_delta)
+        _update_checksum(out, header + 2, port_delta)
     else:
         return None
     return bytes(out)
@@ -107,7 +107,7 @@ def _difference(old: bytes, new: bytes) -> int:
     )
 
 
-def _mend(packet: bytearray, at: int, delta: int) -> None:
+def _update_checksum(packet: bytearray, at: int, delta: int) -> None:
     (checksum,) = struct.unpack_from("!H", packet, at)
     total = (~checksum & 0xFFFF) + delta
     while total >> 16:

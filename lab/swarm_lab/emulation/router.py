@@ -1,8 +1,8 @@
 """Run the router process: read every host's TUN, ask the emulator, write each packet when it is due.
 
-Runs at real-time priority where it may (the p99 error under a busy machine falls from milliseconds to 0.05 ms), and
-waits with select(2), whose timeout is finer than epoll's millisecond, for all but the last `SPIN_NS`.
-Started by `lab` as `python -m swarm_lab.emulation.router`; ends when its standard input closes.
+Runs at real-time priority if allowed (the p99 error on a busy machine falls from milliseconds to 0.05 ms), and waits
+with select(2), whose timeout is finer than epoll's millisecond, until `SPIN_NS` before the deadline. Started by `lab`
+as `python -m swarm_lab.emulation.router`; ends when its standard input closes.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from swarm_lab.emulation.truth import TruthWriter
 from swarm_protocol.units import NS_PER_S
 
 SPIN_NS = 60_000  # measured: sleeping up to 60 µs before the deadline and spinning the rest halves the p50 error
-READ_BATCH = 32  # packets of one host before the others have their turn
+READ_BATCH = 32  # packets of one host before those of the others are read
 REAL_TIME_PRIORITY = 50
 NETWORK_ACTIONS = ("path", "access", "cut", "heal", "leave", "join", "rebind")
 
 
 def route(emulator: Emulator, tuns: list[int], control: int, truth: TruthWriter, timeline: list[Event]) -> None:
-    """Route until the other side closes `control`. `timeline` in order; its times count from a word on `control`."""
+    """Route until the other side closes `control`. `timeline` is ordered; its times count from the first byte on
+    `control`."""
     mono_ns = time.monotonic_ns
     host_of = {fd: index for index, fd in enumerate(tuns)}
     watched = [*tuns, control]

@@ -39,7 +39,7 @@ class Access(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     loss: Loss = Loss()
 
 
-# Access profiles: cluster, fiber, cable and 5G of the article that this project starts from.
+# Access profiles: cluster, fiber, cable and 5G are those of the article that this project is based on.
 PROFILES: Final[dict[str, Access]] = {
     "datacentre": Access(up_mbps=1000, down_mbps=1000, delay_ms=0.2, queue_ms=20),
     "lan": Access(up_mbps=1000, down_mbps=1000, delay_ms=0.1, queue_ms=20),
@@ -58,7 +58,7 @@ class Host(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     city: str | None = None  # a row of the matrix; None: at the same exchange as every other such host
     nat: NatKind = "none"
     cpu: Annotated[float, Meta(gt=0, le=64)] | None = None  # cores this host may use; None: as much as there is
-    memory_gib: Annotated[float, Meta(gt=0, le=10_000)] | None = None  # what layers may take, told to the planner
+    memory_gib: Annotated[float, Meta(gt=0, le=10_000)] | None = None  # for layers, as reported to the planner
     tcp: Literal["cubic", "bbr", "reno"] = "cubic"  # its congestion control, as its system ships it
     probe: bool = True  # False: a host without a probe (the collector's, a client)
 
@@ -114,7 +114,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: int = 1
     duration_s: Annotated[float, Meta(gt=0, le=86_400)] = 120.0
     model: str = "tiny"
-    running: str = ""  # the placement that is told to run: "a:0-2,b:3-7"; empty: nobody tells
+    running: str = ""  # the placement that is reported as running: "a:0-2,b:3-7"; empty: none is reported
     matrix: Literal["none", "azure"] = "none"
     path: tuple[Path, ...] = ()
     event: tuple[Event, ...] = ()

@@ -1,4 +1,4 @@
-"""Record what happened to each packet in the router, and answer queries of `verify` about it.
+"""Record what happened to each packet in the router, and read these records for `verify`.
 
 One fixed-size record a packet in a plain file, so that a crash loses at most the last buffer. Times are the
 router's monotonic clock; the header says how to turn them into wall clock.

@@ -36,11 +36,11 @@ class Visit(msgspec.Struct, frozen=True, array_like=True):
 
     step: int
     received_ns: int  # the whole message is here
-    computed_ns: int  # the answer is about to be handed to the kernel
+    computed_ns: int  # the answer is about to be passed to the kernel
 
 
 class Draft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Speculative decoding: guesses that the driver drafts, and that a coin accepts."""
+    """Speculative decoding: guesses that the driver drafts, and that are accepted at random."""
 
     guesses: int  # in each window
     accept: tuple[float, ...]  # chance by position, given that those before are right; the last repeats
@@ -56,7 +56,7 @@ class DriverConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     own_host: str  # where the last stage of a chain reaches the driver
     prompt_tokens: int
     steps: int  # decode steps after the prompt
-    warm_up_steps: int  # of them, not reported: connections, caches and the allocator settle
+    warm_up_steps: int  # of them, not reported, while connections, caches and the allocator settle
     batch: int = 1
     # before the prompt, as requests come after a pause: beyond a retransmission timeout TCP's windows have shrunk
     idle_ms: float = 1500.0
@@ -65,15 +65,15 @@ class DriverConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     draft: Draft | None = None  # of a chain with one sequence; `steps` are then tokens
 
 
-class Home(msgspec.Struct, frozen=True, array_like=True):
-    """When a verify window came home, and the tokens that it yields."""
+class WindowResult(msgspec.Struct, frozen=True, array_like=True):
+    """When the result of a verify window arrived, and the tokens that it yields."""
 
     at_ns: int
     tokens: int  # 0: it was stale
 
 
 class Hop(msgspec.Struct, frozen=True, array_like=True):
-    """When the driver was about to give a message to the kernel, and when the answer was complete."""
+    """When the driver was about to pass a message to the kernel, and when the answer was complete."""
 
     step: int
     stage: int  # that was sent to; a chain is sent to at its first
@@ -87,4 +87,4 @@ class DriverReport(msgspec.Struct, frozen=True):
     first_reported_step: int
     hops: tuple[Hop, ...]
     tokens: tuple[int, ...]  # the first sequence's, prompt left out: equal for every placement of the same model
-    windows: tuple[Home, ...] = ()  # of speculative decoding, after the warm-up, in order; then there are no steps
+    windows: tuple[WindowResult, ...] = ()  # of speculative decoding, after the warm-up, in order; then without steps

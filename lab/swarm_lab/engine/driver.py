@@ -16,7 +16,7 @@ import time
 import msgspec
 
 from swarm_lab.engine import framing
-from swarm_lab.engine.config import Draft, DriverConfig, DriverReport, Home, Hop
+from swarm_lab.engine.config import Draft, DriverConfig, DriverReport, Hop, WindowResult
 from swarm_lab.engine.framing import Body, Message
 from swarm_lab.engine.stage import Ends
 from swarm_lab.engine.verify_windows import WindowAccount
@@ -30,7 +30,7 @@ def run(config: DriverConfig) -> DriverReport:
     step_ms: list[float] = []
     tokens: list[int] = []
     try:
-        # once before it counts: first calls allocate, draw the embedding and start threads, which a server has done
+        # once as a warm-up: first calls allocate, draw the embedding and start threads, which a server has done
         session.step(1, config.prompt_tokens, session.step(0, 0, prompt))
         session.reset()
         session.hops.clear()
@@ -54,28 +54,28 @@ def run(config: DriverConfig) -> DriverReport:
     return DriverReport(ttft_ms, tuple(step_ms), config.warm_up_steps + 1, tuple(session.hops), tuple(tokens))
 
 
-def _speculate(session: _Chain, config: DriverConfig, draft: Draft) -> tuple[Home, ...]:
-    """Verify windows until `steps` tokens are there; return those after the warm-up, in the order they came home.
+def _speculate(session: _Chain, config: DriverConfig, draft: Draft) -> tuple[WindowResult, ...]:
+    """Verify windows until there are `steps` tokens; return the results after the warm-up, in the order of arrival.
 
-    One window is drafted at a time, also while others travel; what was drafted on guesses that turn out wrong is
-    drafted again. A window that travels alone is drafted when the one before is home."""
-    account, homes, warm = WindowAccount(draft, config.prompt_tokens), [], 0
+    One window is drafted at a time, also while others are in flight; a window that was drafted on wrong guesses is
+    drafted again. With one window in flight, the next one is drafted when the result is there."""
+    account, results, warm = WindowAccount(draft, config.prompt_tokens), [], 0
     arrivals: queue.SimpleQueue[tuple[int, int] | framing.WireError] = queue.SimpleQueue()
     threading.Thread(target=session.listen, args=(arrivals,), daemon=True).start()
 
     def take(*, wait: bool) -> None:
-        """Account for what has come home; with `wait` for at least one."""
+        """Account for the results that have arrived; with `wait`, for at least one."""
         while wait or not arrivals.empty():
             arrived = arrivals.get()
             if isinstance(arrived, framing.WireError):
                 raise arrived
             number, at_ns = arrived
-            homes.append(Home(at_ns, account.home(number)))
+            results.append(WindowResult(at_ns, account.verified(number)))
             wait = False
 
     while account.tokens < config.steps:
         if account.tokens < config.warm_up_steps:
-            warm = len(homes)
+            warm = len(results)
         while draft.windows == 1 and account.in_flight:
             take(wait=True)
         epoch = account.epoch
@@ -89,7 +89,7 @@ def _speculate(session: _Chain, config: DriverConfig, draft: Draft) -> tuple[Hom
         session.send(window.number, window.position, (0,) * (draft.guesses + 1))
     while account.in_flight:
         take(wait=True)
-    return tuple(homes[warm:])
+    return tuple(results[warm:])
 
 
 class _Chain:
@@ -126,7 +126,7 @@ class _Chain:
 
     def reset(self) -> None:
         framing.send(self._out, Message(Body.RESET, 1, 0, 0, b""))
-        framing.receive(self._back)  # it has come round
+        framing.receive(self._back)  # every stage has passed it on
 
     def close(self) -> None:
         _bye(self._out)

@@ -1,10 +1,10 @@
-"""Keep account of verify windows in flight: what each yields, which are stale, where the next one begins. Pure.
+"""Track verify windows in flight: what each yields, which are stale, where the next one begins. Pure.
 
-A window holds the last known token and K guesses. A seeded coin says which guesses are right, in place of a draft
-model: the stages compute every window all the same. With several in flight the next one continues from the guesses of
-the one before, and yields count as in `swarm_predict.cost.speculative`: K tokens where all are right (its successor has
-the one that follows), else what is right and a correction, and all windows behind it are discarded. A window that
-travels alone yields one token more where all are right.
+A window contains the last known token and K guesses. A seeded rng decides which guesses are right, instead of a draft
+model; the stages compute every window in any case. With several in flight the next one continues from the guesses of
+the one before, and yields count as in `swarm_predict.cost.speculative`: K tokens if all are right (its successor has
+the next one), else the right ones and a correction, and all windows behind it are discarded. With one window in flight,
+a window yields one token more if all are right.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class WindowAccount:
         self._windows: dict[int, Window] = {}
         self._next = position
         self._sent = 0
-        self.epoch = 0  # misses so far: what was drafted before the last one continues what is wrong
-        self.tokens = 0  # of valid windows that came home
-        self.lost = 0  # windows that came home stale
+        self.epoch = 0  # misses so far: what was drafted before the last one continues wrong guesses
+        self.tokens = 0  # of valid windows
+        self.lost = 0  # stale windows
 
     @property
     def in_flight(self) -> int:
@@ -49,7 +49,7 @@ class WindowAccount:
         self._next += self._draft.guesses
         return window
 
-    def home(self, number: int) -> int:
+    def verified(self, number: int) -> int:
         """Return the tokens that a window yields; 0: it is stale."""
         window = self._windows.pop(number)
         if window.epoch != self.epoch:
@@ -59,9 +59,9 @@ class WindowAccount:
         while right < self._draft.guesses and self._rng.random() < self._accept(right):
             right += 1
         alone = self._draft.windows == 1
-        goes_on = right == self._draft.guesses and not alone
-        tokens = right if goes_on else right + 1
-        if not goes_on:
+        continues = right == self._draft.guesses and not alone
+        tokens = right if continues else right + 1
+        if not continues:
             self.epoch += 1
             self._next = window.position + tokens
         self.tokens += tokens

@@ -1,8 +1,8 @@
 """Run one stage of the engine as a process: load layers, wait, compute, pass on, and record the times.
 
-`python -m swarm_lab.engine.worker` with a JSON StageConfig on standard input. It prints `ready PORT` when the
-weights are there. In a chain it passes its output to the next stage (or the sampled token to the driver), in a star
-back to the sender.
+`python -m swarm_lab.engine.worker` with a JSON StageConfig on standard input. It prints `ready PORT` when the weights
+are loaded. In a chain it passes its output to the next stage (or the sampled token to the driver), in a star back to
+the sender.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CONNECT_TIMEOUT_S = 20.0
 class Wiring(msgspec.Struct, frozen=True):
     """The first message on a new connection: (host, port) of every stage after this one.
 
-    Empty: answer on this connection. Each stage connects to the first and tells it the rest.
+    Empty: answer on this connection. Each stage connects to the first and sends it the rest.
     """
 
     onward: tuple[tuple[str, int], ...] = ()
@@ -62,7 +62,7 @@ def _session(compute: StageCompute, upstream: socket.socket, visits: list[Visit]
             if message.body in (Body.RESET, Body.BYE):
                 compute.reset()
                 if message.body is Body.RESET:
-                    visits.clear()  # what came before was warm-up
+                    visits.clear()  # that was the warm-up
                 if downstream is not upstream:
                     framing.send(downstream, message)
                 if message.body is Body.BYE:

@@ -1,8 +1,8 @@
 """Measure what other programs of this machine take while hosts of the lab share its cores.
 
-A host stands for a machine of its own, so what programs outside the lab take is an error of the lab, like a delay that
-was not met. It is reported with the result and never subtracted: two busy threads of one core slow each other without
-either of them waiting.
+A host represents a separate machine, so the processor time of programs outside the lab is an error of the lab, like a
+missed delay. It is reported with the result and never subtracted: two busy threads on one core slow each other down
+without either of them waiting.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 import psutil
 
-DISTURBED_CORES: Final = 0.15  # what an idle machine's own daemons stay far below
+DISTURBED_CORES: Final = 0.15  # far above what the daemons of an idle machine use
 
 
 class Outsiders:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from swarm_lab.engine.config import Draft, DriverConfig, DriverReport, EngineShape, Home, StageConfig, Visit
+from swarm_lab.engine.config import Draft, DriverConfig, DriverReport, EngineShape, StageConfig, Visit, WindowResult
 from swarm_lab.lab import Lab
 from swarm_lab.verification.contention import DISTURBED_CORES, Outsiders
 from swarm_predict.cost.speculative import accepts
@@ -31,7 +31,7 @@ from swarm_storage.history.replay import swarm_at
 from swarm_storage.store import open_store
 
 WEIGHTS = "fp32"  # what it runs in on a processor, and so what the lab's probes are asked to time
-MEASURE_TIMEOUT_S = 300.0  # hosts time their layers one after the other, politely
+MEASURE_TIMEOUT_S = 300.0  # hosts time their layers one after the other
 STAGE_TIMEOUT_S = 60.0  # loading weights on a machine that several hosts share
 POLL_S = 0.5
 PARTS = 8  # of a run of verify windows, each with a time per token of its own
@@ -101,7 +101,7 @@ def missing(swarm: Swarm, lab: Lab, model: ModelShape) -> list[str]:
         timed = {t.phase for t in swarm.facts[i].layers if t.model in (model.name, "*")}
         if not timed:
             lacking.append(f"layer time of {model.name} on {swarm.names[i]}")
-        elif not {"head", "embed"} <= timed:  # timed last, so that none is timed while the engine runs
+        elif not {"head", "embed"} <= timed:  # they are timed last, so that no layer is timed while the engine runs
             lacking.append(f"LM head and embedding of {model.name} on {swarm.names[i]}")
         if np.isnan(swarm.nodes["up_mbps"][i]):
             lacking.append(f"uplink of {swarm.names[i]}")
@@ -114,7 +114,7 @@ def missing(swarm: Swarm, lab: Lab, model: ModelShape) -> list[str]:
 async def wait_until_measured(lab: Lab, model: ModelShape, say: Say, within_s: float = MEASURE_TIMEOUT_S) -> Swarm:
     """Wait until every pair and node is measured, or the time is up; then report what is missing."""
     deadline = time.monotonic() + within_s
-    told = -1
+    reported_count = -1
     while True:
         try:
             swarm = await asyncio.to_thread(measured_swarm, lab)
@@ -124,11 +124,11 @@ async def wait_until_measured(lab: Lab, model: ModelShape, say: Say, within_s: f
         if not lacking:
             return swarm
         if time.monotonic() > deadline:
-            say(f"going on without {len(lacking)} figures, as {lacking[0]}")
+            say(f"continuing without {len(lacking)} figures, e.g. {lacking[0]}")
             return swarm
-        if len(lacking) != told:
-            told = len(lacking)
-            say(f"measuring: {told} figures to come, as {lacking[0]}")
+        if len(lacking) != reported_count:
+            reported_count = len(lacking)
+            say(f"measuring: {reported_count} figures missing, e.g. {lacking[0]}")
         await asyncio.sleep(POLL_S)
 
 
@@ -168,18 +168,18 @@ async def race(lab: Lab, swarm: Swarm, model: ModelShape, placement: Placement, 
         stages=() if ahead else _stage_times(prediction, swarm, report, visits, workload.engine),
         others_cores=watch.cores(),
         draft=f"{workload.draft_tokens} guesses, {workload.windows} windows in flight" if ahead else "",
-        lost=sum(not home.tokens for home in report.windows) / max(1, len(report.windows)) if ahead else None,
+        lost=sum(not result.tokens for result in report.windows) / max(1, len(report.windows)) if ahead else None,
     )
 
 
-def window_times(windows: Sequence[Home]) -> tuple[float, ...]:
+def window_times(windows: Sequence[WindowResult]) -> tuple[float, ...]:
     """Return milliseconds a token over parts of a run, of about as many tokens each. Raises RaceError for too few."""
-    valid = [home for home in windows if home.tokens]
+    valid = [result for result in windows if result.tokens]
     if len(valid) <= PARTS:
         raise RaceError(f"only {len(valid)} windows were verified; time more tokens with --steps")
     edges = np.linspace(0, len(valid) - 1, PARTS + 1).astype(int)
     return tuple(
-        (valid[b].at_ns - valid[a].at_ns) / NS_PER_MS / sum(home.tokens for home in valid[a + 1 : b + 1])
+        (valid[b].at_ns - valid[a].at_ns) / NS_PER_MS / sum(result.tokens for result in valid[a + 1 : b + 1])
         for a, b in itertools.pairwise(edges.tolist())
     )
 

@@ -18,11 +18,11 @@ from swarm_protocol.messages.samples import HopSample, LinkSample, Sample, Uplin
 from swarm_protocol.snapshot.swarm import Floats
 from swarm_protocol.units import NS_PER_MS, NS_PER_S
 
-MSS_SHARE = 1448 / 1500  # payload of a full TCP segment with timestamps, per IP byte: what goodput can be of a rate
+MSS_SHARE = 1448 / 1500  # payload of a full TCP segment with timestamps, per IP byte: the highest goodput of a rate
 EMPTY_BYTES = 52  # IP 20, TCP with timestamps 32
 ACK_BYTES = EMPTY_BYTES + 5  # what acknowledges a hop (swarm_probe/hop.py)
 BURST_GAP_NS = 20_000_000  # TCP data after such a pause begins another message
-HOP_SOFTWARE_MS = 0.2  # from the sender's clock reading to the wire; what the programs wait for their turn is taken off
+HOP_SOFTWARE_MS = 0.2  # from the sender's clock reading to the wire; this much scheduling delay is allowed
 FIRST_WINDOW_NS = 60 * NS_PER_S  # no window is longer: the first sample of a pair covers at most this
 
 

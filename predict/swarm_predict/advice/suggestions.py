@@ -14,6 +14,7 @@ from typing import Final
 
 import numpy as np
 
+from swarm_predict.advice.format_comparison import named_format
 from swarm_predict.advice.nodes.impact import mean_tables
 from swarm_predict.advice.sensitivity import Gain
 from swarm_predict.cost.build import build_costs, client_row
@@ -23,7 +24,6 @@ from swarm_predict.cost.network.window_after_idle import INITIAL_WINDOW_BYTES
 from swarm_predict.cost.speculative import step_width
 from swarm_predict.cost.tables import CostTables
 from swarm_predict.forecast.prediction import predict
-from swarm_predict.formats import named_format
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import Placement, PredictError, Prediction, Workload
 from swarm_protocol.snapshot.swarm import Floats, Swarm, Tcp

@@ -14,8 +14,8 @@ import msgspec
 from msgspec import Meta
 
 from swarm_predict.model.catalogue import model_named
-from swarm_predict.model.formats import weight_format
 from swarm_predict.model.shapes import ModelShape
+from swarm_predict.model.weight_formats import weight_format
 from swarm_predict.types import PredictError
 from swarm_protocol.layer_shape import LayerShape
 

@@ -24,8 +24,10 @@ from swarm_predict.cost.machine.layer_times import LayerColumns, by_hand
 from swarm_predict.cost.network.delivery_times import Links, Mask
 from swarm_predict.cost.software import software_assumed, visits_ms
 from swarm_predict.cost.speculative import drafting_ms, step_width, step_yield
+from swarm_predict.forecast import path_doubt
 from swarm_predict.forecast.forward_pass.pipeline import Pipeline
 from swarm_predict.forecast.forward_pass.tensor_parallel import TensorParallel
+from swarm_predict.forecast.path_doubt import Doubt
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.priors import particular
 from swarm_predict.priors.conditioning import Observation, Part
@@ -83,6 +85,8 @@ class ObservedRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fixed_ms: Number
     machines: tuple[RunMachine, ...]
     parts: tuple[RunPart, ...]
+    # equally likely delays by what is not known of its own network (`path_doubt`); empty: it is known
+    own_ms: tuple[Annotated[float, Meta(ge=-1e12, le=1e12)], ...] = ()
 
     @property
     def load(self) -> Load:
@@ -139,6 +143,7 @@ def observe(
             for row, machine in zip(found.rows, machines, strict=True)
         ),
         parts=tuple(part for part in found.parts if part.times > 0),
+        own_ms=found.own_ms,
     )
 
 
@@ -162,7 +167,7 @@ def observation(run: ObservedRun, priors: Priors) -> Observation:
                 parts.append(Part(FASTEST * part.times, own))
             times = part.times * (RDMA_SHARE if run.engine in RDMA and kind in ("visit", "reduce") else 1.0)
             parts.append(Part(times, (*shared, *(own if kind in ("decode", "launch") else host))))
-    return Observation(run.observed_ms, tuple(parts), run.fixed_ms, _noise(run, priors))
+    return Observation(run.observed_ms, tuple(parts), run.fixed_ms, _noise(run, priors), run.own_ms)
 
 
 def _noise(run: ObservedRun, priors: Priors) -> float:
@@ -185,6 +190,7 @@ class _Parts:
     fixed_ms: float
     reading_ms: float  # least time by the data sheets
     paths_ms: float  # least time by idle paths and rates
+    own_ms: Doubt
 
     @property
     def least_ms(self) -> float:
@@ -220,7 +226,9 @@ def _of_stages(swarm: Swarm, model: ModelShape, placement: Placement, workload: 
             parts.append(RunPart("visit", 1.0, trip.dst))
     parts += _of_paths(paths_ms)
     fixed_ms += run.fixed_ms(step_width(workload)) + workload.hop_overhead_ms * len(run.trips)
-    return _Parts(costs.rows, parts, fixed_ms if math.isfinite(fixed_ms) else 0.0, reading_ms, idle_ms)
+    return _Parts(
+        costs.rows, parts, fixed_ms if math.isfinite(fixed_ms) else 0.0, reading_ms, idle_ms, path_doubt.of_stages(run)
+    )
 
 
 def _of_groups(swarm: Swarm, model: ModelShape, placement: Placement, workload: Workload) -> _Parts:
@@ -252,7 +260,9 @@ def _of_groups(swarm: Swarm, model: ModelShape, placement: Placement, workload: 
         paths_ms += run.slowest_ms(trips)
     parts += _of_paths(paths_ms)
     # half a round trip is not always one way, so only this is certain of many rounds
-    return _Parts(tuple(run.rows), parts, run.software_ms(0, run.width), reading_ms, POSSIBLE * float(paths_ms.sum()))
+    idle_ms = POSSIBLE * float(paths_ms.sum())
+    fixed_ms = run.software_ms(0, run.width)
+    return _Parts(tuple(run.rows), parts, fixed_ms, reading_ms, idle_ms, path_doubt.of_groups(run))
 
 
 def _of_paths(paths_ms: Floats) -> list[RunPart]:

@@ -16,10 +16,10 @@ from swarm_predict.cost.engines import EngineFacts, engine_facts
 from swarm_predict.cost.inputs import Inputs
 from swarm_predict.cost.machine.layer_times import LayerColumns, layer_columns
 from swarm_predict.cost.machine.memory import needs
-from swarm_predict.cost.network.delivery_times import absent, links
+from swarm_predict.cost.network.delivery_times import absent
 from swarm_predict.cost.network.lost_packets import retransmission
 from swarm_predict.cost.network.path_quantiles import mean_excess
-from swarm_predict.cost.software import software_ms, visits_ms
+from swarm_predict.cost.software import engine_paths, software_ms, visits_ms
 from swarm_predict.cost.speculative import drafting_ms, step_width, step_yield
 from swarm_predict.cost.tables import CostTables
 from swarm_predict.model.shapes import ModelShape
@@ -79,7 +79,7 @@ def explain(swarm: Swarm, model: ModelShape, workload: Workload, nodes: Sequence
 def hop_parts(swarm: Swarm, model: ModelShape, workload: Workload) -> HopParts:
     """Split each hop's time by cause."""
     engine = engine_facts(workload)
-    paths = links(swarm, range(len(swarm)))
+    paths = engine_paths(swarm, range(len(swarm)), workload)
     size = engine.hop_bytes(model, step_width(workload), workload.activations) * workload.redundancy
     share = 1 / step_yield(workload)
     none = np.full_like(paths.rtt_p50_ms, np.nan)
@@ -227,7 +227,7 @@ def _assemble(
     width, share = step_width(workload), 1 / step_yield(workload)  # of a step, so that all times are per token
     if layer is None:
         layer = step_columns(swarm, rows, model, workload, width)
-    paths = links(swarm, rows)
+    paths = engine_paths(swarm, rows, workload)
     need = needs(model, workload, engine)
     vram = np.where(absent(swarm)[rows], 0.0, swarm.nodes["vram_bytes"][rows])
     n = len(rows)

@@ -14,10 +14,9 @@ import numpy as np
 from swarm_predict.cost.all_reduce import messages, software_rounds
 from swarm_predict.cost.engines import TOKEN_BYTES, all_reduce_of, engine_facts
 from swarm_predict.cost.groups import ALL_REDUCES_PER_LAYER
-from swarm_predict.cost.machine.layer_times import layer_columns
+from swarm_predict.cost.machine.layer_times import LayerColumns, layer_columns
 from swarm_predict.cost.machine.memory import needs
-from swarm_predict.cost.network.delivery_times import links
-from swarm_predict.cost.software import software_assumed, visits_ms
+from swarm_predict.cost.software import engine_paths, software_assumed, visits_ms
 from swarm_predict.cost.speculative import drafting_ms, step_width, step_yield
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import AllReduce, Workload
@@ -42,14 +41,24 @@ class GroupCost:
 class SharedTimes:
     """Costs over some rows of a swarm; members are positions in `rows`."""
 
-    def __init__(self, swarm: Swarm, model: ModelShape, workload: Workload, rows: Sequence[int]) -> None:
+    def __init__(
+        self,
+        swarm: Swarm,
+        model: ModelShape,
+        workload: Workload,
+        rows: Sequence[int],
+        *,
+        layer: LayerColumns | None = None,
+        width: int | None = None,
+    ) -> None:
+        """`layer` and `width` (tokens) are of another pass than a step, such as a part of a prompt."""
         self.model, self.workload = model, workload
         self.engine, self.kind = engine_facts(workload), all_reduce_of(workload)
         self.names = [swarm.facts[row].name for row in rows]
-        self.paths = links(swarm, rows)
-        width = step_width(workload)
-        layer = layer_columns(
-            swarm, rows, model, workload.weights, "decode", width, workload.context,
+        self.paths = engine_paths(swarm, rows, workload)
+        self.width = step_width(workload) if width is None else width
+        layer = layer or layer_columns(
+            swarm, rows, model, workload.weights, "decode", self.width, workload.context,
             engine=workload.engine, priors=workload.priors,
         )  # fmt: skip
         asked = software_assumed(swarm, rows, workload, self.paths)
@@ -63,7 +72,6 @@ class SharedTimes:
         self.need = needs(model, workload, self.engine)
         vram = np.nan_to_num(swarm.nodes["vram_bytes"][list(rows)], nan=0.0)
         self.room = vram - self.need.runtime(vram) - self.need.scratch_bytes
-        self._width = width
         self._paths_scale = layer.assumed.paths[self.paths.kinds]
         self._deliveries: dict[float, Floats] = {}
         self._groups: dict[tuple[int, ...], GroupCost] = {}
@@ -95,7 +103,7 @@ class SharedTimes:
         order = self._meeting_order(members)
         count, at = len(order), list(order)
         compute = float((self.layer_ms[at] / count + self.launch_ms[at]).max())
-        proof = self.workload.proof_ms * self._width / count
+        proof = self.workload.proof_ms * self.width / count
         software = software_rounds(self.kind, count) * float(self.reduce_ms[at].max()) if count > 1 else 0.0
         actual, least = self._all_reduce_ms(order)
         actual, least = (ALL_REDUCES_PER_LAYER * (ms + software) for ms in (actual, least))
@@ -113,7 +121,7 @@ class SharedTimes:
         """Order the members, each next to its nearest; the first stays the root."""
         if self.kind == "mesh" or len(members) < 4:
             return members
-        size = self.engine.reduce_bytes(self.model, self._width, self.workload.activations)
+        size = self.engine.reduce_bytes(self.model, self.width, self.workload.activations)
         near, rest, order = self.delivery(size), list(members[1:]), [members[0]]
         while rest:
             order.append(min(rest, key=lambda k: float(near[order[-1], k])))
@@ -124,7 +132,7 @@ class SharedTimes:
         """Return (the time of one all-reduce in this order, a lower bound over all orders)."""
         if len(order) < 2:
             return 0.0, 0.0
-        size = self.engine.reduce_bytes(self.model, self._width, self.workload.activations)
+        size = self.engine.reduce_bytes(self.model, self.width, self.workload.activations)
         actual = 0.0
         at, rounds = np.array(order), messages(self.kind, len(order), size)
         for here in rounds:
@@ -137,7 +145,7 @@ class SharedTimes:
         return actual + software, min(least, actual) + software
 
     def _ends_ms(self, order: tuple[int, ...]) -> float:
-        sizes = self.engine.root_bytes(self.model, self._width, self.workload.batch, len(order))
+        sizes = self.engine.root_bytes(self.model, self.width, self.workload.batch, len(order))
         if sizes is None:
             return 0.0
         root, rest = order[0], list(order[1:])
@@ -161,12 +169,12 @@ class SharedTimes:
     def hop_ms(self, before: GroupCost, after: GroupCost, *, least: bool = False) -> float:
         """Return the time from the first machine of a group to every one of the next. `least`: from whichever is
         nearest."""
-        size = self.engine.hop_bytes(self.model, self._width, self.workload.activations) * len(after.members)
+        size = self.engine.hop_bytes(self.model, self.width, self.workload.activations) * len(after.members)
         slowest = self.delivery(size)[np.ix_(before.members, after.members)].max(axis=1)
         return float(slowest.min() if least else slowest[0]) + self.workload.hop_overhead_ms
 
     def home_ms(self, last: GroupCost, first: GroupCost, *, least: bool = False) -> float:
-        back = self.delivery(float(TOKEN_BYTES * self._width))[np.ix_(last.members, first.members)]
+        back = self.delivery(float(TOKEN_BYTES * self.width))[np.ix_(last.members, first.members)]
         return float(back.min() if least else back[0, 0]) + self.workload.hop_overhead_ms
 
     def uneven(self, members: Sequence[int]) -> tuple[tuple[int, ...], Ints] | None:

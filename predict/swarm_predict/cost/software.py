@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from swarm_predict.cost.machine.layer_times import LayerColumns, by_hand
-from swarm_predict.cost.network.delivery_times import Links, Mask
+from swarm_predict.cost.network.delivery_times import Links, Mask, links
 from swarm_predict.priors.factors import PLAIN
 from swarm_predict.types import Workload
 from swarm_protocol.snapshot.swarm import Floats, Swarm
@@ -16,6 +16,14 @@ from swarm_protocol.snapshot.swarm import Floats, Swarm
 def visits_ms(swarm: Swarm, rows: Sequence[int]) -> Floats:
     """Return (rows,): the time of a visit beyond its layers; 0 if it was not measured."""
     return np.asarray(np.nan_to_num(swarm.nodes["overhead_ms"][list(rows)], nan=0.0))
+
+
+def engine_paths(swarm: Swarm, rows: Sequence[int], workload: Workload) -> Links:
+    """Return the paths between `rows` as an engine uses them: where its own software is assumed for each message, that
+    of the probes is taken out of measured hops, which contain it."""
+    paths = links(swarm, rows)
+    own = not (by_hand(swarm) or workload.engine in PLAIN or workload.hop_overhead_ms)
+    return paths.without_probes_software() if own else paths
 
 
 def software_assumed(swarm: Swarm, rows: Sequence[int], workload: Workload, paths: Links) -> Mask:

@@ -60,6 +60,15 @@ def step_yield(workload: Workload) -> float:
     return total
 
 
+def window_yields(workload: Workload) -> tuple[float, ...]:
+    """Return the chance that a window that travels alone yields 1, 2, … K+1 tokens."""
+    reached, chances = 1.0, []
+    for chance in _with_branches(workload):
+        chances.append(reached * (1 - chance))
+        reached *= chance
+    return (*chances, reached)
+
+
 def outcomes(workload: Workload) -> Outcomes:
     """Return what a window yields while others are in flight behind it."""
     on, reached, ends = 1.0, 1.0, []

@@ -12,8 +12,8 @@ from typing import Final
 from swarm_predict.calibration.evidence import evidence_of, placement_of, swarm_of, workload_of
 from swarm_predict.calibration.published import Result, published
 from swarm_predict.forecast.prediction import predict
-from swarm_predict.model.formats import weight_format
 from swarm_predict.model.shapes import ModelShape
+from swarm_predict.model.weight_formats import weight_format
 from swarm_predict.priors.factors import canonical
 from swarm_predict.types import PredictError, Prediction, Workload
 from swarm_protocol.snapshot.swarm import Swarm

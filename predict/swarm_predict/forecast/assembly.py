@@ -15,7 +15,7 @@ import numpy as np
 from swarm_predict.cost.inputs import Inputs
 from swarm_predict.cost.speculative import drafting_ms, step_yield
 from swarm_predict.forecast import notes
-from swarm_predict.forecast.draws import mirrored_normal
+from swarm_predict.forecast.draws import in_slow_half, mirrored_normal
 from swarm_predict.forecast.redundancy import total_share
 from swarm_predict.forecast.windows import Flow, Part
 from swarm_predict.model.shapes import ModelShape
@@ -96,6 +96,7 @@ class Step:
     hops: int  # messages that wait for each other
     notes: tuple[str, ...]  # about this engine's way of working only
     in_flight: InFlight | None = None  # None: one step follows the other
+    later_ms: Floats | None = None  # draws of what losses would add that were not seen so far; None: nothing
 
     @property
     def total_ms(self) -> Floats:
@@ -106,12 +107,16 @@ def assemble(question: Question, step: Step, rng: np.random.Generator, first_tok
     """Return the prediction for one placement. `rng` goes on where the draws of `step` ended."""
     work, inputs = question.workload, question.inputs
     if step.in_flight is None:
-        times_ms = per_token(step.total_ms, work, rng)
-        tpot, path_ms = quantiles(times_ms), step.path_ms
+        times_ms, path_ms = per_token(step.total_ms, work, rng), step.path_ms
         share = windows_per_token = 1 / step_yield(work)
+        later_ms = 0.0
+        if step.later_ms is not None:
+            with_losses_ms = in_slow_half(times_ms, step.later_ms * share, rng)
+            later_ms, times_ms = float((with_losses_ms - times_ms).mean()), with_losses_ms
+        tpot = quantiles(times_ms)
         parts = Breakdown(
             compute=float(step.compute_ms.mean()) * share,
-            network=float(step.network_ms.mean()) * share,
+            network=float(step.network_ms.mean()) * share + later_ms,
             overhead=(float(step.software_ms.mean()) + drafting_ms(work)) * share,
             head=float(step.head_ms.mean()) * share,
         )

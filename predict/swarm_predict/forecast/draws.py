@@ -122,14 +122,13 @@ def draw_trips(
     loss = np.nan_to_num(paths.loss[src, dst], nan=0.0)
     if np.any(loss > 0):
         seen = None if at_ns is None else paths.loss_of[src, dst]
-        path = np.minimum(src, dst) * len(paths.rows) + np.maximum(src, dst)
-        chance = draw_chances(loss, seen, path, rng, draws)
+        chance = draw_chances(loss, seen, pairs_of(paths, src, dst), rng, draws)
         rtt = np.where(np.isnan(p50), 2 * idle, p50)
         halvings = paths.halvings(src, dst, rest_ms)
         if slow_start:
             halvings = np.where(hop, halvings, HALVINGS_MOST)
         segments = segments_of(np.array([t.window_bytes for t in trips]))
-        flights = _flights(chance, segments, halvings, limited, paths.reno[src], rng)
+        flights = drawn_flights(chance, segments, halvings, limited, paths.reno[src], rng)
         ms = ms + draw_lost(chance, sizes, rtt, rng, flights)
         ms = ms + flights_ms(flights, sizes, rtt, paths.rate_mbps[src, dst])
         if np.any(slowed := paths.slowed_by_loss[src, dst]):
@@ -140,7 +139,12 @@ def draw_trips(
     return Drawn(ms, idle, upload, rest)
 
 
-def _flights(
+def pairs_of(paths: Links, src: Ints, dst: Ints) -> Ints:
+    """Return one number for each path, whichever way a message takes it."""
+    return np.minimum(src, dst) * len(paths.rows) + np.maximum(src, dst)
+
+
+def drawn_flights(
     chance: Floats,
     segments: Ints,
     halvings: Ints,
@@ -155,6 +159,16 @@ def _flights(
         control = RENO if is_reno else CUBIC
         flights[:, alike] = draw_flights(int(size), int(halved), one_way(chance[:, alike]), rng, control)
     return flights
+
+
+def in_slow_half(times_ms: Floats, later_ms: Floats, rng: np.random.Generator) -> Floats:
+    """Return the draws `times_ms`, the slower half of them later by the larger half of `later_ms`, in any order. The
+    median and everything below it stay."""
+    half = (len(times_ms) - 1) // 2
+    found = times_ms.copy()
+    if half:
+        found[np.argsort(times_ms)[-half:]] += rng.permutation(np.sort(later_ms)[-half:])
+    return found
 
 
 def scaled(drawn: Drawn, factor: Floats) -> Drawn:

@@ -6,10 +6,12 @@ that share every layer). `assembly` turns either into a Prediction.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from swarm_predict.cost.build import build_costs, check
 from swarm_predict.cost.engines import engine_facts
+from swarm_predict.forecast import unseen_losses
 from swarm_predict.forecast.assembly import assemble
 from swarm_predict.forecast.forward_pass.first_token import first_token_draws
 from swarm_predict.forecast.forward_pass.pipeline import Pipeline
@@ -30,12 +32,13 @@ def predict(swarm: Swarm, model: ModelShape, placement: Placement, workload: Wor
     check_placement(placement, model, swarm, engine.name)
     if engine.pattern == "all-reduce":
         shared = TensorParallel(swarm, model, placement, workload)
-        return assemble(shared.question, shared.step(), shared.rng, shared.first_token)
+        step = replace(shared.step(), later_ms=unseen_losses.of_groups(shared))
+        return assemble(shared.question, step, shared.rng, shared.first_token)
     placement = tuple(sorted(placement, key=lambda stage: stage.first))
     costs = build_costs(swarm, model, workload, [swarm.index(stage.node) for stage in placement])
     pipeline = Pipeline(swarm, model, placement, workload, costs)
     times = pipeline.decode()
-    step = pipeline.step(times)
+    step = replace(pipeline.step(times), later_ms=unseen_losses.of_stages(pipeline))
     if workload.windows > 1:
         step = with_windows(pipeline, times, step)
     return assemble(pipeline.question, step, pipeline.rng, partial(first_token_draws, pipeline))

@@ -31,7 +31,7 @@ from typing import Final
 
 from swarm_predict.launch.further_engines import FURTHER
 from swarm_predict.launch.lines import MODEL_NOTE, Command, Launch, Question, bracketed, cards_of, is_private, is_public
-from swarm_predict.model.cache_formats import CACHE_16_BITS, CACHES_OF
+from swarm_predict.model.kv_cache_formats import CACHE_16_BITS, CACHES_OF
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.priors.factors import machine_of
 from swarm_predict.types import Placement, Stage, Workload

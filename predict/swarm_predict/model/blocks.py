@@ -7,36 +7,17 @@ Where a LayerShape describes a layer fully, the block is made of it (`block_of`)
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from typing import Final
 
+import msgspec
+
+from swarm_predict.model.kv_cache import CACHE_BYTES, Cache, kept_bytes, read_bytes
 from swarm_protocol.layer_shape import LayerShape
 
-CACHE_BYTES: Final = 2  # of one cached element: fp16 or bf16, what every engine here keeps unless told otherwise
 SMALL_BYTES: Final = 2  # norms, biases and convolutions stay in 16 bits
 
 
-@dataclass(frozen=True, slots=True)
-class Cache:
-    """What one layer stores for each token of the context, and how much of it a step reads."""
-
-    elements: float  # of one entry
-    window: int = 0  # entries kept at most; 0: all
-    every: int = 1  # tokens that share one entry (compressed attention)
-    top_k: int = 0  # entries that a step reads at most; 0: all that are kept
-    flops: float = 0.0  # of one entry that is read: scores and weighted values
-
-    def kept(self, tokens: float) -> float:
-        entries = tokens / self.every
-        return min(entries, self.window) if self.window else entries
-
-    def read(self, tokens: float) -> float:
-        entries = self.kept(tokens)
-        return min(entries, self.top_k) if self.top_k else entries
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(msgspec.Struct, frozen=True):
     """Sizes of one layer, or of a part of one. Elements unless the name says bytes."""
 
     layer: LayerShape | None = None  # of which `matrices` and the experts are made; None: no LayerShape says it all
@@ -83,11 +64,11 @@ class Block:
         return self.experts * (1 - (1 - self.experts_active / self.experts) ** tokens)
 
     def kept_bytes(self, tokens: int) -> float:
-        return CACHE_BYTES * sum(cache.elements * cache.kept(tokens) for cache in self.caches)
+        return kept_bytes(self.caches, tokens)
 
     def read_bytes(self, tokens: int) -> float:
         """Return the cache bytes of one decode step with `tokens` in the caches; the state is read and written."""
-        return CACHE_BYTES * sum(cache.elements * cache.read(tokens) for cache in self.caches) + 2 * self.state_bytes
+        return read_bytes(self.caches, tokens) + 2 * self.state_bytes
 
     def lookback_flops(self, tokens: float) -> float:
         return sum(cache.flops * cache.read(tokens) for cache in self.caches)
@@ -243,7 +224,9 @@ def extra(elements: int) -> Block:
 
 def windowed(block: Block, window: int) -> Block:
     """Return the same block with every cache cut to `window` tokens."""
-    return replace(block, caches=tuple(replace(cache, window=window) for cache in block.caches))
+    return msgspec.structs.replace(
+        block, caches=tuple(msgspec.structs.replace(cache, window=window) for cache in block.caches)
+    )
 
 
 def rounded_up(value: float, to: int) -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+import msgspec
 
 from swarm_predict.errors import UnknownModel
-from swarm_predict.model.blocks import CACHE_BYTES, Block, Cache
-from swarm_predict.model.formats import canonical, weight_format
+from swarm_predict.model.blocks import Block
+from swarm_predict.model.kv_cache import CACHE_BYTES, Cache
 from swarm_predict.model.shapes import ModelShape
+from swarm_predict.model.weight_formats import canonical, weight_format
 from swarm_protocol.layer_shape import LayerShape
 from swarm_protocol.swarm_files.swarm_file import ModelTable
 from swarm_protocol.units import BITS_PER_BYTE
@@ -58,7 +60,7 @@ def _block(table: ModelTable, size: float, bits: float, cache: Cache, weights: s
     )
     if not table.experts:
         return plain
-    return replace(
+    return msgspec.structs.replace(
         plain,
         experts=table.experts,
         experts_active=table.experts_active,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -17,14 +17,13 @@ import msgspec
 from swarm_predict.errors import UnknownModel
 from swarm_predict.model.families.defaults import table_lines
 from swarm_predict.model.families.fields import BY_HAND
-from swarm_predict.model.formats import is_format
 from swarm_predict.model.names import OLLAMA_USUAL, kept, key_of, understand
 from swarm_predict.model.shapes import ModelShape
+from swarm_predict.model.weight_formats import is_format
 from swarm_protocol.layer_shape import LayerShape
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     shape: ModelShape
     hub_id: str  # on huggingface.co; empty: ours
     published_b: float  # billions of parameters
@@ -64,11 +63,11 @@ def _moe(
     kind = "deepseek" if usual.kv_lora_rank else "mixtral"
     layer = replace_layer(usual, architecture=kind, experts=experts, experts_active=active, shared_experts=shared)
     plain = replace_layer(usual, intermediate=width) if dense else None
-    return replace(entry, shape=replace(entry.shape, layer=layer, dense_ids=dense, dense_layer=plain))
+    return msgspec.structs.replace(entry, shape=replace(entry.shape, layer=layer, dense_ids=dense, dense_layer=plain))
 
 
 def _windowed(entry: Entry, window: int, layers: int) -> Entry:
-    return replace(entry, shape=replace(entry.shape, window=window, windowed_layers=layers))
+    return msgspec.structs.replace(entry, shape=replace(entry.shape, window=window, windowed_layers=layers))
 
 
 def _latent(entry: Entry, q_lora_rank: int) -> Entry:
@@ -81,7 +80,7 @@ def _latent(entry: Entry, q_lora_rank: int) -> Entry:
         rope_head_dim=64,
         v_head_dim=128,
     )
-    return replace(entry, shape=replace(entry.shape, layer=layer))
+    return msgspec.structs.replace(entry, shape=replace(entry.shape, layer=layer))
 
 
 def _two_matrix(entry: Entry, architecture: str) -> Entry:
@@ -89,12 +88,12 @@ def _two_matrix(entry: Entry, architecture: str) -> Entry:
     layer = replace_layer(
         entry.shape.layer, architecture=architecture, gated_mlp=False, bias=architecture in ("bloom", "gpt2")
     )
-    return replace(entry, shape=replace(entry.shape, layer=layer))
+    return msgspec.structs.replace(entry, shape=replace(entry.shape, layer=layer))
 
 
 def _positions(entry: Entry, count: int) -> Entry:
     """Add learned positions."""
-    return replace(entry, shape=replace(entry.shape, extra_params=count * entry.shape.hidden))
+    return msgspec.structs.replace(entry, shape=replace(entry.shape, extra_params=count * entry.shape.hidden))
 
 
 def replace_layer(layer: LayerShape, **changes: object) -> LayerShape:

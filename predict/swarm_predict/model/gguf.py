@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from swarm_predict.errors import UnknownModel
-from swarm_predict.model import blocks
-from swarm_predict.model.blocks import Block, Cache, block_of
-from swarm_predict.model.formats import is_format
+from swarm_predict.model.blocks import Block, block_of
 from swarm_predict.model.gguf_header import Buffer, Header, Tensor, read_header
+from swarm_predict.model.kv_cache import CACHE_BYTES, Cache
 from swarm_predict.model.shapes import ModelShape
+from swarm_predict.model.weight_formats import is_format
 from swarm_protocol.layer_shape import LayerShape
 from swarm_protocol.units import BITS_PER_BYTE
 
@@ -215,12 +215,12 @@ class _Gguf:
         if any(name.startswith("ssm_") for name in names):
             if dim := self.count("kda.head_dim"):  # Kimi Linear
                 inner = self.need("attention.head_count") * dim
-                return 4.0 * inner * dim + blocks.CACHE_BYTES * 3 * inner * max(0, taps - 1)
+                return 4.0 * inner * dim + CACHE_BYTES * 3 * inner * max(0, taps - 1)
             inner, state = self.need("ssm.inner_size"), self.need("ssm.state_size")
             mixed = inner + 2 * self.count("ssm.group_count") * state
-            return 4.0 * inner * state + blocks.CACHE_BYTES * mixed * max(0, taps - 1)
+            return 4.0 * inner * state + CACHE_BYTES * mixed * max(0, taps - 1)
         if any(name.startswith("shortconv") for name in names):
-            return float(blocks.CACHE_BYTES * self.hidden * max(0, self.need("shortconv.l_cache") - 1))
+            return float(CACHE_BYTES * self.hidden * max(0, self.need("shortconv.l_cache") - 1))
         return 0.0
 
     def windows(self) -> list[int]:

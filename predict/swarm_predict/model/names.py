@@ -8,8 +8,9 @@ own; words that change a shape (draft, vision, pruned) make it unknown. A format
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 # Words that change no shape of the language model, and words that do.
 _NEUTRAL: Final = frozenset(
@@ -133,8 +134,7 @@ def _aliases() -> dict[str, str]:
 ALIASES: Final = _aliases()
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     key: str  # of the model whose shape it has
     base_inside: bool  # a fine-tune, known by its base's name inside its own
     weights: str  # the format that the name says; empty: none

@@ -12,10 +12,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
+import msgspec
+
 from swarm_predict.errors import UnknownModel
 from swarm_predict.model.blocks import SMALL_BYTES, Block
-from swarm_predict.model.formats import is_format
 from swarm_predict.model.shapes import ModelShape
+from swarm_predict.model.weight_formats import is_format
 from swarm_protocol.units import BITS_PER_BYTE
 
 Part = Literal["attention", "mlp", "experts"]
@@ -107,7 +109,9 @@ def _packed(block: Block, name: str, attention: float, mlp: float, experts: floa
     rest = block.matrices - block.mlp_matrices
     expert_bytes = block.expert_matrices * experts / BITS_PER_BYTE
     size = (rest * attention + block.mlp_matrices * mlp) / BITS_PER_BYTE + block.small * SMALL_BYTES
-    return replace(block, own_format=name, own_bytes=size + block.experts * expert_bytes, own_expert_bytes=expert_bytes)
+    return msgspec.structs.replace(
+        block, own_format=name, own_bytes=size + block.experts * expert_bytes, own_expert_bytes=expert_bytes
+    )
 
 
 def _scheme(given: Mapping[str, Any], name: str) -> _Scheme | None:

@@ -15,9 +15,9 @@ from typing import Final, Literal
 import numpy as np
 
 from swarm_predict.errors import PredictError
-from swarm_predict.model.blocks import CACHE_BYTES, SMALL_BYTES, Block, block_of
-from swarm_predict.model.formats import weight_format
-from swarm_predict.model.weight_formats import K_BLOCK, WeightFormat
+from swarm_predict.model.blocks import SMALL_BYTES, Block, block_of
+from swarm_predict.model.kv_cache import CACHE_BYTES, bytes_per_token
+from swarm_predict.model.weight_formats import K_BLOCK, WeightFormat, weight_format
 from swarm_protocol.layer_shape import LayerShape
 from swarm_protocol.snapshot.swarm import Floats
 from swarm_protocol.units import BITS_PER_BYTE
@@ -47,7 +47,7 @@ class ModelShape:
     hidden_size: int = 0  # where it is not the layer's (a stand-in is timed)
     end_bytes: tuple[float, float] | None = None  # embedding and head as a file holds them
     notes: tuple[str, ...] = ()  # what was assumed of it, for those who read a prediction
-    kv_cache: str = "f16"  # the format that `blocks` are sized for (`cache_formats`)
+    kv_cache: str = "f16"  # the format that `blocks` are sized for (`kv_cache_formats`)
     width: float = 0.0  # of what a step hands on, in hidden states; 0: one (hyper-connections carry more)
 
     @property
@@ -164,7 +164,7 @@ class ModelShape:
     def kv_bytes_per_token(self, layers: int = 1) -> float:
         """Return what one token of context adds in `layers` layers: K and V (or MLA's latent), the mean over the
         model."""
-        return layers * CACHE_BYTES * self._mean(lambda block: sum(c.elements / c.every for c in block.caches))
+        return layers * self._mean(lambda block: bytes_per_token(block.caches))
 
     def kv_tokens(self, tokens: int) -> float:
         """Return the tokens that a layer looks back at, of `tokens`, the mean over the model, in entries of the timed

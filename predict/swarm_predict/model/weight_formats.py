@@ -1,13 +1,23 @@
-"""Define the most common weight formats, with the bits of one parameter. Further names: `formats`."""
+"""Define weight formats: the bits that one parameter takes in each, under the names that people and engines use.
+
+`WEIGHT_FORMATS` are the most common ones, `_FURTHER` ggml's other mixtures, MLX, EXL2, NVFP4, AWQ and GPTQ; a number of
+bits (`4.5bpw`) is a format too. Mixtures of k- and i-quants are given by the bits that llama.cpp's
+tools/quantize/README.md prints for Llama-3.1-8B, less what embedding and head take there; without a printed figure by
+their block size. A GGUF file itself is more exact.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from functools import lru_cache
 from typing import Final
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class WeightFormat:
+from swarm_predict.errors import PredictError
+
+
+class WeightFormat(msgspec.Struct, frozen=True):
     """The bits that one parameter really takes, scales and zero points included."""
 
     layer_bits: float  # attention and MLP matrices
@@ -65,3 +75,132 @@ WEIGHT_FORMATS: Final[dict[str, WeightFormat]] = {
     # what GGUF calls MXFP4: as gpt-oss is published there, all but the routed experts in q8_0
     "mxfp4_moe": WeightFormat(34 * 8 / 32, 34 * 8 / 32, 34 * 8 / 32, "llama.cpp ftype MXFP4_MOE", 4.25),
 }
+
+_README: Final = "llama.cpp tools/quantize/README.md, Llama-3.1-8B, less embedding and head"
+_Q6: Final = 210 * 8 / 256
+LEAST_BITS: Final = 0.5
+MOST_BITS: Final = 32.0
+
+# Of Llama-3.1-8B: elements of all layers, and of embedding and head each.
+_LAYERS_ELEMENTS: Final = 6_979_321_856
+_END_ELEMENTS: Final = 525_336_576
+
+
+def _mixture(printed: float, embedding: float, head: float = _Q6) -> WeightFormat:
+    """Return a format from the bits a weight of the whole file."""
+    whole = printed * (_LAYERS_ELEMENTS + 2 * _END_ELEMENTS)
+    layer = (whole - (embedding + head) * _END_ELEMENTS) / _LAYERS_ELEMENTS
+    return WeightFormat(round(layer, 4), head, embedding, _README)
+
+
+def _mlx(bits: int, group: int = 64) -> WeightFormat:
+    """Return an MLX format: a 16-bit scale and bias for each group; embedding and head as the rest."""
+    each = bits + 32 / group
+    return WeightFormat(each, each, each, f"mlx.nn.quantize: scale and bias of 16 bits for each {group} weights")
+
+
+def _group(bits: float, group: int, source: str) -> WeightFormat:
+    return WeightFormat(bits + (16 + bits) / group, 16, 16, source)
+
+
+_FURTHER: Final[dict[str, WeightFormat]] = {
+    "iq1_s": _mixture(2.0042, 84 * 8 / 256, 176 * 8 / 256),
+    "iq1_m": _mixture(2.1460, 84 * 8 / 256, 176 * 8 / 256),
+    "iq2_xxs": _mixture(2.3824, 84 * 8 / 256, 176 * 8 / 256),
+    "iq2_xs": _mixture(2.5882, 84 * 8 / 256, 176 * 8 / 256),
+    "iq2_s": _mixture(2.7403, 110 * 8 / 256, 176 * 8 / 256),
+    "iq2_m": _mixture(2.9294, 110 * 8 / 256, 176 * 8 / 256),
+    "iq3_xxs": _mixture(3.2548, 110 * 8 / 256),
+    "iq3_xs": _mixture(3.4977, 110 * 8 / 256),
+    "iq3_s": _mixture(3.6606, 110 * 8 / 256),
+    "iq3_m": _mixture(3.7628, 110 * 8 / 256),
+    "iq4_nl": _mixture(4.6818, 18 * 8 / 32),
+    "q2_k": _mixture(3.1593, 84 * 8 / 256),
+    "q3_k_m": _mixture(3.9960, 110 * 8 / 256),
+    "q3_k_l": _mixture(4.2979, 110 * 8 / 256),
+    "tq1_0": WeightFormat(54 * 8 / 256, _Q6, 144 * 8 / 256, _GGML),
+    "tq2_0": WeightFormat(66 * 8 / 256, _Q6, 144 * 8 / 256, _GGML),
+    "nvfp4": WeightFormat(4 + 8 / 16, 16, 16, "NVIDIA NVFP4: an 8-bit scale for each 16 weights"),
+    "mxfp8": WeightFormat(8 + 8 / 32, 16, 16, "OCP MX 1.0: an 8-bit scale for each 32 weights"),
+    "mxfp6": WeightFormat(6 + 8 / 32, 16, 16, "OCP MX 1.0: an 8-bit scale for each 32 weights"),
+    "awq": _group(4, 128, "AWQ arXiv 2306.00978, group 128: fp16 scale and 4-bit zero point"),
+    "gptq": _group(4, 128, "GPTQ arXiv 2210.17323, group 128: fp16 scale and 4-bit zero point"),
+    "hqq": _group(4, 64, "HQQ, group 64"),
+    "int4": _group(4, 128, "compressed-tensors, group 128"),
+    "w4a16": _group(4, 128, "compressed-tensors, group 128"),
+    "w8a16": WeightFormat(8 + 16 / 128, 16, 16, "compressed-tensors, group 128"),
+    "w8a8": WeightFormat(8, 16, 16, "compressed-tensors, one scale a row"),
+    "exl2": WeightFormat(4.0, 6, 16, "exllamav2: the mean that its converter is asked for; write 4.5bpw for another"),
+    "exl3": WeightFormat(4.0, 6, 16, "exllamav3: the mean that its converter is asked for; write 4.5bpw for another"),
+    "mlx-mxfp4": WeightFormat(4.25, 4.25, 4.25, "mlx.core.quantize mode mxfp4"),
+    "mlx-nvfp4": WeightFormat(4.5, 4.5, 4.5, "mlx.core.quantize mode nvfp4"),
+}
+# One thing by several names. Unsloth's dynamic files (ud-…) keep more bits where it matters: at least the mixture.
+_SAME: Final[dict[str, str]] = {
+    "f32": "fp32", "float32": "fp32", "f16": "fp16", "float16": "fp16", "half": "fp16", "bfloat16": "bf16",
+    "q2_k_l": "q2_k", "q4_k": "q4_k_m", "q5_k": "q5_k_m", "q3_k": "q3_k_m", "q6_k_l": "q6_k", "q2_k_xl": "q2_k",
+    "q3_k_xl": "q3_k_l", "q4_k_l": "q4_k_m", "q4_k_xl": "q4_k_m", "q5_k_l": "q5_k_m", "q5_k_xl": "q5_k_m",
+    "q6_k_xl": "q6_k", "q8_k_xl": "q8_0", "q8": "q8_0", "q6": "q6_k", "q5": "q5_k_m", "q4": "q4_k_m", "q3": "q3_k_m",
+    "q2": "q2_k", "fp4": "nvfp4", "w4a4": "nvfp4", "bnb-4bit": "nf4", "bnb-8bit": "int8", "4bit": "int4_g128",
+    "8bit": "int8", "int4-awq": "awq", "gptq-int4": "gptq", "w4": "int4", "e4m3": "fp8",
+    "fp8_e4m3": "fp8", "float8": "fp8", "tq1": "tq1_0", "tq2": "tq2_0",
+}  # fmt: skip
+_BITS = re.compile(r"(?:exl[23]-|mlx-)?(\d+(?:\.\d+)?)[-_ ]?bpw")
+_MLX = re.compile(r"mlx-(\d)-?bits?(?:-g(?:s)?(32|64|128))?")
+_GPTQ = re.compile(r"(?:gptq|awq|int)-?(?:int)?([2348])(?:-?bits?)?(?:[-_]g(\d+))?")
+
+
+def format_names() -> tuple[str, ...]:
+    """Return every name that lists show."""
+    return (*WEIGHT_FORMATS, *_FURTHER, "mlx-3bit", "mlx-4bit", "mlx-6bit", "mlx-8bit")
+
+
+def canonical(weights: str) -> str:
+    """Return the name under which a format is known: lower case, one spelling. Raises PredictError for unknown ones."""
+    name = weights.strip().lower()
+    if name not in WEIGHT_FORMATS:
+        name = _SAME.get(name, name)
+        if name not in WEIGHT_FORMATS:
+            further_format(name)
+    return name
+
+
+def is_format(weights: str) -> bool:
+    return weights.lower() in WEIGHT_FORMATS or _find(weights.strip().lower()) is not None
+
+
+def further_format(weights: str) -> WeightFormat:
+    """Return a format that is not in WEIGHT_FORMATS. Raises PredictError for an unknown name."""
+    found = _find(weights.strip().lower())
+    if found is None:
+        names = ", ".join(format_names())
+        raise PredictError(f"weights {weights!r} is no known format; take one of {names}, or bits a weight as 4.5bpw")
+    return found
+
+
+@lru_cache(maxsize=256)
+def _find(name: str) -> WeightFormat | None:
+    name = name.removeprefix("ud-") if name.startswith(("ud-q", "ud-iq", "ud-tq")) else name
+    name = name.replace("-", "_") if re.match(r"(?:i|t)?q\d[-_]", name) else name
+    name = _SAME.get(name, name)
+    if name in WEIGHT_FORMATS:
+        return WEIGHT_FORMATS[name]
+    if name in _FURTHER:
+        return _FURTHER[name]
+    if (match := _BITS.fullmatch(name)) and LEAST_BITS <= float(match[1]) <= MOST_BITS:
+        bits = float(match[1])
+        head = max(bits, 6.0) if bits < 16 else bits
+        return WeightFormat(
+            bits, head, 16.0 if bits <= 16 else bits, "as given: mean bits a weight, head 6 as EXL2 has it"
+        )
+    if (match := _MLX.fullmatch(name)) and int(match[1]) in (2, 3, 4, 5, 6, 8):
+        return _mlx(int(match[1]), int(match[2] or 64))
+    if (match := _GPTQ.fullmatch(name)) and int(match[2] or 128) >= 1:
+        return _group(int(match[1]), int(match[2] or 128), "AWQ/GPTQ: fp16 scale and zero point a group")
+    return None
+
+
+def weight_format(weights: str) -> WeightFormat:
+    """Return a format. Raises PredictError for an unknown name."""
+    known = WEIGHT_FORMATS.get(weights.lower())
+    return known if known is not None else further_format(weights)

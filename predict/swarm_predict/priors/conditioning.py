@@ -2,7 +2,11 @@
 
 A run is one equation, and its logarithm has normal noise:
 
-    log observed = log( Σ parts · exp(Σ effects) + fixed ) + noise
+    log observed = log( Σ parts · exp(Σ effects) + fixed ) + own + noise
+
+`own` is what the run's own network may have added, beyond what was known of it: losses that no probe had seen. It is
+not normal (mostly nothing, seldom a round trip), so it is taken out before: by how well each of its values explains
+what was observed (`without_own`). A run that its network explains better than the engine tells little of the engine.
 
 Effects are normal before it, correlated as the fit left them. They are normal after it to first order about the most
 probable values (Gauss-Newton; an iterated Kalman update). Nothing is copied from a run into one effect: each moves by
@@ -11,6 +15,7 @@ its share of what was not known.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -23,6 +28,7 @@ from swarm_protocol.snapshot.swarm import Floats
 STEPS: Final = 60
 HALVINGS: Final = 12
 CLOSE: Final = 1e-6  # of a logarithm: the steps have arrived
+LEAST_SHARE: Final = 0.1  # of the expected time, that a run takes however much sooner its network may be
 _TINY: Final = 1e-12  # keeps a covariance of effects that no longer vary positive
 
 
@@ -42,6 +48,7 @@ class Observation:
     parts: tuple[Part, ...]
     fixed_ms: float  # of its time, what no effect changes
     noise: float  # standard deviation of the logarithm, from run to run
+    own_ms: tuple[float, ...] = ()  # equally likely delays by what is not known of its own network
 
 
 def condition(priors: Priors, runs: Sequence[Observation], learnt: Sequence[str]) -> Priors:
@@ -49,6 +56,7 @@ def condition(priors: Priors, runs: Sequence[Observation], learnt: Sequence[str]
     if not runs:
         return priors
     wider = _with_effects(priors, runs)
+    runs = [without_own(wider, run)[0] for run in runs]
     model = _Model(wider, runs)
     mean, slopes = model.most_probable()
     noise = np.diag([run.noise**2 for run in runs])
@@ -66,6 +74,24 @@ def expected_ms(priors: Priors, run: Observation) -> tuple[float, float]:
     values, slopes = _Model(wider, [run]).at(wider.mean)
     variance = float((slopes @ wider.covariance @ slopes.T)[0, 0]) + run.noise**2
     return float(np.exp(values[0])), variance**0.5
+
+
+def without_own(priors: Priors, run: Observation) -> tuple[Observation, float]:
+    """Return the run without what its own network is expected to have added, and the logarithm of its chance.
+
+    The chance is that of the observed time, as a density over its logarithm, under these priors."""
+    median, deviation = expected_ms(priors, run)
+    own = np.array(run.own_ms or (0.0,))
+    shifts = np.log(np.maximum(median + own, LEAST_SHARE * median) / median)
+    chances = -(((math.log(run.observed_ms / median) - shifts) / deviation) ** 2) / 2
+    most = chances.max()
+    weights = np.exp(chances - most)
+    log_chance = float(most + math.log(weights.mean()) - math.log(deviation))
+    weights /= weights.sum()
+    shift = float(weights @ shifts)
+    variance = float(weights @ (shifts - shift) ** 2)
+    noise = math.hypot(run.noise, math.sqrt(variance))
+    return replace(run, observed_ms=run.observed_ms * math.exp(-shift), noise=noise, own_ms=()), log_chance
 
 
 def _with_effects(priors: Priors, runs: Sequence[Observation]) -> Priors:

@@ -51,6 +51,7 @@ class Software(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     case: str
     observed_ms: Annotated[float, Meta(gt=0)]
     fixed_ms: Annotated[float, Meta(ge=0)]
+    error: Annotated[float, Meta(gt=0, le=1)]  # of observed_ms: standard deviation, relative
     parts: tuple[SoftwarePart, ...]
 
 

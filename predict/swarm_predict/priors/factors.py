@@ -15,8 +15,8 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from swarm_predict.model.formats import weight_format
 from swarm_predict.model.shapes import ModelShape
+from swarm_predict.model.weight_formats import weight_format
 from swarm_protocol.snapshot.swarm import NodeFacts
 
 Kind = Literal["decode", "launch", "visit", "reduce", "prefill"]

@@ -50,7 +50,7 @@ def plan_shared(
     except DoesNotFit as error:
         raise DoesNotFit(f"{model.name} {memory_need(swarm, model, workload)}: {error}") from error
     per_token = times.per_token
-    prediction = predict(swarm, model, _placement(times, found), workload)
+    prediction = predict(swarm, model, placement_of_groups(times, found), workload)
     value, bound = found.value_ms * per_token, bound * per_token
     exact = value <= bound * (1 + 1e-9)
     return Plan(
@@ -65,7 +65,7 @@ def plan_shared(
     )
 
 
-def _placement(times: SharedTimes, found: Shared) -> Placement:
+def placement_of_groups(times: SharedTimes, found: Shared) -> Placement:
     """Return every machine with the layers of its group, or with its share where shares are unequal."""
     stages, first = [], 0
     if found.taken is not None:

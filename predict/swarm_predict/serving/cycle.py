@@ -12,6 +12,9 @@ could close, by H − i·g. A pass computes a part of a prompt with chance L, so
     P(D ≤ x) = Π (1 − L · P(H > x + i·g)),   i = 0 … m − 1            cycle = E[max(way + D, m · busiest station)]
 
 with g = cycle/m − busiest station, of decoding alone. The mean of H itself is in the busiest station's time.
+
+Where other routes visit a station as well the way has the wait for a visit of theirs, and a station that all of them
+together keep busy makes them wait alike (`shared`); the busiest station is then what others leave of it.
 """
 
 from __future__ import annotations
@@ -34,7 +37,9 @@ class Pass:
 
     station_ms: Floats  # (stations,) service, on average
     token_ms: Floats  # (stations,) of it, for decoding alone
-    way_ms: float  # of decoding alone, every service and what is between, without waiting
+    left: Floats  # (stations,) share of the time that other routes leave
+    way_ms: float  # of decoding alone, every service and what is between, without waiting for others of this route
+    least_ms: float  # with the wait at stations that other routes keep busy all the time
     parts: float  # chance that a part of a prompt is in it
     part_ms: Floats  # (lengths,) what one takes longer, all stations together, ascending
     part_chance: Floats  # (lengths,)
@@ -42,13 +47,13 @@ class Pass:
 
 def cycle_ms(each: Pass, in_flight: int) -> float:
     """Return the mean time from one start of a pass to the next, with so many micro-batches in flight."""
-    full = in_flight * float(each.station_ms.max())
+    full = max(in_flight * float(each.station_ms.max()), each.least_ms)
     alone = each.way_ms + each.parts * float(each.part_chance @ each.part_ms)
     if in_flight == 1:
         return max(alone, full)
     longest = float(each.part_ms[-1])
     delays = np.linspace(0.0, longest, POINTS)
-    busiest = float(each.token_ms.max())
+    busiest = float((each.token_ms / each.left).max())
     behind = np.arange(in_flight)
     above = np.append(np.cumsum(each.part_chance[::-1])[::-1], 0.0)  # P(H ≥ part_ms[k])
     cycle = max(alone, full)

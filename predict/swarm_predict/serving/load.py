@@ -30,7 +30,7 @@ from typing import Final
 import numpy as np
 
 from swarm_predict.serving.cycle import cycle_ms
-from swarm_predict.serving.route import MOST_PARTS, Route
+from swarm_predict.serving.routes.route import MOST_PARTS, Route
 from swarm_protocol.snapshot.swarm import Floats
 
 GRID: Final = 40  # numbers of sequences whose cycle is computed; between them it is interpolated
@@ -122,6 +122,9 @@ class Loaded:
         """Return (sequences,): requests that end a second, with 1, 2 … sequences."""
         return np.asarray(self._numbers * 1e3 / (self.route.passes * self.cycles_ms))
 
+    def cycle_at(self, sequences: float) -> float:
+        return float(np.interp(sequences, self._grid, self._cycle_ms))
+
     @property
     def most_per_s(self) -> float:
         """Return the largest arrival rate that is sustained, in requests a second."""
@@ -200,7 +203,7 @@ class Loaded:
         longer = parts[None, :] - ((1 - share) * token + share * mean_part)[:, None]
         # a pass that is shorter than the others does not overtake them
         longer[1:] = np.maximum(longer[1:], 0.0)
-        return tokens, cycles[:, None] + longer * alone[:, None]
+        return tokens / route.tokens_a_pass, cycles[:, None] + longer * alone[:, None]
 
     def _first_token(self, joins: Floats, part_ms: Floats, waits: float, wait_ms: float) -> Spread:
         """Return the time to the first token: the wait for memory, for a micro-batch to come round, and the prompt.

@@ -1,28 +1,32 @@
 """Many users on one placement, or on several side by side: `serve` answers for given arrivals, `front` for all rates.
 
-Replicas are placements that share no machine. A request goes to one of them and stays; each gets requests in proportion
-to the most it can sustain, so that all are loaded alike (weighted routing, as Helix does, arXiv 2406.01566).
+`replicas` has the placements at any rate, `drafts` says whether guessing pays.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+import numpy as np
+
 from swarm_predict.model.shapes import ModelShape
-from swarm_predict.placement import format_placement
-from swarm_predict.serving.curves import AS_STAGES, RESERVES, route_of
+from swarm_predict.serving.drafts import Drafting, drafting
 from swarm_predict.serving.lengths import Lengths
-from swarm_predict.serving.load import Loaded, Served, Spread, mixed
-from swarm_predict.serving.route import Route
+from swarm_predict.serving.load import Loaded, Served, Spread
+from swarm_predict.serving.replicas import Point, Replicas
+from swarm_predict.serving.routes.build import AS_STAGES, ONE_BY_ONE, RESERVES
+from swarm_predict.serving.routes.route import Route
+from swarm_predict.serving.together import SharedMachine
 from swarm_predict.serving.traffic import Traffic
-from swarm_predict.types import BadPlacement, Placement, Workload
+from swarm_predict.types import Placement, Workload
 from swarm_protocol.snapshot.swarm import Swarm
 
 LOADS: Final = (0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95)  # of the most that is sustained
-FULL: Final = 0.97  # of the time: a station that is busy so much is what limits
+ROUND_TRIPS: Final = "round trips"
+TENTH_MORE: Final = 1.1
 UNSURE: Final = 0.9  # of the most: beyond, a queue changes by half with a few percent of capacity
 
 
@@ -45,21 +49,12 @@ class Replica:
     most_sequences: int
     micro_batches: int
     limited_by: str  # what keeps it from more: a machine, a wire, a machine's memory, long passes
+    prompts_by: str  # what most of a prompt's time goes to, and of a token's
+    tokens_by: str
 
     @property
     def most_per_s(self) -> float:
         return self.served.most_per_s
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """All replicas under one arrival rate."""
-
-    arrivals_per_s: float
-    tokens_per_s: float
-    tpot_ms: Spread
-    ttft_ms: Spread
-    queue_ms: Spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +70,9 @@ class Serving:
     queue_ms: Spread
     replicas: tuple[Replica, ...]
     front: tuple[Point, ...]
+    shared: tuple[SharedMachine, ...]  # by several of the placements
+    drafting: Drafting | None  # None: nothing is guessed
+    more: Point | None  # with a tenth more requests; None: not sustained
     notes: tuple[str, ...]
 
     @property
@@ -87,58 +85,35 @@ class Serving:
         return max(0.0, self.arrivals_per_s - self.most_per_s)
 
 
-class Replicas:
-    """Placements with their routes, asked at any arrival rate."""
-
-    def __init__(
-        self, swarm: Swarm, model: ModelShape, placements: Sequence[Placement], workload: Workload, traffic: Traffic
-    ) -> None:
-        _check_apart(placements)
-        self.traffic, self.workload, self.placements = traffic, workload, tuple(placements)
-        self.loaded = tuple(Loaded(route_of(swarm, model, each, workload, traffic)) for each in placements)
-        self.most_per_s = math.fsum(each.most_per_s for each in self.loaded)
-        self.shares = tuple(each.most_per_s / self.most_per_s for each in self.loaded)
-
-    def at(self, arrivals_per_s: float) -> Point:
-        served = [each.under(arrivals_per_s * share) for each, share in zip(self.loaded, self.shares, strict=True)]
-        return _point(arrivals_per_s, served, self.shares)
-
-    def most_within(self, tpot_ms: float) -> float:
-        """Return the largest arrival rate at which the mean time per token keeps to a limit; 0: none."""
-        low, high = 0.0, self.most_per_s * (1 - 1e-6)
-        if self.at(high).tpot_ms.mean <= tpot_ms:
-            return self.most_per_s
-        if self.at(self.most_per_s * 1e-3).tpot_ms.mean > tpot_ms:
-            return 0.0
-        for _ in range(20):
-            middle = (low + high) / 2
-            low, high = (middle, high) if self.at(middle).tpot_ms.mean <= tpot_ms else (low, middle)
-        return low
-
-    def serving(self) -> Serving:
-        arrivals, shares = self.traffic.arrivals_per_s, self.shares
-        served = [each.under(arrivals * share) for each, share in zip(self.loaded, shares, strict=True)]
-        here = _point(arrivals, served, shares)
-        rates = sorted(
-            {load * self.most_per_s for load in LOADS} | ({arrivals} if arrivals < self.most_per_s else set())
-        )
-        return Serving(
-            arrivals_per_s=arrivals,
-            most_per_s=self.most_per_s,
-            most_tokens_per_s=self.most_per_s * self.traffic.generate.mean,
-            tokens_per_s=here.tokens_per_s,
-            sequences=math.fsum(each.sequences for each in served),
-            waiting=math.fsum(each.waiting for each in served),
-            tpot_ms=here.tpot_ms,
-            ttft_ms=here.ttft_ms,
-            queue_ms=here.queue_ms,
-            replicas=tuple(
-                _replica(placement, each, share, found)
-                for placement, each, share, found in zip(self.placements, self.loaded, shares, served, strict=True)
-            ),
-            front=tuple(self.at(rate) for rate in rates),
-            notes=_notes(self.traffic, self.workload, [each.route for each in self.loaded], self.most_per_s),
-        )
+def serving_of(found: Replicas, drafts: Drafting | None = None) -> Serving:
+    """Return the answer for the arrivals that the replicas were built for."""
+    arrivals, shares = found.traffic.arrivals_per_s, found.shares
+    loaded, served = found.together.under(arrivals)
+    here = found.at(arrivals)
+    limits = found.together.limits()
+    rates = sorted({load * found.most_per_s for load in LOADS} | ({arrivals} if arrivals < found.most_per_s else set()))
+    return Serving(
+        arrivals_per_s=arrivals,
+        most_per_s=found.most_per_s,
+        most_tokens_per_s=found.most_per_s * found.traffic.generate.mean,
+        tokens_per_s=here.tokens_per_s,
+        sequences=math.fsum(each.sequences for each in served),
+        waiting=math.fsum(each.waiting for each in served),
+        tpot_ms=here.tpot_ms,
+        ttft_ms=here.ttft_ms,
+        queue_ms=here.queue_ms,
+        replicas=tuple(
+            _replica(placement, each, share, found, limit)
+            for placement, each, share, found, limit in zip(
+                found.placements, loaded, shares, served, limits, strict=True
+            )
+        ),
+        front=tuple(found.at(rate) for rate in rates),
+        shared=found.together.shared(served),
+        drafting=drafts,
+        more=found.at(TENTH_MORE * arrivals) if TENTH_MORE * arrivals < found.most_per_s else None,
+        notes=_notes(found.traffic, found.workload, found.routes, found.most_per_s),
+    )
 
 
 def serve(
@@ -147,36 +122,24 @@ def serve(
     """Return how these placements, side by side, serve these requests.
 
     Raises BadPlacement, NotMeasured, DoesNotFit and PredictError, as `curves.route_of` does."""
-    return Replicas(swarm, model, placements, workload, traffic).serving()
+    found = Replicas(swarm, model, placements, workload, traffic)
+    return serving_of(found, drafts_of(swarm, model, found))
 
 
-def _check_apart(placements: Sequence[Placement]) -> None:
-    taken: dict[str, Placement] = {}
-    for placement in placements:
-        for stage in placement:
-            if stage.node in taken and taken[stage.node] is not placement:
-                raise BadPlacement(
-                    f"{stage.node} is in {format_placement(taken[stage.node])} and in {format_placement(placement)}; "
-                    "a machine serves in one replica"
-                )
-            taken[stage.node] = placement
+def drafts_of(swarm: Swarm, model: ModelShape, found: Replicas) -> Drafting | None:
+    """Compare guessing with not guessing on the same placements; None where nothing is guessed."""
+    if not found.workload.draft_tokens:
+        return None
+    plain = Replicas(swarm, model, found.placements, replace(found.workload, draft_tokens=0), found.traffic)
+    return drafting(found, plain, found.workload.draft_tokens, found.traffic.arrivals_per_s)
 
 
-def _point(arrivals_per_s: float, served: Sequence[Served], shares: Sequence[float]) -> Point:
-    return Point(
-        arrivals_per_s,
-        math.fsum(each.tokens_per_s for each in served),
-        mixed([each.tpot_ms for each in served], shares),
-        mixed([each.ttft_ms for each in served], shares),
-        mixed([each.queue_ms for each in served], shares),
-    )
-
-
-def _replica(placement: Placement, loaded: Loaded, share: float, served: Served) -> Replica:
+def _replica(placement: Placement, loaded: Loaded, share: float, served: Served, limit: str) -> Replica:
     route = loaded.route
     busy: dict[str, float] = {}
     for station, part in zip(route.stations, served.busy, strict=True):
-        busy[station.name] = busy.get(station.name, 0.0) + part
+        for name in station.members or (station.name,):
+            busy[name] = busy.get(name, 0.0) + part
     return Replica(
         placement=tuple(sorted(placement, key=lambda stage: stage.first)),
         share=share,
@@ -184,22 +147,33 @@ def _replica(placement: Placement, loaded: Loaded, share: float, served: Served)
         busy=tuple(Busy(name, part) for name, part in busy.items()),
         most_sequences=loaded.most_sequences,
         micro_batches=route.micro_batches,
-        limited_by=_limit(loaded),
+        limited_by=limit,
+        prompts_by=_prompts_by(route),
+        tokens_by=_tokens_by(loaded, served),
     )
 
 
-def _limit(loaded: Loaded) -> str:
-    """Return what keeps a route from serving more requests."""
-    names = [station.name for station in loaded.route.stations]
-    full = loaded.busy_at_most()
-    slowest = int(full.argmax())
-    if float(full[slowest]) >= FULL:
-        return names[slowest]
-    if loaded.most_sequences < loaded.route.most_sequences:
-        return "prompts that wait for prompts"
-    if loaded.route.limit:
-        return f"{loaded.route.limit}'s memory"
-    return "the sequences allowed at once"
+def _prompts_by(route: Route) -> str:
+    """Return the machine or wire that a prompt takes longest at, or the way between them."""
+    part = np.where([station.in_way for station in route.stations], route.prompts.mean_ms(), 0.0)
+    slowest = int(part.argmax())
+    return ROUND_TRIPS if route.between_ms > float(part[slowest]) else route.stations[slowest].name
+
+
+def _tokens_by(loaded: Loaded, served: Served) -> str:
+    """Return what most of a token's time goes to: a machine, a wire, the way, or waiting for others."""
+    route, sequences = loaded.route, max(1.0, served.sequences)
+    each = route.loaded(sequences)
+    here = np.where([station.in_way for station in route.stations], each.token_ms, 0.0)
+    slowest = int(here.argmax())
+    waiting = loaded.cycle_at(sequences) - each.way_ms
+    busiest = route.stations[int(np.argmax(served.busy))].name
+    parts = {
+        route.stations[slowest].name: float(here[slowest]),
+        ROUND_TRIPS: route.between_ms,
+        f"waiting at {busiest}": waiting,
+    }
+    return max(parts, key=lambda name: parts[name])
 
 
 def _notes(traffic: Traffic, workload: Workload, routes: Sequence[Route], most_per_s: float) -> tuple[str, ...]:
@@ -209,12 +183,15 @@ def _notes(traffic: Traffic, workload: Workload, routes: Sequence[Route], most_p
         "a pass decodes a token of each sequence of a micro-batch, and computes a part of one prompt at most; "
         "medians of machines and paths",
     ]
-    if workload.engine in RESERVES:
+    if workload.engine in ONE_BY_ONE:
+        lines.append(f"{workload.engine} answers one request at a time; the others wait")
+    elif workload.engine in RESERVES:
         lines.append(f"{workload.engine} reserves the cache of the longest request for each")
     else:
         lines.append("caches are counted as they fill (paged)")
     if workload.engine in AS_STAGES and not traffic.micro_batches:
         lines.append(f"{workload.engine} keeps as many micro-batches in flight as there are stages")
+    lines += list(dict.fromkeys(note for route in routes for note in route.notes))
     if traffic.arrivals_per_s > UNSURE * most_per_s:
         lines.append("this close to the most that is sustained, a few percent of speed change the queue by half")
     return tuple(lines)

@@ -1,9 +1,11 @@
-"""Plan for many users: one pipeline of all machines, or replicas of fewer, and which machine belongs where.
+"""Plan for many users: one placement of all machines, or several of fewer, and which machine belongs where.
 
-Every set of machines has a rate: the tokens a second of its best pipeline with full batches. Up to `EXACT_NODES`
-machines the split into each number of replicas with the largest sum of rates is exact (over subsets); beyond, machines
-go to the replica with the least memory so far, the roomiest first. The splits, and the placements between least latency
-and most throughput, are then priced under the arrivals (`serve`), which chooses.
+Every set of machines has a rate (`rates`). Up to a number of machines the split into each number of replicas with the
+largest sum of rates is exact (over subsets); beyond, machines go to the replica with the least memory so far, the
+roomiest first. The splits, and the placements between least latency and most throughput, are then priced under the
+arrivals (`serve`), which chooses. Machines that are left over may then take the place of the one that limits, in a
+further placement that shares the others. With guesses, each placement is priced without them as well, and the chosen
+one with every number up to the given one.
 """
 
 from __future__ import annotations
@@ -13,23 +15,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-import numpy as np
-
-from swarm_predict.cost.build import build_tables, with_uplinks
-from swarm_predict.cost.tables import CostTables
+from swarm_predict.cost.engines import engine_facts
 from swarm_predict.model.shapes import ModelShape
-from swarm_predict.search.pareto import front
-from swarm_predict.search.solve import Found, placement_of, solve
 from swarm_predict.serving.load import Spread
-from swarm_predict.serving.serve import Replicas, Serving
+from swarm_predict.serving.rates import GroupRates, PipelineRates, Rates
+from swarm_predict.serving.replicas import Replicas
+from swarm_predict.serving.serve import Serving, drafts_of, serving_of
 from swarm_predict.serving.traffic import Traffic
-from swarm_predict.types import DoesNotFit, NotMeasured, Placement, PredictError, Workload
+from swarm_predict.types import BadPlacement, DoesNotFit, NotMeasured, Placement, PredictError, Stage, Workload
 from swarm_protocol.snapshot.swarm import Swarm
 
-EXACT_NODES: Final = 8  # 255 sets, each with a search
-BATCHES: Final = (16, 4, 1)  # sequences in a micro-batch of a loaded pipeline; the largest that memory allows
 LIGHT: Final = 0.01  # of the most that is sustained: nobody waits
-FRONT_POINTS: Final = 4
+GUESSES: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+WIDENED: Final = 3  # machines that take a limiting one's place beside it, at most
+WORTH_WIDENING: Final = 0.02  # of the most that is sustained
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +42,7 @@ class Candidate:
     tpot_ms: Spread | None  # under the arrivals; None: not sustained
     ttft_ms: Spread | None
     within_per_s: float | None  # the most with the time per token within the limit; None: no limit is given
+    guesses: int = 0  # of each window, verified in every pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,7 @@ class Role:
 @dataclass(frozen=True, slots=True)
 class ServingPlan:
     serving: Serving
+    workload: Workload  # with the guesses that it is for
     candidates: tuple[Candidate, ...]  # of which none is better in both: time per token, and tokens a second
     roles: tuple[Role, ...]
     exact: bool  # the splits are the best of their number of replicas, by the sum of rates
@@ -77,23 +78,88 @@ def plan_serving(
 ) -> ServingPlan:
     """Choose the placements that serve these arrivals best: within the limit the most requests; without one the least
     time per token that sustains the arrivals, else the most requests. Raises as `serve` and `search.plan` do."""
-    rates = _Rates(swarm, model, workload, traffic, time_limit_s)
-    tried: dict[tuple[Placement, ...], Replicas] = {}
-    problem: PredictError | None = None
+    facts = engine_facts(workload)
+    rates: Rates = (
+        GroupRates(swarm, model, workload, traffic)
+        if facts.pattern == "all-reduce"
+        else PipelineRates(swarm, model, workload, traffic, time_limit_s)
+    )
+    search = _Search(swarm, model, workload, traffic, tpot_limit_ms)
     for placements in _candidates(rates, most_replicas):
-        key = tuple(sorted(placements, key=lambda each: each[0].node))
-        if key in tried:
-            continue
+        search.consider(placements)
+    if not search.found:
+        raise search.problem or DoesNotFit(
+            f"no placement of {model.name} has room for one request; take smaller --weights"
+        )
+    if facts.pattern != "all-reduce":
+        search.widen(rates, most_replicas)
+    search.guess_less()
+    chosen = search.best()
+    serving = serving_of(chosen, drafts_of(swarm, model, chosen))
+    candidates = _undominated([each for each, _ in search.found.values()])
+    return ServingPlan(serving, chosen.workload, candidates, _roles(rates, serving), rates.exact)
+
+
+class _Search:
+    """The placements that were priced, by themselves and the number of guesses."""
+
+    def __init__(
+        self, swarm: Swarm, model: ModelShape, workload: Workload, traffic: Traffic, tpot_limit_ms: float | None
+    ) -> None:
+        self.swarm, self.model, self.workload, self.traffic = swarm, model, workload, traffic
+        self.tpot_limit_ms = tpot_limit_ms
+        self.found: dict[tuple[tuple[Placement, ...], int], tuple[Candidate, Replicas]] = {}
+        self.problem: PredictError | None = None
+
+    def consider(self, placements: Sequence[Placement]) -> None:
+        """Price placements side by side, with guesses and without."""
+        for guesses in {self.workload.draft_tokens, 0}:
+            self._price(placements, guesses)
+
+    def _price(self, placements: Sequence[Placement], guesses: int) -> None:
+        key = (tuple(sorted(placements, key=lambda each: [stage.node for stage in each])), guesses)
+        if key in self.found:
+            return
         try:
-            tried[key] = Replicas(swarm, model, key, workload, traffic)
-        except (DoesNotFit, NotMeasured) as error:
-            problem = error
-    if not tried:
-        raise problem or DoesNotFit(f"no placement of {model.name} has room for one request; take smaller --weights")
-    priced = [(_priced(each, traffic, tpot_limit_ms), each) for each in tried.values()]
-    chosen = max(priced, key=lambda pair: _worth(pair[0]))
-    serving = chosen[1].serving()
-    return ServingPlan(serving, _undominated([each for each, _ in priced]), _roles(rates, serving), rates.exact)
+            load = replace(self.workload, draft_tokens=guesses)
+            replicas = Replicas(self.swarm, self.model, key[0], load, self.traffic)
+        except (DoesNotFit, NotMeasured, BadPlacement) as error:
+            self.problem = error
+            return
+        self.found[key] = (_priced(replicas, self.traffic, self.tpot_limit_ms), replicas)
+
+    def best(self) -> Replicas:
+        return max(self.found.values(), key=lambda pair: _worth(pair[0]))[1]
+
+    def guess_less(self) -> None:
+        """Price the best placements with every number of guesses up to the given one."""
+        for guesses in GUESSES:
+            if guesses < self.workload.draft_tokens:
+                self._price(self.best().placements, guesses)
+
+    def widen(self, rates: Rates, most_replicas: int) -> None:
+        """Let machines that are left over take the limiting one's layers, beside it, while more is sustained."""
+        for _ in range(WIDENED):
+            before = self.best()
+            if len(before.placements) >= most_replicas:
+                return
+            further = list(_beside(before, rates))
+            for placements in further:
+                self.consider(placements)
+            if self.best().most_per_s < before.most_per_s * (1 + WORTH_WIDENING):
+                return
+
+
+def _beside(found: Replicas, rates: Rates) -> Iterator[tuple[Placement, ...]]:
+    """Yield the placements with a further one, in which a spare machine stands for the one that limits."""
+    used = {stage.node for placement in found.placements for stage in placement}
+    spares = [rates.names[row] for row in rates.rows if rates.names[row] not in used]
+    for placement, limit in zip(found.placements, found.together.limits(), strict=True):
+        for k, stage in enumerate(placement):
+            if len(placement) > 1 and limit.split("'s ")[0] == stage.node:
+                for spare in spares:
+                    instead = Stage(spare, stage.first, stage.last)
+                    yield (*found.placements, (*placement[:k], instead, *placement[k + 1 :]))
 
 
 def _priced(replicas: Replicas, traffic: Traffic, tpot_limit_ms: float | None) -> Candidate:
@@ -107,6 +173,7 @@ def _priced(replicas: Replicas, traffic: Traffic, tpot_limit_ms: float | None) -
         None if here is None else here.tpot_ms,
         None if here is None else here.ttft_ms,
         None if tpot_limit_ms is None else replicas.most_within(tpot_limit_ms),
+        replicas.workload.draft_tokens,
     )
 
 
@@ -126,57 +193,8 @@ def _undominated(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
     return tuple(kept)
 
 
-class _Rates:
-    """Tokens a second of sets of machines, remembered."""
-
-    def __init__(
-        self, swarm: Swarm, model: ModelShape, workload: Workload, traffic: Traffic, time_limit_s: float
-    ) -> None:
-        self.swarm, self.model, self.time_limit_s = swarm, model, time_limit_s
-        self.load = replace(workload, context=max(1, round(traffic.cached_tokens)), prompt=1, cached_prompt=0)
-        self.tables = [self._tables(batch) for batch in BATCHES]
-        table = self.tables[-1]
-        most = np.maximum.reduce([table.capacity, table.capacity_first, table.capacity_last, table.capacity_only])
-        self.rows = [int(row) for row in np.flatnonzero((most > 0) & np.isfinite(table.layer_ms))]
-        self.exact = len(self.rows) <= EXACT_NODES
-        self._known: dict[frozenset[int], tuple[float, Found | None]] = {}
-
-    def _tables(self, batch: int) -> CostTables:
-        load = replace(self.load, batch=batch)
-        return with_uplinks(build_tables(self.swarm, self.model, load), self.swarm, self.model, load)
-
-    def of(self, rows: frozenset[int]) -> tuple[float, Found | None]:
-        """Return (tokens a second, the placement) of the best pipeline of some of these machines."""
-        if rows not in self._known:
-            best: tuple[float, Found | None] = (0.0, None)
-            allowed = np.zeros(len(self.swarm), dtype=np.bool_)
-            allowed[list(rows)] = True
-            for batch, tables in zip(BATCHES, self.tables, strict=True):
-                try:
-                    found = solve(
-                        tables, objective="throughput", allowed=allowed, prove=False, time_limit_s=self.time_limit_s
-                    )
-                except (DoesNotFit, NotMeasured):
-                    continue
-                best = max(best, (batch * 1e3 / found.value_ms, found), key=lambda pair: pair[0])
-            self._known[rows] = best
-        return self._known[rows]
-
-    def placement(self, rows: frozenset[int]) -> Placement | None:
-        found = self.of(rows)[1]
-        return None if found is None else placement_of(self.tables[-1], found)
-
-
-def _candidates(rates: _Rates, most_replicas: int) -> Iterator[tuple[Placement, ...]]:
-    for batch in (BATCHES[0], BATCHES[-1]):
-        try:
-            points = front(
-                rates.swarm, rates.model, replace(rates.load, batch=batch), points=FRONT_POINTS,
-                time_limit_s=rates.time_limit_s,
-            )  # fmt: skip
-        except (DoesNotFit, NotMeasured):
-            continue
-        yield from ((point.placement,) for point in points)
+def _candidates(rates: Rates, most_replicas: int) -> Iterator[tuple[Placement, ...]]:
+    yield from ((placement,) for placement in rates.alone())
     for groups in _splits(rates, most_replicas):
         placements = [rates.placement(group) for group in groups]
         found = tuple(each for each in placements if each is not None)
@@ -184,16 +202,16 @@ def _candidates(rates: _Rates, most_replicas: int) -> Iterator[tuple[Placement, 
             yield found
 
 
-def _splits(rates: _Rates, most_replicas: int) -> list[tuple[frozenset[int], ...]]:
+def _splits(rates: Rates, most_replicas: int) -> list[tuple[frozenset[int], ...]]:
     return _exact_splits(rates, most_replicas) if rates.exact else _built_splits(rates, most_replicas)
 
 
-def _exact_splits(rates: _Rates, most_replicas: int) -> list[tuple[frozenset[int], ...]]:
+def _exact_splits(rates: Rates, most_replicas: int) -> list[tuple[frozenset[int], ...]]:
     """Return for each number of replicas the disjoint sets with the largest sum of rates."""
     count = len(rates.rows)
     value = [0.0] * (1 << count)
     for mask in range(1, 1 << count):
-        value[mask] = rates.of(_members(rates.rows, mask))[0]
+        value[mask] = rates.of(_members(rates.rows, mask))
     best, parts = list(value), [[mask] for mask in range(1 << count)]
     found = []
     for number in range(1, most_replicas + 1):
@@ -219,37 +237,40 @@ def _members(rows: Sequence[int], mask: int) -> frozenset[int]:
     return frozenset(row for k, row in enumerate(rows) if mask >> k & 1)
 
 
-def _built_splits(rates: _Rates, most_replicas: int) -> list[tuple[frozenset[int], ...]]:
+def _built_splits(rates: Rates, most_replicas: int) -> list[tuple[frozenset[int], ...]]:
     """Return splits of many machines into one replica and more, of about the same memory each."""
     found: list[tuple[frozenset[int], ...]] = []
-    room = rates.tables[0].capacity
-    by_room = sorted(rates.rows, key=lambda row: (-int(room[row]), row))
+    by_room = sorted(rates.rows, key=lambda row: (-rates.room(row), row))
     for number in range(1, most_replicas + 1):
         groups: list[set[int]] = [set() for _ in range(number)]
-        held = [0] * number
+        held = [0.0] * number
         for row in by_room:
             k = min(range(number), key=lambda k: (held[k], k))
             groups[k].add(row)
-            held[k] += int(room[row])
+            held[k] += rates.room(row)
         sets = tuple(frozenset(group) for group in groups if group)
-        if len(sets) < number or any(rates.of(group)[1] is None for group in sets):
+        if len(sets) < number or any(rates.of(group) <= 0 for group in sets):
             break
         found.append(sets)
     return found
 
 
-def _roles(rates: _Rates, serving: Serving) -> tuple[Role, ...]:
+def _roles(rates: Rates, serving: Serving) -> tuple[Role, ...]:
+    """Return one role for each stage: a machine of several placements has one in each."""
     everyone = frozenset(rates.rows)
-    groups = [frozenset(rates.swarm.index(stage.node) for stage in each.placement) for each in serving.replicas]
-    total = math.fsum(rates.of(group)[0] for group in groups)
-    roles: dict[str, Role] = {}
-    for number, each in enumerate(serving.replicas, 1):
+    row_of = {name: row for row, name in enumerate(rates.names)}
+    groups = [frozenset(row_of[stage.node] for stage in each.placement) for each in serving.replicas]
+    total = math.fsum(rates.of(group) for group in groups)
+    apart = sum(len(group) for group in groups) == len(frozenset().union(*groups))
+    roles = []
+    for number, (each, group) in enumerate(zip(serving.replicas, groups, strict=True), 1):
         busy = {part.name: part.share for part in each.busy}
         for stage in each.placement:
-            group = groups[number - 1]
-            spares = everyone.difference(*groups)
-            without = rates.of((group | spares) - {rates.swarm.index(stage.node)})[0]
-            worth = max(0.0, rates.of(group)[0] - without) / total if total > 0 else None
-            roles[stage.node] = Role(stage.node, number, stage.first, stage.last, busy.get(stage.node, 0.0), worth)
-    spare = [rates.tables[0].names[row] for row in rates.rows if rates.tables[0].names[row] not in roles]
-    return (*roles.values(), *(Role(node, None) for node in spare))
+            worth = None
+            if apart and total > 0:
+                without = rates.of((group | everyone.difference(*groups)) - {row_of[stage.node]})
+                worth = max(0.0, rates.of(group) - without) / total
+            roles.append(Role(stage.node, number, stage.first, stage.last, busy.get(stage.node, 0.0), worth))
+    used = {each.node for each in roles}
+    spare = [rates.names[row] for row in rates.rows if rates.names[row] not in used]
+    return (*roles, *(Role(node, None) for node in spare))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import urlsplit
 
+from swarm_protocol.addresses import DEFAULT_PORT
 from swarm_protocol.messages.probe_messages import PROBE_PATH
-from swarm_protocol.ports import DEFAULT_PORT
 from swarm_protocol.text import safe
 from swarm_protocol.trust.loopback import is_loopback
 

@@ -25,8 +25,8 @@ from websockets.asyncio.client import ClientConnection
 from swarm_probe.collector_client.hangups import Kind
 from swarm_probe.owner_limits.traffic_budget import TCP_CONNECTION, TCP_SHARE, TrafficBudget
 from swarm_protocol.messages.codec import MAX_MESSAGE_BYTES
-from swarm_protocol.parse_values import size_text
 from swarm_protocol.rate_limit import TokenBucket
+from swarm_protocol.sizes_durations import size_text
 
 BYTES_PER_S: Final = 64 << 10
 BURST_BYTES: Final = 4 << 20

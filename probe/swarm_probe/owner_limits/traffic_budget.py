@@ -21,7 +21,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from swarm_protocol.parse_values import parse_size
+from swarm_protocol.sizes_durations import parse_size
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_S, iso_utc
 

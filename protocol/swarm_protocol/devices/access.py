@@ -1,6 +1,6 @@
 """Describe kinds of internet access: what one adds to a round trip, how much that varies, and its rates.
 
-`rtt_ms` is the way between the machine and its provider's backbone and back; the rest of a path comes from the cities
+`rtt_ms` is the round trip between the machine and its provider's backbone; the rest of a path comes from the cities
 (`places`). Rounded figures of these reports; your own access may differ a lot, and a measured [[link]] or an explicit
 up_mbps always wins.
 
@@ -14,12 +14,12 @@ up_mbps always wins.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Access:
+
+class Access(msgspec.Struct, frozen=True):
     """One end of a path."""
 
     rtt_ms: float  # to the backbone and back, idle

@@ -12,8 +12,9 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from swarm_protocol.devices.names import find, nearest
 from swarm_protocol.devices.table import Device, DeviceClass
@@ -31,8 +32,7 @@ class UnknownDevice(ValueError):
     """No data sheet of that name; the line names the nearest ones and what to write instead."""
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(msgspec.Struct, frozen=True):
     """The combined figures of a machine's GPUs. None: depends on something that the name does not say."""
 
     name: str  # "2× GeForce RTX 3060"

@@ -12,10 +12,11 @@ import difflib
 import functools
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import Final
 
-from swarm_protocol.devices.table import Device, Row, of_memory, processor, rows
+import msgspec
+
+from swarm_protocol.devices.table import Device, Row, of_memory, processor, rows, rows_naming
 
 _NOISE: Final = frozenset({
     "nvidia", "corporation", "amd", "ati", "advanced", "micro", "devices", "inc", "intel", "r", "tm", "geforce",
@@ -39,6 +40,19 @@ _MAKERS: Final = {
     **dict.fromkeys(("intel", "arc", "iris"), "Intel"),
 }
 _AMBIGUOUS: Final = frozenset({("rtx", "3000"), ("rtx", "4000"), ("rtx", "5000"), ("rtx", "6000")})  # Turing or Ada
+# (what a name must contain, pattern, what to read instead): a pattern is compiled once a name may match it
+_REWRITTEN: Final = (
+    ("(", r"\((r|tm|radv[^)]*)\)", " "),
+    ("®", "®", " "),
+    ("™", "™", " "),
+    ("©", "©", " "),
+    ("max", r"\bmax[\s-]?q\b", " maxq "),
+    ("rev", r"\brev(ision)?\s+\d+(\.\d+)?", " "),
+    ("model", r"\bmodel\s+[ab](\+)?(?=\s|$)", " "),
+    ("mac", r"mac\s?book\s+(pro|air)|mac\s+(mini|studio|pro)|\bimac\b|\bmacbook\b", " apple "),
+    ("core", r"(\d)\s*-?core\b", r"\1 core"),
+    ("+", r"(?<=\d)\+|\+(?=\s|$)", " plus "),
+)
 _MEMORY: Final = re.compile(r"^(\d+(?:\.\d+)?)(?:gb|gib|g)$")
 _MIG: Final = re.compile(r"\bmig\s+(\d)(?:c\.\d)?g\.(\d+)gb(?:\+\S+)?", re.IGNORECASE)
 _MIG_MEMORY_SLICES: Final = 8
@@ -48,8 +62,7 @@ _NEAREST: Final = 3
 _LIKE_ENOUGH: Final = 0.6  # of difflib, for names that share no number
 
 
-@dataclass(frozen=True, slots=True)
-class _Words:
+class _Words(msgspec.Struct, frozen=True):
     key: frozenset[str]  # what names the chip
     forms: frozenset[str]
     memory_gib: float | None
@@ -74,9 +87,12 @@ def find(name: str, memory_gib: float | None = None) -> Device | None:
         rest, size = short
         found = [row for row in _candidates(_words(rest)) if row.device.unified and row.device.memory_gib is None]
         if found:
-            words, memory_gib = replace(_words(rest), memory_gib=size), size
+            words, memory_gib = msgspec.structs.replace(_words(rest), memory_gib=size), size
     device = _chosen(found, words, memory_gib)
-    return _processor(text, memory_gib) if device is None and not found else device
+    if device is None and not found:
+        rest, size_gib = _without_size(text) or (text, words.memory_gib)
+        return _processor(rest, memory_gib if size_gib is None else size_gib)
+    return device
 
 
 def nearest(name: str, count: int = _NEAREST) -> list[str]:
@@ -104,12 +120,10 @@ def nearest(name: str, count: int = _NEAREST) -> list[str]:
 
 
 def _tokens(name: str) -> list[str]:
-    text = re.sub(r"\((r|tm|radv[^)]*)\)|®|™|©", " ", name.lower())
-    text = re.sub(r"\bmax[\s-]?q\b", " maxq ", text)
-    text = re.sub(r"\brev(ision)?\s+\d+(\.\d+)?|\bmodel\s+[ab](\+)?(?=\s|$)", " ", text)
-    text = re.sub(r"mac\s?book\s+(pro|air)|mac\s+(mini|studio|pro)|\bimac\b|\bmacbook\b", " apple ", text)
-    text = re.sub(r"(\d)\s*-?core\b", r"\1 core", text)
-    text = re.sub(r"(?<=\d)\+|\+(?=\s|$)", " plus ", text)
+    text = name.lower()
+    for sign, pattern, instead in _REWRITTEN:
+        if sign in text:
+            text = re.sub(pattern, instead, text)
     found: list[str] = []
     for word in re.findall(r"[a-z0-9.]+", text):
         word = word.strip(".")
@@ -155,10 +169,10 @@ def _without_size(name: str) -> tuple[str, float] | None:
 
 @functools.lru_cache(maxsize=256)
 def _index(number: str) -> dict[frozenset[str], list[tuple[frozenset[str], Row]]]:
-    """Return key → rows with their board forms. Our own rows come first and hide GPUs of the same key. Only rows with
+    """Return key → rows with their board forms. Our own rows come first and hide GPUs with the same key. Only rows with
     `number` in a name: reading all 1,600 names into words takes longer than a small swarm's whole start may."""
     index: dict[frozenset[str], list[tuple[frozenset[str], Row]]] = {}
-    some = [row for row in rows() if any(number in name for name in (row.device.name, *row.aliases))]
+    some = rows_naming(number)
     ours = {_words(row.device.name).key for row in some if row.ours}
     for row in some:
         words = _words(row.device.name)
@@ -209,10 +223,13 @@ def _candidates(words: _Words) -> list[Row]:
     number = _number(words.key)
     index = _index(number)
     keys: Iterable[frozenset[str]] = (words.key,) if words.key in index else _shorter(words.key)
-    found = [row for key in keys for forms, row in index[key] if _has_forms(forms, words.forms) and _theirs(row, words)]
+    found = [
+        row for key in keys for forms, row in index[key] if _has_forms(forms, words.forms) and _makers_agree(row, words)
+    ]
     if not found and "laptop" not in words.key and not _by_bare_key(number).get(words.key - _DROPPED_SERIES):
-        # before the 30 series drivers print laptops' cards like any: one that only laptops have is theirs
-        return _candidates(replace(words, key=words.key | {"laptop"}))
+        # before the 30 series, drivers name laptop cards like desktop ones: a chip that only laptops have is the laptop
+        # card
+        return _candidates(msgspec.structs.replace(words, key=words.key | {"laptop"}))
     return found
 
 
@@ -221,7 +238,7 @@ def _has_forms(held: frozenset[str], asked: frozenset[str]) -> bool:
     return all(form in held or (form == "sxm" and any(each.startswith("sxm") for each in held)) for form in asked)
 
 
-def _theirs(row: Row, words: _Words) -> bool:
+def _makers_agree(row: Row, words: _Words) -> bool:
     """Return whether the makers agree: an AMD 780M is no GeForce GTX 780M."""
     makers = _words_of(row.device.name).makers
     return not makers or not words.makers or bool(makers & words.makers)
@@ -254,7 +271,7 @@ def _chosen(found: list[Row], words: _Words, memory_gib: float | None) -> Device
     if not device.unified:
         return device
     if size is None and len({row.device.memory_gib for row in found}) > 1:  # a board that is sold in several sizes
-        return replace(device, name=re.sub(r" \d+ GB$", "", device.name), memory_gib=None)
+        return msgspec.structs.replace(device, name=re.sub(r" \d+ GB$", "", device.name), memory_gib=None)
     return of_memory(device, size) if size is not None else device
 
 
@@ -273,7 +290,7 @@ def _slice(whole: Device, compute: int, memory_gib: float) -> Device | None:
         return None
     eighths = max(1, round(_MIG_MEMORY_SLICES * memory_gib / whole.memory_gib))
     parts = 4 if whole.name.startswith(("A30", "RTX PRO")) else 7
-    return replace(
+    return msgspec.structs.replace(
         whole,
         name=f"{whole.name} MIG {compute}g.{memory_gib:g}gb",
         memory_gib=memory_gib,

@@ -14,9 +14,10 @@ import lzma
 import re
 import unicodedata
 from array import array
-from dataclasses import dataclass
 from importlib import resources
 from typing import Final
+
+import msgspec
 
 from swarm_protocol.devices.access import ACCESS
 
@@ -29,8 +30,7 @@ class UnknownCity(ValueError):
     """No such city in the matrix; the message names the nearest names."""
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(msgspec.Struct, frozen=True):
     """An estimated round trip between two ends with known access and cities."""
 
     rtt_ms: float

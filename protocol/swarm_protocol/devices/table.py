@@ -11,9 +11,10 @@ import csv
 import functools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Final, Literal
+
+import msgspec
 
 DeviceClass = Literal[
     "datacenter-gpu", "gaming-gpu", "laptop-gpu", "workstation-gpu", "apple", "apu", "x86", "arm", "board", ""
@@ -31,8 +32,7 @@ UNIFIED_SHARE: Final = 7 / 8  # APUs and boards, whose GPU may use all but what 
 PROCESSOR_SHARE: Final = 1 / 2  # as `swarm_protocol.snapshot.node_figures` counts for machines without a GPU
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(msgspec.Struct, frozen=True):
     """What a data sheet says of one device. None: it does not say, or that depends on the machine."""
 
     name: str
@@ -59,8 +59,7 @@ class Device:
         return PROCESSOR_SHARE if self.unified else 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     device: Device
     aliases: tuple[str, ...] = ()
     ours: bool = False
@@ -72,10 +71,18 @@ def rows() -> tuple[Row, ...]:
     return (*_read("extra.csv"), *_read("cards.csv"))
 
 
+def rows_naming(part: str) -> list[Row]:
+    """Return the rows that have `part` in their name or an alias, in the order of `rows`. Other lines are not parsed:
+    reading all of them takes longer than drawing a screen."""
+    found = (*_read("extra.csv", part), *_read("cards.csv", part))
+    return [row for row in found if any(part in name for name in (row.device.name, *row.aliases))]
+
+
 def processor(name: str) -> Device | None:
     """Return a processor by its memory channels. `name` as the system prints it: "AMD EPYC 7763 64-Core Processor"."""
     plain = re.sub(r"\((r|tm)\)|®|™", "", name, flags=re.IGNORECASE)
     plain = " ".join(re.sub(r"\b(CPU|Processor)\b", " ", plain, flags=re.IGNORECASE).split())
+    plain = re.sub(r"^(?=[1-9]\d[05]0X(3D)?\b)", "Ryzen ", plain, flags=re.IGNORECASE)  # "5950X", as people type it
     for pattern, gbps, kind in _processors():
         if match := pattern.search(plain):
             return Device(match[0], None, gbps, None, kind)
@@ -83,15 +90,18 @@ def processor(name: str) -> Device | None:
 
 
 def of_memory(device: Device, memory_gib: float) -> Device:
-    return replace(device, memory_gib=memory_gib)
+    return msgspec.structs.replace(device, memory_gib=memory_gib)
 
 
+@functools.cache
 def _text(file: str) -> str:
     return resources.files("swarm_protocol.devices").joinpath("data", file).read_text("utf-8")
 
 
-def _read(file: str) -> Iterator[Row]:
-    for line in csv.DictReader(_text(file).splitlines()):
+def _read(file: str, part: str = "") -> Iterator[Row]:
+    """Yield the rows of the lines that contain `part`."""
+    head, *lines = _text(file).splitlines()
+    for line in csv.DictReader([head, *(line for line in lines if part in line)]):
         device = Device(
             name=line["name"],
             memory_gib=float(line["memory_gib"]) if line["memory_gib"] else None,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import msgspec
 
-from swarm_protocol.messages.samples import KINDS, Sample
+from swarm_protocol.messages.samples import Sample
 
 MAX_MESSAGE_BYTES: Final = 1 << 20  # a batch is far smaller; a larger message comes from no probe of ours
 
@@ -36,13 +37,14 @@ def decode(decoder: msgspec.msgpack.Decoder[_T], data: bytes, limit_bytes: int =
 
 def require_finite(sample: Sample) -> None:
     """Refuse NaN and infinity: NaN passes every range check (comparisons are false) and SQLite keeps it as NULL."""
-    names, values_of = _FLOATS[type(sample)]
+    names, values_of = _floats(type(sample))
     for value in values_of(sample):
         if value is not None and value - value != 0.0:  # of NaN and of infinity
             wrong = next(name for name in names if getattr(sample, name) is value)
             raise DecodeError(f"{wrong} is {value}, not a finite number")
 
 
+@functools.cache  # on first use: the types are evaluated for it, and a viewer of a file needs none
 def _floats(kind: type[msgspec.Struct]) -> tuple[tuple[str, ...], Callable[[Any], tuple[float | None, ...]]]:
     """Return the fields of a sample that may hold a float, and their getter; called for every incoming sample."""
     names = tuple(
@@ -55,6 +57,3 @@ def _floats(kind: type[msgspec.Struct]) -> tuple[tuple[str, ...], Callable[[Any]
     if len(names) == 1:
         return names, lambda sample: (getattr(sample, names[0]),)
     return names, operator.attrgetter(*names)
-
-
-_FLOATS: Final = {kind: _floats(kind) for kind in KINDS.values()}

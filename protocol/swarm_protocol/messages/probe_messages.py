@@ -6,6 +6,7 @@ message or `codec.DecodeError`. Messages of viewers are in `viewer_messages`.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Annotated, Final
 
@@ -325,8 +326,18 @@ CollectorMessage = (
     | Relay
 )
 
-_probe_decoder: msgspec.msgpack.Decoder[ProbeMessage] = msgspec.msgpack.Decoder(ProbeMessage)
-_collector_decoder: msgspec.msgpack.Decoder[CollectorMessage] = msgspec.msgpack.Decoder(CollectorMessage)
+# Decoders are made on first use: that takes milliseconds, and each program decodes one side's messages, or none.
+
+
+@functools.cache
+def _probe_decoder() -> msgspec.msgpack.Decoder[ProbeMessage]:
+    return msgspec.msgpack.Decoder(ProbeMessage)
+
+
+@functools.cache
+def _collector_decoder() -> msgspec.msgpack.Decoder[CollectorMessage]:
+    return msgspec.msgpack.Decoder(CollectorMessage)
+
 
 # MessagePack's marks of a float, then an exponent of ones: without such bytes there is no NaN and no infinity. The
 # pairs of bytes that it begins with are looked for first, because a search for the pattern takes longer than decoding.
@@ -337,7 +348,7 @@ _MAYBE_NOT_FINITE: Final = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]|\xca[\x7f\xff
 
 def decode_from_probe(data: bytes) -> ProbeMessage:
     """Decode a message of a probe. Raises DecodeError."""
-    message = decode(_probe_decoder, data)
+    message = decode(_probe_decoder(), data)
     if isinstance(message, Batch) and _maybe_not_finite(data):
         for sample in message.samples:
             require_finite(sample)
@@ -351,4 +362,4 @@ def _maybe_not_finite(data: bytes) -> bool:
 
 def decode_from_collector(data: bytes) -> CollectorMessage:
     """Decode a message of the collector. Raises DecodeError."""
-    return decode(_collector_decoder, data)
+    return decode(_collector_decoder(), data)

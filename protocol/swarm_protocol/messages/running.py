@@ -64,6 +64,6 @@ def from_detail(at_ns: int, detail: str) -> Running | None:
     return Running(placement, match["engine"] or "", match["model"] or "", match["source"] or "", at_ns)
 
 
-def newer(known: Running | None, told: Running) -> Running:
+def newer(known: Running | None, report: Running) -> Running:
     """Return the later of the two reports."""
-    return told if known is None or told.at_ns >= known.at_ns else known
+    return report if known is None or report.at_ns >= known.at_ns else known

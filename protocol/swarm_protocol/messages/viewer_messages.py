@@ -5,6 +5,7 @@ As in `probe_messages`: unknown fields are ignored, and any bytes give a message
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated, Final
 
 import msgspec
@@ -129,13 +130,22 @@ class RunKept(msgspec.Struct, frozen=True, kw_only=True, tag="run_kept"):
 
 StreamMessage = Keyframe | Diff | HistoryReply | ExportChunk | Notice | RunKept
 
-_viewer_decoder: msgspec.msgpack.Decoder[ViewerMessage] = msgspec.msgpack.Decoder(ViewerMessage)
-_stream_decoder: msgspec.msgpack.Decoder[StreamMessage] = msgspec.msgpack.Decoder(StreamMessage)
+# Decoders are made on first use: that takes milliseconds, and each program decodes one side's messages, or none.
+
+
+@functools.cache
+def _viewer_decoder() -> msgspec.msgpack.Decoder[ViewerMessage]:
+    return msgspec.msgpack.Decoder(ViewerMessage)
+
+
+@functools.cache
+def _stream_decoder() -> msgspec.msgpack.Decoder[StreamMessage]:
+    return msgspec.msgpack.Decoder(StreamMessage)
 
 
 def decode_from_viewer(data: bytes) -> ViewerMessage:
     """Decode a message of a viewer. Raises DecodeError."""
-    message = decode(_viewer_decoder, data)
+    message = decode(_viewer_decoder(), data)
     if isinstance(message, RunReport):
         require_finite(message.run)
     return message
@@ -143,4 +153,4 @@ def decode_from_viewer(data: bytes) -> ViewerMessage:
 
 def decode_from_stream(data: bytes) -> StreamMessage:
     """Decode a message of the stream. Raises DecodeError."""
-    return decode(_stream_decoder, data, MAX_STREAM_BYTES)
+    return decode(_stream_decoder(), data, MAX_STREAM_BYTES)

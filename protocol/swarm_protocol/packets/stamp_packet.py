@@ -67,7 +67,7 @@ class StampError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class FollowUp:
-    """When an earlier answer of the session was sent, told in a later one."""
+    """When an earlier answer of the session was sent, reported in a later one."""
 
     seq: int  # the reflector's
     sent_ntp: int  # as its kernel sent it; 0: not known, and `seq` means nothing
@@ -185,7 +185,7 @@ def peek(data: bytes) -> tuple[int, bool]:
     """Return (SSID, whether it is a reflected packet), before any key is known. Raises StampError.
 
     A sender leaves the fields zero that a reflector fills with the sender's time. Deciding by them, not by the port,
-    keeps two probes on one socket each from answering each other's answers for ever.
+    keeps two probes with one socket each from answering each other's answers forever.
     """
     size = len(data)
     if size not in _SSID_AT:

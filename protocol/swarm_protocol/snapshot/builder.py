@@ -6,7 +6,7 @@ previous one and shares the others, read-only. No clock, no I/O: `now_ns` is pas
 Nothing is smoothed. A link shows its newest window, and `sent` says of how many packets: quantiles of several windows
 do not combine, so earlier ones belong to the history; losses do (`pooled_loss`). A figure is replaced only by a later
 one, so batches that come late or twice change nothing; but one dated after its node was last heard (a clock that ran
-ahead) yields to any. Which window and hop of a link count is decided in `link_figures`.
+ahead) is replaced by any other. Which window and hop of a link count is decided in `link_figures`.
 
 A transfer is limited by the sender, by the receiver and by the path. So a node's uplink is the best of the latest
 transfers to each of its peers, and its downlink the best of the latest from each.
@@ -160,17 +160,17 @@ class SwarmBuilder:
         self._links.forget(gone)
         self._link_figures.forget(gone)
 
-    # ------------------------------------------------------------ what is told
+    # ------------------------------------------------------------ events, runs and samples
 
     def event(self, at_ns: int, node_id: str | None, kind: str, detail: str) -> None:
         """Add an event; `node_id` None: of the swarm as a whole. The newest are kept, ordered by time."""
         self._events.add(at_ns, node_id, kind, detail)
-        if kind == KIND and node_id is None and (told := from_detail(at_ns, detail)) is not None:
-            self.running(told)
+        if kind == KIND and node_id is None and (report := from_detail(at_ns, detail)) is not None:
+            self.running(report)
 
-    def running(self, told: Running) -> None:
+    def running(self, report: Running) -> None:
         """Set what the swarm runs; the newest report counts."""
-        self._running = newer(self._running, told)
+        self._running = newer(self._running, report)
 
     def run(self, run: RunSample) -> None:
         """Add a run of a watched engine. The newest MAX_RUNS are kept, ordered by time."""
@@ -181,8 +181,8 @@ class SwarmBuilder:
             self.running(Running(placement, engine, source="watch", at_ns=run.at_ns))
 
     def sample(self, node_id: str, sample: Sample) -> bool:
-        """Take one sample of node `node_id` (KeyError: unknown). Return False if it has nothing new, or an unknown
-        peer."""
+        """Take one sample of node `node_id` (KeyError: unknown). Return False if it adds nothing, or its peer is
+        unknown."""
         src = self._index[node_id]
         changed = self._apply(src, sample)
         if changed:
@@ -210,7 +210,7 @@ class SwarmBuilder:
         if isinstance(sample, RooflineSample):
             return self._roofline(src, sample)
         if isinstance(sample, EventSample):
-            self._told(src, sample)
+            self._add_event(src, sample)
         return True
 
     def _uplink(self, src: int, dst: int, sample: UplinkSample) -> bool:
@@ -285,7 +285,7 @@ class SwarmBuilder:
             self._node_columns[column][i] = rate
         return True
 
-    def _told(self, i: int, sample: EventSample) -> None:
+    def _add_event(self, i: int, sample: EventSample) -> None:
         node = self._nodes[i]
         self.event(sample.at_ns, node.node_id, sample.kind, sample.detail)
         if sample.kind in ("torch_missing", "compute_failed") and sample.at_ns >= max(
@@ -293,7 +293,7 @@ class SwarmBuilder:
         ):
             node.note, node.note_at_ns, node.shown = sample.detail, sample.at_ns, None
 
-    # ------------------------------------------------------------ the answer
+    # ------------------------------------------------------------ results
 
     def snapshot(self, now_ns: int, source: str = "", *, compact: bool = False) -> Swarm:
         """Return the Swarm as of `now_ns`. Link columns are read-only, and shared until they change, or `compact`."""
@@ -355,7 +355,7 @@ class SwarmBuilder:
         return node.shown
 
     def _from_sheet(self, nodes: dict[str, npt.NDArray[Any]], i: int) -> None:
-        """Return bandwidth and matrix rate of a node whose layers have not been timed yet."""
+        """Fill in bandwidth and matrix rate of a node whose layers have not been timed, from its data sheet."""
         machine = sheet_of(self._nodes[i].facts)
         if machine is not None:
             nodes["mem_gbps"][i], nodes["mem_kind"][i] = machine.mem_gbps, Kind.ESTIMATE

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import bisect
-import dataclasses
 from collections.abc import Callable
 from typing import Final
+
+import msgspec
 
 from swarm_protocol.snapshot.swarm import Event
 
@@ -40,4 +41,4 @@ class EventLog:
 
     def _named(self, node_id: str | None, event: Event) -> Event:
         name = self._name_of(node_id) if node_id is not None else None
-        return event if name is None or name == event.node else dataclasses.replace(event, node=name)
+        return event if name is None or name == event.node else msgspec.structs.replace(event, node=name)

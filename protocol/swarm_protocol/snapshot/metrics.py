@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Metric:
+
+class Metric(msgspec.Struct, frozen=True):
     kind: str  # key of samples.KINDS
     field: str  # of the sample struct
     label: str

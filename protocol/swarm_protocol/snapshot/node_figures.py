@@ -34,7 +34,7 @@ def memory_bytes(facts: HostFacts) -> float:
         return facts.ram_bytes * RAM_SHARE if facts.ram_bytes else math.nan
     if all(gpu.vram_bytes for gpu in facts.gpus):
         return float(sum(gpu.vram_bytes for gpu in facts.gpus))
-    machine = sheet_of(facts)  # its driver does not tell (GB10, Apple, Intel): the data sheet may
+    machine = sheet_of(facts)  # its driver does not report it (GB10, Apple, Intel): the data sheet may
     return math.nan if machine is None or machine.vram_gib is None else machine.vram_gib * BYTES_PER_GIB
 
 
@@ -109,8 +109,8 @@ def class_of(facts: HostFacts | None) -> str:
 
 
 def host_figures(samples: Sequence[HostSample], facts: HostFacts | None) -> dict[str, float | None]:
-    """Return node columns from one reading: memory and power are sums over the GPUs, use is their mean, heat the
-    highest."""
+    """Return node columns from one reading: memory and power are sums over the GPUs, utilisation is their mean,
+    temperature the highest."""
     newest = samples[-1]
     gpus = [sample for sample in samples if sample.gpu is not None]
     total, free = _memory_now(gpus, newest, facts)
@@ -134,8 +134,8 @@ def host_figures(samples: Sequence[HostSample], facts: HostFacts | None) -> dict
 
 
 def tcp_of(sample: HostSample) -> Tcp:
-    """BBR and its versions have a rate control of their own, which Linux's restart leaves alone (tcp.h,
-    tcp_slow_start_after_idle_check)."""
+    """Return what TCP does to an idle connection. BBR and its versions control the rate themselves, and Linux does not
+    restart them (tcp.h, tcp_slow_start_after_idle_check)."""
     if sample.tcp is None or sample.tcp_slow_start_after_idle is None:
         return Tcp.UNKNOWN
     if sample.tcp.startswith("bbr"):
@@ -151,7 +151,7 @@ def congestion_of(name: str | None) -> Congestion:
 
 
 def cards_of(samples: Sequence[HostSample]) -> tuple[Card, ...]:
-    """Each card of one reading; none where there are not several."""
+    """Return each card of one reading; empty unless there are several."""
     found = tuple(
         Card(
             gpu.gpu, gpu.gpu_util_percent, _float(gpu.vram_free_bytes), _float(gpu.vram_total_bytes), gpu.temp_c,
@@ -197,7 +197,7 @@ def _memory_now(
         return total, free
     if facts is not None and facts.gpus:  # the driver did not answer: the GPUs are still there
         return memory_bytes(facts), None
-    if newest.ram_total_bytes is None:  # this reading does not tell, the facts may
+    if newest.ram_total_bytes is None:  # this reading lacks it, the facts may have it
         return (memory_bytes(facts) if facts is not None else None), None
     total = newest.ram_total_bytes * RAM_SHARE
     return total, min(total, float(newest.ram_free_bytes)) if newest.ram_free_bytes is not None else None

@@ -11,8 +11,8 @@ from swarm_protocol.snapshot.node_figures import card_shares, over_cards
 from swarm_protocol.snapshot.swarm import LayerTime
 from swarm_protocol.units import NS_PER_S
 
-MAX_LAYERS: Final = 512  # kept of one node: limits what a member that invents models can make others store
-KEEP_CALM_NS: Final = 3_600 * NS_PER_S  # so long an undisturbed figure is a better answer than a disturbed one
+MAX_LAYERS: Final = 512  # per node: a member that invents models must not fill the memory of others
+UNDISTURBED_HOLD_NS: Final = 3_600 * NS_PER_S  # how long an undisturbed figure is preferred to a disturbed one
 Key = tuple[str, str, str, int, int, int]
 
 
@@ -33,15 +33,15 @@ class NodeTimings:
         return known.at_ns if known is not None else 0
 
     def disturbed(self, sample: ComputeSample) -> bool:
-        """Others had the machine meanwhile, as they had not a little before."""
+        """Return whether other programs used the machine during this sample, but not during a recent one."""
         known = self.layers.get(_key(sample))
         if known is None or "contended" not in sample.marks or "contended" in known.marks:
             return False
-        return 0 <= sample.at_ns - known.at_ns < KEEP_CALM_NS
+        return 0 <= sample.at_ns - known.at_ns < UNDISTURBED_HOLD_NS
 
     def visit_ms(self, sample: ComputeSample) -> tuple[float, float | None]:
-        """(what a visit takes, what each layer of it takes more than in a loop), from the sizes that were timed with
-        this one. None: a single size, so that all of it is the visit's."""
+        """Return (time of a visit, extra time of each layer compared with a loop), from the stage sizes timed with this
+        one. None: only one size was timed, so that all of the time counts for the visit."""
         same = [time for key, time in self.layers.items() if key[:5] == _key(sample)[:5] and time.stage_layers]
         small = min(same, key=lambda time: time.stage_layers, default=None)
         large = max(same, key=lambda time: time.stage_layers, default=None)

@@ -11,6 +11,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -67,10 +68,10 @@ class Why(enum.IntEnum):
 
 
 class Tcp(enum.IntEnum):
-    """What a node's TCP does to the window of a connection that rests."""
+    """What a node's TCP does to the window of an idle connection."""
 
     UNKNOWN = 0
-    SHRINKS = 1  # loss-based: halves it for each timeout of rest (RFC 5681 §4.1, RFC 2861)
+    SHRINKS = 1  # loss-based: halves it for each idle timeout (RFC 5681 §4.1, RFC 2861)
     KEEPS = 2  # the same with tcp_slow_start_after_idle=0
     PACES = 3  # BBR: no restart, but the window is not sent at once either
 
@@ -188,20 +189,18 @@ class LayerTime:
     at_ns: int = 0
     verified: bool = False
     marks: str = ""  # of ComputeSample
-    stage_layers: int = 0  # of a visit; 0: not told
+    stage_layers: int = 0  # of a visit; 0: unknown
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
-    """How packets to one peer go."""
+class Way(msgspec.Struct, frozen=True):
+    """The addresses that packets to one peer use."""
 
     peer: str  # node id
     address: str  # of the peer; empty: unknown, or hidden
     interface: str  # of this machine; empty: unknown
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
+class Card(msgspec.Struct, frozen=True):
     """One of several cards of a machine, as it was last read. None: it does not say."""
 
     name: str
@@ -233,8 +232,7 @@ class NodeFacts:
     untold: str = ""  # which figures of its cards are not measured, and why
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     at_ns: int
     node: str  # name
     kind: str

@@ -6,9 +6,9 @@ Values filled in have the kind ESTIMATE, and a line that names their source. Wri
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from swarm_protocol.devices.access import ACCESS, access_named
@@ -20,8 +20,7 @@ from swarm_protocol.units import BYTES_PER_GIB
 SHOWN: Final = 4  # names in one line
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(msgspec.Struct, frozen=True):
     """How one node is connected. None: not given."""
 
     access: str | None = None  # a key of ACCESS
@@ -70,7 +69,8 @@ def fill_lines(swarm: Swarm, ends: Sequence[End]) -> None:
 
 
 def prefer_measured(swarm: Swarm) -> None:
-    """Drop a guess of one direction where the other was measured: the measurement holds for both, as in swarm files."""
+    """Drop the estimate of one direction if the other was measured: the measurement counts for both, as in swarm
+    files."""
     links = swarm.links
     way_back = (links["kind"] == Kind.ESTIMATE) & (links["kind"].T == Kind.MEASURED)
     for column in ("rtt_min_ms", "rtt_p50_ms", "jitter_ms", "loss"):

@@ -2,18 +2,19 @@
 
     [NAME=][COUNTx]DEVICE[@CITY] [LINE]        separated by commas (semicolons and line ends do as well)
 
-A count is of GPUs in one machine, and so are GPUs joined by `+`. What is left out is assumed and reported: access
-counts as cable, a machine without a city as in the region of the others.
+A count is of GPUs in one machine, and so are GPUs joined by `+`. A line is a kind of access, its rates as DOWN/UP in
+Mbit/s, or both: `cable 250/40`. What is left out is assumed and reported: access counts as cable, a machine without a
+city as in the region of the others.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from swarm_protocol.devices.access import ACCESS, access_named
-from swarm_protocol.devices.machines import UnknownDevice, machine_of
+from swarm_protocol.devices.machines import UnknownDevice, known_machine, machine_of
 from swarm_protocol.devices.places import UnknownCity, city_named
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.swarm_files.device_estimates import assumptions, end_of
@@ -22,7 +23,9 @@ from swarm_protocol.text import NAME_MAX, clean_name, is_name
 
 DEFAULT_ACCESS: Final = "cable"
 EXAMPLE: Final = "4090@Utrecht fiber, 3090@Berlin cable, 2x4060, m2-max-64 5g"
+LINES: Final = f"{', '.join(ACCESS)}, or rates as DOWN/UP in Mbit/s, as in 250/40"
 MOST_NODES: Final = 1000
+_RATES: Final = re.compile(r"(\d{1,6}(?:\.\d+)?)/(\d{1,6}(?:\.\d+)?)(?:mbit|mbps|mbit/s|mb/s)?", re.IGNORECASE)
 
 
 class BadNodes(ValueError):
@@ -37,6 +40,21 @@ class NamedNode:
     device: str
     city: str | None
     access: str | None
+    down_mbps: float | None = None
+    up_mbps: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What stands behind a device or a city."""
+
+    access: str | None = None
+    down_mbps: float | None = None
+    up_mbps: float | None = None
+
+    @property
+    def given(self) -> bool:
+        return self != _Line()
 
 
 def parse_nodes(text: str) -> list[NamedNode]:
@@ -51,12 +69,12 @@ def parse_nodes(text: str) -> list[NamedNode]:
         try:
             machine = machine_of(node.device)
         except UnknownDevice as error:
-            raise BadNodes(f"{error}") from error
+            raise BadNodes(_with_at(node.device) or str(error)) from error
         if machine.vram_gib is None:
             usual = 8 if machine.device_class == "board" else 64
             raise BadNodes(
-                f"{node.device!r}: {machine.name} uses the memory of its machine; add its size in GB, as in "
-                f"'{node.device}-{usual}'"
+                f"{node.device!r}: {machine.name} uses the memory of its machine; add its size, as in "
+                f"'{node.device} {usual}GB'"
             )
     return _named(found)
 
@@ -64,7 +82,14 @@ def parse_nodes(text: str) -> list[NamedNode]:
 def entries_of(nodes: list[NamedNode]) -> tuple[NodeEntry, ...]:
     """Return the nodes as [[node]] entries of a swarm file."""
     return tuple(
-        NodeEntry(name=node.name, gpu=node.device, city=node.city, access=node.access or DEFAULT_ACCESS)
+        NodeEntry(
+            name=node.name,
+            gpu=node.device,
+            city=node.city,
+            access=node.access or DEFAULT_ACCESS,
+            down_mbps=node.down_mbps,
+            up_mbps=node.up_mbps,
+        )
         for node in nodes
     )
 
@@ -77,12 +102,12 @@ def swarm_of_nodes(text: str) -> Swarm:
         swarm = swarm_of(entries, source="--nodes")
     except SwarmFileError as error:
         raise BadNodes(str(error)) from error
-    ends = [end_of(entry.access, entry.city) for entry in entries]
-    guessed = [node.name for node in nodes if node.access is None]
-    swarm.assumed = assumptions(swarm, ends)
-    if guessed:
-        kinds = ", ".join(ACCESS)
-        swarm.assumed += (f"no line of {', '.join(guessed[:4])}: taken to be {DEFAULT_ACCESS}; write one of {kinds}",)
+    swarm.assumed = assumptions(swarm, [end_of(entry.access, entry.city) for entry in entries])
+    for rated, what, words in ((False, "line", LINES), (True, "kind of line", "one of " + ", ".join(ACCESS))):
+        guessed = [node.name for node in nodes if node.access is None and (node.up_mbps is not None) == rated]
+        if guessed:
+            named = f"no {what} of {', '.join(guessed[:4])}: taken to be {DEFAULT_ACCESS}; write {words}"
+            swarm.assumed += (named,)
     return swarm
 
 
@@ -93,39 +118,61 @@ def _part(part: str) -> NamedNode:
         if not is_name(name):
             raise BadNodes(f"{name[:40]!r} is no node name; take 1 to {NAME_MAX} of A-Z a-z 0-9 . _ -")
     device, at, where = part.partition("@")
-    device, access = _line_of(device)
+    device, line = _line_of(device)
     city = None
     if at:
         city, after = _city_and_line(where.strip(), part)
-        if access is not None and after is not None:
-            raise BadNodes(f"{part!r} names two lines; write one of {', '.join(ACCESS)}")
-        access = access or after
+        if line.given and after.given:
+            raise BadNodes(f"{part!r} names two lines; write one of {LINES}")
+        line = line if line.given else after
     if not device:
         raise BadNodes(f"{part!r} names no device; write it as in '{EXAMPLE}'")
-    return NamedNode(name or "", device, city, access)
+    return NamedNode(name or "", device, city, line.access, line.down_mbps, line.up_mbps)
 
 
-def _line_of(text: str) -> tuple[str, str | None]:
-    """Split off the kind of access, where the last word is one."""
-    words = text.split()
-    if len(words) > 1 and (access := access_named(words[-1])) is not None:
-        return " ".join(words[:-1]), access
-    return text.strip(), None
+def _line_of(text: str) -> tuple[str, _Line]:
+    """Split off the line, where the last words are one: a kind of access, rates, or both in either order."""
+    words, line = text.split(), _Line()
+    while len(words) > 1:
+        access, rates = access_named(words[-1]), _RATES.fullmatch(words[-1])
+        if access is not None and line.access is None:
+            line = replace(line, access=access)
+        elif rates is not None and line.up_mbps is None:
+            line = replace(line, down_mbps=_rate(rates[1]), up_mbps=_rate(rates[2]))
+        else:
+            break
+        words.pop()
+    return " ".join(words), line
 
 
-def _city_and_line(text: str, part: str) -> tuple[str, str | None]:
+def _rate(text: str) -> float:
+    if not (rate_mbps := float(text)):
+        raise BadNodes("a rate of 0 Mbit/s sends nothing; rates are DOWN/UP in Mbit/s, as in 250/40")
+    return rate_mbps
+
+
+def _city_and_line(text: str, part: str) -> tuple[str, _Line]:
     words = text.split()
     if not words:
         raise BadNodes(f"{part!r} has no city after @")
-    access = access_named(words[-1]) if len(words) > 1 else None
-    city = " ".join(words[:-1] if access is not None else words)
+    city, line = _line_of(text)
     try:
         city_named(city)
     except UnknownCity as error:
-        if len(words) > 1 and access is None and _is_city(" ".join(words[:-1])):
-            raise BadNodes(f"there is no line {words[-1]!r}; there are {', '.join(ACCESS)}") from error
+        if len(words) > 1 and not line.given and _is_city(" ".join(words[:-1])):
+            raise BadNodes(f"there is no line {words[-1]!r}; there are {LINES}") from error
         raise BadNodes(str(error)) from error
-    return city, access
+    return city, line
+
+
+def _with_at(device: str) -> str | None:
+    """Return the advice for a device and a city without the @ between them; None: it is something else."""
+    words = device.split()
+    for k in range(1, len(words)):
+        card, city = " ".join(words[:k]), " ".join(words[k:]).strip("()")
+        if known_machine(card) is not None and _is_city(city):
+            return f"{device!r}: write the city after @, as in '{card}@{city}'"
+    return None
 
 
 def _is_city(text: str) -> bool:
@@ -155,5 +202,5 @@ def _named(nodes: list[NamedNode]) -> list[NamedNode]:
                 tail = f"-{number}"
                 name = wanted[: NAME_MAX - len(tail)] + tail
             taken.add(name)
-        named.append(NamedNode(name, node.device, node.city, node.access))
+        named.append(replace(node, name=name))
     return named

@@ -1,4 +1,4 @@
-"""Parse a swarm written by hand in TOML, for planning what one does not have yet: text in, Swarm out.
+"""Parse a swarm written by hand in TOML, to plan with machines that are not measured: text in, Swarm out.
 
 The format is in docs/swarm-file.md. Unknown keys are refused, so that a typing error never passes as "not known".
 """
@@ -164,19 +164,20 @@ def parse_swarm(text: str, source: str = "") -> Swarm:
     return swarm
 
 
-def _running(swarm: Swarm, told: _Running) -> Running:
-    placement = tidy(told.placement)
+def _running(swarm: Swarm, table: _Running) -> Running:
+    placement = tidy(table.placement)
     if placement is None:
-        raise SwarmFileError(f"[running] placement {told.placement[:60]!r} is not written like a:0-39,b:40-79")
+        raise SwarmFileError(f"[running] placement {table.placement[:60]!r} is not written like a:0-39,b:40-79")
     for stage in placement.split(","):
         _require(swarm, stage.partition(":")[0], "[running] placement")
-    return Running(placement, told.engine, told.model, "swarm file")
+    return Running(placement, table.engine, table.model, "swarm file")
 
 
 def swarm_of(nodes: Sequence[NodeEntry], source: str = "", client: str | None = None) -> Swarm:
     """Return the nodes, with hardware and access by their names; no links yet. Raises SwarmFileError.
 
-    A `device` without vram_gib gives the node its memory too, unless it is the client, which serves only if told to.
+    A `device` without vram_gib gives the node its memory too, unless it is the client, which serves layers only if its
+    memory is given.
     """
     names = [node.name for node in nodes]
     for name in names:

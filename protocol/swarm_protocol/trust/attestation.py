@@ -2,11 +2,11 @@
 
 A chain of products: y₀ = W x₀, xₜ = q(yₜ₋₁), yₜ = W xₜ. W is drawn from a public seed ahead of time, x₀ from a seed
 that is sent when the clock starts, together with the node's id: nothing can be computed before, and one node's answer
-is no other's. Each product needs the previous one, so that they cannot be combined. The prover commits to all outputs
-by their hashes within the deadline, then shows the requested few; each is checked with Freivalds' test (Freivalds
-1977): for a secret random vector r of ±1, r·y must equal (rᵀW)·x, which costs two dot products instead of a product.
-Numbers are small odd integers, so that only the rounding of y to the format's precision is left as an error: by
-Hoeffding's inequality a true answer is off by more than TOLERANCE roundings once in 10⁷.
+is no other's. Each product needs the previous one, so the products cannot be combined. The prover commits to all
+outputs by their hashes within the deadline, then shows the requested few; each is checked with Freivalds' test
+(Freivalds 1977): for a secret random vector r of ±1, r·y must equal (rᵀW)·x, which costs two dot products instead of a
+product. Numbers are small odd integers, so that only the rounding of y to the format's precision is left as an error:
+by Hoeffding's inequality a true answer is off by more than TOLERANCE roundings once in 10⁷.
 """
 
 from __future__ import annotations

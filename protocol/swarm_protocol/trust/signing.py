@@ -1,15 +1,14 @@
-"""Sign with Ed25519 (RFC 8032) that a node holds its key, and check such signatures.
+"""Sign with Ed25519 (RFC 8032) to prove that a node holds its key, and verify such signatures.
 
 `cryptography` costs 9 MB once imported, which is a quarter of a probe. So nothing here imports it before use, and a
 probe has a short-lived child sign (`python -m swarm_protocol.trust.signing`, 100 ms for each joining): the seed and the
 message go in on stdin, the public key and the signature come out on stdout; nothing appears in a process list.
 
-What is signed (`Handshake`) names the collector's fresh nonce, the collector's id, the way that the probe reached it,
-and the purpose of the signature. Over TLS that way is the hash of the certificate that the probe saw
+What is signed (`Handshake`) names the collector's fresh nonce, the collector's id, the connection that the probe sees,
+and the purpose of the signature. Over TLS the connection is the hash of the certificate that the probe saw
 (`tls-server-end-point`, RFC 5929: Python's ssl has no exporter for RFC 9266's `tls-exporter`); in plain text it is the
 address that the connection leads to, since nothing else tells an honest collector from one that relays messages. A
-machine in between has another certificate or another address, so a signature for one collector is useless at another
-one.
+machine in between has another certificate or another address, so a signature for one collector is useless at another.
 """
 
 from __future__ import annotations
@@ -111,7 +110,7 @@ def sign_elsewhere(seed: bytes, message: bytes) -> tuple[bytes, bytes]:
         raise SigningError(f"no program could be started to sign with this machine's key ({error})") from error
     if done.returncode or len(done.stdout) != PUBLIC_BYTES + SIGNATURE_BYTES:
         said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise SigningError(f"signing with this machine's key failed ({said[-1] if said else 'no word of why'})")
+        raise SigningError(f"signing with this machine's key failed ({said[-1] if said else 'no reason given'})")
     return done.stdout[:PUBLIC_BYTES], done.stdout[PUBLIC_BYTES:]
 
 

@@ -48,7 +48,7 @@ class Slots:
         for slot in np.unique(slots).tolist():
             inside = table[slots == slot]
             if self._of_loss:
-                self._lose(slot, float(inside[:, 0].sum()), float(inside[:, 1].sum()))
+                self._add_loss(slot, float(inside[:, 0].sum()), float(inside[:, 1].sum()))
             else:
                 self._raw[slot] = inside[:, 0].tolist()
 
@@ -60,7 +60,7 @@ class Slots:
             last = first
         for slot in range(first, min(last, self._points - 1) + 1):
             if self._of_loss:
-                self._lose(slot, row.first, row.second)
+                self._add_loss(slot, row.first, row.second)
                 continue
             try:
                 sketch.add(self._counts.setdefault(slot, {}), counts_of(row.first, row.second))
@@ -80,7 +80,7 @@ class Slots:
         sketch.add(counts, sketch.counted(raw or ()))
         return sketch.quantile(counts, 0.5)
 
-    def _lose(self, slot: int, lost: float, sent: float) -> None:
+    def _add_loss(self, slot: int, lost: float, sent: float) -> None:
         known = self._loss.setdefault(slot, [0.0, 0.0])
         known[0] += lost
         known[1] += sent

@@ -41,7 +41,7 @@ def _focus(reader: Reader) -> Focus | None:
 
 
 def before_departures(reader: Reader, at_ns: int) -> list[int]:
-    """Yield moments just before machines left or were lost, newest first; of several that left together, before the
+    """Return moments just before machines left or were lost, newest first; of several that left together, before the
     first."""
     rows = reader.query(
         "SELECT ts FROM event_sample WHERE kind IN ('left', 'lost') AND ts <= ? ORDER BY ts DESC", (at_ns,)

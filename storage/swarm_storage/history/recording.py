@@ -1,8 +1,8 @@
 """Read a recording: its members, span and gaps, samples in order, and the history of one metric.
 
-Read-only, from any thread (`thread_connections`). Every query is read to its end at once, and long ones go bucket by
-bucket, so that no read transaction outlives a call and none keeps a write-ahead log from being reset. Names are the
-latest of each node, also for old rows. Data older than the raw samples comes from rollups (`metric_history`). `replay`
+Read-only, from any thread (`thread_connections`). Every query is read to its end at once, and long ones are split into
+buckets, so that no read transaction outlives a call or keeps a write-ahead log from being reset. Names are the latest
+of each node, also for old rows. Data older than the raw samples comes from rollups (`metric_history`). `replay`
 rebuilds the Swarm of a past moment.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -22,7 +21,7 @@ from swarm_protocol.snapshot.metrics import METRICS
 from swarm_protocol.snapshot.swarm import Event
 from swarm_storage.errors import Corrupt, StoreError
 from swarm_storage.history import metric_history
-from swarm_storage.history.roll_forward import FLOOR, GOING
+from swarm_storage.history.roll_forward import FLOOR, PRUNING
 from swarm_storage.history.rollup import ROLLED, Rolled, Unit
 from swarm_storage.history.thread_connections import ThreadConnections
 from swarm_storage.rows import BUCKET_NS, MINUTE_NS, TABLES, Table
@@ -35,12 +34,11 @@ EVER_NS: Final = 2**62
 _HOST_AGGREGATE: Final = {"vram_free_bytes": "sum", "temp_c": "max"}
 # PostgreSQL has no mean of booleans
 _HOST_FIGURE: Final = {"throttled": "CAST(CASE WHEN throttled THEN 1 ELSE 0 END AS DOUBLE PRECISION)"}
-_NOT_TOLD: Final = frozenset({FLOOR, GOING, "postgres_version", "collector_secret"})
+_INTERNAL_SETTINGS: Final = frozenset({FLOOR, PRUNING, "postgres_version", "collector_secret"})
 _log = logging.getLogger("swarm_storage")
 
 
-@dataclass(frozen=True, slots=True)
-class NodeRow:
+class NodeRow(msgspec.Struct, frozen=True):
     """A member, as last reported."""
 
     node_id: str
@@ -52,8 +50,7 @@ class NodeRow:
     presence: str | None = None  # how it was last connected, as the collector stored it; None: it left
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(msgspec.Struct, frozen=True):
     """Equal-width buckets; None is a gap (nothing measured then), never 0."""
 
     at_ns: tuple[int, ...]  # centres
@@ -61,8 +58,7 @@ class History:
     rolled_until_ns: int = 0  # before it values are of rollups: medians within 1 %; 0: all are of raw samples
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(msgspec.Struct, frozen=True):
     """What a recording covers; both 0 if it is empty."""
 
     first_ns: int
@@ -71,7 +67,7 @@ class Span:
 
 
 class Reader:
-    """Raises StoreError, here (no such file, not ours) and from every method."""
+    """Read one store. Raises StoreError, from here (no such file, not ours) and from every method."""
 
     def __init__(self, name: str, connect: Callable[[], Db], error: Callable[[Exception], StoreError | None]) -> None:
         """Create a reader. `error`: the StoreError for a driver's exception."""
@@ -121,7 +117,7 @@ class Reader:
     def settings(self) -> dict[str, str]:
         """Return what a collector stores; the store's own bookkeeping is left out."""
         rows = self.query("SELECT key, value FROM setting")
-        return {key: value for key, value in rows if key not in _NOT_TOLD}
+        return {key: value for key, value in rows if key not in _INTERNAL_SETTINGS}
 
     @property
     def raw_from_ns(self) -> int:
@@ -253,14 +249,14 @@ class Reader:
         return History(slots.centres, slots.values(), floor_ns if rolled else 0)
 
     def _points(self, metric: str, node: int, peer: int | None, since_ns: int, until_ns: int) -> list[tuple[Any, ...]]:
-        """Yield (time, value) of every sample that has one; of loss (time, lost, sent)."""
+        """Return (time, value) of every sample that has one; of loss (time, lost, sent)."""
         if since_ns >= until_ns:
             return []
         about = METRICS[metric]
         table, field = TABLES[about.kind], about.field
         if table.shape == "pair":
             values = "lost, sent" if metric == "loss" else field
-            condition = f"{'sent > 0' if metric == 'loss' else f'{field} IS NOT NULL'}{ROLLED[about.kind].only}"
+            condition = f"{'sent > 0' if metric == 'loss' else f'{field} IS NOT NULL'}{ROLLED[about.kind].condition}"
             return self._in_buckets(table, f"ts, {values}", condition, since_ns, until_ns, node, peer)
         if table.shape == "host":
             figure = f"{_HOST_AGGREGATE.get(field, 'avg')}({_HOST_FIGURE.get(field, field)})"
@@ -288,7 +284,7 @@ class Reader:
     def _in_buckets(
         self, table: Table, columns: str, condition: str, since_ns: int, until_ns: int, node: int, peer: int | None
     ) -> list[tuple[Any, ...]]:
-        """Yield rows with one seek for each bucket."""
+        """Return rows with one seek for each bucket."""
         buckets = [since // BUCKET_NS for since, _ in self._pieces(since_ns, until_ns)]
         found: list[tuple[Any, ...]] = []
         for first in range(0, len(buckets), SEEKS_AT_ONCE):

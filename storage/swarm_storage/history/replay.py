@@ -21,7 +21,7 @@ from swarm_protocol.snapshot.links.link_figures import RECENT_RATE_NS
 from swarm_protocol.snapshot.links.loss_history import AGE_NS, LossWindow
 from swarm_protocol.snapshot.links.loss_history import HISTORY as LOSS_HISTORY
 from swarm_protocol.snapshot.links.one_way import HISTORY, PAIR_AGE_S
-from swarm_protocol.snapshot.links.stamp_history import StampedWindow, tells_ways
+from swarm_protocol.snapshot.links.stamp_history import StampedWindow, has_idle_stamps
 from swarm_protocol.snapshot.swarm import State, Swarm
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.history.recording import NodeRow, Reader
@@ -36,8 +36,8 @@ _DATED_AT_MOST: Final = 4_000  # hops: two seeks each
 _EARLIER_AT_MOST: Final = 2_500  # links whose earlier windows are read as well: every pair of fifty nodes
 _NEAR_NS: Final = 70 * NS_PER_S  # no window of round trips is longer than a minute
 _FIT: Final = 0.1  # of a round trip
-# what tells the figures apart of which the newest counts; without a figure of its own for each card and size of visit,
-# a machine's times would be those of the last card, and its visits all of one size
+# keys of the figures of which the newest counts; without a figure of its own for each card and size of visit, a
+# machine's times would be those of the last card, and its visits all of one size
 _KEYS: Final = {
     "compute": ("node", "model", "dtype", "phase", "batch", "context", "device", "coalesce({}.stage_layers, 0)"),
     "roofline": ("node", "device", "dtype"),
@@ -55,7 +55,8 @@ def swarm_at(
     reader: Reader, at_ns: int, window_s: float = WINDOW_S, source: str = "", *, compact: bool = False
 ) -> Swarm:
     """Return what the dashboard showed at that moment. Figures older than the window are left out, except layer times.
-    `source`: as the Swarm names it; the file's name by default. `compact`: hold the links of a large swarm so."""
+    `source`: as the Swarm names it; the file's name by default. `compact`: store the links of a large swarm
+    compactly."""
     builder = restored(reader, at_ns, round(window_s * NS_PER_S))
     return builder.snapshot(at_ns, source or reader.name.rpartition("/")[2], compact=compact)
 
@@ -101,27 +102,26 @@ def fill(builder: SwarmBuilder, reader: Reader, at_ns: int, window_ns: int) -> S
             builder.event(event.at_ns, node_id or None, event.kind, event.detail)
     for run in _runs(reader, at_ns):
         builder.run(run)
-    for told in _told_running(reader, at_ns):
-        builder.running(told)
+    for report in _running_reports(reader, at_ns):
+        builder.running(report)
     return builder
 
 
-def _told_running(reader: Reader, at_ns: int) -> Iterator[Running]:
-    """Take the newest report before that moment of what runs, from the events (which are pruned some day) and the
-    settings."""
+def _running_reports(reader: Reader, at_ns: int) -> Iterator[Running]:
+    """Yield the newest reports before that moment of what runs: from the events, which are pruned, and the settings."""
     rows = reader.query(
         "SELECT ts, detail FROM event_sample WHERE kind = ? AND ts <= ? ORDER BY ts DESC LIMIT 1", (KIND, at_ns)
     )
     for ts, detail in rows:
-        if (told := from_detail(ts, detail)) is not None:
-            yield told
+        if (report := from_detail(ts, detail)) is not None:
+            yield report
     if (kept := reader.settings().get(RUNNING_SETTING)) is not None:
         try:
-            told = msgspec.json.decode(kept, type=Running)
-        except msgspec.DecodeError:  # of a later collector, or tampered with: what the events say stands
+            report = msgspec.json.decode(kept, type=Running)
+        except msgspec.DecodeError:  # of a later collector, or tampered with: the events are used alone
             return
-        if told.at_ns <= at_ns:
-            yield told
+        if report.at_ns <= at_ns:
+            yield report
 
 
 def _latest(reader: Reader, at_ns: int, window_ns: int) -> Iterator[tuple[str, Sample]]:
@@ -175,7 +175,7 @@ def _windows(
     losses of the others are their newest window's."""
     links = [(node_id, sample) for node_id, sample in found if isinstance(sample, LinkSample)]
     every = len(links) <= _EARLIER_AT_MOST
-    wanted = links if every else [each for each in links if not tells_ways(each[1])][:_EARLIER_AT_MOST]
+    wanted = links if every else [each for each in links if not has_idle_stamps(each[1])][:_EARLIER_AT_MOST]
     ids = dict(reader.query("SELECT node_id, id FROM node")) if wanted else {}
     stamped_ns = at_ns - round(PAIR_AGE_S * NS_PER_S)
     since_ns = max(0, at_ns - AGE_NS)
@@ -234,9 +234,9 @@ def _of(column: str, table: str) -> str:
 
 
 def _newest_of_pairs(reader: Reader, table: Table, at_ns: int, window_ns: int) -> Iterator[tuple[str, Sample]]:
-    """Return the newest sample of each link in [at − window, at].
+    """Yield the newest sample of each link in [at − window, at].
 
-    Where one of our own transfers disturbed it, the newest undisturbed one comes first: the builder decides which of
+    If one of our own transfers disturbed it, the newest undisturbed one is yielded first: the builder decides which of
     the two is shown.
     """
     since_ns = max(0, at_ns - window_ns)
@@ -262,7 +262,7 @@ def _newest_of_pairs(reader: Reader, table: Table, at_ns: int, window_ns: int) -
 
 
 def _unlisted(reader: Reader, since_ns: int, at_ns: int) -> list[int]:
-    """Yield buckets that have not been rolled up: `newest` does not know their samples yet."""
+    """Return buckets that have not been rolled up: `newest` does not know their samples yet."""
     rows = reader.query(
         "SELECT number FROM pending WHERE unit = 'bucket' AND number BETWEEN ? AND ? ORDER BY number DESC",
         (since_ns // BUCKET_NS, at_ns // BUCKET_NS),
@@ -273,7 +273,7 @@ def _unlisted(reader: Reader, since_ns: int, at_ns: int) -> list[int]:
 def _look_back(
     reader: Reader, table: Table, since_ns: int, at_ns: int, newest: dict[tuple[int, int], tuple[Any, ...]]
 ) -> None:
-    """Find links that were still measured after `at`: bucket by bucket into the past, until all have been found."""
+    """Find links that were still measured after `at`, bucket by bucket backwards, until all have been found."""
     missing = {
         (src, dst)
         for src, dst in reader.query(
@@ -332,7 +332,7 @@ def _qualified_select(table: Table) -> str:
 
 
 def _newest_hosts(reader: Reader, at_ns: int, window_ns: int) -> Iterator[tuple[str, Sample]]:
-    """Return all samples of each node's newest reading: one for each GPU."""
+    """Yield all samples of each node's newest reading: one for each GPU."""
     table = TABLES["host"]
     rows = reader.query(
         f"{table.select} FROM {table.name} JOIN (SELECT id, (SELECT max(ts) FROM host_sample WHERE node = id"
@@ -366,7 +366,7 @@ def _runs(reader: Reader, at_ns: int) -> Iterator[RunSample]:
 
 
 def _heard_before(reader: Reader, member: NodeRow, at_ns: int) -> int:
-    """Return when a node that is silent in the whole window last sent a reading; else when it first came."""
+    """Return when a node that is silent in the whole window last sent a reading; else when it first joined."""
     rows = reader.query(
         "SELECT max(ts) FROM host_sample WHERE node = (SELECT id FROM node WHERE node_id = ?) AND ts <= ?",
         (member.node_id, at_ns),

@@ -1,11 +1,11 @@
-"""Remove old rows in steps so small that no batch waits long for its acknowledgement.
+"""Remove old rows in steps that are short enough for batches to be acknowledged in time.
 
 Raw samples go after a while, a bucket of time once it is rolled up; rollups go much later. Of layer times and rooflines
 the newest of each key stays, however old: a probe measures an unchanged layer once and never again. Functions over the
 writer's connection; `writer` calls them between commits. Deleting needs room in the log too.
 
-A clock that jumps ahead must not remove two days of samples, so the time that is pruned by advances only as fast as
-time passes: see `PruneClock`.
+A clock that jumps ahead must not remove two days of samples, so the time used for pruning advances only as fast as time
+passes (`PruneClock`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from swarm_protocol.units import NS_PER_S
-from swarm_storage.history.roll_forward import FLOOR, GOING, raw_floor
+from swarm_storage.history.roll_forward import FLOOR, PRUNING, raw_floor
 from swarm_storage.history.rollup import ROLLED, UNITS
 from swarm_storage.rows import BUCKET_NS, MINUTE_NS, TABLES
 from swarm_storage.sql import Db, transaction, upsert
@@ -25,7 +25,7 @@ RETAIN_NS: Final = 48 * 3600 * NS_PER_S
 STEP_ROWS: Final = 20_000  # some 30 ms
 FREE_SHARE: Final = 0.25  # of the file: less is taken up again by what comes next, and giving it back costs writing
 VACUUM_PAGES: Final = 2_000
-JUMP_NS: Final = 3600 * NS_PER_S  # a step that nobody makes on purpose
+JUMP_NS: Final = 3600 * NS_PER_S  # nobody sets a clock ahead by this much on purpose
 HOLD_NS: Final = 12 * 3600 * NS_PER_S  # somebody, or NTP, notices a wrong clock within this
 
 _NEWER: Final = {
@@ -49,7 +49,7 @@ class PruneClock:
     """
 
     def __init__(self, newest_ns: int) -> None:
-        self._believed_ns = newest_ns  # 0: nothing to lose, so nothing to doubt
+        self._believed_ns = newest_ns  # 0: there is nothing to lose
         self._steady_ns: int | None = None
         self._held_from_ns: int | None = None  # steady; since when the jump is waited out
 
@@ -107,7 +107,7 @@ def prune_rollups_step(db: Db, now_ns: int, retain_ns: int, max_rows: int = STEP
 
 
 def vacuum_step(connection: sqlite3.Connection) -> bool:
-    """Give some free pages back to the disk where they are many. Return whether there are more."""
+    """Return some free pages to the disk if there are many. Return whether there are more."""
     (free,) = connection.execute("PRAGMA freelist_count").fetchone()
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     if free <= max(VACUUM_PAGES, FREE_SHARE * pages):
@@ -119,14 +119,14 @@ def vacuum_step(connection: sqlite3.Connection) -> bool:
 def _prune_buckets(db: Db, cutoff_ns: int, max_rows: int, *, unrolled: bool) -> int:
     """Prune whole buckets of all kinds, one node of a bucket at a time: each delete is one run of neighbouring rows.
 
-    The floor rises before the first row of a bucket goes, and `GOING` says that the bucket is not empty yet: its rows
+    The floor rises before the first row of a bucket goes, and `PRUNING` says that the bucket is not empty yet: its rows
     must not be added to the rollups a second time. Rows below the floor came late; rolling up removes them.
     """
     removed = 0
     while removed < max_rows:
-        going = db.query("SELECT value FROM setting WHERE key = ?", (GOING,))
-        if going:
-            bucket = int(going[0][0])
+        pruning = db.query("SELECT value FROM setting WHERE key = ?", (PRUNING,))
+        if pruning:
+            bucket = int(pruning[0][0])
         else:
             oldest = _oldest_bucket(db, raw_floor(db))
             if oldest is None or (oldest + 1) * BUCKET_NS > cutoff_ns:
@@ -134,7 +134,7 @@ def _prune_buckets(db: Db, cutoff_ns: int, max_rows: int, *, unrolled: bool) -> 
             bucket = oldest
             if not unrolled and db.query("SELECT 1 FROM pending WHERE unit = 'bucket' AND number = ?", (bucket,)):
                 return removed
-            db.many(_SET, [(FLOOR, str(bucket + 1)), (GOING, str(bucket))])
+            db.many(_SET, [(FLOOR, str(bucket + 1)), (PRUNING, str(bucket))])
         for table in _IN_BUCKETS:
             node = table.node_column
             while removed < max_rows:
@@ -144,7 +144,7 @@ def _prune_buckets(db: Db, cutoff_ns: int, max_rows: int, *, unrolled: bool) -> 
                 removed += db.run(f"DELETE FROM {table.name} WHERE bucket = ? AND {node} = ?", (bucket, *found[0]))
         if removed < max_rows:
             db.run("DELETE FROM pending WHERE unit = 'bucket' AND number = ?", (bucket,))
-            db.run("DELETE FROM setting WHERE key = ?", (GOING,))
+            db.run("DELETE FROM setting WHERE key = ?", (PRUNING,))
     return removed
 
 

@@ -1,9 +1,9 @@
 """Roll closed buckets of raw samples into minutes, minutes into hours, and keep the table of newest samples.
 
 A transaction that writes into a bucket notes it in `pending` with the rows themselves, so what is not rolled up yet is
-known after any crash. A bucket is rolled up a while after it has ended, some thousand rows a step, each step one
-transaction that says how far it came. Rolling up again replaces: samples that come late (from a spool) note their
-bucket again. Where the raw rows had been removed already, late ones are added to the rollup and removed at once.
+known after any crash. A bucket is rolled up a while after it has ended, some thousand rows a step, each step is one
+transaction that notes its progress. Rolling up again replaces: late samples (from a spool) note their bucket again.
+Where the raw rows had been removed already, late ones are added to the rollup and removed at once.
 
 `newest` has the first and the latest time of each link and kind: a Swarm is restored from it without scanning an hour
 of samples. Together with what is pending it is complete.
@@ -21,7 +21,7 @@ from swarm_storage.sql import Db, transaction, upsert
 STEP_ROWS: Final = 4_000  # some 40 ms
 LATE_NS: Final = 60 * NS_PER_S  # after the end of a bucket: most late samples have come
 FLOOR: Final = "raw_from_bucket"  # in `setting`: raw samples of earlier buckets have been removed
-GOING: Final = "raw_going_bucket"  # in `setting`: this one is being removed, see `retention`
+PRUNING: Final = "raw_going_bucket"  # in `setting`: this one is being removed, see `retention`
 _KINDS: Final = tuple(ROLLED.values())
 _OF_LINKS: Final = ("link", "hop", "uplink")
 _NEWEST: Final = upsert(
@@ -49,7 +49,7 @@ def roll_step(db: Db, now_ns: int, max_rows: int = STEP_ROWS) -> int | None:
         "SELECT unit, number, kind, node FROM pending WHERE (unit = 'bucket' AND number < ? AND number <> coalesce("
         " (SELECT CAST(value AS BIGINT) FROM setting WHERE key = ?), -1))"
         " OR (unit = 'hour' AND number < ?) ORDER BY unit, number LIMIT 1",
-        ((now_ns - LATE_NS) // BUCKET_NS, GOING, (now_ns - 2 * LATE_NS - BUCKET_NS) // HOUR.width_ns),
+        ((now_ns - LATE_NS) // BUCKET_NS, PRUNING, (now_ns - 2 * LATE_NS - BUCKET_NS) // HOUR.width_ns),
     )
     if not found:
         return None

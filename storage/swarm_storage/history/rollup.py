@@ -2,16 +2,17 @@
 
 A rollup row says of one link (or one machine) in one minute or hour: how many samples there were, sums and least
 values, and of each figure with a history its median and a mergeable sketch of its values (`sketch`, relative error 1
-%). A figure that was measured once has no sketch: its median is it. Pure: rows in, rows out; `roll_forward` moves them.
+%). A figure that was measured once needs no sketch. Pure: rows in, rows out; `roll_forward` moves them.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
+
+import msgspec
 
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.history import sketch
@@ -20,8 +21,7 @@ from swarm_storage.rows import Row
 DAY_NS: Final = 86_400 * NS_PER_S
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(msgspec.Struct, frozen=True):
     """One resolution. Rows are keyed by a longer piece of time first, so that a link's rows of a piece lie together."""
 
     name: str
@@ -35,8 +35,7 @@ HOUR: Final = Unit("hour", 3600 * NS_PER_S, DAY_NS, 400 * DAY_NS)
 UNITS: Final = (MINUTE, HOUR)
 
 
-@dataclass(frozen=True, slots=True)
-class Rolled:
+class Rolled(msgspec.Struct, frozen=True):
     """How one kind is rolled up."""
 
     kind: str
@@ -78,10 +77,10 @@ class Rolled:
                 " FROM host_sample"
                 " WHERE bucket = ? AND node = ? GROUP BY node, ts) AS reading"
             )
-        return f"(SELECT * FROM {self.kind}_sample WHERE bucket = ? AND src = ?{self.only}) AS sample"
+        return f"(SELECT * FROM {self.kind}_sample WHERE bucket = ? AND src = ?{self.condition}) AS sample"
 
     @property
-    def only(self) -> str:
+    def condition(self) -> str:
         """Return which samples of its table count: a prefill chunk's hop is many times larger than a decode step's; and
         without a path nothing is lost on it, nor is the time of a detour a measurement."""
         return {"hop": " AND phase = 'decode'", "link": " AND why IS NULL"}.get(self.kind, "")

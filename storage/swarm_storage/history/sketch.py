@@ -1,4 +1,4 @@
-"""Summarise the values of one figure in a few bytes that can be added: a histogram with fixed logarithmic buckets.
+"""Summarise the values of one figure in a few mergeable bytes: a histogram with fixed logarithmic buckets.
 
 The buckets are those of DDSketch (Masson, Rim, Lee, VLDB 2019): bucket i holds (g^(i-1), g^i], so a quantile is wrong
 by at most `RELATIVE_ERROR` of its value, whatever was merged in whichever order. Fixed buckets make merging an
@@ -15,8 +15,8 @@ from typing import Final
 RELATIVE_ERROR: Final = 0.01
 _GAMMA: Final = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
 _LOG_GAMMA: Final = math.log(_GAMMA)
-_LEAST: Final = 1e-6  # of any unit used here: a nanosecond in ms; below, it is nothing
-_ZERO: Final = -(1 << 15)  # the bucket of what is nothing; below every other
+_LEAST: Final = 1e-6  # of any unit used here: a nanosecond in ms; smaller values count as 0
+_ZERO: Final = -(1 << 15)  # the bucket of 0; below every other
 _BELOW_ZERO: Final = 1 << 14  # a temperature below 0 °C: bucket of its size, mirrored
 
 Counts = dict[int, int]  # bucket → how many

@@ -1,6 +1,6 @@
 """Carry messages between the collectors of one database, and elect the one that leads.
 
-Messages are rows of an unlogged table: they matter for a minute, and a collector that missed some requests everything
+Messages are rows of an unlogged table: they matter for a minute, and a collector that missed some asks for everything
 again. A reader takes what was committed since its last read, by transaction ids (a serial number would skip what is
 committed late). The leader holds an advisory lock, which a session that dies releases by itself. One thread with one
 connection does all of it and makes the callbacks.
@@ -34,7 +34,7 @@ _log = logging.getLogger("swarm_storage")
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class BusMessage:
     sender: int
     body: bytes
 
@@ -54,14 +54,14 @@ class PostgresBus:
         self,
         url: str,
         address: str,
-        on_letters: Callable[[Sequence[Letter]], None],
+        on_messages: Callable[[Sequence[BusMessage]], None],
         on_others: Callable[[Others], None],
     ) -> None:
         """Create it; both callbacks are called on the bus's own thread."""
         self._url = url
         self._name = name_of(url)
         self._address = address
-        self._on_letters = on_letters
+        self._on_messages = on_messages
         self._on_others = on_others
         self._out: deque[tuple[int, bytes]] = deque()
         self._closing = threading.Event()
@@ -99,15 +99,15 @@ class PostgresBus:
                 self._closing.wait(RETRY_S)
                 continue
             try:
-                self._converse(db)
-            except Exception as error:  # noqa: BLE001 - whatever the driver raises: the thread must go on, and tell
+                self._exchange(db)
+            except Exception as error:  # noqa: BLE001 - whatever the driver raises: the thread must go on, and report it
                 _log.warning("other collectors are not heard now: %s", error_of(error, self._name) or repr(error))
                 self._on_others(Others(0, False, frozenset(), False))
                 self._closing.wait(RETRY_S)
             finally:
                 db.close()
 
-    def _converse(self, db: PostgresDb) -> None:
+    def _exchange(self, db: PostgresDb) -> None:
         ((me,),) = db.query("INSERT INTO collector (address, seen, viewers) VALUES (?, now(), 0) RETURNING id",
                             (self._address,))  # fmt: skip
         ((seen,),) = db.query("SELECT pg_snapshot_xmin(pg_current_snapshot())::text")
@@ -129,9 +129,9 @@ class PostgresBus:
                 pass
 
     def _post(self, db: PostgresDb, me: int) -> None:
-        letters = [self._out.popleft() for _ in range(len(self._out))]
-        if letters:
-            db.many("INSERT INTO letter (sender, target, body) VALUES (?, ?, ?)", [(me, *each) for each in letters])
+        messages = [self._out.popleft() for _ in range(len(self._out))]
+        if messages:
+            db.many("INSERT INTO letter (sender, target, body) VALUES (?, ?, ?)", [(me, *each) for each in messages])
             db.run("NOTIFY swarmtop")
 
     def _beat(self, db: PostgresDb, me: int, *, leading: bool) -> None:
@@ -150,11 +150,11 @@ class PostgresBus:
         ((until,),) = db.query("SELECT pg_snapshot_xmin(pg_current_snapshot())::text")
         if until == seen:
             return seen
-        letters = db.query(
+        messages = db.query(
             "SELECT sender, body FROM letter WHERE tx >= ?::xid8 AND tx < ?::xid8 AND target IN (?, ?) AND sender <> ?"
             " ORDER BY tx, id",
             (seen, until, EVERYBODY, me, me),
         )
-        if letters:
-            self._on_letters([Letter(sender, bytes(body)) for sender, body in letters])
+        if messages:
+            self._on_messages([BusMessage(sender, bytes(body)) for sender, body in messages])
         return str(until)

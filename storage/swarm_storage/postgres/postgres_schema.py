@@ -39,7 +39,7 @@ _KEYED: Final = {
 
 
 def column_type(table: Table, name: str) -> str:
-    """Return `int`, `float`, `bool` or `str`, and whether it may be NULL, of a raw sample's column."""
+    """Return the type of a raw sample's column: `int`, `float`, `bool` or `str`."""
     return table.types.get(name, "int")
 
 

@@ -1,1 +1,1 @@
-"""Store in SQLite: connections, schema, disk ballast, backup."""
+"""Store in SQLite: connections, schema, disk reserve, backup."""

@@ -1,8 +1,8 @@
-"""Copy a store as of one moment while a collector continues to write to it.
+"""Copy a consistent snapshot of a store while a collector continues to write to it.
 
 One read transaction of our own read-only connection spans the copy, so that it is consistent and never has to restart;
-the writer is not delayed, only its log grows until the copy is done. The copy appears under its name complete, checked
-and on the disk, or not at all.
+the writer is not delayed, only its log grows until the copy is done. The copy appears under its name only once it is
+complete, checked and synced to the disk.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def backup(source: Path, target: Path, on_progress: Callable[[float], None] | No
 
 
 def _copy(reader: sqlite3.Connection, source: Path, draft: Path, on_progress: Callable[[float], None] | None) -> None:
-    def told(_: int, remaining: int, total: int) -> None:
+    def progress(_: int, remaining: int, total: int) -> None:
         if on_progress is not None:
             on_progress(1.0 - remaining / total if total else 1.0)
 
@@ -60,14 +60,14 @@ def _copy(reader: sqlite3.Connection, source: Path, draft: Path, on_progress: Ca
         os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as copy:
             copy.execute("PRAGMA synchronous = OFF")  # synced once, at the end
-            reader.backup(copy, pages=STEP_PAGES, progress=told, sleep=0.0)
+            reader.backup(copy, pages=STEP_PAGES, progress=progress, sleep=0.0)
             # one file from here on: its copied header requires a log file
             copy.execute("PRAGMA journal_mode = DELETE").fetchall()
-            ((said,),) = copy.execute("PRAGMA quick_check(1)").fetchall()
+            ((result,),) = copy.execute("PRAGMA quick_check(1)").fetchall()
     except sqlite3.Error as error:
         raise from_sqlite(error, draft) from error
-    if said != "ok":
-        raise damaged(source, said)
+    if result != "ok":
+        raise damaged(source, result)
 
 
 def _sync(path: Path) -> None:

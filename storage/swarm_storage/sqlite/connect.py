@@ -144,8 +144,9 @@ def connect_writer(path: Path, *, create: bool = True) -> sqlite3.Connection:
     return connection
 
 
-def fold_log(path: Path) -> None:
-    """Fold the log at an orderly end where nothing was written: readers have made an empty log and cannot remove it.
+def checkpoint_log(path: Path) -> None:
+    """Checkpoint the log at an orderly end where nothing was written: readers leave an empty log that they cannot
+    remove.
 
     Call it with the WriterLock held and no connection of ours open.
     """

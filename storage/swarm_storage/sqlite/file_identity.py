@@ -77,7 +77,7 @@ def database_problem(path: Path, expected: Inode) -> str | None:
 
 
 def is_unlinked(expected: Inode) -> bool:
-    """Return whether the open file has no name left. False too where the system does not tell."""
+    """Return whether the open file has no name left; also False where the system does not report it."""
     for folder in _FDS:
         try:
             numbers = [int(name) for name in os.listdir(folder)]
@@ -93,15 +93,15 @@ def is_unlinked(expected: Inode) -> bool:
     return False
 
 
-def fold(connection: sqlite3.Connection, path: Path) -> None:
-    """Copy all of the log into the database file, through the open descriptors. Raises StoreError."""
+def checkpoint_all(connection: sqlite3.Connection, path: Path) -> None:
+    """Checkpoint all of the log into the database file, through the open descriptors. Raises StoreError."""
     connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
     try:
         ((busy, pages, copied),) = connection.execute("PRAGMA wal_checkpoint(FULL)").fetchall()
     except sqlite3.Error as error:
         raise from_sqlite(error, path) from error
     if busy or pages != copied:
-        raise StoreError(f"the log of {path} could not be folded into it: a reader holds it")
+        raise StoreError(f"the log of {path} could not be checkpointed: a reader holds it")
 
 
 def save_copy(connection: sqlite3.Connection, path: Path) -> Path | None:

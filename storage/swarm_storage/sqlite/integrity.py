@@ -1,10 +1,10 @@
-"""Check that the database file is sound: SQLite's quick_check, in steps of bounded time, repeatedly.
+"""Check the database file repeatedly with SQLite's quick_check, in steps of bounded time.
 
 Damage done outside of SQLite goes unnoticed until the damaged page is read, which may be after months of
-acknowledgements. So the whole file is read from time to time, by a connection of its own: an old one would answer from
-its cache. A small file is checked at once. Of one for which that takes too long, each table is checked separately, and
-a table too large for that bucket by bucket: a long read transaction would keep the write-ahead log from being reset.
-After each step there is a pause in proportion: the share of a core is bounded.
+acknowledgements. So the whole file is read from time to time, by a new connection, because an old one would read from
+its cache. A small file is checked at once. In a larger one each table is checked separately, and a table too large for
+that bucket by bucket, because a long read transaction would keep the write-ahead log from being reset. After each step
+there is a proportional pause, so that the share of a core is bounded.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def quick_check(connection: sqlite3.Connection, path: Path, limit_s: float, tabl
     timer.start()
     try:
         what = "PRAGMA quick_check(1)" if table is None else f"PRAGMA quick_check('{table}')"
-        said = [line for (line,) in connection.execute(what)]
+        result = [line for (line,) in connection.execute(what)]
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
             return False
@@ -44,8 +44,8 @@ def quick_check(connection: sqlite3.Connection, path: Path, limit_s: float, tabl
     finally:
         timer.cancel()
         timer.join()
-    if said != ["ok"]:
-        raise damaged(path, " ".join(said[0].split()) if said else "quick_check says nothing")
+    if result != ["ok"]:
+        raise damaged(path, " ".join(result[0].split()) if result else "quick_check says nothing")
     return True
 
 

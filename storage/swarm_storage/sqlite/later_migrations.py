@@ -1,4 +1,4 @@
-"""The steps to schema versions from 8 on, after those in `migrations`. Steps are never edited."""
+"""Define the steps to schema versions 8 and later, after those in `migrations`. Steps are never edited."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _VIEWS_8: Final = {"link": VIEWS_6["link"].replace(" why ", " why, stamped_out_m
 
 
 def _version_8(db: Database) -> None:
-    """One-way stamps of round trips, from which one-way delays are estimated."""
+    """Add the one-way stamps of round trips, from which one-way delays are estimated."""
     for column in ("stamped_out_ms REAL", "stamped_back_ms REAL"):
         db.conn.execute(f"ALTER TABLE link_sample ADD COLUMN {column}")
     db.conn.execute("DROP VIEW link")
@@ -27,7 +27,7 @@ _VIEWS_9: Final = {"link": _VIEWS_8["link"].replace(" stamped_back_ms ", " stamp
 
 
 def _version_9(db: Database) -> None:
-    """Which address of the peer and which interface of the machine carry a path."""
+    """Add the address of the peer and the interface of the machine that carry a path."""
     for column in ("address TEXT", "interface TEXT"):
         db.conn.execute(f"ALTER TABLE link_sample ADD COLUMN {column}")
     db.conn.execute("DROP VIEW link")
@@ -45,7 +45,7 @@ _VIEWS_10: Final = {
 
 
 def _version_10(db: Database) -> None:
-    """Which TCP a machine has, how long work waits for its processors, and how large a stage a visit was to."""
+    """Add a machine's TCP, how long work waits for its processors, and the size of the stage that a visit was to."""
     for column in (
         "host_sample ADD COLUMN tcp TEXT",
         "host_sample ADD COLUMN tcp_slow_start_after_idle INTEGER",

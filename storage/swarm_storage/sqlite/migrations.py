@@ -65,7 +65,7 @@ _VIEWS_2: Final = {
 
 
 def _version_2(db: Database) -> None:
-    """Add what else a round trip tells, and hops of prefill chunks and after a pause."""
+    """Add further figures of round trips, and hops of prefill chunks and after a pause."""
     link = ("ipdv_ms REAL", "duplicates INTEGER NOT NULL DEFAULT 0", "reordered INTEGER NOT NULL DEFAULT 0",
             "ttl_out INTEGER", "ttl_back INTEGER")  # fmt: skip
     hop = ("phase TEXT NOT NULL DEFAULT 'decode'", "after_idle_ms REAL")

@@ -15,22 +15,29 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from swarm_storage.errors import Corrupt, Full, Held, Moved, StoreError, from_sqlite
+from swarm_storage.errors import Corrupt, Full, LogHeld, Moved, StoreError, from_sqlite
 from swarm_storage.history.retention import (
     RETAIN_NS,
     prune_step,
     vacuum_step,
 )
 from swarm_storage.sql import Db, SqliteDb
-from swarm_storage.sqlite.ballast import Ballast
-from swarm_storage.sqlite.connect import BUSY_MS, WriterLock, connect_writer, fold_log, sidecar
-from swarm_storage.sqlite.file_identity import OpenFiles, database_problem, fold, inode, is_unlinked, save_copy
+from swarm_storage.sqlite.connect import BUSY_MS, WriterLock, checkpoint_log, connect_writer, sidecar
+from swarm_storage.sqlite.disk_reserve import DiskReserve
+from swarm_storage.sqlite.file_identity import (
+    OpenFiles,
+    checkpoint_all,
+    database_problem,
+    inode,
+    is_unlinked,
+    save_copy,
+)
 from swarm_storage.sqlite.integrity import START_S, quick_check
 from swarm_storage.writer.transaction import Known, NodeBatch
 from swarm_storage.writer.upkeep import STEP_PAUSE_S, TIDY_EVERY_S, Prunes
 
-WAL_IDLE_BYTES: Final = 8 << 20  # above, the log is folded into the file when nothing else is to be done
-WAL_HELD_BYTES: Final = 128 << 20  # above, some reader must be holding it, and the operator is told
+WAL_IDLE_BYTES: Final = 8 << 20  # above, the log is checkpointed when nothing else is to be done
+WAL_HELD_BYTES: Final = 128 << 20  # above, a reader must be holding it, and the operator is warned
 WAL_MOST_BYTES: Final = 1 << 30  # above, writing waits for that reader
 LOG_FRAME_BYTES: Final = 24  # of each page's header in the log
 _PUT_BACK: Final = "put it back, or stop the collector and put a copy made by `swarmtop backup` there"
@@ -61,8 +68,8 @@ class SqliteBackend:
         self._log_path = sidecar(path, "-wal")
         self._log_bytes = 0  # after the latest commit
         self._prunes = Prunes(self.name, retain_ns, clock_ns, steady_ns)
-        self._ballast = Ballast(path)
-        self._wal_told = False
+        self._disk_reserve = DiskReserve(path)
+        self._wal_warned = False
 
     def connect(self) -> SqliteDb:
         self._require_database()
@@ -100,15 +107,15 @@ class SqliteBackend:
     def before(self, db: Db, batches: Sequence[NodeBatch]) -> None:
         self._require_files(db)
         self._require_whole_log(db)
-        if not self._wal_told or self._wal_bytes() < WAL_MOST_BYTES:
+        if not self._wal_warned or self._wal_bytes() < WAL_MOST_BYTES:
             return
         assert isinstance(db, SqliteDb)
-        self._checkpoint(db)  # has the reader gone?
+        self._checkpoint(db)  # the reader may have gone
         if (size := self._wal_bytes()) >= WAL_MOST_BYTES:
-            raise Held(
+            raise LogHeld(
                 f"{self._path}-wal has {size >> 20} MB and a reader keeps it from being reset; close what has it open"
             )
-        self._wal_told = False
+        self._wal_warned = False
 
     def begun(self, db: Db, *, deciding: bool) -> None:
         """Do nothing: nobody else writes."""
@@ -144,17 +151,17 @@ class SqliteBackend:
             more = vacuum_step(db.connection) or more
         self._shorten_log(db, busy=busy)
         if well:
-            self._ballast.keep()
+            self._disk_reserve.keep()
         return STEP_PAUSE_S if more else TIDY_EVERY_S
 
     def relieve(self, error: StoreError) -> SqliteDb | None:
         if isinstance(error, Moved):
             self._files = None
-            self._close_readers()  # they have the old log open, and must not meet whoever opens the file now
+            self._close_readers()  # they have the old log open, and must not be mixed with whoever opens the file now
             return None
-        if not isinstance(error, Full) or not self._ballast.give_up():
+        if not isinstance(error, Full) or not self._disk_reserve.release():
             return None
-        _log.warning("%s is given up to remove old rows", self._ballast.path)
+        _log.warning("%s is given up to remove old rows", self._disk_reserve.path)
         db = None
         try:
             db = self.connect()
@@ -174,17 +181,17 @@ class SqliteBackend:
 
     def end(self, db: Db | None, *, well: bool) -> None:
         if db is not None:
-            db.close()  # the last connection folds the log into the file and removes it
+            db.close()  # the last connection checkpoints the log and removes it
         elif well and inode(self._path) == self._database:
-            fold_log(self._path)
+            checkpoint_log(self._path)
         self._lock.release()
 
-    # ------------------------------------------------------------ files that were taken away
+    # ------------------------------------------------------------ moved or removed files
 
     def _moved(self, db: SqliteDb, problem: str) -> Moved:
-        """Handle a moved database. Its content and its log are saved, where there is room."""
+        """Handle a moved database: save its content and its log if there is room."""
         try:
-            fold(db.connection, self._path)
+            checkpoint_all(db.connection, self._path)
         except StoreError as error:
             _log.warning("%s: %s", self._path, error)
         assert self._database is not None
@@ -205,7 +212,7 @@ class SqliteBackend:
         """Move the log's content into the database, then reopen everything."""
         self._suspect = True
         try:
-            fold(db.connection, self._path)
+            checkpoint_all(db.connection, self._path)
         except StoreError as error:
             return Corrupt(f"{problem}, and {error}; stop the collector and look at the file with `PRAGMA quick_check`")
         return Moved(f"{problem}; what it held is in {self._path} now, which is opened anew")
@@ -226,7 +233,7 @@ class SqliteBackend:
             raise cut from error
         if pages * (page_bytes + LOG_FRAME_BYTES) > size:
             raise cut
-        self._log_bytes = size  # another program has folded it into the file, as it may
+        self._log_bytes = size  # another program has checkpointed it, as it may
 
     # ------------------------------------------------------------ the log
 
@@ -236,9 +243,9 @@ class SqliteBackend:
             self._checkpoint(db)
             size = self._wal_bytes()
         held = size >= WAL_HELD_BYTES
-        if held and not self._wal_told:
+        if held and not self._wal_warned:
             _log.warning("%s-wal has grown to %d MB: a reader holds it; close what has it open", self._path, size >> 20)
-        self._wal_told = held
+        self._wal_warned = held
 
     def _checkpoint(self, db: SqliteDb) -> None:
         """Checkpoint without waiting for a reader."""

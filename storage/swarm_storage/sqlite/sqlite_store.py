@@ -11,7 +11,7 @@ from swarm_storage.errors import Corrupt, StoreError, from_sqlite
 from swarm_storage.history.recording import Reader
 from swarm_storage.history.retention import RETAIN_NS
 from swarm_storage.sql import SqliteDb
-from swarm_storage.sqlite.connect import WriterLock, connect_reader, fold_log
+from swarm_storage.sqlite.connect import WriterLock, checkpoint_log, connect_reader
 from swarm_storage.sqlite.integrity import IntegrityCheck
 from swarm_storage.sqlite.sqlite_backend import SqliteBackend
 from swarm_storage.store_base import Passed, Store
@@ -80,12 +80,12 @@ class SqliteStore(Store):
         return self._integrity.passed
 
     def close(self) -> None:
-        """Close all readers, then the writer: the last to close folds the log into the file, and readers cannot."""
+        """Close all readers, then the writer: the last to close checkpoints the log, which readers cannot do."""
         self.reader.close()
         if self._writer is not None:
             self._writer.close()
         elif self._lock is not None:
-            fold_log(self.path)
+            checkpoint_log(self.path)
             self._lock.release()
 
 

@@ -8,6 +8,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
+
 from swarm_storage.errors import OutOfOrder, StoreError
 from swarm_storage.writer.transaction import NodeBatch, Transaction
 
@@ -15,8 +17,7 @@ OWED_S: Final = 120.0  # what is in flight behind a refused batch is gone with i
 Epoch = tuple[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(msgspec.Struct, frozen=True):
     """Everything of this epoch up to `seq` is on the disk."""
 
     node_id: str

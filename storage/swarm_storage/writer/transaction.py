@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from swarm_protocol.messages.samples import Sample
 from swarm_storage.history import roll_forward
 from swarm_storage.node_erasure import forget
@@ -31,8 +33,7 @@ _ACTIVITY: Final = upsert(
 _ACTIVE: Final = "INSERT INTO activity (minute, samples) VALUES (?, ?) ON CONFLICT DO NOTHING"  # waits for nobody
 
 
-@dataclass(frozen=True, slots=True)
-class NodeBatch:
+class NodeBatch(msgspec.Struct, frozen=True):
     """What one probe sent at once. (node_id, epoch, seq) identifies it."""
 
     node_id: str
@@ -42,8 +43,7 @@ class NodeBatch:
     samples: Sequence[Sample]
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(msgspec.Struct, frozen=True):
     """What is stored of a node in addition to its samples. `facts`: JSON of HostFacts, None keeps the present ones."""
 
     node_id: str

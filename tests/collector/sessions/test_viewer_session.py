@@ -35,12 +35,6 @@ from swarm_protocol.messages.viewer_messages import (
 from swarm_protocol.snapshot.swarm import State
 
 
-@pytest.fixture
-async def rig(tmp_path):
-    async with collector(tmp_path) as rig:
-        yield rig
-
-
 async def test_what_is_committed_is_shown_with_its_figures(rig):
     async with rig.probe("kiln") as kiln, rig.probe("oven") as oven, rig.viewer() as viewer:
         await kiln.welcome()

@@ -20,6 +20,7 @@ from swarm_predict.forecast.candidates import distributions
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import parse_placement
+from swarm_predict.priors.engine_errors import measured
 from swarm_predict.priors.factors import CLASSES, load_of, machine_of
 from swarm_predict.priors.nodes import assume
 from swarm_predict.priors.posterior import NEUTRAL, Fitted, fitted
@@ -89,7 +90,7 @@ def test_stored_coefficients_are_of_this_table():
 def test_a_fit_to_the_table_and_to_runs_of_engines_gives_the_stored_coefficients():
     from bench.predicting.priors import with_software
 
-    again, kept = with_software(fit(evidence()).priors), fitted()
+    again, kept = with_software(fit(evidence()).priors, measured().software), fitted()
     assert again.names == kept.names
     assert np.abs(again.mean - kept.mean).max() < 0.01
     assert np.abs(np.sqrt(np.diag(again.covariance)) - np.sqrt(np.diag(kept.covariance))).max() < 0.01

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from swarm_predict.model.catalogue import catalogue, model_named
-from swarm_predict.model.formats import weight_format
-from swarm_predict.model.weight_formats import WEIGHT_FORMATS
+from swarm_predict.model.weight_formats import WEIGHT_FORMATS, weight_format
 from swarm_predict.types import PredictError, UnknownModel
 from swarm_protocol.layer_shape import LayerShape
 

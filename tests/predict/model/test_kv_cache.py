@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from swarm_predict.cost.engines import ENGINES
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.launch.commands import launch
-from swarm_predict.model.cache_formats import CACHE_BITS, CACHES_OF, check_kv_cache, with_kv_cache
 from swarm_predict.model.catalogue import model_named
+from swarm_predict.model.kv_cache_formats import CACHE_BITS, CACHES_OF, check_kv_cache, with_kv_cache
 from swarm_predict.options import KV_CACHES
 from swarm_predict.placement import parse_placement
 from swarm_predict.types import PredictError, Workload

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from swarm_predict.model.catalogue import model_named
-from swarm_predict.model.formats import canonical, format_names, is_format
 from swarm_predict.model.shapes import weight_format
+from swarm_predict.model.weight_formats import canonical, format_names, is_format
 from swarm_predict.types import PredictError
 
 # llama.cpp tools/quantize/README.md, Llama-3.1-8B: bits a weight of the whole file

@@ -84,10 +84,8 @@ def relaxations(chain: Chain) -> list[Relaxation]:
     return ways
 
 
-@settings(max_examples=15, deadline=None)
-@given(SEEDS, st.booleans())
-def test_the_walk_bound_holds_against_the_exact_search(seed: int, client: bool) -> None:
-    """The bound on its own, with and without knowing the first node, never claims more than the optimum."""
+def solved_exactly(seed: int, *, client: bool) -> tuple[Chain, Ints, float]:
+    """Return a chain, its best order and that order's cost, by the exact search."""
     tables = tables_of(seed, 11, layers=20, pattern="chain", client=client, room=4.0)
     everyone = np.ones(11, dtype=np.bool_)
     chain = chain_of(tables, everyone, ~everyone, 11)
@@ -95,6 +93,14 @@ def test_the_walk_bound_holds_against_the_exact_search(seed: int, client: bool) 
     assert exact is not None
     order, optimum = exact
     assert order is not None
+    return chain, order, optimum
+
+
+@settings(max_examples=15, deadline=None)
+@given(SEEDS, st.booleans())
+def test_the_walk_bound_holds_against_the_exact_search(seed: int, client: bool) -> None:
+    """The bound on its own, with and without knowing the first node, never claims more than the optimum."""
+    chain, order, optimum = solved_exactly(seed, client=client)
     assert optimum == pytest.approx(float(cost_of(chain, np.array([order]))[0]))
     assume(client or len(order) != 2)  # rings of two are priced beside the walks
     firsts = np.flatnonzero(np.maximum(chain.first, chain.only) > 0)
@@ -116,13 +122,7 @@ def test_the_walk_bound_holds_against_the_exact_search(seed: int, client: bool) 
 @given(SEEDS, st.booleans(), st.integers(1, 8))
 def test_prices_found_over_a_core_hold_over_all_nodes(seed: int, client: bool, size: int) -> None:
     """Whatever nodes the core begins with, none of them in the optimum perhaps."""
-    tables = tables_of(seed, 11, layers=20, pattern="chain", client=client, room=4.0)
-    everyone = np.ones(11, dtype=np.bool_)
-    chain = chain_of(tables, everyone, ~everyone, 11)
-    exact = solve_exact(chain, float("inf"), lambda: False)
-    assert exact is not None
-    order, optimum = exact
-    assert order is not None
+    chain, order, optimum = solved_exactly(seed, client=client)
     assume(client or len(order) != 2)
     firsts = np.flatnonzero(np.maximum(chain.first, chain.only) > 0)
     core = np.union1d(np.arange(len(chain))[-size:], firsts[:1])

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
-from collections import Counter
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -17,19 +14,6 @@ from swarm_protocol import hop_round
 from swarm_protocol.units import NS_PER_S
 
 Ends = tuple[Stream, Stream]
-
-
-@pytest.fixture
-async def ends() -> AsyncIterator[Ends]:
-    """Two ends of one TCP connection."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    called = socket.create_connection(listening.getsockname())
-    answered, _ = listening.accept()
-    called.setblocking(False)
-    answered.setblocking(False)
-    yield Stream(called, Counter()), Stream(answered, Counter())
-    for one in (listening, called, answered):
-        one.close()
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Two probes in one event loop on loopback measure each other for real: sockets, keys, windows, hops, transfers."""
+"""Two probes in one event loop on loopback measure each other for real: sockets, keys, windows, hops."""
 
 from __future__ import annotations
 
@@ -7,99 +7,24 @@ import errno
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import pytest
+from paths_rig import ID_A, ID_B, PATIENCE_S, Node, introduce, peer, plan
 
 from swarm_probe.measure import hop, hop_rounds
 from swarm_probe.measure.hop_rounds import HopRounds
-from swarm_probe.measure.paths import Paths, PathsConfig
+from swarm_probe.measure.paths import PathsConfig
 from swarm_probe.owner_limits.egress_policy import Scope
 from swarm_probe.udp.send_refusals import BLOCKED_AFTER
 from swarm_probe.udp.udp_socket import UdpPort
-from swarm_protocol.messages.probe_messages import Peer, Plan, UplinkLease
-from swarm_protocol.messages.samples import HopSample, LinkSample, Sample, UplinkSample
+from swarm_protocol.messages.probe_messages import UplinkLease
+from swarm_protocol.messages.samples import HopSample, LinkSample, UplinkSample
 from swarm_protocol.packets import stamp_packet
 from swarm_protocol.units import NS_PER_MS
 
-S = TypeVar("S", LinkSample, HopSample, UplinkSample)
-ID_A, ID_B = "a" * 16, "b" * 16
-KEY = bytes(range(32))
-PATIENCE_S = 15.0
-
-
-class Node:
-    """A probe, what it emitted, and a way to wait for more."""
-
-    def __init__(self, config: PathsConfig) -> None:
-        self.samples: list[Sample] = []
-        self._more = asyncio.Event()
-        self.paths = Paths(config, self._emit)
-
-    def _emit(self, sample: Sample) -> None:
-        self.samples.append(sample)
-        self._more.set()
-
-    async def first(self, kind: type[S], wanted: Callable[[S], bool] = lambda _: True) -> S:
-        async with asyncio.timeout(PATIENCE_S):
-            while True:
-                for sample in self.samples:
-                    if isinstance(sample, kind) and wanted(sample):
-                        return sample
-                self._more.clear()
-                await self._more.wait()
-
-
-def peer(node_id: str, of: Paths, *, out: int, inn: int, **changes: object) -> Peer:
-    facts: dict[str, object] = {
-        "node_id": node_id,
-        "name": node_id[:4],
-        "hosts": ("127.0.0.1",),
-        "udp_port": of.udp_port,
-        "tcp_port": of.tcp_port,
-        "stamp_key": KEY,
-        "ssid_out": out,
-        "ssid_in": inn,
-    } | changes
-    return Peer(**facts)  # type: ignore[arg-type]
-
-
-def plan(*peers: Peer, hop_every_ms: float = 60_000.0, window_ms: float = 300.0) -> Plan:
-    return Plan(
-        revision=1,
-        peers=peers,
-        stamp_interval_ms=30.0,
-        window_ms=window_ms,
-        hop_bytes=16_384,
-        hop_cadence_ms=5.0,
-        hop_every_ms=hop_every_ms,
-        host_every_ms=1000.0,
-    )
-
-
-@pytest.fixture(autouse=True)
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody here waits for what a satellite path may take."""
-    monkeypatch.setattr("swarm_probe.measure.hop_rounds.FIRST_HOP_S", 0.05)
-    monkeypatch.setattr("swarm_probe.measure.hop.IDLE_NS", 1_000_000)
-    monkeypatch.setattr("swarm_probe.udp.stamp.stamp_sender.REPLY_WAIT_NS", 1_000_000_000)
-
-
-@pytest.fixture
-async def pair() -> AsyncIterator[tuple[Node, Node]]:
-    a, b = Node(PathsConfig("127.0.0.1")), Node(PathsConfig("127.0.0.1"))
-    await a.paths.start()
-    await b.paths.start()
-    yield a, b
-    await a.paths.close()
-    await b.paths.close()
-
-
-def introduce(a: Node, b: Node) -> None:
-    a.paths.update(plan(peer(ID_B, b.paths, out=1, inn=2)))
-    b.paths.update(plan(peer(ID_A, a.paths, out=2, inn=1)))
+pytestmark = pytest.mark.usefixtures("hurry")
 
 
 async def test_a_plan_from_before_the_join_is_measured_as_the_join_allows() -> None:
@@ -219,82 +144,6 @@ async def test_a_prefill_chunk_is_measured_beside_the_decode_step_and_before_it(
     assert (prefill.size_bytes, prefill.n, prefill.after_idle_ms) == (131_072, 3, None)
     assert prefill.at_ns <= decode.at_ns
     assert decode.after_idle_ms is not None
-
-
-async def test_a_leased_transfer_gives_a_rate_and_marks_the_windows_of_both_ends(pair: tuple[Node, Node]) -> None:
-    a, b = pair
-    introduce(a, b)
-    ok, detail, _ = await a.paths.run_uplink(
-        UplinkLease(lease_id=1, peer=ID_B, max_bytes=4 << 20, expires_ms=PATIENCE_S * 1000)
-    )
-    assert ok, detail
-    sample = await a.first(UplinkSample)
-    assert sample.peer == ID_B
-    assert 256 << 10 <= sample.sent_bytes <= 4 << 20
-    assert sample.mbps > 10.0  # loopback, on a machine that may be busy
-    assert sample.rtt_idle_ms is not None
-    assert 0 < sample.rtt_idle_ms < 50.0
-    assert 0 < sample.seconds < PATIENCE_S
-    for node in (a, b):
-        assert (await node.first(LinkSample, lambda s: s.loaded)).loaded
-        assert not (await node.first(LinkSample, lambda s: not s.loaded)).loaded
-
-
-async def test_both_ends_refuse_a_second_transfer_at_the_same_time(pair: tuple[Node, Node]) -> None:
-    """The collector leases slots; the probes hold to it even when it errs."""
-    a, b = pair
-    introduce(a, b)
-    lease = UplinkLease(lease_id=1, peer=ID_B, max_bytes=4 << 20, expires_ms=PATIENCE_S * 1000)
-    first, second = await asyncio.gather(a.paths.run_uplink(lease), a.paths.run_uplink(lease))
-    assert first[0], first[1]
-    assert second == (False, "another transfer runs at this node", False)
-
-
-@pytest.mark.parametrize("end", [0, 1])
-async def test_a_lease_that_comes_before_the_last_transfer_is_over_waits_for_it(
-    end: int, pair: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked_again = asyncio.Event()
-    sleep = asyncio.sleep
-
-    async def quick_sleep(delay_s: float) -> None:
-        asked_again.set()
-        await sleep(min(delay_s, 0.02))
-
-    monkeypatch.setattr("swarm_probe.measure.transfers.leased_transfers.asyncio.sleep", quick_sleep)
-    a, b = pair
-    introduce(a, b)
-    await a.first(HopSample)
-    with pair[end].paths._line.transfer():  # it has not seen the end of the last one
-        waiting = asyncio.ensure_future(
-            a.paths.run_uplink(UplinkLease(lease_id=1, peer=ID_B, max_bytes=1 << 20, expires_ms=PATIENCE_S * 1000))
-        )
-        asked_again.clear()
-        await asked_again.wait()
-        if end == 1:
-            while not b.paths.counters().get("tcp_refused_busy"):
-                await sleep(0.01)
-        assert not waiting.done()
-    outcome = await waiting
-    assert outcome.ok, outcome.detail
-
-
-async def test_a_lease_for_a_stranger_is_refused_in_one_line(pair: tuple[Node, Node]) -> None:
-    a, b = pair
-    introduce(a, b)
-    lease = UplinkLease(lease_id=1, peer="c" * 16, max_bytes=1 << 20, expires_ms=1000.0)
-    assert await a.paths.run_uplink(lease) == (False, "cccccccccccccccc is not in the plan of this probe", False)
-
-
-async def test_a_lease_that_ran_out_measures_nothing(pair: tuple[Node, Node]) -> None:
-    a, b = pair
-    introduce(a, b)
-    await a.first(LinkSample)
-    ok, detail, begun = await a.paths.run_uplink(UplinkLease(lease_id=1, peer=ID_B, max_bytes=1 << 20, expires_ms=0.0))
-    assert not ok
-    assert not begun
-    assert detail == "bbbb: the lease ran out after 0 ms"
-    assert not [s for s in a.samples if isinstance(s, UplinkSample)]
 
 
 async def test_a_peer_that_never_answers_is_sent_and_lost_with_no_figures(

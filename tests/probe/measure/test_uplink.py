@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import struct
 import sys
 import time
-from collections import Counter
-from collections.abc import AsyncIterator
 
 import pytest
 from hypothesis import given
@@ -265,18 +262,6 @@ def test_a_path_is_full_only_where_packets_wait(rtt_ms, min_rtt_ms, idle_ms, con
     assert view is not None
     assert view.full(round(idle_ms * 1e6)) is full
     assert uplink.parse_tcp_info(bytes(info[:160])) is None
-
-
-@pytest.fixture
-async def ends() -> AsyncIterator[Ends]:
-    listening = socket.create_server(("127.0.0.1", 0))
-    called = socket.create_connection(listening.getsockname())
-    answered, _ = listening.accept()
-    called.setblocking(False)
-    answered.setblocking(False)
-    yield Stream(called, Counter()), Stream(answered, Counter())
-    for one in (listening, called, answered):
-        one.close()
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="TCP_INFO is Linux's")

@@ -29,7 +29,7 @@ def test_predict_says_what_users_get_and_the_front(capsys):
     assert (code, err) == (0, "")
     assert "many users    1.00/s: sustained (at most " in out
     assert "at other request rates" in out
-    assert "the limit is " in out
+    assert "more requests by " in out
 
 
 def test_json_has_schema_and_a_front_that_rises_in_both(capsys):
@@ -88,8 +88,8 @@ def test_lengths_come_from_a_file(capsys, tmp_path):
         (("--placement", TWO, "--arrivals", "1/s", "--prompt", "nowhere.txt"), "cannot read nowhere.txt"),
         (("--placement", TWO, "--arrivals", "1/s", "--prompt", "lognormal:5:2"), "a p95 of no less"),
         (("--placement", TWO, "--arrivals", "1/s", "--generate", "1"), "have no time per token"),
-        (("--placement", TWO, "--arrivals", "1/s", "--draft", "4:0.7"), "--draft is not modelled with arrivals"),
-        (("--placement", TWO, "--placement", TWO, "--arrivals", "1/s"), "a machine serves in one replica"),
+        (("--placement", TWO, "--arrivals", "1/s", "--draft", "4:0.7", "--windows", "2"), "--windows is not modelled"),
+        (("--placement", TWO, "--placement", TWO, "--arrivals", "1/s"), "is there twice; give it once"),
     ],
 )
 def test_what_cannot_be_is_reported_in_one_line(capsys, words, said):
@@ -107,7 +107,17 @@ def test_plan_chooses_among_replicas_and_says_what_each_machine_is_best_for(caps
     assert "LOST WITHOUT IT" in out
     code, out, _ = run(capsys, "plan", "--arrivals", "1/s", "--json", "--launch")
     found = json.loads(out)
-    assert list(found) == ["model", "weights", "engine", "serving", "candidates", "roles", "exact", "launch"]
+    assert list(found) == [
+        "model",
+        "weights",
+        "engine",
+        "draft_tokens",
+        "serving",
+        "candidates",
+        "roles",
+        "exact",
+        "launch",
+    ]
     names = {each["node"] for each in found["roles"]}
     assert names == {"attic-3090", "desk-4070", "kiln-2080ti", "lab-a4000", "barn-3060"}
     assert found["launch"]

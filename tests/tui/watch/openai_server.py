@@ -26,6 +26,7 @@ class Manner:
     key: str = ""  # asked for if there is one
     usage: bool = True  # False: refuses stream_options, as older engines do
     per_event: int = 1  # tokens packed into one event
+    buffered: bool = False  # all events are held back until the last is there, as by a proxy
     status: int = 200  # anything else is answered at once
     headers: dict[str, str] = field(default_factory=dict)
     cut_after: int | None = None  # the connection breaks after so many tokens
@@ -74,6 +75,12 @@ async def _stream(reply: web.StreamResponse, manner: Manner, asked: dict[str, An
     if chat:
         await _send(reply, {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
     tokens = int(asked.get("max_tokens", 16))
+    if manner.buffered:
+        await asyncio.sleep((manner.ttft_ms + (tokens - 1) * manner.tpot_ms) / 1e3)
+        events = [{"choices": [{"index": 0, "delta": {"content": f" {number}"}}]} for number in range(tokens)]
+        await reply.write(b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events))
+        await reply.write(b"data: [DONE]\n\n")
+        return True
     for first in range(0, tokens, manner.per_event):
         last = min(first + manner.per_event, tokens)
         # an event goes out when its last token is there

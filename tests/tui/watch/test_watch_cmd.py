@@ -68,7 +68,18 @@ def test_events_that_hold_several_tokens_show_no_spread(engine: Served, capsys: 
     assert found["tpot_ms"] is not None
 
 
+def test_an_answer_that_was_buffered_has_no_time_per_token(engine: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    engine.manner.buffered = True
+    code, out, err = watched(capsys, engine.url, "--requests", "2", "--max-tokens", "8", "--json")
+    assert code == 0
+    for line in out.splitlines():
+        found = json.loads(line)
+        assert (found["tokens"], found["tpot_ms"], found["tokens_per_s"]) == (8, None, None)
+    assert err.count("all 8 tokens came at once") == 1
+
+
 def test_measured_is_shown_beside_predicted(engine: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    engine.manner.tpot_ms = 50  # far enough apart that a busy machine reads them one by one
     code, out, _ = watched(
         capsys, engine.url, "--requests", "1", "--max-tokens", "4", "--swarm", str(GARAGE), "--placement", TWO
     )

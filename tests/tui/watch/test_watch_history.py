@@ -121,6 +121,7 @@ def test_a_wrong_placement_is_told_before_the_engine_is_asked(
     assert "there is no node 'nobody'" in err
 
 
+@pytest.mark.quiet
 def test_kept_runs_of_other_placements_tell_what_the_difference_grows_with(
     keeper: Keeper, capsys: pytest.CaptureFixture[str]
 ) -> None:

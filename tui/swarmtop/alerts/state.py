@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from swarm_protocol.parse_values import parse_duration_s
+from swarm_protocol.sizes_durations import parse_duration_s
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.units import NS_PER_S
 from swarmtop.analysis.analysis import Analysis

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from swarm_predict.types import Workload
 
@@ -11,8 +12,7 @@ if TYPE_CHECKING:
     from swarm_predict.model.shapes import ModelShape
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """The question. What a person left open is None, and is chosen from the swarm."""
 
     model: ModelShape | None
@@ -22,8 +22,7 @@ class Asked:
     kv_cache: str = "f16"  # of whatever model is chosen
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
+class Chosen(msgspec.Struct, frozen=True):
     model: ModelShape
     workload: Workload
     note: str = ""  # "llama-3.1-8b in fp16 does not fit: showing q4_k_m"; empty: as asked, or the first default

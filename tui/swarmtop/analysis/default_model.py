@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from swarm_predict.cost.build import build_tables
 from swarm_predict.cost.engines import ENGINES
-from swarm_predict.model.cache_formats import with_kv_cache
 from swarm_predict.model.catalogue import model_named
-from swarm_predict.model.formats import is_format
+from swarm_predict.model.kv_cache_formats import with_kv_cache
 from swarm_predict.model.shapes import ModelShape
+from swarm_predict.model.weight_formats import is_format
 from swarm_predict.types import PredictError, UnknownModel, Workload
 from swarm_protocol.snapshot.swarm import Ints, Swarm
 from swarm_protocol.text import safe
@@ -26,7 +27,7 @@ WEIGHTS: Final = ("fp16", "q8_0", "q4_k_m")
 def chosen(swarm: Swarm, asked: Asked) -> Chosen:
     """Return the question about this swarm: as asked, with open parts filled from what runs, or what fits."""
     found = _chosen(swarm, asked)
-    return dataclasses.replace(found, model=with_kv_cache(found.model, asked.kv_cache))
+    return msgspec.structs.replace(found, model=with_kv_cache(found.model, asked.kv_cache))
 
 
 def _chosen(swarm: Swarm, asked: Asked) -> Chosen:

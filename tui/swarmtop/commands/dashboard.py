@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from swarm_protocol.parse_values import address_text
+from swarm_protocol.addresses import address_text
 from swarm_protocol.trust.loopback import is_loopback
 from swarmtop.config import asked, load_model, open_source, told_running
 from swarmtop.dashboard.options import DashboardOptions

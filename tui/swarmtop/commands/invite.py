@@ -11,9 +11,8 @@ import sys
 import time
 from typing import Final
 
+from swarm_protocol.addresses import DEFAULT_PORT, address_text
 from swarm_protocol.messages import operator_messages
-from swarm_protocol.parse_values import address_text
-from swarm_protocol.ports import DEFAULT_PORT
 from swarm_protocol.text import safe
 from swarm_protocol.trust.loopback import is_loopback
 from swarm_protocol.units import NS_PER_S, iso_utc

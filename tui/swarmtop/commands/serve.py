@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from swarm_protocol.parse_values import address_text
+from swarm_protocol.addresses import address_text
 from swarmtop.args import TOKEN_VARIABLE, Parser, add_question, add_source
 from swarmtop.argument_types import whole
 from swarmtop.config import load_model, open_source, workload

@@ -8,8 +8,9 @@ screen, of the app; a test holds the two together. `keymap` puts a person's own 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Final, Literal
+
+import msgspec
 
 Screen = Literal["overview", "node", "links", "placement", "time"]
 SCREENS: Final[tuple[Screen, ...]] = ("overview", "node", "links", "placement", "time")
@@ -25,8 +26,7 @@ class KeymapError(ValueError):
     """A key that cannot be assigned; one line."""
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(msgspec.Struct, frozen=True):
     name: str
     keys: tuple[str, ...]  # as Textual names them; the first is the one shown
     label: str  # one or two words, for the footer
@@ -175,7 +175,7 @@ def keymap(own: Mapping[str, str]) -> tuple[Action, ...]:
     for name in own:
         if name not in BY_NAME:
             raise KeymapError(f"no action {name} to give the key {own[name]}; swarmtop's help lists them")
-    actions = tuple(replace(a, keys=(own[a.name],)) if a.name in own else a for a in ACTIONS)
+    actions = tuple(msgspec.structs.replace(a, keys=(own[a.name],)) if a.name in own else a for a in ACTIONS)
     for screen in SCREENS:
         taken: dict[str, str] = {}
         for action in for_screen(screen, recording=True, actions=actions):

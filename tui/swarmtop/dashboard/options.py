@@ -6,9 +6,10 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from swarm_predict.types import Workload
 from swarm_protocol.messages.running import Running
@@ -35,12 +36,11 @@ StudyPlacement = Callable[..., "Study"]
 Advise = Callable[..., "Advice | None"]
 
 
-@dataclass(frozen=True, slots=True)
-class DashboardOptions:
+class DashboardOptions(msgspec.Struct, frozen=True):
     """`run_dashboard(source, DashboardOptions(model))` works; the rest has defaults."""
 
     model: ModelShape
-    workload: Workload = field(default_factory=Workload)
+    workload: Workload = msgspec.field(default_factory=Workload)
     asked: Asked | None = None  # what was left open, to be filled in from the frame; None: nothing
     running: Running | None = None  # the running placement, as a person states it
     join_hint: str = ""  # the line volunteers paste; empty: nobody can join (a recording, a file)
@@ -51,8 +51,8 @@ class DashboardOptions:
     )
     ascii: bool = False  # draw with ASCII only
     color: bool | None = None  # None: as NO_COLOR says
-    state_dir: Path = field(default_factory=default_state_dir)  # folder for a crash's traceback
-    keys: Mapping[str, str] = field(default_factory=dict)  # action name → key, instead of the registry's
+    state_dir: Path = msgspec.field(default_factory=default_state_dir)  # folder for a crash's traceback
+    keys: Mapping[str, str] = msgspec.field(default_factory=dict)  # action name → key, instead of the registry's
     theme: str = "dark"  # of settings.THEMES
     columns: tuple[str, ...] = ()  # of the ranking; empty: all that fit
     alerts: tuple[str, ...] = ()  # rules as of swarmtop.alerts, evaluated on a live swarm

@@ -6,10 +6,11 @@ It owns the terminal and the exit code; `app` is the dashboard itself.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 import sys
 from typing import Final
+
+import msgspec
 
 from swarmtop.dashboard import settings
 from swarmtop.dashboard.app import Dashboard
@@ -27,7 +28,7 @@ SWITCH_S: Final = 0.001  # the planner's thread yields to a key within this
 
 def with_settings(options: DashboardOptions, found: settings.Settings) -> DashboardOptions:
     """Combine the command line's options, which take precedence, with the person's settings."""
-    return dataclasses.replace(
+    return msgspec.structs.replace(
         options,
         keys={**found.keys, **options.keys},
         theme=app_theme.chosen(found.theme, os.environ),

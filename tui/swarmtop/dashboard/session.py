@@ -11,6 +11,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from swarm_predict.types import Engine, Workload
 from swarm_protocol.messages.running import Running
 from swarm_protocol.snapshot.swarm import Event, State, Swarm
@@ -207,14 +209,14 @@ class Session:
     def choose_model(self, model: ModelShape) -> None:
         self.model = model
         if self.asked is not None:
-            self.asked = dataclasses.replace(self.asked, model=model, workload=self.workload)
+            self.asked = msgspec.structs.replace(self.asked, model=model, workload=self.workload)
         self._new_question()
 
     def choose_workload(self, workload: Workload) -> None:
         """Change weights, engine, context, batch, streams, client or activations."""
         if self.asked is not None:
             asked = self.asked
-            self.asked = dataclasses.replace(
+            self.asked = msgspec.structs.replace(
                 asked,
                 workload=workload,
                 weights_are_chosen=asked.weights_are_chosen or workload.weights != self.workload.weights,

@@ -13,9 +13,10 @@ Looked for in `$SWARMTOP_HOME`, else `$XDG_CONFIG_HOME/swarmtop`, else `~/.confi
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from swarm_protocol.text import safe
 from swarmtop.dashboard.keymap import KeymapError, keymap
@@ -29,13 +30,12 @@ class SettingsError(ValueError):
     """The file contains something invalid; one line, with what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True):
     theme: str = "auto"  # dark, or ansi where the terminal has no more than sixteen colours
     ascii: bool = False
     columns: tuple[str, ...] = ()  # empty: all that fit
     alerts: tuple[str, ...] = ()
-    keys: dict[str, str] = field(default_factory=dict)
+    keys: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 def path() -> Path:

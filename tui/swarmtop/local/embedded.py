@@ -20,8 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from swarm_protocol.parse_values import address_text
-from swarm_protocol.ports import DEFAULT_PORT
+from swarm_protocol.addresses import DEFAULT_PORT, address_text
 from swarm_protocol.text import safe
 from swarm_protocol.trust.identity import default_state_dir
 from swarm_protocol.trust.loopback import is_loopback

@@ -17,9 +17,9 @@ from typing import Final
 
 import msgspec
 
+from swarm_protocol.addresses import address_text
 from swarm_protocol.messages import operator_messages
 from swarm_protocol.messages.probe_messages import OPERATE_PATH
-from swarm_protocol.parse_values import address_text
 from swarm_protocol.text import safe
 from swarm_protocol.trust import certificate_pins
 from swarm_protocol.trust.identity import default_state_dir

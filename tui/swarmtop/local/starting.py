@@ -113,6 +113,9 @@ def written(answers: Answers, file: str) -> str:
         kinds = " | ".join(ACCESS)
         said = kinds if node.access else f"not said, so taken to be this; {kinds}"
         body.append(_line("access", node.access or DEFAULT_ACCESS, said))
+        for way, rate_mbps in (("up", node.up_mbps), ("down", node.down_mbps)):
+            if rate_mbps is not None:
+                body.append(f"{way}_mbps = {rate_mbps:g}")
         body.append(_line("city", node.city, "round trips come from a matrix of cities"))
         parts.append("\n".join(body) + "\n" + (KEYS if number == 0 else ""))
     names = [node.name for node in answers.nodes]

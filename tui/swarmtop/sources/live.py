@@ -20,6 +20,7 @@ import msgspec
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
+from swarm_protocol.addresses import address_text
 from swarm_protocol.layer_shape import LayerShape
 from swarm_protocol.messages.codec import DecodeError
 from swarm_protocol.messages.operator_messages import Operator
@@ -43,7 +44,6 @@ from swarm_protocol.messages.viewer_messages import (
     ViewerMessage,
     decode_from_stream,
 )
-from swarm_protocol.parse_values import address_text
 from swarm_protocol.snapshot.frames import FrameError
 from swarm_protocol.snapshot.links.estimates import Completer
 from swarm_protocol.snapshot.swarm import Event, Swarm

@@ -6,9 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
+from swarm_predict.serving.drafts import Drafting
 from swarm_predict.serving.load import Spread
-from swarm_predict.serving.serve import Point, Replica, Serving
+from swarm_predict.serving.replicas import Point
+from swarm_predict.serving.serve import Replica, Serving
 from swarm_predict.serving.split import Candidate, Role, ServingPlan
+from swarm_predict.serving.together import SharedMachine
 from swarm_predict.types import Placement
 from swarm_protocol.text import safe
 from swarmtop.text import quantities
@@ -36,6 +39,8 @@ def serving_object(found: Serving) -> dict[str, object]:
         "waiting": _finite(found.waiting),
         "replicas": [_replica(each) for each in found.replicas],
         "front": [_point(each) for each in found.front],
+        "shared": [_shared(each) for each in found.shared],
+        "drafting": None if found.drafting is None else _drafting(found.drafting),
         "notes": list(found.notes),
     }
 
@@ -80,6 +85,8 @@ def _replica(each: Replica) -> dict[str, object]:
         "most_sequences": each.most_sequences,
         "micro_batches": each.micro_batches,
         "limited_by": each.limited_by,
+        "prompts_limited_by": each.prompts_by,
+        "tokens_limited_by": each.tokens_by,
         "busy": [{"name": part.name, "share": part.share} for part in each.busy],
     }
 
@@ -94,11 +101,32 @@ def _point(each: Point) -> dict[str, object]:
     }
 
 
+def _shared(each: SharedMachine) -> dict[str, object]:
+    return {
+        "node": each.node,
+        "layers": [{"first": stage.first, "last": stage.last} for stage in each.stages],
+        "layers_in_common": each.twice,
+        "busy": each.busy,
+    }
+
+
+def _drafting(each: Drafting) -> dict[str, object]:
+    """`pays_to_per_s`: null where guessing pays at every rate that is sustained, 0 where it never does."""
+    return {
+        "guesses": each.guesses,
+        "tokens_a_pass": each.tokens_a_pass,
+        "pays_to_per_s": _finite(each.pays_to_per_s),
+        "filled": each.filled or None,
+        "without": {"most_per_s": each.without_most_per_s, "tpot_ms": _finite(each.without_tpot_ms)},
+    }
+
+
 def _candidate(each: Candidate) -> dict[str, object]:
     return {
         "placements": [_stages(placement) for placement in each.placements],
         "most_per_s": each.most_per_s,
         "most_tokens_per_s": each.most_tokens_per_s,
+        "draft_tokens": each.guesses,
         "light_tpot_ms": each.light_tpot_ms,
         "tpot_ms": None if each.tpot_ms is None else _spread(each.tpot_ms),
         "ttft_ms": None if each.ttft_ms is None else _spread(each.ttft_ms),
@@ -141,7 +169,56 @@ def _summary(found: Serving, width: int) -> list[str]:
             f"flight, {quantities.figure(found.waiting)} waiting for memory",
         ]
     limits = list(dict.fromkeys(each.limited_by for each in found.replicas))
-    return [*lines, *wrapped(f"the limit is {safe(', '.join(limits))}", width, "")]
+    prompts = list(dict.fromkeys(each.prompts_by for each in found.replicas))
+    tokens = list(dict.fromkeys(each.tokens_by for each in found.replicas))
+    said = [
+        f"prompts are limited by {safe(', '.join(prompts))}, tokens by {safe(', '.join(tokens))}; more requests by "
+        f"{safe(', '.join(limits))}",
+        *_one_more(found),
+    ]
+    said += [_drafting_line(found, found.drafting)] if found.drafting is not None else []
+    said += [_shared_line(each) for each in found.shared]
+    return [*lines, *(part for line in said for part in wrapped(line, width, ""))]
+
+
+def _one_more(found: Serving) -> list[str]:
+    """Say what a tenth more requests would do to everybody."""
+    if not found.sustained:
+        return []
+    more = found.more
+    if more is None:
+        return [f"a tenth more requests would not be sustained; less than {_rate(found.most_per_s)} are"]
+    return [
+        f"a tenth more requests: a token {quantities.ms(more.tpot_ms.mean)}, the first one "
+        f"{quantities.ms(more.ttft_ms.mean)}, {quantities.rate(more.tokens_per_s)} in total"
+    ]
+
+
+def _drafting_line(found: Serving, each: Drafting) -> str:
+    """Say up to which rate guessing pays, and what it would be without."""
+    windows = f"{each.guesses} guesses in each pass give a sequence {each.tokens_a_pass:.2f} tokens"
+    without = f"without guesses at most {_rate(each.without_most_per_s)}"
+    if math.isfinite(each.without_tpot_ms):
+        without += f", and now {quantities.ms(each.without_tpot_ms)} a token"
+    if each.pays_to_per_s <= 0:
+        return f"{windows}, but drafting never pays here: a token takes less without, even with nobody else; {without}"
+    if math.isinf(each.pays_to_per_s):
+        return f"{windows}; drafting pays at every rate that is sustained; {without}"
+    turns = _rate(each.pays_to_per_s)
+    now = " (as now)" if found.arrivals_per_s > each.pays_to_per_s else ""
+    return (
+        f"{windows}; drafting pays up to {turns}: with more requests{now} a token takes less without, since verifying "
+        f"{each.guesses + 1} tokens for each sequence fills {safe(each.filled)}; {without}"
+    )
+
+
+def _shared_line(each: SharedMachine) -> str:
+    layers = " and ".join(dict.fromkeys(f"{stage.first}-{stage.last}" for stage in each.stages))
+    once = f", {each.twice} of them used by both but held once" if each.twice else ""
+    return (
+        f"{safe(each.node)} serves layers {layers} in {len(each.stages)} placements{once}: busy "
+        f"{quantities.percent(each.busy)} of the time with all of them"
+    )
 
 
 def _rate(per_s: float, like: float | None = None) -> str:
@@ -192,7 +269,9 @@ def _front_row(each: Point, like: float) -> tuple[str, ...]:
 def plan_text(plan: ServingPlan, width: int) -> str:
     """The plan's candidates and what each machine is best for, below what the chosen one gives."""
     limit = any(each.within_per_s is not None for each in plan.candidates)
+    drafts = any(each.guesses for each in plan.candidates)
     titles = (
+        *(["DRAFT"] if drafts else []),
         "ALONE ms",
         "TOKEN ms",
         "FIRST p95 ms",
@@ -201,7 +280,7 @@ def plan_text(plan: ServingPlan, width: int) -> str:
         *(["IN LIMIT"] if limit else []),
         "REPLICAS",
     )
-    rows = [_candidate_row(each, limit) for each in plan.candidates]
+    rows = [(*([str(each.guesses)] if drafts else []), *_candidate_row(each, limit)) for each in plan.candidates]
     lines = ["between the quickest token and the most requests"]
     lines += [quantities.fit(line, width).rstrip() for line in table(titles, rows, words={len(titles) - 1})]
     lines += ["", *_role_table(plan.roles)]

@@ -114,7 +114,7 @@ class Comparison:
 
     def _question(self, what: Observation | None) -> tuple[ModelShape, Workload]:
         """With the prompt and the context of the run, and what it accepted of guesses, where the engine told them."""
-        from swarm_predict.model.cache_formats import with_kv_cache
+        from swarm_predict.model.kv_cache_formats import with_kv_cache
         from swarmtop.config import load_model, workload
 
         model, load = with_kv_cache(load_model(self._args.model), self._args.kv_cache), workload(self._args)

@@ -25,6 +25,7 @@ from swarmtop.watch.sse import StreamError
 
 DONE: Final = "[DONE]"
 SHARED: Final = 1.5  # requests in flight, in the mean
+AT_ONCE_NS: Final = 100_000  # a token: no engine gives one stream 10,000 a second, but a proxy that held them back does
 _TEXTS: Final = ("content", "reasoning_content", "reasoning")
 
 
@@ -36,7 +37,7 @@ class Observation:
     tokens: int  # of the answer
     counted: bool  # exactly: by `usage`, or it stopped at the limit; False: events with text were counted
     prompt_tokens: int | None
-    tpot_ms: float | None  # mean; None: fewer than two tokens
+    tpot_ms: float | None  # mean; None: fewer than two tokens, or all of them came at once
     tpot_p50_ms: float | None  # of the gaps between events that hold one token each
     tpot_p95_ms: float | None
     finished: bool  # the engine said so; False: the connection ended first
@@ -48,6 +49,11 @@ class Observation:
     def shared(self) -> bool:
         """Whether others' requests were in the engine: the time per token is of several streams then."""
         return self.in_flight is not None and self.in_flight >= SHARED
+
+    @property
+    def at_once(self) -> bool:
+        """Whether its tokens came in one piece: `ttft_ms` is the time of the whole answer then."""
+        return self.tokens > 1 and self.tpot_ms is None and self.ttft_ms is not None
 
     @property
     def tokens_per_s(self) -> float | None:
@@ -126,13 +132,15 @@ def observed(
     counted = tokens is not None and tokens >= 1
     count = tokens if tokens is not None and tokens >= 1 else len(text_ns)
     gaps = [later - earlier for earlier, later in itertools.pairwise(text_ns)]
-    each_alone = bool(gaps) and count == len(text_ns)
+    span_ns = text_ns[-1] - text_ns[0]
+    streamed = count > 1 and span_ns >= AT_ONCE_NS * (count - 1)
+    each_alone = streamed and count == len(text_ns)
     return Observation(
         ttft_ms=(text_ns[0] - asked_ns) / NS_PER_MS,
         tokens=count,
         counted=counted,
         prompt_tokens=prompt_tokens,
-        tpot_ms=(text_ns[-1] - text_ns[0]) / NS_PER_MS / (count - 1) if count > 1 and gaps else None,
+        tpot_ms=span_ns / NS_PER_MS / (count - 1) if streamed else None,
         tpot_p50_ms=_rank(gaps, 50) / NS_PER_MS if each_alone else None,
         tpot_p95_ms=_rank(gaps, 95) / NS_PER_MS if each_alone else None,
         finished=finished,

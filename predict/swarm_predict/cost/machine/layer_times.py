@@ -23,8 +23,8 @@ import numpy as np
 from swarm_predict.cost.machine import timing_curve
 from swarm_predict.cost.machine.roofline import LayerWork, Work, head_work, least_ms
 from swarm_predict.model.catalogue import model_named
-from swarm_predict.model.formats import is_format, weight_format
 from swarm_predict.model.shapes import ModelShape
+from swarm_predict.model.weight_formats import is_format, weight_format
 from swarm_predict.priors.factors import load_of
 from swarm_predict.priors.nodes import Assumed, Sample, assume, compute_rate
 from swarm_predict.priors.posterior import Priors, chosen

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from swarm_predict.cost.engines import EngineFacts
-from swarm_predict.model.cache_formats import check_kv_cache
+from swarm_predict.model.kv_cache_formats import check_kv_cache
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.priors.posterior import chosen
 from swarm_predict.types import Workload

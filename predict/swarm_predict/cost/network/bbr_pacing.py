@@ -14,7 +14,7 @@ not limited by the program, and a few rounds of them without a higher rate end t
 sends at little more than the rate that it knows. That rate settles where a message takes about as long to send as its
 round trip, because only what is sent after the first acknowledgement shows a higher one.
 
-Held against Linux in namespaces: tests/predict/cost/test_bbr_pacing.py has the figures.
+Held against Linux in namespaces: tests/predict/cost/network/test_bbr_pacing.py has the figures.
 """
 
 from __future__ import annotations

@@ -50,6 +50,7 @@ RATE_CHANGED: Final = 1.5  # times: transfers of one line differ by less
 PATH_CHANGED_MS: Final = 1.0  # at least this: smaller differences are noise of the two measurements
 NEAR_RTT_MS: Final = 10.0  # below this a path is within a building or a town
 LOSSY: Final = 1e-3  # from this share of lost packets on, windows are limited by retransmissions
+HOP_SOFTWARE_MS: Final = 0.15  # of a hop, that the programs of its two ends took: probes on this project's hosts
 MOVED_DOUBT: Final = 0.02  # of how far a hop was shifted: of 80 ms, twice, the lab recorded an error of 0.2
 
 
@@ -104,6 +105,14 @@ class Links:
     def mean_ways(self) -> Links:
         """Return the same with both directions of each path alike."""
         return replace(self, asymmetry_ms=np.zeros_like(self.asymmetry_ms), ways_known=np.ones_like(self.ways_known))
+
+    def without_probes_software(self) -> Links:
+        """Return the same, measured hops without the time of the probes' own programs, for engines whose software is
+        counted apart (`cost.software`)."""
+        own = self.hop_p50_ms - self.rtt_p50_ms - np.nan_to_num(self.hop_bytes * BITS_PER_BYTE / (self.rate_mbps * 1e3))
+        own = np.nan_to_num(np.clip(own, 0.0, HOP_SOFTWARE_MS))
+        names = ("hop_min_ms", "hop_p50_ms", "hop_p95_ms", "hop_p99_ms")
+        return replace(self, **{name: getattr(self, name) - own for name in names})
 
     def serialisation_ms(self, size_bytes: float) -> Floats:
         """Return the serialisation time; infinite if the rate is not known and the message exceeds one packet."""

@@ -22,8 +22,7 @@ from swarm_predict.cost.groups import ALL_REDUCES_PER_LAYER, Group, check_groups
 from swarm_predict.cost.inputs import Inputs
 from swarm_predict.cost.machine.layer_times import LayerColumns, by_hand, layer_columns
 from swarm_predict.cost.machine.memory import needs
-from swarm_predict.cost.network.delivery_times import links
-from swarm_predict.cost.software import software_assumed, visits_ms
+from swarm_predict.cost.software import engine_paths, software_assumed, visits_ms
 from swarm_predict.cost.speculative import step_width
 from swarm_predict.forecast.assembly import First, Question, StageStep, Step
 from swarm_predict.forecast.draws import FIRST_TOKEN_SHARE, Trip, draw_trips, mirrored_normal
@@ -74,7 +73,7 @@ class TensorParallel:
         self.at_ns = None if by_hand(swarm) else swarm.at_ns
         # a round waits for messages both ways, and the next one starts from there: over many rounds a pair takes half
         # its round trip for each, however its ways share it (Baccelli et al. 1992, §2.3: the mean of its cycle)
-        self.paths = links(swarm, self.rows).mean_ways()
+        self.paths = engine_paths(swarm, self.rows, workload).mean_ways()
         self.width = step_width(workload)
         self.visit_ms = visits_ms(swarm, self.rows)
         self.layer = layer_columns(

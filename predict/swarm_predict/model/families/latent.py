@@ -8,9 +8,10 @@ from dataclasses import replace
 import msgspec
 
 from swarm_predict.model import blocks
-from swarm_predict.model.blocks import Block, Cache
+from swarm_predict.model.blocks import Block
 from swarm_predict.model.families import fields as f
 from swarm_predict.model.families.decoder import Decoder, Parts
+from swarm_predict.model.kv_cache import Cache
 from swarm_predict.model.shapes import ModelShape
 from swarm_protocol.layer_shape import LayerShape
 

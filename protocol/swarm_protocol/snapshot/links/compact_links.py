@@ -1,4 +1,4 @@
-"""Hold the links of a large swarm in as few bytes as they need, and share what did not change between frames.
+"""Store the links of a large swarm compactly, and share what did not change between frames.
 
 A column of n × n figures is cut into blocks of some rows. A block stores its figures in the smallest type that keeps
 them: milliseconds and fractions in 32 bit, counts in 16 or 32 bit, moments as milliseconds since a base, and a block of
@@ -121,13 +121,13 @@ class CompactColumn(NDArrayOperatorsMixin):
         return function(*_unpacked(inputs), **{name: _unpacked(each) for name, each in options.items()})
 
     def __getattr__(self, name: str) -> Any:
-        """Return what else an array has, of all of it."""
+        """Return any other attribute of an array, computed from the whole column."""
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self._all(), name)
 
     def copy(self) -> Array:
-        """Return an array of one's own."""
+        """Return a writable copy."""
         return self._all()
 
     def astype(self, dtype: npt.DTypeLike) -> Array:
@@ -209,7 +209,7 @@ class CompactColumn(NDArrayOperatorsMixin):
         return np.concatenate([nothing, *rows]), np.concatenate([nothing, *columns])
 
     def bytes_beside(self, before: object) -> int:
-        """Return the bytes of what is not shared with another column."""
+        """Return the bytes that are not shared with another column."""
         if not isinstance(before, CompactColumn) or len(before._blocks) != len(self._blocks):
             return self.nbytes
         return sum(_bytes(mine) for mine, other in zip(self._blocks, before._blocks, strict=True) if mine is not other)
@@ -250,7 +250,7 @@ class CompactColumn(NDArrayOperatorsMixin):
         if put.dtype == block.dtype:
             changed = block.copy()
             changed.reshape(-1)[at] = put[0]
-        else:  # what is new does not fit in the type of the rest
+        else:  # the new values do not fit in the type of the others
             whole = self._read(block)
             whole.reshape(-1)[at] = values
             changed = _stored(whole, self._base_ns)
@@ -306,7 +306,7 @@ def _is_slice(key: Any) -> bool:
 
 
 def _is_list(key: Any) -> bool:
-    """Return whether a key names rows or columns one by one, or tells of each whether it is wanted."""
+    """Return whether a key lists rows or columns, by index or by a mask."""
     return isinstance(key, list | np.ndarray) and np.ndim(key) == 1
 
 

@@ -33,8 +33,8 @@ _WHY: Final = {why.name.lower().replace("_", "-"): why for why in Why}
 
 
 def note_way(ways: dict[str, Way], sample: LinkSample) -> bool:
-    """Keep how packets to the sample's peer go, by peer; whether that has changed. It rarely does."""
-    if sample.address is None and sample.interface is None:  # nothing answers, or it was not told how that comes
+    """Record the addresses that packets to the sample's peer use; return whether they changed, which is rare."""
+    if sample.address is None and sample.interface is None:  # nothing answers, or the addresses are not known
         return ways.pop(sample.peer, None) is not None
     way = Way(sample.peer, sample.address or "", sample.interface or "")
     if ways.get(sample.peer) == way:
@@ -44,7 +44,7 @@ def note_way(ways: dict[str, Way], sample: LinkSample) -> bool:
 
 
 class Later(Protocol):
-    """Whether a figure of `at_ns` from node `i` replaces the one of `known_ns`."""
+    """Decide whether a figure of `at_ns` from node `i` replaces the one of `known_ns`."""
 
     def __call__(self, i: int, known_ns: int, at_ns: int, *, loaded: bool = False) -> bool: ...
 
@@ -69,7 +69,7 @@ class LinkFigures:
         self._raised.pop((src, dst), None)
         if known_ns < self._links.at_ns("hop", src, dst) <= sample.at_ns:
             self._date_hop(src, dst, sample)
-        # over a detour via the collector nothing is sent; packets sent without a path are no loss of one
+        # over a detour via the collector nothing is sent; packets sent without a path are not lost on one
         nothing = sample.sent == 0 or (sample.path == "none" and sample.why is not None)
         estimated = sample.path in ("estimated", "relayed")
         cells = (
@@ -95,7 +95,7 @@ class LinkFigures:
         self._losses.restore(src, dst, losses)
 
     def estimate(self, nodes: int, now_ns: int) -> None:
-        """Estimate losses of paths with new windows, and one-way delays, if there is news and it is time."""
+        """Estimate losses of paths with new windows, and one-way delays if they are due."""
         for low, high, share, packets in self._losses.changed():
             for src, dst in ((low, high), (high, low)):
                 self._links.put("losses", src, dst, now_ns, (share, packets))

@@ -1,9 +1,9 @@
 """Store the measured directed links, one row each: memory grows with what is measured, not with n².
 
-A node of a large swarm measures some 32 others, and a link has five parts that are known at different times: its
-path, its one-way delay, its losses, its hops, its transfers. A Swarm shows links as (n, n) columns; `columns` makes
-them from the rows that changed since the last time, sharing the others, read-only. Above DENSE_NODES it shows none: at
-ten thousand nodes one column would be 800 MB. Each link's figures are in the store all the same.
+A node of a large swarm measures some 32 others, and a link has five parts that are known at different times: its path,
+its one-way delay, its losses, its hops, its transfers. A Swarm shows links as (n, n) columns; `columns` makes them from
+the rows that changed since the last time, sharing the others, read-only. Above DENSE_NODES it shows none: at ten
+thousand nodes one column would be 800 MB. The store has each link's figures in any case.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PARTS: Final[dict[Part, tuple[str, ...]]] = {
 }
 _FIRST_ROWS: Final = 64
 _GROW: Final = 1.25  # a large table must not double
-_WAITING: Final = 4_096  # rows set since the last read, kept as they came: setting them together costs a tenth
+_WAITING: Final = 4_096  # rows set since the last read, kept pending: setting them together costs a tenth
 
 
 class _PartRows:
@@ -148,7 +148,7 @@ class LinkTable:
         return rates.values[known]
 
     def rtt_min_ms(self, src: int) -> list[tuple[int, float]]:
-        """Yield (target, lowest RTT) of each measured link of `src`."""
+        """Return (target, lowest RTT) of each measured link of `src`."""
         path = self._parts["path"]
         rows = [(dst, row) for dst, row in self._of_source.get(src, {}).items() if path.known_ns(row)]
         found = path.values["rtt_min_ms"][[row for _, row in rows]].tolist() if rows else []

@@ -6,8 +6,8 @@ difference, the skew, is
     skew(i, j) = asymmetry(i, j) + clock(j) − clock(i),    asymmetry(i, j) = (delay(i → j) − delay(j → i)) / 2
 
 Offset and drift of each clock are unknowns. Around a closed loop the clocks cancel, so the sum of delays around any
-loop is exact, whatever is assumed. Which way of a single path is the slow one is not: it is known up to a shift of each
-node's clock. That shift is chosen by least squares: paths are taken to be as symmetric as the loops allow, in
+loop is exact, whatever is assumed. Which direction of a single path is the slower one is not: it is known up to a shift
+of each node's clock. That shift is chosen by least squares: paths are taken to be as symmetric as the loops allow, in
 proportion to their round trips, with outliers counted less (Huber), and no delay is below 0 or above the round trip.
 
 Windows are filtered as NTP does (RFC 5905 §10): of the latest HISTORY ones those with the lowest round trips count
@@ -16,9 +16,9 @@ most, and those that the newest one contradicts (another route, a clock that was
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -26,13 +26,13 @@ from swarm_protocol.snapshot.swarm import Floats, Ints
 from swarm_protocol.units import NS_PER_S
 
 HISTORY: Final = 8  # RFC 5905: stages of the clock filter
-PAIR_AGE_S: Final = 600.0  # a pair not heard of for so long before the newest one says nothing of the clocks now
+PAIR_AGE_S: Final = 600.0  # older windows, counted from the newest one, say nothing about the clocks now
 DRIFT_PPM: Final = 100.0  # crystals without discipline differ by less
 NOISE_MS: Final = 0.05  # of a window's least stamps, where the kernel takes them
 CHANGED_SHARE: Final = 0.1  # of the round trip: a window that differs from the newest by more is of another route
 CHANGED_MS: Final = 1.0
-USUAL_ASYMMETRY: Final = 0.1  # of a round trip, standard deviation: what is assumed before loops have told more
-USUAL_WEIGHT: Final = 3.0  # loops that say as much about it as the assumption does
+USUAL_ASYMMETRY: Final = 0.1  # of a round trip, standard deviation: assumed until loops say more
+USUAL_WEIGHT: Final = 3.0  # the assumption counts like so many loops
 HUBER: Final = 1.0  # standard deviations from which a path counts less
 ROUNDS: Final = 12  # of re-weighting
 OUTSIDE_WEIGHT: Final = 1e3  # of a delay that would lie outside 0 … round trip, against the same path's symmetry
@@ -41,8 +41,7 @@ SOLVER_STEPS: Final = 400
 Mask = npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True)
-class Windows:
+class Windows(msgspec.Struct, frozen=True):
     """Windows of round trips, one row each, in any order."""
 
     src: Ints
@@ -55,8 +54,7 @@ class Windows:
         return len(self.src)
 
 
-@dataclass(frozen=True, slots=True)
-class OneWay:
+class OneWay(msgspec.Struct, frozen=True):
     """One row for each pair, `low` < `high`."""
 
     low: Ints
@@ -67,7 +65,7 @@ class OneWay:
 
 
 def estimate(nodes: int, windows: Windows) -> OneWay:
-    """The delays of every pair that was lately measured. `nodes`: rows that `windows` may name."""
+    """Estimate the delays of every recently measured pair. `nodes`: how many rows `windows` may refer to."""
     if not len(windows):
         none = np.zeros(0)
         return OneWay(none.astype(np.int64), none.astype(np.int64), none, none, none)
@@ -104,7 +102,7 @@ def _filter(pair: Ints, pairs: int, at_s: Floats, skew: Floats, rtt: Floats) -> 
     """Drop windows that the newest one of their pair contradicts."""
     order = np.lexsort((at_s, pair))
     newest = np.zeros(pairs, np.int64)
-    newest[pair[order]] = order  # the last one stands
+    newest[pair[order]] = order  # the last assignment wins
     newest = newest[pair]
     apart_s = at_s[newest] - at_s
     noise = np.maximum(CHANGED_MS, CHANGED_SHARE * rtt[newest])
@@ -114,8 +112,8 @@ def _filter(pair: Ints, pairs: int, at_s: Floats, skew: Floats, rtt: Floats) -> 
 
 
 def _drift(nodes: int, low: Ints, high: Ints, pair: Ints, at_s: Floats, skew: Floats, weight: Floats) -> Floats:
-    """Of each clock, in ms a second, against their mean: slopes of all pairs by least squares, drawn towards 0 where
-    the windows span too little to tell."""
+    """Return the drift of each clock in ms a second, against their mean: slopes of all pairs by least squares, shrunk
+    towards 0 where the windows span too little time."""
     pairs = len(low)
     total = _sum(pair, pairs, weight)
     mean_s, mean = _sum(pair, pairs, weight * at_s) / total, _sum(pair, pairs, weight * skew) / total
@@ -127,7 +125,7 @@ def _drift(nodes: int, low: Ints, high: Ints, pair: Ints, at_s: Floats, skew: Fl
 
 
 def _clocks(nodes: int, low: Ints, high: Ints, skew: Floats, rtt: Floats, usual: Floats) -> tuple[Floats, float]:
-    """(offset of each clock, asymmetry found in loops as a multiple of `usual`)."""
+    """Return (offset of each clock, asymmetry found in loops as a multiple of `usual`)."""
     clock, half = np.zeros(nodes), rtt / 2
     none = np.zeros(nodes)
     weight, target = usual**-2, skew
@@ -145,8 +143,9 @@ def _clocks(nodes: int, low: Ints, high: Ints, skew: Floats, rtt: Floats, usual:
 
 
 def _within(nodes: int, low: Ints, high: Ints, out: Floats, back: Floats, clock: Floats) -> Floats:
-    """The offsets nearest below `clock` with which no delay is negative: clock(j) ≤ clock(i) + stamped(i → j), by
-    shortest paths (Bellman and Ford). They exist where no loop of stamps is negative, which noise alone can make it."""
+    """Return the nearest offsets below `clock` with which no delay is negative: clock(j) ≤ clock(i) + stamped(i → j),
+    by shortest paths (Bellman and Ford). They exist where no loop of stamps is negative, which noise alone can make
+    it."""
     for _ in range(nodes):
         after = clock.copy()
         np.minimum.at(after, high, clock[low] + out)
@@ -158,7 +157,7 @@ def _within(nodes: int, low: Ints, high: Ints, out: Floats, back: Floats, clock:
 
 
 def _joined(nodes: int, low: Ints, high: Ints) -> int:
-    """Pairs that it takes to join all nodes that are joined: what is beyond them closes loops."""
+    """Count the pairs of a spanning forest: every further pair closes a loop."""
     group = np.arange(nodes)
     while True:
         least = np.minimum(group[low], group[high])
@@ -173,8 +172,9 @@ def _joined(nodes: int, low: Ints, high: Ints) -> int:
 
 
 def _solve(nodes: int, low: Ints, high: Ints, value: Floats, weight: Floats, ridge: Floats, start: Floats) -> Floats:
-    """Node figures x that minimise Σ weight · (value − (x[high] − x[low]))² + Σ ridge · x², of mean 0 in each part of
-    the graph that `start` has mean 0 in. Conjugate gradients with a diagonal preconditioner: pairs are few of n²."""
+    """Return the node figures x that minimise Σ weight · (value − (x[high] − x[low]))² + Σ ridge · x², of mean 0 in
+    each part of the graph that `start` has mean 0 in. Conjugate gradients with a diagonal preconditioner: pairs are few
+    of n²."""
 
     def gradient(flow: Floats) -> Floats:
         return _sum(high, nodes, flow) - _sum(low, nodes, flow)

@@ -3,13 +3,13 @@
 Coordinates miss what routing adds: a detour that packets take between two regions is the same for every pair of nodes
 in them. So the estimate of a pair is corrected by the residuals (logarithm of measured over estimated) of measured
 pairs whose ends are near its own ends, weighted by exp(−distance / bandwidth) at both ends and drawn towards none
-(Nadaraya 1964, Watson 1964, over both ends). Bandwidth and draw are those with the least error when each measured pair
-is estimated without itself, so nothing is set for one network.
+(Nadaraya 1964, Watson 1964, over both ends). Bandwidth and draw are chosen by leave-one-out error, so nothing is tuned
+to one network.
 
-The same residuals without itself give the interval. They are larger by what the coordinates owe to the pair itself:
-by 1 / (1 − leverage), where the parameters of a node are shared evenly by its pairs. A parameter counts for more than
-one (FREEDOM), because the fit is not linear: of several arrangements of the nodes it takes the one that suits its pairs
-best. Pure, numpy only.
+The same residuals without itself give the interval. They are divided by 1 − leverage, because the pair itself was used
+to fit the coordinates; the parameters of a node are shared evenly by its pairs. A parameter counts for more than one
+(FREEDOM), because the fit is not linear: it chooses among several arrangements of the nodes the one that suits the
+pairs best. Pure, numpy only.
 """
 
 from __future__ import annotations

@@ -17,14 +17,14 @@ from swarm_protocol.units import NS_PER_S
 EVERY_NS: Final = 5 * NS_PER_S  # the clocks of a thousand nodes are not solved for with every frame
 _FIRST_ROWS: Final = 64
 _DTYPE: Final = np.dtype([("at_ns", np.int64), ("skew_ms", np.float64), ("rtt_ms", np.float64)])
-HIDDEN_BELOW_MS: Final = 0.01  # a change of an estimate that is no news
+HIDDEN_BELOW_MS: Final = 0.01  # smaller changes of an estimate are not reported
 
 
 StampedWindow = tuple[int, float, float, bool]  # its end in ns, least stamps out and back in ms, loaded
 
 
-def tells_ways(sample: LinkSample) -> bool:
-    """Return whether a window has stamps of an idle path for certain. Nothing was stamped on a detour."""
+def has_idle_stamps(sample: LinkSample) -> bool:
+    """Return whether a window certainly has stamps of an idle path. A detour has none."""
     return _stamped(sample) and not sample.loaded
 
 
@@ -48,7 +48,7 @@ class StampHistory:
         self._fresh = False
 
     def add(self, src: int, dst: int, sample: LinkSample) -> None:
-        """Add one window, if it tells the two ways apart."""
+        """Add one window, if it has stamps of both directions."""
         if sample.stamped_out_ms is None or sample.stamped_back_ms is None or not _stamped(sample):
             return
         self._put(self._row(src, dst), (sample.at_ns, sample.stamped_out_ms, sample.stamped_back_ms, sample.loaded))
@@ -69,9 +69,9 @@ class StampHistory:
         return row
 
     def _put(self, row: int, window: StampedWindow) -> None:
-        """A transfer's queue only adds to a round trip, and few last a whole window: the least stamps of a loaded
-        window that is as low as the others are those of the path, and so are those of the second in a row that is as
-        high as the one before. One that nothing is known beside is better than none: a lower one takes its place."""
+        """A transfer's queue only adds to a round trip and rarely lasts for a whole window. So the least stamps of a
+        loaded window are those of the path if it is as low as the others, or the second in a row at the same higher
+        level. A first window is better than none: a lower one will replace it."""
         at_ns, out_ms, back_ms, loaded = window
         above = self._above.pop(row, None)
         known = self._rings["rtt_ms"][row][self._rings["at_ns"][row] > 0] if loaded else ()
@@ -86,7 +86,7 @@ class StampHistory:
         self._fresh = True
 
     def forget(self, node: int) -> None:
-        """Removes a node's links; nodes after it move up by one."""
+        """Remove a node's links; nodes after it move up by one."""
         before = self._rows.items(), self._rings, self._count
         self.__init__()  # type: ignore[misc] # a new one, filled from the old one
         kept = [
@@ -107,14 +107,14 @@ class StampHistory:
         return Windows(src, dst, rings["at_ns"][filled], rings["skew_ms"][filled], rings["rtt_ms"][filled])
 
     def changed(self, nodes: int, now_ns: int) -> Iterator[tuple[int, int, float, float]]:
-        """(src, dst, one-way delay, its error) in ms where an estimate differs from what this said before."""
+        """Yield (src, dst, one-way delay, its error) in ms for each estimate that has changed since the last call."""
         if not self._fresh or 0 <= now_ns - self._fitted_ns < EVERY_NS:
             return
         self._fitted_ns, self._fresh = now_ns, False
         found = estimate(nodes, self.windows())
-        yield from self._news(found)
+        yield from self._changes(found)
 
-    def _news(self, found: OneWay) -> Iterator[tuple[int, int, float, float]]:
+    def _changes(self, found: OneWay) -> Iterator[tuple[int, int, float, float]]:
         ends = zip(found.low.tolist(), found.high.tolist(), strict=True)
         figures = zip(found.out_ms.tolist(), found.back_ms.tolist(), found.error_ms.tolist(), strict=True)
         for (low, high), (out, back, error) in zip(ends, figures, strict=True):

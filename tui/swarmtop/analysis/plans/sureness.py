@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from swarm_predict.advice.choice import Choice
+from swarm_predict.advice.format_comparison import FormatSpeed
 from swarm_predict.explain.measure_next import ToMeasure
-from swarm_predict.formats import FormatSpeed
 from swarm_predict.types import Prediction
 from swarm_protocol.text import safe
 from swarmtop.text import quantities

@@ -12,9 +12,9 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+import msgspec
 import numpy as np
 
 from swarmtop.analysis.ranking.node_figures import Bools
@@ -41,33 +41,29 @@ class FilterError(ValueError):
     """This is no filter; one line says what to write instead."""
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
+class Term(msgspec.Struct, frozen=True):
     column: str  # "" for a part of the name
     compare: str
     value: str
 
 
-@dataclass(frozen=True, slots=True)
-class Both:
+class Both(msgspec.Struct, frozen=True):
     """`and` or `or` of its parts."""
 
     how: Literal["and", "or"]
     parts: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Not:
+class Not(msgspec.Struct, frozen=True):
     part: Node
 
 
 Node = Term | Both | Not
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(msgspec.Struct, frozen=True):
     text: str = ""
-    node: Node = field(default_factory=lambda: Both("and", ()))
+    node: Node = msgspec.field(default_factory=lambda: Both("and", ()))
 
     def mask(self, view: View) -> Bools:
         return _mask(self.node, view)[0]
@@ -81,8 +77,7 @@ def parse(text: str) -> Filter:
 # ---------------------------------------------------------------- reading
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
+class _Token(msgspec.Struct, frozen=True):
     kind: str  # bracket, compare, quoted, word
     text: str
 

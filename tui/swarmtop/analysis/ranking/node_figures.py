@@ -7,9 +7,9 @@ because a pipeline waits for the worst; loss is the mean. NaN means "not measure
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -51,8 +51,7 @@ class Middles(NamedTuple):
 NO_MIDDLES: Final = Middles(0, float("nan"), float("nan"), float("nan"))
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
+class Figures(msgspec.Struct, frozen=True):
     """Columns of shape (n,), rows as in the swarm."""
 
     model: str  # of `layer_ms`
@@ -145,7 +144,7 @@ def assembled(swarm: Swarm, model: str, layers: Floats, links: OfLinks, middle: 
 def of_model(known: Figures, swarm: Swarm, model: str) -> Figures:
     """Return the same figures with the layer times of another model."""
     layers = np.array([layer_ms(swarm, i, model) for i in range(len(swarm))], np.float64)
-    return replace(known, model=model, layer_ms=layers)
+    return msgspec.structs.replace(known, model=model, layer_ms=layers)
 
 
 def unmeasured(n: int) -> OfLinks:
@@ -240,7 +239,7 @@ def badness(columns: Figures) -> list[float]:
 
 def aged(known: Figures, swarm: Swarm, now_ns: int) -> Figures:
     """Return the same figures at another moment: only the ages differ."""
-    return replace(
+    return msgspec.structs.replace(
         known, age_s=age_s(swarm.nodes["seen_ns"], now_ns), rtt_age_s=age_s(known.of_links.newest_ns, now_ns)
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from swarm_protocol.text import is_name, safe
 from swarmtop.errors import DONE, UNREACHABLE, CommandError
 from swarmtop.imports.found import Found, ImportProblem
 from swarmtop.imports.kinds import decoded, kind_of
+from swarmtop.named_files import read_named, write_whole
 from swarmtop.progress import progress
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         text = decoded(data)
         kind = kind or kind_of(text)
         found = FORMATS[kind].read(args, text.encode())
-        base = _text(Path(args.into)) if args.into else ""
+        base = decoded(read_named(Path(args.into))) if args.into else ""
         text = _checked(found, base)
     except ImportProblem as problem:
         raise CommandError(f"{safe(args.input, 80)}: {safe(str(problem), 400)}") from problem
@@ -264,7 +264,7 @@ def _input(args: argparse.Namespace, kind: str | None) -> bytes:
     else:
         if args.format is None and args.input in (*FORMATS, *ALIASES) and not Path(args.input).exists():
             raise CommandError(f"give a FILE after {args.input}, as in `swarmtop import {args.input} FILE`")
-        data = _bytes(Path(args.input))
+        data = read_named(Path(args.input))
     if len(data) > MAX_BYTES:
         raise CommandError(f"{safe(args.input, 80)} has more than {MAX_BYTES >> 20} MiB; no such result is that long")
     return data
@@ -287,25 +287,8 @@ def _fetched(url: str) -> bytes:
         raise CommandError(f"cannot reach {safe(url, 80)} ({safe(str(reason), 80)})", UNREACHABLE) from error
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CommandError(f"cannot read {safe(str(path))} ({error.strerror})") from error
-
-
-def _text(path: Path) -> str:
-    return decoded(_bytes(path))
-
-
 def _replace(path: Path, text: str, *, new: bool) -> None:
-    """Whole or not at all; `new` never overwrites."""
+    """Write the swarm file; `new` never overwrites."""
     if new and path.exists():
         raise CommandError(f"{safe(str(path))} exists already; take another --out, or add to it with --into")
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, "utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise CommandError(f"cannot write {safe(str(path))} ({error.strerror})") from error
+    write_whole(path, text.encode())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import sys
 from pathlib import Path
 from typing import Final
@@ -12,7 +11,8 @@ from typing import Final
 from swarm_protocol.text import safe
 from swarmtop.args import add_question, add_source
 from swarmtop.config import asked, open_source, question
-from swarmtop.errors import DONE, CommandError
+from swarmtop.errors import DONE
+from swarmtop.named_files import write_whole
 from swarmtop.progress import progress
 from swarmtop.text.ascii_text import holds_signs
 
@@ -50,12 +50,6 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(page if holds_signs(sys.stdout) else page.encode("ascii", "xmlcharrefreplace").decode())
         return DONE
     path = Path(args.html)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(page, "utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise CommandError(f"cannot write {safe(str(path))} ({error.strerror}); correct --html") from error
+    write_whole(path, page.encode(), "--html")
     print(f"{safe(str(path))}: {len(page) >> 10} KiB, opens in any browser", file=sys.stderr)
     return DONE

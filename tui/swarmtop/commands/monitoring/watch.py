@@ -41,6 +41,10 @@ swarmtop watch https://api.together.xyz --served-model meta-llama/Llama-3.3-70B 
 KEY_VARIABLE: Final = "OPENAI_API_KEY"
 PROMPT: Final = "Count upwards from one in words and do not stop before you are told to."
 NOT_KEPT: Final = "these metrics have no first token, so the collector keeps no run of them"
+AT_ONCE: Final = (
+    "all {} tokens came at once, so there is no time per token, and the first came with the last: "
+    "does a proxy in between buffer the stream?"
+)
 _HEAD: Final = ("TIME", "FIRST TOKEN", "A TOKEN", "p50 … p95", "TOKENS", "SPEED")
 
 
@@ -174,6 +178,8 @@ async def _watch(args: argparse.Namespace, endpoint: Endpoint, question: Questio
             at_ns = time.time_ns()
             seen.append(_noticed(seen, Seen(at_ns, found, await swarm.of(found, at_ns)), swarm.earlier))
             _tell(args, endpoint.shown, question.model, seen)
+            if found.at_once and not any(earlier.what.at_once for earlier in seen[:-1]):
+                print(f"swarmtop: {AT_ONCE.format(found.tokens)}", file=sys.stderr, flush=True)
             if (run := sample(args, endpoint.shown, question.model, seen[-1])) is not None:
                 await swarm.keep(run)
             elif args.connect and len(seen) == 1:

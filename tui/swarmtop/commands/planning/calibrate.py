@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,9 +20,9 @@ from swarm_predict.calibration import learnt
 from swarm_predict.calibration.fit import ORDER, Constant, Observed, encode, fit, observed
 from swarm_predict.calibration.runs import ObservedRun, Refused, observe
 from swarm_predict.forecast.prediction import predict
-from swarm_predict.model.cache_formats import with_kv_cache
-from swarm_predict.model.formats import canonical, weight_format
+from swarm_predict.model.kv_cache_formats import with_kv_cache
 from swarm_predict.model.shapes import ModelShape
+from swarm_predict.model.weight_formats import canonical, weight_format
 from swarm_predict.options import Engine
 from swarm_predict.placement import parse_placement
 from swarm_predict.priors.posterior import NEUTRAL, fitted
@@ -35,6 +34,7 @@ from swarmtop.args import add_question, add_source
 from swarmtop.commands.common import one_frame
 from swarmtop.config import load_model, open_source, read_learnt, workload
 from swarmtop.errors import DONE, CommandError
+from swarmtop.named_files import read_named, write_whole
 from swarmtop.sources.swarmfile import SwarmFileSource
 from swarmtop.text import calibration as calibration_text
 from swarmtop.text.plain import dumps
@@ -155,7 +155,7 @@ def _learn(args: argparse.Namespace, runs: Sequence[_Asked]) -> int:
     found = learnt.learn([*kept, *(_run_of(each) for each in runs)], before)
     after = learnt.priors_of([found], before)
     if args.out:
-        _write(Path(args.out), learnt.encode(found))
+        write_whole(Path(args.out), learnt.encode(found), "--out")
     changes = learnt.changes(found, before, after)
     if args.json:
         sys.stdout.write(dumps(calibration_text.learnt_object(found, changes)) + "\n")
@@ -177,7 +177,7 @@ def _constants(args: argparse.Namespace, model: ModelShape, load: Workload, runs
     seen = [_observe(each) for each in runs]
     found = fit(seen, load.engine, model.name, load.weights, _wanted(args.fit))
     if args.out:
-        _write(Path(args.out), encode(found))
+        write_whole(Path(args.out), encode(found), "--out")
     text = calibration_text.constants_text(found, args.out)
     sys.stdout.write(dumps(msgspec.to_builtins(found)) + "\n" if args.json else text)
     return DONE
@@ -214,10 +214,7 @@ def _spelled(text: str) -> _Run:
 
 
 def _read(path: Path) -> list[_Run]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise CommandError(f"cannot read {safe(str(path))} ({error.strerror}); correct --runs") from error
+    data = read_named(path, "--runs")
     if len(data) > MAX_RUNS_BYTES:
         raise CommandError(f"{safe(str(path))} has {len(data)} bytes; a list of runs has a few kilobytes")
     try:
@@ -242,14 +239,3 @@ def _observe(asked: _Asked) -> Observed:
     except PredictError as error:
         raise CommandError(f"{safe(asked.label)}: {error}") from error
     return observed(asked.label, asked.tokens_per_s, found, found.hops)
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all: a reader never finds half a file."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(data)
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise CommandError(f"cannot write {safe(str(path))} ({error.strerror}); correct --out") from error

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Final, get_args
 
 from swarm_predict.advice.choice import Limits, how_sure
+from swarm_predict.advice.format_comparison import compared
 from swarm_predict.advice.hypothetical import Machine, with_machine
-from swarm_predict.formats import compared
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.search.solve import Reliability
 from swarm_predict.search.solve import plan as search_plan
@@ -214,8 +214,8 @@ def machines_named(text: str, swarm: Swarm) -> list[Machine]:
                 vram_gib=sheet.vram_gib or 0.0,
                 mem_gbps=sheet.mem_gbps,
                 tflops=sheet.tflops,
-                up_mbps=line.up_mbps,
-                down_mbps=line.down_mbps,
+                up_mbps=node.up_mbps or line.up_mbps,
+                down_mbps=node.down_mbps or line.down_mbps,
                 rtts_ms=tuple(_rtts_ms(node.city, line.rtt_ms, swarm)) + (math.nan,) * (len(found)),
                 jitter_ms=line.jitter_ms,
                 device=sheet.name,

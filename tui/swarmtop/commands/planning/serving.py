@@ -73,12 +73,14 @@ def run_plan(args: argparse.Namespace, swarm: Swarm, model: ModelShape, load: Wo
     if args.launch:
         from swarm_predict.launch.commands import launch_lines
 
-        lines = [line for each in found.serving.replicas for line in launch_lines(swarm, model, load, each.placement)]
+        chosen = found.workload
+        lines = [line for each in found.serving.replicas for line in launch_lines(swarm, model, chosen, each.placement)]
     if args.json:
         answer = {
             "model": model.name,
             "weights": load.weights,
             "engine": load.engine,
+            "draft_tokens": found.workload.draft_tokens,
             "serving": serving_object(found.serving),
             **plan_object(found),
             "launch": lines,
@@ -86,7 +88,9 @@ def run_plan(args: argparse.Namespace, swarm: Swarm, model: ModelShape, load: Wo
         sys.stdout.write(dumps(answer) + "\n")
     else:
         width = page_width()
-        sys.stdout.write(f"{model.name} {load.weights}, {load.engine}\n\n")
+        guesses = found.workload.draft_tokens
+        drafts = f", {guesses} guesses in each pass" if guesses else ", no guesses" if load.draft_tokens else ""
+        sys.stdout.write(f"{model.name} {load.weights}, {load.engine}{drafts}\n\n")
         sys.stdout.write(f"{serving_text(found.serving, width)}\n{plan_text(found, width)}")
         if lines is not None:
             sys.stdout.write(launch_text(lines))

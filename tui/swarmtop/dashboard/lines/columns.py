@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import numpy as np
 
 from swarm_protocol.snapshot.swarm import Floats, Kind
@@ -32,8 +32,7 @@ Cell = Callable[[View, int], Span]
 Values = Callable[[View], "Floats | list[str]"]
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(msgspec.Struct, frozen=True):
     name: str  # the name to sort and filter by
     title: str
     width: int

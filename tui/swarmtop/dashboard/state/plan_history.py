@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 KEPT: Final = 2000  # moments; then the oldest go
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(msgspec.Struct, frozen=True):
     at_ns: int
     tokens_per_s: float | None  # p50; None: no placement
     not_well: int  # nodes slow, degraded, stale or lost

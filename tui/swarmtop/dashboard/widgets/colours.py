@@ -7,14 +7,13 @@ every state has a glyph and a word besides. Shades of the matrix are viridis, wh
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 from rich.style import Style
 
 
-@dataclass(frozen=True, slots=True)
-class Palette:
+class Palette(msgspec.Struct, frozen=True):
     ground: str
     text: str
     green: str

@@ -12,9 +12,9 @@ from functools import lru_cache
 from typing import Final
 
 from swarm_predict.model.catalogue import catalogue, further, model_named
-from swarm_predict.model.formats import canonical, is_format
 from swarm_predict.model.names import format_of
 from swarm_predict.model.shapes import ModelShape
+from swarm_predict.model.weight_formats import canonical, is_format
 from swarm_predict.types import UnknownModel
 from swarmtop.imports.found import ImportProblem
 from swarmtop.imports.llama_bench.rows import Row

@@ -6,8 +6,9 @@ chosen machine's details beside the events.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from swarmtop.dashboard.lines.styled import NARROW
 
@@ -24,8 +25,7 @@ LINES_MOST: Final = 6  # below the list, where there are no boxes
 PANELS_LEAST: Final = 9  # lines below the list from which a narrow screen has boxes of what else there is
 
 
-@dataclass(frozen=True, slots=True)
-class Heights:
+class Heights(msgspec.Struct, frozen=True):
     """Lines of each part; 0: it is left out."""
 
     chart: int

@@ -1,0 +1,185 @@
+"""Continuous batching as a discrete-event simulation in SimPy: every request, pass and station by itself.
+
+It knows nothing of queueing theory and takes nothing from `swarm_predict.serving`. A micro-batch is a process that goes
+round the stations of its route, each a resource that serves in order; stations of the same name are one, whichever
+routes pass it. A micro-batch that comes round lets go the requests that have ended and takes in the one that has
+waited longest, unless a prompt is under way in it or the limit is reached; without requests it stands still.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import simpy
+
+Service = Callable[[int, int, int | None], float]  # (station, sequences that decode, kind of prompt or None) → ms
+SETTLED = 0.2  # of the time: what arrived before is not counted
+
+
+@dataclass(frozen=True)
+class SimulatedRoute:
+    """One placement: what a pass takes, and which requests there are. Kinds of prompts are equally likely."""
+
+    stations: Sequence[str]
+    service: Service
+    between_ms: Sequence[float]  # the way behind each station; the last one leads back
+    prompt_passes: Sequence[int]  # parts of each kind of prompt
+    answers: Sequence[float]  # tokens, equally likely
+    micro_batches: int
+    most_sequences: int
+    arrivals_per_s: float
+    yields: Sequence[float] = (1.0,)  # chance that a pass gives a sequence 1, 2, … tokens
+
+
+@dataclass
+class Request:
+    arrived: float
+    kind: int
+    tokens: int
+    parts_done: int = 0
+    tokens_done: int = 0
+    admitted: float = 0.0
+    first: float = 0.0
+    ended: float = 0.0
+
+
+@dataclass
+class Seen:
+    """What one route gave; times in ms."""
+
+    requests: list[Request]
+    in_pipeline: float  # sequences, on average
+    waiting_at_end: int
+
+    @property
+    def ttft_ms(self) -> list[float]:
+        return sorted(each.first - each.arrived for each in self.requests)
+
+    @property
+    def tpot_ms(self) -> float:
+        """Of all tokens after the first."""
+        tokens = sum(each.tokens - 1 for each in self.requests)
+        return sum(each.ended - each.first for each in self.requests) / tokens
+
+
+@dataclass
+class Simulated:
+    routes: list[Seen]
+    busy: dict[str, float]  # share of the time of each station
+
+
+@dataclass
+class _Loop:
+    """One route while it runs."""
+
+    route: SimulatedRoute
+    waiting: deque[Request] = field(default_factory=deque)
+    idle: deque[simpy.Event] = field(default_factory=deque)
+    done: list[Request] = field(default_factory=list)
+    present: int = 0
+    area: float = 0.0
+    since: float = 0.0
+
+    def change(self, now: float, by: int) -> None:
+        self.area += self.present * (now - self.since)
+        self.since, self.present = now, self.present + by
+
+
+def simulate(routes: Sequence[SimulatedRoute], *, requests: int, seed: int = 0) -> Simulated:
+    """Run until so many requests have arrived, all routes together."""
+    rng, world = random.Random(seed), simpy.Environment()
+    places = {name: simpy.Resource(world, capacity=1) for route in routes for name in route.stations}
+    busy = dict.fromkeys(places, 0.0)
+    loops = [_Loop(route) for route in routes]
+    over = world.event()
+    counts = _Count(requests, over)
+    for loop in loops:
+        world.process(_arrivals(world, rng, loop, counts))
+        for _ in range(loop.route.micro_batches):
+            world.process(_circulate(world, rng, loop, places, busy))
+    world.run(until=over)
+    seen = []
+    for loop in loops:
+        loop.change(world.now, 0)
+        counted = [each for each in loop.done if each.arrived > SETTLED * world.now]
+        seen.append(Seen(counted, loop.area / world.now, len(loop.waiting)))
+    return Simulated(seen, {name: ms / world.now for name, ms in busy.items()})
+
+
+@dataclass
+class _Count:
+    left: int
+    over: simpy.Event
+
+
+def _arrivals(world: simpy.Environment, rng: random.Random, loop: _Loop, count: _Count) -> Iterator[Any]:
+    route = loop.route
+    while count.left > 0:
+        yield world.timeout(rng.expovariate(route.arrivals_per_s / 1e3))
+        kind, tokens = rng.randrange(len(route.prompt_passes)), max(1, round(rng.choice(route.answers)))
+        loop.waiting.append(Request(world.now, kind, tokens))
+        if loop.idle:
+            loop.idle.popleft().succeed()
+        count.left -= 1
+    if not count.over.triggered:
+        count.over.succeed()
+
+
+def _circulate(
+    world: simpy.Environment,
+    rng: random.Random,
+    loop: _Loop,
+    places: dict[str, simpy.Resource],
+    busy: dict[str, float],
+) -> Iterator[Any]:
+    route = loop.route
+    mine: list[Request] = []
+    most_each = -(-route.most_sequences // route.micro_batches)
+    while True:
+        reading = any(each.parts_done < route.prompt_passes[each.kind] for each in mine)
+        if loop.waiting and not reading and loop.present < route.most_sequences and len(mine) < most_each:
+            request = loop.waiting.popleft()
+            request.admitted = world.now
+            mine.append(request)
+            loop.change(world.now, 1)
+        if not mine:
+            woken = world.event()
+            loop.idle.append(woken)
+            yield woken
+            continue
+        prompts = [each for each in mine if each.parts_done < route.prompt_passes[each.kind]]
+        decoding, kind = len(mine) - len(prompts), prompts[0].kind if prompts else None
+        for k, name in enumerate(route.stations):
+            with places[name].request() as turn:
+                yield turn
+                ms = route.service(k, decoding, kind)
+                busy[name] += ms
+                yield world.timeout(ms)
+            if route.between_ms[k]:
+                yield world.timeout(route.between_ms[k])
+        for each in mine:
+            _advance(world.now, rng, each, route)
+        ended = [each for each in mine if each.tokens_done >= each.tokens]
+        if ended:
+            loop.done += ended
+            loop.change(world.now, -len(ended))
+            mine = [each for each in mine if each.tokens_done < each.tokens]
+
+
+def _advance(now: float, rng: random.Random, request: Request, route: SimulatedRoute) -> None:
+    if request.parts_done < route.prompt_passes[request.kind]:
+        request.parts_done += 1
+        if request.parts_done == route.prompt_passes[request.kind]:
+            request.first, request.tokens_done = now, 1
+    else:
+        request.tokens_done += rng.choices(range(1, len(route.yields) + 1), route.yields)[0]
+    if request.tokens_done >= request.tokens:
+        request.ended = now
+
+
+def quantile(values: Sequence[float], p: float) -> float:
+    return values[min(int(p * len(values)), len(values) - 1)]
