@@ -15,7 +15,7 @@ from swarm_protocol.units import NS_PER_MS, NS_PER_S
 
 SENT_AT_ONCE: Final = 8
 POLL_S: Final = 1.0  # the longest delay of the event that a node was lost
-HAND_BACK_S: Final = 60.0
+HAND_BACK_S: Final = 10.0  # a search over a thousand nodes leaves some 200 MB behind
 GATHER_S: Final = 0.02  # requests for new plans in a burst of joins are handled together
 LOOK_EVERY_NS: Final = NS_PER_S // 2
 LOOK_A_MEMBER_NS: Final = NS_PER_MS // 2  # every 5 s in a swarm of ten thousand, which takes 20 ms
