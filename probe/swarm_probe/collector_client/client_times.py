@@ -1,4 +1,4 @@
-"""Define how long the connection to the collector waits for what, and how long before another try."""
+"""Define the timeouts of the connection to the collector, and the backoff between attempts."""
 
 from __future__ import annotations
 

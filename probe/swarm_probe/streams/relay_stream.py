@@ -1,8 +1,8 @@
-"""Relay hops by way of the collector, where neither TCP nor a punched hole connects two members.
+"""Relay hops through the collector, where neither TCP nor a punched hole connects two members.
 
 Bytes travel as messages of the two probes' own connections, which the collector relays. They begin with the preamble
 that every connection between members has, so the collector can neither pretend to be the peer nor request anything of
-it. Only hops of a decode step's size go this way, to spare the collector's uplink.
+it. Only hops of a decode step's size are relayed, to spare the collector's uplink.
 """
 
 from __future__ import annotations
