@@ -1,4 +1,5 @@
-"""How sure the choice of a plan is, and what to measure first: the same draws price this placement and its rivals.
+"""Estimate how certain the choice of a plan is, and what to measure first: the same draws price the plan and its
+rivals.
 
 Rivals are the placements one edit away, and the best ones under some draws of what is not measured. The share of draws
 in which the plan is the best of them (or within a hundredth, which no run would tell) says how sure the choice is; how

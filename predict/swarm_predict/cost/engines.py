@@ -1,4 +1,4 @@
-"""Define how each engine moves a token: which node sends to which, how many bytes, and which computes the LM head.
+"""Define the message pattern of each engine: which node sends to which, how many bytes, and which computes the LM head.
 
 One frozen record an engine, with a source for each figure. `build` prices the pattern, `launch.commands` writes the
 commands.

@@ -26,7 +26,7 @@ _DRAWS: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Nearest:
-    """A setup that was measured and published, beside the placement in question."""
+    """A published measurement, compared with the placement in question."""
 
     name: str
     source: str

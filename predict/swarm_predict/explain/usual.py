@@ -1,4 +1,4 @@
-"""Return what machines of the same kinds usually take: published figures in place of measurements here.
+"""Estimate what machines of the same kinds usually take: published figures in place of measurements here.
 
 `as_usual` is the same swarm with every machine as its data sheet and published results describe it, so that the same
 code prices both; `usual_layers` gives the range of one layer's time, for the Node screen and for `explain`.

@@ -1,4 +1,4 @@
-"""Turn the draws of one decode step into a Prediction, whichever engine they are of.
+"""Turn the draws of one decode step into a Prediction, for every engine.
 
 A pipeline (`pipeline`) and nodes that share every layer (`tensor_parallel`) draw a step each in its own way and return
 the same `Step`. Everything a user reads is made of it here: quantiles, the calibration's error, notes, what limits the
@@ -44,7 +44,7 @@ class First:
 
     draws: Floats | None  # None: not known
     notes: tuple[str, ...] = ()
-    limited_by: str = ""  # what most of its time goes to
+    limited_by: str = ""  # the largest part of its time
 
 
 FirstToken = Callable[[], First]

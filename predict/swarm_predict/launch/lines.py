@@ -1,4 +1,4 @@
-"""What launch commands are made of: the question, the commands of each node, and where addresses may be reached."""
+"""Define the parts of launch commands: the question, the commands of each node, and the scope of addresses."""
 
 from __future__ import annotations
 

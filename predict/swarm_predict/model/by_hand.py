@@ -1,4 +1,4 @@
-"""A model whose family nobody knows, from the figures of a swarm file's `[model]` table."""
+"""Make a model of an unknown family from the figures of a swarm file's `[model]` table."""
 
 from __future__ import annotations
 

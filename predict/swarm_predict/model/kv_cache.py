@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-CACHE_BYTES: Final = 2  # of one cached element: fp16 or bf16, what every engine here keeps unless told otherwise
+CACHE_BYTES: Final = 2  # of one cached element: fp16 or bf16, the default of every engine here
 
 
 class Cache(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""What one machine, one model and one swarm have beyond their kind: effects that no published result can tell.
+"""Name effects of one machine, one model and one swarm beyond their kind, which no published result can show.
 
 A run on a machine is about all of these at once (`conditioning`). Their widths come from the fit: how far systems
 of one kind lie apart (`node`), and what is left of single results (`left`). The latter is shared out among the model,
@@ -23,7 +23,7 @@ HOST_SPREAD: Final = 0.37
 LEFT_SHARES: Final = {"model": 0.25, "question": 0.85, "run": 0.15}
 # of the variance between systems of several machines; few are published with several models, so it is split evenly
 SEVERAL_SHARES: Final = {"site": 0.5, "model": 0.5}
-# of the logarithm of an engine's layer times on processors over torch's, where no run of the engine told it
+# of the logarithm of an engine's layer times on processors over torch's, where no run of the engine showed it
 KERNELS_APART: Final = 0.35
 WRITTEN: Final = 0.04  # the same of what a person wrote down: that will be of the engine itself, which repeats so
 

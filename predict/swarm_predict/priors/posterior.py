@@ -1,4 +1,4 @@
-"""Medians and correlated draws of quantities of machines, from the fitted coefficients.
+"""Compute medians and correlated draws of machines' quantities from the fitted coefficients.
 
 A quantity is the exponential of a sum of effects (`factors`). Effects that two quantities share make them vary
 together; an effect that no published result has (a class, a device, an engine nobody published) varies as its kind

@@ -1,4 +1,4 @@
-"""The best placement, and how far from the best it can be at most.
+"""Find the best placement, and bound its distance from the optimum.
 
 `solve` is pure on cost tables; `plan` builds them from a swarm and prices the answer. Every answer carries its own
 certificate: a proven bound, and whether it is met. Latency over a chain is exact up to 18 nodes and certified

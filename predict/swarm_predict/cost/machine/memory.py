@@ -1,4 +1,4 @@
-"""The memory a stage takes: weights, KV cache of every sequence in flight, one prompt's activations.
+"""Compute the memory of a stage: weights, KV cache of every sequence in flight, one prompt's activations.
 
     Σ layers (weights + (KV(tokens) + state) · batch · streams) + prompt · batch · (2·hidden + 2·intermediate) · 2 bytes
     + embedding on the first stage, + LM head on the last, where the engine keeps them there (one copy if tied)

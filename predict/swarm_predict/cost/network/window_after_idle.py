@@ -1,4 +1,4 @@
-"""What TCP adds to a message whose connection rested: Linux halves the window once for each timeout of rest.
+"""Compute the delay of a message on an idle connection: Linux halves TCP's window once for each timeout without data.
 
 A connection that carries messages of P segments has a window of up to 2P: Linux lets it grow while less than twice what
 was sent fits (tcp.h, tcp_is_cwnd_limited), by one for each segment that is acknowledged. After a rest longer than the

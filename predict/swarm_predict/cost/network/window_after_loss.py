@@ -1,4 +1,4 @@
-"""How often a message waits for TCP's congestion window on a path that loses packets.
+"""Compute how often a message waits for TCP's congestion window on a path that loses packets.
 
 A loss does not only delay its own packet: loss-based congestion control keeps a share of the window (reno a half, RFC
 5681 §3.1; cubic 0.7, RFC 9438 §4.6), and then grows it by a fixed number of segments for each window that is
@@ -137,7 +137,7 @@ def _waited(segments: int, halvings: int, control: Control) -> Floats:
             sent = np.minimum(np.floor(window), left)
             filled |= sent >= np.floor(window)
             grows = filled & ~mending  # recovery ends with the acknowledgement of what was sent again
-            # the same luck at all rates, so that they differ by the rate alone
+            # the same random numbers at all rates, so that they differ by the rate alone
             lost = (rng.random(CONNECTIONS) < -np.expm1(sent * arrives)) & (not warm)
             doubled = np.where(filled, window + sent, np.maximum(window, np.minimum(window + sent, 2 * sent)))
             slow = window < threshold

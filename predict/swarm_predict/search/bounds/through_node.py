@@ -1,4 +1,5 @@
-"""Bound the best placement through one node by column generation over walks, with cuts where mixtures cheat.
+"""Bound the best placement through one node by column generation over walks, with cuts against mixtures that no
+placement can reach.
 
 Each pass prices the walks (`anchored`), adds the cheapest to the linear programme (`master_problem`) and takes its
 duals as the next prices; where walks and programme come near each other, cuts are looked for (`cuts`). Whenever
@@ -142,7 +143,7 @@ class Through:
         return len(self.chain) + (self.chain.close is None)
 
     def _walks(self, prices: Prices) -> tuple[Anchored | Opened, Floats]:
-        """Return the walks with the credits of ways, over the nodes that are left."""
+        """Return the walks with the credits of arcs, over the nodes that are left."""
         assert self._master is not None
         nodes = self._with_client
         visits = prices.visits[nodes]
