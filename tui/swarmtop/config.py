@@ -141,14 +141,14 @@ def lengths_of(given: int | Lengths | str, option: str) -> Lengths:
 
 
 def asked(args: argparse.Namespace) -> Asked:
-    """What the options ask, with what they leave open; a checkpoint's own format counts as chosen.
+    """Return the question of the options, with its open parts; a checkpoint's own format counts as chosen.
 
     Raises UnknownModel and PredictError, and CommandError for a file that cannot be used.
     """
     model, load = _asked_model(args), workload(args)
     if args.weights is None and model is not None and model.weights:
         load = replace(load, weights=model.weights)
-    weight_format(load.weights)  # a wrong name is said before anything is planned
+    weight_format(load.weights)  # report a wrong name before anything is planned
     return Asked(
         model=None if model is None else with_kv_cache(model, args.kv_cache),
         kv_cache=args.kv_cache,
@@ -186,8 +186,8 @@ def _table_of(swarm: str | None) -> ModelTable | NamedModel | None:
         raise CommandError(f"{safe(swarm)}: {safe(str(error))}") from error
 
 
-def told_running(args: argparse.Namespace) -> Running | None:
-    """What --running says. Raises BadPlacement if it is no placement."""
+def running_option(args: argparse.Namespace) -> Running | None:
+    """Return the placement of --running. Raises BadPlacement if it is no placement."""
     if args.running is None:
         return None
     placement = tidy(args.running)
@@ -202,13 +202,13 @@ def question(args: argparse.Namespace, swarm: Swarm) -> tuple[Swarm, Chosen]:
     from swarmtop.analysis.default_model import chosen  # the planner: the dashboard paints first
     from swarmtop.analysis.runs.running import with_running
 
-    told = told_running(args)
-    swarm = with_running(swarm, told)
+    stated = running_option(args)
+    swarm = with_running(swarm, stated)
     found = chosen(swarm, asked(args))
-    if told is not None:
+    if stated is not None:
         from swarm_predict.placement import parse_placement
 
-        parse_placement(told.placement, found.model, swarm, found.workload.engine)
+        parse_placement(stated.placement, found.model, swarm, found.workload.engine)
     return swarm, found
 
 
@@ -234,7 +234,7 @@ def calibrated(args: argparse.Namespace, engine: str) -> tuple[Calibration | Non
     runs = read_learnt(args.calibration)
     if args.priors == "none":
         raise CommandError("a calibration narrows what published results say; leave out --priors none")
-    if args.engine is None:  # what they say of the default engine, for which nobody asked, would surprise
+    if args.engine is None:  # applying them to the default engine, which nobody chose, would surprise
         _refuse_other_engine(first, tuple(e for each in runs for e in each.engines), engine)
     return None, priors_of(runs, fitted())
 

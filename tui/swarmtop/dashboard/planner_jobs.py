@@ -1,5 +1,5 @@
-"""Work for the planner beside the question on the screen, in threads: plans of other moments of a recording for the
-charts of speed over time, and advice about the newest answer."""
+"""Background jobs of the planner, in threads, apart from the question on the screen: plans of other moments of a
+recording for the charts of speed over time, and advice about the newest answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a value is written for a person: unit, ≥ for a bound, ~ for an estimate, – for not measured, age.
+"""Format values for people: unit, ≥ for a bound, ~ for an estimate, – for not measured, age.
 
 The one place for it: the table of `--once`, `predict`, `plan` and every screen of the dashboard write numbers with
 these functions, so that the same value never reads differently in two places. JSON and CSV keep plain numbers.
@@ -174,7 +174,7 @@ def why(swarm: Swarm, src: int, dst: int) -> str:
 
 
 def way(swarm: Swarm, src: int, dst: int) -> str:
-    """`eth1 to 169.254.7.8`: the interface and the address that carry the path; empty: not told."""
+    """`eth1 to 169.254.7.8`: the interface and the address that carry the path; empty: not reported."""
     peer = swarm.facts[dst].node_id
     found = next((way for way in swarm.facts[src].ways if way.peer == peer), None)
     if found is None:

@@ -87,7 +87,7 @@ COLUMNS: Final[tuple[Column, ...]] = (
 
 
 def run(args: argparse.Namespace) -> int:
-    asked(args)  # what is wrong with the question is said before anybody waits
+    asked(args)  # report an invalid question before anybody waits
     source = open_source(args)
     width = table_width()
 
@@ -147,8 +147,8 @@ def as_object(swarm: Swarm, found: Analysis) -> dict[str, object]:
         if now is None
         else {
             "placement": stages_object(now.placement),
-            "source": now.told.source,
-            "engine": now.told.engine or None,
+            "source": now.reported.source,
+            "engine": now.reported.engine or None,
             "tokens_per_s": spread_object(now.tokens_per_s) if now.tokens_per_s is not None else None,
             "limited_by": now.prediction.limited_by if now.prediction is not None else None,
             "why": now.why_not or None,
@@ -242,7 +242,7 @@ def as_table(swarm: Swarm, found: Analysis, width: int | None) -> str:
 
 
 def _folded(text: str, width: int | None) -> list[str]:
-    """What is said in words is never cut, only folded."""
+    """Wrap a sentence; text is never cut."""
     return [text] if width is None else textwrap.wrap(text, width, break_on_hyphens=False)
 
 

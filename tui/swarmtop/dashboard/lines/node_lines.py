@@ -14,7 +14,7 @@ from swarm_protocol.units import BYTES_PER_GIB, NS_PER_S, iso_utc
 from swarmtop.analysis.ranking.node_figures import STALE_AFTER_S, age_s, link_known
 from swarmtop.analysis.ranking.reasons import reason_lines, whole
 from swarmtop.analysis.ranking.states import GLYPH
-from swarmtop.analysis.ranking.usual_layer import BesideUsual
+from swarmtop.analysis.ranking.usual_layer import UsualComparison
 from swarmtop.dashboard.lines import node_cards
 from swarmtop.dashboard.lines.charts.series import axis_label, braille, known, nice_top, spark
 from swarmtop.dashboard.lines.events import event_line
@@ -51,7 +51,7 @@ class NodeState:
     metric: str = "rtt_p99"
     range_s: int = 600
     peer: int = 0  # line of the peer list that the cursor is on
-    layer: BesideUsual | None = None  # of the node shown; None: not computed yet
+    layer: UsualComparison | None = None  # of the node shown; None: not computed yet
 
 
 def peers(view: View, row: int) -> list[int]:
@@ -97,7 +97,7 @@ def _narrow(view: View, row: int, place: tuple[int, int], state: NodeState, past
         block.append(small_chart(metric, past.get(metric), width))
     if not small and node_cards.has_cards(view, row):
         block.append(node_cards.one_line(view, row, width))
-        block += node_cards.untold(view, row, width)
+        block += node_cards.missing_figures(view, row, width)
     cost = reason_lines(view, row, width)
     left = rows - len(block)
     happened = events(view, row, 0 if small else 2)
@@ -130,7 +130,7 @@ def identity(view: View, row: int) -> list[Line]:
     ]
 
 
-def hardware(view: View, row: int, layer: BesideUsual | None = None) -> list[Line]:
+def hardware(view: View, row: int, layer: UsualComparison | None = None) -> list[Line]:
     nodes, facts = view.swarm.nodes, view.swarm.facts[row]
 
     def number(column: str, write: str, scale: float = 1.0) -> str | None:

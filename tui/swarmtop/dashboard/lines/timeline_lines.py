@@ -62,7 +62,7 @@ def laid_out(view: View, state: TimeState, width: int, rows: int) -> tuple[Block
 
 
 def _has_room(view: View, found: Block, rows: int) -> bool:
-    """Whether events and alerts leave lines for more."""
+    """Return whether events and alerts leave lines for more."""
     since = SINCE_LEAST if view.mark is not None else 0
     return view.analysis is not None and rows - max(len(view.events), len(found) + since) - 2 >= SPARE
 
@@ -182,7 +182,7 @@ def _charts(view: View, room: int, silent: set[int], rows: int = 0) -> list[Line
         text = spark(values, room, top)
         return "".join("╌" if x in silent else c for x, c in enumerate(text))
 
-    nobody = str.maketrans({SPARK[0]: "·"})  # a level of its own: no node is unwell
+    nobody = str.maketrans({SPARK[0]: "·"})  # its own glyph: all nodes are well
     speed = [rate.tokens_per_s if rate else None for rate in found]
     ill = [rate.not_well + 1.0 if rate and rate.not_well else 0.0 if rate else None for rate in found]
     most = float(min(8, max(4, len(view.swarm))))

@@ -1,4 +1,5 @@
-"""What every screen has: the header, the footer, the keys of the registry, and the notice of a terminal too small."""
+"""The base of every screen: the header, the footer, the keys of the registry, and the notice of a terminal too
+small."""
 
 from __future__ import annotations
 

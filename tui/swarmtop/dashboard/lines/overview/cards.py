@@ -16,12 +16,12 @@ NO_CARD: Final = "cpu:"  # how the device of a machine begins that computes on i
 
 
 def shown(view: View) -> bool:
-    """Whether any machine says how its card is."""
+    """Return whether any machine reports its card."""
     return bool(said(view))
 
 
 def said(view: View) -> list[int]:
-    """Rows of the machines that say anything of a card, in the order of the ranking."""
+    """Return the rows of machines that report a card, in the order of the ranking."""
     load = np.isfinite(view.swarm.nodes["gpu_util_percent"]).tolist()
     found = [row for row in range(len(view.swarm)) if load[row] or np.isfinite(memory_share(view, row))]
     return sorted(found, key=lambda row: _rank(view, row))

@@ -1,4 +1,4 @@
-"""What would help, how sure the choice is, who could stand in, and what lies between one stream and the total."""
+"""Draw advice: what would help, how certain the choice is, stand-bys, and latency against throughput."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def sure(advice: Advice, width: int) -> Block:
 
 
 def verdicts(advice: Advice, width: int) -> Block:
-    """What the speed is good for."""
+    """Draw the uses that this speed is enough for."""
     if advice.judged is None:
         return []
     block: Block = []

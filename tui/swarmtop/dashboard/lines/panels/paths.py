@@ -117,7 +117,7 @@ def places(view: View) -> dict[int, world.Point]:
 
 
 def drawn_of(view: View) -> tuple[object, ...]:
-    """What the map and the graph show beside figures: the machines, how they are, and the way of a token."""
+    """What the map and the graph show apart from figures: the machines, their states, and the token route."""
     return (view.swarm.facts, " ".join(view.words), repr(pictures.hops(view)))
 
 
