@@ -149,7 +149,7 @@ class Plan:
 
 
 class Impact(msgspec.Struct, frozen=True):
-    """What one node does to the swarm. None if it cannot be known."""
+    """The effect of one node on the swarm. None if it cannot be known."""
 
     node: str
     role: Role

@@ -37,7 +37,7 @@ LOG_MAX_BYTES: Final = 1 << 20  # then the log is started again; one old one is 
 
 
 class CommandModule(Protocol):
-    """What each module named in the registry provides."""
+    """The interface of each module named in the registry."""
 
     EXAMPLE: str
 

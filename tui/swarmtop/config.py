@@ -39,7 +39,7 @@ LEAST_ERROR: Final = 0.05  # of a calibration, however well its few runs agree: 
 
 
 def load_model(text: str | None) -> ModelShape:
-    """The model that a name means, or that a file holds: config.json, a folder, Hugging Face's cache, GGUF.
+    """Return the model of a name or a file: config.json, a folder, Hugging Face's cache, GGUF.
 
     Raises UnknownModel and, for a file that cannot be read, CommandError.
     """
@@ -116,12 +116,13 @@ def workload(args: argparse.Namespace) -> Workload:
 
 
 def prompt_tokens(args: argparse.Namespace) -> int:
-    """Tokens of a prompt, on average. Raises CommandError for a file of lengths that cannot be used."""
+    """Return the mean number of tokens of a prompt. Raises CommandError for a file of lengths that cannot be used."""
     return args.prompt if isinstance(args.prompt, int) else max(1, round(lengths_of(args.prompt, "--prompt").mean))
 
 
 def lengths_of(given: int | Lengths | str, option: str) -> Lengths:
-    """What --prompt or --generate says. Raises CommandError for a file that cannot be read, or holds other things."""
+    """Return the lengths of --prompt or --generate. Raises CommandError for a file that cannot be read, or holds other
+    things."""
     from swarm_predict.serving import lengths  # only many users have several
 
     if isinstance(given, lengths.Lengths):
@@ -159,7 +160,7 @@ def asked(args: argparse.Namespace) -> Asked:
 
 
 def _asked_model(args: argparse.Namespace) -> ModelShape | None:
-    """What --model says; without it, the [model] table of the swarm file. None: left open."""
+    """Return the model of --model; without it, of the [model] table of the swarm file. None: left open."""
     own = _table_of(getattr(args, "swarm", None))
     if isinstance(own, NamedModel):
         model = load_model(args.model or own.name)
@@ -197,8 +198,8 @@ def running_option(args: argparse.Namespace) -> Running | None:
 
 
 def question(args: argparse.Namespace, swarm: Swarm) -> tuple[Swarm, Chosen]:
-    """The swarm with what --running says, and what is asked about it. Raises BadPlacement for a --running that is no
-    placement of this model on these nodes."""
+    """Return the swarm with the placement of --running, and the question about it. Raises BadPlacement for a --running
+    that is no placement of this model on these nodes."""
     from swarmtop.analysis.default_model import chosen  # the planner: the dashboard paints first
     from swarmtop.analysis.runs.running import with_running
 
@@ -217,7 +218,8 @@ def _given(value: float | None, otherwise: float) -> float:
 
 
 def calibrated(args: argparse.Namespace, engine: str) -> tuple[Calibration | None, Priors | None]:
-    """What --calibration says: constants of an engine, or priors that runs have narrowed; None for neither.
+    """Return the contents of --calibration: constants of an engine, or priors that runs have narrowed; None for
+    neither.
 
     Raises CommandError for a file that cannot be read or used with this engine.
     """
@@ -271,7 +273,7 @@ def _refuse_other_engine(name: str, engines: tuple[str, ...], engine: str) -> No
 
 
 def open_source(args: argparse.Namespace, operator: Operator | None = None, *, for_screen: bool = False) -> Source:
-    """What --swarm, --nodes, --db or --connect names; without any, the collector on this machine.
+    """Open the source of --swarm, --nodes, --db or --connect; without any, the collector on this machine.
 
     Raises SourceError if a file is unusable. A collector is not contacted before the first frame.
     `operator`: of a collector that this user runs on this machine. `for_screen`: for the dashboard.

@@ -48,7 +48,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a rival must keep to, as the plan does."""
+    """The constraints of the plan, which alternatives must keep to as well."""
 
     require: Sequence[str] = ()
     forbid: Sequence[str] = ()
@@ -147,7 +147,7 @@ class _Draws:
         return total
 
     def _receivers(self, order: list[int]) -> list[int]:
-        """Of every message whose software is assumed."""
+        """Return the receiver of every message whose software time is assumed."""
         client = self.tables.client
         where = order if client is None or client in order else [*order, client]
         home = None if client is None else where.index(client)

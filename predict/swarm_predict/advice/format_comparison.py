@@ -39,7 +39,7 @@ class FormatSpeed:
 
 
 def named_format(swarm: Swarm, weights: str) -> Swarm:
-    """With `weights` as the format of every layer time that names none."""
+    """Return the swarm with `weights` as the format of every layer time that names none."""
     facts = tuple(
         dataclasses.replace(
             facts,

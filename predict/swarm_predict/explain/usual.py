@@ -116,7 +116,7 @@ def _layer_of(swarm: Swarm, row: int, model: ModelShape, load: Workload) -> Laye
 
 @dataclass(frozen=True, slots=True)
 class UsualPath:
-    """What the other paths to or from the same two nodes are like. None: too few to compare with."""
+    """Return the usual figures of the other paths to or from the same two nodes. None: too few to compare with."""
 
     rtt_ms: float | None  # idle
     mbps: float | None

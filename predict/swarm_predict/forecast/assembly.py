@@ -52,7 +52,7 @@ FirstToken = Callable[[], First]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is predicted; `placement` is in the order of the stages."""
+    """The question; `placement` is in the order of the stages."""
 
     swarm: Swarm
     model: ModelShape
@@ -64,7 +64,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class StageStep:
-    """What one node does in a step, and what it must hold."""
+    """The work of one node in a step, and its memory."""
 
     layers: int
     holds: str  # `0-39`, for the line that says that it does not fit

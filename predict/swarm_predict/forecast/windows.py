@@ -45,7 +45,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """What `flow` found, (variants,) each."""
+    """The result of `flow`, (variants,) each."""
 
     ms_per_token: Floats
     windows_per_token: Floats  # sent, valid or not

@@ -45,7 +45,7 @@ class SoftwarePart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Software(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a token of an engine takes without a network: measured layers, and the software of its messages."""
+    """The time of an engine's token without a network: measured layers, and the software of its messages."""
 
     engine: str
     case: str
@@ -56,7 +56,7 @@ class Software(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What `engine_errors.json` holds."""
+    """The contents of `engine_errors.json`."""
 
     engines: dict[str, Widths]
     software: tuple[Software, ...]

@@ -53,7 +53,7 @@ TORCH: Final = PLAIN | {"petals", "shard"}
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What is known of the kind of a machine."""
+    """The known attributes of a kind of machine."""
 
     device_class: str  # of CLASSES; empty: not known
     device: str = ""  # canonical name; empty: not known
@@ -62,7 +62,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What of the question decides how well a machine is used."""
+    """The parts of the question that decide how well a machine is used."""
 
     engine: str
     weights: WeightGroup

@@ -76,12 +76,12 @@ class Assumed:
 
     @property
     def layers(self) -> Floats:
-        """What engines take of measured layers, as a multiple."""
+        """Return the time of engines over that of measured layers."""
         return np.asarray(self.median[_LAYERS])
 
     @property
     def paths(self) -> Floats:
-        """What engines take of the times of paths, as a multiple, (kinds of path,)."""
+        """Return the time of engines' messages over that of paths, (kinds of path,)."""
         return np.asarray(self.median[_PATHS:, 0] if self.median.shape[1] else np.ones(len(particular.PATH_KINDS)))
 
     @property

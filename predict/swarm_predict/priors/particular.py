@@ -29,7 +29,7 @@ WRITTEN: Final = 0.04  # the same of what a person wrote down: that will be of t
 
 
 def machine(rate: Rate, key: str, device_class: str) -> str:
-    """Of one machine; those that compute on their processor differ more from each other."""
+    """Name the effects of one machine; those that compute on their processor differ more from each other."""
     return f"machine.{'processor' if rate == 'decode' and device_class in PROCESSORS else rate}:{key}"
 
 
@@ -46,13 +46,13 @@ def question(rate: Rate, key: str, load: Load) -> str:
 
 
 def several(load: Load) -> tuple[str, str]:
-    """Of placements on several machines: the site under an engine, and the model there."""
+    """Name the effects of placements on several machines: the site under an engine, and the model there."""
     engine = messages_of(load.engine)
     return f"several.site:{engine}", f"several.model:{load.model}/{load.format}/{engine}"
 
 
 def layers(load: Load, device_class: str, *, written: bool) -> tuple[str, ...]:
-    """Of layers that were measured, under an engine; `written`: down by a person, who will have timed the engine.
+    """Name the effects of measured layers under an engine; `written`: down by a person, who will have timed the engine.
 
     Probes time layers with torch. On processors other engines have kernels of their own, faster or slower than that."""
     kernels = kernels_of(load.engine)
@@ -64,7 +64,8 @@ def layers(load: Load, device_class: str, *, written: bool) -> tuple[str, ...]:
 
 
 def paths(load: Load, kind: PathKind, *, written: bool) -> tuple[str, ...]:
-    """Of the times of paths under an engine: of all, and of all of this kind where they were measured."""
+    """Name the effects of the times of paths under an engine: of all, and of all of this kind where they were
+    measured."""
     engine = messages_of(load.engine)
     if written:
         return (f"written.paths:{engine}",)

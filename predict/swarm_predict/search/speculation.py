@@ -46,7 +46,7 @@ class _Candidate:
 
     @property
     def step_ms(self) -> float:
-        """Of a window's whole step, drafting included."""
+        """Return the time of a window's whole step, drafting included."""
         return self.tables.price([*self.found.order], [*self.found.layers]) * step_yield(self.load)
 
     def route(self) -> tuple[list[float], list[float]]:

@@ -217,7 +217,7 @@ def reachable_address() -> tuple[str, str]:
 
 
 def _interface_address() -> str:
-    """Of a machine without a route to the internet: the first address that others on its network may know."""
+    """Return the first address that others on the network may know, for a machine without a route to the internet."""
     import psutil  # late: only needed without a route
 
     for addresses in psutil.net_if_addrs().values():

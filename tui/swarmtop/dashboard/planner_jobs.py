@@ -60,7 +60,7 @@ class Advising:
         self._not_before = 0.0
 
     def settled(self, page: object) -> bool:
-        """Whether what this page has asked for is there."""
+        """Return whether the work requested by this page is done."""
         return self._asked is None or self._asked[0] is not page or (not self._busy and self._asked[1] is self._about)
 
     def ask(self, page: Page) -> None:

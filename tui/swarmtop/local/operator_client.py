@@ -39,7 +39,7 @@ class OperatorClient:
 
     @property
     def here(self) -> str:
-        """Where this machine itself reaches it."""
+        """Return the address at which this machine reaches it."""
         host = self.operator.host
         return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
@@ -91,7 +91,7 @@ class OperatorClient:
 
 
 def folders(given: str | None) -> list[Path]:
-    """Where a collector of this user may keep its state, the likeliest first."""
+    """Return the folders in which a collector of this user may keep its state, the likeliest first."""
     if given is not None:
         return [Path(given)]
     named = os.environ.get(STATE_VARIABLE)

@@ -48,7 +48,7 @@ BAR: Final = "█▓▒░"  # one shade for each part of a bar, in order; disti
 
 
 def known(value: float | None) -> bool:
-    """Whether there is a number at all: None and NaN are "not measured", infinity is "not possible"."""
+    """Return whether there is a number at all: None and NaN are "not measured", infinity is "not possible"."""
     return value is not None and math.isfinite(value)
 
 
@@ -96,7 +96,7 @@ def gib(size_bytes: float | None) -> str:
 
 
 def percent(fraction: float | None) -> str:
-    """Of a fraction: `0%`, `0.3%`, `12%`. What is not zero never reads as zero."""
+    """Format a fraction: `0%`, `0.3%`, `12%`. What is not zero never reads as zero."""
     if fraction is None or not math.isfinite(fraction):
         return UNMEASURED
     value = 100 * fraction

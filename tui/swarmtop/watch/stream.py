@@ -57,7 +57,7 @@ class Observation:
 
     @property
     def tokens_per_s(self) -> float | None:
-        """Of the answer, without the wait for its first token."""
+        """Return the rate of the answer without the wait for its first token."""
         return None if self.tpot_ms is None or self.tpot_ms <= 0 else 1e3 / self.tpot_ms
 
 

@@ -132,7 +132,8 @@ class Links:
         return np.where(self.shrinks[:, None], extra, 0.0)
 
     def pacing_ms(self, size_bytes: float) -> Floats:
-        """What a sender's own rate adds to a message, where no hop was measured, which contains it (`bbr_pacing`)."""
+        """Return the delay that a sender's pacing adds to a message (`bbr_pacing`); a measured hop contains it
+        already."""
         extra = np.zeros_like(self.rtt_p50_ms)
         if np.any(self.paces) and size_bytes > 0:
             extra[self.paces] = pacing_ms(size_bytes, self.rtt_p50_ms[self.paces], self.rate_mbps[self.paces])

@@ -59,7 +59,7 @@ def settled(
 
 @dataclass(frozen=True, slots=True)
 class Retransmission:
-    """Of each message: what is lost of its last flight, by chance, and what that costs beyond the flight."""
+    """The chances of losses in the last flight of each message, and the delays of recovering from them."""
 
     any_lost: Floats
     late_lost: Floats  # one of the last, which fewer than FOLLOWERS follow

@@ -85,8 +85,8 @@ def draw_flights(
 
 
 def flights_ms(flights: Floats, sizes: Floats, rtt_ms: Floats, rate_mbps: Floats) -> Floats:
-    """What so many windows of a message cost: a round trip each, less the time that the window took to send. The bytes
-    are spread evenly over the windows; an unknown rate counts as an idle line."""
+    """Return the delay of so many windows of a message: a round trip each, less the time that the window took to send.
+    The bytes are spread evenly over the windows; an unknown rate counts as an idle line."""
     per_byte = np.where(np.isfinite(rate_mbps), BITS_PER_BYTE / (np.fmax(rate_mbps, 1e-9) * 1e3), 0.0)
     waits = np.fmax(np.nan_to_num(rtt_ms - sizes / (flights + 1) * per_byte, nan=0.0), 0.0)
     return np.asarray(flights * waits)

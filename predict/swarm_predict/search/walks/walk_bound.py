@@ -42,7 +42,7 @@ class Walk:
 
 @dataclass(frozen=True, slots=True)
 class Sieve:
-    """What a better placement may use: (n,) by the cheapest walk through each node."""
+    """Return the nodes that a better placement may use: (n,) by the cheapest walk through each node."""
 
     keep: Bools  # a better placement may use it
     begin: Bools  # a better placement may begin at it

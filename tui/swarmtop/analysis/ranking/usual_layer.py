@@ -18,7 +18,8 @@ from swarmtop.text import quantities
 
 @dataclass(frozen=True, slots=True)
 class UsualComparison:
-    """Of one decode step of the question's load. None: not measured, or no kind of device is known."""
+    """A layer's time in one decode step of the question's load, and the usual range. None: not measured, or no kind of
+    device is known."""
 
     here_ms: float | None
     usual: Range | None

@@ -27,7 +27,7 @@ class BadRun(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one stream got. `placement` is None if only a speed was given."""
+    """The speed that one stream had. `placement` is None if only a speed was given."""
 
     tpot_ms: float
     placement: str | None

@@ -19,7 +19,7 @@ SAME: float = 0.01  # of the tokens a second: closer to the best counts as the b
 
 @dataclass(frozen=True, slots=True)
 class RunningNow:
-    """What a swarm runs, as far as known for this question."""
+    """The placement that a swarm runs, as far as known for this question."""
 
     reported: Running
     placement: Placement  # empty: it is not a placement of this model

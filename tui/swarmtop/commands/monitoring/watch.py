@@ -201,7 +201,7 @@ def _with_difference(before: Sequence[Seen], last: Seen, earlier: Sequence[Watch
 
 
 def sample(args: argparse.Namespace, where: str, model: str, seen: Seen) -> RunSample | None:
-    """As the collector keeps it; None: without a first token it is none."""
+    """Return the run as the collector stores it; None: no first token came."""
     from swarmtop.analysis.runs.engine_runs import placement_text
 
     what, first_ms = seen.what, seen.what.ttft_ms

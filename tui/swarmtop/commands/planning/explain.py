@@ -117,7 +117,7 @@ def _placed(swarm: Swarm, model: ModelShape, load: Workload, given: Run | None) 
 
 
 def _differs(swarm: Swarm, model: ModelShape, load: Workload, placement: Placement) -> Disagreement | None:
-    """What the watched runs, those of other placements too, say the difference grows with."""
+    """Find the quantity that the difference grows with, over watched runs of all placements."""
     here = format_placement(placement)
     runs = watched_runs(swarm, model, load, swarm.runs[-FITTED:])
     own = [run for where, run in runs if where == here]

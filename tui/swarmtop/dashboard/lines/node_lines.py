@@ -46,7 +46,7 @@ _PATHS: Final = {Path.DIRECT: "direct", Path.PUNCHED: "punched", Path.RELAYED: "
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """What the person chose on this screen."""
+    """The choices of the person on this screen."""
 
     metric: str = "rtt_p99"
     range_s: int = 600

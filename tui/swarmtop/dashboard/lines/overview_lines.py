@@ -156,7 +156,7 @@ def bottom(view: View, row: int | None, rank: int, width: int, rows: int) -> Blo
 
 
 def has_room(view: View, row: int | None, width: int, rows: int) -> bool:
-    """Whether the boxes of story, cards and events leave lines for more."""
+    """Return whether the boxes of story, cards and events leave lines for more."""
     if view.analysis is None:
         return False
     if width < BOXES_WIDTH:

@@ -94,7 +94,7 @@ def about(advice: Advice | None, answer: Analysis | None) -> Advice | None:
 
 
 def events_of(swarm: Swarm) -> tuple[Event, ...]:
-    """With the runs of watched engines among them."""
+    """Return the events with the runs of watched engines among them."""
     if not swarm.runs:
         return swarm.events
     from swarmtop.dashboard.lines.placement import engine_lines  # few swarms have any

@@ -28,7 +28,7 @@ def said(view: View) -> list[int]:
 
 
 def memory_share(view: View, row: int) -> float:
-    """Of the card's memory, what is taken; NaN where it was not measured: a file only says how much there is, and of a
+    """Return the share of the card's memory in use; NaN if not measured: a file only states the total, and of a
     machine without a card only the memory for layers is known."""
     if view.standing == "file" or view.swarm.facts[row].device.startswith(NO_CARD):
         return float("nan")

@@ -50,7 +50,7 @@ def on_node(view: View, width: int) -> list[Panel]:
 
 
 def helps(view: View, width: int, node: str | None = None) -> list[Panel]:
-    """What would help, each alone; of one machine where `node` names it."""
+    """List what would help, each change alone; of one machine if `node` is given."""
     advice = view.advice
     found = advice_lines.gains_of(advice, node) if advice is not None else []
     if advice is None or not found:

@@ -220,7 +220,7 @@ def _below(view: View, plan: Plan, state: PlacementState, width: int, low: int) 
 
 
 def _said(view: View, plan: Plan, state: PlacementState, width: int) -> list[tuple[str, Block]]:
-    """What would have to be done, what is proven, what was measured, what was assumed: boxes of text, in this order."""
+    """Return boxes of text: launch commands, the certificate, measured runs, assumptions, in this order."""
     best, own = plan.prediction, state.own()
     found: list[tuple[str, Block]] = []
     if own:
