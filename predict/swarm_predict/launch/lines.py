@@ -24,7 +24,7 @@ class Command:
 @dataclass(frozen=True, slots=True)
 class Launch:
     commands: tuple[Command, ...]
-    warnings: tuple[str, ...]  # what goes wrong if nobody reads it
+    warnings: tuple[str, ...]  # problems to expect unless they are heeded
     notes: tuple[str, ...]  # what to fill in
 
 

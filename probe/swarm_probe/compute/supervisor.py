@@ -138,7 +138,7 @@ class Compute:
         while True:
             self._changed.clear()
             wait_s: float | None = None
-            if self._first_is_due:  # before a challenge: somebody waits for the first figure of this model
+            if self._first_is_due:  # before a challenge: people wait for the first figure of this model
                 task = self._task
                 assert task is not None
                 wait_s = await self._take_on(task)

@@ -23,7 +23,7 @@ from swarm_protocol.units import NS_PER_S
 if TYPE_CHECKING:
     from swarm_probe.streams.quic_endpoint import QuicPort
 
-TCP_AGAIN_NS: Final = 3600 * NS_PER_S  # somebody may have forwarded a port
+TCP_AGAIN_NS: Final = 3600 * NS_PER_S  # a port may have been forwarded meanwhile
 STAGGER_S: Final = 0.25  # RFC 8305, section 5: between calls to one address and the next
 DIAL_WITH_HOLE_S: Final = 2.0  # with a hole there is another way; a lost SYN is sent again after one second
 RELAY_MOST: Final = 32 << 10  # bytes of a hop that the collector relays

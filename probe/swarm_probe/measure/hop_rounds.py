@@ -23,8 +23,8 @@ from swarm_protocol.messages.samples import HopSample, Phase, ProbeSample
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_MS, NS_PER_S, ms_from_ns
 
-FIRST_HOP_S: Final = 2.0  # rounds with a new peer begin within this, since somebody waits for the first figure
-POSTPONED_NS: Final = 30 * NS_PER_S  # a round that would disturb somebody is tried again after this
+FIRST_HOP_S: Final = 2.0  # rounds with a new peer begin within this, since people wait for the first figure
+POSTPONED_NS: Final = 30 * NS_PER_S  # a round that would disturb others is tried again after this
 RETRY_NS: Final = 5 * NS_PER_S  # after a round that a transfer cut short, or that gave nothing
 RETRIES: Final = 3  # in a row, of the latter
 MIN_EVERY_NS: Final = NS_PER_S

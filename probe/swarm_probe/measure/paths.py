@@ -231,7 +231,7 @@ class Paths:
 
     def usual_away_s(self) -> float | None:
         """Return how long a token is away from this machine: what the plan says; before there is one the median peer's
-        lowest round trip, which is the least; None if nobody has answered yet."""
+        lowest round trip, which is the least; None if no peer has answered yet."""
         if self._plan is not None and self._plan.away_ms is not None:
             return self._plan.away_ms / 1e3
         lowest = [min(m.rtt.idle_rtts) for m in self._members.values() if m.rtt is not None and m.rtt.idle_rtts]

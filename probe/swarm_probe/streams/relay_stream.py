@@ -79,14 +79,14 @@ class RelayPort:
         """Tell the other end, if there is a collector to relay it."""
         if self._flows.pop(key, None) is not None:
             peer, flow, opened_here = key
-            self._spawn(self._tell_end(Relay(peer=peer, flow=flow, opened_here=opened_here, end=True)))
+            self._spawn(self._send_end(Relay(peer=peer, flow=flow, opened_here=opened_here, end=True)))
 
     async def close(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _tell_end(self, message: Relay) -> None:
+    async def _send_end(self, message: Relay) -> None:
         await self._send(message)
 
     async def _converse(self, stream: RelayStream) -> None:

@@ -116,7 +116,7 @@ class NatWatch:
         for index, server in enumerate(self._servers):
             if not server.tries or message.transaction != server.transaction:
                 continue
-            if server.tries == 1:  # after a retransmission nobody knows which request was answered (Karn)
+            if server.tries == 1:  # after a retransmission it is ambiguous which request was answered (Karn)
                 self._rtts.append(max(0, at_ns - server.sent_ns))
             # a query caused by the other port's change is no reason to query that one again
             moved = server.answered_ns is not None and server.mapped != message.mapped

@@ -34,7 +34,7 @@ class Task:
     apply: Callable[[Transaction], Any]
     on_result: Callable[[Any], None]  # its result or a StoreError; on the writer's thread
     batch: NodeBatch | None = None
-    decides: bool = False  # it changes what it reads: nobody else may change that meanwhile
+    decides: bool = False  # it changes what it reads, which no other collector may change meanwhile
     result: Any = None
     since_s: float = field(default_factory=time.monotonic)
     answered: bool = False
@@ -47,7 +47,7 @@ class Task:
 
 
 def into(future: Future[Any]) -> Callable[[Any], None]:
-    # From here on nobody can cancel it: a caller that goes away must not undo a commit.
+    # From here on it cannot be cancelled: a caller that goes away must not undo a commit.
     future.set_running_or_notify_cancel()
 
     def answer(result: Any) -> None:

@@ -25,7 +25,7 @@ _SETTING: Final = upsert("setting", ("key", "value"), ("key",))
 _ACTIVITY: Final = upsert(
     "activity", ("minute", "samples"), ("minute",), lambda name: f"activity.{name} + excluded.{name}"
 )
-_ACTIVE: Final = "INSERT INTO activity (minute, samples) VALUES (?, ?) ON CONFLICT DO NOTHING"  # waits for nobody
+_ACTIVE: Final = "INSERT INTO activity (minute, samples) VALUES (?, ?) ON CONFLICT DO NOTHING"  # waits for no lock
 
 
 class NodeBatch(msgspec.Struct, frozen=True):

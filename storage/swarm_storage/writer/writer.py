@@ -52,7 +52,7 @@ from swarm_storage.writer.upkeep import TIDY_EVERY_S
 
 QUEUE_SAMPLES: Final = 200_000  # some 200 MB at worst; beyond that the probes' spools keep it
 COMMIT_SAMPLES: Final = 40_000  # of one commit: bounds how long an answer waits behind a backlog
-LINGER_S: Final = 0.01  # batches that come together share one sync of the disk; nobody waits for an answer within 10 ms
+LINGER_S: Final = 0.01  # batches that come together share one sync of the disk; no caller needs an answer within 10 ms
 BUSY_BATCHES: Final = 8  # of one commit: from here on a longer wait makes fewer commits; each rewrites pages
 BUSY_LINGER_S: Final = 0.1
 RETRY_S: Final = (0.25, 5.0)  # first and longest pause after a failure of the whole store
@@ -346,7 +346,7 @@ class Writer:
         if self._on_commit is not None and acknowledged:
             try:
                 self._on_commit([Committed(*epoch, seq) for epoch, seq in acknowledged.items()])
-            except Exception:  # noqa: BLE001 - somebody else's code; this thread must outlive it
+            except Exception:  # noqa: BLE001 - foreign code; this thread must survive it
                 _log.exception("the hook after a commit failed; the commit stands")
 
     def _fail(self, tasks: list[Task], error: StoreError) -> None:

@@ -39,7 +39,7 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def usual(monkeypatch: pytest.MonkeyPatch) -> None:
     """How a screen reads does not change with what published results are fitted to."""
-    monkeypatch.setattr(node, "beside_usual", lambda *_: UsualComparison(2.0, Range(1.68, 2.5, 4.36)))
+    monkeypatch.setattr(node, "compare_with_usual", lambda *_: UsualComparison(2.0, Range(1.68, 2.5, 4.36)))
 
 
 def check(name: str, size: tuple[int, int], text: str) -> None:

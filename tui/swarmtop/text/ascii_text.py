@@ -71,7 +71,7 @@ def prepare(stream: TextIO) -> None:
 
 def plain_locale(environment: Mapping[str, str]) -> bool:
     """Return whether a person has chosen the C locale. Python takes it for UTF-8 and sets LC_CTYPE; a locale that
-    nobody has set at all, as in most containers, is not asked for."""
+    nobody has set at all, as in most containers, is no choice."""
     if environment.get("PYTHONIOENCODING") or environment.get("PYTHONUTF8") == "1":
         return False
     if every := environment.get("LC_ALL"):

@@ -134,7 +134,7 @@ def tighten(
         prices = prices + slope * step
         prices = np.where(chain.required, prices, np.maximum(prices, 0.0))
         tolls = tolls + begins * step
-    sifted = not out_of_time() and best_bound < best_cost - TIE_MS  # else nobody will use what is left
+    sifted = not out_of_time() and best_bound < best_cost - TIE_MS  # else the remaining nodes are not used
     return bound_of(chain, relaxation, best_bound, best, walks, taken, best_cost if sifted else np.inf)
 
 

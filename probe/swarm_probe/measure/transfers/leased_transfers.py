@@ -283,7 +283,7 @@ class Transfers:
             self._round_trips.pace(rtt, None)
 
     async def _wait_for_line(self, deadline_ns: int) -> str | None:
-        """Wait until a transfer disturbs nobody; return why not, if that takes longer than the lease allows."""
+        """Wait until a transfer would disturb no one; return why not, if that takes longer than the lease allows."""
         while (waiting := self._why_waiting()) is not None:
             if self._clocks.mono_ns() + TRANSFER_LEAVES_NS > deadline_ns or self._line.is_full(LEAST_TRANSFER_BYTES):
                 return waiting

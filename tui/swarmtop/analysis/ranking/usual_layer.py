@@ -37,7 +37,7 @@ class UsualComparison:
         return f"{quantities.UNMEASURED if self.here_ms is None else quantities.ms(self.here_ms)}, {usual}"
 
 
-def beside_usual(swarm: Swarm, row: int, model: ModelShape, workload: Workload) -> UsualComparison:
+def compare_with_usual(swarm: Swarm, row: int, model: ModelShape, workload: Workload) -> UsualComparison:
     """Raises PredictError for a question that is wrong whatever the node."""
     mem, tflops = (quantities.optional(float(swarm.nodes[name][row])) for name in ("mem_gbps", "tflops"))
     return _compared(swarm.facts[row], mem, tflops, swarm.at_ns > 0, model, workload)

@@ -144,7 +144,7 @@ async def _watch(args: argparse.Namespace, endpoint: Endpoint, question: Questio
     from swarmtop.watch.client import RequestFailed
     from swarmtop.watch.metrics_client import Idle, is_metrics
 
-    passive, idle, heard = is_metrics(args.url), False, False
+    passive, idle, reached = is_metrics(args.url), False, False
     async with Comparison(args) as swarm, _client(args, endpoint) as client:
         if passive and not question.model:
             question = replace(question, model=await client.first_model())
@@ -171,7 +171,7 @@ async def _watch(args: argparse.Namespace, endpoint: Endpoint, question: Questio
                 pace.answered(asked_ns, 0)
                 if not idle:
                     print("swarmtop: no token was requested since the last reading", file=sys.stderr, flush=True)
-                idle = heard = True
+                idle = reached = True
                 continue
             idle = False
             pace.answered(asked_ns, 0 if passive else found.tokens + (found.prompt_tokens or 0))
@@ -189,7 +189,7 @@ async def _watch(args: argparse.Namespace, endpoint: Endpoint, question: Questio
     if not args.json:
         print(pace.over_because)
         _summary(seen)
-    return DONE if seen or heard else UNREACHABLE
+    return DONE if seen or reached else UNREACHABLE
 
 
 def _with_difference(before: Sequence[Seen], last: Seen, earlier: Sequence[Watched]) -> Seen:

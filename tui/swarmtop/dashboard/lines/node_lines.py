@@ -76,7 +76,7 @@ def laid_out(view: View, row: int, place: tuple[int, int], state: NodeState, pas
              width: int, rows: int) -> tuple[Block, bool]:  # fmt: skip
     """The screen, and whether it has room for advice."""
     if width >= 120 and rows >= 30:
-        from swarmtop.dashboard.lines.panels import node_boxes  # brings drawings: not before somebody looks
+        from swarmtop.dashboard.lines.panels import node_boxes  # late: brings the drawings
 
         return node_boxes.wide(view, row, place, state, past, width, rows)
     return _narrow(view, row, place, state, past, width, rows), False
@@ -138,7 +138,7 @@ def hardware(view: View, row: int, layer: UsualComparison | None = None) -> list
         return write.format(value / scale) if np.isfinite(value) else None
 
     free, whole = number("vram_free_bytes", "{:.1f}", BYTES_PER_GIB), number("vram_bytes", "{:.1f}", BYTES_PER_GIB)
-    if view.standing == "file":  # it says how much there is, and nobody measured what is free
+    if view.standing == "file":  # it states the total; free memory was not measured
         free = None
     memory = "for layers " if facts.device.startswith("cpu:") else "VRAM "
     found = [
