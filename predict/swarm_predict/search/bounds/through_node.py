@@ -143,7 +143,7 @@ class Through:
         return len(self.chain) + (self.chain.close is None)
 
     def _walks(self, prices: Prices) -> tuple[Anchored | Opened, Floats]:
-        """Return the walks with the credits of arcs, over the nodes that are left."""
+        """Return the walks with the credits of ways, over the nodes that are left."""
         assert self._master is not None
         nodes = self._with_client
         visits = prices.visits[nodes]

@@ -2,7 +2,7 @@
 
 A given client is the anchor of every placement (`Opened`). A stage as the anchor is the first one (`walk_kernel`), or
 the ring crosses from its last stage to its first somewhere on the way (`ring_kernel`): `Anchored`. Prices on
-visits and credits on arcs push walks towards placements; any of them give a valid bound.
+visits and credits on ways push walks towards placements; any of them give a valid bound.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Walk(NamedTuple):
 
 
 class Anchored:
-    """Compute walks under prices (n,) of visits and credits (n, n) of arcs."""
+    """Compute walks under prices (n,) of visits and credits (n, n) of ways."""
 
     def __init__(
         self, chain: Chain, anchor: int, states: RingStates, prices: Floats, credits: Floats, paid_back: float
@@ -139,7 +139,7 @@ class Anchored:
     def _pass(self) -> ring.Round:
         chain, states = self.chain, self.states
         passed: ring.Round = ring.walk_round(
-            *(walk_kernel.arcs(self._hop.T), walk_kernel.arcs(self._crossing.T), chain.layer, self._visit),
+            *(walk_kernel.ways(self._hop.T), walk_kernel.ways(self._crossing.T), chain.layer, self._visit),
             *(ring.Caps(chain.middle, chain.last, chain.first), self._at_anchor, self._round, chain.total),
             *(states.before, states.cross, states.after),
         )
@@ -149,7 +149,7 @@ class Anchored:
         """Run the pass on the reversed problem: last is first, and a node is left where it was entered."""
         chain, states = self.chain, self.states
         passed: ring.Round = ring.walk_round(
-            *(walk_kernel.arcs(self._hop), walk_kernel.arcs(self._crossing), chain.layer, self._visit),
+            *(walk_kernel.ways(self._hop), walk_kernel.ways(self._crossing), chain.layer, self._visit),
             *(ring.Caps(chain.middle, chain.first, chain.last), self._round, self._at_anchor, chain.total),
             *(_reversed(states.after), _reversed(states.cross), _reversed(states.before)),
         )

@@ -21,7 +21,7 @@ class Compiled:
         self.chain = chain
         self.states = states
         self._firsts = firsts_of(chain)
-        self._hop = walk_kernel.arcs(chain.hop.T)
+        self._hop = walk_kernel.ways(chain.hop.T)
         self._alone = alone(chain)
         barred = np.ones(len(chain), dtype=np.bool_)
         barred[self._firsts] = False
@@ -42,9 +42,9 @@ class Compiled:
         start[firsts] = charged[firsts]
         self._begin = walk_kernel.open_end(start)
         if chain.close is not None:
-            arcs = chain.close[:, firsts] - tolls[firsts]
-            arcs[firsts, np.arange(len(firsts))] = np.inf  # no node closes to itself, except where it is alone
-            self._finish = walk_kernel.closed_end(chain.end, arcs, firsts)
+            ways = chain.close[:, firsts] - tolls[firsts]
+            ways[firsts, np.arange(len(firsts))] = np.inf  # no node closes to itself, except where it is alone
+            self._finish = walk_kernel.closed_end(chain.end, ways, firsts)
 
     def forward(self, prices: Floats) -> Walk:
         chain = self.chain
@@ -92,7 +92,7 @@ class Compiled:
         """Run the pass on the reversed problem: last is first, and a node is left where it was entered."""
         chain = self.chain
         passed: walk_kernel.Passed = walk_kernel.walk(
-            *(walk_kernel.arcs(chain.hop), chain.layer, chain.overhead + prices, self._finish),
+            *(walk_kernel.ways(chain.hop), chain.layer, chain.overhead + prices, self._finish),
             *(chain.last, chain.middle, chain.first, self._begin, chain.total),
             np.ascontiguousarray(self.states.finish[::-1]),
             np.ascontiguousarray(self.states.arrive[::-1]),

@@ -26,7 +26,7 @@ class Cut(NamedTuple):
 
 
 def missed(flow: Floats, visits: Floats, anchor: int) -> list[Cut]:
-    """Return the most violated cuts. `flow` (n, n): how often each arc is taken, `visits` (n,)."""
+    """Return the most violated cuts. `flow` (n, n): how often each way is taken, `visits` (n,)."""
     short: dict[Cut, float] = {}
     for node in np.flatnonzero(visits > _SHORT):
         if node == anchor:

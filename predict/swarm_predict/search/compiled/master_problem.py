@@ -129,7 +129,7 @@ class Master:
         return Prices(np.where(required, visits, np.maximum(visits, 0.0)), np.maximum(self._duals[self._cut_rows], 0.0))
 
     def mixture(self) -> tuple[Floats, Floats]:
-        """Return (n, n) how often each arc is taken and (n,) each node visited."""
+        """Return (n, n) how often each way is taken and (n,) each node visited."""
         flow = np.zeros((self.n, self.n))
         for share, column in zip(self.shares, self.columns, strict=True):
             if share > 0:

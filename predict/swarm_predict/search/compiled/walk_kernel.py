@@ -42,26 +42,27 @@ def open_end(cost: Floats) -> End:
     return End(cost, nowhere, np.full(len(cost), INF), nowhere)
 
 
-def closed_end(cost: Floats, arcs: Floats, to: Ints) -> End:
-    """`arcs` (n, m) lead from each node to each of `to`."""
+def closed_end(cost: Floats, ways: Floats, to: Ints) -> End:
+    """`ways` (n, m) lead from each node to each of `to`."""
     rows = np.arange(len(cost))
-    best = arcs.argmin(axis=1)
-    rest = arcs.copy()
+    best = ways.argmin(axis=1)
+    rest = ways.copy()
     rest[rows, best] = INF
     second = rest.argmin(axis=1)
     beyond, beyond2 = to[best].astype(np.int32), to[second].astype(np.int32)
-    return End(cost + arcs[rows, best], beyond, cost + rest[rows, second], beyond2)
+    return End(cost + ways[rows, best], beyond, cost + rest[rows, second], beyond2)
 
 
-class Arcs(NamedTuple):
-    """Arcs between nodes, sorted by destination."""
+# A rename makes numba's cache on the disk unreadable, which fails at import: it holds these types by name.
+class Ways(NamedTuple):
+    """Ways between nodes, sorted by destination."""
 
     to: Floats  # (n, n) [to, from]
     near: Nodes  # (n, n) [to]: from whom, the nearest first
 
 
-def arcs(to: Floats) -> Arcs:
-    return Arcs(np.ascontiguousarray(to), np.argsort(to, axis=1).astype(np.int32))
+def ways(to: Floats) -> Ways:
+    return Ways(np.ascontiguousarray(to), np.argsort(to, axis=1).astype(np.int32))
 
 
 class Passed(NamedTuple):
@@ -129,7 +130,7 @@ def finish(passed: Passed, covered: int, v: int, found: Two, pay: float) -> None
 
 
 @numba.njit(cache=True, nogil=True)
-def arrive(passed: Passed, arcs: Arcs, may: Bools, covered: int, layer: Floats, slack: Floats, slack2: Floats) -> None:
+def arrive(passed: Passed, ways: Ways, may: Bools, covered: int, layer: Floats, slack: Floats, slack2: Floats) -> None:
     """Find the cheapest arrival by alternating the cheapest states and the nearest nodes (Fagin's threshold
     algorithm)."""
     n = len(layer)
@@ -143,7 +144,7 @@ def arrive(passed: Passed, arcs: Arcs, may: Bools, covered: int, layer: Floats, 
         if not may[covered, w]:
             continue
         found = (INF, INF, np.int64(-1), np.int64(-1))
-        to, near = arcs.to[w], arcs.near[w]
+        to, near = ways.to[w], ways.near[w]
         for k in range(live):
             for turn in range(2):
                 u = whom[k] if turn == 0 else near[k]
@@ -168,7 +169,7 @@ def ended(found: Two, end: End, v: int) -> float:
 
 @numba.njit(cache=True, nogil=True)
 def walk(
-    hop: Arcs,
+    hop: Ways,
     layer: Floats,  # (n,)
     visit: Floats,  # (n,) overhead and price
     start: End,  # of beginning at a node, infinite if none may

@@ -56,9 +56,9 @@ class Layered:
         self._start[self.graph.fresh[self._firsts]] = charged[self._firsts]
         if chain.close is not None:
             node = self.graph.node
-            arcs = chain.close[:, self._firsts] - tolls[self._firsts]
-            arcs[self._firsts, np.arange(len(self._firsts))] = np.inf  # except where it is alone
-            self._end = (chain.end + arcs.min(axis=1, initial=np.inf))[node]
+            ways = chain.close[:, self._firsts] - tolls[self._firsts]
+            ways[self._firsts, np.arange(len(self._firsts))] = np.inf  # none closes to itself unless alone
+            self._end = (chain.end + ways.min(axis=1, initial=np.inf))[node]
 
     def forward(self, prices: Floats) -> Walk:
         return self._forward(prices)[0]
