@@ -38,7 +38,7 @@ class Workload:
     client: str | None = None  # node name; None: the swarm's, else at the first stage
     compute_scale: float = 1.0  # calibration: measured / predicted stage time
     hop_overhead_ms: float = 0.0  # calibration: software cost of each hop
-    slow_start: bool = False  # count TCP's window restart after idle on hops nobody measured
+    slow_start: bool = False  # count TCP's window restart after idle on unmeasured hops
     client_ms: float = 0.0  # calibration: what the client itself takes for each step
     model_error: float = 0.0  # calibration: relative error that its runs leave; widens the interval
     prefill_chunk: int = 0  # tokens of the prompt sent through the stages at once; 0: the whole prompt
@@ -53,7 +53,7 @@ class Workload:
     tree_branches: int = 1  # alternatives guessed at each position; 1: a plain row of guesses
     tree_accept: float = 0.0  # chance of each further alternative, given that those before it are wrong
     redundancy: int = 1  # machines that compute each stage and are compared
-    spot_check: float = 0.0  # fraction of steps that somebody recomputes later
+    spot_check: float = 0.0  # fraction of steps that are recomputed later
     proof_ms: float = 0.0  # to prove one layer for one token, before its output is handed on
     seed: int = 0
     draws: int = 2000  # of the bootstrap
@@ -149,7 +149,7 @@ class Plan:
 
 
 class Impact(msgspec.Struct, frozen=True):
-    """What one node does to the swarm. None if it cannot be known."""
+    """The effect of one node on the swarm. None if it cannot be known."""
 
     node: str
     role: Role

@@ -332,7 +332,7 @@ def _run(config: ProbeConfig) -> int:
         return _fail(str(error), UNUSABLE)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - the one place that tells of what nobody foresaw
+    except Exception as error:  # noqa: BLE001 - the one place that reports unforeseen errors
         return _crashed(state, error)
     finally:
         lock.close()

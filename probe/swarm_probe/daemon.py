@@ -1,4 +1,4 @@
-"""Run the probe: join a collector, carry out its plan, spool the samples, and continue measuring without it.
+"""Run the probe: join a collector, carry out its plan, spool the samples, and keep measuring when it is gone.
 
 Creates the parts and ends them: paths (STAMP, hops, transfers), layer timing, the machine's own state, the spool and
 the connection to the collector. Decisions are in the parts. Lasting tasks run under one supervisor, which logs and
@@ -26,8 +26,9 @@ from swarm_probe.collector_client.hangups import Strikes
 from swarm_probe.collector_client.join_url import collector_of
 from swarm_probe.compute.supervisor import Compute
 from swarm_probe.daemon_config import PathsMaker, ProbeConfig, real_paths
+from swarm_probe.machine.clock_jumps import ClockWatch
 from swarm_probe.machine.gpu import Gpus
-from swarm_probe.machine.host import ClockWatch, Host, usable_cores
+from swarm_probe.machine.host import Host, usable_cores
 from swarm_probe.measure.dialer import QUIC
 from swarm_probe.measure.retained_members import RetainedMembers
 from swarm_probe.measure.transfers.transfer_tasks import TransferTasks
@@ -193,7 +194,7 @@ class Daemon:
             self._spool.close()
             self._write_status()
 
-    # ------------------------------------------------------------ what the collector says
+    # ------------------------------------------------------------ messages of the collector
 
     async def _hello(self, handshake: Handshake) -> Hello:
         """Return the hello, signed for this connection alone. Raises SigningError."""
@@ -267,7 +268,7 @@ class Daemon:
         self._link_state = state
         self._write_status()
 
-    # ------------------------------------------------------------ the parts of its own
+    # ------------------------------------------------------------ tasks
 
     async def _tick(self) -> None:
         """Flush, check the clock and the UDP port, write the status."""

@@ -92,7 +92,7 @@ class Spool:
         self._memory_bytes = memory_bytes
         # why → batches lost since the start. Totals, because a batch that reports a loss may itself be dropped later
         self._lost: Counter[str] = Counter()
-        self._untold: set[str] = set()
+        self._unreported: set[str] = set()
         self._damaged_bytes = 0  # found at opening; how many batches they were cannot be known
         self._memory: deque[tuple[int, bytes]] = deque()  # appended, not yet on disk
         self._memory_size = 0
@@ -117,9 +117,9 @@ class Spool:
 
     def append(self, samples: Sequence[ProbeSample]) -> None:
         """Append a batch. Never raises for a failing disk: the batch waits in memory, and any loss is counted."""
-        told = tuple(EventSample(at_ns=self._now_ns(), kind="spool_gap", detail=line) for line in self._gap_lines())
+        gaps = tuple(EventSample(at_ns=self._now_ns(), kind="spool_gap", detail=line) for line in self._gap_lines())
         seq = self._next_seq
-        payload = encode(Batch(epoch=self.epoch, seq=seq, samples=(*told, *samples)))
+        payload = encode(Batch(epoch=self.epoch, seq=seq, samples=(*gaps, *samples)))
         self._next_seq += 1
         self._memory.append((seq, payload))
         self._memory_size += len(payload)
@@ -333,15 +333,15 @@ class Spool:
 
     def _lose(self, batches: int, why: str) -> None:
         self._lost[why] += batches
-        self._untold.add(why)
+        self._unreported.add(why)
 
     def _gap_lines(self) -> list[str]:
         if self._trouble is not None:  # reported once the disk accepts it
             return []
-        lines = [f"{self._lost[why]} batches lost since the probe started: {why}" for why in sorted(self._untold)]
+        lines = [f"{self._lost[why]} batches lost since the probe started: {why}" for why in sorted(self._unreported)]
         if self._damaged_bytes:
             lines.append(f"{self._damaged_bytes} bytes of the spool were torn or damaged; what they held is lost")
-        self._untold.clear()
+        self._unreported.clear()
         self._damaged_bytes = 0
         return lines
 

@@ -37,7 +37,7 @@ LOG_MAX_BYTES: Final = 1 << 20  # then the log is started again; one old one is 
 
 
 class CommandModule(Protocol):
-    """What each module named in the registry provides."""
+    """The interface of each module named in the registry."""
 
     EXAMPLE: str
 
@@ -47,7 +47,7 @@ class CommandModule(Protocol):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; nothing is raised."""
+    """Run one command and return its exit code. Raises nothing."""
     matrix_threads.use_one()
     words = joined_times(list(sys.argv[1:] if argv is None else argv))
     for stream in (sys.stdout, sys.stderr):
@@ -71,7 +71,7 @@ def guarded(work: Callable[[], int]) -> int:
         # `swarmtop … | head` is done when head is; what is still buffered has no reader
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
-    except Exception as error:  # noqa: BLE001 the last net: told on stderr, traceback in the log
+    except Exception as error:  # noqa: BLE001 the last resort: one line on stderr, the traceback in the log
         return _predict_error(error) or complain(crash_line(error), INTERNAL)
     return code
 
@@ -162,7 +162,7 @@ def _top(words: list[str]) -> int:
     return dashboard.run(args)
 
 
-# ---------------------------------------------------------------- what went wrong
+# ---------------------------------------------------------------- errors
 
 
 def _predict_error(error: Exception) -> int | None:

@@ -39,7 +39,7 @@ LEAST_ERROR: Final = 0.05  # of a calibration, however well its few runs agree: 
 
 
 def load_model(text: str | None) -> ModelShape:
-    """The model that a name means, or that a file holds: config.json, a folder, Hugging Face's cache, GGUF.
+    """Return the model of a name or a file: config.json, a folder, Hugging Face's cache, GGUF.
 
     Raises UnknownModel and, for a file that cannot be read, CommandError.
     """
@@ -116,12 +116,13 @@ def workload(args: argparse.Namespace) -> Workload:
 
 
 def prompt_tokens(args: argparse.Namespace) -> int:
-    """Tokens of a prompt, on average. Raises CommandError for a file of lengths that cannot be used."""
+    """Return the mean number of tokens of a prompt. Raises CommandError for a file of lengths that cannot be used."""
     return args.prompt if isinstance(args.prompt, int) else max(1, round(lengths_of(args.prompt, "--prompt").mean))
 
 
 def lengths_of(given: int | Lengths | str, option: str) -> Lengths:
-    """What --prompt or --generate says. Raises CommandError for a file that cannot be read, or holds other things."""
+    """Return the lengths of --prompt or --generate. Raises CommandError for a file that cannot be read, or holds other
+    things."""
     from swarm_predict.serving import lengths  # only many users have several
 
     if isinstance(given, lengths.Lengths):
@@ -141,14 +142,14 @@ def lengths_of(given: int | Lengths | str, option: str) -> Lengths:
 
 
 def asked(args: argparse.Namespace) -> Asked:
-    """What the options ask, with what they leave open; a checkpoint's own format counts as chosen.
+    """Return the question of the options, with its open parts; a checkpoint's own format counts as chosen.
 
     Raises UnknownModel and PredictError, and CommandError for a file that cannot be used.
     """
     model, load = _asked_model(args), workload(args)
     if args.weights is None and model is not None and model.weights:
         load = replace(load, weights=model.weights)
-    weight_format(load.weights)  # a wrong name is said before anything is planned
+    weight_format(load.weights)  # report a wrong name before anything is planned
     return Asked(
         model=None if model is None else with_kv_cache(model, args.kv_cache),
         kv_cache=args.kv_cache,
@@ -159,7 +160,7 @@ def asked(args: argparse.Namespace) -> Asked:
 
 
 def _asked_model(args: argparse.Namespace) -> ModelShape | None:
-    """What --model says; without it, the [model] table of the swarm file. None: left open."""
+    """Return the model of --model; without it, of the [model] table of the swarm file. None: left open."""
     own = _table_of(getattr(args, "swarm", None))
     if isinstance(own, NamedModel):
         model = load_model(args.model or own.name)
@@ -186,8 +187,8 @@ def _table_of(swarm: str | None) -> ModelTable | NamedModel | None:
         raise CommandError(f"{safe(swarm)}: {safe(str(error))}") from error
 
 
-def told_running(args: argparse.Namespace) -> Running | None:
-    """What --running says. Raises BadPlacement if it is no placement."""
+def running_option(args: argparse.Namespace) -> Running | None:
+    """Return the placement of --running. Raises BadPlacement if it is no placement."""
     if args.running is None:
         return None
     placement = tidy(args.running)
@@ -197,18 +198,18 @@ def told_running(args: argparse.Namespace) -> Running | None:
 
 
 def question(args: argparse.Namespace, swarm: Swarm) -> tuple[Swarm, Chosen]:
-    """The swarm with what --running says, and what is asked about it. Raises BadPlacement for a --running that is no
-    placement of this model on these nodes."""
+    """Return the swarm with the placement of --running, and the question about it. Raises BadPlacement for a --running
+    that is no placement of this model on these nodes."""
     from swarmtop.analysis.default_model import chosen  # the planner: the dashboard paints first
     from swarmtop.analysis.runs.running import with_running
 
-    told = told_running(args)
-    swarm = with_running(swarm, told)
+    stated = running_option(args)
+    swarm = with_running(swarm, stated)
     found = chosen(swarm, asked(args))
-    if told is not None:
+    if stated is not None:
         from swarm_predict.placement import parse_placement
 
-        parse_placement(told.placement, found.model, swarm, found.workload.engine)
+        parse_placement(stated.placement, found.model, swarm, found.workload.engine)
     return swarm, found
 
 
@@ -217,7 +218,8 @@ def _given(value: float | None, otherwise: float) -> float:
 
 
 def calibrated(args: argparse.Namespace, engine: str) -> tuple[Calibration | None, Priors | None]:
-    """What --calibration says: constants of an engine, or priors that runs have narrowed; None for neither.
+    """Return the contents of --calibration: constants of an engine, or priors that runs have narrowed; None for
+    neither.
 
     Raises CommandError for a file that cannot be read or used with this engine.
     """
@@ -234,7 +236,7 @@ def calibrated(args: argparse.Namespace, engine: str) -> tuple[Calibration | Non
     runs = read_learnt(args.calibration)
     if args.priors == "none":
         raise CommandError("a calibration narrows what published results say; leave out --priors none")
-    if args.engine is None:  # what they say of the default engine, for which nobody asked, would surprise
+    if args.engine is None:  # applying them to the default engine, which nobody chose, would surprise
         _refuse_other_engine(first, tuple(e for each in runs for e in each.engines), engine)
     return None, priors_of(runs, fitted())
 
@@ -271,7 +273,7 @@ def _refuse_other_engine(name: str, engines: tuple[str, ...], engine: str) -> No
 
 
 def open_source(args: argparse.Namespace, operator: Operator | None = None, *, for_screen: bool = False) -> Source:
-    """What --swarm, --nodes, --db or --connect names; without any, the collector on this machine.
+    """Open the source of --swarm, --nodes, --db or --connect; without any, the collector on this machine.
 
     Raises SourceError if a file is unusable. A collector is not contacted before the first frame.
     `operator`: of a collector that this user runs on this machine. `for_screen`: for the dashboard.

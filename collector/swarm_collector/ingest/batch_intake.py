@@ -19,8 +19,8 @@ from swarm_storage.errors import OutOfOrder, QueueFull, StoreError
 from swarm_storage.writer.transaction import NodeBatch
 
 BEHIND_MS: Final = 1_000.0  # the writer's queue empties many times within this
-CREDITS: Final = ((0.1, 8), (0.3, 4), (0.5, 2), (float("inf"), 1))  # below this fullness of the queue, so many
-TROUBLE_MS: Final = 5_000.0  # somebody has to make room first; asking more often is useless
+CREDITS: Final = ((0.1, 8), (0.3, 4), (0.5, 2), (float("inf"), 1))  # (fullness of the queue below, batches in flight)
+TROUBLE_MS: Final = 5_000.0  # people have to free space first; frequent retries are useless
 
 
 class NotCommitted(Exception):
@@ -36,7 +36,7 @@ Done = Callable[[int | NotCommitted], None]  # the committed sequence number, or
 
 
 class Answers:
-    """Hand the answers of the store's thread to the event loop, all of one commit with one wake-up.
+    """Pass answers from the store's thread to the event loop, all of one commit with one wake-up.
 
     asyncio.wrap_future wakes the loop once for each future, which at a thousand batches a second is most of the work.
     """

@@ -1,4 +1,4 @@
-"""Keep a session's batches in order: after a refused one, none is taken before it comes again. Pure."""
+"""Keep a session's batches in order: after a refused one, none is accepted until it is sent again. Pure."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ MAX_REFUSED: Final = 1024
 
 
 class BatchOrder:
-    """The order of one session's batches. After one was refused, no later one may be taken before it comes again: the
-    later number would count as committed and the refused batch would be lost.
+    """The order of one session's batches. After one was refused, no later one may be accepted until it is sent again:
+    the later number would count as committed and the refused batch would be lost.
 
     A refused number that comes a second time, with nothing before it, means that the sender has gone back to the first
     batch it still has (its spool may have dropped earlier ones), so it is taken.

@@ -1,6 +1,6 @@
 """Validate a batch before it is stored.
 
-Types and ranges were checked at decoding. Checked here: whom a sample is about, and when it was measured by the
+Types and ranges were checked at decoding. Checked here: which node a sample is about, and its time by the
 collector's clock. Pure.
 
 A sender says what its clock shows (hello, heartbeats). If the clock is off, all its times are moved by the difference,
@@ -110,7 +110,7 @@ def _admissible(
     kept: list[Sample] = []
     for sample in samples:
         if isinstance(sample, EventSample):
-            # whose figures changed is for the collector to say
+            # only the collector reports changes of figures
             said = "note" if sample.kind in CHANGE_KINDS else sample.kind
             kept.append(msgspec.structs.replace(sample, kind=said, detail=safe(sample.detail, limit=300)))
         elif isinstance(sample, ComputeSample):

@@ -1,7 +1,7 @@
-"""Limit what one sender may cost: connections, frames and samples a second, kinds of layer time, new names.
+"""Limit each sender: connections, frames and samples a second, kinds of layer time, new names.
 
 A healthy probe sends far less; a full spool is accepted at once. A sender above a rate is read more slowly, which
-fills its own spool and nothing of ours. Pure.
+fills its own spool and no memory here. Pure.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from swarm_protocol.rate_limit import TokenBucket
 SAMPLES_PER_S: Final = 100.0  # 512 peers are 51 windows a second
 SAMPLE_BURST: Final = 300_000.0  # a full spool
 _LIMITED: Final = frozenset((ComputeSample, RooflineSample))
-MAX_KINDS: Final = 2_048  # layer times and rooflines told apart in one session; each is a row that is never pruned
+MAX_KINDS: Final = 2_048  # distinct layer times and rooflines in one session; each is a row that is never pruned
 NEW_PER_S: Final = 64 / 3600  # nodes never seen before, of one network, without an invite
 NEW_BURST: Final = 256.0
 MAX_NETWORKS: Final = 65_536

@@ -46,7 +46,7 @@ class StoreClient:
         self._reader = self._store.reader
         self._writer = self._store.writer(retain_ns=retain_ns)
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="swarm-store-reader")
-        self._untold: dict[str, Callable[[], Future[None]]] = {}  # nodes that could not be stored yet
+        self._unstored: dict[str, Callable[[], Future[None]]] = {}  # nodes that could not be stored yet
 
     def close(self) -> None:
         """Commit what waits. What could not be written is still in the probes' spools; the writer says so."""
@@ -126,8 +126,8 @@ class StoreClient:
 
     def submit(self, batch: NodeBatch, answer: Callable[[int | StoreError], None]) -> None:
         """Queue a batch; `answer` is called on the writer's thread. Raises StoreError if it cannot be queued."""
-        if self._untold and self._writer.trouble is None:
-            self._tell_again()
+        if self._unstored and self._writer.trouble is None:
+            self._store_again()
         self._writer.offer(batch, answer)
 
     def resume(self, node_id: str, epoch: int) -> None:
@@ -143,13 +143,13 @@ class StoreClient:
             )
 
         try:
-            told = asyncio.wrap_future(upsert())
+            stored = asyncio.wrap_future(upsert())
             self.present(member)
-            await asyncio.shield(told)
-            self._untold.pop(member.node_id, None)
+            await asyncio.shield(stored)
+            self._unstored.pop(member.node_id, None)
         except StoreError as error:
             _log.warning("%s will be stored later: %s", member.name, safe(str(error)))
-            self._untold[member.node_id] = upsert
+            self._unstored[member.node_id] = upsert
 
     async def committed(self, node_id: str, epoch: int) -> int:
         """Return the committed sequence number of this epoch. Raises StoreError if not even reading works."""
@@ -176,7 +176,7 @@ class StoreClient:
         return await asyncio.wrap_future(self._writer.forget(node_id))
 
     def held(self, node_id: str) -> list[Held]:
-        """Count what is stored about a node; run it with `reading`."""
+        """Count the rows stored about a node; run it with `reading`."""
         return held(self._reader.query, node_id)
 
     def set_setting(self, key: str, value: str) -> None:
@@ -186,11 +186,11 @@ class StoreClient:
         except StoreError as error:
             _event_lost(error)
 
-    def event(self, at_ns: int, told: NodeEvent, detail: str) -> None:
+    def event(self, at_ns: int, event: NodeEvent, detail: str) -> None:
         """Store an event if the store accepts it; the log has its line already."""
-        sample = EventSample(at_ns=at_ns, kind=told.kind, detail=detail)
+        sample = EventSample(at_ns=at_ns, kind=event.kind, detail=detail)
         try:
-            self._writer.event(sample, told.node_id).add_done_callback(_event_done)
+            self._writer.event(sample, event.node_id).add_done_callback(_event_done)
         except StoreError as error:
             _event_lost(error)
 
@@ -198,14 +198,14 @@ class StoreClient:
         """Store a run; return once it is committed. Raises StoreError if the store does not accept it."""
         await asyncio.shield(asyncio.wrap_future(self._writer.event(run)))
 
-    def _tell_again(self) -> None:
-        untold, self._untold = self._untold, {}
-        for node_id, upsert in untold.items():
+    def _store_again(self) -> None:
+        unstored, self._unstored = self._unstored, {}
+        for node_id, upsert in unstored.items():
             try:
                 upsert().add_done_callback(_event_done)
             except StoreError as error:
                 _event_lost(error)
-                self._untold[node_id] = upsert
+                self._unstored[node_id] = upsert
 
     # ------------------------------------------------------------ reading, to be run by `reading`
 

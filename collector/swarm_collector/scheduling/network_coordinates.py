@@ -49,11 +49,6 @@ class Coordinates:
         estimated: Floats = apart + self.height[src] + self.height[dst]
         return estimated
 
-    def spread_of(self, src: Ints, dst: Ints) -> Floats:
-        """Return the relative spread: half of the pairs lie within this of their estimate."""
-        larger: Floats = np.maximum(self.spread[src], self.spread[dst])
-        return larger
-
 
 def fit(
     nodes: int,

@@ -1,1 +1,1 @@
-"""Advise about a placement: impact of each node, suggestions, what-if, verdicts, stand-bys."""
+"""Give advice on a placement: impact of each node, suggestions, what-if, verdicts, stand-bys."""

@@ -1,4 +1,5 @@
-"""How sure the choice of a plan is, and what to measure first: the same draws price this placement and its rivals.
+"""Estimate how certain the choice of a plan is, and what to measure first: the same draws price the plan and its
+rivals.
 
 Rivals are the placements one edit away, and the best ones under some draws of what is not measured. The share of draws
 in which the plan is the best of them (or within a hundredth, which no run would tell) says how sure the choice is; how
@@ -47,7 +48,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a rival must keep to, as the plan does."""
+    """The constraints of the plan, which alternatives must keep to as well."""
 
     require: Sequence[str] = ()
     forbid: Sequence[str] = ()
@@ -146,7 +147,7 @@ class _Draws:
         return total
 
     def _receivers(self, order: list[int]) -> list[int]:
-        """Of every message whose software is assumed."""
+        """Return the receiver of every message whose software time is assumed."""
         client = self.tables.client
         where = order if client is None or client in order else [*order, client]
         home = None if client is None else where.index(client)

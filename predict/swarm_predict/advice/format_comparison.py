@@ -39,7 +39,7 @@ class FormatSpeed:
 
 
 def named_format(swarm: Swarm, weights: str) -> Swarm:
-    """With `weights` as the format of every layer time that names none."""
+    """Return the swarm with `weights` as the format of every layer time that names none."""
     facts = tuple(
         dataclasses.replace(
             facts,
@@ -61,12 +61,12 @@ def compared(
     if engine_facts(workload).pattern == "all-reduce" or workload.offload_gbps:
         return ()
     usual = USUAL.get(workload.engine, PLAIN)
-    told = named_format(swarm, workload.weights)
+    named = named_format(swarm, workload.weights)
     known = {workload.weights: asked.tokens_per_s.p50}
     wanted = sorted({*usual, workload.weights}, key=lambda weights: -model.layer_bytes(weights))
     return tuple(
         FormatSpeed(
-            weights, known[weights] if weights in known else _speed(told, model, workload, weights, time_limit_s)
+            weights, known[weights] if weights in known else _speed(named, model, workload, weights, time_limit_s)
         )
         for weights in wanted
     )

@@ -39,7 +39,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Follower:
-    """What is remembered from one look to the next."""
+    """The state between two checks."""
 
     held: Placement = ()
     better_since_ns: int | None = None  # since when something better was there without a break

@@ -1,8 +1,8 @@
-"""What would help most that costs little or nothing: settings, a better place for the client, a wired line, a batch.
+"""Suggest what helps most at little or no cost: settings, a better place for the client, a wired line, a batch.
 
-`sensitivity` says what more upload, less distance or more memory at one node would give; here is what somebody can do
-this evening. Each is priced alone, by the tables that predict, on the same placement; where TCP's window falls back
-between two tokens, messages that exceed it are priced with their second round trip, before and after.
+`sensitivity` says what more upload, less distance or more memory at one node would give; here are changes that people
+can make themselves. Each is priced alone, by the tables that predict, on the same placement; where TCP's window falls
+back between two tokens, messages that exceed it are priced with their second round trip, before and after.
 """
 
 from __future__ import annotations
@@ -143,8 +143,8 @@ class _Desk:
             yield self._gain(best[1], "the client runs here", self.base_ms - best[0])
 
     def _wired(self) -> Iterator[Gain]:
-        """A node whose packets are late now and then, as over Wi-Fi: its ways without what they take above the idle
-        path, in the mean."""
+        """Assume a wired line for a node whose packets are late now and then, as over Wi-Fi: its paths without what
+        they take above the idle path, in the mean."""
         tables, parts = mean_tables(self.swarm, self.model, self.workload)
         order = list(self.rows)
         base = tables.price(order, self.layers)

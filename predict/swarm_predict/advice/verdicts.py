@@ -80,8 +80,8 @@ def verdicts(found: Prediction, streams: int = 1) -> tuple[Verdict, ...]:
 def _chat(found: Prediction) -> Verdict:
     speed, first = found.tokens_per_s, found.ttft_ms
     waits = math.isfinite(first.p50)
-    heard = f"first token after {_seconds(first.p50)}" if waits else "first token not known"
-    why = f"{speed.p50:.3g} tokens/s where people read {READING_TOKENS_PER_S:g}; {heard}"
+    start = f"first token after {_seconds(first.p50)}" if waits else "first token not known"
+    why = f"{speed.p50:.3g} tokens/s where people read {READING_TOKENS_PER_S:g}; {start}"
     if speed.p50 < SLOW_READING_TOKENS_PER_S:
         return Verdict("chat", "no", why)
     if not waits:

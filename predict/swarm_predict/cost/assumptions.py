@@ -1,4 +1,4 @@
-"""Notes on what a forecast's inputs assume, about which nodes, and what to do about it."""
+"""Write notes on the assumed inputs of a forecast: what, of which nodes, and what to do about it."""
 
 from __future__ import annotations
 

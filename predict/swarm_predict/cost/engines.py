@@ -1,4 +1,4 @@
-"""Define how each engine moves a token: which node sends to which, how many bytes, and which computes the LM head.
+"""Define the message pattern of each engine: which node sends to which, how many bytes, and which computes the LM head.
 
 One frozen record an engine, with a source for each figure. `build` prices the pattern, `launch.commands` writes the
 commands.
@@ -40,9 +40,9 @@ class EngineFacts:
     tensors: int = 1  # activation-sized tensors in each message
     tensors_unfused: int | None = None  # the same for models without a fused add and norm; None: as the others
     activation_bytes: float | None = None  # a fixed width of an element; None: as the workload says
-    beside_bytes: int = 0  # what goes with each input of a stage: headers, positions, indices
+    extra_bytes: int = 0  # what goes with each input of a stage: headers, positions, indices
     mask_bytes: int = 0  # the same, for each token of context
-    beside_packets: int = 0  # messages that an input takes besides full ones: small writes, each sent at once
+    extra_packets: int = 0  # messages that an input takes besides full ones: small writes, each sent at once
     ends_everywhere: bool = False  # embedding and LM head are on every stage
     # what drives the loop in the unmodified engine; if a client is named, a note says so
     drives: Literal["client", "first"] = "client"
@@ -91,11 +91,11 @@ class EngineFacts:
 
     def input_bytes(self, batch: int, context: int, tokens: int = 1) -> float:
         """Return the bytes that the client sends to a stage besides activations, for one pass of `tokens` tokens."""
-        if not self.beside_bytes:
+        if not self.extra_bytes:
             return 0.0
         span = -(-(context + tokens) // CONTEXT_STEP) * CONTEXT_STEP
-        heads = self.beside_packets * HEADER_BYTES
-        return float(self.beside_bytes + heads + self.mask_bytes * span * batch * tokens)
+        heads = self.extra_packets * HEADER_BYTES
+        return float(self.extra_bytes + heads + self.mask_bytes * span * batch * tokens)
 
     def sizes_allowed(self, model: ModelShape, most: int) -> list[int]:
         """Return how many machines may share a layer of this model, up to `most`."""
@@ -143,8 +143,8 @@ _ENGINES: Final[tuple[EngineFacts, ...]] = (
         ),
     ),
     EngineFacts(
-        "llama.cpp", "star", True, "last", "client", "logits", activation_bytes=4, beside_bytes=1924, mask_bytes=2,
-        beside_packets=20,
+        "llama.cpp", "star", True, "last", "client", "logits", activation_bytes=4, extra_bytes=1924, mask_bytes=2,
+        extra_packets=20,
         sources=(
             "llama.cpp ggml-rpc.cpp: cpy_tensor is false between two endpoints (quoted in pull 16276), so tensors "
             "between servers are read and written by the main host; pull 8032 (2024), which would push them, is open",

@@ -1,4 +1,4 @@
-"""Groups of machines that share the same layers, and how many machines an engine lets share them."""
+"""Define groups of machines that share the same layers, and the sizes that an engine allows."""
 
 from __future__ import annotations
 

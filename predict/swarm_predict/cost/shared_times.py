@@ -1,4 +1,4 @@
-"""Median times of machines that share layers: what a group takes for a layer, and what lies between groups.
+"""Compute median times of machines that share layers: a layer in a group, and the messages between groups.
 
 The medians of `forecast.forward_pass.tensor_parallel`, group by group, so that a plan prices what is predicted.
 """

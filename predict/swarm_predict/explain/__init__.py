@@ -1,4 +1,5 @@
-"""Explain the speed of a run: its terms beside what is usual for such machines, and how runs drift from predictions.
+"""Explain the speed of a run: its terms compared with the usual ones of such machines, and how runs drift from
+predictions.
 
 usual         what machines of the same kinds take, by published results
 terms         one token's time as terms, each with its draws

@@ -54,7 +54,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """One run beside its prediction. `first…` None: not known or not predicted."""
+    """One run with its prediction. `first…` None: not known or not predicted."""
 
     at_ns: int
     tpot_ms: float

@@ -76,7 +76,7 @@ class Evidence:
             return ("of the calibration: the client's own time in each step",)
         if term.kind == "layers":
             return (
-                f"{_ms(term.typical_ms / term.count)} a layer on the slowest share{_beside(usual)}",
+                f"{_ms(term.typical_ms / term.count)} a layer on the slowest share{_usual_text(usual)}",
                 *self._states(term),
             )
         if term.kind in ("visits", "path"):
@@ -91,7 +91,7 @@ class Evidence:
         device = f" ({facts.device})" if facts.device else ""
         learnt = how is How.ROOFLINE and self.workload.priors is not None and not self.workload.priors.neutral
         source = LEARNT if learnt else _HOW[how]
-        said = [f"{_ms(term.typical_ms / term.count)} a layer, {source}{_beside(usual, device)}"]
+        said = [f"{_ms(term.typical_ms / term.count)} a layer, {source}{_usual_text(usual, device)}"]
         if usual is None:
             why = "its device is not named" if not facts.device else f"no data sheet of {facts.device}"
             said.append(f"nothing usual to compare with: {why}")
@@ -220,7 +220,7 @@ def evidence_of(
     return Evidence(swarm, model, workload, layer, links(swarm, rows), throttled or {})
 
 
-def _beside(usual: Range | None, device: str = "") -> str:
+def _usual_text(usual: Range | None, device: str = "") -> str:
     return "" if usual is None else f"; machines like it{device} take {figures(usual)}"
 
 

@@ -26,7 +26,7 @@ _DRAWS: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Nearest:
-    """A setup that was measured and published, beside the placement in question."""
+    """A published measurement, compared with the placement in question."""
 
     name: str
     source: str
@@ -64,11 +64,11 @@ def nearest(swarm: Swarm, model: ModelShape, workload: Workload, found: Predicti
     ordered = [result for _, result in sorted(near, key=lambda pair: pair[0]) if evidence_of(result).refused is None]
     several = [result for result in ordered if len(result.nodes) > 1]
     chosen = ordered[:1] + (several[:1] if len(found.placement) > 1 and several[:1] != ordered[:1] else [])
-    beside = [_beside(result, found) for result in chosen]
-    return tuple(each for each in beside if each is not None)
+    nearest = [_nearness(result, found) for result in chosen]
+    return tuple(each for each in nearest if each is not None)
 
 
-def _beside(result: Result, found: Prediction) -> Nearest | None:
+def _nearness(result: Result, found: Prediction) -> Nearest | None:
     load = dataclasses.replace(workload_of(result), draws=_DRAWS)
     try:
         there = predict(swarm_of(result), result.model, placement_of(result), load)

@@ -32,7 +32,7 @@ BOUND_SPREAD: Final = DOUBT_BOUND * (1 - 2 / np.pi) ** 0.5  # of one side of a n
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A part of one token's time. `node` is the machine it belongs to; a path goes from `node` to `to`."""
+    """A part of one token's time. `node` is its machine; a path goes from `node` to `to`."""
 
     kind: TermKind
     node: str
@@ -157,7 +157,7 @@ def _of_shares(swarm: Swarm, model: ModelShape, placement: Placement, workload: 
 
 
 def _unmodelled(found: Sequence[Term], workload: Workload) -> tuple[Term, ...]:
-    """Return what the runs of a calibration left unexplained: it belongs to no known term."""
+    """Return the time that the runs of a calibration left unexplained, which is of no known term."""
     if not workload.model_error:
         return ()
     whole = sum(term.typical_ms for term in found)

@@ -1,4 +1,4 @@
-"""Return what machines of the same kinds usually take: published figures in place of measurements here.
+"""Estimate what machines of the same kinds usually take: published figures in place of measurements here.
 
 `as_usual` is the same swarm with every machine as its data sheet and published results describe it, so that the same
 code prices both; `usual_layers` gives the range of one layer's time, for the Node screen and for `explain`.
@@ -116,7 +116,7 @@ def _layer_of(swarm: Swarm, row: int, model: ModelShape, load: Workload) -> Laye
 
 @dataclass(frozen=True, slots=True)
 class UsualPath:
-    """What the other paths to or from the same two nodes are like. None: too few to compare with."""
+    """Return the usual figures of the other paths to or from the same two nodes. None: too few to compare with."""
 
     rtt_ms: float | None  # idle
     mbps: float | None

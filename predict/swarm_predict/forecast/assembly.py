@@ -1,4 +1,4 @@
-"""Turn the draws of one decode step into a Prediction, whichever engine they are of.
+"""Turn the draws of one decode step into a Prediction, for every engine.
 
 A pipeline (`pipeline`) and nodes that share every layer (`tensor_parallel`) draw a step each in its own way and return
 the same `Step`. Everything a user reads is made of it here: quantiles, the calibration's error, notes, what limits the
@@ -44,7 +44,7 @@ class First:
 
     draws: Floats | None  # None: not known
     notes: tuple[str, ...] = ()
-    limited_by: str = ""  # what most of its time goes to
+    limited_by: str = ""  # the largest part of its time
 
 
 FirstToken = Callable[[], First]
@@ -52,7 +52,7 @@ FirstToken = Callable[[], First]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is predicted; `placement` is in the order of the stages."""
+    """The question; `placement` is in the order of the stages."""
 
     swarm: Swarm
     model: ModelShape
@@ -64,7 +64,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class StageStep:
-    """What one node does in a step, and what it must hold."""
+    """The work of one node in a step, and its memory."""
 
     layers: int
     holds: str  # `0-39`, for the line that says that it does not fit

@@ -206,7 +206,7 @@ def mirrored_normal(rng: np.random.Generator, draws: int) -> Floats:
 
 
 def mirrored_normals(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
-    """As `mirrored_normal`, for (draws, …) numbers."""
+    """Do the same as `mirrored_normal` for (draws, …) numbers."""
     half = rng.standard_normal(((shape[0] + 1) // 2, *shape[1:]))
     return np.concatenate([half, -half])[: shape[0]] if shape[0] > 1 else np.zeros(shape)
 

@@ -1,4 +1,4 @@
-"""Notes under a predicted placement, beside those on what its inputs assume (`assumptions`)."""
+"""Write the notes of a predicted placement, in addition to those on assumed inputs (`assumptions`)."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Estimate how much later or sooner a run may be because of what is not known of its own network.
+"""Estimate how much a run may deviate because of what is unknown about its network.
 
-A run over paths whose loss, rate or ways are not well known may be slow for that reason, which another network does not
-share; a calibration must not take it for the engine (`priors.conditioning`). Delay variation and single retransmissions
-are no part of it: over a run's tokens they average out. The windows that losses leave are, seen and not yet seen: they
-last for many tokens, so that two runs of the same thing over 0.5 % loss took 47 and 87 ms a token.
+A run over paths whose loss, rate or asymmetry is not well known may be slow for that reason, which another network does
+not share; a calibration must not take it for the engine (`priors.conditioning`). Delay variation and single
+retransmissions are no part of it: over a run's tokens they average out. The windows that losses leave are, seen and not
+yet seen: they last for many tokens, so that two runs of the same thing over 0.5 % loss took 47 and 87 ms a token.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from swarm_predict.forecast.forward_pass.tensor_parallel import TensorParallel
 from swarm_protocol.snapshot.swarm import Floats
 
 DRAWS: Final = 4000
-QUANTILES: Final = 40  # equally likely values that stand for the draws
+QUANTILES: Final = 40  # equally likely values that replace the draws
 Doubt = tuple[float, ...]  # equally likely delays in ms, ascending; empty: none
 
 

@@ -1,4 +1,4 @@
-"""Time per token of one stream that keeps several verify windows in flight.
+"""Compute the time per token of one stream that keeps several verify windows in flight.
 
 A window is drafted, passes stations in a fixed order (an uplink, a stage, the next uplink, …) and comes home. Windows
 queue at a station and overlap everywhere else. The drafter works on one window at a time and finishes it.
@@ -45,7 +45,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """What `flow` found, (variants,) each."""
+    """The result of `flow`, (variants,) each."""
 
     ms_per_token: Floats
     windows_per_token: Floats  # sent, valid or not
@@ -74,7 +74,7 @@ def flow(route: Route, outcomes: Ints, windows: int | Ints) -> Flow:
     back = np.zeros((count, variants))
     sent, tokens, sent_then = zeros.copy(), zeros.copy(), zeros.copy()
     last_home, valid_so_far = zeros.copy(), np.zeros(variants, np.int64)
-    missed_at = np.full(variants, np.inf)  # when the miss that nobody has reacted to yet comes home
+    missed_at = np.full(variants, np.inf)  # when the pending miss is known at the head
     for number in range(count):
         place = np.where(number >= at_once, back[number - at_once, column], zeros)
         drafted = _drafted(route, free, sent)

@@ -1,6 +1,6 @@
-"""The commands that make a placement real, per node and engine, and the warnings without which they would do harm.
+"""Write the commands that start a placement, for each node and engine, with the warnings that they need.
 
-Numbers come from the placement; what only the operator knows stands in capitals ($MODEL, PEER-ADDRESS, ADDRESS-OF-x)
+Numbers come from the placement; what only the operator knows is in capitals ($MODEL, PEER-ADDRESS, ADDRESS-OF-x)
 and is named in a note. Layer ranges are inclusive here and half-open in the engines. Grammars were read at these
 commits:
 

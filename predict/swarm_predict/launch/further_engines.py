@@ -1,4 +1,4 @@
-"""Launch commands of engines that share layers between machines, and of those that came in 2026.
+"""Write launch commands of engines that share layers between machines, and of those new in 2026.
 
 mesh-llm    0809252 README.md, docs/CLI.md: serve --model, --join TOKEN
 shard       bca9308 phase0/specpipe.py main(): --stage --nstages --lo --hi (exclusive) --next --fast --direct-return;

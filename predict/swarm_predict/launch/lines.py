@@ -1,4 +1,4 @@
-"""What launch commands are made of: the question, the commands of each node, and where addresses may be reached."""
+"""Define the parts of launch commands: the question, the commands of each node, and the scope of addresses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Command:
 @dataclass(frozen=True, slots=True)
 class Launch:
     commands: tuple[Command, ...]
-    warnings: tuple[str, ...]  # what goes wrong if nobody reads it
+    warnings: tuple[str, ...]  # problems to expect unless they are heeded
     notes: tuple[str, ...]  # what to fill in
 
 

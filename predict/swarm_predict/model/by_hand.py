@@ -1,4 +1,4 @@
-"""A model whose family nobody knows, from the figures of a swarm file's `[model]` table."""
+"""Make a model of an unknown family from the figures of a swarm file's `[model]` table."""
 
 from __future__ import annotations
 
@@ -70,7 +70,8 @@ def _block(table: ModelTable, size: float, bits: float, cache: Cache, weights: s
 
 
 def _stand_in(table: ModelTable, params: float, kv_elements: float) -> LayerShape:
-    """What a probe times: plain attention with about that cache, and an MLP that makes up for the rest."""
+    """Return the layer that a probe times: plain attention with about that cache, and an MLP that makes up for the
+    rest."""
     heads = max(1, table.hidden // _HEAD_DIM)
     wanted = max(1, round(kv_elements / 2 / _HEAD_DIM))
     kv_heads = max(count for count in range(1, heads + 1) if heads % count == 0 and count <= max(1, min(wanted, heads)))

@@ -10,11 +10,11 @@ from typing import Final
 
 import msgspec
 
-CACHE_BYTES: Final = 2  # of one cached element: fp16 or bf16, what every engine here keeps unless told otherwise
+CACHE_BYTES: Final = 2  # of one cached element: fp16 or bf16, the default of every engine here
 
 
 class Cache(msgspec.Struct, frozen=True):
-    """What one layer stores for each token of the context, and how much of it a step reads."""
+    """The bytes that one layer stores for each token of the context, and how much of it a step reads."""
 
     elements: float  # of one entry
     window: int = 0  # entries kept at most; 0: all

@@ -1,4 +1,4 @@
-"""Formats of the KV cache, by the names that engines give them, and models that keep theirs in one.
+"""Define formats of the KV cache by the engines' names, and models with a fixed one.
 
 llama.cpp's types are blocks of 32 elements with a 16-bit scale, and with a 16-bit minimum in those of name _1 (ggml,
 ggml-common.h). vLLM's and SGLang's fp8 has one scale a tensor. FlexGen's 4 bits are groups of 64 with minimum and

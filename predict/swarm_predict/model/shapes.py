@@ -1,4 +1,4 @@
-"""Compute what a model weighs: bytes of weights, KV cache and activations, and the work of one step, from its shape.
+"""Compute the size of a model: bytes of weights, KV cache and activations, and the work of one step, from its shape.
 
 `catalogue` has the built-in models, `hf_config` reads a Hugging Face config.json; both make a ModelShape.
 How fast a machine moves these bytes is up to `roofline` and `layer_times`.

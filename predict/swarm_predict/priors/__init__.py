@@ -1,4 +1,4 @@
-"""Published results of similar machines: distributions for everything about a machine that nobody has measured yet.
+"""Give distributions for unmeasured figures of a machine, from published results of similar machines.
 
 published.toml  speeds that others measured and published, with their sources
 table           reads it

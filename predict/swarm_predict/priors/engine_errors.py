@@ -1,4 +1,4 @@
-"""How far engines lie from what was predicted of measured layers and paths, by engine: `engine_errors.json`, as data.
+"""Read how far engines deviate from predictions on measured layers and paths, by engine: `engine_errors.json`.
 
 `python -m bench engines --fit` fits it to runs of engines on emulated networks (`bench/data/engine_runs.jsonl`, those
 that no other program disturbed) and to the median errors of an earlier series (`bench/engine_runs/widths.py`). All
@@ -7,7 +7,7 @@ widths are standard deviations, relative to what was predicted:
     layers   of the layers' time
     paths    of the paths' time, the same on all of them
     kind     of the paths' time, beside it, the same on all paths of a kind (`particular.PATH_KINDS`)
-    run      of the whole time, again in each run: no calibration tells of it
+    run      of the whole time, again in each run: no calibration reduces it
 
 The same runs without a network tell what the software of an engine's messages takes (`software`): results beside the
 published ones, to which `python -m bench priors --fit` fits.
@@ -45,7 +45,7 @@ class SoftwarePart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Software(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a token of an engine takes without a network: measured layers, and the software of its messages."""
+    """The time of an engine's token without a network: measured layers, and the software of its messages."""
 
     engine: str
     case: str
@@ -56,7 +56,7 @@ class Software(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What `engine_errors.json` holds."""
+    """The contents of `engine_errors.json`."""
 
     engines: dict[str, Widths]
     software: tuple[Software, ...]

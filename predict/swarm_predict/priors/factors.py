@@ -1,4 +1,4 @@
-"""What the speed of a machine depends on, as names of effects that published results share.
+"""Name the effects that the speed of a machine depends on, shared by published results.
 
 Each quantity is the exponential of a sum of effects, from the most common to the most particular:
 
@@ -44,9 +44,7 @@ _MESSAGES: Final = {
 # order of magnitude lower than the ring backend")
 RDMA_SHARE: Final = 0.1
 RDMA: Final = frozenset({"exo-rdma", "exo-tensor"})
-PLAIN: Final = frozenset(
-    {"chain", "star", "ring", "tensor-parallel", "hybrid"}
-)  # a pattern of messages, nobody's software
+PLAIN: Final = frozenset({"chain", "star", "ring", "tensor-parallel", "hybrid"})  # a pattern of messages, not a program
 
 
 # engines that compute with torch, as probes time layers
@@ -55,7 +53,7 @@ TORCH: Final = PLAIN | {"petals", "shard"}
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What is known of the kind of a machine."""
+    """The known attributes of a kind of machine."""
 
     device_class: str  # of CLASSES; empty: not known
     device: str = ""  # canonical name; empty: not known
@@ -64,7 +62,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What of the question decides how well a machine is used."""
+    """The parts of the question that decide how well a machine is used."""
 
     engine: str
     weights: WeightGroup
@@ -125,7 +123,7 @@ def effects(kind: Kind, machine: Machine, load: Load) -> tuple[str, ...]:
             found.append(f"{kind}.engine:{messages_of(load.engine)}")
         elif kind == "reduce":  # over home networks it is hardly ever another
             found.append("reduce.engine:distributed-llama")
-        else:  # somebody's software all the same: nobody knows whose
+        else:  # some software of an unknown engine
             found.append(f"{kind}.engine:?")
         if kind == "reduce" and device:  # a small processor takes long for each of many small messages
             found.append(f"reduce.device:{device}")

@@ -1,8 +1,8 @@
-"""Assumed figures of a swarm's machines: medians for the tables, draws for intervals.
+"""Compute assumed figures of a swarm's machines: medians for the tables, draws for intervals.
 
-Machines of one class, and everything that one engine does, vary together from draw to draw; what is particular
-to one machine varies alone, unless a run told something of it (`conditioning`). Measured layers and visits use none of
-these figures but the multiples of what was measured: how far engines stay behind it.
+Machines of one class, and everything that one engine does, vary together from draw to draw; what is particular to one
+machine varies alone, unless a run showed something of it (`conditioning`). Measured layers and visits use none of these
+figures but the multiples of what was measured: how far engines stay behind it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _KINDS: Final[dict[Rate, tuple[Kind, ...]]] = {
     "decode": ("decode", "launch", "visit", "reduce"),
     "prefill": ("prefill", "launch", "visit", "reduce"),
 }
-# what quantity stands in which line: of kinds of machine, then of each machine, then of what was measured
+# which quantity is in which line: of kinds of machine, then of each machine, then of what was measured
 _RATE, _LAUNCH, _VISIT, _REDUCE, _OWN, _HOST, _LAYERS, _PATHS = range(8)
 _LINES: Final = 7 + len(particular.PATH_KINDS)  # the last ones are of paths, one a kind
 _LEAST_OF_MEASURED: Final = 0.1  # no engine takes less than a tenth of what was measured
@@ -76,12 +76,12 @@ class Assumed:
 
     @property
     def layers(self) -> Floats:
-        """What engines take of measured layers, as a multiple."""
+        """Return the time of engines over that of measured layers."""
         return np.asarray(self.median[_LAYERS])
 
     @property
     def paths(self) -> Floats:
-        """What engines take of the times of paths, as a multiple, (kinds of path,)."""
+        """Return the time of engines' messages over that of paths, (kinds of path,)."""
         return np.asarray(self.median[_PATHS:, 0] if self.median.shape[1] else np.ones(len(particular.PATH_KINDS)))
 
     @property
@@ -199,7 +199,7 @@ def _least(kind: Rate) -> float:
 def _own(
     priors: Priors, rate: Rate, key: str, device_class: str, load: Load, several: bool
 ) -> tuple[tuple[Effects, Effects], tuple[float, float]]:
-    """Return what a machine has for itself, as named effects, and the widths of what no run has told of it: that varies
+    """Return a machine's own effects by name, and the widths of those that no run has shown: these vary
     alone, so that large swarms need no quantity for each machine."""
     named, widths = [], []
     for own in own_effects(rate, key, device_class, load, several=several):

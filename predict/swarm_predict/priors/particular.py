@@ -1,4 +1,4 @@
-"""What one machine, one model and one swarm have beyond their kind: effects that no published result can tell.
+"""Name effects of one machine, one model and one swarm beyond their kind, which no published result can show.
 
 A run on a machine is about all of these at once (`conditioning`). Their widths come from the fit: how far systems
 of one kind lie apart (`node`), and what is left of single results (`left`). The latter is shared out among the model,
@@ -23,13 +23,13 @@ HOST_SPREAD: Final = 0.37
 LEFT_SHARES: Final = {"model": 0.25, "question": 0.85, "run": 0.15}
 # of the variance between systems of several machines; few are published with several models, so it is split evenly
 SEVERAL_SHARES: Final = {"site": 0.5, "model": 0.5}
-# of the logarithm of an engine's layer times on processors over torch's, where no run of the engine told it
+# of the logarithm of an engine's layer times on processors over torch's, where no run of the engine showed it
 KERNELS_APART: Final = 0.35
 WRITTEN: Final = 0.04  # the same of what a person wrote down: that will be of the engine itself, which repeats so
 
 
 def machine(rate: Rate, key: str, device_class: str) -> str:
-    """Of one machine; those that compute on their processor differ more from each other."""
+    """Name the effects of one machine; those that compute on their processor differ more from each other."""
     return f"machine.{'processor' if rate == 'decode' and device_class in PROCESSORS else rate}:{key}"
 
 
@@ -46,13 +46,13 @@ def question(rate: Rate, key: str, load: Load) -> str:
 
 
 def several(load: Load) -> tuple[str, str]:
-    """Of placements on several machines: the site under an engine, and the model there."""
+    """Name the effects of placements on several machines: the site under an engine, and the model there."""
     engine = messages_of(load.engine)
     return f"several.site:{engine}", f"several.model:{load.model}/{load.format}/{engine}"
 
 
 def layers(load: Load, device_class: str, *, written: bool) -> tuple[str, ...]:
-    """Of layers that were measured, under an engine; `written`: down by a person, who will have timed the engine.
+    """Name the effects of measured layers under an engine; `written`: down by a person, who will have timed the engine.
 
     Probes time layers with torch. On processors other engines have kernels of their own, faster or slower than that."""
     kernels = kernels_of(load.engine)
@@ -64,7 +64,8 @@ def layers(load: Load, device_class: str, *, written: bool) -> tuple[str, ...]:
 
 
 def paths(load: Load, kind: PathKind, *, written: bool) -> tuple[str, ...]:
-    """Of the times of paths under an engine: of all, and of all of this kind where they were measured."""
+    """Name the effects of the times of paths under an engine: of all, and of all of this kind where they were
+    measured."""
     engine = messages_of(load.engine)
     if written:
         return (f"written.paths:{engine}",)

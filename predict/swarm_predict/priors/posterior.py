@@ -1,4 +1,4 @@
-"""Medians and correlated draws of quantities of machines, from the fitted coefficients.
+"""Compute medians and correlated draws of machines' quantities from the fitted coefficients.
 
 A quantity is the exponential of a sum of effects (`factors`). Effects that two quantities share make them vary
 together; an effect that no published result has (a class, a device, an engine nobody published) varies as its kind
@@ -25,7 +25,7 @@ Effects = tuple[str, ...]
 
 
 class Fitted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What `fitted.json` holds."""
+    """The contents of `fitted.json`."""
 
     names: tuple[str, ...]
     mean: tuple[float, ...]
@@ -67,7 +67,7 @@ class Priors:
         return float(sum(self.mean[self._at[name]] for name in effects if name in self._at))
 
     def log_covariance(self, quantities: Sequence[Effects]) -> Floats:
-        """Of the logarithms, what they have in common included; not what one machine alone has."""
+        """Return the covariance of the logarithms from shared effects, without those of one machine alone."""
         known = np.zeros((len(quantities), len(self.names)))
         fresh: dict[str, list[int]] = {}
         for k, effects in enumerate(quantities):

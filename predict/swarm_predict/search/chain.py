@@ -37,7 +37,7 @@ class Chain:
     first: Ints
     last: Ints
     only: Ints
-    hop: Floats  # (n, n), diagonal infinite: nobody sends to itself
+    hop: Floats  # (n, n), diagonal infinite: no node sends to itself
     start: Floats  # (n,)
     end: Floats  # (n,)
     close: Floats | None  # (n, n) [last, first]; None: a given client closes nothing

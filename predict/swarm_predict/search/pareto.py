@@ -1,4 +1,4 @@
-"""Between the quickest token and the most tokens: placements of which no other is better in both.
+"""Find the Pareto front of latency and throughput: placements of which no other is better in both.
 
 From the placement of least latency down: each next one has the least latency among those whose period (time between
 two steps of a full pipeline) is at most a given share of the one before, so the points spread evenly over the rates.

@@ -1,4 +1,4 @@
-"""The best placement, and how far from the best it can be at most.
+"""Find the best placement, and bound its distance from the optimum.
 
 `solve` is pure on cost tables; `plan` builds them from a swarm and prices the answer. Every answer carries its own
 certificate: a proven bound, and whether it is met. Latency over a chain is exact up to 18 nodes and certified
@@ -65,7 +65,7 @@ class Found:
 
     @property
     def gap(self) -> float:
-        """How much better the best could be, as a fraction of the bound."""
+        """Return how much better the optimum could be, as a fraction of the bound."""
         if self.exact or self.value_ms <= self.bound_ms:
             return 0.0
         return self.value_ms / self.bound_ms - 1 if self.bound_ms > 0 else float("inf")
@@ -131,13 +131,13 @@ def solve_within(
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """How often nodes go, and what that costs. A stream stands still until somebody has taken over."""
+    """The rates of node losses and their cost. A stream stops until another node has taken over."""
 
-    losses_per_hour: Mapping[str, float]  # by node; who is not there never goes
+    losses_per_hour: Mapping[str, float]  # by node; others are never lost
     recovery_s: float = 60.0  # until the next token: noticing, loading weights, reading the prompt again
 
     def share(self, node: str) -> float:
-        """Of the time that the node's losses take."""
+        """Return the share of time that is lost to failures of this node."""
         return min(self.losses_per_hour.get(node, 0.0) * self.recovery_s / 3600.0, MOST_LOST)
 
 
@@ -231,7 +231,7 @@ def _with_windows(found: Found, value_ms: float, workload: Workload, objective: 
 
 
 def _without(missing: Sequence[LeftOut]) -> str:
-    """Who was not considered, at the end of an error."""
+    """Name the nodes that were not considered, at the end of an error."""
     return "".join(f"; left out: {each.node}, {each.why}" for each in missing)
 
 

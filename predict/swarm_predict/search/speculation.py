@@ -1,4 +1,4 @@
-"""How many guesses a window should carry and how many windows should travel at once, and where the layers then go.
+"""Choose the guesses of a window, the windows in flight, and the placement for both.
 
 A stream with several windows in flight is bound by the slowest station as well as by the trip: the best placement lies
 between the quickest and the one of the shortest period. Candidates are those two and what lies between, under several
@@ -30,7 +30,7 @@ from swarm_predict.search.solve import EXACT_NODES, Found, placement_of, solve, 
 from swarm_predict.types import DoesNotFit, NotMeasured, Plan, Workload
 from swarm_protocol.snapshot.swarm import Floats, Swarm
 
-MOST_WINDOWS: Final = 8  # that a plan considers unless it is told otherwise
+MOST_WINDOWS: Final = 8  # that a plan considers by default
 _GUESSES: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 _WINDOWS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 _FOLLOWED: Final = 256  # windows of each candidate
@@ -46,7 +46,7 @@ class _Candidate:
 
     @property
     def step_ms(self) -> float:
-        """Of a window's whole step, drafting included."""
+        """Return the time of a window's whole step, drafting included."""
         return self.tables.price([*self.found.order], [*self.found.layers]) * step_yield(self.load)
 
     def route(self) -> tuple[list[float], list[float]]:

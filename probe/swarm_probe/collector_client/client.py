@@ -176,7 +176,7 @@ class CollectorClient:
         return None
 
     def look(self) -> None:
-        """Account for what the connection carried, and hang up if that is too much; call it every second or so."""
+        """Account for what the connection carried, and hang up if it is too much; call it about once a second."""
         if self._ws is not None:
             self._ws.look()
 

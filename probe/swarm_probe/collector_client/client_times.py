@@ -1,4 +1,4 @@
-"""Define how long the connection to the collector waits for what, and how long before another try."""
+"""Define the timeouts of the connection to the collector, and the backoff between attempts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class ClientTimes:
     ping_s: float = 20.0  # between pings: keeps NATs open, and detects a connection that died silently
     ping_wait_s: float = 20.0  # for the pong: then the connection is half open
     ack_wait_s: float = 90.0  # for an acknowledgement: a collector that answers pings but stores nothing
-    leave_s: float = 2.0  # for saying goodbye: nobody waits long for a probe to stop
+    leave_s: float = 2.0  # for the goodbye: stopping a probe must be quick
     retry_base_s: float = 1.0
     retry_cap_s: float = 60.0
     steady_s: float = 15.0  # joined this long, the next failure starts from the shortest wait again

@@ -17,7 +17,7 @@ _UPGRADE_REQUIRED: Final = 426
 
 
 def closing_words(error: ConnectionClosed) -> str:
-    """Return why, as far as the other side or our own pings said it."""
+    """Return why, as far as the other side or our own pings show it."""
     if error.rcvd is not None and error.rcvd.reason:
         return f" ({safe(error.rcvd.reason, 100)})"
     if error.sent is not None and error.rcvd is None and error.sent.reason:

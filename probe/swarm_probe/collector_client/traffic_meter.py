@@ -33,7 +33,7 @@ BURST_BYTES: Final = 4 << 20
 FRAMES_PER_S: Final = 200.0
 FRAME_BURST: Final = 2_000.0
 SLICE_BYTES: Final = 4096  # parsed at once: 2,048 empty frames
-RECEIVE_BUFFER_BYTES: Final = 256 << 10  # what arrives while nobody reads; the kernel's usual limit is 6 MB
+RECEIVE_BUFFER_BYTES: Final = 256 << 10  # what arrives while reading is paused; the kernel's usual limit is 6 MB
 SEGMENT_BYTES: Final = {socket.AF_INET: 52, socket.AF_INET6: 72}  # headers, with TCP's timestamps
 
 # struct tcp_info, <linux/tcp.h>: bytes acked, bytes received, segments out, segments in

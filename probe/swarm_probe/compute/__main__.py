@@ -66,7 +66,7 @@ def main() -> int:
 
 
 def _measure(job: Job, report: Callable[[Report], None], contention: Contention, lock: BinaryIO | None) -> None:
-    _be_humble(job.nice)  # first: torch's threads inherit the priority
+    _lower_priority(job.nice)  # first: torch's threads inherit the priority
     try:
         from swarm_probe.compute.devices import devices  # late: these load torch
         from swarm_probe.compute.timing.device_timing import measure_device
@@ -79,10 +79,10 @@ def _measure(job: Job, report: Callable[[Report], None], contention: Contention,
         for message in measure_device(device, job.task, marks, job.away_s):
             report(message)
             if lock is not None and isinstance(message, Measured):
-                _let_others(lock, report, device.label)
+                _yield_lock(lock, report, device.label)
 
 
-def _let_others(lock: BinaryIO, report: Callable[[Report], None], label: str) -> None:
+def _yield_lock(lock: BinaryIO, report: Callable[[Report], None], label: str) -> None:
     """Release the lock between two figures, so that a probe that waits for a first one goes before our next."""
     import fcntl
 
@@ -97,9 +97,9 @@ def _let_others(lock: BinaryIO, report: Callable[[Report], None], label: str) ->
 
 
 def _answer(job: Job, report: Callable[[Report], None], contention: Contention, lock: BinaryIO | None) -> None:
-    """Answer a challenge on the first device. Orders come from the parent; when it ends, they end, and this process
-    too."""
-    _be_humble(job.nice)
+    """Answer a challenge on the first device. Orders come from the parent; this process ends when it
+    does."""
+    _lower_priority(job.nice)
     try:
         from swarm_probe.compute.attestation_worker import answer  # late: these load torch
         from swarm_probe.compute.devices import devices
@@ -112,7 +112,7 @@ def _answer(job: Job, report: Callable[[Report], None], contention: Contention, 
         report(message)
 
 
-def _be_humble(nice: int) -> None:
+def _lower_priority(nice: int) -> None:
     """Take the lowest priority on the processor, and be the first to be killed when memory runs out."""
     try:
         os.nice(nice)

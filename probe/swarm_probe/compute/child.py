@@ -1,4 +1,4 @@
-"""Watch the resources of the computing process, and end it if it takes more than it may."""
+"""Watch the resources of the computing process, and stop it if it exceeds its limits."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Watched:
             return f"ended because what it takes cannot be watched ({reason(error)})"
 
     def ended(self) -> None:
-        """It has been waited for: account for what the last look missed, and write all of it."""
+        """Account for what the last check missed, once the process has been waited for, and write the record."""
         self._book(_children_s() - self._children_s, 0.0)
         self._budget.write(self._wall_ns())
 

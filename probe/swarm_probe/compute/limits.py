@@ -26,10 +26,10 @@ def _machine_lock() -> str:
 class ComputeLimits:
     """Limits in seconds unless the name says otherwise; what each bounds."""
 
-    settle_s: float = 1.0  # somebody may be looking through models
+    settle_s: float = 1.0  # people may be browsing models
     again_s: float = 6 * 3600.0  # drivers, clocks and heat change slowly
     failed_again_s: float = 600.0  # seconds after a failure, perhaps a temporary one; twice as long each time
-    torch_again_s: float = 600.0  # somebody may follow the advice and install torch
+    torch_again_s: float = 600.0  # torch may have been installed meanwhile
     turn_s: float = 1800.0  # waiting for other probes of this machine
     load_s: float = 180.0  # loading torch from a cold disk, starting CUDA
     grace_s: float = 60.0  # in addition to three times the budget: building layers

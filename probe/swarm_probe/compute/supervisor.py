@@ -1,4 +1,4 @@
-"""Run layer timing in a child process: start it, bound it, and report whatever happens to it in one line.
+"""Run layer timing in a child process: start it, enforce its limits, and report every failure in one line.
 
 torch is loaded in the child, and only while it measures. A crash, a hang, memory that runs out or a missing torch is an
 event and a status; the daemon continues. A changed task is measured soon, an unchanged one rarely.
@@ -85,8 +85,8 @@ class Compute:
         self._child: Watched | None = None  # the running child
         self._task: ComputeTask | None = None
         self._changed = asyncio.Event()
-        self._told_missing = False
-        self._told_rest = ""
+        self._missing_reported = False
+        self._rest_reported = ""
         self._measured = 0  # figures of the last task
         self._trouble = ""
         self._failures = 0  # in a row, of this task
@@ -108,7 +108,7 @@ class Compute:
         other = self._task is not None and self._pause.changed(now_s)
         why = "the plan leaves other pauses between tokens" if other else ""
         if self._task is not None and self._watch.look(now, now_s):
-            self._watch.measured(now_s)  # or about to be: not again at the next look
+            self._watch.measured(now_s)  # or about to be: not again at the next check
             why = "the machine has changed (driver, power, heat or battery)"
         if why:
             self._say(f"{why}: layers are timed again")
@@ -138,7 +138,7 @@ class Compute:
         while True:
             self._changed.clear()
             wait_s: float | None = None
-            if self._first_is_due:  # before a challenge: somebody waits for the first figure of this model
+            if self._first_is_due:  # before a challenge: people wait for the first figure of this model
                 task = self._task
                 assert task is not None
                 wait_s = await self._take_on(task)
@@ -157,9 +157,9 @@ class Compute:
         limits = self._limits
         if self._find_torch() is None:
             self.status = MISSING
-            if not self._told_missing:
-                self._told_missing = True
-                self._tell("torch_missing", MISSING)
+            if not self._missing_reported:
+                self._missing_reported = True
+                self._report("torch_missing", MISSING)
             importlib.invalidate_caches()  # to find one installed meanwhile
             return limits.torch_again_s
         if (wait_s := self._rests()) is not None:
@@ -190,9 +190,9 @@ class Compute:
         if why is None:
             return None
         self.status = f"waiting: {why}"
-        if why != self._told_rest:
+        if why != self._rest_reported:
             self._say(self.status)
-        self._told_rest = why
+        self._rest_reported = why
         return wait_s
 
     async def _answer(self, challenger: Challenger) -> None:
@@ -219,14 +219,14 @@ class Compute:
         except _Failed as failed:
             self._failures += 1
             self.status = f"layers of {name}: {failed}"
-            self._tell("compute_failed", f"{name}: {failed}")
+            self._report("compute_failed", f"{name}: {failed}")
         else:
             self._failures = 0
             self._watch.measured(time.monotonic())
             trouble = f"; {self._trouble}" if self._trouble else ""
             self.status = f"timed layers of {name}: {self._measured} figures{trouble}"
 
-    def _tell(self, kind: str, detail: str) -> None:
+    def _report(self, kind: str, detail: str) -> None:
         event = EventSample(at_ns=self._wall_ns(), kind=kind, detail=safe(detail, 300))  # type: ignore[arg-type]
         self._say(event.detail)
         self._emit(event)
@@ -328,7 +328,7 @@ class Compute:
                     self._emit(report.sample)
                 case Trouble():
                     self._trouble = safe(report.reason, 300)
-                    self._tell("compute_failed", report.reason)
+                    self._report("compute_failed", report.reason)
                 case Done():
                     return True
                 case _:  # a message of a challenge, which this is not

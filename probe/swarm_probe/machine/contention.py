@@ -1,6 +1,6 @@
-"""Detect other programs on the devices and what slows the devices down, before torch starts and with each figure.
+"""Detect other programs on the devices and throttling, before torch starts and with each figure.
 
-A busy GPU is waited for, within reason; what is measured during other use all the same is marked.
+The probe waits for a busy GPU, within reason; figures measured during other use are marked.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Contention:
         self._contended = frozenset(gpu.uuid for gpu in self._before if _busy(gpu))
 
     def in_the_way(self) -> str | None:
-        """Return what to wait for, in words; None: nothing."""
+        """Return the reason to wait, in words; None: there is none."""
         busy = [gpu for gpu in self._before if _busy(gpu)]
         if not busy:
             return None
@@ -35,7 +35,7 @@ class Contention:
         return f"{first.name}, which others use at {first.util_percent:.0f} %"
 
     def wait_for_calm(self, sleep: Callable[[float], None]) -> None:
-        """Wait until no GPU is busy, or patience ends: then those still busy are contended."""
+        """Wait until no GPU is busy, or the longest wait has passed: those still busy are then contended."""
         calm = 0
         for _ in range(PATIENCE_LOOKS):
             sleep(LOOK_S)

@@ -1,6 +1,6 @@
 """Read the state of NVIDIA cards through the driver's library (NVML); most machines have none.
 
-The driver is looked for before pynvml is imported, so that a machine without a GPU does not pay for it. Each figure may
+pynvml is imported only if the driver is present, so that a machine without a GPU does not pay for it. Each figure may
 be missing alone (a laptop has no power reading, unified memory no size): None, never 0.
 """
 
@@ -51,7 +51,7 @@ class GpuReading:
     others: int | None = None  # processes on the card that are not ours
     uuid: str = ""
     driver: str = ""
-    untold: str = ""  # which figures it does not give, and why, in one line; empty: it gives all that are shown
+    untold: str = ""  # which figures are missing, and why, in one line; empty: none
 
     def explained(self, why: str, **instead: str | None) -> GpuReading:
         """Return the reading with the reason for each figure that is missing: `why`, or the figure's own of `instead`
@@ -84,7 +84,7 @@ class Gpus:
         self._handles: list[tuple[str, Any]] | None = None
         self._ours = ours
         self._driver = ""
-        self.count = 0  # of GPUs, as of the last time that the driver told
+        self.count = 0  # of GPUs, as of the last reading
 
     def read(self) -> tuple[GpuReading, ...]:
         nvml = self._nvml
@@ -119,7 +119,7 @@ class Gpus:
                 return question(handle, *more)
             except (nvml.NVMLError_NotSupported, nvml.NVMLError_NoPermission, nvml.NVMLError_FunctionNotFound):
                 return None
-            except Exception as error:  # noqa: BLE001 - one figure less; a card that answers nothing is told below
+            except Exception as error:  # noqa: BLE001 - one figure less; a card that answers nothing is handled below
                 failed = failed or error
                 return None
 

@@ -1,7 +1,7 @@
-"""Describe this machine and its state: processor, memory, GPUs, and whether its clock was set.
+"""Read facts and state of this machine: processor, memory, GPUs, battery.
 
-Cheap by construction: a few reads of /proc through psutil, no look at any process. In a container the container's
-memory counts. What the machine does not tell is missing, and `Host.lines` says why.
+Cheap by construction: a few reads of /proc through psutil, and no process is inspected. In a container the container's
+memory counts. What the machine does not report is missing, and `Host.lines` says why.
 """
 
 from __future__ import annotations
@@ -29,10 +29,9 @@ from swarm_protocol.child_environment import without_secrets
 from swarm_protocol.messages.probe_messages import GpuFacts, HostFacts
 from swarm_protocol.messages.samples import EventSample, HostSample
 from swarm_protocol.text import safe
-from swarm_protocol.units import NS_PER_S, gib
+from swarm_protocol.units import gib
 
-CLOCK_JUMP_NS: Final = NS_PER_S // 2  # far more than a clock is ever slewed between two looks
-TICKING_S: Final = 0.5  # counters of processor time have moved by then, on the idlest machine
+TICKING_S: Final = 0.5  # within this the CPU counters of even an idle machine change
 _CGROUPS: Final = (  # limit and use, of version 2 and 1
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
@@ -130,7 +129,7 @@ class Host:
         return conditions(self._last, self._on_battery, self._torch)
 
     def lines(self) -> str:
-        """Return the last figures in one line; `–` with the reason for each that the machine does not tell."""
+        """Return the last figures in one line; `–` with the reason for each that the machine does not report."""
         ram, battery = self._memory, {True: "on battery", False: "on mains", None: "no battery"}[self._on_battery]
         said = {
             "processor": f"processor {self._cpu_percent:.0f} %" if self._cpu_percent is not None else "",
@@ -163,7 +162,7 @@ class Host:
         before, since_s = self._cpu_times, time.monotonic() - self._cpu_at
         self._cpu_times, self._cpu_at = tuple(psutil.cpu_times()), time.monotonic()
         percent = min(100.0, max(0.0, psutil.cpu_percent(None)))
-        if since_s >= TICKING_S and before == self._cpu_times:  # a sandbox; on an idle machine they grow
+        if since_s >= TICKING_S and before == self._cpu_times:  # a sandbox; even on an idle machine they grow
             raise Unreadable("the system's CPU counters do not change")
         return percent
 
@@ -172,21 +171,6 @@ def _throttled_line(gpu: GpuReading) -> str:
     heat = f" at {gpu.temp_c:.0f} °C" if gpu.temp_c is not None else ""
     why = f" ({gpu.throttle})" if gpu.throttle else ""
     return f"{safe(gpu.name)} is held below its power limit{heat}{why}"
-
-
-class ClockWatch:
-    """Detects when wall clock and monotonic clock diverge: the clock was set, or the machine slept."""
-
-    def __init__(self, wall_ns: int, mono_ns: int) -> None:
-        self._offset_ns = wall_ns - mono_ns
-
-    def look(self, wall_ns: int, mono_ns: int) -> EventSample | None:
-        jump_ns = (wall_ns - mono_ns) - self._offset_ns
-        self._offset_ns = wall_ns - mono_ns
-        if abs(jump_ns) < CLOCK_JUMP_NS:
-            return None
-        detail = f"the clock jumped by {jump_ns / NS_PER_S:+.1f} s (it was set, or the machine slept)"
-        return EventSample(at_ns=max(0, wall_ns), kind="clock", detail=detail)
 
 
 def on_battery() -> bool | None:
@@ -198,7 +182,7 @@ def on_battery() -> bool | None:
 
 
 def cpu_throttles(folder: Path = Path("/sys/devices/system/cpu")) -> int:
-    """Return how often heat has throttled any core since the start; 0 if the kernel does not tell."""
+    """Return how often heat has throttled any core since the start; 0 if the kernel does not report it."""
     total = 0
     for count in folder.glob("cpu[0-9]*/thermal_throttle/core_throttle_count"):
         try:
@@ -219,7 +203,7 @@ def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """Return a name such as "AMD EPYC 7B13"; the architecture where nothing better is known."""
     if sys.platform == "darwin":
         try:
-            asked = subprocess.run(
+            name = subprocess.run(
                 ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"],
                 capture_output=True,
                 text=True,
@@ -227,8 +211,8 @@ def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
                 env=without_secrets(os.environ),
             ).stdout.strip()
         except OSError:
-            asked = ""
-        return safe(asked or platform.machine() or "unknown", 100)
+            name = ""
+        return safe(name or platform.machine() or "unknown", 100)
     try:
         found = re.search(
             r"^(?:model name|Model|cpu model)\s*:\s*(.+)$", cpuinfo.read_text(errors="replace"), re.MULTILINE

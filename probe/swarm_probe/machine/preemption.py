@@ -25,7 +25,7 @@ _SCHEDSTAT: Final = Path("/proc/thread-self/schedstat")  # on the processor, wai
 
 @dataclass(frozen=True, slots=True)
 class Preemption:
-    """What was taken from the thread that created it."""
+    """The time that other programs took from the thread that created this."""
 
     schedstat_fd: int | None
     quota: Quota | None  # None: no limit

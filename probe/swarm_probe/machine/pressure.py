@@ -1,7 +1,7 @@
 """Read how much runnable work waits for a processor (PSI, kernel documentation accounting/psi.rst).
 
-Of the machine, and of the container this runs in where that says more: whoever shares the processors slows layers down
-and shows in neither their own figures nor ours.
+The higher of the machine's and this container's: programs that share the processors slow layers down without showing
+in this container's own CPU figures.
 """
 
 from __future__ import annotations

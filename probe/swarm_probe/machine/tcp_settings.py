@@ -1,4 +1,4 @@
-"""Read the TCP settings of this machine: engines that set nothing themselves use them.
+"""Read the TCP settings of this machine, which engines use unless they set their own.
 
 `tcp_congestion_control` and `tcp_slow_start_after_idle` of Linux (ip-sysctl), of the network namespace this runs in.
 """

@@ -1,5 +1,5 @@
 """Connect to a peer for a hop or a transfer: by TCP, or by QUIC through a NAT hole that STAMP packets have punched; for
-hops of a decode step's size by way of the collector, if neither works.
+hops of a decode step's size through the collector, if neither works.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from swarm_protocol.units import NS_PER_S
 if TYPE_CHECKING:
     from swarm_probe.streams.quic_endpoint import QuicPort
 
-TCP_AGAIN_NS: Final = 3600 * NS_PER_S  # somebody may have forwarded a port
+TCP_AGAIN_NS: Final = 3600 * NS_PER_S  # a port may have been forwarded meanwhile
 STAGGER_S: Final = 0.25  # RFC 8305, section 5: between calls to one address and the next
-DIAL_BESIDE_HOLE_S: Final = 2.0  # with a hole there is another way; a lost SYN is sent again after one second
+DIAL_WITH_HOLE_S: Final = 2.0  # with a hole there is another way; a lost SYN is sent again after one second
 RELAY_MOST: Final = 32 << 10  # bytes of a hop that the collector relays
 QUIC: Final = importlib.util.find_spec("aioquic") is not None
 
@@ -51,23 +51,23 @@ class Dialer:
             round_trips.take_quic = self._take
 
     async def dial(self, member: PeerState, purpose: Purpose, size: int) -> tuple[Channel, Transport]:
-        """Dial by TCP; where it has not worked lately, by what else there is. Raises PeerError."""
+        """Dial by TCP, or by another transport if TCP has failed recently. Raises PeerError."""
         if self._mono_ns() >= member.tcp_again_ns or not self.others(member, purpose, size):
             try:
                 return await self._dial_tcp(member, purpose, size), "tcp"
-            except NoAnswer:  # a peer that answers and then breaks off may know us a moment later
+            except NoAnswer:  # a peer that answers and hangs up may not know this probe yet
                 if not self.others(member, purpose, size):  # a hole may have opened meanwhile
                     raise
                 member.tcp_again_ns = self._mono_ns() + TCP_AGAIN_NS
         if (hole := self.punched_target(member)) is not None:
             return await self._quic_port().dial(hole, member.caller, purpose, size), "quic"
         if member.rtt is not None and self._round_trips.punching(member.rtt):
-            raise NoAnswer("a hole to it is being punched")  # a figure of the detour would stand for the path
+            raise NoAnswer("a hole to it is being punched")  # a relayed figure would be taken for the path's
         assert self.relay is not None
         return await self.relay.dial(member.caller, purpose, size), "relay"
 
     def others(self, member: PeerState, purpose: Purpose, size: int) -> bool:
-        """Return whether there is a way other than TCP."""
+        """Return whether a transport other than TCP is available."""
         by_collector = purpose is Purpose.HOP and size <= RELAY_MOST and member.peer.relay and self.relay is not None
         return by_collector or self.punched_target(member) is not None
 
@@ -103,7 +103,7 @@ class Dialer:
     async def _dial_tcp(self, member: PeerState, purpose: Purpose, size: int) -> Stream:
         """Dial the address that answered last first, then the others in the plan's order, each STAGGER_S later or when
         the previous one has failed (RFC 8305, section 5). Raises PeerError."""
-        within_s = DIAL_S if self.punched_target(member) is None else DIAL_BESIDE_HOLE_S
+        within_s = DIAL_S if self.punched_target(member) is None else DIAL_WITH_HOLE_S
         waiting = sorted(range(len(member.tcp)), key=lambda i: i != member.tcp_first)
         failed: PeerError = NoAnswer("no TCP address in the plan")
         calls: dict[asyncio.Task[Stream], int] = {}
@@ -129,7 +129,7 @@ class Dialer:
                         self._round_trips.allowed.answered(member.tcp[index], self._mono_ns())
                         return stream
                     del calls[task]
-                    if isinstance(failed, NoAnswer):  # what an address that answers said counts, whatever the others do
+                    if isinstance(failed, NoAnswer):  # the error of an address that answered takes precedence
                         failed = error
         finally:
             for task in calls:

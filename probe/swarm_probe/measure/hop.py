@@ -1,11 +1,11 @@
-"""Measure the time of one hop as a token pays it: an activation-sized message until its acknowledgement.
+"""Measure one hop as a token does it: the time from an activation-sized message to its acknowledgement.
 
 The first message of a round uses a fresh connection and is reported apart: what exceeds TCP's initial window pays a
 second round trip there. So are the last ones, each after a pause in which TCP forgets how fast it may send: a pipeline
-whose token takes longer than that pays them on every hop. The acknowledgement says how long the other program took to
-send it, the kernel how long this one took to notice it: both are subtracted, so that the path and TCP remain. A
-transfer at either end stops the round, which then consists of the messages before it: behind a home's queue of a
-second the others would say nothing of a token. A round is bounded in messages and in bytes, to spare a volunteer's
+whose token takes longer than that has this delay on every hop. The acknowledgement says how long the other program took
+to send it, the kernel how long this one took to notice it: both are subtracted, so that the path and TCP remain. A
+transfer at either end stops the round, which then consists of the messages before it: behind a home uplink's queue of a
+second the others would say nothing about a token. A round is bounded in messages and in bytes, to spare a volunteer's
 uplink.
 """
 

@@ -23,8 +23,8 @@ from swarm_protocol.messages.samples import HopSample, Phase, ProbeSample
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_MS, NS_PER_S, ms_from_ns
 
-FIRST_HOP_S: Final = 2.0  # rounds with a new peer begin within this, since somebody waits for the first figure
-POSTPONED_NS: Final = 30 * NS_PER_S  # a round that would disturb somebody is tried again after this
+FIRST_HOP_S: Final = 2.0  # rounds with a new peer begin within this, since people wait for the first figure
+POSTPONED_NS: Final = 30 * NS_PER_S  # a round that would disturb others is tried again after this
 RETRY_NS: Final = 5 * NS_PER_S  # after a round that a transfer cut short, or that gave nothing
 RETRIES: Final = 3  # in a row, of the latter
 MIN_EVERY_NS: Final = NS_PER_S
@@ -64,7 +64,7 @@ class HopRounds:
         soon_ns = int(self._rng.random() * min(FIRST_HOP_S * NS_PER_S, every_ns))
         due_ns = self._clocks.mono_ns() + soon_ns
         if member.hop_began is not None and member.hop_began[1] == plan.hop_bytes:
-            # only the rhythm changed, as it does with each member that comes or goes: no reason for a round
+            # only the rate changed, as it does whenever a member joins or leaves: no reason for a round
             due_ns = max(due_ns, member.hop_began[0] + every_ns)
         in_vain = 0  # failed rounds, in a row
         while True:
@@ -99,7 +99,7 @@ class HopRounds:
             due_ns = began_ns + min(wait_ns, every_ns)
 
     async def _rest(self, member: PeerState, due_ns: int) -> None:
-        """Wait until then, or until a hole to the peer opens, which the last round had to do without."""
+        """Wait until then, or until a NAT hole to the peer opens that the last round did not have."""
         rest_s = max(0, due_ns - self._clocks.mono_ns()) / NS_PER_S
         if member.rtt is None:
             await asyncio.sleep(rest_s)
@@ -160,7 +160,7 @@ class HopRounds:
         if measured is None:
             raise _Interrupted
         self._counts["hops_measured"] += 1
-        # over QUIC it would not show that TCP works, which is what a link's sample says with it
+        # over QUIC it would not show that TCP works, which a link's sample implies
         if decode and member.rtt is not None and transport == "tcp":
             member.rtt.hop_ms = ms_from_ns(measured.at(0.50))
         self._emit(

@@ -1,8 +1,8 @@
 """Measure every peer of the plan, and answer those that measure this machine.
 
 Carries out a plan through its parts: round trips and how the UDP port can be reached (`round_trips`, `nat_status`),
-hops (`hop_rounds`), transfers (`leased_transfers`), by the way that `dialer` finds, when `slot_scheduler` allows. Where
-UDP is blocked, hops and transfers continue.
+hops (`hop_rounds`), transfers (`leased_transfers`), over the connection that `dialer` makes, when `slot_scheduler`
+allows. Where UDP is blocked, hops and transfers continue.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from swarm_probe.sockets import Leave, why
 from swarm_probe.streams.relay_stream import RelayPort
 from swarm_probe.streams.tcp_endpoint import Caller, Purpose, Service, TcpPeer
 from swarm_probe.udp.nat_discovery import Finding
-from swarm_probe.udp.peer_addresses import aims, moved_only, only_by_link, same, tcp_targets
+from swarm_probe.udp.peer_addresses import moved_only, only_by_link, rtt_targets, same, tcp_targets
 from swarm_protocol.hop_round import ROUND_BYTES
 from swarm_protocol.messages.probe_messages import Peer, Plan, Relay, UplinkGrant, UplinkLease
 from swarm_protocol.messages.samples import LinkSample, ProbeSample
@@ -166,20 +166,20 @@ class Paths:
         allowed.links = links_allowed(collector, chosen=self._config.links)
         allowed.collector = collector
         if self._plan is not None and before != (allowed.scope, allowed.links, allowed.collector):
-            self._drop_all()  # their addresses were chosen by what was allowed then
+            self._drop_all()  # their addresses were chosen under the former policy
             self.update(self._plan)
         if self.udp_port and stun_ports:
             self._trips.reach.on_change = on_reach
             self._trips.reach.joined(collector, stun_ports)
 
     def linked(self, send: Callable[[Relay], Awaitable[bool]], carried: Callable[[], tuple[int, int]]) -> None:
-        """Set how bytes for members go by way of the collector, and what that connection has carried (bytes out,
+        """Set how bytes for members are relayed through the collector, and a counter of that connection (bytes out,
         in)."""
         self._line.link_carried = carried
         self._dialer.relay = RelayPort(send, self._tcp.converse, self._counts)
 
     def relayed(self, message: Relay) -> None:
-        """Take bytes that came by way of the collector."""
+        """Handle bytes that the collector relayed."""
         if self._dialer.relay is not None:
             self._dialer.relay.receive(message)
 
@@ -231,7 +231,7 @@ class Paths:
 
     def usual_away_s(self) -> float | None:
         """Return how long a token is away from this machine: what the plan says; before there is one the median peer's
-        lowest round trip, which is the least; None if nobody has answered yet."""
+        lowest round trip, which is the least; None if no peer has answered yet."""
         if self._plan is not None and self._plan.away_ms is not None:
             return self._plan.away_ms / 1e3
         lowest = [min(m.rtt.idle_rtts) for m in self._members.values() if m.rtt is not None and m.rtt.idle_rtts]
@@ -253,7 +253,7 @@ class Paths:
     # ------------------------------------------------------------ members
 
     def _begin_trips(self, member: PeerState, interval_ns: int, window_ns: int) -> None:
-        where = aims(member.peer, self._trips.allowed)
+        where = rtt_targets(member.peer, self._trips.allowed)
         if member.peer.measure and where and self.udp_port:
             member.rtt = self._trips.begin(member.peer, where, interval_ns, window_ns)
         elif member.peer.measure and only_by_link(member.peer, self._trips.allowed):
@@ -264,7 +264,7 @@ class Paths:
         """Note a peer's new addresses: figures and rounds continue."""
         member.peer, member.tcp, member.tcp_first = peer, tcp_targets(peer, self._trips.allowed), 0
         if member.rtt is not None:
-            self._trips.readdress(member.rtt, peer, aims(peer, self._trips.allowed))
+            self._trips.readdress(member.rtt, peer, rtt_targets(peer, self._trips.allowed))
 
     def _begin_hops(self, member: PeerState, plan: Plan) -> None:
         if member.hop_task is not None:

@@ -23,28 +23,28 @@ class RetainedMembers:
     def __init__(self) -> None:
         self._peers: dict[str, Peer] = {}  # of earlier sessions
         self._plan: Plan | None = None  # the last one as the collector sent it
-        self._told: Plan | None = None  # the last one as it was carried out
+        self._carried_out: Plan | None = None  # the latest one with retained members added
         self._joined_ns = 0
 
     def joined(self, now_ns: int) -> None:
         """Note that another session has begun."""
         self._joined_ns = now_ns
-        self._peers = {peer.node_id: peer for peer in self._told.peers} if self._told is not None else {}
+        self._peers = {peer.node_id: peer for peer in self._carried_out.peers} if self._carried_out is not None else {}
 
     def plan(self, plan: Plan, now_ns: int) -> Plan:
         """Return the plan to carry out now that this plan has come."""
         self._plan = plan
         for node_id in (*plan.left, *(peer.node_id for peer in plan.peers)):
             self._peers.pop(node_id, None)
-        self._told = self._completed(plan, now_ns)
-        return self._told
+        self._carried_out = self._completed(plan, now_ns)
+        return self._carried_out
 
     def due(self, now_ns: int) -> Plan | None:
         """Return the plan to carry out from now on, where time has changed it."""
         if self._plan is None or not self._peers:
             return None
-        before, self._told = self._told, self._completed(self._plan, now_ns)
-        return self._told if self._told != before else None
+        before, self._carried_out = self._carried_out, self._completed(self._plan, now_ns)
+        return self._carried_out if self._carried_out != before else None
 
     def _completed(self, plan: Plan, now_ns: int) -> Plan:
         age_ns = now_ns - self._joined_ns
@@ -56,6 +56,6 @@ class RetainedMembers:
             if len(plan.peers) + len(more) >= MAX_PEERS:
                 break
             if peer.ssid_out in out or peer.ssid_in in into:
-                continue  # given to another pair meanwhile
+                continue  # the SSID belongs to another pair by now
             more.append(peer if age_ns < MEASURED_NS else msgspec.structs.replace(peer, measure=False))
         return msgspec.structs.replace(plan, peers=(*plan.peers, *more)) if more else plan

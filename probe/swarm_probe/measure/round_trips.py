@@ -23,9 +23,9 @@ from swarm_probe.owner_limits.traffic_accounting import TrafficAccounting
 from swarm_probe.owner_limits.traffic_budget import TrafficBudget
 from swarm_probe.sockets import Target
 from swarm_probe.trains.port import TrainPort
-from swarm_probe.udp.heard_sources import HeardSources
 from swarm_probe.udp.hole_punching import PUNCH_EVERY_NS, HolePunch
 from swarm_probe.udp.nat_status import Reachability
+from swarm_probe.udp.recent_sources import RecentSources
 from swarm_probe.udp.rtt_session import IDLE_RTTS_MIN, RttSession, RttTarget, behind_nat, link_sample
 from swarm_probe.udp.send_refusals import SendRefusals
 from swarm_probe.udp.stamp.stamp_reflector import Announced, Reflector
@@ -82,7 +82,7 @@ class RoundTrips:
         self._by_peer: dict[str, RttSession] = {}
         self.take_quic: Callable[[Arrival], bool] = lambda _: False  # of datagrams from a member's address
         self.trains = TrainPort(self._udp, self._accounting, counts, clocks)
-        self._heard = HeardSources()
+        self._recent_sources = RecentSources()
         self._holes: asyncio.TimerHandle | None = None
         self._loaded = False
         self._due = DueSessions()
@@ -158,7 +158,7 @@ class RoundTrips:
     def readdress(self, rtt: RttSession, peer: Peer, targets: Sequence[RttTarget]) -> None:
         """Take over a peer's new addresses: measurements stay, an address that answers stays in use."""
         old = rtt.targets
-        rtt.peer, rtt.told = peer, len(targets)
+        rtt.peer, rtt.announced = peer, len(targets)
         rtt.targets = [aim.to for aim in targets]
         rtt.punched = [aim.punched for aim in targets]
         kept = {old.index(to): number for number, to in enumerate(rtt.targets) if to in old}
@@ -229,11 +229,11 @@ class RoundTrips:
         if rtt.session.host is not None or not self.allowed.permits(source):
             return
         if source not in rtt.targets:
-            if len(rtt.targets) >= rtt.told + MAX_LEARNED:
-                del rtt.targets[rtt.told], rtt.punched[rtt.told]
+            if len(rtt.targets) >= rtt.announced + MAX_LEARNED:
+                del rtt.targets[rtt.announced], rtt.punched[rtt.announced]
             rtt.targets.append(source)
             rtt.punched.append(behind_nat(rtt.peer))
-            kept = {number: number for number in range(rtt.told)}
+            kept = {number: number for number in range(rtt.announced)}
             rtt.session.readdress(len(rtt.targets), kept, search=True)
             rtt.hole_punch.begin(self._clocks.mono_ns())
         rtt.session.try_next(rtt.targets.index(source))
@@ -326,7 +326,7 @@ class RoundTrips:
             self.reach.receive(arrival)
             return
         # RFC 9443: neither STUN nor a STAMP sequence number below 2³⁰ begins like this
-        known = self._heard.has(arrival.source, self._clocks.mono_ns())
+        known = self._recent_sources.has(arrival.source, self._clocks.mono_ns())
         if arrival.data and arrival.data[0] & 0xC0 and known and self.take_quic(arrival):
             return
         try:
@@ -344,7 +344,7 @@ class RoundTrips:
         peer = self._answers.answer(arrival)
         if peer is None:
             return
-        self._heard.add(arrival.source, self._clocks.mono_ns())
+        self._recent_sources.add(arrival.source, self._clocks.mono_ns())
         if (rtt := self._by_peer.get(peer)) is not None:
             self._learn(rtt, arrival.source)
 

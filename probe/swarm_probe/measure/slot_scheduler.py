@@ -1,4 +1,4 @@
-"""Schedule tests on the owner's internet connection: one at a time, and none where a promise forbids it.
+"""Schedule tests on the owner's internet connection: one at a time, and none that the owner's limits forbid.
 
 Hops run one at a time, a transfer has the connection for itself, and every window of round trips that it touches is
 marked as loaded. The traffic budget and `idle_policy` are checked here, for our own tests and those of others.
@@ -50,7 +50,7 @@ class SlotScheduler:
         self._counts = counts
         self._clocks = clocks
 
-    # ------------------------------------------------------------ whose turn it is
+    # ------------------------------------------------------------ one at a time
 
     @property
     def transferring(self) -> bool:
@@ -87,7 +87,7 @@ class SlotScheduler:
             self._served_hops -= 1
             self._tested_ns = self._clocks.mono_ns()
 
-    # ------------------------------------------------------------ what the owner was promised
+    # ------------------------------------------------------------ the owner's limits
 
     async def attend(self) -> None:
         """Check for other traffic and for battery power, until cancelled."""

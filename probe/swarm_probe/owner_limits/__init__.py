@@ -1,1 +1,1 @@
-"""Enforce limits promised to the owner of this machine: traffic budget, idle policy, egress policy, compute budget."""
+"""Enforce the limits set by the owner of this machine: traffic budget, idle policy, egress policy, compute budget."""

@@ -1,9 +1,10 @@
-"""Limit the seconds of processor and GPU that the probe computes in any hour and in any 24 hours.
+"""Limit the processor and GPU seconds that the probe uses in any hour and in any 24 hours.
 
 The limit is the owner's (`--compute-budget`, `--gpu-budget`) and the probe enforces it: whatever the collector
-requests, and under however many task ids, nothing begins without room, and what exceeds the room is ended. It holds
-across restarts: `compute.json` records what was used, in pieces of five minutes, and an unreadable file counts as a
-day's worth. A piece of the future (the clock was set back) counts too. Pure but for that file; time is passed in.
+requests, and under however many task ids, nothing is started without budget left, and whatever exceeds the budget is
+stopped. It holds across restarts: `compute.json` records what was used, in pieces of five minutes, and an unreadable
+file counts as a day's worth. A piece of the future (the clock was set back) counts too. Pure but for that file; time is
+passed in.
 
 Seconds of processor are those of all cores together, as `time` and `top` count them; the usual allowance grows with the
 cores. Seconds of GPU are those in which the timing process has a GPU for itself, busy or not.
@@ -27,7 +28,7 @@ from swarm_protocol.units import NS_PER_S
 # looking at a few other models.
 USUAL_HOUR_S: Final = 120.0
 USUAL_DAY_S: Final = 600.0
-START_SHARE: Final = 1 / 6  # of the hour's that must be left to begin: less would be ended before it has a figure
+START_SHARE: Final = 1 / 6  # of the hour's that must be left to begin: less would be stopped before it has a result
 DAY_TIMES: Final = 5.0  # the day's allowance over the hour's, where only the day's is given
 PIECE_NS: Final = 300 * NS_PER_S
 HOUR_PIECES: Final = 12
@@ -82,7 +83,7 @@ class ComputeBudget:
             budget._file = _File({now_ns // PIECE_NS: (processor.day_s or 0.0, gpu.day_s or 0.0)})
         return budget
 
-    # ------------------------------------------------------------ what was used
+    # ------------------------------------------------------------ usage
 
     def spend(self, processor_s: float, gpu_s: float, now_ns: int) -> None:
         piece = now_ns // PIECE_NS
@@ -112,7 +113,7 @@ class ComputeBudget:
         except OSError as error:
             self.trouble = f"the record of computing cannot be written ({error.strerror})"
 
-    # ------------------------------------------------------------ what may be done
+    # ------------------------------------------------------------ decisions
 
     def why_not(self, now_ns: int) -> str | None:
         """Return why nothing is begun now, in one line."""

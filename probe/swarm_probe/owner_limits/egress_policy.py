@@ -26,19 +26,19 @@ from swarm_protocol.rate_limit import TokenBucket
 from swarm_protocol.units import NS_PER_S
 
 CONSENT_NS: Final = 60 * NS_PER_S
-ASKS: Final = 60.0  # in one burst to one address: two bursts of hole punching
-ASKS_PER_S: Final = 1.0  # to one address
-ALL_ASKS: Final = 300.0  # in one burst to all addresses that have not answered
-ALL_ASKS_PER_S: Final = 20.0
+TRIES: Final = 60.0  # in one burst to one address: two bursts of hole punching
+TRIES_PER_S: Final = 1.0  # to one address
+ALL_TRIES: Final = 300.0  # in one burst to all addresses that have not answered
+ALL_TRIES_PER_S: Final = 20.0
 DIALS: Final = 5.0  # in one burst to one address; an unanswered connection is three packets, or five since Linux 6.5
 DIALS_PER_S: Final = 0.1
 ALL_DIALS: Final = 60.0
 ALL_DIALS_PER_S: Final = 2.0
 FIRST_PORT: Final = 1024
-MAX_TOLD: Final = 64
+MAX_LOGGED: Final = 64
 MAX_KNOWN: Final = 4096  # remembered addresses; a hostile plan must not fill the memory
 
-# Where a cloud tells a machine its secrets (AWS, Azure, Google; ECS tasks): on the link, and never a member.
+# Metadata services, which hand out a machine's secrets (AWS, Azure, Google; ECS tasks): on the link, never a member.
 _METADATA: Final = tuple(map(ipaddress.ip_network, ("169.254.169.0/24", "169.254.170.0/24", "fd00:ec2::/32")))
 # RFC 3927, section 2.1: no machine has these; the last one is the link's broadcast address
 _RESERVED: Final = tuple(map(ipaddress.ip_network, ("169.254.0.0/24", "169.254.255.0/24")))
@@ -85,13 +85,13 @@ class EgressPolicy:
         self.links = links
         self.interface = ""  # the only one that is sent through; empty: any
         self.collector = ""  # the joined one: any port of it, since the owner chose it
-        self._asks = _Asks(ASKS_PER_S, ASKS, TokenBucket(ALL_ASKS_PER_S, ALL_ASKS))
-        self._dials = _Asks(DIALS_PER_S, DIALS, TokenBucket(ALL_DIALS_PER_S, ALL_DIALS))
-        self._told: set[str] = set()
+        self._asks = _TryLimits(TRIES_PER_S, TRIES, TokenBucket(ALL_TRIES_PER_S, ALL_TRIES))
+        self._dials = _TryLimits(DIALS_PER_S, DIALS, TokenBucket(ALL_DIALS_PER_S, ALL_DIALS))
+        self._logged: set[str] = set()
         self._until: OrderedDict[str, int] = OrderedDict()  # host → until when it consents
 
     def why_not(self, host: str, port: int) -> str | None:
-        """Return why an address may not be sent to, in a few words; None: it may."""
+        """Return why sending to an address is forbidden, in a few words; None: it is allowed."""
         if host == self.collector and host:
             return None
         kind = _kind_of(host)
@@ -109,16 +109,16 @@ class EgressPolicy:
 
     def is_news(self, host: str) -> bool:
         """Return whether to log this address now; the same plan comes many times."""
-        if host in self._told or len(self._told) >= MAX_TOLD:
+        if host in self._logged or len(self._logged) >= MAX_LOGGED:
             return False
-        self._told.add(host)
+        self._logged.add(host)
         return True
 
     def permits(self, to: Target) -> bool:
         return self.why_not(to.sockaddr[0], to.sockaddr[1]) is None
 
     def consents(self, to: Target, now_ns: int) -> bool:
-        """Return whether an answer from there came lately."""
+        """Return whether an answer has come from there recently."""
         return now_ns < self._until.get(to.sockaddr[0], 0)
 
     def may_send(self, to: Target, now_ns: int) -> bool:
@@ -138,7 +138,7 @@ class EgressPolicy:
             self._until.popitem(last=False)
 
 
-@functools.lru_cache(maxsize=MAX_KNOWN)  # asked twice for each packet; parsing takes longer than signing
+@functools.lru_cache(maxsize=MAX_KNOWN)  # called twice for each packet; parsing takes longer than signing
 def _kind_of(host: str) -> _Kind:
     """Return what an address is by itself; "none": not that of a single machine."""
     address = address_of(host)
@@ -162,7 +162,7 @@ def _in(
     return any(address.version == network.version and address in network for network in networks)
 
 
-class _Asks:
+class _TryLimits:
     """Limits for addresses that have not answered: for each, and for all together."""
 
     def __init__(self, per_s: float, burst: float, together: TokenBucket) -> None:

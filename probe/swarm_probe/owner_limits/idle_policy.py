@@ -26,8 +26,8 @@ Counters = Mapping[str, tuple[int, int]]  # interface → bytes (sent, received)
 
 @dataclass(slots=True)
 class IdlePolicy:
-    busy_mbps: float = 0.0  # of others, at the last check that could tell
-    battery_percent: float | None = None  # None: on mains, no battery, or the machine does not tell
+    busy_mbps: float = 0.0  # of others, at the last check that could determine it
+    battery_percent: float | None = None  # None: on mains, no battery, or not reported
     readings: Readings = field(default_factory=Readings)  # of `system_counters` and `system_battery`
     _before: Counters = field(default_factory=dict)
     _own_before: tuple[int, int] = (0, 0)
@@ -36,7 +36,7 @@ class IdlePolicy:
 
     def look(self, now_ns: int, counters: Counters, own: tuple[int, int], *, testing: bool) -> None:
         """Check the counters. `own`: bytes that this probe sent and received since its start. While it is `testing`
-        nothing can be told: headers and retransmissions of a transfer exceed a quiet program's traffic."""
+        other traffic is unknown: headers and retransmissions of a transfer exceed a quiet program's traffic."""
         passed_ns = now_ns - self._at_ns if self._at_ns is not None else 0
         if self._at_ns is not None and passed_ns < LOOK_LEAST_NS and not testing:
             return
@@ -69,7 +69,7 @@ class IdlePolicy:
 
 
 def system_counters() -> dict[str, tuple[int, int]]:
-    """Return interface counters. Raises whatever psutil does where the system does not tell."""
+    """Return interface counters. Raises whatever psutil does where the system does not report them."""
     found = psutil.net_io_counters(pernic=True, nowrap=False)
     return {
         name: (each.bytes_sent, each.bytes_recv)

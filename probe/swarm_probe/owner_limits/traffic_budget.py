@@ -55,7 +55,7 @@ class _File(msgspec.Struct):
     """The record on disk. `hours`: hour since 1970 → bytes of both directions."""
 
     hours: dict[int, int] = {}
-    unasked: dict[int, int] = {}  # part of it that strangers sent: hanging up on the collector would not end that
+    unasked: dict[int, int] = {}  # the part sent by strangers: leaving the collector would not stop it
     days: dict[str, dict[str, dict[str, _Totals]]] = {}  # date → kind → peer → bytes
 
 
@@ -85,7 +85,7 @@ class TrafficBudget:
             traffic_budget._file = _File(hours={now_ns // HOUR_NS: daily_bytes or 0})
         return traffic_budget
 
-    # ------------------------------------------------------------ what may be done
+    # ------------------------------------------------------------ decisions
 
     def lower(self, collector_bytes: int | None) -> None:
         """Take the collector's limit; it counts only where it is less than the owner's."""
@@ -98,7 +98,7 @@ class TrafficBudget:
 
     def used_bytes(self, now_ns: int) -> int:
         """Return the bytes of the last 24 hours and the rest of the hour before them. An hour of the future (the clock
-        was set back) counts too: setting clocks gains nothing."""
+        was set back) counts too, so that setting the clock gains nothing."""
         hour = now_ns // HOUR_NS
         return sum(size for at, size in self._file.hours.items() if at >= hour - HOURS)
 
@@ -134,7 +134,7 @@ class TrafficBudget:
             return 1 << 62
         return max(0, int((FREE_SHARE * limit - self.used_bytes(now_ns)) / TCP_SHARE) - TCP_CONNECTION)
 
-    # ------------------------------------------------------------ what was done
+    # ------------------------------------------------------------ usage
 
     def spend(self, kind: Kind, peer: str, sent: int, received: int, now_ns: int) -> None:
         hour = now_ns // HOUR_NS

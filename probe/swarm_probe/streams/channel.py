@@ -48,7 +48,7 @@ class Channel(Protocol):
         ...
 
     def stamp_arrivals(self) -> None:
-        """Let `read_stamped` know from now on when bytes arrived, if possible told."""
+        """Make `read_stamped` return arrival times from now on, where they are available."""
         ...
 
     async def read_stamped(self, buffer: memoryview) -> tuple[int, int]:

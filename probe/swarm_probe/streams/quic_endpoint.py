@@ -21,7 +21,7 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from aioquic.buffer import Buffer  # type: ignore[attr-defined]  # it hands on what is C
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]  # re-exported from the C extension
 from aioquic.quic import events
 from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE, QuicConfiguration
 from aioquic.quic.connection import QuicConnection

@@ -1,8 +1,8 @@
-"""Relay hops by way of the collector, where neither TCP nor a punched hole connects two members.
+"""Relay hops through the collector, where neither TCP nor a punched hole connects two members.
 
 Bytes travel as messages of the two probes' own connections, which the collector relays. They begin with the preamble
 that every connection between members has, so the collector can neither pretend to be the peer nor request anything of
-it. Only hops of a decode step's size go this way, to spare the collector's uplink.
+it. Only hops of a decode step's size are relayed, to spare the collector's uplink.
 """
 
 from __future__ import annotations
@@ -79,14 +79,14 @@ class RelayPort:
         """Tell the other end, if there is a collector to relay it."""
         if self._flows.pop(key, None) is not None:
             peer, flow, opened_here = key
-            self._spawn(self._tell_end(Relay(peer=peer, flow=flow, opened_here=opened_here, end=True)))
+            self._spawn(self._send_end(Relay(peer=peer, flow=flow, opened_here=opened_here, end=True)))
 
     async def close(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _tell_end(self, message: Relay) -> None:
+    async def _send_end(self, message: Relay) -> None:
         await self._send(message)
 
     async def _converse(self, stream: RelayStream) -> None:

@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 class Purpose(enum.IntEnum):
     HOP = 1
     UPLINK = 2
-    TRAINS = 3  # orders and reports of trains; a transfer may follow. Only of members that say that they know it
+    TRAINS = 3  # orders and reports of trains; a transfer may follow. Only of members that announce support
 
 
 class _Status(enum.IntEnum):
@@ -105,7 +105,7 @@ class Stream:
         return got
 
     def stamp_arrivals(self) -> None:
-        """Let `read_stamped` know when bytes arrived, if the kernel reports it (Linux)."""
+        """Make `read_stamped` return arrival times, if the kernel reports them (Linux)."""
         if sys.platform == "linux":
             self.socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
 
@@ -114,7 +114,7 @@ class Stream:
         ns.
 
         The time that this program takes to run is no property of the path: 0.1 to 0.3 ms on an idle machine. 0 where
-        the kernel does not tell.
+        the kernel does not report it.
         """
         while True:
             try:
@@ -222,7 +222,7 @@ Serve = Callable[[Channel, str, int], Awaitable[None]]  # stream, peer, size
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What is done for a member that calls for one purpose."""
+    """How calls for one purpose are served."""
 
     serve: Serve
     max_size: int
@@ -305,7 +305,7 @@ class TcpPeer:
             connected.close()
 
     async def converse(self, stream: Channel) -> None:
-        """Serve what a member has opened otherwise than by TCP; the caller closes it."""
+        """Serve a stream that a member opened by other means than TCP; the caller closes it."""
         self._strangers += 1
         await self._converse_over(stream)
 

@@ -6,8 +6,8 @@ techniques and a capacity-estimation methodology", 2004; the rate is RFC 9097's 
 happens on the way makes a packet later, so the line is fitted through the least delayed packet of each of some blocks.
 Where packets keep their order the slowest holds back those behind it, and neighbouring blocks are late together: the
 interval allows for that (first-order autocorrelation of the residuals). Packets that were lost do not count as carried
-where the queue overflowed, and do where they were lost behind the bottleneck; nobody knows which, so a few lost
-packets lie half-way and widen the interval, and many mean the queue.
+where the queue overflowed, and do where they were lost behind the bottleneck; which is unknown, so a few lost
+packets count half and widen the interval, and many are taken for an overflow.
 
 A shaper lets a burst through, and a train's head does not wait yet; so the beginning is left out, and more of it where
 the rate before and after the middle of the rest differ. Where the sender was late, a bottleneck of the rate that was
@@ -102,7 +102,7 @@ def estimate(train: Train) -> Rate | None:
 
 
 def _coarse(train: Train, points: Sequence[tuple[int, int]]) -> Rate | None:
-    """Return about the rate, of which nothing is sure, where a short queue let few packets through."""
+    """Return a rough rate without a reliable interval, where a short queue let few packets through."""
     if len(points) < COARSE_PACKETS:
         return None
     half = points[len(points) // 2 :] if len(points) >= 2 * COARSE_PACKETS else points

@@ -1,4 +1,4 @@
-"""Run both ends of a test with trains: send them at their pace, collect them, report what arrived."""
+"""Run both ends of a test with trains: send them at their pace, collect them, report arrivals."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _FILLER_BYTES: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """How packets leave: `send` sends what it can of some at once, and returns how many."""
+class PacketSender:
+    """How packets are sent: `send` sends as many of them as it can at once, and returns how many."""
 
     send: Callable[[list[bytes]], int]
     payload_bytes: int  # of a datagram, so that its IP packet has PACKET_BYTES
@@ -39,26 +39,26 @@ class Way:
 async def send(
     stream: Channel,
     test: TrainTest,
-    way: Way,
+    sender: PacketSender,
     mono_ns: Callable[[], int],
     sent: Callable[[], None] = lambda: None,
 ) -> None:
-    """Send the trains that the test asks for; `sent` is called when the last packet of each has left. Raises
+    """Send the trains of the test; `sent` is called when the last packet of each has left. Raises
     PeerError."""
     async with asyncio.timeout(TEST_S):
         token = await read_exactly(stream, wire.TOKEN_BYTES)
     number = 0
-    while (asked := test.next_round()) is not None:
-        sent_ns = await _send_train(asked, token, number, way, mono_ns)
+    while (wanted := test.next_round()) is not None:
+        sent_ns = await _send_train(wanted, token, number, sender, mono_ns)
         sent()
         await stream.write(wire.encode_order(wire.Order.TRAIN_SENT, number, len(sent_ns)))
         try:
             async with asyncio.timeout(REPORT_S):
                 arrived, dropped = wire.decode_report_head(await read_exactly(stream, wire.REPORT_BYTES))
-                told = await read_exactly(stream, arrived * wire.ARRIVAL_BYTES)
+                encoded = await read_exactly(stream, arrived * wire.ARRIVAL_BYTES)
         except TimeoutError as error:
             raise Unreachable(f"no report of {len(sent_ns)} packets within {REPORT_S:g} s") from error
-        arrivals = wire.decode_arrivals(told, len(sent_ns))
+        arrivals = wire.decode_arrivals(encoded, len(sent_ns))
         test.take(len(sent_ns), Train(PACKET_BYTES, sent_ns, arrivals, dropped) if sent_ns else None)
         number += 1
 
@@ -71,34 +71,36 @@ async def finish(stream: Channel) -> None:
             await stream.read_into(memoryview(bytearray(1)))
 
 
-async def _send_train(asked: Round, token: bytes, train: int, way: Way, mono_ns: Callable[[], int]) -> list[int]:
-    """Return when each packet was sent; fewer than asked for where the system refused one, or took too long."""
-    filler = memoryview(os.urandom(_FILLER_BYTES))  # nothing on the way may compress it
-    size = way.payload_bytes - wire.HEADER_BYTES
-    between_ns = 0.0 if math.isinf(asked.mbps) else PACKET_BYTES * BITS_PER_BYTE * 1e3 / asked.mbps
+async def _send_train(
+    wanted: Round, token: bytes, train: int, sender: PacketSender, mono_ns: Callable[[], int]
+) -> list[int]:
+    """Return when each packet was sent; fewer than wanted where the system refused one, or took too long."""
+    filler = memoryview(os.urandom(_FILLER_BYTES))  # nothing on the path may compress it
+    size = sender.payload_bytes - wire.HEADER_BYTES
+    between_ns = 0.0 if math.isinf(wanted.mbps) else PACKET_BYTES * BITS_PER_BYTE * 1e3 / wanted.mbps
     sent_ns: list[int] = []
     began_ns = mono_ns()
     paced_ns = began_ns  # when the burst had left
-    while len(sent_ns) < asked.packets and mono_ns() - began_ns < LATE_NS:
+    while len(sent_ns) < wanted.packets and mono_ns() - began_ns < LATE_NS:
         sent = len(sent_ns)
-        if sent < asked.burst:
-            due = asked.burst
+        if sent < wanted.burst:
+            due = wanted.burst
         else:
-            due = asked.burst + int((mono_ns() - paced_ns) / between_ns) if between_ns else asked.packets
+            due = wanted.burst + int((mono_ns() - paced_ns) / between_ns) if between_ns else wanted.packets
         ready = []
-        for index in range(sent, min(due, asked.packets, sent + AT_ONCE)):
+        for index in range(sent, min(due, wanted.packets, sent + AT_ONCE)):
             at = index * size % (_FILLER_BYTES - size)
             ready.append(wire.encode_packet(wire.Packet(token, train, index), filler[at : at + size]))
         before_ns = mono_ns()
         try:
-            taken = way.send(ready)
+            taken = sender.send(ready)
         except OSError:
             break
         after_ns = mono_ns()
         sent_ns += [before_ns + (after_ns - before_ns) * (k + 1) // taken for k in range(taken)]
-        if sent < asked.burst <= len(sent_ns):
+        if sent < wanted.burst <= len(sent_ns):
             paced_ns = after_ns
-        more = taken == len(ready) and min(due, asked.packets) > len(sent_ns)
+        more = taken == len(ready) and min(due, wanted.packets) > len(sent_ns)
         await asyncio.sleep(0 if more else TICK_S)
     return sent_ns
 

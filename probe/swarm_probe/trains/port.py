@@ -1,7 +1,7 @@
 """Send and collect the packets of trains on the probe's UDP port, and account for them.
 
 Packets go only where `udp_socket` lets them; to whom is up to the caller, who has a lease and the peer's consent. Those
-that arrive count only while a test is collected that named their token to the other end.
+that arrive count only while a test with their token is being collected.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class TrainPort:
 
     @property
     def dropped(self) -> int:
-        """Return how many datagrams this machine has dropped at the port since it was opened, where it tells."""
+        """Return how many datagrams this machine has dropped at the port since it was opened; 0 if not reported."""
         return self._udp.dropped
 
     def send(self, packets: Sequence[bytes], to: Target, peer: str) -> int:

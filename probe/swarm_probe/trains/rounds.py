@@ -1,6 +1,6 @@
-"""Decide which trains to send to a peer, and what they have shown together. Pure.
+"""Decide which trains to send to a peer, and combine their results. Pure.
 
-The first train is a short one, as fast as this machine sends: it tells about where the rate is. The next ones are
+The first train is a short one, as fast as this machine sends: it gives a rough rate. The next ones are
 sent a little faster than that, so that a queue stands before the bottleneck and does not overflow: RFC 9097 §8 searches
 for the rate in the same way, with more bytes. Each begins with a burst, which uses up what a shaper lets through
 unshaped and leaves a queue for the case that the rate is a little higher. Where jitter is small one such train of
@@ -29,7 +29,7 @@ SEARCH_FASTER: Final = 1.5  # after a train that was not faster than the path
 VAGUE: Final = 0.5  # relative half-width above which a rate needs another look before the long train
 GOAL: Final = 0.03  # relative half-width of a measurement
 SEARCH_PACKETS: Final = 350
-MARGIN: Final = 4.0  # a short train does not know its own error well
+MARGIN: Final = 4.0  # the error of a short train is itself uncertain
 SHOWN_PACKETS: Final = 450  # that arrived of one train: 256 KiB of them may be a burst, at twice the rate 512 KiB
 ROUNDS_MOST: Final = 5
 TRAIN_S: Final = 2.0  # the longest train: other people use the line too
@@ -107,7 +107,7 @@ class TrainTest:
         if best is not None and best.half_width <= GOAL and not self._slower_before(best):
             return Outcome(best.mbps * TCP_SHARE, False, best.half_width)
         longest = max(long, key=lambda rate: rate.arrived)
-        # a train that was faster than the path told more of it than a slower one that a shaper's burst let through
+        # a train that was faster than the path shows more than a slower one that a shaper's burst let through
         slower = [rate.least_mbps for rate in self.rates[1:] if rate is not None and rate.saturated]
         return Outcome(min([longest.least_mbps, *slower]) * TCP_SHARE, True, longest.half_width)
 

@@ -1,4 +1,4 @@
-"""Define the bytes of trains: packets over UDP, and what the two ends tell each other about them over a connection.
+"""Define the bytes of trains: packets over UDP, and the orders and reports about them over a connection.
 
     packet    sender → receiver, UDP: magic, token, train, number; then random bytes
     token     receiver → sender, first of all: it marks the packets of this test, and nobody else knows it
@@ -76,9 +76,9 @@ def decode_order(data: bytes) -> tuple[Order, int, int]:
 def encode_report(arrivals: Sequence[tuple[int, int]], dropped: int) -> bytes:
     """`arrivals`: (number, ns) by one clock. Those later than four seconds after the first are left out."""
     first_ns = min((ns for _, ns in arrivals), default=0)
-    told = [(number, ns - first_ns) for number, ns in arrivals if ns - first_ns <= REPORTED_NS_MOST]
-    head = _REPORT.pack(len(told), min(dropped, PACKETS_MOST))
-    return head + b"".join(_ARRIVAL.pack(number, ns) for number, ns in told)
+    reported = [(number, ns - first_ns) for number, ns in arrivals if ns - first_ns <= REPORTED_NS_MOST]
+    head = _REPORT.pack(len(reported), min(dropped, PACKETS_MOST))
+    return head + b"".join(_ARRIVAL.pack(number, ns) for number, ns in reported)
 
 
 def decode_report_head(data: bytes) -> tuple[int, int]:

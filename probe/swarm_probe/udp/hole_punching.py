@@ -1,6 +1,6 @@
 """Decide when to send packets that open a NAT's hole to a peer, and when to send keepalives.
 
-A hole is punched when both ends send within the time that their routers remember it, each to where the other is seen
+A hole is punched when both ends send within the lifetime of a NAT mapping, each to the address the other is seen
 from. So while nothing answers, packets go out in bursts, which both ends begin when the collector tells either of a
 change; later ones become rarer, since what fails ten times will hardly succeed at the hundredth. An open hole is kept
 open by a datagram that needs no answer, whenever the plan's own packets are too far apart. Pure.

@@ -22,7 +22,7 @@ RETRY_NS: Final = (500 * NS_PER_MS, 1 * NS_PER_S, 2 * NS_PER_S)  # RFC 8489 §6.
 KEEP_NS: Final = 20 * NS_PER_S  # routers forget a silent mapping after 30 s at the earliest
 SECOND_NS: Final = 300 * NS_PER_S  # the kind of NAT hardly ever changes while its mapping does not
 FAILED_NS: Final = 30 * NS_PER_S  # without an answer, until the next try
-BELIEVED_NS: Final = 60 * NS_PER_S  # two queries missed: then nothing is known any more
+VALID_NS: Final = 60 * NS_PER_S  # two queries missed: then nothing is known any more
 RTTS: Final = 9
 PORTS: Final = 2
 
@@ -37,7 +37,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class Query:
     """A request to send to this STUN port."""
 
     server: int
@@ -51,7 +51,7 @@ class _Server:
     transaction: bytes = b""
     sent_ns: int = 0
     mapped: Endpoint | None = None
-    heard_ns: int | None = None
+    answered_ns: int | None = None
     silent: bool = False  # the last query ended without an answer
 
 
@@ -65,7 +65,7 @@ class NatWatch:
     _loopback: bool = False
     _rtts: deque[int] = field(default_factory=lambda: deque(maxlen=RTTS))
 
-    def aim(self, ports: int, own: Collection[Endpoint], now_ns: int, *, loopback: bool) -> None:
+    def start(self, ports: int, own: Collection[Endpoint], now_ns: int, *, loopback: bool) -> None:
         """Start over. `loopback`: the collector is on this machine, so it cannot see any NAT in front of it."""
         self._servers = [_Server(now_ns) for _ in range(min(ports, PORTS))]
         self._own = frozenset(own)
@@ -73,7 +73,7 @@ class NatWatch:
         self._rtts.clear()
 
     @property
-    def asking(self) -> bool:
+    def pending(self) -> bool:
         """Return whether answers are pending that may change what was found."""
         return any(server.tries > 0 for server in self._servers)
 
@@ -87,8 +87,8 @@ class NatWatch:
         """Return when `poll` next has something to do; None: never."""
         return min((server.due_ns for server in self._servers), default=None)
 
-    def poll(self, now_ns: int) -> list[Ask]:
-        asks = []
+    def poll(self, now_ns: int) -> list[Query]:
+        queries = []
         for index, server in enumerate(self._servers):
             if now_ns < server.due_ns:
                 continue
@@ -102,8 +102,8 @@ class NatWatch:
             server.due_ns = now_ns + RETRY_NS[server.tries]
             server.tries += 1
             server.sent_ns = now_ns
-            asks.append(Ask(index, stun_packet.encode_request(server.transaction)))
-        return asks
+            queries.append(Query(index, stun_packet.encode_request(server.transaction)))
+        return queries
 
     def receive(self, data: bytes, at_ns: int) -> bool:
         """Take a datagram of any sender; return whether it answers a query."""
@@ -116,11 +116,11 @@ class NatWatch:
         for index, server in enumerate(self._servers):
             if not server.tries or message.transaction != server.transaction:
                 continue
-            if server.tries == 1:  # after a retransmission nobody knows which request was answered (Karn)
+            if server.tries == 1:  # after a retransmission it is ambiguous which request was answered (Karn)
                 self._rtts.append(max(0, at_ns - server.sent_ns))
             # a query caused by the other port's change is no reason to query that one again
-            moved = server.heard_ns is not None and server.mapped != message.mapped
-            server.mapped, server.heard_ns, server.silent, server.tries = message.mapped, at_ns, False, 0
+            moved = server.answered_ns is not None and server.mapped != message.mapped
+            server.mapped, server.answered_ns, server.silent, server.tries = message.mapped, at_ns, False, 0
             server.due_ns = at_ns + (KEEP_NS if index == 0 else SECOND_NS)
             if moved:
                 self._recheck_others(server, at_ns)
@@ -131,22 +131,22 @@ class NatWatch:
         """Query the other port again: its answer is of another time."""
         for other in self._servers:
             if other is not server and not other.tries and not other.silent:
-                other.due_ns, other.heard_ns = now_ns, None
+                other.due_ns, other.answered_ns = now_ns, None
 
     def finding(self, now_ns: int, *, peers_answer: bool) -> Finding:
         """Return what was found. `peers_answer`: other members did so lately, over the same port: UDP is not
         blocked."""
         rtt_ns = min(self._rtts, default=None)
-        heard = [server for server in self._servers if server.heard_ns is not None]
-        first = heard[0] if heard else None
-        if first is None or first.heard_ns is None or now_ns - first.heard_ns > BELIEVED_NS:
+        answered = [server for server in self._servers if server.answered_ns is not None]
+        first = answered[0] if answered else None
+        if first is None or first.answered_ns is None or now_ns - first.answered_ns > VALID_NS:
             blocked = bool(self._servers) and all(server.silent for server in self._servers) and not peers_answer
             return Finding("udp-blocked" if blocked and not self._loopback else None)
         if self._loopback:
             return Finding(None, rtt_ns=rtt_ns)
         if first.mapped in self._own:
             return Finding("none", first.mapped, rtt_ns)
-        if len(heard) < PORTS:
+        if len(answered) < PORTS:
             return Finding(None, first.mapped, rtt_ns)  # one answer shows that there is a NAT, not of which kind
-        easy = heard[1].mapped == first.mapped
+        easy = answered[1].mapped == first.mapped
         return Finding("endpoint-independent" if easy else "symmetric", first.mapped, rtt_ns)

@@ -45,7 +45,7 @@ class Reachability:
         self._watch = NatWatch(os.urandom)
         self._servers: tuple[Target, ...] = ()
         self._timer: asyncio.TimerHandle | None = None
-        self._told = Finding(None)
+        self._reported = Finding(None)
         self._peer_answered_ns: int | None = None
 
     def joined(self, collector: str, ports: tuple[int, ...]) -> None:
@@ -58,8 +58,8 @@ class Reachability:
         ]
         now_ns = self._clocks.mono_ns()
         loopback = bool(self._servers) and ipaddress.ip_address(self._servers[0].sockaddr[0]).is_loopback
-        self._watch.aim(len(self._servers), own, now_ns, loopback=loopback)
-        self._told = Finding(None)  # another session has to be told whatever is found
+        self._watch.start(len(self._servers), own, now_ns, loopback=loopback)
+        self._reported = Finding(None)  # each session gets the finding, changed or not
         self._go_on()
 
     def recheck(self) -> None:
@@ -97,10 +97,10 @@ class Reachability:
             if self._udp.send(ask.data, self._servers[ask.server]) is None:
                 self._counts["stun_asked"] += 1
         found = self.finding()
-        half = found.nat is None and self._watch.asking
-        if (found.nat, found.mapped) != (self._told.nat, self._told.mapped) and not half:
+        half = found.nat is None and self._watch.pending
+        if (found.nat, found.mapped) != (self._reported.nat, self._reported.mapped) and not half:
             log.info("UDP as the collector sees it: %s", WORDS[found.nat])
-            self._told = found
+            self._reported = found
             self.on_change(found)
         due_ns = self._watch.next_ns()
         if due_ns is not None:

@@ -1,4 +1,4 @@
-"""Turn a peer's addresses into socket addresses, and tell whether two plans mean the same peer."""
+"""Turn a peer's addresses into socket addresses, and compare a peer of two plans."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def tcp_targets(peer: Peer, allowed: EgressPolicy) -> tuple[Target, ...]:
     return _targets(peer, peer.tcp_port, allowed)
 
 
-def aims(peer: Peer, allowed: EgressPolicy) -> list[RttTarget]:
+def rtt_targets(peer: Peer, allowed: EgressPolicy) -> list[RttTarget]:
     """Return where its UDP port may be: its own addresses first, then as STUN saw it."""
     punched = behind_nat(peer)
     seen = [
         target(mapped.host, mapped.port) for mapped in peer.mapped if allowed.why_not(mapped.host, mapped.port) is None
     ]
     routers = {to.sockaddr[0] for to in seen if to is not None}
-    told = [RttTarget(to, punched and to.sockaddr[0] in routers) for to in _targets(peer, peer.udp_port, allowed)]
-    known = {aim.to for aim in told}
-    return told + [RttTarget(to, punched) for to in seen if to is not None and to not in known]
+    announced = [RttTarget(to, punched and to.sockaddr[0] in routers) for to in _targets(peer, peer.udp_port, allowed)]
+    known = {each.to for each in announced}
+    return announced + [RttTarget(to, punched) for to in seen if to is not None and to not in known]
 
 
 def same(one: Peer, other: Peer) -> bool:
@@ -39,7 +39,7 @@ def same(one: Peer, other: Peer) -> bool:
 
 def moved_only(before: Peer, after: Peer, allowed: EgressPolicy) -> bool:
     """Return whether only its addresses changed, and it can still be sent to."""
-    if not aims(after, allowed):
+    if not rtt_targets(after, allowed):
         return False
     moved = msgspec.structs.replace(
         before,
@@ -71,7 +71,9 @@ def _targets(peer: Peer, port: int, allowed: EgressPolicy) -> tuple[Target, ...]
 
 def only_by_link(peer: Peer, allowed: EgressPolicy) -> bool:
     """Return whether the peer can only be reached at link-local addresses, which this probe's owner has not allowed."""
-    return any(allowed.why_not(host, peer.udp_port) == LINK_LOCAL for host in peer.hosts) and not aims(peer, allowed)
+    return any(allowed.why_not(host, peer.udp_port) == LINK_LOCAL for host in peer.hosts) and not rtt_targets(
+        peer, allowed
+    )
 
 
 def _with_zones(host: str, interface: str) -> tuple[str, ...]:

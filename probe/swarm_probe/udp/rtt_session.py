@@ -37,7 +37,7 @@ class RttSession:
     targets: list[Target]  # as announced, then as learned from the peer's own signed packets
     session: StampSession
     punched: list[bool]  # for each: only a hole makes it reachable
-    told: int  # how many of them the plan named
+    announced: int  # how many of them are from the plan
     hole_punch: HolePunch
     punching_now: bool = False
     opened: asyncio.Event = field(default_factory=asyncio.Event)  # the hole has opened; the waiting task clears this

@@ -1,4 +1,4 @@
-"""Detect that the local firewall lets no UDP packet out, and report it once."""
+"""Detect a local firewall that blocks outgoing UDP, and report it once."""
 
 from __future__ import annotations
 

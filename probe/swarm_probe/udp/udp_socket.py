@@ -112,7 +112,7 @@ class UdpPort:
         made = self._sockets.get(to.family)
         if made is None:
             return OSError(f"no {to.family.name} socket")
-        if self.allowed is not None and not self.allowed.permits(to):  # the last check: nothing goes around it
+        if self.allowed is not None and not self.allowed.permits(to):  # the last check, which no caller can bypass
             self._counts["udp_not_allowed"] += 1
             return OSError(errno.EADDRNOTAVAIL, "no address that this probe sends to")
         keys = self._departing.get(to.family) if token is not None else None
@@ -159,11 +159,12 @@ class UdpPort:
 
     @property
     def dropped(self) -> int:
-        """Return the datagrams that arrived and found no room, since the port was opened; 0 where that is not told."""
+        """Return how many datagrams were dropped for a full buffer since the port was opened; 0 if the system does not
+        report it."""
         if not _LINUX:
             return 0
-        told = [made.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size) for made in self._sockets.values()]
-        return sum(_MEMINFO.unpack(info)[-1] for info in told if len(info) == _MEMINFO.size)
+        infos = [made.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size) for made in self._sockets.values()]
+        return sum(_MEMINFO.unpack(info)[-1] for info in infos if len(info) == _MEMINFO.size)
 
     def _readable(self, family: socket.AddressFamily) -> None:
         made = self._sockets[family]

@@ -1,4 +1,4 @@
-"""Define tasks for the writer's thread, how results are returned, and the order that refused batches impose."""
+"""Define the writer's tasks, how their results are returned, and the order after a refused batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import msgspec
 from swarm_storage.errors import OutOfOrder, StoreError
 from swarm_storage.writer.transaction import NodeBatch, Transaction
 
-OWED_S: Final = 120.0  # what is in flight behind a refused batch is gone with its connection by then
+EXPECTED_S: Final = 120.0  # what is in flight behind a refused batch is gone with its connection by then
 Epoch = tuple[str, int]
 
 
@@ -32,9 +32,9 @@ Answer = Callable[[int | StoreError], None]  # the committed seq, or why it was 
 class Task:
     size: int  # samples
     apply: Callable[[Transaction], Any]
-    heard: Callable[[Any], None]  # its result or a StoreError; on the writer's thread
+    on_result: Callable[[Any], None]  # its result or a StoreError; on the writer's thread
     batch: NodeBatch | None = None
-    decides: bool = False  # it changes what it reads: nobody else may change that meanwhile
+    decides: bool = False  # it changes what it reads, which no other collector may change meanwhile
     result: Any = None
     since_s: float = field(default_factory=time.monotonic)
     answered: bool = False
@@ -43,11 +43,11 @@ class Task:
         """Answer once: a thread that died amid its answers may be followed by one that gives them all back."""
         if not self.answered:
             self.answered = True
-            self.heard(result)
+            self.on_result(result)
 
 
 def into(future: Future[Any]) -> Callable[[Any], None]:
-    # From here on nobody can cancel it: a caller that goes away must not undo a commit.
+    # From here on it cannot be cancelled: a caller that goes away must not undo a commit.
     future.set_running_or_notify_cancel()
 
     def answer(result: Any) -> None:
@@ -60,30 +60,30 @@ def into(future: Future[Any]) -> Callable[[Any], None]:
 
 
 class BatchOrder:
-    """Refused batches that must come again before later ones of their epoch. The caller holds the lock."""
+    """Refused batches that must be sent again before later ones of their epoch. The caller holds the lock."""
 
     def __init__(self) -> None:
-        self._owed: dict[Epoch, tuple[int, float]] = {}  # lowest refused seq, until when it is waited for
+        self._expected: dict[Epoch, tuple[int, float]] = {}  # lowest refused seq, until when later ones are refused
 
     def require(self, batch: NodeBatch) -> None:
         """Check that a batch may come now. Raises OutOfOrder."""
         epoch = (batch.node_id, batch.epoch)
-        owed = self._owed.get(epoch)
-        if owed is None:
+        expected = self._expected.get(epoch)
+        if expected is None:
             return
-        seq, until = owed
+        seq, until = expected
         if batch.seq == seq or time.monotonic() >= until:
-            del self._owed[epoch]
+            del self._expected[epoch]
         elif batch.seq > seq:
             raise OutOfOrder(f"batch {batch.seq} of {batch.node_id} came before the refused {seq}; send {seq} first")
 
-    def owe(self, task: Task) -> None:
-        """Note that it was refused."""
+    def expect_again(self, task: Task) -> None:
+        """Note that this batch was refused and must come first."""
         if task.batch is None:
             return
         epoch = (task.batch.node_id, task.batch.epoch)
-        seq = min(task.batch.seq, self._owed.get(epoch, (task.batch.seq, 0.0))[0])
-        self._owed[epoch] = (seq, time.monotonic() + OWED_S)
+        seq = min(task.batch.seq, self._expected.get(epoch, (task.batch.seq, 0.0))[0])
+        self._expected[epoch] = (seq, time.monotonic() + EXPECTED_S)
 
     def in_turn(self, tasks: Sequence[Task]) -> tuple[list[Task], list[tuple[Task, OutOfOrder]]]:
         """Return (those that may be written, those behind a batch that has failed since they were queued)."""
@@ -97,15 +97,15 @@ class BatchOrder:
 
     def _before(self, task: Task) -> int | None:
         """Return the refused batch that must come before this one."""
-        if task.batch is None or (owed := self._owed.get((task.batch.node_id, task.batch.epoch))) is None:
+        if task.batch is None or (expected := self._expected.get((task.batch.node_id, task.batch.epoch))) is None:
             return None
-        seq, until = owed
+        seq, until = expected
         return seq if task.batch.seq > seq and time.monotonic() < until else None
 
     def reached(self, epoch: Epoch, seq: int) -> None:
         """Note that it was committed."""
-        if seq >= self._owed.get(epoch, (seq + 1, 0.0))[0]:
-            del self._owed[epoch]
+        if seq >= self._expected.get(epoch, (seq + 1, 0.0))[0]:
+            del self._expected[epoch]
 
     def forget(self, epoch: Epoch) -> None:
-        self._owed.pop(epoch, None)
+        self._expected.pop(epoch, None)

@@ -1,7 +1,7 @@
 """Run one group commit: many batches, members and settings in a single transaction.
 
-What is learnt inside (new rows of nodes, moved cursors) reaches the `Known` of the connection only when the commit has
-succeeded; after a failure nothing is cached that the file may not hold.
+Repeated batches are recognised in `deduplication`. New rows of nodes and moved cursors reach the connection's `Known`
+only when the commit has succeeded; after a failure nothing is cached that the file may not hold.
 """
 
 from __future__ import annotations
@@ -17,20 +17,15 @@ from swarm_storage.history import roll_forward
 from swarm_storage.node_erasure import forget
 from swarm_storage.rows import BUCKET_NS, MINUTE_NS, PARTS_PER_BATCH, TABLE_OF, TABLES, Row
 from swarm_storage.sql import Db, upsert
+from swarm_storage.writer.deduplication import BatchCursors
 
 SWARM: Final = 0  # the "node" of events about the swarm as a whole
-_EPOCHS_AT_ONCE: Final = 1_000
 _MINUTES_PER_BUCKET: Final = BUCKET_NS // MINUTE_NS
 _SETTING: Final = upsert("setting", ("key", "value"), ("key",))
-# a cursor only ever rises: a batch that came by two collectors of one database moves it once
-_CURSOR: Final = upsert(
-    "cursor", ("node", "epoch", "seq", "received_ns"), ("node", "epoch"),
-    lambda name: f"CASE WHEN excluded.{name} > cursor.{name} THEN excluded.{name} ELSE cursor.{name} END",
-)  # fmt: skip
 _ACTIVITY: Final = upsert(
     "activity", ("minute", "samples"), ("minute",), lambda name: f"activity.{name} + excluded.{name}"
 )
-_ACTIVE: Final = "INSERT INTO activity (minute, samples) VALUES (?, ?) ON CONFLICT DO NOTHING"  # waits for nobody
+_ACTIVE: Final = "INSERT INTO activity (minute, samples) VALUES (?, ?) ON CONFLICT DO NOTHING"  # waits for no lock
 
 
 class NodeBatch(msgspec.Struct, frozen=True):
@@ -55,11 +50,11 @@ class Member(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class Known:
-    """What the file is known to hold, so that it is not read for every batch."""
+    """Caches what the file holds, so that it is not read for every batch."""
 
     nodes: dict[str, int] = field(default_factory=dict)
     cursors: dict[tuple[int, int], int] = field(default_factory=dict)
-    pending: set[int] = field(default_factory=set)  # buckets noted for rolling up, and not begun
+    pending: set[int] = field(default_factory=set)  # buckets that wait to be rolled up
 
 
 class Transaction:
@@ -69,7 +64,7 @@ class Transaction:
         self._db = db
         self._known = known
         self._nodes: dict[str, int] = {}
-        self._cursors: dict[tuple[int, int], tuple[int, int]] = {}  # (node, epoch) → (seq, received_ns)
+        self._cursors = BatchCursors(db, known.cursors)
         self._rows: dict[str, list[Row]] = {kind: [] for kind in TABLES}
         self._minutes: dict[int, int] = {}
         self._noted: set[int] = set()
@@ -78,34 +73,23 @@ class Transaction:
         """If others write too: read the cursors of these epochs in one query, and lock them until the commit."""
         if not self._db.shared:
             return
-        self._known.cursors.clear()
         self._known.pending.clear()
-        epochs = sorted({(self._node(batch.node_id, member=True), batch.epoch) for batch in batches})
-        self._known.cursors.update(dict.fromkeys(epochs, 0))
-        for first in range(0, len(epochs), _EPOCHS_AT_ONCE):
-            some = epochs[first : first + _EPOCHS_AT_ONCE]
-            found = self._db.query(
-                f"SELECT node, epoch, seq FROM cursor WHERE (node, epoch) IN ({','.join(['(?,?)'] * len(some))})"
-                " ORDER BY node, epoch FOR UPDATE",
-                [cell for epoch in some for cell in epoch],
-            )
-            self._known.cursors.update({(node, epoch): seq for node, epoch, seq in found})
+        self._cursors.lock((self._node(batch.node_id, member=True), batch.epoch) for batch in batches)
 
     def batch(self, batch: NodeBatch) -> int:
-        """Take a batch unless it is stored already; return the committed seq either way, valid once the transaction
-        is."""
+        """Store a batch unless it is a repeat; return the committed seq either way, valid once the transaction is."""
         node = self._node(batch.node_id, member=True)
-        cursor = self._cursor(node, batch.epoch)
-        if batch.seq <= cursor:
-            return cursor
+        stored = self._cursors.committed_seq((node, batch.epoch))
+        if batch.seq <= stored:
+            return stored
         part = batch.seq * PARTS_PER_BATCH
         for position, sample in enumerate(batch.samples):
             self._sample(node, part + position, sample)
-        self._cursors[node, batch.epoch] = (batch.seq, batch.received_ns)
+        self._cursors.move((node, batch.epoch), batch.seq, batch.received_ns)
         return batch.seq
 
     def event(self, node_id: str | None, sample: Sample, part: int) -> None:
-        """Take one sample that comes from no spool: an event of the collector itself."""
+        """Store one sample that comes from no spool: an event of the collector itself."""
         self._sample(SWARM if node_id is None else self._node(node_id, member=True), part, sample)
 
     def member(self, member: Member) -> None:
@@ -148,9 +132,8 @@ class Transaction:
         self.flush()
         gone = forget(self._db, node_id)
         self._known.nodes.clear()
-        self._known.cursors.clear()
         self._nodes.clear()
-        self._cursors.clear()
+        self._cursors.forget()
         self._rows = {kind: [] for kind in TABLES}
         self._minutes.clear()
         return gone
@@ -167,11 +150,11 @@ class Transaction:
         self._db.many(_ACTIVE if self._db.shared else _ACTIVITY, sorted(self._minutes.items()))
         self._noted = {minute // _MINUTES_PER_BUCKET for minute in self._minutes} - self._known.pending
         roll_forward.note(self._db, sorted(self._noted))
-        self._db.many(_CURSOR, [(*key, *value) for key, value in sorted(self._cursors.items())])
+        self._cursors.write()
 
     def committed(self) -> None:
         self._known.nodes.update(self._nodes)
-        self._known.cursors.update({key: seq for key, (seq, _) in self._cursors.items()})
+        self._cursors.committed()
         self._known.pending |= self._noted
 
     # ------------------------------------------------------------ parts
@@ -187,11 +170,11 @@ class Transaction:
         self._minutes[minute] = self._minutes.get(minute, 0) + 1
 
     def _node(self, node_id: str, *, member: bool) -> int:
-        """Return the row of a node, made if there is none. One that only others name is no member yet."""
+        """Return the row of a node, inserted if there is none. A node that only others mention is no member yet."""
         node = self._nodes.get(node_id) or self._known.nodes.get(node_id)
         if node is None:
             found = self._db.query("SELECT id FROM node WHERE node_id = ?", (node_id,))
-            if not found:  # another collector on the same database may be making it too
+            if not found:  # another collector on the same database may be inserting it too
                 found = self._db.query(
                     "INSERT INTO node (node_id, name, member, first_ns, seen_ns) VALUES (?, ?, ?, 0, 0)"
                     " ON CONFLICT (node_id) DO UPDATE SET name = node.name RETURNING id",
@@ -200,13 +183,3 @@ class Transaction:
             node = int(found[0][0])
             self._nodes[node_id] = node
         return node
-
-    def _cursor(self, node: int, epoch: int) -> int:
-        moved = self._cursors.get((node, epoch))
-        if moved is not None:
-            return moved[0]
-        known = self._known.cursors.get((node, epoch))
-        if known is None:
-            found = self._db.query("SELECT seq FROM cursor WHERE node = ? AND epoch = ?", (node, epoch))
-            known = self._known.cursors[node, epoch] = int(found[0][0]) if found else 0
-        return known

@@ -6,9 +6,9 @@ makes larger commits, not a longer queue. A batch at or below its cursor is answ
 nothing.
 
 Numbers of one epoch may jump (a spool that dropped its oldest), so a jump alone does not show that something is
-missing. Therefore a refused batch (queue full, disk full) is *owed*: later ones of its epoch are refused too, as
-OutOfOrder, until it comes again; else their acknowledgement would cover it. `resume` ends that for a session that
-begins again from the oldest batch its probe still has: the collector calls it at each Hello.
+missing. Therefore, after a refused batch (queue full, disk full), later ones of its epoch are refused too, as
+OutOfOrder, until it is sent again; otherwise their acknowledgement would cover it. `resume` ends that for a session
+that begins again from the oldest batch its probe still has: the collector calls it at each Hello.
 
 When the store fails as a whole (disk full, I/O, locked), everything queued fails with the reason, the connection is
 closed together with its caches; after a pause the next batch opens it again. `trouble` says why meanwhile. A batch that
@@ -52,7 +52,7 @@ from swarm_storage.writer.upkeep import TIDY_EVERY_S
 
 QUEUE_SAMPLES: Final = 200_000  # some 200 MB at worst; beyond that the probes' spools keep it
 COMMIT_SAMPLES: Final = 40_000  # of one commit: bounds how long an answer waits behind a backlog
-LINGER_S: Final = 0.01  # batches that come together share one sync of the disk; nobody waits for an answer within 10 ms
+LINGER_S: Final = 0.01  # batches that come together share one sync of the disk; no caller needs an answer within 10 ms
 BUSY_BATCHES: Final = 8  # of one commit: from here on a longer wait makes fewer commits; each rewrites pages
 BUSY_LINGER_S: Final = 0.1
 RETRY_S: Final = (0.25, 5.0)  # first and longest pause after a failure of the whole store
@@ -105,7 +105,7 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="swarm-store-writer", daemon=True)
         self._thread.start()
 
-    # ------------------------------------------------------------ what others call
+    # ------------------------------------------------------------ public interface
 
     def submit(self, batch: NodeBatch) -> Future[int]:
         """Queue a batch. Raises QueueFull, OutOfOrder, Closed, or the store's trouble; then nothing was accepted."""
@@ -149,7 +149,7 @@ class Writer:
         return self._do(decision, decides=True)
 
     def resume(self, node_id: str, epoch: int) -> None:
-        """Begin again from the oldest batch that the probe has: nothing before that is owed any more."""
+        """Begin again from the oldest batch that the probe has: earlier refused ones are no longer expected."""
         with self._wake:
             self._batch_order.forget((node_id, epoch))
 
@@ -188,7 +188,7 @@ class Writer:
         with self._wake:
             if self._closing or self._thread.is_alive():
                 return False
-        self._bury(WriterDied(f"the thread that writes {self._name} ended"))
+        self._fail_all(WriterDied(f"the thread that writes {self._name} ended"))
         with self._wake:
             self._death = None
         self._start()
@@ -223,15 +223,15 @@ class Writer:
             if self._closing:
                 raise Closed(f"the store {self._name} is being closed; send it again later")
             if (never := self._damage or self._dead) is not None:
-                self._batch_order.owe(task)
+                self._batch_order.expect_again(task)
                 raise never
             if task.batch is not None:
                 self._batch_order.require(task.batch)
             if self._trouble is not None and time.monotonic() < self._retry_at:
-                self._batch_order.owe(task)
+                self._batch_order.expect_again(task)
                 raise self._trouble
             if self._queued + task.size > self._queue_samples and self._queue:
-                self._batch_order.owe(task)
+                self._batch_order.expect_again(task)
                 raise QueueFull(f"{self._queued} samples wait to be written to {self._name}; send it again later")
             self._queue.append(task)
             self._queued += task.size
@@ -248,9 +248,9 @@ class Writer:
                     self._taken = []
                 if time.monotonic() >= self._tidy_at:
                     self._tidy()
-        except BaseException as error:  # noqa: BLE001 - whatever it was, who waits must hear that nobody writes
+        except BaseException as error:  # noqa: BLE001 - whatever it was, callers must learn that nothing is written
             _log.critical("the thread that writes %s ended: %r", self._name, error, exc_info=error)
-            self._bury(WriterDied(f"the thread that writes {self._name} ended ({error!r})"))
+            self._fail_all(WriterDied(f"the thread that writes {self._name} ended ({error!r})"))
             return
         self._end()
 
@@ -266,7 +266,7 @@ class Writer:
             oldest = next((task for task in (*self._taken[:1], *islice(self._queue, 1))), None)
         return time.monotonic() - oldest.since_s if oldest is not None else 0.0
 
-    def _bury(self, death: StoreError) -> None:
+    def _fail_all(self, death: StoreError) -> None:
         """Fail all that the thread had; only while it does not run, or from its own last lines."""
         with self._wake:
             self._death = death
@@ -276,15 +276,15 @@ class Writer:
             self._queued = 0
             tasks = [task for task in tasks if not task.answered]
             for task in tasks:
-                self._batch_order.owe(task)
+                self._batch_order.expect_again(task)
             if self._closing:
                 self._unwritten.extend(task.batch for task in tasks if task.batch is not None)
         self._connection.drop()
         for task in tasks:
             try:
                 task.answer(death)
-            except Exception:  # noqa: BLE001 - perhaps what ended the thread; the others must hear all the same
-                _log.exception("who waited for %s could not be told", self._name)
+            except Exception:  # noqa: BLE001 - perhaps what ended the thread; the others must be answered all the same
+                _log.exception("a caller waiting for %s could not be notified", self._name)
 
     def _take(self) -> list[Task] | None:
         """Return what goes into the next commit; empty when it is time to tidy up, None at the end."""
@@ -322,7 +322,7 @@ class Writer:
             if len(tasks) == 1:
                 _log.error("a task for %s failed: %r", self._name, error, exc_info=error)
                 with self._wake:
-                    self._batch_order.owe(tasks[0])
+                    self._batch_order.expect_again(tasks[0])
                 tasks[0].answer(StoreError(f"could not be written to {self._name} ({error!r})"))
             else:
                 for task in tasks:
@@ -346,7 +346,7 @@ class Writer:
         if self._on_commit is not None and acknowledged:
             try:
                 self._on_commit([Committed(*epoch, seq) for epoch, seq in acknowledged.items()])
-            except Exception:  # noqa: BLE001 - somebody else's code; this thread must outlive it
+            except Exception:  # noqa: BLE001 - foreign code; this thread must survive it
                 _log.exception("the hook after a commit failed; the commit stands")
 
     def _fail(self, tasks: list[Task], error: StoreError) -> None:
@@ -360,7 +360,7 @@ class Writer:
             self._queue.clear()
             self._queued = 0
             for task in tasks:
-                self._batch_order.owe(task)
+                self._batch_order.expect_again(task)
             self._trouble = error
             self._retry_at = time.monotonic() + self._pause_s
             self._pause_s = min(2 * self._pause_s, RETRY_S[1])

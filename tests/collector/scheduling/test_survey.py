@@ -102,7 +102,6 @@ def test_the_spread_says_which_nodes_fit_badly() -> None:
     rtt = np.where((src == 3) | (dst == 3), rtt * rng.uniform(0.5, 2.0, len(rtt)), rtt)
     found = fit(N, src, dst, rtt, rng)
     assert found.spread[3] > 3 * np.median(found.spread)
-    assert found.spread_of(np.array([3]), np.array([8])) == found.spread[3]
 
 
 @settings(max_examples=25, deadline=None)

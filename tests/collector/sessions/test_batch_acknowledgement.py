@@ -29,7 +29,7 @@ async def test_a_spool_that_dropped_the_refused_batch_continues_in_a_new_session
 
     def once(batch, answer):
         if next(failures, False):
-            rig.swarm_state.store_client._writer._batch_order._owed[batch.node_id, batch.epoch] = (
+            rig.swarm_state.store_client._writer._batch_order._expected[batch.node_id, batch.epoch] = (
                 batch.seq,
                 float("inf"),
             )

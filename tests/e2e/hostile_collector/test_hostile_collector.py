@@ -22,14 +22,14 @@ import pytest
 
 from swarm_lab.emulation import netns
 from swarm_probe.owner_limits.egress_policy import (
-    ALL_ASKS,
-    ALL_ASKS_PER_S,
     ALL_DIALS,
     ALL_DIALS_PER_S,
-    ASKS,
-    ASKS_PER_S,
+    ALL_TRIES,
+    ALL_TRIES_PER_S,
     DIALS,
     DIALS_PER_S,
+    TRIES,
+    TRIES_PER_S,
 )
 from swarm_protocol.packets import stamp_packet
 
@@ -95,8 +95,8 @@ def test_a_hostile_collector_cannot_aim_a_probe(tmp_path: Path) -> None:
             dialled.add((dst, own_port))
     assert asked.total() > 20, "the probe asked nobody: this proved nothing"
     assert 0 < reflected_bytes <= injected, f"{reflected_bytes} bytes out for {injected} in"
-    assert max(asked.values()) <= ASKS + lasted_s * ASKS_PER_S
-    assert asked.total() <= ALL_ASKS + lasted_s * ALL_ASKS_PER_S
+    assert max(asked.values()) <= TRIES + lasted_s * TRIES_PER_S
+    assert asked.total() <= ALL_TRIES + lasted_s * ALL_TRIES_PER_S
     assert len(dialled) > 20, "the probe called nobody: this proved nothing"
     assert max(Counter(dst for dst, _ in dialled).values()) <= DIALS + lasted_s * DIALS_PER_S
     assert len(dialled) <= ALL_DIALS + lasted_s * ALL_DIALS_PER_S

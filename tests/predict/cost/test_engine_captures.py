@@ -61,8 +61,8 @@ def test_a_server_of_llama_cpp_receives_two_kilobytes_beside_the_hidden_states(
     assert beside == heads + 4 + 2 * 8 + 256 * 2 + output_ids + 13 + 321
     llama_cpp = ENGINES["llama.cpp"]
     commands = len(messages["SET_TENSOR"]) + 2 - (activations - 1) - (1 if output_ids else 0)
-    assert llama_cpp.beside_packets == 3 * commands - 1  # command, size and body of each; the hidden states' fill some
-    facts = llama_cpp.input_bytes(1, LLAMA_CPP["model"]["context"]) - llama_cpp.beside_packets * HEADER_BYTES
+    assert llama_cpp.extra_packets == 3 * commands - 1  # command, size and body of each; the hidden states' fill some
+    facts = llama_cpp.input_bytes(1, LLAMA_CPP["model"]["context"]) - llama_cpp.extra_packets * HEADER_BYTES
     assert beside - facts == (TENSOR_HEAD_BYTES + output_ids if output_ids else 0) + TENSOR_HEAD_BYTES * (
         activations - 1
     )

@@ -11,9 +11,10 @@ from typing import Any
 import psutil
 import pytest
 
+from swarm_probe.machine.clock_jumps import ClockWatch
 from swarm_probe.machine.contention import CALM_LOOKS, PATIENCE_LOOKS, Contention
 from swarm_probe.machine.gpu import Gpus
-from swarm_probe.machine.host import ClockWatch, Host, cpu_name, memory, torch_version
+from swarm_probe.machine.host import Host, cpu_name, memory, torch_version
 from swarm_probe.machine.interfaces import addresses, chosen_link, zones
 from swarm_protocol.messages.codec import encode
 from swarm_protocol.messages.probe_messages import Hello, decode_from_probe

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm_probe.owner_limits.egress_policy import (
-    ALL_ASKS,
-    ALL_ASKS_PER_S,
-    ASKS,
-    ASKS_PER_S,
+    ALL_TRIES,
+    ALL_TRIES_PER_S,
     CONSENT_NS,
     DIALS,
     LINK_LOCAL,
+    TRIES,
+    TRIES_PER_S,
     EgressPolicy,
     Scope,
     links_allowed,
@@ -120,7 +120,7 @@ def test_a_collector_at_the_other_end_of_a_cable_is_reason_enough(collector, cho
 def test_an_address_that_never_answers_is_soon_left_alone():
     allowed, to = EgressPolicy(Scope.INTERNET), target(PUBLIC, 9470)
     sent = sum(allowed.may_send(to, now_ns) for now_ns in range(0, 600 * NS_PER_S, NS_PER_S // 10))
-    assert sent <= ASKS + 600 * ASKS_PER_S
+    assert sent <= TRIES + 600 * TRIES_PER_S
     assert sum(allowed.may_dial(to, 600 * NS_PER_S) for _ in range(100)) == DIALS
 
 
@@ -128,7 +128,7 @@ def test_a_thousand_victims_together_get_no_more_than_a_few_packets_a_second():
     allowed = EgressPolicy(Scope.INTERNET)
     victims = [target(f"8.8.{i // 250}.{i % 250 + 1}", 9470) for i in range(1000)]
     sent = sum(allowed.may_send(to, second * NS_PER_S) for second in range(60) for to in victims)
-    assert sent <= ALL_ASKS + 60 * ALL_ASKS_PER_S
+    assert sent <= ALL_TRIES + 60 * ALL_TRIES_PER_S
 
 
 def test_consent_is_for_a_while_and_renewed_by_each_answer():

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from swarm_probe.udp.hole_punching import BURST_NS, FIRST_PAUSE_NS, KEEP_NS, LAST_PAUSE_NS, HolePunch
-from swarm_probe.udp.nat_discovery import BELIEVED_NS, FAILED_NS, Finding, NatWatch
+from swarm_probe.udp.nat_discovery import FAILED_NS, VALID_NS, Finding, NatWatch
 from swarm_probe.udp.nat_discovery import KEEP_NS as ASK_NS
 from swarm_protocol.packets import stun_packet
 from swarm_protocol.packets.stun_packet import Endpoint
@@ -25,7 +25,7 @@ Router = Callable[[int], Endpoint | None]  # how the STUN port with this number 
 def watch(*, loopback: bool = False) -> NatWatch:
     numbers = itertools.count(1)
     made = NatWatch(lambda size: next(numbers).to_bytes(size, "big"))
-    made.aim(2, [OWN], START, loopback=loopback)
+    made.start(2, [OWN], START, loopback=loopback)
     return made
 
 
@@ -92,7 +92,7 @@ def test_a_restarted_router_is_noticed_before_mappings_expire_and_both_ports_are
 def test_a_finding_expires_unless_it_is_confirmed():
     one = watch()
     play(one, lambda _: OUTSIDE, START, START + NS_PER_S)
-    late_ns = START + BELIEVED_NS + 2 * FAILED_NS
+    late_ns = START + VALID_NS + 2 * FAILED_NS
     play(one, lambda _: None, START + NS_PER_S, late_ns)
     assert one.finding(late_ns, peers_answer=True) == Finding(None)
     assert one.finding(late_ns, peers_answer=False) == Finding("udp-blocked")

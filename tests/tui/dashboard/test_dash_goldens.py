@@ -17,7 +17,7 @@ import pytest
 from swarm_predict.explain.usual import Range
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.units import NS_PER_S
-from swarmtop.analysis.ranking.usual_layer import BesideUsual
+from swarmtop.analysis.ranking.usual_layer import UsualComparison
 from swarmtop.dashboard.app import Dashboard
 from swarmtop.dashboard.screens import node
 from swarmtop.dashboard.screens.node import NodePage
@@ -39,7 +39,7 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def usual(monkeypatch: pytest.MonkeyPatch) -> None:
     """How a screen reads does not change with what published results are fitted to."""
-    monkeypatch.setattr(node, "beside_usual", lambda *_: BesideUsual(2.0, Range(1.68, 2.5, 4.36)))
+    monkeypatch.setattr(node, "compare_with_usual", lambda *_: UsualComparison(2.0, Range(1.68, 2.5, 4.36)))
 
 
 def check(name: str, size: tuple[int, int], text: str) -> None:

@@ -41,11 +41,13 @@ def as_object(change: Change, swarm: str) -> dict[str, object]:
 
 
 class Sink:
-    """Sends changes to `deliver`, one after the other. `told` receives what could not be delivered."""
+    """Sends changes to `deliver`, one after the other. `on_failure` gets a line for each that fails."""
 
-    def __init__(self, deliver: Callable[[dict[str, object]], Awaitable[None]], told: Callable[[str], None]) -> None:
+    def __init__(
+        self, deliver: Callable[[dict[str, object]], Awaitable[None]], on_failure: Callable[[str], None]
+    ) -> None:
         self._deliver = deliver
-        self._told = told
+        self._on_failure = on_failure
         self._waiting: asyncio.Queue[dict[str, object]] = asyncio.Queue(QUEUE)
         self._task = asyncio.create_task(self._run())
 
@@ -53,7 +55,7 @@ class Sink:
         if self._waiting.full():
             self._waiting.get_nowait()
             self._waiting.task_done()
-            self._told(f"{QUEUE} alerts wait to be delivered; the oldest was dropped")
+            self._on_failure(f"{QUEUE} alerts wait to be delivered; the oldest was dropped")
         self._waiting.put_nowait(change)
 
     async def close(self) -> None:
@@ -71,7 +73,7 @@ class Sink:
             self._waiting.task_done()
 
 
-def webhook(url: str, http: aiohttp.ClientSession, told: Callable[[str], None]) -> Sink:
+def webhook(url: str, http: aiohttp.ClientSession, on_failure: Callable[[str], None]) -> Sink:
     """Post JSON to `url`, which may itself be a secret and is never printed."""
 
     async def deliver(change: dict[str, object]) -> None:
@@ -87,12 +89,12 @@ def webhook(url: str, http: aiohttp.ClientSession, told: Callable[[str], None]) 
                         break
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 problem = type(error).__name__
-        told(f"the webhook was not notified ({problem})")
+        on_failure(f"the webhook was not notified ({problem})")
 
-    return Sink(deliver, told)
+    return Sink(deliver, on_failure)
 
 
-def command(text: str, told: Callable[[str], None]) -> Sink:
+def command(text: str, on_failure: Callable[[str], None]) -> Sink:
     """Run `text` without a shell for each change: JSON on its input, SWARMTOP_ALERT_* in its environment.
 
     Raises CommandError if it is no command line.
@@ -111,7 +113,7 @@ def command(text: str, told: Callable[[str], None]) -> Sink:
                 *words, stdin=asyncio.subprocess.PIPE, env={**os.environ, **environment}
             )
         except OSError as error:
-            told(f"cannot run {safe(words[0], 80)} ({error.strerror}); correct --run")
+            on_failure(f"cannot run {safe(words[0], 80)} ({error.strerror}); correct --run")
             return
         try:
             async with asyncio.timeout(COMMAND_WITHIN_S):
@@ -119,9 +121,9 @@ def command(text: str, told: Callable[[str], None]) -> Sink:
         except TimeoutError:
             process.kill()
             await process.wait()
-            told(f"{safe(words[0], 80)} took more than {COMMAND_WITHIN_S:.0f} s and was ended")
+            on_failure(f"{safe(words[0], 80)} took more than {COMMAND_WITHIN_S:.0f} s and was ended")
             return
         if process.returncode:
-            told(f"{safe(words[0], 80)} ended with {process.returncode}")
+            on_failure(f"{safe(words[0], 80)} ended with {process.returncode}")
 
-    return Sink(deliver, told)
+    return Sink(deliver, on_failure)

@@ -1,4 +1,4 @@
-"""Hold the question about a swarm, and what it leaves open. Only data: `default_model` fills in the rest."""
+"""The question about a swarm. Open parts are None, and `default_model` fills them in. Data only."""
 
 from __future__ import annotations
 

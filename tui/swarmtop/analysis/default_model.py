@@ -32,15 +32,15 @@ def chosen(swarm: Swarm, asked: Asked) -> Chosen:
 
 def _chosen(swarm: Swarm, asked: Asked) -> Chosen:
     load = asked.workload
-    told = swarm.running
-    if told is not None and told.placement and told.engine and not asked.engine_is_chosen:
-        known = _with_engine(load, told.engine)
+    reported = swarm.running
+    if reported is not None and reported.placement and reported.engine and not asked.engine_is_chosen:
+        known = _with_engine(load, reported.engine)
         load = known if known is not None else load
     if asked.model is not None:
         return Chosen(asked.model, _as_recorded(swarm, asked.model, load, asked))
-    if told is not None and told.placement and told.model:
+    if reported is not None and reported.placement and reported.model:
         try:
-            model = model_named(told.model)
+            model = model_named(reported.model)
         except UnknownModel:
             pass  # an engine's own name for it: use the default list
         else:

@@ -55,10 +55,10 @@ def missing(swarm: Swarm, model: ModelShape, workload: Workload) -> tuple[str, .
 
     Raises PredictError for weights that are no format.
     """
-    heard = np.array([state_of(value) is not State.UNKNOWN for value in swarm.nodes["state"]], bool)
+    reporting = np.array([state_of(value) is not State.UNKNOWN for value in swarm.nodes["state"]], bool)
     memory = swarm.nodes["vram_bytes"]
     lines = []
-    if silent := _names(swarm, heard & np.isnan(memory)):
+    if silent := _names(swarm, reporting & np.isnan(memory)):
         lines.append(f"no memory figure yet of {listed(silent)}")
     if slow := [name for name in untimed(swarm, model, workload) if memory[swarm.index(name)] > 0]:
         line = f"no layer time of {model.name} yet on {listed(slow)}"
@@ -83,8 +83,8 @@ def missing(swarm: Swarm, model: ModelShape, workload: Workload) -> tuple[str, .
     if len(apart):
         pairs = [f"{swarm.facts[i].name}–{swarm.facts[j].name}" for i, j in apart[:NAMED]]
         lines.append(f"no round trip yet between {listed(pairs, len(apart))}")
-    if mute := _names(swarm, heard & (memory > 0) & np.isnan(swarm.nodes["up_mbps"]) & (len(swarm) > 1)):
-        lines.append(f"no upload rate yet of {listed(mute)}")
+    if without_uplink := _names(swarm, reporting & (memory > 0) & np.isnan(swarm.nodes["up_mbps"]) & (len(swarm) > 1)):
+        lines.append(f"no upload rate yet of {listed(without_uplink)}")
     return tuple(lines)
 
 

@@ -4,7 +4,7 @@
     OP      <  <=  >  >=  ==  !=
     WHERE   NODE (a node; or a link that begins or ends there)   SRC>DST (one directed link)   default: everywhere
 
-A rule says what has to be true; each place where it is not is a breach. Metrics of links are judged on each directed
+A rule states a condition; each place where it does not hold is a breach. Metrics of links are judged on each directed
 link that has the figure, those of nodes on each node, those of the swarm once. A rule that could not be evaluated
 anywhere is breached too: a check that silently measures nothing is worse than none. Nodes that left are not judged,
 and lost nodes only by state and age.

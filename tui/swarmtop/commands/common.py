@@ -1,4 +1,4 @@
-"""Share what several commands do the same way: one frame of a source, the width of the page."""
+"""Helpers of several commands: read one frame of a source, find the width of the page."""
 
 from __future__ import annotations
 

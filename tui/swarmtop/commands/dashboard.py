@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from swarm_protocol.addresses import address_text
 from swarm_protocol.trust.loopback import is_loopback
-from swarmtop.config import asked, load_model, open_source, told_running
+from swarmtop.config import asked, load_model, open_source, running_option
 from swarmtop.dashboard.options import DashboardOptions
 from swarmtop.errors import CommandError
 from swarmtop.sources.source import Source
@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     in_browser = "TEXTUAL_DRIVER" in os.environ  # as `swarmtop serve` starts it: a pipe stands for the terminal
     if not in_browser and not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise CommandError("the dashboard needs a terminal; --once prints the ranking without one")
-    question, running = asked(args), told_running(args)
+    question, running = asked(args), running_option(args)
     model = question.model if question.model is not None else load_model(None)
 
     def show(source: Source, join_hint: str = "", elsewhere: str = "", keep: Callable[[], str] | None = None) -> int:

@@ -201,24 +201,24 @@ def _revoke(client: operator_client.OperatorClient, invite_id: str) -> int:
 def reachable_address() -> tuple[str, str]:
     """The address that this machine's traffic to the internet leaves from, and what the volunteer has to know of it.
 
-    Connecting a UDP socket sends nothing: it asks the kernel which address it would use. 192.0.2.1 is nobody's
-    (RFC 5737).
+    Connecting a UDP socket sends nothing: it asks the kernel which address it would use. 192.0.2.1 is reserved for
+    documentation (RFC 5737).
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
         try:
             asking.connect(("192.0.2.1", 9))
             host = str(asking.getsockname()[0])
         except OSError:
-            host = _of_an_interface()
+            host = _interface_address()
             if host == LOOPBACK:
                 return LOOPBACK, "this machine has no route out, so nobody else can reach it"
     where = "inside your network only" if ipaddress.ip_address(host).is_private else "from anywhere"
     return host, f"{host} is reached {where}, if swarm-collector listens on it; else name the address with --connect"
 
 
-def _of_an_interface() -> str:
-    """Of a machine without a route to the internet: the first address that others on its network may know."""
-    import psutil  # not wanted by anybody who has a route
+def _interface_address() -> str:
+    """Return the first address that others on the network may know, for a machine without a route to the internet."""
+    import psutil  # late: only needed without a route
 
     for addresses in psutil.net_if_addrs().values():
         for each in addresses:

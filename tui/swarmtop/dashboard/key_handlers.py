@@ -93,7 +93,7 @@ class KeyActions(Desk):
             session.mark = None
             self.say("the mark is dropped")
         else:
-            from swarmtop.dashboard.state.mark import take  # imported when somebody sets a mark
+            from swarmtop.dashboard.state.mark import take  # imported when a mark is set
 
             session.mark = take(view)
             self.say(f"marked {view.clock(view.swarm.at_ns)}; what differs from it is shown")

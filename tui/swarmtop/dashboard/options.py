@@ -41,16 +41,16 @@ class DashboardOptions(msgspec.Struct, frozen=True):
 
     model: ModelShape
     workload: Workload = msgspec.field(default_factory=Workload)
-    asked: Asked | None = None  # what was left open, to be filled in from the frame; None: nothing
+    asked: Asked | None = None  # the open question, to be filled in from the frame; None: nothing is open
     running: Running | None = None  # the running placement, as a person states it
-    join_hint: str = ""  # the line volunteers paste; empty: nobody can join (a recording, a file)
+    join_hint: str = ""  # the line volunteers paste; empty: joining is not possible (a recording, a file)
     join_elsewhere: str = ""  # if there is no such line: the collector from which swarmtop invite can request one
     demo: Callable[[], int] | None = None  # opens the bundled recording and returns an exit code
     keep_collector: Callable[[], str] | None = (
         None  # leaves the collector that was started here running; None: it is not ours
     )
     ascii: bool = False  # draw with ASCII only
-    color: bool | None = None  # None: as NO_COLOR says
+    color: bool | None = None  # None: by NO_COLOR
     state_dir: Path = msgspec.field(default_factory=default_state_dir)  # folder for a crash's traceback
     keys: Mapping[str, str] = msgspec.field(default_factory=dict)  # action name → key, instead of the registry's
     theme: str = "dark"  # of settings.THEMES

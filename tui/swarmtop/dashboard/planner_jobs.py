@@ -1,5 +1,5 @@
-"""Work for the planner beside the question on the screen, in threads: plans of other moments of a recording for the
-charts of speed over time, and advice about the newest answer."""
+"""Background jobs of the planner, in threads, apart from the question on the screen: plans of other moments of a
+recording for the charts of speed over time, and advice about the newest answer."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Advising:
         self._not_before = 0.0
 
     def settled(self, page: object) -> bool:
-        """Whether what this page has asked for is there."""
+        """Return whether the work requested by this page is done."""
         return self._asked is None or self._asked[0] is not page or (not self._busy and self._asked[1] is self._about)
 
     def ask(self, page: Page) -> None:

@@ -73,7 +73,7 @@ class Analyst:
             try:
                 question = self._filled_in(question)
                 outcome = self._analyse(question.swarm, question.model, question.workload, question.previous)
-            except Exception as error:  # noqa: BLE001 told to the person and written to the log by whom it is delivered to
+            except Exception as error:  # noqa: BLE001 shown and logged by the receiver
                 outcome = error
             if not self._closed.is_set():
                 self._deliver(question, outcome)

@@ -1,4 +1,4 @@
-"""The interface through which screens use the dashboard; they use nothing else of it."""
+"""Define the interface through which screens use the dashboard."""
 
 from __future__ import annotations
 

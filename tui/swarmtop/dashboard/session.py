@@ -97,7 +97,7 @@ class Session:
 
     def accept(self, swarm: Swarm) -> None:
         """Take in a new frame of the source; this is cheap, because the next may replace it before it is drawn."""
-        swarm = self._told(swarm)
+        swarm = self._with_stated_running(swarm)
         self.latest = swarm
         self._remember(events_of(swarm))
         if self._mode == "live":
@@ -123,7 +123,7 @@ class Session:
 
     def stand_at(self, swarm: Swarm, known: Figures | None = None) -> None:
         """Show a frame of the past that the person went to. `known`: its figures, computed elsewhere."""
-        swarm = self._told(swarm)
+        swarm = self._with_stated_running(swarm)
         self._remember(events_of(swarm))
         self._away = True
         if self.recording is None:
@@ -160,7 +160,7 @@ class Session:
             self.advice = None
         self.note = question.note
 
-    def _told(self, swarm: Swarm) -> Swarm:
+    def _with_stated_running(self, swarm: Swarm) -> Swarm:
         if self._running is None:
             return swarm
         return dataclasses.replace(swarm, running=self._running)
@@ -169,9 +169,9 @@ class Session:
         """Set what runs from now on, as the person at this screen states it."""
         self._running = running
         if self.latest is not None:
-            self.latest = self._told(self.latest)
+            self.latest = self._with_stated_running(self.latest)
         if self.shown is not None:
-            self.show(self._told(self.shown))
+            self.show(self._with_stated_running(self.shown))
 
     def surveyed(self, swarm: Swarm, analysis: Analysis) -> None:
         """Take in an answer about a moment that need not be the one shown."""

@@ -3,7 +3,7 @@
     theme = "light"                       # dark, light, contrast, ansi; auto
     ascii = true
     columns = ["state", "win", "rtt99"]  # of the ranking
-    alerts = ["rtt_p99_ms<250 for 1m"]    # as of `swarmtop alert`: shown, and told when they fire and clear
+    alerts = ["rtt_p99_ms<250 for 1m"]    # as of `swarmtop alert`: shown, and announced when they fire and clear
     [keys]
     quit = "ctrl+x"                       # action = key; the names stand in the help of each screen
 

@@ -64,12 +64,12 @@ def exo(text: str) -> Found:
     names, notes = Names(), list[str]()
     nodes: list[NodeFound] = []
     for node_id in ids:
-        told = {**_dict(profiles.get(node_id)), **_dict(identities.get(node_id)), **_dict(old.get(node_id))}
-        memory = _dict(memories.get(node_id)) or _dict(told.get("memory"))
-        name = names.of(node_id, _said(told.get("friendlyName")) or f"node-{node_id[:8]}")
-        chip = _said(told.get("chipId")) or _said(told.get("chip")) or _said(told.get("model")) or "unknown"
+        reported = {**_dict(profiles.get(node_id)), **_dict(identities.get(node_id)), **_dict(old.get(node_id))}
+        memory = _dict(memories.get(node_id)) or _dict(reported.get("memory"))
+        name = names.of(node_id, _said(reported.get("friendlyName")) or f"node-{node_id[:8]}")
+        chip = _said(reported.get("chipId")) or _said(reported.get("chip")) or _said(reported.get("model")) or "unknown"
         total, free = _bytes(memory.get("ramTotal")), _bytes(memory.get("ramAvailable"))
-        if (mb := told.get("memory")) is not None and not isinstance(mb, dict):
+        if (mb := reported.get("memory")) is not None and not isinstance(mb, dict):
             total = (number(mb, f"memory of {name}") or 0.0) * 1e6 or None
         nodes.append(machine_of(name, [Card(chip, total, free)], notes))
     running, said = _exo_running(file, names)
@@ -153,7 +153,7 @@ def mesh_llm(text: str) -> Found:
             links += [LinkFound(here, name, rtt_ms=rtt_ms), LinkFound(name, here, rtt_ms=rtt_ms)]
     if model := _said(file.get("model_name")):
         notes.append(f"its model: swarmtop plan --swarm FILE --model {model} --engine llama.cpp")
-    notes.append("round trips are this node's own, in whole ms; those between its peers are not told")
+    notes.append("round trips are this node's own, in whole ms; those between its peers are not reported")
     return Found(tuple(nodes), tuple(links), (f"{len(nodes)} machines", *dict.fromkeys(notes)), "mesh-llm")
 
 

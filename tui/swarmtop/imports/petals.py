@@ -81,7 +81,7 @@ class _State(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What a monitor reports of one model, and the route that a Petals client would take through it."""
+    """A monitor's report on one model, and the route of a Petals client through it."""
 
     found: Found
     weights: str  # of most servers

@@ -1,6 +1,6 @@
 """Run a collector and a probe of this machine as child processes, for `swarmtop` without arguments.
 
-They use a folder of their own, listen on loopback unless told otherwise, and end with this process in whatever way it
+They use a folder of their own, listen on loopback by default, and end with this process, however it
 ends (`parent_watchdog`). If this machine has a collector already, that one is watched instead and nothing is started.
 """
 

@@ -1,4 +1,4 @@
-"""The operator's side of a collector: finding the one on this machine, and asking it.
+"""Find the operator's collector on this machine, and send requests to it.
 
 A collector leaves a file in its state folder that only its owner can read. One POST a question; over loopback it is
 plain text, else TLS with the certificate that the file names.
@@ -39,12 +39,12 @@ class OperatorClient:
 
     @property
     def here(self) -> str:
-        """Where this machine itself reaches it."""
+        """Return the address at which this machine reaches it."""
         host = self.operator.host
         return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
     def ask(self, request: operator_messages.Request) -> operator_messages.Answer:
-        """Raises CommandError: it is not there, or says no."""
+        """Raises CommandError: it does not answer, or refuses."""
         where = address_text(self.here, self.operator.port)
         try:
             with contextlib.closing(self._connection()) as connection:
@@ -91,7 +91,7 @@ class OperatorClient:
 
 
 def folders(given: str | None) -> list[Path]:
-    """Where a collector of this user may keep its state, the likeliest first."""
+    """Return the folders in which a collector of this user may keep its state, the likeliest first."""
     if given is not None:
         return [Path(given)]
     named = os.environ.get(STATE_VARIABLE)

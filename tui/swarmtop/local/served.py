@@ -23,7 +23,7 @@ class Served:
 
 
 def served(host: str, port: int, pin: str, *, tls: bool) -> Served | str:
-    """What the collector there serves, or why it serves nothing. `pin`: the fingerprint that TLS must show."""
+    """Return what that collector serves, or why it serves nothing. `pin`: the fingerprint that TLS must show."""
     connection: http.client.HTTPConnection
     if tls:
         context = certificate_pins.client_context()

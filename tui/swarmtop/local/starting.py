@@ -1,4 +1,4 @@
-"""A first swarm file from a few answers: checks of each answer, and the file with a comment for everything it may say.
+"""Write a first swarm file from a few answers: check each answer, and comment every setting.
 
 Pure: the command asks and writes.
 """

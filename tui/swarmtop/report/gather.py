@@ -1,4 +1,4 @@
-"""Gather what a report says from one source: the state, the ranking, the plan and what could replace its parts, and the
+"""Gather the contents of a report from one source: the state, the ranking, the plan, its alternatives, and the
 figures of the time before. No drawing, no HTML.
 """
 

@@ -1,6 +1,6 @@
 """Draw figures as SVG text: a heat map, lines over time, a bar. Numbers in, markup out; names are escaped here.
 
-Shades are viridis, told apart with any colour vision; cells show their figure where there is room, and always in a
+Shades are viridis, distinguishable with any colour vision; cells show their figure where there is room, and always in a
 title for the pointer. A gap is a gap: lines break if nothing was measured.
 """
 

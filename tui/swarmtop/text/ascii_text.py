@@ -46,7 +46,7 @@ def _stand_in(character: str) -> str:
 
 
 def holds_signs(stream: TextIO) -> bool:
-    """Whether the signs can be written to this stream as they are."""
+    """Return whether the signs can be written to this stream as they are."""
     try:
         SIGNS.encode(getattr(stream, "encoding", None) or "utf-8")
     except (UnicodeEncodeError, LookupError):
@@ -55,7 +55,7 @@ def holds_signs(stream: TextIO) -> bool:
 
 
 def as_written(text: str, stream: TextIO) -> str:
-    """What a reader of this stream, which was prepared, will see of `text`: what a column of it has to be wide for."""
+    """Return `text` as a reader of this prepared stream sees it, which decides the width of columns."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text if text.isascii() else text.encode(encoding, ERRORS).decode(encoding)
 
@@ -70,8 +70,8 @@ def prepare(stream: TextIO) -> None:
 
 
 def plain_locale(environment: Mapping[str, str]) -> bool:
-    """Whether a person has asked for the C locale. Python takes it for UTF-8 and sets LC_CTYPE; a locale that nobody
-    has set at all, as in most containers, is not asked for."""
+    """Return whether a person has chosen the C locale. Python takes it for UTF-8 and sets LC_CTYPE; a locale that
+    nobody has set at all, as in most containers, is no choice."""
     if environment.get("PYTHONIOENCODING") or environment.get("PYTHONUTF8") == "1":
         return False
     if every := environment.get("LC_ALL"):

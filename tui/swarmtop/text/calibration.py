@@ -1,4 +1,4 @@
-"""What `swarmtop calibrate` found, as text for people and as the JSON object that scripts rely on."""
+"""Format the result of `swarmtop calibrate` as text for people and as the JSON object that scripts rely on."""
 
 from __future__ import annotations
 

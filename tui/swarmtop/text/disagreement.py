@@ -1,5 +1,5 @@
-"""Where an engine and its prediction differ for longer than noise: lines for people, keys for scripts, and the command
-that calibrates."""
+"""Describe where an engine and its prediction differ for longer than noise: lines for people, keys for scripts, and the
+command that calibrates."""
 
 from __future__ import annotations
 

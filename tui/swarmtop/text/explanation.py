@@ -27,7 +27,7 @@ UNEXPLAINED: Final = (
 
 
 def explanation_object(found: Explanation, run: Run | None) -> dict[str, object]:
-    """With `"schema": 1`."""
+    """Return the JSON object, with `"schema": 1`."""
     expected = found.expected
     return {
         "schema": 1,

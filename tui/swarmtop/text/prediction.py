@@ -1,4 +1,4 @@
-"""A prediction or a plan as text for people and as the JSON object that scripts rely on."""
+"""Format a prediction or a plan as text for people and as the JSON object that scripts rely on."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def prediction_object(found: Prediction) -> dict[str, object]:
 def plan_object(
     plan: Plan, launch: tuple[str, ...] | None, judged: dict[str, object] | None = None
 ) -> dict[str, object]:
-    """`launch` is null where no launch lines were asked for; `judged`: the keys of `assessment`."""
+    """`launch` is null where no launch lines were requested; `judged`: the keys of `assessment`."""
     return {
         **prediction_object(plan.prediction),
         **(judged or {}),
@@ -158,7 +158,7 @@ def table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, words: se
 
 
 def breakdown_lines(found: Prediction, cells: int) -> list[str]:
-    """The bar, and below it what each shade stands for."""
+    """Return the bar with a legend of its shades below."""
     parts = [getattr(found.breakdown_ms, part) for part in PARTS]
     legend = "  ".join(
         f"{shade} {part} {quantities.ms(value)}"

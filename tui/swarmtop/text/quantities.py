@@ -1,4 +1,4 @@
-"""How a value is written for a person: unit, ≥ for a bound, ~ for an estimate, – for not measured, age.
+"""Format values for people: unit, ≥ for a bound, ~ for an estimate, – for not measured, age.
 
 The one place for it: the table of `--once`, `predict`, `plan` and every screen of the dashboard write numbers with
 these functions, so that the same value never reads differently in two places. JSON and CSV keep plain numbers.
@@ -48,7 +48,7 @@ BAR: Final = "█▓▒░"  # one shade for each part of a bar, in order; disti
 
 
 def known(value: float | None) -> bool:
-    """Whether there is a number at all: None and NaN are "not measured", infinity is "not possible"."""
+    """Return whether there is a number at all: None and NaN are "not measured", infinity is "not possible"."""
     return value is not None and math.isfinite(value)
 
 
@@ -96,7 +96,7 @@ def gib(size_bytes: float | None) -> str:
 
 
 def percent(fraction: float | None) -> str:
-    """Of a fraction: `0%`, `0.3%`, `12%`. What is not zero never reads as zero."""
+    """Format a fraction: `0%`, `0.3%`, `12%`. What is not zero never reads as zero."""
     if fraction is None or not math.isfinite(fraction):
         return UNMEASURED
     value = 100 * fraction
@@ -174,7 +174,7 @@ def why(swarm: Swarm, src: int, dst: int) -> str:
 
 
 def way(swarm: Swarm, src: int, dst: int) -> str:
-    """`eth1 to 169.254.7.8`: the interface and the address that carry the path; empty: not told."""
+    """`eth1 to 169.254.7.8`: the interface and the address that carry the path; empty: not reported."""
     peer = swarm.facts[dst].node_id
     found = next((way for way in swarm.facts[src].ways if way.peer == peer), None)
     if found is None:

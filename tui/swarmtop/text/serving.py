@@ -138,7 +138,7 @@ def _candidate(each: Candidate) -> dict[str, object]:
 
 
 def serving_text(found: Serving, width: int) -> str:
-    """What users get, how busy each part is, and how it would be with fewer or more of them."""
+    """Describe what users get, the load of each part, and the same with fewer or more users."""
     lines = [*_summary(found, width), "", *_busy_table(found), ""]
     lines += ["at other request rates", *_front_table(found)]
     lines += ["", "assumed about the users", *(line for note in found.notes for line in wrapped(note, width))]

@@ -1,4 +1,4 @@
-"""How many guesses of speculative decoding an engine accepts, out of what it counts. Pure.
+"""Compute how many guesses of speculative decoding an engine accepts, from its counters. Pure.
 
 vLLM          vllm:spec_decode_num_drafts, …_num_draft_tokens and …_num_accepted_tokens_per_pos by position:
               vllm/v1/spec_decode/metrics.py. A guess counts as accepted only if those before it are, so the chance of

@@ -113,7 +113,8 @@ class Comparison:
         return tuple(run for _, run in watched_runs(swarm, model, load, others[-FITTED:]))
 
     def _question(self, what: Observation | None) -> tuple[ModelShape, Workload]:
-        """With the prompt and the context of the run, and what it accepted of guesses, where the engine told them."""
+        """Return the workload with the prompt and the context of the run, and the accepted guesses, where the engine
+        reported them."""
         from swarm_predict.model.kv_cache_formats import with_kv_cache
         from swarmtop.config import load_model, workload
 

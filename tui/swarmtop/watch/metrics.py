@@ -1,4 +1,4 @@
-"""What an engine's Prometheus metrics say of the answers between two readings. Pure.
+"""Derive the answers between two readings of an engine's Prometheus metrics. Pure.
 
     llama-server  llamacpp:tokens_predicted_total and …_seconds_total: tokens and the time that their requests took for
                   them. It counts no requests, so neither first tokens nor the length of an answer are known.

@@ -1,7 +1,7 @@
 """Time one generation over the WebSocket API of Petals' chat backend (`/api/v2/generate`), token by token.
 
 A session is opened, then one `generate` requests a token at a time; the server continues by itself until
-`stop_sequence`, which no text contains, so the client ends it by closing. Each message says how many tokens it holds.
+`stop_sequence`, which no text contains, so the client ends it by closing. Each message states how many tokens it holds.
 The clock runs from `generate`: opening the session, in which Petals finds its servers, is no wait for a token.
 Protocol: chat.petals.dev 9e2faf0 README.md and websocket_api.py.
 """

@@ -5,7 +5,7 @@
     spread        of the gaps between events, and only where every event held one token: an engine that packs several
                   into one event hides the rest
 
-How many tokens came is what the engine says in `usage`, or the limit that it stopped at; without either, events with
+The number of tokens is the engine's own `usage`, or the limit that it stopped at; without either, events with
 text are counted (bytes of a character that is not whole have none) and the observation says so. Shapes: OpenAI's
 chat.completion.chunk and text_completion, as llama.cpp's server, vLLM, Parallax, exo, Together, Fireworks and Hugging
 Face stream them; reasoning (`reasoning_content`, `reasoning`) is text too.
@@ -47,17 +47,17 @@ class Observation:
 
     @property
     def shared(self) -> bool:
-        """Whether others' requests were in the engine: the time per token is of several streams then."""
+        """Return whether other requests were in the engine: the time per token is then of several streams."""
         return self.in_flight is not None and self.in_flight >= SHARED
 
     @property
     def at_once(self) -> bool:
-        """Whether its tokens came in one piece: `ttft_ms` is the time of the whole answer then."""
+        """Return whether the tokens came in one piece: `ttft_ms` is then the time of the whole answer."""
         return self.tokens > 1 and self.tpot_ms is None and self.ttft_ms is not None
 
     @property
     def tokens_per_s(self) -> float | None:
-        """Of the answer, without the wait for its first token."""
+        """Return the rate of the answer without the wait for its first token."""
         return None if self.tpot_ms is None or self.tpot_ms <= 0 else 1e3 / self.tpot_ms
 
 
@@ -105,13 +105,13 @@ class Completion:
 
     def observation(self) -> Observation:
         """Raises StreamError if no text came."""
-        told = _count(self._usage.get("completion_tokens"))
-        if told is None and self._reason == "length":
-            told = self._max_tokens
+        count = _count(self._usage.get("completion_tokens"))
+        if count is None and self._reason == "length":
+            count = self._max_tokens
         found = observed(
             self._asked_ns,
             self._text_ns,
-            tokens=told,
+            tokens=count,
             prompt_tokens=_count(self._usage.get("prompt_tokens")),
             finished=self._done or self._reason is not None,
         )

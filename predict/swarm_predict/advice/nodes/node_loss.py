@@ -30,7 +30,7 @@ class Loss:
     load_s: float | None  # until the stand-by has the weights over its downlink; None: its rate is not known
     replanned: Placement | None
     replanned_ms: float | None  # a token after re-planning without the node
-    moved_layers: int | None  # that somebody must load for it
+    moved_layers: int | None  # that other nodes must load for it
 
 
 def losses(

@@ -1,4 +1,4 @@
-"""The memory a stage takes: weights, KV cache of every sequence in flight, one prompt's activations.
+"""Compute the memory of a stage: weights, KV cache of every sequence in flight, one prompt's activations.
 
     Σ layers (weights + (KV(tokens) + state) · batch · streams) + prompt · batch · (2·hidden + 2·intermediate) · 2 bytes
     + embedding on the first stage, + LM head on the last, where the engine keeps them there (one copy if tied)
@@ -62,10 +62,10 @@ class Needs:
         caches = self.sequences * self.model.stage_cache_bytes(first, last, self.tokens)
         return self.model.stage_bytes(first, last, self.weights) + caches + self.scratch_bytes + ends
 
-    def capacity(self, vram_bytes: Floats, beside_bytes: float) -> Ints:
+    def capacity(self, vram_bytes: Floats, reserved_bytes: float) -> Ints:
         """Return how many layers fit in any case, wherever in the model they are."""
         widest = self.model.widest_bytes(self.weights, self.tokens, self.sequences)
-        room = np.nan_to_num(vram_bytes, nan=0.0) - self.runtime(vram_bytes) - self.scratch_bytes - beside_bytes
+        room = np.nan_to_num(vram_bytes, nan=0.0) - self.runtime(vram_bytes) - self.scratch_bytes - reserved_bytes
         found = np.searchsorted(widest * (1 - _ROUNDING), room, side="right") - 1
         return np.clip(found, 0, self.model.layers).astype(np.int64)
 

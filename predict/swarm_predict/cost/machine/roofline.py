@@ -17,7 +17,7 @@ from swarm_protocol.snapshot.swarm import Floats
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one layer (or the head) has to read and to compute in one step."""
+    """The bytes that one layer (or the head) reads and the operations it computes in one step."""
 
     size_bytes: float
     flops: float

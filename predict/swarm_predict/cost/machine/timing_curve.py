@@ -73,7 +73,7 @@ def fit(points: dict[Place, float], terms: Terms) -> Curve | None:
 def interpolate(
     points: dict[Place, float], batch: int, tokens: int, ratio: Callable[[Place, Place], float]
 ) -> tuple[float, bool]:
-    """Return (value, whether the point lies between given ones): over tokens at each batch, then over batches."""
+    """Return (value, whether the point is between measured ones): over tokens at each batch, then over batches."""
     by_batch: dict[int, tuple[float, bool]] = {}
     for size in sorted({b for b, _ in points}):
         here = sorted((c, value) for (b, c), value in points.items() if b == size)

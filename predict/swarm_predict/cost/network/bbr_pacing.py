@@ -1,4 +1,4 @@
-"""What BBR adds to a message: it sends at a rate of its own, even on a line that idles.
+"""Compute the delay that BBR adds to a message: it paces packets, even on an idle line.
 
 A connection that carries one message at a time never fills its path, so BBR (v1, Linux tcp_bbr.c) stays in its
 startup: samples that the program limited do not end it. It sends at GAIN times the highest rate that acknowledgements

@@ -65,9 +65,9 @@ class Links:
     rtt_p99_ms: Floats
     jitter_ms: Floats
     loss: Floats  # round trip, pooled over recent windows where there are several; NaN: not known
-    loss_of: Floats  # packets that say so, which is how certain it is; 0: not told
+    loss_of: Floats  # packets behind it, which give its certainty; 0: not known
     asymmetry_ms: Floats  # what i → j takes beyond half the round trip, and j → i less; 0: none, or not known
-    ways_known: Mask  # the two ways of the path were told apart
+    ways_known: Mask  # losses are known for each direction
     shrinks: npt.NDArray[np.bool_]  # (rows,) whether a node's TCP halves the window of a connection that rests
     paces: Mask  # (rows,) whether its congestion control is BBR: losses do not shrink its window
     reno: Mask  # (rows,) whether it is reno
@@ -132,7 +132,8 @@ class Links:
         return np.where(self.shrinks[:, None], extra, 0.0)
 
     def pacing_ms(self, size_bytes: float) -> Floats:
-        """What a sender's own rate adds to a message, where no hop was measured, which contains it (`bbr_pacing`)."""
+        """Return the delay that a sender's pacing adds to a message (`bbr_pacing`); a measured hop contains it
+        already."""
         extra = np.zeros_like(self.rtt_p50_ms)
         if np.any(self.paces) and size_bytes > 0:
             extra[self.paces] = pacing_ms(size_bytes, self.rtt_p50_ms[self.paces], self.rate_mbps[self.paces])

@@ -1,4 +1,4 @@
-"""Model lost packets: how often a message meets one, by all observations, and how long TCP takes to recover.
+"""Model lost packets: how often a message loses one, by all observations, and how long TCP takes to recover.
 
 A round of a dozen hops is poor evidence of what happens once in thirty: one retransmission in it makes the p95 a
 second, and none leaves it unchanged. So the two are separated. A hop that exceeds its median by more than the path's
@@ -48,7 +48,7 @@ def settled(
         mended = (late > _LEAST_SHARE * FAST_RTTS * rtt_p50) & (late > _BEYOND_JITTER * varies) & (hop_bytes > 0)
         messages = np.clip(ROUND_BYTES // np.fmax(hop_bytes, 1), MESSAGES_MIN, MESSAGES)  # fewer of large ones
         packets = np.maximum(1, np.ceil(hop_bytes / MSS_BYTES)) * messages
-        # each way of a round trip is a packet's chance; a lost acknowledgement is made up for by the next
+        # a packet may be lost in either direction; a lost acknowledgement is made up for by the next
         lost = np.nan_to_num(loss) * sent + mended
         pooled = 1 - (1 - np.minimum(lost / (2 * sent + packets), 1.0)) ** 2
     out = [np.where(mended, pooled, loss)]
@@ -59,7 +59,7 @@ def settled(
 
 @dataclass(frozen=True, slots=True)
 class Retransmission:
-    """Of each message: what is lost of its last flight, by chance, and what that costs beyond the flight."""
+    """The chances of losses in the last flight of each message, and the delays of recovering from them."""
 
     any_lost: Floats
     late_lost: Floats  # one of the last, which fewer than FOLLOWERS follow

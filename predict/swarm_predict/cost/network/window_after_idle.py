@@ -1,4 +1,4 @@
-"""What TCP adds to a message whose connection rested: Linux halves the window once for each timeout of rest.
+"""Compute the delay of a message on an idle connection: Linux halves TCP's window once for each timeout without data.
 
 A connection that carries messages of P segments has a window of up to 2P: Linux lets it grow while less than twice what
 was sent fits (tcp.h, tcp_is_cwnd_limited), by one for each segment that is acknowledged. After a rest longer than the
@@ -27,7 +27,7 @@ _MESSAGES: Final = 12  # until one message leaves the window as the one before d
 
 
 def halvings_of(rest_ms: Floats, rtt_ms: Floats) -> Floats:
-    """How often the window is halved: once for each retransmission timeout of the rest."""
+    """Return how often the window is halved: once for each retransmission timeout without data."""
     with np.errstate(invalid="ignore"):
         timeouts = np.floor(np.maximum(rest_ms, 0.0) / (rtt_ms + RTO_MIN_MS))
     return np.asarray(np.clip(np.nan_to_num(timeouts, nan=0.0), 0, _HALVINGS_MOST))
@@ -50,8 +50,8 @@ def window_bytes(size_bytes: Floats, rest_ms: Floats, rtt_ms: Floats) -> Floats:
 
 
 def waiting_ms(size_bytes: Floats, window: Floats, rtt_ms: Floats, rate_mbps: Floats) -> Floats:
-    """What a message pays for a window that it exceeds: a round trip for each window it must wait for, less the time
-    that this window took to send. An unknown rate counts as an idle line."""
+    """Return the delay of a message that exceeds the window: a round trip for each window it must wait for, less the
+    time that this window took to send. An unknown rate counts as an idle line."""
     window, left = window.astype(np.float64), size_bytes - window
     extra = np.zeros(np.broadcast_shapes(left.shape, rtt_ms.shape))
     per_byte = np.where(np.isfinite(rate_mbps), BITS_PER_BYTE / (np.fmax(rate_mbps, 1e-9) * 1e3), 0.0)

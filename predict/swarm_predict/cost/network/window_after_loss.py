@@ -1,4 +1,4 @@
-"""How often a message waits for TCP's congestion window on a path that loses packets.
+"""Compute how often a message waits for TCP's congestion window on a path that loses packets.
 
 A loss does not only delay its own packet: loss-based congestion control keeps a share of the window (reno a half, RFC
 5681 §3.1; cubic 0.7, RFC 9438 §4.6), and then grows it by a fixed number of segments for each window that is
@@ -85,8 +85,8 @@ def draw_flights(
 
 
 def flights_ms(flights: Floats, sizes: Floats, rtt_ms: Floats, rate_mbps: Floats) -> Floats:
-    """What so many windows of a message cost: a round trip each, less the time that the window took to send. The bytes
-    are spread evenly over the windows; an unknown rate counts as an idle line."""
+    """Return the delay of so many windows of a message: a round trip each, less the time that the window took to send.
+    The bytes are spread evenly over the windows; an unknown rate counts as an idle line."""
     per_byte = np.where(np.isfinite(rate_mbps), BITS_PER_BYTE / (np.fmax(rate_mbps, 1e-9) * 1e3), 0.0)
     waits = np.fmax(np.nan_to_num(rtt_ms - sizes / (flights + 1) * per_byte, nan=0.0), 0.0)
     return np.asarray(flights * waits)
@@ -137,7 +137,7 @@ def _waited(segments: int, halvings: int, control: Control) -> Floats:
             sent = np.minimum(np.floor(window), left)
             filled |= sent >= np.floor(window)
             grows = filled & ~mending  # recovery ends with the acknowledgement of what was sent again
-            # the same luck at all rates, so that they differ by the rate alone
+            # the same random numbers at all rates, so that they differ by the rate alone
             lost = (rng.random(CONNECTIONS) < -np.expm1(sent * arrives)) & (not warm)
             doubled = np.where(filled, window + sent, np.maximum(window, np.minimum(window + sent, 2 * sent)))
             slow = window < threshold

@@ -44,7 +44,7 @@ def trips_of(
         for k in range(stages):
             if k or client is not None:
                 size = enter_bytes if client is not None else hop_bytes
-                trips.append(Trip(home, k, size, k, engine.beside_packets if client is not None else 0))
+                trips.append(Trip(home, k, size, k, engine.extra_packets if client is not None else 0))
             if k < last and (k or client is not None):
                 trips.append(Trip(k, home, hop_bytes, k + 1))
     else:

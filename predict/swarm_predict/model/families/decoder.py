@@ -25,7 +25,7 @@ CHUNKED: Final = ("chunked_attention",)
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What a model_type means beyond its configuration."""
+    """The meaning of a model_type beyond its configuration."""
 
     architecture: Architecture = "llama"
     gated: bool = True

@@ -1,4 +1,4 @@
-"""Bound how far from the best a placement can be: branch and price over nodes that placements go through.
+"""Bound the distance of a placement from the optimum: branch and price over nodes that placements go through.
 
 Where a client is given, every placement goes through it (`through_node`), and parts are split by other nodes. A ring is
 the same from wherever one looks at it, so a node is chosen, the anchor: rings through it are one part, those of the

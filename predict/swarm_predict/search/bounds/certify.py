@@ -1,4 +1,4 @@
-"""Bound how far from the best a chain placement can be, for swarms of any size.
+"""Bound the distance of a chain placement from the optimum, for swarms of any size.
 
 Where the compiled loops are there that is `branch_and_price`. Without them it is done here, in numpy: branch and
 bound over the first stage. A part of the problem is a group of first nodes, the rows that a better placement beginning

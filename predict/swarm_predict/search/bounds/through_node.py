@@ -1,4 +1,5 @@
-"""Bound the best placement through one node by column generation over walks, with cuts where mixtures cheat.
+"""Bound the best placement through one node by column generation over walks, with cuts against mixtures that no
+placement can reach.
 
 Each pass prices the walks (`anchored`), adds the cheapest to the linear programme (`master_problem`) and takes its
 duals as the next prices; where walks and programme come near each other, cuts are looked for (`cuts`). Whenever

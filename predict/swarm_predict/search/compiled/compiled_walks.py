@@ -43,7 +43,7 @@ class Compiled:
         self._begin = walk_kernel.open_end(start)
         if chain.close is not None:
             ways = chain.close[:, firsts] - tolls[firsts]
-            ways[firsts, np.arange(len(firsts))] = np.inf  # nobody closes to itself, but where it is alone
+            ways[firsts, np.arange(len(firsts))] = np.inf  # no node closes to itself, except where it is alone
             self._finish = walk_kernel.closed_end(chain.end, ways, firsts)
 
     def forward(self, prices: Floats) -> Walk:

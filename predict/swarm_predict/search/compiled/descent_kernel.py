@@ -105,7 +105,7 @@ def descend(begin: Ints, pool: Ints, p: Problem) -> Ints:
         inside[:] = 0
         for k in range(size):
             inside[order[k]] = 1
-        for out in range(-1, size):  # −1: nobody goes
+        for out in range(-1, size):  # −1: none leaves
             stays = out >= 0 and p.fixed[order[out]] == 1
             rest = 0
             for k in range(size):

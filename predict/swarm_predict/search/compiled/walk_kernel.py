@@ -53,6 +53,7 @@ def closed_end(cost: Floats, ways: Floats, to: Ints) -> End:
     return End(cost + ways[rows, best], beyond, cost + rest[rows, second], beyond2)
 
 
+# A rename makes numba's cache on the disk unreadable, which fails at import: it holds these types by name.
 class Ways(NamedTuple):
     """Ways between nodes, sorted by destination."""
 

@@ -205,7 +205,7 @@ class _Finish:
 
 
 def _finite(least: Floats) -> Floats:
-    """Replace infinities by 0: a node that nobody reaches may be first, one that reaches nobody may be last."""
+    """Replace infinities by 0: a node that none can reach may be first, one that can reach none may be last."""
     return np.where(np.isfinite(least), least, 0.0)
 
 

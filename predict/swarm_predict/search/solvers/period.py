@@ -1,4 +1,4 @@
-"""Find the shortest period, the most steps a second, at which the stages can hold the whole model.
+"""Find the shortest period (the most steps a second) at which the stages can hold the whole model.
 
 A period allows each node so many layers in each place, and forbids places whose uplink it exceeds. Whether the
 allowed layers add up is easy to say for any number of nodes, and more time never allows less: so bisect over the

@@ -57,7 +57,7 @@ class Layered:
         if chain.close is not None:
             node = self.graph.node
             ways = chain.close[:, self._firsts] - tolls[self._firsts]
-            ways[self._firsts, np.arange(len(self._firsts))] = np.inf  # nobody closes to itself, but where it is alone
+            ways[self._firsts, np.arange(len(self._firsts))] = np.inf  # none closes to itself unless alone
             self._end = (chain.end + ways.min(axis=1, initial=np.inf))[node]
 
     def forward(self, prices: Floats) -> Walk:

@@ -42,7 +42,7 @@ class Walk:
 
 @dataclass(frozen=True, slots=True)
 class Sieve:
-    """What a better placement may use: (n,) by the cheapest walk through each node."""
+    """Return the nodes that a better placement may use: (n,) by the cheapest walk through each node."""
 
     keep: Bools  # a better placement may use it
     begin: Bools  # a better placement may begin at it
@@ -134,7 +134,7 @@ def tighten(
         prices = prices + slope * step
         prices = np.where(chain.required, prices, np.maximum(prices, 0.0))
         tolls = tolls + begins * step
-    sifted = not out_of_time() and best_bound < best_cost - TIE_MS  # else nobody will use what is left
+    sifted = not out_of_time() and best_bound < best_cost - TIE_MS  # else the remaining nodes are not used
     return bound_of(chain, relaxation, best_bound, best, walks, taken, best_cost if sifted else np.inf)
 
 

@@ -1,4 +1,4 @@
-"""Define where a walk may go next and what it remembers: the graphs of `walk_bound`.
+"""Define the next steps of a walk and its state: the graphs of `walk_bound`.
 
 `Plain` walks remember nothing and go back and forth between the two best nodes. `Memory` walks remember which of a
 few others they have visited, and do not return to those (ng-routes: Baldacci, Mingozzi, Roberti, Operations Research

@@ -92,7 +92,7 @@ def visible(position: int, tokens: int, device: torch.device) -> torch.Tensor:
 
 
 class GroupedAttention:
-    """Heads that share keys and values in groups."""
+    """Grouped-query attention: heads share keys and values in groups."""
 
     def __init__(self, shape: LayerShape, weights: Weights, rope: Rope | None, alibi: Alibi | None) -> None:
         """Create the layer. `rope` and `alibi`: how this architecture encodes positions."""

@@ -5,7 +5,7 @@
     deepseek  RMSNorm, latent attention, routed and shared experts      (DeepSeek, Kimi)
     falcon    LayerNorm, attention with RoPE and few KV heads, MLP in parallel to it
     bloom     LayerNorm, attention with ALiBi, GELU MLP
-    gpt2      LayerNorm, plain attention (positions are the embedding's business), GELU MLP
+    gpt2      LayerNorm, plain attention (the embedding encodes positions), GELU MLP
 
 A layer is a set of weights; the cache is the caller's. `forward(x, cache, position)` takes tokens at `position` and
 after, with everything before them in the cache: one token is a decode step, many are prefill, and any split of a text

@@ -25,7 +25,7 @@ class TooSlow(Exception):
 
 
 class PreemptionSource(Protocol):
-    """What other programs took from this thread (`machine.preemption.Preemption`)."""
+    """Time that other programs took from this thread (`machine.preemption.Preemption`)."""
 
     def waited_s(self) -> float: ...
 
@@ -42,7 +42,7 @@ class Timing:
     p5_s: float
     p95_s: float
     n: int
-    tight: bool  # False: the budget ended it
+    tight: bool  # False: the budget ran out first
     waited_share: float  # share of the timed duration that this thread waited for a processor
 
 

@@ -97,7 +97,7 @@ def disk_gbps(path: Path | None) -> float | None:
         return None
     read, began = 0, time.perf_counter()
     try:
-        with mmap.mmap(-1, DISK_BLOCK_BYTES) as block:  # aligned, as O_DIRECT wants it
+        with mmap.mmap(-1, DISK_BLOCK_BYTES) as block:  # aligned, as O_DIRECT requires
             while (got := os.readv(handle, [block])) == DISK_BLOCK_BYTES and time.perf_counter() - began < DISK_S:
                 read += got
             took_s = time.perf_counter() - began

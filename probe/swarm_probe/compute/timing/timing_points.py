@@ -1,4 +1,4 @@
-"""Choose what is timed, in which order, and what fits: arithmetic over shapes, no torch. Pure.
+"""Choose the points to time, their order, and what fits into memory: arithmetic over shapes, no torch. Pure.
 
 A layer that does not fit the available memory is made narrower (as tensor parallelism would split it: fewer heads,
 fewer MLP columns, fewer experts) and its time scaled by the roofline; such a figure is marked.
@@ -46,7 +46,7 @@ class Point:
 
 
 def points_of(task: ComputeTask) -> list[Point]:
-    """Return the points in the order of need: one stream first, then its prompt, then what a curve needs, and the ends
+    """Return the points, the most useful first: one stream, its prompt, the rest of the curve, and the ends
     of the model last, so that the layers are built once."""
     decode = [Point("decode", batch, context) for batch in task.batches for context in task.contexts]
     prefill = [Point("prefill", 1, tokens) for tokens in task.prefill_tokens]
@@ -65,7 +65,7 @@ def _tokens_are_legal(point: Point) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """How many distinct layers a point wants, and how many memory allows."""
+    """How many distinct layers a point needs, at best and at least."""
 
     wanted: int  # so that no weight is still cached when it is read again
     fewest: int  # below this the figure would be of the cache, not of the memory

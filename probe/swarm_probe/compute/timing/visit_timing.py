@@ -1,6 +1,6 @@
-"""Time what a visit costs beyond its layers: tokens arrive one by one, and the machine waits in between.
+"""Time the overhead of a visit beyond its layers: tokens arrive one by one, and the machine idles in between.
 
-Layers are timed in a tight loop, which is how long they take once they run. A token arrives as bytes after a pause,
+Layers are timed in a tight loop, which gives the time once they run. A token arrives as bytes after a pause,
 when caches hold other data and threads and processor are asleep. Measured on one thread, over layers in a loop, in
 ms:
 
@@ -34,7 +34,7 @@ from swarm_probe.compute.timing.visit_pause import LEAST_AWAY_S, timed_after_s
 VISITS: Final = 15  # undisturbed visits, and
 ROUNDS: Final = 3  # at most so many rounds of them
 WAITED_MOST: Final = 0.2  # of a visit: above, other programs had the processor, and its caches and memory too
-STAGE_LAYERS: Final = 6  # of the larger visit; a long lever, and a second of a slow processor
+STAGE_LAYERS: Final = 6  # of the larger visit; large enough for a difference, and a second on a slow processor
 BUDGET_S: Final = 2.0
 LEAST: Final = 5
 WIRE: Final = torch.float16  # the format of activations on the wire

@@ -36,8 +36,8 @@ class LastAnswer:
             return self._text
         if self._running is not None and self._output is not None:
             self._output.seek(0)
-            told = self._output.read().decode(errors="replace")
-            self._text = told if self._running.returncode == 0 else ""
+            output = self._output.read().decode(errors="replace")
+            self._text = output if self._running.returncode == 0 else ""
             self._output.close()
         try:
             self._output = tempfile.TemporaryFile()  # noqa: SIM115 - lives until the run has ended; a pipe would fill

@@ -1,7 +1,7 @@
 """Run a leased transfer to one peer, with round trips before it (idle) and during it (loaded).
 
 Where the peer takes trains of UDP packets (`swarm_probe.trains`) and answers STAMP, they come first: jitter and loss do
-not hold them back as they do TCP. What they leave of the lease goes to a transfer on the same connection where they
+not slow them down as they do TCP. What they leave of the lease goes to a transfer on the same connection where they
 show no rate: the path is faster than this machine sends trains, or drops them.
 """
 
@@ -200,7 +200,7 @@ class Transfers:
                     seconds = min(SEND_S, self._seconds_until(deadline_ns))
                     transfer = await uplink.send(stream, left, seconds, int(idle_ns or 0), self._clocks.mono_ns, pdv_ns)
             finally:
-                stream.abort()  # the next lease of this connection must find it empty
+                stream.abort()  # nothing of it may be left in the queue when the next lease begins
                 self._line.book("uplink", member.peer.node_id, stream)
         transfer = replace(transfer, sent_bytes=max_bytes - left + transfer.sent_bytes)
         if transport == "quic":  # our own encryption may have been the bottleneck
@@ -229,10 +229,10 @@ class Transfers:
             loaded.clear()
 
         payload_bytes = PACKET_BYTES - UDP_HEADERS[6 if to.family == socket.AF_INET6 else 4]
-        way = exchange.Way(lambda packets: port.send(packets, to, name), payload_bytes)
+        sender = exchange.PacketSender(lambda packets: port.send(packets, to, name), payload_bytes)
         try:
             async with asyncio.timeout(self._seconds_until(deadline_ns)):
-                await exchange.send(stream, test, way, self._clocks.mono_ns, sent)
+                await exchange.send(stream, test, sender, self._clocks.mono_ns, sent)
         except TimeoutError as error:  # bytes were sent: not the same as a lease that ran out before
             raise Unreachable("the lease ran out during the trains") from error
         return during if test.outcome() is not None else loaded
@@ -283,7 +283,7 @@ class Transfers:
             self._round_trips.pace(rtt, None)
 
     async def _wait_for_line(self, deadline_ns: int) -> str | None:
-        """Wait until a transfer disturbs nobody; return why not, if that takes longer than the lease allows."""
+        """Wait until a transfer would disturb no one; return why not, if that takes longer than the lease allows."""
         while (waiting := self._why_waiting()) is not None:
             if self._clocks.mono_ns() + TRANSFER_LEAVES_NS > deadline_ns or self._line.is_full(LEAST_TRANSFER_BYTES):
                 return waiting
@@ -300,7 +300,7 @@ class Transfers:
 
 
 def _shown(test: TrainTest, seconds: float) -> uplink.Transfer | None:
-    """Return what the trains showed; None: nothing."""
+    """Return the result of the trains; None: they gave none."""
     outcome = test.outcome()
     if outcome is None:
         return None

@@ -1,4 +1,4 @@
-"""Run leased transfers in tasks of their own, and report the end of each to the collector."""
+"""Run each leased transfer in a task, and report its end to the collector."""
 
 from __future__ import annotations
 

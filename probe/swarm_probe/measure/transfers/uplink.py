@@ -193,7 +193,7 @@ class Judge:
         other = before
         rtt_ns = self.rtt_ns
         if self.views:
-            # one answer that was late is no queue
+            # a single late answer is no queue
             view = replace(self.views[-1], rtt_ns=int(median(v.rtt_ns for v in _latest(self.views))))
             if view.limited_share > LIMITED_SHARE or not view.full(
                 max(self.rtt_ns, self.rtt_half_way_ns()), self.pdv_ns or 0
@@ -288,7 +288,7 @@ def parse_tcp_info(info: bytes, congestion: bytes = b"") -> KernelView | None:
 
 
 def look(connected: socket.socket) -> KernelView | None:
-    """Return what this machine's kernel says of the connection; None if it says nothing of use (not Linux)."""
+    """Return the kernel's view of the connection; None if it reports nothing useful (not Linux)."""
     if not sys.platform.startswith("linux"):
         return None
     congestion = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0")

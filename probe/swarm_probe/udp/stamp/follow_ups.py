@@ -1,6 +1,6 @@
 """Match follow-ups (RFC 8972 §4.7) to the packets whose T3 they correct. Pure.
 
-Each answer tells when the reflector's kernel sent an earlier one, usually the one before it. Answers may overtake each
+Each answer states when the reflector's kernel sent an earlier one, usually the one before it. Answers may overtake each
 other, and one that is lost takes its follow-up along: the packet before it then keeps the T3 that its own answer gave.
 """
 
@@ -31,7 +31,7 @@ class FollowUps:
             packet.correct(early_ns)
             return
         self._answered[reply.seq] = packet
-        # a reflector that could not tell of its last answer will not tell of this one
+        # a reflector that had no stamp for its last answer will have none for this one
         packet.awaits_follow_up = follow_up.sent_ntp != 0 or reply.seq == 0
         if not packet.awaits_follow_up:
             self._give_up(reply.seq)

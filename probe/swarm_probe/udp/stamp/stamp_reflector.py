@@ -1,4 +1,4 @@
-"""Decide which STAMP requests to answer, and with what: the stateful reflector (RFC 8762 §4.3). Pure.
+"""Decide which STAMP requests to answer, and make the answers: the stateful reflector (RFC 8762 §4.3). Pure.
 
 Only announced sessions are answered, each by its own key, each request once, and never with more bytes than came. T3
 is taken after the checks, so there are steps: `accept` decides whether to answer, `answer` makes the bytes, and
@@ -28,7 +28,7 @@ RefusedReason = Literal[stamp_packet.Reason, "ssid", "replay", "rate"]
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """A session that the collector told this probe to expect."""
+    """A session that the collector has announced to this probe."""
 
     ssid: int
     key: bytes | None  # None: unauthenticated

@@ -1,4 +1,4 @@
-"""Answer members' STAMP requests: `stamp_reflector` decides, this adds time stamps and sends.
+"""Answer members' STAMP requests: `stamp_reflector` decides, this module adds time stamps and sends.
 
 An answer's T3 is part of what is signed, so it is taken before the answer leaves. The kernel then says when it left,
 and the next answer of the session carries that as a follow-up, where the sender requests it.
@@ -28,7 +28,7 @@ MAX_AWAITED: Final = 128  # answers whose departure stamp is awaited; the oldest
 class Leaving:
     """The least time from our clock reading (T3 is signed: it comes first) until the kernel sends an answer.
 
-    T3 is dated ahead by it, so that what every answer pays of signing and of the system call is no part of the path: a
+    T3 is dated ahead by it, so that signing and the system call do not count as delay of the path: a
     sender that requests no follow-up, or has lost one, then sees round trips that are slightly too long, and none that
     is shorter than the path.
     """

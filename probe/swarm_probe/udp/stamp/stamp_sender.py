@@ -1,10 +1,11 @@
-"""Run the sender's half of a STAMP session (RFC 8762): what to send to one peer and when, and what replies mean.
+"""Run the sender of a STAMP session (RFC 8762): schedule packets to one peer and evaluate the replies.
 
 Packets are `swarm_protocol.packets.stamp_packet`, the answering half is `stamp_reflector`, the socket is
 `udp_socket`. No clock and no randomness of its own: every call takes `now_ns`, a monotonic clock, so that a step of the
 wall clock never becomes a round trip. `epoch_ns` makes a wall clock of it that is never set (`clocks.steady_ns`).
 
-The figures of a window are in `stamp_window`; `follow_ups` corrects each T3 by what the reflector's next answer tells.
+The figures of a window are in `stamp_window`; `follow_ups` corrects each T3 by the follow-up in the reflector's next
+answer.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from swarm_probe.udp.stamp.follow_ups import FollowUps
 from swarm_probe.udp.stamp.stamp_window import REPLY_WAIT_NS, PathReport, SentPacket, Window, WindowReports
 from swarm_protocol.packets import stamp_packet
 
-MAX_IN_FLIGHT: Final = 1024  # bounds memory, whatever interval is asked for
+MAX_IN_FLIGHT: Final = 1024  # bounds memory, whatever interval is requested
 PHASE_SPREAD: Final = (
     0.5  # share of the interval over which a send time varies, so as not to lock onto periodic traffic
 )

@@ -21,7 +21,7 @@ REPLY_WAIT_NS: Final = 4 * NS_PER_S  # two satellite hops and a second of bloate
 
 @dataclass(frozen=True, slots=True)
 class PathReport:
-    """One window. Times are None if nothing (usable) came back; directions where the replies do not tell."""
+    """One window. Times are None if nothing (usable) came back; directions if the replies do not show them."""
 
     end_ns: int  # monotonic
     sent: int
@@ -56,7 +56,7 @@ class SentPacket:
     host: int
     search: bool  # sent while no address was known to answer
     answered: bool = False
-    awaits_follow_up: bool = False  # the reflector will tell T3 more exactly with its next answer
+    awaits_follow_up: bool = False  # the reflector will send a more exact T3 with its next answer
     rtt_ns: int | None = None
     out_ns: int = 0  # beside a round trip
     back_ns: int = 0
@@ -164,7 +164,7 @@ class WindowReports:
         """Return (lost on the way out, on the way back), from the reflector's own sequence numbers.
 
         It needs an answer on either side of the losses. Where losses of a neighbouring window lie in between and both
-        directions lost, they cannot be told apart: (None, None).
+        directions lost, they cannot be distinguished: (None, None).
         """
         if lost == 0:
             return 0, 0

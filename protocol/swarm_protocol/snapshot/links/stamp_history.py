@@ -1,6 +1,6 @@
-"""Keep the latest windows of STAMP stamps of every measured link: what `one_way` estimates delays from.
+"""Keep the STAMP time stamps of the latest windows of every measured link, from which `one_way` estimates delays.
 
-One ring of HISTORY windows a link, in arrays: 256 bytes a link, and nothing to be collected as garbage.
+HISTORY windows take 256 bytes a link.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import numpy as np
 
 from swarm_protocol.messages.samples import LinkSample
 from swarm_protocol.snapshot.links.one_way import CHANGED_MS, CHANGED_SHARE, HISTORY, OneWay, Windows, estimate
+from swarm_protocol.snapshot.links.window_rings import WindowRings
 from swarm_protocol.units import NS_PER_S
 
 EVERY_NS: Final = 5 * NS_PER_S  # the clocks of a thousand nodes are not solved for with every frame
-_FIRST_ROWS: Final = 64
 _DTYPE: Final = np.dtype([("at_ns", np.int64), ("skew_ms", np.float64), ("rtt_ms", np.float64)])
 HIDDEN_BELOW_MS: Final = 0.01  # smaller changes of an estimate are not reported
 
@@ -39,9 +39,7 @@ def _noise_ms(rtt_ms: float) -> float:
 
 class StampHistory:
     def __init__(self) -> None:
-        self._rows: dict[tuple[int, int], int] = {}
-        self._rings = np.zeros((_FIRST_ROWS, HISTORY), _DTYPE)
-        self._count = [0] * _FIRST_ROWS
+        self._rings = WindowRings(HISTORY, _DTYPE)
         self._above: dict[int, float] = {}  # row → round trip of a loaded window that was not taken
         self._shown: dict[tuple[int, int], tuple[float, float]] = {}
         self._fitted_ns = 0
@@ -51,22 +49,17 @@ class StampHistory:
         """Add one window, if it has stamps of both directions."""
         if sample.stamped_out_ms is None or sample.stamped_back_ms is None or not _stamped(sample):
             return
-        self._put(self._row(src, dst), (sample.at_ns, sample.stamped_out_ms, sample.stamped_back_ms, sample.loaded))
+        self._put(
+            self._rings.row(src, dst), (sample.at_ns, sample.stamped_out_ms, sample.stamped_back_ms, sample.loaded)
+        )
 
     def restore(self, src: int, dst: int, windows: Sequence[StampedWindow]) -> None:
         """Replace what is known of a link by these windows, oldest first."""
-        row = self._row(src, dst)
-        self._rings[row], self._count[row] = np.zeros(HISTORY, _DTYPE), 0
+        row = self._rings.row(src, dst)
+        self._rings.clear(row)
         self._above.pop(row, None)
         for window in windows:
             self._put(row, window)
-
-    def _row(self, src: int, dst: int) -> int:
-        row = self._rows.setdefault((src, dst), len(self._rows))
-        if row == len(self._count):
-            self._rings = np.concatenate((self._rings, np.zeros_like(self._rings)))
-            self._count += [0] * row
-        return row
 
     def _put(self, row: int, window: StampedWindow) -> None:
         """A transfer's queue only adds to a round trip and rarely lasts for a whole window. So the least stamps of a
@@ -74,34 +67,29 @@ class StampHistory:
         level. A first window is better than none: a lower one will replace it."""
         at_ns, out_ms, back_ms, loaded = window
         above = self._above.pop(row, None)
-        known = self._rings["rtt_ms"][row][self._rings["at_ns"][row] > 0] if loaded else ()
+        records, counts = self._rings.records, self._rings.counts
+        known = records["rtt_ms"][row][records["at_ns"][row] > 0] if loaded else ()
         if len(known):
             rtt_ms, least_ms = out_ms + back_ms, float(min(known))
             again = above is not None and abs(rtt_ms - above) <= _noise_ms(above)
             if rtt_ms > least_ms + _noise_ms(least_ms) and not again:
                 self._above[row] = rtt_ms
                 return
-        self._rings[row, self._count[row] % HISTORY] = at_ns, (out_ms - back_ms) / 2, out_ms + back_ms
-        self._count[row] += 1
+        count = counts.item(row)
+        records[row, count % HISTORY] = at_ns, (out_ms - back_ms) / 2, out_ms + back_ms
+        counts[row] = count + 1
         self._fresh = True
 
     def forget(self, node: int) -> None:
         """Remove a node's links; nodes after it move up by one."""
-        before = self._rows.items(), self._rings, self._count
-        self.__init__()  # type: ignore[misc] # a new one, filled from the old one
-        kept = [
-            (src - (src > node), dst - (dst > node), row) for (src, dst), row in before[0] if node not in (src, dst)
-        ]
-        if kept:
-            rows = [row for _, _, row in kept]
-            self._rows = {(src, dst): number for number, (src, dst, _) in enumerate(kept)}
-            self._rings = before[1][rows]
-            self._count = [before[2][row] for row in rows]
-        self._fresh = bool(kept)
+        self._fresh = bool(self._rings.forget(node))
+        self._above.clear()
+        self._shown.clear()
+        self._fitted_ns = 0
 
     def windows(self) -> Windows:
-        pairs = np.array(list(self._rows), np.int64).reshape(-1, 2)
-        rings = self._rings[: len(pairs)]
+        pairs = np.array(list(self._rings.rows), np.int64).reshape(-1, 2)
+        rings = self._rings.records[: len(pairs)]
         filled = rings["at_ns"] > 0
         src, dst = (np.broadcast_to(pairs[:, end : end + 1], filled.shape)[filled] for end in (0, 1))
         return Windows(src, dst, rings["at_ns"][filled], rings["skew_ms"][filled], rings["rtt_ms"][filled])

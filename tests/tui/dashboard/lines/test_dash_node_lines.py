@@ -14,7 +14,7 @@ from swarm_predict.model.catalogue import model_named
 from swarm_predict.types import Workload
 from swarm_protocol.snapshot.swarm import Kind
 from swarm_protocol.units import NS_PER_S
-from swarmtop.analysis.ranking.usual_layer import BesideUsual, beside_usual
+from swarmtop.analysis.ranking.usual_layer import UsualComparison, compare_with_usual
 from swarmtop.dashboard.lines import node_lines
 from swarmtop.dashboard.lines.header_footer import alerts
 from swarmtop.dashboard.lines.styled import line_width
@@ -66,19 +66,19 @@ def test_a_rule_of_ones_own_is_told_when_it_fires_and_stands_among_the_alerts() 
 
 
 def test_a_node_shows_its_layer_time_beside_what_is_usual_for_its_device() -> None:
-    slow = BesideUsual(1.9, Range(0.37, 0.6, 1.13))
+    slow = UsualComparison(1.9, Range(0.37, 0.6, 1.13))
     lines = node_lines.hardware(view_of(fakes.swarm()), 0, slow)
     assert (("layer ", "dim"), ("1.90 ms, usual 0.37 to 1.13", "warn")) in lines
-    assert BesideUsual(None, slow.usual).text == "–, usual 0.37 to 1.13"
-    assert BesideUsual(0.5, None).text == "0.50 ms"
-    assert BesideUsual(None, None).text is None
+    assert UsualComparison(None, slow.usual).text == "–, usual 0.37 to 1.13"
+    assert UsualComparison(0.5, None).text == "0.50 ms"
+    assert UsualComparison(None, None).text is None
 
 
 def test_what_is_usual_for_a_device_does_not_depend_on_what_was_measured_there() -> None:
     swarm, model, load = fakes.swarm(), model_named("llama-2-70b"), Workload(weights="int8", engine="llama.cpp")
-    known = beside_usual(swarm, 0, model, load)
+    known = compare_with_usual(swarm, 0, model, load)
     bare = dataclasses.replace(swarm, facts=(dataclasses.replace(swarm.facts[0], layers=()), *swarm.facts[1:]))
-    unknown = beside_usual(bare, 0, model, load)
+    unknown = compare_with_usual(bare, 0, model, load)
     assert known.usual == unknown.usual is not None
     assert unknown.here_ms is None
 

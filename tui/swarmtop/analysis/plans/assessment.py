@@ -131,8 +131,8 @@ def judgement_text(judged: Judgement, found: Prediction, width: int, *, publishe
         lines += ["", "other services, measured", *columns(services, width)]
     if published:
         alike = [_baseline(row) for row in BASELINES if like(row, judged.params)]
-        told = columns(alike, UNWRAPPED) if alike else ["  nothing of this size"]
-        lines += ["", "published by others for models of this size, not measured here", *told]
+        table = columns(alike, UNWRAPPED) if alike else ["  nothing of this size"]
+        lines += ["", "published by others for models of this size, not measured here", *table]
     return "\n".join(quantities.fit(line, width).rstrip() for line in lines) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""How sure a prediction and the choice of a plan are: lines for people, keys for scripts."""
+"""Describe how certain a prediction and the choice of a plan are: lines for people, keys for scripts."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ FEW_MIDDLES = 8  # so few places are found faster by partition than by sorting
 
 
 class OfLinks(NamedTuple):
-    """What a node's links say of it; columns of shape (n,)."""
+    """Figures of each node from its links; columns of shape (n,)."""
 
     rtt50_ms: Floats
     rtt99_ms: Floats
@@ -40,7 +40,7 @@ class OfLinks(NamedTuple):
 
 
 class Middles(NamedTuple):
-    """Of all measured links of a swarm."""
+    """Middles over all measured links of a swarm."""
 
     measured: int
     p50_ms: float  # of the median link; NaN: none is known

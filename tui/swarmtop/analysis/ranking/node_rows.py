@@ -64,7 +64,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What the rows are made from in addition to the swarm."""
+    """The inputs of the rows in addition to the swarm."""
 
     impact_of: Mapping[str, Impact]
     running: Collection[str] = ()  # nodes of what runs, or of the best plan used instead

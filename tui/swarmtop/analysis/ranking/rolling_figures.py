@@ -35,7 +35,7 @@ class RollingFigures:
 
     @property
     def complete(self) -> bool:
-        """Whether every figure is that of the newest frame."""
+        """Return whether every figure is that of the newest frame."""
         return not self._middles_wait and not self._waits.any()
 
     def update(self, swarm: Swarm, model: str, in_sight: Ints = _NOBODY) -> Figures:

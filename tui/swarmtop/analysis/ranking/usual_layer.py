@@ -17,8 +17,9 @@ from swarmtop.text import quantities
 
 
 @dataclass(frozen=True, slots=True)
-class BesideUsual:
-    """Of one decode step of the question's load. None: not measured, or no kind of device is known."""
+class UsualComparison:
+    """A layer's time in one decode step of the question's load, and the usual range. None: not measured, or no kind of
+    device is known."""
 
     here_ms: float | None
     usual: Range | None
@@ -36,16 +37,16 @@ class BesideUsual:
         return f"{quantities.UNMEASURED if self.here_ms is None else quantities.ms(self.here_ms)}, {usual}"
 
 
-def beside_usual(swarm: Swarm, row: int, model: ModelShape, workload: Workload) -> BesideUsual:
+def compare_with_usual(swarm: Swarm, row: int, model: ModelShape, workload: Workload) -> UsualComparison:
     """Raises PredictError for a question that is wrong whatever the node."""
     mem, tflops = (quantities.optional(float(swarm.nodes[name][row])) for name in ("mem_gbps", "tflops"))
-    return _beside(swarm.facts[row], mem, tflops, swarm.at_ns > 0, model, workload)
+    return _compared(swarm.facts[row], mem, tflops, swarm.at_ns > 0, model, workload)
 
 
 @lru_cache(maxsize=64)
-def _beside(
+def _compared(
     facts: NodeFacts, mem_gbps: float | None, tflops: float | None, live: bool, model: ModelShape, workload: Workload
-) -> BesideUsual:
+) -> UsualComparison:
     alone = Swarm.empty((facts,), at_ns=int(live))
     alone.nodes["mem_gbps"][0] = math.nan if mem_gbps is None else mem_gbps
     alone.nodes["tflops"][0] = math.nan if tflops is None else tflops
@@ -53,4 +54,4 @@ def _beside(
         alone, [0], model, workload.weights, "decode", step_width(workload), workload.context, engine=workload.engine
     )
     here = float(layer.ms[0]) if layer.measured[0] else None
-    return BesideUsual(here, usual_layers(alone, [0], model, workload)[0])
+    return UsualComparison(here, usual_layers(alone, [0], model, workload)[0])

@@ -27,7 +27,7 @@ class BadRun(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one stream got. `placement` is None if only a speed was given."""
+    """The speed that one stream had. `placement` is None if only a speed was given."""
 
     tpot_ms: float
     placement: str | None
@@ -59,7 +59,7 @@ def spelled(text: str) -> Run:
 
 def watched(swarm: Swarm, model: ModelShape, engine: str, placement: Placement | None = None) -> Run | None:
     """The median of the newest runs, within an hour, of the placement that was watched last, or of `placement`; None:
-    nobody watched one that is of this model and swarm."""
+    no watched run is of this model and swarm."""
     own = sorted(
         (run for run in swarm.runs if not run.baseline and run.tpot_ms and run.placement), key=lambda run: run.at_ns
     )

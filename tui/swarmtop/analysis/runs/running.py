@@ -1,4 +1,4 @@
-"""Describe the running placement: what was reported of it, what it gives, and the headline of every screen."""
+"""Describe the running placement: as reported, its predicted speed, and the headline of every screen."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ SAME: float = 0.01  # of the tokens a second: closer to the best counts as the b
 
 @dataclass(frozen=True, slots=True)
 class RunningNow:
-    """What a swarm runs, as far as known for this question."""
+    """The placement that a swarm runs, as far as known for this question."""
 
-    told: Running
+    reported: Running
     placement: Placement  # empty: it is not a placement of this model
     prediction: Prediction | None
     why_not: str = ""  # without a speed: the reason
@@ -35,24 +35,24 @@ class RunningNow:
 
 def running_now(swarm: Swarm, model: ModelShape, workload: Workload, gone: Collection[str]) -> RunningNow | None:
     """Return it; None if nothing was reported, or nothing runs. `gone`: nodes that do not answer."""
-    told = swarm.running
-    if told is None or not told.placement:
+    reported = swarm.running
+    if reported is None or not reported.placement:
         return None
     try:
-        placement = parse_placement(told.placement, model, swarm, workload.engine)
+        placement = parse_placement(reported.placement, model, swarm, workload.engine)
     except BadPlacement as error:
-        return RunningNow(told, (), None, f"the running placement is no answer for {model.name}: {error}")
+        return RunningNow(reported, (), None, f"the running placement is no answer for {model.name}: {error}")
     down = tuple(stage.node for stage in placement if stage.node in gone)
     standing = f"{' and '.join(down)} {'do' if len(down) > 1 else 'does'} not answer, so nothing runs" if down else ""
     try:
-        return RunningNow(told, placement, predict(swarm, model, placement, workload), standing, down)
+        return RunningNow(reported, placement, predict(swarm, model, placement, workload), standing, down)
     except PredictError as error:
-        return RunningNow(told, placement, None, standing or f"no speed of the running placement: {error}", down)
+        return RunningNow(reported, placement, None, standing or f"no speed of the running placement: {error}", down)
 
 
-def with_running(swarm: Swarm, told: Running | None) -> Swarm:
-    """Return the swarm with what a person says runs, which takes precedence over what was stored."""
-    return swarm if told is None else dataclasses.replace(swarm, running=told)
+def with_running(swarm: Swarm, reported: Running | None) -> Swarm:
+    """Return the swarm with the running placement that a person stated, which replaces the stored one."""
+    return swarm if reported is None else dataclasses.replace(swarm, running=reported)
 
 
 def headline(running: RunningNow | None, best: Prediction | None, *, short: bool = False) -> str:

@@ -29,7 +29,7 @@ def as_asked(run: RunSample, load: Workload) -> Workload:
 def watched_runs(
     swarm: Swarm, model: ModelShape, load: Workload, runs: Iterable[RunSample]
 ) -> tuple[tuple[str, Watched], ...]:
-    """Return (placement, run beside its prediction), in the order of `runs`; those of this model on these nodes."""
+    """Return (placement, run with its prediction), in the order of `runs`; those of this model on these nodes."""
     known: dict[tuple[str, int | None, int], _Answer | None] = {}
     found = []
     for run in runs:
@@ -40,7 +40,7 @@ def watched_runs(
             known[key] = _answer(swarm, model, as_asked(run, load), run.placement)
         answer = known.get(key)
         if answer is not None:
-            found.append((run.placement, _beside(run, *answer)))
+            found.append((run.placement, _compared(run, *answer)))
     return tuple(found)
 
 
@@ -53,7 +53,7 @@ def _answer(swarm: Swarm, model: ModelShape, load: Workload, text: str) -> _Answ
         return None  # of another model, or of nodes that are gone
 
 
-def _beside(run: RunSample, predicted: Prediction, token: Parts, first: Parts | None) -> Watched:
+def _compared(run: RunSample, predicted: Prediction, token: Parts, first: Parts | None) -> Watched:
     now = predicted.tpot_ms
     kept = run.predicted_p50 is not None and run.predicted_p50 > 0
     p5, p50, p95 = (

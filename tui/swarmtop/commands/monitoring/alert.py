@@ -72,9 +72,9 @@ async def _watch(args: argparse.Namespace, wanted: list[AlertRule], url: str) ->
     source, alerts = open_source(args), Alerts(wanted)
     planned = any(rules.needs_plan(alert.rule) for alert in wanted)
     async with aiohttp.ClientSession() as http:
-        calls: list[Sink] = [sinks.webhook(url, http, _told)] if url else []
+        calls: list[Sink] = [sinks.webhook(url, http, _warn)] if url else []
         if args.run:
-            calls.append(sinks.command(args.run, _told))
+            calls.append(sinks.command(args.run, _warn))
         news = _News(source)
         try:
             found: Analysis | None = None
@@ -148,5 +148,5 @@ def _print(change: Change) -> None:
     print(f"{moment(time.time_ns())}  {mark} {change.state:<7}  {safe(change.line, 300)}", flush=True)
 
 
-def _told(text: str) -> None:
+def _warn(text: str) -> None:
     print(f"swarmtop: {safe(text, 200)}", file=sys.stderr, flush=True)

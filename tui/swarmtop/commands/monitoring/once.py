@@ -47,7 +47,7 @@ class Column:
 
 
 def without(row: Row) -> str:
-    """What the swarm gives re-planned without a node."""
+    """Return the rate of the swarm re-planned without a node."""
     impossible = row.role == "in" and row.share is not None and row.without_tokens_per_s is None
     return "not possible" if impossible else quantities.figure(row.without_tokens_per_s)
 
@@ -87,7 +87,7 @@ COLUMNS: Final[tuple[Column, ...]] = (
 
 
 def run(args: argparse.Namespace) -> int:
-    asked(args)  # what is wrong with the question is said before anybody waits
+    asked(args)  # report an invalid question before anybody waits
     source = open_source(args)
     width = table_width()
 
@@ -133,7 +133,7 @@ SCHEMA: Final = 1  # of the JSON: raised where a key changes its meaning
 
 
 def as_object(swarm: Swarm, found: Analysis) -> dict[str, object]:
-    """Plain numbers; null where something is not known. docs/reference/once.schema.json describes it."""
+    """Return plain numbers; null where something is not known. docs/reference/once.schema.json describes it."""
     best, now = found.best, found.running
     return {
         "schema": SCHEMA,
@@ -147,8 +147,8 @@ def as_object(swarm: Swarm, found: Analysis) -> dict[str, object]:
         if now is None
         else {
             "placement": stages_object(now.placement),
-            "source": now.told.source,
-            "engine": now.told.engine or None,
+            "source": now.reported.source,
+            "engine": now.reported.engine or None,
             "tokens_per_s": spread_object(now.tokens_per_s) if now.tokens_per_s is not None else None,
             "limited_by": now.prediction.limited_by if now.prediction is not None else None,
             "why": now.why_not or None,
@@ -172,7 +172,7 @@ def spread_object(speed: Quantiles) -> dict[str, float]:
 
 
 def stages_object(placement: Placement) -> list[dict[str, object]]:
-    """As `predict --json` writes a placement."""
+    """Return a placement as `predict --json` writes it."""
     return [{"node": stage.node, "first": stage.first, "last": stage.last} for stage in placement]
 
 
@@ -223,7 +223,7 @@ def as_csv(found: Analysis, *, header: bool = True) -> str:
 
 
 def as_table(swarm: Swarm, found: Analysis, width: int | None) -> str:
-    """For people: a headline, the ranking, and what is missing."""
+    """Return text for people: a headline, the ranking, and missing measurements."""
     cells = [[as_written(c.text(row), sys.stdout) for c in COLUMNS] for row in found.rows]
     widths = [max([len(c.title), *(quantities.width(line[i]) for line in cells)]) for i, c in enumerate(COLUMNS)]
     shown = _columns_that_fit(widths, width)
@@ -242,7 +242,7 @@ def as_table(swarm: Swarm, found: Analysis, width: int | None) -> str:
 
 
 def _folded(text: str, width: int | None) -> list[str]:
-    """What is said in words is never cut, only folded."""
+    """Wrap a sentence; text is never cut."""
     return [text] if width is None else textwrap.wrap(text, width, break_on_hyphens=False)
 
 

@@ -130,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
         raise
 
 
-def _speaker(args: argparse.Namespace, endpoint: Endpoint) -> Client | PetalsChat | MetricsClient:
+def _client(args: argparse.Namespace, endpoint: Endpoint) -> Client | PetalsChat | MetricsClient:
     from swarmtop.watch.client import Client
     from swarmtop.watch.metrics_client import MetricsClient, is_metrics
     from swarmtop.watch.petals import PetalsChat, is_petals
@@ -144,8 +144,8 @@ async def _watch(args: argparse.Namespace, endpoint: Endpoint, question: Questio
     from swarmtop.watch.client import RequestFailed
     from swarmtop.watch.metrics_client import Idle, is_metrics
 
-    passive, idle, heard = is_metrics(args.url), False, False
-    async with Comparison(args) as swarm, _speaker(args, endpoint) as client:
+    passive, idle, reached = is_metrics(args.url), False, False
+    async with Comparison(args) as swarm, _client(args, endpoint) as client:
         if passive and not question.model:
             question = replace(question, model=await client.first_model())
         now_ns = time.perf_counter_ns()
@@ -171,12 +171,12 @@ async def _watch(args: argparse.Namespace, endpoint: Endpoint, question: Questio
                 pace.answered(asked_ns, 0)
                 if not idle:
                     print("swarmtop: no token was requested since the last reading", file=sys.stderr, flush=True)
-                idle = heard = True
+                idle = reached = True
                 continue
             idle = False
             pace.answered(asked_ns, 0 if passive else found.tokens + (found.prompt_tokens or 0))
             at_ns = time.time_ns()
-            seen.append(_noticed(seen, Seen(at_ns, found, await swarm.of(found, at_ns)), swarm.earlier))
+            seen.append(_with_difference(seen, Seen(at_ns, found, await swarm.of(found, at_ns)), swarm.earlier))
             _tell(args, endpoint.shown, question.model, seen)
             if found.at_once and not any(earlier.what.at_once for earlier in seen[:-1]):
                 print(f"swarmtop: {AT_ONCE.format(found.tokens)}", file=sys.stderr, flush=True)
@@ -189,11 +189,11 @@ async def _watch(args: argparse.Namespace, endpoint: Endpoint, question: Questio
     if not args.json:
         print(pace.over_because)
         _summary(seen)
-    return DONE if seen or heard else UNREACHABLE
+    return DONE if seen or reached else UNREACHABLE
 
 
-def _noticed(before: Sequence[Seen], last: Seen, earlier: Sequence[Watched]) -> Seen:
-    """With whether engine and prediction differ for longer than noise by now."""
+def _with_difference(before: Sequence[Seen], last: Seen, earlier: Sequence[Watched]) -> Seen:
+    """Return `last` with whether engine and prediction have differed for longer than noise."""
     from swarm_predict.explain.disagreement import disagreement
 
     rows = [s.compared.watched for s in (*before, last) if s.compared is not None and s.compared.watched is not None]
@@ -201,7 +201,7 @@ def _noticed(before: Sequence[Seen], last: Seen, earlier: Sequence[Watched]) -> 
 
 
 def sample(args: argparse.Namespace, where: str, model: str, seen: Seen) -> RunSample | None:
-    """As the collector keeps it; None: without a first token it is none."""
+    """Return the run as the collector stores it; None: no first token came."""
     from swarmtop.analysis.runs.engine_runs import placement_text
 
     what, first_ms = seen.what, seen.what.ttft_ms
@@ -229,7 +229,7 @@ def sample(args: argparse.Namespace, where: str, model: str, seen: Seen) -> RunS
     )
 
 
-# ---------------------------------------------------------------- told
+# ---------------------------------------------------------------- output
 
 
 def _title(where: str, question: Question, args: argparse.Namespace, *, passive: bool) -> str:
@@ -242,7 +242,7 @@ def _title(where: str, question: Question, args: argparse.Namespace, *, passive:
 
 
 def _tell(args: argparse.Namespace, where: str, model: str, seen: Sequence[Seen]) -> None:
-    """The last run, and what it changes about how engine and prediction differ."""
+    """Print the last run, and the difference from the prediction if it is new."""
     from swarmtop.text.disagreement import AGAIN, calibrate_command, disagreement_lines, disagreement_object
 
     last, before = seen[-1], seen[-2].differs if len(seen) > 1 else None
@@ -319,11 +319,11 @@ def _summary(seen: Sequence[Seen]) -> None:
     speed = statistics.median(speeds)
     lines = ["", f"median of {len(seen)}    first token {quantities.ms(first_ms)}, {quantities.rate(speed)}"]
     if seen[-1].predicted is not None:
-        told = seen[-1].predicted.tokens_per_s
-        inside = "inside" if told.p5 <= speed <= told.p95 else "outside"
-        off = (told.p50 / speed - 1) * 100
+        rate = seen[-1].predicted.tokens_per_s
+        inside = "inside" if rate.p5 <= speed <= rate.p95 else "outside"
+        off = (rate.p50 / speed - 1) * 100
         lines.append(
-            f"predicted      {quantities.spread(told.p5, told.p50, told.p95, 'tok/s')}: {off:+.1f} %, measured {inside}"
+            f"predicted      {quantities.spread(rate.p5, rate.p50, rate.p95, 'tok/s')}: {off:+.1f} %, measured {inside}"
         )
     guessed = next((s.what.acceptance for s in reversed(seen) if s.what.acceptance is not None), None)
     if guessed is not None:

@@ -1,4 +1,4 @@
-"""`swarmtop calibrate`: learn from observed runs what machines, models and engines take, and keep it in a file.
+"""`swarmtop calibrate`: learn the speeds of machines, models and engines from observed runs, and write them to a file.
 
 Runs narrow what published results say of machines like these. With `--fit` or `--priors none` they become constants
 of one engine instead, beside data sheets at their word.
@@ -149,7 +149,7 @@ def _asked(entry: _Run, label: str, swarm: Swarm, model: ModelShape, load: Workl
 
 
 def _learn(args: argparse.Namespace, runs: Sequence[_Asked]) -> int:
-    """What the runs say of everything, written to --out and shown."""
+    """Learn from the runs; write the result to --out and print it."""
     before = fitted()
     kept = [run for each in read_learnt(args.calibration or ()) for run in each.runs]
     found = learnt.learn([*kept, *(_run_of(each) for each in runs)], before)
@@ -173,7 +173,7 @@ def _run_of(asked: _Asked) -> ObservedRun | Refused:
 
 
 def _constants(args: argparse.Namespace, model: ModelShape, load: Workload, runs: Sequence[_Asked]) -> int:
-    """Constants that hold all that the runs took beyond data sheets and paths."""
+    """Fit constants for all time beyond data sheets and paths."""
     seen = [_observe(each) for each in runs]
     found = fit(seen, load.engine, model.name, load.weights, _wanted(args.fit))
     if args.out:

@@ -1,4 +1,4 @@
-"""`swarmtop explain`: why a run was as fast as it was: expected, got, and what explains the difference."""
+"""`swarmtop explain`: explain the speed of a run: expected, measured, and the causes of the difference."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    left_open = asked(args).model is None  # what is wrong with the question is said before anybody waits
+    left_open = asked(args).model is None  # report an invalid question before anybody waits
     given = _given(args.run)
     source = open_source(args)
 
@@ -104,8 +104,8 @@ def _placed(swarm: Swarm, model: ModelShape, load: Workload, given: Run | None) 
     plan, and no run."""
     if given is not None and given.placement:
         return parse_placement(given.placement, model, swarm, load.engine), given
-    told = swarm.running.placement if swarm.running is not None else ""
-    running = parse_placement(told, model, swarm, load.engine) if told else None
+    reported = swarm.running.placement if swarm.running is not None else ""
+    running = parse_placement(reported, model, swarm, load.engine) if reported else None
     found = given or watched(swarm, model, load.engine, running)
     if running is not None:
         return running, found
@@ -117,7 +117,7 @@ def _placed(swarm: Swarm, model: ModelShape, load: Workload, given: Run | None) 
 
 
 def _differs(swarm: Swarm, model: ModelShape, load: Workload, placement: Placement) -> Disagreement | None:
-    """What the watched runs, those of other placements too, say the difference grows with."""
+    """Find the quantity that the difference grows with, over watched runs of all placements."""
     here = format_placement(placement)
     runs = watched_runs(swarm, model, load, swarm.runs[-FITTED:])
     own = [run for where, run in runs if where == here]

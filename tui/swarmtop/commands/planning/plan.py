@@ -141,7 +141,7 @@ def filled(swarm: Swarm, model: ModelShape, load: Workload, ask: Asked = search_
 
 
 def asked(args: argparse.Namespace, swarm: Swarm) -> Asked:
-    """The planner with everything that it must keep to. Raises BadPlacement for a name that is no node."""
+    """Return the planner with every constraint given. Raises BadPlacement for a name that is no node."""
     for name, _ in args.losses:
         if name not in swarm.names:
             raise BadPlacement(f"there is no node {name!r} in this swarm; correct --losses")
@@ -176,7 +176,7 @@ def speculating(args: argparse.Namespace, swarm: Swarm, model: ModelShape, load:
 
 
 def limits(args: argparse.Namespace) -> Limits:
-    """What a rival of the plan must keep to as well."""
+    """Return the limits that alternatives to the plan must keep to as well."""
     return Limits(args.require, args.forbid, [Stage(*stage) for stage in args.pin], args.max_stages)
 
 
@@ -241,7 +241,7 @@ def _rtts_ms(city: str | None, line_ms: float, swarm: Swarm) -> list[float]:
 
 
 def run(args: argparse.Namespace) -> int:
-    asked_question(args)  # what is wrong with the question is said before anybody waits
+    asked_question(args)  # report an invalid question before anybody waits
     traffic = traffic_of(args)
     swarm = one_frame(open_source(args))
     for given in args.machines:

@@ -353,7 +353,7 @@ GROUPS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
 )
 GROUP_OF: Final = {name: words for words, names in GROUPS for name in names}
 
-OF_TIME: Final = ("age", "recent")  # columns that need somebody who listens
+OF_TIME: Final = ("age", "recent")  # columns that only a live source fills
 BY_NAME: Final = {column.name: column for column in COLUMNS}
 
 

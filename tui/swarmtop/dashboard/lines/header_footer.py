@@ -43,18 +43,18 @@ def header(view: View, width: int) -> Line:
     source."""
     first = [line(("swarmtop", "brand")), _standing(view)]
     model = clean(view.model.rsplit("/", 1)[-1] or view.model, 24)
-    told = next(
-        (words for words in (_told(view, model), _told(view, ""), _told(view, "", short=True))
+    rates = next(
+        (words for words in (_rates(view, model), _rates(view, ""), _rates(view, "", short=True))
          if line_width(separated([*first, words], "  ")) <= width),
-        _told(view, "", short=True),
+        _rates(view, "", short=True),
     )  # fmt: skip
-    if line_width(separated([*first, told], "  ")) > width:
+    if line_width(separated([*first, rates], "  ")) > width:
         first = first[1:]  # the name is shortened first
-    if line_width(separated([*first, told], "  ")) > width:
-        told = _speed(view)
+    if line_width(separated([*first, rates], "  ")) > width:
+        rates = _speed(view)
     parts: list[Line] = [
         *first,
-        told,
+        rates,
         _changes(view),
         _alerts(view),
         line(f"{len(view.swarm)} node{'' if len(view.swarm) == 1 else 's'}"),
@@ -84,7 +84,7 @@ def _standing(view: View) -> Line:
     return tuple(parts)
 
 
-def _told(view: View, model: str, *, short: bool = False) -> Line:
+def _rates(view: View, model: str, *, short: bool = False) -> Line:
     """Return `llama-3.1-8b  you run 9.3 tok/s (8.8 … 9.9), best 21.4 (+130 %)`."""
     lead = [(f"{model} ", "")] if model else []
     if view.analysis is None or not len(view.swarm):

@@ -96,10 +96,10 @@ def panel(view: View, row: int, past: Mapping[str, History], width: int) -> Bloc
     for number, each in enumerate(cards):
         name = line(pad(f"{number} {clean(each.name, 40)}", 16))
         block.append(fill_line([name, _load_and_memory(each, half), *_figures(each)], width, "  "))
-    return block + untold(view, row, width)
+    return block + missing_figures(view, row, width)
 
 
-def untold(view: View, row: int, width: int) -> Block:
+def missing_figures(view: View, row: int, width: int) -> Block:
     """Return why figures of its cards are not measured; empty if all are."""
     why = view.swarm.facts[row].untold
     return wrap(f"{quantities.UNMEASURED} {clean(why, 300)}", width, "dim")[:2] if why else []

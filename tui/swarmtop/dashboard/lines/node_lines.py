@@ -14,7 +14,7 @@ from swarm_protocol.units import BYTES_PER_GIB, NS_PER_S, iso_utc
 from swarmtop.analysis.ranking.node_figures import STALE_AFTER_S, age_s, link_known
 from swarmtop.analysis.ranking.reasons import reason_lines, whole
 from swarmtop.analysis.ranking.states import GLYPH
-from swarmtop.analysis.ranking.usual_layer import BesideUsual
+from swarmtop.analysis.ranking.usual_layer import UsualComparison
 from swarmtop.dashboard.lines import node_cards
 from swarmtop.dashboard.lines.charts.series import axis_label, braille, known, nice_top, spark
 from swarmtop.dashboard.lines.events import event_line
@@ -46,12 +46,12 @@ _PATHS: Final = {Path.DIRECT: "direct", Path.PUNCHED: "punched", Path.RELAYED: "
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """What the person chose on this screen."""
+    """The choices of the person on this screen."""
 
     metric: str = "rtt_p99"
     range_s: int = 600
     peer: int = 0  # line of the peer list that the cursor is on
-    layer: BesideUsual | None = None  # of the node shown; None: not computed yet
+    layer: UsualComparison | None = None  # of the node shown; None: not computed yet
 
 
 def peers(view: View, row: int) -> list[int]:
@@ -76,7 +76,7 @@ def laid_out(view: View, row: int, place: tuple[int, int], state: NodeState, pas
              width: int, rows: int) -> tuple[Block, bool]:  # fmt: skip
     """The screen, and whether it has room for advice."""
     if width >= 120 and rows >= 30:
-        from swarmtop.dashboard.lines.panels import node_boxes  # brings drawings: not before somebody looks
+        from swarmtop.dashboard.lines.panels import node_boxes  # late: brings the drawings
 
         return node_boxes.wide(view, row, place, state, past, width, rows)
     return _narrow(view, row, place, state, past, width, rows), False
@@ -97,7 +97,7 @@ def _narrow(view: View, row: int, place: tuple[int, int], state: NodeState, past
         block.append(small_chart(metric, past.get(metric), width))
     if not small and node_cards.has_cards(view, row):
         block.append(node_cards.one_line(view, row, width))
-        block += node_cards.untold(view, row, width)
+        block += node_cards.missing_figures(view, row, width)
     cost = reason_lines(view, row, width)
     left = rows - len(block)
     happened = events(view, row, 0 if small else 2)
@@ -130,7 +130,7 @@ def identity(view: View, row: int) -> list[Line]:
     ]
 
 
-def hardware(view: View, row: int, layer: BesideUsual | None = None) -> list[Line]:
+def hardware(view: View, row: int, layer: UsualComparison | None = None) -> list[Line]:
     nodes, facts = view.swarm.nodes, view.swarm.facts[row]
 
     def number(column: str, write: str, scale: float = 1.0) -> str | None:
@@ -138,7 +138,7 @@ def hardware(view: View, row: int, layer: BesideUsual | None = None) -> list[Lin
         return write.format(value / scale) if np.isfinite(value) else None
 
     free, whole = number("vram_free_bytes", "{:.1f}", BYTES_PER_GIB), number("vram_bytes", "{:.1f}", BYTES_PER_GIB)
-    if view.standing == "file":  # it says how much there is, and nobody measured what is free
+    if view.standing == "file":  # it states the total; free memory was not measured
         free = None
     memory = "for layers " if facts.device.startswith("cpu:") else "VRAM "
     found = [

@@ -45,8 +45,8 @@ def summary(view: View, width: int) -> Line:
     """Return the counts by state, then the swarm's own figures."""
     words = view.words
     # a swarm file has no states to count, except slow nodes
-    told = [word for word in _WORDS if words.count(word) and not (word == "unknown" and view.standing == "file")]
-    counts = separated(((f"{GLYPH[word]}{words.count(word)} {word}", word),) for word in told)
+    present = [word for word in _WORDS if words.count(word) and not (word == "unknown" and view.standing == "file")]
+    counts = separated(((f"{GLYPH[word]}{words.count(word)} {word}", word),) for word in present)
     figures = view.figures
     parts = [counts]
     if figures.links_measured:
@@ -89,7 +89,7 @@ def about(view: View) -> Line:
         return line((clean(now.why_not, 200), "warn"))
     return line(
         ("by what the swarm would gain; running placement reported by ", "dim"),
-        clean(now.told.source or "somebody", 60),
+        clean(now.reported.source or "somebody", 60),
     )
 
 
@@ -121,7 +121,7 @@ def nobody_matches(text: str) -> Line:
 
 def bottom(view: View, row: int | None, rank: int, width: int, rows: int) -> Block:
     """Below the ranking: lines where it is narrow; where there is room, boxes of the chosen machine's story, of all
-    cards and of events, and where those leave lines, of what else tells who holds the swarm back."""
+    cards and of events, and, if lines are left, further boxes about what limits the swarm."""
     nobody = line((" no node matches the filter", "dim"))
     if rows >= BOXES_ROWS and width >= BOXES_WIDTH:
         if has_room(view, row, width, rows):
@@ -151,24 +151,24 @@ def bottom(view: View, row: int | None, rank: int, width: int, rows: int) -> Blo
     happened = [line(" ", *event) for event in events or [_no_events()]]
     if has_room(view, row, width, rows):
         block = [rule(width), *more[:FEW], *(happened[:FEW] if events else [])]
-        return [*block, *_beside_little(view, width, rows - len(block))]
+        return [*block, *_narrow_extra(view, width, rows - len(block))]
     return height([rule(width), *more, *happened[: rows - 1 - len(more)]], rows)
 
 
 def has_room(view: View, row: int | None, width: int, rows: int) -> bool:
-    """Whether the boxes of story, cards and events leave lines for more."""
+    """Return whether the boxes of story, cards and events leave lines for more."""
     if view.analysis is None:
         return False
     if width < BOXES_WIDTH:
         return view.plan is not None and width >= NARROW and rows >= PANELS_LEAST
     if rows < BOXES_ROWS + SPARE:
         return False
-    told = len(story.story(view, row, width * 2 // 5 - 4)) if row is not None else 1
-    return rows - max(told, min(len(view.events), MOST_EVENTS), len(cards.said(view))) - 2 >= SPARE
+    story_rows = len(story.story(view, row, width * 2 // 5 - 4)) if row is not None else 1
+    return rows - max(story_rows, min(len(view.events), MOST_EVENTS), len(cards.said(view))) - 2 >= SPARE
 
 
-def _beside_little(view: View, width: int, rows: int) -> Block:
-    """What else there is, on a screen too narrow for boxes beside each other."""
+def _narrow_extra(view: View, width: int, rows: int) -> Block:
+    """Draw further boxes on a screen too narrow for two columns."""
     from swarmtop.dashboard.lines.panels import offered
     from swarmtop.dashboard.lines.panels.arrange import arrange, inner_width
 
@@ -183,8 +183,10 @@ def _panels(view: View, row: int | None, width: int, rows: int) -> Block:
     inner = inner_width(width, columns(width))
     panels: list[Panel] = []
     if row is not None:
-        told = story.story(view, row, inner)
-        panels.append(Panel(story.title(view, row), lambda _width, lines: told[:lines], max(1, len(told))))
+        story_lines = story.story(view, row, inner)
+        panels.append(
+            Panel(story.title(view, row), lambda _width, lines: story_lines[:lines], max(1, len(story_lines)))
+        )
     own = cards.said(view)
     if own:
         panels.append(Panel("cards", lambda cells, lines: cards.all_cards(view, cells, lines), min(12, len(own)),

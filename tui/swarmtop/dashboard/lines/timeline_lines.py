@@ -62,7 +62,7 @@ def laid_out(view: View, state: TimeState, width: int, rows: int) -> tuple[Block
 
 
 def _has_room(view: View, found: Block, rows: int) -> bool:
-    """Whether events and alerts leave lines for more."""
+    """Return whether events and alerts leave lines for more."""
     since = SINCE_LEAST if view.mark is not None else 0
     return view.analysis is not None and rows - max(len(view.events), len(found) + since) - 2 >= SPARE
 
@@ -182,13 +182,13 @@ def _charts(view: View, room: int, silent: set[int], rows: int = 0) -> list[Line
         text = spark(values, room, top)
         return "".join("╌" if x in silent else c for x, c in enumerate(text))
 
-    nobody = str.maketrans({SPARK[0]: "·"})  # a level of its own: no node is unwell
+    zero_glyph = str.maketrans({SPARK[0]: "·"})  # its own glyph: all nodes are well
     speed = [rate.tokens_per_s if rate else None for rate in found]
-    ill = [rate.not_well + 1.0 if rate and rate.not_well else 0.0 if rate else None for rate in found]
+    not_ok = [rate.not_well + 1.0 if rate and rate.not_well else 0.0 if rate else None for rate in found]
     most = float(min(8, max(4, len(view.swarm))))
     figure = quantities.figure(now.tokens_per_s) if now else quantities.UNMEASURED
     count = str(now.not_well) if now else quantities.UNMEASURED
-    ill_line = line((pad(" not ok", LABEL), "dim"), (drawn(ill, most).translate(nobody), "warn"),
+    not_ok_line = line((pad(" not ok", LABEL), "dim"), (drawn(not_ok, most).translate(zero_glyph), "warn"),
                     (pad(count, NEWEST, ">"), "strong"))  # fmt: skip
     highest = max((rate.high or rate.tokens_per_s or 0.0 for rate in found if rate), default=0.0)
     if rows >= LEAST_CHART and highest > 0:
@@ -199,10 +199,10 @@ def _charts(view: View, room: int, silent: set[int], rows: int = 0) -> list[Line
             label = axis_label(top) if y == 0 else "tok/s" if y == 1 else "0" if y == rows - 1 else ""
             end = (pad(figure, NEWEST, ">"), "strong") if y == rows // 2 else ("", "")
             block.append((*line((pad(label, LABEL - 2, ">") + " ┤", "dim")), *fit(row, room), end))
-        return [*block, ill_line]
+        return [*block, not_ok_line]
     return [
         line((pad(" tok/s", LABEL), "dim"), (drawn(speed, None), "spark"), (pad(figure, NEWEST, ">"), "strong")),
-        ill_line,
+        not_ok_line,
     ]  # fmt: skip
 
 

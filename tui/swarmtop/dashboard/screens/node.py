@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from swarm_predict.types import PredictError
-from swarmtop.analysis.ranking.usual_layer import BesideUsual, beside_usual
+from swarmtop.analysis.ranking.usual_layer import UsualComparison, compare_with_usual
 from swarmtop.dashboard.keymap import Action
 from swarmtop.dashboard.lines import node_cards, node_lines
 from swarmtop.dashboard.lines.overview import ranking
@@ -53,11 +53,11 @@ class NodePage(ListPage):
             self.board.advising.ask(self)
         self.canvas.show(drawn)
 
-    def _layer(self, view: View, row: int) -> BesideUsual | None:
+    def _layer(self, view: View, row: int) -> UsualComparison | None:
         """Return its layer time beside what is usual for its device; None if the question has no answer."""
         session = self.board.session
         try:
-            return beside_usual(view.swarm, row, session.model, session.workload)
+            return compare_with_usual(view.swarm, row, session.model, session.workload)
         except PredictError:
             return None  # the headline says what is wrong with the question
 

@@ -1,4 +1,5 @@
-"""What every screen has: the header, the footer, the keys of the registry, and the notice of a terminal too small."""
+"""The base of every screen: the header, the footer, the keys of the registry, and the notice of a terminal too
+small."""
 
 from __future__ import annotations
 
@@ -143,7 +144,7 @@ class Page(Screen[None]):
         if view is None:
             self.board.say("nothing to save yet")
             return
-        from swarmtop.dashboard.screens import exports, save_or_copy  # imported when somebody saves
+        from swarmtop.dashboard.screens import exports, save_or_copy  # imported when something is saved
 
         save_or_copy.choose(self.board, [*self.exports(view), *exports.of_every_screen(self.board, view, self.NAME)])
 

@@ -323,6 +323,6 @@ class PlacementPage(ListPage):
 
 
 def _study() -> StudyPlacement:
-    from swarmtop.dashboard.state.own_placement import study  # imports the planner, so only when somebody looks
+    from swarmtop.dashboard.state.own_placement import study  # late: imports the planner
 
     return study

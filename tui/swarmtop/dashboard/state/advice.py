@@ -1,4 +1,4 @@
-"""What would help a placement, how sure its choice is, and what else could be had: worked out beside the plan.
+"""Compute advice on a placement apart from the plan: what would help, how certain the choice is, alternatives.
 
 Pure, and made for a thread. Not imported before a screen has room for it, because it brings the planner.
 """

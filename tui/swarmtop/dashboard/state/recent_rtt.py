@@ -33,7 +33,7 @@ class Recent:
         return at_ns // self._bucket_ns > self._bucket
 
     def add(self, swarm: Swarm, values: Floats) -> None:
-        """Add a frame. A frame older than the newest bucket begins a new minute: somebody went back in time."""
+        """Add a frame. A frame older than the newest bucket begins a new minute: a person went back in time."""
         bucket = swarm.at_ns // self._bucket_ns
         if bucket < self._bucket:
             self._values[:] = np.nan

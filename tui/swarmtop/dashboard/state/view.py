@@ -1,4 +1,4 @@
-"""What every screen draws from: the swarm shown, its mode (live, paused, replay), its figures, the planner's last
+"""The data that every screen draws: the swarm shown, its mode (live, paused, replay), its figures, the planner's last
 answer.
 
 The app makes a new View for each redraw; screens only read it.
@@ -94,7 +94,7 @@ def about(advice: Advice | None, answer: Analysis | None) -> Advice | None:
 
 
 def events_of(swarm: Swarm) -> tuple[Event, ...]:
-    """With the runs of watched engines among them."""
+    """Return the events with the runs of watched engines among them."""
     if not swarm.runs:
         return swarm.events
     from swarmtop.dashboard.lines.placement import engine_lines  # few swarms have any
@@ -116,9 +116,9 @@ def state_words(swarm: Swarm, analysis: Analysis | None) -> tuple[str, ...]:
     states = swarm.nodes["state"].tolist()
     usual = {state: word_of(quantities.state_of(state)) for state in set(states)}
     words = [usual[state] for state in states]
-    if told := slow | degraded.keys():
+    if noted := slow | degraded.keys():
         for row, facts in enumerate(swarm.facts):
-            if facts.name in told:
+            if facts.name in noted:
                 state = quantities.state_of(states[row])
                 words[row] = word_of(state, slow=facts.name in slow, degraded=facts.name in degraded)
     return tuple(words)

@@ -40,7 +40,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """What was computed about one placement, in one frame."""
+    """Results about one placement, in one frame."""
 
     asked: tuple[object, ...]  # the question it answers
     placement: Placement

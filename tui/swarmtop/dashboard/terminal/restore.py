@@ -22,7 +22,7 @@ from swarm_protocol.text import safe
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE_S: Final = 5.0  # for an orderly exit; then the terminal is restored from outside the event loop
-GRACE_GONE_S: Final = 1.0  # after a hang-up: Textual's writer may block on a full queue that nobody empties
+GRACE_GONE_S: Final = 1.0  # after a hang-up: Textual's writer may block on a full queue that is no longer read
 
 # What Textual turns on and may leave on; turning each off again is harmless.
 _QUIET: Final = (

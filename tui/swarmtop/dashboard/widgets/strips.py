@@ -57,7 +57,7 @@ def _stand_in(character: str) -> str:
 
 
 class Ink:
-    """How lines are drawn in this terminal."""
+    """The way lines are drawn in this terminal."""
 
     def __init__(self, *, color: bool = True, ascii_only: bool = False, theme: str = "dark") -> None:
         self._styles: Mapping[str, Style] = PLAIN

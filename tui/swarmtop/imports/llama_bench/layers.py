@@ -121,7 +121,7 @@ def _rank(row: Row) -> tuple[bool, float]:
 def _layer(
     row: Row, machine: NodeFound, given: ModelShape | None, heads_ms: dict[tuple[str, str], float], notes: list[str]
 ) -> LayerFound:
-    """Return one layer time. `heads_ms`: of a model in a format, as its answers told; else by the data sheet."""
+    """Return one layer time. `heads_ms`: of a model in a format, from its results; else by the data sheet."""
     if given is not None:
         if not fits(row, given):
             raise ImportProblem(

@@ -215,7 +215,7 @@ def _row_label(view: View, state: LinksState, drawn: Grid, y: int) -> str:
 
 
 def kind_of(view: View, metric: LinkMetric, source: int, target: int) -> Kind:
-    """What the figure of this pair is: measured, a bound or an estimate."""
+    """Return the kind of this pair's figure: measured, a bound or an estimate."""
     if metric.since_mark:
         return Kind.MEASURED
     column = {"mbps": "mbps_kind", "rtt_p50_ms": "kind", "rtt_p99_ms": "kind", "jitter_ms": "kind"}.get(metric.column)
@@ -325,7 +325,7 @@ def _direction(view: View, a: int, b: int, width: int) -> Block:
 
 
 def _pooled(share: float, packets: float, sent: int) -> Line:
-    """What the recent windows of both ends say of the loss, where they say more than the newest one."""
+    """Return the loss over recent windows of both ends, if they show more than the newest one."""
     if not packets > sent or math.isnan(share):
         return ()
     error = f" ±{quantities.percent(float(loss_error(share, packets)))}" if share > 0 else ""
@@ -333,7 +333,7 @@ def _pooled(share: float, packets: float, sent: int) -> Line:
 
 
 def _one_way(view: View, a: int, b: int) -> Line:
-    """Which direction is the slow one is an estimate; hand-written delays are not."""
+    """Return the delays of both directions, marked as estimates unless they are written by hand."""
     delay, error = (float(view.swarm.links[name][a, b]) for name in ("oneway_ms", "oneway_error_ms"))
     if math.isnan(delay):
         return ()

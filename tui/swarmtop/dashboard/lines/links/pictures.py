@@ -51,8 +51,8 @@ def screen(view: View, state: LinksState, width: int, rows: int) -> Block:
 def _map(view: View, width: int, rows: int) -> Block:
     found = {row: world.place_of(facts.region) for row, facts in enumerate(view.swarm.facts)}
     known = {row: at for row, at in found.items() if at is not None}
-    told = f"   {len(known)} of {len(found)} machines say where they stand"
-    head = fit(line((" map", "title"), (told, "dim"), *key(view)), width)
+    caption = f"   {len(known)} of {len(found)} machines say where they stand"
+    head = fit(line((" map", "title"), (caption, "dim"), *key(view)), width)
     if not known:
         return [head, (), *[line(" ", *row) for row in wrap(NOWHERE, width - 2, "dim")]]
     dots = map_dots(view, known, width - 1, rows)
@@ -62,7 +62,7 @@ def _map(view: View, width: int, rows: int) -> Block:
 
 
 def map_dots(view: View, known: Mapping[int, world.Point], width: int, rows: int) -> Dots:
-    """The part of the earth with the machines of `known`: row of the swarm → where it stands."""
+    """The part of the earth with the machines of `known`: row of the swarm → its place."""
     dots = Dots(width, rows)
     frame = world.frame_of(list(known.values()), width, rows)
     world.draw_land(dots, frame)
@@ -81,8 +81,8 @@ def graph_dots(view: View, rtt: Floats, width: int, rows: int) -> Dots:
 
 def _graph(view: View, width: int, rows: int) -> Block:
     n = len(view.swarm)
-    told = "   farther apart: a longer round trip, as far as a plane allows"
-    head = fit(line((" graph", "title"), (told, "dim"), *key(view)), width)
+    caption = "   farther apart: a longer round trip, as far as a plane allows"
+    head = fit(line((" graph", "title"), (caption, "dim"), *key(view)), width)
     if n > graph.MOST_NODES:
         return [
             head,

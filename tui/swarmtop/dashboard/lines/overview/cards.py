@@ -16,19 +16,19 @@ NO_CARD: Final = "cpu:"  # how the device of a machine begins that computes on i
 
 
 def shown(view: View) -> bool:
-    """Whether any machine says how its card is."""
+    """Return whether any machine reports its card."""
     return bool(said(view))
 
 
 def said(view: View) -> list[int]:
-    """Rows of the machines that say anything of a card, in the order of the ranking."""
+    """Return the rows of machines that report a card, in the order of the ranking."""
     load = np.isfinite(view.swarm.nodes["gpu_util_percent"]).tolist()
     found = [row for row in range(len(view.swarm)) if load[row] or np.isfinite(memory_share(view, row))]
     return sorted(found, key=lambda row: _rank(view, row))
 
 
 def memory_share(view: View, row: int) -> float:
-    """Of the card's memory, what is taken; NaN where it was not measured: a file only says how much there is, and of a
+    """Return the share of the card's memory in use; NaN if not measured: a file only states the total, and of a
     machine without a card only the memory for layers is known."""
     if view.standing == "file" or view.swarm.facts[row].device.startswith(NO_CARD):
         return float("nan")

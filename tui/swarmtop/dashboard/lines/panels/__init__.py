@@ -1,1 +1,1 @@
-"""Boxes for what is left of a screen: each only where its data exists, in the order of what it is worth."""
+"""Draw boxes in the spare space of a screen: each only where its data exists, the most useful first."""

@@ -1,4 +1,4 @@
-"""What would help, how sure the choice is, who could stand in, and what lies between one stream and the total."""
+"""Draw advice: what would help, how certain the choice is, stand-bys, and latency against throughput."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LEVELS: Final = {"good": "ok", "usable": "strong", "slow": "warn", "no": "error
 
 
 def gains_of(advice: Advice, node: str | None = None) -> list[Gain]:
-    """Those worth showing, the best first; of one node where `node` names it."""
+    """Return the gains worth showing, the best first; of one node if `node` is given."""
     if advice.judged is None:
         return []
     least_ms = WORTH_SHOWING * advice.prediction.tpot_ms.p50
@@ -30,7 +30,7 @@ def gains_of(advice: Advice, node: str | None = None) -> list[Gain]:
 
 
 def helps(advice: Advice, width: int, rows: int, node: str | None = None) -> Block:
-    """A line for each change alone: what it takes off a token, as a bar, and the speed with it."""
+    """Draw a line for each change alone: the time it saves, as a bar, and the speed with it."""
     found = gains_of(advice, node)
     if not found:
         return []
@@ -55,7 +55,7 @@ def helps(advice: Advice, width: int, rows: int, node: str | None = None) -> Blo
 
 
 def sure(advice: Advice, width: int) -> Block:
-    """In how many draws the plan is the best, and what to measure first; nothing where nothing is assumed."""
+    """Draw in how many draws the plan is the best, and what to measure first; nothing if nothing is assumed."""
     choice = advice.sure
     if choice is None:
         return []
@@ -82,7 +82,7 @@ def sure(advice: Advice, width: int) -> Block:
 
 
 def verdicts(advice: Advice, width: int) -> Block:
-    """What the speed is good for."""
+    """Draw the uses that this speed is enough for."""
     if advice.judged is None:
         return []
     block: Block = []
@@ -98,7 +98,7 @@ def verdicts(advice: Advice, width: int) -> Block:
 
 
 def if_lost(advice: Advice, width: int) -> Block:
-    """For each machine of the best plan, what the swarm gives after its loss: with a stand-by, and planned anew."""
+    """Draw for each machine of the best plan the speed after its loss: with a stand-by, and re-planned."""
     if not advice.losses:
         return []
     names = min(20, max(8, max(text_width(safe(loss.node)) for loss in advice.losses)))

@@ -1,4 +1,4 @@
-"""Lay boxes out in columns: each as high as its content, and what is left goes to charts that profit from it.
+"""Lay out boxes in columns: each as high as its content, and spare lines go to charts that can use them.
 
 A box is left out where its least height does not fit. Pure: widths and heights in, lines out.
 """
@@ -58,7 +58,7 @@ def arrange(panels: Sequence[Panel], width: int, rows: int, count: int | None = 
 
 
 def assign(panels: Sequence[Panel], count: int, rows: int) -> list[list[tuple[Panel, int]]]:
-    """Which boxes stand in which column, from the top, and how many lines of content each has."""
+    """Assign boxes to columns, from the top, each with its lines of content."""
     stacks: list[list[tuple[Panel, int]]] = [[] for _ in range(count)]
     room = [rows] * count
     for panel in panels:
@@ -78,7 +78,7 @@ def _has_chart(stack: Sequence[tuple[Panel, int]]) -> bool:
 
 
 def _stretched(stack: list[tuple[Panel, int]], left: int) -> list[tuple[Panel, int]]:
-    """What is left of a column: charts in equal parts, then lists that have more to say."""
+    """Distribute a column's spare lines: to charts in equal parts, then to lists that are cut."""
     lines = [each for _, each in stack]
     for charts in (True, False):
         growing = [i for i, (panel, _) in enumerate(stack) if panel.chart == charts]

@@ -1,4 +1,4 @@
-"""The node screen where there is room: framed panes, each as high as its content, and what else there is to show."""
+"""Draw the node screen of a large terminal: framed panes, each as high as its content, and further boxes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from swarmtop.dashboard.lines.styled import Block, beside, box, clean, fit, heig
 from swarmtop.dashboard.state.view import View
 from swarmtop.sources.source import History
 
-LEFT: Final = 38  # cells of the column that says who the node is
+LEFT: Final = 38  # cells of the column that describes the node
 EVENTS: Final = 4  # lines
 SPARE: Final = 8  # lines that charts and peers must leave over before there are more boxes
 
@@ -42,8 +42,8 @@ def wide(view: View, row: int, place: tuple[int, int], state: NodeState, past: M
     if view.standing == "file":  # it has no past: neither charts nor events
         return [title, *_still(view, row, state, width, rows - 1)], True
     body = rows - 1 - EVENTS
-    untold = len(node_cards.untold(view, row, right - 4))
-    about_cards = 7 + len(view.swarm.facts[row].cards) + untold if node_cards.has_cards(view, row) else 0
+    missing = len(node_cards.missing_figures(view, row, right - 4))
+    about_cards = 7 + len(view.swarm.facts[row].cards) + missing if node_cards.has_cards(view, row) else 0
     top = max(9, min(24, body - 3 - about_cards - (len(peers(view, row)) + 4)))  # the charts take what the rest leaves
     top -= (top - 3) % 4  # so that the axis has its marks at whole lines
     history = past.get(state.metric)
@@ -89,7 +89,7 @@ def _about(view: View, row: int, state: NodeState) -> Block:
 
 
 def _column(view: View, row: int, state: NodeState, rows: int) -> Block:
-    """Who the node is, what it costs, and what would help it: boxes as high as what is in them."""
+    """Draw the node's facts, its cost and what would help it, in boxes as high as their content."""
     costs = reason_lines(view, row, LEFT - 4)
     panels = [_text("node", _about(view, row, state)), *([_text("what it costs", costs)] if costs else [])]
     panels += [*offered.helps(view, LEFT - 4, view.swarm.facts[row].name), *offered.spread(view)]
@@ -97,7 +97,7 @@ def _column(view: View, row: int, state: NodeState, rows: int) -> Block:
 
 
 def _still(view: View, row: int, state: NodeState, width: int, rows: int) -> Block:
-    """The node of a file: what is known of it, its peers, and what the plan says."""
+    """Draw a node of a swarm file: its facts, its peers, and its part in the plan."""
     right = width - LEFT
     listed = min(max(4, len(peers(view, row)) + 3), max(6, rows // 2))
     pane = box("peers, worst first", peer_table(view, row, state.peer, right - 4, listed - 2), right, listed)
@@ -110,5 +110,5 @@ def _text(title: str, block: Block) -> Panel:
 
 
 def _more(view: View, width: int, rows: int) -> Block:
-    """What the whole swarm gives, in the lines that this node leaves."""
+    """Draw boxes about the whole swarm in the spare lines."""
     return arrange(offered.on_node(view, inner_width(width, columns(width))), width, rows)

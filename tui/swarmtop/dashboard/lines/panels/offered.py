@@ -1,4 +1,4 @@
-"""The boxes that a screen with room may show, in the order of what they are worth; each only where its data exists."""
+"""List the boxes that a screen with spare space may show, the most useful first; each only where its data exists."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from swarmtop.dashboard.state.remembered import Newest
 from swarmtop.dashboard.state.view import View
 
 TALLEST_MAP: Final = 30  # lines
-GRAPH_STANDS_NS: Final = 10 * NS_PER_S  # how long the graph of a live swarm stands still
+GRAPH_STANDS_NS: Final = 10 * NS_PER_S  # how long the graph of a live swarm stays as it is
 MOST_PARTS: Final = 12  # of a token's time by machine
 _newest: Final = Newest()  # what is drawn of a plan, by the name of the box
 
 
 def _kept(name: str, of: tuple[object, ...], draw: Callable[[int, int], Block]) -> Callable[[int, int], Block]:
-    """`draw`, worked only where what it is of, or its size, has changed."""
+    """Return `draw`, cached until its input or its size changes."""
     return lambda width, rows: _newest(name, (*of, width, rows), lambda: draw(width, rows))
 
 
@@ -41,16 +41,16 @@ def on_time(view: View, width: int) -> list[Panel]:
 
 
 def on_node(view: View, width: int) -> list[Panel]:
-    """Beside `spread`, which stands under the words about the node."""
+    """Return the boxes apart from `spread`, which is below the text about the node."""
     return [*split(view), *heat(view, width), *world(view), *graph(view), *if_lost(view, width), *sure(view, width),
             *verdicts(view, width)]  # fmt: skip
 
 
-# ---------------------------------------------------------------- of what the swarm gives
+# ---------------------------------------------------------------- the prediction
 
 
 def helps(view: View, width: int, node: str | None = None) -> list[Panel]:
-    """What would help, each alone; of one machine where `node` names it."""
+    """List what would help, each change alone; of one machine if `node` is given."""
     advice = view.advice
     found = advice_lines.gains_of(advice, node) if advice is not None else []
     if advice is None or not found:
@@ -60,13 +60,13 @@ def helps(view: View, width: int, node: str | None = None) -> list[Panel]:
 
 
 def _runs(view: View) -> bool:
-    """Whether the advice is about a placement that runs, and not about the plan that stands for it."""
+    """Return whether the advice is about a running placement rather than the plan used instead."""
     running = view.analysis.running if view.analysis is not None else None
     return running is not None and bool(running.placement)
 
 
 def spread(view: View, shown: Sequence[tuple[str, Prediction]] = ()) -> list[Panel]:
-    """How the time of a token varies: of what runs, or of the plan that stands for it; `shown`: of these instead."""
+    """Show how the time of a token varies: of what runs, or of the plan used instead; `shown`: of these."""
     stands = view.analysis.stands if view.analysis is not None else None
     some = [(name, found) for name, found in shown or (("", stands),) if found is not None]
     some = [(name, found) for name, found in some if token_time.can_spread(found)]
@@ -103,7 +103,7 @@ def front(view: View, width: int) -> list[Panel]:
 
 
 def _text(view: View, title: str, make: Callable[..., Block], width: int) -> list[Panel]:
-    """A box as high as what is said in it."""
+    """Return a box as high as its text."""
     advice = view.advice
     if advice is None:
         return []
@@ -111,7 +111,7 @@ def _text(view: View, title: str, make: Callable[..., Block], width: int) -> lis
     return [Panel(title, lambda _width, rows: found[:rows], len(found), least=len(found))] if found else []
 
 
-# ---------------------------------------------------------------- of where the machines are
+# ---------------------------------------------------------------- the machines' places
 
 
 def heat(view: View, width: int) -> list[Panel]:

@@ -117,12 +117,12 @@ def places(view: View) -> dict[int, world.Point]:
 
 
 def drawn_of(view: View) -> tuple[object, ...]:
-    """What the map and the graph show beside figures: the machines, how they are, and the way of a token."""
+    """Return what the map and the graph show apart from figures: the machines, their states, and the token route."""
     return (view.swarm.facts, " ".join(view.words), repr(pictures.hops(view)))
 
 
 def has_map(view: View) -> bool:
-    """Whether machines stand in more than one place that is known."""
+    """Return whether machines are in more than one known place."""
     return len(set(places(view).values())) >= LEAST_PLACES
 
 

@@ -1,4 +1,4 @@
-"""Where the time of a token goes and how it varies: its distribution, and its parts by machine."""
+"""Draw the time of a token: its distribution, and its parts by machine."""
 
 from __future__ import annotations
 

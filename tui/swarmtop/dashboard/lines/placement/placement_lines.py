@@ -169,9 +169,9 @@ def _wide(view: View, plan: Plan, state: PlacementState, width: int, rows: int) 
         fit(parts.best_line(best, width, _totals(best)), width),
         fit(parts.draft_line(best, state, width), width),
     ]
-    beside_bars = width >= STAGES_BESIDE and not own
-    left = width // 2 if beside_bars else width
-    bars = parts.token_bars(best, state, (width - left if beside_bars else width) - 4)
+    two_columns = width >= STAGES_BESIDE and not own
+    left = width // 2 if two_columns else width
+    bars = parts.token_bars(best, state, (width - left if two_columns else width) - 4)
     stages = max(len(best.placement), len(own or ())) + 1
     shown = _routes(view, best, state)
     route_rows = min(rows_wanted(len(shown)), max(0, rows - len(top) - len(bars) - 4 - stages - 2 - 12))
@@ -179,7 +179,7 @@ def _wide(view: View, plan: Plan, state: PlacementState, width: int, rows: int) 
     drawn = box("token routes, on one scale", routes, width, len(routes) + 2) if routes else []
     table_rows = max(3, min(stages, rows - len(top) - len(bars) - len(drawn) - 4 - 10))
     title = "stages: the best found" + (" │ what-if" if own else "")
-    if beside_bars:  # the table alone leaves half of the width
+    if two_columns:  # the table alone leaves half of the width
         table_rows = max(table_rows, len(bars))
         head = beside([
             (box(title, parts.stage_table(view, best, state, left - 4, table_rows), left, table_rows + 2), left),
@@ -220,7 +220,7 @@ def _below(view: View, plan: Plan, state: PlacementState, width: int, low: int) 
 
 
 def _said(view: View, plan: Plan, state: PlacementState, width: int) -> list[tuple[str, Block]]:
-    """What would have to be done, what is proven, what was measured, what was assumed: boxes of text, in this order."""
+    """Return boxes of text: launch commands, the certificate, measured runs, assumptions, in this order."""
     best, own = plan.prediction, state.own()
     found: list[tuple[str, Block]] = []
     if own:

@@ -8,10 +8,10 @@ from swarm_probe.sockets import Target
 from swarm_protocol.units import NS_PER_S
 
 MAX_HEARD: Final = 1_024
-HEARD_NS: Final = 180 * NS_PER_S  # an idle swarm's packets are a minute apart
+RECENT_NS: Final = 180 * NS_PER_S  # an idle swarm's packets are a minute apart
 
 
-class HeardSources:
+class RecentSources:
     def __init__(self) -> None:
         self._at_ns: dict[Target, int] = {}
 
@@ -23,4 +23,4 @@ class HeardSources:
 
     def has(self, source: Target, now_ns: int) -> bool:
         at_ns = self._at_ns.get(source)
-        return at_ns is not None and now_ns - at_ns < HEARD_NS
+        return at_ns is not None and now_ns - at_ns < RECENT_NS
