@@ -172,6 +172,10 @@ def test_settings_file_is_read_whole(tmp_path: Path) -> None:
     assert settings.load(tmp_path / "none.toml") == settings.Settings()
 
 
+def test_a_column_by_its_former_name_is_still_known() -> None:
+    assert settings.parse('columns = ["state", "win"]').columns == ("state", "gain")
+
+
 @pytest.mark.parametrize(
     ("said", "complaint"),
     [

@@ -58,7 +58,7 @@ class Session:
         self.followed: str | None = None  # node id, kept in sight
         self.in_sight: frozenset[str] = frozenset()  # node ids on the screen, whose figures come first
         self._followed_was = ""  # its state when it was last looked at
-        self.sort = "win"
+        self.sort = "gain"
         self.reverse = False
         self.columns = options.columns  # empty: all that fit
         self.mark: Mark | None = None  # a moment to compare with

@@ -2,7 +2,7 @@
 
     theme = "light"                       # dark, light, contrast, ansi; auto
     ascii = true
-    columns = ["state", "win", "rtt99"]  # of the ranking
+    columns = ["state", "gain", "rtt99"]  # of the ranking
     alerts = ["rtt_p99_ms<250 for 1m"]    # as of `swarmtop alert`: shown, and announced when they fire and clear
     [keys]
     quit = "ctrl+x"                       # action = key; the names stand in the help of each screen
@@ -23,6 +23,7 @@ from swarmtop.dashboard.keymap import KeymapError, keymap
 
 FILE: Final = "config.toml"
 MAX_BYTES: Final = 1 << 16
+FORMER_NAMES: Final = {"win": "gain"}  # of columns, in files written for an earlier version
 THEMES: Final = ("dark", "light", "contrast", "ansi")
 
 
@@ -84,7 +85,8 @@ def parse(text: str) -> Settings:
         raise SettingsError("ascii is true or false")
     columns = found.get("columns", [])
     if not isinstance(columns, list) or not all(isinstance(c, str) for c in columns):
-        raise SettingsError('columns is a list of names, as ["cost", "rtt99"]')
+        raise SettingsError('columns is a list of names, as ["gain", "rtt99"]')
+    columns = [FORMER_NAMES.get(name, name) for name in columns]
     if missing := [c for c in columns if c not in BY_NAME]:
         raise SettingsError(f"no column {safe(missing[0])}; there are {', '.join(BY_NAME)}")
     keys = found.get("keys", {})

@@ -7,7 +7,13 @@ too large to be solved exactly ask for it.
 from __future__ import annotations
 
 import functools
+import importlib
+import logging
+import sys
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +22,9 @@ from swarm_predict.search.chain import Chain
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +37,22 @@ class Fast:
 def fast() -> Fast | None:
     """Return the compiled search, None without numba or HiGHS. Compiles here, so that no time limit pays for it."""
     try:
-        from swarm_predict.search.compiled import anchored, compiled_walks, cuts, descent_kernel, master_problem
-    except ImportError:
+        for needed in ("numba", "highspy"):
+            importlib.import_module(needed)
+    except ImportError:  # or numba refuses this numpy
         return None
+    try:
+        return _loaded()
+    except (AttributeError, ImportError, EOFError, UnpicklingError) as error:
+        # numba finds kept code by the names of its types, which another version may not have
+        _log.info("machine code of another version is compiled anew: %r", error)
+        _discard_machine_code()
+        return _loaded()
+
+
+def _loaded() -> Fast:
+    from swarm_predict.search.compiled import anchored, compiled_walks, cuts, descent_kernel, master_problem
+
     tiny = _tiny()
     relaxation = compiled_walks.Compiled(tiny, compiled_walks.all_states(tiny))
     relaxation.forward(np.zeros(len(tiny)))
@@ -43,6 +65,24 @@ def fast() -> Fast | None:
     master_problem.Master(len(tiny), frozenset(), 1.0, 1.0).solve()
     descent_kernel.descend(np.array([0, 1]), np.array([2]), descent_kernel.problem_of(tiny))
     return Fast(compiled_walks, descent_kernel)
+
+
+def _discard_machine_code() -> None:
+    """Remove what numba kept for these modules, and forget those that were imported."""
+    from numba.core import caching, config
+
+    folder = Path(__file__).parent
+    wide = config.CACHE_DIR or caching.AppDirs(appname="numba", appauthor=False).user_cache_dir
+    for kept in machine_code([folder / "__pycache__", Path(wide)], {module.stem for module in folder.glob("*.py")}):
+        kept.unlink(missing_ok=True)
+    for name in [name for name in sys.modules if name.startswith(f"{__package__}.") and name != __name__]:
+        del sys.modules[name]
+
+
+def machine_code(places: Iterable[Path], modules: Collection[str]) -> Iterator[Path]:
+    """Yield the files in which numba keeps the functions of these modules."""
+    for place in places:
+        yield from (file for file in place.rglob("*.nb[ic]") if file.name.split(".")[0] in modules)
 
 
 def _tiny() -> Chain:

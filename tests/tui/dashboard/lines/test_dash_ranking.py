@@ -225,7 +225,7 @@ def test_stage_is_always_visible_and_says_who_is_a_spare() -> None:
 
 def test_before_there_is_a_plan_the_order_is_what_is_known() -> None:
     view = view_of(fakes.swarm(), planned=False)
-    order = ranking.order(view, "win", False, parse(""))
+    order = ranking.order(view, "gain", False, parse(""))
     rtt, layer, loss = view.figures.rtt50_ms, view.figures.layer_ms, view.figures.loss
 
     def bad(row: int) -> float:

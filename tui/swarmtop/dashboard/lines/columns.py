@@ -83,7 +83,7 @@ def _share(view: View, row: int) -> Span:
     return text, "dim" if text == quantities.UNMEASURED else ""
 
 
-def _win(view: View, row: int) -> Span:
+def _gain(view: View, row: int) -> Span:
     found = _ranked(view, row)
     value = found.win_tokens_per_s if found else None
     text = _unsigned_zero(value)
@@ -92,7 +92,7 @@ def _win(view: View, row: int) -> Span:
     return (text, "") if text in ("0", "0.00") else (f"+{text}", "slow" if view.word(row) == "slow" else "")
 
 
-def _gain(view: View, found: Row | None, tokens_per_s: float | None) -> str:
+def _difference(view: View, found: Row | None, tokens_per_s: float | None) -> str:
     """Return the rate that the swarm would reach, less its present one."""
     stands = view.analysis.stands if view.analysis is not None else None
     if found is None or tokens_per_s is None or stands is None:
@@ -108,7 +108,7 @@ def signed(value: float) -> str:
 
 def _typical(view: View, row: int) -> Span:
     found = _ranked(view, row)
-    text = _gain(view, found, found.typical_tokens_per_s if found else None)
+    text = _difference(view, found, found.typical_tokens_per_s if found else None)
     return text, "dim" if text == quantities.UNMEASURED else ""
 
 
@@ -118,7 +118,7 @@ def _without(view: View, row: int) -> Span:
         return quantities.UNMEASURED, "dim"
     if found.without_tokens_per_s is None:
         return ("no plan", "warn") if found.share is not None else (quantities.UNMEASURED, "dim")
-    text = _gain(view, found, found.without_tokens_per_s)
+    text = _difference(view, found, found.without_tokens_per_s)
     return text, "dim" if text == quantities.UNMEASURED else ""
 
 
@@ -132,7 +132,7 @@ def _good_for(view: View, row: int) -> Span:
     impact = view.impact(view.swarm.facts[row].name)
     if impact is None or not impact.stand_by_for:
         return quantities.UNMEASURED, "dim"
-    text = _gain(view, _ranked(view, row), impact.stand_by_tokens_per_s)
+    text = _difference(view, _ranked(view, row), impact.stand_by_tokens_per_s)
     return f"{cut(clean(impact.stand_by_for, 40), 17 - len(text))} {text}", ""
 
 
@@ -297,7 +297,7 @@ COLUMNS: Final[tuple[Column, ...]] = (
            _stage, _stage_values),
     Column("share", "SHARE", 5, "of a token's time that it takes", 1, _share, _row_values("share"),
            largest_first=True, grows=BAR, part=_share_part),
-    Column("win", "GAIN", 6, "tok/s the swarm would gain without it, or if it were as usual", 0, _win,
+    Column("gain", "GAIN", 6, "tok/s the swarm would gain without it, or if it were as usual", 0, _gain,
            _row_values("win_tokens_per_s"), largest_first=True),
     Column("cause", "CAUSE", 8, "its largest part: rtt, jitter, upload, compute, memory, overhead", 1, _cause,
            lambda v: _text(v, _cause), "<"),
@@ -347,7 +347,7 @@ COLUMNS: Final[tuple[Column, ...]] = (
 # group headings above the titles, if there is room: what adjacent columns have in common
 GROUPS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("a token", ("share",)),
-    ("the swarm would gain", ("win", "cause", "typical", "without", "for")),
+    ("the swarm would gain", ("gain", "cause", "typical", "without", "for")),
     ("paths, ms and Mbit/s", ("rtt50", "rtt99", "jit", "loss", "up", "down")),
     ("machine", ("layer", "device", "util", "temp", "power", "vram")),
 )

@@ -28,7 +28,7 @@ MARGIN = 6  # cursor and rank before the first column
 def order(view: View, sort: str, reverse: bool, wanted: Filter) -> Ints:
     """Return the rows of the swarm, worst first by `sort`. Unknown values come last in both directions; ties are in
     order of names."""
-    if sort == "win" and not reverse:
+    if sort == "gain" and not reverse:
         return _steady(view, wanted)
     column = BY_NAME[sort]
     values = column.values(view)
