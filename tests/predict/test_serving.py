@@ -106,6 +106,9 @@ CASES = {
         (20, 35, 10), (0.5, 0.7, 0.2), (0.1, 0.2, 0.05), (10, 30, 5), lognormal(512, 2000), lognormal(60, 150), 256,
         6, 48,
     ),
+    "prompts that take many decode steps": Case(
+        (35, 34), (5, 3), (4.3, 2.4), (0.5, 0.5), lognormal(256, 800), lognormal(60, 200), 256, 3, 48
+    ),
     "long prompts, few places": Case(
         (20, 25), (0.2, 0.2), (0.2, 0.2), (40, 40), lognormal(1000, 4000), lognormal(50, 200), 512, 4, 8
     ),
@@ -202,6 +205,36 @@ def test_a_queue_without_bound_says_so_and_gives_no_first_token() -> None:
 def test_erlang_c_of_one_server_is_its_load_and_of_two_the_textbook_value() -> None:
     assert erlang_c(1, 0.7) == pytest.approx(0.7)
     assert erlang_c(2, 1.0) == pytest.approx(1 / 3)
+
+
+# ---------------------------------------------------------------- intervals
+
+
+def test_an_interval_holds_the_mean_and_grows_towards_the_most_that_is_sustained() -> None:
+    swarm = swarm_of("a", "b")
+    placement = parse_placement("a:0-15,b:16-31", MODEL, swarm)
+    load = Workload(prefill_chunk=128)
+    most = Replicas(swarm, MODEL, [placement], load, TRAFFIC).most_per_s
+    found = [
+        serve(swarm, MODEL, [placement], load, Traffic(share * most, TRAFFIC.prompt, TRAFFIC.generate))
+        for share in (0.3, 0.6)
+    ]
+    for each in found:
+        assert each.tpot_interval.p5 < each.tpot_ms.mean < each.tpot_interval.p95
+        assert each.ttft_interval.p5 < each.ttft_ms.mean < each.ttft_interval.p95
+    light, heavy = (each.tpot_interval.p95 / each.tpot_interval.p5 for each in found)
+    assert heavy > light
+
+
+def test_an_interval_has_no_upper_end_where_slower_machines_would_not_sustain_the_requests() -> None:
+    swarm = swarm_of("a", "b")
+    placement = parse_placement("a:0-15,b:16-31", MODEL, swarm)
+    load = Workload(prefill_chunk=128)
+    most = Replicas(swarm, MODEL, [placement], load, TRAFFIC).most_per_s
+    found = serve(swarm, MODEL, [placement], load, Traffic(0.999 * most, TRAFFIC.prompt, TRAFFIC.generate))
+    assert found.at_the_edge
+    assert math.isinf(found.tpot_interval.p95)
+    assert found.tpot_interval.p5 < found.tpot_ms.mean
 
 
 # ---------------------------------------------------------------- lengths
