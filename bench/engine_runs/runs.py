@@ -29,7 +29,9 @@ PROMPT_TOKENS: Final = 16
 STEPS: Final = 24
 WARM_UP_STEPS: Final = 3
 IDLE_MS: Final = 1500.0  # before the prompt, as requests come after a pause
-SETTLING_S: Final = 20.0  # after every figure was measured once: hops and one-way delays get better with a few rounds
+# after every figure was measured once: hops and one-way delays get better with a few rounds, and a loss of one packet
+# in two hundred is seen after some hundred round trips; probes of a swarm in use have had hours
+SETTLING_S: Final = 120.0
 RESTORED_S: Final = 2.0  # packets that were sent on the fast paths are through
 
 Say = Callable[[str], None]
@@ -125,7 +127,12 @@ class Run:
 
 
 async def race(
-    engines: Sequence[Engine], network: Network, model: ModelShape, rounds: int, say: Say
+    engines: Sequence[Engine],
+    network: Network,
+    model: ModelShape,
+    rounds: int,
+    say: Say,
+    settling_s: float = SETTLING_S,
 ) -> AsyncIterator[Run | Failed]:
     """Run every case of these engines on one network. Raises LabUnavailable, RaceError.
 
@@ -141,7 +148,7 @@ async def race(
         )
         twin = await stack.enter_async_context(Lab(bare, bare_text, folder / "bare", say, model=str(MODEL_FOLDER)))
         await wait_until_measured(real, model, say)
-        await asyncio.sleep(SETTLING_S)
+        await asyncio.sleep(settling_s)
         swarm = await asyncio.to_thread(measured_swarm, real)
         real.freeze_probes()
         failed = await _started(engines, real, twin, model, say)

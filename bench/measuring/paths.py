@@ -1,7 +1,8 @@
 """Compare path measurement with the lab's truth, idle and with both cores busy: our probes, irtt and ping.
 
-Real probes, irtt and ping measure the same emulated paths in the same minute; the router wrote down when each packet
-entered and left. Everything is judged in windows of WINDOW packets: the difference of the window's p50 and p99 to
+Real probes, irtt and ping measure the same emulated paths in the same minute; an observer on the interfaces of both
+ends wrote down when each packet left and arrived (`bench.support.wire_truth` says why the router's own records are not
+the truth). Everything is judged in windows of WINDOW packets: the difference of the window's p50 and p99 to
 those of the very same packets, so that an error is one of measurement and not of sampling. What programs lose between
 their clock and the wire counts against them: it is what a reader of the figure would be misled by. Then which of our
 four time stamps the error comes from, and what each program took of memory and processor meanwhile.
@@ -11,6 +12,7 @@ Needs root on Linux. `python -m bench paths SECONDS` for another length.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import os
 import re
@@ -31,8 +33,11 @@ import psutil
 
 from bench.support import stamp_errors
 from bench.support.harness import MB, BenchError, cpu_s, folder, machine, record, table
+from bench.support.processes.wire_tap import WITHIN_S
+from bench.support.wire_truth import observed
 from swarm_lab.emulation import netns
 from swarm_lab.emulation.emulator import public_address
+from swarm_lab.emulation.netns import INTERFACE
 from swarm_lab.emulation.scenario import Scenario, parse_scenario
 from swarm_lab.emulation.truth import Fate, Kind, Records, Truth, round_trips
 from swarm_lab.lab import Lab
@@ -115,6 +120,12 @@ async def _run(scenario: Scenario, home: Path, seconds: float) -> tuple[Others, 
     async with lab:
         running: list[tuple[str, str, str, subprocess.Popen[bytes]]] = []
         servers = []
+        taps = [
+            _in_host(lab, name, home / "tap.log", sys.executable, "-m", "bench.support.processes.wire_tap", INTERFACE,
+                     str(home / f"{name}.tap"))
+            for name in scenario.names()
+        ]  # fmt: skip
+        await asyncio.to_thread(_appear, [home / f"{name}.tap" for name in scenario.names()])
         for src, dst in PAIRS:
             address = public_address(scenario.names().index(dst))
             if irtt := shutil.which("irtt"):
@@ -140,9 +151,10 @@ async def _run(scenario: Scenario, home: Path, seconds: float) -> tuple[Others, 
         taken = [_taken(name, group, before, took_s) for name, group in watched.items() if group]
         for *_, process in running:
             await asyncio.to_thread(process.wait, seconds + 30)
-        for server in servers:
-            server.terminate()
-            server.wait()
+        await asyncio.sleep(2 * WITHIN_S)
+        for process in (*servers, *taps):
+            process.terminate()
+            process.wait()
     read = {"irtt": _irtt_ms, "ping": _ping_ms}
     return {(name, src, dst): read[name](home, dst) for name, src, dst, _ in running}, taken
 
@@ -153,6 +165,12 @@ def _taken(
     memory = statistics.median(psutil.Process(p.pid).memory_info().rss for p in group) / MB
     share = statistics.median(100 * (cpu_s(p.pid) - before[p.pid]) / took_s for p in group)
     return name, f"{memory:.1f}", f"{share:.2f}"
+
+
+def _appear(files: list[Path]) -> None:
+    """Wait until every file is there."""
+    while not all(file.exists() for file in files):
+        time.sleep(WITHIN_S)
 
 
 def _in_host(lab: Lab, host: str, log: Path, *command: str) -> subprocess.Popen[bytes]:
@@ -214,8 +232,10 @@ def errors(reported: Floats, true: Floats) -> list[Error]:
 
 
 def _print(scenario: Scenario, home: Path, peers: Others, *, judged: bool) -> None:
-    truth = Truth.read(home / "truth.bin")
+    router = Truth.read(home / "truth.bin")
     names = scenario.names()
+    addresses = [int(ipaddress.IPv4Address(public_address(index))) for index in range(len(names))]
+    truth, *router_late = observed(router, [home / f"{name}.tap" for name in names], addresses)
     by_program: dict[str, dict[str, list[Error]]] = defaultdict(lambda: defaultdict(list))
     for src, dst, found in _ours(scenario, home, truth):
         by_program["swarm-probe"][f"{src} → {dst}"] += found
@@ -235,10 +255,13 @@ def _print(scenario: Scenario, home: Path, peers: Others, *, judged: bool) -> No
     print(f"goal p50 within {GOAL_P50_MS} ms: {p50 / GOAL_P50_MS:.2f} of it; p99 within {GOAL_P99_MS} ms: "
           f"{p99 / GOAL_P99_MS:.2f} of it (medians over {len(ours)} windows)")  # fmt: skip
     _by_stamp(scenario, home, truth)
+    for what, late in zip(("read a packet after it had left", "noted a delivery after it"), router_late, strict=True):
+        p50, p99 = (1e3 * float(np.quantile(late, q)) for q in (0.5, 0.99))
+        print(f"the router {what}: p50 {p50:.0f}, p99 {p99:.0f} µs, of {len(late)} packets")
     _agree(home, peers)
     if not judged:
         return
-    emulation = truth.emulation_error_ms()
+    emulation = router.emulation_error_ms()
     print(f"the emulator's own error, due against delivered: p50 {np.quantile(emulation, 0.5):.3f}, "
           f"p99 {np.quantile(emulation, 0.99):.3f} ms")  # fmt: skip
     rest = [

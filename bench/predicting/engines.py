@@ -1,4 +1,4 @@
-"""Run real engines on emulated networks, predicted beside measured (about a minute for each network and engine).
+"""Run real engines on emulated networks, predicted beside measured (three minutes a network, half a minute an engine).
 
 `python -m bench engines --engine gloo --network even --network thin` runs a part. For each network the lab's own
 probes measure, the time per token is predicted, and only then the engine runs, on the shaped network and on an unshaped
@@ -25,7 +25,7 @@ from bench.engine_runs.left_out import left_out
 from bench.engine_runs.networks import NETWORKS
 from bench.engine_runs.recorded import FILE, read, record, run_of, with_new, write
 from bench.engine_runs.report import left_out_text, line, text
-from bench.engine_runs.runs import MODEL_FOLDER, Engine, EngineUnavailable, Failed, Run, race
+from bench.engine_runs.runs import MODEL_FOLDER, SETTLING_S, Engine, EngineUnavailable, Failed, Run, race
 from bench.engine_runs.widths import STORED, fit, store
 from bench.predicting.priors import of_published
 from bench.support.harness import machine
@@ -44,6 +44,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--engine", action="append", choices=ENGINES, help="default: gloo; may be given again")
     parser.add_argument("--network", action="append", choices=NETWORKS, help="default: all; may be given again")
     parser.add_argument("--rounds", type=int, default=2, help="runs on each of the two networks, in turn (2)")
+    parser.add_argument(
+        "--settling",
+        type=float,
+        default=SETTLING_S,
+        metavar="S",
+        help=f"seconds that probes measure more ({SETTLING_S:.0f})",
+    )
     parser.add_argument("--record", action="store_true", help=f"keep the runs in {FILE.name}, in place of older ones")
     parser.add_argument("--recorded", action="store_true", help="predict the runs that are kept, and run nothing")
     parser.add_argument("--fit", action="store_true", help="fit the widths of predictions to the runs that are kept")
@@ -61,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not here:
             continue
         try:
-            found = asyncio.run(_on(here, network, chosen.rounds))
+            found = asyncio.run(_on(here, network, chosen.rounds, chosen.settling))
         except (RaceError, netns.LabUnavailable, StoreError) as error:
             print(f"{network} failed: {error}", flush=True)
             failed = True
@@ -106,10 +113,10 @@ def _prepared(names: list[str]) -> tuple[list[Engine], bool]:
     return ready, len(ready) < len(names)
 
 
-async def _on(engines: list[Engine], network: str, rounds: int) -> list[Run | Failed]:
+async def _on(engines: list[Engine], network: str, rounds: int, settling_s: float) -> list[Run | Failed]:
     """Run engines on a network; print each line as it is known."""
     found = []
-    async for run in race(engines, NETWORKS[network], load_model(str(MODEL_FOLDER)), rounds, _say):
+    async for run in race(engines, NETWORKS[network], load_model(str(MODEL_FOLDER)), rounds, _say, settling_s):
         if isinstance(run, Failed):
             print(f"  {run.engine} {run.case} on {run.network} failed: {run.why}", flush=True)
         else:

@@ -1,8 +1,8 @@
-"""Compare each time stamp of a round trip with the moment at which the lab's router saw the packet.
+"""Compare each time stamp of a round trip with the moment at which the packet left or arrived, by the truth given.
 
-A stamp is late or early by what lies between it and the router: T1 and T3 before the request and the answer entered the
-router, T2 and T4 after they left it. What the four add to a round trip is exactly its error. They hold the router's own
-lateness too: it runs as a process of the same machine, and stamps a packet when it has read it.
+T1 and T3 are late or early by what lies between them and the packet's departure, T2 and T4 by what lies between its
+arrival and them. What the four add to a round trip is exactly its error. With the router's own records as the truth
+they hold its lateness too: it is a process, and stamps a packet when it has been woken and has read it.
 """
 
 from __future__ import annotations

@@ -116,6 +116,7 @@ class Server:
         self.parts.task("sending plans", periodic.dispatch)
         self.parts.task("sending frames", swarm_state.hub.run)
         self.parts.task("surveying", periodic.survey)
+        self.parts.task("handing memory back", periodic.hand_back_memory)
         self.parts.task("challenging", swarm_state.attestation.run)
         self.parts.task("finding changes", swarm_state.changes.run)
         return name[0], name[1]

@@ -119,7 +119,7 @@ class SwarmState:
         self.changes = ChangeMonitor(
             self.membership,
             clock,
-            self.snapshot,
+            self.planning_snapshot,
             lambda: self.dispatcher.scheduler.focus,
             self.report,
             lambda: self.cluster.leading,
@@ -345,7 +345,13 @@ class SwarmState:
         return self.builder.states(self.clock.wall_ns())
 
     def snapshot(self) -> Swarm:
+        """Return the swarm for viewers: link columns of this and the frame before share what did not change."""
         return self.builder.snapshot(self.clock.wall_ns(), self.address)
+
+    def planning_snapshot(self) -> Swarm:
+        """Return the swarm for a search now and then. Full columns of a thousand nodes would stay for the next frame,
+        although nobody watches: 200 MB."""
+        return self.builder.snapshot(self.clock.wall_ns(), self.address, compact=True)
 
     def wall_ns(self) -> int:
         """Return the time that samples are dated by. Notices when the clock has been set."""

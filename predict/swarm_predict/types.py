@@ -79,7 +79,8 @@ class Stage(msgspec.Struct, frozen=True):
 Placement = tuple[Stage, ...]
 
 
-class Quantiles(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Quantiles:
     mean: float
     p5: float
     p50: float
@@ -104,7 +105,8 @@ class Breakdown(msgspec.Struct, frozen=True):
     head: float
 
 
-class Prediction(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Prediction:
     model: str
     weights: str
     engine: Engine
@@ -133,7 +135,8 @@ class LeftOut(msgspec.Struct, frozen=True):
     why: str  # what is not known, and what to do
 
 
-class Plan(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Plan:
     prediction: Prediction
     objective: Objective
     bound_ms: float  # proven: no placement has a lower p50 time per token under this model (throughput: period)

@@ -6,7 +6,6 @@ import dataclasses
 from typing import Any
 
 import dash_fakes as fakes
-import msgspec
 
 from swarm_predict.advice.choice import Choice
 from swarm_predict.advice.nodes.node_loss import Loss
@@ -32,13 +31,13 @@ def analyse(frame: Swarm, model: Any, workload: Workload, previous: Analysis | N
     """As `fakes.analyse`, with the distribution of the time per token, and a slower placement that runs."""
     found = fakes.analyse(frame, model, workload, previous)
     assert found.plan is not None
-    best = msgspec.structs.replace(found.plan.prediction, tpot_quantiles_ms=quantiles(640.0, 90.0))
-    slower = msgspec.structs.replace(
+    best = dataclasses.replace(found.plan.prediction, tpot_quantiles_ms=quantiles(640.0, 90.0))
+    slower = dataclasses.replace(
         best, placement=best.placement[::-1], tpot_ms=Quantiles(800.0, 700.0, 790.0, 950.0),
         tokens_per_s=Quantiles(1.26, 1.05, 1.27, 1.43), tpot_quantiles_ms=quantiles(790.0, 110.0),
     )  # fmt: skip
     running = RunningNow(Running("kiln", at_ns=frame.at_ns, source="a test"), slower.placement, slower)
-    return dataclasses.replace(found, plan=msgspec.structs.replace(found.plan, prediction=best), running=running)
+    return dataclasses.replace(found, plan=dataclasses.replace(found.plan, prediction=best), running=running)
 
 
 def advise(frame: Swarm, model: Any, workload: Workload, found: Prediction, plan: Plan) -> Advice:

@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-import msgspec
 import numpy as np
 from rich.color import Color
 
@@ -202,7 +201,7 @@ def study(
         StageCost(s.node, s.layers, 60.0 + 10 * i, 44.0, 18.2 * BYTES_PER_GIB, 4.3 * BYTES_PER_GIB)
         for i, s in enumerate(placement)
     )
-    own = msgspec.structs.replace(
+    own = dataclasses.replace(
         base, placement=placement, stages=stages, tpot_ms=Quantiles(485.0, 452.0, 478.0, 526.0),
         tokens_per_s=Quantiles(2.06, 1.90, 2.09, 2.21), breakdown_ms=Breakdown(263.0, 192.0, 18.0, 12.0),
         notes=("hops of 16 KB taken as measured at decode cadence",),

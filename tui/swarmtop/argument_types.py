@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 from swarm_protocol.addresses import parse_address
 from swarm_protocol.sizes_durations import parse_duration_s
-from swarm_protocol.trust import certificate_pins
 from swarm_protocol.units import NS_PER_S, ns_from_iso
 
 if TYPE_CHECKING:
@@ -169,6 +168,8 @@ def length_s(text: str) -> float:
 
 def fingerprint(text: str) -> str:
     """An argparse type: the fingerprint of a collector's certificate."""
+    from swarm_protocol.trust import certificate_pins  # hashlib and ssl, for those who pin one
+
     try:
         return certificate_pins.text_of(certificate_pins.digest_of(text))
     except certificate_pins.PinError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import gc
 import importlib
 import os
 import sys
@@ -155,6 +156,7 @@ def _top(words: list[str]) -> int:
     for option in ("json", "csv", "stream"):
         if getattr(args, option):
             parser.error(f"--{option} goes with --once")
+    gc.disable()  # what is imported stays: looking through it again and again costs a twentieth of the start
     from swarmtop.commands import dashboard
 
     return dashboard.run(args)

@@ -23,8 +23,9 @@ from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_S
 from swarm_storage import csv_format
 from swarm_storage.errors import StoreError
+from swarm_storage.history.members import WINDOW_S
 from swarm_storage.history.recording import History, NodeRow
-from swarm_storage.history.replay import WINDOW_S, fill
+from swarm_storage.history.replay import fill
 from swarm_storage.history.retention import RETAIN_NS
 from swarm_storage.node_erasure import Held, held
 from swarm_storage.store import open_store

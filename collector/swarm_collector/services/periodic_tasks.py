@@ -1,4 +1,4 @@
-"""Run the collector's periodic work: send plans and leases, notice lost nodes, survey a large swarm."""
+"""Run the collector's periodic work: send plans and leases, notice lost nodes, survey a large swarm, free memory."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import Final
 
+from swarm_collector import process_memory
 from swarm_collector.scheduling.measurement_plan import FULL_MESH
 from swarm_collector.scheduling.survey import EVERY_S, columns_of, survey
 from swarm_collector.state import SwarmState
@@ -14,6 +15,7 @@ from swarm_protocol.units import NS_PER_MS, NS_PER_S
 
 SENT_AT_ONCE: Final = 8
 POLL_S: Final = 1.0  # the longest delay of the event that a node was lost
+HAND_BACK_S: Final = 10.0  # a search over a thousand nodes leaves some 200 MB behind
 GATHER_S: Final = 0.02  # requests for new plans in a burst of joins are handled together
 LOOK_EVERY_NS: Final = NS_PER_S // 2
 LOOK_A_MEMBER_NS: Final = NS_PER_MS // 2  # every 5 s in a swarm of ten thousand, which takes 20 ms
@@ -65,6 +67,12 @@ class PeriodicTasks:
             if state.cluster.leading:  # it publishes the event to the others
                 state.report(event)
 
+    async def hand_back_memory(self) -> None:
+        """Return freed memory to the system now and then; until cancelled."""
+        while True:
+            await asyncio.sleep(HAND_BACK_S)
+            await asyncio.to_thread(process_memory.hand_back)
+
     async def survey(self) -> None:
         """Update coordinates and the links worth measuring in a large swarm; until cancelled."""
         state = self._state
@@ -73,7 +81,7 @@ class PeriodicTasks:
             if state.membership.sessions <= FULL_MESH:
                 continue
             pairs, focus, before = state.builder.least_rtts(), state.dispatcher.scheduler.focus, state.latest_survey
-            found = await asyncio.to_thread(survey, state.snapshot(), pairs, focus, before)
+            found = await asyncio.to_thread(survey, state.planning_snapshot(), pairs, focus, before)
             if found.why_not != before.why_not and found.why_not:
                 _log.info("no placement to measure for: %s", safe(found.why_not))
             state.latest_survey = found

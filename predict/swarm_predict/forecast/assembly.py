@@ -109,14 +109,14 @@ def assemble(question: Question, step: Step, rng: np.random.Generator, first_tok
     if step.in_flight is None:
         times_ms, path_ms = per_token(step.total_ms, work, rng), step.path_ms
         share = windows_per_token = 1 / step_yield(work)
-        later_ms = 0.0
-        if step.later_ms is not None:
-            with_losses_ms = in_slow_half(times_ms, step.later_ms * share, rng)
-            later_ms, times_ms = float((with_losses_ms - times_ms).mean()), with_losses_ms
         tpot = quantiles(times_ms)
+        if step.later_ms is not None:  # the slow end alone: the mean, as its parts, is of what was seen
+            times_ms = in_slow_half(times_ms, step.later_ms * share, rng)
+            later = quantiles(times_ms)
+            tpot = Quantiles(tpot.mean, later.p5, later.p50, later.p95)
         parts = Breakdown(
             compute=float(step.compute_ms.mean()) * share,
-            network=float(step.network_ms.mean()) * share + later_ms,
+            network=float(step.network_ms.mean()) * share,
             overhead=(float(step.software_ms.mean()) + drafting_ms(work)) * share,
             head=float(step.head_ms.mean()) * share,
         )

@@ -1,7 +1,8 @@
 """Draw what losses would cost on paths that have shown none so far.
 
 A path that lost none of some hundred packets may still lose one in three hundred (`lost_packets.lossy_share`). That it
-does is less likely than not, so a prediction's median stays as if it did not, and its slow half holds what might be.
+does is less likely than not, so a prediction's median and mean stay as if it did not, and its slow half holds what
+might be.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ def of_stages(run: Pipeline) -> Floats | None:
     if run.at_ns is None or run.workload.redundancy > 1:
         return None
     rng = run.rng.spawn(1)[0]  # numbers of its own: all others are the same with and without
-    return draw_trips_later(run.costs.links, run.trips, rng, run.workload.draws, run.rests_ms()).sum(axis=1)
+    later_ms = draw_trips_later(run.costs.links, run.trips, rng, run.workload.draws, run.rests_ms())
+    return np.asarray(later_ms.sum(axis=1))
 
 
 def of_groups(run: TensorParallel) -> Floats | None:
@@ -70,7 +72,7 @@ def draw_unseen_chances(paths: Links, trips: Sequence[Trip], rng: np.random.Gene
     chance = np.zeros((draws, len(trips)))
     some = np.flatnonzero(_clean(paths, trips))
     if len(some):
-        src, dst = np.array([trips[k].src for k in some]), np.array([trips[k].dst for k in some])
+        src, dst = np.array([t.src for t in trips])[some], np.array([t.dst for t in trips])[some]
         chance[:, some] = draw_unseen(paths.loss_of[src, dst], pairs_of(paths, src, dst), rng, draws)
     return chance
 
@@ -81,7 +83,7 @@ def drawn_windows(
     """Draw the windows that each message waits for, (draws, trips), at `chance` of losing a round trip."""
     src, dst = np.array([t.src for t in trips]), np.array([t.dst for t in trips])
     segments = segments_of(np.array([t.window_bytes for t in trips]))
-    limited = chance.any(axis=0)
+    limited = np.asarray(chance.any(axis=0))
     flights = drawn_flights(chance, segments, paths.halvings(src, dst, rest_ms), limited, paths.reno[src], rng)
     return np.where(chance > 0, flights, 0.0)
 

@@ -30,16 +30,17 @@ _CHANGES: Final = frozenset(
     width
     """.split()  # noqa: SIM905 - a list would be a page long
 )
-_FORMAT: Final = re.compile(
+# patterns are compiled by their first use: a name as the catalogue writes it needs none
+_FORMAT: Final = (
     r"(?<![a-z0-9])(?:(?:ud-)?(?:iq|q|tq)\d(?:_(?:k|0|1|s|m|l|xs|xxs|nl|xl))+|bf16|fp16|f16|fp8|nvfp4|mxfp4|awq|gptq"
     r"|\d\.\d+bpw|w4a16|w8a8|int4|int8|nf4)(?![a-z0-9])"
 )
 MOST_CHARACTERS: Final = 64  # of a model's name in a message to the collector
 OLLAMA_USUAL: Final = "q4_k_m"  # what a tag without a format is, for nearly all models
-_MLX_BITS: Final = re.compile(r"(?:^|[-_])(\d)-?bits?(?=$|[-_])")
-_SIZE: Final = re.compile(r"\d+(?:\.\d+)?[bmt]|\d+x\d+b|a\d+(?:\.\d+)?b|e\d+b")
-_DATE: Final = re.compile(r"(?:20)?2[3-9](?:0[1-9]|1[0-2])(?:[0-3]\d)?|0[1-9][0-3]\d|1[0-2][0-3]\d")
-_FAMILY: Final = re.compile(r"^(llama|qwen|gemma|phi|mistral|mixtral|glm|granite|olmo|falcon|smollm|gemma|yi|codellama|"
+_MLX_BITS: Final = r"(?:^|[-_])(\d)-?bits?(?=$|[-_])"
+_SIZE: Final = r"\d+(?:\.\d+)?[bmt]|\d+x\d+b|a\d+(?:\.\d+)?b|e\d+b"
+_DATE: Final = r"(?:20)?2[3-9](?:0[1-9]|1[0-2])(?:[0-3]\d)?|0[1-9][0-3]\d|1[0-2][0-3]\d"
+_FAMILY: Final = (r"^(llama|qwen|gemma|phi|mistral|mixtral|glm|granite|olmo|falcon|smollm|gemma|yi|codellama|"
                             r"command|deepseek|starcoder|internlm|exaone|stablelm|kimi|minimax|mimo|step|ministral)"
                             r"(\d.*)$")  # fmt: skip
 
@@ -157,7 +158,7 @@ def understand(name: str, keys: frozenset[str]) -> Found | None:
     words = _words(name)
     weights = format_of(name)
     # a version of the release (v0.1) or a date may be the model's own or not: with it first
-    for candidate in (words, [w for w in words if not _DATE.fullmatch(w)], _plain(words)):
+    for candidate in (words, [w for w in words if not re.fullmatch(_DATE, w)], _plain(words)):
         key = _known(" ".join(candidate), keys)
         if key is not None:
             return Found(key, False, weights)
@@ -168,8 +169,8 @@ def understand(name: str, keys: frozenset[str]) -> Found | None:
     for first in range(len(rest)):
         for last in range(len(rest), first, -1):
             key = _known(" ".join(rest[first:last]), keys)
-            sized = any(_SIZE.fullmatch(word) for word in rest[first:last])
-            others = [word for word in rest[:first] + rest[last:] if _SIZE.fullmatch(word)]
+            sized = any(re.fullmatch(_SIZE, word) for word in rest[first:last])
+            others = [word for word in rest[:first] + rest[last:] if re.fullmatch(_SIZE, word)]
             if key is not None and sized and not others and (inside is None or last - first > inside[0]):
                 inside = (last - first, key)
     return Found(inside[1], True, weights) if inside is not None else None
@@ -183,8 +184,8 @@ def format_of(name: str) -> str:
     last = name.strip().rsplit("/", 1)[-1].lower()
     publisher = name.strip().lower().split("/")[0]
     mlx = "mlx" in publisher or "mlx" in last
-    found = _FORMAT.findall(last)
-    bits = _MLX_BITS.search(last)
+    found = re.findall(_FORMAT, last)
+    bits = re.search(_MLX_BITS, last)
     if mlx and bits:
         group = re.search(r"gs?(32|128)(?=$|[-_])", last)
         return f"mlx-{bits[1]}bit" + (f"-g{group[1]}" if group else "")
@@ -219,11 +220,11 @@ def _words(name: str) -> list[str]:
     last = re.sub(r"\.gguf$", "", last)
     if last.startswith("models--"):
         last = last.split("--")[-1]
-    last = _FORMAT.sub(" ", re.sub(r"(?<=\d)_(?=\d\b)", ".", last) if "nemotron" in last else last)
-    last = _MLX_BITS.sub(" ", last)
+    last = re.sub(_FORMAT, " ", re.sub(r"(?<=\d)_(?=\d\b)", ".", last) if "nemotron" in last else last)
+    last = re.sub(_MLX_BITS, " ", last)
     found: list[str] = []
     for word in re.split(r"[-_ :+@]+|(?<=[a-z])\.(?=[a-z])", last):
-        match = _FAMILY.match(word)
+        match = re.match(_FAMILY, word)
         for part in (match[1], match[2].lstrip(".")) if match else (word,):
             if part and part not in _NEUTRAL:
                 found.append(part)
@@ -235,5 +236,5 @@ def _plain(words: list[str]) -> list[str]:
     return [
         w
         for w in words
-        if not _DATE.fullmatch(w) and not re.fullmatch(r"v\d(?:\.\d+)?", w) and w not in ("coder", "math", "code")
+        if not re.fullmatch(_DATE, w) and not re.fullmatch(r"v\d(?:\.\d+)?", w) and w not in ("coder", "math", "code")
     ]

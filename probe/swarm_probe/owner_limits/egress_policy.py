@@ -16,9 +16,10 @@ Every packet of this program to another member passes here. Pure: time is passed
 from __future__ import annotations
 
 import enum
+import functools
 import ipaddress
 from collections import OrderedDict
-from typing import Final
+from typing import Final, Literal
 
 from swarm_probe.sockets import Target
 from swarm_protocol.rate_limit import TokenBucket
@@ -37,12 +38,12 @@ FIRST_PORT: Final = 1024
 MAX_TOLD: Final = 64
 MAX_KNOWN: Final = 4096  # remembered addresses; a hostile plan must not fill the memory
 
-
 # Where a cloud tells a machine its secrets (AWS, Azure, Google; ECS tasks): on the link, and never a member.
 _METADATA: Final = tuple(map(ipaddress.ip_network, ("169.254.169.0/24", "169.254.170.0/24", "fd00:ec2::/32")))
 # RFC 3927, section 2.1: no machine has these; the last one is the link's broadcast address
 _RESERVED: Final = tuple(map(ipaddress.ip_network, ("169.254.0.0/24", "169.254.255.0/24")))
 LINK_LOCAL: Final = "it is a link-local address (a direct cable), and --lan was not given"
+_Kind = Literal["none", "metadata", "loopback", "link-local", "private", "global"]
 
 
 class Scope(enum.IntEnum):
@@ -93,20 +94,16 @@ class EgressPolicy:
         """Return why an address may not be sent to, in a few words; None: it may."""
         if host == self.collector and host:
             return None
-        address = address_of(host)
-        if address is None or address.is_multicast or address.is_unspecified or _in(address, _RESERVED):
+        kind = _kind_of(host)
+        if kind == "none":
             return "it is not the address of a single machine"
-        if _in(address, _METADATA):
+        if kind == "metadata":
             return "it may be a cloud's metadata service"
-        if address.is_loopback:  # first: ::1 is in a reserved block
-            if self.scope < Scope.HOST:
-                return "it is this machine itself"
-        elif address.is_link_local:
-            if not self.links:
-                return LINK_LOCAL
-        elif address.is_reserved:
-            return "it is not the address of a single machine"
-        elif not address.is_global and self.scope < Scope.LAN:
+        if kind == "loopback" and self.scope < Scope.HOST:
+            return "it is this machine itself"
+        if kind == "link-local" and not self.links:
+            return LINK_LOCAL
+        if kind == "private" and self.scope < Scope.LAN:
             return "it is a private address, and --lan was not given"
         return f"port {port} belongs to a well-known service" if port < FIRST_PORT else None
 
@@ -139,6 +136,23 @@ class EgressPolicy:
         self._until[host] = now_ns + CONSENT_NS
         if len(self._until) > MAX_KNOWN:
             self._until.popitem(last=False)
+
+
+@functools.lru_cache(maxsize=MAX_KNOWN)  # asked twice for each packet; parsing takes longer than signing
+def _kind_of(host: str) -> _Kind:
+    """Return what an address is by itself; "none": not that of a single machine."""
+    address = address_of(host)
+    if address is None or address.is_multicast or address.is_unspecified or _in(address, _RESERVED):
+        return "none"
+    if _in(address, _METADATA):
+        return "metadata"
+    if address.is_loopback:  # first: ::1 is in a reserved block
+        return "loopback"
+    if address.is_link_local:
+        return "link-local"
+    if address.is_reserved:
+        return "none"
+    return "global" if address.is_global else "private"
 
 
 def _in(

@@ -35,6 +35,7 @@ TCP_SHARE: Final = 1.06  # 52 of 1500 bytes, and acknowledgements the other way
 TCP_CONNECTION: Final = 600  # handshakes at both ends
 HOUR_NS: Final = 3600 * NS_PER_S
 HOURS: Final = 24
+DAY_NS: Final = HOURS * HOUR_NS
 STATE_FILE: Final = "traffic.json"
 LOG_FILE: Final = "traffic.log"
 LOG_BYTES: Final = 256 << 10
@@ -67,6 +68,7 @@ class TrafficBudget:
     _file: _File = field(default_factory=_File)
     _since: dict[tuple[str, str], _Totals] = field(default_factory=lambda: defaultdict(_Totals))
     _by_kind: Counter[str] = field(default_factory=Counter)
+    _today: tuple[int, str] = (-1, "")  # UTC day since 1970, and its date
 
     @classmethod
     def open(cls, daily_bytes: int | None, folder: Path, now_ns: int) -> TrafficBudget:
@@ -139,9 +141,11 @@ class TrafficBudget:
         self._file.hours[hour] = self._file.hours.get(hour, 0) + sent + received
         if kind == "stranger":
             self._file.unasked[hour] = self._file.unasked.get(hour, 0) + received
-        for totals in (self._since[kind, peer], self._of_day(kind, peer, now_ns)):
-            totals.sent += sent
-            totals.received += received
+        since, of_day = self._since[kind, peer], self._of_day(kind, peer, now_ns)
+        since.sent += sent
+        since.received += received
+        of_day.sent += sent
+        of_day.received += received
         self._by_kind[kind] += sent + received
 
     def spend_udp(self, kind: Kind, peer: str, *, sent: int = 0, received: int = 0, version: int, now_ns: int) -> None:
@@ -154,8 +158,13 @@ class TrafficBudget:
         self.spend(kind, peer, round(sent * TCP_SHARE) + TCP_CONNECTION, round(received * TCP_SHARE), now_ns)
 
     def _of_day(self, kind: str, peer: str, now_ns: int) -> _Totals:
-        day = self._file.days.setdefault(iso_utc(now_ns)[:10], {}).setdefault(kind, {})
-        if peer not in day and len(day) >= MAX_PEERS:
+        number = now_ns // DAY_NS
+        if number != self._today[0]:  # formatting a date costs as much as all the rest, and each packet comes here
+            self._today = (number, iso_utc(now_ns)[:10])
+        day = self._file.days.setdefault(self._today[1], {}).setdefault(kind, {})
+        if (known := day.get(peer)) is not None:
+            return known
+        if len(day) >= MAX_PEERS:
             peer = "(others)"
         return day.setdefault(peer, _Totals())
 

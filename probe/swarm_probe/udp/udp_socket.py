@@ -187,9 +187,9 @@ class UdpPort:
         now_ns = self._clocks.wall_ns()
         at_ns, kernel, ttl, local, interface = now_ns, False, 0, None, 0
         for level, kind, value in ancillary:
-            stamped_ns = kernel_stamp_ns(level, kind, value)
-            if stamped_ns is not None:
-                if 0 <= now_ns - stamped_ns <= STAMP_AGE_NS:
+            if level == socket.SOL_SOCKET:
+                stamped_ns = kernel_stamp_ns(level, kind, value)
+                if stamped_ns is not None and 0 <= now_ns - stamped_ns <= STAMP_AGE_NS:
                     at_ns, kernel = stamped_ns, True
             elif level == socket.IPPROTO_IP and kind == _IP_PKTINFO and len(value) >= 12:
                 local = (level, kind, bytes(4) + value[4:8] + bytes(4))  # any interface, from that address

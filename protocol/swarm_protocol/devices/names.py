@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from swarm_protocol.devices.table import Device, Row, of_memory, processor, rows, rows_naming
+from swarm_protocol.devices.table import Device, Row, of_memory, own_rows, processor, rows, rows_naming
 
 _NOISE: Final = frozenset({
     "nvidia", "corporation", "amd", "ati", "advanced", "micro", "devices", "inc", "intel", "r", "tm", "geforce",
@@ -190,7 +190,7 @@ def _index(number: str) -> dict[frozenset[str], list[tuple[frozenset[str], Row]]
 @functools.cache
 def _exact() -> dict[tuple[str, ...], Row]:
     """Return aliases word for word: some driver names state another memory than the GPU's ("GH200 480GB")."""
-    return {_spelled(alias): row for row in reversed(rows()) for alias in row.aliases}
+    return {_spelled(alias): row for row in reversed(own_rows()) for alias in row.aliases}
 
 
 def _spelled(name: str) -> tuple[str, ...]:

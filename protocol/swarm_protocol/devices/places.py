@@ -14,12 +14,12 @@ import lzma
 import re
 import unicodedata
 from array import array
-from importlib import resources
 from typing import Final
 
 import msgspec
 
 from swarm_protocol.devices.access import ACCESS
+from swarm_protocol.devices.table import DATA
 
 SAME_CITY_MS: Final = 2.0  # through the exchange of that city
 SAME_REGION_MS: Final = 10.0  # where no city is given: a path of some hundred kilometres
@@ -85,7 +85,7 @@ def _plain(text: str) -> str:
 
 
 def _text(file: str) -> str:
-    return resources.files("swarm_protocol.devices").joinpath("data", file).read_text("utf-8")
+    return (DATA / file).read_text("utf-8")
 
 
 @functools.cache
@@ -106,7 +106,7 @@ def _near() -> dict[str, str]:
 @functools.cache
 def _matrix() -> array[int]:
     """Return pairs i < j, column by column of j, in tenths of a millisecond."""
-    packed = resources.files("swarm_protocol.devices").joinpath("data", "rtt.u16.xz").read_bytes()
+    packed = (DATA / "rtt.u16.xz").read_bytes()
     values = array("H", lzma.decompress(packed))
     if _BIG_ENDIAN:
         values.byteswap()

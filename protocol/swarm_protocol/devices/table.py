@@ -11,7 +11,7 @@ import csv
 import functools
 import re
 from collections.abc import Iterator
-from importlib import resources
+from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
@@ -22,6 +22,7 @@ DeviceClass = Literal[
 CLASSES: Final[tuple[DeviceClass, ...]] = (
     "datacenter-gpu", "gaming-gpu", "laptop-gpu", "workstation-gpu", "apple", "apu", "x86", "arm", "board", "",
 )  # fmt: skip
+DATA: Final = Path(__file__).with_name("data")  # importlib.resources takes as long to import as a screen to draw
 BYTES_PER_TRANSFER: Final = 8  # of one channel of 64 bits
 
 # Of memory shared by a processor and its GPU, the part for layers.
@@ -68,7 +69,13 @@ class Row(msgspec.Struct, frozen=True):
 @functools.cache
 def rows() -> tuple[Row, ...]:
     """Return all rows, our own first: they win over GPUs of the same name."""
-    return (*_read("extra.csv"), *_read("cards.csv"))
+    return (*own_rows(), *_read("cards.csv"))
+
+
+@functools.cache
+def own_rows() -> tuple[Row, ...]:
+    """Return the rows of extra.csv: no others have aliases."""
+    return tuple(_read("extra.csv"))
 
 
 def rows_naming(part: str) -> list[Row]:
@@ -95,7 +102,7 @@ def of_memory(device: Device, memory_gib: float) -> Device:
 
 @functools.cache
 def _text(file: str) -> str:
-    return resources.files("swarm_protocol.devices").joinpath("data", file).read_text("utf-8")
+    return (DATA / file).read_text("utf-8")
 
 
 def _read(file: str, part: str = "") -> Iterator[Row]:

@@ -13,11 +13,12 @@ that follows the base packet is refused: members send no other extensions.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from swarm_protocol.units import NS_PER_S
 
@@ -25,6 +26,7 @@ OPEN_BYTES: Final = 44  # RFC 8762 §4.2.1, §4.3.1: unauthenticated, either dir
 AUTH_BYTES: Final = 112  # RFC 8762 §4.2.2, §4.3.2: authenticated, either direction
 EXTENDED_BYTES: Final = 152  # authenticated, with follow-up and HMAC TLVs, either direction
 HMAC_BYTES: Final = 16
+_BLOCK_BYTES: Final = 64  # of SHA-256
 SEQ_LIMIT: Final = 1 << 32
 
 Reason = Literal["length", "hmac", "direction", "error_estimate", "extension"]
@@ -212,16 +214,21 @@ def decode_reflected(data: bytes, key: bytes | None) -> ReflectedPacket:
 
 
 @lru_cache(maxsize=1024)
-def _keyed(key: bytes) -> hmac.HMAC:
-    """Return the HMAC state, made once for each key: `hmac.digest` sets up its algorithm each time, which takes 80
-    µs."""
-    return hmac.new(key, digestmod="sha256")
+def _keyed(key: bytes) -> tuple[Any, Any]:
+    """Return SHA-256 of both of HMAC's padded keys (RFC 2104 §2), made once for each key. A copy of `hmac.HMAC` takes
+    twice as long as these two, `hmac.digest` four times: it sets up its algorithm each time."""
+    block = (hashlib.sha256(key).digest() if len(key) > _BLOCK_BYTES else key).ljust(_BLOCK_BYTES, b"\0")
+    inner, outer = (hashlib.sha256(bytes(byte ^ pad for byte in block)) for pad in (0x36, 0x5C))
+    return inner, outer
 
 
 def _mac(key: bytes, body: bytes) -> bytes:
-    mac = _keyed(key).copy()
-    mac.update(body)
-    return mac.digest()[:HMAC_BYTES]
+    keyed_inner, keyed_outer = _keyed(key)
+    inner, outer = keyed_inner.copy(), keyed_outer.copy()
+    inner.update(body)
+    outer.update(inner.digest())
+    mac: bytes = outer.digest()[:HMAC_BYTES]
+    return mac
 
 
 def _sign(body: bytes, key: bytes | None) -> bytes:

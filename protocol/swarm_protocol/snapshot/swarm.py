@@ -254,6 +254,7 @@ class Swarm:
     assumed: tuple[str, ...] = ()  # for a swarm made from names: assumptions, one line each
     running: Running | None = None  # the placement that runs, as reported; None: no report
     measured_for: tuple[str, str] | None = None  # of a recording: model, and weights or ""
+    unread: bool = False  # of a recording: members only; links, transfers and layer times are still to be read
     _index: dict[str, int] = field(default_factory=dict, repr=False)
 
     @classmethod

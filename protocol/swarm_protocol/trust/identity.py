@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from swarm_protocol.trust.state_dir import default_state_dir as default_state_dir
+
 KEY_BYTES: Final = 32
 COLLECTOR_ID_BYTES: Final = 16
 _HEAD: Final = "swarmtop node key 1"
@@ -138,11 +140,3 @@ def _write_draft(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def default_state_dir() -> Path:
-    """Return `$SWARMTOP_HOME`, else `$XDG_STATE_HOME/swarmtop`, else `~/.local/state/swarmtop`."""
-    if home := os.environ.get("SWARMTOP_HOME"):
-        return Path(home)
-    base = os.environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "swarmtop"

@@ -14,9 +14,8 @@ from typing import Any, Final
 import msgspec
 
 from swarm_protocol.messages.running import KIND, RUNNING_SETTING, Running, from_detail
-from swarm_protocol.messages.samples import EventSample, HopSample, LinkSample, RunSample, Sample, UplinkSample
+from swarm_protocol.messages.samples import HopSample, LinkSample, RunSample, Sample, UplinkSample
 from swarm_protocol.snapshot.builder import MAX_RUNS, SwarmBuilder
-from swarm_protocol.snapshot.event_log import MAX_EVENTS
 from swarm_protocol.snapshot.links.link_figures import RECENT_RATE_NS
 from swarm_protocol.snapshot.links.loss_history import AGE_NS, LossWindow
 from swarm_protocol.snapshot.links.loss_history import HISTORY as LOSS_HISTORY
@@ -24,13 +23,21 @@ from swarm_protocol.snapshot.links.one_way import HISTORY, PAIR_AGE_S
 from swarm_protocol.snapshot.links.stamp_history import StampedWindow, has_idle_stamps
 from swarm_protocol.snapshot.swarm import State, Swarm
 from swarm_protocol.units import NS_PER_S
-from swarm_storage.history.recording import NodeRow, Reader
+from swarm_storage.history.members import (
+    REPLAY_LOST_NS,
+    REPLAY_STALE_NS,
+    WINDOW_S,
+    add_events,
+    add_members,
+    events_until,
+    heard_before,
+    last_heard,
+    newest,
+    newest_hosts,
+)
+from swarm_storage.history.recording import Reader
 from swarm_storage.rows import BUCKET_NS, TABLES, Table
 
-WINDOW_S: Final = 3600.0  # how old a figure may be: an idle swarm measures each link and hop at least once in it
-# Heartbeats are not recorded: a recording has the host sample instead, one a minute in an idle swarm.
-REPLAY_STALE_NS: Final = 90 * NS_PER_S
-REPLAY_LOST_NS: Final = 180 * NS_PER_S
 _SEEK_AT_MOST: Final = 50  # links looked up one by one; more are found by reading their whole bucket
 _DATED_AT_MOST: Final = 4_000  # hops: two seeks each
 _EARLIER_AT_MOST: Final = 2_500  # links whose earlier windows are read as well: every pair of fifty nodes
@@ -48,7 +55,6 @@ _REPLACES: Final = {
     " <> {0}.marks)",
     "roofline": "",
 }
-_AWAY: Final = {"left": State.LEFT, "lost": State.LOST}
 
 
 def swarm_at(
@@ -69,23 +75,12 @@ def restored(reader: Reader, at_ns: int, window_ns: int) -> SwarmBuilder:
 
 def fill(builder: SwarmBuilder, reader: Reader, at_ns: int, window_ns: int) -> SwarmBuilder:
     """Put members, figures and events as of `at_ns` into `builder`."""
-    members = {row.node_id: row for row in reader.nodes() if row.first_ns <= at_ns}
-    for row in members.values():
-        builder.node(row.node_id, row.name, row.facts, row.host, state=State.UNKNOWN)
-    heard = dict.fromkeys(members, 0)
+    members = add_members(builder, reader, at_ns)
     found = list(_latest(reader, at_ns, window_ns))
-    for node_id, sample in found:
-        if node_id in heard:
-            heard[node_id] = max(heard[node_id], sample.at_ns)
-    events = list(_events(reader, at_ns))
-    away: dict[str, State] = {}
-    for node_id, event in events:
-        if node_id in heard and event.at_ns >= heard[node_id]:
-            away[node_id] = _AWAY.get(event.kind, State.OK)
-            if event.kind != "lost":  # which is reported of a node, not by it
-                heard[node_id] = event.at_ns
+    events = list(events_until(reader, at_ns))
+    heard, away = last_heard(members, found, events)
     for node_id, last_ns in heard.items():
-        last_ns = last_ns or _heard_before(reader, members[node_id], at_ns)
+        last_ns = last_ns or heard_before(reader, members[node_id], at_ns)
         if last_ns:
             builder.seen(node_id, last_ns)
             builder.state(node_id, away.get(node_id, State.OK), last_ns)
@@ -95,11 +90,7 @@ def fill(builder: SwarmBuilder, reader: Reader, at_ns: int, window_ns: int) -> S
     for node_id, peer, stamps, losses in _windows(reader, found, at_ns):
         if node_id in builder and peer in builder:
             builder.earlier(node_id, peer, stamps, losses)
-    for node_id, event in events:
-        if node_id in builder:
-            builder.sample(node_id, event)
-        else:
-            builder.event(event.at_ns, node_id or None, event.kind, event.detail)
+    add_events(builder, events)
     for run in _runs(reader, at_ns):
         builder.run(run)
     for report in _running_reports(reader, at_ns):
@@ -130,7 +121,7 @@ def _latest(reader: Reader, at_ns: int, window_ns: int) -> Iterator[tuple[str, S
         yield from _newest_of_keys(reader, TABLES[kind], at_ns)
     for kind in ("link", "hop", "uplink"):
         yield from _newest_of_pairs(reader, TABLES[kind], at_ns, window_ns)
-    yield from _newest_hosts(reader, at_ns, window_ns)
+    yield from newest_hosts(reader, at_ns, window_ns)
 
 
 def _in_order(reader: Reader, found: list[tuple[str, Sample]], at_ns: int) -> list[tuple[str, Sample]]:
@@ -331,43 +322,7 @@ def _qualified_select(table: Table) -> str:
     return ", ".join(f"s.{column}" for column in ("src", "dst", "ts", *table.fields))
 
 
-def _newest_hosts(reader: Reader, at_ns: int, window_ns: int) -> Iterator[tuple[str, Sample]]:
-    """Yield all samples of each node's newest reading: one for each GPU."""
-    table = TABLES["host"]
-    rows = reader.query(
-        f"{table.select} FROM {table.name} JOIN (SELECT id, (SELECT max(ts) FROM host_sample WHERE node = id"
-        " AND ts BETWEEN ? AND ?) AS last_ts FROM node WHERE member = 1) AS reading"
-        f" ON node = id AND ts = last_ts AND bucket = last_ts / {BUCKET_NS} ORDER BY node, part",
-        (max(0, at_ns - window_ns), at_ns),
-    )
-    yield from (table.sample(row, reader.name_of) for row in rows)
-
-
-def _events(reader: Reader, at_ns: int) -> Iterator[tuple[str, EventSample]]:
-    for node_id, sample in _newest(reader, "event", at_ns, MAX_EVENTS):
-        assert isinstance(sample, EventSample)
-        yield node_id, sample
-
-
 def _runs(reader: Reader, at_ns: int) -> Iterator[RunSample]:
-    for _, sample in _newest(reader, "run", at_ns, MAX_RUNS):
+    for _, sample in newest(reader, "run", at_ns, MAX_RUNS):
         assert isinstance(sample, RunSample)
         yield sample
-
-
-def _newest(reader: Reader, kind: str, at_ns: int, count: int) -> Iterator[tuple[str, Sample]]:
-    """Yield the newest `count` samples of this kind until then, oldest first."""
-    table = TABLES[kind]
-    rows = reader.query(
-        f"{table.select} FROM {table.name} WHERE ts <= ? ORDER BY ts DESC, part DESC LIMIT ?", (at_ns, count)
-    )
-    yield from (table.sample(row, reader.name_of) for row in rows[::-1])
-
-
-def _heard_before(reader: Reader, member: NodeRow, at_ns: int) -> int:
-    """Return when a node that is silent in the whole window last sent a reading; else when it first joined."""
-    rows = reader.query(
-        "SELECT max(ts) FROM host_sample WHERE node = (SELECT id FROM node WHERE node_id = ?) AND ts <= ?",
-        (member.node_id, at_ns),
-    )
-    return int(rows[0][0] or member.first_ns)

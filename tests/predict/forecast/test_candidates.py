@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import math
 
-import msgspec
 import numpy as np
 import pytest
 from boxes import Box, even, swarm_of
@@ -57,7 +56,7 @@ def test_without_variation_each_is_exactly_what_it_is_alone(seed, engine, client
     load = Workload(engine=engine, client=client, draft_tokens=draft, draft_accept=0.5, client_ms=2.0, proof_ms=0.1)
     for placement, found in zip(asked, distributions(swarm, LLAMA70, asked, load, draws=3), strict=True):
         alone = predict(swarm, LLAMA70, placement, load).tpot_ms
-        assert msgspec.structs.astuple(found) == pytest.approx(msgspec.structs.astuple(alone))
+        assert dataclasses.astuple(found) == pytest.approx(dataclasses.astuple(alone))
 
 
 def test_connections_that_rest_for_a_step_start_slowly_here_too():

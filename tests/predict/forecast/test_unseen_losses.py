@@ -38,10 +38,11 @@ def ask(swarm: Swarm, engine: str = "chain") -> Prediction:
 
 
 @pytest.mark.parametrize("engine", ["chain", "llama.cpp", "petals"])
-def test_the_median_of_a_clean_network_stays_as_if_it_were_known_to_be_clean(engine: str) -> None:
+def test_median_and_mean_of_a_clean_network_stay_as_if_it_were_known_to_be_clean(engine: str) -> None:
     known, uncertain = ask(live(0.0), engine).tpot_ms, ask(live(40.0), engine).tpot_ms
     assert uncertain.p50 == known.p50
     assert uncertain.p5 == known.p5
+    assert uncertain.mean == known.mean
     assert uncertain.p95 > known.p95
 
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from swarm_predict.model.catalogue import configuration, further, model_named
-from swarm_predict.model.families.defaults import DEFAULTS
+from swarm_predict.model.families.defaults import family_defaults
 from swarm_predict.model.hf_config import FAMILIES, from_config
 from swarm_predict.types import UnknownModel
 
@@ -127,7 +127,7 @@ def test_defaults_are_those_of_the_installed_classes():
     for kind in model_defaults.kinds():
         found = model_defaults.defaults_of(kind, fields)
         if found is not None:
-            assert DEFAULTS.get(kind, {}) == found, f"{kind}: run python tools/data_tables/model_defaults.py"
+            assert family_defaults().get(kind, {}) == found, f"{kind}: run python tools/data_tables/model_defaults.py"
 
 
 @pytest.mark.parametrize("name", further())

@@ -265,3 +265,12 @@ def test_a_number_of_bytes_as_people_write_it(text: str, size: int | None) -> No
 def test_an_invalid_number_of_bytes_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a size; give 50MB, 16MiB or 2GiB"):
         parse_daily(text)
+
+
+def test_a_packet_after_midnight_is_of_the_new_day_and_one_of_a_clock_set_back_of_the_old() -> None:
+    midnight_ns = 20_000 * 86_400 * NS_PER_S
+    traffic_budget = TrafficBudget()
+    for at_ns in (midnight_ns - 1, midnight_ns, midnight_ns - 1):
+        traffic_budget.spend("stamp", "a", 100, 0, at_ns)
+    assert traffic_budget.totals(midnight_ns - 1) == {"stamp": (200, 0)}
+    assert traffic_budget.totals(midnight_ns) == {"stamp": (100, 0)}

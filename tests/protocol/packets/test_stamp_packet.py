@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 from dataclasses import replace
 
 import pytest
@@ -267,3 +268,10 @@ def test_error_estimate_never_promises_more_than_it_was_reported(error_ns: int, 
 def test_error_estimate_with_zero_multiplier_is_refused() -> None:
     with pytest.raises(stamp_packet.StampError, match="zero multiplier"):
         stamp_packet.error_ns(0x1200)
+
+
+@given(st.binary(min_size=1, max_size=200))
+def test_the_signature_is_hmac_sha_256_of_the_first_six_blocks(key: bytes) -> None:
+    """RFC 8762 §4.4, for keys of every length (RFC 2104 §2 hashes long ones)."""
+    data = stamp_packet.encode_sender(stamp_packet.SenderPacket(7, 1 << 40, 1, 3), key)
+    assert data[96:] == hmac.digest(key, data[:96], "sha256")[:16]

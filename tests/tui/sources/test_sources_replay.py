@@ -23,6 +23,7 @@ from swarm_storage.store import open_store
 from swarm_storage.writer.transaction import NodeBatch
 from swarmtop import cli
 from swarmtop.commands.data.export import KINDS, ROLLUPS
+from swarmtop.sources import replay
 from swarmtop.sources.replay import ReplaySource
 from swarmtop.sources.source import SourceError, first_frame
 
@@ -389,3 +390,33 @@ async def test_the_end_of_a_recording_can_still_be_asked_for(tmp_path: Path) -> 
     swarm = await first_frame(source)
     await source.close()
     assert swarm.nodes["state"].tolist() == [State.LEFT, State.LEFT]
+
+
+async def test_a_screen_gets_the_members_of_many_first_and_their_links_next(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is read first is right as far as it goes, and says that the rest is to come."""
+    monkeypatch.setattr(replay, "MANY", 2)
+    source = ReplaySource(str(database), for_screen=True)
+    try:
+        frames = source.frames()
+        members, whole = await anext(frames), await anext(frames)
+    finally:
+        await source.close()
+    assert (members.unread, whole.unread) == (True, False)
+    assert members.names == whole.names
+    assert members.at_ns == whole.at_ns
+    assert members.nodes["state"].tolist() == whole.nodes["state"].tolist() == [State.OK, State.OK]
+    assert members.nodes["vram_free_bytes"].tolist() == whole.nodes["vram_free_bytes"].tolist()
+    assert not members.links["kind"].any()
+    assert whole.links["rtt_p50_ms"][0, 1] == 20.0 + MINUTES
+
+
+async def test_a_screen_gets_few_members_with_their_links_at_once(database: Path) -> None:
+    source = ReplaySource(str(database), for_screen=True)
+    try:
+        first = await first_frame(source)
+    finally:
+        await source.close()
+    assert not first.unread
+    assert first.links["rtt_p50_ms"][0, 1] == 20.0 + MINUTES

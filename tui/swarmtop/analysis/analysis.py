@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-import msgspec
 import numpy as np
 
 from swarm_predict.advice.nodes import impact
@@ -176,7 +176,7 @@ def steady(swarm: Swarm, model: ModelShape, workload: Workload, best: Plan, befo
         return best
     gap = value_ms / best.bound_ms - 1 if best.bound_ms > 0 else best.gap
     shown = predict(swarm, model, before, workload)
-    return msgspec.structs.replace(best, prediction=shown, gap=max(gap, 0.0), exact=best.exact and gap <= 0)
+    return dataclasses.replace(best, prediction=shown, gap=max(gap, 0.0), exact=best.exact and gap <= 0)
 
 
 def _followed(

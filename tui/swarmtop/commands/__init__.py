@@ -11,12 +11,10 @@ A module is imported only when its command is called, so that `--help` stays qui
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     name: str
     module: str
     help: str  # one line

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import sys
 from collections.abc import Callable
@@ -28,7 +27,6 @@ def run(args: argparse.Namespace) -> int:
     in_browser = "TEXTUAL_DRIVER" in os.environ  # as `swarmtop serve` starts it: a pipe stands for the terminal
     if not in_browser and not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise CommandError("the dashboard needs a terminal; --once prints the ranking without one")
-    gc.disable()  # what is imported stays: looking through it again and again costs a twentieth of the start
     question, running = asked(args), told_running(args)
     model = question.model if question.model is not None else load_model(None)
 

@@ -115,6 +115,7 @@ class Dashboard(KeyActions):
         self._rolling = RollingFigures()  # the task that computes them for large live frames
         self._figures_at = 0.0  # the next ones are computed no earlier
         self.painted = False
+        self._first_paint = asyncio.Event()
         self._second = 0
         self._rest_until = 0.0
         self.travel = Travel(self, source if is_recording(source) else None)
@@ -174,6 +175,8 @@ class Dashboard(KeyActions):
                 self.session.accept(swarm)
                 if first:
                     self.tick()
+                if swarm.unread:  # the rest is read behind the first paint: reading takes the processor
+                    await self._first_paint.wait()
         except SourceError as error:
             self.ended = error
             self.finish(error.exit_code)
@@ -212,7 +215,7 @@ class Dashboard(KeyActions):
         if rests and not self.session.dirty:  # a redraw after a key or an answer uses the newest frame too
             return
         self._frame_at, self._spent_at_frame_s = time.monotonic(), time.thread_time()
-        if len(frame) < LARGE:
+        if len(frame) < LARGE or frame.unread:
             self.session.show(frame)
             return
         if time.monotonic() < self._figures_at:
@@ -248,6 +251,7 @@ class Dashboard(KeyActions):
         """Start the timers once a page is on the screen."""
         if not self.painted:
             self.painted = True
+            self._first_paint.set()
             self.tick()
             self.set_timer(SETTLED_S, _settle)
 

@@ -14,7 +14,7 @@ import msgspec
 from swarm_predict.types import Workload
 from swarm_protocol.messages.running import Running
 from swarm_protocol.snapshot.swarm import Swarm
-from swarm_protocol.trust.identity import default_state_dir
+from swarm_protocol.trust.state_dir import default_state_dir
 
 if TYPE_CHECKING:
     from swarm_predict.model.shapes import ModelShape

@@ -5,11 +5,12 @@ A daemon thread and not an executor, so that leaving the dashboard does not wait
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from swarm_predict.types import Workload
 from swarm_protocol.snapshot.swarm import Swarm
@@ -85,7 +86,7 @@ class Analyst:
         if question.asked is None:
             return question
         found = self._choose(question.swarm, question.asked)
-        return dataclasses.replace(question, model=found.model, workload=found.workload, note=found.note)
+        return msgspec.structs.replace(question, model=found.model, workload=found.workload, note=found.note)
 
     def _next(self) -> Question | None:
         with self._changed:

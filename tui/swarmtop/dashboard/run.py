@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from swarmtop.dashboard import settings
+from swarmtop.dashboard import heap, settings
 from swarmtop.dashboard.app import Dashboard
 from swarmtop.dashboard.lines.styled import clean
 from swarmtop.dashboard.options import DashboardOptions
@@ -47,6 +47,7 @@ def run_dashboard(source: Source, options: DashboardOptions) -> int:
         terminal.say(str(error))
         asyncio.run(source.close())
         return UNUSABLE
+    heap.return_large_blocks()
     tty = terminal.Terminal()
     app = Dashboard(source, options)
     switch_s = sys.getswitchinterval()

@@ -117,7 +117,8 @@ class Session:
         if known is not None:
             self._figures = (swarm, known)
         self._aged = None
-        (self._held or self._recent).add(swarm, self.figures(swarm.at_ns).rtt99_ms)
+        if not swarm.unread:
+            (self._held or self._recent).add(swarm, self.figures(swarm.at_ns).rtt99_ms)
         self.dirty = True
 
     def stand_at(self, swarm: Swarm, known: Figures | None = None) -> None:
@@ -192,7 +193,7 @@ class Session:
 
     def ask(self) -> Question | None:
         """Return the question to answer now; None if it has already been asked."""
-        if self.shown is None or not len(self.shown):
+        if self.shown is None or not len(self.shown) or self.shown.unread:
             return None
         asked = (id(self.shown), self.model.name, self.workload)
         if asked == self._asked:

@@ -22,6 +22,7 @@ from swarm_protocol.snapshot.swarm import Event, State, Swarm
 from swarm_protocol.text import safe
 from swarm_storage.csv_format import chunks
 from swarm_storage.errors import StoreError
+from swarm_storage.history.members import members_at
 from swarm_storage.history.opening import before_departures, measured_for
 from swarm_storage.history.replay import swarm_at
 from swarm_storage.store import open_store
@@ -31,10 +32,13 @@ from swarmtop.text import quantities
 
 LOOKED_THROUGH: Final = 500_000  # samples, the first: an hour of 20 nodes under a dashboard, in some 10 s
 WAIT_S: Final = 2.0  # for changes to be found, before the moment is shown without
+MANY: Final = 100  # members; the links of fewer are read before a frame of members could be drawn
 DEPARTURES_TRIED: Final = 20  # moments at which machines went; each is a state rebuilt
 _CHANGES_OF: Final = ("link", "uplink", "compute", "host", "event")
 
 _T = TypeVar("_T")
+
+GONE: Final = (State.LOST, State.LEFT)
 
 
 class ReplaySource:
@@ -42,8 +46,8 @@ class ReplaySource:
 
     def __init__(self, file: str, at: str | None = None, *, for_screen: bool = False) -> None:
         """Opens the file for reading. `at`: the moment to begin at, as `args.when` takes it; `-45s` counts from the end
-        of the recording. `for_screen`: the first frame does not wait for changes that have to be found, and comes again
-        with them. Raises SourceError."""
+        of the recording. `for_screen`: the first frame of many members is one of members only, marked `unread`; and
+        none waits for changes that have to be found, but comes again with them. Raises SourceError."""
         self._for_screen = for_screen
         self.title = safe(Path(file).name)
         try:
@@ -60,11 +64,15 @@ class ReplaySource:
         span = await self.span()
         if span.last_ns == 0:
             raise SourceError(f"{self.title} holds no sample yet; let a probe join and measure first", 2)
+        moment = span.last_ns if self._at is None else at_ns(self._at, span.last_ns)
+        if self._for_screen and span.first_ns <= moment:
+            members = await self._read(lambda: self._members_at(min(moment, span.last_ns)))
+            if len(members) >= MANY and _somebody_there(members):
+                yield members
         if self._at is None:
             async for swarm in self._at_once_and_complete(await self._last_with_members(span.last_ns)):
                 yield swarm
             return
-        moment = at_ns(self._at, span.last_ns)
         if not span.first_ns <= moment:
             raise SourceError(
                 f"{self.title} begins at {quantities.moment(span.first_ns)}; --at {safe(str(self._at))} is before that",
@@ -72,6 +80,9 @@ class ReplaySource:
             )
         async for swarm in self._at_once_and_complete(await self._stored_at(min(moment, span.last_ns))):
             yield swarm
+
+    def _members_at(self, at_ns: int) -> Swarm:
+        return members_at(self._reader, at_ns, source=self.title, compact=True)
 
     async def _at_once_and_complete(self, stored: Swarm) -> AsyncIterator[Swarm]:
         """With the changes that were found; for a screen, first without."""
@@ -168,9 +179,13 @@ class ReplaySource:
             raise SourceError(safe(str(error)), 2) from error
 
 
+def _somebody_there(swarm: Swarm) -> bool:
+    """Return whether somebody was connected, so that the recording is opened at this moment and no earlier one."""
+    return any(int(state) not in GONE for state in swarm.nodes["state"])
+
+
 def _has_members(swarm: Swarm) -> bool:
     """Whether a machine is there that something was measured of, so that there is a plan to show."""
-    gone = (State.LOST, State.LEFT)
     return any(
-        facts.layers and int(state) not in gone for facts, state in zip(swarm.facts, swarm.nodes["state"], strict=True)
+        facts.layers and int(state) not in GONE for facts, state in zip(swarm.facts, swarm.nodes["state"], strict=True)
     )

@@ -6,8 +6,7 @@ Screens and commands know only this interface, so that every one of them works l
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeGuard, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeGuard, cast
 
 if TYPE_CHECKING:  # numpy and msgspec: `--help` needs SourceError from here, and neither of them
     from swarm_protocol.layer_shape import LayerShape
@@ -25,8 +24,7 @@ class SourceError(Exception):
         self.exit_code = exit_code
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(NamedTuple):
     """Equal-width buckets; None is a gap (nothing measured then), never 0."""
 
     at_ns: tuple[int, ...]
@@ -34,8 +32,7 @@ class History:
     rolled_until_ns: int = 0  # earlier values are medians of rollups, within 1 %; 0: all are of samples
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """What a recording covers."""
 
     first_ns: int

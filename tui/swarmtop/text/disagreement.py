@@ -50,7 +50,7 @@ def looks_text(found: Disagreement) -> str:
     if others:
         text += f"; {' or '.join(others)} would explain it as well: another placement or a longer prompt would tell"
     if first == "bytes":
-        text += "; measure the upload again"
+        text += "; measure the upload again, and look for lost packets, which keep TCP's windows small"
     return text
 
 

@@ -18,6 +18,7 @@ from swarm_protocol.text import safe
 from swarm_protocol.units import BYTES_PER_GIB, NS_PER_S
 
 UNMEASURED: Final = "–"
+UNREAD: Final = "…"  # stored, maybe, and not read yet
 PREFIX: Final[dict[Kind, str]] = {Kind.NONE: "", Kind.MEASURED: "", Kind.BOUND: "≥", Kind.ESTIMATE: "~"}
 
 # state → glyph and word: never distinguished by colour alone

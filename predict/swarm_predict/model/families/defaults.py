@@ -5,13 +5,15 @@ The table (data/family_defaults.txt) is written by tools/data_tables/model_defau
 
 from __future__ import annotations
 
-import importlib.resources
+import functools
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 
 def table_lines(name: str) -> Iterator[str]:
     """Yield the entries of a table in model/data; a line that begins with a blank continues the previous one."""
+    import importlib.resources  # takes milliseconds, and a model by name needs no table
+
     text = importlib.resources.files("swarm_predict.model").joinpath("data", name).read_text("utf-8")
     entry = ""
     for line in text.splitlines():
@@ -33,12 +35,10 @@ def _value(text: str) -> Any:
         return text
 
 
-def _parsed() -> dict[str, dict[str, Any]]:
+@functools.cache
+def family_defaults() -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for entry in table_lines("family_defaults.txt"):
         kind, _, fields = entry.partition(":")
         found[kind] = {key: _value(value) for key, _, value in (word.partition("=") for word in fields.split())}
     return found
-
-
-DEFAULTS: Final = _parsed()

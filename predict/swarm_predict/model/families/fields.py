@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from swarm_predict.errors import UnknownModel
-from swarm_predict.model.families.defaults import DEFAULTS
+from swarm_predict.model.families.defaults import family_defaults
 
 MAX_LAYERS: Final = 10_000
 MAX_ELEMENTS: Final = 10_000_000  # of any one dimension
@@ -32,7 +32,7 @@ BY_HAND: Final = "enter the shape by hand: [model] in a swarm file, docs/swarm-f
 class Fields:
     def __init__(self, config: Mapping[str, Any], kind: str, name: str, defaults_of: str = "") -> None:
         self.config, self.kind, self.name = config, kind, name
-        self.defaults: Mapping[str, Any] = DEFAULTS.get(defaults_of or kind, {})
+        self.defaults: Mapping[str, Any] = family_defaults().get(defaults_of or kind, {})
 
     def raw(self, *keys: str) -> Any:
         """Return the first of `keys` with a value in the configuration, else in its class; None: neither."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import dash_fakes as fakes
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -97,7 +98,7 @@ def test_a_way_by_the_client_is_marked_and_machines_that_share_layers_are_one_bo
     assert [part.by_client for part in star.parts if part.kind == "path"] == [True, True, False]
     shared = prediction([10, 12], [5, 5], back=0.0)
     both = tuple(Stage(stage.node, 0, 7) for stage in shared.placement)
-    drawn = route_of(msgspec.structs.replace(shared, placement=both))
+    drawn = route_of(dataclasses.replace(shared, placement=both))
     machines = [part for part in drawn.parts if part.kind == "machine"]
     assert [(part.machines, part.ms) for part in machines] == [(2, 12)]
 

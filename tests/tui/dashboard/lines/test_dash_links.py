@@ -10,7 +10,6 @@ from typing import Any
 
 import dash_fakes as fakes
 import dash_pilot
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -308,7 +307,7 @@ async def test_keys_zoom_group_and_say_what_is_shown() -> None:
 def marked_view(now: View) -> View:
     """`now` of a minute later, beside a mark of six nodes."""
     kept = mark.take(view_of(6))
-    return msgspec.structs.replace(now, mark=kept)
+    return dataclasses.replace(now, mark=kept)
 
 
 def metric_named(name: str) -> LinkMetric:
@@ -347,7 +346,7 @@ def test_nodes_that_changed_places_are_compared_with_themselves() -> None:
     for column in view.swarm.links:
         view.swarm.links[column][:] = view.swarm.links[column][np.ix_(turned, turned)]
     swarm = dataclasses.replace(view.swarm, facts=tuple(view.swarm.facts[row] for row in turned))
-    matrix = grid.values(msgspec.structs.replace(view, swarm=swarm), since_mark(metric_named("p50")))
+    matrix = grid.values(dataclasses.replace(view, swarm=swarm), since_mark(metric_named("p50")))
     assert np.nanmax(np.abs(matrix)) < 1e-4
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import dash_advice
 import dash_fakes as fakes
 import dash_pilot
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -170,7 +169,7 @@ def test_boxes_without_data_are_left_out() -> None:
     for column in ("rtt_p50_ms", "rtt_p99_ms"):
         frame.links[column][:] = np.nan
     frame = dataclasses.replace(frame, facts=tuple(dataclasses.replace(f, region="") for f in frame.facts))
-    view = msgspec.structs.replace(view_of(frame, answer=fakes.cannot_plan), advice=None)
+    view = dataclasses.replace(view_of(frame, answer=fakes.cannot_plan), advice=None)
     assert offered.on_overview(view, 60) == []
     assert offered.on_placement(view, 60, ()) == []
     assert offered.on_node(view, 60) == []

@@ -8,7 +8,7 @@ import dataclasses
 import dash_fakes as fakes
 import numpy as np
 import pytest
-from dash_views import said, view_of
+from dash_views import said, session, view_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +17,7 @@ from swarm_protocol.units import NS_PER_S
 from swarmtop.analysis.ranking import reasons
 from swarmtop.analysis.ranking.filter import FilterError, parse
 from swarmtop.analysis.ranking.node_figures import aged, figures, no_links
-from swarmtop.dashboard.lines import columns
+from swarmtop.dashboard.lines import columns, overview_lines
 from swarmtop.dashboard.lines.columns import BY_NAME, COLUMNS, choose
 from swarmtop.dashboard.lines.overview import ranking
 from swarmtop.dashboard.state.recent_rtt import BUCKET_NS, BUCKETS, Recent
@@ -234,6 +234,22 @@ def test_before_there_is_a_plan_the_order_is_what_is_known() -> None:
 
     worst = [bad(int(row)) for row in order]
     assert worst == sorted(worst, reverse=True)
+
+
+def test_of_a_recording_being_read_nothing_is_called_unmeasured_and_nothing_is_planned() -> None:
+    """Until its links have been read nobody knows whether they were measured."""
+    frame = Swarm.empty(fakes.swarm().facts, at_ns=fakes.NOW_NS)
+    unmeasured = said(ranking.row_line(view_of(frame, planned=False), choose(140), 0, 1, False))
+    frame.unread = True
+    unread = session(frame, planned=False)
+    view = unread.view(fakes.NOW_NS)
+    assert view is not None
+    row = said(ranking.row_line(view, choose(140), 0, 1, False))
+    assert row == unmeasured.replace("–", "…")
+    assert "…" in row
+    assert "being read" in said(overview_lines.summary(view, 140))
+    assert said(overview_lines.progress(view)).startswith(" reading ")
+    assert unread.ask() is None
 
 
 def test_fleet_whose_links_nobody_measured_costs_no_matrix_and_reads_the_same() -> None:

@@ -24,7 +24,7 @@ def causes(row: Row) -> list[tuple[str, float]]:
 def no_reason(view: View, row: int) -> str:
     """Return why a node's effect is not known."""
     if view.analysis is None:
-        return "planning…"
+        return "its links are being read…" if view.swarm.unread else "planning…"
     if view.analysis.plan is None:
         return f"no placement to compare with: {clean(view.analysis.why_not or 'not known', 200)}"
     note = view.swarm.facts[row].note

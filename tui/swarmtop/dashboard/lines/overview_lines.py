@@ -54,7 +54,9 @@ def summary(view: View, width: int) -> Line:
         parts.append(line(("median link ", "dim"), f"p50 {quantities.figure(figures.links_p50_ms)}{p99} ms"))
         parts.append(line(("loss ", "dim"), quantities.percent(figures.links_loss)))
     pairs = len(view.swarm) * (len(view.swarm) - 1)
-    if pairs:
+    if view.swarm.unread:
+        parts.append(line(("links and layer times are being read…", "dim")))
+    elif pairs:
         parts.append(line(("links measured ", "dim"), f"{figures.links_measured} of {pairs}"))
     layer = middle(view.figures.layer_ms)
     if quantities.known(layer):
@@ -76,6 +78,8 @@ def about(view: View) -> Line:
     """Return one line on what the ranking is about: the placement that runs or, if that is not known, the best plan."""
     if view.note:
         return line((f"{clean(view.note)}; w changes it", "warn"))
+    if view.swarm.unread:
+        return line(("by name until the links are read", "dim"))
     if view.analysis is None or (view.plan is None and view.analysis.running is None):
         return line(("by round trip, loss and layer time until there is a plan", "dim"))
     now = view.analysis.running
@@ -94,7 +98,10 @@ def route(view: View, found: Prediction | None, width: int, rows: int, layers: i
     if rows < 1:
         return []
     if found is None:
-        return height([line((" token route", "title"), ("  planning…", "dim"))], rows + layers)
+        return height(
+            [line((" token route", "title"), ("  reading…" if view.swarm.unread else "  planning…", "dim"))],
+            rows + layers,
+        )
     # imported with the first plan, which the first paint does not wait for
     from swarmtop.dashboard.lines.drawings import route_lines
     from swarmtop.dashboard.lines.drawings.coverage import coverage
@@ -230,6 +237,8 @@ def progress(view: View) -> Line:
     n = len(view.swarm)
     if view.standing == "file" or n == 0:
         return ()
+    if view.swarm.unread:
+        return line((f" reading {view.title}: members first, then their links and layer times…", "dim"))
     steps = [
         ("round trips", int(np.isfinite(view.figures.rtt50_ms).sum()) if n > 1 else n),
         ("upload", int(np.isfinite(view.figures.up_mbps).sum()) if n > 1 else n),

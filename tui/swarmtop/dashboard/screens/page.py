@@ -43,6 +43,7 @@ class Page(Screen[None]):
         super().__init__(name=self.NAME)
         self.ink = ink
         self.keys = tuple(keys)
+        self._redraw_waits = False
         self._top = Canvas(ink, id="top")
         self._status = Canvas(ink, id="status")
         self._notice = Canvas(ink, id="notice")
@@ -77,12 +78,19 @@ class Page(Screen[None]):
 
     def on_resize(self, event: Resize) -> None:
         # the event has the new size; the widgets get theirs in the layout that follows
-        self.call_after_refresh(self.redraw)
+        self._redraw_after_refresh()
 
     def on_screen_resume(self) -> None:
-        self.call_after_refresh(self.redraw)
+        self._redraw_after_refresh()
+
+    def _redraw_after_refresh(self) -> None:
+        """Redraw once after the next refresh, however many events ask for it: there are several at the start."""
+        if not self._redraw_waits:
+            self._redraw_waits = True
+            self.call_after_refresh(self.redraw)
 
     def redraw(self) -> None:
+        self._redraw_waits = False
         width, rows = self.size
         if not width or not self.is_mounted:
             return

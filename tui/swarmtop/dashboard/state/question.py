@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from swarm_predict.types import Workload
 from swarm_protocol.snapshot.swarm import Swarm
@@ -14,8 +15,7 @@ if TYPE_CHECKING:
     from swarmtop.analysis.asked import Asked
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Question:
+class Question(msgspec.Struct, frozen=True):
     """A question to the planner. `number` distinguishes a late answer from the awaited one."""
 
     number: int

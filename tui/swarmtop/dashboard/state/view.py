@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
-
-import msgspec
 
 from swarm_predict.types import Engine, Impact, Plan
 from swarm_protocol.snapshot.swarm import Event, NodeFacts, State, Swarm
@@ -31,7 +30,8 @@ if TYPE_CHECKING:  # swarmtop.analysis imports model.figures, so it cannot be im
 Standing = Literal["live", "paused", "replay", "file"]
 
 
-class View(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class View:
     swarm: Swarm
     words: tuple[str, ...]  # state of each row
     figures: Figures
@@ -43,10 +43,10 @@ class View(msgspec.Struct, frozen=True):
     model: str
     engine: Engine
     weights: str
-    rates: Rates = msgspec.field(default_factory=Rates)
+    rates: Rates = field(default_factory=Rates)
     analysis: Analysis | None = None  # of this frame or a slightly older one; None: none yet for this question
     advice: Advice | None = None  # about an answer of this question; None: none yet, or no screen has had room for it
-    ranked: Mapping[str, Row] = msgspec.field(default_factory=dict)  # its rows by name; empty: none yet
+    ranked: Mapping[str, Row] = field(default_factory=dict)  # its rows by name; empty: none yet
     events: tuple[Event, ...] = ()  # newest first
     firing: tuple[str, ...] = ()  # alerts of a person's own rules, a line each
     notice: str = ""  # the latest message about the connection or a key, for some seconds

@@ -19,6 +19,7 @@ from swarmtop.dashboard.lines.columns import BY_NAME, GROUP_OF, LEAST_BAR, Colum
 from swarmtop.dashboard.lines.styled import Line, Span, pad
 from swarmtop.dashboard.state.remembered import Remembered
 from swarmtop.dashboard.state.view import View, row_of_id
+from swarmtop.text import quantities
 
 Chosen = Sequence[tuple[Column, int]]
 MARGIN = 6  # cursor and rank before the first column
@@ -130,6 +131,8 @@ def row_line(view: View, chosen: Chosen, row: int, rank: int, selected: bool, ma
     spans: list[Span] = [(mark if selected or mark != ">" else " ", "cursor-mark"), (f"{rank:>4} ", "dim")]
     for column, width in chosen:
         text, role = column.cell(view, row)
+        if view.swarm.unread and text == quantities.UNMEASURED:  # whether it was measured is not known yet
+            text = quantities.UNREAD
         extra = width - column.width
         if column.part is not None and extra >= LEAST_BAR:
             share = column.part(view, row)

@@ -1,0 +1,115 @@
+"""Restore the members of a recording at a moment: machines, states, newest readings and events, which few rows tell.
+
+The state of a node is inferred: it was last heard when it last sent something, or when something was reported of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from swarm_protocol.messages.samples import EventSample, Sample
+from swarm_protocol.snapshot.builder import SwarmBuilder
+from swarm_protocol.snapshot.event_log import MAX_EVENTS
+from swarm_protocol.snapshot.swarm import State, Swarm
+from swarm_protocol.units import NS_PER_S
+from swarm_storage.history.recording import NodeRow, Reader
+from swarm_storage.rows import BUCKET_NS, TABLES
+
+WINDOW_S: Final = 3600.0  # how old a figure may be: an idle swarm measures each link and hop at least once in it
+# Heartbeats are not recorded: a recording has the host sample instead, one a minute in an idle swarm.
+REPLAY_STALE_NS: Final = 90 * NS_PER_S
+REPLAY_LOST_NS: Final = 180 * NS_PER_S
+_AWAY: Final = {"left": State.LEFT, "lost": State.LOST}
+
+
+def members_at(
+    reader: Reader, at_ns: int, window_s: float = WINDOW_S, source: str = "", *, compact: bool = False
+) -> Swarm:
+    """Return what is known at once of the Swarm that `swarm_at` returns: members, their machines, events. It is marked
+    `unread`, has no links and no layer times, and a state only of nodes whose readings or events tell it."""
+    builder = SwarmBuilder(stale_after_ns=REPLAY_STALE_NS, lost_after_ns=REPLAY_LOST_NS)
+    members = add_members(builder, reader, at_ns)
+    found = list(newest_hosts(reader, at_ns, round(window_s * NS_PER_S)))
+    events = list(events_until(reader, at_ns))
+    heard, away = last_heard(members, found, events)
+    for node_id, last_ns in heard.items():
+        if last_ns > at_ns - REPLAY_STALE_NS or node_id in away:
+            builder.seen(node_id, last_ns)
+            builder.state(node_id, away.get(node_id, State.OK), last_ns)
+    for node_id, sample in found:
+        if node_id in builder:
+            builder.sample(node_id, sample)
+    add_events(builder, events)
+    swarm = builder.snapshot(at_ns, source or reader.name.rpartition("/")[2], compact=compact)
+    swarm.unread = True
+    return swarm
+
+
+def add_members(builder: SwarmBuilder, reader: Reader, at_ns: int) -> dict[str, NodeRow]:
+    members = {row.node_id: row for row in reader.nodes() if row.first_ns <= at_ns}
+    for row in members.values():
+        builder.node(row.node_id, row.name, row.facts, row.host, state=State.UNKNOWN)
+    return members
+
+
+def last_heard(
+    members: Iterable[str], found: Sequence[tuple[str, Sample]], events: Sequence[tuple[str, EventSample]]
+) -> tuple[dict[str, int], dict[str, State]]:
+    """Return when each member last sent something, 0: not in what was found; and the state of those that events tell
+    of."""
+    heard = dict.fromkeys(members, 0)
+    for node_id, sample in found:
+        if node_id in heard:
+            heard[node_id] = max(heard[node_id], sample.at_ns)
+    away: dict[str, State] = {}
+    for node_id, event in events:
+        if node_id in heard and event.at_ns >= heard[node_id]:
+            away[node_id] = _AWAY.get(event.kind, State.OK)
+            if event.kind != "lost":  # which is reported of a node, not by it
+                heard[node_id] = event.at_ns
+    return heard, away
+
+
+def add_events(builder: SwarmBuilder, events: Sequence[tuple[str, EventSample]]) -> None:
+    for node_id, event in events:
+        if node_id in builder:
+            builder.sample(node_id, event)
+        else:
+            builder.event(event.at_ns, node_id or None, event.kind, event.detail)
+
+
+def newest_hosts(reader: Reader, at_ns: int, window_ns: int) -> Iterator[tuple[str, Sample]]:
+    """Return all samples of each node's newest reading: one for each GPU."""
+    table = TABLES["host"]
+    rows = reader.query(
+        f"{table.select} FROM {table.name} JOIN (SELECT id, (SELECT max(ts) FROM host_sample WHERE node = id"
+        " AND ts BETWEEN ? AND ?) AS last_ts FROM node WHERE member = 1) AS reading"
+        f" ON node = id AND ts = last_ts AND bucket = last_ts / {BUCKET_NS} ORDER BY node, part",
+        (max(0, at_ns - window_ns), at_ns),
+    )
+    yield from (table.sample(row, reader.name_of) for row in rows)
+
+
+def events_until(reader: Reader, at_ns: int) -> Iterator[tuple[str, EventSample]]:
+    for node_id, sample in newest(reader, "event", at_ns, MAX_EVENTS):
+        assert isinstance(sample, EventSample)
+        yield node_id, sample
+
+
+def newest(reader: Reader, kind: str, at_ns: int, count: int) -> Iterator[tuple[str, Sample]]:
+    """Yield the newest `count` samples of this kind until then, oldest first."""
+    table = TABLES[kind]
+    rows = reader.query(
+        f"{table.select} FROM {table.name} WHERE ts <= ? ORDER BY ts DESC, part DESC LIMIT ?", (at_ns, count)
+    )
+    yield from (table.sample(row, reader.name_of) for row in rows[::-1])
+
+
+def heard_before(reader: Reader, member: NodeRow, at_ns: int) -> int:
+    """Return when a node that is silent in the whole window last sent a reading; else when it first came."""
+    rows = reader.query(
+        "SELECT max(ts) FROM host_sample WHERE node = (SELECT id FROM node WHERE node_id = ?) AND ts <= ?",
+        (member.node_id, at_ns),
+    )
+    return int(rows[0][0] or member.first_ns)
