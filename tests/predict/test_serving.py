@@ -14,6 +14,7 @@ from swarm_predict.cost.build import build_costs
 from swarm_predict.errors import BadPlacement, DoesNotFit, PredictError
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import parse_placement
+from swarm_predict.serving.doubt import intervals, model_factors
 from swarm_predict.serving.lengths import Lengths, exactly, listed, lognormal, parse_lengths
 from swarm_predict.serving.load import Loaded, erlang_c
 from swarm_predict.serving.replicas import Replicas
@@ -210,31 +211,46 @@ def test_erlang_c_of_one_server_is_its_load_and_of_two_the_textbook_value() -> N
 # ---------------------------------------------------------------- intervals
 
 
-def test_an_interval_holds_the_mean_and_grows_towards_the_most_that_is_sustained() -> None:
+OWN = (0.9, 1.2)  # p5 and p95 of a single stream's token, over its median
+
+
+def at_share(share: float) -> Replicas:
+    """Two stages, asked about a share of the most that they sustain."""
     swarm = swarm_of("a", "b")
     placement = parse_placement("a:0-15,b:16-31", MODEL, swarm)
     load = Workload(prefill_chunk=128)
     most = Replicas(swarm, MODEL, [placement], load, TRAFFIC).most_per_s
-    found = [
-        serve(swarm, MODEL, [placement], load, Traffic(share * most, TRAFFIC.prompt, TRAFFIC.generate))
-        for share in (0.3, 0.6)
-    ]
-    for each in found:
-        assert each.tpot_interval.p5 < each.tpot_ms.mean < each.tpot_interval.p95
-        assert each.ttft_interval.p5 < each.ttft_ms.mean < each.ttft_interval.p95
-    light, heavy = (each.tpot_interval.p95 / each.tpot_interval.p5 for each in found)
-    assert heavy > light
+    return Replicas(swarm, MODEL, [placement], load, Traffic(share * most, TRAFFIC.prompt, TRAFFIC.generate))
+
+
+def test_an_interval_is_wider_than_either_doubt_and_grows_with_load() -> None:
+    widths = []
+    for share in (0.3, 0.6):
+        found = at_share(share)
+        mean = found.at(found.traffic.arrivals_per_s).tpot_ms.mean
+        token, first = intervals(found, OWN)
+        assert token.p5 < OWN[0] * mean
+        assert token.p95 > OWN[1] * mean
+        assert token.p95 > model_factors("pipeline", share, "tpot")[1] * mean
+        assert first.p5 < found.at(found.traffic.arrivals_per_s).ttft_ms.mean < first.p95
+        widths.append(token.p95 / token.p5)
+    assert widths[1] > widths[0]
 
 
 def test_an_interval_has_no_upper_end_where_slower_machines_would_not_sustain_the_requests() -> None:
-    swarm = swarm_of("a", "b")
-    placement = parse_placement("a:0-15,b:16-31", MODEL, swarm)
-    load = Workload(prefill_chunk=128)
-    most = Replicas(swarm, MODEL, [placement], load, TRAFFIC).most_per_s
-    found = serve(swarm, MODEL, [placement], load, Traffic(0.999 * most, TRAFFIC.prompt, TRAFFIC.generate))
-    assert found.at_the_edge
-    assert math.isinf(found.tpot_interval.p95)
-    assert found.tpot_interval.p5 < found.tpot_ms.mean
+    found = at_share(0.9)
+    token, first = intervals(found, OWN)
+    assert math.isinf(token.p95)
+    assert math.isinf(first.p95)
+    assert token.p5 < found.at(found.traffic.arrivals_per_s).tpot_ms.mean
+
+
+def test_without_any_doubt_of_its_own_an_interval_is_the_models() -> None:
+    found = at_share(0.6)
+    low, high = model_factors("pipeline", 0.6, "tpot")
+    mean = found.at(found.traffic.arrivals_per_s).tpot_ms.mean
+    token = intervals(found, (1.0, 1.0))[0]
+    assert (token.p5, token.p95) == pytest.approx((mean * low, mean * high))
 
 
 # ---------------------------------------------------------------- lengths

@@ -109,4 +109,4 @@ def _end(mean: float, own: float, factor: float, side: int) -> float:
     """Return the end on one side: doubts that are independent add up as squares of their logarithms."""
     if not math.isfinite(mean) or not math.isfinite(own):
         return math.inf
-    return mean * math.exp(side * math.hypot(math.log(own / mean), math.log(factor)))
+    return float(mean) * math.exp(side * math.hypot(math.log(own / mean), math.log(factor)))
