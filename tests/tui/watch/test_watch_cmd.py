@@ -193,6 +193,7 @@ def test_unusable_words_are_one_line(capsys: pytest.CaptureFixture[str], words: 
     assert watched(capsys, *words)[::2] == (2, f"swarmtop: {line}\n")
 
 
+@pytest.mark.quiet
 def test_runs_that_differ_from_the_prediction_for_longer_than_noise_are_reported_once_with_a_way_to_calibrate(
     engine: Served, capsys: pytest.CaptureFixture[str]
 ) -> None:
