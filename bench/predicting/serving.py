@@ -3,23 +3,31 @@
 `python -m bench serving` takes some minutes; `--cases N` and `--seed S` draw others, `--kind groups` a part. Each case
 is a swarm drawn at random and a placement on it: a pipeline, groups of machines that share layers, a pipeline with
 guesses, or two placements that share a machine. The stations of what `predict --arrivals` prices are simulated as they
-are: compared is how queues, batches and shared machines are modelled, not the time of a layer.
+are: compared is how queues, batches and shared machines are modelled, not the time of a layer. `--fit` writes the
+errors by kind and load to `serving/simulated_errors.json`, from which predictions take their intervals.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import random
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
+import msgspec
+import numpy as np
+
+import swarm_predict.serving
 from bench.support.harness import record, table
 from bench.support.serving_simulation import Seen, SimulatedRoute, simulate
 from swarm_predict.cost.speculative import window_yields
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import parse_placement
+from swarm_predict.serving.doubt import Errors, Simulated
 from swarm_predict.serving.lengths import lognormal
 from swarm_predict.serving.load import Served
 from swarm_predict.serving.replicas import Replicas
@@ -31,6 +39,7 @@ from swarm_protocol.swarm_files.swarm_file import parse_swarm
 MODEL: Final = model_named("llama-3.1-8b")
 KINDS: Final = ("pipeline", "groups", "drafts", "shared")
 LOADS: Final = (0.3, 0.6, 0.8)  # of the most that is sustained
+EDGE: Final = 0.95  # fitted beside them
 CASES: Final = 6  # of each kind
 REQUESTS: Final = 1200
 MOST: Final = 48  # sequences at once, so that a simulation reaches them
@@ -129,25 +138,52 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--kind", action="append", choices=KINDS, help="default: all; may be given again")
     parser.add_argument("--cases", type=int, default=CASES, help=f"of each kind ({CASES})")
     parser.add_argument("--seed", type=int, default=0, help="of the first case (0)")
+    parser.add_argument("--fit", action="store_true", help="write the errors that intervals are made of, of all kinds")
     chosen = parser.parse_args(arguments or [])
+    if chosen.fit and chosen.kind:
+        parser.error("--fit is of all kinds; leave out --kind")
+    loads = (*LOADS, EDGE) if chosen.fit else LOADS
     rows, everything = [], []
     for kind in chosen.kind or KINDS:
         found: list[Compared] = []
         for seed in range(chosen.seed, chosen.seed + chosen.cases):
             try:
-                found += compare(kind, seed)
+                found += compare(kind, seed, loads)
             except DoesNotFit as error:
                 print(f"{kind} {seed} left out: {error}")
         everything += found
-        rows += [_row(kind, load, [each for each in found if each.load == load]) for load in LOADS]
+        rows += [_row(kind, load, [each for each in found if each.load == load]) for load in loads]
         if found:
             record(f"{kind}: median error of a token", _median(each.tpot for each in found) * 100, "%")
     print(table(("placement", "load", "n", "token: median", "worst", "bias", "first: median", "worst"), rows))
     if not everything:
         return 1
-    median = _median(each.tpot for each in everything)
+    if chosen.fit:
+        command = f"python -m bench serving --fit --cases {chosen.cases} --seed {chosen.seed}"
+        _write(everything, command)
+    median = _median(each.tpot for each in everything if each.load in LOADS)
     print(f"goal {GOAL:.0%} median error of a time per token: {median:.1%} over {len(everything)} routes and loads")
     return int(median > GOAL)
+
+
+def _write(found: Sequence[Compared], command: str) -> None:
+    """Write simulated over predicted, as p5 and p95 over the cases of each kind and load."""
+    groups: dict[tuple[str, float], list[Compared]] = {}
+    for each in found:
+        groups.setdefault((each.kind, each.load), []).append(each)
+    errors = tuple(
+        Errors(kind, load, len(cases), _ends([each.tpot for each in cases]), _ends([each.ttft for each in cases]))
+        for (kind, load), cases in groups.items()
+    )
+    table_of = Simulated(command, datetime.datetime.now(tz=datetime.UTC).date().isoformat(), errors)
+    to = Path(swarm_predict.serving.__file__).with_name("simulated_errors.json")
+    to.write_bytes(msgspec.json.format(msgspec.json.encode(table_of), indent=1) + b"\n")
+    print(f"wrote {to.name}")
+
+
+def _ends(errors: Sequence[float]) -> tuple[float, float]:
+    low, high = np.quantile([1 / (1 + error) for error in errors], [0.05, 0.95])
+    return round(float(low), 3), round(float(high), 3)
 
 
 def _median(errors: object) -> float:

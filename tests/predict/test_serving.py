@@ -14,6 +14,7 @@ from swarm_predict.cost.build import build_costs
 from swarm_predict.errors import BadPlacement, DoesNotFit, PredictError
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import parse_placement
+from swarm_predict.serving.doubt import intervals, model_factors
 from swarm_predict.serving.lengths import Lengths, exactly, listed, lognormal, parse_lengths
 from swarm_predict.serving.load import Loaded, erlang_c
 from swarm_predict.serving.replicas import Replicas
@@ -105,6 +106,9 @@ CASES = {
     "uneven stages": Case(
         (20, 35, 10), (0.5, 0.7, 0.2), (0.1, 0.2, 0.05), (10, 30, 5), lognormal(512, 2000), lognormal(60, 150), 256,
         6, 48,
+    ),
+    "prompts that take many decode steps": Case(
+        (35, 34), (5, 3), (4.3, 2.4), (0.5, 0.5), lognormal(256, 800), lognormal(60, 200), 256, 3, 48
     ),
     "long prompts, few places": Case(
         (20, 25), (0.2, 0.2), (0.2, 0.2), (40, 40), lognormal(1000, 4000), lognormal(50, 200), 512, 4, 8
@@ -202,6 +206,51 @@ def test_a_queue_without_bound_says_so_and_gives_no_first_token() -> None:
 def test_erlang_c_of_one_server_is_its_load_and_of_two_the_textbook_value() -> None:
     assert erlang_c(1, 0.7) == pytest.approx(0.7)
     assert erlang_c(2, 1.0) == pytest.approx(1 / 3)
+
+
+# ---------------------------------------------------------------- intervals
+
+
+OWN = (0.9, 1.2)  # p5 and p95 of a single stream's token, over its median
+
+
+def at_share(share: float) -> Replicas:
+    """Two stages, asked about a share of the most that they sustain."""
+    swarm = swarm_of("a", "b")
+    placement = parse_placement("a:0-15,b:16-31", MODEL, swarm)
+    load = Workload(prefill_chunk=128)
+    most = Replicas(swarm, MODEL, [placement], load, TRAFFIC).most_per_s
+    return Replicas(swarm, MODEL, [placement], load, Traffic(share * most, TRAFFIC.prompt, TRAFFIC.generate))
+
+
+def test_an_interval_is_wider_than_either_doubt_and_grows_with_load() -> None:
+    widths = []
+    for share in (0.3, 0.6):
+        found = at_share(share)
+        mean = found.at(found.traffic.arrivals_per_s).tpot_ms.mean
+        token, first = intervals(found, OWN)
+        assert token.p5 < OWN[0] * mean
+        assert token.p95 > OWN[1] * mean
+        assert token.p95 > model_factors("pipeline", share, "tpot")[1] * mean
+        assert first.p5 < found.at(found.traffic.arrivals_per_s).ttft_ms.mean < first.p95
+        widths.append(token.p95 / token.p5)
+    assert widths[1] > widths[0]
+
+
+def test_an_interval_has_no_upper_end_where_slower_machines_would_not_sustain_the_requests() -> None:
+    found = at_share(0.9)
+    token, first = intervals(found, OWN)
+    assert math.isinf(token.p95)
+    assert math.isinf(first.p95)
+    assert token.p5 < found.at(found.traffic.arrivals_per_s).tpot_ms.mean
+
+
+def test_without_any_doubt_of_its_own_an_interval_is_the_models() -> None:
+    found = at_share(0.6)
+    low, high = model_factors("pipeline", 0.6, "tpot")
+    mean = found.at(found.traffic.arrivals_per_s).tpot_ms.mean
+    token = intervals(found, (1.0, 1.0))[0]
+    assert (token.p5, token.p95) == pytest.approx((mean * low, mean * high))
 
 
 # ---------------------------------------------------------------- lengths

@@ -23,13 +23,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
 import numpy as np
 
 from swarm_predict.serving.cycle import cycle_ms
+from swarm_predict.serving.phases import Phases
 from swarm_predict.serving.routes.route import MOST_PARTS, Route
 from swarm_protocol.snapshot.swarm import Floats
 
@@ -40,6 +41,8 @@ BINS: Final = 64  # of numbers of sequences, for distributions
 WAITS: Final = 20  # equally likely points of the wait for memory
 TURNS: Final = 5  # equally likely points of the wait for a micro-batch
 TAIL: Final = 1e-12
+SHORT_PARTS: Final = 2.0  # decoding passes that a part of a prompt takes: no longer, and its mean is enough
+LONG_PARTS: Final = 6.0  # so long, and prompts and answers are two phases
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +176,7 @@ class Loaded:
         tpot_ms, steps = self._token_ms(count)
         weight = serving * numbers / self.cycles_ms[:count]  # tokens a second with so many
         first = self._first_token(joins, steps, waits, wait_ms)
-        return Served(
+        served = Served(
             arrivals_per_s=arrivals_per_s,
             most_per_s=most,
             tokens_per_s=arrivals_per_s * self.route.tokens,
@@ -184,6 +187,37 @@ class Loaded:
             queue_ms=self._first_token(joins, np.zeros_like(steps), waits, wait_ms),
             busy=tuple(float(serving @ self._of(column)[:count]) for column in self._busy.T),
         )
+        return self._with_phases(served)
+
+    @cached_property
+    def _phases(self) -> Phases:
+        return Phases(self.route)
+
+    @cached_property
+    def _phases_share(self) -> float:
+        """Return how far prompts and answers are two phases: 0 where parts of prompts take about as long as a decoding
+        pass, so that a mean cycle tells all, to 1 where they take many times as long."""
+        if not self._phases.covers:
+            return 0.0
+        ratio = self._phases.part_ms / self._phases.decoding_ms
+        return min(1.0, max(0.0, (ratio - SHORT_PARTS) / (LONG_PARTS - SHORT_PARTS)))
+
+    def _with_phases(self, served: Served) -> Served:
+        """Return the same with what the two phases of requests say (`phases`), as far as prompts' parts are long.
+
+        Of first tokens each account leaves out a part of the waiting, so that the longer one holds."""
+        share, route = self._phases_share, self.route
+        if share == 0:
+            return served
+        found = self._phases.under(served.arrivals_per_s)
+        shares = (1 - share, share)
+        tokens = _spread(found.token_ms / route.tokens_a_pass, found.token_share)
+        tpot = mixed((served.tpot_ms, tokens), shares)
+        ttft, queue = served.ttft_ms, served.queue_ms
+        ttft = _scaled(ttft, ttft.mean + share * max(0.0, found.ttft_ms - ttft.mean))
+        queue = _scaled(queue, queue.mean + share * max(0.0, found.turn_ms - queue.mean))
+        stay_s = (ttft.mean - queue.mean + tpot.mean * route.tokens_a_pass * route.decode_passes) / 1e3
+        return replace(served, tpot_ms=tpot, ttft_ms=ttft, queue_ms=queue, sequences=served.arrivals_per_s * stay_s)
 
     def _overrun(self, arrivals_per_s: float) -> Served:
         count, route = self.best_sequences, self.route
@@ -265,6 +299,12 @@ def _spread(values: Floats, chance: Floats) -> Spread:
     total = float(chance.sum())
     points = np.interp(PROBABILITIES, rising / total, values[order])
     return Spread(float(chance @ values) / total, tuple(points.tolist()))
+
+
+def _scaled(spread: Spread, mean: float) -> Spread:
+    if spread.mean <= 0:
+        return Spread(mean, (mean,) * len(PROBABILITIES))
+    return Spread(mean, tuple(point * mean / spread.mean for point in spread.points))
 
 
 def mixed(spreads: Sequence[Spread], shares: Sequence[float]) -> Spread:

@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from swarm_predict.model.shapes import ModelShape
+from swarm_predict.serving.doubt import Interval, intervals, own_factors
 from swarm_predict.serving.drafts import Drafting, drafting
 from swarm_predict.serving.lengths import Lengths
 from swarm_predict.serving.load import Loaded, Served, Spread
@@ -68,6 +69,8 @@ class Serving:
     tpot_ms: Spread
     ttft_ms: Spread
     queue_ms: Spread
+    tpot_interval: Interval  # of the mean
+    ttft_interval: Interval
     replicas: tuple[Replica, ...]
     front: tuple[Point, ...]
     shared: tuple[SharedMachine, ...]  # by several of the placements
@@ -80,13 +83,19 @@ class Serving:
         return self.arrivals_per_s < self.most_per_s
 
     @property
+    def at_the_edge(self) -> bool:
+        """Return whether the arrivals are sustained by the medians, but maybe not by what machines and paths give."""
+        return self.sustained and not math.isfinite(self.tpot_interval.p95)
+
+    @property
     def grows_per_s(self) -> float:
         """Return by how many requests the queue grows in a second; 0 if it does not."""
         return max(0.0, self.arrivals_per_s - self.most_per_s)
 
 
-def serving_of(found: Replicas, drafts: Drafting | None = None) -> Serving:
+def serving_of(swarm: Swarm, model: ModelShape, found: Replicas, drafts: Drafting | None = None) -> Serving:
     """Return the answer for the arrivals that the replicas were built for."""
+    tpot_interval, ttft_interval = intervals(found, own_factors(swarm, model, found))
     arrivals, shares = found.traffic.arrivals_per_s, found.shares
     loaded, served = found.together.under(arrivals)
     here = found.at(arrivals)
@@ -102,6 +111,8 @@ def serving_of(found: Replicas, drafts: Drafting | None = None) -> Serving:
         tpot_ms=here.tpot_ms,
         ttft_ms=here.ttft_ms,
         queue_ms=here.queue_ms,
+        tpot_interval=tpot_interval,
+        ttft_interval=ttft_interval,
         replicas=tuple(
             _replica(placement, each, share, found, limit)
             for placement, each, share, found, limit in zip(
@@ -123,7 +134,7 @@ def serve(
 
     Raises BadPlacement, NotMeasured, DoesNotFit and PredictError, as `curves.route_of` does."""
     found = Replicas(swarm, model, placements, workload, traffic)
-    return serving_of(found, drafts_of(swarm, model, found))
+    return serving_of(swarm, model, found, drafts_of(swarm, model, found))
 
 
 def drafts_of(swarm: Swarm, model: ModelShape, found: Replicas) -> Drafting | None:

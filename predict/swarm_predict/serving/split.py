@@ -95,7 +95,7 @@ def plan_serving(
         search.widen(rates, most_replicas)
     search.guess_less()
     chosen = search.best()
-    serving = serving_of(chosen, drafts_of(swarm, model, chosen))
+    serving = serving_of(swarm, model, chosen, drafts_of(swarm, model, chosen))
     candidates = _undominated([each for each, _ in search.found.values()])
     return ServingPlan(serving, chosen.workload, candidates, _roles(rates, serving), rates.exact)
 

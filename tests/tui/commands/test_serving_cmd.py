@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,28 @@ def test_json_has_schema_and_a_front_that_rises_in_both(capsys):
     assert all(each["tokens_per_s"] == pytest.approx(128 * each["arrivals_per_s"], rel=1e-4) for each in front)
     assert serving(capsys, "predict", "--placement", TWO, "--arrivals", "60/min") == found
     assert serving(capsys, "predict", "--placement", TWO, "--arrivals", "3600/h") == found
+
+
+def test_means_have_an_interval_in_text_and_json(capsys):
+    asked = ("predict", "--placement", TWO, "--arrivals", "0.2/s")
+    out = run(capsys, *asked)[1]
+    users = out[out.index("many users") :]
+    assert re.search(r"per token     \S+ ms \(\S+ … \S+\), p95 ", users)
+    assert re.search(r"first token   \S+ ms \(\S+ … \S+\), p95 ", users)
+    found = serving(capsys, *asked)
+    assert found["at_the_edge"] is False
+    for name in ("tpot", "ttft"):
+        interval = found[f"{name}_interval_ms"]
+        assert interval["p5"] < found[f"{name}_ms"]["mean"] < interval["p95"]
+
+
+def test_near_the_most_that_is_sustained_the_answer_says_that_it_is_at_the_edge(capsys):
+    most = serving(capsys, "predict", "--placement", TWO, "--arrivals", "0.2/s")["most_per_s"]
+    asked = ("predict", "--placement", TWO, "--arrivals", f"{0.995 * most:.6f}/s")
+    assert "at the edge" in run(capsys, *asked)[1]
+    found = serving(capsys, *asked)
+    assert found["at_the_edge"] is True
+    assert found["tpot_interval_ms"]["p95"] is None
 
 
 def test_without_arrivals_there_is_nothing_of_many_users(capsys):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
+from swarm_predict.serving.doubt import Interval
 from swarm_predict.serving.drafts import Drafting
 from swarm_predict.serving.load import Spread
 from swarm_predict.serving.replicas import Point
@@ -18,6 +19,10 @@ from swarmtop.text import quantities
 from swarmtop.text.prediction import table, wrapped
 
 SCHEMA: Final = 1
+AT_THE_EDGE: Final = (
+    "at the edge: if machines and paths are as slow as they may be, these requests are not sustained and times have no "
+    "upper end"
+)
 SECONDS_A_MINUTE: Final = 60
 UNITS: Final = (("s", 1), ("min", 60), ("h", 3600))
 
@@ -34,6 +39,9 @@ def serving_object(found: Serving) -> dict[str, object]:
         "queue_grows_per_s": found.grows_per_s,
         "tpot_ms": _spread(found.tpot_ms),
         "ttft_ms": _spread(found.ttft_ms),
+        "tpot_interval_ms": _interval(found.tpot_interval),
+        "ttft_interval_ms": _interval(found.ttft_interval),
+        "at_the_edge": found.at_the_edge,
         "queue_ms": _spread(found.queue_ms),
         "sequences": found.sequences,
         "waiting": _finite(found.waiting),
@@ -66,6 +74,11 @@ def plan_object(plan: ServingPlan) -> dict[str, object]:
 
 def _spread(found: Spread) -> dict[str, float | None]:
     return {"mean": _finite(found.mean), "p50": _finite(found.p50), "p95": _finite(found.p95)}
+
+
+def _interval(found: Interval) -> dict[str, float | None]:
+    """Of the mean; null: the queue may grow without bound."""
+    return {"p5": _finite(found.p5), "p95": _finite(found.p95)}
 
 
 def _finite(value: float) -> float | None:
@@ -159,19 +172,29 @@ def _summary(found: Serving, width: int) -> list[str]:
     state = "sustained" if found.sustained else "not sustained"
     lines = [f"many users    {_rate(found.arrivals_per_s)}: {state} ({most})"]
     tpot, ttft = found.tpot_ms, found.ttft_ms
-    lines.append(f"per token     {quantities.ms(tpot.mean)}, p95 {quantities.ms(tpot.p95)}")
+    lines.append(f"per token     {_mean(tpot, found.tpot_interval)}, p95 {quantities.ms(tpot.p95)}")
     if found.sustained:
         queue = found.queue_ms
         lines += [
-            f"first token   {quantities.ms(ttft.mean)}, p95 {quantities.ms(ttft.p95)}; of it in the queue "
+            f"first token   {_mean(ttft, found.ttft_interval)}, p95 {quantities.ms(ttft.p95)}; of it in the queue "
             f"{quantities.ms(queue.mean)}, p95 {quantities.ms(queue.p95)}",
             f"throughput    {quantities.rate(found.tokens_per_s)}; {quantities.figure(found.sequences)} requests in "
             f"flight, {quantities.figure(found.waiting)} waiting for memory",
         ]
-    said = [*_limits(found), *_one_more(found)]
+    edge = [AT_THE_EDGE] if found.at_the_edge else []
+    said = [*edge, *_limits(found), *_one_more(found)]
     said += [_drafting_line(found, found.drafting)] if found.drafting is not None else []
     said += [_shared_line(each) for each in found.shared]
     return [*lines, *(part for line in said for part in wrapped(line, width, ""))]
+
+
+def _mean(times: Spread, interval: Interval) -> str:
+    """Write a mean with its interval, which may have no upper end."""
+    if not math.isfinite(interval.p5):
+        return quantities.ms(times.mean)
+    if not math.isfinite(interval.p95):
+        return f"{quantities.ms(times.mean)} ({quantities.figure(interval.p5)} or more)"
+    return quantities.spread(interval.p5, times.mean, interval.p95, "ms")
 
 
 def _limits(found: Serving) -> list[str]:
