@@ -29,7 +29,7 @@ from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import parse_placement
 from swarm_predict.serving.doubt import Errors, Simulated
 from swarm_predict.serving.lengths import lognormal
-from swarm_predict.serving.load import Served
+from swarm_predict.serving.queueing.load import Served
 from swarm_predict.serving.replicas import Replicas
 from swarm_predict.serving.routes.route import Route
 from swarm_predict.serving.traffic import Traffic

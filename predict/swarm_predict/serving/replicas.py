@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from swarm_predict.model.shapes import ModelShape
-from swarm_predict.serving.load import Served, Spread, mixed
+from swarm_predict.serving.queueing.load import Served, Spread, mixed
 from swarm_predict.serving.routes.build import offer_of
 from swarm_predict.serving.routes.route import Route
 from swarm_predict.serving.together import Together

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from swarm_predict.placement import format_placement
-from swarm_predict.serving.load import Loaded, Served
+from swarm_predict.serving.queueing.load import Loaded, Served
+from swarm_predict.serving.queueing.shared import SharedRoutes
 from swarm_predict.serving.routes.build import Offer, offered
 from swarm_predict.serving.routes.room import Room, divided
-from swarm_predict.serving.shared import SharedRoutes
 from swarm_predict.types import BadPlacement, Stage
 
 HARDLY: Final = 0.1  # of its time: a station that routes together keep busy for less delays none of them

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from test_serving import LINK, MODEL, node, swarm_of
+from serving_cases import LINK, MODEL, node, swarm_of
 
 from swarm_predict.serving.lengths import exactly
 from swarm_predict.serving.rates import PipelineRates

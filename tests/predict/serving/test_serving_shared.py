@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from serving_cases import CASES, MODEL, swarm_of
 from serving_events import simulate as by_hand
-from test_serving import CASES, MODEL, swarm_of
 
 from swarm_predict.cost.speculative import step_yield, window_yields
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.placement import parse_placement
 from swarm_predict.serving.lengths import exactly, lognormal
-from swarm_predict.serving.load import Loaded
+from swarm_predict.serving.queueing.load import Loaded
+from swarm_predict.serving.queueing.shared import fair_flow
 from swarm_predict.serving.replicas import Replicas
 from swarm_predict.serving.routes.build import offer_of, route_of
 from swarm_predict.serving.routes.route import Loop, shared_wait_ms
 from swarm_predict.serving.routes.windows import passes_of
 from swarm_predict.serving.serve import serve
-from swarm_predict.serving.shared import fair_flow
 from swarm_predict.serving.split import plan_serving
 from swarm_predict.serving.traffic import Traffic
 from swarm_predict.types import BadPlacement, DoesNotFit, PredictError, Workload

@@ -12,10 +12,10 @@ sustained. Their wait is that of M/M/N, corrected for lengths that vary less or 
 
 Holds for Poisson arrivals; requests that are admitted in order of arrival and kept until they end (no preemption);
 micro-batches that take in a new request as they come round, one prompt in each at a time; stations that serve in order.
-Against an event simulation (`tests/predict/test_serving.py`) times per token and sequences in flight are within 6 %
-(12 % too many where there are about as many sequences as micro-batches: some then share one, and another stands still),
-first tokens within 12 % up to half of the most that is sustained; beyond, the queue depends on the last percent of
-capacity. The p95 of first tokens is up to a third too low where whole prompts are much
+Against an event simulation (`tests/predict/serving/test_serving.py`) times per token and sequences in flight are within
+6 % (12 % too many where there are about as many sequences as micro-batches: some then share one, and another stands
+still), first tokens within 12 % up to half of the most that is sustained; beyond, the queue depends on the last percent
+of capacity. The p95 of first tokens is up to a third too low where whole prompts are much
 longer than a decode step, since it counts their delaying each other by its mean.
 """
 
@@ -30,7 +30,7 @@ from typing import Final
 import numpy as np
 
 from swarm_predict.serving.cycle import cycle_ms
-from swarm_predict.serving.phases import Phases
+from swarm_predict.serving.queueing.phases import Phases
 from swarm_predict.serving.routes.route import MOST_PARTS, Route
 from swarm_protocol.snapshot.swarm import Floats
 

@@ -23,7 +23,7 @@ from typing import Final
 
 import numpy as np
 
-from swarm_predict.serving.load import Loaded, Served
+from swarm_predict.serving.queueing.load import Loaded, Served
 from swarm_predict.serving.routes.route import Loop, Others, Route
 from swarm_protocol.snapshot.swarm import Floats
 
