@@ -124,6 +124,8 @@ def _tokens(name: str) -> list[str]:
     for sign, pattern, instead in _REWRITTEN:
         if sign in text:
             text = re.sub(pattern, instead, text)
+    if "tb" in text or "tib" in text:
+        text = re.sub(r"(\d+)\s*ti?b\b", lambda size: f"{1024 * int(size[1])}gb", text)
     found: list[str] = []
     for word in re.findall(r"[a-z0-9.]+", text):
         word = word.strip(".")

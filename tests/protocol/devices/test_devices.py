@@ -65,6 +65,7 @@ def test_a_memory_size_chooses_among_cards_of_one_name() -> None:
         ("Ryzen 9 7950X-64", "Ryzen 9 7950X", 64), ("5950X 64GB", "Ryzen 5950X", 64),
         ("i7-12700 32 GB", "i7-12700", 32),
         ("Core i9-13900K 20GB", "Core i9-13900K", 20), ("EPYC 7742 1024GB", "EPYC 7742", 1024),
+        ("EPYC 7742 3TB", "EPYC 7742", 3072), ("EPYC 9654 1 TiB", "EPYC 9654", 1024),
         ("Ryzen 7 7840HS 32GB", "Ryzen 7 7840HS", 32), ("Ryzen AI 9 HX 370 32GB", "Ryzen AI 9 HX 370", 32),
     ],
 )  # fmt: skip
