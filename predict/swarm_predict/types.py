@@ -42,6 +42,7 @@ class Workload:
     client_ms: float = 0.0  # calibration: what the client itself takes for each step
     model_error: float = 0.0  # calibration: relative error that its runs leave; widens the interval
     prefill_chunk: int = 0  # tokens of the prompt sent through the stages at once; 0: the whole prompt
+    tensor_parallel: int = 0  # cards of a machine that split each layer, if the engine does; 0: all that can
     all_reduce: AllReduce | None = None  # how tensor parallel nodes meet; None: as the engine does
     offload_gbps: float = 0.0  # weights that do not fit are read at this rate (GB/s) in every step; 0: they must fit
     offload_cache: bool = False  # the KV cache lies where offloaded weights do, and is read in every step as well

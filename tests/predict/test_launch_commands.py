@@ -217,6 +217,30 @@ def test_prima_has_room_for_32_windows() -> None:
     assert all(int(window) > 0 for window in windows)
 
 
+def test_vllm_starts_groups_of_cards_and_counts_them_as_stages() -> None:
+    """Groups are of one size: the four cards of n0 are two stages beside the two cards of n1."""
+    swarm = swarm_at("10.0.0.1", "10.0.0.2", "10.0.0.3")
+    devices = ("4x RTX 3090", "2x RTX 3090", "")
+    swarm.facts = tuple(dataclasses.replace(f, device=device) for f, device in zip(swarm.facts, devices, strict=True))
+    placement = (Stage("n0", 0, 50), Stage("n1", 51, 79))
+    found = launch(swarm, MODEL, Workload(engine="vllm", weights="int8"), placement)
+    for command in found.commands:
+        assert command.text.startswith("VLLM_PP_LAYER_PARTITION=26,25,29 vllm serve $MODEL")
+        assert "--tensor-parallel-size 2 --pipeline-parallel-size 3" in command.text
+        assert "--nnodes 2" in command.text
+    found = launch(swarm, MODEL, Workload(engine="sglang", weights="int8"), placement)
+    assert all("--tp-size 2 --pp-size 3 --nnodes 2" in command.text for command in found.commands)
+
+
+def test_one_host_with_several_cards_needs_no_pipeline() -> None:
+    swarm = swarm_at("10.0.0.1", "10.0.0.2", "10.0.0.3")
+    swarm.facts = (dataclasses.replace(swarm.facts[0], device="8x H100"), *swarm.facts[1:])
+    found = launch(swarm, MODEL, Workload(engine="vllm", weights="bf16"), (Stage("n0", 0, 79),))
+    assert [command.text for command in found.commands] == [
+        "vllm serve $MODEL --dtype bfloat16 --tensor-parallel-size 8"
+    ]
+
+
 @pytest.mark.parametrize(
     ("engine", "runs"), [("chain", "parallax"), ("star", "petals"), ("ring", "prima.cpp"), ("hybrid", "vllm-tp")]
 )

@@ -15,10 +15,11 @@ from swarm_predict.calibration.published import PROMPT_TOKENS, Result
 from swarm_predict.cost.all_reduce import messages, software_rounds
 from swarm_predict.cost.engines import ENGINES, EngineFacts, all_reduce_of, engine_facts
 from swarm_predict.cost.groups import ALL_REDUCES_PER_LAYER
+from swarm_predict.cost.machine.cards import exchange_ms, shared_by
 from swarm_predict.cost.machine.roofline import LayerWork, head_work, least_ms
 from swarm_predict.cost.network.delivery_times import Links, links
 from swarm_predict.forecast.forward_pass.pipeline import trips_of
-from swarm_predict.priors.factors import FASTEST, Load, Machine, canonical, effects, load_of
+from swarm_predict.priors.factors import FASTEST, Load, Machine, canonical, effects, launch_rounds, load_of
 from swarm_predict.types import Engine, Placement, Stage, Workload
 from swarm_protocol.snapshot.swarm import Kind, LayerTime, NodeFacts, Path, Swarm
 from swarm_protocol.units import BYTES_PER_GIB
@@ -59,7 +60,7 @@ def swarm_of(result: Result) -> Swarm:
     """Return the swarm as a swarm file would describe it: names, data sheets, one round trip and rate for all."""
     names = [f"n{k}" for k in range(len(result.nodes))]
     facts = tuple(
-        NodeFacts(name, name, device, layers=_layers(result, k))
+        NodeFacts(name, name, f"{result.cards}x {device}" if result.cards > 1 else device, layers=_layers(result, k))
         for k, (name, device) in enumerate(zip(names, result.nodes, strict=True))
     )
     swarm = Swarm.empty(facts, source=result.system)
@@ -113,9 +114,14 @@ def workload_of(result: Result) -> Workload:
 
 def machines_of(result: Result) -> list[Machine]:
     return [
-        Machine(device.device_class, canonical(name), result.host)
+        Machine(device.device_class, canonical(name), result.host, together(result))
         for name, device in zip(result.nodes, result.devices, strict=True)
     ]
+
+
+def together(result: Result) -> int:
+    """Return how many cards of a host split every layer."""
+    return shared_by(f"{result.cards}x {result.nodes[0]}", result.model, workload_of(result).engine)
 
 
 def shares(result: Result) -> bool:
@@ -130,8 +136,9 @@ def evidence_of(result: Result) -> Evidence:
     machines, load = machines_of(result), load_of(result.model, weights, result.software)
     step = LayerWork(result.model, "decode")(weights, result.batch, result.context)
     head = head_work(result.model, weights, result.batch)
-    layer_ms = [float(least_ms(step, d.mem_gbps, d.tflops, "decode")) for d in result.devices]
-    head_ms = [float(least_ms(head, d.mem_gbps, d.tflops, "decode")) for d in result.devices]
+    cards = together(result)
+    layer_ms = [float(least_ms(step, d.mem_gbps, d.tflops, "decode")) / cards for d in result.devices]
+    head_ms = [float(least_ms(head, d.mem_gbps, d.tflops, "decode")) / cards for d in result.devices]
     paths = links(swarm_of(result), range(len(result.nodes)))
     if shares(result):
         return _of_shares(result, machines, load, layer_ms, head_ms, paths)
@@ -146,7 +153,8 @@ def evidence_of(result: Result) -> Evidence:
         reading = result.split[k] * layer_ms[k] + (head_ms[k] if k == ends else 0.0)
         parts.append(Part(reading, effects("decode", machines[k], load)))
         fixed_ms += FASTEST * reading
-        parts.append(Part(float(result.split[k]), effects("launch", machines[k], load)))
+        parts.append(Part(result.split[k] * launch_rounds(cards), effects("launch", machines[k], load)))
+        fixed_ms += result.split[k] * exchange_ms(result.nodes[k], cards, result.batch, result.model)
     least = sum(part.times for part in parts if part.effects[0] == "decode")
     width = result.batch
     sizes = (
@@ -201,6 +209,6 @@ def _of_prompt(result: Result) -> Evidence:
         result.devices[0],
     )
     work = LayerWork(result.model, "prefill")(workload_of(result).weights, 1, PROMPT_TOKENS)
-    layer_ms = float(least_ms(work, device.mem_gbps, device.tflops, "prefill"))
+    layer_ms = float(least_ms(work, device.mem_gbps, device.tflops, "prefill")) / together(result)
     part = Part(result.model.layers * layer_ms, effects("prefill", machine, load))
     return Evidence(result, (part,), 0.0, part.times)

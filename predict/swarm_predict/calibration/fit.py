@@ -226,6 +226,13 @@ def _apart(one: float, other: float) -> float:
     return abs(math.log(one / other))
 
 
+def _farther(run: Observed, others: Sequence[Observed], chosen: Sequence[Constant]) -> float:
+    """Return how many times less certain what the others imply of a run is than a run repeats: 1 within them, more
+    where it asks for constants that they hardly show (the standard error of a prediction by least squares)."""
+    known, row = _matrix(others, chosen), _matrix([run], chosen)[0]
+    return math.sqrt(1 + float(row @ np.linalg.pinv(known.T @ known) @ row))
+
+
 def _odd_one(runs: Sequence[Observed], chosen: Sequence[Constant]) -> tuple[Observed, float] | None:
     """Return the run without which the others agree, and how far it is from what they give; None if there is no such
     run."""
@@ -239,6 +246,6 @@ def _odd_one(runs: Sequence[Observed], chosen: Sequence[Constant]) -> tuple[Obse
         values = _least_squares(others, chosen)
         if all(_apart(o.observed_ms, _predicted(o, values)) <= AGREE for o in others):
             off = run.observed_ms / _predicted(run, values) - 1
-            if abs(math.log1p(off)) > AGREE:
+            if abs(math.log1p(off)) > AGREE * _farther(run, others, chosen):
                 found.append((run, off))
     return max(found, key=lambda pair: abs(pair[1])) if found else None

@@ -33,7 +33,8 @@ STARTS: Final = {
 FIRST: Final = {
     "decode.class": 0.4, "decode.weights": 0.3, "decode.class-weights": 0.2, "decode.routed": 0.4,
     "decode.class-routed": 0.3, "decode.engine": 0.5, "decode.class-engine": 0.2, "decode.device": 0.3,
-    "launch.class": 0.8, "launch.routed": 0.5, "launch.engine": 0.8, "launch.host": 0.6, "launch.device": 0.3,
+    "launch.class": 0.8, "launch.routed": 0.5, "launch.engine": 0.8, "launch.host": 0.6, "launch.cards": 0.4,
+    "launch.class-engine": 0.4, "launch.device": 0.3,
     "visit.class": 0.5, "visit.engine": 1.0, "reduce.class": 0.5, "reduce.engine": 0.7, "reduce.device": 0.7,
     "prefill.class": 0.4, "prefill.weights": 0.2, "prefill.class-weights": 0.2, "prefill.routed": 0.3,
     "prefill.class-routed": 0.2, "prefill.engine": 0.4, "prefill.class-engine": 0.2, "prefill.device": 0.25,
@@ -106,7 +107,7 @@ def _is_of(group: str, rate: str) -> bool:
 def _fit(evidence: Sequence[Evidence], start: Priors | None) -> Fit:
     design = _design(evidence)
     groups = np.array([group_of(name) for name in design.names])
-    spread = dict(FIRST) if start is None else dict(start.spread)
+    spread = dict(FIRST) if start is None else {**FIRST, **start.spread}
     node = dict(NODE) if start is None else dict(start.node)
     left = dict(LEFT)
     centre = np.array([STARTS[name][0] if name in STARTS else 0.0 for name in design.names])

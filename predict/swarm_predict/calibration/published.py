@@ -47,7 +47,7 @@ class _System(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     engine: str = ""
     software: str = ""  # the program, if the engine is only a pattern; empty: the engine
     activations: Literal["fp16", "fp32", "int8"] | None = None
-    cards: int = 1  # in one host, one after the other
+    cards: int = 1  # in one host; whether they split every layer is the engine's affair
     host: str = ""  # class of the host, if it is unusual for such a card
     split: tuple[int, ...] = ()  # layers of each node; empty: even
     layer_ms: tuple[float, ...] = ()  # of each node, if it was measured alone (including the LM head)

@@ -41,6 +41,7 @@ from swarm_predict.priors.factors import (
     WeightGroup,
     effects,
     key_of,
+    launch_rounds,
     load_of,
     machine_of,
 )
@@ -62,6 +63,7 @@ class RunMachine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: str  # of `key_of`
     device_class: str
     device: str
+    cards: int = 1  # of it, that split each layer
 
 
 class RunPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -139,8 +141,8 @@ def observe(
         observed_ms=observed_ms,
         fixed_ms=found.fixed_ms + drafting_ms(workload),
         machines=tuple(
-            RunMachine(key_of(swarm.facts[row]), machine.device_class, machine.device)
-            for row, machine in zip(found.rows, machines, strict=True)
+            RunMachine(key_of(swarm.facts[row]), machine.device_class, machine.device, cards)
+            for row, machine, cards in zip(found.rows, machines, found.cards, strict=True)
         ),
         parts=tuple(part for part in found.parts if part.times > 0),
         own_ms=found.own_ms,
@@ -162,7 +164,7 @@ def observation(run: ObservedRun, priors: Priors) -> Observation:
             parts.append(Part(part.times, particular.paths(load, part.path, written=run.written)))
         else:
             kind: Kind = part.what
-            shared = effects(kind, Machine(named.device_class, named.device), load)
+            shared = effects(kind, Machine(named.device_class, named.device, cards=named.cards), load)
             if kind == "decode":
                 parts.append(Part(FASTEST * part.times, own))
             times = part.times * (RDMA_SHARE if run.engine in RDMA and kind in ("visit", "reduce") else 1.0)
@@ -191,6 +193,7 @@ class _Parts:
     reading_ms: float  # least time by the data sheets
     paths_ms: float  # least time by idle paths and rates
     own_ms: Doubt
+    cards: tuple[int, ...]  # of each machine, that split each layer
 
     @property
     def least_ms(self) -> float:
@@ -227,8 +230,9 @@ def _of_stages(swarm: Swarm, model: ModelShape, placement: Placement, workload: 
     parts += _of_paths(paths_ms)
     fixed_ms += run.fixed_ms(step_width(workload)) + workload.hop_overhead_ms * len(run.trips)
     return _Parts(
-        costs.rows, parts, fixed_ms if math.isfinite(fixed_ms) else 0.0, reading_ms, idle_ms, path_doubt.of_stages(run)
-    )
+        costs.rows, parts, fixed_ms if math.isfinite(fixed_ms) else 0.0, reading_ms, idle_ms, path_doubt.of_stages(run),
+        layer.cards,
+    )  # fmt: skip
 
 
 def _of_groups(swarm: Swarm, model: ModelShape, placement: Placement, workload: Workload) -> _Parts:
@@ -262,7 +266,7 @@ def _of_groups(swarm: Swarm, model: ModelShape, placement: Placement, workload: 
     # half a round trip is not always one way, so only this is certain of many rounds
     idle_ms = POSSIBLE * float(paths_ms.sum())
     fixed_ms = run.software_ms(0, run.width)
-    return _Parts(tuple(run.rows), parts, fixed_ms, reading_ms, idle_ms, path_doubt.of_groups(run))
+    return _Parts(tuple(run.rows), parts, fixed_ms, reading_ms, idle_ms, path_doubt.of_groups(run), layer.cards)
 
 
 def _of_paths(paths_ms: Floats) -> list[RunPart]:
@@ -285,7 +289,7 @@ def _compute(layer: LayerColumns, k: int, count: float, share: float, head_ms: f
         as_timed_ms = (count * share * float(layer.ms[k]) + head_ms) / float(layer.assumed.layers[k])
         return [RunPart("layers", as_timed_ms, k)], sheet_ms
     reading = sheet_ms + head_ms / float(layer.assumed.rate[k])
-    return [RunPart("decode", reading, k), RunPart("launch", count, k)], reading
+    return [RunPart("decode", reading, k), RunPart("launch", count * launch_rounds(layer.cards[k]), k)], reading
 
 
 def _idle_ms(paths: Links, src: int, dst: int, size_bytes: float) -> float:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 import numpy as np
 
 from swarm_predict.cost.inputs import Inputs
+from swarm_predict.cost.machine.cards import shared_by
 from swarm_predict.cost.machine.layer_times import ANY, ORDINARY_MEM_GBPS, How, by_hand
 from swarm_predict.cost.network.delivery_times import Links, Mask
 from swarm_predict.cost.software import software_assumed
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.priors.factors import machine_of
-from swarm_predict.types import Workload
+from swarm_predict.types import Engine, Workload
 from swarm_protocol.snapshot.swarm import Swarm
 
 SHOWN_NAMES = 4
 KERNELS_DIFFER = 0.05  # relative, of an engine's layer times from those of the probes
 SHOWN_ASYMMETRY = 0.1  # of the round trip
 SHOWN_ASYMMETRY_MS = 1.0
+TOGETHER: Final[Engine] = "vllm"  # to name where cards would compute together
 MEASURE = "measure it (swarm-probe with torch) or write mem_gbps"
 
 
@@ -34,6 +37,7 @@ def notes(swarm: Swarm, inputs: Inputs, model: ModelShape, workload: Workload) -
     lines = [
         *_of_compute(swarm, inputs, model, workload),
         *_of_sheets(swarm, inputs),
+        *_of_cards(swarm, inputs, model, workload),
         *_of_kernels(inputs, workload),
         *_of_software(swarm, inputs, workload),
         *_of_visits(swarm, inputs, workload),
@@ -95,6 +99,27 @@ def _of_sheets(swarm: Swarm, inputs: Inputs) -> list[str]:
             sheets.setdefault(swarm.facts[row].sheet, []).append(name)
     return [
         f"bandwidth and matrix rate of {some(names)} from the data sheet of {sheet}" for sheet, names in sheets.items()
+    ]
+
+
+def _of_cards(swarm: Swarm, inputs: Inputs, model: ModelShape, workload: Workload) -> list[str]:
+    """Note how machines with several cards compute: all on every layer, in groups, or one card after the other."""
+    sizes: dict[int, list[str]] = {}
+    in_turn = []
+    for name, row, count in zip(inputs.names, inputs.rows, inputs.layer.cards, strict=True):
+        if count > 1:
+            sizes.setdefault(count, []).append(name)
+        elif shared_by(swarm.facts[row].device, model, TOGETHER) > 1 and np.isfinite(swarm.nodes["vram_bytes"][row]):
+            in_turn.append(name)
+    if in_turn and not inputs.engine.cards_together:
+        return [
+            f"cards of {some(in_turn)} compute one after the other, as under llama.cpp; --engine {TOGETHER} splits "
+            "every layer among them"
+        ]
+    return [
+        f"{count} cards of {some(names)} split every layer under {workload.engine}; how long their exchanges take is "
+        "from published results"
+        for count, names in sizes.items()
     ]
 
 

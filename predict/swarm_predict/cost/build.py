@@ -110,7 +110,7 @@ def step_columns(swarm: Swarm, rows: Sequence[int], model: ModelShape, workload:
     """
     layer = layer_columns(
         swarm, rows, model, workload.weights, "decode", width, workload.context,
-        engine=workload.engine, priors=workload.priors,
+        engine=workload.engine, priors=workload.priors, tensor_parallel=workload.tensor_parallel,
     )  # fmt: skip
     layer = replace(layer, ms=layer.ms + np.nan_to_num(swarm.nodes["visit_layer_ms"][list(rows)], nan=0.0))
     if engine_facts(workload).head == "last":
@@ -126,8 +126,9 @@ def prompt_columns(swarm: Swarm, rows: Sequence[int], model: ModelShape, workloa
 
     def columns(tokens: int) -> LayerColumns:
         return layer_columns(
-            swarm, rows, model, workload.weights, "prefill", 1, tokens, engine=workload.engine, priors=workload.priors
-        )
+            swarm, rows, model, workload.weights, "prefill", 1, tokens,
+            engine=workload.engine, priors=workload.priors, tensor_parallel=workload.tensor_parallel,
+        )  # fmt: skip
 
     whole = columns(workload.prompt)
     if not workload.cached_prompt:

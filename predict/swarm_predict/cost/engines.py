@@ -55,6 +55,7 @@ class EngineFacts:
     rdma: bool = False  # messages bypass both kernels
     most_rtt_ms: float = math.inf  # machines farther from the host are left out of a split
     windows: bool = False  # several verify windows of one stream are in flight
+    cards_together: bool = False  # the cards of one machine split each layer; else each has layers of its own
     limits: str = ""  # what else the engine restricts
     sources: tuple[str, ...] = ()
 
@@ -97,8 +98,9 @@ class EngineFacts:
         heads = self.extra_packets * HEADER_BYTES
         return float(self.extra_bytes + heads + self.mask_bytes * span * batch * tokens)
 
-    def sizes_allowed(self, model: ModelShape, most: int) -> list[int]:
-        """Return how many machines may share a layer of this model, up to `most`."""
+    def sizes_allowed(self, model: ModelShape, most: int, cards: int = 1) -> list[int]:
+        """Return how many machines may share a layer of this model, up to `most`; each splits its share among its
+        `cards`."""
 
         def allowed(count: int) -> bool:
             if self.counts == "powers of two" and count & (count - 1):
@@ -107,7 +109,7 @@ class EngineFacts:
                 return count <= model.kv_heads
             if self.heads == "divides the KV heads":
                 return model.kv_heads % count == 0 and model.hidden % count == 0
-            return self.heads == "any" or model.heads % count == 0
+            return self.heads == "any" or model.heads % (count * cards) == 0
 
         return [count for count in range(1, most + 1) if allowed(count)]
 
@@ -189,12 +191,15 @@ _ENGINES: Final[tuple[EngineFacts, ...]] = (
         sources=(
             "vllm/sequence.py IntermediateTensors; models with a fused add and norm (llama, qwen, mixtral, deepseek) "
             "hand on hidden states and residual, falcon.py, bloom.py and starcoder2.py hidden states only",
+            "docs.vllm.ai serving/parallelism_scaling: tensor parallel size is the number of cards of each node, "
+            "pipeline parallel size the number of nodes",
         ),
-        drives="first",
+        drives="first", cards_together=True,
+        limits="every stage has the same number of cards (--tensor-parallel-size), which divides the heads",
     ),
     EngineFacts(
         "vllm-tp", "all-reduce", False, "shared", "shared", "token", tensors=2, tensors_unfused=1, all_reduce="ring",
-        heads="divides the heads", groups=True, equal_groups=True,
+        heads="divides the heads", groups=True, equal_groups=True, cards_together=True,
         sources=(
             "docs.vllm.ai/projects/ascend feature_guide/pipeline_parallel: a stage is one tensor parallel group, all "
             "of --tensor-parallel-size, --pipeline-parallel-size of them; --nnodes --node-rank --master-addr",
@@ -209,11 +214,12 @@ _ENGINES: Final[tuple[EngineFacts, ...]] = (
             "mintlify.com/sgl-project/sglang distributed/pipeline-parallelism: --pp-size stages, each forwards its "
             "activations to the next, sends are asynchronous; messages taken as vLLM's, whose layers it shares",
         ),
-        drives="first",
+        drives="first", cards_together=True,
+        limits="every stage has the same number of cards (--tp-size), which divides the heads",
     ),
     EngineFacts(
         "sglang-tp", "all-reduce", False, "shared", "shared", "token", tensors=2, tensors_unfused=1, all_reduce="ring",
-        heads="divides the heads", groups=True, equal_groups=True,
+        heads="divides the heads", groups=True, equal_groups=True, cards_together=True,
         sources=(
             "docs.sglang.io base/reference/server_arguments and mintlify.com/sgl-project/sglang "
             "distributed/tensor-parallelism: --tp-size over several nodes, all-reduces at layer boundaries",

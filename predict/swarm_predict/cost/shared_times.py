@@ -59,7 +59,7 @@ class SharedTimes:
         self.width = step_width(workload) if width is None else width
         layer = layer or layer_columns(
             swarm, rows, model, workload.weights, "decode", self.width, workload.context,
-            engine=workload.engine, priors=workload.priors,
+            engine=workload.engine, priors=workload.priors, tensor_parallel=workload.tensor_parallel,
         )  # fmt: skip
         asked = software_assumed(swarm, rows, workload, self.paths)
         self.reduce_ms = np.where(asked.any(axis=0), layer.assumed.reduce_ms, 0.0)
@@ -68,6 +68,7 @@ class SharedTimes:
         self.launch_ms = launch * workload.compute_scale
         self.layer_ms = (layer.ms - launch) * workload.compute_scale
         self.head_ms = layer.head_ms * workload.compute_scale
+        self.cards = max(layer.cards, default=1)  # of each machine: the same everywhere in a run
         self.visit_ms = visits_ms(swarm, rows)
         self.need = needs(model, workload, self.engine)
         vram = np.nan_to_num(swarm.nodes["vram_bytes"][list(rows)], nan=0.0)

@@ -215,7 +215,7 @@ def evidence_of(
     rows = range(len(swarm))
     layer = layer_columns(
         swarm, rows, model, workload.weights, "decode", step_width(workload), workload.context,
-        engine=workload.engine, priors=workload.priors,
+        engine=workload.engine, priors=workload.priors, tensor_parallel=workload.tensor_parallel,
     )  # fmt: skip
     return Evidence(swarm, model, workload, layer, links(swarm, rows), throttled or {})
 

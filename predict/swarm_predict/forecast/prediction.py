@@ -11,6 +11,7 @@ from functools import partial
 
 from swarm_predict.cost.build import build_costs, check
 from swarm_predict.cost.engines import engine_facts
+from swarm_predict.cost.machine.cards import with_one_size
 from swarm_predict.forecast import unseen_losses
 from swarm_predict.forecast.assembly import assemble
 from swarm_predict.forecast.forward_pass.first_token import first_token_draws
@@ -30,6 +31,7 @@ def predict(swarm: Swarm, model: ModelShape, placement: Placement, workload: Wor
     check(workload)
     engine = engine_facts(workload)
     check_placement(placement, model, swarm, engine.name)
+    workload = with_one_size(swarm, model, (stage.node for stage in placement), workload)
     if engine.pattern == "all-reduce":
         shared = TensorParallel(swarm, model, placement, workload)
         step = replace(shared.step(), later_ms=unseen_losses.of_groups(shared))

@@ -29,8 +29,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
+from swarm_predict.cost.machine.cards import cards_of, groups_of_cards, with_one_size
 from swarm_predict.launch.further_engines import FURTHER
-from swarm_predict.launch.lines import MODEL_NOTE, Command, Launch, Question, bracketed, cards_of, is_private, is_public
+from swarm_predict.launch.lines import (
+    MODEL_NOTE,
+    Command,
+    Launch,
+    Question,
+    bracketed,
+    by_card,
+    is_private,
+    is_public,
+    stages_of_cards,
+)
 from swarm_predict.model.kv_cache_formats import CACHE_16_BITS, CACHES_OF
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.priors.factors import machine_of
@@ -52,6 +63,9 @@ def launch(swarm: Swarm, model: ModelShape, workload: Workload, placement: Place
     """The commands for this placement; of a pattern of messages, those of an engine that sends so, with a note."""
     hosts = {facts.name: facts.host for facts in swarm.facts}
     cards = {facts.name: cards_of(facts.device) for facts in swarm.facts}
+    names = [stage.node for stage in placement]
+    load = with_one_size(swarm, model, names, workload)
+    together = max(groups_of_cards(swarm, names, model, load).values())
     client = workload.client or swarm.client or placement[0].node
     engine = _RUNS.get(workload.engine, workload.engine)
     write = _WRITERS.get(engine)
@@ -59,7 +73,7 @@ def launch(swarm: Swarm, model: ModelShape, workload: Workload, placement: Place
         known = ", ".join(_WRITERS)
         return Launch((), (), (f"{engine} has no launch lines; --engine takes one of {known}",))
     classes = {facts.name: machine_of(facts).device_class for facts in swarm.facts}
-    found = write(Question(hosts, cards, model, workload, placement, client, classes))
+    found = write(Question(hosts, cards, together, model, workload, placement, client, classes))
     if model.kv_cache != CACHE_16_BITS and model.kv_cache not in CACHES_OF.get(engine, ()):
         kept = f"{engine} has no KV cache in {model.kv_cache}: it keeps 16 bits, more than was counted"
         found = replace(found, warnings=(*found.warnings, kept))
@@ -179,7 +193,7 @@ def _llama_cpp(question: Question) -> Launch:
 
 def _llama_cpp_split(devices: Sequence[Stage], cards: Mapping[str, int], *, all_offloaded: bool) -> str:
     """Return -ngl and --tensor-split for these stages in the order of llama.cpp's devices, each card one of them."""
-    counts = [layers for stage in devices for layers in _by_card(stage.layers, cards.get(stage.node, 1))]
+    counts = [layers for stage in devices for layers in by_card(stage.layers, cards.get(stage.node, 1))]
     if counts:
         counts[-1] += 1  # the output layer
     offloaded = 99 if all_offloaded and counts else sum(counts)
@@ -187,26 +201,25 @@ def _llama_cpp_split(devices: Sequence[Stage], cards: Mapping[str, int], *, all_
     return f"-ngl {offloaded}{split}"
 
 
-def _by_card(layers: int, cards: int) -> list[int]:
-    share, more = divmod(layers, cards)
-    return [share + (k < more) for k in range(cards)]
-
-
 def _vllm(question: Question) -> Launch:
     stages = question.placement
     head = question.address(stages[0].node)
-    parts = ",".join(str(stage.layers) for stage in stages)
     dtype = {"bf16": "bfloat16", "fp32": "float32"}.get(question.workload.weights, "half")
     quant = " --quantization fp8" if question.workload.weights == "fp8" else ""
     several = len(stages) > 1
+    held = stages_of_cards(question, [stage.node for stage in stages], [stage.layers for stage in stages])
+    parts = ",".join(map(str, held))
     commands = []
     for rank, stage in enumerate(stages):
         cache = " --kv-cache-dtype fp8" if question.model.kv_cache == "fp8" else ""
         text = f"vllm serve $MODEL --dtype {dtype}{quant}{cache}"
+        if question.together > 1:
+            text += f" --tensor-parallel-size {question.together}"
+        if len(held) > 1:
+            text = f"VLLM_PP_LAYER_PARTITION={parts} {text} --pipeline-parallel-size {len(held)}"
         if several:
             text = (
-                f"VLLM_PP_LAYER_PARTITION={parts} {text} --pipeline-parallel-size {len(stages)} "
-                f"--distributed-executor-backend mp --nnodes {len(stages)} --node-rank {rank} "
+                f"{text} --distributed-executor-backend mp --nnodes {len(stages)} --node-rank {rank} "
                 f"--master-addr {head} --master-port {_VLLM_PORT}{' --headless' if rank else ''}"
             )
         commands.append(Command(stage.node, text))

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from swarm_predict.launch.lines import MODEL_NOTE, Command, Launch, Question
+from swarm_predict.launch.lines import MODEL_NOTE, Command, Launch, Question, stages_of_cards
 from swarm_predict.types import Stage
 
 _PORT: Final = 29500
@@ -90,15 +90,21 @@ def _mlx(question: Question) -> Launch:
 
 
 def _sizes(question: Question) -> tuple[int, int, list[str]]:
-    """(machines of each stage, stages, nodes in rank order)."""
+    """(cards of each stage, stages, nodes in rank order)."""
     groups = _groups(question.placement)
     nodes = [stage.node for group in groups for stage in group]
-    return len(groups[0]), len(groups), list(dict.fromkeys(nodes))
+    return len(groups[0]) * question.together, len(_held(question)), list(dict.fromkeys(nodes))
+
+
+def _held(question: Question) -> list[int]:
+    """Return the layers of each stage."""
+    groups = _groups(question.placement)
+    return stages_of_cards(question, [group[0].node for group in groups], [group[0].layers for group in groups])
 
 
 def _vllm_tp(question: Question) -> Launch:
     tensor, stages, nodes = _sizes(question)
-    parts = ",".join(str(group[0].layers) for group in _groups(question.placement))
+    parts = ",".join(map(str, _held(question)))
     head = question.address(nodes[0])
     partition = f"VLLM_PP_LAYER_PARTITION={parts} " if stages > 1 else ""
     cache = _fp8_cache(question, "fp8")
@@ -112,7 +118,7 @@ def _vllm_tp(question: Question) -> Launch:
         for rank, node in enumerate(nodes)
     ]
     warnings = ("traffic between vLLM's nodes is neither encrypted nor authenticated: private network only",)
-    notes = [MODEL_NOTE.format(model=question.model.name), "one card a node is taken to share the layers"]
+    notes = [MODEL_NOTE.format(model=question.model.name)]
     if question.model.layer.experts:
         notes.append("--enable-expert-parallel spreads whole experts over the same machines")
     return Launch(tuple(commands), warnings, tuple(notes))
@@ -125,7 +131,7 @@ def _fp8_cache(question: Question, name: str) -> str:
 def _sglang(question: Question) -> Launch:
     tensor, stages, nodes = _sizes(question)
     if question.workload.engine == "sglang":
-        tensor, stages = 1, len(question.placement)
+        tensor = question.together
     head, cache = question.address(nodes[0]), _fp8_cache(question, "fp8_e5m2")
     commands = [
         Command(

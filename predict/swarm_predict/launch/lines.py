@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import Placement, Workload
 
-_COUNT: Final = re.compile(r"\s*(\d{1,2})\s*[x×]\s")
 MODEL_NOTE: Final = "$MODEL: the Hugging Face id or folder of {model}"
 
 
@@ -32,6 +31,7 @@ class Launch:
 class Question:
     hosts: dict[str, str]  # address by node; empty: not known
     cards: dict[str, int]  # graphics cards by node
+    together: int  # of them, that split each layer; the others of a machine are further stages
     model: ModelShape
     workload: Workload
     placement: Placement
@@ -42,13 +42,16 @@ class Question:
         return shlex.quote(self.hosts.get(node) or f"ADDRESS-OF-{node}")
 
 
-def cards_of(device: str) -> int:
-    """Return how many cards a device name stands for: `2x RTX 3090`, `RTX 3060 + RTX A4000`."""
-    found = 0
-    for part in device.split(" + "):
-        count = _COUNT.match(part)
-        found += int(count[1]) if count else 1
-    return found
+def by_card(layers: int, cards: int) -> list[int]:
+    """Return the layers of each of so many cards or groups of cards, as even as possible."""
+    share, more = divmod(layers, cards)
+    return [share + (k < more) for k in range(cards)]
+
+
+def stages_of_cards(question: Question, nodes: Sequence[str], layers: Sequence[int]) -> list[int]:
+    """Return the layers of each stage, where machines with more cards than split a layer are several of them."""
+    groups = (max(1, question.cards.get(node, 1) // question.together) for node in nodes)
+    return [part for count, held in zip(groups, layers, strict=True) for part in by_card(held, count)]
 
 
 def is_private(host: str) -> bool:

@@ -3,7 +3,8 @@
 Each quantity is the exponential of a sum of effects, from the most common to the most particular:
 
     decode   how much more than FASTEST of its data sheet's time a machine takes to read a layer, in times of that
-    launch   milliseconds that a layer takes beyond reading: kernels that are started, threads that meet
+    launch   milliseconds that a layer takes beyond reading: kernels that are started, threads that meet, and cards of
+             one machine that split a layer and exchange their sums (`launch_rounds`)
     visit    milliseconds of software for one message between machines, at its receiver
     reduce   milliseconds of software for one round of an all-reduce
     prefill  how many times longer than its data sheet's matrix rate says a machine takes to compute a prompt
@@ -11,6 +12,7 @@ Each quantity is the exponential of a sum of effects, from the most common to th
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -58,6 +60,7 @@ class Machine:
     device_class: str  # of CLASSES; empty: not known
     device: str = ""  # canonical name; empty: not known
     host: str = ""  # class of what drives it, where that is not what usually does
+    cards: int = 1  # of it, that split each layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,12 @@ class Load:
     routed: bool
     model: str = ""  # name of the model
     format: str = ""  # name of the weights
+
+
+def launch_rounds(cards: int) -> float:
+    """Return how many times the launches of a layer take where cards split it: once, and a round of exchanges each
+    time that the number of cards doubles."""
+    return 1.0 + math.log2(cards)
 
 
 def load_of(model: ModelShape, weights: str, engine: str) -> Load:
@@ -112,9 +121,15 @@ def effects(kind: Kind, machine: Machine, load: Load) -> tuple[str, ...]:
         found.append(f"launch.class:{named}")
         if load.routed:
             found.append("launch.routed:yes")
-        found.append(f"launch.engine:{'?' if load.engine in PLAIN else kernels_of(load.engine)}")
+        if load.engine in PLAIN:
+            found.append("launch.engine:?")
+        else:  # graphs of kernels take one launch, where an engine records them for this kind of machine
+            kernels = kernels_of(load.engine)
+            found += [f"launch.engine:{kernels}", f"launch.class-engine:{named}/{kernels}"]
         if machine.host:
             found.append(f"launch.host:{machine.host}")
+        if machine.cards > 1:
+            found.append("launch.cards:together")
         if device:
             found.append(f"launch.device:{device}")
     else:

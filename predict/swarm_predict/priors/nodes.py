@@ -9,14 +9,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
 import numpy as np
 
 from swarm_predict.priors import particular
-from swarm_predict.priors.factors import FASTEST, RDMA, RDMA_SHARE, Kind, Load, Machine, effects, key_of, machine_of
+from swarm_predict.priors.factors import (
+    FASTEST,
+    RDMA,
+    RDMA_SHARE,
+    Kind,
+    Load,
+    Machine,
+    effects,
+    key_of,
+    launch_rounds,
+    machine_of,
+)
 from swarm_predict.priors.particular import Rate
 from swarm_predict.priors.posterior import Effects, Priors
 from swarm_protocol.snapshot.swarm import Floats, Ints, Swarm
@@ -155,11 +166,19 @@ def own_effects(rate: Rate, key: str, device_class: str, load: Load, *, several:
 
 
 def assume(
-    swarm: Swarm, rows: Sequence[int], load: Load, kind: Rate, priors: Priors, *, written: bool = True
+    swarm: Swarm,
+    rows: Sequence[int],
+    load: Load,
+    kind: Rate,
+    priors: Priors,
+    *,
+    written: bool = True,
+    cards: Sequence[int] = (),
 ) -> Assumed:
     """Return what is assumed of the machines at `rows`, by their device names and classes.
 
-    `written`: what was measured of them was written down by a person."""
+    `written`: what was measured of them was written down by a person. `cards` of each machine split every layer;
+    empty: one."""
     position: dict[Effects, int] = {}
     kinds: dict[Machine, tuple[Effects, ...]] = {}
     columns, alone = [], np.zeros((2, len(rows)))
@@ -167,6 +186,8 @@ def assume(
     paths: tuple[Effects, ...] = tuple(by_kind)
     for k, row in enumerate(rows):
         machine = machine_of(swarm.facts[row])
+        if cards and cards[k] > 1:
+            machine = replace(machine, cards=cards[k])
         if machine not in kinds:
             kinds[machine] = tuple(effects(each, machine, load) for each in _KINDS[kind])
         # without runs all machines are strangers, and are called alike
@@ -183,6 +204,8 @@ def assume(
         return Assumed(priors, kind, tuple(position), at, median, alone, 0.0, 0.0)
     medians = np.exp([_log_median(priors, name) for name in position])
     median = medians[at] if len(rows) else np.zeros((_LINES, 0))
+    if cards and median.size:
+        median[_LAUNCH] *= [launch_rounds(count) for count in cards]
     if load.engine in RDMA:
         median[[_VISIT, _REDUCE]] *= RDMA_SHARE
     noise = particular.run_noise(kind, priors.left)

@@ -26,6 +26,7 @@ from swarm_predict.forecast.windows import least_ms
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.placement import rows_of
 from swarm_predict.search.bounds.certify import certify
+from swarm_predict.search.card_groups import best_size, sizes_of
 from swarm_predict.search.chain import TIE_MS, Bools, Chain, chain_of, split_of
 from swarm_predict.search.compiled.availability import fast
 from swarm_predict.search.infeasible import memory_need, why_not
@@ -161,6 +162,17 @@ def plan(
     Raises DoesNotFit with what is needed and what is there, NotMeasured with what is missing, BadPlacement for a
     name that is no node and for pins that contradict each other.
     """
+    forbid = list(forbid)
+    sizes = sizes_of(swarm, model, workload, forbid)
+    if len(set(sizes.values())) > 1:
+
+        def planned(load: Workload, without: list[str]) -> Plan:
+            return plan(
+                swarm, model, load, objective, time_limit_s=time_limit_s, forbid=without, require=require, pins=pins,
+                max_stages=max_stages, reliability=reliability, warm=warm,
+            )  # fmt: skip
+
+        return best_size(sizes, workload, objective, forbid, planned)
     if engine_facts(workload).pattern == "all-reduce":
         for given, option in ((pins, "--pin"), (reliability, "--losses"), (objective != "latency", "--objective")):
             if given:
@@ -172,7 +184,6 @@ def plan(
     check_pins(pins, model.layers)
     pinned_rows = rows_of(swarm, [stage.node for stage in pins], "--pin")
     pinned = {row: (stage.first, stage.last) for row, stage in zip(pinned_rows, pins, strict=True)}
-    forbid = list(forbid)
     client = workload.client or swarm.client
     missing = left_out(swarm, tables, client, forbid)
     far = too_far(swarm, engine_facts(workload), client, [*forbid, *(each.node for each in missing)])

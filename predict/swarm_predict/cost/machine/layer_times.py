@@ -21,11 +21,12 @@ from typing import Final
 import numpy as np
 
 from swarm_predict.cost.machine import timing_curve
+from swarm_predict.cost.machine.cards import exchange_ms, shared_by
 from swarm_predict.cost.machine.roofline import LayerWork, Work, head_work, least_ms
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.model.weight_formats import is_format, weight_format
-from swarm_predict.priors.factors import load_of
+from swarm_predict.priors.factors import launch_rounds, load_of
 from swarm_predict.priors.nodes import Assumed, Sample, assume, compute_rate
 from swarm_predict.priors.posterior import Priors, chosen
 from swarm_predict.types import UnknownModel
@@ -46,6 +47,7 @@ DOUBT_EAGER = 0.35  # kernels launched one by one: measured on an H200, docs/gpu
 DOUBT_OTHER_DTYPE = 0.15
 DOUBT_OTHER_MODEL = 0.15
 DOUBT_PER_ROOT_HOUR = 0.01
+DOUBT_TOGETHER = 0.5  # of the launches and exchanges of cards that were timed one by one
 DOUBT_MEDIAN = 1.2533  # standard error of a median of n, in standard deviations over √n
 
 _ALIASES = {"float16": "fp16", "half": "fp16", "bfloat16": "bf16", "float32": "fp32", "float": "fp32"}
@@ -77,6 +79,7 @@ class LayerColumns:
     beats_roofline: tuple[bool, ...]  # measured faster than the node's own bandwidth allows
     assumed: Assumed  # of these rows, if nothing was measured
     reading_ms: Floats  # by the data sheet; NaN: not known
+    cards: tuple[int, ...]  # of each machine, that split each layer
 
     @property
     def measured(self) -> tuple[bool, ...]:
@@ -133,26 +136,36 @@ def layer_columns(
     *,
     engine: str = "chain",
     priors: Priors | None = None,
+    tensor_parallel: int = 0,
 ) -> LayerColumns:
     """Return the layer times of `rows`, with their source and uncertainty.
 
-    `tokens` are in the cache (decode) or in the prompt (prefill). Without `priors` those of published results apply."""
+    `tokens` are in the cache (decode) or in the prompt (prefill). Without `priors` those of published results apply.
+    `tensor_parallel`: the size of all groups of cards, if the engine has them; 0: all cards that can."""
     rows = list(rows)
+    cards = tuple(shared_by(swarm.facts[row].device, model, engine, tensor_parallel) for row in rows)
     priors = chosen(priors)
     load = load_of(model, weights, engine)
     live = not by_hand(swarm)
-    assumed = assume(swarm, rows, load, "decode" if phase == "decode" else "prefill", priors, written=not live)
+    assumed = assume(
+        swarm, rows, load, "decode" if phase == "decode" else "prefill", priors, written=not live, cards=cards
+    )
     mem, tflops = swarm.nodes["mem_gbps"][rows], swarm.nodes["tflops"][rows]
     work = LayerWork(model, phase)
     step = work(weights, batch, tokens)
-    least = least_ms(step, mem, tflops, phase)
+    together = np.array(cards, np.float64)
+    least = least_ms(step, mem * together, tflops * together, phase)
     known = np.isfinite(least)
     if (
         phase == "decode" and batch > 1
     ):  # a large batch is bound by the matrix rate, of which machines reach a smaller share
-        works = step.flops / (tflops * 1e9) * compute_rate(swarm, rows, load, priors)
+        works = step.flops / (tflops * together * 1e9) * compute_rate(swarm, rows, load, priors)
         least = np.fmax(least, works / assumed.rate)
-    ms = np.where(known, least * assumed.rate + assumed.launch_ms, np.inf)
+    width = batch if phase == "decode" else batch * tokens
+    exchange = np.array(
+        [exchange_ms(swarm.facts[row].device, count, width, model) for row, count in zip(rows, cards, strict=True)]
+    )
+    ms = np.where(known, least * assumed.rate + assumed.launch_ms + exchange, np.inf)
     how = [How.ROOFLINE if ok else How.UNKNOWN for ok in known]
     spread = np.zeros(len(rows))
     doubt = np.zeros(len(rows))
@@ -175,14 +188,21 @@ def layer_columns(
             elif found.ms < bandwidth_ms:
                 beats[k] = True
         ms[k] *= assumed.layers[k]
+        if cards[k] > 1:
+            launch = float(assumed.launch_ms[k])
+            alone = min(launch / launch_rounds(cards[k]), ms[k])  # what of it is not reading
+            ms[k] = (ms[k] - alone) / cards[k] + launch + exchange[k]
+            doubt[k] = math.hypot(doubt[k], DOUBT_TOGETHER * launch / ms[k])
     head = head_work(model, weights, batch)
-    head_ms = _head_ms(head, step, ms, np.array(how), mem, tflops, phase, assumed.rate)
+    head_ms = _head_ms(head, step, ms, np.array(how), mem * together, tflops * together, phase, assumed.rate)
     head_known = [source < How.UNKNOWN for source in how]
     for k, row in enumerate(rows):
         if (both := _ends_ms(swarm.facts[row].layers, model, weights, batch)) is not None:
-            head_ms[k], head_known[k] = both * assumed.layers[k], True
+            head_ms[k], head_known[k] = both * assumed.layers[k] / cards[k], True
     reading = np.where(known, least, np.nan)
-    return LayerColumns(ms, spread, doubt, tuple(how), head_ms, tuple(head_known), tuple(beats), assumed, reading)
+    return LayerColumns(
+        ms, spread, doubt, tuple(how), head_ms, tuple(head_known), tuple(beats), assumed, reading, cards
+    )
 
 
 def _head_ms(

@@ -78,7 +78,7 @@ class TensorParallel:
         self.visit_ms = visits_ms(swarm, self.rows)
         self.layer = layer_columns(
             swarm, self.rows, model, workload.weights, "decode", self.width, workload.context,
-            engine=workload.engine, priors=workload.priors,
+            engine=workload.engine, priors=workload.priors, tensor_parallel=workload.tensor_parallel,
         )  # fmt: skip
 
     @property

@@ -190,7 +190,7 @@ def solve_shared(
     known = [k for k in usable if np.isfinite(times.layer_ms[k])]
     if not known:
         raise NotMeasured("no layer time of any machine is known; measure it or write mem_gbps")
-    sizes = frozenset(times.engine.sizes_allowed(times.model, len(known)))
+    sizes = frozenset(times.engine.sizes_allowed(times.model, len(known), times.cards))
     search = _Search(times, sizes, frozenset(required), max_machines or len(known))
     small = len(known) <= (ALL_GROUPINGS if times.engine.groups else ALL_SUBSETS)
     with np.errstate(invalid="ignore"):

@@ -119,7 +119,7 @@ class GroupPasses:
             raise NotMeasured(f"no prefill time and no tflops of {slow[0]} are known; measure it or write tflops")
         step = layer_columns(
             self.swarm, self.rows, self.model, load.weights, "decode", 1, load.context,
-            engine=load.engine, priors=load.priors,
+            engine=load.engine, priors=load.priors, tensor_parallel=load.tensor_parallel,
         )  # fmt: skip
         bytes_read = self.model.bytes_touched(load.weights, 1, load.context)
         reading = step.ms * (self.model.weights_touched(load.weights, 1) / bytes_read)
