@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from swarm_probe import light_imports  # noqa: F401 - first
 from swarm_probe.collector_client.join_url import JoinError, parse_join
 from swarm_probe.owner_limits.compute_budget import USUAL, Allowance, parse_allowance
 from swarm_probe.owner_limits.traffic_budget import DAILY_BYTES, parse_daily

@@ -15,8 +15,9 @@ import struct
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from swarm_probe.clocks import Clocks
 from swarm_probe.owner_limits.egress_policy import EgressPolicy
@@ -52,8 +53,7 @@ _ANCILLARY_BYTES: Final = 256  # stamps of two kinds (16 and 48 bytes), address,
 Cmsg = tuple[int, int, bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(msgspec.Struct, frozen=True):
     data: bytes
     source: Target
     wall_ns: int
