@@ -60,6 +60,7 @@ class TrainPort:
         collection = Collection(secrets.token_bytes(wire.TOKEN_BYTES), max_packets)
         self._collections[collection.token] = collection
         self._udp.many_expected = True
+        self._udp.listen(True)
         try:
             yield collection
         finally:

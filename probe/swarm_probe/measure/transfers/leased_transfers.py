@@ -127,6 +127,7 @@ class Transfers:
         finally:
             self._line.own_transfer = False
         self._counts["uplinks_measured"] += 1
+        self._round_trips.uplink(transfer.mbps)
         self._emit(
             UplinkSample(
                 at_ns=self._clocks.wall_ns(),

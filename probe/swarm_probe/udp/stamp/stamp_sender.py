@@ -96,6 +96,11 @@ class StampSession:
 
     # ------------------------------------------------------------ sending
 
+    @property
+    def interval_ns(self) -> int:
+        """Return the mean time between packets, as it is now."""
+        return self._interval_ns
+
     def next_due_ns(self) -> int:
         """Return when `poll` or `reports` next have something to do."""
         due = min(self._send_ns, self._window.end_ns)
