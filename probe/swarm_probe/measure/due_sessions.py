@@ -14,7 +14,8 @@ from swarm_protocol.units import NS_PER_MS
 GROUP_SHARE: Final = 8  # of a session's interval: how much later a packet may be sent, to go with others
 GROUP_MOST_NS: Final = 500 * NS_PER_MS
 _GROUP_LEAST_NS: Final = 60 * NS_PER_MS
-_HASH: Final = 0x9E3779B97F4A7C15  # 2⁶⁴ over the golden ratio
+_MIX: Final = 0xBF58476D1CE4E5B9  # of splitmix64
+_MASK: Final = (1 << 64) - 1
 
 
 def grouped_ns(due_ns: int, interval_ns: int) -> int:
@@ -32,7 +33,9 @@ def grouped_ns(due_ns: int, interval_ns: int) -> int:
 
 
 def _moment_ns(number: int, step_ns: int) -> int:
-    return number * step_ns + ((number * _HASH >> 32 & 0xFFFFFFFF) * step_ns >> 33)
+    mixed = (number + 1) * _MIX & _MASK
+    mixed = (mixed ^ mixed >> 31) * _MIX & _MASK
+    return number * step_ns + ((mixed >> 32) * step_ns >> 33)
 
 
 class DueSessions:

@@ -118,7 +118,7 @@ def test_a_grouped_packet_leaves_a_little_later_never_earlier(due_ns: int, inter
 def test_packets_of_many_sessions_share_moments_that_do_not_repeat() -> None:
     """Thirty-two peers, a packet each every four seconds: eight a second become two moments a second."""
     moments = sorted({grouped_ns(ms * 125 * NS_PER_MS, 4 * NS_PER_S) for ms in range(800)})
-    assert 190 <= len(moments) <= 200
+    assert 190 <= len(moments) <= 201
     gaps = {round((b - a) / NS_PER_MS) for a, b in pairwise(moments)}
     assert len(gaps) > 100
 
