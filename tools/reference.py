@@ -31,7 +31,7 @@ from swarm_predict.cost.groups import ALL_REDUCES_PER_LAYER
 from swarm_predict.forecast.forward_pass.pipeline import trips_of
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.model.shapes import ModelShape
-from swarm_probe.cli import probe_parser
+from swarm_probe.arguments import probe_parser
 from swarm_storage.csv_format import CSV_KINDS, header
 from swarmtop import cli
 from swarmtop.commands import COMMANDS

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 from swarm_probe.collector_client.client_times import ClientTimes
 from swarm_probe.compute.limits import ComputeLimits
@@ -55,8 +56,7 @@ class PathsLike(Protocol):
     async def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeConfig:
+class ProbeConfig(msgspec.Struct, frozen=True):
     url: str  # of parse_join
     name: str
     state: Path

@@ -8,8 +8,9 @@ import os
 import socket
 import struct
 import sys
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from swarm_protocol.units import NS_PER_S
 
@@ -19,16 +20,14 @@ _BOUND_IF: Final = ((socket.IPPROTO_IP, 25), (socket.IPPROTO_IPV6, 125))  # IP_B
 _PORT_TRIES: Final = 8  # a port free in IPv4 may be taken in IPv6
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """One address of one peer, in the kernel's form."""
 
     family: socket.AddressFamily
     sockaddr: tuple[Any, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Leave:
+class Leave(msgspec.Struct, frozen=True):
     """What connections leave by, if the owner has chosen: an address of this machine, an interface, or both."""
 
     bind_host: str = ""

@@ -22,10 +22,11 @@ import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Final
+
+import msgspec
 
 from swarm_protocol.messages.codec import MAX_MESSAGE_BYTES, encode
 from swarm_protocol.messages.probe_messages import Batch
@@ -49,8 +50,7 @@ class SpoolError(Exception):
     """The spool folder cannot be used; the text says what to do."""
 
 
-@dataclass(slots=True)
-class _Segment:
+class _Segment(msgspec.Struct):
     path: Path
     first_seq: int
     count: int = 0  # numbers are contiguous from first_seq
@@ -61,8 +61,7 @@ class _Segment:
         return self.first_seq + self.count - 1
 
 
-@dataclass(slots=True)
-class _Cursor:
+class _Cursor(msgspec.Struct):
     """The read position: the record numbered `seq` begins at `offset`."""
 
     segment: _Segment

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from swarm_protocol.units import NS_PER_S
 
 
-@dataclass(slots=True)
-class TokenBucket:
+class TokenBucket(msgspec.Struct):
     """Allows `per_s` on average, `burst` at once. A clock that goes back adds nothing."""
 
     per_s: float

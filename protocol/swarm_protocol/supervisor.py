@@ -13,8 +13,9 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+import msgspec
 
 MOST: Final = 5  # ends of one part within `WITHIN_S`; the next one ends the program
 WITHIN_S: Final = 600.0
@@ -26,10 +27,9 @@ class PartFailed(Exception):
     """A lasting task or thread has ended, and restarting it does not help."""
 
 
-@dataclass(slots=True)
-class _Part:
+class _Part(msgspec.Struct):
     begin: Callable[[], object] | None  # None: it restarts by itself, or not at all
-    ends_s: deque[float] = field(default_factory=deque)  # the latest, monotonic
+    ends_s: deque[float] = msgspec.field(default_factory=deque)  # the latest, monotonic
     count: int = 0
     last: str = ""
     running: bool = True

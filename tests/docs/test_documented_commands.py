@@ -17,7 +17,7 @@ import pytest
 from documented_commands import PAGES, ROOT, Shown, shown
 
 from swarm_collector.options import options
-from swarm_probe.cli import probe_parser
+from swarm_probe.arguments import probe_parser
 from swarmtop import cli
 from swarmtop.argument_types import joined_times
 from swarmtop.commands import COMMANDS as COMMANDS_OF_OURS

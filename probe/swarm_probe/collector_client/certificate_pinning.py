@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-from websockets.asyncio.client import ClientConnection
+import msgspec
 
+from swarm_probe.collector_client.websocket import ClientConnection
 from swarm_protocol.messages.probe_messages import COLLECTOR_HEADER, NONCE_HEADER
 from swarm_protocol.trust import certificate_pins
 from swarm_protocol.trust.identity import COLLECTOR_ID_BYTES
@@ -24,8 +24,7 @@ class OldCollector(Exception):
     """The collector states no id, or gives nothing to sign: it is an older version, or not a collector. One line."""
 
 
-@dataclass(frozen=True, slots=True)
-class Certificates:
+class Certificates(msgspec.Struct, frozen=True):
     collector: str  # HOST:PORT
     folder: Path  # of remembered pins
     say: Callable[[str], None]

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 from urllib.parse import urlsplit
-from urllib.request import getproxies
 
-from websockets.asyncio.client import ClientConnection
+import msgspec
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.frames import CloseCode
 
@@ -26,10 +23,17 @@ from swarm_probe.collector_client.batch_sender import BatchSender
 from swarm_probe.collector_client.certificate_pinning import Certificates, OldCollector
 from swarm_probe.collector_client.client_times import Backoff, ClientTimes
 from swarm_probe.collector_client.connection_errors import Ended, closing_words, resting_words, why_not
-from swarm_probe.collector_client.dial import DirectConnect, dial
+from swarm_probe.collector_client.dial import dial
 from swarm_probe.collector_client.hangups import Strikes
 from swarm_probe.collector_client.join_url import collector_of
-from swarm_probe.collector_client.traffic_meter import Meter, MeteredConnection
+from swarm_probe.collector_client.traffic_meter import Meter
+from swarm_probe.collector_client.websocket import (
+    ClientConnection,
+    MeteredConnection,
+    Opening,
+    open_websocket,
+    proxies_set,
+)
 from swarm_probe.measure.transfers.uplink import look
 from swarm_probe.owner_limits.traffic_budget import BACK_SHARE, TrafficBudget
 from swarm_probe.spool import Spool
@@ -60,8 +64,7 @@ from swarm_protocol.trust.signing import Handshake, SigningError
 from swarm_protocol.units import NS_PER_S
 
 
-@dataclass(frozen=True, slots=True)
-class ClientState:
+class ClientState(msgspec.Struct, frozen=True):
     """The state of the connection; `text` is one line for people, without secrets and with peers' words made safe."""
 
     kind: Literal["connecting", "joined", "away", "refused"]
@@ -123,7 +126,7 @@ class CollectorClient:
     def collector_host(self) -> str:
         """Return the address that the connection leads to; empty: not connected, or through a proxy, whose address says
         nothing about where the collector is."""
-        if getproxies() and not is_loopback(urlsplit(self._url).hostname or ""):
+        if proxies_set() and not is_loopback(urlsplit(self._url).hostname or ""):
             return ""
         name = self._ws.remote_address if self._ws is not None else None
         return str(name[0]) if name else ""
@@ -238,19 +241,16 @@ class CollectorClient:
         dialled = None
         try:
             dialled = await dial(self._url, times.open_s)
-            connection = await DirectConnect(
-                self._url,
-                create_connection=cast(Any, functools.partial(MeteredConnection, self._meter)),
-                sock=dialled.own if dialled is not None else None,
-                ssl=self._certificates.context(),
-                compression=None,  # samples are small and this daemon is light
-                open_timeout=times.open_s,
-                ping_interval=times.ping_s,
-                ping_timeout=times.ping_wait_s,
-                close_timeout=times.leave_s,
-                max_size=MAX_MESSAGE_BYTES,
-                user_agent_header=None,
+            how = Opening(
+                url=self._url,
+                tls=self._certificates.context(),
+                max_bytes=MAX_MESSAGE_BYTES,
+                open_s=times.open_s,
+                ping_s=times.ping_s,
+                ping_wait_s=times.ping_wait_s,
+                close_s=times.leave_s,
             )
+            connection = await open_websocket(how, self._meter, dialled.own if dialled is not None else None)
         except (OSError, WebSocketException, ImportError) as error:  # ImportError: a SOCKS proxy, without its package
             self._meter.failed(dialled.seen if dialled is not None else None)
             if (hung_up := self._ended_by_us()) is not None:

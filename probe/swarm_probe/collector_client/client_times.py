@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class ClientTimes:
+class ClientTimes(msgspec.Struct, frozen=True):
     """Timeouts in seconds: what each bounds, and why."""
 
     open_s: float = 10.0  # connecting and the answer to Hello: a host may drop packets

@@ -12,9 +12,10 @@ from typing import Final
 from websockets.exceptions import WebSocketException
 
 from swarm_probe.collector_client.certificate_pinning import Certificates, OldCollector
-from swarm_probe.collector_client.dial import DirectConnect
+from swarm_probe.collector_client.dial import dial
 from swarm_probe.collector_client.join_url import collector_of
-from swarm_protocol.messages.codec import DecodeError, encode
+from swarm_probe.collector_client.websocket import Opening, open_websocket
+from swarm_protocol.messages.codec import MAX_MESSAGE_BYTES, DecodeError, encode
 from swarm_protocol.messages.probe_messages import AboutMe, AboutYou, Refused, decode_from_collector
 from swarm_protocol.text import safe
 from swarm_protocol.trust import certificate_pins
@@ -36,8 +37,11 @@ def ask(url: str, folder: Path, key_file: Path, *, forget: bool) -> list[str]:
         who = collector_of(url)
         certificates = Certificates(who, folder, print, tls=url.startswith("wss:"))
         async with asyncio.timeout(WITHIN_S):
-            connection = DirectConnect(url, ssl=certificates.context(), compression=None, user_agent_header=None)
-            async with connection as ws:
+            dialled = await dial(url, WITHIN_S)
+            if dialled is not None:
+                dialled.seen.close()
+            how = Opening(url, certificates.context(), MAX_MESSAGE_BYTES)
+            async with await open_websocket(how, None, dialled.own if dialled is not None else None) as ws:
                 handshake = certificates.handshake(ws)
                 message = handshake.signed("forget" if forget else "show")
                 public, proof = await asyncio.to_thread(sign_elsewhere, key.seed, message)

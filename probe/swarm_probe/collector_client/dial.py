@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidURI
-from websockets.proxy import get_proxy
-from websockets.uri import parse_uri
+import msgspec
 
 from swarm_probe.collector_client.traffic_meter import RECEIVE_BUFFER_BYTES
+from swarm_probe.collector_client.websocket import by_proxy
 
 PORTS = {"ws": 80, "wss": 443}
 
 
-@dataclass(frozen=True, slots=True)
-class Dialled:
+class Dialled(msgspec.Struct, frozen=True):
     own: socket.socket  # for the connection, which closes it
     seen: socket.socket  # a duplicate, to be read afterwards; the caller closes it
 
 
 async def dial(url: str, within_s: float) -> Dialled | None:
     """Connect to the host of this URL, at its first address that answers; return None if a proxy leads there, which
-    `websockets` handles. Raises OSError, of the last address."""
-    with contextlib.suppress(InvalidURI):  # websockets reports it when it is called
-        if get_proxy(parse_uri(url)) is not None:
-            return None
+    `open_websocket` calls. Raises OSError, of the last address."""
+    if by_proxy(url):
+        return None
     parts = urlsplit(url)
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(within_s):
@@ -55,9 +49,3 @@ async def dial(url: str, within_s: float) -> Dialled | None:
                 made.close()
                 raise
     raise failed
-
-
-class DirectConnect(connect):
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        """Refuse every redirect: a collector must not send this probe elsewhere."""
-        return exc

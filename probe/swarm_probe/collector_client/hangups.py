@@ -6,7 +6,6 @@ Time is passed in; a clock that was set cannot make a wait longer than its limit
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
@@ -31,11 +30,10 @@ class Strike(msgspec.Struct, frozen=True):
     why: str
 
 
-@dataclass(slots=True)
-class Strikes:
+class Strikes(msgspec.Struct):
     collector: str = ""
     folder: Path | None = None
-    _all: dict[str, Strike] = field(default_factory=dict)
+    _all: dict[str, Strike] = msgspec.field(default_factory=dict)
 
     @classmethod
     def open(cls, collector: str, folder: Path) -> Strikes:

@@ -20,8 +20,6 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
-from websockets.asyncio.client import ClientConnection
-
 from swarm_probe.collector_client.hangups import Kind
 from swarm_probe.owner_limits.traffic_budget import TCP_CONNECTION, TCP_SHARE, TrafficBudget
 from swarm_protocol.messages.codec import MAX_MESSAGE_BYTES
@@ -32,7 +30,6 @@ BYTES_PER_S: Final = 64 << 10
 BURST_BYTES: Final = 4 << 20
 FRAMES_PER_S: Final = 200.0
 FRAME_BURST: Final = 2_000.0
-SLICE_BYTES: Final = 4096  # parsed at once: 2,048 empty frames
 RECEIVE_BUFFER_BYTES: Final = 256 << 10  # what arrives while reading is paused; the kernel's usual limit is 6 MB
 SEGMENT_BYTES: Final = {socket.AF_INET: 52, socket.AF_INET6: 72}  # headers, with TCP's timestamps
 
@@ -109,35 +106,6 @@ class Meter:
         self._traffic_budget.spend("collector", "", max(0, sent - self._booked[0]), max(0, received - self._booked[1]),
                            self._wall_ns())  # fmt: skip
         self._booked = max(sent, self._booked[0]), max(received, self._booked[1])
-
-
-class MeteredConnection(ClientConnection):
-    """Hangs up when the meter says so, before the received bytes are parsed."""
-
-    def __init__(self, meter: Meter, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
-        self._meter = meter
-
-    def data_received(self, data: bytes) -> None:
-        if self._hung_up(self._meter.received(len(data), self.transport.get_extra_info("socket"))):
-            return
-        for at in range(0, len(data), SLICE_BYTES):
-            super().data_received(data[at : at + SLICE_BYTES])
-            if self._meter.breach is not None:
-                return
-
-    def process_event(self, event: Any) -> None:
-        if not self._hung_up(self._meter.frame()):
-            super().process_event(event)
-
-    def look(self) -> None:
-        """Check periodically, whether or not anything came out of TLS."""
-        self._hung_up(self._meter.look(self.transport.get_extra_info("socket")))
-
-    def _hung_up(self, breach: Breach | None) -> bool:
-        if breach is not None:
-            self.transport.abort()
-        return breach is not None
 
 
 def tcp_bytes(connected: Any) -> tuple[int, int] | None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import torch
 
 from swarm_probe.compute.layers.matrices import BITS, KERNEL_DTYPE, QUANTISED, NoKernel, Weights
@@ -31,8 +31,7 @@ TORCH_BYTES: Final = 300 << 20  # what torch itself takes of a process, before a
 _SIZE: Final = re.compile(r"(\d+)([KMG]?)")
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(msgspec.Struct, frozen=True):
     torch_name: str  # "cuda:0"
     label: str  # "NVIDIA H100 80GB HBM3", "cpu: AMD EPYC (2 threads)"
     limit_bytes: int  # the most that tensors may take
@@ -41,8 +40,7 @@ class Device:
     uuid: str = ""  # of NVML; empty: unknown to it
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
+class Format(msgspec.Struct, frozen=True):
     """The format of a layer's weights while it is timed."""
 
     name: str  # as samples name it

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 
 def _child_command() -> tuple[str, ...]:
@@ -19,11 +19,17 @@ def _child_command() -> tuple[str, ...]:
 
 def _machine_lock() -> str:
     user = os.getuid() if hasattr(os, "getuid") else 0
-    return str(Path(tempfile.gettempdir()) / f"swarmtop-{user}-compute.lock")
+    return str(_temporary() / f"swarmtop-{user}-compute.lock")
 
 
-@dataclass(frozen=True, slots=True)
-class ComputeLimits:
+def _temporary() -> Path:
+    """Return the folder that `tempfile` would choose; it loads shutil and three compressors, half a megabyte."""
+    named = (os.environ.get(name, "") for name in ("TMPDIR", "TEMP", "TMP"))
+    folders = (*filter(None, named), "/tmp", "/var/tmp", "/usr/tmp")
+    return Path(next((name for name in folders if os.access(name, os.W_OK | os.X_OK)), ".")).absolute()
+
+
+class ComputeLimits(msgspec.Struct, frozen=True):
     """Limits in seconds unless the name says otherwise; what each bounds."""
 
     settle_s: float = 1.0  # people may be browsing models
@@ -36,5 +42,5 @@ class ComputeLimits:
     end_s: float = 10.0  # from being killed to being gone
     look_s: float = 0.5  # between looks at its memory
     ram_bytes: int | None = None  # None: half of what is free
-    lock_path: str = field(default_factory=_machine_lock)
-    command: Sequence[str] = field(default_factory=_child_command)
+    lock_path: str = msgspec.field(default_factory=_machine_lock)
+    command: Sequence[str] = msgspec.field(default_factory=_child_command)

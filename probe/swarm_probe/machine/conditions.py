@@ -7,8 +7,9 @@ would be measured all day). Pure: time is passed in.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from swarm_probe.machine.gpu import GpuReading
 
@@ -16,8 +17,7 @@ LASTS_S: Final = 60.0
 REST_S: Final = 900.0
 
 
-@dataclass(frozen=True, slots=True)
-class Conditions:
+class Conditions(msgspec.Struct, frozen=True):
     """The machine's conditions, as far as they change how long a layer takes."""
 
     cards: tuple[tuple[str, str, float | None, bool | None], ...] = ()  # name, driver, power limit, throttled

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
+
+import msgspec
 
 from swarm_probe.machine.readings import reason
 
@@ -33,8 +34,7 @@ _REASONS: Final = {
 _HELD_BACK: Final = 0x8 | 0x20 | 0x40 | 0x80
 
 
-@dataclass(frozen=True, slots=True)
-class GpuReading:
+class GpuReading(msgspec.Struct, frozen=True):
     """One GPU now."""
 
     name: str  # with #1, #2, … where there are several
@@ -68,7 +68,9 @@ class GpuReading:
             reason_why = instead.get(figure, why)
             if value is None and reason_why is not None:
                 because.setdefault(reason_why, []).append(figure)
-        return replace(self, untold="; ".join(f"{', '.join(names)}: {said}" for said, names in because.items()))
+        return msgspec.structs.replace(
+            self, untold="; ".join(f"{', '.join(names)}: {said}" for said, names in because.items())
+        )
 
 
 class Gpus:

@@ -12,11 +12,11 @@ import re
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import psutil
 
 from swarm_probe.machine.conditions import Conditions, conditions
@@ -38,8 +38,7 @@ _CGROUPS: Final = (  # limit and use, of version 2 and 1
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(msgspec.Struct, frozen=True):
     free_bytes: int
     total_bytes: int
 

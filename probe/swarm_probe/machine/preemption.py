@@ -13,9 +13,10 @@ import functools
 import os
 import resource
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from swarm_probe.machine.cpu_quota import Quota, quota_of_this_process
 from swarm_protocol.units import NS_PER_S
@@ -23,8 +24,7 @@ from swarm_protocol.units import NS_PER_S
 _SCHEDSTAT: Final = Path("/proc/thread-self/schedstat")  # on the processor, waiting for it (ns), turns: proc(5)
 
 
-@dataclass(frozen=True, slots=True)
-class Preemption:
+class Preemption(msgspec.Struct, frozen=True):
     """The time that other programs took from the thread that created this."""
 
     schedstat_fd: int | None

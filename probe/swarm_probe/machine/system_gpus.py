@@ -10,9 +10,10 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from swarm_probe.machine.gpu import GpuReading, Gpus
 from swarm_probe.machine.vendors import amd, intel
@@ -41,7 +42,9 @@ class SystemGpus:
             return (self._apple.read(),)
         found = [reading for device in self._devices() if (reading := self._card(device)) is not None]
         if len(found) > 1:
-            return tuple(replace(reading, name=f"{reading.name} #{i}") for i, reading in enumerate(found))
+            return tuple(
+                msgspec.structs.replace(reading, name=f"{reading.name} #{i}") for i, reading in enumerate(found)
+            )
         return tuple(found)
 
     def _devices(self) -> list[Path]:
@@ -59,8 +62,7 @@ class SystemGpus:
         return intel.read(device, self._meter) if vendor == INTEL else None
 
 
-@dataclass(slots=True)
-class AllGpus:
+class AllGpus(msgspec.Struct):
     """NVIDIA's GPUs and those of the system, with the interface of `Gpus`."""
 
     nvidia: Gpus

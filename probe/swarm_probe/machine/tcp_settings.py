@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from swarm_probe.machine.readings import Unreadable
 from swarm_protocol.text import safe
@@ -15,8 +16,7 @@ from swarm_protocol.text import safe
 _SETTINGS: Final = Path("/proc/sys/net/ipv4")
 
 
-@dataclass(frozen=True, slots=True)
-class TcpSettings:
+class TcpSettings(msgspec.Struct, frozen=True):
     congestion: str  # cubic, reno, bbr
     slow_start_after_idle: bool  # the sysctl; BBR heeds it by no restart
 

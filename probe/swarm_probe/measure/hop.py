@@ -15,8 +15,9 @@ import asyncio
 import os
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from swarm_probe.quantiles import quantile
 from swarm_probe.streams.channel import Channel, Unreachable
@@ -38,8 +39,7 @@ _ACK_MOST: Final = 2**32 - 1
 _BUFFER_BYTES: Final = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class HopRound:
+class HopRound(msgspec.Struct, frozen=True):
     first_ns: int
     ordered_ns: tuple[int, ...]  # those at cadence, ascending; never empty
     after_idle_ns: int | None = None  # median of those after a pause; None: not requested, or interrupted

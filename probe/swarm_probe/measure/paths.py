@@ -14,9 +14,9 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from statistics import median
 from typing import Final
+
+import msgspec
 
 from swarm_probe.clocks import Clocks
 from swarm_probe.measure import hop
@@ -30,6 +30,7 @@ from swarm_probe.measure.transfers.leased_transfers import Outcome, Transfers
 from swarm_probe.owner_limits.egress_policy import EgressPolicy, Scope, links_allowed, scope_of
 from swarm_probe.owner_limits.idle_policy import IdlePolicy
 from swarm_probe.owner_limits.traffic_budget import TrafficBudget
+from swarm_probe.quantiles import median
 from swarm_probe.sockets import Leave, why
 from swarm_probe.streams.relay_stream import RelayPort
 from swarm_probe.streams.tcp_endpoint import Caller, Purpose, Service, TcpPeer
@@ -48,16 +49,14 @@ SERVED_TRANSFER_BYTES: Final = 4 << 20  # as much as one usually takes
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class PathsLimits:
+class PathsLimits(msgspec.Struct, frozen=True):
     """What no plan can exceed, in addition to the traffic budget."""
 
     packets_per_s: float = 100.0  # of STAMP, requests and answers together
     transfer_bytes: int = uplink.MAX_TRANSFER_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class PathsConfig:
+class PathsConfig(msgspec.Struct, frozen=True):
     bind_host: str = ""  # empty: every address of IPv4 and IPv6
     interface: str = ""  # nothing goes by another one; empty: as the system routes
     udp_port: int = 0  # 0: any
@@ -66,7 +65,7 @@ class PathsConfig:
     lan: bool = False  # private addresses too, wherever the collector is
     links: bool = False  # link-local ones too, wherever it is
     grants: bool = False  # accept a transfer only where the collector has announced it to this end too
-    limits: PathsLimits = field(default_factory=PathsLimits)
+    limits: PathsLimits = msgspec.field(default_factory=PathsLimits)
 
 
 class Paths:

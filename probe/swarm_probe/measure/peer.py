@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+
+import msgspec
 
 from swarm_probe.sockets import Target
 from swarm_probe.streams.tcp_endpoint import Caller
@@ -11,8 +12,7 @@ from swarm_probe.udp.rtt_session import RttSession
 from swarm_protocol.messages.probe_messages import Peer
 
 
-@dataclass(slots=True)
-class PeerState:
+class PeerState(msgspec.Struct):
     peer: Peer
     tcp: tuple[Target, ...]
     tcp_first: int = 0  # index of the address that answered last

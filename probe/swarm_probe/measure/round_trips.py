@@ -18,6 +18,7 @@ from typing import Final
 
 from swarm_probe.clocks import Clocks
 from swarm_probe.measure.due_sessions import DueSessions
+from swarm_probe.measure.send_timer import SendTimer
 from swarm_probe.owner_limits.egress_policy import EgressPolicy
 from swarm_probe.owner_limits.traffic_accounting import TrafficAccounting
 from swarm_probe.owner_limits.traffic_budget import TrafficBudget
@@ -38,7 +39,7 @@ from swarm_protocol.messages.probe_messages import Peer
 from swarm_protocol.messages.samples import LinkSample
 from swarm_protocol.packets import stamp_packet, stun_packet
 from swarm_protocol.rate_limit import TokenBucket
-from swarm_protocol.units import NS_PER_MS, NS_PER_S
+from swarm_protocol.units import NS_PER_MS
 
 THRIFTY_PER_S: Final = 0.23  # 7 MB a day with their answers, once most of the day's bytes are used
 THRIFTY_BURST: Final = 3.0
@@ -86,8 +87,7 @@ class RoundTrips:
         self._holes: asyncio.TimerHandle | None = None
         self._loaded = False
         self._due = DueSessions()
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_ns = 0
+        self._timer = SendTimer(self._udp, clocks.mono_ns, self._tick)
         self._refusals = SendRefusals()
         self._departures = TransmitTimestamps[tuple[RttSession, int]]()
 
@@ -99,6 +99,15 @@ class RoundTrips:
     def unavailable(self, error: str) -> None:
         """Note that the port could not be opened."""
         self._refusals.report(error)
+
+    def uplink(self, mbps: float) -> None:
+        """Note a rate, measured or a bound, at which this machine has sent."""
+        self._timer.uplink(mbps)
+        self._due.grouped = self._timer.groups
+
+    def when_urgent(self, urgent: Callable[[], bool]) -> None:
+        """Read datagrams at once while `urgent()`."""
+        self._timer.urgent = urgent
 
     @property
     def port(self) -> int:
@@ -115,9 +124,7 @@ class RoundTrips:
             self._holes = None
         self._by_ssid, self._by_peer = {}, {}
         self._due = DueSessions()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.cancel()
         self._udp.close()
 
     # ------------------------------------------------------------ who is measured, who may ask
@@ -248,20 +255,9 @@ class RoundTrips:
 
     def _arm(self, not_before_ns: int = 0) -> None:
         """Set the one timer to the earliest due time."""
-        first_ns = self._due.first_ns()
-        if first_ns is None:
-            return
-        due_ns = max(first_ns, not_before_ns)
-        if self._timer is not None:
-            if self._timer_ns <= due_ns and not self._timer.cancelled() and not not_before_ns:
-                return
-            self._timer.cancel()
-        self._timer_ns = due_ns
-        delay_s = max(0, due_ns - self._clocks.mono_ns()) / NS_PER_S
-        self._timer = asyncio.get_running_loop().call_later(delay_s, self._tick)
+        self._timer.arm(self._due.first_ns(), not_before_ns)
 
     def _tick(self) -> None:
-        self._timer = None
         now_ns = self._clocks.mono_ns()
         served = 0
         while served < MAX_PER_TICK and (rtt := self._due.pop(now_ns)) is not None:
@@ -352,7 +348,8 @@ class RoundTrips:
         return self.allowed.may_send(source, self._clocks.mono_ns())
 
     def send(self, data: bytes, to: Target) -> OSError | None:
-        """Send other traffic over this port."""
+        """Send other traffic over this port, whose answers are read at once."""
+        self._udp.listen(True)
         return self._udp.send(data, to)
 
     def _take_reply(self, arrival: Arrival, ssid: int) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -38,8 +37,7 @@ _TIME: Final = re.compile(r"(\d+(?:\.\d+)?)(s|m|min|h|)")
 _UNITS_S: Final = {"s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
-@dataclass(frozen=True, slots=True)
-class Allowance:
+class Allowance(msgspec.Struct, frozen=True):
     """Allowed seconds; None: no limit."""
 
     hour_s: float | None
@@ -62,13 +60,12 @@ class _File(msgspec.Struct):
     pieces: dict[int, tuple[float, float]] = {}  # number since 1970 → seconds of processor, of GPU
 
 
-@dataclass(slots=True)
-class ComputeBudget:
+class ComputeBudget(msgspec.Struct):
     processor: Allowance
     gpu: Allowance
     folder: Path | None = None
     trouble: str | None = None  # why the record cannot be read or written, in one line
-    _file: _File = field(default_factory=_File)
+    _file: _File = msgspec.field(default_factory=_File)
 
     @classmethod
     def open(cls, processor: Allowance, gpu: Allowance, folder: Path, now_ns: int) -> ComputeBudget:

@@ -8,9 +8,9 @@ counters, battery and time are passed in by `look`; `system_counters` and `syste
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
 import psutil
 
 from swarm_probe.machine.readings import Readings
@@ -24,12 +24,11 @@ LOOK_MOST_NS: Final = 30 * NS_PER_S  # longer, the machine slept
 Counters = Mapping[str, tuple[int, int]]  # interface → bytes (sent, received)
 
 
-@dataclass(slots=True)
-class IdlePolicy:
+class IdlePolicy(msgspec.Struct):
     busy_mbps: float = 0.0  # of others, at the last check that could determine it
     battery_percent: float | None = None  # None: on mains, no battery, or not reported
-    readings: Readings = field(default_factory=Readings)  # of `system_counters` and `system_battery`
-    _before: Counters = field(default_factory=dict)
+    readings: Readings = msgspec.field(default_factory=Readings)  # of `system_counters` and `system_battery`
+    _before: Counters = msgspec.field(default_factory=dict)
     _own_before: tuple[int, int] = (0, 0)
     _at_ns: int | None = None
     _busy_until_ns: int = 0

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
@@ -59,15 +58,14 @@ class _File(msgspec.Struct):
     days: dict[str, dict[str, dict[str, _Totals]]] = {}  # date → kind → peer → bytes
 
 
-@dataclass(slots=True)
-class TrafficBudget:
+class TrafficBudget(msgspec.Struct):
     daily_bytes: int | None = DAILY_BYTES  # None: the owner sets no limit
     folder: Path | None = None
     trouble: str | None = None  # why the record cannot be written, in one line
     _collector_bytes: int | None = None
-    _file: _File = field(default_factory=_File)
-    _since: dict[tuple[str, str], _Totals] = field(default_factory=lambda: defaultdict(_Totals))
-    _by_kind: Counter[str] = field(default_factory=Counter)
+    _file: _File = msgspec.field(default_factory=_File)
+    _since: dict[tuple[str, str], _Totals] = msgspec.field(default_factory=lambda: defaultdict(_Totals))
+    _by_kind: Counter[str] = msgspec.field(default_factory=Counter)
     _today: tuple[int, str] = (-1, "")  # UTC day since 1970, and its date
 
     @classmethod

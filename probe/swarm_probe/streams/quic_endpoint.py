@@ -113,6 +113,11 @@ class QuicPort:
         end.receive(arrival)
         return True
 
+    @property
+    def connected(self) -> bool:
+        """Return whether there is any connection, opening ones among them."""
+        return bool(self._ends)
+
     async def close(self) -> None:
         for end in set(self._ends.values()):
             end.close()

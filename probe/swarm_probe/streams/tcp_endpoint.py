@@ -19,9 +19,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
+
+import msgspec
 
 from swarm_probe.sockets import ANY_WAY, SO_TIMESTAMPNS, Leave, Target, bind_all, kernel_stamp_ns, why
 from swarm_probe.streams.channel import Busy, Channel, NoAnswer, NotMember, PeerError, Unreachable, read_exactly
@@ -59,8 +60,7 @@ class _Status(enum.IntEnum):
     BUSY = 1  # or paused: no bytes left today, other traffic, on battery
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True):
     """A member that may call, and the key it must hold."""
 
     peer: str
@@ -220,8 +220,7 @@ async def introduce(stream: Channel, caller: Caller, purpose: Purpose, size: int
 Serve = Callable[[Channel, str, int], Awaitable[None]]  # stream, peer, size
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
+class Service(msgspec.Struct, frozen=True):
     """How calls for one purpose are served."""
 
     serve: Serve

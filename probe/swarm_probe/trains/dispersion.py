@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
+
+import msgspec
 
 from swarm_protocol.units import BITS_PER_BYTE
 
@@ -39,8 +40,7 @@ AGREE: Final = 0.01  # halves that differ by no more show one rate, however sure
 _NEVER: Final = math.inf
 
 
-@dataclass(frozen=True, slots=True)
-class Train:
+class Train(msgspec.Struct, frozen=True):
     """What both ends know of a train; ns of either end's own clock."""
 
     packet_bytes: int  # of the IP packet
@@ -49,8 +49,7 @@ class Train:
     dropped: int = 0  # by the receiver's own socket
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(msgspec.Struct, frozen=True):
     """A rate at the IP layer. `half_width`: relative, of its 95 % interval."""
 
     mbps: float
@@ -66,8 +65,7 @@ class Rate:
         return self.mbps * (1 + self.half_width) < SATURATED * self.sent_mbps
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
+class _Line(msgspec.Struct, frozen=True):
     slope: float  # ns a packet
     error: float  # standard error of it
     freedom: int
@@ -174,7 +172,9 @@ def _fit(at_ns: Sequence[int]) -> _Line | None:
     if line is None:
         return None
     others = [other for share in OTHER_BLOCKS if (other := _line(at_ns, share)) is not None]
-    return replace(line, error=max([line.error, *(max(o.error, abs(o.slope - line.slope)) for o in others)]))
+    return msgspec.structs.replace(
+        line, error=max([line.error, *(max(o.error, abs(o.slope - line.slope)) for o in others)])
+    )
 
 
 def _line(at_ns: Sequence[int], share: float = 1.0) -> _Line | None:

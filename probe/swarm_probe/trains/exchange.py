@@ -7,8 +7,9 @@ import contextlib
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from swarm_probe.streams.channel import Channel, PeerError, Unreachable, read_exactly
 from swarm_probe.trains import wire
@@ -28,8 +29,7 @@ CLOSE_S: Final = 1.0
 _FILLER_BYTES: Final = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class PacketSender:
+class PacketSender(msgspec.Struct, frozen=True):
     """How packets are sent: `send` sends as many of them as it can at once, and returns how many."""
 
     send: Callable[[list[bytes]], int]

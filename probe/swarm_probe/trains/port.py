@@ -10,8 +10,9 @@ import secrets
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from swarm_probe.clocks import Clocks
 from swarm_probe.owner_limits.traffic_accounting import TrafficAccounting
@@ -22,13 +23,12 @@ from swarm_probe.udp.udp_socket import Arrival, UdpPort
 TRAINS_MOST: Final = 16  # of one test; more are not collected
 
 
-@dataclass(slots=True)
-class Collection:
+class Collection(msgspec.Struct):
     """The packets of one test that have arrived."""
 
     token: bytes
     max_packets: int
-    trains: dict[int, list[tuple[int, int]]] = field(default_factory=dict)  # train → (number, wall ns)
+    trains: dict[int, list[tuple[int, int]]] = msgspec.field(default_factory=dict)  # train → (number, wall ns)
     latest_ns: int = 0  # monotonic, when the latest was read
     packets: int = 0
     received_bytes: int = 0  # payload
@@ -60,6 +60,7 @@ class TrainPort:
         collection = Collection(secrets.token_bytes(wire.TOKEN_BYTES), max_packets)
         self._collections[collection.token] = collection
         self._udp.many_expected = True
+        self._udp.listen(True)
         try:
             yield collection
         finally:

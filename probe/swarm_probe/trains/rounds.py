@@ -11,8 +11,9 @@ single long one.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
 from typing import Final
+
+import msgspec
 
 from swarm_probe.trains.dispersion import SATURATED, Rate, Train, estimate
 from swarm_protocol.units import BITS_PER_BYTE
@@ -35,15 +36,13 @@ ROUNDS_MOST: Final = 5
 TRAIN_S: Final = 2.0  # the longest train: other people use the line too
 
 
-@dataclass(frozen=True, slots=True)
-class Round:
+class Round(msgspec.Struct, frozen=True):
     packets: int
     burst: int  # packets at the beginning that are sent at once
     mbps: float  # of IP, for the others; inf: as fast as this machine sends
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What the trains showed. `mbps`: what TCP would deliver. `bound`: it is at least so much."""
 
     mbps: float
@@ -51,13 +50,12 @@ class Outcome:
     half_width: float  # relative, of the interval
 
 
-@dataclass(slots=True)
-class TrainTest:
+class TrainTest(msgspec.Struct):
     """The trains of one test, of at most so many bytes of IP packets."""
 
     max_bytes: int
     sent_packets: int = 0
-    rates: list[Rate | None] = field(default_factory=list)
+    rates: list[Rate | None] = msgspec.field(default_factory=list)
 
     @property
     def too_fast(self) -> bool:
@@ -127,7 +125,7 @@ class TrainTest:
         if any(abs(rate.mbps - mbps) > (rate.half_width + GOAL) * mbps for rate in found):
             return None
         longest = max(found, key=lambda rate: rate.packets)
-        return replace(longest, mbps=mbps, half_width=sum(weights) ** -0.5)
+        return msgspec.structs.replace(longest, mbps=mbps, half_width=sum(weights) ** -0.5)
 
 
 def _packets_for_goal(known: Rate) -> int:

@@ -16,8 +16,9 @@ from __future__ import annotations
 import enum
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 MAGIC: Final = b"\x05STr"
 TOKEN_BYTES: Final = 8
@@ -40,8 +41,7 @@ class Order(enum.IntEnum):
     END = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
+class Packet(msgspec.Struct, frozen=True):
     token: bytes
     train: int
     number: int

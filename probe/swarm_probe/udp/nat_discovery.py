@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from swarm_protocol.messages.samples import NatKind
 from swarm_protocol.packets import stun_packet
@@ -27,8 +28,7 @@ RTTS: Final = 9
 PORTS: Final = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """What is known of this probe's UDP port now."""
 
     nat: NatKind | None  # None: not known
@@ -36,16 +36,14 @@ class Finding:
     rtt_ns: int | None = None  # to the collector and back, the recent lowest, without the delay of its program
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(msgspec.Struct, frozen=True):
     """A request to send to this STUN port."""
 
     server: int
     data: bytes
 
 
-@dataclass(slots=True)
-class _Server:
+class _Server(msgspec.Struct):
     due_ns: int
     tries: int = 0  # of the present query
     transaction: bytes = b""
@@ -55,15 +53,14 @@ class _Server:
     silent: bool = False  # the last query ended without an answer
 
 
-@dataclass(slots=True)
-class NatWatch:
+class NatWatch(msgspec.Struct):
     """The discovery. `ports`: the number of the collector's STUN ports; `own`: this probe's endpoints by the system."""
 
     random_bytes: Callable[[int], bytes]
-    _servers: list[_Server] = field(default_factory=list)
+    _servers: list[_Server] = msgspec.field(default_factory=list)
     _own: frozenset[Endpoint] = frozenset()
     _loopback: bool = False
-    _rtts: deque[int] = field(default_factory=lambda: deque(maxlen=RTTS))
+    _rtts: deque[int] = msgspec.field(default_factory=lambda: deque(maxlen=RTTS))
 
     def start(self, ports: int, own: Collection[Endpoint], now_ns: int, *, loopback: bool) -> None:
         """Start over. `loopback`: the collector is on this machine, so it cannot see any NAT in front of it."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from swarm_probe.machine import interfaces
 from swarm_probe.sockets import Target
@@ -21,16 +22,14 @@ IDLE_RTTS: Final = 20  # latest round trips over the idle connection, kept for t
 IDLE_RTTS_MIN: Final = 5
 
 
-@dataclass(frozen=True, slots=True)
-class RttTarget:
+class RttTarget(msgspec.Struct, frozen=True):
     """An address to try for a peer."""
 
     to: Target
     punched: bool = False  # unreachable from outside, unless the peer sends there first
 
 
-@dataclass(slots=True)
-class RttSession:
+class RttSession(msgspec.Struct):
     """The round trips with one peer."""
 
     peer: Peer
@@ -40,14 +39,16 @@ class RttSession:
     announced: int  # how many of them are from the plan
     hole_punch: HolePunch
     punching_now: bool = False
-    opened: asyncio.Event = field(default_factory=asyncio.Event)  # the hole has opened; the waiting task clears this
+    opened: asyncio.Event = msgspec.field(
+        default_factory=asyncio.Event
+    )  # the hole has opened; the waiting task clears this
     interface: int = 0  # the kernel's number of the interface that the latest reply came by; 0: unknown
     due_ns: int = 0
     ended: bool = False
     hop_ms: float | None = None  # latest hop to this peer; goes into its link samples
-    idle_rtts: deque[int] = field(default_factory=lambda: deque(maxlen=IDLE_RTTS))
+    idle_rtts: deque[int] = msgspec.field(default_factory=lambda: deque(maxlen=IDLE_RTTS))
     loaded_rtts: list[int] | None = None  # collected while a transfer of ours runs to this peer
-    enough_idle: asyncio.Event = field(default_factory=asyncio.Event)
+    enough_idle: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
 
 
 def behind_nat(peer: Peer) -> bool:

@@ -15,8 +15,9 @@ import struct
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from swarm_probe.clocks import Clocks
 from swarm_probe.owner_limits.egress_policy import EgressPolicy
@@ -26,7 +27,7 @@ from swarm_protocol.units import NS_PER_S
 MAX_DATAGRAM_BYTES: Final = 2048  # more than any STAMP packet; longer ones are cut and then refused by their length
 MAX_DEPARTING: Final = 64  # departures whose stamp has not come yet
 RECEIVE_BUFFER_BYTES: Final = 1 << 20  # the system may allow less; a train comes faster than this process is scheduled
-READ_AT_ONCE: Final = 64  # datagrams of a train, before others of this program have a turn
+READ_AT_ONCE: Final = 64  # datagrams, before others of this program have a turn
 STAMP_AGE_NS: Final = 60 * NS_PER_S  # an arrival's stamp older than this (or of the future): the clock was set
 
 _LINUX: Final = sys.platform == "linux"
@@ -52,8 +53,7 @@ _ANCILLARY_BYTES: Final = 256  # stamps of two kinds (16 and 48 bytes), address,
 Cmsg = tuple[int, int, bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(msgspec.Struct, frozen=True):
     data: bytes
     source: Target
     wall_ns: int
@@ -82,11 +82,13 @@ class UdpPort:
         self._keys: dict[socket.AddressFamily, int] = {}
         self.port = 0
         self.kernel_stamps = False
-        self.many_expected = False  # datagrams come in trains: several are read for each wake-up
+        self.many_expected = False  # datagrams come in trains
+        self.read_all: Callable[[], None] = lambda: None  # called when a wake-up for datagrams has handed them on
+        self.backlog = False  # more had come than was read at once
+        self._listening = False
 
     def open(self, bind_host: str, port: int, interface: str = "") -> None:
         """Open the port. Raises OSError if no UDP socket can be opened."""
-        loop = asyncio.get_running_loop()
         for made in bind_all(socket.SOCK_DGRAM, bind_host, port, interface):
             family = socket.AddressFamily(made.family)
             self._sockets[family] = made
@@ -94,13 +96,31 @@ class UdpPort:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
             self.kernel_stamps = _ask_for_ancillary(made)
             self._arm_departures(family)
-            loop.add_reader(made, self._readable, family)
+        self.listen(True)
 
     def close(self) -> None:
+        self.listen(False)
         for made in self._sockets.values():
-            asyncio.get_running_loop().remove_reader(made)
             made.close()
         self._sockets.clear()
+
+    def listen(self, listening: bool) -> None:
+        """Wake up for datagrams, or not: then they wait for `read`, in the system's buffer."""
+        if listening == self._listening:
+            return
+        self._listening = listening
+        loop = asyncio.get_running_loop()
+        for family, made in self._sockets.items():
+            if listening:
+                loop.add_reader(made, self._readable, family)
+            else:
+                loop.remove_reader(made)
+
+    def read(self) -> None:
+        """Hand on what has arrived."""
+        self.backlog = False
+        for family in tuple(self._sockets):
+            self.backlog |= self._read(family)
 
     def has(self, family: socket.AddressFamily) -> bool:
         return family in self._sockets
@@ -167,22 +187,28 @@ class UdpPort:
         return sum(_MEMINFO.unpack(info)[-1] for info in infos if len(info) == _MEMINFO.size)
 
     def _readable(self, family: socket.AddressFamily) -> None:
+        self.backlog = self._read(family)
+        self.read_all()
+
+    def _read(self, family: socket.AddressFamily) -> bool:
+        """Hand on what has arrived; return whether there may be more."""
         made = self._sockets[family]
         if self._departing.get(family):  # before the replies, which need to know when their requests left
             self._drain_errors(family)
-        # usually one for each wake-up: epoll calls again while there is more
-        for _ in range(READ_AT_ONCE if self.many_expected else 1):
+        for number in range(READ_AT_ONCE):  # epoll calls again while there is more
             try:
                 data, ancillary, _, sockaddr = made.recvmsg(MAX_DATAGRAM_BYTES, _ANCILLARY_BYTES)
-            except BlockingIOError:  # what made the socket readable is in its error queue, until it is read
-                self._drain_errors(family)
-                return
+            except BlockingIOError:
+                if not number:  # what made the socket readable is in its error queue, until it is read
+                    self._drain_errors(family)
+                return False
             except OSError as error:  # an ICMP error of an earlier datagram; the socket itself is fine
                 self._counts[f"udp_error_{error.errno}"] += 1
-                return
+                return True
             self._counts["udp_packets_received"] += 1
             self._counts["udp_bytes_received"] += len(data)
             self._receive(self._arrival(family, data, ancillary, sockaddr))
+        return True
 
     def _arrival(self, family: socket.AddressFamily, data: bytes, ancillary: list[Cmsg], sockaddr: Any) -> Arrival:
         now_ns = self._clocks.wall_ns()

@@ -16,9 +16,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import struct
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Literal
+
+import msgspec
 
 from swarm_protocol.units import NS_PER_S
 
@@ -65,8 +66,7 @@ class StampError(ValueError):
         self.reason: Final = reason
 
 
-@dataclass(frozen=True, slots=True)
-class FollowUp:
+class FollowUp(msgspec.Struct, frozen=True):
     """When an earlier answer of the session was sent, reported in a later one."""
 
     seq: int  # the reflector's
@@ -76,8 +76,7 @@ class FollowUp:
 NO_FOLLOW_UP: Final = FollowUp(0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class SenderPacket:
+class SenderPacket(msgspec.Struct, frozen=True):
     """A packet from the session's sender to its reflector."""
 
     seq: int
@@ -87,8 +86,7 @@ class SenderPacket:
     follow_up: bool = False  # requested; authenticated packets only
 
 
-@dataclass(frozen=True, slots=True)
-class ReflectedPacket:
+class ReflectedPacket(msgspec.Struct, frozen=True):
     """A packet back from the reflector: its own sequence and times, and the sender's repeated."""
 
     seq: int  # counted by the reflector, so that losses of the two directions can be told apart

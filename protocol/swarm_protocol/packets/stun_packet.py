@@ -13,8 +13,9 @@ from __future__ import annotations
 import binascii
 import ipaddress
 import struct
-from dataclasses import dataclass
 from typing import Final, Literal
+
+import msgspec
 
 COOKIE: Final = 0x2112A442  # §5
 HEADER_BYTES: Final = 20
@@ -52,16 +53,14 @@ class StunError(ValueError):
     """These bytes are no STUN Binding message; one line that says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(msgspec.Struct, frozen=True):
     """An address and a port as the other side saw them."""
 
     host: str
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True):
     kind: Class
     transaction: bytes
     mapped: Endpoint | None = None  # of a success

@@ -12,9 +12,10 @@ import hashlib
 import os
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from swarm_protocol.trust.state_dir import default_state_dir as default_state_dir
 
@@ -45,8 +46,7 @@ def collector_id(secret: bytes) -> bytes:
     return hashlib.sha256(b"swarmtop collector id\x00" + secret).digest()[:COLLECTOR_ID_BYTES]
 
 
-@dataclass(frozen=True, slots=True)
-class NodeKey:
+class NodeKey(msgspec.Struct, frozen=True):
     seed: bytes  # secret
     former: bytes | None = None  # the older secret; None: this node never had one
     former_known_to: tuple[str, ...] = ()  # collectors that were joined with it

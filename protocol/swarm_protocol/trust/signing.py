@@ -18,8 +18,9 @@ import ipaddress
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from typing import Final, Literal
+
+import msgspec
 
 from swarm_protocol.child_environment import without_secrets
 
@@ -35,8 +36,7 @@ class SigningError(Exception):
     """The signing child failed; one line."""
 
 
-@dataclass(frozen=True, slots=True)
-class Handshake:
+class Handshake(msgspec.Struct, frozen=True):
     """One opened connection between a probe and a collector, as each of the two sees it."""
 
     nonce: bytes  # chosen by the collector for this connection

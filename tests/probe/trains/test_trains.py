@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from swarm_probe.measure.dialer import Dialer
 from swarm_probe.measure.paths import Paths, PathsConfig

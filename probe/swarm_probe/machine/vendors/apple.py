@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from typing import IO, Final
 
@@ -39,6 +38,8 @@ class LastAnswer:
             output = self._output.read().decode(errors="replace")
             self._text = output if self._running.returncode == 0 else ""
             self._output.close()
+        import tempfile  # late: half a megabyte, which other systems need not load
+
         try:
             self._output = tempfile.TemporaryFile()  # noqa: SIM115 - lives until the run has ended; a pipe would fill
             self._running = subprocess.Popen(

@@ -13,9 +13,9 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from statistics import median
 from typing import Final, NamedTuple
+
+import msgspec
 
 from swarm_probe.clocks import Clocks
 from swarm_probe.measure.dialer import Dialer
@@ -24,7 +24,7 @@ from swarm_probe.measure.round_trips import RoundTrips
 from swarm_probe.measure.slot_scheduler import ATTEND_S, SlotScheduler
 from swarm_probe.measure.transfers import uplink
 from swarm_probe.owner_limits.traffic_budget import UDP_HEADERS
-from swarm_probe.quantiles import quantile
+from swarm_probe.quantiles import median, quantile
 from swarm_probe.sockets import Target
 from swarm_probe.streams.channel import Busy, Channel, PeerError, Unreachable
 from swarm_probe.streams.tcp_endpoint import Purpose
@@ -127,6 +127,7 @@ class Transfers:
         finally:
             self._line.own_transfer = False
         self._counts["uplinks_measured"] += 1
+        self._round_trips.uplink(transfer.mbps)
         self._emit(
             UplinkSample(
                 at_ns=self._clocks.wall_ns(),
@@ -202,11 +203,11 @@ class Transfers:
             finally:
                 stream.abort()  # nothing of it may be left in the queue when the next lease begins
                 self._line.book("uplink", member.peer.node_id, stream)
-        transfer = replace(transfer, sent_bytes=max_bytes - left + transfer.sent_bytes)
+        transfer = msgspec.structs.replace(transfer, sent_bytes=max_bytes - left + transfer.sent_bytes)
         if transport == "quic":  # our own encryption may have been the bottleneck
-            transfer = replace(transfer, bound=True)
+            transfer = msgspec.structs.replace(transfer, bound=True)
         if shown is not None and transfer.bound and shown.mbps > transfer.mbps:
-            return replace(transfer, mbps=shown.mbps), "udp", idle_ns, _loaded_ns(loaded)
+            return msgspec.structs.replace(transfer, mbps=shown.mbps), "udp", idle_ns, _loaded_ns(loaded)
         return transfer, transport, idle_ns, _loaded_ns(loaded)
 
     def _train_target(self, member: PeerState) -> Target | None:

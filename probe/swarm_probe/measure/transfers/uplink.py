@@ -25,11 +25,12 @@ import struct
 import sys
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, field, replace
-from statistics import median
 from typing import Final, TypeVar
 
+import msgspec
+
 from swarm_probe.measure.transfers import packet_trains
+from swarm_probe.quantiles import median
 from swarm_probe.streams.channel import Channel, PeerError, Unreachable, read_exactly
 from swarm_protocol.units import BITS_PER_BYTE, NS_PER_S
 
@@ -70,8 +71,7 @@ _INFO_RATES: Final = struct.Struct("@QQQQ")  # delivery rate (bytes/s), busy, rw
 _INFO_RATES_AT: Final = 160
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(msgspec.Struct, frozen=True):
     """The receiver's view so far."""
 
     total_bytes: int
@@ -103,8 +103,7 @@ class Report:
         return self.half_bytes * BITS_PER_BYTE * 1e3 / took_ns if self.half_ns and self.half_bytes else None
 
 
-@dataclass(frozen=True, slots=True)
-class KernelView:
+class KernelView(msgspec.Struct, frozen=True):
     """The sender's kernel's view at one moment."""
 
     delivery_mbps: float
@@ -127,8 +126,7 @@ class KernelView:
         return self.paced or self.rtt_ns - usual_ns >= queue_ns
 
 
-@dataclass(frozen=True, slots=True)
-class Transfer:
+class Transfer(msgspec.Struct, frozen=True):
     sent_bytes: int
     mbps: float
     bound: bool
@@ -139,12 +137,11 @@ class Transfer:
 # ---------------------------------------------------------------- pure
 
 
-@dataclass(slots=True)
-class Arrivals:
+class Arrivals(msgspec.Struct):
     """What the receiver saw, one entry a read."""
 
-    at_ns: list[int] = field(default_factory=list)
-    totals: list[int] = field(default_factory=list)
+    at_ns: list[int] = msgspec.field(default_factory=list)
+    totals: list[int] = msgspec.field(default_factory=list)
 
     def add(self, now_ns: int, size: int) -> int:
         # a packet sent again is read before those that came earlier and waited for it
@@ -170,8 +167,7 @@ class Arrivals:
         )
 
 
-@dataclass(slots=True)
-class Judge:
+class Judge(msgspec.Struct):
     """Decides when a transfer has shown the path's rate. `rtt_ns`: of the idle path; 0 if it is not known.
 
     `pdv_ns`: the idle path's jitter; None if it is not known, and trains are then ignored.
@@ -179,8 +175,8 @@ class Judge:
 
     rtt_ns: int
     pdv_ns: int | None = None
-    views: list[KernelView] = field(default_factory=list)
-    reports: list[Report] = field(default_factory=list)
+    views: list[KernelView] = msgspec.field(default_factory=list)
+    reports: list[Report] = msgspec.field(default_factory=list)
     agreed: float | None = None
 
     def add(self, report: Report) -> None:
@@ -194,7 +190,7 @@ class Judge:
         rtt_ns = self.rtt_ns
         if self.views:
             # a single late answer is no queue
-            view = replace(self.views[-1], rtt_ns=int(median(v.rtt_ns for v in _latest(self.views))))
+            view = msgspec.structs.replace(self.views[-1], rtt_ns=int(median(v.rtt_ns for v in _latest(self.views))))
             if view.limited_share > LIMITED_SHARE or not view.full(
                 max(self.rtt_ns, self.rtt_half_way_ns()), self.pdv_ns or 0
             ):
@@ -370,6 +366,6 @@ async def receive(stream: Channel, max_bytes: int, mono_ns: Callable[[], int]) -
                 raise Unreachable(f"the peer sent {total} bytes where {max_bytes} were announced")
             if total >= due_bytes:
                 due_bytes *= 2
-                await stream.write(_REPORT.pack(*astuple(arrivals.report())))
-        await stream.write(_REPORT.pack(*astuple(arrivals.report())))
+                await stream.write(_REPORT.pack(*msgspec.structs.astuple(arrivals.report())))
+        await stream.write(_REPORT.pack(*msgspec.structs.astuple(arrivals.report())))
         stream.finish_writing()

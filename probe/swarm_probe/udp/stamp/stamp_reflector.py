@@ -12,8 +12,9 @@ back counts as a replay until the session has been silent for a while.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, Literal
+
+import msgspec
 
 from swarm_protocol.packets import stamp_packet
 from swarm_protocol.rate_limit import TokenBucket
@@ -26,8 +27,7 @@ SESSION_PER_S: Final = 60.0  # a member's own test sends at most half of this fo
 RefusedReason = Literal[stamp_packet.Reason, "ssid", "replay", "rate"]
 
 
-@dataclass(frozen=True, slots=True)
-class Announced:
+class Announced(msgspec.Struct, frozen=True):
     """A session that the collector has announced to this probe."""
 
     ssid: int
@@ -35,13 +35,11 @@ class Announced:
     peer: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     reason: RefusedReason
 
 
-@dataclass(slots=True)
-class _State:
+class _State(msgspec.Struct):
     announced: Announced
     bucket: TokenBucket
     highest: int = -1
@@ -76,15 +74,13 @@ class _State:
 _WINDOW_MASK: Final = (1 << REPLAY_WINDOW) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(msgspec.Struct, frozen=True):
     peer: str
     _state: _State
     _packet: stamp_packet.SenderPacket
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     data: bytes
     seq: int
     _state: _State

@@ -13,8 +13,9 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, Literal
+
+import msgspec
 
 from swarm_probe.udp.stamp.follow_ups import FollowUps
 from swarm_probe.udp.stamp.stamp_window import REPLY_WAIT_NS, PathReport, SentPacket, Window, WindowReports
@@ -32,8 +33,7 @@ KERNEL_ERROR_NS: Final = 1_000_000  # a peer whose error estimate is below this 
 IgnoredReason = Literal[stamp_packet.Reason, "unknown", "echo", "duplicate", "late", "clock"]
 
 
-@dataclass(frozen=True, slots=True)
-class SessionConfig:
+class SessionConfig(msgspec.Struct, frozen=True):
     key: bytes | None  # None: unauthenticated
     ssid: int
     interval_ns: int  # mean time between packets
@@ -45,23 +45,20 @@ class SessionConfig:
     follow_up: bool = False  # the peer understands requests for follow-ups
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(msgspec.Struct, frozen=True):
     seq: int
     host: int
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class RoundTrip:
+class RoundTrip(msgspec.Struct, frozen=True):
     seq: int
     host: int
     rtt_ns: int  # by the answer's own T3: a follow-up may correct it in the window's figures
     kernel: bool  # both ends took the arrival's time in the kernel
 
 
-@dataclass(frozen=True, slots=True)
-class Ignored:
+class Ignored(msgspec.Struct, frozen=True):
     reason: IgnoredReason
 
 
@@ -98,6 +95,11 @@ class StampSession:
         self._lost_in_row = 0
 
     # ------------------------------------------------------------ sending
+
+    @property
+    def interval_ns(self) -> int:
+        """Return the mean time between packets, as it is now."""
+        return self._interval_ns
 
     def next_due_ns(self) -> int:
         """Return when `poll` or `reports` next have something to do."""

@@ -9,9 +9,10 @@ packet as lost. RTT = (T4 − T1) − (T3 − T2); figures are never clamped.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
+
+import msgspec
 
 from swarm_probe.quantiles import quantile
 from swarm_protocol.units import NS_PER_S
@@ -19,8 +20,7 @@ from swarm_protocol.units import NS_PER_S
 REPLY_WAIT_NS: Final = 4 * NS_PER_S  # two satellite hops and a second of bloated buffer on each side come to less
 
 
-@dataclass(frozen=True, slots=True)
-class PathReport:
+class PathReport(msgspec.Struct, frozen=True):
     """One window. Times are None if nothing (usable) came back; directions if the replies do not show them."""
 
     end_ns: int  # monotonic
@@ -48,8 +48,7 @@ class PathReport:
     back_ns: int | None
 
 
-@dataclass(slots=True)
-class SentPacket:
+class SentPacket(msgspec.Struct):
     seq: int
     ntp: int
     at_ns: int
@@ -78,13 +77,12 @@ class SentPacket:
         self.back_ns -= later_ns
 
 
-@dataclass(slots=True)
-class Window:
+class Window(msgspec.Struct):
     end_ns: int
     loaded: bool
     follow_up_wait_ns: int = 0  # beyond that for an answer, while a follow-up is awaited
-    packets: list[SentPacket] = field(default_factory=list)
-    arrived: list[SentPacket] = field(default_factory=list)  # in order of arrival
+    packets: list[SentPacket] = msgspec.field(default_factory=list)
+    arrived: list[SentPacket] = msgspec.field(default_factory=list)  # in order of arrival
     duplicates: int = 0
     reordered: int = 0
 
