@@ -158,7 +158,8 @@ class SwarmBuilder:
     def sample(self, node_id: str, sample: Sample) -> bool:
         """Take one sample of node `node_id` (KeyError: unknown). Return False if it adds nothing, or its peer is
         unknown."""
-        self._settle()
+        if type(sample) in _OF_PAIRS:
+            self._settle()  # in the order in which they came
         src = self._index[node_id]
         changed = self._apply(src, sample)
         if changed:
