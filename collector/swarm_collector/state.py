@@ -158,8 +158,7 @@ class SwarmState:
                 self.builder.seen(event.node_id, self.clock.wall_ns(), event.spooled)
             case BatchCommitted():
                 if event.node_id in self.builder:
-                    for sample in event.samples:
-                        self.builder.sample(event.node_id, sample)
+                    self.builder.samples(event.node_id, event.samples)
                     self.changes.committed(event.node_id, event.samples)
                     for sample in event.samples:
                         if isinstance(sample, UplinkSample):

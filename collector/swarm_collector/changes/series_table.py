@@ -96,8 +96,8 @@ class SeriesTable:
         if sample.rtt_p50_ms is not None and sample.rtt_min_ms is not None:
             p50, least = sample.rtt_p50_ms, sample.rtt_min_ms
             p95 = sample.rtt_p95_ms if sample.rtt_p95_ms is not None else p50
-            share = self._transfer_share(src, sample.peer, at_ns - before_ns)
-            if not sample.loaded or share <= TRUSTED_SHARE:
+            share = self._transfer_share(src, sample.peer, at_ns - before_ns) if sample.loaded else 0.0
+            if share <= TRUSTED_SHARE:
                 rtt.add(p50, at_ns, window=(least, p95))
             elif not rtt.known:
                 rtt.add(least, at_ns, window=(least, p95))

@@ -108,7 +108,7 @@ class SampleQuota:
 
     def known_kinds(self, samples: Sequence[Sample]) -> tuple[Sample, ...]:
         """Return the samples without those that would be one kind too many."""
-        if not any(type(sample) in _LIMITED for sample in samples):
+        if _LIMITED.isdisjoint(map(type, samples)):
             return tuple(samples)
         return tuple(sample for sample in samples if self._take(sample))
 

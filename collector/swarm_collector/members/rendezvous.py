@@ -64,7 +64,14 @@ class Rendezvous:
         `now_ns` is wall clock. `stun_proven`: datagrams do reach this collector, so it is the member's network that
         blocks them.
         """
-        return tuple(self._one(member, sample, now_ns, stun_proven) for sample in samples)
+        return tuple(
+            [
+                sample
+                if type(sample) is LinkSample and sample.path != "none"
+                else self._one(member, sample, now_ns, stun_proven)
+                for sample in samples
+            ]
+        )
 
     def _one(self, member: Member, sample: Sample, now_ns: int, stun_proven: bool) -> Sample:
         if isinstance(sample, HostSample):

@@ -93,7 +93,9 @@ class Dispatcher:
     def beside_transfers(self, samples: Sequence[Sample], wall_ns: int, now_ns: int) -> tuple[Sample, ...]:
         """Mark windows of round trips with a node that took part in a transfer as loaded: the node's own probe knows of
         it and marks its windows; those who measure it from elsewhere do not. `now_ns`: steady."""
-        return tuple(self._beside(sample, wall_ns, now_ns) for sample in samples)
+        if self.leases.recent.isdisjoint([sample.peer for sample in samples if type(sample) is LinkSample]):
+            return tuple(samples)
+        return tuple([self._beside(sample, wall_ns, now_ns) for sample in samples])
 
     def _beside(self, sample: Sample, wall_ns: int, now_ns: int) -> Sample:
         if not isinstance(sample, LinkSample) or sample.loaded or abs(wall_ns - sample.at_ns) > FRESH_NS:

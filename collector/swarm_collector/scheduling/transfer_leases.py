@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -161,6 +161,11 @@ class Leases:
         if node_id in self._round_ns and node_id not in self._measured:
             self._round_ns[node_id] = min(self._round_ns[node_id], now_ns + self._wait_ns(FIRST_WITHIN_NS))
             self._quiet_until_ns = 0
+
+    @property
+    def recent(self) -> Set[str]:
+        """Return the nodes that may have been part of a transfer lately; of all others `touched` is false."""
+        return self._recent_leases.keys()
 
     def touched(self, node_id: str, from_ns: int, until_ns: int) -> bool:
         """Return whether this node may have been part of a transfer in that time, or had the rest of one in a queue."""

@@ -91,7 +91,7 @@ class ProbeService:
         """Add what only this collector knows: transfers during a measurement, and why a link has no path."""
         samples = self._state.dispatcher.beside_transfers(samples, wall_ns, self._state.clock.steady_ns())
         samples = self._rendezvous.explained(member, samples, wall_ns, stun_proven=self._state.stun.proven)
-        return samples if self._state.settings.show_addresses else tuple(map(without_public_address, samples))
+        return samples if self._state.settings.show_addresses else without_public_addresses(samples)
 
     def lease_done(self, member: Member, done: LeaseDone) -> None:
         event = LeaseEnded(member.node_id, done)
@@ -120,6 +120,16 @@ class ProbeService:
         if goodbye is not None:
             self._state.store_client.present(member)
             self._state.report(NodeEvent(member.node_id, "left", safe(goodbye)))
+
+
+def without_public_addresses(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+    """Return the samples as they may be shown to everybody."""
+    return tuple(
+        [
+            sample if type(sample) is LinkSample and sample.address is None else without_public_address(sample)
+            for sample in samples
+        ]
+    )
 
 
 def without_public_address(sample: Sample) -> Sample:

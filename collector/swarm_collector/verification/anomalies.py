@@ -84,6 +84,16 @@ def is_instant(sample: Sample) -> bool:
     return isinstance(sample, LinkSample) and sample.rtt_min_ms is not None and sample.rtt_min_ms < LEAST_REMOTE_MS
 
 
+def is_ordinary(sample: Sample) -> bool:
+    """Return whether a sample is a window like nearly all: neither instant nor impossible, with all its figures."""
+    if type(sample) is not LinkSample or sample.lost > sample.sent:
+        return False
+    least, p50, p95, p99 = sample.rtt_min_ms, sample.rtt_p50_ms, sample.rtt_p95_ms, sample.rtt_p99_ms
+    if least is None or p50 is None or p95 is None or p99 is None:
+        return False
+    return LEAST_REMOTE_MS <= least <= p50 <= p95 <= p99
+
+
 def impossible(sample: Sample, *, same_network: bool) -> str | None:
     """Return why one sample is impossible, in a few words; None: it is not."""
     if isinstance(sample, LinkSample):

@@ -11,7 +11,7 @@ from typing import Final
 from swarm_collector.members.addresses import is_public
 from swarm_collector.members.membership import Member, Membership, NodeEvent
 from swarm_collector.members.register import Register
-from swarm_collector.verification.anomalies import Anomalies, Reporter, is_instant, network_of
+from swarm_collector.verification.anomalies import Anomalies, Reporter, is_instant, is_ordinary, network_of
 from swarm_collector.verification.compute_attestation import Verdict
 from swarm_protocol.messages.samples import LinkSample, Sample, UplinkSample
 from swarm_protocol.units import NS_PER_S
@@ -46,7 +46,7 @@ class AnomalyMonitor:
         """Check stored samples of this node. Networks are compared only if a figure looks too good: there are
         thousands of samples a second."""
         for sample in samples:
-            if isinstance(sample, LinkSample | UplinkSample):
+            if not is_ordinary(sample) and isinstance(sample, LinkSample | UplinkSample):
                 near = not is_instant(sample) or self._near(node_id, sample.peer)
                 self._anomalies.add(node_id, sample, same_network=near)
 

@@ -15,7 +15,6 @@ transfers to each of its peers, and its downlink the best of the latest from eac
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -35,44 +34,19 @@ from swarm_protocol.messages.samples import (
     UplinkSample,
 )
 from swarm_protocol.snapshot.event_log import EventLog
-from swarm_protocol.snapshot.links.link_figures import LinkFigures, note_way
+from swarm_protocol.snapshot.links.link_figures import LinkFigures, is_later, note_way
 from swarm_protocol.snapshot.links.link_table import LinkTable
-from swarm_protocol.snapshot.links.loss_history import LOADED_HOLD_NS, LossWindow
+from swarm_protocol.snapshot.links.loss_history import LossWindow
 from swarm_protocol.snapshot.links.stamp_history import StampedWindow
+from swarm_protocol.snapshot.links.window_columns import Window
+from swarm_protocol.snapshot.live_node import GpuReading, LiveNode
 from swarm_protocol.snapshot.node_figures import cards_of, host_figures, memory_bytes, named, sheet_of, shown_facts
 from swarm_protocol.snapshot.node_state import LOST_AFTER_NS, STALE_AFTER_NS, aged
-from swarm_protocol.snapshot.node_timings import NodeTimings
-from swarm_protocol.snapshot.swarm import NODE_COLUMNS, Card, Floats, Ints, Kind, NodeFacts, State, Swarm, Way
-from swarm_protocol.units import NS_PER_S
+from swarm_protocol.snapshot.swarm import NODE_COLUMNS, Card, Floats, Ints, Kind, NodeFacts, State, Swarm
 
-CLOCK_SLACK_NS: Final = 5 * NS_PER_S  # clocks kept by NTP differ by far less
 MAX_RUNS: Final = 100  # of watched engines: as many as a chart shows
 _FIRST_CAPACITY: Final = 8
-
-
-@dataclass(slots=True)
-class _Gpus:
-    """The GPUs of one host reading; one sample each, all with the same time."""
-
-    at_ns: int
-    samples: list[HostSample]
-
-
-@dataclass(slots=True)
-class _Node:
-    node_id: str
-    name: str
-    facts: HostFacts | None
-    host: str
-    fresh_ns: int  # collector's clock at the last new sample
-    timings: NodeTimings = field(default_factory=NodeTimings)
-    reading: _Gpus | None = None  # of which not all GPUs have come yet
-    device: str = ""  # as samples name it, where facts are missing
-    cards: tuple[Card, ...] = ()
-    note: str = ""
-    note_at_ns: int = 0
-    ways: dict[str, Way] = field(default_factory=dict)  # by peer
-    shown: NodeFacts | None = None  # None: changed since the last snapshot
+_MOST_WAITING: Final = 4_096  # windows since the last look: some 2 MB
 
 
 class SwarmBuilder:
@@ -81,7 +55,7 @@ class SwarmBuilder:
     def __init__(self, *, stale_after_ns: int = STALE_AFTER_NS, lost_after_ns: int = LOST_AFTER_NS) -> None:
         self._stale_after_ns = stale_after_ns
         self._lost_after_ns = lost_after_ns
-        self._nodes: list[_Node] = []
+        self._nodes: list[LiveNode] = []
         self._index: dict[str, int] = {}
         self._events = EventLog(self._name_of)
         self._capacity = _FIRST_CAPACITY
@@ -90,6 +64,7 @@ class SwarmBuilder:
         self._readings: dict[int, list[HostSample]] = {}  # the newest of each node that is not in its columns yet
         self._links = LinkTable()
         self._link_figures = LinkFigures(self._links, self._later)
+        self._waiting: list[Window] = []
         self._runs: tuple[RunSample, ...] = ()
         self._running: Running | None = None
 
@@ -117,7 +92,7 @@ class SwarmBuilder:
             if i == self._capacity:
                 self._grow()
             self._index[node_id] = i
-            self._nodes.append(_Node(node_id, name, facts, host, fresh_ns=seen_ns))
+            self._nodes.append(LiveNode(node_id, name, facts, host, fresh_ns=seen_ns))
         node = self._nodes[i]
         node.name, node.host, node.facts, node.shown = name, host, facts or node.facts, None
         self._events.renamed()
@@ -147,6 +122,7 @@ class SwarmBuilder:
 
     def forget(self, node_id: str) -> None:
         """Remove a node with all its links; O(n²), for members that are gone for good."""
+        self._settle()
         self._show_readings()
         gone = self._index.pop(node_id)
         del self._nodes[gone]
@@ -157,7 +133,6 @@ class SwarmBuilder:
         empty = Swarm.empty((NodeFacts("", ""),))
         for name, column in self._node_columns.items():
             self._node_columns[name] = np.concatenate((column[keep], empty.nodes[name]))
-        self._links.forget(gone)
         self._link_figures.forget(gone)
 
     # ------------------------------------------------------------ events, runs and samples
@@ -183,6 +158,8 @@ class SwarmBuilder:
     def sample(self, node_id: str, sample: Sample) -> bool:
         """Take one sample of node `node_id` (KeyError: unknown). Return False if it adds nothing, or its peer is
         unknown."""
+        if type(sample) in _OF_PAIRS:
+            self._settle()  # in the order in which they came
         src = self._index[node_id]
         changed = self._apply(src, sample)
         if changed:
@@ -190,8 +167,31 @@ class SwarmBuilder:
             node.fresh_ns = max(node.fresh_ns, int(self._node_columns["seen_ns"][src]))
         return changed
 
+    def samples(self, node_id: str, samples: Sequence[Sample]) -> None:
+        """Take samples of node `node_id` (KeyError: unknown). Windows wait to be taken together with others'."""
+        src = self._index[node_id]
+        seen_ns = int(self._node_columns["seen_ns"][src])
+        for sample in samples:
+            if type(sample) is not LinkSample:
+                self.sample(node_id, sample)
+            elif (dst := self._index.get(sample.peer)) is not None and dst != src:
+                self._waiting.append((src, dst, sample, seen_ns))
+        if len(self._waiting) >= _MOST_WAITING:
+            self._settle()
+
+    def _settle(self) -> None:
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        for src, _, sample, seen_ns in self._link_figures.links(waiting):
+            node = self._nodes[src]
+            node.fresh_ns = max(node.fresh_ns, seen_ns)
+            if note_way(node.ways, sample):
+                node.shown = None
+
     def earlier(self, node_id: str, peer: str, stamps: Sequence[StampedWindow], losses: Sequence[LossWindow]) -> None:
         """Replace the windows from which delays and losses of a link are estimated: `sample` adds one each."""
+        self._settle()
         self._link_figures.earlier(self._index[node_id], self._index[peer], stamps, losses)
 
     def _apply(self, src: int, sample: Sample) -> bool:
@@ -234,7 +234,7 @@ class SwarmBuilder:
         else:
             if node.reading is not None and node.reading.at_ns < sample.at_ns:
                 self._read(i, node.reading.samples)
-            node.reading = _Gpus(sample.at_ns, [sample])
+            node.reading = GpuReading(sample.at_ns, [sample])
         if sample.gpu is None or len(node.reading.samples) >= expected:
             self._read(i, node.reading.samples)
             node.reading = None
@@ -297,6 +297,7 @@ class SwarmBuilder:
 
     def snapshot(self, now_ns: int, source: str = "", *, compact: bool = False) -> Swarm:
         """Return the Swarm as of `now_ns`. Link columns are read-only, and shared until they change, or `compact`."""
+        self._settle()
         self._show_readings()
         n = len(self._nodes)
         self._link_figures.estimate(n, now_ns)
@@ -319,12 +320,14 @@ class SwarmBuilder:
 
     def rtt_from(self, node_id: str) -> dict[str, float]:
         """Return node → lowest RTT in ms, of the measured links of `node_id`."""
+        self._settle()
         i = self._index.get(node_id)
         measured = () if i is None else self._links.rtt_min_ms(i)
         return {self._nodes[dst].node_id: rtt_ms for dst, rtt_ms in measured}
 
     def least_rtts(self) -> tuple[Ints, Ints, Floats]:
         """Return (src, dst, lowest RTT in ms) of every measured link, as rows of `snapshot`."""
+        self._settle()
         return self._links.least_rtts()
 
     def place(self, ids: tuple[str, ...], columns: dict[str, Floats]) -> None:
@@ -337,6 +340,7 @@ class SwarmBuilder:
 
     def states(self, now_ns: int) -> list[int]:
         """Return only the nodes' states, in the order of their rows."""
+        self._settle()
         n, columns = len(self), self._node_columns
         states: list[int] = self._aged(columns["state"][:n].copy(), columns["seen_ns"][:n], now_ns).tolist()
         return states
@@ -345,7 +349,7 @@ class SwarmBuilder:
         fresh_ns = np.array([node.fresh_ns for node in self._nodes], np.int64)
         return aged(state, seen_ns, fresh_ns, now_ns, self._stale_after_ns, self._lost_after_ns)
 
-    def _facts(self, node: _Node) -> NodeFacts:
+    def _facts(self, node: LiveNode) -> NodeFacts:
         if node.shown is None:
             layers = tuple(node.timings.layers.values())
             node.shown = shown_facts(
@@ -369,14 +373,9 @@ class SwarmBuilder:
 
     def _later(self, i: int, known_ns: int, at_ns: int, *, loaded: bool = False) -> bool:
         """Return whether a figure of `at_ns` replaces the one of `known_ns`."""
-        if known_ns == 0:
-            return True
-        seen_ns = int(self._node_columns["seen_ns"][i])
-        if known_ns > seen_ns + CLOCK_SLACK_NS and seen_ns > 0 and at_ns != known_ns:
-            return True
-        return at_ns > known_ns + (LOADED_HOLD_NS if loaded else 0)
+        return is_later(int(self._node_columns["seen_ns"][i]), known_ns, at_ns, loaded=loaded)
 
-    def _device(self, node: _Node, device: str, cards: tuple[Card, ...] | None = None) -> None:
+    def _device(self, node: LiveNode, device: str, cards: tuple[Card, ...] | None = None) -> None:
         cards = node.cards if cards is None else cards
         if (device and device != node.device) or cards != node.cards:
             node.device, node.cards, node.shown = device or node.device, cards, None
@@ -394,7 +393,9 @@ def _unknown(dtype: type[np.generic], n: int) -> npt.NDArray[Any]:
 
 
 _OF_PAIRS: Final[dict[type, Callable[[SwarmBuilder, int, int, Any], bool]]] = {
-    LinkSample: lambda builder, src, dst, sample: builder._link_figures.link(src, dst, sample),
+    LinkSample: lambda builder, src, dst, sample: builder._link_figures.link(
+        src, dst, sample, int(builder._node_columns["seen_ns"][src])
+    ),
     HopSample: lambda builder, src, dst, sample: builder._link_figures.hop(src, dst, sample),
     UplinkSample: SwarmBuilder._uplink,
 }

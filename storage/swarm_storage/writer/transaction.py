@@ -6,21 +6,26 @@ only when the commit has succeeded; after a failure nothing is cached that the f
 
 from __future__ import annotations
 
+import operator
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from itertools import repeat
+from typing import Any, Final
 
 import msgspec
 
 from swarm_protocol.messages.samples import Sample
 from swarm_storage.history import roll_forward
 from swarm_storage.node_erasure import forget
-from swarm_storage.rows import BUCKET_NS, MINUTE_NS, PARTS_PER_BATCH, TABLE_OF, TABLES, Row
+from swarm_storage.rows import BUCKET_NS, MINUTE_NS, PARTS_PER_BATCH, TABLE_OF, TABLES, Row, Table
 from swarm_storage.sql import Db, upsert
 from swarm_storage.writer.deduplication import BatchCursors
 
 SWARM: Final = 0  # the "node" of events about the swarm as a whole
 _MINUTES_PER_BUCKET: Final = BUCKET_NS // MINUTE_NS
+_KEY: Final = operator.itemgetter(0, 1, 2, 3)  # the first cells of a row; its key, where it is about a pair
+_TIME: Final = operator.itemgetter(3)  # of a row about a pair
 _SETTING: Final = upsert("setting", ("key", "value"), ("key",))
 _ACTIVITY: Final = upsert(
     "activity", ("minute", "samples"), ("minute",), lambda name: f"activity.{name} + excluded.{name}"
@@ -66,7 +71,7 @@ class Transaction:
         self._nodes: dict[str, int] = {}
         self._cursors = BatchCursors(db, known.cursors)
         self._rows: dict[str, list[Row]] = {kind: [] for kind in TABLES}
-        self._minutes: dict[int, int] = {}
+        self._times: list[int] = []  # of all samples
         self._noted: set[int] = set()
 
     def expect(self, batches: Sequence[NodeBatch]) -> None:
@@ -83,8 +88,15 @@ class Transaction:
         if batch.seq <= stored:
             return stored
         part = batch.seq * PARTS_PER_BATCH
-        for position, sample in enumerate(batch.samples):
-            self._sample(node, part + position, sample)
+        kinds = dict.fromkeys(map(type, batch.samples))
+        of_pairs = [kind for kind in kinds if TABLE_OF[kind].of_pair]
+        for kind in of_pairs:
+            alike = batch.samples if len(kinds) == 1 else [one for one in batch.samples if type(one) is kind]
+            self._pairs(TABLE_OF[kind], node, alike)
+        if len(kinds) > len(of_pairs):
+            for position, sample in enumerate(batch.samples):
+                if type(sample) not in of_pairs:
+                    self._sample(node, part + position, sample)
         self._cursors.move((node, batch.epoch), batch.seq, batch.received_ns)
         return batch.seq
 
@@ -135,7 +147,7 @@ class Transaction:
         self._nodes.clear()
         self._cursors.forget()
         self._rows = {kind: [] for kind in TABLES}
-        self._minutes.clear()
+        self._times.clear()
         return gone
 
     def setting(self, key: str, value: str) -> None:
@@ -145,10 +157,11 @@ class Transaction:
         """Write everything collected to the database, sorted by key: neighbours are written together."""
         for kind, rows in self._rows.items():
             if rows:
-                rows.sort(key=lambda row: row[:4])
+                rows.sort(key=_KEY)
                 self._db.insert(TABLES[kind], rows)
-        self._db.many(_ACTIVE if self._db.shared else _ACTIVITY, sorted(self._minutes.items()))
-        self._noted = {minute // _MINUTES_PER_BUCKET for minute in self._minutes} - self._known.pending
+        minutes = Counter(map(operator.floordiv, self._times, repeat(MINUTE_NS)))
+        self._db.many(_ACTIVE if self._db.shared else _ACTIVITY, sorted(minutes.items()))
+        self._noted = {minute // _MINUTES_PER_BUCKET for minute in minutes} - self._known.pending
         roll_forward.note(self._db, sorted(self._noted))
         self._cursors.write()
 
@@ -160,14 +173,18 @@ class Transaction:
     # ------------------------------------------------------------ parts
 
     def _sample(self, node: int, part: int, sample: Sample) -> None:
+        """Take a sample that is not about a pair."""
         table = TABLE_OF[type(sample)]
-        peer = 0
-        if table.of_pair:
-            named: str = sample.peer  # type: ignore[union-attr]
-            peer = self._known.nodes.get(named) or self._node(named, member=False)
-        self._rows[table.kind].append(table.row(sample, node, peer, part))
-        minute = sample.at_ns // MINUTE_NS
-        self._minutes[minute] = self._minutes.get(minute, 0) + 1
+        self._rows[table.kind].append(table.row(sample, node, 0, part))
+        self._times.append(sample.at_ns)
+
+    def _pairs(self, table: Table, node: int, samples: Sequence[Any]) -> None:
+        """Take samples of one kind by one node, all about pairs: nearly all that is stored."""
+        known = self._known.nodes
+        peers = [known.get(sample.peer) or self._node(sample.peer, member=False) for sample in samples]
+        rows = table.pair_rows(samples, node, peers)
+        self._rows[table.kind] += rows
+        self._times += map(_TIME, rows)
 
     def _node(self, node_id: str, *, member: bool) -> int:
         """Return the row of a node, inserted if there is none. A node that only others mention is no member yet."""

@@ -18,9 +18,10 @@ import numpy.typing as npt
 
 from swarm_protocol.messages.samples import HopSample, LinkSample, UplinkSample
 from swarm_protocol.snapshot.links.link_table import LinkTable
-from swarm_protocol.snapshot.links.loss_history import LossHistory, LossWindow
+from swarm_protocol.snapshot.links.loss_history import LOADED_HOLD_NS, LossHistory, LossWindow
 from swarm_protocol.snapshot.links.stamp_history import StampedWindow, StampHistory
-from swarm_protocol.snapshot.swarm import Kind, Path, Transport, Way, Why
+from swarm_protocol.snapshot.links.window_columns import PATHS, WHY, Window, WindowColumns, window_columns
+from swarm_protocol.snapshot.swarm import Ints, Kind, Transport, Way
 from swarm_protocol.units import NS_PER_S
 
 STEP_SHARE: Final = 0.1  # of a round trip: a difference larger than its noise
@@ -28,14 +29,14 @@ PLATEAU: Final = 0.25  # of a step: the spread of a window that is all at one le
 HOP_SLACK: Final = 1.05
 RAISED_NS: Final = 60 * NS_PER_S  # two windows further apart are not "in a row"
 RECENT_RATE_NS: Final = 15 * 60 * NS_PER_S  # the collector leases each node's transfers more often than this
-_PATHS: Final = {path.name.lower(): path for path in Path}
-_WHY: Final = {why.name.lower().replace("_", "-"): why for why in Why}
+CLOCK_SLACK_NS: Final = 5 * NS_PER_S  # clocks kept by NTP differ by far less
+AT_ONCE: Final = 64  # windows from which on it is quicker to take them together
 
 
 def note_way(ways: dict[str, Way], sample: LinkSample) -> bool:
     """Record the addresses that packets to the sample's peer use; return whether they changed, which is rare."""
     if sample.address is None and sample.interface is None:  # nothing answers, or the addresses are not known
-        return ways.pop(sample.peer, None) is not None
+        return bool(ways) and ways.pop(sample.peer, None) is not None
     way = Way(sample.peer, sample.address or "", sample.interface or "")
     if ways.get(sample.peer) == way:
         return False
@@ -49,18 +50,28 @@ class Later(Protocol):
     def __call__(self, i: int, known_ns: int, at_ns: int, *, loaded: bool = False) -> bool: ...
 
 
+def is_later(seen_ns: int, known_ns: int, at_ns: int, *, loaded: bool = False) -> bool:
+    """Decide the same for a node last heard at `seen_ns`."""
+    if known_ns == 0:
+        return True
+    if known_ns > seen_ns + CLOCK_SLACK_NS and seen_ns > 0 and at_ns != known_ns:
+        return True
+    return at_ns > known_ns + (LOADED_HOLD_NS if loaded else 0)
+
+
 class LinkFigures:
     def __init__(self, links: LinkTable, later: Later) -> None:
         self._links = links
-        self._stamps = StampHistory()
-        self._losses = LossHistory()
+        self._stamps = StampHistory(links.rows)
+        self._losses = LossHistory(links.rows)
         self._later = later
         self._raised: dict[tuple[int, int], int] = {}  # link → when its whole window was above what is known
 
-    def link(self, src: int, dst: int, sample: LinkSample) -> bool:
+    def link(self, src: int, dst: int, sample: LinkSample, seen_ns: int) -> bool:
+        """Take a window of node `src`, last heard at `seen_ns`. Return whether it is shown."""
         self._losses.add(src, dst, sample)
         known_ns = self._links.at_ns("path", src, dst)
-        if not self._later(src, known_ns, sample.at_ns, loaded=sample.loaded) and not (
+        if not is_later(seen_ns, known_ns, sample.at_ns, loaded=sample.loaded) and not (
             sample.loaded and sample.at_ns > known_ns and self._beyond_queue(src, dst, sample)
         ):
             if sample.at_ns > known_ns:  # its round trips are not shown, and its least stamps may be of no queue
@@ -74,8 +85,8 @@ class LinkFigures:
         estimated = sample.path in ("estimated", "relayed")
         cells = (
             Kind.ESTIMATE if estimated else Kind.NONE if nothing else Kind.MEASURED,
-            _PATHS[sample.path],
-            Why.UNKNOWN if sample.why is None else _WHY[sample.why],
+            PATHS[sample.path],
+            WHY[sample.why],
             sample.at_ns,
             sample.sent,
             sample.rtt_min_ms,
@@ -90,6 +101,58 @@ class LinkFigures:
         self._stamps.add(src, dst, sample)
         return True
 
+    def links(self, windows: Sequence[Window]) -> list[Window]:
+        """Take windows, in their order, and return those that are shown: what `link` does for each, in a fifth of its
+        time for thousands."""
+        if len(windows) < AT_ONCE:
+            return [window for window in windows if self.link(*window)]
+        numbers = self._rows(windows)
+        columns = window_columns(windows)
+        shown = np.zeros(len(windows), bool)
+        left = np.arange(len(windows))
+        while len(left):  # one window of each link at a time
+            _, first = np.unique(numbers[left], return_index=True)
+            self._links_once(windows, left[first], numbers[left[first]], columns.of(left[first]), shown)
+            left = np.delete(left, first)
+        return [windows[i] for i in np.flatnonzero(shown).tolist()]
+
+    def _rows(self, windows: Sequence[Window]) -> Ints:
+        """Return the row of each window's link. Those of one node come together: its links are looked up once."""
+        links, found = self._links.rows, []
+        last, of_source = -1, links.of(-1)
+        for src, dst, _, _ in windows:
+            if src != last:
+                last, of_source = src, links.of(src)
+            row = of_source.get(dst)
+            found.append(links.add(src, dst) if row is None else row)
+        return np.array(found, np.int64)
+
+    def _links_once(
+        self, windows: Sequence[Window], at: Ints, rows: Ints, columns: WindowColumns, shown: npt.NDArray[np.bool_]
+    ) -> None:
+        """Take the windows `at` of `rows`, each of another link."""
+        known_ns, at_ns = self._links.known_of("path", rows), columns.at_ns
+        later = (
+            (known_ns == 0)
+            | ((known_ns > columns.seen_ns + CLOCK_SLACK_NS) & (columns.seen_ns > 0) & (at_ns != known_ns))
+            | (at_ns > known_ns + np.where(columns.loaded, LOADED_HOLD_NS, 0))
+        )
+        hop_ns = self._links.known_of("hop", rows)
+        rare = (~later & (at_ns > known_ns)) | (later & (known_ns < hop_ns) & (hop_ns <= at_ns))
+        rare |= columns.loaded & columns.stamped
+        for i in at[rare].tolist():
+            shown[i] = self.link(*windows[i])
+        counted = columns.counted & ~rare
+        self._losses.add_many(rows[counted], *(each[counted] for each in columns.losses))
+        plain = later & ~rare
+        shown[at[plain]] = True
+        if self._raised:
+            for i in at[plain].tolist():
+                self._raised.pop(windows[i][:2], None)
+        self._links.put_paths(rows[plain], at_ns[plain], [each[plain] for each in columns.cells])
+        stamped = plain & columns.stamped
+        self._stamps.add_many(rows[stamped], *(each[stamped] for each in columns.stamps))
+
     def earlier(self, src: int, dst: int, stamps: Sequence[StampedWindow], losses: Sequence[LossWindow]) -> None:
         self._stamps.restore(src, dst, stamps)
         self._losses.restore(src, dst, losses)
@@ -103,8 +166,10 @@ class LinkFigures:
             self._links.put("oneway", src, dst, now_ns, (delay_ms, error_ms))
 
     def forget(self, node: int) -> None:
-        self._stamps.forget(node)
-        self._losses.forget(node)
+        self._losses.settle()
+        former = self._links.forget(node)
+        self._stamps.keep(former)
+        self._losses.keep(former)
         self._raised.clear()  # rows move up
 
     def _beyond_queue(self, src: int, dst: int, sample: LinkSample) -> bool:

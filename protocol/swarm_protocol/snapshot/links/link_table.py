@@ -9,12 +9,14 @@ thousand nodes one column would be 800 MB. The store has each link's figures in 
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from typing import Any, Final, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from swarm_protocol.snapshot.links.compact_links import COMPACT_NODES, compact_columns
+from swarm_protocol.snapshot.links.link_rows import LinkRows
 from swarm_protocol.snapshot.swarm import LINK_COLUMNS, Floats, Ints
 
 DENSE_NODES: Final = 2_000  # some 400 MB of path columns
@@ -53,17 +55,37 @@ class _PartRows:
         self._touched = bytearray()
 
     def put(self, row: int, at_ns: int, cells: Cells) -> None:
-        if row >= len(self.at_ns):
-            more = row + 1 - len(self.at_ns)
-            self.at_ns.frombytes(bytes(8 * more))
-            self._touched += bytes(more)
+        self._reserve(row + 1)
         self.at_ns[row] = at_ns
         self._waiting[row] = cells
         if len(self._waiting) >= _WAITING:
             self._settle()
 
+    def _reserve(self, rows: int) -> None:
+        if (more := rows - len(self.at_ns)) > 0:
+            self.at_ns.frombytes(bytes(8 * more))
+            self._touched += bytes(more)
+
     def known_ns(self, row: int) -> int:
         return self.at_ns[row] if row < len(self.at_ns) else 0
+
+    def known_of(self, rows: Ints) -> Ints:
+        """Return `known_ns` of each of these rows."""
+        known = np.zeros(len(rows), np.int64)
+        there = rows < len(self.at_ns)
+        if there.any():  # an array that is looked at cannot grow: no view of it is kept
+            known[there] = np.frombuffer(self.at_ns, np.int64)[rows[there]]
+        return known
+
+    def put_many(self, rows: Ints, at_ns: Ints, columns: Sequence[npt.NDArray[Any]]) -> None:
+        """Set these rows, each once; columns in the order of `names`."""
+        self._settle()
+        self._reserve(int(rows.max()) + 1)
+        np.frombuffer(self.at_ns, np.int64)[rows] = at_ns
+        np.frombuffer(self._touched, np.uint8)[rows] = 1
+        self._grow()
+        for name, column in zip(self.names, columns, strict=True):
+            self._values[name][rows] = column
 
     def cells(self, row: int) -> dict[str, float]:
         """Return the cells of one row that has been set; the others stay pending."""
@@ -78,6 +100,14 @@ class _PartRows:
             self._settle()
         return self._values
 
+    def keep(self, former: Ints) -> None:
+        """Keep these rows alone, in this order."""
+        self._settle()
+        former = former[former < len(self.at_ns)]
+        self._values = np.concatenate((self._values[former], self.blank))
+        self.at_ns = array("q", np.frombuffer(self.at_ns, np.int64)[former].tobytes()) if len(former) else array("q")
+        self._touched = bytearray(len(former))
+
     def touched(self) -> npt.NDArray[np.int64]:
         """Return the rows set since the last call."""
         self._settle()
@@ -91,9 +121,7 @@ class _PartRows:
     def _settle(self) -> None:
         if not self._waiting:
             return
-        if len(self.at_ns) > len(self._values):
-            wanted = max(len(self.at_ns), int(len(self._values) * _GROW))
-            self._values = np.concatenate((self._values, np.repeat(self.blank, wanted - len(self._values))))
+        self._grow()
         rows = np.fromiter(self._waiting, np.int64, len(self._waiting))
         for name, column in zip(self.names, zip(*self._waiting.values(), strict=True), strict=True):
             # None becomes NaN if the column can hold it; elsewhere it never comes
@@ -102,47 +130,58 @@ class _PartRows:
         touched[rows] = 1
         self._waiting.clear()
 
+    def _grow(self) -> None:
+        if len(self.at_ns) > len(self._values):
+            wanted = max(len(self.at_ns), int(len(self._values) * _GROW))
+            self._values = np.concatenate((self._values, np.repeat(self.blank, wanted - len(self._values))))
+
 
 class LinkTable:
     def __init__(self) -> None:
-        self._of_source: dict[int, dict[int, int]] = {}  # src → dst → row
-        self._src, self._dst = array("I"), array("I")  # of each row
+        self.rows = LinkRows()
         self._sent_to: dict[int, list[int]] = {}  # dst → rows with a transfer
         self._parts: dict[Part, _PartRows] = {part: _PartRows(names) for part, names in PARTS.items()}
         self._shown: dict[str, npt.NDArray[Any]] = {}
         self._shown_nodes = -1
 
     def __len__(self) -> int:
-        return len(self._src)
+        return len(self.rows)
 
     def cells(self, part: Part, src: int, dst: int) -> dict[str, float]:
         """Return what is known of one link, by column; empty: nothing."""
-        of_source = self._of_source.get(src)
-        row = None if of_source is None else of_source.get(dst)
+        row = self.rows.find(src, dst)
         if row is None or not self._parts[part].known_ns(row):
             return {}
         return self._parts[part].cells(row)
 
     def at_ns(self, part: Part, src: int, dst: int) -> int:
         """Return the time of what is known; 0: nothing."""
-        of_source = self._of_source.get(src)
-        row = None if of_source is None else of_source.get(dst)
+        row = self.rows.find(src, dst)
         return 0 if row is None else self._parts[part].known_ns(row)
 
     def put(self, part: Part, src: int, dst: int, at_ns: int, cells: Cells) -> None:
         """Set `cells` in the order of PARTS; None if not measured (float columns only)."""
-        row = self._row(src, dst)
+        row = self.rows.add(src, dst)
         rows = self._parts[part]
         if part == "rate" and not rows.known_ns(row):
             self._sent_to.setdefault(dst, []).append(row)
         rows.put(row, at_ns, cells)
+
+    def known_of(self, part: Part, rows: Ints) -> Ints:
+        """Return the time of what is known of each of these rows; 0: nothing."""
+        return self._parts[part].known_of(rows)
+
+    def put_paths(self, rows: Ints, at_ns: Ints, columns: Sequence[npt.NDArray[Any]]) -> None:
+        """Set the paths of these rows, each once; columns in the order of PARTS."""
+        if len(rows):
+            self._parts["path"].put_many(rows, at_ns, columns)
 
     def rates(self, node: int, *, out: bool) -> npt.NDArray[Any]:
         """Return the latest transfer to each peer of `node` (or, not `out`, from each), in the columns of the part
         "rate"."""
         rates = self._parts["rate"]
         if out:
-            known = [row for row in self._of_source.get(node, {}).values() if rates.known_ns(row)]
+            known = [row for row in self.rows.of(node).values() if rates.known_ns(row)]
         else:
             known = self._sent_to.get(node, [])
         return rates.values[known]
@@ -150,7 +189,7 @@ class LinkTable:
     def rtt_min_ms(self, src: int) -> list[tuple[int, float]]:
         """Return (target, lowest RTT) of each measured link of `src`."""
         path = self._parts["path"]
-        rows = [(dst, row) for dst, row in self._of_source.get(src, {}).items() if path.known_ns(row)]
+        rows = [(dst, row) for dst, row in self.rows.of(src).items() if path.known_ns(row)]
         found = path.values["rtt_min_ms"][[row for _, row in rows]].tolist() if rows else []
         return [(dst, rtt_ms) for (dst, _), rtt_ms in zip(rows, found, strict=True) if rtt_ms == rtt_ms]
 
@@ -160,7 +199,7 @@ class LinkTable:
         rows = np.flatnonzero(np.array(path.at_ns, np.int64))
         rtt = path.values["rtt_min_ms"][rows].astype(np.float64)
         seen = np.isfinite(rtt) & (rtt > 0)
-        src, dst = (np.frombuffer(ends, np.uint32)[rows].astype(np.int64) for ends in (self._src, self._dst))
+        src, dst = self.rows.ends(rows)
         return src[seen], dst[seen], rtt[seen]
 
     def columns(self, nodes: int) -> dict[str, npt.NDArray[Any]]:
@@ -175,8 +214,7 @@ class LinkTable:
         for part in self._parts.values():
             rows = part.touched()
             if rows.size:
-                src = np.frombuffer(self._src, np.uint32)[rows]
-                dst = np.frombuffer(self._dst, np.uint32)[rows]
+                src, dst = self.rows.ends(rows)
                 for name in part.names:
                     column = self._shown[name].copy()
                     column[src, dst] = part.values[name][rows]
@@ -191,32 +229,23 @@ class LinkTable:
         found = compact_columns(self._blank_columns(nodes), now_ns)
         for part in self._parts.values():
             rows = np.flatnonzero(np.frombuffer(part.at_ns, np.int64)) if len(part.at_ns) else np.zeros(0, np.int64)
-            at = np.frombuffer(self._src, np.uint32)[rows].astype(np.int64) * nodes
-            at += np.frombuffer(self._dst, np.uint32)[rows]
+            src, dst = self.rows.ends(rows)
+            at = src * nodes + dst
             for name in part.names if len(rows) else ():
                 found[name] = found[name].with_cells(at, part.values[name][rows])
         return cast("dict[str, npt.NDArray[Any]]", found)
 
-    def forget(self, node: int) -> None:
-        """Remove a node's links; nodes after it move up by one."""
-        kept = [(row, src, dst) for row, (src, dst) in enumerate(zip(self._src, self._dst, strict=True))
-                if node not in (src, dst)]  # fmt: skip
-        before = self._parts
-        self.__init__()  # type: ignore[misc] # a new table, filled from the old one
-        for part, old in before.items():
-            values = old.values
-            for row, src, dst in kept:
-                if at_ns := old.known_ns(row):
-                    self.put(part, src - (src > node), dst - (dst > node), at_ns, tuple(values[row].tolist()))
-
-    def _row(self, src: int, dst: int) -> int:
-        of_source = self._of_source.setdefault(src, {})
-        row = of_source.get(dst)
-        if row is None:
-            row = of_source[dst] = len(self._src)
-            self._src.append(src)
-            self._dst.append(dst)
-        return row
+    def forget(self, node: int) -> Ints:
+        """Remove a node's links; nodes after it move up by one. Return the former row of each row that stays."""
+        former = self.rows.forget(node)
+        for part in self._parts.values():
+            part.keep(former)
+        self._sent_to = {}
+        rates, (_, dst) = self._parts["rate"], self.rows.ends(np.arange(len(former)))
+        for row in np.flatnonzero(rates.known_of(np.arange(len(former)))).tolist():
+            self._sent_to.setdefault(int(dst[row]), []).append(row)
+        self._shown, self._shown_nodes = {}, -1
+        return former
 
     def _blank_columns(self, nodes: int) -> dict[str, npt.NDArray[Any]]:
         """Return columns with nothing known, as views of one cell each: they take no memory until changed."""

@@ -1,6 +1,7 @@
 """Keep the counts of sent and lost packets of the latest windows of every measured link, for `pooled_loss`.
 
-HISTORY windows take 512 bytes a link.
+A link has room for as many windows as count, in blocks: 96 bytes in a swarm that nobody watches, where each link is
+measured twice an hour, 384 where it is measured every minute.
 """
 
 from __future__ import annotations
@@ -11,24 +12,30 @@ from typing import Final
 import numpy as np
 
 from swarm_protocol.messages.samples import LinkSample
+from swarm_protocol.snapshot.links.link_rows import LinkRows, grown
 from swarm_protocol.snapshot.links.pooled_loss import pooled
-from swarm_protocol.snapshot.links.window_rings import WindowRings
 from swarm_protocol.snapshot.swarm import Ints
 from swarm_protocol.units import NS_PER_S
 
 HISTORY: Final = 32  # windows of each end: some 500 packets, where nobody watches in half an hour
 AGE_NS: Final = 3600 * NS_PER_S  # before the newest window of the path; an idle swarm measures each link twice in it
 LOADED_HOLD_NS: Final = 60 * NS_PER_S  # so long after an idle window, losses during our own transfers are its queue's
-_MOST_WAITING: Final = 4_096  # windows since the last read: put into their rings together they cost a tenth
-_DTYPE: Final = np.dtype([("at_ns", np.int64), ("lost", np.uint32), ("sent", np.uint32)])
-_MOST: Final = 1_000_000  # packets of a window that count: a probe sends far fewer
+_MOST_WAITING: Final = 4_096  # windows since the last read: put into their blocks together they cost a tenth
+_BLOCK: Final = 8  # windows
+_BLOCKS: Final = HISTORY // _BLOCK  # of one link, at most
+_MOST: Final = 65_535  # packets of a window that count: a probe sends far fewer
 
 LossWindow = tuple[int, int, int, bool]  # its end in ns, lost, sent, loaded
 
 
 class LossHistory:
-    def __init__(self) -> None:
-        self._rings = WindowRings(HISTORY, _DTYPE)
+    def __init__(self, links: LinkRows | None = None) -> None:
+        """Create it. `links`: the rows of links, shared with other tables."""
+        self._links = LinkRows() if links is None else links
+        self._blocks = np.zeros((0, _BLOCKS), np.uint32)  # of each row, filled one after the other; 0: none
+        self._at_ns = np.zeros((0, _BLOCK), np.int64)  # of the windows of each block; 0: empty, as block 0 always is
+        self._lost, self._sent = np.zeros((0, _BLOCK), np.uint16), np.zeros((0, _BLOCK), np.uint16)
+        self._used = 1  # blocks
         self._waiting: list[tuple[int, int, int, int, bool]] = []  # (row, at_ns, lost, sent, loaded), as they came
         self._fresh: set[int] = set()  # rows with new windows
 
@@ -37,10 +44,20 @@ class LossHistory:
         if sample.path in ("direct", "punched") or (sample.path == "none" and sample.why is None):
             self._put(src, dst, (sample.at_ns, sample.lost, sample.sent, sample.loaded))
 
+    def add_many(self, rows: Ints, at_ns: Ints, lost: Ints, sent: Ints, loaded: Ints) -> None:
+        """Add windows whose packets were sent over the paths themselves, one of each of these rows."""
+        self._settle()
+        some = sent > 0
+        sent = np.minimum(sent[some], _MOST)
+        self._take(rows[some], at_ns[some], np.minimum(lost[some], sent), sent, loaded[some])
+
     def restore(self, src: int, dst: int, windows: Sequence[LossWindow]) -> None:
         """Replace what is known of a link by these windows, oldest first."""
         self._settle()
-        self._rings.clear(self._rings.row(src, dst))
+        self._reserve()
+        row = self._links.add(src, dst)
+        if row < len(self._blocks):
+            self._at_ns[self._blocks[row]] = 0
         for window in windows:
             self._put(src, dst, window)
 
@@ -48,12 +65,12 @@ class LossHistory:
         at_ns, lost, sent, loaded = window
         if sent > 0:
             sent = min(sent, _MOST)
-            self._waiting.append((self._rings.row(src, dst), at_ns, min(lost, sent), sent, loaded))
+            self._waiting.append((self._links.add(src, dst), at_ns, min(lost, sent), sent, loaded))
             if len(self._waiting) >= _MOST_WAITING:
                 self._settle()
 
     def _settle(self) -> None:
-        """Put the waiting windows into their rings, each row's one by one in the order in which they came."""
+        """Put the waiting windows into their blocks, each row's one by one in the order in which they came."""
         if not self._waiting:
             return
         waiting = np.array(self._waiting, np.int64)
@@ -65,32 +82,67 @@ class LossHistory:
 
     def _take(self, rows: Ints, at_ns: Ints, lost: Ints, sent: Ints, loaded: Ints) -> None:
         """Take one window of each of these rows."""
-        records, counts = self._rings.records, self._rings.counts
-        times = records["at_ns"][rows]
+        self._reserve()
+        blocks = self._blocks[rows]
+        times = self._at_ns[blocks].reshape(len(rows), HISTORY)
         since_ns = at_ns - times.max(axis=1)
         repeated = (times == at_ns[:, None]).any(axis=1)  # a batch that was sent again
         queued = (loaded != 0) & (since_ns >= 0) & (since_ns <= LOADED_HOLD_NS)
         taken = ~(repeated | queued)
-        rows = rows[taken]
-        slots = counts[rows] % HISTORY
-        for name, column in (("at_ns", at_ns), ("lost", lost), ("sent", sent)):
-            records[name][rows, slots] = column[taken]
-        counts[rows] += 1
+        rows, blocks, times, at_ns = rows[taken], blocks[taken], times[taken], at_ns[taken]
+        each = np.arange(len(rows))
+        slot = self._slots(blocks, times, at_ns)
+        number, position = slot // _BLOCK, slot % _BLOCK
+        new = np.flatnonzero(blocks[each, number] == 0)
+        blocks[new, number[new]] = self._used + np.arange(len(new))
+        self._blocks[rows[new], number[new]] = blocks[new, number[new]]
+        self._used += len(new)
+        self._reserve()
+        block = blocks[each, number]
+        self._at_ns[block, position] = at_ns
+        self._lost[block, position], self._sent[block, position] = lost[taken], sent[taken]
         self._fresh.update(rows.tolist())
 
-    def forget(self, node: int) -> None:
-        """Remove a node's links; nodes after it move up by one."""
+    def _slots(self, blocks: Ints, times: Ints, at_ns: Ints) -> Ints:
+        """Return where each new window goes: into an empty slot of a block; over the oldest window, if that no longer
+        counts or there is no more room; else into the first slot of another block."""
+        first_empty = np.where((times == 0).any(axis=1), (times == 0).argmax(axis=1), HISTORY)
+        oldest = np.where(times == 0, np.iinfo(np.int64).max, times).argmin(axis=1)
+        has_room = first_empty < _BLOCK * (blocks != 0).sum(axis=1)
+        over = (times[np.arange(len(times)), oldest] <= at_ns - AGE_NS) & (blocks[:, 0] != 0)
+        return np.asarray(np.where(~has_room & (over | (first_empty == HISTORY)), oldest, first_empty), np.int64)
+
+    def _reserve(self) -> None:
+        """Make room for all rows and blocks there are."""
+        self._blocks = grown(self._blocks, len(self._links))
+        if self._used > len(self._at_ns):
+            self._at_ns, self._lost, self._sent = (
+                grown(column, self._used) for column in (self._at_ns, self._lost, self._sent)
+            )
+
+    def keep(self, former: Ints) -> None:
+        """Keep the windows of these rows alone, in this order; `links` has been renumbered likewise."""
+        fresh = self._fresh
+        self._fresh = {row for row, before in enumerate(former.tolist()) if before in fresh}
+        used, numbers = np.unique(
+            np.append(self._blocks[former[former < len(self._blocks)]].ravel(), np.uint32(0)), return_inverse=True
+        )
+        self._blocks = numbers[:-1].reshape(-1, _BLOCKS).astype(np.uint32)
+        self._at_ns, self._lost, self._sent = self._at_ns[used], self._lost[used], self._sent[used]
+        self._used = len(used)
+
+    def settle(self) -> None:
+        """Take what waits, before rows are renumbered."""
         self._settle()
-        former = self._rings.forget(node)
-        self._fresh = {row for row, before in enumerate(former) if before in self._fresh}
 
     def changed(self) -> Iterator[tuple[int, int, float, float]]:
         """Yield (one end, the other, loss of round trips, effective packets) of paths with new windows."""
         self._settle()
         if not self._fresh:
             return
-        ends = list(self._rings.rows)  # by row
-        pairs = sorted({(min(ends[row]), max(ends[row])) for row in self._fresh})
+        src, dst = self._links.ends(np.fromiter(self._fresh, np.int64, len(self._fresh)))
+        low, high = np.minimum(src, dst).tolist(), np.maximum(src, dst).tolist()
+        pairs = sorted(set(zip(low, high, strict=True)))
         self._fresh = set()
         lost, sent = self._windows(pairs)
         shares, packets = pooled(lost, sent)
@@ -99,12 +151,18 @@ class LossHistory:
 
     def _windows(self, pairs: list[tuple[int, int]]) -> tuple[Ints, Ints]:
         """Return (lost, sent) of the windows of both ends, (pairs, windows), in the order of their ends."""
-        both = np.zeros((len(pairs), 2 * HISTORY), _DTYPE)
-        for number, (low, high) in enumerate(pairs):
-            for first, ends in ((0, (low, high)), (HISTORY, (high, low))):
-                if (row := self._rings.rows.get(ends)) is not None:
-                    both[number, first : first + HISTORY] = self._rings.records[row]
-        both = np.take_along_axis(both, np.argsort(both["at_ns"], axis=1, kind="stable"), axis=1)
-        counts = both["at_ns"] > both["at_ns"][:, -1:] - AGE_NS
-        lost, sent = (np.where(counts, both[name], 0).astype(np.int64) for name in ("lost", "sent"))
-        return lost, sent
+        find = self._links.find
+        rows = np.array([(find(low, high), find(high, low)) for low, high in pairs], np.float64)  # NaN: not measured
+        known = ~np.isnan(rows)
+        blocks = np.zeros((len(pairs), 2, _BLOCKS), np.uint32)
+        self._reserve()
+        blocks[known] = self._blocks[rows[known].astype(np.int64)]
+        at_ns = self._at_ns[blocks].reshape(len(pairs), 2 * HISTORY)
+        order = np.argsort(at_ns, axis=1, kind="stable")
+        at_ns = np.take_along_axis(at_ns, order, axis=1)
+        counts = at_ns > at_ns[:, -1:] - AGE_NS
+        lost, sent = (
+            np.where(counts, np.take_along_axis(column[blocks].reshape(order.shape), order, axis=1), 0)
+            for column in (self._lost, self._sent)
+        )
+        return lost.astype(np.int64), sent.astype(np.int64)

@@ -11,8 +11,9 @@ from typing import Final
 import numpy as np
 
 from swarm_protocol.messages.samples import LinkSample
+from swarm_protocol.snapshot.links.link_rows import LinkRows, WindowRings
 from swarm_protocol.snapshot.links.one_way import CHANGED_MS, CHANGED_SHARE, HISTORY, OneWay, Windows, estimate
-from swarm_protocol.snapshot.links.window_rings import WindowRings
+from swarm_protocol.snapshot.swarm import Floats, Ints
 from swarm_protocol.units import NS_PER_S
 
 EVERY_NS: Final = 5 * NS_PER_S  # the clocks of a thousand nodes are not solved for with every frame
@@ -38,7 +39,9 @@ def _noise_ms(rtt_ms: float) -> float:
 
 
 class StampHistory:
-    def __init__(self) -> None:
+    def __init__(self, links: LinkRows | None = None) -> None:
+        """Create it. `links`: the rows of links, shared with other tables."""
+        self._links = LinkRows() if links is None else links
         self._rings = WindowRings(HISTORY, _DTYPE)
         self._above: dict[int, float] = {}  # row → round trip of a loaded window that was not taken
         self._shown: dict[tuple[int, int], tuple[float, float]] = {}
@@ -50,12 +53,13 @@ class StampHistory:
         if sample.stamped_out_ms is None or sample.stamped_back_ms is None or not _stamped(sample):
             return
         self._put(
-            self._rings.row(src, dst), (sample.at_ns, sample.stamped_out_ms, sample.stamped_back_ms, sample.loaded)
+            self._links.add(src, dst), (sample.at_ns, sample.stamped_out_ms, sample.stamped_back_ms, sample.loaded)
         )
 
     def restore(self, src: int, dst: int, windows: Sequence[StampedWindow]) -> None:
         """Replace what is known of a link by these windows, oldest first."""
-        row = self._rings.row(src, dst)
+        row = self._links.add(src, dst)
+        self._rings.reserve(row + 1)
         self._rings.clear(row)
         self._above.pop(row, None)
         for window in windows:
@@ -66,6 +70,7 @@ class StampHistory:
         loaded window are those of the path if it is as low as the others, or the second in a row at the same higher
         level. A first window is better than none: a lower one will replace it."""
         at_ns, out_ms, back_ms, loaded = window
+        self._rings.reserve(row + 1)
         above = self._above.pop(row, None)
         records, counts = self._rings.records, self._rings.counts
         known = records["rtt_ms"][row][records["at_ns"][row] > 0] if loaded else ()
@@ -80,18 +85,33 @@ class StampHistory:
         counts[row] = count + 1
         self._fresh = True
 
-    def forget(self, node: int) -> None:
-        """Remove a node's links; nodes after it move up by one."""
-        self._fresh = bool(self._rings.forget(node))
+    def add_many(self, rows: Ints, at_ns: Ints, out_ms: Floats, back_ms: Floats) -> None:
+        """Add windows that were not loaded and have stamps of both directions, one of each of these rows."""
+        if not len(rows):
+            return
+        self._rings.reserve(int(rows.max()) + 1)
+        if self._above:
+            for row in rows.tolist():
+                self._above.pop(row, None)
+        records, slots = self._rings.records, self._rings.counts[rows] % HISTORY
+        for name, column in (("at_ns", at_ns), ("skew_ms", (out_ms - back_ms) / 2), ("rtt_ms", out_ms + back_ms)):
+            records[name][rows, slots] = column
+        self._rings.counts[rows] += 1
+        self._fresh = True
+
+    def keep(self, former: Ints) -> None:
+        """Keep the windows of these rows alone, in this order; `links` has been renumbered likewise."""
+        self._rings.keep(former)
+        self._fresh = len(former) > 0
         self._above.clear()
         self._shown.clear()
         self._fitted_ns = 0
 
     def windows(self) -> Windows:
-        pairs = np.array(list(self._rings.rows), np.int64).reshape(-1, 2)
-        rings = self._rings.records[: len(pairs)]
+        some = np.flatnonzero(self._rings.counts)
+        rings = self._rings.records[some]
         filled = rings["at_ns"] > 0
-        src, dst = (np.broadcast_to(pairs[:, end : end + 1], filled.shape)[filled] for end in (0, 1))
+        src, dst = (np.broadcast_to(end[:, None], filled.shape)[filled] for end in self._links.ends(some))
         return Windows(src, dst, rings["at_ns"][filled], rings["skew_ms"][filled], rings["rtt_ms"][filled])
 
     def changed(self, nodes: int, now_ns: int) -> Iterator[tuple[int, int, float, float]]:

@@ -1,0 +1,78 @@
+"""Turn many windows of round trips into columns, so that a live picture takes thousands of them together. Pure."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from swarm_protocol.messages.samples import LinkSample
+from swarm_protocol.snapshot.swarm import Floats, Ints, Kind, Path, Why
+
+Window = tuple[int, int, LinkSample, int]  # its two ends, the sample, when its node was last heard in ns
+Mask = npt.NDArray[np.bool_]
+
+PATHS: Final = {path.name.lower(): path for path in Path}
+WHY: Final[dict[str | None, Why]] = {
+    None: Why.UNKNOWN,
+    **{why.name.lower().replace("_", "-"): why for why in Why},
+}
+_FIELDS: Final = operator.attrgetter(
+    "at_ns", "sent", "lost", "path", "why", "loaded", "stamped_out_ms", "stamped_back_ms",
+    "rtt_min_ms", "rtt_p50_ms", "rtt_p95_ms", "rtt_p99_ms", "pdv_ms", "jitter_rfc3550_ms",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class WindowColumns:
+    """One row for each window."""
+
+    seen_ns: Ints
+    at_ns: Ints
+    loaded: Mask
+    counted: Mask  # its packets were sent over the path itself
+    stamped: Mask  # it has stamps of both directions
+    losses: tuple[Ints, Ints, Ints, Mask]  # at_ns, lost, sent, loaded
+    stamps: tuple[Ints, Floats, Floats]  # at_ns, least stamps out and back in ms; NaN: none
+    cells: tuple[npt.NDArray[Any], ...]  # what a link shows, in the order of `link_table.PARTS["path"]`
+
+    def of(self, rows: Ints) -> WindowColumns:
+        """Return these rows alone."""
+        at_ns, loaded = self.at_ns[rows], self.loaded[rows]
+        return WindowColumns(
+            self.seen_ns[rows], at_ns, loaded, self.counted[rows], self.stamped[rows],
+            (at_ns, self.losses[1][rows], self.losses[2][rows], loaded),
+            (at_ns, self.stamps[1][rows], self.stamps[2][rows]),
+            tuple(each[rows] for each in self.cells),
+        )  # fmt: skip
+
+
+def window_columns(windows: Sequence[Window]) -> WindowColumns:
+    """Return the columns of windows."""
+    fields = zip(*(_FIELDS(sample) for _, _, sample, _ in windows), strict=True)
+    at_ns, sent, lost = (np.array(next(fields), np.int64) for _ in range(3))
+    path = np.array([PATHS[name] for name in next(fields)], np.uint8)
+    why = np.array([WHY[name] for name in next(fields)], np.uint8)
+    loaded = np.array(next(fields), bool)
+    out_ms, back_ms, *figures = (np.array(each, np.float64) for each in fields)  # None becomes NaN
+    measured = (path == Path.DIRECT) | (path == Path.PUNCHED)
+    unreached = path == Path.NONE
+    # over a detour via the collector nothing is sent; packets sent without a path are not lost on one
+    nothing = (sent == 0) | (unreached & (why != Why.UNKNOWN))
+    estimated = (path == Path.ESTIMATED) | (path == Path.RELAYED)
+    kind = np.where(estimated, Kind.ESTIMATE, np.where(nothing, Kind.NONE, Kind.MEASURED)).astype(np.uint8)
+    share = np.where(nothing, np.nan, np.minimum(1.0, lost / np.maximum(sent, 1)))
+    return WindowColumns(
+        seen_ns=np.array([seen_ns for _, _, _, seen_ns in windows], np.int64),
+        at_ns=at_ns,
+        loaded=loaded,
+        counted=measured | (unreached & (why == Why.UNKNOWN)),
+        stamped=measured & ~np.isnan(out_ms) & ~np.isnan(back_ms),
+        losses=(at_ns, lost, sent, loaded),
+        stamps=(at_ns, out_ms, back_ms),
+        cells=(kind, path, why, at_ns, sent, *figures, share),
+    )
