@@ -34,6 +34,7 @@ from swarm_protocol.messages.samples import (
     Sample,
     UplinkSample,
 )
+from swarm_protocol.snapshot.columns import NODE_COLUMNS
 from swarm_protocol.snapshot.event_log import EventLog
 from swarm_protocol.snapshot.links.link_figures import LinkFigures, note_way
 from swarm_protocol.snapshot.links.link_table import LinkTable
@@ -42,7 +43,7 @@ from swarm_protocol.snapshot.links.stamp_history import StampedWindow
 from swarm_protocol.snapshot.node_figures import cards_of, host_figures, memory_bytes, named, sheet_of, shown_facts
 from swarm_protocol.snapshot.node_state import LOST_AFTER_NS, STALE_AFTER_NS, aged
 from swarm_protocol.snapshot.node_timings import NodeTimings
-from swarm_protocol.snapshot.swarm import NODE_COLUMNS, Card, Floats, Ints, Kind, NodeFacts, State, Swarm, Way
+from swarm_protocol.snapshot.swarm import Card, Floats, Ints, Kind, NodeFacts, State, Swarm, Way
 from swarm_protocol.units import NS_PER_S
 
 CLOCK_SLACK_NS: Final = 5 * NS_PER_S  # clocks kept by NTP differ by far less

@@ -9,13 +9,15 @@ thousand nodes one column would be 800 MB. The store has each link's figures in 
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from typing import Any, Final, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from swarm_protocol.snapshot.columns import LINK_COLUMNS
 from swarm_protocol.snapshot.links.compact_links import COMPACT_NODES, compact_columns
-from swarm_protocol.snapshot.swarm import LINK_COLUMNS, Floats, Ints
+from swarm_protocol.snapshot.swarm import Floats, Ints
 
 DENSE_NODES: Final = 2_000  # some 400 MB of path columns
 Part = Literal["path", "oneway", "losses", "hop", "rate"]
@@ -62,6 +64,19 @@ class _PartRows:
         if len(self._waiting) >= _WAITING:
             self._settle()
 
+    def put_many(self, rows: Ints, at_ns: int, cells: Sequence[Cells]) -> None:
+        """Set many rows, of which none comes twice."""
+        self._settle()
+        more = int(rows.max(initial=-1)) + 1 - len(self.at_ns)
+        if more > 0:
+            self.at_ns.frombytes(bytes(8 * more))
+            self._touched += bytes(more)
+        self._make_room()
+        for name, column in zip(self.names, zip(*cells, strict=True), strict=True):
+            self._values[name][rows] = np.array(column, LINK_COLUMNS[name])
+        np.frombuffer(self.at_ns, np.int64)[rows] = at_ns
+        np.frombuffer(self._touched, np.uint8)[rows] = 1
+
     def known_ns(self, row: int) -> int:
         return self.at_ns[row] if row < len(self.at_ns) else 0
 
@@ -91,9 +106,7 @@ class _PartRows:
     def _settle(self) -> None:
         if not self._waiting:
             return
-        if len(self.at_ns) > len(self._values):
-            wanted = max(len(self.at_ns), int(len(self._values) * _GROW))
-            self._values = np.concatenate((self._values, np.repeat(self.blank, wanted - len(self._values))))
+        self._make_room()
         rows = np.fromiter(self._waiting, np.int64, len(self._waiting))
         for name, column in zip(self.names, zip(*self._waiting.values(), strict=True), strict=True):
             # None becomes NaN if the column can hold it; elsewhere it never comes
@@ -101,6 +114,11 @@ class _PartRows:
         touched = np.frombuffer(self._touched, np.uint8)
         touched[rows] = 1
         self._waiting.clear()
+
+    def _make_room(self) -> None:
+        if len(self.at_ns) > len(self._values):
+            wanted = max(len(self.at_ns), int(len(self._values) * _GROW))
+            self._values = np.concatenate((self._values, np.repeat(self.blank, wanted - len(self._values))))
 
 
 class LinkTable:
@@ -136,6 +154,14 @@ class LinkTable:
         if part == "rate" and not rows.known_ns(row):
             self._sent_to.setdefault(dst, []).append(row)
         rows.put(row, at_ns, cells)
+
+    def put_many(
+        self, part: Literal["oneway", "losses"], links: Sequence[tuple[int, int]], at_ns: int, cells: Sequence[Cells]
+    ) -> None:
+        """Set the cells of many links, of which none comes twice, at one time."""
+        if links:
+            rows = np.fromiter((self._row(src, dst) for src, dst in links), np.int64, len(links))
+            self._parts[part].put_many(rows, at_ns, cells)
 
     def rates(self, node: int, *, out: bool) -> npt.NDArray[Any]:
         """Return the latest transfer to each peer of `node` (or, not `out`, from each), in the columns of the part
