@@ -20,6 +20,7 @@ HISTORY: Final = 32  # windows of each end: some 500 packets, where nobody watch
 AGE_NS: Final = 3600 * NS_PER_S  # before the newest window of the path; an idle swarm measures each link twice in it
 LOADED_HOLD_NS: Final = 60 * NS_PER_S  # so long after an idle window, losses during our own transfers are its queue's
 _MOST_WAITING: Final = 4_096  # windows since the last read: put into their rings together they cost a tenth
+_PAIRS_AT_ONCE: Final = 2_048  # paths whose windows are pooled together: some 2 MB
 _DTYPE: Final = np.dtype([("at_ns", np.int64), ("lost", np.uint32), ("sent", np.uint32)])
 _MOST: Final = 1_000_000  # packets of a window that count: a probe sends far fewer
 
@@ -30,6 +31,7 @@ class LossHistory:
     def __init__(self) -> None:
         self._rings = WindowRings(HISTORY, _DTYPE)
         self._waiting: list[tuple[int, int, int, int, bool]] = []  # (row, at_ns, lost, sent, loaded), as they came
+        self._waits: set[int] = set()  # their rows
         self._fresh: set[int] = set()  # rows with new windows
 
     def add(self, src: int, dst: int, sample: LinkSample) -> None:
@@ -39,8 +41,10 @@ class LossHistory:
 
     def restore(self, src: int, dst: int, windows: Sequence[LossWindow]) -> None:
         """Replace what is known of a link by these windows, oldest first."""
-        self._settle()
-        self._rings.clear(self._rings.row(src, dst))
+        row = self._rings.row(src, dst)
+        if row in self._waits:
+            self._settle()
+        self._rings.clear(row)
         for window in windows:
             self._put(src, dst, window)
 
@@ -48,7 +52,9 @@ class LossHistory:
         at_ns, lost, sent, loaded = window
         if sent > 0:
             sent = min(sent, _MOST)
-            self._waiting.append((self._rings.row(src, dst), at_ns, min(lost, sent), sent, loaded))
+            row = self._rings.row(src, dst)
+            self._waiting.append((row, at_ns, min(lost, sent), sent, loaded))
+            self._waits.add(row)
             if len(self._waiting) >= _MOST_WAITING:
                 self._settle()
 
@@ -58,6 +64,7 @@ class LossHistory:
             return
         waiting = np.array(self._waiting, np.int64)
         self._waiting.clear()
+        self._waits.clear()
         while len(waiting):
             rows, first = np.unique(waiting[:, 0], return_index=True)
             self._take(rows, *waiting[first, 1:].T)
@@ -92,18 +99,19 @@ class LossHistory:
         ends = list(self._rings.rows)  # by row
         pairs = sorted({(min(ends[row]), max(ends[row])) for row in self._fresh})
         self._fresh = set()
-        lost, sent = self._windows(pairs)
-        shares, packets = pooled(lost, sent)
-        for (low, high), share, count in zip(pairs, shares.tolist(), packets.tolist(), strict=True):
-            yield low, high, share, count
+        for first in range(0, len(pairs), _PAIRS_AT_ONCE):
+            some = pairs[first : first + _PAIRS_AT_ONCE]
+            shares, packets = pooled(*self._windows(some))
+            for (low, high), share, count in zip(some, shares.tolist(), packets.tolist(), strict=True):
+                yield low, high, share, count
 
     def _windows(self, pairs: list[tuple[int, int]]) -> tuple[Ints, Ints]:
         """Return (lost, sent) of the windows of both ends, (pairs, windows), in the order of their ends."""
-        both = np.zeros((len(pairs), 2 * HISTORY), _DTYPE)
-        for number, (low, high) in enumerate(pairs):
-            for first, ends in ((0, (low, high)), (HISTORY, (high, low))):
-                if (row := self._rings.rows.get(ends)) is not None:
-                    both[number, first : first + HISTORY] = self._rings.records[row]
+        row_of = self._rings.rows
+        rows = np.array([(row_of.get((low, high), -1), row_of.get((high, low), -1)) for low, high in pairs], np.int64)
+        both = self._rings.records[rows]
+        both[rows < 0] = 0  # one end has not measured it
+        both = both.reshape(len(pairs), 2 * HISTORY)
         both = np.take_along_axis(both, np.argsort(both["at_ns"], axis=1, kind="stable"), axis=1)
         counts = both["at_ns"] > both["at_ns"][:, -1:] - AGE_NS
         lost, sent = (np.where(counts, both[name], 0).astype(np.int64) for name in ("lost", "sent"))
