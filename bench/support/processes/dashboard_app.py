@@ -22,8 +22,9 @@ from swarm_predict.model.catalogue import model_named
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import Workload
 from swarm_protocol.layer_shape import LayerShape
+from swarm_protocol.snapshot.columns import LINK_COLUMNS, NODE_COLUMNS
 from swarm_protocol.snapshot.links.compact_links import COMPACT_NODES, CompactColumn, compacted
-from swarm_protocol.snapshot.swarm import LINK_COLUMNS, NODE_COLUMNS, Kind, NodeFacts, Path, State, Swarm
+from swarm_protocol.snapshot.swarm import Kind, NodeFacts, Path, State, Swarm
 from swarmtop.dashboard.options import DashboardOptions
 from swarmtop.dashboard.run import run_dashboard
 from swarmtop.sources.source import History, Mode

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal
 
-import numpy as np
-
 from swarm_predict.errors import PredictError
 from swarm_predict.model.blocks import SMALL_BYTES, Block, block_of
 from swarm_predict.model.kv_cache import CACHE_BYTES, bytes_per_token
 from swarm_predict.model.weight_formats import K_BLOCK, WeightFormat, weight_format
 from swarm_protocol.layer_shape import LayerShape
+from swarm_protocol.snapshot.numpy_later import np
 from swarm_protocol.snapshot.swarm import Floats
 from swarm_protocol.units import BITS_PER_BYTE
 

@@ -33,6 +33,7 @@ from swarm_protocol.messages.samples import (
     Sample,
     UplinkSample,
 )
+from swarm_protocol.snapshot.columns import NODE_COLUMNS
 from swarm_protocol.snapshot.event_log import EventLog
 from swarm_protocol.snapshot.links.link_figures import LinkFigures, is_later, note_way
 from swarm_protocol.snapshot.links.link_table import LinkTable
@@ -42,7 +43,7 @@ from swarm_protocol.snapshot.links.window_columns import Window
 from swarm_protocol.snapshot.live_node import GpuReading, LiveNode
 from swarm_protocol.snapshot.node_figures import cards_of, host_figures, memory_bytes, named, sheet_of, shown_facts
 from swarm_protocol.snapshot.node_state import LOST_AFTER_NS, STALE_AFTER_NS, aged
-from swarm_protocol.snapshot.swarm import NODE_COLUMNS, Card, Floats, Ints, Kind, NodeFacts, State, Swarm
+from swarm_protocol.snapshot.swarm import Card, Floats, Ints, Kind, NodeFacts, State, Swarm
 
 MAX_RUNS: Final = 100  # of watched engines: as many as a chart shows
 _FIRST_CAPACITY: Final = 8

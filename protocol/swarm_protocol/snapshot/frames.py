@@ -24,10 +24,9 @@ from msgspec import Meta
 
 from swarm_protocol.messages.running import Running
 from swarm_protocol.messages.samples import RunSample
+from swarm_protocol.snapshot.columns import LINK_COLUMNS, NODE_COLUMNS
 from swarm_protocol.snapshot.links.compact_links import CompactColumn
 from swarm_protocol.snapshot.swarm import (
-    LINK_COLUMNS,
-    NODE_COLUMNS,
     Congestion,
     Event,
     Kind,

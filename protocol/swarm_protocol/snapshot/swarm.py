@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from swarm_protocol.layer_shape import Timed
 from swarm_protocol.messages.running import Running
 from swarm_protocol.messages.samples import RunSample
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bytes = npt.NDArray[np.uint8]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float64]
+    Ints = npt.NDArray[np.int64]
+    Bytes = npt.NDArray[np.uint8]
+else:  # names of annotations only: the first paint of the dashboard does without numpy
+    Floats = Ints = Bytes = object
 
 
 class State(enum.IntEnum):
@@ -95,85 +99,6 @@ class Transport(enum.IntEnum):
     UDP = 3  # trains of packets
 
 
-# column → its contents. The order is the order on the wire.
-NODE_COLUMNS: Final[dict[str, type[np.generic]]] = {
-    "state": np.uint8,
-    "seen_ns": np.int64,  # wall clock of the last message; 0 = never
-    "vram_bytes": np.float64,  # memory that layers may take on this node; NaN = can only be the client
-    "vram_free_bytes": np.float64,
-    "up_mbps": np.float64,
-    "up_kind": np.uint8,
-    "up_at_ns": np.int64,
-    "down_mbps": np.float64,
-    "down_kind": np.uint8,
-    "down_at_ns": np.int64,
-    "mem_gbps": np.float64,
-    "tflops": np.float64,
-    "overhead_ms": np.float64,  # what each visit to a stage here takes beyond its layers
-    "visit_layer_ms": np.float64,  # what a layer of it takes beyond one in a loop
-    "cpu_percent": np.float64,
-    "ram_free_bytes": np.float64,
-    "gpu_util_percent": np.float64,
-    "temp_c": np.float64,
-    "power_w": np.float64,
-    "throttled": np.float64,  # 0, 1 or NaN
-    "host_at_ns": np.int64,
-    "compute_at_ns": np.int64,
-    "nat": np.uint8,
-    "collector_rtt_ms": np.float64,
-    "place_0": np.float64,  # coordinates, in ms, for estimates of unmeasured round trips
-    "place_1": np.float64,
-    "place_2": np.float64,
-    "place_3": np.float64,
-    "height_ms": np.float64,
-    "place_spread": np.float64,  # relative: half of this node's estimates are within it
-    "spooled": np.int64,  # batches the probe still holds
-    "tcp": np.uint8,
-    "congestion": np.uint8,
-    "cpu_pressure_percent": np.float64,
-    "clock_mhz": np.float64,  # of the card; with several, of the slowest
-    "mem_kind": np.uint8,  # of mem_gbps and tflops: ESTIMATE is a data sheet's
-}
-
-LINK_COLUMNS: Final[dict[str, type[np.generic]]] = {
-    "kind": np.uint8,
-    "path": np.uint8,
-    "why": np.uint8,  # if there is no path
-    "at_ns": np.int64,
-    "sent": np.int64,  # of the window the figures are of
-    "rtt_min_ms": np.float64,
-    "rtt_p50_ms": np.float64,
-    "rtt_p95_ms": np.float64,
-    "rtt_p99_ms": np.float64,
-    "jitter_ms": np.float64,  # PDV: p95 − min of the round trip (RFC 5481)
-    "jitter_rfc3550_ms": np.float64,
-    "loss": np.float64,  # fraction, round trip
-    "pooled_loss": np.float64,  # of the recent windows of both ends that are of the path's present state, likewise
-    "pooled_sent": np.float64,  # packets that say as much about it as is known
-    "oneway_ms": np.float64,  # least one-way delay, estimated from all pairs' stamps; sums around loops are exact
-    "oneway_error_ms": np.float64,  # its standard deviation: how far the two directions may share another round trip
-    "hop_bytes": np.int64,  # 0 = no hop measured
-    "hop_min_ms": np.float64,  # message until acknowledgement
-    "hop_p50_ms": np.float64,
-    "hop_p95_ms": np.float64,
-    "hop_p99_ms": np.float64,
-    "hop_first_ms": np.float64,
-    "hop_at_ns": np.int64,
-    "hop_rtt_ms": np.float64,  # round trip of the path when the hop was measured; NaN: not known
-    "hop_mbps": np.float64,  # measured rate between the two ends at that time; NaN: not known
-    "hop_transport": np.uint8,
-    "mbps": np.float64,  # of the last transfer over this link
-    "mbps_kind": np.uint8,
-    "rtt_loaded_ms": np.float64,
-    "mbps_at_ns": np.int64,
-    "mbps_transport": np.uint8,
-}
-
-
-def _empty(dtype: type[np.generic], shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    return np.full(shape, np.nan, dtype) if dtype is np.float64 else np.zeros(shape, dtype)
-
-
 @dataclass(frozen=True, slots=True)
 class LayerTime:
     """One measured layer time. `model` may be "*": any model."""
@@ -232,6 +157,18 @@ class NodeFacts:
     untold: str = ""  # which figures of its cards are not measured, and why
 
 
+class Member(msgspec.Struct, frozen=True):
+    """What is known of a node before any figure is read. None: not told."""
+
+    name: str
+    state: State = State.UNKNOWN
+    device: str = ""
+    region: str = ""
+    memory_bytes: float | None = None  # that layers may take
+    up_mbps: float | None = None
+    down_mbps: float | None = None
+
+
 class Event(msgspec.Struct, frozen=True):
     at_ns: int
     node: str  # name
@@ -260,12 +197,14 @@ class Swarm:
     @classmethod
     def empty(cls, facts: tuple[NodeFacts, ...], *, at_ns: int = 0, source: str = "") -> Swarm:
         """Return a swarm with all columns present, nothing known."""
+        from swarm_protocol.snapshot.columns import LINK_COLUMNS, NODE_COLUMNS, blank
+
         n = len(facts)
         return cls(
             at_ns=at_ns,
             facts=facts,
-            nodes={name: _empty(dtype, (n,)) for name, dtype in NODE_COLUMNS.items()},
-            links={name: _empty(dtype, (n, n)) for name, dtype in LINK_COLUMNS.items()},
+            nodes={name: blank(dtype, (n,)) for name, dtype in NODE_COLUMNS.items()},
+            links={name: blank(dtype, (n, n)) for name, dtype in LINK_COLUMNS.items()},
             source=source,
         )
 

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
-import numpy as np
 
 from swarm_protocol.devices.access import ACCESS, access_named
 from swarm_protocol.devices.machines import Machine
 from swarm_protocol.devices.places import SAME_REGION_MS, city_named, path_estimate
+from swarm_protocol.snapshot.numpy_later import np
 from swarm_protocol.snapshot.swarm import Kind, Path, Swarm
 from swarm_protocol.units import BYTES_PER_GIB
 

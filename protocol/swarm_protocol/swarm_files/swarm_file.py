@@ -5,16 +5,16 @@ The format is in docs/swarm-file.md. Unknown keys are refused, so that a typing 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import msgspec
-import numpy as np
 from msgspec import Meta
 
 from swarm_protocol.messages.running import Running, tidy
 from swarm_protocol.snapshot.node_figures import congestion_of
-from swarm_protocol.snapshot.swarm import Kind, LayerTime, NodeFacts, Path, Swarm, Tcp
+from swarm_protocol.snapshot.numpy_later import np
+from swarm_protocol.snapshot.swarm import Kind, LayerTime, Member, NodeFacts, Path, Swarm, Tcp
 from swarm_protocol.text import is_name
 from swarm_protocol.units import BYTES_PER_GIB
 
@@ -144,32 +144,74 @@ def _model_of(table: dict[str, Any] | None) -> ModelTable | NamedModel | None:
         raise SwarmFileError(f"{error} of [model]") from error
 
 
+class Written(NamedTuple):
+    """A file that has been read and checked."""
+
+    file: _File
+    machines: list[Machine | None]  # of each node; None: nothing is filled in
+
+    def members(self) -> tuple[Member, ...]:
+        """Return what the file tells of its nodes; links and estimates are not worked out for it."""
+        return tuple(map(_member, self.file.node, self.machines))
+
+
 def parse_swarm(text: str, source: str = "") -> Swarm:
     """Parse the swarm that `text` describes. Raises SwarmFileError."""
+    return build(read(text), source)
+
+
+def read(text: str) -> Written:
+    """Read and check the swarm that `text` describes. Raises SwarmFileError. Does without numpy, which `build` needs:
+    the first paint of the dashboard does not wait for it."""
     try:
         file = msgspec.toml.decode(text.encode(), type=_File)
         _model_of(file.model)  # what is wrong with it is said with the rest of the file
     except (msgspec.DecodeError, UnicodeError) as error:  # ValidationError is one; bad TOML is another
         raise SwarmFileError(str(error)) from error
+    machines = _check_nodes(file.node)
+    names = {node.name for node in file.node}
+    for link in file.link:
+        _check_link(names, link)
+    if file.client is not None:
+        _require(names, file.client.node, "[client]")
+    if file.running is not None:
+        _running(names, file.running)
+    return Written(file, machines)
+
+
+def build(written: Written, source: str = "") -> Swarm:
+    """Return the swarm of a file."""
+    file = written.file
     client = file.client.node if file.client is not None else None
-    swarm = swarm_of(file.node, source, client)
+    swarm = _swarm_of(file.node, written.machines, source, client)
+    swarm.client = client
     for link in file.link:
         _fill_link(swarm, link)
-    if file.client is not None:
-        _require(swarm, file.client.node, "[client]")
-        swarm.client = file.client.node
     if file.running is not None:
-        swarm.running = _running(swarm, file.running)
+        swarm.running = _running(swarm.names, file.running)
     _assume(swarm, file.node)
     return swarm
 
 
-def _running(swarm: Swarm, table: _Running) -> Running:
+def _member(node: NodeEntry, machine: Machine | None) -> Member:
+    facts = _facts(node, machine)
+    gib = node.vram_gib if node.vram_gib is not None or machine is None else machine.vram_gib
+    return Member(
+        name=node.name,
+        device=facts.device,
+        region=facts.region,
+        memory_bytes=None if gib is None else gib * BYTES_PER_GIB,
+        up_mbps=node.up_mbps,
+        down_mbps=node.down_mbps,
+    )
+
+
+def _running(names: Collection[str], table: _Running) -> Running:
     placement = tidy(table.placement)
     if placement is None:
         raise SwarmFileError(f"[running] placement {table.placement[:60]!r} is not written like a:0-39,b:40-79")
     for stage in placement.split(","):
-        _require(swarm, stage.partition(":")[0], "[running] placement")
+        _require(names, stage.partition(":")[0], "[running] placement")
     return Running(placement, table.engine, table.model, "swarm file")
 
 
@@ -179,6 +221,11 @@ def swarm_of(nodes: Sequence[NodeEntry], source: str = "", client: str | None = 
     A `device` without vram_gib gives the node its memory too, unless it is the client, which serves layers only if its
     memory is given.
     """
+    return _swarm_of(nodes, _check_nodes(nodes), source, client)
+
+
+def _check_nodes(nodes: Sequence[NodeEntry]) -> list[Machine | None]:
+    """Return the machine of each node, None: nothing to fill. Raises SwarmFileError."""
     names = [node.name for node in nodes]
     for name in names:
         if not is_name(name):
@@ -187,6 +234,12 @@ def swarm_of(nodes: Sequence[NodeEntry], source: str = "", client: str | None = 
         if names.count(name) > 1:
             raise SwarmFileError(f"node {name!r} appears twice; names must differ")
     machines = [_machine(node) for node in nodes]
+    if any(node.access is not None or node.city is not None for node in nodes):
+        _ends(nodes)
+    return machines
+
+
+def _swarm_of(nodes: Sequence[NodeEntry], machines: Sequence[Machine | None], source: str, client: str | None) -> Swarm:
     facts = tuple(_facts(node, machine) for node, machine in zip(nodes, machines, strict=True))
     swarm = Swarm.empty(facts, source=source)
     _fill_nodes(swarm, nodes)
@@ -300,10 +353,20 @@ def _fill_nodes(swarm: Swarm, nodes: Sequence[NodeEntry]) -> None:
             columns["tcp"][i] = Tcp.PACES if node.tcp == "bbr" else Tcp.SHRINKS
 
 
-def _fill_link(swarm: Swarm, link: _Link) -> None:
+def _check_link(names: Collection[str], link: _Link) -> None:
     where = f"[[link]] {link.src} → {link.dst}"
-    src = slice(None) if link.src == ANY else _require(swarm, link.src, where)
-    dst = slice(None) if link.dst == ANY else _require(swarm, link.dst, where)
+    for end in (link.src, link.dst):
+        if end != ANY:
+            _require(names, end, where)
+    if link.oneway_ms is not None and (link.rtt_ms is None or link.oneway_ms > link.rtt_ms):
+        raise SwarmFileError(f"{where}: oneway_ms is a part of rtt_ms; give rtt_ms too, at least as large")
+    if (link.hop_ms is None) != (link.hop_bytes is None):
+        raise SwarmFileError(f"{where}: hop_ms needs hop_bytes, and the other way round")
+
+
+def _fill_link(swarm: Swarm, link: _Link) -> None:
+    src = slice(None) if link.src == ANY else swarm.index(link.src)
+    dst = slice(None) if link.dst == ANY else swarm.index(link.dst)
     columns = swarm.links
     if link.rtt_ms is not None:
         guessed = columns["kind"][src, dst] == Kind.ESTIMATE
@@ -313,9 +376,7 @@ def _fill_link(swarm: Swarm, link: _Link) -> None:
         columns["rtt_min_ms"][src, dst] = columns["rtt_p50_ms"][src, dst] = link.rtt_ms
         columns["kind"][src, dst] = Kind.MEASURED
         columns["path"][src, dst] = Path.DIRECT
-    if link.oneway_ms is not None:
-        if link.rtt_ms is None or link.oneway_ms > link.rtt_ms:
-            raise SwarmFileError(f"{where}: oneway_ms is a part of rtt_ms; give rtt_ms too, at least as large")
+    if link.oneway_ms is not None and link.rtt_ms is not None:
         columns["oneway_ms"][src, dst] = link.oneway_ms
         columns["oneway_ms"][dst, src] = link.rtt_ms - link.oneway_ms
     if link.jitter_ms is not None:
@@ -325,8 +386,6 @@ def _fill_link(swarm: Swarm, link: _Link) -> None:
     if link.mbps is not None:
         columns["mbps"][src, dst] = link.mbps
         columns["mbps_kind"][src, dst] = Kind.MEASURED
-    if (link.hop_ms is None) != (link.hop_bytes is None):
-        raise SwarmFileError(f"{where}: hop_ms needs hop_bytes, and the other way round")
     if link.hop_ms is not None and link.hop_bytes is not None:
         columns["hop_min_ms"][src, dst] = columns["hop_p50_ms"][src, dst] = link.hop_ms
         columns["hop_bytes"][src, dst] = link.hop_bytes
@@ -335,8 +394,6 @@ def _fill_link(swarm: Swarm, link: _Link) -> None:
         columns[column][src, dst] = np.where(np.isnan(cells), 0.0, cells)
 
 
-def _require(swarm: Swarm, name: str, where: str) -> int:
-    try:
-        return swarm.index(name)
-    except KeyError:
-        raise SwarmFileError(f"{where}: there is no node {name!r}") from None
+def _require(names: Collection[str], name: str, where: str) -> None:
+    if name not in names:
+        raise SwarmFileError(f"{where}: there is no node {name!r}")

@@ -6,15 +6,18 @@ The state of a node is inferred: it was last heard when it last sent something, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from swarm_protocol.messages.samples import EventSample, Sample
-from swarm_protocol.snapshot.builder import SwarmBuilder
 from swarm_protocol.snapshot.event_log import MAX_EVENTS
-from swarm_protocol.snapshot.swarm import State, Swarm
+from swarm_protocol.snapshot.node_figures import device_of
+from swarm_protocol.snapshot.swarm import Member, State, Swarm
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.history.recording import NodeRow, Reader
 from swarm_storage.rows import BUCKET_NS, TABLES
+
+if TYPE_CHECKING:
+    from swarm_protocol.snapshot.builder import SwarmBuilder
 
 WINDOW_S: Final = 3600.0  # how old a figure may be: an idle swarm measures each link and hop at least once in it
 # Heartbeats are not recorded: a recording has the host sample instead, one a minute in an idle swarm.
@@ -23,16 +26,44 @@ REPLAY_LOST_NS: Final = 180 * NS_PER_S
 _AWAY: Final = {"left": State.LEFT, "lost": State.LOST}
 
 
+def list_members(reader: Reader, at_ns: int, window_s: float = WINDOW_S) -> tuple[Member, ...]:
+    """Return who is told by `members_at`, with device and state but no figures: without numpy, for the first paint."""
+    members = members_until(reader, at_ns)
+    readings = reader.query(
+        "SELECT node_id, (SELECT max(ts) FROM host_sample WHERE node = id AND ts BETWEEN ? AND ?) AS last_ts FROM node"
+        " WHERE member = 1",
+        (max(0, at_ns - round(window_s * NS_PER_S)), at_ns),
+    )
+    heard, away = last_heard(
+        members, [(node_id, ts) for node_id, ts in readings if ts], list(events_until(reader, at_ns))
+    )
+    return tuple(
+        Member(row.name, _state(heard[node_id], away.get(node_id), at_ns), device_of(row.facts))
+        for node_id, row in members.items()
+    )
+
+
+def _state(last_ns: int, away: State | None, at_ns: int) -> State:
+    """Return the state that the snapshot of `members_at` shows."""
+    if away is None and last_ns <= at_ns - REPLAY_STALE_NS:
+        return State.UNKNOWN
+    if away not in (None, State.OK) or last_ns > at_ns - REPLAY_STALE_NS:
+        return away or State.OK
+    return State.LOST if last_ns <= at_ns - REPLAY_LOST_NS else State.STALE
+
+
 def members_at(
     reader: Reader, at_ns: int, window_s: float = WINDOW_S, source: str = "", *, compact: bool = False
 ) -> Swarm:
     """Return what is known at once of the Swarm that `swarm_at` returns: members, their machines, events. It is marked
     `unread`, has no links and no layer times, and a state only of nodes whose readings or events tell it."""
+    from swarm_protocol.snapshot.builder import SwarmBuilder  # numpy, which `list_members` does without
+
     builder = SwarmBuilder(stale_after_ns=REPLAY_STALE_NS, lost_after_ns=REPLAY_LOST_NS)
     members = add_members(builder, reader, at_ns)
     found = list(newest_hosts(reader, at_ns, round(window_s * NS_PER_S)))
     events = list(events_until(reader, at_ns))
-    heard, away = last_heard(members, found, events)
+    heard, away = last_heard(members, ((node_id, sample.at_ns) for node_id, sample in found), events)
     for node_id, last_ns in heard.items():
         if last_ns > at_ns - REPLAY_STALE_NS or node_id in away:
             builder.seen(node_id, last_ns)
@@ -47,21 +78,26 @@ def members_at(
 
 
 def add_members(builder: SwarmBuilder, reader: Reader, at_ns: int) -> dict[str, NodeRow]:
-    members = {row.node_id: row for row in reader.nodes() if row.first_ns <= at_ns}
+    members = members_until(reader, at_ns)
     for row in members.values():
         builder.node(row.node_id, row.name, row.facts, row.host, state=State.UNKNOWN)
     return members
 
 
+def members_until(reader: Reader, at_ns: int) -> dict[str, NodeRow]:
+    """Return those who had joined by then, by node id."""
+    return {row.node_id: row for row in reader.nodes() if row.first_ns <= at_ns}
+
+
 def last_heard(
-    members: Iterable[str], found: Sequence[tuple[str, Sample]], events: Sequence[tuple[str, EventSample]]
+    members: Iterable[str], found: Iterable[tuple[str, int]], events: Sequence[tuple[str, EventSample]]
 ) -> tuple[dict[str, int], dict[str, State]]:
     """Return when each member last sent something, 0: not in what was found; and the state of those that events tell
-    of."""
+    of. `found`: node ids with moments of what they sent."""
     heard = dict.fromkeys(members, 0)
-    for node_id, sample in found:
+    for node_id, sent_ns in found:
         if node_id in heard:
-            heard[node_id] = max(heard[node_id], sample.at_ns)
+            heard[node_id] = max(heard[node_id], sent_ns)
     away: dict[str, State] = {}
     for node_id, event in events:
         if node_id in heard and event.at_ns >= heard[node_id]:

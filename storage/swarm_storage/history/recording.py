@@ -8,19 +8,18 @@ rebuilds the Swarm of a past moment.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
-import numpy as np
 
 from swarm_protocol.messages.probe_messages import HostFacts
 from swarm_protocol.messages.samples import Sample
 from swarm_protocol.snapshot.metrics import METRICS
 from swarm_protocol.snapshot.swarm import Event
 from swarm_storage.errors import Corrupt, StoreError
-from swarm_storage.history import metric_history
 from swarm_storage.history.roll_forward import FLOOR, PRUNING
 from swarm_storage.history.rollup import ROLLED, Rolled, Unit
 from swarm_storage.history.thread_connections import ThreadConnections
@@ -128,17 +127,18 @@ class Reader:
     # ------------------------------------------------------------ what and when
 
     def span(self) -> Span:
-        minutes = np.array(
-            [minute for (minute,) in self.query("SELECT minute FROM activity ORDER BY minute")], np.int64
-        )
-        if not minutes.size:
+        minutes = [minute for (minute,) in self.query("SELECT minute FROM activity ORDER BY minute")]
+        if not minutes:
             return Span(0, 0)
-        first, last = int(minutes[0]), int(minutes[-1])
-        breaks = np.flatnonzero(np.diff(minutes) > GAP_MINUTES)
+        first, last = minutes[0], minutes[-1]
         return Span(
             first_ns=self._edge("min", first),
             last_ns=self._edge("max", last),
-            gaps=tuple((int(minutes[i] + 1) * MINUTE_NS, int(minutes[i + 1]) * MINUTE_NS) for i in breaks),
+            gaps=tuple(
+                ((before + 1) * MINUTE_NS, after * MINUTE_NS)
+                for before, after in itertools.pairwise(minutes)
+                if after - before > GAP_MINUTES
+            ),
         )
 
     def _edge(self, which: str, minute: int) -> int:
@@ -228,6 +228,8 @@ class Reader:
         Where the raw samples have been removed, rollups answer; `rolled_until_ns` says up to when.
         Raises StoreError for an unknown metric.
         """
+        from swarm_storage.history import metric_history  # numpy, which the first paint of a dashboard does without
+
         if metric not in METRICS:
             raise StoreError(f"there is no metric {metric!r}; there are {', '.join(METRICS)}")
         width_ns = max(1, (until_ns - since_ns) // max(1, points))

@@ -78,7 +78,7 @@ def fill(builder: SwarmBuilder, reader: Reader, at_ns: int, window_ns: int) -> S
     members = add_members(builder, reader, at_ns)
     found = list(_latest(reader, at_ns, window_ns))
     events = list(events_until(reader, at_ns))
-    heard, away = last_heard(members, found, events)
+    heard, away = last_heard(members, ((node_id, sample.at_ns) for node_id, sample in found), events)
     for node_id, last_ns in heard.items():
         last_ns = last_ns or heard_before(reader, members[node_id], at_ns)
         if last_ns:

@@ -16,9 +16,10 @@ from swarm_protocol.messages.samples import (
     Sample,
 )
 from swarm_protocol.snapshot.builder import SwarmBuilder
+from swarm_protocol.snapshot.columns import LINK_COLUMNS, NODE_COLUMNS
 from swarm_protocol.snapshot.event_log import MAX_EVENTS
 from swarm_protocol.snapshot.frames import apply_diff, decode_keyframe, encode_diff, encode_keyframe
-from swarm_protocol.snapshot.swarm import LINK_COLUMNS, NODE_COLUMNS, Swarm
+from swarm_protocol.snapshot.swarm import Swarm
 
 
 def test_events_are_in_time_order_bounded_and_carry_the_latest_name():

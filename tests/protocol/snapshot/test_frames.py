@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from swarm_protocol.messages.samples import RunSample
 from swarm_protocol.snapshot import frames
+from swarm_protocol.snapshot.columns import LINK_COLUMNS, NODE_COLUMNS
 from swarm_protocol.snapshot.frames import (
     FrameError,
     MembershipChanged,
@@ -23,20 +24,7 @@ from swarm_protocol.snapshot.frames import (
     encode_diff,
     encode_keyframe,
 )
-from swarm_protocol.snapshot.swarm import (
-    LINK_COLUMNS,
-    NODE_COLUMNS,
-    Event,
-    Kind,
-    LayerTime,
-    Nat,
-    NodeFacts,
-    Path,
-    State,
-    Swarm,
-    Transport,
-    Why,
-)
+from swarm_protocol.snapshot.swarm import Event, Kind, LayerTime, Nat, NodeFacts, Path, State, Swarm, Transport, Why
 
 HIGHEST = {
     "state": max(State),

@@ -124,7 +124,8 @@ def fleet(n: int, at_ns: int) -> Swarm:
     """Nodes without links, as one value for every pair: a matrix of 10,000 nodes is no swarm that anybody measures."""
     import numpy as np
 
-    from swarm_protocol.snapshot.swarm import LINK_COLUMNS, NODE_COLUMNS, Kind, NodeFacts
+    from swarm_protocol.snapshot.columns import LINK_COLUMNS, NODE_COLUMNS
+    from swarm_protocol.snapshot.swarm import Kind, NodeFacts
 
     facts = tuple(NodeFacts(f"{i:016x}", f"node-{i:05}") for i in range(n))
     nodes = {name: np.full(n, np.nan if kind is np.float64 else 0, kind) for name, kind in NODE_COLUMNS.items()}

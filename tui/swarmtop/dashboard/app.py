@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Final
 
-import numpy as np
 from textual.app import App
 from textual.binding import BindingType
 from textual.driver import Driver
@@ -22,10 +21,10 @@ from textual.worker import WorkerFailed
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.types import Engine, PredictError, Workload
 from swarm_protocol.messages.running import Running
-from swarm_protocol.snapshot.swarm import Swarm
+from swarm_protocol.snapshot.numpy_later import np
+from swarm_protocol.snapshot.swarm import Member, Swarm
 from swarm_protocol.units import NS_PER_S
 from swarmtop.analysis.ranking.node_figures import Figures, figures
-from swarmtop.analysis.ranking.rolling_figures import RollingFigures
 from swarmtop.dashboard import keymap
 from swarmtop.dashboard.key_handlers import KeyActions
 from swarmtop.dashboard.lines.styled import clean
@@ -43,10 +42,14 @@ from swarmtop.dashboard.terminal.driver import counting, waiting
 from swarmtop.dashboard.terminal.redraw_rate import Pace, bytes_per_s
 from swarmtop.dashboard.widgets.colours import ANSI
 from swarmtop.dashboard.widgets.strips import Ink
-from swarmtop.sources.source import Source, SourceError, can_be_told, is_recording
+from swarmtop.sources.source import Source, SourceError, can_be_told, is_recording, lists_members
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from textual.screen import Screen
+
     from swarmtop.analysis.analysis import Analysis
+    from swarmtop.analysis.ranking.rolling_figures import RollingFigures
 
 FIGURES_REST: Final = (
     49  # idle time after computing the figures of a large frame, as a multiple of it: a fiftieth of a core
@@ -112,9 +115,10 @@ class Dashboard(KeyActions):
         self._frame_at = float("-inf")  # when the newest frame was shown,
         self._spent_at_frame_s = 0.0  # and the processor time of this thread until then
         self._preparing = False  # the figures of a large frame
-        self._rolling = RollingFigures()  # the task that computes them for large live frames
+        self._rolling: RollingFigures | None = None  # the task that computes them for large live frames
         self._figures_at = 0.0  # the next ones are computed no earlier
-        self.painted = False
+        self.painted = self._drawn = False
+        self.members: tuple[Member, ...] = ()
         self._first_paint = asyncio.Event()
         self._second = 0
         self._rest_until = 0.0
@@ -170,6 +174,10 @@ class Dashboard(KeyActions):
         try:
             if is_recording(self.source):
                 self.session.recording = await self.source.span()
+            if lists_members(self.source) and (members := await self.source.members()):
+                self.members = members
+                self.redraw()
+                await self._first_paint.wait()
             async for swarm in self.source.frames():
                 first = self.session.latest is None
                 self.session.accept(swarm)
@@ -236,6 +244,9 @@ class Dashboard(KeyActions):
 
     def _roll(self, frame: Swarm, model: str) -> Figures:
         """Compute the figures of the next live frame. Runs in a thread."""
+        from swarmtop.analysis.ranking.rolling_figures import RollingFigures  # only large swarms need them
+
+        self._rolling = self._rolling or RollingFigures()
         row_of = row_of_id(frame.facts)
         rows = [row_of[node] for node in self.session.in_sight if node in row_of]
         return self._rolling.update(frame, model, np.array(rows, np.int64))
@@ -247,12 +258,17 @@ class Dashboard(KeyActions):
             return None
         return (await asyncio.to_thread(_timed_figures, frame, self.session.model.name, _at_once))[0]
 
-    def on_first_paint(self) -> None:
-        """Start the timers once a page is on the screen."""
-        if not self.painted:
+    def on_first_draw(self) -> None:
+        self._drawn = True
+
+    def _display(self, screen: Screen[object], renderable: RenderableType | None) -> None:
+        """Start the planner and the timers once a page is on the screen. (Textual calls back after a refresh of the
+        layout, which may be before its widgets are written.)"""
+        super()._display(screen, renderable)
+        if self._drawn and not self.painted and renderable is not None:
             self.painted = True
             self._first_paint.set()
-            self.tick()
+            self.call_later(self.tick)
             self.set_timer(SETTLED_S, _settle)
 
     def redraw(self) -> None:

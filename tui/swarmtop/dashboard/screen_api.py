@@ -8,7 +8,7 @@ from textual.app import App
 
 from swarm_predict.types import Engine, Workload
 from swarm_protocol.messages.running import Running
-from swarm_protocol.snapshot.swarm import Swarm
+from swarm_protocol.snapshot.swarm import Member, Swarm
 from swarmtop.analysis.ranking.node_figures import Figures
 from swarmtop.dashboard.keymap import Screen
 from swarmtop.dashboard.options import DashboardOptions
@@ -31,6 +31,7 @@ class Desk(App[None]):
     travel: Travel
     advising: Advising
     painted: bool  # a page has something on the screen
+    members: tuple[Member, ...]  # told before the first frame
     title_text: str
     wants_demo: bool  # started when this dashboard has ended
     farewell: str  # printed after the terminal is restored
@@ -60,7 +61,8 @@ class Desk(App[None]):
     def redraw(self) -> None:
         raise NotImplementedError
 
-    def on_first_paint(self) -> None:
+    def on_first_draw(self) -> None:
+        """Note that a page has drawn something, which will be on the screen next."""
         raise NotImplementedError
 
     def finish(self, code: int) -> None:

@@ -18,13 +18,12 @@ from typing import Final, TypeVar
 
 from swarm_protocol.layer_shape import LayerShape
 from swarm_protocol.messages.samples import CHANGE_KINDS, Sample
-from swarm_protocol.snapshot.swarm import Event, State, Swarm
+from swarm_protocol.snapshot.swarm import Event, Member, State, Swarm
 from swarm_protocol.text import safe
 from swarm_storage.csv_format import chunks
 from swarm_storage.errors import StoreError
-from swarm_storage.history.members import members_at
+from swarm_storage.history.members import list_members, members_at
 from swarm_storage.history.opening import before_departures, measured_for
-from swarm_storage.history.replay import swarm_at
 from swarm_storage.store import open_store
 from swarmtop.argument_types import at_ns
 from swarmtop.sources.source import History, Mode, SourceError, Span
@@ -56,8 +55,20 @@ class ReplaySource:
             raise SourceError(safe(str(error)), 2) from error
         self._reader = self._store.reader
         self._at = at
+        self._span: Span | None = None
         self._finding: asyncio.Task[tuple[Event, ...]] | None = None
         self._closing = threading.Event()
+
+    async def members(self) -> tuple[Member, ...]:
+        """Return many members; few are read with their links before they could be drawn."""
+        span = await self.span()
+        if span.last_ns == 0:
+            return ()
+        moment = span.last_ns if self._at is None else at_ns(self._at, span.last_ns)
+        if not self._for_screen or span.first_ns > moment:
+            return ()
+        found = await self._read(lambda: list_members(self._reader, min(moment, span.last_ns)))
+        return found if len(found) >= MANY and any(member.state not in GONE for member in found) else ()
 
     async def frames(self) -> AsyncIterator[Swarm]:
         """Return the state at the requested moment, else at the last one with machines to plan on."""
@@ -105,13 +116,18 @@ class ReplaySource:
         return end
 
     async def span(self) -> Span:
-        found = await self._read(self._reader.span)
-        return Span(found.first_ns, found.last_ns, found.gaps)
+        """Return what the recording covered when it was first asked for; finding that out reads its last minute."""
+        if self._span is None:
+            found = await self._read(self._reader.span)
+            self._span = Span(found.first_ns, found.last_ns, found.gaps)
+        return self._span
 
     async def swarm_at(self, at_ns: int) -> Swarm:
         return await self._with_changes(await self._stored_at(at_ns))
 
     async def _stored_at(self, at_ns: int) -> Swarm:
+        from swarm_storage.history.replay import swarm_at  # numpy, which the first paint does without
+
         swarm, measured = await self._read(
             lambda: (
                 swarm_at(self._reader, at_ns, source=self.title, compact=self._for_screen),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeGuard, cast
 if TYPE_CHECKING:  # numpy and msgspec: `--help` needs SourceError from here, and neither of them
     from swarm_protocol.layer_shape import LayerShape
     from swarm_protocol.messages.running import Running
-    from swarm_protocol.snapshot.swarm import Swarm
+    from swarm_protocol.snapshot.swarm import Member, Swarm
 
 Mode = Literal["live", "replay", "file"]
 
@@ -78,6 +78,19 @@ class Telling(Source, Protocol):
 
 def can_be_told(source: Source) -> TypeGuard[Telling]:
     return hasattr(source, "tell_running")
+
+
+class Listing(Source, Protocol):
+    """A source that tells at once who its members are."""
+
+    async def members(self) -> tuple[Member, ...]:
+        """Return the members of the first frame, for the first paint: nothing that needs numpy. Empty: the first frame
+        tells. Raises SourceError."""
+        ...
+
+
+def lists_members(source: Source) -> TypeGuard[Listing]:
+    return hasattr(source, "members")
 
 
 class Recording(Source, Protocol):

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from swarm_protocol.layer_shape import LayerShape
-from swarm_protocol.snapshot.swarm import Swarm
-from swarm_protocol.swarm_files.swarm_file import SwarmFileError, parse_swarm
+from swarm_protocol.snapshot.swarm import Member, Swarm
+from swarm_protocol.swarm_files.swarm_file import SwarmFileError, build, read
 from swarm_protocol.text import safe
 from swarmtop.sources.source import History, Mode, SourceError
 
@@ -19,7 +19,7 @@ class SwarmFileSource:
     mode: Mode = "file"
 
     def __init__(self, path: Path) -> None:
-        """Reads the file at once. Raises SourceError if it is no swarm."""
+        """Reads and checks the file at once. Raises SourceError if it is no swarm."""
         self.title = safe(path.name)
         shown = safe(str(path))
         try:
@@ -31,12 +31,15 @@ class SwarmFileSource:
         except UnicodeDecodeError as error:
             raise SourceError(f"{shown} is no text; --swarm takes a TOML file", 2) from error
         try:
-            self._swarm = parse_swarm(text, source=self.title)
+            self._written = read(text)
         except SwarmFileError as error:
             raise SourceError(f"{shown}: {safe(str(error))}", 2) from error
 
+    async def members(self) -> tuple[Member, ...]:
+        return self._written.members()
+
     async def frames(self) -> AsyncIterator[Swarm]:
-        yield self._swarm
+        yield build(self._written, self.title)
 
     async def history(
         self, metric: str, node_id: str, peer_id: str | None, since_ns: int, until_ns: int, points: int
@@ -66,3 +69,9 @@ class NodesSource(SwarmFileSource):
             self._swarm = swarm_of_nodes(nodes)
         except BadNodes as error:
             raise SourceError(f"--nodes: {safe(str(error), 400)}", 2) from error
+
+    async def members(self) -> tuple[Member, ...]:
+        return ()  # the line names devices and cities: all figures are estimates
+
+    async def frames(self) -> AsyncIterator[Swarm]:
+        yield self._swarm

@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from swarm_protocol.snapshot.swarm import LINK_COLUMNS, Ints, Swarm
+from swarm_protocol.snapshot.columns import LINK_COLUMNS
+from swarm_protocol.snapshot.swarm import Ints, Swarm
 
 Array = npt.NDArray[Any]
 

@@ -159,11 +159,11 @@ class LinkFigures:
 
     def estimate(self, nodes: int, now_ns: int) -> None:
         """Estimate losses of paths with new windows, and one-way delays if they are due."""
-        for low, high, share, packets in self._losses.changed():
-            for src, dst in ((low, high), (high, low)):
-                self._links.put("losses", src, dst, now_ns, (share, packets))
-        for src, dst, delay_ms, error_ms in self._stamps.changed(nodes, now_ns):
-            self._links.put("oneway", src, dst, now_ns, (delay_ms, error_ms))
+        losses = list(self._losses.changed())
+        both_ways = [ends for low, high, _, _ in losses for ends in ((low, high), (high, low))]
+        self._links.put_cells("losses", both_ways, now_ns, [each[2:] for each in losses for _ in range(2)])
+        delays = list(self._stamps.changed(nodes, now_ns))
+        self._links.put_cells("oneway", [each[:2] for each in delays], now_ns, [each[2:] for each in delays])
 
     def forget(self, node: int) -> None:
         self._losses.settle()

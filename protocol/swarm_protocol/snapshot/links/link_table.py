@@ -15,9 +15,10 @@ from typing import Any, Final, Literal, cast
 import numpy as np
 import numpy.typing as npt
 
+from swarm_protocol.snapshot.columns import LINK_COLUMNS
 from swarm_protocol.snapshot.links.compact_links import COMPACT_NODES, compact_columns
 from swarm_protocol.snapshot.links.link_rows import LinkRows
-from swarm_protocol.snapshot.swarm import LINK_COLUMNS, Floats, Ints
+from swarm_protocol.snapshot.swarm import Floats, Ints
 
 DENSE_NODES: Final = 2_000  # some 400 MB of path columns
 Part = Literal["path", "oneway", "losses", "hop", "rate"]
@@ -77,7 +78,7 @@ class _PartRows:
             known[there] = np.frombuffer(self.at_ns, np.int64)[rows[there]]
         return known
 
-    def put_many(self, rows: Ints, at_ns: Ints, columns: Sequence[npt.NDArray[Any]]) -> None:
+    def put_many(self, rows: Ints, at_ns: Ints | int, columns: Sequence[npt.NDArray[Any]]) -> None:
         """Set these rows, each once; columns in the order of `names`."""
         self._settle()
         self._reserve(int(rows.max()) + 1)
@@ -175,6 +176,16 @@ class LinkTable:
         """Set the paths of these rows, each once; columns in the order of PARTS."""
         if len(rows):
             self._parts["path"].put_many(rows, at_ns, columns)
+
+    def put_cells(
+        self, part: Literal["oneway", "losses"], links: Sequence[tuple[int, int]], at_ns: int, cells: Sequence[Cells]
+    ) -> None:
+        """Set the cells of many links, of which none comes twice, at one time."""
+        if links:
+            rows = np.fromiter((self.rows.add(src, dst) for src, dst in links), np.int64, len(links))
+            named = zip(PARTS[part], zip(*cells, strict=True), strict=True)
+            columns = [np.array(column, LINK_COLUMNS[name]) for name, column in named]
+            self._parts[part].put_many(rows, at_ns, columns)
 
     def rates(self, node: int, *, out: bool) -> npt.NDArray[Any]:
         """Return the latest transfer to each peer of `node` (or, not `out`, from each), in the columns of the part

@@ -24,6 +24,7 @@ _MOST_WAITING: Final = 4_096  # windows since the last read: put into their bloc
 _BLOCK: Final = 8  # windows
 _BLOCKS: Final = HISTORY // _BLOCK  # of one link, at most
 _MOST: Final = 65_535  # packets of a window that count: a probe sends far fewer
+_PAIRS_AT_ONCE: Final = 2_048  # paths whose windows are pooled together: some 2 MB
 
 LossWindow = tuple[int, int, int, bool]  # its end in ns, lost, sent, loaded
 
@@ -37,6 +38,7 @@ class LossHistory:
         self._lost, self._sent = np.zeros((0, _BLOCK), np.uint16), np.zeros((0, _BLOCK), np.uint16)
         self._used = 1  # blocks
         self._waiting: list[tuple[int, int, int, int, bool]] = []  # (row, at_ns, lost, sent, loaded), as they came
+        self._waits: set[int] = set()  # their rows
         self._fresh: set[int] = set()  # rows with new windows
 
     def add(self, src: int, dst: int, sample: LinkSample) -> None:
@@ -53,9 +55,10 @@ class LossHistory:
 
     def restore(self, src: int, dst: int, windows: Sequence[LossWindow]) -> None:
         """Replace what is known of a link by these windows, oldest first."""
-        self._settle()
-        self._reserve()
         row = self._links.add(src, dst)
+        if row in self._waits:
+            self._settle()
+        self._reserve()
         if row < len(self._blocks):
             self._at_ns[self._blocks[row]] = 0
         for window in windows:
@@ -65,7 +68,9 @@ class LossHistory:
         at_ns, lost, sent, loaded = window
         if sent > 0:
             sent = min(sent, _MOST)
-            self._waiting.append((self._links.add(src, dst), at_ns, min(lost, sent), sent, loaded))
+            row = self._links.add(src, dst)
+            self._waiting.append((row, at_ns, min(lost, sent), sent, loaded))
+            self._waits.add(row)
             if len(self._waiting) >= _MOST_WAITING:
                 self._settle()
 
@@ -75,6 +80,7 @@ class LossHistory:
             return
         waiting = np.array(self._waiting, np.int64)
         self._waiting.clear()
+        self._waits.clear()
         while len(waiting):
             rows, first = np.unique(waiting[:, 0], return_index=True)
             self._take(rows, *waiting[first, 1:].T)
@@ -144,10 +150,11 @@ class LossHistory:
         low, high = np.minimum(src, dst).tolist(), np.maximum(src, dst).tolist()
         pairs = sorted(set(zip(low, high, strict=True)))
         self._fresh = set()
-        lost, sent = self._windows(pairs)
-        shares, packets = pooled(lost, sent)
-        for (low, high), share, count in zip(pairs, shares.tolist(), packets.tolist(), strict=True):
-            yield low, high, share, count
+        for first in range(0, len(pairs), _PAIRS_AT_ONCE):
+            some = pairs[first : first + _PAIRS_AT_ONCE]
+            shares, packets = pooled(*self._windows(some))
+            for (low, high), share, count in zip(some, shares.tolist(), packets.tolist(), strict=True):
+                yield low, high, share, count
 
     def _windows(self, pairs: list[tuple[int, int]]) -> tuple[Ints, Ints]:
         """Return (lost, sent) of the windows of both ends, (pairs, windows), in the order of their ends."""

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swarm_protocol.snapshot.columns import LINK_COLUMNS
 from swarm_protocol.snapshot.frames import apply_diff, decode_keyframe, encode_diff, encode_keyframe
 from swarm_protocol.snapshot.links.compact_links import BLOCK_ROWS, CompactColumn, compacted, is_compact
-from swarm_protocol.snapshot.swarm import LINK_COLUMNS, Kind, NodeFacts, Swarm
+from swarm_protocol.snapshot.swarm import Kind, NodeFacts, Swarm
 
 NOW_NS = 1_795_442_537_000_000_000
 NODES = 2 * BLOCK_ROWS + 5

@@ -8,10 +8,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swarm_protocol.snapshot.columns import LINK_COLUMNS
 from swarm_protocol.snapshot.links import link_table
 from swarm_protocol.snapshot.links.compact_links import COMPACT_NODES, CompactColumn
 from swarm_protocol.snapshot.links.link_table import PARTS, LinkTable
-from swarm_protocol.snapshot.swarm import LINK_COLUMNS
 
 RATE = PARTS["rate"]
 NOW_NS = 1_795_442_537_000_000_000

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from typing import Any, Final, Literal
 
 import msgspec
-import numpy as np
 
+from swarm_protocol.snapshot.numpy_later import np
 from swarmtop.analysis.ranking.node_figures import Bools
 from swarmtop.dashboard.lines.columns import BY_NAME
 from swarmtop.dashboard.lines.styled import clean

@@ -7,18 +7,21 @@ because a pipeline waits for the worst; loss is the mean. NaN means "not measure
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
-from swarm_protocol.snapshot.links.compact_links import is_compact
+from swarm_protocol.snapshot.numpy_later import np
 from swarm_protocol.snapshot.swarm import Bytes, Floats, Ints, Kind, Swarm
 from swarm_protocol.units import NS_PER_S
 
-Bools = npt.NDArray[np.bool_]
-AnyArray = npt.NDArray[Any]
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Bools = npt.NDArray[np.bool_]
+    AnyArray = npt.NDArray[Any]
+else:  # names of annotations only: see numpy_later
+    Bools = AnyArray = object
 
 BAND: Final = 64  # nodes at a time
 USED: Final = ("kind", "rtt_p50_ms", "rtt_p99_ms", "jitter_ms", "loss", "at_ns")
@@ -186,6 +189,8 @@ def _of_band(links: Mapping[str, AnyArray], rows: Ints) -> OfLinks:
 
 def middles(links: Mapping[str, AnyArray]) -> Middles:
     """Return the figures of the whole swarm. One buffer serves both medians: a dense swarm has a million links."""
+    from swarm_protocol.snapshot.links.compact_links import is_compact  # numpy, which the first paint does without
+
     n = links["kind"].shape[0]
     values = np.empty(n * n, np.float32 if is_compact(links) else np.float64)  # in which they are held
     found, lost, losses, measured_links = [], 0.0, 0, 0

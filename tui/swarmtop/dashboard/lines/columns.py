@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-import numpy as np
 
+from swarm_protocol.snapshot.numpy_later import np
 from swarm_protocol.snapshot.swarm import Floats, Kind
 from swarmtop.analysis.ranking.node_figures import STALE_AFTER_S
 from swarmtop.analysis.ranking.states import with_glyph

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import numpy as np
-
+from swarm_protocol.snapshot.numpy_later import np
 from swarm_protocol.snapshot.open_changes import open_changes
 from swarm_protocol.snapshot.swarm import State
 from swarm_protocol.units import NS_PER_S
@@ -59,6 +58,18 @@ def header(view: View, width: int) -> Line:
         _alerts(view),
         line(f"{len(view.swarm)} node{'' if len(view.swarm) == 1 else 's'}"),
         line((clean(view.title, 40), "dim")),
+    ]
+    return fit(fill_line(parts, width, "  "), width, "header")
+
+
+def before_frames(standing: Standing, nodes: int, title: str, width: int) -> Line:
+    """Return the header while only the members are known."""
+    count = line(f"{nodes} node{'' if nodes == 1 else 's'}")
+    parts = [
+        line(("swarmtop", "brand")),
+        line((f" {_BADGE[standing]} ", standing)),
+        count,
+        line((clean(title, 40), "dim")),
     ]
     return fit(fill_line(parts, width, "  "), width, "header")
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
-import numpy as np
-
 from swarm_predict.types import Prediction
+from swarm_protocol.snapshot.numpy_later import np
 from swarmtop.analysis.ranking.node_figures import middle
 from swarmtop.analysis.ranking.reasons import why_line, why_of
 from swarmtop.analysis.ranking.states import GLYPH, NOT_WELL
@@ -29,7 +29,7 @@ from swarmtop.dashboard.lines.styled import (  # fmt: skip
     spread,
     wrap,
 )
-from swarmtop.dashboard.state.view import View
+from swarmtop.dashboard.state.view import Standing, View
 from swarmtop.text import quantities
 
 BOXES_ROWS: Final = 6  # lines below the ranking from which there are boxes
@@ -43,12 +43,8 @@ _WORDS = ("ok", "slow", "degraded", "stale", "lost", "unknown")
 
 def summary(view: View, width: int) -> Line:
     """Return the counts by state, then the swarm's own figures."""
-    words = view.words
-    # a swarm file has no states to count, except slow nodes
-    present = [word for word in _WORDS if words.count(word) and not (word == "unknown" and view.standing == "file")]
-    counts = separated(((f"{GLYPH[word]}{words.count(word)} {word}", word),) for word in present)
     figures = view.figures
-    parts = [counts]
+    parts = [counts(view.words, view.standing)]
     if figures.links_measured:
         p99 = f" p99 {quantities.figure(figures.links_p99_ms)}" if quantities.known(figures.links_p99_ms) else ""
         parts.append(line(("median link ", "dim"), f"p50 {quantities.figure(figures.links_p50_ms)}{p99} ms"))
@@ -62,6 +58,12 @@ def summary(view: View, width: int) -> Line:
     if quantities.known(layer):
         parts.append(line(("layer median ", "dim"), quantities.ms(layer)))
     return fill_line(parts, width, " │ ")
+
+
+def counts(words: Sequence[str], standing: Standing) -> Line:
+    """Return how many nodes have each state; a swarm file has no states to count, except slow nodes."""
+    present = [word for word in _WORDS if words.count(word) and not (word == "unknown" and standing == "file")]
+    return separated(((f"{GLYPH[word]}{words.count(word)} {word}", word),) for word in present)
 
 
 def filter_line(view: View, text: str, shown: int, sort: str, width: int, problem: str = "") -> Line:

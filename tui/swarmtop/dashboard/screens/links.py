@@ -7,7 +7,7 @@ import dataclasses
 from textual.widget import Widget
 
 from swarm_protocol.units import NS_PER_S
-from swarmtop.dashboard.lines.links import grid, matrix, pictures
+from swarmtop.dashboard.lines.links import grid, matrix, pair_details, pictures
 from swarmtop.dashboard.lines.styled import clean
 from swarmtop.dashboard.screens.page import Page
 from swarmtop.dashboard.screens.save_or_copy import Export
@@ -149,7 +149,7 @@ class LinksPage(Page):
         chosen = self._pair(view)
         if chosen is None:
             return "", ""
-        rows = matrix.cell_details(view, self._state, chosen, 36)
+        rows = pair_details.cell_details(view, self._state, chosen, 36)
         text = "\n".join("".join(part for part, _ in row).strip() for row in rows)
         return clean(text.replace("\n", "; "), 1000), "the link under the cursor"
 

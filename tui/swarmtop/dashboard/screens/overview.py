@@ -12,7 +12,8 @@ from swarm_protocol.units import NS_PER_S
 from swarmtop.analysis.ranking.filter import Filter, FilterError, parse
 from swarmtop.dashboard.lines import overview_lines
 from swarmtop.dashboard.lines.columns import COLUMNS, choose, offered
-from swarmtop.dashboard.lines.overview import headline, ranking
+from swarmtop.dashboard.lines.header_footer import MIN_HEIGHT, MIN_WIDTH
+from swarmtop.dashboard.lines.overview import headline, member_list, ranking
 from swarmtop.dashboard.lines.overview.layout import Heights, heights
 from swarmtop.dashboard.lines.styled import Block, Line
 from swarmtop.dashboard.planner_jobs import survey_moments
@@ -41,6 +42,13 @@ class Overview(Page):
         self._panels = True
         self._asked_past: tuple[object, ...] = ()
         return Vertical(self._above, self._head, self._table, self._below, id="body")
+
+    def _instead(self, view: View | None, width: int, rows: int) -> Block | None:
+        found = super()._instead(view, width, rows)
+        session, members = self.board.session, self.board.members
+        if view is not None or not members or width < MIN_WIDTH or rows < MIN_HEIGHT:
+            return found
+        return member_list.screen(members, session.standing, session.columns, session.sort, width, rows - 3)
 
     def draw(self, view: View, width: int, rows: int) -> None:
         session = self.board.session

@@ -102,16 +102,23 @@ class Page(Screen[None]):
             self._notice.show(instead)
         elif view is not None:
             self.draw(view, width, rows - 3)
-        if view is not None and not self.board.painted:
-            self.call_after_refresh(self.board.on_first_paint)
+        listed = view is None and bool(self.board.members)
+        if (view is not None or listed) and not self.board.painted:
+            self.board.on_first_draw()
         small = width < header_footer.MIN_WIDTH or rows < header_footer.MIN_HEIGHT
         over = ""
         if view is not None and not small:
             silent = view.silent_since_ns is not None
             over = "bar silent" if silent else f"bar {view.standing}" if view.standing in ("paused", "replay") else ""
-        self._top.show([header_footer.header(view, width) if view and not small else BRAND], over)
+        self._top.show([self._header(view, width) if (view or listed) and not small else BRAND], over)
         self._status.show([BLANK if small else self._status_line(view, width)])
         self._bottom.show([BLANK if small else header_footer.footer(self.shown_keys(), self.NAME, width)])
+
+    def _header(self, view: View | None, width: int) -> Line:
+        if view is not None:
+            return header_footer.header(view, width)
+        board = self.board
+        return header_footer.before_frames(board.session.standing, len(board.members), board.title_text, width)
 
     # ------------------------------------------------------------ mouse
 

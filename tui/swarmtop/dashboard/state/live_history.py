@@ -7,15 +7,14 @@ larger steps. Consecutive frames share most columns; a shared column is counted 
 from __future__ import annotations
 
 import bisect
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-import numpy.typing as npt
-
-from swarm_protocol.snapshot.links.compact_links import CompactColumn
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.units import NS_PER_S
 from swarmtop.sources.source import Span
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 KEPT_NS: Final = 900 * NS_PER_S
 KEPT_BYTES: Final = 4 << 20
@@ -82,6 +81,8 @@ class Kept:
 
 def _bytes_of(swarm: Swarm, before: Swarm | None) -> int:
     """Return what this frame takes in addition to the one before it."""
+    from swarm_protocol.snapshot.links.compact_links import CompactColumn  # numpy, which the first paint does without
+
     total = 0
     for columns, old in ((swarm.nodes, before.nodes if before else {}), (swarm.links, before.links if before else {})):
         for name, column in columns.items():
@@ -91,6 +92,6 @@ def _bytes_of(swarm: Swarm, before: Swarm | None) -> int:
     return total
 
 
-def _bytes(column: npt.NDArray[np.generic]) -> int:
+def _bytes(column: npt.NDArray[Any]) -> int:
     """Return the bytes in memory, not of the shape: one value may be broadcast to every pair."""
     return column.nbytes if all(column.strides) else column.itemsize

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
-
+from swarm_protocol.snapshot.numpy_later import np
 from swarm_protocol.units import BYTES_PER_GIB
 from swarmtop.dashboard.lines.charts.gauges import gauge
 from swarmtop.dashboard.lines.styled import Block, Span, clean, height, line, pad

@@ -9,8 +9,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Final, overload
 
-import numpy as np
-
+from swarm_protocol.snapshot.numpy_later import np
 from swarm_protocol.snapshot.swarm import Ints, NodeFacts
 from swarmtop.analysis.ranking.filter import Filter
 from swarmtop.analysis.ranking.node_figures import badness
