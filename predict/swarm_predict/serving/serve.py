@@ -16,7 +16,8 @@ from swarm_predict.model.shapes import ModelShape
 from swarm_predict.serving.doubt import Interval, intervals, own_factors
 from swarm_predict.serving.drafts import Drafting, drafting
 from swarm_predict.serving.lengths import Lengths
-from swarm_predict.serving.queueing.load import Loaded, Served, Spread
+from swarm_predict.serving.queueing.load import Loaded, Served
+from swarm_predict.serving.queueing.spread import Spread
 from swarm_predict.serving.replicas import Point, Replicas
 from swarm_predict.serving.routes.build import AS_STAGES, ONE_BY_ONE, RESERVES
 from swarm_predict.serving.routes.route import Route

@@ -17,7 +17,7 @@ from typing import Final
 
 from swarm_predict.cost.engines import engine_facts
 from swarm_predict.model.shapes import ModelShape
-from swarm_predict.serving.queueing.load import Spread
+from swarm_predict.serving.queueing.spread import Spread
 from swarm_predict.serving.rates import GroupRates, PipelineRates, Rates
 from swarm_predict.serving.replicas import Replicas
 from swarm_predict.serving.serve import Serving, drafts_of, serving_of

@@ -8,7 +8,7 @@ from typing import Final
 
 from swarm_predict.serving.doubt import Interval
 from swarm_predict.serving.drafts import Drafting
-from swarm_predict.serving.queueing.load import Spread
+from swarm_predict.serving.queueing.spread import Spread
 from swarm_predict.serving.replicas import Point
 from swarm_predict.serving.serve import Replica, Serving
 from swarm_predict.serving.split import Candidate, Role, ServingPlan

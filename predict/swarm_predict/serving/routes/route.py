@@ -141,26 +141,6 @@ class Route:
             part_chance=chance,
         )
 
-    def with_prompts(self, decoding: int, prompts: int) -> Pass:
-        """Return the mean pass while so many sequences decode and so many prompts are computed, one of each micro-batch
-        at most; other routes are left out."""
-        in_flight = self.in_flight(decoding + prompts)
-        token = self.decode_at(decoding / in_flight)
-        in_way = np.array([station.in_way for station in self.stations])
-        longer = self.prompts.station_ms[:, in_way].sum(axis=1)
-        order = np.argsort(longer)
-        way = self.between_ms + float(token[in_way].sum())
-        return Pass(
-            station_ms=token + prompts / in_flight * self.prompts.mean_ms(),
-            token_ms=token,
-            left=np.ones(len(token)),
-            way_ms=way,
-            least_ms=0.0,
-            parts=prompts / in_flight,
-            part_ms=longer[order],
-            part_chance=self.prompts.weights[order],
-        )
-
     def token_ms(self, sequences: float) -> Floats:
         """Return (stations,): what one more decoding sequence adds to a pass."""
         decoding = sequences / self.in_flight(sequences) * (1 - self.prompt_share)
