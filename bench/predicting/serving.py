@@ -16,6 +16,7 @@ import math
 import random
 import statistics
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -146,25 +147,33 @@ def _compared(kind: str, load: float, replicas: Replicas, seen: Sequence[Seen]) 
     )  # fmt: skip
 
 
+def _case(what: tuple[str, int, tuple[float, ...]]) -> list[Compared]:
+    kind, seed, loads = what
+    try:
+        return compare(kind, seed, loads)
+    except DoesNotFit as error:
+        print(f"{kind} {seed} left out: {error}")
+        return []
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench serving")
     parser.add_argument("--kind", action="append", choices=KINDS, help="default: all; may be given again")
     parser.add_argument("--cases", type=int, default=CASES, help=f"of each kind ({CASES})")
     parser.add_argument("--seed", type=int, default=0, help="of the first case (0)")
+    parser.add_argument("--workers", type=int, default=1, help="processes; cases are divided among them (1)")
     parser.add_argument("--fit", action="store_true", help="write the errors that intervals are made of, of all kinds")
     chosen = parser.parse_args(arguments or [])
     if chosen.fit and chosen.kind:
         parser.error("--fit is of all kinds; leave out --kind")
     loads = (*LOADS, EDGE)
-    rows, everything = [], []
+    seeds = range(chosen.seed, chosen.seed + chosen.cases)
+    cases = [(kind, seed, loads) for kind in chosen.kind or KINDS for seed in seeds]
+    with ProcessPoolExecutor(chosen.workers) as pool:
+        everything = [each for found in pool.map(_case, cases) for each in found]
+    rows = []
     for kind in chosen.kind or KINDS:
-        found: list[Compared] = []
-        for seed in range(chosen.seed, chosen.seed + chosen.cases):
-            try:
-                found += compare(kind, seed, loads)
-            except DoesNotFit as error:
-                print(f"{kind} {seed} left out: {error}")
-        everything += found
+        found = [each for each in everything if each.kind == kind]
         rows += [_row(kind, load, [each for each in found if each.load == load]) for load in loads]
         if found:
             record(f"{kind}: median error of a token", _median(each.tpot for each in found) * 100, "%")

@@ -142,7 +142,7 @@ def drafts_of(swarm: Swarm, model: ModelShape, found: Replicas) -> Drafting | No
     """Compare guessing with not guessing on the same placements; None where nothing is guessed."""
     if not found.workload.draft_tokens:
         return None
-    plain = Replicas(swarm, model, found.placements, replace(found.workload, draft_tokens=0), found.traffic)
+    plain = Replicas(swarm, model, found.placements, replace(found.workload, draft_tokens=0, windows=1), found.traffic)
     return drafting(found, plain, found.workload.draft_tokens, found.traffic.arrivals_per_s)
 
 

@@ -100,7 +100,7 @@ class Phases:
         few = np.arange(min(most, self.levels, ALONE_POINTS) + 1)
         points = np.round(np.geomspace(1, max(1, self.levels), DECODING_POINTS)).astype(np.int64)
         decoding = np.unique([*few, *points, min(most, self.levels), self.levels])
-        d, j = (grid.ravel() for grid in np.meshgrid(decoding, prompts, indexing="ij"))
+        d, j = (grid.ravel() for grid in np.meshgrid(decoding * route.windows, prompts, indexing="ij"))
         in_flight = np.clip(d + j, 1, most)
         # who arrives while a micro-batch stands still has it alone; later ones come to any
         alone = d + j <= most
@@ -132,7 +132,7 @@ class Phases:
         found = np.zeros_like(part_ms)
         for j in range(1, route.micro_batches + 1):
             # below, one stands still and starts at once
-            turn = np.where(at + j - 1 < route.micro_batches, 0.0, turn_ms[:, j - 1])
+            turn = np.where(at * route.windows + j - 1 < route.micro_batches, 0.0, turn_ms[:, j - 1])
             computing = route.prompts.mean_passes * part_ms[:, j]
             found[:, j] = found[:, j - 1] + computing / (computing + turn)
         return found
@@ -144,7 +144,7 @@ class Phases:
         reading = self._rates[0]
         level, place = np.arange(self.levels + 1)[:, None], np.arange(self.places + 1)[None, :]
         before = np.maximum(place + 1 - self._could, 0.0) + np.where(place == self.places, beyond / (1 - beyond), 0.0)
-        free = level + reading >= self.route.micro_batches
+        free = level * self.route.windows + reading >= self.route.micro_batches
         return (
             before * 1e3 / self.most_per_s,
             np.where(free, _between(turn_ms, reading), 0.0),
@@ -197,11 +197,11 @@ class Phases:
     def busy(self, found: TwoPhases, arrivals_per_s: float) -> Floats:
         """Return (stations,): the share of the time that each is busy."""
         route, (reading, cycle, _, _) = self.route, self._rates
-        present = np.arange(self.levels + 1)[:, None] + reading
+        present = np.arange(self.levels + 1)[:, None] * route.windows + reading
         in_flight = np.clip(present, 1.0, route.micro_batches)
         visits = (found.chance * in_flight / cycle).sum(axis=1)
         each = (found.chance * in_flight).sum(axis=1) / np.maximum(found.chance.sum(axis=1), 1e-300)
-        decoding = np.array([route.decode_at(d / m) for d, m in enumerate(np.maximum(each, 1.0))])
+        decoding = np.array([route.decode_at(d * route.windows / m) for d, m in enumerate(np.maximum(each, 1.0))])
         prompts = arrivals_per_s / 1e3 * route.prompts.mean_passes * route.prompts.mean_ms()
         return np.asarray(np.minimum(visits @ decoding + prompts, 1.0))
 
