@@ -83,45 +83,6 @@ def cycle_ms(each: Pass, in_flight: int) -> float:
     return cycle
 
 
-def cycle_with_prompts_ms(each: Pass, in_flight: int, prompts: int) -> float:
-    """Return the mean cycle while `prompts` of the micro-batches compute prompts, each in every pass.
-
-    Unlike passes that compute one by chance, these do not let the loop recover between them: gaps are those of decoding
-    alone, and the largest delay is over the places that the prompts may have in the loop."""
-    decoding = in_flight * float(each.token_ms.max())
-    if prompts == 0:
-        return max(each.way_ms, decoding)
-    mean = float(each.part_chance @ each.part_ms)
-    full = in_flight * float(each.station_ms.max())
-    if in_flight == 1:
-        return max(each.way_ms + mean, full)
-    busiest = int(each.station_ms.argmax())
-    there = min(float(each.station_ms[busiest] - each.token_ms[busiest]) / max(each.parts * mean, TINY_MS), 1.0)
-    delays = np.linspace(0.0, float(each.part_ms[-1]), POINTS)
-    above = np.append(np.cumsum(each.part_chance[::-1])[::-1], 0.0)
-    at_once = 1 - (1 - above[np.searchsorted(each.part_ms, delays, side="right")]) ** prompts
-    gap = max(0.0, max(each.way_ms, decoding) / in_flight - float(each.token_ms.max()))
-    behind = np.arange(in_flight) * gap
-    longer = above[np.searchsorted(each.part_ms, delays[:, None] + behind[None, :], side="right")]
-    exceeds = 1 - _mean_product(1 - longer, prompts)
-    work = decoding + there * max(0.0, prompts * mean - float(np.trapezoid(at_once, delays)))
-    often_share = min(1.0, each.way_ms / max(mean, TINY_MS))
-    rarely = _longer(delays, exceeds, each.way_ms, work, there)
-    often = full + _beyond(delays, exceeds, full - each.way_ms)
-    return max(full, (1 - often_share) * rarely + often_share * often)
-
-
-def _mean_product(factors: Floats, count: int) -> Floats:
-    """Return (points,): the mean, over all choices of `count` columns, of the product of their factors."""
-    sums = np.zeros((len(factors), count + 1))  # by how many are chosen of the columns so far
-    sums[:, 0] = 1.0
-    for k, column in enumerate(factors.T, 1):
-        for size in range(min(count, k), 0, -1):
-            # of k columns, one is among the `size` chosen ones with chance size / k
-            sums[:, size] = sums[:, size] * (k - size) / k + column * sums[:, size - 1] * size / k
-    return np.asarray(sums[:, count])
-
-
 def _longer(delays: Floats, exceeds: Floats, way_ms: float, decoding_ms: float, there: float) -> float:
     """Return E[max(way + D, decoding + there · D)], of a delay D with P(D > x) at given points; D is at least 0."""
     mean = float(np.trapezoid(exceeds, delays))

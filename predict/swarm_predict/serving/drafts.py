@@ -18,6 +18,7 @@ class Drafting:
     """Answers with guesses beside answers without."""
 
     guesses: int
+    windows: int  # of a sequence in flight
     tokens_a_pass: float  # of a sequence, on average
     pays_to_per_s: float  # requests a second; below, answers take less with guesses. 0: never; infinity: always
     filled: str  # the machine or wire that is busiest where it turns; empty where it does not
@@ -39,7 +40,7 @@ def drafting(guessing: Replicas, plain: Replicas, guesses: int, arrivals_per_s: 
         }
         filled = max(busy, key=lambda name: busy[name])
     here = plain.at(arrivals_per_s).tpot_ms.mean if arrivals_per_s < plain.most_per_s else math.inf
-    return Drafting(guesses, route.tokens_a_pass, turns, filled, plain.most_per_s, here)
+    return Drafting(guesses, route.windows, route.tokens_a_pass, turns, filled, plain.most_per_s, here)
 
 
 def _turns_at(guessing: Replicas, plain: Replicas) -> float:

@@ -6,12 +6,14 @@ all are loaded alike (weighted routing, as Helix does, arXiv 2406.01566). Placem
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from swarm_predict.model.shapes import ModelShape
-from swarm_predict.serving.queueing.load import Served, Spread, mixed
+from swarm_predict.serving.queueing.load import Served
+from swarm_predict.serving.queueing.spread import Spread, mixed
 from swarm_predict.serving.routes.build import offer_of
 from swarm_predict.serving.routes.route import Route
 from swarm_predict.serving.together import Together
@@ -45,6 +47,12 @@ class Replicas:
     @property
     def routes(self) -> tuple[Route, ...]:
         return self.together.routes
+
+    def asked_for(self, arrivals_per_s: float) -> Replicas:
+        """Return the same placements for other arrivals."""
+        other = copy.copy(self)
+        other.traffic = replace(self.traffic, arrivals_per_s=arrivals_per_s)
+        return other
 
     def at(self, arrivals_per_s: float) -> Point:
         return _point(arrivals_per_s, self.together.under(arrivals_per_s)[1], self.shares)

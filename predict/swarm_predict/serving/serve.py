@@ -16,7 +16,8 @@ from swarm_predict.model.shapes import ModelShape
 from swarm_predict.serving.doubt import Interval, intervals, own_factors
 from swarm_predict.serving.drafts import Drafting, drafting
 from swarm_predict.serving.lengths import Lengths
-from swarm_predict.serving.queueing.load import Loaded, Served, Spread
+from swarm_predict.serving.queueing.load import Loaded, Served
+from swarm_predict.serving.queueing.spread import Spread
 from swarm_predict.serving.replicas import Point, Replicas
 from swarm_predict.serving.routes.build import AS_STAGES, ONE_BY_ONE, RESERVES
 from swarm_predict.serving.routes.route import Route
@@ -141,7 +142,7 @@ def drafts_of(swarm: Swarm, model: ModelShape, found: Replicas) -> Drafting | No
     """Compare guessing with not guessing on the same placements; None where nothing is guessed."""
     if not found.workload.draft_tokens:
         return None
-    plain = Replicas(swarm, model, found.placements, replace(found.workload, draft_tokens=0), found.traffic)
+    plain = Replicas(swarm, model, found.placements, replace(found.workload, draft_tokens=0, windows=1), found.traffic)
     return drafting(found, plain, found.workload.draft_tokens, found.traffic.arrivals_per_s)
 
 

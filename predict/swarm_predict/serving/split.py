@@ -17,7 +17,7 @@ from typing import Final
 
 from swarm_predict.cost.engines import engine_facts
 from swarm_predict.model.shapes import ModelShape
-from swarm_predict.serving.queueing.load import Spread
+from swarm_predict.serving.queueing.spread import Spread
 from swarm_predict.serving.rates import GroupRates, PipelineRates, Rates
 from swarm_predict.serving.replicas import Replicas
 from swarm_predict.serving.serve import Serving, drafts_of, serving_of
@@ -26,6 +26,7 @@ from swarm_predict.types import BadPlacement, DoesNotFit, NotMeasured, Placement
 from swarm_protocol.snapshot.swarm import Swarm
 
 LIGHT: Final = 0.01  # of the most that is sustained: nobody waits
+WINDOWS: Final = (1, 2, 3, 4, 6, 8, 12, 16)
 GUESSES: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 WIDENED: Final = 3  # machines that take a limiting one's place beside it, at most
 WORTH_WIDENING: Final = 0.02  # of the most that is sustained
@@ -43,6 +44,7 @@ class Candidate:
     ttft_ms: Spread | None
     within_per_s: float | None  # the most with the time per token within the limit; None: no limit is given
     guesses: int = 0  # of each window, verified in every pass
+    windows: int = 1  # of a sequence in flight
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,20 +110,20 @@ class _Search:
     ) -> None:
         self.swarm, self.model, self.workload, self.traffic = swarm, model, workload, traffic
         self.tpot_limit_ms = tpot_limit_ms
-        self.found: dict[tuple[tuple[Placement, ...], int], tuple[Candidate, Replicas]] = {}
+        self.found: dict[tuple[tuple[Placement, ...], int, int], tuple[Candidate, Replicas]] = {}
         self.problem: PredictError | None = None
 
     def consider(self, placements: Sequence[Placement]) -> None:
         """Price placements side by side, with guesses and without."""
         for guesses in {self.workload.draft_tokens, 0}:
-            self._price(placements, guesses)
+            self._price(placements, guesses, self.workload.windows if guesses else 1)
 
-    def _price(self, placements: Sequence[Placement], guesses: int) -> None:
-        key = (tuple(sorted(placements, key=lambda each: [stage.node for stage in each])), guesses)
+    def _price(self, placements: Sequence[Placement], guesses: int, windows: int) -> None:
+        key = (tuple(sorted(placements, key=lambda each: [stage.node for stage in each])), guesses, windows)
         if key in self.found:
             return
         try:
-            load = replace(self.workload, draft_tokens=guesses)
+            load = replace(self.workload, draft_tokens=guesses, windows=windows)
             replicas = Replicas(self.swarm, self.model, key[0], load, self.traffic)
         except (DoesNotFit, NotMeasured, BadPlacement) as error:
             self.problem = error
@@ -132,10 +134,13 @@ class _Search:
         return max(self.found.values(), key=lambda pair: _worth(pair[0]))[1]
 
     def guess_less(self) -> None:
-        """Price the best placements with every number of guesses up to the given one."""
+        """Price the best placements with every number of guesses, and of windows, up to the given ones."""
+        fewer = [windows for windows in WINDOWS if windows < self.workload.windows]
+        for windows in fewer if self.workload.draft_tokens else ():
+            self._price(self.best().placements, self.workload.draft_tokens, windows)
         for guesses in GUESSES:
             if guesses < self.workload.draft_tokens:
-                self._price(self.best().placements, guesses)
+                self._price(self.best().placements, guesses, self.best().workload.windows)
 
     def widen(self, rates: Rates, most_replicas: int) -> None:
         """Let machines that are left over take the limiting one's layers, beside it, while more is sustained."""
@@ -174,6 +179,7 @@ def _priced(replicas: Replicas, traffic: Traffic, tpot_limit_ms: float | None) -
         None if here is None else here.ttft_ms,
         None if tpot_limit_ms is None else replicas.most_within(tpot_limit_ms),
         replicas.workload.draft_tokens,
+        replicas.workload.windows,
     )
 
 

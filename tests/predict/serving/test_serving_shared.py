@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serving_cases import CASES, MODEL, swarm_of
+from serving_cases import CASES, MODEL, node, swarm_of
 from serving_events import simulate as by_hand
 
 from swarm_predict.cost.speculative import step_yield, window_yields
@@ -27,6 +27,7 @@ from swarm_predict.serving.serve import serve
 from swarm_predict.serving.split import plan_serving
 from swarm_predict.serving.traffic import Traffic
 from swarm_predict.types import BadPlacement, DoesNotFit, PredictError, Workload
+from swarm_protocol.swarm_files.swarm_file import parse_swarm
 
 TRAFFIC = Traffic(0.5, lognormal(256, 1000), exactly(100), most_sequences=48)
 AS_MEMORY_ALLOWS = replace(TRAFFIC, most_sequences=0)
@@ -174,6 +175,63 @@ def test_drafting_pays_up_to_the_rate_that_is_said() -> None:
     for rate, pays in ((0.8 * turns, True), (min(1.1 * turns, 0.9995 * guessing.most_per_s), False)):
         one, other = (each.at(rate) for each in (guessing, plain))
         assert bool(one.ttft_ms.mean + 99 * one.tpot_ms.mean < other.ttft_ms.mean + 99 * other.tpot_ms.mean) is pays
+
+
+@pytest.mark.parametrize("chunk", [0, 256])
+def test_with_nobody_else_a_prompt_over_a_lossy_path_takes_what_one_stream_is_predicted_to_take(chunk: int) -> None:
+    """Losses keep TCP's window below the message, so that prompts take far longer than bits at the uplink's rate."""
+    nodes = "".join(node(name, vram=12.0, up=500.0) for name in "ab")
+    swarm = parse_swarm(f'{nodes}[[link]]\nfrom = "*"\nto = "*"\nrtt_ms = 40.0\nloss = 0.002\n')
+    placement = parse_placement("a:0-15,b:16-31", MODEL, swarm)
+    load = Workload(prompt=1000, prefill_chunk=chunk, draws=4000)
+    alone = predict(swarm, MODEL, placement, load).ttft_ms
+    found = Replicas(swarm, MODEL, [placement], load, Traffic(1e-4, exactly(1000), exactly(100), most_sequences=48))
+    assert alone is not None
+    assert found.at(1e-4).ttft_ms.mean == pytest.approx(alone.p50, rel=0.3)
+
+
+def test_small_chunks_do_not_outrun_a_connection_that_losses_keep_slow() -> None:
+    nodes = "".join(node(name, vram=12.0, up=500.0) for name in "ab")
+    swarm = parse_swarm(f'{nodes}[[link]]\nfrom = "*"\nto = "*"\nrtt_ms = 40.0\nloss = 0.002\n')
+    placement = parse_placement("a:0-15,b:16-31", MODEL, swarm)
+    whole, parts = (
+        predict(swarm, MODEL, placement, Workload(prompt=1000, prefill_chunk=chunk)).ttft_ms for chunk in (0, 64)
+    )
+    assert whole is not None
+    assert parts is not None
+    assert parts.p50 > 0.6 * whole.p50
+
+
+@pytest.mark.parametrize("windows", [1, 2, 4])
+def test_with_nobody_else_windows_in_flight_take_what_one_stream_is_predicted_to_take(windows: int) -> None:
+    """`forecast.windows` follows each window; here they are means over runs of valid ones."""
+    swarm = swarm_of("a", "b", rtt=60.0)
+    placement = parse_placement("a:0-15,b:16-31", MODEL, swarm)
+    load = Workload(draft_tokens=4, draft_accept=0.8, draft_ms=1.0, windows=windows, prefill_chunk=128, context=300)
+    traffic = Traffic(1e-4, exactly(250), exactly(101), most_sequences=48)
+    found = Replicas(swarm, MODEL, [placement], load, traffic).at(1e-4).tpot_ms.mean
+    assert found == pytest.approx(predict(swarm, MODEL, placement, load).tpot_ms.p50, rel=0.06)
+
+
+def test_windows_in_flight_are_quicker_alone_and_sustain_less() -> None:
+    """Windows behind a miss keep machines busy for nothing."""
+    swarm = swarm_of("a", "b", rtt=60.0)
+    placement = parse_placement("a:0-15,b:16-31", MODEL, swarm)
+    load = Workload(draft_tokens=4, draft_accept=0.8, draft_ms=1.0, prefill_chunk=128)
+    each = [Replicas(swarm, MODEL, [placement], replace(load, windows=w), TRAFFIC) for w in (1, 2, 4)]
+    light = [found.at(0.01).tpot_ms.mean for found in each]
+    assert light[0] > light[1] > light[2]
+    assert each[0].most_per_s > each[1].most_per_s > each[2].most_per_s
+
+
+def test_plan_keeps_fewer_windows_in_flight_where_many_requests_come() -> None:
+    swarm = swarm_of("a", "b", vram=12.0, rtt=60.0)
+    load = Workload(draft_tokens=4, draft_accept=0.8, draft_ms=1.0, windows=4, prefill_chunk=128)
+    quiet = plan_serving(swarm, MODEL, load, replace(TRAFFIC, arrivals_per_s=0.01))
+    most = quiet.serving.most_per_s
+    busy = plan_serving(swarm, MODEL, load, replace(TRAFFIC, arrivals_per_s=1.5 * most))
+    assert quiet.workload.windows > 1
+    assert busy.workload.windows < quiet.workload.windows
 
 
 def test_guesses_that_are_never_right_never_pay() -> None:

@@ -111,7 +111,7 @@ def test_lengths_come_from_a_file(capsys, tmp_path):
         (("--placement", TWO, "--arrivals", "1/s", "--prompt", "nowhere.txt"), "cannot read nowhere.txt"),
         (("--placement", TWO, "--arrivals", "1/s", "--prompt", "lognormal:5:2"), "a p95 of no less"),
         (("--placement", TWO, "--arrivals", "1/s", "--generate", "1"), "have no time per token"),
-        (("--placement", TWO, "--arrivals", "1/s", "--draft", "4:0.7", "--windows", "2"), "--windows is not modelled"),
+        (("--placement", TWO, "--arrivals", "1/s", "--windows", "2"), "say how many with --draft"),
         (("--placement", TWO, "--placement", TWO, "--arrivals", "1/s"), "is there twice; give it once"),
     ],
 )
@@ -135,6 +135,7 @@ def test_plan_chooses_among_replicas_and_says_what_each_machine_is_best_for(caps
         "weights",
         "engine",
         "draft_tokens",
+        "windows",
         "serving",
         "candidates",
         "roles",

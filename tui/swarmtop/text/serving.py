@@ -8,7 +8,7 @@ from typing import Final
 
 from swarm_predict.serving.doubt import Interval
 from swarm_predict.serving.drafts import Drafting
-from swarm_predict.serving.queueing.load import Spread
+from swarm_predict.serving.queueing.spread import Spread
 from swarm_predict.serving.replicas import Point
 from swarm_predict.serving.serve import Replica, Serving
 from swarm_predict.serving.split import Candidate, Role, ServingPlan
@@ -127,6 +127,7 @@ def _drafting(each: Drafting) -> dict[str, object]:
     """`pays_to_per_s`: null where guessing pays at every rate that is sustained, 0 where it never does."""
     return {
         "guesses": each.guesses,
+        "windows": each.windows,
         "tokens_a_pass": each.tokens_a_pass,
         "pays_to_per_s": _finite(each.pays_to_per_s),
         "filled": each.filled or None,
@@ -140,6 +141,7 @@ def _candidate(each: Candidate) -> dict[str, object]:
         "most_per_s": each.most_per_s,
         "most_tokens_per_s": each.most_tokens_per_s,
         "draft_tokens": each.guesses,
+        "windows": each.windows,
         "light_tpot_ms": each.light_tpot_ms,
         "tpot_ms": None if each.tpot_ms is None else _spread(each.tpot_ms),
         "ttft_ms": None if each.ttft_ms is None else _spread(each.ttft_ms),
@@ -224,7 +226,10 @@ def _one_more(found: Serving) -> list[str]:
 
 def _drafting_line(found: Serving, each: Drafting) -> str:
     """Say up to which rate guessing pays, and what it would be without."""
-    windows = f"{each.guesses} guesses in each pass give a sequence {each.tokens_a_pass:.2f} tokens"
+    passes = f"each pass give a sequence {each.tokens_a_pass:.2f} tokens"
+    if each.windows > 1:
+        passes = f"each of {each.windows} windows in flight give a sequence {each.tokens_a_pass:.2f} tokens a round"
+    windows = f"{each.guesses} guesses in {passes}"
     without = f"without guesses at most {_rate(each.without_most_per_s)}"
     if math.isfinite(each.without_tpot_ms):
         without += f", and now {quantities.ms(each.without_tpot_ms)} a token"
@@ -236,7 +241,7 @@ def _drafting_line(found: Serving, each: Drafting) -> str:
     now = " (as now)" if found.arrivals_per_s > each.pays_to_per_s else ""
     return (
         f"{windows}; drafting pays up to {turns}: with more requests{now} answers take less without, since verifying "
-        f"{each.guesses + 1} tokens for each sequence fills {safe(each.filled)}; {without}"
+        f"{each.windows * (each.guesses + 1)} tokens for each sequence fills {safe(each.filled)}; {without}"
     )
 
 

@@ -22,6 +22,7 @@ from swarm_predict.cost.machine.layer_times import LayerColumns, by_hand
 from swarm_predict.forecast.assembly import First
 from swarm_predict.forecast.draws import FIRST_TOKEN_SHARE, Trip
 from swarm_predict.forecast.forward_pass.pipeline import Pipeline, Times
+from swarm_protocol.units import BITS_PER_BYTE
 
 WORTH_SAYING_MS: Final = 10.0
 
@@ -64,12 +65,24 @@ def first_token_draws(run: Pipeline) -> First:
         return First(one.total + (chunks - 1) * each + restart_ms, _said(restart_ms), limit)
     overhead = run.overhead_ms + work.proof_ms * chunk * np.array([stage.layers for stage in run.placement])
     stages = np.array([stage + overhead[k] for k, stage in enumerate(one.stages)])
-    wires = run.wires(trips)
+    wires = [*run.wires(trips), *_lossy_ms(run, trips)]
     busiest = np.maximum(stages.max(axis=0), max((ms for _, ms in wires), default=0.0))
     if (chunks - 1) * float(busiest.mean()) > float(one.total.mean()):  # most of it is waiting for further chunks
         machines = [(f"the compute of {run.names[k]}", float(ms)) for k, ms in enumerate(stages.mean(axis=1))]
         limit = max([*machines, *wires], key=lambda each: each[1])[0]
     return First(one.total + (chunks - 1) * busiest + restart_ms, _said(restart_ms), limit)
+
+
+def _lossy_ms(run: Pipeline, trips: Sequence[Trip]) -> list[tuple[str, float]]:
+    """Return what a chunk keeps each connection whose window losses keep small: the next chunk waits behind it."""
+    found = []
+    for trip in trips:
+        wait_ms = float(run.costs.links.lossy_window_ms(trip.size_bytes)[trip.src, trip.dst])
+        if wait_ms > 0:
+            rate = float(run.costs.links.rate_mbps[trip.src, trip.dst])
+            bits_ms = trip.size_bytes * BITS_PER_BYTE / (rate * 1e3) if np.isfinite(rate) else 0.0
+            found.append((f"lost packets from {run.names[trip.src]} to {run.names[trip.dst]}", wait_ms + bits_ms))
+    return found
 
 
 def _limit(run: Pipeline, one: Times, trips: Sequence[Trip]) -> str:

@@ -1,7 +1,9 @@
 """Continuous batching under Poisson arrivals: throughput, time per token, first token and queueing in steady state.
 
-With n sequences in the pipeline every one of them advances one pass in a cycle C(n) (`cycle`), so all of them share the
-pipeline alike: generalised processor sharing. The number of requests there then has the distribution
+Requests at their prompt and requests that decode are counted apart (`phases`). Where other routes share stations with
+this one, and beyond the most sequences that are counted apart, all are taken alike: with n in the pipeline every one of
+them advances one pass in a cycle C(n) (`cycle`), so all of them share the pipeline: generalised processor sharing. The
+number of requests there then has the distribution
 
     π(n) ∝ λⁿ / Π μ(j), j = 1…n          μ(j) = j / (passes of a request · C(j))
 
@@ -12,61 +14,31 @@ sustained. Their wait is that of M/M/N, corrected for lengths that vary less or 
 
 Holds for Poisson arrivals; requests that are admitted in order of arrival and kept until they end (no preemption);
 micro-batches that take in a new request as they come round, one prompt in each at a time; stations that serve in order.
-Against an event simulation (`tests/predict/serving/test_serving.py`) times per token and sequences in flight are within
-6 % (12 % too many where there are about as many sequences as micro-batches: some then share one, and another stands
-still), first tokens within 12 % up to half of the most that is sustained; beyond, the queue depends on the last percent
-of capacity. The p95 of first tokens is up to a third too low where whole prompts are much
-longer than a decode step, since it counts their delaying each other by its mean.
+How far an event simulation lies from it: `python -m bench serving`, and `tests/predict/serving/test_serving.py`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
 import numpy as np
 
 from swarm_predict.serving.cycle import cycle_ms
+from swarm_predict.serving.queueing.first_token import first_tokens
 from swarm_predict.serving.queueing.phases import Phases
+from swarm_predict.serving.queueing.spread import NEVER, PROBABILITIES, Spread, scaled, spread
 from swarm_predict.serving.routes.route import MOST_PARTS, Route
 from swarm_protocol.snapshot.swarm import Floats
 
 GRID: Final = 40  # numbers of sequences whose cycle is computed; between them it is interpolated
 NEARLY_ONE: Final = 1 - 1e-9
-PROBABILITIES: Final = (np.arange(100) + 0.5) / 100
 BINS: Final = 64  # of numbers of sequences, for distributions
 WAITS: Final = 20  # equally likely points of the wait for memory
 TURNS: Final = 5  # equally likely points of the wait for a micro-batch
 TAIL: Final = 1e-12
-SHORT_PARTS: Final = 2.0  # decoding passes that a part of a prompt takes: no longer, and its mean is enough
-LONG_PARTS: Final = 6.0  # so long, and prompts and answers are two phases
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """A distribution of times, in ms."""
-
-    mean: float
-    points: tuple[float, ...]  # at evenly spaced probabilities
-
-    @property
-    def p50(self) -> float:
-        return self.quantile(0.5)
-
-    @property
-    def p95(self) -> float:
-        return self.quantile(0.95)
-
-    def quantile(self, p: float) -> float:
-        if not math.isfinite(self.mean):
-            return math.inf
-        return float(np.interp(p, PROBABILITIES, self.points))
-
-
-NEVER = Spread(math.inf, (math.inf,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +108,11 @@ class Loaded:
     @property
     def most_per_s(self) -> float:
         """Return the largest arrival rate that is sustained, in requests a second."""
-        return float(self.rates_per_s.max())
+        return self._phases.most_per_s if self._phases.covers else float(self.rates_per_s.max())
+
+    @cached_property
+    def _phases(self) -> Phases:
+        return Phases(self.route)
 
     @property
     def best_sequences(self) -> int:
@@ -145,6 +121,8 @@ class Loaded:
 
     def busy_at_most(self) -> Floats:
         """Return (stations,): the share of the time that each is busy at the most that is sustained."""
+        if self._phases.covers:
+            return self._phases.busy_at_most
         at = self.best_sequences - 1
         return np.array([float(self._of(column)[at]) for column in self._busy.T])
 
@@ -164,6 +142,30 @@ class Loaded:
         most = self.most_per_s
         if arrivals_per_s >= most:
             return self._overrun(arrivals_per_s)
+        return self._in_phases(arrivals_per_s) if self._phases.covers else self._alike(arrivals_per_s)
+
+    def _in_phases(self, arrivals_per_s: float) -> Served:
+        """Return the steady state with prompts and answers apart."""
+        route, found = self.route, self._phases.under(arrivals_per_s)
+        per_ms = arrivals_per_s / 1e3
+        waiting = (1 + self._phases.prompts_scv) / 2 * found.for_prompts + (1 + route.passes_scv) / 2 * found.for_memory
+        queue_ms = (found.turning + waiting) / per_ms
+        ttft, queue = first_tokens(self._phases, found)
+        return Served(
+            arrivals_per_s=arrivals_per_s,
+            most_per_s=self.most_per_s,
+            tokens_per_s=arrivals_per_s * route.tokens,
+            sequences=found.decoding + found.reading,
+            waiting=waiting,
+            tpot_ms=spread(found.token_ms.ravel() / route.tokens_a_pass, found.token_share.ravel()),
+            ttft_ms=scaled(ttft, queue_ms + found.reading / per_ms),
+            queue_ms=scaled(queue, queue_ms),
+            busy=tuple(self._phases.busy(found, arrivals_per_s).tolist()),
+        )
+
+    def _alike(self, arrivals_per_s: float) -> Served:
+        """Return the steady state with all sequences alike."""
+        most = self.most_per_s
         chance, queued = self._present(arrivals_per_s)
         count = len(chance) - 1
         serving = np.append(chance[1:-1], chance[-1] + queued)  # with 1 … N in the pipeline
@@ -176,54 +178,28 @@ class Loaded:
         tpot_ms, steps = self._token_ms(count)
         weight = serving * numbers / self.cycles_ms[:count]  # tokens a second with so many
         first = self._first_token(joins, steps, waits, wait_ms)
-        served = Served(
+        return Served(
             arrivals_per_s=arrivals_per_s,
             most_per_s=most,
             tokens_per_s=arrivals_per_s * self.route.tokens,
             sequences=float(serving @ numbers),
             waiting=arrivals_per_s * float(waits) * wait_ms / 1e3,
-            tpot_ms=_spread(tpot_ms, weight / weight.sum()),
+            tpot_ms=spread(tpot_ms, weight / weight.sum()),
             ttft_ms=first,
             queue_ms=self._first_token(joins, np.zeros_like(steps), waits, wait_ms),
             busy=tuple(float(serving @ self._of(column)[:count]) for column in self._busy.T),
         )
-        return self._with_phases(served)
-
-    @cached_property
-    def _phases(self) -> Phases:
-        return Phases(self.route)
-
-    @cached_property
-    def _phases_share(self) -> float:
-        """Return how far prompts and answers are two phases: 0 where parts of prompts take about as long as a decoding
-        pass, so that a mean cycle tells all, to 1 where they take many times as long."""
-        if not self._phases.covers:
-            return 0.0
-        ratio = self._phases.part_ms / self._phases.decoding_ms
-        return min(1.0, max(0.0, (ratio - SHORT_PARTS) / (LONG_PARTS - SHORT_PARTS)))
-
-    def _with_phases(self, served: Served) -> Served:
-        """Return the same with what the two phases of requests say (`phases`), as far as prompts' parts are long.
-
-        Of first tokens each account leaves out a part of the waiting, so that the longer one holds."""
-        share, route = self._phases_share, self.route
-        if share == 0:
-            return served
-        found = self._phases.under(served.arrivals_per_s)
-        shares = (1 - share, share)
-        tokens = _spread(found.token_ms / route.tokens_a_pass, found.token_share)
-        tpot = mixed((served.tpot_ms, tokens), shares)
-        ttft, queue = served.ttft_ms, served.queue_ms
-        ttft = _scaled(ttft, ttft.mean + share * max(0.0, found.ttft_ms - ttft.mean))
-        queue = _scaled(queue, queue.mean + share * max(0.0, found.turn_ms - queue.mean))
-        stay_s = (ttft.mean - queue.mean + tpot.mean * route.tokens_a_pass * route.decode_passes) / 1e3
-        return replace(served, tpot_ms=tpot, ttft_ms=ttft, queue_ms=queue, sequences=served.arrivals_per_s * stay_s)
 
     def _overrun(self, arrivals_per_s: float) -> Served:
-        count, route = self.best_sequences, self.route
-        tpot = float(self._token_ms(count)[0][-1])
+        route = self.route
+        if self._phases.covers:
+            full = self._phases.at_most
+            tpot, sequences = full.mean_token_ms / route.tokens_a_pass, full.decoding + full.reading
+        else:
+            sequences = float(self.best_sequences)
+            tpot = float(self._token_ms(self.best_sequences)[0][-1])
         return Served(
-            arrivals_per_s, self.most_per_s, self.most_per_s * route.tokens, float(count), math.inf,
+            arrivals_per_s, self.most_per_s, self.most_per_s * route.tokens, sequences, math.inf,
             Spread(tpot, (tpot,) * len(PROBABILITIES)), NEVER, NEVER,
             tuple(self.busy_at_most().tolist()),
         )  # fmt: skip
@@ -264,7 +240,7 @@ class Loaded:
         late = (each[-1][:, :, None] + waited[None, None, :]).ravel()
         behind = np.repeat(inside[-1].ravel() * share / WAITS, WAITS)
         inside[-1] *= 1 - share
-        found = _spread(np.append(each.ravel(), late), np.append(inside.ravel(), behind))
+        found = spread(np.append(each.ravel(), late), np.append(inside.ravel(), behind))
         lost = waits * wait_ms - float(waited.mean()) * float(behind.sum())  # of the mean, by the points of the wait
         return Spread(found.mean + lost, found.points)
 
@@ -291,29 +267,3 @@ def erlang_c(servers: int, offered: float) -> float:
     for k in range(1, servers + 1):
         blocked = offered * blocked / (k + offered * blocked)
     return blocked / (1 - offered / servers * (1 - blocked))
-
-
-def _spread(values: Floats, chance: Floats) -> Spread:
-    order = np.argsort(values)
-    rising = np.cumsum(chance[order]) - chance[order] / 2
-    total = float(chance.sum())
-    points = np.interp(PROBABILITIES, rising / total, values[order])
-    return Spread(float(chance @ values) / total, tuple(points.tolist()))
-
-
-def _scaled(spread: Spread, mean: float) -> Spread:
-    if spread.mean <= 0:
-        return Spread(mean, (mean,) * len(PROBABILITIES))
-    return Spread(mean, tuple(point * mean / spread.mean for point in spread.points))
-
-
-def mixed(spreads: Sequence[Spread], shares: Sequence[float]) -> Spread:
-    """Return the distribution over several groups of requests, by their shares of them."""
-    if len(spreads) == 1:
-        return spreads[0]
-    if not all(math.isfinite(each.mean) for each in spreads):
-        return NEVER
-    values = np.concatenate([each.points for each in spreads])
-    chance = np.concatenate([np.full(len(each.points), share) for each, share in zip(spreads, shares, strict=True)])
-    points = _spread(values, chance).points
-    return Spread(math.fsum(each.mean * share for each, share in zip(spreads, shares, strict=True)), points)

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from swarm_predict.cost.engines import engine_facts
-from swarm_predict.cost.speculative import window_yields
+from swarm_predict.cost.speculative import window_yields, yield_in_flight
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.placement import check_placement
 from swarm_predict.serving.cycle import cycle_ms
@@ -66,11 +66,12 @@ def offer_of(swarm: Swarm, model: ModelShape, placement: Placement, workload: Wo
         prompt=max(1, round(traffic.prompt.mean)),
         batch=1,
         streams=1,
+        windows=1,
         cached_prompt=min(workload.cached_prompt, max(0, round(traffic.prompt.mean) - 1)),
     )
     shares = engine_facts(workload).pattern == "all-reduce"
     passes = (GroupPasses if shares else PipelinePasses)(swarm, model, placement, load)
-    tokens = (traffic.longest_tokens if load.engine in RESERVES else traffic.cached_tokens) + guesses
+    tokens = (traffic.longest_tokens if load.engine in RESERVES else traffic.cached_tokens) + guesses * workload.windows
     return Offer(placement, workload, traffic, passes, tuple(passes.rooms(tokens)), tokens)
 
 
@@ -88,7 +89,7 @@ def offered(offer: Offer, rooms: Sequence[Room]) -> Route:
     most, limit = _most(offer, rooms)
     sizes = [0, *_sizes(max(1, most))]
     prompts = _prompts(offer)
-    mean, variance = passes_of(traffic.generate, window_yields(offer.workload))
+    mean, variance = _decode_passes(offer)
     whole = prompts.mean_passes + mean
     route = Route(
         stations=passes.stations,
@@ -102,10 +103,22 @@ def offered(offer: Offer, rooms: Sequence[Room]) -> Route:
         micro_batches=1,
         limit=limit,
         tokens_a_pass=(traffic.generate.mean - 1) / mean,
+        windows=offer.workload.windows,
         notes=passes.notes,
     )
     asked = traffic.micro_batches or (passes.steps if offer.workload.engine in AS_STAGES else 0)
-    return replace(route, micro_batches=asked or fills(route))
+    # windows of one sequence travel in different micro-batches
+    return replace(route, micro_batches=asked or max(fills(replace(route, windows=1)), offer.workload.windows))
+
+
+def _decode_passes(offer: Offer) -> tuple[float, float]:
+    """Return (mean, variance) of the passes of an answer, in each of which a sequence has all its windows verified."""
+    load, answers = offer.workload, offer.traffic.generate
+    if load.windows == 1:
+        return passes_of(answers, window_yields(load))
+    each = yield_in_flight(load) * load.windows
+    tokens = np.maximum(np.array(answers.values) - 1, 0.0)
+    return float(tokens.mean() / each), float(tokens.var() / each**2)
 
 
 def fills(route: Route) -> int:
@@ -123,12 +136,22 @@ def fills(route: Route) -> int:
 
 def _check(workload: Workload, traffic: Traffic) -> None:
     for given, option in (
-        (workload.windows > 1, "--windows"), (workload.redundancy > 1, "--redundancy"),
+        (workload.redundancy > 1, "--redundancy"),
         (workload.batch > 1, "--batch"), (workload.proof_ms, "--proof-ms"), (workload.spot_check, "--spot-check"),
         (workload.streams > 1, "--streams"),
     ):  # fmt: skip
         if given:
             raise PredictError(f"{option} is not modelled with arrivals; leave one of them out")
+    if workload.windows > 1 and not workload.draft_tokens:
+        raise PredictError(f"{workload.windows} windows in flight verify guesses; say how many with --draft K:A:MS")
+    if workload.windows > 1 and engine_facts(workload).pattern != "chain":
+        raise PredictError(
+            f"windows in flight are modelled for pipelines, not for {workload.engine}; leave out --windows"
+        )
+    if 0 < traffic.micro_batches < workload.windows:
+        raise PredictError(
+            f"{workload.windows} windows travel in as many micro-batches; raise --micro-batches or lower --windows"
+        )
     if workload.draft_tokens and workload.engine in ONE_BY_ONE:
         raise PredictError(f"{workload.engine} has no speculative decoding; leave out --draft")
     if workload.offload_gbps and not workload.offload_cache:

@@ -159,7 +159,8 @@ class GroupPasses:
 
     def held_bytes(self, stages: Sequence[Stage], k: int) -> float:
         raise PredictError(
-            f"{self.placement[k].node} is in two placements; machines that share layers serve in one replica"
+            f"{self.placement[k].node} is in two placements; a machine that shares layers serves in one of them, since "
+            "each group's all-reduces hold its machines until all have met"
         )
 
     def _noted(self) -> list[str]:

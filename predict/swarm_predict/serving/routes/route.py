@@ -88,6 +88,7 @@ class Route:
     micro_batches: int  # in flight at most
     limit: str = ""  # the machine whose memory allows no more; empty: an option or the engine
     tokens_a_pass: float = 1.0  # of a sequence that decodes: more where passes verify guesses
+    windows: int = 1  # of a sequence in each cycle, in different micro-batches
     others: Others | None = None  # routes that share stations with this one
     notes: tuple[str, ...] = ()
 
@@ -113,12 +114,12 @@ class Route:
         return max(1, min(self.most_sequences, int(MOST_PARTS * self.micro_batches / self.prompt_share)))
 
     def in_flight(self, sequences: float) -> int:
-        return max(1, min(int(sequences), self.micro_batches))
+        return max(1, min(int(sequences * self.windows), self.micro_batches))
 
     def loaded(self, sequences: float) -> Pass:
         """Return the mean pass with so many sequences, spread evenly over the micro-batches."""
         each, share = sequences / self.in_flight(sequences), self.prompt_share
-        decoding = self.decode_at(each * (1 - share))
+        decoding = self.decode_at(each * (1 - share) * self.windows)
         in_way = np.array([station.in_way for station in self.stations])
         longer = self.prompts.station_ms[:, in_way].sum(axis=1)
         order = np.argsort(longer)
@@ -141,29 +142,9 @@ class Route:
             part_chance=chance,
         )
 
-    def with_prompts(self, decoding: int, prompts: int) -> Pass:
-        """Return the mean pass while so many sequences decode and so many prompts are computed, one of each micro-batch
-        at most; other routes are left out."""
-        in_flight = self.in_flight(decoding + prompts)
-        token = self.decode_at(decoding / in_flight)
-        in_way = np.array([station.in_way for station in self.stations])
-        longer = self.prompts.station_ms[:, in_way].sum(axis=1)
-        order = np.argsort(longer)
-        way = self.between_ms + float(token[in_way].sum())
-        return Pass(
-            station_ms=token + prompts / in_flight * self.prompts.mean_ms(),
-            token_ms=token,
-            left=np.ones(len(token)),
-            way_ms=way,
-            least_ms=0.0,
-            parts=prompts / in_flight,
-            part_ms=longer[order],
-            part_chance=self.prompts.weights[order],
-        )
-
     def token_ms(self, sequences: float) -> Floats:
         """Return (stations,): what one more decoding sequence adds to a pass."""
-        decoding = sequences / self.in_flight(sequences) * (1 - self.prompt_share)
+        decoding = sequences * self.windows / self.in_flight(sequences) * (1 - self.prompt_share)
         k = int(np.clip(np.searchsorted(self.sizes, decoding), 1, len(self.sizes) - 1))
         return np.asarray((self.decode_ms[k] - self.decode_ms[k - 1]) / (self.sizes[k] - self.sizes[k - 1]))
 

@@ -81,6 +81,7 @@ def run_plan(args: argparse.Namespace, swarm: Swarm, model: ModelShape, load: Wo
             "weights": load.weights,
             "engine": load.engine,
             "draft_tokens": found.workload.draft_tokens,
+            "windows": found.workload.windows,
             "serving": serving_object(found.serving),
             **plan_object(found),
             "launch": lines,
@@ -89,7 +90,8 @@ def run_plan(args: argparse.Namespace, swarm: Swarm, model: ModelShape, load: Wo
     else:
         width = page_width()
         guesses = found.workload.draft_tokens
-        drafts = f", {guesses} guesses in each pass" if guesses else ", no guesses" if load.draft_tokens else ""
+        ahead = f", {found.workload.windows} windows in flight" if found.workload.windows > 1 else ""
+        drafts = f", {guesses} guesses in each pass{ahead}" if guesses else ", no guesses" if load.draft_tokens else ""
         sys.stdout.write(f"{model.name} {load.weights}, {load.engine}{drafts}\n\n")
         sys.stdout.write(f"{serving_text(found.serving, width)}\n{plan_text(found, width)}")
         if lines is not None:
