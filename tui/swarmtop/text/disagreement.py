@@ -67,7 +67,7 @@ def calibrate_command(args: argparse.Namespace, tokens_per_s: float) -> str:
     words = ["swarmtop", "calibrate"]
     if args.connect:
         words += ["--connect", f"{args.connect[0]}:{args.connect[1]}"]
-    for option in ("swarm", "nodes", "db"):
+    for option in ("fingerprint", "swarm", "nodes", "db"):
         if getattr(args, option, None):
             words += [f"--{option}", str(getattr(args, option))]
     if args.runs:
