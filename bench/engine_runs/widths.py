@@ -45,6 +45,10 @@ APART: Final = 1.0  # standard deviation of the logarithm of an engine's widths 
 # and of all, before and after one run was learnt from
 MEDIAN_ERRORS: Final = {PLAIN_ENGINE: 0.05, "llama.cpp": 0.11, "petals": 0.15, "distributed-llama": 0.15}
 MEDIAN_BEFORE, MEDIAN_AFTER = 0.109, 0.080
+PACES_APART: Final = 1.15  # measured layers of one machine repeat within a few percent
+# of a token without a network, how far it lies from what layers and messages at one pace say at another (relative): on
+# the slower of two days messages took 1.3 times (Petals) to 3 times (llama.cpp) as long, 4 to 15 % of a token
+PACE_OFF: Final = 0.1
 MEDIAN_OF_NORMAL: Final = 0.6745  # of the absolute value, in standard deviations
 
 
@@ -80,19 +84,39 @@ def fit(runs: Sequence[Run], priors: Priors) -> Measured:
 
 
 def _software(runs: Sequence[Seen], priors: Priors) -> Iterable[Software]:
-    """Return each case without a network, over all the networks beside which it ran: it is the same computation."""
+    """Return each case without a network, over all the networks beside which it ran: it is the same computation.
+
+    At another pace of the machine's memory it is another one."""
     cases: dict[tuple[str, str], list[Seen]] = {}
     for one in runs:
         cases.setdefault(one.case, []).append(one)
     for (engine, case), some in sorted(cases.items()):
-        twins = [twin for one in some if (twin := _twin(one, some)) is not None]
-        if not twins or not any(part.what == "visit" for part in twins[0].parts):
-            continue
-        at = sorted(range(len(twins)), key=lambda k: twins[k].observed_ms)[len(twins) // 2]
-        seen = observation(twins[at], priors)
-        parts = tuple(SoftwarePart(round(part.times, 3), part.effects) for part in seen.parts)
-        error = math.hypot(LEAST, float(np.std(np.log([twin.observed_ms for twin in twins]))) / len(twins) ** 0.5)
-        yield Software(engine, case, round(seen.observed_ms, 2), round(seen.fixed_ms, 3), round(error, 4), parts)
+        for alike in _at_one_pace(some):
+            twins = [twin for one in alike if (twin := _twin(one, alike)) is not None]
+            if not twins or not any(part.what == "visit" for part in twins[0].parts):
+                continue
+            at = sorted(range(len(twins)), key=lambda k: twins[k].observed_ms)[len(twins) // 2]
+            seen = observation(twins[at], priors)
+            parts = tuple(SoftwarePart(round(part.times, 3), part.effects) for part in seen.parts)
+            repeats = float(np.std(np.log([twin.observed_ms for twin in twins]))) / len(twins) ** 0.5
+            error = math.hypot(LEAST, repeats, PACE_OFF)
+            yield Software(engine, case, round(seen.observed_ms, 2), round(seen.fixed_ms, 3), round(error, 4), parts)
+
+
+def _at_one_pace(runs: Sequence[Seen]) -> list[list[Seen]]:
+    """Return the runs in groups of one pace: of a machine and of a day, by the time of its measured layers."""
+    found: list[list[Seen]] = []
+    before = math.inf
+    for one in sorted(runs, key=_layers_ms):
+        if _layers_ms(one) > PACES_APART * before or not found:
+            found.append([])
+        before = _layers_ms(one)
+        found[-1].append(one)
+    return found
+
+
+def _layers_ms(one: Seen) -> float:
+    return sum(part.times for part in one.found.parts if part.what == "layers")
 
 
 def store(found: Measured) -> None:

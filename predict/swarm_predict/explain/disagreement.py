@@ -80,6 +80,7 @@ class Disagreement:
     off_ms: float  # median of what they took beyond the median of their predictions; below 0: faster
     looks_like: tuple[Looks, ...]  # the likeliest first, then those that explain the runs as well; empty: none does
     each: float | None  # of the likeliest: milliseconds a round trip, a kilobyte or a token; a factor of layer times
+    agreed: bool = False  # before: something has changed since
 
     @property
     def slower(self) -> bool:
@@ -133,11 +134,12 @@ def disagreement(runs: Sequence[Watched], earlier: Sequence[Watched] = ()) -> Di
     off_ms = statistics.median(run.tpot_ms - run.p50_ms for run in own)
     way = 1 if off_ms > 0 else -1
     agreed = [run for run in runs[:began] if _outside(run) == 0][-FITTED:]
-    if len(agreed) >= LEAST:
+    changed = len(agreed) >= LEAST
+    if changed:
         looks, each = _looks_like(_as_before(own[-FITTED:], agreed), way, FIRST_REPEATS)
     else:
         looks, each = _looks_like([*earlier, *runs][-FITTED:], way, FIRST_OFF)
-    return Disagreement(len(own), own[0].at_ns, off_ms, looks, each)
+    return Disagreement(len(own), own[0].at_ns, off_ms, looks, each, changed)
 
 
 def _side(runs: Sequence[Watched]) -> int:

@@ -132,5 +132,6 @@ def test_what_it_looks_like_is_a_round_trip_and_not_a_layer(said: list[str]) -> 
 
 def test_a_calibration_is_offered_with_the_options_of_the_watch(said: list[str]) -> None:
     offer = next(line for line in said if "swarmtop calibrate" in line)
+    assert offer.startswith("engine and prediction agreed before, so something has changed")
     assert f"--run {PLACEMENT}=" in offer
     assert "--engine ring" in offer

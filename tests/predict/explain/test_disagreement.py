@@ -124,6 +124,7 @@ def live(*taken: tuple[float, float]) -> list[Watched]:
 def test_what_changed_is_told_whatever_first_tokens_lay_off_before(count: int) -> None:
     found = disagreement(live(*BEFORE, *AFTER[:count]))
     assert found is not None
+    assert found.agreed
     assert found.looks_like[0] in ("round trips", "every token")
     assert "layers" not in found.looks_like
     assert found.each == pytest.approx({"round trips": 9, "every token": 27}[found.looks_like[0]], rel=0.15)
@@ -132,4 +133,5 @@ def test_what_changed_is_told_whatever_first_tokens_lay_off_before(count: int) -
 def test_without_runs_that_agreed_a_first_token_says_as_much_as_it_is_predicted() -> None:
     found = disagreement(live(*AFTER))
     assert found is not None
+    assert not found.agreed
     assert {"round trips", "every token"} <= set(found.looks_like)

@@ -252,7 +252,8 @@ def _tell(args: argparse.Namespace, where: str, model: str, seen: Sequence[Seen]
     )
 
     last, before = seen[-1], seen[-2].differs if len(seen) > 1 else None
-    calibrate = calibrate_command(args, last.what.tokens_per_s or 0.0)
+    changed = last.differs is not None and last.differs.agreed
+    calibrate = calibrate_command(args, last.what.tokens_per_s or 0.0, only_now=changed)
     if args.json:
         differs = disagreement_object(last.differs, calibrate)
         sys.stdout.write(dumps({**observation_object(where, model, last), "disagreement": differs}) + "\n")
