@@ -5,7 +5,7 @@ predicts and calibrates (`priors.conditioning`): each run given those before it,
 that what runs have in common goes to widths that a calibration takes away, and the rest to the run. Runs during which
 other programs took cores say nothing of engines and are left out.
 
-Few runs say little about four widths: each has a log-normal prior about what the median errors of an earlier series of
+Few runs say little about five widths: each has a log-normal prior about what the median errors of an earlier series of
 runs say (`MEDIAN_ERRORS`). An engine without runs has that alone, an engine of neither the widest of each.
 """
 
@@ -36,7 +36,7 @@ from swarm_predict.priors.factors import PLAIN, messages_of
 from swarm_predict.priors.posterior import Priors
 
 STORED: Final = Path(str(swarm_predict.priors.__file__)).parent / "engine_errors.json"
-FIELDS: Final = ("layers", "paths", "kind", "run")
+FIELDS: Final = ("layers", "paths", "kind", "run", "pace")
 LEAST: Final = 0.01  # engines repeat no better
 STEP: Final = 1.15
 ROUNDS: Final = 40
@@ -156,12 +156,19 @@ def by_median(error: float) -> Widths:
 
     Of the variance a share q is common to runs. One run that is learnt from takes q of that share away, as its own
     noise allows, so that 1 - q² is left: that is how much smaller errors were afterwards. Layers and paths have halves
-    of what is common, a kind of path and the single run halves of the rest."""
+    of what is common, a kind of path and the single run halves of the rest; of the run's half as much is of what computes,
+    which is half of it."""
     variance = (error / MEDIAN_OF_NORMAL) ** 2
     common = math.sqrt(1 - (MEDIAN_AFTER / MEDIAN_BEFORE) ** 2)
     both = math.sqrt(2 * common * variance)  # each enters with half its size: (both / 2)² twice is what is common
     rest = (1 - common) * variance / 2
-    return Widths(both, both, 2 * math.sqrt(rest), math.sqrt(rest))
+    return Widths(both, both, 2 * math.sqrt(rest), math.sqrt(rest / 2), math.sqrt(2 * rest))
+
+
+def _paths(seen: Observation) -> float:
+    """Return the share of a run's time that its paths take."""
+    paths = sum(part.times for part in seen.parts if any(name.startswith("measured.paths") for name in part.effects))
+    return min(1.0, paths / seen.observed_ms)
 
 
 def _most_probable(found: Sequence[Observation], priors: Priors, about: Widths) -> Widths:
@@ -185,7 +192,7 @@ def _surprise(found: Sequence[Observation], priors: Priors, widths: Widths, abou
     total = sum((math.log(getattr(widths, field) / getattr(about, field)) / APART) ** 2 / 2 for field in FIELDS)
     priors = _with_widths(priors, widths)
     for seen in found:
-        noisy = dataclasses.replace(seen, noise=widths.run)
+        noisy = dataclasses.replace(seen, noise=math.hypot(widths.run, (1 - _paths(seen)) * widths.pace))
         total -= without_own(priors, noisy)[1]
         priors = condition(priors, [noisy], [])
     return total

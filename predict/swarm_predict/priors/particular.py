@@ -101,3 +101,8 @@ def run_noise(rate: Rate, left: dict[str, float]) -> float:
 def measured_noise(load: Load) -> float:
     """Return what no figure and no other run explains of a run on measured machines (relative, standard deviation)."""
     return width_of("run", messages_of(load.engine))
+
+
+def pace_noise(load: Load) -> float:
+    """Return the same of what computes in it, beside that."""
+    return width_of("pace", messages_of(load.engine))
