@@ -156,7 +156,7 @@ def by_median(error: float) -> Widths:
 
     Of the variance a share q is common to runs. One run that is learnt from takes q of that share away, as its own
     noise allows, so that 1 - q² is left: that is how much smaller errors were afterwards. Layers and paths have halves
-    of what is common, a kind of path and the single run halves of the rest; of the run's half as much is of what computes,
+    of what is common, a kind of path and the single run halves of the rest; half of the run's is of what computes,
     which is half of it."""
     variance = (error / MEDIAN_OF_NORMAL) ** 2
     common = math.sqrt(1 - (MEDIAN_AFTER / MEDIAN_BEFORE) ** 2)

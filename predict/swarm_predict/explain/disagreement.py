@@ -40,7 +40,7 @@ REPEATS: Final = 0.02  # runs of one engine on one network repeat no better: wha
 FIRST_REPEATS: Final = 0.10  # first tokens: they include schedulers and caches of engines
 # of first tokens, how far predictions lie from them in all runs of a placement alike: standard deviation of the
 # logarithm, of 30 runs of three engines on emulated networks
-FIRST_OFF: Final = 0.18
+FIRST_OFF: Final = 0.1
 ERRORS: Final = 2.0  # standard errors of the median
 MEDIAN_ERROR: Final = 1.2533  # of a median of n, in standard deviations over √n
 MAD: Final = 1.4826  # median absolute deviation → standard deviation of a normal distribution
@@ -100,7 +100,7 @@ def parts_of(
     placement = tuple(sorted(placement, key=lambda stage: stage.first))
     costs = build_costs(swarm, model, workload, [swarm.index(stage.node) for stage in placement])
     pipeline = Pipeline(swarm, model, placement, workload, costs)
-    prompt = pipeline.trips_for(workload.batch, workload.prompt)
+    prompt = pipeline.prompt_trips(workload.batch, workload.prompt)
     token = Parts(parts.compute + parts.head, found.hops, _kilobytes(pipeline.trips))
     if not math.isfinite(found.ttft_ms.p50):
         return token, None

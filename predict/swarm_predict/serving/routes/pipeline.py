@@ -111,7 +111,7 @@ class PipelinePasses:
         if slow:
             raise NotMeasured(f"no prefill time and no tflops of {slow[0]} are known; measure it or write tflops")
         ms = run.layers * layer.ms[:count] * load.compute_scale + run.overhead_ms
-        return self._filled([*ms, *[0.0] * (self._machines - count)], _wire_ms(run, run.trips_for(1, each)))
+        return self._filled([*ms, *[0.0] * (self._machines - count)], _wire_ms(run, run.prompt_trips(1, each)))
 
     def _filled(self, machine_ms: Sequence[float], wires: dict[tuple[str, str], float]) -> Floats:
         """Return (stations,): machines in their order, then wires by name."""
