@@ -159,8 +159,8 @@ _ENGINES: Final[tuple[EngineFacts, ...]] = (
             "llama.cpp ggml-rpc.cpp send_rpc_cmd writes a command's byte, its size and its body one by one, "
             "transport.cpp sets TCP_NODELAY: seven commands are 20 small packets beside those of the hidden states, "
             "each with headers, and each counts in TCP's window, which is one of packets",
-            "llama.cpp pull 15405 (2025-11) and 22701 (2026-05): the server keeps the graph; older builds resend it. "
-            "Captured: a prompt is another graph than a token, 39.5 kB for three layers, 80.0 for six and the output one",
+            "llama.cpp pull 15405 (2025-11) and 22701 (2026-05): the server keeps the graph; older builds resend it",
+            "captured: a prompt is another graph than a token: 39.5 kB for three layers, 80.0 for six and output",
             "llama.cpp pull 16276 (2025-10): an rpc-server offers every card of its host as a device of its own; the "
             "main host reads and writes between them as between servers",
         ),
