@@ -58,8 +58,8 @@ class Seen:
     found: ObservedRun
 
     @property
-    def case(self) -> tuple[str, str]:
-        return self.run.engine, self.run.case.name
+    def case(self) -> tuple[str, str, str]:
+        return self.run.series
 
 
 def fit(runs: Sequence[Run], priors: Priors) -> Measured:
@@ -87,10 +87,10 @@ def _software(runs: Sequence[Seen], priors: Priors) -> Iterable[Software]:
     """Return each case without a network, over all the networks beside which it ran: it is the same computation.
 
     At another pace of the machine's memory it is another one."""
-    cases: dict[tuple[str, str], list[Seen]] = {}
+    cases: dict[tuple[str, str, str], list[Seen]] = {}
     for one in runs:
         cases.setdefault(one.case, []).append(one)
-    for (engine, case), some in sorted(cases.items()):
+    for (engine, case, _), some in sorted(cases.items()):
         for alike in _at_one_pace(some):
             twins = [twin for one in alike if (twin := _twin(one, alike)) is not None]
             if not twins or not any(part.what == "visit" for part in twins[0].parts):
