@@ -19,8 +19,8 @@ from swarm_predict.priors.posterior import Priors
 
 
 def left_out(runs: Sequence[Run], priors: Priors) -> list[Told]:
-    """Predict each run, and each after any one other run of its case. `priors`: of published results alone. Raises
-    PredictError."""
+    """Predict each run, and each after any one other run of its case on its machine. `priors`: of published results
+    alone. Raises PredictError."""
     found: list[Told] = []
     for network in dict.fromkeys(run.network for run in runs):
         others = [run for run in runs if run.network != network]
@@ -29,7 +29,7 @@ def left_out(runs: Sequence[Run], priors: Priors) -> list[Told]:
             wide = with_software(priors, constants.software)
             for run in (run for run in runs if run.network == network):
                 found.append(Told(run, run.predicted_with(wide).tpot_ms))
-                alike = [one for one in others if (one.engine, one.case.name) == (run.engine, run.case.name)]
+                alike = [one for one in others if one.series == run.series]
                 for one in alike:
                     after = priors_of([learn([one.observed()], wide)], wide)
                     found.append(Told(run, run.predicted_with(after).tpot_ms, one))

@@ -57,9 +57,14 @@ def write(kept: Iterable[Recorded], file: Path = FILE) -> None:
 
 
 def with_new(kept: Sequence[Recorded], found: Sequence[Recorded]) -> list[Recorded]:
-    """Return all, in order of engine, network and case; a new run takes the place of an old one."""
-    known = {(one.engine, one.network, one.case): one for one in (*kept, *found)}
+    """Return all, in order of engine, network, case and processor; a new run takes the place of an old one."""
+    known = {(one.engine, one.network, one.case, processor(one)): one for one in (*kept, *found)}
     return [known[key] for key in sorted(known)]
+
+
+def processor(one: Recorded) -> str:
+    """Return the processor that a run was on, without the load and the memory of that day."""
+    return one.machine.partition(",")[0]
 
 
 def run_of(one: Recorded, engines: Mapping[str, Engine], model: ModelShape) -> Run:
@@ -77,6 +82,7 @@ def run_of(one: Recorded, engines: Mapping[str, Engine], model: ModelShape) -> R
         shaped=one.shaped,
         unshaped=one.unshaped,
         others_cores=one.others_cores,
+        machine=processor(one),
     )
 
 

@@ -65,6 +65,9 @@ def text(runs: Sequence[Run]) -> str:
     groups = {"all engines": list(runs)}
     for run in runs:
         groups.setdefault(run.engine, []).append(run)
+    machines = dict.fromkeys(run.machine for run in runs)
+    if len(machines) > 1:
+        groups |= {f"on {name}": [run for run in runs if run.machine == name] for name in machines}
     for name, some in groups.items():
         said.append(_sum(f"{name}, uncalibrated", [(run.prediction.tpot_ms, run.measured_ms) for run in some]))
         errors = [abs(run.prediction.tpot_ms.p50 / run.measured_ms - 1) for run in some]
@@ -85,6 +88,7 @@ def left_out_text(told: Sequence[Told]) -> str:
         groups.setdefault(f"network {one.run.network}", []).append(one)
     for one in told:
         groups.setdefault(one.run.engine, []).append(one)
+        groups.setdefault(f"on {one.run.machine}", []).append(one)
     for name, some in groups.items():
         for what, here in (
             ("uncalibrated", [one for one in some if one.by is None]),
@@ -106,8 +110,8 @@ def calibrated(one: Run, other: Run) -> Quantiles:
 
 
 def _pairs(runs: Sequence[Run]) -> list[tuple[int, int]]:
-    """Return the positions of every two runs of a case."""
-    cases = [(run.engine, run.case.name) for run in runs]
+    """Return the positions of every two runs of a case on one machine."""
+    cases = [run.series for run in runs]
     return [(k, to) for k, one in enumerate(cases) for to, other in enumerate(cases) if k != to and one == other]
 
 

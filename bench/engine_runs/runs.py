@@ -101,6 +101,12 @@ class Run:
     shaped: tuple[Times, ...]
     unshaped: tuple[Times, ...]
     others_cores: float  # that programs outside the labs took meanwhile
+    machine: str = ""  # its processor; empty: the present one
+
+    @property
+    def series(self) -> tuple[str, str, str]:
+        """Return what runs have in common that one of them says something of: the placement, on one machine."""
+        return self.engine, self.case.name, self.machine
 
     @property
     def measured_ms(self) -> float:

@@ -5,7 +5,7 @@ predicts and calibrates (`priors.conditioning`): each run given those before it,
 that what runs have in common goes to widths that a calibration takes away, and the rest to the run. Runs during which
 other programs took cores say nothing of engines and are left out.
 
-Few runs say little about four widths: each has a log-normal prior about what the median errors of an earlier series of
+Few runs say little about five widths: each has a log-normal prior about what the median errors of an earlier series of
 runs say (`MEDIAN_ERRORS`). An engine without runs has that alone, an engine of neither the widest of each.
 """
 
@@ -36,7 +36,7 @@ from swarm_predict.priors.factors import PLAIN, messages_of
 from swarm_predict.priors.posterior import Priors
 
 STORED: Final = Path(str(swarm_predict.priors.__file__)).parent / "engine_errors.json"
-FIELDS: Final = ("layers", "paths", "kind", "run")
+FIELDS: Final = ("layers", "paths", "kind", "run", "pace")
 LEAST: Final = 0.01  # engines repeat no better
 STEP: Final = 1.15
 ROUNDS: Final = 40
@@ -45,6 +45,10 @@ APART: Final = 1.0  # standard deviation of the logarithm of an engine's widths 
 # and of all, before and after one run was learnt from
 MEDIAN_ERRORS: Final = {PLAIN_ENGINE: 0.05, "llama.cpp": 0.11, "petals": 0.15, "distributed-llama": 0.15}
 MEDIAN_BEFORE, MEDIAN_AFTER = 0.109, 0.080
+PACES_APART: Final = 1.15  # measured layers of one machine repeat within a few percent
+# of a token without a network, how far it lies from what layers and messages at one pace say at another (relative): on
+# the slower of two days messages took 1.3 times (Petals) to 3 times (llama.cpp) as long, 4 to 15 % of a token
+PACE_OFF: Final = 0.1
 MEDIAN_OF_NORMAL: Final = 0.6745  # of the absolute value, in standard deviations
 
 
@@ -54,8 +58,8 @@ class Seen:
     found: ObservedRun
 
     @property
-    def case(self) -> tuple[str, str]:
-        return self.run.engine, self.run.case.name
+    def case(self) -> tuple[str, str, str]:
+        return self.run.series
 
 
 def fit(runs: Sequence[Run], priors: Priors) -> Measured:
@@ -80,19 +84,39 @@ def fit(runs: Sequence[Run], priors: Priors) -> Measured:
 
 
 def _software(runs: Sequence[Seen], priors: Priors) -> Iterable[Software]:
-    """Return each case without a network, over all the networks beside which it ran: it is the same computation."""
-    cases: dict[tuple[str, str], list[Seen]] = {}
+    """Return each case without a network, over all the networks beside which it ran: it is the same computation.
+
+    At another pace of the machine's memory it is another one."""
+    cases: dict[tuple[str, str, str], list[Seen]] = {}
     for one in runs:
         cases.setdefault(one.case, []).append(one)
-    for (engine, case), some in sorted(cases.items()):
-        twins = [twin for one in some if (twin := _twin(one, some)) is not None]
-        if not twins or not any(part.what == "visit" for part in twins[0].parts):
-            continue
-        at = sorted(range(len(twins)), key=lambda k: twins[k].observed_ms)[len(twins) // 2]
-        seen = observation(twins[at], priors)
-        parts = tuple(SoftwarePart(round(part.times, 3), part.effects) for part in seen.parts)
-        error = math.hypot(LEAST, float(np.std(np.log([twin.observed_ms for twin in twins]))) / len(twins) ** 0.5)
-        yield Software(engine, case, round(seen.observed_ms, 2), round(seen.fixed_ms, 3), round(error, 4), parts)
+    for (engine, case, _), some in sorted(cases.items()):
+        for alike in _at_one_pace(some):
+            twins = [twin for one in alike if (twin := _twin(one, alike)) is not None]
+            if not twins or not any(part.what == "visit" for part in twins[0].parts):
+                continue
+            at = sorted(range(len(twins)), key=lambda k: twins[k].observed_ms)[len(twins) // 2]
+            seen = observation(twins[at], priors)
+            parts = tuple(SoftwarePart(round(part.times, 3), part.effects) for part in seen.parts)
+            repeats = float(np.std(np.log([twin.observed_ms for twin in twins]))) / len(twins) ** 0.5
+            error = math.hypot(LEAST, repeats, PACE_OFF)
+            yield Software(engine, case, round(seen.observed_ms, 2), round(seen.fixed_ms, 3), round(error, 4), parts)
+
+
+def _at_one_pace(runs: Sequence[Seen]) -> list[list[Seen]]:
+    """Return the runs in groups of one pace: of a machine and of a day, by the time of its measured layers."""
+    found: list[list[Seen]] = []
+    before = math.inf
+    for one in sorted(runs, key=_layers_ms):
+        if _layers_ms(one) > PACES_APART * before or not found:
+            found.append([])
+        before = _layers_ms(one)
+        found[-1].append(one)
+    return found
+
+
+def _layers_ms(one: Seen) -> float:
+    return sum(part.times for part in one.found.parts if part.what == "layers")
 
 
 def store(found: Measured) -> None:
@@ -132,12 +156,19 @@ def by_median(error: float) -> Widths:
 
     Of the variance a share q is common to runs. One run that is learnt from takes q of that share away, as its own
     noise allows, so that 1 - q² is left: that is how much smaller errors were afterwards. Layers and paths have halves
-    of what is common, a kind of path and the single run halves of the rest."""
+    of what is common, a kind of path and the single run halves of the rest; half of the run's is of what computes,
+    which is half of it."""
     variance = (error / MEDIAN_OF_NORMAL) ** 2
     common = math.sqrt(1 - (MEDIAN_AFTER / MEDIAN_BEFORE) ** 2)
     both = math.sqrt(2 * common * variance)  # each enters with half its size: (both / 2)² twice is what is common
     rest = (1 - common) * variance / 2
-    return Widths(both, both, 2 * math.sqrt(rest), math.sqrt(rest))
+    return Widths(both, both, 2 * math.sqrt(rest), math.sqrt(rest / 2), math.sqrt(2 * rest))
+
+
+def _paths(seen: Observation) -> float:
+    """Return the share of a run's time that its paths take."""
+    paths = sum(part.times for part in seen.parts if any(name.startswith("measured.paths") for name in part.effects))
+    return min(1.0, paths / seen.observed_ms)
 
 
 def _most_probable(found: Sequence[Observation], priors: Priors, about: Widths) -> Widths:
@@ -161,7 +192,7 @@ def _surprise(found: Sequence[Observation], priors: Priors, widths: Widths, abou
     total = sum((math.log(getattr(widths, field) / getattr(about, field)) / APART) ** 2 / 2 for field in FIELDS)
     priors = _with_widths(priors, widths)
     for seen in found:
-        noisy = dataclasses.replace(seen, noise=widths.run)
+        noisy = dataclasses.replace(seen, noise=math.hypot(widths.run, (1 - _paths(seen)) * widths.pace))
         total -= without_own(priors, noisy)[1]
         priors = condition(priors, [noisy], [])
     return total

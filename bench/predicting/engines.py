@@ -4,6 +4,7 @@
 probes measure, the time per token is predicted, and only then the engine runs, on the shaped network and on an unshaped
 twin in turn, so that the network's share and the computation's are known apart.
 
+`--build-only` builds the engines, so that a machine can be quiet when they run; all of them where none is named.
 `--record` keeps the runs as data, `--recorded` predicts what is kept without running anything, and `--fit` fits to it
 how far engines lie from their prediction (`swarm_predict/priors/engine_errors.json`), and prints error and coverage of
 each network by constants that were fitted to the others.
@@ -51,12 +52,15 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="S",
         help=f"seconds that probes measure more ({SETTLING_S:.0f})",
     )
+    parser.add_argument("--build-only", action="store_true", help="build the engines or find them, and run nothing")
     parser.add_argument("--record", action="store_true", help=f"keep the runs in {FILE.name}, in place of older ones")
     parser.add_argument("--recorded", action="store_true", help="predict the runs that are kept, and run nothing")
     parser.add_argument("--fit", action="store_true", help="fit the widths of predictions to the runs that are kept")
     chosen = parser.parse_args(arguments or [])
     if chosen.recorded or chosen.fit:
         return _recorded(chosen.engine, chosen.network, refit=chosen.fit)
+    if chosen.build_only:
+        return int(_prepared(chosen.engine or list(ENGINES))[1])
     if why := netns.why_unavailable():
         print(f"skipped: {why}")
         return 0

@@ -85,18 +85,24 @@ def start_collector(processes: Processes, *arguments: str, before: str = "") -> 
 
 def machine() -> str:
     """Describe the machine of these figures, and whether it is busy."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    except OSError:
-        cpu = ""
     memory = psutil.virtual_memory().total / (1 << 30)
     load = os.getloadavg()[0]
     return (
         f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores of "
-        f"{cpu or platform.machine()}, {memory:.0f} GiB, {platform.system()} {platform.release()}, "
+        f"{_processor() or platform.machine()}, {memory:.0f} GiB, {platform.system()} {platform.release()}, "
         f"Python {platform.python_version()}; load before the run {load:.1f}"
     )
+
+
+def _processor() -> str:
+    """Return its name and the numbers that tell its generation: of virtual ones the name is often only a make."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    first = dict(reversed([(key.strip(), value.strip()) for key, _, value in (line.partition(":") for line in lines)]))
+    numbers = [f"{key.split()[-1]} {first[key]}" for key in ("cpu family", "model", "stepping") if key in first]
+    return f"{first.get('model name', '')} ({' '.join(numbers)})" if numbers else first.get("model name", "")
 
 
 def cpu_s(pid: int) -> float:

@@ -91,7 +91,7 @@ class LlamaCpp:
             "download",
             "--no-deps",
             "--no-binary",
-            ":all:",
+            "llama-cpp-python",  # what reads its metadata may be wheels: else that is compiled too
             "--dest",
             self._home,
         ]

@@ -95,7 +95,8 @@ class Frames:
 
 
 def capture(main: Path, model: Path, server_ports: Sequence[int], split: Sequence[int], steps: int) -> dict[str, Any]:
-    """Run the main host over these servers and return the messages of a token. Raises subprocess errors.
+    """Run the main host over these servers and return the messages of a prompt and of a token. Raises subprocess
+    errors.
 
     `split`: layers of each server, the output layer counted with the last; the first decode step is left out, because
     the graph is sent with it.
@@ -110,7 +111,11 @@ def capture(main: Path, model: Path, server_ports: Sequence[int], split: Sequenc
     return {
         "token_ms": [round((end - start) / 1e6, 2) for start, end in spans[2:]],
         "servers": [
-            {"layers": layers, "a_token": _a_token(relay.messages, spans[2:])}
+            {
+                "layers": layers,
+                "a_prompt": _a_token(relay.messages, spans[:1]),
+                "a_token": _a_token(relay.messages, spans[2:]),
+            }
             for relay, layers in zip(relays, split, strict=True)
         ],
     }

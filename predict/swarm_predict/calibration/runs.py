@@ -179,7 +179,9 @@ def _noise(run: ObservedRun, priors: Priors) -> float:
     if run.written or not known:
         return usual
     share = min(1.0, sum(known) / run.observed_ms)
-    return math.hypot(share * particular.measured_noise(run.load), (1 - share) * usual)
+    paths = min(1.0, sum(part.times for part in run.parts if part.what == "paths") / run.observed_ms)
+    measured = math.hypot(share * particular.measured_noise(run.load), (1 - paths) * particular.pace_noise(run.load))
+    return math.hypot(measured, (1 - share) * usual)
 
 
 # ---------------------------------------------------------------- parts of a placement

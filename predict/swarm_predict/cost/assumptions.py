@@ -9,7 +9,8 @@ import numpy as np
 
 from swarm_predict.cost.inputs import Inputs
 from swarm_predict.cost.machine.cards import shared_by
-from swarm_predict.cost.machine.layer_times import ANY, ORDINARY_MEM_GBPS, How, by_hand
+from swarm_predict.cost.machine.head_times import ORDINARY_MEM_GBPS
+from swarm_predict.cost.machine.layer_times import ANY, How, by_hand
 from swarm_predict.cost.network.delivery_times import Links, Mask
 from swarm_predict.cost.software import software_assumed
 from swarm_predict.model.shapes import ModelShape
@@ -157,13 +158,13 @@ def _of_software(swarm: Swarm, inputs: Inputs, workload: Workload) -> list[str]:
 def _of_kernels(inputs: Inputs, workload: Workload) -> list[str]:
     """Note layer times of probes that were converted to an engine's own kernels."""
     layer, serve = inputs.layer, np.isfinite(inputs.vram_bytes)
-    timed = [float(layer.assumed.layers[k]) for k in np.flatnonzero(serve) if layer.measured[k]]
+    timed = [float(layer.kernels[k] * layer.assumed.layers[k]) for k in np.flatnonzero(serve) if layer.measured[k]]
     converted = [factor for factor in timed if abs(factor - 1) > KERNELS_DIFFER]
     if not converted:
         return []
     return [
-        f"layer times of processors: {min(converted):.2f} times those of the probes, which time torch, as measured in "
-        f"runs of {workload.engine}"
+        f"layer times of processors: {min(converted):.2f} times those of the probes, which time torch, by the measured "
+        f"bandwidth of memory and runs of {workload.engine}"
     ]
 
 

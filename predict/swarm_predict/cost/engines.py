@@ -42,6 +42,7 @@ class EngineFacts:
     activation_bytes: float | None = None  # a fixed width of an element; None: as the workload says
     extra_bytes: int = 0  # what goes with each input of a stage: headers, positions, indices
     mask_bytes: int = 0  # the same, for each token of context
+    graph_bytes: int = 0  # what a stage is sent with a prompt for each of its layers: how to compute it
     extra_packets: int = 0  # messages that an input takes besides full ones: small writes, each sent at once
     ends_everywhere: bool = False  # embedding and LM head are on every stage
     # what drives the loop in the unmodified engine; if a client is named, a note says so
@@ -146,7 +147,7 @@ _ENGINES: Final[tuple[EngineFacts, ...]] = (
     ),
     EngineFacts(
         "llama.cpp", "star", True, "last", "client", "logits", activation_bytes=4, extra_bytes=1924, mask_bytes=2,
-        extra_packets=20,
+        graph_bytes=12_680, extra_packets=20,
         sources=(
             "llama.cpp ggml-rpc.cpp: cpy_tensor is false between two endpoints (quoted in pull 16276), so tensors "
             "between servers are read and written by the main host; pull 8032 (2024), which would push them, is open",
@@ -161,6 +162,7 @@ _ENGINES: Final[tuple[EngineFacts, ...]] = (
             "transport.cpp sets TCP_NODELAY: seven commands are 20 small packets beside those of the hidden states, "
             "each with headers, and each counts in TCP's window, which is one of packets",
             "llama.cpp pull 15405 (2025-11) and 22701 (2026-05): the server keeps the graph; older builds resend it",
+            "captured: a prompt is another graph than a token: 39.5 kB for three layers, 80.0 for six and output",
             "llama.cpp pull 16276 (2025-10): an rpc-server offers every card of its host as a device of its own; the "
             "main host reads and writes between them as between servers",
         ),

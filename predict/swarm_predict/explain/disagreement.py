@@ -4,8 +4,10 @@ Noise is how runs repeat: the last few are outside of the predicted interval on 
 more than twice its own standard error. One term at a time is fitted to what the runs took beyond their predictions, per
 token and to the first token: more for every layer, for every round trip, for every byte, or for every token in any
 case. A first token carries the whole prompt, so it separates bytes and layers from round trips; runs with other
-placements or prompts separate the rest. Terms that explain the runs about equally well are all named. Pure; times and
-predictions come in.
+placements or prompts separate the rest. Terms that explain the runs about equally well are all named.
+
+Where the engine agreed with its prediction before, the term is fitted to what has changed since: how far first tokens
+lay from their predictions then is no part of it. Pure; times and predictions come in.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -36,6 +38,9 @@ LEAST: Final = 3  # runs before anything is reported
 FITTED: Final = 40  # runs that the fit looks at
 REPEATS: Final = 0.02  # runs of one engine on one network repeat no better: what the scatter of a few may hide
 FIRST_REPEATS: Final = 0.10  # first tokens: they include schedulers and caches of engines
+# of first tokens, how far predictions lie from them in all runs of a placement alike: standard deviation of the
+# logarithm, of 30 runs of three engines on emulated networks
+FIRST_OFF: Final = 0.1
 ERRORS: Final = 2.0  # standard errors of the median
 MEDIAN_ERROR: Final = 1.2533  # of a median of n, in standard deviations over √n
 MAD: Final = 1.4826  # median absolute deviation → standard deviation of a normal distribution
@@ -75,6 +80,7 @@ class Disagreement:
     off_ms: float  # median of what they took beyond the median of their predictions; below 0: faster
     looks_like: tuple[Looks, ...]  # the likeliest first, then those that explain the runs as well; empty: none does
     each: float | None  # of the likeliest: milliseconds a round trip, a kilobyte or a token; a factor of layer times
+    agreed: bool = False  # before: something has changed since
 
     @property
     def slower(self) -> bool:
@@ -94,7 +100,7 @@ def parts_of(
     placement = tuple(sorted(placement, key=lambda stage: stage.first))
     costs = build_costs(swarm, model, workload, [swarm.index(stage.node) for stage in placement])
     pipeline = Pipeline(swarm, model, placement, workload, costs)
-    prompt = pipeline.trips_for(workload.batch, workload.prompt)
+    prompt = pipeline.prompt_trips(workload.batch, workload.prompt)
     token = Parts(parts.compute + parts.head, found.hops, _kilobytes(pipeline.trips))
     if not math.isfinite(found.ttft_ms.p50):
         return token, None
@@ -126,8 +132,14 @@ def disagreement(runs: Sequence[Watched], earlier: Sequence[Watched] = ()) -> Di
         began -= 1
     own = list(runs[began:]) or list(runs[-LAST:])
     off_ms = statistics.median(run.tpot_ms - run.p50_ms for run in own)
-    looks, each = _looks_like([*earlier, *runs][-FITTED:], 1 if off_ms > 0 else -1)
-    return Disagreement(len(own), own[0].at_ns, off_ms, looks, each)
+    way = 1 if off_ms > 0 else -1
+    agreed = [run for run in runs[:began] if _outside(run) == 0][-FITTED:]
+    changed = len(agreed) >= LEAST
+    if changed:
+        looks, each = _looks_like(_as_before(own[-FITTED:], agreed), way, FIRST_REPEATS)
+    else:
+        looks, each = _looks_like([*earlier, *runs][-FITTED:], way, FIRST_OFF)
+    return Disagreement(len(own), own[0].at_ns, off_ms, looks, each, changed)
 
 
 def _side(runs: Sequence[Watched]) -> int:
@@ -153,19 +165,43 @@ def _noise(ratios: Sequence[float]) -> float:
     return max(REPEATS, MAD * statistics.median(abs(ratio - middle) for ratio in ratios))
 
 
-def _looks_like(runs: Sequence[Watched], way: int) -> tuple[tuple[Looks, ...], float | None]:
+def _as_before(runs: Sequence[Watched], agreed: Sequence[Watched]) -> list[Watched]:
+    """Return the runs with predictions that are off by as much as those of the runs that agreed were."""
+    token = statistics.median(run.tpot_ms / run.p50_ms for run in agreed)
+    firsts = [run.first_ms / run.first_p50_ms for run in agreed if run.first_ms is not None and run.first_p50_ms]
+    first = statistics.median(firsts) if firsts else None
+    return [
+        replace(
+            run,
+            p50_ms=run.p50_ms * token,
+            first_p50_ms=run.first_p50_ms * first if first and run.first_p50_ms else None,
+            first_p95_ms=None,
+        )
+        for run in runs
+    ]
+
+
+def _looks_like(runs: Sequence[Watched], way: int, first_off: float) -> tuple[tuple[Looks, ...], float | None]:
+    """Return the terms and the factor of the likeliest. `first_off`: how far all first tokens may be off, relative."""
     rows, beyond, noise = [], [], []
     scatter = _noise([run.tpot_ms / run.p50_ms for run in runs])
-    for run in runs:
-        if run.token is not None:
-            rows.append(_columns(run.token))
-            beyond.append(run.tpot_ms - run.p50_ms)
-            noise.append(scatter * run.p50_ms)
-        if run.first is not None and run.first_ms is not None and run.first_p50_ms is not None:
-            rows.append(_columns(run.first))
-            beyond.append(run.first_ms - run.first_p50_ms)
-            sure_ms = (run.first_p95_ms - run.first_p50_ms) / Z95 if run.first_p95_ms is not None else 0.0
-            noise.append(math.hypot(FIRST_REPEATS * max(run.first_ms, run.first_p50_ms), sure_ms))
+    for some in _alike(runs):
+        # medians: while something changes, a run is partly of before and partly of after
+        if some[0].token is not None:
+            rows.append(_columns(some[0].token))
+            beyond.append(statistics.median(run.tpot_ms - run.p50_ms for run in some))
+            noise.append(scatter * statistics.median(run.p50_ms for run in some) / math.sqrt(len(some)))
+        firsts = [
+            (run.first_ms, run.first_p50_ms, run.first_p95_ms or run.first_p50_ms)
+            for run in some
+            if run.first_ms is not None and run.first_p50_ms is not None
+        ]
+        if some[0].first is not None and firsts:
+            took_ms, p50_ms, p95_ms = (statistics.median(column) for column in zip(*firsts, strict=True))
+            rows.append(_columns(some[0].first))
+            beyond.append(took_ms - p50_ms)
+            repeats = math.hypot(FIRST_REPEATS / math.sqrt(len(firsts)), first_off)
+            noise.append(math.hypot(repeats * max(took_ms, p50_ms), (p95_ms - p50_ms) / Z95))
     if not rows:
         return (), None
     scaled = np.array(rows) / np.array(noise)[:, None]
@@ -174,8 +210,23 @@ def _looks_like(runs: Sequence[Watched], way: int) -> tuple[tuple[Looks, ...], f
     best = min(fits)[0]
     if best > FITS * len(rows):
         return (), None
-    alike = sorted(fit for fit in fits if fit[0] <= best + ALIKE and fit[1] * way > 0)
-    return tuple(looks for _, _, looks in alike), alike[0][1] if alike else None
+    near = sorted(fit for fit in fits if fit[0] <= best + ALIKE and fit[1] * way > 0)
+    return tuple(looks for _, _, looks in near), near[0][1] if near else None
+
+
+def _alike(runs: Sequence[Watched]) -> list[list[Watched]]:
+    """Return the runs in groups of one placement and prompt, as the parts of their predictions tell."""
+    found: dict[tuple[object, ...], list[Watched]] = {}
+    for run in runs:
+        key = tuple(None if parts is None else _about(parts) for parts in (run.token, run.first))
+        found.setdefault(key, []).append(run)
+    return list(found.values())
+
+
+def _about(parts: Parts) -> tuple[float, ...]:
+    """Return the parts to within some ten percent: what is measured anew changes them a little."""
+    about = (round(8 * math.log(max(size, 1e-3))) for size in (parts.layers_ms, parts.kilobytes))
+    return (round(parts.round_trips), *about)
 
 
 def _columns(parts: Parts) -> tuple[float, float, float, float]:

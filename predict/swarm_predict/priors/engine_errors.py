@@ -8,6 +8,7 @@ widths are standard deviations, relative to what was predicted:
     paths    of the paths' time, the same on all of them
     kind     of the paths' time, beside it, the same on all paths of a kind (`particular.PATH_KINDS`)
     run      of the whole time, again in each run: no calibration reduces it
+    pace     of what computes, layers and software, likewise: a machine's pace differs from day to day, paths repeat
 
 The same runs without a network tell what the software of an engine's messages takes (`software`): results beside the
 published ones, to which `python -m bench priors --fit` fits.
@@ -35,6 +36,7 @@ class Widths(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     paths: Width
     kind: Width
     run: Width
+    pace: Width
 
 
 class SoftwarePart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

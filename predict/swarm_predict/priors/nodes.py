@@ -67,6 +67,7 @@ class Assumed:
     alone: Floats  # (2, rows): standard deviation of what only this machine, and its host, have for themselves
     noise: float  # standard deviation of one run
     measured_noise: float  # the same, of measured machines and paths; 0 for what a person wrote down
+    pace_noise: float  # the same, of what computes alone
 
     @property
     def rate(self) -> Floats:
@@ -122,6 +123,7 @@ class Assumed:
         run = rng.standard_normal((half, 1)) * self.noise
         own, host = common[:, self.at[_OWN]] + alone[0] + run, common[:, self.at[_HOST]] + alone[1] + run
         again = rng.standard_normal((half, 1)) * self.measured_noise
+        pace = rng.standard_normal((half, 1)) * self.pace_noise
         # what a person wrote down of paths has its width from the fit, which includes that until a run is known
         repeats = again if self.measured_noise else run if self.priors.learnt else 0.0 * run
 
@@ -136,9 +138,9 @@ class Assumed:
         return Sample(
             rate=np.maximum(rate, least),
             launch_ms=self.launch_ms * mirrored(common[:, self.at[_LAUNCH]] + own),
-            visit_ms=self.visit_ms * mirrored(common[:, self.at[_VISIT]] + host),
-            reduce_ms=self.reduce_ms * mirrored(common[:, self.at[_REDUCE]] + host),
-            layers=about_one(common[:, self.at[_LAYERS]] + repeats),
+            visit_ms=self.visit_ms * mirrored(common[:, self.at[_VISIT]] + host + pace),
+            reduce_ms=self.reduce_ms * mirrored(common[:, self.at[_REDUCE]] + host + pace),
+            layers=about_one(common[:, self.at[_LAYERS]] + repeats + pace),
             paths=about_one(common[:, self.at[_PATHS:, 0]] + repeats),
         )
 
@@ -201,7 +203,7 @@ def assume(
         median = np.ones((_LINES, len(rows)))
         median[_LAUNCH : _REDUCE + 1] = 0.0
         median[_RATE] -= _least(kind)
-        return Assumed(priors, kind, tuple(position), at, median, alone, 0.0, 0.0)
+        return Assumed(priors, kind, tuple(position), at, median, alone, 0.0, 0.0, 0.0)
     medians = np.exp([_log_median(priors, name) for name in position])
     median = medians[at] if len(rows) else np.zeros((_LINES, 0))
     if cards and median.size:
@@ -209,8 +211,8 @@ def assume(
     if load.engine in RDMA:
         median[[_VISIT, _REDUCE]] *= RDMA_SHARE
     noise = particular.run_noise(kind, priors.left)
-    again = 0.0 if written else particular.measured_noise(load)
-    return Assumed(priors, kind, tuple(position), at, median, alone, noise, again)
+    again, pace = (0.0, 0.0) if written else (particular.measured_noise(load), particular.pace_noise(load))
+    return Assumed(priors, kind, tuple(position), at, median, alone, noise, again, pace)
 
 
 def _least(kind: Rate) -> float:

@@ -23,8 +23,9 @@ HOST_SPREAD: Final = 0.37
 LEFT_SHARES: Final = {"model": 0.25, "question": 0.85, "run": 0.15}
 # of the variance between systems of several machines; few are published with several models, so it is split evenly
 SEVERAL_SHARES: Final = {"site": 0.5, "model": 0.5}
-# of the logarithm of an engine's layer times on processors over torch's, where no run of the engine showed it
-KERNELS_APART: Final = 0.35
+# of the logarithm of an engine's layer times on processors over what memory takes (`machine.engine_kernels`), where no
+# run of the engine showed it: as far as published results of processors lie apart
+KERNELS_APART: Final = 0.21
 WRITTEN: Final = 0.04  # the same of what a person wrote down: that will be of the engine itself, which repeats so
 
 
@@ -54,7 +55,7 @@ def several(load: Load) -> tuple[str, str]:
 def layers(load: Load, device_class: str, *, written: bool) -> tuple[str, ...]:
     """Name the effects of measured layers under an engine; `written`: down by a person, who will have timed the engine.
 
-    Probes time layers with torch. On processors other engines have kernels of their own, faster or slower than that."""
+    Probes time layers with torch. On processors other engines have kernels of their own, at the pace of memory."""
     kernels = kernels_of(load.engine)
     if written:
         return (f"written.layers:{kernels}",)
@@ -100,3 +101,8 @@ def run_noise(rate: Rate, left: dict[str, float]) -> float:
 def measured_noise(load: Load) -> float:
     """Return what no figure and no other run explains of a run on measured machines (relative, standard deviation)."""
     return width_of("run", messages_of(load.engine))
+
+
+def pace_noise(load: Load) -> float:
+    """Return the same of what computes in it, beside that."""
+    return width_of("pace", messages_of(load.engine))

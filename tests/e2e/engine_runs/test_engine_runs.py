@@ -87,10 +87,10 @@ def test_a_token_of_an_all_reduce_is_predicted(runs: list[Run]) -> None:
 
 
 def test_a_run_is_kept_as_it_was(runs: list[Run], tmp_path: Path) -> None:
-    from bench.engine_runs.recorded import read, record, with_new, write
+    from bench.engine_runs.recorded import processor, read, record, with_new, write
 
-    kept = [record(run, "2026-11-29T00:00:00+00:00", "a machine") for run in runs]
+    kept = [record(run, "2026-11-29T00:00:00+00:00", f"{run.machine}, 24 GiB") for run in runs]
     write(with_new(kept, kept[:1]), tmp_path / "runs.jsonl")
-    assert {(one.engine, one.case, one.network): one.shaped for one in read(tmp_path / "runs.jsonl")} == {
-        (run.engine, run.case.name, run.network): run.shaped for run in runs
-    }
+    assert {
+        (one.engine, one.case, one.network, processor(one)): one.shaped for one in read(tmp_path / "runs.jsonl")
+    } == {(run.engine, run.case.name, run.network, run.machine): run.shaped for run in runs}

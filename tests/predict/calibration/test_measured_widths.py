@@ -15,6 +15,7 @@ from boxes import Box, even, swarm_of
 
 from swarm_predict.calibration.learnt import Learnt, priors_of
 from swarm_predict.calibration.runs import ObservedRun, observe
+from swarm_predict.cost.machine.roofline import LayerWork
 from swarm_predict.cost.network.delivery_times import links
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.model.catalogue import model_named
@@ -76,7 +77,7 @@ def test_a_path_is_near_or_far_or_lossy():
 
 def test_an_engine_that_nobody_ran_lies_as_far_off_as_any_and_patterns_are_plain():
     known = measured().engines
-    for what in ("layers", "paths", "kind", "run"):
+    for what in ("layers", "paths", "kind", "run", "pace"):
         assert width_of(what, "vllm") == getattr(known[OTHER], what) == max(getattr(w, what) for w in known.values())
         assert {width_of(what, pattern) for pattern in PLAIN} == {getattr(known[PLAIN_ENGINE], what)}
 
@@ -123,22 +124,43 @@ _NOTHING = {f"measured.{what}": 0.0 for what in ("layers", "paths", "kind")}
 # ---------------------------------------------------------------- kernels of processors
 
 
-def on(device: str) -> Swarm:
-    """Machines of this device, whose layers probes have timed."""
+def on(device: str, reading_ms: float | None = 0.4) -> Swarm:
+    """Machines of this device, whose layers probes have timed; memory gives a layer in `reading_ms`, None: unknown."""
     swarm = live(20.0)
     swarm.facts = tuple(dataclasses.replace(facts, device=device) for facts in swarm.facts)
+    if reading_ms is not None:
+        swarm.nodes["mem_gbps"][:] = LayerWork(MODEL, "decode")("fp16", 1, 128).size_bytes / (reading_ms * 1e6)
+        swarm.nodes["mem_kind"][:] = Kind.MEASURED
+        swarm.nodes["tflops"][:] = 100.0
     return swarm
 
 
+def compute_ms(swarm: Swarm, engine: str) -> float:
+    return ask(swarm, engine).breakdown_ms.compute
+
+
 def test_an_engine_with_kernels_of_its_own_is_priced_by_them_on_processors_alone() -> None:
-    """Probes time torch; runs of llama.cpp on a processor show how it compares, and nothing about GPUs."""
+    """Probes time torch; how fast they read memory shows what llama.cpp takes on a processor, and nothing about
+    GPUs."""
     layers_ms = {
-        (device, engine): ask(on(device), engine).breakdown_ms.compute
+        (device, engine): compute_ms(on(device), engine)
         for device in ("cpu: AMD EPYC", "RTX 3090")
         for engine in ("star", "llama.cpp")
     }
     assert layers_ms["cpu: AMD EPYC", "llama.cpp"] < 0.8 * layers_ms["cpu: AMD EPYC", "star"]
     assert layers_ms["RTX 3090", "llama.cpp"] == pytest.approx(layers_ms["RTX 3090", "star"], rel=0.02)
+
+
+def test_kernels_of_their_own_slow_down_with_memory_as_those_of_probes_need_not() -> None:
+    """One small Llama took llama.cpp half as long as torch on a machine, and on its slower memory as long."""
+    fast, slow = on("cpu: AMD EPYC"), on("cpu: AMD EPYC", 0.8)
+    assert compute_ms(slow, "llama.cpp") == pytest.approx(2 * compute_ms(fast, "llama.cpp"), rel=0.02)
+    assert compute_ms(slow, "star") == pytest.approx(compute_ms(fast, "star"), rel=0.02)
+
+
+def test_where_the_bandwidth_is_unknown_layers_are_as_probes_time_them() -> None:
+    swarm = on("cpu: AMD EPYC", None)
+    assert compute_ms(swarm, "llama.cpp") == pytest.approx(compute_ms(swarm, "star"), rel=0.4)
 
 
 def test_the_conversion_to_other_kernels_is_told() -> None:
@@ -148,7 +170,7 @@ def test_the_conversion_to_other_kernels_is_told() -> None:
 
 def test_a_run_is_learnt_from_by_the_layers_as_they_were_timed() -> None:
     """The conversion is an effect of the run: times that contained it would count it twice."""
-    swarm = on("cpu: AMD EPYC")
+    swarm = on("cpu: AMD EPYC", None)
     placement = parse_placement(even("abc", MODEL.layers), MODEL, swarm)
     run = observe("r", 2.0, swarm, MODEL, placement, Workload(engine="llama.cpp"))
     assert isinstance(run, ObservedRun)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from swarm_predict.cost.build import build_costs, build_tables, explain, hop_parts
 from swarm_predict.cost.engines import ENGINES
-from swarm_predict.cost.machine.layer_times import ORDINARY_MEM_GBPS
+from swarm_predict.cost.machine.head_times import ORDINARY_MEM_GBPS
 from swarm_predict.cost.network.delivery_times import links
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.model.catalogue import model_named

@@ -73,3 +73,14 @@ def test_layers_on_the_main_hosts_processor_cost_a_second_activation() -> None:
     own_first = LLAMA_CPP["runs"][2]["servers"][0]["a_token"]["SET_TENSOR"]
     none_first = LLAMA_CPP["runs"][1]["servers"][0]["a_token"]["SET_TENSOR"]
     assert sum(own_first) - sum(none_first) == 4 * LLAMA_CPP["model"]["hidden"] + TENSOR_HEAD_BYTES
+
+
+@pytest.mark.parametrize("run", LLAMA_CPP["prompts"])
+def test_with_a_prompt_a_server_is_sent_how_to_compute_each_of_its_layers(run: dict[str, Any]) -> None:
+    """The graph of a token is kept by the server, that of a prompt is another one."""
+    facts, hidden = ENGINES["llama.cpp"], 4 * LLAMA_CPP["model"]["hidden"]
+    for server in run["servers"]:
+        messages = server["a_prompt"]
+        (graph,) = messages["GRAPH_COMPUTE"]
+        assert facts.graph_bytes * server["layers"] == pytest.approx(graph, rel=0.1)  # and what is not of a layer
+        assert messages["SET_TENSOR"][0] - TENSOR_HEAD_BYTES == run["tokens"] * hidden

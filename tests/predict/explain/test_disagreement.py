@@ -104,3 +104,34 @@ def test_the_parts_of_a_placement_are_those_of_its_prediction() -> None:
     assert first.kilobytes == pytest.approx((100 * 8192 + 4) / 1e3)
     assert token.layers_ms == pytest.approx(predicted.breakdown_ms.compute + predicted.breakdown_ms.head, rel=0.1)
     assert 0 < first.layers_ms < predicted.ttft_ms.p50
+
+
+# a gloo pipeline on three emulated hosts: one path took 10 ms, and 35 from the ninth run on. Milliseconds of a token
+# and of the first one, whose prediction was 27 ms too fast from the start
+BEFORE = ((51.3, 141), (56.2, 148), (54.8, 139), (51.6, 135), (50.7, 136), (52.3, 140), (53.1, 133), (52.0, 134))
+AFTER = ((82.1, 218), (82.2, 151), (80.6, 150), (77.9, 145), (77.5, 145), (77.0, 146))
+
+
+def live(*taken: tuple[float, float]) -> list[Watched]:
+    token, first = Parts(19.6, 3, 4.1), Parts(72.1, 3, 69.6)
+    return [
+        Watched(k, tpot_ms, 43.9, 51.5, 60.3, token, first_ms, 109.8, 119.9, first)
+        for k, (tpot_ms, first_ms) in enumerate(taken)
+    ]
+
+
+@pytest.mark.parametrize("count", [3, 6])
+def test_what_changed_is_told_whatever_first_tokens_lay_off_before(count: int) -> None:
+    found = disagreement(live(*BEFORE, *AFTER[:count]))
+    assert found is not None
+    assert found.agreed
+    assert found.looks_like[0] in ("round trips", "every token")
+    assert "layers" not in found.looks_like
+    assert found.each == pytest.approx({"round trips": 9, "every token": 27}[found.looks_like[0]], rel=0.15)
+
+
+def test_without_runs_that_agreed_a_first_token_says_as_much_as_it_is_predicted() -> None:
+    found = disagreement(live(*AFTER))
+    assert found is not None
+    assert not found.agreed
+    assert {"round trips", "every token"} <= set(found.looks_like)

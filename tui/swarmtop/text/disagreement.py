@@ -23,6 +23,7 @@ def disagreement_object(found: Disagreement | None, calibrate: str | None = None
         "off_ms": found.off_ms,
         "looks_like": list(found.looks_like),
         "each": found.each,
+        "agreed_before": found.agreed,
         "calibrate": calibrate,
     }
 
@@ -31,11 +32,17 @@ def disagreement_lines(found: Disagreement, calibrate: str) -> list[str]:
     """`slower than predicted for longer than noise: 5 runs since 14:02:11, 23.4 ms a token beyond the median`."""
     runs = f"{found.runs} run{'s' if found.runs != 1 else ''} since {quantities.moment(found.since_ns)[11:19]}"
     word, beyond = ("slower", "more") if found.slower else ("faster", "less")
+    may, offer = (
+        "swarmtop explain says which machines and paths may be behind it",
+        f"{calibrate} puts it into predictions",
+    )
     return [
         f"{word} than predicted for longer than noise: {runs}, {quantities.ms(abs(found.off_ms))} a token {beyond} "
         "than the median of the prediction",
         looks_text(found),
-        f"swarmtop explain says which machines and paths may be behind it; {calibrate} puts it into predictions",
+        f"engine and prediction agreed before, so something has changed; {may}; if it stays, {offer}"
+        if found.agreed
+        else f"{may}; {offer}",
     ]
 
 
@@ -62,17 +69,18 @@ def _each(looks: Looks, each: float) -> str:
     return f"{quantities.ms(abs(each))} {more} for every {where}"
 
 
-def calibrate_command(args: argparse.Namespace, tokens_per_s: float) -> str:
-    """The line that learns from the runs that were watched, with the options of the watch."""
+def calibrate_command(args: argparse.Namespace, tokens_per_s: float, *, only_now: bool = False) -> str:
+    """The line that learns from the runs that were watched, with the options of the watch. `only_now`: from this speed
+    alone, since the earlier runs are of another state."""
     words = ["swarmtop", "calibrate"]
     if args.connect:
         words += ["--connect", f"{args.connect[0]}:{args.connect[1]}"]
-    for option in ("swarm", "nodes", "db"):
+    for option in ("fingerprint", "swarm", "nodes", "db"):
         if getattr(args, option, None):
             words += [f"--{option}", str(getattr(args, option))]
-    if args.runs:
+    if args.runs and not only_now:
         words += ["--runs", args.runs]
-    elif args.connect:
+    elif args.connect and not only_now:
         words.append("--observed")
     else:
         words += ["--run", f"{args.placement}={tokens_per_s:.4g}"]

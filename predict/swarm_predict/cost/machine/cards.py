@@ -14,14 +14,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
+import numpy as np
+
 from swarm_predict.cost.engines import ENGINES
 from swarm_predict.model.shapes import ModelShape
+from swarm_predict.priors.factors import launch_rounds
 from swarm_predict.types import Workload
-from swarm_protocol.snapshot.swarm import Swarm
+from swarm_protocol.snapshot.swarm import Floats, Swarm
 
 ALL_REDUCES_PER_LAYER: Final = 2  # after attention and after the MLP
 SUM_BYTES: Final = 2  # an element of the partial sums
@@ -89,3 +92,14 @@ def exchange_ms(device: str, cards: int, tokens: int, model: ModelShape) -> floa
     rate_gbps = next((rate for pattern, rate in _NVLINK if pattern.search(name)), _PCIE)
     around = 2 * (cards - 1) / cards * tokens * model.hidden * SUM_BYTES
     return ALL_REDUCES_PER_LAYER * around / (rate_gbps * 1e6)
+
+
+def exchanges_ms(devices: Sequence[str], cards: Sequence[int], tokens: int, model: ModelShape) -> Floats:
+    """Return `exchange_ms` of each of these machines."""
+    return np.array([exchange_ms(device, count, tokens, model) for device, count in zip(devices, cards, strict=True)])
+
+
+def split_ms(alone_ms: float, launch_ms: float, cards: int) -> float:
+    """Return the time of a layer that takes `alone_ms` on one card; `launch_ms`: the launches where cards split it."""
+    fixed_ms = min(launch_ms / launch_rounds(cards), alone_ms)  # what of it is not reading
+    return (alone_ms - fixed_ms) / cards + launch_ms

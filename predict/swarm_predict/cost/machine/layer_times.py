@@ -16,17 +16,17 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Final
 
 import numpy as np
 
-from swarm_predict.cost.machine import timing_curve
-from swarm_predict.cost.machine.cards import exchange_ms, shared_by
+from swarm_predict.cost.machine import head_times, timing_curve
+from swarm_predict.cost.machine.cards import exchanges_ms, shared_by, split_ms
+from swarm_predict.cost.machine.engine_kernels import over_torch, own_kernels
 from swarm_predict.cost.machine.roofline import LayerWork, Work, head_work, least_ms
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.model.weight_formats import is_format, weight_format
-from swarm_predict.priors.factors import launch_rounds, load_of
+from swarm_predict.priors.factors import load_of
 from swarm_predict.priors.nodes import Assumed, Sample, assume, compute_rate
 from swarm_predict.priors.posterior import Priors, chosen
 from swarm_predict.types import UnknownModel
@@ -80,6 +80,7 @@ class LayerColumns:
     assumed: Assumed  # of these rows, if nothing was measured
     reading_ms: Floats  # by the data sheet; NaN: not known
     cards: tuple[int, ...]  # of each machine, that split each layer
+    kernels: Floats  # measured layer times of the engine's own kernels over torch's; 1: torch's
 
     @property
     def measured(self) -> tuple[bool, ...]:
@@ -94,12 +95,6 @@ class LayerColumns:
             of_sheet = np.where(priced > 0, drawn / priced, 1.0)
             of_kind = sample.rate / self.assumed.rate[rows]  # no data sheet: its LM head alone is priced
         return np.where(assumed, np.where(np.isnan(priced), of_kind, of_sheet), sample.layers)
-
-
-# of a computer of which nothing is known, for an LM head that runs there: two channels of DDR4-3200, and the AVX2 units
-# of eight cores; desktops and laptops in use have 38 to 90 GB/s
-ORDINARY_MEM_GBPS: Final = 51.0
-ORDINARY_TFLOPS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,29 +142,24 @@ def layer_columns(
     priors = chosen(priors)
     load = load_of(model, weights, engine)
     live = not by_hand(swarm)
-    assumed = assume(
-        swarm, rows, load, "decode" if phase == "decode" else "prefill", priors, written=not live, cards=cards
-    )
+    assumed = assume(swarm, rows, load, phase, priors, written=not live, cards=cards)
     mem, tflops = swarm.nodes["mem_gbps"][rows], swarm.nodes["tflops"][rows]
     work = LayerWork(model, phase)
     step = work(weights, batch, tokens)
     together = np.array(cards, np.float64)
     least = least_ms(step, mem * together, tflops * together, phase)
     known = np.isfinite(least)
-    if (
-        phase == "decode" and batch > 1
-    ):  # a large batch is bound by the matrix rate, of which machines reach a smaller share
+    if phase == "decode" and batch > 1:  # bound by the matrix rate, of which machines reach a smaller share
         works = step.flops / (tflops * together * 1e9) * compute_rate(swarm, rows, load, priors)
         least = np.fmax(least, works / assumed.rate)
     width = batch if phase == "decode" else batch * tokens
-    exchange = np.array(
-        [exchange_ms(swarm.facts[row].device, count, width, model) for row, count in zip(rows, cards, strict=True)]
-    )
+    exchange = exchanges_ms([swarm.facts[row].device for row in rows], cards, width, model)
     ms = np.where(known, least * assumed.rate + assumed.launch_ms + exchange, np.inf)
     how = [How.ROOFLINE if ok else How.UNKNOWN for ok in known]
     spread = np.zeros(len(rows))
     doubt = np.zeros(len(rows))
     beats = [False] * len(rows)
+    kernels, single = np.ones(len(rows)), work if phase == "decode" else LayerWork(model, "decode")
     for k, row in enumerate(rows):
         times = swarm.facts[row].layers
         if not times:
@@ -187,39 +177,31 @@ def layer_columns(
                 ms[k] = np.fmax(found.ms, bandwidth_ms)  # scaling must not pass what memory can deliver
             elif found.ms < bandwidth_ms:
                 beats[k] = True
-        ms[k] *= assumed.layers[k]
+        if own_kernels(swarm, row, load):
+            kernels[k] = _kernels(times, replace(node, phase="decode"), single, weights, tokens)
+        ms[k] *= kernels[k] * assumed.layers[k]
         if cards[k] > 1:
-            launch = float(assumed.launch_ms[k])
-            alone = min(launch / launch_rounds(cards[k]), ms[k])  # what of it is not reading
-            ms[k] = (ms[k] - alone) / cards[k] + launch + exchange[k]
-            doubt[k] = math.hypot(doubt[k], DOUBT_TOGETHER * launch / ms[k])
+            launch_ms = float(assumed.launch_ms[k])
+            ms[k] = split_ms(ms[k], launch_ms, cards[k]) + exchange[k]
+            doubt[k] = math.hypot(doubt[k], DOUBT_TOGETHER * launch_ms / ms[k])
     head = head_work(model, weights, batch)
-    head_ms = _head_ms(head, step, ms, np.array(how), mem * together, tflops * together, phase, assumed.rate)
+    sources = np.array(how)
+    timed, unknown = sources < How.ROOFLINE, sources == How.UNKNOWN
+    head_ms = head_times.head_ms(head, step, ms, timed, unknown, mem * together, tflops * together, phase, assumed.rate)
     head_known = [source < How.UNKNOWN for source in how]
     for k, row in enumerate(rows):
         if (both := _ends_ms(swarm.facts[row].layers, model, weights, batch)) is not None:
-            head_ms[k], head_known[k] = both * assumed.layers[k] / cards[k], True
+            head_ms[k], head_known[k] = both * kernels[k] * assumed.layers[k] / cards[k], True
     reading = np.where(known, least, np.nan)
     return LayerColumns(
-        ms, spread, doubt, tuple(how), head_ms, tuple(head_known), tuple(beats), assumed, reading, cards
+        ms, spread, doubt, tuple(how), head_ms, tuple(head_known), tuple(beats), assumed, reading, cards, kernels
     )
 
 
-def _head_ms(
-    head: Work, step: Work, layer_ms: Floats, how: np.ndarray[tuple[int], np.dtype[np.int64]],
-    mem: Floats, tflops: Floats, phase: Phase, rate: Floats,
-) -> Floats:  # fmt: skip
-    """Return the LM head's time at the pace of the measured layers, by bytes or by operations; without any, by the
-    roofline of the machine, or of an ordinary computer where that is not known either."""
-    ordinary = how == How.UNKNOWN
-    mem, tflops = np.where(ordinary, ORDINARY_MEM_GBPS, mem), np.where(ordinary, ORDINARY_TFLOPS, tflops)
-    alone = least_ms(head, mem, tflops, "decode")
-    if phase == "prefill":
-        return alone  # of one token: measured more precisely as a decode step
-    with np.errstate(invalid="ignore"):  # inf / inf, if there is no roofline
-        ratio = alone / least_ms(step, mem, tflops, "decode")
-    ratio = np.where(np.isfinite(ratio), ratio, head.size_bytes / step.size_bytes)
-    return np.where(how < How.ROOFLINE, layer_ms * ratio, alone * rate)
+def _kernels(times: tuple[LayerTime, ...], node: _Node, work: LayerWork, weights: str, tokens: int) -> float:
+    """Return an engine's own kernels over torch's on one node, as a decode step of one sequence shows it."""
+    found = _from_times(times, node, work, weights, 1, tokens, None)
+    return 1.0 if found is None else over_torch(node.least_ms(work(weights, 1, tokens)), found.ms)
 
 
 def _ends_ms(times: tuple[LayerTime, ...], model: ModelShape, weights: str, batch: int) -> float | None:

@@ -41,7 +41,7 @@ def first_token_draws(run: Pipeline) -> First:
     slow = [run.names[k] for k in range(len(run.placement)) if not np.isfinite(layer.ms[k])]
     if slow:
         return First(None, (f"first token not known: no prefill time and no tflops of {words.some(slow)}",))
-    trips = run.trips_for(1, chunk)
+    trips = run.prompt_trips(1, chunk)
     client = run.costs.client
     if client is not None and not run.engine.client_in_loop and client != 0:
         size = float(TOKEN_BYTES)

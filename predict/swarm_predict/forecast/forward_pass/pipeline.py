@@ -111,6 +111,19 @@ class Pipeline:
             result,
         )
 
+    def prompt_trips(self, batch: int, tokens: int) -> list[Trip]:
+        """Return the messages of a chunk of a prompt: those of its tokens, and how stages are to compute them."""
+        trips, each, client = self.trips_for(batch, tokens), self.engine.graph_bytes, self.costs.tables.client
+        if not each:
+            return trips
+        home = 0 if client is None else client
+        return [
+            replace(trip, size_bytes=trip.size_bytes + each * self.placement[trip.dst].layers)
+            if trip.src == home and trip.dst == trip.stage
+            else trip
+            for trip in trips
+        ]
+
     def _spills(self) -> list[Spill | None]:
         """Return what each stage reads again in every step; nothing unless offloading is on."""
         if not self.workload.offload_gbps:

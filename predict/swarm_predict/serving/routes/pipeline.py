@@ -112,7 +112,7 @@ class PipelinePasses:
         if slow:
             raise NotMeasured(f"no prefill time and no tflops of {slow[0]} are known; measure it or write tflops")
         ms = run.layers * layer.ms[:count] * load.compute_scale + run.overhead_ms
-        return self._filled([*ms, *[0.0] * (self._machines - count)], self._wire_ms(run, run.trips_for(1, each)))
+        return self._filled([*ms, *[0.0] * (self._machines - count)], self._wire_ms(run, run.prompt_trips(1, each)))
 
     def _wire_ms(self, run: Pipeline, trips: Sequence[Trip]) -> dict[tuple[str, str], float]:
         """Return how long a pass keeps each wire: the bits at its rate, and at the slower end what TCP takes longer for

@@ -243,10 +243,17 @@ def _title(where: str, question: Question, args: argparse.Namespace, *, passive:
 
 def _tell(args: argparse.Namespace, where: str, model: str, seen: Sequence[Seen]) -> None:
     """Print the last run, and the difference from the prediction if it is new."""
-    from swarmtop.text.disagreement import AGAIN, calibrate_command, disagreement_lines, disagreement_object
+    from swarmtop.text.disagreement import (
+        AGAIN,
+        calibrate_command,
+        disagreement_lines,
+        disagreement_object,
+        looks_text,
+    )
 
     last, before = seen[-1], seen[-2].differs if len(seen) > 1 else None
-    calibrate = calibrate_command(args, last.what.tokens_per_s or 0.0)
+    changed = last.differs is not None and last.differs.agreed
+    calibrate = calibrate_command(args, last.what.tokens_per_s or 0.0, only_now=changed)
     if args.json:
         differs = disagreement_object(last.differs, calibrate)
         sys.stdout.write(dumps({**observation_object(where, model, last), "disagreement": differs}) + "\n")
@@ -256,8 +263,10 @@ def _tell(args: argparse.Namespace, where: str, model: str, seen: Sequence[Seen]
             sys.stdout.write(
                 "  ".join(quantities.pad(text, 13 if i else 8, right=i > 0) for i, text in enumerate(row)) + "\n"
             )
-        if last.differs is not None and (before is None or before.looks_like != last.differs.looks_like):
+        if last.differs is not None and before is None:
             sys.stdout.write("".join(f"  {line}\n" for line in disagreement_lines(last.differs, calibrate)))
+        elif last.differs is not None and before is not None and before.looks_like != last.differs.looks_like:
+            sys.stdout.write(f"  {looks_text(last.differs)}\n")
         elif last.differs is None and before is not None:
             sys.stdout.write(f"  {AGAIN}\n")
     sys.stdout.flush()
