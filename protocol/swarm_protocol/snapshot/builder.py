@@ -60,8 +60,7 @@ class SwarmBuilder:
         self._index: dict[str, int] = {}
         self._events = EventLog(self._name_of)
         self._capacity = _FIRST_CAPACITY
-        empty = Swarm.empty(tuple(NodeFacts("", "") for _ in range(self._capacity)))
-        self._node_columns = empty.nodes
+        self._node_columns = Swarm.empty((NodeFacts("", ""),) * self._capacity).nodes
         self._readings: dict[int, list[HostSample]] = {}  # the newest of each node that is not in its columns yet
         self._links = LinkTable()
         self._link_figures = LinkFigures(self._links, self._later)
@@ -111,8 +110,7 @@ class SwarmBuilder:
         columns["seen_ns"][i] = max(at_ns, int(columns["seen_ns"][i]))
         columns["spooled"][i] = spooled
         columns["state"][i] = State.OK
-        node = self._nodes[i]
-        node.fresh_ns = node.fresh_ns or at_ns  # a new node gets time for its first numbers
+        self._nodes[i].fresh_ns = self._nodes[i].fresh_ns or at_ns  # a new node gets time for its first numbers
 
     def state(self, node_id: str, state: State, at_ns: int) -> None:
         """Set the state that the collector decided. OK and STALE still age in `snapshot`; the others stay until
