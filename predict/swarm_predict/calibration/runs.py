@@ -20,6 +20,7 @@ from swarm_predict.cost.all_reduce import software_rounds
 from swarm_predict.cost.build import build_costs
 from swarm_predict.cost.engines import engine_facts
 from swarm_predict.cost.groups import ALL_REDUCES_PER_LAYER
+from swarm_predict.cost.machine.cards import with_one_size
 from swarm_predict.cost.machine.layer_times import LayerColumns, by_hand
 from swarm_predict.cost.network.delivery_times import Links, Mask
 from swarm_predict.cost.software import software_assumed, visits_ms
@@ -118,6 +119,7 @@ def observe(
     if workload.windows > 1:
         raise PredictError(f"run {label}: with several windows in flight a token is not one step; observe it with one")
     observed_ms = 1e3 / tokens_per_s * step_yield(workload)
+    workload = with_one_size(swarm, model, placement, workload)
     shared = engine_facts(workload).pattern == "all-reduce"
     found = _of_groups(swarm, model, placement, workload) if shared else _of_stages(swarm, model, placement, workload)
     if observed_ms < POSSIBLE * found.least_ms:

@@ -22,6 +22,7 @@ import numpy as np
 
 from swarm_predict.cost.build import build_costs
 from swarm_predict.cost.engines import engine_facts
+from swarm_predict.cost.machine.cards import with_one_size
 from swarm_predict.cost.machine.layer_times import Z95
 from swarm_predict.cost.network.delivery_times import Links
 from swarm_predict.forecast.draws import Trip
@@ -98,6 +99,7 @@ def parts_of(
         each = model.hop_bytes(workload.batch, workload.activations) * found.hops / 1e3
         return Parts(parts.compute + parts.head, found.hops, each), None
     placement = tuple(sorted(placement, key=lambda stage: stage.first))
+    workload = with_one_size(swarm, model, placement, workload)
     costs = build_costs(swarm, model, workload, [swarm.index(stage.node) for stage in placement])
     pipeline = Pipeline(swarm, model, placement, workload, costs)
     prompt = pipeline.prompt_trips(workload.batch, workload.prompt)

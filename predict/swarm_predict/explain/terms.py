@@ -15,6 +15,7 @@ import numpy as np
 
 from swarm_predict.cost.build import build_costs
 from swarm_predict.cost.engines import engine_facts
+from swarm_predict.cost.machine.cards import with_one_size
 from swarm_predict.cost.network.delivery_times import Links
 from swarm_predict.cost.software import software_assumed
 from swarm_predict.cost.speculative import drafting_ms, step_width, step_yield
@@ -58,6 +59,7 @@ class Term:
 
 def terms_of(swarm: Swarm, model: ModelShape, placement: Placement, workload: Workload) -> tuple[Term, ...]:
     """Return the terms of a token. Raises NotMeasured, BadPlacement or PredictError, as `predict` does."""
+    workload = with_one_size(swarm, model, placement, workload)
     if engine_facts(workload).pattern == "all-reduce":
         found = _of_shares(swarm, model, placement, workload)
     else:

@@ -31,7 +31,7 @@ def predict(swarm: Swarm, model: ModelShape, placement: Placement, workload: Wor
     check(workload)
     engine = engine_facts(workload)
     check_placement(placement, model, swarm, engine.name)
-    workload = with_one_size(swarm, model, (stage.node for stage in placement), workload)
+    workload = with_one_size(swarm, model, placement, workload)
     if engine.pattern == "all-reduce":
         shared = TensorParallel(swarm, model, placement, workload)
         step = replace(shared.step(), later_ms=unseen_losses.of_groups(shared))

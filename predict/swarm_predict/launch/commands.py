@@ -64,7 +64,7 @@ def launch(swarm: Swarm, model: ModelShape, workload: Workload, placement: Place
     hosts = {facts.name: facts.host for facts in swarm.facts}
     cards = {facts.name: cards_of(facts.device) for facts in swarm.facts}
     names = [stage.node for stage in placement]
-    load = with_one_size(swarm, model, names, workload)
+    load = with_one_size(swarm, model, placement, workload)
     together = max(groups_of_cards(swarm, names, model, load).values())
     client = workload.client or swarm.client or placement[0].node
     engine = _RUNS.get(workload.engine, workload.engine)

@@ -23,7 +23,7 @@ import numpy as np
 from swarm_predict.cost.engines import ENGINES
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.priors.factors import launch_rounds
-from swarm_predict.types import Workload
+from swarm_predict.types import Placement, Workload
 from swarm_protocol.snapshot.swarm import Floats, Swarm
 
 ALL_REDUCES_PER_LAYER: Final = 2  # after attention and after the MLP
@@ -78,9 +78,9 @@ def groups_of_cards(swarm: Swarm, names: Iterable[str], model: ModelShape, workl
     }
 
 
-def with_one_size(swarm: Swarm, model: ModelShape, names: Iterable[str], workload: Workload) -> Workload:
-    """Return the workload with the largest groups of cards that all these machines can have."""
-    sizes = set(groups_of_cards(swarm, names, model, workload).values())
+def with_one_size(swarm: Swarm, model: ModelShape, placement: Placement, workload: Workload) -> Workload:
+    """Return the workload with the largest groups of cards that all machines of a placement can have."""
+    sizes = set(groups_of_cards(swarm, [stage.node for stage in placement], model, workload).values())
     return workload if len(sizes) < 2 else replace(workload, tensor_parallel=math.gcd(*sizes))
 
 

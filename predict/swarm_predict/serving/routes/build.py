@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from swarm_predict.cost.engines import engine_facts
+from swarm_predict.cost.machine.cards import with_one_size
 from swarm_predict.cost.speculative import window_yields, yield_in_flight
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.placement import check_placement
@@ -58,6 +59,7 @@ def offer_of(swarm: Swarm, model: ModelShape, placement: Placement, workload: Wo
     _check(workload, traffic)
     check_placement(placement, model, swarm, workload.engine)
     placement = tuple(sorted(placement, key=lambda stage: stage.first))
+    workload = with_one_size(swarm, model, placement, workload)
     guesses = workload.draft_tokens * workload.tree_branches
     load = replace(
         workload,

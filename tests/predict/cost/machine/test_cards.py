@@ -92,9 +92,8 @@ def test_a_measured_layer_is_split_as_well() -> None:
 
 def test_all_stages_have_groups_of_one_size() -> None:
     swarm = hosts("4x RTX 3090", "2x RTX 3090")
-    load = with_one_size(swarm, LLAMA, swarm.names, Workload(engine="vllm"))
-    assert load.tensor_parallel == 2
     halves = (Stage("4x-RTX-3090", 0, 53), Stage("2x-RTX-3090", 54, 79))
+    assert with_one_size(swarm, LLAMA, halves, Workload(engine="vllm")).tensor_parallel == 2
     mixed = predict(swarm, LLAMA, halves, Workload(weights="awq", engine="vllm"))
     assert any("2 cards of 4x-RTX-3090, 2x-RTX-3090 split every layer" in note for note in mixed.notes)
 
