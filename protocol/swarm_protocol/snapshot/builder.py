@@ -15,7 +15,6 @@ transfers to each of its peers, and its downlink the best of the latest from eac
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -34,15 +33,15 @@ from swarm_protocol.messages.samples import (
     Sample,
     UplinkSample,
 )
-from swarm_protocol.snapshot.columns import NODE_COLUMNS
+from swarm_protocol.snapshot.columns import NODE_COLUMNS, blank
 from swarm_protocol.snapshot.event_log import EventLog
+from swarm_protocol.snapshot.links.first_windows import FirstWindows
 from swarm_protocol.snapshot.links.link_figures import LinkFigures, note_way
 from swarm_protocol.snapshot.links.link_table import LinkTable
 from swarm_protocol.snapshot.links.loss_history import LOADED_HOLD_NS, LossWindow
 from swarm_protocol.snapshot.links.stamp_history import StampedWindow
 from swarm_protocol.snapshot.node_figures import cards_of, host_figures, memory_bytes, named, sheet_of, shown_facts
-from swarm_protocol.snapshot.node_state import LOST_AFTER_NS, STALE_AFTER_NS, aged
-from swarm_protocol.snapshot.node_timings import NodeTimings
+from swarm_protocol.snapshot.node_state import LOST_AFTER_NS, STALE_AFTER_NS, GpuReading, NodeRecord, aged
 from swarm_protocol.snapshot.swarm import Card, Floats, Ints, Kind, NodeFacts, State, Swarm, Way
 from swarm_protocol.units import NS_PER_S
 
@@ -51,38 +50,13 @@ MAX_RUNS: Final = 100  # of watched engines: as many as a chart shows
 _FIRST_CAPACITY: Final = 8
 
 
-@dataclass(slots=True)
-class _Gpus:
-    """The GPUs of one host reading; one sample each, all with the same time."""
-
-    at_ns: int
-    samples: list[HostSample]
-
-
-@dataclass(slots=True)
-class _Node:
-    node_id: str
-    name: str
-    facts: HostFacts | None
-    host: str
-    fresh_ns: int  # collector's clock at the last new sample
-    timings: NodeTimings = field(default_factory=NodeTimings)
-    reading: _Gpus | None = None  # of which not all GPUs have come yet
-    device: str = ""  # as samples name it, where facts are missing
-    cards: tuple[Card, ...] = ()
-    note: str = ""
-    note_at_ns: int = 0
-    ways: dict[str, Way] = field(default_factory=dict)  # by peer
-    shown: NodeFacts | None = None  # None: changed since the last snapshot
-
-
 class SwarmBuilder:
     """Builds a Swarm sample by sample. Node rows keep the order in which nodes came."""
 
     def __init__(self, *, stale_after_ns: int = STALE_AFTER_NS, lost_after_ns: int = LOST_AFTER_NS) -> None:
         self._stale_after_ns = stale_after_ns
         self._lost_after_ns = lost_after_ns
-        self._nodes: list[_Node] = []
+        self._nodes: list[NodeRecord] = []
         self._index: dict[str, int] = {}
         self._events = EventLog(self._name_of)
         self._capacity = _FIRST_CAPACITY
@@ -118,7 +92,7 @@ class SwarmBuilder:
             if i == self._capacity:
                 self._grow()
             self._index[node_id] = i
-            self._nodes.append(_Node(node_id, name, facts, host, fresh_ns=seen_ns))
+            self._nodes.append(NodeRecord(node_id, name, facts, host, fresh_ns=seen_ns))
         node = self._nodes[i]
         node.name, node.host, node.facts, node.shown = name, host, facts or node.facts, None
         self._events.renamed()
@@ -191,6 +165,19 @@ class SwarmBuilder:
             node.fresh_ns = max(node.fresh_ns, int(self._node_columns["seen_ns"][src]))
         return changed
 
+    def first_windows(self, windows: FirstWindows, ways: Sequence[tuple[int, Way]]) -> None:
+        """Take the first window of many links at once, as `sample` would one by one; their hops come later. `ways`:
+        (row, way) of those that name addresses."""
+        self._link_figures.first(windows)
+        for src in set(windows.src):
+            node = self._nodes[src]
+            node.fresh_ns = max(node.fresh_ns, int(self._node_columns["seen_ns"][src]))
+        for src, way in ways:
+            self._nodes[src].ways[way.peer], self._nodes[src].shown = way, None
+
+    def row_of(self, node_id: str) -> int | None:
+        return self._index.get(node_id)
+
     def earlier(self, node_id: str, peer: str, stamps: Sequence[StampedWindow], losses: Sequence[LossWindow]) -> None:
         """Replace the windows from which delays and losses of a link are estimated: `sample` adds one each."""
         self._link_figures.earlier(self._index[node_id], self._index[peer], stamps, losses)
@@ -235,7 +222,7 @@ class SwarmBuilder:
         else:
             if node.reading is not None and node.reading.at_ns < sample.at_ns:
                 self._read(i, node.reading.samples)
-            node.reading = _Gpus(sample.at_ns, [sample])
+            node.reading = GpuReading(sample.at_ns, [sample])
         if sample.gpu is None or len(node.reading.samples) >= expected:
             self._read(i, node.reading.samples)
             node.reading = None
@@ -346,12 +333,13 @@ class SwarmBuilder:
         fresh_ns = np.array([node.fresh_ns for node in self._nodes], np.int64)
         return aged(state, seen_ns, fresh_ns, now_ns, self._stale_after_ns, self._lost_after_ns)
 
-    def _facts(self, node: _Node) -> NodeFacts:
+    def _facts(self, node: NodeRecord) -> NodeFacts:
         if node.shown is None:
             layers = tuple(node.timings.layers.values())
             node.shown = shown_facts(
                 node.node_id, node.name, node.host, node.facts, node.device, node.note, layers,
-                timed=bool(node.timings), cards=node.cards, ways=tuple(node.ways.values()),
+                timed=bool(node.timings), cards=node.cards,
+                ways=tuple(sorted(node.ways.values(), key=lambda way: way.peer)),
             )  # fmt: skip
         return node.shown
 
@@ -377,7 +365,7 @@ class SwarmBuilder:
             return True
         return at_ns > known_ns + (LOADED_HOLD_NS if loaded else 0)
 
-    def _device(self, node: _Node, device: str, cards: tuple[Card, ...] | None = None) -> None:
+    def _device(self, node: NodeRecord, device: str, cards: tuple[Card, ...] | None = None) -> None:
         cards = node.cards if cards is None else cards
         if (device and device != node.device) or cards != node.cards:
             node.device, node.cards, node.shown = device or node.device, cards, None
@@ -385,13 +373,9 @@ class SwarmBuilder:
     def _grow(self) -> None:
         n, self._capacity = self._capacity, 2 * self._capacity
         for name, dtype in NODE_COLUMNS.items():
-            column = _unknown(dtype, self._capacity)
+            column = blank(dtype, (self._capacity,))
             column[:n] = self._node_columns[name]
             self._node_columns[name] = column
-
-
-def _unknown(dtype: type[np.generic], n: int) -> npt.NDArray[Any]:
-    return np.full((n,), np.nan, dtype) if dtype is np.float64 else np.zeros((n,), dtype)
 
 
 _OF_PAIRS: Final[dict[type, Callable[[SwarmBuilder, int, int, Any], bool]]] = {

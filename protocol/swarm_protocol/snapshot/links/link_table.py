@@ -64,7 +64,7 @@ class _PartRows:
         if len(self._waiting) >= _WAITING:
             self._settle()
 
-    def put_many(self, rows: Ints, at_ns: int, cells: Sequence[Cells]) -> None:
+    def put_many(self, rows: Ints, at_ns: int | Ints, columns: Sequence[npt.ArrayLike]) -> None:
         """Set many rows, of which none comes twice."""
         self._settle()
         more = int(rows.max(initial=-1)) + 1 - len(self.at_ns)
@@ -72,8 +72,8 @@ class _PartRows:
             self.at_ns.frombytes(bytes(8 * more))
             self._touched += bytes(more)
         self._make_room()
-        for name, column in zip(self.names, zip(*cells, strict=True), strict=True):
-            self._values[name][rows] = np.array(column, LINK_COLUMNS[name])
+        for name, column in zip(self.names, columns, strict=True):
+            self._values[name][rows] = np.asarray(column, LINK_COLUMNS[name])
         np.frombuffer(self.at_ns, np.int64)[rows] = at_ns
         np.frombuffer(self._touched, np.uint8)[rows] = 1
 
@@ -156,12 +156,16 @@ class LinkTable:
         rows.put(row, at_ns, cells)
 
     def put_many(
-        self, part: Literal["oneway", "losses"], links: Sequence[tuple[int, int]], at_ns: int, cells: Sequence[Cells]
+        self,
+        part: Literal["path", "oneway", "losses"],
+        links: Sequence[tuple[int, int]],
+        at_ns: int | Ints,
+        columns: Sequence[npt.ArrayLike],
     ) -> None:
-        """Set the cells of many links, of which none comes twice, at one time."""
+        """Set the cells of many links, of which none comes twice; `columns` in the order of PARTS."""
         if links:
             rows = np.fromiter((self._row(src, dst) for src, dst in links), np.int64, len(links))
-            self._parts[part].put_many(rows, at_ns, cells)
+            self._parts[part].put_many(rows, at_ns, columns)
 
     def rates(self, node: int, *, out: bool) -> npt.NDArray[Any]:
         """Return the latest transfer to each peer of `node` (or, not `out`, from each), in the columns of the part

@@ -11,6 +11,8 @@ from typing import Final
 import numpy as np
 
 from swarm_protocol.messages.samples import LinkSample
+from swarm_protocol.snapshot.links.first_windows import FirstWindows
+from swarm_protocol.snapshot.links.one_way import Mask
 from swarm_protocol.snapshot.links.pooled_loss import pooled
 from swarm_protocol.snapshot.links.window_rings import WindowRings
 from swarm_protocol.snapshot.swarm import Ints
@@ -38,6 +40,11 @@ class LossHistory:
         """Add one window, if its packets were sent over the path itself."""
         if sample.path in ("direct", "punched") or (sample.path == "none" and sample.why is None):
             self._put(src, dst, (sample.at_ns, sample.lost, sample.sent, sample.loaded))
+
+    def first(self, windows: FirstWindows, counts: Mask) -> None:
+        """Add one window each of many links, of those that count as sent over the path itself."""
+        for at in np.flatnonzero(counts).tolist():
+            self._put(windows.src[at], windows.dst[at], (windows.at_ns[at], windows.lost[at], windows.sent[at], False))
 
     def restore(self, src: int, dst: int, windows: Sequence[LossWindow]) -> None:
         """Replace what is known of a link by these windows, oldest first."""

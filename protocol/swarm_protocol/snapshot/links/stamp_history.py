@@ -11,7 +11,16 @@ from typing import Final
 import numpy as np
 
 from swarm_protocol.messages.samples import LinkSample
-from swarm_protocol.snapshot.links.one_way import CHANGED_MS, CHANGED_SHARE, HISTORY, OneWay, Windows, estimate
+from swarm_protocol.snapshot.links.first_windows import FirstWindows
+from swarm_protocol.snapshot.links.one_way import (
+    CHANGED_MS,
+    CHANGED_SHARE,
+    HISTORY,
+    Mask,
+    OneWay,
+    Windows,
+    estimate,
+)
 from swarm_protocol.snapshot.links.window_rings import WindowRings
 from swarm_protocol.units import NS_PER_S
 
@@ -52,6 +61,21 @@ class StampHistory:
         self._put(
             self._rings.row(src, dst), (sample.at_ns, sample.stamped_out_ms, sample.stamped_back_ms, sample.loaded)
         )
+
+    def first(self, windows: FirstWindows, of_path: Mask) -> None:
+        """Add the first window each of many links, of those that are of the path itself and have stamps of both
+        directions."""
+        out_ms, back_ms = (np.array(ms, np.float64) for ms in (windows.stamped_out_ms, windows.stamped_back_ms))
+        places = np.flatnonzero(of_path & np.isfinite(out_ms) & np.isfinite(back_ms))
+        if not places.size:
+            return
+        rows = [self._rings.row(windows.src[at], windows.dst[at]) for at in places.tolist()]
+        records, out_ms, back_ms = self._rings.records, out_ms[places], back_ms[places]
+        records["at_ns"][rows, 0] = np.array(windows.at_ns, np.int64)[places]
+        records["skew_ms"][rows, 0] = (out_ms - back_ms) / 2
+        records["rtt_ms"][rows, 0] = out_ms + back_ms
+        self._rings.counts[rows] = 1
+        self._fresh = True
 
     def restore(self, src: int, dst: int, windows: Sequence[StampedWindow]) -> None:
         """Replace what is known of a link by these windows, oldest first."""
