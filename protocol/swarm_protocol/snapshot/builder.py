@@ -33,17 +33,18 @@ from swarm_protocol.messages.samples import (
     Sample,
     UplinkSample,
 )
-from swarm_protocol.snapshot.columns import NODE_COLUMNS
+from swarm_protocol.snapshot.columns import NODE_COLUMNS, blank
 from swarm_protocol.snapshot.event_log import EventLog
+from swarm_protocol.snapshot.links.first_windows import FirstWindows
 from swarm_protocol.snapshot.links.link_figures import LinkFigures, is_later, note_way
 from swarm_protocol.snapshot.links.link_table import LinkTable
 from swarm_protocol.snapshot.links.loss_history import LossWindow
 from swarm_protocol.snapshot.links.stamp_history import StampedWindow
 from swarm_protocol.snapshot.links.window_columns import Window
 from swarm_protocol.snapshot.live_node import GpuReading, LiveNode
-from swarm_protocol.snapshot.node_figures import cards_of, host_figures, memory_bytes, named, sheet_of, shown_facts
+from swarm_protocol.snapshot.node_figures import cards_of, host_figures, memory_bytes, named, sheet_of
 from swarm_protocol.snapshot.node_state import LOST_AFTER_NS, STALE_AFTER_NS, aged
-from swarm_protocol.snapshot.swarm import Card, Floats, Ints, Kind, NodeFacts, State, Swarm
+from swarm_protocol.snapshot.swarm import Floats, Ints, Kind, NodeFacts, State, Swarm, Way
 
 MAX_RUNS: Final = 100  # of watched engines: as many as a chart shows
 _FIRST_CAPACITY: Final = 8
@@ -188,6 +189,19 @@ class SwarmBuilder:
             if note_way(node.ways, sample):
                 node.shown = None
 
+    def first_windows(self, windows: FirstWindows, ways: Sequence[tuple[int, Way]]) -> None:
+        """Take the first window of many links at once, as `sample` would one by one; their hops come later. `ways`:
+        (row, way) of those that name addresses."""
+        self._link_figures.first(windows)
+        for src in set(windows.src):
+            node = self._nodes[src]
+            node.fresh_ns = max(node.fresh_ns, int(self._node_columns["seen_ns"][src]))
+        for src, way in ways:
+            self._nodes[src].ways[way.peer], self._nodes[src].shown = way, None
+
+    def row_of(self, node_id: str) -> int | None:
+        return self._index.get(node_id)
+
     def earlier(self, node_id: str, peer: str, stamps: Sequence[StampedWindow], losses: Sequence[LossWindow]) -> None:
         """Replace the windows from which delays and losses of a link are estimated: `sample` adds one each."""
         self._settle()
@@ -249,7 +263,7 @@ class SwarmBuilder:
             for name, value in host_figures(samples, self._nodes[i].facts).items():
                 self._node_columns[name][i] = np.nan if value is None else value
             cards = [sample.gpu for sample in samples if sample.gpu is not None]
-            self._device(self._nodes[i], named(cards), cards_of(samples))
+            self._nodes[i].set_device(named(cards), cards_of(samples))
         self._readings.clear()
 
     def _compute(self, i: int, sample: ComputeSample) -> bool:
@@ -265,7 +279,7 @@ class SwarmBuilder:
             self._node_columns["overhead_ms"][i] = visit
             self._node_columns["visit_layer_ms"][i] = np.nan if layer is None else layer
         self._node_columns["compute_at_ns"][i] = max(sample.at_ns, int(self._node_columns["compute_at_ns"][i]))
-        self._device(node, sample.device)
+        node.set_device(sample.device)
         node.shown = None
         return True
 
@@ -302,7 +316,7 @@ class SwarmBuilder:
         self._link_figures.estimate(n, now_ns)
         nodes = {name: column[:n].copy() for name, column in self._node_columns.items()}
         nodes["state"] = self._aged(nodes["state"], nodes["seen_ns"], now_ns)
-        facts = tuple(self._facts(node) for node in self._nodes)
+        facts = tuple(node.described() for node in self._nodes)
         for i, known in enumerate(facts):
             if known.sheet:
                 self._from_sheet(nodes, i)
@@ -348,15 +362,6 @@ class SwarmBuilder:
         fresh_ns = np.array([node.fresh_ns for node in self._nodes], np.int64)
         return aged(state, seen_ns, fresh_ns, now_ns, self._stale_after_ns, self._lost_after_ns)
 
-    def _facts(self, node: LiveNode) -> NodeFacts:
-        if node.shown is None:
-            layers = tuple(node.timings.layers.values())
-            node.shown = shown_facts(
-                node.node_id, node.name, node.host, node.facts, node.device, node.note, layers,
-                timed=bool(node.timings), cards=node.cards, ways=tuple(node.ways.values()),
-            )  # fmt: skip
-        return node.shown
-
     def _from_sheet(self, nodes: dict[str, npt.NDArray[Any]], i: int) -> None:
         """Fill in bandwidth and matrix rate of a node whose layers have not been timed, from its data sheet."""
         machine = sheet_of(self._nodes[i].facts)
@@ -374,21 +379,12 @@ class SwarmBuilder:
         """Return whether a figure of `at_ns` replaces the one of `known_ns`."""
         return is_later(int(self._node_columns["seen_ns"][i]), known_ns, at_ns, loaded=loaded)
 
-    def _device(self, node: LiveNode, device: str, cards: tuple[Card, ...] | None = None) -> None:
-        cards = node.cards if cards is None else cards
-        if (device and device != node.device) or cards != node.cards:
-            node.device, node.cards, node.shown = device or node.device, cards, None
-
     def _grow(self) -> None:
         n, self._capacity = self._capacity, 2 * self._capacity
         for name, dtype in NODE_COLUMNS.items():
-            column = _unknown(dtype, self._capacity)
+            column = blank(dtype, (self._capacity,))
             column[:n] = self._node_columns[name]
             self._node_columns[name] = column
-
-
-def _unknown(dtype: type[np.generic], n: int) -> npt.NDArray[Any]:
-    return np.full((n,), np.nan, dtype) if dtype is np.float64 else np.zeros((n,), dtype)
 
 
 _OF_PAIRS: Final[dict[type, Callable[[SwarmBuilder, int, int, Any], bool]]] = {

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from swarm_protocol.messages.probe_messages import HostFacts
 from swarm_protocol.messages.samples import HostSample
+from swarm_protocol.snapshot.node_figures import shown_facts
 from swarm_protocol.snapshot.node_timings import NodeTimings
 from swarm_protocol.snapshot.swarm import Card, NodeFacts, Way
 
@@ -33,3 +34,19 @@ class LiveNode:
     note_at_ns: int = 0
     ways: dict[str, Way] = field(default_factory=dict)  # by peer
     shown: NodeFacts | None = None  # None: changed since the last snapshot
+
+    def described(self) -> NodeFacts:
+        if self.shown is None:
+            layers = tuple(self.timings.layers.values())
+            self.shown = shown_facts(
+                self.node_id, self.name, self.host, self.facts, self.device, self.note, layers,
+                timed=bool(self.timings), cards=self.cards,
+                ways=tuple(sorted(self.ways.values(), key=lambda way: way.peer)),
+            )  # fmt: skip
+        return self.shown
+
+    def set_device(self, device: str, cards: tuple[Card, ...] | None = None) -> None:
+        """Take the device as a sample names it. `cards` None: the sample does not list them."""
+        cards = self.cards if cards is None else cards
+        if (device and device != self.device) or cards != self.cards:
+            self.device, self.cards, self.shown = device or self.device, cards, None

@@ -8,7 +8,8 @@ node is inferred: it was last heard when it last sent something, or when somethi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -23,6 +24,8 @@ from swarm_protocol.snapshot.links.one_way import HISTORY, PAIR_AGE_S
 from swarm_protocol.snapshot.links.stamp_history import StampedWindow, has_idle_stamps
 from swarm_protocol.snapshot.swarm import State, Swarm
 from swarm_protocol.units import NS_PER_S
+from swarm_storage.history import link_windows
+from swarm_storage.history.link_windows import Ends
 from swarm_storage.history.members import (
     REPLAY_LOST_NS,
     REPLAY_STALE_NS,
@@ -36,13 +39,12 @@ from swarm_storage.history.members import (
     newest_hosts,
 )
 from swarm_storage.history.recording import Reader
-from swarm_storage.rows import BUCKET_NS, TABLES, Table
+from swarm_storage.rows import BUCKET_NS, TABLES, Row, Table
 
 _SEEK_AT_MOST: Final = 50  # links looked up one by one; more are found by reading their whole bucket
 _DATED_AT_MOST: Final = 4_000  # hops: two seeks each
 _EARLIER_AT_MOST: Final = 2_500  # links whose earlier windows are read as well: every pair of fifty nodes
 _NEAR_NS: Final = 70 * NS_PER_S  # no window of round trips is longer than a minute
-_FIT: Final = 0.1  # of a round trip
 # keys of the figures of which the newest counts; without a figure of its own for each card and size of visit, a
 # machine's times would be those of the last card, and its visits all of one size
 _KEYS: Final = {
@@ -76,18 +78,26 @@ def restored(reader: Reader, at_ns: int, window_ns: int) -> SwarmBuilder:
 def fill(builder: SwarmBuilder, reader: Reader, at_ns: int, window_ns: int) -> SwarmBuilder:
     """Put members, figures and events as of `at_ns` into `builder`."""
     members = add_members(builder, reader, at_ns)
-    found = list(_latest(reader, at_ns, window_ns))
+    links = _newest_links(reader, at_ns, window_ns)
+    hops = list(_newest_of_pairs(reader, TABLES["hop"], at_ns, window_ns))
+    by_columns = link_windows.plain(links, hops)
+    windows, found = _latest(reader, at_ns, window_ns, links, by_columns, hops)
     events = list(events_until(reader, at_ns))
-    heard, away = last_heard(members, ((node_id, sample.at_ns) for node_id, sample in found), events)
+    sent = itertools.chain(
+        ((node_id, sample.at_ns) for node_id, sample in found),
+        ((ends[0], links[ends][2]) for ends in by_columns),
+    )
+    heard, away = last_heard(members, sent, events)
     for node_id, last_ns in heard.items():
         last_ns = last_ns or heard_before(reader, members[node_id], at_ns)
         if last_ns:
             builder.seen(node_id, last_ns)
             builder.state(node_id, away.get(node_id, State.OK), last_ns)
+    link_windows.put_plain(builder, links, by_columns)
     for node_id, sample in _in_order(reader, found, at_ns):
         if node_id in builder:
             builder.sample(node_id, sample)
-    for node_id, peer, stamps, losses in _windows(reader, found, at_ns):
+    for node_id, peer, stamps, losses in _windows(reader, windows, at_ns):
         if node_id in builder and peer in builder:
             builder.earlier(node_id, peer, stamps, losses)
     add_events(builder, events)
@@ -115,13 +125,32 @@ def _running_reports(reader: Reader, at_ns: int) -> Iterator[Running]:
             yield report
 
 
-def _latest(reader: Reader, at_ns: int, window_ns: int) -> Iterator[tuple[str, Sample]]:
-    """Yield the newest sample of each key up to `at_ns`, oldest layer times first."""
+def _latest(
+    reader: Reader,
+    at_ns: int,
+    window_ns: int,
+    links: dict[Ends, Row],
+    by_columns: set[Ends],
+    hops: Sequence[tuple[str, Sample]],
+) -> tuple[list[tuple[Ends, bool]], list[tuple[str, Sample]]]:
+    """Return (each link, and whether its window has stamps of an idle path), and the newest sample of each key up to
+    `at_ns` but of links that go by columns, oldest layer times first."""
+    windows: list[tuple[Ends, bool]] = []
+    found: list[tuple[str, Sample]] = []
     for kind in ("compute", "roofline"):
-        yield from _newest_of_keys(reader, TABLES[kind], at_ns)
-    for kind in ("link", "hop", "uplink"):
-        yield from _newest_of_pairs(reader, TABLES[kind], at_ns, window_ns)
-    yield from newest_hosts(reader, at_ns, window_ns)
+        found += _newest_of_keys(reader, TABLES[kind], at_ns)
+    for ends, row in links.items():
+        if ends in by_columns:
+            windows.append((ends, link_windows.has_stamps(row)))
+            continue
+        for node_id, sample in _as_samples(reader, link_windows.LINK, row, max(0, at_ns - window_ns), at_ns):
+            assert isinstance(sample, LinkSample)
+            windows.append((ends, has_idle_stamps(sample)))
+            found.append((node_id, sample))
+    found += hops
+    found += _newest_of_pairs(reader, TABLES["uplink"], at_ns, window_ns)
+    found += newest_hosts(reader, at_ns, window_ns)
+    return windows, found
 
 
 def _in_order(reader: Reader, found: list[tuple[str, Sample]], at_ns: int) -> list[tuple[str, Sample]]:
@@ -152,31 +181,27 @@ def _in_order(reader: Reader, found: list[tuple[str, Sample]], at_ns: int) -> li
 
 
 def _fits(hop: HopSample, link: LinkSample | None) -> bool:
-    """Return whether the hop takes what its path's round trip takes, and little more: nothing has changed between."""
-    if link is None or link.rtt_p50_ms is None or link.at_ns <= hop.at_ns:
-        return True
-    return 0 <= hop.min_ms - link.rtt_p50_ms * (1 - _FIT) <= 2 * _FIT * link.rtt_p50_ms
+    return link is None or link_windows.fits(hop, link.at_ns, link.rtt_p50_ms)
 
 
 def _windows(
-    reader: Reader, found: list[tuple[str, Sample]], at_ns: int
+    reader: Reader, links: list[tuple[Ends, bool]], at_ns: int
 ) -> Iterator[tuple[str, str, list[StampedWindow], list[LossWindow]]]:
     """Yield (node, peer, stamps, losses) of what delays and losses of that moment were estimated from. Of many links
     only those are looked up that show a window without usable stamps, which would leave their delays unknown; the
     losses of the others are their newest window's."""
-    links = [(node_id, sample) for node_id, sample in found if isinstance(sample, LinkSample)]
     every = len(links) <= _EARLIER_AT_MOST
-    wanted = links if every else [each for each in links if not has_idle_stamps(each[1])][:_EARLIER_AT_MOST]
+    wanted = [ends for ends, idle_stamps in links if every or not idle_stamps][:_EARLIER_AT_MOST]
     ids = dict(reader.query("SELECT node_id, id FROM node")) if wanted else {}
     stamped_ns = at_ns - round(PAIR_AGE_S * NS_PER_S)
     since_ns = max(0, at_ns - AGE_NS)
     buckets, listed = _buckets(since_ns, at_ns)
-    for node_id, sample in wanted:
+    for node_id, peer in wanted:
         rows = reader.query(
             f"SELECT ts, stamped_out_ms, stamped_back_ms, loaded, lost, sent, path FROM link_sample WHERE {listed}"
             " AND src = ? AND dst = ? AND ts BETWEEN ? AND ?"
             " AND (path IN ('direct', 'punched') OR (path = 'none' AND why IS NULL)) ORDER BY ts DESC LIMIT ?",
-            (*buckets, ids[node_id], ids[sample.peer], since_ns, at_ns, 2 * LOSS_HISTORY if every else LOSS_HISTORY),
+            (*buckets, ids[node_id], ids[peer], since_ns, at_ns, 2 * LOSS_HISTORY if every else LOSS_HISTORY),
         )[::-1]
         if rows:
             stamps = [
@@ -184,7 +209,7 @@ def _windows(
                 if ts >= stamped_ns and path != "none" and out is not None and back is not None
             ]  # fmt: skip
             losses = [(ts, lost, sent, bool(loaded)) for ts, _, _, loaded, lost, sent, _ in rows]
-            yield node_id, sample.peer, stamps[-2 * HISTORY if every else -HISTORY :], losses
+            yield node_id, peer, stamps[-2 * HISTORY if every else -HISTORY :], losses
 
 
 def _buckets(since_ns: int, until_ns: int) -> tuple[range, str]:
@@ -231,6 +256,26 @@ def _newest_of_pairs(reader: Reader, table: Table, at_ns: int, window_ns: int) -
     the two is shown.
     """
     since_ns = max(0, at_ns - window_ns)
+    for row in _newest_rows(reader, table, since_ns, at_ns):
+        yield from _as_samples(reader, table, row, since_ns, at_ns)
+
+
+def _newest_links(reader: Reader, at_ns: int, window_ns: int) -> dict[Ends, Row]:
+    """Return the newest row of each link, by its ends."""
+    rows = _newest_rows(reader, link_windows.LINK, max(0, at_ns - window_ns), at_ns)
+    return {(reader.name_of(row[0]), reader.name_of(row[1])): row for row in rows}
+
+
+def _as_samples(
+    reader: Reader, table: Table, row: tuple[Any, ...], since_ns: int, at_ns: int
+) -> Iterator[tuple[str, Sample]]:
+    """Yield the sample of a row; before a disturbed one the newest undisturbed one."""
+    if "loaded" in table.fields and row[3 + table.fields.index("loaded")]:
+        yield from _undisturbed(reader, table, row, since_ns, at_ns)
+    yield table.sample(row, reader.name_of)
+
+
+def _newest_rows(reader: Reader, table: Table, since_ns: int, at_ns: int) -> Iterable[tuple[Any, ...]]:
     newest: dict[tuple[int, int], tuple[Any, ...]] = {}
     for bucket in _unlisted(reader, since_ns, at_ns):  # newest first
         for row in _of_bucket(reader, table, bucket, since_ns, at_ns):
@@ -245,11 +290,7 @@ def _newest_of_pairs(reader: Reader, table: Table, at_ns: int, window_ns: int) -
         if known is None or known[2] < row[2]:
             newest[row[0], row[1]] = row
     _look_back(reader, table, since_ns, at_ns, newest)
-    loaded = 3 + table.fields.index("loaded") if "loaded" in table.fields else None
-    for row in newest.values():
-        if loaded is not None and row[loaded]:
-            yield from _undisturbed(reader, table, row, since_ns, at_ns)
-        yield table.sample(row, reader.name_of)
+    return newest.values()
 
 
 def _unlisted(reader: Reader, since_ns: int, at_ns: int) -> list[int]:

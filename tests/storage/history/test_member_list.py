@@ -35,8 +35,9 @@ def test_names_devices_and_states_are_those_of_the_members_snapshot(
         for node_id, name, seconds in zip((A, B, C), ("ann", "ben", "cat"), joined, strict=True):
             facts = FACTS if node_id != C else None
             writer.upsert_node(node_id, name, facts=facts, seen_ns=T0 + seconds * NS_PER_S).result()
-        for seq, (node_id, seconds) in enumerate(read, 1):
-            put(writer, bare_host(T0 + seconds * NS_PER_S), node_id=node_id, seq=seq)
+        for seq, node_id in enumerate(dict(read), 1):
+            readings = [bare_host(T0 + seconds * NS_PER_S) for sender, seconds in read if sender == node_id]
+            put(writer, *readings, node_id=node_id, seq=seq)
         for node_id, seconds, kind in told:
             writer.event(event(T0 + seconds * NS_PER_S, kind=kind), node_id).result()
         at_ns = T0 + at_s * NS_PER_S

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swarm_protocol.messages.samples import HopSample, LinkSample, UplinkSample
+from swarm_protocol.snapshot.links.first_windows import FirstWindows
 from swarm_protocol.snapshot.links.link_table import LinkTable
 from swarm_protocol.snapshot.links.loss_history import LOADED_HOLD_NS, LossHistory, LossWindow
 from swarm_protocol.snapshot.links.stamp_history import StampedWindow, StampHistory
@@ -153,6 +154,16 @@ class LinkFigures:
         stamped = plain & columns.stamped
         self._stamps.add_many(rows[stamped], *(each[stamped] for each in columns.stamps))
 
+    def first(self, windows: FirstWindows) -> None:
+        """Take the first window of many links."""
+        numbers = (self._links.rows.add(src, dst) for src, dst in zip(windows.src, windows.dst, strict=True))
+        rows, columns = np.fromiter(numbers, np.int64, len(windows.src)), windows.columns()
+        self._links.put_paths(rows, columns.at_ns, columns.cells)
+        counted, stamped = np.flatnonzero(columns.counted), np.flatnonzero(columns.stamped)
+        at_ns, lost, sent, loaded = columns.of(counted).losses
+        self._losses.add_many(rows[counted], at_ns, lost, sent, loaded.astype(np.int64))
+        self._stamps.add_many(rows[stamped], *columns.of(stamped).stamps)
+
     def earlier(self, src: int, dst: int, stamps: Sequence[StampedWindow], losses: Sequence[LossWindow]) -> None:
         self._stamps.restore(src, dst, stamps)
         self._losses.restore(src, dst, losses)
@@ -161,9 +172,11 @@ class LinkFigures:
         """Estimate losses of paths with new windows, and one-way delays if they are due."""
         losses = list(self._losses.changed())
         both_ways = [ends for low, high, _, _ in losses for ends in ((low, high), (high, low))]
-        self._links.put_cells("losses", both_ways, now_ns, [each[2:] for each in losses for _ in range(2)])
+        shares = np.repeat(np.array([each[2:] for each in losses], np.float64).reshape(-1, 2), 2, axis=0)
+        self._links.put_many("losses", both_ways, now_ns, tuple(shares.T))
         delays = list(self._stamps.changed(nodes, now_ns))
-        self._links.put_cells("oneway", [each[:2] for each in delays], now_ns, [each[2:] for each in delays])
+        found = np.array([each[2:] for each in delays], np.float64).reshape(-1, 2)
+        self._links.put_many("oneway", [each[:2] for each in delays], now_ns, tuple(found.T))
 
     def forget(self, node: int) -> None:
         self._losses.settle()
@@ -253,10 +266,12 @@ class LinkFigures:
         return float(slower["mbps"]) if slower is not None and slower["mbps_kind"] == Kind.MEASURED else np.nan
 
     def best_transfer(self, i: int, *, out: bool) -> npt.NDArray[Any]:
-        """Return the best of the latest transfers of a node, in one direction; a measured one before an equal bound."""
+        """Return the best of the latest transfers of a node, in one direction; a measured one before an equal bound,
+        and of equals the newest."""
         transfers = self._links.rates(i, out=out)
         recent = transfers[transfers["mbps_at_ns"] >= transfers["mbps_at_ns"].max() - RECENT_RATE_NS]
-        return recent[np.lexsort((recent["mbps_kind"] == Kind.MEASURED, recent["mbps"]))[-1]]  # type: ignore[no-any-return]
+        order = np.lexsort((recent["mbps_at_ns"], recent["mbps_kind"] == Kind.MEASURED, recent["mbps"]))
+        return recent[order[-1]]  # type: ignore[no-any-return]
 
 
 def _is_whole(sample: LinkSample, before_ms: float) -> bool:

@@ -177,14 +177,16 @@ class LinkTable:
         if len(rows):
             self._parts["path"].put_many(rows, at_ns, columns)
 
-    def put_cells(
-        self, part: Literal["oneway", "losses"], links: Sequence[tuple[int, int]], at_ns: int, cells: Sequence[Cells]
+    def put_many(
+        self,
+        part: Literal["oneway", "losses"],
+        links: Sequence[tuple[int, int]],
+        at_ns: int,
+        columns: Sequence[npt.NDArray[Any]],
     ) -> None:
-        """Set the cells of many links, of which none comes twice, at one time."""
+        """Set the cells of many links, of which none comes twice; `columns` in the order of PARTS."""
         if links:
             rows = np.fromiter((self.rows.add(src, dst) for src, dst in links), np.int64, len(links))
-            named = zip(PARTS[part], zip(*cells, strict=True), strict=True)
-            columns = [np.array(column, LINK_COLUMNS[name]) for name, column in named]
             self._parts[part].put_many(rows, at_ns, columns)
 
     def rates(self, node: int, *, out: bool) -> npt.NDArray[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,10 +21,11 @@ WHY: Final[dict[str | None, Why]] = {
     None: Why.UNKNOWN,
     **{why.name.lower().replace("_", "-"): why for why in Why},
 }
-_FIELDS: Final = operator.attrgetter(
+FIELDS: Final = (
     "at_ns", "sent", "lost", "path", "why", "loaded", "stamped_out_ms", "stamped_back_ms",
     "rtt_min_ms", "rtt_p50_ms", "rtt_p95_ms", "rtt_p99_ms", "pdv_ms", "jitter_rfc3550_ms",
 )  # fmt: skip
+_FIELDS: Final = operator.attrgetter(*FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,12 @@ class WindowColumns:
 def window_columns(windows: Sequence[Window]) -> WindowColumns:
     """Return the columns of windows."""
     fields = zip(*(_FIELDS(sample) for _, _, sample, _ in windows), strict=True)
+    return columns_of(fields, np.array([seen_ns for _, _, _, seen_ns in windows], np.int64))
+
+
+def columns_of(fields: Iterable[Sequence[Any]], seen_ns: Ints) -> WindowColumns:
+    """Return the columns of windows whose fields come in the order of FIELDS."""
+    fields = iter(fields)
     at_ns, sent, lost = (np.array(next(fields), np.int64) for _ in range(3))
     path = np.array([PATHS[name] for name in next(fields)], np.uint8)
     why = np.array([WHY[name] for name in next(fields)], np.uint8)
@@ -67,7 +74,7 @@ def window_columns(windows: Sequence[Window]) -> WindowColumns:
     kind = np.where(estimated, Kind.ESTIMATE, np.where(nothing, Kind.NONE, Kind.MEASURED)).astype(np.uint8)
     share = np.where(nothing, np.nan, np.minimum(1.0, lost / np.maximum(sent, 1)))
     return WindowColumns(
-        seen_ns=np.array([seen_ns for _, _, _, seen_ns in windows], np.int64),
+        seen_ns=seen_ns,
         at_ns=at_ns,
         loaded=loaded,
         counted=measured | (unreached & (why == Why.UNKNOWN)),
