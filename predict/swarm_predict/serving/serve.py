@@ -28,6 +28,7 @@ from swarm_protocol.snapshot.swarm import Swarm
 
 LOADS: Final = (0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95)  # of the most that is sustained
 ROUND_TRIPS: Final = "round trips"
+ALIKE: Final = 0.005  # rates: they would be printed alike
 TENTH_MORE: Final = 1.1
 UNSURE: Final = 0.9  # of the most: beyond, a queue changes by half with a few percent of capacity
 
@@ -101,7 +102,9 @@ def serving_of(swarm: Swarm, model: ModelShape, found: Replicas, drafts: Draftin
     loaded, served = found.together.under(arrivals)
     here = found.at(arrivals)
     limits = found.together.limits()
-    rates = sorted({load * found.most_per_s for load in LOADS} | ({arrivals} if arrivals < found.most_per_s else set()))
+    rates = [load * found.most_per_s for load in LOADS]
+    if arrivals < found.most_per_s:  # in the place of one that would read the same
+        rates = sorted([arrivals, *(rate for rate in rates if abs(rate - arrivals) > ALIKE * arrivals)])
     return Serving(
         arrivals_per_s=arrivals,
         most_per_s=found.most_per_s,

@@ -194,12 +194,11 @@ def test_small_chunks_do_not_outrun_a_connection_that_losses_keep_slow() -> None
     nodes = "".join(node(name, vram=12.0, up=500.0) for name in "ab")
     swarm = parse_swarm(f'{nodes}[[link]]\nfrom = "*"\nto = "*"\nrtt_ms = 40.0\nloss = 0.002\n')
     placement = parse_placement("a:0-15,b:16-31", MODEL, swarm)
-    whole, parts = (
-        predict(swarm, MODEL, placement, Workload(prompt=1000, prefill_chunk=chunk)).ttft_ms for chunk in (0, 64)
-    )
-    assert whole is not None
-    assert parts is not None
-    assert parts.p50 > 0.6 * whole.p50
+    whole, parts = (predict(swarm, MODEL, placement, Workload(prompt=1000, prefill_chunk=chunk)) for chunk in (0, 64))
+    assert whole.ttft_ms is not None
+    assert parts.ttft_ms is not None
+    assert parts.ttft_ms.p50 > 0.6 * whole.ttft_ms.p50
+    assert whole.prompt_limited_by == parts.prompt_limited_by == "lost packets from a to b"
 
 
 @pytest.mark.parametrize("windows", [1, 2, 4])

@@ -73,20 +73,23 @@ def first_token_draws(run: Pipeline) -> First:
     return First(one.total + (chunks - 1) * busiest + restart_ms, _said(restart_ms), limit)
 
 
-def _lossy_ms(run: Pipeline, trips: Sequence[Trip]) -> list[tuple[str, float]]:
-    """Return what a chunk keeps each connection whose window losses keep small: the next chunk waits behind it."""
+def _lossy_ms(run: Pipeline, trips: Sequence[Trip], *, bits: bool = True) -> list[tuple[str, float]]:
+    """Return what a chunk keeps each connection whose window losses keep small: the next chunk waits behind it.
+
+    Without `bits` only what it takes longer than those at the path's rate."""
     found = []
     for trip in trips:
         wait_ms = float(run.costs.links.lossy_window_ms(trip.size_bytes)[trip.src, trip.dst])
         if wait_ms > 0:
             rate = float(run.costs.links.rate_mbps[trip.src, trip.dst])
-            bits_ms = trip.size_bytes * BITS_PER_BYTE / (rate * 1e3) if np.isfinite(rate) else 0.0
+            bits_ms = trip.size_bytes * BITS_PER_BYTE / (rate * 1e3) if bits and np.isfinite(rate) else 0.0
             found.append((f"lost packets from {run.names[trip.src]} to {run.names[trip.dst]}", wait_ms + bits_ms))
     return found
 
 
 def _limit(run: Pipeline, one: Times, trips: Sequence[Trip]) -> str:
-    """Return the largest part of one pass: an uplink by name, round trips, software, or the slowest machine."""
+    """Return the largest part of one pass: an uplink by name, a path's losses, round trips, software, or the slowest
+    machine."""
     upload = one.network.upload_ms
     stages = [float(stage.mean()) for stage in one.stages]
     parts = {
@@ -95,6 +98,9 @@ def _limit(run: Pipeline, one: Times, trips: Sequence[Trip]) -> str:
         "software": float(one.software.mean()),
         "compute": sum(stages) + float(one.head.mean()),
     }
+    for name, ms in _lossy_ms(run, trips, bits=False):
+        parts[name] = parts.get(name, 0.0) + ms
+        parts["round trips"] -= ms
     largest = max(parts, key=lambda part: parts[part])
     if largest == "upload":
         sent: dict[str, float] = {}

@@ -37,7 +37,7 @@ from swarm_predict.serving.routes.route import Route
 from swarm_protocol.snapshot.swarm import Floats
 
 MOST_DECODING: Final = 1024  # levels; with more at once, single prompts hardly matter (`Phases.covers`)
-FURTHER: Final = 12  # requests at their prompt beyond one of each micro-batch, after which π is geometric
+FURTHER: Final = 24  # requests at their prompt beyond one of each micro-batch, after which π is geometric
 ALONE_POINTS: Final = 8  # numbers of sequences that may each have a micro-batch alone
 DECODING_POINTS: Final = 8  # numbers of sequences whose cycle is drawn; between them it is interpolated
 READING_POINTS: Final = 6  # the same of prompts

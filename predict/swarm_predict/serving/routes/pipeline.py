@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from swarm_protocol.snapshot.swarm import Floats, Swarm
 from swarm_protocol.units import BITS_PER_BYTE
 
 Wire = Literal["uplink", "downlink"]
+LARGE_BYTES: Final = 1 << 20  # a message of that size sees the mean rate of its connection
 
 
 class PipelinePasses:
@@ -43,7 +44,7 @@ class PipelinePasses:
         self._machines = len(stations)
         self.stations = (*stations, *_wires(self.one, self.one.trips))
         self._known: dict[int, Floats] = {}
-        self._delivered: dict[float, Floats] = {}  # by size
+        self._lossy_ms = self.one.costs.links.lossy_window_ms(LARGE_BYTES)
         in_way = np.array([station.in_way for station in self.stations])
         way_ms = tables.price(list(range(len(placement))), [stage.layers for stage in placement]) * self.yields
         self.between_ms = max(0.0, way_ms - float(self.decode_ms(1)[in_way].sum()))
@@ -115,28 +116,19 @@ class PipelinePasses:
         return self._filled([*ms, *[0.0] * (self._machines - count)], self._wire_ms(run, run.prompt_trips(1, each)))
 
     def _wire_ms(self, run: Pipeline, trips: Sequence[Trip]) -> dict[tuple[str, str], float]:
-        """Return how long a pass keeps each wire: the bits at its rate, and at the slower end what TCP takes longer for
-        messages of this size than for one token, where losses keep its window small: messages behind wait for it."""
+        """Return how long a pass keeps each wire: the bits at its rate, and at the slower end at the rate that losses
+        leave its connection, where they keep TCP's window small: messages behind wait for it."""
         busy: dict[tuple[str, str], float] = {}
-        for trip, one in zip(trips, self.one.trips, strict=True):
+        for trip in trips:
             up, down = _rates(run, trip)
             for end, kind, rate in ((trip.src, "uplink", up), (trip.dst, "downlink", down)):
                 if math.isfinite(rate):
                     key = (run.names[end], kind)
-                    busy[key] = busy.get(key, 0.0) + _bits_ms(trip, rate)
-            slower = min(up, down)
-            if math.isfinite(slower) and trip.size_bytes > one.size_bytes:
-                longer = self._delivery_ms(trip) - self._delivery_ms(one)
+                    busy[key] = busy.get(key, 0.0) + trip.size_bytes * BITS_PER_BYTE / (rate * 1e3)
+            if math.isfinite(min(up, down)):
                 key = (run.names[trip.src], "uplink") if up <= down else (run.names[trip.dst], "downlink")
-                busy[key] += max(0.0, longer - _bits_ms(trip, slower) + _bits_ms(one, slower))
+                busy[key] += trip.size_bytes / LARGE_BYTES * float(self._lossy_ms[trip.src, trip.dst])
         return busy
-
-    def _delivery_ms(self, trip: Trip) -> float:
-        costs = self.one.costs
-        if trip.size_bytes not in self._delivered:
-            usual = costs.links.usual_delivery_ms(trip.size_bytes, self.load.slow_start)
-            self._delivered[trip.size_bytes] = usual * costs.layer.assumed.paths[costs.links.kinds]
-        return float(self._delivered[trip.size_bytes][trip.src, trip.dst])
 
     def _filled(self, machine_ms: Sequence[float], wires: dict[tuple[str, str], float]) -> Floats:
         """Return (stations,): machines in their order, then wires by name."""
@@ -162,7 +154,3 @@ def _rates(run: Pipeline, trip: Trip) -> tuple[float, float]:
     nodes, rows = run.swarm.nodes, run.costs.rows
     up, down = float(nodes["up_mbps"][rows[trip.src]]), float(nodes["down_mbps"][rows[trip.dst]])
     return (math.inf if math.isnan(up) else up), (math.inf if math.isnan(down) else down)
-
-
-def _bits_ms(trip: Trip, rate_mbps: float) -> float:
-    return trip.size_bytes * BITS_PER_BYTE / (rate_mbps * 1e3)
