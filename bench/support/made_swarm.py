@@ -22,11 +22,13 @@ def ids(nodes: int) -> list[str]:
     return [node_id(public_key(key)) for key in keys(nodes)]
 
 
-def link_rounds(nodes: int, peers: int, rounds: int, end_ns: int) -> Iterator[tuple[int, int, tuple[LinkSample, ...]]]:
+def link_rounds(
+    nodes: int, peers: int, rounds: int, end_ns: int, names: list[str] | None = None
+) -> Iterator[tuple[int, int, tuple[LinkSample, ...]]]:
     """Yield (round, node, one sample a peer): every node once a round, its `peers` next neighbours; the last at
-    `end_ns`."""
+    `end_ns`. `names`: the nodes' ids; None: those of `keys`."""
     rng = random.Random(7)
-    names = ids(nodes)
+    names = ids(nodes) if names is None else names
     for number in range(rounds):
         at_ns = end_ns - (rounds - number) * WINDOW_NS
         for node in range(nodes):

@@ -97,7 +97,7 @@ class ChangeDetector:
         pools: dict[Category, dict[Unit, Pool]] = {"worse": {}, "better": {}, "return": {}}
         for unit in list(self._table.hot):
             warm = False
-            for one in self._table.units.get(unit, ()):
+            for one in self._table.of_unit(unit):
                 if not (one.worse or one.better):
                     continue
                 warm = True
@@ -263,11 +263,11 @@ class ChangeDetector:
                 )
             elif now_ns >= change.opened_ns + USUAL_AFTER_NS:
                 change.ended_ns = now_ns
-                levels = [one for unit in main for one in self._table.units[unit] if one.reference is not None]
+                levels = [one for unit in main for one in self._table.of_unit(unit) if one.reference is not None]
                 now = _median(one.usual for one in levels)
                 before = _median(one.reference or 0.0 for one in levels)
                 for unit in change.units:
-                    for one in self._table.units[unit]:
+                    for one in self._table.of_unit(unit):
                         one.settle()
                 pairs = len({unit[1:] for unit in main}) if change.figure.of_link else 0
                 of_pairs = max(pairs, self._table.of_pairs(change.subject, now_ns)) if pairs else 0
@@ -289,7 +289,7 @@ class ChangeDetector:
         for change in [c for c in self._changes if c.ended_ns and now_ns >= c.ended_ns + ABSORB_NS]:
             self._changes.remove(change)
             for unit in change.units:
-                levels = [one for one in self._table.units[unit] if one.reference is not None]
+                levels = [one for one in self._table.of_unit(unit) if one.reference is not None]
                 if not levels or change.kind != "degraded" or not any(map(_is_worth, levels)):
                     for one in levels:
                         one.settle()
@@ -308,7 +308,7 @@ class ChangeDetector:
         return found
 
     def _is_changed(self, unit: Unit) -> bool:
-        return any(one.reference is not None for one in self._table.units[unit])
+        return any(one.reference is not None for one in self._table.of_unit(unit))
 
 
 def _is_worth(series: Series) -> bool:

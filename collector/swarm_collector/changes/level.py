@@ -40,6 +40,7 @@ FORGET_EVIDENCE_NS: Final = 900 * NS_PER_S  # samples further apart than this ar
 _MAD: Final = 1.4826  # of a normal distribution: scale over median absolute deviation
 _TAIL_SHARE: Final = 1.6  # scales that the second largest of 24 deviations is at
 _SMALL: Final = 1e-6
+_NOTHING: Final = array("f")  # shared by all levels without evidence, which begins with an array of its own
 
 
 class Rarity:
@@ -71,7 +72,7 @@ class Level:
         self._values = array("f")
         self._kept_ns = 0  # when a value last entered the baseline
         self._median = 0.0
-        self._recent = array("f")  # the samples that are evidence now
+        self._recent = _NOTHING  # the samples that are evidence now
         self._reference: float | None = None
         self.worse = self.better = 0.0  # decades
         self.at_ns = 0  # of the newest sample
@@ -167,7 +168,7 @@ class Level:
         else:
             self.worse, self.better = 0.0, self.better + decades
             turned = self.better == decades
-        if turned:
+        if turned or not self._recent:
             self._recent, self.since_ns, self.whole = array("f"), at_ns, 0
         self._recent.append(x)
         self.whole += whole and window is not None
@@ -206,8 +207,7 @@ class Level:
         self._values = array("f")
 
     def drop_evidence(self) -> None:
-        if self._recent:
-            self._recent = array("f")
+        self._recent = _NOTHING
         self.worse = self.better = 0.0
         self.whole = 0
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from swarm_collector.changes.detected_change import Found
-from swarm_collector.changes.figures import JITTER, LAYER, RTT, UPLINK, VISIT, Figure
+from swarm_collector.changes.figures import JITTER, LAYER, LOSS, RTT, UPLINK, VISIT, Figure
 from swarm_collector.changes.level import PLATEAU, BatchedLevel, Level
 from swarm_collector.changes.loss_level import LossLevel
 from swarm_collector.changes.subjects import Pair, Subject
@@ -18,10 +18,12 @@ from swarm_protocol.units import NS_PER_S
 Unit = tuple[str, str, str]  # figure, and the two ends in order; of a node's figure: figure, node, what was measured
 
 ACTIVE_NS: Final = 180 * NS_PER_S  # a pair measured within this time counts for its nodes
-MOST_LINKS: Final = 40_000  # directed; some 50 MB
+MOST_LINKS: Final = 40_000  # directed; some 65 MB
 MOST_KEYS: Final = 64  # layer times followed for one node
 TRUSTED_SHARE: Final = 0.15  # of a window: a shorter transfer does not move its median
 QUEUED_SHARE: Final = 0.5  # a shorter one, with the seconds in which its queue drains, does not move the minimum
+
+_OF_LINK: Final = {RTT.name: 0, LOSS.name: 1, JITTER.name: 2}  # the order of the three series of a link
 
 Series = Level | LossLevel
 
@@ -54,7 +56,6 @@ class SeriesTable:
         self._links: dict[Pair, tuple[Level, LossLevel, BatchedLevel]] = {}  # directed
         self._of_nodes: dict[str, dict[tuple[str, str], Level]] = {}  # node → (figure, what) → series
         self._throttles: dict[tuple[str, str], Throttle] = {}
-        self.units: defaultdict[Unit, list[Series]] = defaultdict(list)
         self.hot: dict[Unit, None] = {}
         self.throttled: list[Found] = []  # to be reported
         self._active: dict[str, dict[str, int]] = defaultdict(dict)  # node → peer → when last measured
@@ -84,8 +85,6 @@ class SeriesTable:
             if len(self._links) >= self._most_links:
                 return
             series = self._links[src, sample.peer] = (Level(RTT), LossLevel(), BatchedLevel(JITTER))
-            for one in series:
-                self.units[_link_unit(one.figure, src, sample.peer)].append(one)
         rtt, loss, jitter = series
         before_ns = max(rtt.at_ns or loss.at_ns, self._loaded_ns.get((src, sample.peer), 0))
         at_ns = sample.at_ns
@@ -156,8 +155,17 @@ class SeriesTable:
             if len(known) >= MOST_KEYS:
                 return None
             series = known[figure.name, what] = Level(figure)
-            self.units[figure.name, node, what].append(series)
         return series
+
+    def of_unit(self, unit: Unit) -> list[Series]:
+        """Return the series of a unit: of a pair one for each direction that is measured. They are looked up: a list of
+        them for each unit took a third of the table's memory."""
+        name, one, other = unit
+        if (number := _OF_LINK.get(name)) is not None:
+            found = (self._links.get(pair) for pair in ((one, other), (other, one)))
+            return [series[number] for series in found if series is not None]
+        known = self._of_nodes.get(one, {}).get((name, other))
+        return [] if known is None else [known]
 
     def _heat(self, node: str, figure: Figure, what: str, series: Level) -> None:
         if series.worse or series.better:
@@ -187,10 +195,11 @@ class SeriesTable:
         for pair in [pair for pair in self._links if node in pair]:
             del self._links[pair]
             self._loaded_ns.pop(pair, None)
-        for unit in [unit for unit in self.units if node in unit[1:]]:
-            del self.units[unit]
-            self.hot.pop(unit, None)
+        for unit in [unit for unit in self.hot if node in unit[1:]]:
+            del self.hot[unit]
         self._of_nodes.pop(node, None)
+        for known in self._of_nodes.values():
+            known.pop((UPLINK.name, node), None)
         self._transfer_ns.pop(node, None)
         self._reported_ns.pop(node, None)
         self._throttles = {key: one for key, one in self._throttles.items() if key[0] != node}

@@ -127,4 +127,4 @@ def test_a_link_that_is_measured_all_the_time_keeps_thirty_two_windows():
     for number in range(100):
         history.add(0, 1, link(T0 + number * NS_PER_S, sent=16, lost=0))
     assert losses(history) == (0.0, 32 * 16.0)
-    assert history._used == 5
+    assert history._used == 9

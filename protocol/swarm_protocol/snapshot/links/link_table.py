@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from swarm_protocol.snapshot.columns import LINK_COLUMNS
 from swarm_protocol.snapshot.links.compact_links import COMPACT_NODES, compact_columns
-from swarm_protocol.snapshot.links.link_rows import LinkRows
+from swarm_protocol.snapshot.links.link_rows import LinkRows, grown
 from swarm_protocol.snapshot.swarm import Floats, Ints
 
 DENSE_NODES: Final = 2_000  # some 400 MB of path columns
@@ -35,8 +35,6 @@ PARTS: Final[dict[Part, tuple[str, ...]]] = {
     "hop": _HOP,
     "rate": _RATE,
 }
-_FIRST_ROWS: Final = 64
-_GROW: Final = 1.25  # a large table must not double
 _WAITING: Final = 4_096  # rows set since the last read, kept pending: setting them together costs a tenth
 
 
@@ -46,11 +44,7 @@ class _PartRows:
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
-        self.blank = np.array(
-            [tuple(np.nan if LINK_COLUMNS[name] is np.float64 else 0 for name in names)],
-            dtype=[(name, LINK_COLUMNS[name]) for name in names],
-        )
-        self._values = np.repeat(self.blank, _FIRST_ROWS)
+        self._values = np.zeros(0, [(name, LINK_COLUMNS[name]) for name in names])  # zeros where nothing was set
         self._waiting: dict[int, Cells] = {}
         self.at_ns = array("q")  # 0: never; an array of the module of this name, because every sample reads it
         self._touched = bytearray()
@@ -105,7 +99,7 @@ class _PartRows:
         """Keep these rows alone, in this order."""
         self._settle()
         former = former[former < len(self.at_ns)]
-        self._values = np.concatenate((self._values[former], self.blank))
+        self._values = self._values[former]
         self.at_ns = array("q", np.frombuffer(self.at_ns, np.int64)[former].tobytes()) if len(former) else array("q")
         self._touched = bytearray(len(former))
 
@@ -132,9 +126,7 @@ class _PartRows:
         self._waiting.clear()
 
     def _grow(self) -> None:
-        if len(self.at_ns) > len(self._values):
-            wanted = max(len(self.at_ns), int(len(self._values) * _GROW))
-            self._values = np.concatenate((self._values, np.repeat(self.blank, wanted - len(self._values))))
+        self._values = grown(self._values, len(self.at_ns))
 
 
 class LinkTable:

@@ -1,7 +1,7 @@
 """Keep the counts of sent and lost packets of the latest windows of every measured link, for `pooled_loss`.
 
-A link has room for as many windows as count, in blocks: 96 bytes in a swarm that nobody watches, where each link is
-measured twice an hour, 384 where it is measured every minute.
+A link has room for as many windows as count, in blocks: 80 bytes in a swarm that nobody watches, where each link is
+measured twice an hour, 416 where it is measured every minute.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HISTORY: Final = 32  # windows of each end: some 500 packets, where nobody watch
 AGE_NS: Final = 3600 * NS_PER_S  # before the newest window of the path; an idle swarm measures each link twice in it
 LOADED_HOLD_NS: Final = 60 * NS_PER_S  # so long after an idle window, losses during our own transfers are its queue's
 _MOST_WAITING: Final = 4_096  # windows since the last read: put into their blocks together they cost a tenth
-_BLOCK: Final = 8  # windows
+_BLOCK: Final = 4  # windows
 _BLOCKS: Final = HISTORY // _BLOCK  # of one link, at most
 _MOST: Final = 65_535  # packets of a window that count: a probe sends far fewer
 _PAIRS_AT_ONCE: Final = 2_048  # paths whose windows are pooled together: some 2 MB

@@ -1,0 +1,66 @@
+"""A batch is stored as the rows of its samples, whatever kinds are in it and in which order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from sample_fixtures import T0, A, B, C, batch, compute, event, hop, host, link, uplink
+
+from swarm_protocol.units import NS_PER_S
+from swarm_storage.rows import MINUTE_NS, PARTS_PER_BATCH, TABLE_OF, Row, Table
+from swarm_storage.writer.transaction import Known, Transaction
+
+IDS = {A: 1, B: 2, C: 3}
+AT = st.integers(0, 40).map(lambda i: T0 + i * 13 * NS_PER_S)  # several samples at one time, of several minutes
+SAMPLES = st.one_of(
+    st.builds(link, AT, st.sampled_from((B, C)), rtt_p50_ms=st.sampled_from((None, 2.5))),
+    st.builds(hop, AT, st.sampled_from((B, C))),
+    st.builds(uplink, AT, st.sampled_from((B, C))),
+    st.builds(host, AT),
+    st.builds(compute, AT),
+    st.builds(event, AT),
+)
+
+
+class Recorder:
+    """A connection that keeps what is written."""
+
+    shared = False
+
+    def __init__(self) -> None:
+        self.inserted: dict[str, list[Row]] = {}
+        self.minutes: dict[int, int] = {}
+
+    def query(self, sql: str, arguments: Sequence[Any] = ()) -> list[Row]:
+        return [(IDS[arguments[0]],)] if "FROM node" in sql else []
+
+    def many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        if "activity" in sql:
+            self.minutes = dict(rows)
+
+    def insert(self, table: Table, rows: list[Row]) -> None:
+        self.inserted[table.kind] = list(rows)
+
+
+@given(samples=st.lists(SAMPLES, max_size=40))
+def test_a_batch_is_stored_as_the_rows_of_its_samples(samples):
+    db = Recorder()
+    transaction = Transaction(db, Known())  # type: ignore[arg-type]
+    assert transaction.batch(batch(3, samples)) == 3
+    transaction.flush()
+    wanted: dict[str, list[Row]] = {}
+    for position, sample in enumerate(samples):
+        table = TABLE_OF[type(sample)]
+        peer = IDS[sample.peer] if table.of_pair else 0
+        row = table.row(sample, IDS[A], peer, 3 * PARTS_PER_BATCH + position)
+        wanted.setdefault(table.kind, []).append(row)
+    assert {kind: Counter(rows) for kind, rows in db.inserted.items()} == {
+        kind: Counter(rows) for kind, rows in wanted.items()
+    }
+    for rows in db.inserted.values():
+        assert [row[:4] for row in rows] == sorted(row[:4] for row in rows)
+    assert db.minutes == Counter(sample.at_ns // MINUTE_NS for sample in samples)
