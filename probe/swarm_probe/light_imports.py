@@ -18,6 +18,7 @@ from types import ModuleType
 
 _METADATA = "importlib.metadata"
 _EXTENSIONS = "typing_extensions"
+CERT_NONE = 0  # of `ssl`
 
 
 @contextlib.contextmanager
@@ -38,6 +39,21 @@ def asyncio_without_tls() -> None:
     as before; asyncio does not look for it again."""
     with _in_place_of("ssl", None):
         importlib.import_module("asyncio")
+
+
+def aioquic_without_verification() -> None:
+    """Import aioquic's TLS, if it is not imported yet, without what verifies certificates (certifi, service_identity
+    with attrs and idna, pyOpenSSL: 4 MB; ssl, of which it takes two constants). A certificate proves nothing here: both
+    ends prove their key afterwards."""
+    names = ("certifi", "service_identity", "OpenSSL", "ssl")
+    absent = {name: ModuleType(name) for name in names}
+    vars(absent["OpenSSL"])["crypto"] = ModuleType("OpenSSL.crypto")
+    vars(absent["ssl"]).update(CERT_NONE=CERT_NONE, CERT_REQUIRED=2)
+    with contextlib.ExitStack() as imports:
+        for name, module in absent.items():
+            imports.enter_context(_in_place_of(name, module))
+        imports.enter_context(_in_place_of(_EXTENSIONS, None))
+        importlib.import_module("aioquic.tls")
 
 
 def proxies_set() -> bool:
