@@ -50,7 +50,7 @@ class Dialer:
         self.relay: RelayPort | None = None  # None: no relay
         if QUIC:
             round_trips.take_quic = self._take
-            round_trips.when_urgent(lambda: self._quic is not None and self._quic.connected)
+            round_trips.urgent = lambda: self._quic is not None and self._quic.connected
 
     async def dial(self, member: PeerState, purpose: Purpose, size: int) -> tuple[Channel, Transport]:
         """Dial by TCP, or by another transport if TCP has failed recently. Raises PeerError."""
