@@ -17,7 +17,7 @@ from swarm_probe.owner_limits.compute_budget import USUAL, Allowance, parse_allo
 from swarm_probe.owner_limits.traffic_budget import DAILY_BYTES, parse_daily
 from swarm_protocol import __version__
 from swarm_protocol.text import safe
-from swarm_protocol.trust.identity import default_state_dir
+from swarm_protocol.trust.state_dir import default_state_dir
 
 UNUSABLE: Final = 2  # the exit code
 TOKEN_VARIABLE: Final = "SWARMTOP_TOKEN"

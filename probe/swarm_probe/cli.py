@@ -6,7 +6,6 @@ refused for good · 3 (status) no probe runs there, or it has no collector · 13
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
 import os
@@ -20,12 +19,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Final
 
-from swarm_probe import light_imports  # noqa: F401 - first
+from swarm_probe import light_imports  # first
 from swarm_probe.collector_client.join_url import JoinError, parse_join
 from swarm_probe.owner_limits.compute_budget import USUAL
 from swarm_protocol.text import clean_name, safe
-from swarm_protocol.trust.certificate_pins import PinError, digest_of
-from swarm_protocol.trust.identity import IdentityError
 from swarm_protocol.units import BYTES_PER_GIB
 
 if TYPE_CHECKING:
@@ -53,12 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         url = parse_join(options.join, insecure=options.insecure, pinned=options.fingerprint is not None)
         if options.fingerprint is not None:
-            digest_of(options.fingerprint)
-            if not url.startswith("wss:"):
-                raise JoinError(
-                    f"--fingerprint goes with TLS, and --join {safe(options.join, 80)} is plain text; leave out ws://"
-                )
-    except (JoinError, PinError) as error:
+            _check_fingerprint(options.fingerprint, url, options.join)
+    except JoinError as error:
         return _fail(str(error), UNUSABLE)
     token = options.token if options.token is not None else os.environ.get(TOKEN_VARIABLE, "")
     if len(token) > MAX_TOKEN or not token.isprintable():
@@ -75,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _dry_run(url, name, options, token=bool(token))
     if argv is None:  # otherwise others in this process may use them
         _drop_parser()
+    if url.startswith("ws:") and not light_imports.proxies_set():  # a proxy may be reached over TLS
+        light_imports.asyncio_without_tls()
     from swarm_probe.daemon_config import ProbeConfig  # late: --help and --dry-run do not need it
 
     config = ProbeConfig(
@@ -94,6 +89,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         offer_bytes=None if options.offer_gib is None else int(options.offer_gib * BYTES_PER_GIB),
     )
     return _run(config)
+
+
+def _check_fingerprint(fingerprint: str, url: str, join: str) -> None:
+    """Raises JoinError."""
+    from swarm_protocol.trust.certificate_pins import PinError, digest_of  # late: few have one
+
+    try:
+        digest_of(fingerprint)
+    except PinError as error:
+        raise JoinError(str(error)) from error
+    if not url.startswith("wss:"):
+        raise JoinError(f"--fingerprint goes with TLS, and --join {safe(join, 80)} is plain text; leave out ws://")
 
 
 def _options(arguments: Sequence[str]) -> SimpleNamespace:
@@ -157,6 +164,7 @@ def _forget(arguments: Sequence[str]) -> int:
 def _about(folder: Path, *, forget: bool) -> int:
     from swarm_probe.collector_client.data_requests import AboutError, ask  # late: as above
     from swarm_probe.status import is_running, read_status
+    from swarm_protocol.trust.identity import IdentityError
 
     status = read_status(folder)
     if status is None or not status.url:
@@ -176,9 +184,12 @@ def _about(folder: Path, *, forget: bool) -> int:
 
 
 def _run(config: ProbeConfig) -> int:
+    import asyncio  # late: the caller may have imported it without TLS
+
     from swarm_probe.daemon import Daemon
     from swarm_probe.spool import SpoolError
     from swarm_probe.status import StateError, StateLock
+    from swarm_protocol.trust.identity import IdentityError
 
     _log_to_stderr()
     state = config.state

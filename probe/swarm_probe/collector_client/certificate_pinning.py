@@ -7,9 +7,9 @@ address that the connection leads to (see `signing`).
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -18,6 +18,9 @@ from swarm_protocol.messages.probe_messages import COLLECTOR_HEADER, NONCE_HEADE
 from swarm_protocol.trust import certificate_pins
 from swarm_protocol.trust.identity import COLLECTOR_ID_BYTES
 from swarm_protocol.trust.signing import NONCE_BYTES, Handshake, certificate_binding, plain_text_binding
+
+if TYPE_CHECKING:
+    import ssl
 
 
 class OldCollector(Exception):
@@ -35,7 +38,11 @@ class Certificates(msgspec.Struct, frozen=True):
     def context(self) -> ssl.SSLContext | None:
         if not self.tls:
             return None
-        return ssl.create_default_context() if self.by_authority else certificate_pins.client_context()
+        if not self.by_authority:
+            return certificate_pins.client_context()
+        import ssl  # late, as there
+
+        return ssl.create_default_context()
 
     def handshake(self, ws: ClientConnection) -> Handshake:
         """Return what to sign on this connection. Raises OldCollector, and PinError for a collector other than the

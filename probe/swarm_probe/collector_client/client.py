@@ -32,8 +32,8 @@ from swarm_probe.collector_client.websocket import (
     MeteredConnection,
     Opening,
     open_websocket,
-    proxies_set,
 )
+from swarm_probe.light_imports import proxies_set
 from swarm_probe.measure.transfers.uplink import look
 from swarm_probe.owner_limits.traffic_budget import BACK_SHARE, TrafficBudget
 from swarm_probe.spool import Spool

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
-import ssl
+import sys
 from typing import Final
 
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
@@ -39,7 +39,8 @@ def why_not(error: Exception) -> str:
         return f"HTTP {error.response.status_code}: no collector at this address"
     if isinstance(error, TimeoutError):
         return "no answer"
-    if isinstance(error, ssl.SSLError):
+    tls = sys.modules.get("ssl")  # not loaded for plain text
+    if tls is not None and isinstance(error, tls.SSLError):
         if error.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"):
             return "it speaks no TLS: no collector, or one that takes plain text (--insecure)"
         return f"TLS: {safe(error.reason or str(error), 100)}"

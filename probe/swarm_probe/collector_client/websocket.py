@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 import socket
-import sys
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
@@ -21,6 +19,7 @@ from websockets.protocol import CONNECTING, Event
 from websockets.uri import parse_uri
 
 from swarm_probe.collector_client.traffic_meter import Breach, Meter
+from swarm_probe.light_imports import proxies_set
 
 if TYPE_CHECKING:
     import ssl
@@ -149,16 +148,6 @@ async def _through_proxy(how: Opening, make: Any) -> ClientConnection:
         user_agent_header=None,
     )
     return cast(ClientConnection, connection)
-
-
-def proxies_set() -> bool:
-    """Return whether the owner has set a proxy. Linux has no setting but the environment, so that urllib, which asks
-    other systems, is not loaded there without one."""
-    if sys.platform == "linux" and not any(name.lower().endswith("_proxy") and to for name, to in os.environ.items()):
-        return False
-    from urllib.request import getproxies
-
-    return bool(getproxies())
 
 
 def by_proxy(url: str) -> bool:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
+from swarm_probe.light_imports import aioquic_without_verification
 from swarm_probe.measure.peer import PeerState
 from swarm_probe.measure.round_trips import RoundTrips
 from swarm_probe.sockets import ANY_WAY, Leave, Target
@@ -49,7 +50,7 @@ class Dialer:
         self.relay: RelayPort | None = None  # None: no relay
         if QUIC:
             round_trips.take_quic = self._take
-            round_trips.when_urgent(lambda: self._quic is not None and self._quic.connected)
+            round_trips.urgent = lambda: self._quic is not None and self._quic.connected
 
     async def dial(self, member: PeerState, purpose: Purpose, size: int) -> tuple[Channel, Transport]:
         """Dial by TCP, or by another transport if TCP has failed recently. Raises PeerError."""
@@ -96,7 +97,8 @@ class Dialer:
 
     def _quic_port(self) -> QuicPort:
         if self._quic is None:
-            from swarm_probe.streams.quic_endpoint import QuicPort  # late: 15 MB that few probes ever need
+            aioquic_without_verification()
+            from swarm_probe.streams.quic_endpoint import QuicPort  # late: 11 MB that few probes ever need
 
             self._quic = QuicPort(self._round_trips.send, self._serve, self._counts)
         return self._quic

@@ -87,7 +87,8 @@ class RoundTrips:
         self._holes: asyncio.TimerHandle | None = None
         self._loaded = False
         self._due = DueSessions()
-        self._timer = SendTimer(self._udp, clocks.mono_ns, self._tick)
+        self.urgent: Callable[[], bool] = lambda: False  # datagrams have to be read at once
+        self._timer = SendTimer(self._udp, clocks.mono_ns, self._tick, lambda: self.urgent())
         self._refusals = SendRefusals()
         self._departures = TransmitTimestamps[tuple[RttSession, int]]()
 
@@ -104,10 +105,6 @@ class RoundTrips:
         """Note a rate, measured or a bound, at which this machine has sent."""
         self._timer.uplink(mbps)
         self._due.grouped = self._timer.groups
-
-    def when_urgent(self, urgent: Callable[[], bool]) -> None:
-        """Read datagrams at once while `urgent()`."""
-        self._timer.urgent = urgent
 
     @property
     def port(self) -> int:

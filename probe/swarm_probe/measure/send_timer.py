@@ -27,9 +27,12 @@ FROM_MBPS: Final = (
 
 
 class SendTimer:
-    def __init__(self, udp: UdpPort, mono_ns: Callable[[], int], tick: Callable[[], None]) -> None:
-        """Create it. `tick` is called when a packet is due, after what has arrived was handed on."""
-        self.urgent: Callable[[], bool] = lambda: False  # datagrams have to be read at once
+    def __init__(
+        self, udp: UdpPort, mono_ns: Callable[[], int], tick: Callable[[], None], urgent: Callable[[], bool]
+    ) -> None:
+        """Create it. `tick` is called when a packet is due, after what has arrived was handed on. `urgent`: whether
+        datagrams have to be read at once."""
+        self._urgent = urgent
         self._udp = udp
         self._mono_ns = mono_ns
         self._tick = tick
@@ -68,7 +71,7 @@ class SendTimer:
         """Listen to the socket, or let arrivals wait if the timer fires soon."""
         soon = self.groups and self._timer is not None and self._due_ns - self._mono_ns() <= REST_MOST_NS
         udp = self._udp
-        at_once = udp.backlog or udp.many_expected or not udp.kernel_stamps or self.urgent()
+        at_once = udp.backlog or udp.many_expected or not udp.kernel_stamps or self._urgent()
         udp.listen(at_once or not soon)
 
     def _fire(self) -> None:

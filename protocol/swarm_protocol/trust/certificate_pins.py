@@ -10,9 +10,11 @@ import base64
 import binascii
 import hashlib
 import os
-import ssl
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import ssl
 
 PINS_FILE: Final = "known_collectors"
 _PREFIX: Final = "SHA256:"
@@ -91,6 +93,8 @@ def _read(path: Path) -> dict[str, str]:
 
 def client_context() -> ssl.SSLContext:
     """Return a context for TLS 1.3 to a collector whose certificate is compared with a fingerprint, not authorities."""
+    import ssl  # late: 4.4 MB, which a connection in plain text does not need
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False

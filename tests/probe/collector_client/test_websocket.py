@@ -12,7 +12,8 @@ from fake_collector import NODE_ID, FakeCollector
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
-from swarm_probe.collector_client.websocket import by_proxy, proxies_set
+from swarm_probe.collector_client.websocket import by_proxy
+from swarm_probe.light_imports import proxies_set
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, cast
@@ -37,8 +38,8 @@ class Port:
         self.reads += 1
 
 
-def timer(port: Port, mbps: float = FROM_MBPS) -> SendTimer:
-    made = SendTimer(cast(Any, port), lambda: 0, lambda: None)
+def timer(port: Port, mbps: float = FROM_MBPS, urgent: Callable[[], bool] = lambda: False) -> SendTimer:
+    made = SendTimer(cast(Any, port), lambda: 0, lambda: None, urgent)
     if mbps:
         made.uplink(mbps)
     return made
@@ -57,7 +58,12 @@ async def test_arrivals_are_read_before_packets_are_sent() -> None:
     """Their answers are due, and a window may be complete."""
     port, seen = Port(), asyncio.Event()
     reads: list[int] = []
-    made = SendTimer(cast(Any, port), lambda: 0, lambda: (reads.append(port.reads), seen.set()))  # type: ignore[func-returns-value]
+
+    def tick() -> None:
+        reads.append(port.reads)
+        seen.set()
+
+    made = SendTimer(cast(Any, port), lambda: 0, tick, lambda: False)
     made.arm(0)
     async with asyncio.timeout(10):
         await seen.wait()
@@ -82,12 +88,11 @@ async def test_arrivals_do_not_wait_where_that_would_cost_something(port: dict[s
 
 
 async def test_arrivals_do_not_wait_while_a_quic_connection_is_open() -> None:
-    port = Port()
-    made = timer(port)
-    made.urgent = lambda: True
+    port, open_ones = Port(), {"a connection"}
+    made = timer(port, urgent=lambda: bool(open_ones))
     made.arm(SOON)
     assert port.listening
-    made.urgent = lambda: False
+    open_ones.clear()
     made.rest()
     assert not port.listening
 
