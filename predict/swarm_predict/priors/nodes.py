@@ -123,7 +123,7 @@ class Assumed:
         run = rng.standard_normal((half, 1)) * self.noise
         own, host = common[:, self.at[_OWN]] + alone[0] + run, common[:, self.at[_HOST]] + alone[1] + run
         again = rng.standard_normal((half, 1)) * self.measured_noise
-        pace = rng.standard_normal((half, 1)) * self.pace_noise
+        pace = rng.standard_normal((half, 1)) * self.pace_noise if self.pace_noise else np.zeros((half, 1))
         # what a person wrote down of paths has its width from the fit, which includes that until a run is known
         repeats = again if self.measured_noise else run if self.priors.learnt else 0.0 * run
 
