@@ -108,7 +108,7 @@ def test_two_usual_routers_are_punched_through_and_the_round_trip_is_the_truth(
 def test_a_hop_between_them_went_over_quic(samples: dict[tuple[str, str], list[object]]):
     for pair in (("cone-1", "cone-2"), ("cone-2", "cone-1")):
         hops = [sample for sample in samples[pair] if isinstance(sample, HopSample)]
-        assert hops[0].transport == "quic"
+        assert "quic" in {hop.transport for hop in hops}
         # while the router's new port is looked for there is no hole, and the collector is the way that is left
         outage_ns = min((link.at_ns for link in links(samples, *pair) if link.lost), default=2**63) - WINDOW_NS
         for hop in hops:

@@ -12,7 +12,7 @@ import sqlite3
 import struct
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -131,8 +131,8 @@ _SENDER = stamp_packet.SenderPacket(seq=1, sent_ntp=2, error=3, ssid=4)
 _REFLECTED = stamp_packet.ReflectedPacket(
     seq=1, sent_ntp=2, error=3, ssid=4, received_ntp=5, sender_seq=6, sender_ntp=7, sender_error=8, sender_ttl=9
 )
-_ASKING = replace(_SENDER, follow_up=True)
-_TELLING = replace(_REFLECTED, follow_up=stamp_packet.FollowUp(seq=5, sent_ntp=6))
+_ASKING = msgspec.structs.replace(_SENDER, follow_up=True)
+_TELLING = msgspec.structs.replace(_REFLECTED, follow_up=stamp_packet.FollowUp(seq=5, sent_ntp=6))
 _GGUF = b"".join(
     (
         b"GGUF", struct.pack("<IQQ", 3, 1, 4),

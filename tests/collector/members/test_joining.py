@@ -38,7 +38,7 @@ async def tls_probe(rig, name, *, bound_to=None, **changes):
     async with connect(url, ssl=certificate_pins.client_context(), compression=None, proxy=None) as connection:
         shown = connection.transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
         seen = handshake_of(connection)
-        seen = seen if bound_to is None else dataclasses.replace(seen, bound_to=bound_to)
+        seen = seen if bound_to is None else msgspec.structs.replace(seen, bound_to=bound_to)
         await connection.send(encode(hello(name, handshake=seen, **changes)))
         yield Probe(connection, name), shown
 
