@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import sqlite3
 import ssl
 import stat
 import time
 
+import msgspec
 import pytest
 from collector_fixtures import hello, id_of, key_of
 from collector_rig import Probe, collector, handshake_of, link, note
