@@ -22,8 +22,9 @@ from swarm_storage.store import open_store
 WHY_NOT = netns.why_unavailable()
 pytestmark = [pytest.mark.root, pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT)), pytest.mark.timeout(120)]
 
-SECONDS = 38
-REBOUND_S = 12.0  # then up to 8 s of silence, the rest of that window, and a whole one of 6 s
+SECONDS = 42
+# after a first hop, also where probes start slowly; then up to 8 s of silence, the rest of that window, a whole one
+REBOUND_S = 16.0
 SCENARIO = f"""
 title = "two usual routers, two hard ones"
 model = "tiny"
@@ -108,7 +109,7 @@ def test_two_usual_routers_are_punched_through_and_the_round_trip_is_the_truth(
 def test_a_hop_between_them_went_over_quic(samples: dict[tuple[str, str], list[object]]):
     for pair in (("cone-1", "cone-2"), ("cone-2", "cone-1")):
         hops = [sample for sample in samples[pair] if isinstance(sample, HopSample)]
-        assert "quic" in {hop.transport for hop in hops}
+        assert hops[0].transport == "quic"
         # while the router's new port is looked for there is no hole, and the collector is the way that is left
         outage_ns = min((link.at_ns for link in links(samples, *pair) if link.lost), default=2**63) - WINDOW_NS
         for hop in hops:
