@@ -12,8 +12,7 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # A busy machine is no finding: examples are counted, not timed (pytest's own limit ends what hangs).
-# Half of the usual examples: each run draws others, and all tests together keep to ten minutes on two cores.
-settings.register_profile("untimed", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
 # Longest first, each in one worker: begun last, it would keep the others waiting. They wait more than they compute.

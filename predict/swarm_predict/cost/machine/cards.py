@@ -29,8 +29,8 @@ from swarm_protocol.snapshot.swarm import Floats, Swarm
 ALL_REDUCES_PER_LAYER: Final = 2  # after attention and after the MLP
 SUM_BYTES: Final = 2  # an element of the partial sums
 _COUNT: Final = re.compile(r"\s*(\d{1,2})\s*[x×]\s*(.*)")
-# rate at which a card takes part in an all-reduce, GB/s: the bus bandwidths that nccl-tests reach within one machine
-# over NVLink 5, 4, 3 and 2, and PCIe 4.0 without access from card to card, which the drivers of consumer cards refuse
+# rate at which a card takes part in an all-reduce, GB/s: round figures for what nccl-tests report within one machine
+# over NVLink 5, 4, 3 and 2, and PCIe 4.0 without access from card to card; assumed, not measured or read at a source
 _NVLINK: Final = (
     (re.compile(r"\b(gb|b)[23]00\b", re.IGNORECASE), 700.0),
     (re.compile(r"\b(h100|h200|h800|gh200)\b(?!.*pcie)", re.IGNORECASE), 360.0),

@@ -47,7 +47,7 @@ DOUBT_EAGER = 0.35  # kernels launched one by one: measured on an H200, docs/gpu
 DOUBT_OTHER_DTYPE = 0.15
 DOUBT_OTHER_MODEL = 0.15
 DOUBT_PER_ROOT_HOUR = 0.01
-DOUBT_TOGETHER = 0.5  # of the launches and exchanges of cards that were timed one by one
+DOUBT_TOGETHER = 0.5  # a judgement: of the launches and exchanges of cards that were timed one by one
 DOUBT_MEDIAN = 1.2533  # standard error of a median of n, in standard deviations over √n
 
 _ALIASES = {"float16": "fp16", "half": "fp16", "bfloat16": "bf16", "float32": "fp32", "float": "fp32"}
