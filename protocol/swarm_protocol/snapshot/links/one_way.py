@@ -69,16 +69,18 @@ def estimate(nodes: int, windows: Windows) -> OneWay:
     if not len(windows):
         none = np.zeros(0)
         return OneWay(none.astype(np.int64), none.astype(np.int64), none, none, none)
-    newest_ns = int(windows.at_ns.max())
     turned = windows.src > windows.dst
     low, high = np.minimum(windows.src, windows.dst), np.maximum(windows.src, windows.dst)
     skew = np.where(turned, -windows.skew_ms, windows.skew_ms)
-    at_s = (windows.at_ns - newest_ns) / NS_PER_S
     keys, pair = np.unique(low * nodes + high, return_inverse=True)
+    # by what they are, not by when they came: both ends may send a window of the same moment
+    order = np.lexsort((skew, windows.rtt_ms, windows.at_ns, pair))
+    pair, at_ns, skew, rtt = pair[order], windows.at_ns[order], skew[order], windows.rtt_ms[order]
+    at_s = (at_ns - at_ns.max()) / NS_PER_S
     low, high = keys // nodes, keys % nodes
 
-    kept = _filter(pair, len(keys), at_s, skew, windows.rtt_ms)
-    pair, at_s, skew, rtt = pair[kept], at_s[kept], skew[kept], windows.rtt_ms[kept]
+    kept = _filter(pair, at_s, skew, rtt)
+    pair, at_s, skew, rtt = pair[kept], at_s[kept], skew[kept], rtt[kept]
     least = _least(pair, len(keys), rtt)
     weight = 1 / (NOISE_MS + (rtt - least[pair]) / 2) ** 2
     drift = _drift(nodes, low, high, pair, at_s, skew, weight)  # ms a second
@@ -98,12 +100,9 @@ def estimate(nodes: int, windows: Windows) -> OneWay:
     return OneWay(low, high, least / 2 + asymmetry, least / 2 - asymmetry, error)
 
 
-def _filter(pair: Ints, pairs: int, at_s: Floats, skew: Floats, rtt: Floats) -> Mask:
-    """Drop windows that the newest one of their pair contradicts."""
-    order = np.lexsort((at_s, pair))
-    newest = np.zeros(pairs, np.int64)
-    newest[pair[order]] = order  # the last assignment wins
-    newest = newest[pair]
+def _filter(pair: Ints, at_s: Floats, skew: Floats, rtt: Floats) -> Mask:
+    """Drop windows that the newest one of their pair, the last of it, contradicts."""
+    newest = np.searchsorted(pair, pair, side="right") - 1
     apart_s = at_s[newest] - at_s
     noise = np.maximum(CHANGED_MS, CHANGED_SHARE * rtt[newest])
     same_route = np.abs(rtt - rtt[newest]) <= noise

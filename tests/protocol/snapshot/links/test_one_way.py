@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import random
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -74,6 +76,18 @@ def test_sums_around_every_loop_are_exact_and_no_delay_leaves_its_round_trip(wor
     for loop in itertools.permutations(range(n)):
         ways = (np.array(loop), np.roll(loop, -1))
         assert abs(found[ways].sum() - delay[ways].sum()) < 0.005 * delay[ways].sum() + 0.02 * n
+
+
+@given(worlds(), st.randoms(use_true_random=False), st.booleans())
+def test_windows_come_in_any_order(world: tuple[Floats, Windows], rng: random.Random, together: bool) -> None:
+    """`together`: both ends, which contradict each other where their clocks drift, report of the same moments."""
+    delay, windows = world
+    at_ns = T0 + (windows.at_ns - T0) // (10 * NS_PER_S) * (10 * NS_PER_S) if together else windows.at_ns
+    windows = msgspec.structs.replace(windows, at_ns=at_ns)
+    order = np.array(rng.sample(range(len(windows)), len(windows)))
+    moved = Windows(*(getattr(windows, name)[order] for name in Windows.__struct_fields__))
+    for one, other in zip(delays(len(delay), windows), delays(len(delay), moved), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_ring_that_is_fast_one_way_round_is_known_both_ways() -> None:
