@@ -14,14 +14,14 @@ HEAD = 'title = "t"\n[[host]]\nname = "a"\n[[host]]\nname = "b"\n'
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('title = "t"\n', "missing required field `host`"),
-        (HEAD + "colour = 3\n", "unknown field `colour`"),
+        ('title = "t"\n', "there is no [[host]]; write at least one"),
+        (HEAD + "colour = 3\n", "[[host]] 2 (b): unknown key 'colour'; there are name, access, "),
         (HEAD.replace('"b"', '"a"'), "'a' appears twice"),
         (HEAD + 'access = "dialup"\n', "no access profile 'dialup'; there are datacentre, lan"),
         (HEAD + 'city = "West Europe"\n', 'a city needs matrix = "azure"'),
         (HEAD + '[[path]]\nfrom = "a"\nto = "c"\n', "there is no host 'c'"),
         (HEAD + '[[event]]\nat_s = 3\naction = "freeze"\n', "at 3 s, freeze: needs host"),
-        (HEAD + '[[event]]\nat_s = 3\naction = "explode"\n', "Invalid enum value 'explode'"),
+        (HEAD + '[[event]]\nat_s = 3\naction = "explode"\n', "[[event]] 1, action: takes "),
     ],
 )
 def test_each_mistake_is_reported_in_one_line(text, said):

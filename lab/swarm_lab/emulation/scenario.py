@@ -16,6 +16,7 @@ from swarm_lab.emulation.delay_models import Jitter, Loss
 from swarm_lab.emulation.home_nat import NatKind
 from swarm_protocol.snapshot.swarm import Floats
 from swarm_protocol.text import is_name
+from swarm_protocol.toml_errors import toml_error
 
 Delay = Annotated[float, Meta(ge=0, le=60_000)]
 Rate = Annotated[float, Meta(gt=0, le=100_000)]
@@ -144,7 +145,7 @@ def parse_scenario(text: str) -> Scenario:
     try:
         scenario = msgspec.toml.decode(text.encode(), type=Scenario)
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise ScenarioError(str(error)) from error
+        raise ScenarioError(toml_error(error, text, Scenario)) from error
     if COLLECTOR not in scenario.names():
         collector = Host(name=COLLECTOR, access="datacentre", probe=False)
         scenario = msgspec.structs.replace(scenario, host=(*scenario.host, collector))

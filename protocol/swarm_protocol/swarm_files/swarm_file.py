@@ -16,6 +16,7 @@ from swarm_protocol.snapshot.node_figures import congestion_of
 from swarm_protocol.snapshot.numpy_later import np
 from swarm_protocol.snapshot.swarm import Kind, LayerTime, Member, NodeFacts, Path, Swarm, Tcp
 from swarm_protocol.text import is_name
+from swarm_protocol.toml_errors import toml_error
 from swarm_protocol.units import BYTES_PER_GIB
 
 if TYPE_CHECKING:  # the table of devices is read only where a file names one
@@ -127,21 +128,20 @@ class _ModelOnly(msgspec.Struct):
 def parse_model(text: str) -> ModelTable | NamedModel | None:
     """Parse the [model] table of a swarm file, whatever else is in it; None: it has none. Raises SwarmFileError."""
     try:
-        return _model_of(msgspec.toml.decode(text.encode(), type=_ModelOnly).model)
+        return _model_of(msgspec.toml.decode(text.encode(), type=_ModelOnly).model, text)
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise SwarmFileError(str(error)) from error
+        raise SwarmFileError(toml_error(error, text, _ModelOnly)) from error
 
 
-def _model_of(table: dict[str, Any] | None) -> ModelTable | NamedModel | None:
-    """Return a named model where nothing but its name and format are given. Raises msgspec.ValidationError."""
+def _model_of(table: dict[str, Any] | None, text: str) -> ModelTable | NamedModel | None:
+    """Return a named model where nothing but its name and format are given. Raises SwarmFileError."""
     if table is None:
         return None
+    kind: type[NamedModel | ModelTable] = NamedModel if table.keys() <= {"name", "weights"} else ModelTable
     try:
-        if table.keys() <= {"name", "weights"}:
-            return msgspec.convert(table, NamedModel)
-        return msgspec.convert(table, ModelTable)
+        return msgspec.convert(table, kind)
     except msgspec.ValidationError as error:
-        raise SwarmFileError(f"{error} of [model]") from error
+        raise SwarmFileError(toml_error(error, text, kind, "model")) from error
 
 
 class Written(NamedTuple):
@@ -165,9 +165,9 @@ def read(text: str) -> Written:
     the first paint of the dashboard does not wait for it."""
     try:
         file = msgspec.toml.decode(text.encode(), type=_File)
-        _model_of(file.model)  # what is wrong with it is said with the rest of the file
+        _model_of(file.model, text)  # what is wrong with it is said with the rest of the file
     except (msgspec.DecodeError, UnicodeError) as error:  # ValidationError is one; bad TOML is another
-        raise SwarmFileError(str(error)) from error
+        raise SwarmFileError(toml_error(error, text, _File)) from error
     machines = _check_nodes(file.node)
     names = {node.name for node in file.node}
     for link in file.link:

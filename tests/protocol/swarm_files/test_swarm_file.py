@@ -61,12 +61,12 @@ def test_tokens_of_a_prefill_layer_are_its_context():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "Object missing required field `node`"),
-        ("[[node]]\nname='a'\nvram=3\n", "unknown field `vram`"),
+        ("", "there is no [[node]]; write at least one"),
+        ("[[node]]\nname='a'\nvram=3\n", "[[node]] 1 (a): unknown key 'vram'; did you mean vram_gib?"),
         ("[[node]]\nname='a b'\n", "node name 'a b' is not"),
         ("[[node]]\nname='a'\n[[node]]\nname='a'\n", "'a' appears twice"),
         ("[[node]]\nname='a'\n[[link]]\nfrom='a'\nto='x'\nrtt_ms=1\n", "there is no node 'x'"),
-        ("[[node]]\nname='a'\nup_mbps=-3\n", "Expected `float` > 0"),
+        ("[[node]]\nname='a'\nup_mbps=-3\n", "[[node]] 1 (a), up_mbps: takes a number above 0"),
         ("[[node]\n", "Expected ']]'"),
     ],
 )

@@ -98,7 +98,7 @@ def test_a_monitor_without_the_model_says_what_it_has(capsys: pytest.CaptureFixt
 def test_a_monitor_that_cannot_be_reached_is_exit_3(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "petals", "http://127.0.0.1:1/api/v1/state")
     assert code == 3
-    assert err.startswith("swarmtop: cannot reach http://127.0.0.1:1/api/v1/state (")
+    assert err.startswith("swarmtop: cannot reach http://127.0.0.1:1/api/v1/state (refused)")
     assert len(err.splitlines()) == 1
 
 

@@ -176,7 +176,7 @@ def test_a_connection_that_breaks_in_the_middle_counts_as_no_answer(
 def test_an_unreachable_engine_is_exit_3(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = watched(capsys, "http://127.0.0.1:1", "--requests", "1")
     assert code == 3
-    assert err.startswith("swarmtop: cannot reach 127.0.0.1:1 (")
+    assert err.startswith("swarmtop: cannot reach 127.0.0.1:1 (refused)")
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import http
-import os
-import re
-import socket
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +17,9 @@ from swarm_protocol.messages.viewer_messages import MAX_STREAM_BYTES, VIEW_PATH,
 from swarm_protocol.text import safe
 from swarm_protocol.trust import certificate_pins
 from swarmtop.sources.source import SourceError
+from swarmtop.text.connection_failure import why_unreachable
 
 CONNECT_WITHIN_S: Final = 10.0  # a handshake over the slowest path that is of use
-
-_ERRNO = re.compile(r"\[Errno (\d+)\]")
 
 
 class _Connect(connect):
@@ -103,15 +98,9 @@ async def send(connection: ClientConnection, message: ViewerMessage) -> None:
 
 def reason(error: OSError) -> str:
     """Why a connection could not be opened: `refused`, `unknown host name`, `no route to host`."""
-    if isinstance(error, socket.gaierror):
-        return "unknown host name"
     if isinstance(error, ssl.SSLError):
         return "it speaks no TLS: no collector, or one that takes plain text, for which there is --insecure"
-    inner = _ERRNO.search(str(error))  # asyncio hides the number in the text where it tried several addresses
-    number = error.errno or (int(inner[1]) if inner else 0)
-    if number == errno.ECONNREFUSED:
-        return "refused"
-    return os.strerror(number).lower() if number else safe(str(error) or type(error).__name__, 120)
+    return why_unreachable(error)
 
 
 def closed_reason(error: ConnectionClosed) -> str:

@@ -17,6 +17,7 @@ import aiohttp
 
 from swarm_protocol.text import safe
 from swarmtop.errors import CommandError
+from swarmtop.text.connection_failure import why_unreachable
 from swarmtop.watch.sse import EventStream, StreamError
 from swarmtop.watch.stream import Completion, Observation
 
@@ -184,7 +185,7 @@ class Client:
         raise RequestFailed(f"{where} answers {reply.status} ({text})", _retry_after_s(reply))
 
     def _unreachable(self, error: Exception) -> RequestFailed:
-        return RequestFailed(f"cannot reach {self._endpoint.shown} ({safe(str(error) or type(error).__name__, 100)})")
+        return RequestFailed(f"cannot reach {self._endpoint.shown} ({why_unreachable(error)})")
 
     @property
     def _session(self) -> aiohttp.ClientSession:

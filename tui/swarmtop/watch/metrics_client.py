@@ -12,6 +12,7 @@ import aiohttp
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_S
 from swarmtop.errors import CommandError
+from swarmtop.text.connection_failure import why_unreachable
 from swarmtop.watch.client import CONNECT_WITHIN_S, Endpoint, Question, RequestFailed
 from swarmtop.watch.metrics import MetricsError, Totals, between, totals
 from swarmtop.watch.stream import Observation
@@ -95,7 +96,7 @@ class MetricsClient:
                 if reply.status != 200:
                     raise RequestFailed(f"{where} answers {reply.status}")
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise RequestFailed(f"cannot reach {where} ({safe(str(error) or type(error).__name__, 100)})") from error
+            raise RequestFailed(f"cannot reach {where} ({why_unreachable(error)})") from error
         try:
             return totals(page.decode("utf-8", "replace"), self._model)
         except MetricsError as error:

@@ -20,6 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from swarm_protocol.text import safe
 from swarmtop.errors import CommandError
+from swarmtop.text.connection_failure import why_unreachable
 from swarmtop.watch.client import CONNECT_WITHIN_S, Endpoint, Question, RequestFailed
 from swarmtop.watch.sse import StreamError
 from swarmtop.watch.stream import Observation, observed
@@ -74,7 +75,7 @@ class PetalsChat:
         except StreamError as error:
             raise RequestFailed(f"{where}: {error}") from error
         except (ConnectionClosed, InvalidHandshake, OSError) as error:
-            raise RequestFailed(f"cannot reach {where} ({safe(str(error) or type(error).__name__, 100)})") from error
+            raise RequestFailed(f"cannot reach {where} ({why_unreachable(error)})") from error
 
     async def _generate(self, connection: ClientConnection, question: Question) -> tuple[Observation, int]:
         asked_ns, moments, tokens, stopped = self._clock_ns(), list[int](), 0, False

@@ -15,6 +15,7 @@ from swarmtop.imports.found import Found, ImportProblem
 from swarmtop.imports.kinds import decoded, kind_of
 from swarmtop.named_files import read_named, write_whole
 from swarmtop.progress import progress
+from swarmtop.text.connection_failure import why_unreachable
 
 if TYPE_CHECKING:
     from swarm_predict.model.shapes import ModelShape
@@ -283,8 +284,7 @@ def _fetched(url: str) -> bytes:
             f"{safe(url, 80)} answers {error.code} {safe(str(error.reason), 60)}", UNREACHABLE
         ) from error
     except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        raise CommandError(f"cannot reach {safe(url, 80)} ({safe(str(reason), 80)})", UNREACHABLE) from error
+        raise CommandError(f"cannot reach {safe(url, 80)} ({why_unreachable(error)})", UNREACHABLE) from error
 
 
 def _replace(path: Path, text: str, *, new: bool) -> None:
