@@ -45,8 +45,8 @@ class NamedNode:
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
-    """What stands behind a device or a city."""
+class Line:
+    """What stands behind a device or a city. None: not given."""
 
     access: str | None = None
     down_mbps: float | None = None
@@ -54,7 +54,14 @@ class _Line:
 
     @property
     def given(self) -> bool:
-        return self != _Line()
+        return self != Line()
+
+
+def line_named(text: str) -> Line | None:
+    """Return the line that `text` names and nothing else: a kind of access, rates, or both; None: it is no line. Raises
+    BadNodes for a rate of 0."""
+    rest, line = _line_of(f"- {text}")
+    return line if rest == "-" and line.given else None
 
 
 def parse_nodes(text: str) -> list[NamedNode]:
@@ -130,9 +137,9 @@ def _part(part: str) -> NamedNode:
     return NamedNode(name or "", device, city, line.access, line.down_mbps, line.up_mbps)
 
 
-def _line_of(text: str) -> tuple[str, _Line]:
+def _line_of(text: str) -> tuple[str, Line]:
     """Split off the line, where the last words are one: a kind of access, rates, or both in either order."""
-    words, line = text.split(), _Line()
+    words, line = text.split(), Line()
     while len(words) > 1:
         access, rates = access_named(words[-1]), _RATES.fullmatch(words[-1])
         if access is not None and line.access is None:
@@ -151,7 +158,7 @@ def _rate(text: str) -> float:
     return rate_mbps
 
 
-def _city_and_line(text: str, part: str) -> tuple[str, _Line]:
+def _city_and_line(text: str, part: str) -> tuple[str, Line]:
     words = text.split()
     if not words:
         raise BadNodes(f"{part!r} has no city after @")

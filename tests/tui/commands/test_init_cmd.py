@@ -62,6 +62,23 @@ def test_five_answers_make_a_file_that_can_be_planned(capsys: pytest.CaptureFixt
     assert run(capsys, "plan", "--swarm", str(file), "--model", answers.model)[0] == 0
 
 
+def test_a_line_is_a_kind_or_rates_or_both(capsys: pytest.CaptureFixture[str]) -> None:
+    given = answering("4090, 3060, 3090 dsl, 4060", "", "250/40, fiber, 5g, 100/20 cable", "", "")
+    nodes = init.asked(None, given).nodes
+    assert [(node.access, node.down_mbps, node.up_mbps) for node in nodes] == [
+        (None, 250, 40),
+        ("fiber", None, None),
+        ("dsl", None, None),  # as it was written with the machine
+        ("cable", 100, 20),
+    ]
+    up_mbps = parse_swarm(written(init.asked(None, answering("4090", "", "250/40", "", "")), "x.toml")).nodes["up_mbps"]
+    assert list(up_mbps) == [40]
+    init.asked(None, answering("4090", "", "40", "0/40", "fiber", "", ""))
+    said = capsys.readouterr().err
+    assert "there is no line '40'; there are " in said
+    assert "a rate of 0 Mbit/s sends nothing" in said
+
+
 def test_a_wrong_answer_is_asked_again_and_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     answers = init.asked(
         None, answering("4091", "4090", "Atlantis", "Berlin", "fibber", "cable", "nope-7b", "", "x", "")

@@ -8,9 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from swarm_protocol.devices.access import ACCESS, access_named
+from swarm_protocol.devices.access import ACCESS
 from swarm_protocol.devices.places import UnknownCity, city_named
-from swarm_protocol.swarm_files.named_nodes import DEFAULT_ACCESS, BadNodes, NamedNode, parse_nodes
+from swarm_protocol.swarm_files.named_nodes import (
+    DEFAULT_ACCESS,
+    LINES,
+    BadNodes,
+    Line,
+    NamedNode,
+    line_named,
+    parse_nodes,
+)
 from swarm_protocol.text import safe
 from swarmtop.imports.found import NodeFound
 
@@ -48,14 +56,19 @@ def cities(text: str, count: int) -> tuple[str | None, ...]:
     return given
 
 
-def lines(text: str, count: int) -> tuple[str | None, ...]:
-    """One kind of line for each machine, or one for all. Raises BadAnswer."""
-    given = _spread(text, count, "lines")
-    kinds = [None if line is None else access_named(line) for line in given]
-    for line, kind in zip(given, kinds, strict=True):
-        if line is not None and kind is None:
-            raise BadAnswer(f"there is no line {line!r}; there are {', '.join(ACCESS)}")
-    return tuple(kinds)
+def lines(text: str, count: int) -> tuple[Line, ...]:
+    """One line for each machine, or one for all: a kind, rates, or both. Raises BadAnswer."""
+    return tuple(Line() if part is None else _line_of(part) for part in _spread(text, count, "lines"))
+
+
+def _line_of(text: str) -> Line:
+    try:
+        line = line_named(text)
+    except BadNodes as error:
+        raise BadAnswer(str(error)) from error
+    if line is None:
+        raise BadAnswer(f"there is no line {text!r}; there are {LINES}")
+    return line
 
 
 def client(text: str, names: tuple[str, ...]) -> str | None:

@@ -13,6 +13,7 @@ from swarm_protocol.text import safe
 from swarmtop.errors import DONE, CommandError
 
 if TYPE_CHECKING:
+    from swarm_protocol.swarm_files.named_nodes import NamedNode
     from swarmtop.local import starting
 
 EXAMPLE: Final = """
@@ -82,8 +83,8 @@ def asked(model: str | None, ask: Callable[[str], str]) -> starting.Answers:
     if any(node.city is None for node in nodes):
         cities = _ask(ask, f"2/5  In which cities? ({count}, with commas, or one for all; empty: not said)\n> ",
                       lambda text: starting.cities(text, count))  # fmt: skip
-    if any(node.access is None for node in nodes):
-        lines = _ask(ask, f"3/5  On which lines? ({kinds}; empty: cable)\n> ",
+    if any(not _has_line(node) for node in nodes):
+        lines = _ask(ask, f"3/5  On which lines? ({kinds}, or DOWN/UP as in 250/40; empty: cable)\n> ",
                      lambda text: starting.lines(text, count))  # fmt: skip
 
     def checked(text: str) -> str:
@@ -92,15 +93,16 @@ def asked(model: str | None, ask: Callable[[str], str]) -> starting.Answers:
     wanted = _ask(ask, f"4/5  Which model? ({model or starting.DEFAULT_MODEL})\n> ", checked)
     client = _ask(ask, f"5/5  Which is the client? (one of {', '.join(names[:6])}; empty: the first stage's)\n> ",
                   lambda text: starting.client(text, names))  # fmt: skip
-    filled = tuple(
-        dataclasses.replace(
-            node,
-            city=node.city or (cities[i] if cities else None),
-            access=node.access or (lines[i] if lines else None),
-        )
-        for i, node in enumerate(nodes)
-    )
-    return starting.Answers(filled, wanted, client)
+    filled = []
+    for i, node in enumerate(nodes):
+        line = lines[i] if lines and not _has_line(node) else None
+        node = dataclasses.replace(node, city=node.city or (cities[i] if cities else None))
+        filled.append(dataclasses.replace(node, **dataclasses.asdict(line)) if line else node)
+    return starting.Answers(tuple(filled), wanted, client)
+
+
+def _has_line(node: NamedNode) -> bool:
+    return node.access is not None or node.up_mbps is not None
 
 
 def _ask(ask: Callable[[str], str], question: str, check: Callable[[str], T]) -> T:
