@@ -18,14 +18,21 @@ TEST_EXTRAS := .[torch,test]
 
 
 .PHONY: release-pins try-wheel audit mutants
-.PHONY: run test lint types contracts bytecode pytest bench docs reference dist pictures clean
+.PHONY: run test prepare programs lint types contracts bytecode pytest bench docs reference dist pictures clean
 
 run: $(VENV)/.installed-run-$(TORCH)
 	@$(BIN)/swarmtop
 
-test: $(VENV)/.installed-test
+test:
+	@$(MAKE) --no-print-directory -j 2 prepare
 	@$(MAKE) --no-print-directory -j 2 types bytecode lint contracts
 	@$(MAKE) --no-print-directory pytest
+
+# What the tests need: packages and programs, installed beside each other.
+prepare: $(VENV)/.installed-test programs
+
+programs:
+	@sh tools/debian_packages.sh
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -41,8 +48,7 @@ contracts: $(VENV)/.installed-test
 bytecode: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest --collect-only -qq >/dev/null || $(BIN)/python -m pytest --collect-only -qq
 
-pytest: $(VENV)/.installed-test
-	@sh tools/debian_packages.sh
+pytest: $(VENV)/.installed-test programs
 	@$(BIN)/python tools/run_tests.py
 
 # All short benchmarks, and a table of their figures; WRITE=1 keeps them in docs/benchmarks.md.

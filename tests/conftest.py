@@ -17,6 +17,7 @@ settings.load_profile("untimed")
 
 # Longest first, each in one worker: begun last, it would keep the others waiting. They wait more than they compute.
 LONGEST: Final = (
+    "test_whole_swarm.py",
     "test_restart_loop.py",
     "test_nats.py",
     "test_store_watch.py",

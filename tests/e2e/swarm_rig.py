@@ -14,7 +14,7 @@ from pathlib import Path
 from swarm_protocol.snapshot.swarm import Swarm
 from swarmtop.sources.live import LiveSource
 
-SEEN_WITHIN_S = 100.0  # four torch children share two cores; nothing waits for it to pass
+SEEN_WITHIN_S = 180.0  # layers are timed in turn, on cores that others use too; nothing waits for it to pass
 TOKEN = "a token for tests"
 
 

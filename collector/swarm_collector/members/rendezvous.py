@@ -51,29 +51,39 @@ def why_no_path(ours: NatKind | None, theirs: NatKind | None) -> WhyNoPath:
     return "no-answer"
 
 
+def _was_there(peer: Member, ago_ns: int, steady_ns: int) -> bool:
+    """Return whether the peer was connected `ago_ns` before now.
+
+    A probe waits for late answers before it reports a window: meanwhile the peer may have left.
+    """
+    if peer.session is not None:
+        return not peer.goodbye
+    return peer.gone_ns > 0 and steady_ns - peer.gone_ns <= ago_ns
+
+
 class Rendezvous:
     def __init__(self, member: Callable[[str], Member | None]) -> None:
         self._member = member
         self._rtts: dict[str, _CollectorRtt] = {}  # node → round trip between it and this collector
 
     def explained(
-        self, member: Member, samples: Sequence[Sample], now_ns: int, *, stun_proven: bool
+        self, member: Member, samples: Sequence[Sample], now_ns: int, steady_ns: int, *, stun_proven: bool
     ) -> tuple[Sample, ...]:
         """Return `samples` of `member`, in which a link without a path carries the reason and the time of the detour.
 
-        `now_ns` is wall clock. `stun_proven`: datagrams do reach this collector, so it is the member's network that
-        blocks them.
+        `now_ns` is wall clock, `steady_ns` the clock of the members' sessions. `stun_proven`: datagrams do reach this
+        collector, so it is the member's network that blocks them.
         """
         return tuple(
             [
                 sample
                 if type(sample) is LinkSample and sample.path != "none"
-                else self._one(member, sample, now_ns, stun_proven)
+                else self._one(member, sample, now_ns, steady_ns, stun_proven)
                 for sample in samples
             ]
         )
 
-    def _one(self, member: Member, sample: Sample, now_ns: int, stun_proven: bool) -> Sample:
+    def _one(self, member: Member, sample: Sample, now_ns: int, steady_ns: int, stun_proven: bool) -> Sample:
         if isinstance(sample, HostSample):
             if sample.collector_rtt_ms is not None and abs(now_ns - sample.at_ns) <= BELIEVED_NS:
                 self._rtts[member.node_id] = _CollectorRtt(sample.collector_rtt_ms, now_ns)
@@ -82,8 +92,8 @@ class Rendezvous:
         if not isinstance(sample, LinkSample) or sample.path != "none" or sample.sent == 0:
             return sample
         peer = self._member(sample.peer)
-        if peer is None or peer.session is None or peer.goodbye:
-            return sample  # nobody is there to answer
+        if peer is None or not _was_there(peer, now_ns - sample.at_ns, steady_ns):
+            return sample  # nobody was there to answer
         if abs(now_ns - sample.at_ns) > BELIEVED_NS:
             return sample  # from a spool: what is known now does not describe that time
         why = why_no_path(member.reach.nat, peer.reach.nat)

@@ -89,8 +89,9 @@ class ProbeService:
 
     def annotated(self, member: Member, samples: Sequence[Sample], wall_ns: int) -> tuple[Sample, ...]:
         """Add what only this collector knows: transfers during a measurement, and why a link has no path."""
-        samples = self._state.dispatcher.beside_transfers(samples, wall_ns, self._state.clock.steady_ns())
-        samples = self._rendezvous.explained(member, samples, wall_ns, stun_proven=self._state.stun.proven)
+        steady_ns = self._state.clock.steady_ns()
+        samples = self._state.dispatcher.beside_transfers(samples, wall_ns, steady_ns)
+        samples = self._rendezvous.explained(member, samples, wall_ns, steady_ns, stun_proven=self._state.stun.proven)
         return samples if self._state.settings.show_addresses else without_public_addresses(samples)
 
     def lease_done(self, member: Member, done: LeaseDone) -> None:

@@ -12,6 +12,7 @@ from swarm_protocol.messages.samples import HostSample, LinkSample, NatKind
 from swarm_protocol.units import NS_PER_S
 
 NOW = 1_800_000_000 * NS_PER_S
+STEADY = 5_000 * NS_PER_S  # the collector's other clock, of the same moment
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,7 @@ class Rig:
 
     def explained(self, *samples: LinkSample | HostSample, of: str = "kiln", proven: bool = True):
         member = self.kiln if of == "kiln" else self.attic
-        return self.rendezvous.explained(member, samples, NOW, stun_proven=proven)
+        return self.rendezvous.explained(member, samples, NOW, STEADY, stun_proven=proven)
 
 
 def test_a_link_without_a_path_becomes_the_detour_and_never_gets_quantiles():
@@ -87,9 +88,34 @@ def test_without_both_round_trips_there_is_a_reason_and_no_estimate():
     assert (link.path, link.why, link.rtt_p50_ms, link.lost) == ("none", "hard-nats", None, 16)
 
 
-def test_a_peer_that_has_left_is_no_matter_of_paths():
+@pytest.mark.parametrize("goodbye", ["stopped by its owner", None])
+def test_a_peer_that_has_left_is_no_matter_of_paths(goodbye: str | None):
     rig = Rig("symmetric", "symmetric")
-    rig.members.gone(2, 5, "goodbye")
+    rig.members.gone(2, STEADY - 3 * NS_PER_S, goodbye)
+    late = lost("attic", at_ns=NOW - 2 * NS_PER_S)
+    assert rig.explained(late) == (late,)
+
+
+@pytest.mark.parametrize("goodbye", ["stopped by its owner", None])
+def test_a_window_that_ended_before_its_peer_left_is_explained(goodbye: str | None):
+    """It is reported some seconds after its end: answers may still be on their way."""
+    rig = Rig("symmetric", "symmetric")
+    rig.explained(host(30.0), of="attic")
+    rig.members.gone(2, STEADY - 3 * NS_PER_S, goodbye)
+    _, link = rig.explained(host(12.5), lost("attic", at_ns=NOW - 4 * NS_PER_S))
+    assert isinstance(link, LinkSample)
+    assert (link.path, link.why, link.rtt_p50_ms) == ("relayed", "hard-nats", 42.5)
+
+
+def test_a_peer_that_was_never_connected_is_no_matter_of_paths():
+    rig = Rig("symmetric", "symmetric")
+    rig.members.restore([(id_of("cellar"), "cellar")])
+    assert rig.explained(lost("cellar")) == (lost("cellar"),)
+
+
+def test_a_peer_whose_membership_was_revoked_is_no_matter_of_paths():
+    rig = Rig("symmetric", "symmetric")
+    rig.members.revoke(rig.attic, STEADY)
     assert rig.explained(lost("attic")) == (lost("attic"),)
 
 

@@ -28,7 +28,6 @@ def visits(cpu: Device, layers: list[DecoderLayer], layer_s: float = 0.0, **more
 
 
 @pytest.mark.parametrize(("away_s", "pause_s"), [(0.0, LEAST_AWAY_S), (0.03, 0.03), (2.0, MOST_AWAY_S)])
-@pytest.mark.quiet
 def test_a_visit_pauses_as_long_as_a_token_is_away_and_is_what_exceeds_the_layers(
     cpu: Device, away_s: float, pause_s: float
 ) -> None:
