@@ -6,7 +6,7 @@ from typing import Literal
 
 Engine = Literal[
     "chain", "star", "ring", "petals", "llama.cpp", "mesh-llm", "shard", "vllm", "vllm-tp", "sglang", "sglang-tp",
-    "parallax", "exo", "exo-rdma", "exo-tensor", "exo-tensor-tcp", "mlx", "mlx-tensor", "prima.cpp",
+    "parallax", "exo", "exo-0", "exo-rdma", "exo-tensor", "exo-tensor-tcp", "mlx", "mlx-tensor", "prima.cpp",
     "distributed-llama", "tensor-parallel", "hybrid",
 ]  # fmt: skip
 AllReduce = Literal["doubling", "ring", "tree", "mesh", "gloo"]

@@ -246,6 +246,15 @@ _ENGINES: Final[tuple[EngineFacts, ...]] = (
         ),
     ),
     EngineFacts(
+        "exo-0", "chain", False, "last", "first", "token",
+        sources=(
+            "exo af171f0 (2025) exo/orchestration/node.py process_inference_result: nodes forward tensors over gRPC, "
+            "the last one samples and forwards the token to the first; from 1.0 (2025-11) exo is another program",
+            "what a message takes is fitted to runs of that time: some tens of milliseconds, where 1.x takes under one",
+        ),
+        limits="exo before 1.0, which shares layers by memory itself",
+    ),
+    EngineFacts(
         "exo-rdma", "chain", False, "first", "first", "activation", ends_everywhere=True, rdma=True,
         sources=(
             "exo b5375f8 (2026-06) master/placement.py: MlxJaccl instances run on Metal over RDMA; messages as exo's",

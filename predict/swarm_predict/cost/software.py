@@ -8,7 +8,7 @@ import numpy as np
 
 from swarm_predict.cost.machine.layer_times import LayerColumns, by_hand
 from swarm_predict.cost.network.delivery_times import Links, Mask, links
-from swarm_predict.priors.factors import PLAIN
+from swarm_predict.priors.factors import PLAIN, RDMA, RDMA_SHARE
 from swarm_predict.types import Workload
 from swarm_protocol.snapshot.swarm import Floats, Swarm
 
@@ -22,6 +22,8 @@ def engine_paths(swarm: Swarm, rows: Sequence[int], workload: Workload) -> Links
     """Return the paths between `rows` as an engine uses them: where its own software is assumed for each message, that
     of the probes is taken out of measured hops, which contain it."""
     paths = links(swarm, rows)
+    if workload.engine in RDMA:  # within a cable's reach a round trip is the two kernels' time, which RDMA leaves out
+        paths = paths.scaled_estimates(RDMA_SHARE)
     own = not (by_hand(swarm) or workload.engine in PLAIN or workload.hop_overhead_ms)
     return paths.without_probes_software() if own else paths
 

@@ -280,6 +280,11 @@ def _exo(question: Question) -> Launch:
     return Launch((Command(stages[0].node, text),), warnings, notes)
 
 
+def _exo_0(question: Question) -> Launch:
+    commands = tuple(Command(stage.node, "exo") for stage in question.placement)
+    return Launch(commands, ("exo before 1.0 takes no placement: it shares layers in proportion to memory",), ())
+
+
 def _prima(question: Question) -> Launch:
     stages = question.placement
     if len(stages) > _PRIMA_WINDOWS:
@@ -341,6 +346,7 @@ _WRITERS: Final[dict[str, Callable[[Question], Launch]]] = {
     "vllm": _vllm,
     "parallax": _parallax,
     "exo": _exo,
+    "exo-0": _exo_0,
     "exo-rdma": _exo,
     "exo-tensor": _exo,
     "exo-tensor-tcp": _exo,

@@ -35,7 +35,7 @@ PROCESSORS: Final = ("x86", "arm", "board")  # of CLASSES: without a graphics pr
 # engines that compute with another's kernels, and those whose messages are another's
 _KERNELS: Final = {
     "prima.cpp": "llama.cpp", "mesh-llm": "llama.cpp", "parallax": "vllm", "vllm-tp": "vllm", "sglang": "vllm",
-    "sglang-tp": "vllm", "exo-rdma": "exo", "exo-tensor": "exo", "exo-tensor-tcp": "exo", "mlx": "exo",
+    "sglang-tp": "vllm", "exo-0": "exo", "exo-rdma": "exo", "exo-tensor": "exo", "exo-tensor-tcp": "exo", "mlx": "exo",
     "mlx-tensor": "exo",
 }  # fmt: skip
 _MESSAGES: Final = {

@@ -9,6 +9,9 @@ up_mbps always wins.
     5g                  Ookla, fixed wireless access in the United States (2024): medians of T-Mobile and Verizon
     starlink            Ookla, Starlink in the United States (first quarter of 2025): 105 down, 15 up, 45 ms
     lan                 1 Gbit/s Ethernet with TCP's headers off (IEEE 802.3ab): 940 Mbit/s; round trip through a switch
+    wifi                machines of one home through its access point: each end adds a hop through the air. Ours, for a
+                        home with free air; on a busy campus half of all hops took over 20 ms (Sui et al., MobiSys
+                        2016). Wi-Fi 5 with two streams carries 867 Mbit/s, both ends share it, a third is usual
     thunderbolt         IP over Thunderbolt 3 to 5: 9 to 17 Gbit/s are reported with iperf3; the lower end is taken
 """
 
@@ -36,10 +39,11 @@ ACCESS: Final[dict[str, Access]] = {
     "5g": Access(30.0, 20.0, 20.0, 200.0),
     "starlink": Access(30.0, 25.0, 15.0, 105.0),
     "lan": Access(0.15, 0.05, 940.0, 940.0, local=True),
+    "wifi": Access(2.0, 4.0, 300.0, 300.0, local=True),
     "thunderbolt": Access(0.1, 0.05, 9400.0, 9400.0, local=True),
 }
-ALIASES: Final = {"fibre": "fiber", "ftth": "fiber", "vdsl": "dsl", "adsl": "dsl",
-                  "ethernet": "lan", "wired": "lan", "tb": "thunderbolt", "usb4": "thunderbolt"}  # fmt: skip
+ALIASES: Final = {"fibre": "fiber", "ftth": "fiber", "vdsl": "dsl", "adsl": "dsl", "ethernet": "lan", "wired": "lan",
+                  "wi-fi": "wifi", "wlan": "wifi", "tb": "thunderbolt", "usb4": "thunderbolt"}  # fmt: skip
 
 
 def access_named(word: str) -> str | None:

@@ -1,10 +1,11 @@
 """Parse nodes in one line, as people name them: `4090@Utrecht fiber, attic=2x3060@Berlin cable, m2-max-64 5g`.
 
-    [NAME=][COUNTx]DEVICE[@CITY] [LINE]        separated by commas (semicolons and line ends do as well)
+    [NAME=][COUNTx]DEVICE[@CITY] [LINE] [vram=GIB]      separated by commas (semicolons and line ends do as well)
 
-A count is of GPUs in one machine, and so are GPUs joined by `+`. A line is a kind of access, its rates as DOWN/UP in
-Mbit/s, or both: `cable 250/40`. What is left out is assumed and reported: access counts as cable, a machine without a
-city as in the region of the others.
+A count is of GPUs in one machine, and so are GPUs joined by `+`; of what is a machine by itself (a Mac, a board, an
+APU) it is of machines. A line is a kind of access, its rates as DOWN/UP in Mbit/s, or both: `cable 250/40`. `vram` is
+what layers may use, where that is not what the data sheet and the system's usual limit leave. What is left out is
+assumed and reported: access counts as cable, a machine without a city as in the region of the others.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from swarm_protocol.devices.access import ACCESS, access_named
-from swarm_protocol.devices.machines import UnknownDevice, known_machine, machine_of
+from swarm_protocol.devices.machines import UnknownDevice, known_machine, machine_of, parts_of
 from swarm_protocol.devices.places import UnknownCity, city_named
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.swarm_files.device_estimates import assumptions, end_of
@@ -25,6 +26,8 @@ DEFAULT_ACCESS: Final = "cable"
 EXAMPLE: Final = "4090@Utrecht fiber, 3090@Berlin cable, 2x4060, m2-max-64 5g"
 LINES: Final = f"{', '.join(ACCESS)}, or rates as DOWN/UP in Mbit/s, as in 250/40"
 MOST_NODES: Final = 1000
+ALONE: Final = ("apple", "apu", "board")  # classes of devices of which a machine has one
+_VRAM: Final = re.compile(r"\s+vram=(\d{1,5}(?:\.\d+)?)(?:gib|gb|g)?(?=\s|$)", re.IGNORECASE)
 _RATES: Final = re.compile(r"(\d{1,6}(?:\.\d+)?)/(\d{1,6}(?:\.\d+)?)(?:mbit|mbps|mbit/s|mb/s)?", re.IGNORECASE)
 
 
@@ -42,6 +45,7 @@ class NamedNode:
     access: str | None
     down_mbps: float | None = None
     up_mbps: float | None = None
+    vram_gib: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +75,8 @@ def parse_nodes(text: str) -> list[NamedNode]:
         raise BadNodes(f"names no machine; write them as in '{EXAMPLE}'")
     if len(parts) > MOST_NODES:
         raise BadNodes(f"names {len(parts)} machines; at most {MOST_NODES} are possible")
-    found = [_part(part) for part in parts]
-    for node in found:
+    found: list[NamedNode] = []
+    for node in map(_part, parts):
         try:
             machine = machine_of(node.device)
         except UnknownDevice as error:
@@ -83,7 +87,15 @@ def parse_nodes(text: str) -> list[NamedNode]:
                 f"{node.device!r}: {machine.name} uses the memory of its machine; add its size, as in "
                 f"'{node.device} {usual}GB'"
             )
+        found += _machines(node) if machine.device_class in ALONE and machine.cards > 1 else [node]
     return _named(found)
+
+
+def _machines(node: NamedNode) -> list[NamedNode]:
+    """Return one node for each of several devices that are machines by themselves, as `4xRaspberry Pi 5 8GB`."""
+    devices = parts_of(node.device)
+    names = [f"{node.name}-{k}" if node.name else "" for k in range(1, len(devices) + 1)]
+    return [replace(node, name=name, device=device) for name, device in zip(names, devices, strict=True)]
 
 
 def entries_of(nodes: list[NamedNode]) -> tuple[NodeEntry, ...]:
@@ -96,6 +108,7 @@ def entries_of(nodes: list[NamedNode]) -> tuple[NodeEntry, ...]:
             access=node.access or DEFAULT_ACCESS,
             down_mbps=node.down_mbps,
             up_mbps=node.up_mbps,
+            vram_gib=node.vram_gib,
         )
         for node in nodes
     )
@@ -124,6 +137,9 @@ def _part(part: str) -> NamedNode:
         name, part = match[1], match[2]
         if not is_name(name):
             raise BadNodes(f"{name[:40]!r} is no node name; take 1 to {NAME_MAX} of A-Z a-z 0-9 . _ -")
+    vram_gib = None
+    if given := _VRAM.search(part):
+        vram_gib, part = float(given[1]), _VRAM.sub("", part)
     device, at, where = part.partition("@")
     device, line = _line_of(device)
     city = None
@@ -134,7 +150,7 @@ def _part(part: str) -> NamedNode:
         line = line if line.given else after
     if not device:
         raise BadNodes(f"{part!r} names no device; write it as in '{EXAMPLE}'")
-    return NamedNode(name or "", device, city, line.access, line.down_mbps, line.up_mbps)
+    return NamedNode(name or "", device, city, line.access, line.down_mbps, line.up_mbps, vram_gib)
 
 
 def _line_of(text: str) -> tuple[str, Line]:

@@ -13,14 +13,17 @@ from hypothesis import strategies as st
 
 from swarm_predict.cost.build import build_tables, hop_parts
 from swarm_predict.cost.engines import ENGINES
+from swarm_predict.cost.software import engine_paths
 from swarm_predict.cost.speculative import step_yield
 from swarm_predict.forecast.draws import Drawn, Trip
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.forecast.redundancy import price, slowest, unchecked
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import parse_placement
+from swarm_predict.priors.factors import RDMA_SHARE
 from swarm_predict.types import PredictError, Prediction, Workload
 from swarm_protocol.snapshot.swarm import Swarm
+from swarm_protocol.swarm_files.named_nodes import swarm_of_nodes
 
 LLAMA70, OPT30 = model_named("llama-2-70b"), model_named("opt-30b")
 NAMES = ("a", "b", "c", "d")
@@ -270,6 +273,20 @@ def test_checking_never_makes_anything_faster(jitter, engine, copies):
     free, checked = ask(swarm, engine=engine), ask(swarm, engine=engine, redundancy=copies, proof_ms=0.5)
     assert checked.tpot_ms.mean >= free.tpot_ms.mean - 1e-9
     assert checked.throughput_tokens_per_s <= free.throughput_tokens_per_s
+
+
+def test_rdma_leaves_out_most_of_a_round_trip_that_was_estimated():
+    """The round trip of a line's kind is the kernels' time; one that was measured or written stays as it is."""
+    named = swarm_of_nodes("a=M4 Max 128GB@Berlin thunderbolt, b=M4 Max 128GB@Berlin thunderbolt")
+    rows = range(len(named))
+    over_tcp, over_rdma = (
+        engine_paths(named, rows, Workload(engine=engine)).rtt_p50_ms[0, 1]  # type: ignore[arg-type]
+        for engine in ("exo", "exo-rdma")
+    )
+    assert over_rdma == pytest.approx(RDMA_SHARE * over_tcp)
+    assert engine_paths(four(), range(4), Workload(engine="exo-rdma")).rtt_p50_ms[0, 1] == pytest.approx(
+        engine_paths(four(), range(4), Workload(engine="exo")).rtt_p50_ms[0, 1]
+    )
 
 
 def test_rdma_is_distinguished_from_the_round_trips_that_probes_measure():

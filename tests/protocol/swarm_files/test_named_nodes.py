@@ -10,6 +10,7 @@ from swarm_protocol.devices.places import between_cities_ms
 from swarm_protocol.snapshot.swarm import Kind
 from swarm_protocol.swarm_files.named_nodes import BadNodes, NamedNode, parse_nodes, swarm_of_nodes
 from swarm_protocol.swarm_files.swarm_file import SwarmFileError, parse_swarm
+from swarm_protocol.units import BYTES_PER_GIB
 
 ISSUE = "4090@Utrecht fiber, 3090@Berlin cable, 2x4060, m2-max-64 5g"
 
@@ -35,6 +36,21 @@ def test_the_line_of_the_manual() -> None:
 def test_counts_and_separators_as_people_write_them() -> None:
     swarm = swarm_of_nodes("h100x8@Berlin; rtx 3060 x2\nm2-max-64")
     assert list(swarm.nodes["vram_bytes"] / 2**30) == [640, 24, 48]
+
+
+def test_a_count_of_what_is_a_machine_by_itself_is_of_machines() -> None:
+    """Eight Mac minis are eight nodes; eight cards are in one host."""
+    swarm = swarm_of_nodes("mini=3xM4 Pro 64GB@Berlin thunderbolt vram=59, 2xRaspberry Pi 5 8GB lan, 2x3090 lan")
+    names = [facts.name for facts in swarm.facts]
+    assert names == ["mini-1", "mini-2", "mini-3", "raspberry-pi-5-8gb", "raspberry-pi-5-8gb-2", "2x3090"]
+    assert swarm.nodes["vram_bytes"][0] == 59 * BYTES_PER_GIB
+    assert swarm.nodes["vram_bytes"][5] == 48 * BYTES_PER_GIB
+
+
+def test_machines_on_one_wifi_are_two_hops_through_the_air_apart() -> None:
+    swarm = swarm_of_nodes("a=M4 Max 64GB@Berlin wi-fi, b=4090@Berlin wifi, c=4090@Berlin lan")
+    assert swarm.links["rtt_p50_ms"][0, 1] == pytest.approx(4.0)
+    assert swarm.links["rtt_p50_ms"][0, 2] == pytest.approx(2.15)
 
 
 def test_names_differ_by_city_then_by_number() -> None:

@@ -28,7 +28,7 @@ _SCRATCH_BYTES = 2  # fp16
 # workspaces and fragments, vLLM and SGLang their graphs besides; MLX has neither context nor graphs.
 RUNTIME_GIB: Final = {
     "llama.cpp": 0.75, "mesh-llm": 0.75, "prima.cpp": 0.75, "distributed-llama": 0.25, "petals": 1.0, "shard": 1.5,
-    "exo": 0.5, "exo-rdma": 0.5, "exo-tensor": 0.5, "exo-tensor-tcp": 0.5, "mlx": 0.5, "mlx-tensor": 0.5,
+    "exo": 0.5, "exo-0": 0.5, "exo-rdma": 0.5, "exo-tensor": 0.5, "exo-tensor-tcp": 0.5, "mlx": 0.5, "mlx-tensor": 0.5,
     "vllm": 1.5, "vllm-tp": 1.5, "sglang": 1.5, "sglang-tp": 1.5, "parallax": 1.5,
 }  # fmt: skip
 RUNTIME_USUAL_GIB: Final = 0.75

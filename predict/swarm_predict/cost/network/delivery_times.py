@@ -106,6 +106,12 @@ class Links:
         """Return the same with both directions of each path alike."""
         return replace(self, asymmetry_ms=np.zeros_like(self.asymmetry_ms), ways_known=np.ones_like(self.ways_known))
 
+    def scaled_estimates(self, share: float) -> Links:
+        """Return the same, with this share of round trips (and their spread) that were estimated, not measured."""
+        factor = np.where(self.estimated, share, 1.0)
+        names = ("rtt_min_ms", "rtt_p50_ms", "rtt_p95_ms", "rtt_p99_ms", "jitter_ms")
+        return replace(self, **{name: getattr(self, name) * factor for name in names})
+
     def without_probes_software(self) -> Links:
         """Return the same, measured hops without the time of the probes' own programs, for engines whose software is
         counted apart (`cost.software`)."""

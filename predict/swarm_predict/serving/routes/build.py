@@ -31,7 +31,7 @@ WORTH: Final = 0.01  # of the throughput: more micro-batches than it takes for t
 AS_STAGES: Final = frozenset({"vllm", "sglang", "vllm-tp", "sglang-tp"})
 # Their caches are reserved for the longest request, in slots or at the start of a session; others page them.
 RESERVES: Final = frozenset({
-    "llama.cpp", "mesh-llm", "prima.cpp", "petals", "exo", "exo-rdma", "exo-tensor", "exo-tensor-tcp", "mlx",
+    "llama.cpp", "mesh-llm", "prima.cpp", "petals", "exo", "exo-0", "exo-rdma", "exo-tensor", "exo-tensor-tcp", "mlx",
     "mlx-tensor", "shard", "distributed-llama",
 })  # fmt: skip
 # One request at a time, the others wait: distributed-llama 8d624a7 src/dllama-api.cpp accepts a connection when it has

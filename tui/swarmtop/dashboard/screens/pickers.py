@@ -40,6 +40,7 @@ ENGINE_HELP: Final[dict[str, str]] = {
     "sglang-tp": "a pipeline of equal groups, each tensor-parallel inside",
     "parallax": "chain",
     "exo": "ring",
+    "exo-0": "ring, before exo 1.0",
     "exo-rdma": "ring over RDMA",
     "exo-tensor": "two all-reduces a layer over RDMA, each to each",
     "exo-tensor-tcp": "two all-reduces a layer around a ring of sockets",

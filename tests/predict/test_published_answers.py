@@ -1,0 +1,28 @@
+"""docs/claims/published.toml: what a user is told about set-ups whose speed others published gets no worse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.predicting.published import answer, rows
+
+pytestmark = pytest.mark.priors  # as a person asks
+ROOT = Path(__file__).parents[2]
+SLACK_PERCENT = 2.0  # of drawn quantiles, and of a later fit
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row.name)
+def test_the_answer_is_no_further_off_and_the_interval_holds_what_was_published(row, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("SWARMTOP_HOME", str(tmp_path / "home"))
+    found = answer(row)
+    assert abs(100 * found.error(row)) <= abs(row.error_percent) + SLACK_PERCENT
+    assert found.holds(row) or row.outside
+
+
+def test_few_results_lie_outside_and_each_says_why():
+    outside = [row.outside for row in rows() if row.outside]
+    assert len(rows()) >= 37
+    assert len(outside) <= 1
