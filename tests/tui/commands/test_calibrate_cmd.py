@@ -102,6 +102,26 @@ def test_what_cannot_be_used_is_one_line(words: tuple[str, ...], line: str, caps
     assert err.startswith(line)
 
 
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b'[[run]]\nplacment = "a:0-31"\n', "[[run]] 1: unknown key 'placment'; did you mean placement?"),
+        (
+            b'[[run]]\nplacement = "a:0-31"\ntokens_per_s = "9"\n',
+            "[[run]] 1, tokens_per_s: takes a number, not text in quotes",
+        ),
+        (b"\xff\xfe", " is no text in UTF-8"),
+    ],
+)
+def test_a_list_of_runs_that_cannot_be_read_says_where(
+    data: bytes, said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "runs.toml").write_bytes(data)
+    code, _, err = run(capsys, "calibrate", "--swarm", str(GARAGE), "--runs", str(tmp_path / "runs.toml"))
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.endswith(f"{said}; correct --runs\n")
+
+
 def test_constants_of_another_engine_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "petals.json"
     run(capsys, "calibrate", "--swarm", str(GARAGE), "--engine", "petals", "--run", f"{TWO}=5", "--out", str(out))

@@ -29,6 +29,7 @@ from swarm_predict.priors.posterior import NEUTRAL, fitted
 from swarm_predict.types import PredictError, Workload
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.text import safe
+from swarm_protocol.toml_errors import toml_error
 from swarm_protocol.units import iso_utc
 from swarmtop.args import add_question, add_source
 from swarmtop.commands.common import one_frame
@@ -218,9 +219,12 @@ def _read(path: Path) -> list[_Run]:
     if len(data) > MAX_RUNS_BYTES:
         raise CommandError(f"{safe(str(path))} has {len(data)} bytes; a list of runs has a few kilobytes")
     try:
-        return list(msgspec.toml.decode(data, type=_Runs).run)
-    except (msgspec.DecodeError, UnicodeError) as error:
-        raise CommandError(f"{safe(str(path))}: {safe(str(error))}; correct --runs") from error
+        text = data.decode()
+        return list(msgspec.toml.decode(text, type=_Runs).run)
+    except UnicodeDecodeError as error:
+        raise CommandError(f"{safe(str(path))} is no text in UTF-8; correct --runs") from error
+    except msgspec.DecodeError as error:
+        raise CommandError(f"{safe(str(path))}: {safe(toml_error(error, text, _Runs), 400)}; correct --runs") from error
 
 
 def _wanted(text: str | None) -> tuple[Constant, ...] | None:
