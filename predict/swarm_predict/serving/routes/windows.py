@@ -42,7 +42,7 @@ def cycles_of(answers: Lengths, found: Outcomes, windows: int) -> tuple[float, f
 
 
 def _further(answers: Lengths) -> Floats:
-    return np.maximum(np.array(answers.values) - 1, 0.0)
+    return np.asarray(np.maximum(np.array(answers.values) - 1, 0.0))
 
 
 def _over(answers: Lengths, means: Floats, squares: Floats) -> tuple[float, float]:
