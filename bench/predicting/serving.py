@@ -19,14 +19,14 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 import swarm_predict.serving
 from bench.support.harness import record, table
 from bench.support.serving_simulation import Seen, SimulatedRoute, simulate
-from swarm_predict.cost.speculative import window_yields
+from swarm_predict.cost.speculative import outcomes, window_yields
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import parse_placement
 from swarm_predict.serving.doubt import Errors, Simulated, intervals
@@ -42,7 +42,7 @@ HEADS: Final = (
     "placement", "load", "n", "token: median", "worst", "bias", "first: median", "worst", "bias", "token within",
     "first within",
 )  # fmt: skip
-KINDS: Final = ("pipeline", "groups", "drafts", "shared")
+KINDS: Final = ("pipeline", "groups", "drafts", "windows", "shared")
 LOADS: Final = (0.3, 0.6, 0.8)  # of the most that is sustained
 EDGE: Final = 0.95  # beside them
 CASES: Final = 6  # of each kind
@@ -57,6 +57,7 @@ PLACEMENTS: Final = {
     "pipeline": ("chain", ["a:0-9,b:10-20,c:21-31"]),
     "groups": ("hybrid", ["a:0-15,b:0-15,c:16-31,d:16-31"]),
     "drafts": ("chain", ["a:0-15,b:16-31"]),
+    "windows": ("chain", ["a:0-10,b:11-21,c:22-31"]),
     "shared": ("chain", ["a:0-15,c:16-31", "b:0-15,c:16-31"]),
 }
 
@@ -87,6 +88,9 @@ def drawn(kind: str, seed: int) -> Replicas:
     load = Workload(engine=engine, prefill_chunk=rng.choice([128, 256]))  # type: ignore[arg-type]
     if kind == "drafts":
         load = replace(load, draft_tokens=rng.choice([2, 4, 6]), draft_accept=rng.uniform(0.5, 0.9), draft_ms=1.0)
+    if kind == "windows":
+        load = replace(load, draft_tokens=rng.choice([2, 3, 4]), draft_accept=rng.uniform(0.6, 0.97), draft_ms=1.0)
+        load = replace(load, windows=rng.choice([2, 3, 4, 6]))
     traffic = Traffic(1.0, lognormal(256, 800), lognormal(60, 200), most_sequences=MOST)
     return Replicas(swarm, MODEL, [parse_placement(text, MODEL, swarm, engine) for text in texts], load, traffic)
 
@@ -114,7 +118,16 @@ def simulated(route: Route, arrivals_per_s: float, replicas: Replicas) -> Simula
         most_sequences=route.most_sequences,
         arrivals_per_s=arrivals_per_s,
         yields=window_yields(replicas.workload),
+        windows=route.windows,
+        **_outcomes(replicas.workload),
     )
+
+
+def _outcomes(workload: Workload) -> dict[str, Any]:
+    if workload.windows == 1:
+        return {}
+    found = outcomes(workload)
+    return {"goes_on": found.goes_on, "tokens_on": found.tokens_on, "ends": found.ends}
 
 
 def compare(kind: str, seed: int, loads: Sequence[float] = LOADS, requests: int = REQUESTS) -> list[Compared]:

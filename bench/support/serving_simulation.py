@@ -4,6 +4,10 @@ It knows nothing of queueing theory and takes nothing from `swarm_predict.servin
 round the stations of its route, each a resource that serves in order; stations of the same name are one, whichever
 routes pass it. A micro-batch that comes round lets go the requests that have ended and takes in the one that has
 waited longest, unless a prompt is under way in it or the limit is reached; without requests it stands still.
+
+With several windows of a request in flight, it joins the emptiest further micro-batches after its first token, and each
+of them takes a window of it every time that it comes round. A window whose guesses are not all right makes those void
+that were sent before it came home.
 """
 
 from __future__ import annotations
@@ -33,6 +37,10 @@ class SimulatedRoute:
     most_sequences: int
     arrivals_per_s: float
     yields: Sequence[float] = (1.0,)  # chance that a pass gives a sequence 1, 2, … tokens
+    windows: int = 1  # of a sequence in flight
+    goes_on: float = 0.0  # with several: chance that all guesses of a window are right, which yields `tokens_on`
+    tokens_on: int = 0
+    ends: Sequence[float] = ()  # chance that it yields 1, 2, … tokens and those behind it are void
 
 
 @dataclass
@@ -45,6 +53,7 @@ class Request:
     admitted: float = 0.0
     first: float = 0.0
     ended: float = 0.0
+    misses: int = 0  # windows sent before the last of them are void
 
 
 @dataclass
@@ -73,12 +82,22 @@ class Simulated:
 
 
 @dataclass
+class _Batch:
+    """A micro-batch: those that it has admitted, and those that have a window in it besides."""
+
+    mine: list[Request] = field(default_factory=list)
+    guests: list[Request] = field(default_factory=list)
+    idle: simpy.Event | None = None  # while it stands still
+
+
+@dataclass
 class _Loop:
     """One route while it runs."""
 
     route: SimulatedRoute
     waiting: deque[Request] = field(default_factory=deque)
     idle: deque[simpy.Event] = field(default_factory=deque)
+    batches: list[_Batch] = field(default_factory=list)
     done: list[Request] = field(default_factory=list)
     present: int = 0
     area: float = 0.0
@@ -137,22 +156,26 @@ def _circulate(
     busy: dict[str, float],
 ) -> Iterator[Any]:
     route = loop.route
-    mine: list[Request] = []
+    batch = _Batch()
+    loop.batches.append(batch)
     most_each = -(-route.most_sequences // route.micro_batches)
     while True:
+        mine = batch.mine
         reading = any(each.parts_done < route.prompt_passes[each.kind] for each in mine)
         if loop.waiting and not reading and loop.present < route.most_sequences and len(mine) < most_each:
             request = loop.waiting.popleft()
             request.admitted = world.now
             mine.append(request)
             loop.change(world.now, 1)
-        if not mine:
-            woken = world.event()
-            loop.idle.append(woken)
-            yield woken
+        if not mine and not batch.guests:
+            batch.idle = world.event()
+            loop.idle.append(batch.idle)
+            yield batch.idle
+            batch.idle = None
             continue
         prompts = [each for each in mine if each.parts_done < route.prompt_passes[each.kind]]
-        decoding, kind = len(mine) - len(prompts), prompts[0].kind if prompts else None
+        sent = [(each, each.misses) for each in (*mine, *batch.guests)]
+        decoding, kind = len(sent) - len(prompts), prompts[0].kind if prompts else None
         for k, name in enumerate(route.stations):
             with places[name].request() as turn:
                 yield turn
@@ -161,24 +184,44 @@ def _circulate(
                 yield world.timeout(ms)
             if route.between_ms[k]:
                 yield world.timeout(route.between_ms[k])
-        for each in mine:
-            _advance(world.now, rng, each, route)
-        ended = [each for each in mine if each.tokens_done >= each.tokens]
+        for each, misses in sent:
+            if not each.ended:
+                _advance(world.now, rng, each, misses, loop, batch)
+        ended = [each for each in mine if each.ended]
         if ended:
             loop.done += ended
             loop.change(world.now, -len(ended))
-            mine = [each for each in mine if each.tokens_done < each.tokens]
+        batch.mine = [each for each in mine if not each.ended]
+        batch.guests = [each for each in batch.guests if not each.ended]
 
 
-def _advance(now: float, rng: random.Random, request: Request, route: SimulatedRoute) -> None:
+def _advance(now: float, rng: random.Random, request: Request, misses: int, loop: _Loop, batch: _Batch) -> None:
+    route = loop.route
     if request.parts_done < route.prompt_passes[request.kind]:
         request.parts_done += 1
         if request.parts_done == route.prompt_passes[request.kind]:
             request.first, request.tokens_done = now, 1
-    else:
+            if request.tokens > 1:
+                _spread(request, loop, batch)
+    elif route.windows == 1:
         request.tokens_done += rng.choices(range(1, len(route.yields) + 1), route.yields)[0]
+    elif misses == request.misses:
+        outcome = rng.choices(range(len(route.ends) + 1), (route.goes_on, *route.ends))[0]
+        request.tokens_done += outcome or route.tokens_on
+        request.misses += outcome > 0
     if request.tokens_done >= request.tokens:
         request.ended = now
+
+
+def _spread(request: Request, loop: _Loop, home: _Batch) -> None:
+    """Give a request its further windows, in the micro-batches with the fewest; those that stand still start."""
+    others = [each for each in loop.batches if each is not home]
+    others.sort(key=lambda each: len(each.mine) + len(each.guests))
+    for each in others[: loop.route.windows - 1]:
+        each.guests.append(request)
+        if each.idle is not None and not each.idle.triggered:
+            loop.idle.remove(each.idle)
+            each.idle.succeed()
 
 
 def quantile(values: Sequence[float], p: float) -> float:

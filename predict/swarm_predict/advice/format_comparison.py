@@ -72,6 +72,13 @@ def compared(
     )
 
 
+def faster_of(some: tuple[FormatSpeed, ...], others: tuple[FormatSpeed, ...]) -> tuple[FormatSpeed, ...]:
+    """Return the faster of each format, of two comparisons of the same formats."""
+    return tuple(
+        max(pair, key=lambda each: each.tokens_per_s or 0.0) for pair in zip(some, others, strict=True)
+    )  # fmt: skip
+
+
 def _speed(swarm: Swarm, model: ModelShape, workload: Workload, weights: str, time_limit_s: float) -> float | None:
     load = dataclasses.replace(workload, weights=weights)
     tables = build_tables(swarm, model, load)

@@ -14,6 +14,7 @@ import numpy as np
 from swarm_predict.cost import assumptions as words
 from swarm_predict.cost.engines import EngineFacts, engine_facts
 from swarm_predict.cost.inputs import Inputs
+from swarm_predict.cost.machine.cards import card_counts
 from swarm_predict.cost.machine.layer_times import LayerColumns, layer_columns
 from swarm_predict.cost.machine.memory import needs
 from swarm_predict.cost.network.delivery_times import absent
@@ -231,6 +232,7 @@ def _assemble(
     paths = engine_paths(swarm, rows, workload)
     need = needs(model, workload, engine)
     vram = np.where(absent(swarm)[rows], 0.0, swarm.nodes["vram_bytes"][rows])
+    counts = card_counts(swarm, rows)
     n = len(rows)
     in_loop = client if engine.client_in_loop else None
 
@@ -263,10 +265,10 @@ def _assemble(
         layers=model.layers,
         layer_ms=(layer.ms * workload.compute_scale + workload.proof_ms * width) * share,
         overhead_ms=visits_ms(swarm, rows) * share,
-        capacity=need.capacity(vram, 0.0),
-        capacity_first=need.capacity(vram, need.first_bytes),
-        capacity_last=need.capacity(vram, need.last_bytes),
-        capacity_only=need.capacity(vram, need.only_bytes),
+        capacity=need.capacity(vram, 0.0, counts),
+        capacity_first=need.capacity(vram, need.first_bytes, counts),
+        capacity_last=need.capacity(vram, need.last_bytes, counts),
+        capacity_only=need.capacity(vram, need.only_bytes, counts),
         hop_ms=hop,
         back_ms=back,
         enter_ms=zeros if in_loop is None else enter[in_loop, :].copy(),

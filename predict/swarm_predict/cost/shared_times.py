@@ -14,6 +14,7 @@ import numpy as np
 from swarm_predict.cost.all_reduce import messages, software_rounds
 from swarm_predict.cost.engines import TOKEN_BYTES, all_reduce_of, engine_facts
 from swarm_predict.cost.groups import ALL_REDUCES_PER_LAYER
+from swarm_predict.cost.machine.cards import card_counts
 from swarm_predict.cost.machine.layer_times import LayerColumns, layer_columns
 from swarm_predict.cost.machine.memory import needs
 from swarm_predict.cost.software import engine_paths, software_assumed, visits_ms
@@ -72,7 +73,7 @@ class SharedTimes:
         self.visit_ms = visits_ms(swarm, rows)
         self.need = needs(model, workload, self.engine)
         vram = np.nan_to_num(swarm.nodes["vram_bytes"][list(rows)], nan=0.0)
-        self.room = vram - self.need.runtime(vram) - self.need.scratch_bytes
+        self.room = vram - self.need.runtime(vram, card_counts(swarm, rows)) - self.need.scratch_bytes
         self._paths_scale = layer.assumed.paths[self.paths.kinds]
         self._deliveries: dict[float, Floats] = {}
         self._groups: dict[tuple[int, ...], GroupCost] = {}

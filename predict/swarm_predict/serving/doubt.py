@@ -28,6 +28,7 @@ from swarm_protocol.snapshot.swarm import Swarm
 SHARED: Final = "shared"
 GROUPS: Final = "groups"
 DRAFTS: Final = "drafts"
+WINDOWS: Final = "windows"
 PIPELINE: Final = "pipeline"
 
 
@@ -69,6 +70,8 @@ def kind_of(found: Replicas) -> str:
         return SHARED
     if any(station.members for route in found.routes for station in route.stations):
         return GROUPS
+    if found.workload.windows > 1:
+        return WINDOWS
     return DRAFTS if found.workload.draft_tokens else PIPELINE
 
 

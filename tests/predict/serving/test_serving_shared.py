@@ -38,7 +38,7 @@ DRAFT = replace(LOAD, draft_tokens=4, draft_accept=0.7, draft_ms=1.0)
 # ---------------------------------------------------------------- against a simulation
 
 
-@pytest.mark.parametrize("kind", ["pipeline", "groups", "drafts", "shared"])
+@pytest.mark.parametrize("kind", ["pipeline", "groups", "drafts", "windows", "shared"])
 def test_time_per_token_is_that_of_an_event_simulation(kind: str) -> None:
     """One drawn case of each kind at three tenths of the most; `python -m bench serving` has many, and their errors."""
     pytest.importorskip("simpy")

@@ -54,6 +54,11 @@ def cards_of(device: str) -> int:
     return len(names_of(device))
 
 
+def card_counts(swarm: Swarm, rows: Iterable[int]) -> list[int]:
+    """Return how many cards each of these machines has; 1 where it does not say."""
+    return [cards_of(swarm.facts[row].device) for row in rows]
+
+
 def shared_by(device: str, model: ModelShape, engine: str, size: int = 0) -> int:
     """Return how many cards of the machine split each layer between them.
 

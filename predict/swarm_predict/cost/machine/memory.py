@@ -5,11 +5,13 @@
 
     + what the engine's runtime takes: device context, compute buffers, allocator
 
-The last is an allowance by engine (`RUNTIME_GIB`), on small devices a share of them: their buffers are smaller too.
+The last is an allowance by engine (`RUNTIME_GIB`) for each card, on small devices a share of them: their
+buffers are smaller too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -51,9 +53,9 @@ class Needs:
     sequences: int
     runtime_bytes: float = 0.0  # of the engine on each node, limited by the node's size
 
-    def runtime(self, vram_bytes: Floats) -> Floats:
-        """Return what the engine's runtime takes on nodes with this much memory."""
-        return np.minimum(self.runtime_bytes, RUNTIME_SHARE * np.nan_to_num(vram_bytes, nan=0.0))
+    def runtime(self, vram_bytes: Floats, cards: Sequence[int] | int = 1) -> Floats:
+        """Return what the engine's runtime takes on nodes with this much memory: so much on each of their cards."""
+        return np.minimum(self.runtime_bytes * np.asarray(cards), RUNTIME_SHARE * np.nan_to_num(vram_bytes, nan=0.0))
 
     def stage_bytes(self, first: int, last: int) -> float:
         """Return the bytes of layers `first`..`last` on one node, with embedding and head where they belong."""
@@ -62,10 +64,12 @@ class Needs:
         caches = self.sequences * self.model.stage_cache_bytes(first, last, self.tokens)
         return self.model.stage_bytes(first, last, self.weights) + caches + self.scratch_bytes + ends
 
-    def capacity(self, vram_bytes: Floats, reserved_bytes: float) -> Ints:
+    def capacity(self, vram_bytes: Floats, reserved_bytes: float, cards: Sequence[int] | int = 1) -> Ints:
         """Return how many layers fit in any case, wherever in the model they are."""
         widest = self.model.widest_bytes(self.weights, self.tokens, self.sequences)
-        room = np.nan_to_num(vram_bytes, nan=0.0) - self.runtime(vram_bytes) - self.scratch_bytes - reserved_bytes
+        room = (
+            np.nan_to_num(vram_bytes, nan=0.0) - self.runtime(vram_bytes, cards) - self.scratch_bytes - reserved_bytes
+        )
         found = np.searchsorted(widest * (1 - _ROUNDING), room, side="right") - 1
         return np.clip(found, 0, self.model.layers).astype(np.int64)
 

@@ -15,6 +15,7 @@ import numpy as np
 from swarm_predict.cost import assumptions as words
 from swarm_predict.cost.build import Costs
 from swarm_predict.cost.engines import EngineFacts
+from swarm_predict.cost.machine.cards import card_counts
 from swarm_predict.cost.machine.layer_times import LayerColumns, by_hand
 from swarm_predict.cost.software import software_assumed, software_ms, visits_ms
 from swarm_predict.cost.speculative import drafting_ms, step_width, step_yield
@@ -87,7 +88,7 @@ class Pipeline:
         self.overhead_ms = visits_ms(swarm, costs.rows)[: len(placement)]
         self.assumed = software_assumed(swarm, costs.rows, workload, costs.links)
         self.room_bytes = costs.vram_bytes[: len(placement)]
-        self.runtime_bytes = costs.needs.runtime(self.room_bytes)
+        self.runtime_bytes = costs.needs.runtime(self.room_bytes, card_counts(swarm, costs.rows)[: len(placement)])
         self.spills = self._spills()
         self.share = access_share(costs.links) if self.engine.pattern == "star" else None  # chains pass each link once
 

@@ -20,6 +20,7 @@ from swarm_predict.cost.build import client_row, prompt_columns
 from swarm_predict.cost.engines import TOKEN_BYTES, all_reduce_of, engine_facts
 from swarm_predict.cost.groups import ALL_REDUCES_PER_LAYER, Group, check_groups, groups_of, shares_all
 from swarm_predict.cost.inputs import Inputs
+from swarm_predict.cost.machine.cards import card_counts
 from swarm_predict.cost.machine.layer_times import LayerColumns, by_hand, layer_columns
 from swarm_predict.cost.machine.memory import needs
 from swarm_predict.cost.software import engine_paths, software_assumed, visits_ms
@@ -356,7 +357,7 @@ class TensorParallel:
                 ends = 0.0  # on every machine as a whole: among what is not shared
             whole = model.stage_bytes(group.first, group.last, work.weights) + need.kv_bytes * group.layers + ends
             found[list(group.members)] = group.share * whole + need.scratch_bytes
-        return found + need.runtime(self.swarm.nodes["vram_bytes"][self.rows])
+        return found + need.runtime(self.swarm.nodes["vram_bytes"][self.rows], card_counts(self.swarm, self.rows))
 
     def _notes(self) -> tuple[str, ...]:
         work = self.workload

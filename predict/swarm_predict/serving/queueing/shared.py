@@ -167,8 +167,9 @@ def _best_vertex(worth: Floats, rows: Floats, sides: Floats) -> Floats:
     """Return the x ≥ 0 with rows · x ≤ sides and the largest worth · x, among all vertices: for few routes."""
     count = len(worth)
     rows, sides = np.vstack([rows, -np.eye(count)]), np.append(sides, np.zeros(count))
-    scale = np.maximum(np.abs(rows).max(axis=1), 1e-300)
-    rows, sides = rows / scale[:, None], sides / scale
+    scale = np.abs(rows).max(axis=1)
+    limits = scale > 0  # a station that nobody keeps busy limits nothing
+    rows, sides = rows[limits] / scale[limits, None], sides[limits] / scale[limits]
     best = -math.inf
     found: Floats = np.zeros(count)
     for chosen in itertools.combinations(range(len(rows)), count):

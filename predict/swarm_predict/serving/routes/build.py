@@ -10,7 +10,7 @@ import numpy as np
 
 from swarm_predict.cost.engines import engine_facts
 from swarm_predict.cost.machine.cards import with_one_size
-from swarm_predict.cost.speculative import window_yields, yield_in_flight
+from swarm_predict.cost.speculative import outcomes, window_yields
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.placement import check_placement
 from swarm_predict.serving.cycle import cycle_ms
@@ -18,7 +18,7 @@ from swarm_predict.serving.routes.groups import GroupPasses
 from swarm_predict.serving.routes.pipeline import PipelinePasses
 from swarm_predict.serving.routes.room import MOST_SEQUENCES, Room, most_sequences
 from swarm_predict.serving.routes.route import Prompts, Route
-from swarm_predict.serving.routes.windows import passes_of
+from swarm_predict.serving.routes.windows import cycles_of, passes_of
 from swarm_predict.serving.traffic import Traffic
 from swarm_predict.types import Placement, PredictError, Workload
 from swarm_protocol.snapshot.swarm import Swarm
@@ -118,9 +118,7 @@ def _decode_passes(offer: Offer) -> tuple[float, float]:
     load, answers = offer.workload, offer.traffic.generate
     if load.windows == 1:
         return passes_of(answers, window_yields(load))
-    each = yield_in_flight(load) * load.windows
-    tokens = np.maximum(np.array(answers.values) - 1, 0.0)
-    return float(tokens.mean() / each), float(tokens.var() / each**2)
+    return cycles_of(answers, outcomes(load), load.windows)
 
 
 def fills(route: Route) -> int:

@@ -16,6 +16,7 @@ import numpy as np
 
 from swarm_predict.cost.build import prompt_columns
 from swarm_predict.cost.groups import Group, check_groups, groups_of
+from swarm_predict.cost.machine.cards import card_counts
 from swarm_predict.cost.machine.layer_times import layer_columns
 from swarm_predict.cost.shared_times import GroupCost, SharedTimes
 from swarm_predict.model.shapes import ModelShape
@@ -141,7 +142,7 @@ class GroupPasses:
     def rooms(self, tokens: float) -> list[Room]:
         need, model, found = self.one.need, self.model, []
         weights = self.load.weights
-        runtime = need.runtime(self.swarm.nodes["vram_bytes"][self.rows])
+        runtime = need.runtime(self.swarm.nodes["vram_bytes"][self.rows], card_counts(self.swarm, self.rows))
         for number, group in enumerate(self.groups):
             ends = model.head_bytes(weights) if number == len(self.groups) - 1 else 0.0
             if number == 0 and not (model.tied and len(self.groups) == 1):

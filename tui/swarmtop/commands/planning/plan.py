@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import Final, get_args
 
 from swarm_predict.advice.choice import Limits, how_sure
-from swarm_predict.advice.format_comparison import compared
+from swarm_predict.advice.format_comparison import compared, faster_of
 from swarm_predict.advice.hypothetical import Machine, with_machine
 from swarm_predict.model.shapes import ModelShape
+from swarm_predict.search.fewer_cards import cuts, with_fewer_cards
 from swarm_predict.search.solve import Reliability
 from swarm_predict.search.solve import plan as search_plan
 from swarm_predict.search.speculation import MOST_WINDOWS, plan_speculation
@@ -254,16 +255,23 @@ def run(args: argparse.Namespace) -> int:
         return run_plan(args, swarm, model, load, traffic)
     ask = asked(args, swarm)
     with progress(f"planning {model.name} on {len(swarm)} nodes"):
-        if args.objective == "throughput" and args.streams is None:
-            found, load = filled(swarm, model, load, ask)
-        elif load.draft_tokens and args.objective == "latency":
-            found, load = speculating(args, swarm, model, load)
-        else:
-            found = ask(swarm, model, load, objective=args.objective)
+
+        def planned(on: Swarm) -> tuple[Plan, Workload]:
+            if args.objective == "throughput" and args.streams is None:
+                return filled(on, model, asked_load, ask)
+            if asked_load.draft_tokens and args.objective == "latency":
+                return speculating(args, on, model, asked_load)
+            return ask(on, model, asked_load, objective=args.objective), asked_load
+
+        with_all = swarm
+        found, load = planned(swarm)
+        swarm, found, load = with_fewer_cards(swarm, found, load, cuts(swarm, model, asked_load, args.forbid), planned)
         judged = judge(swarm, model, load, found.prediction)
         more = alternatives(swarm, model, load, found, points=args.front, time_limit_s=args.time_limit)
         sure = how_sure(swarm, model, found.prediction.placement, load, limits(args))
         formats = compared(swarm, model, load, found.prediction)
+        if swarm is not with_all:  # another format may need the cards that are left out
+            formats = faster_of(formats, compared(with_all, model, load, found.prediction))
         placement, speed = found.prediction.placement, found.prediction.tokens_per_s.p50
         ahead = speculation(swarm, model, asked_load, load, placement, speed)
     lines: tuple[str, ...] | None = None
