@@ -18,8 +18,7 @@ from typing import Any, Final, Literal, cast
 
 import msgspec
 
-from swarm_protocol.messages.probe_messages import MAX_BATCH_SAMPLES
-from swarm_protocol.messages.samples import KINDS, Sample
+from swarm_protocol.messages.samples import KINDS, MAX_BATCH_SAMPLES, Sample
 from swarm_protocol.units import NS_PER_S
 
 BUCKET_NS: Final = 300 * NS_PER_S  # 30 windows of 10 s: about one page of each link
