@@ -143,14 +143,19 @@ class ColumnBatch(msgspec.Struct, frozen=True, kw_only=True, tag="columns"):
 
     def samples(self) -> tuple[ProbeSample, ...]:
         """Return the samples of the Batch that this one replaces."""
-        windows, others = self.links.samples(), dict(zip(self.places, self.others, strict=True))
-        return tuple([others[i] if i in others else next(windows) for i in range(len(self))])
+        return in_order(self.links, self.others, self.places)
 
     def require_finite(self) -> None:
         """Refuse NaN and infinity. Raises DecodeError."""
         require_finite(self.others)
         if not finite(self.links.figures):
             require_finite(tuple(self.links.samples()))  # says which
+
+
+def in_order(links: LinkColumns, others: Sequence[_T], places: Sequence[int]) -> tuple[LinkSample | _T, ...]:
+    """Return windows and other samples in one sequence, in which `others` are at `places`."""
+    windows, at = links.samples(), dict(zip(places, others, strict=True))
+    return tuple([at[i] if i in at else next(windows) for i in range(len(links) + len(others))])
 
 
 def _are_node_ids(peers: tuple[str, ...]) -> bool:

@@ -117,6 +117,9 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, tag="batch"):
     seq: BatchSeq
     samples: Annotated[tuple[ProbeSample, ...], Meta(max_length=MAX_BATCH_SAMPLES)]
 
+    def __len__(self) -> int:
+        return len(self.samples)
+
 
 class LeaseDone(msgspec.Struct, frozen=True, kw_only=True, tag="lease_done"):
     """The transfer of this lease has ended, well or not; its slot may be given to another."""
