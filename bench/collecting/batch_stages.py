@@ -87,7 +87,7 @@ def _stages(home: Path) -> dict[str, float]:
             batches = [(names[node], each) for (_, node, _), each in zip(some, decoded, strict=True)
                        if isinstance(each, Batch)]  # fmt: skip
             kept = timed("check", lambda: [
-                (node, without_public_addresses(check(batch, node, known.__contains__, now_ns).samples))
+                (node, without_public_addresses(check(batch.samples, node, known.__contains__, now_ns).samples))
                 for node, batch in batches  # noqa: B023
             ])  # fmt: skip
             stored = [NodeBatch(node, 1, number + 1, now_ns, samples) for node, samples in kept]

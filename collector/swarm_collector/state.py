@@ -158,8 +158,10 @@ class SwarmState:
                 self.builder.seen(event.node_id, self.clock.wall_ns(), event.spooled)
             case BatchCommitted():
                 if event.node_id in self.builder:
+                    if event.links is not None:
+                        self.builder.windows(event.node_id, event.links)
                     self.builder.samples(event.node_id, event.samples)
-                    self.changes.committed(event.node_id, event.samples)
+                    self.changes.committed(event.node_id, event.samples, event.links)
                     for sample in event.samples:
                         if isinstance(sample, UplinkSample):
                             self.dispatcher.leases.spent(event.node_id, sample.peer, sample.sent_bytes, now_ns)

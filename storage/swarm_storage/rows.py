@@ -14,12 +14,13 @@ import operator
 import types
 import typing
 from collections.abc import Callable, Sequence
+from itertools import repeat
 from typing import Any, Final, Literal, cast
 
 import msgspec
 
-from swarm_protocol.messages.probe_messages import MAX_BATCH_SAMPLES
-from swarm_protocol.messages.samples import KINDS, Sample
+from swarm_protocol.messages.column_batch import LinkColumns
+from swarm_protocol.messages.samples import KINDS, MAX_BATCH_SAMPLES, Sample
 from swarm_protocol.units import NS_PER_S
 
 BUCKET_NS: Final = 300 * NS_PER_S  # 30 windows of 10 s: about one page of each link
@@ -114,6 +115,12 @@ class Table(msgspec.Struct, frozen=True):
             (at_ns // BUCKET_NS, node, peer, at_ns, *values)
             for at_ns, peer, values in zip(map(_at_ns, samples), peers, map(self.values, samples), strict=True)
         ]
+
+    def column_rows(self, links: LinkColumns, node: int, peers: Sequence[int]) -> list[Row]:
+        """Return the rows of windows, which are of this kind."""
+        buckets = [at_ns // BUCKET_NS for at_ns in links.at_ns]
+        nodes = repeat(node, len(links))
+        return list(zip(buckets, nodes, peers, links.at_ns, *map(links.cells, self.fields), strict=True))
 
     def sample(self, row: Sequence[Any], name_of: Callable[[int], str]) -> tuple[str, Sample]:
         """Return (node id, sample) of a row of `select`."""

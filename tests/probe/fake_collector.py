@@ -11,6 +11,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from swarm_protocol.messages.codec import encode
+from swarm_protocol.messages.column_batch import ColumnBatch
 from swarm_protocol.messages.probe_messages import (
     COLLECTOR_HEADER,
     NONCE_HEADER,
@@ -37,6 +38,7 @@ class FakeCollector:
         self.heartbeat_ms = 60_000.0
         self.port = 0
         self.headers = {NONCE_HEADER: bytes(32).hex(), COLLECTOR_HEADER: bytes(16).hex()}
+        self.columns = False  # takes batches in columns
         self._news = asyncio.Condition()
         self._server: Server | None = None
         self._connections: set[ServerConnection] = set()
@@ -115,8 +117,9 @@ class FakeCollector:
                 committed_seq=self.committed.get(message.epoch, 0),
                 heartbeat_ms=self.heartbeat_ms,
                 observed_host="127.0.0.1",
+                columns=self.columns,
             )
             await ws.send(encode(welcome))
-        if isinstance(message, Batch) and self.acknowledge:
+        if isinstance(message, Batch | ColumnBatch) and self.acknowledge:
             self.committed[message.epoch] = max(self.committed.get(message.epoch, 0), message.seq)
             await ws.send(encode(Ack(epoch=message.epoch, seq=self.committed[message.epoch])))

@@ -19,6 +19,7 @@ from swarm_collector.changes.detected_change import Found, Kind, Move
 from swarm_collector.changes.figures import LAYER, OF_LINKS, UPLINK, VISIT, Figure
 from swarm_collector.changes.series_table import MOST_LINKS, Pool, Series, SeriesTable, Unit
 from swarm_collector.changes.subjects import HINT, NODE_SHARE, SWARM, Subject, subjects
+from swarm_protocol.messages.column_batch import LinkColumns
 from swarm_protocol.messages.samples import Sample
 from swarm_protocol.units import NS_PER_S
 
@@ -54,6 +55,9 @@ class ChangeDetector:
 
     def add(self, node: str, sample: Sample) -> None:
         self._table.add(node, sample)
+
+    def add_windows(self, node: str, links: LinkColumns) -> None:
+        self._table.add_windows(node, links)
 
     def away(self, node: str) -> None:
         """The node left or is lost, which is reported elsewhere; its changes end with that."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from typing import Final
 
 from swarm_collector.changes.detected_change import Found, describe
@@ -12,6 +13,7 @@ from swarm_collector.changes.detector import ChangeDetector
 from swarm_collector.changes.plan_rate import PlanRate
 from swarm_collector.clock import Clock
 from swarm_collector.members.membership import Membership, NodeEvent
+from swarm_protocol.messages.column_batch import LinkColumns
 from swarm_protocol.messages.samples import Sample
 from swarm_protocol.messages.viewer_messages import Focus
 from swarm_protocol.snapshot.open_changes import RESTARTED, open_changes
@@ -54,9 +56,13 @@ class ChangeMonitor:
         self._plan = PlanRate()
         self._planning = asyncio.Lock()  # one thread at a time uses the plan
 
-    def committed(self, node_id: str, samples: Sequence[Sample]) -> None:
-        """Take stored samples of this node."""
+    def committed(self, node_id: str, samples: Iterable[Sample], links: LinkColumns | None = None) -> None:
+        """Take stored samples of this node, and windows in columns."""
         late_ns = self._clock.wall_ns() - LATE_NS
+        if links is not None and min(links.at_ns) >= late_ns:
+            self._detector.add_windows(node_id, links)
+        elif links is not None:
+            samples = chain(links.samples(), samples)
         for sample in samples:
             if sample.at_ns >= late_ns:
                 self._detector.add(node_id, sample)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Final
@@ -12,6 +13,7 @@ from swarm_collector.changes.level import PLATEAU, BatchedLevel, Level
 from swarm_collector.changes.loss_level import LossLevel
 from swarm_collector.changes.subjects import Pair, Subject
 from swarm_collector.changes.throttle import Throttle
+from swarm_protocol.messages.column_batch import LinkColumns
 from swarm_protocol.messages.samples import ComputeSample, HostSample, LinkSample, Sample, UplinkSample
 from swarm_protocol.units import NS_PER_S
 
@@ -24,6 +26,11 @@ TRUSTED_SHARE: Final = 0.15  # of a window: a shorter transfer does not move its
 QUEUED_SHARE: Final = 0.5  # a shorter one, with the seconds in which its queue drains, does not move the minimum
 
 _OF_LINK: Final = {RTT.name: 0, LOSS.name: 1, JITTER.name: 2}  # the order of the three series of a link
+
+_WINDOW: Final = (
+    "peer", "at_ns", "path", "sent", "lost", "loaded", "rtt_min_ms", "rtt_p50_ms", "rtt_p95_ms", "pdv_ms",
+)  # fmt: skip
+_window: Final = operator.attrgetter(*_WINDOW)
 
 Series = Level | LossLevel
 
@@ -69,7 +76,7 @@ class SeriesTable:
     def add(self, node: str, sample: Sample) -> None:
         self._away.discard(node)
         if isinstance(sample, LinkSample):
-            self._add_link(node, sample)
+            self._add_window(node, *_window(sample))
         elif isinstance(sample, UplinkSample):
             self._add_uplink(node, sample)
         elif isinstance(sample, ComputeSample):
@@ -77,25 +84,33 @@ class SeriesTable:
         elif isinstance(sample, HostSample) and sample.throttled is not None:
             self._add_throttle(node, sample)
 
-    def _add_link(self, src: str, sample: LinkSample) -> None:
-        if sample.sent == 0 or sample.path not in ("direct", "punched") or sample.peer in self._away:
+    def add_windows(self, node: str, links: LinkColumns) -> None:
+        """Take committed windows of a node."""
+        self._away.discard(node)
+        for window in zip(*map(links.cells, _WINDOW), strict=True):
+            self._add_window(node, *window)
+
+    def _add_window(
+        self, src: str, peer: str, at_ns: int, path: str, sent: int, lost: int, loaded: bool, least: float | None,
+        p50: float | None, p95: float | None, pdv: float | None,
+    ) -> None:  # fmt: skip
+        if sent == 0 or path not in ("direct", "punched") or peer in self._away:
             return
-        series = self._links.get((src, sample.peer))
+        pair = (src, peer)
+        series = self._links.get(pair)
         if series is None:
             if len(self._links) >= self._most_links:
                 return
-            series = self._links[src, sample.peer] = (Level(RTT), LossLevel(), BatchedLevel(JITTER))
+            series = self._links[pair] = (Level(RTT), LossLevel(), BatchedLevel(JITTER))
         rtt, loss, jitter = series
-        before_ns = max(rtt.at_ns or loss.at_ns, self._loaded_ns.get((src, sample.peer), 0))
-        at_ns = sample.at_ns
-        if sample.loaded:
-            self._loaded_ns[src, sample.peer] = at_ns
+        before_ns = max(rtt.at_ns or loss.at_ns, self._loaded_ns.get(pair, 0))
+        if loaded:
+            self._loaded_ns[pair] = at_ns
         self._reported_ns[src] = at_ns
-        self._active[src][sample.peer] = self._active[sample.peer][src] = at_ns
-        if sample.rtt_p50_ms is not None and sample.rtt_min_ms is not None:
-            p50, least = sample.rtt_p50_ms, sample.rtt_min_ms
-            p95 = sample.rtt_p95_ms if sample.rtt_p95_ms is not None else p50
-            share = self._transfer_share(src, sample.peer, at_ns - before_ns) if sample.loaded else 0.0
+        self._active[src][peer] = self._active[peer][src] = at_ns
+        if p50 is not None and least is not None:
+            p95 = p95 if p95 is not None else p50
+            share = self._transfer_share(src, peer, at_ns - before_ns) if loaded else 0.0
             if share <= TRUSTED_SHARE:
                 rtt.add(p50, at_ns, window=(least, p95))
             elif not rtt.known:
@@ -104,13 +119,13 @@ class SeriesTable:
                 rtt.add(p50, at_ns, window=(least, p95))  # a queue only adds delay, of every length
             elif share <= QUEUED_SHARE and rtt.is_away(least):
                 rtt.add(least, at_ns, window=(least, least))  # a queue does not last for the whole window
-            if sample.pdv_ms is not None and not sample.loaded:
-                jitter.collect(sample.pdv_ms, at_ns)
-        if not sample.loaded or sample.lost == sample.sent:
-            loss.add(sample.lost, sample.sent, at_ns)
+            if pdv is not None and not loaded:
+                jitter.collect(pdv, at_ns)
+        if not loaded or lost == sent:
+            loss.add(lost, sent, at_ns)
         for one in series:
             if one.worse or one.better:
-                self.hot[_link_unit(one.figure, src, sample.peer)] = None
+                self.hot[_link_unit(one.figure, src, peer)] = None
 
     def _transfer_share(self, src: str, dst: str, window_ns: int) -> float:
         """Return which part of the window a transfer of either end takes, by the longest recent one."""

@@ -26,6 +26,7 @@ from swarm_collector.cluster.bus_messages import (
 )
 from swarm_collector.cluster.connection import ProbeConnection, RemoteProbe
 from swarm_collector.cluster.events import (
+    BatchCommitted,
     Event,
     HeartbeatSeen,
     NatReported,
@@ -121,7 +122,7 @@ class Cluster:
         if not self._outgoing:
             asyncio.get_running_loop().call_later(GATHER_S, self._flush)
         waiting = self._outgoing.setdefault(to, [])
-        waiting.append(item)
+        waiting.append(item.in_rows() if isinstance(item, BatchCommitted) else item)
         if len(waiting) >= MAX_ITEMS:
             self._flush()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from swarm_collector.members.membership import Member
+from swarm_protocol.messages.column_batch import LinkColumns
 from swarm_protocol.messages.probe_messages import Hello, LeaseDone, Reach
 from swarm_protocol.messages.samples import EventKind, Sample
 from swarm_protocol.messages.viewer_messages import Focus
@@ -43,6 +44,11 @@ class BatchCommitted(msgspec.Struct, frozen=True, tag="stored"):
 
     node_id: str
     samples: tuple[Sample, ...]
+    links: LinkColumns | None = None  # windows in addition; other collectors get them among the samples
+
+    def in_rows(self) -> BatchCommitted:
+        """Return the same without columns: a collector of an earlier version knows none."""
+        return self if self.links is None else BatchCommitted(self.node_id, (*self.links.samples(), *self.samples))
 
 
 class ProbeLeft(msgspec.Struct, frozen=True, tag="gone"):

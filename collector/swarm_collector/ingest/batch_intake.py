@@ -100,7 +100,7 @@ class BatchIntake:
                 return
             self.commit_s.observe(loop.time() - began)
             self.committed_batches += 1
-            self.committed_samples += len(batch.samples)
+            self.committed_samples += batch.size
             if self.trouble is not None:
                 was, self.trouble = self.trouble, None
                 self.on_recovery(was)

@@ -10,13 +10,13 @@ that are still implausible (spooled before the clock was set) become the time of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
-from swarm_protocol.messages.probe_messages import Batch
+from swarm_protocol.messages.column_batch import LinkColumns
 from swarm_protocol.messages.samples import (
     CHANGE_KINDS,
     ComputeSample,
@@ -74,12 +74,12 @@ class SenderClock:
         return self.ahead_ns != before
 
 
-def check(batch: Batch, node_id: str, known: Callable[[str], bool], received_ns: int, ahead_ns: int = 0,
+def check(samples: tuple[Sample, ...], node_id: str, known: Callable[[str], bool], received_ns: int, ahead_ns: int = 0,
     verified: bool = False,
 ) -> Checked:  # fmt: skip
     """Return the samples to keep, with times by the collector's clock. `ahead_ns`: how far the sender's is ahead;
     `verified`: whether the sender has passed a challenge, which it cannot claim itself."""
-    kept, strangers = _admissible(batch.samples, node_id, known, verified)
+    kept, strangers = _admissible(samples, node_id, known, verified)
     if ahead_ns:
         kept = tuple([_moved(sample, ahead_ns, received_ns) for sample in kept])
     times = [sample.at_ns for sample in kept]
@@ -93,6 +93,28 @@ def check(batch: Batch, node_id: str, known: Callable[[str], bool], received_ns:
         for sample in kept
     )
     return Checked(moved, strangers, latest - received_ns)
+
+
+def are_admissible(links: LinkColumns, node_id: str, known: Callable[[str], bool], received_ns: int) -> bool:
+    """Return whether `check` would keep all of these windows as they are, from a sender whose clock is right."""
+    peers, times = set(links.peer), links.at_ns
+    return (
+        _credible(min(times), received_ns)
+        and _credible(max(times), received_ns)
+        and node_id not in peers
+        and all(map(known, peers))
+    )
+
+
+def are_plain(samples: Iterable[Sample], node_id: str, known: Callable[[str], bool], received_ns: int) -> bool:
+    """Return whether `check` would leave none of these out and change no time, and whether they may be looked at apart
+    from the windows that came with them: what a transfer does to a window depends on which comes first."""
+    return all(
+        _credible(sample.at_ns, received_ns)
+        and type(sample) is not UplinkSample
+        and (not isinstance(sample, HopSample) or (sample.peer != node_id and known(sample.peer)))
+        for sample in samples
+    )
 
 
 def _admissible(

@@ -7,7 +7,7 @@ This module decides when to ask them again, and remembers what each session was 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -96,6 +96,10 @@ class Dispatcher:
         if self.leases.recent.isdisjoint([sample.peer for sample in samples if type(sample) is LinkSample]):
             return tuple(samples)
         return tuple([self._beside(sample, wall_ns, now_ns) for sample in samples])
+
+    def transferring(self, peers: Iterable[str]) -> bool:
+        """Return whether one of these nodes may have taken part in a transfer of late."""
+        return not self.leases.recent.isdisjoint(peers)
 
     def _beside(self, sample: Sample, wall_ns: int, now_ns: int) -> Sample:
         if not isinstance(sample, LinkSample) or sample.loaded or abs(wall_ns - sample.at_ns) > FRESH_NS:

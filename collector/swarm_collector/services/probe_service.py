@@ -19,9 +19,11 @@ from swarm_collector.sessions.join_requests import JoinRequests
 from swarm_collector.state import SwarmState
 from swarm_collector.transport.relay_limits import RelayLimits
 from swarm_collector.verification.compute_attestation import Answered
+from swarm_protocol.messages.column_batch import LinkColumns, in_order
 from swarm_protocol.messages.probe_messages import Heartbeat, LeaseDone, Reach, Relay
-from swarm_protocol.messages.samples import LinkSample, RooflineSample, Sample
+from swarm_protocol.messages.samples import HopSample, LinkSample, RooflineSample, Sample
 from swarm_protocol.text import safe
+from swarm_storage.writer.transaction import NodeBatch
 
 
 class ProbeService:
@@ -94,19 +96,32 @@ class ProbeService:
         samples = self._rendezvous.explained(member, samples, wall_ns, steady_ns, stun_proven=self._state.stun.proven)
         return samples if self._state.settings.show_addresses else without_public_addresses(samples)
 
+    def unannotated(self, links: LinkColumns) -> LinkColumns | None:
+        """Return windows to which `annotated` has nothing to add, as they may be shown to everybody; None: it has."""
+        if "none" in links.path or self._state.dispatcher.transferring(links.peer):
+            return None
+        if self._state.settings.show_addresses or links.address is None:
+            return links
+        hidden = tuple([None if each is not None and is_public(each) else each for each in links.address])
+        return links if hidden == links.address else msgspec.structs.replace(links, address=hidden)
+
     def lease_done(self, member: Member, done: LeaseDone) -> None:
         event = LeaseEnded(member.node_id, done)
         self._state.apply(event)
         if not self._state.cluster.leading:
             self._state.cluster.publish(event)
 
-    def batch_committed(self, member: Member, samples: Sequence[Sample]) -> None:
+    def batch_committed(self, member: Member, batch: NodeBatch) -> None:
         """Show stored samples, and compare them with what else is known."""
-        for sample in samples:
+        for sample in batch.samples:
             if isinstance(sample, RooflineSample):
                 self._state.attestation.doubt(member, sample)
-        self._state.publish(BatchCommitted(member.node_id, tuple(samples)))
-        self._state.anomaly_monitor.committed(member.node_id, samples)
+        samples, links = tuple(batch.samples), batch.links
+        if links is not None and any(type(sample) is HopSample for sample in samples):
+            # which round trip a hop had depends on which of the two came first
+            samples, links = in_order(links, samples, batch.places or ()), None
+        self._state.publish(BatchCommitted(member.node_id, samples, links))
+        self._state.anomaly_monitor.committed(member.node_id, samples, links)
 
     def probe_left(self, session: ProbeConnection, goodbye: str | None) -> None:
         self._state.stun.member_gone(session.number)

@@ -15,7 +15,7 @@ from aiohttp import WSCloseCode
 
 from swarm_collector.ingest.batch_intake import NotCommitted
 from swarm_collector.ingest.batch_order import BatchOrder
-from swarm_collector.ingest.batch_validation import SenderClock, check, off_by
+from swarm_collector.ingest.batch_validation import SenderClock, are_admissible, are_plain, check, off_by
 from swarm_collector.ingest.quotas import SampleQuota
 from swarm_collector.members.membership import HEARTBEAT_NS, Member, NodeEvent, Rejected
 from swarm_collector.sessions.interfaces import ProbeSwarm
@@ -23,6 +23,7 @@ from swarm_collector.sessions.join_requests import Arrival
 from swarm_collector.transport.keepalive import SessionOver
 from swarm_collector.transport.websocket import WebSocketConnection
 from swarm_protocol.messages.codec import DecodeError, encode
+from swarm_protocol.messages.column_batch import ColumnBatch
 from swarm_protocol.messages.probe_messages import (
     AboutMe,
     Ack,
@@ -43,6 +44,7 @@ from swarm_protocol.messages.probe_messages import (
     Welcome,
     decode_from_probe,
 )
+from swarm_protocol.messages.samples import Sample
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_MS, NS_PER_S
 from swarm_storage.errors import StoreError
@@ -89,7 +91,9 @@ class ProbeSession:
         self._member: Member | None = None
         # until the welcome, because joins of others cause plans before it
         self._held: list[CollectorMessage] | None = []
-        self._batches: list[Batch] = []  # behind the batch that is being committed; an empty deque takes 600 bytes
+        self._batches: list[
+            Batch | ColumnBatch
+        ] = []  # behind the batch that is being committed; an empty deque takes 600 bytes
         self._committing = 0  # batches offered to the store and not answered
         self._over: SessionOver | None = None  # set when somebody else ends this session
         self._ending = False
@@ -209,6 +213,7 @@ class ProbeSession:
                 heartbeat_ms=member.beat_ns / NS_PER_MS,
                 observed_host=member.where.observed,
                 stun_ports=swarm.stun_ports,
+                columns=True,
             )
         )
         held, self._held = self._held, None
@@ -234,7 +239,7 @@ class ProbeSession:
             message = _decoded(data)
             self._heard_ns = self._swarm.clock.steady_ns()
             self._swarm.probe_heard(self, member, self._heard_ns)
-            if isinstance(message, Batch):
+            if isinstance(message, Batch | ColumnBatch):
                 self._take(message, member, hello)
             elif isinstance(message, Heartbeat):
                 self._see_clock(member, message.at_ns)
@@ -252,11 +257,11 @@ class ProbeSession:
                 return
             else:
                 raise SessionOver("a second hello in one session")
-            samples = len(message.samples) if isinstance(message, Batch) else 0
+            samples = len(message) if isinstance(message, Batch | ColumnBatch) else 0
             if wait_s := self._quota.wait_s(samples, self._swarm.clock.steady_ns()):
                 await asyncio.sleep(wait_s)  # a sender slows down when it is not read
 
-    def _take(self, batch: Batch, member: Member, hello: Hello) -> None:
+    def _take(self, batch: Batch | ColumnBatch, member: Member, hello: Hello) -> None:
         if batch.epoch != hello.epoch:
             raise SessionOver("a batch of another epoch than its hello's")
         waiting = self._order.refusing
@@ -277,13 +282,12 @@ class ProbeSession:
         while self._batches and self._committing < MAX_COMMITTING:
             batch = self._batches.pop(0)
             received_ns = self._swarm.wall_ns()
-            checked = check(batch, member.node_id, self._swarm.knows, received_ns, self._clock.ahead_ns,
-                            self._swarm.is_verified(member.node_id))  # fmt: skip
-            self._unknown_peers += checked.strangers
-            self._report_implausible(member, checked.clock_off_ns)
-            samples = self._swarm.annotated(member, checked.samples, received_ns)
-            samples = self._quota.known_kinds(samples)
-            stored = NodeBatch(member.node_id, batch.epoch, batch.seq, received_ns, samples)
+            stored = self._in_columns(batch, member, received_ns) if isinstance(batch, ColumnBatch) else None
+            if stored is None:
+                in_rows = batch.samples() if isinstance(batch, ColumnBatch) else batch.samples
+                samples, off_ns = self._checked(in_rows, member, received_ns)
+                self._report_implausible(member, off_ns)
+                stored = NodeBatch(member.node_id, batch.epoch, batch.seq, received_ns, samples)
             try:
                 self._swarm.intake.commit(stored, functools.partial(self._committed, member, stored))
             except NotCommitted as keep:
@@ -291,12 +295,35 @@ class ProbeSession:
             else:
                 self._committing += 1
 
+    def _checked(self, samples: tuple[Sample, ...], member: Member, received_ns: int) -> tuple[tuple[Sample, ...], int]:
+        """Return (the samples to store, by how much their times are implausible)."""
+        checked = check(samples, member.node_id, self._swarm.knows, received_ns, self._clock.ahead_ns,
+                        self._swarm.is_verified(member.node_id))  # fmt: skip
+        self._unknown_peers += checked.strangers
+        samples = self._swarm.annotated(member, checked.samples, received_ns)
+        return self._quota.known_kinds(samples), checked.clock_off_ns
+
+    def _in_columns(self, batch: ColumnBatch, member: Member, received_ns: int) -> NodeBatch | None:
+        """Return what to store, with windows still in columns; None: something about them has to be changed, or
+        something is left out, which is done in rows."""
+        swarm, others = self._swarm, batch.others
+        if self._clock.ahead_ns or not are_admissible(batch.links, member.node_id, swarm.knows, received_ns):
+            return None
+        links = swarm.unannotated(batch.links)
+        if links is None or not are_plain(others, member.node_id, swarm.knows, received_ns):
+            return None
+        samples, _ = self._checked(others, member, received_ns)
+        if len(samples) != len(others):
+            return None
+        self._implausible = False
+        return NodeBatch(member.node_id, batch.epoch, batch.seq, received_ns, samples, links, batch.places)
+
     def _committed(self, member: Member, batch: NodeBatch, outcome: int | NotCommitted) -> None:
         self._committing -= 1
         if isinstance(outcome, NotCommitted):
             self._keep(batch.seq, outcome)
             return
-        self._swarm.batch_committed(member, batch.samples)
+        self._swarm.batch_committed(member, batch)
         self.send(Ack(epoch=batch.epoch, seq=outcome, credit=self._swarm.intake.credit))
         if not self._ending:
             self._commit(member)

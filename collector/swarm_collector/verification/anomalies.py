@@ -19,11 +19,13 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import operator
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
+from swarm_protocol.messages.column_batch import LinkColumns
 from swarm_protocol.messages.samples import LinkSample, Sample, UplinkSample
 from swarm_protocol.units import BITS_PER_BYTE
 
@@ -92,6 +94,16 @@ def is_ordinary(sample: Sample) -> bool:
     if least is None or p50 is None or p95 is None or p99 is None:
         return False
     return LEAST_REMOTE_MS <= least <= p50 <= p95 <= p99
+
+
+def are_ordinary(links: LinkColumns) -> bool:
+    """Return whether `is_ordinary` holds for all of these windows."""
+    figures = (links.rtt_min_ms, links.rtt_p50_ms, links.rtt_p95_ms, links.rtt_p99_ms)
+    if any(cells is None or None in cells for cells in figures):
+        return False
+    least, p50, p95, p99 = cast(tuple[tuple[float, ...], ...], figures)
+    rising = ((least, p50), (p50, p95), (p95, p99), (links.lost, links.sent))
+    return min(least) >= LEAST_REMOTE_MS and all(all(map(operator.le, *each)) for each in rising)
 
 
 def impossible(sample: Sample, *, same_network: bool) -> str | None:

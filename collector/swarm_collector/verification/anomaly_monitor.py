@@ -5,14 +5,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Final
 
 from swarm_collector.members.addresses import is_public
 from swarm_collector.members.membership import Member, Membership, NodeEvent
 from swarm_collector.members.register import Register
-from swarm_collector.verification.anomalies import Anomalies, Reporter, is_instant, is_ordinary, network_of
+from swarm_collector.verification.anomalies import (
+    Anomalies,
+    Reporter,
+    are_ordinary,
+    is_instant,
+    is_ordinary,
+    network_of,
+)
 from swarm_collector.verification.compute_attestation import Verdict
+from swarm_protocol.messages.column_batch import LinkColumns
 from swarm_protocol.messages.samples import LinkSample, Sample, UplinkSample
 from swarm_protocol.units import NS_PER_S
 
@@ -42,9 +51,11 @@ class AnomalyMonitor:
         """Return why this node's figures are in doubt."""
         return self._anomalies.of(node_id, self._name_of)
 
-    def committed(self, node_id: str, samples: Sequence[Sample]) -> None:
-        """Check stored samples of this node. Networks are compared only if a figure looks too good: there are
-        thousands of samples a second."""
+    def committed(self, node_id: str, samples: Iterable[Sample], links: LinkColumns | None = None) -> None:
+        """Check stored samples of this node, and windows in columns. Networks are compared only if a figure looks too
+        good: there are thousands of samples a second."""
+        if links is not None and not are_ordinary(links):
+            samples = chain(links.samples(), samples)
         for sample in samples:
             if not is_ordinary(sample) and isinstance(sample, LinkSample | UplinkSample):
                 near = not is_instant(sample) or self._near(node_id, sample.peer)

@@ -14,9 +14,22 @@ from typing import Final
 
 from swarm_probe.collector_client.client_times import ClientTimes
 from swarm_probe.spool import Spool
-from swarm_protocol.messages.probe_messages import Ack, SlowDown
+from swarm_protocol.messages.codec import DecodeError, encode
+from swarm_protocol.messages.column_batch import ColumnBatch
+from swarm_protocol.messages.probe_messages import Ack, Batch, SlowDown, decode_from_probe
 
 FIRST_CREDIT: Final = 4  # batches in flight before the collector has said how many it takes
+
+
+def in_columns(payload: bytes) -> bytes:
+    """Return an encoded Batch as a ColumnBatch; unchanged if it has no windows of round trips, or if an earlier version
+    spooled what this one does not take: the collector decides then."""
+    try:
+        batch = decode_from_probe(payload)
+    except DecodeError:
+        return payload
+    found = ColumnBatch.of(batch.epoch, batch.seq, batch.samples) if isinstance(batch, Batch) else None
+    return payload if found is None else encode(found)
 
 
 class BatchSender:
@@ -26,14 +39,17 @@ class BatchSender:
         self._times = times
         self.more = asyncio.Event()  # set when there may be a batch to send
         self._ack = asyncio.Event()
+        self._columns = False
         self._sent = 0
         self._in_flight: deque[int] = deque()
         self._credit = FIRST_CREDIT
         self._moved_at = 0.0  # when the last acknowledgement came, or the first unanswered batch was sent
         self._hold_until = 0.0  # set by SlowDown
 
-    def begin(self) -> None:
-        """A connection has joined: send everything that is not committed."""
+    def begin(self, *, columns: bool = False) -> None:
+        """A connection has joined: send everything that is not committed. `columns`: the collector takes batches in
+        columns; the spool keeps rows, which every collector takes."""
+        self._columns = columns
         self._sent = self._spool.committed_seq
         self._in_flight.clear()
         self._credit = FIRST_CREDIT
@@ -68,7 +84,7 @@ class BatchSender:
                 self._moved_at = now_s
             self._in_flight.append(seq)
             self._sent = seq
-            return payload
+            return in_columns(payload) if self._columns else payload
         if self._in_flight:
             return max(0.0, self._moved_at + self._times.ack_wait_s - now_s)
         return None

@@ -292,7 +292,7 @@ class CollectorClient:
         self.welcome = welcome
         self._joined_once = True
         self._spool.committed(hello.epoch, welcome.committed_seq)
-        self._batches.begin()
+        self._batches.begin(columns=welcome.columns)
         self._on_state(ClientState("joined", f"joined {self._who} as {safe(welcome.name)} (node {welcome.node_id})"))
         heartbeat_s = min(max(welcome.heartbeat_ms / 1000, 0.5), 60.0)
         await self._until_first_ends(self._receive(ws), self._feed(ws), self._beat(ws, heartbeat_s), self._goodbye(ws))

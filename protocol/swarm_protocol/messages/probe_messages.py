@@ -7,7 +7,6 @@ message or `codec.DecodeError`. Messages of viewers are in `viewer_messages`.
 from __future__ import annotations
 
 import functools
-import re
 from typing import Annotated, Final
 
 import msgspec
@@ -15,7 +14,19 @@ from msgspec import Meta
 
 from swarm_protocol.layer_shape import LayerShape
 from swarm_protocol.messages.codec import decode, require_finite
-from swarm_protocol.messages.samples import Count, Line, Ms, NatKind, NodeId, ProbeSample, WallNs, Word
+from swarm_protocol.messages.column_batch import ColumnBatch
+from swarm_protocol.messages.samples import (
+    MAX_BATCH_SAMPLES,
+    BatchSeq,
+    Count,
+    Line,
+    Ms,
+    NatKind,
+    NodeId,
+    ProbeSample,
+    WallNs,
+    Word,
+)
 
 PROTOCOL_VERSION: Final = 2  # 1: ids of 64 bits, proofs that did not name the collector
 PROBE_PATH: Final = "/probe"
@@ -23,7 +34,6 @@ OPERATE_PATH: Final = "/operate"
 COLLECTOR_HEADER: Final = "Swarm-Collector"  # of the same answer: the collector's id, in hex
 NONCE_HEADER: Final = "Swarm-Nonce"  # of the answer that opens a probe's WebSocket: hex, to be signed in its Hello
 RELAY_MOST_BYTES: Final = 48 << 10  # of one message by way of the collector
-MAX_BATCH_SAMPLES: Final = 500
 
 Port = Annotated[int, Meta(ge=0, le=65535)]  # 0: not listening
 Address = Annotated[str, Meta(min_length=2, max_length=64)]
@@ -104,8 +114,11 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, tag="batch"):
     """Samples in the order they were spooled. Repeats of a committed seq are acknowledged and dropped."""
 
     epoch: WallNs
-    seq: Annotated[int, Meta(ge=1, le=2**53)]
+    seq: BatchSeq
     samples: Annotated[tuple[ProbeSample, ...], Meta(max_length=MAX_BATCH_SAMPLES)]
+
+    def __len__(self) -> int:
+        return len(self.samples)
 
 
 class LeaseDone(msgspec.Struct, frozen=True, kw_only=True, tag="lease_done"):
@@ -164,6 +177,7 @@ ProbeMessage = (
     | AboutMe
     | Reach
     | Batch
+    | ColumnBatch
     | LeaseDone
     | Heartbeat
     | Leaving
@@ -183,6 +197,7 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag="welcome"):
     heartbeat_ms: Ms
     observed_host: Address  # the address that the collector saw this probe come from
     stun_ports: Annotated[tuple[Port, ...], Meta(max_length=4)] = ()  # UDP, at the address that was connected to
+    columns: bool = False  # a ColumnBatch is understood too; an older collector ends the session about one
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
@@ -339,25 +354,14 @@ def _collector_decoder() -> msgspec.msgpack.Decoder[CollectorMessage]:
     return msgspec.msgpack.Decoder(CollectorMessage)
 
 
-# MessagePack's marks of a float, then an exponent of ones: without such bytes there is no NaN and no infinity. The
-# pairs of bytes that it begins with are looked for first, because a search for the pattern takes longer than decoding.
-# One message in ten has a pair by chance, one in some hundreds the pattern, and is then checked field by field.
-_NOT_FINITE_BEGINS: Final = (b"\xcb\x7f", b"\xcb\xff", b"\xca\x7f", b"\xca\xff")
-_MAYBE_NOT_FINITE: Final = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]|\xca[\x7f\xff][\x80-\xff]")
-
-
 def decode_from_probe(data: bytes) -> ProbeMessage:
     """Decode a message of a probe. Raises DecodeError."""
     message = decode(_probe_decoder(), data)
-    if isinstance(message, Batch) and _maybe_not_finite(data):
-        for sample in message.samples:
-            require_finite(sample)
+    if isinstance(message, Batch):
+        require_finite(message.samples)
+    elif isinstance(message, ColumnBatch):
+        message.require_finite()
     return message
-
-
-def _maybe_not_finite(data: bytes) -> bool:
-    a, b, c, d = _NOT_FINITE_BEGINS
-    return (a in data or b in data or c in data or d in data) and _MAYBE_NOT_FINITE.search(data) is not None
 
 
 def decode_from_collector(data: bytes) -> CollectorMessage:

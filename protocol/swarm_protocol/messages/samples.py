@@ -22,11 +22,14 @@ Ttl = Annotated[int, Meta(ge=0, le=255)]
 Gbps = Annotated[float, Meta(gt=0, le=1_000_000)]  # gigabytes a second, decimal
 TokensPerS = Annotated[float, Meta(ge=0, le=10_000_000)]
 Percent = Annotated[float, Meta(ge=0, le=100)]
-NodeId = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}([0-9a-f]{16})?$")]  # 128 bits; 64 in older swarms
+NodeId = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}([0-9a-f]{16})?\Z")]  # 128 bits; 64 in older swarms
 Word = Annotated[str, Meta(min_length=1, max_length=64)]
 Line = Annotated[str, Meta(max_length=300)]
 PlacementText = Annotated[str, Meta(max_length=4500)]  # a hundred stages with names of 32, and the description
 WallNs = Annotated[int, Meta(ge=0, le=2**62)]
+
+MAX_BATCH_SAMPLES: Final = 500  # of one message
+BatchSeq = Annotated[int, Meta(ge=1, le=2**53)]
 
 PathKind = Literal["direct", "punched", "relayed", "estimated", "none"]
 # reported by the collector alone: a figure got worse; that is over; one got better; a change is the usual state now
@@ -213,9 +216,8 @@ class RunSample(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
         return 1e3 / self.tpot_ms if self.tpot_ms else None
 
 
-ProbeSample = (
-    LinkSample | HopSample | UplinkSample | ComputeSample | RooflineSample | HostSample | EventSample
-)  # by a probe
+OtherSample = HopSample | UplinkSample | ComputeSample | RooflineSample | HostSample | EventSample
+ProbeSample = LinkSample | OtherSample  # by a probe
 Sample = ProbeSample | RunSample
 
 KINDS: dict[str, type[msgspec.Struct]] = {

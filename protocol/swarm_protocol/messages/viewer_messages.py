@@ -147,7 +147,7 @@ def decode_from_viewer(data: bytes) -> ViewerMessage:
     """Decode a message of a viewer. Raises DecodeError."""
     message = decode(_viewer_decoder(), data)
     if isinstance(message, RunReport):
-        require_finite(message.run)
+        require_finite((message.run,))
     return message
 
 

@@ -15,11 +15,13 @@ transfers to each of its peers, and its downlink the best of the latest from eac
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from itertools import groupby, islice
+from typing import Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from swarm_protocol.messages.column_batch import LinkColumns
 from swarm_protocol.messages.probe_messages import HostFacts
 from swarm_protocol.messages.running import KIND, Running, from_detail, newer, tidy
 from swarm_protocol.messages.samples import (
@@ -36,11 +38,11 @@ from swarm_protocol.messages.samples import (
 from swarm_protocol.snapshot.columns import NODE_COLUMNS, blank
 from swarm_protocol.snapshot.event_log import EventLog
 from swarm_protocol.snapshot.links.first_windows import FirstWindows
-from swarm_protocol.snapshot.links.link_figures import LinkFigures, is_later, note_way
+from swarm_protocol.snapshot.links.link_figures import LinkFigures, is_later
 from swarm_protocol.snapshot.links.link_table import LinkTable
 from swarm_protocol.snapshot.links.loss_history import LossWindow
 from swarm_protocol.snapshot.links.stamp_history import StampedWindow
-from swarm_protocol.snapshot.links.window_columns import Window
+from swarm_protocol.snapshot.links.window_columns import Windows, windows_of
 from swarm_protocol.snapshot.live_node import GpuReading, LiveNode
 from swarm_protocol.snapshot.node_figures import cards_of, host_figures, memory_bytes, named, sheet_of
 from swarm_protocol.snapshot.node_state import LOST_AFTER_NS, STALE_AFTER_NS, aged
@@ -48,7 +50,7 @@ from swarm_protocol.snapshot.swarm import Floats, Ints, Kind, NodeFacts, State, 
 
 MAX_RUNS: Final = 100  # of watched engines: as many as a chart shows
 _FIRST_CAPACITY: Final = 8
-_MOST_WAITING: Final = 4_096  # windows since the last look: some 2 MB
+_MOST_WAITING: Final = 128  # batches of windows since the last look: some 2 MB
 
 
 class SwarmBuilder:
@@ -65,7 +67,7 @@ class SwarmBuilder:
         self._readings: dict[int, list[HostSample]] = {}  # the newest of each node that is not in its columns yet
         self._links = LinkTable()
         self._link_figures = LinkFigures(self._links, self._later)
-        self._waiting: list[Window] = []
+        self._waiting: list[Windows] = []
         self._runs: tuple[RunSample, ...] = ()
         self._running: Running | None = None
 
@@ -168,14 +170,18 @@ class SwarmBuilder:
         return changed
 
     def samples(self, node_id: str, samples: Sequence[Sample]) -> None:
-        """Take samples of node `node_id` (KeyError: unknown). Windows wait to be taken together with others'."""
+        """Take samples of node `node_id` (KeyError: unknown)."""
+        for kind, alike in groupby(samples, type):
+            if kind is LinkSample:
+                self.windows(node_id, cast(list[LinkSample], list(alike)))
+            else:
+                for sample in alike:
+                    self.sample(node_id, sample)
+
+    def windows(self, node_id: str, of: list[LinkSample] | LinkColumns) -> None:
+        """Take windows of node `node_id` (KeyError: unknown), which wait to be taken together with others'."""
         src = self._index[node_id]
-        seen_ns = int(self._node_columns["seen_ns"][src])
-        for sample in samples:
-            if type(sample) is not LinkSample:
-                self.sample(node_id, sample)
-            elif (dst := self._index.get(sample.peer)) is not None and dst != src:
-                self._waiting.append((src, dst, sample, seen_ns))
+        self._waiting.append(windows_of(src, of, self._index.get, int(self._node_columns["seen_ns"][src])))
         if len(self._waiting) >= _MOST_WAITING:
             self._settle()
 
@@ -183,11 +189,9 @@ class SwarmBuilder:
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, []
-        for src, _, sample, seen_ns in self._link_figures.links(waiting):
-            node = self._nodes[src]
-            node.fresh_ns = max(node.fresh_ns, seen_ns)
-            if note_way(node.ways, sample):
-                node.shown = None
+        shown = iter(self._link_figures.links(waiting).tolist())
+        for each in waiting:
+            self._nodes[each.src].measured(each, list(islice(shown, len(each.dst))))
 
     def first_windows(self, windows: FirstWindows, ways: Sequence[tuple[int, Way]]) -> None:
         """Take the first window of many links at once, as `sample` would one by one; their hops come later. `ways`:
@@ -213,8 +217,8 @@ class SwarmBuilder:
             dst = self._index.get(sample.peer)  # type: ignore[union-attr]
             if dst is None or dst == src or not of_pair(self, src, dst, sample):
                 return False
-            if isinstance(sample, LinkSample) and note_way(self._nodes[src].ways, sample):
-                self._nodes[src].shown = None
+            if isinstance(sample, LinkSample):
+                self._nodes[src].note_ways([(sample.peer, sample.address, sample.interface)])
             return True
         if isinstance(sample, HostSample):
             return self._host(src, sample)

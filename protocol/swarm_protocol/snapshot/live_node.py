@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 
 from swarm_protocol.messages.probe_messages import HostFacts
 from swarm_protocol.messages.samples import HostSample
+from swarm_protocol.snapshot.links.window_columns import Windows
 from swarm_protocol.snapshot.node_figures import shown_facts
 from swarm_protocol.snapshot.node_timings import NodeTimings
 from swarm_protocol.snapshot.swarm import Card, NodeFacts, Way
@@ -44,6 +47,25 @@ class LiveNode:
                 ways=tuple(sorted(self.ways.values(), key=lambda way: way.peer)),
             )  # fmt: skip
         return self.shown
+
+    def measured(self, windows: Windows, shown: Sequence[bool]) -> None:
+        """Note windows of this node, and which of them the picture shows."""
+        if True not in shown:
+            return
+        self.fresh_ns = max(self.fresh_ns, windows.seen_ns)
+        if self.ways or windows.addressed:
+            self.note_ways(compress(windows.ways(), shown))
+
+    def note_ways(self, ways: Iterable[tuple[str, str | None, str | None]]) -> None:
+        """Record by which addresses packets to peers travel: (peer, its address, interface). Changes are rare."""
+        for peer, address, interface in ways:
+            known = self.ways.get(peer)
+            if address is None and interface is None:  # nothing answers, or the addresses are not known
+                if known is not None:
+                    del self.ways[peer]
+                    self.shown = None
+            elif known is None or known.address != (address or "") or known.interface != (interface or ""):
+                self.ways[peer], self.shown = Way(peer, address or "", interface or ""), None
 
     def set_device(self, device: str, cards: tuple[Card, ...] | None = None) -> None:
         """Take the device as a sample names it. `cards` None: the sample does not list them."""

@@ -154,7 +154,7 @@ class PostgresBackend:
         return error_of(error, self.name)
 
     def before(self, db: Db, batches: Sequence[NodeBatch]) -> None:
-        days = {sample.at_ns // DAY_NS for batch in batches for sample in batch.samples} - self._days
+        days = {at_ns // DAY_NS for batch in batches for at_ns in batch.times()} - self._days
         if days:
             with transaction(db):
                 make_partitions(db, days)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
+from itertools import chain, count, repeat
 from typing import Any, Final
 
 import msgspec
 
+from swarm_protocol.messages.column_batch import LinkColumns
 from swarm_protocol.messages.samples import Sample
 from swarm_storage.history import roll_forward
 from swarm_storage.node_erasure import forget
@@ -26,6 +27,7 @@ SWARM: Final = 0  # the "node" of events about the swarm as a whole
 _MINUTES_PER_BUCKET: Final = BUCKET_NS // MINUTE_NS
 _KEY: Final = operator.itemgetter(0, 1, 2, 3)  # the first cells of a row; its key, where it is about a pair
 _TIME: Final = operator.itemgetter(3)  # of a row about a pair
+_AT_NS: Final = operator.attrgetter("at_ns")
 _SETTING: Final = upsert("setting", ("key", "value"), ("key",))
 _ACTIVITY: Final = upsert(
     "activity", ("minute", "samples"), ("minute",), lambda name: f"activity.{name} + excluded.{name}"
@@ -41,6 +43,17 @@ class NodeBatch(msgspec.Struct, frozen=True):
     seq: int
     received_ns: int
     samples: Sequence[Sample]
+    links: LinkColumns | None = None  # windows of round trips in addition to `samples`
+    places: Sequence[int] | None = None  # of `samples` among all of the batch; None: they are all
+
+    @property
+    def size(self) -> int:
+        """Return the number of samples, windows included."""
+        return len(self.samples) if self.links is None else len(self.samples) + len(self.links)
+
+    def times(self) -> Iterator[int]:
+        """Return the times of all samples."""
+        return chain(() if self.links is None else self.links.at_ns, map(_AT_NS, self.samples))
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -88,13 +101,16 @@ class Transaction:
         if batch.seq <= stored:
             return stored
         part = batch.seq * PARTS_PER_BATCH
+        if batch.links is not None:
+            self._windows(node, batch.links)
         kinds = dict.fromkeys(map(type, batch.samples))
         of_pairs = [kind for kind in kinds if TABLE_OF[kind].of_pair]
         for kind in of_pairs:
             alike = batch.samples if len(kinds) == 1 else [one for one in batch.samples if type(one) is kind]
             self._pairs(TABLE_OF[kind], node, alike)
         if len(kinds) > len(of_pairs):
-            for position, sample in enumerate(batch.samples):
+            places = count() if batch.places is None else batch.places
+            for position, sample in zip(places, batch.samples, strict=False):
                 if type(sample) not in of_pairs:
                     self._sample(node, part + position, sample)
         self._cursors.move((node, batch.epoch), batch.seq, batch.received_ns)
@@ -185,6 +201,13 @@ class Transaction:
         rows = table.pair_rows(samples, node, peers)
         self._rows[table.kind] += rows
         self._times += map(_TIME, rows)
+
+    def _windows(self, node: int, links: LinkColumns) -> None:
+        """Take windows of one node."""
+        known, table = self._known.nodes, TABLES["link"]
+        peers = [known.get(peer) or self._node(peer, member=False) for peer in links.peer]
+        self._rows["link"] += table.column_rows(links, node, peers)
+        self._times += links.at_ns
 
     def _node(self, node_id: str, *, member: bool) -> int:
         """Return the row of a node, inserted if there is none. A node that only others mention is no member yet."""

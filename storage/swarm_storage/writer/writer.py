@@ -115,7 +115,7 @@ class Writer:
 
     def offer(self, batch: NodeBatch, answer: Answer) -> None:
         """`submit` for thousands a second: no future; `answer` is called on the writer's thread and must not raise."""
-        self._put(Task(max(1, len(batch.samples)), lambda transaction: transaction.batch(batch), answer, batch))
+        self._put(Task(max(1, batch.size), lambda transaction: transaction.batch(batch), answer, batch))
 
     def upsert_node(
         self, node_id: str, name: str, *, host: str = "", facts: HostFacts | None = None, seen_ns: int

@@ -34,7 +34,7 @@ def link(at_ns: int, peer: str = PEER) -> LinkSample:
 
 
 def checked(*samples: Sample):
-    return check(Batch(epoch=1, seq=1, samples=samples), ME, {ME, PEER}.__contains__, NOW_NS)
+    return check(samples, ME, {ME, PEER}.__contains__, NOW_NS)
 
 
 def test_samples_about_strangers_and_about_oneself_are_left_out_and_counted():
@@ -101,7 +101,7 @@ ANY_SAMPLE = st.one_of(
 
 @given(samples=st.lists(ANY_SAMPLE, max_size=12).map(tuple), known=st.sets(PEERS), verified=st.booleans())
 def test_a_batch_looked_at_as_a_whole_is_what_its_samples_are_one_by_one(samples, known, verified):
-    result = check(Batch(epoch=1, seq=1, samples=samples), ME, known.__contains__, NOW_NS, verified=verified)
+    result = check(samples, ME, known.__contains__, NOW_NS, verified=verified)
     kept, strangers = one_by_one(samples, known, verified)
     assert list(result.samples) == kept
     assert result.strangers == strangers
@@ -155,21 +155,21 @@ def test_the_collectors_own_step_is_not_the_senders():
 
 def test_times_are_moved_by_what_the_clock_is_off_also_those_from_a_spool():
     batch = Batch(epoch=1, seq=1, samples=(link(NOW_NS + YEAR_NS - 3600 * NS_PER_S), link(NOW_NS + YEAR_NS)))
-    result = check(batch, ME, {ME, PEER}.__contains__, NOW_NS, YEAR_NS)
+    result = check(batch.samples, ME, {ME, PEER}.__contains__, NOW_NS, YEAR_NS)
     assert [sample.at_ns for sample in result.samples] == [NOW_NS - 3600 * NS_PER_S, NOW_NS]
     assert result.clock_off_ns == 0
 
 
 def test_what_was_spooled_before_the_clock_went_wrong_keeps_its_good_time():
     batch = Batch(epoch=1, seq=1, samples=(link(NOW_NS - NS_PER_S), link(NOW_NS - YEAR_NS)))
-    result = check(batch, ME, {ME, PEER}.__contains__, NOW_NS, -YEAR_NS)
+    result = check(batch.samples, ME, {ME, PEER}.__contains__, NOW_NS, -YEAR_NS)
     assert [sample.at_ns for sample in result.samples] == [NOW_NS - NS_PER_S, NOW_NS]
 
 
 @given(times=st.lists(st.integers(0, 2**62), max_size=20), ahead_ns=st.integers(-(2**62), 2**62))
 def test_stored_times_are_credible_whatever_two_clocks_say(times, ahead_ns):
     batch = Batch(epoch=1, seq=1, samples=tuple(link(at) for at in times))
-    result = check(batch, ME, {ME, PEER}.__contains__, NOW_NS, ahead_ns)
+    result = check(batch.samples, ME, {ME, PEER}.__contains__, NOW_NS, ahead_ns)
     assert all(NOW_NS - BEHIND_NS <= sample.at_ns <= NOW_NS + AHEAD_NS for sample in result.samples)
 
 
@@ -257,12 +257,12 @@ def test_a_sample_may_be_two_minutes_ahead_and_a_month_behind(off_ns, believed):
 
 def test_a_time_that_both_clocks_believe_is_moved_by_what_the_clock_is_off():
     batch = Batch(epoch=1, seq=1, samples=(link(NOW_NS + 60 * S),))
-    assert check(batch, ME, {ME, PEER}.__contains__, NOW_NS, 60 * S).samples[0].at_ns == NOW_NS
+    assert check(batch.samples, ME, {ME, PEER}.__contains__, NOW_NS, 60 * S).samples[0].at_ns == NOW_NS
 
 
 def test_times_that_no_clock_explains_keep_their_distances():
     batch = Batch(epoch=1, seq=1, samples=(link(0), link(11)))
-    result = check(batch, ME, {ME, PEER}.__contains__, NOW_NS, 10)
+    result = check(batch.samples, ME, {ME, PEER}.__contains__, NOW_NS, 10)
     assert [sample.at_ns for sample in result.samples] == [NOW_NS - 1, NOW_NS]
 
 
@@ -277,7 +277,7 @@ def timed(*, verified: bool) -> ComputeSample:
 @pytest.mark.parametrize("shown", [False, True])
 def test_whether_a_layer_time_is_verified_is_the_collectors_to_say(claimed, shown):
     batch = Batch(epoch=1, seq=1, samples=(timed(verified=claimed), link(NOW_NS), timed(verified=claimed)))
-    result = check(batch, ME, {ME, PEER}.__contains__, NOW_NS, 0, shown)
+    result = check(batch.samples, ME, {ME, PEER}.__contains__, NOW_NS, 0, shown)
     assert result.samples == (timed(verified=shown), link(NOW_NS), timed(verified=shown))
 
 

@@ -6,11 +6,14 @@ import asyncio
 import socket
 from pathlib import Path
 
+import msgspec
 from client_rig import PLAN, QUICK, Rig, running
 from fake_collector import NODE_ID, FakeCollector
 
+from swarm_probe.collector_client.batch_sender import in_columns
 from swarm_probe.collector_client.client import ClientState
 from swarm_probe.collector_client.client_times import ClientTimes
+from swarm_protocol.messages.column_batch import ColumnBatch
 from swarm_protocol.messages.probe_messages import (
     Ack,
     Batch,
@@ -21,6 +24,7 @@ from swarm_protocol.messages.probe_messages import (
     SlowDown,
     UplinkLease,
 )
+from swarm_protocol.messages.samples import EventSample, LinkSample
 
 
 async def test_it_joins_and_hands_over_what_was_spooled_before_and_after(
@@ -246,3 +250,33 @@ async def test_stopping_while_connecting_ends_at_once(tmp_path: Path) -> None:
             rig.link.leave()
             async with asyncio.timeout(5):
                 assert await task is None
+
+
+async def test_windows_go_in_columns_to_a_collector_that_takes_them_and_in_rows_to_others(
+    collector: FakeCollector, tmp_path: Path
+) -> None:
+    """The spool keeps rows: after a reconnect it may be another collector."""
+    collector.acknowledge, collector.columns = False, True
+    rig = Rig(collector.url, tmp_path)
+    window = LinkSample(at_ns=1, peer="b" * 16, path="direct", sent=9, lost=0, rtt_min_ms=1.5)
+    note = EventSample(at_ns=2, kind="note", detail="x")
+    rig.spool.append([note, window, window])
+    rig.spool.append([note])
+    async with running(rig):
+        (rows,) = await collector.hears(Batch)
+        (columns,) = await collector.hears(ColumnBatch)
+        assert (columns.seq, columns.samples()) == (1, (note, window, window))
+        assert (rows.seq, rows.samples) == (2, (note,))
+        collector.acknowledge, collector.columns = True, False
+        collector.heard.clear()
+        await collector.drop()
+        first, second = await collector.hears(Batch, 2)
+    assert (first.seq, first.samples) == (1, (note, window, window))
+    assert second == rows
+    assert rig.spool.waiting == 0
+
+
+def test_what_an_earlier_version_spooled_and_this_one_does_not_take_is_sent_as_it_is() -> None:
+    samples = [{"type": "link", "at_ns": 1, "peer": "b" * 16, "path": "direct", "sent": -1, "lost": 0}]
+    payload = msgspec.msgpack.encode({"type": "batch", "epoch": 7, "seq": 1, "samples": samples})
+    assert in_columns(payload) == payload

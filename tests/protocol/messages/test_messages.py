@@ -81,7 +81,7 @@ def test_every_number_of_every_kind_of_sample_must_be_finite(wrong: float):
         for name in fields:
             values = {field.name: None for field in msgspec.structs.fields(kind)}
             with pytest.raises(DecodeError, match=rf"{name} is -?(nan|inf), not a finite number"):
-                require_finite(kind(**{**values, name: wrong}))
+                require_finite((kind(**{**values, name: wrong}),))
     assert [kind for kind, fields in asked.items() if not fields] == [EventSample]
 
 

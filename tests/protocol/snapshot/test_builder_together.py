@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swarm_protocol.messages.column_batch import LinkColumns
 from swarm_protocol.messages.samples import HopSample, LinkSample, Sample
 from swarm_protocol.snapshot.builder import SwarmBuilder
 from swarm_protocol.snapshot.links import link_figures
@@ -80,7 +81,10 @@ def test_windows_taken_together_show_what_they_show_one_by_one(seed):
     for step in range(rng.randrange(1, 12)):
         node = rng.choice(NODES)
         batch = [some_sample(rng) for _ in range(rng.randrange(1, 30))]
-        together.samples(node, batch)
+        if rng.random() < 0.5 and (batch := [each for each in batch if isinstance(each, LinkSample)]):
+            together.windows(node, LinkColumns.of(batch))
+        else:
+            together.samples(node, batch)
         for sample in batch:
             single.sample(node, sample)
         if rng.random() < 0.3:

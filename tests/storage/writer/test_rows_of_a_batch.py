@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sample_fixtures import T0, A, B, C, batch, compute, event, hop, host, link, uplink
 
+from swarm_protocol.messages.column_batch import ColumnBatch
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.rows import MINUTE_NS, PARTS_PER_BATCH, TABLE_OF, Row, Table
-from swarm_storage.writer.transaction import Known, Transaction
+from swarm_storage.writer.transaction import Known, NodeBatch, Transaction
 
 IDS = {A: 1, B: 2, C: 3}
 AT = st.integers(0, 40).map(lambda i: T0 + i * 13 * NS_PER_S)  # several samples at one time, of several minutes
@@ -64,3 +65,26 @@ def test_a_batch_is_stored_as_the_rows_of_its_samples(samples):
     for rows in db.inserted.values():
         assert [row[:4] for row in rows] == sorted(row[:4] for row in rows)
     assert db.minutes == Counter(sample.at_ns // MINUTE_NS for sample in samples)
+
+
+@given(samples=st.lists(SAMPLES, min_size=1, max_size=40))
+def test_a_batch_in_columns_is_stored_as_the_same_rows(samples):
+    """A batch may be sent in both forms, to two collectors of one database."""
+    whole = ColumnBatch.of(7, 3, samples)
+    if whole is None:
+        return
+    in_rows, in_columns = Recorder(), Recorder()
+    columns = NodeBatch(A, 7, 3, T0, whole.others, whole.links, whole.places)
+    for db, each in ((in_rows, batch(3, samples)), (in_columns, columns)):
+        transaction = Transaction(db, Known())  # type: ignore[arg-type]
+        assert transaction.batch(each) == 3
+        transaction.flush()
+    assert sorted_by_key(in_columns) == sorted_by_key(in_rows)
+    assert in_columns.minutes == in_rows.minutes
+    assert columns.size == len(samples)
+    assert sorted(columns.times()) == sorted(sample.at_ns for sample in samples)
+
+
+def sorted_by_key(db: Recorder) -> dict[str, list[Row]]:
+    """Of equal keys the first is stored: rows of one kind stay in their order."""
+    return {kind: sorted(rows, key=lambda row: row[:4]) for kind, rows in db.inserted.items() if rows}

@@ -10,7 +10,9 @@ takes a round trip and what its bytes and the software take, and the latter are 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -21,8 +23,8 @@ from swarm_protocol.snapshot.links.first_windows import FirstWindows
 from swarm_protocol.snapshot.links.link_table import LinkTable
 from swarm_protocol.snapshot.links.loss_history import LOADED_HOLD_NS, LossHistory, LossWindow
 from swarm_protocol.snapshot.links.stamp_history import StampedWindow, StampHistory
-from swarm_protocol.snapshot.links.window_columns import PATHS, WHY, Window, WindowColumns, window_columns
-from swarm_protocol.snapshot.swarm import Ints, Kind, Transport, Way
+from swarm_protocol.snapshot.links.window_columns import PATHS, WHY, WindowColumns, Windows, window_columns
+from swarm_protocol.snapshot.swarm import Ints, Kind, Transport
 from swarm_protocol.units import NS_PER_S
 
 STEP_SHARE: Final = 0.1  # of a round trip: a difference larger than its noise
@@ -32,17 +34,6 @@ RAISED_NS: Final = 60 * NS_PER_S  # two windows further apart are not "in a row"
 RECENT_RATE_NS: Final = 15 * 60 * NS_PER_S  # the collector leases each node's transfers more often than this
 CLOCK_SLACK_NS: Final = 5 * NS_PER_S  # clocks kept by NTP differ by far less
 AT_ONCE: Final = 64  # windows from which on it is quicker to take them together
-
-
-def note_way(ways: dict[str, Way], sample: LinkSample) -> bool:
-    """Record the addresses that packets to the sample's peer use; return whether they changed, which is rare."""
-    if sample.address is None and sample.interface is None:  # nothing answers, or the addresses are not known
-        return bool(ways) and ways.pop(sample.peer, None) is not None
-    way = Way(sample.peer, sample.address or "", sample.interface or "")
-    if ways.get(sample.peer) == way:
-        return False
-    ways[sample.peer] = way
-    return True
 
 
 class Later(Protocol):
@@ -58,6 +49,20 @@ def is_later(seen_ns: int, known_ns: int, at_ns: int, *, loaded: bool = False) -
     if known_ns > seen_ns + CLOCK_SLACK_NS and seen_ns > 0 and at_ns != known_ns:
         return True
     return at_ns > known_ns + (LOADED_HOLD_NS if loaded else 0)
+
+
+class _Finder:
+    """Finds one of many windows, for the few that are looked at singly."""
+
+    def __init__(self, windows: Sequence[Windows]) -> None:
+        self._windows = windows
+        self._ends = list(accumulate(len(each.dst) for each in windows))
+
+    def find(self, i: int) -> tuple[LinkSample, int]:
+        """Return (sample, when its node was last heard) of number `i` of all windows."""
+        which = bisect_right(self._ends, i)
+        each = self._windows[which]
+        return each.sample(i - self._ends[which]), each.seen_ns  # from its end
 
 
 class LinkFigures:
@@ -102,35 +107,42 @@ class LinkFigures:
         self._stamps.add(src, dst, sample)
         return True
 
-    def links(self, windows: Sequence[Window]) -> list[Window]:
-        """Take windows, in their order, and return those that are shown: what `link` does for each, in a fifth of its
-        time for thousands."""
-        if len(windows) < AT_ONCE:
-            return [window for window in windows if self.link(*window)]
+    def links(self, windows: Sequence[Windows]) -> npt.NDArray[np.bool_]:
+        """Take windows, in their order, and return which of them are shown: what `link` does for each, in a fifth of
+        its time for thousands."""
+        ends = [(each.src, dst) for each in windows for dst in each.dst]
+        shown = np.zeros(len(ends), bool)
+        if len(ends) < AT_ONCE:
+            shown[:] = [
+                self.link(each.src, dst, each.sample(i), each.seen_ns)
+                for each in windows
+                for i, dst in enumerate(each.dst)
+            ]
+            return shown
         numbers = self._rows(windows)
         columns = window_columns(windows)
-        shown = np.zeros(len(windows), bool)
-        left = np.arange(len(windows))
+        of_rare = _Finder(windows)
+        left = np.arange(len(ends))
         while len(left):  # one window of each link at a time
             _, first = np.unique(numbers[left], return_index=True)
-            self._links_once(windows, left[first], numbers[left[first]], columns.of(left[first]), shown)
+            self._links_once(of_rare, ends, left[first], numbers[left[first]], columns.of(left[first]), shown)
             left = np.delete(left, first)
-        return [windows[i] for i in np.flatnonzero(shown).tolist()]
+        return shown
 
-    def _rows(self, windows: Sequence[Window]) -> Ints:
-        """Return the row of each window's link. Those of one node come together: its links are looked up once."""
-        links, found = self._links.rows, []
-        last, of_source = -1, links.of(-1)
-        for src, dst, _, _ in windows:
-            if src != last:
-                last, of_source = src, links.of(src)
-            row = of_source.get(dst)
-            found.append(links.add(src, dst) if row is None else row)
+    def _rows(self, windows: Sequence[Windows]) -> Ints:
+        """Return the row of each window's link."""
+        links, found = self._links.rows, list[int]()
+        for each in windows:
+            rows = list(map(links.of(each.src).get, each.dst))
+            if None in rows:
+                rows = [links.add(each.src, dst) for dst in each.dst]
+            found += rows  # type: ignore[arg-type]
         return np.array(found, np.int64)
 
     def _links_once(
-        self, windows: Sequence[Window], at: Ints, rows: Ints, columns: WindowColumns, shown: npt.NDArray[np.bool_]
-    ) -> None:
+        self, windows: _Finder, ends: Sequence[tuple[int, int]], at: Ints, rows: Ints, columns: WindowColumns,
+        shown: npt.NDArray[np.bool_],
+    ) -> None:  # fmt: skip
         """Take the windows `at` of `rows`, each of another link."""
         known_ns, at_ns = self._links.known_of("path", rows), columns.at_ns
         later = (
@@ -142,14 +154,16 @@ class LinkFigures:
         rare = (~later & (at_ns > known_ns)) | (later & (known_ns < hop_ns) & (hop_ns <= at_ns))
         rare |= columns.loaded & columns.stamped
         for i in at[rare].tolist():
-            shown[i] = self.link(*windows[i])
+            src, dst = ends[i]
+            sample, seen_ns = windows.find(i)
+            shown[i] = self.link(src, dst, sample, seen_ns)
         counted = columns.counted & ~rare
         self._losses.add_many(rows[counted], *(each[counted] for each in columns.losses))
         plain = later & ~rare
         shown[at[plain]] = True
         if self._raised:
             for i in at[plain].tolist():
-                self._raised.pop(windows[i][:2], None)
+                self._raised.pop(ends[i], None)
         self._links.put_paths(rows[plain], at_ns[plain], [each[plain] for each in columns.cells])
         stamped = plain & columns.stamped
         self._stamps.add_many(rows[stamped], *(each[stamped] for each in columns.stamps))

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from itertools import chain
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from swarm_protocol.messages.column_batch import LinkColumns
 from swarm_protocol.messages.samples import LinkSample
 from swarm_protocol.snapshot.swarm import Floats, Ints, Kind, Path, Why
 
-Window = tuple[int, int, LinkSample, int]  # its two ends, the sample, when its node was last heard in ns
 Mask = npt.NDArray[np.bool_]
 
 PATHS: Final = {path.name.lower(): path for path in Path}
@@ -26,6 +27,7 @@ FIELDS: Final = (
     "rtt_min_ms", "rtt_p50_ms", "rtt_p95_ms", "rtt_p99_ms", "pdv_ms", "jitter_rfc3550_ms",
 )  # fmt: skip
 _FIELDS: Final = operator.attrgetter(*FIELDS)
+_WAY: Final = operator.attrgetter("peer", "address", "interface")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +54,52 @@ class WindowColumns:
         )  # fmt: skip
 
 
-def window_columns(windows: Sequence[Window]) -> WindowColumns:
+class Windows(NamedTuple):
+    """Windows that one node sent together, in rows or in columns."""
+
+    src: int
+    dst: Sequence[int]  # of each
+    of: Sequence[LinkSample] | LinkColumns
+    seen_ns: int  # when the node was last heard
+
+    def sample(self, i: int) -> LinkSample:
+        return self.of.sample(i) if isinstance(self.of, LinkColumns) else self.of[i]
+
+    def fields(self) -> list[Sequence[Any]]:
+        """Return the columns FIELDS."""
+        if isinstance(self.of, LinkColumns):
+            return [self.of.cells(name) for name in FIELDS]
+        return list(zip(*map(_FIELDS, self.of), strict=True)) or [()] * len(FIELDS)
+
+    @property
+    def addressed(self) -> bool:
+        """Return whether any may name an address or an interface."""
+        return not isinstance(self.of, LinkColumns) or self.of.address is not None or self.of.interface is not None
+
+    def ways(self) -> Iterable[tuple[str, str | None, str | None]]:
+        """Return (peer, its address, interface) of each."""
+        if isinstance(self.of, LinkColumns):
+            return zip(self.of.peer, self.of.cells("address"), self.of.cells("interface"), strict=True)
+        return map(_WAY, self.of)
+
+
+def windows_of(
+    src: int, of: list[LinkSample] | LinkColumns, index: Callable[[str], int | None], seen_ns: int
+) -> Windows:
+    """Return the windows of node `src`, without those about itself or about nodes that are not in `index`."""
+    dst = list(map(index, of.peer if isinstance(of, LinkColumns) else [sample.peer for sample in of]))
+    known = [i for i in dst if i is not None and i != src]
+    if len(known) == len(dst):
+        return Windows(src, known, of, seen_ns)
+    rows = of.samples() if isinstance(of, LinkColumns) else of
+    return Windows(src, known, [row for row, i in zip(rows, dst, strict=True) if i is not None and i != src], seen_ns)
+
+
+def window_columns(windows: Sequence[Windows]) -> WindowColumns:
     """Return the columns of windows."""
-    fields = zip(*(_FIELDS(sample) for _, _, sample, _ in windows), strict=True)
-    return columns_of(fields, np.array([seen_ns for _, _, _, seen_ns in windows], np.int64))
+    fields = zip(*[each.fields() for each in windows], strict=True)
+    seen_ns = np.repeat([each.seen_ns for each in windows], [len(each.dst) for each in windows])
+    return columns_of([list(chain.from_iterable(each)) for each in fields], seen_ns)
 
 
 def columns_of(fields: Iterable[Sequence[Any]], seen_ns: Ints) -> WindowColumns:
