@@ -44,7 +44,8 @@ types: $(VENV)/.installed-test
 contracts: $(VENV)/.installed-test
 	$(BIN)/lint-imports
 
-# Compiled once, beside mypy: else each worker would rewrite and compile all tests for itself.
+# Compiled once, beside mypy: else each worker would rewrite and compile all tests for itself. pip compiles nothing:
+# of what it installs, the tests import a small part.
 bytecode: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest --collect-only -qq >/dev/null || $(BIN)/python -m pytest --collect-only -qq
 
@@ -98,7 +99,7 @@ $(VENV)/.installed-run-$(TORCH): $(BIN)/python pyproject.toml constraints.txt
 
 $(VENV)/.installed-test: $(BIN)/python pyproject.toml constraints.txt
 	@echo "installing swarmtop and its test tools" >&2
-	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '$(TEST_EXTRAS)'
+	@$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '$(TEST_EXTRAS)'
 	@touch $@
 
 # The pictures of README and manual, from the recording that ships: the same file gives the same pictures.

@@ -1,4 +1,4 @@
-"""Run the tests: most beside each other, those that compare times alone; what failed beside others, again alone.
+"""Run the tests: most beside each other, those that compare times in two lines; what failed, again alone.
 
 A test that fails beside three others and then passes alone has found a busy machine or a rare race. It is printed as
 unsteady and does not hold up a landing. More failures than a few are no such thing, and nothing is run again.
@@ -15,7 +15,9 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[1]
 FAILED: Final = ROOT / ".pytest_cache/v/cache/lastfailed"
 AT_MOST: Final = 3  # failures that are tried again
-BESIDE_OTHERS: Final = ("-n", "4", "--dist", "loadfile", "--no-loadscope-reorder", "-m", "not quiet")
+BY_FILE: Final = ("--dist", "loadfile", "--no-loadscope-reorder")
+BESIDE_OTHERS: Final = ("-n", "4", *BY_FILE, "-m", "not quiet")
+QUIET: Final = ("-n", "2", *BY_FILE, "-m", "quiet")  # most of what they measure is on a wire, while the cores wait
 SOME_FAILED: Final = 1  # pytest's exit status; others are errors of their own
 
 
@@ -34,7 +36,7 @@ def with_quiet_tests() -> list[str]:
 def main() -> int:
     FAILED.unlink(missing_ok=True)
     unsteady: list[str] = []
-    for arguments in (BESIDE_OTHERS, ("-m", "quiet", *with_quiet_tests())):
+    for arguments in (BESIDE_OTHERS, (*QUIET, *with_quiet_tests())):
         status = run(*arguments)
         tests = failed()
         if status == SOME_FAILED and 0 < len(tests) <= AT_MOST:

@@ -44,7 +44,7 @@ from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.trust.signing import Handshake, certificate_binding, plain_text_binding
 from swarm_storage.store import open_store
 
-WAIT_S = 10.0  # what a test gives up after; nothing waits for it to pass
+WAIT_S = 25.0  # what a test gives up after, before the times after which a collector ends what is silent
 SECRET = bytes(range(32))
 _M = TypeVar("_M", bound=CollectorMessage)
 

@@ -13,7 +13,7 @@ from swarm_collector.transport import certificate
 from swarm_collector.transport.connection_limits import ConnectionLimiter, Limits
 from swarm_collector.transport.tls_listener import TlsListener
 
-WAIT_S = 10.0
+WAIT_S = 25.0
 
 
 class Session(asyncio.Protocol):

@@ -36,7 +36,7 @@ class Probe:
 
     async def line_with(self, part: str) -> str:
         assert self.process.stderr is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             while data := await self.process.stderr.readline():
                 self.lines.append(data.decode().rstrip())
                 if part in self.lines[-1]:
@@ -48,7 +48,7 @@ class Probe:
         return await self.ended()
 
     async def ended(self) -> int:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             _, stderr = await self.process.communicate()
             self.lines += stderr.decode().splitlines()
         assert self.process.returncode is not None
@@ -77,7 +77,7 @@ async def start(tmp_path: Path) -> AsyncIterator[object]:
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "swarm_probe", *arguments], capture_output=True, text=True, check=False, timeout=30
+        [sys.executable, "-m", "swarm_probe", *arguments], capture_output=True, text=True, check=False, timeout=90
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 from collector_rig import WAIT_S, Probe, Rig, collector, note, probe_at
-from test_collector_process import Child, details, refusal, running, start
+from test_collector_process import PROCESS_S, Child, details, refusal, running, start
 
 from swarm_protocol.messages.probe_messages import Ack, SlowDown
 
@@ -30,7 +30,7 @@ async def health_of(port: int) -> tuple[int, dict[str, Any]]:
 
 
 async def until_health(port: int, status: int) -> dict[str, Any]:
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(PROCESS_S):
         while True:
             found, health = await health_of(port)
             if found == status:
@@ -64,7 +64,7 @@ class Load:
     async def acknowledge(self, more: int) -> None:
         goal = self.acknowledged + more
         task = asyncio.ensure_future(self.run())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PROCESS_S):
             while self.acknowledged < goal:  # noqa: ASYNC110 - the task above has no event for it
                 await asyncio.sleep(0.01)
         task.cancel()
@@ -249,7 +249,7 @@ async def test_what_dies_again_and_again_ends_the_collector_with_an_exit_code(tm
         f"cli.main(['--state', {str(tmp_path)!r}, '--listen', '127.0.0.1:0'])"
     )
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stderr=asyncio.subprocess.PIPE)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PROCESS_S):
         _, said = await process.communicate()
     assert process.returncode == 1
     assert b"sending plans ended (ValueError: no such thing)" in said

@@ -356,7 +356,7 @@ async def test_out_of_descriptors_the_listener_rests_the_store_continues_and_the
                 made.bind((f"127.0.0.{2 + i % 100}", 0))
                 await loop.sock_connect(made, ("127.0.0.1", port))
                 waiting.append(made)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(90):
                 while "no new connections are accepted" not in log.read_text():  # noqa: ASYNC110 - of another process
                     await asyncio.sleep(0.02)
             assert len(os.listdir(f"/proc/{child.pid}/fd")) <= 112  # 32 are kept, of which the store may take some
@@ -366,7 +366,7 @@ async def test_out_of_descriptors_the_listener_rests_the_store_continues_and_the
             assert len(log.read_bytes()) < 20_000
             for made in waiting:
                 made.close()
-            async with asyncio.timeout(30), probe_at(port, "oven") as oven:
+            async with asyncio.timeout(90), probe_at(port, "oven") as oven:
                 assert (await oven.welcome()).name == "oven"
             left = (await health_of(port))["descriptors_left"]
             assert isinstance(left, int)

@@ -34,7 +34,7 @@ async def test_turnutils_gets_its_address_from_both_ports(server: StunServer):
             str(TURNUTILS), "-p", str(port), "127.0.0.1", stdout=-1, stderr=-2
         )  # fmt: skip
         assert client.stdout is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             said = (await client.stdout.readline()).decode()
         client.kill()
         await client.wait()

@@ -125,12 +125,12 @@ def test_a_wrong_placement_is_told_before_the_engine_is_asked(
 def test_kept_runs_of_other_placements_tell_what_the_difference_grows_with(
     keeper: Keeper, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each round trip takes 15 ms more than predicted, with one machine as with three."""
+    """Each round trip takes 60 ms more than predicted, with one machine as with three."""
     model, load = model_named("llama-3.1-8b"), Workload()
 
     def off(placement: str, load: Workload) -> tuple[Prediction, float]:
         found = predict(GARAGE, model, parse_placement(placement, model, GARAGE), load)
-        return found, 15.0 * found.hops
+        return found, 60.0 * found.hops
 
     for k, placement in enumerate(("attic-3090:0-31", "attic-3090:0-11,lab-a4000:12-25,desk-4070:26-31") * 3):
         found, more_ms = off(placement, load)
@@ -149,7 +149,7 @@ def test_kept_runs_of_other_placements_tell_what_the_difference_grows_with(
     served.close()
     differs = json.loads(out.splitlines()[-1])["disagreement"]
     assert differs["looks_like"] == ["round trips"]
-    assert differs["each"] == pytest.approx(15, rel=0.2)
+    assert differs["each"] == pytest.approx(60, rel=0.2)
     assert f"swarmtop calibrate --connect {keeper.address} --observed --out chain.json" in differs["calibrate"]
 
 

@@ -107,8 +107,8 @@ class Phases:
         others = np.where(alone, np.where(d > 0, 1.0, 0.0), d / in_flight)
         with_prompt = np.where(alone, 0.0, others)
         seen = loop_times(
-            np.array([route.decode_at(float(size))[self._in_way] for size in others]),
-            np.array([route.decode_at(float(size))[self._in_way] for size in with_prompt]),
+            route.decode_at(np.asarray(others, np.float64))[:, self._in_way],
+            route.decode_at(np.asarray(with_prompt, np.float64))[:, self._in_way],
             route.prompts.station_ms[:, self._in_way], route.prompts.passes, route.between_ms, in_flight, j, alone,
         )  # fmt: skip
         shape = (len(decoding), len(prompts))
@@ -201,7 +201,7 @@ class Phases:
         in_flight = np.clip(present, 1.0, route.micro_batches)
         visits = (found.chance * in_flight / cycle).sum(axis=1)
         each = (found.chance * in_flight).sum(axis=1) / np.maximum(found.chance.sum(axis=1), 1e-300)
-        decoding = np.array([route.decode_at(d * route.windows / m) for d, m in enumerate(np.maximum(each, 1.0))])
+        decoding = route.decode_at(np.arange(self.levels + 1) * route.windows / np.maximum(each, 1.0))
         prompts = arrivals_per_s / 1e3 * route.prompts.mean_passes * route.prompts.mean_ms()
         return np.asarray(np.minimum(visits @ decoding + prompts, 1.0))
 
@@ -239,14 +239,12 @@ class Phases:
         low, high = 0.0, 1.0
         for _ in range(TAIL_ROUNDS):
             tried = low + (high - low) * np.arange(1, TAILS + 1) / (TAILS + 1)
-            decays = np.ones(TAILS, dtype=np.bool_)
-            pivot = np.full(TAILS, -np.inf)
-            for d in range(self.levels + 1):
-                diagonal = arrivals_per_ms * (1 / tried - 1) - first[d] - last[d]
-                with np.errstate(divide="ignore"):
-                    pivot = diagonal - (tried * first[d - 1] * last[d] / pivot if d else 0.0)
-                decays &= pivot < 0
-                pivot = np.where(decays, pivot, -1.0)
+            pivots = arrivals_per_ms * (1 / tried - 1) - first[:, None] - last[:, None]
+            beside = tried * first[:-1, None] * last[1:, None]
+            with np.errstate(divide="ignore", invalid="ignore"):  # after a pivot that is not negative nothing counts
+                for d in range(self.levels):
+                    pivots[d + 1] -= beside[d] / pivots[d]
+            decays = (pivots < 0).all(axis=0)
             at = int(decays.argmax()) if decays.any() else TAILS
             low, high = (tried[at - 1] if at else low), (tried[at] if at < TAILS else high)
         return min(float(high), NEARLY_ONE)

@@ -148,10 +148,10 @@ class Route:
         k = int(np.clip(np.searchsorted(self.sizes, decoding), 1, len(self.sizes) - 1))
         return np.asarray((self.decode_ms[k] - self.decode_ms[k - 1]) / (self.sizes[k] - self.sizes[k - 1]))
 
-    def decode_at(self, decoding: float) -> Floats:
-        """Return (stations,) at a size between given ones; beyond the last, in a line through the last two."""
-        k = int(np.clip(np.searchsorted(self.sizes, decoding), 1, len(self.sizes) - 1))
-        low, high = self.sizes[k - 1], self.sizes[k]
+    def decode_at(self, decoding: float | Floats) -> Floats:
+        """Return (…, stations) at sizes between given ones; beyond the last, in a line through the last two."""
+        k = np.minimum(np.maximum(np.searchsorted(self.sizes, decoding), 1), len(self.sizes) - 1)
+        decoding, low, high = (np.asarray(each)[..., None] for each in (decoding, self.sizes[k - 1], self.sizes[k]))
         before, after = self.decode_ms[k - 1], self.decode_ms[k]
         return np.asarray(before + (after - before) * (decoding - low) / (high - low))
 
