@@ -1,9 +1,9 @@
 """Time the stages of a batch in the collector, and weigh what it keeps of measured links.
 
-Each stage takes the batches of one round of all nodes, on one thread and without sockets; the least CPU time of the
-rounds is given, in µs a row, because neighbours on the machine only add to it. Beside a bare executemany of the same
-rows, as in `ingest`. What the stages leave out (wake-ups, acknowledgements, plans, two threads that share the
-interpreter's lock) is the difference to `ingest`'s whole collector.
+Each stage takes the batches of one round of all nodes, on one thread and without sockets, in columns and in rows (as
+older probes send them); the least CPU time of the rounds is given, in µs a row, because neighbours on the machine only
+add to it. Beside a bare executemany of the same rows, as in `ingest`. What the stages leave out (wake-ups,
+acknowledgements, plans, two threads that share the interpreter's lock) is the difference to `ingest`'s whole collector.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ import psutil
 from bench.support import made_swarm
 from bench.support.harness import MB, folder, machine, record, table
 from swarm_collector.changes.detector import ChangeDetector
-from swarm_collector.ingest.batch_validation import check
+from swarm_collector.ingest.batch_validation import are_admissible, check
 from swarm_collector.services.probe_service import without_public_addresses
 from swarm_collector.transport.framing import whole_message
-from swarm_collector.verification.anomalies import is_ordinary
+from swarm_collector.verification.anomalies import are_ordinary, is_ordinary
 from swarm_protocol.messages.codec import encode
+from swarm_protocol.messages.column_batch import ColumnBatch
 from swarm_protocol.messages.probe_messages import Batch, decode_from_probe
 from swarm_protocol.snapshot.builder import SwarmBuilder
 from swarm_storage.rows import TABLES, Row
@@ -41,12 +42,17 @@ _T = TypeVar("_T")
 def main() -> int:
     print(machine())
     with folder() as home:
-        least_us = _stages(home)
-    bare_us = least_us.pop("bare executemany")
-    total_us = sum(least_us.values())
-    rows = [(name, f"{us:.2f}", f"{us / bare_us:.2f}") for name, us in least_us.items()]
-    rows += [("together", f"{total_us:.2f}", f"{total_us / bare_us:.2f}"), ("bare executemany", f"{bare_us:.2f}", "1")]
-    print(table(("stage, batches of 32", "µs a row", "of bare"), rows))
+        in_rows = _stages(home, columns=False)
+    with folder() as home:
+        in_columns = _stages(home, columns=True)
+    bare_us = min(each.pop("bare executemany") for each in (in_rows, in_columns))
+    in_rows_us, total_us = sum(in_rows.values()), sum(in_columns.values())
+    rows = [(name, f"{in_rows[name]:.2f}", f"{us:.2f}", f"{us / bare_us:.2f}") for name, us in in_columns.items()]
+    rows += [
+        ("together", f"{in_rows_us:.2f}", f"{total_us:.2f}", f"{total_us / bare_us:.2f}"),
+        ("bare executemany", "", f"{bare_us:.2f}", "1"),
+    ]
+    print(table(("stage, batches of 32; µs a row", "in rows", "in columns", "of bare"), rows))
     record("all stages of a row", total_us, "µs", peer=("executemany", bare_us))
     links_mb, changes_mb = _memory()
     links = MANY_NODES * PEERS
@@ -55,7 +61,7 @@ def main() -> int:
     return 0
 
 
-def _stages(home: Path) -> dict[str, float]:
+def _stages(home: Path, *, columns: bool) -> dict[str, float]:
     names = made_swarm.ids(NODES)
     known, now_ns = frozenset(names), time.time_ns()
     builder, detector = SwarmBuilder(), ChangeDetector()
@@ -80,21 +86,21 @@ def _stages(home: Path) -> dict[str, float]:
         bare_db, db, cursors = SqliteDb(bare), SqliteDb(connection), Known()
         for number in range(ROUNDS):
             some = made[number * NODES : (number + 1) * NODES]
-            frames = [_frame(encode(Batch(epoch=1, seq=number + 1, samples=samples))) for _, _, samples in some]
+            sent = [Batch(epoch=1, seq=number + 1, samples=samples) for _, _, samples in some]
+            frames = [_frame(encode(_in_columns(batch) if columns else batch)) for batch in sent]
             found = timed("frame", lambda: [whole_message(frame, 1 << 20) for frame in frames])  # noqa: B023
             messages = [message for message, _ in filter(None, found)]
             decoded = timed("decode", lambda: [decode_from_probe(message) for message in messages])  # noqa: B023
             batches = [(names[node], each) for (_, node, _), each in zip(some, decoded, strict=True)
-                       if isinstance(each, Batch)]  # fmt: skip
-            kept = timed("check", lambda: [
-                (node, without_public_addresses(check(batch.samples, node, known.__contains__, now_ns).samples))
+                       if isinstance(each, Batch | ColumnBatch)]  # fmt: skip
+            stored = timed("check", lambda: [
+                _checked(node, batch, known.__contains__, now_ns)
                 for node, batch in batches  # noqa: B023
             ])  # fmt: skip
-            stored = [NodeBatch(node, 1, number + 1, now_ns, samples) for node, samples in kept]
             timed("rows and commit", lambda: _commit(db, cursors, stored))  # noqa: B023
             timed("live picture", lambda: _show(builder, stored))  # noqa: B023
-            timed("changes", lambda: [detector.add(one.node_id, each) for one in stored for each in one.samples])  # noqa: B023
-            timed("anomalies", lambda: [is_ordinary(each) for one in stored for each in one.samples])  # noqa: B023
+            timed("changes", lambda: [_compare(detector, one) for one in stored])  # noqa: B023
+            timed("anomalies", lambda: [_are_ordinary(one) for one in stored])  # noqa: B023
             link = TABLES["link"]
             rows = sorted(
                 link.row(each, node + 1, numbers[each.peer], 0) for _, node, samples in some for each in samples
@@ -103,6 +109,31 @@ def _stages(home: Path) -> dict[str, float]:
     lock.release()
     bare_lock.release()
     return least
+
+
+def _in_columns(batch: Batch) -> ColumnBatch:
+    found = ColumnBatch.of(batch.epoch, batch.seq, batch.samples)
+    assert found is not None
+    return found
+
+
+def _checked(node: str, batch: Batch | ColumnBatch, known: Callable[[str], bool], now_ns: int) -> NodeBatch:
+    if isinstance(batch, Batch):
+        samples = without_public_addresses(check(batch.samples, node, known, now_ns).samples)
+        return NodeBatch(node, 1, batch.seq, now_ns, samples)
+    assert are_admissible(batch.links, node, known, now_ns)
+    return NodeBatch(node, 1, batch.seq, now_ns, batch.others, batch.links, batch.places)
+
+
+def _compare(detector: ChangeDetector, batch: NodeBatch) -> None:
+    if batch.links is not None:
+        detector.add_windows(batch.node_id, batch.links)
+    for sample in batch.samples:
+        detector.add(batch.node_id, sample)
+
+
+def _are_ordinary(batch: NodeBatch) -> bool:
+    return (batch.links is None or are_ordinary(batch.links)) and all(map(is_ordinary, batch.samples))
 
 
 def _frame(message: bytes) -> bytes:
@@ -126,6 +157,8 @@ def _bare(db: SqliteDb, rows: list[Row]) -> None:
 
 def _show(builder: SwarmBuilder, batches: list[NodeBatch]) -> None:
     for batch in batches:
+        if batch.links is not None:
+            builder.windows(batch.node_id, batch.links)
         builder.samples(batch.node_id, batch.samples)
     builder.rtt_from(batches[0].node_id)  # nothing waits any more
 

@@ -13,6 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from bench.support import made_swarm
+from swarm_probe.collector_client.batch_sender import in_columns
 from swarm_protocol.messages.codec import encode
 from swarm_protocol.messages.probe_messages import (
     COLLECTOR_HEADER,
@@ -40,9 +41,10 @@ class Probe:
         self._url, self._key, self._name = url, key, name
         self._epoch = time.time_ns()
         chunks = [tuple(samples[i : i + batch]) for i in range(0, len(samples), batch)]
-        self._batches = [
-            encode(Batch(epoch=self._epoch, seq=seq, samples=chunk)) for seq, chunk in enumerate(chunks, start=1)
-        ]
+        batches = [Batch(epoch=self._epoch, seq=seq, samples=chunk) for seq, chunk in enumerate(chunks, start=1)]
+        self._in_rows = [encode(batch) for batch in batches]
+        self._in_columns = list(map(in_columns, self._in_rows))
+        self._batches = self._in_rows
 
     async def join(self) -> None:
         self._ws: ClientConnection = await connect(
@@ -71,6 +73,7 @@ class Probe:
         while not isinstance(message := decode_from_collector(await self._ws.recv(decode=False)), Welcome):
             if isinstance(message, Refused):
                 raise SystemExit(f"refused: {message.reason}")
+        self._batches = self._in_columns if message.columns else self._in_rows
 
     async def send_all(self) -> None:
         """Send a few batches ahead of the acknowledgements; refused ones go again after the requested wait."""

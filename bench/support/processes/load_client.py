@@ -22,6 +22,7 @@ from asyncio import sslproto
 from typing import Any
 
 from swarm_protocol.messages.codec import encode
+from swarm_protocol.messages.column_batch import ColumnBatch
 from swarm_protocol.messages.probe_messages import (
     COLLECTOR_HEADER,
     NONCE_HEADER,
@@ -154,6 +155,7 @@ class Probe(Socket):
         self.seq = 0
         self.sent_at: dict[int, float] = {}
         self.settled = False
+        self.columns = False
 
     def hello(self) -> None:
         seed = key(self.number)
@@ -179,7 +181,8 @@ class Probe(Socket):
     def batch(self, samples: tuple[Sample, ...]) -> None:
         self.seq += 1
         self.sent_at[self.seq] = time.monotonic()
-        self.send(encode(Batch(epoch=self.load.epoch, seq=self.seq, samples=samples)))
+        batch = ColumnBatch.of(self.load.epoch, self.seq, samples) if self.columns else None
+        self.send(encode(batch or Batch(epoch=self.load.epoch, seq=self.seq, samples=samples)))
 
     def message(self, payload: bytes) -> None:
         load = self.load
@@ -197,6 +200,7 @@ class Probe(Socket):
                 load.on_ack(self)
         elif isinstance(message, Welcome):
             self.heartbeat_s = message.heartbeat_ms / 1000
+            self.columns = message.columns
             self.seq = message.committed_seq
             load.welcomes += 1
             asyncio.get_running_loop().call_later(load.rng.random() * self.heartbeat_s, self.beat)

@@ -51,9 +51,10 @@ class Rarity:
     def __init__(self) -> None:
         self.samples = self.away = 0.0
 
-    def add(self, *, away: bool) -> None:
+    def add(self, *, away: bool = False) -> None:
         self.samples += 1
-        self.away += away
+        if away:
+            self.away += 1
         if self.samples > RARITY_SAMPLES:
             self.samples, self.away = self.samples / 2, self.away / 2
 
@@ -143,13 +144,16 @@ class Level:
         clearly_usual = abs(away) < gate / 2
         step = 0.0 if clearly_usual else abs(math.exp(x) - self.usual)
         if clearly_usual or abs(away) < gate or step < figure.least_step * GATE:
-            if clearly_usual or step < figure.least_step / 2 or not self._recent:
+            if not self._recent:  # as nearly always
+                if at_ns >= self._kept_ns + SPREAD_NS or len(self._values) < BASELINE:
+                    self._keep(x, at_ns)
+            elif clearly_usual or step < figure.least_step / 2:
                 self.drop_evidence()
                 self._keep(x, at_ns)
             else:
                 self._weaken()
-            self._steps.add(away=False)
-            self._bursts.add(away=False)
+            self._steps.add()
+            self._bursts.add()
             return
         decades = min(figure.sample_decades, TAIL * math.log10(max(1.0, abs(away) / self._scale())))
         whole = window is None or self._is_step(math.exp(x), window)

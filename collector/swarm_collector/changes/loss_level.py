@@ -71,7 +71,7 @@ class LossLevel:
         return (
             self.samples == 0
             and self._reference is None
-            and _least_share(self._lost, self._sent) <= self.figure.least_step / 100
+            and (not self._lost or _least_share(self._lost, self._sent) <= self.figure.least_step / 100)
         )
 
     def add(self, lost: int, sent: int, at_ns: int) -> None:
@@ -80,11 +80,11 @@ class LossLevel:
         if not -CLOCK_SET_NS < at_ns - self.at_ns < FORGET_EVIDENCE_NS:
             self.drop_evidence()
         self.at_ns = at_ns
-        if not self.known:
+        if self._sent < LEAST_REMEMBERED:
             self._keep(lost, sent)
             return
         if lost == 0 and self._is_quiet:
-            self._losing.add(away=False)
+            self._losing.add()
             self.since_ns = at_ns
             self._keep(0, sent)
             return
@@ -142,8 +142,10 @@ class LossLevel:
         self.samples = self._new_losing = 0
 
     def _keep(self, lost: float, sent: float) -> None:
-        fade = min(1.0, REMEMBERED / (self._sent + sent))
-        self._lost, self._sent = self._lost * fade + lost, self._sent * fade + sent
+        if self._sent + sent > REMEMBERED:
+            fade = REMEMBERED / (self._sent + sent)
+            self._lost, self._sent = self._lost * fade, self._sent * fade
+        self._lost, self._sent = self._lost + lost, self._sent + sent
 
 
 def _share(lost: float, sent: float) -> float:

@@ -123,9 +123,10 @@ class SeriesTable:
                 jitter.collect(pdv, at_ns)
         if not loaded or lost == sent:
             loss.add(lost, sent, at_ns)
-        for one in series:
-            if one.worse or one.better:
-                self.hot[_link_unit(one.figure, src, peer)] = None
+        if rtt.worse or rtt.better or loss.worse or loss.better or jitter.worse or jitter.better:
+            for one in series:
+                if one.worse or one.better:
+                    self.hot[_link_unit(one.figure, src, peer)] = None
 
     def _transfer_share(self, src: str, dst: str, window_ns: int) -> float:
         """Return which part of the window a transfer of either end takes, by the longest recent one."""

@@ -59,6 +59,7 @@ QUEUE_RETRY_MS: Final = 500.0
 
 class ProbeSession:
     __slots__ = (
+        "_ack_seq",
         "_batches",
         "_clock",
         "_clock_reported",
@@ -95,6 +96,7 @@ class ProbeSession:
             Batch | ColumnBatch
         ] = []  # behind the batch that is being committed; an empty deque takes 600 bytes
         self._committing = 0  # batches offered to the store and not answered
+        self._ack_seq = 0  # committed and to be acknowledged; 0: nothing
         self._over: SessionOver | None = None  # set when somebody else ends this session
         self._ending = False
         self._stuck_ns = 0  # since when the probe has not read everything sent; 0: it has
@@ -321,12 +323,23 @@ class ProbeSession:
     def _committed(self, member: Member, batch: NodeBatch, outcome: int | NotCommitted) -> None:
         self._committing -= 1
         if isinstance(outcome, NotCommitted):
+            self._acknowledge(batch.epoch)
             self._keep(batch.seq, outcome)
             return
         self._swarm.batch_committed(member, batch)
-        self.send(Ack(epoch=batch.epoch, seq=outcome, credit=self._swarm.intake.credit))
+        more = self._committing or self._batches
+        if more and not self._ack_seq:  # one acknowledgement for all of this probe that one commit holds
+            asyncio.get_running_loop().call_soon(self._acknowledge, batch.epoch)
+        self._ack_seq = outcome
+        if not more:
+            self._acknowledge(batch.epoch)
         if not self._ending:
             self._commit(member)
+
+    def _acknowledge(self, epoch: int) -> None:
+        seq, self._ack_seq = self._ack_seq, 0
+        if seq:
+            self.send(Ack(epoch=epoch, seq=seq, credit=self._swarm.intake.credit))
 
     def _keep(self, seq: int, keep: NotCommitted) -> None:
         self._order.refuse(seq)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
@@ -103,3 +104,23 @@ async def test_the_collectors_end_is_reported_and_what_was_taken_is_kept(tmp_pat
         await rig.server.stop()
         assert await probe.closed() == (1001, "the collector is stopping; come back in a moment")
     assert "last words" in [sample.detail for _, sample in stored(tmp_path)]
+
+
+async def test_batches_of_one_commit_have_one_acknowledgement(rig, monkeypatch):
+    """A write to a socket costs more than the rest of an acknowledgement."""
+    held, all_in = [], asyncio.Event()
+
+    def hold(batch, done):
+        held.append((batch.seq, done))
+        if len(held) == 3:
+            all_in.set()
+
+    async with rig.probe("kiln") as probe:
+        await probe.welcome()
+        monkeypatch.setattr(type(rig.swarm_state.intake), "commit", lambda _, batch, done: hold(batch, done))
+        for seq in (1, 2, 3):
+            await probe.batch(seq, note(time.time_ns(), "kept"))
+        await asyncio.wait_for(all_in.wait(), 10)
+        for seq, done in held:
+            done(seq)
+        assert (await probe.next(Ack)).seq == 3
