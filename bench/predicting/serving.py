@@ -30,6 +30,7 @@ from swarm_predict.cost.speculative import outcomes, window_yields
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import parse_placement
 from swarm_predict.serving.doubt import Errors, Simulated, intervals
+from swarm_predict.serving.doubt import simulated as stored
 from swarm_predict.serving.lengths import lognormal
 from swarm_predict.serving.replicas import Replicas
 from swarm_predict.serving.routes.route import Route
@@ -175,10 +176,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cases", type=int, default=CASES, help=f"of each kind ({CASES})")
     parser.add_argument("--seed", type=int, default=0, help="of the first case (0)")
     parser.add_argument("--workers", type=int, default=1, help="processes; cases are divided among them (1)")
-    parser.add_argument("--fit", action="store_true", help="write the errors that intervals are made of, of all kinds")
+    parser.add_argument(
+        "--fit", action="store_true", help="write the errors that intervals are made of, of these kinds"
+    )
     chosen = parser.parse_args(arguments or [])
-    if chosen.fit and chosen.kind:
-        parser.error("--fit is of all kinds; leave out --kind")
     loads = (*LOADS, EDGE)
     seeds = range(chosen.seed, chosen.seed + chosen.cases)
     cases = [(kind, seed, loads) for kind in chosen.kind or KINDS for seed in seeds]
@@ -219,10 +220,16 @@ def _write(found: Sequence[Compared], command: str) -> None:
         Errors(kind, load, len(cases), _ends([each.tpot for each in cases]), _ends([each.ttft for each in cases]))
         for (kind, load), cases in groups.items()
     )
+    kinds = {each.kind for each in errors}
+    errors = tuple(sorted((*(each for each in stored().errors if each.kind not in kinds), *errors), key=_place))
     table_of = Simulated(command, datetime.datetime.now(tz=datetime.UTC).date().isoformat(), errors)
     to = Path(swarm_predict.serving.__file__).with_name("simulated_errors.json")
     to.write_bytes(msgspec.json.format(msgspec.json.encode(table_of), indent=1) + b"\n")
     print(f"wrote {to.name}")
+
+
+def _place(each: Errors) -> tuple[int, float]:
+    return KINDS.index(each.kind), each.load
 
 
 def _ends(errors: Sequence[float]) -> tuple[float, float]:

@@ -275,6 +275,15 @@ def test_checking_never_makes_anything_faster(jitter, engine, copies):
     assert checked.throughput_tokens_per_s <= free.throughput_tokens_per_s
 
 
+@pytest.mark.priors
+def test_what_is_read_in_every_step_takes_its_time_on_a_machine_of_unmeasured_speed():
+    """15 of 36 GiB do not fit into a 4090: at 25 GB/s reading them takes more than ten times as long as computing."""
+    swarm = swarm_of_nodes("a=4090@Berlin lan")
+    placement = parse_placement("a:0-79", LLAMA70, swarm)
+    load = Workload(weights="q4_0", engine="llama.cpp", offload_gbps=25.0)
+    assert 550 < predict(swarm, LLAMA70, placement, load).tpot_ms.p50 < 680
+
+
 def test_rdma_leaves_out_most_of_a_round_trip_that_was_estimated():
     """The round trip of a line's kind is the kernels' time; one that was measured or written stays as it is."""
     named = swarm_of_nodes("a=M4 Max 128GB@Berlin thunderbolt, b=M4 Max 128GB@Berlin thunderbolt")

@@ -270,7 +270,7 @@ class Pipeline:
             kept.extra_ms(work.offload_gbps, float(ms)) if kept is not None and kept.size_bytes else 0.0
             for kept, ms in zip(self.spills, each_ms, strict=True)
         ]
-        stages = [factors[0][k] * float(ms) + reads[k] for k, ms in enumerate(self.layers * each_ms)]
+        stages = [factors[0][k] * float(ms) for k, ms in enumerate(self.layers * each_ms)]
         if copies > 1:
             side_by_side = np.array(
                 [[f[k] * float(ms) + reads[k] for k, ms in enumerate(self.layers * each_ms)] for f in factors]
@@ -281,6 +281,8 @@ class Pipeline:
         received = self._received_ms(trips, sample, draws)
         if copies == 1 and asked and not layer.assumed.priors.neutral:
             stages, head, received = self._recentred(layer, trips, stages, head, received)
+        if copies == 1:
+            stages = [stage + read for stage, read in zip(stages, reads, strict=True)]
         software = self.fixed_ms(tokens) + work.hop_overhead_ms * len(trips) + received.sum(axis=1)
         total = network.ms.sum(axis=1) + head + software
         for stage in stages:
