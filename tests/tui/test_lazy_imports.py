@@ -89,3 +89,9 @@ def test_members_are_drawn_without_numpy(kind: str, tmp_path: Path) -> None:
     loaded = set(done.stderr.rsplit("modules: ", 1)[1].split())
     assert "textual" in loaded
     assert "numpy" not in loaded
+
+
+def test_a_live_source_is_imported_without_numpy() -> None:
+    """The dashboard says what it waits for before numpy is imported, which takes longer than the collector's answer."""
+    program = "import sys, swarmtop.sources.live; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -7,7 +7,8 @@ case. A first token carries the whole prompt, so it separates bytes and layers f
 placements or prompts separate the rest. Terms that explain the runs about equally well are all named.
 
 Where the engine agreed with its prediction before, the term is fitted to what has changed since: how far first tokens
-lay from their predictions then is no part of it. Pure; times and predictions come in.
+lay from their predictions then is no part of it, and its layers take what those runs took beyond their paths. Pure;
+times and predictions come in.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from swarm_protocol.snapshot.swarm import Floats, Swarm
 Looks = Literal["layers", "round trips", "bytes", "every token"]
 LOOKS: Final[tuple[Looks, ...]] = ("layers", "round trips", "bytes", "every token")
 
+LEAST_LAYERS: Final = 0.1  # of their predicted time, that layers take however fast the runs that agreed were
 LAST: Final = 5  # runs that decide
 LEAST: Final = 3  # runs before anything is reported
 FITTED: Final = 40  # runs that the fit looks at
@@ -102,7 +104,7 @@ def parts_of(
     workload = with_one_size(swarm, model, placement, workload)
     costs = build_costs(swarm, model, workload, [swarm.index(stage.node) for stage in placement])
     pipeline = Pipeline(swarm, model, placement, workload, costs)
-    prompt = pipeline.prompt_trips(workload.batch, workload.prompt)
+    prompt = pipeline.prompt_trips(workload.batch, workload.prompt - workload.cached_prompt)
     token = Parts(parts.compute + parts.head, found.hops, _kilobytes(pipeline.trips))
     if not math.isfinite(found.ttft_ms.p50):
         return token, None
@@ -138,9 +140,9 @@ def disagreement(runs: Sequence[Watched], earlier: Sequence[Watched] = ()) -> Di
     agreed = [run for run in runs[:began] if _outside(run) == 0][-FITTED:]
     changed = len(agreed) >= LEAST
     if changed:
-        looks, each = _looks_like(_as_before(own[-FITTED:], agreed), way, FIRST_REPEATS)
+        looks, each = _looks_like(_as_before(own[-FITTED:], agreed), way)
     else:
-        looks, each = _looks_like([*earlier, *runs][-FITTED:], way, FIRST_OFF)
+        looks, each = _looks_like([*earlier, *runs][-FITTED:], way)
     return Disagreement(len(own), own[0].at_ns, off_ms, looks, each, changed)
 
 
@@ -168,7 +170,8 @@ def _noise(ratios: Sequence[float]) -> float:
 
 
 def _as_before(runs: Sequence[Watched], agreed: Sequence[Watched]) -> list[Watched]:
-    """Return the runs with predictions that are off by as much as those of the runs that agreed were."""
+    """Return the runs with predictions that are off by as much as those of the runs that agreed were, which is put down
+    to their layers: how fast an engine computes prompts is the least certain of what is predicted."""
     token = statistics.median(run.tpot_ms / run.p50_ms for run in agreed)
     firsts = [run.first_ms / run.first_p50_ms for run in agreed if run.first_ms is not None and run.first_p50_ms]
     first = statistics.median(firsts) if firsts else None
@@ -176,15 +179,23 @@ def _as_before(runs: Sequence[Watched], agreed: Sequence[Watched]) -> list[Watch
         replace(
             run,
             p50_ms=run.p50_ms * token,
+            token=_with_layers(run.token, run.p50_ms * (token - 1)),
             first_p50_ms=run.first_p50_ms * first if first and run.first_p50_ms else None,
             first_p95_ms=None,
+            first=_with_layers(run.first, run.first_p50_ms * (first - 1)) if first and run.first_p50_ms else run.first,
         )
         for run in runs
     ]
 
 
-def _looks_like(runs: Sequence[Watched], way: int, first_off: float) -> tuple[tuple[Looks, ...], float | None]:
-    """Return the terms and the factor of the likeliest. `first_off`: how far all first tokens may be off, relative."""
+def _with_layers(parts: Parts | None, more_ms: float) -> Parts | None:
+    if parts is None:
+        return None
+    return replace(parts, layers_ms=max(parts.layers_ms + more_ms, LEAST_LAYERS * parts.layers_ms))
+
+
+def _looks_like(runs: Sequence[Watched], way: int) -> tuple[tuple[Looks, ...], float | None]:
+    """Return the terms and the factor of the likeliest."""
     rows, beyond, noise = [], [], []
     scatter = _noise([run.tpot_ms / run.p50_ms for run in runs])
     for some in _alike(runs):
@@ -202,7 +213,7 @@ def _looks_like(runs: Sequence[Watched], way: int, first_off: float) -> tuple[tu
             took_ms, p50_ms, p95_ms = (statistics.median(column) for column in zip(*firsts, strict=True))
             rows.append(_columns(some[0].first))
             beyond.append(took_ms - p50_ms)
-            repeats = math.hypot(FIRST_REPEATS / math.sqrt(len(firsts)), first_off)
+            repeats = math.hypot(FIRST_REPEATS / math.sqrt(len(firsts)), FIRST_OFF)
             noise.append(math.hypot(repeats * max(took_ms, p50_ms), (p95_ms - p50_ms) / Z95))
     if not rows:
         return (), None

@@ -135,3 +135,57 @@ def test_without_runs_that_agreed_a_first_token_says_as_much_as_it_is_predicted(
     assert found is not None
     assert not found.agreed
     assert {"round trips", "every token"} <= set(found.looks_like)
+
+
+# llama-server on two RPC servers over 20 ms one way and 100 Mbit/s, watched on 30 November 2026: (a token, the first
+# one since the engine began with the prompt), milliseconds. Of 28 prompt tokens ten were cached.
+# What changed is the line of one of the two servers
+LLAMA_BEFORE = ((106, 822), (112, 280), (110, 328), (108, 275), (123, 202), (122, 252), (116, 254), (116, 659))
+LLAMA_FARTHER = ((158, 249), (159, 304), (153, 426), (169, 338), (163, 300), (159, 355), (160, 439))  # 20 ms more
+LLAMA_THIN = ((176, 1179), (175, 1230), (176, 1133), (171, 1094), (180, 1131), (169, 1117))  # 2 Mbit/s both ways
+
+
+def llama(*taken: tuple[float, float]) -> list[Watched]:
+    token, first = Parts(13.0, 4, 21.3), Parts(319.6, 4, 323.7)
+    return [
+        Watched(k, tpot_ms, 83.5, 101.0, 120.6, token, first_ms, 433.9, 457.5, first)
+        for k, (tpot_ms, first_ms) in enumerate(taken)
+    ]
+
+
+@pytest.mark.parametrize("count", [4, 6])
+def test_an_engine_whose_link_got_thin_both_ways_is_slow_by_bytes(count: int) -> None:
+    found = disagreement(llama(*LLAMA_BEFORE, *LLAMA_THIN[:count]))
+    assert found is not None
+    assert found.agreed
+    assert found.looks_like[0] == "bytes"
+    assert found.each == pytest.approx(4 * 12.8 / 21.3, rel=0.3)  # 4 ms a kilobyte, of which three fifths go there
+
+
+def test_an_engine_whose_path_got_longer_is_slow_by_round_trips() -> None:
+    found = disagreement(llama(*LLAMA_BEFORE, *LLAMA_FARTHER))
+    assert found is not None
+    assert {"round trips", "every token"} == set(found.looks_like)
+    assert found.each == pytest.approx({"round trips": 10, "every token": 40}[found.looks_like[0]], rel=0.2)
+
+
+def test_the_layers_of_a_first_token_take_what_the_runs_that_agreed_took() -> None:
+    """Prompts are computed at a fifth of the predicted speed: slower layers then add five times as much to them."""
+    token, first = Parts(40.0, 2, 4.0), Parts(100.0, 2, 80.0)
+
+    def run(k: int, factor: float) -> Watched:
+        return Watched(k, 40 + 40 * factor, 75.0, 80.0, 85.0, token, 40 + 500 * factor, 140.0, None, first)
+
+    found = disagreement([*(run(k, 1.0) for k in range(6)), *(run(6 + k, 2.0) for k in range(5))])
+    assert found is not None
+    assert found.looks_like == ("layers",)
+    assert found.each == pytest.approx(1.0, rel=0.05)
+
+
+def test_what_was_cached_of_a_prompt_is_sent_to_nobody() -> None:
+    swarm, model = swarm_of_nodes("a=4090@Utrecht fiber, b=3090@Berlin fiber"), model_named("llama-3.1-8b")
+    placement = (Stage("a", 0, 15), Stage("b", 16, 31))
+    load = Workload(prompt=100, cached_prompt=60)
+    _, first = parts_of(swarm, model, placement, load, predict(swarm, model, placement, load))
+    assert first is not None
+    assert first.kilobytes == pytest.approx((40 * 8192 + 4) / 1e3)

@@ -31,6 +31,8 @@ class Manner:
     headers: dict[str, str] = field(default_factory=dict)
     cut_after: int | None = None  # the connection breaks after so many tokens
     stream_error: str = ""  # streamed instead of the second token
+    prompt_ms: float | None = None  # told at the end as llama-server does; None: no `timings`
+    cached: int = 0  # tokens of the prompt
     requests: list[dict[str, Any]] = field(default_factory=list)  # what was asked, for tests to look at
 
 
@@ -94,7 +96,11 @@ async def _stream(reply: web.StreamResponse, manner: Manner, asked: dict[str, An
         await _send(reply, {"choices": [{"index": 0, "delta": {"content": text}} if chat else {"text": text}]})
     await _send(reply, {"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]})
     if "stream_options" in asked:
-        await _send(reply, {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": tokens}})
+        usage = {"prompt_tokens": 7, "completion_tokens": tokens}
+        timings = (
+            {} if manner.prompt_ms is None else {"timings": {"prompt_ms": manner.prompt_ms, "cache_n": manner.cached}}
+        )
+        await _send(reply, {"choices": [], "usage": usage, **timings})
     await reply.write(b"data: [DONE]\n\n")
     return True
 

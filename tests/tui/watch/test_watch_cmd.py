@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,10 +45,26 @@ def test_what_is_measured_is_never_less_than_what_was_done(engine: Served, capsy
 
 
 def test_no_two_requests_have_the_same_beginning(engine: Served, capsys: pytest.CaptureFixture[str]) -> None:
-    """Else the engine's prefix cache would answer, and the first token look faster than a person's is."""
+    """Else the engine's prefix cache would answer, and the first token look faster than a person's is. Nor have those
+    of a watch that was started again: llama-server keeps the prompts of hours."""
     watched(capsys, engine.url, "--requests", "2", "--max-tokens", "2")
     prompts = [request["messages"][0]["content"] for request in engine.manner.requests]
-    assert [prompt.split()[0] for prompt in prompts] == ["[1]", "[2]"]
+    first, second = (int(prompt.split()[0].strip("[]")[::-1]) for prompt in prompts)
+    assert second == first + 1
+    assert abs(first / 1000 - time.time()) < 3600
+    assert prompts[0][1] != prompts[1][1]
+
+
+def test_a_long_wait_before_the_prompt_is_told_once(engine: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    engine.manner.ttft_ms, engine.manner.prompt_ms, engine.manner.cached = 300.0, 20.0, 5
+    _, _, error = watched(capsys, engine.url, "--requests", "2", "--every", "0", "--max-tokens", "2")
+    told = [line for line in error.splitlines() if "went by before the engine began with the prompt" in line]
+    assert len(told) == 1
+    assert "-cram 0" in told[0]
+    _, out, _ = watched(capsys, engine.url, "--requests", "1", "--max-tokens", "2", "--json")
+    found = json.loads(out)
+    assert found["cached_tokens"] == 5
+    assert found["before_ms"] == pytest.approx(found["ttft_ms"] - 20)
 
 
 def test_an_engine_that_counts_no_usage_is_asked_again_without(

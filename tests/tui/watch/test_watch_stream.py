@@ -196,3 +196,30 @@ def test_thresholds_are_those_that_are_documented(
 ) -> None:
     found = {fit.workload: fit.good for fit in fitness(ttft_ms, tokens_per_s)}
     assert found == {"chat": chat, "completion": completion, "batch": None}
+
+
+# ---------------------------------------------------------------- what llama-server tells in its last event
+
+
+def last_event_of_llama_server(prompt_ms: float) -> str:
+    """As llama-cpp-python 0.3.36's llama-server sends it."""
+    timings = {"cache_n": 10, "prompt_n": 18, "prompt_ms": prompt_ms, "predicted_n": 16, "predicted_ms": 1781.8}
+    usage = {"completion_tokens": 16, "prompt_tokens": 28, "prompt_tokens_details": {"cached_tokens": 10}}
+    return json.dumps({"choices": [], "usage": usage, "timings": timings})
+
+
+def test_what_of_a_prompt_was_cached_and_when_the_engine_began_with_it_is_read() -> None:
+    answer = Completion(0, 64)
+    answer.event(json.dumps({"choices": [{"delta": {"content": "a"}}]}), 810 * MS)
+    answer.event(last_event_of_llama_server(258.4), 2600 * MS)
+    found = answer.observation()
+    assert found.cached_tokens == 10
+    assert found.before_ms == pytest.approx(810 - 258.4)
+
+
+@pytest.mark.parametrize("prompt_ms", [0.0, -1.0, 811.0])
+def test_a_prompt_that_took_longer_than_its_first_token_says_nothing(prompt_ms: float) -> None:
+    answer = Completion(0, 64)
+    answer.event(json.dumps({"choices": [{"delta": {"content": "a"}}]}), 810 * MS)
+    answer.event(last_event_of_llama_server(prompt_ms), 2600 * MS)
+    assert answer.observation().before_ms is None

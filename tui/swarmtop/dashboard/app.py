@@ -39,6 +39,7 @@ from swarmtop.dashboard.state.view import View, row_of_id
 from swarmtop.dashboard.terminal import app_theme
 from swarmtop.dashboard.terminal import restore as terminal
 from swarmtop.dashboard.terminal.driver import counting, waiting
+from swarmtop.dashboard.terminal.first_write import FirstWrite
 from swarmtop.dashboard.terminal.redraw_rate import Pace, bytes_per_s
 from swarmtop.dashboard.widgets.colours import ANSI
 from swarmtop.dashboard.widgets.strips import Ink
@@ -47,6 +48,7 @@ from swarmtop.sources.source import Source, SourceError, can_be_told, is_recordi
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from textual.screen import Screen
+    from textual.widget import Widget
 
     from swarmtop.analysis.analysis import Analysis
     from swarmtop.analysis.ranking.rolling_figures import RollingFigures
@@ -118,6 +120,7 @@ class Dashboard(KeyActions):
         self._rolling: RollingFigures | None = None  # the task that computes them for large live frames
         self._figures_at = 0.0  # the next ones are computed no earlier
         self.painted = self._drawn = False
+        self._first_write = FirstWrite()
         self.members: tuple[Member, ...] = ()
         self._first_paint = asyncio.Event()
         self._second = 0
@@ -139,8 +142,13 @@ class Dashboard(KeyActions):
         assert isinstance(found, Page)
         return found
 
+    def get_default_screen(self) -> Page:
+        """Return the overview. On top of Textual's own default screen, each layout of that one painted all again."""
+        page = self.page("overview")
+        page._push_result_callback(page, None)  # as push_screen does: switch_screen takes one away
+        return page
+
     def on_mount(self) -> None:
-        self.push_screen(self.page("overview"))
         self._analyst = Analyst(self.options.analyse or analyse, self._deliver, self.options.choose or choose)
         self.set_interval(REDRAW_S, self.tick)
         self.run_worker(self._consume(), name="frames", exit_on_error=True)
@@ -261,9 +269,14 @@ class Dashboard(KeyActions):
     def on_first_draw(self) -> None:
         self._drawn = True
 
+    def on_filled(self, page: Page, part: Widget) -> None:
+        self._first_write.filled(page, part)
+
     def _display(self, screen: Screen[object], renderable: RenderableType | None) -> None:
         """Start the planner and the timers once a page is on the screen. (Textual calls back after a refresh of the
         layout, which may be before its widgets are written.)"""
+        if not self._first_write.begins(renderable):
+            return
         super()._display(screen, renderable)
         if self._drawn and not self.painted and renderable is not None:
             self.painted = True

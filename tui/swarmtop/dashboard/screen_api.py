@@ -19,6 +19,8 @@ from swarmtop.dashboard.widgets.strips import Ink
 from swarmtop.sources.source import Source
 
 if TYPE_CHECKING:
+    from textual.widget import Widget
+
     from swarmtop.dashboard.playback import Travel
     from swarmtop.dashboard.screens.page import Page
 
@@ -63,6 +65,10 @@ class Desk(App[None]):
 
     def on_first_draw(self) -> None:
         """Note that a page has drawn something, which will be on the screen next."""
+        raise NotImplementedError
+
+    def on_filled(self, page: Page, part: Widget) -> None:
+        """Note that a page has filled this part of it, if only with what it waits for."""
         raise NotImplementedError
 
     def finish(self, code: int) -> None:

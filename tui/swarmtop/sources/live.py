@@ -1,6 +1,7 @@
 """Use a running collector as a source: keep one WebSocket open, follow its frames, and ask it questions.
 
-`stream` interprets the frames, `collector_connection` opens the socket; the task that reads it is here. A slow reader
+`stream` interprets the frames and is imported, with numpy, once the collector was asked for them: the dashboard is
+painted meanwhile. `collector_connection` opens the socket; the task that reads it is here. A slow reader
 sees the newest state, never a queue of old ones. The first connection must succeed; later ones are retried for ever.
 """
 
@@ -9,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import importlib
 import itertools
 import random
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from websockets.asyncio.client import ClientConnection
@@ -44,16 +46,18 @@ from swarm_protocol.messages.viewer_messages import (
     ViewerMessage,
     decode_from_stream,
 )
-from swarm_protocol.snapshot.frames import FrameError
-from swarm_protocol.snapshot.links.estimates import Completer
 from swarm_protocol.snapshot.swarm import Event, Swarm
 from swarm_protocol.text import safe
 from swarm_protocol.trust.identity import default_state_dir
 from swarm_protocol.trust.loopback import is_loopback
 from swarm_protocol.units import NS_PER_S
+from swarmtop.sources.backoff import Backoff
 from swarmtop.sources.collector_connection import CollectorConnector, Lost, closed_reason, send
 from swarmtop.sources.source import History, Mode, SourceError
-from swarmtop.sources.stream import Backoff, FrameFollower
+
+if TYPE_CHECKING:
+    from swarm_protocol.snapshot.links.estimates import Completer
+    from swarmtop.sources.stream import FrameFollower
 
 FIRST_FRAME_WITHIN_S: Final = 20.0  # a large keyframe over a thin line
 LISTEN_EVERY_S: Final = 0.5
@@ -94,7 +98,7 @@ class LiveSource:
         self._task: asyncio.Task[None] | None = None
         self._news = asyncio.Event()  # replaced at each change: waiters of the old one wake
         self._latest: Swarm | None = None
-        self._completer = Completer()
+        self._completer: Completer | None = None
         self._failure: BaseException | None = None
         self._connection: ClientConnection | None = None
         self._reached = False  # a frame has come at least once
@@ -264,7 +268,8 @@ class LiveSource:
                 await send(connection, self._focus)
             self._connection = connection
             self._wake()
-            follower = FrameFollower(compact=self._compact)
+            stream = await asyncio.to_thread(importlib.import_module, "swarmtop.sources.stream")
+            follower: FrameFollower = stream.FrameFollower(compact=self._compact)
             listener = asyncio.create_task(self._listen(connection))
             stack.callback(listener.cancel)
             while True:
@@ -311,6 +316,8 @@ class LiveSource:
         except ConnectionClosed as error:
             raise Lost(closed_reason(error)) from error
         self._heard()
+        from swarm_protocol.snapshot.frames import FrameError  # imported with the follower
+
         try:
             message = decode_from_stream(data if isinstance(data, bytes) else data.encode())
             if isinstance(message, Keyframe | Diff):
@@ -346,6 +353,10 @@ class LiveSource:
     def _show(self, swarm: Swarm) -> None:
         self._reached = True
         self._backoff.reset()
+        if self._completer is None:
+            from swarm_protocol.snapshot.links.estimates import Completer
+
+            self._completer = Completer()
         self._latest = self._completer.completed(swarm)
         self._wake()
         if self._connector.first_seen:

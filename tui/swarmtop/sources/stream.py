@@ -1,18 +1,12 @@
-"""Interpret frames of the collector's stream, and decide when to retry. No socket, no clock: `live` owns those."""
+"""Interpret frames of the collector's stream. No socket: `live` owns it, and imports this, and with it numpy, while it
+waits for the first frame."""
 
 from __future__ import annotations
-
-import random
-from typing import Final
 
 from swarm_protocol.messages.viewer_messages import Diff, Keyframe
 from swarm_protocol.snapshot.frames import FrameError, apply_diff, decode_keyframe
 from swarm_protocol.snapshot.links.compact_links import COMPACT_NODES, compacted
 from swarm_protocol.snapshot.swarm import Swarm
-
-# The first retry comes soon, since most losses are a restart; the cap keeps a dead collector's viewers cheap.
-RETRY_BASE_S: Final = 0.5
-RETRY_CAP_S: Final = 15.0
 
 
 class FrameFollower:
@@ -57,19 +51,3 @@ class FrameFollower:
         """Return True once for each gap: a KeyframeRequest has to be sent."""
         ask, self._ask = self._ask, False
         return ask
-
-
-class Backoff:
-    """Exponential backoff with full jitter, so that the viewers of a restarted collector do not return at once."""
-
-    def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
-        self._attempt = 0
-
-    def delay_s(self) -> float:
-        ceiling = min(RETRY_CAP_S, RETRY_BASE_S * 2.0 ** min(self._attempt, 16))
-        self._attempt += 1
-        return self._rng.uniform(0.0, ceiling)
-
-    def reset(self) -> None:
-        self._attempt = 0

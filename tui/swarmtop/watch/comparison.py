@@ -95,9 +95,8 @@ class Comparison:
         run = Watched(at_ns, what.tpot_ms, tpot.p5, tpot.p50, tpot.p95, token)
         if first is not None and what.ttft_ms is not None and what.prompt_tokens is not None:
             then = found.ttft_ms
-            run = dataclasses.replace(
-                run, first_ms=what.ttft_ms, first_p50_ms=then.p50, first_p95_ms=then.p95, first=first
-            )
+            took_ms = what.ttft_ms - (what.before_ms or 0.0)  # nothing of the prediction is before it
+            run = dataclasses.replace(run, first_ms=took_ms, first_p50_ms=then.p50, first_p95_ms=then.p95, first=first)
         return Compared(found, run)
 
     def _kept(self, swarm: Swarm) -> tuple[Watched, ...]:
@@ -113,15 +112,16 @@ class Comparison:
         return tuple(run for _, run in watched_runs(swarm, model, load, others[-FITTED:]))
 
     def _question(self, what: Observation | None) -> tuple[ModelShape, Workload]:
-        """Return the workload with the prompt and the context of the run, and the accepted guesses, where the engine
-        reported them."""
+        """Return the workload with the prompt and the context of the run; where the engine reported them, also with the
+        cached tokens of the prompt and the accepted guesses."""
         from swarm_predict.model.kv_cache_formats import with_kv_cache
         from swarmtop.config import load_model, workload
 
         model, load = with_kv_cache(load_model(self._args.model), self._args.kv_cache), workload(self._args)
         if what is not None and what.prompt_tokens and what.answers is not None:
             context = what.prompt_tokens + what.tokens // 2
-            load = dataclasses.replace(load, prompt=what.prompt_tokens, context=context)
+            cached = min(what.cached_tokens or 0, what.prompt_tokens - 1)
+            load = dataclasses.replace(load, prompt=what.prompt_tokens, context=context, cached_prompt=cached)
         if what is not None and what.acceptance is not None:  # --draft still says how long a guess takes
             seen = what.acceptance
             load = dataclasses.replace(

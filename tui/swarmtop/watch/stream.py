@@ -44,6 +44,8 @@ class Observation:
     answers: int | None = 1  # that this is the mean of; None: not known, and `tokens` are of all of them
     in_flight: float | None = None  # requests that shared the engine; None: not known
     acceptance: Acceptance | None = None  # of guesses; None: nothing was guessed, or the engine does not say
+    cached_tokens: int | None = None  # of the prompt, had from an earlier request; None: it does not say
+    before_ms: float | None = None  # of `ttft_ms`, until the engine began with the prompt; None: it does not say
 
     @property
     def shared(self) -> bool:
@@ -115,11 +117,25 @@ class Completion:
             prompt_tokens=_count(self._usage.get("prompt_tokens")),
             finished=self._done or self._reason is not None,
         )
+        found = replace(found, cached_tokens=self._cached(), before_ms=self._before_ms(found.ttft_ms))
         keys = ("predicted_n", "draft_n", "draft_n_accepted")
         tokens, drafted, accepted = (_count(self._timings.get(key)) for key in keys)
         if tokens is None or drafted is None or accepted is None:
             return found
         return replace(found, acceptance=by_mean(tokens, drafted, accepted))
+
+    def _cached(self) -> int | None:
+        """Return OpenAI's `prompt_tokens_details.cached_tokens`, else llama-server's `cache_n`."""
+        details = self._usage.get("prompt_tokens_details")
+        cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else None
+        return cached if cached is not None else _count(self._timings.get("cache_n"))
+
+    def _before_ms(self, ttft_ms: float | None) -> float | None:
+        """llama-server times a prompt from the moment when it begins with it to its first token."""
+        prompt_ms = self._timings.get("prompt_ms")
+        if ttft_ms is None or not isinstance(prompt_ms, int | float) or not 0 < prompt_ms <= ttft_ms:
+            return None
+        return ttft_ms - prompt_ms
 
 
 def observed(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import dash_fakes as fakes
 import dash_pilot
 import pytest
+from textual._compositor import ChopsUpdate, LayoutUpdate
+from textual.app import App
 
 from swarm_protocol.snapshot.swarm import Member, State
 from swarm_protocol.units import BYTES_PER_GIB
@@ -68,3 +72,27 @@ async def test_a_terminal_too_small_says_so_and_still_goes_on() -> None:
         assert "terminal too small" in fakes.screen_text(app)
         source.put(fakes.swarm())
         await fakes.until(pilot, lambda: app.session.shown is not None, "the frame")
+
+
+async def test_the_whole_screen_is_written_once_and_not_before_it_says_something(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Blank screens, and the whole screen again, are what a thin line would wait for."""
+    written: list[LayoutUpdate | ChopsUpdate] = []
+
+    def note(app: App[object], screen: Any, update: Any) -> None:
+        if isinstance(update, LayoutUpdate | ChopsUpdate):
+            written.append(update)
+
+    monkeypatch.setattr(App, "_display", note)
+    source = Listing(mode="file", title="garage.toml")
+    app = Dashboard(source, fakes.options())
+    async with app.run_test(size=(140, 40)) as pilot:
+        await fakes.until(pilot, lambda: app.painted, "the list")
+        await pilot.pause()
+        assert isinstance(written[0], LayoutUpdate)
+        source.put(fakes.swarm())
+        await fakes.until(pilot, lambda: app.session.shown is not None, "the frame")
+        await pilot.pause()
+        assert len(written) > 1
+        assert not any(isinstance(update, LayoutUpdate) for update in written[1:])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from swarm_protocol.messages.samples import RunSample
 from swarm_protocol.text import safe
-from swarm_protocol.units import NS_PER_S, iso_utc
+from swarm_protocol.units import NS_PER_MS, NS_PER_S, iso_utc
 from swarmtop.args import add_question, add_source
 from swarmtop.argument_types import number, whole
 from swarmtop.errors import DONE, UNREACHABLE, CommandError
@@ -45,6 +45,12 @@ AT_ONCE: Final = (
     "all {} tokens came at once, so there is no time per token, and the first came with the last: "
     "does a proxy in between buffer the stream?"
 )
+LATE: Final = (
+    "{} of the first token's {} went by before the engine began with the prompt, which no prediction has: other "
+    "requests, or llama-server's prompt cache, which is read back over RPC (its -cram 0 turns it off)"
+)
+LATE_SHARE: Final = 0.3  # of a first token, and
+LATE_MS: Final = 100.0  # longer than HTTP and a tokenizer take
 _HEAD: Final = ("TIME", "FIRST TOKEN", "A TOKEN", "p50 … p95", "TOKENS", "SPEED")
 
 
@@ -145,6 +151,7 @@ async def _watch(args: argparse.Namespace, endpoint: Endpoint, question: Questio
     from swarmtop.watch.metrics_client import Idle, is_metrics
 
     passive, idle, reached = is_metrics(args.url), False, False
+    begun_ms = time.time_ns() // NS_PER_MS
     async with Comparison(args) as swarm, _client(args, endpoint) as client:
         if passive and not question.model:
             question = replace(question, model=await client.first_model())
@@ -161,7 +168,7 @@ async def _watch(args: argparse.Namespace, endpoint: Endpoint, question: Questio
                     question = replace(question, model=await client.first_model())
                     if not args.json:
                         print(_title(endpoint.shown, question, args, passive=passive), flush=True)
-                numbered = replace(question, prompt=f"[{pace.requests + 1}] {question.prompt}")
+                numbered = replace(question, prompt=f"[{_number(begun_ms + pace.requests)}] {question.prompt}")
                 found, asked_ns = await client.ask(numbered)
             except RequestFailed as failure:
                 pace.failed(asked_ns, time.perf_counter_ns(), failure.retry_after_s)
@@ -178,6 +185,9 @@ async def _watch(args: argparse.Namespace, endpoint: Endpoint, question: Questio
             at_ns = time.time_ns()
             seen.append(_with_difference(seen, Seen(at_ns, found, await swarm.of(found, at_ns)), swarm.earlier))
             _tell(args, endpoint.shown, question.model, seen)
+            if _late(found) and not any(_late(earlier.what) for earlier in seen[:-1]):
+                before, first = quantities.ms(found.before_ms), quantities.ms(found.ttft_ms)
+                print(f"swarmtop: {LATE.format(before, first)}", file=sys.stderr, flush=True)
             if found.at_once and not any(earlier.what.at_once for earlier in seen[:-1]):
                 print(f"swarmtop: {AT_ONCE.format(found.tokens)}", file=sys.stderr, flush=True)
             if (run := sample(args, endpoint.shown, question.model, seen[-1])) is not None:
@@ -190,6 +200,18 @@ async def _watch(args: argparse.Namespace, endpoint: Endpoint, question: Questio
         print(pace.over_because)
         _summary(seen)
     return DONE if seen or reached else UNREACHABLE
+
+
+def _late(what: Observation) -> bool:
+    """Return whether much of the first token went by before the engine began with the prompt."""
+    before_ms, first_ms = what.before_ms, what.ttft_ms
+    return before_ms is not None and first_ms is not None and before_ms > max(LATE_MS, LATE_SHARE * first_ms)
+
+
+def _number(count: int) -> str:
+    """Return digits that differ from those of other requests, and of other watches, as early as possible: an engine
+    may have the tokens of a prompt up to the first that differs."""
+    return str(count)[::-1]
 
 
 def _with_difference(before: Sequence[Seen], last: Seen, earlier: Sequence[Watched]) -> Seen:
@@ -304,6 +326,8 @@ def observation_object(where: str, model: str, seen: Seen) -> dict[str, object]:
         "tokens": what.tokens,
         "tokens_counted_by_engine": what.counted,
         "prompt_tokens": what.prompt_tokens,
+        "cached_tokens": what.cached_tokens,
+        "before_ms": what.before_ms,
         "tokens_per_s": what.tokens_per_s,
         "finished": what.finished,
         "answers": what.answers,

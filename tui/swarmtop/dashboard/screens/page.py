@@ -66,7 +66,8 @@ class Page(Screen[None]):
 
     def compose(self) -> Iterable[Widget]:
         yield self._top
-        yield self.body()
+        self._body = self.body()
+        yield self._body
         yield self._notice
         yield self._status
         yield self._bottom
@@ -113,6 +114,7 @@ class Page(Screen[None]):
         self._top.show([self._header(view, width) if (view or listed) and not small else BRAND], over)
         self._status.show([BLANK if small else self._status_line(view, width)])
         self._bottom.show([BLANK if small else header_footer.footer(self.shown_keys(), self.NAME, width)])
+        self.board.on_filled(self, self._body if instead is None else self._notice)
 
     def _header(self, view: View | None, width: int) -> Line:
         if view is not None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from textual.events import MouseEvent
-from textual.geometry import Region
+from textual.geometry import Region, Size
 from textual.message import Message
+from textual.reactive import Reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -16,6 +17,9 @@ class Canvas(Widget):
     """`show(lines)` replaces what is drawn. Clicks arrive as `Canvas.Clicked` with cell coordinates."""
 
     DEFAULT_CSS = "Canvas { height: 1fr; width: 1fr; }"
+
+    # no children: after a new size, for which the layout paints it, it needs neither a layout nor paint once more
+    virtual_size = Reactive(Size(0, 0), repaint=False)
 
     class Clicked(Message):
         def __init__(self, canvas: Canvas, x: int, y: int, double: bool) -> None:
