@@ -26,6 +26,7 @@ from swarmtop.dashboard.options import DashboardOptions
 from swarmtop.dashboard.state.what_if import Candidate, Study
 from swarmtop.sources.source import History, Mode, Span
 
+COMES_WITHIN_S = 60.0  # on a machine as busy as can be; nothing waits for it to pass
 NOW_NS = 1_795_442_537 * NS_PER_S  # 2026-11-23 14:02:17 UTC
 MODEL = model_named("llama-2-70b")
 
@@ -332,10 +333,10 @@ def screen_text(app: Any) -> str:
 
 async def until(pilot: Any, holds: Any, what: str = "the condition") -> None:
     """Lets the app work until `holds()`; no fixed waits, and an end to waiting."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + COMES_WITHIN_S
     while not holds():
         assert pilot.app.crash is None, f"it crashed before {what} came about"
-        assert time.monotonic() < deadline, f"{what} did not come about in 10 s"
+        assert time.monotonic() < deadline, f"{what} did not come about in {COMES_WITHIN_S:g} s"
         await pilot.pause(0.01)
 
 

@@ -89,7 +89,7 @@ def looked(frames: list[Swarm], before: Analysis | None = None, load: Workload =
 def test_a_quiet_hour_changes_neither_the_plan_nor_who_is_first() -> None:
     """Though the best plan of a moment, and the order of near equals, would be another one now and then."""
     rng = np.random.default_rng(1)
-    seen = looked([quiet(rng, 1000 + LOOK_S * k) for k in range(0, 3600 // LOOK_S, 3)])
+    seen = looked([quiet(rng, 1000 + LOOK_S * k) for k in range(0, 3600 // LOOK_S, 6)])
     plans = {each.plan.prediction.placement for each in seen if each.plan is not None}
     assert len(plans) == 1
     assert len({each.rows[0].name for each in seen}) == 1
