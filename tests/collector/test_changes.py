@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import random
 import re
 import time
 
@@ -28,6 +29,7 @@ from swarm_collector.members.membership import NodeEvent
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.placement import parse_placement
 from swarm_predict.types import Workload
+from swarm_protocol.messages.column_batch import LinkColumns
 from swarm_protocol.messages.running import Running
 from swarm_protocol.messages.samples import EventSample, LinkSample, UplinkSample
 from swarm_protocol.snapshot.open_changes import change_key, open_changes
@@ -368,3 +370,30 @@ async def test_a_restarted_collector_ends_what_it_no_longer_follows(tmp_path):
     async with collector(tmp_path) as rig, rig.viewer() as viewer:
         swarm = await viewer.until(lambda swarm: any(each.kind == "settled" for each in swarm.events))
         assert open_changes(swarm.events) == ()
+
+
+def test_windows_in_columns_are_followed_as_in_rows():
+    """Also where some of them are history by now."""
+    rng = random.Random(3)
+    in_rows, in_columns = ChangeDetector(), ChangeDetector()
+    found: list[list[object]] = [[], []]
+    for step in range(200):
+        at_ns = (step + 1) * 10 * NS_PER_S
+        rtt_ms = 20.0 if step < 120 else 90.0
+        windows = [
+            LinkSample(
+                at_ns=at_ns - rng.choice((0, 0, 400)) * NS_PER_S, peer=peer, path="direct", sent=16,
+                lost=rng.choice((0, 0, 0, 1)), rtt_min_ms=rtt_ms, rtt_p50_ms=rtt_ms + rng.random(),
+                rtt_p95_ms=rtt_ms + 2.0, pdv_ms=2.0, loaded=rng.random() < 0.1,
+            )
+            for peer in ("b" * 16, "c" * 16)
+        ]  # fmt: skip
+        since_ns = max(0, at_ns - 120 * NS_PER_S)
+        in_columns.add_windows("a" * 16, LinkColumns.of(windows), since_ns)
+        for window in windows:
+            if window.at_ns >= since_ns:
+                in_rows.add("a" * 16, window)
+        for detector, each in zip((in_rows, in_columns), found, strict=True):
+            each += detector.advance(at_ns)
+    assert found[0] == found[1]
+    assert found[0]

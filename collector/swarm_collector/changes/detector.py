@@ -56,8 +56,8 @@ class ChangeDetector:
     def add(self, node: str, sample: Sample) -> None:
         self._table.add(node, sample)
 
-    def add_windows(self, node: str, links: LinkColumns) -> None:
-        self._table.add_windows(node, links)
+    def add_windows(self, node: str, links: LinkColumns, since_ns: int = 0) -> None:
+        self._table.add_windows(node, links, since_ns)
 
     def away(self, node: str) -> None:
         """The node left or is lost, which is reported elsewhere; its changes end with that."""

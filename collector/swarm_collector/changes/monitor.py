@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from itertools import chain
 from typing import Final
 
 from swarm_collector.changes.detected_change import Found, describe
@@ -59,10 +58,8 @@ class ChangeMonitor:
     def committed(self, node_id: str, samples: Iterable[Sample], links: LinkColumns | None = None) -> None:
         """Take stored samples of this node, and windows in columns."""
         late_ns = self._clock.wall_ns() - LATE_NS
-        if links is not None and min(links.at_ns) >= late_ns:
-            self._detector.add_windows(node_id, links)
-        elif links is not None:
-            samples = chain(links.samples(), samples)
+        if links is not None:
+            self._detector.add_windows(node_id, links, late_ns)
         for sample in samples:
             if sample.at_ns >= late_ns:
                 self._detector.add(node_id, sample)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections import defaultdict
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Final
 
 from swarm_collector.changes.detected_change import Found
@@ -84,10 +85,11 @@ class SeriesTable:
         elif isinstance(sample, HostSample) and sample.throttled is not None:
             self._add_throttle(node, sample)
 
-    def add_windows(self, node: str, links: LinkColumns) -> None:
-        """Take committed windows of a node."""
-        self._away.discard(node)
-        for window in zip(*map(links.cells, _WINDOW), strict=True):
+    def add_windows(self, node: str, links: LinkColumns, since_ns: int = 0) -> None:
+        """Take committed windows of a node, those that ended before `since_ns` left out."""
+        windows = zip(*map(links.cells, _WINDOW), strict=True)
+        for window in windows if min(links.at_ns) >= since_ns else compress(windows, map(since_ns.__le__, links.at_ns)):
+            self._away.discard(node)
             self._add_window(node, *window)
 
     def _add_window(
