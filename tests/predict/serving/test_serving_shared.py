@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from serving_cases import CASES, MODEL, node, swarm_of
 from serving_events import simulate as by_hand
 
-from swarm_predict.cost.speculative import step_yield, window_yields
+from swarm_predict.cost.speculative import outcomes, step_yield, window_yields
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.placement import parse_placement
 from swarm_predict.serving.lengths import exactly, lognormal
@@ -22,7 +22,7 @@ from swarm_predict.serving.queueing.shared import fair_flow
 from swarm_predict.serving.replicas import Replicas
 from swarm_predict.serving.routes.build import offer_of, route_of
 from swarm_predict.serving.routes.route import Loop, shared_wait_ms
-from swarm_predict.serving.routes.windows import passes_of
+from swarm_predict.serving.routes.windows import cycles_of, passes_of
 from swarm_predict.serving.serve import serve
 from swarm_predict.serving.split import plan_serving
 from swarm_predict.serving.traffic import Traffic
@@ -203,13 +203,38 @@ def test_small_chunks_do_not_outrun_a_connection_that_losses_keep_slow() -> None
 
 @pytest.mark.parametrize("windows", [1, 2, 4])
 def test_with_nobody_else_windows_in_flight_take_what_one_stream_is_predicted_to_take(windows: int) -> None:
-    """`forecast.windows` follows each window; here they are means over runs of valid ones."""
+    """`forecast.windows` follows each window of a stream without end; here answers are long enough to be near that."""
     swarm = swarm_of("a", "b", rtt=60.0)
     placement = parse_placement("a:0-15,b:16-31", MODEL, swarm)
-    load = Workload(draft_tokens=4, draft_accept=0.8, draft_ms=1.0, windows=windows, prefill_chunk=128, context=300)
-    traffic = Traffic(1e-4, exactly(250), exactly(101), most_sequences=48)
+    load = Workload(draft_tokens=4, draft_accept=0.8, draft_ms=1.0, windows=windows, prefill_chunk=128, context=500)
+    traffic = Traffic(1e-4, exactly(250), exactly(501), most_sequences=48)
     found = Replicas(swarm, MODEL, [placement], load, traffic).at(1e-4).tpot_ms.mean
     assert found == pytest.approx(predict(swarm, MODEL, placement, load).tpot_ms.p50, rel=0.06)
+
+
+def test_cycles_of_an_answer_are_those_of_a_random_walk() -> None:
+    """One valid window after the other: a W-th of a cycle behind one that is right, a cycle behind a miss."""
+    load, rng = Workload(draft_tokens=3, draft_accept=0.8, windows=4), random.Random(0)
+    found = outcomes(load)
+    taken = []
+    for _ in range(20_000):
+        tokens, cycles = 0, 1.0
+        while True:
+            got = rng.choices(range(len(found.ends) + 1), (found.goes_on, *found.ends))[0]
+            tokens += got or found.tokens_on
+            if tokens >= 40:
+                break
+            cycles += 1.0 if got else 1 / load.windows
+        taken.append(cycles)
+    mean, variance = cycles_of(exactly(41), found, load.windows)
+    assert mean == pytest.approx(np.mean(taken), rel=0.01)
+    assert variance == pytest.approx(np.var(taken), rel=0.05)
+
+
+def test_a_station_that_nobody_keeps_busy_limits_no_flow() -> None:
+    for hardly in (0.0, 1e-310, 1e-20):
+        flow = fair_flow(np.array([[0.1, 0.2], [hardly, 0.0]]), np.array([5.0, 7.0]))
+        assert flow == pytest.approx([5.0, 2.5], rel=0.01)
 
 
 def test_windows_in_flight_are_quicker_alone_and_sustain_less() -> None:

@@ -36,6 +36,8 @@ LEAST_SHARE: Final = 0.01  # of the requests: every route that is asked about ha
 ALIKE: Final = 1e-3  # of the flow that may go for loading routes alike
 ALL_OF_IT: Final = 0.95  # of a flow: what shares of it sustain at least, unless something else limits
 NEARLY_ALL: Final = 1 - 1e-6
+NOTHING: Final = 1e-12  # seconds of a request: a station that is kept no longer limits no flow
+SINGULAR: Final = 1e-12
 NO_ARRIVALS: Final = 1e-9  # a second
 
 
@@ -168,14 +170,15 @@ def _best_vertex(worth: Floats, rows: Floats, sides: Floats) -> Floats:
     count = len(worth)
     rows, sides = np.vstack([rows, -np.eye(count)]), np.append(sides, np.zeros(count))
     scale = np.abs(rows).max(axis=1)
-    limits = scale > 0  # a station that nobody keeps busy limits nothing
+    limits = scale > NOTHING
     rows, sides = rows[limits] / scale[limits, None], sides[limits] / scale[limits]
     best = -math.inf
     found: Floats = np.zeros(count)
     for chosen in itertools.combinations(range(len(rows)), count):
         matrix = rows[list(chosen)]
-        if abs(np.linalg.det(matrix)) < 1e-12:
-            continue
+        with np.errstate(divide="ignore"):  # of a singular one numpy multiplies logarithms of 0
+            if abs(np.linalg.det(matrix)) < SINGULAR:
+                continue
         at = np.linalg.solve(matrix, sides[list(chosen)])
         if np.all(rows @ at <= sides + 1e-9 * (1 + np.abs(sides))) and float(worth @ at) > best:
             best, found = float(worth @ at), np.asarray(at)
