@@ -36,6 +36,7 @@ Looks = Literal["layers", "round trips", "bytes", "every token"]
 LOOKS: Final[tuple[Looks, ...]] = ("layers", "round trips", "bytes", "every token")
 
 LEAST_LAYERS: Final = 0.1  # of their predicted time, that layers take however fast the runs that agreed were
+ROUND_TRIPS: Final = LOOKS.index("round trips")
 LAST: Final = 5  # runs that decide
 LEAST: Final = 3  # runs before anything is reported
 FITTED: Final = 40  # runs that the fit looks at
@@ -58,6 +59,7 @@ class Parts:
     layers_ms: float
     round_trips: float  # messages that wait for each other
     kilobytes: float
+    windows: float = 0.0  # messages' worth of round trips that TCP's windows add where connections have rested
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ def parts_of(
         return token, None
     more_ms = _serial_ms(costs.links, prompt) - _serial_ms(costs.links, pipeline.trips)
     layers_ms = found.ttft_ms.p50 - parts.network - parts.overhead - more_ms
-    return token, Parts(max(layers_ms, 0.0), len(prompt), _kilobytes(prompt))
+    return token, Parts(max(layers_ms, 0.0), len(prompt), _kilobytes(prompt), _windows(costs.links, prompt))
 
 
 def _kilobytes(trips: Sequence[Trip]) -> float:
@@ -120,6 +122,16 @@ def _kilobytes(trips: Sequence[Trip]) -> float:
 def _serial_ms(links: Links, trips: Sequence[Trip]) -> float:
     each = [float(links.serialisation_ms(trip.size_bytes)[trip.src, trip.dst]) for trip in trips]
     return sum(ms for ms in each if math.isfinite(ms))
+
+
+def _windows(links: Links, trips: Sequence[Trip]) -> float:
+    """Return how many messages' delays the trips wait for windows that have shrunk, two a round trip."""
+    waits = [
+        2 * float(links.slow_start_ms(trip.size_bytes)[trip.src, trip.dst]) / rtt_ms
+        for trip in trips
+        if (rtt_ms := float(links.rtt_p50_ms[trip.src, trip.dst])) > 0
+    ]
+    return sum(wait for wait in waits if math.isfinite(wait))
 
 
 def disagreement(runs: Sequence[Watched], earlier: Sequence[Watched] = ()) -> Disagreement | None:
@@ -220,6 +232,9 @@ def _looks_like(runs: Sequence[Watched], way: int) -> tuple[tuple[Looks, ...], f
     scaled = np.array(rows) / np.array(noise)[:, None]
     wanted = np.array(beyond) / np.array(noise)
     fits = [(*_fit(scaled[:, k], wanted, way), looks) for k, looks in enumerate(LOOKS)]
+    # how long connections had rested is not known: their windows had shrunk, or not
+    rested = (*_fit(scaled[:, -1], wanted, way), LOOKS[ROUND_TRIPS])
+    fits[ROUND_TRIPS] = min(fits[ROUND_TRIPS], rested)
     best = min(fits)[0]
     if best > FITS * len(rows):
         return (), None
@@ -242,9 +257,9 @@ def _about(parts: Parts) -> tuple[float, ...]:
     return (round(parts.round_trips), *about)
 
 
-def _columns(parts: Parts) -> tuple[float, float, float, float]:
-    """Return the columns in the order of LOOKS."""
-    return (parts.layers_ms, parts.round_trips, parts.kilobytes, 1.0)
+def _columns(parts: Parts) -> tuple[float, ...]:
+    """Return the columns in the order of LOOKS, and last that of round trips over connections that have rested."""
+    return (parts.layers_ms, parts.round_trips, parts.kilobytes, 1.0, parts.round_trips + parts.windows)
 
 
 def _fit(column: Floats, wanted: Floats, way: int) -> tuple[float, float]:

@@ -169,6 +169,29 @@ def test_an_engine_whose_path_got_longer_is_slow_by_round_trips() -> None:
     assert found.each == pytest.approx({"round trips": 10, "every token": 40}[found.looks_like[0]], rel=0.2)
 
 
+# the same with the prompt cache, which is read back before each prompt: meanwhile connections to servers rest, and
+# the windows of a prompt's messages have shrunk. 20 ms more one way to one server; one server with 0.15 of a core
+CACHE_BEFORE = ((119, 246), (120, 232), (127, 323), (110, 279), (111, 245), (118, 217), (115, 248), (119, 225))
+CACHE_FARTHER = ((158, 454), (157, 517), (160, 305), (155, 468), (148, 543), (160, 488), (158, 480), (163, 514))
+CACHE_BUSY = ((150, 391), (147, 368), (160, 413), (170, 384), (178, 449), (182, 510), (166, 528), (192, 490))
+
+
+@pytest.mark.parametrize(("taken", "cause"), [(CACHE_FARTHER, "round trips"), (CACHE_BUSY, "layers")])
+def test_over_connections_that_rested_the_cause_is_among_those_named(
+    taken: tuple[tuple[float, float], ...], cause: Looks
+) -> None:
+    token, first = Parts(17.6, 4, 21.3), Parts(331.6, 4, 323.7, windows=15.0)
+    runs = [
+        Watched(k, tpot_ms, 86.6, 105.4, 125.7, token, first_ms, 444.5, 471.4, first)
+        for k, (tpot_ms, first_ms) in enumerate((*CACHE_BEFORE, *taken))
+    ]
+    found = disagreement(runs)
+    assert found is not None
+    assert found.agreed
+    assert cause in found.looks_like
+    assert "bytes" not in found.looks_like
+
+
 def test_the_layers_of_a_first_token_take_what_the_runs_that_agreed_took() -> None:
     """Prompts are computed at a fifth of the predicted speed: slower layers then add five times as much to them."""
     token, first = Parts(40.0, 2, 4.0), Parts(100.0, 2, 80.0)
