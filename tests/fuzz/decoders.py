@@ -22,6 +22,7 @@ from swarm_predict.model.hf_config import from_config
 from swarm_predict.types import PredictError
 from swarm_probe.spool import Spool
 from swarm_protocol.messages import codec, operator_messages, probe_messages, viewer_messages
+from swarm_protocol.messages.column_batch import ColumnBatch
 from swarm_protocol.messages.samples import EventSample, LinkSample
 from swarm_protocol.packets import stamp_packet, stun_packet
 from swarm_protocol.snapshot import frames
@@ -167,7 +168,11 @@ DECODERS: tuple[Decoder, ...] = (
         "from_probe",
         probe_messages.decode_from_probe,
         (codec.DecodeError,),
-        _examples_of(_HELLO, probe_messages.Batch(epoch=1, seq=1, samples=(_LINK,))),
+        _examples_of(
+            _HELLO,
+            probe_messages.Batch(epoch=1, seq=1, samples=(_LINK,)),
+            ColumnBatch.of(1, 1, (_LINK, EventSample(at_ns=2, kind="note", detail="x"), _LINK)),
+        ),
     ),
     Decoder(
         "from_collector",
