@@ -258,6 +258,7 @@ class Daemon:
 
     def _on_state(self, state: ClientState) -> None:
         welcome = self._link.welcome
+        self._compute.connection_ended()  # whatever it is now, it is another than a challenge may have come over
         if state.kind == "joined" and welcome is not None:
             self._node_id = welcome.node_id
             self._retained.joined(time.monotonic_ns())

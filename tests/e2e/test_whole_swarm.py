@@ -1,6 +1,6 @@
 """The whole of swarmtop as people run it: a collector and four probes as processes, kills, and what comes out.
 
-Other tests run beside this: what is asserted of times is what no busy machine changes, the least of them.
+Another test may run beside this: what is asserted of times is what no busy machine changes, the least of them.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ NAMES = ("alder", "birch", "cedar", "dogwood")
 TIMING = ("alder", "birch")  # these time layers too, one after the other
 WITNESS = "witness"  # counts acknowledgements; it measures nothing and nobody measures it
 NARROW, WIDE = "tiny", "gpt2"  # layers of 256 and of 768 in width
+
+pytestmark = pytest.mark.quiet
 
 
 @pytest.fixture(scope="module")
@@ -184,9 +186,10 @@ def _event(seq: int, detail: str) -> bytes:
     return encode(Batch(epoch=1, seq=seq, samples=(sample,)))
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 async def test_a_wider_layer_takes_longer(rig: SwarmRig) -> None:
     shape = model_named(WIDE)
+    await rig.seen(lambda s: all_measured(s, NARROW), f"layers of {NARROW} where they are timed")
     source = LiveSource("127.0.0.1", rig.port, token=TOKEN)
     try:
         frames = source.frames()

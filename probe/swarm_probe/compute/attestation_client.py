@@ -25,13 +25,14 @@ class Challenger:
         self._send = send
         self._orders: asyncio.Queue[Order] = asyncio.Queue()
         self._committed = False
+        self.over = asyncio.Event()  # the connection that it came over has ended, and with it the challenge
 
     def order(self, order: Order) -> None:
         if order.challenge_id == self._challenge.challenge_id:
             self._orders.put_nowait(order)
 
     def give_up(self, why: str) -> None:
-        if not self._committed:
+        if not self._committed and not self.over.is_set():
             self._send(ChallengeReady(challenge_id=self._challenge.challenge_id, trouble=safe(why, 300)))
 
     async def converse(self, child: asyncio.subprocess.Process, ram_bytes: int) -> bool:

@@ -123,6 +123,13 @@ class Compute:
         if not self._first_is_due:
             self._changed.set()
 
+    def connection_ended(self) -> None:
+        """Drop the challenge: it belongs to the connection, so its next message will not come. What is to be timed need
+        not wait for it."""
+        self._asked = None
+        if self._challenge is not None:
+            self._challenge.over.set()
+
     def order(self, order: Order) -> None:
         """Pass on the collector's next message of a challenge; one for another challenge is dropped."""
         if self._challenge is not None:
@@ -202,13 +209,27 @@ class Compute:
                 raise _Failed(MISSING)
             if (why := why_unwatched() or self._budget.why_not(self._wall_ns())) is not None:
                 raise _Failed(why)
-            if not await asyncio.wait_for(self._with_child(challenger.converse, on_gpu=self._cards() > 0), CHALLENGE_S):
-                raise _Failed("it was not finished")
-        except (_Failed, TimeoutError) as failed:
-            challenger.give_up(str(failed) or f"not done within {CHALLENGE_S:g} s")
-            self._say(f"challenge: {failed or 'not done in time'}")
+            await self._converse(challenger)
+        except _Failed as failed:
+            challenger.give_up(str(failed))
+            self._say(f"challenge: {failed}")
         finally:
             self.status = before
+
+    async def _converse(self, challenger: Challenger) -> None:
+        """Raises _Failed."""
+        answer = asyncio.create_task(self._with_child(challenger.converse, on_gpu=self._cards() > 0))
+        over = asyncio.create_task(challenger.over.wait())
+        try:
+            await asyncio.wait({answer, over}, timeout=CHALLENGE_S, return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise _Failed("the connection has ended" if over.done() else f"not done within {CHALLENGE_S:g} s")
+            if not answer.result():
+                raise _Failed("it was not finished")
+        finally:
+            answer.cancel()
+            over.cancel()
+            await asyncio.gather(answer, over, return_exceptions=True)
 
     async def _measure(self, task: ComputeTask) -> None:
         self._measured, self._trouble = 0, ""

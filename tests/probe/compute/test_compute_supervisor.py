@@ -238,6 +238,21 @@ async def test_the_first_figure_of_a_model_comes_before_a_challenge(tmp_path: Pa
         assert rig.samples == [FIGURE]
 
 
+async def test_a_challenge_whose_connection_has_ended_keeps_no_layers_waiting() -> None:
+    """The collector was killed: nobody will say how the challenge goes on, and the next plan has another model."""
+    waits = "if b'matrix_seed' in job: time.sleep(600)\n" + lines(Started(device="d"), Measured(sample=FIGURE), Done())
+    rig, answers = Rig(waits), list[object]()
+    async with running(rig):
+        await rig.until(lambda: len(rig.samples) == 1)
+        rig.compute.challenge(Challenge(challenge_id=5, matrix_seed=b"s" * 32, dtype="fp16"), "a" * 16, answers.append)
+        await rig.until(lambda: "challenge" in rig.compute.status)
+        rig.compute.connection_ended()
+        rig.compute.update(msgspec.structs.replace(TASK, model="another"))
+        await rig.until(lambda: len(rig.samples) == 2)
+    assert rig.said == ["challenge: the connection has ended"]
+    assert answers == []  # on the next connection it would be a stray answer
+
+
 async def test_a_challenge_without_torch_is_declined_with_the_reason() -> None:
     answers: list[object] = []
     rig = Rig("", torch=None)
