@@ -12,7 +12,6 @@ import json
 import shlex
 import statistics
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -20,6 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from bench.support.harness import record
+from swarm_predict.explain.usual import Range
 from swarmtop import cli
 
 FILE: Final = Path(__file__).parents[2] / "docs" / "claims" / "published.toml"
@@ -40,28 +40,12 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     row: tuple[Row, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Tokens a second of one stream."""
-
-    p5: float
-    p50: float
-    p95: float
-
-    def error(self, row: Row) -> float:
-        """Return the relative error of the median; above 0: too fast."""
-        return self.p50 / row.tokens_per_s - 1
-
-    def holds(self, row: Row) -> bool:
-        return self.p5 <= row.tokens_per_s <= self.p95
-
-
 def rows() -> tuple[Row, ...]:
     return msgspec.toml.decode(FILE.read_bytes(), type=_File).row
 
 
-def answer(row: Row) -> Answer:
-    """Return what the command answers. Raises RuntimeError with its message where it refuses."""
+def answer(row: Row) -> Range:
+    """Return the tokens a second of one stream that the command answers. Raises RuntimeError where it refuses."""
     out, problems = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(problems):
         code = cli.main([*shlex.split(row.command), "--json"])
@@ -69,18 +53,23 @@ def answer(row: Row) -> Answer:
         raise RuntimeError(f"{row.name}: {problems.getvalue().strip()}")
     speed = json.loads(out.getvalue())["tokens_per_s"]
     slow, fast = sorted((speed["p5"], speed["p95"]))
-    return Answer(slow, speed["p50"], fast)
+    return Range(slow, speed["p50"], fast)
+
+
+def error(row: Row, found: Range) -> float:
+    """Return the relative error of the median; above 0: too fast."""
+    return found.p50 / row.tokens_per_s - 1
 
 
 def main(arguments: list[str] | None = None) -> int:
     errors, held = [], []
     for row in rows():
         found = answer(row)
-        errors.append(abs(found.error(row)))
-        held.append(found.holds(row))
+        errors.append(abs(error(row, found)))
+        held.append(found.holds(row.tokens_per_s))
         print(
             f"{row.name:<48} {found.p50:8.3g} ({found.p5:6.3g} … {found.p95:6.3g})  published {row.tokens_per_s:6.3g}"
-            f"  {found.error(row):+6.1%}  {'' if held[-1] else 'OUTSIDE'}"
+            f"  {error(row, found):+6.1%}  {'' if held[-1] else 'OUTSIDE'}"
         )
     inside = sum(held) / len(held)
     print(f"{len(errors)} results: median error {statistics.median(errors):.1%}, inside the interval {inside:.0%}")

@@ -1,7 +1,4 @@
-"""The whole of swarmtop as people run it: a collector and four probes as processes, kills, and what comes out.
-
-Another test may run beside this: what is asserted of times is what no busy machine changes, the least of them.
-"""
+"""The whole of swarmtop as people run it: a collector and four probes as processes, kills, and what comes out."""
 
 from __future__ import annotations
 
@@ -94,11 +91,11 @@ async def test_four_probes_measure_each_other_and_survive_kills(rig: SwarmRig) -
     swarm = await rig.seen(lambda s: all_measured(s, NARROW), "every pair, uplink and layer measured")
 
     # what loopback can be
-    assert pairs(swarm, "rtt_min_ms").max() < 5
-    assert pairs(swarm, "rtt_min_ms").min() > 0
+    assert pairs(swarm, "rtt_p50_ms").max() < 5
+    assert pairs(swarm, "rtt_p50_ms").min() > 0
     assert np.nanmax(pairs(swarm, "loss")) == 0
     assert (pairs(swarm, "hop_p50_ms") >= pairs(swarm, "rtt_min_ms") * 0.5).all()
-    assert swarm.nodes["up_mbps"][rows(swarm)].min() > 10
+    assert swarm.nodes["up_mbps"][rows(swarm)].min() > 100
     assert set(swarm.nodes["up_kind"][rows(swarm)]) <= {Kind.MEASURED, Kind.BOUND}
     assert all(t.ms > 0 for f in swarm.facts for t in f.layers)
 
@@ -201,7 +198,7 @@ async def test_a_wider_layer_takes_longer(rig: SwarmRig) -> None:
 
     def decode_ms(model: str) -> float:
         times = [t.ms for f in swarm.facts for t in f.layers if t.model == model and t.phase == "decode"]
-        return min(times)
+        return float(np.median(times))
 
     # nine times the weights; caches and call overheads keep it from being nine times the time
     assert decode_ms(WIDE) > 1.5 * decode_ms(NARROW)
@@ -215,8 +212,8 @@ def test_the_ranking_names_every_node(rig: SwarmRig) -> None:
     assert sorted(node["name"] for node in nodes) == sorted(NAMES)
     assert answer["tokens_per_s"]["p5"] <= answer["tokens_per_s"]["p50"] <= answer["tokens_per_s"]["p95"]
     for node in nodes:
-        assert node["rtt_p50_ms"] > 0
-        assert node["up_mbps"] > 10
+        assert 0 < node["rtt_p50_ms"] < 5
+        assert node["up_mbps"] > 100
     assert {node["name"] for node in nodes if node["layer_ms"]} == set(TIMING)
 
 
