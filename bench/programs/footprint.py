@@ -44,7 +44,7 @@ from bench.support.harness import (
 )
 from bench.support.peers import left_out
 from swarm_collector.scheduling.measurement_plan import IDLE_PACKETS_PER_S, OWN_PACKETS_PER_S
-from swarm_probe.status import Status, read_status
+from swarm_probe.owner_reports.status import Status, read_status
 from swarmtop.progress import progress
 from swarmtop.sources.live import LiveSource
 

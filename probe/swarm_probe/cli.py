@@ -118,8 +118,8 @@ def _drop_parser() -> None:
 
 
 def _dry_run(url: str, name: str, options: SimpleNamespace, *, token: bool) -> int:
-    from swarm_probe.dry_run import dry_run_lines  # late: a running probe does not need these
     from swarm_probe.machine.host import torch_version, usable_cores
+    from swarm_probe.owner_reports.dry_run import dry_run_lines  # late: a running probe does not need these
 
     for line in dry_run_lines(
         url,
@@ -137,7 +137,7 @@ def _dry_run(url: str, name: str, options: SimpleNamespace, *, token: bool) -> i
 
 def _status(arguments: Sequence[str]) -> int:
     from swarm_probe.arguments import parsed, status_parser  # late: as above
-    from swarm_probe.status import describe, is_running, read_status
+    from swarm_probe.owner_reports.status import describe, is_running, read_status
 
     options = parsed(status_parser(), arguments)
     folder = options.state
@@ -163,7 +163,7 @@ def _forget(arguments: Sequence[str]) -> int:
 
 def _about(folder: Path, *, forget: bool) -> int:
     from swarm_probe.collector_client.data_requests import AboutError, ask  # late: as above
-    from swarm_probe.status import is_running, read_status
+    from swarm_probe.owner_reports.status import is_running, read_status
     from swarm_protocol.trust.identity import IdentityError
 
     status = read_status(folder)
@@ -187,8 +187,8 @@ def _run(config: ProbeConfig) -> int:
     import asyncio  # late: the caller may have imported it without TLS
 
     from swarm_probe.daemon import Daemon
+    from swarm_probe.owner_reports.status import StateError, StateLock
     from swarm_probe.spool import SpoolError
-    from swarm_probe.status import StateError, StateLock
     from swarm_protocol.trust.identity import IdentityError
 
     _log_to_stderr()

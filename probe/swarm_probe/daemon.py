@@ -35,10 +35,10 @@ from swarm_probe.measure.transfers.transfer_tasks import TransferTasks
 from swarm_probe.owner_limits.compute_budget import USUAL, ComputeBudget
 from swarm_probe.owner_limits.idle_policy import IdlePolicy
 from swarm_probe.owner_limits.traffic_budget import TrafficBudget
+from swarm_probe.owner_reports.status import Status, write_status
+from swarm_probe.owner_reports.status_lines import gist, limit_line, machine_line, plan_line, why_resting
 from swarm_probe.sample_check import admissible
 from swarm_probe.spool import Spool
-from swarm_probe.status import Status, write_status
-from swarm_probe.status_lines import gist, limit_line, machine_line, plan_line, why_resting
 from swarm_probe.udp.nat_discovery import Finding
 from swarm_protocol import __version__
 from swarm_protocol.messages.probe_messages import (

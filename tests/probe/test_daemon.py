@@ -22,9 +22,9 @@ from swarm_probe.machine.gpu import Gpus
 from swarm_probe.measure.transfers.leased_transfers import Outcome
 from swarm_probe.owner_limits.idle_policy import IdlePolicy
 from swarm_probe.owner_limits.traffic_budget import TrafficBudget
+from swarm_probe.owner_reports.status import read_status
+from swarm_probe.owner_reports.status_lines import plan_line
 from swarm_probe.sample_check import admissible
-from swarm_probe.status import read_status
-from swarm_probe.status_lines import plan_line
 from swarm_probe.udp.nat_discovery import Finding
 from swarm_protocol import supervisor as supervisor_module
 from swarm_protocol.messages.probe_messages import (
@@ -360,7 +360,7 @@ def test_the_daemon_carries_no_heavy_library() -> None:
     """A fresh interpreter that has imported all a running probe imports, paths and all. The second half of the names
     are what its libraries load for uses that it does not have: a tenth of its memory."""
     script = (
-        "import sys, swarm_probe.cli, swarm_probe.daemon, swarm_probe.measure.paths, swarm_probe.status\n"
+        "import sys, swarm_probe.cli, swarm_probe.daemon, swarm_probe.measure.paths, swarm_probe.owner_reports.status\n"
         "heavy = {'textual', 'rich', 'numpy', 'torch', 'aiohttp', 'sqlite3', 'pynvml', 'aioquic', 'cryptography'}\n"
         "heavy |= {'importlib.metadata', 'zipfile', 'email', 'http.client', 'urllib.request', 'typing_extensions',\n"
         "          'shutil', 'tempfile', 'statistics', 'fractions', 'websockets.asyncio.client'}\n"

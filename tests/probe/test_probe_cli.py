@@ -15,8 +15,8 @@ import pytest
 from fake_collector import FakeCollector
 
 from swarm_collector.scheduling import measurement_plan, transfer_leases
-from swarm_probe import dry_run
 from swarm_probe.cli import main
+from swarm_probe.owner_reports import dry_run
 from swarm_protocol.messages.probe_messages import Batch, Heartbeat, Hello, Leaving, Refused
 
 

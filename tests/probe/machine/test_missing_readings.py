@@ -24,7 +24,7 @@ from swarm_probe.machine.cpu_quota import quota_of_this_process
 from swarm_probe.machine.gpu import Gpus
 from swarm_probe.machine.host import Host
 from swarm_probe.machine.interfaces import addresses
-from swarm_probe.status import read_status
+from swarm_probe.owner_reports.status import read_status
 from swarm_protocol.messages.codec import encode
 from swarm_protocol.messages.probe_messages import Batch, Hello, decode_from_probe
 from swarm_protocol.messages.samples import HostSample
