@@ -21,6 +21,7 @@ import msgspec
 from swarm_collector import process_memory
 from swarm_collector.options import DEFAULT_MODEL, DEFAULT_WEIGHTS, TOKEN_VARIABLE, Options, Unusable, options
 from swarm_collector.transport import file_descriptors
+from swarm_collector.transport.event_loop import make_event_loop
 from swarm_collector.transport.log_filter import LogFilter
 from swarm_protocol import matrix_threads
 from swarm_protocol.addresses import address_text
@@ -118,8 +119,13 @@ def run(chosen: Options) -> int:
         proxy_cert=chosen.proxy_cert,
         transfer_bytes=chosen.transfer_bytes,
     )
-    with contextlib.closing(log_limit), contextlib.closing(store_client):
-        return asyncio.run(_serve(chosen, settings, store_client, parent, log_limit))
+    loop_factory = None if sys.platform == "win32" else make_event_loop  # Windows' own event loop has no selector
+    with (
+        contextlib.closing(log_limit),
+        contextlib.closing(store_client),
+        asyncio.Runner(loop_factory=loop_factory) as runner,
+    ):
+        return runner.run(_serve(chosen, settings, store_client, parent, log_limit))
 
 
 async def _serve(
@@ -135,7 +141,8 @@ async def _serve(
     if chosen.exit_with_parent:
         ending.with_parent(parent)
     try:
-        server = Server(SwarmState(settings, store_client, Clock(), random.SystemRandom()))
+        rng = random.Random(os.urandom(32))  # spreads retries and transfers; challenges have the system's own
+        server = Server(SwarmState(settings, store_client, Clock(), rng))
     except StoreError as error:  # damage that only a full read finds
         raise Unusable(str(error)) from error
     try:

@@ -86,11 +86,18 @@ class Table(msgspec.Struct, frozen=True):
     def columns(self) -> tuple[str, ...]:
         return (*_PREFIX[self.shape], *self.fields)
 
-    def insert_of(self, rows: int) -> str:
-        """Return the INSERT of so many samples; an existing one (same kind, nodes and nanosecond) stays as it is."""
-        marks = f"({','.join('?' * len(self.columns))})"
+    @property
+    def bool_columns(self) -> tuple[int, ...]:
+        """Return which of `columns` are bools."""
+        return tuple(len(_PREFIX[self.shape]) + i for i in self.bools)
+
+    def insert_of(self, rows: int, columns: Sequence[str] | None = None) -> str:
+        """Return the INSERT of so many samples; an existing one (same kind, nodes and nanosecond) stays as it is.
+        `columns`: those that the rows have, None: all."""
+        names = self.columns if columns is None else columns
+        marks = f"({','.join('?' * len(names))})"
         values = ",".join([marks] * rows)
-        return f"INSERT INTO {self.name} ({','.join(self.columns)}) VALUES {values} ON CONFLICT DO NOTHING"
+        return f"INSERT INTO {self.name} ({','.join(names)}) VALUES {values} ON CONFLICT DO NOTHING"
 
     @property
     def select(self) -> str:

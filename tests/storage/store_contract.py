@@ -53,6 +53,20 @@ def every_kind_of_sample_reads_back_as_it_was_written(maker: Maker) -> None:
     store.close()
 
 
+def figures_that_only_some_samples_of_a_commit_have_stay_with_them(maker: Maker) -> None:
+    """Columns that no row of a commit has are not written at all."""
+    lacking = {"hop_ms": None, "ttl_out": None, "ttl_back": None, "rtt_p99_ms": None, "lost_out": None}
+    windows = [link(T0 + i, loaded=i % 2 == 0, **({} if i in (13, 30) else lacking)) for i in range(35)]
+    windows[30] = link(T0 + 30, address="10.0.0.7", why=None, **{**lacking, "ttl_back": 7})
+    store = maker()
+    writer = store.writer()
+    put(writer, *windows)
+    put(writer, *[link(T0 + 100 + i, **lacking) for i in range(9)], seq=2)
+    found = [sample for _, sample in store.reader.samples()]
+    assert found == [*windows, *[link(T0 + 100 + i, **lacking) for i in range(9)]]
+    store.close()
+
+
 def what_was_committed_is_there_after_reopening(maker: Maker) -> None:
     store = maker()
     assert put(store.writer(), *one_of_each(), seq=5) == 5
@@ -287,6 +301,7 @@ def events_come_with_names_and_the_swarms_own_without(maker: Maker) -> None:
 
 CHECKS: tuple[Callable[[Maker], None], ...] = (
     every_kind_of_sample_reads_back_as_it_was_written,
+    figures_that_only_some_samples_of_a_commit_have_stay_with_them,
     what_was_committed_is_there_after_reopening,
     a_batch_sent_twice_is_there_once_and_acknowledged_twice,
     epochs_and_nodes_have_cursors_of_their_own,

@@ -80,7 +80,8 @@ class PlanRate:
         self._reported = _reported(swarm)
         self._kept = self._in_use(swarm, focus)
         took_ns = round((self._clock() - began_s) * NS_PER_S)
-        self._rest_ns = max(EVERY_NS if self._best else FIRST_EVERY_NS, REST * took_ns)
+        soon = self._best is None and len(swarm) <= DENSE_NODES  # of more nodes no placement is searched for
+        self._rest_ns = max(FIRST_EVERY_NS if soon else EVERY_NS, REST * took_ns)
         return self._compare(swarm, focus, now_ns)
 
     def _in_use(self, swarm: Swarm, focus: Focus) -> _Kept | None:

@@ -126,11 +126,14 @@ class Leases:
                 nodes |= ends
                 addresses |= link_addresses
                 granted.append(self._grant(src, dst, frozenset(link_addresses), now_ns))
-        self._quiet_until_ns = self.next_ns(now_ns)
+        self._quiet_until_ns = self._next_ns(now_ns)
         return granted
 
     def next_ns(self, now_ns: int) -> int:
         """Return when `poll` may grant something, if nothing happens before."""
+        return self._quiet_until_ns if now_ns < self._quiet_until_ns else self._next_ns(now_ns)
+
+    def _next_ns(self, now_ns: int) -> int:
         waits = [lease.expires_ns + GRACE_NS for lease in self._active.values()]
         waits += [at for at, _ in self._due_ns.values() if at > now_ns]
         waits += self._round_ns.values()

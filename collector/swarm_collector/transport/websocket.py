@@ -307,15 +307,19 @@ class WebSocketConnection:
             self._reader.set_result(None)
 
     def _ping(self) -> None:
-        """Send a ping and wait half of the interval: anything received counts as an answer, if anything is read."""
-        if self._protocol.state is OPEN and not self.transport.is_closing():
-            self._heard = False
+        """Ping a peer that has been silent for half of the interval, and wait as long for an answer. Anything received
+        counts as one, so that nothing is asked of a peer that sends by itself."""
+        if self._protocol.state is not OPEN or self.transport.is_closing():
+            return
+        then = self._ping if self._heard else self._answered
+        if not self._heard:
             self._protocol.send_ping(b"")
             self._flush()
-            self._pinger = asyncio.get_running_loop().call_later(self.ping_s / 2, self._answered)
+        self._heard = False
+        self._pinger = asyncio.get_running_loop().call_later(self.ping_s / 2, then)
 
     def _answered(self) -> None:
         if self._heard or not self._reading:
-            self._pinger = asyncio.get_running_loop().call_later(self.ping_s / 2, self._ping)
+            self._ping()
             return
         self._end(SessionOver(f"no answer to a ping for {self.ping_s / 2:g} s", WSCloseCode.ABNORMAL_CLOSURE))

@@ -39,7 +39,7 @@ from swarm_protocol.snapshot.columns import NODE_COLUMNS, blank
 from swarm_protocol.snapshot.event_log import EventLog
 from swarm_protocol.snapshot.links.first_windows import FirstWindows
 from swarm_protocol.snapshot.links.link_figures import LinkFigures, is_later
-from swarm_protocol.snapshot.links.link_table import LinkTable
+from swarm_protocol.snapshot.links.link_table import DENSE_NODES, LinkTable
 from swarm_protocol.snapshot.links.loss_history import LossWindow
 from swarm_protocol.snapshot.links.stamp_history import StampedWindow
 from swarm_protocol.snapshot.links.window_columns import Windows, windows_of
@@ -96,6 +96,7 @@ class SwarmBuilder:
                 self._grow()
             self._index[node_id] = i
             self._nodes.append(LiveNode(node_id, name, facts, host, fresh_ns=seen_ns))
+            self._link_figures.estimate_if(len(self._nodes) <= DENSE_NODES)
         node = self._nodes[i]
         node.name, node.host, node.facts, node.shown = name, host, facts or node.facts, None
         self._events.renamed()
@@ -136,6 +137,7 @@ class SwarmBuilder:
         for name, column in self._node_columns.items():
             self._node_columns[name] = np.concatenate((column[keep], empty.nodes[name]))
         self._link_figures.forget(gone)
+        self._link_figures.estimate_if(len(self._nodes) <= DENSE_NODES)
 
     # ------------------------------------------------------------ events, runs and samples
 

@@ -191,3 +191,27 @@ def test_a_whole_message_is_recognised_only_when_all_of_it_is_there() -> None:
         if size:
             assert whole_message(frame, size - 1) is None
     assert whole_message(sent(Opcode.BINARY, bytes(65_536)), 1 << 20) is None
+
+
+async def test_a_peer_that_sends_by_itself_is_not_pinged_and_one_that_falls_silent_is(monkeypatch):
+    timers = []
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "call_later", lambda wait_s, then: timers.append((wait_s, then)))
+    wire = WebSocketConnection(Transport(), max_bytes=1 << 20, ping_s=10.0)
+    for _ in range(3):
+        wire.data_received(sent(Opcode.BINARY, b"a heartbeat"))
+        timers.pop()[1]()
+    assert (wire.transport.frames(), await wire.receive()) == ([], b"a heartbeat")
+    wait_s, then = timers.pop()
+    then()  # nothing came since
+    assert (wait_s, wire.transport.frames()) == (5.0, [Opcode.PING])
+    wire.data_received(sent(Opcode.PONG, b""))
+    timers.pop()[1]()  # answered
+    timers.pop()[1]()  # silent again
+    assert wire.transport.frames() == [Opcode.PING, Opcode.PING]
+    timers.pop()[1]()  # and not answered
+    assert timers == []
+    for _ in range(2):
+        await wire.receive()
+    with pytest.raises(SessionOver, match="no answer to a ping for 5 s"):
+        await wire.receive()

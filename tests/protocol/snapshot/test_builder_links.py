@@ -14,6 +14,7 @@ from swarm_protocol.messages.samples import (
     HopSample,
     LinkSample,
 )
+from swarm_protocol.snapshot import builder as builder_module
 from swarm_protocol.snapshot.builder import SwarmBuilder
 from swarm_protocol.snapshot.links.link_figures import RECENT_RATE_NS
 from swarm_protocol.snapshot.links.loss_history import LOADED_HOLD_NS
@@ -228,3 +229,19 @@ def test_a_compact_snapshot_leaves_no_full_columns_behind() -> None:
     finally:
         tracemalloc.stop()
     assert kept_bytes < 8 * len(ids) ** 2  # of one full column; a link has thirty
+
+
+def test_losses_are_estimated_only_in_a_swarm_whose_links_are_shown(monkeypatch):
+    """The links of thousands of nodes are not shown, and estimates of them would take memory for nothing."""
+    monkeypatch.setattr(builder_module, "DENSE_NODES", 2)
+    builder = three()
+    builder.sample(A, link(T0, lost=5))
+    assert np.isnan(builder.snapshot(T0).links["pooled_loss"]).all()
+    builder.forget(C)
+    assert np.isnan(builder.snapshot(T0 + 1).links["pooled_loss"]).all()
+    builder.sample(A, link(T0 + 2, lost=5))
+    links = builder.snapshot(T0 + 3).links
+    assert links["pooled_loss"][0, 1] == links["pooled_loss"][1, 0] == 0.5
+    builder.node("d" * 16, "dan")
+    assert builder.sample(A, link(T0 + 4, lost=0, rtt_p50_ms=7.0))
+    assert builder.snapshot(T0 + 5).links["rtt_p50_ms"][0, 1] == 7.0

@@ -70,18 +70,27 @@ class LinkFigures:
         self._links = links
         self._stamps = StampHistory(links.rows)
         self._losses = LossHistory(links.rows)
+        self._estimating = True
         self._later = later
         self._raised: dict[tuple[int, int], int] = {}  # link → when its whole window was above what is known
 
+    def estimate_if(self, estimating: bool) -> None:
+        """Set whether losses and one-way delays are estimated. Where they are not, nothing is kept for them: of links
+        that are too many to be shown, those of ten thousand nodes, it was 70 MB."""
+        if estimating != self._estimating:
+            self._estimating = estimating
+            self._stamps, self._losses = StampHistory(self._links.rows), LossHistory(self._links.rows)
+
     def link(self, src: int, dst: int, sample: LinkSample, seen_ns: int) -> bool:
         """Take a window of node `src`, last heard at `seen_ns`. Return whether it is shown."""
-        self._losses.add(src, dst, sample)
+        if self._estimating:
+            self._losses.add(src, dst, sample)
         known_ns = self._links.at_ns("path", src, dst)
         if not is_later(seen_ns, known_ns, sample.at_ns, loaded=sample.loaded) and not (
             sample.loaded and sample.at_ns > known_ns and self._beyond_queue(src, dst, sample)
         ):
-            if sample.at_ns > known_ns:  # its round trips are not shown, and its least stamps may be of no queue
-                self._stamps.add(src, dst, sample)
+            if self._estimating and sample.at_ns > known_ns:
+                self._stamps.add(src, dst, sample)  # its round trips are not shown; its least stamps may be of no queue
             return False
         self._raised.pop((src, dst), None)
         if known_ns < self._links.at_ns("hop", src, dst) <= sample.at_ns:
@@ -104,7 +113,8 @@ class LinkFigures:
             None if nothing else min(1.0, sample.lost / sample.sent),
         )
         self._links.put("path", src, dst, sample.at_ns, cells)
-        self._stamps.add(src, dst, sample)
+        if self._estimating:
+            self._stamps.add(src, dst, sample)
         return True
 
     def links(self, windows: Sequence[Windows]) -> npt.NDArray[np.bool_]:
@@ -157,33 +167,40 @@ class LinkFigures:
             src, dst = ends[i]
             sample, seen_ns = windows.find(i)
             shown[i] = self.link(src, dst, sample, seen_ns)
-        counted = columns.counted & ~rare
-        self._losses.add_many(rows[counted], *(each[counted] for each in columns.losses))
+        if self._estimating:
+            counted = columns.counted & ~rare
+            self._losses.add_many(rows[counted], *(each[counted] for each in columns.losses))
         plain = later & ~rare
         shown[at[plain]] = True
         if self._raised:
             for i in at[plain].tolist():
                 self._raised.pop(ends[i], None)
         self._links.put_paths(rows[plain], at_ns[plain], [each[plain] for each in columns.cells])
-        stamped = plain & columns.stamped
-        self._stamps.add_many(rows[stamped], *(each[stamped] for each in columns.stamps))
+        if self._estimating:
+            stamped = plain & columns.stamped
+            self._stamps.add_many(rows[stamped], *(each[stamped] for each in columns.stamps))
 
     def first(self, windows: FirstWindows) -> None:
         """Take the first window of many links."""
         numbers = (self._links.rows.add(src, dst) for src, dst in zip(windows.src, windows.dst, strict=True))
         rows, columns = np.fromiter(numbers, np.int64, len(windows.src)), windows.columns()
         self._links.put_paths(rows, columns.at_ns, columns.cells)
+        if not self._estimating:
+            return
         counted, stamped = np.flatnonzero(columns.counted), np.flatnonzero(columns.stamped)
         at_ns, lost, sent, loaded = columns.of(counted).losses
         self._losses.add_many(rows[counted], at_ns, lost, sent, loaded.astype(np.int64))
         self._stamps.add_many(rows[stamped], *columns.of(stamped).stamps)
 
     def earlier(self, src: int, dst: int, stamps: Sequence[StampedWindow], losses: Sequence[LossWindow]) -> None:
-        self._stamps.restore(src, dst, stamps)
-        self._losses.restore(src, dst, losses)
+        if self._estimating:
+            self._stamps.restore(src, dst, stamps)
+            self._losses.restore(src, dst, losses)
 
     def estimate(self, nodes: int, now_ns: int) -> None:
         """Estimate losses of paths with new windows, and one-way delays if they are due."""
+        if not self._estimating:
+            return
         losses = list(self._losses.changed())
         both_ways = [ends for low, high, _, _ in losses for ends in ((low, high), (high, low))]
         shares = np.repeat(np.array([each[2:] for each in losses], np.float64).reshape(-1, 2), 2, axis=0)

@@ -128,6 +128,7 @@ class LossHistory:
 
     def keep(self, former: Ints) -> None:
         """Keep the windows of these rows alone, in this order; `links` has been renumbered likewise."""
+        self._reserve()  # where nothing was put yet, block 0 is missing too
         fresh = self._fresh
         self._fresh = {row for row, before in enumerate(former.tolist()) if before in fresh}
         used, numbers = np.unique(
