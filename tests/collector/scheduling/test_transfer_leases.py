@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from typing import Any
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from swarm_collector.scheduling.transfer_leases import (
     QUEUE_NS,
     ROUND_NS,
     ROUND_PEERS,
+    ROUNDS_AT_ONCE,
     Candidate,
     Lease,
     Leases,
@@ -275,3 +277,28 @@ def test_a_node_is_touched_from_its_lease_until_its_queue_is_gone():
         assert leases.touched(end, later_ns + QUEUE_NS - 1, later_ns + DAY_NS)
         assert not leases.touched(end, later_ns + QUEUE_NS, later_ns + DAY_NS)
     assert not any(leases.touched(other, 0, began_ns) for other in others)
+
+
+class Shuffles(random.Random):
+    """Counts shuffles, of which each round makes one."""
+
+    shuffled = 0
+
+    def shuffle(self, x: Any) -> None:
+        self.shuffled += 1
+        super().shuffle(x)
+
+
+def test_the_rounds_of_a_large_swarm_that_has_just_joined_begin_a_part_at_a_time():
+    """Looking at thirty peers of each of ten thousand members at once held up acknowledgements for 0.4 s."""
+    ids = [f"{i:016x}" for i in range(3 * ROUNDS_AT_ONCE)]
+    rng = Shuffles(1)
+    leases = Leases(rng, first_id=0)
+    leases.candidates([Candidate(one, one, (other,)) for one, other in zip(ids, ids[1:] + ids[:1], strict=True)], 0)
+    now_ns, polls, granted = 100 * NS_PER_S, 0, list[Lease]()  # by then all are due
+    while len(granted) < len(ids) // 4:
+        granted += leases.poll(now_ns)
+        assert rng.shuffled <= ROUNDS_AT_ONCE * (polls + 1)
+        now_ns, polls = leases.next_ns(now_ns), polls + 1
+        assert polls < 100
+    assert now_ns < 200 * NS_PER_S

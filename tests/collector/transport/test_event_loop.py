@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from swarm_collector.transport import event_loop
-from swarm_collector.transport.event_loop import GATHER_S, GatheringSelector
+from swarm_collector.transport.event_loop import GATHER_A_FILE_S, GatheringSelector
 
 
 @pytest.fixture
@@ -44,13 +44,13 @@ def test_events_of_many_connections_are_returned_together_after_a_pause(selector
     watched, pairs = selector
     monkeypatch.setattr(event_loop.time, "sleep", lambda s: (pauses.append(s), [far.send(b"x") for _, far in pairs]))
     assert {key.fileobj for key, _ in watched.select(None)} == {near for near, _ in pairs}
-    assert pauses == [GATHER_S]
+    assert pauses == [3 * GATHER_A_FILE_S]
 
 
 def test_a_timer_that_is_due_sooner_is_not_kept_waiting(selector, pauses, monkeypatch):
     monkeypatch.setattr(event_loop, "MANY", 3)
     watched, _ = selector
-    assert watched.select(GATHER_S / 4) == []
+    assert watched.select(GATHER_A_FILE_S / 4) == []
     assert watched.select(0) == []
     assert watched.select(-1) == []
-    assert pauses == [GATHER_S / 4]
+    assert pauses == [GATHER_A_FILE_S / 4]
