@@ -26,6 +26,7 @@ from swarm_probe.owner_reports.status import read_status
 from swarm_probe.owner_reports.status_lines import plan_line
 from swarm_probe.sample_check import admissible
 from swarm_probe.udp.nat_discovery import Finding
+from swarm_probe.wake_ups import WakeUps
 from swarm_protocol import supervisor as supervisor_module
 from swarm_protocol.messages.probe_messages import (
     Batch,
@@ -68,6 +69,7 @@ class FakePaths:
         self.leases: list[UplinkLease] = []
         self.outcome: Outcome | Exception = Outcome(True, "peer: 10.0 Mbit/s", begun=True)
         self.closed = False
+        self.wake_ups = WakeUps()
 
     def supervise(self, supervisor: Supervisor) -> None:
         self.supervisor = supervisor

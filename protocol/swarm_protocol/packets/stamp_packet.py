@@ -251,9 +251,7 @@ def _check(data: bytes, key: bytes | None, *, reflected: bool) -> tuple[bytes, F
     size = len(data)
     expected = _OPEN_SIZES if key is None else _AUTH_SIZES
     if size not in expected:
-        raise StampError(
-            "length", f"a {size}-byte STAMP packet; this session's have {' or '.join(map(str, expected))}"
-        )
+        raise StampError("length", f"a {size}-byte STAMP packet; this session's have {' or '.join(map(str, expected))}")
     if (data[_SENDER_NTP_AT[size]] != _ZEROS) is not reflected:
         raise StampError(
             "direction",

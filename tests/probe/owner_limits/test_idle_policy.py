@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from swarm_probe.owner_limits.idle_policy import HOLD_NS, IdlePolicy
 from swarm_probe.owner_limits.traffic_budget import (
     TrafficBudget,
 )
+from swarm_probe.wake_ups import WakeUps
 from swarm_protocol.units import NS_PER_S
 
 T0 = 1_764_000_000 * NS_PER_S
@@ -88,13 +90,12 @@ async def test_bytes_after_the_end_of_a_transfer_do_not_count_as_other_traffic(
 
     async def next_look(seconds: float) -> None:
         now[0] += NS_PER_S
-        await real_sleep(0)
+        await asyncio.sleep(0)
 
-    real_sleep = asyncio.sleep
     monkeypatch.setattr(slot_scheduler, "system_counters", counters)
     monkeypatch.setattr(slot_scheduler, "system_battery", lambda: None)
-    monkeypatch.setattr(slot_scheduler.asyncio, "sleep", next_look)
-    own = slot_scheduler.SlotScheduler(_Trips(), TrafficBudget(None), IdlePolicy(), Counter(), clocks)  # type: ignore[arg-type]
+    each_second: Any = SimpleNamespace(pause=next_look)
+    own = slot_scheduler.SlotScheduler(_Trips(), TrafficBudget(None), IdlePolicy(), Counter(), clocks, each_second)  # type: ignore[arg-type]
     monkeypatch.setattr(slot_scheduler, "DRAIN_S", 0.0)
     with own.transfer():
         pass
@@ -118,9 +119,9 @@ async def test_the_collectors_connection_does_not_count_as_other_traffic(monkeyp
 
     monkeypatch.setattr(slot_scheduler, "system_counters", lambda: {"eth0": (round(1.05 * carried), 0)})
     monkeypatch.setattr(slot_scheduler, "system_battery", lambda: None)
-    monkeypatch.setattr(slot_scheduler.asyncio, "sleep", a_second_later)
     idle_policy, clocks = IdlePolicy(), SimpleNamespace(mono_ns=lambda: looks * NS_PER_S, wall_ns=lambda: T0)
-    own = slot_scheduler.SlotScheduler(_Trips(), TrafficBudget(None), idle_policy, Counter(), clocks)  # type: ignore[arg-type]
+    each_second: Any = SimpleNamespace(pause=a_second_later)
+    own = slot_scheduler.SlotScheduler(_Trips(), TrafficBudget(None), idle_policy, Counter(), clocks, each_second)  # type: ignore[arg-type]
     own.link_carried = lambda: (carried, 0)
     with pytest.raises(asyncio.CancelledError):
         await own.attend()
@@ -132,7 +133,7 @@ async def test_a_transfer_is_over_when_its_queue_is_gone(monkeypatch: pytest.Mon
     """Up to a second of it is left in a home's modem: a hop begun at once would read hundreds of milliseconds."""
     monkeypatch.setattr(slot_scheduler, "DRAIN_S", 0.05)
     trips, clocks = _Trips(), SimpleNamespace(mono_ns=lambda: T0, wall_ns=lambda: T0)
-    own = slot_scheduler.SlotScheduler(trips, TrafficBudget(None), IdlePolicy(), Counter(), clocks)  # type: ignore[arg-type]
+    own = slot_scheduler.SlotScheduler(trips, TrafficBudget(None), IdlePolicy(), Counter(), clocks, WakeUps())  # type: ignore[arg-type]
     with own.transfer():
         pass
     assert own.transferring
