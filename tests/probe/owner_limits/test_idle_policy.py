@@ -7,10 +7,11 @@ from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from swarm_probe.measure import slot_scheduler
-from swarm_probe.owner_limits.idle_policy import HOLD_NS, IdlePolicy
+from swarm_probe.owner_limits.idle_policy import HOLD_NS, IdlePolicy, parse_proc_counters, system_counters
 from swarm_probe.owner_limits.traffic_budget import (
     TrafficBudget,
 )
@@ -33,6 +34,25 @@ def test_tests_wait_while_others_use_the_line_and_go_on_soon_after() -> None:
     idle_policy = looked(IdlePolicy(), 0, 500_000)  # 4 Mbit/s
     assert idle_policy.why_waiting(NS_PER_S) == "other programs use the line (4.0 Mbit/s)"
     assert idle_policy.why_waiting(NS_PER_S + HOLD_NS) is None
+
+
+def test_linux_interface_counters_are_read_by_their_columns() -> None:
+    text = (
+        b"Inter-|   Receive                                                |  Transmit\n"
+        b" face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls\n"
+        b"    lo: 3844702738 6965793    0 2326    0     0          0         0 3844702738 6965793    0    0    0\n"
+        b"enp4s0:255806321    7631    1    2    3     4          5         6   461354    3737    0    0    0     0\n"
+    )
+    found = parse_proc_counters(text)
+    assert found == {"lo": (3_844_702_738, 3_844_702_738), "enp4s0": (461_354, 255_806_321)}
+
+
+def test_the_counters_of_this_machine_are_those_that_psutil_reads() -> None:
+    before, found, after = psutil.net_io_counters(pernic=True), system_counters(), psutil.net_io_counters(pernic=True)
+    assert set(found) == set(after) - {"lo", "lo0"}
+    for name, (sent, received) in found.items():
+        assert before[name].bytes_sent <= sent <= after[name].bytes_sent
+        assert before[name].bytes_recv <= received <= after[name].bytes_recv
 
 
 def test_our_own_bytes_and_chatter_do_not_count_as_other_traffic() -> None:
