@@ -323,8 +323,8 @@ class RoundTrips:
             self.reach.receive(arrival)
             return
         # RFC 9443: neither STUN nor a STAMP sequence number below 2³⁰ begins like this
-        known = self._recent_sources.has(arrival.source, self._clocks.mono_ns())
-        if arrival.data and arrival.data[0] & 0xC0 and known and self.take_quic(arrival):
+        other = bool(arrival.data) and arrival.data[0] & 0xC0
+        if other and self._recent_sources.has(arrival.source, self._clocks.mono_ns()) and self.take_quic(arrival):
             return
         try:
             ssid, reflected = stamp_packet.peek(arrival.data)
