@@ -18,6 +18,7 @@ import importlib.util
 import re
 import shutil
 import socket
+import ssl
 import statistics
 import subprocess
 import sys
@@ -44,6 +45,7 @@ from bench.support.harness import (
 )
 from bench.support.peers import left_out
 from swarm_collector.scheduling.measurement_plan import IDLE_PACKETS_PER_S, OWN_PACKETS_PER_S
+from swarm_collector.transport.certificate import load_or_make
 from swarm_probe.owner_reports.status import Status, read_status
 from swarmtop.progress import progress
 from swarmtop.sources.live import LiveSource
@@ -65,13 +67,17 @@ _UNWATCHED = (
 _PROBE = "from swarm_probe.cli import main\nimport sys\nsys.exit(main())"
 _IMPORTS = "import swarm_probe.cli, swarm_probe.arguments, swarm_probe.daemon, swarm_probe.measure.paths"
 _NO_TORCH = "import sys\nsys.modules['torch'] = None"  # what find_spec and import take for "not installed"
-# the least a member could be: Python, asyncio, one WebSocket, a heartbeat
+# the least a member could be: Python, asyncio, one WebSocket, a heartbeat; `ssl` is loaded by asyncio in any case
 _FLOOR_IMPORTS = "import websockets.asyncio.client"
 _FLOOR = """
-import asyncio, sys
+import asyncio, ssl, sys
 from websockets.asyncio.client import connect
 async def main():
-    async with connect(sys.argv[1], compression=None) as ws:
+    tls = None
+    if sys.argv[1].startswith("wss:"):
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    async with connect(sys.argv[1], compression=None, ssl=tls) as ws:
         while True:
             await ws.send(b"alive")
             await asyncio.sleep(5)
@@ -93,14 +99,16 @@ def main() -> int:
     print(machine())
     print(f"a collector and {PROBES} probes on loopback; CPU over {IDLE_S:.0f} s ({WATCHED_S:.0f} s where watched)")
     try:
-        with folder() as home, Processes(home) as processes, _echo() as url:
-            return _run(processes, url)
+        with folder() as home, Processes(home) as processes:
+            certificate = load_or_make(home).context
+            with _echo() as url, _echo(certificate) as tls_url:
+                return _run(processes, url, tls_url)
     except BenchError as error:
         print(f"footprint: {error}", file=sys.stderr)
         return 1
 
 
-def _run(processes: Processes, floor_url: str) -> int:
+def _run(processes: Processes, *floor_urls: str) -> int:
     home = processes.folder
     collector, port = start_collector(processes, "--model", "tiny", "--weights", "fp32", before=_UNWATCHED)
     torch = importlib.util.find_spec("torch") is not None
@@ -114,7 +122,9 @@ def _run(processes: Processes, floor_url: str) -> int:
             where += ["--fingerprint", _fingerprint(home / "collector.log")]
         log = f"node{i}.log"
         probes.append(processes.start(log, sys.executable, "-c", program, *where, environment=compiled))
-    floor = processes.start("floor.log", sys.executable, "-c", _FLOOR, floor_url, environment=compiled)
+    floors = [
+        processes.start("floor.log", sys.executable, "-c", _FLOOR, url, environment=compiled) for url in floor_urls
+    ]
     with progress("probes join, one times a layer, the collector notices that nobody looks"):
         idle = _plan_line(IDLE_PACKETS_PER_S)
         processes.until(lambda: all(s and idle in s.plan for s in _statuses(home)), "every probe's idle plan", TIMED_S)
@@ -124,7 +134,7 @@ def _run(processes: Processes, floor_url: str) -> int:
     with progress(f"nobody looks: {IDLE_S:.0f} s"):
         before = _counters(home)
         start_s = statistics.median(cpu_s(p.pid) for p in probes)
-        found = _watch([[p] for p in probes] + [[collector], [floor], *peers.values()], IDLE_S)
+        found = _watch([[p] for p in probes] + [[collector], *([floor] for floor in floors), *peers.values()], IDLE_S)
         after = _counters(home)
     with progress(f"somebody looks: {WATCHED_S:.0f} s"), _viewer(port):
         watched = _plan_line(OWN_PACKETS_PER_S)
@@ -138,7 +148,7 @@ def _run(processes: Processes, floor_url: str) -> int:
 
 def _print(found: list[Taken], looked: list[Taken], peers: list[str], *, torch: bool) -> None:
     idle, watched = found[:PROBES], looked[:PROBES]
-    typical, floor = _median(idle), found[PROBES + 1]
+    typical, floor, floor_tls = _median(idle), *found[PROBES + 1 : PROBES + 3]
     rows = [_row(f"probe, nobody watches: median of {PROBES}", typical)]
     rows.append(_row(f"probe, nobody watches: worst of {PROBES}", _worst(idle)))
     if torch:
@@ -147,11 +157,17 @@ def _print(found: list[Taken], looked: list[Taken], peers: list[str], *, torch: 
     rows.append(_row("probe, watched: median", _median(watched)))
     rows += [_row("collector, nobody watches", found[PROBES]), _row("collector, one viewer", looked[PROBES])]
     rows.append(_row("floor: bare Python with one WebSocket", floor))
-    rows += [_row(name, taken) for name, taken in zip(peers, found[PROBES + 2 :], strict=True)]
+    rows.append(_row("floor: the same over TLS", floor_tls))
+    rows += [_row(name, taken) for name, taken in zip(peers, found[PROBES + 3 :], strict=True)]
     print(table(("", "RSS MB", "PSS MB", "USS MB", "% of a core"), rows))
     worst = _worst(idle)
     record("a probe: memory", typical.rss_mb, "MB", peer=("bare Python with a WebSocket", floor.rss_mb))
-    record("a probe over TLS: memory", idle[TLS].rss_mb, "MB", peer=("bare Python with a WebSocket", floor.rss_mb))
+    record(
+        "a probe over TLS: memory",
+        idle[TLS].rss_mb,
+        "MB",
+        peer=("bare Python with a WebSocket over TLS", floor_tls.rss_mb),
+    )
     record("a probe: CPU", typical.cpu_percent, "% of a core", peer=("bare Python with a WebSocket", floor.cpu_percent))
     record("a probe, watched: CPU", _median(watched).cpu_percent, "% of a core")
     print(
@@ -276,20 +292,20 @@ def _peers(processes: Processes) -> dict[str, list[subprocess.Popen[bytes]]]:
 
 
 @contextlib.contextmanager
-def _echo() -> Iterator[str]:
-    """Run a WebSocket server for the lower bound, in a thread; return its URL."""
+def _echo(certificate: ssl.SSLContext | None = None) -> Iterator[str]:
+    """Run a WebSocket server for the lower bound, in a thread; return its URL. `certificate`: over TLS."""
 
     async def swallow(connection: ServerConnection) -> None:
         async for _ in connection:
             pass
 
     async def work(ready: Callable[[int], None]) -> None:
-        async with serve(swallow, "127.0.0.1", 0, compression=None) as server:
+        async with serve(swallow, "127.0.0.1", 0, compression=None, ssl=certificate) as server:
             ready(server.sockets[0].getsockname()[1])
             await asyncio.get_running_loop().create_future()
 
     with _in_thread(work) as port:
-        yield f"ws://127.0.0.1:{port}"
+        yield f"{'ws' if certificate is None else 'wss'}://127.0.0.1:{port}"
 
 
 @contextlib.contextmanager

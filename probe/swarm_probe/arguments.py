@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Final, NoReturn
 
+from swarm_probe.light_imports import encoded
 from swarm_probe.owner_limits.compute_budget import USUAL, Allowance, parse_allowance
 from swarm_probe.owner_limits.traffic_budget import DAILY_BYTES, parse_daily
 from swarm_protocol import __version__
@@ -147,7 +148,7 @@ def _own_address(text: str) -> str:
     try:
         ipaddress.ip_address(text.partition("%")[0])
         with socket.socket(socket.AF_INET6 if ":" in text else socket.AF_INET, socket.SOCK_DGRAM) as trying:
-            trying.bind(socket.getaddrinfo(text, 0, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)[0][4])
+            trying.bind(socket.getaddrinfo(encoded(text), 0, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)[0][4])
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text} is not an IP address") from error
     except OSError as error:

@@ -104,6 +104,7 @@ def _check_fingerprint(fingerprint: str, url: str, join: str) -> None:
 
 
 def _options(arguments: Sequence[str]) -> SimpleNamespace:
+    light_imports.shutil_without_compressors()
     from swarm_probe.arguments import parsed, probe_parser  # late: dropped afterwards
 
     return parsed(probe_parser(), arguments)
@@ -111,7 +112,7 @@ def _options(arguments: Sequence[str]) -> SimpleNamespace:
 
 def _drop_parser() -> None:
     """Free the memory of what has parsed the arguments: the daemon's modules take it, 0.4 MB."""
-    for name in ("arguments", "argparse", "gettext"):
+    for name in ("arguments", "argparse", "gettext", "shutil", "fnmatch"):
         sys.modules.pop(f"{__package__}.{name}" if name == "arguments" else name, None)
     vars(sys.modules[__package__]).pop("arguments", None)
     gc.collect()

@@ -282,7 +282,7 @@ class Daemon:
             self._link.look()
             if count % LEDGER_EVERY == 0:
                 self._traffic_budget.write(time.time_ns())
-            await asyncio.sleep(FLUSH_S)
+            await self._paths.wake_ups.pause(FLUSH_S)
             self._check_idle_policy()
             if (plan := self._retained.due(time.monotonic_ns())) is not None:
                 self._carry_out(plan)

@@ -16,6 +16,7 @@ from swarm_probe.owner_limits.compute_budget import Allowance
 from swarm_probe.owner_limits.idle_policy import IdlePolicy
 from swarm_probe.owner_limits.traffic_budget import DAILY_BYTES, TrafficBudget
 from swarm_probe.udp.nat_discovery import Finding
+from swarm_probe.wake_ups import WakeUps
 from swarm_protocol.messages.probe_messages import Plan, Relay, UplinkGrant, UplinkLease
 from swarm_protocol.messages.samples import ProbeSample
 from swarm_protocol.supervisor import Supervisor
@@ -26,6 +27,7 @@ class PathsLike(Protocol):
 
     udp_port: int
     tcp_port: int
+    wake_ups: WakeUps  # shared with the packets of round trips
 
     @property
     def udp_error(self) -> str | None: ...

@@ -2,8 +2,10 @@
 
 `websockets.version` loads importlib.metadata (with zipfile, email, shutil and compressors: 1.5 MB) to find its own
 version in a checkout of its sources; a released version states it. msgspec takes typing_extensions (0.4 MB) where it
-is installed, and the same names from `typing` otherwise. hashlib and asyncio load OpenSSL (5 MB): hashlib for hashes
-that Python has too, as fast for packets of 100 bytes; asyncio for TLS, which a collector on this machine does not need.
+is installed, and the same names from `typing` otherwise; and decimal (0.4 MB) to recognise its numbers, which no
+message has. argparse loads shutil with its compressors (0.5 MB). hashlib and asyncio load OpenSSL (5 MB): hashlib for
+hashes that Python has too, as fast for packets of 100 bytes; asyncio for TLS, which a collector on this machine does
+not need.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from types import ModuleType
 
 _METADATA = "importlib.metadata"
 _EXTENSIONS = "typing_extensions"
+_DECIMAL = "decimal"
 CERT_NONE = 0  # of `ssl`
 
 
@@ -41,19 +44,32 @@ def asyncio_without_tls() -> None:
         importlib.import_module("asyncio")
 
 
+def shutil_without_compressors() -> None:
+    """Import shutil, if it is not imported yet, for argparse, which asks it for the width of the terminal."""
+    with _in_place_of("bz2", None), _in_place_of("lzma", None):
+        importlib.import_module("shutil")
+
+
 def aioquic_without_verification() -> None:
     """Import aioquic's TLS, if it is not imported yet, without what verifies certificates (certifi, service_identity
-    with attrs and idna, pyOpenSSL: 4 MB; ssl, of which it takes two constants). A certificate proves nothing here: both
-    ends prove their key afterwards."""
-    names = ("certifi", "service_identity", "OpenSSL", "ssl")
+    with attrs and idna, pyOpenSSL: 4 MB; ssl, of which it takes two constants; email, for addresses in certificates:
+    0.4 MB). A certificate proves nothing here: both ends prove their key afterwards."""
+    names = ("certifi", "service_identity", "OpenSSL", "ssl", "email", "email.utils")
     absent = {name: ModuleType(name) for name in names}
     vars(absent["OpenSSL"])["crypto"] = ModuleType("OpenSSL.crypto")
     vars(absent["ssl"]).update(CERT_NONE=CERT_NONE, CERT_REQUIRED=2)
+    vars(absent["email.utils"])["parseaddr"] = None
     with contextlib.ExitStack() as imports:
         for name, module in absent.items():
             imports.enter_context(_in_place_of(name, module))
         imports.enter_context(_in_place_of(_EXTENSIONS, None))
         importlib.import_module("aioquic.tls")
+
+
+def encoded(host: str) -> str | bytes:
+    """Return a host's name or address for the system and for TLS: in bytes, unless it needs the codec for names in
+    other scripts, which Python loads for any text (0.5 MB, with Unicode's tables)."""
+    return host.encode() if host.isascii() else host
 
 
 def proxies_set() -> bool:
@@ -66,7 +82,9 @@ def proxies_set() -> bool:
     return bool(getproxies())
 
 
-with _in_place_of(_EXTENSIONS, None):
+_no_decimals = ModuleType(_DECIMAL)
+vars(_no_decimals)["Decimal"] = type("Decimal", (), {})
+with _in_place_of(_EXTENSIONS, None), _in_place_of(_DECIMAL, _no_decimals):
     import msgspec  # noqa: F401
 with _in_place_of(_METADATA, ModuleType(_METADATA)), contextlib.suppress(AttributeError):  # not released: loaded later
     import websockets.version  # noqa: F401

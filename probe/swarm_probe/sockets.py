@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from swarm_probe.light_imports import encoded
 from swarm_protocol.units import NS_PER_S
 
 SO_TIMESTAMPNS: Final = 35  # <asm-generic/socket.h>; Python 3.11 does not name it
@@ -69,7 +70,7 @@ def target(host: str, port: int) -> Target | None:
     if address.is_multicast or address.is_unspecified or str(address) == "255.255.255.255":
         return None
     try:
-        found = socket.getaddrinfo(str(address), port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)
+        found = socket.getaddrinfo(encoded(str(address)), port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:  # an IPv6 zone that this machine does not have
         return None
     family, _, _, _, sockaddr = found[0]

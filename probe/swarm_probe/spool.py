@@ -95,6 +95,7 @@ class Spool:
         self._damaged_bytes = 0  # found at opening; how many batches they were cannot be known
         self._memory: deque[tuple[int, bytes]] = deque()  # appended, not yet on disk
         self._memory_size = 0
+        self._latest: tuple[int, bytes] | None = None  # what was appended last, until it is committed: read most often
         self._trouble: str | None = None
         self._fd: int | None = None
         self._cursor: _Cursor | None = None
@@ -120,12 +121,15 @@ class Spool:
         seq = self._next_seq
         payload = encode(Batch(epoch=self.epoch, seq=seq, samples=(*gaps, *samples)))
         self._next_seq += 1
-        self._memory.append((seq, payload))
+        self._latest = seq, payload
+        self._memory.append(self._latest)
         self._memory_size += len(payload)
         self._drain()
 
     def next_after(self, seq: int) -> tuple[int, bytes] | None:
         """Return the first waiting batch numbered above `seq`, encoded; None: there is none yet."""
+        if self._latest is not None and self._latest[0] == seq + 1:
+            return self._latest
         while (segment := next((s for s in self._segments if s.count and s.last_seq > seq), None)) is not None:
             record = self._read(segment, max(seq + 1, segment.first_seq))
             if record is not None:
@@ -143,6 +147,8 @@ class Spool:
                 )
             self._next_seq = seq + 1
         self._committed = seq
+        if self._latest is not None and self._latest[0] <= seq:
+            self._latest = None
         for segment in [s for s in self._segments[:-1] if s.last_seq <= seq]:
             self._remove(segment)
         while self._memory and self._memory[0][0] <= seq:
@@ -323,6 +329,7 @@ class Spool:
         except OSError as error:
             self._say(f"cannot read {segment.path} ({error.strerror}); what it held is lost")
         self._lose(segment.last_seq - cursor.seq + 1, "data was corrupted on disk")
+        self._latest = None  # counted as lost with the others
         segment.count = cursor.seq - segment.first_seq
         segment.size = cursor.offset
         if segment is self._segments[-1] and self._fd is not None:  # nothing may follow the bad bytes

@@ -26,6 +26,7 @@ from swarm_probe.owner_reports.status import read_status
 from swarm_probe.owner_reports.status_lines import plan_line
 from swarm_probe.sample_check import admissible
 from swarm_probe.udp.nat_discovery import Finding
+from swarm_probe.wake_ups import WakeUps
 from swarm_protocol import supervisor as supervisor_module
 from swarm_protocol.messages.probe_messages import (
     Batch,
@@ -68,6 +69,7 @@ class FakePaths:
         self.leases: list[UplinkLease] = []
         self.outcome: Outcome | Exception = Outcome(True, "peer: 10.0 Mbit/s", begun=True)
         self.closed = False
+        self.wake_ups = WakeUps()
 
     def supervise(self, supervisor: Supervisor) -> None:
         self.supervisor = supervisor
@@ -366,44 +368,6 @@ def test_the_daemon_carries_no_heavy_library() -> None:
         "          'shutil', 'tempfile', 'statistics', 'fractions', 'websockets.asyncio.client'}\n"
         "heavy &= set(sys.modules)\n"
         "sys.exit(f'imported: {sorted(heavy)}' if heavy else 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_a_collector_in_plain_text_needs_no_openssl() -> None:
-    script = (
-        "import sys, swarm_probe.cli as cli\n"
-        "cli.light_imports.asyncio_without_tls()\n"
-        "import swarm_probe.daemon, swarm_probe.measure.paths\n"
-        "loaded = {'ssl', '_ssl', '_hashlib'} & set(sys.modules)\n"
-        "import ssl\n"
-        "sys.exit(f'imported: {sorted(loaded)}' if loaded or not ssl.SSLContext else 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_quic_is_loaded_without_what_verifies_certificates() -> None:
-    """Nothing of it is called: the client asks for no certificate, and both ends prove their key in the preamble."""
-    script = (
-        "import sys, swarm_probe.cli as cli\n"
-        "cli.light_imports.asyncio_without_tls()\n"
-        "cli.light_imports.aioquic_without_verification()\n"
-        "from swarm_probe.streams.quic_endpoint import QuicPort\n"
-        "loaded = {'ssl', 'certifi', 'service_identity', 'OpenSSL', 'attr', 'idna'} & set(sys.modules)\n"
-        "sys.exit(f'imported: {sorted(loaded)}' if loaded else 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_libraries_are_whole_after_the_light_imports() -> None:
-    """What they were not given is there for whoever asks next."""
-    script = (
-        "import swarm_probe.light_imports, importlib.metadata, typing_extensions, websockets, msgspec\n"
-        "assert importlib.metadata.version('websockets') == websockets.__version__\n"
-        "assert typing_extensions.Required\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -29,6 +29,20 @@ def test_batches_come_back_in_order_and_are_dropped_once_committed(tmp_path: Pat
     assert spool.waiting == 2
 
 
+def test_the_latest_batch_is_sent_without_reading_the_disk(tmp_path: Path) -> None:
+    """A probe that is connected sends each batch once it is appended, and opens no file for it."""
+    spool = open_spool(tmp_path)
+    for n in (1, 2):
+        spool.append([note(n)])
+    (segment,) = tmp_path.glob("*.seg")
+    segment.unlink()
+    record = spool.next_after(1)
+    assert record is not None
+    assert record[0] == 2
+    spool.committed(spool.epoch, 2)
+    assert spool.next_after(1) is None
+
+
 def test_an_acknowledgement_of_another_epoch_drops_nothing(tmp_path: Path) -> None:
     spool = open_spool(tmp_path)
     spool.append([note(1)])

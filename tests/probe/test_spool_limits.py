@@ -357,14 +357,15 @@ def test_a_loss_is_reported_once_and_bad_bytes_no_longer_count(tmp_path: Path) -
     spool = open_spool(tmp_path)
     spool.append([note(0)])
     good = spool.size_bytes
-    spool.append([note(1)])
+    for n in (1, 2):
+        spool.append([note(n)])
     (segment,) = tmp_path.glob("*.seg")
     data = bytearray(segment.read_bytes())
     data[data.index(b"sample 1")] ^= 0xFF
     segment.write_bytes(bytes(data))
     assert details(spool) == ["sample 0"]
     assert spool.size_bytes == good
-    for n in (2, 3):
+    for n in (3, 4):
         spool.append([note(n)])
-    lost = "1 batches lost since the probe started: data was corrupted on disk"
-    assert details(spool) == ["sample 0", lost, "sample 2", "sample 3"]
+    lost = "2 batches lost since the probe started: data was corrupted on disk"
+    assert details(spool) == ["sample 0", lost, "sample 3", "sample 4"]

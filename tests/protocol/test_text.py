@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import unicodedata
 
 import pytest
@@ -70,6 +71,14 @@ def test_long_text_is_cut_and_says_so() -> None:
     assert safe("x" * 200) == "x" * 200
     assert safe("x" * 201) == "x" * 199 + "\u2026"
     assert safe("abcdef", limit=4) == "abc\u2026"
+
+
+def test_safe_agrees_with_unicode_on_every_character() -> None:
+    """It does without the tables of `unicodedata`, which a probe need not load."""
+    everything = "".join(map(chr, range(sys.maxunicode + 1)))
+    hidden = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+    expected = "".join("?" if unicodedata.category(c) in hidden else c for c in everything)
+    assert safe(everything, limit=len(everything)) == expected
 
 
 @given(st.text(), st.integers(1, 300))

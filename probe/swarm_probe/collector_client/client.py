@@ -138,7 +138,10 @@ class CollectorClient:
         if self._ws is None:
             return None
         connected = self._ws.transport.get_extra_info("socket")
-        view = look(connected) if connected is not None else None
+        try:
+            view = look(connected) if connected is not None else None
+        except OSError:  # closed a moment ago; it will be noticed once the hello is signed, or by the receiver
+            return None
         if view is not None and view.min_rtt_ns:
             return view.min_rtt_ns
         return round(self._ws.latency * NS_PER_S) or None

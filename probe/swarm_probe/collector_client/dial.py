@@ -10,6 +10,7 @@ import msgspec
 
 from swarm_probe.collector_client.traffic_meter import RECEIVE_BUFFER_BYTES
 from swarm_probe.collector_client.websocket import by_proxy
+from swarm_probe.light_imports import encoded
 
 PORTS = {"ws": 80, "wss": 443}
 
@@ -28,7 +29,7 @@ async def dial(url: str, within_s: float) -> Dialled | None:
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(within_s):
         found = await loop.getaddrinfo(
-            parts.hostname or "", parts.port or PORTS.get(parts.scheme, 443), type=socket.SOCK_STREAM
+            encoded(parts.hostname or ""), parts.port or PORTS.get(parts.scheme, 443), type=socket.SOCK_STREAM
         )
         failed: OSError = OSError("the name has no address")
         for family, kind, protocol, _, address in found:

@@ -19,7 +19,7 @@ from websockets.protocol import CONNECTING, Event
 from websockets.uri import parse_uri
 
 from swarm_probe.collector_client.traffic_meter import Breach, Meter
-from swarm_probe.light_imports import proxies_set
+from swarm_probe.light_imports import encoded, proxies_set
 
 if TYPE_CHECKING:
     import ssl
@@ -111,7 +111,7 @@ async def open_websocket(how: Opening, meter: Meter | None, own: socket.socket |
         return make(protocol, ping_interval=how.ping_s, ping_timeout=how.ping_wait_s, close_timeout=how.close_s)
 
     async with asyncio.timeout(how.open_s):
-        name = uri.host if how.tls is not None else None
+        name = cast(str, encoded(uri.host)) if how.tls is not None else None  # asyncio hands it on to ssl
         loop = asyncio.get_running_loop()
         try:
             _, connection = await loop.create_connection(made, sock=own, ssl=how.tls, server_hostname=name)

@@ -36,6 +36,7 @@ from swarm_probe.streams.relay_stream import RelayPort
 from swarm_probe.streams.tcp_endpoint import Caller, Purpose, Service, TcpPeer
 from swarm_probe.udp.nat_discovery import Finding
 from swarm_probe.udp.peer_addresses import moved_only, only_by_link, rtt_targets, same, tcp_targets
+from swarm_probe.wake_ups import WakeUps
 from swarm_protocol.hop_round import ROUND_BYTES
 from swarm_protocol.messages.probe_messages import Peer, Plan, Relay, UplinkGrant, UplinkLease
 from swarm_protocol.messages.samples import LinkSample, ProbeSample
@@ -91,6 +92,7 @@ class Paths:
         self._emit = emit
         limits, counts, clocks, rng = config.limits, self._counts, Clocks(wall_ns, mono_ns), random.Random()
         self._clocks = clocks
+        self.wake_ups = WakeUps()
         traffic_budget = traffic_budget if traffic_budget is not None else TrafficBudget(daily_bytes=None)
         self._trips = trips = RoundTrips(
             emit,
@@ -102,9 +104,15 @@ class Paths:
             allowed=EgressPolicy(config.scope, links=config.links),
             bind_host=config.bind_host,
             interface=config.interface,
+            awake=self.wake_ups.awake,
         )
         self._line = line = SlotScheduler(
-            trips, traffic_budget, idle_policy if idle_policy is not None else IdlePolicy(), counts, clocks
+            trips,
+            traffic_budget,
+            idle_policy if idle_policy is not None else IdlePolicy(),
+            counts,
+            clocks,
+            self.wake_ups,
         )
         services: dict[Purpose, Service] = {}
         self._tcp = TcpPeer(services, counts)

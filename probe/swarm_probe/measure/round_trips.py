@@ -62,7 +62,9 @@ class RoundTrips:
         allowed: EgressPolicy,
         bind_host: str = "",
         interface: str = "",
+        awake: Callable[[], None] = lambda: None,
     ) -> None:
+        """Create it. `awake` is called when packets have woken this process up."""
         self._emit = emit
         self._counts = counts
         self._clocks = clocks
@@ -88,7 +90,8 @@ class RoundTrips:
         self._loaded = False
         self._due = DueSessions()
         self.urgent: Callable[[], bool] = lambda: False  # datagrams have to be read at once
-        self._timer = SendTimer(self._udp, clocks.mono_ns, self._tick, lambda: self.urgent())
+        self._timer = SendTimer(self._udp, clocks.mono_ns, rng, self._tick, lambda: self.urgent())
+        self._awake = awake
         self._refusals = SendRefusals()
         self._departures = TransmitTimestamps[tuple[RttSession, int]]()
 
@@ -265,6 +268,7 @@ class RoundTrips:
             self._report(rtt, now_ns)
             self._due.push(rtt)
         self._arm(now_ns + TICK_NS if served == MAX_PER_TICK else 0)
+        self._awake()
 
     def _transmit(self, rtt: RttSession, out: Outgoing) -> None:
         now_ns = self._clocks.mono_ns()
@@ -319,8 +323,8 @@ class RoundTrips:
             self.reach.receive(arrival)
             return
         # RFC 9443: neither STUN nor a STAMP sequence number below 2³⁰ begins like this
-        known = self._recent_sources.has(arrival.source, self._clocks.mono_ns())
-        if arrival.data and arrival.data[0] & 0xC0 and known and self.take_quic(arrival):
+        other = bool(arrival.data) and arrival.data[0] & 0xC0
+        if other and self._recent_sources.has(arrival.source, self._clocks.mono_ns()) and self.take_quic(arrival):
             return
         try:
             ssid, reflected = stamp_packet.peek(arrival.data)

@@ -18,9 +18,10 @@ from swarm_probe.owner_limits.idle_policy import IdlePolicy, system_battery, sys
 from swarm_probe.owner_limits.traffic_budget import TrafficBudget
 from swarm_probe.streams.channel import Channel
 from swarm_probe.streams.tcp_endpoint import Stream
+from swarm_probe.wake_ups import WakeUps
 from swarm_protocol.units import NS_PER_S
 
-ATTEND_S: Final = 1.0
+ATTEND_S: Final = 1.0  # at most, between checks
 TAIL_NS: Final = 5 * NS_PER_S  # a second of queue at both ends, and a late check
 DRAIN_S: Final = 2.0  # after a transfer: a second of queue at both ends is part of it
 BATTERY_EVERY: Final = 30  # checks
@@ -34,6 +35,7 @@ class SlotScheduler:
         idle_policy: IdlePolicy,
         counts: Counter[str],
         clocks: Clocks,
+        wake_ups: WakeUps,
     ) -> None:
         self.hop_turn = asyncio.Lock()
         self.no_transfer = asyncio.Event()
@@ -49,6 +51,7 @@ class SlotScheduler:
         self._idle_policy = idle_policy
         self._counts = counts
         self._clocks = clocks
+        self._wake_ups = wake_ups
 
     # ------------------------------------------------------------ one at a time
 
@@ -113,7 +116,7 @@ class SlotScheduler:
                 used = not used
                 self._trips.set_loaded(used or self.transferring)
             self._trips.book_others()
-            await asyncio.sleep(ATTEND_S)
+            await self._wake_ups.pause(ATTEND_S)
 
     def why_waiting(self, size_bytes: int) -> str | None:
         """Return why no test of `size_bytes` is begun or served now, in one line."""

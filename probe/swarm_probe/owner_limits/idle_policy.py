@@ -7,6 +7,7 @@ counters, battery and time are passed in by `look`; `system_counters` and `syste
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Final
 
@@ -20,6 +21,10 @@ BUSY_MBPS: Final = 1.0  # a call or a stream takes more; idle programs far less
 HOLD_NS: Final = 5 * NS_PER_S  # a page that loads in pieces is one use of the connection
 LOOK_LEAST_NS: Final = NS_PER_S // 2  # shorter, a single burst would be a rate
 LOOK_MOST_NS: Final = 30 * NS_PER_S  # longer, the machine slept
+
+_PROC_COUNTERS: Final = "/proc/net/dev"  # proc_pid_net(5)
+_RECEIVED_AT: Final = 0  # of an interface's figures
+_SENT_AT: Final = 8
 
 Counters = Mapping[str, tuple[int, int]]  # interface → bytes (sent, received)
 
@@ -68,13 +73,25 @@ class IdlePolicy(msgspec.Struct):
 
 
 def system_counters() -> dict[str, tuple[int, int]]:
-    """Return interface counters. Raises whatever psutil does where the system does not report them."""
-    found = psutil.net_io_counters(pernic=True, nowrap=False)
-    return {
-        name: (each.bytes_sent, each.bytes_recv)
-        for name, each in found.items()
-        if name != "lo" and not name.startswith("lo0")
-    }
+    """Return interface counters. Raises whatever psutil or the file does where the system does not report them."""
+    if sys.platform == "linux":
+        with open(_PROC_COUNTERS, "rb", buffering=0) as file:
+            found = parse_proc_counters(file.readall())
+    else:
+        of_all = psutil.net_io_counters(pernic=True, nowrap=False)
+        found = {name: (each.bytes_sent, each.bytes_recv) for name, each in of_all.items()}
+    return {name: each for name, each in found.items() if name != "lo" and not name.startswith("lo0")}
+
+
+def parse_proc_counters(text: bytes) -> dict[str, tuple[int, int]]:
+    """Return (bytes sent, bytes received) of each interface. psutil takes twice as long, and this is read each
+    second."""
+    found = {}
+    for line in text.splitlines()[2:]:  # after two lines of titles
+        name, _, figures = line.rpartition(b":")
+        each = figures.split()
+        found[name.strip().decode(errors="replace")] = int(each[_SENT_AT]), int(each[_RECEIVED_AT])
+    return found
 
 
 def system_battery() -> float | None:

@@ -21,7 +21,8 @@ class TrafficAccounting:
         self._traffic_budget = traffic_budget
         self._counts = counts  # of the port: udp_bytes_…, udp_packets_…
         self._clocks = clocks
-        self._booked: Counter[str] = Counter()  # what of it is in the traffic budget
+        # what of it is in the traffic budget: datagrams and bytes sent, and received
+        self._packets_sent = self._bytes_sent = self._packets_received = self._bytes_received = 0
 
     def level(self) -> Level:
         return self._traffic_budget.level(self._clocks.wall_ns())
@@ -34,8 +35,8 @@ class TrafficAccounting:
 
     def train(self, peer: str, where: Target, *, sent_packets: int, sent: int) -> None:
         """Account for sent packets of a train, `sent` bytes of payload in all."""
-        self._booked["udp_packets_sent"] += sent_packets
-        self._booked["udp_bytes_sent"] += sent
+        self._packets_sent += sent_packets
+        self._bytes_sent += sent
         size = sent + sent_packets * UDP_HEADERS[_version(where)]
         self._traffic_budget.spend("uplink", peer, size, 0, self._clocks.wall_ns())
 
@@ -56,21 +57,23 @@ class TrafficAccounting:
 
     def others(self) -> None:
         """Account for what is not accounted for yet."""
-        rest = {}
-        for way in ("sent", "received"):
-            packets, size = f"udp_packets_{way}", f"udp_bytes_{way}"
-            rest[way] = self._counts[size] - self._booked[size]
-            rest[way] += (self._counts[packets] - self._booked[packets]) * UDP_HEADERS[4]
-            for name in (packets, size):
-                self._booked[name] = self._counts[name]
-        if rest["sent"] or rest["received"]:
-            self._traffic_budget.spend("other", "", rest["sent"], rest["received"], self._clocks.wall_ns())
+        sent = self._counts["udp_bytes_sent"] - self._bytes_sent
+        sent += (self._counts["udp_packets_sent"] - self._packets_sent) * UDP_HEADERS[4]
+        received = self._counts["udp_bytes_received"] - self._bytes_received
+        received += (self._counts["udp_packets_received"] - self._packets_received) * UDP_HEADERS[4]
+        self._packets_sent, self._bytes_sent = self._counts["udp_packets_sent"], self._counts["udp_bytes_sent"]
+        self._packets_received = self._counts["udp_packets_received"]
+        self._bytes_received = self._counts["udp_bytes_received"]
+        if sent or received:
+            self._traffic_budget.spend("other", "", sent, received, self._clocks.wall_ns())
 
     def _count(self, sent: int, received: int) -> None:
-        for way, size in (("sent", sent), ("received", received)):
-            if size:
-                self._booked[f"udp_packets_{way}"] += 1
-                self._booked[f"udp_bytes_{way}"] += size
+        if sent:
+            self._packets_sent += 1
+            self._bytes_sent += sent
+        if received:
+            self._packets_received += 1
+            self._bytes_received += received
 
 
 def _version(where: Target) -> Literal[4, 6]:

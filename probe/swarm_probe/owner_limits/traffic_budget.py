@@ -14,7 +14,7 @@ line a minute for each kind and peer, in four files of 256 KiB.
 from __future__ import annotations
 
 import contextlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from pathlib import Path
 from typing import Final, Literal
 
@@ -65,8 +65,10 @@ class TrafficBudget(msgspec.Struct):
     _collector_bytes: int | None = None
     _file: _File = msgspec.field(default_factory=_File)
     _since: dict[tuple[str, str], _Totals] = msgspec.field(default_factory=lambda: defaultdict(_Totals))
-    _by_kind: Counter[str] = msgspec.field(default_factory=Counter)
-    _today: tuple[int, str] = (-1, "")  # UTC day since 1970, and its date
+    _booked: dict[tuple[str, str], tuple[_Totals, _Totals]] = {}  # where (kind, peer) is counted: `_since`, `_today`
+    _today: int = -1  # UTC day since 1970 that `_booked` is of
+    _summed: int = -1  # hour since 1970 that `_used` was summed up for; each packet asks
+    _used: int = 0
 
     @classmethod
     def open(cls, daily_bytes: int | None, folder: Path, now_ns: int) -> TrafficBudget:
@@ -98,7 +100,10 @@ class TrafficBudget(msgspec.Struct):
         """Return the bytes of the last 24 hours and the rest of the hour before them. An hour of the future (the clock
         was set back) counts too, so that setting the clock gains nothing."""
         hour = now_ns // HOUR_NS
-        return sum(size for at, size in self._file.hours.items() if at >= hour - HOURS)
+        if hour != self._summed:
+            self._summed = hour
+            self._used = sum(size for at, size in self._file.hours.items() if at >= hour - HOURS)
+        return self._used
 
     def level(self, now_ns: int) -> Level:
         limit = self.limit_bytes
@@ -135,16 +140,23 @@ class TrafficBudget(msgspec.Struct):
     # ------------------------------------------------------------ usage
 
     def spend(self, kind: Kind, peer: str, sent: int, received: int, now_ns: int) -> None:
-        hour = now_ns // HOUR_NS
-        self._file.hours[hour] = self._file.hours.get(hour, 0) + sent + received
+        hour, size = now_ns // HOUR_NS, sent + received
+        self._file.hours[hour] = self._file.hours.get(hour, 0) + size
+        if hour == self._summed:
+            self._used += size
+        else:
+            self._summed = -1
         if kind == "stranger":
             self._file.unasked[hour] = self._file.unasked.get(hour, 0) + received
-        since, of_day = self._since[kind, peer], self._of_day(kind, peer, now_ns)
-        since.sent += sent
-        since.received += received
-        of_day.sent += sent
-        of_day.received += received
-        self._by_kind[kind] += sent + received
+        if now_ns // DAY_NS != self._today:
+            self._today = now_ns // DAY_NS
+            self._booked.clear()
+        booked = self._booked.get((kind, peer))
+        if booked is None:
+            booked = self._booked[kind, peer] = self._since[kind, peer], self._of_day(kind, peer, now_ns)
+        for totals in booked:
+            totals.sent += sent
+            totals.received += received
 
     def spend_udp(self, kind: Kind, peer: str, *, sent: int = 0, received: int = 0, version: int, now_ns: int) -> None:
         """Account for up to one datagram each way, payload in bytes."""
@@ -156,10 +168,7 @@ class TrafficBudget(msgspec.Struct):
         self.spend(kind, peer, round(sent * TCP_SHARE) + TCP_CONNECTION, round(received * TCP_SHARE), now_ns)
 
     def _of_day(self, kind: str, peer: str, now_ns: int) -> _Totals:
-        number = now_ns // DAY_NS
-        if number != self._today[0]:  # formatting a date costs as much as all the rest, and each packet comes here
-            self._today = (number, iso_utc(now_ns)[:10])
-        day = self._file.days.setdefault(self._today[1], {}).setdefault(kind, {})
+        day = self._file.days.setdefault(iso_utc(now_ns)[:10], {}).setdefault(kind, {})
         if (known := day.get(peer)) is not None:
             return known
         if len(day) >= MAX_PEERS:
@@ -183,6 +192,7 @@ class TrafficBudget(msgspec.Struct):
         self._file.unasked = {at: size for at, size in self._file.unasked.items() if at >= hour - HOURS}
         for old in sorted(self._file.days)[:-7]:
             del self._file.days[old]
+        self._booked.clear()  # what was counted there is written, or forgotten
         if self.folder is None:
             self._since.clear()
             return

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import socket
 import struct
 import sys
@@ -51,6 +52,8 @@ _EXTENDED_ERR: Final = struct.Struct("@IBBBBII")
 _ANCILLARY_BYTES: Final = 256  # stamps of two kinds (16 and 48 bytes), address, TTL, each with its header
 
 Cmsg = tuple[int, int, bytes]
+_STAMP_DEPARTURE: Final[Cmsg] = (socket.SOL_SOCKET, _SO_TIMESTAMPING, _FLAGS.pack(_TX_SOFTWARE))
+_NO_CMSGS: Final[tuple[Cmsg, ...]] = ()
 
 
 class Arrival(msgspec.Struct, frozen=True):
@@ -61,6 +64,17 @@ class Arrival(msgspec.Struct, frozen=True):
     ttl: int  # or hop limit; 0 if the platform does not tell
     reply_with: tuple[Cmsg, ...]  # makes an answer leave from the queried address
     interface: int = 0  # the kernel's number of the one it came by; 0: unknown
+
+
+class _Bound:
+    """The socket of one address family, and the departures whose stamp has not come yet."""
+
+    def __init__(self, made: socket.socket) -> None:
+        self.socket = made
+        self.family = socket.AddressFamily(made.family)
+        self.fd = made.fileno()  # the event loop looks a socket object up by formatting it, with two system calls
+        self.departing: dict[int, int] | None = None  # kernel's key → token; None: the kernel stamps no departures
+        self.key = 0  # of the next departure
 
 
 class UdpPort:
@@ -77,9 +91,7 @@ class UdpPort:
         self.allowed: EgressPolicy | None = None  # None: anywhere (tests of this file)
         self._counts = counts
         self._clocks = clocks
-        self._sockets: dict[socket.AddressFamily, socket.socket] = {}
-        self._departing: dict[socket.AddressFamily, dict[int, int]] = {}  # kernel's key → token
-        self._keys: dict[socket.AddressFamily, int] = {}
+        self._bound: dict[socket.AddressFamily, _Bound] = {}
         self.port = 0
         self.kernel_stamps = False
         self.many_expected = False  # datagrams come in trains
@@ -90,19 +102,19 @@ class UdpPort:
     def open(self, bind_host: str, port: int, interface: str = "") -> None:
         """Open the port. Raises OSError if no UDP socket can be opened."""
         for made in bind_all(socket.SOCK_DGRAM, bind_host, port, interface):
-            family = socket.AddressFamily(made.family)
-            self._sockets[family] = made
+            bound = _Bound(made)
+            self._bound[bound.family] = bound
             self.port = made.getsockname()[1]
             made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
             self.kernel_stamps = _ask_for_ancillary(made)
-            self._arm_departures(family)
+            _arm_departures(bound)
         self.listen(True)
 
     def close(self) -> None:
         self.listen(False)
-        for made in self._sockets.values():
-            made.close()
-        self._sockets.clear()
+        for bound in self._bound.values():
+            bound.socket.close()
+        self._bound.clear()
 
     def listen(self, listening: bool) -> None:
         """Wake up for datagrams, or not: then they wait for `read`, in the system's buffer."""
@@ -110,54 +122,54 @@ class UdpPort:
             return
         self._listening = listening
         loop = asyncio.get_running_loop()
-        for family, made in self._sockets.items():
+        for bound in self._bound.values():
             if listening:
-                loop.add_reader(made, self._readable, family)
+                loop.add_reader(bound.fd, self._readable, bound)
             else:
-                loop.remove_reader(made)
+                loop.remove_reader(bound.fd)
 
     def read(self) -> None:
         """Hand on what has arrived."""
         self.backlog = False
-        for family in tuple(self._sockets):
-            self.backlog |= self._read(family)
+        for bound in tuple(self._bound.values()):
+            self.backlog |= self._read(bound, woken=False)
 
     def has(self, family: socket.AddressFamily) -> bool:
-        return family in self._sockets
+        return family in self._bound
 
     def send(
         self, data: bytes, to: Target, *, token: int | None = None, ancillary: tuple[Cmsg, ...] = ()
     ) -> OSError | None:
         """Send now or not at all; return the error if not. With a `token`, `departed` will report when (Linux)."""
-        made = self._sockets.get(to.family)
-        if made is None:
+        bound = self._bound.get(to.family)
+        if bound is None:
             return OSError(f"no {to.family.name} socket")
         if self.allowed is not None and not self.allowed.permits(to):  # the last check, which no caller can bypass
             self._counts["udp_not_allowed"] += 1
             return OSError(errno.EADDRNOTAVAIL, "no address that this probe sends to")
-        keys = self._departing.get(to.family) if token is not None else None
-        if keys is not None:
-            if len(keys) >= MAX_DEPARTING:  # this network driver gives none
-                keys.clear()
-            ancillary = (*ancillary, (socket.SOL_SOCKET, _SO_TIMESTAMPING, _FLAGS.pack(_TX_SOFTWARE)))
+        departing = bound.departing if token is not None else None
+        if departing is not None:
+            if len(departing) >= MAX_DEPARTING:  # this network driver gives none
+                departing.clear()
+            ancillary = (*ancillary, _STAMP_DEPARTURE)
         try:
-            made.sendmsg([data], ancillary, 0, to.sockaddr)
+            bound.socket.sendmsg((data,), ancillary, 0, to.sockaddr)
         except OSError as error:
-            if keys is not None:  # the kernel may have counted it or not: restart the count
-                self._arm_departures(to.family)
+            if departing is not None:  # the kernel may have counted it or not: restart the count
+                _arm_departures(bound)
             return error
         self._counts["udp_packets_sent"] += 1
         self._counts["udp_bytes_sent"] += len(data)
-        if keys is not None and token is not None:
-            keys[self._keys[to.family]] = token
-            self._keys[to.family] = (self._keys[to.family] + 1) % (1 << 32)
-            self._drain_errors(to.family)  # most drivers take it from the sending call itself
+        if departing is not None and token is not None:
+            departing[bound.key] = token
+            bound.key = (bound.key + 1) % (1 << 32)
+            self._drain_errors(bound)  # most drivers take it from the sending call itself
         return None
 
     def send_many(self, packets: Sequence[bytes], to: Target) -> int:
         """Send what the system takes of these at once; return how many. Raises OSError where it refuses the first."""
-        made = self._sockets.get(to.family)
-        if made is None:
+        bound = self._bound.get(to.family)
+        if bound is None:
             raise OSError(errno.EAFNOSUPPORT, f"no {to.family.name} socket")
         if self.allowed is not None and not self.allowed.permits(to):
             self._counts["udp_not_allowed"] += 1
@@ -165,7 +177,7 @@ class UdpPort:
         sent = 0
         for data in packets:
             try:
-                made.sendto(data, to.sockaddr)
+                bound.socket.sendto(data, to.sockaddr)
             except BlockingIOError:
                 break
             except OSError as error:
@@ -183,85 +195,94 @@ class UdpPort:
         report it."""
         if not _LINUX:
             return 0
-        infos = [made.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size) for made in self._sockets.values()]
+        infos = [b.socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size) for b in self._bound.values()]
         return sum(_MEMINFO.unpack(info)[-1] for info in infos if len(info) == _MEMINFO.size)
 
-    def _readable(self, family: socket.AddressFamily) -> None:
-        self.backlog = self._read(family)
+    def _readable(self, bound: _Bound) -> None:
+        self.backlog = self._read(bound, woken=True)
         self.read_all()
 
-    def _read(self, family: socket.AddressFamily) -> bool:
-        """Hand on what has arrived; return whether there may be more."""
-        made = self._sockets[family]
-        if self._departing.get(family):  # before the replies, which need to know when their requests left
-            self._drain_errors(family)
+    def _read(self, bound: _Bound, *, woken: bool) -> bool:
+        """Hand on what has arrived; return whether there may be more. `woken`: by this socket."""
+        if bound.departing:  # before the replies, which need to know when their requests left
+            self._drain_errors(bound)
         for number in range(READ_AT_ONCE):  # epoll calls again while there is more
             try:
-                data, ancillary, _, sockaddr = made.recvmsg(MAX_DATAGRAM_BYTES, _ANCILLARY_BYTES)
+                data, ancillary, _, sockaddr = bound.socket.recvmsg(MAX_DATAGRAM_BYTES, _ANCILLARY_BYTES)
             except BlockingIOError:
-                if not number:  # what made the socket readable is in its error queue, until it is read
-                    self._drain_errors(family)
+                if woken and not number:  # what made the socket readable is in its error queue, until it is read
+                    self._drain_errors(bound)
                 return False
             except OSError as error:  # an ICMP error of an earlier datagram; the socket itself is fine
                 self._counts[f"udp_error_{error.errno}"] += 1
                 return True
             self._counts["udp_packets_received"] += 1
             self._counts["udp_bytes_received"] += len(data)
-            self._receive(self._arrival(family, data, ancillary, sockaddr))
+            self._receive(self._arrival(bound.family, data, ancillary, sockaddr))
         return True
 
     def _arrival(self, family: socket.AddressFamily, data: bytes, ancillary: list[Cmsg], sockaddr: Any) -> Arrival:
         now_ns = self._clocks.wall_ns()
-        at_ns, kernel, ttl, local, interface = now_ns, False, 0, None, 0
+        at_ns, kernel, ttl, reply_with, interface = now_ns, False, 0, _NO_CMSGS, 0
         for level, kind, value in ancillary:
             if level == socket.SOL_SOCKET:
                 stamped_ns = kernel_stamp_ns(level, kind, value)
                 if stamped_ns is not None and 0 <= now_ns - stamped_ns <= STAMP_AGE_NS:
                     at_ns, kernel = stamped_ns, True
-            elif level == socket.IPPROTO_IP and kind == _IP_PKTINFO and len(value) >= 12:
-                local = (level, kind, bytes(4) + value[4:8] + bytes(4))  # any interface, from that address
-                (interface,) = _INT.unpack_from(value)
-            elif level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO and len(value) >= 20:
-                (interface,) = _INT.unpack_from(value, 16)
-                scoped = value[0] == 0xFE and value[1] & 0xC0 == 0x80  # link-local: the interface belongs to it
-                local = (level, kind, value[:20] if scoped else value[:16] + bytes(4))
-            elif (level, kind) in _TTL_KINDS and len(value) >= _INT.size:
-                (ttl,) = _INT.unpack_from(value)
-        return Arrival(data, Target(family, sockaddr), at_ns, kernel, ttl & 0xFF, (local,) if local else (), interface)
+            elif (level, kind) in _TTL_KINDS:
+                if len(value) >= _INT.size:
+                    (ttl,) = _INT.unpack_from(value)
+            elif (found := _asked_address(level, kind, value)) is not None:
+                reply_with, interface = found
+        return Arrival(data, Target(family, sockaddr), at_ns, kernel, ttl & 0xFF, reply_with, interface)
 
-    def _arm_departures(self, family: socket.AddressFamily) -> None:
-        """Ask for departure stamps counted from 0: setting OPT_ID again restarts the kernel's counter."""
-        if not _LINUX:
-            return
-        made = self._sockets[family]
-        try:
-            made.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, 0)
-            made.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, _SOFTWARE | _OPT_ID | _OPT_TSONLY)
-        except OSError:  # old or foreign kernel: T1 is then taken in user space
-            self._departing.pop(family, None)
-            return
-        self._keys[family] = 0
-        self._departing[family] = {}
-
-    def _drain_errors(self, family: socket.AddressFamily) -> None:
-        keys = self._departing.get(family)
+    def _drain_errors(self, bound: _Bound) -> None:
+        departing = bound.departing
         while True:
             try:
-                _, ancillary, _, _ = self._sockets[family].recvmsg(0, _ANCILLARY_BYTES, socket.MSG_ERRQUEUE)
+                _, ancillary, _, _ = bound.socket.recvmsg(0, _ANCILLARY_BYTES, socket.MSG_ERRQUEUE)
             except OSError:  # BlockingIOError: empty
                 return
             key, at_ns = _departure(ancillary)
-            if keys and key is not None and (token := keys.pop(key, None)) is not None:
-                for older in [k for k in keys if k < key]:
-                    del keys[older]
+            if departing and key is not None and (token := departing.pop(key, None)) is not None:
+                if departing:
+                    for older in [k for k in departing if k < key]:
+                        del departing[older]
                 self._departed(token, at_ns)
-                if not keys:
+                if not departing:
                     return
 
 
 _TTL_KINDS: Final = frozenset(
     {(socket.IPPROTO_IP, _IP_TTL), (socket.IPPROTO_IPV6, getattr(socket, "IPV6_HOPLIMIT", 52))}
 )
+
+
+@functools.lru_cache(maxsize=16)  # the same few for every packet
+def _asked_address(level: int, kind: int, value: bytes) -> tuple[tuple[Cmsg, ...], int] | None:
+    """Return (what makes an answer leave from the address that was asked, number of the interface); None: this control
+    message does not say it."""
+    if level == socket.IPPROTO_IP and kind == _IP_PKTINFO and len(value) >= 12:
+        (interface,) = _INT.unpack_from(value)
+        return ((level, kind, bytes(4) + value[4:8] + bytes(4)),), interface  # any interface, from that address
+    if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO and len(value) >= 20:
+        (interface,) = _INT.unpack_from(value, 16)
+        scoped = value[0] == 0xFE and value[1] & 0xC0 == 0x80  # link-local: the interface belongs to it
+        return ((level, kind, value[:20] if scoped else value[:16] + bytes(4)),), interface
+    return None
+
+
+def _arm_departures(bound: _Bound) -> None:
+    """Ask for departure stamps counted from 0: setting OPT_ID again restarts the kernel's counter."""
+    bound.departing = None
+    if not _LINUX:
+        return
+    try:
+        bound.socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, 0)
+        bound.socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, _SOFTWARE | _OPT_ID | _OPT_TSONLY)
+    except OSError:  # old or foreign kernel: T1 is then taken in user space
+        return
+    bound.key, bound.departing = 0, {}
 
 
 def _ask_for_ancillary(made: socket.socket) -> bool:

@@ -51,6 +51,8 @@ _SSID: Final = struct.Struct("!H")
 _SSID_AT: Final = {OPEN_BYTES: 14, AUTH_BYTES: 26, EXTENDED_BYTES: 26}
 _SENDER_NTP_AT: Final = {OPEN_BYTES: slice(28, 36), AUTH_BYTES: slice(64, 72), EXTENDED_BYTES: slice(64, 72)}
 _ZEROS: Final = bytes(8)
+_OPEN_SIZES: Final = (OPEN_BYTES,)
+_AUTH_SIZES: Final = (AUTH_BYTES, EXTENDED_BYTES)
 
 _NTP_EPOCH_S: Final = 2_208_988_800  # seconds from 1900 to 1970
 _ERA_S: Final = 1 << 32
@@ -246,12 +248,11 @@ def _extend(data: bytes, flags: int, follow_up: FollowUp, key: bytes | None) -> 
 
 def _check(data: bytes, key: bytes | None, *, reflected: bool) -> tuple[bytes, FollowUp | None]:
     """Return what is signed of the base packet, and the follow-up if there is one."""
-    expected = (OPEN_BYTES,) if key is None else (AUTH_BYTES, EXTENDED_BYTES)
-    if len(data) not in expected:
-        raise StampError(
-            "length", f"a {len(data)}-byte STAMP packet; this session's have {' or '.join(map(str, expected))}"
-        )
-    if peek(data)[1] is not reflected:
+    size = len(data)
+    expected = _OPEN_SIZES if key is None else _AUTH_SIZES
+    if size not in expected:
+        raise StampError("length", f"a {size}-byte STAMP packet; this session's have {' or '.join(map(str, expected))}")
+    if (data[_SENDER_NTP_AT[size]] != _ZEROS) is not reflected:
         raise StampError(
             "direction",
             "a STAMP reply where a request was expected"
@@ -263,7 +264,7 @@ def _check(data: bytes, key: bytes | None, *, reflected: bool) -> tuple[bytes, F
     body = data[:_SIGNED_BYTES]
     if not hmac.compare_digest(_mac(key, body), data[_SIGNED_BYTES:AUTH_BYTES]):
         raise StampError("hmac", "a STAMP packet signed with another key")
-    return body, _follow_up(data, key, reflected=reflected) if len(data) == EXTENDED_BYTES else None
+    return body, _follow_up(data, key, reflected=reflected) if size == EXTENDED_BYTES else None
 
 
 def _follow_up(data: bytes, key: bytes, *, reflected: bool) -> FollowUp:

@@ -25,6 +25,7 @@ from swarm_protocol.messages.probe_messages import (
     UplinkLease,
 )
 from swarm_protocol.messages.samples import EventSample, LinkSample
+from swarm_protocol.trust.signing import Handshake
 
 
 async def test_it_joins_and_hands_over_what_was_spooled_before_and_after(
@@ -41,6 +42,28 @@ async def test_it_joins_and_hands_over_what_was_spooled_before_and_after(
         assert collector.of(Hello)[0].token == "secret-token"
     assert rig.spool.waiting == 0
     assert collector.of(Leaving)
+
+
+async def test_a_connection_that_was_lost_while_the_hello_is_signed_has_no_round_trip(
+    collector: FakeCollector, tmp_path: Path
+) -> None:
+    """Each reading of the machine asks for it, and would end by an error; on a busy machine signing takes seconds."""
+
+    class Signing(Rig):
+        seen: int | None = -1
+
+        async def hello(self, handshake: Handshake) -> Hello:
+            connection = self.link._ws
+            assert connection is not None
+            connection.transport.abort()
+            await asyncio.shield(connection.connection_lost_waiter)
+            self.seen = self.link.rtt_ns
+            return await super().hello(handshake)
+
+    rig = Signing(collector.url, tmp_path)
+    async with running(rig):
+        await rig.until("away")
+    assert rig.seen is None
 
 
 async def test_plan_and_lease_reach_the_daemon(collector: FakeCollector, tmp_path: Path) -> None:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
-from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from swarm_probe.measure.due_sessions import GROUP_MOST_NS, GROUP_SHARE, DueSessions, grouped_ns
-from swarm_probe.measure.send_timer import FROM_MBPS, REST_MOST_NS, SendTimer
+from swarm_probe.measure.due_sessions import SLACK_MOST_NS, DueSessions, slack_ns
+from swarm_probe.measure.send_timer import FROM_MBPS, REST_MOST_NS, REST_VARIES, SOON_RESTS, SendTimer
 from swarm_probe.udp.rtt_session import RttSession
 from swarm_protocol.units import NS_PER_MS, NS_PER_S
 
 SOON = REST_MOST_NS // 2
-LATER = REST_MOST_NS * 2
+LATER = REST_MOST_NS * SOON_RESTS + 1
 
 
 class Port:
@@ -39,7 +37,7 @@ class Port:
 
 
 def timer(port: Port, mbps: float = FROM_MBPS, urgent: Callable[[], bool] = lambda: False) -> SendTimer:
-    made = SendTimer(cast(Any, port), lambda: 0, lambda: None, urgent)
+    made = SendTimer(cast(Any, port), lambda: 0, random.Random(1), lambda: None, urgent)
     if mbps:
         made.uplink(mbps)
     return made
@@ -63,7 +61,7 @@ async def test_arrivals_are_read_before_packets_are_sent() -> None:
         reads.append(port.reads)
         seen.set()
 
-    made = SendTimer(cast(Any, port), lambda: 0, tick, lambda: False)
+    made = SendTimer(cast(Any, port), lambda: 0, random.Random(1), tick, lambda: False)
     made.arm(0)
     async with asyncio.timeout(10):
         await seen.wait()
@@ -114,31 +112,85 @@ def test_the_slowest_rate_seen_decides() -> None:
     assert not made.groups
 
 
-@given(st.integers(0, 10**18), st.integers(1, 200 * NS_PER_S))
-def test_a_grouped_packet_leaves_a_little_later_never_earlier(due_ns: int, interval_ns: int) -> None:
-    later_ns = grouped_ns(due_ns, interval_ns) - due_ns
-    assert 0 <= later_ns <= 1.5 * min(GROUP_MOST_NS, interval_ns / GROUP_SHARE)
+async def test_a_packet_that_is_due_a_little_later_is_waited_for_in_rests_that_vary() -> None:
+    """A request waits for its answer no longer than a rest: clocks would count more than that as delay."""
+    rests = set()
+    for seed in range(50):
+        port = Port()
+        made = SendTimer(cast(Any, port), lambda: 0, random.Random(seed), lambda: None, lambda: False)
+        made.uplink(FROM_MBPS)
+        made.arm(REST_MOST_NS * SOON_RESTS)
+        assert not port.listening
+        rests.add(made.due_ns)
+        made.cancel()
+    assert len(rests) == 50
+    assert min(rests) >= REST_MOST_NS * (1 - REST_VARIES)
+    assert max(rests) <= REST_MOST_NS
 
 
-def test_packets_of_many_sessions_share_moments_that_do_not_repeat() -> None:
-    """Thirty-two peers, a packet each every four seconds: eight a second become two moments a second."""
-    moments = sorted({grouped_ns(ms * 125 * NS_PER_MS, 4 * NS_PER_S) for ms in range(800)})
-    assert 190 <= len(moments) <= 201
-    gaps = {round((b - a) / NS_PER_MS) for a, b in pairwise(moments)}
-    assert len(gaps) > 100
+async def test_nothing_wakes_up_in_between_on_an_uplink_where_packets_are_not_grouped() -> None:
+    made = timer(Port(), FROM_MBPS / 2)
+    made.arm(REST_MOST_NS * 2)
+    assert made.due_ns == REST_MOST_NS * 2
+    made.cancel()
 
 
-def test_sessions_with_short_intervals_are_not_grouped() -> None:
-    assert grouped_ns(123_456_789, 300 * NS_PER_MS) == 123_456_789
+# ------------------------------------------------------------ which packets go together
 
 
-def test_sessions_are_grouped_only_where_asked() -> None:
-    due_ns = 10**9 + 1
-    session = SimpleNamespace(next_due_ns=lambda: due_ns, interval_ns=4 * NS_PER_S)
-    rtt = cast(RttSession, SimpleNamespace(session=session, ended=False, due_ns=0))
+def rtt(due_ns: int, interval_ns: int = 4 * NS_PER_S) -> RttSession:
+    session = SimpleNamespace(next_due_ns=lambda: due_ns, interval_ns=interval_ns)
+    return cast(RttSession, SimpleNamespace(session=session, ended=False, due_ns=0))
+
+
+def due_by(sessions: DueSessions, now_ns: int) -> list[RttSession]:
+    found = []
+    while (one := sessions.pop(now_ns)) is not None:
+        found.append(one)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("interval_ms", "slack_ms"),
+    [(100_000, 250), (4_000, 250), (1_000, 125), (480, 60), (479, 0), (250, 0)],
+)
+def test_a_packet_may_leave_an_eighth_of_its_interval_later_never_earlier(interval_ms: int, slack_ms: int) -> None:
+    assert slack_ns(interval_ms * NS_PER_MS) == slack_ms * NS_PER_MS
+
+
+def test_packets_that_are_due_within_the_slack_of_the_first_leave_with_it() -> None:
     sessions = DueSessions()
-    sessions.push(rtt)
-    assert sessions.first_ns() == due_ns
     sessions.grouped = True
-    sessions.push(rtt)
-    assert rtt.due_ns == grouped_ns(due_ns, 4 * NS_PER_S) > due_ns
+    first, second, third = rtt(1), rtt(SLACK_MOST_NS), rtt(SLACK_MOST_NS + 2)
+    for each in (third, second, first):
+        sessions.push(each)
+    assert sessions.pop(0) is None
+    assert sessions.first_ns() == 1 + SLACK_MOST_NS
+    assert due_by(sessions, 1 + SLACK_MOST_NS) == [first, second]
+    assert sessions.first_ns() == 2 * SLACK_MOST_NS + 2
+
+
+def test_a_session_with_a_short_interval_waits_for_no_other() -> None:
+    sessions = DueSessions()
+    sessions.grouped = True
+    often, seldom = rtt(20, 300 * NS_PER_MS), rtt(10)
+    sessions.push(seldom)
+    sessions.push(often)
+    assert sessions.first_ns() == 20
+    assert due_by(sessions, 20) == [often, seldom]
+
+
+def test_packets_wait_for_each_other_only_where_asked() -> None:
+    sessions = DueSessions()
+    sessions.push(rtt(10))
+    assert sessions.first_ns() == 10
+
+
+def test_the_former_time_of_a_session_that_was_moved_does_not_count() -> None:
+    sessions = DueSessions()
+    moved = rtt(10)
+    sessions.push(moved)
+    moved.session.next_due_ns = lambda: 30  # type: ignore[method-assign]
+    sessions.push(moved)
+    assert due_by(sessions, 10) == []
+    assert due_by(sessions, 30) == [moved]

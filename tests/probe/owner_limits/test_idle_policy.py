@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from types import SimpleNamespace
+from typing import Any
 
+import psutil
 import pytest
 
 from swarm_probe.measure import slot_scheduler
-from swarm_probe.owner_limits.idle_policy import HOLD_NS, IdlePolicy
+from swarm_probe.owner_limits.idle_policy import HOLD_NS, IdlePolicy, parse_proc_counters, system_counters
 from swarm_probe.owner_limits.traffic_budget import (
     TrafficBudget,
 )
+from swarm_probe.wake_ups import WakeUps
 from swarm_protocol.units import NS_PER_S
 
 T0 = 1_764_000_000 * NS_PER_S
@@ -31,6 +34,25 @@ def test_tests_wait_while_others_use_the_line_and_go_on_soon_after() -> None:
     idle_policy = looked(IdlePolicy(), 0, 500_000)  # 4 Mbit/s
     assert idle_policy.why_waiting(NS_PER_S) == "other programs use the line (4.0 Mbit/s)"
     assert idle_policy.why_waiting(NS_PER_S + HOLD_NS) is None
+
+
+def test_linux_interface_counters_are_read_by_their_columns() -> None:
+    text = (
+        b"Inter-|   Receive                                                |  Transmit\n"
+        b" face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls\n"
+        b"    lo: 3844702738 6965793    0 2326    0     0          0         0 3844702738 6965793    0    0    0\n"
+        b"enp4s0:255806321    7631    1    2    3     4          5         6   461354    3737    0    0    0     0\n"
+    )
+    found = parse_proc_counters(text)
+    assert found == {"lo": (3_844_702_738, 3_844_702_738), "enp4s0": (461_354, 255_806_321)}
+
+
+def test_the_counters_of_this_machine_are_those_that_psutil_reads() -> None:
+    before, found, after = psutil.net_io_counters(pernic=True), system_counters(), psutil.net_io_counters(pernic=True)
+    assert set(found) == set(after) - {"lo", "lo0"}
+    for name, (sent, received) in found.items():
+        assert before[name].bytes_sent <= sent <= after[name].bytes_sent
+        assert before[name].bytes_recv <= received <= after[name].bytes_recv
 
 
 def test_our_own_bytes_and_chatter_do_not_count_as_other_traffic() -> None:
@@ -88,13 +110,12 @@ async def test_bytes_after_the_end_of_a_transfer_do_not_count_as_other_traffic(
 
     async def next_look(seconds: float) -> None:
         now[0] += NS_PER_S
-        await real_sleep(0)
+        await asyncio.sleep(0)
 
-    real_sleep = asyncio.sleep
     monkeypatch.setattr(slot_scheduler, "system_counters", counters)
     monkeypatch.setattr(slot_scheduler, "system_battery", lambda: None)
-    monkeypatch.setattr(slot_scheduler.asyncio, "sleep", next_look)
-    own = slot_scheduler.SlotScheduler(_Trips(), TrafficBudget(None), IdlePolicy(), Counter(), clocks)  # type: ignore[arg-type]
+    each_second: Any = SimpleNamespace(pause=next_look)
+    own = slot_scheduler.SlotScheduler(_Trips(), TrafficBudget(None), IdlePolicy(), Counter(), clocks, each_second)  # type: ignore[arg-type]
     monkeypatch.setattr(slot_scheduler, "DRAIN_S", 0.0)
     with own.transfer():
         pass
@@ -118,9 +139,9 @@ async def test_the_collectors_connection_does_not_count_as_other_traffic(monkeyp
 
     monkeypatch.setattr(slot_scheduler, "system_counters", lambda: {"eth0": (round(1.05 * carried), 0)})
     monkeypatch.setattr(slot_scheduler, "system_battery", lambda: None)
-    monkeypatch.setattr(slot_scheduler.asyncio, "sleep", a_second_later)
     idle_policy, clocks = IdlePolicy(), SimpleNamespace(mono_ns=lambda: looks * NS_PER_S, wall_ns=lambda: T0)
-    own = slot_scheduler.SlotScheduler(_Trips(), TrafficBudget(None), idle_policy, Counter(), clocks)  # type: ignore[arg-type]
+    each_second: Any = SimpleNamespace(pause=a_second_later)
+    own = slot_scheduler.SlotScheduler(_Trips(), TrafficBudget(None), idle_policy, Counter(), clocks, each_second)  # type: ignore[arg-type]
     own.link_carried = lambda: (carried, 0)
     with pytest.raises(asyncio.CancelledError):
         await own.attend()
@@ -132,7 +153,7 @@ async def test_a_transfer_is_over_when_its_queue_is_gone(monkeypatch: pytest.Mon
     """Up to a second of it is left in a home's modem: a hop begun at once would read hundreds of milliseconds."""
     monkeypatch.setattr(slot_scheduler, "DRAIN_S", 0.05)
     trips, clocks = _Trips(), SimpleNamespace(mono_ns=lambda: T0, wall_ns=lambda: T0)
-    own = slot_scheduler.SlotScheduler(trips, TrafficBudget(None), IdlePolicy(), Counter(), clocks)  # type: ignore[arg-type]
+    own = slot_scheduler.SlotScheduler(trips, TrafficBudget(None), IdlePolicy(), Counter(), clocks, WakeUps())  # type: ignore[arg-type]
     with own.transfer():
         pass
     assert own.transferring

@@ -80,9 +80,9 @@ async def test_the_error_queue_is_left_empty_so_that_the_loop_can_sleep(port: Po
         port.udp.send(b"x", to(port), token=token)
     for _ in range(20):
         await port.arrival()
-    (made,) = port.udp._sockets.values()
+    (bound,) = port.udp._bound.values()
     with pytest.raises(BlockingIOError):
-        made.recvmsg(0, 256, socket.MSG_ERRQUEUE)
+        bound.socket.recvmsg(0, 256, socket.MSG_ERRQUEUE)
 
 
 async def test_an_answer_leaves_from_the_address_that_was_asked() -> None:
@@ -104,7 +104,7 @@ async def test_an_answer_leaves_from_the_address_that_was_asked() -> None:
 
 
 async def test_an_arrival_without_a_kernel_stamp_says_so(port: Port) -> None:
-    (family, _) = next(iter(port.udp._sockets.items()))
+    family = next(iter(port.udp._bound))
     arrival = port.udp._arrival(family, b"x", [], ("127.0.0.1", 1))
     assert not arrival.kernel
     assert abs(time.time_ns() - arrival.wall_ns) < NS_PER_S
@@ -113,7 +113,7 @@ async def test_an_arrival_without_a_kernel_stamp_says_so(port: Port) -> None:
 @pytest.mark.parametrize("stamp_ns", [-5 * NS_PER_S, 3600 * NS_PER_S])
 async def test_a_kernel_stamp_that_the_clock_contradicts_is_not_used(port: Port, stamp_ns: int) -> None:
     """The wall clock was set between the stamp and our look at it."""
-    (family, _) = next(iter(port.udp._sockets.items()))
+    family = next(iter(port.udp._bound))
     at_ns = time.time_ns() - stamp_ns
     cmsg = (socket.SOL_SOCKET, 35, struct.pack("@ll", at_ns // NS_PER_S, at_ns % NS_PER_S))
     assert not port.udp._arrival(family, b"x", [cmsg], ("127.0.0.1", 1)).kernel
@@ -174,6 +174,6 @@ async def test_many_datagrams_go_nowhere_that_one_may_not_go(port: Port) -> None
 
 @linux
 async def test_datagrams_that_found_no_room_are_counted(port: Port) -> None:
-    port.udp._sockets[socket.AF_INET].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    port.udp._bound[socket.AF_INET].socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     assert port.udp.send_many([bytes(1000)] * 40, to(port)) == 40
     assert 0 < port.udp.dropped < 40

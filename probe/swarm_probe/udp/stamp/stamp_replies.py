@@ -20,6 +20,8 @@ from swarm_protocol.units import NS_PER_MS
 
 KERNEL_STAMP_ERROR_NS: Final = 100_000  # scheduling between our own clock reading and the wire
 USER_STAMP_ERROR_NS: Final = 10_000_000  # a busy machine wakes a process this late
+_KERNEL_ERROR: Final = stamp_packet.encode_error(KERNEL_STAMP_ERROR_NS)
+_USER_ERROR: Final = stamp_packet.encode_error(USER_STAMP_ERROR_NS)
 LEAVING_KNOWN: Final = 16  # answers before the least of them is used
 LEAVING_MOST_NS: Final = 5 * NS_PER_MS
 MAX_AWAITED: Final = 128  # answers whose departure stamp is awaited; the oldest never got one
@@ -85,7 +87,6 @@ class StampReplies:
         if not self._may_answer(arrival.source):
             self._counts["ignored_unproven"] += 1  # the sender has never answered from there: the address may be forged
             return None
-        error = stamp_packet.encode_error(KERNEL_STAMP_ERROR_NS if arrival.kernel else USER_STAMP_ERROR_NS)
         now_ns = self._clocks.wall_ns()
         set_by_ns = self._clocks.steady_ns(now_ns) - now_ns
         reply = self.reflector.answer(
@@ -93,7 +94,7 @@ class StampReplies:
             received_ns=min(arrival.wall_ns, now_ns) + set_by_ns,
             sent_ns=now_ns + self._leaving.least_ns + set_by_ns,
             ttl=arrival.ttl,
-            error=error,
+            error=_KERNEL_ERROR if arrival.kernel else _USER_ERROR,
         )
         self._token -= 1
         self._awaited[self._token] = reply, now_ns, set_by_ns

@@ -1,0 +1,70 @@
+"""What a running probe has in memory: nothing that its libraries load for purposes it does not have."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+
+def test_a_collector_in_plain_text_needs_no_openssl() -> None:
+    script = (
+        "import sys, swarm_probe.cli as cli\n"
+        "cli.light_imports.asyncio_without_tls()\n"
+        "import swarm_probe.daemon, swarm_probe.measure.paths\n"
+        "loaded = {'ssl', '_ssl', '_hashlib'} & set(sys.modules)\n"
+        "import ssl\n"
+        "sys.exit(f'imported: {sorted(loaded)}' if loaded or not ssl.SSLContext else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_running_probe_has_loaded_no_codec_compressor_or_parser_that_it_does_not_use() -> None:
+    """Each is a tenth to half a megabyte: names in other scripts, decimal numbers, argparse and what it loads."""
+    script = (
+        "import sys, swarm_probe.cli as cli\n"
+        "cli._options(['--join', '127.0.0.1:9470'])\n"
+        "cli._drop_parser()\n"
+        "cli.light_imports.asyncio_without_tls()\n"
+        "import swarm_probe.daemon, swarm_probe.measure.paths\n"
+        "from swarm_probe.sockets import target\n"
+        "from swarm_probe.collector_client.dial import dial\n"
+        "import asyncio, socket\n"
+        "listening = socket.create_server(('127.0.0.1', 0))\n"
+        "url = f'ws://127.0.0.1:{listening.getsockname()[1]}'\n"
+        "found = asyncio.run(dial(url, 10.0)), target('192.0.2.1', 9470), target('2001:db8::1', 9470)\n"
+        "names = {'encodings.idna', 'unicodedata', 'decimal', 'argparse', 'shutil', 'bz2', 'lzma'}\n"
+        "loaded = names & set(sys.modules)\n"
+        "sys.exit(f'imported: {sorted(loaded)}' if loaded or None in found else 0)"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_quic_is_loaded_without_what_verifies_certificates() -> None:
+    """Nothing of it is called: the client asks for no certificate, and both ends prove their key in the preamble."""
+    script = (
+        "import sys, swarm_probe.cli as cli\n"
+        "cli.light_imports.asyncio_without_tls()\n"
+        "cli.light_imports.aioquic_without_verification()\n"
+        "from swarm_probe.streams.quic_endpoint import QuicPort\n"
+        "loaded = {'ssl', 'certifi', 'service_identity', 'OpenSSL', 'attr', 'idna', 'email'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {sorted(loaded)}' if loaded else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_libraries_are_whole_after_the_light_imports() -> None:
+    """What they were not given is there for whoever asks next."""
+    script = (
+        "import swarm_probe.light_imports, importlib.metadata, typing_extensions, websockets, msgspec, decimal\n"
+        "assert decimal.Decimal('0.1') + 1\n"
+        "assert importlib.metadata.version('websockets') == websockets.__version__\n"
+        "assert typing_extensions.Required\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
