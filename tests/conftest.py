@@ -1,15 +1,18 @@
-"""What all tests share: Hypothesis without deadlines, and which files run first."""
+"""What all tests share: Hypothesis without deadlines, few collections of garbage, and which files run first."""
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import Final
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Several tests run at a time: the threads of one's matrices would spin for cores that the others have. Before numpy.
+# Several tests run at a time: the threads of one's matrices would spin for cores that the others have. Before numpy
+# and torch.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A busy machine is no finding: examples are counted, not timed (pytest's own limit ends what hangs).
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -30,6 +33,18 @@ LONGEST: Final = (
     "test_paths.py",
 )
 _TURN: Final = {name: turn for turn, name in enumerate(LONGEST)}
+
+
+# Collections of the garbage collector: after so many new objects, and every so many of the lower generation. A worker
+# has half a million objects of tests that are not run yet and of packages, and would look through them again and again.
+RARELY: Final = (20_000, 10, 50)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*RARELY)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -11,6 +11,7 @@ import asyncio
 import json
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -53,25 +54,40 @@ def needs(program: str) -> None:
         pytest.skip(f"{program} is not installed (apt-get install {program})")
 
 
+def windows_of(lab: Lab) -> list[LinkSample]:
+    """What probe a has reported of its path to b."""
+    return [
+        sample
+        for src, dst, sample in stored_samples(lab.database)
+        if isinstance(sample, LinkSample) and (src, dst) == ("a", "b") and sample.rtt_min_ms is not None
+    ]
+
+
+async def until_reported(lab: Lab, at_ns: int) -> list[LinkSample]:
+    """Wait for a window that was measured after `at_ns`; return all."""
+    found = windows_of(lab)
+    async with asyncio.timeout(60):
+        while not any(sample.at_ns > at_ns for sample in found):
+            await asyncio.sleep(0.2)
+            found = windows_of(lab)
+    return found
+
+
 async def test_irtt_sees_the_round_trip_that_we_see(tmp_path: Path) -> None:
     needs("irtt")
     scenario = parse_scenario(SCENARIO)
     address = public_address(scenario.names().index("b"))
     async with Lab(scenario, SCENARIO, tmp_path, lambda _: None) as lab:
         server = on(lab, "b", "irtt", "server", "-b", f"{address}:2112")
-        await asyncio.sleep(1.0)
+        await until_reported(lab, 0)  # both probes run; on a busy machine that takes a while
+        began_ns = time.time_ns()
         size = ("-l", str(EXTENDED_BYTES))  # each byte takes its time on the way up
         client = on(lab, "a", "irtt", "client", "-q", "-i", "50ms", "-d", "6s", *size, "-o", "-", f"{address}:2112")
         out, _ = await asyncio.to_thread(client.communicate)
+        ours = await until_reported(lab, began_ns)
         server.kill()
         server.wait()
     theirs = json.loads(out[out.index("{") :])["stats"]
-    ours = [
-        sample
-        for src, dst, sample in stored_samples(tmp_path / "swarm.db")
-        if isinstance(sample, LinkSample) and (src, dst) == ("a", "b") and sample.rtt_min_ms is not None
-    ]
-    assert ours
     least_ms = min(sample.rtt_min_ms or 0 for sample in ours)
     assert least_ms >= 2 * DELAY_MS  # the emulator delivers nothing earlier
     assert least_ms == pytest.approx(theirs["rtt"]["min"] / 1e6, abs=0.5)

@@ -8,6 +8,7 @@ import time
 import pytest
 from collector_rig import collector, note, probe_at, stored
 
+from swarm_collector.ingest.store_client import StoreClient
 from swarm_protocol.messages.probe_messages import (
     Ack,
     SlowDown,
@@ -47,13 +48,17 @@ async def test_a_spool_that_dropped_the_refused_batch_continues_in_a_new_session
 
 
 async def test_a_full_disk_is_told_to_probes_viewers_and_log_and_ends(rig, monkeypatch, caplog):
+    trouble = Full("no space left for swarm.db; free some, nothing that was acknowledged is lost")
+
     def full(batch, answer):
-        raise Full("no space left for swarm.db; free some, nothing that was acknowledged is lost")
+        raise trouble
 
     async with rig.probe("kiln") as probe, rig.viewer() as viewer:
         await viewer.until(lambda swarm: len(swarm) == 1)
         with monkeypatch.context() as broken:
             broken.setattr(rig.swarm_state.intake, "submit", full)
+            # the store's watch looks each second: a store that says it is well would end the trouble
+            broken.setattr(StoreClient, "condition", trouble)
             for _ in range(2):
                 await probe.batch(1, note(time.time_ns(), "kept"))
                 slow = await probe.next(SlowDown)

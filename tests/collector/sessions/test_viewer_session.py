@@ -13,6 +13,7 @@ from collector_fixtures import FOCUS, LAYER, id_of
 from collector_rig import WAIT_S, collector, link, note
 from websockets.asyncio.client import connect
 
+from swarm_collector.state import SwarmState
 from swarm_collector.transport.keepalive import KeepaliveTimes
 from swarm_protocol.messages.codec import DecodeError, encode
 from swarm_protocol.messages.probe_messages import Batch, Plan, decode_from_probe
@@ -234,8 +235,10 @@ async def test_a_focus_that_no_machine_should_build_is_refused_with_the_reason(r
         assert rig.swarm_state.dispatcher.scheduler.focus == FOCUS
 
 
-async def test_a_viewer_that_takes_nothing_is_let_go_and_the_others_see_on(tmp_path):
+async def test_a_viewer_that_takes_nothing_is_let_go_and_the_others_see_on(tmp_path, monkeypatch):
     """Its answers are read from the store no faster than it takes them, so it costs a bounded amount of memory."""
+    ended = asyncio.Queue()
+    monkeypatch.setattr(SwarmState, "session_line", lambda _, text, member=None: ended.put_nowait(text))
     async with (
         collector(tmp_path, pulse=KeepaliveTimes(send_s=0.5)) as rig,
         rig.probe("kiln") as kiln,
@@ -254,10 +257,11 @@ async def test_a_viewer_that_takes_nothing_is_let_go_and_the_others_see_on(tmp_p
         async with connect(rig.url("/view"), sock=raw, proxy=None, max_queue=1, close_timeout=0.1) as lazy:
             await lazy.send(encode(Subscribe(protocol=1, rate_hz=1.0)))
             await lazy.send(encode(ExportRequest(request_id=1, kind="event")))
-            await good.until(lambda swarm: rig.health()["viewers"] == 2)
             async with asyncio.timeout(WAIT_S):
-                while rig.health()["viewers"] == 2:
-                    await good.frame()
+                assert (await ended.get()).endswith("ends: read nothing for 0.5 s")
+        assert rig.health()["viewers"] == 1
+        await kiln.batch(9, note(at_ns, "afterwards"))
+        await good.until(lambda swarm: any(event.detail == "afterwards" for event in swarm.events))
 
 
 async def test_members_addresses_are_hidden_unless_the_operator_says_so(tmp_path):
