@@ -143,7 +143,7 @@ def test_a_plan_names_who_it_could_not_consider(capsys: pytest.CaptureFixture[st
     file.write_text(LEFT_OUT)
     code, out, _ = run(capsys, "plan", "--swarm", str(file), "--model", "llama-3.1-8b")
     assert code == 0
-    assert "the optimum of the 1 machine that is known well enough, proven" in out
+    assert "the optimum on the only machine with enough data, proven" in out
     assert "  novram: no memory is known" in out
     found = json.loads(run(capsys, "plan", "--swarm", str(file), "--model", "llama-3.1-8b", "--json")[1])
     assert [each["node"] for each in found["left_out"]] == ["novram", "nospeed"]

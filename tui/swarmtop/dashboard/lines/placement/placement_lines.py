@@ -17,7 +17,7 @@ from swarmtop.dashboard.lines.styled import Block, Line, beside, box, clean, fit
 from swarmtop.dashboard.state.view import View
 from swarmtop.dashboard.state.what_if import Draft, Study, changes, same
 from swarmtop.text import quantities
-from swarmtop.text.prediction import considered
+from swarmtop.text.prediction import among_considered
 
 Pane = Literal["stages", "candidates"]
 WIDE = 120
@@ -87,7 +87,7 @@ def _no_plan(view: View, width: int, rows: int) -> Block:
 def certificate(plan: Plan) -> str:
     """Return `478 ms, within 2.1 % of the optimum`: of the model that predicts it, proven by the bound beside it."""
     value = plan.prediction.tpot_ms.p50
-    among = f" of the {considered(plan)}" if plan.left_out else ""
+    among = among_considered(plan)
     if plan.exact:
         return f"{quantities.figure(value)} ms, the optimum{among} (all placements considered)"
     bound = f"(bound {quantities.figure(plan.bound_ms)} ms)"
