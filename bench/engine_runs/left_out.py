@@ -13,7 +13,7 @@ from bench.engine_runs.report import Told
 from bench.engine_runs.runs import Run
 from bench.engine_runs.widths import fit
 from bench.predicting.priors import with_software
-from swarm_predict.calibration.learnt import learn, priors_of
+from swarm_predict.calibration.calibration_file import learn, priors_of
 from swarm_predict.priors import engine_errors
 from swarm_predict.priors.posterior import Priors
 

@@ -11,7 +11,7 @@ import numpy as np
 from bench.engine_runs.runs import Run
 from bench.support.harness import record, table
 from swarm_lab.verification.contention import DISTURBED_CORES
-from swarm_predict.calibration.learnt import learn, priors_of
+from swarm_predict.calibration.calibration_file import learn, priors_of
 from swarm_predict.priors.posterior import fitted
 from swarm_predict.types import Quantiles
 

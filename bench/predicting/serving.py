@@ -29,8 +29,8 @@ from bench.support.serving_simulation import Seen, SimulatedRoute, simulate
 from swarm_predict.cost.speculative import outcomes, window_yields
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import parse_placement
-from swarm_predict.serving.doubt import Errors, Simulated, intervals
-from swarm_predict.serving.doubt import simulated as stored
+from swarm_predict.serving.intervals import Errors, Simulated, intervals
+from swarm_predict.serving.intervals import simulated as stored
 from swarm_predict.serving.lengths import lognormal
 from swarm_predict.serving.replicas import Replicas
 from swarm_predict.serving.routes.route import Route

@@ -7,8 +7,8 @@ from typing import Any
 
 import dash_fakes as fakes
 
-from swarm_predict.advice.choice import Choice
 from swarm_predict.advice.nodes.node_loss import Loss
+from swarm_predict.advice.plan_confidence import Choice
 from swarm_predict.advice.sensitivity import Gain
 from swarm_predict.advice.verdicts import Verdict
 from swarm_predict.explain.measure_next import ToMeasure

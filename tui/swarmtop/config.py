@@ -24,8 +24,8 @@ from swarmtop.errors import CommandError
 from swarmtop.named_files import read_named
 
 if TYPE_CHECKING:
+    from swarm_predict.calibration.calibration_file import Learnt
     from swarm_predict.calibration.fit import Calibration
-    from swarm_predict.calibration.learnt import Learnt
     from swarm_predict.priors.posterior import Priors
     from swarm_predict.serving.lengths import Lengths
     from swarm_protocol.messages.operator_messages import Operator
@@ -166,7 +166,7 @@ def _asked_model(args: argparse.Namespace) -> ModelShape | None:
         model = load_model(args.model or own.name)
         return replace(model, weights=canonical(own.weights)) if own.weights and args.model is None else model
     if own is not None and args.model in (None, own.name):
-        from swarm_predict.model.by_hand import from_table  # only for unknown families
+        from swarm_predict.model.custom_model import from_table  # only for unknown families
 
         return from_table(own)
     return load_model(args.model) if args.model is not None else None
@@ -225,8 +225,8 @@ def calibrated(args: argparse.Namespace, engine: str) -> tuple[Calibration | Non
     """
     if not args.calibration:
         return None, None
+    from swarm_predict.calibration.calibration_file import priors_of
     from swarm_predict.calibration.fit import Calibration
-    from swarm_predict.calibration.learnt import priors_of
     from swarm_predict.priors.posterior import fitted
 
     first = args.calibration[0]
@@ -243,7 +243,7 @@ def calibrated(args: argparse.Namespace, engine: str) -> tuple[Calibration | Non
 
 def read_learnt(names: Sequence[str]) -> list[Learnt]:
     """The runs of these files. Raises CommandError for one that cannot be read, or that holds constants."""
-    from swarm_predict.calibration.learnt import Learnt
+    from swarm_predict.calibration.calibration_file import Learnt
 
     found = []
     for name in names:
@@ -255,7 +255,7 @@ def read_learnt(names: Sequence[str]) -> list[Learnt]:
 
 
 def _read_calibration(name: str) -> Calibration | Learnt:
-    from swarm_predict.calibration.learnt import decode
+    from swarm_predict.calibration.calibration_file import decode
 
     data = read_named(Path(name), "--calibration")
     try:

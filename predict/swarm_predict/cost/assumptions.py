@@ -12,7 +12,7 @@ from swarm_predict.cost.machine.cards import shared_by
 from swarm_predict.cost.machine.head_times import ORDINARY_MEM_GBPS
 from swarm_predict.cost.machine.layer_times import ANY, How, by_hand
 from swarm_predict.cost.network.delivery_times import Links, Mask
-from swarm_predict.cost.software import software_assumed
+from swarm_predict.cost.software_overhead import software_assumed
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.priors.factors import machine_of
 from swarm_predict.types import Engine, Workload

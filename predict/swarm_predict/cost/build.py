@@ -20,7 +20,7 @@ from swarm_predict.cost.machine.memory import needs
 from swarm_predict.cost.network.delivery_times import absent
 from swarm_predict.cost.network.lost_packets import retransmission
 from swarm_predict.cost.network.path_quantiles import mean_excess
-from swarm_predict.cost.software import engine_paths, software_ms, visits_ms
+from swarm_predict.cost.software_overhead import engine_paths, software_ms, visits_ms
 from swarm_predict.cost.speculative import drafting_ms, step_width, step_yield
 from swarm_predict.cost.tables import CostTables
 from swarm_predict.model.shapes import ModelShape

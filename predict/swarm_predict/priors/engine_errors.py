@@ -6,7 +6,7 @@ widths are standard deviations, relative to what was predicted:
 
     layers   of the layers' time
     paths    of the paths' time, the same on all of them
-    kind     of the paths' time, beside it, the same on all paths of a kind (`particular.PATH_KINDS`)
+    kind     of the paths' time, beside it, the same on all paths of a kind (`individual_effects.PATH_KINDS`)
     run      of the whole time, again in each run: no calibration reduces it
     pace     of what computes, layers and software, likewise: a machine's pace differs from day to day, paths repeat
 

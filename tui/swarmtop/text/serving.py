@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from swarm_predict.serving.doubt import Interval
-from swarm_predict.serving.drafts import Drafting
-from swarm_predict.serving.queueing.spread import Spread
+from swarm_predict.serving.intervals import Interval
+from swarm_predict.serving.queueing.distributions import Spread
+from swarm_predict.serving.replica_planning import Candidate, Role, ServingPlan
 from swarm_predict.serving.replicas import Point
 from swarm_predict.serving.serve import Replica, Serving
-from swarm_predict.serving.split import Candidate, Role, ServingPlan
-from swarm_predict.serving.together import SharedMachine
+from swarm_predict.serving.shared_machines import SharedMachine
+from swarm_predict.serving.speculation_break_even import Drafting
 from swarm_predict.types import Placement
 from swarm_protocol.text import safe
 from swarmtop.text import quantities

@@ -13,12 +13,12 @@ from swarm_predict.cost.machine.cards import with_one_size
 from swarm_predict.cost.speculative import outcomes, window_yields
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.placement import check_placement
-from swarm_predict.serving.cycle import cycle_ms
+from swarm_predict.serving.cycle_time import cycle_ms
 from swarm_predict.serving.routes.groups import GroupPasses
+from swarm_predict.serving.routes.kv_cache_capacity import MOST_SEQUENCES, Room, most_sequences
 from swarm_predict.serving.routes.pipeline import PipelinePasses
-from swarm_predict.serving.routes.room import MOST_SEQUENCES, Room, most_sequences
 from swarm_predict.serving.routes.route import Prompts, Route
-from swarm_predict.serving.routes.windows import cycles_of, passes_of
+from swarm_predict.serving.routes.verify_windows import cycles_of, passes_of
 from swarm_predict.serving.traffic import Traffic
 from swarm_predict.types import Placement, PredictError, Workload
 from swarm_protocol.snapshot.swarm import Swarm

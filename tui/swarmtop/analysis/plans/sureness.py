@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from swarm_predict.advice.choice import Choice
 from swarm_predict.advice.format_comparison import FormatSpeed
+from swarm_predict.advice.plan_confidence import Choice
 from swarm_predict.explain.measure_next import ToMeasure
 from swarm_predict.types import Prediction
 from swarm_protocol.text import safe

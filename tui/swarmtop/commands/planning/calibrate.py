@@ -16,7 +16,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from swarm_predict.calibration import learnt
+from swarm_predict.calibration import calibration_file
 from swarm_predict.calibration.fit import ORDER, Constant, Observed, encode, fit, observed
 from swarm_predict.calibration.runs import ObservedRun, Refused, observe
 from swarm_predict.forecast.prediction import predict
@@ -153,11 +153,11 @@ def _learn(args: argparse.Namespace, runs: Sequence[_Asked]) -> int:
     """Learn from the runs; write the result to --out and print it."""
     before = fitted()
     kept = [run for each in read_learnt(args.calibration or ()) for run in each.runs]
-    found = learnt.learn([*kept, *(_run_of(each) for each in runs)], before)
-    after = learnt.priors_of([found], before)
+    found = calibration_file.learn([*kept, *(_run_of(each) for each in runs)], before)
+    after = calibration_file.priors_of([found], before)
     if args.out:
-        write_whole(Path(args.out), learnt.encode(found), "--out")
-    changes = learnt.changes(found, before, after)
+        write_whole(Path(args.out), calibration_file.encode(found), "--out")
+    changes = calibration_file.changes(found, before, after)
     if args.json:
         sys.stdout.write(dumps(calibration_text.learnt_object(found, changes)) + "\n")
     else:

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable
 from typing import Final, get_args
 
-from swarm_predict.advice.choice import Limits, how_sure
 from swarm_predict.advice.format_comparison import compared, faster_of
 from swarm_predict.advice.hypothetical import Machine, with_machine
+from swarm_predict.advice.plan_confidence import Limits, how_sure
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.search.fewer_cards import cuts, with_fewer_cards
 from swarm_predict.search.solve import Reliability

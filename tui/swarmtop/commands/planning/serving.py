@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from swarm_predict.placement import rows_of
-from swarm_predict.serving.split import plan_serving
+from swarm_predict.serving.replica_planning import plan_serving
 from swarm_predict.serving.traffic import Traffic
 from swarmtop.analysis.gaps import only
 from swarmtop.commands.common import page_width

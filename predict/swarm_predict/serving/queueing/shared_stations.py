@@ -1,16 +1,16 @@
-"""Routes that share stations: how their visits delay each other, and how many requests each should take.
+"""Model routes that share stations: how their visits delay each other, and how many requests each should take.
 
-Each route is a closed loop of its own (`cycle`). At a station that other routes visit as well, their visits take a
-share ρ of the time: they are met in service with chance ρ, and waited for, ρ · E[S²] / (2 E[S]), of their services S.
-Loops do not keep step with each other, so that what is met is one visit at a random moment. A station that all loops
-together would keep busy for more than its time serves in order, whosever visit it is: everybody waits alike, for as
-long as makes it busy all the time (`route.shared_wait_ms`). ρ, S and the visits in flight follow from the arrivals and
-the batches that the other routes then run, and those from this one: a fixed point, found by turns.
+Each route is a closed loop of its own (`cycle_time`). At a station that other routes visit too, their visits take a
+share ρ of the time: a pass finds one in service with chance ρ, and waits ρ · E[S²] / (2 E[S]) on average, S being their
+service times. Loops are not synchronised, so the visit found is one at a random moment. A station that all loops
+together would overload serves in order of arrival: every loop waits equally long, so that the station is just fully
+busy (`route.shared_wait_ms`). ρ, S and the visits in flight depend on the arrivals and batches of the other routes, and
+theirs on this route: a fixed point, found by iteration.
 
-Requests go to the routes as a maximum flow says (Mei et al., Helix, arXiv 2406.01566, §4): the shares with which no
-station that they share is asked for more than all its time at full batches, and no route for more than it sustains
-alone; of equal flows the one in which all routes are loaded most alike. Where caches end first, the shares are those
-with which all are full together, if that sustains more. Against an event simulation: `python -m bench serving`.
+Requests are divided among the routes by a maximum flow (Mei et al., Helix, arXiv 2406.01566, §4): no shared station is
+loaded beyond its capacity at full batches, and no route beyond what it sustains alone; among equal flows, the one that
+loads all routes most evenly is chosen. If caches limit first, the shares are those with which all are full together, if
+that sustains more. `python -m bench serving` compares this with an event simulation.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from typing import Final
 
 import numpy as np
 
-from swarm_predict.serving.queueing.load import Loaded, Served
+from swarm_predict.serving.queueing.continuous_batching import Loaded, Served
 from swarm_predict.serving.routes.route import Loop, Others, Route
 from swarm_protocol.snapshot.swarm import Floats
 
-TURNS: Final = 10  # of the fixed point
-CLOSE: Final = 2e-3  # of a station's time
-POINTS: Final = 16  # numbers of sequences whose cycle is computed in each turn
-MOST_BUSY: Final = 0.98  # by others; beyond, nothing is left
+TURNS: Final = 10  # iterations of the fixed point, at most
+CLOSE: Final = 2e-3  # share of a station's time: the iteration has converged
+POINTS: Final = 16  # numbers of sequences whose cycle is computed in each iteration
+MOST_BUSY: Final = 0.98  # share of a station's time taken by others; above it, no capacity is left
 STEPS: Final = 8  # of the search for the most that is sustained
-LEAST_SHARE: Final = 0.01  # of the requests: every route that is asked about has some
-ALIKE: Final = 1e-3  # of the flow that may go for loading routes alike
-ALL_OF_IT: Final = 0.95  # of a flow: what shares of it sustain at least, unless something else limits
+LEAST_SHARE: Final = 0.01  # of the requests: every route gets some
+ALIKE: Final = 1e-3  # share of the flow that may be given up to load routes evenly
+ALL_OF_IT: Final = 0.95  # share of a flow that is sustained at least, unless something else limits
 NEARLY_ALL: Final = 1 - 1e-6
-NOTHING: Final = 1e-12  # seconds of a request: a station that is kept no longer limits no flow
+NOTHING: Final = 1e-12  # seconds a request takes at a station: one with less limits no flow
 SINGULAR: Final = 1e-12
 NO_ARRIVALS: Final = 1e-9  # a second
 

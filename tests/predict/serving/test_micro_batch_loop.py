@@ -10,8 +10,8 @@ import pytest
 from serving_cases import CASES
 
 from bench.predicting.serving import student_t95
-from swarm_predict.serving.queueing.loop import loop_times
-from swarm_predict.serving.queueing.phases import Phases
+from swarm_predict.serving.queueing.micro_batch_loop import loop_times
+from swarm_predict.serving.queueing.prefill_decode_chain import Phases
 
 STATIONS = np.array([4.0, 9.0, 2.0])
 WAY_MS = 30.0

@@ -1,15 +1,15 @@
-"""How many passes an answer takes where each pass verifies a window of guesses, and what they are worth.
+"""Compute the number of passes that an answer takes if each pass verifies a window of draft tokens.
 
 A window yields 1 to K + 1 tokens, independently of the others (`cost.speculative`), and an answer ends with the window
 that completes it: the number of windows is that of a renewal process,
 
     m(t) = 1 + Σ p_j · m(t − j),  j = 1 … K + 1          m(t) = 0 for t ≤ 0
 
-With W windows of a sequence in flight, evenly spaced over a cycle, one comes home every W-th of it. The first one takes
-a whole cycle; one behind a window that was right in all its guesses comes a W-th later, one behind a miss is sent when
-that is known, and takes a cycle again. So, in cycles, an answer of t tokens takes 1 + g(t):
+With W windows of a sequence in flight, evenly spaced over a cycle, one returns every 1/W of a cycle. The first takes a
+whole cycle; one behind a fully accepted window returns 1/W later, one behind a rejection is sent when that is known,
+and takes a whole cycle again. So, in cycles, an answer of t tokens takes 1 + g(t):
 
-    g(t) = chance to go on · (1/W + g(t − K)) + Σ e_j · (1 + g(t − j))          each term 0 where no token is missing
+    g(t) = chance to go on · (1/W + g(t − K)) + Σ e_j · (1 + g(t − j))          each term is 0 if no token is missing
 """
 
 from __future__ import annotations

@@ -12,13 +12,13 @@ from boxes import even
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_predict.calibration.evidence import evidence_of, placement_of, workload_of
-from swarm_predict.calibration.evidence import swarm_of as swarm_of_result
+from swarm_predict.calibration.calibration_file import Learnt, changes, decode, encode, learn, priors_of
 from swarm_predict.calibration.fit import Calibration
 from swarm_predict.calibration.fit import encode as encode_constants
 from swarm_predict.calibration.fit_priors import fit
-from swarm_predict.calibration.learnt import Learnt, changes, decode, encode, learn, priors_of
 from swarm_predict.calibration.published import published
+from swarm_predict.calibration.published_evidence import evidence_of, placement_of, workload_of
+from swarm_predict.calibration.published_evidence import swarm_of as swarm_of_result
 from swarm_predict.calibration.runs import ObservedRun, Refused, observation, observe
 from swarm_predict.cost.engines import ENGINES
 from swarm_predict.forecast.prediction import predict

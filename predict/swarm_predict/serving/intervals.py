@@ -1,11 +1,11 @@
-"""How sure an answer for many users is: an interval around the mean time of a token and of the first token.
+"""Compute the interval of an answer for many users, around the mean time per token and to the first token.
 
-Two doubts are combined, as independent factors:
+Two uncertainties are combined, as independent factors:
 
-    own      the single stream's p5 and p95 over its median (`forecast`): speeds of machines and paths. Where all is
-             slower by f, times are f times those at f times the arrivals, so that doubt grows as the most that is
-             sustained comes near; beyond it there is no upper end
-    model    what an event simulation gave over what was predicted, by kind of placement and load:
+    own      the single stream's p5 and p95 over its median (`forecast`): speeds of machines and paths. If everything
+             is slower by f, times are f times those at f times the arrivals, so the interval widens as the load
+             approaches the most that is sustained; beyond that it has no upper end
+    model    the ratio of an event simulation to the prediction, by kind of placement and load:
              `simulated_errors.json`, written by `python -m bench serving --fit`
 """
 

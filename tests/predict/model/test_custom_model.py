@@ -7,8 +7,8 @@ import pytest
 
 from swarm_predict.cost.engines import ENGINES
 from swarm_predict.cost.machine.memory import needs
-from swarm_predict.model.by_hand import from_table
 from swarm_predict.model.catalogue import model_named
+from swarm_predict.model.custom_model import from_table
 from swarm_predict.model.shapes import block_bytes
 from swarm_predict.types import PredictError, UnknownModel, Workload
 from swarm_protocol.swarm_files.swarm_file import SwarmFileError, parse_model

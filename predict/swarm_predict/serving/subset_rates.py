@@ -1,6 +1,7 @@
-"""Tokens a second of sets of machines: of the best pipeline, or of the best groups that share layers, of some of them.
+"""Compute the tokens a second of subsets of machines: of their best pipeline, or of their best groups that share
+layers.
 
-Rates are of full batches, by the medians of the tables; they say which sets are worth pricing under arrivals.
+Rates are for full batches, by the medians of the tables; they tell which subsets are worth evaluating under arrivals.
 """
 
 from __future__ import annotations

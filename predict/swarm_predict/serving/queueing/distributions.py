@@ -1,4 +1,4 @@
-"""Distributions of times over requests."""
+"""Summarise and combine distributions of times over requests."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Several placements at once: what they share, how memory and requests are divided, and what keeps each from more.
+"""Evaluate several placements at once: shared machines, the division of memory and requests, and what limits each.
 
-Placements that share nothing are loaded alone. Those that share a machine or a wire are loaded together (`shared`),
-unless what they share is hardly used.
+Placements that share nothing are evaluated alone. Those that share a machine or a wire are evaluated together
+(`shared_stations`), unless what they share is hardly used.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from swarm_predict.placement import format_placement
-from swarm_predict.serving.queueing.load import Loaded, Served
-from swarm_predict.serving.queueing.shared import SharedRoutes
+from swarm_predict.serving.queueing.continuous_batching import Loaded, Served
+from swarm_predict.serving.queueing.shared_stations import SharedRoutes
 from swarm_predict.serving.routes.build import Offer, offered
-from swarm_predict.serving.routes.room import Room, divided
+from swarm_predict.serving.routes.kv_cache_capacity import Room, divided
 from swarm_predict.types import BadPlacement, Stage
 
 HARDLY: Final = 0.1  # of its time: a station that routes together keep busy for less delays none of them

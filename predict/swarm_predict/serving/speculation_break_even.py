@@ -1,4 +1,7 @@
-"""Up to which request rate guessing pays: verifying widens every pass, and a full batch has no idle compute for it."""
+"""Find the request rate up to which speculative decoding pays.
+
+Verifying widens every pass, and a full batch has no idle compute for it.
+"""
 
 from __future__ import annotations
 

@@ -19,14 +19,14 @@ from swarm_predict.advice.robust import neighbours
 from swarm_predict.advice.whatif import WhatIf
 from swarm_predict.cost.build import Costs, build_costs
 from swarm_predict.cost.engines import engine_facts
-from swarm_predict.cost.software import software_assumed
+from swarm_predict.cost.software_overhead import software_assumed
 from swarm_predict.cost.speculative import step_yield
 from swarm_predict.cost.tables import CostTables
 from swarm_predict.explain.measure_next import ToMeasure, to_measure
 from swarm_predict.explain.terms import terms_of
 from swarm_predict.forecast.forward_pass.pipeline import trips_of
 from swarm_predict.model.shapes import ModelShape
-from swarm_predict.priors.nodes import Sample
+from swarm_predict.priors.assumed_figures import Sample
 from swarm_predict.search.solve import solve
 from swarm_predict.types import DoesNotFit, NotMeasured, Placement, Stage, Workload
 from swarm_protocol.snapshot.swarm import Floats, Swarm

@@ -1,24 +1,25 @@
-"""Time of one pass through a pipeline while other micro-batches are in it: a closed loop without overtaking.
+"""Compute the time of one pass through a pipeline with other micro-batches in it: a closed loop without overtaking.
 
 Micro-batches circulate: each passes the stations (stages, uplinks) in order, first come first served, then starts
-again. A pass decodes one token of each sequence in it; some also compute parts of prompts and take H longer, all
-stations together. If all passes were alike they would space out and never wait for each other:
+again. A pass decodes one token of each sequence in it; some also compute a prompt chunk and take H longer, over all
+stations. If all passes took the same time they would space out and never wait for each other:
 
     cycle = max(way, m · busiest station)                         with m micro-batches in flight
 
-Nobody overtakes, so a long pass delays those behind it: the one i places behind, with a gap of g between any two that
-could close, by H − i·g. A pass computes a part of a prompt with chance L, so the largest such delay D has
+No pass overtakes another, so a long pass delays those behind it: the i-th one behind it by H − i·g, where g is the gap
+between two passes that can close. A pass computes a prompt chunk with chance L, so the largest such delay D has
 
     P(D ≤ x) = Π (1 − L · P(H > x + i·g)),   i = 0 … m − 1            cycle = E[max(way + D, B)]
 
-with g = cycle/m − busiest station, of decoding alone, and B what the busiest station does in a cycle: m · decoding and
-the prompts there, on average m · busiest station. Where prompts are rare or long, those are the ones that make D: B is
-decoding, the part of D that is spent there, and the mean of what further prompts add. Where they are frequent and short
-B is about its mean. Between the two by the chance that a loop has any, squared, and by way / H: what fits the event
-simulation of `python -m bench serving`.
+with g = cycle/m − busiest station, for decoding alone, and B the work of the busiest station in a cycle: m · decoding
+and its prompt chunks, on average m · busiest station. If prompts are rare or long, they cause D: then B is decoding,
+the part of D spent at that station, and the mean of what further prompts add. If they are frequent and short, B is
+close to its mean. B is interpolated between the two by the squared chance that a loop has any prompt, and by way / H;
+these weights were fitted to the event simulation of `python -m bench serving`.
 
-Where other routes visit a station as well the way has the wait for a visit of theirs, and a station that all of them
-together keep busy makes them wait alike (`shared`); the busiest station is then what others leave of it.
+At a station that other routes visit too, the way includes the wait for their visits; a station that all routes together
+would overload makes all of them wait equally (`queueing.shared_stations`). The busiest station is then what the other
+routes leave of it.
 """
 
 from __future__ import annotations

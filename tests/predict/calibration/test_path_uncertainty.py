@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from boxes import Box, even, swarm_of
 
-from swarm_predict.calibration.learnt import Learnt, decode, encode, learn, priors_of
+from swarm_predict.calibration.calibration_file import Learnt, decode, encode, learn, priors_of
 from swarm_predict.calibration.runs import ObservedRun, observation, observe
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.model.catalogue import model_named

@@ -1,26 +1,26 @@
-"""Prompts and answers as two phases: a Markov chain over how many requests are in each.
+"""Model prefill and decoding as two phases: a Markov chain over the number of requests in each.
 
-The prompt of a request comes as it arrives, not when the pipeline has passes to spare: those that decode meanwhile pile
-up behind it. A state is (d, p): d sequences decode, p requests are at their prompt or wait for it, of which j are
-computed, one of each micro-batch at most,
+A prompt is computed when its request arrives, not when the pipeline has time to spare, so decoding sequences pile up
+behind it. A state is (d, p): d sequences decode, p requests are in prefill or wait for it; of these, j are being
+computed, at most one in each micro-batch:
 
     arrival        (d, p) → (d, p + 1)       λ
     first token    (d, p) → (d + 1, p − 1)   j / (parts of a prompt · time of a pass with one)
     last token     (d, p) → (d − 1, p)       d / (passes of an answer · C(d, j))
 
-with C(d, j) the cycle while j prompts are computed (`loop`). Memory has room for N − d prompts, and each micro-batch
-for its share of N: prompts are computed in as many micro-batches as have room, if room is spread at random. A request
-that arrives while no micro-batch stands still waits until one without a prompt comes round, which lets fewer than all
-of the p be computed at a time; j is then a fraction, and C is interpolated.
+with C(d, j) the cycle while j prompts are computed (`micro_batch_loop`). Memory has room for N − d prompts, and each
+micro-batch for its share of N: prompts are computed in as many micro-batches as have room, if free slots are spread at
+random. A request that arrives while no micro-batch is idle waits until one without a prompt comes round, so fewer than
+p prompts are computed at a time; j is then a fraction, and C is interpolated.
 
 The chain is a level-dependent quasi-birth-death process with d as its level, solved from the highest one down (Gaver,
-Jacobs and Latouche, Adv. Appl. Prob. 16, 1984). Beyond P requests at their prompt or before it rates depend on d alone,
-and π(d, p) falls off as ηᵖ (Neuts, Matrix-Geometric Solutions in Stochastic Models, 1981, §1): the last place stands
-for all of them, and is left for the one before with chance 1 − η. The most that is sustained is what the same chain
-gives if somebody always waits.
+Jacobs and Latouche, Adv. Appl. Prob. 16, 1984). With P or more requests in prefill or waiting for it, rates depend on
+d alone, and π(d, p) decays as ηᵖ (Neuts, Matrix-Geometric Solutions in Stochastic Models, 1981, §1): the last state
+stands for all of them, and is left for the one before with chance 1 − η. The most that is sustained is the throughput
+of the same chain with a request always waiting.
 
-Phases are taken as exponential; the wait for memory and for prompts is corrected for lengths that vary less or more by
-(1 + c²)/2 (Allen and Cunneen).
+Phases are assumed to be exponential; the waits for memory and for prefill are multiplied by (1 + c²)/2 for lengths that
+vary less or more (Allen and Cunneen).
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from typing import Final
 
 import numpy as np
 
-from swarm_predict.serving.cycle import TINY_MS
-from swarm_predict.serving.queueing.loop import loop_times
+from swarm_predict.serving.cycle_time import TINY_MS
+from swarm_predict.serving.queueing.micro_batch_loop import loop_times
 from swarm_predict.serving.routes.route import Route
 from swarm_protocol.snapshot.swarm import Floats
 

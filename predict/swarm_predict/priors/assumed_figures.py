@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from swarm_predict.priors import particular
+from swarm_predict.priors import individual_effects
 from swarm_predict.priors.factors import (
     FASTEST,
     RDMA,
@@ -28,7 +28,7 @@ from swarm_predict.priors.factors import (
     launch_rounds,
     machine_of,
 )
-from swarm_predict.priors.particular import Rate
+from swarm_predict.priors.individual_effects import Rate
 from swarm_predict.priors.posterior import Effects, Priors
 from swarm_protocol.snapshot.swarm import Floats, Ints, Swarm
 
@@ -38,7 +38,7 @@ _KINDS: Final[dict[Rate, tuple[Kind, ...]]] = {
 }
 # which quantity is in which line: of kinds of machine, then of each machine, then of what was measured
 _RATE, _LAUNCH, _VISIT, _REDUCE, _OWN, _HOST, _LAYERS, _PATHS = range(8)
-_LINES: Final = 7 + len(particular.PATH_KINDS)  # the last ones are of paths, one a kind
+_LINES: Final = 7 + len(individual_effects.PATH_KINDS)  # the last ones are of paths, one a kind
 _LEAST_OF_MEASURED: Final = 0.1  # no engine takes less than a tenth of what was measured
 _TINY: Final = 1e-9  # keeps a covariance of equal quantities positive
 
@@ -94,7 +94,9 @@ class Assumed:
     @property
     def paths(self) -> Floats:
         """Return the time of engines' messages over that of paths, (kinds of path,)."""
-        return np.asarray(self.median[_PATHS:, 0] if self.median.shape[1] else np.ones(len(particular.PATH_KINDS)))
+        return np.asarray(
+            self.median[_PATHS:, 0] if self.median.shape[1] else np.ones(len(individual_effects.PATH_KINDS))
+        )
 
     @property
     def usual(self) -> Sample:
@@ -103,7 +105,7 @@ class Assumed:
         one = np.ones((1, rows))
         return Sample(
             self.rate[None, :], self.launch_ms[None, :], self.visit_ms[None, :], self.reduce_ms[None, :],
-            one, np.ones((1, len(particular.PATH_KINDS))),
+            one, np.ones((1, len(individual_effects.PATH_KINDS))),
         )  # fmt: skip
 
     def sample(self, rng: np.random.Generator, draws: int) -> Sample:
@@ -155,15 +157,15 @@ def to_median(drawn: Floats, median: float) -> float:
 
 def own_effects(rate: Rate, key: str, device_class: str, load: Load, *, several: bool) -> tuple[Effects, Effects]:
     """Return what a machine has beyond its kind under one question, as effects: in computing, and in its messages."""
-    both = particular.several(load) if several else ()
+    both = individual_effects.several(load) if several else ()
     return (
         (
-            particular.machine(rate, key, device_class),
-            particular.model(rate, load),
-            particular.question(rate, key, load),
+            individual_effects.machine(rate, key, device_class),
+            individual_effects.model(rate, load),
+            individual_effects.question(rate, key, load),
             *both,
         ),
-        (particular.host(key), *both),
+        (individual_effects.host(key), *both),
     )
 
 
@@ -184,7 +186,7 @@ def assume(
     position: dict[Effects, int] = {}
     kinds: dict[Machine, tuple[Effects, ...]] = {}
     columns, alone = [], np.zeros((2, len(rows)))
-    by_kind = (particular.paths(load, kind, written=written) for kind in particular.PATH_KINDS)
+    by_kind = (individual_effects.paths(load, kind, written=written) for kind in individual_effects.PATH_KINDS)
     paths: tuple[Effects, ...] = tuple(by_kind)
     for k, row in enumerate(rows):
         machine = machine_of(swarm.facts[row])
@@ -194,7 +196,7 @@ def assume(
             kinds[machine] = tuple(effects(each, machine, load) for each in _KINDS[kind])
         # without runs all machines are strangers, and are called alike
         key = key_of(swarm.facts[row]) if priors.learnt else ""
-        layers = particular.layers(load, machine.device_class, written=written)
+        layers = individual_effects.layers(load, machine.device_class, written=written)
         own, widths = _own(priors, kind, key, machine.device_class, load, len(rows) > 1)
         alone[:, k] = widths
         columns.append([position.setdefault(name, len(position)) for name in (*kinds[machine], *own, layers, *paths)])
@@ -210,8 +212,10 @@ def assume(
         median[_LAUNCH] *= [launch_rounds(count) for count in cards]
     if load.engine in RDMA:
         median[[_VISIT, _REDUCE]] *= RDMA_SHARE
-    noise = particular.run_noise(kind, priors.left)
-    again, pace = (0.0, 0.0) if written else (particular.measured_noise(load), particular.pace_noise(load))
+    noise = individual_effects.run_noise(kind, priors.left)
+    again, pace = (
+        (0.0, 0.0) if written else (individual_effects.measured_noise(load), individual_effects.pace_noise(load))
+    )
     return Assumed(priors, kind, tuple(position), at, median, alone, noise, again, pace)
 
 

@@ -14,9 +14,9 @@ import numpy as np
 from swarm_predict.calibration.published import PROMPT_TOKENS, Result
 from swarm_predict.cost.all_reduce import messages, software_rounds
 from swarm_predict.cost.engines import ENGINES, EngineFacts, all_reduce_of, engine_facts
-from swarm_predict.cost.groups import ALL_REDUCES_PER_LAYER
 from swarm_predict.cost.machine.cards import exchange_ms, shared_by
 from swarm_predict.cost.machine.roofline import LayerWork, head_work, least_ms
+from swarm_predict.cost.machine_groups import ALL_REDUCES_PER_LAYER
 from swarm_predict.cost.network.delivery_times import Links, links
 from swarm_predict.forecast.forward_pass.pipeline import trips_of
 from swarm_predict.priors.factors import FASTEST, Load, Machine, canonical, effects, launch_rounds, load_of

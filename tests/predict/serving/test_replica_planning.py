@@ -8,8 +8,8 @@ import pytest
 from serving_cases import LINK, MODEL, node, swarm_of
 
 from swarm_predict.serving.lengths import exactly
-from swarm_predict.serving.rates import PipelineRates
-from swarm_predict.serving.split import _exact_splits, _members, plan_serving
+from swarm_predict.serving.replica_planning import _exact_splits, _members, plan_serving
+from swarm_predict.serving.subset_rates import PipelineRates
 from swarm_predict.serving.traffic import Traffic
 from swarm_predict.types import DoesNotFit, Workload
 from swarm_protocol.swarm_files.swarm_file import parse_swarm

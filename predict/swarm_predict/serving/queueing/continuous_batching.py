@@ -1,20 +1,21 @@
-"""Continuous batching under Poisson arrivals: throughput, time per token, first token and queueing in steady state.
+"""Model continuous batching under Poisson arrivals: throughput, time per token, first token and queueing in steady
+state.
 
-Requests at their prompt and requests that decode are counted apart (`phases`). Where other routes share stations with
-this one, and beyond the most sequences that are counted apart, all are taken alike: with n in the pipeline every one of
-them advances one pass in a cycle C(n) (`cycle`), so all of them share the pipeline: generalised processor sharing. The
-number of requests there then has the distribution
+Requests in prefill and requests that decode are counted separately (`prefill_decode_chain`). If other routes share
+stations with this one, or there are too many sequences for that, all are counted together: with n in the pipeline, each
+advances one pass in a cycle C(n) (`cycle_time`). This is generalised processor sharing, and the number of requests has
+the distribution
 
     π(n) ∝ λⁿ / Π μ(j), j = 1…n          μ(j) = j / (passes of a request · C(j))
 
-whatever the distribution of their lengths (Cohen, Acta Informatica 12, 1979). Memory admits N sequences at most;
-further requests wait in order, and are admitted at the rate μ(N), which is also the largest arrival rate that is
-sustained. Their wait is that of M/M/N, corrected for lengths that vary less or more than exponentially by (1 + c²)/2
-(Allen and Cunneen). Arrivals see the steady state (PASTA).
+for any distribution of their lengths (Cohen, Acta Informatica 12, 1979). Memory admits at most N sequences; further
+requests queue in order and are admitted at the rate μ(N), which is also the highest arrival rate that is sustained.
+Their wait is that of M/M/N, multiplied by (1 + c²)/2 for lengths that vary less or more than exponentially (Allen and
+Cunneen). Arrivals see the steady state (PASTA).
 
-Holds for Poisson arrivals; requests that are admitted in order of arrival and kept until they end (no preemption);
-micro-batches that take in a new request as they come round, one prompt in each at a time; stations that serve in order.
-How far an event simulation lies from it: `python -m bench serving`, and `tests/predict/serving/test_serving.py`.
+Assumptions: Poisson arrivals; requests are admitted in order of arrival and kept until they end (no preemption);
+a micro-batch takes in a new request when it comes round, with one prompt in it at a time; stations serve in order.
+`python -m bench serving` and `tests/predict/serving/test_serving.py` compare it with an event simulation.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from typing import Final
 
 import numpy as np
 
-from swarm_predict.serving.cycle import cycle_ms
+from swarm_predict.serving.cycle_time import cycle_ms
+from swarm_predict.serving.queueing.distributions import NEVER, PROBABILITIES, Spread, scaled, spread
 from swarm_predict.serving.queueing.first_token import first_tokens
-from swarm_predict.serving.queueing.phases import Phases
-from swarm_predict.serving.queueing.spread import NEVER, PROBABILITIES, Spread, scaled, spread
+from swarm_predict.serving.queueing.prefill_decode_chain import Phases
 from swarm_predict.serving.routes.route import MOST_PARTS, Route
 from swarm_protocol.snapshot.swarm import Floats
 

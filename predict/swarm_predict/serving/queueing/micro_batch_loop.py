@@ -1,16 +1,17 @@
-"""Times of a loop of micro-batches in which a given number of prompts is computed: drawn by the max-plus recursion.
+"""Draw the times of a loop of micro-batches in which a given number of prompts is computed, by the max-plus recursion.
 
-Micro-batches circulate through the stations of a route in order, first come first served. Nobody overtakes, so that the
-p-th visit of station s ends at
+Micro-batches circulate through the stations of a route in order, first come first served. None overtakes another, so
+the p-th visit of station s ends at
 
     end(p, s) = max(end(p, s − 1) + way, end(p − 1, s)) + service(p, s)
 
-and a micro-batch begins its next pass as its last one comes round: a closed tandem line (Baccelli, Cohen, Olsder and
-Quadrat, Synchronization and Linearity, 1992, §2). Services differ by whether a part of a prompt is in the pass, and
-those of a prompt follow each other in one micro-batch: how passes then wait for each other has no closed form, and is
-drawn. As a prompt ends the next one goes to any micro-batch without one, as it comes round next, so that about as many
-as are asked for are always computed; where a request has its micro-batch alone it comes at any time instead. Draws are
-the same for every route and number of sequences, so that their noise does not tell two placements apart.
+and a micro-batch begins its next pass when its last one ends: a closed tandem line (Baccelli, Cohen, Olsder and
+Quadrat, Synchronization and Linearity, 1992, §2). A service takes longer if the pass contains a prompt chunk, and the
+chunks of a prompt follow each other in one micro-batch. The resulting waits have no closed form, so they are drawn.
+When a prompt ends, the next one goes to the micro-batch without a prompt that comes round next, so about the given
+number of prompts is always being computed; if a request has its micro-batch to itself, the prompt may start at any
+time. Draws are the same for every route and number of sequences, so that their noise does not distinguish two
+placements.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 from boxes import Box, swarm_of
 
-from swarm_predict.advice.choice import Limits, how_sure
 from swarm_predict.advice.format_comparison import compared, named_format
+from swarm_predict.advice.plan_confidence import Limits, how_sure
 from swarm_predict.cost.machine.memory import RUNTIME_GIB, RUNTIME_SHARE
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.model.catalogue import model_named

@@ -1,7 +1,7 @@
-"""Memory for the caches of requests: what a machine has left, and how machines that several routes pass divide it.
+"""Compute the memory left for KV caches on each machine, and divide it among routes that share a machine.
 
-A machine of several routes holds the union of their layers, each once, and the caches of both: a request has a cache
-for the layers that its own route visits there. Room goes to the routes by weights.
+A machine of several routes holds the union of their layers, each once, and the caches of all: a request has a cache for
+the layers that its own route visits there. Memory is divided among the routes by weights.
 """
 
 from __future__ import annotations

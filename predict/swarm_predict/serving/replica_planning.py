@@ -1,11 +1,11 @@
-"""Plan for many users: one placement of all machines, or several of fewer, and which machine belongs where.
+"""Plan for many users: how many replicas to run, on which machines, and the role of each machine.
 
-Every set of machines has a rate (`rates`). Up to a number of machines the split into each number of replicas with the
-largest sum of rates is exact (over subsets); beyond, machines go to the replica with the least memory so far, the
-roomiest first. The splits, and the placements between least latency and most throughput, are then priced under the
-arrivals (`serve`), which chooses. Machines that are left over may then take the place of the one that limits, in a
-further placement that shares the others. With guesses, each placement is priced without them as well, and the chosen
-one with every number up to the given one.
+Every subset of machines has a rate (`subset_rates`). For few machines the split into each number of replicas with the
+largest sum of rates is exact (over subsets); for more, machines go to the replica with the least memory so far, largest
+memory first. The splits, and the placements between least latency and most throughput, are then evaluated under the
+arrivals (`serve`), and the best is chosen. Spare machines may then relieve the limiting one, in a further placement
+that shares the others. With speculative decoding, each placement is also evaluated without it, and the chosen one with
+every number of draft tokens up to the given one.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Final
 
 from swarm_predict.cost.engines import engine_facts
 from swarm_predict.model.shapes import ModelShape
-from swarm_predict.serving.queueing.spread import Spread
-from swarm_predict.serving.rates import GroupRates, PipelineRates, Rates
+from swarm_predict.serving.queueing.distributions import Spread
 from swarm_predict.serving.replicas import Replicas
 from swarm_predict.serving.serve import Serving, drafts_of, serving_of
+from swarm_predict.serving.subset_rates import GroupRates, PipelineRates, Rates
 from swarm_predict.serving.traffic import Traffic
 from swarm_predict.types import BadPlacement, DoesNotFit, NotMeasured, Placement, PredictError, Stage, Workload
 from swarm_protocol.snapshot.swarm import Swarm
