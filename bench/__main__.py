@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE)
         for name in known:
-            purpose = (importlib.import_module(known[name]).__doc__ or "").strip().splitlines()[0]
+            purpose = " ".join((importlib.import_module(known[name]).__doc__ or "").split("\n\n")[0].split())
             print(f"{'*' if name in LONG else ' '} {name:<16} {purpose}")
         return 0
     write = "--write" in arguments

@@ -1,4 +1,5 @@
-"""The table of `bench engines`, and its sums: as predicted, and after another run of the same case was learnt from."""
+"""Print the table of `bench engines` and its totals: as predicted, and after learning from another run of the same
+case."""
 
 from __future__ import annotations
 

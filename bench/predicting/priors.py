@@ -1,4 +1,4 @@
-"""Compare published speeds with predictions that leave out their system: error, sign, coverage, width.
+"""Compare published speeds with predictions from priors fitted without that system: error, sign, coverage, width.
 
 `python -m bench priors --calibrated` then observes one run or two of each system and predicts its others.
 

@@ -1,4 +1,5 @@
-"""Many users predicted beside an event simulation of every request, pass and station (SimPy), on random placements.
+"""Compare predictions for many users with an event simulation of every request, pass and station (SimPy), on random
+placements.
 
 `python -m bench serving` takes some minutes; `--cases N` and `--seed S` draw others, `--kind groups` a part. Each case
 is a swarm drawn at random and a placement on it: a pipeline, groups of machines that share layers, a pipeline with

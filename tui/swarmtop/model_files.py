@@ -1,4 +1,4 @@
-"""Read files that describe a model: config.json, a Hugging Face folder or cache entry, GGUF in one part or many."""
+"""Read files that describe a model: config.json, a Hugging Face folder or cache entry, GGUF files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from swarm_predict.model.names import kept
 from swarm_predict.types import UnknownModel
 from swarm_protocol.text import safe
 from swarmtop.errors import CommandError
-from swarmtop.named_files import read_named
+from swarmtop.file_arguments import read_named
 
 if TYPE_CHECKING:
     from swarm_predict.model.shapes import ModelShape

@@ -1,7 +1,7 @@
 """Read how far engines deviate from predictions on measured layers and paths, by engine: `engine_errors.json`.
 
 `python -m bench engines --fit` fits it to runs of engines on emulated networks (`bench/data/engine_runs.jsonl`, those
-that no other program disturbed) and to the median errors of an earlier series (`bench/engine_runs/widths.py`). All
+that no other program disturbed) and to the median errors of an earlier series (`bench/engine_runs/fit_widths.py`). All
 widths are standard deviations, relative to what was predicted:
 
     layers   of the layers' time

@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from swarm_protocol.devices.table import Device, Row, of_memory, own_rows, processor, rows, rows_naming
+from swarm_protocol.devices.data_sheets import Device, Row, of_memory, own_rows, processor, rows, rows_naming
 
 _NOISE: Final = frozenset({
     "nvidia", "corporation", "amd", "ati", "advanced", "micro", "devices", "inc", "intel", "r", "tm", "geforce",

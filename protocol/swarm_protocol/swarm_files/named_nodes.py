@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Final
 
-from swarm_protocol.devices.access import ACCESS, access_named
+from swarm_protocol.devices.internet_access import ACCESS, access_named
 from swarm_protocol.devices.machines import UnknownDevice, known_machine, machine_of, parts_of
 from swarm_protocol.devices.places import UnknownCity, city_named
 from swarm_protocol.snapshot.swarm import Swarm

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from swarm_protocol.devices.data_sheets import CLASSES, rows
 from swarm_protocol.devices.machines import UnknownDevice, machine_of, mean_rate
 from swarm_protocol.devices.names import find, nearest
 from swarm_protocol.devices.places import UnknownCity, between_cities_ms, city_named, path_estimate
-from swarm_protocol.devices.table import CLASSES, rows
 from swarm_protocol.swarm_files.named_nodes import BadNodes, parse_nodes
 
 NAMES = list(csv.DictReader((Path(__file__).parent / "device_names.csv").read_text().splitlines()))

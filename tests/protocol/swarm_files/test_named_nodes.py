@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from swarm_protocol.devices.access import ACCESS
+from swarm_protocol.devices.internet_access import ACCESS
 from swarm_protocol.devices.places import between_cities_ms
 from swarm_protocol.snapshot.swarm import Kind
 from swarm_protocol.swarm_files.named_nodes import BadNodes, NamedNode, parse_nodes, swarm_of_nodes

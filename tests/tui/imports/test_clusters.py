@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from swarmtop.imports import clusters
-from swarmtop.imports.found import Found, ImportProblem
-from swarmtop.imports.kinds import kind_of
+from swarmtop.imports.detect_format import kind_of
+from swarmtop.imports.findings import Found, ImportProblem
 
 SAMPLES = Path(__file__).parent / "samples"
 READERS = {"exo": clusters.exo, "parallax": clusters.parallax, "mesh-llm": clusters.mesh_llm}

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmtop.watch.pace import Pace, PaceConfig
+from swarmtop.watch.completion_stream import Completion, Observation
+from swarmtop.watch.request_schedule import Pace, PaceConfig
 from swarmtop.watch.sse import MAX_EVENT_BYTES, EventStream, StreamError
-from swarmtop.watch.stream import Completion, Observation
-from swarmtop.watch.workloads import fitness
+from swarmtop.watch.verdicts import fitness
 
 MS = 1_000_000
 S = 1_000 * MS

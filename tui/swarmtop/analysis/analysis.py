@@ -28,11 +28,11 @@ from swarm_predict.types import (
 )
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.text import safe
-from swarmtop.analysis.gaps import alive, gone_nodes, listed, missing, only, untimed
 from swarmtop.analysis.ranking.node_rows import Row, Standing, rows_of
 from swarmtop.analysis.ranking.states import degraded_of
 from swarmtop.analysis.runs import running as placements
 from swarmtop.analysis.runs.running import RunningNow
+from swarmtop.analysis.unmeasured import alive, gone_nodes, listed, missing, only, untimed
 
 __all__ = ["Analysis", "Row", "alive", "analyse", "missing", "only", "steady", "unplanned"]
 

@@ -23,8 +23,8 @@ import numpy as np
 from swarm_protocol.snapshot.open_changes import change_key, open_changes
 from swarm_protocol.snapshot.swarm import Event, State, Swarm
 from swarmtop.analysis.analysis import Analysis, Row
-from swarmtop.analysis.gaps import GONE
 from swarmtop.analysis.ranking.states import WORDS
+from swarmtop.analysis.unmeasured import GONE
 from swarmtop.text import quantities
 
 Scope = Literal["link", "node", "swarm"]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from swarm_lab.bundled import bundled, scenario_text
+from swarm_lab.bundled_scenarios import bundled, scenario_text
 from swarm_lab.emulation import netns
 from swarm_lab.emulation.scenario import Scenario, ScenarioError, parse_scenario
 from swarm_lab.recording import RECORDED, pack, unpack
@@ -28,9 +28,9 @@ from swarm_predict.placement import parse_placement
 from swarm_predict.types import NotMeasured, Workload
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.errors import StoreError
-from swarmtop.argument_types import draft, whole
-from swarmtop.config import load_model
 from swarmtop.errors import BREACHED, DONE, CommandError
+from swarmtop.option_types import draft, whole
+from swarmtop.parsed_options import load_model
 
 if TYPE_CHECKING:
     from swarm_lab.lab import Lab

@@ -1,4 +1,4 @@
-"""Read a person's settings from `config.toml`: keys, theme, columns. Pure except for reading that one file.
+"""Read the user's settings from `config.toml`: keys, theme, columns. Pure except for reading that file.
 
     theme = "light"                       # dark, light, contrast, ansi; auto
     ascii = true

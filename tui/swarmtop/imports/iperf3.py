@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from swarmtop.imports.found import Found, ImportProblem, LinkFound, NodeFound
+from swarmtop.imports.findings import Found, ImportProblem, LinkFound, NodeFound
 
 _SHORT_S: Final = 5.0  # below, slow start is a large part of a long path's transfer
 

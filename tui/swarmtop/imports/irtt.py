@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from swarm_protocol.units import ms_from_ns
-from swarmtop.imports.found import Found, ImportProblem, LinkFound, NodeFound, quantile
+from swarmtop.imports.findings import Found, ImportProblem, LinkFound, NodeFound, quantile
 
 
 class _Spread(msgspec.Struct):

@@ -11,7 +11,7 @@ import json
 import re
 from typing import Any, Final
 
-from swarmtop.imports.found import Found, ImportProblem, LinkFound, NodeFound, quantile
+from swarmtop.imports.findings import Found, ImportProblem, LinkFound, NodeFound, quantile
 
 _DURATION: Final = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?")
 

@@ -23,7 +23,7 @@ from msgspec import Meta
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.model.weight_formats import WEIGHT_FORMATS
 from swarm_protocol.units import BYTES_PER_GIB
-from swarmtop.imports.found import Found, ImportProblem, LayerFound, LinkFound, Names, NodeFound
+from swarmtop.imports.findings import Found, ImportProblem, LayerFound, LinkFound, Names, NodeFound
 
 FAILED_SPEED_TEST_MBPS: Final = 100.0  # petals: default_speed of measure_network_rps
 MEAN_CONTEXT: Final = 50  # of 100 steps from an empty cache

@@ -13,7 +13,7 @@ import json
 import re
 from typing import Any, Final
 
-from swarmtop.imports.found import Found, ImportProblem, LinkFound, Names, NodeFound, quantile
+from swarmtop.imports.findings import Found, ImportProblem, LinkFound, Names, NodeFound, quantile
 from swarmtop.imports.gpu.card import number
 
 Z95: Final = 1.645  # standard normal quantile

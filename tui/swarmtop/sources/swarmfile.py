@@ -1,4 +1,4 @@
-"""A swarm written by hand as a source: one state, no past."""
+"""Use a swarm file as a source: one state, no history."""
 
 from __future__ import annotations
 

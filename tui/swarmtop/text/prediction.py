@@ -9,7 +9,7 @@ from typing import Final
 from swarm_predict.types import Plan, Prediction
 from swarm_protocol.text import safe
 from swarm_protocol.units import gib
-from swarmtop.analysis.plans.sureness import ALL, basis_text, speed_text
+from swarmtop.analysis.plans.confidence import ALL, basis_text, speed_text
 from swarmtop.text import quantities
 
 BAR_MAX: Final = 72  # cells; longer bars are not read any better

@@ -1,4 +1,4 @@
-"""Many users as text for people and as the JSON object that scripts rely on."""
+"""Format answers for many users as text for people and as the JSON object that scripts rely on."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from swarmtop.watch.acceptance import MOST_GUESSES, by_position
-from swarmtop.watch.stream import Observation
+from swarmtop.watch.completion_stream import Observation
 
 _LINE: Final = re.compile(
     r"^([A-Za-z_:][\w:]*)(?:\{(.*)\})?[ \t]+(NaN|[+-]?Inf|[+-]?[0-9.]+(?:[eE][+-]?\d{1,3})?)(?:[ \t]+-?\d+)?[ \t]*$",

@@ -1,4 +1,4 @@
-"""Describe what speculative decoding gives a placement, compared with one window at a time and with no guesses."""
+"""Describe the gain of speculative decoding over one window at a time and over plain decoding."""
 
 from __future__ import annotations
 

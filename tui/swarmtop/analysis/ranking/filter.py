@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from swarm_protocol.snapshot.numpy_later import np
+from swarm_protocol.snapshot.lazy_numpy import np
 from swarmtop.analysis.ranking.node_figures import Bools
 from swarmtop.dashboard.lines.columns import BY_NAME
 from swarmtop.dashboard.lines.styled import clean

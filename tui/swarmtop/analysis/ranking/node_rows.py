@@ -17,9 +17,9 @@ from swarm_predict.types import Cause, Impact, Role
 from swarm_protocol.snapshot.swarm import Kind, Nat, State, Swarm
 from swarm_protocol.text import safe
 from swarm_protocol.units import gib
-from swarmtop.analysis.gaps import GONE
 from swarmtop.analysis.ranking.node_figures import Figures, badness, figures
 from swarmtop.analysis.ranking.states import Word, word_of
+from swarmtop.analysis.unmeasured import GONE
 from swarmtop.text import quantities
 from swarmtop.text.quantities import age_s, optional, state_of
 

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Final
 from swarm_protocol.messages.samples import RunSample
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_MS, NS_PER_S, iso_utc
-from swarmtop.args import add_question, add_source
-from swarmtop.argument_types import number, whole
 from swarmtop.errors import DONE, UNREACHABLE, CommandError
+from swarmtop.option_types import number, whole
+from swarmtop.shared_options import add_question, add_source
 from swarmtop.text import quantities
-from swarmtop.text.plain import dumps
+from swarmtop.text.json_csv import dumps
 from swarmtop.watch.comparison import Compared, Comparison
-from swarmtop.watch.pace import Pace, PaceConfig
-from swarmtop.watch.stream import Observation
-from swarmtop.watch.workloads import fitness
+from swarmtop.watch.completion_stream import Observation
+from swarmtop.watch.request_schedule import Pace, PaceConfig
+from swarmtop.watch.verdicts import fitness
 
 if TYPE_CHECKING:
     from swarm_predict.explain.disagreement import Disagreement, Watched
@@ -372,7 +372,7 @@ def _summary(seen: Sequence[Seen]) -> None:
 
 def _add_run(path: Path, args: argparse.Namespace, seen: Seen) -> None:
     """One [[run]] more in the form that `swarmtop calibrate --runs` takes."""
-    from swarmtop.config import prompt_tokens  # the predictor: not before the first answer
+    from swarmtop.parsed_options import prompt_tokens  # the predictor: not before the first answer
 
     speed = seen.what.tokens_per_s
     if speed is None:

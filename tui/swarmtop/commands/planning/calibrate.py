@@ -31,14 +31,14 @@ from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.text import safe
 from swarm_protocol.toml_errors import toml_error
 from swarm_protocol.units import iso_utc
-from swarmtop.args import add_question, add_source
 from swarmtop.commands.common import one_frame
-from swarmtop.config import load_model, open_source, read_learnt, workload
 from swarmtop.errors import DONE, CommandError
-from swarmtop.named_files import read_named, write_whole
+from swarmtop.file_arguments import read_named, write_whole
+from swarmtop.parsed_options import load_model, open_source, read_learnt, workload
+from swarmtop.shared_options import add_question, add_source
 from swarmtop.sources.swarmfile import SwarmFileSource
 from swarmtop.text import calibration as calibration_text
-from swarmtop.text.plain import dumps
+from swarmtop.text.json_csv import dumps
 
 EXAMPLE: Final = """
 swarmtop calibrate --swarm examples/garage.toml --engine petals --run "attic-3090:0-21,lab-a4000:22-31=9.1"

@@ -1,4 +1,4 @@
-"""The columns of the ranking: a registry with each column's title, width, sort key and cell.
+"""Define the columns of the ranking: the title, width, sort key and cell of each.
 
 Every screen that lists nodes uses it; to add a column, add one entry here. A cell is (text, role). Missing figures are
 "–", bounds have "≥", estimates "~", and old figures are dimmed.
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from swarm_protocol.snapshot.numpy_later import np
+from swarm_protocol.snapshot.lazy_numpy import np
 from swarm_protocol.snapshot.swarm import Floats, Kind
 from swarmtop.analysis.ranking.node_figures import STALE_AFTER_S
 from swarmtop.analysis.ranking.states import with_glyph

@@ -1,4 +1,4 @@
-"""Overlays over a screen: a list to pick from, a line to type, the help. Each draws lines; nothing is markup."""
+"""Show overlays over a screen: a list to pick from, a line to type, the help. Each draws plain lines, never markup."""
 
 from __future__ import annotations
 

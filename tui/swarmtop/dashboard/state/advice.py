@@ -1,4 +1,4 @@
-"""Compute advice on a placement apart from the plan: what would help, how certain the choice is, alternatives.
+"""Compute advice on a placement, separately from the plan: what would help, how certain the choice is, alternatives.
 
 Pure, and made for a thread. Not imported before a screen has room for it, because it brings the planner.
 """

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from swarmtop.imports.found import ImportProblem
+from swarmtop.imports.findings import ImportProblem
 
 _UNITS: Final = {
     "b": 1, "byte": 1, "bytes": 1, "kib": 1 << 10, "kb": 1e3, "mib": 1 << 20, "mb": 1e6, "gib": 1 << 30, "gb": 1e9,

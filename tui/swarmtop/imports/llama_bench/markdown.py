@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from swarmtop.imports.found import ImportProblem
+from swarmtop.imports.findings import ImportProblem
 from swarmtop.imports.llama_bench.rows import MOST_TOKENS, Row
 
 _TEST: Final = re.compile(r"(?:pp ?(\d{1,8}))?\+?(?:tg ?(\d{1,8}))?(?: ?@ ?d(\d{1,8}))?")

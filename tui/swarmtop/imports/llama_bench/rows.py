@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from swarmtop.imports.found import ImportProblem
+from swarmtop.imports.findings import ImportProblem
 
 MARKS: Final = ("model_filename", "n_prompt", "n_gen", "avg_ts")  # no other tool's rows have these together
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")  # names become comments, of one line each

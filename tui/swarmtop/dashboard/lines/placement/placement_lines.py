@@ -243,7 +243,7 @@ def _launch(state: PlacementState, width: int) -> Block:
 
 def _panels(view: View, plan: Plan, state: PlacementState, width: int, rows: int) -> Block:
     """The same boxes, as high as what is in them, and what else there is to the choice."""
-    from swarmtop.dashboard.lines.panels import offered
+    from swarmtop.dashboard.lines.panels import box_catalogue
     from swarmtop.dashboard.lines.panels.arrange import Panel, arrange, columns, inner_width
 
     inner = inner_width(width, columns(width))
@@ -260,7 +260,7 @@ def _panels(view: View, plan: Plan, state: PlacementState, width: int, rows: int
     panels = [
         Panel(f"candidates for stage {state.cursor + 1}", candidates, max(2, weighed + 1), least=min(4, weighed + 1)),
         *said[:-1],
-        *offered.on_placement(view, inner, _routes(view, plan.prediction, state)),
+        *box_catalogue.on_placement(view, inner, _routes(view, plan.prediction, state)),
         *([text("launch lines (l all, w in there saves)", launch)] if launch else []),
         said[-1],
     ]
