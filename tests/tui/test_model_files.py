@@ -108,7 +108,7 @@ def test_gguf_in_parts_and_in_a_folder(tmp_path):
     [
         ("missing.gguf", "missing.gguf is not there; correct --model"),
         ("./missing/config.json", "cannot read missing/config.json (No such file or directory); correct --model"),
-        ("empty.gguf", "is no GGUF file"),
+        ("empty.gguf", "is not a GGUF file"),
         ("folder", "holds neither a config.json nor a GGUF file; correct --model"),
         ("two", "holds 2 GGUF models; give one, as two/a.gguf"),
     ],
@@ -138,7 +138,7 @@ def test_the_checkpoints_own_format_is_the_default(tmp_path):
     assert open_question(options("--model", "gpt-oss-20b")).workload.weights == "mxfp4"
     assert open_question(options("--model", "llama-2-70b")).workload.weights == "fp16"
     assert open_question(options()).model is None  # left open: what runs, or the largest that fits
-    with pytest.raises(PredictError, match="weights 'fp12' is no known format"):
+    with pytest.raises(PredictError, match="weights 'fp12' is not a known format"):
         open_question(options("--weights", "fp12"))
 
 

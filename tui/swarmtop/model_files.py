@@ -114,7 +114,7 @@ def _text(path: Path) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UnknownModel(f"{safe(str(path))} is no text; give --model a Hugging Face config.json") from error
+        raise UnknownModel(f"{safe(str(path))} is not text; give --model a Hugging Face config.json") from error
 
 
 def _gguf(path: Path) -> ModelShape:
@@ -143,7 +143,7 @@ def _mapped(path: Path) -> Iterator[memoryview]:
         advice = "put all parts of the model beside each other" if _PART.fullmatch(path.name) else "correct --model"
         raise CommandError(f"{safe(str(path))} is not there; {advice}") from error
     except ValueError as error:  # mmap: an empty file
-        raise CommandError(f"{safe(str(path))} is no GGUF file ({error}); correct --model") from error
+        raise CommandError(f"{safe(str(path))} is not a GGUF file ({error}); correct --model") from error
     except OSError as error:
         raise CommandError(f"cannot read {safe(str(path))} ({error.strerror}); correct --model") from error
 

@@ -100,12 +100,12 @@ def draft(text: str) -> tuple[int, tuple[float, ...], float]:
     """An argparse type: `K:A` or `K:A:MS`; A may be one chance for each position, as 0.9,0.8,0.7."""
     parts = text.split(":")
     if len(parts) not in (2, 3):
-        raise argparse.ArgumentTypeError(f"takes guesses:chance[:ms] as 4:0.7:5 or 4:0.9,0.8:5, not {text!r}")
+        raise argparse.ArgumentTypeError(f"takes tokens:probability[:ms] as 4:0.7:5 or 4:0.9,0.8:5, not {text!r}")
     ms = number(0, 60_000)(parts[2]) if len(parts) == 3 else 0.0
     guesses, chances = whole(1, 64)(parts[0]), tuple(number(0, 1)(chance) for chance in parts[1].split(","))
     if len(chances) > guesses:
         raise argparse.ArgumentTypeError(
-            f"takes at most one chance for each guess ({text!r} has {len(chances)} for {guesses})"
+            f"takes at most one probability for each draft token ({text!r} has {len(chances)} for {guesses})"
         )
     return guesses, chances, ms
 

@@ -188,7 +188,7 @@ def _table_of(swarm: str | None) -> ModelTable | NamedModel | None:
 
 
 def running_option(args: argparse.Namespace) -> Running | None:
-    """Return the placement of --running. Raises BadPlacement if it is no placement."""
+    """Return the placement of --running. Raises BadPlacement if it is not a placement."""
     if args.running is None:
         return None
     placement = tidy(args.running)
@@ -199,7 +199,7 @@ def running_option(args: argparse.Namespace) -> Running | None:
 
 def question(args: argparse.Namespace, swarm: Swarm) -> tuple[Swarm, CompleteQuestion]:
     """Return the swarm with the placement of --running, and the question about it. Raises BadPlacement for a --running
-    that is no placement of this model on these nodes."""
+    that is not a placement of this model on these nodes."""
     from swarmtop.analysis.default_model import complete  # the planner: the dashboard paints first
     from swarmtop.analysis.runs.running import with_running
 

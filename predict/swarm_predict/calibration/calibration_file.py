@@ -148,7 +148,7 @@ def _contradictions(runs: Sequence[ObservedRun], priors: Priors) -> list[str]:
     for one, other in itertools.combinations(runs, 2):
         if one.same_as == other.same_as and abs(math.log(one.observed_ms / other.observed_ms)) > AGREE:
             said.append(
-                f"{one.label} and {other.label} are of the same question and took {one.observed_ms:.0f} and "
+                f"{one.label} and {other.label} ran the same thing but took {one.observed_ms:.0f} and "
                 f"{other.observed_ms:.0f} ms; something unmeasured changed between them"
             )
             named |= {one.label, other.label}
@@ -164,6 +164,6 @@ def _contradictions(runs: Sequence[ObservedRun], priors: Priors) -> list[str]:
     if far > ODD and run.label not in named:
         said.append(
             f"{run.label} is {abs(off):.0%} {'slower' if off > 0 else 'faster'} than the other runs imply; "
-            "measure it again, or calibrate it apart"
+            "measure it again, or calibrate it separately"
         )
     return said

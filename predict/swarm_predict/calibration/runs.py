@@ -115,9 +115,11 @@ def observe(
     `workload` has no calibration. Raises PredictError for what cannot be predicted, or for an invalid speed.
     """
     if not 0 < tokens_per_s < math.inf:
-        raise PredictError(f"run {label}: {tokens_per_s} tokens/s is not a valid speed; give that of one stream")
+        raise PredictError(f"run {label}: {tokens_per_s} tokens/s is not a valid speed; give the speed of one stream")
     if workload.windows > 1:
-        raise PredictError(f"run {label}: with several windows in flight a token is not one step; observe it with one")
+        raise PredictError(
+            f"run {label}: with several windows in flight a token is not one step; measure with one window"
+        )
     observed_ms = 1e3 / tokens_per_s * step_yield(workload)
     workload = with_one_size(swarm, model, placement, workload)
     shared = engine_facts(workload).pattern == "all-reduce"
@@ -125,7 +127,7 @@ def observe(
     if observed_ms < POSSIBLE * found.least_ms:
         return Refused(
             label,
-            f"a token in {observed_ms:.3g} ms cannot be: reading {model.name} ({workload.weights}) at the memory "
+            f"a token in {observed_ms:.3g} ms is impossible: reading {model.name} ({workload.weights}) at the memory "
             f"bandwidth of these machines takes {found.reading_ms:.3g} ms"
             + (f" and its paths {found.paths_ms:.3g} ms" if found.paths_ms else "")
             + "; another model, format, placement, number of streams or speculation was measured",

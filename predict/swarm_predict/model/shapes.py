@@ -184,7 +184,7 @@ class ModelShape:
             return float(batch * self.hidden * (self.width or 1.0) * ACTIVATION_BYTES[activations])
         except KeyError:
             known = ", ".join(ACTIVATION_BYTES)
-            raise PredictError(f"activations {activations!r} is no known format; take one of {known}") from None
+            raise PredictError(f"activations {activations!r} is not a known format; choose one of {known}") from None
 
     # -- work of one layer, the mean over the model
 

@@ -70,7 +70,7 @@ def lognormal(median: float, p95: float) -> Lengths:
 
 
 def listed(values: Iterable[float]) -> Lengths:
-    """Raises PredictError for an empty list, or a value that is no number of tokens."""
+    """Raises PredictError for an empty list, or a value that is not a number of tokens."""
     found = tuple(sorted(values))
     if not found:
         raise PredictError("no lengths are given; write one number of tokens on each line")

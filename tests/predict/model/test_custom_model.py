@@ -58,7 +58,7 @@ def test_a_window_and_a_state_stop_growing():
         ({"layer_bytes": [1e8]}, "has layer_bytes for 1 layers, and layers = 40"),
         ({"experts": 4}, "experts need experts_active"),
         ({"experts": 4, "experts_active": 5, "expert_bytes": 1e3}, "experts need experts_active"),
-        ({"weights": "fp12"}, "weights 'fp12' is no known format"),
+        ({"weights": "fp12"}, "weights 'fp12' is not a known format"),
     ],
 )
 def test_contradictions_are_refused(changes, said):

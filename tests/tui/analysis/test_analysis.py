@@ -120,7 +120,7 @@ def test_a_swarm_in_which_nobody_answers_says_so() -> None:
 
 
 def test_a_question_that_is_wrong_for_any_swarm_is_an_error_not_a_remark() -> None:
-    with pytest.raises(PredictError, match="no known format"):
+    with pytest.raises(PredictError, match="not a known format"):
         analyse(heard(2), MODEL, Workload(weights="fp17"))
 
 

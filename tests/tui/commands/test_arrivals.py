@@ -111,7 +111,7 @@ def test_lengths_come_from_a_file(capsys, tmp_path):
         (("--placement", TWO, "--arrivals", "1/s", "--prompt", "nowhere.txt"), "cannot read nowhere.txt"),
         (("--placement", TWO, "--arrivals", "1/s", "--prompt", "lognormal:5:2"), "a p95 of no less"),
         (("--placement", TWO, "--arrivals", "1/s", "--generate", "1"), "have no time per token"),
-        (("--placement", TWO, "--arrivals", "1/s", "--windows", "2"), "say how many with --draft"),
+        (("--placement", TWO, "--arrivals", "1/s", "--windows", "2"), "set their number with --draft"),
         (("--placement", TWO, "--placement", TWO, "--arrivals", "1/s"), "is there twice; give it once"),
     ],
 )

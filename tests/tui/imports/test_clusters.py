@@ -100,7 +100,7 @@ def test_exo_of_before_has_profiles_and_its_first_version_a_graph() -> None:
         ("exo", '{"nodeMemory": {}}', "this state of exo names no node"),
         ("parallax", '{"type": "cluster_status", "data": {"node_list": []}}', "lists no node"),
         ("mesh-llm", '{"my_vram_gb": "many", "peers": [], "node_id": "a"}', "memory of here is 'many', not a number"),
-        ("exo", "{", "this looks like JSON and is none"),
+        ("exo", "{", "this looks like JSON but is invalid"),
     ],
 )
 def test_what_cannot_be_read_says_why(kind: str, text: str, line: str) -> None:

@@ -277,10 +277,10 @@ def test_every_sample_is_recognised(sample: str, kind: str) -> None:
     ("data", "line"),
     [
         (b"", "this file is empty"),
-        (b"hello", "what wrote this cannot be told; name the format"),
-        (b'{"a": 1}', "this JSON has a, of no tool that is known"),
+        (b"hello", "cannot tell which tool wrote this; name the format"),
+        (b'{"a": 1}', "this JSON has a, which no known tool writes"),
         (b'[[node]]\nname = "a"\n', "this is a swarm file already"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(range(1, 32)) * 20, "this is no text"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(range(1, 32)) * 20, "this is not text"),
         (b"[ ID] Interval           Transfer     Bitrate\n", "run it with -J"),
     ],
 )

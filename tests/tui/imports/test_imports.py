@@ -233,12 +233,12 @@ def test_a_new_file_never_overwrites(capsys: pytest.CaptureFixture[str], tmp_pat
     [
         (("irtt", "FILE"), "irtt does not name the machines; give --from NODE --to NODE"),
         (("gpus", "nvidia-smi.csv"), "nvidia-smi does not say which machine this is; give --node NAME"),
-        (("irtt", "square.csv", "--from", "a", "--to", "b"), "this is no result of irtt ("),
-        (("iperf3", "petals-state.json"), "this is no result of iperf3 ("),
-        (("perfsonar", "petals-state.json"), "this is no result of an rtt, throughput or latency test"),
-        (("petals", "irtt-0.9.json"), "this is no state of a Petals health monitor ("),
+        (("irtt", "square.csv", "--from", "a", "--to", "b"), "this is not a result of irtt ("),
+        (("iperf3", "petals-state.json"), "this is not a result of iperf3 ("),
+        (("perfsonar", "petals-state.json"), "this is not a result of an rtt, throughput or latency test"),
+        (("petals", "irtt-0.9.json"), "this is not a state of a Petals health monitor ("),
         (("matrix", "all-smi.prom"), "cells, the first line"),
-        (("gpus", "square.csv", "--node", "a"), "this is no table of nvidia-smi"),
+        (("gpus", "square.csv", "--node", "a"), "this is neither a table of nvidia-smi"),
         (("matrix", "nowhere.csv"), "cannot read"),
         (("iperf3", "square.csv", "--from", "../x"), "'../x' is not a node name; take 1 to 32 of A-Z a-z 0-9 . _ -"),
         (

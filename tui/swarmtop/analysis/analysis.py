@@ -134,7 +134,7 @@ def analyse(
     if replan is not None and replan.gain is not None:
         notes = (
             *notes,
-            f"re-planning takes {100 * replan.gain:.0f} % off a token, and has for a while",
+            f"a new plan would take {100 * replan.gain:.0f} % off a token, and has for a while",
         )
     by_name = {each.node: each for each in found}
     best = held or (plan.prediction if plan is not None else None)
@@ -226,7 +226,7 @@ def why_out(swarm: Swarm, model: ModelShape, workload: Workload) -> Mapping[str,
         elif not np.isfinite(np.delete(tables.hop_ms[row], row)).any() and len(swarm) > 1:
             found[facts.name] = "no path to any other node is known yet"
         else:
-            found[facts.name] = "no placement with it can be priced: a path or an upload is not known yet"
+            found[facts.name] = "no placement with it can be predicted: a path or an upload is not known yet"
     return found
 
 

@@ -72,7 +72,7 @@ def _recorded(swarm: Swarm, load: Workload, asked: OpenQuestion) -> tuple[Comple
     try:
         model = model_named(name)
     except UnknownModel:
-        return None, f"recorded for {safe(name)}, which is in no catalogue: give its file with --model"
+        return None, f"recorded for {safe(name)}, which is not in the catalogue: give its file with --model"
     load = _as_recorded(swarm, model, load, asked)
     if model.name == LADDER[0] and not fits(alive(swarm, load.client), with_kv_cache(model, asked.kv_cache), load):
         return None, ""

@@ -99,7 +99,7 @@ class Breach:
     def line(self) -> str:
         if self.found is None:
             at = f" of {self.where}" if self.where else ""
-            return f"{self.rule.text}: nothing to judge, no {self.rule.metric}{at} is known yet"
+            return f"{self.rule.text}: nothing to evaluate, no {self.rule.metric}{at} is known yet"
         found = f"is {self.found}" if isinstance(self.found, str) else f"has {quantities.figure(self.found)}"
         return f"{self.rule.text}: {self.where or 'the swarm'} {found}"
 

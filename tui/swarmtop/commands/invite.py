@@ -171,7 +171,7 @@ def _with_token(host: str, port: int, args: argparse.Namespace) -> int:
     print(line)
     members = f"{len(swarm)} {'member' if len(swarm) == 1 else 'members'} so far"
     print(
-        f"{members}; this line has no invite of its own, which only the collector's operator can make, on its machine"
+        f"{members}; this line contains no invite: only the collector's operator can create one, on its machine"
         f"{'; ' + remark if remark else ''}",
         file=sys.stderr,
     )

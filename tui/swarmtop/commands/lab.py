@@ -119,11 +119,13 @@ def run(args: argparse.Namespace) -> int:
 def check_draft(args: argparse.Namespace) -> None:
     """Raises CommandError for speculative decoding that the reference engine does not do."""
     if args.windows and args.draft is None:
-        raise CommandError("--windows are of guesses; say how many with --draft K:A:MS")
+        raise CommandError("--windows verify draft tokens; set their number with --draft K:A:MS")
     if args.draft is not None and args.engine and "star" in args.engine:
-        raise CommandError("the reference engine guesses in chains; leave out --engine star or --draft")
+        raise CommandError("the reference engine drafts for chains only; leave out --engine star or --draft")
     if max(args.windows or [1]) > 1 and args.client is None:
-        raise CommandError("the client drafts while windows travel, beside the stages; say where with --client")
+        raise CommandError(
+            "with several windows in flight the client drafts while the stages compute; name it with --client"
+        )
 
 
 Work = Callable[["Lab", argparse.Namespace], Coroutine[Any, Any, int]]

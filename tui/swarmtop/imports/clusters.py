@@ -36,7 +36,7 @@ def last_object(text: str) -> dict[str, Any]:
         found = _object(line.strip().removeprefix("data:"))
         if found is not None:
             return found
-    raise ImportProblem("this looks like JSON and is none")
+    raise ImportProblem("this looks like JSON but is invalid")
 
 
 def kind_of(file: dict[str, Any]) -> str | None:

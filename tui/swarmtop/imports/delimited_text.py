@@ -34,7 +34,7 @@ def rows_of(text: str) -> list[list[str]]:
     try:
         rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=between)]
     except csv.Error as error:
-        raise ImportProblem(f"this is no CSV ({error})") from error
+        raise ImportProblem(f"this is not CSV ({error})") from error
     if between == "|":  # a table with a border on both sides
         rows = [row[1:-1] if row[0] == "" and row[-1] == "" and len(row) > 2 else row for row in rows]
         rows = [row for row in rows if not all(re.fullmatch(r":?-{2,}:?|", cell) for cell in row)]
@@ -58,7 +58,7 @@ def number_of(cell: str, where: str, figure: str, unit: str = "ms") -> float | N
     except ValueError:
         value = math.nan
     if match is None or (math.isnan(value)):
-        raise ImportProblem(f"{where}: {cell.strip()[:40]!r} is no number")
+        raise ImportProblem(f"{where}: {cell.strip()[:40]!r} is not a number")
     value *= _scale(match[2], figure, unit, where, cell)
     if not math.isfinite(value) or value < 0:
         raise ImportProblem(f"{where}: {cell.strip()[:40]} is out of range; figures are not negative")

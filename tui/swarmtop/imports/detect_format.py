@@ -31,7 +31,7 @@ def decoded(data: bytes) -> str:
     except UnicodeDecodeError:
         printable = sum(byte >= 32 or byte in (9, 10, 13) for byte in data[:4096])
         if printable < 0.99 * len(data[:4096]):
-            raise ImportProblem("this is no text") from None
+            raise ImportProblem("this is not text") from None
         return data.decode("cp1252", "replace")
 
 
@@ -39,7 +39,7 @@ def _text(data: bytes, encoding: str) -> str:
     try:
         return data.decode(encoding).lstrip("\ufeff")
     except UnicodeDecodeError as error:
-        raise ImportProblem(f"this is no text in {encoding.upper()} ({error.reason})") from error
+        raise ImportProblem(f"this is not text in {encoding.upper()} ({error.reason})") from error
 
 
 def kind_of(text: str) -> str:
@@ -77,14 +77,14 @@ def kind_of(text: str) -> str:
     rows = rows_of(stripped if not text.startswith(("\t", ";", ",")) else text)
     if len(rows) >= 2 and len(rows[0]) >= 2:
         return "matrix"
-    raise ImportProblem(f"what wrote this cannot be told; {ADVICE}")
+    raise ImportProblem(f"cannot tell which tool wrote this; {ADVICE}")
 
 
 def _kind_of_json(text: str) -> str:
     try:
         file = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ImportProblem(f"this looks like JSON and is none ({error})") from error
+        raise ImportProblem(f"this looks like JSON but is invalid ({error})") from error
     if bench_rows.is_row(file) or (isinstance(file, list) and file and bench_rows.is_row(file[0])):
         return "llama-bench"
     if isinstance(file, dict) and (cluster := clusters.kind_of(file)) is not None:
@@ -102,7 +102,9 @@ def _kind_of_json(text: str) -> str:
         return "perfsonar"
     if "gpus" in keys or "gpu_data" in keys or any(re.fullmatch(r"card\d+", key) for key in keys) or _cards(file):
         return "gpus"
-    raise ImportProblem(f"this JSON has {', '.join(sorted(keys)[:6]) or 'no keys'}, of no tool that is known; {ADVICE}")
+    raise ImportProblem(
+        f"this JSON has {', '.join(sorted(keys)[:6]) or 'no keys'}, which no known tool writes; {ADVICE}"
+    )
 
 
 def _keys(file: Any) -> set[str]:

@@ -20,7 +20,8 @@ from swarmtop.imports.gpu import json_output, prometheus_output, text_output, xm
 from swarmtop.imports.gpu.card import Card, Machines
 
 ADVICE: Final = (
-    f"this is no table of nvidia-smi and no output of a known monitor; {text_output.ADVICE}, {json_output.AMD_ADVICE}"
+    "this is neither a table of nvidia-smi nor the output of a known monitor; "
+    f"{text_output.ADVICE}, {json_output.AMD_ADVICE}"
 )
 
 
@@ -40,7 +41,7 @@ def _machines_of(text: str) -> tuple[str, Machines]:
         try:
             file = json.loads(stripped)
         except (ValueError, RecursionError) as error:
-            raise ImportProblem(f"this is no JSON ({error}); {json_output.AMD_ADVICE}") from error
+            raise ImportProblem(f"this is not JSON ({error}); {json_output.AMD_ADVICE}") from error
         return json_output.machines(file)
     if stripped.startswith("<"):
         return "nvidia-smi", {"": xml_output.log(stripped)}
@@ -82,7 +83,7 @@ def machine_of(name: str, cards: list[Card], notes: list[str]) -> NodeFound:
         known and len(known) == len(cards)
     ) else None  # fmt: skip
     if machine is not None and len({card.device for card in cards}) > 1:
-        notes.append(f"{name} runs its layers card after card: its rates are the mean of the cards' times, by memory")
+        notes.append(f"{name} runs its layers card after card: its rates average the cards' times, weighted by memory")
     if len(held) != len(cards):
         notes.append(f"the memory of {name} is not known: add vram_gib")
     return NodeFound(

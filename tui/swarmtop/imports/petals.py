@@ -144,7 +144,7 @@ def _decode(data: bytes) -> list[_Report]:
     try:
         reports = msgspec.json.decode(data, type=_State).model_reports
     except msgspec.DecodeError as error:
-        raise ImportProblem(f"this is no state of a Petals health monitor ({error})") from error
+        raise ImportProblem(f"this is not a state of a Petals health monitor ({error})") from error
     if not reports:
         raise ImportProblem("this monitor reports no model")
     return reports

@@ -229,8 +229,8 @@ def _drafting_line(found: Serving, each: Drafting) -> str:
     passes = f"each pass give a sequence {each.tokens_a_pass:.2f} tokens"
     if each.windows > 1:
         passes = f"each of {each.windows} windows in flight give a sequence {each.tokens_a_pass:.2f} tokens a round"
-    windows = f"{each.guesses} guesses in {passes}"
-    without = f"without guesses at most {_rate(each.without_most_per_s)}"
+    windows = f"{each.guesses} draft tokens in {passes}"
+    without = f"without draft tokens at most {_rate(each.without_most_per_s)}"
     if math.isfinite(each.without_tpot_ms):
         without += f", and now {quantities.ms(each.without_tpot_ms)} a token"
     if each.pays_to_per_s <= 0:

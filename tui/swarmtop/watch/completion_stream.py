@@ -88,7 +88,7 @@ class Completion:
         try:
             chunk = json.loads(data)
         except (ValueError, RecursionError) as error:
-            raise StreamError(f"an event of this stream is no JSON ({safe(data, 60)!r})") from error
+            raise StreamError(f"an event of this stream is not JSON ({safe(data, 60)!r})") from error
         if not isinstance(chunk, dict):
             raise StreamError(f"an event of this stream is no completion ({safe(data, 60)!r})")
         if chunk.get("error"):

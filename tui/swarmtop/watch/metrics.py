@@ -162,7 +162,7 @@ def _in_flight(before: Totals, after: Totals, at_least: float) -> float:
 
 
 def _samples(text: str) -> dict[str, list[tuple[dict[str, str], float]]]:
-    """Every sample by metric; what is no number is left out."""
+    """Every sample by metric; what is not a number is left out."""
     found: dict[str, list[tuple[dict[str, str], float]]] = {}
     for metric, labels, value in _LINE.findall(text):
         try:

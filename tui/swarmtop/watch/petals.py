@@ -112,7 +112,7 @@ class PetalsChat:
         try:
             message = json.loads(await connection.recv())
         except (ValueError, RecursionError) as error:
-            raise StreamError("a message of this backend is no JSON") from error
+            raise StreamError("a message of this backend is not JSON") from error
         if not isinstance(message, dict):
             raise StreamError("a message of this backend is no object")
         if message.get("ok") is not True:

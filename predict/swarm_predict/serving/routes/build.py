@@ -143,7 +143,9 @@ def _check(workload: Workload, traffic: Traffic) -> None:
         if given:
             raise PredictError(f"{option} is not modelled with arrivals; leave one of them out")
     if workload.windows > 1 and not workload.draft_tokens:
-        raise PredictError(f"{workload.windows} windows in flight verify guesses; say how many with --draft K:A:MS")
+        raise PredictError(
+            f"{workload.windows} windows in flight verify draft tokens; set their number with --draft K:A:MS"
+        )
     if workload.windows > 1 and engine_facts(workload).pattern != "chain":
         raise PredictError(
             f"windows in flight are modelled for pipelines, not for {workload.engine}; leave out --windows"

@@ -183,7 +183,7 @@ def test_unknown_figure_passes_no_comparison() -> None:
         ("rtt99>", "rtt99> needs a value after it"),
         ("rtt99>fast", "rtt99> needs a number, not fast"),
         ("(berlin", "a bracket is not closed"),
-        ("berlin)", ") has nothing to belong to"),
+        ("berlin)", ") has nothing to apply to"),
         ("berlin and", "here a name or a comparison is missing"),
         ("or berlin", "here a name or a comparison is missing"),
         (">3", "> needs a column before it"),

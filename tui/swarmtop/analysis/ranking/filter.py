@@ -101,7 +101,7 @@ class _Parser:
     def whole(self) -> Node:
         found = self._or() if self._tokens else Both("and", ())
         if self._at < len(self._tokens):
-            raise FilterError(f"{clean(self._tokens[self._at].text, 20)} has nothing to belong to")
+            raise FilterError(f"{clean(self._tokens[self._at].text, 20)} has nothing to apply to")
         return found
 
     def _peek(self, *words: str) -> bool:

@@ -91,7 +91,13 @@ def run_plan(args: argparse.Namespace, swarm: Swarm, model: ModelShape, load: Wo
         width = page_width()
         guesses = found.workload.draft_tokens
         ahead = f", {found.workload.windows} windows in flight" if found.workload.windows > 1 else ""
-        drafts = f", {guesses} guesses in each pass{ahead}" if guesses else ", no guesses" if load.draft_tokens else ""
+        drafts = (
+            f", {guesses} draft tokens in each pass{ahead}"
+            if guesses
+            else ", no draft tokens"
+            if load.draft_tokens
+            else ""
+        )
         sys.stdout.write(f"{model.name} {load.weights}, {load.engine}{drafts}\n\n")
         sys.stdout.write(f"{serving_text(found.serving, width)}\n{plan_text(found, width)}")
         if lines is not None:

@@ -80,8 +80,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--fit",
         metavar="WHAT",
-        help=f"constants of the engine instead, of {','.join(ORDER)}: all that the runs took beyond data sheets and "
-        "paths",
+        help=f"fit constants of the engine instead (any of {','.join(ORDER)}), which absorb all time beyond "
+        "data sheets and paths",
     )
     group.add_argument("--out", metavar="FILE", help="file to write, for --calibration")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     if constants and args.calibration:
         raise CommandError("constants are fitted to the runs given; leave out --fit, or --calibration")
     if constants and any(entry.model or entry.weights or entry.engine for entry in listed):
-        raise CommandError("constants are of one model, format and engine; leave out --fit to learn from several")
+        raise CommandError("constants apply to one model, format and engine; leave out --fit to learn from several")
     runs: list[_Asked] = []
     for number, entry in enumerate(listed, 1):
         swarm = usual if entry.swarm is None else one_frame(SwarmFileSource(base / entry.swarm))
@@ -222,7 +222,7 @@ def _read(path: Path) -> list[_Run]:
         text = data.decode()
         return list(msgspec.toml.decode(text, type=_Runs).run)
     except UnicodeDecodeError as error:
-        raise CommandError(f"{safe(str(path))} is no text in UTF-8; correct --runs") from error
+        raise CommandError(f"{safe(str(path))} is not UTF-8 text; correct --runs") from error
     except msgspec.DecodeError as error:
         raise CommandError(f"{safe(str(path))}: {safe(toml_error(error, text, _Runs), 400)}; correct --runs") from error
 

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     open_question(args)  # report an invalid question before anybody waits
     traffic = traffic_of(args)
     if traffic is None and len(args.placement) > 1:
-        raise CommandError("several placements are replicas for many users; add --arrivals, or ask about one", UNUSABLE)
+        raise CommandError("several placements are replicas for many users; add --arrivals, or give only one", UNUSABLE)
     swarm = one_frame(open_source(args))
     if open_question(args).model is None and not (swarm.running and swarm.running.model):
         args.model = DEFAULT_MODEL  # whose layers the placement names; it may well not fit

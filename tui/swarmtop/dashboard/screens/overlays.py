@@ -62,7 +62,7 @@ class Typed(Overlay):
         """Called when the text has changed."""
 
     def key(self, key: str) -> bool:
-        """Handle a key that is no text; return whether it was used."""
+        """Handle a key that is not text; return whether it was used."""
         return False
 
     def on_key(self, event: Key) -> None:

@@ -45,7 +45,7 @@ def amount_bytes(cell: str, unit: str, where: str) -> float | None:
     match = _AMOUNT.fullmatch(text)
     scale = _UNITS.get((match[2] or unit).lower()) if match else None
     if match is None or scale is None:
-        raise ImportProblem(f"{where}: {text[:40]!r} is no amount of memory")
+        raise ImportProblem(f"{where}: {text[:40]!r} is not an amount of memory")
     return float(match[1].replace(",", ".")) * scale
 
 

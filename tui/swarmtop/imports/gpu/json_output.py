@@ -97,7 +97,7 @@ def _amount(value: Any, where: str) -> float | None:
         value, unit = match[1], match[2]
     scale = _AMD_UNITS.get(unit.strip().upper())
     if scale is None:
-        raise ImportProblem(f"{where} is in {unit[:20]!r}, which is no unit of memory")
+        raise ImportProblem(f"{where} is in {unit[:20]!r}, which is not a unit of memory")
     return _scaled(number(value, where), scale)
 
 

@@ -65,7 +65,7 @@ def machines(text: str) -> Machines:
         free = free_of(total, known.get("used"), known.get("free"), known.get("reserved"))
         found.setdefault(key[0], []).append(Card(devices[key], total, free))
     if not found:
-        raise ImportProblem("no metric of these is of a card's memory; DCGM, nvitop and all-smi export some")
+        raise ImportProblem("none of these metrics is a card's memory; DCGM, nvitop and all-smi export some")
     return found
 
 

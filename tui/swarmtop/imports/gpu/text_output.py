@@ -35,7 +35,7 @@ def query(text: str) -> list[Card]:
     head = [re.split(r"\s*\[", cell)[0] for cell in rows[0]] if rows else []
     units = [match[1] if (match := re.search(r"\[(\w+)\]", cell)) else "MiB" for cell in rows[0]] if rows else []
     if "memory.total" not in head or "name" not in head:
-        raise ImportProblem(f"this is no table of nvidia-smi with names and memory; {ADVICE}")
+        raise ImportProblem(f"this is not a table of nvidia-smi with names and memory; {ADVICE}")
     cards = []
     for line, row in enumerate(rows[1:], 2):
         if len(row) != len(head):

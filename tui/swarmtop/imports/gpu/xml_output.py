@@ -15,9 +15,9 @@ def log(text: str) -> list[Card]:
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
-        raise ImportProblem(f"this is no XML ({error})") from error
+        raise ImportProblem(f"this is not XML ({error})") from error
     if root.tag != "nvidia_smi_log":
-        raise ImportProblem("this XML is no log of nvidia-smi -q -x")
+        raise ImportProblem("this XML is not a log of nvidia-smi -q -x")
     cards: list[Card] = []
     for gpu in root.iter("gpu"):
         name = (gpu.findtext("product_name") or "").strip()
