@@ -1,8 +1,4 @@
-"""Run benchmarks: `python -m bench` lists them, `python -m bench NAME …` runs some, `python -m bench all` the short
-ones; `python -m bench NAME --OPTION …` runs one with options of its own.
-
-It ends with a table of the figures that were recorded, beside their floor or peer and those of before; `--write` keeps
-them in docs/benchmarks.md."""
+"""Run benchmarks, and print a table of the figures that they recorded: now, before, and beside their floor or peer."""
 
 from __future__ import annotations
 
@@ -16,10 +12,16 @@ from bench.support import results
 from bench.support.harness import table
 
 TOPICS = ("measuring", "collecting", "predicting", "programs")  # folders with benchmarks
-# minutes each: by name only
+# take minutes each, so `all` leaves them out
 LONG = (
     "after_change", "changes", "engines", "loss_window", "prediction_error", "restart", "serving", "soak", "straggler",
 )  # fmt: skip
+
+USAGE = """usage: python -m bench NAME ...            run benchmarks, and print the figures they recorded
+       python -m bench NAME --OPTION ...   run one with options of its own
+       python -m bench all                 run all but the long ones (*)
+       --write                             keep the figures in docs/benchmarks.md
+"""
 
 
 def modules() -> dict[str, str]:
@@ -33,10 +35,11 @@ def modules() -> dict[str, str]:
 
 def main(arguments: list[str]) -> int:
     known = modules()
-    if not arguments:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE)
         for name in known:
-            purpose = (importlib.import_module(known[name]).__doc__ or "").strip().splitlines()[0]
-            print(f"  {name:<16} {purpose}")
+            purpose = " ".join((importlib.import_module(known[name]).__doc__ or "").split("\n\n")[0].split())
+            print(f"{'*' if name in LONG else ' '} {name:<16} {purpose}")
         return 0
     write = "--write" in arguments
     arguments = [each for each in arguments if each != "--write"]
@@ -53,13 +56,13 @@ def main(arguments: list[str]) -> int:
             results.begin(name)
             run = importlib.import_module(known[name]).main
             worst = max(worst, run(options) if options else run())
-    finally:  # one that fails takes nothing from those before it
+    finally:  # also if one fails: the figures of those before it are kept
         _conclude(write=write)
     return worst
 
 
 def _conclude(*, write: bool) -> None:
-    """Print what was recorded, beside what is kept of this machine; keep it where asked to."""
+    """Print the recorded figures beside those kept for this machine, and keep them if `write` is set."""
     found = results.recorded()
     if not found:
         return

@@ -22,12 +22,12 @@ import msgspec
 
 from swarm_predict.types import PredictError
 from swarm_protocol.units import NS_PER_S
-from swarmtop.args import Parser, add_question, add_source
-from swarmtop.argument_types import joined_times, number, whole
-from swarmtop.config import load_model, open_source, workload
 from swarmtop.dashboard.app import Dashboard
 from swarmtop.dashboard.options import DashboardOptions
 from swarmtop.errors import CommandError
+from swarmtop.option_types import joined_times, number, whole
+from swarmtop.parsed_options import load_model, open_source, workload
+from swarmtop.shared_options import Parser, add_question, add_source
 from swarmtop.sources.source import Source, SourceError
 
 SCREENS: Final = ("overview", "node", "links", "placement", "time")

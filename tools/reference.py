@@ -27,7 +27,7 @@ os.environ.pop("SWARMTOP_TOKEN", None)
 from swarm_collector.options import options_parser
 from swarm_predict.cost.all_reduce import messages as all_reduce_messages
 from swarm_predict.cost.engines import ENGINES, EngineFacts
-from swarm_predict.cost.groups import ALL_REDUCES_PER_LAYER
+from swarm_predict.cost.machine_groups import ALL_REDUCES_PER_LAYER
 from swarm_predict.forecast.forward_pass.pipeline import trips_of
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.model.shapes import ModelShape

@@ -1,4 +1,4 @@
-"""Time the stages of a batch in the collector, and weigh what it keeps of measured links.
+"""Time the stages of a batch in the collector, and measure the memory it keeps for each link.
 
 Each stage takes the batches of one round of all nodes, on one thread and without sockets, in columns and in rows (as
 older probes send them); the least CPU time of the rounds is given, in µs a row, because neighbours on the machine only
@@ -18,8 +18,8 @@ from typing import TypeVar
 
 import psutil
 
-from bench.support import made_swarm
 from bench.support.harness import MB, folder, machine, record, table
+from bench.support.synthetic import swarm_samples
 from swarm_collector.changes.detector import ChangeDetector
 from swarm_collector.ingest.batch_validation import are_admissible, check
 from swarm_collector.services.probe_service import without_public_addresses
@@ -62,7 +62,7 @@ def main() -> int:
 
 
 def _stages(home: Path, *, columns: bool) -> dict[str, float]:
-    names = made_swarm.ids(NODES)
+    names = swarm_samples.ids(NODES)
     known, now_ns = frozenset(names), time.time_ns()
     builder, detector = SwarmBuilder(), ChangeDetector()
     for number, name in enumerate(names):
@@ -76,7 +76,7 @@ def _stages(home: Path, *, columns: bool) -> dict[str, float]:
         least[stage] = min(us, least.get(stage, us))
         return found
 
-    made = list(made_swarm.link_rounds(NODES, PEERS, ROUNDS, now_ns))
+    made = list(swarm_samples.link_rounds(NODES, PEERS, ROUNDS, now_ns))
     numbers = {name: number for number, name in enumerate(names, start=1)}
     bare_lock, lock = WriterLock(home / "bare.db"), WriterLock(home / "all.db")
     with (
@@ -169,13 +169,13 @@ def _memory() -> tuple[float, float]:
     builder, detector = SwarmBuilder(), ChangeDetector()
     for number, name in enumerate(names):
         builder.node(name, f"bench-{number}", seen_ns=time.time_ns())
-    made = made_swarm.link_rounds(MANY_NODES, PEERS, WINDOWS, time.time_ns(), names)
+    made = swarm_samples.link_rounds(MANY_NODES, PEERS, WINDOWS, time.time_ns(), names)
     before = _resident_mb()
     for _, node, samples in made:
         builder.samples(names[node], samples)
     builder.rtt_from(names[0])
     shown = _resident_mb()
-    for _, node, samples in made_swarm.link_rounds(MANY_NODES, PEERS, WINDOWS, time.time_ns(), names):
+    for _, node, samples in swarm_samples.link_rounds(MANY_NODES, PEERS, WINDOWS, time.time_ns(), names):
         for sample in samples:
             detector.add(names[node], sample)
     return shown - before, _resident_mb() - shown

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from bench.support.harness import record
-from bench.support.made_windows import WINDOW_S, Line, windows
+from bench.support.synthetic.rtt_windows import WINDOW_S, Line, windows
 from swarm_collector.changes.detected_change import Found, describe
 from swarm_collector.changes.detector import ChangeDetector
 from swarm_protocol.messages.samples import LinkSample

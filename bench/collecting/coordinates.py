@@ -1,4 +1,4 @@
-"""Estimate unmeasured round trips: what a collector and a viewer make of them, and an online Vivaldi on the same pairs.
+"""Compare estimates of unmeasured round trips, by a collector and a viewer, with an online Vivaldi on the same pairs.
 
 Two matrices: 490 PlanetLab hosts and 222 cities. SEEN of the pairs are shown, at random or as a collector's plans
 choose them (NEAREST and RANDOM of each node); the errors are of the others. Vivaldi as in Dabek et al., "Vivaldi: a

@@ -1,4 +1,5 @@
-"""Flood a collector with pings, STUN requests and half-open hellos: how much later honest probes are acknowledged.
+"""Flood a collector with pings, STUN requests and half-open hellos, and measure how much later honest probes are
+acknowledged.
 
 The flood comes over a veth from a network namespace of its own, 24 Mbit/s as sent; the probes are on loopback. Quiet
 and flooded rounds alternate on one collector. Needs root on Linux, `ip` and `unshare`.

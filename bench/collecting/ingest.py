@@ -1,4 +1,4 @@
-"""Measure ingest in rows a second: the store's writer, a collector's WebSockets, and a bare executemany.
+"""Measure ingest in rows a second: the store's writer, a collector's WebSockets, against a bare executemany.
 
 The bare one writes the same rows into the same table with the same settings of SQLite, prepared and sorted: only SQLite
 is left. All are given as rows a second and as rows per second of CPU (of the process that stores; the simulated probes
@@ -22,8 +22,8 @@ from typing import NamedTuple
 
 import psutil
 
-from bench.support import made_swarm
 from bench.support.harness import BenchError, Processes, folder, machine, record, start_collector, table
+from bench.support.synthetic import swarm_samples
 from swarm_storage.rows import TABLES, Row
 from swarm_storage.sqlite.connect import WriterLock, connect_writer
 from swarm_storage.store import open_store
@@ -83,11 +83,11 @@ def main() -> int:
 
 
 def _bare(home: Path) -> Speed:
-    names = {name: number for number, name in enumerate(made_swarm.ids(NODES), start=1)}
+    names = {name: number for number, name in enumerate(swarm_samples.ids(NODES), start=1)}
     link = TABLES["link"]
     rows: list[Row] = [
         link.row(sample, node + 1, names[sample.peer], 0)
-        for _, node, window in made_swarm.link_rounds(NODES, PEERS, ROUNDS, time.time_ns())
+        for _, node, window in swarm_samples.link_rounds(NODES, PEERS, ROUNDS, time.time_ns())
         for sample in window
     ]
     commits = [sorted(rows[i : i + COMMIT_SAMPLES]) for i in range(0, len(rows), COMMIT_SAMPLES)]
@@ -106,10 +106,10 @@ def _bare(home: Path) -> Speed:
 
 
 def _writer(home: Path, size: int, rounds: int) -> Speed:
-    names = made_swarm.ids(NODES)
+    names = swarm_samples.ids(NODES)
     seqs = [0] * NODES
     batches = []
-    for _, node, window in made_swarm.link_rounds(NODES, PEERS, rounds, time.time_ns()):
+    for _, node, window in swarm_samples.link_rounds(NODES, PEERS, rounds, time.time_ns()):
         for i in range(0, PEERS, size):
             seqs[node] += 1
             batches.append(NodeBatch(names[node], 1, seqs[node], time.time_ns(), window[i : i + size]))

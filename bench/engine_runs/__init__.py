@@ -1,1 +1,1 @@
-"""Engines run on emulated hosts beside what is predicted for them; `python -m bench engines` is the command."""
+"""Run engines on emulated hosts, and compare them with their predictions: `python -m bench engines` is the command."""

@@ -1,4 +1,4 @@
-"""The networks that engines are run on: three hosts, a, b and c, each path a few lines of a lab scenario.
+"""Define the networks that engines are run on: three hosts, a, b and c, each path a few lines of a lab scenario.
 
 Each network has an unshaped twin, the same hosts without delay, loss or a limit that matters. What an engine takes
 there is its computation and its own software; what it takes more on the real one is the network.

@@ -1,4 +1,5 @@
-"""The table of `bench engines`, and its sums: as predicted, and after another run of the same case was learnt from."""
+"""Print the table of `bench engines` and its totals: as predicted, and after learning from another run of the same
+case."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import numpy as np
 from bench.engine_runs.runs import Run
 from bench.support.harness import record, table
 from swarm_lab.verification.contention import DISTURBED_CORES
-from swarm_predict.calibration.learnt import learn, priors_of
+from swarm_predict.calibration.calibration_file import learn, priors_of
 from swarm_predict.priors.posterior import fitted
 from swarm_predict.types import Quantiles
 

@@ -1,4 +1,4 @@
-"""One engine on one network: measure with real probes, predict, then run the engine shaped and unshaped in turn."""
+"""Run one engine on one network: measure with real probes, predict, then run the engine shaped and unshaped in turn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client of an engine that stays up between runs, so that weights are loaded and servers found once.
+"""Keep the client of an engine up between runs, so that weights are loaded and servers found once.
 
 It prints `ready`; each line on its standard input is one run, answered by `token BEGAN_NS ENDED_NS` a token, the prompt
 first, and `end`.

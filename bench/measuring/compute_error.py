@@ -1,4 +1,4 @@
-"""Compare whole models with what their layers predict: decode steps and prompts, on this machine's processor or GPU.
+"""Compare whole models with the sum of their layers: decode steps and prompts, on this machine's processor or GPU.
 
     python -m bench compute_error                       this machine's first device, models that suit it
     python -m bench compute_error --models llama-3.1-8b,falcon-7b --dtype bf16 --batches 1,8 --contexts 128,2048

@@ -1,4 +1,4 @@
-"""Compare the probe's readings of NVIDIA GPUs with nvidia-smi's at the same time: at rest, and at work.
+"""Compare the probe's readings of NVIDIA GPUs with nvidia-smi's at the same time, idle and busy.
 
 python -m bench gpu_readings
 """

@@ -1,4 +1,4 @@
-"""Measure the lab's router: its own delay error at 5,000 packets/s, and Mbit/s through one pair and bare loopback.
+"""Measure the lab's router: its own delay error at 5,000 packets/s, and Mbit/s through one pair against bare loopback.
 
 Needs root (or user namespaces); `--busy` keeps every core busy meanwhile, as probes and engines do.
 """

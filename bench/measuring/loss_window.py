@@ -1,8 +1,8 @@
-"""Measure what lost packets add to messages: Linux TCP on emulated paths beside the model, median and mean by kind.
+"""Measure what lost packets add to messages: Linux TCP on emulated paths against the model, median and mean by kind.
 
 Messages of 8 to 256 KB over round trips of 20 to 120 ms that lose 0.1 to 1 % of the packets, 20 to 500 ms after each
-acknowledgement, with each congestion control that the kernel has, all connections at once: some five minutes. The
-model is given the figures of the path and nothing that was measured. Needs root on Linux.
+acknowledgement, with each congestion control that the kernel has, all connections at once: some five minutes. The model
+is given the figures of the path and nothing that was measured. Needs root on Linux.
 """
 
 from __future__ import annotations

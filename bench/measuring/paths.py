@@ -1,12 +1,12 @@
-"""Compare path measurement with the lab's truth, idle and with both cores busy: our probes, irtt and ping.
+"""Compare path measurements with the lab's truth, idle and with both cores busy: our probes, irtt and ping.
 
 Real probes, irtt and ping measure the same emulated paths in the same minute; an observer on the interfaces of both
 ends wrote down when each packet left and arrived (`bench.support.wire_truth` says why the router's own records are not
-the truth). Everything is judged in windows of WINDOW packets: the difference of the window's p50 and p99 to
-those of the very same packets, so that an error is one of measurement and not of sampling. What programs lose between
-their clock and the wire counts against them: it is what a reader of the figure would be misled by. Then which of our
-four time stamps the error comes from, and what each program took of memory and processor meanwhile.
-Needs root on Linux. `python -m bench paths SECONDS` for another length.
+the truth). Everything is judged in windows of WINDOW packets: the difference of the window's p50 and p99 to those of
+the very same packets, so that an error is one of measurement and not of sampling. What programs lose between their
+clock and the wire counts against them: it is what a reader of the figure would be misled by. Then which of our four
+time stamps the error comes from, and what each program took of memory and processor meanwhile. Needs root on Linux.
+`python -m bench paths SECONDS` for another length.
 """
 
 from __future__ import annotations

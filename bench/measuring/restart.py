@@ -1,4 +1,4 @@
-"""Measure what TCP adds to a message after a pause, on emulated paths beside the model, by congestion control.
+"""Measure what TCP adds to a message after a pause, on emulated paths against the model, by congestion control.
 
 Senders with each congestion control that the kernel has send messages of 8 to 256 KB over 60 ms each way, with pauses
 of 50 ms to 3 s after each acknowledgement, all at once: some four minutes. Needs root on Linux.

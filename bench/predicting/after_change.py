@@ -1,4 +1,4 @@
-"""Degrade a link and restore it: when it is reported, and what is predicted 20 s later, compared with the engine.
+"""Degrade a link and restore it: how soon it is reported, and whether the prediction 20 s later matches the engine.
 
 `python -m bench after_change` (some 6 minutes) plays the lab's `one-straggler` with real probes once all is measured.
 The references are the moments at which the lab changed the path, and the reference engine, run over the straggler
@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.support import harness
-from bench.support.straggler import STRAGGLER, straggler_text
+from bench.support.synthetic.straggler_scenario import STRAGGLER, straggler_text
 from swarm_lab.emulation import netns
 from swarm_lab.emulation.scenario import parse_scenario
 from swarm_lab.lab import Lab

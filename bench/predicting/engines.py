@@ -1,8 +1,9 @@
-"""Run real engines on emulated networks, predicted beside measured (three minutes a network, half a minute an engine).
+"""Run real engines on emulated networks, and compare with predictions (three minutes a network, half a minute an
+engine).
 
-`python -m bench engines --engine gloo --network even --network thin` runs a part. For each network the lab's own
-probes measure, the time per token is predicted, and only then the engine runs, on the shaped network and on an unshaped
-twin in turn, so that the network's share and the computation's are known apart.
+`python -m bench engines --engine gloo --network even --network thin` runs a part. For each network the lab's own probes
+measure, the time per token is predicted, and only then the engine runs, on the shaped network and on an unshaped twin
+in turn, so that the network's share and the computation's are known apart.
 
 `--build-only` builds the engines, so that a machine can be quiet when they run; all of them where none is named.
 `--record` keeps the runs as data, `--recorded` predicts what is kept without running anything, and `--fit` fits to it
@@ -22,18 +23,18 @@ from bench.engine_runs.engines.distributed_llama import DistributedLlama
 from bench.engine_runs.engines.gloo import Gloo
 from bench.engine_runs.engines.llama_cpp import LlamaCpp
 from bench.engine_runs.engines.petals import Petals
-from bench.engine_runs.left_out import left_out
+from bench.engine_runs.fit_widths import STORED, fit, store
+from bench.engine_runs.leave_one_network_out import left_out
 from bench.engine_runs.networks import NETWORKS
-from bench.engine_runs.recorded import FILE, read, record, run_of, with_new, write
+from bench.engine_runs.recorded_runs import FILE, read, record, run_of, with_new, write
 from bench.engine_runs.report import left_out_text, line, text
 from bench.engine_runs.runs import MODEL_FOLDER, SETTLING_S, Engine, EngineUnavailable, Failed, Run, race
-from bench.engine_runs.widths import STORED, fit, store
 from bench.predicting.priors import of_published
 from bench.support.harness import machine
 from swarm_lab.emulation import netns
 from swarm_lab.verification.race import RaceError
 from swarm_storage.errors import StoreError
-from swarmtop.config import load_model
+from swarmtop.parsed_options import load_model
 
 ENGINES: Final[dict[str, Engine]] = {
     engine.name: engine for engine in (Gloo(), Petals(), LlamaCpp(), DistributedLlama())

@@ -1,4 +1,4 @@
-"""Measure planning: seconds and proven gap per swarm size, and how much slower the placement rules of others are."""
+"""Measure planning: seconds and proven gap per swarm size, and how much slower other projects' placement rules are."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import statistics
 import sys
 import time
 
-from bench.support import plan_rules as rules
+from bench.support import placement_baselines as rules
 from bench.support.harness import machine, record
-from bench.support.plan_instances import MODELS, swarm
+from bench.support.synthetic.plan_instances import MODELS, swarm
 from swarm_predict.search.solve import solve
 from swarm_predict.types import PredictError
 

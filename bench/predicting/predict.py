@@ -1,9 +1,10 @@
-"""Measure prediction: a point, a distribution and 1,000 candidate placements, and the same formula in plain Python.
+"""Measure prediction speed: a point, a distribution and 1,000 candidate placements, against the same formula in plain
+Python.
 
 The plain one adds up p50 times from lists: no memory limits, no engines, no spread; for a distribution it draws each
-stage and hop from a normal and ranks the sums. SimPy (a discrete-event simulator) sends as many tokens through the
-same stages and hops as there are draws. Where they give a point they must agree, or nothing is printed. vidur was
-looked at: its wheel has no device profiles, and its networks are those of one data centre.
+stage and hop from a normal and ranks the sums. SimPy (a discrete-event simulator) sends as many tokens through the same
+stages and hops as there are draws. Where they give a point they must agree, or nothing is printed. vidur was looked at:
+its wheel has no device profiles, and its networks are those of one data centre.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bench.support.harness import machine, record, table
-from bench.support.peers import left_out
+from bench.support.peer_programs import left_out
 from swarm_predict.cost.build import build_tables
 from swarm_predict.cost.tables import CostTables
 from swarm_predict.forecast.candidates import DRAWS, distributions

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from bench.support.harness import record
-from swarm_lab.bundled import bundled
+from swarm_lab.bundled_scenarios import bundled
 from swarm_lab.emulation import netns
 from swarm_lab.verification.contention import DISTURBED_CORES
 

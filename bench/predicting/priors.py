@@ -1,4 +1,4 @@
-"""Compare published speeds with predictions that leave out their system: error, sign, coverage, width.
+"""Compare published speeds with predictions from priors fitted without that system: error, sign, coverage, width.
 
 `python -m bench priors --calibrated` then observes one run or two of each system and predicts its others.
 
@@ -24,9 +24,9 @@ import numpy as np
 
 import swarm_predict.priors
 from bench.support.harness import record
-from swarm_predict.calibration.evidence import Evidence, evidence_of, placement_of, swarm_of, workload_of
 from swarm_predict.calibration.fit_priors import as_data, fit
 from swarm_predict.calibration.published import Result, devices, published, read_table
+from swarm_predict.calibration.published_evidence import Evidence, evidence_of, placement_of, swarm_of, workload_of
 from swarm_predict.calibration.runs import ObservedRun, Refused, observation, observe
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.priors.conditioning import Observation, Part, condition

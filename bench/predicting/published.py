@@ -1,4 +1,4 @@
-"""Answer each published result's command as a user types it, and print answer, interval and error beside it.
+"""Run each published result's command as a user types it, and print answer, interval and error beside the result.
 
 Rows are in docs/claims/published.toml. They are also held by tests/predict/test_published_answers.py, so that a change
 for the worse is seen. Unlike `python -m bench priors` nothing is left out of the fit: this is what people are told.

@@ -1,4 +1,5 @@
-"""Many users predicted beside an event simulation of every request, pass and station (SimPy), on random placements.
+"""Compare predictions for many users with an event simulation of every request, pass and station (SimPy), on random
+placements.
 
 `python -m bench serving` takes some minutes; `--cases N` and `--seed S` draw others, `--kind groups` a part. Each case
 is a swarm drawn at random and a placement on it: a pipeline, groups of machines that share layers, a pipeline with
@@ -29,8 +30,8 @@ from bench.support.serving_simulation import Seen, SimulatedRoute, simulate
 from swarm_predict.cost.speculative import outcomes, window_yields
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import parse_placement
-from swarm_predict.serving.doubt import Errors, Simulated, intervals
-from swarm_predict.serving.doubt import simulated as stored
+from swarm_predict.serving.intervals import Errors, Simulated, intervals
+from swarm_predict.serving.intervals import simulated as stored
 from swarm_predict.serving.lengths import lognormal
 from swarm_predict.serving.replicas import Replicas
 from swarm_predict.serving.routes.route import Route

@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.support import harness
-from bench.support.straggler import STRAGGLER, straggler_text
+from bench.support.synthetic.straggler_scenario import STRAGGLER, straggler_text
 from swarm_lab.emulation import netns
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.types import Workload

@@ -1,12 +1,13 @@
-"""Measure the time to first paint: from exec to the ranking on a real pseudo-terminal; a bare Textual app and htop.
+"""Measure the time to first paint: from exec to the ranking on a real pseudo-terminal, against a bare Textual app and
+htop.
 
-"Painted" means that a person could read it: every text waited for is on the screen of a terminal emulator (pyte), as
-of the read that brought the last of it. A blank screen or one that says "waiting" is not: the members' rows are. The
-first rows have what a file or few rows of a database tell (names, states, devices), and say that figures are being
-read; rows of their own are for the screens with the figures of all links. Commands without a dashboard
-are timed to their end, beside a bare Python. Each is started REPEATS times, all in turn, after one start that warms
-the disk's cache; medians are told. "CPU ms" is what the program itself had been charged by then: about what the time
-would be on a machine with nothing else to do.
+"Painted" means that a person could read it: every text waited for is on the screen of a terminal emulator (pyte), as of
+the read that brought the last of it. A blank screen or one that says "waiting" is not: the members' rows are. The first
+rows have what a file or few rows of a database tell (names, states, devices), and say that figures are being read; rows
+of their own are for the screens with the figures of all links. Commands without a dashboard are timed to their end,
+beside a bare Python. Each is started REPEATS times, all in turn, after one start that warms the disk's cache; medians
+are told. "CPU ms" is what the program itself had been charged by then: about what the time would be on a machine with
+nothing else to do.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ from typing import NamedTuple
 
 import pyte
 
-from bench.support import made_swarm
 from bench.support.harness import BenchError, cpu_s, folder, machine, record, table
-from bench.support.peers import left_out
+from bench.support.peer_programs import left_out
+from bench.support.synthetic import swarm_samples
 from swarm_protocol.messages.probe_messages import HostFacts
 from swarm_protocol.messages.samples import HostSample
 from swarm_protocol.swarm_files.swarm_file import parse_swarm
@@ -277,15 +278,17 @@ def _large_database(home: Path) -> Path:
     path = home / "large.db"
     store = open_store(f"sqlite:///{path}")
     writer = store.writer()
-    names = made_swarm.ids(LARGE_NODES)
+    names = swarm_samples.ids(LARGE_NODES)
     facts = HostFacts(system="Linux", cpu="made up", cores=8, ram_bytes=64 << 30)
     now_ns = time.time_ns()
-    joined_ns = now_ns - (LARGE_ROUNDS + 1) * made_swarm.WINDOW_NS  # before the first sample: nobody is shown earlier
+    joined_ns = (
+        now_ns - (LARGE_ROUNDS + 1) * swarm_samples.WINDOW_NS
+    )  # before the first sample: nobody is shown earlier
     for number, name in enumerate(names):
         writer.upsert_node(name, f"bench-{number}", facts=facts, seen_ns=joined_ns)
     seqs = [0] * LARGE_NODES
     futures = []
-    for _, node, window in made_swarm.link_rounds(LARGE_NODES, LARGE_PEERS, LARGE_ROUNDS, now_ns):
+    for _, node, window in swarm_samples.link_rounds(LARGE_NODES, LARGE_PEERS, LARGE_ROUNDS, now_ns):
         host = HostSample(at_ns=window[-1].at_ns, cpu_percent=5.0, ram_free_bytes=32 << 30, ram_total_bytes=64 << 30)
         seqs[node] += 1
         futures.append(writer.submit(NodeBatch(names[node], 1, seqs[node], now_ns, (*window, host))))

@@ -1,11 +1,12 @@
-"""Measure the probe's footprint with 32 peers: resident memory and share of a core; a bare client, irtt and ping too.
+"""Measure the probe's footprint with 32 peers: resident memory and share of a core, against a bare client, irtt and
+ping.
 
 33 probes and a collector are real processes on loopback. All figures are read from the operating system over the same
 minute: CPU is what the kernel charged, so other work on the machine changes it little. One probe has timed a layer with
-torch before (if torch is installed); the others run as where it is not, so that no layer is timed meanwhile. Hop
-rounds and transfers come every some minutes: what fell into the minute is printed, and what all the first ones cost.
-A collector calls itself unwatched ten minutes after the last viewer; here after UNWATCHED_S. One probe joins over TLS,
-as from another machine, the others in plain text, as on the collector's own; for that the collector gets a certificate.
+torch before (if torch is installed); the others run as where it is not, so that no layer is timed meanwhile. Hop rounds
+and transfers come every some minutes: what fell into the minute is printed, and what all the first ones cost. A
+collector calls itself unwatched ten minutes after the last viewer; here after UNWATCHED_S. One probe joins over TLS, as
+from another machine, the others in plain text, as on the collector's own; for that the collector gets a certificate.
 Modules are compiled beforehand, as pip does it.
 """
 
@@ -43,7 +44,7 @@ from bench.support.harness import (
     start_collector,
     table,
 )
-from bench.support.peers import left_out
+from bench.support.peer_programs import left_out
 from swarm_collector.scheduling.measurement_plan import IDLE_PACKETS_PER_S, OWN_PACKETS_PER_S
 from swarm_collector.transport.certificate import load_or_make
 from swarm_probe.owner_reports.status import Status, read_status

@@ -1,4 +1,4 @@
-"""Drive the dashboard through a real pseudo-terminal: first paint, key to paint, processor, memory and bytes.
+"""Drive the dashboard through a real pseudo-terminal: first paint, key to paint, CPU time, memory and bytes.
 
 Each row is one process at 140×40 fed four frames a second. Key to paint is from the write of an arrow key to the byte
 that puts the cursor on the line it leads to. htop, btop and top are run beside it where they are installed, told to
@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import psutil
 
 from bench.support.harness import record
-from bench.support.peers import left_out
+from bench.support.peer_programs import left_out
 from bench.support.processes import dashboard_app as app
 
 HERTZ = 4.0

@@ -1,1 +1,1 @@
-"""What benchmarks share: processes to start, synthetic swarms, simulated probes, and baselines."""
+"""Code that benchmarks share: processes to start, synthetic swarms, simulated probes, and baselines."""

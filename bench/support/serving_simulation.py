@@ -1,9 +1,9 @@
-"""Continuous batching as a discrete-event simulation in SimPy: every request, pass and station by itself.
+"""Simulate continuous batching as discrete events in SimPy: every request, pass and station separately.
 
 It knows nothing of queueing theory and takes nothing from `swarm_predict.serving`. A micro-batch is a process that goes
 round the stations of its route, each a resource that serves in order; stations of the same name are one, whichever
-routes pass it. A micro-batch that comes round lets go the requests that have ended and takes in the one that has
-waited longest, unless a prompt is under way in it or the limit is reached; without requests it stands still.
+routes pass it. A micro-batch that comes round lets go the requests that have ended and takes in the one that has waited
+longest, unless a prompt is under way in it or the limit is reached; without requests it stands still.
 
 With several windows of a request in flight, it joins the emptiest further micro-batches after its first token, and each
 of them takes a window of it every time that it comes round. A window whose guesses are not all right makes those void

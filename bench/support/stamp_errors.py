@@ -1,4 +1,4 @@
-"""Compare each time stamp of a round trip with the moment at which the packet left or arrived, by the truth given.
+"""Compare each time stamp of a round trip with the true moment at which the packet left or arrived.
 
 T1 and T3 are late or early by what lies between them and the packet's departure, T2 and T4 by what lies between its
 arrival and them. What the four add to a round trip is exactly its error. With the router's own records as the truth

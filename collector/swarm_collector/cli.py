@@ -23,7 +23,7 @@ from swarm_collector.options import DEFAULT_MODEL, DEFAULT_WEIGHTS, TOKEN_VARIAB
 from swarm_collector.transport import file_descriptors
 from swarm_collector.transport.event_loop import make_event_loop
 from swarm_collector.transport.log_filter import LogFilter
-from swarm_protocol import matrix_threads
+from swarm_protocol import blas_threads
 from swarm_protocol.addresses import address_text
 from swarm_protocol.messages.operator_messages import OPERATOR_FILE, Operator
 from swarm_protocol.messages.viewer_messages import Focus
@@ -45,7 +45,7 @@ _log = logging.getLogger("swarm_collector")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    matrix_threads.use_one()
+    blas_threads.use_one()
     try:
         code = run(options(argv))
     except Unusable as error:

@@ -39,7 +39,7 @@ def read_model(text: str) -> ModelShape:
     except OSError as error:
         raise UnknownModel(f"cannot read {safe(str(path))} ({error.strerror}); correct --model") from error
     except UnicodeDecodeError as error:
-        raise UnknownModel(f"{safe(str(path))} is no text; give --model a Hugging Face config.json") from error
+        raise UnknownModel(f"{safe(str(path))} is not text; give --model a Hugging Face config.json") from error
     whole = path.resolve()
     name = whole.parent.name if path.name == "config.json" else path.stem.removesuffix("_config").replace("--", "/")
     shape = from_config(config, kept(name or path.stem))

@@ -108,7 +108,7 @@ class Lab:
             await self._start_collector()
             self.start(
                 COLLECTOR,
-                ["-m", "swarm_lab.verification.viewer", self.collector_address, self.scenario.running],
+                ["-m", "swarm_lab.verification.headless_viewer", self.collector_address, self.scenario.running],
                 "watcher.log",
             )
             for host in self.scenario.host:

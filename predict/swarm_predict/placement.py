@@ -11,7 +11,7 @@ import numpy as np
 
 from swarm_predict.cost.assumptions import some
 from swarm_predict.cost.engines import ENGINES
-from swarm_predict.cost.groups import shares_all
+from swarm_predict.cost.machine_groups import shares_all
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import BadPlacement, Placement, Stage
 from swarm_protocol.snapshot.swarm import Swarm

@@ -60,7 +60,7 @@ def kernel_stamp_ns(level: int, kind: int, value: bytes) -> int | None:
 
 
 def target(host: str, port: int) -> Target | None:
-    """Return the target; None where `host` is no plain unicast IP address: a probe looks up no names."""
+    """Return the target; None where `host` is not a plain unicast IP address: a probe looks up no names."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

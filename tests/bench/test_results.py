@@ -7,7 +7,7 @@ import datetime as dt
 
 import pytest
 
-from bench.support import peers, results
+from bench.support import peer_programs, results
 from bench.support.results import BEGIN, END, PAGE, Figure, number, read, rows, written
 
 TODAY, YESTERDAY = dt.date(2026, 11, 29), dt.date(2026, 11, 28)
@@ -94,5 +94,5 @@ def test_figures_are_recorded_under_the_benchmark_that_runs(monkeypatch: pytest.
 
 
 def test_a_peer_that_is_missing_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "is_here", lambda name: name == "ping")
-    assert peers.left_out("irtt", "ping") == "irtt is not installed and left out (apt install irtt)"
+    monkeypatch.setattr(peer_programs, "is_here", lambda name: name == "ping")
+    assert peer_programs.left_out("irtt", "ping") == "irtt is not installed and left out (apt install irtt)"

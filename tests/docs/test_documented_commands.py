@@ -19,8 +19,8 @@ from documented_commands import PAGES, ROOT, Shown, shown
 from swarm_collector.options import options
 from swarm_probe.arguments import probe_parser
 from swarmtop import cli
-from swarmtop.argument_types import joined_times
 from swarmtop.commands import COMMANDS as COMMANDS_OF_OURS
+from swarmtop.option_types import joined_times
 
 PROGRAMS = ("swarmtop", "swarm-probe", "swarm-collector")
 SHELL = (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm_lab.bundled import bundled_text
+from swarm_lab.bundled_scenarios import bundled_text
 from swarm_lab.emulation import netns
 from swarm_lab.emulation.scenario import parse_scenario
 from swarm_lab.recording import RECORDED, pack, unpack

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from swarm_lab.bundled import bundled, bundled_text
+from swarm_lab.bundled_scenarios import bundled, bundled_text
 from swarm_lab.emulation.cities import round_trips_ms
 from swarm_lab.emulation.scenario import ScenarioError, city_delays_ms, parse_scenario
 

@@ -59,7 +59,7 @@ def test_families_named_in_the_docs_are_in_the_catalogue():
 
 def test_every_further_option_is_explained():
     """The page is where `--help` has no room to say what an option means."""
-    from swarmtop.args import Parser, add_question
+    from swarmtop.shared_options import Parser, add_question
 
     parser = Parser("x", "x", "x")
     add_question(parser)

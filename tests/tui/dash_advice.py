@@ -7,8 +7,8 @@ from typing import Any
 
 import dash_fakes as fakes
 
-from swarm_predict.advice.choice import Choice
 from swarm_predict.advice.nodes.node_loss import Loss
+from swarm_predict.advice.plan_confidence import Choice
 from swarm_predict.advice.sensitivity import Gain
 from swarm_predict.advice.verdicts import Verdict
 from swarm_predict.explain.measure_next import ToMeasure
@@ -50,7 +50,7 @@ def advise(frame: Swarm, model: Any, workload: Workload, found: Prediction, plan
         Gain(second.node, "+8 GiB", 0.0, 1.54),
     )
     judged = Judgement(
-        verdicts=(Verdict("chat", "slow", "1.54 tokens/s where people read 5; first token after 2.08 s"),
+        verdicts=(Verdict("chat", "slow", "1.54 tokens/s (people read 5); first token after 2.08 s"),
                   Verdict("batch", "usable", "a million tokens take 7.5 days with one request in flight")),
         gains=tuple(sorted(gains, key=lambda gain: -gain.gain_ms)),
     )  # fmt: skip

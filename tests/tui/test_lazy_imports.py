@@ -69,7 +69,7 @@ def test_export_never_imports_a_screen_or_a_server(tmp_path: Path) -> None:
 FIRST_PAINT = """
 import asyncio, sys
 import swarmtop.cli, swarmtop.commands.dashboard, swarmtop.dashboard.run, swarmtop.dashboard.screens.overview
-from swarmtop.config import open_source
+from swarmtop.parsed_options import open_source
 from swarmtop.dashboard.lines.overview.member_list import screen
 args = swarmtop.cli.top_parser().parse_args(sys.argv[1:])
 source = open_source(args, for_screen=True)

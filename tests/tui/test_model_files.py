@@ -11,9 +11,9 @@ import pytest
 
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import PredictError, UnknownModel
-from swarmtop.args import Parser, add_question, add_source
-from swarmtop.config import asked, load_model
 from swarmtop.errors import CommandError
+from swarmtop.parsed_options import load_model, open_question
+from swarmtop.shared_options import Parser, add_question, add_source
 
 CONFIG = {
     "model_type": "llama", "hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 8, "vocab_size": 1000,
@@ -108,7 +108,7 @@ def test_gguf_in_parts_and_in_a_folder(tmp_path):
     [
         ("missing.gguf", "missing.gguf is not there; correct --model"),
         ("./missing/config.json", "cannot read missing/config.json (No such file or directory); correct --model"),
-        ("empty.gguf", "is no GGUF file"),
+        ("empty.gguf", "is not a GGUF file"),
         ("folder", "holds neither a config.json nor a GGUF file; correct --model"),
         ("two", "holds 2 GGUF models; give one, as two/a.gguf"),
     ],
@@ -126,20 +126,20 @@ def test_what_cannot_be_read_is_reported_in_one_line(name, said, tmp_path, monke
 
 
 def model_of(args: argparse.Namespace) -> ModelShape:
-    model = asked(args).model
+    model = open_question(args).model
     assert model is not None
     return model
 
 
 def test_the_checkpoints_own_format_is_the_default(tmp_path):
     path = str(put(tmp_path / "m" / "config.json", PACKED))
-    assert asked(options("--model", path)).workload.weights == "awq"
-    assert asked(options("--model", path, "--weights", "Q8_0")).workload.weights == "q8_0"
-    assert asked(options("--model", "gpt-oss-20b")).workload.weights == "mxfp4"
-    assert asked(options("--model", "llama-2-70b")).workload.weights == "fp16"
-    assert asked(options()).model is None  # left open: what runs, or the largest that fits
-    with pytest.raises(PredictError, match="weights 'fp12' is no known format"):
-        asked(options("--weights", "fp12"))
+    assert open_question(options("--model", path)).workload.weights == "awq"
+    assert open_question(options("--model", path, "--weights", "Q8_0")).workload.weights == "q8_0"
+    assert open_question(options("--model", "gpt-oss-20b")).workload.weights == "mxfp4"
+    assert open_question(options("--model", "llama-2-70b")).workload.weights == "fp16"
+    assert open_question(options()).model is None  # left open: what runs, or the largest that fits
+    with pytest.raises(PredictError, match="weights 'fp12' is not a known format"):
+        open_question(options("--weights", "fp12"))
 
 
 def test_the_swarm_files_own_model_is_meant_unless_another_is_named(tmp_path):
@@ -153,18 +153,18 @@ def test_the_swarm_files_own_model_is_meant_unless_another_is_named(tmp_path):
     assert model_of(options("--swarm", str(swarm), "--model", "tiny")).name == "tiny"
     swarm.write_text(swarm.read_text().replace("vocab", "vokab"))
     with pytest.raises(CommandError, match=r"s\.toml: .*vokab"):
-        asked(options("--swarm", str(swarm)))
+        open_question(options("--swarm", str(swarm)))
 
 
 def test_a_swarm_file_may_name_a_known_model_and_its_format(tmp_path):
     swarm = tmp_path / "s.toml"
     swarm.write_text('[[node]]\nname = "a"\n[model]\nname = "llama-2-7b"\nweights = "Q4_K_M"\n')
     assert model_of(options("--swarm", str(swarm))).name == "llama-2-7b"
-    assert asked(options("--swarm", str(swarm))).workload.weights == "q4_k_m"
-    assert asked(options("--swarm", str(swarm), "--weights", "int8")).workload.weights == "int8"
-    other = asked(options("--swarm", str(swarm), "--model", "tiny"))
+    assert open_question(options("--swarm", str(swarm))).workload.weights == "q4_k_m"
+    assert open_question(options("--swarm", str(swarm), "--weights", "int8")).workload.weights == "int8"
+    other = open_question(options("--swarm", str(swarm), "--model", "tiny"))
     assert other.model is not None
     assert (other.model.name, other.workload.weights) == ("tiny", "fp16")
     swarm.write_text('[[node]]\nname = "a"\n[model]\nweights = "int8"\n')
     with pytest.raises(CommandError, match=r"s\.toml: .*\[model\]: name is missing"):
-        asked(options("--swarm", str(swarm)))
+        open_question(options("--swarm", str(swarm)))

@@ -1,4 +1,4 @@
-"""Run `swarmtop`: find the command, and turn every failure into a line and an exit code.
+"""Run `swarmtop`: find the command, and turn every failure into one line and an exit code.
 
 Every error ends here as one line on stderr and an exit code; an internal error leaves its traceback in the log. Nothing
 heavy is imported before it is needed: the commands are modules of `commands`, Textual comes with the dashboard only.
@@ -17,11 +17,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol, cast
 
-from swarm_protocol import __version__, matrix_threads
-from swarmtop.args import Parser, add_question, add_source
-from swarmtop.argument_types import joined_times, listen_address
+from swarm_protocol import __version__, blas_threads
 from swarmtop.commands import COMMANDS, Command
 from swarmtop.errors import DONE, INTERNAL, INTERRUPTED, UNUSABLE, CommandError
+from swarmtop.option_types import joined_times, listen_address
+from swarmtop.shared_options import Parser, add_question, add_source
 from swarmtop.sources.source import SourceError
 from swarmtop.text.ascii_text import prepare
 
@@ -48,7 +48,7 @@ class CommandModule(Protocol):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Raises nothing."""
-    matrix_threads.use_one()
+    blas_threads.use_one()
     words = joined_times(list(sys.argv[1:] if argv is None else argv))
     for stream in (sys.stdout, sys.stderr):
         prepare(stream)  # a terminal without ≥ gets >=, never a traceback

@@ -1,4 +1,4 @@
-"""Read files that describe a model: config.json, a Hugging Face folder or cache entry, GGUF in one part or many."""
+"""Read files that describe a model: config.json, a Hugging Face folder or cache entry, GGUF files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from swarm_predict.model.names import kept
 from swarm_predict.types import UnknownModel
 from swarm_protocol.text import safe
 from swarmtop.errors import CommandError
-from swarmtop.named_files import read_named
+from swarmtop.file_arguments import read_named
 
 if TYPE_CHECKING:
     from swarm_predict.model.shapes import ModelShape
@@ -114,7 +114,7 @@ def _text(path: Path) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UnknownModel(f"{safe(str(path))} is no text; give --model a Hugging Face config.json") from error
+        raise UnknownModel(f"{safe(str(path))} is not text; give --model a Hugging Face config.json") from error
 
 
 def _gguf(path: Path) -> ModelShape:
@@ -143,7 +143,7 @@ def _mapped(path: Path) -> Iterator[memoryview]:
         advice = "put all parts of the model beside each other" if _PART.fullmatch(path.name) else "correct --model"
         raise CommandError(f"{safe(str(path))} is not there; {advice}") from error
     except ValueError as error:  # mmap: an empty file
-        raise CommandError(f"{safe(str(path))} is no GGUF file ({error}); correct --model") from error
+        raise CommandError(f"{safe(str(path))} is not a GGUF file ({error}); correct --model") from error
     except OSError as error:
         raise CommandError(f"cannot read {safe(str(path))} ({error.strerror}); correct --model") from error
 

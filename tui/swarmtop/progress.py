@@ -15,7 +15,7 @@ EVERY_S: Final = 1.0
 
 @contextlib.contextmanager
 def progress(doing: str, stream: TextIO | None = None, *, quiet_s: float = QUIET_S) -> Iterator[None]:
-    """Show `doing … 5 s` on one line that is wiped at the end. Nothing at all where `stream` is no terminal."""
+    """Show `doing … 5 s` on one line that is wiped at the end. Nothing at all where `stream` is not a terminal."""
     out = stream or sys.stderr
     if not out.isatty():
         yield

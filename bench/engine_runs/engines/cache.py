@@ -1,4 +1,4 @@
-"""Where engines are built and kept between runs: $SWARMTOP_BENCH_CACHE, else ~/.cache/swarmtop-bench."""
+"""Choose where engines are built and kept between runs: $SWARMTOP_BENCH_CACHE, else ~/.cache/swarmtop-bench."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""distributed-llama on two machines, built from its repository at one commit: a root and a worker, q40 weights.
+"""Run distributed-llama on two machines, a root and a worker, built from its repository at one commit, with q40
+weights.
 
 It is in no package index: `prepare` clones it with git, unless its source lies in the cache already. Needs make and a
 C++ compiler, and some minutes of one core.

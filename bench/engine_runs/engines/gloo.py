@@ -1,4 +1,4 @@
-"""torch.distributed over gloo: a pipeline of three hosts, and tensor parallel on two. Needs torch and nothing else."""
+"""Run torch.distributed over gloo: a pipeline of three hosts, and tensor parallel on two. Needs only torch."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""The gloo pipeline as a server: what is asked of rank 0 over HTTP is streamed as OpenAI's API does.
+"""Serve the gloo pipeline over HTTP: rank 0 streams its answers as OpenAI's API does.
 
-`python -m bench.engine_runs.engines.gloo_server PORT` with a JSON Rank on standard input. Rank 0 answers
-`/v1/models`, `/v1/completions` and `/v1/chat/completions`, one request at a time, and prints `ready`; it tells the
-other ranks how long a prompt and an answer are. A word is a token, and so is each number of an answer: the model's
-weights are random.
+`python -m bench.engine_runs.engines.gloo_server PORT` with a JSON Rank on standard input. Rank 0 answers `/v1/models`,
+`/v1/completions` and `/v1/chat/completions`, one request at a time, and prints `ready`; it tells the other ranks how
+long a prompt and an answer are. A word is a token, and so is each number of an answer: the model's weights are random.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One rank of a torch.distributed engine over gloo: a pipeline (send, recv) or tensor parallel (all_reduce).
+"""Run one rank of a torch.distributed engine over gloo: a pipeline (send, recv) or tensor parallel (all_reduce).
 
 `python -m bench.engine_runs.engines.gloo_worker` with a JSON Rank on standard input. Rank 0 drives the loop: it holds
 the prompt, and prints its times as JSON. Layers are those that the probes time. In a pipeline the last rank computes

@@ -1,4 +1,4 @@
-"""llama.cpp with one and two RPC servers, built from the source that llama-cpp-python's source distribution carries.
+"""Run llama.cpp with one and two RPC servers, built from the sources in llama-cpp-python's distribution.
 
 The first build takes a quarter of an hour of one core; it is kept in the cache. Needs cmake and a C++ compiler.
 """

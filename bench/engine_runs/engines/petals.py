@@ -1,4 +1,4 @@
-"""Petals 2.2.0 from PyPI's wheels: a client and two servers with a DHT of their own. No compiler, no model hub."""
+"""Run Petals 2.2.0 from PyPI's wheels: a client and two servers with a DHT of their own. No compiler, no model hub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Becomes sitecustomize.py of Petals' environment: gives hivemind 1.1.9 the names that torch has moved."""
+"""Give hivemind 1.1.9 the names that torch has moved: this becomes sitecustomize.py of Petals' environment."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Petals' client: `python petals_worker.py client JSON`; `… checkpoint CONFIG.JSON FOLDER` writes random weights.
+"""Run Petals' client: `python petals_worker.py client JSON`; `… checkpoint CONFIG.JSON FOLDER` writes random weights.
 
 Runs in the environment of the engine (petals 2.2.0), and needs nothing of swarmtop. It answers as `session` says: for
 each line that it reads it asks for token after token as Petals' own examples do, one `generate` of one token each in an

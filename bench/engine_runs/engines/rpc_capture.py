@@ -1,4 +1,4 @@
-"""Record the messages of llama.cpp's RPC, token by token: a relay before each server that reads the frames.
+"""Record the messages of llama.cpp's RPC, token by token, by a relay before each server that reads the frames.
 
 A request is a command (one byte), a length (eight bytes) and a body, an answer a length and a body
 (ggml/src/ggml-rpc/ggml-rpc.cpp, send_rpc_cmd). The relay shares the machine's clock with the main host, which prints

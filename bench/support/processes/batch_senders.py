@@ -12,7 +12,7 @@ import time
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from bench.support import made_swarm
+from bench.support.synthetic import swarm_samples
 from swarm_probe.collector_client.batch_sender import in_columns
 from swarm_protocol.messages.codec import encode
 from swarm_protocol.messages.probe_messages import (
@@ -94,10 +94,10 @@ class Probe:
 
 async def main(where: str, nodes: int, peers: int, rounds: int, batch: int) -> None:
     samples: list[list[LinkSample]] = [[] for _ in range(nodes)]
-    for _, node, window in made_swarm.link_rounds(nodes, peers, rounds, time.time_ns()):
+    for _, node, window in swarm_samples.link_rounds(nodes, peers, rounds, time.time_ns()):
         samples[node].extend(window)
     url = f"ws://{where}{PROBE_PATH}"
-    made = zip(made_swarm.keys(nodes), samples, strict=True)
+    made = zip(swarm_samples.keys(nodes), samples, strict=True)
     probes = [Probe(url, key, f"bench-{i}", own, batch) for i, (key, own) in enumerate(made)]
     for begin in range(0, nodes, 20):
         await asyncio.gather(*(probe.join() for probe in probes[begin : begin + 20]))

@@ -1,11 +1,12 @@
-"""Write down when the kernel saw each small packet of an interface leave and arrive: an observer beside the programs.
+"""Record when the kernel saw each small packet of an interface leave and arrive, independently of the programs
+measured.
 
     python -m bench.support.processes.wire_tap INTERFACE FILE
 
 A packet socket, so the stamps are the kernel's at the device, whenever this process runs. It never waits for a packet,
-only for time to pass: to wake it up would be part of what the sender's kernel does between this stamp and its own.
-A filter takes UDP and ICMP of at most MOST_BYTES: round trips, not transfers. FILE is there once it listens; it is
-whole WITHIN_S after the last packet. Ends with SIGTERM.
+only for time to pass: to wake it up would be part of what the sender's kernel does between this stamp and its own. A
+filter takes UDP and ICMP of at most MOST_BYTES: round trips, not transfers. FILE is there once it listens; it is whole
+WITHIN_S after the last packet. Ends with SIGTERM.
 """
 
 from __future__ import annotations

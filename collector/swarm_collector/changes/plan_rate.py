@@ -25,7 +25,7 @@ from swarm_predict.placement import parse_placement
 from swarm_predict.search.solve import solve
 from swarm_predict.types import BadPlacement, Placement, PredictError, Prediction, Stage, Workload
 from swarm_protocol.messages.viewer_messages import Focus
-from swarm_protocol.snapshot.links.estimates import completed
+from swarm_protocol.snapshot.links.fill_unmeasured import completed
 from swarm_protocol.snapshot.links.link_table import DENSE_NODES
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.units import NS_PER_S

@@ -74,7 +74,9 @@ class Downloads:
         if request.match_info["name"] != wheel.name:
             raise web.HTTPNotFound(text=f"this collector serves {wheel.name}\n")
         if not self._rate.take(self._steady_ns()):
-            raise web.HTTPServiceUnavailable(text="too many ask at once; come back\n", headers={"Retry-After": "5"})
+            raise web.HTTPServiceUnavailable(
+                text="too many requests at once; try again later\n", headers={"Retry-After": "5"}
+            )
         if request.transport is not None:
             self._may_last(request.transport, TRANSFER_S)
         response = web.StreamResponse(headers={"Content-Type": "application/zip"})
@@ -110,5 +112,5 @@ def wheel_of_file(path: Path) -> Wheel:
     except OSError as error:
         raise WheelError(f"cannot read {path} ({error.strerror}); give --wheel another file, or none") from error
     if not zipfile.is_zipfile(path) or not path.name.startswith("swarmtop-") or path.suffix != ".whl":
-        raise WheelError(f"{path} is no wheel of swarmtop; give --wheel another file, or none")
+        raise WheelError(f"{path} is not a wheel of swarmtop; give --wheel another file, or none")
     return Wheel(path.name, data)

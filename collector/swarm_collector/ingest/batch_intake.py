@@ -124,12 +124,12 @@ class BatchIntake:
     def _refused(self, error: StoreError) -> NotCommitted:
         self.refused_batches += 1
         if isinstance(error, QueueFull | OutOfOrder):  # busy, not broken
-            return NotCommitted("the collector is behind with writing", self._jittered(BEHIND_MS))
+            return NotCommitted("the collector is behind on writing", self._jittered(BEHIND_MS))
         reason = str(error)
         if self.trouble is None:
             self.trouble = reason
             self.on_trouble(reason)
-        return NotCommitted("the collector cannot store now", self._jittered(TROUBLE_MS))
+        return NotCommitted("the collector cannot store anything now", self._jittered(TROUBLE_MS))
 
     def _jittered(self, wait_ms: float) -> float:
         """Spread retries: probes refused together must not return together."""

@@ -38,7 +38,7 @@ BEHIND_NS: Final = 30 * 86_400 * NS_PER_S  # a spool may wait for weeks; a clock
 @dataclass(frozen=True, slots=True)
 class Checked:
     samples: tuple[Sample, ...]
-    strangers: int  # samples left out: about a node that is no member, or about the sender itself
+    strangers: int  # samples left out: about a node that is not a member, or about the sender itself
     clock_off_ns: int  # 0, or by how much its times are implausible, moved or not
 
 

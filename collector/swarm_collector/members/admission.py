@@ -137,7 +137,7 @@ class Admissions:
         except StoreError:
             outcome = self._by_copy(joining, now_ns)
             if isinstance(outcome, Joiner) and outcome.changes:
-                return Rejected("the collector cannot store now", final=False, retry_ms=STORE_RETRY_MS)
+                return Rejected("the collector cannot store anything now", final=False, retry_ms=STORE_RETRY_MS)
             return replace(outcome, stored=False) if isinstance(outcome, Joiner) else outcome
         if isinstance(outcome, Joiner):
             self._register.saw(outcome.node_id, outcome.row)

@@ -292,7 +292,9 @@ def _read(reader: RegisterReader, key: str, kind: type[_T]) -> _T | None:
     try:
         return msgspec.json.decode(value, type=kind) if value is not None else None
     except msgspec.DecodeError as error:
-        raise Unreadable(f"the row {key} of the store cannot be read; it is of a later swarmtop, or damaged") from error
+        raise Unreadable(
+            f"the row {key} of the store cannot be read; it is from a later swarmtop, or damaged"
+        ) from error
 
 
 def _kept(key: str, row: Invite | Row) -> Change:

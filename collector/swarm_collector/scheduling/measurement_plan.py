@@ -286,9 +286,9 @@ def check_focus(focus: Focus) -> None:
     layer: LayerShape = focus.layer
     sizes = (layer.hidden, layer.intermediate, layer.heads, layer.kv_heads, layer.head_dim)
     if safe(focus.model) != focus.model:
-        raise FocusError(f"{safe(focus.model)} is no model's name")
+        raise FocusError(f"{safe(focus.model)} is not a model's name")
     if not all(1 <= size <= MAX_HIDDEN * 4 for size in sizes) or layer.hidden > MAX_HIDDEN:
-        raise FocusError(f"the layer's sizes {sizes} are no decoder layer's")
+        raise FocusError(f"the layer's sizes {sizes} are not a decoder layer's")
     if not all(0 <= count <= 4096 for count in (layer.experts, layer.experts_active, layer.shared_experts)):
         raise FocusError("the layer has too many experts")
     if layer.params > MAX_LAYER_PARAMS:

@@ -21,7 +21,7 @@ from swarm_predict.model.weight_formats import is_format
 from swarm_predict.search.solve import solve
 from swarm_predict.types import PredictError, Workload
 from swarm_protocol.messages.viewer_messages import Focus
-from swarm_protocol.snapshot.links.estimates import PLACE, completed
+from swarm_protocol.snapshot.links.fill_unmeasured import PLACE, completed
 from swarm_protocol.snapshot.links.link_table import DENSE_NODES
 from swarm_protocol.snapshot.swarm import Floats, Ints, Swarm
 

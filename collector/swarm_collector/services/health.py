@@ -62,7 +62,7 @@ def metrics(swarm_state: SwarmState, connection_limiter: ConnectionLimiter) -> l
         Metric("swarmtop_connections", "gauge", "TCP connections held.", len(connection_limiter)),
         Metric("swarmtop_connections_refused_total", "counter", "Connections cut before they were sessions, by reason.",
                dict(connection_limiter.refused), "reason"),
-        Metric("swarmtop_connections_half_open", "gauge", "Of the connections held, those that are no sessions yet.",
+        Metric("swarmtop_connections_half_open", "gauge", "Of the connections held, those that are not sessions yet.",
                connection_limiter.half_open),
         Metric("swarmtop_stun_refused_total", "counter", "STUN requests over a rate, not answered.",
                swarm_state.stun.refused),

@@ -48,7 +48,7 @@ class DataRequests:
                 gone = await self._forget(node_id)
                 lines = [f"forgotten: {gone} rows of node {node_id} were deleted from the store and from every screen"]
         except StoreError as error:
-            return Refused(reason=f"the store does not answer now: {safe(str(error), 200)}", final=True)
+            return Refused(reason=f"the store does not respond: {safe(str(error), 200)}", final=True)
         return AboutYou(lines=tuple(line[:300] for line in lines))
 
     async def _lines(self, node_id: str) -> list[str]:

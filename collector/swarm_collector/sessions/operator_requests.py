@@ -57,7 +57,7 @@ class OperatorRequests:
             return await self._answer(request)
         except (StoreError, Unreadable) as error:
             return operator_messages.No(
-                text=f"nothing was changed, since the store does not take it: {safe(str(error), 200)}"
+                text=f"nothing was changed, because the store refused it: {safe(str(error), 200)}"
             )
 
     async def _answer(self, request: operator_messages.Request) -> operator_messages.Answer:

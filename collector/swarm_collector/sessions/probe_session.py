@@ -205,7 +205,7 @@ class ProbeSession:
                 await swarm.store_client.remember(member, hello, swarm.clock.wall_ns())
             committed = await swarm.store_client.committed(member.node_id, hello.epoch)
         except StoreError as error:
-            await self._refuse(Refused(reason="the collector cannot store now", final=False, retry_ms=5_000.0))
+            await self._refuse(Refused(reason="the collector cannot store anything now", final=False, retry_ms=5_000.0))
             raise SessionOver(f"refused: {error}", WSCloseCode.INTERNAL_ERROR) from error
         self.send(
             Welcome(

@@ -49,7 +49,7 @@ def load_or_make(folder: Path) -> Certificate:
     except ssl.SSLError as error:
         raise CertificateError(
             f"{certificate} and {key} do not belong together ({error.reason}); remove both to have new ones made, "
-            "which every member then has to be told of"
+            "and then tell every member"
         ) from error
     except OSError as error:
         raise CertificateError(f"cannot use {certificate} ({error.strerror}); give --state another folder") from error

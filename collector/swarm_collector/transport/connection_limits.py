@@ -92,7 +92,7 @@ class ConnectionLimiter:
         oldest = next(iter(self._half_open), None)
         if oldest is None or now - oldest.accepted_at < HALF_OPEN_S:
             return False
-        self.refused["half open, and others needed the room"] += 1
+        self.refused["half open, and others needed the slot"] += 1
         cut = oldest.cut
         self.release(oldest)
         cut()

@@ -163,7 +163,7 @@ class _Desk:
                 final_ms=tables.final_ms if client is None else _less(tables.final_ms, late[:, client]),
             )
             saved = base - without.price(order, self.layers)
-            yield self._gain(self.swarm.facts[row].name, "a steady (wired) line", saved)
+            yield self._gain(self.swarm.facts[row].name, "a steady (wired) connection", saved)
 
 
 def _less(values: Floats, late: Floats) -> Floats:

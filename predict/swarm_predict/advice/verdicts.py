@@ -81,7 +81,7 @@ def _chat(found: Prediction) -> Verdict:
     speed, first = found.tokens_per_s, found.ttft_ms
     waits = math.isfinite(first.p50)
     start = f"first token after {_seconds(first.p50)}" if waits else "first token not known"
-    why = f"{speed.p50:.3g} tokens/s where people read {READING_TOKENS_PER_S:g}; {start}"
+    why = f"{speed.p50:.3g} tokens/s (people read {READING_TOKENS_PER_S:g}); {start}"
     if speed.p50 < SLOW_READING_TOKENS_PER_S:
         return Verdict("chat", "no", why)
     if not waits:
@@ -100,7 +100,7 @@ def _completion(found: Prediction) -> Verdict:
     # the tokens of one suggestion vary independently: their sum is nearer its mean than one token is
     slow = (first.p95 if math.isfinite(first.p95) else 0.0) + rest * found.tpot_ms.mean
     slow += math.sqrt(rest) * max(0.0, found.tpot_ms.p95 - found.tpot_ms.mean)
-    why = f"{SUGGESTION_TOKENS} tokens take {_seconds(typical)}; a thought lasts {_seconds(SUGGESTION_MS)}"
+    why = f"{SUGGESTION_TOKENS} tokens take {_seconds(typical)}; a suggestion should take {_seconds(SUGGESTION_MS)}"
     level: Level = "no"
     for limit, name in ((SUGGESTION_PATIENCE_MS, "usable"), (SUGGESTION_LOST_MS, "slow")):
         if typical <= limit:

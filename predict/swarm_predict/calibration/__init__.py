@@ -1,2 +1,3 @@
-"""Learn from observed runs (`learnt`), fit the constants of an engine (`fit`), and fit the priors to published
+"""Learn from observed runs (`calibration_file`), fit the constants of an engine (`fit`), and fit the priors to
+published
 results."""

@@ -79,7 +79,7 @@ def observed(label: str, tokens_per_s: float, found: Prediction, hops: int) -> O
     """Return an observation. `found` must be predicted with neutral constants. Raises PredictError for an invalid
     speed."""
     if not 0 < tokens_per_s < math.inf:
-        raise PredictError(f"run {label}: {tokens_per_s} tokens/s is not a valid speed; give that of one stream")
+        raise PredictError(f"run {label}: {tokens_per_s} tokens/s is not a valid speed; give the speed of one stream")
     parts = found.breakdown_ms
     return Observed(label, 1e3 / tokens_per_s, parts.network + parts.overhead, parts.compute + parts.head, hops)
 
@@ -120,7 +120,9 @@ def decode(data: bytes) -> Calibration:
     except msgspec.DecodeError as error:  # ValidationError is one
         raise PredictError(f"this is not a calibration ({error}); swarmtop calibrate writes one") from error
     if found.version != VERSION:
-        raise PredictError(f"this calibration has version {found.version}, known is {VERSION}; calibrate again")
+        raise PredictError(
+            f"this calibration has version {found.version}, this swarmtop reads {VERSION}; calibrate again"
+        )
     return found
 
 
@@ -162,7 +164,9 @@ def _chosen(runs: Sequence[Observed], wanted: Sequence[Constant] | None) -> list
         if len(chosen) < len(runs) and _rank(_matrix(runs, [*chosen, constant])) == len(chosen) + 1:
             chosen.append(constant)
     if not chosen:
-        raise PredictError("these runs have neither hops nor compute to put their time on; run a placement of stages")
+        raise PredictError(
+            "these runs have neither hops nor compute to attribute their time to; run a placement with several stages"
+        )
     if len(runs) == 1 and runs[0].observed_ms < runs[0].bare_ms and runs[0].compute_ms > 0:
         chosen = ["compute"]  # faster than predicted: a faster machine can explain it, an overhead cannot
     return chosen
@@ -193,7 +197,7 @@ def _least_squares(runs: Sequence[Observed], chosen: Sequence[Constant]) -> dict
 def _contradictions(runs: Sequence[Observed], chosen: Sequence[Constant], residuals: Sequence[Residual]) -> list[str]:
     said = [
         f"{run.label}: a token in {run.observed_ms:.0f} ms is less than the {run.fixed_ms:.0f} ms that its paths alone "
-        "take; its network or its placement was another"
+        "take; its network or its placement was a different one"
         for run in runs
         if run.observed_ms < run.fixed_ms
     ]
@@ -203,7 +207,7 @@ def _contradictions(runs: Sequence[Observed], chosen: Sequence[Constant], residu
         other = seen.setdefault(key, run)
         if other is not run and _apart(run.observed_ms, other.observed_ms) > AGREE:
             said.append(
-                f"{other.label} and {run.label} are of the same question and took {other.observed_ms:.0f} and "
+                f"{other.label} and {run.label} ran the same thing but took {other.observed_ms:.0f} and "
                 f"{run.observed_ms:.0f} ms; something unmeasured changed between them"
             )
     odd = _odd_one(runs, chosen)
@@ -211,13 +215,13 @@ def _contradictions(runs: Sequence[Observed], chosen: Sequence[Constant], residu
         run, off = odd
         said.append(
             f"{run.label} is {abs(off):.0%} {'slower' if off > 0 else 'faster'} than the other runs imply; "
-            "measure it again, or calibrate it apart"
+            "measure it again, or calibrate it separately"
         )
     elif not said and max(abs(r.relative) for r in residuals) > AGREE:
         worst = max(residuals, key=lambda r: abs(r.relative))
         said.append(
-            f"the runs contradict each other: no constants bring {worst.run} nearer than {abs(worst.relative):.0%}; "
-            "one of the swarms, placements or speeds is not what was run"
+            f"the runs contradict each other: no constants predict {worst.run} to within {abs(worst.relative):.0%}; "
+            "one of the swarms, placements or speeds differs from what was run"
         )
     return said
 

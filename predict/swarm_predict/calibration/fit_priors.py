@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from swarm_predict.calibration.evidence import Evidence
+from swarm_predict.calibration.published_evidence import Evidence
 from swarm_predict.priors.factors import PROCESSORS, group_of
 from swarm_predict.priors.posterior import Fitted, Priors
 from swarm_protocol.snapshot.swarm import Floats, Ints

@@ -19,18 +19,19 @@ from msgspec import Meta
 from swarm_predict.cost.all_reduce import software_rounds
 from swarm_predict.cost.build import build_costs
 from swarm_predict.cost.engines import engine_facts
-from swarm_predict.cost.groups import ALL_REDUCES_PER_LAYER
 from swarm_predict.cost.machine.cards import with_one_size
 from swarm_predict.cost.machine.layer_times import LayerColumns, by_hand
+from swarm_predict.cost.machine_groups import ALL_REDUCES_PER_LAYER
 from swarm_predict.cost.network.delivery_times import Links, Mask
-from swarm_predict.cost.software import software_assumed, visits_ms
+from swarm_predict.cost.software_overhead import software_assumed, visits_ms
 from swarm_predict.cost.speculative import drafting_ms, step_width, step_yield
-from swarm_predict.forecast import path_doubt
+from swarm_predict.forecast import path_uncertainty
 from swarm_predict.forecast.forward_pass.pipeline import Pipeline
 from swarm_predict.forecast.forward_pass.tensor_parallel import TensorParallel
-from swarm_predict.forecast.path_doubt import Doubt
+from swarm_predict.forecast.path_uncertainty import Doubt
 from swarm_predict.model.shapes import ModelShape
-from swarm_predict.priors import particular
+from swarm_predict.priors import individual_effects
+from swarm_predict.priors.assumed_figures import own_effects
 from swarm_predict.priors.conditioning import Observation, Part
 from swarm_predict.priors.factors import (
     FASTEST,
@@ -46,8 +47,7 @@ from swarm_predict.priors.factors import (
     load_of,
     machine_of,
 )
-from swarm_predict.priors.nodes import own_effects
-from swarm_predict.priors.particular import PATH_KINDS, PathKind
+from swarm_predict.priors.individual_effects import PATH_KINDS, PathKind
 from swarm_predict.priors.posterior import Priors
 from swarm_predict.types import Placement, PredictError, Workload
 from swarm_protocol.snapshot.swarm import Floats, Swarm
@@ -88,7 +88,7 @@ class ObservedRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fixed_ms: Number
     machines: tuple[RunMachine, ...]
     parts: tuple[RunPart, ...]
-    # equally likely delays by what is not known of its own network (`path_doubt`); empty: it is known
+    # equally likely delays by what is not known of its own network (`path_uncertainty`); empty: all is known
     own_ms: tuple[Annotated[float, Meta(ge=-1e12, le=1e12)], ...] = ()
 
     @property
@@ -115,9 +115,11 @@ def observe(
     `workload` has no calibration. Raises PredictError for what cannot be predicted, or for an invalid speed.
     """
     if not 0 < tokens_per_s < math.inf:
-        raise PredictError(f"run {label}: {tokens_per_s} tokens/s is not a valid speed; give that of one stream")
+        raise PredictError(f"run {label}: {tokens_per_s} tokens/s is not a valid speed; give the speed of one stream")
     if workload.windows > 1:
-        raise PredictError(f"run {label}: with several windows in flight a token is not one step; observe it with one")
+        raise PredictError(
+            f"run {label}: with several windows in flight a token is not one step; measure with one window"
+        )
     observed_ms = 1e3 / tokens_per_s * step_yield(workload)
     workload = with_one_size(swarm, model, placement, workload)
     shared = engine_facts(workload).pattern == "all-reduce"
@@ -125,7 +127,7 @@ def observe(
     if observed_ms < POSSIBLE * found.least_ms:
         return Refused(
             label,
-            f"a token in {observed_ms:.3g} ms cannot be: reading {model.name} ({workload.weights}) at the memory "
+            f"a token in {observed_ms:.3g} ms is impossible: reading {model.name} ({workload.weights}) at the memory "
             f"bandwidth of these machines takes {found.reading_ms:.3g} ms"
             + (f" and its paths {found.paths_ms:.3g} ms" if found.paths_ms else "")
             + "; another model, format, placement, number of streams or speculation was measured",
@@ -161,9 +163,9 @@ def observation(run: ObservedRun, priors: Priors) -> Observation:
         named = run.machines[part.machine]
         own, host = own_effects("decode", named.key, named.device_class, load, several=several)
         if part.what == "layers":
-            parts.append(Part(part.times, particular.layers(load, named.device_class, written=run.written)))
+            parts.append(Part(part.times, individual_effects.layers(load, named.device_class, written=run.written)))
         elif part.what == "paths":
-            parts.append(Part(part.times, particular.paths(load, part.path, written=run.written)))
+            parts.append(Part(part.times, individual_effects.paths(load, part.path, written=run.written)))
         else:
             kind: Kind = part.what
             shared = effects(kind, Machine(named.device_class, named.device, cards=named.cards), load)
@@ -176,13 +178,15 @@ def observation(run: ObservedRun, priors: Priors) -> Observation:
 
 def _noise(run: ObservedRun, priors: Priors) -> float:
     """Return how far repeated runs differ: of measured machines and paths, in proportion of them."""
-    usual = particular.run_noise("decode", priors.left)
+    usual = individual_effects.run_noise("decode", priors.left)
     known = [part.times for part in run.parts if part.what in ("layers", "paths")]
     if run.written or not known:
         return usual
     share = min(1.0, sum(known) / run.observed_ms)
     paths = min(1.0, sum(part.times for part in run.parts if part.what == "paths") / run.observed_ms)
-    measured = math.hypot(share * particular.measured_noise(run.load), (1 - paths) * particular.pace_noise(run.load))
+    measured = math.hypot(
+        share * individual_effects.measured_noise(run.load), (1 - paths) * individual_effects.pace_noise(run.load)
+    )
     return math.hypot(measured, (1 - share) * usual)
 
 
@@ -234,8 +238,8 @@ def _of_stages(swarm: Swarm, model: ModelShape, placement: Placement, workload: 
     parts += _of_paths(paths_ms)
     fixed_ms += run.fixed_ms(step_width(workload)) + workload.hop_overhead_ms * len(run.trips)
     return _Parts(
-        costs.rows, parts, fixed_ms if math.isfinite(fixed_ms) else 0.0, reading_ms, idle_ms, path_doubt.of_stages(run),
-        layer.cards,
+        costs.rows, parts, fixed_ms if math.isfinite(fixed_ms) else 0.0, reading_ms, idle_ms,
+        path_uncertainty.of_stages(run), layer.cards,
     )  # fmt: skip
 
 
@@ -270,7 +274,7 @@ def _of_groups(swarm: Swarm, model: ModelShape, placement: Placement, workload: 
     # half a round trip is not always one way, so only this is certain of many rounds
     idle_ms = POSSIBLE * float(paths_ms.sum())
     fixed_ms = run.software_ms(0, run.width)
-    return _Parts(tuple(run.rows), parts, fixed_ms, reading_ms, idle_ms, path_doubt.of_groups(run), layer.cards)
+    return _Parts(tuple(run.rows), parts, fixed_ms, reading_ms, idle_ms, path_uncertainty.of_groups(run), layer.cards)
 
 
 def _of_paths(paths_ms: Floats) -> list[RunPart]:

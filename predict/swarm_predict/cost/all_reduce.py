@@ -1,6 +1,6 @@
 """List the rounds of messages of one all-reduce: n nodes sum their shares of an activation until each has the sum.
 
-    doubling   log2(n) rounds in which pairs exchange the whole activation, two more where n is no power of two
+    doubling   log2(n) rounds in which pairs exchange the whole activation, two more where n is not a power of two
     tree       to one node and back: 2·⌈log2(n)⌉ rounds of the whole activation
     ring       2(n − 1) rounds of an n-th of it: the fewest bytes, the most rounds
     mesh       one round: each sends the whole to all others, whose copies share its uplink

@@ -12,7 +12,7 @@ from swarm_predict.cost.machine.cards import shared_by
 from swarm_predict.cost.machine.head_times import ORDINARY_MEM_GBPS
 from swarm_predict.cost.machine.layer_times import ANY, How, by_hand
 from swarm_predict.cost.network.delivery_times import Links, Mask
-from swarm_predict.cost.software import software_assumed
+from swarm_predict.cost.software_overhead import software_assumed
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.priors.factors import machine_of
 from swarm_predict.types import Engine, Workload
@@ -64,7 +64,7 @@ def _of_compute(swarm: Swarm, inputs: Inputs, model: ModelShape, workload: Workl
     at = f"batch {workload.batch}, context {workload.context}"
     lines = []
     if who := made(How.OUTSIDE):
-        lines.append(f"layer time of {who} scaled by the roofline to {at}: not measured around there")
+        lines.append(f"layer time of {who} scaled by the roofline to {at}: not measured near that point")
     if who := made(How.OTHER_DTYPE):
         lines.append(f"layer time of {who} scaled by bytes: not measured with {workload.weights}")
     if who := made(How.OTHER_MODEL):
@@ -118,7 +118,7 @@ def _of_cards(swarm: Swarm, inputs: Inputs, model: ModelShape, workload: Workloa
             "every layer among them"
         ]
     return [
-        f"{count} cards of {some(names)} split every layer under {workload.engine}; how long their exchanges take is "
+        f"{count} cards of {some(names)} split every layer under {workload.engine}; the time of their exchanges is "
         "from published results"
         for count, names in sizes.items()
     ]
@@ -190,7 +190,7 @@ def _of_network(swarm: Swarm, inputs: Inputs, model: ModelShape, workload: Workl
     lines = []
     if np.any(paths.rate_free & off):
         who = some(name for name, free in zip(names, np.all(paths.rate_free | ~off, axis=1), strict=True) if free)
-        lines.append(f"no up_mbps of {who or 'some nodes'}: what it sends is counted as free")
+        lines.append(f"no up_mbps of {who or 'some nodes'}: its uploads are counted as free")
     if not by_hand(swarm):
         unknown = np.isnan(paths.rate_mbps) & ~paths.hop_known & off
         if np.any(unknown):

@@ -20,7 +20,7 @@ from swarm_predict.cost.machine.memory import needs
 from swarm_predict.cost.network.delivery_times import absent
 from swarm_predict.cost.network.lost_packets import retransmission
 from swarm_predict.cost.network.path_quantiles import mean_excess
-from swarm_predict.cost.software import engine_paths, software_ms, visits_ms
+from swarm_predict.cost.software_overhead import engine_paths, software_ms, visits_ms
 from swarm_predict.cost.speculative import drafting_ms, step_width, step_yield
 from swarm_predict.cost.tables import CostTables
 from swarm_predict.model.shapes import ModelShape
@@ -198,7 +198,7 @@ def check(workload: Workload) -> None:
             f"cached_prompt is {workload.cached_prompt}; it must be from 0 to below the prompt of {workload.prompt}"
         )
     if workload.offload_cache and not workload.offload_gbps:
-        raise PredictError("the KV cache is offloaded at a rate; say which with --offload-gbps")
+        raise PredictError("the offloaded KV cache is read at some rate; give it with --offload-gbps")
     _check_windows(workload)
 
 
@@ -207,14 +207,16 @@ def _check_windows(workload: Workload) -> None:
     if workload.windows == 1:
         return
     if not workload.draft_tokens:
-        raise PredictError(f"{workload.windows} windows in flight verify guesses; say how many with --draft K:A:MS")
+        raise PredictError(
+            f"{workload.windows} windows in flight verify draft tokens; set their number with --draft K:A:MS"
+        )
     if engine_facts(workload).pattern != "chain":
         raise PredictError(
             f"windows in flight are modelled for pipelines, not for {workload.engine}; leave out --windows"
         )
     if workload.batch > 1 or workload.redundancy > 1 or workload.offload_gbps:
         what = "--batch" if workload.batch > 1 else "--redundancy" if workload.redundancy > 1 else "--offload-gbps"
-        raise PredictError(f"windows in flight are of one sequence, computed once; leave out {what}")
+        raise PredictError(f"windows in flight apply to one sequence that is computed once; leave out {what}")
 
 
 def _assemble(

@@ -344,4 +344,4 @@ def engine_facts(workload: Workload) -> EngineFacts:
         return ENGINES[workload.engine]
     except KeyError:
         known = ", ".join(ENGINES)
-        raise PredictError(f"engine {workload.engine!r} is not known; take one of {known}") from None
+        raise PredictError(f"engine {workload.engine!r} is not known; choose one of {known}") from None

@@ -13,11 +13,11 @@ import numpy as np
 
 from swarm_predict.cost.all_reduce import messages, software_rounds
 from swarm_predict.cost.engines import TOKEN_BYTES, all_reduce_of, engine_facts
-from swarm_predict.cost.groups import ALL_REDUCES_PER_LAYER
 from swarm_predict.cost.machine.cards import card_counts
 from swarm_predict.cost.machine.layer_times import LayerColumns, layer_columns
 from swarm_predict.cost.machine.memory import needs
-from swarm_predict.cost.software import engine_paths, software_assumed, visits_ms
+from swarm_predict.cost.machine_groups import ALL_REDUCES_PER_LAYER
+from swarm_predict.cost.software_overhead import engine_paths, software_assumed, visits_ms
 from swarm_predict.cost.speculative import drafting_ms, step_width, step_yield
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import AllReduce, Workload

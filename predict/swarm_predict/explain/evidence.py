@@ -73,7 +73,7 @@ class Evidence:
         if term.kind == "unmodelled":
             return (f"the runs of the calibration left {self.workload.model_error:.1%} unexplained",)
         if term.kind == "client":
-            return ("of the calibration: the client's own time in each step",)
+            return ("from the calibration: the client's own time in each step",)
         if term.kind == "layers":
             return (
                 f"{_ms(term.typical_ms / term.count)} a layer on the slowest share{_usual_text(usual)}",

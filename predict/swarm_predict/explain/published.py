@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from swarm_predict.calibration.evidence import evidence_of, placement_of, swarm_of, workload_of
 from swarm_predict.calibration.published import Result, published
+from swarm_predict.calibration.published_evidence import evidence_of, placement_of, swarm_of, workload_of
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.model.weight_formats import weight_format

@@ -17,7 +17,7 @@ from swarm_predict.cost.build import build_costs
 from swarm_predict.cost.engines import engine_facts
 from swarm_predict.cost.machine.cards import with_one_size
 from swarm_predict.cost.network.delivery_times import Links
-from swarm_predict.cost.software import software_assumed
+from swarm_predict.cost.software_overhead import software_assumed
 from swarm_predict.cost.speculative import drafting_ms, step_width, step_yield
 from swarm_predict.forecast.draws import DOUBT_BOUND, DOUBT_ESTIMATED_RTT, Drawn, mirrored_normal
 from swarm_predict.forecast.forward_pass.pipeline import Pipeline, Times

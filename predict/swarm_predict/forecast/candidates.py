@@ -16,7 +16,7 @@ import numpy as np
 from swarm_predict.cost.build import Costs, build_costs, check
 from swarm_predict.cost.engines import engine_facts
 from swarm_predict.cost.machine.layer_times import by_hand
-from swarm_predict.cost.software import software_assumed, visits_ms
+from swarm_predict.cost.software_overhead import software_assumed, visits_ms
 from swarm_predict.cost.speculative import step_width, step_yield
 from swarm_predict.forecast.assembly import NOT_KNOWN, per_token
 from swarm_predict.forecast.draws import Trip, draw_trips
@@ -24,7 +24,7 @@ from swarm_predict.forecast.forward_pass.pipeline import trips_of
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.placement import check_placement
-from swarm_predict.priors.nodes import Sample, to_median
+from swarm_predict.priors.assumed_figures import Sample, to_median
 from swarm_predict.types import NotMeasured, Placement, Quantiles, Workload
 from swarm_protocol.snapshot.swarm import Floats, Ints, Swarm
 

@@ -24,7 +24,7 @@ from swarm_protocol.units import BYTES_PER_GIB
 
 SLOW_START_WORTH_SAYING: Final = 0.02  # of the time per token
 MOST_NAMED: Final = 3
-_STATE_NOTES: Final = {State.STALE: "has old numbers (stale)", State.LOST: "is lost", State.LEFT: "has left"}
+_STATE_NOTES: Final = {State.STALE: "has stale figures", State.LOST: "is lost", State.LEFT: "has left"}
 
 
 def of_nodes(
@@ -51,12 +51,12 @@ def of_options(workload: Workload) -> list[str]:
         tree = ""
         if workload.tree_branches > 1:
             tree = (
-                f", {workload.tree_branches} alternatives at each position, the further ones with chance "
-                f"{workload.tree_accept:g} each"
+                f", {workload.tree_branches} alternatives at each position, each further one accepted with probability "
+                f"{workload.tree_accept:g}"
             )
         lines.append(
-            f"{workload.draft_tokens} guesses a step, each right with chance {chances}{tree}: "
-            f"{step_yield(workload):.2f} tokens a step; quantiles are of steps, shared evenly by their tokens"
+            f"{workload.draft_tokens} draft tokens a step, each accepted with probability {chances}{tree}: "
+            f"{step_yield(workload):.2f} tokens a step; quantiles are those of a step, divided evenly among its tokens"
         )
     if workload.model_error:
         lines.append(
@@ -68,7 +68,7 @@ def of_options(workload: Workload) -> list[str]:
             f"{'them' if len(learnt) > 1 else 'it'} is narrowed, the rest is from published results"
         )
     if engine_facts(workload).rdma:
-        lines.append("RDMA bypasses both kernels: round trips that probes measured are upper bounds of its own")
+        lines.append("RDMA bypasses both kernels: round trips measured by probes are upper bounds for it")
     if workload.redundancy > 1:
         lines.append(
             f"the {workload.redundancy} copies of each stage are assumed to have machines and paths like the first"

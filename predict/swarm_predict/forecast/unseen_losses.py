@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from swarm_predict.cost.all_reduce import messages
-from swarm_predict.cost.groups import ALL_REDUCES_PER_LAYER
+from swarm_predict.cost.machine_groups import ALL_REDUCES_PER_LAYER
 from swarm_predict.cost.network.delivery_times import Links, Mask
 from swarm_predict.cost.network.lost_packets import draw_lost, draw_unseen, retransmission
 from swarm_predict.cost.network.window_after_loss import flights_ms, segments_of

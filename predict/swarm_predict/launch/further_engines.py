@@ -31,7 +31,7 @@ def _mesh_llm(question: Question) -> Launch:
     notes = (
         f"$MODEL: {question.model.name} in {question.workload.weights}, as mesh-llm's catalogue names it",
         f"$TOKEN: what {host} prints; peers above 80 ms of round trip stay clients",
-        "mesh-llm splits by memory itself: the layers above are what it should come to, not what it is told",
+        "mesh-llm splits by memory itself: the layers above are the expected result, not an instruction",
     )
     return Launch(tuple(commands), (), notes)
 

@@ -61,18 +61,18 @@ class Header:
 
 
 def read_header(data: Buffer, name: str) -> Header:
-    """Read a header. Raises UnknownModel for anything that is no GGUF file."""
+    """Read a header. Raises UnknownModel for anything that is not a GGUF file."""
     try:
         return _Reader(memoryview(data), name).header()
     except (struct.error, UnicodeDecodeError, OverflowError, MemoryError) as error:
-        raise UnknownModel(f"{name} is no complete GGUF file ({error}); download it anew") from None
+        raise UnknownModel(f"{name} is not a complete GGUF file ({error}); download it anew") from None
 
 
 class _Reader:
     def __init__(self, data: memoryview, name: str) -> None:
         self._data, self._name, self._at = data, name, 4
         if bytes(data[:4]) != MAGIC:
-            raise UnknownModel(f"{name} is no GGUF file: it does not begin with GGUF")
+            raise UnknownModel(f"{name} is not a GGUF file: it does not begin with GGUF")
         self._order = "<"
         self._version = self._number("I")
         if self._version > 0xFFFF:  # written on a big-endian machine

@@ -166,7 +166,7 @@ def _decode(text: str, name: str) -> Mapping[str, Any]:
     try:
         config = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UnknownModel(f"{name} is no JSON ({error}); give --model a Hugging Face config.json") from None
+        raise UnknownModel(f"{name} is not JSON ({error}); give --model a Hugging Face config.json") from None
     if not isinstance(config, dict):
-        raise UnknownModel(f"{name} is no JSON object; give --model a Hugging Face config.json")
+        raise UnknownModel(f"{name} is not a JSON object; give --model a Hugging Face config.json")
     return config

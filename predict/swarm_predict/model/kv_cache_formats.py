@@ -31,7 +31,7 @@ CACHES_OF: Final[dict[str, tuple[str, ...]]] = {
 def with_kv_cache(model: ModelShape, name: str) -> ModelShape:
     """Return the model with its caches in another format. Raises PredictError for a format that is none."""
     if name not in CACHE_BITS:
-        raise PredictError(f"--kv-cache {name!r} is no known format; take one of {', '.join(CACHE_BITS)}")
+        raise PredictError(f"--kv-cache {name!r} is not a known format; choose one of {', '.join(CACHE_BITS)}")
     if name == model.kv_cache:
         return model
     share = CACHE_BITS[name] / CACHE_BITS[model.kv_cache]

@@ -17,7 +17,7 @@ from swarm_predict.model.blocks import SMALL_BYTES, Block, block_of
 from swarm_predict.model.kv_cache import CACHE_BYTES, bytes_per_token
 from swarm_predict.model.weight_formats import K_BLOCK, WeightFormat, weight_format
 from swarm_protocol.layer_shape import LayerShape
-from swarm_protocol.snapshot.numpy_later import np
+from swarm_protocol.snapshot.lazy_numpy import np
 from swarm_protocol.snapshot.swarm import Floats
 from swarm_protocol.units import BITS_PER_BYTE
 
@@ -184,7 +184,7 @@ class ModelShape:
             return float(batch * self.hidden * (self.width or 1.0) * ACTIVATION_BYTES[activations])
         except KeyError:
             known = ", ".join(ACTIVATION_BYTES)
-            raise PredictError(f"activations {activations!r} is no known format; take one of {known}") from None
+            raise PredictError(f"activations {activations!r} is not a known format; choose one of {known}") from None
 
     # -- work of one layer, the mean over the model
 

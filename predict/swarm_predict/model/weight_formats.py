@@ -130,8 +130,8 @@ _FURTHER: Final[dict[str, WeightFormat]] = {
     "w4a16": _group(4, 128, "compressed-tensors, group 128"),
     "w8a16": WeightFormat(8 + 16 / 128, 16, 16, "compressed-tensors, group 128"),
     "w8a8": WeightFormat(8, 16, 16, "compressed-tensors, one scale a row"),
-    "exl2": WeightFormat(4.0, 6, 16, "exllamav2: the mean that its converter is asked for; write 4.5bpw for another"),
-    "exl3": WeightFormat(4.0, 6, 16, "exllamav3: the mean that its converter is asked for; write 4.5bpw for another"),
+    "exl2": WeightFormat(4.0, 6, 16, "exllamav2: the mean bits given to its converter; write 4.5bpw for another"),
+    "exl3": WeightFormat(4.0, 6, 16, "exllamav3: the mean bits given to its converter; write 4.5bpw for another"),
     "mlx-mxfp4": WeightFormat(4.25, 4.25, 4.25, "mlx.core.quantize mode mxfp4"),
     "mlx-nvfp4": WeightFormat(4.5, 4.5, 4.5, "mlx.core.quantize mode nvfp4"),
 }
@@ -174,7 +174,9 @@ def further_format(weights: str) -> WeightFormat:
     found = _find(weights.strip().lower())
     if found is None:
         names = ", ".join(format_names())
-        raise PredictError(f"weights {weights!r} is no known format; take one of {names}, or bits a weight as 4.5bpw")
+        raise PredictError(
+            f"weights {weights!r} is not a known format; choose one of {names}, or bits a weight as 4.5bpw"
+        )
     return found
 
 

@@ -1,12 +1,12 @@
 """Read how far engines deviate from predictions on measured layers and paths, by engine: `engine_errors.json`.
 
 `python -m bench engines --fit` fits it to runs of engines on emulated networks (`bench/data/engine_runs.jsonl`, those
-that no other program disturbed) and to the median errors of an earlier series (`bench/engine_runs/widths.py`). All
+that no other program disturbed) and to the median errors of an earlier series (`bench/engine_runs/fit_widths.py`). All
 widths are standard deviations, relative to what was predicted:
 
     layers   of the layers' time
     paths    of the paths' time, the same on all of them
-    kind     of the paths' time, beside it, the same on all paths of a kind (`particular.PATH_KINDS`)
+    kind     of the paths' time, beside it, the same on all paths of a kind (`individual_effects.PATH_KINDS`)
     run      of the whole time, again in each run: no calibration reduces it
     pace     of what computes, layers and software, likewise: a machine's pace differs from day to day, paths repeat
 

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from swarm_predict.priors import particular
+from swarm_predict.priors import individual_effects
 from swarm_predict.priors.factors import group_of
 from swarm_protocol.snapshot.swarm import Floats
 
@@ -61,7 +61,7 @@ class Priors:
         """Return the standard deviation of an effect that no result has."""
         group = group_of(effect)
         known = self.spread.get(group)
-        return particular.width(group, effect, self.node, self.left) if known is None else known
+        return individual_effects.width(group, effect, self.node, self.left) if known is None else known
 
     def log_median(self, effects: Effects) -> float:
         return float(sum(self.mean[self._at[name]] for name in effects if name in self._at))

@@ -24,7 +24,7 @@ def why_not(tables: CostTables, usable: Bools, required: Bools, max_stages: int)
             return DoesNotFit(f"{names[row]} has no memory for a single layer; drop --require {names[row]}")
     room = int(np.sort(most[holding])[::-1][:max_stages].sum())
     if room < tables.layers:
-        among = f"the {max_stages} roomiest of {int(holding.sum())}" if max_stages < holding.sum() else "all nodes"
+        among = f"the {max_stages} largest of {int(holding.sum())}" if max_stages < holding.sum() else "all nodes"
         return DoesNotFit(
             f"{among} together hold {room} of {tables.layers} layers; add nodes, or use smaller --weights or --context"
         )

@@ -1,6 +1,6 @@
-"""Predict what a swarm gives to many users at once: requests that arrive at random, batched continuously.
+"""Predict what a swarm gives many users at once: requests that arrive at random, batched continuously.
 
-`traffic` describes the requests, `routes` what a placement offers them, `queueing` how they wait for each other,
-`together` several placements; `serve` answers, and `split` plans. Not decided here: what one stream takes (`forecast`)
-and where its layers go (`search`).
+`traffic` describes the requests, `routes` the capacity of a placement, `queueing` how requests delay each other, and
+`shared_machines` several placements at once. `serve` gives the answer, `replica_planning` chooses the placements. The
+time of a single stream is computed in `forecast`, the split of layers in `search`.
 """

@@ -1,7 +1,7 @@
-"""Token counts of requests, as a distribution: one number, a lognormal by its median and p95, or a list.
+"""Describe token counts of requests as a distribution: one number, a lognormal by its median and p95, or a list.
 
-Whatever its form, a distribution is held as equally likely values, so that every mean over it is a plain mean.
-Lengths of prompts and answers of chat traffic are close to lognormal (Zheng et al., LMSYS-Chat-1M, arXiv 2309.11998).
+Every distribution is held as equally likely values, so that a mean over it is a plain mean. Lengths of prompts and
+answers of chat traffic are close to lognormal (Zheng et al., LMSYS-Chat-1M, arXiv 2309.11998).
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def lognormal(median: float, p95: float) -> Lengths:
 
 
 def listed(values: Iterable[float]) -> Lengths:
-    """Raises PredictError for an empty list, or a value that is no number of tokens."""
+    """Raises PredictError for an empty list, or a value that is not a number of tokens."""
     found = tuple(sorted(values))
     if not found:
         raise PredictError("no lengths are given; write one number of tokens on each line")

@@ -1,7 +1,8 @@
-"""Placements side by side, asked at any arrival rate.
+"""Evaluate placements side by side at any arrival rate.
 
-A request goes to one of the placements and stays; each gets requests in proportion to the most it can sustain, so that
-all are loaded alike (weighted routing, as Helix does, arXiv 2406.01566). Placements may share machines (`together`).
+A request goes to one of the placements and stays there. Each placement gets requests in proportion to the most it can
+sustain, so that all are equally loaded (weighted routing, as Helix does, arXiv 2406.01566). Placements may share
+machines (`shared_machines`).
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from swarm_predict.model.shapes import ModelShape
-from swarm_predict.serving.queueing.load import Served
-from swarm_predict.serving.queueing.spread import Spread, mixed
+from swarm_predict.serving.queueing.continuous_batching import Served
+from swarm_predict.serving.queueing.distributions import Spread, mixed
 from swarm_predict.serving.routes.build import offer_of
 from swarm_predict.serving.routes.route import Route
-from swarm_predict.serving.together import Together
+from swarm_predict.serving.shared_machines import Together
 from swarm_predict.serving.traffic import Traffic
 from swarm_predict.types import Placement, Workload
 from swarm_protocol.snapshot.swarm import Swarm

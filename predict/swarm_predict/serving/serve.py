@@ -1,6 +1,6 @@
-"""Many users on one placement, or on several side by side: `serve` answers for given arrivals, `front` for all rates.
+"""Answer how placements serve many users: `serve` for given arrivals, `front` for all arrival rates.
 
-`replicas` has the placements at any rate, `drafts` says whether guessing pays.
+`replicas` evaluates the placements at any rate, `speculation_break_even` decides whether speculative decoding pays.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Final
 import numpy as np
 
 from swarm_predict.model.shapes import ModelShape
-from swarm_predict.serving.doubt import Interval, intervals, own_factors
-from swarm_predict.serving.drafts import Drafting, drafting
+from swarm_predict.serving.intervals import Interval, intervals, own_factors
 from swarm_predict.serving.lengths import Lengths
-from swarm_predict.serving.queueing.load import Loaded, Served
-from swarm_predict.serving.queueing.spread import Spread
+from swarm_predict.serving.queueing.continuous_batching import Loaded, Served
+from swarm_predict.serving.queueing.distributions import Spread
 from swarm_predict.serving.replicas import Point, Replicas
 from swarm_predict.serving.routes.build import AS_STAGES, ONE_BY_ONE, RESERVES
 from swarm_predict.serving.routes.route import Route
-from swarm_predict.serving.together import SharedMachine
+from swarm_predict.serving.shared_machines import SharedMachine
+from swarm_predict.serving.speculation_break_even import Drafting, drafting
 from swarm_predict.serving.traffic import Traffic
 from swarm_predict.types import Placement, Workload
 from swarm_protocol.snapshot.swarm import Swarm

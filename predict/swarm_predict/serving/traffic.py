@@ -1,4 +1,4 @@
-"""The requests of many users: how many a second, and how long their prompts and answers are."""
+"""Describe the requests of many users: how many a second, and how long their prompts and answers are."""
 
 from __future__ import annotations
 

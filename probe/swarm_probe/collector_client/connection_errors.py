@@ -42,7 +42,7 @@ def why_not(error: Exception) -> str:
     tls = sys.modules.get("ssl")  # not loaded for plain text
     if tls is not None and isinstance(error, tls.SSLError):
         if error.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"):
-            return "it speaks no TLS: no collector, or one that takes plain text (--insecure)"
+            return "it does not speak TLS: not a collector, or one with plain text (--insecure)"
         return f"TLS: {safe(error.reason or str(error), 100)}"
     if isinstance(error, socket.gaierror):
         return f"the name is not known: {error.strerror}"

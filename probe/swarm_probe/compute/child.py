@@ -50,7 +50,7 @@ class Watched:
         except psutil.NoSuchProcess:  # it has ended
             return await asyncio.Future[str]()
         except Exception as error:  # noqa: BLE001 - psutil raises whatever odd files make it raise
-            return f"ended because what it takes cannot be watched ({reason(error)})"
+            return f"ended because its memory cannot be watched ({reason(error)})"
 
     def ended(self) -> None:
         """Account for what the last check missed, once the process has been waited for, and write the record."""
@@ -77,7 +77,9 @@ def why_unwatched() -> str | None:
     """Return why no process could be watched here, in one line."""
     readings = Readings()
     if readings.ask("process", lambda: _tree_s(psutil.Process()) + psutil.Process().memory_info().rss) is None:
-        return f"what a timing process takes cannot be watched here ({readings.reasons['process']}), so none is started"
+        return (
+            f"the memory of a timing process cannot be watched here ({readings.reasons['process']}), so none is started"
+        )
     return None
 
 

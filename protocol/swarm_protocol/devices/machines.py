@@ -16,8 +16,8 @@ from typing import Final
 
 import msgspec
 
+from swarm_protocol.devices.data_sheets import Device, DeviceClass
 from swarm_protocol.devices.names import find, nearest
-from swarm_protocol.devices.table import Device, DeviceClass
 
 MOST_CARDS: Final = 64
 _COUNTED: Final = re.compile(r"^(\d{1,2})\s*[x×*]\s*(\S.*)$", re.IGNORECASE)

@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from swarm_protocol.devices.table import Device, Row, of_memory, own_rows, processor, rows, rows_naming
+from swarm_protocol.devices.data_sheets import Device, Row, of_memory, own_rows, processor, rows, rows_naming
 
 _NOISE: Final = frozenset({
     "nvidia", "corporation", "amd", "ati", "advanced", "micro", "devices", "inc", "intel", "r", "tm", "geforce",
@@ -96,24 +96,74 @@ def find(name: str, memory_gib: float | None = None) -> Device | None:
 
 
 def nearest(name: str, count: int = _NEAREST) -> list[str]:
-    """Return names of the table that look most like `name`: those that share its model number first."""
-    wanted = [token for token in _tokens(name) if token not in _NOISE]
-    numbers = {token for token in wanted if re.search(r"\d", token) and not _MEMORY.fullmatch(token)}
-    text = " ".join(wanted)
+    """Return names of the table that look most like `name`: of its series, with the most similar model number."""
+    wanted = _spelled(name)
+    number = _model_number(wanted)
+    if number is None:
+        return _similar_text(wanted, count)
+    words, makers = _plain(wanted, number), _words(name).makers
+    series = words & _DROPPED_SERIES
+    scored: list[tuple[tuple[int, ...], str]] = []
+    for tokens, shown in _display_names().items():
+        other = _model_number(tokens)
+        held = _words_of(shown).makers
+        if other is None or (makers and held and not makers & held):
+            continue
+        others = _plain(tokens, other)
+        if not series:  # left out, as in "4090": then no series counts
+            others -= _DROPPED_SERIES
+        edits, same_prefix = _edits(number.text, other.text), number.prefix == other.prefix
+        of_series = bool(series) and series <= others and same_prefix
+        same_words = same_prefix and bool(number.prefix) and (edits == 0 or bool(words & others))
+        if of_series or same_words or (edits <= 1 and len(number.text) > 1):
+            far = abs(number.value - other.value)
+            scored.append((
+                (len(series - others), not same_prefix, edits, len(number.text) != len(other.text),
+                 len(words ^ others), far), shown,
+            ))  # fmt: skip
+    return [shown for _, shown in sorted(scored)[:count]]
 
-    known = _display_names()
-    shared = [tokens for tokens in known if numbers & set(tokens)]
-    if not shared:  # a number that no device has: similar ones
-        all_numbers = {token for tokens in known for token in tokens if re.search(r"\d", token)}
-        numbers = {like for number in numbers for like in difflib.get_close_matches(number, all_numbers, count, 0.7)}
-        shared = [tokens for tokens in known if numbers & set(tokens)]
-    matcher = difflib.SequenceMatcher(b=text)
-    scored: list[tuple[int, float, str]] = []
-    for tokens in shared or known:
+
+def _similar_text(wanted: tuple[str, ...], count: int) -> list[str]:
+    """Return the names most similar to one without a model number."""
+    matcher = difflib.SequenceMatcher(b=" ".join(wanted))
+    scored: list[tuple[float, str]] = []
+    for tokens, shown in _display_names().items():
         matcher.set_seq1(" ".join(tokens))
-        if shared or matcher.quick_ratio() >= _LIKE_ENOUGH:
-            scored.append((len(numbers & set(tokens)), matcher.ratio(), known[tokens]))
-    return [shown for common, ratio, shown in sorted(scored, reverse=True)[:count] if common or ratio >= _LIKE_ENOUGH]
+        if matcher.quick_ratio() >= _LIKE_ENOUGH and (ratio := matcher.ratio()) >= _LIKE_ENOUGH:
+            scored.append((ratio, shown))
+    return [shown for _, shown in sorted(scored, reverse=True)[:count]]
+
+
+class _ModelNumber(msgspec.Struct, frozen=True):
+    token: str  # "mi250x"
+    prefix: str  # "mi"
+    text: str  # "250x"
+    value: int  # 250
+
+
+def _plain(tokens: Iterable[str], number: _ModelNumber) -> frozenset[str]:
+    """Return the words beside the model number, without board forms and memory sizes."""
+    return frozenset(each for each in tokens if each != number.token and not _MEMORY.fullmatch(each)) - _FORMS
+
+
+def _model_number(tokens: Iterable[str]) -> _ModelNumber | None:
+    """Return the token with the most digits, memory sizes aside; None: no token has any."""
+    found = [
+        _ModelNumber(token, match[1], match[2] + match[3], int(match[2])) for token in tokens
+        if not _MEMORY.fullmatch(token) and (match := re.fullmatch(r"([a-z]*)(\d+)(.*)", token))
+    ]  # fmt: skip
+    return max(found, key=lambda number: sum(map(str.isdigit, number.text)), default=None)
+
+
+def _edits(one: str, other: str) -> int:
+    """Return how many characters must be inserted, removed or replaced to make `other` of `one` (Levenshtein)."""
+    row = list(range(len(other) + 1))
+    for i, left in enumerate(one, 1):
+        before, row[0] = row[0], i
+        for j, right in enumerate(other, 1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (left != right))
+    return row[-1]
 
 
 # ---------------------------------------------------------------- words

@@ -18,8 +18,8 @@ from typing import Final
 
 import msgspec
 
-from swarm_protocol.devices.access import ACCESS
-from swarm_protocol.devices.table import DATA
+from swarm_protocol.devices.data_sheets import DATA
+from swarm_protocol.devices.internet_access import ACCESS
 
 SAME_CITY_MS: Final = 2.0  # through the exchange of that city
 SAME_REGION_MS: Final = 10.0  # where no city is given: a path of some hundred kilometres

@@ -150,7 +150,7 @@ class NodeFacts:
     region: str = ""
     note: str = ""  # why something is missing ("torch not installed: pip install 'swarmtop[torch]'")
     layers: tuple[LayerTime, ...] = ()
-    device_class: str = ""  # one of swarm_protocol.devices.table.CLASSES; empty = unknown
+    device_class: str = ""  # one of swarm_protocol.devices.data_sheets.CLASSES; empty = unknown
     cards: tuple[Card, ...] = ()  # where a machine has several; of one, the columns say all
     ways: tuple[Way, ...] = ()  # to the peers that answer
     sheet: str = ""  # the device whose data sheet gives mem_gbps and tflops; empty: they are measured or written

@@ -10,10 +10,10 @@ from typing import Final
 
 import msgspec
 
-from swarm_protocol.devices.access import ACCESS, access_named
+from swarm_protocol.devices.internet_access import ACCESS, access_named
 from swarm_protocol.devices.machines import Machine
 from swarm_protocol.devices.places import SAME_REGION_MS, city_named, path_estimate
-from swarm_protocol.snapshot.numpy_later import np
+from swarm_protocol.snapshot.lazy_numpy import np
 from swarm_protocol.snapshot.swarm import Kind, Path, Swarm
 from swarm_protocol.units import BYTES_PER_GIB
 

@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Final
 
-from swarm_protocol.devices.access import ACCESS, access_named
+from swarm_protocol.devices.internet_access import ACCESS, access_named
 from swarm_protocol.devices.machines import UnknownDevice, known_machine, machine_of, parts_of
 from swarm_protocol.devices.places import UnknownCity, city_named
 from swarm_protocol.snapshot.swarm import Swarm
@@ -136,7 +136,7 @@ def _part(part: str) -> NamedNode:
     if match := re.fullmatch(r"([^=@\s]+)\s*=\s*(\S.*)", part):
         name, part = match[1], match[2]
         if not is_name(name):
-            raise BadNodes(f"{name[:40]!r} is no node name; take 1 to {NAME_MAX} of A-Z a-z 0-9 . _ -")
+            raise BadNodes(f"{name[:40]!r} is not a node name; take 1 to {NAME_MAX} of A-Z a-z 0-9 . _ -")
     vram_gib = None
     if given := _VRAM.search(part):
         vram_gib, part = float(given[1]), _VRAM.sub("", part)

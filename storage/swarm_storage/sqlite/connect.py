@@ -218,7 +218,7 @@ def require_ours(path: Path, *, may_be_missing: bool) -> None:
     if stat.S_ISDIR(found.st_mode):
         raise NotADatabase(f"{path} is a folder; give a file")
     if not stat.S_ISREG(found.st_mode):
-        raise NotADatabase(f"{path} is no ordinary file; give another file")
+        raise NotADatabase(f"{path} is not an ordinary file; give another file")
     if not os.access(path, os.R_OK):
         raise ReadOnly(f"cannot read {path} (permission denied); make the file readable")
     if found.st_size == 0:

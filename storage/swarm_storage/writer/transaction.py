@@ -210,7 +210,7 @@ class Transaction:
         self._times += links.at_ns
 
     def _node(self, node_id: str, *, member: bool) -> int:
-        """Return the row of a node, inserted if there is none. A node that only others mention is no member yet."""
+        """Return the row of a node, inserted if there is none. A node that only others mention is not a member yet."""
         node = self._nodes.get(node_id) or self._known.nodes.get(node_id)
         if node is None:
             found = self._db.query("SELECT id FROM node WHERE node_id = ?", (node_id,))

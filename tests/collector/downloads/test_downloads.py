@@ -19,7 +19,7 @@ import swarm_probe.cli
 from swarm_collector.downloads import downloads
 from swarm_collector.downloads.wheel import wheel_of_this
 from swarmtop.commands.invite import CHECKED, invite_line
-from swarmtop.local.served import Served, served
+from swarmtop.local.served_hashes import Served, served
 
 PROGRAM = '#!/bin/sh\necho "$(basename $0) $* invite=${{SWARMTOP_INVITE-none}}" >> {log}\n'
 

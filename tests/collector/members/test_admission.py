@@ -228,11 +228,9 @@ async def test_without_a_store_only_clients_that_need_no_write_join(tmp_path, mo
         assert await answered(rig, "kiln", token="secret")
         async with rig.probe("oven", invite=made.code) as probe:
             refused = await probe.next(Refused)
-        assert (refused.reason, refused.final) == ("the collector cannot store now", False)
+        assert (refused.reason, refused.final) == ("the collector cannot store anything now", False)
         said = await ask(rig, operator_messages.Revoke(member="kiln"))
-        assert said == operator_messages.No(
-            text="nothing was changed, since the store does not take it: the disk is full"
-        )
+        assert said == operator_messages.No(text="nothing was changed, because the store refused it: the disk is full")
         monkeypatch.undo()
         assert await answered(rig, "oven", invite=made.code)
 

@@ -102,7 +102,7 @@ async def test_a_waiting_connection_can_be_cut_to_make_room(own_certificate: cer
             assert await reader.read() == b""
         assert not rig.listener._waiting
         assert not rig.held()
-        assert rig.limiter.refused == {"half open, and others needed the room": 1}
+        assert rig.limiter.refused == {"half open, and others needed the slot": 1}
 
 
 async def test_a_connection_in_its_handshake_can_be_cut_to_make_room(own_certificate: certificate.Certificate) -> None:
@@ -115,7 +115,7 @@ async def test_a_connection_in_its_handshake_can_be_cut_to_make_room(own_certifi
                 assert await reader.read() == b""
         await rig.until(lambda: not rig.listener._tasks)
         assert not rig.held()
-        assert rig.limiter.refused == {"half open, and others needed the room": 1}
+        assert rig.limiter.refused == {"half open, and others needed the slot": 1}
 
 
 async def test_without_a_certificate_a_connection_is_handed_over_at_once() -> None:

@@ -23,10 +23,10 @@ pytestmark = pytest.mark.priors
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
     monkeypatch.syspath_prepend(str(ROOT))
-    from bench.engine_runs.recorded import read, run_of
+    from bench.engine_runs.recorded_runs import read, run_of
     from bench.engine_runs.runs import MODEL_FOLDER
     from bench.predicting.engines import ENGINES
-    from swarmtop.config import load_model
+    from swarmtop.parsed_options import load_model
 
     model = load_model(str(MODEL_FOLDER))
     return [run_of(one, ENGINES, model) for one in read()]
@@ -87,7 +87,7 @@ def test_a_token_of_an_all_reduce_is_predicted(runs: list[Run]) -> None:
 
 
 def test_a_run_is_kept_as_it_was(runs: list[Run], tmp_path: Path) -> None:
-    from bench.engine_runs.recorded import processor, read, record, with_new, write
+    from bench.engine_runs.recorded_runs import processor, read, record, with_new, write
 
     kept = [record(run, "2026-11-29T00:00:00+00:00", f"{run.machine}, 24 GiB") for run in runs]
     write(with_new(kept, kept[:1]), tmp_path / "runs.jsonl")

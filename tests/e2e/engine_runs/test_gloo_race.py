@@ -19,7 +19,7 @@ from swarm_lab.emulation import netns
 from swarm_lab.emulation.scenario import parse_scenario
 from swarm_lab.lab import Lab
 from swarm_predict.cost.all_reduce import messages
-from swarm_predict.cost.groups import ALL_REDUCES_PER_LAYER
+from swarm_predict.cost.machine_groups import ALL_REDUCES_PER_LAYER
 from swarm_predict.model.catalogue import model_named
 
 ROOT = Path(__file__).parents[3]

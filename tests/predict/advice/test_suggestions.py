@@ -52,7 +52,7 @@ def test_a_far_client_is_told_a_better_place() -> None:
 
 def test_a_jittery_line_is_worth_a_cable_at_that_node_most() -> None:
     swarm = plain(count=3, trouble=both("n1", 30.0, jitter_ms=150.0))
-    wired = [node for node, change in helps(swarm, INT8) if change == "a steady (wired) line"]
+    wired = [node for node, change in helps(swarm, INT8) if change == "a steady (wired) connection"]
     assert wired[0] == "n1"
 
 

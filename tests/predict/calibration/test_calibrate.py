@@ -67,13 +67,13 @@ def test_the_run_that_disagrees_is_named():
     runs[2] = run(2, hop=12.0, compute=1.2, off=1.5, label="tuesday")
     found = made(runs, wanted=("hop", "compute"))
     assert found.contradictions == (
-        "tuesday is 50% slower than the other runs imply; measure it again, or calibrate it apart",
+        "tuesday is 50% slower than the other runs imply; measure it again, or calibrate it separately",
     )
 
 
 def test_the_same_placement_with_two_speeds_is_a_contradiction():
     found = made([run(0, hop=10.0, label="a"), run(0, hop=10.0, off=1.3, label="b")])
-    assert found.contradictions[0].startswith("a and b are of the same question and took 170 and 221 ms; ")
+    assert found.contradictions[0].startswith("a and b ran the same thing but took 170 and 221 ms; ")
 
 
 def test_faster_than_its_own_paths_is_reported():

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from boxes import Box, even, swarm_of
 
-from swarm_predict.calibration.learnt import Learnt, priors_of
+from swarm_predict.calibration.calibration_file import Learnt, priors_of
 from swarm_predict.calibration.runs import ObservedRun, observe
 from swarm_predict.cost.machine.roofline import LayerWork
 from swarm_predict.cost.network.delivery_times import links
@@ -22,7 +22,7 @@ from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import parse_placement
 from swarm_predict.priors.engine_errors import OTHER, PLAIN_ENGINE, measured, width_of
 from swarm_predict.priors.factors import PLAIN
-from swarm_predict.priors.particular import PATH_KINDS
+from swarm_predict.priors.individual_effects import PATH_KINDS
 from swarm_predict.priors.posterior import Priors, fitted
 from swarm_predict.types import Prediction, Workload
 from swarm_protocol.snapshot.swarm import Kind, State, Swarm

@@ -12,17 +12,17 @@ import pytest
 from boxes import even
 
 import swarm_predict.priors
-from swarm_predict.calibration.evidence import Evidence, evidence_of, placement_of, swarm_of, workload_of
 from swarm_predict.calibration.fit_priors import fit
 from swarm_predict.calibration.published import devices, published, read_table
+from swarm_predict.calibration.published_evidence import Evidence, evidence_of, placement_of, swarm_of, workload_of
 from swarm_predict.cost.build import build_costs
 from swarm_predict.forecast.candidates import distributions
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import parse_placement
+from swarm_predict.priors.assumed_figures import assume
 from swarm_predict.priors.engine_errors import measured
 from swarm_predict.priors.factors import CLASSES, load_of, machine_of
-from swarm_predict.priors.nodes import assume
 from swarm_predict.priors.posterior import NEUTRAL, Fitted, fitted
 from swarm_predict.types import Prediction, Workload
 from swarm_protocol.snapshot.swarm import NodeFacts

@@ -58,7 +58,7 @@ def test_an_unmeasured_upload_is_infinite_when_live_and_free_when_written_by_han
     boxes = [Box("a", up_mbps=None, down_mbps=None), Box("b", up_mbps=None, down_mbps=None)]
     swarm = swarm_of(boxes, 40.0)
     assert build_tables(swarm, LLAMA70, Workload()).hop_ms[0, 1] == 20
-    assert "no up_mbps of a, b: what it sends is counted as free" in explain(swarm, LLAMA70, Workload())
+    assert "no up_mbps of a, b: its uploads are counted as free" in explain(swarm, LLAMA70, Workload())
     tables = build_tables(live(swarm), LLAMA70, Workload())
     assert tables.hop_ms[0, 1] == np.inf
     assert tables.back_ms[0, 1] == 20  # a token id is one packet, whatever the rate
@@ -204,8 +204,8 @@ def test_tensor_parallel_has_no_tables():
 @pytest.mark.parametrize(
     ("load", "said"),
     [
-        (Workload(engine="warp"), "engine 'warp' is not known; take one of chain, ring, star"),  # type: ignore[arg-type]
-        (Workload(weights="fp12"), "weights 'fp12' is no known format"),
+        (Workload(engine="warp"), "engine 'warp' is not known; choose one of chain, ring, star"),  # type: ignore[arg-type]
+        (Workload(weights="fp12"), "weights 'fp12' is not a known format"),
         (Workload(batch=0), "batch is 0; it must be at least 1"),
         (Workload(context=-1), "context is -1; it must be at least 0"),
         (Workload(compute_scale=0.0), "compute_scale is 0.0; it must be above 0"),

@@ -160,7 +160,7 @@ def test_the_parts_add_up_and_the_largest_limits(engine):
         largest = max(machines, software, parts.network)
         expected = {machines: ("compute",), software: ("overhead",), parts.network: ("rtt", "jitter", "upload")}
         assert found.limited_by in expected[largest]
-        assert any("guesses a step" in line for line in found.notes) == ("draft_tokens" in load)
+        assert any("draft tokens a step" in line for line in found.notes) == ("draft_tokens" in load)
 
 
 @pytest.mark.parametrize("engine", PIPELINES)

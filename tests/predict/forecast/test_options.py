@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from swarm_predict.cost.build import build_tables, hop_parts
 from swarm_predict.cost.engines import ENGINES
-from swarm_predict.cost.software import engine_paths
+from swarm_predict.cost.software_overhead import engine_paths
 from swarm_predict.cost.speculative import step_yield
 from swarm_predict.forecast.draws import Drawn, Trip
 from swarm_predict.forecast.prediction import predict

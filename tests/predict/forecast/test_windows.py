@@ -146,7 +146,7 @@ def test_the_receipts_of_three_scattered_cards():
     assert two.tokens_per_s.p50 == pytest.approx(44.8, rel=0.1)
     assert four.tokens_per_s.p50 == pytest.approx(39.3, rel=0.25)
     assert four.tokens_per_s.p50 < two.tokens_per_s.p50  # more windows than the path holds are drafted in vain
-    assert any("one stream is bound by the draft, 29.0 ms a window" in note for note in four.notes)
+    assert any("one stream is limited by the draft, 29.0 ms a window" in note for note in four.notes)
     assert receipt(1, draft_tokens=0).tokens_per_s.p50 < one_window.tokens_per_s.p50 / 2
 
 
@@ -208,7 +208,7 @@ def test_more_windows_hide_the_paths_until_a_station_is_the_bound():
     assert speeds[2] > speeds[1]
     assert speeds[4] == pytest.approx(speeds[3], rel=0.02)
     thin = ask(ring(mbps=4.0), windows=16, **DRAFT)
-    assert any("one stream is bound by the uplink of" in note for note in thin.notes)
+    assert any("one stream is limited by the uplink of" in note for note in thin.notes)
     assert thin.limited_by == "upload"
 
 

@@ -140,9 +140,9 @@ def test_unknown_names_are_answered_with_the_nearest():
 
 
 def test_unknown_formats_list_the_known():
-    with pytest.raises(PredictError, match="weights 'fp12' is no known format; take one of fp32, fp16"):
+    with pytest.raises(PredictError, match="weights 'fp12' is not a known format; choose one of fp32, fp16"):
         weight_format("fp12")
-    with pytest.raises(PredictError, match="activations 'fp8' is no known format; take one of fp32, fp16, int8"):
+    with pytest.raises(PredictError, match="activations 'fp8' is not a known format; choose one of fp32, fp16, int8"):
         model_named("tiny").hop_bytes(1, "fp8")
 
 

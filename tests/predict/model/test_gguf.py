@@ -149,9 +149,9 @@ def test_our_reader_and_the_package_agree(tmp_path):
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"", "is no GGUF file"),
-        (b"GGML....", "is no GGUF file: it does not begin with GGUF"),
-        (b"GGUF", "is no complete GGUF file"),
+        (b"", "is not a GGUF file"),
+        (b"GGML....", "is not a GGUF file: it does not begin with GGUF"),
+        (b"GGUF", "is not a complete GGUF file"),
         (b"GGUF\x09\0\0\0" + b"\0" * 16, "is GGUF version 9; 1 to 3 are understood"),
         (b"GGUF\x03\0\0\0" + b"\xff" * 16, "it is damaged"),
         (b"GGUF\x03\0\0\0" + b"\0" * 16, "has no general.architecture"),

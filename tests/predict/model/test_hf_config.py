@@ -113,8 +113,8 @@ def test_text_is_read_as_well():
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
-        ("{", "mine is no JSON"),
-        ("[1]", "mine is no JSON object; give --model a Hugging Face config.json"),
+        ("{", "mine is not JSON"),
+        ("[1]", "mine is not a JSON object; give --model a Hugging Face config.json"),
         ("{}", "model_type 'None' is not understood"),
         ('{"model_type": "rwkv"}', "model_type 'rwkv' is not understood; enter the shape by hand: [model] in a swarm"),
         ('{"model_type": ["llama"]}', "is not understood"),
@@ -127,7 +127,7 @@ def test_text_is_read_as_well():
         (json.dumps(CONFIGS["llama-2-7b"] | {"intermediate_size": None}), "config.json has no intermediate_size"),
         (json.dumps(CONFIGS["mixtral-8x7b"] | {"num_experts_per_tok": 9}), "9 of 8 experts a token"),
         (json.dumps(CONFIGS["deepseek-v3"] | {"kv_lora_rank": 0}), "config.json has no kv_lora_rank"),
-        ("[" * 100_000, "mine is no JSON"),
+        ("[" * 100_000, "mine is not JSON"),
     ],
 )
 def test_what_is_not_understood_is_reported_in_one_line(broken, said):

@@ -49,7 +49,7 @@ def test_a_format_replaces_another_one(first: str, then: str) -> None:
 
 
 def test_a_format_that_is_none_and_an_engine_without_it_are_refused() -> None:
-    with pytest.raises(PredictError, match="--kv-cache 'int3' is no known format; take one of f16, q8_0"):
+    with pytest.raises(PredictError, match="--kv-cache 'int3' is not a known format; choose one of f16, q8_0"):
         with_kv_cache(LLAMA, "int3")
     small, plain = with_kv_cache(LLAMA, "q4_0"), swarm_of([Box("a"), Box("b")])
     with pytest.raises(PredictError, match="petals has no KV cache in q4_0: it keeps 16 bits"):

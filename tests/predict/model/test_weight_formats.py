@@ -42,7 +42,7 @@ def test_names_stand_for_bits(name, bits):
 )
 def test_other_names_are_refused(name):
     assert not is_format(name)
-    with pytest.raises(PredictError, match=r"is no known format; take one of fp32.*or bits a weight as 4\.5bpw"):
+    with pytest.raises(PredictError, match=r"is not a known format; choose one of fp32.*or bits a weight as 4\.5bpw"):
         weight_format(name)
 
 

@@ -12,9 +12,9 @@ from serving_events import quantile, simulate
 from swarm_predict.cost.build import build_costs
 from swarm_predict.errors import BadPlacement, DoesNotFit, PredictError
 from swarm_predict.placement import parse_placement
-from swarm_predict.serving.doubt import intervals, model_factors
+from swarm_predict.serving.intervals import intervals, model_factors
 from swarm_predict.serving.lengths import Lengths, listed, lognormal, parse_lengths
-from swarm_predict.serving.queueing.load import Loaded, erlang_c
+from swarm_predict.serving.queueing.continuous_batching import Loaded, erlang_c
 from swarm_predict.serving.replicas import Replicas
 from swarm_predict.serving.routes.build import route_of
 from swarm_predict.serving.serve import serve

@@ -17,14 +17,14 @@ from swarm_predict.cost.speculative import outcomes, step_yield, window_yields
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.placement import parse_placement
 from swarm_predict.serving.lengths import exactly, lognormal
-from swarm_predict.serving.queueing.load import Loaded
-from swarm_predict.serving.queueing.shared import fair_flow
+from swarm_predict.serving.queueing.continuous_batching import Loaded
+from swarm_predict.serving.queueing.shared_stations import fair_flow
+from swarm_predict.serving.replica_planning import plan_serving
 from swarm_predict.serving.replicas import Replicas
 from swarm_predict.serving.routes.build import offer_of, route_of
 from swarm_predict.serving.routes.route import Loop, shared_wait_ms
-from swarm_predict.serving.routes.windows import cycles_of, passes_of
+from swarm_predict.serving.routes.verify_windows import cycles_of, passes_of
 from swarm_predict.serving.serve import serve
-from swarm_predict.serving.split import plan_serving
 from swarm_predict.serving.traffic import Traffic
 from swarm_predict.types import BadPlacement, DoesNotFit, PredictError, Workload
 from swarm_protocol.swarm_files.swarm_file import parse_swarm

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from swarm_protocol.devices.data_sheets import CLASSES, rows
 from swarm_protocol.devices.machines import UnknownDevice, machine_of, mean_rate
 from swarm_protocol.devices.names import find, nearest
 from swarm_protocol.devices.places import UnknownCity, between_cities_ms, city_named, path_estimate
-from swarm_protocol.devices.table import CLASSES, rows
 from swarm_protocol.swarm_files.named_nodes import BadNodes, parse_nodes
 
 NAMES = list(csv.DictReader((Path(__file__).parent / "device_names.csv").read_text().splitlines()))
@@ -90,6 +90,31 @@ def test_an_unknown_card_names_the_nearest() -> None:
     assert "no data sheet of 'RTX 4095'" in str(refused.value)
     with pytest.raises(UnknownDevice, match="GeForce RTX 4090"):
         machine_of("RTX 4090 Turbo")
+
+
+@pytest.mark.parametrize(
+    ("unknown", "first"),
+    [
+        ("RTX 6090", "GeForce RTX 5090"),
+        ("RTX 5095", "GeForce RTX 5090"),
+        ("RTX 50900", "GeForce RTX 5090"),
+        ("RX 9999", "Radeon RX 9070"),
+        ("Radeon RX 7950 XTX", "Radeon RX 7900 XTX"),
+        ("RTX A7000", "RTX A6000"),
+        ("Quadro RTX 7000", "Quadro RTX 6000"),
+        ("MI450X", "Instinct MI350X 288 GB"),
+        ("H300", "H200 NVL PCIe 141 GB"),
+        ("M7 Max", "Apple M5 Max"),
+        ("Arc B999", "Arc B580"),
+    ],
+)
+def test_the_nearest_name_is_of_the_same_series_with_a_similar_number(unknown: str, first: str) -> None:
+    assert nearest(unknown)[0] == first
+
+
+@pytest.mark.parametrize("unknown", ["foo", "Core i9-15900K", "Ryzen 9 9999X"])
+def test_a_name_like_none_in_the_table_has_no_nearest(unknown: str) -> None:
+    assert nearest(unknown) == []
 
 
 def test_two_unlike_cards_are_two_cards() -> None:

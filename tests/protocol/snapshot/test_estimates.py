@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from swarm_protocol.snapshot.links.compact_links import compacted, is_compact
-from swarm_protocol.snapshot.links.estimates import Completer, completed
+from swarm_protocol.snapshot.links.fill_unmeasured import Completer, completed
 from swarm_protocol.snapshot.swarm import Kind, NodeFacts, Swarm
 
 NODES = 36

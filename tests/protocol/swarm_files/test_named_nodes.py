@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from swarm_protocol.devices.access import ACCESS
+from swarm_protocol.devices.internet_access import ACCESS
 from swarm_protocol.devices.places import between_cities_ms
 from swarm_protocol.snapshot.swarm import Kind
 from swarm_protocol.swarm_files.named_nodes import BadNodes, NamedNode, parse_nodes, swarm_of_nodes
@@ -104,7 +104,7 @@ def test_the_rates_of_a_line_are_those_written(text: str, access: str | None) ->
         ("4090@", "has no city after @"),
         ("@Berlin", "names no device"),
         ("a=4090, a=3090", "two machines have the same name"),
-        ("../x=4090", "is no node name"),
+        ("../x=4090", "is not a node name"),
         ("100x4090", "no data sheet of '100x4090'"),
     ],
 )

@@ -14,7 +14,7 @@ from swarm_protocol.snapshot.swarm import Event, Kind, LayerTime, NodeFacts, Sta
 from swarm_protocol.swarm_files.swarm_file import parse_swarm
 from swarm_protocol.units import BYTES_PER_GIB
 from swarmtop.analysis.analysis import analyse
-from swarmtop.analysis.gaps import alive, missing
+from swarmtop.analysis.unmeasured import alive, missing
 
 MODEL = model_named("llama-3.1-8b")
 GARAGE = (Path(__file__).parents[3] / "examples" / "garage.toml").read_text()
@@ -120,7 +120,7 @@ def test_a_swarm_in_which_nobody_answers_says_so() -> None:
 
 
 def test_a_question_that_is_wrong_for_any_swarm_is_an_error_not_a_remark() -> None:
-    with pytest.raises(PredictError, match="no known format"):
+    with pytest.raises(PredictError, match="not a known format"):
         analyse(heard(2), MODEL, Workload(weights="fp17"))
 
 

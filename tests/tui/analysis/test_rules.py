@@ -74,9 +74,9 @@ LINKS = {(0, 1): 120.0, (1, 0): 611.0, (0, 2): 900.0, (0, 0): 9999.0}
         ("age_s<10", ["age_s<10: c has 90.0"]),
         ("up_mbps>50", ["up_mbps>50: a has 38.0"]),
         ("nodes_ok>=3", ["nodes_ok>=3: the swarm has 2.00"]),
-        ("hop_p95_ms<5", ["hop_p95_ms<5: nothing to judge, no hop_p95_ms is known yet"]),
-        ("layer_ms@b<5", ["layer_ms@b<5: nothing to judge, no layer_ms of b is known yet"]),
-        ("tokens_per_s>1", ["tokens_per_s>1: nothing to judge, no tokens_per_s is known yet"]),
+        ("hop_p95_ms<5", ["hop_p95_ms<5: nothing to evaluate, no hop_p95_ms is known yet"]),
+        ("layer_ms@b<5", ["layer_ms@b<5: nothing to evaluate, no layer_ms of b is known yet"]),
+        ("tokens_per_s>1", ["tokens_per_s>1: nothing to evaluate, no tokens_per_s is known yet"]),
     ],
 )
 def test_a_rule_is_breached_wherever_it_is_not_true(rule: str, expected: list[str]) -> None:
@@ -112,7 +112,8 @@ def test_an_unknown_metric_or_node_is_no_silent_pass() -> None:
 def test_every_metric_named_in_the_help_can_be_judged(metric: str) -> None:
     text = f"{metric}!=lost" if metric == "state" else f"{metric}<1"
     assert (
-        lines(text, Swarm.empty(())) == [f"{text}: nothing to judge, no {metric} is known yet"] or metric == "nodes_ok"
+        lines(text, Swarm.empty(())) == [f"{text}: nothing to evaluate, no {metric} is known yet"]
+        or metric == "nodes_ok"
     )
 
 

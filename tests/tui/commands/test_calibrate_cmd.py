@@ -71,7 +71,7 @@ def test_contradicting_runs_are_reported(capsys: pytest.CaptureFixture[str]) -> 
     words = ("calibrate", "--swarm", str(GARAGE), "--run", f"{TWO}=9.5", "--run", f"{TWO}=6.0")
     code, out, _ = run(capsys, *words)
     assert code == 0
-    assert "contradictions\n  run 1 and run 2 are of the same question and took 105 and 167 ms" in out
+    assert "contradictions\n  run 1 and run 2 ran the same thing but took 105 and 167 ms" in out
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_what_cannot_be_used_is_one_line(words: tuple[str, ...], line: str, caps
             b'[[run]]\nplacement = "a:0-31"\ntokens_per_s = "9"\n',
             "[[run]] 1, tokens_per_s: takes a number, not text in quotes",
         ),
-        (b"\xff\xfe", " is no text in UTF-8"),
+        (b"\xff\xfe", " is not UTF-8 text"),
     ],
 )
 def test_a_list_of_runs_that_cannot_be_read_says_where(

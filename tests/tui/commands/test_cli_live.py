@@ -104,7 +104,7 @@ def test_a_wrong_token_is_exit_2_in_the_collectors_words(port: int, capsys: pyte
     [
         (["nodes_ok>=1", "up_mbps>30"], 0, ["2 rules hold on 2 nodes"]),
         (["state!=lost", "up_mbps>50"], 4, ["state!=lost: attic is lost", "up_mbps>50: kiln-07 has 38.0"]),
-        (["rtt_p99_ms<250"], 4, ["rtt_p99_ms<250: nothing to judge, no rtt_p99_ms is known yet"]),
+        (["rtt_p99_ms<250"], 4, ["rtt_p99_ms<250: nothing to evaluate, no rtt_p99_ms is known yet"]),
     ],
 )
 def test_check_has_a_line_for_each_breach_and_exit_4(

@@ -13,8 +13,8 @@ from swarm_protocol.swarm_files.swarm_file import parse_swarm
 from swarmtop import cli
 from swarmtop.commands.data import init
 from swarmtop.errors import CommandError
-from swarmtop.local import detect
-from swarmtop.local.starting import written
+from swarmtop.local import detect_machine
+from swarmtop.local.swarm_file_wizard import written
 
 LEFT_OUT = """
 [[node]]
@@ -52,7 +52,7 @@ def answering(*answers: str) -> Callable[[str], str]:
 
 
 def test_five_answers_make_a_file_that_can_be_planned(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    answers = init.asked(None, answering("4090, attic=2x3060", "Utrecht, Berlin", "fiber", "", "attic"))
+    answers = init.ask_questions(None, answering("4090, attic=2x3060", "Utrecht, Berlin", "fiber", "", "attic"))
     text = written(answers, "home.toml")
     swarm = parse_swarm(text)
     assert (swarm.names, swarm.client) == (("4090", "attic"), "attic")
@@ -64,23 +64,25 @@ def test_five_answers_make_a_file_that_can_be_planned(capsys: pytest.CaptureFixt
 
 def test_a_line_is_a_kind_or_rates_or_both(capsys: pytest.CaptureFixture[str]) -> None:
     given = answering("4090, 3060, 3090 dsl, 4060", "", "250/40, fiber, 5g, 100/20 cable", "", "")
-    nodes = init.asked(None, given).nodes
+    nodes = init.ask_questions(None, given).nodes
     assert [(node.access, node.down_mbps, node.up_mbps) for node in nodes] == [
         (None, 250, 40),
         ("fiber", None, None),
         ("dsl", None, None),  # as it was written with the machine
         ("cable", 100, 20),
     ]
-    up_mbps = parse_swarm(written(init.asked(None, answering("4090", "", "250/40", "", "")), "x.toml")).nodes["up_mbps"]
+    up_mbps = parse_swarm(written(init.ask_questions(None, answering("4090", "", "250/40", "", "")), "x.toml")).nodes[
+        "up_mbps"
+    ]
     assert list(up_mbps) == [40]
-    init.asked(None, answering("4090", "", "40", "0/40", "fiber", "", ""))
+    init.ask_questions(None, answering("4090", "", "40", "0/40", "fiber", "", ""))
     said = capsys.readouterr().err
     assert "there is no line '40'; there are " in said
     assert "a rate of 0 Mbit/s sends nothing" in said
 
 
 def test_a_wrong_answer_is_asked_again_and_says_why(capsys: pytest.CaptureFixture[str]) -> None:
-    answers = init.asked(
+    answers = init.ask_questions(
         None, answering("4091", "4090", "Atlantis", "Berlin", "fibber", "cable", "nope-7b", "", "x", "")
     )
     (node,) = answers.nodes
@@ -92,16 +94,16 @@ def test_a_wrong_answer_is_asked_again_and_says_why(capsys: pytest.CaptureFixtur
 
 def test_questions_without_an_answer_end() -> None:
     with pytest.raises(CommandError, match="--detect asks none"):
-        init.asked(None, answering("4090"))
+        init.ask_questions(None, answering("4090"))
     with pytest.raises(CommandError, match="no usable answer in 5 tries"):
-        init.asked(None, lambda question: "4091")
+        init.ask_questions(None, lambda question: "4091")
 
 
 def test_without_a_terminal_this_machine_is_described(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = b"name, memory.total [MiB], memory.free [MiB]\nNVIDIA GeForce RTX 3090, 24576 MiB, 24000 MiB\n"
-    monkeypatch.setattr(detect, "output_of", lambda command: table if command[0] == "nvidia-smi" else None)
+    monkeypatch.setattr(detect_machine, "output_of", lambda command: table if command[0] == "nvidia-smi" else None)
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     file = tmp_path / "s.toml"
     code, _, err = run(capsys, "init", str(file))
@@ -133,7 +135,7 @@ def test_a_machine_without_a_gpu_is_its_chip(
     def nothing(command: Sequence[str]) -> None:
         return None
 
-    found = detect.detect(nothing, tmp_path)
+    found = detect_machine.detect(nothing, tmp_path)
     assert (found.node.device, found.node.mem_gbps) == (device, gbps)
     assert found.node.vram_gib
 
@@ -143,7 +145,7 @@ def test_a_plan_names_who_it_could_not_consider(capsys: pytest.CaptureFixture[st
     file.write_text(LEFT_OUT)
     code, out, _ = run(capsys, "plan", "--swarm", str(file), "--model", "llama-3.1-8b")
     assert code == 0
-    assert "the optimum of the 1 machine that is known well enough, proven" in out
+    assert "the optimum on the only machine with enough data, proven" in out
     assert "  novram: no memory is known" in out
     found = json.loads(run(capsys, "plan", "--swarm", str(file), "--model", "llama-3.1-8b", "--json")[1])
     assert [each["node"] for each in found["left_out"]] == ["novram", "nospeed"]

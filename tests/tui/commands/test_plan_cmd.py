@@ -167,7 +167,7 @@ def test_a_plan_chooses_how_much_to_guess_and_how_many_windows_travel(capsys: py
     assert 0 < ahead["windows"] <= 4
     assert ahead["tokens_per_s"] >= ahead["one_window_tokens_per_s"] > ahead["plain_tokens_per_s"]
     text = run(capsys, *words)
-    assert f"speculation: {ahead['guesses']} guesses a window, {ahead['windows']} window" in text
+    assert f"speculation: {ahead['guesses']} draft tokens a window, {ahead['windows']} window" in text
     assert json.loads(run(capsys, "--json"))["speculation"] is None
     code = cli.main(["plan", "--swarm", str(GARAGE), *words, "--front"])
     assert (code, capsys.readouterr().err.count("\n")) == (2, 1)

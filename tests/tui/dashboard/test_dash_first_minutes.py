@@ -10,7 +10,7 @@ import dash_fakes as fakes
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.types import Workload
 from swarm_protocol.messages.running import Running
-from swarmtop.analysis.asked import Asked, Chosen
+from swarmtop.analysis.open_question import CompleteQuestion, OpenQuestion
 from swarmtop.dashboard.app import Dashboard
 from swarmtop.dashboard.screens.first_minutes import qr_lines
 
@@ -89,12 +89,14 @@ async def test_launch_lines_that_are_accepted_run_from_then_on_for_everybody() -
 async def test_what_a_person_left_open_is_filled_in_by_what_fits_and_said() -> None:
     small = model_named("llama-3.2-1b")
 
-    def choose(frame: Any, asked: Asked) -> Chosen:
+    def choose(frame: Any, asked: OpenQuestion) -> CompleteQuestion:
         if asked.model is not None:
-            return Chosen(asked.model, asked.workload)
-        return Chosen(small, dataclasses.replace(asked.workload, weights="q8_0"), "it does not fit: showing q8_0")
+            return CompleteQuestion(asked.model, asked.workload)
+        return CompleteQuestion(
+            small, dataclasses.replace(asked.workload, weights="q8_0"), "it does not fit: showing q8_0"
+        )
 
-    app, source = dashboard(asked=Asked(None, Workload(), False, False), choose=choose)
+    app, source = dashboard(open_question=OpenQuestion(None, Workload(), False, False), choose=choose)
     async with app.run_test(size=(140, 40)) as pilot:
         await fakes.ready(app, pilot)
         text = fakes.screen_text(app)
@@ -102,7 +104,9 @@ async def test_what_a_person_left_open_is_filled_in_by_what_fits_and_said() -> N
         assert (app.session.model.name, app.session.workload.weights) == ("llama-3.2-1b", "q8_0")
         await fakes.until(pilot, lambda: source.focused[-1:] == ["llama-3.2-1b"])
         await pilot.press("w", *"int8", "enter")
-        await fakes.until(pilot, lambda: app.session.asked is not None and app.session.asked.weights_are_chosen)
+        await fakes.until(
+            pilot, lambda: app.session.open_question is not None and app.session.open_question.weights_are_chosen
+        )
 
 
 async def test_every_part_of_the_question_has_a_key() -> None:

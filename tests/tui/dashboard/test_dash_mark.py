@@ -179,7 +179,7 @@ def test_a_column_by_its_former_name_is_still_known() -> None:
 @pytest.mark.parametrize(
     ("said", "complaint"),
     [
-        ("theme = 3", "no theme 3; take one of dark, light, contrast, ansi"),
+        ("theme = 3", "no theme 3; choose one of dark, light, contrast, ansi"),
         ("colour = true", "no setting colour; there are theme, ascii, columns, alerts and [keys]"),
         ("alerts = 3", 'alerts is a list of rules, as ["state!=lost for 1m"]'),
         ('alerts = ["rtt_p99_ms<250 for ever"]', "ever is not a duration; give 90s, 15m, 2h, 7d or 4w"),

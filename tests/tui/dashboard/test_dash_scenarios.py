@@ -17,10 +17,10 @@ from swarm_predict.model.catalogue import model_named
 from swarm_protocol.swarm_files.swarm_file import parse_swarm
 from swarmtop.analysis.analysis import analyse
 from swarmtop.analysis.ranking.filter import parse
-from swarmtop.dashboard.lines import header_footer, node_lines, overview_lines, styled, timeline_lines
+from swarmtop.dashboard.lines import header_footer, node_lines, styled, timeline_lines
 from swarmtop.dashboard.lines.columns import choose
 from swarmtop.dashboard.lines.links import grid, matrix
-from swarmtop.dashboard.lines.overview import ranking
+from swarmtop.dashboard.lines.overview import around_ranking, ranking
 from swarmtop.dashboard.lines.placement import placement_lines
 from swarmtop.dashboard.lines.styled import Block
 from swarmtop.dashboard.session import Session
@@ -56,10 +56,10 @@ def overview_block(view: View, width: int, rows: int) -> Block:
     order = ranking.order(view, "cost", False, parse("")).tolist()
     table = [ranking.row_line(view, chosen, row, rank, rank == 1) for rank, row in enumerate(order, 1)]
     return [
-        overview_lines.summary(view, width),
+        around_ranking.summary(view, width),
         *table,
-        *overview_lines.bottom(view, order[0], 1, width, 8),
-        overview_lines.progress(view),
+        *around_ranking.bottom(view, order[0], 1, width, 8),
+        around_ranking.progress(view),
     ]
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from swarmtop.imports import clusters
-from swarmtop.imports.found import Found, ImportProblem
-from swarmtop.imports.kinds import kind_of
+from swarmtop.imports.detect_format import kind_of
+from swarmtop.imports.findings import Found, ImportProblem
 
 SAMPLES = Path(__file__).parent / "samples"
 READERS = {"exo": clusters.exo, "parallax": clusters.parallax, "mesh-llm": clusters.mesh_llm}
@@ -100,7 +100,7 @@ def test_exo_of_before_has_profiles_and_its_first_version_a_graph() -> None:
         ("exo", '{"nodeMemory": {}}', "this state of exo names no node"),
         ("parallax", '{"type": "cluster_status", "data": {"node_list": []}}', "lists no node"),
         ("mesh-llm", '{"my_vram_gb": "many", "peers": [], "node_id": "a"}', "memory of here is 'many', not a number"),
-        ("exo", "{", "this looks like JSON and is none"),
+        ("exo", "{", "this looks like JSON but is invalid"),
     ],
 )
 def test_what_cannot_be_read_says_why(kind: str, text: str, line: str) -> None:

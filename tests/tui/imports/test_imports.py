@@ -18,9 +18,9 @@ from swarm_protocol.devices.names import find
 from swarm_protocol.snapshot.swarm import Kind, Swarm
 from swarm_protocol.swarm_files.swarm_file import parse_swarm
 from swarmtop import cli
-from swarmtop.imports import gpus, iperf3, irtt, kinds, matrix, perfsonar, petals, pings
-from swarmtop.imports.found import Found, ImportProblem, LinkFound, Names, NodeFound
-from swarmtop.imports.swarmtoml import written
+from swarmtop.imports import detect_format, gpu_monitors, iperf3, irtt, perfsonar, petals, pings, rtt_matrix
+from swarmtop.imports.findings import Found, ImportProblem, LinkFound, Names, NodeFound
+from swarmtop.imports.swarm_file_writer import written
 
 SAMPLES = Path(__file__).parent / "samples"
 
@@ -161,7 +161,7 @@ def test_a_pair_without_its_way_back_gets_the_same_one(capsys: pytest.CaptureFix
 
 
 def test_a_matrix_in_seconds() -> None:
-    assert matrix.read("x,a,b\na,0,0.08\nb,0.09,0\n", "s").links[0] == LinkFound("a", "b", rtt_ms=80.0)
+    assert rtt_matrix.read("x,a,b\na,0,0.08\nb,0.09,0\n", "s").links[0] == LinkFound("a", "b", rtt_ms=80.0)
 
 
 # ---------------------------------------------------------------- machines
@@ -233,12 +233,12 @@ def test_a_new_file_never_overwrites(capsys: pytest.CaptureFixture[str], tmp_pat
     [
         (("irtt", "FILE"), "irtt does not name the machines; give --from NODE --to NODE"),
         (("gpus", "nvidia-smi.csv"), "nvidia-smi does not say which machine this is; give --node NAME"),
-        (("irtt", "square.csv", "--from", "a", "--to", "b"), "this is no result of irtt ("),
-        (("iperf3", "petals-state.json"), "this is no result of iperf3 ("),
-        (("perfsonar", "petals-state.json"), "this is no result of an rtt, throughput or latency test"),
-        (("petals", "irtt-0.9.json"), "this is no state of a Petals health monitor ("),
+        (("irtt", "square.csv", "--from", "a", "--to", "b"), "this is not a result of irtt ("),
+        (("iperf3", "petals-state.json"), "this is not a result of iperf3 ("),
+        (("perfsonar", "petals-state.json"), "this is not a result of an rtt, throughput or latency test"),
+        (("petals", "irtt-0.9.json"), "this is not a state of a Petals health monitor ("),
         (("matrix", "all-smi.prom"), "cells, the first line"),
-        (("gpus", "square.csv", "--node", "a"), "this is no table of nvidia-smi"),
+        (("gpus", "square.csv", "--node", "a"), "this is neither a table of nvidia-smi"),
         (("matrix", "nowhere.csv"), "cannot read"),
         (("iperf3", "square.csv", "--from", "../x"), "'../x' is not a node name; take 1 to 32 of A-Z a-z 0-9 . _ -"),
         (
@@ -293,7 +293,7 @@ def _some_json() -> st.SearchStrategy[Any]:
 
 
 def _by_kind(data: bytes) -> Found:
-    kinds.kind_of(kinds.decoded(data))
+    detect_format.kind_of(detect_format.decoded(data))
     return Found()
 
 
@@ -306,8 +306,8 @@ def test_no_input_is_anything_but_found_or_a_problem(file: Any) -> None:
         lambda: perfsonar.read(data),
         lambda: iperf3.read(data),
         lambda: irtt.read(data, "a", "b"),
-        lambda: matrix.read(data.decode()),
-        lambda: gpus.read(data.decode(), "a"),
+        lambda: rtt_matrix.read(data.decode()),
+        lambda: gpu_monitors.read(data.decode(), "a"),
         lambda: _by_kind(data),
     )
     readers += (lambda: pings.ping(data.decode(), "a", "b"), lambda: pings.mtr(data.decode(), "a", "b"))

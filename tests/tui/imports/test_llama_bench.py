@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from swarmtop import cli
-from swarmtop.imports.found import Found, ImportProblem
-from swarmtop.imports.kinds import kind_of
+from swarmtop.imports.detect_format import kind_of
+from swarmtop.imports.findings import Found, ImportProblem
 from swarmtop.imports.llama_bench import layers
 from swarmtop.imports.llama_bench.models import weights_of
 from swarmtop.imports.llama_bench.rows import read as rows_of

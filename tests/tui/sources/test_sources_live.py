@@ -35,9 +35,9 @@ from swarm_protocol.messages.viewer_messages import (
 from swarm_protocol.snapshot.frames import encode_diff, encode_keyframe
 from swarm_protocol.snapshot.swarm import NodeFacts, Swarm
 from swarmtop.sources.backoff import RETRY_CAP_S, Backoff
+from swarmtop.sources.frame_follower import FrameFollower
 from swarmtop.sources.live import LiveSource
 from swarmtop.sources.source import SourceError, first_frame
-from swarmtop.sources.stream import FrameFollower
 
 NODE = "00112233445566aa"
 LAYER = LayerShape(architecture="llama", hidden=64, intermediate=128, heads=4, kv_heads=4, head_dim=16)

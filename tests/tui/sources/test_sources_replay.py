@@ -298,7 +298,10 @@ def test_the_weights_that_were_asked_for_go_before_those_that_a_machine_could_me
 def test_a_recording_of_an_unknown_model_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = recorded(tmp_path / "r.db", model="my-own-thing")
     assert cli.main(["--once", "--db", str(path)]) == 0
-    assert "recorded for my-own-thing, which is in no catalogue: give its file with --model" in capsys.readouterr().out
+    assert (
+        "recorded for my-own-thing, which is not in the catalogue: give its file with --model"
+        in capsys.readouterr().out
+    )
 
 
 def test_the_engine_that_ran_is_the_one_that_is_asked_about(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,10 +7,10 @@ import random
 
 import pytest
 
-from swarmtop.argument_types import draft
+from swarmtop.option_types import draft
 from swarmtop.watch.acceptance import by_mean, by_position
+from swarmtop.watch.completion_stream import Completion
 from swarmtop.watch.metrics import between, totals
-from swarmtop.watch.stream import Completion
 
 VLLM = """
 vllm:inter_token_latency_seconds_sum{{engine="0",model_name="m"}} {seconds}

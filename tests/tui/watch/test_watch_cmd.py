@@ -58,7 +58,7 @@ def test_no_two_requests_have_the_same_beginning(engine: Served, capsys: pytest.
 def test_a_long_wait_before_the_prompt_is_told_once(engine: Served, capsys: pytest.CaptureFixture[str]) -> None:
     engine.manner.ttft_ms, engine.manner.prompt_ms, engine.manner.cached = 300.0, 20.0, 5
     _, _, error = watched(capsys, engine.url, "--requests", "2", "--every", "0", "--max-tokens", "2")
-    told = [line for line in error.splitlines() if "went by before the engine began with the prompt" in line]
+    told = [line for line in error.splitlines() if "passed before the engine started on the prompt" in line]
     assert len(told) == 1
     assert "-cram 0" in told[0]
     _, out, _ = watched(capsys, engine.url, "--requests", "1", "--max-tokens", "2", "--json")

@@ -166,7 +166,7 @@ def test_answers_that_shared_the_engine_are_no_runs_of_one_stream(
     words = ["--swarm", str(GARAGE), "--model", "llama-3.1-8b", "--placement", TWO, "--runs", str(runs), "--json"]
     _, out, err = watched(capsys, engine.url, "--requests", "1", *words)
     assert json.loads(out)["in_flight"] == 3.0
-    assert err == "swarmtop: 3.0 requests shared the engine, so this is no run of one stream to keep\n"
+    assert err == "swarmtop: 3.0 requests shared the engine, so this is not a run of one stream to keep\n"
     assert not runs.exists()
 
 

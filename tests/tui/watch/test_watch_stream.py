@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmtop.watch.pace import Pace, PaceConfig
+from swarmtop.watch.completion_stream import Completion, Observation
+from swarmtop.watch.request_schedule import Pace, PaceConfig
 from swarmtop.watch.sse import MAX_EVENT_BYTES, EventStream, StreamError
-from swarmtop.watch.stream import Completion, Observation
-from swarmtop.watch.workloads import fitness
+from swarmtop.watch.verdicts import fitness
 
 MS = 1_000_000
 S = 1_000 * MS
@@ -110,7 +110,7 @@ def test_a_stream_that_ends_early_is_said_to_be_cut() -> None:
 @pytest.mark.parametrize(
     ("events", "problem"),
     [
-        ([("nonsense", 1)], "an event of this stream is no JSON ('nonsense')"),
+        ([("nonsense", 1)], "an event of this stream is not JSON ('nonsense')"),
         ([("[1]", 1)], "an event of this stream is no completion ('[1]')"),
         ([(json.dumps({"error": {"message": "out of \x1b[31mmemory"}}), 1)], "the engine says: out of ?[31mmemory"),
         ([("[DONE]", 1)], "the engine answered without a single token; correct --max-tokens or --text"),

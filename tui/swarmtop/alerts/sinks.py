@@ -1,4 +1,4 @@
-"""Send changes to a webhook that takes JSON, or to a command of one's own. Neither may delay the watch.
+"""Send alert changes to a JSON webhook, or to a command of the user. Neither may delay the watch.
 
 Each has one task that takes changes in order from a short queue; when it is full the oldest is dropped, which is
 reported.

@@ -28,11 +28,11 @@ from swarm_predict.types import (
 )
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.text import safe
-from swarmtop.analysis.gaps import alive, gone_nodes, listed, missing, only, untimed
 from swarmtop.analysis.ranking.node_rows import Row, Standing, rows_of
 from swarmtop.analysis.ranking.states import degraded_of
 from swarmtop.analysis.runs import running as placements
 from swarmtop.analysis.runs.running import RunningNow
+from swarmtop.analysis.unmeasured import alive, gone_nodes, listed, missing, only, untimed
 
 __all__ = ["Analysis", "Row", "alive", "analyse", "missing", "only", "steady", "unplanned"]
 
@@ -134,7 +134,7 @@ def analyse(
     if replan is not None and replan.gain is not None:
         notes = (
             *notes,
-            f"re-planning takes {100 * replan.gain:.0f} % off a token, and has for a while",
+            f"a new plan would take {100 * replan.gain:.0f} % off a token, and has for a while",
         )
     by_name = {each.node: each for each in found}
     best = held or (plan.prediction if plan is not None else None)
@@ -226,7 +226,7 @@ def why_out(swarm: Swarm, model: ModelShape, workload: Workload) -> Mapping[str,
         elif not np.isfinite(np.delete(tables.hop_ms[row], row)).any() and len(swarm) > 1:
             found[facts.name] = "no path to any other node is known yet"
         else:
-            found[facts.name] = "no placement with it can be priced: a path or an upload is not known yet"
+            found[facts.name] = "no placement with it can be predicted: a path or an upload is not known yet"
     return found
 
 

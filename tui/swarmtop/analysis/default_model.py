@@ -1,4 +1,4 @@
-"""Choose the model to show when none was named: the largest of a short list that fits. Pure."""
+"""Complete an open question: choose the model, weights and engine that were left open. Pure."""
 
 from __future__ import annotations
 
@@ -17,51 +17,51 @@ from swarm_predict.model.weight_formats import is_format
 from swarm_predict.types import PredictError, UnknownModel, Workload
 from swarm_protocol.snapshot.swarm import Ints, Swarm
 from swarm_protocol.text import safe
-from swarmtop.analysis.asked import Asked, Chosen
-from swarmtop.analysis.gaps import alive
+from swarmtop.analysis.open_question import CompleteQuestion, OpenQuestion
+from swarmtop.analysis.unmeasured import alive
 
 LADDER: Final = ("llama-3.1-8b", "llama-3.2-3b", "llama-3.2-1b", "qwen2.5-0.5b")  # largest first
 WEIGHTS: Final = ("fp16", "q8_0", "q4_k_m")
 
 
-def chosen(swarm: Swarm, asked: Asked) -> Chosen:
+def complete(swarm: Swarm, asked: OpenQuestion) -> CompleteQuestion:
     """Return the question about this swarm: as asked, with open parts filled from what runs, or what fits."""
-    found = _chosen(swarm, asked)
+    found = _complete(swarm, asked)
     return msgspec.structs.replace(found, model=with_kv_cache(found.model, asked.kv_cache))
 
 
-def _chosen(swarm: Swarm, asked: Asked) -> Chosen:
+def _complete(swarm: Swarm, asked: OpenQuestion) -> CompleteQuestion:
     load = asked.workload
     reported = swarm.running
     if reported is not None and reported.placement and reported.engine and not asked.engine_is_chosen:
         known = _with_engine(load, reported.engine)
         load = known if known is not None else load
     if asked.model is not None:
-        return Chosen(asked.model, _as_recorded(swarm, asked.model, load, asked))
+        return CompleteQuestion(asked.model, _as_recorded(swarm, asked.model, load, asked))
     if reported is not None and reported.placement and reported.model:
         try:
             model = model_named(reported.model)
         except UnknownModel:
             pass  # an engine's own name for it: use the default list
         else:
-            return Chosen(model, _as_recorded(swarm, model, load, asked))
+            return CompleteQuestion(model, _as_recorded(swarm, model, load, asked))
     recorded, unknown = _recorded(swarm, load, asked)
     if recorded is not None:
         return recorded
     formats = (load.weights,) if asked.weights_are_chosen else WEIGHTS
     living = alive(swarm, load.client)
     if not np.isfinite(living.nodes["vram_bytes"]).any():  # no node has reported its memory yet
-        return Chosen(model_named(LADDER[0]), load, unknown)
+        return CompleteQuestion(model_named(LADDER[0]), load, unknown)
     for name in LADDER:
         model = model_named(name)
         for weights in formats:
             tried = dataclasses.replace(load, weights=weights)
             if fits(living, with_kv_cache(model, asked.kv_cache), tried):
-                return Chosen(model, tried, unknown or _note(name, weights, formats[0]))
-    return Chosen(model_named(LADDER[0]), load, unknown)
+                return CompleteQuestion(model, tried, unknown or _note(name, weights, formats[0]))
+    return CompleteQuestion(model_named(LADDER[0]), load, unknown)
 
 
-def _recorded(swarm: Swarm, load: Workload, asked: Asked) -> tuple[Chosen | None, str]:
+def _recorded(swarm: Swarm, load: Workload, asked: OpenQuestion) -> tuple[CompleteQuestion | None, str]:
     """Return the question that a recording was made for, and what to say if it cannot be asked.
 
     The first default model is measured if none was named, so it counts only where it fits.
@@ -72,14 +72,14 @@ def _recorded(swarm: Swarm, load: Workload, asked: Asked) -> tuple[Chosen | None
     try:
         model = model_named(name)
     except UnknownModel:
-        return None, f"recorded for {safe(name)}, which is in no catalogue: give its file with --model"
+        return None, f"recorded for {safe(name)}, which is not in the catalogue: give its file with --model"
     load = _as_recorded(swarm, model, load, asked)
     if model.name == LADDER[0] and not fits(alive(swarm, load.client), with_kv_cache(model, asked.kv_cache), load):
         return None, ""
-    return Chosen(model, load), ""
+    return CompleteQuestion(model, load), ""
 
 
-def _as_recorded(swarm: Swarm, model: ModelShape, load: Workload, asked: Asked) -> Workload:
+def _as_recorded(swarm: Swarm, model: ModelShape, load: Workload, asked: OpenQuestion) -> Workload:
     """Return the question with the weights of the recording, where a person left them open."""
     if asked.weights_are_chosen or swarm.measured_for is None:
         return load

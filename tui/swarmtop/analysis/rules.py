@@ -23,8 +23,8 @@ import numpy as np
 from swarm_protocol.snapshot.open_changes import change_key, open_changes
 from swarm_protocol.snapshot.swarm import Event, State, Swarm
 from swarmtop.analysis.analysis import Analysis, Row
-from swarmtop.analysis.gaps import GONE
 from swarmtop.analysis.ranking.states import WORDS
+from swarmtop.analysis.unmeasured import GONE
 from swarmtop.text import quantities
 
 Scope = Literal["link", "node", "swarm"]
@@ -99,7 +99,7 @@ class Breach:
     def line(self) -> str:
         if self.found is None:
             at = f" of {self.where}" if self.where else ""
-            return f"{self.rule.text}: nothing to judge, no {self.rule.metric}{at} is known yet"
+            return f"{self.rule.text}: nothing to evaluate, no {self.rule.metric}{at} is known yet"
         found = f"is {self.found}" if isinstance(self.found, str) else f"has {quantities.figure(self.found)}"
         return f"{self.rule.text}: {self.where or 'the swarm'} {found}"
 

@@ -1,4 +1,4 @@
-"""The registry of subcommands: `swarmtop --help`, dispatch and the documentation test all read this table.
+"""Register the subcommands: `swarmtop --help`, dispatch and the documentation test all read this table.
 
 Each is a module in this package with
 

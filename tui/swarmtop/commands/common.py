@@ -1,4 +1,4 @@
-"""Helpers of several commands: read one frame of a source, find the width of the page."""
+"""Share helpers among commands: read one frame of a source, find the width of the page."""
 
 from __future__ import annotations
 

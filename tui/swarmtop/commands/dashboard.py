@@ -1,4 +1,5 @@
-"""`swarmtop` itself: the dashboard on whatever the arguments name. The one command that loads Textual, and late."""
+"""`swarmtop` itself: open the dashboard on the source that the arguments name. The only command that loads Textual, and
+late."""
 
 from __future__ import annotations
 
@@ -9,9 +10,9 @@ from collections.abc import Callable
 
 from swarm_protocol.addresses import address_text
 from swarm_protocol.trust.loopback import is_loopback
-from swarmtop.config import asked, load_model, open_source, running_option
 from swarmtop.dashboard.options import DashboardOptions
 from swarmtop.errors import CommandError
+from swarmtop.parsed_options import load_model, open_question, open_source, running_option
 from swarmtop.sources.source import Source
 from swarmtop.text.ascii_text import holds_signs
 
@@ -27,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     in_browser = "TEXTUAL_DRIVER" in os.environ  # as `swarmtop serve` starts it: a pipe stands for the terminal
     if not in_browser and not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise CommandError("the dashboard needs a terminal; --once prints the ranking without one")
-    question, running = asked(args), running_option(args)
+    question, running = open_question(args), running_option(args)
     model = question.model if question.model is not None else load_model(None)
 
     def show(source: Source, join_hint: str = "", elsewhere: str = "", keep: Callable[[], str] | None = None) -> int:
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
             DashboardOptions(
                 model=model,
                 workload=question.workload,
-                asked=question,
+                open_question=question,
                 running=running,
                 join_hint=join_hint,
                 join_elsewhere=elsewhere,

@@ -1,4 +1,5 @@
-"""`swarmtop invite`: the line that a volunteer pastes to join a running collector, and list the invites made so far."""
+"""`swarmtop invite`: print the line that a volunteer pastes to join a running collector, or list the invites made so
+far."""
 
 from __future__ import annotations
 
@@ -16,13 +17,13 @@ from swarm_protocol.messages import operator_messages
 from swarm_protocol.text import safe
 from swarm_protocol.trust.loopback import is_loopback
 from swarm_protocol.units import NS_PER_S, iso_utc
-from swarmtop.args import add_token
-from swarmtop.argument_types import address, length_s
 from swarmtop.commands.common import one_frame
-from swarmtop.config import LOOPBACK
 from swarmtop.errors import DONE, CommandError
 from swarmtop.local import operator_client
-from swarmtop.local.served import Served, served
+from swarmtop.local.served_hashes import Served, served
+from swarmtop.option_types import address, length_s
+from swarmtop.parsed_options import LOOPBACK
+from swarmtop.shared_options import add_token
 from swarmtop.sources.live import LiveSource
 
 EXAMPLE: Final = """
@@ -170,7 +171,7 @@ def _with_token(host: str, port: int, args: argparse.Namespace) -> int:
     print(line)
     members = f"{len(swarm)} {'member' if len(swarm) == 1 else 'members'} so far"
     print(
-        f"{members}; this line has no invite of its own, which only the collector's operator can make, on its machine"
+        f"{members}; this line contains no invite: only the collector's operator can create one, on its machine"
         f"{'; ' + remark if remark else ''}",
         file=sys.stderr,
     )

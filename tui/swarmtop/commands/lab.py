@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from swarm_lab.bundled import bundled, scenario_text
+from swarm_lab.bundled_scenarios import bundled, scenario_text
 from swarm_lab.emulation import netns
 from swarm_lab.emulation.scenario import Scenario, ScenarioError, parse_scenario
 from swarm_lab.recording import RECORDED, pack, unpack
@@ -28,9 +28,9 @@ from swarm_predict.placement import parse_placement
 from swarm_predict.types import NotMeasured, Workload
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.errors import StoreError
-from swarmtop.argument_types import draft, whole
-from swarmtop.config import load_model
 from swarmtop.errors import BREACHED, DONE, CommandError
+from swarmtop.option_types import draft, whole
+from swarmtop.parsed_options import load_model
 
 if TYPE_CHECKING:
     from swarm_lab.lab import Lab
@@ -119,11 +119,13 @@ def run(args: argparse.Namespace) -> int:
 def check_draft(args: argparse.Namespace) -> None:
     """Raises CommandError for speculative decoding that the reference engine does not do."""
     if args.windows and args.draft is None:
-        raise CommandError("--windows are of guesses; say how many with --draft K:A:MS")
+        raise CommandError("--windows verify draft tokens; set their number with --draft K:A:MS")
     if args.draft is not None and args.engine and "star" in args.engine:
-        raise CommandError("the reference engine guesses in chains; leave out --engine star or --draft")
+        raise CommandError("the reference engine drafts for chains only; leave out --engine star or --draft")
     if max(args.windows or [1]) > 1 and args.client is None:
-        raise CommandError("the client drafts while windows travel, beside the stages; say where with --client")
+        raise CommandError(
+            "with several windows in flight the client drafts while the stages compute; name it with --client"
+        )
 
 
 Work = Callable[["Lab", argparse.Namespace], Coroutine[Any, Any, int]]

@@ -1,4 +1,4 @@
-"""`swarmtop members`: list the members and their invites, rename them, and end memberships."""
+"""`swarmtop members`: list members and their invites, rename members, and end memberships."""
 
 from __future__ import annotations
 

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from swarm_protocol.addresses import address_text
-from swarmtop.args import TOKEN_VARIABLE, Parser, add_question, add_source
-from swarmtop.argument_types import whole
-from swarmtop.config import load_model, open_source, workload
 from swarmtop.errors import DONE, CommandError
+from swarmtop.option_types import whole
+from swarmtop.parsed_options import load_model, open_source, workload
+from swarmtop.shared_options import TOKEN_VARIABLE, Parser, add_question, add_source
 
 if TYPE_CHECKING:
     from swarmtop.local.browser import BrowserServer

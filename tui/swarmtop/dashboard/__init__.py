@@ -1,2 +1,2 @@
-"""The dashboard. Start it with `app.run_dashboard`; `lines/` and `state/` do without Textual, `screens/` and `widgets/`
-use it."""
+"""The dashboard: `run.run_dashboard` starts it. `lines/` and `state/` do not use Textual, `screens/` and `widgets/`
+do."""

@@ -1,4 +1,4 @@
-"""The Textual app of the dashboard: tasks, timers and keys. What is shown is in `session`, how it is drawn in `lines/`.
+"""Run the Textual app of the dashboard: tasks, timers and keys. `session` holds what is shown, `lines/` draws it.
 
 Frames replace each other (the latest wins) and are drawn at most four times a second; planning runs in its own thread.
 """
@@ -21,7 +21,7 @@ from textual.worker import WorkerFailed
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.types import Engine, PredictError, Workload
 from swarm_protocol.messages.running import Running
-from swarm_protocol.snapshot.numpy_later import np
+from swarm_protocol.snapshot.lazy_numpy import np
 from swarm_protocol.snapshot.swarm import Member, Swarm
 from swarm_protocol.units import NS_PER_S
 from swarmtop.analysis.ranking.node_figures import Figures, figures
@@ -34,7 +34,7 @@ from swarmtop.dashboard.planner_thread import Analyst, analyse, choose
 from swarmtop.dashboard.playback import Travel
 from swarmtop.dashboard.screens.page import Page
 from swarmtop.dashboard.session import LARGE, Session
-from swarmtop.dashboard.state.question import Question
+from swarmtop.dashboard.state.planner_question import Question
 from swarmtop.dashboard.state.view import View, row_of_id
 from swarmtop.dashboard.terminal import app_theme
 from swarmtop.dashboard.terminal import restore as terminal

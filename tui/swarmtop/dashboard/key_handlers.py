@@ -81,7 +81,7 @@ class KeyActions(Desk):
         first = facts[int(order[0])].node_id if len(order) else facts[0].node_id
         session.follow(session.chosen if any(f.node_id == session.chosen for f in facts) else first)
         name = next((f.name for f in facts if f.node_id == session.followed), "")
-        self.say(f"following {clean(name, 40)}" if session.followed else "nobody is followed any more")
+        self.say(f"following {clean(name, 40)}" if session.followed else "no node is followed any more")
         self.redraw()
 
     def action_mark(self) -> None:
@@ -91,12 +91,12 @@ class KeyActions(Desk):
             return
         if session.mark is not None and session.mark.at_ns == view.swarm.at_ns:
             session.mark = None
-            self.say("the mark is dropped")
+            self.say("mark removed")
         else:
             from swarmtop.dashboard.state.mark import take  # imported when a mark is set
 
             session.mark = take(view)
-            self.say(f"marked {view.clock(view.swarm.at_ns)}; what differs from it is shown")
+            self.say(f"marked {view.clock(view.swarm.at_ns)}; differences from it are shown")
         self.redraw()
 
     def action_theme(self) -> None:

@@ -47,7 +47,7 @@ ACTIONS: Final[tuple[Action, ...]] = (
     _go(1, "overview", "Which node slows the swarm down, and why"),
     _go(2, "node", "Everything about the chosen node"),
     _go(3, "links", "The matrix of all links"),
-    _go(4, "placement", "The best placement found for the model, your own beside it, and what they give"),
+    _go(4, "placement", "The best placement found for the model, your own beside it, and their speed"),
     _go(5, "time", "Events, alerts and, in a recording, the time line"),
     # overview
     Action("filter", ("slash", "f3", "f4"), "filter", "Show only what matches: part of a name, or rtt99>200",

@@ -1,5 +1,7 @@
-"""The options that the dashboard starts with. No Textual here, so that the command line can build them without loading
-it."""
+"""Define the options that the dashboard starts with.
+
+No Textual here, so that the command line can build them without loading it.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from swarm_protocol.trust.state_dir import default_state_dir
 if TYPE_CHECKING:
     from swarm_predict.model.shapes import ModelShape
     from swarmtop.analysis.analysis import Analysis
-    from swarmtop.analysis.asked import Asked, Chosen
+    from swarmtop.analysis.open_question import CompleteQuestion, OpenQuestion
     from swarmtop.dashboard.state.advice import Advice
     from swarmtop.dashboard.state.what_if import Study
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 Analyse = Callable[[Swarm, "ModelShape", Workload, "Analysis | None"], "Analysis"]
 
 # (frame, question) → the question with everything filled in; in the same thread
-Choose = Callable[[Swarm, "Asked"], "Chosen"]
+Choose = Callable[[Swarm, "OpenQuestion"], "CompleteQuestion"]
 
 # arguments and result as of swarmtop.dashboard.state.own_placement.study
 StudyPlacement = Callable[..., "Study"]
@@ -41,7 +43,9 @@ class DashboardOptions(msgspec.Struct, frozen=True):
 
     model: ModelShape
     workload: Workload = msgspec.field(default_factory=Workload)
-    asked: Asked | None = None  # the open question, to be filled in from the frame; None: nothing is open
+    open_question: OpenQuestion | None = (
+        None  # the open question, to be filled in from the frame; None: nothing is open
+    )
     running: Running | None = None  # the running placement, as a person states it
     join_hint: str = ""  # the line volunteers paste; empty: joining is not possible (a recording, a file)
     join_elsewhere: str = ""  # if there is no such line: the collector from which swarmtop invite can request one

@@ -1,5 +1,5 @@
-"""Background jobs of the planner, in threads, apart from the question on the screen: plans of other moments of a
-recording for the charts of speed over time, and advice about the newest answer."""
+"""Run the planner's background jobs in threads: plans for past moments of a recording (the speed charts), and advice
+about the newest answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from swarmtop.dashboard.options import Advise
     from swarmtop.dashboard.screens.page import Page
     from swarmtop.dashboard.state.advice import Advice
-    from swarmtop.dashboard.state.question import Question
+    from swarmtop.dashboard.state.planner_question import Question
 
 MOST_NODES: Final = 64  # of a swarm whose plans are quick enough for that
 REST: Final = 20.0  # times what advice took: at most a twentieth of a core
@@ -97,7 +97,7 @@ class Advising:
 
 def _work_out(advise: Advise | None, question: Question, found: Prediction, plan: Plan) -> Advice | None:
     """In a thread: brings the planner's advice, and not before a screen has room for it."""
-    from swarmtop.analysis.gaps import alive
+    from swarmtop.analysis.unmeasured import alive
     from swarmtop.dashboard.state import advice
 
     frame = alive(question.swarm, question.workload.client)

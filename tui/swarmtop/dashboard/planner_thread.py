@@ -1,4 +1,4 @@
-"""Plan in a thread: one question at a time, always the newest, at most one a second, and without delaying a key.
+"""Plan in a thread: one question at a time, always the newest, at most one a second, and never delaying a key.
 
 A daemon thread and not an executor, so that leaving the dashboard does not wait for a plan that nobody will see.
 """
@@ -15,12 +15,12 @@ import msgspec
 from swarm_predict.types import Workload
 from swarm_protocol.snapshot.swarm import Swarm
 from swarmtop.dashboard.options import Analyse, Choose
-from swarmtop.dashboard.state.question import Question
+from swarmtop.dashboard.state.planner_question import Question
 
 if TYPE_CHECKING:
     from swarm_predict.model.shapes import ModelShape
     from swarmtop.analysis.analysis import Analysis
-    from swarmtop.analysis.asked import Asked, Chosen
+    from swarmtop.analysis.open_question import CompleteQuestion, OpenQuestion
 
 MIN_INTERVAL_S = 1.0
 
@@ -34,11 +34,11 @@ def analyse(swarm: Swarm, model: ModelShape, workload: Workload, previous: Analy
     return analysis.analyse(swarm, model, workload, previous)
 
 
-def choose(swarm: Swarm, asked: Asked) -> Chosen:
+def choose(swarm: Swarm, open_question: OpenQuestion) -> CompleteQuestion:
     """Fill in a question, in a thread like `analyse`."""
     from swarmtop.analysis import default_model
 
-    return default_model.chosen(swarm, asked)
+    return default_model.complete(swarm, open_question)
 
 
 class Analyst:
@@ -83,9 +83,9 @@ class Analyst:
 
     def _filled_in(self, question: Question) -> Question:
         """Return the question with the model, weights and engine that were left open."""
-        if question.asked is None:
+        if question.open_question is None:
             return question
-        found = self._choose(question.swarm, question.asked)
+        found = self._choose(question.swarm, question.open_question)
         return msgspec.structs.replace(question, model=found.model, workload=found.workload, note=found.note)
 
     def _next(self) -> Question | None:

@@ -1,4 +1,4 @@
-"""Move in time: steps, jumps, playing; in a recording, and in the kept minutes of a live swarm.
+"""Move through time in a recording, or in the kept minutes of a live swarm: step, jump, play.
 
 The newest request wins: keys pressed while a frame is read move the target instead of queueing.
 """

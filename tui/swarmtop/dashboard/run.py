@@ -1,4 +1,4 @@
-"""Run the dashboard: `run_dashboard(source, options)` shows a source until the person leaves.
+"""Run the dashboard: `run_dashboard(source, options)` shows a source until the user quits.
 
 It owns the terminal and the exit code; `app` is the dashboard itself.
 """

@@ -1,5 +1,4 @@
-"""Hold the state behind the screens, without Textual: which frame is shown, paused or not, the question, the chosen
-node.
+"""Hold the state behind the screens, without Textual: the frame shown, pause, the question, the chosen node.
 
 Frames and answers come in, Views go out. The app owns tasks, timers and keys; this decides what they mean.
 """
@@ -24,7 +23,7 @@ from swarmtop.dashboard.options import DashboardOptions
 from swarmtop.dashboard.state.live_alerts import LiveAlerts
 from swarmtop.dashboard.state.live_history import Kept
 from swarmtop.dashboard.state.plan_history import Rate, Rates
-from swarmtop.dashboard.state.question import Question
+from swarmtop.dashboard.state.planner_question import Question
 from swarmtop.dashboard.state.recent_rtt import MINUTE_NS, Recent
 from swarmtop.dashboard.state.view import Standing, View, about, events_of, not_well, state_words
 from swarmtop.sources.source import Mode, Span
@@ -50,7 +49,7 @@ class Session:
         self.options = options
         self.model = options.model
         self.workload = options.workload
-        self.asked = options.asked
+        self.open_question = options.open_question
         self._running = options.running  # what runs as a person states it, which takes precedence over what is stored
         self.silent_since_ns: int | None = None  # as the source says
         self.note = ""  # which model is shown because another does not fit
@@ -200,7 +199,7 @@ class Session:
             return None
         self._asked = asked
         self._question += 1
-        return Question(self._question, self.shown, self.model, self.workload, self.analysis, self.asked)
+        return Question(self._question, self.shown, self.model, self.workload, self.analysis, self.open_question)
 
     def ask_again(self) -> None:
         """Have the frame shown planned again."""
@@ -209,15 +208,15 @@ class Session:
 
     def choose_model(self, model: ModelShape) -> None:
         self.model = model
-        if self.asked is not None:
-            self.asked = msgspec.structs.replace(self.asked, model=model, workload=self.workload)
+        if self.open_question is not None:
+            self.open_question = msgspec.structs.replace(self.open_question, model=model, workload=self.workload)
         self._new_question()
 
     def choose_workload(self, workload: Workload) -> None:
         """Change weights, engine, context, batch, streams, client or activations."""
-        if self.asked is not None:
-            asked = self.asked
-            self.asked = msgspec.structs.replace(
+        if self.open_question is not None:
+            asked = self.open_question
+            self.open_question = msgspec.structs.replace(
                 asked,
                 workload=workload,
                 weights_are_chosen=asked.weights_are_chosen or workload.weights != self.workload.weights,
@@ -322,7 +321,9 @@ class Session:
             now_ns=moment,
             latest_ns=self.recording.last_ns if self.recording else self.latest.at_ns if self.latest else moment,
             title=self._title,
-            model=self.model.name if self.asked is None or self.analysis is not None else "",  # still to be chosen
+            model=self.model.name
+            if self.open_question is None or self.analysis is not None
+            else "",  # still to be chosen
             engine=self.workload.engine,
             weights=self.workload.weights,
             analysis=self.analysis,

@@ -1,4 +1,4 @@
-"""Read a person's settings from `config.toml`: keys, theme, columns. Pure except for reading that one file.
+"""Read the user's settings from `config.toml`: keys, theme, columns. Pure except for reading that file.
 
     theme = "light"                       # dark, light, contrast, ansi; auto
     ascii = true
@@ -80,7 +80,7 @@ def parse(text: str) -> Settings:
         raise SettingsError(f"no setting {safe(unknown[0])}; there are theme, ascii, columns, alerts and [keys]")
     theme = found.get("theme", "auto")
     if theme not in (*THEMES, "auto"):
-        raise SettingsError(f"no theme {safe(str(theme))}; take one of {', '.join(THEMES)}")
+        raise SettingsError(f"no theme {safe(str(theme))}; choose one of {', '.join(THEMES)}")
     if not isinstance(found.get("ascii", False), bool):
         raise SettingsError("ascii is true or false")
     columns = found.get("columns", [])

@@ -10,6 +10,6 @@
     gpus        nvidia-smi, amd-smi, rocm-smi, gpustat and exporters (their readers are in `gpu`)
     kinds       which of these a file is
 
-What is found becomes tables of a swarm file (`swarmtoml`), new or added to an existing one. A reader takes only what
-its format states; the limits of the figures are in `Found.notes`.
+What is found becomes tables of a swarm file (`swarm_file_writer`), new or added to an existing one. A reader takes only
+what its format states; the limits of the figures are in `Found.notes`.
 """

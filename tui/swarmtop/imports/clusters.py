@@ -1,4 +1,4 @@
-"""Machines of a running cluster, as its own API describes it: exo, Parallax and mesh-llm.
+"""Read the machines of a running cluster from its engine's own API: exo, Parallax and mesh-llm.
 
     exo        GET /state of any node: memory and chip of each, and the layers that an instance gives to each
     Parallax   GET /cluster/status of the scheduler, a line of JSON a second: GPU and memory of each node
@@ -16,9 +16,9 @@ from typing import Any, Final
 from swarm_protocol.devices.names import find
 from swarm_protocol.messages.running import Running, tidy
 from swarm_protocol.units import BYTES_PER_GIB
-from swarmtop.imports.found import Found, ImportProblem, LinkFound, Names, NodeFound
+from swarmtop.imports.findings import Found, ImportProblem, LinkFound, Names, NodeFound
 from swarmtop.imports.gpu.card import Card, number
-from swarmtop.imports.gpus import machine_of
+from swarmtop.imports.gpu_monitors import machine_of
 
 BYTES_PER_GB: Final = 1e9
 _UNKNOWN: Final = ("", "unknown", "unknown chip", "unknown model")
@@ -36,7 +36,7 @@ def last_object(text: str) -> dict[str, Any]:
         found = _object(line.strip().removeprefix("data:"))
         if found is not None:
             return found
-    raise ImportProblem("this looks like JSON and is none")
+    raise ImportProblem("this looks like JSON but is invalid")
 
 
 def kind_of(file: dict[str, Any]) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from swarmtop.imports.found import Found, ImportProblem, LinkFound, NodeFound
+from swarmtop.imports.findings import Found, ImportProblem, LinkFound, NodeFound
 
 _SHORT_S: Final = 5.0  # below, slow start is a large part of a long path's transfer
 
@@ -104,7 +104,7 @@ def _decoded(data: bytes) -> _File:
     try:
         return _of_lines(data) if is_stream(data) else msgspec.json.decode(data, type=_File)
     except msgspec.DecodeError as error:
-        raise ImportProblem(f"this is no result of iperf3 ({error}); iperf3 -J prints one") from error
+        raise ImportProblem(f"this is not a result of iperf3 ({error}); iperf3 -J prints one") from error
 
 
 def is_stream(data: bytes) -> bool:

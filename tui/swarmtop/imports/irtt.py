@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from swarm_protocol.units import ms_from_ns
-from swarmtop.imports.found import Found, ImportProblem, LinkFound, NodeFound, quantile
+from swarmtop.imports.findings import Found, ImportProblem, LinkFound, NodeFound, quantile
 
 
 class _Spread(msgspec.Struct):
@@ -41,7 +41,7 @@ def read(data: bytes, src: str, dst: str) -> Found:
     try:
         file = msgspec.json.decode(data, type=_File)
     except msgspec.DecodeError as error:
-        raise ImportProblem(f"this is no result of irtt ({error}); irtt client -o FILE.json writes one") from error
+        raise ImportProblem(f"this is not a result of irtt ({error}); irtt client -o FILE.json writes one") from error
     if file.stats.rtt.n == 0:
         raise ImportProblem(
             f"all {file.stats.packets_sent} packets of this run were lost; there is no round trip in it"

@@ -11,7 +11,7 @@ import json
 import re
 from typing import Any, Final
 
-from swarmtop.imports.found import Found, ImportProblem, LinkFound, NodeFound, quantile
+from swarmtop.imports.findings import Found, ImportProblem, LinkFound, NodeFound, quantile
 
 _DURATION: Final = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?")
 
@@ -21,7 +21,7 @@ def read(data: bytes, src: str | None = None, dst: str | None = None) -> Found:
     try:
         file = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise ImportProblem(f"this is no JSON ({error})") from error
+        raise ImportProblem(f"this is not JSON ({error})") from error
     result, spec = _inside(file)
     if result.get("succeeded") is False:
         raise ImportProblem(f"this test did not succeed ({str(result.get('error', 'no reason given'))[:120]})")
@@ -34,7 +34,7 @@ def read(data: bytes, src: str | None = None, dst: str | None = None) -> Found:
         return _latency(result, a, b)
     if "summary" in result:
         return _throughput(result, a, b)
-    raise ImportProblem("this is no result of an rtt, throughput or latency test of perfSONAR")
+    raise ImportProblem("this is not a result of an rtt, throughput or latency test of perfSONAR")
 
 
 def _inside(file: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -42,7 +42,7 @@ def _inside(file: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     spec: dict[str, Any] = {}
     for _ in range(3):
         if not isinstance(file, dict):
-            raise ImportProblem("this is no result of perfSONAR; it should be a JSON object")
+            raise ImportProblem("this is not a result of perfSONAR; it should be a JSON object")
         test = file.get("test")
         if isinstance(test, dict) and isinstance(test.get("spec"), dict):
             spec = test["spec"]
@@ -76,7 +76,7 @@ def _latency(result: dict[str, Any], src: str, dst: str) -> Found:
     try:
         delays = sorted((float(ms), int(count)) for ms, count in histogram.items())
     except (AttributeError, TypeError, ValueError):
-        raise ImportProblem("histogram-latency of this test is no table of milliseconds and counts") from None
+        raise ImportProblem("histogram-latency of this test is not a table of milliseconds and counts") from None
     total = sum(count for _, count in delays)
     if total <= 0:
         raise ImportProblem("nothing arrived in this test; there is no delay in it")

@@ -23,7 +23,7 @@ from msgspec import Meta
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.model.weight_formats import WEIGHT_FORMATS
 from swarm_protocol.units import BYTES_PER_GIB
-from swarmtop.imports.found import Found, ImportProblem, LayerFound, LinkFound, Names, NodeFound
+from swarmtop.imports.findings import Found, ImportProblem, LayerFound, LinkFound, Names, NodeFound
 
 FAILED_SPEED_TEST_MBPS: Final = 100.0  # petals: default_speed of measure_network_rps
 MEAN_CONTEXT: Final = 50  # of 100 steps from an empty cache
@@ -144,7 +144,7 @@ def _decode(data: bytes) -> list[_Report]:
     try:
         reports = msgspec.json.decode(data, type=_State).model_reports
     except msgspec.DecodeError as error:
-        raise ImportProblem(f"this is no state of a Petals health monitor ({error})") from error
+        raise ImportProblem(f"this is not a state of a Petals health monitor ({error})") from error
     if not reports:
         raise ImportProblem("this monitor reports no model")
     return reports

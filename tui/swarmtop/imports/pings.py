@@ -13,7 +13,7 @@ import json
 import re
 from typing import Any, Final
 
-from swarmtop.imports.found import Found, ImportProblem, LinkFound, Names, NodeFound, quantile
+from swarmtop.imports.findings import Found, ImportProblem, LinkFound, Names, NodeFound, quantile
 from swarmtop.imports.gpu.card import number
 
 Z95: Final = 1.645  # standard normal quantile
@@ -35,7 +35,7 @@ _HUB: Final = re.compile(rf"^\s*\d+\.\|?-*\s+(\S+)\s+{_NUMBER}%\s+(\d+)\s+{'  *'
 def ping(text: str, src: str | None, dst: str | None) -> Found:
     """Read ping's output. Raises ImportProblem."""
     if not is_ping(text):
-        raise ImportProblem("this is no output of ping; ping -c 20 HOST > FILE writes one")
+        raise ImportProblem("this is not an output of ping; ping -c 20 HOST > FILE writes one")
     target = _TARGET.search(text)
     times = [_float(value) for value in _TIME.findall(text)]
     loss = _ping_loss(text)
@@ -77,7 +77,7 @@ def mtr(text: str, src: str | None, dst: str | None) -> Found:
         last = hubs[-1]
         host = str(last["host"])
     except (ValueError, RecursionError, KeyError, IndexError, TypeError) as error:
-        raise ImportProblem("this is no report of mtr; mtr --json -c 20 HOST > FILE writes one") from error
+        raise ImportProblem("this is not a report of mtr; mtr --json -c 20 HOST > FILE writes one") from error
     figures = {key: _figure(last, key) for key in ("Loss%", "Avg", "Best", "Wrst", "StDev")}
     asked = str(head.get("dst", host)) if isinstance(head, dict) else host
     if host == "???" or figures["Avg"] is None or (figures["Loss%"] or 0.0) >= 100:
@@ -89,7 +89,9 @@ def mtr(text: str, src: str | None, dst: str | None) -> Found:
 def _mtr_report(text: str, src: str | None, dst: str | None) -> Found:
     hubs = _HUB.findall(text)
     if not hubs or hubs[-1][0] == "???":
-        raise ImportProblem("this is no report of mtr that reached its host; mtr --json -c 20 HOST > FILE writes one")
+        raise ImportProblem(
+            "this is not a report of mtr that reached its host; mtr --json -c 20 HOST > FILE writes one"
+        )
     host, loss, _, _, mean, low, high, deviation = hubs[-1]
     begin = re.search(r"^HOST:\s*(\S+)", text, re.MULTILINE)
     values = (loss, mean, low, high, deviation)

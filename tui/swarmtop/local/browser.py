@@ -1,4 +1,4 @@
-"""Serve the dashboard to a browser: one page, one WebSocket and one process for each tab, on loopback with a token.
+"""Serve the dashboard to a browser on loopback, with a token: one page, one WebSocket and one process for each tab.
 
 textual-serve provides the terminal in JavaScript and the packets to and from a Textual app. Added here: a page without
 external content, the token, and the checks that keep other pages in the same browser away. Any page may send a browser

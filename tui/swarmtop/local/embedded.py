@@ -24,12 +24,12 @@ from swarm_protocol.addresses import DEFAULT_PORT, address_text
 from swarm_protocol.text import safe
 from swarm_protocol.trust.identity import default_state_dir
 from swarm_protocol.trust.loopback import is_loopback
-from swarmtop.args import TOKEN_VARIABLE
 from swarmtop.commands.invite import reachable_address
-from swarmtop.config import LOOPBACK
 from swarmtop.errors import UNUSABLE, CommandError
 from swarmtop.local.parent_watchdog import keep_line
+from swarmtop.parsed_options import LOOPBACK
 from swarmtop.progress import progress
+from swarmtop.shared_options import TOKEN_VARIABLE
 from swarmtop.sources.live import LiveSource
 from swarmtop.sources.source import SourceError, first_frame
 

@@ -1,4 +1,4 @@
-"""Run a module as a program that ends when its parent does, however that ends.
+"""Run a module as a program that ends when its parent does, however the parent ends.
 
 `python -m swarmtop.local.parent_watchdog MODULE ARGS…`
 

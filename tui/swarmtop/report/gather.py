@@ -1,6 +1,5 @@
-"""Gather the contents of a report from one source: the state, the ranking, the plan, its alternatives, and the
-figures of the time before. No drawing, no HTML.
-"""
+"""Gather the contents of a report from one source: the state, the ranking, the plan, its alternatives, and recent
+history. No drawing, no HTML."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from swarm_predict.types import PredictError, Workload
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.units import NS_PER_S
 from swarmtop.analysis.analysis import Analysis, alive, analyse, only
-from swarmtop.analysis.asked import Chosen
+from swarmtop.analysis.open_question import CompleteQuestion
 from swarmtop.analysis.plans.assessment import Judgement, judge
 from swarmtop.sources.source import History, Recording, Source, first_frame
 
@@ -63,7 +62,7 @@ class Report:
     until_ns: int
 
 
-async def gather(source: Source, question: Callable[[Swarm], tuple[Swarm, Chosen]]) -> Report:
+async def gather(source: Source, question: Callable[[Swarm], tuple[Swarm, CompleteQuestion]]) -> Report:
     """Gather. `question`: about the swarm that is found. Raises SourceError, and PredictError for a question that is
     wrong whatever the swarm."""
     swarm, asked = question(await first_frame(source))

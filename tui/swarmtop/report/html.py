@@ -13,7 +13,7 @@ from swarm_protocol import __version__
 from swarm_protocol.snapshot.swarm import Kind
 from swarm_protocol.text import safe
 from swarmtop.analysis.analysis import Analysis
-from swarmtop.analysis.plans.sureness import basis_text, speed_text
+from swarmtop.analysis.plans.confidence import basis_text, speed_text
 from swarmtop.commands.monitoring.once import COLUMNS
 from swarmtop.dashboard.state.link_metrics import LINK_METRICS, scaled
 from swarmtop.report import pictures, svg

@@ -1,4 +1,4 @@
-"""The report's drawings of a swarm as SVG: the token route, and machines on the map. Names are escaped here.
+"""Draw a swarm as SVG for the report: the token route, and machines on the map. Names are escaped here.
 
 Numbers and places come from the same modules as the dashboard's drawings.
 """

@@ -1,4 +1,4 @@
-"""Decide when to connect to a collector again. No socket, no clock: `live` owns those."""
+"""Decide when to reconnect to a collector. No socket and no clock: `live` owns those."""
 
 from __future__ import annotations
 

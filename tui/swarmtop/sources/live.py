@@ -1,6 +1,6 @@
 """Use a running collector as a source: keep one WebSocket open, follow its frames, and ask it questions.
 
-`stream` interprets the frames and is imported, with numpy, once the collector was asked for them: the dashboard is
+`frame_follower` decodes the frames and is imported, with numpy, once the collector was asked for them: the dashboard is
 painted meanwhile. `collector_connection` opens the socket; the task that reads it is here. A slow reader
 sees the newest state, never a queue of old ones. The first connection must succeed; later ones are retried for ever.
 """
@@ -56,8 +56,8 @@ from swarmtop.sources.collector_connection import CollectorConnector, Lost, clos
 from swarmtop.sources.source import History, Mode, SourceError
 
 if TYPE_CHECKING:
-    from swarm_protocol.snapshot.links.estimates import Completer
-    from swarmtop.sources.stream import FrameFollower
+    from swarm_protocol.snapshot.links.fill_unmeasured import Completer
+    from swarmtop.sources.frame_follower import FrameFollower
 
 FIRST_FRAME_WITHIN_S: Final = 20.0  # a large keyframe over a thin line
 LISTEN_EVERY_S: Final = 0.5
@@ -268,7 +268,7 @@ class LiveSource:
                 await send(connection, self._focus)
             self._connection = connection
             self._wake()
-            stream = await asyncio.to_thread(importlib.import_module, "swarmtop.sources.stream")
+            stream = await asyncio.to_thread(importlib.import_module, "swarmtop.sources.frame_follower")
             follower: FrameFollower = stream.FrameFollower(compact=self._compact)
             listener = asyncio.create_task(self._listen(connection))
             stack.callback(listener.cancel)
@@ -354,7 +354,7 @@ class LiveSource:
         self._reached = True
         self._backoff.reset()
         if self._completer is None:
-            from swarm_protocol.snapshot.links.estimates import Completer
+            from swarm_protocol.snapshot.links.fill_unmeasured import Completer
 
             self._completer = Completer()
         self._latest = self._completer.completed(swarm)

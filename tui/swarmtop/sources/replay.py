@@ -1,4 +1,4 @@
-"""A recorded database as a source: what was known at a moment, the past of a figure, samples as CSV.
+"""Use a recorded database as a source: the swarm at a moment, a metric's history, samples as CSV.
 
 The store reads in threads, so that a long query never stops the screen.
 
@@ -25,7 +25,7 @@ from swarm_storage.errors import StoreError
 from swarm_storage.history.members import list_members, members_at
 from swarm_storage.history.opening import before_departures, measured_for
 from swarm_storage.store import open_store
-from swarmtop.argument_types import at_ns
+from swarmtop.option_types import at_ns
 from swarmtop.sources.source import History, Mode, SourceError, Span
 from swarmtop.text import quantities
 

@@ -1,4 +1,4 @@
-"""A swarm written by hand as a source: one state, no past."""
+"""Use a swarm file as a source: one state, no history."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SwarmFileSource:
         except OSError as error:
             raise SourceError(f"cannot read {shown} ({error.strerror}); correct --swarm", 2) from error
         except UnicodeDecodeError as error:
-            raise SourceError(f"{shown} is no text; --swarm takes a TOML file", 2) from error
+            raise SourceError(f"{shown} is not text; --swarm takes a TOML file", 2) from error
         try:
             self._written = read(text)
         except SwarmFileError as error:

@@ -1,7 +1,7 @@
-"""Text for terminals and files that cannot hold the signs: `>=` for ≥, `->` for →, bars in ASCII.
+"""Replace signs that a terminal or file cannot hold: `>=` for ≥, `->` for →, bars in ASCII.
 
-Two forms of the same text: cell for cell, where a screen's columns must stay, and readable, where a sign may take
-more than one character.
+Two forms of the same text: cell for cell, where a screen's columns must stay, and readable, where a sign may take more
+than one character.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from swarm_predict.calibration.calibration_file import Change, Learnt, Range
 from swarm_predict.calibration.fit import ORDER, Calibration
-from swarm_predict.calibration.learnt import Change, Learnt, Range
 from swarm_protocol.text import safe
 from swarmtop.text import quantities
 from swarmtop.text.prediction import table

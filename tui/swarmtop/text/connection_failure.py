@@ -1,4 +1,4 @@
-"""Say in a few words why a connection could not be opened, whichever library tried."""
+"""Explain in a few words why a connection could not be opened, in the same words for every library."""
 
 from __future__ import annotations
 

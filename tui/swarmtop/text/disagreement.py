@@ -1,4 +1,4 @@
-"""Describe where an engine and its prediction differ for longer than noise: lines for people, keys for scripts, and the
+"""Describe where an engine and its prediction differ by more than noise: lines for people, keys for scripts, and the
 command that calibrates."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An explanation of a run as text for people and as the JSON object that scripts rely on."""
+"""Format an explanation of a run as text for people and as the JSON object that scripts rely on."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from swarm_predict.explain.usual import Range
 from swarm_predict.types import Quantiles
 from swarm_protocol.text import safe
 from swarm_protocol.units import iso_utc
-from swarmtop.analysis.plans.sureness import basis_text, speed_text, to_measure_object, to_measure_text
+from swarmtop.analysis.plans.confidence import basis_text, speed_text, to_measure_object, to_measure_text
 from swarmtop.analysis.runs.observed_run import Run
 from swarmtop.text import quantities
-from swarmtop.text.plain import Value
+from swarmtop.text.json_csv import Value
 from swarmtop.text.prediction import wrapped
 
 SHOWN: Final = 8  # terms; what the rest explains is summed up

@@ -9,7 +9,7 @@ from typing import Final
 from swarm_predict.types import Plan, Prediction
 from swarm_protocol.text import safe
 from swarm_protocol.units import gib
-from swarmtop.analysis.plans.sureness import ALL, basis_text, speed_text
+from swarmtop.analysis.plans.confidence import ALL, basis_text, speed_text
 from swarmtop.text import quantities
 
 BAR_MAX: Final = 72  # cells; longer bars are not read any better
@@ -167,9 +167,13 @@ def breakdown_lines(found: Prediction, cells: int) -> list[str]:
     return [quantities.bar(parts, cells), legend]
 
 
-def considered(plan: Plan) -> str:
-    """`4 machines that are known well enough`: what an optimum is among, where some are not."""
-    return f"{plan.considered} machine{'s that are' if plan.considered != 1 else ' that is'} known well enough"
+def among_considered(plan: Plan) -> str:
+    """Return ` among the 4 machines with enough data`, the set that an optimum holds for; empty: all machines."""
+    if not plan.left_out:
+        return ""
+    if plan.considered == 1:
+        return " on the only machine with enough data"
+    return f" among the {plan.considered} machines with enough data"
 
 
 def left_out_lines(plan: Plan, width: int) -> list[str]:
@@ -184,13 +188,10 @@ def certificate(plan: Plan) -> str:
     what = "a token" if plan.objective == "latency" else "a step of the slowest part"
     if plan.losses_ms > 0:
         what += f", {quantities.ms(plan.losses_ms)} of it for expected losses"
-    among = f" of the {considered(plan)}" if plan.left_out else ""
+    among = among_considered(plan)
     if plan.exact or plan.gap <= 0:
         medians = plan.prediction.measured < ALL
-        if among:
-            proven = f"the optimum{among}, proven{' with every figure at its median' if medians else ''}"
-        else:
-            proven = f"the optimum, proven{' with every figure at its median' if medians else ''}"
+        proven = f"the optimum{among}, proven{' with every figure at its median' if medians else ''}"
         return f"best {plan.objective}: {proven} ({quantities.ms(plan.bound_ms)} {what})"
     return (
         f"best {plan.objective} found: within {quantities.percent(plan.gap)} of the optimum{among} "

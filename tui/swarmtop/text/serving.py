@@ -1,4 +1,4 @@
-"""Many users as text for people and as the JSON object that scripts rely on."""
+"""Format answers for many users as text for people and as the JSON object that scripts rely on."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from swarm_predict.serving.doubt import Interval
-from swarm_predict.serving.drafts import Drafting
-from swarm_predict.serving.queueing.spread import Spread
+from swarm_predict.serving.intervals import Interval
+from swarm_predict.serving.queueing.distributions import Spread
+from swarm_predict.serving.replica_planning import Candidate, Role, ServingPlan
 from swarm_predict.serving.replicas import Point
 from swarm_predict.serving.serve import Replica, Serving
-from swarm_predict.serving.split import Candidate, Role, ServingPlan
-from swarm_predict.serving.together import SharedMachine
+from swarm_predict.serving.shared_machines import SharedMachine
+from swarm_predict.serving.speculation_break_even import Drafting
 from swarm_predict.types import Placement
 from swarm_protocol.text import safe
 from swarmtop.text import quantities
@@ -229,8 +229,8 @@ def _drafting_line(found: Serving, each: Drafting) -> str:
     passes = f"each pass give a sequence {each.tokens_a_pass:.2f} tokens"
     if each.windows > 1:
         passes = f"each of {each.windows} windows in flight give a sequence {each.tokens_a_pass:.2f} tokens a round"
-    windows = f"{each.guesses} guesses in {passes}"
-    without = f"without guesses at most {_rate(each.without_most_per_s)}"
+    windows = f"{each.guesses} draft tokens in {passes}"
+    without = f"without draft tokens at most {_rate(each.without_most_per_s)}"
     if math.isfinite(each.without_tpot_ms):
         without += f", and now {quantities.ms(each.without_tpot_ms)} a token"
     if each.pays_to_per_s <= 0:

@@ -18,8 +18,8 @@ import aiohttp
 from swarm_protocol.text import safe
 from swarmtop.errors import CommandError
 from swarmtop.text.connection_failure import why_unreachable
+from swarmtop.watch.completion_stream import Completion, Observation
 from swarmtop.watch.sse import EventStream, StreamError
-from swarmtop.watch.stream import Completion, Observation
 
 CONNECT_WITHIN_S: Final = 15.0
 MODELS_WITHIN_S: Final = 15.0

@@ -1,4 +1,4 @@
-"""The swarm that a watched engine runs on: what is predicted for each run, and where runs are kept.
+"""Predict each run of a watched engine on its swarm, and store the runs.
 
 A run is predicted with the prompt and the context that it had. A collector's newest state is asked again for each run,
 a file or a recording once.
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from swarmtop.sources.source import SourceError
-from swarmtop.watch.stream import Observation
+from swarmtop.watch.completion_stream import Observation
 
 if TYPE_CHECKING:
     from swarm_predict.explain.disagreement import Watched
@@ -45,7 +45,7 @@ class Comparison:
         ] = ()  # stored runs of other placements, which show what a difference grows with
 
     async def __aenter__(self) -> Comparison:
-        from swarmtop.config import open_source
+        from swarmtop.parsed_options import open_source
         from swarmtop.sources.source import first_frame
 
         if self._args.placement or self._args.connect:
@@ -115,7 +115,7 @@ class Comparison:
         """Return the workload with the prompt and the context of the run; where the engine reported them, also with the
         cached tokens of the prompt and the accepted guesses."""
         from swarm_predict.model.kv_cache_formats import with_kv_cache
-        from swarmtop.config import load_model, workload
+        from swarmtop.parsed_options import load_model, workload
 
         model, load = with_kv_cache(load_model(self._args.model), self._args.kv_cache), workload(self._args)
         if what is not None and what.prompt_tokens and what.answers is not None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from swarmtop.watch.acceptance import MOST_GUESSES, by_position
-from swarmtop.watch.stream import Observation
+from swarmtop.watch.completion_stream import Observation
 
 _LINE: Final = re.compile(
     r"^([A-Za-z_:][\w:]*)(?:\{(.*)\})?[ \t]+(NaN|[+-]?Inf|[+-]?[0-9.]+(?:[eE][+-]?\d{1,3})?)(?:[ \t]+-?\d+)?[ \t]*$",
@@ -162,7 +162,7 @@ def _in_flight(before: Totals, after: Totals, at_least: float) -> float:
 
 
 def _samples(text: str) -> dict[str, list[tuple[dict[str, str], float]]]:
-    """Every sample by metric; what is no number is left out."""
+    """Every sample by metric; what is not a number is left out."""
     found: dict[str, list[tuple[dict[str, str], float]]] = {}
     for metric, labels, value in _LINE.findall(text):
         try:

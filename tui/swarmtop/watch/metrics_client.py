@@ -1,4 +1,4 @@
-"""Watch an engine through its /metrics: read its load now and then, without requesting a token."""
+"""Watch an engine through its /metrics: read its load now and then, without sending requests of our own."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from swarm_protocol.units import NS_PER_S
 from swarmtop.errors import CommandError
 from swarmtop.text.connection_failure import why_unreachable
 from swarmtop.watch.client import CONNECT_WITHIN_S, Endpoint, Question, RequestFailed
+from swarmtop.watch.completion_stream import Observation
 from swarmtop.watch.metrics import MetricsError, Totals, between, totals
-from swarmtop.watch.stream import Observation
 
 PATH: Final = "/metrics"
 LARGEST_PAGE: Final = 8 << 20  # of an engine with many histograms, some hundred kilobytes

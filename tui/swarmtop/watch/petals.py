@@ -22,8 +22,8 @@ from swarm_protocol.text import safe
 from swarmtop.errors import CommandError
 from swarmtop.text.connection_failure import why_unreachable
 from swarmtop.watch.client import CONNECT_WITHIN_S, Endpoint, Question, RequestFailed
+from swarmtop.watch.completion_stream import Observation, observed
 from swarmtop.watch.sse import StreamError
-from swarmtop.watch.stream import Observation, observed
 
 PATH = "/api/v2/generate"
 NEVER = "\u0000\u0001\u0000"  # as a stop sequence: no tokenizer makes this
@@ -112,7 +112,7 @@ class PetalsChat:
         try:
             message = json.loads(await connection.recv())
         except (ValueError, RecursionError) as error:
-            raise StreamError("a message of this backend is no JSON") from error
+            raise StreamError("a message of this backend is not JSON") from error
         if not isinstance(message, dict):
             raise StreamError("a message of this backend is no object")
         if message.get("ok") is not True:

@@ -26,8 +26,8 @@ from swarm_predict.cost.machine.roofline import LayerWork, Work, head_work, leas
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.model.weight_formats import is_format, weight_format
+from swarm_predict.priors.assumed_figures import Assumed, Sample, assume, compute_rate
 from swarm_predict.priors.factors import load_of
-from swarm_predict.priors.nodes import Assumed, Sample, assume, compute_rate
 from swarm_predict.priors.posterior import Priors, chosen
 from swarm_predict.types import UnknownModel
 from swarm_protocol.layer_shape import Phase

@@ -37,7 +37,7 @@ from swarm_predict.cost.network.window_after_loss import (
     mean_flights,
     segments_of,
 )
-from swarm_predict.priors.particular import PATH_KINDS
+from swarm_predict.priors.individual_effects import PATH_KINDS
 from swarm_protocol.hop_round import MSS_BYTES
 from swarm_protocol.snapshot.links.one_way import CHANGED_SHARE
 from swarm_protocol.snapshot.swarm import Congestion, Floats, Ints, Kind, Path, State, Swarm, Tcp, Transport
@@ -114,7 +114,7 @@ class Links:
 
     def without_probes_software(self) -> Links:
         """Return the same, measured hops without the time of the probes' own programs, for engines whose software is
-        counted apart (`cost.software`)."""
+        counted apart (`cost.software_overhead`)."""
         own = self.hop_p50_ms - self.rtt_p50_ms - np.nan_to_num(self.hop_bytes * BITS_PER_BYTE / (self.rate_mbps * 1e3))
         own = np.nan_to_num(np.clip(own, 0.0, HOP_SOFTWARE_MS))
         names = ("hop_min_ms", "hop_p50_ms", "hop_p95_ms", "hop_p99_ms")

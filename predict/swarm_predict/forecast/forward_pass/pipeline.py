@@ -17,7 +17,7 @@ from swarm_predict.cost.build import Costs
 from swarm_predict.cost.engines import EngineFacts
 from swarm_predict.cost.machine.cards import card_counts
 from swarm_predict.cost.machine.layer_times import LayerColumns, by_hand
-from swarm_predict.cost.software import software_assumed, software_ms, visits_ms
+from swarm_predict.cost.software_overhead import software_assumed, software_ms, visits_ms
 from swarm_predict.cost.speculative import drafting_ms, step_width, step_yield
 from swarm_predict.forecast.access_links import access_share
 from swarm_predict.forecast.assembly import Question, StageStep, Step
@@ -26,7 +26,7 @@ from swarm_predict.forecast.notes import Restarts, lossy_windows, offloaded, slo
 from swarm_predict.forecast.offload import Spill, spill
 from swarm_predict.forecast.redundancy import slowest
 from swarm_predict.model.shapes import ModelShape
-from swarm_predict.priors.nodes import Sample, to_median
+from swarm_predict.priors.assumed_figures import Sample, to_median
 from swarm_predict.types import NotMeasured, Placement, Workload
 from swarm_protocol.snapshot.swarm import Floats, Swarm
 from swarm_protocol.units import BITS_PER_BYTE

@@ -18,18 +18,18 @@ from swarm_predict.cost import assumptions as words
 from swarm_predict.cost.all_reduce import messages, software_rounds
 from swarm_predict.cost.build import client_row, prompt_columns
 from swarm_predict.cost.engines import TOKEN_BYTES, all_reduce_of, engine_facts
-from swarm_predict.cost.groups import ALL_REDUCES_PER_LAYER, Group, check_groups, groups_of, shares_all
 from swarm_predict.cost.inputs import Inputs
 from swarm_predict.cost.machine.cards import card_counts
 from swarm_predict.cost.machine.layer_times import LayerColumns, by_hand, layer_columns
 from swarm_predict.cost.machine.memory import needs
-from swarm_predict.cost.software import engine_paths, software_assumed, visits_ms
+from swarm_predict.cost.machine_groups import ALL_REDUCES_PER_LAYER, Group, check_groups, groups_of, shares_all
+from swarm_predict.cost.software_overhead import engine_paths, software_assumed, visits_ms
 from swarm_predict.cost.speculative import step_width
 from swarm_predict.forecast.assembly import First, Question, StageStep, Step
 from swarm_predict.forecast.draws import FIRST_TOKEN_SHARE, Trip, draw_trips, mirrored_normal
 from swarm_predict.model.shapes import ModelShape
-from swarm_predict.priors.nodes import to_median
-from swarm_predict.priors.particular import PATH_KINDS
+from swarm_predict.priors.assumed_figures import to_median
+from swarm_predict.priors.individual_effects import PATH_KINDS
 from swarm_predict.types import NotMeasured, Placement, PredictError, Workload
 from swarm_protocol.snapshot.swarm import Floats, Swarm
 

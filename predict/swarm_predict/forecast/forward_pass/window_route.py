@@ -32,8 +32,8 @@ def with_windows(pipeline: Pipeline, times: Times, step: Step) -> Step:
     name, ms = slowest(whole, _names(pipeline))
     lost = 1 - 1 / (chances.tokens_a_window * float(found.windows_per_token.mean()))
     note = (
-        f"{work.windows} windows in flight: {max(lost, 0.0):.0%} of them are discarded after a miss; whatever "
-        f"their number, one stream is bound by {name}, {ms:.1f} ms a window"
+        f"{work.windows} windows in flight: {max(lost, 0.0):.0%} of them are discarded after a rejection; however "
+        f"many there are, one stream is limited by {name}, {ms:.1f} ms a window"
     )
     shares = worth(parts, _one(whole), sequence, work.windows)
     return replace(step, in_flight=InFlight(found, shares), notes=(*step.notes, note))

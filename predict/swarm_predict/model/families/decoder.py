@@ -45,7 +45,7 @@ class Decoder:
         self.fields, self.traits = fields, traits
         self.layers = self.count_layers()
         self.hidden = fields.said(f.HIDDEN)
-        self.beside = 0  # width of a shared MLP that is no multiple of the experts'
+        self.beside = 0  # width of a shared MLP that is not a multiple of the experts'
 
     def count_layers(self) -> int:
         return self.fields.said(f.LAYERS, f.MAX_LAYERS)

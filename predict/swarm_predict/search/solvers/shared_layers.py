@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from swarm_predict.cost.all_reduce import messages, software_rounds
-from swarm_predict.cost.groups import ALL_REDUCES_PER_LAYER
+from swarm_predict.cost.machine_groups import ALL_REDUCES_PER_LAYER
 from swarm_predict.cost.shared_times import GroupCost, SharedTimes
 from swarm_predict.types import DoesNotFit, NotMeasured
 from swarm_protocol.snapshot.swarm import Floats

@@ -1,2 +1,4 @@
-"""How requests wait for each other: prompts beside answers, batches under arrivals, and stations that routes share.
-Which machines serve, and in how many placements, is decided one folder up."""
+"""Model how requests delay each other: prefill beside decoding, batches under arrivals, and stations that routes share.
+
+The parent package decides which machines serve, and in how many placements.
+"""

@@ -1,8 +1,7 @@
-"""How the time to the first token is distributed, from the state that a request finds (`phases`).
+"""Compute the distribution of the time to the first token from the state that a request finds (`prefill_decode_chain`).
 
-It waits for those before it, for a micro-batch to come round, at any
-moment of that, and then takes as many passes as its prompt has parts. Means follow from how many are there on average
-(Little) and are set by the caller.
+A request waits for those before it, then for a micro-batch to come round, and then takes as many passes as its prompt
+has chunks. Means follow from the average number of requests there (Little's law) and are set by the caller.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ from typing import Final
 
 import numpy as np
 
-from swarm_predict.serving.queueing.phases import Phases, TwoPhases
-from swarm_predict.serving.queueing.spread import Spread, spread
+from swarm_predict.serving.queueing.distributions import Spread, spread
+from swarm_predict.serving.queueing.prefill_decode_chain import Phases, TwoPhases
 from swarm_protocol.snapshot.swarm import Floats
 
 BINS: Final = 48  # of states, by what a request waits in them

@@ -1,1 +1,2 @@
-"""What a placement offers to many users: `build` makes a `Route` of a pipeline (`pipeline`) or of groups (`groups`)."""
+"""Compute the capacity of a placement for many users: `build` makes a `Route` of a pipeline or of tensor-parallel
+groups."""

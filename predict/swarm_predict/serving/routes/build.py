@@ -13,12 +13,12 @@ from swarm_predict.cost.machine.cards import with_one_size
 from swarm_predict.cost.speculative import outcomes, window_yields
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.placement import check_placement
-from swarm_predict.serving.cycle import cycle_ms
+from swarm_predict.serving.cycle_time import cycle_ms
 from swarm_predict.serving.routes.groups import GroupPasses
+from swarm_predict.serving.routes.kv_cache_capacity import MOST_SEQUENCES, Room, most_sequences
 from swarm_predict.serving.routes.pipeline import PipelinePasses
-from swarm_predict.serving.routes.room import MOST_SEQUENCES, Room, most_sequences
 from swarm_predict.serving.routes.route import Prompts, Route
-from swarm_predict.serving.routes.windows import cycles_of, passes_of
+from swarm_predict.serving.routes.verify_windows import cycles_of, passes_of
 from swarm_predict.serving.traffic import Traffic
 from swarm_predict.types import Placement, PredictError, Workload
 from swarm_protocol.snapshot.swarm import Swarm
@@ -143,7 +143,9 @@ def _check(workload: Workload, traffic: Traffic) -> None:
         if given:
             raise PredictError(f"{option} is not modelled with arrivals; leave one of them out")
     if workload.windows > 1 and not workload.draft_tokens:
-        raise PredictError(f"{workload.windows} windows in flight verify guesses; say how many with --draft K:A:MS")
+        raise PredictError(
+            f"{workload.windows} windows in flight verify draft tokens; set their number with --draft K:A:MS"
+        )
     if workload.windows > 1 and engine_facts(workload).pattern != "chain":
         raise PredictError(
             f"windows in flight are modelled for pipelines, not for {workload.engine}; leave out --windows"

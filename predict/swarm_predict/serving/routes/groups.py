@@ -1,8 +1,8 @@
-"""Passes through groups of machines that share layers, by the medians that plan them (`cost.shared_times`).
+"""Compute passes through groups of machines that share layers, by the medians that plan them (`cost.shared_times`).
 
-A group computes one micro-batch at a time and stands still while its machines meet: engines run the all-reduces of a
-pass in its stream, so that a group is one station, for which its layers, its all-reduces at the batch's size and its
-head keep it busy. Between groups the first machine's uplink is a station, as in a pipeline.
+A group computes one micro-batch at a time and is idle during its all-reduces, because engines run them in the stream of
+the pass. So a group is one station, busy for its layers, its all-reduces at the batch's size and its LM head. Between
+groups the first machine's uplink is a station, as in a pipeline.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from dataclasses import replace
 import numpy as np
 
 from swarm_predict.cost.build import prompt_columns
-from swarm_predict.cost.groups import Group, check_groups, groups_of
 from swarm_predict.cost.machine.cards import card_counts
 from swarm_predict.cost.machine.layer_times import layer_columns
+from swarm_predict.cost.machine_groups import Group, check_groups, groups_of
 from swarm_predict.cost.shared_times import GroupCost, SharedTimes
 from swarm_predict.model.shapes import ModelShape
-from swarm_predict.serving.routes.room import Room
+from swarm_predict.serving.routes.kv_cache_capacity import Room
 from swarm_predict.serving.routes.route import Station
 from swarm_predict.types import NotMeasured, Placement, PredictError, Stage, Workload
 from swarm_protocol.snapshot.swarm import Floats, Swarm

@@ -1,7 +1,7 @@
-"""Passes through a pipeline, from the same cost tables that predict one stream.
+"""Compute passes through a pipeline, from the same cost tables that predict one stream.
 
 All times are medians of the tables, so that with one sequence a pass takes what `CostTables.price` says. The decoding
-of a pass and the part of a prompt in it are computed one after the other, each reading the weights.
+of a pass and the prompt chunk in it are computed one after the other, each reading the weights.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from swarm_predict.forecast.draws import Trip
 from swarm_predict.forecast.forward_pass.first_token import no_faster_than
 from swarm_predict.forecast.forward_pass.pipeline import Pipeline
 from swarm_predict.model.shapes import ModelShape
-from swarm_predict.serving.routes.room import Room, union_bytes
+from swarm_predict.serving.routes.kv_cache_capacity import Room, union_bytes
 from swarm_predict.serving.routes.route import Station
 from swarm_predict.types import NotMeasured, Placement, Stage, Workload
 from swarm_protocol.snapshot.swarm import Floats, Swarm

@@ -1,6 +1,6 @@
-"""What a placement offers to many users: the time of a pass by the number of sequences in it, and how many fit.
+"""Define the capacity of a placement: the time of a pass by the number of sequences in it, and how many sequences fit.
 
-Pure data, made of a placement by `curves`; `load` puts users on it.
+Pure data, made from a placement by `build`; `queueing.continuous_batching` puts load on it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from swarm_predict.serving.cycle import Pass
+from swarm_predict.serving.cycle_time import Pass
 from swarm_protocol.snapshot.swarm import Floats
 
 MOST_PARTS: Final = 0.95  # of the passes that compute a part of a prompt

@@ -78,7 +78,8 @@ class Alibi:
 
 
 def alibi_slopes(heads: int) -> torch.Tensor:
-    """Return slopes: geometric from 2^(−8/n); where n is no power of two, with every other one of the next series."""
+    """Return slopes: geometric from 2^(−8/n); where n is not a power of two, with every other one of the next
+    series."""
     whole = 1 << (heads.bit_length() - 1)
     slopes = [2.0 ** (-8.0 * (i + 1) / whole) for i in range(whole)]
     slopes += [2.0 ** (-4.0 * (2 * i + 1) / whole) for i in range(heads - whole)]

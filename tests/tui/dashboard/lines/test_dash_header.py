@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from swarm_protocol.snapshot.swarm import State
 from swarm_protocol.units import NS_PER_S
-from swarmtop.dashboard.lines import overview_lines
 from swarmtop.dashboard.lines.header_footer import header
+from swarmtop.dashboard.lines.overview import around_ranking
 from swarmtop.dashboard.lines.timeline_lines import TimeError, parse_time
 
 
@@ -54,16 +54,16 @@ def test_any_text_is_a_time_or_a_time_error(text: str) -> None:
 
 
 def test_first_run_says_the_line_to_paste() -> None:
-    text = "\n".join(said(r) for r in overview_lines.first_run(None, "swarm-probe --join a:1", "a:1", 80, 20))
+    text = "\n".join(said(r) for r in around_ranking.first_run(None, "swarm-probe --join a:1", "a:1", 80, 20))
     assert "swarm-probe --join a:1" in text
     assert "What will appear" in text
 
 
 def test_progress_counts_what_is_still_missing_and_is_silent_when_nothing_is() -> None:
     frame = fakes.swarm()
-    assert said(overview_lines.progress(view_of(frame))) == " measuring  upload 5/6 · layer times 5/6"
+    assert said(around_ranking.progress(view_of(frame))) == " measuring  upload 5/6 · layer times 5/6"
     full = fakes.swarm(fakes.NAMES[:3])
-    assert overview_lines.progress(view_of(full)) == ()
+    assert around_ranking.progress(view_of(full)) == ()
 
 
 def test_lost_node_is_an_alert() -> None:

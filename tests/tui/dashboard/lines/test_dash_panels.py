@@ -22,19 +22,19 @@ from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.swarm_files.swarm_file import parse_swarm
 from swarmtop.analysis.analysis import Analysis
 from swarmtop.dashboard.app import Dashboard
-from swarmtop.dashboard.lines import node_lines, overview_lines, timeline_lines
+from swarmtop.dashboard.lines import node_lines, timeline_lines
 from swarmtop.dashboard.lines.columns import offered as offered_columns
 from swarmtop.dashboard.lines.links import matrix, pictures
 from swarmtop.dashboard.lines.links.grid import LinksState
-from swarmtop.dashboard.lines.overview import cards
-from swarmtop.dashboard.lines.panels import advice_lines, offered, paths, token_time
+from swarmtop.dashboard.lines.overview import around_ranking, cards
+from swarmtop.dashboard.lines.panels import advice_lines, box_catalogue, paths, token_time
 from swarmtop.dashboard.lines.panels.arrange import FRAME, Panel, arrange, assign
 from swarmtop.dashboard.lines.placement import placement_lines
 from swarmtop.dashboard.lines.styled import Block, line, line_width
 from swarmtop.dashboard.session import Session
 from swarmtop.dashboard.state.advice import advise
-from swarmtop.dashboard.state.question import Question
-from swarmtop.dashboard.state.remembered import Newest
+from swarmtop.dashboard.state.memo import Newest
+from swarmtop.dashboard.state.planner_question import Question
 from swarmtop.dashboard.state.view import View
 from swarmtop.sources.source import Mode
 
@@ -170,9 +170,9 @@ def test_boxes_without_data_are_left_out() -> None:
         frame.links[column][:] = np.nan
     frame = dataclasses.replace(frame, facts=tuple(dataclasses.replace(f, region="") for f in frame.facts))
     view = dataclasses.replace(view_of(frame, answer=fakes.cannot_plan), advice=None)
-    assert offered.on_overview(view, 60) == []
-    assert offered.on_placement(view, 60, ()) == []
-    assert offered.on_node(view, 60) == []
+    assert box_catalogue.on_overview(view, 60) == []
+    assert box_catalogue.on_placement(view, 60, ()) == []
+    assert box_catalogue.on_node(view, 60) == []
 
 
 def test_heat_map_begins_with_the_placement_and_shows_gaps_as_gaps() -> None:
@@ -220,7 +220,7 @@ def test_columns_that_stay_empty_in_a_file_are_left_out_unless_chosen() -> None:
 def screens(view: View, width: int, rows: int) -> dict[str, Block]:
     state = placement_lines.PlacementState()
     return {
-        "overview": overview_lines.bottom(view, 0, 1, width, rows - 20),
+        "overview": around_ranking.bottom(view, 0, 1, width, rows - 20),
         "node": node_lines.screen(view, 0, (1, 6), node_lines.NodeState(), {}, width, rows),
         "links": matrix.screen(view, LinksState(), width, rows),
         "placement": placement_lines.screen(view, state, width, rows),

@@ -17,9 +17,9 @@ from swarm_protocol.units import NS_PER_S
 from swarmtop.analysis.ranking import reasons
 from swarmtop.analysis.ranking.filter import FilterError, parse
 from swarmtop.analysis.ranking.node_figures import aged, figures, no_links
-from swarmtop.dashboard.lines import columns, overview_lines
+from swarmtop.dashboard.lines import columns
 from swarmtop.dashboard.lines.columns import BY_NAME, COLUMNS, choose
-from swarmtop.dashboard.lines.overview import ranking
+from swarmtop.dashboard.lines.overview import around_ranking, ranking
 from swarmtop.dashboard.state.recent_rtt import BUCKET_NS, BUCKETS, Recent
 
 
@@ -183,7 +183,7 @@ def test_unknown_figure_passes_no_comparison() -> None:
         ("rtt99>", "rtt99> needs a value after it"),
         ("rtt99>fast", "rtt99> needs a number, not fast"),
         ("(berlin", "a bracket is not closed"),
-        ("berlin)", ") has nothing to belong to"),
+        ("berlin)", ") has nothing to apply to"),
         ("berlin and", "here a name or a comparison is missing"),
         ("or berlin", "here a name or a comparison is missing"),
         (">3", "> needs a column before it"),
@@ -247,8 +247,8 @@ def test_of_a_recording_being_read_nothing_is_called_unmeasured_and_nothing_is_p
     row = said(ranking.row_line(view, choose(140), 0, 1, False))
     assert row == unmeasured.replace("–", "…")
     assert "…" in row
-    assert "being read" in said(overview_lines.summary(view, 140))
-    assert said(overview_lines.progress(view)).startswith(" reading ")
+    assert "being read" in said(around_ranking.summary(view, 140))
+    assert said(around_ranking.progress(view)).startswith(" reading ")
     assert unread.ask() is None
 
 

@@ -1,4 +1,4 @@
-"""Describe what speculative decoding gives a placement, compared with one window at a time and with no guesses."""
+"""Describe the gain of speculative decoding over one window at a time and over plain decoding."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def speculation_object(found: Speculation | None) -> dict[str, object]:
 def speculation_line(found: Speculation | None) -> str:
     if found is None:
         return ""
-    plain = f"without guesses {quantities.rate(found.plain_tokens_per_s)}"
+    plain = f"without draft tokens {quantities.rate(found.plain_tokens_per_s)}"
     if not found.guesses:
-        return f"guessing ahead does not pay here: {plain} is the best"
+        return f"speculative decoding does not pay here: {plain} is the best"
     beside = f"one window at a time {quantities.rate(found.one_window_tokens_per_s)}, {plain}"
     return (
-        f"speculation: {found.guesses} guesses a window, {found.windows} "
+        f"speculation: {found.guesses} draft tokens a window, {found.windows} "
         f"window{'s' if found.windows > 1 else ''} in flight: {quantities.rate(found.tokens_per_s)} ({beside})"
     )

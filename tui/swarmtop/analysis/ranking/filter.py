@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from swarm_protocol.snapshot.numpy_later import np
+from swarm_protocol.snapshot.lazy_numpy import np
 from swarmtop.analysis.ranking.node_figures import Bools
 from swarmtop.dashboard.lines.columns import BY_NAME
 from swarmtop.dashboard.lines.styled import clean
@@ -101,7 +101,7 @@ class _Parser:
     def whole(self) -> Node:
         found = self._or() if self._tokens else Both("and", ())
         if self._at < len(self._tokens):
-            raise FilterError(f"{clean(self._tokens[self._at].text, 20)} has nothing to belong to")
+            raise FilterError(f"{clean(self._tokens[self._at].text, 20)} has nothing to apply to")
         return found
 
     def _peek(self, *words: str) -> bool:

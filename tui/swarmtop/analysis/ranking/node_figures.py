@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from swarm_protocol.snapshot.numpy_later import np
+from swarm_protocol.snapshot.lazy_numpy import np
 from swarm_protocol.snapshot.swarm import Bytes, Floats, Ints, Kind, Swarm
 from swarm_protocol.units import NS_PER_S
 

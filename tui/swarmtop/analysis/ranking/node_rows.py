@@ -17,9 +17,9 @@ from swarm_predict.types import Cause, Impact, Role
 from swarm_protocol.snapshot.swarm import Kind, Nat, State, Swarm
 from swarm_protocol.text import safe
 from swarm_protocol.units import gib
-from swarmtop.analysis.gaps import GONE
 from swarmtop.analysis.ranking.node_figures import Figures, badness, figures
 from swarmtop.analysis.ranking.states import Word, word_of
+from swarmtop.analysis.unmeasured import GONE
 from swarmtop.text import quantities
 from swarmtop.text.quantities import age_s, optional, state_of
 
@@ -162,7 +162,7 @@ def why(role: Role, state: State, found: Impact | None, standing: Standing, name
         return _why_out(state, standing, name)
     rate = standing.tokens_per_s
     if found is None:
-        return "in the placement that runs; what it costs is not known yet"
+        return "in the placement that runs; its cost is not known yet"
     if role == "spare":
         return _good_for(found, rate)
     parts = [degraded] if degraded else []
@@ -173,7 +173,7 @@ def why(role: Role, state: State, found: Impact | None, standing: Standing, name
     elif found.share is not None:
         parts.append(f"{quantities.percent(found.share)} of a token, mostly {found.cause}")
     if found.without_tokens_per_s is None:
-        parts.append("without it not possible")
+        parts.append("not possible without it")
     elif rate is None:
         parts.append(f"re-planned without it {quantities.rate(found.without_tokens_per_s)}")
     else:
@@ -186,13 +186,13 @@ def _why_out(state: State, standing: Standing, name: str) -> str:
         return "does not answer"
     if state is State.LEFT:
         return "has left"
-    return safe((standing.why_out or {}).get(name, "") or "cannot serve as far as it is measured", 200)
+    return safe((standing.why_out or {}).get(name, "") or "cannot serve, judging by what is measured", 200)
 
 
 def _good_for(found: Impact, rate: float | None) -> str:
     if not found.stand_by_for or found.stand_by_tokens_per_s is None:
         cost = f", using it would add {quantities.ms(found.cost_ms)}" if found.cost_ms else ""
-        return f"holds too little to stand by for a stage alone{cost}"
+        return f"has too little memory to replace a stage alone{cost}"
     if rate is None:
         return f"stand-by for {safe(found.stand_by_for)}: {quantities.rate(found.stand_by_tokens_per_s)}"
     return f"stand-by for {safe(found.stand_by_for)}: {_more(found.stand_by_tokens_per_s - rate)}"

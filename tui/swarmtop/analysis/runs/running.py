@@ -41,7 +41,7 @@ def running_now(swarm: Swarm, model: ModelShape, workload: Workload, gone: Colle
     try:
         placement = parse_placement(reported.placement, model, swarm, workload.engine)
     except BadPlacement as error:
-        return RunningNow(reported, (), None, f"the running placement is no answer for {model.name}: {error}")
+        return RunningNow(reported, (), None, f"the running placement does not match {model.name}: {error}")
     down = tuple(stage.node for stage in placement if stage.node in gone)
     standing = f"{' and '.join(down)} {'do' if len(down) > 1 else 'does'} not answer, so nothing runs" if down else ""
     try:

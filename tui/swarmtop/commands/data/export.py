@@ -1,4 +1,4 @@
-"""`swarmtop export`: write recorded samples as CSV, one kind a file, streamed whatever their length."""
+"""`swarmtop export`: write recorded samples as CSV, one file for each kind, streamed whatever their number."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Final, cast
 
 from swarm_protocol.text import safe
-from swarmtop.args import add_source
-from swarmtop.argument_types import at_ns, when
-from swarmtop.config import open_source
 from swarmtop.errors import DONE, CommandError
+from swarmtop.option_types import at_ns, when
+from swarmtop.parsed_options import open_source
 from swarmtop.progress import progress
+from swarmtop.shared_options import add_source
 from swarmtop.sources.source import Source
 from swarmtop.text.parquet import ParquetFile
 

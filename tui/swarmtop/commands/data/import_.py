@@ -1,4 +1,4 @@
-"""`swarmtop import`: build a swarm file from what other tools have measured: a swarm is planned without probes."""
+"""`swarmtop import`: build a swarm file from measurements of other tools, to plan without probes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 from swarm_protocol.text import is_name, safe
 from swarmtop.errors import DONE, UNREACHABLE, CommandError
-from swarmtop.imports.found import Found, ImportProblem
-from swarmtop.imports.kinds import decoded, kind_of
-from swarmtop.named_files import read_named, write_whole
+from swarmtop.file_arguments import read_named, write_whole
+from swarmtop.imports.detect_format import decoded, kind_of
+from swarmtop.imports.findings import Found, ImportProblem
 from swarmtop.progress import progress
 from swarmtop.text.connection_failure import why_unreachable
 
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
 def _checked(found: Found, base: str) -> str:
     """The file's text, read back once: what is written can be used."""
     from swarm_protocol.swarm_files.swarm_file import SwarmFileError, parse_swarm
-    from swarmtop.imports.swarmtoml import written
+    from swarmtop.imports.swarm_file_writer import written
 
     text = written(found, base)
     try:
@@ -116,8 +116,8 @@ def _checked(found: Found, base: str) -> str:
 
 def _petals(args: argparse.Namespace, data: bytes) -> Found:
     from swarm_protocol.messages.running import Running, tidy
-    from swarmtop.config import load_model
     from swarmtop.imports import petals
+    from swarmtop.parsed_options import load_model
 
     known = petals.models(data)
     if args.model is None:
@@ -153,7 +153,7 @@ def _petals(args: argparse.Namespace, data: bytes) -> Found:
 
 def _catalogued(name: str) -> ModelShape:
     from swarm_predict.types import UnknownModel
-    from swarmtop.config import load_model
+    from swarmtop.parsed_options import load_model
 
     try:
         return load_model(name)
@@ -167,9 +167,9 @@ def _same(theirs: str, ours: str) -> bool:
 
 
 def _matrix(args: argparse.Namespace, data: bytes) -> Found:
-    from swarmtop.imports import matrix
+    from swarmtop.imports import rtt_matrix
 
-    return matrix.read(data.decode(), args.unit)
+    return rtt_matrix.read(data.decode(), args.unit)
 
 
 def _irtt(args: argparse.Namespace, data: bytes) -> Found:
@@ -205,9 +205,9 @@ def _mtr(args: argparse.Namespace, data: bytes) -> Found:
 
 
 def _gpus(args: argparse.Namespace, data: bytes) -> Found:
-    from swarmtop.imports import gpus
+    from swarmtop.imports import gpu_monitors
 
-    return gpus.read(data.decode(), args.node)
+    return gpu_monitors.read(data.decode(), args.node)
 
 
 def _cluster(kind: str) -> Callable[[argparse.Namespace, bytes], Found]:
@@ -221,8 +221,8 @@ def _cluster(kind: str) -> Callable[[argparse.Namespace, bytes], Found]:
 
 
 def _llama_bench(args: argparse.Namespace, data: bytes) -> Found:
-    from swarmtop.config import load_model
     from swarmtop.imports.llama_bench import layers
+    from swarmtop.parsed_options import load_model
 
     model = None if args.model is None else load_model(args.model)
     return layers.read(data.decode(), args.node, model, args.gpu)

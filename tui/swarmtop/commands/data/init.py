@@ -14,7 +14,7 @@ from swarmtop.errors import DONE, CommandError
 
 if TYPE_CHECKING:
     from swarm_protocol.swarm_files.named_nodes import NamedNode
-    from swarmtop.local import starting
+    from swarmtop.local import swarm_file_wizard
 
 EXAMPLE: Final = """
 swarmtop init                             five questions, then swarm.toml
@@ -37,27 +37,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from swarm_protocol.swarm_files.swarm_file import SwarmFileError, parse_swarm
-    from swarmtop.local import starting
+    from swarmtop.local import swarm_file_wizard
 
     path = Path(args.file)
     if path.exists():
         raise CommandError(f"{safe(str(path))} exists already; name another file")
-    model = args.model or starting.DEFAULT_MODEL
+    model = args.model or swarm_file_wizard.DEFAULT_MODEL
     if args.nodes is not None:
         try:
-            nodes = starting.machines(args.nodes)
-        except starting.BadAnswer as error:
+            nodes = swarm_file_wizard.machines(args.nodes)
+        except swarm_file_wizard.BadAnswer as error:
             raise CommandError(f"--nodes: {safe(str(error), 400)}") from error
-        text = starting.written(starting.Answers(nodes, model), args.file)
+        text = swarm_file_wizard.written(swarm_file_wizard.Answers(nodes, model), args.file)
     elif args.detect or not sys.stdin.isatty():
-        from swarmtop.local.detect import detect
+        from swarmtop.local.detect_machine import detect
 
         found = detect()
         print(safe(found.said, 300), file=sys.stderr)
-        text = starting.written_detected(found.node, args.file, model)
+        text = swarm_file_wizard.written_detected(found.node, args.file, model)
     else:
-        answers = asked(args.model, input)
-        text, model = starting.written(answers, args.file), answers.model
+        answers = ask_questions(args.model, input)
+        text, model = swarm_file_wizard.written(answers, args.file), answers.model
     try:
         parse_swarm(text)
     except SwarmFileError as error:
@@ -71,34 +71,36 @@ def run(args: argparse.Namespace) -> int:
     return DONE
 
 
-def asked(model: str | None, ask: Callable[[str], str]) -> starting.Answers:
+def ask_questions(model: str | None, ask: Callable[[str], str]) -> swarm_file_wizard.Answers:
     """The five questions. `ask` shows a line and gives the answer."""
-    from swarmtop.config import load_model
-    from swarmtop.local import starting
+    from swarmtop.local import swarm_file_wizard
+    from swarmtop.parsed_options import load_model
 
-    nodes = _ask(ask, "1/5  Which machines? (4090, 2x3060, m2-max-64, name=RTX 3090 + A4000)\n> ", starting.machines)
+    nodes = _ask(
+        ask, "1/5  Which machines? (4090, 2x3060, m2-max-64, name=RTX 3090 + A4000)\n> ", swarm_file_wizard.machines
+    )
     count, names = len(nodes), tuple(node.name for node in nodes)
     cities = lines = None
     kinds = "fiber, cable, dsl, 5g, starlink, lan, thunderbolt"
     if any(node.city is None for node in nodes):
         cities = _ask(ask, f"2/5  In which cities? ({count}, with commas, or one for all; empty: not said)\n> ",
-                      lambda text: starting.cities(text, count))  # fmt: skip
+                      lambda text: swarm_file_wizard.cities(text, count))  # fmt: skip
     if any(not _has_line(node) for node in nodes):
         lines = _ask(ask, f"3/5  On which lines? ({kinds}, or DOWN/UP as in 250/40; empty: cable)\n> ",
-                     lambda text: starting.lines(text, count))  # fmt: skip
+                     lambda text: swarm_file_wizard.lines(text, count))  # fmt: skip
 
     def checked(text: str) -> str:
-        return load_model(text.strip() or model or starting.DEFAULT_MODEL).name
+        return load_model(text.strip() or model or swarm_file_wizard.DEFAULT_MODEL).name
 
-    wanted = _ask(ask, f"4/5  Which model? ({model or starting.DEFAULT_MODEL})\n> ", checked)
+    wanted = _ask(ask, f"4/5  Which model? ({model or swarm_file_wizard.DEFAULT_MODEL})\n> ", checked)
     client = _ask(ask, f"5/5  Which is the client? (one of {', '.join(names[:6])}; empty: the first stage's)\n> ",
-                  lambda text: starting.client(text, names))  # fmt: skip
+                  lambda text: swarm_file_wizard.client(text, names))  # fmt: skip
     filled = []
     for i, node in enumerate(nodes):
         line = lines[i] if lines and not _has_line(node) else None
         node = dataclasses.replace(node, city=node.city or (cities[i] if cities else None))
         filled.append(dataclasses.replace(node, **dataclasses.asdict(line)) if line else node)
-    return starting.Answers(tuple(filled), wanted, client)
+    return swarm_file_wizard.Answers(tuple(filled), wanted, client)
 
 
 def _has_line(node: NamedNode) -> bool:

@@ -1,2 +1,1 @@
-"""The commands that report the state of a swarm or of a running engine, once or continuously, and check it against
-rules."""
+"""The commands that report the state of a swarm or of a running engine, or check it against rules."""

@@ -15,9 +15,9 @@ from swarm_protocol.text import safe
 from swarmtop.alerts.state import CLEAR_S, FOR_S, MARGIN, AlertRule, Alerts, Change, Silence, parse_alert
 from swarmtop.analysis import rules
 from swarmtop.analysis.analysis import analyse, unplanned
-from swarmtop.args import add_question, add_source
-from swarmtop.config import asked, open_source, question
 from swarmtop.errors import DONE, CommandError
+from swarmtop.parsed_options import open_question, open_source, question
+from swarmtop.shared_options import add_question, add_source
 from swarmtop.text.quantities import moment
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ async def _watch(args: argparse.Namespace, wanted: list[AlertRule], url: str) ->
 
     from swarmtop.alerts import sinks
 
-    asked(args)  # report an invalid question before anybody waits
+    open_question(args)  # report an invalid question before anybody waits
     source, alerts = open_source(args), Alerts(wanted)
     planned = any(rules.needs_plan(alert.rule) for alert in wanted)
     async with aiohttp.ClientSession() as http:

@@ -7,11 +7,11 @@ from typing import Final
 
 from swarmtop.analysis import rules
 from swarmtop.analysis.analysis import analyse, unplanned
-from swarmtop.args import add_question, add_source
 from swarmtop.commands.common import one_frame
-from swarmtop.config import open_source, question
 from swarmtop.errors import BREACHED, DONE, CommandError
+from swarmtop.parsed_options import open_source, question
 from swarmtop.progress import progress
+from swarmtop.shared_options import add_question, add_source
 
 EXAMPLE: Final = """
 swarmtop check --rule 'rtt_p99_ms<250' --rule 'state!=lost'

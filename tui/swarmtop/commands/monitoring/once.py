@@ -27,10 +27,10 @@ from swarm_protocol.units import iso_utc
 from swarmtop.analysis.analysis import Analysis, Row, analyse
 from swarmtop.analysis.ranking.states import with_glyph
 from swarmtop.commands.common import one_frame, table_width
-from swarmtop.config import asked, open_source, question
+from swarmtop.parsed_options import open_question, open_source, question
 from swarmtop.progress import progress
 from swarmtop.sources.source import Source
-from swarmtop.text import plain, quantities
+from swarmtop.text import json_csv, quantities
 from swarmtop.text.ascii_text import as_written
 
 LISTED_NODES: Final = 50  # up to here every pair is measured, and there are no more than 2,450
@@ -40,7 +40,7 @@ LISTED_NODES: Final = 50  # up to here every pair is measured, and there are no 
 class Column:
     key: str  # in JSON and CSV
     title: str  # in the table; empty: not shown there
-    value: Callable[[Row], plain.Value]
+    value: Callable[[Row], json_csv.Value]
     text: Callable[[Row], str]
     keep: int = 0  # the higher, the sooner it gives way on a narrow terminal
     right: bool = True
@@ -87,7 +87,7 @@ COLUMNS: Final[tuple[Column, ...]] = (
 
 
 def run(args: argparse.Namespace) -> int:
-    asked(args)  # report an invalid question before anybody waits
+    open_question(args)  # report an invalid question before anybody waits
     source = open_source(args)
     width = table_width()
 
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         if chosen.note:
             found = dataclasses.replace(found, notes=(chosen.note, *found.notes))
         if args.json:
-            text = plain.dumps(as_object(swarm, found)) + "\n"
+            text = json_csv.dumps(as_object(swarm, found)) + "\n"
         elif args.csv:
             text = as_csv(found, header=previous is None)
         else:
@@ -218,7 +218,7 @@ def as_csv(found: Analysis, *, header: bool = True) -> str:
     writer = csv.writer(out, lineterminator="\n")
     if header:
         writer.writerow([c.key for c in COLUMNS])
-    writer.writerows([plain.cell(c.value(row)) for c in COLUMNS] for row in found.rows)
+    writer.writerows([json_csv.cell(c.value(row)) for c in COLUMNS] for row in found.rows)
     return out.getvalue()
 
 

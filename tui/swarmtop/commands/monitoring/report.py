@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Final
 
 from swarm_protocol.text import safe
-from swarmtop.args import add_question, add_source
-from swarmtop.config import asked, open_source, question
 from swarmtop.errors import DONE
-from swarmtop.named_files import write_whole
+from swarmtop.file_arguments import write_whole
+from swarmtop.parsed_options import open_question, open_source, question
 from swarmtop.progress import progress
+from swarmtop.shared_options import add_question, add_source
 from swarmtop.text.ascii_text import holds_signs
 
 EXAMPLE: Final = """
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from swarmtop.report.gather import Report, gather
     from swarmtop.report.html import rendered
 
-    asked(args)  # report an invalid question before anybody waits
+    open_question(args)  # report an invalid question before anybody waits
     source = open_source(args)
 
     async def work() -> Report:

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Final
 from swarm_protocol.messages.samples import RunSample
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_MS, NS_PER_S, iso_utc
-from swarmtop.args import add_question, add_source
-from swarmtop.argument_types import number, whole
 from swarmtop.errors import DONE, UNREACHABLE, CommandError
+from swarmtop.option_types import number, whole
+from swarmtop.shared_options import add_question, add_source
 from swarmtop.text import quantities
-from swarmtop.text.plain import dumps
+from swarmtop.text.json_csv import dumps
 from swarmtop.watch.comparison import Compared, Comparison
-from swarmtop.watch.pace import Pace, PaceConfig
-from swarmtop.watch.stream import Observation
-from swarmtop.watch.workloads import fitness
+from swarmtop.watch.completion_stream import Observation
+from swarmtop.watch.request_schedule import Pace, PaceConfig
+from swarmtop.watch.verdicts import fitness
 
 if TYPE_CHECKING:
     from swarm_predict.explain.disagreement import Disagreement, Watched
@@ -46,7 +46,7 @@ AT_ONCE: Final = (
     "does a proxy in between buffer the stream?"
 )
 LATE: Final = (
-    "{} of the first token's {} went by before the engine began with the prompt, which no prediction has: other "
+    "{} of the first token's {} passed before the engine started on the prompt, which no prediction includes: other "
     "requests, or llama-server's prompt cache, which is read back over RPC (its -cram 0 turns it off)"
 )
 LATE_SHARE: Final = 0.3  # of a first token, and
@@ -360,7 +360,7 @@ def _summary(seen: Sequence[Seen]) -> None:
         )
     guessed = next((s.what.acceptance for s in reversed(seen) if s.what.acceptance is not None), None)
     if guessed is not None:
-        lines.append(f"guesses        accepted as in --draft {guessed.option}:MS, with MS ms to draft one")
+        lines.append(f"draft tokens   accepted as in --draft {guessed.option}:MS, with MS ms to draft one")
     for fit in fitness(first_ms, speed) if first_ms is not None else ():
         word = {True: "good", False: "no", None: "–"}[fit.good]
         lines.append(f"{fit.workload:<13}  {word:<5} {fit.why}")
@@ -372,7 +372,7 @@ def _summary(seen: Sequence[Seen]) -> None:
 
 def _add_run(path: Path, args: argparse.Namespace, seen: Seen) -> None:
     """One [[run]] more in the form that `swarmtop calibrate --runs` takes."""
-    from swarmtop.config import prompt_tokens  # the predictor: not before the first answer
+    from swarmtop.parsed_options import prompt_tokens  # the predictor: not before the first answer
 
     speed = seen.what.tokens_per_s
     if speed is None:
@@ -380,7 +380,7 @@ def _add_run(path: Path, args: argparse.Namespace, seen: Seen) -> None:
         return
     if seen.what.shared:
         shared = f"{seen.what.in_flight:.1f} requests shared the engine"
-        print(f"swarmtop: {shared}, so this is no run of one stream to keep", file=sys.stderr, flush=True)
+        print(f"swarmtop: {shared}, so this is not a run of one stream to keep", file=sys.stderr, flush=True)
         return
     asked_so = seen.what.answers is not None  # otherwise the number of answers behind the tokens is unknown
     context = (seen.what.prompt_tokens or prompt_tokens(args)) + seen.what.tokens // 2 if asked_so else args.context

@@ -16,7 +16,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from swarm_predict.calibration import learnt
+from swarm_predict.calibration import calibration_file
 from swarm_predict.calibration.fit import ORDER, Constant, Observed, encode, fit, observed
 from swarm_predict.calibration.runs import ObservedRun, Refused, observe
 from swarm_predict.forecast.prediction import predict
@@ -31,14 +31,14 @@ from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.text import safe
 from swarm_protocol.toml_errors import toml_error
 from swarm_protocol.units import iso_utc
-from swarmtop.args import add_question, add_source
 from swarmtop.commands.common import one_frame
-from swarmtop.config import load_model, open_source, read_learnt, workload
 from swarmtop.errors import DONE, CommandError
-from swarmtop.named_files import read_named, write_whole
+from swarmtop.file_arguments import read_named, write_whole
+from swarmtop.parsed_options import load_model, open_source, read_learnt, workload
+from swarmtop.shared_options import add_question, add_source
 from swarmtop.sources.swarmfile import SwarmFileSource
 from swarmtop.text import calibration as calibration_text
-from swarmtop.text.plain import dumps
+from swarmtop.text.json_csv import dumps
 
 EXAMPLE: Final = """
 swarmtop calibrate --swarm examples/garage.toml --engine petals --run "attic-3090:0-21,lab-a4000:22-31=9.1"
@@ -80,8 +80,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--fit",
         metavar="WHAT",
-        help=f"constants of the engine instead, of {','.join(ORDER)}: all that the runs took beyond data sheets and "
-        "paths",
+        help=f"fit constants of the engine instead (any of {','.join(ORDER)}), which absorb all time beyond "
+        "data sheets and paths",
     )
     group.add_argument("--out", metavar="FILE", help="file to write, for --calibration")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     if constants and args.calibration:
         raise CommandError("constants are fitted to the runs given; leave out --fit, or --calibration")
     if constants and any(entry.model or entry.weights or entry.engine for entry in listed):
-        raise CommandError("constants are of one model, format and engine; leave out --fit to learn from several")
+        raise CommandError("constants apply to one model, format and engine; leave out --fit to learn from several")
     runs: list[_Asked] = []
     for number, entry in enumerate(listed, 1):
         swarm = usual if entry.swarm is None else one_frame(SwarmFileSource(base / entry.swarm))
@@ -153,11 +153,11 @@ def _learn(args: argparse.Namespace, runs: Sequence[_Asked]) -> int:
     """Learn from the runs; write the result to --out and print it."""
     before = fitted()
     kept = [run for each in read_learnt(args.calibration or ()) for run in each.runs]
-    found = learnt.learn([*kept, *(_run_of(each) for each in runs)], before)
-    after = learnt.priors_of([found], before)
+    found = calibration_file.learn([*kept, *(_run_of(each) for each in runs)], before)
+    after = calibration_file.priors_of([found], before)
     if args.out:
-        write_whole(Path(args.out), learnt.encode(found), "--out")
-    changes = learnt.changes(found, before, after)
+        write_whole(Path(args.out), calibration_file.encode(found), "--out")
+    changes = calibration_file.changes(found, before, after)
     if args.json:
         sys.stdout.write(dumps(calibration_text.learnt_object(found, changes)) + "\n")
     else:
@@ -222,7 +222,7 @@ def _read(path: Path) -> list[_Run]:
         text = data.decode()
         return list(msgspec.toml.decode(text, type=_Runs).run)
     except UnicodeDecodeError as error:
-        raise CommandError(f"{safe(str(path))} is no text in UTF-8; correct --runs") from error
+        raise CommandError(f"{safe(str(path))} is not UTF-8 text; correct --runs") from error
     except msgspec.DecodeError as error:
         raise CommandError(f"{safe(str(path))}: {safe(toml_error(error, text, _Runs), 400)}; correct --runs") from error
 

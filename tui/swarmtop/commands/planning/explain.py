@@ -17,18 +17,18 @@ from swarm_predict.search.solve import plan
 from swarm_predict.types import Placement, Workload
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.units import NS_PER_S
-from swarmtop.analysis.gaps import alive
 from swarmtop.analysis.runs.observed_run import BadRun, Run, spelled, watched
 from swarmtop.analysis.runs.watched_runs import watched_runs
-from swarmtop.args import DEFAULT_MODEL, add_question, add_source
+from swarmtop.analysis.unmeasured import alive
 from swarmtop.commands.common import page_width
-from swarmtop.config import asked, open_source, question
 from swarmtop.errors import DONE, CommandError
+from swarmtop.parsed_options import open_question, open_source, question
 from swarmtop.progress import progress
+from swarmtop.shared_options import DEFAULT_MODEL, add_question, add_source
 from swarmtop.sources.source import Source, first_frame
 from swarmtop.text.disagreement import disagreement_object, looks_text
 from swarmtop.text.explanation import explanation_object, explanation_text
-from swarmtop.text.plain import dumps
+from swarmtop.text.json_csv import dumps
 
 EXAMPLE: Final = """
 swarmtop explain --swarm examples/garage.toml --run 'attic-3090:0-19,lab-a4000:20-31=9.1'
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    left_open = asked(args).model is None  # report an invalid question before anybody waits
+    left_open = open_question(args).model is None  # report an invalid question before anybody waits
     given = _given(args.run)
     source = open_source(args)
 

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable
 from typing import Final, get_args
 
-from swarm_predict.advice.choice import Limits, how_sure
 from swarm_predict.advice.format_comparison import compared, faster_of
 from swarm_predict.advice.hypothetical import Machine, with_machine
+from swarm_predict.advice.plan_confidence import Limits, how_sure
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.search.fewer_cards import cuts, with_fewer_cards
 from swarm_predict.search.solve import Reliability
@@ -20,22 +20,21 @@ from swarm_predict.search.solve import plan as search_plan
 from swarm_predict.search.speculation import MOST_WINDOWS, plan_speculation
 from swarm_predict.types import BadPlacement, DoesNotFit, Objective, Plan, Stage, Workload
 from swarm_protocol.snapshot.swarm import Swarm
-from swarmtop.analysis.gaps import alive, gone_nodes
 from swarmtop.analysis.plans.alternatives import alternatives, alternatives_object, alternatives_text
 from swarmtop.analysis.plans.assessment import judge, judgement_object, judgement_text
-from swarmtop.analysis.plans.machines import machines_line, machines_object
+from swarmtop.analysis.plans.confidence import choice_lines, choice_object, formats_line, formats_object
+from swarmtop.analysis.plans.machine_counts import machines_line, machines_object
 from swarmtop.analysis.plans.speculation import speculation, speculation_line, speculation_object
-from swarmtop.analysis.plans.sureness import choice_lines, choice_object, formats_line, formats_object
 from swarmtop.analysis.runs.running import headline, running_now
-from swarmtop.args import add_arrivals, add_baselines, add_question, add_source
-from swarmtop.argument_types import losses, machine, number, pin, whole
+from swarmtop.analysis.unmeasured import alive, gone_nodes
 from swarmtop.commands.common import one_frame, page_width
-from swarmtop.commands.planning.serving import run_plan, traffic_of
-from swarmtop.config import asked as asked_question
-from swarmtop.config import open_source, question
+from swarmtop.commands.planning.arrivals import run_plan, traffic_of
 from swarmtop.errors import DONE, UNUSABLE, CommandError
+from swarmtop.option_types import losses, machine, number, pin, whole
+from swarmtop.parsed_options import open_question, open_source, question
 from swarmtop.progress import progress
-from swarmtop.text.plain import dumps
+from swarmtop.shared_options import add_arrivals, add_baselines, add_question, add_source
+from swarmtop.text.json_csv import dumps
 from swarmtop.text.prediction import certificate, launch_text, left_out_lines, plan_object, prediction_text, wrapped
 
 EXAMPLE: Final = """
@@ -45,7 +44,7 @@ swarmtop plan --connect 10.0.0.5:9470 --model llama-2-70b --weights int8 --engin
 swarmtop plan --swarm examples/garage.toml --model llama-2-13b --forbid kiln-2080ti --losses barn-3060=0.5 --front
 swarmtop plan --swarm examples/garage.toml --model llama-3.1-8b --arrivals 2/s --generate 200 --tpot-limit 150
 """
-Asked = Callable[..., Plan]
+Planner = Callable[..., Plan]
 MANY_STREAMS: Final = 64  # more in flight than any pipeline over the internet has stages and hops to fill
 
 
@@ -121,7 +120,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_question(parser)
 
 
-def filled(swarm: Swarm, model: ModelShape, load: Workload, ask: Asked = search_plan) -> tuple[Plan, Workload]:
+def filled(swarm: Swarm, model: ModelShape, load: Workload, ask: Planner = search_plan) -> tuple[Plan, Workload]:
     """The plan of most tokens in total, and the load with as many requests in flight as it needs for that.
 
     One request alone leaves every stage but one idle, so that asking for throughput at one is asking for latency.
@@ -141,7 +140,7 @@ def filled(swarm: Swarm, model: ModelShape, load: Workload, ask: Asked = search_
     return ask(swarm, model, enough, objective="throughput"), enough
 
 
-def asked(args: argparse.Namespace, swarm: Swarm) -> Asked:
+def planner_of(args: argparse.Namespace, swarm: Swarm) -> Planner:
     """Return the planner with every constraint given. Raises BadPlacement for a name that is no node."""
     for name, _ in args.losses:
         if name not in swarm.names:
@@ -196,7 +195,7 @@ def machine_of(name: str, given: dict[str, float]) -> Machine:
 def machines_named(text: str, swarm: Swarm) -> list[Machine]:
     """Return the machines of --with, named as for --nodes; round trips to nodes with a known city come from the
     cities."""
-    from swarm_protocol.devices.access import ACCESS
+    from swarm_protocol.devices.internet_access import ACCESS
     from swarm_protocol.devices.machines import machine_of as sheet_of
     from swarm_protocol.swarm_files.named_nodes import DEFAULT_ACCESS, parse_nodes
 
@@ -242,7 +241,7 @@ def _rtts_ms(city: str | None, line_ms: float, swarm: Swarm) -> list[float]:
 
 
 def run(args: argparse.Namespace) -> int:
-    asked_question(args)  # report an invalid question before anybody waits
+    open_question(args)  # report an invalid question before anybody waits
     traffic = traffic_of(args)
     swarm = one_frame(open_source(args))
     for given in args.machines:
@@ -253,7 +252,7 @@ def run(args: argparse.Namespace) -> int:
     asked_load, swarm = load, alive(whole_swarm, load.client)
     if traffic is not None:
         return run_plan(args, swarm, model, load, traffic)
-    ask = asked(args, swarm)
+    ask = planner_of(args, swarm)
     with progress(f"planning {model.name} on {len(swarm)} nodes"):
 
         def planned(on: Swarm) -> tuple[Plan, Workload]:

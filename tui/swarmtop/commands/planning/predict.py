@@ -12,14 +12,14 @@ from swarm_predict.serving.serve import serve
 from swarm_predict.types import Prediction
 from swarm_protocol.units import gib
 from swarmtop.analysis.plans.assessment import judge, judgement_object, judgement_text
-from swarmtop.args import DEFAULT_MODEL, add_arrivals, add_baselines, add_question, add_source
 from swarmtop.commands.common import one_frame, page_width
-from swarmtop.commands.planning.serving import traffic_of
-from swarmtop.config import asked, open_source, question
+from swarmtop.commands.planning.arrivals import traffic_of
 from swarmtop.errors import BREACHED, DONE, UNUSABLE, CommandError
+from swarmtop.parsed_options import open_question, open_source, question
 from swarmtop.progress import progress
+from swarmtop.shared_options import DEFAULT_MODEL, add_arrivals, add_baselines, add_question, add_source
 from swarmtop.text import quantities
-from swarmtop.text.plain import dumps
+from swarmtop.text.json_csv import dumps
 from swarmtop.text.prediction import launch_text, prediction_object, prediction_text
 from swarmtop.text.serving import serving_object, serving_text, too_many
 
@@ -50,12 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    asked(args)  # report an invalid question before anybody waits
+    open_question(args)  # report an invalid question before anybody waits
     traffic = traffic_of(args)
     if traffic is None and len(args.placement) > 1:
-        raise CommandError("several placements are replicas for many users; add --arrivals, or ask about one", UNUSABLE)
+        raise CommandError("several placements are replicas for many users; add --arrivals, or give only one", UNUSABLE)
     swarm = one_frame(open_source(args))
-    if asked(args).model is None and not (swarm.running and swarm.running.model):
+    if open_question(args).model is None and not (swarm.running and swarm.running.model):
         args.model = DEFAULT_MODEL  # whose layers the placement names; it may well not fit
     swarm, found_question = question(args, swarm)
     model, load = found_question.model, found_question.workload

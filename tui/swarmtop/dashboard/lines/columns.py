@@ -1,4 +1,4 @@
-"""The columns of the ranking: a registry with each column's title, width, sort key and cell.
+"""Define the columns of the ranking: the title, width, sort key and cell of each.
 
 Every screen that lists nodes uses it; to add a column, add one entry here. A cell is (text, role). Missing figures are
 "–", bounds have "≥", estimates "~", and old figures are dimmed.
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from swarm_protocol.snapshot.numpy_later import np
+from swarm_protocol.snapshot.lazy_numpy import np
 from swarm_protocol.snapshot.swarm import Floats, Kind
 from swarmtop.analysis.ranking.node_figures import STALE_AFTER_S
 from swarmtop.analysis.ranking.states import with_glyph
@@ -288,26 +288,26 @@ COLUMNS: Final[tuple[Column, ...]] = (
     Column("node", "NODE", 16, "the node's name", 0,
            lambda v, r: (clean(v.swarm.facts[r].name), "faded" if faded(v, r) else "name"),
            lambda v: [clean(f.name).casefold() for f in v.swarm.facts], "<", grows=12),
-    Column("region", "REGION", 8, "the place it reports", 15,
+    Column("region", "REGION", 8, "the place that it reports", 15,
            lambda v, r: (clean(v.swarm.facts[r].region) or quantities.UNMEASURED, "dim"),
            lambda v: [clean(f.region).casefold() for f in v.swarm.facts], "<"),
     Column("state", "STATE", 10, "ok, slow (it runs, and its GAIN is 5 % or more), degraded, stale, lost", 0,
            _state, lambda v: np.array([_STATE_ORDER[v.word(r)] for r in range(len(v.swarm))], np.float64), "<"),
     Column("stage", "STG", 5, "its stage in the placement that runs, else in the best plan; spare: could serve", 0,
            _stage, _stage_values),
-    Column("share", "SHARE", 5, "of a token's time that it takes", 1, _share, _row_values("share"),
+    Column("share", "SHARE", 5, "its share of a token's time", 1, _share, _row_values("share"),
            largest_first=True, grows=BAR, part=_share_part),
-    Column("gain", "GAIN", 6, "tok/s the swarm would gain without it, or if it were as usual", 0, _gain,
+    Column("gain", "GAIN", 6, "tok/s the swarm would gain without it, or if it were typical", 0, _gain,
            _row_values("win_tokens_per_s"), largest_first=True),
     Column("cause", "CAUSE", 8, "its largest part: rtt, jitter, upload, compute, memory, overhead", 1, _cause,
            lambda v: _text(v, _cause), "<"),
-    Column("typical", "TYPICAL", 7, "tok/s more, with typical figures of this swarm in its place", 8, _typical,
+    Column("typical", "TYPICAL", 7, "tok/s gained with typical figures of this swarm in its place", 8, _typical,
            _row_values("typical_tokens_per_s"), largest_first=True),
-    Column("without", "WITHOUT", 7, "tok/s more or less, re-planned without it", 2, _without,
+    Column("without", "WITHOUT", 7, "change in tok/s when re-planned without it", 2, _without,
            _row_values("without_tokens_per_s"), largest_first=True),
-    Column("for", "STAND-BY FOR", 18, "of a spare: the stage it would take over best, tok/s more or less then", 9,
+    Column("for", "STAND-BY FOR", 18, "for a spare: the stage it could take over best, and the change in tok/s", 9,
            _good_for, lambda v: _text(v, _good_for), "<", grows=6),
-    Column("cost", "COST", 6, "ms of a token: its part, or of a spare what using it would add", 12, _cost,
+    Column("cost", "COST", 6, "ms of a token: its part; for a spare, what using it would add", 12, _cost,
            _row_values("cost_ms"), largest_first=True),
     Column("dcost", "ΔCOST", 7, "cost now, less that at the mark (M sets it)", 1, _since("cost_ms"),
            _since_values("cost_ms"), largest_first=True, marked=True),
@@ -336,11 +336,12 @@ COLUMNS: Final[tuple[Column, ...]] = (
            largest_first=True),
     Column("power", "POWER", 6, "W of all cards", 17, _host("power_w", " W"), lambda v: v.swarm.nodes["power_w"],
            largest_first=True),
-    Column("vram", "VRAM", 6, "GiB of memory that layers may take and are free; bar: of all its memory", 6, _vram,
+    Column("vram", "VRAM", 6, "GiB of free memory that layers may use; bar: of all its memory", 6, _vram,
            lambda v: np.where(np.isfinite(v.swarm.nodes["vram_free_bytes"]), v.swarm.nodes["vram_free_bytes"],
                               v.swarm.nodes["vram_bytes"]), grows=BAR, part=_vram_part),
-    Column("age", "AGE", 4, "time since it was last heard", 9, _age, lambda v: v.figures.age_s, largest_first=True),
-    Column("recent", "RTT99 60s", 12, "its worst round trip above the least of the minute; full: half as much again", 7,
+    Column("age", "AGE", 4, "time since it was last heard from", 9, _age, lambda v: v.figures.age_s,
+           largest_first=True),
+    Column("recent", "RTT99 60s", 12, "its worst round trip above the minute's least; full: 1.5 times", 7,
            _spark, lambda v: v.figures.rtt99_ms, "<", largest_first=True),
 )  # fmt: skip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from swarm_protocol.snapshot.numpy_later import np
+from swarm_protocol.snapshot.lazy_numpy import np
 from swarm_protocol.snapshot.open_changes import open_changes
 from swarm_protocol.snapshot.swarm import State
 from swarm_protocol.units import NS_PER_S

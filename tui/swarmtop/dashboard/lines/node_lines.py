@@ -165,7 +165,7 @@ def hardware(view: View, row: int, layer: UsualComparison | None = None) -> list
 
 # what a connection's window does while it rests
 _CONGESTION: Final = {Congestion.CUBIC: "cubic", Congestion.RENO: "reno"}
-_TCP: Final = {Tcp.SHRINKS: "window shrinks at rest", Tcp.KEEPS: "window kept at rest", Tcp.PACES: "paced (BBR)"}
+_TCP: Final = {Tcp.SHRINKS: "window shrinks idle", Tcp.KEEPS: "window kept idle", Tcp.PACES: "paced (BBR)"}
 
 
 def _tcp(view: View, row: int) -> str | None:

@@ -1,4 +1,4 @@
-"""Styled lines and the layout that the screens need: fit, cells, boxes, blocks side by side.
+"""Define styled lines and their layout: fit, cells, boxes, blocks side by side.
 
 A line is a tuple of (text, role); a role names what the text *is* ("ok", "dim", "cursor"), never a colour. Widgets map
 roles to colours and clean every text once more on its way out (`widgets/strips.py`), so nothing can harm a terminal.

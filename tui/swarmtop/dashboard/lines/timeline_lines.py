@@ -96,10 +96,10 @@ def _wide(view: View, state: TimeState, found: Block, strip: Block, width: int, 
 
 
 def _more(view: View, width: int, rows: int) -> Block:
-    from swarmtop.dashboard.lines.panels import offered
+    from swarmtop.dashboard.lines.panels import box_catalogue
     from swarmtop.dashboard.lines.panels.arrange import arrange, columns, inner_width
 
-    return arrange(offered.on_time(view, inner_width(width, columns(width))), width, rows)
+    return arrange(box_catalogue.on_time(view, inner_width(width, columns(width))), width, rows)
 
 
 def event_list(view: View, state: TimeState, rows: int) -> Block:

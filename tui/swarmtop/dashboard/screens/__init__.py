@@ -1,1 +1,1 @@
-"""The screens, one a file; each turns keys into changes of the View and gets its lines from `lines/`."""
+"""Define the screens, one in each file: keys become changes of the View, and lines come from `lines/`."""

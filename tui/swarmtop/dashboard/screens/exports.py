@@ -1,4 +1,4 @@
-"""List what every screen can save: the ranking as CSV or JSON (as `--once` prints them), samples, and a picture."""
+"""List what each screen can save: the ranking as CSV or JSON (as `--once` prints it), samples, and a picture."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def of_every_screen(board: Desk, view: View, screen: Screen) -> list[Export]:
     analysis = view.analysis
     if analysis is not None:
         from swarmtop.commands.monitoring.once import as_csv, as_object
-        from swarmtop.text import plain
+        from swarmtop.text import json_csv
 
         found += [
             Export("csv", "ranking, CSV", "as --once --csv prints it", "ranking.csv", lambda: as_csv(analysis)),
             Export("json", "ranking, JSON", "as --once --json prints it", "ranking.json",
-                   lambda: plain.dumps(as_object(view.swarm, analysis)) + "\n"),
+                   lambda: json_csv.dumps(as_object(view.swarm, analysis)) + "\n"),
         ]  # fmt: skip
     found.append(
         Export("svg", "picture, SVG", f"{TITLES[screen]} as it stands", f"swarmtop-{screen}.svg",

@@ -1,4 +1,4 @@
-"""Help in the first minutes of a swarm of one machine: how others join, and a demo of a larger swarm."""
+"""Help the first user of a swarm of one machine: how others join, and a demo of a larger swarm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Screen 3: the matrix of all links."""
+"""Show the matrix of all links (screen 3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Screen 2: everything about one node."""
+"""Show everything about one node (screen 2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Overlays over a screen: a list to pick from, a line to type, the help. Each draws lines; nothing is markup."""
+"""Show overlays over a screen: a list to pick from, a line to type, the help. Each draws plain lines, never markup."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Typed(Overlay):
         """Called when the text has changed."""
 
     def key(self, key: str) -> bool:
-        """Handle a key that is no text; return whether it was used."""
+        """Handle a key that is not text; return whether it was used."""
         return False
 
     def on_key(self, event: Key) -> None:

@@ -1,4 +1,4 @@
-"""Screen 1: which node slows the swarm down, and why."""
+"""Show which node slows the swarm down, and why (screen 1)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from textual.widget import Widget
 from swarm_protocol.snapshot.swarm import Ints
 from swarm_protocol.units import NS_PER_S
 from swarmtop.analysis.ranking.filter import Filter, FilterError, parse
-from swarmtop.dashboard.lines import overview_lines
 from swarmtop.dashboard.lines.columns import COLUMNS, choose, offered
 from swarmtop.dashboard.lines.header_footer import MIN_HEIGHT, MIN_WIDTH
-from swarmtop.dashboard.lines.overview import headline, member_list, ranking
+from swarmtop.dashboard.lines.overview import around_ranking, headline, member_list, ranking
 from swarmtop.dashboard.lines.overview.layout import Heights, heights
 from swarmtop.dashboard.lines.styled import Block, Line
 from swarmtop.dashboard.planner_jobs import survey_moments
@@ -74,7 +73,7 @@ class Overview(Page):
         self._titles_at = len(head) - 1
         head += self._followed(view, chosen)
         if not ids and session.filter.text:
-            head.append(overview_lines.nobody_matches(session.filter.text))
+            head.append(around_ranking.nobody_matches(session.filter.text))
         self._head.styles.height = len(head)
         self._head.show(head)
         self._last = (view, width, share.below, order)
@@ -93,13 +92,13 @@ class Overview(Page):
             way=self._panels and way,
         )
         block = [
-            overview_lines.summary(view, width),
-            overview_lines.filter_line(view, session.filter.text, shown, session.sort, width),
+            around_ranking.summary(view, width),
+            around_ranking.filter_line(view, session.filter.text, shown, session.sort, width),
         ]
         if share.chart:
             block += headline.headline(view, width, share.chart)
             self._ask_past(view)
-        return [*block, *overview_lines.route(view, found, width, share.way, share.layers)], share
+        return [*block, *around_ranking.route(view, found, width, share.way, share.layers)], share
 
     def _ask_past(self, view: View) -> None:
         """Have the minutes before a moment of a recording planned, for the chart; again if the moment has changed."""
@@ -134,9 +133,9 @@ class Overview(Page):
 
     def _draw_below(self, view: View, width: int, below: int, order: Ints) -> None:
         row = int(order[self._table.cursor]) if len(order) else None
-        if overview_lines.has_room(view, row, width, below):
+        if around_ranking.has_room(view, row, width, below):
             self.board.advising.ask(self)
-        self._below.show(overview_lines.bottom(view, row, self._table.cursor + 1, width, below))
+        self._below.show(around_ranking.bottom(view, row, self._table.cursor + 1, width, below))
 
     def on_table_chosen(self, message: Table.Chosen) -> None:
         self.board.session.chosen = message.key

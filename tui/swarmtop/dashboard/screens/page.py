@@ -1,5 +1,4 @@
-"""The base of every screen: the header, the footer, the keys of the registry, and the notice of a terminal too
-small."""
+"""Provide the base of every screen: header, footer, the registered keys, and the notice of a too small terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from textual.widget import Widget
 
 from swarmtop.dashboard import keymap
 from swarmtop.dashboard.lines import header_footer
-from swarmtop.dashboard.lines.overview_lines import first_run, nobody_yet, progress
+from swarmtop.dashboard.lines.overview.around_ranking import first_run, nobody_yet, progress
 from swarmtop.dashboard.lines.styled import BLANK, Block, Line, fit, line
 from swarmtop.dashboard.state.view import View
 from swarmtop.dashboard.widgets.canvas import Canvas

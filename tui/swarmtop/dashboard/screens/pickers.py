@@ -1,4 +1,4 @@
-"""The lists and lines that open over every screen: model, engine, theme, a time to go to, the palette, the help.
+"""Open the lists and prompts of every screen: model, engine, theme, a time to go to, command palette, help.
 
 Imported when the first of them is opened: the first paint does not wait for it.
 """

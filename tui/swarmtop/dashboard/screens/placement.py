@@ -1,4 +1,4 @@
-"""Screen 4: the best placement found for the model, a person's own beside it, and what they give."""
+"""Show the best placement found, the user's own beside it, and the speed of both (screen 4)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from swarmtop.dashboard.screens import save_or_copy
 from swarmtop.dashboard.screens.overlays import Help, Picker
 from swarmtop.dashboard.screens.page import ListPage
 from swarmtop.dashboard.screens.save_or_copy import Export
-from swarmtop.dashboard.state.question import Question
+from swarmtop.dashboard.state.planner_question import Question
 from swarmtop.dashboard.state.view import View
 from swarmtop.dashboard.state.what_if import Step, same
 from swarmtop.dashboard.widgets.strips import Ink
@@ -308,11 +308,11 @@ class PlacementPage(ListPage):
             return []
 
         def text() -> str:
-            from swarmtop.text import plain
+            from swarmtop.text import json_csv
             from swarmtop.text.prediction import plan_object, prediction_object
 
             made = plan_object(plan, self._lines(view))
-            return plain.dumps(made | {"what_if": prediction_object(found) if found else None}) + "\n"
+            return json_csv.dumps(made | {"what_if": prediction_object(found) if found else None}) + "\n"
 
         return [Export("plan", "plan, JSON", "as plan --json prints it, with the what-if", "plan.json", text),
                 self._launch_export(view)]  # fmt: skip

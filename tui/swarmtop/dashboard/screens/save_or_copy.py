@@ -1,4 +1,4 @@
-"""Save to a new file, or copy to the terminal's clipboard.
+"""Save text to a new file, or copy it to the terminal's clipboard.
 
 The name is prompted for, nothing is overwritten, and the line below the screen says what was written or why not.
 """

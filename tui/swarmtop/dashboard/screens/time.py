@@ -1,4 +1,4 @@
-"""Screen 5: alerts, events, and the time line of a recording."""
+"""Show alerts, events, and the time line of a recording (screen 5)."""
 
 from __future__ import annotations
 

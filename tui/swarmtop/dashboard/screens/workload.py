@@ -1,4 +1,4 @@
-"""Change the workload: weights, context, batch, streams, client, activations, prompt.
+"""Let the user change the workload: weights, context, batch, streams, client, activations, prompt.
 
 Each setting that `swarmtop predict` takes and that changes what people see has a key, and an entry in the palette;
 `choose_any` lists all of them with their values.

@@ -1,1 +1,1 @@
-"""The state that the screens show: the view, its recent history, the mark, the what-if. No Textual."""
+"""Hold the state that the screens show: the view, its recent history, the mark, the what-if. No Textual."""

@@ -1,4 +1,4 @@
-"""Compute advice on a placement apart from the plan: what would help, how certain the choice is, alternatives.
+"""Compute advice on a placement, separately from the plan: what would help, how certain the choice is, alternatives.
 
 Pure, and made for a thread. Not imported before a screen has room for it, because it brings the planner.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from swarm_predict.advice.choice import Choice, how_sure
 from swarm_predict.advice.nodes.node_loss import Loss, losses
+from swarm_predict.advice.plan_confidence import Choice, how_sure
 from swarm_predict.cost.build import build_tables
 from swarm_predict.cost.engines import engine_facts
 from swarm_predict.model.shapes import ModelShape

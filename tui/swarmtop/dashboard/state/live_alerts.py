@@ -1,4 +1,4 @@
-"""Evaluate a person's alert rules on a live swarm. When a rule fires is decided in `alerts.state`."""
+"""Evaluate the user's alert rules on a live swarm. `alerts.state` decides when a rule fires."""
 
 from __future__ import annotations
 

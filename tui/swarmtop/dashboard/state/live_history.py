@@ -1,4 +1,4 @@
-"""Keep the last minutes of a live swarm, so that one can go back without a database.
+"""Keep the last minutes of a live swarm, so that the user can go back without a database.
 
 Bounded in time and in bytes. When the bytes run out, every second frame is dropped, so that the whole span remains in
 larger steps. Consecutive frames share most columns; a shared column is counted once.

@@ -1,4 +1,4 @@
-"""Keep a moment to compare with: what has changed since, node by node (link by link: `link_metrics`).
+"""Keep a marked moment, and compute what has changed since, for each node (for links: `link_metrics`).
 
 The mark keeps figures, not a frame, so that it costs little and remains while a recording is played.
 """

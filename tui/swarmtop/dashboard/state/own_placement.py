@@ -1,4 +1,4 @@
-"""Study a person's own placement, and every other node in place of one of its stages.
+"""Evaluate the user's own placement, and each other node as a replacement in one of its stages.
 
 Pure, and made for a thread: it predicts with an interval and prices each candidate on cost tables. Imported when the
 placement screen needs it, because it loads the planner.

@@ -1,4 +1,4 @@
-"""Keep the planner's results over time: tokens a second, and how many nodes were not well, moment by moment.
+"""Keep the planner's results over time: tokens a second, and how many nodes were degraded.
 
 Filled as frames are answered, so that a live swarm has its last minutes and a recording the moments that were shown or
 surveyed. Another model, engine or weight format clears it.

@@ -6,7 +6,7 @@ nodes may join, leave and change places.
 
 from __future__ import annotations
 
-from swarm_protocol.snapshot.numpy_later import np
+from swarm_protocol.snapshot.lazy_numpy import np
 from swarm_protocol.snapshot.swarm import Floats, Ints, NodeFacts, Swarm
 from swarm_protocol.units import NS_PER_S
 

@@ -1,5 +1,5 @@
-"""The data that every screen draws: the swarm shown, its mode (live, paused, replay), its figures, the planner's last
-answer.
+"""Hold the data that every screen draws: the swarm shown, its mode (live, paused, replay), its figures, the planner's
+last answer.
 
 The app makes a new View for each redraw; screens only read it.
 """
@@ -16,9 +16,9 @@ from swarm_protocol.snapshot.swarm import Event, NodeFacts, State, Swarm
 from swarm_protocol.units import NS_PER_S
 from swarmtop.analysis.ranking.node_figures import Figures
 from swarmtop.analysis.ranking.states import NOT_WELL, degraded_of, word_of
+from swarmtop.dashboard.state.memo import Remembered
 from swarmtop.dashboard.state.plan_history import Rates
 from swarmtop.dashboard.state.recent_rtt import Recent
-from swarmtop.dashboard.state.remembered import Remembered
 from swarmtop.text import quantities
 
 if TYPE_CHECKING:  # swarmtop.analysis imports model.figures, so it cannot be imported here as well

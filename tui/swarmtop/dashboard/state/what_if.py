@@ -1,4 +1,4 @@
-"""Hold the what-if: placements edited by keys, and the text of what would have to be done.
+"""Hold the what-if: placements edited by keys, and a description of the change.
 
 Data and text only; `own_placement` computes what a placement would give.
 """

@@ -1,4 +1,4 @@
-"""Tell Textual and its pictures our colours: the background, and whether there are any."""
+"""Apply our colours to Textual and its pictures: the background, and whether colours are used at all."""
 
 from __future__ import annotations
 

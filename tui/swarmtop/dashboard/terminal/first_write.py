@@ -1,4 +1,4 @@
-"""Hold back what Textual writes at the start until the first page can be written as a whole.
+"""Hold back what Textual writes at the start until the first page can be written at once.
 
 While the first page is mounted, Textual lays it out some four times and writes blank lines each time: with a slow
 terminal, or over ssh, several screens come before the one that says something.

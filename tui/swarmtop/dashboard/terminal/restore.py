@@ -1,4 +1,4 @@
-"""Restore the terminal as it was found, whatever ends the dashboard: a key, a signal, a lost connection, a crash.
+"""Restore the terminal however the dashboard ends: a key, a signal, a lost connection, a crash.
 
 Exit codes: 0 after `q`; 128 + the signal's number where one ended it (130 Ctrl+C or SIGINT, 143 SIGTERM, 129 SIGHUP),
 as shells expect; 1 after a crash, with the traceback in `swarmtop.log` and one line on stderr.

@@ -1,1 +1,1 @@
-"""The widgets: they render lines as strips, and know nothing of a swarm."""
+"""Render lines as strips: the widgets. They know nothing of a swarm."""

@@ -1,4 +1,4 @@
-"""A widget that shows lines and repaints only those that changed, so that a quiet swarm costs no bytes."""
+"""Show lines in a widget that repaints only changed ones, so that a quiet swarm costs no bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of the ranking, on Textual's Line API: it knows rows by number, and renders only the lines on the screen.
+"""Show the ranking as a table on Textual's Line API: rows are numbered, and only visible lines are rendered.
 
 The caller says how a line is drawn (`draw(position, selected)`) and what identifies a row (`keys`), so that the cursor
 stays on its node when ranks change. DataTable would keep an object for every cell; this keeps one list.

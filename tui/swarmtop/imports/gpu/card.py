@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from swarmtop.imports.found import ImportProblem
+from swarmtop.imports.findings import ImportProblem
 
 _UNITS: Final = {
     "b": 1, "byte": 1, "bytes": 1, "kib": 1 << 10, "kb": 1e3, "mib": 1 << 20, "mb": 1e6, "gib": 1 << 30, "gb": 1e9,
@@ -45,7 +45,7 @@ def amount_bytes(cell: str, unit: str, where: str) -> float | None:
     match = _AMOUNT.fullmatch(text)
     scale = _UNITS.get((match[2] or unit).lower()) if match else None
     if match is None or scale is None:
-        raise ImportProblem(f"{where}: {text[:40]!r} is no amount of memory")
+        raise ImportProblem(f"{where}: {text[:40]!r} is not an amount of memory")
     return float(match[1].replace(",", ".")) * scale
 
 

@@ -14,8 +14,8 @@ from typing import Final
 from swarm_predict.cost.machine.layer_times import Z95
 from swarm_predict.cost.machine.roofline import LayerWork, head_work, least_ms
 from swarm_predict.model.shapes import ModelShape
-from swarmtop.imports import gpus
-from swarmtop.imports.found import Found, ImportProblem, LayerFound, Names, NodeFound
+from swarmtop.imports import gpu_monitors
+from swarmtop.imports.findings import Found, ImportProblem, LayerFound, Names, NodeFound
 from swarmtop.imports.gpu.card import Card
 from swarmtop.imports.llama_bench import markdown, rows
 from swarmtop.imports.llama_bench.models import fits, shape_of, weights_of
@@ -81,7 +81,7 @@ def _node(name: str, device: str, tests: list[Row], model: ModelShape | None, no
     if device:
         cards = [Card(card.strip()) for card in device.split(",")]
         remark = "vram_gib, mem_gbps and tflops are the data sheet's"
-        machine = replace(gpus.machine_of(name, cards, notes), remark=remark, fills=True)
+        machine = replace(gpu_monitors.machine_of(name, cards, notes), remark=remark, fills=True)
     else:
         notes.append(f"the device of {name} is not named: give --gpu, or write gpu = into the file, before planning")
     if device and machine.vram_gib is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from swarmtop.imports.found import ImportProblem
+from swarmtop.imports.findings import ImportProblem
 from swarmtop.imports.llama_bench.rows import MOST_TOKENS, Row
 
 _TEST: Final = re.compile(r"(?:pp ?(\d{1,8}))?\+?(?:tg ?(\d{1,8}))?(?: ?@ ?d(\d{1,8}))?")
@@ -29,7 +29,7 @@ def is_table(text: str) -> bool:
 def read(text: str) -> list[Row]:
     """Read a table. Raises ImportProblem."""
     if not is_table(text):
-        raise ImportProblem("this is no table of llama-bench: it has no columns model, test and t/s")
+        raise ImportProblem("this is not a table of llama-bench: it has no columns model, test and t/s")
     device = _device(text)
     head: list[str] = []
     rows: list[Row] = []
@@ -65,7 +65,7 @@ def _device(text: str) -> str:
 def _row(cells: dict[str, str], device: str) -> Row:
     test, rate = _TEST.fullmatch(cells["test"]), _RATE.fullmatch(cells["t/s"])
     if test is None or not (test[1] or test[2]):
-        raise ImportProblem(f"{cells['test'][:40]!r} is no test of llama-bench, as pp512 and tg128 are")
+        raise ImportProblem(f"{cells['test'][:40]!r} is not a test of llama-bench, as pp512 and tg128 are")
     if rate is None or float(rate[1]) <= 0:
         raise ImportProblem(f"{cells['t/s'][:40]!r} is no rate in tokens a second")
     n_prompt, n_gen, n_depth = (int(part or 0) for part in test.groups())

@@ -16,7 +16,7 @@ from swarm_predict.model.names import format_of
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.model.weight_formats import canonical, is_format
 from swarm_predict.types import UnknownModel
-from swarmtop.imports.found import ImportProblem
+from swarmtop.imports.findings import ImportProblem
 from swarmtop.imports.llama_bench.rows import Row
 
 WITHIN: Final = 0.05  # of the parameters: a file may hold a head of its own, or none

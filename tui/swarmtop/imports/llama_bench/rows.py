@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from swarmtop.imports.found import ImportProblem
+from swarmtop.imports.findings import ImportProblem
 
 MARKS: Final = ("model_filename", "n_prompt", "n_gen", "avg_ts")  # no other tool's rows have these together
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")  # names become comments, of one line each
@@ -63,9 +63,9 @@ def read(text: str) -> list[Row]:
         try:
             values = list(csv.DictReader(stripped.splitlines()))
         except csv.Error as error:
-            raise ImportProblem(f"this is no CSV ({error})") from error
+            raise ImportProblem(f"this is not CSV ({error})") from error
     if not isinstance(values, list) or not values or not all(is_row(value) for value in values):
-        raise ImportProblem("this is no output of llama-bench; run it with -o json, -o jsonl, -o csv or -o md")
+        raise ImportProblem("this is not an output of llama-bench; run it with -o json, -o jsonl, -o csv or -o md")
     return [_row(value, f"test {number}") for number, value in enumerate(values, 1)]
 
 
@@ -73,7 +73,7 @@ def _json(text: str, where: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ImportProblem(f"{where} is no JSON ({error})") from error
+        raise ImportProblem(f"{where} is not JSON ({error})") from error
 
 
 def _row(value: Mapping[str, Any], where: str) -> Row:
@@ -125,5 +125,5 @@ def _number(value: Mapping[str, Any], key: str, where: str, least: float = 0.0) 
 def _count(value: Mapping[str, Any], key: str, where: str) -> int:
     number = _number(value, key, where)
     if number != int(number) or number > MOST_TOKENS:
-        raise ImportProblem(f"{where}: {key} is {number:g}, which is no number of tokens")
+        raise ImportProblem(f"{where}: {key} is {number:g}, which is not a number of tokens")
     return int(number)

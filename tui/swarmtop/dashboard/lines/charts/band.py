@@ -1,4 +1,4 @@
-"""Draw a line with its band in braille: the middle as a line, the spread around it as sparse dots."""
+"""Draw a series with its band in braille: the middle as a line, the spread around it as sparse dots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draw a token's path through several placements, one above the other on one scale: the shorter is the faster."""
+"""Draw a token's path through several placements, one above the other on one scale: shorter is faster."""
 
 from __future__ import annotations
 

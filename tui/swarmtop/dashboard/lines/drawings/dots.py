@@ -1,4 +1,4 @@
-"""A canvas of braille dots, two by four in a cell, with lines and texts; every cell has one role."""
+"""Draw on a canvas of braille dots, two by four in a cell, with lines and texts; every cell has one role."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Draw a token's path in a terminal: machines as boxes, paths as arrows, each as wide as its time; the slowest stands
-out.
+"""Draw a token's path: machines as boxes, paths as arrows, each as wide as its time; the slowest is highlighted.
 
     ┌ fiber-1 ───────┐             ┌ limper ─────┐
     │ 12.1 ms        ├── 20.3 ms ──▶ 8.10 ms     ├━━━━━━ 102 ms ━━━━━━▶

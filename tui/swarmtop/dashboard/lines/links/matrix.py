@@ -142,10 +142,10 @@ def _with_distributions(view: View, state: LinksState, body: Block, width: int, 
 
 def _pictures(view: View, width: int, rows: int) -> Block:
     """The map and the graph, where even the distributions leave lines; each only where it shows anything."""
-    from swarmtop.dashboard.lines.panels import offered
+    from swarmtop.dashboard.lines.panels import box_catalogue
     from swarmtop.dashboard.lines.panels.arrange import arrange
 
-    found = [*offered.world(view), *offered.graph(view)]
+    found = [*box_catalogue.world(view), *box_catalogue.graph(view)]
     return arrange(found, width, rows, len(found)) if found and rows >= LEAST_PICTURES else []
 
 

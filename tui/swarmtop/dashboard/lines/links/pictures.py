@@ -34,7 +34,7 @@ TWO_COLUMNS: Final = 130  # cells from which two distributions are drawn side by
 LEAST_ROWS: Final = 8  # of a distribution
 NOWHERE: Final = (
     'No machine reports its place. Give nodes a city or a region in a swarm file (city = "Utrecht", '
-    'region = "eu-west-1"); the graph needs round trips alone.'
+    'region = "eu-west-1"); the graph needs only round trips.'
 )
 
 
@@ -51,7 +51,7 @@ def screen(view: View, state: LinksState, width: int, rows: int) -> Block:
 def _map(view: View, width: int, rows: int) -> Block:
     found = {row: world.place_of(facts.region) for row, facts in enumerate(view.swarm.facts)}
     known = {row: at for row, at in found.items() if at is not None}
-    caption = f"   {len(known)} of {len(found)} machines say where they stand"
+    caption = f"   {len(known)} of {len(found)} machines report their place"
     head = fit(line((" map", "title"), (caption, "dim"), *key(view)), width)
     if not known:
         return [head, (), *[line(" ", *row) for row in wrap(NOWHERE, width - 2, "dim")]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from swarm_protocol.snapshot.numpy_later import np
+from swarm_protocol.snapshot.lazy_numpy import np
 from swarm_protocol.units import BYTES_PER_GIB
 from swarmtop.dashboard.lines.charts.gauges import gauge
 from swarmtop.dashboard.lines.styled import Block, Span, clean, height, line, pad

@@ -1,4 +1,4 @@
-"""Draw the members before the first frame: what a source tells at once, in the places in which the ranking follows.
+"""Draw the members before the first frame: what a source knows at once, in the rows where the ranking will be.
 
 It needs no figures and therefore no numpy. Members are in order of their names, what is not known yet is "…".
 """
@@ -11,9 +11,8 @@ from typing import Final
 from swarm_protocol.snapshot.swarm import Member
 from swarm_protocol.units import BYTES_PER_GIB
 from swarmtop.analysis.ranking.states import with_glyph, word_of
-from swarmtop.dashboard.lines import overview_lines
 from swarmtop.dashboard.lines.columns import LEAST_BAR, choose, offered
-from swarmtop.dashboard.lines.overview import ranking
+from swarmtop.dashboard.lines.overview import around_ranking, ranking
 from swarmtop.dashboard.lines.overview.layout import heights
 from swarmtop.dashboard.lines.styled import Block, Line, Span, clean, height, line, pad, spread
 from swarmtop.dashboard.state.view import Standing
@@ -42,7 +41,7 @@ def screen(
 
 def _summary(members: Sequence[Member], standing: Standing, sort: str, width: int) -> Block:
     words = [word_of(member.state) for member in members]
-    counts = overview_lines.counts(words, standing)
+    counts = around_ranking.counts(words, standing)
     above = line(*counts, (" │ " if counts else "", "dim"), ("figures are being read…", "dim"))
     count = line(("sort ", "dim"), f"{sort}  {len(members)} of {len(members)} nodes")
     return [above, spread(line(("by name until the links are read", "dim")), count, width)]

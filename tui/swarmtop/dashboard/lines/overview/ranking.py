@@ -9,14 +9,14 @@ import itertools
 from collections.abc import Sequence
 from typing import Final, overload
 
-from swarm_protocol.snapshot.numpy_later import np
+from swarm_protocol.snapshot.lazy_numpy import np
 from swarm_protocol.snapshot.swarm import Ints, NodeFacts
 from swarmtop.analysis.ranking.filter import Filter
 from swarmtop.analysis.ranking.node_figures import badness
 from swarmtop.dashboard.lines.charts.series import smooth_bar
 from swarmtop.dashboard.lines.columns import BY_NAME, GROUP_OF, LEAST_BAR, Column
 from swarmtop.dashboard.lines.styled import Line, Span, pad
-from swarmtop.dashboard.state.remembered import Remembered
+from swarmtop.dashboard.state.memo import Remembered
 from swarmtop.dashboard.state.view import View, row_of_id
 from swarmtop.text import quantities
 

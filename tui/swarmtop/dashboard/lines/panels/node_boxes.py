@@ -23,7 +23,7 @@ from swarmtop.dashboard.lines.node_lines import (
     span_words,
     title_line,
 )
-from swarmtop.dashboard.lines.panels import offered
+from swarmtop.dashboard.lines.panels import box_catalogue
 from swarmtop.dashboard.lines.panels.arrange import Panel, arrange, columns, inner_width
 from swarmtop.dashboard.lines.styled import Block, beside, box, clean, fit, height, line, wrap
 from swarmtop.dashboard.state.view import View
@@ -92,7 +92,7 @@ def _column(view: View, row: int, state: NodeState, rows: int) -> Block:
     """Draw the node's facts, its cost and what would help it, in boxes as high as their content."""
     costs = reason_lines(view, row, LEFT - 4)
     panels = [_text("node", _about(view, row, state)), *([_text("what it costs", costs)] if costs else [])]
-    panels += [*offered.helps(view, LEFT - 4, view.swarm.facts[row].name), *offered.spread(view)]
+    panels += [*box_catalogue.helps(view, LEFT - 4, view.swarm.facts[row].name), *box_catalogue.spread(view)]
     return arrange(panels, LEFT, rows, 1)
 
 
@@ -111,4 +111,4 @@ def _text(title: str, block: Block) -> Panel:
 
 def _more(view: View, width: int, rows: int) -> Block:
     """Draw boxes about the whole swarm in the spare lines."""
-    return arrange(offered.on_node(view, inner_width(width, columns(width))), width, rows)
+    return arrange(box_catalogue.on_node(view, inner_width(width, columns(width))), width, rows)

@@ -12,7 +12,7 @@ from swarmtop.dashboard.lines.drawings import graph, world
 from swarmtop.dashboard.lines.links import matrix, pictures
 from swarmtop.dashboard.lines.styled import Block, Line, Span, clean, fill_line, line, pad
 from swarmtop.dashboard.state.link_metrics import LINK_METRICS, LinkMetric, scaled, values, values_between
-from swarmtop.dashboard.state.remembered import Remembered
+from swarmtop.dashboard.state.memo import Remembered
 from swarmtop.dashboard.state.view import View
 from swarmtop.text import quantities
 

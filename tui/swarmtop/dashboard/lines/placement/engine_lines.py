@@ -1,4 +1,4 @@
-"""Draw the runs of watched engines, for the placement screen and the list of events: measured beside predicted.
+"""Draw the runs of watched engines for the placement screen and the event list: measured beside predicted.
 
 `swarmtop watch` measures, `swarmtop.analysis.runs.engine_runs` summarises.
 """

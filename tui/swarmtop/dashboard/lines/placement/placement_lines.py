@@ -17,7 +17,7 @@ from swarmtop.dashboard.lines.styled import Block, Line, beside, box, clean, fit
 from swarmtop.dashboard.state.view import View
 from swarmtop.dashboard.state.what_if import Draft, Study, changes, same
 from swarmtop.text import quantities
-from swarmtop.text.prediction import considered
+from swarmtop.text.prediction import among_considered
 
 Pane = Literal["stages", "candidates"]
 WIDE = 120
@@ -87,7 +87,7 @@ def _no_plan(view: View, width: int, rows: int) -> Block:
 def certificate(plan: Plan) -> str:
     """Return `478 ms, within 2.1 % of the optimum`: of the model that predicts it, proven by the bound beside it."""
     value = plan.prediction.tpot_ms.p50
-    among = f" of the {considered(plan)}" if plan.left_out else ""
+    among = among_considered(plan)
     if plan.exact:
         return f"{quantities.figure(value)} ms, the optimum{among} (all placements considered)"
     bound = f"(bound {quantities.figure(plan.bound_ms)} ms)"
@@ -243,7 +243,7 @@ def _launch(state: PlacementState, width: int) -> Block:
 
 def _panels(view: View, plan: Plan, state: PlacementState, width: int, rows: int) -> Block:
     """The same boxes, as high as what is in them, and what else there is to the choice."""
-    from swarmtop.dashboard.lines.panels import offered
+    from swarmtop.dashboard.lines.panels import box_catalogue
     from swarmtop.dashboard.lines.panels.arrange import Panel, arrange, columns, inner_width
 
     inner = inner_width(width, columns(width))
@@ -260,7 +260,7 @@ def _panels(view: View, plan: Plan, state: PlacementState, width: int, rows: int
     panels = [
         Panel(f"candidates for stage {state.cursor + 1}", candidates, max(2, weighed + 1), least=min(4, weighed + 1)),
         *said[:-1],
-        *offered.on_placement(view, inner, _routes(view, plan.prediction, state)),
+        *box_catalogue.on_placement(view, inner, _routes(view, plan.prediction, state)),
         *([text("launch lines (l all, w in there saves)", launch)] if launch else []),
         said[-1],
     ]

@@ -1,0 +1,1 @@
+"""Synthetic inputs of benchmarks: samples, windows of round trips, swarms to plan on, scenarios."""
