@@ -5,7 +5,7 @@ deviation of their logarithms (or what their tail says, if that is more). A samp
 minimum effect away adds evidence, a sample that is not takes all of it away: evidence must come in one piece, in one
 direction. How much a sample adds is the smaller of what a heavy tail allows and what the series has shown so far: with
 three degrees of freedom, being z scales off has a probability of about z⁻³, which is 3·log₁₀ z *decades*; and a series
-of which every tenth sample was away before says one decade by another (`Rarity`). (Page 1954, with a score for heavy
+of which every tenth sample was away before says one decade by another (`rarity_decades`). (Page 1954, with a score for heavy
 tails, Huber 1965.) Values close to the baseline enter it; while there is evidence none does, so a step cannot hide by
 being averaged in, and slow drift is followed.
 
@@ -43,30 +43,16 @@ _SMALL: Final = 1e-6
 _NOTHING: Final = array("f")  # shared by all levels without evidence, which begins with an array of its own
 
 
-class Rarity:
-    """How often samples were away from the baseline without a change following."""
-
-    __slots__ = ("away", "samples")
-
-    def __init__(self) -> None:
-        self.samples = self.away = 0.0
-
-    def add(self, *, away: bool = False) -> None:
-        self.samples += 1
-        if away:
-            self.away += 1
-        if self.samples > RARITY_SAMPLES:
-            self.samples, self.away = self.samples / 2, self.away / 2
-
-    def decades(self, prior: float, evident: int = 0) -> float:
-        """Return the evidence that one more sample adds. `prior`: samples assumed to be away before any was seen;
-        `evident`: those in the present evidence, which may turn out to be a change."""
-        return -math.log10(min(1.0, (max(0.0, self.away - evident) + prior) / (self.samples + 1)))
+def rarity_decades(away: float, samples: float, prior: float, evident: int = 0) -> float:
+    """Return the evidence that one more sample away from the baseline adds, by how often samples were away without a
+    change following. `prior`: samples assumed to be away before any was seen; `evident`: those in the present evidence,
+    which may turn out to be a change."""
+    return -math.log10(min(1.0, (max(0.0, away - evident) + prior) / (samples + 1)))
 
 
 class Level:
-    __slots__ = ("_bursts", "_kept_ns", "_median", "_recent", "_reference", "_steps", "_values", "at_ns", "better",
-                 "figure", "since_ns", "whole", "worse")  # fmt: skip
+    __slots__ = ("_away", "_kept_ns", "_median", "_recent", "_reference", "_seen", "_steps", "_values", "at_ns",
+                 "better", "figure", "since_ns", "whole", "worse")  # fmt: skip
 
     def __init__(self, figure: Figure) -> None:
         self.figure = figure
@@ -79,7 +65,10 @@ class Level:
         self.at_ns = 0  # of the newest sample
         self.since_ns = 0  # of the first sample that is evidence
         self.whole = 0  # samples of the evidence that speak of their whole window
-        self._steps, self._bursts = Rarity(), Rarity()
+        # samples; those away from the baseline; those of them that speak of their whole window
+        self._seen: float = 0
+        self._away: float = 0
+        self._steps: float = 0
 
     # ------------------------------------------------------------ what is known
 
@@ -136,8 +125,7 @@ class Level:
         figure = self.figure
         if len(self._values) < figure.least_baseline:
             self._keep(x, at_ns)
-            self._steps.add(away=False)
-            self._bursts.add(away=False)
+            self._count()
             return
         away = x - self._median
         gate = figure.least_log_ratio * GATE
@@ -152,18 +140,19 @@ class Level:
                 self._keep(x, at_ns)
             else:
                 self._weaken()
-            self._steps.add()
-            self._bursts.add()
+            self._count()
             return
         decades = min(figure.sample_decades, TAIL * math.log10(max(1.0, abs(away) / self._scale())))
         whole = window is None or self._is_step(math.exp(x), window)
         if whole:
-            rare = self._steps.decades(STEP_PRIOR if window is not None else SAMPLE_PRIOR, len(self._recent))
+            prior = STEP_PRIOR if window is not None else SAMPLE_PRIOR
+            rare = rarity_decades(self._steps, self._seen, prior, len(self._recent))
         else:
-            rare = min(BURST_DECADES, self._bursts.decades(BURST_PRIOR, len(self._recent)))
+            rare = min(BURST_DECADES, rarity_decades(self._away, self._seen, BURST_PRIOR, len(self._recent)))
         decades = min(decades, rare)
-        self._steps.add(away=whole)
-        self._bursts.add(away=True)
+        self._steps += whole
+        self._away += 1
+        self._count()
         if (away > 0) != self.figure.higher_is_worse and self._reference is None and len(self._values) < STEADY:
             decades = 0.0  # the first values may be the unusual ones
         if (away > 0) == self.figure.higher_is_worse:
@@ -190,8 +179,8 @@ class Level:
         """Accept the evidence: its level becomes the baseline, the previous one the reference."""
         if not self._recent:
             return
-        for rarity in (self._steps, self._bursts):  # these samples were not noise
-            rarity.away = max(0.0, rarity.away - len(self._recent))
+        # these samples were not noise
+        self._steps, self._away = (max(0, away - len(self._recent)) for away in (self._steps, self._away))
         if self.returning:
             self._reference = None
         elif self._reference is None:
@@ -214,6 +203,12 @@ class Level:
         self._recent = _NOTHING
         self.worse = self.better = 0.0
         self.whole = 0
+
+    def _count(self) -> None:
+        """Count a sample; old ones count ever less."""
+        self._seen += 1
+        if self._seen > RARITY_SAMPLES:
+            self._seen, self._away, self._steps = self._seen / 2, self._away / 2, self._steps / 2
 
     def _weaken(self) -> None:
         self.worse, self.better = max(0.0, self.worse - WEAKEN_DECADES), max(0.0, self.better - WEAKEN_DECADES)

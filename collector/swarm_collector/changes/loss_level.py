@@ -11,7 +11,7 @@ import math
 from typing import Final
 
 from swarm_collector.changes.figures import LOSS, Figure
-from swarm_collector.changes.level import Rarity
+from swarm_collector.changes.level import RARITY_SAMPLES, rarity_decades
 from swarm_protocol.units import NS_PER_S
 
 REMEMBERED: Final = 4_000  # packets: an hour of windows under a watching dashboard has 7,200
@@ -24,8 +24,8 @@ LEAST_WINDOWS: Final = 3
 
 
 class LossLevel:
-    __slots__ = ("_losing", "_lost", "_new_losing", "_new_lost", "_new_sent", "_reference", "_sent", "at_ns", "better",
-                 "samples", "since_ns", "worse")  # fmt: skip
+    __slots__ = ("_losing", "_lost", "_new_losing", "_new_lost", "_new_sent", "_reference", "_sent", "_windows",
+                 "at_ns", "better", "samples", "since_ns", "worse")  # fmt: skip
 
     figure: Figure = LOSS
     whole = 0
@@ -34,7 +34,8 @@ class LossLevel:
         self._lost = self._sent = 0.0  # of the baseline
         self._new_lost = self._new_sent = 0.0  # of the windows that are evidence now
         self._reference: tuple[float, float] | None = None  # (lost, sent) of the baseline before a confirmed change
-        self._losing = Rarity()  # windows that lost more than usual
+        self._windows: float = 0
+        self._losing: float = 0  # of them that lost more than usual
         self.worse = self.better = 0.0
         self.samples = self._new_losing = 0
         self.at_ns = 0
@@ -84,16 +85,17 @@ class LossLevel:
             self._keep(lost, sent)
             return
         if lost == 0 and self._is_quiet:
-            self._losing.add()
+            self._count()
             self.since_ns = at_ns
             self._keep(0, sent)
             return
         p = _share(self._lost, self._sent)
         higher = min(0.9, max(p * self.figure.least_ratio, p + self.figure.least_step / 100))
         score = self._score(lost, sent, p, higher)
-        self._losing.add(away=score > 0)
+        self._losing += score > 0
+        self._count()
         if score > 0:
-            score = min(score, self._losing.decades(PRIOR_LOSING, self._new_losing))
+            score = min(score, rarity_decades(self._losing, self._windows, PRIOR_LOSING, self._new_losing))
             self._new_losing += 1
         self.worse = max(0.0, self.worse + score)
         if self._reference is not None:
@@ -110,6 +112,12 @@ class LossLevel:
             self.drop_evidence()
             self._keep(lost_then, sent_then)
 
+    def _count(self) -> None:
+        """Count a window; old ones count ever less."""
+        self._windows += 1
+        if self._windows > RARITY_SAMPLES:
+            self._windows, self._losing = self._windows / 2, self._losing / 2
+
     def _score(self, lost: int, sent: int, p: float, other: float) -> float:
         decades = lost * math.log10(other / p) + (sent - lost) * math.log10((1 - other) / (1 - p))
         return min(self.figure.sample_decades, decades)
@@ -117,7 +125,7 @@ class LossLevel:
     def confirm(self) -> None:
         if self.samples == 0:
             return
-        self._losing.away = max(0.0, self._losing.away - self._new_losing)
+        self._losing = max(0, self._losing - self._new_losing)
         if self.returning and self.better >= self.worse:
             assert self._reference is not None
             (self._lost, self._sent), self._reference = self._reference, None
