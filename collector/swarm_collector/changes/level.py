@@ -5,9 +5,9 @@ deviation of their logarithms (or what their tail says, if that is more). A samp
 minimum effect away adds evidence, a sample that is not takes all of it away: evidence must come in one piece, in one
 direction. How much a sample adds is the smaller of what a heavy tail allows and what the series has shown so far: with
 three degrees of freedom, being z scales off has a probability of about z⁻³, which is 3·log₁₀ z *decades*; and a series
-of which every tenth sample was away before says one decade by another (`rarity_decades`). (Page 1954, with a score for heavy
-tails, Huber 1965.) Values close to the baseline enter it; while there is evidence none does, so a step cannot hide by
-being averaged in, and slow drift is followed.
+of which every tenth sample was away before says one decade by another (`rarity_decades`). (Page 1954, with a score for
+heavy tails, Huber 1965.) Values close to the baseline enter it; while there is evidence none does, so a step cannot
+hide by being averaged in, and slow drift is followed.
 
 A confirmed change keeps the old baseline as the *reference*: the series has `returned` when its level is nearer to
 the reference than to the changed level. After an hour the changed level is the usual one.
