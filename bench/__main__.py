@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import importlib
+import inspect
 import pkgutil
 import sys
 
@@ -48,6 +49,9 @@ def main(arguments: list[str]) -> int:
     chosen = [name for name in known if name not in LONG] if arguments == ["all"] else arguments
     if unknown := [name for name in chosen if name not in known]:
         print(f"no benchmark {unknown[0]!r}; there are {', '.join(known)}", file=sys.stderr)
+        return 2
+    if options and not inspect.signature(importlib.import_module(known[chosen[0]]).main).parameters:
+        print(f"the benchmark {chosen[0]} has no options; it was given {' '.join(options)}", file=sys.stderr)
         return 2
     worst = 0
     try:

@@ -110,8 +110,8 @@ def steady(processes: harness.Processes, folder: Path, chosen: argparse.Namespac
     harness.record(f"{what}: memory", got["rss_mb"], "MB")
     harness.record(f"{what}: ack p99", got["ack_p99_ms"], "ms")
     return [
-        (f"{what}: CPU", f"{got['cores']:.2f} core", f"{0.3 * scale:.2f} (0.3 at 10,000)"),
-        (f"{what}: memory", f"{got['rss_mb']:.0f} MB", "400 MB at 10,000"),
+        (f"{what}: CPU", f"{got['cores']:.2f} core", f"{0.25 * scale:.2f} (0.25 at 10,000)"),
+        (f"{what}: memory", f"{got['rss_mb']:.0f} MB", f"{500 if chosen.tls else 350} MB at 10,000"),
         (f"{what}: ack p50 / p99", f"{got['ack_p50_ms']:.0f} / {got['ack_p99_ms']:.0f} ms", "p99 under 1 s"),
         (f"{what}: joined at once, settled", f"{got['settle_s']:.1f} s", "60 s at 10,000"),
         (f"{what}: lost, slowed, refused", f"{got['lost']}, {got['slowed']}, {got['refused']}", "0"),
