@@ -1,5 +1,5 @@
-"""Make the README's moving picture from the recording that ships: a link degrades, is ranked first, and a re-planned
-placement is faster.
+"""Make the README's moving picture from the bundled recording: a link degrades, is ranked first, and a new placement is
+faster.
 
     python tools/moving_picture.py --out docs/story.svg
 

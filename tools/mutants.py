@@ -1,4 +1,4 @@
-"""Run mutation tests: change one thing in a module at a time, and see whether its tests fail.
+"""Run mutation tests: change one thing in a module at a time, and check that its tests fail.
 
     python tools/mutants.py [MODULE …] [--sample N] [--seed N] [--list] [--show INDEX]
 

@@ -199,7 +199,7 @@ def _surprise(found: Sequence[Observation], priors: Priors, widths: Widths, abou
 
 
 def _of_these(priors: Priors, found: Sequence[Observation]) -> Priors:
-    """Return the priors of the effects that these runs have: the others do not change what is said of them."""
+    """Return the priors of the effects that these runs have: the others do not affect these."""
     used = {name for seen in found for part in seen.parts for name in part.effects}
     at = [k for k, name in enumerate(priors.names) if name in used]
     names = tuple(priors.names[k] for k in at)

@@ -35,7 +35,7 @@ class Network:
     loss: float = 0.0
 
     def scenario(self, running: str) -> tuple[Scenario, str]:
-        """Return the scenario and its text; `running` is the placement that the hosts are told."""
+        """Return the scenario and its text; `running` is the placement that the hosts run."""
         lines = [f'title = "{self.name}"', f'running = "{running}"']
         access = (
             f"up_mbps = {self.up_mbps}, down_mbps = {max(self.up_mbps, DOWN_MBPS)}, delay_ms = 0.0, queue_ms = 200.0"

@@ -1,8 +1,8 @@
-"""DeServe's throughput over network latency, predicted beside what was published (`deserve.csv`).
+"""Predict DeServe's throughput over network latency, next to the published figures (`deserve.csv`).
 
 The source states machines, layers, micro-batches and latencies, but not how long the requests were (OASST1, answers of
-Llama 3). `PROMPT` and `GENERATE` are the lengths that give its two figures at 16 ms; the others follow from them.
-"opt" swaps the caches of waiting micro-batches to RAM (PCIe 4.0 x16, 24 GB/s); "pp" holds them all in video memory.
+Llama 3). `PROMPT` and `GENERATE` are the lengths that give its two figures at 16 ms; the others follow from them. "opt"
+swaps the caches of waiting micro-batches to RAM (PCIe 4.0 x16, 24 GB/s); "pp" holds them all in video memory.
 """
 
 from __future__ import annotations

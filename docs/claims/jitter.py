@@ -1,4 +1,4 @@
-"""Of how many pairs is the standard deviation above half of the mean round trip? Reads rtt-spread.csv beside it."""
+"""Count the pairs whose standard deviation is above half of the mean round trip (rtt-spread.csv)."""
 
 from __future__ import annotations
 

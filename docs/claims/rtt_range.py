@@ -1,4 +1,4 @@
-"""Of how many pairs is the round trip between 10 and 500 ms? Reads rtt-range.csv beside it."""
+"""Count the pairs whose round trip is between 10 and 500 ms (rtt-range.csv)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Pack and unpack the bundled recording: `swarmtop lab` shows it if it cannot create hosts.
+"""Pack and unpack the bundled recording, which `swarmtop lab` shows if it cannot create hosts.
 
-`swarmtop lab record` makes it again: the database of a run of a bundled scenario, packed (xz). It is unpacked to
-a folder of the caller's and brought up to the present schema there.
+`swarmtop lab record` makes it again: the database of a run of a bundled scenario, packed (xz). It is unpacked to a
+folder of the caller's and brought up to the present schema there.
 """
 
 from __future__ import annotations

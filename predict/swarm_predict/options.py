@@ -1,4 +1,4 @@
-"""The values that the options of a question take: engines, all-reduces, objectives. Light to import."""
+"""Define the values that options of a question take: engines, all-reduces, objectives. Light to import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data types of questions (Workload, Stage) and answers (Prediction, Plan, Impact)."""
+"""Define the types of questions (Workload, Stage) and answers (Prediction, Plan, Impact)."""
 
 from __future__ import annotations
 

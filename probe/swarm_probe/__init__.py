@@ -1,1 +1,1 @@
-"""The daemon on a GPU machine: paths, uplink, layer compute, host state, and the spool that loses nothing."""
+"""The daemon on a GPU machine: it measures paths, uplink, layer compute and host state, and spools the samples."""

@@ -1,4 +1,4 @@
-"""The command `swarm-probe`: arguments, signals, exit codes.
+"""Run the command `swarm-probe`: arguments, signals, exit codes.
 
 Exit codes: 0 stopped · 1 an internal error (the traceback is in the state folder) · 2 unusable arguments, folder or
 refused for good · 3 (status) no probe runs there, or it has no collector · 130 interrupted.

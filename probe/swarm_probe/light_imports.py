@@ -1,4 +1,4 @@
-"""Import the daemon's libraries without what they load for purposes that the daemon does not have. Import this first.
+"""Import libraries without their parts that the daemon never uses, to save memory. Import this module first.
 
 `websockets.version` loads importlib.metadata (with zipfile, email, shutil and compressors: 1.5 MB) to find its own
 version in a checkout of its sources; a released version states it. msgspec takes typing_extensions (0.4 MB) where it

@@ -1,4 +1,4 @@
-"""Check samples before they are spooled: one that the collector rejects would have its whole batch refused for ever."""
+"""Check samples before they are spooled, because one invalid sample makes the collector refuse its whole batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keep numpy's matrix products on one thread.
+"""Limit numpy's matrix products (BLAS) to one thread.
 
 OpenBLAS starts a thread for each core and lets them spin between products. Ours are small and frequent: a fit that
 takes 2.9 s of CPU on one thread took 9.5 s on two (measured on two busy cores).

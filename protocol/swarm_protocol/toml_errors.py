@@ -1,4 +1,4 @@
-"""Say what is wrong with a TOML file that somebody wrote by hand: in its own words, with the table and the key."""
+"""Describe errors in a hand-written TOML file in its own terms, with the table and the key."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ class Table(msgspec.Struct, frozen=True):
         ]
 
     def column_rows(self, links: LinkColumns, node: int, peers: Sequence[int]) -> list[Row]:
-        """Return the rows of windows, which are of this kind."""
+        """Return the rows of windows of this kind."""
         buckets = [at_ns // BUCKET_NS for at_ns in links.at_ns]
         nodes = repeat(node, len(links))
         return list(zip(buckets, nodes, peers, links.at_ns, *map(links.cells, self.fields), strict=True))

@@ -1,4 +1,4 @@
-"""Lets the tests of the collector import what they share."""
+"""Let the collector's tests import shared helpers."""
 
 from __future__ import annotations
 

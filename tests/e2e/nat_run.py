@@ -1,4 +1,4 @@
-"""Play hosts behind routers until what is awaited has been stored, restart one router, and wait again.
+"""Run hosts behind routers until the awaited samples are stored, restart one router, and wait again.
 
 `python nat_run.py FOLDER SCENARIO`, a process of its own because an ordinary user's lab enters a namespace. Prints one
 JSON object: when the router was restarted, and what was compared with the truth. Where something awaited does not come

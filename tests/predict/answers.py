@@ -1,4 +1,4 @@
-"""Predictions of made swarms in one line, and a pair of live nodes to ask about."""
+"""One-line predictions of synthetic swarms, and a pair of live nodes to predict with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/claims/published.toml: what a user is told about set-ups whose speed others published gets no worse."""
+"""docs/claims/published.toml: predictions of published setups do not get worse."""
 
 from __future__ import annotations
 

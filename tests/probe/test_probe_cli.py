@@ -1,4 +1,4 @@
-"""The command as people and scripts meet it: real processes, whole lines, exit codes."""
+"""The command `swarm-probe` as a process: output, exit codes."""
 
 from __future__ import annotations
 

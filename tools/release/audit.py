@@ -1,4 +1,4 @@
-"""Report known vulnerabilities of what a release installs (pip-audit), or why that could not be found out.
+"""Report known vulnerabilities of what a release installs (pip-audit), or why the check failed.
 
 python tools/release/audit.py      exit code 1 if there is one, 0 if there is none or the advisories cannot be had
 """

@@ -1,4 +1,4 @@
-"""Compute what a change costs the swarm, in tokens a second of the placement that runs.
+"""Compute how a change affects the swarm, in tokens a second of the running placement.
 
 If nobody has reported what runs, the placement that was best before the change is used instead. It is searched for from
 time to time while no change is open, and kept while one is: "plan 20.6 → 9.1" is then what those who run it lose, not

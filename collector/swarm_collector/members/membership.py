@@ -45,7 +45,7 @@ class Member:
     reach: Reach = field(default_factory=Reach)  # as found by STUN
     session: int | None = None  # None: not connected
     beat_ns: int = HEARTBEAT_NS  # interval of its heartbeats
-    version: int = 0  # counts changes of what others are told about it
+    version: int = 0  # counts changes of what other members receive about it
     heard_ns: int = 0
     gone_ns: int = 0  # when its session ended; 0: never had one
     goodbye: bool = False

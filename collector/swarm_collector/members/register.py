@@ -32,7 +32,7 @@ MEMBER_KEY: Final = "member/"
 PUBLIC_KEY: Final = "key/"  # public key → node id, where it is not derived from it: an index of the member rows
 MAX_INVITES: Final = 10_000  # open or recently used; older ones are forgotten
 CODE_BYTES: Final = 16
-KEPT_AFTER_NS: Final = 30 * 86_400 * NS_PER_S  # until then an expired one is told apart from one never made
+KEPT_AFTER_NS: Final = 30 * 86_400 * NS_PER_S  # until then an expired one can be distinguished from one never made
 _T = TypeVar("_T", bound=msgspec.Struct)
 
 

@@ -30,7 +30,7 @@ class _CollectorRtt:
 
 
 def mapped_for(of: Member, to: Member) -> tuple[Mapped, ...]:
-    """Return where the port of `of` is seen from outside. A loopback address is of no use elsewhere."""
+    """Return where the port of `of` is seen from outside. A loopback address is useless elsewhere."""
     if not of.reach.mapped:
         return ()
     here = literal(to.where.observed)

@@ -1,4 +1,4 @@
-"""One WebSocket after its handshake: receive and send messages, and close cleanly from either side.
+"""Serve one WebSocket after its handshake: receive and send messages, and close cleanly from either side.
 
 aiohttp answers the handshake and then gives up the connection: the request state that it keeps for the connection's
 lifetime was more than half of a session's memory (13 KB of 24). From then on `websockets`' Protocol reads and writes

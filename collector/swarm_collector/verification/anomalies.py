@@ -34,7 +34,7 @@ DISAGREE_MS: Final = 5.0  # and at least this: two clocks of one path differ by 
 REPORTERS_TO_DOUBT: Final = 1.999  # votes; two independent ones, with room for rounding
 LEAST_REMOTE_MS: Final = 0.02  # below it there is no network in between: 2 km of fibre and nothing else
 COLOCATED_MS: Final = 0.1
-RATE_SLACK: Final = 8.0  # the rate is of the last half, after slow start: the whole took longer, but not by this much
+RATE_SLACK: Final = 8.0  # the rate covers the last half, after slow start: the whole took longer, but not by this much
 
 
 @dataclass(frozen=True, slots=True)

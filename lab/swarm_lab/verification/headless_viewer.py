@@ -1,4 +1,4 @@
-"""Watch without a screen, so that probes measure as often as they do for a dashboard.
+"""View the swarm without a screen, so that probes measure as often as they do for a dashboard.
 
 Started by `lab` on the collector's host as `python -m swarm_lab.verification.headless_viewer HOST:PORT [PLACEMENT]`;
 the token comes in SWARMTOP_TOKEN.

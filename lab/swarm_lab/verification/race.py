@@ -30,7 +30,7 @@ from swarm_storage.errors import StoreError
 from swarm_storage.history.replay import swarm_at
 from swarm_storage.store import open_store
 
-WEIGHTS = "fp32"  # what it runs in on a processor, and so what the lab's probes are asked to time
+WEIGHTS = "fp32"  # its format on a processor, and so the one that the lab's probes time
 MEASURE_TIMEOUT_S = 300.0  # hosts time their layers one after the other
 STAGE_TIMEOUT_S = 60.0  # loading weights on a machine that several hosts share
 POLL_S = 0.5

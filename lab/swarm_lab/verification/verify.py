@@ -1,4 +1,4 @@
-"""Compare what probes reported with what happened to the same packets in the same windows. Pure.
+"""Compare what probes reported with the truth about the same packets in the same windows. Pure.
 
 Round trips are compared window by window with the very packets of that window, so a difference is an error of
 measurement and not of sampling. `Row.error` is the median over windows; a bound of the scenario judges it.

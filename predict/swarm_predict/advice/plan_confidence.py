@@ -1,4 +1,4 @@
-"""Estimate how certain the choice of a plan is, and what to measure first: the same draws price the plan and its
+"""Estimate how certain the choice of a plan is, and what to measure first: the same draws evaluate the plan and its
 rivals.
 
 Rivals are the placements one edit away, and the best ones under some draws of what is not measured. The share of draws

@@ -68,7 +68,7 @@ LIKE: Final = 1.5  # times as many parameters, or as few
 
 
 def like(baseline: Baseline, params: float) -> bool:
-    """Return whether it is of a model about as large."""
+    """Return whether its model is about as large."""
     return params > 0 and 1 / LIKE <= baseline.params / params <= LIKE
 
 

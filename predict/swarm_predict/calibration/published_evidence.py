@@ -1,5 +1,5 @@
-"""Convert a published result to a question for the predictor (swarm, placement, workload), and to the parts of its
-time.
+"""Convert a published result to a question for the predictor (swarm, placement, workload), and divide its time into
+parts.
 
 The fit needs the parts: time = Σ milliseconds by the data sheet · exp(effects) + fixed time. A test compares their sum
 at the fitted medians with the prediction's tables, so that a coefficient means the same in both.

@@ -97,7 +97,7 @@ class ObservedRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def same_as(self) -> tuple[object, ...]:
-        """Return whether two runs are of the same question."""
+        """Return whether two runs have the same placement and workload."""
         return (self.engine, self.model, self.weights, round(self.fixed_ms, 3), self.machines, self.parts)
 
 

@@ -28,7 +28,7 @@ PLACES: Final = ("first", "middle", "last", "only")
 
 @dataclass(frozen=True, slots=True)
 class GroupCost:
-    """The cost of machines that share layers, in their order in the all-reduce. Times are of one step."""
+    """The cost of machines that share layers, in their order in the all-reduce. Times are for one step."""
 
     members: tuple[int, ...]
     layer_ms: float  # compute and all-reduces of one layer
@@ -52,7 +52,7 @@ class SharedTimes:
         layer: LayerColumns | None = None,
         width: int | None = None,
     ) -> None:
-        """`layer` and `width` (tokens) are of another pass than a step, such as a part of a prompt."""
+        """`layer` and `width` (tokens) are for another pass than a step, such as a prompt chunk."""
         self.model, self.workload = model, workload
         self.engine, self.kind = engine_facts(workload), all_reduce_of(workload)
         self.names = [swarm.facts[row].name for row in rows]

@@ -1,4 +1,5 @@
-"""Model speculative decoding: the tokens that a window of guesses yields, and whether the windows behind it stay valid.
+"""Model speculative decoding: the tokens that a window of draft tokens yields, and whether the windows behind it stay
+valid.
 
 A draft model guesses K tokens; one pass through the stages (a window) verifies them. Guess j is right with chance a_j
 given that those before it are. Leviathan et al., "Fast Inference from Transformers via Speculative Decoding", arXiv

@@ -1,4 +1,4 @@
-"""Detect runs that differ from their predictions for longer than noise, and find the term that would explain it.
+"""Detect runs that differ from their predictions by more than noise, and find the term that would explain it.
 
 Noise is how runs repeat: the last few are outside of the predicted interval on the same side, and their median is so by
 more than twice its own standard error. One term at a time is fitted to what the runs took beyond their predictions, per

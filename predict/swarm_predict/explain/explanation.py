@@ -1,4 +1,4 @@
-"""Compare a run with what was expected, term by term, ordered by what each explains of the difference.
+"""Compare a run with its expectation, term by term, ordered by how much each explains of the difference.
 
 A term explains two things. First, what it takes here beyond what such machines usually take (for a path: beyond its
 idle time and its bytes, on a path as long and as fast as others to the same nodes). Second, its part of what the run
@@ -38,7 +38,7 @@ ENDS: Final = (0.01, 0.99)  # of a term's draws: its possible range
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """One term. `usual` is of the whole term; None: nothing is known of its kind."""
+    """One term. `usual` is for the whole term; None: nothing is known about its kind."""
 
     kind: TermKind
     node: str

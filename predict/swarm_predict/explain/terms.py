@@ -159,7 +159,7 @@ def _of_shares(swarm: Swarm, model: ModelShape, placement: Placement, workload: 
 
 
 def _unmodelled(found: Sequence[Term], workload: Workload) -> tuple[Term, ...]:
-    """Return the time that the runs of a calibration left unexplained, which is of no known term."""
+    """Return the time that the runs of a calibration left unexplained, which belongs to no known term."""
     if not workload.model_error:
         return ()
     whole = sum(term.typical_ms for term in found)

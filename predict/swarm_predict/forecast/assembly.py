@@ -110,7 +110,7 @@ def assemble(question: Question, step: Step, rng: np.random.Generator, first_tok
         times_ms, path_ms = per_token(step.total_ms, work, rng), step.path_ms
         share = windows_per_token = 1 / step_yield(work)
         tpot = quantiles(times_ms)
-        if step.later_ms is not None:  # the slow end alone: the mean, as its parts, is of what was seen
+        if step.later_ms is not None:  # the slow end alone: the mean and its parts are of what was seen
             times_ms = in_slow_half(times_ms, step.later_ms * share, rng)
             later = quantiles(times_ms)
             tpot = Quantiles(tpot.mean, later.p5, later.p50, later.p95)
@@ -221,7 +221,7 @@ def _too_big(node: str, layers: str, needed: float, room: float, weights: str) -
 
 
 def _hidden(worth: dict[Part, float], mean_ms: float, share: float) -> tuple[Breakdown, dict[Cause, float]]:
-    """Split a time per token by what its parts are worth; the causes of the paths are of a window, as in `Step`."""
+    """Split a time per token by what its parts contribute; the causes of the paths are for one window, as in `Step`."""
     path: dict[Cause, float] = {
         "rtt": worth["rtt"] * mean_ms / share,
         "jitter": worth["jitter"] * mean_ms / share,

@@ -1,9 +1,9 @@
-"""Compute the time per token of one stream that keeps several verify windows in flight.
+"""Compute the time per token of a stream that keeps several verify windows in flight.
 
 A window is drafted, passes stations in a fixed order (an uplink, a stage, the next uplink, …) and comes home. Windows
-queue at a station and overlap everywhere else. The drafter works on one window at a time and finishes it.
-A window whose guesses are not all right makes those behind it stale: they still occupy the stations and their places in
-flight, and the next valid window is drafted once the miss is known (`cost.speculative` has the chances and sources).
+queue at a station and overlap everywhere else. The drafter works on one window at a time and finishes it. A window
+whose guesses are not all right makes those behind it stale: they still occupy the stations and their places in flight,
+and the next valid window is drafted once the miss is known (`cost.speculative` has the chances and sources).
 
 `flow` follows a few hundred windows, for many variants of the times at once: exact for fixed times, as a test with a
 discrete-event simulation shows. `least_ms` is a bound for any placement, for the certificate of a plan.

@@ -38,7 +38,7 @@ _KINDS: Final[dict[Rate, tuple[Kind, ...]]] = {
 }
 # which quantity is in which line: of kinds of machine, then of each machine, then of what was measured
 _RATE, _LAUNCH, _VISIT, _REDUCE, _OWN, _HOST, _LAYERS, _PATHS = range(8)
-_LINES: Final = 7 + len(individual_effects.PATH_KINDS)  # the last ones are of paths, one a kind
+_LINES: Final = 7 + len(individual_effects.PATH_KINDS)  # the last ones are for paths, one a kind
 _LEAST_OF_MEASURED: Final = 0.1  # no engine takes less than a tenth of what was measured
 _TINY: Final = 1e-9  # keeps a covariance of equal quantities positive
 

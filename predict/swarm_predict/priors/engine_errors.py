@@ -1,4 +1,4 @@
-"""Read how far engines deviate from predictions on measured layers and paths, by engine: `engine_errors.json`.
+"""Read how far each engine deviates from predictions on measured layers and paths: `engine_errors.json`.
 
 `python -m bench engines --fit` fits it to runs of engines on emulated networks (`bench/data/engine_runs.jsonl`, those
 that no other program disturbed) and to the median errors of an earlier series (`bench/engine_runs/fit_widths.py`). All

@@ -1,8 +1,8 @@
-"""Name effects of one machine, one model and one swarm beyond their kind, which no published result can show.
+"""Name the effects of one machine, one model and one swarm beyond their class, which published results cannot show.
 
-A run on a machine is about all of these at once (`conditioning`). Their widths come from the fit: how far systems
-of one kind lie apart (`node`), and what is left of single results (`left`). The latter is shared out among the model,
-the one question (model, weights and engine on one machine) and the run itself.
+A run on a machine is about all of these at once (`conditioning`). Their widths come from the fit: how far systems of
+one kind lie apart (`node`), and what is left of single results (`left`). The latter is shared out among the model, the
+one question (model, weights and engine on one machine) and the run itself.
 """
 
 from __future__ import annotations

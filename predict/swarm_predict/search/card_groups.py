@@ -1,7 +1,7 @@
-"""Choose in how many cards of a machine every layer is split, where machines have unlike numbers of them.
+"""Choose how many cards of a machine share every layer, if machines have different numbers of cards.
 
-All stages of one run have groups of one size. A size leaves out the machines whose cards it does not divide, so each
-is planned for by itself, and the best is taken. The bound is the least of all sizes'.
+All stages of one run have groups of one size. A size leaves out the machines whose cards it does not divide, so each is
+planned for by itself, and the best is taken. The bound is the least of all sizes'.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Describe a chain placement as one array problem, whoever the client is: shared by exact search, bound and descent.
+"""Describe a chain placement as one array problem for any client: shared by exact search, bound and descent.
 
-Rows are the nodes that may serve, fastest layer first, so that "fastest first" is index order. A placement is an
-order of rows; its best split follows from the set and its two ends alone: one layer each, then as many as memory
-allows to the fastest. So the cost of an order is
+Rows are the nodes that may serve, fastest layer first, so that "fastest first" is index order. A placement is an order
+of rows; its best split follows from the set and its two ends alone: one layer each, then as many as memory allows to
+the fastest. So the cost of an order is
 
     start[first] + Σ hop + end[last] + close[last, first] + split(set, first, last) + constant
 """

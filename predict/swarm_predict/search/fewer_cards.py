@@ -1,4 +1,4 @@
-"""Leave cards of a machine out of its groups, where the engine splits every layer among cards.
+"""Leave some cards of a machine idle, if the engine splits every layer among cards and fewer are faster.
 
 A group's size divides the attention heads. Six like cards of a model with 64 heads form three groups of two, which
 follow each other; four of the six form one, which is often faster. Each size that some machine can only have with cards

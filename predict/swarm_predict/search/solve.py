@@ -233,7 +233,7 @@ def plan(
 
 
 def _with_windows(found: Found, value_ms: float, workload: Workload, objective: Objective) -> Found:
-    """The certificate where several verify windows are in flight: the tables are of one window at a time."""
+    """Adjust the certificate to several verify windows in flight: the tables are for one window at a time."""
     if workload.windows == 1 or objective != "latency":
         return found
     alone = found.bound_ms * step_yield(workload) - drafting_ms(workload)

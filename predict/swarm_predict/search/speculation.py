@@ -1,4 +1,4 @@
-"""Choose the guesses of a window, the windows in flight, and the placement for both.
+"""Choose the number of draft tokens of a window, the windows in flight, and the placement for both.
 
 A stream with several windows in flight is bound by the slowest station as well as by the trip: the best placement lies
 between the quickest and the one of the shortest period. Candidates are those two and what lies between, under several

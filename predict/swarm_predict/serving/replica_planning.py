@@ -34,7 +34,7 @@ WORTH_WIDENING: Final = 0.02  # of the most that is sustained
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Placements side by side, under the arrivals that are asked about."""
+    """Placements side by side, under the given arrivals."""
 
     placements: tuple[Placement, ...]
     most_per_s: float

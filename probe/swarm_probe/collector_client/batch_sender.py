@@ -1,4 +1,5 @@
-"""Decide which batch of the spool to send next: a few ahead of the acknowledgements, from the first after a refusal.
+"""Decide which batch of the spool to send next: a few ahead of the acknowledgements, and from the first after a
+refusal.
 
 `client` does the sending. Times are monotonic seconds.
 """

@@ -1,7 +1,7 @@
-"""Decide how long to stay away from a collector that sent too much: longer each time, also over restarts.
+"""Decide how long to avoid a collector that sent too much: longer each time, also across restarts.
 
-`hangups.json` in the state folder holds it, by collector. After a day without another one everything is forgotten.
-Time is passed in; a clock that was set cannot make a wait longer than its limit.
+`hangups.json` in the state folder holds it, by collector. After a day without another one everything is forgotten. Time
+is passed in; a clock that was set cannot make a wait longer than its limit.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""Count every byte of the connection to the collector, and detect more than an honest collector needs.
+"""Count every byte of the connection to the collector, and detect traffic that no honest collector sends.
 
 It counts what the kernel has seen (TCP_INFO, Linux): payload, TLS, control frames and failed handshakes alike, with the
 headers of every segment; elsewhere what came out of TLS, with a share for headers. Two things end a connection: the
 owner's daily bytes are used, or a rate that no honest collector needs.
 
 What an honest collector needs: its largest message is a plan, which names at most 512 members of 1.3 kB each, in
-practice 96 members of 250 bytes (32 that are measured, 64 that are answered) whether the swarm has a hundred members
-or ten thousand. A small swarm that forms makes a new plan twice a second: 60 kB a second while it lasts. In addition,
-the collector relays hops for pairs that nothing else connects, at most 1 MB at once from each member. So 64 KiB a
-second, and 4 MiB at once: several whole messages, and four such members. Frames are counted too, since an empty ping
-costs as much processor time as a message: acknowledgements of a spool come 50 a second after 500 at once.
+practice 96 members of 250 bytes (32 that are measured, 64 that are answered) whether the swarm has a hundred members or
+ten thousand. A small swarm that forms makes a new plan twice a second: 60 kB a second while it lasts. In addition, the
+collector relays hops for pairs that nothing else connects, at most 1 MB at once from each member. So 64 KiB a second,
+and 4 MiB at once: several whole messages, and four such members. Frames are counted too, since an empty ping costs as
+much processor time as a message: acknowledgements of a spool come 50 a second after 500 at once.
 """
 
 from __future__ import annotations

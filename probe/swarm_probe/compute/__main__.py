@@ -1,4 +1,4 @@
-"""The child process: read one Job from stdin, write Reports to stdout, and exit when the parent does.
+"""Run the child process: read one Job from stdin, write Reports to stdout, and exit when the parent does.
 
 Anything it prints by accident (libraries do) goes to stderr, whose last line the parent shows if this crashes.
 """

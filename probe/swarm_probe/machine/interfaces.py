@@ -1,4 +1,4 @@
-"""The network interfaces of this machine: its addresses, and which interface a packet takes.
+"""List the network interfaces of this machine: its addresses, and which interface a packet takes.
 
 Link-local addresses (169.254.x.x, fe80::) are those of a direct cable or Thunderbolt: no server assigns them, and they
 are valid on one link only. An IPv6 one is sent to through a named interface, the zone (RFC 4007).

@@ -1,4 +1,4 @@
-"""Order the sessions of round trips by when their next packet is due. Pure: the caller passes the time in.
+"""Order the sessions of round trips by the time of their next packet. Pure: the caller passes the time in.
 
 A packet may leave a little later than it is due, so that one wake-up sends several: `first_ns` is the latest moment for
 the first of them, and `pop` returns all that are due by then. Each session's own times vary (`stamp_sender`), so these

@@ -1,4 +1,4 @@
-"""Measure one hop as a token does it: the time from an activation-sized message to its acknowledgement.
+"""Measure one hop as a token takes it: the time from an activation-sized message to its acknowledgement.
 
 The first message of a round uses a fresh connection and is reported apart: what exceeds TCP's initial window pays a
 second round trip there. So are the last ones, each after a pause in which TCP forgets how fast it may send: a pipeline

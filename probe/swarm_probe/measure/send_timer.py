@@ -1,4 +1,4 @@
-"""One timer for all sessions' packets; arrivals wait for it instead of waking this process.
+"""Provide one timer for all sessions' packets; arrivals wait for it instead of waking this process.
 
 A wake-up costs more than the packet it is for: the processor has to fetch this program again. Arrivals are stamped by
 the kernel, and an answer states when its request came and when it left, so no figure depends on when a packet is read.

@@ -1,4 +1,4 @@
-"""Decide when this probe's tests wait for people and programs that use the machine.
+"""Decide when tests wait because people or programs use the machine.
 
 Other traffic is what the busiest network interface carried beyond what this probe did itself (loopback left out; the
 busiest, because the same packet passes several where there are containers or a VPN). Only counters are read. Pure:

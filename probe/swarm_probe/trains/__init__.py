@@ -1,1 +1,1 @@
-"""Trains of UDP packets that show a path's rate: estimate, rounds, bytes on the wire, both ends."""
+"""Measure a path's rate by trains of UDP packets: estimate, rounds, bytes on the wire, both ends."""

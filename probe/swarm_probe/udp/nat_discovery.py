@@ -125,7 +125,7 @@ class NatWatch(msgspec.Struct):
         return False
 
     def _recheck_others(self, server: _Server, now_ns: int) -> None:
-        """Query the other port again: its answer is of another time."""
+        """Query the other port again: its answer is from another time."""
         for other in self._servers:
             if other is not server and not other.tries and not other.silent:
                 other.due_ns, other.answered_ns = now_ns, None

@@ -1,4 +1,4 @@
-"""Keep the NAT status of the probe's UDP port up to date: the shell of `nat_discovery`.
+"""Keep the NAT status of the probe's UDP port up to date, with the logic of `nat_discovery`.
 
 Reports each change of the finding; the collector derives from it the addresses that other members try.
 """

@@ -51,7 +51,7 @@ EventKind = Literal[
 
 
 class LinkSample(msgspec.Struct, frozen=True, kw_only=True, tag="link"):
-    """STAMP round trips to one peer over one window (RFC 8762). Quantiles are of the answered ones."""
+    """STAMP round trips to one peer over one window (RFC 8762). Quantiles cover the answered ones."""
 
     at_ns: WallNs  # end of the window
     peer: NodeId

@@ -106,7 +106,7 @@ class HistoryReply(msgspec.Struct, frozen=True, kw_only=True, tag="history"):
     request_id: Count
     at_ns: tuple[int, ...]  # bucket centres
     values: tuple[float | None, ...]
-    rolled_until_ns: WallNs = 0  # earlier values are medians of rollups, within 1 %; 0: all are of samples
+    rolled_until_ns: WallNs = 0  # earlier values are medians of rollups, within 1 %; 0: all come from samples
 
 
 class ExportChunk(msgspec.Struct, frozen=True, kw_only=True, tag="export_chunk"):

@@ -37,7 +37,7 @@ UNKNOWN_ATTRIBUTES: Final = 0x000A
 XOR_MAPPED_ADDRESS: Final = 0x0020
 PADDING: Final = 0x0026  # RFC 5780 §7.6
 FINGERPRINT: Final = 0x8028
-# may be ignored though their numbers are of those that must be understood: they change no answer here
+# may be ignored though their numbers are in the range that must be understood: they change no answer here
 _KNOWN: Final = frozenset({MAPPED_ADDRESS, 0x0006, 0x0008, ERROR_CODE, UNKNOWN_ATTRIBUTES, XOR_MAPPED_ADDRESS, PADDING})
 _OPTIONAL_FROM: Final = 0x8000
 _UNKNOWN_CODE: Final = 420

@@ -60,7 +60,7 @@ LINK_COLUMNS: Final[dict[str, type[np.generic]]] = {
     "jitter_ms": np.float64,  # PDV: p95 − min of the round trip (RFC 5481)
     "jitter_rfc3550_ms": np.float64,
     "loss": np.float64,  # fraction, round trip
-    "pooled_loss": np.float64,  # of the recent windows of both ends that are of the path's present state, likewise
+    "pooled_loss": np.float64,  # of the recent windows of both ends in the path's present state, likewise
     "pooled_sent": np.float64,  # packets that say as much about it as is known
     "oneway_ms": np.float64,  # least one-way delay, estimated from all pairs' stamps; sums around loops are exact
     "oneway_error_ms": np.float64,  # its standard deviation: how far the two directions may share another round trip

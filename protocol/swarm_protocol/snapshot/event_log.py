@@ -1,4 +1,4 @@
-"""Keep the newest events of a swarm, ordered by time, shown under the present names of their nodes. Pure."""
+"""Keep the newest events of a swarm, ordered by time, under the present names of their nodes. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""numpy, imported when it is first used: for modules that are loaded before the first paint of the dashboard.
+"""Import numpy at its first use, for modules that are loaded before the first paint of the dashboard.
 
 Importing numpy takes as long as a fifth of the start of a bare Textual app. Names and machines of members are shown
 without it; the first figure that is computed imports it. Modules that the first paint does not load import numpy as

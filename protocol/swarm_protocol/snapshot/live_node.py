@@ -1,4 +1,4 @@
-"""What a builder keeps of one node in addition to its row in the node columns."""
+"""Hold what a builder keeps of one node in addition to its row in the node columns."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class LayerTime:
     context: int  # tokens in the cache (decode) or in the chunk (prefill)
     ms: float
     ms_p95: float = float("nan")  # NaN: no spread known
-    dtype: str = "fp16"  # "*": whatever weights are asked for
+    dtype: str = "fp16"  # "*": any weights
     n: int = 1
     at_ns: int = 0
     verified: bool = False

@@ -1,4 +1,4 @@
-"""Decide whether a host is this machine itself, where plain text is safe because nobody is in between."""
+"""Decide whether a host is this machine itself, to which plain text is safe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder in which swarmtop keeps what outlives a run: keys, pins, logs."""
+"""Find the folder in which swarmtop keeps what outlives a run: keys, pins, logs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Put the newest windows of many links into a builder by columns: an object a row is most of what a recording costs.
+"""Put the newest windows of many links into a builder by columns, since one object for each row would be slow.
 
 What a window shows besides itself (a hop's round trip, whether a transfer disturbed it) is decided sample by sample, in
 order of time. So only links of which nothing else is to be decided go by columns: both directions of a pair are

@@ -1,4 +1,4 @@
-"""Restore the members of a recording at a moment: machines, states, newest readings and events, which few rows tell.
+"""Restore the members of a recording at a moment from few rows: machines, states, newest readings and events.
 
 The state of a node is inferred: it was last heard when it last sent something, or when something was reported of it.
 """

@@ -54,7 +54,7 @@ class History(msgspec.Struct, frozen=True):
 
     at_ns: tuple[int, ...]  # centres
     values: tuple[float | None, ...]
-    rolled_until_ns: int = 0  # before it values are of rollups: medians within 1 %; 0: all are of raw samples
+    rolled_until_ns: int = 0  # before it values come from rollups: medians within 1 %; 0: all come from raw samples
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -94,7 +94,7 @@ class Reader:
         return tuple(members)
 
     def _facts(self, node_id: str, text: str | None) -> HostFacts | None:
-        """Return the facts; None if they are of a later probe, or damaged: the node is still shown without them."""
+        """Return the facts; None if they are from a later probe, or damaged: the node is still shown without them."""
         if text is None:
             return None
         try:

@@ -1,4 +1,4 @@
-"""Reserve disk space: on a full disk, deleting old rows still needs some for the write-ahead log.
+"""Reserve disk space: on a full disk, deleting old rows still needs space for the write-ahead log.
 
 The reserve is an empty file next to the store. When the disk is full it is removed, old rows are deleted in the space
 that this frees, and it is created again once there is enough space.

@@ -1,4 +1,4 @@
-"""A window that is passed over as ordinary is one that a closer look would find nothing in."""
+"""A window skipped as ordinary is one in which a full check would find nothing."""
 
 from __future__ import annotations
 

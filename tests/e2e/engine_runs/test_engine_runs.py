@@ -1,4 +1,4 @@
-"""Runs of other people's engines that are kept (`bench/data/engine_runs.jsonl`) are predicted by the code of today.
+"""Recorded runs of other people's engines (`bench/data/engine_runs.jsonl`), predicted by the present code.
 
 Engine facts decide the network's share: a round that is not priced, or one too many, is wrong by far more than what the
 machine's other programs did to these runs.

@@ -1,4 +1,4 @@
-"""torch.distributed's gloo, as `python -m bench engines` runs it on the lab's hosts, uses the hops that are priced.
+"""gloo (torch.distributed), as `python -m bench engines` runs it on the lab's hosts, uses the hops that are predicted.
 
 What the same engine takes without delays is taken away, and of all tokens the fastest counts: other programs of the
 machine make tokens slower and none faster.

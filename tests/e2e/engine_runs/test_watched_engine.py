@@ -1,5 +1,4 @@
-"""`swarmtop watch` beside an engine that runs: a gloo pipeline on the lab's hosts, on a path that gets slower and
-recovers. What was predicted is of the path as it was."""
+"""`swarmtop watch` on a running engine: a gloo pipeline on the lab's hosts, on a path that degrades and recovers."""
 
 from __future__ import annotations
 

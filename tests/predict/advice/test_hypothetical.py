@@ -1,4 +1,4 @@
-"""A machine that is not there yet, and the same machines under another question."""
+"""Hypothetical machines: prediction with a machine that does not exist yet."""
 
 from __future__ import annotations
 

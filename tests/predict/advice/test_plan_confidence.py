@@ -1,4 +1,4 @@
-"""How sure a plan's choice is, what to measure first, other weights, and the memory that a runtime takes."""
+"""Certainty of a plan, what to measure first, other weight formats, and the memory that a runtime takes."""
 
 from __future__ import annotations
 

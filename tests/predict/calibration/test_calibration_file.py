@@ -1,4 +1,4 @@
-"""Calibration: a run narrows its own terms most, and everything else as far as it is related."""
+"""Calibration: a run narrows its own terms most, and everything else in proportion to how closely it is related."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far engines are from predictions of measured layers and paths: by engine, and less after a run.
+"""How far engines deviate from predictions of measured layers and paths: by engine, and less after a run.
 
 `python -m bench engines --fit` learns the widths; here is what they do.
 """

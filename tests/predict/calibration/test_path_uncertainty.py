@@ -1,4 +1,4 @@
-"""What a run's own network may have added is not learnt as the engine's."""
+"""Delays that a run's own network may have added are not attributed to the engine."""
 
 from __future__ import annotations
 

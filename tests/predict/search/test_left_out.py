@@ -1,4 +1,4 @@
-"""No machine disappears: a plan lists the nodes it could not consider, with what to do."""
+"""A plan lists the nodes that it could not consider, each with what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a probe counts of its traffic: by the hour for its promise, by kind and peer for its owner."""
+"""Traffic accounting: by the hour for the daily limit, by kind and peer for the owner."""
 
 from __future__ import annotations
 

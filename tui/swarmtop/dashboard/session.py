@@ -84,7 +84,7 @@ class Session:
         self._notice = ""
         self._notice_ns = 0
         self._question = 0
-        self._reset_at = 0  # answers up to this question are of another model
+        self._reset_at = 0  # answers up to this question are about another model
         self._asked: tuple[int, str, Workload] | None = None
         self._away = False  # at a moment that the person went to
         self._rows: tuple[Analysis | None, Mapping[str, Row]] | None = None

@@ -19,7 +19,7 @@ from swarm_protocol.trust import certificate_pins
 from swarmtop.sources.source import SourceError
 from swarmtop.text.connection_failure import why_unreachable
 
-CONNECT_WITHIN_S: Final = 10.0  # a handshake over the slowest path that is of use
+CONNECT_WITHIN_S: Final = 10.0  # a handshake over the slowest usable path
 
 
 class _Connect(connect):

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 
 FIRST_FRAME_WITHIN_S: Final = 20.0  # a large keyframe over a thin line
 LISTEN_EVERY_S: Final = 0.5
-QUIET_S: Final = 1.5  # seconds of silence before the collector is asked whether it is alive
+QUIET_S: Final = 1.5  # seconds of silence before the collector is pinged
 PONG_WITHIN_S: Final = 2.0  # there and back over a satellite, with a frame before it
 CHUNKS_AHEAD: Final = 32  # of an export; more are left in the socket, which slows the sender
 

@@ -29,7 +29,7 @@ class History(NamedTuple):
 
     at_ns: tuple[int, ...]
     values: tuple[float | None, ...]
-    rolled_until_ns: int = 0  # earlier values are medians of rollups, within 1 %; 0: all are of samples
+    rolled_until_ns: int = 0  # earlier values are medians of rollups, within 1 %; 0: all come from samples
 
 
 class Span(NamedTuple):

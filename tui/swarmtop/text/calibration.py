@@ -12,7 +12,7 @@ from swarmtop.text.prediction import table
 
 
 def learnt_object(found: Learnt, changes: Sequence[Change]) -> dict[str, object]:
-    """Times are of a step, in ms."""
+    """Times are for one step, in ms."""
     return {
         "version": found.version,
         "runs": [

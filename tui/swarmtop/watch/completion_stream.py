@@ -41,7 +41,7 @@ class Observation:
     tpot_p50_ms: float | None  # of the gaps between events that hold one token each
     tpot_p95_ms: float | None
     finished: bool  # the engine said so; False: the connection ended first
-    answers: int | None = 1  # that this is the mean of; None: not known, and `tokens` are of all of them
+    answers: int | None = 1  # that this is the mean of; None: not known, and `tokens` counts all of them
     in_flight: float | None = None  # requests that shared the engine; None: not known
     acceptance: Acceptance | None = None  # of guesses; None: nothing was guessed, or the engine does not say
     cached_tokens: int | None = None  # of the prompt, had from an earlier request; None: it does not say

@@ -148,7 +148,7 @@ class _Judge:
         rate = self._run.tokens_per_s.p50
         token_ms = self._run.tpot_ms.p50
         gain_ms = None if without is None else token_ms - without.tpot_ms.p50
-        if self._lost[row]:  # the pipeline has stopped: its times are of the past
+        if self._lost[row]:  # the pipeline has stopped: its times are in the past
             again = None if without is None else without.tokens_per_s.p50
             return Impact(name, "in", cost_ms, None, None, {}, share, None, again)
         causes = self._causes(row, self._order)

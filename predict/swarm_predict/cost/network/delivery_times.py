@@ -323,7 +323,7 @@ def _better_known_there(column: dict[str, npt.NDArray[Any]], p50: Floats) -> Mas
 
 
 def _differs(one_ms: Floats, other_ms: Floats, share: float = PATH_CHANGED) -> Mask:
-    """Return where two figures of a path are of different states of it."""
+    """Return where two figures of a path come from different states of it."""
     with np.errstate(invalid="ignore"):
         return np.asarray(np.abs(one_ms - other_ms) > np.maximum(PATH_CHANGED_MS, share * np.fmin(one_ms, other_ms)))
 
@@ -350,7 +350,7 @@ def _hops_now(
 
 
 def _ways_now(oneway: Floats, rtt_min: Floats) -> Floats:
-    """Return the one-way delays, NaN if they are of another round trip than the present one."""
+    """Return the one-way delays, NaN if they belong to another round trip than the present one."""
     return np.where(_differs(oneway + oneway.T, rtt_min, CHANGED_SHARE), np.nan, oneway)
 
 

@@ -16,7 +16,7 @@ FULL: Final = ("full_attention", "attention", "global")
 
 
 class Hybrid(Parts):
-    """Layers are of two kinds; `growing` says which keep a cache."""
+    """There are two kinds of layers; `growing` says which keep a cache."""
 
     def mixer(self, i: int) -> Block:
         return self.attention() if self.growing()[i] else self.recurrent()

@@ -1,4 +1,4 @@
-"""Find good prices for a large swarm over the few nodes that matter.
+"""Find good prices for a large swarm from the few nodes that matter.
 
 A step of the subgradient over a hundred nodes is a hundredth of one over a thousand, and most nodes are in no cheap
 walk. So prices and tolls are found over a core and tried on all; where the cheapest walk of all goes through others,

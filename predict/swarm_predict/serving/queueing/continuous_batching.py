@@ -44,7 +44,7 @@ TAIL: Final = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One route under one arrival rate, in steady state. Times are of requests that are served."""
+    """One route under one arrival rate, in steady state. Times are for requests that are served."""
 
     arrivals_per_s: float
     most_per_s: float  # the largest arrival rate that is sustained
@@ -62,7 +62,7 @@ class Served:
 
 
 class Loaded:
-    """A route with its cycles for every number of sequences; arrival rates are asked of it."""
+    """A route with its cycles for every number of sequences, to be evaluated at any arrival rate."""
 
     def __init__(self, route: Route, points: int = GRID) -> None:
         self.route = route

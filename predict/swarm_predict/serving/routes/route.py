@@ -65,7 +65,7 @@ class Prompts:
 
     @property
     def weights(self) -> Floats:
-        """Return (lengths,): the share of all parts that are of prompts of that length."""
+        """Return (lengths,): the share of all chunks that belong to prompts of that length."""
         return np.asarray(self.passes / self.passes.sum())
 
     def mean_ms(self) -> Floats:

@@ -52,7 +52,7 @@ class Weights:
     """Draws tensors for a layer; the same seed gives the same numbers on the same device."""
 
     def __init__(self, seed: int, dtype: torch.dtype, device: torch.device | str, quantised: str = "") -> None:
-        """Create it. `quantised`: the format of `linear`s, one of QUANTISED; empty: they are of `dtype`."""
+        """Create it. `quantised`: the format of `linear`s, one of QUANTISED; empty: they have `dtype`."""
         self._generator = torch.Generator(device="cpu").manual_seed(seed)
         self.dtype = dtype
         self.device = device

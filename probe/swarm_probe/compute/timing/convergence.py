@@ -1,4 +1,4 @@
-"""Decide when a median is known well enough, and how many distinct layers keep weights out of the cache.
+"""Decide when a median is precise enough, and how many distinct layers keep weights out of the cache.
 
 Pure: the clock is passed in, no torch. The interval is the distribution-free one of order statistics (Le Boudec,
 Performance Evaluation, 2.2), because layer times are skewed: there is a fastest, and no slowest.

@@ -227,7 +227,7 @@ class _Made:
 
     act: Callable[[], object]
     layers: int  # in it
-    factor: float  # multiplies the time, where it is of a part of the layer
+    factor: float  # multiplies the time, if only a part of the layer was timed
     eager: bool  # kernels are launched one by one on a device that could run them as a graph
 
 

@@ -1,4 +1,4 @@
-"""Decide after which pause visits are timed, and detect when that pause has changed.
+"""Decide the pause after which visits are timed, and detect when that pause has changed.
 
 A visit costs more the longer the machine waited before it (`visit_timing`), so it is timed after the pause that a token
 leaves there: what the collector's plan says, and before there is a plan the usual round trip.

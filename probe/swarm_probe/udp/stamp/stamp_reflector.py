@@ -121,7 +121,7 @@ class Reflector:
         return Refused(refused)
 
     def answer(self, accepted: Accepted, *, received_ns: int, sent_ns: int, ttl: int, error: int) -> Answer:
-        """Return the reply to what `accept` took. `received_ns` (T2) and `sent_ns` (T3) are of one wall clock."""
+        """Return the reply to what `accept` took. `received_ns` (T2) and `sent_ns` (T3) come from one wall clock."""
         state, packet = accepted._state, accepted._packet
         reply = stamp_packet.ReflectedPacket(
             seq=state.answers % stamp_packet.SEQ_LIMIT,

@@ -1,9 +1,10 @@
-"""Fill in the round trips of unmeasured pairs from the nodes' coordinates and from what was measured nearby.
+"""Fill in the round trips of unmeasured pairs, from the nodes' coordinates and nearby measurements.
 
 The coordinates are fitted by `swarm_collector.scheduling.network_coordinates`. The collector sends them, six figures a
 node; a viewer derives the pairs (`pair_estimates`), so that a swarm of a thousand does not have to be sent a million
 estimates. Values filled in have the kind ESTIMATE, no age and no packets: they are shown with ~ everywhere, and the
-predictor widens its interval by them. A measured pair, or one whose other direction was measured, stays as it is."""
+predictor widens its interval by them. A measured pair, or one whose other direction was measured, stays as it is.
+"""
 
 from __future__ import annotations
 

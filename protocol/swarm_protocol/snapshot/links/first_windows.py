@@ -1,4 +1,4 @@
-"""Columns of the first windows of many links, as a recording has them: no object a sample.
+"""Hold the first windows of many links as columns, as a recording has them, without one object for each sample.
 
 `LinkFigures.first` takes them together and leaves what as many calls of `LinkFigures.link` would leave.
 """

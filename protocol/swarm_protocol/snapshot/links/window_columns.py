@@ -1,4 +1,4 @@
-"""Turn many windows of round trips into columns, so that a live picture takes thousands of them together. Pure."""
+"""Turn many windows of round trips into columns, so that a live snapshot takes thousands of them at once. Pure."""
 
 from __future__ import annotations
 

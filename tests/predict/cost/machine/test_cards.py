@@ -1,4 +1,4 @@
-"""Cards of one machine: one after the other, or all on every layer, as the engine runs them."""
+"""Cards of one machine: in turn, or all sharing every layer, as the engine runs them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""BBR's pacing, held against Linux 6.18 in namespaces at 100 Mbit/s (flows as `python -m bench restart` sends them)."""
+"""BBR's pacing, compared with Linux 6.18 in namespaces at 100 Mbit/s (flows of `python -m bench restart`)."""
 
 from __future__ import annotations
 

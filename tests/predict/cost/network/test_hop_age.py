@@ -1,4 +1,4 @@
-"""A hop is as old as a minute, a round trip as young as seconds: what is predicted when the path changed in between."""
+"""Hops are measured each minute, round trips every few seconds: predictions when the path changed in between."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Losses: their chance comes from all that was seen, their cost from what TCP does, and never from a straight line
-between a median and one message that was a second late."""
+"""Losses: the chance comes from all observations, the cost from TCP's recovery, never from interpolating between a
+median and one message that was a second late."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TCP after a rest, compared with what `python -m bench restart` measured: 60 ms each way, 100 Mbit/s, Linux 6.18."""
+"""TCP after idle, compared with measurements of `python -m bench restart`: 60 ms each way, 100 Mbit/s, Linux 6.18."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What losses leave of TCP's window, compared with laws of TCP and what `python -m bench loss_window` measured."""
+"""TCP's window under losses, compared with laws of TCP and measurements of `python -m bench loss_window`."""
 
 from __future__ import annotations
 

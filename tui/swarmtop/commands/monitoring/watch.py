@@ -156,7 +156,7 @@ async def _watch(args: argparse.Namespace, endpoint: Endpoint, question: Questio
         if passive and not question.model:
             question = replace(question, model=await client.first_model())
         now_ns = time.perf_counter_ns()
-        first_ns = now_ns + round(args.every * NS_PER_S) if passive else now_ns  # a reading is of the time before it
+        first_ns = now_ns + round(args.every * NS_PER_S) if passive else now_ns  # a reading covers the time before it
         pace = Pace(PaceConfig(args.every, args.requests, None if passive else args.budget_tokens), first_ns)
         while (due_ns := pace.next_ns()) is not None:
             if pace.requests == 0 and question.model and not args.json:

@@ -39,7 +39,7 @@ class Kept:
         return Span(self._frames[0].at_ns, self._frames[-1].at_ns, tuple(self._gaps))
 
     def add(self, swarm: Swarm) -> None:
-        if swarm.at_ns < self._arrived_ns:  # another collector's clock: the kept frames are of another time
+        if swarm.at_ns < self._arrived_ns:  # another collector's clock: the kept frames are from another time
             self._frames, self._gaps, self._arrived_ns, self._bytes = [], [], 0, 0
         if self._arrived_ns and swarm.at_ns - self._arrived_ns >= GAP_NS:
             self._gaps.append((self._arrived_ns, swarm.at_ns))

@@ -20,7 +20,7 @@ FOUR_COLUMNS: Final = 260
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A box. Heights are of its content, in lines."""
+    """A box. Heights are those of its content, in lines."""
 
     title: str | Line
     draw: Callable[[int, int], Block]  # (cells, lines) of the content → the content

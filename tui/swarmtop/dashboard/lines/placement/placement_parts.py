@@ -189,7 +189,7 @@ def _own_cells(
 def _word(view: View, node: str) -> str:
     try:
         return view.word(view.swarm.index(node))
-    except KeyError:  # the plan is of a frame in which this node was still there
+    except KeyError:  # the plan is for a frame that still had this node
         return "lost"
 
 
