@@ -340,5 +340,5 @@ def test_an_offloaded_cache_makes_room_for_many_sequences_and_is_read_in_every_s
     assert outside.fits
     cache = 144 * OPT30.stage_cache_bytes(0, 47, 544)
     assert outside.tpot_ms.p50 > cache / 12e6
-    with pytest.raises(PredictError, match="say which with --offload-gbps"):
+    with pytest.raises(PredictError, match="give it with --offload-gbps"):
         predict(swarm, OPT30, placement, Workload(offload_cache=True))

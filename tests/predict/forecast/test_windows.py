@@ -261,7 +261,7 @@ def test_the_certificate_of_a_plan_with_given_windows_is_a_bound():
 @pytest.mark.parametrize(
     ("load", "line"),
     [
-        ({"windows": 4}, "say how many with --draft"),
+        ({"windows": 4}, "set their number with --draft"),
         ({"windows": 4, "batch": 2, **DRAFT}, "leave out --batch"),
         ({"windows": 4, "redundancy": 2, **DRAFT}, "leave out --redundancy"),
     ],

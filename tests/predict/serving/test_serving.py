@@ -271,7 +271,7 @@ def test_no_room_for_one_request_does_not_fit() -> None:
 @pytest.mark.parametrize(
     ("load", "said"),
     [
-        (Workload(windows=2), "say how many with --draft"),
+        (Workload(windows=2), "set their number with --draft"),
         (Workload(engine="vllm-tp", draft_tokens=4, draft_accept=0.7, windows=2), "leave out --windows"),
         (Workload(draft_tokens=4, offload_gbps=12.0, offload_cache=True), "--draft"),
         (Workload(batch=4), "--batch"),
