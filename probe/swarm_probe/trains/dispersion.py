@@ -37,6 +37,7 @@ OVERFLOW_DOUBT: Final = 0.01  # of the packets may have been lost behind the bot
 FLOOR: Final = 0.002  # least relative half-width: stamps, clocks, headers of the link
 SATURATED: Final = 0.95  # arrival over sending rate: above this we, or a shaper's burst, may have set the pace
 AGREE: Final = 0.01  # halves that differ by no more show one rate, however sure each of them is
+PAUSE_NS: Final = 2_000_000  # between two packets, of a sender with more to send: another program had the processor
 _NEVER: Final = math.inf
 
 
@@ -58,6 +59,12 @@ class Rate(msgspec.Struct, frozen=True):
     packets: int  # that it is from
     arrived: int  # packets of the whole train
     least_mbps: float  # lower end: of the interval, or of the slowest part where they differ
+    able_mbps: float = 0.0  # as they would have left the sender without its pauses
+
+    @property
+    def paused(self) -> bool:
+        """Return whether the sender paused for more than half of the time, and the path may have run empty then."""
+        return self.able_mbps > 2 * self.sent_mbps and self.mbps > self.sent_mbps / 2
 
     @property
     def saturated(self) -> bool:
@@ -108,7 +115,9 @@ def _coarse(train: Train, points: Sequence[tuple[int, int]]) -> Rate | None:
     bits = train.packet_bytes * BITS_PER_BYTE
     sent_ns = max(1, train.sent_ns[half[-1][0]] - train.sent_ns[half[0][0]])
     sent_mbps = bits * 1e3 * (half[-1][0] - half[0][0]) / sent_ns
-    return Rate(bits * 1e3 * (len(half) - 1) / max(1, took_ns), _NEVER, sent_mbps, len(half), len(points), 0.0)
+    return Rate(
+        bits * 1e3 * (len(half) - 1) / max(1, took_ns), _NEVER, sent_mbps, len(half), len(points), 0.0, sent_mbps
+    )
 
 
 def _rate(
@@ -118,7 +127,6 @@ def _rate(
     sent = seqs[-1] - seqs[0]
     lost = 1 - (len(seqs) - 1) / sent if sent else 0.0
     half_lost = (lost if lost <= RANDOM_LOSS else OVERFLOW_DOUBT) / 2
-    sent_ns = max(1, train.sent_ns[seqs[-1]] - train.sent_ns[seqs[0]])
     apart = _apart(parts[0], parts[1])
     width = math.hypot(FLOOR, line.doubt) + half_lost + train.dropped / len(train.sent_ns) + apart
     width += _idle_share(train.sent_ns, seqs[0], seqs[-1], line.slope)
@@ -128,7 +136,22 @@ def _rate(
     if apart:
         of_parts = [bits * 1e3 / part.slope * max(0.0, 1 - part.doubt) for part in parts if part.slope > 0]
         least = min([least, *of_parts])
-    return Rate(mbps, width, bits * 1e3 * sent / sent_ns, len(seqs), len(points), least)
+    sent_mbps, able_mbps = _sending(train, seqs)
+    return Rate(mbps, width, sent_mbps, len(seqs), len(points), least, able_mbps)
+
+
+def _sending(train: Train, seqs: Sequence[int]) -> tuple[float, float]:
+    """Return the rate at which these packets were sent, and without the sender's pauses.
+
+    Lost packets count where both halves lost some: a queue that is full all the time loses packets all the time. One
+    that only a burst before the paced rest overflowed does not show that the rest was faster than the path.
+    """
+    first, middle, last = seqs[0], seqs[len(seqs) // 2], seqs[-1]
+    lost = ((middle - first) - len(seqs) // 2, (last - middle) - (len(seqs) - 1 - len(seqs) // 2))
+    bits = train.packet_bytes * BITS_PER_BYTE * (len(seqs) - 1 + 2 * min(lost))
+    took_ns = train.sent_ns[last] - train.sent_ns[first]
+    paused_ns = sum(b - a for a, b in pairwise(train.sent_ns[first : last + 1]) if b - a >= PAUSE_NS)
+    return bits * 1e3 / max(1, took_ns), bits * 1e3 / max(1, took_ns - paused_ns)
 
 
 def _idle_share(sent_ns: Sequence[int], first: int, last: int, packet_ns: float) -> float:

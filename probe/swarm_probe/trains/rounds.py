@@ -60,9 +60,19 @@ class TrainTest(msgspec.Struct):
     @property
     def too_fast(self) -> bool:
         """Return whether the path is faster than this machine sends trains: a transfer says more."""
-        return (
-            len(self.rates) == 1 and (first := self.rates[0]) is not None and first.mbps >= SATURATED * first.sent_mbps
-        )
+        if len(self.rates) != self._unpaced or (latest := self.rates[-1]) is None:
+            return False
+        return latest.mbps >= SATURATED * latest.sent_mbps and not self._again
+
+    @property
+    def _again(self) -> bool:
+        """Return whether the first train has to be repeated: this machine paused while it sent that."""
+        return len(self.rates) == 1 and (first := self.rates[0]) is not None and first.paused
+
+    @property
+    def _unpaced(self) -> int:
+        """Return how many trains were sent as fast as this machine can."""
+        return 2 if len(self.rates) > 1 and (first := self.rates[0]) is not None and first.paused else 1
 
     @property
     def lost(self) -> bool:
@@ -77,17 +87,23 @@ class TrainTest(msgspec.Struct):
         if self.too_fast or self.lost or left < LEAST_PACKETS or len(self.rates) >= ROUNDS_MOST:
             return None
         outcome = self.outcome()
-        if len(self.rates) > 1 and outcome is not None and not outcome.bound:
+        if self._again:
+            return Round(FIRST_PACKETS, FIRST_PACKETS, math.inf)
+        paced = len(self.rates) > self._unpaced
+        if paced and outcome is not None and not outcome.bound:
             return None
         known = next((rate for rate in reversed(self.rates) if rate is not None), None)
         if known is None:
             return None
-        if len(self.rates) > 1 and not known.saturated:
-            return _paced(min(left, SEARCH_PACKETS if left >= 2 * SEARCH_PACKETS else left), known.mbps, SEARCH_FASTER)
+        if paced and not known.saturated:
+            # one that this machine was slow to send says less than an earlier one
+            found = [rate for rate in self.rates if rate is not None]
+            faster = max(rate.mbps * (FASTER[0] if rate.saturated else SEARCH_FASTER) for rate in found)
+            return _paced(min(left, SEARCH_PACKETS if left >= 2 * SEARCH_PACKETS else left), faster, 1.0)
         if known.half_width > VAGUE and left >= 2 * SEARCH_PACKETS:
             return _paced(SEARCH_PACKETS, known.mbps, FASTER[1])
         # the rest that would be left has to be of use; else it belongs to this train
-        packets = _packets_for_goal(known) if len(self.rates) == 1 else left
+        packets = _packets_for_goal(known) if not paced else left
         best = self._combined() or known
         return _paced(packets if left - packets >= LEAST_PACKETS else left, best.mbps)
 

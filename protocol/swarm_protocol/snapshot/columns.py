@@ -38,7 +38,7 @@ NODE_COLUMNS: Final[dict[str, type[np.generic]]] = {
     "place_2": np.float64,
     "place_3": np.float64,
     "height_ms": np.float64,
-    "place_spread": np.float64,  # relative: half of this node's estimates are within it
+    "place_spread": np.float64,  # relative: half of its measured pairs are within it of what the coordinates say
     "spooled": np.int64,  # batches the probe still holds
     "tcp": np.uint8,
     "congestion": np.uint8,

@@ -78,6 +78,23 @@ def test_an_interval_holds_nine_in_ten_of_the_pairs_that_were_left_out(noise: fl
     assert COVERED - 0.05 < np.mean(shares) < COVERED + 0.05
 
 
+@pytest.mark.parametrize(("nodes", "measured"), [(20, 0.8), (30, 0.5), (60, 0.3)])
+def test_intervals_of_small_swarms_hold_too(nodes: int, measured: float) -> None:
+    """The swarms that most people have, while they have just been started: as many parameters as measured pairs."""
+    shares = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        src, dst, rtt = towns(rng, nodes)
+        rtt = rtt * np.exp(rng.normal(0, 0.1, len(rtt)))
+        seen = rng.random(len(src)) < measured
+        fitted = fit(nodes, src[seen], dst[seen], rtt[seen], rng)
+        found = estimate_pairs(fitted.place, fitted.height, src[seen], dst[seen], rtt[seen])
+        assert found is not None
+        low, high = found.interval_of(src[~seen], dst[~seen])
+        shares.append(np.mean((low <= rtt[~seen]) & (rtt[~seen] <= high)))
+    assert COVERED - 0.05 < np.mean(shares) < COVERED + 0.07
+
+
 def test_a_completer_estimates_again_when_the_coordinates_change() -> None:
     rng = np.random.default_rng(11)
     src, dst, rtt = towns(rng)

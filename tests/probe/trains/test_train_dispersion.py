@@ -45,6 +45,41 @@ def test_no_path_is_shown_as_another(
         assert abs(off(path, outcome.mbps)) <= 2 * GOAL
 
 
+@pytest.mark.parametrize("sent_at", [100.0, 150.0, 200.0, 400.0])
+def test_a_burst_that_overflowed_a_short_queue_does_not_make_the_rest_fast(sent_at: float) -> None:
+    """80 Mbit/s behind 3 ms of queue. A burst loses some of its packets, and the rest arrives as it was sent, at
+    10 Mbit/s: with the lost ones more were sent than arrived."""
+    path = SimulatedPath(80.0, random.Random(1), "uniform", 6.0, in_order=False, queue_ms=3.0, sender_mbps=sent_at)
+    rate = estimate(path.train(Round(packets=600, burst=150, mbps=10.0)))
+    assert rate is not None
+    assert rate.mbps == pytest.approx(10.0, rel=0.1)
+    assert not rate.saturated
+
+
+def test_a_shaper_on_the_senders_own_interface_is_found_although_it_holds_the_sender_back() -> None:
+    """The socket takes some hundred packets at once; then each waits until one has left."""
+    packet_ns = PACKET_BYTES * 8e3 / 25.0
+    sent_ns = [round(number * 1e4 + max(0, number - 100) * (packet_ns - 1e4)) for number in range(200)]
+    arrivals = [(number, 20_000_000 + round((number + 1) * packet_ns)) for number in range(200)]
+    rate = estimate(Train(PACKET_BYTES, sent_ns, arrivals))
+    assert rate is not None
+    assert rate.mbps == pytest.approx(25.0, rel=0.01)
+    assert rate.saturated
+    assert not rate.paused
+
+
+def test_a_pause_of_the_sender_is_not_the_paths_rate() -> None:
+    whole = SimulatedPath(60.0, random.Random(2)).train(Round(packets=200, burst=200, mbps=math.inf))
+    late = [ns + (100 if number >= 100 else 0) * 1_000_000 for number, ns in enumerate(whole.sent_ns)]
+    arrivals = [(number, ns + (100 if number >= 100 else 0) * 1_000_000) for number, ns in whole.arrivals]
+    rate = estimate(Train(PACKET_BYTES, late, arrivals))
+    assert rate is not None
+    assert rate.paused
+    unhindered = estimate(whole)
+    assert unhindered is not None
+    assert not unhindered.paused
+
+
 @same_examples
 @given(
     mbps=rates, seed=seeds, burst=st.integers(1_500, 256 << 10), faster=st.sampled_from((2.0, 4.0, 50.0)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from swarm_probe.trains.rounds import (
     SHOWN_PACKETS,
     TCP_SHARE,
     TRAIN_S,
+    Round,
     TrainTest,
 )
 
@@ -50,6 +52,33 @@ def test_a_path_as_fast_as_the_sender_gets_no_second_train() -> None:
     test = shown(rate(480.0, sent_mbps=490.0))
     assert test.next_round() is None
     assert test.too_fast
+
+
+def paused(mbps: float) -> Rate:
+    """What a first train shows during which this machine did something else: it could have sent faster than it did."""
+    return msgspec.structs.replace(rate(mbps, sent_mbps=mbps, arrived=FIRST_PACKETS), able_mbps=10 * mbps)
+
+
+def test_a_first_train_that_this_machine_interrupted_is_sent_once_more() -> None:
+    """A busy machine would else measure by TCP alone, which jitter and loss hold back."""
+    assert not shown(paused(50.0)).too_fast
+    assert shown(paused(50.0)).next_round() == Round(FIRST_PACKETS, FIRST_PACKETS, math.inf)
+    followed = shown(paused(50.0), rate(60.0, arrived=FIRST_PACKETS)).next_round()
+    assert followed is not None
+    assert followed.packets == MEDIUM_PACKETS
+    assert 60.0 < followed.mbps < 80.0
+    assert shown(paused(50.0), paused(55.0)).too_fast
+    assert shown(paused(50.0), paused(55.0)).next_round() is None
+
+
+def test_a_train_that_was_slow_to_send_does_not_slow_down_the_next_one() -> None:
+    for found in (
+        (rate(40.0, arrived=45), rate(55.0, sent_mbps=57.0), rate(7.0, sent_mbps=7.0)),
+        (rate(60.0, arrived=FIRST_PACKETS), rate(7.0, sent_mbps=7.0)),
+    ):
+        followed = shown(*found).next_round()
+        assert followed is not None
+        assert followed.mbps > 60.0
 
 
 def test_a_path_that_lets_no_packet_through_gets_no_second_train() -> None:

@@ -36,6 +36,14 @@ def assert_same(one: Swarm, other: Swarm) -> None:
         np.testing.assert_allclose(np.asarray(column), np.asarray(other.links[name]), rtol=1e-6, err_msg=name)
 
 
+def assert_kept(found: Swarm, before: Swarm, anew: Swarm) -> None:
+    """Which pairs are estimated is of now; the estimates are as old as the coordinates."""
+    np.testing.assert_array_equal(np.asarray(found.links["kind"]), np.asarray(anew.links["kind"]))
+    estimated = np.asarray(found.links["kind"]) == Kind.ESTIMATE
+    one, other = (np.asarray(each.links["rtt_min_ms"])[estimated] for each in (found, before))
+    np.testing.assert_array_equal(one, other)
+
+
 def test_compact_links_are_completed_as_full_ones_are() -> None:
     filled = completed(compacted(swarm()))
     assert is_compact(filled.links)
@@ -68,10 +76,10 @@ def test_pair_measured_for_the_first_time_and_new_coordinates_bring_new_estimate
     links["kind"] = links["kind"].with_cells(at, np.array([Kind.MEASURED], np.uint8))
     links["rtt_min_ms"] = links["rtt_min_ms"].with_cells(at, np.array([48.0]))
     second = dataclasses.replace(first, links=links, _index={})
-    assert_same(completer.completed(second), completed(second))
-    assert np.isnan(
-        completer.completed(second).links["rtt_min_ms"][column, row]
-    )  # no guess beside a measured direction
+    found = completer.completed(second)
+    assert_kept(found, before, completed(second))
+    assert found.links["rtt_min_ms"][row, column] == 48.0
+    assert np.isnan(found.links["rtt_min_ms"][column, row])  # no guess beside a measured direction
     moved = {**second.nodes, "height_ms": np.full(NODES, 30.0)}
     third = dataclasses.replace(second, nodes=moved, _index={})
     assert_same(completer.completed(third), completed(third))

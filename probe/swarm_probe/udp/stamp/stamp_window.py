@@ -8,7 +8,7 @@ packet as lost. RTT = (T4 − T1) − (T3 − T2); figures are never clamped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -102,6 +102,7 @@ class Window(msgspec.Struct):
 class WindowReports:
     def __init__(self) -> None:
         self._anchor: tuple[int, int] | None = None  # (seq, reflector's seq) of the last answer before this window
+        self._before: list[tuple[int, int]] = []  # the same of all answers of the window before
         self._jitter_ns: float | None = None
         self._last_rtt_ns: int | None = None
 
@@ -117,6 +118,7 @@ class WindowReports:
         last = max(window.arrived, key=lambda p: p.seq) if window.arrived else None
         if last is not None:
             self._anchor = (last.seq, last.reflector_seq)
+            self._before = [(p.seq, p.reflector_seq) for p in window.arrived]
         in_order = [p.rtt_ns for p in window.arrived if p.rtt_ns is not None]
         jitter_ns = self._jitter(in_order)
         rtts = sorted(in_order)
@@ -162,7 +164,8 @@ class WindowReports:
         """Return (lost on the way out, on the way back), from the reflector's own sequence numbers.
 
         It needs an answer on either side of the losses. Where losses of a neighbouring window lie in between and both
-        directions lost, they cannot be distinguished: (None, None).
+        directions lost, or where a lost packet may have overtaken one of these answers, they cannot be distinguished:
+        (None, None).
         """
         if lost == 0:
             return 0, 0
@@ -173,11 +176,20 @@ class WindowReports:
         end = final if final.answered else _first_answer_after(later, final.seq)
         if end is None:
             return None, None
+        around = [p for w in (window, *later) for p in w.packets]
+        answers = [*self._before, *((p.seq, p.reflector_seq) for p in around if p.answered)]
+        overtaken = _most_overtaken(answers)
+        unanswered = (p.seq for p in around if not p.answered)
+        if overtaken and any(min(abs(seq - begin[0]), abs(seq - end.seq)) <= overtaken for seq in unanswered):
+            return None, None
         sent_between = end.seq - begin[0]
+        # of those that overtook an end, or that it overtook, the numbers say the opposite of what was sent in between
         arrived = end.reflector_seq - begin[1]
-        answered = sum(p.answered for p in _between((window, *later), begin[0], end.seq))
+        arrived += sum(begin[0] < seq <= end.seq for seq, _ in answers)
+        arrived -= sum(begin[1] < number <= end.reflector_seq for _, number in answers)
+        answered = sum(begin[0] < p.seq <= end.seq for p in around if p.answered)
         lost_out, lost_back = sent_between - arrived, arrived - answered
-        if lost_out < 0 or lost_back < 0:  # the reflector restarted, or packets were reordered at an edge
+        if lost_out < 0 or lost_back < 0:  # the reflector restarted
             return None, None
         if lost_out + lost_back == lost:
             return lost_out, lost_back
@@ -186,9 +198,15 @@ class WindowReports:
         return (0, lost) if lost_out == 0 else (None, None)
 
 
-def _between(windows: Sequence[Window], after: int, until: int) -> Iterator[SentPacket]:
-    for window in windows:
-        yield from (p for p in window.packets if after < p.seq <= until)
+def _most_overtaken(answers: Iterable[tuple[int, int]]) -> int:
+    """Return how much later the packets were sent that overtook others on the way there, in packets, at most.
+
+    `answers`: (seq, reflector's seq). An unanswered packet has no number of the reflector, and may have overtaken too.
+    """
+    most, highest = 0, -1
+    for seq, _ in sorted(answers, key=lambda answer: answer[1]):
+        most, highest = max(most, highest - seq), max(highest, seq)
+    return most
 
 
 def _first_answer_after(windows: Sequence[Window], seq: int) -> SentPacket | None:

@@ -6,14 +6,17 @@ pairs whose ends are near its own ends, weighted by exp(−distance / bandwidth)
 (Nadaraya 1964, Watson 1964, over both ends). Bandwidth and draw are chosen by leave-one-out error, so nothing is tuned
 to one network.
 
-The same residuals without itself give the interval. They are divided by 1 − leverage, because the pair itself was used
-to fit the coordinates; the parameters of a node are shared evenly by its pairs. A parameter counts for more than one
-(FREEDOM), because the fit is not linear: it chooses among several arrangements of the nodes the one that suits the
-pairs best. Pure, numpy only.
+A pair's interval is as wide as the residuals of measured pairs that are estimated without themselves, times two things
+that distinguish pairs: how much was measured near it (with nothing nearby the error of the coordinates remains), and
+how well the measured pairs of both ends determine their places (their leverage: a node with five pairs has as many
+parameters). The same leverage makes the residuals of measured pairs as large as they would be without themselves. Where
+few pairs are measured, their residuals say little, and the usual error of coordinates counts beside them. Pure, numpy
+only.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,11 +31,15 @@ DRAWS: Final = (0.1, 0.3, 1.0)  # weight of "no correction", beside 1 for a pair
 TRIED: Final = 4_000  # measured pairs that bandwidth and draw are chosen by
 ABSURD: Final = 5.0  # median residuals: beyond, a path says nothing about its neighbours
 COVERED: Final = 0.9  # of the pairs lie within the interval
-LEAST_PAIRS: Final = 2  # for each parameter of the coordinates; with fewer their residuals say little
-FREEDOM: Final = 1.5  # intervals of made swarms (tests/collector/scheduling/test_survey.py) then hold what they say
-MOST_LEVERAGE: Final = 0.8  # a node with as many parameters as pairs fits them all
+FREEDOM: Final = 1.25  # a parameter counts for more than one: the fit chooses among arrangements of the nodes
+MOST_LEVERAGE: Final = 0.95  # of a pair whose ends have fewer pairs than parameters
+USUAL_RESIDUAL: Final = 0.1  # of coordinates between hosts of the internet (8 to 11 % in published matrices)
+USUAL_PAIRS: Final = 20  # that this counts for, beside the residuals' degrees of freedom
+EXACT: Final = 1e-4  # the least residual: round trips are not measured better than that
+WIDEST: Final = 3.0  # half of the widest interval, in logarithms: a factor of 20
 SHRINK_PAIRS: Final = 4  # of the whole swarm's error are in the error of each node
 _SEED: Final = 1
+_TINY: Final = 1e-12
 _Matrix = npt.NDArray[np.float32]
 
 
@@ -41,8 +48,7 @@ class PairEstimates:
     """Estimates of all pairs of n nodes."""
 
     rtt_ms: _Matrix  # (n, n), symmetric
-    error: Floats  # (n,): mean size of the residuals of each node's pairs, each estimated without itself
-    width: float  # times the mean of both ends' errors: the interval, in logarithms
+    half_width: _Matrix  # (n, n): of the interval, in logarithms
 
     def interval_of(self, src: Ints, dst: Ints) -> tuple[Floats, Floats]:
         """Return (low, high) in ms; COVERED of the pairs lie between. In the shape of `src`."""
@@ -52,16 +58,16 @@ class PairEstimates:
 
     def factor_of(self, src: Ints, dst: Ints) -> Floats:
         """Return by what factor the ends of the interval are above and below the estimate."""
-        factor: Floats = np.exp(self.width * (self.error[src] + self.error[dst]) / 2)
+        factor: Floats = np.exp(self.half_width[src, dst].astype(np.float64))
         return factor
 
 
 def estimate_pairs(place: Floats, height: Floats, src: Ints, dst: Ints, rtt_ms: Floats) -> PairEstimates | None:
     """Estimate every pair. `place` (n, dimensions) and `height` (n,) in ms; the measured pairs once each, above 0 ms.
-    None: too few are measured to correct anything."""
-    nodes, parameters = len(height), place.size + height.size
-    if len(src) < LEAST_PAIRS * parameters:
+    None: nothing is measured."""
+    if not len(src):
         return None
+    nodes = len(height)
     apart = _apart(place)
     estimate = apart + height[:, None].astype(np.float32) + height[None].astype(np.float32)
     residual = np.log(rtt_ms / estimate[src, dst])
@@ -70,11 +76,88 @@ def estimate_pairs(place: Floats, height: Floats, src: Ints, dst: Ints, rtt_ms: 
     field = _Field(nodes, src, dst, np.clip(residual, -most, most))
     bandwidth, draw = _chosen(near, field, src, dst, residual, float(np.median(rtt_ms)))
     weight = near.weights(bandwidth)
-    left = np.abs(residual - field.without(near.rows, weight, draw, src, dst))
-    left /= 1 - _leverage(nodes, src, dst, parameters / nodes)
+    places = _Places.of(place, height, src, dst)
+    freedom = 1 - places.leverage(src, dst)
+    correction, unknown = field.without(near.rows, weight, draw, src, dst)
+    before, left = (np.abs(each) / np.sqrt(freedom) for each in (residual, residual - correction))
+    least = _least_variance(before, left, unknown)
+    left = np.maximum(left / np.sqrt(least + (1 - least) * unknown), EXACT)
     error = _error_of_nodes(nodes, src, dst, left)
-    width = float(np.quantile(left / np.maximum((error[src] + error[dst]) / 2, 1e-9), COVERED))
-    return PairEstimates(estimate * np.exp(field.smoothed(near.rows, weight, draw)), error, width)
+    width = float(np.quantile(2 * left / (error[src] + error[dst]), COVERED))
+    width *= _with_usual(float(left.mean()), float(freedom.sum()))
+    corrections, unknown_everywhere = field.smoothed(near.rows, weight, draw)
+    variance = (least + (1 - least) * unknown_everywhere) / (1 - places.leverage_of_unmeasured())
+    half_width = width * (error[:, None] + error[None]) / 2 * np.sqrt(variance)
+    return PairEstimates(estimate * np.exp(corrections), np.minimum(half_width, WIDEST).astype(np.float32))
+
+
+def _least_variance(before: Floats, left: Floats, unknown: Floats) -> float:
+    """Return the variance of a pair with much measured nearby, as a share of that of one with nothing nearby.
+    `before`, `left`: sizes of the residuals without and with corrections; `unknown`: share of the draw in each."""
+    share = (float(left.mean()) / max(float(before.mean()), _TINY)) ** 2
+    usual = float(unknown.mean())
+    return float(np.clip((share - usual) / max(1 - usual, _TINY), 0.0, 1.0))
+
+
+def _with_usual(size: float, freedom: float) -> float:
+    """Return by what factor residuals of this mean size are larger, once the usual size counts for some pairs."""
+    return math.pow(USUAL_RESIDUAL / size, USUAL_PAIRS / (freedom + USUAL_PAIRS))
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """How well the measured pairs of each node determine its place and height: the posterior covariance of these, the
+    other nodes being where they are, in units of a residual's variance. The prior is the swarm's own spread."""
+
+    place: Floats
+    height: Floats
+    covariance: Floats  # (n, parameters, parameters)
+
+    @classmethod
+    def of(cls, place: Floats, height: Floats, src: Ints, dst: Ints) -> _Places:
+        nodes, parameters = len(height), place.shape[1] + 1
+        across = max(float(place.var(axis=0).mean()), _TINY)
+        prior = np.diag([USUAL_RESIDUAL**2 / across] * (parameters - 1) + [USUAL_RESIDUAL**2])
+        unknown = cls(place, height, np.zeros((nodes, parameters, parameters)))
+        information = np.tile(prior, (nodes, 1, 1))
+        for one, other in ((src, dst), (dst, src)):
+            slope = unknown._slope(one, other)
+            for a in range(parameters):
+                for b in range(parameters):
+                    information[:, a, b] += np.bincount(one, slope[:, a] * slope[:, b], nodes)
+        return cls(place, height, np.linalg.inv(information))
+
+    def leverage(self, src: Ints, dst: Ints) -> Floats:
+        """Return the share of each measured pair's own figure in the estimate of it: 1 less this is what is left of its
+        residual's variance, and 1 over that the variance of an estimate made without the pair."""
+        return self._share(self._variance(src, dst) + self._variance(dst, src))
+
+    def leverage_of_unmeasured(self) -> Floats:
+        """Return the same of all pairs, had each been measured too."""
+        everyone = np.arange(len(self.height))
+        variance = np.stack([self._variance(np.full_like(everyone, node), everyone) for node in everyone])
+        share = variance / (1 + variance)
+        return self._share(share + share.T)
+
+    def _share(self, leverage: Floats) -> Floats:
+        found: Floats = np.minimum(FREEDOM * leverage, MOST_LEVERAGE)
+        return found
+
+    def _variance(self, src: Ints, dst: Ints) -> Floats:
+        """Return what the first end of each pair adds to the variance of the estimate's logarithm."""
+        slope = self._slope(src, dst)
+        found: Floats = np.einsum("pa,pab,pb->p", slope, self.covariance[src], slope)
+        return found
+
+    def _slope(self, src: Ints, dst: Ints) -> Floats:
+        """Return the derivative of the logarithm of each estimate by the place of the first end and by the logarithm of
+        its height."""
+        gap = self.place[src] - self.place[dst]
+        apart = np.sqrt((gap**2).sum(-1))
+        estimate = apart + self.height[src] + self.height[dst]
+        along = gap / np.maximum(apart, _TINY)[:, None]
+        found: Floats = np.column_stack((along, self.height[src])) / estimate[:, None]
+        return found
 
 
 def _apart(place: Floats) -> _Matrix:
@@ -113,16 +196,15 @@ class _Field:
             self._value[one, other] = residual
             self._known[one, other] = 1.0
 
-    def smoothed(self, near: Ints, weight: Floats, draw: float) -> _Matrix:
-        """Return the correction of every pair."""
+    def smoothed(self, near: Ints, weight: Floats, draw: float) -> tuple[_Matrix, _Matrix]:
+        """Return (correction, share of the draw in its weights: 1 where nothing was measured nearby) of every pair."""
         value, known = (_spread(_spread(each, near, weight).T, near, weight).T for each in (self._value, self._known))
-        return value / (known + np.float32(draw))
+        return value / (known + np.float32(draw)), draw / (known + np.float32(draw))
 
-    def without(self, near: Ints, weight: Floats, draw: float, src: Ints, dst: Ints) -> Floats:
-        """Return the correction of these pairs from all others."""
+    def without(self, near: Ints, weight: Floats, draw: float, src: Ints, dst: Ints) -> tuple[Floats, Floats]:
+        """Return the same of these pairs from all others."""
         value, known = self.sums_without(near, weight, src, dst)
-        found: Floats = value / (known + draw)
-        return found
+        return value / (known + draw), draw / (known + draw)
 
     def sums_without(self, near: Ints, weight: Floats, src: Ints, dst: Ints) -> tuple[Floats, Floats]:
         """Return (weighted residuals, weights) of the pairs around each of these, without itself."""
@@ -156,14 +238,6 @@ def _chosen(
         for draw in DRAWS:
             tried[bandwidth, draw] = float(np.median(np.abs(residual[some] - value / (known + draw))))
     return min(tried, key=lambda each: tried[each])
-
-
-def _leverage(nodes: int, src: Ints, dst: Ints, each: float) -> Floats:
-    """Return how much of each pair's own figure is in the estimate that the coordinates give it. `each`: parameters of
-    a node."""
-    share = each / np.maximum(1, np.bincount(src, minlength=nodes) + np.bincount(dst, minlength=nodes))
-    found: Floats = np.minimum(FREEDOM * (share[src] + share[dst]), MOST_LEVERAGE)
-    return found
 
 
 def _error_of_nodes(nodes: int, src: Ints, dst: Ints, left: Floats) -> Floats:

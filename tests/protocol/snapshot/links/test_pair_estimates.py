@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarm_protocol.snapshot.links.pair_estimates import (
-    LEAST_PAIRS,
+    WIDEST,
     PairEstimates,
     _Field,
     _Neighbours,
@@ -35,6 +35,12 @@ class World:
             way[region[self.src], region[self.dst]] + rng.normal(0, noise, len(self.src))
         )
         self.seen = rng.random(len(self.src)) < 0.3
+        self.region = region
+
+    def between(self, one: int, other: int) -> np.ndarray:
+        """Which pairs are of these two regions."""
+        ends = self.region[self.src], self.region[self.dst]
+        return ((ends[0] == one) & (ends[1] == other)) | ((ends[0] == other) & (ends[1] == one))
 
     def estimates(self) -> PairEstimates:
         seen = self.seen
@@ -76,11 +82,46 @@ def test_an_absurd_path_does_not_bend_those_beside_it() -> None:
     assert np.median(np.abs(other / world.rtt_ms[fair] - 1)) < np.median(np.abs(one / world.rtt_ms[fair] - 1)) + 0.03
 
 
-def test_too_few_pairs_correct_nothing() -> None:
-    place, height = np.zeros((4, 2)), np.ones(4)
-    few = LEAST_PAIRS * (place.size + height.size) - 1
-    src, dst = np.zeros(few, np.int64), np.ones(few, np.int64)
-    assert estimate_pairs(place, height, src, dst, np.full(few, 2.0)) is None
+def test_where_nothing_is_measured_nothing_is_estimated() -> None:
+    none = np.zeros(0, np.int64)
+    assert estimate_pairs(np.zeros((4, 2)), np.ones(4), none, none, np.zeros(0)) is None
+
+
+def test_pairs_of_two_regions_that_have_not_measured_each_other_are_less_certain() -> None:
+    """What is known of a detour between other regions says nothing about theirs."""
+    world = World(6)
+    cross = world.between(0, 1)
+    world.seen &= ~cross
+    found = world.estimates()
+    usual = ~world.seen & ~cross
+    factor = found.factor_of(world.src, world.dst)
+    assert np.median(np.log(factor[cross])) > 3 * np.median(np.log(factor[usual]))
+    low, high = found.interval_of(world.src[cross], world.dst[cross])
+    assert np.mean((low <= world.rtt_ms[cross]) & (world.rtt_ms[cross] <= high)) > 0.8
+    low, high = found.interval_of(world.src[usual], world.dst[usual])
+    assert np.mean((low <= world.rtt_ms[usual]) & (world.rtt_ms[usual] <= high)) > 0.85
+
+
+def test_a_node_with_as_many_pairs_as_parameters_is_less_certain() -> None:
+    """Its coordinates suit those pairs whatever they are."""
+    world = World(7, detour=0.0)
+    new = (world.src == 5) | (world.dst == 5)
+    world.seen[np.flatnonzero(new)[5:]] = False
+    hidden = ~world.seen
+    factor = world.estimates().factor_of(world.src, world.dst)
+    assert np.median(np.log(factor[new & hidden])) > 1.4 * np.median(np.log(factor[~new & hidden]))
+
+
+def test_residuals_of_few_pairs_do_not_make_an_estimate_certain() -> None:
+    """Six pairs of six nodes suit coordinates exactly."""
+    src, dst = np.array([0, 1, 2, 3, 4, 5]), np.array([1, 2, 3, 4, 5, 0])
+    place = np.random.default_rng(8).normal(0, 30, (6, 4))
+    rtt_ms = np.sqrt(((place[src] - place[dst]) ** 2).sum(-1)) + 4.0
+    found = estimate_pairs(place, np.full(6, 2.0), src, dst, rtt_ms)
+    assert found is not None
+    factor = found.factor_of(np.array([0, 1]), np.array([2, 4]))
+    assert np.all(factor > 1.3)
+    assert np.all(factor <= np.exp(WIDEST) * 1.001)
 
 
 def test_leaving_a_pair_out_is_the_same_as_not_having_measured_it() -> None:
@@ -91,10 +132,10 @@ def test_leaving_a_pair_out_is_the_same_as_not_having_measured_it() -> None:
     apart = np.sqrt(((world.place[:, None] - world.place[None]) ** 2).sum(-1)).astype(np.float32)
     near = _Neighbours.of(apart, world.height)
     weight = near.weights(5.0)
-    short = _Field(N, src, dst, residual).without(near.rows, weight, 0.3, src, dst)
+    short, _ = _Field(N, src, dst, residual).without(near.rows, weight, 0.3, src, dst)
     for k in range(0, len(src), 97):
         rest = np.arange(len(src)) != k
-        without = _Field(N, src[rest], dst[rest], residual[rest]).smoothed(near.rows, weight, 0.3)
+        without, _ = _Field(N, src[rest], dst[rest], residual[rest]).smoothed(near.rows, weight, 0.3)
         assert without[src[k], dst[k]] == pytest.approx(short[k], abs=1e-4)
 
 
