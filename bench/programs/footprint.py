@@ -279,6 +279,8 @@ def _peers(processes: Processes) -> dict[str, list[subprocess.Popen[bytes]]]:
     if irtt := shutil.which("irtt"):
         port = free_port(socket.SOCK_DGRAM)
         server = processes.start("irtt-server.log", irtt, "server", "-b", f"127.0.0.1:{port}")
+        log = processes.folder / "irtt-server.log"
+        processes.until(lambda: "[ListenerStart]" in log.read_text(), "irtt's server")
         client = (irtt, "client", "-q", "-i", f"{every_s}s", "-d", f"{IDLE_S + 240:.0f}s", f"127.0.0.1:{port}")
         found[f"irtt client and server, {IDLE_PACKETS_PER_S} packets/s"] = [
             server,
