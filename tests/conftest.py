@@ -18,19 +18,33 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
-# Longest first, each in one worker: begun last, it would keep the others waiting. They wait more than they compute.
+# Longest first, each in one worker: begun last, it would keep the others waiting. Those that wait stand between those
+# that compute, so that the cores have something to do.
 LONGEST: Final = (
-    "test_whole_swarm.py",
     "test_restart_loop.py",
-    "test_nats.py",
-    "test_store_watch.py",
-    "test_gloo_race.py",
-    "test_dash_goldens.py",
-    "test_compute_supervisor.py",
+    "test_serving_shared.py",
     "test_removed_files.py",
+    "test_dash_goldens.py",
+    "test_store_watch.py",
+    "test_arrivals.py",
+    "test_foreign_clients.py",
+    "test_hf_families.py",
+    "test_nats.py",
+    "test_serving.py",
+    "test_gloo_race.py",
+    "test_replica_planning.py",
     "test_collector_process.py",
-    "test_wheel.py",
+    "test_postgres.py",
+    "test_documented_commands.py",
+    "test_watched_engine.py",
+    "test_floods.py",
+    "test_claims_docs.py",
     "test_paths.py",
+    "test_compute_supervisor.py",
+    # the quiet ones: the first and the last take together what the second takes, and a worker has the next file early
+    "test_interoperability.py",
+    "test_lab.py",
+    "test_whole_swarm.py",
 )
 _TURN: Final = {name: turn for turn, name in enumerate(LONGEST)}
 

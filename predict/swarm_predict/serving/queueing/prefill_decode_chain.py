@@ -255,31 +255,26 @@ class Phases:
         Diagonals are found as what is left of a row, never by taking away: states that are hardly ever met are as exact
         as others (Grassmann, Taksar and Heyman, Operations Research 33, 1985)."""
         _, _, first, last = self._rates
-        count = self.places + 1
-        through = np.zeros((count, count))  # rates between the places of a level, by the levels above it too
-        diagonal, upper = through.ravel()[:: count + 1], through.ravel()[1 :: count + 1]
+        arrive = np.diag(np.full(self.places, arrivals_per_ms), 1)
 
-        def leave(level: int) -> None:
-            """Add arrivals, and change sign: what each place is left at, to the level below too, is on the diagonal."""
-            upper[:] += arrivals_per_ms
-            diagonal[:] = 0.0
-            leaves = through.sum(axis=1) + last[level]
-            np.negative(through, out=through)
-            diagonal[:] = leaves
+        def up(level: int) -> Floats:
+            rates = np.diag(first[level, 1:], -1)
+            rates[-1, -2] *= 1 - beyond
+            rates[-1, -1] = first[level, -1] * beyond
+            return rates
+
+        def with_diagonal(rates: Floats, leaves: Floats) -> Floats:
+            """`leaves`: to the level below."""
+            np.fill_diagonal(rates, 0.0)
+            return rates - np.diag(rates.sum(axis=1) + leaves)
 
         above: list[Floats] = []
-        leave(self.levels)
+        local: Floats = with_diagonal(arrive.copy(), last[-1])
         for level in range(self.levels, 0, -1):
-            stays = np.linalg.inv(through.T).T
-            # a first token: from place p to p − 1 of the level above; the last place stands for all beyond it too
-            onto = np.empty((count, count))
-            onto[0] = 0.0
-            np.multiply(stays[:-1], first[level - 1, 1:, None], out=onto[1:])
-            onto[-1] = first[level - 1, -1] * ((1 - beyond) * stays[-2] + beyond * stays[-1])
+            onto = np.asarray(np.linalg.solve(-local.T, up(level - 1).T).T, np.float64)
             above.append(onto)
-            np.multiply(onto, last[level], out=through)
-            leave(level - 1)
-        system = -through.T
+            local = with_diagonal(arrive + onto * last[level][None, :], last[level - 1])
+        system = local.T.copy()
         system[-1] = 1.0
         found = [np.linalg.solve(system, np.append(np.zeros(self.places), 1.0))]
         for onto in reversed(above):
