@@ -371,3 +371,21 @@ def test_a_quantile_is_one_of_the_values_and_leaves_its_share_below(values: list
     assert found in values
     assert sum(v <= found for v in values) >= share * len(values) - 1e-6
     assert sum(v < found for v in values) < share * len(values) + 1e-6
+
+
+def test_packets_that_a_peer_without_its_plan_ignored_are_not_lost_on_the_path() -> None:
+    """A plan reaches two members some hundred milliseconds apart; the later one knows no session of the other's yet."""
+    one = session()
+    packets = [send(one, START + i * TICK) for i in range(10)]
+    for out in (*packets[3:7], packets[8]):  # the tenth may still be answered, the eighth really was lost
+        one.receive(reply(out), START + (out.seq + 1) * TICK // 2 + TICK, kernel=True)
+    (report,) = one.reports(START + 60 * TICK)
+    assert (report.sent, report.lost) == (7, 2)
+
+
+def test_a_peer_that_never_answered_has_lost_everything() -> None:
+    one = session()
+    for i in range(10):
+        send(one, START + i * TICK)
+    (report,) = one.reports(START + 60 * TICK)
+    assert (report.sent, report.lost, report.settled) == (10, 10, False)

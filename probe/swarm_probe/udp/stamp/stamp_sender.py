@@ -115,9 +115,9 @@ class StampSession:
         self._next_slot(now_ns)
         if len(self._packets) >= MAX_IN_FLIGHT:
             return None
-        packet = SentPacket(
-            self._seq, stamp_packet.ntp_from_ns(wall_ns), now_ns, self._choose_host(), self._host is None
-        )
+        # until something comes back the peer may not have its plan yet, and then knows no session of ours
+        search = self._host is None or not self._answers
+        packet = SentPacket(self._seq, stamp_packet.ntp_from_ns(wall_ns), now_ns, self._choose_host(), search)
         self._seq = (self._seq + 1) % stamp_packet.SEQ_LIMIT
         self._packets[packet.seq] = packet
         self._window.packets.append(packet)

@@ -53,7 +53,7 @@ class SentPacket(msgspec.Struct):
     ntp: int
     at_ns: int
     host: int
-    search: bool  # sent while no address was known to answer
+    search: bool  # sent while no address was known to answer, or nothing had come back yet
     answered: bool = False
     awaits_follow_up: bool = False  # the reflector will send a more exact T3 with its next answer
     rtt_ns: int | None = None
@@ -110,7 +110,8 @@ class WindowReports:
         """Return the report. `later`: the windows after it, oldest first. `host`: the address that answers, if
         known."""
         hosts = {p.host for p in window.arrived}
-        # packets sent to find out which address answers, or before a NAT let them in, are no loss of the path
+        # what was sent to find out which address answers, before a NAT let it in, or before the peer had its plan, was
+        # not lost on the path
         first = min((p.seq for p in window.arrived), default=0)
         counted = [p for p in window.packets if not p.search or not hosts or (p.host in hosts and p.seq >= first)]
         lost = sum(not p.answered for p in counted)
