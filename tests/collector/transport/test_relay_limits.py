@@ -30,6 +30,7 @@ def test_all_together_stay_below_what_a_small_line_carries():
 
 async def test_bytes_reach_only_the_named_member_and_name_the_sender(tmp_path: Path):
     async with collector(tmp_path) as rig, rig.probe("ann") as ann, rig.probe("ben") as ben:
+        await ben.welcome()  # until then nobody of this name is there
         await ann.send(Relay(peer=id_of("ben"), flow=5, opened_here=True, data=b"to ben"))
         got = await ben.next(Relay)
         assert (got.peer, got.flow, got.opened_here, got.data) == (id_of("ann"), 5, True, b"to ben")
