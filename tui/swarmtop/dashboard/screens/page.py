@@ -88,7 +88,8 @@ class Page(Screen[None]):
         """Redraw once after the next refresh, however many events ask for it: there are several at the start."""
         if not self._redraw_waits:
             self._redraw_waits = True
-            self.call_after_refresh(self.redraw)
+            # before the first page is on the screen nothing needs the sizes that a refresh gives widgets
+            (self.call_after_refresh if self.board.painted else self.call_later)(self.redraw)
 
     def redraw(self) -> None:
         self._redraw_waits = False

@@ -2,6 +2,9 @@
 
 While the first page is mounted, Textual lays it out some four times and writes blank lines each time: with a slow
 terminal, or over ssh, several screens come before the one that says something.
+
+Textual lays out and writes at ticks of a timer of its own. Three ticks came before the first page, which is a tenth of
+the time until it is there, so updates are made at once here.
 """
 
 from __future__ import annotations
@@ -36,12 +39,22 @@ class FirstWrite:
             screen.find_widget(part)
         except NoWidget:  # its style and the layout are still to come
             if self._tries < TRIES:
+                _update_now(screen)
                 screen.set_timer(AGAIN_S, lambda: self._ask(screen, part))
                 return
         self._whole = True
         screen.refresh()
+        _update_now(screen)
 
     def begins(self, renderable: RenderableType | None) -> bool:
         """Return whether to write this; everything after the first whole screen is written."""
         self._began = self._began or (self._whole and isinstance(renderable, LayoutUpdate))
         return self._began
+
+
+def _update_now(screen: Screen[Any]) -> None:
+    """Make the screen's updates without waiting for Textual's timer. The method is not public: where a version of
+    Textual has none, the timer makes them."""
+    update = getattr(screen, "_on_timer_update", None)
+    if update is not None:
+        update()
