@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from swarm_collector import process_memory
 from swarm_collector.options import DEFAULT_MODEL, DEFAULT_WEIGHTS, TOKEN_VARIABLE, Options, Unusable, options
-from swarm_collector.transport import file_descriptors
-from swarm_collector.transport.event_loop import make_event_loop
+from swarm_collector.process import file_descriptors, memory
+from swarm_collector.process.event_loop import make_event_loop
 from swarm_collector.transport.log_filter import LogFilter
 from swarm_protocol import blas_threads
 from swarm_protocol.addresses import address_text
@@ -88,7 +87,7 @@ def run(chosen: Options) -> int:
     log_limit = set_up_logging()
     file_descriptors.raise_limit()
     sys.setswitchinterval(SWITCH_S)
-    process_memory.settle()
+    memory.settle()
     parent = os.getppid()
     focus = focus_of(chosen.model or DEFAULT_MODEL, chosen.weights or DEFAULT_WEIGHTS)
     try:

@@ -9,8 +9,8 @@ from collections import Counter
 from pathlib import Path
 
 from swarm_collector.metrics import Metric
+from swarm_collector.process import file_descriptors
 from swarm_collector.state import SwarmState
-from swarm_collector.transport import file_descriptors
 from swarm_collector.transport.connection_limits import ConnectionLimiter
 from swarm_protocol.snapshot.swarm import State
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Final
 
-from swarm_collector import process_memory
+from swarm_collector.process import memory
 from swarm_collector.scheduling.measurement_plan import FULL_MESH
 from swarm_collector.scheduling.survey import EVERY_S, columns_of, survey
 from swarm_collector.state import SwarmState
@@ -71,7 +71,7 @@ class PeriodicTasks:
         """Return freed memory to the system now and then; until cancelled."""
         while True:
             await asyncio.sleep(HAND_BACK_S)
-            await asyncio.to_thread(process_memory.hand_back)
+            await asyncio.to_thread(memory.hand_back)
 
     async def survey(self) -> None:
         """Update coordinates and the links worth measuring in a large swarm; until cancelled."""

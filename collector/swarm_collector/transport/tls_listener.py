@@ -20,7 +20,8 @@ import socket
 import ssl
 from typing import Final
 
-from swarm_collector.transport import file_descriptors, tls_transport
+from swarm_collector.process import file_descriptors
+from swarm_collector.transport import tls_transport
 from swarm_collector.transport.connection_limits import Connection, ConnectionLimiter, Watched
 from swarm_protocol.trust.loopback import is_loopback
 

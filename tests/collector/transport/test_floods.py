@@ -28,7 +28,7 @@ from swarm_collector.ingest.quotas import (
     Sources,
     source_of,
 )
-from swarm_collector.transport import file_descriptors
+from swarm_collector.process import file_descriptors
 from swarm_collector.transport.connection_limits import HALF_OPEN_S, ConnectionLimiter, Limits
 from swarm_collector.transport.framing import FrameCutter
 from swarm_collector.transport.stun_server import MAX_SOURCES, SOURCE_BURST, STRANGER_ANSWERS_PER_S, StunServer

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from tls_listener_rig import WAIT_S, answered, anyone, opened
 
-from swarm_collector.transport import certificate, file_descriptors, tls_listener
+from swarm_collector.process import file_descriptors
+from swarm_collector.transport import certificate, tls_listener
 from swarm_collector.transport.connection_limits import HALF_OPEN_S
 
 

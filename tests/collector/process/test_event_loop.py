@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from swarm_collector.transport import event_loop
-from swarm_collector.transport.event_loop import GATHER_A_FILE_S, GatheringSelector
+from swarm_collector.process import event_loop
+from swarm_collector.process.event_loop import GATHER_A_FILE_S, GatheringSelector
 
 
 @pytest.fixture

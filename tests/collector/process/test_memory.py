@@ -10,7 +10,7 @@ import pytest
 
 _FREED = """
 import psutil
-from swarm_collector.process_memory import hand_back
+from swarm_collector.process.memory import hand_back
 blocks = [bytearray(100_000) for _ in range(500)]
 del blocks[:-1]  # the last one is in use, above all the others
 process = psutil.Process()

@@ -1,0 +1,1 @@
+"""How the collector uses the machine: the event loop, memory, open files."""
