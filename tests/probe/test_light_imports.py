@@ -5,6 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
+
+
+def runs_well(script: str, environment: Mapping[str, str] | None = None) -> None:
+    """Run a fresh interpreter, which says on its error output what it should not have loaded."""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_collector_in_plain_text_needs_no_openssl() -> None:
@@ -16,8 +24,7 @@ def test_a_collector_in_plain_text_needs_no_openssl() -> None:
         "import ssl\n"
         "sys.exit(f'imported: {sorted(loaded)}' if loaded or not ssl.SSLContext else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    runs_well(script)
 
 
 def test_a_running_probe_has_loaded_no_codec_compressor_or_parser_that_it_does_not_use() -> None:
@@ -39,9 +46,7 @@ def test_a_running_probe_has_loaded_no_codec_compressor_or_parser_that_it_does_n
         "sys.exit(f'imported: {sorted(loaded)}' if loaded or None in found else 0)"
     )
     environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert (done.returncode, done.stderr) == (0, "")
+    runs_well(script, environment)
 
 
 def test_quic_is_loaded_without_what_verifies_certificates() -> None:
@@ -54,8 +59,7 @@ def test_quic_is_loaded_without_what_verifies_certificates() -> None:
         "loaded = {'ssl', 'certifi', 'service_identity', 'OpenSSL', 'attr', 'idna', 'email'} & set(sys.modules)\n"
         "sys.exit(f'imported: {sorted(loaded)}' if loaded else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    runs_well(script)
 
 
 def test_libraries_are_whole_after_the_light_imports() -> None:
@@ -66,5 +70,4 @@ def test_libraries_are_whole_after_the_light_imports() -> None:
         "assert importlib.metadata.version('websockets') == websockets.__version__\n"
         "assert typing_extensions.Required\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    runs_well(script)

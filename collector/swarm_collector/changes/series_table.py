@@ -21,7 +21,7 @@ from swarm_protocol.units import NS_PER_S
 Unit = tuple[str, str, str]  # figure, and the two ends in order; of a node's figure: figure, node, what was measured
 
 ACTIVE_NS: Final = 180 * NS_PER_S  # a pair measured within this time counts for its nodes
-MOST_LINKS: Final = 40_000  # directed; some 65 MB
+MOST_LINKS: Final = 40_000  # directed; some 50 MB
 MOST_KEYS: Final = 64  # layer times followed for one node
 TRUSTED_SHARE: Final = 0.15  # of a window: a shorter transfer does not move its median
 QUEUED_SHARE: Final = 0.5  # a shorter one, with the seconds in which its queue drains, does not move the minimum
