@@ -14,12 +14,10 @@ import operator
 import types
 import typing
 from collections.abc import Callable, Sequence
-from itertools import repeat
 from typing import Any, Final, Literal, cast
 
 import msgspec
 
-from swarm_protocol.messages.column_batch import LinkColumns
 from swarm_protocol.messages.samples import KINDS, MAX_BATCH_SAMPLES, Sample
 from swarm_protocol.units import NS_PER_S
 
@@ -87,17 +85,25 @@ class Table(msgspec.Struct, frozen=True):
         return (*_PREFIX[self.shape], *self.fields)
 
     @property
-    def bool_columns(self) -> tuple[int, ...]:
-        """Return which of `columns` are bools."""
-        return tuple(len(_PREFIX[self.shape]) + i for i in self.bools)
+    def key(self) -> tuple[str, ...]:
+        """Return the first columns, by which rows are ordered; the key, where it is of a pair or of a host."""
+        return _PREFIX[self.shape]
 
-    def insert_of(self, rows: int, columns: Sequence[str] | None = None) -> str:
+    @property
+    def bool_names(self) -> frozenset[str]:
+        return frozenset(self.fields[i] for i in self.bools)
+
+    def insert_of(self, rows: int, columns: Sequence[str] | None = None, constants: Sequence[str] = ()) -> str:
         """Return the INSERT of so many samples; an existing one (same kind, nodes and nanosecond) stays as it is.
-        `columns`: those that the rows have, None: all."""
+        `columns`: those that the rows have, None: all. `constants`: columns whose cell is the same in all rows; these
+        cells are the first arguments, once."""
         names = self.columns if columns is None else columns
-        marks = f"({','.join('?' * len(names))})"
-        values = ",".join([marks] * rows)
-        return f"INSERT INTO {self.name} ({','.join(names)}) VALUES {values} ON CONFLICT DO NOTHING"
+        shared = [f"?{i + 1}" for i in range(len(constants))]
+        values = ",".join(
+            f"({','.join((*shared, *(f'?{at + 1}' for at in range(first, first + len(names)))))})"
+            for first in range(len(shared), len(shared) + rows * len(names), len(names))
+        )
+        return f"INSERT INTO {self.name} ({','.join((*constants, *names))}) VALUES {values} ON CONFLICT DO NOTHING"
 
     @property
     def select(self) -> str:
@@ -122,12 +128,6 @@ class Table(msgspec.Struct, frozen=True):
             (at_ns // BUCKET_NS, node, peer, at_ns, *values)
             for at_ns, peer, values in zip(map(_at_ns, samples), peers, map(self.values, samples), strict=True)
         ]
-
-    def column_rows(self, links: LinkColumns, node: int, peers: Sequence[int]) -> list[Row]:
-        """Return the rows of windows of this kind."""
-        buckets = [at_ns // BUCKET_NS for at_ns in links.at_ns]
-        nodes = repeat(node, len(links))
-        return list(zip(buckets, nodes, peers, links.at_ns, *map(links.cells, self.fields), strict=True))
 
     def sample(self, row: Sequence[Any], name_of: Callable[[int], str]) -> tuple[str, Sample]:
         """Return (node id, sample) of a row of `select`."""

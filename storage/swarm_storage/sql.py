@@ -6,12 +6,14 @@ statements that differ are methods here. `SqliteDb` is this module's, `postgres_
 
 from __future__ import annotations
 
+import operator
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any, Final, Protocol
 
+from swarm_storage.link_columns import LINK, NodeWindows, stacked
 from swarm_storage.rows import Row, Table
 
 ROWS_AT_ONCE: Final = 8  # in one statement; of 32 each row took a tenth to a fifth longer
@@ -32,7 +34,10 @@ class Db(Protocol):
     def many(self, sql: str, rows: Sequence[Arguments]) -> None: ...
 
     def insert(self, table: Table, rows: list[Row]) -> None:
-        """Insert samples ordered by key; an existing one (same nodes and nanosecond) stays as it is."""
+        """Insert samples; an existing one (same nodes and nanosecond) stays as it is."""
+
+    def insert_windows(self, windows: Sequence[NodeWindows]) -> None:
+        """Insert windows of round trips in the same way."""
 
     def begin(self) -> None: ...
     def commit(self) -> None: ...
@@ -58,26 +63,38 @@ class SqliteDb:
         self.connection.executemany(sql, rows)
 
     def insert(self, table: Table, rows: list[Row]) -> None:
+        if rows:
+            self._insert(table, dict(zip(table.columns, zip(*rows, strict=True), strict=True)), {})
+
+    def insert_windows(self, windows: Sequence[NodeWindows]) -> None:
+        if windows:
+            self._insert(LINK, *stacked(windows))
+
+    def _insert(self, table: Table, columns: Mapping[str, Sequence[Any]], constants: dict[str, Any]) -> None:
         """Insert several rows a statement: Python's sqlite3 releases the interpreter lock at each, and while an event
-        loop is busy in another thread, getting it back costs more than the row. Columns that are NULL in all rows are
-        left out, and bools made integers: for each NULL and bool sqlite3 asks for an adapter, which took half of the
-        time."""
-        if not rows:
-            return
-        cells: list[Sequence[Any]] = list(zip(*rows, strict=True))
-        columns = table.columns
-        kept = [i for i, column in enumerate(cells) if column[0] is not None or column.count(None) < len(rows)]
-        for i in table.bool_columns:
-            cells[i] = [None if cell is None else int(cell) for cell in cells[i]]
-        slim, names = list(zip(*(cells[i] for i in kept), strict=True)), tuple([columns[i] for i in kept])
-        whole = len(slim) - len(slim) % ROWS_AT_ONCE
+        loop is busy in another thread, getting it back costs more than the row. Cells that are the same in all rows
+        are bound once a statement, NULLs not at all, and bools are made integers: for each NULL and bool sqlite3 asks
+        for an adapter, which took half of the time."""
+        key, bools = table.key, table.bool_names
+        varying: dict[str, Sequence[Any]] = {}
+        for name, cells in columns.items():
+            if name not in key and cells.count(cells[0]) == len(cells):
+                constants[name] = cells[0]
+            else:
+                varying[name] = [None if cell is None else int(cell) for cell in cells] if name in bools else cells
+        constants = {name: cell for name, cell in constants.items() if cell is not None}
+        shared = tuple([int(cell) if name in bools else cell for name, cell in constants.items()])
+        rows = sorted(zip(*varying.values(), strict=True), key=operator.itemgetter(*range(len(key))))
+        whole = len(rows) - len(rows) % ROWS_AT_ONCE
         if whole:
             pieces = range(0, whole, ROWS_AT_ONCE)
             self.connection.executemany(
-                table.insert_of(ROWS_AT_ONCE, names),
-                (tuple(chain.from_iterable(slim[i : i + ROWS_AT_ONCE])) for i in pieces),
+                table.insert_of(ROWS_AT_ONCE, tuple(varying), tuple(constants)),
+                ((*shared, *chain.from_iterable(rows[i : i + ROWS_AT_ONCE])) for i in pieces),
             )
-        self.connection.executemany(table.insert_of(1, names), slim[whole:])
+        self.connection.executemany(
+            table.insert_of(1, tuple(varying), tuple(constants)), [(*shared, *row) for row in rows[whole:]]
+        )
 
     def begin(self) -> None:
         self.connection.execute("BEGIN IMMEDIATE")

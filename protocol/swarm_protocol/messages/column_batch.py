@@ -79,7 +79,7 @@ class LinkColumns(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         columns: dict[str, tuple[Any, ...]] = {}
         for name in _NAMES:
             cells = tuple([getattr(sample, name) for sample in samples])
-            if name not in _DEFAULTS or any(cell != _DEFAULTS[name] for cell in cells):
+            if name not in DEFAULTS or any(cell != DEFAULTS[name] for cell in cells):
                 columns[name] = cells
         return cls(**columns)
 
@@ -95,7 +95,7 @@ class LinkColumns(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     def cells(self, name: str) -> tuple[Any, ...]:
         """Return a column, also one that was left out."""
         cells: tuple[Any, ...] | None = getattr(self, name)
-        return (_DEFAULTS[name],) * len(self.at_ns) if cells is None else cells
+        return (DEFAULTS[name],) * len(self.at_ns) if cells is None else cells
 
     def sample(self, row: int) -> LinkSample:
         """Return one row as a sample."""
@@ -170,7 +170,7 @@ def _are_node_ids(peers: tuple[str, ...]) -> bool:
 
 _ID_SIZES: Final = frozenset((16, 32))
 _NAMES: Final = LinkColumns.__struct_fields__
-_DEFAULTS: Final[dict[str, Any]] = {
+DEFAULTS: Final[dict[str, Any]] = {
     field.name: field.default for field in msgspec.structs.fields(LinkSample) if field.default is not msgspec.NODEFAULT
 }
 _FIGURES: Final = tuple(name for name in _NAMES if name.endswith("_ms"))

@@ -17,6 +17,7 @@ from swarm_storage.errors import Corrupt, Full, Locked, ReadOnly, StoreError, Un
 from swarm_storage.history.recording import Reader
 from swarm_storage.history.retention import RETAIN_NS, set_floor
 from swarm_storage.history.roll_forward import raw_floor
+from swarm_storage.link_columns import LINK, NodeWindows, rows_of
 from swarm_storage.postgres.postgres_schema import (
     DAY_BUCKETS,
     bring_up_to_date,
@@ -61,6 +62,10 @@ class PostgresDb:
         if rows:
             with self.connection.cursor() as cursor:
                 cursor.executemany(_translated(sql), rows)
+
+    def insert_windows(self, windows: Sequence[NodeWindows]) -> None:
+        if windows:
+            self.insert(LINK, rows_of(windows))
 
     def insert(self, table: Table, rows: list[Row]) -> None:
         staging = f"staging_{table.kind}"

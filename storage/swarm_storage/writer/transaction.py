@@ -18,6 +18,7 @@ import msgspec
 from swarm_protocol.messages.column_batch import LinkColumns
 from swarm_protocol.messages.samples import Sample
 from swarm_storage.history import roll_forward
+from swarm_storage.link_columns import NodeWindows
 from swarm_storage.node_erasure import forget
 from swarm_storage.rows import BUCKET_NS, MINUTE_NS, PARTS_PER_BATCH, TABLE_OF, TABLES, Row, Table
 from swarm_storage.sql import Db, upsert
@@ -84,6 +85,7 @@ class Transaction:
         self._nodes: dict[str, int] = {}
         self._cursors = BatchCursors(db, known.cursors)
         self._rows: dict[str, list[Row]] = {kind: [] for kind in TABLES}
+        self._windows: list[NodeWindows] = []
         self._times: list[int] = []  # of all samples
         self._noted: set[int] = set()
 
@@ -102,7 +104,7 @@ class Transaction:
             return stored
         part = batch.seq * PARTS_PER_BATCH
         if batch.links is not None:
-            self._windows(node, batch.links)
+            self._take_windows(node, batch.links)
         kinds = dict.fromkeys(map(type, batch.samples))
         of_pairs = [kind for kind in kinds if TABLE_OF[kind].of_pair]
         for kind in of_pairs:
@@ -163,6 +165,7 @@ class Transaction:
         self._nodes.clear()
         self._cursors.forget()
         self._rows = {kind: [] for kind in TABLES}
+        self._windows.clear()
         self._times.clear()
         return gone
 
@@ -170,11 +173,12 @@ class Transaction:
         self._db.run(_SETTING, (key, value))
 
     def flush(self) -> None:
-        """Write everything collected to the database, sorted by key: neighbours are written together."""
+        """Write everything collected to the database."""
         for kind, rows in self._rows.items():
             if rows:
                 rows.sort(key=_KEY)
                 self._db.insert(TABLES[kind], rows)
+        self._db.insert_windows(self._windows)
         minutes = Counter(map(operator.floordiv, self._times, repeat(MINUTE_NS)))
         self._db.many(_ACTIVE if self._db.shared else _ACTIVITY, sorted(minutes.items()))
         self._noted = {minute // _MINUTES_PER_BUCKET for minute in minutes} - self._known.pending
@@ -202,11 +206,10 @@ class Transaction:
         self._rows[table.kind] += rows
         self._times += map(_TIME, rows)
 
-    def _windows(self, node: int, links: LinkColumns) -> None:
-        """Take windows of one node."""
-        known, table = self._known.nodes, TABLES["link"]
+    def _take_windows(self, node: int, links: LinkColumns) -> None:
+        known = self._known.nodes
         peers = [known.get(peer) or self._node(peer, member=False) for peer in links.peer]
-        self._rows["link"] += table.column_rows(links, node, peers)
+        self._windows.append(NodeWindows(node, peers, links))
         self._times += links.at_ns
 
     def _node(self, node_id: str, *, member: bool) -> int:

@@ -12,6 +12,7 @@ from sample_fixtures import T0, A, B, C, batch, compute, event, hop, host, link,
 
 from swarm_protocol.messages.column_batch import ColumnBatch
 from swarm_protocol.units import NS_PER_S
+from swarm_storage.link_columns import LINK, NodeWindows, rows_of
 from swarm_storage.rows import MINUTE_NS, PARTS_PER_BATCH, TABLE_OF, Row, Table
 from swarm_storage.writer.transaction import Known, NodeBatch, Transaction
 
@@ -45,6 +46,10 @@ class Recorder:
 
     def insert(self, table: Table, rows: list[Row]) -> None:
         self.inserted[table.kind] = list(rows)
+
+    def insert_windows(self, windows: Sequence[NodeWindows]) -> None:
+        if windows:
+            self.insert(LINK, rows_of(windows))
 
 
 @given(samples=st.lists(SAMPLES, max_size=40))
