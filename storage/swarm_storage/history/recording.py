@@ -217,6 +217,14 @@ class Reader:
                 (piece, since_ns, until_ns),
             )
 
+    def last_reading_ns(self, node_id: str, until_ns: int) -> int:
+        """Return when a node last sent a reading of its machine up to a moment; 0: not in what is kept."""
+        node = self._id_of(node_id)
+        if node is None:
+            return 0
+        found = self._in_buckets(TABLES["host"], "max(ts)", "ts > 0", 0, until_ns + 1, node)
+        return max((ts for (ts,) in found if ts is not None), default=0)
+
     # ------------------------------------------------------------ one metric
 
     def history(
@@ -262,10 +270,8 @@ class Reader:
             return self._in_buckets(table, f"ts, {values}", condition, since_ns, until_ns, node, peer)
         if table.shape == "host":
             figure = f"{_HOST_AGGREGATE.get(field, 'avg')}({_HOST_FIGURE.get(field, field)})"
-            return self.query(
-                f"SELECT ts, {figure} FROM host_sample WHERE node = ? AND ts >= ? AND ts < ?"
-                f" AND {field} IS NOT NULL GROUP BY ts",
-                (node, since_ns, until_ns),
+            return self._in_buckets(
+                table, f"ts, {figure}", f"{field} IS NOT NULL GROUP BY ts", since_ns, until_ns, node
             )
         one = self.query(
             "WITH last AS (SELECT model, dtype FROM compute_sample WHERE node = ? AND phase = 'decode'"
@@ -284,17 +290,25 @@ class Reader:
         )
 
     def _in_buckets(
-        self, table: Table, columns: str, condition: str, since_ns: int, until_ns: int, node: int, peer: int | None
+        self,
+        table: Table,
+        columns: str,
+        condition: str,
+        since_ns: int,
+        until_ns: int,
+        node: int,
+        peer: int | None = None,
     ) -> list[tuple[Any, ...]]:
         """Return rows with one seek for each bucket."""
         buckets = [since // BUCKET_NS for since, _ in self._pieces(since_ns, until_ns)]
+        ends, nodes = (f"{table.node_column} = ?", (node,)) if peer is None else ("src = ? AND dst = ?", (node, peer))
         found: list[tuple[Any, ...]] = []
         for first in range(0, len(buckets), SEEKS_AT_ONCE):
             some = buckets[first : first + SEEKS_AT_ONCE]
             found += self.query(
-                f"SELECT {columns} FROM {table.name} WHERE bucket IN ({','.join('?' * len(some))}) AND src = ?"
-                f"{' AND dst = ?' if peer is not None else ''} AND ts >= ? AND ts < ? AND {condition}",
-                (*some, node, *(() if peer is None else (peer,)), since_ns, until_ns),
+                f"SELECT {columns} FROM {table.name} WHERE bucket IN ({','.join('?' * len(some))}) AND {ends}"
+                f" AND ts >= ? AND ts < ? AND {condition}",
+                (*some, *nodes, since_ns, until_ns),
             )
         return found
 

@@ -65,7 +65,6 @@ def _add_missing(db: Db) -> None:
             f"CREATE TABLE {table.name} ({cells}, PRIMARY KEY ({key}))"
             f"{' PARTITION BY RANGE (bucket)' if table.shape in ('pair', 'host') else ''}"
         )
-    db.run("CREATE INDEX IF NOT EXISTS host_by_node ON host_sample (node, ts)")
     db.run("CREATE INDEX IF NOT EXISTS compute_by_time ON compute_sample (ts)")
     for rolled in ROLLED.values():
         for unit in UNITS:

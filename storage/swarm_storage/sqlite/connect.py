@@ -47,6 +47,8 @@ BUSY_MS: Final = 5_000  # another program's read of the whole file, or a stray w
 CACHE_KIB: Final = 32_768
 WAL_PAGES: Final = 1_000  # 4 MB between checkpoints: short ones, outside of any commit
 WAL_KEEP_BYTES: Final = 16 << 20  # what a reset keeps of a log that a slow reader made grow
+# Made by versions up to 10, and read by nothing since: no version of its own, so that older files need no upgrade.
+UNUSED_INDEX: Final = "host_by_node"
 _log = logging.getLogger("swarm_storage")
 
 
@@ -125,6 +127,7 @@ def connect_writer(path: Path, *, create: bool = True) -> sqlite3.Connection:
             connection.execute(f"PRAGMA {pragma}")
         if outdated:
             migrate(connection)
+        connection.execute(f"DROP INDEX IF EXISTS {UNUSED_INDEX}")
         _require_writable(connection)
         return connection
 

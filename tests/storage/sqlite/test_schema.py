@@ -73,6 +73,16 @@ def test_a_file_of_each_version_is_brought_up_to_date_and_usable(version: int, f
     assert shape(path) == shape(fresh)
 
 
+def test_a_file_of_this_version_loses_the_index_that_nothing_reads(fresh: Path):
+    """Readings had an index by node until December 2026."""
+    without = shape(fresh)
+    older = sqlite3.connect(fresh)
+    older.execute("CREATE INDEX host_by_node ON host_sample (node, ts)")
+    older.close()
+    open_store(str(fresh)).close()
+    assert shape(fresh) == without
+
+
 def test_a_migration_that_fails_midway_leaves_the_version_before_whole(fresh: Path, monkeypatch: pytest.MonkeyPatch):
     """And the next start tries it again."""
     before = shape(fresh)
