@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dis
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
+
+from swarm_probe.light_imports import FLAG_NAMES
 
 
 def runs_well(script: str, environment: Mapping[str, str] | None = None) -> None:
@@ -28,7 +31,8 @@ def test_a_collector_in_plain_text_needs_no_openssl() -> None:
 
 
 def test_a_running_probe_has_loaded_no_codec_compressor_or_parser_that_it_does_not_use() -> None:
-    """Each is a tenth to half a megabyte: names in other scripts, decimal numbers, argparse and what it loads."""
+    """Each is a tenth to half a megabyte: names in other scripts, decimal numbers, argparse and what it loads, parsers
+    of Python, names of locales, and psutil where the system's files say the same."""
     script = (
         "import sys, swarm_probe.cli as cli\n"
         "cli._options(['--join', '127.0.0.1:9470'])\n"
@@ -41,7 +45,9 @@ def test_a_running_probe_has_loaded_no_codec_compressor_or_parser_that_it_does_n
         "listening = socket.create_server(('127.0.0.1', 0))\n"
         "url = f'ws://127.0.0.1:{listening.getsockname()[1]}'\n"
         "found = asyncio.run(dial(url, 10.0)), target('192.0.2.1', 9470), target('2001:db8::1', 9470)\n"
-        "names = {'encodings.idna', 'unicodedata', 'decimal', 'argparse', 'shutil', 'bz2', 'lzma'}\n"
+        "names = {'encodings.idna', 'unicodedata', 'decimal', 'argparse', 'locale', 'shutil', 'bz2', 'lzma'}\n"
+        "names |= {'ast', 'dis', 'platform', 'msgspec.inspect'}\n"
+        "names |= {'psutil'} if sys.platform == 'linux' else set()\n"
         "loaded = names & set(sys.modules)\n"
         "sys.exit(f'imported: {sorted(loaded)}' if loaded or None in found else 0)"
     )
@@ -69,5 +75,15 @@ def test_libraries_are_whole_after_the_light_imports() -> None:
         "assert decimal.Decimal('0.1') + 1\n"
         "assert importlib.metadata.version('websockets') == websockets.__version__\n"
         "assert typing_extensions.Required\n"
+        "import inspect, subprocess, uuid\n"
+        "assert str(inspect.signature(len)) == '(obj, /)'\n"  # by ast
+        "assert 'ast' in inspect.getsource(inspect)\n"
+        "assert msgspec.inspect.type_info(int) == msgspec.inspect.IntType()\n"
+        "assert subprocess.run(['echo', 'é'], stdout=-1, text=True, check=True).stdout == 'é\\n'\n"  # by locale
+        "assert uuid.uuid4() != uuid.uuid1()\n"
     )
     runs_well(script)
+
+
+def test_the_flags_of_code_are_those_of_dis() -> None:
+    assert FLAG_NAMES == dis.COMPILER_FLAG_NAMES

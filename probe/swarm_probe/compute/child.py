@@ -6,14 +6,15 @@ import asyncio
 import os
 import resource
 from collections.abc import Callable
-from typing import Final
-
-import psutil
+from typing import TYPE_CHECKING, Final
 
 from swarm_probe.machine.host import memory
 from swarm_probe.machine.readings import Readings, reason
 from swarm_probe.owner_limits.compute_budget import ComputeBudget
 from swarm_protocol.units import BYTES_PER_GIB
+
+if TYPE_CHECKING:
+    import psutil
 
 FREE_SHARE: Final = 0.5  # of the memory that is free when the child starts
 
@@ -30,6 +31,8 @@ class Watched:
 
     async def watch(self, pid: int, limit_bytes: int, every_s: float) -> str:
         """Wait until the process has to end, and return why; it may never have to."""
+        import psutil  # late: 0.7 MB that a machine which times no layers does not need
+
         loop = asyncio.get_running_loop()
         try:
             process, looked = psutil.Process(pid), loop.time()
@@ -75,6 +78,8 @@ def free_bytes() -> tuple[int | None, str]:
 
 def why_unwatched() -> str | None:
     """Return why no process could be watched here, in one line."""
+    import psutil  # late: as above
+
     readings = Readings()
     if readings.ask("process", lambda: _tree_s(psutil.Process()) + psutil.Process().memory_info().rss) is None:
         return (
@@ -85,6 +90,8 @@ def why_unwatched() -> str | None:
 
 def _tree_s(process: psutil.Process) -> float:
     """Return the processor time of a process and of those it has started."""
+    import psutil  # late: as above
+
     total = 0.0
     for each in (process, *process.children(recursive=True)):
         try:
