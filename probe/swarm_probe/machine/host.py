@@ -22,6 +22,7 @@ from swarm_probe.machine.conditions import Conditions, conditions
 from swarm_probe.machine.gpu import GpuReading, Gpus
 from swarm_probe.machine.pressure import cpu_pressure_percent
 from swarm_probe.machine.readings import Readings, Unreadable
+from swarm_probe.machine.small_files import small_file
 from swarm_probe.machine.system_gpus import AllGpus, all_gpus
 from swarm_probe.machine.tcp_settings import tcp_settings
 from swarm_protocol.child_environment import without_secrets
@@ -49,8 +50,8 @@ def memory(cgroups: tuple[tuple[str, str], ...] = _CGROUPS) -> Memory:
         raise Unreadable(f"the system says that {free} of {total} bytes are free")
     for limit_file, use_file in cgroups:
         try:
-            limit = int(Path(limit_file).read_text())  # "max" is a ValueError: no limit
-            used = int(Path(use_file).read_text())
+            limit = int(small_file(limit_file))  # "max" is a ValueError: no limit
+            used = int(small_file(use_file))
         except (OSError, ValueError):
             continue
         total = min(total, limit)

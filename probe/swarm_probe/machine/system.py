@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from swarm_probe.machine.readings import Unreadable
+from swarm_probe.machine.small_files import small_file
 from swarm_probe.machine.vendors.sysfs import first_number, text
 
 LINUX: Final = sys.platform == "linux"
@@ -54,8 +55,7 @@ class Battery(msgspec.Struct, frozen=True):
 def cpu_times() -> tuple[float, float]:
     """Return (busy, all) time of all cores together since the start, in a unit of the system's."""
     if LINUX:
-        with STAT.open("rb", buffering=0) as file:
-            first = file.read(512).partition(b"\n")[0].split()
+        first = small_file(STAT).partition(b"\n")[0].split()
         if first[:1] != [b"cpu"]:
             raise Unreadable(f"{STAT} does not begin with the processor's times")
         ticks = [int(figure) for figure in first[1:]][:_GUEST]
@@ -69,8 +69,7 @@ def cpu_times() -> tuple[float, float]:
 def memory_bytes() -> tuple[int, int]:
     """Return (available, all) memory of the machine."""
     if LINUX:
-        with MEMINFO.open("rb", buffering=0) as file:
-            lines = file.read(4096).splitlines()
+        lines = small_file(MEMINFO).splitlines()
         figures = {name: int(line.split(None, 1)[0]) * _KIB for name, _, line in (x.partition(b":") for x in lines[:5])}
         total, free = figures[b"MemTotal"], figures[b"MemFree"]
         available = figures.get(b"MemAvailable", 0)

@@ -15,6 +15,7 @@ import msgspec
 
 from swarm_probe.machine import system
 from swarm_probe.machine.readings import Readings
+from swarm_probe.machine.small_files import small_file
 from swarm_protocol.units import BITS_PER_BYTE, NS_PER_S
 
 BUSY_MBPS: Final = 1.0  # a call or a stream takes more; idle programs far less
@@ -75,8 +76,7 @@ class IdlePolicy(msgspec.Struct):
 def system_counters() -> dict[str, tuple[int, int]]:
     """Return interface counters. Raises whatever psutil or the file does where the system does not report them."""
     if sys.platform == "linux":
-        with open(_PROC_COUNTERS, "rb", buffering=0) as file:
-            found = parse_proc_counters(file.readall())
+        found = parse_proc_counters(small_file(_PROC_COUNTERS))
     else:
         import psutil  # late: Linux needs none
 
