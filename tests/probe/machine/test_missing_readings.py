@@ -20,7 +20,7 @@ from fake_collector import FakeCollector
 
 from swarm_probe.compute import child
 from swarm_probe.machine import host as host_module
-from swarm_probe.machine import system
+from swarm_probe.machine import processes, system
 from swarm_probe.machine.cpu_quota import quota_of_this_process
 from swarm_probe.machine.gpu import Gpus
 from swarm_probe.machine.host import Host
@@ -181,8 +181,8 @@ def test_without_meminfo_layers_may_take_half_of_the_unused_memory(monkeypatch: 
 
 def test_if_processes_cannot_be_watched_none_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: Any) -> Any:
-        raise psutil.NoSuchProcess(1)
+        raise ProcessLookupError("no process 1")
 
     assert child.why_unwatched() is None
-    monkeypatch.setattr(psutil.Process, "cpu_times", fails)
+    monkeypatch.setattr(processes, "tree_s", fails)
     assert "cannot be watched here" in (child.why_unwatched() or "")
