@@ -17,13 +17,15 @@ import os
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 _METADATA = "importlib.metadata"
 _EXTENSIONS = "typing_extensions"
 _DECIMAL = "decimal"
 _SSH_KEYS = "cryptography.hazmat.primitives.serialization.ssh"
+_CERTIFICATES = "cryptography.x509"
+_OF_CERTIFICATES = ("Certificate", "load_der_x509_certificate", "load_pem_x509_certificate")  # what aioquic's TLS uses
 _FLAGS = "OPTIMIZED NEWLOCALS VARARGS VARKEYWORDS NESTED GENERATOR NOFREE COROUTINE ITERABLE_COROUTINE ASYNC_GENERATOR"
 FLAG_NAMES = {1 << bit: name for bit, name in enumerate(_FLAGS.split())}  # of `dis`, up to Python 3.13
 CERT_NONE = 0  # of `ssl`
@@ -46,8 +48,10 @@ class _Later(ModuleType):
         vars(self).update(known)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # what Python asks of modules
+        if name.startswith("__") and name != "__path__":  # what Python asks of modules; a path, to find parts of it
             raise AttributeError(name)
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
         return getattr(importlib.import_module(self.__name__), name)
 
 
@@ -95,8 +99,14 @@ def _import_with_later(importing: str, *later: _Later) -> None:
 def aioquic_without_verification() -> None:
     """Import aioquic's TLS, if it is not imported yet, without what verifies certificates (certifi, service_identity
     with attrs and idna, pyOpenSSL: 4 MB; ssl, of which it takes two constants; email, for addresses in certificates:
-    0.4 MB) and without keys in the formats of SSH (0.4 MB). A certificate proves nothing here: both ends prove their
-    key afterwards."""
+    0.4 MB) and without keys in the formats of SSH and the parts of certificates (2 MB). A certificate proves nothing
+    here: both ends prove their key afterwards. It is read whole, by cryptography's own functions in Rust."""
+    from cryptography.hazmat.bindings._rust import x509  # late: 7 MB
+
+    if _CERTIFICATES not in sys.modules:  # it stays there: reading a certificate looks there for the version
+        known = {name: getattr(x509, name) for name in _OF_CERTIFICATES}
+        certificates = _Later(_CERTIFICATES, Version=SimpleNamespace(v1=0, v3=2), **known)
+        sys.modules[_CERTIFICATES] = vars(sys.modules["cryptography"])["x509"] = certificates
     names = ("certifi", "service_identity", "OpenSSL", "ssl", "email", "email.utils", _SSH_KEYS)
     absent = {name: _Absent(name) for name in names}
     vars(absent["ssl"]).update(CERT_NONE=CERT_NONE, CERT_REQUIRED=2)
