@@ -5,9 +5,10 @@ ping.
 minute: CPU is what the kernel charged, so other work on the machine changes it little. One probe has timed a layer with
 torch before (if torch is installed); the others run as where it is not, so that no layer is timed meanwhile. Hop rounds
 and transfers come every some minutes: what fell into the minute is printed, and what all the first ones cost. A
-collector calls itself unwatched ten minutes after the last viewer; here after UNWATCHED_S. One probe joins over TLS, as
+collector calls itself unwatched ten minutes after the last viewer; here after UNWATCHED_S. Two probes join over TLS, as
 from another machine, the others in plain text, as on the collector's own; for that the collector gets a certificate.
-Modules are compiled beforehand, as pip does it.
+Two, one of them over TLS, have measured hops to each other over QUIC, as through a punched hole. Modules are compiled
+beforehand, as pip does it.
 """
 
 from __future__ import annotations
@@ -32,6 +33,15 @@ from typing import Any
 import psutil
 from websockets.asyncio.server import ServerConnection, serve
 
+from bench.support.footprint_programs import (
+    FLOOR,
+    IMPORTS,
+    IMPORTS_OF_QUIC,
+    NO_TORCH,
+    PROBE,
+    UNWATCHED,
+    only_by_quic,
+)
 from bench.support.harness import (
     MB,
     BenchError,
@@ -54,36 +64,10 @@ from swarmtop.sources.live import LiveSource
 PROBES = 33
 PEERS = PROBES - 1
 IDLE_S, WATCHED_S = 60.0, 30.0
-UNWATCHED_S = 20
 TIMED_S = 120.0  # torch from a cold disk, beside everything else that starts
-GOAL_MB, GOAL_PERCENT, GOAL_WATCHED_PERCENT = 28.0, 0.5, 0.3
+GOAL_MB, GOAL_QUIC_MB, GOAL_PERCENT, GOAL_WATCHED_PERCENT = 28.0, 40.0, 0.5, 0.3
 TORCH, TLS = 0, 1  # the probe that times layers, and the one that joins over TLS
-
-_UNWATCHED = (
-    "import swarm_collector.scheduling.dispatcher as c, swarm_collector.state as h\n"
-    f"c.UNWATCHED_AFTER_NS = h.UNWATCHED_AFTER_NS = {UNWATCHED_S} * 10**9\n"
-    "import swarm_collector.cli as cli\n"
-    "cli.is_loopback = lambda host: False"  # so that it makes a certificate
-)
-_PROBE = "from swarm_probe.cli import main\nimport sys\nsys.exit(main())"
-_IMPORTS = "import swarm_probe.cli, swarm_probe.arguments, swarm_probe.daemon, swarm_probe.measure.paths"
-_NO_TORCH = "import sys\nsys.modules['torch'] = None"  # what find_spec and import take for "not installed"
-# the least a member could be: Python, asyncio, one WebSocket, a heartbeat; `ssl` is loaded by asyncio in any case
-_FLOOR_IMPORTS = "import websockets.asyncio.client"
-_FLOOR = """
-import asyncio, ssl, sys
-from websockets.asyncio.client import connect
-async def main():
-    tls = None
-    if sys.argv[1].startswith("wss:"):
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
-    async with connect(sys.argv[1], compression=None, ssl=tls) as ws:
-        while True:
-            await ws.send(b"alive")
-            await asyncio.sleep(5)
-asyncio.run(main())
-"""
+QUIC, QUIC_TLS = 2, 3  # those that measure hops to each other over QUIC
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -111,26 +95,32 @@ def main() -> int:
 
 def _run(processes: Processes, *floor_urls: str) -> int:
     home = processes.folder
-    collector, port = start_collector(processes, "--model", "tiny", "--weights", "fp32", before=_UNWATCHED)
-    torch = importlib.util.find_spec("torch") is not None
+    collector, port = start_collector(processes, "--model", "tiny", "--weights", "fp32", before=UNWATCHED)
+    torch, quic = (importlib.util.find_spec(name) is not None for name in ("torch", "aioquic"))
     compiled = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(home / "compiled")}
-    processes.start("compile.log", sys.executable, "-c", f"{_IMPORTS}\n{_FLOOR_IMPORTS}", environment=compiled).wait()
+    for imports in (IMPORTS, *([IMPORTS_OF_QUIC] if quic else [])):
+        processes.start("compile.log", sys.executable, "-c", imports, environment=compiled).wait()
     probes = []
     for i in range(PROBES):
-        program = _PROBE if torch and i == TORCH else f"{_NO_TORCH}\n{_PROBE}"
+        first = "" if torch and i == TORCH else NO_TORCH
+        if quic and i in (QUIC, QUIC_TLS):
+            first += only_by_quic(*(f"node{each}" for each in (QUIC, QUIC_TLS)))
+        program = f"{first}\n{PROBE}"
         where = ["--join", f"127.0.0.1:{port}", "--name", f"node{i}", "--state", str(home / f"node{i}")]
-        if i == TLS:
+        if i in (TLS, QUIC_TLS):
             where += ["--fingerprint", _fingerprint(home / "collector.log")]
         log = f"node{i}.log"
         probes.append(processes.start(log, sys.executable, "-c", program, *where, environment=compiled))
     floors = [
-        processes.start("floor.log", sys.executable, "-c", _FLOOR, url, environment=compiled) for url in floor_urls
+        processes.start("floor.log", sys.executable, "-c", FLOOR, url, environment=compiled) for url in floor_urls
     ]
     with progress("probes join, one times a layer, the collector notices that nobody looks"):
         idle = _plan_line(IDLE_PACKETS_PER_S)
         processes.until(lambda: all(s and idle in s.plan for s in _statuses(home)), "every probe's idle plan", TIMED_S)
         if torch:
             processes.until(lambda: "timed layers" in _statuses(home)[0].compute, "a layer timed", TIMED_S)
+        if quic:
+            processes.until(lambda: all(map(_has_used_quic, (QUIC, QUIC_TLS), [home] * 2)), "hops over QUIC", TIMED_S)
     peers = _peers(processes)
     with progress(f"nobody looks: {IDLE_S:.0f} s"):
         before = _counters(home)
@@ -141,27 +131,30 @@ def _run(processes: Processes, *floor_urls: str) -> int:
         watched = _plan_line(OWN_PACKETS_PER_S)
         processes.until(lambda: all(watched in s.plan for s in _statuses(home)), "every probe's watched plan")
         looked = _watch([[p] for p in probes] + [[collector]], WATCHED_S)
-    _print(found, looked, list(peers), torch=torch)
+    _print(found, looked, list(peers), torch=torch, quic=quic)
     print(f"a probe in the idle minute, mean of the status files (every 10 s): {_did(before, after)}")
     print(f"before it, since its start: {_did([{}] * PROBES, before)}; {start_s:.2f} s of CPU, imports included")
     return 0
 
 
-def _print(found: list[Taken], looked: list[Taken], peers: list[str], *, torch: bool) -> None:
+def _print(found: list[Taken], looked: list[Taken], peers: list[str], *, torch: bool, quic: bool) -> None:
     idle, watched = found[:PROBES], looked[:PROBES]
     typical, floor, floor_tls = _median(idle), *found[PROBES + 1 : PROBES + 3]
+    worst = _worst([taken for i, taken in enumerate(idle) if not quic or i not in (QUIC, QUIC_TLS)])
     rows = [_row(f"probe, nobody watches: median of {PROBES}", typical)]
-    rows.append(_row(f"probe, nobody watches: worst of {PROBES}", _worst(idle)))
+    rows.append(_row(f"probe, nobody watches: worst of {PROBES}, without QUIC", worst))
     if torch:
         rows.append(_row("probe that has timed a layer with torch", idle[TORCH]))
     rows.append(_row("probe that has joined over TLS", idle[TLS]))
+    if quic:
+        rows.append(_row("probe that has measured hops over QUIC", idle[QUIC]))
+        rows.append(_row("probe with QUIC that has joined over TLS", idle[QUIC_TLS]))
     rows.append(_row("probe, watched: median", _median(watched)))
     rows += [_row("collector, nobody watches", found[PROBES]), _row("collector, one viewer", looked[PROBES])]
     rows.append(_row("floor: bare Python with one WebSocket", floor))
     rows.append(_row("floor: the same over TLS", floor_tls))
     rows += [_row(name, taken) for name, taken in zip(peers, found[PROBES + 3 :], strict=True)]
     print(table(("", "RSS MB", "PSS MB", "USS MB", "% of a core"), rows))
-    worst = _worst(idle)
     record("a probe: memory", typical.rss_mb, "MB", peer=("bare Python with a WebSocket", floor.rss_mb))
     record(
         "a probe over TLS: memory",
@@ -169,12 +162,18 @@ def _print(found: list[Taken], looked: list[Taken], peers: list[str], *, torch: 
         "MB",
         peer=("bare Python with a WebSocket over TLS", floor_tls.rss_mb),
     )
+    if quic:
+        record("a probe with QUIC: memory", idle[QUIC].rss_mb, "MB")
+        record("a probe with QUIC over TLS: memory", idle[QUIC_TLS].rss_mb, "MB")
     record("a probe: CPU", typical.cpu_percent, "% of a core", peer=("bare Python with a WebSocket", floor.cpu_percent))
     record("a probe, watched: CPU", _median(watched).cpu_percent, "% of a core")
     print(
         f"goal {GOAL_MB:.0f} MB resident: {typical.rss_mb / GOAL_MB:.2f} of it (worst probe "
         f"{worst.rss_mb / GOAL_MB:.2f}); {typical.rss_mb / floor.rss_mb:.2f} × the floor"
     )
+    if quic:
+        most = max(idle[QUIC].rss_mb, idle[QUIC_TLS].rss_mb)
+        print(f"goal {GOAL_QUIC_MB:.0f} MB resident with QUIC: {most / GOAL_QUIC_MB:.2f} of it, over TLS")
     print(
         f"goal {GOAL_PERCENT} % of a core: {typical.cpu_percent / GOAL_PERCENT:.2f} of it (worst probe "
         f"{worst.cpu_percent / GOAL_PERCENT:.2f}); {typical.cpu_percent / floor.cpu_percent:.1f} × the floor"
@@ -216,6 +215,10 @@ def _statuses(home: Path) -> list[Status]:
     """Return all status files; empty until every probe has written one."""
     found = [read_status(home / f"node{i}") for i in range(PROBES)]
     return [status for status in found if status is not None] if None not in found else [_NONE] * PROBES
+
+
+def _has_used_quic(probe: int, home: Path) -> bool:
+    return _statuses(home)[probe].counters.get("quic_stream_bytes_received", 0) > 0
 
 
 _NONE = Status(

@@ -112,7 +112,7 @@ def _options(arguments: Sequence[str]) -> SimpleNamespace:
 
 def _drop_parser() -> None:
     """Free the memory of what has parsed the arguments: the daemon's modules take it, 0.4 MB."""
-    for name in ("arguments", "argparse", "gettext", "shutil", "fnmatch"):
+    for name in ("arguments", "argparse", "gettext", "locale", "shutil", "fnmatch"):
         sys.modules.pop(f"{__package__}.{name}" if name == "arguments" else name, None)
     vars(sys.modules[__package__]).pop("arguments", None)
     gc.collect()

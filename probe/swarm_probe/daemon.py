@@ -9,7 +9,6 @@ probe with a traceback in its folder: a probe that works in part and looks healt
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import random
@@ -57,7 +56,7 @@ from swarm_protocol.supervisor import Supervisor
 from swarm_protocol.text import clean_name, safe
 from swarm_protocol.trust.identity import load_or_create_node_key
 from swarm_protocol.trust.signing import Handshake, sign_elsewhere
-from swarm_protocol.units import NS_PER_MS, ms_from_ns
+from swarm_protocol.units import ms_from_ns
 
 FLUSH_S: Final = 1.0  # the most that a power cut costs, and how late a figure may be on the screen
 FLUSH_SAMPLES: Final = 200  # a batch of these is far below what one message may hold
@@ -134,6 +133,7 @@ class Daemon:
             times=config.times,
             traffic_budget=self._traffic_budget,
             strikes=Strikes.open(folder.name, config.state),
+            wake_ups=self._paths.wake_ups,
         )
         self._paths.linked(self._link.send, self._link.carried)
         self._link_state = ClientState("connecting", f"connecting to {collector}")
@@ -303,9 +303,7 @@ class Daemon:
                 log.info("%s", self._gpu_problem or "the GPU driver answers again")
             every_ms = max(HOST_LEAST_MS, self._plan.host_every_ms if self._plan is not None else HOST_FIRST_MS)
             self._host_due.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(every_ms * NS_PER_MS / 1e9):
-                    await self._host_due.wait()
+            await self._paths.wake_ups.pause(every_ms / 1e3, until=self._host_due)
 
     def _with_reach(self, sample: HostSample | EventSample) -> HostSample | EventSample:
         if isinstance(sample, EventSample):

@@ -3,9 +3,10 @@
 `websockets.version` loads importlib.metadata (with zipfile, email, shutil and compressors: 1.5 MB) to find its own
 version in a checkout of its sources; a released version states it. msgspec takes typing_extensions (0.4 MB) where it
 is installed, and the same names from `typing` otherwise; and decimal (0.4 MB) to recognise its numbers, which no
-message has. argparse loads shutil with its compressors (0.5 MB). hashlib and asyncio load OpenSSL (5 MB): hashlib for
-hashes that Python has too, as fast for packets of 100 bytes; asyncio for TLS, which a collector on this machine does
-not need.
+message has. argparse loads shutil with its compressors (0.5 MB). The standard library loads parsers of Python (ast and
+dis: 0.5 MB), the names of all locales (0.2 MB) and more that hardly any program uses: those come when they are used.
+hashlib and asyncio load OpenSSL (5 MB): hashlib for hashes that Python has too, as fast for packets of 100 bytes;
+asyncio for TLS, which a collector on this machine does not need.
 """
 
 from __future__ import annotations
@@ -16,12 +17,42 @@ import os
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 _METADATA = "importlib.metadata"
 _EXTENSIONS = "typing_extensions"
 _DECIMAL = "decimal"
+_SSH_KEYS = "cryptography.hazmat.primitives.serialization.ssh"
+_CERTIFICATES = "cryptography.x509"
+_OF_CERTIFICATES = ("Certificate", "load_der_x509_certificate", "load_pem_x509_certificate")  # what aioquic's TLS uses
+_FLAGS = "OPTIMIZED NEWLOCALS VARARGS VARKEYWORDS NESTED GENERATOR NOFREE COROUTINE ITERABLE_COROUTINE ASYNC_GENERATOR"
+FLAG_NAMES = {1 << bit: name for bit, name in enumerate(_FLAGS.split())}  # of `dis`, up to Python 3.13
 CERT_NONE = 0  # of `ssl`
+TLS_RECORD_BYTES = 16 << 10
+
+
+class _Absent(ModuleType):
+    """Has any name, for imports from it, and nothing behind them."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):  # what Python asks of modules
+            raise AttributeError(name)
+
+
+class _Later(ModuleType):
+    """Stands for a module that is loaded when something of it is asked for that is not `known`."""
+
+    def __init__(self, name: str, **known: Any) -> None:
+        super().__init__(name)
+        vars(self).update(known)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name != "__path__":  # what Python asks of modules; a path, to find parts of it
+            raise AttributeError(name)
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(importlib.import_module(self.__name__), name)
 
 
 @contextlib.contextmanager
@@ -44,21 +75,41 @@ def asyncio_without_tls() -> None:
         importlib.import_module("asyncio")
 
 
+def small_tls_buffers() -> None:
+    """Let asyncio's TLS connections read into the size of one record (RFC 8446 §5.1), not into 256 KiB each."""
+    from asyncio.sslproto import SSLProtocol  # late: the caller decides how asyncio is imported
+
+    SSLProtocol.max_size = TLS_RECORD_BYTES
+
+
 def shutil_without_compressors() -> None:
     """Import shutil, if it is not imported yet, for argparse, which asks it for the width of the terminal."""
     with _in_place_of("bz2", None), _in_place_of("lzma", None):
         importlib.import_module("shutil")
 
 
+def _import_with_later(importing: str, *later: _Later) -> None:
+    """Import a module for which these are loaded when it first asks for something of them."""
+    with contextlib.ExitStack() as imports:
+        for module in later:
+            imports.enter_context(_in_place_of(module.__name__, module))
+        importlib.import_module(importing)
+
+
 def aioquic_without_verification() -> None:
     """Import aioquic's TLS, if it is not imported yet, without what verifies certificates (certifi, service_identity
     with attrs and idna, pyOpenSSL: 4 MB; ssl, of which it takes two constants; email, for addresses in certificates:
-    0.4 MB). A certificate proves nothing here: both ends prove their key afterwards."""
-    names = ("certifi", "service_identity", "OpenSSL", "ssl", "email", "email.utils")
-    absent = {name: ModuleType(name) for name in names}
-    vars(absent["OpenSSL"])["crypto"] = ModuleType("OpenSSL.crypto")
+    0.4 MB) and without keys in the formats of SSH and the parts of certificates (2 MB). A certificate proves nothing
+    here: both ends prove their key afterwards. It is read whole, by cryptography's own functions in Rust."""
+    from cryptography.hazmat.bindings._rust import x509  # late: 7 MB
+
+    if _CERTIFICATES not in sys.modules:  # it stays there: reading a certificate looks there for the version
+        known = {name: getattr(x509, name) for name in _OF_CERTIFICATES}
+        certificates = _Later(_CERTIFICATES, Version=SimpleNamespace(v1=0, v3=2), **known)
+        sys.modules[_CERTIFICATES] = vars(sys.modules["cryptography"])["x509"] = certificates
+    names = ("certifi", "service_identity", "OpenSSL", "ssl", "email", "email.utils", _SSH_KEYS)
+    absent = {name: _Absent(name) for name in names}
     vars(absent["ssl"]).update(CERT_NONE=CERT_NONE, CERT_REQUIRED=2)
-    vars(absent["email.utils"])["parseaddr"] = None
     with contextlib.ExitStack() as imports:
         for name, module in absent.items():
             imports.enter_context(_in_place_of(name, module))
@@ -82,10 +133,15 @@ def proxies_set() -> bool:
     return bool(getproxies())
 
 
+if sys.version_info < (3, 14):  # later ones were not looked at
+    _import_with_later("inspect", _Later("ast", NodeVisitor=object), _Later("dis", COMPILER_FLAG_NAMES=FLAG_NAMES))
+    _import_with_later("subprocess", _Later("locale"))
+    if hasattr(os, "uname"):
+        _import_with_later("uuid", _Later("platform", system=lambda: os.uname().sysname))
 _no_decimals = ModuleType(_DECIMAL)
 vars(_no_decimals)["Decimal"] = type("Decimal", (), {})
 with _in_place_of(_EXTENSIONS, None), _in_place_of(_DECIMAL, _no_decimals):
-    import msgspec  # noqa: F401
+    _import_with_later("msgspec", _Later("msgspec.inspect"))
 with _in_place_of(_METADATA, ModuleType(_METADATA)), contextlib.suppress(AttributeError):  # not released: loaded later
     import websockets.version  # noqa: F401
 if find_spec("_sha1") and (find_spec("_sha256") or find_spec("_sha2")):  # otherwise this Python has OpenSSL's alone

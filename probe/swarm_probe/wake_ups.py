@@ -1,4 +1,5 @@
-"""Let tasks that act about once a second share their wake-ups with each other and with the packets of round trips.
+"""Let tasks that act every second or every few share their wake-ups with each other and with the packets of round
+trips.
 
 A wake-up costs more than what a task does in it: the processor has to fetch this program again.
 """
@@ -9,17 +10,19 @@ import asyncio
 from typing import Final
 
 EARLIER: Final = 0.25  # share of a pause by which it may end earlier; a packet's wake-ups are no further apart
+EARLIER_MOST_S: Final = 0.5  # for a longer one: what is done every few seconds is not done much more often
 
 
 class WakeUps:
     def __init__(self) -> None:
-        self._waiting: dict[asyncio.Future[None], float] = {}  # who waits → from when on it may go on, by the loop
+        # who waits → from when on it may go on, by the loop; and what lets it go on at the next wake-up
+        self._waiting: dict[asyncio.Future[None], tuple[float, asyncio.Event | None]] = {}
 
-    async def pause(self, most_s: float) -> None:
-        """Wait until `awake` is called in the last part of this time, or until its end."""
+    async def pause(self, most_s: float, until: asyncio.Event | None = None) -> None:
+        """Wait until `awake` is called in the last part of this time, or after `until` was set, or until its end."""
         loop = asyncio.get_running_loop()
         waiter, now_s = loop.create_future(), loop.time()
-        self._waiting[waiter] = now_s + (1 - EARLIER) * most_s
+        self._waiting[waiter] = now_s + most_s - min(EARLIER * most_s, EARLIER_MOST_S), until
         timer = loop.call_at(now_s + most_s, self.awake)
         try:
             await waiter
@@ -31,6 +34,6 @@ class WakeUps:
         """Let those go on whose time has come or nearly so: this process is awake."""
         if self._waiting:
             now_s = asyncio.get_running_loop().time()
-            for waiter, from_s in self._waiting.items():
-                if from_s <= now_s and not waiter.done():
+            for waiter, (from_s, until) in self._waiting.items():
+                if (from_s <= now_s or (until is not None and until.is_set())) and not waiter.done():
                     waiter.set_result(None)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dis
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
+
+import pytest
+
+from swarm_probe.light_imports import FLAG_NAMES
 
 
 def runs_well(script: str, environment: Mapping[str, str] | None = None) -> None:
@@ -28,7 +33,8 @@ def test_a_collector_in_plain_text_needs_no_openssl() -> None:
 
 
 def test_a_running_probe_has_loaded_no_codec_compressor_or_parser_that_it_does_not_use() -> None:
-    """Each is a tenth to half a megabyte: names in other scripts, decimal numbers, argparse and what it loads."""
+    """Each is a tenth to half a megabyte: names in other scripts, decimal numbers, argparse and what it loads, parsers
+    of Python, names of locales, and psutil where the system's files say the same."""
     script = (
         "import sys, swarm_probe.cli as cli\n"
         "cli._options(['--join', '127.0.0.1:9470'])\n"
@@ -41,7 +47,9 @@ def test_a_running_probe_has_loaded_no_codec_compressor_or_parser_that_it_does_n
         "listening = socket.create_server(('127.0.0.1', 0))\n"
         "url = f'ws://127.0.0.1:{listening.getsockname()[1]}'\n"
         "found = asyncio.run(dial(url, 10.0)), target('192.0.2.1', 9470), target('2001:db8::1', 9470)\n"
-        "names = {'encodings.idna', 'unicodedata', 'decimal', 'argparse', 'shutil', 'bz2', 'lzma'}\n"
+        "names = {'encodings.idna', 'unicodedata', 'decimal', 'argparse', 'locale', 'shutil', 'bz2', 'lzma'}\n"
+        "names |= {'ast', 'dis', 'platform', 'msgspec.inspect'}\n"
+        "names |= {'psutil'} if sys.platform == 'linux' else set()\n"
         "loaded = names & set(sys.modules)\n"
         "sys.exit(f'imported: {sorted(loaded)}' if loaded or None in found else 0)"
     )
@@ -50,16 +58,37 @@ def test_a_running_probe_has_loaded_no_codec_compressor_or_parser_that_it_does_n
 
 
 def test_quic_is_loaded_without_what_verifies_certificates() -> None:
-    """Nothing of it is called: the client asks for no certificate, and both ends prove their key in the preamble."""
+    """A connection needs nothing of it: the client checks no certificate, and both ends prove their key in the
+    preamble."""
     script = (
         "import sys, swarm_probe.cli as cli\n"
         "cli.light_imports.asyncio_without_tls()\n"
         "cli.light_imports.aioquic_without_verification()\n"
+        "from collections import Counter\n"
+        "from aioquic.quic.connection import QuicConnection\n"
         "from swarm_probe.streams.quic_endpoint import QuicPort\n"
-        "loaded = {'ssl', 'certifi', 'service_identity', 'OpenSSL', 'attr', 'idna', 'email'} & set(sys.modules)\n"
+        "port = QuicPort(None, None, Counter())\n"
+        "client = QuicConnection(configuration=port._client)\n"
+        "client.connect(('::1', 1), now=0.0)\n"
+        "server = QuicConnection(configuration=port._server,\n"
+        "                        original_destination_connection_id=client.original_destination_connection_id)\n"
+        "for sender, receiver in [(client, server), (server, client)] * 3:\n"
+        "    for data, _ in sender.datagrams_to_send(now=0.0):\n"
+        "        receiver.receive_datagram(data, ('::1', 1), now=0.0)\n"
+        "assert client._handshake_complete and server._handshake_complete\n"
+        "names = {'ssl', 'certifi', 'service_identity', 'OpenSSL', 'attr', 'idna', 'email', 'cryptography.x509.base'}\n"
+        "loaded = names & set(sys.modules)\n"
         "sys.exit(f'imported: {sorted(loaded)}' if loaded else 0)"
     )
     runs_well(script)
+
+
+def test_certificates_are_whole_for_whoever_asks_after_quic() -> None:
+    pytest.importorskip("aioquic")
+    load = "import swarm_probe.cli as cli; cli.light_imports.aioquic_without_verification()\n"
+    runs_well(load + "from cryptography.x509.oid import NameOID\nfrom cryptography import x509\nassert x509.Name")
+    runs_well(load + "from cryptography import x509\nassert x509.Name([]) == x509.Name([])")
+    runs_well(load + "import cryptography.x509\nassert cryptography.x509.CertificateBuilder()")
 
 
 def test_libraries_are_whole_after_the_light_imports() -> None:
@@ -69,5 +98,15 @@ def test_libraries_are_whole_after_the_light_imports() -> None:
         "assert decimal.Decimal('0.1') + 1\n"
         "assert importlib.metadata.version('websockets') == websockets.__version__\n"
         "assert typing_extensions.Required\n"
+        "import inspect, subprocess, uuid\n"
+        "assert str(inspect.signature(len)) == '(obj, /)'\n"  # by ast
+        "assert 'ast' in inspect.getsource(inspect)\n"
+        "assert msgspec.inspect.type_info(int) == msgspec.inspect.IntType()\n"
+        "assert subprocess.run(['echo', 'é'], stdout=-1, text=True, check=True).stdout == 'é\\n'\n"  # by locale
+        "assert uuid.uuid4() != uuid.uuid1()\n"
     )
     runs_well(script)
+
+
+def test_the_flags_of_code_are_those_of_dis() -> None:
+    assert FLAG_NAMES == dis.COMPILER_FLAG_NAMES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from swarm_probe.wake_ups import EARLIER, WakeUps
+from swarm_probe.wake_ups import EARLIER, EARLIER_MOST_S, WakeUps
 
 
 async def test_a_pause_ends_with_a_wake_up_in_its_last_part() -> None:
@@ -35,6 +35,36 @@ async def test_the_end_of_one_pause_is_a_wake_up_for_the_others() -> None:
         await asyncio.sleep(0)
     assert over == ["first", "second"]
     await second
+
+
+async def test_a_long_pause_ends_no_more_than_half_a_second_early() -> None:
+    """A figure for every five seconds is not taken every four."""
+    wake_ups = WakeUps()
+    began_s = asyncio.get_running_loop().time()
+    pause = asyncio.create_task(wake_ups.pause(4 * EARLIER_MOST_S))
+    async with asyncio.timeout(10):
+        while not pause.done():
+            await asyncio.sleep(0.01)
+            wake_ups.awake()
+    assert asyncio.get_running_loop().time() - began_s >= 3 * EARLIER_MOST_S
+    long = asyncio.create_task(wake_ups.pause(400 * EARLIER_MOST_S))
+    await asyncio.sleep(0)
+    ((from_s, _),) = wake_ups._waiting.values()
+    assert from_s - asyncio.get_running_loop().time() >= 398.9 * EARLIER_MOST_S
+    long.cancel()
+
+
+async def test_a_pause_ends_at_the_next_wake_up_once_what_it_waits_for_has_come() -> None:
+    wake_ups, sooner = WakeUps(), asyncio.Event()
+    task = asyncio.create_task(wake_ups.pause(3600.0, until=sooner))
+    await asyncio.sleep(0)
+    wake_ups.awake()
+    await asyncio.sleep(0)
+    assert not task.done()
+    sooner.set()
+    wake_ups.awake()
+    async with asyncio.timeout(10):
+        await task
 
 
 async def test_a_cancelled_pause_leaves_nothing_behind() -> None:

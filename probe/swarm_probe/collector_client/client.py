@@ -37,6 +37,7 @@ from swarm_probe.light_imports import proxies_set
 from swarm_probe.measure.transfers.uplink import look
 from swarm_probe.owner_limits.traffic_budget import BACK_SHARE, TrafficBudget
 from swarm_probe.spool import Spool
+from swarm_probe.wake_ups import WakeUps
 from swarm_protocol.messages.codec import MAX_MESSAGE_BYTES, DecodeError, encode
 from swarm_protocol.messages.probe_messages import (
     Ack,
@@ -91,8 +92,10 @@ class CollectorClient:
         times: ClientTimes | None = None,
         traffic_budget: TrafficBudget | None = None,
         strikes: Strikes | None = None,
+        wake_ups: WakeUps | None = None,
     ) -> None:
-        """Create the client. `traffic_budget` None: no daily limit. `strikes`: past hang-ups on this collector."""
+        """Create the client. `traffic_budget` None: no daily limit. `strikes`: past hang-ups on this collector.
+        `wake_ups`: heartbeats go along with them."""
         self._url = url
         self._who = collector_of(url)
         self._hello = hello  # signed for each connection
@@ -109,6 +112,7 @@ class CollectorClient:
         self._backoff = Backoff(self._times.retry_base_s, self._times.retry_cap_s, rng)
         self._traffic_budget = traffic_budget if traffic_budget is not None else TrafficBudget(daily_bytes=None)
         self._strikes = strikes if strikes is not None else Strikes(self._who)
+        self._wake_ups = wake_ups if wake_ups is not None else WakeUps()
         self._batches = BatchSender(spool, rng, self._times)
         self._meter = Meter(self._traffic_budget, time.time_ns, time.monotonic_ns)
         self._stopping = asyncio.Event()
@@ -377,7 +381,7 @@ class CollectorClient:
     async def _beat(self, ws: ClientConnection, every_s: float) -> None:
         while True:
             await self._send(ws, encode(Heartbeat(at_ns=time.time_ns(), spooled=self._spool.waiting)))
-            await asyncio.sleep(every_s)
+            await self._wake_ups.pause(every_s)
 
     async def _goodbye(self, ws: ClientConnection) -> None:
         """Send what is left if that is quick; the rest stays in the spool for the next start."""

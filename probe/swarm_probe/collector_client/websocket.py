@@ -19,7 +19,7 @@ from websockets.protocol import CONNECTING, Event
 from websockets.uri import parse_uri
 
 from swarm_probe.collector_client.traffic_meter import Breach, Meter
-from swarm_probe.light_imports import encoded, proxies_set
+from swarm_probe.light_imports import encoded, proxies_set, small_tls_buffers
 
 if TYPE_CHECKING:
     import ssl
@@ -101,6 +101,8 @@ async def open_websocket(how: Opening, meter: Meter | None, own: socket.socket |
     Raises OSError (TimeoutError after `open_s`), WebSocketException, and ImportError for a SOCKS proxy whose package is
     missing.
     """
+    if how.tls is not None:
+        small_tls_buffers()
     make = functools.partial(MeteredConnection, meter) if meter is not None else ClientConnection
     if own is None:
         return await _through_proxy(how, make)

@@ -8,8 +8,7 @@ import resource
 from collections.abc import Callable
 from typing import Final
 
-import psutil
-
+from swarm_probe.machine import processes
 from swarm_probe.machine.host import memory
 from swarm_probe.machine.readings import Readings, reason
 from swarm_probe.owner_limits.compute_budget import ComputeBudget
@@ -32,24 +31,23 @@ class Watched:
         """Wait until the process has to end, and return why; it may never have to."""
         loop = asyncio.get_running_loop()
         try:
-            process, looked = psutil.Process(pid), loop.time()
+            process, looked = processes.process(pid), loop.time()
             while True:
-                info = process.memory_info()
-                own = info.rss - getattr(info, "shared", 0)  # libraries that are only mapped cost nothing
+                own = processes.own_bytes(process)
                 if own > limit_bytes:
                     return (
                         f"ended because it took {own / BYTES_PER_GIB:.2f} GiB of memory; "
                         f"{limit_bytes / BYTES_PER_GIB:.2f} may be used (half of what is free)"
                     )
                 now = loop.time()
-                self._book(_tree_s(process), now - looked if self.on_gpu else 0.0)
+                self._book(processes.tree_s(process), now - looked if self.on_gpu else 0.0)
                 looked = now
                 if (why := self._budget.why_end(self._wall_ns())) is not None:
                     return f"ended: {why}"
                 await asyncio.sleep(every_s)
-        except psutil.NoSuchProcess:  # it has ended
+        except ProcessLookupError:  # it has ended
             return await asyncio.Future[str]()
-        except Exception as error:  # noqa: BLE001 - psutil raises whatever odd files make it raise
+        except Exception as error:  # noqa: BLE001 - odd files and psutil raise anything
             return f"ended because its memory cannot be watched ({reason(error)})"
 
     def ended(self) -> None:
@@ -76,25 +74,16 @@ def free_bytes() -> tuple[int | None, str]:
 def why_unwatched() -> str | None:
     """Return why no process could be watched here, in one line."""
     readings = Readings()
-    if readings.ask("process", lambda: _tree_s(psutil.Process()) + psutil.Process().memory_info().rss) is None:
+    if readings.ask("process", _watched_now) is None:
         return (
             f"the memory of a timing process cannot be watched here ({readings.reasons['process']}), so none is started"
         )
     return None
 
 
-def _tree_s(process: psutil.Process) -> float:
-    """Return the processor time of a process and of those it has started."""
-    total = 0.0
-    for each in (process, *process.children(recursive=True)):
-        try:
-            times = each.cpu_times()
-        except psutil.NoSuchProcess:
-            if each is process:
-                raise
-            continue
-        total += times.user + times.system
-    return total
+def _watched_now() -> float:
+    process = processes.process(os.getpid())
+    return processes.own_bytes(process) + processes.tree_s(process)
 
 
 def _children_s() -> float:

@@ -1,13 +1,12 @@
 """Read facts and state of this machine: processor, memory, GPUs, battery.
 
-Cheap by construction: a few reads of /proc through psutil, and no process is inspected. In a container the container's
+Cheap by construction: a few reads of /proc, and no process is inspected. In a container the container's
 memory counts. What the machine does not report is missing, and `Host.lines` says why.
 """
 
 from __future__ import annotations
 
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -17,12 +16,13 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-import psutil
 
+from swarm_probe.machine import system
 from swarm_probe.machine.conditions import Conditions, conditions
 from swarm_probe.machine.gpu import GpuReading, Gpus
 from swarm_probe.machine.pressure import cpu_pressure_percent
 from swarm_probe.machine.readings import Readings, Unreadable
+from swarm_probe.machine.small_files import small_file
 from swarm_probe.machine.system_gpus import AllGpus, all_gpus
 from swarm_probe.machine.tcp_settings import tcp_settings
 from swarm_protocol.child_environment import without_secrets
@@ -44,15 +44,14 @@ class Memory(msgspec.Struct, frozen=True):
 
 
 def memory(cgroups: tuple[tuple[str, str], ...] = _CGROUPS) -> Memory:
-    """Return the memory of this machine or of its container, whichever is less. Raises whatever psutil does."""
-    virtual = psutil.virtual_memory()
-    free, total = int(virtual.available), int(virtual.total)
+    """Return the memory of this machine or of its container, whichever is less. Raises whatever `system` does."""
+    free, total = system.memory_bytes()
     if not 0 <= free <= total or not total:
         raise Unreadable(f"the system says that {free} of {total} bytes are free")
     for limit_file, use_file in cgroups:
         try:
-            limit = int(Path(limit_file).read_text())  # "max" is a ValueError: no limit
-            used = int(Path(use_file).read_text())
+            limit = int(small_file(limit_file))  # "max" is a ValueError: no limit
+            used = int(small_file(use_file))
         except (OSError, ValueError):
             continue
         total = min(total, limit)
@@ -69,7 +68,7 @@ class Host:
         self._last: tuple[GpuReading, ...] = ()
         self._torch = torch_version()
         self._readings = Readings()
-        self._cpu_times: tuple[float, ...] = ()
+        self._cpu_times = (0.0, 0.0)  # busy and all; nothing was read yet
         self._cpu_at = time.monotonic()
         self._cpu_percent: float | None = None
         self._memory: Memory | None = None
@@ -159,11 +158,12 @@ class Host:
 
     def _read_cpu(self) -> float:
         before, since_s = self._cpu_times, time.monotonic() - self._cpu_at
-        self._cpu_times, self._cpu_at = tuple(psutil.cpu_times()), time.monotonic()
-        percent = min(100.0, max(0.0, psutil.cpu_percent(None)))
+        self._cpu_times, self._cpu_at = system.cpu_times(), time.monotonic()
+        busy, passed = (now - then for now, then in zip(self._cpu_times, before, strict=True))
         if since_s >= TICKING_S and before == self._cpu_times:  # a sandbox; even on an idle machine they grow
             raise Unreadable("the system's CPU counters do not change")
-        return percent
+        known = before[1] > 0 and passed > 0
+        return min(100.0, max(0.0, round(100 * busy / passed, 1))) if known else 0.0
 
 
 def _throttled_line(gpu: GpuReading) -> str:
@@ -173,10 +173,9 @@ def _throttled_line(gpu: GpuReading) -> str:
 
 
 def on_battery() -> bool | None:
-    """Return whether the machine runs on battery; None: it has none. Raises whatever psutil does."""
-    look = getattr(psutil, "sensors_battery", None)  # not on every platform
-    battery = look() if look is not None else None
-    plugged = battery.power_plugged if battery is not None else None
+    """Return whether the machine runs on battery; None: it has none. Raises whatever `system` does."""
+    battery = system.battery()
+    plugged = battery.plugged if battery is not None else None
     return None if plugged is None else not plugged
 
 
@@ -211,14 +210,14 @@ def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
             ).stdout.strip()
         except OSError:
             name = ""
-        return safe(name or platform.machine() or "unknown", 100)
+        return safe(name or os.uname().machine or "unknown", 100)
     try:
         found = re.search(
             r"^(?:model name|Model|cpu model)\s*:\s*(.+)$", cpuinfo.read_text(errors="replace"), re.MULTILINE
         )
     except OSError:
         found = None
-    return safe(found[1].strip() if found else platform.machine() or "unknown", 100)
+    return safe(found[1].strip() if found else os.uname().machine or "unknown", 100)
 
 
 def torch_version() -> str | None:
@@ -240,4 +239,5 @@ def torch_version() -> str | None:
 
 
 def _system() -> str:
-    return safe(f"{platform.system()} {platform.release()} {platform.machine()}", 200)
+    found = os.uname()
+    return safe(f"{found.sysname} {found.release} {found.machine}", 200)

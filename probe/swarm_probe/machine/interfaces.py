@@ -11,8 +11,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-import psutil
-
+from swarm_probe.machine import system
 from swarm_probe.machine.readings import Readings
 
 IP = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -23,7 +22,7 @@ MAX_ZONES: Final = 4  # interfaces that one link-local address of a peer is trie
 
 def addresses(
     bind_host: str = "",
-    interfaces: Interfaces = psutil.net_if_addrs,
+    interfaces: Interfaces = system.interface_addresses,
     *,
     interface: str = "",
     link_local: bool = False,
@@ -46,7 +45,7 @@ def addresses(
     return tuple(str(address) for address in ordered)[:MAX_ADDRESSES]
 
 
-def zones(interface: str = "", interfaces: Interfaces = psutil.net_if_addrs) -> tuple[str, ...]:
+def zones(interface: str = "", interfaces: Interfaces = system.interface_addresses) -> tuple[str, ...]:
     """Return the interfaces through which a link-local IPv6 address may be reached: those that have one themselves."""
     names = [
         name
@@ -64,7 +63,7 @@ def name_of(index: int) -> str:
         return ""
 
 
-def towards(sockaddr: tuple[Any, ...], interfaces: Interfaces = psutil.net_if_addrs) -> str:
+def towards(sockaddr: tuple[Any, ...], interfaces: Interfaces = system.interface_addresses) -> str:
     """Return the interface that a packet to that address would leave through; empty: unknown. Connecting a UDP socket
     sends nothing: it asks the kernel which address it would use."""
     family = socket.AF_INET6 if ":" in str(sockaddr[0]) else socket.AF_INET
@@ -77,7 +76,7 @@ def towards(sockaddr: tuple[Any, ...], interfaces: Interfaces = psutil.net_if_ad
     return next((name for name, address in _addresses(interfaces) if address == own), "")
 
 
-def chosen_link(bind_host: str, interface: str, interfaces: Interfaces = psutil.net_if_addrs) -> bool:
+def chosen_link(bind_host: str, interface: str, interfaces: Interfaces = system.interface_addresses) -> bool:
     """Return whether the owner has chosen a direct cable: an address of one, or an interface that has no other
     addresses."""
     if is_link_local(bind_host):

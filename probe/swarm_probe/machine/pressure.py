@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from swarm_probe.machine.readings import Unreadable
+from swarm_probe.machine.small_files import small_file
 
 _FILES: Final = (Path("/proc/pressure/cpu"), Path("/sys/fs/cgroup/cpu.pressure"))
-_SOME: Final = re.compile(r"^some avg10=([0-9.]+) .*total=([0-9]+)$", re.MULTILINE)
+_SOME: Final = re.compile(rb"^some avg10=([0-9.]+) .*total=([0-9]+)$", re.MULTILINE)
 
 
 def cpu_pressure_percent(files: Sequence[Path] = _FILES) -> float:
@@ -32,7 +33,7 @@ def _read(files: Sequence[Path]) -> tuple[list[float], list[int]]:
     found = []
     for file in files:
         try:
-            found += _SOME.findall(file.read_text())
+            found += _SOME.findall(small_file(file))
         except OSError:
             continue
     if not found:

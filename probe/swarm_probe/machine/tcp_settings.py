@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from swarm_probe.machine.readings import Unreadable
+from swarm_probe.machine.small_files import small_file
 from swarm_protocol.text import safe
 
 _SETTINGS: Final = Path("/proc/sys/net/ipv4")
@@ -24,10 +25,10 @@ class TcpSettings(msgspec.Struct, frozen=True):
 def tcp_settings(folder: Path = _SETTINGS) -> TcpSettings:
     """Read the settings. Raises Unreadable if the system does not report them (it is not Linux)."""
     try:
-        congestion = (folder / "tcp_congestion_control").read_text().strip()
-        after_idle = (folder / "tcp_slow_start_after_idle").read_text().strip()
+        congestion = small_file(folder / "tcp_congestion_control").decode().strip()
+        after_idle = small_file(folder / "tcp_slow_start_after_idle").strip()
     except OSError as error:
         raise Unreadable(f"no TCP settings under {folder} ({error.strerror})") from error
     if not congestion:
         raise Unreadable("the system names no TCP congestion control")
-    return TcpSettings(safe(congestion, 64), after_idle != "0")
+    return TcpSettings(safe(congestion, 64), after_idle != b"0")

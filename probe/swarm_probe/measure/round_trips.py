@@ -253,13 +253,13 @@ class RoundTrips:
 
     # ------------------------------------------------------------ sending
 
-    def _arm(self, not_before_ns: int = 0) -> None:
-        """Set the one timer to the earliest due time."""
-        self._timer.arm(self._due.first_ns(), not_before_ns)
+    def _arm(self, not_before_ns: int = 0, *, answers: bool = False) -> None:
+        """Set the one timer to the earliest due time. `answers`: some are on their way."""
+        self._timer.arm(self._due.first_ns(), not_before_ns, answers=answers)
 
     def _tick(self) -> None:
         now_ns = self._clocks.mono_ns()
-        served = 0
+        served, sent = 0, self._counts["stamp_sent"]
         while served < MAX_PER_TICK and (rtt := self._due.pop(now_ns)) is not None:
             served += 1
             out = rtt.session.poll(now_ns, self._clocks.wall_ns())
@@ -267,7 +267,8 @@ class RoundTrips:
                 self._transmit(rtt, out)
             self._report(rtt, now_ns)
             self._due.push(rtt)
-        self._arm(now_ns + TICK_NS if served == MAX_PER_TICK else 0)
+        answers = self._counts["stamp_sent"] != sent
+        self._arm(now_ns + TICK_NS if served == MAX_PER_TICK else 0, answers=answers)
         self._awake()
 
     def _transmit(self, rtt: RttSession, out: Outgoing) -> None:

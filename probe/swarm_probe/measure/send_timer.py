@@ -6,7 +6,8 @@ So while packets of ours are due soon, the socket is not listened to: one wake-u
 due, and nothing waits for longer than REST_MOST_NS. That bounds what clocks can add to a round trip: the time from a
 request to its answer is taken off by the answering end's clock, and 10 ppm of it are 2.5 µs. If a packet is due a
 little later than that, there is a wake-up in between, at a varying time so as not to lock onto periodic traffic:
-listening would cost a wake-up for each arrival, and peers measure about as often as this probe does. Nothing waits
+listening would cost a wake-up for each arrival, and peers measure about as often as this probe does. So there is after
+packets that were sent, whenever the next is due: it reads their answers together. Nothing waits
 without the kernel's stamps, while others need datagrams at once (a train, a QUIC connection), or while more comes than
 one wake-up reads.
 
@@ -53,15 +54,17 @@ class SendTimer:
         self._least_mbps = 0.0  # 0: nothing was measured
         udp.read_all = self.rest
 
-    def arm(self, first_ns: int | None, not_before_ns: int = 0) -> None:
-        """Fire by `first_ns`, the latest time for the first packet (None: none is due), but not before the other."""
+    def arm(self, first_ns: int | None, not_before_ns: int = 0, *, answers: bool = False) -> None:
+        """Fire by `first_ns`, the latest time for the first packet (None: none is due), but not before the other.
+        `answers`: some are on their way."""
         if first_ns is None:
             self.cancel()
         elif self._timer is None or max(first_ns, not_before_ns) < self.due_ns or not_before_ns:
             self.cancel()
             now_ns = self._mono_ns()
             self.due_ns = max(first_ns, not_before_ns)
-            if self.groups and REST_MOST_NS < self.due_ns - now_ns <= SOON_RESTS * REST_MOST_NS:
+            soon = answers or self.due_ns - now_ns <= SOON_RESTS * REST_MOST_NS
+            if self.groups and soon and self.due_ns - now_ns > REST_MOST_NS:
                 self.due_ns = now_ns + int(REST_MOST_NS * (1 - REST_VARIES * self._rng.random()))
             delay_s = max(0, self.due_ns - now_ns) / NS_PER_S
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._fire)

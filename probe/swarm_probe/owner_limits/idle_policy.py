@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from typing import Final
 
 import msgspec
-import psutil
 
+from swarm_probe.machine import system
 from swarm_probe.machine.readings import Readings
+from swarm_probe.machine.small_files import small_file
 from swarm_protocol.units import BITS_PER_BYTE, NS_PER_S
 
 BUSY_MBPS: Final = 1.0  # a call or a stream takes more; idle programs far less
@@ -75,9 +76,10 @@ class IdlePolicy(msgspec.Struct):
 def system_counters() -> dict[str, tuple[int, int]]:
     """Return interface counters. Raises whatever psutil or the file does where the system does not report them."""
     if sys.platform == "linux":
-        with open(_PROC_COUNTERS, "rb", buffering=0) as file:
-            found = parse_proc_counters(file.readall())
+        found = parse_proc_counters(small_file(_PROC_COUNTERS))
     else:
+        import psutil  # late: Linux needs none
+
         of_all = psutil.net_io_counters(pernic=True, nowrap=False)
         found = {name: (each.bytes_sent, each.bytes_recv) for name, each in of_all.items()}
     return {name: each for name, each in found.items() if name != "lo" and not name.startswith("lo0")}
@@ -96,8 +98,6 @@ def parse_proc_counters(text: bytes) -> dict[str, tuple[int, int]]:
 
 def system_battery() -> float | None:
     """Return the percentage left where this machine runs on battery now; None on mains, or without one. Raises whatever
-    psutil does: some laptops' firmware gives nonsense."""
-    if not hasattr(psutil, "sensors_battery"):
-        return None
-    found = psutil.sensors_battery()
-    return float(found.percent or 0) if found is not None and found.power_plugged is False else None
+    `system` does: some laptops' firmware gives nonsense."""
+    found = system.battery()
+    return found.percent if found is not None and found.plugged is False else None

@@ -13,7 +13,6 @@ always a lower bound: it may be this program that limits it.
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import logging
 import time
 from collections import Counter, deque
@@ -25,13 +24,10 @@ from aioquic.quic import events
 from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE, QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import QuicPacketType, pull_quic_header
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from swarm_probe.light_imports import CERT_NONE
 from swarm_probe.sockets import Target
+from swarm_probe.streams.certificate import made_up_certificate
 from swarm_probe.streams.channel import Channel, Unreachable
 from swarm_probe.streams.tcp_endpoint import DIAL_S, PREAMBLE_S, Caller, Purpose, introduce
 from swarm_probe.udp.udp_socket import Arrival
@@ -66,7 +62,7 @@ class QuicPort:
         self._client = _configuration(is_client=True)
         self._client.verify_mode = CERT_NONE
         self._server = _configuration(is_client=False)
-        self._server.certificate, self._server.private_key = _made_up_certificate()
+        self._server.certificate, self._server.private_key = made_up_certificate(ALPN)
 
     async def dial(self, to: Target, caller: Caller, purpose: Purpose, size: int) -> QuicStream:
         """Connect and prove both ends. Raises PeerError. `caller` is this probe, as the other end knows it."""
@@ -314,21 +310,3 @@ def _configuration(*, is_client: bool) -> QuicConfiguration:
         max_stream_data=WINDOW_BYTES,
         max_datagram_size=_MAX_DATAGRAM_BYTES,
     )
-
-
-def _made_up_certificate() -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    """Return a certificate, which TLS requires. The preamble proves who is at the other end."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, ALPN)])
-    begin = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(begin)
-        .not_valid_after(begin.replace(year=2120))
-        .sign(key, hashes.SHA256())
-    )
-    return certificate, key

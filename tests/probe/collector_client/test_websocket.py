@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from http import HTTPStatus
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from fake_collector import NODE_ID, FakeCollector
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
-from swarm_probe.collector_client.websocket import by_proxy
-from swarm_probe.light_imports import proxies_set
+from swarm_collector.transport.certificate import load_or_make
+from swarm_probe.collector_client.websocket import Opening, by_proxy, open_websocket
+from swarm_probe.light_imports import TLS_RECORD_BYTES, proxies_set
+from swarm_protocol.trust import certificate_pins
 
 
 @pytest.fixture
@@ -80,3 +83,23 @@ async def test_a_redirect_is_an_error_not_another_collector(collector: FakeColle
             away = await rig.until("away", 2)
     assert "HTTP 302: no collector at this address" in away.text
     assert not collector.heard
+
+
+async def test_over_tls_long_messages_pass_and_the_buffer_holds_one_record(tmp_path: Path) -> None:
+    """asyncio would keep 256 KiB for each connection."""
+
+    async def echo(connection: ServerConnection) -> None:
+        async for message in connection:
+            await connection.send(message)
+
+    message = bytes(range(256)) * 2_000
+    async with serve(echo, "127.0.0.1", 0, ssl=load_or_make(tmp_path).context, max_size=None) as server:
+        port = server.sockets[0].getsockname()[1]
+        own = socket.create_connection(("127.0.0.1", port))
+        own.setblocking(False)
+        how = Opening(f"wss://127.0.0.1:{port}", certificate_pins.client_context(), max_bytes=1 << 20)
+        connection = await open_websocket(how, None, own)
+        await connection.send(message)
+        assert await connection.recv() == message
+        assert len(connection.transport._ssl_protocol._ssl_buffer) == TLS_RECORD_BYTES  # type: ignore[attr-defined]
+        await connection.close()

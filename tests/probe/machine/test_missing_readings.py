@@ -20,6 +20,7 @@ from fake_collector import FakeCollector
 
 from swarm_probe.compute import child
 from swarm_probe.machine import host as host_module
+from swarm_probe.machine import processes, system
 from swarm_probe.machine.cpu_quota import quota_of_this_process
 from swarm_probe.machine.gpu import Gpus
 from swarm_probe.machine.host import Host
@@ -95,7 +96,7 @@ def _machine(state: Path) -> str:
     return status.machine if status is not None else ""
 
 
-# ---------------------------------------------------------------- psutil raising anything
+# ---------------------------------------------------------------- the system raising anything
 
 
 RAISES = [OSError(13, "Permission denied"), KeyError("MemTotal"), IndexError(), ValueError("x"), RuntimeError(),
@@ -103,14 +104,14 @@ RAISES = [OSError(13, "Permission denied"), KeyError("MemTotal"), IndexError(), 
 
 
 @pytest.mark.parametrize("error", RAISES, ids=lambda error: type(error).__name__)
-def test_whatever_psutil_raises_the_sample_comes_and_the_reason_is_shown(
+def test_whatever_is_raised_the_sample_comes_and_the_reason_is_shown(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: Any, **__: Any) -> Any:
         raise error
 
-    for name in ("cpu_percent", "cpu_times", "virtual_memory", "sensors_battery", "net_if_addrs"):
-        monkeypatch.setattr(psutil, name, fails, raising=False)
+    for name in ("cpu_times", "memory_bytes", "battery", "interface_addresses"):
+        monkeypatch.setattr(system, name, fails)
     host = Host(Gpus(nvml=_NoCards()))
     (sample,) = host.samples(7)
     assert isinstance(sample, HostSample)
@@ -180,8 +181,8 @@ def test_without_meminfo_layers_may_take_half_of_the_unused_memory(monkeypatch: 
 
 def test_if_processes_cannot_be_watched_none_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: Any) -> Any:
-        raise psutil.NoSuchProcess(1)
+        raise ProcessLookupError("no process 1")
 
     assert child.why_unwatched() is None
-    monkeypatch.setattr(psutil.Process, "cpu_times", fails)
+    monkeypatch.setattr(processes, "tree_s", fails)
     assert "cannot be watched here" in (child.why_unwatched() or "")

@@ -128,6 +128,23 @@ async def test_a_packet_that_is_due_a_little_later_is_waited_for_in_rests_that_v
     assert max(rests) <= REST_MOST_NS
 
 
+async def test_answers_under_way_are_read_together_after_a_rest_whenever_the_next_packet_is_due() -> None:
+    """Listening would cost a wake-up for each of them."""
+    port = Port()
+    made = timer(port)
+    made.arm(LATER, answers=True)
+    assert not port.listening
+    assert REST_MOST_NS * (1 - REST_VARIES) <= made.due_ns <= REST_MOST_NS
+    made.cancel()
+    made.arm(SOON, answers=True)
+    assert made.due_ns == SOON  # they are read along with the next packet
+    made.cancel()
+    made = timer(port, FROM_MBPS / 2)
+    made.arm(LATER, answers=True)
+    assert (port.listening, made.due_ns) == (True, LATER)
+    made.cancel()
+
+
 async def test_nothing_wakes_up_in_between_on_an_uplink_where_packets_are_not_grouped() -> None:
     made = timer(Port(), FROM_MBPS / 2)
     made.arm(REST_MOST_NS * 2)

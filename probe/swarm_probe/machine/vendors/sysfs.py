@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from swarm_probe.machine.small_files import small_file
+
 
 def text(path: Path) -> str:
     try:
-        return path.read_text(errors="replace").strip()
+        return small_file(path).decode(errors="replace").strip()
     except OSError:
         return ""
 
