@@ -33,6 +33,26 @@ async def test_work_cancelled_before_its_first_step_warns_of_no_coroutine(cancel
     assert [str(each.message) for each in said] == []
 
 
+class Large:
+    """Takes long to be written out, as a frame does."""
+
+    def __repr__(self) -> str:
+        raise AssertionError("written out")
+
+
+async def test_arguments_are_not_written_out() -> None:
+    done: list[Large] = []
+
+    async def work(argument: Large) -> None:
+        done.append(argument)
+
+    app: App[None] = App()
+    async with app.run_test() as pilot:
+        workers.start(app, work, Large())
+        await pilot.pause()
+    assert len(done) == 1
+
+
 def test_every_worker_is_started_so() -> None:
     sources = {path: path.read_text("utf-8") for path in Path(swarmtop.dashboard.__file__).parent.rglob("*.py")}
     assert [path.name for path, text in sources.items() if ".run_worker(" in text] == ["workers.py"]

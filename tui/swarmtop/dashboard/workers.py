@@ -28,5 +28,7 @@ def start(
 ) -> None:
     """Run `work(*arguments)` in the background for as long as `node` exists. `exclusive`: end its former workers of
     this group. An error in it ends the dashboard."""
-    # the cast chooses one member of Textual's union, of which mypy infers none
-    node.run_worker(cast("WorkType[None]", partial(work, *arguments)), name=name, group=group, exclusive=exclusive)
+    # The cast chooses one member of Textual's union, of which mypy infers none. Without a description Textual makes one
+    # of the arguments, and writes out every column of a frame.
+    made = cast("WorkType[None]", partial(work, *arguments))
+    node.run_worker(made, name=name, group=group, description=name or work.__qualname__, exclusive=exclusive)
