@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import warnings
+import weakref
 from pathlib import Path
 
 import pytest
@@ -34,23 +35,27 @@ async def test_work_cancelled_before_its_first_step_warns_of_no_coroutine(cancel
 
 
 class Large:
-    """Takes long to be written out, as a frame does."""
+    """Takes much memory, and long to be written out, as a frame does."""
 
     def __repr__(self) -> str:
         raise AssertionError("written out")
 
 
-async def test_arguments_are_not_written_out() -> None:
-    done: list[Large] = []
+async def test_arguments_are_neither_written_out_nor_kept_when_the_work_is_done() -> None:
+    kept: list[weakref.ref[Large]] = []
 
     async def work(argument: Large) -> None:
-        done.append(argument)
+        kept.append(weakref.ref(argument))
 
     app: App[None] = App()
     async with app.run_test() as pilot:
-        workers.start(app, work, Large())
-        await pilot.pause()
-    assert len(done) == 1
+        gc.disable()
+        try:
+            workers.start(app, work, Large())
+            await pilot.pause()
+            assert [each() for each in kept] == [None]
+        finally:
+            gc.enable()
 
 
 def test_every_worker_is_started_so() -> None:

@@ -8,7 +8,6 @@ method and its arguments, and makes the coroutine itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVarTuple, cast
 
 if TYPE_CHECKING:
@@ -28,7 +27,11 @@ def start(
 ) -> None:
     """Run `work(*arguments)` in the background for as long as `node` exists. `exclusive`: end its former workers of
     this group. An error in it ends the dashboard."""
-    # The cast chooses one member of Textual's union, of which mypy infers none. Without a description Textual makes one
-    # of the arguments, and writes out every column of a frame.
-    made = cast("WorkType[None]", partial(work, *arguments))
-    node.run_worker(made, name=name, group=group, description=name or work.__qualname__, exclusive=exclusive)
+    waiting = [lambda: work(*arguments)]
+
+    async def run() -> None:
+        # Textual's worker lives until garbage is collected, and would keep a frame of a large swarm until then
+        await waiting.pop()()
+
+    # the cast chooses one member of Textual's union, of which mypy infers none
+    node.run_worker(cast("WorkType[None]", run), name=name, group=group, exclusive=exclusive)
