@@ -25,7 +25,7 @@ from swarm_protocol.snapshot.lazy_numpy import np
 from swarm_protocol.snapshot.swarm import Member, Swarm
 from swarm_protocol.units import NS_PER_S
 from swarmtop.analysis.ranking.node_figures import Figures, figures
-from swarmtop.dashboard import keymap
+from swarmtop.dashboard import keymap, workers
 from swarmtop.dashboard.key_handlers import KeyActions
 from swarmtop.dashboard.lines.styled import clean
 from swarmtop.dashboard.options import DashboardOptions
@@ -116,7 +116,8 @@ class Dashboard(KeyActions):
         self._came_from: list[keymap.Screen] = []
         self._frame_at = float("-inf")  # when the newest frame was shown,
         self._spent_at_frame_s = 0.0  # and the processor time of this thread until then
-        self._preparing = False  # the figures of a large frame
+        self._figures_free = asyncio.Event()  # cleared while the figures of a large frame are computed
+        self._figures_free.set()
         self._rolling: RollingFigures | None = None  # the task that computes them for large live frames
         self._figures_at = 0.0  # the next ones are computed no earlier
         self.painted = self._drawn = False
@@ -151,9 +152,9 @@ class Dashboard(KeyActions):
     def on_mount(self) -> None:
         self._analyst = Analyst(self.options.analyse or analyse, self._deliver, self.options.choose or choose)
         self.set_interval(REDRAW_S, self.tick)
-        self.run_worker(self._consume(), name="frames", exit_on_error=True)
+        workers.start(self, self._consume, name="frames")
         if self.session.standing == "live":
-            self.run_worker(self._focus(), name="focus")
+            workers.start(self, self._focus, name="focus")
             if self.options.running is not None:
                 self.tell_running(self.options.running)
 
@@ -187,12 +188,13 @@ class Dashboard(KeyActions):
                 self.redraw()
                 await self._first_paint.wait()
             async for swarm in self.source.frames():
-                first = self.session.latest is None
+                before = self.session.latest
                 self.session.accept(swarm)
-                if first:
+                if before is None or before.unread:
+                    self._rest_until = 0.0  # somebody waits for it
                     self.tick()
-                if swarm.unread:  # the rest is read behind the first paint: reading takes the processor
-                    await self._first_paint.wait()
+                    # the source reads on behind what is shown: it takes the processor
+                    await (self._first_paint if swarm.unread else self._figures_free).wait()
         except SourceError as error:
             self.ended = error
             self.finish(error.exit_code)
@@ -224,11 +226,13 @@ class Dashboard(KeyActions):
     def _catch_up(self) -> None:
         """Show the newest frame. The matrices of a large swarm are computed in a thread, so that keys need not wait."""
         frame = self.session.next_frame()
-        if frame is None or self._preparing:
+        if frame is None or not self._figures_free.is_set():
             return
+        shown = self.session.shown
         spent_s = time.thread_time() - self._spent_at_frame_s
         rests = time.monotonic() < self._frame_at + min(FRAME_REST * spent_s, FRAME_REST_MOST_S)
-        if rests and not self.session.dirty:  # a redraw after a key or an answer uses the newest frame too
+        # a redraw after a key or an answer uses the newest frame too, and members wait for their first figures
+        if rests and not self.session.dirty and not (shown is not None and shown.unread):
             return
         self._frame_at, self._spent_at_frame_s = time.monotonic(), time.thread_time()
         if len(frame) < LARGE or frame.unread:
@@ -236,8 +240,8 @@ class Dashboard(KeyActions):
             return
         if time.monotonic() < self._figures_at:
             return
-        self._preparing = True
-        self.run_worker(self._prepare(frame), name="figures")
+        self._figures_free.clear()
+        workers.start(self, self._prepare, frame, name="figures")
 
     async def _prepare(self, frame: Swarm) -> None:
         model = self.session.model.name
@@ -245,7 +249,7 @@ class Dashboard(KeyActions):
             known, took_s = await asyncio.to_thread(_timed_figures, frame, model, self._roll)
             self._figures_at = time.monotonic() + min(FIGURES_REST * took_s, FIGURES_REST_MOST_S)
         finally:
-            self._preparing = False
+            self._figures_free.set()
         if model == self.session.model.name and self.session.next_frame() is not None:
             self.session.show(frame, known)
             self.tick()
@@ -305,7 +309,7 @@ class Dashboard(KeyActions):
             before = self.session.model.name, self.session.workload.weights
             self.session.answer(question, outcome)
             if self.session.standing == "live" and before != (self.session.model.name, self.session.workload.weights):
-                self.run_worker(self._focus(), name="focus")
+                workers.start(self, self._focus, name="focus")
             self.session.judge(time.monotonic_ns(), self.options.now_ns())
             return
         what = f"{type(outcome).__name__}: {outcome}"
@@ -348,7 +352,7 @@ class Dashboard(KeyActions):
             return
         self.session.choose_model(model)
         if self.session.standing == "live":
-            self.run_worker(self._focus(), name="focus")
+            workers.start(self, self._focus, name="focus")
         self.tick()
 
     def choose_engine(self, engine: Engine) -> None:
@@ -358,14 +362,14 @@ class Dashboard(KeyActions):
     def choose_workload(self, workload: Workload) -> None:
         self.session.choose_workload(workload)
         if self.session.standing == "live":
-            self.run_worker(self._focus(), name="focus")
+            workers.start(self, self._focus, name="focus")
         self.tick()
 
     def tell_running(self, running: Running) -> None:
         """Set what runs, here at once and, if there is a collector, for every viewer and in recordings."""
         self.session.tell_running(running)
         if can_be_told(self.source):
-            self.run_worker(self._tell(running), name="running")
+            workers.start(self, self._tell, running, name="running")
         self.tick()
 
     async def _tell(self, running: Running) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
+from swarmtop.dashboard import workers
 from swarmtop.dashboard.planner_thread import analyse
 from swarmtop.dashboard.state.plan_history import survey
 from swarmtop.sources.source import SourceError, is_recording
@@ -75,7 +76,7 @@ class Advising:
         early = time.monotonic() < self._not_before and not other
         if not self._busy and answer is not self._about and not early:
             self._busy, self._about = True, answer
-            page.run_worker(self._work(page, question, answer), name="advice", group="advice")
+            workers.start(page, self._work, page, question, answer, name="advice", group="advice")
 
     async def _work(self, page: Page, question: Question, answer: Analysis) -> None:
         session = page.board.session

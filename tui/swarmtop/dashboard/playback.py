@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.units import NS_PER_S
 from swarmtop.analysis.ranking.node_figures import Figures
+from swarmtop.dashboard import workers
 from swarmtop.sources.source import Recording, SourceError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Travel:
         self._wanted_ns = session.clamp(at_ns, forward=forward)
         if not self._moving:
             self._moving = True
-            self._board.run_worker(self._move(forward), name="move")
+            workers.start(self._board, self._move, forward, name="move")
 
     def to_event(self, *, forward: bool) -> None:
         """Go to the next event, or to the one before, within the span."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
+from collections.abc import AsyncIterator
 from typing import Any
 
 import dash_fakes as fakes
@@ -98,6 +100,37 @@ async def test_large_frames_of_a_recording_are_worked_through_in_a_thread(monkey
         await pilot.press("T")
         await fakes.until(pilot, lambda: app.session.shown.at_ns == fakes.NOW_NS - 5 * NS_PER_S)
         assert threads == [False]
+
+
+class Stages(fakes.FakeRecording):
+    """Yields the members, then the links; what comes after them takes the processor, as looking for changes does."""
+
+    def __init__(self, members: Swarm, links: Swarm) -> None:
+        super().__init__(members)
+        self._stages = (members, links)
+        self.app: Dashboard | None = None
+        self.shown_before_the_rest: Swarm | None = None
+
+    async def frames(self) -> AsyncIterator[Swarm]:
+        for each in self._stages:
+            yield each
+        assert self.app is not None
+        self.shown_before_the_rest = self.app.session.shown
+        yield dataclasses.replace(self._stages[-1], _index={})
+
+
+async def test_links_of_a_recording_are_on_the_screen_before_the_source_reads_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However long the page with the members took to draw: figures and what the source does would share one core."""
+    monkeypatch.setattr(app_module, "FRAME_REST_MOST_S", 3600.0)
+    monkeypatch.setattr(app_module, "FRAME_REST", 1e9)
+    whole = fakes.swarm([f"node-{i:04}" for i in range(200)])
+    source = Stages(dataclasses.replace(whole, unread=True, _index={}), whole)
+    source.app = app = Dashboard(source, fakes.options())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await fakes.until(pilot, lambda: source.shown_before_the_rest is not None, "the rest")
+        assert source.shown_before_the_rest is whole
 
 
 async def test_every_screen_draws_a_large_swarm_whose_links_are_compact() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from swarm_protocol.units import NS_PER_S
+from swarmtop.dashboard import workers
 from swarmtop.dashboard.keymap import TITLES, Screen
 from swarmtop.dashboard.lines.styled import clean
 from swarmtop.dashboard.screens.save_or_copy import Export
@@ -48,7 +49,7 @@ def _samples(board: Desk, view: View, kind: str, what: str) -> Export:
     since_ns = until_ns - SAMPLES_S * NS_PER_S
 
     def start(path: Path) -> None:
-        board.run_worker(_stream(board, kind, since_ns, until_ns, path), name=f"export {kind}")
+        workers.start(board, _stream, board, kind, since_ns, until_ns, path, name=f"export {kind}")
 
     return Export(f"samples-{kind}", f"{what}, CSV", "every sample of the hour before", f"{kind}.csv", None, start)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from swarm_predict.types import PredictError
 from swarmtop.analysis.ranking.usual_layer import UsualComparison, compare_with_usual
+from swarmtop.dashboard import workers
 from swarmtop.dashboard.keymap import Action
 from swarmtop.dashboard.lines import node_cards, node_lines
 from swarmtop.dashboard.lines.overview import ranking
@@ -84,7 +85,7 @@ class NodePage(ListPage):
             self._past = {}
         cards = node_cards.METRICS if node_cards.has_cards(view, self._row(view, self._order(view))) else ()
         metrics = dict.fromkeys((self._state.metric, *node_lines.SMALL_METRICS, *cards))
-        self.run_worker(self._fetch(view, node_id, tuple(metrics)), exclusive=True, group="history")
+        workers.start(self, self._fetch, view, node_id, tuple(metrics), exclusive=True, group="history")
 
     async def _fetch(self, view: View, node_id: str, metrics: tuple[str, ...]) -> None:
         since_ns, until_ns = node_lines.since_ns(view, self._state)

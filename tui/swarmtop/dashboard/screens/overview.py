@@ -10,6 +10,7 @@ from textual.widget import Widget
 from swarm_protocol.snapshot.swarm import Ints
 from swarm_protocol.units import NS_PER_S
 from swarmtop.analysis.ranking.filter import Filter, FilterError, parse
+from swarmtop.dashboard import workers
 from swarmtop.dashboard.lines.columns import COLUMNS, choose, offered
 from swarmtop.dashboard.lines.header_footer import MIN_HEIGHT, MIN_WIDTH
 from swarmtop.dashboard.lines.overview import around_ranking, headline, member_list, ranking
@@ -109,8 +110,8 @@ class Overview(Page):
         if asked != self._asked_past:
             self._asked_past = asked
             until_ns = view.swarm.at_ns
-            self.run_worker(
-                survey_moments(self, until_ns - window_ns, until_ns, MOMENTS), exclusive=True, group="survey"
+            workers.start(
+                self, survey_moments, self, until_ns - window_ns, until_ns, MOMENTS, exclusive=True, group="survey"
             )
 
     def on_screen_resume(self) -> None:

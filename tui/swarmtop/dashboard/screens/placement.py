@@ -11,6 +11,7 @@ import numpy as np
 
 from swarm_predict.types import Placement, PredictError
 from swarm_protocol.messages.running import Running
+from swarmtop.dashboard import workers
 from swarmtop.dashboard.keymap import Action
 from swarmtop.dashboard.lines.placement import placement_lines
 from swarmtop.dashboard.lines.styled import Block, clean, line
@@ -71,7 +72,7 @@ class PlacementPage(ListPage):
         asked = (question.number, base, self._state.cursor)
         if self._state.study is None or self._state.study.asked != asked:
             self._studying = True
-            self.run_worker(self._study(asked, question, base), name="study")
+            workers.start(self, self._study, asked, question, base, name="study")
 
     async def _study(self, asked: tuple[object, ...], question: Question, base: Placement) -> None:
         """Study the placement in a thread, so that keys need not wait. A newer question is asked by the redraw that
@@ -230,7 +231,7 @@ class PlacementPage(ListPage):
             self.board.say("this is the best already; edit it first")
             return
         self.board.say("looking for the best order of these nodes…")
-        self.run_worker(self._optimise(question, own), name="optimise", exclusive=True, group="optimise")
+        workers.start(self, self._optimise, question, own, name="optimise", exclusive=True, group="optimise")
 
     async def _optimise(self, question: Question, own: Placement) -> None:
         from swarm_predict.search.solve import plan

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from swarmtop.dashboard import workers
 from swarmtop.dashboard.keymap import Action
 from swarmtop.dashboard.lines import timeline_lines
 from swarmtop.dashboard.planner_jobs import survey_moments
@@ -25,7 +26,7 @@ class TimePage(ListPage):
     def on_screen_resume(self) -> None:
         super().on_screen_resume()
         if self.board.session.recording is not None:
-            self.run_worker(self._survey(), exclusive=True, group="survey")
+            workers.start(self, self._survey, exclusive=True, group="survey")
 
     async def _survey(self) -> None:
         span = self.board.session.recording
