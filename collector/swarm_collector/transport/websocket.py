@@ -20,7 +20,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, SERVER, Protocol
 
 from swarm_collector.ingest.quotas import FRAME_BYTES, FrameQuota
-from swarm_collector.transport.framing import FrameCutter, whole_message
+from swarm_collector.transport.framing import FrameCutter, binary_frame, whole_message
 from swarm_collector.transport.keepalive import KeepaliveTimes, SessionOver
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_S
@@ -32,6 +32,8 @@ FRAMES_AT_ONCE: Final = 16.0  # parsed between two checks of the quota
 HELD_S: Final = 0.25  # at least, once over the rate: what comes meanwhile is read with one wake-up
 FIRST_MESSAGE_BYTES: Final = 64 << 10  # before a session is admitted; a hello has a few hundred
 
+Take = Callable[[bytes], float | None]  # a message → seconds until the next one is taken; None: no more
+
 _log = logging.getLogger("swarm_collector.transport.websocket")
 _log.setLevel(logging.ERROR)  # the session reports why it ended
 
@@ -39,13 +41,13 @@ _log.setLevel(logging.ERROR)  # the session reports why it ended
 class WebSocketConnection:
     """The transport's protocol and the session's interface. `ping_s`: interval of pings; 0: never.
 
-    `receive` raises SessionOver for invalid messages, `send` for a peer that reads nothing.
+    `receive` and `each` raise SessionOver for invalid messages, `send` for a peer that reads nothing.
     """
 
     __slots__ = (
         "_closed", "_cutter", "_full", "_heard", "_max_bytes", "_messages", "_on_admitted", "_over", "_parts",
-        "_pending", "_pinger", "_protocol", "_quota", "_reader", "_reading", "_send_s", "_stuck", "_unread", "_waiting",
-        "_writer", "ping_s", "transport",
+        "_pending", "_pinger", "_protocol", "_quota", "_reader", "_reading", "_resting", "_send_s", "_stuck", "_taker",
+        "_unread", "_waiting", "_writer", "ping_s", "transport",
     )  # fmt: skip
 
     def __init__(
@@ -73,7 +75,9 @@ class WebSocketConnection:
         self._unread = 0  # bytes in them
         self._full = False  # more came than was read; until all is read
         self._parts: bytearray | None = None  # of a message that comes in several frames
-        self._reader: asyncio.Future[None] | None = None  # who waits for a message
+        self._reader: asyncio.Future[None] | None = None  # who waits for a message, or for the end of them
+        self._taker: Take | None = None  # gets each message as it comes
+        self._resting: asyncio.TimerHandle | None = None  # until it takes the next one
         self._writer: asyncio.Future[None] | None = None  # done when the transport takes more; None: it does
         self._stuck: asyncio.TimerHandle | None = None  # until a peer that reads nothing is disconnected
         self._closed: asyncio.Future[None] | None = None  # who waits for the end
@@ -100,15 +104,56 @@ class WebSocketConnection:
             finally:
                 self._reader = None
         if self._messages:
-            message = self._messages.pop(0)
-            self._unread -= len(message) + MESSAGE_BYTES
-            if not self._messages and (self._full or not self._reading):
-                self._full = False
-                self._parse()
-            return message
+            return self._next()
         if isinstance(self._over, SessionOver):
             raise self._over
         return None
+
+    async def each(self, take: Take) -> None:
+        """Pass every message to `take` as it comes, until the peer has closed or `take` wants no more. Raises what it
+        raises. Nobody is woken up for a message: with ten thousand connections that cost as much as handling it."""
+        self._reader = asyncio.get_running_loop().create_future()
+        self._taker = take
+        try:
+            self._hand_on()
+            await self._reader
+        finally:
+            self._reader = self._taker = None
+            if self._resting is not None:
+                self._resting.cancel()
+        if isinstance(self._over, SessionOver):
+            raise self._over
+
+    def _next(self) -> bytes:
+        message = self._messages.pop(0)
+        self._unread -= len(message) + MESSAGE_BYTES
+        if not self._messages and (self._full or not self._reading):
+            self._full = False
+            self._parse()
+        return message
+
+    def _hand_on(self) -> None:
+        """Pass on the messages that have come, until `take` needs time; end when there will be no more."""
+        self._resting = None
+        while self._messages and self._taker is not None and self._resting is None:
+            self._pass_on(self._next())
+        if self._over and not self._messages:
+            self._wake()
+
+    def _pass_on(self, message: bytes) -> None:
+        assert self._taker is not None
+        try:
+            wait_s = self._taker(message)
+        except Exception as error:  # noqa: BLE001 - `each` raises it
+            self._taker = None
+            if self._reader is not None and not self._reader.done():
+                self._reader.set_exception(error)
+            return
+        if wait_s is None:
+            self._taker = None
+            self._wake()
+        elif wait_s:
+            self._resting = asyncio.get_running_loop().call_later(wait_s, self._hand_on)
 
     def admitted(self) -> None:
         """Grant the size and rate of messages that a member or viewer has."""
@@ -120,8 +165,7 @@ class WebSocketConnection:
     def post(self, data: bytes) -> None:
         """Write into the connection's buffer. A closing connection drops it."""
         if self._protocol.state is OPEN and not self.transport.is_closing():
-            self._protocol.send_binary(data)
-            self._flush()
+            self.transport.write(binary_frame(data))
 
     async def send(self, data: bytes, within_s: float) -> None:
         """Send a message. Raises SessionOver where the peer does not read it, or is gone."""
@@ -281,9 +325,13 @@ class WebSocketConnection:
                 self._message(message)
 
     def _message(self, message: bytes) -> None:
+        if self._taker is not None and self._resting is None and not self._messages:
+            self._pass_on(message)
+            return
         self._messages.append(message)
         self._unread += len(message) + MESSAGE_BYTES
-        self._wake()
+        if self._taker is None:
+            self._wake()
 
     def _flush(self) -> None:
         writes = self._protocol.data_to_send()
@@ -300,7 +348,8 @@ class WebSocketConnection:
 
     def _end(self, over: SessionOver | bool) -> None:
         self._over = self._over or over
-        self._wake()
+        if self._taker is None or not self._messages:
+            self._wake()
 
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():

@@ -41,7 +41,7 @@ class LinkRows:
         if of is None:
             of = self._of[src] = {}
         rows = list(map(of.get, peers))
-        if None in rows:
+        if None in rows and (self._free or self._rows < self._most):
             rows = [row if row is not None else self._add(src, peer) for row, peer in zip(rows, peers, strict=True)]
         return rows
 
@@ -54,7 +54,8 @@ class LinkRows:
         elif self._rows < self._most:
             row = self._rows
             self._rows += 1
-            self._ends.reserve(self._rows)
+            if row >= len(self._ends["src"]):
+                self._ends.reserve(self._rows)
         else:
             return None
         of[dst] = row
@@ -73,7 +74,8 @@ class LinkRows:
         if number is None:
             number = self._numbers[node] = len(self._names)
             self._names.append(node)
-            self._nodes.reserve(len(self._names))
+            if number >= len(self._nodes["measured"]):
+                self._nodes.reserve(len(self._names))
         return number
 
     def ends(self, row: int) -> tuple[str, str]:

@@ -6,6 +6,7 @@ comes meanwhile does not depend on them, except transfers, which are taken behin
 
 from __future__ import annotations
 
+import math
 import operator
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
@@ -26,6 +27,7 @@ from swarm_collector.changes.subjects import Subject
 from swarm_collector.changes.throttle import Throttle
 from swarm_protocol.messages.column_batch import LinkColumns
 from swarm_protocol.messages.samples import ComputeSample, HostSample, LinkSample, Sample, UplinkSample
+from swarm_protocol.snapshot.links.window_columns import joined
 from swarm_protocol.units import NS_PER_S
 
 Unit = tuple[str, str, str]  # figure, and the two ends in order; of a node's figure: figure, node, what was measured
@@ -72,10 +74,10 @@ class _Waiting(NamedTuple):
     columns: Sequence[Sequence[Any] | None]  # those of _WINDOW; None: the field's default
 
     def window(self, i: int) -> tuple[Any, ...]:
-        return tuple([_DEFAULTS[k] if cells is None else cells[i] for k, cells in enumerate(self.columns)])
+        return tuple([None if cells is None else cells[i] for cells in self.columns])
 
 
-_DEFAULTS: Final = (0, 0, 0, False, None, None, None, None)
+_DEFAULTS: Final = (0, 0, 0, False, math.nan, math.nan, math.nan, math.nan)
 
 
 class SeriesTable:
@@ -97,7 +99,10 @@ class SeriesTable:
 
     def add(self, node: str, sample: Sample) -> None:
         self._away.discard(node)
-        if isinstance(sample, LinkSample):
+        if isinstance(sample, HostSample):
+            if sample.throttled is not None:
+                self._add_throttle(node, sample)
+        elif isinstance(sample, LinkSample):
             if sample.sent and sample.path in _PATHS and sample.peer not in self._away:
                 (row,) = self._rows.rows(node, (sample.peer,))
                 if row is not None:
@@ -107,8 +112,6 @@ class SeriesTable:
             self._add_uplink(node, sample)
         elif isinstance(sample, ComputeSample):
             self._add_compute(node, sample)
-        elif isinstance(sample, HostSample) and sample.throttled is not None:
-            self._add_throttle(node, sample)
 
     def add_windows(self, node: str, links: LinkColumns, since_ns: int = 0) -> None:
         """Take committed windows of a node, those that ended before `since_ns` left out."""
@@ -164,15 +167,16 @@ class SeriesTable:
     def _take(self, waiting: list[_Waiting], rows: Ints, at_ns: Ints) -> None:
         """Take windows together, in their order where they are of one link."""
 
+        sizes = [len(each.rows) for each in waiting]
+
         def column(k: int, dtype: type[np.generic]) -> Any:
-            cells = [(_DEFAULTS[k],) * len(each.rows) if (of := each.columns[k]) is None else of for each in waiting]
-            return np.array(list(chain.from_iterable(cells)), dtype)  # None becomes NaN
+            return joined([each.columns[k] for each in waiting], sizes, dtype, _DEFAULTS[k])
 
         windows = QuietWindows(
             at_ns, column(1, np.int64), column(2, np.int64), column(5, np.float64), column(7, np.float64)
         )
         asked = ~(column(3, np.bool_) | np.isnan(column(4, np.float64)) | np.isnan(windows.p50_ms))
-        ends = list(accumulate(len(each.rows) for each in waiting))
+        ends = list(accumulate(sizes))
 
         def singly(left: Ints) -> None:
             for i in left.tolist():
