@@ -150,7 +150,9 @@ class ProbeSession:
         try:
             hello = await self._hello()
             self._member = await self._admit(hello)
-            await self._read(self._member, hello)
+            epoch = hello.epoch
+            del hello  # the member has a copy without keys
+            await self._read(self._member, epoch)
         except asyncio.CancelledError:
             if self._over is None:  # not ours: the server itself is shutting down
                 self._wire.transport.abort()
@@ -234,11 +236,11 @@ class ProbeSession:
 
     # ------------------------------------------------------------ what comes in
 
-    async def _read(self, member: Member, hello: Hello) -> None:
+    async def _read(self, member: Member, epoch: int) -> None:
         self._silence_ns = round(self._swarm.pulse.silence_s * NS_PER_S) + SILENT_BEATS * (
             member.beat_ns - HEARTBEAT_NS
         )
-        await self._wire.each(functools.partial(self._received, member, hello.epoch))
+        await self._wire.each(functools.partial(self._received, member, epoch))
 
     def _received(self, member: Member, epoch: int, data: bytes) -> float | None:
         """Handle one message; return the seconds until the next one is taken, None if it was the last one."""

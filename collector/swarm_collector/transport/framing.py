@@ -38,6 +38,16 @@ def whole_message(data: bytes, most_bytes: int) -> tuple[bytes, int] | None:
     return apply_mask(data[payload:end], data[at:payload]), end
 
 
+def is_begun(data: bytes, most_bytes: int) -> bool:
+    """Return whether `data` is a part of what `whole_message` takes, of at most so many bytes."""
+    if len(data) < 4 or data[0] != _BINARY_MESSAGE or data[1] < _MASKED or data[1] == _MASKED | 127:
+        return False
+    size, at = data[1] - _MASKED, 2
+    if size == 126:
+        size, at = int.from_bytes(data[2:4], "big"), 4
+    return size <= most_bytes and len(data) < at + _MASK_BYTES + size
+
+
 def binary_frame(message: bytes) -> bytes:
     """Return a server's message as one frame. `websockets` makes the same in ten times as long."""
     size = len(message)
