@@ -142,16 +142,7 @@ class SwarmState:
         `connection`: the session of a session event; the caller has made sure that it is the node's latest.
         """
         now_ns = self.clock.steady_ns()
-        match event:
-            case ProbeJoined():
-                assert connection is not None
-                self._joined(event, connection, now_ns)
-            case ProbeLeft():
-                assert connection is not None
-                self._left(event, connection, now_ns)
-            case NatReported():
-                if connection is not None and self.membership.reached(connection.number, event.reach):
-                    self.replan()
+        match event:  # the frequent ones first
             case HeartbeatSeen():
                 if connection is not None:
                     self.membership.heard(connection.number, now_ns)
@@ -165,6 +156,15 @@ class SwarmState:
                     for sample in event.samples:
                         if isinstance(sample, UplinkSample):
                             self.dispatcher.leases.spent(event.node_id, sample.peer, sample.sent_bytes, now_ns)
+            case ProbeJoined():
+                assert connection is not None
+                self._joined(event, connection, now_ns)
+            case ProbeLeft():
+                assert connection is not None
+                self._left(event, connection, now_ns)
+            case NatReported():
+                if connection is not None and self.membership.reached(connection.number, event.reach):
+                    self.replan()
             case EventLogged():
                 self.builder.event(event.at_ns, event.node_id, event.kind, event.detail)
             case LeaseEnded():

@@ -31,11 +31,15 @@ class TokenBucket(msgspec.Struct):
         """Take `amount` in any case; return the seconds to wait until that is within the rate (0: it is)."""
         self._advance(now_ns)
         self._used += amount
-        return max(0.0, (self._used - self.burst) / self.per_s)
+        over = self._used - self.burst
+        return over / self.per_s if over > 0.0 else 0.0
 
     def _used_at(self, now_ns: int) -> float:
-        return max(0.0, self._used - max(0, now_ns - self._at_ns) * self.per_s / NS_PER_S)
+        passed_ns = now_ns - self._at_ns
+        used = self._used if passed_ns <= 0 else self._used - passed_ns * self.per_s / NS_PER_S
+        return used if used > 0.0 else 0.0
 
     def _advance(self, now_ns: int) -> None:
         self._used = self._used_at(now_ns)
-        self._at_ns = max(self._at_ns, now_ns)
+        if now_ns > self._at_ns:
+            self._at_ns = now_ns

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from swarm_collector.changes.detected_change import Found, Move, describe
 from swarm_collector.changes.detector import ChangeDetector
 from swarm_collector.changes.figures import RTT, number
-from swarm_collector.changes.level import Level
 from swarm_collector.changes.plan_rate import PlanRate
 from swarm_collector.changes.recorded_changes import recorded_changes
+from swarm_collector.changes.series.level import Level
 from swarm_collector.changes.subjects import SWARM, Subject, subjects
 from swarm_collector.focus_model import model_of
 from swarm_collector.ingest.store_client import StoreClient
@@ -137,9 +137,9 @@ def test_a_clock_that_was_set_back_does_not_silence_a_series():
 
 def test_peers_of_a_node_that_changed_are_not_accused():
     pairs = {("a", "e"): 9.0, ("b", "e"): 9.0, ("c", "e"): 9.0, ("d", "e"): 9.0, ("a", "b"): 9.0}
-    found = subjects(pairs, 8.0, lambda _: 4, 10, 5)
+    found = subjects(pairs, 8.0, dict.fromkeys("abcde", 4), 10, 5)
     assert [who for who, _ in found] == [Subject("e"), Subject("a", "b")]
-    assert subjects(dict.fromkeys([("a", "b"), ("c", "d")], 9.0), 8.0, lambda _: 3, 6, 4) == [
+    assert subjects(dict.fromkeys([("a", "b"), ("c", "d")], 9.0), 8.0, dict.fromkeys("abcd", 3), 6, 4) == [
         (Subject("a", "b"), (("a", "b"),)),
         (Subject("c", "d"), (("c", "d"),)),
     ]

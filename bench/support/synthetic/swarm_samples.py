@@ -26,9 +26,10 @@ def link_rounds(
     nodes: int, peers: int, rounds: int, end_ns: int, names: list[str] | None = None
 ) -> Iterator[tuple[int, int, tuple[LinkSample, ...]]]:
     """Yield (round, node, one sample a peer): every node once a round, its `peers` next neighbours; the last at
-    `end_ns`. `names`: the nodes' ids; None: those of `keys`."""
+    `end_ns`. Each link has a round trip of its own, and some noise. `names`: the nodes' ids; None: those of `keys`."""
     rng = random.Random(7)
     names = ids(nodes) if names is None else names
+    least_ms = [rng.uniform(5.0, 200.0) for _ in range(nodes * peers)]
     for number in range(rounds):
         at_ns = end_ns - (rounds - number) * WINDOW_NS
         for node in range(nodes):
@@ -36,13 +37,16 @@ def link_rounds(
                 number,
                 node,
                 tuple(
-                    _link(rng, at_ns + rng.randrange(WINDOW_NS), names[(node + 1 + k) % nodes]) for k in range(peers)
+                    _link(
+                        rng, at_ns + rng.randrange(WINDOW_NS), names[(node + 1 + k) % nodes], least_ms[node * peers + k]
+                    )
+                    for k in range(peers)
                 ),
             )
 
 
-def _link(rng: random.Random, at_ns: int, peer: str) -> LinkSample:
-    rtt_ms = rng.uniform(5.0, 200.0)
+def _link(rng: random.Random, at_ns: int, peer: str, least_ms: float) -> LinkSample:
+    rtt_ms = least_ms * (1 + 0.02 * rng.paretovariate(2.0))
     return LinkSample(
         at_ns=at_ns,
         peer=peer,

@@ -1,8 +1,7 @@
 """Detect changes in what members measure: one event when a machine or a link gets worse, one when that ends.
 
 figures          which figures are tested, with the minimum effect and noise floor of each
-level            one series: its baseline over the last hour, and the evidence that its level has changed
-loss_level       the same for packet loss, which is counted
+series           each series: its baseline over the last hour, and the evidence that its level has changed
 subjects         attribute series with evidence to a node or to one link
 detector         samples in, changes out
 monitor          run the detector in the collector, add the effect on the plan, report

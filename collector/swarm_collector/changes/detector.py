@@ -17,7 +17,7 @@ from typing import Final, Literal
 
 from swarm_collector.changes.detected_change import Found, Kind, Move
 from swarm_collector.changes.figures import LAYER, OF_LINKS, UPLINK, VISIT, Figure
-from swarm_collector.changes.series_table import MOST_LINKS, Pool, Series, SeriesTable, Unit
+from swarm_collector.changes.series.series_table import MOST_LINKS, Pool, Series, SeriesTable, Unit
 from swarm_collector.changes.subjects import HINT, NODE_SHARE, SWARM, Subject, subjects
 from swarm_protocol.messages.column_batch import LinkColumns
 from swarm_protocol.messages.samples import Sample
@@ -82,11 +82,13 @@ class ChangeDetector:
     @property
     def quiet(self) -> bool:
         """Return whether there is no evidence of a change and no open change."""
+        self._table.settle()
         return not self._table.hot and not self._changes
 
     # ------------------------------------------------------------ what has changed
 
     def advance(self, now_ns: int) -> list[Found]:
+        self._table.settle()
         found, self._table.throttled = self._table.throttled, []
         pools = self._pools()
         if self._changes:
@@ -115,8 +117,11 @@ class ChangeDetector:
         candidates: list[tuple[Subject, Figure, tuple[Unit, ...]]] = []
         for figure in OF_LINKS:
             ready = {unit[1:]: pool.decades for unit, pool in pools.items() if unit[0] == figure.name}
-            nodes, links = self._table.size(now_ns) if ready else (0, 0)
-            of = subjects(ready, figure.alarm_decades, lambda node: self._table.peers(node, now_ns), links, nodes)
+            if not any(decades >= HINT * figure.alarm_decades for decades in ready.values()):
+                continue
+            peers = self._table.peers(now_ns)
+            links = sum(peers.values()) // 2
+            of = subjects(ready, figure.alarm_decades, peers, links, len(peers))
             candidates += [(who, figure, tuple((figure.name, *pair) for pair in pairs)) for who, pairs in of]
         for figure in (UPLINK, LAYER, VISIT):
             of_node: dict[str, list[Unit]] = defaultdict(list)

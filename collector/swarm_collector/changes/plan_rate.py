@@ -15,7 +15,7 @@ from typing import Final
 from swarm_collector.changes.detected_change import Kind
 from swarm_collector.changes.detector import USUAL_AFTER_NS
 from swarm_collector.changes.figures import PLAN, number
-from swarm_collector.changes.level import Level
+from swarm_collector.changes.series.level import Level
 from swarm_collector.focus_model import model_of
 from swarm_predict.cost.build import build_tables
 from swarm_predict.cost.engines import ENGINES

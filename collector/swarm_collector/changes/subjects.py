@@ -8,7 +8,7 @@ pairs first; so the peers of a changed node, each with one changed pair of many,
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,7 +32,7 @@ SWARM: Final = Subject(None)
 
 
 def subjects(
-    pairs: Mapping[Pair, float], alarm_decades: float, peers: Callable[[str], int], links: int, nodes: int
+    pairs: Mapping[Pair, float], alarm_decades: float, peers: Mapping[str, int], links: int, nodes: int
 ) -> list[tuple[Subject, tuple[Pair, ...]]]:
     """Return the subjects with enough evidence, each with its pairs. `pairs`: evidence of each in decades; `peers`: how
     many measured pairs a node has; `links`, `nodes`: of the whole swarm. A pair counts with a hint of evidence; of many
@@ -54,10 +54,10 @@ def subjects(
                 of_node[end].append(pair)
         best = min(
             (
-                (-len(own) / max(1, peers(node)), -len(own), node)
+                (-len(own) / max(1, peers.get(node, 0)), -len(own), node)
                 for node, own in of_node.items()
                 if len(own) >= 2
-                and len(own) >= NODE_SHARE * peers(node)
+                and len(own) >= NODE_SHARE * peers.get(node, 0)
                 and sum(left[pair] for pair in own) >= alarm_decades * (1 + HINT * (len(own) - 1))
             ),
             default=None,

@@ -99,9 +99,11 @@ class Scheduler:
         self._secret = secret
         self._focus = focus
         self._salt = int.from_bytes(_hmac(secret, "whom to measure")[:8], "big")
-        # first of a pair → second → session ids as one number, of the first's packets in the high half; hundreds of
-        # thousands of pairs in a large swarm, so without a tuple each
-        self._ssids: dict[str, dict[str, int]] = {}
+        # first of a pair → numbers of the second ones, and for each session ids as one number, those of the first's
+        # packets in the high half. Hundreds of thousands of pairs in a large swarm: eight bytes each
+        self._ssids: dict[str, tuple[array[int], array[int]]] = {}
+        self._numbers: dict[str, int] = {}  # of nodes
+        self._next_number = 0
         self._used: dict[str, array[int]] = {}  # node → session ids in use on its socket, either way; a hundred or so
         self._away_ms: dict[str, float] = {}  # node → how long a token of the best placement is elsewhere
         self._made: dict[str, tuple[int, int]] = {}  # node → what its plan says, since which revision
@@ -205,7 +207,7 @@ class Scheduler:
     def _peer(self, member: Member, peer: Member, measure: bool, often: int) -> Peer:
         assert peer.hello is not None  # members known from the store only are in no plan
         pair = (member.node_id, peer.node_id) if member.node_id < peer.node_id else (peer.node_id, member.node_id)
-        ssids = self._ssids.get(pair[0], {}).get(pair[1]) or self._new_ssids(pair)
+        ssids = self._known_ssids(pair) or self._new_ssids(pair)
         first, second = ssids >> 16, ssids & 0xFFFF
         return Peer(
             node_id=peer.node_id,
@@ -228,10 +230,25 @@ class Scheduler:
 
     # ------------------------------------------------------------ what pairs share
 
+    def _known_ssids(self, pair: tuple[str, str]) -> int | None:
+        known, number = self._ssids.get(pair[0]), self._numbers.get(pair[1])
+        if known is None or number is None:
+            return None
+        numbers, ssids = known
+        try:
+            return ssids[numbers.index(number)]
+        except ValueError:
+            return None
+
     def _new_ssids(self, pair: tuple[str, str]) -> int:
         first, second = (self._ssid(sender, pair) for sender in pair)
-        ssids = self._ssids.setdefault(pair[0], {})[pair[1]] = first << 16 | second
-        return ssids
+        if pair[1] not in self._numbers:
+            self._numbers[pair[1]] = self._next_number
+            self._next_number += 1
+        numbers, ssids = self._ssids.setdefault(pair[0], (array("I"), array("I")))
+        numbers.append(self._numbers[pair[1]])
+        ssids.append(first << 16 | second)
+        return ssids[-1]
 
     def _ssid(self, sender: str, pair: tuple[str, str]) -> int:
         """Return a session id unused at both ends; the same after a restart unless two hashes collided."""
@@ -244,17 +261,22 @@ class Scheduler:
         return ssid
 
     def _forget(self, present: dict[str, Member]) -> None:
-        for first, others in list(self._ssids.items()):
-            for second in [second for second in others if first not in present or second not in present]:
-                ssids = others.pop(second)
-                for node_id in (first, second):
-                    for ssid in (ssids >> 16, ssids & 0xFFFF):
-                        self._used[node_id].remove(ssid)
-            if not others:
-                del self._ssids[first]
-        for gone in (self._used, self._made):
-            for node_id in gone.keys() - present.keys():
-                del gone[node_id]
+        if gone := self._used.keys() - present.keys():  # nodes of pairs, thus all in `_ssids`
+            second_of = {number: node_id for node_id, number in self._numbers.items()}
+            for first, (numbers, ssids) in list(self._ssids.items()):
+                for i in reversed(range(len(numbers))):
+                    second = second_of[numbers[i]]
+                    if first in gone or second in gone:
+                        both = ssids.pop(i)
+                        del numbers[i]
+                        for node_id in (first, second):
+                            for ssid in (both >> 16, both & 0xFFFF):
+                                self._used[node_id].remove(ssid)
+                if not numbers:
+                    del self._ssids[first]
+        for known in (self._used, self._numbers, self._made):
+            for node_id in known.keys() - present.keys():
+                del known[node_id]
 
 
 def compute_task(focus: Focus) -> ComputeTask:

@@ -112,24 +112,27 @@ class Leases:
             self._begin_round(sender, now_ns)
         if len(senders) > ROUNDS_AT_ONCE:  # the rest soon
             self._rested_ns = now_ns + POLL_REST_NS * ROUNDS_AT_ONCE
+        for pair in [pair for pair, (_, until_ns) in self._due_ns.items() if until_ns <= now_ns]:
+            del self._due_ns[pair]
         nodes, addresses = self._busy()
-        due = [(self._sent_ns.get(pair[0], 0), at, pair) for pair, (at, _) in self._due_ns.items() if at <= now_ns]
+        due = [
+            (self._sent_ns.get(pair[0], 0), at, pair)
+            for pair, (at, _) in self._due_ns.items()
+            if at <= now_ns and not self._is_busy(pair, nodes, addresses)
+        ]
         granted = []
         for _, _, (src, dst) in sorted(due):
-            ends = {src, dst}
-            link_addresses = {self._candidates[src].address, self._candidates[dst].address}
-            if now_ns >= self._due_ns[src, dst][1]:
-                del self._due_ns[src, dst]
-            elif ends & nodes or link_addresses & addresses:
+            if self._is_busy((src, dst), nodes, addresses):
                 continue
-            elif not self._affordable(src, dst, now_ns):
+            if not self._affordable(src, dst, now_ns):
                 del self._due_ns[src, dst]
                 if src not in self._sent_ns:  # it keeps its place although the peer's budget is used up
                     self._round_ns[src] = min(self._round_ns[src], now_ns + self._wait_ns(FIRST_WITHIN_NS))
             else:
-                nodes |= ends
+                link_addresses = frozenset((self._candidates[src].address, self._candidates[dst].address))
+                nodes |= {src, dst}
                 addresses |= link_addresses
-                granted.append(self._grant(src, dst, frozenset(link_addresses), now_ns))
+                granted.append(self._grant(src, dst, link_addresses, now_ns))
         self._quiet_until_ns = self._next_ns(now_ns)
         return granted
 
@@ -218,10 +221,15 @@ class Leases:
 
     def _begin_round(self, sender: str, now_ns: int) -> None:
         self._round_ns[sender] = now_ns + self._wait_ns(REPEAT_NS)
-        peers = [peer for peer in self._candidates[sender].peers if peer != sender and self._possible((sender, peer))]
+        peers = [peer for peer in self._candidates[sender].peers if peer != sender and peer in self._candidates]
         self.rng.shuffle(peers)
-        peers.sort(key=lambda peer: (not self._affordable(sender, peer, now_ns), self._received_ns.get(peer, 0)))
-        for peer in peers[:ROUND_PEERS]:
+        peers.sort(key=lambda peer: self._received_ns.get(peer, 0))
+        chosen, others = list[str](), list[str]()
+        for peer in peers:
+            (chosen if self._affordable(sender, peer, now_ns) else others).append(peer)
+            if len(chosen) == ROUND_PEERS:
+                break
+        for peer in (*chosen, *others)[:ROUND_PEERS]:
             self._received_ns[peer] = now_ns  # set at the choice already, so that the next sender chooses another
             self._due_ns[sender, peer] = now_ns + self._wait_ns(FIRST_WITHIN_NS), now_ns + ROUND_NS
 
@@ -260,6 +268,16 @@ class Leases:
         budget.left_bytes = min(refilled, self.daily_bytes)
         budget.at_ns = now_ns
         return budget.left_bytes
+
+    def _is_busy(self, pair: tuple[str, str], nodes: Set[str], addresses: Set[str]) -> bool:
+        """Return whether an end of the pair, or its address, is part of a transfer. Thousands of pairs may be due."""
+        src, dst = pair
+        return (
+            src in nodes
+            or dst in nodes
+            or self._candidates[src].address in addresses
+            or self._candidates[dst].address in addresses
+        )
 
     def _busy(self) -> tuple[set[str], set[str]]:
         nodes = {end for lease in self._active.values() for end in (lease.src, lease.dst)}

@@ -44,7 +44,7 @@ from swarm_protocol.messages.probe_messages import (
     Welcome,
     decode_from_probe,
 )
-from swarm_protocol.messages.samples import Sample
+from swarm_protocol.messages.samples import HostSample, Sample
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_MS, NS_PER_S
 from swarm_storage.errors import StoreError
@@ -55,6 +55,7 @@ MAX_COMMITTING: Final = 4  # as many as a probe sends ahead of the acknowledgeme
 MAX_UNREAD_BYTES: Final = 1 << 20  # that a probe has not read; plans and acknowledgements are few
 SILENT_BEATS: Final = 6  # more than for "lost": a slow link is not cut
 QUEUE_RETRY_MS: Final = 500.0
+_UNCHANGED: Final = frozenset((HostSample,))  # kinds with a right time that are stored as they come
 
 
 class ProbeSession:
@@ -149,7 +150,9 @@ class ProbeSession:
         try:
             hello = await self._hello()
             self._member = await self._admit(hello)
-            await self._read(self._member, hello)
+            epoch = hello.epoch
+            del hello  # the member has a copy without keys
+            await self._read(self._member, epoch)
         except asyncio.CancelledError:
             if self._over is None:  # not ours: the server itself is shutting down
                 self._wire.transport.abort()
@@ -233,38 +236,40 @@ class ProbeSession:
 
     # ------------------------------------------------------------ what comes in
 
-    async def _read(self, member: Member, hello: Hello) -> None:
+    async def _read(self, member: Member, epoch: int) -> None:
         self._silence_ns = round(self._swarm.pulse.silence_s * NS_PER_S) + SILENT_BEATS * (
             member.beat_ns - HEARTBEAT_NS
         )
-        while (data := await self._wire.receive()) is not None:
-            message = _decoded(data)
-            self._heard_ns = self._swarm.clock.steady_ns()
-            self._swarm.probe_heard(self, member, self._heard_ns)
-            if isinstance(message, Batch | ColumnBatch):
-                self._take(message, member, hello)
-            elif isinstance(message, Heartbeat):
-                self._see_clock(member, message.at_ns)
-                self._swarm.heartbeat(self, member, message)
-            elif isinstance(message, Reach):
-                self._swarm.nat_reported(self, member, message)
-            elif isinstance(message, ChallengeReady | ChallengeCommit | ChallengeOpened):
-                self._swarm.challenge_answered(self, member, message)
-            elif isinstance(message, Relay):
-                self._swarm.relay(self, member, message)
-            elif isinstance(message, LeaseDone):
-                self._swarm.lease_done(member, message)
-            elif isinstance(message, Leaving):
-                self._goodbye = message.reason or "goodbye"
-                return
-            else:
-                raise SessionOver("a second hello in one session")
-            samples = len(message) if isinstance(message, Batch | ColumnBatch) else 0
-            if wait_s := self._quota.wait_s(samples, self._swarm.clock.steady_ns()):
-                await asyncio.sleep(wait_s)  # a sender slows down when it is not read
+        await self._wire.each(functools.partial(self._received, member, epoch))
 
-    def _take(self, batch: Batch | ColumnBatch, member: Member, hello: Hello) -> None:
-        if batch.epoch != hello.epoch:
+    def _received(self, member: Member, epoch: int, data: bytes) -> float | None:
+        """Handle one message; return the seconds until the next one is taken, None if it was the last one."""
+        message, swarm = _decoded(data), self._swarm
+        self._heard_ns = now_ns = swarm.clock.steady_ns()
+        swarm.probe_heard(self, member, now_ns)
+        if isinstance(message, ColumnBatch | Batch):
+            self._take(message, member, epoch)
+            return self._quota.wait_s(len(message), now_ns)  # a sender slows down when it is not read
+        if isinstance(message, Heartbeat):
+            self._see_clock(member, message.at_ns)
+            swarm.heartbeat(self, member, message)
+        elif isinstance(message, Reach):
+            swarm.nat_reported(self, member, message)
+        elif isinstance(message, ChallengeReady | ChallengeCommit | ChallengeOpened):
+            swarm.challenge_answered(self, member, message)
+        elif isinstance(message, Relay):
+            swarm.relay(self, member, message)
+        elif isinstance(message, LeaseDone):
+            swarm.lease_done(member, message)
+        elif isinstance(message, Leaving):
+            self._goodbye = message.reason or "goodbye"
+            return None
+        else:
+            raise SessionOver("a second hello in one session")
+        return 0.0
+
+    def _take(self, batch: Batch | ColumnBatch, member: Member, epoch: int) -> None:
+        if batch.epoch != epoch:
             raise SessionOver("a batch of another epoch than its hello's")
         waiting = self._order.refusing
         if waiting and self._order.may_take(batch.seq):
@@ -314,9 +319,11 @@ class ProbeSession:
         links = swarm.unannotated(batch.links)
         if links is None or not are_plain(others, member.node_id, swarm.knows, received_ns):
             return None
-        samples, _ = self._checked(others, member, received_ns)
-        if len(samples) != len(others):
-            return None
+        samples: tuple[Sample, ...] = others
+        if not _UNCHANGED.issuperset(map(type, others)):
+            samples, _ = self._checked(others, member, received_ns)
+            if len(samples) != len(others):
+                return None
         self._implausible = False
         return NodeBatch(member.node_id, batch.epoch, batch.seq, received_ns, samples, links, batch.places)
 

@@ -20,7 +20,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, SERVER, Protocol
 
 from swarm_collector.ingest.quotas import FRAME_BYTES, FrameQuota
-from swarm_collector.transport.framing import FrameCutter, whole_message
+from swarm_collector.transport.framing import FrameCutter, binary_frame, is_begun, whole_message
 from swarm_collector.transport.keepalive import KeepaliveTimes, SessionOver
 from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_S
@@ -28,9 +28,12 @@ from swarm_protocol.units import NS_PER_S
 CLOSE_WITHIN_S: Final = 2.0  # then the connection is cut
 UNREAD_BYTES: Final = 256 << 10  # then its sender waits
 MESSAGE_BYTES: Final = 64  # of memory in addition to its data: empty messages cost something too
+AWAITED_BYTES: Final = 16 << 10  # of a message whose rest is awaited here, and not by the parser; a batch has 4 KB
 FRAMES_AT_ONCE: Final = 16.0  # parsed between two checks of the quota
 HELD_S: Final = 0.25  # at least, once over the rate: what comes meanwhile is read with one wake-up
 FIRST_MESSAGE_BYTES: Final = 64 << 10  # before a session is admitted; a hello has a few hundred
+
+Take = Callable[[bytes], float | None]  # a message → seconds until the next one is taken; None: no more
 
 _log = logging.getLogger("swarm_collector.transport.websocket")
 _log.setLevel(logging.ERROR)  # the session reports why it ended
@@ -39,13 +42,13 @@ _log.setLevel(logging.ERROR)  # the session reports why it ended
 class WebSocketConnection:
     """The transport's protocol and the session's interface. `ping_s`: interval of pings; 0: never.
 
-    `receive` raises SessionOver for invalid messages, `send` for a peer that reads nothing.
+    `receive` and `each` raise SessionOver for invalid messages, `send` for a peer that reads nothing.
     """
 
     __slots__ = (
-        "_closed", "_cutter", "_full", "_heard", "_max_bytes", "_messages", "_on_admitted", "_over", "_parts",
-        "_pending", "_pinger", "_protocol", "_quota", "_reader", "_reading", "_send_s", "_stuck", "_unread", "_waiting",
-        "_writer", "ping_s", "transport",
+        "_closed", "_cutter", "_full", "_heard", "_max_bytes", "_messages", "_most_bytes", "_on_admitted", "_over",
+        "_parts", "_pending", "_pinger", "_protocol", "_quota", "_reader", "_reading", "_resting", "_send_s",
+        "_stuck", "_taker", "_unread", "_waiting", "_writer", "ping_s", "transport",
     )  # fmt: skip
 
     def __init__(
@@ -64,7 +67,8 @@ class WebSocketConnection:
         self._quota = quota or FrameQuota()
         self._send_s = send_s
         self._on_admitted = on_admitted
-        self._protocol = Protocol(SERVER, state=OPEN, max_size=min(max_bytes, FIRST_MESSAGE_BYTES), logger=_log)
+        self._most_bytes = min(max_bytes, FIRST_MESSAGE_BYTES)  # of a message
+        self._protocol: Protocol | None = None  # made for the first frame that needs it: it takes 1.3 KB
         self._cutter = FrameCutter()
         self._pending = b""  # not parsed yet: part of a header, or what has to wait
         self._waiting: asyncio.TimerHandle | None = None  # until its frames are within the rate again
@@ -73,7 +77,9 @@ class WebSocketConnection:
         self._unread = 0  # bytes in them
         self._full = False  # more came than was read; until all is read
         self._parts: bytearray | None = None  # of a message that comes in several frames
-        self._reader: asyncio.Future[None] | None = None  # who waits for a message
+        self._reader: asyncio.Future[None] | None = None  # who waits for a message, or for the end of them
+        self._taker: Take | None = None  # gets each message as it comes
+        self._resting: asyncio.TimerHandle | None = None  # until it takes the next one
         self._writer: asyncio.Future[None] | None = None  # done when the transport takes more; None: it does
         self._stuck: asyncio.TimerHandle | None = None  # until a peer that reads nothing is disconnected
         self._closed: asyncio.Future[None] | None = None  # who waits for the end
@@ -100,28 +106,71 @@ class WebSocketConnection:
             finally:
                 self._reader = None
         if self._messages:
-            message = self._messages.pop(0)
-            self._unread -= len(message) + MESSAGE_BYTES
-            if not self._messages and (self._full or not self._reading):
-                self._full = False
-                self._parse()
-            return message
+            return self._next()
         if isinstance(self._over, SessionOver):
             raise self._over
         return None
 
+    async def each(self, take: Take) -> None:
+        """Pass every message to `take` as it comes, until the peer has closed or `take` wants no more. Raises what it
+        raises. Nobody is woken up for a message: with ten thousand connections that cost as much as handling it."""
+        self._reader = asyncio.get_running_loop().create_future()
+        self._taker = take
+        try:
+            self._hand_on()
+            await self._reader
+        finally:
+            self._reader = self._taker = None
+            if self._resting is not None:
+                self._resting.cancel()
+        if isinstance(self._over, SessionOver):
+            raise self._over
+
+    def _next(self) -> bytes:
+        message = self._messages.pop(0)
+        self._unread -= len(message) + MESSAGE_BYTES
+        if not self._messages and (self._full or not self._reading):
+            self._full = False
+            self._parse()
+        return message
+
+    def _hand_on(self) -> None:
+        """Pass on the messages that have come, until `take` needs time; end when there will be no more."""
+        self._resting = None
+        while self._messages and self._taker is not None and self._resting is None:
+            self._pass_on(self._next())
+        if self._over and not self._messages:
+            self._wake()
+
+    def _pass_on(self, message: bytes) -> None:
+        assert self._taker is not None
+        try:
+            wait_s = self._taker(message)
+        except Exception as error:  # noqa: BLE001 - `each` raises it
+            self._taker = None
+            if self._reader is not None and not self._reader.done():
+                self._reader.set_exception(error)
+            return
+        if wait_s is None:
+            self._taker = None
+            self._wake()
+        elif wait_s:
+            self._resting = asyncio.get_running_loop().call_later(wait_s, self._hand_on)
+
     def admitted(self) -> None:
         """Grant the size and rate of messages that a member or viewer has."""
-        self._protocol.max_message_size = self._max_bytes
+        self._most_bytes = self._max_bytes
+        if self._protocol is not None:
+            self._protocol.max_message_size = self._max_bytes
         self._quota.admitted()
         if self._on_admitted is not None:
             self._on_admitted()
+            self._on_admitted = None
 
     def post(self, data: bytes) -> None:
         """Write into the connection's buffer. A closing connection drops it."""
-        if self._protocol.state is OPEN and not self.transport.is_closing():
-            self._protocol.send_binary(data)
-            self._flush()
+        if self._is_open and not self.transport.is_closing():
+            self.transport.write(binary_frame(data))
 
     async def send(self, data: bytes, within_s: float) -> None:
         """Send a message. Raises SessionOver where the peer does not read it, or is gone."""
@@ -142,9 +191,9 @@ class WebSocketConnection:
         if over is not None and over.code in (WSCloseCode.ABNORMAL_CLOSURE, WSCloseCode.TRY_AGAIN_LATER):
             self.transport.abort()
             return
-        if self._protocol.state is OPEN and not self.transport.is_closing():
+        if self._is_open and not self.transport.is_closing():
             code, reason = (WSCloseCode.OK, "") if over is None else (over.code, safe(str(over), limit=100))
-            self._protocol.send_close(code, reason.encode()[:120].decode(errors="ignore"))
+            self._parser().send_close(code, reason.encode()[:120].decode(errors="ignore"))
             self._flush()
         if self._closed is None:
             self._over = self._over or True  # what still comes is dropped: nobody reads it
@@ -164,7 +213,7 @@ class WebSocketConnection:
         self._parse()
 
     def eof_received(self) -> bool | None:
-        self._protocol.receive_eof()
+        self._parser().receive_eof()
         self._flush()
         return None
 
@@ -204,6 +253,8 @@ class WebSocketConnection:
                 self._pending = b""
                 break
             cost = self._take_whole()
+            if cost is None:
+                break
             if not cost:
                 end, cost = self._cutter.cut(self._pending, FRAMES_AT_ONCE)
                 if not end:  # an incomplete header
@@ -226,16 +277,14 @@ class WebSocketConnection:
         self._waiting = None
         self._parse()
 
-    def _take_whole(self) -> float:
-        """Take a message that came whole in one frame, past the parser, which needs three times as long for it; return
-        what the frame costs. 0: there is none."""
-        protocol = self._protocol
-        if self._over or self._parts is not None or not self._cutter.between_frames or protocol.state is not OPEN:
+    def _take_whole(self) -> float | None:
+        """Take a message in one frame, past the parser, which needs three times as long for it; return what the frame
+        costs. 0: the next frame is another; None: it has not come whole yet."""
+        if self._over or self._parts is not None or not self._cutter.between_frames or not self._is_open:
             return 0.0
-        most_bytes = protocol.max_message_size
-        whole = whole_message(self._pending, self._max_bytes if most_bytes is None else most_bytes)
+        whole = whole_message(self._pending, self._most_bytes)
         if whole is None:
-            return 0.0
+            return None if is_begun(self._pending, min(self._most_bytes, AWAITED_BYTES)) else 0.0
         message, end = whole
         self._pending = self._pending[end:]
         self._message(message)
@@ -243,13 +292,14 @@ class WebSocketConnection:
         return 1.0 + len(message) // FRAME_BYTES
 
     def _feed(self, data: bytes) -> None:
-        self._protocol.receive_data(data)
-        for frame in self._protocol.events_received():
+        protocol = self._parser()
+        protocol.receive_data(data)
+        for frame in protocol.events_received():
             assert isinstance(frame, Frame)  # of an open connection
             self._take(frame)
         self._flush()
-        if self._protocol.parser_exc is not None:
-            self._end(SessionOver(safe(str(self._protocol.parser_exc), limit=100), WSCloseCode.PROTOCOL_ERROR))
+        if protocol.parser_exc is not None:
+            self._end(SessionOver(safe(str(protocol.parser_exc), limit=100), WSCloseCode.PROTOCOL_ERROR))
         self._limit_unread()
 
     def _limit_unread(self) -> None:
@@ -260,6 +310,15 @@ class WebSocketConnection:
         self._end(SessionOver(f"read nothing for {self._send_s:g} s", WSCloseCode.TRY_AGAIN_LATER))
 
     # ------------------------------------------------------------ small parts
+
+    @property
+    def _is_open(self) -> bool:
+        return self._protocol is None or self._protocol.state is OPEN
+
+    def _parser(self) -> Protocol:
+        if self._protocol is None:
+            self._protocol = Protocol(SERVER, state=OPEN, max_size=self._most_bytes, logger=_log)
+        return self._protocol
 
     def _take(self, frame: Frame) -> None:
         if frame.opcode is Opcode.TEXT:
@@ -281,12 +340,16 @@ class WebSocketConnection:
                 self._message(message)
 
     def _message(self, message: bytes) -> None:
+        if self._taker is not None and self._resting is None and not self._messages:
+            self._pass_on(message)
+            return
         self._messages.append(message)
         self._unread += len(message) + MESSAGE_BYTES
-        self._wake()
+        if self._taker is None:
+            self._wake()
 
     def _flush(self) -> None:
-        writes = self._protocol.data_to_send()
+        writes = self._parser().data_to_send()
         if not writes:
             return
         ends = not writes[-1]  # a server closes first
@@ -300,7 +363,8 @@ class WebSocketConnection:
 
     def _end(self, over: SessionOver | bool) -> None:
         self._over = self._over or over
-        self._wake()
+        if self._taker is None or not self._messages:
+            self._wake()
 
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():
@@ -309,11 +373,11 @@ class WebSocketConnection:
     def _ping(self) -> None:
         """Ping a peer that has been silent for half of the interval, and wait as long for an answer. Anything received
         counts as one, so that nothing is asked of a peer that sends by itself."""
-        if self._protocol.state is not OPEN or self.transport.is_closing():
+        if not self._is_open or self.transport.is_closing():
             return
         then = self._ping if self._heard else self._answered
         if not self._heard:
-            self._protocol.send_ping(b"")
+            self._parser().send_ping(b"")
             self._flush()
         self._heard = False
         self._pinger = asyncio.get_running_loop().call_later(self.ping_s / 2, then)

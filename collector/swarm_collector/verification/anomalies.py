@@ -98,12 +98,19 @@ def is_ordinary(sample: Sample) -> bool:
 
 def are_ordinary(links: LinkColumns) -> bool:
     """Return whether `is_ordinary` holds for all of these windows."""
-    figures = (links.rtt_min_ms, links.rtt_p50_ms, links.rtt_p95_ms, links.rtt_p99_ms)
-    if any(cells is None or None in cells for cells in figures):
+    least, p50, p95, p99 = links.rtt_min_ms, links.rtt_p50_ms, links.rtt_p95_ms, links.rtt_p99_ms
+    if least is None or p50 is None or p95 is None or p99 is None:
         return False
-    least, p50, p95, p99 = cast(tuple[tuple[float, ...], ...], figures)
-    rising = ((least, p50), (p50, p95), (p95, p99), (links.lost, links.sent))
-    return min(least) >= LEAST_REMOTE_MS and all(all(map(operator.le, *each)) for each in rising)
+    if None in least or None in p50 or None in p95 or None in p99:
+        return False
+    least, p50, p95, p99 = cast(tuple[tuple[float, ...], ...], (least, p50, p95, p99))
+    return (
+        min(least) >= LEAST_REMOTE_MS
+        and all(map(operator.le, least, p50))
+        and all(map(operator.le, p50, p95))
+        and all(map(operator.le, p95, p99))
+        and all(map(operator.le, links.lost, links.sent))
+    )
 
 
 def impossible(sample: Sample, *, same_network: bool) -> str | None:

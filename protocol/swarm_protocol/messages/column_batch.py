@@ -65,11 +65,11 @@ class LinkColumns(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     interface: Cells[Annotated[str, Meta(max_length=32)] | None] | None = None
 
     def __post_init__(self) -> None:
-        rows = len(self.at_ns)
-        for name in _NAMES:
-            cells = getattr(self, name)
-            if cells is not None and len(cells) != rows:
-                raise ValueError(f"{name} has {len(cells)} cells, at_ns {rows}")
+        columns = msgspec.structs.astuple(self)
+        if len(set(map(len, filter(None, columns)))) != 1:  # no column is empty
+            for name, cells in zip(_NAMES, columns, strict=True):
+                if cells is not None and len(cells) != len(self.at_ns):
+                    raise ValueError(f"{name} has {len(cells)} cells, at_ns {len(self.at_ns)}")
         if not _are_node_ids(self.peer):
             raise ValueError("a peer that is no node's id")
 
@@ -89,8 +89,7 @@ class LinkColumns(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     @property
     def figures(self) -> list[tuple[float | None, ...]]:
         """Return the columns that may hold a float."""
-        found = (getattr(self, name) for name in _FIGURES)
-        return [cells for cells in found if cells is not None]
+        return list(filter(None, _figures(self)))
 
     def cells(self, name: str) -> tuple[Any, ...]:
         """Return a column, also one that was left out."""
@@ -147,7 +146,8 @@ class ColumnBatch(msgspec.Struct, frozen=True, kw_only=True, tag="columns"):
 
     def require_finite(self) -> None:
         """Refuse NaN and infinity. Raises DecodeError."""
-        require_finite(self.others)
+        if self.others:
+            require_finite(self.others)
         if not finite(self.links.figures):
             require_finite(tuple(self.links.samples()))  # says which
 
@@ -173,4 +173,4 @@ _NAMES: Final = LinkColumns.__struct_fields__
 DEFAULTS: Final[dict[str, Any]] = {
     field.name: field.default for field in msgspec.structs.fields(LinkSample) if field.default is not msgspec.NODEFAULT
 }
-_FIGURES: Final = tuple(name for name in _NAMES if name.endswith("_ms"))
+_figures: Final = operator.attrgetter(*[name for name in _NAMES if name.endswith("_ms")])

@@ -167,15 +167,24 @@ class SwarmBuilder:
         src = self._index[node_id]
         changed = self._apply(src, sample)
         if changed:
-            node = self._nodes[src]
-            node.fresh_ns = max(node.fresh_ns, int(self._node_columns["seen_ns"][src]))
+            self._heard(src)
         return changed
+
+    def _heard(self, src: int) -> None:
+        """Note that a node has sent something that changes the picture."""
+        node = self._nodes[src]
+        node.fresh_ns = max(node.fresh_ns, int(self._node_columns["seen_ns"][src]))
 
     def samples(self, node_id: str, samples: Sequence[Sample]) -> None:
         """Take samples of node `node_id` (KeyError: unknown)."""
         for kind, alike in groupby(samples, type):
             if kind is LinkSample:
                 self.windows(node_id, cast(list[LinkSample], list(alike)))
+            elif kind is HostSample:
+                src = self._index[node_id]
+                for sample in alike:
+                    if self._host(src, cast(HostSample, sample)):
+                        self._heard(src)
             else:
                 for sample in alike:
                     self.sample(node_id, sample)
@@ -200,8 +209,7 @@ class SwarmBuilder:
         (row, way) of those that name addresses."""
         self._link_figures.first(windows)
         for src in set(windows.src):
-            node = self._nodes[src]
-            node.fresh_ns = max(node.fresh_ns, int(self._node_columns["seen_ns"][src]))
+            self._heard(src)
         for src, way in ways:
             self._nodes[src].ways[way.peer], self._nodes[src].shown = way, None
 

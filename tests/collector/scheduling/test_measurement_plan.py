@@ -88,6 +88,25 @@ def test_no_session_id_is_there_twice_on_one_socket(count):
         assert len(ids) == len(set(ids))
 
 
+def test_session_ids_stay_while_others_leave_and_are_given_up_with_a_member():
+    everybody = members(60)
+    scheduler = Scheduler(SECRET, FOCUS)
+    before = made(scheduler, everybody, 1)
+    without = made(scheduler, everybody[10:], 2)
+    for me, plan in without.items():
+        known = {peer.node_id: peer for peer in before[me].peers}
+        kept = [(peer, known[peer.node_id]) for peer in plan.peers if peer.node_id in known]
+        assert kept
+        assert all((now.ssid_in, now.ssid_out) == (then.ssid_in, then.ssid_out) for now, then in kept)
+        ids = {ssid for peer in before[me].peers for ssid in (peer.ssid_in, peer.ssid_out)}
+        assert len(scheduler._used[me]) <= len(ids) + 2 * len(plan.peers)
+    assert not scheduler._used.keys() & {member.node_id for member in everybody[:10]}
+    assert made(scheduler, everybody, 3).keys() == before.keys()
+    made(scheduler, everybody[:1], 4)
+    assert not scheduler._ssids
+    assert scheduler._numbers.keys() <= {everybody[0].node_id}
+
+
 def test_keys_differ_from_pair_to_pair():
     plan = next(iter(planned(20).values()))
     assert len({peer.stamp_key for peer in plan.peers}) == 19

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+from types import SimpleNamespace
 
 import pytest
 from recorded_transport import Transport, sent
 from websockets.frames import CloseCode, Frame, Opcode
 
 from swarm_collector.transport import websocket
-from swarm_collector.transport.framing import whole_message
+from swarm_collector.transport.framing import binary_frame, is_begun, whole_message
 from swarm_collector.transport.keepalive import SessionOver
 from swarm_collector.transport.websocket import UNREAD_BYTES, WebSocketConnection
 
@@ -188,8 +189,11 @@ def test_a_whole_message_is_recognised_only_when_all_of_it_is_there() -> None:
         assert whole_message(frame + b"next", 1 << 20) == (bytes(size), len(frame))
         cuts = [end for end in (0, 1, 2, 3, 4, 5, 7, len(frame) - 1) if end < len(frame)]
         assert all(whole_message(frame[:end], 1 << 20) is None for end in cuts)
+        assert all(is_begun(frame[:end], size) for end in cuts if end > 3)  # before, its size is not known
+        assert not is_begun(frame, size)
         if size:
             assert whole_message(frame, size - 1) is None
+            assert not is_begun(frame[:-1], size - 1)
     assert whole_message(sent(Opcode.BINARY, bytes(65_536)), 1 << 20) is None
 
 
@@ -215,3 +219,76 @@ async def test_a_peer_that_sends_by_itself_is_not_pinged_and_one_that_falls_sile
         await wire.receive()
     with pytest.raises(SessionOver, match="no answer to a ping for 5 s"):
         await wire.receive()
+
+
+@pytest.mark.parametrize("size", [0, 125, 126, 65_535, 65_536])
+def test_a_binary_frame_is_what_the_parser_would_make(size: int) -> None:
+    message = bytes(range(256)) * (size // 256) + bytes(size % 256)
+    assert binary_frame(message) == Frame(Opcode.BINARY, message).serialize(mask=False)
+
+
+async def test_a_message_in_segments_needs_no_parser_and_what_is_not_a_message_does(wire):
+    stream = sent(Opcode.BINARY, bytes(5_000)) + sent(Opcode.BINARY, b"second")
+    for begin in range(0, len(stream), 1_460):
+        wire.data_received(stream[begin : begin + 1_460])
+    assert [await wire.receive(), await wire.receive()] == [bytes(5_000), b"second"]
+    assert wire._protocol is None
+    wire.data_received(sent(Opcode.PING, b"?"))
+    assert wire.transport.frames() == [Opcode.PONG]
+
+
+async def test_each_message_is_passed_on_at_once_and_in_order(wire):
+    wire.data_received(sent(Opcode.BINARY, b"before"))
+    taken: list[bytes] = []
+    task = asyncio.ensure_future(wire.each(lambda message: taken.append(message) or 0.0))
+    await asyncio.sleep(0)
+    wire.data_received(sent(Opcode.BINARY, b"one") + sent(Opcode.BINARY, b"two"))
+    assert taken == [b"before", b"one", b"two"]  # nobody had to be woken up
+    wire.connection_lost(None)
+    await task
+
+
+async def test_a_taker_that_rests_gets_the_next_message_afterwards_and_the_end_after_the_last(wire, monkeypatch):
+    timers = []
+
+    def call_later(wait_s, then):
+        timers.append((wait_s, then))
+        return SimpleNamespace(cancel=lambda: None)
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_later", call_later)
+    taken: list[bytes] = []
+    task = asyncio.ensure_future(wire.each(lambda message: taken.append(message) or 3.0))
+    await asyncio.sleep(0)
+    wire.data_received(b"".join(sent(Opcode.BINARY, text) for text in (b"one", b"two", b"three")))
+    wire.data_received(sent(Opcode.CLOSE, CloseCode.NORMAL_CLOSURE.to_bytes(2, "big")))
+    for expected in ([b"one"], [b"one", b"two"]):
+        await asyncio.sleep(0)
+        assert (taken, [wait_s for wait_s, _ in timers], task.done()) == (expected, [3.0], False)
+        _, then = timers.pop()
+        then()
+    await task
+    assert taken == [b"one", b"two", b"three"]
+
+
+async def test_a_resting_taker_stops_a_peer_that_goes_on_sending(wire):
+    task = asyncio.ensure_future(wire.each(lambda _: 60.0))
+    await asyncio.sleep(0)
+    for _ in range(2 + UNREAD_BYTES // 60_000):
+        wire.data_received(sent(Opcode.BINARY, bytes(60_000)))
+    assert not wire._reading
+    task.cancel()
+
+
+async def test_what_a_taker_raises_ends_it_and_none_does_too(wire):
+    def refuse(message: bytes) -> float | None:
+        if message == b"last":
+            return None
+        raise SessionOver("not like this")
+
+    for message, raised in ((b"bad", True), (b"last", False)):
+        task = asyncio.ensure_future(wire.each(refuse))
+        await asyncio.sleep(0)
+        wire.data_received(sent(Opcode.BINARY, message) + sent(Opcode.BINARY, b"bad"))
+        await asyncio.wait([task])
+        assert (task.exception() is not None) is raised
+        assert await wire.receive() == b"bad"  # nothing behind it was passed on

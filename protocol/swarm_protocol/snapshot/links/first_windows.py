@@ -36,11 +36,9 @@ class FirstWindows(NamedTuple):
     stamped_back_ms: Figures
 
     def columns(self) -> WindowColumns:
-        return columns_of(
-            (
-                self.at_ns, self.sent, self.lost, self.path, self.why, [False] * len(self.src),
-                self.stamped_out_ms, self.stamped_back_ms, self.rtt_min_ms, self.rtt_p50_ms, self.rtt_p95_ms,
-                self.rtt_p99_ms, self.pdv_ms, self.jitter_rfc3550_ms,
-            ),
-            np.zeros(len(self.src), np.int64),
+        fields = (
+            self.at_ns, self.sent, self.lost, self.path, self.why, None, self.stamped_out_ms, self.stamped_back_ms,
+            self.rtt_min_ms, self.rtt_p50_ms, self.rtt_p95_ms, self.rtt_p99_ms, self.pdv_ms, self.jitter_rfc3550_ms,
         )  # fmt: skip
+        count = len(self.src)
+        return columns_of([(each,) for each in fields], (count,), np.zeros(count, np.int64))

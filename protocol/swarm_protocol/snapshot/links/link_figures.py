@@ -58,11 +58,11 @@ class _Finder:
         self._windows = windows
         self._ends = list(accumulate(len(each.dst) for each in windows))
 
-    def find(self, i: int) -> tuple[LinkSample, int]:
-        """Return (sample, when its node was last heard) of number `i` of all windows."""
+    def find(self, i: int) -> tuple[int, int, LinkSample, int]:
+        """Return (source, target, sample, when the source was last heard) of number `i` of all windows."""
         which = bisect_right(self._ends, i)
-        each = self._windows[which]
-        return each.sample(i - self._ends[which]), each.seen_ns  # from its end
+        each, at = self._windows[which], i - self._ends[which]  # from its end
+        return each.src, each.dst[at], each.sample(at), each.seen_ns
 
 
 class LinkFigures:
@@ -120,9 +120,9 @@ class LinkFigures:
     def links(self, windows: Sequence[Windows]) -> npt.NDArray[np.bool_]:
         """Take windows, in their order, and return which of them are shown: what `link` does for each, in a fifth of
         its time for thousands."""
-        ends = [(each.src, dst) for each in windows for dst in each.dst]
-        shown = np.zeros(len(ends), bool)
-        if len(ends) < AT_ONCE:
+        count = sum([len(each.dst) for each in windows])
+        shown = np.zeros(count, bool)
+        if count < AT_ONCE:
             shown[:] = [
                 self.link(each.src, dst, each.sample(i), each.seen_ns)
                 for each in windows
@@ -132,10 +132,10 @@ class LinkFigures:
         numbers = self._rows(windows)
         columns = window_columns(windows)
         of_rare = _Finder(windows)
-        left = np.arange(len(ends))
+        left = np.arange(count)
         while len(left):  # one window of each link at a time
             _, first = np.unique(numbers[left], return_index=True)
-            self._links_once(of_rare, ends, left[first], numbers[left[first]], columns.of(left[first]), shown)
+            self._links_once(of_rare, left[first], numbers[left[first]], columns.of(left[first]), shown)
             left = np.delete(left, first)
         return shown
 
@@ -150,9 +150,8 @@ class LinkFigures:
         return np.array(found, np.int64)
 
     def _links_once(
-        self, windows: _Finder, ends: Sequence[tuple[int, int]], at: Ints, rows: Ints, columns: WindowColumns,
-        shown: npt.NDArray[np.bool_],
-    ) -> None:  # fmt: skip
+        self, windows: _Finder, at: Ints, rows: Ints, columns: WindowColumns, shown: npt.NDArray[np.bool_]
+    ) -> None:
         """Take the windows `at` of `rows`, each of another link."""
         known_ns, at_ns = self._links.known_of("path", rows), columns.at_ns
         later = (
@@ -164,17 +163,15 @@ class LinkFigures:
         rare = (~later & (at_ns > known_ns)) | (later & (known_ns < hop_ns) & (hop_ns <= at_ns))
         rare |= columns.loaded & columns.stamped
         for i in at[rare].tolist():
-            src, dst = ends[i]
-            sample, seen_ns = windows.find(i)
-            shown[i] = self.link(src, dst, sample, seen_ns)
+            shown[i] = self.link(*windows.find(i))
         if self._estimating:
             counted = columns.counted & ~rare
             self._losses.add_many(rows[counted], *(each[counted] for each in columns.losses))
         plain = later & ~rare
         shown[at[plain]] = True
         if self._raised:
-            for i in at[plain].tolist():
-                self._raised.pop(ends[i], None)
+            for ends in zip(*(each.tolist() for each in self._links.rows.ends(rows[plain])), strict=True):
+                self._raised.pop(ends, None)
         self._links.put_paths(rows[plain], at_ns[plain], [each[plain] for each in columns.cells])
         if self._estimating:
             stamped = plain & columns.stamped

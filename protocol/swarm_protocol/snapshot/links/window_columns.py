@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -65,10 +65,10 @@ class Windows(NamedTuple):
     def sample(self, i: int) -> LinkSample:
         return self.of.sample(i) if isinstance(self.of, LinkColumns) else self.of[i]
 
-    def fields(self) -> list[Sequence[Any]]:
-        """Return the columns FIELDS."""
+    def fields(self) -> Sequence[Sequence[Any] | None]:
+        """Return the columns FIELDS; None: all its cells are the field's default."""
         if isinstance(self.of, LinkColumns):
-            return [self.of.cells(name) for name in FIELDS]
+            return cast(tuple[tuple[Any, ...] | None, ...], _FIELDS(self.of))
         return list(zip(*map(_FIELDS, self.of), strict=True)) or [()] * len(FIELDS)
 
     @property
@@ -88,9 +88,9 @@ def windows_of(
 ) -> Windows:
     """Return the windows of node `src`, without those about itself or about nodes that are not in `index`."""
     dst = list(map(index, of.peer if isinstance(of, LinkColumns) else [sample.peer for sample in of]))
+    if None not in dst and src not in dst:
+        return Windows(src, cast(list[int], dst), of, seen_ns)
     known = [i for i in dst if i is not None and i != src]
-    if len(known) == len(dst):
-        return Windows(src, known, of, seen_ns)
     rows = of.samples() if isinstance(of, LinkColumns) else of
     return Windows(src, known, [row for row, i in zip(rows, dst, strict=True) if i is not None and i != src], seen_ns)
 
@@ -98,18 +98,39 @@ def windows_of(
 def window_columns(windows: Sequence[Windows]) -> WindowColumns:
     """Return the columns of windows."""
     fields = zip(*[each.fields() for each in windows], strict=True)
-    seen_ns = np.repeat([each.seen_ns for each in windows], [len(each.dst) for each in windows])
-    return columns_of([list(chain.from_iterable(each)) for each in fields], seen_ns)
+    sizes = [len(each.dst) for each in windows]
+    return columns_of(fields, sizes, np.repeat([each.seen_ns for each in windows], sizes))
 
 
-def columns_of(fields: Iterable[Sequence[Any]], seen_ns: Ints) -> WindowColumns:
-    """Return the columns of windows whose fields come in the order of FIELDS."""
+def joined(
+    cells: Sequence[Sequence[Any] | None], sizes: Sequence[int], dtype: type[np.generic], default: float = 0,
+    code: Callable[[Any], int] | None = None,
+) -> npt.NDArray[Any]:  # fmt: skip
+    """Return one column made of several, of these sizes; None: `default` in all its cells. A cell None becomes NaN;
+    `code` turns a cell into a number. (`np.array` of a list takes several times as long.)"""
+    count = sum(sizes)
+    if not any(cells):  # none has a column, or there is none
+        return np.full(count, default, dtype)
+    if None in cells:
+        blank = {size: (None if code is not None else default,) * size for size in set(sizes)}
+        cells = [blank[size] if each is None else each for each, size in zip(cells, sizes, strict=True)]
+    if code is not None:
+        return np.fromiter(map(code, chain.from_iterable(cells)), dtype, count)  # type: ignore[arg-type]
+    try:
+        return np.fromiter(chain.from_iterable(cells), dtype, count)  # type: ignore[arg-type]
+    except TypeError:
+        known = (np.nan if cell is None else cell for cell in chain.from_iterable(cells))  # type: ignore[arg-type]
+        return np.fromiter(known, dtype, count)
+
+
+def columns_of(fields: Iterable[Sequence[Sequence[Any] | None]], sizes: Sequence[int], seen_ns: Ints) -> WindowColumns:
+    """Return the columns of windows whose fields come in the order of FIELDS, each in pieces of these sizes."""
     fields = iter(fields)
-    at_ns, sent, lost = (np.array(next(fields), np.int64) for _ in range(3))
-    path = np.array([PATHS[name] for name in next(fields)], np.uint8)
-    why = np.array([WHY[name] for name in next(fields)], np.uint8)
-    loaded = np.array(next(fields), bool)
-    out_ms, back_ms, *figures = (np.array(each, np.float64) for each in fields)  # None becomes NaN
+    at_ns, sent, lost = (joined(next(fields), sizes, np.int64) for _ in range(3))
+    path = joined(next(fields), sizes, np.uint8, code=PATHS.__getitem__)
+    why = joined(next(fields), sizes, np.uint8, WHY[None], code=WHY.__getitem__)
+    loaded = joined(next(fields), sizes, np.bool_)
+    out_ms, back_ms, *figures = (joined(each, sizes, np.float64, np.nan) for each in fields)
     measured = (path == Path.DIRECT) | (path == Path.PUNCHED)
     unreached = path == Path.NONE
     # over a detour via the collector nothing is sent; packets sent without a path are not lost on one

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from typing import Final
+from typing import Final, NamedTuple
 
 from swarm_collector.changes.figures import Figure
 from swarm_protocol.units import NS_PER_S
@@ -39,7 +39,7 @@ CLOCK_SET_NS: Final = 300 * NS_PER_S  # a sample this much older than the newest
 FORGET_EVIDENCE_NS: Final = 900 * NS_PER_S  # samples further apart than this are not "in a row"
 _MAD: Final = 1.4826  # of a normal distribution: scale over median absolute deviation
 _TAIL_SHARE: Final = 1.6  # scales that the second largest of 24 deviations is at
-_SMALL: Final = 1e-6
+SMALL: Final = 1e-6
 _NOTHING: Final = array("f")  # shared by all levels without evidence, which begins with an array of its own
 
 
@@ -48,6 +48,16 @@ def rarity_decades(away: float, samples: float, prior: float, evident: int = 0) 
     change following. `prior`: samples assumed to be away before any was seen; `evident`: those in the present evidence,
     which may turn out to be a change."""
     return -math.log10(min(1.0, (max(0.0, away - evident) + prior) / (samples + 1)))
+
+
+class LevelState(NamedTuple):
+    """A level without evidence and without an open change."""
+
+    values: array[float]
+    median: float
+    kept_ns: int
+    at_ns: int
+    counts: tuple[float, float, float]  # samples; those away from the baseline; of them those of a whole window
 
 
 class Level:
@@ -71,6 +81,20 @@ class Level:
         self._steps: float = 0
 
     # ------------------------------------------------------------ what is known
+
+    @property
+    def quiet(self) -> bool:
+        """Return whether there is no evidence and no open change: all that it is then, is in `state`."""
+        return not self._recent and self._reference is None
+
+    @property
+    def state(self) -> LevelState:
+        """Return what a quiet level is."""
+        return LevelState(self._values, self._median, self._kept_ns, self.at_ns, (self._seen, self._away, self._steps))
+
+    def resume(self, state: LevelState) -> None:
+        """Become the quiet level of this state."""
+        self._values, self._median, self._kept_ns, self.at_ns, (self._seen, self._away, self._steps) = state
 
     @property
     def known(self) -> bool:
@@ -111,7 +135,7 @@ class Level:
 
     def is_away(self, value: float) -> bool:
         """Return whether a value is a minimum effect away from the baseline."""
-        away, step = abs(math.log(max(value, _SMALL)) - self._median), abs(value - self.usual)
+        away, step = abs(math.log(max(value, SMALL)) - self._median), abs(value - self.usual)
         return away >= math.log(self.figure.least_ratio) * GATE and step >= self.figure.least_step * GATE
 
     def add(self, value: float, at_ns: int, *, window: tuple[float, float] | None = None) -> None:
@@ -121,7 +145,7 @@ class Level:
         if not -CLOCK_SET_NS < at_ns - self.at_ns < FORGET_EVIDENCE_NS:
             self.drop_evidence()
         self.at_ns = at_ns
-        x = math.log(max(value, _SMALL))
+        x = math.log(max(value, SMALL))
         figure = self.figure
         if len(self._values) < figure.least_baseline:
             self._keep(x, at_ns)
@@ -251,6 +275,15 @@ class BatchedLevel(Level):
     def __init__(self, figure: Figure) -> None:
         super().__init__(figure)
         self._batch = array("f")
+
+    @property
+    def collected(self) -> array[float]:
+        """Return the samples of the batch that is not full yet."""
+        return self._batch
+
+    @collected.setter
+    def collected(self, values: array[float]) -> None:
+        self._batch = values
 
     def collect(self, value: float, at_ns: int) -> None:
         self._batch.append(value)

@@ -8,10 +8,10 @@ come in bursts. The interface is `Level`'s; shares are in percent.
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Final, NamedTuple
 
 from swarm_collector.changes.figures import LOSS, Figure
-from swarm_collector.changes.level import RARITY_SAMPLES, rarity_decades
+from swarm_collector.changes.series.level import RARITY_SAMPLES, rarity_decades
 from swarm_protocol.units import NS_PER_S
 
 REMEMBERED: Final = 4_000  # packets: an hour of windows under a watching dashboard has 7,200
@@ -21,6 +21,15 @@ CLOCK_SET_NS: Final = 300 * NS_PER_S  # a sample this much older than the newest
 FORGET_EVIDENCE_NS: Final = 900 * NS_PER_S
 PRIOR_LOSING: Final = 0.5
 LEAST_WINDOWS: Final = 3
+
+
+class LossState(NamedTuple):
+    """A loss level without evidence and without an open change."""
+
+    lost: float  # of the baseline
+    sent: float
+    at_ns: int
+    counts: tuple[float, float]  # windows; those that lost more than usual
 
 
 class LossLevel:
@@ -40,6 +49,20 @@ class LossLevel:
         self.samples = self._new_losing = 0
         self.at_ns = 0
         self.since_ns = 0  # of the first window that is evidence
+
+    @property
+    def quiet(self) -> bool:
+        """Return whether there is no evidence and no open change: all that it is then, is in `state`."""
+        return self.samples == 0 and self._reference is None
+
+    @property
+    def state(self) -> LossState:
+        """Return what a quiet level is."""
+        return LossState(self._lost, self._sent, self.at_ns, (self._windows, self._losing))
+
+    def resume(self, state: LossState) -> None:
+        """Become the quiet level of this state."""
+        self._lost, self._sent, self.at_ns, (self._windows, self._losing) = state
 
     @property
     def known(self) -> bool:
@@ -69,11 +92,7 @@ class LossLevel:
     def _is_quiet(self) -> bool:
         """Return whether a window without loss is evidence of nothing: none is being gathered, no change is open, and
         the link does not lose so much that a window without loss is news."""
-        return (
-            self.samples == 0
-            and self._reference is None
-            and (not self._lost or _least_share(self._lost, self._sent) <= self.figure.least_step / 100)
-        )
+        return self.quiet and (not self._lost or _least_share(self._lost, self._sent) <= self.figure.least_step / 100)
 
     def add(self, lost: int, sent: int, at_ns: int) -> None:
         if self.at_ns - CLOCK_SET_NS < at_ns <= self.at_ns or sent <= 0 or lost > sent:
