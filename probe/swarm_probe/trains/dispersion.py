@@ -6,8 +6,8 @@ techniques and a capacity-estimation methodology", 2004; the rate is RFC 9097's 
 happens on the way makes a packet later, so the line is fitted through the least delayed packet of each of some blocks.
 Where packets keep their order the slowest holds back those behind it, and neighbouring blocks are late together: the
 interval allows for that (first-order autocorrelation of the residuals). Packets that were lost do not count as carried
-where the queue overflowed, and do where they were lost behind the bottleneck; which is unknown, so a few lost
-packets count half and widen the interval, and many are taken for an overflow.
+where the queue overflowed, and do where they were lost behind the bottleneck. A queue overflows when it is full: as
+many as are lost while it is not may be lost behind it at any time, so they count half and widen the interval.
 
 A shaper lets a burst through, and a train's head does not wait yet; so the beginning is left out, and more of it where
 the rate before and after the middle of the rest differ. Where the sender was late, a bottleneck of the rate that was
@@ -32,11 +32,13 @@ BLOCKS: Final = 16
 LEAST_BLOCKS: Final = 4
 OTHER_BLOCKS: Final = (0.6, 0.8)  # times as many, to check the line with
 BLOCK_PACKETS: Final = 4  # in the smallest block
-RANDOM_LOSS: Final = 0.03  # of the packets: more is a queue that overflowed
-OVERFLOW_DOUBT: Final = 0.01  # of the packets may have been lost behind the bottleneck, beside those that overflowed
+NOT_FULL: Final = 0.5  # of the longest queue: packets lost at a shorter one did not overflow it
+USUAL_LOSS: Final = 0.01  # of the packets, behind a bottleneck
+USUAL_PACKETS: Final = 100  # that this counts as
 FLOOR: Final = 0.002  # least relative half-width: stamps, clocks, headers of the link
 SATURATED: Final = 0.95  # arrival over sending rate: above this we, or a shaper's burst, may have set the pace
 AGREE: Final = 0.01  # halves that differ by no more show one rate, however sure each of them is
+LEAST_FREEDOM: Final = 2.0  # degrees of, below which Student's quantile is not approximated
 PAUSE_NS: Final = 2_000_000  # between two packets, of a sender with more to send: another program had the processor
 _NEVER: Final = math.inf
 
@@ -75,7 +77,7 @@ class Rate(msgspec.Struct, frozen=True):
 class _Line(msgspec.Struct, frozen=True):
     slope: float  # ns a packet
     error: float  # standard error of it
-    freedom: int
+    freedom: float  # degrees of; neighbours that are late together count less
 
     @property
     def doubt(self) -> float:
@@ -97,8 +99,7 @@ def estimate(train: Train) -> Rate | None:
         if whole is None or whole.slope <= 0:
             continue
         halves = _halves(at_ns[begin:])
-        parts = halves if not _apart(*halves) else (*halves, *_halves(at_ns[(begin + len(points)) // 2 :]))
-        rate = _rate(train, points, seqs, whole, parts)
+        rate = _rate(train, points, seqs, whole, _parts(at_ns[begin:], halves))
         if best is None or rate.half_width < best.half_width:
             best = rate
         if not _apart(*halves):
@@ -123,19 +124,20 @@ def _coarse(train: Train, points: Sequence[tuple[int, int]]) -> Rate | None:
 def _rate(
     train: Train, points: Sequence[tuple[int, int]], seqs: Sequence[int], line: _Line, parts: Sequence[_Line]
 ) -> Rate:
-    """`parts`: the two halves; where they differ the last two quarters too."""
+    """`parts`: the two halves, and parts of them."""
     sent = seqs[-1] - seqs[0]
     lost = 1 - (len(seqs) - 1) / sent if sent else 0.0
-    half_lost = (lost if lost <= RANDOM_LOSS else OVERFLOW_DOUBT) / 2
+    half_lost = min(lost, _lost_without_overflow(train.sent_ns, points, line.slope)) / 2
     apart = _apart(parts[0], parts[1])
     width = math.hypot(FLOOR, line.doubt) + half_lost + train.dropped / len(train.sent_ns) + apart
     width += _idle_share(train.sent_ns, seqs[0], seqs[-1], line.slope)
     bits = train.packet_bytes * BITS_PER_BYTE
     mbps = bits * 1e3 / line.slope * (1 + half_lost)
     least = mbps * max(0.0, 1 - width)
-    if apart:
-        of_parts = [bits * 1e3 / part.slope * max(0.0, 1 - part.doubt) for part in parts if part.slope > 0]
-        least = min([least, *of_parts])
+    for part in parts:
+        of_part = bits * 1e3 / part.slope if part.slope > 0 else _NEVER
+        if of_part * (1 + part.doubt) < least:
+            least = of_part * max(0.0, 1 - part.doubt)
     sent_mbps, able_mbps = _sending(train, seqs)
     return Rate(mbps, width, sent_mbps, len(seqs), len(points), least, able_mbps)
 
@@ -168,12 +170,39 @@ def _idle_share(sent_ns: Sequence[int], first: int, last: int, packet_ns: float)
     return idle_ns / max(1.0, free_ns - began_ns)
 
 
+def _lost_without_overflow(sent_ns: Sequence[int], points: Sequence[tuple[int, int]], packet_ns: float) -> float:
+    """Return the share of packets that are lost while the queue, of a bottleneck of this rate, is not full, and its
+    standard error, from them and the usual share (beta distribution), since they may be few."""
+    arrived = {number for number, _ in points}
+    free_ns, queued_ns = float(sent_ns[0]), []
+    for number in range(points[-1][0] + 1):
+        free_ns = max(free_ns, float(sent_ns[number]))
+        queued_ns.append(free_ns - sent_ns[number])
+        if number in arrived:
+            free_ns += packet_ns
+    short_ns = NOT_FULL * max(queued_ns)
+    short = [number for number, ns in enumerate(queued_ns) if ns <= short_ns]
+    lost = sum(number not in arrived for number in short)
+    counted = len(short) + USUAL_PACKETS
+    share = (lost + USUAL_LOSS * USUAL_PACKETS) / counted
+    return share + math.sqrt(share * (1 - share) / counted)
+
+
 def _halves(at_ns: Sequence[int]) -> tuple[_Line, _Line]:
     middle = len(at_ns) // 2
     # without the checks of `_fit`: wide halves would hide that a burst came first
     first, second = _line(at_ns[:middle]), _line(at_ns[middle:])
     none = _Line(0.0, 0.0, 1)
     return first or none, second or none
+
+
+def _parts(at_ns: Sequence[int], halves: tuple[_Line, _Line]) -> list[_Line]:
+    """Return both halves, the halves of the second one, and so on: where a shaper's burst ends late, the last packets
+    alone show its rate."""
+    parts = list(halves)
+    while len(at_ns := at_ns[len(at_ns) // 2 :]) >= 2 * LEAST_BLOCKS * BLOCK_PACKETS:
+        parts += _halves(at_ns)
+    return parts
 
 
 def _apart(first: _Line, second: _Line) -> float:
@@ -232,10 +261,10 @@ def _with_error(x: Sequence[float], y: Sequence[float], slope: float) -> _Line:
     # residuals of a fit understate autocorrelation, by about the two parameters' share of them
     together = min(0.9, max(0.0, together + 2 / len(x)))
     larger = (1 + together) / (1 - together)
-    return _Line(slope, math.sqrt(squares / freedom / spread * larger), freedom)
+    return _Line(slope, math.sqrt(squares / freedom / spread * larger), max(LEAST_FREEDOM, freedom / larger))
 
 
-def student_95(freedom: int) -> float:
+def student_95(freedom: float) -> float:
     """Return the two-sided 95 % quantile of Student's t, by Cornish and Fisher's expansion: within 3.5 % from 2 on."""
     z = 1.959964
     g1 = (z**3 + z) / 4

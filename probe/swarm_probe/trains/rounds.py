@@ -1,11 +1,10 @@
 """Decide which trains to send to a peer, and combine their results. Pure.
 
-The first train is a short one, as fast as this machine sends: it gives a rough rate. The next ones are
-sent a little faster than that, so that a queue stands before the bottleneck and does not overflow: RFC 9097 §8 searches
-for the rate in the same way, with more bytes. Each begins with a burst, which uses up what a shaper lets through
-unshaped and leaves a queue for the case that the rate is a little higher. Where jitter is small one such train of
-medium length shows the rate; the error of a slope falls with the length to the power of 1.5, so a jittery path gets a
-single long one.
+The first train is a short one, as fast as this machine sends: it gives a rough rate. The next one takes all the bytes
+that are left, because a shaper's bucket fills again between two, and what is shown while it is not empty is not the
+rate. It is sent a little faster than the path carries, so that a queue stands before the bottleneck and does not
+overflow: RFC 9097 §8 searches for the rate in the same way, with more bytes. It begins with a burst, which uses up what
+a shaper lets through unshaped and leaves a queue for the case that the rate is a little higher.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ PACKET_BYTES: Final = 1400  # of IP: passes tunnels, and is never cut into fragm
 TCP_SHARE: Final = 1448 / 1500  # of an Ethernet path's IP bytes that TCP delivers, which is what transfers report
 FIRST_PACKETS: Final = 200  # 273 KiB
 BURST_PACKETS: Final = 190  # 260 KiB: empties the bucket of a shaper of up to 256
-MEDIUM_PACKETS: Final = 600
 LEAST_PACKETS: Final = 200  # with fewer left no train is sent
 GROWTH_S: Final = 0.05  # by which a train lets the queue grow
 FASTER: Final = (1.12, 1.3)  # the least and the most, compared with the rate that is expected
@@ -30,7 +28,6 @@ SEARCH_FASTER: Final = 1.5  # after a train that was not faster than the path
 VAGUE: Final = 0.5  # relative half-width above which a rate needs another look before the long train
 GOAL: Final = 0.03  # relative half-width of a measurement
 SEARCH_PACKETS: Final = 350
-MARGIN: Final = 4.0  # the error of a short train is itself uncertain
 SHOWN_PACKETS: Final = 450  # that arrived of one train: 256 KiB of them may be a burst, at twice the rate 512 KiB
 ROUNDS_MOST: Final = 5
 TRAIN_S: Final = 2.0  # the longest train: other people use the line too
@@ -102,10 +99,7 @@ class TrainTest(msgspec.Struct):
             return _paced(min(left, SEARCH_PACKETS if left >= 2 * SEARCH_PACKETS else left), faster, 1.0)
         if known.half_width > VAGUE and left >= 2 * SEARCH_PACKETS:
             return _paced(SEARCH_PACKETS, known.mbps, FASTER[1])
-        # the rest that would be left has to be of use; else it belongs to this train
-        packets = _packets_for_goal(known) if not paced else left
-        best = self._combined() or known
-        return _paced(packets if left - packets >= LEAST_PACKETS else left, best.mbps)
+        return _paced(left, (self._combined() or known).mbps)
 
     def take(self, sent: int, train: Train | None) -> None:
         """Take the result of a train of `sent` packets. None: nothing of it is known."""
@@ -118,17 +112,37 @@ class TrainTest(msgspec.Struct):
         if not long:
             return None
         best = self._combined()
-        if best is not None and best.half_width <= GOAL and not self._slower_before(best):
-            return Outcome(best.mbps * TCP_SHARE, False, best.half_width)
         longest = max(long, key=lambda rate: rate.arrived)
+        left_mbps = self._left_by_others(best or longest)
+        if best is not None and best.half_width <= GOAL and not self._slower_before(best) and left_mbps is None:
+            return Outcome(best.mbps * TCP_SHARE, False, best.half_width)
         # a train that was faster than the path shows more than a slower one that a shaper's burst let through
         slower = [rate.least_mbps for rate in self.rates[1:] if rate is not None and rate.saturated]
+        slower += [left_mbps] if left_mbps is not None else []
         return Outcome(min([longest.least_mbps, *slower]) * TCP_SHARE, True, longest.half_width)
 
     def _slower_before(self, best: Rate) -> bool:
         """Return whether a shorter train was slower beyond doubt: the long one met a shaper's bucket full again."""
         least = best.mbps * (1 - best.half_width)
         return any(r.mbps * (1 + r.half_width) < least for r in self.rates if r is not None and r.saturated)
+
+    def _left_by_others(self, best: Rate) -> float | None:
+        """Return what others leave of the path, if a train that was sent faster than `best` shows that they use it.
+
+        In one queue each has its share of what comes: a train sent at s beside others at x leaves a bottleneck of C at
+        C s / (s + x), which is the more the faster it is sent; two trains give C and x (TOPP: Melander, Björkman,
+        Gunningberg: "A new end-to-end probing and analysis method", 2000). A shaper's burst makes the first train
+        faster too: where no x below C explains it, it was that.
+        """
+        for fast in self.rates:
+            if fast is None or not fast.saturated or fast.sent_mbps <= best.sent_mbps:
+                continue
+            if fast.mbps * (1 - fast.half_width) <= best.mbps * (1 + best.half_width):
+                continue
+            if _left(fast.sent_mbps, fast.mbps, best.sent_mbps, best.mbps) > 0:
+                most, least = fast.mbps * (1 + fast.half_width), best.mbps * (1 - best.half_width)
+                return max(0.0, _left(fast.sent_mbps, most, best.sent_mbps, least))
+        return None
 
     def _combined(self) -> Rate | None:
         """Return the mean of the trains that were faster than the path, weighted by how sure each is; None where there
@@ -144,10 +158,13 @@ class TrainTest(msgspec.Struct):
         return msgspec.structs.replace(longest, mbps=mbps, half_width=sum(weights) ** -0.5)
 
 
-def _packets_for_goal(known: Rate) -> int:
-    """Return how long a train shows the rate, by how exactly this one does: errors fall by the power of 1.5."""
-    longer = math.pow(MARGIN * min(known.half_width, 1.0) / GOAL, 2 / 3)
-    return max(MEDIUM_PACKETS, round(known.packets * longer))
+def _left(fast_sent: float, fast: float, slow_sent: float, slow: float) -> float:
+    """Return what others leave of a bottleneck that two trains shared with them; 0 or less: nothing, or no others."""
+    slower = fast_sent / fast - slow_sent / slow
+    if slower <= 0:
+        return 0.0
+    capacity = (fast_sent - slow_sent) / slower
+    return slow_sent - capacity * (slow_sent / slow - 1)
 
 
 def _paced(packets: int, mbps: float, faster: float | None = None) -> Round:
