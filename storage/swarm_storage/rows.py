@@ -97,13 +97,7 @@ class Table(msgspec.Struct, frozen=True):
         """Return the INSERT of so many samples; an existing one (same kind, nodes and nanosecond) stays as it is.
         `columns`: those that the rows have, None: all. `constants`: columns whose cell is the same in all rows; these
         cells are the first arguments, once."""
-        names = self.columns if columns is None else columns
-        shared = [f"?{i + 1}" for i in range(len(constants))]
-        values = ",".join(
-            f"({','.join((*shared, *(f'?{at + 1}' for at in range(first, first + len(names)))))})"
-            for first in range(len(shared), len(shared) + rows * len(names), len(names))
-        )
-        return f"INSERT INTO {self.name} ({','.join((*constants, *names))}) VALUES {values} ON CONFLICT DO NOTHING"
+        return _insert_of(self.name, rows, self.columns if columns is None else tuple(columns), tuple(constants))
 
     @property
     def select(self) -> str:
@@ -139,6 +133,16 @@ class Table(msgspec.Struct, frozen=True):
         if peer is not None:
             cells["peer"] = name_of(peer)
         return name_of(node), cast(Sample, self.struct(at_ns=at_ns, **cells))
+
+
+@functools.lru_cache(512)  # of 64 rows, making the text takes as long as inserting them
+def _insert_of(table: str, rows: int, names: tuple[str, ...], constants: tuple[str, ...]) -> str:
+    shared = [f"?{i + 1}" for i in range(len(constants))]
+    values = ",".join(
+        f"({','.join((*shared, *(f'?{at + 1}' for at in range(first, first + len(names)))))})"
+        for first in range(len(shared), len(shared) + rows * len(names), len(names))
+    )
+    return f"INSERT INTO {table} ({','.join((*constants, *names))}) VALUES {values} ON CONFLICT DO NOTHING"
 
 
 def _table(kind: str) -> Table:

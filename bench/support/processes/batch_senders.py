@@ -33,12 +33,14 @@ from swarm_protocol.messages.samples import LinkSample
 from swarm_protocol.trust import signing
 
 IN_FLIGHT = 4  # as a probe's link has
+AN_ADDRESS = 4  # probes; the collector limits the frames of one address to a thousand a second
 FACTS = HostFacts(system="simulated", cpu="none", cores=1, ram_bytes=1 << 30)
 
 
 class Probe:
-    def __init__(self, url: str, key: bytes, name: str, samples: list[LinkSample], batch: int) -> None:
-        self._url, self._key, self._name = url, key, name
+    def __init__(self, url: str, key: bytes, number: int, samples: list[LinkSample], batch: int) -> None:
+        self._url, self._key, self._name = url, key, f"bench-{number}"
+        self._source = (f"127.3.0.{number // AN_ADDRESS + 1}", 0)
         self._epoch = time.time_ns()
         chunks = [tuple(samples[i : i + batch]) for i in range(0, len(samples), batch)]
         batches = [Batch(epoch=self._epoch, seq=seq, samples=chunk) for seq, chunk in enumerate(chunks, start=1)]
@@ -48,7 +50,7 @@ class Probe:
 
     async def join(self) -> None:
         self._ws: ClientConnection = await connect(
-            self._url, compression=None, proxy=None, open_timeout=60, ping_interval=None
+            self._url, compression=None, proxy=None, open_timeout=60, ping_interval=None, local_addr=self._source
         )
         assert self._ws.response is not None
         headers = self._ws.response.headers
@@ -98,7 +100,7 @@ async def main(where: str, nodes: int, peers: int, rounds: int, batch: int) -> N
         samples[node].extend(window)
     url = f"ws://{where}{PROBE_PATH}"
     made = zip(swarm_samples.keys(nodes), samples, strict=True)
-    probes = [Probe(url, key, f"bench-{i}", own, batch) for i, (key, own) in enumerate(made)]
+    probes = [Probe(url, key, i, own, batch) for i, (key, own) in enumerate(made)]
     for begin in range(0, nodes, 20):
         await asyncio.gather(*(probe.join() for probe in probes[begin : begin + 20]))
     print("joined", flush=True)

@@ -55,6 +55,7 @@ COMMIT_SAMPLES: Final = 40_000  # of one commit: bounds how long an answer waits
 LINGER_S: Final = 0.01  # batches that come together share one sync of the disk; no caller needs an answer within 10 ms
 BUSY_BATCHES: Final = 8  # of one commit: from here on a longer wait makes fewer commits; each rewrites pages
 BUSY_LINGER_S: Final = 0.1
+LINGER_SAMPLES: Final = 4_000  # waiting: writing them takes longer than the sync they would share
 RETRY_S: Final = (0.25, 5.0)  # first and longest pause after a failure of the whole store
 STALLED_S: Final = 30.0  # longest wait of a task: far above a commit of the largest size on a busy file
 CLOSE_S: Final = 10.0  # a graceful stop is followed by a kill at some point; what is still queued is in the spools
@@ -293,7 +294,7 @@ class Writer:
                 self._wake.wait(max(0.0, self._tidy_at - time.monotonic()))
             if self._closing and (not self._queue or time.monotonic() >= self._give_up_at):
                 return None
-            linger = self._queue and not self._closing and self._queued < COMMIT_SAMPLES
+            linger = self._queue and not self._closing and self._queued < LINGER_SAMPLES
         if linger and self._linger_s:
             time.sleep(BUSY_LINGER_S if self._busy else self._linger_s)
         with self._wake:
