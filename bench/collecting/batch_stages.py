@@ -12,7 +12,7 @@ import contextlib
 import ctypes
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import TypeVar
 
@@ -94,7 +94,7 @@ def _stages(home: Path, *, columns: bool) -> dict[str, float]:
             batches = [(names[node], each) for (_, node, _), each in zip(some, decoded, strict=True)
                        if isinstance(each, Batch | ColumnBatch)]  # fmt: skip
             stored = timed("check", lambda: [
-                _checked(node, batch, known.__contains__, now_ns)
+                _checked(node, batch, known, now_ns)
                 for node, batch in batches  # noqa: B023
             ])  # fmt: skip
             timed("rows and commit", lambda: _commit(db, cursors, stored))  # noqa: B023
@@ -117,9 +117,9 @@ def _in_columns(batch: Batch) -> ColumnBatch:
     return found
 
 
-def _checked(node: str, batch: Batch | ColumnBatch, known: Callable[[str], bool], now_ns: int) -> NodeBatch:
+def _checked(node: str, batch: Batch | ColumnBatch, known: Set[str], now_ns: int) -> NodeBatch:
     if isinstance(batch, Batch):
-        samples = without_public_addresses(check(batch.samples, node, known, now_ns).samples)
+        samples = without_public_addresses(check(batch.samples, node, known.__contains__, now_ns).samples)
         return NodeBatch(node, 1, batch.seq, now_ns, samples)
     assert are_admissible(batch.links, node, known, now_ns)
     return NodeBatch(node, 1, batch.seq, now_ns, batch.others, batch.links, batch.places)

@@ -10,7 +10,7 @@ that are still implausible (spooled before the clock was set) become the time of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -95,24 +95,24 @@ def check(samples: tuple[Sample, ...], node_id: str, known: Callable[[str], bool
     return Checked(moved, strangers, latest - received_ns)
 
 
-def are_admissible(links: LinkColumns, node_id: str, known: Callable[[str], bool], received_ns: int) -> bool:
+def are_admissible(links: LinkColumns, node_id: str, members: Set[str], received_ns: int) -> bool:
     """Return whether `check` would keep all of these windows as they are, from a sender whose clock is right."""
     peers, times = set(links.peer), links.at_ns
     return (
         _credible(min(times), received_ns)
         and _credible(max(times), received_ns)
         and node_id not in peers
-        and all(map(known, peers))
+        and members >= peers
     )
 
 
-def are_plain(samples: Iterable[Sample], node_id: str, known: Callable[[str], bool], received_ns: int) -> bool:
+def are_plain(samples: Iterable[Sample], node_id: str, members: Set[str], received_ns: int) -> bool:
     """Return whether `check` would leave none of these out and change no time, and whether they may be looked at apart
     from the windows that came with them: what a transfer does to a window depends on which comes first."""
     return all(
         _credible(sample.at_ns, received_ns)
         and type(sample) is not UplinkSample
-        and (not isinstance(sample, HopSample) or (sample.peer != node_id and known(sample.peer)))
+        and (not isinstance(sample, HopSample) or (sample.peer != node_id and sample.peer in members))
         for sample in samples
     )
 

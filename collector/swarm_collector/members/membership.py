@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -230,6 +230,11 @@ class Membership:
 
     def __len__(self) -> int:
         return len(self._members)
+
+    @property
+    def ids(self) -> Set[str]:
+        """Return the ids of all members, now and later on."""
+        return self._members.keys()
 
     def get(self, node_id: str) -> Member | None:
         return self._members.get(node_id)

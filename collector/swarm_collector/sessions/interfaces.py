@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Protocol, TypeVar
 
 from swarm_collector.clock import Clock
@@ -60,6 +60,8 @@ class ProbeSwarm(SessionSettings, Protocol):
     def store_client(self) -> BatchStore: ...
     @property
     def stun_ports(self) -> tuple[int, ...]: ...
+    @property
+    def member_ids(self) -> Set[str]: ...
 
     def wall_ns(self) -> int: ...
     def knows(self, node_id: str) -> bool: ...

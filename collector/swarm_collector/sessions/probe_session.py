@@ -314,10 +314,10 @@ class ProbeSession:
         """Return what to store, with windows still in columns; None: something about them has to be changed, or
         something is left out, which is done in rows."""
         swarm, others = self._swarm, batch.others
-        if self._clock.ahead_ns or not are_admissible(batch.links, member.node_id, swarm.knows, received_ns):
+        if self._clock.ahead_ns or not are_admissible(batch.links, member.node_id, swarm.member_ids, received_ns):
             return None
         links = swarm.unannotated(batch.links)
-        if links is None or not are_plain(others, member.node_id, swarm.knows, received_ns):
+        if links is None or not are_plain(others, member.node_id, swarm.member_ids, received_ns):
             return None
         samples: tuple[Sample, ...] = others
         if not _UNCHANGED.issuperset(map(type, others)):

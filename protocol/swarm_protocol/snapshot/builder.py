@@ -181,10 +181,9 @@ class SwarmBuilder:
             if kind is LinkSample:
                 self.windows(node_id, cast(list[LinkSample], list(alike)))
             elif kind is HostSample:
-                src = self._index[node_id]
-                for sample in alike:
-                    if self._host(src, cast(HostSample, sample)):
-                        self._heard(src)
+                src, readings = self._index[node_id], cast("list[HostSample]", list(alike))
+                if True in [self._host(src, reading) for reading in readings]:
+                    self._heard(src)
             else:
                 for sample in alike:
                     self.sample(node_id, sample)
