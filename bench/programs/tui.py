@@ -73,7 +73,8 @@ class Screen:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
         self._home = tempfile.TemporaryDirectory(prefix="swarmtop-bench-")
-        env = {k: v for k, v in os.environ.items() if k != "NO_COLOR"}
+        # an installed program has its bytecode: compiling takes 10 MB, of which the heap stays larger
+        env = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "PYTHONDONTWRITEBYTECODE")}
         env |= {
             "TERM": "xterm-256color",
             "COLORTERM": "truecolor",

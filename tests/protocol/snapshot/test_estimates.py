@@ -33,7 +33,7 @@ def swarm() -> Swarm:
 
 def assert_same(one: Swarm, other: Swarm) -> None:
     for name, column in one.links.items():
-        np.testing.assert_allclose(np.asarray(column), np.asarray(other.links[name]), rtol=1e-6, err_msg=name)
+        np.testing.assert_allclose(np.asarray(column), np.asarray(other.links[name]), rtol=2**-11, err_msg=name)
 
 
 def assert_kept(found: Swarm, before: Swarm, anew: Swarm) -> None:

@@ -107,6 +107,22 @@ def test_a_node_that_cannot_be_timed_says_why_and_what_to_do() -> None:
     assert missing(swarm, MODEL, Workload()) == (f"no layer time of llama-3.1-8b yet on n0 (n0: {note})",)
 
 
+@pytest.mark.parametrize(
+    ("notes", "said"),
+    [
+        (("no torch", "no torch"), "(no torch)"),
+        (("no torch", ""), "(n0: no torch)"),
+        (("old", "busy"), "(n0: old; n1: busy)"),
+    ],
+)
+def test_a_reason_that_all_untimed_nodes_have_is_said_once(notes: tuple[str, str], said: str) -> None:
+    swarm = heard(2)
+    swarm.nodes["mem_gbps"][:] = float("nan")
+    pairs = zip(swarm.facts, notes, strict=True)
+    swarm.facts = tuple(NodeFacts(node_id=one.node_id, name=one.name, note=note) for one, note in pairs)
+    assert missing(swarm, MODEL, Workload())[0] == f"no layer time of llama-3.1-8b yet on n0, n1 {said}"
+
+
 def test_an_empty_swarm_has_no_plan_and_says_why() -> None:
     found = analyse(Swarm.empty(()), MODEL, Workload())
     assert (found.plan, found.rows) == (None, ())

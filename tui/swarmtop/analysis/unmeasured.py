@@ -63,7 +63,13 @@ def missing(swarm: Swarm, model: ModelShape, workload: Workload) -> tuple[str, .
     if slow := [name for name in untimed(swarm, model, workload) if memory[swarm.index(name)] > 0]:
         line = f"no layer time of {model.name} yet on {listed(slow)}"
         note_of = {f.name: safe(f.note) for f in swarm.facts if f.note}
-        reasons = [f"{name}: {note_of[name]}" for name in slow if name in note_of]
+        names_of: dict[str, list[str]] = {}
+        for name in slow:
+            if name in note_of:
+                names_of.setdefault(note_of[name], []).append(name)
+        reasons = [
+            note if 1 < len(names) == len(slow) else f"{listed(names)}: {note}" for note, names in names_of.items()
+        ]
         lines.append(line + (f" ({'; '.join(reasons[:NAMED])})" if reasons else ""))
     unseen = (swarm.links["kind"] == Kind.NONE) | np.isnan(swarm.links["rtt_p50_ms"])
     np.fill_diagonal(unseen, False)

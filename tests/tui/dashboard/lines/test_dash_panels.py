@@ -149,6 +149,15 @@ def test_what_helps_nothing_is_left_out_and_the_best_comes_first() -> None:
     assert "+10 Mbit/s up" in own[0]
 
 
+@pytest.mark.parametrize(("width", "barred"), [(62, True), (60, False)])
+def test_bar_of_advice_gives_way_to_its_words(width: int, barred: bool) -> None:
+    view = view_of(fakes.swarm())
+    assert view.advice is not None
+    shown = text(advice_lines.helps(view.advice, width, 8))
+    assert "−20 ms round trip " in shown
+    assert ("█" in shown) is barred
+
+
 def test_advice_of_a_real_plan_has_every_part() -> None:
     """The planner's own answers, as the thread gets them."""
     frame, model, load = parse_swarm((EXAMPLES / "garage.toml").read_text()), model_named("llama-2-13b"), Workload()

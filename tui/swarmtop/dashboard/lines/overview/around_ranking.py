@@ -252,4 +252,5 @@ def progress(view: View) -> Line:
     if not missing:
         return ()
     parts = [line(f"{what} ", (f"{count}/{n}", "strong")) for what, count in missing]
-    return line((" measuring  ", "dim"), *separated(parts, " · "))
+    doing = "measured" if view.standing == "replay" else "measuring"
+    return line((f" {doing}  ", "dim"), *separated(parts, " · "))

@@ -37,8 +37,11 @@ def helps(advice: Advice, width: int, rows: int, node: str | None = None) -> Blo
     names = 0 if node else min(20, max(text_width(safe(gain.node or "all")) for gain in found)) + 2
     figure = 10
     rate = 12 if width >= WITH_RATE else 0
-    most_change = max(12, width - names - figure - rate - (LEAST_BAR if rate else 0))
-    changes = min(max(text_width(gain.change) for gain in found) + 2, most_change)
+    widest = max(text_width(gain.change) for gain in found)
+    beside = width - names - figure - rate
+    beside_bar = beside - (LEAST_BAR if rate else 0)
+    # a bar of how much it saves gives way to what it is
+    changes = min(widest + 2, max(12, beside_bar if widest <= beside_bar else beside))
     room = width - names - changes - figure - rate
     most = max(gain.gain_ms for gain in found)
     block: Block = []
