@@ -65,7 +65,8 @@ def _in_place_of(name: str, module: ModuleType | None) -> Iterator[None]:
     try:
         yield
     finally:
-        del sys.modules[name]
+        if sys.modules.get(name) is module:  # otherwise it was asked for meanwhile, and is loaded
+            del sys.modules[name]
 
 
 def asyncio_without_tls() -> None:
@@ -103,8 +104,9 @@ def aioquic_without_verification() -> None:
     here: both ends prove their key afterwards. It is read whole, by cryptography's own functions in Rust."""
     from cryptography.hazmat.bindings._rust import x509  # late: 7 MB
 
-    if _CERTIFICATES not in sys.modules:  # it stays there: reading a certificate looks there for the version
-        known = {name: getattr(x509, name) for name in _OF_CERTIFICATES}
+    known = {name: getattr(x509, name) for name in _OF_CERTIFICATES if hasattr(x509, name)}
+    if _CERTIFICATES not in sys.modules and len(known) == len(_OF_CERTIFICATES):
+        # it stays there: reading a certificate looks there for the version
         certificates = _Later(_CERTIFICATES, Version=SimpleNamespace(v1=0, v3=2), **known)
         sys.modules[_CERTIFICATES] = vars(sys.modules["cryptography"])["x509"] = certificates
     names = ("certifi", "service_identity", "OpenSSL", "ssl", "email", "email.utils", _SSH_KEYS)

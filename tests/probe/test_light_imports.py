@@ -108,5 +108,18 @@ def test_libraries_are_whole_after_the_light_imports() -> None:
     runs_well(script)
 
 
+def test_a_module_that_is_asked_for_while_it_is_stood_for_is_loaded_once() -> None:
+    script = (
+        "import sys, swarm_probe.light_imports as light\n"
+        "with light._in_place_of('colorsys', light._Later('colorsys', known=1)):\n"
+        "    import colorsys as first\n"
+        "    assert first.known == 1 and 'rgb_to_hsv' not in vars(sys.modules['colorsys'])\n"
+        "    asked = first.rgb_to_hsv\n"
+        "import colorsys\n"
+        "assert asked is colorsys.rgb_to_hsv\n"
+    )
+    runs_well(script)
+
+
 def test_the_flags_of_code_are_those_of_dis() -> None:
     assert FLAG_NAMES == dis.COMPILER_FLAG_NAMES

@@ -1,8 +1,7 @@
 """Read processor times, memory, battery and addresses of this machine.
 
-On Linux from its own files and the kernel: psutil, which does it elsewhere, is imported there only to watch a computing
-process, because it takes 0.7 MB, and three times as long to read the same. Functions raise whatever odd files and
-psutil make them raise; `readings` turns that into words.
+On Linux from its own files and the kernel; psutil, which does it elsewhere, takes 0.7 MB and twice as long. Functions
+raise whatever odd files and psutil make them raise; `readings` turns that into words.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Final
 from swarm_probe.clocks import Clocks
 from swarm_probe.owner_limits.traffic_accounting import TrafficAccounting
 from swarm_probe.sockets import Target
-from swarm_probe.udp.stamp.stamp_reflector import Answer, Reflector, Refused
+from swarm_probe.udp.stamp.stamp_reflector import Accepted, Answer, Reflector, Refused
 from swarm_probe.udp.udp_socket import Arrival, UdpPort
 from swarm_protocol.packets import stamp_packet
 from swarm_protocol.units import NS_PER_MS
@@ -79,8 +79,13 @@ class StampReplies:
             self._counts[f"ignored_{accepted.reason}"] += 1
             self._accounting.stranger(arrival.source, len(arrival.data))
             return None
+        sent = self._send(accepted, arrival)
         name = self._accounting.names.get(accepted.peer, "")
-        self._accounting.stamp(name, arrival.source, received=len(arrival.data))
+        self._accounting.stamp(name, arrival.source, sent=sent or 0, received=len(arrival.data))
+        return None if sent is None else accepted.peer
+
+    def _send(self, accepted: Accepted, arrival: Arrival) -> int | None:
+        """Answer; return how many bytes were sent, None if the request is left without an answer."""
         if self._accounting.level() == "spent":
             self._counts["ignored_budget"] += 1
             return None
@@ -98,15 +103,16 @@ class StampReplies:
         )
         self._token -= 1
         self._awaited[self._token] = reply, now_ns, set_by_ns
+        sent = len(reply.data)
         if self._udp.send(reply.data, arrival.source, token=self._token, ancillary=arrival.reply_with) is None:
             self._counts["stamp_answered"] += 1
-            self._accounting.stamp(name, arrival.source, sent=len(reply.data))
         else:
             self._awaited.pop(self._token, None)
             self._counts["stamp_send_failed"] += 1
+            sent = 0
         if len(self._awaited) > MAX_AWAITED:
             del self._awaited[next(iter(self._awaited))]
-        return accepted.peer
+        return sent
 
     def departed(self, token: int, wall_ns: int) -> None:
         """Note when the kernel sent this answer."""
