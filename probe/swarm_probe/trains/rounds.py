@@ -121,7 +121,8 @@ class TrainTest(msgspec.Struct):
         if best is not None and best.half_width <= GOAL and not self._slower_before(best) and left_mbps is None:
             return Outcome(best.mbps * self.tcp_share, False, best.half_width)
         # a train that was faster than the path shows more than a slower one that a shaper's burst let through
-        slower = [rate.least_mbps for rate in self.rates[1:] if rate is not None and rate.saturated]
+        clear = [rate for rate in self.rates[1:] if rate is not None and rate.saturated and rate.half_width <= VAGUE]
+        slower = [rate.least_mbps for rate in clear]
         slower += [left_mbps] if left_mbps is not None else []
         return Outcome(min([longest.least_mbps, *slower]) * self.tcp_share, True, longest.half_width)
 

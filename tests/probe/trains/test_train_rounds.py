@@ -141,6 +141,14 @@ def test_two_trains_that_contradict_each_other_are_a_bound() -> None:
     assert outcome.mbps <= 30.0
 
 
+def test_a_train_that_shows_nothing_does_not_lower_the_bound() -> None:
+    vague = rate(50.0, half_width=1.1, sent_mbps=90.0, arrived=350)
+    outcome = shown(rate(50.0, arrived=FIRST_PACKETS), vague, rate(50.0, half_width=0.1, sent_mbps=60.0)).outcome()
+    assert outcome is not None
+    assert outcome.bound
+    assert outcome.mbps == pytest.approx(45.0 * TCP_SHARE)
+
+
 def test_a_short_train_that_arrived_whole_may_be_a_burst_too() -> None:
     outcome = shown(rate(50.0, arrived=FIRST_PACKETS), rate(50.0, sent_mbps=60.0, arrived=SHOWN_PACKETS - 1)).outcome()
     assert outcome is None
