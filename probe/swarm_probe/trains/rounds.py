@@ -113,6 +113,9 @@ class TrainTest(msgspec.Struct):
     def outcome(self) -> Outcome | None:
         """Return what is known by now; None: nothing. Short trains may be a shaper's burst."""
         long = [rate for rate in self.rates if rate is not None and rate.arrived >= SHOWN_PACKETS]
+        if not long and self.max_bytes // self.packet_bytes - self.sent_packets < LEAST_PACKETS:
+            # a short queue let few through, and nothing is left for a transfer: a bound is better than nothing
+            long = [r for r in self.rates[1:] if r is not None and r.saturated and r.half_width <= VAGUE]
         if not long:
             return None
         best = self._combined()
