@@ -135,6 +135,8 @@ def harder(pairs: Pairs) -> list[tuple[str, tuple[float, ...]]]:
         ("no pairs between two regions: these", 3, without_two_regions),
         ("swarms of 60 nodes, 30%", 5, lambda pairs, rng: swarm_within(pairs, 60, SEEN, rng)),
         ("swarms of 30 nodes, 50%", 10, lambda pairs, rng: swarm_within(pairs, 30, 0.5, rng)),
+        ("swarms of 20 nodes, 30%", 10, lambda pairs, rng: swarm_within(pairs, 20, SEEN, rng)),
+        ("swarms of 50 nodes, 10%", 10, lambda pairs, rng: swarm_within(pairs, 50, 0.1, rng)),
     ):
         each = []
         for seed in range(draws):
@@ -174,12 +176,14 @@ def without_two_regions(pairs: Pairs, rng: np.random.Generator) -> tuple[Pairs, 
 def swarm_within(
     pairs: Pairs, nodes: int, share: float, rng: np.random.Generator
 ) -> tuple[Pairs, np.ndarray, np.ndarray]:
+    """Return the same of some of the nodes. Where nothing of a node is measured its pairs are not judged."""
     row = np.full(pairs.nodes, -1)
     row[rng.choice(pairs.nodes, nodes, replace=False)] = np.arange(nodes)
     among = pairs.where((row[pairs.src] >= 0) & (row[pairs.dst] >= 0))
     within = Pairs(nodes, row[among.src], row[among.dst], among.rtt_ms)
     seen = rng.random(len(within.src)) < share
-    return within, seen, ~seen
+    known = np.bincount(np.concatenate((within.src[seen], within.dst[seen])), minlength=nodes) > 0
+    return within, seen, ~seen & known[within.src] & known[within.dst]
 
 
 def _rows(what: str, found: Estimated) -> list[tuple[str, ...]]:

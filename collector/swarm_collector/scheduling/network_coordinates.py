@@ -3,7 +3,9 @@
 Each node gets a position in four dimensions and a height (its access link: paid on every path, whatever the direction);
 a round trip is the distance of the two positions and both heights. Fitted in batch, on minimal round trips, to relative
 errors with a Huber loss (so that a few absurd paths do not distort the rest), from several starts of which the best is
-kept. Vivaldi does it one packet at a time and is less exact (bench/collecting/coordinates.py).
+kept. Positions are drawn to the middle and heights to the usual one, as strongly as their spread in a swarm tells: a
+node with five measured pairs has as many figures of its own, which would suit those five alone. Vivaldi does it one
+packet at a time and is less exact (bench/collecting/coordinates.py).
 Where there are more pairs than a step needs, each step takes another part of them.
 
 Each node also gets a spread: the usual relative error of the paths measured from it. numpy only; nothing here knows
@@ -17,6 +19,7 @@ from typing import Final
 
 import numpy as np
 
+from swarm_protocol.snapshot.links.pair_estimates import HEIGHT_PRIOR, place_prior
 from swarm_protocol.snapshot.swarm import Floats, Ints
 
 DIMENSIONS: Final = 4
@@ -72,7 +75,8 @@ def fit(
             for _ in range(STARTS)
         ]
     parts = _parts(nodes, src, dst, log_rtt, rng)
-    fitted = [_descend(*start, parts) for start in starts]
+    prior = place_prior(np.exp(log_rtt))
+    fitted = [_descend(*start, parts, prior) for start in starts]
     errors = [_log_estimate(place, height, src, dst) - log_rtt for place, height in fitted]
     best = min(range(len(fitted)), key=lambda k: float(_huber(errors[k]).sum()))
     place, height = fitted[best]
@@ -120,8 +124,10 @@ def _parts(nodes: int, src: Ints, dst: Ints, log_rtt: Floats, rng: np.random.Gen
     return [_Part(src[some], dst[some], log_rtt[some], weight) for some in dealt]
 
 
-def _descend(place: Floats, log_height: Floats, steps: int, rate: float, parts: list[_Part]) -> tuple[Floats, Floats]:
-    """Return (place, height) after `steps` of Adam, each on the next part of the pairs."""
+def _descend(
+    place: Floats, log_height: Floats, steps: int, rate: float, parts: list[_Part], prior: float
+) -> tuple[Floats, Floats]:
+    """Return (place, height) after `steps` of Adam, each on the next part of the pairs. `prior`: of places, per ms²."""
     nodes = len(log_height)
     first = parts[0].log_rtt
     scale = float(np.exp(np.median(first))) if len(first) else 1.0
@@ -145,6 +151,8 @@ def _descend(place: Floats, log_height: Floats, steps: int, rate: float, parts: 
             axis=1,
         )
         lift = (np.bincount(src, slope, nodes) + np.bincount(dst, slope, nodes)) * height
+        pull = pull + prior * scale**2 / len(parts) * place
+        lift = lift + HEIGHT_PRIOR / len(parts) * (log_height - log_height.mean())
         now = rate * (1 + np.cos(np.pi * step / steps)) / 2
         place = place - now * _adam(moments, 0, pull * part.weight[:, None], step)
         log_height = log_height - now * _adam(moments, 2, lift * part.weight, step)

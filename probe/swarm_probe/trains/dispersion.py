@@ -136,8 +136,8 @@ def _rate(
     least = mbps * max(0.0, 1 - width)
     for part in parts:
         of_part = bits * 1e3 / part.slope if part.slope > 0 else _NEVER
-        if of_part * (1 + part.doubt) < least:
-            least = of_part * max(0.0, 1 - part.doubt)
+        if of_part * (1 + part.doubt) < least:  # beyond doubt
+            least = of_part
     sent_mbps, able_mbps = _sending(train, seqs)
     return Rate(mbps, width, sent_mbps, len(seqs), len(points), least, able_mbps)
 

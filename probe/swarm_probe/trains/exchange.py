@@ -15,7 +15,7 @@ from swarm_probe.streams.channel import Channel, PeerError, Unreachable, read_ex
 from swarm_probe.trains import wire
 from swarm_probe.trains.dispersion import Train
 from swarm_probe.trains.port import Collection, TrainPort
-from swarm_probe.trains.rounds import PACKET_BYTES, TRAIN_S, Round, TrainTest
+from swarm_probe.trains.rounds import LEAST_PACKET_BYTES, TRAIN_S, Round, TrainTest
 from swarm_protocol.units import BITS_PER_BYTE, NS_PER_MS, NS_PER_S
 
 TICK_S: Final = 0.001  # between two looks at what is due
@@ -33,7 +33,7 @@ class PacketSender(msgspec.Struct, frozen=True):
     """How packets are sent: `send` sends as many of them as it can at once, and returns how many."""
 
     send: Callable[[list[bytes]], int]
-    payload_bytes: int  # of a datagram, so that its IP packet has PACKET_BYTES
+    payload_bytes: int  # of a datagram, so that its IP packet has the test's size
 
 
 async def send(
@@ -49,7 +49,7 @@ async def send(
         token = await read_exactly(stream, wire.TOKEN_BYTES)
     number = 0
     while (wanted := test.next_round()) is not None:
-        sent_ns = await _send_train(wanted, token, number, sender, mono_ns)
+        sent_ns = await _send_train(wanted, token, number, test.packet_bytes, sender, mono_ns)
         sent()
         await stream.write(wire.encode_order(wire.Order.TRAIN_SENT, number, len(sent_ns)))
         try:
@@ -59,7 +59,7 @@ async def send(
         except TimeoutError as error:
             raise Unreachable(f"no report of {len(sent_ns)} packets within {REPORT_S:g} s") from error
         arrivals = wire.decode_arrivals(encoded, len(sent_ns))
-        test.take(len(sent_ns), Train(PACKET_BYTES, sent_ns, arrivals, dropped) if sent_ns else None)
+        test.take(len(sent_ns), Train(test.packet_bytes, sent_ns, arrivals, dropped) if sent_ns else None)
         number += 1
 
 
@@ -72,12 +72,12 @@ async def finish(stream: Channel) -> None:
 
 
 async def _send_train(
-    wanted: Round, token: bytes, train: int, sender: PacketSender, mono_ns: Callable[[], int]
+    wanted: Round, token: bytes, train: int, packet_bytes: int, sender: PacketSender, mono_ns: Callable[[], int]
 ) -> list[int]:
     """Return when each packet was sent; fewer than wanted where the system refused one, or took too long."""
     filler = memoryview(os.urandom(_FILLER_BYTES))  # nothing on the path may compress it
     size = sender.payload_bytes - wire.HEADER_BYTES
-    between_ns = 0.0 if math.isinf(wanted.mbps) else PACKET_BYTES * BITS_PER_BYTE * 1e3 / wanted.mbps
+    between_ns = 0.0 if math.isinf(wanted.mbps) else packet_bytes * BITS_PER_BYTE * 1e3 / wanted.mbps
     sent_ns: list[int] = []
     began_ns = mono_ns()
     paced_ns = began_ns  # when the burst had left
@@ -108,7 +108,7 @@ async def _send_train(
 async def receive(stream: Channel, max_bytes: int, peer: str, port: TrainPort, mono_ns: Callable[[], int]) -> int:
     """Collect trains until the sender has no more; return how many bytes of a transfer follow. PeerError or
     TimeoutError where the sender breaks off."""
-    with port.collect(peer, max_bytes // PACKET_BYTES) as collection:
+    with port.collect(peer, max_bytes // LEAST_PACKET_BYTES) as collection:
         dropped_before = port.dropped
         await stream.write(collection.token)
         async with asyncio.timeout(TEST_S):
@@ -118,7 +118,7 @@ async def receive(stream: Channel, max_bytes: int, peer: str, port: TrainPort, m
                 except ValueError as error:
                     raise Unreachable("the peer sent an order that this version does not know") from error
                 if order is not wire.Order.TRAIN_SENT:
-                    left = max_bytes - collection.packets * PACKET_BYTES
+                    left = max_bytes - collection.received_bytes
                     return min(size, left) if order is wire.Order.TRANSFER else 0
                 await _rest_of(collection, train, size, mono_ns)
                 dropped, dropped_before = port.dropped - dropped_before, port.dropped

@@ -1,10 +1,10 @@
 """Decide which trains to send to a peer, and combine their results. Pure.
 
-The first train is a short one, as fast as this machine sends: it gives a rough rate. The next one takes all the bytes
-that are left, because a shaper's bucket fills again between two, and what is shown while it is not empty is not the
-rate. It is sent a little faster than the path carries, so that a queue stands before the bottleneck and does not
-overflow: RFC 9097 §8 searches for the rate in the same way, with more bytes. It begins with a burst, which uses up what
-a shaper lets through unshaped and leaves a queue for the case that the rate is a little higher.
+The first train is a short one, as fast as this machine sends: it gives a rough rate. The next one takes the rest of
+2 MiB, because a shaper's bucket fills again between two, and what is shown while it is not empty is not the rate. It is
+sent a little faster than the path carries, so that a queue stands before the bottleneck and does not overflow: RFC 9097
+§8 searches for the rate in the same way, with more bytes. It begins with a burst, which uses up what a shaper lets
+through unshaped and leaves a queue for the case that the rate is a little higher.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ import msgspec
 from swarm_probe.trains.dispersion import SATURATED, Rate, Train, estimate
 from swarm_protocol.units import BITS_PER_BYTE
 
-PACKET_BYTES: Final = 1400  # of IP: passes tunnels, and is never cut into fragments
+PACKET_BYTES: Final = 1400  # of IP, where the path takes as much: fragments would be lost and carried apart
+LEAST_PACKET_BYTES: Final = 1200
 TCP_SHARE: Final = 1448 / 1500  # of an Ethernet path's IP bytes that TCP delivers, which is what transfers report
 FIRST_PACKETS: Final = 200  # 273 KiB
 BURST_PACKETS: Final = 190  # 260 KiB: empties the bucket of a shaper of up to 256
+LONG_PACKETS: Final = 1300  # 1.7 MiB: in one train they empty a bucket of 0.9 at twice its rate, of 1.5 at ten times
 LEAST_PACKETS: Final = 200  # with fewer left no train is sent
 GROWTH_S: Final = 0.05  # by which a train lets the queue grow
 FASTER: Final = (1.12, 1.3)  # the least and the most, compared with the rate that is expected
@@ -48,11 +50,13 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class TrainTest(msgspec.Struct):
-    """The trains of one test, of at most so many bytes of IP packets."""
+    """The trains of one test, of at most so many bytes of IP packets. `tcp_share`: of the IP bytes TCP delivers."""
 
     max_bytes: int
     sent_packets: int = 0
     rates: list[Rate | None] = msgspec.field(default_factory=list)
+    packet_bytes: int = PACKET_BYTES
+    tcp_share: float = TCP_SHARE
 
     @property
     def too_fast(self) -> bool:
@@ -78,7 +82,7 @@ class TrainTest(msgspec.Struct):
 
     def next_round(self) -> Round | None:
         """Return the next train; None: there is nothing to gain from another one."""
-        left = self.max_bytes // PACKET_BYTES - self.sent_packets
+        left = self.max_bytes // self.packet_bytes - self.sent_packets
         if not self.rates:
             return Round(FIRST_PACKETS, FIRST_PACKETS, math.inf) if left >= FIRST_PACKETS else None
         if self.too_fast or self.lost or left < LEAST_PACKETS or len(self.rates) >= ROUNDS_MOST:
@@ -96,10 +100,10 @@ class TrainTest(msgspec.Struct):
             # one that this machine was slow to send says less than an earlier one
             found = [rate for rate in self.rates if rate is not None]
             faster = max(rate.mbps * (FASTER[0] if rate.saturated else SEARCH_FASTER) for rate in found)
-            return _paced(min(left, SEARCH_PACKETS if left >= 2 * SEARCH_PACKETS else left), faster, 1.0)
+            return self._paced(min(left, SEARCH_PACKETS if left >= 2 * SEARCH_PACKETS else left), faster, 1.0)
         if known.half_width > VAGUE and left >= 2 * SEARCH_PACKETS:
-            return _paced(SEARCH_PACKETS, known.mbps, FASTER[1])
-        return _paced(left, (self._combined() or known).mbps)
+            return self._paced(SEARCH_PACKETS, known.mbps, FASTER[1])
+        return self._paced(min(left, LONG_PACKETS), (self._combined() or known).mbps)
 
     def take(self, sent: int, train: Train | None) -> None:
         """Take the result of a train of `sent` packets. None: nothing of it is known."""
@@ -109,17 +113,29 @@ class TrainTest(msgspec.Struct):
     def outcome(self) -> Outcome | None:
         """Return what is known by now; None: nothing. Short trains may be a shaper's burst."""
         long = [rate for rate in self.rates if rate is not None and rate.arrived >= SHOWN_PACKETS]
+        if not long and self.max_bytes // self.packet_bytes - self.sent_packets < LEAST_PACKETS:
+            # a short queue let few through, and nothing is left for a transfer: a bound is better than nothing
+            long = [r for r in self.rates[1:] if r is not None and r.saturated and r.half_width <= VAGUE]
         if not long:
             return None
         best = self._combined()
         longest = max(long, key=lambda rate: rate.arrived)
         left_mbps = self._left_by_others(best or longest)
         if best is not None and best.half_width <= GOAL and not self._slower_before(best) and left_mbps is None:
-            return Outcome(best.mbps * TCP_SHARE, False, best.half_width)
+            return Outcome(best.mbps * self.tcp_share, False, best.half_width)
         # a train that was faster than the path shows more than a slower one that a shaper's burst let through
-        slower = [rate.least_mbps for rate in self.rates[1:] if rate is not None and rate.saturated]
+        clear = [rate for rate in self.rates[1:] if rate is not None and rate.saturated and rate.half_width <= VAGUE]
+        slower = [rate.least_mbps for rate in clear]
         slower += [left_mbps] if left_mbps is not None else []
-        return Outcome(min([longest.least_mbps, *slower]) * TCP_SHARE, True, longest.half_width)
+        return Outcome(min([longest.least_mbps, *slower]) * self.tcp_share, True, longest.half_width)
+
+    def _paced(self, packets: int, mbps: float, faster: float | None = None) -> Round:
+        """Return a train for a path of about this rate, `faster` than it or by what lets the queue grow as intended."""
+        packet_s = self.packet_bytes * BITS_PER_BYTE / (mbps * 1e6)
+        packets = min(packets, max(LEAST_PACKETS, int(TRAIN_S / packet_s)))
+        if faster is None:
+            faster = min(FASTER[1], max(FASTER[0], 1 + GROWTH_S / (packets * packet_s)))
+        return Round(packets, min(BURST_PACKETS, packets // 4), mbps * faster)
 
     def _slower_before(self, best: Rate) -> bool:
         """Return whether a shorter train was slower beyond doubt: the long one met a shaper's bucket full again."""
@@ -165,12 +181,3 @@ def _left(fast_sent: float, fast: float, slow_sent: float, slow: float) -> float
         return 0.0
     capacity = (fast_sent - slow_sent) / slower
     return slow_sent - capacity * (slow_sent / slow - 1)
-
-
-def _paced(packets: int, mbps: float, faster: float | None = None) -> Round:
-    """Return a train for a path of about this rate, `faster` than it or by what lets the queue grow as intended."""
-    packet_s = PACKET_BYTES * BITS_PER_BYTE / (mbps * 1e6)
-    packets = min(packets, max(LEAST_PACKETS, int(TRAIN_S / packet_s)))
-    if faster is None:
-        faster = min(FASTER[1], max(FASTER[0], 1 + GROWTH_S / (packets * packet_s)))
-    return Round(packets, min(BURST_PACKETS, packets // 4), mbps * faster)

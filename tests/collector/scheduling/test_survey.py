@@ -78,9 +78,10 @@ def test_an_interval_holds_nine_in_ten_of_the_pairs_that_were_left_out(noise: fl
     assert COVERED - 0.05 < np.mean(shares) < COVERED + 0.05
 
 
-@pytest.mark.parametrize(("nodes", "measured"), [(20, 0.8), (30, 0.5), (60, 0.3)])
+@pytest.mark.parametrize(("nodes", "measured"), [(20, 0.8), (20, 0.3), (30, 0.5), (30, 0.2), (50, 0.1), (60, 0.3)])
 def test_intervals_of_small_swarms_hold_too(nodes: int, measured: float) -> None:
-    """The swarms that most people have, while they have just been started: as many parameters as measured pairs."""
+    """The swarms that most people have, while they have just been started: with 0.1 of the pairs of 50 nodes half as
+    many are measured as there are parameters, and the usual error of coordinates is most of what is known."""
     shares = []
     for seed in range(8):
         rng = np.random.default_rng(seed)
@@ -90,9 +91,10 @@ def test_intervals_of_small_swarms_hold_too(nodes: int, measured: float) -> None
         fitted = fit(nodes, src[seen], dst[seen], rtt[seen], rng)
         found = estimate_pairs(fitted.place, fitted.height, src[seen], dst[seen], rtt[seen])
         assert found is not None
-        low, high = found.interval_of(src[~seen], dst[~seen])
-        shares.append(np.mean((low <= rtt[~seen]) & (rtt[~seen] <= high)))
-    assert COVERED - 0.05 < np.mean(shares) < COVERED + 0.07
+        judged = ~seen & (fitted.known[src] > 0) & (fitted.known[dst] > 0)
+        low, high = found.interval_of(src[judged], dst[judged])
+        shares.append(np.mean((low <= rtt[judged]) & (rtt[judged] <= high)))
+    assert COVERED - 0.05 < np.mean(shares) < COVERED + 0.08
 
 
 def test_a_completer_estimates_again_when_the_coordinates_change() -> None:

@@ -141,6 +141,24 @@ def test_two_trains_that_contradict_each_other_are_a_bound() -> None:
     assert outcome.mbps <= 30.0
 
 
+def test_where_a_short_queue_let_few_through_and_no_bytes_are_left_there_is_a_bound() -> None:
+    """A transfer of the last 1,352 bytes would show no rate, and the test would have failed."""
+    rates = [None, rate(9.0, sent_mbps=13.0, arrived=300), rate(9.0, sent_mbps=10.0, arrived=413)]
+    outcome = TrainTest(MAX_BYTES, MAX_BYTES // PACKET_BYTES, list(rates)).outcome()
+    assert outcome is not None
+    assert outcome.bound
+    assert 8.5 * TCP_SHARE < outcome.mbps <= 9.0 * TCP_SHARE
+    assert TrainTest(MAX_BYTES, FIRST_PACKETS, list(rates)).outcome() is None
+
+
+def test_a_train_that_shows_nothing_does_not_lower_the_bound() -> None:
+    vague = rate(50.0, half_width=1.1, sent_mbps=90.0, arrived=350)
+    outcome = shown(rate(50.0, arrived=FIRST_PACKETS), vague, rate(50.0, half_width=0.1, sent_mbps=60.0)).outcome()
+    assert outcome is not None
+    assert outcome.bound
+    assert outcome.mbps == pytest.approx(45.0 * TCP_SHARE)
+
+
 def test_a_short_train_that_arrived_whole_may_be_a_burst_too() -> None:
     outcome = shown(rate(50.0, arrived=FIRST_PACKETS), rate(50.0, sent_mbps=60.0, arrived=SHOWN_PACKETS - 1)).outcome()
     assert outcome is None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
 import pytest
 from msgspec.structs import replace
@@ -12,13 +14,14 @@ from msgspec.structs import replace
 from swarm_probe.measure.dialer import Dialer
 from swarm_probe.measure.paths import Paths, PathsConfig
 from swarm_probe.measure.peer import PeerState
-from swarm_probe.measure.transfers.leased_transfers import Outcome
+from swarm_probe.measure.transfers.leased_transfers import Outcome, _train_test
 from swarm_probe.owner_limits.traffic_budget import TrafficBudget
+from swarm_probe.sockets import Target
 from swarm_probe.streams.channel import Channel
 from swarm_probe.streams.tcp_endpoint import Purpose
 from swarm_probe.trains import wire
 from swarm_probe.trains.port import TrainPort
-from swarm_probe.trains.rounds import FIRST_PACKETS, PACKET_BYTES, TCP_SHARE
+from swarm_probe.trains.rounds import FIRST_PACKETS, LEAST_PACKET_BYTES, PACKET_BYTES, TCP_SHARE
 from swarm_probe.udp.udp_socket import Arrival, UdpPort
 from swarm_protocol.messages.probe_messages import Peer, Plan, UplinkGrant, UplinkLease
 from swarm_protocol.messages.samples import LinkSample, ProbeSample, Transport, UplinkSample
@@ -131,6 +134,17 @@ async def test_trains_measure_a_path_and_every_byte_is_in_both_records(
     for node in pair:
         assert max(node.booked("other")) < PACKET_BYTES
     assert b.paths.counters().get("tcp_connections_broken", 0) == 0
+
+
+@pytest.mark.parametrize(("segment", "packet"), [(1240, 1280), (1460, PACKET_BYTES), (536, LEAST_PACKET_BYTES)])
+def test_packets_are_no_larger_than_those_of_the_connection(segment: int, packet: int) -> None:
+    """Tunnels of 1280 bytes would cut each into two, and of a packet that lost one of them the other was carried."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment)
+        client.connect(server.getsockname())
+        test = _train_test(SimpleNamespace(kernel=client), Target(socket.AF_INET, server.getsockname()), MAX_BYTES)  # type: ignore[arg-type]
+    assert test.packet_bytes == packet
+    assert test.tcp_share == pytest.approx((segment - 12) / (segment + 40))
 
 
 async def test_a_path_faster_than_trains_is_measured_by_a_transfer_on_the_same_connection(

@@ -29,7 +29,7 @@ from swarm_probe.sockets import Target
 from swarm_probe.streams.channel import Busy, Channel, PeerError, Unreachable
 from swarm_probe.streams.tcp_endpoint import Purpose
 from swarm_probe.trains import exchange, wire
-from swarm_probe.trains.rounds import PACKET_BYTES, TrainTest
+from swarm_probe.trains.rounds import LEAST_PACKET_BYTES, TrainTest
 from swarm_probe.udp.rtt_session import IDLE_RTTS_MIN, RttSession
 from swarm_protocol.messages.probe_messages import UplinkGrant, UplinkLease
 from swarm_protocol.messages.samples import ProbeSample, UplinkSample, UplinkTransport
@@ -37,6 +37,8 @@ from swarm_protocol.text import safe
 from swarm_protocol.units import NS_PER_MS, NS_PER_S, ms_from_ns
 
 IDLE_WAIT_S: Final = 1.5  # for a few round trips of the idle connection, before a transfer
+IP_TCP_HEADERS: Final = {4: 40, 6: 60}  # bytes, without options
+ETHERNET_BYTES: Final = 1500  # of IP: larger packets, of loopback, are of no path between homes
 LOADED_RTTS_MIN: Final = 3
 LOADED_PACE_NS: Final = 20 * NS_PER_MS  # a transfer over a fast connection lasts a fifth of a second
 LOADED_PACE_LATER_NS: Final = 100 * NS_PER_MS
@@ -188,11 +190,11 @@ class Transfers:
                 stream, transport = await self._dial(member, purpose, max_bytes, deadline_ns)
             try:
                 with self._loaded_pace(rtt) as loaded:
-                    began_ns, test = self._clocks.mono_ns(), TrainTest(max_bytes)
+                    began_ns, test = self._clocks.mono_ns(), _train_test(stream, to, max_bytes)
                     if to is not None:
                         loaded = await self._send_trains(stream, member, test, to, loaded, deadline_ns)
                     shown = _shown(test, (self._clocks.mono_ns() - began_ns) / NS_PER_S)
-                    left = max_bytes - test.sent_packets * PACKET_BYTES
+                    left = max_bytes - test.sent_packets * test.packet_bytes
                     if shown is not None and (not shown.bound or left < REST_BYTES):
                         await exchange.finish(stream)
                         return shown, "udp", idle_ns, _loaded_ns(loaded)
@@ -229,7 +231,7 @@ class Transfers:
             during[:] = loaded
             loaded.clear()
 
-        payload_bytes = PACKET_BYTES - UDP_HEADERS[6 if to.family == socket.AF_INET6 else 4]
+        payload_bytes = test.packet_bytes - UDP_HEADERS[6 if to.family == socket.AF_INET6 else 4]
         sender = exchange.PacketSender(lambda packets: port.send(packets, to, name), payload_bytes)
         try:
             async with asyncio.timeout(self._seconds_until(deadline_ns)):
@@ -305,7 +307,22 @@ def _shown(test: TrainTest, seconds: float) -> uplink.Transfer | None:
     outcome = test.outcome()
     if outcome is None:
         return None
-    return uplink.Transfer(test.sent_packets * PACKET_BYTES, outcome.mbps, outcome.bound, seconds, "trains over UDP")
+    return uplink.Transfer(
+        test.sent_packets * test.packet_bytes, outcome.mbps, outcome.bound, seconds, "trains over UDP"
+    )
+
+
+def _train_test(stream: Channel, to: Target | None, max_bytes: int) -> TrainTest:
+    """Return a test whose packets are no larger than those of the connection to the same peer."""
+    test = TrainTest(max_bytes)
+    if stream.kernel is None or to is None:
+        return test
+    mss, options = uplink.segment_bytes(stream.kernel)
+    headers = IP_TCP_HEADERS[6 if to.family == socket.AF_INET6 else 4] + options
+    full = min(mss + headers, ETHERNET_BYTES)
+    test.packet_bytes = max(LEAST_PACKET_BYTES, min(test.packet_bytes, full))
+    test.tcp_share = (full - headers) / full
+    return test
 
 
 def _loaded_ns(loaded: list[int]) -> float | None:

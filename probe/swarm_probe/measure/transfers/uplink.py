@@ -60,6 +60,7 @@ _REPORT: Final = struct.Struct("!QQQQQQQQ")
 _BUFFER_BYTES: Final = 64 << 10
 # struct tcp_info, <linux/tcp.h>: the byte of flags, and offsets of what is read
 _INFO_BYTES: Final = 192
+_INFO_OPTIONS_AT: Final = 5
 _INFO_FLAGS_AT: Final = 7
 _INFO_UNACKED_AT: Final = 24
 _INFO_RTT_AT: Final = 68
@@ -281,6 +282,14 @@ def parse_tcp_info(info: bytes, congestion: bytes = b"") -> KernelView | None:
         starved=not_sent == 0,
         retransmitted=retransmitted,
     )
+
+
+def segment_bytes(connected: socket.socket) -> tuple[int, int]:
+    """Return the payload of the connection's largest segments, and its options in each (12 with timestamps)."""
+    timestamps = True
+    if sys.platform.startswith("linux"):
+        timestamps = bool(connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)[_INFO_OPTIONS_AT] & 1)
+    return connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG), 12 if timestamps else 0
 
 
 def look(connected: socket.socket) -> KernelView | None:

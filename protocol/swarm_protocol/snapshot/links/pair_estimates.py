@@ -9,9 +9,10 @@ to one network.
 A pair's interval is as wide as the residuals of measured pairs that are estimated without themselves, times two things
 that distinguish pairs: how much was measured near it (with nothing nearby the error of the coordinates remains), and
 how well the measured pairs of both ends determine their places (their leverage: a node with five pairs has as many
-parameters). The same leverage makes the residuals of measured pairs as large as they would be without themselves. Where
-few pairs are measured, their residuals say little, and the usual error of coordinates counts beside them. Pure, numpy
-only.
+parameters, of which the priors are those that the coordinates were fitted with). The same leverage makes the residuals
+of measured pairs as large as they would be without themselves. Where few pairs are measured, their residuals say
+little: the usual error of coordinates counts beside them, and the interval is Student's instead of the normal's. Pure,
+numpy only.
 """
 
 from __future__ import annotations
@@ -31,10 +32,15 @@ DRAWS: Final = (0.1, 0.3, 1.0)  # weight of "no correction", beside 1 for a pair
 TRIED: Final = 4_000  # measured pairs that bandwidth and draw are chosen by
 ABSURD: Final = 5.0  # median residuals: beyond, a path says nothing about its neighbours
 COVERED: Final = 0.9  # of the pairs lie within the interval
-FREEDOM: Final = 1.25  # a parameter counts for more than one: the fit chooses among arrangements of the nodes
+_NORMAL: Final = 1.645  # half of its width, of a normal with the deviation 1
+FREEDOM: Final = 1.1  # a parameter counts for more than one: the fit chooses among arrangements of the nodes
 MOST_LEVERAGE: Final = 0.95  # of a pair whose ends have fewer pairs than parameters
 USUAL_RESIDUAL: Final = 0.1  # of coordinates between hosts of the internet (8 to 11 % in published matrices)
-USUAL_PAIRS: Final = 20  # that this counts for, beside the residuals' degrees of freedom
+USUAL_PAIRS: Final = 4  # that this counts for, beside the residuals' degrees of freedom: networks differ by a half
+PLACE_SPREAD: Final = 0.2  # of places, along each dimension, in long round trips: the prior of the fit
+LONG: Final = 0.75  # quantile: of round trips half of which are to the nearest nodes, the median of the others
+HEIGHT_SPREAD: Final = 1.0  # of heights, in logarithms
+HEIGHT_PRIOR: Final = (USUAL_RESIDUAL / HEIGHT_SPREAD) ** 2  # beside 1 for a measured pair
 EXACT: Final = 1e-4  # the least residual: round trips are not measured better than that
 WIDEST: Final = 3.0  # half of the widest interval, in logarithms: a factor of 20
 SHRINK_PAIRS: Final = 4  # of the whole swarm's error are in the error of each node
@@ -76,7 +82,7 @@ def estimate_pairs(place: Floats, height: Floats, src: Ints, dst: Ints, rtt_ms: 
     field = _Field(nodes, src, dst, np.clip(residual, -most, most))
     bandwidth, draw = _chosen(near, field, src, dst, residual, float(np.median(rtt_ms)))
     weight = near.weights(bandwidth)
-    places = _Places.of(place, height, src, dst)
+    places = _Places.of(place, height, src, dst, place_prior(rtt_ms))
     freedom = 1 - places.leverage(src, dst)
     correction, unknown = field.without(near.rows, weight, draw, src, dst)
     before, left = (np.abs(each) / np.sqrt(freedom) for each in (residual, residual - correction))
@@ -91,6 +97,11 @@ def estimate_pairs(place: Floats, height: Floats, src: Ints, dst: Ints, rtt_ms: 
     return PairEstimates(estimate * np.exp(corrections), np.minimum(half_width, WIDEST).astype(np.float32))
 
 
+def place_prior(rtt_ms: Floats) -> float:
+    """Return how much the prior of a place counts beside 1 for a measured pair, per ms² from the middle."""
+    return float((USUAL_RESIDUAL / (PLACE_SPREAD * max(np.quantile(rtt_ms, LONG), _TINY))) ** 2) if len(rtt_ms) else 0.0
+
+
 def _least_variance(before: Floats, left: Floats, unknown: Floats) -> float:
     """Return the variance of a pair with much measured nearby, as a share of that of one with nothing nearby.
     `before`, `left`: sizes of the residuals without and with corrections; `unknown`: share of the draw in each."""
@@ -100,24 +111,26 @@ def _least_variance(before: Floats, left: Floats, unknown: Floats) -> float:
 
 
 def _with_usual(size: float, freedom: float) -> float:
-    """Return by what factor residuals of this mean size are larger, once the usual size counts for some pairs."""
-    return math.pow(USUAL_RESIDUAL / size, USUAL_PAIRS / (freedom + USUAL_PAIRS))
+    """Return by what factor an interval is wider than residuals of this mean size tell: the usual size counts for some
+    pairs (scaled inverse χ²), and so many in all leave the size uncertain (Student's t, to the first order)."""
+    pairs = freedom + USUAL_PAIRS
+    student = 1 + (_NORMAL**2 + 1) / (4 * pairs)
+    return math.sqrt((USUAL_PAIRS * USUAL_RESIDUAL**2 + freedom * size**2) / pairs) / size * student
 
 
 @dataclass(frozen=True, slots=True)
 class _Places:
     """How well the measured pairs of each node determine its place and height: the posterior covariance of these, the
-    other nodes being where they are, in units of a residual's variance. The prior is the swarm's own spread."""
+    other nodes being where they are, in units of a residual's variance. The prior is that of the fit."""
 
     place: Floats
     height: Floats
     covariance: Floats  # (n, parameters, parameters)
 
     @classmethod
-    def of(cls, place: Floats, height: Floats, src: Ints, dst: Ints) -> _Places:
+    def of(cls, place: Floats, height: Floats, src: Ints, dst: Ints, prior_of_place: float) -> _Places:
         nodes, parameters = len(height), place.shape[1] + 1
-        across = max(float(place.var(axis=0).mean()), _TINY)
-        prior = np.diag([USUAL_RESIDUAL**2 / across] * (parameters - 1) + [USUAL_RESIDUAL**2])
+        prior = np.diag([prior_of_place] * (parameters - 1) + [HEIGHT_PRIOR])
         unknown = cls(place, height, np.zeros((nodes, parameters, parameters)))
         information = np.tile(prior, (nodes, 1, 1))
         for one, other in ((src, dst), (dst, src)):
