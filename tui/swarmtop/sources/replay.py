@@ -22,7 +22,7 @@ from swarm_protocol.snapshot.swarm import Event, Member, State, Swarm
 from swarm_protocol.text import safe
 from swarm_storage.csv_format import chunks
 from swarm_storage.errors import StoreError
-from swarm_storage.history.members import list_members, members_at
+from swarm_storage.history.members import list_members, members_at, members_until
 from swarm_storage.history.opening import before_departures, measured_for
 from swarm_storage.store import open_store
 from swarmtop.option_types import at_ns
@@ -125,6 +125,9 @@ class ReplaySource:
     async def swarm_at(self, at_ns: int) -> Swarm:
         return await self._with_changes(await self._stored_at(at_ns))
 
+    async def count_at(self, at_ns: int) -> int:
+        return await self._read(lambda: len(members_until(self._reader, at_ns)))
+
     async def _stored_at(self, at_ns: int) -> Swarm:
         from swarm_storage.history.replay import swarm_at  # numpy, which the first paint does without
 
@@ -160,9 +163,12 @@ class ReplaySource:
         if self._reader.query(f"SELECT 1 FROM event_sample WHERE kind IN ({marks}) LIMIT 1", CHANGE_KINDS):
             return ()
         from swarm_collector.changes.recorded_changes import recorded_changes  # only for old recordings
+        from swarm_collector.process.memory import hand_back
 
         names = {row.node_id: row.name for row in self._reader.nodes()}
-        return tuple(recorded_changes(self._samples(), lambda node_id: names.get(node_id, node_id)))
+        found = tuple(recorded_changes(self._samples(), lambda node_id: names.get(node_id, node_id)))
+        hand_back()  # what was known of each link: 36 MB of 32,000
+        return found
 
     def _samples(self) -> Iterator[tuple[str, Sample]]:
         samples = itertools.islice(self._reader.samples(kinds=_CHANGES_OF), LOOKED_THROUGH)
