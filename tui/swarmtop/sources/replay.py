@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Final, TypeVar
 
+from swarm_collector.process.memory import hand_back
 from swarm_protocol.layer_shape import LayerShape
 from swarm_protocol.messages.samples import CHANGE_KINDS, Sample
 from swarm_protocol.snapshot.swarm import Event, Member, State, Swarm
@@ -131,13 +132,13 @@ class ReplaySource:
     async def _stored_at(self, at_ns: int) -> Swarm:
         from swarm_storage.history.replay import swarm_at  # numpy, which the first paint does without
 
-        swarm, measured = await self._read(
-            lambda: (
-                swarm_at(self._reader, at_ns, source=self.title, compact=self._for_screen),
-                measured_for(self._reader, at_ns),
-            )
-        )
-        return dataclasses.replace(swarm, measured_for=measured)
+        def stored() -> Swarm:
+            swarm = swarm_at(self._reader, at_ns, source=self.title, compact=self._for_screen)
+            if self._for_screen and len(swarm) >= MANY:
+                hand_back()  # the rows that it was made of: 25 MB of 1,000 nodes
+            return dataclasses.replace(swarm, measured_for=measured_for(self._reader, at_ns))
+
+        return await self._read(stored)
 
     async def _with_changes(self, swarm: Swarm) -> Swarm:
         found = [event for event in await self._found_changes() if event.at_ns <= swarm.at_ns]
@@ -163,7 +164,6 @@ class ReplaySource:
         if self._reader.query(f"SELECT 1 FROM event_sample WHERE kind IN ({marks}) LIMIT 1", CHANGE_KINDS):
             return ()
         from swarm_collector.changes.recorded_changes import recorded_changes  # only for old recordings
-        from swarm_collector.process.memory import hand_back
 
         names = {row.node_id: row.name for row in self._reader.nodes()}
         found = tuple(recorded_changes(self._samples(), lambda node_id: names.get(node_id, node_id)))
