@@ -37,12 +37,8 @@ import pyte
 
 from bench.support.harness import BenchError, cpu_s, folder, machine, record, table
 from bench.support.peer_programs import left_out
-from bench.support.synthetic import swarm_samples
-from swarm_protocol.messages.probe_messages import HostFacts
-from swarm_protocol.messages.samples import HostSample
+from bench.support.synthetic.recording import record_swarm
 from swarm_protocol.swarm_files.swarm_file import parse_swarm
-from swarm_storage.store import open_store
-from swarm_storage.writer.transaction import NodeBatch
 from swarmtop.progress import progress
 
 COLUMNS, ROWS = 140, 40
@@ -89,7 +85,8 @@ def main() -> int:
 
 def _run(home: Path) -> int:
     with progress(f"a database of {LARGE_NODES} nodes is made"):
-        large = _large_database(home)
+        large = home / "large.db"
+        record_swarm(large, LARGE_NODES, LARGE_PEERS, LARGE_ROUNDS)
     dashboards, peers, commands = _cases(large)
     found: dict[str, list[Took]] = collections.defaultdict(list)
     with progress("programs are started"):
@@ -269,33 +266,6 @@ def _by_package(lines: str) -> dict[str, float]:
         top = found[2].partition(".")[0]
         spent["standard library" if top in sys.stdlib_module_names else top] += int(found[1]) / 1e3
     return spent
-
-
-# ---------------------------------------------------------------- a large recording
-
-
-def _large_database(home: Path) -> Path:
-    path = home / "large.db"
-    store = open_store(f"sqlite:///{path}")
-    writer = store.writer()
-    names = swarm_samples.ids(LARGE_NODES)
-    facts = HostFacts(system="Linux", cpu="made up", cores=8, ram_bytes=64 << 30)
-    now_ns = time.time_ns()
-    joined_ns = (
-        now_ns - (LARGE_ROUNDS + 1) * swarm_samples.WINDOW_NS
-    )  # before the first sample: nobody is shown earlier
-    for number, name in enumerate(names):
-        writer.upsert_node(name, f"bench-{number}", facts=facts, seen_ns=joined_ns)
-    seqs = [0] * LARGE_NODES
-    futures = []
-    for _, node, window in swarm_samples.link_rounds(LARGE_NODES, LARGE_PEERS, LARGE_ROUNDS, now_ns):
-        host = HostSample(at_ns=window[-1].at_ns, cpu_percent=5.0, ram_free_bytes=32 << 30, ram_total_bytes=64 << 30)
-        seqs[node] += 1
-        futures.append(writer.submit(NodeBatch(names[node], 1, seqs[node], now_ns, (*window, host))))
-    for future in futures:
-        future.result()
-    store.close()
-    return path
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Drive the dashboard through a real pseudo-terminal: first paint, key to paint, CPU time, memory and bytes.
 
 Each row is one process at 140×40 fed four frames a second. Key to paint is from the write of an arrow key to the byte
-that puts the cursor on the line it leads to. htop, btop and top are run beside it where they are installed, told to
-refresh as often; they list the processes of this machine, so their rows are for scale and no race.
+that puts the cursor on the line it leads to. These plan nothing; a row of its own has the memory of the dashboard, and
+its peak, on a recording of 1,000 nodes of which it finds a plan. htop, btop and top are run beside it where they are
+installed, told to refresh as often; they list the processes of this machine, so their rows are for scale and no race.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ import tempfile
 import termios
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
-from bench.support.harness import record
+from bench.support.harness import BenchError, record
 from bench.support.peer_programs import left_out
 from bench.support.processes import dashboard_app as app
+from bench.support.synthetic.recording import record_swarm
 
 HERTZ = 4.0
 SETTLE_S = 3.0
@@ -36,6 +39,8 @@ KEYS = 40
 WAIT_S = 20.0
 ROWS, COLUMNS = 40, 140
 FLEETS = (10, 100, 1000, 10_000)
+PLANNED_NODES, PLANNED_PEERS, PLANNED_ROUNDS = 1000, 32, 2
+PLAN_WAIT_S, PLAN_SETTLE_S = 90.0, 10.0
 OTHERS = {
     "htop": ["htop", "-d", "3"],
     "btop": ["btop"],
@@ -167,6 +172,31 @@ def dashboard(nodes: int) -> Row:
     )  # fmt: skip
 
 
+def with_plan() -> tuple[float, float]:
+    """Return megabytes of the dashboard on a recording after it has found a plan, and at most until then."""
+    with tempfile.TemporaryDirectory(prefix="swarmtop-bench-") as folder:
+        recording = Path(folder) / "planned.db"
+        record_swarm(recording, PLANNED_NODES, PLANNED_PEERS, PLANNED_ROUNDS, plannable=True)
+        words = ["-m", "swarmtop", "--db", str(recording), "--model", "llama-3.1-70b"]  # of seven stages
+        screen = Screen([sys.executable, *words])
+        try:
+            if screen.until(re.compile(rb"tok/s"), PLAN_WAIT_S) is None:
+                raise BenchError(f"no plan within {PLAN_WAIT_S:.0f} s")
+            screen.watch(PLAN_SETTLE_S)  # what was searched for besides, changes and a ranking by gain, has ended
+            return screen.about.memory_info().rss / 1e6, peak_mb(screen.process.pid)
+        finally:
+            screen.end()
+
+
+def peak_mb(pid: int) -> float:
+    """Return the most megabytes that a process has had resident (Linux); NaN: not told."""
+    try:
+        found = re.search(r"^VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return int(found[1]) * 1024 / 1e6 if found else float("nan")
+
+
 def other(name: str) -> Row | str:
     if shutil.which(OTHERS[name][0]) is None:
         return f"   {left_out(name)}"
@@ -210,6 +240,10 @@ def main() -> int:
         print((found := dashboard(nodes)).text(), flush=True)
         record(f"{nodes} nodes: CPU", 100 * found.cpu, "% of a core")
         record(f"{nodes} nodes: memory", found.rss_mb, "MB")
+    rss_mb, most_mb = with_plan()
+    print(f"   {PLANNED_NODES} nodes with a plan: {rss_mb:.0f} MB, at most {most_mb:.0f}", flush=True)
+    record(f"{PLANNED_NODES} nodes with a plan: memory", rss_mb, "MB")
+    record(f"{PLANNED_NODES} nodes with a plan: peak", most_mb, "MB")
     for name in OTHERS:
         found = other(name)
         print(found if isinstance(found, str) else found.text(), flush=True)

@@ -292,6 +292,9 @@ class FakeRecording(FakeSource):
         gap = (self._last - hour, self._last - hour + 360 * NS_PER_S)
         return Span(self._last - 2 * hour, self._last, (gap,))
 
+    async def count_at(self, at_ns: int) -> int:
+        return len(swarm(self._names, at_ns))
+
     async def swarm_at(self, at_ns: int) -> Swarm:
         self.visited.append(at_ns)
         frame = swarm(self._names, at_ns)

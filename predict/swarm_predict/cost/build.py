@@ -17,15 +17,16 @@ from swarm_predict.cost.inputs import Inputs
 from swarm_predict.cost.machine.cards import card_counts
 from swarm_predict.cost.machine.layer_times import LayerColumns, layer_columns
 from swarm_predict.cost.machine.memory import needs
-from swarm_predict.cost.network.delivery_times import absent
+from swarm_predict.cost.network.delivery_times import Links, absent
 from swarm_predict.cost.network.lost_packets import retransmission
 from swarm_predict.cost.network.path_quantiles import mean_excess
+from swarm_predict.cost.network.tiles import over_pairs
 from swarm_predict.cost.software_overhead import engine_paths, software_ms, visits_ms
 from swarm_predict.cost.speculative import drafting_ms, step_width, step_yield
 from swarm_predict.cost.tables import CostTables
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.types import BadPlacement, PredictError, Workload
-from swarm_protocol.snapshot.swarm import Floats, Swarm
+from swarm_protocol.snapshot.swarm import Floats, Ints, Swarm
 from swarm_protocol.units import transfer_ms
 
 
@@ -50,7 +51,15 @@ class HopParts:
 
 def build_tables(swarm: Swarm, model: ModelShape, workload: Workload) -> CostTables:
     """Build the tables over all nodes of the swarm. Raises PredictError for engines without tables."""
-    return build_costs(swarm, model, workload, range(len(swarm))).tables
+    rows, client = _checked(swarm, workload, range(len(swarm)))
+    parts = _parts(swarm, model, workload, rows, client, None)
+
+    def deliveries(at: Ints) -> tuple[Floats, ...]:
+        few = [rows[k] for k in at]
+        paths = engine_paths(swarm, few, workload)
+        return _deliveries(swarm, model, workload, parts, paths, few, parts.layer.assumed.visit_ms[at])
+
+    return _assemble(swarm, model, workload, parts, over_pairs(len(rows), deliveries))
 
 
 def with_uplinks(tables: CostTables, swarm: Swarm, model: ModelShape, workload: Workload) -> CostTables:
@@ -79,9 +88,20 @@ def explain(swarm: Swarm, model: ModelShape, workload: Workload, nodes: Sequence
 
 def hop_parts(swarm: Swarm, model: ModelShape, workload: Workload) -> HopParts:
     """Split each hop's time by cause."""
-    engine = engine_facts(workload)
-    paths = engine_paths(swarm, range(len(swarm)), workload)
-    size = engine.hop_bytes(model, step_width(workload), workload.activations) * workload.redundancy
+    everybody = range(len(swarm))
+    layer = step_columns(swarm, everybody, model, workload, step_width(workload))
+    size = engine_facts(workload).hop_bytes(model, step_width(workload), workload.activations) * workload.redundancy
+
+    def parts(at: Ints) -> tuple[Floats, ...]:
+        rows = at.tolist()
+        paths = engine_paths(swarm, rows, workload)
+        software = software_ms(swarm, rows, workload, layer.assumed.visit_ms[at], paths)
+        return _parts_of_hops(paths, software, size, workload)
+
+    return HopParts(*over_pairs(len(swarm), parts))
+
+
+def _parts_of_hops(paths: Links, software: Floats, size: float, workload: Workload) -> tuple[Floats, ...]:
     share = 1 / step_yield(workload)
     none = np.full_like(paths.rtt_p50_ms, np.nan)
     total = paths.delivery_ms(size, workload.slow_start)
@@ -96,12 +116,10 @@ def hop_parts(swarm: Swarm, model: ModelShape, workload: Workload) -> HopParts:
     # the median of a hop is in `upload` already; what is left is the tail above it and the median above the idle path
     by_hop += np.nan_to_num((paths.rtt_p50_ms - paths.rtt_min_ms) / 2 - (paths.hop_p50_ms - paths.hop_min_ms))
     jitter = np.where(paths.hop_known, np.clip(by_hop, 0.0, None), varies) + mended
-    np.fill_diagonal(jitter, 0.0)
-    layer = step_columns(swarm, range(len(swarm)), model, workload, step_width(workload))
-    software = software_ms(swarm, range(len(swarm)), workload, layer, paths)
-    np.fill_diagonal(software, 0.0)
+    for matrix in (jitter, software):
+        np.fill_diagonal(matrix, 0.0)
     paced = np.where(paths.hop_known, 0.0, paths.pacing_ms(size))
-    return HopParts((paths.oneway_min_ms + paced) * share, jitter * share, upload * share, software * share)
+    return (paths.oneway_min_ms + paced) * share, jitter * share, upload * share, software * share
 
 
 def step_columns(swarm: Swarm, rows: Sequence[int], model: ModelShape, workload: Workload, width: int) -> LayerColumns:
@@ -160,6 +178,26 @@ def build_costs(
     """Build the tables over some rows; a named client is added to them.
 
     `layer` may be taken from another build over the same rows, if only paths or memory changed since."""
+    at, client = _checked(swarm, workload, rows)
+    parts = _parts(swarm, model, workload, at, client, layer)
+    paths = engine_paths(swarm, at, workload)
+    visit_ms = parts.layer.assumed.visit_ms
+    tables = _assemble(swarm, model, workload, parts, _deliveries(swarm, model, workload, parts, paths, at, visit_ms))
+    return Costs(
+        names=tables.names,
+        engine=parts.engine,
+        rows=tuple(at),
+        client=client,
+        layer=parts.layer,
+        links=paths,
+        needs=needs(model, workload, parts.engine),
+        vram_bytes=swarm.nodes["vram_bytes"][at],
+        tables=tables,
+    )
+
+
+def _checked(swarm: Swarm, workload: Workload, rows: Sequence[int]) -> tuple[list[int], int | None]:
+    """Return (rows with the named client's, its position or None)."""
     check(workload)
     engine = engine_facts(workload)
     if engine.pattern == "all-reduce":
@@ -168,8 +206,7 @@ def build_costs(
     at = list(rows)
     if named is not None and named not in at:
         at.append(named)
-    client = None if named is None else at.index(named)
-    return _assemble(swarm, model, workload, engine, at, client, layer)
+    return at, None if named is None else at.index(named)
 
 
 def check(workload: Workload) -> None:
@@ -219,40 +256,58 @@ def _check_windows(workload: Workload) -> None:
         raise PredictError(f"windows in flight apply to one sequence that is computed once; leave out {what}")
 
 
-def _assemble(
-    swarm: Swarm,
-    model: ModelShape,
-    workload: Workload,
-    engine: EngineFacts,
-    rows: list[int],
-    client: int | None,
-    layer: LayerColumns | None,
-) -> Costs:
-    width, share = step_width(workload), 1 / step_yield(workload)  # of a step, so that all times are per token
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What the tables are put together from, beside the deliveries."""
+
+    engine: EngineFacts
+    rows: list[int]
+    in_loop: int | None  # the client's position, if it is in the loop
+    layer: LayerColumns
+    width: int  # tokens of a step
+    share: float  # of a step, so that all times are per token
+
+
+def _parts(
+    swarm: Swarm, model: ModelShape, workload: Workload, rows: list[int], client: int | None, layer: LayerColumns | None
+) -> _Parts:
+    engine, width = engine_facts(workload), step_width(workload)
     if layer is None:
         layer = step_columns(swarm, rows, model, workload, width)
-    paths = engine_paths(swarm, rows, workload)
+    return _Parts(engine, rows, client if engine.client_in_loop else None, layer, width, 1 / step_yield(workload))
+
+
+def _deliveries(
+    swarm: Swarm, model: ModelShape, workload: Workload, parts: _Parts, paths: Links, rows: list[int], visit_ms: Floats
+) -> tuple[Floats, ...]:
+    """Return the deliveries between `rows` of (an activation, a result, what a client sends, if it is in the loop)."""
+    engine, width, copies = parts.engine, parts.width, workload.redundancy
+    software = software_ms(swarm, rows, workload, visit_ms, paths)
+    engine_share = parts.layer.assumed.paths[paths.kinds]
+
+    def deliver(size_bytes: float) -> Floats:
+        ms = paths.usual_delivery_ms(size_bytes, workload.slow_start) * engine_share + software
+        np.fill_diagonal(ms, 0.0)
+        return ms * parts.share
+
+    hop = deliver(engine.hop_bytes(model, width, workload.activations) * copies)
+    back = deliver(engine.result_bytes(model, width, workload.activations))
+    if parts.in_loop is None:
+        return hop, back
+    beside = engine.input_bytes(width, workload.context)
+    return hop, back, deliver((engine.enter_bytes(model, width, workload.activations) + beside) * copies)
+
+
+def _assemble(
+    swarm: Swarm, model: ModelShape, workload: Workload, parts: _Parts, deliveries: tuple[Floats, ...]
+) -> CostTables:
+    engine, rows, layer, share, in_loop = parts.engine, parts.rows, parts.layer, parts.share, parts.in_loop
     need = needs(model, workload, engine)
     vram = np.where(absent(swarm)[rows], 0.0, swarm.nodes["vram_bytes"][rows])
     counts = card_counts(swarm, rows)
-    n = len(rows)
-    in_loop = client if engine.client_in_loop else None
-
-    software = software_ms(swarm, rows, workload, layer, paths)
-
-    def deliver(size_bytes: float) -> Floats:
-        delivery_ms = paths.usual_delivery_ms(size_bytes, workload.slow_start)
-        ms = delivery_ms * layer.assumed.paths[paths.kinds] + software
-        np.fill_diagonal(ms, 0.0)
-        return ms * share
-
     head = layer.head_ms * workload.compute_scale * share
-    copies = workload.redundancy
-    hop = deliver(engine.hop_bytes(model, width, workload.activations) * copies)
-    back = deliver(engine.result_bytes(model, width, workload.activations))
-    beside = engine.input_bytes(width, workload.context)
-    enter = deliver((engine.enter_bytes(model, width, workload.activations) + beside) * copies)
-    zeros = np.zeros(n)
+    hop, back, *enter = deliveries
+    zeros = np.zeros(len(rows))
     client_head = 0.0
     if engine.head != "last":
         if in_loop is None:
@@ -260,12 +315,12 @@ def _assemble(
             back = back + head[None, :]
         else:
             client_head = float(head[in_loop])
-    tables = CostTables(
+    return CostTables(
         names=tuple(swarm.facts[row].name for row in rows),
         pattern="star" if engine.pattern == "star" else "chain",
         client=in_loop,
         layers=model.layers,
-        layer_ms=(layer.ms * workload.compute_scale + workload.proof_ms * width) * share,
+        layer_ms=(layer.ms * workload.compute_scale + workload.proof_ms * parts.width) * share,
         overhead_ms=visits_ms(swarm, rows) * share,
         capacity=need.capacity(vram, 0.0, counts),
         capacity_first=need.capacity(vram, need.first_bytes, counts),
@@ -273,20 +328,9 @@ def _assemble(
         capacity_only=need.capacity(vram, need.only_bytes, counts),
         hop_ms=hop,
         back_ms=back,
-        enter_ms=zeros if in_loop is None else enter[in_loop, :].copy(),
+        enter_ms=zeros if in_loop is None else enter[0][in_loop, :].copy(),
         leave_ms=zeros if in_loop is None else hop[:, in_loop].copy(),
         final_ms=zeros if in_loop is None else back[:, in_loop].copy(),
         head_ms=head if engine.head == "last" else zeros,
         client_head_ms=client_head + (workload.client_ms + drafting_ms(workload)) * share,
-    )
-    return Costs(
-        names=tables.names,
-        engine=engine,
-        rows=tuple(rows),
-        client=client,
-        layer=layer,
-        links=paths,
-        needs=need,
-        vram_bytes=swarm.nodes["vram_bytes"][rows],
-        tables=tables,
     )

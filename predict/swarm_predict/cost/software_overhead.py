@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from swarm_predict.cost.machine.layer_times import LayerColumns, by_hand
+from swarm_predict.cost.machine.layer_times import by_hand
 from swarm_predict.cost.network.delivery_times import Links, Mask, links
 from swarm_predict.priors.factors import PLAIN, RDMA, RDMA_SHARE
 from swarm_predict.types import Workload
@@ -43,8 +43,8 @@ def software_assumed(swarm: Swarm, rows: Sequence[int], workload: Workload, path
     return assumed
 
 
-def software_ms(swarm: Swarm, rows: Sequence[int], workload: Workload, layer: LayerColumns, paths: Links) -> Floats:
-    """Return (rows, rows): the median software time of a message from i to j."""
+def software_ms(swarm: Swarm, rows: Sequence[int], workload: Workload, visit_ms: Floats, paths: Links) -> Floats:
+    """Return (rows, rows): the median software time of a message from i to j. `visit_ms`: of `rows`, if assumed."""
     if workload.hop_overhead_ms:
         return np.full((len(rows), len(rows)), workload.hop_overhead_ms)
-    return np.where(software_assumed(swarm, rows, workload, paths), layer.assumed.visit_ms[None, :], 0.0)
+    return np.where(software_assumed(swarm, rows, workload, paths), visit_ms[None, :], 0.0)

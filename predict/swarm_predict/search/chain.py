@@ -75,11 +75,15 @@ class Chain:
         )
 
 
+def servers(tables: CostTables, allowed: Bools) -> Bools:
+    """Return which of the allowed rows can hold a layer and have a known time."""
+    most = np.maximum.reduce([tables.capacity, tables.capacity_first, tables.capacity_last, tables.capacity_only])
+    return np.asarray(allowed & (most > 0) & np.isfinite(tables.layer_ms) & np.isfinite(tables.overhead_ms))
+
+
 def chain_of(tables: CostTables, allowed: Bools, required: Bools, max_stages: int) -> Chain:
     """Return the problem over the allowed rows that can hold a layer and whose time is known."""
-    most = np.maximum.reduce([tables.capacity, tables.capacity_first, tables.capacity_last, tables.capacity_only])
-    usable = allowed & (most > 0) & np.isfinite(tables.layer_ms) & np.isfinite(tables.overhead_ms)
-    rows = np.flatnonzero(usable)
+    rows = np.flatnonzero(servers(tables, allowed))
     rows = rows[np.lexsort((rows, tables.layer_ms[rows]))]
     hop = _known(tables.hop_ms[np.ix_(rows, rows)])
     np.fill_diagonal(hop, np.inf)

@@ -27,7 +27,7 @@ from swarm_predict.model.shapes import ModelShape
 from swarm_predict.placement import rows_of
 from swarm_predict.search.bounds.certify import certify
 from swarm_predict.search.card_groups import best_size, sizes_of
-from swarm_predict.search.chain import TIE_MS, Bools, Chain, chain_of, split_of
+from swarm_predict.search.chain import TIE_MS, Bools, Chain, chain_of, servers, split_of
 from swarm_predict.search.compiled.availability import fast
 from swarm_predict.search.infeasible import memory_need, why_not
 from swarm_predict.search.left_out import known_well_enough, left_out, too_far
@@ -99,7 +99,7 @@ def solve(
     required = np.zeros(n, dtype=np.bool_)
     required[list(require)] = True
     stages = max(1, min(n, tables.layers, max_stages if max_stages is not None else n))
-    if int(usable.sum()) > EXACT_NODES and tables.pattern == "chain":
+    if tables.pattern == "chain" and int(servers(tables, usable).sum()) > EXACT_NODES:
         fast()  # loaded, and once in a machine's life compiled, before the clock runs
     end = clock() + time_limit_s
     question = _Question(tables, usable, required, stages, seed, warm, prove, streams, lambda: clock() > end)
@@ -117,7 +117,7 @@ def solve_within(
     limited = limit(tables, period_ms, min(n, tables.layers))
     required = np.zeros(n, dtype=np.bool_)
     required[list(require)] = True
-    if n > EXACT_NODES and tables.pattern == "chain":
+    if tables.pattern == "chain" and int(servers(limited.tables, np.ones(n, np.bool_)).sum()) > EXACT_NODES:
         fast()
     end = time.monotonic() + time_limit_s
     question = _Question(
@@ -155,9 +155,11 @@ def plan(
     max_stages: int | None = None,
     reliability: Reliability | None = None,
     warm: Placement = (),
+    tables: CostTables | None = None,
 ) -> Plan:
     """The best placement of `model` on `swarm`, predicted, with its certificate. `warm`: the placement before. `pins`:
-    stages that stay as they are. `reliability`: each visit also pays for the node's expected losses.
+    stages that stay as they are. `reliability`: each visit also pays for the node's expected losses. `tables`: of this
+    question, if they were built already.
 
     Raises DoesNotFit with what is needed and what is there, NotMeasured with what is missing, BadPlacement for a
     name that is no node and for pins that contradict each other.
@@ -178,7 +180,7 @@ def plan(
             if given:
                 raise BadPlacement(f"{option} is not planned where machines share layers; leave it out")
         return plan_shared(swarm, model, workload, forbid=forbid, require=require, max_machines=max_stages)
-    tables = build_tables(swarm, model, workload)
+    tables = tables or build_tables(swarm, model, workload)
     if objective == "throughput":
         tables = with_uplinks(tables, swarm, model, workload)
     check_pins(pins, model.layers)

@@ -15,6 +15,7 @@ transfers to each of its peers, and its downlink the best of the latest from eac
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import groupby, islice
 from typing import Any, Final, cast
 
@@ -61,12 +62,12 @@ class SwarmBuilder:
         self._lost_after_ns = lost_after_ns
         self._nodes: list[LiveNode] = []
         self._index: dict[str, int] = {}
-        self._events = EventLog(self._name_of)
+        self._events = EventLog(partial(_name_of, self._index, self._nodes))
         self._capacity = _FIRST_CAPACITY
         self._node_columns = Swarm.empty((NodeFacts("", ""),) * self._capacity).nodes
         self._readings: dict[int, list[HostSample]] = {}  # the newest of each node that is not in its columns yet
         self._links = LinkTable()
-        self._link_figures = LinkFigures(self._links, self._later)
+        self._link_figures = LinkFigures(self._links, partial(_seen_ns, self._node_columns))
         self._waiting: list[Windows] = []
         self._runs: tuple[RunSample, ...] = ()
         self._running: Running | None = None
@@ -382,10 +383,6 @@ class SwarmBuilder:
             nodes["mem_gbps"][i], nodes["mem_kind"][i] = machine.mem_gbps, Kind.ESTIMATE
             nodes["tflops"][i] = np.nan if machine.tflops is None else machine.tflops
 
-    def _name_of(self, node_id: str) -> str | None:
-        i = self._index.get(node_id)
-        return None if i is None else self._nodes[i].name
-
     # ------------------------------------------------------------ small parts
 
     def _later(self, i: int, known_ns: int, at_ns: int, *, loaded: bool = False) -> bool:
@@ -407,3 +404,12 @@ _OF_PAIRS: Final[dict[type, Callable[[SwarmBuilder, int, int, Any], bool]]] = {
     HopSample: lambda builder, src, dst, sample: builder._link_figures.hop(src, dst, sample),
     UplinkSample: SwarmBuilder._uplink,
 }
+
+
+def _name_of(index: dict[str, int], nodes: list[LiveNode], node_id: str) -> str | None:
+    i = index.get(node_id)
+    return None if i is None else nodes[i].name
+
+
+def _seen_ns(columns: dict[str, npt.NDArray[Any]], i: int) -> int:
+    return int(columns["seen_ns"][i])

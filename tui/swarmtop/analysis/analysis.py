@@ -12,6 +12,7 @@ import numpy as np
 from swarm_predict.advice.nodes import impact
 from swarm_predict.advice.replan_policy import Follower, Proposal, price_of
 from swarm_predict.cost.build import build_tables
+from swarm_predict.cost.tables import CostTables
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.search.solve import plan as search_plan
@@ -114,18 +115,19 @@ def analyse(
     stands = running if running is not None and running.placement else None
     held: Prediction | None = None
     follower, replan = Follower(), None
+    tables = _tables(living, model, workload)  # once: of a thousand nodes it takes half a second
     try:
-        plan = search_plan(living, model, workload, objective=objective, warm=before)
-        plan = steady(living, model, workload, plan, before)
-        follower, replan = _followed(swarm, living, model, workload, plan, stands, previous)
+        plan = search_plan(living, model, workload, objective=objective, warm=before, tables=tables)
+        plan = steady(living, model, workload, plan, before, tables)
+        follower, replan = _followed(swarm, living, model, workload, plan, stands, previous, tables)
         notes = (*notes, *_left_out(plan, notes))
         if stands is None and follower.held not in ((), plan.prediction.placement):
             held = predict(living, model, follower.held, workload)
         if stands is None or stands.prediction is not None:
-            with_down = alive(swarm, workload.client, stands.down if stands else ())
             down = stands.down if stands else ()
+            with_down, of_these = (alive(swarm, workload.client, down), None) if down else (living, tables)
             now = stands.prediction if stands else held
-            found = impact.impacts(with_down, model, workload, plan, now, down)
+            found = impact.impacts(with_down, model, workload, plan, now, down, tables=of_these)
     except PredictError as error:
         if plan is not None:
             notes = (*notes, f"no ranking by gain: {error}")
@@ -144,7 +146,7 @@ def analyse(
         running=[stage.node for stage in (stands.placement if stands else best.placement if best else ())],
         tokens_per_s=rate.p50 if rate is not None else None,
         degraded=degraded_of(swarm.events),
-        why_out=why_out(living, model, workload),
+        why_out=why_out(living, model, workload, tables),
     )
     return Analysis(
         at_ns=swarm.at_ns,
@@ -164,13 +166,23 @@ def analyse(
     )
 
 
-def steady(swarm: Swarm, model: ModelShape, workload: Workload, best: Plan, before: Placement) -> Plan:
+def _tables(swarm: Swarm, model: ModelShape, workload: Workload) -> CostTables | None:
+    """Return the cost tables; None where there are none, which the search then says."""
+    try:
+        return build_tables(swarm, model, workload)
+    except PredictError:
+        return None
+
+
+def steady(
+    swarm: Swarm, model: ModelShape, workload: Workload, best: Plan, before: Placement, tables: CostTables | None = None
+) -> Plan:
     """Return the best plan, or the previous one where it is as good within one percent, to avoid flicker.
 
     Its certificate is that of the best plan: how far it is from the bound."""
     if best.objective != "latency" or not before or before == best.prediction.placement:
         return best
-    tables = build_tables(swarm, model, workload)
+    tables = tables or build_tables(swarm, model, workload)
     value_ms, best_ms = price_of(tables, before), price_of(tables, best.prediction.placement)
     if value_ms is None or best_ms is None or value_ms > best_ms * (1 + SAME_PLAN):
         return best
@@ -187,6 +199,7 @@ def _followed(
     plan: Plan,
     stands: RunningNow | None,
     previous: Analysis | None,
+    tables: CostTables | None,
 ) -> tuple[Follower, Proposal | None]:
     """Return whether the running placement should change: a better plan has lasted. If what runs is unknown, the
     previous plan is used instead until then, as layers do not move by themselves. Files written by hand have no
@@ -199,7 +212,7 @@ def _followed(
         alike = previous.running is None or not previous.running.placement
         if (stands is None and alike) or previous.follower.held == held:
             follower = previous.follower
-    follower = follower.look(swarm.at_ns, build_tables(living, model, workload), plan.prediction.placement)
+    follower = follower.look(swarm.at_ns, tables or build_tables(living, model, workload), plan.prediction.placement)
     if stands is not None:
         return follower, follower.proposal
     if follower.proposal is not None:
@@ -207,13 +220,12 @@ def _followed(
     return follower, None
 
 
-def why_out(swarm: Swarm, model: ModelShape, workload: Workload) -> Mapping[str, str]:
+def why_out(swarm: Swarm, model: ModelShape, workload: Workload, tables: CostTables | None = None) -> Mapping[str, str]:
     """Return the reason for each living node that cannot serve."""
     found: dict[str, str] = {}
     slow = untimed(swarm, model, workload)
-    try:
-        tables = build_tables(swarm, model, workload)
-    except PredictError:
+    tables = tables or _tables(swarm, model, workload)
+    if tables is None:
         return found
     for row, facts in enumerate(swarm.facts):
         memory = float(swarm.nodes["vram_bytes"][row])

@@ -37,12 +37,12 @@ async def survey_moments(page: Page, first_ns: int, last_ns: int, moments: int) 
         if at_ns in session.rates:
             continue
         try:
+            if not 0 < await source.count_at(at_ns) <= MOST_NODES:
+                continue
             frame = await source.swarm_at(at_ns)
         except SourceError as error:
             board.say(str(error))
             return
-        if not 0 < len(frame) <= MOST_NODES:
-            continue
         began = time.monotonic()
         found = await asyncio.to_thread(answer, frame, model, workload, None)
         if page.app.screen_stack[-1:] != [page] or (session.model, session.workload) != (model, workload):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from swarm_collector.process.memory import hand_back
 from swarm_predict.types import Workload
 from swarm_protocol.snapshot.swarm import Swarm
 from swarmtop.dashboard.options import Analyse, Choose
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from swarmtop.analysis.open_question import CompleteQuestion, OpenQuestion
 
 MIN_INTERVAL_S = 1.0
+MANY_NODES = 150  # a search among fewer leaves little behind
 
 Deliver = Callable[[Question, "Analysis | Exception"], None]
 
@@ -77,6 +79,9 @@ class Analyst:
                 outcome = error
             if not self._closed.is_set():
                 self._deliver(question, outcome)
+            if len(question.swarm) >= MANY_NODES:
+                hand_back()  # a search among a thousand leaves some 40 MB below blocks in use
+            del question, outcome  # not to be kept while waiting for the next
             # after a plan that took long, the rest of the machine gets the processor for as long
             took = time.monotonic() - began
             self._closed.wait(max(MIN_INTERVAL_S - took, min(took, MIN_INTERVAL_S)))

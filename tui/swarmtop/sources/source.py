@@ -102,6 +102,10 @@ class Recording(Source, Protocol):
         """Return what the dashboard showed at that moment."""
         ...
 
+    async def count_at(self, at_ns: int) -> int:
+        """Return how many nodes `swarm_at` shows, without reading their figures."""
+        ...
+
 
 def is_recording(source: Source) -> TypeGuard[Recording]:
     return hasattr(source, "span") and hasattr(source, "swarm_at")

@@ -48,22 +48,34 @@ def impacts(
     best: Plan,
     running: Prediction | None = None,
     gone: Collection[str] = (),
+    *,
+    tables: CostTables | None = None,
 ) -> tuple[Impact, ...]:
     """Return one Impact for every node of the swarm, in its order. `running`: None if the best plan is used instead.
-    `gone`: nodes of the running placement that do not answer; they are judged by what was last known of them."""
-    tables, parts = mean_tables(swarm, model, workload)
+    `gone`: nodes of the running placement that do not answer; they are judged by what was last known of them.
+    `tables`: of this question, if they were built already."""
+    tables = tables or build_tables(swarm, model, workload)
+    mean, parts = mean_tables(swarm, model, workload, tables)
     rows = {name: row for row, name in enumerate(tables.names)}
     lost = np.array([name in gone for name in tables.names], np.bool_)
-    judge = _Judge(swarm, model, workload, tables, parts, lost, best.prediction, running, rows)
+    judge = _Judge(swarm, model, workload, mean, tables, parts, lost, best.prediction, running, rows)
     return tuple(judge.of(row) for row in range(len(tables.names)))
 
 
-def mean_tables(swarm: Swarm, model: ModelShape, workload: Workload) -> tuple[CostTables, HopParts]:
-    """Return the tables with mean deliveries in place of p50, and the parts of each delivery."""
-    tables = build_tables(swarm, model, workload)
+def mean_tables(
+    swarm: Swarm, model: ModelShape, workload: Workload, tables: CostTables | None = None
+) -> tuple[CostTables, HopParts]:
+    """Return the tables with mean deliveries in place of p50, and the parts of each delivery. `tables`: those with p50,
+    if they were built already."""
+    tables = tables or build_tables(swarm, model, workload)
     parts = hop_parts(swarm, model, workload)
-    mean = parts.rtt_ms + parts.jitter_ms + parts.upload_ms + parts.software_ms
-    more = np.where(np.isfinite(mean) & np.isfinite(tables.hop_ms), np.clip(mean - tables.hop_ms, 0.0, None), 0.0)
+    more = parts.rtt_ms + parts.jitter_ms  # in place from here on: one matrix of a thousand nodes takes 8 MB
+    more += parts.upload_ms
+    more += parts.software_ms
+    known = np.isfinite(more) & np.isfinite(tables.hop_ms)
+    np.subtract(more, tables.hop_ms, out=more, where=known)
+    np.clip(more, 0.0, None, out=more)
+    more[~known] = 0.0
     np.fill_diagonal(more, 0.0)
     client = tables.client
     return (
@@ -102,6 +114,7 @@ class _Judge:
         model: ModelShape,
         workload: Workload,
         mean: CostTables,
+        p50: CostTables,
         parts: HopParts,
         lost: Bools,
         best: Prediction,
@@ -110,7 +123,7 @@ class _Judge:
     ) -> None:
         self._swarm, self._model, self._workload = swarm, model, workload
         self._mean, self._parts, self._share = mean, parts, _result_share(model, workload)
-        self._p50 = build_tables(swarm, model, workload)
+        self._p50 = p50
         self._lost = lost
         most = np.maximum.reduce([mean.capacity, mean.capacity_first, mean.capacity_last, mean.capacity_only])
         self._serves = (most > 0) & np.isfinite(mean.layer_ms) & ~lost

@@ -300,7 +300,7 @@ class Pipeline:
         """Move the median of the assumed parts to that of the tables (`to_median`); measured parts stay."""
         work, known = self.workload, layer.measured
         home = len(self.placement) - 1 if self.engine.head == "last" else self.costs.tables.client or 0
-        usual = software_ms(self.swarm, self.costs.rows, work, self.costs.layer, self.costs.links)
+        usual = software_ms(self.swarm, self.costs.rows, work, self.costs.layer.assumed.visit_ms, self.costs.links)
         assumed = received.sum(axis=1)
         median = sum(float(usual[trip.src, trip.dst]) for trip in trips) - work.hop_overhead_ms * len(trips)
         for k, stage in enumerate(stages):
@@ -382,7 +382,9 @@ class Pipeline:
 
     def _stages(self, step: Times) -> tuple[StageStep, ...]:
         reach = np.zeros(len(self.placement))
-        software = software_ms(self.swarm, self.costs.rows, self.workload, self.costs.layer, self.costs.links)
+        software = software_ms(
+            self.swarm, self.costs.rows, self.workload, self.costs.layer.assumed.visit_ms, self.costs.links
+        )
         for trip, ms in zip(self.trips, step.network.ms.mean(axis=0) if self.trips else (), strict=True):
             if trip.stage is not None:
                 reach[trip.stage] += float(ms) + float(software[trip.src, trip.dst])

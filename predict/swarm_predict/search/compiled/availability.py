@@ -1,7 +1,7 @@
 """Load the compiled loops if they are installed: numba, and HiGHS for linear programmes, are the extra `fast`.
 
-Loading takes a third of a second, and the first time after an installation as long as compiling takes, so only swarms
-too large to be solved exactly ask for it.
+Loading takes a third of a second and 105 MB (78 of them clean pages of LLVM's library), and the first time after an
+installation as long as compiling takes, so only swarms too large to be solved exactly ask for it.
 """
 
 from __future__ import annotations

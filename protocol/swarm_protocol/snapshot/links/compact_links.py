@@ -153,7 +153,9 @@ class CompactColumn(NDArrayOperatorsMixin):
         if _is_list(rows) and _is_list(columns) and rows.dtype != np.bool_:
             return self._cells(rows, columns)
         if _is_open_mesh(rows, columns):
-            return self.rows(rows[:, 0])[:, columns[0]]
+            if not rows.size:
+                return self.rows(rows[:, 0])[:, columns[0]]
+            return self._of_blocks(rows[:, 0], lambda block, here: block[rows[here] % BLOCK_ROWS, columns])
         return self._all()[key]
 
     # ------------------------------------------------------------ by rows
@@ -168,7 +170,8 @@ class CompactColumn(NDArrayOperatorsMixin):
     def _of_blocks(self, rows: Ints, pick: Callable[[Array, Ints], Array]) -> Array:
         """Return for each row what `pick` finds in its block. `pick`: of (packed block, positions in `rows`)."""
         of_block = rows // BLOCK_ROWS
-        order = np.argsort(of_block, kind="stable")
+        ascending = bool((of_block[1:] >= of_block[:-1]).all())
+        order = np.arange(len(rows)) if ascending else np.argsort(of_block, kind="stable")
         ends = np.searchsorted(of_block[order], np.arange(len(self._blocks) + 1)).tolist()
         found = [
             pick(dense(block), order[first:last])
@@ -176,6 +179,8 @@ class CompactColumn(NDArrayOperatorsMixin):
             if first < last
         ]
         joined = self._joined(found) if found else self._all()[rows]
+        if ascending:
+            return joined
         out = np.empty_like(joined)
         out[order] = joined
         return out

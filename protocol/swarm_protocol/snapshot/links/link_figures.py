@@ -11,9 +11,9 @@ takes a round trip and what its bytes and the software take, and the latter are 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -36,14 +36,8 @@ CLOCK_SLACK_NS: Final = 5 * NS_PER_S  # clocks kept by NTP differ by far less
 AT_ONCE: Final = 64  # windows from which on it is quicker to take them together
 
 
-class Later(Protocol):
-    """Decide whether a figure of `at_ns` from node `i` replaces the one of `known_ns`."""
-
-    def __call__(self, i: int, known_ns: int, at_ns: int, *, loaded: bool = False) -> bool: ...
-
-
 def is_later(seen_ns: int, known_ns: int, at_ns: int, *, loaded: bool = False) -> bool:
-    """Decide the same for a node last heard at `seen_ns`."""
+    """Decide whether a figure of `at_ns`, of a node last heard at `seen_ns`, replaces the one of `known_ns`."""
     if known_ns == 0:
         return True
     if known_ns > seen_ns + CLOCK_SLACK_NS and seen_ns > 0 and at_ns != known_ns:
@@ -66,12 +60,14 @@ class _Finder:
 
 
 class LinkFigures:
-    def __init__(self, links: LinkTable, later: Later) -> None:
+    def __init__(self, links: LinkTable, seen_ns: Callable[[int], int]) -> None:
+        """`seen_ns`: when a node was last heard. It must not hold the builder: a cycle would keep the figures of a
+        thousand nodes, 20 MB, until the cycle collector comes."""
         self._links = links
         self._stamps = StampHistory(links.rows)
         self._losses = LossHistory(links.rows)
         self._estimating = True
-        self._later = later
+        self._seen_ns = seen_ns
         self._raised: dict[tuple[int, int], int] = {}  # link → when its whole window was above what is known
 
     def estimate_if(self, estimating: bool) -> None:
@@ -266,7 +262,7 @@ class LinkFigures:
         """Take a hop. The live figure is a decode step's; prefill chunks belong to the history."""
         if sample.phase != "decode":
             return False
-        if not self._later(src, self._links.at_ns("hop", src, dst), sample.at_ns, loaded=sample.loaded):
+        if not is_later(self._seen_ns(src), self._links.at_ns("hop", src, dst), sample.at_ns, loaded=sample.loaded):
             return False
         cells = (
             sample.size_bytes, sample.min_ms, sample.p50_ms, sample.p95_ms, sample.p99_ms, sample.first_ms,
@@ -277,7 +273,7 @@ class LinkFigures:
         return True
 
     def uplink(self, src: int, dst: int, sample: UplinkSample) -> bool:
-        if not self._later(src, self._links.at_ns("rate", src, dst), sample.at_ns):
+        if not is_later(self._seen_ns(src), self._links.at_ns("rate", src, dst), sample.at_ns):
             return False
         kind = Kind.BOUND if sample.bound else Kind.MEASURED
         transport = Transport[sample.transport.upper()]
