@@ -7,6 +7,11 @@ import pytest
 from swarm_lab.bundled_scenarios import bundled, bundled_text
 from swarm_lab.emulation.cities import round_trips_ms
 from swarm_lab.emulation.scenario import ScenarioError, city_delays_ms, parse_scenario
+from swarm_predict.forecast.prediction import predict
+from swarm_predict.model.catalogue import model_named
+from swarm_predict.placement import parse_placement
+from swarm_predict.types import Workload
+from swarm_protocol.swarm_files.swarm_file import parse_swarm
 
 HEAD = 'title = "t"\n[[host]]\nname = "a"\n[[host]]\nname = "b"\n'
 
@@ -58,3 +63,18 @@ def test_every_bundled_scenario_is_one(name):
     scenario = parse_scenario(bundled_text(name))
     assert scenario.about
     city_delays_ms(scenario, round_trips_ms(scenario.matrix))
+
+
+@pytest.mark.parametrize("name", [name for name in bundled() if "\nrunning =" in bundled_text(name)])
+def test_what_a_bundled_scenario_runs_fits_its_hosts(name):
+    """Else the best plan is slower than what runs, and the ranking says that memory limits it."""
+    scenario = parse_scenario(bundled_text(name))
+    text = '[[link]]\nfrom = "*"\nto = "*"\nrtt_ms = 20.0\n'
+    for host in scenario.host:
+        room = f"vram_gib = {host.memory_gib}\n" if host.memory_gib is not None else ""
+        text += f'[[node]]\nname = "{host.name}"\n{room}mem_gbps = 50.0\ntflops = 1.0\n'
+    swarm, model = parse_swarm(text), model_named(scenario.model)
+    placement = parse_placement(scenario.running, model, swarm)
+    found = predict(swarm, model, placement, Workload(weights="fp32"))
+    assert [note for note in found.notes if "needs" in note] == []
+    assert found.fits

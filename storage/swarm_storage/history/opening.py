@@ -11,18 +11,24 @@ from swarm_protocol.units import NS_PER_S
 from swarm_storage.history.recording import Reader
 
 TOGETHER_NS: Final = 120 * NS_PER_S  # departures no further apart count as one end: a swarm that is shut down
+LAST_NS: Final = 2**63 - 1
 
 
 def measured_for(reader: Reader, at_ns: int) -> tuple[str, str] | None:
-    """Return (model, weight format) that was measured up to that moment; None: unknown.
+    """Return (model, weight format) that was measured up to that moment, or first after it; None: unknown.
 
     The format is the requested one; where that is not stored, the one that all layer times are in, and "" where they
     differ: a machine without half precision measures in another one.
     """
     focus = _focus(reader)
     newest = reader.query("SELECT model FROM compute_sample WHERE ts <= ? ORDER BY ts DESC LIMIT 1", (at_ns,))
+    if not newest and focus is not None:
+        return focus.model, focus.dtype
+    if not newest:  # a collector that was told its model at its start stores no focus
+        newest = reader.query("SELECT model FROM compute_sample ORDER BY ts LIMIT 1")
+        at_ns = LAST_NS
     if not newest:
-        return (focus.model, focus.dtype) if focus is not None else None
+        return None
     model = str(newest[0][0])
     if focus is not None and focus.model == model:
         return model, focus.dtype

@@ -67,6 +67,13 @@ def test_a_straggler_that_runs_ranks_first_with_its_cause_and_alone_is_slow(
     assert worst.typical_tokens_per_s > 1.05 * now
 
 
+def test_a_node_that_is_as_good_as_typical_has_its_largest_part_as_cause() -> None:
+    """`79% of a token, mostly rtt` was said of a node that computes: its round trips were µs above typical."""
+    found = judged(plain(count=3, rtt_ms=1.0, trouble=both("n2", 1.01)), INT8, even("n0", "n2", "n1"))["n2"]
+    assert list(found.cause_ms) == ["rtt"]
+    assert found.cause == "compute"
+
+
 @pytest.mark.parametrize(("cause", "changes", "trouble"), STRAGGLERS)
 def test_a_straggler_that_does_not_run_is_a_spare_and_never_slow(
     cause: str, changes: dict[str, float], trouble: str

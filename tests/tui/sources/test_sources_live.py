@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -325,6 +326,50 @@ async def test_the_focus_is_said_again_after_a_reconnection() -> None:
         await source.focus("llama-3.1-8b", LAYER, "fp16", 8192)
         await again.wait()
     assert said == [Focus(model="llama-3.1-8b", layer=LAYER, dtype="fp16", hop_bytes=8192)] * 2
+
+
+async def test_models_chosen_in_quick_succession_are_sent_apart_and_the_last_is_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A collector refuses the second change within two seconds, and would go on to measure what nobody looks at."""
+    monkeypatch.setattr("swarmtop.sources.live.FOCUS_APART_S", 0.2)
+    heard: asyncio.Queue[tuple[str, float]] = asyncio.Queue()
+
+    async def script(peer: Peer) -> None:
+        await peer.hear()
+        await peer.say(keyframe(0))
+        for _ in range(2):
+            message = await peer.hear()
+            assert isinstance(message, Focus)
+            heard.put_nowait((message.dtype, asyncio.get_running_loop().time()))
+
+    async with collector(script) as port, viewing(port) as source:
+        await first_frame(source)
+        await asyncio.gather(*(source.focus("llama-3.1-8b", LAYER, dtype, 8192) for dtype in ("fp16", "int8", "q8_0")))
+        (first, first_s), (second, second_s) = await heard.get(), await heard.get()
+    assert (first, second) == ("fp16", "q8_0")
+    assert second_s - first_s > 0.15
+
+
+async def test_a_collector_that_stays_away_is_noted_once() -> None:
+    """The list of events is short on a screen, and the header says that there is no collector."""
+    tries = itertools.count()
+    enough = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.hear()
+        number = next(tries)
+        if number == 0:
+            await peer.say(keyframe(0))
+        if number < 4:
+            await peer.hang_up()
+        enough.set() if number == 4 else None
+
+    async with collector(script) as port, viewing(port) as source:
+        await first_frame(source)
+        await enough.wait()
+        swarm = await first_frame(source)
+    assert [event.kind for event in swarm.events] == ["note"]
 
 
 @given(lost=st.sets(st.integers(1, 6)), order=st.permutations(range(1, 7)))

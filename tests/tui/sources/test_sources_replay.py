@@ -326,6 +326,14 @@ async def test_a_recording_that_everybody_has_left_opens_before_the_first_of_the
     assert end.nodes["state"].tolist() == [State.LEFT, State.LEFT]
 
 
+async def test_before_any_layer_was_timed_a_recording_has_the_model_that_was_timed_first(tmp_path: Path) -> None:
+    """The dashboard asked about llama-3.1-8b there, with the placement of another model."""
+    source = ReplaySource(str(recorded(tmp_path / "r.db")))
+    before = await source.swarm_at(BEGAN)
+    await source.close()
+    assert before.measured_for == ("qwen2.5-0.5b", "q8_0")
+
+
 async def test_the_end_of_a_recording_can_still_be_asked_for(tmp_path: Path) -> None:
     source = ReplaySource(str(recorded(tmp_path / "r.db", leaving=True)), "now")
     swarm = await first_frame(source)

@@ -122,6 +122,7 @@ class Dashboard(KeyActions):
         self._figures_at = 0.0  # the next ones are computed no earlier
         self.painted = self._drawn = False
         self._first_write = FirstWrite()
+        self._focused = ("", "")  # model and weights that the collector was last asked to measure
         self.members: tuple[Member, ...] = ()
         self._first_paint = asyncio.Event()
         self._second = 0
@@ -154,7 +155,8 @@ class Dashboard(KeyActions):
         self.set_interval(REDRAW_S, self.tick)
         workers.start(self, self._consume, name="frames")
         if self.session.standing == "live":
-            workers.start(self, self._focus, name="focus")
+            if self.options.open_question is None:  # else once it is filled in: each change makes every machine compute
+                workers.start(self, self._focus, name="focus")
             if self.options.running is not None:
                 self.tell_running(self.options.running)
 
@@ -306,9 +308,9 @@ class Dashboard(KeyActions):
 
     def _take(self, question: Question, outcome: Analysis | Exception) -> None:
         if not isinstance(outcome, Exception):
-            before = self.session.model.name, self.session.workload.weights
             self.session.answer(question, outcome)
-            if self.session.standing == "live" and before != (self.session.model.name, self.session.workload.weights):
+            chosen = self.session.model.name, self.session.workload.weights
+            if self.session.standing == "live" and self._focused != chosen:
                 workers.start(self, self._focus, name="focus")
             self.session.judge(time.monotonic_ns(), self.options.now_ns())
             return
@@ -321,6 +323,7 @@ class Dashboard(KeyActions):
     async def _focus(self) -> None:
         """Ask the collector to measure what this model needs."""
         model, workload = self.session.model, self.session.workload
+        self._focused = model.name, workload.weights
         size = round(model.hop_bytes(workload.batch, workload.activations))
         try:
             await self.source.focus(model.name, model.layer, workload.weights, size, model.vocab)

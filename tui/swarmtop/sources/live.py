@@ -63,6 +63,7 @@ FIRST_FRAME_WITHIN_S: Final = 20.0  # a large keyframe over a thin line
 LISTEN_EVERY_S: Final = 0.5
 QUIET_S: Final = 1.5  # seconds of silence before the collector is pinged
 PONG_WITHIN_S: Final = 2.0  # there and back over a satellite, with a frame before it
+FOCUS_APART_S: Final = 2.5  # a collector refuses changes of the model that follow each other within two seconds
 CHUNKS_AHEAD: Final = 32  # of an export; more are left in the socket, which slows the sender
 
 
@@ -107,6 +108,8 @@ class LiveSource:
         self._exports: dict[int, asyncio.Queue[ExportChunk | Lost]] = {}
         self._runs: dict[int, asyncio.Future[RunKept]] = {}
         self._focus: Focus | None = None
+        self._focus_next_s = 0.0  # of the loop's clock: a focus is sent no earlier
+        self._lost = ""  # why the connection was lost, as last noted; empty: it is there
         self.silent_since_ns: int | None = None
         self._heard_ns = 0
 
@@ -184,11 +187,17 @@ class LiveSource:
                 chunks.get_nowait()
 
     async def focus(self, model: str, layer: LayerShape, dtype: str, hop_bytes: int, vocab: int = 0) -> None:
-        """Said again after each reconnection."""
-        self._focus = Focus(model=model, layer=layer, dtype=dtype, hop_bytes=hop_bytes, vocab=vocab)
-        if self._connection is not None:
+        """Said again after each reconnection. Of several in a short time the last is sent."""
+        self._focus = asked = Focus(model=model, layer=layer, dtype=dtype, hop_bytes=hop_bytes, vocab=vocab)
+        if (wait_s := self._focus_next_s - asyncio.get_running_loop().time()) > 0:
+            await asyncio.sleep(wait_s)
+        if self._connection is not None and self._focus is asked:
             with contextlib.suppress(Lost):  # the next session begins with it
-                await send(self._connection, self._focus)
+                await self._send_focus(self._connection, asked)
+
+    async def _send_focus(self, connection: ClientConnection, focus: Focus) -> None:
+        self._focus_next_s = asyncio.get_running_loop().time() + FOCUS_APART_S
+        await send(connection, focus)
 
     async def report(self, run: RunSample) -> None:
         """Gives a watched run to the collector; returns once it is committed. Raises SourceError if it is not."""
@@ -254,7 +263,9 @@ class LiveSource:
                     ) from lost
                 self.silent_since_ns = self.silent_since_ns or self._heard_ns
                 self._drop_questions(lost)
-                self._note(f"connection to {self.title} lost ({lost}); trying again")
+                if str(lost) != self._lost:  # each try fails alike, and other events are to stay in sight
+                    self._lost = str(lost)
+                    self._note(f"connection to {self.title} lost ({lost}); trying again")
             finally:
                 self._connection = None
             await asyncio.sleep(self._backoff.delay_s())
@@ -265,7 +276,7 @@ class LiveSource:
             connection = await self._connector.open(stack)
             await send(connection, self._introduction())
             if self._focus is not None:
-                await send(connection, self._focus)
+                await self._send_focus(connection, self._focus)
             self._connection = connection
             self._wake()
             stream = await asyncio.to_thread(importlib.import_module, "swarmtop.sources.frame_follower")
@@ -352,6 +363,7 @@ class LiveSource:
 
     def _show(self, swarm: Swarm) -> None:
         self._reached = True
+        self._lost = ""
         self._backoff.reset()
         if self._completer is None:
             from swarm_protocol.snapshot.links.fill_unmeasured import Completer

@@ -37,6 +37,7 @@ from swarm_protocol.snapshot.swarm import Swarm
 EXACT_NODES: Final = 9  # all bests of so many are proven in a tenth of a second
 _SOLVE_S: Final = 0.5  # of each question in a large swarm; a warm descent is done long before
 _NOISE_MS: Final = 1e-6
+TOLD_SHARE: Final = 0.005  # of a token: where typical figures would save less, a node's cause is its largest part
 _FEW_TRIES: Final = 20_000  # of spares times stages: below, each spare is tried at each stage
 _POOL: Final = 32  # best stand-bys that a large swarm is planned again with: the others would not be taken
 
@@ -166,6 +167,7 @@ class _Judge:
             return Impact(name, "in", cost_ms, None, None, {}, share, None, again)
         causes = self._causes(row, self._order)
         saved = self._saved_by_typical(row)
+        told = largest if saved < TOLD_SHARE else next(iter(causes), largest)
         wins = [saved * token_ms]
         if without is not None:
             wins.append(min(self._kept_ms(row), token_ms) - without.tpot_ms.p50)
@@ -174,7 +176,7 @@ class _Judge:
             role="in",
             cost_ms=cost_ms,
             gain_ms=gain_ms,
-            cause=next(iter(causes), largest),
+            cause=told,
             cause_ms={str(cause): ms for cause, ms in causes.items()},
             share=share,
             win_ms=max(0.0, *wins),

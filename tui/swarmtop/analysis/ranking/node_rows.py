@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from swarm_predict.advice.nodes import ranking
+from swarm_predict.advice.nodes.impact import TOLD_SHARE
 from swarm_predict.types import Cause, Impact, Role
 from swarm_protocol.snapshot.swarm import Kind, Nat, State, Swarm
 from swarm_protocol.text import safe
@@ -168,7 +169,9 @@ def why(role: Role, state: State, found: Impact | None, standing: Standing, name
     parts = [degraded] if degraded else []
     if state in GONE:
         parts.append("does not answer, and the placement needs it")
-    elif found.win_ms and rate and found.typical_tokens_per_s and found.typical_tokens_per_s - rate >= 0.005 * rate:
+    elif (
+        found.win_ms and rate and found.typical_tokens_per_s and found.typical_tokens_per_s - rate >= TOLD_SHARE * rate
+    ):
         parts.append(f"{found.cause}: typical here would give {_more(found.typical_tokens_per_s - rate)}")
     elif found.share is not None:
         parts.append(f"{quantities.percent(found.share)} of a token, mostly {found.cause}")
