@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -45,10 +46,11 @@ class Answers:
         self._answered: deque[tuple[Callable[[int | StoreError], None], int | StoreError]] = deque()
         self._lock = threading.Lock()
         self._waking = False
+        self._loop: asyncio.AbstractEventLoop | None = None  # kept: looking it up is a system call in Python 3.11
 
     def to(self, take: Callable[[int | StoreError], None]) -> Callable[[int | StoreError], None]:
-        """Return `take` as a function that any thread may call and that runs in the present loop."""
-        loop = asyncio.get_running_loop()
+        """Return `take` as a function that any thread may call and that runs in the loop of the first call."""
+        loop = self._loop = self._loop or asyncio.get_running_loop()
 
         def answered(answer: int | StoreError) -> None:
             self._answered.append((take, answer))
@@ -93,14 +95,13 @@ class BatchIntake:
     def commit(self, batch: NodeBatch, done: Done) -> None:
         """Submit a batch. `done` receives, in the event loop, the sequence number up to which everything of this node
         and epoch is committed, or why not. Raises NotCommitted where that is known at once."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = time.monotonic()
 
         def take(answer: int | StoreError) -> None:
             if isinstance(answer, StoreError):
                 done(self._refused(answer))
                 return
-            self.commit_s.observe(loop.time() - began)
+            self.commit_s.observe(time.monotonic() - began)
             self.committed_batches += 1
             self.committed_samples += batch.size
             if self.trouble is not None:
