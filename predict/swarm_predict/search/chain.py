@@ -54,7 +54,9 @@ class Chain:
         return np.asarray(np.maximum.reduce([self.middle, self.first, self.last, self.only]))
 
     def keep(self, mask: Bools) -> Chain:
-        """Restrict the problem to these rows."""
+        """Restrict the problem to these rows. What is left is never written to: all rows are the problem itself."""
+        if mask.all():
+            return self  # no copy of two matrices
         at = np.flatnonzero(mask)
         return Chain(
             rows=self.rows[at],

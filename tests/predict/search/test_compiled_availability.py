@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from planning import tables_of
 
+from swarm_predict.search import solve
 from swarm_predict.search.compiled import availability
+from swarm_predict.search.solvers import descent
 
 
 @pytest.mark.parametrize("error", [AttributeError("no attribute 'Ways'"), ModuleNotFoundError("no module 'kernel'")])
@@ -39,3 +44,15 @@ def test_only_code_of_these_modules_is_removed(tmp_path: Path) -> None:
     for file in (ours, tmp_path / "librosa.core-1.py311.nbi", tmp_path / "walk_kernel.cpython-311.pyc"):
         file.touch()
     assert list(availability.machine_code([tmp_path, tmp_path / "absent"], {"walk_kernel"})) == [ours]
+
+
+@pytest.mark.parametrize(("serving", "loads"), [(12, False), (30, True)])
+def test_it_is_loaded_only_where_many_could_serve(serving: int, loads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes 105 MB, and most of a large swarm may have no layer time yet."""
+    loaded = []
+    for module in (solve, descent):
+        monkeypatch.setattr(module, "fast", lambda: loaded.append("fast"))
+    tables = tables_of(1, 30, 8, "chain", False, 9.0)
+    timed = np.where(np.arange(30) < serving, tables.layer_ms, np.inf)
+    solve.solve(replace(tables, layer_ms=timed), prove=False)
+    assert bool(loaded) is loads

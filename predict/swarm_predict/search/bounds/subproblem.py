@@ -36,7 +36,8 @@ class Part:
 def tightened(chain: Chain, part: Part, descent: Descent, steps: int, out_of_time: Callable[[], bool]) -> Part | None:
     """Tighten the part's bound, drop what that rules out and offer its walks to the descent; None if nothing is
     left."""
-    rest, relaxation = narrowed(chain, part), relaxation_of(chain, part)
+    rest = narrowed(chain, part)
+    relaxation = _relaxation(rest, part)
     if relaxation.states is not None and len(part.at) > _CORE_FROM and descent.best is not None:
         found = _from_core(rest, relaxation, part, descent, out_of_time)
     else:

@@ -85,6 +85,24 @@ async def test_keys_pressed_while_a_frame_is_read_move_the_goal_not_a_queue() ->
         assert sum(at >= fakes.NOW_NS - 100 * NS_PER_S for at in source.visited) <= 2
 
 
+class _Large(fakes.FakeRecording):
+    async def count_at(self, at_ns: int) -> int:
+        return 1000
+
+
+@pytest.mark.parametrize(("kind", "reads"), [(fakes.FakeRecording, True), (_Large, False)])
+async def test_moments_with_too_many_nodes_to_plan_are_not_read(kind: type[fakes.FakeRecording], reads: bool) -> None:
+    """One of 1,000 nodes takes a second, and only plans of up to 64 are drawn over time."""
+    source = kind(fakes.swarm())
+    app = Dashboard(source, fakes.options())
+    async with app.run_test(size=(140, 40)) as pilot:
+        await fakes.ready(app, pilot)
+        await fakes.settle(app, pilot)
+        await fakes.until(pilot, lambda: any(w.group == "survey" for w in app.workers) or not reads)
+        await fakes.until(pilot, lambda: all(w.is_finished for w in app.workers if w.group == "survey"))
+        assert any(at < fakes.NOW_NS for at in source.visited) is reads
+
+
 async def test_live_swarm_says_how_to_stand_in_the_past() -> None:
     app, _ = dashboard()
     async with app.run_test(size=(80, 24)) as pilot:
