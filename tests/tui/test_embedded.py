@@ -127,7 +127,7 @@ def test_a_collector_that_ended_by_itself_is_told_while_the_dashboard_runs_and_n
             time.sleep(0.01)
         kept = found.keep()
     died = f"swarm-collector ended by itself (exit code 1): killed; its log is {log}"
-    assert told == f"{died}; quit, and start swarmtop again"
+    assert told == f"the collector started here has ended: quit, and start swarmtop again ({died})"
     assert kept == ""
     assert capsys.readouterr().err == f"swarmtop: {died}\n"
 

@@ -101,7 +101,7 @@ def home(
         def ended() -> str:
             """Runs in the event loop, so it waits for nothing."""
             died = collector.died() if collector.is_over else None
-            return f"{died}; quit, and start swarmtop again" if died else ""
+            return f"the collector started here has ended: quit, and start swarmtop again ({died})" if died else ""
 
         def keep() -> str:
             if collector.died() is not None:  # told below; a probe alone would try to join it for ever
