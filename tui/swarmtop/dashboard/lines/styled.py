@@ -92,7 +92,7 @@ def fit(spans: Line, width: int, role: str = "") -> Line:
 
 
 def spread(left: Line, right: Line, width: int) -> Line:
-    """Put `left` at the left edge and `right` at the right one; the left is shortened if needed, and a space follows."""
+    """Put `left` at the left edge and `right` at the right one; the left is cut if needed, and a space follows."""
     right_width = min(line_width(right), width)
     room = width - right_width
     if right_width > 0 and 1 < room < line_width(left):
