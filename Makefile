@@ -93,7 +93,7 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed-run-$(TORCH): $(BIN)/python pyproject.toml constraints.txt
-	@echo "installing swarmtop and what it needs (torch is the big one: TORCH=0 leaves it out)" >&2
+	@echo "installing swarmtop and what it needs$(if $(filter 0,$(TORCH)),, (torch is the big one: TORCH=0 leaves it out))" >&2
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '$(RUN_EXTRAS)'
 	@touch $@
 

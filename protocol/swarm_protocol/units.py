@@ -31,6 +31,15 @@ def gib(size_bytes: float) -> float:
     return size_bytes / BYTES_PER_GIB
 
 
+def gib_apart(needed_bytes: float, has_bytes: float) -> tuple[str, str]:
+    """Return both in GiB, `41.2` and `16.0`, with as many digits as tell them apart: `0.0102` and `0.0090`."""
+    for digits in (1, 2, 3, 4):
+        texts = f"{gib(needed_bytes):.{digits}f}", f"{gib(has_bytes):.{digits}f}"
+        if texts[0] != texts[1]:
+            break
+    return texts
+
+
 def iso_utc(at_ns: int) -> str:
     """Return UTC ISO 8601 with microseconds, `2026-11-23T14:02:17.123456Z`, as in every CSV cell."""
     seconds, rest_ns = divmod(at_ns, NS_PER_S)

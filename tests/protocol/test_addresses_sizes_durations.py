@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from swarm_protocol.addresses import DEFAULT_PORT, Address, address_text, parse_address
 from swarm_protocol.sizes_durations import duration_text, parse_duration_s, parse_size, size_text
+from swarm_protocol.units import BYTES_PER_GIB, gib_apart
 
 
 @pytest.mark.parametrize(
@@ -113,3 +114,18 @@ def _refusal(parse: Callable[[str], object], text: str) -> ValueError | None:
     except ValueError as error:
         return error
     return None
+
+
+@pytest.mark.parametrize(
+    ("needed", "has", "shown"),
+    [
+        (41.2, 16.0, ("41.2", "16.0")),
+        (15.93, 15.91, ("15.93", "15.91")),
+        (0.0102, 0.009, ("0.010", "0.009")),
+    ],
+)
+def test_sizes_that_are_compared_have_the_digits_that_tell_them_apart(
+    needed: float, has: float, shown: tuple[str, str]
+) -> None:
+    """`needs 0.0 GiB for layers 0-2, has 0.0` told nobody anything."""
+    assert gib_apart(needed * BYTES_PER_GIB, has * BYTES_PER_GIB) == shown

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -97,7 +98,7 @@ def called(folder: Path, module: str) -> list[str]:
 def test_without_a_collector_one_is_started_on_loopback_with_a_probe_that_joins_it(pretended_swarm: Path) -> None:
     port, state = unused_port(), pretended_swarm / "state"
     with home(state_dir=state, port=port) as found:
-        assert dataclasses.replace(found, keep=None) == Home("127.0.0.1", 4711, "", None, state / "local")
+        assert dataclasses.replace(found, keep=None, ended=None) == Home("127.0.0.1", 4711, "", None, state / "local")
         local = state / "local"
         assert called(pretended_swarm, "swarm_collector") == [
             "", "--listen", f"127.0.0.1:{port}", "--store", f"sqlite:///{local / 'swarm.db'}", "--state", str(local)
@@ -109,6 +110,26 @@ def test_without_a_collector_one_is_started_on_loopback_with_a_probe_that_joins_
             "--state",
             f"{local / 'probe'}",
         ]
+
+
+def test_a_collector_that_ended_by_itself_is_told_while_the_dashboard_runs_and_not_kept(
+    pretended_swarm: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its screen said `trying again` for ever, and `the collector goes on` to who left."""
+    mortal = "import sys; print('listening on 127.0.0.1:4711', flush=True); sys.exit('killed')"
+    (pretended_swarm / "swarm_collector.py").write_text(mortal)
+    log = pretended_swarm / "state" / "local" / "swarm-collector.log"
+    with home(state_dir=pretended_swarm / "state", port=unused_port()) as found:
+        called(pretended_swarm, "swarm_probe")
+        assert found.ended is not None
+        assert found.keep is not None
+        while not (told := found.ended()):  # the test's own time limit ends it
+            time.sleep(0.01)
+        kept = found.keep()
+    died = f"swarm-collector ended by itself (exit code 1): killed; its log is {log}"
+    assert told == f"the collector started here has ended: quit, and start swarmtop again ({died})"
+    assert kept == ""
+    assert capsys.readouterr().err == f"swarmtop: {died}\n"
 
 
 def test_a_default_port_in_use_is_left_alone(pretended_swarm: Path) -> None:

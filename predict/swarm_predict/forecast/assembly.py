@@ -30,7 +30,7 @@ from swarm_predict.types import (
     Workload,
 )
 from swarm_protocol.snapshot.swarm import Floats, Swarm
-from swarm_protocol.units import BYTES_PER_GIB
+from swarm_protocol.units import gib_apart
 
 NOT_KNOWN = Quantiles(float("nan"), float("nan"), float("nan"), float("nan"))
 LEAST_MODEL_ERROR = -0.9  # a token never takes less than a tenth of the predicted time
@@ -214,10 +214,8 @@ def _too_big(node: str, layers: str, needed: float, room: float, weights: str) -
     smaller = (
         "int8" if weights in ("fp32", "fp16", "bf16") else "nf4" if weights in ("int8", "fp8", "q8_0") else "q2_k_s"
     )
-    return (
-        f"{node} needs {needed / BYTES_PER_GIB:.1f} GiB for layers {layers}, has {room / BYTES_PER_GIB:.1f}; "
-        f"give it fewer layers or --weights {smaller}"
-    )
+    needs, has = gib_apart(needed, room)
+    return f"{node} needs {needs} GiB for layers {layers}, has {has}; give it fewer layers or --weights {smaller}"
 
 
 def _hidden(worth: dict[Part, float], mean_ms: float, share: float) -> tuple[Breakdown, dict[Cause, float]]:

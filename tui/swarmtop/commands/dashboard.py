@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         own = operator_client.find(str(found.state) if found.state is not None else None, found.port)
         operator = own.operator if own is not None else None
         return show(
-            LiveSource(found.host, found.port, token=found.token, compact=True, operator=operator),
+            LiveSource(found.host, found.port, token=found.token, compact=True, operator=operator, ended=found.ended),
             hint,
             keep=found.keep,
         )

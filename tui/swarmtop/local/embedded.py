@@ -50,6 +50,7 @@ class Home:
     join: tuple[str, int] | None  # where others reach it; None: they cannot
     state: Path | None = None  # the folder of a collector that was started here
     keep: Callable[[], str] | None = None  # lets it outlive this process; returns the line that says how to end it
+    ended: Callable[[], str] | None = None  # returns that it ended by itself, and what to do; "" while it runs
 
 
 @contextlib.contextmanager
@@ -97,7 +98,14 @@ def home(
         if listen is not None and not is_loopback(listen[0]):
             join = (reachable_address()[0] if listen[0] in EVERYWHERE else listen[0], at)
 
+        def ended() -> str:
+            """Runs in the event loop, so it waits for nothing."""
+            died = collector.died() if collector.is_over else None
+            return f"the collector started here has ended: quit, and start swarmtop again ({died})" if died else ""
+
         def keep() -> str:
+            if collector.died() is not None:  # told below; a probe alone would try to join it for ever
+                return ""
             collector.keep()
             probe.keep()
             return (
@@ -106,7 +114,7 @@ def home(
             )
 
         try:
-            yield Home(host, at, token, join, folder, keep)
+            yield Home(host, at, token, join, folder, keep, ended)
         finally:
             for died in filter(None, (collector.died(), probe.died())):
                 print(f"swarmtop: {died}", file=sys.stderr)
@@ -181,6 +189,11 @@ class Child:
             said = f": {safe(self._last)}" if self._last else ""
             raise CommandError(f"{self.name} did not start{said}; its log is {safe(str(self.log))}")
         return self._port
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, and all of its output was read."""
+        return self._process.poll() is not None and not self._reader.is_alive()
 
     def died(self) -> str | None:
         """Return that it has ended unexpectedly, and its last output."""

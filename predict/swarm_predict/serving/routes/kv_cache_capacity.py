@@ -13,7 +13,7 @@ from typing import Final
 
 from swarm_predict.cost.machine.memory import Needs
 from swarm_predict.types import DoesNotFit, Stage
-from swarm_protocol.units import BYTES_PER_GIB
+from swarm_protocol.units import gib_apart
 
 MOST_SEQUENCES: Final = 4096  # at once, whatever memory holds: no scheduler runs more
 
@@ -39,10 +39,10 @@ def most_sequences(rooms: Sequence[Room], tokens: float) -> tuple[float, str]:
     Raises DoesNotFit where not even one has."""
     for room in rooms:
         if room.sequences < 1:
+            needs, has = gib_apart(room.held_bytes + room.each_bytes, room.has_bytes)
             raise DoesNotFit(
-                f"{room.node} needs {(room.held_bytes + room.each_bytes) / BYTES_PER_GIB:.1f} GiB for layers "
-                f"{room.layers} and the cache of one request of {tokens:.0f} tokens, has "
-                f"{room.has_bytes / BYTES_PER_GIB:.1f}; give it fewer layers or smaller --weights"
+                f"{room.node} needs {needs} GiB for layers {room.layers} and the cache of one request of "
+                f"{tokens:.0f} tokens, has {has}; give it fewer layers or smaller --weights"
             )
     least = min(rooms, key=lambda room: room.sequences)
     return (least.sequences, least.node) if least.sequences < MOST_SEQUENCES else (MOST_SEQUENCES, "")
@@ -65,10 +65,11 @@ def divided(rooms: Sequence[Room], held_bytes: float, weights: Sequence[float]) 
     `weights`: requests of each route for one of all. Raises DoesNotFit where not one request of each has room."""
     has, tokens = rooms[0].has_bytes, sum(room.each_bytes for room in rooms)
     if has - held_bytes < tokens:
+        needs_text, has_text = gib_apart(held_bytes + tokens, has)
         raise DoesNotFit(
-            f"{rooms[0].node} needs {(held_bytes + tokens) / BYTES_PER_GIB:.1f} GiB for layers "
+            f"{rooms[0].node} needs {needs_text} GiB for layers "
             f"{' and '.join(dict.fromkeys(room.layers for room in rooms))} and the caches of one request of each "
-            f"placement, has {has / BYTES_PER_GIB:.1f}; give it fewer layers or smaller --weights"
+            f"placement, has {has_text}; give it fewer layers or smaller --weights"
         )
     spare = has - held_bytes - tokens  # beyond one request of each
     asked = [room.each_bytes * weight for room, weight in zip(rooms, weights, strict=True)]

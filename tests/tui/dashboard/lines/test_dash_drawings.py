@@ -21,7 +21,7 @@ from swarmtop.dashboard.lines.drawings.token_route import folded, route_of, widt
 from swarmtop.dashboard.lines.links import matrix, pictures
 from swarmtop.dashboard.lines.links.grid import LinksState, Look
 from swarmtop.dashboard.lines.overview.layout import SUMMARY, heights
-from swarmtop.dashboard.lines.styled import Block, line_width
+from swarmtop.dashboard.lines.styled import Block, line, line_width, spread
 from swarmtop.dashboard.session import Session
 from swarmtop.dashboard.state.link_metrics import LINK_METRICS, scaled
 from swarmtop.dashboard.state.view import View
@@ -245,3 +245,10 @@ def test_pictures_of_links_fit_every_screen(look: Look, size: tuple[int, int]) -
     block = pictures.screen(view, LinksState(look=look), *size)
     assert len(block) == size[1]
     assert all(line_width(row) <= size[0] for row in block)
+
+
+def test_a_text_that_is_cut_keeps_a_space_before_the_text_at_the_right_edge() -> None:
+    """`w chang…sort gain` read as one word."""
+    left, right = line("showing q8_0; w changes it"), line("sort gain")
+    texts = ["".join(text for text, _ in spread(left, right, width)) for width in (30, 40)]
+    assert texts == ["showing q8_0; w cha… sort gain", "showing q8_0; w changes it     sort gain"]

@@ -10,7 +10,7 @@ from swarm_predict.forecast.prediction import predict
 from swarm_predict.placement import parse_placement
 from swarm_predict.serving.serve import serve
 from swarm_predict.types import Prediction
-from swarm_protocol.units import gib
+from swarm_protocol.units import gib_apart
 from swarmtop.analysis.plans.assessment import judge, judgement_object, judgement_text
 from swarmtop.commands.common import one_frame, page_width
 from swarmtop.commands.planning.arrivals import traffic_of
@@ -18,7 +18,6 @@ from swarmtop.errors import BREACHED, DONE, UNUSABLE, CommandError
 from swarmtop.parsed_options import open_question, open_source, question
 from swarmtop.progress import progress
 from swarmtop.shared_options import DEFAULT_MODEL, add_arrivals, add_baselines, add_question, add_source
-from swarmtop.text import quantities
 from swarmtop.text.json_csv import dumps
 from swarmtop.text.prediction import launch_text, prediction_object, prediction_text
 from swarmtop.text.serving import serving_object, serving_text, too_many
@@ -93,8 +92,8 @@ def run(args: argparse.Namespace) -> int:
 def misfit(found: Prediction) -> str:
     """Return the node that lacks most, by how much, and what to do."""
     stage, cost = min(zip(found.placement, found.stages, strict=True), key=lambda pair: pair[1].memory_free_bytes)
-    has = cost.memory_bytes + cost.memory_free_bytes
+    needs, has = gib_apart(cost.memory_bytes, cost.memory_bytes + cost.memory_free_bytes)
     return (
-        f"{stage.node} needs {quantities.gib(cost.memory_bytes)} for layers {stage.first}-{stage.last}, "
-        f"has {quantities.figure(gib(has))}; give it fewer layers, or smaller --weights"
+        f"{stage.node} needs {needs} GiB for layers {stage.first}-{stage.last}, "
+        f"has {has}; give it fewer layers, or smaller --weights"
     )

@@ -92,9 +92,12 @@ def fit(spans: Line, width: int, role: str = "") -> Line:
 
 
 def spread(left: Line, right: Line, width: int) -> Line:
-    """Put `left` at the left edge and `right` at the right one; the left is shortened if needed."""
+    """Put `left` at the left edge and `right` at the right one; the left is cut if needed, and a space follows."""
     right_width = min(line_width(right), width)
-    return fit(left, width - right_width) + fit(right, right_width)
+    room = width - right_width
+    if right_width > 0 and 1 < room < line_width(left):
+        return (*fit(left, room - 1), (" ", ""), *fit(right, right_width))
+    return fit(left, room) + fit(right, right_width)
 
 
 def rule(width: int) -> Line:
