@@ -32,6 +32,10 @@ class Lost(Exception):
     """The connection has ended; the text says why, in a few words."""
 
 
+class NoCollector(Lost):
+    """Something answers in the collector's place: a collector that stops, or a proxy in front of one."""
+
+
 @dataclass(slots=True)
 class CollectorConnector:
     """Opens connections to one collector, and keeps what its certificate showed."""
@@ -67,9 +71,7 @@ class CollectorConnector:
                 raise SourceError(
                     f"{self.title} takes only TLS from other machines; leave out --insecure", 3
                 ) from error
-            raise SourceError(
-                f"{self.title} answers with HTTP {error.response.status_code}: no swarm-collector; correct --connect", 3
-            ) from error
+            raise NoCollector(f"answers with HTTP {error.response.status_code}") from error
         except InvalidHandshake as error:
             raise SourceError(f"{self.title} answers, but is no swarm-collector; correct --connect", 3) from error
         except OSError as error:  # ssl.SSLError is one

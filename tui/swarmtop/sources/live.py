@@ -52,7 +52,7 @@ from swarm_protocol.trust.identity import default_state_dir
 from swarm_protocol.trust.loopback import is_loopback
 from swarm_protocol.units import NS_PER_S
 from swarmtop.sources.backoff import Backoff
-from swarmtop.sources.collector_connection import CollectorConnector, Lost, closed_reason, send
+from swarmtop.sources.collector_connection import CollectorConnector, Lost, NoCollector, closed_reason, send
 from swarmtop.sources.source import History, Mode, SourceError
 
 if TYPE_CHECKING:
@@ -259,6 +259,8 @@ class LiveSource:
             try:
                 await self._session()
             except Lost as lost:
+                if not self._reached and isinstance(lost, NoCollector):
+                    raise SourceError(f"{self.title} {lost}: no swarm-collector; correct --connect", 3) from lost
                 if not self._reached:
                     raise SourceError(
                         f"cannot reach {self.title} ({lost}); start swarm-collector there or correct --connect", 3
