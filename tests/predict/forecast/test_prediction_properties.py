@@ -21,6 +21,7 @@ from swarm_protocol.snapshot.swarm import Swarm
 TINY = model_named("tiny")
 LLAMA8 = model_named("llama-3.1-8b")
 STAGED = sorted(name for name, facts in ENGINES.items() if facts.pattern != "all-reduce")
+DRAWS_ERROR = 0.005  # of a quantile; seen: 0.001, where the share of lost packets goes from 1 to 1.01 %
 ABC = ("a", "b", "c")
 
 
@@ -125,8 +126,10 @@ def test_a_worse_machine_or_path_is_never_faster(swarm, change, factor, engine):
         swarm.facts = (swarm.facts[0], slower, swarm.facts[2])
     after = answer(swarm, "a:0-29,b:30-59,c:60-79", engine=engine)
     assert after.tpot_ms.mean >= before.tpot_ms.mean * (1 - 1e-12)
-    assert after.tpot_ms.p50 >= before.tpot_ms.p50 * (1 - 1e-12)
-    assert after.tpot_ms.p95 >= before.tpot_ms.p95 * (1 - 1e-12)
+    # which draws lose a packet changes with the share, and quantiles of so many draws have an error of their own
+    slack = DRAWS_ERROR if change == "loss" else 1e-12
+    assert after.tpot_ms.p50 >= before.tpot_ms.p50 * (1 - slack)
+    assert after.tpot_ms.p95 >= before.tpot_ms.p95 * (1 - slack)
 
 
 @given(swarm=swarms(jitter=20.0), renamed=st.permutations(["x", "y", "z"]), engine=st.sampled_from(STAGED))
