@@ -20,7 +20,7 @@ import numpy as np
 from bench.support.harness import machine, record, table
 from swarm_collector.scheduling.measurement_plan import NEAREST, RANDOM
 from swarm_collector.scheduling.network_coordinates import DIMENSIONS, fit
-from swarm_protocol.snapshot.links.pair_estimates import estimate_pairs
+from swarm_protocol.snapshot.estimates.unmeasured_pairs import estimate_pairs
 from swarm_protocol.snapshot.swarm import Floats, Ints
 
 DATA = Path(__file__).parents[1] / "data"

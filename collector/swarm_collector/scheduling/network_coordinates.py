@@ -19,7 +19,7 @@ from typing import Final
 
 import numpy as np
 
-from swarm_protocol.snapshot.links.pair_estimates import HEIGHT_PRIOR, place_prior
+from swarm_protocol.snapshot.estimates.unmeasured_pairs import HEIGHT_PRIOR, place_prior
 from swarm_protocol.snapshot.swarm import Floats, Ints
 
 DIMENSIONS: Final = 4

@@ -30,7 +30,7 @@ from swarm_predict.cost.network.window_after_loss import (
     segments_of,
 )
 from swarm_predict.forecast.access_links import late_together
-from swarm_protocol.snapshot.links.one_way import USUAL_ASYMMETRY
+from swarm_protocol.snapshot.estimates.one_way import USUAL_ASYMMETRY
 from swarm_protocol.snapshot.swarm import Floats, Ints
 
 # Uncertainty (standard deviation of the log) of a live figure. Assumptions: they widen intervals and keep medians.

@@ -76,7 +76,7 @@ class LinkSample(msgspec.Struct, frozen=True, kw_only=True, tag="link"):
     timestamps: Stamping = "user"
     why: WhyNoPath | None = None  # there is no path; `relayed` figures are then those of the detour via the collector
     # least T2 − T1 and T4 − T3, each by the two ends' own clocks: their offset is in both, and cancels in the sum of
-    # either around a closed loop (snapshot.links.one_way)
+    # either around a closed loop (snapshot.estimates.one_way)
     stamped_out_ms: StampedMs | None = None
     stamped_back_ms: StampedMs | None = None
     address: Annotated[str, Meta(max_length=64)] | None = None  # of the peer, where it answers; kept of private ones

@@ -17,10 +17,10 @@ import msgspec
 from swarm_protocol.messages.running import KIND, RUNNING_SETTING, Running, from_detail
 from swarm_protocol.messages.samples import HopSample, LinkSample, RunSample, Sample, UplinkSample
 from swarm_protocol.snapshot.builder import MAX_RUNS, SwarmBuilder
+from swarm_protocol.snapshot.estimates.one_way import HISTORY, PAIR_AGE_S
 from swarm_protocol.snapshot.links.link_figures import RECENT_RATE_NS
 from swarm_protocol.snapshot.links.loss_history import AGE_NS, LossWindow
 from swarm_protocol.snapshot.links.loss_history import HISTORY as LOSS_HISTORY
-from swarm_protocol.snapshot.links.one_way import HISTORY, PAIR_AGE_S
 from swarm_protocol.snapshot.links.stamp_history import StampedWindow, has_idle_stamps
 from swarm_protocol.snapshot.swarm import State, Swarm
 from swarm_protocol.units import NS_PER_S

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from swarm_collector.scheduling.network_coordinates import fit
 from swarm_collector.scheduling.survey import Survey, columns_of, survey
+from swarm_protocol.snapshot.estimates.unmeasured_pairs import COVERED, estimate_pairs
 from swarm_protocol.snapshot.links.fill_unmeasured import Completer, completed
-from swarm_protocol.snapshot.links.pair_estimates import COVERED, estimate_pairs
 from swarm_protocol.snapshot.swarm import Kind, LayerTime, NodeFacts, Path, State, Swarm
 
 N = 60

@@ -4,7 +4,7 @@
     d(i→j) = hop − one-way of its acknowledgement, j→i             where a hop of a like size was measured
 
 One way is half the round trip plus the pair's asymmetry, (d(i→j) − d(j→i)) / 2, if it could be estimated from the
-swarm's clocks (`swarm_protocol.snapshot.links.one_way`). Each direction's figure is an estimate; a token pays a closed
+swarm's clocks (`snapshot.estimates.one_way`). Each direction's figure is an estimate; a token pays a closed
 loop, and the sum of the estimates around a loop is exact.
 
 Figures of one path are of different ages. Of two round trips, measured from either end, the newer one counts if they
@@ -39,7 +39,7 @@ from swarm_predict.cost.network.window_after_loss import (
 )
 from swarm_predict.priors.individual_effects import PATH_KINDS
 from swarm_protocol.hop_round import MSS_BYTES
-from swarm_protocol.snapshot.links.one_way import CHANGED_SHARE
+from swarm_protocol.snapshot.estimates.one_way import CHANGED_SHARE
 from swarm_protocol.snapshot.swarm import Congestion, Floats, Ints, Kind, Path, State, Swarm, Tcp, Transport
 from swarm_protocol.units import BITS_PER_BYTE
 
@@ -306,7 +306,7 @@ def links(swarm: Swarm, rows: Sequence[int]) -> Links:
 
 def _losses(column: dict[str, npt.NDArray[Any]], mirrored: Mask) -> tuple[Floats, Floats]:
     """Return (loss of round trips, packets that say so): what the windows of both ends say together
-    (`swarm_protocol.snapshot.links.pooled_loss`), or the newest window's if nothing was pooled. If one direction has no
+    (`snapshot.estimates.pooled_loss`), or the newest window's if nothing was pooled. If one direction has no
     figure of its own, the other end's counts."""
     pooled = np.isfinite(column["pooled_loss"])
     loss = np.where(pooled, column["pooled_loss"], _both_ways(column["loss"], mirrored))

@@ -1,2 +1,2 @@
-"""Store the links of a snapshot, choose the figures each link shows, and estimate what no probe measured: one-way
-delays and the round trips of unmeasured pairs. Nodes, events and frames are one level up."""
+"""Store the links of a snapshot, and choose the figures that each link shows. Nodes, events and frames are one level
+up; what is estimated instead of measured comes from `snapshot.estimates`."""

@@ -1,7 +1,7 @@
 """Fill in the round trips of unmeasured pairs, from the nodes' coordinates and nearby measurements.
 
 The coordinates are fitted by `swarm_collector.scheduling.network_coordinates`. The collector sends them, six figures a
-node; a viewer derives the pairs (`pair_estimates`), so that a swarm of a thousand does not have to be sent a million
+node; a viewer derives the pairs (`unmeasured_pairs`), so that a swarm of a thousand does not have to be sent a million
 estimates. Values filled in have the kind ESTIMATE, no age and no packets: they are shown with ~ everywhere, and the
 predictor widens its interval by them. A measured pair, or one whose other direction was measured, stays as it is.
 """
@@ -14,9 +14,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from swarm_protocol.snapshot.estimates.unmeasured_pairs import PairEstimates, estimate_pairs
 from swarm_protocol.snapshot.links.compact_links import CompactColumn, is_compact
 from swarm_protocol.snapshot.links.link_table import DENSE_NODES
-from swarm_protocol.snapshot.links.pair_estimates import PairEstimates, estimate_pairs
 from swarm_protocol.snapshot.swarm import Floats, Ints, Kind, Path, Swarm
 
 PLACE: Final = ("place_0", "place_1", "place_2", "place_3")

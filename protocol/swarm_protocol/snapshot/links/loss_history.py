@@ -12,8 +12,8 @@ from typing import Final
 import numpy as np
 
 from swarm_protocol.messages.samples import LinkSample
+from swarm_protocol.snapshot.estimates.pooled_loss import pooled
 from swarm_protocol.snapshot.links.link_rows import LinkRows, grown
-from swarm_protocol.snapshot.links.pooled_loss import pooled
 from swarm_protocol.snapshot.swarm import Ints
 from swarm_protocol.units import NS_PER_S
 

@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 
 from swarm_protocol.messages.samples import LinkSample
+from swarm_protocol.snapshot.estimates.one_way import CHANGED_MS, CHANGED_SHARE, HISTORY, OneWay, Windows, estimate
 from swarm_protocol.snapshot.links.link_rows import LinkRows, WindowRings
-from swarm_protocol.snapshot.links.one_way import CHANGED_MS, CHANGED_SHARE, HISTORY, OneWay, Windows, estimate
 from swarm_protocol.snapshot.swarm import Floats, Ints
 from swarm_protocol.units import NS_PER_S
 

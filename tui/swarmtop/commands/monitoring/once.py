@@ -20,7 +20,7 @@ from typing import Final, cast
 import numpy as np
 
 from swarm_predict.types import Placement, Quantiles
-from swarm_protocol.snapshot.links.pooled_loss import loss_error
+from swarm_protocol.snapshot.estimates.pooled_loss import loss_error
 from swarm_protocol.snapshot.swarm import Kind, Path, Swarm, Transport, Why
 from swarm_protocol.text import safe
 from swarm_protocol.units import iso_utc

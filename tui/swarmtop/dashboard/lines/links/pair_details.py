@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from swarm_protocol.snapshot.links.pooled_loss import loss_error
+from swarm_protocol.snapshot.estimates.pooled_loss import loss_error
 from swarm_protocol.snapshot.swarm import Kind, Path, Transport
 from swarmtop.analysis.ranking.node_figures import age_s
 from swarmtop.dashboard.lines.links.grid import LinksState, Pair

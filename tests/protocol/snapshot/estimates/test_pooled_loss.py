@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from swarm_protocol.messages.samples import LinkSample
 from swarm_protocol.snapshot.builder import SwarmBuilder
+from swarm_protocol.snapshot.estimates.pooled_loss import _log_gamma, loss_error, pooled
 from swarm_protocol.snapshot.links.loss_history import AGE_NS, HISTORY, LOADED_HOLD_NS, LossHistory
-from swarm_protocol.snapshot.links.pooled_loss import _log_gamma, loss_error, pooled
 from swarm_protocol.snapshot.swarm import State
 from swarm_protocol.units import NS_PER_S
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from swarm_protocol.messages.samples import LinkSample
 from swarm_protocol.snapshot.builder import SwarmBuilder
-from swarm_protocol.snapshot.links.one_way import Windows, estimate
+from swarm_protocol.snapshot.estimates.one_way import Windows, estimate
 from swarm_protocol.snapshot.links.stamp_history import StampHistory
 from swarm_protocol.snapshot.swarm import Floats, State
 from swarm_protocol.units import NS_PER_S

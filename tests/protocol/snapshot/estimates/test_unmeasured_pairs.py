@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarm_protocol.snapshot.links.pair_estimates import (
+from swarm_protocol.snapshot.estimates.unmeasured_pairs import (
     WIDEST,
     PairEstimates,
     _Field,

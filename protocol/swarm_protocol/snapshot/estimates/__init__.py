@@ -1,0 +1,1 @@
+"""Estimate what no probe measured: one-way delays, a path's loss, and the round trips of unmeasured pairs. Pure."""
