@@ -1,4 +1,4 @@
-"""Read the collector's two clocks. Nothing else in the collector reads a clock."""
+"""Read the collector's wall clock and steady clock. How long a commit takes is measured where it happens."""
 
 from __future__ import annotations
 

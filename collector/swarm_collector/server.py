@@ -1,4 +1,4 @@
-"""Serve `/probe` and `/view` (WebSockets), `/health`, `/metrics` and `/wheel`; start and stop in order."""
+"""Serve probes, viewers, operators, `/health`, `/metrics` and downloads; start and stop in order."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ from swarm_protocol.trust.signing import NONCE_BYTES
 
 BACKLOG: Final = 1024  # ten thousand probes reconnect at the same time after a restart
 PINGED_PROBES: Final = 1_000
-METRICS_S: Final = 0.5  # one text serves all requests for so long
-STOPPING: Final = "the collector is stopping; come back in a moment"
+METRICS_S: Final = 0.5  # one text serves all requests for this time
+STOPPING: Final = "the collector is stopping; reconnect shortly"
 DRAIN_S: Final = 10.0  # for batches on their way into the store when the collector stops
 
 _log = logging.getLogger("swarm_collector.server")

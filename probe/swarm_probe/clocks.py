@@ -1,4 +1,4 @@
-"""Read the probe's two clocks and the offset between them; nothing else reads them together."""
+"""Read the probe's two clocks, and the offset between them."""
 
 from __future__ import annotations
 

@@ -321,7 +321,7 @@ class Daemon:
         if self._plan is not None:
             self._compute.update(None if battery else self._plan.compute)
         if (resting is None) != (self._resting is None):
-            log.info("%s", f"waiting: {resting}" if resting else "tests go on")
+            log.info("%s", f"waiting: {resting}" if resting else "tests resumed")
         self._resting = resting
 
     def _look_at_udp(self) -> None:

@@ -17,10 +17,10 @@ from typing import Any, Final
 
 import msgspec
 
-MOST: Final = 5  # ends of one part within `WITHIN_S`; the next one ends the program
-WITHIN_S: Final = 600.0
-PAUSE_S: Final = 0.5  # before it is restarted
-LOOK_S: Final = 1.0  # between two checks of threads
+MAX_FAILURES: Final = 5  # ends of one part within `FAILURE_WINDOW_S`; the next one ends the program
+FAILURE_WINDOW_S: Final = 600.0
+RESTART_DELAY_S: Final = 0.5  # before it is restarted
+THREAD_POLL_S: Final = 1.0  # between two checks of threads
 
 
 class PartFailed(Exception):
@@ -66,8 +66,8 @@ class Supervisor:
         """Watch a thread that is started elsewhere; `begin` restarts it."""
         self._parts[name] = _Part(begin)
         self._threads[name] = alive
-        if "looking at threads" not in self._parts:
-            self.task("looking at threads", self._look)
+        if "thread watchdog" not in self._parts:
+            self.task("thread watchdog", self._look)
 
     def watch_callbacks(self, *, timers_end: bool) -> None:
         """Report exceptions in callbacks of the loop from now on like those of a part. `timers_end`: a timer that keeps
@@ -129,16 +129,16 @@ class Supervisor:
             for name, alive in self._threads.items():
                 if self._parts[name].running and not alive():
                     self._ended(name, None)
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(THREAD_POLL_S)
 
     def _ended(self, name: str, error: BaseException | None, *, final: bool = True) -> None:
         part, now_s = self._parts[name], self._steady_s()
         part.ends_s.append(now_s)
-        while part.ends_s[0] < now_s - WITHIN_S:
+        while part.ends_s[0] < now_s - FAILURE_WINDOW_S:
             part.ends_s.popleft()
         part.count += 1
         part.last = _words(error)
-        often = len(part.ends_s) > MOST
+        often = len(part.ends_s) > MAX_FAILURES
         if not often or final:
             self._log.error("%s ended (%s)", name, part.last, exc_info=error)
         if often and not final:
@@ -148,7 +148,7 @@ class Supervisor:
             self._fail(name, error)
         elif part.begin is not None:
             part.running = False
-            asyncio.get_running_loop().call_later(PAUSE_S, self._begin, name)
+            asyncio.get_running_loop().call_later(RESTART_DELAY_S, self._begin, name)
 
     def _begin(self, name: str) -> None:
         part = self._parts[name]
@@ -160,11 +160,11 @@ class Supervisor:
             self._fail(name, error)
             return
         part.running = True
-        self._log.warning("%s goes on", name)
+        self._log.warning("%s was restarted", name)
 
     def _fail(self, name: str, error: BaseException | None) -> None:
         if self._failure is None:
-            self._failure = PartFailed(f"{name} ended again and again, last with {_words(error)}")
+            self._failure = PartFailed(f"{name} kept failing, last with {_words(error)}")
             self._failure.__cause__ = error
         self._failed.set()
 

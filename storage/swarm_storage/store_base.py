@@ -46,7 +46,7 @@ class Store(ABC):
         if self.read_only:
             raise ReadOnly(f"{self.name} was opened for reading; open it without read_only")
         if self._writer is not None:
-            raise Closed(f"{self.name} has had its writer; open the store anew")
+            raise Closed(f"{self.name} has had its writer; reopen the store")
         self._writer = Writer(self._backend(retain_ns), on_commit=on_commit)
         return self._writer
 

@@ -204,9 +204,7 @@ def test_a_state_folder_with_a_broken_key_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "node.key").write_bytes(b"short")
     done = run("--join", "127.0.0.1:9", "--state", str(tmp_path))
     assert done.returncode == 2
-    assert done.stderr == (
-        f"swarm-probe: {tmp_path}/node.key holds no node key; remove it to start anew, as another node\n"
-    )
+    assert done.stderr == (f"swarm-probe: {tmp_path}/node.key holds no node key; delete it to create a new identity\n")
 
 
 def test_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,7 +56,7 @@ def wheel_of_this() -> Wheel:
     for name in _METADATA:
         text = installed.read_text(name)
         if text is None:
-            raise WheelError(f"this installation has no {name}; install swarmtop anew")
+            raise WheelError(f"this installation has no {name}; reinstall swarmtop")
         metadata[name] = text.encode()
     for path in installed.files or ():
         if path.parent.name == "licenses":

@@ -23,8 +23,8 @@ class KeepaliveTimes:
     """The times after which a peer counts as dead."""
 
     ping_s: float = 15.0  # interval of pings; the answer may take half of it
-    silence_s: float = 30.0  # a probe without a complete message for so long has stopped, whatever its TCP says
-    send_s: float = 30.0  # a peer that reads nothing for so long is gone
+    silence_s: float = 30.0  # without a complete message for this time a probe has stopped, whatever its TCP says
+    send_s: float = 30.0  # a peer that reads nothing for this time is gone
 
 
 async def together(*parts: Coroutine[Any, Any, None]) -> None:

@@ -159,7 +159,7 @@ def lossy_windows(restarts: Restarts, step_ms: float) -> list[str]:
     guessed = assumptions.some(
         dict.fromkeys(names[at[0]] for at, ms in waits.items() if ms > 0 and links.assumed_cubic[at[0]])
     )
-    as_cubic = f"; the congestion control of {guessed} is taken for cubic, which is every system's default"
+    as_cubic = f"; the congestion control of {guessed} is assumed to be cubic, which is every system's default"
     return [
         f"about {sum(waits.values()):.0f} ms a token: lost packets ({links.loss[src, dst]:.2%} of round trips "
         f"{names[src]} → {names[dst]}) keep TCP's window below the message; "

@@ -262,7 +262,7 @@ class Compute:
         limits = self._limits
         free, why = free_bytes() if limits.ram_bytes is None else (None, "")
         if limits.ram_bytes is None and free is None:
-            raise _Failed(f"how much memory is free cannot be read ({why}), so none is taken")
+            raise _Failed(f"cannot read the free memory ({why}); layer timing is skipped")
         ram = limits.ram_bytes if limits.ram_bytes is not None else int((free or 0) * FREE_SHARE)
         watched = self._child = Watched(self._budget, self._wall_ns, on_gpu=on_gpu)
         environment = without_secrets(os.environ)

@@ -23,10 +23,10 @@ def cpu_pressure_percent(files: Sequence[Path] = _FILES) -> float:
     return min(100.0, max(_read(files)[0]))
 
 
-def cpu_waited_s(files: Sequence[Path] = _FILES) -> float:
-    """Return the same as seconds since the machine started: its growth over a measurement is what waited meanwhile.
-    Raises Unreadable."""
-    return max(_read(files)[1]) / 1e6
+def cpu_waited_s(files: Sequence[Path] = _FILES) -> list[float]:
+    """Return how many seconds work has had to wait on the machine and in this container, each since it started: what a
+    total grows by during a measurement is what waited meanwhile. Raises Unreadable."""
+    return [total / 1e6 for total in _read(files)[1]]
 
 
 def _read(files: Sequence[Path]) -> tuple[list[float], list[int]]:

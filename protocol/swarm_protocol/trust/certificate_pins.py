@@ -51,7 +51,7 @@ def require(collector: str, known: str | None, shown: str) -> None:
     if known is not None and known != shown:
         raise PinError(
             f"{collector} shows another certificate than the one known ({shown}, not {known}): somebody may be in "
-            f"between; if its operator says that it was made anew, give --fingerprint {shown}"
+            f"between; if its operator says that it was replaced, give --fingerprint {shown}"
         )
 
 

@@ -79,7 +79,7 @@ def load_or_create_node_key(path: Path, known_to: Callable[[], tuple[str, ...]])
         return key
     key_read = _of_text(data)
     if key_read is None:
-        raise IdentityError(f"{path} holds no node key; remove it to start anew, as another node")
+        raise IdentityError(f"{path} holds no node key; delete it to create a new identity")
     return key_read
 
 
@@ -115,7 +115,9 @@ def load_or_create_key(path: Path) -> bytes:
     except OSError as error:
         raise IdentityError(f"cannot read {path} ({error.strerror}); give --state another folder") from error
     if len(key) != KEY_BYTES:
-        raise IdentityError(f"{path} holds {len(key)} bytes, not a {KEY_BYTES}-byte key; remove it to start anew")
+        raise IdentityError(
+            f"{path} holds {len(key)} bytes, not a {KEY_BYTES}-byte key; delete it to create a new identity"
+        )
     return key
 
 

@@ -8,7 +8,8 @@ Why neither known trap of SQLite in WAL mode can occur:
   admits one writer on the machine, that writer is one thread with one connection at a time, and readers are opened
   `mode=ro`, which can neither write nor checkpoint, not even when they are closed last.
 - *Two SQLite libraries in one process*: closing a file in one drops the other's POSIX locks. Every connection is made
-  here, by the standard library's sqlite3; sqlite-utils receives one and never opens a file (see `schema.migrate`).
+  by the standard library's sqlite3: those to a store here, the one to a new copy in `backup`; sqlite-utils receives one
+  and never opens a file (see `schema.migrate`).
 
 The same holds for a plain open(): POSIX drops all locks that a process has on a file when it closes *any* descriptor
 of it. Nothing in this package opens a database file, its log or its index but through SQLite; what a file is, is read

@@ -136,7 +136,7 @@ class SqliteBackend:
     def condition(self) -> StoreError | None:
         files = self._files
         if files is not None and (problem := files.database_problem() or files.log_problem()) is not None:
-            return Moved(f"{problem}; nothing more is taken")
+            return Moved(f"{problem}; no more samples are accepted")
         if self._database is not None and (problem := database_problem(self._path, self._database)) is not None:
             return Moved(f"{problem}; {_PUT_BACK}")
         return None
@@ -161,7 +161,7 @@ class SqliteBackend:
             return None
         if not isinstance(error, Full) or not self._disk_reserve.release():
             return None
-        _log.warning("%s is given up to remove old rows", self._disk_reserve.path)
+        _log.warning("deleted the disk reserve %s to make room for removing old rows", self._disk_reserve.path)
         db = None
         try:
             db = self.connect()
@@ -215,7 +215,7 @@ class SqliteBackend:
             checkpoint_all(db.connection, self._path)
         except StoreError as error:
             return Corrupt(f"{problem}, and {error}; stop the collector and look at the file with `PRAGMA quick_check`")
-        return Moved(f"{problem}; what it held is in {self._path} now, which is opened anew")
+        return Moved(f"{problem}; what it held is in {self._path} now, which was reopened")
 
     def _require_whole_log(self, db: Db) -> None:
         """Check the log: if another program truncated it, the next writes would follow a gap and be lost in a crash."""
@@ -233,7 +233,7 @@ class SqliteBackend:
             raise cut from error
         if pages * (page_bytes + LOG_FRAME_BYTES) > size:
             raise cut
-        self._log_bytes = size  # another program has checkpointed it, as it may
+        self._log_bytes = size  # another program has checkpointed it, which is allowed
 
     # ------------------------------------------------------------ the log
 

@@ -69,7 +69,7 @@ class Connection:
             try:
                 self.db.rollback()
             except Exception as error:  # noqa: BLE001 - whatever the driver raises; the connection is given up
-                _log.error("%s: rolling back failed (%s); opening it anew", self._backend.name, error)
+                _log.error("%s: rolling back failed (%s); reopening it", self._backend.name, error)
                 self.drop()
 
     def drop(self) -> None:

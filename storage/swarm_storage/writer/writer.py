@@ -182,7 +182,7 @@ class Writer:
         with self._wake:
             if self._damage is None:
                 self._damage = damage
-                _log.error("%s; nothing more is taken", damage)
+                _log.error("%s; no more samples are accepted", damage)
 
     def restart(self) -> bool:
         """Start a new thread where the former one has ended; return whether that was so. What waited has failed."""

@@ -233,7 +233,7 @@ def test_a_changed_certificate_is_refused_in_one_line(tmp_path):
         certificate_pins.require("host:1", certificate_pins.load(tmp_path, "host:1"), second)
     assert str(caught.value) == (
         f"host:1 shows another certificate than the one known ({second}, not {first}): somebody may be in between; "
-        f"if its operator says that it was made anew, give --fingerprint {second}"
+        f"if its operator says that it was replaced, give --fingerprint {second}"
     )
 
 

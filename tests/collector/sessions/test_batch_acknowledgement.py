@@ -107,7 +107,7 @@ async def test_the_collectors_end_is_reported_and_what_was_taken_is_kept(tmp_pat
         await probe.batch(1, note(time.time_ns(), "last words"))
         await probe.acked(1)
         await rig.server.stop()
-        assert await probe.closed() == (1001, "the collector is stopping; come back in a moment")
+        assert await probe.closed() == (1001, "the collector is stopping; reconnect shortly")
     assert "last words" in [sample.detail for _, sample in stored(tmp_path)]
 
 

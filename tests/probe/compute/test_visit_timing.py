@@ -59,5 +59,8 @@ def test_disturbed_visits_are_repeated_and_marked_if_there_are_no_others(cpu: De
     layers = build_layers(SHAPE, 1, capacity=8, dtype=torch.float32, device="cpu")
     busy = itertools.count(0.0, 1.0)
     first_round = itertools.chain((float(k) for k in range(2 * VISITS)), itertools.repeat(0.0))
-    assert visits(cpu, layers, pressed_s=lambda: next(first_round))[1].waited_share == 0.0
-    assert visits(cpu, layers, pressed_s=lambda: next(busy))[1].waited_share == 1.0
+    assert visits(cpu, layers, pressed_s=lambda: [next(first_round)])[1].waited_share == 0.0
+    assert visits(cpu, layers, pressed_s=lambda: [next(busy)])[1].waited_share == 1.0
+    only_the_container = itertools.count(0.0, 1.0)  # whose total is far below the machine's, which counts from its boot
+    pressed = visits(cpu, layers, pressed_s=lambda: [1e6, next(only_the_container)])
+    assert pressed[1].waited_share == 1.0

@@ -43,4 +43,4 @@ def test_pressure_is_the_machines_or_the_containers_whichever_is_more(tmp_path: 
     container.write_text(PSI.format(80.0, 1_500_000))
     assert cpu_pressure_percent([machine, missing]) == 12.5
     assert cpu_pressure_percent([machine, container]) == 80.0
-    assert cpu_waited_s([machine, container]) == 3.0
+    assert cpu_waited_s([machine, container]) == [3.0, 1.5]

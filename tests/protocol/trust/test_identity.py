@@ -96,7 +96,7 @@ def test_a_file_that_holds_no_key_is_left_alone_and_told(text: str, tmp_path: Pa
     path.write_text(text)
     with pytest.raises(IdentityError) as caught:
         load_or_create_node_key(path, nobody)
-    assert str(caught.value) == f"{path} holds no node key; remove it to start anew, as another node"
+    assert str(caught.value) == f"{path} holds no node key; delete it to create a new identity"
     assert path.read_text() == text
 
 
@@ -197,7 +197,7 @@ def test_a_plain_secret_is_made_and_read_back(tmp_path: Path) -> None:
     path.write_bytes(secrets.token_bytes(31))
     with pytest.raises(IdentityError) as caught:
         load_or_create_key(path)
-    assert str(caught.value) == f"{path} holds 31 bytes, not a 32-byte key; remove it to start anew"
+    assert str(caught.value) == f"{path} holds 31 bytes, not a 32-byte key; delete it to create a new identity"
 
 
 def test_where_state_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

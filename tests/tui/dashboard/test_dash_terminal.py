@@ -135,7 +135,7 @@ def test_keys_change_the_screen_and_q_gives_the_terminal_back(terminal: Terminal
     assert not terminal.modes()[CURSOR]
     terminal.until("1.54 tok/s")
     terminal.press("4")
-    terminal.until("within 2.2 % of the optimum")
+    terminal.until("within 2.2% of the optimum")
     terminal.press("3")
     terminal.until("links: RTT p50 ms")
     fcntl.ioctl(terminal.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 12, 60, 0, 0))

@@ -54,7 +54,7 @@ def read(data: bytes, src: str, dst: str) -> Found:
         f"{file.stats.packets_sent} packets, {file.stats.packet_loss_percent:g} % lost; both directions get the figures"
     ]
     if jitter_ms is None:
-        notes.append("no single round trips in this file, so no jitter: irtt client writes them unless told -Q")
+        notes.append("this file has no individual round trips, so no jitter: irtt client writes them unless told -Q")
     return Found(
         nodes=(NodeFound(src), NodeFound(dst)),
         links=tuple(LinkFound(a, b, rtt_ms=rtt_ms, jitter_ms=jitter_ms, loss=loss) for a, b in both),

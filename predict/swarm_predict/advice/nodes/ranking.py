@@ -8,7 +8,7 @@ from typing import Final
 
 from swarm_predict.types import Impact
 
-SLOW_GAIN: Final = 0.05  # of the tokens a second: a node without which the swarm gains so much is slow
+SLOW_GAIN: Final = 0.05  # of the tokens a second: a node is slow if the swarm gains this share without it
 
 # A node overtakes the one ranked above it only by more than noise: this share of that one's win, or this much.
 OVERTAKE_SHARE: Final = 0.05

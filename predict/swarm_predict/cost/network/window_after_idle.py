@@ -7,7 +7,7 @@ tcp_cwnd_restart; RFC 2861, RFC 5681 §4.1), if the congestion control is loss-b
 What does not fit then waits for acknowledgements, and the window doubles with each round trip. The rest counts from the
 last segment that was sent.
 
-Held against a bench in namespaces (`python -m bench restart`): reno, cubic and BBR, 8 to 256 KB, rests of 0.05 to 3 s.
+Validated in namespaces (`python -m bench restart`): reno, cubic and BBR, 8 to 256 KB, rests of 0.05 to 3 s.
 """
 
 from __future__ import annotations

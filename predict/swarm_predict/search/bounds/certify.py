@@ -27,7 +27,7 @@ from swarm_protocol.snapshot.swarm import Floats, Ints
 _CLOSE_NODES: Final = 14  # few enough to finish exactly at any point
 _STEPS: Final = 24  # subgradient steps on a part at a time
 _STEPS_ONE: Final = 5  # where it begins at one node: what a few steps rule out makes the next ones cheap
-_WORTH: Final = 0.25  # of the gap: a part that gained so much of it is tried again as it is
+_WORTH: Final = 0.25  # of the gap: a part that closed this share of it is retried unsplit
 _MOST_ARCS: Final = 400_000  # of a walk with memory: more would take a second for a few steps
 _MOST_GROUPS: Final = 128  # of one split: with one first each, most parts are ruled out in a step or two
 _LEAST_GROUPS: Final = 8

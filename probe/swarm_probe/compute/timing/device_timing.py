@@ -307,12 +307,12 @@ def ending(device: Device, heads: list[Head], x: torch.Tensor) -> Callable[[], o
     return act
 
 
-def _pressed_s() -> float:
-    """Return how long work has waited for this machine's processors; 0 if the kernel does not count it."""
+def _pressed_s() -> list[float]:
+    """Return how long work has waited for this machine's processors; empty if the kernel does not count it."""
     try:
         return cpu_waited_s()
     except Unreadable:
-        return 0.0
+        return []
 
 
 def _nothing() -> None:

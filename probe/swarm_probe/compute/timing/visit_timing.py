@@ -55,11 +55,11 @@ def time_visits(
     preemption: PreemptionSource,
     away_s: float = LEAST_AWAY_S,
     sleep: Callable[[float], None] = time.sleep,
-    pressed_s: Callable[[], float] = lambda: 0.0,
+    pressed_s: Callable[[], Sequence[float]] = tuple,
 ) -> dict[int, Timing]:
     """Seconds above `layer_s` a layer with `tokens` in the cache, never below zero, by layers of the stage. A size is
     missing where too few visits fit the time there is. `pressed_s`: how long work of anybody has waited for a processor
-    so far. May raise torch's errors for memory."""
+    so far, by each count that the system keeps. May raise torch's errors for memory."""
     drawn = Weights(1, dtype, device.torch_name)
     some = [(layer, layer.new_cache(1, tokens + 1, fill=drawn)) for layer in layers[:STAGE_LAYERS]]
     pause_s = timed_after_s(away_s)
@@ -85,7 +85,7 @@ def time_visits(
                 after = time.perf_counter()
                 waited_s = preemption.waited_s() - waited
                 ran_s = max(after - before - waited_s, preemption.least_s(preemption.used_s() - used))
-                others_s = max(waited_s, pressed_s() - pressed)
+                others_s = max(waited_s, *(now - then for now, then in zip(pressed_s(), pressed, strict=False)), 0.0)
                 calm = preemption.preemptions() == before_preemptions and others_s <= WAITED_MOST * (after - before)
                 visits[size].append(_Visit(max(0.0, ran_s - size * layer_s), calm))
             calmest = min(sum(each.calm for each in of_size) for of_size in visits.values())

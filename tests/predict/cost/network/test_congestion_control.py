@@ -108,5 +108,5 @@ def test_the_note_about_small_windows_names_whose_control_is_only_assumed() -> N
         placement = parse_placement("a:0-19,b:20-39", model, swarm, load.engine)
         notes = predict(swarm, model, placement, load).notes
         said[congestion] = next(line for line in notes if "keep TCP's window below the message" in line)
-    assert said[Congestion.UNKNOWN].endswith("control of a is taken for cubic, which is every system's default")
+    assert said[Congestion.UNKNOWN].endswith("control of a is assumed to be cubic, which is every system's default")
     assert said[Congestion.CUBIC].endswith("about one round trip a message")

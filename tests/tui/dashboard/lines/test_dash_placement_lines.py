@@ -80,7 +80,7 @@ def test_placement_screen_fits(size: tuple[int, int], planned: bool) -> None:
 def test_certificate_says_how_far_from_the_optimum_and_of_what_bound() -> None:
     plan = view_of(fakes.swarm()).plan
     assert plan is not None
-    assert placement_lines.certificate(plan) == "649 ms, within 2.2 % of the optimum (bound 635 ms)"
+    assert placement_lines.certificate(plan) == "649 ms, within 2.2% of the optimum (bound 635 ms)"
     assert placement_lines.certificate(dataclasses.replace(plan, exact=True, gap=0.0)) == (
         "649 ms, the optimum (all placements considered)"
     )

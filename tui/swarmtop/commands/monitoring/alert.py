@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rule",
         action="append",
         required=True,
-        metavar="'RULE [for TIME] [clear TIME] [margin P%%]'",
+        metavar="'RULE [for TIME] [clear TIME] [margin P%]'",
         help=f"a rule as for swarmtop check; fires if broken for TIME ({FOR_S:g}s), clears if it holds by the margin "
         f"({MARGIN * 100:g}%%) for TIME ({CLEAR_S:g}s)",
     )

@@ -103,7 +103,7 @@ def _near(params: float) -> tuple[ModelShape, ...]:
 def _by_size(model_type: str, params: float) -> ModelShape:
     said = model_type[:60]
     if not params:
-        raise ImportProblem(f"which model {said!r} is cannot be told: its parameters are not stated; {_GIVE}")
+        raise ImportProblem(f"cannot identify model {said!r}: its parameters are not stated; {_GIVE}")
     rounded = ROUNDED * (1e9 if params >= 1e9 else 1e6)
     family = re.match(r"[a-z]+", model_type.lower())
     word = family[0] if family and family[0] != "llama" else ""  # llama is the architecture of many others
@@ -116,5 +116,5 @@ def _by_size(model_type: str, params: float) -> ModelShape:
         raise ImportProblem(f"no known model has the {params / 1e9:.2f} billion parameters of {said!r}; {_GIVE}")
     if not all(_same(shape, found[0]) for shape in found):
         names = ", ".join(shape.name for shape in found[:6])
-        raise ImportProblem(f"which model {said!r} is cannot be told: it may be {names}; {_GIVE}")
+        raise ImportProblem(f"cannot identify model {said!r}: it may be {names}; {_GIVE}")
     return found[0]

@@ -85,13 +85,13 @@ def _no_plan(view: View, width: int, rows: int) -> Block:
 
 
 def certificate(plan: Plan) -> str:
-    """Return `478 ms, within 2.1 % of the optimum`: of the model that predicts it, proven by the bound beside it."""
+    """Return `478 ms, within 2.1% of the optimum`: of the model that predicts it, proven by the bound beside it."""
     value = plan.prediction.tpot_ms.p50
     among = among_considered(plan)
     if plan.exact:
         return f"{quantities.figure(value)} ms, the optimum{among} (all placements considered)"
     bound = f"(bound {quantities.figure(plan.bound_ms)} ms)"
-    return f"{quantities.figure(value)} ms, within {100 * plan.gap:.1f} % of the optimum{among} {bound}"
+    return f"{quantities.figure(value)} ms, within {quantities.percent(plan.gap)} of the optimum{among} {bound}"
 
 
 def notes(view: View, prediction: Prediction, width: int) -> Block:
