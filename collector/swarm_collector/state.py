@@ -255,6 +255,8 @@ class SwarmState:
             session.send(refused)
             session.end(SessionOver(refused.reason))
         self.membership.revoke(member, self.clock.steady_ns())
+        if member.node_id in self.builder:
+            self.builder.state(member.node_id, State.LEFT, self.clock.wall_ns())
         self.store_client.present(member)
         self.report(NodeEvent(member.node_id, "left", refused.reason))
         self.replan()

@@ -106,7 +106,7 @@ def status_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    _add_state(parser)
+    _add_state_of_any(parser)
     parser.add_argument("--data", action="store_true", help="what the collector has stored about this machine")
     return parser
 
@@ -119,12 +119,23 @@ def forget_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    _add_state(parser)
+    _add_state_of_any(parser)
     return parser
 
 
+def state_folders() -> tuple[Path, Path]:
+    """Return where a probe of this user keeps its state: by default, and if `swarmtop` has started it."""
+    return default_state_dir() / "probe", default_state_dir() / "local" / "probe"
+
+
+def _add_state_of_any(parser: argparse.ArgumentParser) -> None:
+    default, embedded = state_folders()
+    said = f"key and spool (default: {default}, then {embedded}, the probe that swarmtop starts)"
+    parser.add_argument("--state", metavar="DIR", type=Path, help=said)
+
+
 def _add_state(parser: argparse.ArgumentParser) -> None:
-    default = default_state_dir() / "probe"
+    default, _ = state_folders()
     parser.add_argument(
         "--state", metavar="DIR", type=Path, default=default, help=f"key and spool (default: {default})"
     )

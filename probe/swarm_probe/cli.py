@@ -141,19 +141,24 @@ def _status(arguments: Sequence[str]) -> int:
     from swarm_probe.owner_reports.status import describe, is_running, read_status
 
     options = parsed(status_parser(), arguments)
-    folder = options.state
-    status = read_status(folder)
     if options.data:
-        return _about(folder, forget=False)
-    if not is_running(folder):
+        return _about(options.state, forget=False)
+    folders = _folders(options.state)
+    running = [folder for folder in folders if is_running(folder)]
+    if not running:
+        looked = " or in ".join(map(str, folders))
         return _fail(
-            f"no probe runs with the state in {folder}; start one with swarm-probe --join HOST:PORT", UNREACHABLE
+            f"no probe runs with the state in {looked}; start one with swarm-probe --join HOST:PORT", UNREACHABLE
         )
-    if status is None:
-        return _fail(f"the probe with the state in {folder} has written no status yet; ask again", UNREACHABLE)
-    for line in describe(status, time.time_ns()):
-        print(line)
-    return OK if status.joined else UNREACHABLE
+    code = OK
+    for number, folder in enumerate(running):
+        status = read_status(folder)
+        if status is None:
+            return _fail(f"the probe with the state in {folder} has written no status yet; ask again", UNREACHABLE)
+        for line in [""] * bool(number) + describe(status, time.time_ns()):
+            print(line)
+        code = code if status.joined else UNREACHABLE
+    return code
 
 
 def _forget(arguments: Sequence[str]) -> int:
@@ -162,16 +167,30 @@ def _forget(arguments: Sequence[str]) -> int:
     return _about(parsed(forget_parser(), arguments).state, forget=True)
 
 
-def _about(folder: Path, *, forget: bool) -> int:
+def _folders(given: Path | None) -> Sequence[Path]:
+    from swarm_probe.arguments import state_folders  # late: as above
+
+    return state_folders() if given is None else (given,)
+
+
+def _about(given: Path | None, *, forget: bool) -> int:
     from swarm_probe.collector_client.data_requests import AboutError, ask  # late: as above
     from swarm_probe.owner_reports.status import is_running, read_status
     from swarm_protocol.trust.identity import IdentityError
 
-    status = read_status(folder)
-    if status is None or not status.url:
+    found = [(folder, status) for folder in _folders(given) if (status := read_status(folder)) is not None]
+    joined = [(folder, status) for folder, status in found if status.url]
+    if not joined:
+        looked = " or in ".join(map(str, _folders(given)))
         return _fail(
-            f"no probe has joined a collector with the state in {folder}; name its folder with --state", UNUSABLE
+            f"no probe has joined a collector with the state in {looked}; name its folder with --state", UNUSABLE
         )
+    if len(joined) > 1:
+        return _fail(
+            f"there are two probes, with the state in {joined[0][0]} and in {joined[1][0]}; name one with --state",
+            UNUSABLE,
+        )
+    folder, status = joined[0]
     if forget and is_running(folder):
         return _fail("the probe still runs here and would send new samples; stop it first", UNUSABLE)
     try:

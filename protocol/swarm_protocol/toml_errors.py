@@ -1,4 +1,4 @@
-"""Describe errors in a hand-written TOML file in its own terms, with the table and the key."""
+"""Describe errors in a hand-written TOML file in its own terms, with the line, the table and the key."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from swarm_protocol.text import safe
+from swarm_protocol.toml_lines import Steps, line_of
 
 LONGEST: Final = 60  # characters of what the file says
 WORDS: Final = {
@@ -19,6 +20,15 @@ _STEP: Final = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 _UNKNOWN: Final = re.compile(r"^Object contains unknown field `(.*)`$", re.DOTALL)
 _MISSING: Final = re.compile(r"^Object missing required field `(.*)`$")
 _EXPECTED: Final = re.compile(r"^Expected `([^`]*)`(?: of length)?(?:, got `([^`]*)`| (<=|>=|<|>) (.*))$")
+_SYNTAX_AT: Final = re.compile(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", re.DOTALL)
+_SYNTAX: Final = {
+    "Expected newline or end of document after a statement":
+        "more stands behind the value; put text in quotes, and leave out units",
+    "Invalid value": "this is no value; put text in quotes",
+    "Illegal character '\\n'": "the text in quotes does not end on this line",
+    "Unterminated string": "the text in quotes does not end",
+    "Cannot overwrite a value": "this key stands twice in its table",
+}  # fmt: skip
 _SIZES: Final = {"<=": "at most", ">=": "at least", "<": "below", ">": "above"}
 
 
@@ -26,7 +36,7 @@ def toml_error(error: Exception, text: str, kind: Any, table: str = "") -> str:
     """Return one line about an error that `msgspec.toml.decode(text, type=kind)` raised, or the conversion of its
     table `table` to `kind`."""
     if not isinstance(error, msgspec.ValidationError):
-        return str(error)  # of the syntax, with line and column
+        return _syntax(str(error))
     from msgspec import inspect  # only of a wrong file: it is no part of a start that goes well
 
     said = _AT.fullmatch(str(error))
@@ -36,7 +46,8 @@ def toml_error(error: Exception, text: str, kind: Any, table: str = "") -> str:
     inside = _type_at(inspect.type_info(kind), steps)
     steps = (table, *steps) if table else steps
     if unknown := _UNKNOWN.match(what):
-        return f"{_place(steps, text)}unknown key {_shown(unknown[1])!r}{_nearest(unknown[1], inside)}"
+        place = _place(steps, text, unknown[1])
+        return f"{place}unknown key {_shown(unknown[1])!r}{_nearest(unknown[1], inside)}"
     if missing := _MISSING.match(what):
         if _type_at(inside, (missing[1], 0)) is not None:
             return f"{_place(steps, text)}there is no [[{missing[1]}]]; write at least one"
@@ -44,10 +55,20 @@ def toml_error(error: Exception, text: str, kind: Any, table: str = "") -> str:
     if what.startswith("Invalid enum value") and isinstance(inside, inspect.LiteralType):
         return f"{_place(steps, text)}takes {', '.join(map(str, inside.values))}"
     if what == "Expected `array`, got `object`" and len(steps) == 1:
-        return f"[{steps[0]}] needs two brackets: [[{steps[0]}]]"
+        number = line_of(steps, text)
+        return f"{f'line {number}: ' if number else ''}[{steps[0]}] needs two brackets: [[{steps[0]}]]"
     if expected := _EXPECTED.match(what):
         return f"{_place(steps, text)}{_expected(*expected.groups())}"
     return f"{_place(steps, text)}{safe(what, 3 * LONGEST)}"
+
+
+def _syntax(said: str) -> str:
+    """Return the message of the parser with its place first, in words for people who have not read TOML's grammar."""
+    match = _SYNTAX_AT.fullmatch(said)
+    if match is None:
+        return said
+    where = f"line {match[2]}" if match[2] else "at the end"
+    return f"{where}: {_SYNTAX.get(match[1], match[1])}"
 
 
 def _expected(kinds: str, got: str | None, sign: str | None, limit: str | None) -> str:
@@ -62,10 +83,13 @@ def _expected(kinds: str, got: str | None, sign: str | None, limit: str | None) 
     return f"takes {wanted} {size}" if sign in ("<", ">") else f"takes {wanted} of {size}"
 
 
-def _place(steps: tuple[str | int, ...], text: str) -> str:
-    """Return the table and the key, as `[[node]] 2 (attic), up_mbps: `; nothing for the file itself."""
+def _place(steps: Steps, text: str, key: str | None = None) -> str:
+    """Return the line, the table and the key, as `line 7: [[node]] 2 (attic), up_mbps: `; no table for the file itself.
+    `key`: which is not of the table, and names the line."""
+    number = line_of(steps if key is None else (*steps, key), text)
+    line = f"line {number}: " if number is not None else ""
     if not steps:
-        return ""
+        return line
     found: Any = msgspec.toml.decode(text)
     words: list[str] = []
     for k, step in enumerate(steps):
@@ -77,7 +101,7 @@ def _place(steps: tuple[str | int, ...], text: str) -> str:
         else:
             found = found.get(step) if isinstance(found, dict) else None
             words.append(f"[{step}]" if k == 0 and isinstance(found, dict) else _shown(step))
-    return f"{', '.join(words)}: "
+    return f"{line}{', '.join(words)}: "
 
 
 def _type_at(kind: Any, steps: tuple[str | int, ...]) -> Any:

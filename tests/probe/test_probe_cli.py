@@ -165,6 +165,23 @@ async def test_status_shows_a_running_probe_and_says_if_none_runs(
     assert after.returncode == 3
 
 
+async def test_status_finds_the_probe_that_swarmtop_has_started(
+    collector: FakeCollector, start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who follows the README has `make run` first, and `swarm-probe status` said that no probe runs."""
+    monkeypatch.setenv("SWARMTOP_HOME", str(tmp_path))
+    own, embedded = tmp_path / "probe", tmp_path / "local" / "probe"
+    none = await asyncio.to_thread(run, "status")
+    assert none.stderr == (
+        f"swarm-probe: no probe runs with the state in {own} or in {embedded}; "
+        "start one with swarm-probe --join HOST:PORT\n"
+    )
+    await start("--join", f"127.0.0.1:{collector.port}", "--name", "kiln-07", "--state", str(embedded))
+    await collector.hears(Heartbeat)
+    shown = await asyncio.to_thread(run, "status")
+    assert (shown.returncode, "as kiln-07" in shown.stdout) == (0, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [

@@ -49,26 +49,39 @@ A = '[[node]]\nname = "attic"\n'
     ("text", "said"),
     [
         ("", "there is no [[node]]; write at least one"),
-        ("node = []", "node: takes at least 1 of them"),
-        ('[node]\nname = "a"', "[node] needs two brackets: [[node]]"),
-        ("[[node]]", "[[node]] 1: name is missing"),
-        (A + A + "up_mbps = -1", "[[node]] 2 (attic), up_mbps: takes a number of at least 0"),
-        (A + "up_mbs = 1", "[[node]] 1 (attic): unknown key 'up_mbs'; did you mean up_mbps?"),
-        (A + "x = 1", "[[node]] 1 (attic): unknown key 'x'; there are name, up_mbps, count, tcp, spare, layer"),
-        (A + 'up_mbps = "10"', "[[node]] 1 (attic), up_mbps: takes a number, not text in quotes"),
-        (A + "count = 1.5", "[[node]] 1 (attic), count: takes a whole number, not a fraction"),
-        (A + "count = 65", "[[node]] 1 (attic), count: takes a whole number of at most 64"),
-        (A + 'tcp = "reno"', "[[node]] 1 (attic), tcp: takes bbr, cubic"),
-        (A + "spare = 1", "[[node]] 1 (attic), spare: takes true or false, not a whole number"),
-        (A + "[[node.layer]]\nms = 0.0", "[[node.layer]] 1, ms: takes a number above 0"),
-        ('[[node]]\nname = "much too long"', "[[node]] 1 (much too long), name: takes at most 9 characters"),
-        (A + "[client]", "[client]: node is missing"),
-        (A + "[client]\nnode = 3", "[client], node: takes text in quotes, not a whole number"),
-        ("[[node]\n", "Expected ']]' at the end of an array declaration (at line 1, column 7)"),
+        ("node = []", "line 1: node: takes at least 1 of them"),
+        ('[node]\nname = "a"', "line 1: [node] needs two brackets: [[node]]"),
+        ("[[node]]", "line 1: [[node]] 1: name is missing"),
+        (A + A + "up_mbps = -1", "line 5: [[node]] 2 (attic), up_mbps: takes a number of at least 0"),
+        (A + "up_mbs = 1", "line 3: [[node]] 1 (attic): unknown key 'up_mbs'; did you mean up_mbps?"),
+        (A + "x = 1", "line 3: [[node]] 1 (attic): unknown key 'x'; there are name, up_mbps, count, tcp, spare, layer"),
+        (A + 'up_mbps = "10"', "line 3: [[node]] 1 (attic), up_mbps: takes a number, not text in quotes"),
+        (A + "count = 1.5", "line 3: [[node]] 1 (attic), count: takes a whole number, not a fraction"),
+        (A + "count = 65", "line 3: [[node]] 1 (attic), count: takes a whole number of at most 64"),
+        (A + 'tcp = "reno"', "line 3: [[node]] 1 (attic), tcp: takes bbr, cubic"),
+        (A + "spare = 1", "line 3: [[node]] 1 (attic), spare: takes true or false, not a whole number"),
+        (A + "[[node.layer]]\nms = 0.0", "line 4: [[node.layer]] 1, ms: takes a number above 0"),
+        ('[[node]]\nname = "much too long"', "line 2: [[node]] 1 (much too long), name: takes at most 9 characters"),
+        (A + "[client]", "line 3: [client]: node is missing"),
+        (A + "[client]\nnode = 3", "line 4: [client], node: takes text in quotes, not a whole number"),
+        ("# hosts\n[[nodes]]\nname = 1", "line 2: unknown key 'nodes'; did you mean node?"),
+        (A + "up_mbps = 10 Mbit", "line 3: more stands behind the value; put text in quotes, and leave out units"),
+        (A + "tcp = bbr", "line 3: this is no value; put text in quotes"),
+        (A + 'tcp = "bbr', "at the end: the text in quotes does not end"),
+        (A + 'tcp = "bbr\n', "line 3: the text in quotes does not end on this line"),
+        (A + 'name = "loft"\n', "line 3: this key stands twice in its table"),
+        ("[[node]\n", "line 1: Expected ']]' at the end of an array declaration"),
     ],
 )
 def test_each_mistake_has_its_place_and_what_would_be_right(text: str, said: str) -> None:
     assert said_of(text) == said
+
+
+def test_the_line_is_of_the_table_around_it_where_the_key_stands_in_none_of_its_own() -> None:
+    text = A + "[[node.layer]]\nms = 1.0\n" + A + "layer = [\n  {ms = 0.0}]\n"
+    assert said_of(text) == "line 7: [[node.layer]] 1, ms: takes a number above 0"
+    quoted = A + "\n[[ node . layer ]]  # first\n'ms' = 0.0\n"
+    assert said_of(quoted) == "line 5: [[node.layer]] 1, ms: takes a number above 0"
 
 
 def test_a_table_of_its_own_is_named() -> None:

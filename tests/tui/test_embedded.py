@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from swarmtop.errors import CommandError
-from swarmtop.local.embedded import Child, Home, free_port, home
+from swarmtop.local.child_process import Child
+from swarmtop.local.embedded import EmbeddedPrograms, Home, free_port, home
 
 # A program as `swarm-collector` is one: says where it listens, ends on SIGTERM. Its open fd tells that it lives.
 PROGRAM = """
@@ -98,7 +99,9 @@ def called(folder: Path, module: str) -> list[str]:
 def test_without_a_collector_one_is_started_on_loopback_with_a_probe_that_joins_it(pretended_swarm: Path) -> None:
     port, state = unused_port(), pretended_swarm / "state"
     with home(state_dir=state, port=port) as found:
-        assert dataclasses.replace(found, keep=None, ended=None) == Home("127.0.0.1", 4711, "", None, state / "local")
+        assert dataclasses.replace(found, keep=None, programs=None) == Home(
+            "127.0.0.1", 4711, "", None, state / "local"
+        )
         local = state / "local"
         assert called(pretended_swarm, "swarm_collector") == [
             "", "--listen", f"127.0.0.1:{port}", "--store", f"sqlite:///{local / 'swarm.db'}", "--state", str(local)
@@ -112,22 +115,45 @@ def test_without_a_collector_one_is_started_on_loopback_with_a_probe_that_joins_
         ]
 
 
-def test_a_collector_that_ended_by_itself_is_told_while_the_dashboard_runs_and_not_kept(
+def test_a_killed_collector_is_started_again_where_all_come_back_to_it(
     pretended_swarm: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its screen said `trying again` for ever, and `the collector goes on` to who left."""
-    mortal = "import sys; print('listening on 127.0.0.1:4711', flush=True); sys.exit('killed')"
+    """Its screen said `trying again` for ever. A port of its own choice was given to the first one only."""
+    state = pretended_swarm / "state"
+    with home(listen=("127.0.0.1", 0), state_dir=state) as found:
+        assert "127.0.0.1:0" in called(pretended_swarm, "swarm_collector")
+        called(pretended_swarm, "swarm_probe")
+        assert isinstance(found.programs, EmbeddedPrograms)
+        killed = found.programs.collector.child
+        os.kill(killed.pid, signal.SIGKILL)
+        while not (told := found.programs.poll()):  # the test's own time limit ends it
+            time.sleep(0.01)
+        found.programs.poll()
+        assert told == ("swarm-collector was killed (SIGKILL); starting it again",)
+        assert "127.0.0.1:4711" in called(pretended_swarm, "swarm_collector")
+        assert found.programs.collector.child.pid != killed.pid
+        assert found.programs.trouble == ""
+    assert capsys.readouterr().err == ""
+    log = state / "local" / "swarm-collector.log"
+    assert log.read_text() == "listening on 127.0.0.1:4711\n" * 2  # of both
+
+
+def test_a_collector_that_cannot_come_back_is_told_and_not_kept(
+    pretended_swarm: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`the collector goes on` was said to who left."""
+    mortal = "import sys; print('listening on 127.0.0.1:4711', flush=True); print('no disk'); sys.exit(2)"
     (pretended_swarm / "swarm_collector.py").write_text(mortal)
     log = pretended_swarm / "state" / "local" / "swarm-collector.log"
     with home(state_dir=pretended_swarm / "state", port=unused_port()) as found:
         called(pretended_swarm, "swarm_probe")
-        assert found.ended is not None
+        assert found.programs is not None
         assert found.keep is not None
-        while not (told := found.ended()):  # the test's own time limit ends it
+        while not (told := found.programs.poll()):  # the test's own time limit ends it
             time.sleep(0.01)
         kept = found.keep()
-    died = f"swarm-collector ended by itself (exit code 1): killed; its log is {log}"
-    assert told == f"the collector started here has ended: quit, and start swarmtop again ({died})"
+    died = f"swarm-collector ended by itself (exit code 2): no disk; its log is {log}"
+    assert told == (f"the collector started here has ended: quit, and start swarmtop again ({died})",)
     assert kept == ""
     assert capsys.readouterr().err == f"swarmtop: {died}\n"
 

@@ -1,6 +1,6 @@
 """Look up the GPUs of one machine by name, and combine them for a node that runs its layers on one after another.
 
-    "RTX 4090"    "2x RTX 3060"    "RTX 3090 + RTX A4000"    "2× RTX 3090 + A4000"
+    "RTX 4090"    "2x RTX 3060"    "RTX 3090 + RTX A4000"    "2× RTX 3090 + A4000"    "two 3090s"
 
 Memory adds up. A node with several GPUs keeps part of its layers on each and computes them one after another, in
 proportion to their memory (the default split of llama.cpp). So a layer takes the mean of the GPUs' times, weighted by
@@ -20,6 +20,18 @@ from swarm_protocol.devices.data_sheets import Device, DeviceClass
 from swarm_protocol.devices.names import find, nearest
 
 MOST_CARDS: Final = 64
+COUNTS: Final = {
+    "a": 1,
+    "an": 1,
+    "one": 1,
+    "two": 2,
+    "three": 3,
+    "four": 4,
+    "five": 5,
+    "six": 6,
+    "seven": 7,
+    "eight": 8,
+}
 _COUNTED: Final = re.compile(r"^(\d{1,2})\s*[x×*]\s*(\S.*)$", re.IGNORECASE)
 # glued to a number alone: "h100x8" is eight, but "max 64" has an x of its own
 _TRAILING: Final = re.compile(r"^(.*\S\s+|.*\d)[x×*]\s*(\d{1,2})$", re.IGNORECASE)
@@ -50,15 +62,29 @@ def parts_of(text: str) -> list[str]:
     for part in _PLUS.split(text.strip()):
         match = _COUNTED.match(part) or _TRAILING.match(part)
         if match is None:
-            found.append(part.strip())
+            found += _counted_in_words(part.strip())
             continue
         count, name = (match[1], match[2]) if match.re is _COUNTED else (match[2], match[1])
         if not 1 <= int(count) <= MOST_CARDS:
             raise UnknownDevice(f"{count} cards in one machine; 1 to {MOST_CARDS} are possible")
-        found += [name.strip()] * int(count)
+        found += [_singular(name.strip())] * int(count)
     if len(found) > MOST_CARDS:
         raise UnknownDevice(f"{len(found)} cards in one machine; 1 to {MOST_CARDS} are possible")
     return found
+
+
+def _counted_in_words(text: str) -> list[str]:
+    """Return `two 3090s` and `2 3090s` as two names, and what has no count in front of a known name as it is."""
+    head, _, rest = text.partition(" ")
+    count = COUNTS.get(head.lower(), int(head) if re.fullmatch(r"[1-9]\d?", head) else 0)
+    if count and find(text) is None and find(name := _singular(rest.strip())) is not None:
+        return [name] * count
+    return [_singular(text)]
+
+
+def _singular(name: str) -> str:
+    less = name[:-1]
+    return less if name[-1:] in "sS" and less and find(name) is None and find(less) is not None else name
 
 
 def machine_of(text: str, count: int = 1) -> Machine:

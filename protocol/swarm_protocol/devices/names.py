@@ -22,7 +22,7 @@ _NOISE: Final = frozenset({
     "nvidia", "corporation", "amd", "ati", "advanced", "micro", "devices", "inc", "intel", "r", "tm", "geforce",
     "radeon", "graphics", "gpu", "generation", "edition", "series", "with", "design", "w", "card", "oam",
     "workstation", "desktop", "data", "center", "developer", "kit", "devkit", "model", "chip", "accelerator",
-    "graphic", "soc", "gb", "gib", "unified", "memory", "engineering", "reference",
+    "graphic", "soc", "gb", "gib", "unified", "memory", "vram", "engineering", "reference",
 })  # fmt: skip
 _SERIES: Final = frozenset({
     "rtx", "gtx", "gt", "rx", "hd", "arc", "quadro", "tesla", "instinct", "jetson", "apple", "raspberry",
@@ -85,10 +85,12 @@ def find(name: str, memory_gib: float | None = None) -> Device | None:
         return row.device
     if not found and (short := _without_size(text)) is not None:
         rest, size = short
-        found = [row for row in _candidates(_words(rest)) if row.device.unified and row.device.memory_gib is None]
+        found = [row for row in _candidates(_words(rest)) if _comes_with(row.device, size)]
         if found:
             words, memory_gib = msgspec.structs.replace(_words(rest), memory_gib=size), size
     device = _chosen(found, words, memory_gib)
+    if device is None and found and words.memory_gib is not None:  # "m6000 24gb" is no FirePro M6000, which has 1 GB
+        device = _chosen(_rows_of(_longer(words.key), words), words, memory_gib)
     if device is None and not found:
         rest, size_gib = _without_size(text) or (text, words.memory_gib)
         return _processor(rest, memory_gib if size_gib is None else size_gib)
@@ -209,11 +211,16 @@ def _words(name: str) -> _Words:
 
 
 def _without_size(name: str) -> tuple[str, float] | None:
-    """Split `m2-max-64` into (`m2-max`, 64): how people write a machine with unified memory."""
+    """Split `m2-max-64` into (`m2-max`, 64), and `v100 32` into (`v100`, 32): sizes without their unit."""
     match = re.fullmatch(r"(.*\S)[\s-]+(\d+)\s*(?:gb|gib|g)?", name.strip(), re.IGNORECASE)
     if match is None or int(match[2]) not in UNIFIED_SIZES:
         return None
     return match[1], float(match[2])
+
+
+def _comes_with(device: Device, size_gib: float) -> bool:
+    """Return whether there is such a machine with unified memory, or such a card."""
+    return device.unified if device.memory_gib is None else _near(device.memory_gib, size_gib)
 
 
 # ---------------------------------------------------------------- the table
@@ -275,14 +282,19 @@ def _candidates(words: _Words) -> list[Row]:
     number = _number(words.key)
     index = _index(number)
     keys: Iterable[frozenset[str]] = (words.key,) if words.key in index else _shorter(words.key)
-    found = [
-        row for key in keys for forms, row in index[key] if _has_forms(forms, words.forms) and _makers_agree(row, words)
-    ]
+    found = _rows_of(keys, words)
     if not found and "laptop" not in words.key and not _by_bare_key(number).get(words.key - _DROPPED_SERIES):
         # before the 30 series, drivers name laptop cards like desktop ones: a chip that only laptops have is the laptop
         # card
         return _candidates(msgspec.structs.replace(words, key=words.key | {"laptop"}))
     return found
+
+
+def _rows_of(keys: Iterable[frozenset[str]], words: _Words) -> list[Row]:
+    index = _index(_number(words.key))
+    return [
+        row for key in keys for forms, row in index[key] if _has_forms(forms, words.forms) and _makers_agree(row, words)
+    ]
 
 
 def _has_forms(held: frozenset[str], asked: frozenset[str]) -> bool:
@@ -303,9 +315,13 @@ def _words_of(name: str) -> _Words:
 
 def _shorter(key: frozenset[str]) -> list[frozenset[str]]:
     """Return keys that have the same words and more of a series: `4090` is the RTX 4090. Several are ambiguous."""
-    bare = _by_bare_key(_number(key))
-    longer = [full for full in bare.get(key - _DROPPED_SERIES, ()) if key <= full]
+    longer = _longer(key)
     return longer if len(longer) == 1 else []
+
+
+def _longer(key: frozenset[str]) -> list[frozenset[str]]:
+    bare = _by_bare_key(_number(key))
+    return [full for full in bare.get(key - _DROPPED_SERIES, ()) if key <= full]
 
 
 def _chosen(found: list[Row], words: _Words, memory_gib: float | None) -> Device | None:

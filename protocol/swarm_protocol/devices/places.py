@@ -23,6 +23,7 @@ from swarm_protocol.devices.internet_access import ACCESS
 
 SAME_CITY_MS: Final = 2.0  # through the exchange of that city
 SAME_REGION_MS: Final = 10.0  # where no city is given: a path of some hundred kilometres
+LIKE_ENOUGH: Final = 0.62  # of difflib; below it "Germany" is like Le Mans
 _UNIT_MS: Final = 0.1
 
 
@@ -45,9 +46,9 @@ def city_named(text: str) -> str:
         return known[word]
     if word in near:
         return near[word]
-    close = difflib.get_close_matches(word, [*known, *near], 3, 0.5)
+    close = difflib.get_close_matches(word, [*known, *near], 3, LIKE_ENOUGH)
     shown = ", ".join(dict.fromkeys(known.get(each) or each.title() for each in close))
-    hint = f"the nearest names are {shown}" if shown else "name a larger city of that region"
+    hint = f"the nearest names are {shown}" if shown else "name a large city there"
     raise UnknownCity(f"no round trips of {text!r}: {hint}, or write a [[link]] with rtt_ms")
 
 

@@ -1,6 +1,8 @@
 """Parse nodes in one line, as people name them: `4090@Utrecht fiber, attic=2x3060@Berlin cable, m2-max-64 5g`.
 
-    [NAME=][COUNTx]DEVICE[@CITY] [LINE] [vram=GIB]      separated by commas (semicolons and line ends do as well)
+    [NAME=][COUNTx]DEVICE[@CITY] [LINE] [vram=GIB]      separated by commas (semicolons, line ends, `and` do as well)
+
+`4090 in Berlin` is read as `4090@Berlin`; a state or country of two letters after a city is skipped.
 
 A count is of GPUs in one machine, and so are GPUs joined by `+`; of what is a machine by itself (a Mac, a board, an
 APU) it is of machines. A line is a kind of access, its rates as DOWN/UP in Mbit/s, or both: `cable 250/40`. `vram` is
@@ -27,6 +29,9 @@ EXAMPLE: Final = "4090@Utrecht fiber, 3090@Berlin cable, 2x4060, m2-max-64 5g"
 LINES: Final = f"{', '.join(ACCESS)}, or rates as DOWN/UP in Mbit/s, as in 250/40"
 MOST_NODES: Final = 1000
 ALONE: Final = ("apple", "apu", "board")  # classes of devices of which a machine has one
+_BETWEEN: Final = re.compile(r"[,;\n]|\s(?:and|&)\s")
+_IN: Final = re.compile(r"\s+in\s+", re.IGNORECASE)
+_STATE: Final = re.compile(r"((?:@|\sin\s)[^,;\n@]*[^\W\d_]),?\s+[A-Z]{2}(?=\s|[,;]|$)")
 _VRAM: Final = re.compile(r"\s+vram=(\d{1,5}(?:\.\d+)?)(?:gib|gb|g)?(?=\s|$)", re.IGNORECASE)
 _RATES: Final = re.compile(r"(\d{1,6}(?:\.\d+)?)/(\d{1,6}(?:\.\d+)?)(?:mbit|mbps|mbit/s|mb/s)?", re.IGNORECASE)
 
@@ -70,7 +75,7 @@ def line_named(text: str) -> Line | None:
 
 def parse_nodes(text: str) -> list[NamedNode]:
     """Parse the line. Raises BadNodes."""
-    parts = [part.strip() for part in re.split(r"[,;\n]", text) if part.strip()]
+    parts = [part.strip() for part in _BETWEEN.split(_STATE.sub(r"\1", text)) if part.strip()]
     if not parts:
         raise BadNodes(f"names no machine; write them as in '{EXAMPLE}'")
     if len(parts) > MOST_NODES:
@@ -140,6 +145,8 @@ def _part(part: str) -> NamedNode:
     vram_gib = None
     if given := _VRAM.search(part):
         vram_gib, part = float(given[1]), _VRAM.sub("", part)
+    if "@" not in part:
+        part = _IN.sub("@", part, count=1)
     device, at, where = part.partition("@")
     device, line = _line_of(device)
     city = None

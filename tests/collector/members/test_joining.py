@@ -19,6 +19,7 @@ from swarm_collector.transport import certificate
 from swarm_protocol.messages import operator_messages
 from swarm_protocol.messages.codec import encode
 from swarm_protocol.messages.probe_messages import AboutMe, AboutYou, Refused
+from swarm_protocol.snapshot.swarm import State
 from swarm_protocol.trust import certificate_pins, identity, signing
 from swarm_protocol.units import NS_PER_S
 
@@ -164,6 +165,13 @@ async def test_a_revoked_member_is_turned_out_and_stays_out(tmp_path):
         await probe.welcome()
         await rig.server.operator_requests.answer(operator_messages.Revoke(member="kiln"))
         assert (await probe.next(Refused)).reason == "the operator has revoked this machine's membership"
+        shown = rig.swarm_state.snapshot()  # at once: it was shown as ok for 12 s, and as lost from then on
+        assert [(name, State(state)) for name, state in zip(shown.names, shown.nodes["state"], strict=True)] == [
+            ("kiln", State.LEFT)
+        ]
+        assert [event.detail for event in shown.events if event.kind == "left"] == [
+            "the operator has revoked this machine's membership"
+        ]
         async with rig.probe("kiln", token="secret") as back:
             assert "ask them to readmit it" in (await back.next(Refused)).reason
         await rig.server.operator_requests.answer(operator_messages.Revoke(member="kiln", readmit=True))

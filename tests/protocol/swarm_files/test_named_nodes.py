@@ -38,6 +38,32 @@ def test_counts_and_separators_as_people_write_them() -> None:
     assert list(swarm.nodes["vram_bytes"] / 2**30) == [640, 24, 48]
 
 
+@pytest.mark.parametrize(
+    ("text", "gib"),
+    [
+        ("two 3090s@Berlin", [48]), ("2 3090s", [48]), ("2x 3090s + A4000", [64]), ("12 H100s", [960]),
+        ("a 4090", [24]),
+        ("4090 and 3090", [24, 24]), ("v100 32", [32]), ("4090 24GB VRAM", [24]), ("4090 D", [24]),
+        ("two M2 Ultra 192", [144, 144]),
+    ],
+)  # fmt: skip
+def test_counts_and_sizes_in_words(text: str, gib: list[float]) -> None:
+    """Each was refused with the very name that was meant as the nearest one."""
+    assert [round(size / BYTES_PER_GIB) for size in swarm_of_nodes(text).nodes["vram_bytes"]] == gib
+
+
+@pytest.mark.parametrize(
+    ("text", "cities"),
+    [
+        ("4090 in Berlin, 3090 in Paris cable", ["Berlin", "Paris"]),
+        ("4090@Portland, OR fiber; 3090@London UK", ["Portland", "London"]),
+        ("4090 in San Francisco, CA", ["San Francisco"]),
+    ],
+)
+def test_cities_as_people_write_them(text: str, cities: list[str]) -> None:
+    assert [node.city for node in parse_nodes(text)] == cities
+
+
 def test_a_count_of_what_is_a_machine_by_itself_is_of_machines() -> None:
     """Eight Mac minis are eight nodes; eight cards are in one host."""
     swarm = swarm_of_nodes("mini=3xM4 Pro 64GB@Berlin thunderbolt vram=59, 2xRaspberry Pi 5 8GB lan, 2x3090 lan")
@@ -96,6 +122,8 @@ def test_the_rates_of_a_line_are_those_written(text: str, access: str | None) ->
         ("pi5", "add its size, as in 'pi5 8GB'"),
         ("4x4090 New York", "write the city after @, as in '4x4090@New York'"),
         ("4090@Atlantis", "no round trips of 'Atlantis': the nearest names are Atlanta"),
+        ("4090@Germany", "no round trips of 'Germany': name a large city there"),
+        ("4090 in my basement", "no round trips of 'my basement'"),
         ("4090@Berlin fibber", "there is no line 'fibber'; there are fiber, cable"),
         ("4090 cable@Berlin fiber", "names two lines"),
         ("4090@Berlin gigabit", "or rates as DOWN/UP in Mbit/s, as in 250/40"),

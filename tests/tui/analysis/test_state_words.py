@@ -54,6 +54,22 @@ async def test_every_place_says_the_same_word_of_each_node() -> None:
         assert said_beside(words, fakes.screen_text(app)) == words
 
 
+def test_a_node_that_left_says_why() -> None:
+    """Who reads `has left` of a machine whose membership was revoked looks for a fault of the machine."""
+    swarm = parse_swarm(GARAGE.read_text())
+    swarm.at_ns = fakes.NOW_NS
+    for name in ("barn-3060", "kiln-2080ti"):
+        swarm.nodes["state"][swarm.names.index(name)] = State.LEFT
+    swarm.events = tuple(
+        Event(swarm.at_ns - 10**9, name, "left", why)
+        for name, why in (("barn-3060", "an older reason"), ("barn-3060", "revoked"), ("kiln-2080ti", "stopped"))
+    )
+    swarm.running = Running(RUNS, "chain")
+    said = {row.name: row.why for row in analyse(swarm, MODEL, LOAD).rows}
+    assert said["barn-3060"] == "has left: revoked"
+    assert said["kiln-2080ti"].startswith("has left: stopped; the placement needs it")
+
+
 def said_beside(names: dict[str, str], text: str) -> dict[str, str]:
     """Return node → the word in its row of the ranking."""
     found = {}

@@ -173,6 +173,22 @@ HOST: attic                       Loss%   Snt   Last   Avg  Best  Wrst StDev
   1.|-- 10.0.0.254                 0.0%    10    0.4   0.5   0.3   0.9   0.1
   2.|-- 10.0.0.2                  10.0%    10   12.0  12.3  11.8  14.0   0.6
 """
+BUSYBOX = MAC.replace("min/avg/max/stddev", "min/avg/max").replace("14.0/0.6", "14.0")
+# a router's answer counts as received on Windows
+UNREACHABLE = """
+Pinging 10.0.0.2 with 32 bytes of data:
+Reply from 10.0.0.2: bytes=32 time=12ms TTL=57
+Reply from 10.0.0.1: Destination host unreachable.
+Ping statistics for 10.0.0.2:
+    Packets: Sent = 4, Received = 4, Lost = 0 (0% loss),
+Approximate round trip times in milli-seconds:
+    Minimum = 11ms, Maximum = 14ms, Average = 12ms
+"""
+NUMBERED = REPORT.replace("1.|-- ", "1. AS???    ").replace("2.|-- ", "2. AS680    ")
+MTR_CSV = """Mtr_Version,Start_Time,Status,Host,Hop,Ip,Loss%,Snt, ,Last,Avg,Best,Wrst,StDev,
+MTR.0.95,1764500000,OK,lab.example.org,1,10.0.0.254,0.00,10,0,0.50,0.52,0.41,0.70,0.10
+MTR.0.95,1764500000,OK,lab.example.org,2,10.0.0.2,10.00,10,0,12.10,12.30,11.80,14.00,0.60
+"""
 
 
 @pytest.mark.parametrize(
@@ -182,9 +198,23 @@ HOST: attic                       Loss%   Snt   Last   Avg  Best  Wrst StDev
         (WINDOWS, 12, 3, 0.25),
         (WINDOWS.encode("cp1252"), 12, 3, 0.25),
         (MAC, 12.3, 0.5 + 1.645 * 0.6, 0.1),
+        (BUSYBOX, 12.3, 2.2, 0.1),
+        (UNREACHABLE, 12, 3, 0.25),
         (REPORT, 12.3, 0.5 + 1.645 * 0.6, 0.1),
+        (NUMBERED, 12.3, 0.5 + 1.645 * 0.6, 0.1),
+        (MTR_CSV, 12.3, 0.5 + 1.645 * 0.6, 0.1),
     ],
-    ids=["Linux", "Windows, German", "Windows code page", "macOS", "mtr --report"],
+    ids=[
+        "Linux",
+        "Windows, German",
+        "Windows code page",
+        "macOS",
+        "BusyBox",
+        "a router's answers",
+        "mtr --report",
+        "mtr -z",
+        "mtr --csv",
+    ],
 )
 def test_pings_of_every_system(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str | bytes, rtt_ms: float, jitter_ms: float, loss: float
@@ -206,6 +236,37 @@ def test_a_host_that_never_answered_has_no_round_trip(capsys: pytest.CaptureFixt
     lost = {"report": {"mtr": {"src": "a", "dst": "10.0.0.9"}, "hubs": [{"host": "???", "Loss%": 100.0, "Avg": 0.0}]}}
     silent.write_text(json.dumps(lost))
     assert "mtr did not reach 10.0.0.9" in run(capsys, str(silent))[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("CREATE TABLE IF NOT EXISTS test (\n  build_commit TEXT,\n);\n", "run it with -o json"),
+        ("10.0.0.2 : xmt/rcv/%loss = 2/2/0%, min/avg/max = 11.9/12.0/12.1\n", "ping -c 20 HOST > FILE"),
+        ("attic  Mon Dec  1  550.54\n[0] RTX 3090 | 45°C,   0 % |   312 / 24576 MB | gdm(4M)\n", "gpustat --json"),
+        ("= ROCm System Management Interface =\nGPU  Temp\n0  36.0c\n", "rocm-smi --showproductname"),
+        ("GPU: 0\n    ASIC:\n        MARKET_NAME: AMD Radeon RX 7900 XTX\n", "amd-smi static"),
+        ("| GPU ID | Device Information     |\n| 0      | Name: Tesla T4         |\n", "nvidia-smi --query-gpu"),
+        ("NVIDIA GeForce RTX 3090, 24576 MiB\nNVIDIA GeForce RTX 3090, 24576 MiB\n", "without its header"),
+        ("this,is\na,sentence\n", "no known tool wrote this, and as a matrix of round trips: line 2"),
+    ],
+)
+def test_text_for_people_is_refused_with_the_command_that_helps(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, advice: str
+) -> None:
+    """Each was taken for a matrix of round trips: `line 2 has 16 cells, the first line 7; a square has as many`."""
+    (tmp_path / "f").write_text(text)
+    code, out, err = run(capsys, str(tmp_path / "f"))
+    assert (code, out) == (2, "")
+    assert advice in err
+
+
+def test_a_note_says_whether_the_memory_is_what_was_free(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    free = "; vram_gib is the memory that was free then"
+    whole = "; vram_gib is all of the memory: what other programs use is not stated"
+    for text, said in ((CSV, free), ("name, memory.total [MiB]\nNVIDIA GeForce RTX 3090, 24576 MiB\n", whole)):
+        (tmp_path / "f").write_text(text)
+        assert run(capsys, str(tmp_path / "f"), "--node", "a")[2].startswith(f"1 machine{said}\n")
 
 
 def test_iperf3_in_both_directions_fills_both(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from swarm_protocol.addresses import address_text
 from swarm_protocol.trust.loopback import is_loopback
@@ -15,6 +15,9 @@ from swarmtop.errors import CommandError
 from swarmtop.parsed_options import load_model, open_question, open_source, running_option
 from swarmtop.sources.source import Source
 from swarmtop.text.ascii_text import holds_signs
+
+if TYPE_CHECKING:
+    from swarmtop.local.embedded import Home
 
 
 def demo() -> int:
@@ -31,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     question, running = open_question(args), running_option(args)
     model = question.model if question.model is not None else load_model(None)
 
-    def show(source: Source, join_hint: str = "", elsewhere: str = "", keep: Callable[[], str] | None = None) -> int:
+    def show(source: Source, join_hint: str = "", elsewhere: str = "", found: Home | None = None) -> int:
         from swarmtop.dashboard.run import run_dashboard  # Textual: 200 ms that no other command pays
 
         return run_dashboard(
@@ -44,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
                 join_hint=join_hint,
                 join_elsewhere=elsewhere,
                 demo=demo,
-                keep_collector=keep,
+                keep_collector=found.keep if found is not None else None,
+                programs=found.programs if found is not None else None,
                 ascii=args.ascii or not holds_signs(sys.stderr),  # which is what the screen is drawn on
             ),
         )
@@ -76,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         own = operator_client.find(str(found.state) if found.state is not None else None, found.port)
         operator = own.operator if own is not None else None
         return show(
-            LiveSource(found.host, found.port, token=found.token, compact=True, operator=operator, ended=found.ended),
+            LiveSource(found.host, found.port, token=found.token, compact=True, operator=operator),
             hint,
-            keep=found.keep,
+            found=found,
         )

@@ -209,6 +209,9 @@ class Dashboard(KeyActions):
             return
         if can_be_told(self.source) and self.source.silent_since_ns != session.silent_since_ns:
             session.silent_since_ns, session.dirty = self.source.silent_since_ns, True
+        for event in self.options.programs.poll() if self.options.programs is not None else ():
+            session.add_event(event, self.options.now_ns())
+            self.say(event)
         self._catch_up()
         if session.playing:
             self.travel.play(REDRAW_S)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from swarmtop.analysis.open_question import CompleteQuestion, OpenQuestion
     from swarmtop.dashboard.state.advice import Advice
     from swarmtop.dashboard.state.what_if import Study
+    from swarmtop.local.supervisor import LocalPrograms
 
 # (frame, model, workload, previous answer) → answer; runs in a thread of its own
 Analyse = Callable[[Swarm, "ModelShape", Workload, "Analysis | None"], "Analysis"]
@@ -53,6 +54,7 @@ class DashboardOptions(msgspec.Struct, frozen=True):
     keep_collector: Callable[[], str] | None = (
         None  # leaves the collector that was started here running; None: it is not ours
     )
+    programs: LocalPrograms | None = None  # that were started here with the dashboard
     ascii: bool = False  # draw with ASCII only
     color: bool | None = None  # None: by NO_COLOR
     state_dir: Path = msgspec.field(default_factory=default_state_dir)  # folder for a crash's traceback

@@ -241,6 +241,11 @@ class Session:
         """Show a line for some seconds."""
         self._notice, self._notice_ns, self.dirty = text, now_ns, True
 
+    def add_event(self, text: str, at_ns: int) -> None:
+        """Add an event that no frame carries."""
+        self._remember((Event(at_ns=at_ns, node="", kind="note", detail=text),))
+        self.dirty = True
+
     def toggle_pause(self) -> None:
         if self.recording is not None or self._away:
             self.playing = not self.playing
@@ -343,6 +348,7 @@ class Session:
             mark=self.mark,
             silent_since_ns=self.silent_since_ns if self._mode == "live" else None,
             note=self.note,
+            trouble=self.options.programs.trouble if self.options.programs is not None else "",
         )
 
     def _ranked(self) -> Mapping[str, Row]:

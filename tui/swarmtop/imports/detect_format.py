@@ -12,11 +12,23 @@ from typing import Any, Final
 from swarmtop.imports import clusters, iperf3, pings
 from swarmtop.imports.delimited_text import rows_of
 from swarmtop.imports.findings import ImportProblem
-from swarmtop.imports.gpu import prometheus_output, text_output
+from swarmtop.imports.gpu import json_output, prometheus_output, text_output
 from swarmtop.imports.llama_bench import markdown as bench_table
 from swarmtop.imports.llama_bench import rows as bench_rows
 
 ADVICE: Final = "name the format, as in `swarmtop import matrix FILE`"
+# What people paste that has too little in it, or is written for people: its mark, and what to run instead.
+UNREADABLE: Final = (
+    (r"^\[ *ID\] +Interval", "this is iperf3's text for people; run it with -J and import that"),
+    (r"^CREATE TABLE .*\n *build_commit", "this is llama-bench's SQL; run it with -o json and import that"),
+    (r"xmt/rcv/%loss", "this is fping's output; ping -c 20 HOST > FILE writes one that can be read"),
+    (r"^\[\d+\] .*\|.*\|.*\d+ / \d+ MB", "this is gpustat's text for people; run gpustat --json and import that"),
+    (r"ROCm System Management Interface", f"this is rocm-smi's text for people; {json_output.ROCM_ADVICE}"),
+    (r"^ *MARKET_NAME: ", f"this is amd-smi's text for people; {json_output.AMD_ADVICE}"),
+    (r"Device Information +\|", f"this is dcgmi's text for people; {text_output.ADVICE}"),
+    (r"\A(?=.*(?:NVIDIA|GeForce|Quadro|Tesla|RTX)).*, *\d{4,6}(?: MiB)?$",
+     f"this is a query of nvidia-smi without its header; {text_output.ADVICE}"),
+)  # fmt: skip
 
 
 def decoded(data: bytes) -> str:
@@ -49,8 +61,9 @@ def kind_of(text: str) -> str:
         raise ImportProblem("this file is empty")
     if iperf3.is_stream(stripped.encode()):
         return "iperf3"
-    if re.search(r"^\[ *ID\] +Interval", stripped, re.MULTILINE):
-        raise ImportProblem("this is iperf3's text for people; run it with -J and import that")
+    for mark, said in UNREADABLE:
+        if re.search(mark, stripped, re.MULTILINE):
+            raise ImportProblem(said)
     if bench_rows.is_rows(stripped) or bench_table.is_table(stripped):
         return "llama-bench"
     if stripped.startswith("data:") or (stripped.startswith("{") and '"node_list"' in stripped):
@@ -70,7 +83,7 @@ def kind_of(text: str) -> str:
         return "gpus"
     if prometheus_output.is_metrics(stripped):
         return "gpus"
-    if re.search(r"^HOST:.*Loss%", stripped, re.MULTILINE):
+    if stripped.startswith(pings.CSV_HEAD) or re.search(r"^HOST:.*Loss%", stripped, re.MULTILINE):
         return "mtr"
     if pings.is_ping(stripped):
         return "ping"

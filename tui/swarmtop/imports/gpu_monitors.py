@@ -65,7 +65,10 @@ def _found(machines: Machines, source: str) -> Found:
     for word, cards in machines.items():
         name = names.of(word or "node")
         nodes.append(machine_of(name, cards, notes))
-    first = f"{len(nodes)} machine{'s' if len(nodes) != 1 else ''}; vram_gib is the memory that was free then"
+    cards = [card for held in machines.values() for card in held]
+    whole = all(card.free_bytes is None or card.free_bytes == card.total_bytes for card in cards)
+    memory = "all of the memory: what other programs use is not stated" if whole else "the memory that was free then"
+    first = f"{len(nodes)} machine{'s' if len(nodes) != 1 else ''}; vram_gib is {memory}"
     return Found(tuple(nodes), (), tuple(dict.fromkeys((first, *notes))), source)
 
 

@@ -1,7 +1,7 @@
 """Read round trips of one path as `ping` and `mtr` print them, of any system and in several languages.
 
     ping     Linux, BusyBox, macOS and BSD, Windows: single times, else the summary
-    mtr      --json, or --report
+    mtr      --json, --csv, or --report
 
 Single times give the median and their spread. A summary has the mean and the deviation: the median is then assumed to
 be the mean, and p95 − min is computed as for a normal distribution, which a note says.
@@ -9,6 +9,7 @@ be the mean, and p95 − min is computed as for a normal distribution, which a n
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from typing import Any, Final
@@ -19,6 +20,9 @@ from swarmtop.imports.gpu.card import number
 Z95: Final = 1.645  # standard normal quantile
 ENOUGH: Final = 5  # single times: with fewer the summary is better
 HERE: Final = "here"
+OF_DEVIATION: Final = "the mean of the summary stands for the median; jitter is worked out from its spread"
+OF_RANGE: Final = "the mean of the summary stands for the median, and max − min for the jitter"
+CSV_HEAD: Final = "Mtr_Version,"
 _NUMBER: Final = r"(\d+(?:[.,]\d+)?)"
 _TIME_WORDS: Final = "time|zeit|temps|tiempo|tempo|durata|tid|tijd|czas|время|时间|時間"
 _TIME: Final = re.compile(rf"(?:{_TIME_WORDS})\s*[=<]\s*{_NUMBER}\s*(?:ms|мс|毫秒)", re.IGNORECASE)
@@ -29,7 +33,15 @@ _WINDOWS: Final = re.compile(rf"=\s*{_NUMBER}\s*ms[,;]\s*\S.*?=\s*{_NUMBER}\s*ms
 _LOSS: Final = re.compile(rf"{_NUMBER}\s*%")
 _COUNTS: Final = re.compile(r"(\d+) packets transmitted, (\d+) (?:packets )?received")
 _TARGET: Final = re.compile(r"^PING6?[\s(]+([^\s(]+)|^\S.*?\[([0-9A-Fa-f.:]+)\]", re.MULTILINE)
-_HUB: Final = re.compile(rf"^\s*\d+\.\|?-*\s+(\S+)\s+{_NUMBER}%\s+(\d+)\s+{'  *'.join([_NUMBER] * 5)}", re.MULTILINE)
+_UNREACHABLE: Final = re.compile(  # an answer of a router, which Windows counts as received
+    r"unreachable|expired in transit|nicht erreichbar|überschritten|injoignable|inaccesible|non raggiungibile"
+    r"|inacessível|niet bereikbaar|недоступ",
+    re.IGNORECASE,
+)
+_SENT: Final = re.compile(r"^[^=\n%]*=\s*(\d+)\s*[,;][^=\n]*=\s*(\d+)\s*[,;][^=\n]*=\s*\d+\b(?!\s*ms)", re.MULTILINE)
+_HUB: Final = re.compile(
+    rf"^\s*\d+\.\|?-*\s+(?:AS\S+\s+)?(\S+)\s+{_NUMBER}%?\s+(\d+)\s+{'  *'.join([_NUMBER] * 5)}", re.MULTILINE
+)
 
 
 def ping(text: str, src: str | None, dst: str | None) -> Found:
@@ -49,11 +61,10 @@ def ping(text: str, src: str | None, dst: str | None) -> Found:
     elif summary:
         low, mean, high = (_float(summary[k]) for k in (1, 2, 3))
         rtt_ms, jitter_ms = mean, _spread(low, mean, high, _float(summary[4]) if summary[4] else None)
-        said = "the mean of the summary stands for the median; jitter is worked out from its spread"
+        said = OF_DEVIATION if summary[4] else OF_RANGE
     elif windows:
         low, high, mean = (_float(windows[k]) for k in (1, 2, 3))
-        rtt_ms, jitter_ms = mean, high - low
-        said = "the mean of the summary stands for the median, and max − min for the jitter"
+        rtt_ms, jitter_ms, said = mean, high - low, OF_RANGE
     elif times:
         rtt_ms, jitter_ms, said = quantile(times, 0.5), None, f"{len(times)} answers: too few for a jitter"
     else:
@@ -69,6 +80,8 @@ def is_ping(text: str) -> bool:
 def mtr(text: str, src: str | None, dst: str | None) -> Found:
     """Read mtr's last host, which is the target. Raises ImportProblem."""
     stripped = text.lstrip()
+    if stripped.startswith(CSV_HEAD):
+        return _mtr_csv(stripped, src, dst)
     if not stripped.startswith("{"):
         return _mtr_report(text, src, dst)
     try:
@@ -84,6 +97,17 @@ def mtr(text: str, src: str | None, dst: str | None) -> Found:
         raise ImportProblem(f"mtr did not reach {asked[:60]}: its last answer is from another host")
     begin = src or (str(head.get("src", HERE)) if isinstance(head, dict) else HERE)
     return _of_mtr(begin, dst or asked, figures, len(hubs))
+
+
+def _mtr_csv(text: str, src: str | None, dst: str | None) -> Found:
+    """Read `mtr --csv`: a line for each host on the way, all with the target's name."""
+    hubs = [row for row in csv.DictReader(text.splitlines()) if row.get("Hop")]
+    last: dict[str, Any] = hubs[-1] if hubs else {}
+    asked = str(last.get("Host") or "the host")
+    figures = {key: _figure(last, key) for key in ("Loss%", "Avg", "Best", "Wrst", "StDev")}
+    if last.get("Ip") in (None, "???") or figures["Avg"] is None or (figures["Loss%"] or 0.0) >= 100:
+        raise ImportProblem(f"mtr did not reach {asked[:60]}: its last answer is from another host")
+    return _of_mtr(src or HERE, dst or asked, figures, len(hubs))
 
 
 def _mtr_report(text: str, src: str | None, dst: str | None) -> Found:
@@ -112,10 +136,10 @@ def _figure(hub: Any, key: str) -> float | None:
     return number(hub.get(key) if isinstance(hub, dict) else None, f"{key} of mtr's last host")
 
 
-def _spread(low: float, mean: float, high: float, deviation: float | None) -> float | None:
-    """Return p95 − min, at most max − min; None without a deviation."""
+def _spread(low: float, mean: float, high: float, deviation: float | None) -> float:
+    """Return p95 − min, at most max − min, which it is without a deviation."""
     if deviation is None:
-        return None
+        return high - low
     return max(0.0, min(high - low, mean + Z95 * deviation - low))
 
 
@@ -123,6 +147,9 @@ def _ping_loss(text: str) -> float | None:
     counts = _COUNTS.search(text)
     if counts and int(counts[1]):
         return 1 - min(1.0, int(counts[2]) / int(counts[1]))
+    if (sent := _SENT.search(text)) and int(sent[1]):  # Windows
+        answers = max(0, int(sent[2]) - len(_UNREACHABLE.findall(text)))
+        return 1 - min(1.0, answers / int(sent[1]))
     lines = [line for line in text.splitlines() if "%" in line]
     match = _LOSS.search(lines[-1]) if lines else None
     return _float(match[1]) / 100 if match else None

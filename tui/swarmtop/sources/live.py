@@ -82,16 +82,14 @@ class LiveSource:
         rate_hz: float = 4.0,
         compact: bool = False,
         operator: Operator | None = None,
-        ended: Callable[[], str] | None = None,
         rng: random.Random | None = None,
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """`compact`: hold links in as few bytes as a screen needs. `operator`: of the collector that this user runs on
-        this machine, if it is that one. `ended`: says why a collector started here cannot come back; else ""."""
+        this machine, if it is that one."""
         self._compact = compact
         self.title = address_text(host, port)
         self._operator = operator
-        self._collector_ended = ended or (lambda: "")
         self._loopback = is_loopback(host)
         tls = not (insecure or is_loopback(host))
         self._connector = CollectorConnector(self.title, tls, pin, pins_folder or default_state_dir())
@@ -267,7 +265,7 @@ class LiveSource:
                     ) from lost
                 self.silent_since_ns = self.silent_since_ns or self._heard_ns
                 self._drop_questions(lost)
-                why = self._collector_ended() or f"connection to {self.title} lost ({lost}); trying again"
+                why = f"connection to {self.title} lost ({lost}); trying again"
                 if why != self._lost:  # each try fails alike, and other events are to stay in sight
                     self._lost = why
                     self._note(why)

@@ -80,6 +80,18 @@ def test_axis_ends_at_a_round_number_not_below_the_peak(highest: float) -> None:
     assert top <= highest * 5.01
 
 
+@given(st.floats(1e-6, 1e9), st.integers(1, 60))
+def test_labels_of_an_axis_are_exact_and_fit_beside_it(highest: float, rows: int) -> None:
+    """A path of microseconds had `0.003…` beside its chart: a third of 0.01."""
+    top = charts.nice_top(highest)
+    for step in (rows // charts.parts_of_axis(top, rows), charts.lines_apart(top, rows)):
+        for row in range(0, rows, step):
+            value = top * (rows - row) / rows
+            label = charts.axis_label(value)
+            assert len(label) <= charts.LABEL_MOST
+            assert math.isclose(float(label), value, rel_tol=1e-9)
+
+
 @given(st.lists(st.floats(0, 1e5), min_size=1, max_size=5), st.integers(1, 100))
 def test_stacked_bar_shares_out_every_cell(parts: list[float], width: int) -> None:
     total = sum(parts)

@@ -130,6 +130,13 @@ def test_chosen_columns_fit_the_width_and_name_and_state_always_stay(width: int)
     assert "state" in [c.name for c, _ in chosen]
 
 
+def test_at_forty_cells_a_node_has_its_state_and_what_the_swarm_would_gain() -> None:
+    """There was room for the name and the state alone, which do not say which machine to mend."""
+    chosen = choose(40 - ranking.MARGIN - 1)
+    assert [c.name for c, _ in chosen] == ["node", "state", "gain"]
+    assert [c.name for c, _ in choose(31)] == ["node", "state"]
+
+
 def test_clicking_a_title_finds_its_column() -> None:
     chosen = choose(120)
     head = said(ranking.header(chosen, "cost", False))

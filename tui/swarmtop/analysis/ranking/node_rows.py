@@ -133,7 +133,7 @@ def _row(swarm: Swarm, standing: Standing, columns: Figures, place: int, i: int)
         win_tokens_per_s=win_of(found, rate),
         without_tokens_per_s=found.without_tokens_per_s if found else None,
         typical_tokens_per_s=found.typical_tokens_per_s if found else None,
-        why=why(role, state, found, standing, facts.name, degraded),
+        why=why(role, state, found, standing, facts.name, degraded, _departure(swarm, facts.name, state)),
         rtt_p50_ms=optional(columns.rtt50_ms[i]),
         rtt_kind=Kind.ESTIMATE if columns.estimated[i] else Kind.MEASURED,
         rtt_p99_ms=optional(columns.rtt99_ms[i]),
@@ -157,17 +157,27 @@ def win_of(found: Impact | None, tokens_per_s: float | None) -> float | None:
     return 1e3 / max(1e3 / tokens_per_s - found.win_ms, 1e-6) - tokens_per_s
 
 
-def why(role: Role, state: State, found: Impact | None, standing: Standing, name: str, degraded: str | None) -> str:
-    """Return why a node has its place, in one line."""
+def why(
+    role: Role,
+    state: State,
+    found: Impact | None,
+    standing: Standing,
+    name: str,
+    degraded: str | None,
+    departure: str = "",
+) -> str:
+    """Return why a node has its place, in one line. `departure`: why it has left, if that is known."""
     if role == "out":
-        return _why_out(state, standing, name)
+        return _why_out(state, standing, name, departure)
     rate = standing.tokens_per_s
     if found is None:
         return "in the placement that runs; its cost is not known yet"
     if role == "spare":
         return _good_for(found, rate)
     parts = [degraded] if degraded else []
-    if state in GONE:
+    if state is State.LEFT:
+        parts.append(f"{_has_left(departure)}; the placement needs it")
+    elif state in GONE:
         parts.append("does not answer, and the placement needs it")
     elif (
         found.win_ms and rate and found.typical_tokens_per_s and found.typical_tokens_per_s - rate >= TOLD_SHARE * rate
@@ -184,11 +194,22 @@ def why(role: Role, state: State, found: Impact | None, standing: Standing, name
     return "; ".join(parts)
 
 
-def _why_out(state: State, standing: Standing, name: str) -> str:
+def _departure(swarm: Swarm, name: str, state: State) -> str:
+    """Return why a node left, as its newest event says."""
+    if state is not State.LEFT:
+        return ""
+    return next((event.detail for event in reversed(swarm.events) if event.node == name and event.kind == "left"), "")
+
+
+def _has_left(departure: str) -> str:
+    return f"has left: {safe(departure, 100)}" if departure else "has left"
+
+
+def _why_out(state: State, standing: Standing, name: str, departure: str) -> str:
     if state is State.LOST:
         return "does not answer"
     if state is State.LEFT:
-        return "has left"
+        return _has_left(departure)
     return safe((standing.why_out or {}).get(name, "") or "cannot serve, judging by what is measured", 200)
 
 

@@ -78,8 +78,13 @@ def run(args: argparse.Namespace) -> int:
     data = _input(args, kind)
     try:
         text = decoded(data)
-        kind = kind or kind_of(text)
-        found = FORMATS[kind].read(args, text.encode())
+        guessed = None if kind else kind_of(text)
+        try:
+            found = FORMATS[kind or str(guessed)].read(args, text.encode())
+        except ImportProblem as problem:
+            if guessed != "matrix":  # which any table may be
+                raise
+            raise ImportProblem(f"no known tool wrote this, and as a matrix of round trips: {problem}") from problem
         base = decoded(read_named(Path(args.into))) if args.into else ""
         text = _checked(found, base)
     except ImportProblem as problem:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 BAR: Final = 7  # cells by which a column with a bar may grow
 LEAST_BAR: Final = 4  # cells; a shorter bar says too little
+NARROW: Final = 35  # cells, below which the whole name leaves no room for the gain
+NARROW_NAME: Final = 14
 AFTER_BARS: Final = 8  # columns of this rank and above are added after the bars of those before
 
 Cell = Callable[[View, int], Span]
@@ -37,7 +39,7 @@ class Column(msgspec.Struct, frozen=True):
     title: str
     width: int
     help: str  # what the figure is, in one line
-    rank: int  # columns of a low rank stay when the screen is narrow
+    rank: int  # columns of a low rank stay when the screen is narrow; 0 and below are always offered
     cell: Cell
     values: Values  # numbers (NaN: unknown, always last) or texts, to sort by
     align: Align = ">"
@@ -285,19 +287,19 @@ def _text(view: View, cell: Cell) -> list[str]:
 
 
 COLUMNS: Final[tuple[Column, ...]] = (
-    Column("node", "NODE", 16, "the node's name", 0,
+    Column("node", "NODE", 16, "the node's name", -1,
            lambda v, r: (clean(v.swarm.facts[r].name), "faded" if faded(v, r) else "name"),
            lambda v: [clean(f.name).casefold() for f in v.swarm.facts], "<", grows=12),
     Column("region", "REGION", 8, "the place that it reports", 15,
            lambda v, r: (clean(v.swarm.facts[r].region) or quantities.UNMEASURED, "dim"),
            lambda v: [clean(f.region).casefold() for f in v.swarm.facts], "<"),
-    Column("state", "STATE", 10, "ok, slow (it runs, and its GAIN is 5 % or more), degraded, stale, lost", 0,
+    Column("state", "STATE", 10, "ok, slow (it runs, and its GAIN is 5 % or more), degraded, stale, lost", -1,
            _state, lambda v: np.array([_STATE_ORDER[v.word(r)] for r in range(len(v.swarm))], np.float64), "<"),
     Column("stage", "STG", 5, "its stage in the placement that runs, else in the best plan; spare: could serve", 0,
            _stage, _stage_values),
     Column("share", "SHARE", 5, "its share of a token's time", 1, _share, _row_values("share"),
            largest_first=True, grows=BAR, part=_share_part),
-    Column("gain", "GAIN", 6, "tok/s the swarm would gain without it, or if it were typical", 0, _gain,
+    Column("gain", "GAIN", 6, "tok/s the swarm would gain without it, or if it were typical", -1, _gain,
            _row_values("win_tokens_per_s"), largest_first=True),
     Column("cause", "CAUSE", 8, "its largest part: rtt, jitter, upload, compute, memory, overhead", 1, _cause,
            lambda v: _text(v, _cause), "<"),
@@ -362,14 +364,16 @@ def offered(names: Sequence[str], *, marked: bool, past: bool = True) -> tuple[C
     """Return the columns a person chose (all if `names` is empty); always the node's name, and differences only with a
     mark. A file has no `past`: columns that would stay empty are left out unless they were chosen."""
     wanted = names or [c.name for c in COLUMNS if past or c.name not in OF_TIME]
-    return tuple(c for c in COLUMNS if (c.name in wanted or not c.rank or c.marked) and (marked or not c.marked))
+    return tuple(c for c in COLUMNS if (c.name in wanted or c.rank <= 0 or c.marked) and (marked or not c.marked))
 
 
-def choose(width: int, columns: tuple[Column, ...] = offered((), marked=False)) -> tuple[tuple[Column, int], ...]:
+def choose(width: int, columns: Sequence[Column] = offered((), marked=False)) -> tuple[tuple[Column, int], ...]:
     """Return the columns that fit in `width`, in their order, each with its width; the least important are dropped
     first. Bars of important columns come before less important columns."""
     sizes: dict[str, int] = {}
     left = width
+    if width < NARROW:
+        columns = [msgspec.structs.replace(c, width=NARROW_NAME) if c.name == "node" else c for c in columns]
     ranked = sorted(columns, key=lambda c: c.rank)
     for column in ranked:
         if column.rank >= AFTER_BARS and ranked[0].rank < AFTER_BARS:
@@ -378,7 +382,7 @@ def choose(width: int, columns: tuple[Column, ...] = offered((), marked=False)) 
         if column.width + 1 <= left:
             sizes[column.name] = column.width
             left -= column.width + 1
-        elif column.rank:
+        elif column.rank > 0:
             break
     left = _barred(columns, sizes, left)
     for column in columns:

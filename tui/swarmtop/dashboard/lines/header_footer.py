@@ -127,9 +127,11 @@ def _alerts(view: View) -> Line:
 
 def alerts(view: View) -> Block:
     """Return what needs attention now, worst first; each line says what and for how long."""
-    found: Block = [] if view.silent_since_ns is None else [
-        line(("x no collector", "lost"), f"  not heard since {view.clock(view.silent_since_ns)}; trying again")
-    ]  # fmt: skip
+    found: Block = [line(("x this machine", "lost"), f"  {clean(view.trouble, 300)}")] if view.trouble else []
+    if view.silent_since_ns is not None:
+        found.append(
+            line(("x no collector", "lost"), f"  not heard since {view.clock(view.silent_since_ns)}; trying again")
+        )
     found += [line(("! rule", "warn"), f"  {clean(text, 200)}") for text in view.firing]
     left = view.swarm.nodes["state"] == State.LEFT  # a node that left in order is no alarm
     some = any(view.words.count(word) for word in _ALARMING)

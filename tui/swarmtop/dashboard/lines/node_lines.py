@@ -16,7 +16,7 @@ from swarmtop.analysis.ranking.reasons import reason_lines, whole
 from swarmtop.analysis.ranking.states import GLYPH
 from swarmtop.analysis.ranking.usual_layer import UsualComparison
 from swarmtop.dashboard.lines import node_cards
-from swarmtop.dashboard.lines.charts.series import axis_label, braille, known, nice_top, spark
+from swarmtop.dashboard.lines.charts.series import axis_label, braille, known, lines_apart, nice_top, spark
 from swarmtop.dashboard.lines.events import event_line
 from swarmtop.dashboard.lines.styled import (  # fmt: skip
     Block,
@@ -230,9 +230,9 @@ def chart(
     top = nice_top(max(v for v in values if v is not None))
     inner = max(4, width - 7)
     drawn = braille(values, inner, rows, top)
-    marks = rows // 4 if rows >= 8 and rows % 4 == 0 else 2 if rows > 3 else 1
+    step = lines_apart(top, rows)
     for y, text in enumerate(drawn):
-        level = axis_label(top * (rows - y) / rows) if y % marks == 0 else ""
+        level = axis_label(top * (rows - y) / rows) if y % step == 0 else ""
         block.append(line((pad(level, 6, ">") + "┤", "dim"), (text, "chart")))
     left, right = view.clock(history.at_ns[0])[:5], view.clock(history.at_ns[-1])[:5]
     if state.range_s > 2 * 86_400:  # the day rather than the minute

@@ -215,7 +215,7 @@ class Overview(Page):
         picks = [
             (c.name, c.name, f"{'not shown: ' if c.name in hidden else ''}{c.help}")
             for c in COLUMNS
-            if c.rank and not c.marked
+            if c.rank > 0 and not c.marked
         ]
 
         def done(text: str | None) -> None:

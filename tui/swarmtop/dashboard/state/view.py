@@ -60,6 +60,7 @@ class View:
     mark: Mark | None = None  # a moment to compare with
     zone: dt.tzinfo | None = None
     silent_since_ns: int | None = None  # no message of the collector since then; None: it is heard, or there is none
+    trouble: str = ""  # which program that was started here does not run any more, and what to do
     note: str = ""  # which model is shown because another does not fit
 
     @property

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 SPARK = "▁▂▃▄▅▆▇█"
+LABEL_MOST: Final = 6  # cells of a figure at an axis
 _BRAILLE = 0x2800
 # bit of the dot at (x, y) in a braille cell, y counted from the top
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
@@ -77,6 +78,16 @@ def parts_of_axis(top: float, rows: int) -> int:
     return next((parts for parts in wanted if rows % parts == 0 and rows // parts > 1), 1)
 
 
+def lines_apart(top: float, rows: int) -> int:
+    """Return how many lines apart the figures of a tall axis stand: quarters or halves if they can be written exactly,
+    else round figures."""
+    for parts in (4, 2):
+        exact = all(math.isclose(float(axis_label(top * k / parts)), top * k / parts) for k in range(1, parts))
+        if rows % parts == 0 and (rows > parts or parts == 2) and exact:
+            return rows // parts
+    return rows // parts_of_axis(top, rows)
+
+
 def braille(values: Sequence[float | None], width: int, rows: int, top: float) -> list[str]:
     """Return a line chart of `width` × `rows` cells from 0 (bottom) to `top`; neighbours are joined, gaps are not."""
     if width <= 0 or rows <= 0:
@@ -129,7 +140,12 @@ def set_dot(cells: list[list[int]], x: int, y: int) -> None:
 
 
 def axis_label(value: float) -> str:
-    return f"{value:.0f}" if value >= 10 else f"{value:.3g}"
+    """Return a figure of at most LABEL_MOST characters, exact for the parts of an axis with a round top."""
+    if value >= 1e5:
+        power = 3 * (math.floor(math.log10(value)) // 3)
+        return f"{value / 10**power:.3g}e{power}"
+    text = f"{value:.0f}" if value >= 10 else f"{value:.3g}"
+    return text if len(text) <= LABEL_MOST else f"{value:.1e}".replace(".0e", "e").replace("e-0", "e-")
 
 
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
