@@ -259,7 +259,7 @@ async def test_a_part_that_ends_is_reported_in_the_status_and_restarted(
 async def test_a_part_that_ends_again_and_again_ends_the_daemon(
     collector: FakeCollector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor_module, "PAUSE_S", 0.0)
+    monkeypatch.setattr(supervisor_module, "RESTART_DELAY_S", 0.0)
     rig = Rig(collector, tmp_path)
 
     async def broken() -> None:

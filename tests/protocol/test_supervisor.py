@@ -16,8 +16,8 @@ log = logging.getLogger("test_supervisor")
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "PAUSE_S", 0.0)
-    monkeypatch.setattr(module, "LOOK_S", 0.001)
+    monkeypatch.setattr(module, "RESTART_DELAY_S", 0.0)
+    monkeypatch.setattr(module, "THREAD_POLL_S", 0.001)
 
 
 ENDS = {"returns": None, "raises": ValueError("no such thing"), "is cancelled": asyncio.CancelledError()}
@@ -57,7 +57,7 @@ async def test_what_ends_again_and_again_ends_the_program():
         with pytest.raises(PartFailed, match="counting kept failing, last with ValueError: no such thing"):
             await parts.failed()
     assert parts.down == ("counting",)
-    assert parts.troubles["counting"].startswith(f"ended {module.MOST + 1} times")
+    assert parts.troubles["counting"].startswith(f"ended {module.MAX_FAILURES + 1} times")
     await parts.close()
 
 
@@ -66,13 +66,13 @@ async def test_ends_that_lie_far_apart_are_no_failure():
 
     async def part() -> None:
         nonlocal now_s
-        now_s += module.WITHIN_S / 2
+        now_s += module.FAILURE_WINDOW_S / 2
         ends.put_nowait(1)
 
     parts = Supervisor(log, steady_s=lambda: now_s)
     parts.task("counting", part)
     async with asyncio.timeout(10):
-        for _ in range(10 * module.MOST):
+        for _ in range(10 * module.MAX_FAILURES):
             await ends.get()
     assert not parts._failed.is_set()
     await parts.close()
