@@ -34,9 +34,9 @@ from swarm_collector.ingest.store_client import StoreClient
 from swarm_collector.ingest.store_watch import StoreWatch
 from swarm_collector.members.addresses import MemberAddresses
 from swarm_collector.members.admission import Admissions
+from swarm_collector.members.join_rules import Register
 from swarm_collector.members.membership import REPLACED_RETRY_NS, Member, Membership, NodeEvent
 from swarm_collector.members.presence import restore_present
-from swarm_collector.members.register import Register
 from swarm_collector.scheduling.dispatcher import UNWATCHED_AFTER_NS, Dispatcher, first_lease_ns
 from swarm_collector.scheduling.measurement_plan import Scheduler
 from swarm_collector.scheduling.survey import Survey

@@ -16,9 +16,9 @@ from collector_rig import collector, link
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from swarm_collector.changes.change_thresholds import RTT, number
 from swarm_collector.changes.detected_change import Found, Move, describe
 from swarm_collector.changes.detector import ChangeDetector
-from swarm_collector.changes.figures import RTT, number
 from swarm_collector.changes.plan_rate import PlanRate
 from swarm_collector.changes.recorded_changes import recorded_changes
 from swarm_collector.changes.series.level import Level

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from swarm_collector.changes.figures import JITTER, RTT
+from swarm_collector.changes.change_thresholds import JITTER, RTT
 from swarm_collector.changes.series.level import BatchedLevel, Level
 from swarm_collector.changes.series.level_columns import BatchedLevelColumns, LevelColumns, LossColumns
 from swarm_collector.changes.series.loss_level import LossLevel

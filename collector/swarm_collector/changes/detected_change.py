@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from swarm_collector.changes.figures import Figure, number, step
+from swarm_collector.changes.change_thresholds import Figure, number, step
 from swarm_collector.changes.subjects import Subject
 from swarm_protocol.units import NS_PER_S
 

@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from swarm_collector.changes.change_thresholds import LAYER, OF_LINKS, UPLINK, VISIT, Figure
 from swarm_collector.changes.detected_change import Found, Kind, Move
-from swarm_collector.changes.figures import LAYER, OF_LINKS, UPLINK, VISIT, Figure
 from swarm_collector.changes.series.series_table import MOST_LINKS, Pool, Series, SeriesTable, Unit
 from swarm_collector.changes.subjects import HINT, NODE_SHARE, SWARM, Subject, subjects
 from swarm_protocol.messages.column_batch import LinkColumns

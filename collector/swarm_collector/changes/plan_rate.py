@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from swarm_collector.changes.change_thresholds import PLAN, number
 from swarm_collector.changes.detected_change import Kind
 from swarm_collector.changes.detector import USUAL_AFTER_NS
-from swarm_collector.changes.figures import PLAN, number
 from swarm_collector.changes.series.level import Level
 from swarm_collector.focus_model import model_of
 from swarm_predict.cost.build import build_tables

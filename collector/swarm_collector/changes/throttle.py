@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, Literal
 
-from swarm_collector.changes.figures import number
+from swarm_collector.changes.change_thresholds import number
 from swarm_protocol.messages.samples import HostSample
 from swarm_protocol.units import NS_PER_S
 

@@ -1,4 +1,4 @@
-"""Run the decisions of `register` in transactions of the store, and apply what they change.
+"""Run the decisions of `join_rules` in transactions of the store, and apply what they change.
 
 The store decides; this collector's copies (`Register`, `Membership`) are updated once it has committed. Other
 collectors on the same database receive the keys of the changed rows and read them again. While the store accepts
@@ -16,9 +16,9 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 
 from swarm_collector.clock import Clock
-from swarm_collector.members import register
+from swarm_collector.members import join_rules
+from swarm_collector.members.join_rules import MEMBER_KEY, Change, Joiner, Joining, Register, Unreadable
 from swarm_collector.members.membership import Member, Membership, Rejected, token_matches
-from swarm_collector.members.register import MEMBER_KEY, Change, Joiner, Joining, Register, Unreadable
 from swarm_protocol.addresses import address_text
 from swarm_protocol.messages.probe_messages import AboutMe, Hello, Refused
 from swarm_protocol.text import clean_name
@@ -124,7 +124,7 @@ class Admissions:
 
         def decision(store: Transaction) -> Joiner | Rejected:
             try:
-                outcome = register.admit(store, joining, now_ns)
+                outcome = join_rules.admit(store, joining, now_ns)
             except Unreadable as error:
                 return Rejected(str(error), final=False, retry_ms=STORE_RETRY_MS)
             if isinstance(outcome, Joiner):
@@ -142,11 +142,11 @@ class Admissions:
         if isinstance(outcome, Joiner):
             self._register.saw(outcome.node_id, outcome.row)
             if self._register.row(outcome.node_id).revoked_ns:  # by a later revision than the transaction saw
-                return Rejected(register.REVOKED, final=True)
+                return Rejected(join_rules.REVOKED, final=True)
         return outcome
 
     def _by_copy(self, joining: Joining, now_ns: int) -> Joiner | Rejected:
-        return register.admit(_Copy(self._membership, self._register), joining, now_ns)
+        return join_rules.admit(_Copy(self._membership, self._register), joining, now_ns)
 
     # ------------------------------------------------------------ the operator's
 
@@ -154,15 +154,15 @@ class Admissions:
         """Return (code, id) of a new invite. Raises StoreError."""
         now_ns = self._clock.wall_ns()
         self._register.forget_old(now_ns)
-        code, invite_id, change = register.make_invite(label, now_ns, valid_ns)
+        code, invite_id, change = join_rules.make_invite(label, now_ns, valid_ns)
         await self._decide(lambda store: _write(store, (change,)), lambda _: (change,))
         return code, invite_id
 
-    async def revoke_invite(self, invite_id: str) -> register.Invite | None:
+    async def revoke_invite(self, invite_id: str) -> join_rules.Invite | None:
         """Return the revoked invite as it was; None: there is none. Raises StoreError and Unreadable."""
 
-        def decision(store: Transaction) -> tuple[register.Invite, Change] | None:
-            found = register.revoke_invite(store, invite_id)
+        def decision(store: Transaction) -> tuple[join_rules.Invite, Change] | None:
+            found = join_rules.revoke_invite(store, invite_id)
             _write(store, (found[1],) if found else ())
             return found
 
@@ -173,7 +173,7 @@ class Admissions:
         """Rename a member; return False if another member has this name. Raises StoreError and Unreadable."""
 
         def decision(store: Transaction) -> Change | None:
-            change = register.rename(store, member.node_id, name)
+            change = join_rules.rename(store, member.node_id, name)
             if change is not None:
                 _write(store, (change,))
                 store.rename(member.node_id, name)
@@ -186,7 +186,7 @@ class Admissions:
         at_ns = self._clock.wall_ns() if revoked else 0
 
         def decision(store: Transaction) -> Change:
-            change = register.set_revoked(store, member.node_id, at_ns)
+            change = join_rules.set_revoked(store, member.node_id, at_ns)
             _write(store, (change,))
             return change
 

@@ -13,8 +13,8 @@ from typing import Final
 import msgspec
 
 from swarm_collector.members.addresses import MemberAddresses
+from swarm_collector.members.join_rules import Register
 from swarm_collector.members.membership import Member, Membership
-from swarm_collector.members.register import Register
 from swarm_protocol.messages.probe_messages import PROTOCOL_VERSION, Address, Hello, HostFacts, Port, Reach
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.history.recording import NodeRow

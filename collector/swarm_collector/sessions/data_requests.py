@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 
 from swarm_collector.ingest.store_client import StoreClient
 from swarm_collector.members.admission import unproven
+from swarm_collector.members.join_rules import Register
 from swarm_collector.members.membership import Membership
-from swarm_collector.members.register import Register
 from swarm_collector.settings import Settings
 from swarm_protocol.messages.probe_messages import AboutMe, AboutYou, Refused
 from swarm_protocol.text import safe

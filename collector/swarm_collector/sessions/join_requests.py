@@ -8,8 +8,8 @@ from swarm_collector.clock import Clock
 from swarm_collector.ingest.quotas import NewMemberQuota
 from swarm_collector.members.addresses import is_public
 from swarm_collector.members.admission import Admissions, unproven
+from swarm_collector.members.join_rules import Joiner, Register
 from swarm_collector.members.membership import Admitted, Membership, Rejected, other_protocol
-from swarm_collector.members.register import Joiner, Register
 from swarm_collector.settings import Settings
 from swarm_collector.verification.anomalies import network_of
 from swarm_protocol.messages.probe_messages import Hello

@@ -14,8 +14,8 @@ from aiohttp import web
 
 from swarm_collector.clock import Clock
 from swarm_collector.members.admission import Admissions
+from swarm_collector.members.join_rules import Register, Unreadable
 from swarm_collector.members.membership import Member, Membership
-from swarm_collector.members.register import Register, Unreadable
 from swarm_protocol.messages import operator_messages
 from swarm_protocol.text import is_name, safe
 from swarm_protocol.units import NS_PER_S

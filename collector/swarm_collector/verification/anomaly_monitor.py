@@ -10,8 +10,8 @@ from itertools import chain
 from typing import Final
 
 from swarm_collector.members.addresses import is_public
+from swarm_collector.members.join_rules import Register
 from swarm_collector.members.membership import Member, Membership, NodeEvent
-from swarm_collector.members.register import Register
 from swarm_collector.verification.anomalies import (
     Anomalies,
     Reporter,

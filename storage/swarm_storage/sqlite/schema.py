@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from swarm_storage.errors import NewerVersion, NotADatabase, OlderVersion
-from swarm_storage.sqlite.later_migrations import STEPS
-from swarm_storage.sqlite.migrations import APPLICATION_ID
+from swarm_storage.sqlite.migrations import STEPS
+from swarm_storage.sqlite.migrations_1_to_7 import APPLICATION_ID
 
 if TYPE_CHECKING:
     from pathlib import Path

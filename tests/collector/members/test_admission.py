@@ -14,9 +14,9 @@ from collector_fixtures import id_of, key_of
 from collector_rig import Rig, collector
 from websockets.exceptions import ConnectionClosed
 
-from swarm_collector.members import register
+from swarm_collector.members import join_rules
+from swarm_collector.members.join_rules import Joiner, Joining, Register
 from swarm_collector.members.membership import Rejected
-from swarm_collector.members.register import Joiner, Joining, Register
 from swarm_protocol.messages import operator_messages
 from swarm_protocol.messages.probe_messages import Refused
 from swarm_protocol.trust import signing
@@ -132,15 +132,15 @@ async def test_a_client_that_leaves_during_the_decision_has_used_its_invite(tmp_
 )
 def test_an_invite_that_is_no_good_says_why(later_ns, revoked, code, line):
     book = Rows()
-    made, invite_id, change = register.make_invite("", 0, DAY_NS)
+    made, invite_id, change = join_rules.make_invite("", 0, DAY_NS)
     book.keep(change)
     if revoked:
-        book.keep(register.revoke_invite(book, invite_id)[1])
-    assert register.admit(book, joining("kiln", invite=code or made), later_ns) == Rejected(line, final=True)
+        book.keep(join_rules.revoke_invite(book, invite_id)[1])
+    assert join_rules.admit(book, joining("kiln", invite=code or made), later_ns) == Rejected(line, final=True)
 
 
 def test_no_code_is_kept_anywhere():
-    code, invite_id, change = register.make_invite("alice", 0, DAY_NS)
+    code, invite_id, change = join_rules.make_invite("alice", 0, DAY_NS)
     assert code not in change[0] + change[1]
     assert Register(dict([change])).invites[invite_id].label == "alice"
 
@@ -148,11 +148,11 @@ def test_no_code_is_kept_anywhere():
 def test_a_row_read_before_a_commit_does_not_undo_it():
     """Several collectors, and several awaits in one, read rows and take them over at any time later."""
     book = Rows()
-    code, invite_id, change = register.make_invite("", 0, DAY_NS)
+    code, invite_id, change = join_rules.make_invite("", 0, DAY_NS)
     book.keep(change)
     copy = Register(book.kept)
     read_before = dict(book.kept)
-    joiner = register.admit(book, joining("kiln", invite=code), 1)
+    joiner = join_rules.admit(book, joining("kiln", invite=code), 1)
     assert isinstance(joiner, Joiner)
     copy.update(joiner.changes)
     copy.update(read_before.items())
@@ -248,7 +248,7 @@ class Rows:
     def __init__(self) -> None:
         self.kept: dict[str, str] = {}
 
-    def keep(self, *changes: register.Change) -> None:
+    def keep(self, *changes: join_rules.Change) -> None:
         self.kept.update(changes)
 
     def settings(self, keys: list[str]) -> dict[str, str]:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from websockets.exceptions import ConnectionClosed
 
-from swarm_collector.members.register import INVITE_KEY, MEMBER_KEY, Invite, Row
+from swarm_collector.members.join_rules import INVITE_KEY, MEMBER_KEY, Invite, Row
 from swarm_protocol.messages import operator_messages
 from swarm_protocol.messages.probe_messages import Refused, Welcome, decode_from_collector
 

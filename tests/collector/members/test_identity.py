@@ -17,7 +17,7 @@ from collector_fixtures import FACTS, hello, id_of, key_of
 from collector_rig import SECRET, Probe, collector, handshake_of, note
 from websockets.asyncio.client import connect
 
-from swarm_collector.members.register import MEMBER_KEY, PUBLIC_KEY, Row
+from swarm_collector.members.join_rules import MEMBER_KEY, PUBLIC_KEY, Row
 from swarm_protocol.messages.codec import encode
 from swarm_protocol.messages.probe_messages import AboutMe, Refused
 from swarm_protocol.trust import identity, signing

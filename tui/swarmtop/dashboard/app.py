@@ -26,7 +26,7 @@ from swarm_protocol.snapshot.swarm import Member, Swarm
 from swarm_protocol.units import NS_PER_S
 from swarmtop.analysis.ranking.node_figures import Figures, figures
 from swarmtop.dashboard import keymap, workers
-from swarmtop.dashboard.key_handlers import KeyActions
+from swarmtop.dashboard.global_key_handlers import KeyActions
 from swarmtop.dashboard.lines.styled import clean
 from swarmtop.dashboard.options import DashboardOptions
 from swarmtop.dashboard.planner_jobs import Advising

@@ -23,8 +23,8 @@ from swarm_protocol.snapshot.swarm import Event, Member, State, Swarm
 from swarm_protocol.text import safe
 from swarm_storage.csv_format import chunks
 from swarm_storage.errors import StoreError
+from swarm_storage.history.initial_view import before_departures, measured_for
 from swarm_storage.history.members import list_members, members_at, members_until
-from swarm_storage.history.opening import before_departures, measured_for
 from swarm_storage.store import open_store
 from swarmtop.option_types import at_ns
 from swarmtop.sources.source import History, Mode, SourceError, Span

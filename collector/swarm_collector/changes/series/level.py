@@ -19,7 +19,7 @@ import math
 from array import array
 from typing import Final, NamedTuple
 
-from swarm_collector.changes.figures import Figure
+from swarm_collector.changes.change_thresholds import Figure
 from swarm_protocol.units import NS_PER_S
 
 BASELINE: Final = 24

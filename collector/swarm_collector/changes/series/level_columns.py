@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from swarm_collector.changes.figures import LOSS, Figure
+from swarm_collector.changes.change_thresholds import LOSS, Figure
 from swarm_collector.changes.series.level import (
     BASELINE,
     BATCH,

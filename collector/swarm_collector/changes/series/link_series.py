@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from swarm_collector.changes.figures import JITTER, RTT
+from swarm_collector.changes.change_thresholds import JITTER, RTT
 from swarm_collector.changes.series.level import BatchedLevel, Level
 from swarm_collector.changes.series.level_columns import (
     BatchedLevelColumns,

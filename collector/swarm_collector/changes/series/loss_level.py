@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Final, NamedTuple
 
-from swarm_collector.changes.figures import LOSS, Figure
+from swarm_collector.changes.change_thresholds import LOSS, Figure
 from swarm_collector.changes.series.level import RARITY_SAMPLES, rarity_decades
 from swarm_protocol.units import NS_PER_S
 

@@ -16,8 +16,8 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from swarm_collector.changes.change_thresholds import JITTER, LAYER, LOSS, RTT, UPLINK, VISIT, Figure
 from swarm_collector.changes.detected_change import Found
-from swarm_collector.changes.figures import JITTER, LAYER, LOSS, RTT, UPLINK, VISIT, Figure
 from swarm_collector.changes.series.level import PLATEAU, Level
 from swarm_collector.changes.series.level_columns import Ints
 from swarm_collector.changes.series.link_rows import LinkRows

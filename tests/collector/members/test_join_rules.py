@@ -11,9 +11,9 @@ import json
 import pytest
 from collector_fixtures import id_of, key_of
 
-from swarm_collector.members import register
+from swarm_collector.members import join_rules
+from swarm_collector.members.join_rules import Invite, Joiner, Joining, Register, Row, Unreadable
 from swarm_collector.members.membership import NO_TOKEN, Rejected
-from swarm_collector.members.register import Invite, Joiner, Joining, Register, Row, Unreadable
 from swarm_protocol.trust import identity, signing
 from swarm_protocol.trust.ed25519_curve import may_be_public_key
 
@@ -64,7 +64,7 @@ def member(**fields: object) -> str:
 
 
 def admitted(book: Rows, asks: Joining, now_ns: int = 5) -> Joiner:
-    outcome = register.admit(book, asks, now_ns)
+    outcome = join_rules.admit(book, asks, now_ns)
     assert isinstance(outcome, Joiner), outcome
     return outcome
 
@@ -75,7 +75,7 @@ def written(joiner: Joiner) -> dict[str, object]:
 
 
 def with_invite(label: str = "") -> tuple[Rows, str, str]:
-    code, invite_id, (key, value) = register.make_invite(label, 3, DAY_NS)
+    code, invite_id, (key, value) = join_rules.make_invite(label, 3, DAY_NS)
     return Rows({key: value}), code, invite_id
 
 
@@ -87,22 +87,22 @@ def test_a_client_with_the_token_joins_under_the_id_of_its_key_and_nothing_is_wr
 
 
 def test_a_client_without_token_or_invite_is_refused_for_good():
-    assert register.admit(Rows(), joining(token_ok=False), 5) == Rejected(NO_TOKEN, final=True)
+    assert join_rules.admit(Rows(), joining(token_ok=False), 5) == Rejected(NO_TOKEN, final=True)
 
 
 def test_a_revoked_node_is_refused_as_such_whatever_it_shows():
     book, code, _ = with_invite()
     book.rows[f"member/{KILN}"] = member(revoked_ns=1)
     refused = Rejected("the operator has revoked this machine's membership; ask them to readmit it", final=True)
-    assert register.admit(book, joining(), 5) == refused
-    assert register.admit(book, joining(invite=code), 5) == refused
+    assert join_rules.admit(book, joining(), 5) == refused
+    assert join_rules.admit(book, joining(invite=code), 5) == refused
     book.rows[f"member/{KILN}"] = member(revoked_ns=0)
     assert admitted(book, joining()).node_id == KILN
 
 
 def test_a_full_swarm_admits_no_new_member_and_keeps_its_members():
     book = Rows(names={OVEN: "oven", "other": "other"})
-    assert register.admit(book, joining(max_members=2), 5) == Rejected(
+    assert join_rules.admit(book, joining(max_members=2), 5) == Rejected(
         "the swarm is full (2 nodes)", final=False, retry_ms=600_000
     )
     assert admitted(book, joining(max_members=3)).node_id == KILN
@@ -113,17 +113,17 @@ def test_a_full_swarm_admits_no_new_member_and_keeps_its_members():
 def test_a_row_that_cannot_be_read_decides_nothing():
     book = Rows({f"member/{KILN}": "{"})
     with pytest.raises(Unreadable, match=f"the row member/{KILN} of the store cannot be read"):
-        register.admit(book, joining(), 5)
+        join_rules.admit(book, joining(), 5)
 
 
 # ---------------------------------------------------------------- invites
 
 
 def test_an_invite_is_a_row_with_the_hash_of_its_code():
-    code, invite_id, (key, value) = register.make_invite("alice", 3, DAY_NS)
+    code, invite_id, (key, value) = join_rules.make_invite("alice", 3, DAY_NS)
     code_sha256 = hashlib.sha256(code.encode()).hexdigest()
     assert len(code) == 22  # 16 bytes in base64, without padding
-    assert invite_id == code_sha256[:8] == register.id_of(code)
+    assert invite_id == code_sha256[:8] == join_rules.id_of(code)
     assert key == f"invite/{invite_id}"
     assert json.loads(value) == {
         "code_sha256": code_sha256,
@@ -135,7 +135,7 @@ def test_an_invite_is_a_row_with_the_hash_of_its_code():
         "revoked": False,
         "revision": 1,
     }
-    assert register.make_invite("alice", 3, DAY_NS)[0] != code
+    assert join_rules.make_invite("alice", 3, DAY_NS)[0] != code
 
 
 def test_a_client_with_an_invite_needs_no_token_then_or_later():
@@ -165,7 +165,7 @@ def test_the_machine_that_used_an_invite_may_use_it_again_after_it_expired():
     used = dict(admitted(book, joining(invite=code)).changes)
     book = Rows({f"invite/{invite_id}": used[f"invite/{invite_id}"]})  # the member was forgotten
     assert admitted(book, joining(invite=code, token_ok=False), 3 * DAY_NS).node_id == KILN
-    assert register.admit(book, joining("oven", invite=code), 5) == Rejected(
+    assert join_rules.admit(book, joining("oven", invite=code), 5) == Rejected(
         "this invite has been used by another machine, and each is good for one; ask the operator for another",
         final=True,
     )
@@ -174,7 +174,7 @@ def test_the_machine_that_used_an_invite_may_use_it_again_after_it_expired():
 def test_an_invite_is_good_to_its_last_nanosecond():
     book, code, _ = with_invite()
     assert admitted(book, joining(invite=code), 3 + DAY_NS).node_id == KILN
-    assert register.admit(book, joining(invite=code), 4 + DAY_NS) == Rejected(
+    assert join_rules.admit(book, joining(invite=code), 4 + DAY_NS) == Rejected(
         "this invite expired on 1970-01-02 at 00:00 UTC; ask the operator for another", final=True
     )
 
@@ -186,23 +186,23 @@ def test_a_code_that_shares_no_more_than_its_id_with_an_invite_is_not_it():
     book, code, invite_id = with_invite()
     made = json.loads(book.rows[f"invite/{invite_id}"])
     book.rows[f"invite/{invite_id}"] = json.dumps(made | {"code_sha256": made["code_sha256"][:8] + 56 * "0"})
-    assert register.admit(book, joining(invite=code), 5) == no_such
-    assert register.admit(Rows(), joining(invite=code), 5) == no_such
+    assert join_rules.admit(book, joining(invite=code), 5) == no_such
+    assert join_rules.admit(Rows(), joining(invite=code), 5) == no_such
 
 
 def test_revoking_an_invite_writes_its_row_and_ends_it():
     book, code, invite_id = with_invite("alice")
     made = json.loads(book.rows[f"invite/{invite_id}"])
-    revoked = register.revoke_invite(book, invite_id)
+    revoked = join_rules.revoke_invite(book, invite_id)
     assert revoked is not None
     was, (key, value) = revoked
     assert (was.label, was.revoked, key) == ("alice", False, f"invite/{invite_id}")
     assert json.loads(value) == made | {"revoked": True, "revision": 2}
     book.rows[key] = value
-    assert register.admit(book, joining(invite=code), 5) == Rejected(
+    assert join_rules.admit(book, joining(invite=code), 5) == Rejected(
         "this invite was revoked; ask the operator for another", final=True
     )
-    assert register.revoke_invite(book, "00000000") is None
+    assert join_rules.revoke_invite(book, "00000000") is None
 
 
 # ---------------------------------------------------------------- ids of databases of before
@@ -225,7 +225,7 @@ def test_a_node_of_before_keeps_its_short_id_and_its_key_is_recorded(known_by):
 
 def test_the_key_of_a_node_of_before_does_not_stand_in_for_the_token():
     book = Rows(names={LEGACY: "kiln"})
-    assert register.admit(book, joining(token_ok=False), 5) == Rejected(NO_TOKEN, final=True)
+    assert join_rules.admit(book, joining(token_ok=False), 5) == Rejected(NO_TOKEN, final=True)
 
 
 def test_a_former_secret_gives_the_id_of_before_without_the_token():
@@ -245,7 +245,7 @@ def test_a_former_secret_that_is_unknown_or_taken_gives_nothing():
     assert admitted(Rows(), joining(former=FORMER)).node_id == KILN
     taken = Rows({f"member/{former_id}": member(public_key="ab")}, {former_id: "oven"})
     assert admitted(taken, joining(former=FORMER)).node_id == KILN
-    assert register.admit(taken, joining(former=FORMER, token_ok=False), 5) == Rejected(NO_TOKEN, final=True)
+    assert join_rules.admit(taken, joining(former=FORMER, token_ok=False), 5) == Rejected(NO_TOKEN, final=True)
 
 
 def test_what_may_be_the_public_key_of_another_is_no_secret():
@@ -287,21 +287,21 @@ def test_the_name_that_the_operator_gave_is_the_one_that_counts():
 
 def test_a_member_is_renamed_unless_another_is_called_that():
     book = Rows({f"member/{KILN}": member(label="lab", revision=4)}, {KILN: "kiln", OVEN: "oven"})
-    assert register.rename(book, KILN, "oven") is None
-    change = register.rename(book, KILN, "rack-7")
+    assert join_rules.rename(book, KILN, "oven") is None
+    change = join_rules.rename(book, KILN, "rack-7")
     assert change is not None
     assert change[0] == f"member/{KILN}"
     assert json.loads(change[1]) == NO_ROW | {"label": "lab", "name": "rack-7", "revision": 5}
-    assert register.rename(book, OVEN, "oven") is not None  # its own
+    assert join_rules.rename(book, OVEN, "oven") is not None  # its own
 
 
 def test_a_revocation_and_its_end_are_written_to_the_member_s_row():
     book = Rows({f"member/{KILN}": member(label="lab", name="rack-7")})
-    key, value = register.set_revoked(book, KILN, 9)
+    key, value = join_rules.set_revoked(book, KILN, 9)
     assert key == f"member/{KILN}"
     assert json.loads(value) == NO_ROW | {"label": "lab", "name": "rack-7", "revoked_ns": 9, "revision": 1}
     book.rows[key] = value
-    assert json.loads(register.set_revoked(book, KILN, 0)[1])["revoked_ns"] == 0
+    assert json.loads(join_rules.set_revoked(book, KILN, 0)[1])["revoked_ns"] == 0
 
 
 # ---------------------------------------------------------------- the copy in memory
