@@ -60,12 +60,13 @@ class Settings:
 
     def first_focus(self, kept: str | None) -> Focus:
         """Return the model to measure for at the start: the stored one, unless the operator names one now."""
+        own = msgspec.structs.replace(self.focus, chosen=self.focus_is_named)
         if self.focus_is_named or kept is None:
-            return self.focus
+            return own
         try:
             focus = msgspec.json.decode(kept, type=Focus)
             check_focus(focus)
         except (msgspec.DecodeError, FocusError) as error:
             _log.warning("the model kept in the store cannot be used (%s)", safe(str(error)))
-            return self.focus
-        return focus
+            return own
+        return msgspec.structs.replace(focus, chosen=focus.chosen is True)

@@ -173,7 +173,7 @@ class SwarmState:
                         _log.info("%s could not use its lease: %s", self._name(event.node_id), safe(event.done.detail))
                     self.poked.set()
             case FocusChanged():
-                if event.focus != self.dispatcher.scheduler.focus:
+                if not self.dispatcher.scheduler.keeps(event.focus):
                     self.dispatcher.scheduler.set_focus(event.focus)
                 self.replan()
         self.hub.changed()

@@ -68,7 +68,7 @@ class Dispatcher:
 
     def focus(self, focus: Focus, now_ns: int, *, operator: bool = True) -> str | None:
         """Measure for another model; return None, or why not. Raises FocusError for a model that cannot be measured."""
-        if focus == self.scheduler.focus:
+        if self.scheduler.keeps(focus):
             return None
         if now_ns - self._focused_ns < FOCUS_EVERY_NS:
             return "the model was changed a moment ago; try again in 2 seconds"

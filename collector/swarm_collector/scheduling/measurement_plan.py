@@ -112,6 +112,13 @@ class Scheduler:
     def focus(self) -> Focus:
         return self._focus
 
+    def keeps(self, focus: Focus) -> bool:
+        """Return whether this is the present focus, so that plans stay. Who chose it counts from now on."""
+        same = focus == msgspec.structs.replace(self._focus, chosen=focus.chosen)
+        if same:
+            self._focus = focus
+        return same
+
     def set_focus(self, focus: Focus) -> None:
         """Set the focus. Raises FocusError."""
         check_focus(focus)

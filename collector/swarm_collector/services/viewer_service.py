@@ -44,19 +44,32 @@ class ViewerService:
     def set_focus(self, focus: Focus, *, operator: bool) -> str | None:
         """Measure for another model; return None, or why not. Raises FocusError.
 
-        Every machine computes for it, so in a swarm without a token only the operator may change it.
+        Every machine computes for it, so in a swarm without a token only the operator may change it. A viewer's default
+        does not replace what a person has chosen.
         """
         before = self._state.dispatcher.scheduler.focus
+        focus = msgspec.structs.replace(focus, chosen=focus.chosen is not False)
+        same = focus == msgspec.structs.replace(before, chosen=focus.chosen)
+        if before.chosen and not focus.chosen:
+            if same:
+                return None
+            return (
+                f"this swarm goes on measuring for {safe(before.model)} in {safe(before.dtype)}, which somebody chose, "
+                f"and not for {safe(focus.model)}, a default; choose with --model"
+            )
         if focus != before and not operator and not self.token:
+            if same:
+                return None
             return (
                 "only this swarm's operator changes the model that is measured, since anybody may watch it; "
                 "run swarmtop as the collector's user on its machine, or give the collector a token"
             )
         refusal = self._state.dispatcher.focus(focus, self._state.clock.steady_ns(), operator=operator)
         if refusal is None and focus != before:
-            self._state.report(
-                NodeEvent(None, "note", f"measuring for {safe(focus.model)} in {safe(focus.dtype)} from now on")
-            )
+            if not same:
+                self._state.report(
+                    NodeEvent(None, "note", f"measuring for {safe(focus.model)} in {safe(focus.dtype)} from now on")
+                )
             self._state.store_client.set_setting(FOCUS_SETTING, msgspec.json.encode(focus).decode())
             self._state.publish(FocusChanged(focus))
         return refusal

@@ -7,6 +7,7 @@ report counts. Nothing here checks it against the nodes: they may come and go wh
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Annotated, Final
 
 import msgspec
@@ -62,6 +63,15 @@ def from_detail(at_ns: int, detail: str) -> Running | None:
     if placement is None:
         return None
     return Running(placement, match["engine"] or "", match["model"] or "", match["source"] or "", at_ns)
+
+
+def renamed(running: Running, name_of: Callable[[str], str]) -> Running:
+    """Return the report with the name that `name_of` returns for each of its nodes."""
+    if not running.placement:
+        return running
+    stages = (stage.split(":") for stage in running.placement.split(","))
+    placement = ",".join(f"{name_of(node)}:{layers}" for node, layers in stages)
+    return running if placement == running.placement else msgspec.structs.replace(running, placement=placement)
 
 
 def newer(known: Running | None, report: Running) -> Running:

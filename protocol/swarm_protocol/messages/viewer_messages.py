@@ -44,6 +44,7 @@ class Focus(msgspec.Struct, frozen=True, kw_only=True, tag="focus"):
     dtype: Word
     hop_bytes: Annotated[int, Meta(ge=1, le=1 << 20)]
     vocab: Vocab = 0
+    chosen: bool | None = None  # by a person; False: a program's default; None: not said, as by older viewers
 
 
 class HistoryRequest(msgspec.Struct, frozen=True, kw_only=True, tag="history_request"):

@@ -14,7 +14,7 @@ transfers to each of its peers, and its downlink the best of the latest from eac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby, islice
 from typing import Any, Final, cast
@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from swarm_protocol.messages.column_batch import LinkColumns
 from swarm_protocol.messages.probe_messages import HostFacts
-from swarm_protocol.messages.running import KIND, Running, from_detail, newer, tidy
+from swarm_protocol.messages.running import KIND, Running, from_detail, tidy
 from swarm_protocol.messages.samples import (
     ComputeSample,
     EventSample,
@@ -47,6 +47,7 @@ from swarm_protocol.snapshot.links.window_columns import Windows, windows_of
 from swarm_protocol.snapshot.live_node import GpuReading, LiveNode
 from swarm_protocol.snapshot.node_figures import cards_of, host_figures, memory_bytes, named, sheet_of
 from swarm_protocol.snapshot.node_state import LOST_AFTER_NS, STALE_AFTER_NS, aged
+from swarm_protocol.snapshot.running_placement import RunningPlacement
 from swarm_protocol.snapshot.swarm import Floats, Ints, Kind, NodeFacts, State, Swarm, Way
 
 MAX_RUNS: Final = 100  # of watched engines: as many as a chart shows
@@ -70,7 +71,7 @@ class SwarmBuilder:
         self._link_figures = LinkFigures(self._links, partial(_seen_ns, self._node_columns))
         self._waiting: list[Windows] = []
         self._runs: tuple[RunSample, ...] = ()
-        self._running: Running | None = None
+        self._running = RunningPlacement(self._events)
 
     def __contains__(self, node_id: object) -> bool:
         return node_id in self._index
@@ -150,14 +151,17 @@ class SwarmBuilder:
 
     def running(self, report: Running) -> None:
         """Set what the swarm runs; the newest report counts."""
-        self._running = newer(self._running, report)
+        self._running.report(report, self._names())
+
+    def _names(self) -> Iterator[tuple[str, str]]:
+        return ((node.name, node.node_id) for node in self._nodes)
 
     def run(self, run: RunSample) -> None:
         """Add a run of a watched engine. The newest MAX_RUNS are kept, ordered by time."""
         self._runs = tuple(sorted((*self._runs, run), key=lambda known: known.at_ns)[-MAX_RUNS:])
         if not run.baseline and (placement := tidy(run.placement)) is not None:
-            same = self._running is not None and self._running.placement == placement
-            engine = self._running.engine if same and self._running is not None else ""
+            known = self._running.present(self._names())
+            engine = known.engine if known is not None and known.placement == placement else ""
             self.running(Running(placement, engine, source="watch", at_ns=run.at_ns))
 
     def sample(self, node_id: str, sample: Sample) -> bool:
@@ -342,7 +346,7 @@ class SwarmBuilder:
             source=source,
             events=self._events.shown(),
             runs=self._runs,
-            running=self._running,
+            running=self._running.present(self._names()),
         )
 
     def rtt_from(self, node_id: str) -> dict[str, float]:

@@ -7,7 +7,7 @@ without a link begins its detail. `swarm_collector.changes.detector` writes them
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from swarm_protocol.snapshot.swarm import Event
 
@@ -25,6 +25,14 @@ def change_key(detail: str) -> str:
         return "peers" if target["all"] else target["peer"]
     figure = re.split(r" *[\d?:]", detail, maxsplit=1)[0]
     return figure.strip()
+
+
+def with_peer(detail: str, name_of: Callable[[str], str]) -> str:
+    """Return the detail of a change with the name that `name_of` returns for its link's peer, if it has one."""
+    target = _TARGET.search(detail.split(";", 1)[0])
+    if target is None or target["all"] or not target["peer"]:
+        return detail
+    return detail[: target.start("peer")] + name_of(target["peer"]) + detail[target.end("peer") :]
 
 
 def open_changes(events: Iterable[Event]) -> tuple[Event, ...]:

@@ -29,7 +29,7 @@ from swarm_protocol.messages.probe_messages import (
     Welcome,
     decode_from_collector,
 )
-from swarm_protocol.messages.viewer_messages import Focus
+from swarm_protocol.messages.viewer_messages import Focus, Notice
 from swarm_protocol.snapshot.swarm import State
 
 
@@ -203,9 +203,43 @@ async def test_the_model_a_viewer_chose_is_still_measured_after_a_restart(tmp_pa
         while (await probe.next(Plan)).compute.model != "tiny":
             pass
     async with collector(tmp_path) as rig:
-        assert rig.swarm_state.dispatcher.scheduler.focus == chosen
+        assert rig.swarm_state.dispatcher.scheduler.focus == replace(chosen, chosen=True)
     async with collector(tmp_path, focus_is_named=True) as rig:
-        assert rig.swarm_state.dispatcher.scheduler.focus == FOCUS
+        assert rig.swarm_state.dispatcher.scheduler.focus == replace(FOCUS, chosen=True)
+
+
+async def test_a_viewers_default_does_not_replace_the_model_that_the_operator_chose(tmp_path):
+    """Each `swarmtop --connect` without --model did, and every machine measured the default from then on."""
+    default = Focus(model="tiny", layer=replace(LAYER, hidden=512), dtype="int8", hop_bytes=1024, chosen=False)
+    async with collector(tmp_path, focus_is_named=True) as rig:
+        operator = rig.server.operator_requests.secret
+        async with rig.viewer(operator=operator) as viewer:
+            await viewer.frame()
+            await viewer.connection.send(encode(default))
+            notice = await viewer.next(Notice)
+            assert notice.text == (
+                "this swarm goes on measuring for llama-2-70b in fp16, which somebody chose, and not for tiny, "
+                "a default; choose with --model"
+            )
+            assert rig.swarm_state.dispatcher.scheduler.focus.model == "llama-2-70b"
+            await viewer.connection.send(encode(replace(default, chosen=True)))
+            while rig.swarm_state.dispatcher.scheduler.focus.model != "tiny":
+                await viewer.frame()
+
+
+async def test_a_default_replaces_a_default_and_one_that_is_then_chosen_stays(tmp_path):
+    default = Focus(model="tiny", layer=replace(LAYER, hidden=512), dtype="int8", hop_bytes=1024, chosen=False)
+    async with collector(tmp_path) as rig, rig.viewer(operator=rig.server.operator_requests.secret) as viewer:
+        await viewer.frame()
+        await viewer.connection.send(encode(default))
+        while rig.swarm_state.dispatcher.scheduler.focus != default:
+            await viewer.frame()
+        await viewer.connection.send(encode(replace(default, chosen=True)))
+        await viewer.connection.send(encode(replace(FOCUS, chosen=False)))
+        assert "which somebody chose" in (await viewer.next(Notice)).text
+        assert rig.swarm_state.dispatcher.scheduler.focus.model == "tiny"
+    async with collector(tmp_path) as rig:
+        assert rig.swarm_state.dispatcher.scheduler.focus.chosen
 
 
 async def test_bytes_spent_on_transfers_are_counted_over_a_restart(tmp_path):

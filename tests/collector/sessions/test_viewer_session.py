@@ -211,7 +211,7 @@ async def test_on_an_open_collector_only_the_operator_changes_the_model(rig, sec
         await viewer.connection.send(encode(FOCUS))  # what is measured anyhow is nobody's change: no notice
         await viewer.connection.send(encode(ExportRequest(request_id=1, kind="passwords")))
         assert "nothing of the kind" in (await viewer.next(Notice)).text
-        assert rig.swarm_state.dispatcher.scheduler.focus == FOCUS
+        assert rig.swarm_state.dispatcher.scheduler.focus == msgspec.structs.replace(FOCUS, chosen=False)
 
 
 async def test_with_a_token_viewers_change_the_model_a_few_times_and_then_rarely(tmp_path, monkeypatch):
@@ -232,7 +232,7 @@ async def test_a_focus_that_no_machine_should_build_is_refused_with_the_reason(r
         huge = msgspec.structs.replace(LAYER, hidden=10**9)
         await viewer.connection.send(encode(msgspec.structs.replace(FOCUS, layer=huge)))
         assert "cannot measure that model" in (await viewer.next(Notice)).text
-        assert rig.swarm_state.dispatcher.scheduler.focus == FOCUS
+        assert rig.swarm_state.dispatcher.scheduler.focus == msgspec.structs.replace(FOCUS, chosen=False)
 
 
 async def test_a_viewer_that_takes_nothing_is_let_go_and_the_others_see_on(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from builder_samples import T0, A, B, C, compute, host, link, three, uplink
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swarm_protocol.messages.running import Running
 from swarm_protocol.messages.samples import (
     EventSample,
     LinkSample,
@@ -21,6 +22,7 @@ from swarm_protocol.snapshot.builder import SwarmBuilder
 from swarm_protocol.snapshot.columns import LINK_COLUMNS, NODE_COLUMNS
 from swarm_protocol.snapshot.event_log import MAX_EVENTS
 from swarm_protocol.snapshot.frames import apply_diff, decode_keyframe, encode_diff, encode_keyframe
+from swarm_protocol.snapshot.open_changes import open_changes
 from swarm_protocol.snapshot.swarm import Swarm
 
 
@@ -34,6 +36,44 @@ def test_events_are_in_time_order_bounded_and_carry_the_latest_name():
     events = builder.snapshot(T0).events
     assert len(events) == MAX_EVENTS
     assert [(e.node, e.detail) for e in events[:3]] == [("anna", "1"), ("ben", "late"), ("anna", "2")]
+
+
+def test_what_was_said_of_a_node_before_it_was_renamed_carries_its_new_name():
+    """Its own events did already, those of others named it as before: a change that ended under the new name never did
+    end for those who read the old one. What runs did not match the nodes any more."""
+    builder = three()
+    builder.event(T0 + 1, A, "degraded", "RTT 21 → 101 ms to ben; plan 20 → 9 tok/s")
+    builder.event(T0 + 2, None, "running", "ann:0-3,ben:4-7 told by launch lines")
+    builder.event(T0 + 3, A, "degraded", "RTT 21 → 101 ms to 2 of 2 peers")
+    builder.event(T0 + 4, B, "name_changed", "was ben")
+    builder.node(B, "berta", seen_ns=T0)
+    builder.event(T0 + 5, C, "name_changed", "was cat")
+    builder.node(C, "ben", seen_ns=T0)
+    builder.event(T0 + 6, A, "degraded", "loss 0 → 3 % to ben")
+    builder.event(T0 + 7, A, "recovered", "RTT 101 → 21 ms to berta")
+    swarm = builder.snapshot(T0)
+    assert [event.detail for event in swarm.events] == [
+        "RTT 21 → 101 ms to berta; plan 20 → 9 tok/s", "ann:0-3,ben:4-7 told by launch lines",
+        "RTT 21 → 101 ms to 2 of 2 peers", "was ben", "was cat", "loss 0 → 3 % to ben", "RTT 101 → 21 ms to berta",
+    ]  # fmt: skip
+    assert [event.detail for event in open_changes(swarm.events)] == [
+        "RTT 21 → 101 ms to 2 of 2 peers", "loss 0 → 3 % to ben",
+    ]  # fmt: skip
+    assert swarm.running is not None
+    assert swarm.running.placement == "ann:0-3,berta:4-7"
+
+
+def test_a_recording_is_read_with_the_names_of_its_end():
+    builder = three()
+    builder.node(B, "berta", seen_ns=T0)
+    builder.event(T0 + 1, None, "running", "ann:0-3,ben:4-7")
+    builder.event(T0 + 4, B, "name_changed", "was ben")
+    first = builder.snapshot(T0).running
+    builder.running(Running("ann:0-2,ben:3-7", at_ns=T0 + 2))
+    second = builder.snapshot(T0).running
+    assert first is not None
+    assert second is not None
+    assert (first.placement, second.placement) == ("ann:0-3,berta:4-7", "ann:0-2,berta:3-7")
 
 
 def test_forgetting_a_node_moves_the_others_with_all_their_figures():

@@ -24,6 +24,7 @@ from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import parse_placement
 from swarm_predict.types import Prediction, Stage, Workload
 from swarm_protocol.messages.codec import encode
+from swarm_protocol.messages.running import Running
 from swarm_protocol.messages.samples import RunSample
 from swarm_protocol.messages.viewer_messages import Keyframe, RunKept, RunReport, decode_from_viewer
 from swarm_protocol.snapshot.frames import encode_keyframe
@@ -46,6 +47,7 @@ class Keeper:
     def __init__(self) -> None:
         self.runs: list[RunSample] = []
         self.refused = ""
+        self.running: Running | None = None
         self._server = serve(self._handle, "127.0.0.1", 0, compression=None)
         self.address = f"127.0.0.1:{self._server.socket.getsockname()[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever)
@@ -54,7 +56,7 @@ class Keeper:
     def _handle(self, connection: ServerConnection) -> None:
         with contextlib.suppress(ConnectionClosed):
             connection.recv()
-            swarm = dataclasses.replace(GARAGE, at_ns=5, runs=tuple(self.runs))
+            swarm = dataclasses.replace(GARAGE, at_ns=5, runs=tuple(self.runs), running=self.running)
             connection.send(encode(Keyframe(seq=1, at_ns=5, body=encode_keyframe(swarm))))
             while True:
                 asked = decode_from_viewer(bytes(connection.recv()))
@@ -107,10 +109,42 @@ def test_a_run_that_is_not_kept_is_reported_and_the_watch_continues(
 ) -> None:
     keeper.refused = "the disk is full"
     code, out, err = called(
-        capsys, "watch", engine.url, "--requests", "1", "--max-tokens", "4", "--connect", keeper.address, "--json"
-    )
+        capsys, "watch", engine.url, "--requests", "1", "--max-tokens", "4", "--connect", keeper.address, "--json",
+        "--placement", TWO,
+    )  # fmt: skip
     assert (code, len(out.splitlines())) == (0, 1)
     assert err == f"swarmtop: {keeper.address} did not keep a run: the disk is full\n"
+
+
+def test_a_placement_that_is_said_to_run_is_predicted_for_as_one_given_for_the_watch(
+    keeper: Keeper, engine: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither was: no prediction was shown, and nothing said why."""
+    asked = ("watch", engine.url, "--requests", "1", "--max-tokens", "4", "--connect", keeper.address)
+    code, out, err = called(capsys, *asked, "--running", TWO)
+    assert (code, err) == (0, "")
+    assert "predicted      " in out
+    keeper.runs.clear()
+    keeper.running = Running(TWO, "petals", "llama-3.1-8b", "launch lines", 3)
+    code, out, err = called(capsys, *asked)
+    assert (code, err) == (0, "")
+    assert "predicted      " in out
+    assert keeper.runs[0].placement == TWO
+
+
+def test_without_a_prediction_a_watch_says_why(
+    keeper: Keeper, engine: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("watch", engine.url, "--requests", "1", "--max-tokens", "4", "--connect", keeper.address)
+    _, _, err = called(capsys, *asked)
+    assert err == "swarmtop: no prediction: the collector was not told what runs; give --placement\n"
+    keeper.running = Running("gone:0-31", at_ns=3)
+    code, out, err = called(capsys, *asked)
+    assert (code, "predicted      " in out) == (0, False)
+    assert err.startswith("swarmtop: no prediction: ")
+    assert "gone" in err
+    _, _, err = called(capsys, *asked, "--baseline")
+    assert err == ""
 
 
 def test_a_wrong_placement_is_told_before_the_engine_is_asked(

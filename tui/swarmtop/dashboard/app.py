@@ -328,8 +328,10 @@ class Dashboard(KeyActions):
         model, workload = self.session.model, self.session.workload
         self._focused = model.name, workload.weights
         size = round(model.hop_bytes(workload.batch, workload.activations))
+        asked = self.session.open_question
+        chosen = asked is None or asked.model is not None  # not by the command's default
         try:
-            await self.source.focus(model.name, model.layer, workload.weights, size, model.vocab)
+            await self.source.focus(model.name, model.layer, workload.weights, size, model.vocab, chosen=chosen)
         except SourceError as error:
             self.say(f"the swarm was not asked to measure {model.name}: {error}")
 

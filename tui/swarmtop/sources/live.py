@@ -186,9 +186,13 @@ class LiveSource:
             while not chunks.empty():  # lets go a reader that waits for room
                 chunks.get_nowait()
 
-    async def focus(self, model: str, layer: LayerShape, dtype: str, hop_bytes: int, vocab: int = 0) -> None:
+    async def focus(
+        self, model: str, layer: LayerShape, dtype: str, hop_bytes: int, vocab: int = 0, *, chosen: bool = True
+    ) -> None:
         """Said again after each reconnection. Of several in a short time the last is sent."""
-        self._focus = asked = Focus(model=model, layer=layer, dtype=dtype, hop_bytes=hop_bytes, vocab=vocab)
+        self._focus = asked = Focus(
+            model=model, layer=layer, dtype=dtype, hop_bytes=hop_bytes, vocab=vocab, chosen=chosen
+        )
         if (wait_s := self._focus_next_s - asyncio.get_running_loop().time()) > 0:
             await asyncio.sleep(wait_s)
         if self._connection is not None and self._focus is asked:

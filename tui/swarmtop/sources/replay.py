@@ -185,7 +185,9 @@ class ReplaySource:
         while piece := await self._read(lambda: next(pieces, None)):
             yield piece[0]
 
-    async def focus(self, model: str, layer: LayerShape, dtype: str, hop_bytes: int, vocab: int = 0) -> None:
+    async def focus(
+        self, model: str, layer: LayerShape, dtype: str, hop_bytes: int, vocab: int = 0, *, chosen: bool = True
+    ) -> None:
         """What was measured is measured."""
 
     async def close(self) -> None:

@@ -59,7 +59,9 @@ class Source(Protocol):
         """Yield CSV text in pieces, header first."""
         ...
 
-    async def focus(self, model: str, layer: LayerShape, dtype: str, hop_bytes: int, vocab: int = 0) -> None:
+    async def focus(
+        self, model: str, layer: LayerShape, dtype: str, hop_bytes: int, vocab: int = 0, *, chosen: bool = True
+    ) -> None:
         """Have the swarm measure hops and layers of this model from now on. Does nothing in a replay."""
         ...
 

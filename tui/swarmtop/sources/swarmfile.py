@@ -50,7 +50,9 @@ class SwarmFileSource:
         raise SourceError(f"{self.title} is written by hand and has no samples; export takes --db or --connect", 2)
         yield ""  # makes this a generator, as the contract wants
 
-    async def focus(self, model: str, layer: LayerShape, dtype: str, hop_bytes: int, vocab: int = 0) -> None:
+    async def focus(
+        self, model: str, layer: LayerShape, dtype: str, hop_bytes: int, vocab: int = 0, *, chosen: bool = True
+    ) -> None:
         """Nothing is measured for a file."""
 
     async def close(self) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from swarm_predict.types import Prediction, Workload
     from swarm_protocol.messages.samples import RunSample
     from swarm_protocol.snapshot.swarm import Swarm
+    from swarmtop.analysis.open_question import CompleteQuestion
     from swarmtop.sources.source import Source
 
 
@@ -34,12 +35,15 @@ class Compared:
 
 
 class Comparison:
-    """Use within `async with`. Without --placement and --connect it compares nothing and keeps nothing."""
+    """Use within `async with`. Without --placement and --connect it compares nothing and keeps nothing.
+
+    Without --placement a collector's running placement is compared with, if it is one of the model in question."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self._args = args
         self._source: Source | None = None
         self._swarm: Swarm | None = None
+        self._reported: CompleteQuestion | None = None  # of the running placement that a collector reports
         self.earlier: tuple[
             Watched, ...
         ] = ()  # stored runs of other placements, which show what a difference grows with
@@ -51,6 +55,8 @@ class Comparison:
         if self._args.placement or self._args.connect:
             self._source = open_source(self._args)
             self._swarm = await first_frame(self._source)
+            if not self._args.placement and not self._args.baseline:
+                await asyncio.to_thread(self._use_running, self._swarm)
             if self._args.placement:  # a wrong placement is reported before anything is requested
                 await asyncio.to_thread(self._compare, self._swarm, None, 0)
                 self.earlier = await asyncio.to_thread(self._kept, self._swarm)
@@ -79,6 +85,22 @@ class Comparison:
                 await self._source.report(run)
             except SourceError as error:
                 print(f"swarmtop: {error}", file=sys.stderr, flush=True)
+
+    def _use_running(self, swarm: Swarm) -> None:
+        """Compare with what the collector was told that runs; if it cannot be, say why there is no prediction."""
+        from swarm_predict.placement import parse_placement
+        from swarm_predict.types import PredictError
+        from swarmtop.parsed_options import question
+
+        try:
+            if swarm.running is None or not swarm.running.placement:
+                raise PredictError("the collector was not told what runs; give --placement")
+            _, found = question(self._args, swarm)
+            parse_placement(swarm.running.placement, found.model, swarm, found.workload.engine)
+        except PredictError as error:
+            print(f"swarmtop: no prediction: {error}", file=sys.stderr, flush=True)
+            return
+        self._args.placement, self._reported = swarm.running.placement, found
 
     def _compare(self, swarm: Swarm, what: Observation | None, at_ns: int) -> Compared:
         from swarm_predict.explain.disagreement import Watched, parts_of
@@ -117,7 +139,10 @@ class Comparison:
         from swarm_predict.model.kv_cache_formats import with_kv_cache
         from swarmtop.parsed_options import load_model, workload
 
-        model, load = with_kv_cache(load_model(self._args.model), self._args.kv_cache), workload(self._args)
+        if self._reported is not None:
+            model, load = self._reported.model, self._reported.workload
+        else:
+            model, load = with_kv_cache(load_model(self._args.model), self._args.kv_cache), workload(self._args)
         if what is not None and what.prompt_tokens and what.answers is not None:
             context = what.prompt_tokens + what.tokens // 2
             cached = min(what.cached_tokens or 0, what.prompt_tokens - 1)

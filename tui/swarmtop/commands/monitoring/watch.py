@@ -101,7 +101,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object per request")
     parser.add_argument(
-        "--placement", metavar="'NODE:A-B,…'", help="the placement that the engine runs, to compare with its prediction"
+        "--placement",
+        metavar="'NODE:A-B,…'",
+        help="the placement that the engine runs, to compare with its prediction (default: --running, else what the "
+        "collector was told that runs)",
     )
     parser.add_argument(
         "--runs", metavar="FILE.toml", help="append each measurement to a file of runs, for swarmtop calibrate"
@@ -119,6 +122,7 @@ def run(args: argparse.Namespace) -> int:
     from swarmtop.watch.metrics_client import is_metrics, metrics_url
     from swarmtop.watch.petals import chat_url, is_petals
 
+    args.placement = args.placement or args.running
     if args.runs and not args.placement:
         raise CommandError("a run without its placement calibrates nothing; give --placement with --runs")
     if args.baseline and args.placement:
