@@ -16,6 +16,7 @@ import os
 import random
 import re
 import ssl
+import struct
 import sys
 import time
 from asyncio import sslproto
@@ -47,6 +48,7 @@ _NONCE, _COLLECTOR = (
     re.compile(rb"\r\n" + name.encode() + rb": ([0-9a-f]+)\r\n", re.IGNORECASE)
     for name in (NONCE_HEADER, COLLECTOR_HEADER)
 )
+_HEARTBEAT = re.compile(rb"heartbeat_ms\xcb(.{8})", re.DOTALL)  # at the end of a plan, where there is one
 AN_ADDRESS = 200  # connections of one source address
 CONNECTING = 256  # at once: what a listen backlog takes
 
@@ -186,8 +188,10 @@ class Probe(Socket):
 
     def message(self, payload: bytes) -> None:
         load = self.load
-        if payload[:24].find(b"\xa4plan") >= 0:  # large, and nothing is done with it here: not decoded
+        if payload[:24].find(b"\xa4plan") >= 0:  # large, and little is done with it here: not decoded
             load.plans += 1
+            if (told := _HEARTBEAT.search(payload, max(0, len(payload) - 1024))) is not None:
+                self.heartbeat_s = struct.unpack(">d", told[1])[0] / 1000
             self._settle()
             return
         message = decode_from_collector(payload)

@@ -113,7 +113,7 @@ class ChangeMonitor:
             member = self._membership.get(node_id)
             if member is None or member.session is None or member.lost:
                 self._detector.away(node_id)
-            elif now_ns - member.heard_ns > 2 * member.beat_ns + SILENT_NS:
+            elif now_ns - member.heard_ns > 2 * self._membership.beat_ns(member) + SILENT_NS:
                 self._detector.ignore_evidence(node_id)
 
     async def _effect(self, found: Found) -> str:

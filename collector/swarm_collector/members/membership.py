@@ -44,7 +44,7 @@ class Member:
     where: MemberAddresses = field(default_factory=lambda: MemberAddresses("", (), ""))
     reach: Reach = field(default_factory=Reach)  # as found by STUN
     session: int | None = None  # None: not connected
-    beat_ns: int = HEARTBEAT_NS  # interval of its heartbeats
+    beat_ns: int = HEARTBEAT_NS  # interval of its heartbeats, as last sent to it
     version: int = 0  # counts changes of what other members receive about it
     heard_ns: int = 0
     gone_ns: int = 0  # when its session ended; 0: never had one
@@ -84,6 +84,7 @@ class Membership:
         self._by_session: dict[int, Member] = {}
         self._names: dict[str, str] = {}  # name → node id, every node ever known
         self._left: dict[str, int] = {}  # node id → when it said goodbye, or ceased to be a member
+        self._longest_beat_ns = HEARTBEAT_NS  # of a member, as far as this collector knows
 
     def restore(self, known: Iterable[tuple[str, str]]) -> None:
         """(node id, name) of nodes in the store: they keep their names."""
@@ -91,6 +92,7 @@ class Membership:
             unique = self._unique(name, node_id)
             self._members.setdefault(node_id, Member(node_id, unique))
             self._names[unique] = node_id
+        self._longest_beat_ns = max(self._longest_beat_ns, heartbeat_ns(len(self._members)))
 
     def was_present(self, node_id: str, hello: Hello, where: MemberAddresses, reach: Reach, now_ns: int) -> None:
         """The node was connected when the collector stopped, moments ago: keep it in plans as after a broken
@@ -147,6 +149,7 @@ class Membership:
         member.version += _announced(member) != announced
         member.session = session
         member.beat_ns = heartbeat_ns(len(self._members))
+        self._longest_beat_ns = max(self._longest_beat_ns, member.beat_ns)
         member.heard_ns = now_ns
         member.goodbye = member.lost = member.restored = False
         self._by_session[session] = member
@@ -169,6 +172,7 @@ class Membership:
         member.version += _announced(member) != announced
         member.session = session
         member.beat_ns = beat_ns
+        self._longest_beat_ns = max(self._longest_beat_ns, beat_ns)
         member.heard_ns = now_ns
         member.goodbye = member.lost = member.restored = False
         self._by_session[session] = member
@@ -182,6 +186,20 @@ class Membership:
             self._names.pop(member.name, None)
             if member.session is not None:
                 self._by_session.pop(member.session, None)
+
+    def beat_ns(self, member: Member) -> int:
+        """Return how far apart a member's heartbeats may be. Another collector may have told it to send fewer, as it
+        does when the swarm grows, and both know how large the swarm is."""
+        return max(member.beat_ns, self._longest_beat_ns)
+
+    def fewer_heartbeats(self, member: Member) -> bool:
+        """Lengthen the interval of a member that joined when the swarm was half as large or smaller; return whether it
+        has to be told. (Never the other way: until it knows, it would seem to be silent.)"""
+        beat_ns = heartbeat_ns(len(self._members))
+        if beat_ns < 2 * member.beat_ns:
+            return False
+        member.beat_ns = beat_ns
+        return True
 
     def heard(self, session: int, now_ns: int) -> None:
         if member := self._by_session.get(session):
@@ -218,7 +236,7 @@ class Membership:
         events = []
         for member in self._members.values():
             # a broken connection says nothing about heartbeats
-            beat_ns = member.beat_ns if member.session is not None else HEARTBEAT_NS
+            beat_ns = self.beat_ns(member) if member.session is not None else HEARTBEAT_NS
             silent = now_ns - member.heard_ns >= LOST_BEATS * beat_ns
             if silent and member.heard_ns and not member.lost and not member.goodbye:
                 member.lost = True

@@ -168,9 +168,11 @@ class Dispatcher:
             if member.session is None:  # also one that left while these were made
                 continue
             candidates.append(Candidate(member.node_id, access_link_of(member.where), _reachable(draft)))
-            if self._sent_revisions.get(member.session) != draft.revision:
+            slower = self.membership.fewer_heartbeats(member)
+            if slower or self._sent_revisions.get(member.session) != draft.revision:
                 self._sent_revisions[member.session] = draft.revision
-                yield member.session, msgspec.structs.replace(draft.plan(), left=left)
+                beat_ms = member.beat_ns / NS_PER_MS if slower else None
+                yield member.session, msgspec.structs.replace(draft.plan(), left=left, heartbeat_ms=beat_ms)
         self.leases.candidates(candidates, now_ns)
 
 

@@ -41,6 +41,7 @@ class ProbeService:
         self.wall_ns = state.wall_ns
         self.session_line = state.session_line
         self.knows = state.knows
+        self.beat_ns = state.membership.beat_ns
         self.member_ids = state.membership.ids
         self.is_verified = state.attestation.verified
         self.join_requests = JoinRequests(

@@ -75,7 +75,6 @@ class ProbeSession:
         "_order",
         "_over",
         "_quota",
-        "_silence_ns",
         "_stuck_ns",
         "_swarm",
         "_task",
@@ -104,7 +103,6 @@ class ProbeSession:
         self._order = BatchOrder()
         self._quota = SampleQuota()
         self._heard_ns = swarm.clock.steady_ns()
-        self._silence_ns: int | None = None  # how long it may be silent; None: it has not joined yet
         self._goodbye: str | None = None
         self._clock = SenderClock()
         self._clock_reported = False
@@ -135,14 +133,20 @@ class ProbeSession:
     def look(self, now_ns: int) -> None:
         """End the session if the peer has sent or read nothing for too long. Called periodically for all sessions: a
         timer for each message would cost more than the message."""
-        if self._silence_ns is not None and now_ns - self._heard_ns > self._silence_ns:
-            self.end(SessionOver(f"nothing received for {self._silence_ns / NS_PER_S:g} s"))
+        member = self._member
+        if member is not None and now_ns - self._heard_ns > (silence_ns := self._silence_ns(member)):
+            self.end(SessionOver(f"nothing received for {silence_ns / NS_PER_S:g} s"))
         if not self._wire.transport.get_write_buffer_size():
             self._stuck_ns = 0
         elif not self._stuck_ns:
             self._stuck_ns = now_ns
         elif now_ns - self._stuck_ns > self._swarm.pulse.send_s * NS_PER_S:
             self.end(SessionOver(f"read nothing for {self._swarm.pulse.send_s:g} s", WSCloseCode.TRY_AGAIN_LATER))
+
+    def _silence_ns(self, member: Member) -> int:
+        """Return how long the probe may be silent."""
+        more_ns = self._swarm.beat_ns(member) - HEARTBEAT_NS
+        return round(self._swarm.pulse.silence_s * NS_PER_S) + SILENT_BEATS * more_ns
 
     async def run(self) -> None:
         self._task = asyncio.current_task()
@@ -237,9 +241,6 @@ class ProbeSession:
     # ------------------------------------------------------------ what comes in
 
     async def _read(self, member: Member, epoch: int) -> None:
-        self._silence_ns = round(self._swarm.pulse.silence_s * NS_PER_S) + SILENT_BEATS * (
-            member.beat_ns - HEARTBEAT_NS
-        )
         await self._wire.each(functools.partial(self._received, member, epoch))
 
     def _received(self, member: Member, epoch: int, data: bytes) -> float | None:

@@ -115,6 +115,7 @@ class CollectorClient:
         self._wake_ups = wake_ups if wake_ups is not None else WakeUps()
         self._batches = BatchSender(spool, rng, self._times)
         self._meter = Meter(self._traffic_budget, time.time_ns, time.monotonic_ns)
+        self.heartbeat_s = 0.0  # their interval, as the collector last said
         self._stopping = asyncio.Event()
         self._ws: MeteredConnection | None = None
         self.welcome: Welcome | None = None  # of the last session; None: not joined now
@@ -301,8 +302,8 @@ class CollectorClient:
         self._spool.committed(hello.epoch, welcome.committed_seq)
         self._batches.begin(columns=welcome.columns)
         self._on_state(ClientState("joined", f"joined {self._who} as {safe(welcome.name)} (node {welcome.node_id})"))
-        heartbeat_s = min(max(welcome.heartbeat_ms / 1000, 0.5), 60.0)
-        await self._until_first_ends(self._receive(ws), self._feed(ws), self._beat(ws, heartbeat_s), self._goodbye(ws))
+        self.heartbeat_s = _heartbeat_s(welcome.heartbeat_ms)
+        await self._until_first_ends(self._receive(ws), self._feed(ws), self._beat(ws), self._goodbye(ws))
 
     async def _until_first_ends(self, *parts: Coroutine[Any, Any, None]) -> None:
         tasks = [asyncio.create_task(part) for part in parts]
@@ -355,6 +356,8 @@ class CollectorClient:
             case SlowDown():
                 self._batches.slow_down(message)
             case Plan():
+                if message.heartbeat_ms is not None:
+                    self.heartbeat_s = _heartbeat_s(message.heartbeat_ms)
                 self._on_plan(message)
             case Relay():
                 self._on_relay(message)
@@ -378,10 +381,10 @@ class CollectorClient:
             else:
                 await self._batches.changed(step)
 
-    async def _beat(self, ws: ClientConnection, every_s: float) -> None:
+    async def _beat(self, ws: ClientConnection) -> None:
         while True:
             await self._send(ws, encode(Heartbeat(at_ns=time.time_ns(), spooled=self._spool.waiting)))
-            await self._wake_ups.pause(every_s)
+            await self._wake_ups.pause(self.heartbeat_s)
 
     async def _goodbye(self, ws: ClientConnection) -> None:
         """Send what is left if that is quick; the rest stays in the spool for the next start."""
@@ -405,3 +408,8 @@ class CollectorClient:
             await self._say(ws, data)
         except ConnectionClosed:
             await asyncio.Event().wait()
+
+
+def _heartbeat_s(interval_ms: float) -> float:
+    """Return the interval of heartbeats in seconds, within what suits the probe, whatever a collector says."""
+    return min(max(interval_ms / 1000, 0.5), 60.0)

@@ -263,6 +263,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, tag="plan"):
     left: Annotated[
         tuple[NodeId, ...], Meta(max_length=512)
     ] = ()  # members that said goodbye, or whose membership ended
+    heartbeat_ms: Ms | None = None  # the interval of heartbeats from now on; None: it stays as it is
 
 
 class UplinkLease(msgspec.Struct, frozen=True, kw_only=True, tag="uplink_lease"):

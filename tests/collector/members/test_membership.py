@@ -209,3 +209,24 @@ def test_a_broken_line_is_called_lost_as_fast_in_a_large_swarm():
     joined(membership, "kiln", 1).beat_ns = 4 * HEARTBEAT_NS
     membership.gone(1, 2, goodbye=None)
     assert [event.kind for event in membership.poll(LOST_NS + 1)] == ["lost"]
+
+
+def test_a_member_is_told_to_send_fewer_heartbeats_when_the_swarm_has_doubled():
+    membership = Membership()
+    member = joined(membership, "kiln", 1)
+    membership.restore((f"{number:032x}", f"n{number}") for number in range(1_800))
+    assert not membership.fewer_heartbeats(member)
+    membership.restore((f"{number:032x}", f"n{number}") for number in range(4_000))
+    assert membership.fewer_heartbeats(member)
+    assert member.beat_ns == 4_001 * HEARTBEAT_NS // 1_000
+    assert not membership.fewer_heartbeats(member)
+
+
+def test_a_collector_that_has_not_told_a_member_to_send_fewer_heartbeats_does_not_call_it_lost():
+    """Another one may have: the one that plans."""
+    membership = Membership()
+    member = joined(membership, "kiln", 1)
+    membership.restore((f"{number:032x}", f"n{number}") for number in range(4_000))
+    assert member.beat_ns == HEARTBEAT_NS
+    assert membership.poll(LOST_NS + 1) == []
+    assert [event.kind for event in membership.poll(4 * LOST_NS + LOST_NS)] == ["lost"]

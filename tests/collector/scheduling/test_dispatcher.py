@@ -78,6 +78,17 @@ def test_a_new_session_of_a_node_gets_the_plan_again():
     assert set(plans(made.due(START_NS + 4 * NS_PER_S))) == {9}
 
 
+def test_members_of_a_swarm_that_has_grown_are_told_to_send_fewer_heartbeats_with_their_plans():
+    """Though nothing else in their plans has changed. Those who joined late know already."""
+    made = dispatcher(3)
+    assert {plan.heartbeat_ms for plan in plans(made.due(START_NS + NS_PER_S)).values()} == {None}
+    made.membership.restore((f"{number:032x}", f"m{number}") for number in range(4_000))
+    again_ns = START_NS + NS_PER_S + REVIEW_NS
+    told = plans(made.due(again_ns))
+    assert {session: round(plan.heartbeat_ms or 0) for session, plan in told.items()} == dict.fromkeys(range(3), 20_015)
+    assert plans(made.due(again_ns + REVIEW_NS)) == {}
+
+
 def test_revisions_rise_over_restarts():
     first = plans(dispatcher(2).due(START_NS + NS_PER_S))[0]
     later = dispatcher(2)

@@ -263,6 +263,23 @@ async def test_heartbeats_tell_how_much_waits(collector: FakeCollector, tmp_path
         await collector.send(Ack(epoch=rig.spool.epoch, seq=3))
 
 
+async def test_a_plan_may_change_the_interval_of_heartbeats(collector: FakeCollector, tmp_path: Path) -> None:
+    collector.heartbeat_ms = 10_000.0
+    lease = UplinkLease(lease_id=3, peer=NODE_ID, max_bytes=1000, expires_ms=1000)
+    rig = Rig(collector.url, tmp_path)
+    async with running(rig):
+        await collector.hears(Heartbeat)
+        for heartbeat_ms, kept_s in ((None, 10.0), (30_000.0, 30.0), (None, 30.0), (1.0, 0.5)):
+            rig.leases.clear()
+            await collector.send(msgspec.structs.replace(PLAN, heartbeat_ms=heartbeat_ms))
+            await collector.send(lease)
+            async with asyncio.timeout(10):
+                while not rig.leases:
+                    rig.news.clear()
+                    await rig.news.wait()
+            assert rig.link.heartbeat_s == kept_s
+
+
 async def test_stopping_while_connecting_ends_at_once(tmp_path: Path) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
