@@ -9,7 +9,7 @@ from textual._context import active_app
 from textual.pilot import Pilot
 
 from swarmtop.dashboard import app as app_module
-from swarmtop.dashboard import planner_thread
+from swarmtop.dashboard.planner import thread as planner_thread
 
 
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:

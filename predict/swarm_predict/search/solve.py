@@ -31,6 +31,7 @@ from swarm_predict.search.chain import TIE_MS, Bools, Chain, chain_of, servers, 
 from swarm_predict.search.compiled.availability import fast
 from swarm_predict.search.infeasible import memory_need, why_not
 from swarm_predict.search.left_out import known_well_enough, left_out, too_far
+from swarm_predict.search.limits import EXACT_NODES
 from swarm_predict.search.plan_shared import plan_shared
 from swarm_predict.search.solvers.descent import Descent
 from swarm_predict.search.solvers.exact import solve_exact
@@ -51,7 +52,6 @@ from swarm_predict.types import (
 from swarm_protocol.snapshot.swarm import Ints, Swarm
 
 MOST_LOST = 0.9  # of the time: a node that is hardly ever there still has a price
-EXACT_NODES = 18  # of any swarm: within the time that a person waits
 
 
 @dataclass(frozen=True, slots=True)

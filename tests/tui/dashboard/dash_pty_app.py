@@ -1,6 +1,7 @@
 """The dashboard on a synthetic swarm, as a process of its own: what the tests of the terminal start.
 
-SIGUSR1 makes the source raise a bug; DASH_HANG makes the planner stand still for ever.
+SIGUSR1 makes the source raise a bug; DASH_HANG makes the planner stand still for ever. DASH_NODES is how many further
+nodes there are; then the planner is the real one.
 """
 
 from __future__ import annotations
@@ -37,12 +38,13 @@ def stuck(*_: Any) -> Analysis:
 
 if __name__ == "__main__":
     names = ["[@click=app.quit]x[/]", "\x1b]0;owned\x07evil", *fakes.NAMES]
+    more = int(os.environ.get("DASH_NODES", "0"))
+    names += [f"node-{number}" for number in range(more)]
     hang = bool(os.environ.get("DASH_HANG"))
+    analyse = None if more else stuck if hang else fakes.analyse
     sys.exit(
         run_dashboard(
             Breakable(fakes.swarm(names)),
-            fakes.options(
-                color=None, state_dir=Path(os.environ["SWARMTOP_HOME"]), analyse=stuck if hang else fakes.analyse
-            ),
+            fakes.options(color=None, state_dir=Path(os.environ["SWARMTOP_HOME"]), analyse=analyse),
         )
     )

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyte
 import pytest
 
@@ -212,6 +213,24 @@ def test_leaving_does_not_wait_for_the_planner(home: Path) -> None:
         terminal.press("q")
         assert terminal.ended() == 0
         assert_given_back(terminal)
+    finally:
+        terminal.close()
+
+
+@pytest.mark.parametrize("leave", ["q", "\x03", signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=repr)
+def test_leaving_in_the_middle_of_a_search_leaves_no_process(home: Path, leave: str | signal.Signals) -> None:
+    terminal = Terminal(home, DASH_NODES="25")
+    try:
+        terminal.until("planning…")
+        dashboard = psutil.Process(terminal.process.pid)
+        while not (workers := dashboard.children()):
+            terminal.read()
+        if leave != signal.SIGKILL:
+            workers[0].suspend()  # it has not answered, nor will it end by itself
+        terminal.press(leave) if isinstance(leave, str) else os.kill(terminal.process.pid, leave)
+        terminal.ended()
+        _, left = psutil.wait_procs(workers, WAIT_S)
+        assert left == []
     finally:
         terminal.close()
 

@@ -29,8 +29,10 @@ from swarmtop.dashboard import keymap, workers
 from swarmtop.dashboard.global_key_handlers import KeyActions
 from swarmtop.dashboard.lines.styled import clean
 from swarmtop.dashboard.options import DashboardOptions
-from swarmtop.dashboard.planner_jobs import Advising
-from swarmtop.dashboard.planner_thread import Analyst, analyse, choose
+from swarmtop.dashboard.planner.jobs import Advising
+from swarmtop.dashboard.planner.planner import Planner
+from swarmtop.dashboard.planner.questions import WorkerEnded
+from swarmtop.dashboard.planner.thread import Analyst
 from swarmtop.dashboard.playback import Travel
 from swarmtop.dashboard.screens.page import Page
 from swarmtop.dashboard.session import LARGE, Session
@@ -112,6 +114,7 @@ class Dashboard(KeyActions):
         self.ink = Ink(color=self._color, ascii_only=options.ascii, theme=options.theme)
         self._analyst: Analyst | None = None
         self.advising = Advising()
+        self.planner = Planner()
         self._analysis_failed = ""  # reported once, not once a second
         self._came_from: list[keymap.Screen] = []
         self._frame_at = float("-inf")  # when the newest frame was shown,
@@ -151,7 +154,8 @@ class Dashboard(KeyActions):
         return page
 
     def on_mount(self) -> None:
-        self._analyst = Analyst(self.options.analyse or analyse, self._deliver, self.options.choose or choose)
+        options, planner = self.options, self.planner
+        self._analyst = Analyst(options.analyse or planner.analyse, self._deliver, options.choose or planner.choose)
         self.set_interval(REDRAW_S, self.tick)
         workers.start(self, self._consume, name="frames")
         if self.session.standing == "live":
@@ -163,6 +167,7 @@ class Dashboard(KeyActions):
     def on_unmount(self) -> None:
         if self._analyst is not None:
             self._analyst.close()
+        self.planner.close()
 
     def finish(self, code: int) -> None:
         """End the dashboard with this exit code; the first call decides."""
@@ -311,16 +316,22 @@ class Dashboard(KeyActions):
 
     def _take(self, question: Question, outcome: Analysis | Exception) -> None:
         if not isinstance(outcome, Exception):
+            is_first = self.session.analysis is None
             self.session.answer(question, outcome)
             chosen = self.session.model.name, self.session.workload.weights
             if self.session.standing == "live" and self._focused != chosen:
                 workers.start(self, self._focus, name="focus")
             self.session.judge(time.monotonic_ns(), self.options.now_ns())
+            if is_first:
+                self.tick()  # somebody waits for it
             return
         what = f"{type(outcome).__name__}: {outcome}"
         if what != self._analysis_failed:
             self._analysis_failed = what
             path = terminal.log_error(self.options.state_dir, outcome)
+            if isinstance(outcome, WorkerEnded):
+                self.say(f"no plan: {clean(str(outcome), 200)}")
+                return
             self.say(f"the planner failed ({clean(what, 120)}); please report it with {path or 'the output on stderr'}")
 
     async def _focus(self) -> None:

@@ -12,7 +12,8 @@ from swarm_protocol.snapshot.swarm import Member, Swarm
 from swarmtop.analysis.ranking.node_figures import Figures
 from swarmtop.dashboard.keymap import Screen
 from swarmtop.dashboard.options import DashboardOptions
-from swarmtop.dashboard.planner_jobs import Advising
+from swarmtop.dashboard.planner.jobs import Advising
+from swarmtop.dashboard.planner.planner import Planner
 from swarmtop.dashboard.session import Session
 from swarmtop.dashboard.state.view import View
 from swarmtop.dashboard.widgets.strips import Ink
@@ -32,6 +33,7 @@ class Desk(App[None]):
     ink: Ink
     travel: Travel
     advising: Advising
+    planner: Planner
     painted: bool  # a page has something on the screen
     members: tuple[Member, ...]  # told before the first frame
     title_text: str

@@ -16,7 +16,7 @@ from swarmtop.dashboard.lines.header_footer import MIN_HEIGHT, MIN_WIDTH
 from swarmtop.dashboard.lines.overview import around_ranking, headline, member_list, ranking
 from swarmtop.dashboard.lines.overview.layout import Heights, heights
 from swarmtop.dashboard.lines.styled import Block, Line
-from swarmtop.dashboard.planner_jobs import survey_moments
+from swarmtop.dashboard.planner.jobs import survey_moments
 from swarmtop.dashboard.screens.page import Page
 from swarmtop.dashboard.state.view import View, row_of_id
 from swarmtop.dashboard.widgets.canvas import Canvas

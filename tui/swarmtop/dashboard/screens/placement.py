@@ -16,6 +16,7 @@ from swarmtop.dashboard.keymap import Action
 from swarmtop.dashboard.lines.placement import placement_lines
 from swarmtop.dashboard.lines.styled import Block, clean, line
 from swarmtop.dashboard.options import StudyPlacement
+from swarmtop.dashboard.planner.questions import WorkerEnded
 from swarmtop.dashboard.screens import save_or_copy
 from swarmtop.dashboard.screens.overlays import Help, Picker
 from swarmtop.dashboard.screens.page import ListPage
@@ -234,14 +235,14 @@ class PlacementPage(ListPage):
         workers.start(self, self._optimise, question, own, name="optimise", exclusive=True, group="optimise")
 
     async def _optimise(self, question: Question, own: Placement) -> None:
-        from swarm_predict.search.solve import plan
-        from swarmtop.analysis.analysis import only
+        from swarmtop.analysis.unmeasured import only
 
         try:
             rows = sorted(question.swarm.index(stage.node) for stage in own)
             some = only(question.swarm, np.array(rows, np.intp))
-            found = await asyncio.to_thread(plan, some, question.model, question.workload, time_limit_s=OPTIMISE_S)
-        except (KeyError, PredictError) as error:
+            asked = some, question.model, question.workload, OPTIMISE_S
+            found = await asyncio.to_thread(self.board.planner.best_order, *asked)
+        except (KeyError, PredictError, WorkerEnded) as error:
             self.board.say(f"no better order: {clean(str(error), 200)}")
             return
         best = found.prediction.placement

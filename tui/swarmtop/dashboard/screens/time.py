@@ -8,7 +8,7 @@ from typing import Final
 from swarmtop.dashboard import workers
 from swarmtop.dashboard.keymap import Action
 from swarmtop.dashboard.lines import timeline_lines
-from swarmtop.dashboard.planner_jobs import survey_moments
+from swarmtop.dashboard.planner.jobs import survey_moments
 from swarmtop.dashboard.screens.page import ListPage
 from swarmtop.dashboard.state.view import View
 from swarmtop.dashboard.widgets.strips import Ink

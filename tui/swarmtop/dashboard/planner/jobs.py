@@ -8,16 +8,13 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from swarmtop.dashboard import workers
-from swarmtop.dashboard.planner_thread import analyse
+from swarmtop.dashboard.planner.questions import WorkerEnded
 from swarmtop.dashboard.state.plan_history import survey
 from swarmtop.sources.source import SourceError, is_recording
 
 if TYPE_CHECKING:
-    from swarm_predict.types import Plan, Prediction
     from swarmtop.analysis.analysis import Analysis
-    from swarmtop.dashboard.options import Advise
     from swarmtop.dashboard.screens.page import Page
-    from swarmtop.dashboard.state.advice import Advice
     from swarmtop.dashboard.state.planner_question import Question
 
 MOST_NODES: Final = 64  # of a swarm whose plans are quick enough for that
@@ -30,7 +27,7 @@ async def survey_moments(page: Page, first_ns: int, last_ns: int, moments: int) 
     board = page.board
     session, source = board.session, board.source
     span, model, workload = session.recording, session.model, session.workload
-    answer = board.options.analyse or analyse
+    answer = board.options.analyse or board.planner.analyse
     if span is None or not is_recording(source):
         return
     for at_ns in survey(max(first_ns, span.first_ns), min(last_ns, span.last_ns), span.gaps, moments):
@@ -44,7 +41,10 @@ async def survey_moments(page: Page, first_ns: int, last_ns: int, moments: int) 
             board.say(str(error))
             return
         began = time.monotonic()
-        found = await asyncio.to_thread(answer, frame, model, workload, None)
+        try:
+            found = await asyncio.to_thread(answer, frame, model, workload, None)
+        except WorkerEnded:  # the newest moment's plan says so
+            return
         if page.app.screen_stack[-1:] != [page] or (session.model, session.workload) != (model, workload):
             return
         session.surveyed(frame, found)
@@ -86,20 +86,14 @@ class Advising:
         began = time.monotonic()
         try:
             model, workload = question.model, question.workload
-            advice = await asyncio.to_thread(_work_out, page.board.options.advise, question, found, plan)
+            advise = page.board.options.advise or page.board.planner.advise
+            advice = await asyncio.to_thread(advise, question.swarm, model, workload, found, plan)
             if (session.model, session.workload) == (model, workload):
                 session.advice, session.dirty = advice, True
+        except WorkerEnded:  # the plan says so
+            pass
         finally:
             self._busy = False
             rest_s = REST * (time.monotonic() - began)
             live = session.standing == "live"
             self._not_before = time.monotonic() + max(rest_s, LIVE_REST_S if live else 0.0)
-
-
-def _work_out(advise: Advise | None, question: Question, found: Prediction, plan: Plan) -> Advice | None:
-    """In a thread: brings the planner's advice, and not before a screen has room for it."""
-    from swarmtop.analysis.unmeasured import alive
-    from swarmtop.dashboard.state import advice
-
-    frame = alive(question.swarm, question.workload.client)
-    return (advise or advice.advise)(frame, question.model, question.workload, found, plan)

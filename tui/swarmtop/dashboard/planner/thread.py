@@ -13,15 +13,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from swarm_collector.process.memory import hand_back
-from swarm_predict.types import Workload
-from swarm_protocol.snapshot.swarm import Swarm
 from swarmtop.dashboard.options import Analyse, Choose
 from swarmtop.dashboard.state.planner_question import Question
 
 if TYPE_CHECKING:
-    from swarm_predict.model.shapes import ModelShape
     from swarmtop.analysis.analysis import Analysis
-    from swarmtop.analysis.open_question import CompleteQuestion, OpenQuestion
 
 MIN_INTERVAL_S = 1.0
 MANY_NODES = 150  # a search among fewer leaves little behind
@@ -29,25 +25,11 @@ MANY_NODES = 150  # a search among fewer leaves little behind
 Deliver = Callable[[Question, "Analysis | Exception"], None]
 
 
-def analyse(swarm: Swarm, model: ModelShape, workload: Workload, previous: Analysis | None) -> Analysis:
-    """Analyse a frame, in a thread: importing the planner takes longer than the first paint may wait."""
-    from swarmtop.analysis import analysis
-
-    return analysis.analyse(swarm, model, workload, previous)
-
-
-def choose(swarm: Swarm, open_question: OpenQuestion) -> CompleteQuestion:
-    """Fill in a question, in a thread like `analyse`."""
-    from swarmtop.analysis import default_model
-
-    return default_model.complete(swarm, open_question)
-
-
 class Analyst:
     """The planner's thread. `ask` replaces a question that is still waiting; `deliver` is called in the thread with the
     answer or the error."""
 
-    def __init__(self, analyse: Analyse, deliver: Deliver, choose: Choose = choose) -> None:
+    def __init__(self, analyse: Analyse, deliver: Deliver, choose: Choose) -> None:
         self._analyse = analyse
         self._choose = choose
         self._deliver = deliver
