@@ -192,9 +192,7 @@ def format_of(name: str) -> str:
     if mlx and found and found[0] in ("mxfp4", "nvfp4"):
         return f"mlx-{found[0]}"
     if found:
-        return (
-            str(found[-1].removeprefix("ud-")).replace("f16", "fp16").replace("fpfp16", "fp16").replace("bfp16", "bf16")
-        )
+        return str(found[-1]).replace("f16", "fp16").replace("fpfp16", "fp16").replace("bfp16", "bf16")
     if bits:
         if "bnb" in last or "unsloth" in publisher:
             return {"4": "nf4", "8": "int8"}.get(bits[1], "")

@@ -216,7 +216,8 @@ def block_bytes(block: Block, weights: str) -> float:
         return block.own_bytes
     if block.layer is not None:
         return shape_bytes(block.layer, weights) + block.small * SMALL_BYTES
-    bits = kind.layer_bits * block.matrices + _expert_bits(kind) * block.experts * block.expert_matrices
+    beside = _beside_experts_bits(kind) if block.experts else kind.layer_bits
+    bits = beside * block.matrices + _expert_bits(kind) * block.experts * block.expert_matrices
     return bits / BITS_PER_BYTE + block.small * SMALL_BYTES
 
 
@@ -235,14 +236,21 @@ def _expert_bits(kind: WeightFormat) -> float:
     return kind.layer_bits if kind.expert_bits is None else kind.expert_bits
 
 
+def _beside_experts_bits(kind: WeightFormat) -> float:
+    return kind.layer_bits if kind.beside_experts_bits is None else kind.beside_experts_bits
+
+
 def shape_bytes(shape: LayerShape, weights: str) -> float:
     """Return the weights of one layer of this shape, all experts."""
     kind = weight_format(weights)
     routed = shape.experts * shape.expert_params
-    bits = kind.layer_bits * (shape.params - routed)
-    bits += routed * (kind.layer_bits if kind.expert_bits is None else kind.expert_bits)
-    mlps = shape.experts + shape.shared_experts if shape.experts else 1
-    bits += _fallback_bits(shape, kind) + mlps * _mlp_fallback_bits(shape, kind)
+    beside = _beside_experts_bits(kind) if shape.experts else kind.layer_bits
+    bits = beside * (shape.params - routed) + routed * _expert_bits(kind)
+    if shape.experts and kind.beside_experts_bits is not None:
+        bits += shape.experts * _mlp_fallback_bits(shape, kind)
+    else:
+        mlps = shape.experts + shape.shared_experts if shape.experts else 1
+        bits += _fallback_bits(shape, kind) + mlps * _mlp_fallback_bits(shape, kind)
     return bits / BITS_PER_BYTE
 
 
@@ -273,6 +281,5 @@ def shape_touched(shape: LayerShape, weights: str, tokens: int) -> float:
         return shape_bytes(shape, weights)
     idle = shape.experts * (1 - shape.experts_active / shape.experts) ** tokens
     kind = weight_format(weights)
-    bits = kind.layer_bits if kind.expert_bits is None else kind.expert_bits
-    each = shape.expert_params * bits + _mlp_fallback_bits(shape, kind)
+    each = shape.expert_params * _expert_bits(kind) + _mlp_fallback_bits(shape, kind)
     return shape_bytes(shape, weights) - idle * each / BITS_PER_BYTE

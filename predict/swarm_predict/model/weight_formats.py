@@ -25,6 +25,7 @@ class WeightFormat(msgspec.Struct, frozen=True):
     embedding_bits: float
     source: str
     expert_bits: float | None = None  # routed experts, where they differ from the rest
+    beside_experts_bits: float | None = None  # all else in a layer of routed experts, where that differs; no fallback
     # k-quants come in blocks of 256: a matrix whose rows are no multiple of that falls back to a format with blocks of
     # 32. Bits of ffn_down and of the other matrices: as usual, and fallen back.
     down_bits: tuple[float, float] | None = None
@@ -135,7 +136,13 @@ _FURTHER: Final[dict[str, WeightFormat]] = {
     "mlx-mxfp4": WeightFormat(4.25, 4.25, 4.25, "mlx.core.quantize mode mxfp4"),
     "mlx-nvfp4": WeightFormat(4.5, 4.5, 4.5, "mlx.core.quantize mode nvfp4"),
 }
-# One thing by several names. Unsloth's dynamic files (ud-…) keep more bits where it matters: at least the mixture.
+# Unsloth's dynamic files (ud-…): in a mixture of experts all that each token reads keeps at least 8 bits, in ud-q8_k_xl
+# 16, which is most of what one token reads there; dense models are the plain mixture, but for ud-q8_k_xl. Bits from the
+# sizes that llama-bench prints of seventeen such files (kyuz0/amd-strix-halo-toolboxes d1a34be and
+# amd-r9700-ai-toolboxes 8ad62bc, benchmark/results), less the experts at the mixture's mean.
+_DYNAMIC_LEAST: Final = 34 * 8 / 32
+_DYNAMIC_XL8: Final = 9.8  # ud-q8_k_xl of dense models: 9.1 (31B), 9.8 (12B) and 10.6 (27B)
+# One thing by several names.
 _SAME: Final[dict[str, str]] = {
     "f32": "fp32", "float32": "fp32", "f16": "fp16", "float16": "fp16", "half": "fp16", "bfloat16": "bf16",
     "q2_k_l": "q2_k", "q4_k": "q4_k_m", "q5_k": "q5_k_m", "q3_k": "q3_k_m", "q6_k_l": "q6_k", "q2_k_xl": "q2_k",
@@ -182,7 +189,9 @@ def further_format(weights: str) -> WeightFormat:
 
 @lru_cache(maxsize=256)
 def _find(name: str) -> WeightFormat | None:
-    name = name.removeprefix("ud-") if name.startswith(("ud-q", "ud-iq", "ud-tq")) else name
+    if name.startswith(("ud-q", "ud-iq", "ud-tq")):
+        plain = _find(name.removeprefix("ud-"))
+        return None if plain is None else _dynamic(plain, name == "ud-q8_k_xl")
     name = name.replace("-", "_") if re.match(r"(?:i|t)?q\d[-_]", name) else name
     name = _SAME.get(name, name)
     if name in WEIGHT_FORMATS:
@@ -200,6 +209,19 @@ def _find(name: str) -> WeightFormat | None:
     if (match := _GPTQ.fullmatch(name)) and int(match[2] or 128) >= 1:
         return _group(int(match[1]), int(match[2] or 128), "AWQ/GPTQ: fp16 scale and zero point a group")
     return None
+
+
+def _dynamic(plain: WeightFormat, widest: bool) -> WeightFormat:
+    """Return Unsloth's dynamic variant of a mixture."""
+    least = max(_DYNAMIC_LEAST, plain.layer_bits)
+    return msgspec.structs.replace(
+        plain,
+        layer_bits=_DYNAMIC_XL8 if widest else plain.layer_bits,
+        head_bits=max(_DYNAMIC_LEAST, plain.head_bits) if widest else plain.head_bits,
+        expert_bits=plain.layer_bits,
+        beside_experts_bits=16.0 if widest else least,
+        source=f"{plain.source}; Unsloth dynamic, from file sizes",
+    )
 
 
 def weight_format(weights: str) -> WeightFormat:

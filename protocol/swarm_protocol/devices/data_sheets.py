@@ -30,6 +30,8 @@ BYTES_PER_TRANSFER: Final = 8  # of one channel of 64 bits
 APPLE_SMALL_GIB: Final = 36.0
 APPLE_SMALL_SHARE, APPLE_SHARE = 2 / 3, 3 / 4
 UNIFIED_SHARE: Final = 7 / 8  # APUs and boards, whose GPU may use all but what the system needs
+_CORE_OF: Final = {"4": 5, "6": 5, "7": 7, "9": 9}  # i5, i7 or i9, by the second part of the number
+SERVER_GIB: Final = 128.0
 PROCESSOR_SHARE: Final = 1 / 2  # as `swarm_protocol.snapshot.node_figures` counts for machines without a GPU
 
 
@@ -57,7 +59,9 @@ class Device(msgspec.Struct, frozen=True):
             return APPLE_SMALL_SHARE if memory_gib <= APPLE_SMALL_GIB else APPLE_SHARE
         if self.device_class in ("apu", "board"):
             return UNIFIED_SHARE
-        return PROCESSOR_SHARE if self.unified else 1.0
+        if self.unified:  # a server's system needs little of its memory
+            return UNIFIED_SHARE if memory_gib >= SERVER_GIB else PROCESSOR_SHARE
+        return 1.0
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -90,6 +94,8 @@ def processor(name: str) -> Device | None:
     plain = re.sub(r"\((r|tm)\)|®|™", "", name, flags=re.IGNORECASE)
     plain = " ".join(re.sub(r"\b(CPU|Processor)\b", " ", plain, flags=re.IGNORECASE).split())
     plain = re.sub(r"^(?=[1-9]\d[05]0X(3D)?\b)", "Ryzen ", plain, flags=re.IGNORECASE)  # "5950X", as people type it
+    if short := re.match(r"1[0-4]([4679])\d0[a-z]{0,2}\b", plain, re.IGNORECASE):  # "14900K"
+        plain = f"Core i{_CORE_OF[short[1]]}-{plain}"
     for pattern, gbps, kind in _processors():
         if match := pattern.search(plain):
             return Device(match[0], None, gbps, None, kind)

@@ -29,6 +29,7 @@ _SERIES: Final = frozenset({
     "firepro", "pro", "max",
 })  # fmt: skip
 _DROPPED_SERIES: Final = _SERIES - {"pro", "max"}  # "M3" is not the M3 Pro
+_LEFT_OUT: Final = _SERIES | {"ai"}  # "W7700" and "R9700" are the Radeon (AI) PRO of that number: no other has it
 _FORMS: Final = frozenset({
     "pcie", "sxm", "sxm2", "sxm3", "sxm4", "sxm5", "sxm6", "nvl", "hbm", "hbm2", "hbm2e", "hbm3", "hbm3e",
     "dgxs", "fhhl",
@@ -316,6 +317,8 @@ def _words_of(name: str) -> _Words:
 def _shorter(key: frozenset[str]) -> list[frozenset[str]]:
     """Return keys that have the same words and more of a series: `4090` is the RTX 4090. Several are ambiguous."""
     longer = _longer(key)
+    if not longer and any(re.fullmatch(r"[a-z]\d{4}", word) for word in key):
+        longer = [full for full in _index(_number(key)) if key <= full and full - _LEFT_OUT == key - _LEFT_OUT]
     return longer if len(longer) == 1 else []
 
 

@@ -51,3 +51,28 @@ def test_every_listed_name_is_one():
     assert {"iq1_s", "iq4_nl", "q2_k", "q6_k", "nvfp4", "mxfp4", "awq", "gptq", "mlx-4bit", "exl2"} <= set(
         format_names()
     )
+
+
+@pytest.mark.parametrize(
+    ("model", "weights", "gib"),
+    [  # as llama-bench prints them: kyuz0/amd-strix-halo-toolboxes d1a34be, benchmark/results
+        ("qwen3.6-35b-a3b", "ud-q4_k_xl", 21.27), ("gemma-4-26b-a4b", "ud-q4_k_xl", 15.90),
+        ("qwen3.6-35b-a3b", "ud-q8_k_xl", 35.80), ("gemma-4-26b-a4b", "ud-q8_k_xl", 25.94),
+        ("gemma-4-31b", "ud-q4_k_xl", 17.46), ("gemma-4-31b", "ud-q8_k_xl", 32.60),
+        ("minimax-m2", "ud-q6_k_xl", 180.94), ("qwen3.5-122b-a10b", "ud-q5_k_xl", 85.60),
+    ],
+)  # fmt: skip
+def test_unsloths_dynamic_files_have_their_size(model, weights, gib):
+    """A mixture of experts is read beside its experts, at more bits than the mixture says."""
+    shape = model_named(model)
+    size = shape.layers * shape.layer_bytes(weights) + shape.head_bytes(weights)
+    size += 0 if shape.tied else shape.embedding_bytes(weights)
+    assert size / 2**30 == pytest.approx(gib, rel=0.09)
+
+
+def test_what_a_token_reads_beside_the_experts_keeps_eight_bits_in_a_dynamic_file():
+    shape = model_named("qwen3.6-35b-a3b")
+    plain, dynamic = (shape.weights_touched(weights, 1) for weights in ("q4_k_m", "ud-q4_k_xl"))
+    assert dynamic > 1.3 * plain
+    dense = model_named("gemma-4-31b")
+    assert dense.weights_touched("ud-q4_k_xl", 1) == dense.weights_touched("q4_k_m", 1)

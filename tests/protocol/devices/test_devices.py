@@ -172,3 +172,22 @@ def test_the_table_is_read_at_the_first_question_only() -> None:
         "assert not [name for name in sys.modules if name.startswith('swarm_protocol.devices')]"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("typed", "name", "gib"),
+    [
+        ("R9700", "Radeon AI PRO R9700", 32), ("W7700", "Radeon PRO W7700", 16),
+        ("MI50 32GB", "Instinct MI50 32 GB", 32), ("14900K 64GB", "Core i9-14900K", 32),
+        ("MI50", "Instinct MI50 16 GB", 16), ("13700K 32GB", "Core i7-13700K", 16),
+    ],
+)  # fmt: skip
+def test_a_model_number_is_enough_where_only_one_device_has_it(typed, name, gib):
+    machine = machine_of(typed)
+    assert (machine.name, machine.vram_gib) == (name, gib)
+
+
+def test_a_servers_processor_gives_layers_most_of_its_memory():
+    """376 GiB of DeepSeek R1 fit into 512 GB, as its users know; a desktop keeps half for what else runs."""
+    assert machine_of("EPYC 9654 512GB").vram_gib == 448
+    assert machine_of("Ryzen 9 9950X 64GB").vram_gib == 32
