@@ -38,14 +38,15 @@ from swarm_protocol.messages.samples import (
 )
 from swarm_protocol.snapshot.columns import NODE_COLUMNS, blank
 from swarm_protocol.snapshot.event_log import EventLog
+from swarm_protocol.snapshot.host_readings import HostReadings
 from swarm_protocol.snapshot.links.first_windows import FirstWindows
 from swarm_protocol.snapshot.links.link_figures import LinkFigures, is_later
 from swarm_protocol.snapshot.links.link_table import DENSE_NODES, LinkTable
 from swarm_protocol.snapshot.links.loss_history import LossWindow
 from swarm_protocol.snapshot.links.stamp_history import StampedWindow
 from swarm_protocol.snapshot.links.window_columns import Windows, windows_of
-from swarm_protocol.snapshot.live_node import GpuReading, LiveNode
-from swarm_protocol.snapshot.node_figures import cards_of, host_figures, memory_bytes, named, sheet_of
+from swarm_protocol.snapshot.live_node import LiveNode
+from swarm_protocol.snapshot.node_figures import memory_bytes, sheet_of
 from swarm_protocol.snapshot.node_state import LOST_AFTER_NS, STALE_AFTER_NS, aged
 from swarm_protocol.snapshot.running_placement import RunningPlacement
 from swarm_protocol.snapshot.swarm import Floats, Ints, Kind, NodeFacts, State, Swarm, Way
@@ -66,7 +67,7 @@ class SwarmBuilder:
         self._events = EventLog(partial(_name_of, self._index, self._nodes))
         self._capacity = _FIRST_CAPACITY
         self._node_columns = Swarm.empty((NodeFacts("", ""),) * self._capacity).nodes
-        self._readings: dict[int, list[HostSample]] = {}  # the newest of each node that is not in its columns yet
+        self._readings = HostReadings(self._nodes, self._node_columns)
         self._links = LinkTable()
         self._link_figures = LinkFigures(self._links, partial(_seen_ns, self._node_columns))
         self._waiting: list[Windows] = []
@@ -128,7 +129,7 @@ class SwarmBuilder:
     def forget(self, node_id: str) -> None:
         """Remove a node with all its links; O(n²), for members that are gone for good."""
         self._settle()
-        self._show_readings()
+        self._readings.show()
         gone = self._index.pop(node_id)
         del self._nodes[gone]
         for other, i in self._index.items():
@@ -187,7 +188,7 @@ class SwarmBuilder:
                 self.windows(node_id, cast(list[LinkSample], list(alike)))
             elif kind is HostSample:
                 src, readings = self._index[node_id], cast("list[HostSample]", list(alike))
-                if True in [self._host(src, reading) for reading in readings]:
+                if True in [self._readings.add(src, reading) for reading in readings]:
                     self._heard(src)
             else:
                 for sample in alike:
@@ -235,7 +236,7 @@ class SwarmBuilder:
                 self._nodes[src].note_ways([(sample.peer, sample.address, sample.interface)])
             return True
         if isinstance(sample, HostSample):
-            return self._host(src, sample)
+            return self._readings.add(src, sample)
         if isinstance(sample, ComputeSample):
             return self._compute(src, sample)
         if isinstance(sample, RooflineSample):
@@ -252,37 +253,6 @@ class SwarmBuilder:
             for column in ("mbps", "kind", "at_ns"):
                 self._node_columns[f"{way}_{column}"][i] = best["mbps" if column == "mbps" else f"mbps_{column}"]
         return True
-
-    def _host(self, i: int, sample: HostSample) -> bool:
-        """Collect the samples of several GPUs at one time; they are shown when all have come, or the next reading
-        has."""
-        node = self._nodes[i]
-        if not self._later(i, int(self._node_columns["host_at_ns"][i]), sample.at_ns):
-            return False
-        expected = len(node.facts.gpus) if node.facts is not None else 1
-        if node.reading is not None and node.reading.at_ns == sample.at_ns:
-            node.reading.samples.append(sample)
-        else:
-            if node.reading is not None and node.reading.at_ns < sample.at_ns:
-                self._read(i, node.reading.samples)
-            node.reading = GpuReading(sample.at_ns, [sample])
-        if sample.gpu is None or len(node.reading.samples) >= expected:
-            self._read(i, node.reading.samples)
-            node.reading = None
-        return True
-
-    def _read(self, i: int, samples: list[HostSample]) -> None:
-        """Keep a reading for the next snapshot, which computes its figures: a thousand may come a second."""
-        self._readings[i] = samples
-        self._node_columns["host_at_ns"][i] = samples[-1].at_ns
-
-    def _show_readings(self) -> None:
-        for i, samples in self._readings.items():
-            for name, value in host_figures(samples, self._nodes[i].facts).items():
-                self._node_columns[name][i] = np.nan if value is None else value
-            cards = [sample.gpu for sample in samples if sample.gpu is not None]
-            self._nodes[i].set_device(named(cards), cards_of(samples))
-        self._readings.clear()
 
     def _compute(self, i: int, sample: ComputeSample) -> bool:
         node = self._nodes[i]
@@ -329,7 +299,7 @@ class SwarmBuilder:
     def snapshot(self, now_ns: int, source: str = "", *, compact: bool = False) -> Swarm:
         """Return the Swarm as of `now_ns`. Link columns are read-only, and shared until they change, or `compact`."""
         self._settle()
-        self._show_readings()
+        self._readings.show()
         n = len(self._nodes)
         self._link_figures.estimate(n, now_ns)
         nodes = {name: column[:n].copy() for name, column in self._node_columns.items()}
