@@ -9,7 +9,6 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Callable
 from typing import Final, NoReturn
 
 import msgspec
@@ -97,15 +96,9 @@ class Server:
         if (url := swarm_state.store_client.shared_url) is not None:
             from swarm_storage.postgres.cluster_bus import PostgresBus  # psycopg is an extra
 
-            bus: PostgresBus | None = None
-
-            def join(messages: Callable[..., None], others: Callable[..., None]) -> PostgresBus:
-                nonlocal bus
-                bus = PostgresBus(url, swarm_state.address, messages, others)
-                return bus
-
-            swarm_state.cluster.join(join)
-            assert bus is not None
+            bus = swarm_state.cluster.join(
+                lambda messages, others: PostgresBus(url, swarm_state.address, messages, others)
+            )
             self.parts.thread("hearing other collectors", lambda: bus.alive, bus.restart)
         self.parts.watch_callbacks(timers_end=False)
         self.parts.thread(

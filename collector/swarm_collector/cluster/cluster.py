@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
@@ -53,6 +53,9 @@ class Bus(Protocol):
     def close(self) -> None: ...
 
 
+_Bus = TypeVar("_Bus", bound=Bus)
+
+
 class Replica(Protocol):
     """What the cluster needs of this collector's state."""
 
@@ -81,8 +84,8 @@ class Cluster:
         self._outgoing: dict[int, list[BusItem]] = {}
         self._reading: set[asyncio.Task[None]] = set()
 
-    def join(self, make: Callable[[Callable[[Sequence[BusMessage]], None], Callable[[Others], None]], Bus]) -> None:
-        """Expect other collectors from now on; nobody leads until the bus says so."""
+    def join(self, make: Callable[[Callable[[Sequence[BusMessage]], None], Callable[[Others], None]], _Bus]) -> _Bus:
+        """Expect other collectors from now on, and return the bus; nobody leads until the bus says so."""
         self.leading = False
         loop = asyncio.get_running_loop()
 
@@ -93,7 +96,9 @@ class Cluster:
 
             return soon
 
-        self._bus = make(later(self._receive), later(self._others_changed))
+        bus = make(later(self._receive), later(self._others_changed))
+        self._bus = bus
+        return bus
 
     def close(self) -> None:
         if self._bus is not None:

@@ -76,20 +76,6 @@ def outcomes(workload: Workload) -> Outcomes:
     return Outcomes(on, workload.draft_tokens, tuple(ends))
 
 
-def yield_in_flight(workload: Workload) -> float:
-    """Return the mean tokens of a window of those that are sent, discarded ones too, with `windows` always in flight.
-
-    Valid windows follow each other until one ends a run; the windows − 1 behind that one are discarded."""
-    if workload.windows == 1:
-        return step_yield(workload)
-    found = outcomes(workload)
-    if found.goes_on >= 1:
-        return float(found.tokens_on)
-    valid = found.goes_on / (1 - found.goes_on)  # of a run, before the one that ends it
-    ending = sum(chance * (n + 1) for n, chance in enumerate(found.ends)) / (1 - found.goes_on)
-    return (valid * found.tokens_on + ending) / (valid + workload.windows)
-
-
 def step_width(workload: Workload) -> int:
     """Return the tokens that one step computes for the batch."""
     return workload.batch * (workload.draft_tokens * workload.tree_branches + 1)

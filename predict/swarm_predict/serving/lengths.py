@@ -18,7 +18,6 @@ from swarm_predict.errors import PredictError
 POINTS: Final = 200  # of a lognormal: its mean is then within one percent up to a p95 of eight medians
 Z95: Final = NormalDist().inv_cdf(0.95)
 MOST_TOKENS: Final = 10_000_000
-FORM: Final = "a number of tokens, lognormal:MEDIAN:P95, or a file with a number on each line"
 
 
 @dataclass(frozen=True, slots=True)
