@@ -26,6 +26,7 @@ _EXTENSIONS = "typing_extensions"
 _DECIMAL = "decimal"
 _SSH_KEYS = "cryptography.hazmat.primitives.serialization.ssh"
 _CERTIFICATES = "cryptography.x509"
+_BINDING = "cryptography.hazmat.bindings.openssl.binding"
 _OF_CERTIFICATES = ("Certificate", "load_der_x509_certificate", "load_pem_x509_certificate")  # what aioquic's TLS uses
 _OTHER_HASHES = {  # of hashlib: none that a probe uses
     "_blake2": "blake2b blake2s",
@@ -126,10 +127,11 @@ def aioquic_without_verification() -> None:
     attrs and idna, pyOpenSSL: 4 MB; ssl, of which it takes two constants; email, for addresses in certificates: 0.4 MB)
     and without keys in the formats of SSH and the parts of certificates (2 MB). A certificate proves nothing here: both
     ends prove their key afterwards. It is read whole, by cryptography's own functions in Rust. Data classes without a
-    docstring get no signature in its place (inspect: 1 MB), and json comes when a log of packets is written."""
+    docstring get no signature in its place (inspect: 1 MB), json comes when a log of packets is written, and OpenSSL's
+    functions are not listed for those who call them by name (pyOpenSSL: 0.3 MB)."""
     import dataclasses
 
-    from cryptography.hazmat.bindings._rust import x509  # late: 7 MB
+    from cryptography.hazmat.bindings._rust import _openssl, x509  # late: 7 MB
 
     known = {name: getattr(x509, name) for name in _OF_CERTIFICATES if hasattr(x509, name)}
     if _CERTIFICATES not in sys.modules and len(known) == len(_OF_CERTIFICATES):
@@ -139,12 +141,16 @@ def aioquic_without_verification() -> None:
     names = ("certifi", "service_identity", "OpenSSL", "ssl", "email", "email.utils", _SSH_KEYS)
     absent = {name: _Absent(name) for name in names}
     vars(absent["ssl"]).update(CERT_NONE=CERT_NONE, CERT_REQUIRED=2)
+    binding = ModuleType(_BINDING)
+    vars(binding)["Binding"] = lambda: SimpleNamespace(ffi=_openssl.ffi, lib=_openssl.lib)
     with contextlib.ExitStack() as imports:
         for name, module in absent.items():
             imports.enter_context(_in_place_of(name, module))
         imports.enter_context(_in_place_of(_EXTENSIONS, None))
         imports.enter_context(_in_place_of("json", _Later("json")))
+        imports.enter_context(_in_place_of(_BINDING, binding))
         imports.enter_context(_attribute(dataclasses, "inspect", SimpleNamespace(signature=lambda _: "")))
+        importlib.import_module("cryptography.hazmat.backends.openssl.backend")
         importlib.import_module("aioquic.quic.connection")
 
 

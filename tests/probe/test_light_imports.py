@@ -108,6 +108,7 @@ def test_certificates_are_whole_for_whoever_asks_after_quic() -> None:
     runs_well(load + "from cryptography.x509.oid import NameOID\nfrom cryptography import x509\nassert x509.Name")
     runs_well(load + "from cryptography import x509\nassert x509.Name([]) == x509.Name([])")
     runs_well(load + "import cryptography.x509\nassert cryptography.x509.CertificateBuilder()")
+    runs_well(load + "from cryptography.hazmat.bindings.openssl.binding import Binding\nassert Binding().lib.SSL_new")
 
 
 def test_libraries_are_whole_after_the_light_imports() -> None:
