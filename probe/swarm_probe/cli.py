@@ -7,13 +7,10 @@ refused for good · 3 (status) no probe runs there, or it has no collector · 13
 from __future__ import annotations
 
 import gc
-import logging
 import os
 import signal
-import socket
 import sys
 import time
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -61,7 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     invite = os.environ.get(INVITE_VARIABLE, "")
     if len(invite) > MAX_INVITE or not invite.isprintable():
         return _fail(f"{INVITE_VARIABLE} holds no invite; copy the whole line of swarmtop invite", UNUSABLE)
-    name = clean_name(options.name if options.name is not None else socket.gethostname())
+    from socket import gethostname  # late: after the light imports, as all that loads much
+
+    name = clean_name(options.name if options.name is not None else gethostname())
     if options.name is not None and name != options.name:
         print(f"swarm-probe: the name becomes {name} (A-Z a-z 0-9 . _ -, at most 32)", file=sys.stderr)
     if options.dry_run:
@@ -230,6 +229,12 @@ def _run(config: ProbeConfig) -> int:
             loop.add_signal_handler(number, stop, number)
         return await daemon.run()
 
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    # Until `live` has set its own. For Python's own handler asyncio sets another one, whose replacement then describes
+    # the task that it interrupts (1 MB: `inspect`).
+    signal.signal(signal.SIGINT, interrupt)
     try:
         lock = StateLock(state)
     except StateError as error:
@@ -250,6 +255,8 @@ def _run(config: ProbeConfig) -> int:
 
 
 def _crashed(state: Path, error: Exception) -> int:
+    import traceback  # late: hardly ever needed
+
     where = state / CRASH_FILE
     try:
         where.write_text("".join(traceback.format_exception(error)))
@@ -266,6 +273,8 @@ def _fail(line: str, code: int) -> int:
 
 def _log_to_stderr() -> None:
     """Log our own lines only: errors of libraries are reported in our own words."""
+    import logging  # late: as above
+
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     ours = logging.getLogger("swarm_probe")

@@ -18,7 +18,7 @@ import errno
 import os
 import re
 import struct
-import zlib
+from binascii import crc32
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -354,11 +354,11 @@ class Spool:
 
 def _header(epoch: int, first_seq: int) -> bytes:
     body = struct.pack("<8sQQ", _MAGIC, epoch, first_seq)
-    return body + struct.pack("<I", zlib.crc32(body))
+    return body + struct.pack("<I", crc32(body))
 
 
 def _crc(seq: int, payload: bytes) -> int:
-    return zlib.crc32(payload, zlib.crc32(_SEQ.pack(seq)))
+    return crc32(payload, crc32(_SEQ.pack(seq)))
 
 
 def _payload_at(file: BinaryIO, offset: int, seq: int) -> bytes | None:
